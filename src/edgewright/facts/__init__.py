@@ -1,0 +1,1 @@
+"""The project's words as frozen records. No input or output happens here."""

@@ -1,0 +1,68 @@
+"""A plan is everything that decides a result: it is stored with the run, printed by --dry-run, read by --plan."""
+
+from hashlib import sha256
+
+import msgspec
+from msgspec import Struct
+
+
+class Candidate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One thing to be measured: a model file in a runtime with that runtime's own options."""
+
+    model: str
+    runtime: str
+    options: dict[str, str] = {}
+    model_sha256: str = ""
+
+
+class BenchmarkPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that decides a benchmark.
+
+    Attributes:
+        candidates: measured in turn; the first is the reference of the verdicts.
+        threads: threads that each runtime may use for one inference.
+        affinity: processors that the worker is bound to; empty leaves the choice to the system.
+        runs: timed inferences per process; None measures `seconds` long (between 20 and 1,000).
+        seconds: time of the steady part of one process where `runs` is None.
+        processes: fresh processes per candidate.
+        shapes: sizes for inputs whose shape is free.
+        inputs: path of an .npz with one array per input; None makes seeded inputs.
+        seed: of the made inputs.
+        warmup_seconds: the warm-up of one process ends here even if it is not steady.
+        timeout_s: the longest silence of a worker.
+        layers: whether a separate pass profiles the layers.
+        layer_runs: profiled inferences.
+        threshold: the smallest relative difference that counts as one.
+        power_w: power that the user states for this device, for an energy estimate.
+    """
+
+    schema: str = "edgewright.plan/1"
+    candidates: tuple[Candidate, ...]
+    device: str = "local"
+    threads: int = 1
+    affinity: tuple[int, ...] = ()
+    runs: int | None = None
+    seconds: float = 0.3
+    processes: int = 10
+    shapes: dict[str, tuple[int, ...]] = {}
+    inputs: str | None = None
+    inputs_sha256: str = ""
+    seed: int = 0
+    warmup_seconds: float = 2.0
+    timeout_s: float = 120.0
+    layers: bool = True
+    layer_runs: int = 30
+    threshold: float = 0.02
+    power_w: float | None = None
+
+
+def plan_json(plan: BenchmarkPlan) -> bytes:
+    """The plan as canonical JSON: the same plan gives the same bytes."""
+    return msgspec.json.encode(plan, order="sorted")
+
+
+def plan_hash(plan: BenchmarkPlan) -> str:
+    """Hash of what is measured: paths do not count, content hashes do."""
+    candidates = tuple(msgspec.structs.replace(c, model=c.model_sha256) for c in plan.candidates)
+    bare = msgspec.structs.replace(plan, candidates=candidates, inputs=None)
+    return sha256(plan_json(bare)).hexdigest()

@@ -1,0 +1,1 @@
+"""How a model becomes runnable: one folder per runtime, strangers to each other."""
