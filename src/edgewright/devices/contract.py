@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -44,8 +45,11 @@ class Device(Protocol):
         Keys are those of `devices/moment.py`; what the system does not tell is left out.
         """
 
-    def push(self, path: Path, sha256: str) -> str:
-        """Make the file available on the device and return its path there; skipped where it already is."""
+    def push(self, path: Path, sha256: str, beside: Mapping[str, Path] = MappingProxyType({})) -> str:
+        """Make the file available on the device and return its path there; skipped where it already is.
+
+        `sha256` stands for the file and all that lies `beside` it: files by their names relative to its folder.
+        """
 
     def pull(self, remote: str, path: Path) -> None:
         """Bring a file or folder of the device here."""
@@ -54,13 +58,10 @@ class Device(Protocol):
         """A folder on the device for traces and tensors, empty at first, removed by `close`."""
 
     def start_worker(self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path) -> Connection:
-        """Start a fresh worker for one runtime; its stderr goes to `log`. Raises RuntimeMissing, WorkerError."""
+        """Start a fresh worker; its stderr goes to `log`. Raises RuntimeMissing, WorkerError."""
 
     def sensors(self) -> Reading:
         """Read the sensors once."""
 
     def close(self) -> None:
         """Release the device."""
-
-
-Environ = Mapping[str, str]

@@ -48,7 +48,8 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A model file as it lies on disk.
 
     `sha256` is the hash of the main file, or, where weights lie in files of their own (`data_files`, names
-    relative to the main file), of the concatenated hex digests of all its files, main file first. `bytes` counts all of them.
+    relative to the main file), of the concatenated hex digests of all its files, main file first. `bytes`
+    counts all of them.
     """
 
     path: str

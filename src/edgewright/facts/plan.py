@@ -1,4 +1,4 @@
-"""A plan is everything that decides a result: it is stored with the run, printed by --dry-run, read by --plan."""
+"""A plan is everything that decides a result: stored with the run, printed by --dry-run, read by --plan."""
 
 from hashlib import sha256
 

@@ -57,14 +57,18 @@ class LayerReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             (`profiler`, `c-api`, `cut-out`).
         whole_us: median time of a whole inference of the profiled passes.
         partitions: number of connected pieces that one backend ran in one go.
-        fallbacks: operators that ran on a backend other than the one asked for.
+        asked: the backend that was asked for; a layer on any other one is a fallback.
     """
 
     layers: tuple[Layer, ...]
     via: str
     whole_us: float
     partitions: int
-    fallbacks: int
+    asked: str
+
+    def fallbacks(self) -> tuple[Layer, ...]:
+        """The layers that ran on a backend other than the one asked for."""
+        return tuple(layer for layer in self.layers if layer.backend != self.asked)
 
 
 class Warn(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from msgspec import Struct
 from numpy.typing import NDArray
 
-from edgewright.facts.model import GraphNode, Signature
+from edgewright.facts.model import GraphNode, Signature, TensorSpec
 from edgewright.facts.run import LayerReport
+from edgewright.runtimes.wire import SessionRequest
 
 Array = NDArray[Any]
 
@@ -24,20 +24,8 @@ class Rejected(Exception):
     """The runtime's library refuses the model or the options; the text is the library's own."""
 
 
-class SessionRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `open_session` is asked for.
-
-    Attributes:
-        model: path of the model file on the machine of the worker.
-        threads: threads for one inference.
-        options: the runtime's own options, already known to be among `RuntimeInfo.options`.
-        shapes: sizes for the inputs whose shape is free.
-    """
-
-    model: str
-    threads: int = 1
-    options: dict[str, str] = {}
-    shapes: dict[str, tuple[int, ...]] = {}
+class Mismatch(Exception):
+    """The arrays to be bound do not fit the session's signature."""
 
 
 class Session(Protocol):
@@ -52,7 +40,7 @@ class Session(Protocol):
     notes: Sequence[str]
 
     def bind(self, feeds: Mapping[str, Array]) -> None:
-        """Put the inputs where the runtime reads them; arrays have the signature's names, dtypes and shapes.
+        """Put the inputs where the runtime reads them; Mismatch where they do not fit the signature.
 
         Not timed. What is bound stays bound for all following `run` calls.
         """
@@ -74,7 +62,7 @@ class Runtime(Protocol):
         """The version of the installed library; ImportError where it is absent. Runs in the worker."""
 
     def open_session(self, request: SessionRequest) -> Session:
-        """Load the model; raises Rejected where the library refuses. Runs in the worker; its time is the load time."""
+        """Load the model, in the worker; its time is the load time. Rejected where the library refuses."""
 
     def profile(self, request: SessionRequest, feeds: Mapping[str, Array], runs: int, folder: Path) -> None:
         """Run the model `runs` times with per-operator timing and leave the trace as files in `folder`.
@@ -84,4 +72,23 @@ class Runtime(Protocol):
         """
 
     def layers(self, folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
-        """Turn the files of `profile` into layer rows, joined to the nodes of the source graph. Runs in the parent."""
+        """Turn the files of `profile` into layer rows joined to the source graph; runs in the parent."""
+
+
+def check_feeds(signature: Signature, feeds: Mapping[str, Array]) -> None:
+    """Raise Mismatch unless `feeds` has just the signature's inputs, in their dtypes and fixed sizes."""
+    wanted = {spec.name: spec for spec in signature.inputs}
+    if wanted.keys() != feeds.keys():
+        raise Mismatch(f"the model's inputs are {sorted(wanted)}, given are {sorted(feeds)}")
+    for name, array in feeds.items():
+        _check_array(wanted[name], array)
+
+
+def _check_array(spec: TensorSpec, array: Array) -> None:
+    if spec.dtype != "str" and array.dtype.name != spec.dtype:
+        raise Mismatch(f"input '{spec.name}' is {spec.dtype}, given is {array.dtype.name}")
+    fits = len(spec.shape) == array.ndim and all(
+        isinstance(size, str) or size == given for size, given in zip(spec.shape, array.shape, strict=True)
+    )
+    if not fits:
+        raise Mismatch(f"input '{spec.name}' has shape {list(spec.shape)}, given is {list(array.shape)}")

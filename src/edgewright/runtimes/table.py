@@ -1,7 +1,8 @@
 """The runtimes as a literal table, readable without importing any of them."""
 
 from collections.abc import Sequence
-from importlib import import_module, metadata
+from contextlib import suppress
+from importlib import import_module
 from types import ModuleType
 from typing import NamedTuple
 
@@ -86,7 +87,12 @@ TABLE: dict[str, RuntimeInfo] = {
             Option("warmup", (), "0", "relative extra time of the first inference, halved with each further one"),
             Option("throttle", (), "0", "relative slowdown reached after 200 inferences"),
             Option("fallback", (), "0", "share of the time spent on a fallback backend"),
-            Option("fail", ("never", "open", "run", "segfault", "exit", "hang", "oom", "chatter"), "never", "how it fails"),
+            Option(
+                "fail",
+                ("never", "open", "run", "segfault", "exit", "hang", "oom", "chatter"),
+                "never",
+                "how it fails",
+            ),
         ),
     ),
 }
@@ -101,13 +107,21 @@ def runtime_info(word: str) -> RuntimeInfo:
         if info.name == name:
             return info
     raise UsageError(
-        f"unknown runtime '{word}'", f"known: {', '.join(known_runtimes())}", "edgewright doctor shows which of them work here"
+        f"unknown runtime '{word}'",
+        f"known: {', '.join(known_runtimes())}",
+        "edgewright doctor shows which of them work here",
     )
 
 
 def plugin_runtimes() -> list[RuntimeInfo]:
     """The runtimes that other packages bring through the entry points `edgewright.runtimes`."""
-    return [point.load() for point in metadata.entry_points(group=ENTRY_POINTS)]
+    from importlib import metadata  # costs more than the rest of this module together
+
+    found = []
+    for point in metadata.entry_points(group=ENTRY_POINTS):
+        with suppress(Exception):  # a broken plug-in must not take the other runtimes with it; the doctor names it
+            found.append(point.load())
+    return found
 
 
 def known_runtimes() -> list[str]:
@@ -124,10 +138,18 @@ def check_options(info: RuntimeInfo, options: dict[str, str]) -> None:
     known = {option.name: option for option in info.options}
     for name, value in options.items():
         if name not in known:
-            raise UsageError(f"{info.name} has no option '{name}'", f"known: {', '.join(known) or 'none'}", describe_options(info.options))
+            raise UsageError(
+                f"{info.name} has no option '{name}'",
+                f"known: {', '.join(known) or 'none'}",
+                describe_options(info.options),
+            )
         values = known[name].values
         if values and value not in values:
-            raise UsageError(f"{info.name} cannot take {name}={value}", f"known values: {', '.join(values)}", f"-p {name}={values[0]}")
+            raise UsageError(
+                f"{info.name} cannot take {name}={value}",
+                f"known values: {', '.join(values)}",
+                f"-p {name}={values[0]}",
+            )
 
 
 def describe_options(options: Sequence[Option]) -> str:

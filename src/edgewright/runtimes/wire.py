@@ -4,6 +4,8 @@ The worker greets with `Hello`. After that each `Request` is answered by one `An
 order. Tensors are never on the wire: they travel as `.npz` files, named by path.
 """
 
+from typing import Literal
+
 from msgspec import Struct
 
 from edgewright.facts.model import Signature
@@ -18,8 +20,8 @@ class Memory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     peak: int | None
 
 
-class Hello(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The worker's first line, once the runtime's library is imported."""
+class Hello(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="hello"):
+    """The worker's first line, once the runtime's library is imported (`Refused` where it cannot be)."""
 
     protocol: int
     runtime: str
@@ -30,14 +32,27 @@ class Hello(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     memory: Memory
 
 
+class SessionRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `open_session` is asked for.
+
+    Attributes:
+        model: path of the model file on the machine of the worker.
+        threads: threads for one inference.
+        options: the runtime's own options, already known to be among `RuntimeInfo.options`.
+        shapes: sizes for the inputs whose shape is free.
+    """
+
+    model: str
+    threads: int = 1
+    options: dict[str, str] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+
+
 class Open(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="open"):
     """Load a model and bind its inputs, which lie in the file `feeds`."""
 
-    model: str
+    session: SessionRequest
     feeds: str
-    threads: int
-    options: dict[str, str]
-    shapes: dict[str, tuple[int, ...]]
 
 
 class RunTimes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="run"):
@@ -52,7 +67,7 @@ class RunTimes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
 
 class Calibrate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="calibrate"):
-    """Time `runs` inferences that do nothing, and a fixed piece of arithmetic that tells the machine's speed."""
+    """Time `runs` inferences that do nothing, and a fixed piece of arithmetic: the machine's speed."""
 
     runs: int
 
@@ -71,11 +86,8 @@ class Invoke(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=
 class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="profile"):
     """Profile `runs` inferences and leave the trace in `folder`."""
 
-    model: str
+    session: SessionRequest
     feeds: str
-    threads: int
-    options: dict[str, str]
-    shapes: dict[str, tuple[int, ...]]
     runs: int
     folder: str
 
@@ -128,15 +140,16 @@ class Told(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="t
 class Refused(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="refused"):
     """The command failed and the worker lives on.
 
-    `kind` is `model` (the runtime's library refused), `input` (the feeds do not fit), `missing` (a package is
-    not installed) or `internal`; `trace` is the Python traceback for the log.
+    `kind` is `model` (the runtime's library refused), `input` (the feeds do not fit), `missing` (a package
+    is not installed), `memory` (an allocation failed) or `internal`; `trace` is the traceback for the log.
     """
 
-    kind: str
+    kind: Literal["model", "input", "missing", "memory", "internal"]
     why: str
     trace: str
 
 
+Greeting = Hello | Refused
 Result = Opened | Times | Calibration | Told | Refused
 
 

@@ -1,0 +1,144 @@
+"""The arrays that a model is fed with: made from a seed, or the user's own, checked before anything is started."""
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.errors import InputError
+from edgewright.facts.model import Signature, TensorSpec
+
+MOST_BYTES = 1 << 33
+FLOATS = ("float16", "float32", "float64")
+SMALL_INTS = ("int8", "uint8", "int16", "uint16")
+INTS = (*SMALL_INTS, "int32", "int64", "uint32", "uint64")
+
+Array = NDArray[Any]
+
+
+def fix_shapes(signature: Signature, shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+    """The full shape of every input; InputError for a free size that `shapes` does not give, or a contradiction."""
+    return {spec.name: fix_shape(spec, shapes.get(spec.name)) for spec in signature.inputs}
+
+
+def fix_shape(spec: TensorSpec, given: Sequence[int] | None) -> tuple[int, ...]:
+    known = tuple(size for size in spec.shape if isinstance(size, int))
+    if given is None and len(known) == len(spec.shape):
+        return known
+    if given is None:
+        free = ", ".join(size or "?" for size in spec.shape if isinstance(size, str))
+        raise InputError(
+            f"input '{spec.name}' has free sizes ({free})",
+            f"its shape is {show_shape(spec.shape)}",
+            f"--shape {spec.name}={','.join(guess_sizes(spec.shape))}",
+        )
+    if len(given) != len(spec.shape) or any(
+        isinstance(w, int) and w != g for w, g in zip(spec.shape, given, strict=True)
+    ):
+        raise InputError(
+            f"--shape {spec.name}={','.join(map(str, given))} does not fit",
+            f"the model's shape is {show_shape(spec.shape)}",
+            "give the fixed sizes as they are",
+        )
+    return tuple(given)
+
+
+def show_shape(shape: Sequence[int | str]) -> str:
+    return "[" + ", ".join(str(size) or "?" for size in shape) + "]"
+
+
+def guess_sizes(shape: Sequence[int | str]) -> list[str]:
+    """An example for the hint: 1 for a leading free size, which is nearly always the batch, 224 for others."""
+    return [str(size) if isinstance(size, int) else "1" if i == 0 else "224" for i, size in enumerate(shape)]
+
+
+def make_feeds(signature: Signature, shapes: Mapping[str, Sequence[int]], seed: int) -> dict[str, Array]:
+    """Seeded arrays for all inputs (numpy's PCG64).
+
+    Floats are standard normal. 8- and 16-bit integers cover their whole range, as quantised inputs do; wider ones are
+    0 or 1, which is a valid index or mask for any model; booleans are even.
+    """
+    random = np.random.default_rng(seed)
+    return {spec.name: make_array(spec, tuple(shapes[spec.name]), random) for spec in signature.inputs}
+
+
+def make_array(spec: TensorSpec, shape: tuple[int, ...], random: np.random.Generator) -> Array:
+    if prod(shape) * 8 > MOST_BYTES:
+        raise InputError(
+            f"input '{spec.name}' of shape {list(shape)} is too large", "it takes over 8 GB", "give smaller sizes"
+        )
+    if spec.dtype in FLOATS:
+        return random.standard_normal(shape).astype(spec.dtype)
+    if spec.dtype == "bool":
+        return random.integers(0, 2, shape).astype(bool)
+    if spec.dtype in SMALL_INTS:
+        limits = np.iinfo(spec.dtype)
+        return random.integers(limits.min, limits.max + 1, shape).astype(spec.dtype)
+    if spec.dtype in INTS:
+        return random.integers(0, 2, shape).astype(spec.dtype)
+    raise InputError(
+        f"input '{spec.name}' is {spec.dtype}", "such arrays cannot be made up", "give them with --inputs FILE.npz"
+    )
+
+
+def read_feeds(path: Path, signature: Signature) -> dict[str, Array]:
+    """The arrays of an .npz file, checked against the signature; InputError says what does not fit."""
+    feeds = load_npz(path)
+    wanted = {spec.name: spec for spec in signature.inputs}
+    if missing := wanted.keys() - feeds.keys():
+        raise InputError(
+            f"{path} lacks the input '{min(missing)}'",
+            f"it has {sorted(feeds) or 'no arrays'}; the model takes {sorted(wanted)}",
+            "name the arrays as the model names its inputs: numpy.savez(FILE, name=array)",
+        )
+    if strangers := feeds.keys() - wanted.keys():
+        raise InputError(
+            f"{path} has an array '{min(strangers)}' that is no input",
+            f"the model takes {sorted(wanted)}",
+            "leave it out",
+        )
+    for name, array in feeds.items():
+        check_array(path, wanted[name], array)
+    return feeds
+
+
+def load_npz(path: Path) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise InputError(
+                    f"{path} is not an .npz file", "it holds a single array", "numpy.savez(FILE, name=array)"
+                )
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}", "", "check the path given to --inputs") from None
+    except (OSError, ValueError, BadZipFile, EOFError) as error:
+        raise InputError(
+            f"{path} cannot be read as .npz", str(error).splitlines()[0][:200], "numpy.savez(FILE, name=array)"
+        ) from None
+
+
+def check_array(path: Path, spec: TensorSpec, array: Array) -> None:
+    if array.dtype.name != spec.dtype and not (spec.dtype == "str" and array.dtype.kind == "U"):
+        raise InputError(
+            f"{path}: '{spec.name}' is {array.dtype.name}",
+            f"the model takes {spec.dtype}",
+            f"array.astype('{spec.dtype}')",
+        )
+    if len(array.shape) != len(spec.shape) or any(
+        isinstance(size, int) and size != given for size, given in zip(spec.shape, array.shape, strict=True)
+    ):
+        raise InputError(
+            f"{path}: '{spec.name}' has shape {list(array.shape)}",
+            f"the model takes {show_shape(spec.shape)}",
+            "reshape the array",
+        )
+
+
+def write_feeds(path: Path, feeds: Mapping[str, Array]) -> None:
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **dict(feeds))

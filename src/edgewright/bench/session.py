@@ -1,0 +1,193 @@
+"""The measurement: fresh processes of all candidates, interleaved, each warmed up until it is steady."""
+
+from __future__ import annotations  # array takes a type argument at run time only from Python 3.12 on
+
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from math import inf
+from pathlib import Path
+from time import monotonic
+
+from msgspec import Struct
+
+from edgewright.bench.steady import is_steady, window_runs
+from edgewright.devices.connection import Connection
+from edgewright.devices.contract import Device, Reading
+from edgewright.errors import EdgewrightError
+from edgewright.facts.model import GraphNode, Signature
+from edgewright.facts.plan import BenchmarkPlan
+from edgewright.facts.run import LayerReport
+from edgewright.runtimes.table import runtime_info, runtime_module
+from edgewright.runtimes.wire import (
+    Calibrate,
+    Calibration,
+    MemoryNow,
+    Open,
+    Opened,
+    Profile,
+    RunTimes,
+    SessionRequest,
+    Times,
+    Told,
+)
+
+CALIBRATION_RUNS = 2000
+CHUNK_SECONDS = 0.25
+FEWEST_RUNS, MOST_RUNS = 10, 1000
+SETTLED_BELOW_US = 50_000.0
+
+Tell = Callable[[str], None]
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """A candidate made ready: its model and inputs lie on the device, at these paths."""
+
+    title: str
+    runtime: str
+    request: SessionRequest
+    feeds: str
+    graph: Sequence[GraphNode] = ()
+
+
+@dataclass(slots=True)
+class Tape:
+    """All that one process told, filled while it runs, so that an interrupted one keeps what it had.
+
+    Times are microseconds; the harness's own cost is already subtracted from `wall_us` and `cpu_us`.
+    """
+
+    log: Path
+    start_us: float | None = None
+    import_us: float | None = None
+    load_us: float | None = None
+    first_us: float | None = None
+    steady: bool = False
+    warmup_us: array[float] = field(default_factory=lambda: array("d"))
+    wall_us: array[float] = field(default_factory=lambda: array("d"))
+    cpu_us: array[float] = field(default_factory=lambda: array("d"))
+    calibration: Calibration | None = None
+    memory_before: int | None = None
+    memory_loaded: int | None = None
+    memory_peak: int | None = None
+    readings: list[tuple[Reading, Reading, int, float]] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+    signature: Signature | None = None
+
+
+@dataclass(slots=True)
+class Lane:
+    """One candidate on its way through the session, with all that came of it."""
+
+    entry: Entry
+    tapes: list[Tape] = field(default_factory=list)
+    report: LayerReport | None = None
+    layer_failure: str = ""
+    failure: EdgewrightError | None = None
+
+
+def rounds(candidates: int, processes: int) -> Iterator[int]:
+    """The order of measurement: A B C, C B A, A B C, …
+
+    Every other round is mirrored, so that a machine that drifts evenly favours nobody.
+    """
+    for number in range(processes):
+        order = range(candidates)
+        yield from order if number % 2 == 0 else reversed(order)
+
+
+def measure(device: Device, lanes: Sequence[Lane], plan: BenchmarkPlan, logs: Path, tell: Tell) -> None:
+    """Fill each lane with one tape per process.
+
+    A lane that fails keeps its error and what it had, and is left out of the rounds that follow. Ctrl-C passes
+    through and leaves in the lanes what was measured until then.
+    """
+    for position in rounds(len(lanes), plan.processes):
+        lane = lanes[position]
+        if lane.failure is not None:
+            continue
+        tell(f"{lane.entry.title}: process {len(lane.tapes) + 1} of {plan.processes}")
+        lane.tapes.append(Tape(log=logs / f"{position}-{len(lane.tapes)}.log"))
+        try:
+            record(device, lane.entry, plan, lane.tapes[-1])
+        except EdgewrightError as error:
+            lane.failure = error
+
+
+def profile_layers(device: Device, lane: Lane, plan: BenchmarkPlan, folder: Path) -> None:
+    """Profile the layers in a fresh worker, apart from the measurement, since profiling disturbs.
+
+    The trace is brought to `folder`. Without layers the run is still a run: a failure is told, not raised.
+    """
+    entry = lane.entry
+    remote = f"{device.workspace()}/{folder.name}"
+    try:
+        with device.start_worker(entry.runtime, plan.affinity, plan.timeout_s, folder.with_suffix(".log")) as worker:
+            command = Profile(session=entry.request, feeds=entry.feeds, runs=plan.layer_runs, folder=remote)
+            worker.ask(command, Told)
+            worker.leave()
+        device.pull(remote, folder)
+        lane.report = runtime_module(runtime_info(entry.runtime)).layers(folder, entry.graph)
+    except (EdgewrightError, OSError, ValueError, KeyError) as error:
+        lane.layer_failure = str(error)
+
+
+def record(device: Device, entry: Entry, plan: BenchmarkPlan, tape: Tape) -> None:
+    """Run one fresh process and write down what it does."""
+    with device.start_worker(entry.runtime, plan.affinity, plan.timeout_s, tape.log) as worker:
+        tape.start_us, tape.import_us = worker.start_us, worker.hello.import_us
+        tape.memory_before = worker.hello.memory.rss
+        tape.calibration = worker.ask(Calibrate(runs=CALIBRATION_RUNS), Calibration)
+        opened = worker.ask(Open(session=entry.request, feeds=entry.feeds), Opened)
+        tape.load_us, tape.notes, tape.signature = opened.load_us, opened.notes, opened.signature
+        tape.memory_loaded = opened.memory.rss
+        tape.first_us = take(worker, tape, runs=1)[0][0]
+        warm_up(worker, tape, plan.warmup_seconds)
+        sample(worker, tape, plan, device)
+        tape.memory_peak = worker.ask(MemoryNow(), Told).memory.peak
+        worker.leave()
+
+
+def take(
+    worker: Connection, tape: Tape, runs: int, seconds: float = inf, settle: int = 0
+) -> tuple[list[float], list[float]]:
+    """Time some inferences: wall and CPU microseconds without the harness's own cost."""
+    times = worker.ask(RunTimes(runs=runs, seconds=min(seconds, 1e6), settle=settle), Times)
+    own_wall, own_cpu = (tape.calibration.wall_ns, tape.calibration.cpu_ns) if tape.calibration else (0.0, 0.0)
+    wall = [max(0.0, ns - own_wall) / 1e3 for ns in times.wall_ns]
+    return wall, [max(0.0, ns - own_cpu) / 1e3 for ns in times.cpu_ns]
+
+
+def warm_up(worker: Connection, tape: Tape, most_seconds: float) -> None:
+    """Run windows of inferences until they are steady or the time is over."""
+    window = window_runs(tape.first_us or 0.0)
+    deadline = monotonic() + most_seconds
+    while monotonic() < deadline:
+        wall, _ = take(worker, tape, window, seconds=max(0.0, deadline - monotonic()))
+        tape.warmup_us.extend(wall)
+        tape.steady = is_steady(tape.warmup_us, window)
+        if tape.steady:
+            return
+
+
+def sample(worker: Connection, tape: Tape, plan: BenchmarkPlan, device: Device) -> None:
+    """Take the steady samples in chunks, with the sensors read between them."""
+    began = monotonic()
+    before = device.sensors()
+    settle = 1 if (tape.first_us or 0.0) < SETTLED_BELOW_US else 0
+    while (left := runs_left(len(tape.wall_us), monotonic() - began, plan)) > 0:
+        wall, cpu = take(worker, tape, left, CHUNK_SECONDS, settle)
+        tape.wall_us.extend(wall)
+        tape.cpu_us.extend(cpu)
+        after = device.sensors()
+        tape.readings.append((before, after, len(wall) + settle, monotonic() - began))
+        before = after
+
+
+def runs_left(taken: int, seconds: float, plan: BenchmarkPlan) -> int:
+    """How many inferences are still wanted; 0 ends the process."""
+    if plan.runs is not None:
+        return plan.runs - taken
+    if seconds >= plan.seconds and taken >= FEWEST_RUNS:
+        return 0
+    return MOST_RUNS - taken

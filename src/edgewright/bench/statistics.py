@@ -1,0 +1,125 @@
+"""Summaries and intervals that respect the variation from process to process.
+
+Samples of one process share its memory layout and its moment, so they are not independent: an interval made
+from them alone is far too narrow (Kalibera and Jones, "Rigorous Benchmarking in Reasonable Time", ISMM 2013;
+Georges, Buytaert and Eeckhout, "Statistically Rigorous Java Performance Evaluation", OOPSLA 2007). Every
+interval here is therefore made from one number per process, by rank methods that assume no distribution, since
+a busy machine's times are skewed and have outliers.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from math import comb
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+class Interval(Struct, frozen=True, kw_only=True):
+    """An estimate between `low` and `high`, which cover the true value with probability `confidence`.
+
+    `low` and `high` are None where the samples allow no interval at all.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    confidence: float
+
+
+def median_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
+    """The median with the interval between two of the sorted values.
+
+    The number of values below the true median is binomial with p = 1/2, whatever the distribution (Thompson,
+    Ann. Math. Statist. 7, 1936; Conover, Practical Nonparametric Statistics, section 3.2). The narrowest pair
+    with at least the wanted confidence is taken; with too few values the whole range, with the confidence
+    that it has.
+    """
+    ordered = sorted(values)
+    n, middle = len(ordered), float(np.median(ordered))
+    middle = float(np.median(ordered))
+    if n < 2:
+        return Interval(value=middle, low=None, high=None, confidence=0.0)
+    cut = _binomial_cut(n, confidence)
+    return Interval(value=middle, low=ordered[cut], high=ordered[n - 1 - cut], confidence=_binomial_cover(n, cut))
+
+
+def _binomial_cut(n: int, confidence: float) -> int:
+    """How many values can be cut off at each end."""
+    cut = 0
+    while 2 * (cut + 1) < n and _binomial_cover(n, cut + 1) >= confidence:
+        cut += 1
+    return cut
+
+
+def _binomial_cover(n: int, cut: int) -> float:
+    """Probability that the median lies between the sorted values number `cut` and n − 1 − `cut`."""
+    return 1.0 - sum(comb(n, k) for k in range(cut + 1)) / (1 << (n - 1))
+
+
+def paired_interval(differences: Sequence[float], confidence: float = 0.99) -> Interval:
+    """The shift of paired values: Hodges–Lehmann estimate with the exact interval of Wilcoxon's signed ranks.
+
+    Hollander and Wolfe, Nonparametric Statistical Methods, sections 3.2 and 3.3: the estimate is the median of
+    the Walsh averages (d_i + d_j) / 2 with i ≤ j, and the interval lies between two of them.
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    n = len(d)
+    if n == 0:
+        raise ValueError("no pairs")
+    walsh = np.sort(((d[:, None] + d[None, :]) / 2)[np.triu_indices(n)])
+    return _rank_interval(walsh, _signed_rank_counts(n), confidence)
+
+
+def shift_interval(a: Sequence[float], b: Sequence[float], confidence: float = 0.99) -> Interval:
+    """The shift from unpaired `a` to `b`: Hodges–Lehmann estimate with the exact interval of Wilcoxon's rank sum.
+
+    Hollander and Wolfe, sections 4.2 and 4.3: the estimate is the median of all differences b_j − a_i.
+    """
+    if not a or not b:
+        raise ValueError("no values")
+    differences = np.sort(np.subtract.outer(np.asarray(b, float), np.asarray(a, float)).ravel())
+    return _rank_interval(differences, _rank_sum_counts(len(a), len(b)), confidence)
+
+
+def _rank_interval(ordered: Floats, counts: tuple[int, ...], confidence: float) -> Interval:
+    """The interval between two of the ordered averages or differences.
+
+    `counts[k]` is the number of equally likely arrangements in which the test's statistic is k.
+    """
+    total = sum(counts)
+    cut, tail = 0, counts[0]
+    while cut + 1 < len(ordered) // 2 and 1 - 2 * (tail + counts[cut + 1]) / total >= confidence:
+        cut += 1
+        tail += counts[cut]
+    sure = max(0.0, 1 - 2 * tail / total)
+    low, high = float(ordered[cut]), float(ordered[-1 - cut])
+    value = float(np.median(ordered))
+    if sure == 0.0:
+        return Interval(value=value, low=None, high=None, confidence=0.0)
+    return Interval(value=value, low=low, high=high, confidence=sure)
+
+
+@lru_cache(maxsize=64)
+def _signed_rank_counts(n: int) -> tuple[int, ...]:
+    """Ways to choose ranks from 1..n with each sum: the null distribution of the signed-rank statistic."""
+    ways = [1] + [0] * (n * (n + 1) // 2)
+    for rank in range(1, n + 1):
+        for total in range(len(ways) - 1, rank - 1, -1):
+            ways[total] += ways[total - rank]
+    return tuple(ways)
+
+
+@lru_cache(maxsize=64)
+def _rank_sum_counts(m: int, n: int) -> tuple[int, ...]:
+    """Coefficients of the Gaussian binomial (m + n over m): the null distribution of Mann and Whitney's U."""
+    ways = [1] + [0] * (m * n)
+    for i in range(1, m + 1):
+        for total in range(m * n, n + i - 1, -1):
+            ways[total] -= ways[total - n - i]
+        for total in range(i, m * n + 1):
+            ways[total] += ways[total - i]
+    return tuple(ways)

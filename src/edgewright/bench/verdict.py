@@ -1,0 +1,65 @@
+"""What may be concluded from two runs.
+
+The ratio is time of b over time of a, made from one median per process, on a logarithmic scale:
+
+- runs of one session were interleaved, so process k of b is paired with process k of a, which cancels whatever
+  drift both met (`paired_interval`);
+- runs of different sessions are not paired, and a machine drifts from session to session in ways that no
+  interval made within them can see, so the smallest difference that counts is `SESSION_THRESHOLD` there.
+
+A verdict needs two things: the interval excludes 1, and the ratio differs from 1 by more than the threshold.
+`no difference` is said only where the whole interval lies within the threshold. All else is `inconclusive`.
+"""
+
+from collections.abc import Sequence
+from math import exp, log
+
+from edgewright.bench.statistics import Interval, paired_interval, shift_interval
+from edgewright.facts.run import Comparison
+from edgewright.facts.words import Verdict
+
+CONFIDENCE = 0.99
+LEAST_CONFIDENCE = 0.95
+SESSION_THRESHOLD = 0.05
+
+
+def compare_paired(a: str, b: str, a_us: Sequence[float], b_us: Sequence[float], threshold: float) -> Comparison:
+    """Compare run b with run a of the same session; medians per process, in the order of the rounds."""
+    pairs = list(zip(a_us, b_us, strict=False))  # a session that was cut short leaves the last round uneven
+    if not pairs:
+        return unknown(a, b)
+    interval = paired_interval([log(after / before) for before, after in pairs], CONFIDENCE)
+    return conclude(a, b, interval, threshold)
+
+
+def compare_sessions(a: str, b: str, a_us: Sequence[float], b_us: Sequence[float], threshold: float) -> Comparison:
+    """Compare run b with run a of another session; medians per process."""
+    if not a_us or not b_us:
+        return unknown(a, b)
+    interval = shift_interval([log(x) for x in a_us], [log(x) for x in b_us], CONFIDENCE)
+    return conclude(a, b, interval, max(threshold, SESSION_THRESHOLD))
+
+
+def unknown(a: str, b: str) -> Comparison:
+    return Comparison(a=a, b=b, ratio=float("nan"), low=None, high=None, verdict="inconclusive")
+
+
+def conclude(a: str, b: str, interval: Interval, threshold: float) -> Comparison:
+    low = None if interval.low is None else exp(interval.low)
+    high = None if interval.high is None else exp(interval.high)
+    ratio = exp(interval.value)
+    verdict = judge(ratio, low, high, threshold) if interval.confidence >= LEAST_CONFIDENCE else "inconclusive"
+    return Comparison(a=a, b=b, ratio=ratio, low=low, high=high, verdict=verdict)
+
+
+def judge(ratio: float, low: float | None, high: float | None, threshold: float) -> Verdict:
+    """The verdict for a ratio with its interval."""
+    if low is None or high is None:
+        return "inconclusive"
+    if low > 1 and ratio > 1 + threshold:
+        return "slower"
+    if high < 1 and ratio < 1 / (1 + threshold):
+        return "faster"
+    if low >= 1 / (1 + threshold) and high <= 1 + threshold:
+        return "no difference"
+    return "inconclusive"

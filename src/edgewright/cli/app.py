@@ -1,0 +1,126 @@
+"""The `edgewright` command: finds its commands lazily, reads the config, and turns failures into three lines."""
+
+import os
+import sys
+import traceback
+from importlib import import_module
+from typing import Any
+
+import click
+
+from edgewright import __version__
+from edgewright.errors import EdgewrightError
+
+COMMANDS = {
+    "doctor": "edgewright.cli.doctor",
+    "demo": "edgewright.cli.demo",
+    "benchmark": "edgewright.cli.benchmark",
+    "compare": "edgewright.cli.compare",
+    "runs": "edgewright.cli.runs",
+}
+ALIASES = {"profile": "benchmark", "bench": "benchmark"}
+INTERRUPTED = 130
+
+
+def normal(word: str) -> str:
+    """Options and values may be written with `-` or `_`, in any case."""
+    return word.replace("_", "-")
+
+
+class LazyGroup(click.Group):
+    """Imports a command's file only when that command is meant; lists them in the order of use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        name = ALIASES.get(normal(cmd_name), normal(cmd_name))
+        if name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(COMMANDS[name]), name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """With the command's own name in place of an alias, so that config tables and help speak of one name."""
+        _, command, rest = super().resolve_command(ctx, args)
+        return command.name if command else None, command, rest
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={
+        "token_normalize_func": normal,
+        "auto_envvar_prefix": "EDGEWRIGHT",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 a gate failed, 4 device unreachable, 5 runtime not installed, "
+    "6 model not supported, 124 timeout, 130 interrupted.",
+)
+@click.version_option(__version__, prog_name="edgewright")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def edgewright(ctx: click.Context, debug: bool) -> None:
+    """Take a trained model to phones and edge devices, and measure what it does there."""
+    from edgewright.cli.config import command_defaults
+
+    ctx.default_map = command_defaults(os.environ)
+
+
+def main() -> None:
+    """Run the command line and exit with the documented code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code."""
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]  # it may stand anywhere
+    try:
+        result = edgewright.main(arguments, standalone_mode=False)
+    except EdgewrightError as error:
+        return tell_error(error, debug=debug)
+    except click.exceptions.Exit as leave:
+        return leave.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Stopped by Ctrl-C.", err=True)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of a pipe had enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return tell_unexpected(error, debug=debug)
+    return result if isinstance(result, int) else 0
+
+
+def tell_error(error: EdgewrightError, *, debug: bool) -> int:
+    """Three lines on stderr: what, why, try this."""
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    click.echo(f"Error: {error.what}", err=True)
+    click.echo(f"  Why: {indented(error.why) or 'no more is known'}", err=True)
+    click.echo(f"  Try: {indented(error.try_this)}", err=True)
+    return error.exit_code
+
+
+def indented(text: str) -> str:
+    return text.strip().replace("\n", "\n       ")
+
+
+def tell_unexpected(error: Exception, *, debug: bool) -> int:
+    """A failure of our own, in the same three lines."""
+    hint = "report it with the output of the same command and --debug"
+    own = EdgewrightError("something went wrong inside Edgewright", f"{type(error).__name__}: {error}", hint)
+    if debug:
+        traceback.print_exception(error, file=sys.stderr)
+    return tell_error(own, debug=False)
+
+
+def option_names(command: click.Command) -> dict[str, Any]:
+    """The options of a command by their parameter names."""
+    return {param.name: param for param in command.params if isinstance(param, click.Option) and param.name}

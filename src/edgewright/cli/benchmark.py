@@ -1,0 +1,171 @@
+"""`edgewright benchmark`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgewright.cli.output import print_json, progress, say
+from edgewright.cli.parse import AFFINITY, SHAPE, TAG, WORDS
+
+if TYPE_CHECKING:
+    from edgewright.facts.plan import BenchmarkPlan
+    from edgewright.flows.benchmark import Outcome
+
+PLAN_OPTIONS = (
+    "threads",
+    "affinity",
+    "runs",
+    "seconds",
+    "processes",
+    "seed",
+    "warmup_seconds",
+    "layers",
+    "layer_runs",
+    "threshold",
+    "power_w",
+)
+
+
+@click.command()
+@click.argument("models", nargs=-1, metavar="MODEL...")
+@click.option(
+    "--runtime", type=WORDS, multiple=True, help="Runtimes, comma-separated; default: the one made for the format."
+)
+@click.option("--threads", type=int, default=1, show_default=True, help="Threads for one inference.")
+@click.option("--affinity", type=AFFINITY, default=None, metavar="CPUS", help="Bind the worker to processors, as 0,1.")
+@click.option(
+    "--runs", type=int, default=None, help="Timed inferences per process; default: as many as fill --seconds."
+)
+@click.option("--seconds", type=float, default=0.3, show_default=True, help="Steady time per process without --runs.")
+@click.option("--processes", type=int, default=10, show_default=True, help="Fresh processes per candidate.")
+@click.option(
+    "--inputs",
+    type=click.Path(),
+    default=None,
+    metavar="FILE.npz",
+    help="One array per input; default: made from --seed.",
+)
+@click.option(
+    "--shape",
+    "shapes",
+    type=SHAPE,
+    multiple=True,
+    metavar="NAME=SIZES",
+    help="Sizes of a free input, as x=1,3,224,224.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the made inputs.")
+@click.option(
+    "-p",
+    "--option",
+    "options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="An option of a runtime, as optimization=basic.",
+)
+@click.option("--warmup-seconds", type=float, default=2.0, show_default=True, help="Longest warm-up of a process.")
+@click.option(
+    "--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Longest silence of a worker, seconds."
+)
+@click.option("--layers/--no-layers", default=True, show_default=True, help="Time the layers in a pass of their own.")
+@click.option("--layer-runs", type=int, default=30, show_default=True, help="Profiled inferences.")
+@click.option(
+    "--threshold", type=float, default=0.02, show_default=True, help="Smallest relative difference that counts."
+)
+@click.option(
+    "--power-w", type=float, default=None, help="The device's power in watts, for an energy estimate without a sensor."
+)
+@click.option(
+    "--fail-on-fallback",
+    type=float,
+    default=None,
+    metavar="PCT",
+    help="Exit 3 if over PCT % of the layers' time fell back.",
+)
+@click.option("--on", "device", default="local", show_default=True, help="The device.")
+@click.option("--tag", "tags", type=TAG, multiple=True, metavar="NAME=VALUE", help="Put a tag on the runs.")
+@click.option("--plan", "plan_file", type=click.Path(), default=None, metavar="FILE", help="Take the plan from a file.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved plan, and measure nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.benchmark/1).")
+def benchmark(**given: Any) -> None:
+    """Measure models, interleaved, each in fresh processes.
+
+    The first row is the reference of the verdicts. Everything is kept: see `edgewright runs`.
+    """
+    from edgewright.flows.benchmark import resolve_plan
+
+    plan = make_plan(given)
+    if given["dry_run"]:
+        print_json(resolve_plan(plan)[0])
+        return
+    outcome = measure_plan(plan, dict(given["tags"]))
+    show(outcome, as_json=given["as_json"])
+    if outcome.error is not None:
+        raise outcome.error
+    if given["fail_on_fallback"] is not None:
+        check_fallback(outcome, given["fail_on_fallback"])
+
+
+def make_plan(given: dict[str, Any]) -> BenchmarkPlan:
+    """The plan that the options say, or the plan file with the models given beside it."""
+    from pathlib import Path
+
+    from edgewright.errors import UsageError
+    from edgewright.facts.plan import BenchmarkPlan
+    from edgewright.flows.resolve import pair_candidates, read_models, read_plan
+
+    if given["plan_file"] is not None:
+        if given["models"]:
+            raise UsageError(
+                "--plan and MODEL exclude each other", "the plan names its models", "leave one of them out"
+            )
+        return read_plan(Path(given["plan_file"]))
+    if not given["models"]:
+        raise UsageError("no model is given", "", "edgewright benchmark MODEL")
+    runtimes = [word for words in given["runtime"] for word in words]
+    models = read_models(given["models"])
+    candidates = pair_candidates([models[path] for path in given["models"]], runtimes, given["options"])
+    plain = {name: given[name] for name in PLAN_OPTIONS if given[name] is not None}
+    return BenchmarkPlan(
+        candidates=candidates,
+        device=given["device"],
+        inputs=str(Path(given["inputs"]).absolute()) if given["inputs"] else None,
+        shapes=dict(given["shapes"]),
+        timeout_s=given["timeout_s"],
+        **plain,
+    )
+
+
+def measure_plan(plan: BenchmarkPlan, tags: dict[str, str]) -> Outcome:
+    """Run the plan on its device and record it."""
+    from contextlib import closing
+
+    from edgewright.cli.places import open_user_store
+    from edgewright.flows.benchmark import benchmark as run_benchmark
+    from edgewright.flows.device import open_device
+
+    with closing(open_device(plan.device)) as device, closing(open_user_store()) as store, progress() as tell:
+        return run_benchmark(plan, device, store, tell, tags)
+
+
+def show(outcome: Outcome, *, as_json: bool) -> None:
+    from edgewright.cli.tables import show_benchmark
+    from edgewright.flows.report import make_report
+
+    report = make_report(outcome.runs, outcome.comparisons)
+    if as_json:
+        print_json(report)
+    else:
+        show_benchmark(report)
+    for row in report.runs:
+        for warning in row.warnings:
+            say(f"Warning ({row.model} in {row.runtime}, {warning.code}): {warning.text}.")
+
+
+def check_fallback(outcome: Outcome, percent: float) -> None:
+    """GateFailed where more of the layers' time fell back than allowed, or where that is not known."""
+    from edgewright.flows.gates import check_fallback_share
+
+    for run in outcome.runs:
+        check_fallback_share(run, percent)

@@ -1,0 +1,82 @@
+"""`edgewright compare`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from edgewright.cli.output import print_json, say
+
+if TYPE_CHECKING:
+    from edgewright.facts.run import Comparison, Run
+
+
+@click.command()
+@click.argument("items", nargs=-1, required=True, metavar="A B...")
+@click.option(
+    "--threshold", type=float, default=0.02, show_default=True, help="Smallest relative difference that counts."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.compare/1).")
+def compare(items: tuple[str, ...], threshold: float, as_json: bool) -> None:
+    """Compare runs, or measure models now and compare them.
+
+    A and B are ids of runs (their first letters suffice) or model files. Each is compared with the first: the time
+    ratio with its interval, and a verdict. Models are measured with the defaults of `edgewright benchmark`.
+    """
+    from edgewright.errors import UsageError
+    from edgewright.flows.compare import compare_runs
+
+    if len(items) < 2:
+        raise UsageError("compare needs two runs or models", f"given is {len(items)}", "edgewright compare A B")
+    runs = measure_models(items, threshold) if are_files(items) else load_runs(items)
+    comparisons = compare_runs(runs, threshold)
+    if as_json:
+        from edgewright.flows.report import make_report
+
+        rows = make_report(runs, comparisons)
+        print_json({"schema": "edgewright.compare/1", "runs": rows.runs, "comparisons": comparisons})
+        return
+    show(runs, comparisons)
+
+
+def are_files(items: tuple[str, ...]) -> bool:
+    """Whether models are meant: files, or at least not what an id looks like."""
+    from pathlib import Path
+
+    return any(Path(item).exists() or "." in item or "/" in item for item in items)
+
+
+def measure_models(items: tuple[str, ...], threshold: float) -> list[Run]:
+    from edgewright.cli.benchmark import measure_plan
+    from edgewright.facts.plan import BenchmarkPlan
+    from edgewright.flows.resolve import pair_candidates, read_models
+
+    models = read_models(items)
+    candidates = pair_candidates([models[path] for path in items], [], [])
+    outcome = measure_plan(BenchmarkPlan(candidates=candidates, threshold=threshold), {})
+    if outcome.error is not None:
+        raise outcome.error
+    return list(outcome.runs)
+
+
+def load_runs(items: tuple[str, ...]) -> list[Run]:
+    from contextlib import closing
+
+    from edgewright.cli.places import open_user_store
+
+    with closing(open_user_store()) as store:
+        return [store.load(item) for item in items]
+
+
+def show(runs: list[Run], comparisons: tuple[Comparison, ...]) -> None:
+    from edgewright.cli.tables import show_comparisons
+    from edgewright.flows.compare import find_differences, session_of
+
+    names = {run.id: f"{run.id} {run.model.name if run.model else ''} in {run.runtime}" for run in runs}
+    show_comparisons(comparisons, names)
+    for run in runs[1:]:
+        if session_of(run) != session_of(runs[0]):
+            say(f"{run.id} is of another session: differences under 5 % are not told apart.")
+        for name, (before, after) in find_differences(runs[0], run).items():
+            say(f"{run.id} differs in {name}: {before} → {after}")

@@ -1,0 +1,83 @@
+"""Defaults from config files: `./edgewright.toml` over the user's own file.
+
+A config file has one table per command, whose keys are the command's options, and a table `[store]`. What is given
+on the command line or in the environment goes before it: flag > `EDGEWRIGHT_*` > `./edgewright.toml` > user file.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgewright.errors import ConfigError
+
+FILE_NAME = "edgewright.toml"
+STORE_KEYS = ("home", "database_url", "blob_url")
+
+
+def config_paths(environ: Mapping[str, str]) -> list[Path]:
+    """The config files in use, the strongest last."""
+    folder = environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return [path for path in (Path(folder) / "edgewright" / "config.toml", Path(FILE_NAME)) if path.is_file()]
+
+
+def load_config(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The tables of all config files merged; ConfigError for what is no table or no key."""
+    merged: dict[str, dict[str, Any]] = {}
+    for path in config_paths(environ):
+        for name, table in read_config(path).items():
+            merged.setdefault(name, {}).update(table)
+    return merged
+
+
+def read_config(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        tables = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read", str(error), "see docs/configuration.md") from None
+    return {name.replace("-", "_"): check_table(path, name.replace("-", "_"), table) for name, table in tables.items()}
+
+
+def check_table(path: Path, name: str, table: object) -> dict[str, Any]:
+    known = known_keys()
+    if name not in known or not isinstance(table, dict):
+        raise ConfigError(
+            f"{path}: '{name}' is not known", f"known tables: {', '.join(known)}", "see docs/configuration.md"
+        )
+    plain = {key.replace("-", "_"): value for key, value in table.items()}
+    if strangers := plain.keys() - set(known[name]):
+        raise ConfigError(
+            f"{path}: [{name}] has no key '{min(strangers)}'",
+            f"known keys: {', '.join(known[name])}",
+            "see docs/configuration.md",
+        )
+    return plain
+
+
+def known_keys() -> dict[str, tuple[str, ...]]:
+    """Every table and key that a config file may have: each command's options, and the store's places."""
+    import click
+
+    from edgewright.cli.app import COMMANDS, edgewright, option_names
+
+    context = click.Context(edgewright)
+    tables: dict[str, tuple[str, ...]] = {"store": STORE_KEYS}
+    for name in COMMANDS:
+        command = edgewright.get_command(context, name)
+        if command is not None and not isinstance(command, click.Group):
+            tables[name] = tuple(option_names(command))
+    return tables
+
+
+def command_defaults(environ: Mapping[str, str]) -> dict[str, Any]:
+    """What click takes as defaults, one mapping per command."""
+    return {name: table for name, table in load_config(environ).items() if name != "store"}
+
+
+def store_places(environ: Mapping[str, str]) -> dict[str, str]:
+    """`home`, `database_url` and `blob_url` where they are set, by environment or config file."""
+    table = load_config(environ).get("store", {})
+    for key in STORE_KEYS:
+        if value := environ.get(f"EDGEWRIGHT_{key.upper()}"):
+            table[key] = value
+    return {key: str(value) for key, value in table.items()}

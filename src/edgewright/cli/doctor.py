@@ -1,0 +1,66 @@
+"""`edgewright doctor`: which runtimes work here, and what will spoil measurements."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from edgewright.flows.doctor import Diagnosis, RuntimeState
+
+HEADERS = ("name", "state", "detail", "do this")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one object with schema edgewright.doctor/1.")
+def doctor(as_json: bool) -> None:
+    """Say which runtimes work here, and what on this machine will spoil measurements.
+
+    Nothing is started or changed. Exit code 5 when no runtime works.
+    """
+    import os
+    from pathlib import Path
+
+    from edgewright.cli.config import store_places
+    from edgewright.cli.output import print_json
+    from edgewright.errors import RuntimeMissing
+    from edgewright.flows.doctor import examine, works
+    from edgewright.store.place import home
+
+    told = store_places(os.environ).get("home")
+    diagnosis = examine(Path("/"), os.environ, Path(told).expanduser() if told else home(os.environ))
+    if as_json:
+        print_json(diagnosis)
+    else:
+        print_diagnosis(diagnosis)
+    if not works(diagnosis):
+        remedy = next((runtime.remedy for runtime in diagnosis.runtimes if runtime.remedy), "")
+        raise RuntimeMissing(
+            "no runtime works here", "none of those that measure anything real is installed whole", remedy
+        )
+
+
+def print_diagnosis(diagnosis: Diagnosis) -> None:
+    """Two tables with the same columns, so that a pipe can read them as one."""
+    from edgewright.cli.output import print_table, say
+
+    print_table(HEADERS, [runtime_row(runtime) for runtime in diagnosis.runtimes], "Runtimes")
+    if not diagnosis.findings:
+        say("nothing was found here that will spoil measurements")
+        return
+    rows = [(found.code, found.severity, found.text, found.advice) for found in diagnosis.findings]
+    print_table(HEADERS, rows, f"What will spoil measurements on {name_machine(diagnosis)}")
+
+
+def runtime_row(runtime: RuntimeState) -> tuple[str, str, str, str]:
+    """State is one word and the version; a runtime for tests says so."""
+    state = " ".join(word for word in ("works" if runtime.usable else "missing", runtime.version) if word)
+    detail = runtime.file if runtime.usable and runtime.file else runtime.problem
+    return (runtime.name, f"{state} (for tests)" if runtime.for_tests else state, detail, runtime.remedy)
+
+
+def name_machine(diagnosis: Diagnosis) -> str:
+    processor = diagnosis.environment.get("processor", {})
+    parts = [processor.get("board"), processor.get("model"), diagnosis.environment.get("system")]
+    return ", ".join(part for part in parts if part) or "this machine"

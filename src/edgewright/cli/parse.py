@@ -1,0 +1,76 @@
+"""Types of options: words, shapes, processors, tags."""
+
+from typing import Any
+
+import click
+
+
+class Words(click.ParamType[list[str]]):
+    """Comma-separated words."""
+
+    name = "words"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        if isinstance(value, list):
+            return value
+        words = [word.strip() for word in str(value).split(",") if word.strip()]
+        return words or self.fail("it is empty", param, ctx)
+
+
+class Shape(click.ParamType[tuple[str, tuple[int, ...]]]):
+    """`NAME=1,3,224,224`; `NAME=` is a scalar."""
+
+    name = "shape"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[int, ...]]:
+        if isinstance(value, tuple):
+            return value
+        name, equals, sizes = str(value).rpartition("=")
+        try:
+            shape = tuple(int(size) for size in sizes.replace("x", ",").split(",") if size.strip())
+        except ValueError:
+            shape = (-1,)
+        if not equals or not name or any(size < 1 for size in shape):
+            self.fail(f"'{value}' is not NAME=SIZES with sizes from 1, as x=1,3,224,224", param, ctx)
+        return name, shape
+
+
+class Affinity(click.ParamType[tuple[int, ...]]):
+    """Processor numbers: `0,1` or `0-3`."""
+
+    name = "processors"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(number for part in str(value).split(",") for number in parse_range(part))
+        except ValueError:
+            self.fail(f"'{value}' is no list of processors, as 0,1 or 0-3", param, ctx)
+
+
+def parse_range(part: str) -> range:
+    first, dash, last = part.partition("-")
+    numbers = range(int(first), int(last if dash else first) + 1)
+    if not 0 < len(numbers) <= 4096 or numbers[0] < 0:
+        raise ValueError(part)
+    return numbers
+
+
+class Tag(click.ParamType[tuple[str, str]]):
+    """`NAME=VALUE`."""
+
+    name = "tag"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        name, equals, text = str(value).partition("=")
+        if not equals or not name.strip():
+            self.fail(f"'{value}' is not NAME=VALUE", param, ctx)
+        return name.strip(), text.strip()
+
+
+WORDS, SHAPE, AFFINITY, TAG = Words(), Shape(), Affinity(), Tag()

@@ -1,0 +1,14 @@
+"""Opens the user's store, where environment and config say it is."""
+
+import os
+from pathlib import Path
+
+from edgewright.cli.config import store_places
+from edgewright.store.place import home
+from edgewright.store.store import Store, open_store
+
+
+def open_user_store() -> Store:
+    places = store_places(os.environ)
+    folder = Path(places["home"]).expanduser() if "home" in places else home(os.environ)
+    return open_store(folder, places.get("database_url"), places.get("blob_url"))

@@ -1,0 +1,179 @@
+"""`edgewright runs`: what was measured, kept."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgewright.cli.output import print_json, print_table, progress, say
+from edgewright.cli.parse import TAG
+
+if TYPE_CHECKING:
+    from edgewright.store.queries import RunRow
+
+LIST_HEADERS = ("run", "started", "state", "model", "runtime", "precision", "device", "p50", "interval", "tags")
+
+
+@click.group()
+def runs() -> None:
+    """The record of runs: list, show, export, import, rerun, tag, delete."""
+
+
+@runs.command("list")
+@click.option("--model", default=None, help="Name of the model, or the first digits of its hash.")
+@click.option("--runtime", default=None, help="Runtime.")
+@click.option("--device", default=None, help="Device, by name or id.")
+@click.option("--tag", "tags", type=TAG, multiple=True, metavar="NAME=VALUE", help="Only runs with this tag.")
+@click.option("--state", default=None, help="queued, running, done, failed or cancelled.")
+@click.option("--since", default=None, metavar="DATE", help="Started on this day or later, as 2026-11-01.")
+@click.option("--until", default=None, metavar="DATE", help="Started before this day.")
+@click.option("--text", default=None, help="Part of a note, an error or a name.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="The newest so many.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.runs/1).")
+def list_command(tags: tuple[tuple[str, str], ...], as_json: bool, **wanted: Any) -> None:
+    """List the runs, newest first."""
+    from edgewright.cli.places import open_user_store
+    from edgewright.store.queries import RunFilter
+
+    chosen = RunFilter(tags=dict(tags), metrics=("latency.p50",), **wanted)
+    with closing(open_user_store()) as store:
+        rows = store.list_runs(chosen)
+    if as_json:
+        print_json({"schema": "edgewright.runs/1", "runs": rows})
+        return
+    print_table(LIST_HEADERS, [list_row(row) for row in rows])
+    if not rows:
+        say("No runs. edgewright benchmark MODEL makes one, edgewright demo makes four.")
+
+
+def list_row(row: RunRow) -> tuple[str, ...]:
+    from edgewright.cli.units import UNKNOWN, show_range, show_us
+
+    p50 = row.metrics.get("latency.p50")
+    tags = ", ".join(f"{name}={value}" for name, value in row.tags.items() if name not in HIDDEN_TAGS)
+    return (
+        row.id,
+        row.started_at[:16].replace("T", " "),
+        row.state,
+        row.model_name or UNKNOWN,
+        row.runtime,
+        row.precision or UNKNOWN,
+        row.device_name or UNKNOWN,
+        show_us(p50.value if p50 else None),
+        show_range(p50.low, p50.high) if p50 else UNKNOWN,
+        tags,
+    )
+
+
+HIDDEN_TAGS = ("energy-source", "energy-evidence", "layers-via")
+
+
+@runs.command()
+@click.argument("run_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole record (edgewright.run/1).")
+def show(run_id: str, as_json: bool) -> None:
+    """Show one run: figures, layers, warnings, environment."""
+    from edgewright.cli.places import open_user_store
+    from edgewright.cli.tables import show_run
+
+    with closing(open_user_store()) as store:
+        run = store.load(run_id)
+    if as_json:
+        print_json({"schema": "edgewright.run/1", "run": run})
+        return
+    show_run(run)
+
+
+@runs.command("export")
+@click.argument("run_id", metavar="ID")
+@click.argument("folder", type=click.Path(), metavar="FOLDER")
+def export_command(run_id: str, folder: str) -> None:
+    """Write a run with its model into a folder that another machine can import."""
+    from pathlib import Path
+
+    from edgewright.cli.places import open_user_store
+
+    with closing(open_user_store()) as store:
+        missing = store.export_run(run_id, Path(folder))
+    for output in missing:
+        say(f"Warning: the bytes of {output.role} are not in the record and were left out.")
+    click.echo(folder)
+
+
+@runs.command("import")
+@click.argument("folder", type=click.Path(), metavar="FOLDER")
+def import_command(folder: str) -> None:
+    """Take in a run that was exported elsewhere."""
+    from pathlib import Path
+
+    from edgewright.cli.places import open_user_store
+
+    with closing(open_user_store()) as store:
+        click.echo(store.import_run(Path(folder)))
+
+
+@runs.command()
+@click.argument("run_id", metavar="ID")
+@click.option("--on", "device", default="", help="Another device than the run's own.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.rerun/1).")
+def rerun(run_id: str, device: str, as_json: bool) -> None:
+    """Repeat a run from its record alone, and compare the two."""
+    from edgewright.cli.places import open_user_store
+    from edgewright.cli.tables import show_benchmark, show_comparisons
+    from edgewright.flows.device import open_device
+    from edgewright.flows.report import make_report
+    from edgewright.flows.rerun import recorded_plan
+    from edgewright.flows.rerun import rerun as repeat
+
+    with closing(open_user_store()) as store:
+        word = device or recorded_plan(store.load(run_id)).device
+        with closing(open_device(word)) as place, progress() as tell:
+            repeated = repeat(run_id, place, store, tell)
+    comparisons = (repeated.comparison,) if repeated.comparison else ()
+    report = make_report([repeated.original, *repeated.outcome.runs], comparisons)
+    if as_json:
+        print_json({"schema": "edgewright.rerun/1", "runs": report.runs, "comparisons": comparisons})
+    else:
+        show_benchmark(report)
+        show_comparisons(comparisons, {row.run_id: row.run_id for row in report.runs})
+    if repeated.outcome.error is not None:
+        raise repeated.outcome.error
+
+
+@runs.command()
+@click.argument("run_id", metavar="ID")
+@click.argument("tags", nargs=-1, type=TAG, metavar="NAME=VALUE...")
+@click.option("--note", default=None, help="Replace the run's note.")
+@click.option("--remove", multiple=True, metavar="NAME", help="Take a tag off.")
+def tag(run_id: str, tags: tuple[tuple[str, str], ...], note: str | None, remove: tuple[str, ...]) -> None:
+    """Put tags or a note on a run."""
+    from edgewright.cli.places import open_user_store
+
+    with closing(open_user_store()) as store:
+        for name, value in tags:
+            store.tag(run_id, name, value)
+        for name in remove:
+            store.untag(run_id, name)
+        if note is not None:
+            store.note(run_id, note)
+
+
+@runs.command()
+@click.argument("run_ids", nargs=-1, required=True, metavar="ID...")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete(run_ids: tuple[str, ...], yes: bool) -> None:
+    """Delete runs, and the files that no other run uses."""
+    import sys
+
+    from edgewright.cli.places import open_user_store
+    from edgewright.errors import UsageError
+
+    if not yes and not sys.stdin.isatty():
+        raise UsageError("nothing was deleted", "there is no terminal to ask on", "add --yes")
+    with closing(open_user_store()) as store:
+        ids = [store.load(run_id).id for run_id in run_ids]
+        if yes or click.confirm(f"Delete {len(ids)} run{'s' if len(ids) > 1 else ''}?", err=True):
+            store.delete(ids)
+            say(f"Deleted {', '.join(ids)}.")

@@ -1,0 +1,144 @@
+"""The tables that people read, made from the same report that --json prints."""
+
+from collections.abc import Callable, Sequence
+
+import click
+
+from edgewright.cli.output import print_table
+from edgewright.cli.units import UNKNOWN, show_bytes, show_range, show_ratio, show_share, show_us
+from edgewright.facts.run import Comparison, Metric, Run
+from edgewright.flows.report import BenchmarkReport, LayerRow, RunRow, make_row
+
+HEADERS = (
+    "run",
+    "model",
+    "runtime",
+    "precision",
+    "size",
+    "p50",
+    "interval",
+    "p90",
+    "peak memory",
+    "cold start",
+    "verdict",
+)
+LAYER_HEADERS = ("#", "name", "operator", "unit", "backend", "evidence", "time", "share", "source")
+TOP_LAYERS = 10
+
+
+def show_benchmark(report: BenchmarkReport) -> None:
+    """The runs, one row each; with a single run its slowest layers too."""
+    verdicts = {comparison.b: show_verdict(comparison) for comparison in report.comparisons}
+    rows = [benchmark_row(row, verdicts) for row in report.runs]
+    print_table(HEADERS, rows)
+    for row in report.runs:
+        if row.layer_totals is not None:
+            click.echo("")
+            click.echo(describe_layers(row))
+    if len(report.runs) == 1 and report.runs[0].layers:
+        show_layers(report.runs[0].layers, most=TOP_LAYERS)
+
+
+def benchmark_row(row: RunRow, verdicts: dict[str, str]) -> tuple[str, ...]:
+    timing, cold = row.latency_us, row.cold_start_us
+    known = cold.load is not None and cold.first_inference is not None
+    return (
+        row.run_id,
+        row.model,
+        row.runtime,
+        row.precision,
+        show_bytes(row.memory_bytes.file),
+        show_us(timing.p50 if timing else None),
+        show_range(timing.p50_low, timing.p50_high) if timing else UNKNOWN,
+        show_us(timing.p90 if timing else None),
+        show_bytes(row.memory_bytes.peak),
+        show_us((cold.load or 0.0) + (cold.first_inference or 0.0) if known else None),
+        row.state if row.state != "done" else verdicts.get(row.run_id, "reference"),
+    )
+
+
+def show_verdict(comparison: Comparison) -> str:
+    return f"{comparison.verdict} {show_ratio(comparison.ratio, comparison.low, comparison.high)}"
+
+
+def describe_layers(row: RunRow) -> str:
+    """The layers against the whole, and where they ran, in one line."""
+    totals = row.layer_totals
+    if totals is None:
+        return ""
+    whole = f" of {show_us(totals.whole_us)} ({totals.sum_us / totals.whole_us:.0%})" if totals.whole_us else ""
+    places = ", ".join(f"{unit} {show_share(share)}" for unit, share in row.path.items())
+    return (
+        f"{row.model} in {row.runtime}: {len(row.layers)} operators sum up to {show_us(totals.sum_us)}{whole}, "
+        f"measured by {totals.via}; {places}; partitions: {totals.partitions}, fallbacks: {totals.fallbacks}"
+    )
+
+
+def show_layers(layers: Sequence[LayerRow], most: int | None = None) -> None:
+    """The layers in the order they ran, or only the slowest ones."""
+    chosen = sorted(layers, key=lambda layer: -layer.median_us)[:most] if most else layers
+    title = f"the {len(chosen)} slowest of {len(layers)} layers" if most and len(chosen) < len(layers) else "layers"
+    print_table(LAYER_HEADERS, [layer_row(layer) for layer in chosen], title)
+
+
+def layer_row(layer: LayerRow) -> tuple[str, ...]:
+    return (
+        str(layer.position),
+        layer.name,
+        layer.op,
+        layer.unit,
+        layer.backend,
+        layer.evidence,
+        show_us(layer.median_us),
+        show_share(layer.share),
+        " + ".join(layer.source_nodes),
+    )
+
+
+def show_comparisons(comparisons: Sequence[Comparison], names: dict[str, str]) -> None:
+    rows = [(names[c.a], names[c.b], show_ratio(c.ratio, c.low, c.high), c.verdict) for c in comparisons]
+    print_table(("reference", "compared", "time ratio (99 % interval)", "verdict"), rows)
+
+
+def show_run(run: Run) -> None:
+    """Everything about one run that a person reads."""
+    row = make_row(run)
+    facts = [
+        ("run", run.id),
+        ("state", f"{run.state}{f': {run.error}' if run.error else ''}"),
+        ("started", run.started_at),
+        ("finished", run.finished_at or UNKNOWN),
+        ("model", f"{row.model} {row.precision} {row.model_sha256[:12]}"),
+        ("runtime", f"{run.runtime} {run.environment.get('packages', {}).get(run.runtime, '')}".strip()),
+        ("device", f"{row.device} {run.device.facts.get('model', '') if run.device else ''}".strip()),
+        ("threads", str(row.threads)),
+        (
+            "energy",
+            f"{row.energy.uj_per_inference:.0f} µJ ({row.energy.evidence}: {row.energy.source})"
+            if row.energy
+            else f"unknown: {row.energy_source}",
+        ),
+        ("note", run.note),
+        ("tags", ", ".join(f"{name}={value}" for name, value in run.tags.items())),
+    ]
+    print_table(("fact", "value"), [fact for fact in facts if fact[1]])
+    click.echo("")
+    print_table(("figure", "value", "low", "high", "n"), [metric_row(metric) for metric in run.metrics])
+    if row.layers:
+        click.echo("")
+        click.echo(describe_layers(row))
+        show_layers(row.layers)
+    for warning in run.warnings:
+        click.echo(f"Warning ({warning.code}): {warning.text}.")
+
+
+def metric_row(metric: Metric) -> tuple[str, ...]:
+    show = SHOWS.get(metric.unit, show_plain)
+    return (metric.name, show(metric.value), show(metric.low), show(metric.high), str(metric.n))
+
+
+def show_plain(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:g}"
+
+
+SHOWS: dict[str, Callable[[float | None], str]] = {"us": show_us, "bytes": show_bytes}

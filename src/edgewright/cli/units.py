@@ -1,0 +1,49 @@
+"""Numbers as people read them."""
+
+UNKNOWN = "–"
+
+
+def show_us(microseconds: float | None) -> str:
+    """Three significant digits in µs, ms or s."""
+    if microseconds is None:
+        return UNKNOWN
+    for unit, size in (("s", 1e6), ("ms", 1e3)):
+        if abs(microseconds) >= size:
+            return f"{digits(microseconds / size)} {unit}"
+    return f"{digits(microseconds)} µs"
+
+
+def digits(value: float) -> str:
+    """Three significant digits, and no exponent."""
+    if abs(value) >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def show_bytes(count: float | None) -> str:
+    """Decimal units: 1 MB is 1,000,000 bytes."""
+    if count is None:
+        return UNKNOWN
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{digits(count / size)} {unit}"
+    return f"{count:.0f} B"
+
+
+def show_range(low_us: float | None, high_us: float | None) -> str:
+    """Two times in one unit: `3.51–3.70 ms`."""
+    if low_us is None or high_us is None:
+        return UNKNOWN
+    unit, size = ("s", 1e6) if high_us >= 1e6 else ("ms", 1e3) if high_us >= 1e3 else ("µs", 1.0)
+    return f"{digits(low_us / size)}–{digits(high_us / size)} {unit}"
+
+
+def show_ratio(ratio: float, low: float | None, high: float | None) -> str:
+    if ratio != ratio:
+        return UNKNOWN
+    bounds = f" ({low:.2f}–{high:.2f})" if low is not None and high is not None else ""
+    return f"{ratio:.2f}×{bounds}"
+
+
+def show_share(share: float) -> str:
+    return f"{share:.1%}"

@@ -1,0 +1,235 @@
+"""The parent's end of a worker: ask, wait, and survive whatever happens to the worker."""
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+
+from edgewright.errors import (
+    EdgewrightError,
+    InputError,
+    ModelRejected,
+    RuntimeMissing,
+    WorkerCrashed,
+    WorkerError,
+    WorkerTimeout,
+)
+from edgewright.runtimes import wire
+from edgewright.runtimes.table import RuntimeInfo, runtime_info
+
+TAIL_LINES = 12
+TAIL_BYTES = 8192
+LEAVE_SECONDS = 5.0
+READ_BYTES = 1 << 20
+
+ResultT = TypeVar("ResultT", wire.Opened, wire.Times, wire.Calibration, wire.Told)
+
+
+class Connection:
+    """A started worker.
+
+    `ask` sends one command and waits for its answer; nothing else speaks on the channel. Whatever ends the
+    worker before its time is raised as an error with the last lines of its stderr. Leaving the `with` block
+    ends the worker, and so does any exception, Ctrl-C among them.
+
+    Attributes:
+        hello: the worker's greeting.
+        start_us: from the start of the process to its greeting: interpreter and import.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], runtime: str, log: Path, timeout_s: float) -> None:
+        self._process = process
+        self._runtime = runtime
+        self._log = log
+        self._timeout_s = timeout_s
+        self._buffer = bytearray()
+        self._next_id = 1
+        self._decode = msgspec.json.Decoder(wire.Answer).decode
+        self._selector = selectors.DefaultSelector()
+        if process.stdout is None or process.stdin is None:
+            raise WorkerError("the worker was started without pipes")
+        self._stdin, self._stdout = process.stdin, process.stdout
+        os.set_blocking(self._stdout.fileno(), False)
+        self._selector.register(self._stdout, selectors.EVENT_READ)
+        self.hello: wire.Hello
+        self.start_us = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+    def greet(self, began_ns: int) -> None:
+        """Wait for the greeting; RuntimeMissing where the runtime cannot be imported."""
+        line = self._read_line("start")
+        self.start_us = (time.perf_counter_ns() - began_ns) / 1e3
+        greeting: wire.Greeting = self._parse(line, wire.Greeting)
+        if isinstance(greeting, wire.Refused):
+            raise missing_runtime(runtime_info(self._runtime), greeting.why)
+        if greeting.protocol != wire.PROTOCOL:
+            raise WorkerError(
+                f"the worker speaks protocol {greeting.protocol}, this Edgewright {wire.PROTOCOL}",
+                "another Edgewright is installed where the worker runs",
+                "install the same version in both places",
+            )
+        self.hello = greeting
+
+    def ask(self, command: wire.Command, kind: type[ResultT]) -> ResultT:
+        """Send a command and wait for its answer, which is a `kind`; a refusal is raised as its error."""
+        number, self._next_id = self._next_id, self._next_id + 1
+        self._send(msgspec.json.encode(wire.Request(id=number, command=command)) + b"\n")
+        doing = type(command).__name__.lower()
+        answer: wire.Answer = self._parse(self._read_line(doing), wire.Answer)
+        if isinstance(answer.result, wire.Refused):
+            raise self._refusal(answer.result)
+        if answer.id != number or not isinstance(answer.result, kind):
+            raise WorkerError(f"the {self._runtime} worker answered {doing} with something else", repr(answer)[:200])
+        return answer.result
+
+    def end(self) -> None:
+        """End the worker and whatever it started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        with contextlib.suppress(BrokenPipeError):  # what was left to say is not wanted any more
+            self._stdin.close()
+        self._process.wait()
+        self._selector.close()
+        self._stdout.close()
+
+    def leave(self) -> None:
+        """Ask the worker to leave and wait a moment for it."""
+        self.ask(wire.Close(), wire.Told)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(LEAVE_SECONDS)
+
+    def _send(self, line: bytes) -> None:
+        try:
+            self._stdin.write(line)
+            self._stdin.flush()
+        except BrokenPipeError:
+            raise self._death("before it was asked") from None
+
+    def _read_line(self, doing: str) -> bytes:
+        deadline = time.monotonic() + self._timeout_s
+        searched = 0
+        while (end := self._buffer.find(b"\n", searched)) < 0:
+            searched = len(self._buffer)
+            self._read_more(deadline, doing)
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return line
+
+    def _read_more(self, deadline: float, doing: str) -> None:
+        if not self._selector.select(max(0.0, deadline - time.monotonic())):
+            raise WorkerTimeout(
+                f"the {self._runtime} worker gave no answer to '{doing}' in {self._timeout_s:g} s",
+                self._tail() or "it said nothing on stderr either",
+            )
+        chunk = os.read(self._stdout.fileno(), READ_BYTES)
+        if not chunk:
+            raise self._death(f"during '{doing}'")
+        self._buffer += chunk
+
+    def _parse(self, line: bytes, kind: Any) -> Any:
+        """The line as a message of this kind; what cannot be read as one is the worker's failure."""
+        try:
+            return msgspec.json.decode(line, type=kind)
+        except msgspec.MsgspecError as error:
+            raise WorkerError(
+                f"the {self._runtime} worker sent a message that cannot be read", f"{error}: {line[:120]!r}"
+            ) from None
+
+    def _death(self, moment: str) -> EdgewrightError:
+        try:
+            code = self._process.wait(LEAVE_SECONDS)
+        except subprocess.TimeoutExpired:
+            return WorkerCrashed(f"the {self._runtime} worker closed its channel {moment}", self._tail())
+        return WorkerCrashed(f"the {self._runtime} worker {how_it_ended(code)} {moment}", self._tail(), hint_of(code))
+
+    def _refusal(self, refused: wire.Refused) -> EdgewrightError:
+        with self._log.open("a") as log:
+            log.write(refused.trace)
+        match refused.kind:
+            case "model":
+                return ModelRejected(f"{self._runtime} refuses the model", refused.why)
+            case "input":
+                return InputError(
+                    "the inputs do not fit the model",
+                    refused.why,
+                    "--dry-run tells the names, dtypes and shapes that the model takes",
+                )
+            case "missing":
+                return missing_runtime(runtime_info(self._runtime), refused.why)
+            case "memory":
+                return WorkerError(
+                    f"the {self._runtime} worker ran out of memory",
+                    refused.why,
+                    "use a smaller model or batch",
+                )
+        return WorkerError(f"{self._runtime} failed", refused.why)
+
+    def _tail(self) -> str:
+        """The last lines that the worker wrote to stderr."""
+        try:
+            with self._log.open("rb") as log:
+                log.seek(0, os.SEEK_END)
+                log.seek(max(0, log.tell() - TAIL_BYTES))
+                lines = log.read().decode(errors="replace").strip().splitlines()
+        except OSError:
+            return ""
+        return "\n".join(lines[-TAIL_LINES:])
+
+
+def how_it_ended(code: int) -> str:
+    if code >= 0:
+        return f"left with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    return f"died by {name}"
+
+
+def hint_of(code: int) -> str:
+    if code == -signal.SIGKILL:
+        return "the system kills a process when memory runs out: free some, or use a smaller model or batch"
+    return ""
+
+
+def missing_runtime(info: RuntimeInfo, why: str) -> RuntimeMissing:
+    command = f"pip install 'edgewright[{info.extra}]'" if info.extra else f"pip install {info.distribution}"
+    return RuntimeMissing(f"the runtime {info.name} cannot be used here", why, command)
+
+
+def start_worker(
+    command: Sequence[str], runtime: str, timeout_s: float, log: Path, affinity: Collection[int] = ()
+) -> Connection:
+    """Start `command` as a worker in a session of its own and wait for its greeting.
+
+    The own session keeps the terminal's Ctrl-C away from the worker: the parent decides what happens to it.
+    """
+    began_ns = time.perf_counter_ns()
+    with log.open("ab") as stderr:
+        process = subprocess.Popen(  # noqa: S603 - the command is our own worker
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
+        )
+    connection = Connection(process, runtime, log, timeout_s)
+    try:
+        if affinity:  # the process has not begun to import anything yet, and its threads will inherit it
+            os.sched_setaffinity(process.pid, affinity)
+        connection.greet(began_ns)
+    except BaseException:
+        connection.end()
+        raise
+    return connection

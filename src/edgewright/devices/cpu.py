@@ -1,0 +1,336 @@
+"""The processor as /proc and /sys describe it: name, cores, frequencies, instruction sets, caches."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgewright.devices.sysfs import (
+    list_folder,
+    list_numbered,
+    parse_cpu_list,
+    parse_int,
+    parse_pairs,
+    read_int,
+    read_text,
+)
+
+CPUS = "sys/devices/system/cpu"
+
+# The kernel's names of the instruction sets that inference kernels choose by.
+FEATURES = frozenset(
+    (
+        *("sse4_1", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx_vnni_int8"),
+        *("avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+        *("amx_tile", "amx_int8", "amx_bf16", "amx_fp16"),
+        *(
+            "neon",
+            "asimd",
+            "asimddp",
+            "fphp",
+            "asimdhp",
+            "asimdfhm",
+            "i8mm",
+            "bf16",
+            "sve",
+            "sve2",
+            "sme",
+            "sme2",
+        ),
+    )
+)
+
+# MIDR_EL1: implementer codes from the Arm Architecture Reference Manual, part numbers from the
+# Technical Reference Manual of each core.
+IMPLEMENTERS = {
+    0x41: "Arm",
+    0x42: "Broadcom",
+    0x43: "Cavium",
+    0x46: "Fujitsu",
+    0x48: "HiSilicon",
+    0x4E: "NVIDIA",
+    0x50: "APM",
+    0x51: "Qualcomm",
+    0x53: "Samsung",
+    0x56: "Marvell",
+    0x61: "Apple",
+    0x6D: "Microsoft",
+    0xC0: "Ampere",
+}
+ARM_PARTS = {
+    0xC07: "Cortex-A7",
+    0xC09: "Cortex-A9",
+    0xC0F: "Cortex-A15",
+    0xD03: "Cortex-A53",
+    0xD04: "Cortex-A35",
+    0xD05: "Cortex-A55",
+    0xD07: "Cortex-A57",
+    0xD08: "Cortex-A72",
+    0xD09: "Cortex-A73",
+    0xD0A: "Cortex-A75",
+    0xD0B: "Cortex-A76",
+    0xD0C: "Neoverse-N1",
+    0xD0D: "Cortex-A77",
+    0xD40: "Neoverse-V1",
+    0xD41: "Cortex-A78",
+    0xD42: "Cortex-A78AE",
+    0xD44: "Cortex-X1",
+    0xD46: "Cortex-A510",
+    0xD47: "Cortex-A710",
+    0xD48: "Cortex-X2",
+    0xD49: "Neoverse-N2",
+    0xD4D: "Cortex-A715",
+    0xD4E: "Cortex-X3",
+    0xD4F: "Neoverse-V2",
+    0xD80: "Cortex-A520",
+    0xD81: "Cortex-A720",
+    0xD82: "Cortex-X4",
+}
+
+# What machine descriptions (DMI, device tree) say when a hypervisor wrote them.
+HYPERVISORS = {
+    "qemu": "QEMU",
+    "kvm": "KVM",
+    "vmware": "VMware",
+    "virtualbox": "VirtualBox",
+    "innotek": "VirtualBox",
+    "xen": "Xen",
+    "bochs": "Bochs",
+    "parallels": "Parallels",
+    "amazon ec2": "KVM",
+    "google compute engine": "KVM",
+    "virtual machine": "Hyper-V",
+    "firecracker": "Firecracker",
+}
+
+Blocks = Sequence[Mapping[str, str]]
+
+
+def cpu_facts(root: Path = Path("/")) -> dict[str, Any]:
+    """Stable facts of the processor, read from `root`/proc and `root`/sys. What is unknown is left out.
+
+    Keys: `model`, `vendor`, `architecture`, `board`, `physical_cores`, `logical_cores`, `threads_per_core`,
+    `one_per_core` (one processor number of each core), `base_khz`, `max_khz`, `features` (the kernel's names
+    of instruction sets, those that all processors have), `caches` (level, type, bytes, count),
+    `clusters` (where cores differ: cpus, model, max_khz), `virtual` (True under a hypervisor) and
+    `hypervisor` (its name).
+    """
+    blocks = read_cpuinfo(root)
+    facts = {
+        "model": find_model(blocks),
+        "vendor": find_vendor(blocks),
+        "architecture": find_architecture(root, blocks),
+        "board": find_board(root),
+        **count_cores(root, blocks),
+        "base_khz": find_base_khz(root, blocks),
+        "max_khz": max((khz for khz in read_max_khz(root).values()), default=None),
+        "features": list_features(blocks),
+        "caches": list_caches(root),
+        "clusters": list_clusters(root, blocks),
+        "virtual": find_virtual(root, blocks),
+        "hypervisor": find_hypervisor(root),
+    }
+    return {name: value for name, value in facts.items() if value not in (None, [], "")}
+
+
+def read_cpuinfo(root: Path) -> list[dict[str, str]]:
+    """/proc/cpuinfo as one table per processor; both the x86 and the ARM format."""
+    text = read_text(root / "proc/cpuinfo") or ""
+    blocks = [dict(parse_pairs(block, ":")) for block in re.split(r"\n\s*\n", text)]
+    return [block for block in blocks if "processor" in block]
+
+
+def find_model(blocks: Blocks) -> str | None:
+    """The processor's name; on ARM the names of its kinds of core, as `Cortex-A76 + Cortex-A55`."""
+    kinds = dict.fromkeys(name for block in blocks if (name := name_core(block)))
+    known = [kind for kind in kinds if not kind.startswith("part ")]
+    if kinds and (known or not any("model name" in block for block in blocks)):
+        return " + ".join(sorted(kinds, key=lambda kind: -_largest_part(kind, blocks)))
+    return next((block["model name"] for block in blocks if block.get("model name")), None)
+
+
+def _largest_part(kind: str, blocks: Blocks) -> int:
+    # Arm numbers larger cores of a generation higher, and big.LITTLE lists are read large first.
+    return max(_hex(block.get("CPU part")) or 0 for block in blocks if name_core(block) == kind)
+
+
+def name_core(block: Mapping[str, str]) -> str | None:
+    """The core's name from an ARM block's implementer and part; `part 0x…` where it is not known here."""
+    part = _hex(block.get("CPU part"))
+    if part is None:
+        return None
+    if _hex(block.get("CPU implementer")) == 0x41 and part in ARM_PARTS:
+        return ARM_PARTS[part]
+    return f"part {part:#05x}"
+
+
+def _hex(text: str | None) -> int | None:
+    try:
+        return int(text, 16) if text else None
+    except ValueError:
+        return None
+
+
+def find_vendor(blocks: Blocks) -> str | None:
+    for block in blocks:
+        if block.get("vendor_id"):
+            return block["vendor_id"]
+        code = _hex(block.get("CPU implementer"))
+        if code is not None:
+            return IMPLEMENTERS.get(code, f"implementer {code:#x}")
+    return None
+
+
+def find_architecture(root: Path, blocks: Blocks) -> str | None:
+    """The kernel's word (`x86_64`, `aarch64`); from the flags where the kernel is older than 6.1."""
+    told = read_text(root / "proc/sys/kernel/arch")
+    if told:
+        return told
+    flags = _flags(blocks[0]) if blocks else set()
+    if "fpu" in flags:
+        return "x86_64" if "lm" in flags else "i686"
+    if {"asimd", "neon"} & flags:
+        return "aarch64" if "asimd" in flags else "armv7l"
+    return None
+
+
+def find_board(root: Path) -> str | None:
+    """The board's or machine's name from the device tree or DMI."""
+    for name in ("proc/device-tree/model", "sys/class/dmi/id/product_name"):
+        text = read_text(root / name)
+        if text:
+            return text
+    return None
+
+
+def _flags(block: Mapping[str, str]) -> set[str]:
+    return set((block.get("flags") or block.get("Features") or "").split())
+
+
+def list_features(blocks: Blocks) -> list[str]:
+    """The instruction sets among FEATURES that every processor has, sorted."""
+    if not blocks:
+        return []
+    return sorted(FEATURES.intersection(*(_flags(block) for block in blocks)))
+
+
+def count_cores(root: Path, blocks: Blocks) -> dict[str, Any]:
+    """Counts of online processors; sysfs tells the siblings, or cpuinfo's core ids where that is silent."""
+    groups = core_groups(root) or _groups_of_cpuinfo(blocks)
+    logical = sum(len(group) for group in groups) or len(blocks)
+    if not groups:
+        return {"logical_cores": logical or None}
+    return {
+        "physical_cores": len(groups),
+        "logical_cores": logical,
+        "threads_per_core": max(len(group) for group in groups),
+        "one_per_core": [group[0] for group in groups],
+    }
+
+
+def core_groups(root: Path) -> list[tuple[int, ...]]:
+    """The processors of each physical core, from sysfs."""
+    groups = set()
+    for cpu in list_numbered(root / CPUS, "cpu"):
+        text = read_text(cpu / "topology/core_cpus_list") or read_text(cpu / "topology/thread_siblings_list")
+        if text:
+            groups.add(parse_cpu_list(text))
+    return sorted(group for group in groups if group)
+
+
+def _groups_of_cpuinfo(blocks: Blocks) -> list[tuple[int, ...]]:
+    cores: dict[tuple[str, str], list[int]] = {}
+    for block in blocks:
+        number = parse_int(block["processor"])
+        if number is not None and "core id" in block:
+            cores.setdefault((block.get("physical id", "0"), block["core id"]), []).append(number)
+    return sorted(tuple(cpus) for cpus in cores.values())
+
+
+def read_max_khz(root: Path) -> dict[int, int]:
+    """The highest frequency of each processor that cpufreq manages."""
+    found = {}
+    for cpu in list_numbered(root / CPUS, "cpu"):
+        khz = read_int(cpu / "cpufreq/cpuinfo_max_freq")
+        if khz is not None:
+            found[int(cpu.name.removeprefix("cpu"))] = khz
+    return found
+
+
+def find_base_khz(root: Path, blocks: Blocks) -> int | None:
+    """The frequency without boost: of the driver, of ACPI's CPPC table, or of the name (`@ 2.60GHz`)."""
+    first = root / CPUS / "cpu0"
+    told = read_int(first / "cpufreq/base_frequency")
+    if told:
+        return told
+    nominal_mhz = read_int(first / "acpi_cppc/nominal_freq")
+    if nominal_mhz:
+        return nominal_mhz * 1000
+    named = re.search(r"@ (\d+(?:\.\d+)?)GHz", find_model(blocks) or "")
+    return round(float(named[1]) * 1e6) if named else None
+
+
+def list_caches(root: Path) -> list[dict[str, Any]]:
+    """The caches by level and type; `count` is how many of that size the machine has."""
+    seen: set[tuple[int, str, int, str]] = set()
+    for cpu in list_numbered(root / CPUS, "cpu"):
+        for index in list_numbered(cpu / "cache", "index"):
+            level, size = read_int(index / "level"), parse_size(read_text(index / "size"))
+            shared = read_text(index / "shared_cpu_list")
+            if level is not None and size is not None and shared is not None:
+                seen.add((level, read_text(index / "type") or "Unified", size, shared))
+    kinds = [entry[:3] for entry in seen]
+    return [
+        {"level": level, "type": kind, "bytes": size, "count": kinds.count((level, kind, size))}
+        for level, kind, size in sorted(set(kinds))
+    ]
+
+
+def parse_size(text: str | None) -> int | None:
+    """Bytes of `32K` or `8M`."""
+    number = parse_int((text or "").rstrip("KMG"))
+    scale = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get((text or " ")[-1], 1)
+    return None if number is None else number * scale
+
+
+def list_clusters(root: Path, blocks: Blocks) -> list[dict[str, Any]]:
+    """Groups of like cores, fastest first, where the machine has more than one kind (big.LITTLE, hybrid)."""
+    khz = read_max_khz(root)
+    groups: dict[tuple[str, int], list[int]] = {}
+    for block in blocks:
+        cpu = parse_int(block["processor"])
+        if cpu is not None:
+            groups.setdefault((name_core(block) or "", khz.get(cpu, 0)), []).append(cpu)
+    # Boost limits that differ a little between equal cores do not make two kinds of core.
+    speeds = [speed for _, speed in groups if speed]
+    kinds = {name for name, _ in groups}
+    if len(kinds) < 2 and (not speeds or min(speeds) > 0.85 * max(speeds)):
+        return []
+    ordered = sorted(groups.items(), key=lambda item: (-item[0][1], item[1]))
+    return [_cluster(name, speed, cpus) for (name, speed), cpus in ordered]
+
+
+def _cluster(name: str, khz: int, cpus: list[int]) -> dict[str, Any]:
+    facts = {"cpus": cpus, "model": name, "max_khz": khz}
+    return {key: value for key, value in facts.items() if value}
+
+
+def find_virtual(root: Path, blocks: Blocks) -> bool | None:
+    """True under a hypervisor; False only where x86 says so; None where nothing tells."""
+    if find_hypervisor(root):
+        return True
+    flags = _flags(blocks[0]) if blocks else set()
+    return "hypervisor" in flags if "fpu" in flags else None
+
+
+def find_hypervisor(root: Path) -> str | None:
+    """The hypervisor's name, from Xen's own file, the device tree or DMI."""
+    told = read_text(root / "sys/hypervisor/type")
+    if told and told != "none":
+        return {"xen": "Xen"}.get(told, told)
+    places = [root / "proc/device-tree/hypervisor/compatible", root / "proc/device-tree/model"]
+    places += [
+        entry for entry in list_folder(root / "sys/class/dmi/id") if entry.name in ("sys_vendor", "product_name")
+    ]
+    text = " ".join(read_text(place) or "" for place in places).lower()
+    return next((name for mark, name in HYPERVISORS.items() if mark in text), None)

@@ -1,0 +1,98 @@
+"""This machine."""
+
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from edgewright.devices.connection import Connection, start_worker
+from edgewright.devices.contract import Reading
+from edgewright.devices.cpu import cpu_facts
+from edgewright.devices.environment import environment_facts
+from edgewright.devices.moment import moment
+from edgewright.devices.sensors import find_sensors
+from edgewright.errors import UsageError
+from edgewright.facts.run import Device as DeviceFacts
+from edgewright.runtimes.table import TABLE
+
+WORKER = ("-P", "-m", "edgewright.runtimes.worker")
+
+
+class LocalDevice:
+    """This machine; see `contract.Device`.
+
+    Args:
+        root: where `/proc` and `/sys` are read, so that a test can stand in for them.
+        environ: the environment variables.
+        worker: arguments of the interpreter that start a worker; the runtime's name follows them.
+    """
+
+    def __init__(
+        self, root: Path = Path("/"), environ: Mapping[str, str] = os.environ, worker: Sequence[str] = WORKER
+    ) -> None:
+        self._root = root
+        self._environ = environ
+        self._worker = tuple(worker)
+        self._sensors = find_sensors(root)
+        self._folder = tempfile.mkdtemp(prefix="edgewright-")
+
+    def facts(self) -> DeviceFacts:
+        facts = {**cpu_facts(self._root), "system": platform.system(), "machine": platform.machine()}
+        identity = sha256(f"{platform.node()} {facts.get('model')} {facts['machine']}".encode()).hexdigest()
+        return DeviceFacts(id=identity[:16], name="local", kind="local", address=platform.node(), facts=facts)
+
+    def environment(self) -> dict[str, Any]:
+        packages = sorted({"numpy", *(info.distribution for info in TABLE.values())})
+        return environment_facts(self._root, packages, self._environ)
+
+    def moment(self) -> dict[str, float]:
+        return moment(self._root)
+
+    def push(self, path: Path, sha256: str, beside: Mapping[str, Path] = MappingProxyType({})) -> str:
+        """The file is here already, and so is what lies beside it."""
+        return str(path.absolute())
+
+    def pull(self, remote: str, path: Path) -> None:
+        if Path(remote).is_dir():
+            shutil.copytree(remote, path, dirs_exist_ok=True)
+        else:
+            shutil.copyfile(remote, path)
+
+    def workspace(self) -> str:
+        return self._folder
+
+    def start_worker(self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path) -> Connection:
+        command = [sys.executable, *self._worker, runtime]
+        return start_worker(command, runtime, timeout_s, log, check_affinity(affinity))
+
+    def sensors(self) -> Reading:
+        return self._sensors.read()
+
+    def close(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def check_affinity(affinity: Sequence[int]) -> set[int]:
+    """The processors as a set; UsageError for one that this process may not use, or a system without affinity."""
+    if not affinity:
+        return set()
+    if not hasattr(os, "sched_getaffinity"):
+        raise UsageError(
+            "--affinity is not known on this system",
+            f"{platform.system()} has no call for it",
+            "leave it out",
+        )
+    allowed = os.sched_getaffinity(0)
+    if strangers := set(affinity) - allowed:
+        raise UsageError(
+            f"--affinity: processor {min(strangers)} cannot be used",
+            f"this process may use {sorted(allowed)}",
+            "choose among those",
+        )
+    return set(affinity)

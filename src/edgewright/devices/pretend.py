@@ -1,0 +1,92 @@
+"""A device that only pretends: a phone whose battery drains, whose temperature rises, and whose cable is loose.
+
+It starts real workers on this machine, and says otherwise about everything else, so that what is built on devices
+is tested without one.
+"""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from edgewright import __version__
+from edgewright.devices.connection import Connection, start_worker
+from edgewright.devices.contract import Reading
+from edgewright.errors import DeviceUnreachable
+from edgewright.facts.run import Device as DeviceFacts
+
+ENERGY_PER_READING_UJ = 1000
+DEGREES_PER_READING = 0.5
+WORKER = ("-P", "-m", "edgewright.runtimes.worker")
+
+
+class PretendDevice:
+    """A made-up phone; see `contract.Device`.
+
+    Args:
+        reachable: False refuses everything from the start.
+        workers: the cable falls out when one more than so many workers are started; None never.
+    """
+
+    def __init__(self, *, reachable: bool = True, workers: int | None = None) -> None:
+        if not reachable:
+            raise lost("it does not answer")
+        self._left = workers
+        self._readings = 0
+        self._folder = tempfile.mkdtemp(prefix="edgewright-pretend-")
+
+    def facts(self) -> DeviceFacts:
+        facts = {"model": "Pretend A1", "logical_cores": 8, "machine": "pretend"}
+        return DeviceFacts(id="pretend-0001", name="pretend", kind="pretend", address="usb:0", facts=facts)
+
+    def environment(self) -> dict[str, Any]:
+        return {**self.facts().facts, "edgewright": __version__}
+
+    def moment(self) -> dict[str, float]:
+        return {"load1": 0.0, "memory_available_bytes": 4e9}
+
+    def push(self, path: Path, sha256: str, beside: Mapping[str, Path] = MappingProxyType({})) -> str:
+        """Copies under the files' own names, as onto another disk; skipped where they already lie there."""
+        folder = Path(self._folder) / sha256[:12]
+        for name, source in {**beside, path.name: path}.items():
+            target = folder / name
+            if not target.exists():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+        return str(folder / path.name)
+
+    def pull(self, remote: str, path: Path) -> None:
+        if Path(remote).is_dir():
+            shutil.copytree(remote, path, dirs_exist_ok=True)
+        else:
+            shutil.copyfile(remote, path)
+
+    def workspace(self) -> str:
+        return self._folder
+
+    def start_worker(self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path) -> Connection:
+        if self._left == 0:
+            raise lost("the connection broke")
+        if self._left is not None:
+            self._left -= 1
+        return start_worker([sys.executable, *WORKER, runtime], runtime, timeout_s, log)
+
+    def sensors(self) -> Reading:
+        """Drains and heats evenly with every reading."""
+        self._readings += 1
+        return Reading(
+            energy_uj=ENERGY_PER_READING_UJ * self._readings,
+            temperature_c=30.0 + DEGREES_PER_READING * self._readings,
+            frequency_khz=2_000_000.0,
+            source="pretend:battery",
+        )
+
+    def close(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def lost(why: str) -> DeviceUnreachable:
+    return DeviceUnreachable("the device pretend cannot be reached", why, "plug the cable in again")

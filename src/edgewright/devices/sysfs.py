@@ -1,0 +1,84 @@
+"""Reading the small files of /proc and /sys, where any of them may be absent or refuse to be read."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+# Far above what any kernel is built for (8,192); keeps a damaged list from filling the memory.
+MOST_CPUS = 1 << 16
+
+
+def read_text(path: Path) -> str | None:
+    """The file's text without the blanks and NULs around it; None where it cannot be read."""
+    try:
+        return path.read_text(errors="replace").strip("\0 \t\r\n")
+    except OSError:
+        return None
+
+
+def read_int(path: Path) -> int | None:
+    """The file's whole text as a decimal number; None where it is not one."""
+    return parse_int(read_text(path))
+
+
+def parse_int(text: str | None) -> int | None:
+    try:
+        return int(text) if text else None
+    except ValueError:
+        return None
+
+
+def parse_float(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
+def list_folder(folder: Path) -> list[Path]:
+    """The folder's entries by name; empty where it cannot be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def list_numbered(folder: Path, prefix: str) -> list[Path]:
+    """The entries named `prefix` and a number, in the order of the numbers (cpu2 before cpu10)."""
+    found = [entry for entry in list_folder(folder) if _number(entry.name, prefix) is not None]
+    return sorted(found, key=lambda entry: _number(entry.name, prefix) or 0)
+
+
+def _number(name: str, prefix: str) -> int | None:
+    rest = name.removeprefix(prefix)
+    return int(rest) if rest != name and rest.isdecimal() else None
+
+
+def parse_cpu_list(text: str) -> tuple[int, ...]:
+    """Processors of a kernel list: `0-2,8` is 0, 1, 2, 8; parts that are not numbers are skipped."""
+    return tuple(sorted({cpu for part in text.split(",") for cpu in _span(part)}))
+
+
+def _span(part: str) -> range:
+    first, _, last = part.strip().partition("-")
+    low, high = parse_int(first), parse_int(last or first)
+    if low is None or high is None or high > MOST_CPUS:
+        return range(0)
+    return range(low, high + 1)
+
+
+def parse_pairs(text: str, separator: str) -> Iterator[tuple[str, str]]:
+    """Key and value of each line that has the separator."""
+    for line in text.splitlines():
+        key, found, value = line.partition(separator)
+        if found:
+            yield key.strip(), value.strip()
+
+
+def read_meminfo(root: Path) -> dict[str, int]:
+    """/proc/meminfo with its sizes in bytes."""
+    sizes: dict[str, int] = {}
+    for name, value in parse_pairs(read_text(root / "proc/meminfo") or "", ":"):
+        size = parse_int(value.removesuffix("kB").strip())
+        if size is not None and value.endswith("kB"):
+            sizes[name] = size * 1024
+    return sizes

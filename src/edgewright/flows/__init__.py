@@ -1,0 +1,1 @@
+"""The verbs: each joins rooms, records its run, and reports progress."""

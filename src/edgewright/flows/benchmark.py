@@ -1,0 +1,248 @@
+"""Measure the candidates of a plan, and keep what came of it."""
+
+import signal
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import cpu_count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import current_thread, main_thread
+
+import msgspec
+from msgspec import Struct
+
+from edgewright.bench.energy import energy_of
+from edgewright.bench.feeds import write_feeds
+from edgewright.bench.session import Entry, Lane, Tell, measure, profile_layers
+from edgewright.bench.summary import make_metrics, make_series, process_medians
+from edgewright.bench.verdict import compare_paired
+from edgewright.bench.warnings import Case, find_warnings
+from edgewright.devices.contract import Device
+from edgewright.errors import Cancelled, EdgewrightError
+from edgewright.facts.model import Model
+from edgewright.facts.plan import BenchmarkPlan, plan_hash
+from edgewright.facts.run import Comparison, Metric, Output, Run
+from edgewright.facts.words import RunState
+from edgewright.flows.resolve import check_plan, check_shape_names, fill_hashes, free_shapes, model_feeds, read_models
+from edgewright.formats.files import hash_file, read_graph
+from edgewright.runtimes.wire import SessionRequest
+from edgewright.store.ids import new_run_id
+from edgewright.store.store import Store, utc_now
+
+LOG_BYTES = 64 * 1024
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """The runs of one session, the verdicts against the first, and the first error where a candidate failed."""
+
+    runs: tuple[Run, ...]
+    comparisons: tuple[Comparison, ...]
+    error: EdgewrightError | None = None
+
+
+def resolve_plan(plan: BenchmarkPlan) -> tuple[BenchmarkPlan, dict[str, Model]]:
+    """The plan with everything filled in and checked, and its models. Starts and writes nothing.
+
+    Raises what can be known beforehand: UsageError, InputError, ConfigError, ModelError.
+    """
+    check_plan(plan)
+    models = read_models([candidate.model for candidate in plan.candidates])
+    check_shape_names(plan, models)
+    plan = fill_hashes(plan, models)
+    for model in models.values():
+        model_feeds(model, plan)
+    return plan, models
+
+
+def benchmark(plan: BenchmarkPlan, device: Device, store: Store, tell: Tell, tags: Mapping[str, str]) -> Outcome:
+    """Measure all candidates, interleaved, and record one run for each.
+
+    Args:
+        plan: may be incomplete; see `resolve_plan`.
+        tell: is told what is being done, one line at a time.
+        tags: put on every run.
+
+    Raises:
+        Cancelled: after Ctrl-C; the partial runs are kept as `cancelled`.
+        EdgewrightError: before anything was measured. An error of one candidate is in the outcome.
+    """
+    plan, models = resolve_plan(plan)
+    with TemporaryDirectory(prefix="edgewright-") as folder:
+        lanes = make_lanes(plan, models, device, Path(folder))
+        session = Session(plan=plan, device=device, store=store, lanes=lanes, before=device.moment())
+        with session.kept_when_interrupted():
+            session.begin(models, tags)
+            measure(device, lanes, plan, Path(folder), tell)
+            if plan.layers:
+                profile_all(device, lanes, plan, Path(folder), tell)
+        return session.finish("done")
+
+
+def make_lanes(plan: BenchmarkPlan, models: Mapping[str, Model], device: Device, folder: Path) -> list[Lane]:
+    """Bring models and inputs to the device."""
+    return [make_lane(plan, position, models, device, folder) for position in range(len(plan.candidates))]
+
+
+def make_lane(plan: BenchmarkPlan, position: int, models: Mapping[str, Model], device: Device, folder: Path) -> Lane:
+    candidate = plan.candidates[position]
+    model = models[candidate.model]
+    feeds = model_feeds(model, plan)
+    file = folder / f"feeds-{position}.npz"
+    write_feeds(file, feeds)
+    beside = {name: Path(model.path).parent / name for name in model.data_files}
+    request = SessionRequest(
+        model=device.push(Path(model.path), model.sha256, beside),
+        threads=plan.threads,
+        options=candidate.options,
+        shapes=free_shapes(model, feeds),
+    )
+    entry = Entry(
+        title=f"{model.name} in {candidate.runtime}",
+        runtime=candidate.runtime,
+        request=request,
+        feeds=device.push(file, hash_file(file)),
+        graph=read_graph(Path(model.path), model.format),
+    )
+    return Lane(entry=entry)
+
+
+def profile_all(device: Device, lanes: Sequence[Lane], plan: BenchmarkPlan, folder: Path, tell: Tell) -> None:
+    for position, lane in enumerate(lanes):
+        if lane.failure is None:
+            tell(f"{lane.entry.title}: layers")
+            profile_layers(device, lane, plan, folder / f"layers-{position}")
+
+
+class Session:
+    """The runs of one benchmark in the store: begun together, ended once, in whatever state they are then."""
+
+    def __init__(
+        self, plan: BenchmarkPlan, device: Device, store: Store, lanes: Sequence[Lane], before: Mapping[str, float]
+    ) -> None:
+        self._plan, self._device, self._store = plan, device, store
+        self._lanes, self._before = lanes, before
+        self._runs: list[Run] = []
+
+    def begin(self, models: Mapping[str, Model], tags: Mapping[str, str]) -> None:
+        """Record one run per candidate with its model and inputs: a full disk shows before anything is measured."""
+        facts, environment = self._device.facts(), self._device.environment()
+        for candidate in self._plan.candidates:
+            own = msgspec.structs.replace(self._plan, candidates=(candidate,))
+            run = Run(
+                id=new_run_id(),
+                kind="benchmark",
+                state="running",
+                started_at=utc_now(),
+                parent_id=self._runs[0].id if self._runs else None,
+                model=models[candidate.model],
+                device=facts,
+                runtime=candidate.runtime,
+                plan=msgspec.to_builtins(own),
+                plan_hash=plan_hash(own),
+                environment=environment,
+                tags=dict(tags),
+            )
+            self._store.begin(run)
+            self._runs.append(run)
+            outputs = tuple(keep_files(self._store, run, self._plan))
+            self._runs[-1] = msgspec.structs.replace(run, outputs=outputs)
+
+    @contextmanager
+    def kept_when_interrupted(self) -> Iterator[None]:
+        """Whatever breaks the session off, what was measured is written down first."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.finish("cancelled")
+            raise Cancelled("stopped by Ctrl-C", "the workers were ended") from None
+        except BaseException as error:
+            self.finish("failed", str(error))
+            raise
+
+    def finish(self, state: RunState, error: str = "") -> Outcome:
+        """Write every run with all that was measured, and tell the verdicts against the first."""
+        with interrupts_held():
+            moment = self._device.moment()
+            ended = tuple(
+                self._end(run, lane, state, error, moment) for run, lane in zip(self._runs, self._lanes, strict=False)
+            )
+            for run in ended:
+                self._store.finish(run)
+        failures = [lane.failure for lane in self._lanes if lane.failure is not None]
+        return Outcome(runs=ended, comparisons=self._compare(), error=failures[0] if failures else None)
+
+    def _end(self, run: Run, lane: Lane, state: RunState, error: str, moment: Mapping[str, float]) -> Run:
+        energy = energy_of(lane.tapes, self._plan.power_w)
+        metrics = make_metrics(lane.tapes, run.model.bytes if run.model else 0, energy, lane.report)
+        via = {"layers-via": lane.report.via} if lane.report else {}
+        return msgspec.structs.replace(
+            run,
+            state="failed" if lane.failure is not None else state,
+            finished_at=utc_now(),
+            error=str(lane.failure or error) or None,
+            metrics=metrics,
+            series=make_series(lane.tapes),
+            layers=lane.report.layers if lane.report else (),
+            warnings=find_warnings(self._case(run, lane, metrics, moment)) if lane.tapes else (),
+            outputs=(*run.outputs, *self._keep_log(run, lane)),
+            tags={**run.tags, "energy-source": energy.source, "energy-evidence": energy.evidence, **via},
+        )
+
+    def _case(self, run: Run, lane: Lane, metrics: Sequence[Metric], moment: Mapping[str, float]) -> Case:
+        return Case(
+            plan=self._plan,
+            tapes=lane.tapes,
+            metrics={metric.name: metric for metric in metrics},
+            before=self._before,
+            after=moment,
+            cores=int(run.environment.get("logical_cores") or cpu_count() or 1),
+            report=lane.report,
+            failure=lane.layer_failure,
+        )
+
+    def _keep_log(self, run: Run, lane: Lane) -> list[Output]:
+        """What the failed worker said, and our own traceback."""
+        if lane.failure is None:
+            return []
+        log = lane.tapes[-1].log if lane.tapes else None
+        said = log.read_bytes()[-LOG_BYTES:] if log and log.is_file() else b""
+        trace = "".join(traceback.format_exception(lane.failure)).encode()
+        return [self._store.put_bytes(run.id, said + b"\n" + trace, role="log")]
+
+    def _compare(self) -> tuple[Comparison, ...]:
+        """Every candidate against the first; candidates without samples are left out."""
+        medians = [process_medians(lane.tapes) for lane in self._lanes]
+        return tuple(
+            compare_paired(self._runs[0].id, run.id, medians[0], own, self._plan.threshold)
+            for run, own in zip(self._runs[1:], medians[1:], strict=False)
+            if own and medians[0]
+        )
+
+
+def keep_files(store: Store, run: Run, plan: BenchmarkPlan) -> Iterator[Output]:
+    """Put the model, its weight files and the user's inputs into the store, so that the run can be repeated."""
+    if run.model is None:
+        return
+    path = Path(run.model.path)
+    yield store.put_file(run.id, path, role="model", model_id=run.model.sha256)
+    for name in run.model.data_files:
+        yield store.put_file(run.id, path.parent / name, role=f"data:{name}")
+    if plan.inputs is not None:
+        yield store.put_file(run.id, Path(plan.inputs), role="inputs")
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Let a Ctrl-C wait until what was measured is written down."""
+    if current_thread() is not main_thread():  # only the main thread is told of signals
+        yield
+        return
+    came: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    if came:
+        raise KeyboardInterrupt

@@ -1,0 +1,80 @@
+"""Repeat a run from its record alone."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import msgspec
+from msgspec import Struct
+
+from edgewright.bench.session import Tell
+from edgewright.devices.contract import Device
+from edgewright.errors import StoreError, UsageError
+from edgewright.facts.plan import BenchmarkPlan
+from edgewright.facts.run import Comparison, Run
+from edgewright.flows.benchmark import Outcome, benchmark
+from edgewright.flows.compare import compare_two
+from edgewright.store.store import Store
+
+
+class Repeated(Struct, frozen=True, kw_only=True):
+    """The run that was repeated, what came of it, and the new run against the old; None where it failed."""
+
+    original: Run
+    outcome: Outcome
+    comparison: Comparison | None
+
+
+def recorded_plan(run: Run) -> BenchmarkPlan:
+    """The plan that a run was made with; UsageError for a run that is no benchmark."""
+    if run.kind != "benchmark" or not run.plan:
+        raise UsageError(f"run {run.id} cannot be repeated", f"it is a {run.kind}", "only benchmarks can")
+    return msgspec.convert(run.plan, BenchmarkPlan)
+
+
+def rerun(run_id: str, device: Device, store: Store, tell: Tell) -> Repeated:
+    """Take model, inputs and plan from the record, measure again, and compare the two.
+
+    Raises RunNotFound, UsageError (no benchmark), StoreError (the record lacks the model's bytes).
+    """
+    original = store.load(run_id)
+    plan = recorded_plan(original)
+    with TemporaryDirectory(prefix="edgewright-") as folder:
+        files = fetch_files(original, store, Path(folder))
+        plan = move_plan(plan, files)
+        outcome = benchmark(plan, device, store, tell, kept_tags(original))
+    again = outcome.runs[0]
+    comparison = None if outcome.error else compare_two(original, again, plan.threshold)
+    return Repeated(original=original, outcome=outcome, comparison=comparison)
+
+
+def kept_tags(original: Run) -> dict[str, str]:
+    """The user's own tags, and where the run comes from."""
+    own = {"energy-source", "energy-evidence", "layers-via"}
+    return {**{name: value for name, value in original.tags.items() if name not in own}, "rerun-of": original.id}
+
+
+def fetch_files(run: Run, store: Store, folder: Path) -> dict[str, Path]:
+    """The run's model, weight files and inputs from the store, under the names they had."""
+    if run.model is None:
+        raise StoreError(f"run {run.id} has no model on record", "it failed before the model was stored")
+    names = {"model": run.model.name, "inputs": "inputs.npz"}
+    files: dict[str, Path] = {}
+    for output in run.outputs:
+        name = names.get(output.role) or output.role.removeprefix("data:")
+        if output.role == "log":
+            continue
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        store.get_file(output.sha256, path)
+        files[output.role] = path
+    if "model" not in files:
+        raise StoreError(f"the model of run {run.id} is not in the record", "it was imported without its files")
+    return files
+
+
+def move_plan(plan: BenchmarkPlan, files: Mapping[str, Path]) -> BenchmarkPlan:
+    """The same plan with its files where they are now."""
+    candidate = msgspec.structs.replace(plan.candidates[0], model=str(files["model"]))
+    inputs = str(files["inputs"]) if "inputs" in files else None
+    return msgspec.structs.replace(plan, candidates=(candidate,), inputs=inputs)

@@ -1,0 +1,154 @@
+"""One road from a path to a `Model`, whatever its format."""
+
+from collections.abc import Sequence
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import NamedTuple
+
+from edgewright.errors import ModelNotFound, ModelUnreadable
+from edgewright.facts.model import GraphNode, Model
+
+HEAD_BYTES = 64
+
+
+class FormatInfo(NamedTuple):
+    """A format: how its files begin, and the suffixes where bytes alone do not tell."""
+
+    name: str
+    title: str
+    magic: tuple[tuple[int, bytes], ...]
+    suffixes: tuple[str, ...]
+
+
+FORMATS = (
+    FormatInfo("tflite", "LiteRT (TFLite)", ((4, b"TFL3"),), (".tflite",)),
+    FormatInfo("ort", "ONNX Runtime's own format", ((4, b"ORTM"),), (".ort",)),
+    FormatInfo("executorch", "ExecuTorch program", ((4, b"ET12"), (4, b"ET13")), (".pte",)),
+    FormatInfo("zip", "PyTorch archive or another zip", ((0, b"PK\x03\x04"),), (".pt", ".pt2", ".pth")),
+    FormatInfo("hdf5", "Keras or HDF5", ((0, b"\x89HDF\r\n\x1a\n"),), (".h5", ".keras")),
+    FormatInfo("ncnn", "ncnn parameters", ((0, b"7767517"),), (".param",)),
+    FormatInfo("pretend", "a made-up model for tests", ((0, b"pretend"),), (".pretend",)),
+    # Protobuf has no magic number: a model begins with its first field, the version of the format.
+    FormatInfo("onnx", "ONNX", ((0, b"\x08"),), (".onnx",)),
+)
+READABLE = ("onnx", "tflite", "pretend")
+
+
+def sniff(path: Path) -> str:
+    """The format's name. ModelNotFound, or ModelUnreadable for a file that is no model."""
+    head = read_head(path)
+    if not head:
+        raise ModelUnreadable(
+            f"{path} is empty", "it has 0 bytes", "export the model again; check that the disk is not full"
+        )
+    for info in FORMATS:
+        if any(head[offset : offset + len(magic)] == magic for offset, magic in info.magic):
+            return info.name
+    if path.suffix.lower() == ".onnx":
+        return "onnx"
+    raise ModelUnreadable(
+        f"{path} is not a model that Edgewright knows",
+        f"it begins with {head[:8].hex(' ')}",
+        f"known are {', '.join(READABLE[:2])} files",
+    )
+
+
+def read_head(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            raise ModelNotFound(f"{path} is a folder", "a model is one file", "name the model file in it")
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+    except FileNotFoundError:
+        raise ModelNotFound(f"there is no file {path}", "", "check the path") from None
+    except OSError as error:
+        raise ModelNotFound(f"{path} cannot be opened", error.strerror or str(error)) from None
+
+
+def read_model(path: Path) -> Model:
+    """Everything about a model file that is known without running it.
+
+    Raises:
+        ModelNotFound: no such file.
+        ModelUnreadable: empty, broken, or of a format that cannot be read.
+        ExternalDataMissing: weights that lie beside the model are not there.
+    """
+    kind = sniff(path)
+    match kind:
+        case "onnx":
+            return read_onnx(path)
+        case "tflite":
+            return read_tflite(path)
+        case "pretend":
+            return read_pretend(path)
+    title = next(info.title for info in FORMATS if info.name == kind)
+    raise ModelUnreadable(f"{path} cannot be used here", f"it is {title}", f"use {' or '.join(READABLE[:2])}")
+
+
+def read_onnx(path: Path) -> Model:
+    from edgewright.formats.onnx import OnnxFile
+
+    file = OnnxFile(path)
+    data = file.data_files()
+    return Model(
+        path=str(path),
+        name=path.name,
+        format="onnx",
+        sha256=hash_files([path, *(path.parent / name for name in data)]),
+        bytes=path.stat().st_size + sum((path.parent / name).stat().st_size for name in data),
+        signature=file.signature(),
+        precision=file.precision(),
+        data_files=data,
+    )
+
+
+def read_tflite(path: Path) -> Model:
+    from edgewright.formats import tflite
+
+    return Model(
+        path=str(path),
+        name=path.name,
+        format="tflite",
+        sha256=hash_files([path]),
+        bytes=path.stat().st_size,
+        signature=tflite.read_signature(path),
+        precision=tflite.read_precision(path),
+    )
+
+
+def read_pretend(path: Path) -> Model:
+    from edgewright.facts.model import Signature
+
+    return Model(
+        path=str(path),
+        name=path.name,
+        format="pretend",
+        sha256=hash_files([path]),
+        bytes=path.stat().st_size,
+        signature=Signature(inputs=(), outputs=()),
+        precision="fp32",
+    )
+
+
+def read_graph(path: Path, kind: str) -> Sequence[GraphNode]:
+    """The operators of a model of this format, in file order; empty for a format without a graph."""
+    if kind == "onnx":
+        from edgewright.formats.onnx import OnnxFile
+
+        return OnnxFile(path).nodes()
+    if kind == "tflite":
+        from edgewright.formats import tflite
+
+        return tflite.read_graph(path)
+    return ()
+
+
+def hash_files(paths: Sequence[Path]) -> str:
+    """The main file's hash; with weight files the hash of all their hex digests in order."""
+    digests = [hash_file(path) for path in paths]
+    return digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,143 @@
+"""Read ONNX: signature, graph, precision and the files that hold its weights."""
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from edgewright.errors import ExternalDataMissing, ModelUnreadable
+from edgewright.facts.model import GraphNode, Signature, TensorSpec
+from edgewright.facts.words import Precision
+
+DTYPE_NAMES = {
+    "FLOAT": "float32",
+    "DOUBLE": "float64",
+    "STRING": "str",
+}
+INT8_OPS = {"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeMatMul", "QGemm"}
+
+
+class OnnxFile:
+    """An ONNX file without its external weights; reads what is asked for.
+
+    Raises:
+        ModelUnreadable: the bytes are no ONNX model, or the graph in it is not one.
+        ExternalDataMissing: weights lie in a file that is absent, or outside of the model's folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.model = parse(path)
+        self.graph = self.model.graph
+        if not self.graph.node and not self.graph.output:
+            raise ModelUnreadable(f"{path} holds no graph", "it has no operators and no outputs")
+        self.constants = {tensor.name for tensor in self.graph.initializer} | {
+            sparse.values.name for sparse in self.graph.sparse_initializer
+        }
+
+    def data_files(self) -> tuple[str, ...]:
+        """Names of the weight files, relative to the model, in the order of first use."""
+        names: dict[str, None] = {}
+        for tensor in self.graph.initializer:
+            if tensor.data_location == 1:  # TensorProto.EXTERNAL
+                names[location(tensor)] = None
+        for name in names:
+            check_data_file(self.path, name)
+        return tuple(names)
+
+    def signature(self) -> Signature:
+        inputs = [value for value in self.graph.input if value.name not in self.constants]
+        return Signature(inputs=tuple(map(describe, inputs)), outputs=tuple(map(describe, self.graph.output)))
+
+    def nodes(self) -> tuple[GraphNode, ...]:
+        return tuple(
+            GraphNode(
+                name=node.name or f"{node.op_type}#{position}",
+                op=node.op_type,
+                inputs=tuple(name for name in node.input if name and name not in self.constants),
+                outputs=tuple(node.output),
+            )
+            for position, node in enumerate(self.graph.node)
+        )
+
+    def precision(self) -> Precision:
+        """By what its operators compute with: QDQ and integer operators, else the type that most weights have."""
+        ops = [node.op_type for node in self.graph.node]
+        if "DynamicQuantizeLinear" in ops or "DynamicQuantizeMatMul" in ops:
+            return "w8a8-dynamic"
+        if "QuantizeLinear" in ops or INT8_OPS & set(ops):
+            return self._activation_precision()
+        if "MatMulNBits" in ops:
+            return "w4"
+        if "DequantizeLinear" in ops:
+            return "w8"
+        return self._float_precision()
+
+    def _activation_precision(self) -> Precision:
+        wide = {5, 4}  # TensorProto.INT16, UINT16
+        zero_points = {tensor.name: tensor.data_type for tensor in self.graph.initializer}
+        quantize = [node for node in self.graph.node if node.op_type == "QuantizeLinear" and len(node.input) > 2]
+        sixteen = sum(zero_points.get(node.input[2]) in wide for node in quantize)
+        return "w8a16" if quantize and sixteen * 2 > len(quantize) else "w8a8"
+
+    def _float_precision(self) -> Precision:
+        sizes: dict[int, int] = {}
+        for tensor in self.graph.initializer:
+            sizes[tensor.data_type] = sizes.get(tensor.data_type, 0) + count_elements(tensor.dims)
+        floats: dict[int, Precision] = {1: "fp32", 11: "fp32", 10: "fp16", 16: "bf16"}
+        most = max((kind for kind in sizes if kind in floats), key=lambda kind: sizes[kind], default=1)
+        return floats[most]
+
+
+def parse(path: Path) -> Any:
+    """The protobuf message; ModelUnreadable where the bytes are none."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no types
+
+    try:
+        return onnx.load(str(path), load_external_data=False)
+    except (DecodeError, ValueError, MemoryError) as error:
+        raise ModelUnreadable(f"{path} cannot be read as ONNX", str(error).strip() or type(error).__name__) from None
+
+
+def location(tensor: Any) -> str:
+    return next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+
+
+def check_data_file(model: Path, name: str) -> None:
+    """Weights lie beside the model: neither above its folder nor at an absolute path."""
+    parts = PurePosixPath(name)
+    if not name or parts.is_absolute() or ".." in parts.parts:
+        raise ExternalDataMissing(
+            f"{model} keeps weights outside of its folder",
+            f"location '{name[:200]}'",
+            "export it with a plain file name",
+        )
+    if not (model.parent / name).is_file():
+        raise ExternalDataMissing(f"{model} needs the weight file '{name[:200]}'", f"it is not in {model.parent}")
+
+
+def describe(value: Any) -> TensorSpec:
+    kind = value.type.tensor_type
+    return TensorSpec(name=value.name, dtype=dtype_name(kind.elem_type), shape=tuple(sizes(kind)))
+
+
+def dtype_name(number: int) -> str:
+    import onnx
+
+    try:
+        name = str(onnx.TensorProto.DataType.Name(number))
+    except ValueError:
+        return "unknown"
+    return DTYPE_NAMES.get(name, name.lower())
+
+
+def sizes(kind: Any) -> Iterator[int | str]:
+    for dim in kind.shape.dim:
+        yield dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else dim.dim_param
+
+
+def count_elements(dims: Any) -> int:
+    total = 1
+    for size in dims:
+        total *= max(0, size)
+    return total

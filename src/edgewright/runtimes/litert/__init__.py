@@ -1,0 +1,48 @@
+"""LiteRT: TFLite models on the CPU, with the XNNPACK delegate or the built-in kernels.
+
+Importing this module loads nothing of LiteRT: each function imports what it needs.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgewright.facts.model import GraphNode
+from edgewright.facts.run import LayerReport
+from edgewright.runtimes.contract import Session
+from edgewright.runtimes.wire import SessionRequest
+
+DISTRIBUTION = "ai-edge-litert"
+
+
+def version() -> str:
+    """The version of the installed ai-edge-litert, whose interpreter this imports; ImportError where it is absent."""
+    from importlib import import_module
+    from importlib.metadata import version as installed_version
+
+    import_module("ai_edge_litert.interpreter")
+    return installed_version(DISTRIBUTION)
+
+
+def open_session(request: SessionRequest) -> Session:
+    """Load the model in LiteRT's interpreter; raises Rejected where it refuses."""
+    from edgewright.runtimes.litert.session import LiteRtSession
+
+    return LiteRtSession(request)
+
+
+def profile(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, folder: Path) -> None:
+    """Time each operator of `runs` inferences and leave `trace.json` in `folder`; raises Rejected as `open_session`."""
+    from edgewright.runtimes.litert.profiler import profile_operators
+
+    profile_operators(request, feeds, runs, folder)
+
+
+def layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
+    """The rows that `trace.json` in `folder` tells, joined to `graph`: the file's own (`formats.tflite.read_graph`)."""
+    from edgewright.runtimes.litert.layers import report_layers
+    from edgewright.runtimes.litert.trace import read_trace
+
+    return report_layers(read_trace(folder), graph)

@@ -1,0 +1,130 @@
+"""The process that asks LiteRT's C API for operator times: `python -m edgewright.runtimes.litert.capture FOLDER`.
+
+It is a process of its own because a C API that changed its structures may crash: then the caller falls back.
+FOLDER holds the order (`order.json`, `order.npz`); this leaves `trace.json`, or `refusal.txt` and status 1.
+"""
+
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from edgewright.formats.tflite import Graph, graph_names, read_tflite
+from edgewright.runtimes.litert.capi import CompiledModel, Unavailable
+from edgewright.runtimes.litert.trace import C_API, Event, ProfiledRun, Trace, write_trace
+from edgewright.runtimes.wire import SessionRequest
+
+ORDER_FILE, FEEDS_FILE, REFUSAL_FILE = "order.json", "order.npz", "refusal.txt"
+WARMUP_RUNS, WARMUP_NS = 10, 500_000_000
+PR_SET_PDEATHSIG = 1
+
+Value = TypeVar("Value")
+
+
+class Order(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to be profiled. No run begins later than `seconds` after the first; one is always made."""
+
+    session: SessionRequest
+    runs: int
+    seconds: float
+
+
+def main(folder: Path) -> int:
+    """Do the order in `folder`; 0 when the trace is there."""
+    die_with_parent()
+    order = msgspec.json.decode((folder / ORDER_FILE).read_bytes(), type=Order)
+    with np.load(folder / FEEDS_FILE, allow_pickle=False) as file:
+        feeds = {name: file[name] for name in file.files}
+    try:
+        write_trace(capture(order, feeds), folder)
+    except Unavailable as refusal:
+        (folder / REFUSAL_FILE).write_text(str(refusal), encoding="utf-8")
+        return 1
+    return 0
+
+
+def die_with_parent() -> None:
+    """On Linux the kernel ends this process when the worker dies, so that Ctrl-C leaves nothing behind."""
+    if sys.platform == "linux":
+        from ctypes import CDLL
+
+        CDLL(None).prctl(PR_SET_PDEATHSIG, 9)
+
+
+def capture(order: Order, feeds: Mapping[str, NDArray[Any]]) -> Trace:
+    """Profile the runs of the order. Raises Unavailable where the C API cannot do it."""
+    session = order.session
+    graph = read_tflite(Path(session.model))
+    model = open_compiled(session, graph)
+    model.bind(by_index(graph, feeds))
+    warm_up(model)
+    tags: dict[str, int] = {}
+    runs: list[ProfiledRun] = []
+    deadline = perf_counter_ns() + int(order.seconds * 1e9)
+    while len(runs) < order.runs and (not runs or perf_counter_ns() < deadline):
+        runs.append(profile_run(model, tags))
+    return Trace(
+        via=C_API,
+        version=version("ai-edge-litert"),
+        delegate=session.options.get("delegate", "xnnpack"),
+        threads=session.threads,
+        operators=tuple(operator.op for operator in graph.operators),
+        tags=tuple(tags),
+        runs=tuple(runs),
+    )
+
+
+def open_compiled(session: SessionRequest, graph: Graph) -> CompiledModel:
+    return CompiledModel(
+        Path(session.model),
+        threads=session.threads,
+        delegate=session.options.get("delegate", "xnnpack"),
+        shapes=by_index(graph, session.shapes),
+    )
+
+
+def by_index(graph: Graph, values: Mapping[str, Value]) -> dict[int, Value]:
+    """What is told by an input's name, by the input's tensor index."""
+    names, _ = graph_names(graph)
+    return {index: values[name] for index, name in zip(graph.inputs, names, strict=True) if name in values}
+
+
+def warm_up(model: CompiledModel) -> None:
+    deadline = perf_counter_ns() + WARMUP_NS
+    for _ in range(WARMUP_RUNS):
+        model.run()
+        if perf_counter_ns() > deadline:
+            return
+
+
+def profile_run(model: CompiledModel, tags: dict[str, int]) -> ProfiledRun:
+    model.start_profiler()
+    begin = perf_counter_ns()
+    model.run()
+    whole_ns = perf_counter_ns() - begin
+    events = tuple(_event(event, tags) for event in model.stop_profiler())
+    return ProfiledRun(whole_ns=whole_ns, events=events)
+
+
+def _event(event: Any, tags: dict[str, int]) -> Event:
+    tag = (event.tag or b"").decode("utf-8", "replace")
+    return Event(
+        tag=tags.setdefault(tag, len(tags)),
+        kind=event.kind,
+        start_us=event.start_us,
+        elapsed_us=event.elapsed_us,
+        metadata1=event.metadata1,
+        metadata2=event.metadata2,
+        source=event.source,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,90 @@
+"""Per-operator times from ONNX Runtime's own profiler; runs in the worker."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from edgewright.runtimes.contract import Array
+from edgewright.runtimes.onnxruntime.session import OnnxSession, load, provider_name, session_options
+from edgewright.runtimes.wire import SessionRequest
+
+WARMUP_RUNS = 10
+TRACE, RAN = "trace.json", "ran.json"
+EXTERNAL_FILE = "optimized.data"
+
+
+class RanNode(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A node of the graph as ONNX Runtime rewrote it.
+
+    Empty names in `inputs` are optional inputs that are left out; `activation` is the operator fused into it.
+    """
+
+    name: str
+    op: str
+    domain: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    activation: str = ""
+
+
+class Ran(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What the trace alone does not tell.
+
+    `runs_us` are the wall times of the profiled inferences, after `warmup` unprofiled-for-statistics ones.
+    """
+
+    provider: str
+    warmup: int
+    runs_us: tuple[float, ...]
+    nodes: tuple[RanNode, ...]
+
+
+def profile(request: SessionRequest, feeds: Mapping[str, Array], runs: int, folder: Path) -> None:
+    """Leave `trace.json`, the profiler's own file, and `ran.json` (`Ran`) in `folder`.
+
+    The optimised graph is written out as well, since its node names alone do not lead back to the source.
+    """
+    options = session_options(request)
+    options.enable_profiling = True
+    options.profile_file_prefix = str(folder / "profile")
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", EXTERNAL_FILE)
+    raw = load(request, options)
+    runs_us = time_profiled(OnnxSession(raw, request), feeds, runs)
+    Path(raw.end_profiling()).replace(folder / TRACE)
+    nodes = tuple(read_nodes(folder / "optimized.onnx"))
+    ran = Ran(provider=provider_name(request.options), warmup=WARMUP_RUNS, runs_us=runs_us, nodes=nodes)
+    (folder / RAN).write_bytes(msgspec.json.encode(ran))
+
+
+def time_profiled(session: OnnxSession, feeds: Mapping[str, Array], runs: int) -> tuple[float, ...]:
+    session.bind(feeds)
+    for _ in range(WARMUP_RUNS):
+        session.run()
+    times = []
+    for _ in range(runs):
+        begin = perf_counter_ns()
+        session.run()
+        times.append((perf_counter_ns() - begin) / 1e3)
+    return tuple(times)
+
+
+def read_nodes(path: Path) -> Iterable[RanNode]:
+    import onnx
+
+    model: Any = onnx.load(str(path), load_external_data=False)
+    for node in model.graph.node:
+        yield RanNode(
+            name=node.name,
+            op=node.op_type,
+            domain=node.domain,
+            inputs=tuple(node.input),
+            outputs=tuple(node.output),
+            activation=next((a.s.decode() for a in node.attribute if a.name == "activation"), ""),
+        )
+    path.unlink()
+    (path.parent / EXTERNAL_FILE).unlink(missing_ok=True)

@@ -1,0 +1,147 @@
+"""A session of ONNX Runtime; runs in the worker."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgewright.facts.model import Signature, TensorSpec
+from edgewright.runtimes.contract import Array, Rejected, check_feeds
+from edgewright.runtimes.wire import SessionRequest
+
+DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(float16)": "float16",
+    "tensor(bfloat16)": "bfloat16",
+    "tensor(string)": "str",
+    "tensor(bool)": "bool",
+}
+LEVELS = {
+    "all": "ORT_ENABLE_ALL",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "basic": "ORT_ENABLE_BASIC",
+    "disable": "ORT_DISABLE_ALL",
+}
+ERRORS_ONLY = 3
+
+
+def version() -> str:
+    """The installed version; ImportError where there is none."""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
+def session_options(request: SessionRequest) -> Any:
+    """ONNX Runtime's `SessionOptions` for the request."""
+    import onnxruntime
+
+    wish = request.options
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = ERRORS_ONLY
+    options.intra_op_num_threads = request.threads
+    options.inter_op_num_threads = int(wish.get("inter-op-threads", "1"))
+    options.graph_optimization_level = getattr(
+        onnxruntime.GraphOptimizationLevel, LEVELS[wish.get("optimization", "all")]
+    )
+    if wish.get("execution") == "parallel":
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_PARALLEL
+    options.enable_cpu_mem_arena = wish.get("arena", "on") == "on"
+    spinning = "1" if wish.get("spinning", "on") == "on" else "0"
+    options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
+    return options
+
+
+def load(request: SessionRequest, options: Any) -> Any:
+    """An `InferenceSession`; Rejected with ONNX Runtime's own words where it refuses."""
+    import onnxruntime
+
+    providers = [provider_name(request.options), "CPUExecutionProvider"]
+    try:
+        return onnxruntime.InferenceSession(request.model, options, providers=list(dict.fromkeys(providers)))
+    except Exception as error:  # the library raises a dozen classes of its own, and ValueError for unknown providers
+        raise Rejected(first_line(error)) from error
+
+
+def provider_name(options: Mapping[str, str]) -> str:
+    """The execution provider that is asked for, by ONNX Runtime's name."""
+    wish = options.get("provider", "CPU")
+    names = {
+        "cpu": "CPU",
+        "xnnpack": "Xnnpack",
+        "cuda": "CUDA",
+        "coreml": "CoreML",
+        "nnapi": "Nnapi",
+        "qnn": "QNN",
+    }
+    short = wish.removesuffix("ExecutionProvider")
+    return names.get(short.lower(), short) + "ExecutionProvider"
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+class OnnxSession:
+    """A loaded model with its inputs bound; see `contract.Session`."""
+
+    def __init__(self, session: Any, request: SessionRequest) -> None:
+        self._session = session
+        self._binding = session.io_binding()
+        self._feeds: dict[str, Array] = {}
+        self.signature = read_signature(session, request.shapes)
+        self.notes = provider_notes(session, request.options)
+
+    def bind(self, feeds: Mapping[str, Array]) -> None:
+        check_feeds(self.signature, feeds)
+        self._feeds = dict(feeds)
+        self._binding.clear_binding_inputs()
+        for name, array in self._feeds.items():
+            self._binding.bind_ortvalue_input(name, as_ort_value(array))
+        for output in self._session.get_outputs():
+            self._binding.bind_output(output.name, "cpu")
+
+    def run(self) -> None:
+        self._session.run_with_iobinding(self._binding)
+
+    def fetch(self) -> dict[str, Array]:
+        names = [output.name for output in self._session.get_outputs()]
+        return dict(zip(names, self._binding.copy_outputs_to_cpu(), strict=True))
+
+    def close(self) -> None:
+        del self._binding, self._session
+
+
+def as_ort_value(array: Array) -> Any:
+    import numpy as np
+    import onnxruntime
+
+    return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+
+
+def open_session(request: SessionRequest) -> OnnxSession:
+    """Load the model of the request."""
+    return OnnxSession(load(request, session_options(request)), request)
+
+
+def read_signature(session: Any, shapes: Mapping[str, Sequence[int]]) -> Signature:
+    return Signature(
+        inputs=tuple(describe(arg, shapes.get(arg.name)) for arg in session.get_inputs()),
+        outputs=tuple(describe(arg, None) for arg in session.get_outputs()),
+    )
+
+
+def describe(arg: Any, shape: Sequence[int] | None) -> TensorSpec:
+    if not arg.type.startswith("tensor("):
+        raise Rejected(f"'{arg.name}' is a {arg.type}; only tensors can be fed and measured")
+    dtype = DTYPES.get(arg.type, arg.type.removeprefix("tensor(").removesuffix(")"))
+    sizes: Sequence[int | str] = shape or [size if isinstance(size, int) else size or "" for size in arg.shape]
+    return TensorSpec(name=arg.name, dtype=dtype, shape=tuple(sizes))
+
+
+def provider_notes(session: Any, options: Mapping[str, str]) -> tuple[str, ...]:
+    """ONNX Runtime falls back without a word: an absent provider only misses from the list it gives back."""
+    wanted = provider_name(options)
+    given = session.get_providers()
+    if wanted in given:
+        return ()
+    return (f"{wanted} was asked for and is not in this build of ONNX Runtime; {given[0]} ran everything",)

@@ -1,0 +1,166 @@
+"""The pretend runtime's session, profile and failures."""
+
+import os
+import random
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from time import perf_counter_ns, sleep
+
+import msgspec
+import numpy as np
+
+from edgewright import __version__
+from edgewright.facts.model import GraphNode, Signature, TensorSpec
+from edgewright.facts.run import Layer, LayerReport
+from edgewright.runtimes.contract import Array, Rejected
+from edgewright.runtimes.wire import SessionRequest
+
+THROTTLED_AFTER = 200
+LAYER_SHARES = (0.5, 0.3, 0.2)
+
+
+def version() -> str:
+    return __version__
+
+
+class PretendSession:
+    """Busy-waits as long as its options say; see `contract.Session`."""
+
+    def __init__(self, request: SessionRequest) -> None:
+        wish = request.options
+        self._fail = wish.get("fail", "never")
+        self._latency_us = float(wish.get("latency-us", "200"))
+        self._noise = float(wish.get("noise", "0.02"))
+        self._warmup = float(wish.get("warmup", "0"))
+        self._throttle = float(wish.get("throttle", "0"))
+        self._random = random.Random(int(wish.get("seed", "0")))  # noqa: S311 - made-up times, no secrets
+        self._count = 0
+        self._feeds: dict[str, Array] = {}
+        self.signature = Signature(inputs=(), outputs=(TensorSpec(name="sums", dtype="float64", shape=("",)),))
+        self.notes: Sequence[str] = ()
+
+    def bind(self, feeds: Mapping[str, Array]) -> None:
+        self._feeds = dict(feeds)
+
+    def run(self) -> None:
+        fail(self._fail, "run")
+        wait_us(self.next_us())
+
+    def next_us(self) -> float:
+        """Time of the next inference: median × spread × what warm-up and throttling add."""
+        spread = self._random.lognormvariate(0, self._noise)
+        warm = self._warmup * 0.5**self._count
+        hot = self._throttle * min(1.0, self._count / THROTTLED_AFTER)
+        self._count += 1
+        return self._latency_us * spread * (1 + warm + hot)
+
+    def fetch(self) -> dict[str, Array]:
+        return {"sums": np.array([float(np.sum(array, dtype=np.float64)) for array in self._feeds.values()])}
+
+    def close(self) -> None:
+        self._feeds = {}
+
+
+def open_session(request: SessionRequest) -> PretendSession:
+    fail(request.options.get("fail", "never"), "open")
+    return PretendSession(request)
+
+
+def wait_us(duration_us: float) -> None:
+    end = perf_counter_ns() + int(duration_us * 1e3)
+    while perf_counter_ns() < end:
+        pass
+
+
+def fail(how: str, moment: str) -> None:
+    """Fail as the option `fail` says: `open` when the model is opened, all others in the first inference."""
+    if how != "never" and (how == "open") == (moment == "open"):
+        FAILURES[how]()
+
+
+def _reject() -> None:
+    raise Rejected("the pretend runtime was asked to refuse")
+
+
+def _raise() -> None:
+    raise RuntimeError("the pretend runtime was asked to raise")
+
+
+def _segfault() -> None:
+    print("pretend: about to read address zero", file=sys.stderr, flush=True)
+    signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def _exit() -> None:
+    os._exit(3)
+
+
+def _hang() -> None:
+    sleep(3600)
+
+
+def _oom() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _chatter() -> None:
+    os.write(1, b'{"id": 1, "result": "native code that prints to stdout"}\n')
+
+
+FAILURES = {
+    "open": _reject,
+    "run": _raise,
+    "segfault": _segfault,
+    "exit": _exit,
+    "hang": _hang,
+    "oom": _oom,
+    "chatter": _chatter,
+}
+
+
+def profile(request: SessionRequest, feeds: Mapping[str, Array], runs: int, folder: Path) -> None:
+    """Leave `trace.json`: the times of the profiled inferences and the share that fell back."""
+    session = open_session(request)
+    session.bind(feeds)
+    times = []
+    for _ in range(runs):
+        begin = perf_counter_ns()
+        session.run()
+        times.append((perf_counter_ns() - begin) / 1e3)
+    trace = {"runs_us": times, "fallback": float(request.options.get("fallback", "0"))}
+    (folder / "trace.json").write_bytes(msgspec.json.encode(trace))
+
+
+def layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
+    """Three made-up layers and, where a fallback was asked for, a fourth on another backend."""
+    trace = msgspec.json.decode((folder / "trace.json").read_bytes())
+    times = np.array(trace["runs_us"])
+    fallback = trace["fallback"]
+    shares = [share * (1 - fallback) for share in LAYER_SHARES] + ([fallback] if fallback else [])
+    rows = tuple(_layer(position, share, shares, times) for position, share in enumerate(shares))
+    return LayerReport(
+        layers=rows,
+        via="profiler",
+        whole_us=float(np.median(times)),
+        partitions=2 if fallback else 1,
+        asked="pretend-npu",
+    )
+
+
+def _layer(position: int, share: float, shares: Sequence[float], times: Array) -> Layer:
+    fell_back = position == len(LAYER_SHARES)
+    return Layer(
+        position=position,
+        name=f"layer{position}",
+        op="Wait",
+        source_nodes=(),
+        unit="CPU" if fell_back else "NPU",
+        backend="pretend-cpu" if fell_back else "pretend-npu",
+        evidence="measured",
+        start_us=float(np.median(times) * sum(shares[:position])),
+        median_us=float(np.median(times) * share),
+        p90_us=float(np.percentile(times, 90) * share),
+    )

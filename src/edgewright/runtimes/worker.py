@@ -1,0 +1,265 @@
+"""The process that runs a model: `python -m edgewright.runtimes.worker NAME`.
+
+It reads one JSON request a line from stdin and answers on a private copy of stdout; file descriptor 1 itself
+goes to stderr, so that native code that prints cannot corrupt the channel. Timing happens here, and the
+protocol never sits in the measured path. What is not imported does not disturb: only the named runtime is.
+"""
+
+import gc
+import itertools
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from io import FileIO
+from pathlib import Path
+from time import perf_counter_ns, process_time_ns
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from edgewright.runtimes import wire
+from edgewright.runtimes.contract import Array, Mismatch, Rejected, Session
+from edgewright.runtimes.memory import memory_now
+from edgewright.runtimes.table import runtime_info, runtime_module
+
+REFERENCE_STEPS = 20_000
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Greet, then answer requests until stdin ends or `Close` comes."""
+    channel = take_stdout()
+    die_with_parent()
+    gc.disable()  # a collection in the middle of a sample would be the harness's time, not the model's
+    name = sys.argv[1]
+    module = runtime_module(runtime_info(name))
+    greeting = greet(name, module)
+    send(channel, greeting)
+    if isinstance(greeting, wire.Hello):
+        serve(channel, module)
+
+
+def take_stdout() -> FileIO:
+    """A private duplicate of stdout; descriptor 1 becomes stderr."""
+    channel = os.dup(1)
+    os.dup2(2, 1)
+    return FileIO(channel, "w")
+
+
+def die_with_parent() -> None:
+    """On Linux the kernel ends this process when its parent dies; elsewhere the end of stdin does."""
+    if sys.platform == "linux":
+        from ctypes import CDLL
+
+        CDLL(None).prctl(PR_SET_PDEATHSIG, 9)
+
+
+def send(channel: FileIO, message: object) -> None:
+    left = memoryview(msgspec.json.encode(message) + b"\n")
+    while left:
+        left = left[channel.write(left) or 0 :]
+
+
+def greet(name: str, module: ModuleType) -> wire.Greeting:
+    began = perf_counter_ns()
+    try:
+        version = module.version()
+    except ImportError as error:
+        return wire.Refused(kind="missing", why=str(error), trace=traceback.format_exc())
+    return wire.Hello(
+        protocol=wire.PROTOCOL,
+        runtime=name,
+        version=version,
+        pid=os.getpid(),
+        python=sys.version.split()[0],
+        import_us=(perf_counter_ns() - began) / 1e3,
+        memory=memory_now(),
+    )
+
+
+def serve(channel: FileIO, module: ModuleType) -> None:
+    decode = msgspec.json.Decoder(wire.Request).decode
+    desk = Desk(module)
+    for line in sys.stdin.buffer:
+        request = decode(line)
+        send(channel, wire.Answer(id=request.id, result=desk.answer(request.command)))
+        if isinstance(request.command, wire.Close):
+            return
+
+
+class Desk:
+    """Answers commands; holds the one session of this worker."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self.module = module
+        self.session: Session | None = None
+
+    def answer(self, command: wire.Command) -> wire.Result:
+        """The command's result; what it raises becomes a `Refused`."""
+        try:
+            return self.act(command)
+        except Rejected as error:
+            return refuse("model", error)
+        except Mismatch as error:
+            return refuse("input", error)
+        except ImportError as error:
+            return refuse("missing", error)
+        except MemoryError as error:
+            return refuse("memory", error)
+        except Exception as error:
+            return refuse("internal", error)
+
+    def act(self, command: wire.Command) -> wire.Result:
+        match command:
+            case wire.RunTimes():
+                return self.time_runs(command)
+            case wire.Open():
+                return self.open(command)
+            case wire.Calibrate():
+                return calibrate(command.runs)
+            case wire.Invoke():
+                return self.invoke(command)
+            case wire.Profile():
+                return self.profile(command)
+            case wire.MemoryNow():
+                return wire.Told(memory=memory_now())
+            case wire.Close():
+                return self.close()
+
+    def open(self, command: wire.Open) -> wire.Opened:
+        feeds = read_arrays(command.feeds)
+        began = perf_counter_ns()
+        session: Session = self.module.open_session(command.session)
+        load_us = (perf_counter_ns() - began) / 1e3
+        memory = memory_now()
+        self.session = session
+        session.bind(feeds)
+        notes = tuple(session.notes)
+        return wire.Opened(load_us=load_us, memory=memory, signature=session.signature, notes=notes)
+
+    def time_runs(self, command: wire.RunTimes) -> wire.Times:
+        run = self.loaded().run
+        for _ in range(command.settle):
+            run()
+        wall, cpu = time_calls(run, command.runs, command.seconds)
+        return wire.Times(wall_ns=tuple(wall), cpu_ns=tuple(cpu))
+
+    def invoke(self, command: wire.Invoke) -> wire.Told:
+        feeds = read_arrays(command.feeds)
+        outputs = run_stacked(self.loaded(), feeds) if command.stacked else run_once(self.loaded(), feeds)
+        write_arrays(command.outputs, outputs)
+        return wire.Told(memory=memory_now())
+
+    def profile(self, command: wire.Profile) -> wire.Told:
+        feeds = read_arrays(command.feeds)
+        folder = Path(command.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.module.profile(command.session, feeds, command.runs, folder)
+        return wire.Told(memory=memory_now())
+
+    def close(self) -> wire.Told:
+        if self.session is not None:
+            self.session.close()
+            self.session = None
+        return wire.Told(memory=memory_now())
+
+    def loaded(self) -> Session:
+        if self.session is None:
+            raise Rejected("no model is open")
+        return self.session
+
+
+def refuse(kind: Any, error: Exception) -> wire.Refused:
+    why = str(error) or type(error).__name__
+    return wire.Refused(kind=kind, why=why, trace=traceback.format_exc())
+
+
+def time_calls(call: Callable[[], object], most: int, seconds: float) -> tuple[list[int], list[int]]:
+    """Wall and process CPU time, nanoseconds, of up to `most` calls, begun within `seconds`; at least one.
+
+    The CPU clock is read outside the wall clock's window, since reading it is a system call.
+    """
+    wall: list[int] = []
+    cpu: list[int] = []
+    deadline = perf_counter_ns() + int(seconds * 1e9)
+    for _ in range(most):
+        cpu_begin = process_time_ns()
+        begin = perf_counter_ns()
+        call()
+        end = perf_counter_ns()
+        cpu.append(process_time_ns() - cpu_begin)
+        wall.append(end - begin)
+        if end >= deadline:
+            break
+    return wall, cpu
+
+
+def nothing() -> None:
+    """What is timed to learn what timing costs."""
+
+
+def calibrate(runs: int) -> wire.Calibration:
+    wall, cpu = time_calls(nothing, runs, 1.0)
+    return wire.Calibration(
+        wall_ns=middle(wall), cpu_ns=middle(cpu), resolution_ns=clock_step_ns(), reference_us=reference_us()
+    )
+
+
+def clock_step_ns() -> int:
+    """The smallest step that the clock was seen to make."""
+    seen = [perf_counter_ns() for _ in range(200)]
+    return min(after - before for before, after in itertools.pairwise(seen) if after > before)
+
+
+def reference_us() -> float:
+    """Best of 5 times of a fixed piece of arithmetic: the machine's speed at this moment."""
+    return min(time_calls(arithmetic, 5, 1.0)[0]) / 1e3
+
+
+def arithmetic() -> int:
+    total = 0
+    for step in range(REFERENCE_STEPS):
+        total += step & 7
+    return total
+
+
+def middle(values: list[int]) -> float:
+    """The median, without importing the statistics module."""
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+def read_arrays(path: str) -> dict[str, Array]:
+    import numpy as np
+
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def write_arrays(path: str, arrays: dict[str, Array]) -> None:
+    import numpy as np
+
+    with Path(path).open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def run_once(session: Session, feeds: dict[str, Array]) -> dict[str, Array]:
+    session.bind(feeds)
+    session.run()
+    return session.fetch()
+
+
+def run_stacked(session: Session, feeds: dict[str, Array]) -> dict[str, Array]:
+    """Run once for each entry of the arrays' leading axis; the outputs get that axis too."""
+    import numpy as np
+
+    count = len(next(iter(feeds.values())))
+    results = [run_once(session, {name: stack[i] for name, stack in feeds.items()}) for i in range(count)]
+    return {name: np.stack([result[name] for result in results]) for name in results[0]}
+
+
+if __name__ == "__main__":
+    main()

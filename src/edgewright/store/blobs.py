@@ -1,0 +1,163 @@
+"""Blobs by content: the SHA-256 of the bytes is the name, `ab/cdef…`, so the same bytes lie here once.
+
+A blob appears under its name whole or not at all: local files are written beside it and renamed, and object
+stores show an upload only when it is complete. Every reading is hashed again. All threads and processes may call.
+"""
+
+import hashlib
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from edgewright.errors import ConfigError, StoreCorrupt, StoreError
+from edgewright.store.failures import told
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+_CHUNK_BYTES = 1 << 20
+_PART_BYTES = 8 << 20
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class Blobs:
+    """A folder, or any store that obstore knows by URL (`s3://`, `gs://`, `az://`, `memory://`, `file://`).
+
+    Credentials come from the environment as obstore reads them, never from this class.
+    """
+
+    def __init__(self, folder: Path, url: str | None) -> None:
+        self._folder, self._url = _local_folder(folder, url), url
+        self._guard = threading.Lock()
+        self._opened: ObjectStore | None = None
+        self.where = str(self._folder) if self._folder else _without_secrets(url or "")
+
+    def size_bytes(self, sha256: str) -> int | None:
+        """Size of the blob; None where there is none."""
+        import obstore
+
+        try:
+            return obstore.head(self._store, _key(sha256))["size"]
+        except FileNotFoundError:
+            return None
+
+    def put(self, source: BinaryIO, sha256: str, size_bytes: int) -> None:
+        """Store the rest of `source`, which must have this hash and size, unless it is here already.
+
+        Raises StoreError where the bytes turn out to be others: the file was changed meanwhile.
+        """
+        import obstore
+
+        # A blob of another size is a damaged one, and is written again.
+        if self.size_bytes(sha256) == size_bytes:
+            return
+        content = _checked(source, sha256)
+        if size_bytes <= _PART_BYTES:
+            obstore.put(self._store, _key(sha256), b"".join(content), use_multipart=False)
+        else:
+            obstore.put(self._store, _key(sha256), content, use_multipart=True, chunk_size=_PART_BYTES)
+
+    def read(self, sha256: str) -> Iterator[bytes]:
+        """The bytes in pieces. They may be used only once the iterator has ended: it ends by comparing the hash.
+
+        Raises StoreError where there is no such blob, StoreCorrupt where its bytes are not its name's.
+        """
+        import obstore
+
+        digest = hashlib.sha256()
+        with told("a stored file cannot be read", self.where):
+            try:
+                found = obstore.get(self._store, _key(sha256))
+            except FileNotFoundError as error:
+                raise StoreError("a stored file is missing", f"{self.where} has no {sha256}") from error
+            for piece in found.stream(min_chunk_size=_CHUNK_BYTES):
+                digest.update(piece)
+                yield bytes(piece)
+        if digest.hexdigest() != sha256:
+            raise StoreCorrupt(
+                "a stored file is damaged",
+                f"{self.where}: the bytes of {sha256} have the hash {digest.hexdigest()}",
+                "store the file again, or bring it back from a copy",
+            )
+
+    def remove(self, sha256: str) -> None:
+        """Remove the blob, and what killed writers left of it. No error where there is none."""
+        import obstore
+
+        with suppress(FileNotFoundError):
+            obstore.delete(self._store, _key(sha256))
+        if self._folder is not None:
+            for rest in self._folder.glob(f"{_key(sha256)}#*"):
+                rest.unlink(missing_ok=True)
+
+    @property
+    def _store(self) -> "ObjectStore":
+        with self._guard:
+            if self._opened is None:
+                self._opened = _open(self._folder, self._url)
+            return self._opened
+
+
+def hash_of(source: BinaryIO) -> tuple[str, int]:
+    """SHA-256 and size of the rest of a file."""
+    digest, size = hashlib.sha256(), 0
+    while piece := source.read(_CHUNK_BYTES):
+        digest.update(piece)
+        size += len(piece)
+    return digest.hexdigest(), size
+
+
+def check_sha256(text: str) -> str:
+    """The text again, if it is a SHA-256 in lower case; anything else could be a path. Raises StoreError."""
+    if _SHA256.fullmatch(text) is None:
+        raise StoreError("this is not a hash", f"{text[:80]!r} is not 64 digits of 0–9 and a–f")
+    return text
+
+
+def _checked(source: BinaryIO, sha256: str) -> Iterator[bytes]:
+    digest = hashlib.sha256()
+    while piece := source.read(_CHUNK_BYTES):
+        digest.update(piece)
+        yield piece
+    if digest.hexdigest() != sha256:  # raised inside the upload, which then never becomes visible
+        raise StoreError("a file changed while it was being stored", f"it had the hash {sha256} at first")
+
+
+def _key(sha256: str) -> str:
+    check_sha256(sha256)
+    return f"{sha256[:2]}/{sha256[2:]}"
+
+
+def _local_folder(folder: Path, url: str | None) -> Path | None:
+    if not url:
+        return folder
+    parts = urlsplit(url)
+    return Path(url2pathname(parts.path)) if parts.scheme == "file" else None
+
+
+def _open(folder: Path | None, url: str | None) -> "ObjectStore":
+    from obstore.store import LocalStore, MemoryStore, from_url
+
+    if folder is not None:
+        return LocalStore(folder, mkdir=True)
+    address = url or ""
+    if urlsplit(address).scheme == "memory":
+        return MemoryStore()
+    try:
+        return from_url(address)
+    except Exception as error:
+        raise ConfigError(
+            "EDGEWRIGHT_BLOB_URL cannot be used",
+            str(error).splitlines()[0],
+            "give s3://bucket/prefix or file:///path, or leave it out for the default",
+        ) from error
+
+
+def _without_secrets(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -1,0 +1,216 @@
+"""The connection to SQLite or PostgreSQL: address, settings, transactions, and the way to the newest tables."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
+from sqlalchemy.exc import ArgumentError
+
+from edgewright.errors import ConfigError, StoreCorrupt, StoreError, StoreNewer
+from edgewright.store.failures import told
+from edgewright.store.locks import hold
+from edgewright.store.schema import REVISION, REVISIONS, metadata
+
+BUSY_TIMEOUT_S = 10.0
+_SCRIPTS = Path(__file__).parent / "migrations"
+_MIGRATION_WAIT_S = 120.0
+# Any two numbers that nothing else in the same PostgreSQL database uses as an advisory lock.
+_MIGRATION_KEY = 0x_ED6E_0001
+_BLOB_KEY = 0x_ED6E_0002
+
+
+@dataclass(frozen=True)
+class Database:
+    """An open database with today's tables. `where` names it to people, without its password."""
+
+    engine: Engine
+    where: str
+
+    @contextmanager
+    def reading(self, what: str) -> Iterator[Connection]:
+        """A transaction that sees one state of the database throughout and writes nothing."""
+        with told(what, self.where), self.engine.connect() as connection:
+            if self.is_postgres:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def writing(self, what: str, *, alone: bool = False) -> Iterator[Connection]:
+        """A transaction that is kept as a whole at the end of the block, or not at all.
+
+        SQLite lets one writer in at a time. PostgreSQL lets many in, except while one is `alone`.
+        """
+        with told(what, self.where), self.engine.connect() as connection:
+            connection = connection.execution_options(writing=True)
+            with connection.begin():
+                if self.is_postgres:
+                    take = "pg_advisory_xact_lock" if alone else "pg_advisory_xact_lock_shared"
+                    connection.execute(text(f"SELECT {take}(:key)"), {"key": _BLOB_KEY})
+                yield connection
+
+    @property
+    def is_postgres(self) -> bool:
+        """Whether this is PostgreSQL rather than SQLite."""
+        return self.engine.dialect.name == "postgresql"
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def open_database(home: Path, url: str | None, busy_timeout_s: float) -> Database:
+    """Connect, and bring the tables up to date. Raises StoreError and its children."""
+    address = _address(home, url)
+    where = address.database or "" if _is_sqlite(address) else address.render_as_string(hide_password=True)
+    with told("the record of runs cannot be opened", where):
+        database = Database(engine=_engine(address, busy_timeout_s), where=where)
+        try:
+            _bring_up_to_date(database, address)
+        except BaseException:
+            database.close()
+            raise
+    return database
+
+
+def _address(home: Path, url: str | None) -> URL:
+    if not url:
+        return URL.create("sqlite", database=str(home / "edgewright.db"))
+    try:
+        address = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise _bad_address("it is not an address") from error
+    if address.drivername in ("postgresql", "postgres"):
+        address = address.set(drivername="postgresql+psycopg")
+    if address.drivername == "postgresql+psycopg":
+        return address
+    if address.drivername in ("sqlite", "sqlite+pysqlite") and address.database not in (None, "", ":memory:"):
+        return address
+    raise _bad_address(f"{address.drivername} is neither SQLite (in a file) nor PostgreSQL")
+
+
+def _bad_address(why: str) -> ConfigError:
+    examples = "postgresql://user@host/edgewright or sqlite:////path/to/edgewright.db"
+    return ConfigError(
+        "EDGEWRIGHT_DATABASE_URL cannot be used", why, f"give {examples}, or leave it out for the default"
+    )
+
+
+def _is_sqlite(address: URL) -> bool:
+    return address.get_backend_name() == "sqlite"
+
+
+def _engine(address: URL, busy_timeout_s: float) -> Engine:
+    if _is_sqlite(address):
+        assert address.database is not None  # noqa: S101 - `_address` saw to it
+        Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(address)
+        event.listen(engine, "connect", _sqlite_settings(busy_timeout_s))
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    try:
+        engine = create_engine(address, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+    except ImportError as error:
+        raise StoreError(
+            "PostgreSQL cannot be used", str(error), "pip install 'edgewright[postgres]' brings its driver"
+        ) from error
+    event.listen(engine, "connect", _postgres_settings(busy_timeout_s))
+    return engine
+
+
+def _sqlite_settings(busy_timeout_s: float) -> Any:
+    def apply(connection: sqlite3.Connection, _record: object) -> None:
+        # Transactions are begun by `_begin_sqlite`; Python's own habit would begin them too late and too weak.
+        connection.isolation_level = None
+        connection.execute(f"PRAGMA busy_timeout = {round(busy_timeout_s * 1000)}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        # In WAL this is what makes a run that was reported as saved outlive a power cut.
+        connection.execute("PRAGMA synchronous = FULL")
+
+    return apply
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A transaction that will write says so first: one that turns from reading to writing midway can fail at once,
+    # without waiting, when another has written since.
+    writing = connection.get_execution_options().get("writing", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+
+def _postgres_settings(busy_timeout_s: float) -> Any:
+    def apply(connection: Any, _record: object) -> None:
+        connection.autocommit = True
+        connection.execute(f"SET lock_timeout = {round(busy_timeout_s * 1000)}")
+        connection.autocommit = False
+
+    return apply
+
+
+def _bring_up_to_date(database: Database, address: URL) -> None:
+    if _revision(database) == REVISION:
+        return
+    if database.is_postgres:
+        with database.engine.begin() as connection:
+            connection.execute(text(f"SET LOCAL lock_timeout = {round(_MIGRATION_WAIT_S * 1000)}"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_KEY})
+            _migrate(connection, database.where)
+        return
+    # SQLite's own locks do not cover the switch to WAL.
+    with hold(Path(f"{address.database}.lock"), _MIGRATION_WAIT_S):
+        with database.engine.connect() as connection:
+            _raw(connection).execute("PRAGMA journal_mode = WAL")
+        with database.writing("the record of runs cannot be brought up to date") as connection:
+            _migrate(connection, database.where)
+
+
+def _raw(connection: Connection) -> sqlite3.Connection:
+    raw = connection.connection.driver_connection
+    assert isinstance(raw, sqlite3.Connection)  # noqa: S101 - called for SQLite only
+    return raw
+
+
+def _revision(database: Database) -> str | None:
+    with database.reading("the record of runs cannot be opened") as connection:
+        return _read_revision(connection)
+
+
+def _read_revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
+
+
+def _migrate(connection: Connection, where: str) -> None:
+    """Run what is missing, inside the given transaction. Another process may just have done it."""
+    found = _read_revision(connection)
+    if found == REVISION:
+        return
+    _refuse_what_is_not_ours(connection, found, where)
+    # Alembic costs a quarter of a second, so only those pay who need it.
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, REVISION)
+
+
+def _refuse_what_is_not_ours(connection: Connection, found: str | None, where: str) -> None:
+    if found is not None and found not in REVISIONS:
+        raise StoreNewer(
+            "the record of runs is from a newer Edgewright",
+            f"{where} has revision {found}; this Edgewright knows up to {REVISION}",
+        )
+    taken = set(metadata.tables) & set(inspect(connection).get_table_names())
+    if found is None and taken:
+        raise StoreCorrupt(
+            "this is not a record of runs",
+            f"{where} has tables of these names, but no revision: {', '.join(sorted(taken))}",
+            "point EDGEWRIGHT_HOME or EDGEWRIGHT_DATABASE_URL at a place of its own",
+        )

@@ -1,0 +1,102 @@
+"""The one place where failures of lower libraries become errors of the store.
+
+SQLite result code                       PostgreSQL SQLSTATE                 system, blobs
+5 BUSY, 6 LOCKED, 15 PROTOCOL            55P03, 40001, 40P01, 57014          —                    StoreLocked
+11 CORRUPT, 26 NOTADB, "no such table"   XX001, XX002, 42P01, 42703          —                    StoreCorrupt
+13 FULL, 10 IOERR on a full disk         53100                               ENOSPC, EDQUOT       StoreFull
+anything else                            anything else                       anything else        StoreError
+"""
+
+import errno
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+from sqlalchemy.exc import SQLAlchemyError
+
+from edgewright.errors import EdgewrightError, StoreCorrupt, StoreError, StoreFull, StoreLocked
+
+_SQLITE: dict[int, type[StoreError]] = {
+    sqlite3.SQLITE_BUSY: StoreLocked,
+    sqlite3.SQLITE_LOCKED: StoreLocked,
+    sqlite3.SQLITE_PROTOCOL: StoreLocked,
+    sqlite3.SQLITE_CORRUPT: StoreCorrupt,
+    sqlite3.SQLITE_NOTADB: StoreCorrupt,
+    sqlite3.SQLITE_FULL: StoreFull,
+}
+_POSTGRES: dict[str, type[StoreError]] = {
+    "55P03": StoreLocked,
+    "40001": StoreLocked,
+    "40P01": StoreLocked,
+    "57014": StoreLocked,
+    "XX001": StoreCorrupt,
+    "XX002": StoreCorrupt,
+    "42P01": StoreCorrupt,
+    "42703": StoreCorrupt,
+    "53100": StoreFull,
+}
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+# Rust's words for the same, inside obstore's texts.
+_FULL_TEXTS = tuple(f"(os error {code})" for code in sorted(_FULL))
+_LAID_OUT_WRONG = ("no such table", "no such column", "has no column named")
+
+
+@contextmanager
+def told(what: str, where: str) -> Iterator[None]:
+    """Let nothing out of the block but EdgewrightErrors, and what is no failure of the store (Ctrl-C, a bug).
+
+    Args:
+        what: what the block does, as the first line of the error ("the run cannot be saved").
+        where: the database, file or blob store it does it to, without any password.
+    """
+    try:
+        yield
+    except EdgewrightError:
+        raise
+    except Exception as failure:
+        kind = kind_of(failure)
+        if kind is None:
+            raise
+        raise kind(what, f"{where}: {reason_of(failure)}") from failure
+
+
+def kind_of(failure: BaseException) -> type[StoreError] | None:
+    """The error that stands for a failure; None for what no store can cause."""
+    if isinstance(failure, SQLAlchemyError):
+        inner = getattr(failure, "orig", None)
+        return StoreError if inner is None else _kind_of_driver(inner)
+    if isinstance(failure, sqlite3.Error):
+        return _kind_of_driver(failure)
+    if isinstance(failure, OSError) and not isinstance(failure, InterruptedError):
+        return StoreFull if failure.errno in _FULL else StoreError
+    if isinstance(failure, msgspec.DecodeError):  # a row or blob that holds something else than was written
+        return StoreCorrupt
+    if _is_from_obstore(failure):
+        return StoreFull if any(text in str(failure) for text in _FULL_TEXTS) else StoreError
+    # sqlite3 raises it for integers over 64 bits, which only a damaged or hostile record can hold.
+    return StoreError if isinstance(failure, OverflowError) else None
+
+
+def reason_of(failure: BaseException) -> str:
+    """The lower library's own words, one line of them."""
+    inner = getattr(failure, "orig", None) or failure
+    text = str(inner).strip() or type(inner).__name__
+    return text.splitlines()[0]
+
+
+def _kind_of_driver(failure: BaseException) -> type[StoreError]:
+    state = getattr(failure, "sqlstate", None)
+    if state is not None:
+        return _POSTGRES.get(state, StoreError)
+    code = getattr(failure, "sqlite_errorcode", None)
+    if code is not None and (code & 0xFF) in _SQLITE:
+        return _SQLITE[code & 0xFF]
+    if any(text in str(failure) for text in _LAID_OUT_WRONG):
+        return StoreCorrupt
+    return StoreError
+
+
+def _is_from_obstore(failure: BaseException) -> bool:
+    """By name, since importing obstore only to ask would cost every command its time."""
+    return any(kind.__module__.startswith("obstore") for kind in type(failure).__mro__)

@@ -1,0 +1,193 @@
+"""An exported run: a plain folder that another machine, or a person, can read.
+
+    run.json      {"schema": "edgewright.run/1", "run": {…}, "artefacts": [{"role", "sha256", "bytes", "file"}]}
+    artefacts/    the files of the run under readable names
+    SHA256SUMS    of all of the above, as `sha256sum -c` reads it
+
+What is read here may come from a stranger: no path leaves the folder, no link is followed, no hash is believed.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, NoReturn
+
+import msgspec
+from msgspec import Struct
+
+from edgewright.errors import StoreError, StoreNewer
+from edgewright.facts.run import Output, Run
+from edgewright.store.blobs import check_sha256, hash_of
+from edgewright.store.ids import is_run_id, new_run_id
+from edgewright.store.portable import from_plain, to_plain
+from edgewright.store.rows import microseconds
+
+SCHEMA = "edgewright.run/1"
+_FAMILY, _VERSION = "edgewright.run/", 1
+_MOST_JSON_BYTES = 1 << 30
+_FILE = re.compile(r"artefacts/[^/\\\0]+")
+_HINT = "export the run again where it was made"
+
+
+class Artefact(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One file of the run; `file` is its path in the folder, or None where the store no longer had it."""
+
+    role: str
+    sha256: str
+    bytes: int
+    file: str | None
+
+
+class ExportedRun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The content of run.json; `run` has the fields of `facts.run.Run`."""
+
+    schema: str
+    run: dict[str, Any]
+    artefacts: tuple[Artefact, ...] = ()
+
+
+class _Head(Struct):
+    schema: str
+
+
+def write_folder(run: Run, folder: Path, fetch: Callable[[Output, Path], bool]) -> list[Output]:
+    """Write a run to a folder that is absent or empty; it appears whole or not at all.
+
+    Args:
+        fetch: writes the bytes of an output to a path; False where the store does not have them.
+
+    Returns:
+        The outputs whose bytes are not in the store.
+    """
+    with _appearing(folder) as part:
+        artefacts = [_write_artefact(part, place, run, fetch) for place, _ in enumerate(run.outputs)]
+        content = ExportedRun(schema=SCHEMA, run=to_plain(run), artefacts=tuple(artefacts))
+        text = msgspec.json.format(msgspec.json.encode(content), indent=1)
+        (part / "run.json").write_bytes(text + b"\n")
+        (part / "SHA256SUMS").write_text(_sums(part), encoding="utf-8", newline="\n")
+    return [output for output, kept in zip(run.outputs, artefacts, strict=True) if kept.file is None]
+
+
+def read_folder(folder: Path) -> tuple[Run, dict[str, Path]]:
+    """The run of a folder and its files by SHA-256, every one of them verified.
+
+    Raises StoreNewer for a later schema, StoreError for anything that is not as it was exported.
+    """
+    data = _read_json(folder)
+    try:
+        head = msgspec.json.decode(data, type=_Head)
+        _check_schema(head.schema, folder)
+        content = msgspec.json.decode(data, type=ExportedRun)
+        run = from_plain(content.run)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        _refuse(folder, f"run.json: {error}", error)
+    _check_run(run, content, folder)
+    kept = [artefact for artefact in content.artefacts if artefact.file is not None]
+    return run, {artefact.sha256: _checked_file(folder, artefact) for artefact in kept}
+
+
+@contextmanager
+def _appearing(folder: Path) -> Iterator[Path]:
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise StoreError("the run cannot be exported", f"{folder} is there and is not empty", "give a new folder")
+    part = folder.absolute().with_name(f".{folder.absolute().name[:100]}-{new_run_id()}")
+    (part / "artefacts").mkdir(parents=True)
+    try:
+        yield part
+        if folder.is_dir():
+            folder.rmdir()
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write_artefact(part: Path, place: int, run: Run, fetch: Callable[[Output, Path], bool]) -> Artefact:
+    output = run.outputs[place]
+    file = f"artefacts/{place + 1:02}-{_readable_name(output, run)}"
+    kept = fetch(output, part / file)
+    return Artefact(role=output.role, sha256=output.sha256, bytes=output.bytes, file=file if kept else None)
+
+
+def _readable_name(output: Output, run: Run) -> str:
+    kind, _, name = output.role.partition(":")
+    if kind == "model" and not name and run.model is not None:
+        name = PurePosixPath(run.model.path.replace("\\", "/")).name
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", name or kind)[-80:].lstrip(".-") or "file"
+
+
+def _sums(part: Path) -> str:
+    files = sorted(path for path in part.rglob("*") if path.is_file())
+    return "".join(f"{_hash_file(path)[0]}  {path.relative_to(part).as_posix()}\n" for path in files)
+
+
+def _hash_file(path: Path) -> tuple[str, int]:
+    with path.open("rb") as file:
+        return hash_of(file)
+
+
+def _read_json(folder: Path) -> bytes:
+    path = folder / "run.json"
+    if not path.is_file() or path.is_symlink():
+        _refuse(folder, "it has no run.json", None)
+    if path.stat().st_size > _MOST_JSON_BYTES:
+        _refuse(folder, f"run.json has more than {_MOST_JSON_BYTES >> 20} MiB", None)
+    if _stated_sum(folder) != _hash_file(path)[0]:
+        _refuse(folder, "run.json is not the file that SHA256SUMS states", None)
+    return path.read_bytes()
+
+
+def _stated_sum(folder: Path) -> str | None:
+    sums = folder / "SHA256SUMS"
+    if not sums.is_file() or sums.is_symlink() or sums.stat().st_size > _MOST_JSON_BYTES:
+        return None
+    for line in sums.read_text(encoding="utf-8", errors="replace").splitlines():
+        if line.endswith("  run.json"):
+            return line.split(" ", 1)[0]
+    return None
+
+
+def _check_schema(schema: str, folder: Path) -> None:
+    version = schema.removeprefix(_FAMILY)
+    if schema == SCHEMA:
+        return
+    if schema.startswith(_FAMILY) and version.isdecimal() and int(version[:9]) > _VERSION:
+        raise StoreNewer(
+            "the run is from a newer Edgewright",
+            f"{folder} has schema {schema[:40]}; this one reads {SCHEMA}",
+            "install the newer Edgewright",
+        )
+    _refuse(folder, f"its schema is {schema[:40]!r}, not {SCHEMA}", None)
+
+
+def _check_run(run: Run, content: ExportedRun, folder: Path) -> None:
+    if not is_run_id(run.id):
+        _refuse(folder, f"{run.id[:40]!r} is not the id of a run", None)
+    if run.state in ("queued", "running"):
+        _refuse(folder, f"run {run.id} is {run.state}: it has no result", None)
+    try:
+        microseconds(run.started_at)
+    except (ValueError, OverflowError) as error:
+        _refuse(folder, f"its time is not a time: {error}", error)
+    said = [(output.role, output.sha256, output.bytes) for output in run.outputs]
+    if said != [(artefact.role, artefact.sha256, artefact.bytes) for artefact in content.artefacts]:
+        _refuse(folder, "its artefacts are not the outputs of its run", None)
+
+
+def _checked_file(folder: Path, artefact: Artefact) -> Path:
+    check_sha256(artefact.sha256)
+    file = artefact.file or ""
+    if _FILE.fullmatch(file) is None or PurePosixPath(file).name in ("..", "."):
+        _refuse(folder, f"{file[:80]!r} is no place in its artefacts", None)
+    path = folder / file
+    if (folder / "artefacts").is_symlink() or path.is_symlink() or not path.is_file():
+        _refuse(folder, f"{file[:80]} is missing, or is not a file", None)
+    if _hash_file(path) != (artefact.sha256, artefact.bytes):
+        _refuse(folder, f"{file[:80]} is not the file that was exported: its hash or size differs", None)
+    return path
+
+
+def _refuse(folder: Path, why: str, cause: Exception | None) -> NoReturn:
+    raise StoreError(f"{os.fspath(folder)} cannot be imported", why, _HINT) from cause

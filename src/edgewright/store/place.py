@@ -1,0 +1,26 @@
+"""Where the record of runs lies on this machine."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def home(environ: Mapping[str, str], platform: str = sys.platform, user_home: Path | None = None) -> Path:
+    """`EDGEWRIGHT_HOME`, or else `edgewright` in the platform's folder for a user's data.
+
+    The folder need not exist. Sources: XDG Base Directory Specification 0.8 (a relative `XDG_DATA_HOME` is to
+    be ignored), Apple's File System Programming Guide, Microsoft's known folder FOLDERID_LocalAppData.
+    """
+    chosen = environ.get("EDGEWRIGHT_HOME", "").strip()
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    return _data_folder(environ, platform, user_home or Path.home()) / "edgewright"
+
+
+def _data_folder(environ: Mapping[str, str], platform: str, user_home: Path) -> Path:
+    if platform == "darwin":
+        return user_home / "Library" / "Application Support"
+    if platform == "win32":
+        return Path(environ.get("LOCALAPPDATA") or user_home / "AppData" / "Local")
+    xdg = Path(environ.get("XDG_DATA_HOME") or "")
+    return xdg if xdg.is_absolute() else user_home / ".local" / "share"

@@ -1,0 +1,72 @@
+"""How a killed process is found: each store that writes holds a lock on a file of its own while it is open.
+
+The name of that file stands in the rows the store is responsible for. The system lets go of the lock when the
+process ends, even by SIGKILL or a power cut, so a name whose lock can be had belongs to nobody who lives. Unlike
+a process number this holds across reboots and containers. Names carry the id of the home they were made in:
+only stores on the same home may judge them, since on PostgreSQL others may write from elsewhere.
+"""
+
+import threading
+from pathlib import Path
+from typing import IO
+
+from edgewright.store.ids import new_run_id
+from edgewright.store.locks import hold, try_lock
+
+_WAIT_S = 10.0
+
+
+class Presence:
+    """The lock of one open store. Any thread may call; a forked child may not."""
+
+    def __init__(self, home: Path) -> None:
+        self._home = home
+        self._folder = home / "processes"
+        self._guard = threading.Lock()
+        self._name = ""
+        self._file: IO[bytes] | None = None
+
+    def name(self) -> str:
+        """This store's name, its lock held; made at the first call, so that a reader leaves no trace."""
+        with self._guard:
+            if self._file is None:
+                name = new_run_id()
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._file = (self._folder / name).open("ab")
+                try_lock(self._file)
+                self._name = f"{self._home_id()}/{name}"
+            return self._name
+
+    def is_gone(self, name: str) -> bool:
+        """Whether the store of that name was made in this home and no longer lives."""
+        where, _, token = name.partition("/")
+        if name == self._name or where != self._known_home_id():
+            return False
+        path = self._folder / token
+        if not path.exists():
+            return True
+        with path.open("ab") as file:
+            return try_lock(file)
+
+    def forget(self, name: str) -> None:
+        """Remove the file of a store that is gone and stands in no row any more."""
+        (self._folder / name.rpartition("/")[2]).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let go: rows that still carry the name are then those of a store that is gone."""
+        with self._guard:
+            if self._file is not None:
+                self._file.close()
+                self.forget(self._name)
+                self._file, self._name = None, ""
+
+    def _home_id(self) -> str:
+        path = self._home / "id"
+        with hold(self._home / "id.lock", _WAIT_S):
+            if not self._known_home_id():
+                path.write_text(new_run_id(), encoding="ascii")
+            return self._known_home_id()
+
+    def _known_home_id(self) -> str:
+        path = self._home / "id"
+        return path.read_text(encoding="ascii", errors="replace").strip() if path.exists() else ""

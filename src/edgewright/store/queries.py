@@ -1,0 +1,182 @@
+"""Finding runs: the filter of `runs list`, and the id that a user means."""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any
+
+from msgspec import Struct
+from sqlalchemy import ColumnElement, Connection, Row, Select, Subquery, and_, func, or_, select
+
+from edgewright.errors import RunNotFound, UsageError
+from edgewright.facts.run import Metric
+from edgewright.facts.words import RunState, runtime_name
+from edgewright.store.ids import LENGTH
+from edgewright.store.rows import metric_of, microseconds
+from edgewright.store.schema import metric, run, tag
+
+_SHA_PREFIX_LENGTH = 6
+_SHOWN_MATCHES = 5
+
+
+class RunFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which runs to list; what is left out does not restrict. Newest first.
+
+    Attributes:
+        model: the model's name, with or without its suffix, in any case; or the first 6 or more digits of its sha256.
+        runtime: its name or alias.
+        device: its id, or its name in any case.
+        tags: names and values a run must have, all of them.
+        parent: id of a session's first run: that run and the others of the session.
+        since: ISO 8601, a day or a moment, UTC unless it says otherwise: runs started then or later.
+        until: the same: runs started before then.
+        text: part of the note, error, model's name, device's name or runtime, in any case.
+        limit: at most so many runs; None gives all.
+        metrics: the metrics a row carries; None gives all of them, which is slow for thousands of runs.
+    """
+
+    model: str | None = None
+    runtime: str | None = None
+    device: str | None = None
+    tags: dict[str, str] = {}
+    state: RunState | None = None
+    kind: str | None = None
+    parent: str | None = None
+    since: str | None = None
+    until: str | None = None
+    text: str | None = None
+    limit: int | None = 50
+    metrics: tuple[str, ...] | None = None
+
+
+class RunRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One line of a list: a run without its samples, layers and plan.
+
+    `metrics` holds by name those that the filter asked for and the run has.
+    """
+
+    id: str
+    kind: str
+    state: RunState
+    started_at: str
+    finished_at: str | None
+    parent_id: str | None
+    model_id: str | None
+    model_name: str | None
+    precision: str | None
+    device_id: str | None
+    device_name: str | None
+    runtime: str
+    plan_hash: str
+    error: str | None
+    note: str
+    metrics: dict[str, Metric]
+    tags: dict[str, str]
+
+
+_COLUMNS = tuple(run.c[name] for name in RunRow.__struct_fields__ if name not in ("metrics", "tags"))
+
+
+def list_rows(connection: Connection, wanted: RunFilter) -> list[RunRow]:
+    """Three queries, however many runs: the runs, their metrics, their tags."""
+    order = (run.c.started_us.desc(), run.c.id.desc())
+    query = select(*_COLUMNS).where(*_conditions(wanted)).order_by(*order).limit(wanted.limit)
+    found = connection.execute(query).all()
+    picked = select(run.c.id).where(*_conditions(wanted)).order_by(*order).limit(wanted.limit).subquery()
+    metrics = _metrics(connection, picked, wanted.metrics)
+    tags = _tags(connection, picked)
+    return [_row(row, metrics, tags) for row in found]
+
+
+def find_run(connection: Connection, run_id: str) -> str:
+    """The id that an id, or the unique beginning of one, stands for. Raises RunNotFound."""
+    wanted = run_id.strip().upper()
+    if not wanted:
+        raise RunNotFound("no run has an empty id")
+    starts = func.substr(run.c.id, 1, len(wanted)) == wanted
+    condition = run.c.id == wanted if len(wanted) >= LENGTH else starts
+    query = select(run.c.id).where(condition).order_by(run.c.id.desc()).limit(_SHOWN_MATCHES + 1)
+    found = list(connection.scalars(query))
+    if len(found) == 1:
+        return str(found[0])
+    if found:
+        shown = ", ".join(found[:_SHOWN_MATCHES]) + (" …" if len(found) > _SHOWN_MATCHES else "")
+        raise RunNotFound(f"{run_id[:LENGTH]} is not one run", f"these begin so: {shown}", "give more of the id")
+    raise _no_such_run(connection, run_id)
+
+
+def _no_such_run(connection: Connection, run_id: str) -> RunNotFound:
+    ids = list(connection.scalars(select(run.c.id)))
+    close = get_close_matches(run_id.upper()[:LENGTH], ids, n=_SHOWN_MATCHES, cutoff=0.8)
+    why = f"close to it: {', '.join(close)}" if close else f"none of the {len(ids)} runs begins so"
+    return RunNotFound(f"no run has the id {run_id[: 2 * LENGTH]}", why)
+
+
+def _row(row: Row[Any], metrics: dict[str, dict[str, Metric]], tags: dict[str, dict[str, str]]) -> RunRow:
+    return RunRow(**row._mapping, metrics=metrics.get(row.id, {}), tags=tags.get(row.id, {}))
+
+
+def _metrics(connection: Connection, picked: Subquery, names: tuple[str, ...] | None) -> dict[str, dict[str, Metric]]:
+    query: Select[Any] = select(metric).join(picked, metric.c.run_id == picked.c.id)
+    if names is not None:
+        query = query.where(metric.c.name.in_(names))
+    found: dict[str, dict[str, Metric]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row.run_id, {}).setdefault(row.name, metric_of(row))
+    return found
+
+
+def _tags(connection: Connection, picked: Subquery) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for row in connection.execute(select(tag).join(picked, tag.c.run_id == picked.c.id)):
+        found.setdefault(row.run_id, {})[row.name] = row.value
+    return found
+
+
+def _conditions(wanted: RunFilter) -> Iterator[ColumnElement[bool]]:
+    if wanted.model is not None:
+        yield _is_model(wanted.model)
+    if wanted.runtime is not None:
+        yield run.c.runtime == runtime_name(wanted.runtime)
+    if wanted.device is not None:
+        yield or_(run.c.device_id == wanted.device, func.lower(run.c.device_name) == wanted.device.lower())
+    if wanted.state is not None:
+        yield run.c.state == wanted.state
+    if wanted.kind is not None:
+        yield run.c.kind == wanted.kind
+    if wanted.parent is not None:
+        yield or_(run.c.id == wanted.parent, run.c.parent_id == wanted.parent)
+    if wanted.text is not None:
+        yield _contains(wanted.text)
+    yield from _within(wanted.since, wanted.until)
+    yield from (_has_tag(name, value) for name, value in wanted.tags.items())
+
+
+def _is_model(word: str) -> ColumnElement[bool]:
+    name = func.lower(run.c.model_name)
+    same = or_(name == word.lower(), name.startswith(f"{word.lower()}.", autoescape=True))
+    is_digits = len(word) >= _SHA_PREFIX_LENGTH and set(word.lower()) <= set("0123456789abcdef")
+    return or_(same, run.c.model_id.startswith(word.lower())) if is_digits else same
+
+
+def _contains(text: str) -> ColumnElement[bool]:
+    columns = (run.c.note, run.c.error, run.c.model_name, run.c.device_name, run.c.runtime)
+    return or_(*(column.icontains(text, autoescape=True) for column in columns))
+
+
+def _within(since: str | None, until: str | None) -> Iterator[ColumnElement[bool]]:
+    if since is not None:
+        yield run.c.started_us >= _moment(since)
+    if until is not None:
+        yield run.c.started_us < _moment(until)
+
+
+def _moment(text: str) -> int:
+    try:
+        return microseconds(text)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"{text} is not a date", str(error), "give 2026-11-20, or 2026-11-20T14:30 in UTC") from error
+
+
+def _has_tag(name: str, value: str) -> ColumnElement[bool]:
+    same = and_(tag.c.run_id == run.c.id, tag.c.name == name, tag.c.value == value)
+    return select(tag.c.run_id).where(same).exists()

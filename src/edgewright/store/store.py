@@ -1,0 +1,432 @@
+"""The record of runs.
+
+    with open_store(home(os.environ)) as store:
+        store.begin(run)
+        output = store.put_file(run.id, path, role="model")
+        store.finish(replace(run, state="done", outputs=(output,)))
+
+What is promised:
+
+- **Threads.** One `Store` may be used by any number of threads at once. It may not be used after `fork`.
+- **Processes.** Any number may have the same record open. SQLite lets one write at a time; the others wait up to
+  `busy_timeout_s` and then get StoreLocked. Readers never wait and never make anyone wait.
+- **Ownership.** Between `begin` and `finish` a run belongs to the store that began it; nobody else finishes or
+  deletes it. A finished run never changes, but for its tags and its note, which anyone may change at any time.
+- **Whole or not at all.** Every call that writes is one transaction; when it returns, the change outlives a power
+  cut. A killed process leaves a run either as `running` or finished with all its rows.
+- **Killed runs.** A store that is opened marks as failed, with "the process was killed", the runs whose store is
+  gone without finishing them: killed, or closed too early. Stores on another home cannot be judged and are left.
+- **Finished runs are not lost.** When `finish` cannot write (locked, full, Ctrl-C), it leaves the run as a file in
+  `<home>/unsaved`, and the next store that is opened on this home takes it in.
+- **Blobs.** A file that was put for a run stays at least until that run is finished and deleted, or until its
+  process is gone. `delete` removes blobs that no run uses, safely against others that store the same bytes now.
+- **Errors** are StoreError and its children (`failures.py`), UsageError for what the user typed, ConfigError for
+  the addresses. ValueError means that the caller broke this contract.
+"""
+
+import io
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from types import TracebackType
+from typing import BinaryIO, Self, cast
+
+from msgspec.structs import replace
+from sqlalchemy import Connection, delete, insert, select, union, update
+
+from edgewright.errors import StoreError, StoreLocked, UsageError
+from edgewright.facts.run import Output, Run, Series
+from edgewright.store.blobs import Blobs, check_sha256, hash_of
+from edgewright.store.database import BUSY_TIMEOUT_S, Database, open_database
+from edgewright.store.failures import told
+from edgewright.store.folder import read_folder, write_folder
+from edgewright.store.ids import is_run_id, new_run_id
+from edgewright.store.portable import from_json, readable, to_json
+from edgewright.store.presence import Presence
+from edgewright.store.queries import RunFilter, RunRow, find_run, list_rows
+from edgewright.store.rows import insert_missing, microseconds, read_run, series_of, write_run
+from edgewright.store.schema import blob, claim, environment, output, run, series, snapshot, tag
+
+KILLED = "the process was killed"
+_SWEPT_AT_ONCE = 100
+_IN_MEMORY_BYTES = 8 << 20
+
+
+def utc_now() -> str:
+    """This moment as the record writes it."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+def open_store(
+    home: Path,
+    database_url: str | None = None,
+    blob_url: str | None = None,
+    *,
+    busy_timeout_s: float = BUSY_TIMEOUT_S,
+    now: Callable[[], str] = utc_now,
+) -> "Store":
+    """Open the record of runs, making it or bringing it up to date where needed. Several may do so at once.
+
+    Args:
+        home: the folder of `place.home`; the database and the blobs lie there unless an address says otherwise.
+        database_url: `postgresql://…` or `sqlite:////…`.
+        blob_url: what obstore knows, such as `s3://bucket/prefix`.
+        busy_timeout_s: how long a call waits for another process before StoreLocked.
+        now: ISO 8601 in UTC, for the end of killed runs.
+    """
+    with told("the record of runs cannot be opened", str(home)):
+        home.mkdir(parents=True, exist_ok=True)
+    blobs = Blobs(home / "blobs", blob_url)
+    database = open_database(home, database_url, busy_timeout_s)
+    store = Store(home=home, database=database, blobs=blobs, presence=Presence(home))
+    try:
+        store._take_in_unsaved()
+        store._mark_killed(now())
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+@dataclass(frozen=True)
+class Store:
+    """The open record; made by `open_store`. See the top of this file for what it promises."""
+
+    home: Path
+    database: Database
+    blobs: Blobs
+    presence: Presence
+
+    # Writing runs
+
+    def begin(self, begun: Run) -> None:
+        """Record that a run has started: its state is `running` from now on, and it belongs to this store.
+
+        Its id comes from `new_run_id`. Raises StoreError where the id is taken.
+        """
+        _check(begun)
+        begun = replace(readable(begun), state="running")
+        with self.database.writing("the run cannot be recorded") as connection:
+            write_run(connection, begun, self._name(), known=False)
+
+    def finish(self, finished: Run) -> None:
+        """Write the whole run, `done`, `failed` or `cancelled`, over what `begin` wrote.
+
+        Tags and a note that others gave meanwhile stay, unless the run brings its own. A run that was never begun
+        is written all the same. Raises ValueError where it is finished already.
+        """
+        _check_finished(finished)
+        finished = readable(finished)
+        try:
+            is_new = self._save(finished)
+        except StoreError as failure:
+            self._keep_aside(finished, failure)
+            raise
+        except (KeyboardInterrupt, SystemExit, MemoryError):
+            self._keep_aside(finished, None)
+            raise
+        if not is_new:
+            raise ValueError(f"run {finished.id} is finished already")
+
+    def record(self, finished: Iterable[Run]) -> None:
+        """Write many runs that are finished and new, in one transaction: all or none."""
+        with self.database.writing("the runs cannot be saved", alone=True) as connection:
+            for one in finished:
+                _check_finished(one)
+                write_run(connection, readable(one), None, known=False)
+                connection.execute(delete(claim).where(claim.c.run_id == one.id))
+
+    def delete(self, run_ids: Sequence[str], *, even_running: bool = False) -> None:
+        """Remove runs and every blob that no run uses any more.
+
+        Takes ids or unique beginnings. Raises RunNotFound, or StoreError for a run that is still running (unless
+        `even_running`, for one whose process is known to be gone on another machine); then nothing is removed.
+        """
+        with self.database.writing("the runs cannot be deleted", alone=True) as connection:
+            ids = [find_run(connection, run_id) for run_id in run_ids]
+            if not even_running:
+                self._refuse_running(connection, ids)
+            connection.execute(delete(run).where(run.c.id.in_(ids)))
+            connection.execute(delete(claim).where(claim.c.run_id.in_(ids)))
+            _delete_unused_facts(connection)
+        while self._sweep_blobs() == _SWEPT_AT_ONCE:
+            pass
+
+    def tag(self, run_id: str, name: str, value: str) -> None:
+        """Give a run a tag, or another value for one it has."""
+        if not name.strip():
+            raise UsageError("a tag needs a name", "it is empty", "give name=value")
+        with self.database.writing("the tag cannot be saved") as connection:
+            found = _find_to_change(connection, run_id)
+            connection.execute(delete(tag).where(tag.c.run_id == found, tag.c.name == name))
+            connection.execute(insert(tag), {"run_id": found, "name": name, "value": value})
+
+    def untag(self, run_id: str, name: str) -> None:
+        """Take a tag away; no error where the run does not have it."""
+        with self.database.writing("the tag cannot be removed") as connection:
+            found = _find_to_change(connection, run_id)
+            connection.execute(delete(tag).where(tag.c.run_id == found, tag.c.name == name))
+
+    def note(self, run_id: str, text: str) -> None:
+        """Replace a run's note."""
+        with self.database.writing("the note cannot be saved") as connection:
+            found = _find_to_change(connection, run_id)
+            connection.execute(update(run).where(run.c.id == found).values(note=text))
+
+    # Reading runs
+
+    def load(self, run_id: str) -> Run:
+        """The whole run of an id or a unique beginning of one. Raises RunNotFound, which names close ones."""
+        with self.database.reading("the run cannot be read") as connection:
+            found = find_run(connection, run_id)
+            return read_run(connection, connection.execute(select(run).where(run.c.id == found)).one())
+
+    def load_series(self, run_id: str, name: str) -> Series:
+        """One series of a run, without the rest. Raises RunNotFound, StoreError where it has no such series."""
+        with self.database.reading("the samples cannot be read") as connection:
+            found = find_run(connection, run_id)
+            wanted = (series.c.run_id == found, series.c.name == name)
+            row = connection.execute(select(series).where(*wanted).order_by(series.c.position)).first()
+            if row is None:
+                names = list(connection.scalars(select(series.c.name).where(series.c.run_id == found)))
+                known = f"it has: {', '.join(names)}" if names else "it has none"
+                raise StoreError(f"run {found} has no series {name[:80]}", known)
+            return series_of(row)
+
+    def list_runs(self, wanted: RunFilter | None = None) -> list[RunRow]:
+        """The runs that pass the filter, newest first, without samples, layers and plans."""
+        with self.database.reading("the runs cannot be listed") as connection:
+            return list_rows(connection, wanted or RunFilter())
+
+    # Blobs
+
+    def put_file(self, run_id: str, path: Path, *, role: str, model_id: str | None = None) -> Output:
+        """Store a file for a run; the Output that comes back belongs into the run's `outputs`.
+
+        The file is read once to know its hash, and once more only if its bytes are new. Raises StoreError where it
+        cannot be read, or changes meanwhile.
+        """
+        with told("a file cannot be stored", str(path)), path.open("rb") as file:
+            return self._put(run_id, file, Output(role=role, sha256="", bytes=0, model_id=model_id))
+
+    def put_bytes(self, run_id: str, data: bytes, *, role: str, model_id: str | None = None) -> Output:
+        """Store bytes for a run, as `put_file` does."""
+        return self._put(run_id, io.BytesIO(data), Output(role=role, sha256="", bytes=0, model_id=model_id))
+
+    def get_file(self, sha256: str, to: Path) -> None:
+        """Write a blob to a path, replacing what is there only when the bytes are verified.
+
+        Raises StoreError where there is no such blob, StoreCorrupt where its bytes are not its name's.
+        """
+        part = to.with_name(f".{new_run_id()}.part")
+        with told("a stored file cannot be written", str(to)):
+            try:
+                with part.open("xb") as file:
+                    for piece in self.blobs.read(check_sha256(sha256)):
+                        file.write(piece)
+                part.replace(to)
+            finally:
+                part.unlink(missing_ok=True)
+
+    def open_blob(self, sha256: str) -> BinaryIO:
+        """A blob, verified, as an open file at its start, which the caller closes. Small ones stay in memory.
+
+        Raises StoreError where there is no such blob, StoreCorrupt where its bytes are not its name's.
+        """
+        with told("a stored file cannot be read", self.blobs.where):
+            file = SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115 - the caller closes it
+            try:
+                file.writelines(self.blobs.read(check_sha256(sha256)))
+            except BaseException:
+                file.close()
+                raise
+            file.seek(0)
+            return cast(BinaryIO, file)
+
+    # Other machines
+
+    def export_run(self, run_id: str, folder: Path) -> list[Output]:
+        """Write a finished run to a folder that is absent or empty, see `folder.py`.
+
+        Returns the outputs whose bytes the store does not have; all others are in the folder.
+        """
+        found = self.load(run_id)
+        if found.state in ("queued", "running"):
+            raise StoreError(f"run {found.id} cannot be exported", f"it is {found.state}", "wait until it ends")
+        with told("the run cannot be exported", str(folder)):
+            return write_folder(found, folder, self._fetch)
+
+    def import_run(self, folder: Path) -> str:
+        """Take in an exported run and return its id. One that is here already, the same, is no error.
+
+        Raises StoreNewer for a later schema, StoreError for a folder that is not as it was exported, and where
+        another run has the id. Tags and note of a run that is here already stay as they are.
+        """
+        with told("the run cannot be imported", str(folder)):
+            given, files = read_folder(folder)
+        given = readable(given)
+        is_new = not self._has_same(given)
+        try:
+            for one in given.outputs:
+                if one.sha256 in files:
+                    self.put_file(given.id, files[one.sha256], role=one.role)
+            if is_new:
+                self.record([given])
+        finally:
+            with self.database.writing("the run cannot be imported") as connection:
+                connection.execute(delete(claim).where(claim.c.run_id == given.id))
+        return given.id
+
+    def close(self) -> None:
+        """Close the connections. Runs that were begun here and not finished count as killed from now on."""
+        self.presence.close()
+        self.database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # Inside
+
+    def _name(self) -> str:
+        with told("the record of runs cannot be written", str(self.home)):
+            return self.presence.name()
+
+    def _save(self, finished: Run) -> bool:
+        """Write a finished run in one transaction; False where it is finished already."""
+        with self.database.writing("the run cannot be saved") as connection:
+            row = connection.execute(select(run.c.process).where(run.c.id == finished.id)).first()
+            if row is not None and row.process is None:
+                return False
+            write_run(connection, finished, None, known=row is not None)
+            connection.execute(delete(claim).where(claim.c.run_id == finished.id))
+        return True
+
+    def _keep_aside(self, finished: Run, failure: StoreError | None) -> None:
+        """Leave the run as a file, best effort: the failure that brought us here is the one to tell."""
+        path = self.home / "unsaved" / f"{finished.id}.json"
+        part = path.with_suffix(f".{os.getpid()}")
+        with suppress(OSError):
+            path.parent.mkdir(exist_ok=True)
+            part.write_bytes(to_json(finished))
+            part.replace(path)
+            if failure is not None:
+                failure.try_this += f"; the run is kept in {path} and is saved when Edgewright next starts"
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+    def _take_in_unsaved(self) -> None:
+        """Save the runs of `_keep_aside`. One that still cannot be saved stays where it is."""
+        for path in sorted((self.home / "unsaved").glob("*.json")):
+            with suppress(StoreError), told("an unsaved run cannot be read", str(path)):
+                self._save(from_json(path.read_bytes()))
+                path.unlink(missing_ok=True)
+
+    def _mark_killed(self, now: str) -> None:
+        with self.database.reading("the runs cannot be read") as connection:
+            running = select(run.c.process).where(run.c.state == "running", run.c.process.is_not(None))
+            names = list(connection.scalars(union(running, select(claim.c.process))))
+        gone = [name for name in names if self.presence.is_gone(name)]
+        if not gone:
+            return
+        # Where another process is writing, the next start does it: nobody waits for it before a list.
+        with suppress(StoreLocked), self.database.writing("killed runs cannot be marked") as connection:
+            ended = {"state": "failed", "error": KILLED, "finished_at": now}
+            is_killed = (run.c.state == "running", run.c.process.in_(gone))
+            connection.execute(update(run).where(*is_killed).values(ended))
+            connection.execute(delete(claim).where(claim.c.process.in_(gone)))
+        for name in gone:
+            self.presence.forget(name)
+
+    def _refuse_running(self, connection: Connection, ids: Sequence[str]) -> None:
+        running = select(run.c.id, run.c.process).where(run.c.id.in_(ids), run.c.state == "running")
+        for row in connection.execute(running):
+            if row.process is not None and not self.presence.is_gone(row.process):
+                raise StoreError(f"run {row.id} cannot be deleted", "it is running", "wait until it ends")
+
+    def _sweep_blobs(self) -> int:
+        """Remove some blobs that nothing uses, alone: nobody can claim one while its bytes go."""
+        with self.database.writing("unused files cannot be removed", alone=True) as connection:
+            used = select(output.c.sha256).where(output.c.sha256 == blob.c.sha256).exists()
+            claimed = select(claim.c.sha256).where(claim.c.sha256 == blob.c.sha256).exists()
+            unused = select(blob.c.sha256).where(~used, ~claimed).limit(_SWEPT_AT_ONCE)
+            found = list(connection.scalars(unused))
+            for sha256 in found:
+                with told("unused files cannot be removed", self.blobs.where):
+                    self.blobs.remove(sha256)
+            connection.execute(delete(blob).where(blob.c.sha256.in_(found)))
+        return len(found)
+
+    def _put(self, run_id: str, source: BinaryIO, put: Output) -> Output:
+        sha256, size_bytes = hash_of(source)
+        source.seek(0)
+        with self.database.writing("a file cannot be stored") as connection:
+            insert_missing(connection, blob, {"sha256": sha256, "bytes": size_bytes})
+            insert_missing(connection, claim, {"run_id": run_id, "sha256": sha256, "process": self._name()})
+        with told("a file cannot be stored", self.blobs.where):
+            self.blobs.put(source, sha256, size_bytes)
+        return replace(put, sha256=sha256, bytes=size_bytes)
+
+    def _fetch(self, wanted: Output, to: Path) -> bool:
+        with told("a stored file cannot be read", self.blobs.where):
+            if self.blobs.size_bytes(wanted.sha256) is None:
+                return False
+        self.get_file(wanted.sha256, to)
+        return True
+
+    def _has_same(self, given: Run) -> bool:
+        with self.database.reading("the run cannot be read") as connection:
+            row = connection.execute(select(run).where(run.c.id == given.id)).first()
+            here = None if row is None else read_run(connection, row)
+        if here is not None and _content(here) != _content(given):
+            raise StoreError(
+                f"run {given.id} cannot be imported",
+                "another run with this id is here, and its content differs",
+                "delete or export the one that is here first",
+            )
+        return here is not None
+
+
+def _check(given: Run) -> None:
+    if not is_run_id(given.id):
+        raise ValueError(f"{given.id!r} is not an id of new_run_id")
+    microseconds(given.started_at)
+
+
+def _check_finished(given: Run) -> None:
+    _check(given)
+    if given.state in ("queued", "running"):
+        raise ValueError(f"run {given.id} is {given.state}, not finished")
+
+
+def _content(given: Run) -> bytes:
+    """What of a run never changes."""
+    return to_json(replace(given, note="", tags={}))
+
+
+def _find_to_change(connection: Connection, run_id: str) -> str:
+    """The id, its row locked, so that two who change the same tag do it one after the other."""
+    found = find_run(connection, run_id)
+    connection.execute(select(run.c.id).where(run.c.id == found).with_for_update())
+    return found
+
+
+def _delete_unused_facts(connection: Connection) -> None:
+    used = select(run.c.environment_id)
+    connection.execute(delete(environment).where(environment.c.id.not_in(used)))
+    seen = union(
+        select(run.c.model_facts).where(run.c.model_facts.is_not(None)),
+        select(run.c.device_facts).where(run.c.device_facts.is_not(None)),
+    )
+    connection.execute(delete(snapshot).where(snapshot.c.id.not_in(seen)))
+
+
+__all__ = ["KILLED", "RunFilter", "RunRow", "Store", "open_store", "utc_now"]
