@@ -108,6 +108,12 @@ def saved_run(store: Store, minute: int = 0) -> Run:
     return finished
 
 
+def read_blob(store: Store, output: Output) -> bytes:
+    """All bytes of an output."""
+    with store.open_blob(output.sha256) as file:
+        return file.read()
+
+
 class StoreContract:
     """The suite. Every test gets its own empty record."""
 
@@ -384,7 +390,7 @@ class StoreContract:
         with pytest.raises(RunNotFound):
             store.load(first.id)
         assert store.blobs.size_bytes(own.sha256) is None
-        assert store.open_blob(shared.sha256).read() == b"shared"
+        assert read_blob(store, shared) == b"shared"
         store.delete([second.id])
         assert store.blobs.size_bytes(shared.sha256) is None
         assert store.list_runs() == []
@@ -397,7 +403,7 @@ class StoreContract:
         store.put_bytes(running.id, b"bytes", role="log")
         store.delete([old.id])
         store.finish(replace(finished_run(running), outputs=(output,)))
-        assert store.open_blob(output.sha256).read() == b"bytes"
+        assert read_blob(store, output) == b"bytes"
 
     def test_deleting_is_all_or_nothing(self, store: Store) -> None:
         finished = saved_run(store)
@@ -419,7 +425,7 @@ class StoreContract:
                 begun = begun_run(round_)
                 output = store.put_bytes(begun.id, b"the same bytes", role="model")
                 store.finish(replace(finished_run(begun, seed), outputs=(output,)))
-                assert store.open_blob(output.sha256).read() == b"the same bytes"
+                assert read_blob(store, output) == b"the same bytes"
                 store.delete([begun.id])
 
         with ThreadPoolExecutor(3) as pool:
@@ -465,7 +471,7 @@ class StoreContract:
         store.delete([begun.id])
         assert store.import_run(tmp_path / "run") == begun.id
         assert store.load(begun.id) == finished
-        assert store.open_blob(model.sha256).read() == b"model bytes"
+        assert read_blob(store, model) == b"model bytes"
 
     def test_import_of_another_run_with_the_same_id(self, store: Store, tmp_path: Path) -> None:
         finished = saved_run(store)

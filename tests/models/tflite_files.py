@@ -136,7 +136,7 @@ def weights(shape: tuple[int, ...], seed: int = 0) -> NDArray[np.float32]:
 
 
 def write_convnet(path: Path, *, batch: int = 1, signatures: Sequence[Names] = ()) -> Path:
-    """float32: x[batch,8,8,3] → CONV_2D → ADD with itself and RELU → AVERAGE_POOL_2D → RESHAPE → FULLY_CONNECTED → y."""
+    """float32: x[batch,8,8,3] → CONV_2D → ADD (itself, RELU) → AVERAGE_POOL_2D → RESHAPE → FULLY_CONNECTED → y."""
     tensors = [
         Tensor("x", (batch, 8, 8, 3)),
         Tensor("w", (4, 3, 3, 3), data=weights((4, 3, 3, 3))),
@@ -190,7 +190,7 @@ def write_int8_convnet(path: Path) -> Path:
 
 
 def write_dense(path: Path, kind: str) -> Path:
-    """x[1,16] → FULLY_CONNECTED → y[1,8] with its weights stored as `kind`: float32, float16, int8 or dequantized int8."""
+    """x[1,16] → FULLY_CONNECTED → y[1,8]; its weights lie there as `kind`: float32, float16, int8, dequantized."""
     values = weights((8, 16), 3)
     stored = {
         "float32": Tensor("w", (8, 16), data=values),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import click
 
 from edgewright.cli.output import print_table
-from edgewright.cli.units import UNKNOWN, show_bytes, show_range, show_ratio, show_share, show_us
+from edgewright.cli.units import UNKNOWN, show_bounds, show_bytes, show_range, show_ratio, show_share, show_us
 from edgewright.facts.run import Comparison, Metric, Run
 from edgewright.flows.report import BenchmarkReport, LayerRow, RunRow, make_row
 
@@ -40,25 +40,32 @@ def show_benchmark(report: BenchmarkReport) -> None:
 
 
 def benchmark_row(row: RunRow, verdicts: dict[str, str]) -> tuple[str, ...]:
+    verdict = row.state if row.state != "done" else verdicts.get(row.run_id, "reference")
+    return (row.run_id, row.model, row.runtime, row.precision, *figures(row), verdict)
+
+
+def figures(row: RunRow) -> tuple[str, str, str, str, str, str]:
+    """Size, p50, its interval, p90, peak memory and cold start."""
     timing, cold = row.latency_us, row.cold_start_us
     known = cold.load is not None and cold.first_inference is not None
     return (
-        row.run_id,
-        row.model,
-        row.runtime,
-        row.precision,
         show_bytes(row.memory_bytes.file),
         show_us(timing.p50 if timing else None),
         show_range(timing.p50_low, timing.p50_high) if timing else UNKNOWN,
         show_us(timing.p90 if timing else None),
         show_bytes(row.memory_bytes.peak),
         show_us((cold.load or 0.0) + (cold.first_inference or 0.0) if known else None),
-        row.state if row.state != "done" else verdicts.get(row.run_id, "reference"),
     )
 
 
 def show_verdict(comparison: Comparison) -> str:
-    return f"{comparison.verdict} {show_ratio(comparison.ratio, comparison.low, comparison.high)}"
+    """In words that need no thought about which way a ratio goes: `1.69× faster (1.54–1.96)`."""
+    ratio, low, high = comparison.ratio, comparison.low, comparison.high
+    if comparison.verdict == "faster":
+        return f"{show_ratio(1 / ratio, None, None)} faster{show_bounds(high and 1 / high, low and 1 / low)}"
+    if comparison.verdict == "slower":
+        return f"{show_ratio(ratio, None, None)} slower{show_bounds(low, high)}"
+    return f"{comparison.verdict}{show_bounds(low, high)}"
 
 
 def describe_layers(row: RunRow) -> str:

@@ -39,10 +39,11 @@ def show_range(low_us: float | None, high_us: float | None) -> str:
 
 
 def show_ratio(ratio: float, low: float | None, high: float | None) -> str:
-    if ratio != ratio:
-        return UNKNOWN
-    bounds = f" ({low:.2f}–{high:.2f})" if low is not None and high is not None else ""
-    return f"{ratio:.2f}×{bounds}"
+    return UNKNOWN if ratio != ratio else f"{ratio:.2f}×{show_bounds(low, high)}"
+
+
+def show_bounds(low: float | None, high: float | None) -> str:
+    return f" ({low:.2f}–{high:.2f})" if low is not None and high is not None else ""
 
 
 def show_share(share: float) -> str:

@@ -5,6 +5,8 @@ from hashlib import sha256
 import msgspec
 from msgspec import Struct
 
+TIMEOUT_S = 120.0  # the longest silence of a worker
+
 
 class Candidate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One thing to be measured: a model file in a runtime with that runtime's own options."""
@@ -49,7 +51,7 @@ class BenchmarkPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     inputs_sha256: str = ""
     seed: int = 0
     warmup_seconds: float = 2.0
-    timeout_s: float = 120.0
+    timeout_s: float = TIMEOUT_S
     layers: bool = True
     layer_runs: int = 30
     threshold: float = 0.02

@@ -49,7 +49,7 @@ def check_all_used(
         if not any(other is info for _, other in found):
             raise UsageError(
                 f"nothing to run in {info.name}",
-                f"it reads {', '.join(info.reads)}; given: {', '.join(sorted({model.format for model in models}))} files",
+                f"it reads {' and '.join(info.reads)} files, and none of the models is one",
                 "leave it out, or add a model in that format",
             )
 

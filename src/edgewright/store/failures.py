@@ -70,7 +70,8 @@ def kind_of(failure: BaseException) -> type[StoreError] | None:
         return _kind_of_driver(failure)
     if isinstance(failure, OSError) and not isinstance(failure, InterruptedError):
         return StoreFull if failure.errno in _FULL else StoreError
-    if isinstance(failure, msgspec.DecodeError):  # a row or blob that holds something else than was written
+    # A row or file that holds something else than was written.
+    if isinstance(failure, msgspec.DecodeError | UnicodeDecodeError):
         return StoreCorrupt
     if _is_from_obstore(failure):
         return StoreFull if any(text in str(failure) for text in _FULL_TEXTS) else StoreError

@@ -1,0 +1,1 @@
+"""What a model is for: how inputs become tensors, and how outputs are scored."""

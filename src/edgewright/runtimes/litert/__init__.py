@@ -42,7 +42,7 @@ def profile(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: in
 
 def layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
     """The rows that `trace.json` in `folder` tells, joined to `graph`: the file's own (`formats.tflite.read_graph`)."""
-    from edgewright.runtimes.litert.layers import report_layers
+    from edgewright.runtimes.litert.rows import report_layers
     from edgewright.runtimes.litert.trace import read_trace
 
     return report_layers(read_trace(folder), graph)

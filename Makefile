@@ -1,0 +1,57 @@
+# `make demo` and `make test` set up all that they need in .venv, and are safe to repeat.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: demo test lint format benchmarks clean help
+
+help:
+	@echo "make demo        install Edgewright into .venv and run the demo"
+	@echo "make test        install the development tools into .venv, check the code, run the tests"
+	@echo "make lint        only the checks: ruff, mypy, import-linter"
+	@echo "make format      format the code"
+	@echo "make benchmarks  measure Edgewright itself (about 30 minutes on a quiet machine)"
+	@echo "make clean       remove .venv and what the tools left"
+
+$(BIN)/python:
+	@echo "==> Making a virtual environment in $(VENV)"
+	@command -v $(PYTHON) >/dev/null 2>&1 && $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Edgewright needs Python 3.11 or newer")' \
+		|| { rm -rf $(VENV); exit 1; }
+	@$(PIP) install --upgrade 'pip>=25.1'
+
+$(VENV)/.ready: $(BIN)/python pyproject.toml
+	@echo "==> Installing Edgewright with LiteRT (about 250 MB; once)"
+	@$(PIP) install --editable '.[litert]'
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	@echo "==> Installing the development tools (once)"
+	@$(PIP) install --editable '.[litert,postgres]' --group dev
+	@touch $@
+
+demo: $(VENV)/.ready
+	@echo "==> edgewright demo"
+	@$(BIN)/edgewright demo
+
+lint: $(VENV)/.ready-dev
+	@echo "==> ruff, mypy, import-linter"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+test: lint
+	@echo "==> pytest"
+	@$(BIN)/python -m pytest
+
+format: $(VENV)/.ready-dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+benchmarks: $(VENV)/.ready-dev
+	@for file in overhead worker store verdicts; do $(BIN)/python benchmarks/$$file.py; done
+
+clean:
+	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,76 @@
+"""`edgewright demo`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from edgewright.cli.output import print_json, print_table, progress, say
+
+if TYPE_CHECKING:
+    from edgewright.flows.demo import Demo
+    from edgewright.flows.report import RunRow
+    from edgewright.tasks.classification import Score
+
+HEADERS = (
+    "runtime",
+    "precision",
+    "size",
+    "accuracy",
+    "p50",
+    "95 % interval",
+    "p90",
+    "peak memory",
+    "cold start",
+    "verdict",
+)
+
+OF_LAYERS = ("layer-sum", "profiling-cost")  # the demo's table shows no layers
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.demo/1).")
+def demo(as_json: bool) -> None:
+    """Evaluate and benchmark a digit classifier in every runtime that is installed.
+
+    The model, made for 8 × 8 images of handwritten digits, comes with Edgewright; nothing is downloaded.
+    """
+    from contextlib import closing
+
+    from edgewright.cli.places import open_user_store
+    from edgewright.flows.demo import run_demo
+    from edgewright.flows.device import open_device
+
+    with closing(open_device("local")) as device, closing(open_user_store()) as store, progress() as tell:
+        result = run_demo(device, store, tell)
+    if as_json:
+        print_json(result)
+    else:
+        show(result)
+
+
+def show(demo: Demo) -> None:
+    from edgewright.cli.tables import show_verdict
+
+    verdicts = {comparison.b: show_verdict(comparison) for comparison in demo.benchmark.comparisons}
+    rows = [
+        demo_row(score, row, verdicts.get(row.run_id, "reference"))
+        for score, row in zip(demo.accuracies, demo.benchmark.runs, strict=True)
+    ]
+    print_table(HEADERS, rows, f"Handwritten digits: {demo.accuracies[0].n} held-out images, one thread")
+    for text in demo.left_out:
+        say(f"Left out: {text}.")
+    for row in demo.benchmark.runs:
+        for warning in row.warnings:
+            if warning.code not in OF_LAYERS:
+                say(f"Warning ({row.model}, {warning.code}): {warning.text}.")
+    say("Every run is kept, with layers and all warnings: edgewright runs list, edgewright runs show ID.")
+
+
+def demo_row(score: Score, row: RunRow, verdict: str) -> tuple[str, ...]:
+    from edgewright.cli.tables import figures
+
+    size, p50, interval, p90, peak, cold = figures(row)
+    accuracy = f"{score.value:.1%} ({score.low:.1%}–{score.high:.1%})"
+    return (row.runtime, row.precision, size, accuracy, p50, interval, p90, peak, cold, verdict)

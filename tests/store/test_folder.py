@@ -1,0 +1,238 @@
+"""Exported runs: every run survives the way out and back, and no hostile folder gets in."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from edgewright.errors import StoreError, StoreNewer
+from edgewright.facts.run import Layer, Metric, Run, Series, Warn
+from edgewright.store.folder import read_folder, write_folder
+from edgewright.store.portable import from_json, to_json
+from edgewright.store.store import Store
+from tests.contracts.store_contract import begun_run, finished_run, sample_layer
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
+LONG = st.builds(lambda piece: (piece * 10_000)[:10_000], TEXTS.filter(bool))
+NAMES = st.one_of(TEXTS, LONG)
+NUMBERS = st.floats(allow_nan=False)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=6,
+)
+METRICS = st.builds(
+    Metric,
+    name=NAMES,
+    unit=TEXTS,
+    value=st.none() | NUMBERS,
+    low=st.none() | NUMBERS,
+    high=st.none() | NUMBERS,
+    n=st.integers(0, 2**62),
+)
+SERIES = st.builds(Series, name=NAMES, unit=TEXTS, data=st.lists(st.floats(width=64), max_size=20).map(tuple))
+LAYERS: st.SearchStrategy[Layer] = st.builds(
+    lambda name, nodes, start, median: replace(
+        sample_layer(3), name=name, source_nodes=tuple(nodes), start_us=start, median_us=median
+    ),
+    NAMES,
+    st.lists(TEXTS, max_size=3),
+    st.none() | NUMBERS,
+    NUMBERS,
+)
+RUNS: st.SearchStrategy[Run] = st.builds(
+    lambda **fields: replace(finished_run(begun_run()), outputs=(), **fields),
+    kind=TEXTS,
+    runtime=TEXTS,
+    error=st.none() | NAMES,
+    note=NAMES,
+    plan=st.dictionaries(TEXTS, JSON, max_size=3),
+    environment=st.dictionaries(TEXTS, JSON, max_size=3),
+    metrics=st.lists(METRICS, max_size=3).map(tuple),
+    series=st.lists(SERIES, max_size=3).map(tuple),
+    layers=st.lists(LAYERS, max_size=3).map(tuple),
+    warnings=st.lists(st.builds(Warn, code=TEXTS, text=NAMES), max_size=3).map(tuple),
+    tags=st.dictionaries(NAMES, NAMES, max_size=3),
+)
+QUIET = settings(
+    max_examples=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@QUIET
+@given(run=RUNS)
+def test_any_run_survives_the_database_and_the_folder(store: Store, tmp_path: Path, run: Run) -> None:
+    folder = tmp_path / run.id
+    store.finish(run)
+    # Compared as JSON, since NaN is not equal to itself.
+    assert to_json(store.load(run.id)) == to_json(run)
+    store.export_run(run.id, folder)
+    store.delete([run.id])
+    assert store.import_run(folder) == run.id
+    assert to_json(store.load(run.id)) == to_json(run)
+    assert store.import_run(folder) == run.id
+
+
+@QUIET
+@given(run=RUNS)
+def test_json_is_lossless(run: Run) -> None:
+    assert to_json(from_json(to_json(run))) == to_json(run)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An exported run with one artefact."""
+    begun = begun_run()
+    sha256 = hashlib.sha256(b"content").hexdigest()
+    outputs = (replace(finished_run(begun).outputs[0], sha256=sha256, bytes=7),)
+
+    def fetch(_: object, to: Path) -> bool:
+        to.write_bytes(b"content")
+        return True
+
+    write_folder(replace(finished_run(begun), outputs=outputs), tmp_path / "run", fetch)
+    return tmp_path / "run"
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change run.json as a stranger would, with the right sum."""
+    content = msgspec.json.decode((folder / "run.json").read_bytes())
+    change(content)
+    put_json(folder, msgspec.json.encode(content))
+
+
+def put_json(folder: Path, data: bytes) -> None:
+    """Another run.json, with its sum."""
+    (folder / "run.json").write_bytes(data)
+    (folder / "SHA256SUMS").write_text(f"{hashlib.sha256(data).hexdigest()}  run.json\n")
+
+
+def test_folder_is_as_documented(folder: Path) -> None:
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    assert names == ["SHA256SUMS", "artefacts", "artefacts/01-log", "run.json"]
+    content = msgspec.json.decode((folder / "run.json").read_bytes())
+    assert list(content) == ["schema", "run", "artefacts"]
+    for line in (folder / "SHA256SUMS").read_text().splitlines():
+        sha256, name = line.split("  ")
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == sha256
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "../secret",
+        "/etc/passwd",
+        "artefacts/../../secret",
+        "artefacts/..",
+        "artefacts/sub/file",
+        "artefacts\\..\\secret",
+        "artefacts/link",
+        "artefacts/absent",
+        "artefacts/\0",
+        "",
+    ],
+)
+def test_path_that_leaves_the_folder(folder: Path, file: str, store: Store) -> None:
+    (folder.parent / "secret").write_bytes(b"content")
+    (folder / "artefacts/link").symlink_to(folder.parent / "secret")
+    (folder / "artefacts/sub").mkdir()
+    (folder / "artefacts/sub/file").write_bytes(b"content")
+    rewrite(folder, lambda content: content["artefacts"][0].update(file=file))
+    with pytest.raises(StoreError, match="cannot be imported"):
+        store.import_run(folder)
+    assert store.list_runs() == []
+
+
+def test_artefacts_that_are_a_link(folder: Path) -> None:
+    shutil.move(folder / "artefacts", folder.parent / "outside")
+    (folder / "artefacts").symlink_to(folder.parent / "outside")
+    with pytest.raises(StoreError, match="not a file"):
+        read_folder(folder)
+
+
+@pytest.mark.parametrize(("place", "at"), [("run.json", 0), ("artefacts/01-log", 0), ("SHA256SUMS", -70)])
+def test_changed_byte(folder: Path, place: str, at: int) -> None:
+    data = bytearray((folder / place).read_bytes())
+    data[at] ^= 1
+    (folder / place).write_bytes(data)
+    with pytest.raises(StoreError, match="cannot be imported"):
+        read_folder(folder)
+
+
+@pytest.mark.parametrize("place", ["run.json", "artefacts/01-log", "SHA256SUMS"])
+@pytest.mark.parametrize("kind", ["absent", "directory", "fifo"])
+def test_missing_file(folder: Path, place: str, kind: str) -> None:
+    (folder / place).unlink()
+    if kind == "directory":
+        (folder / place).mkdir()
+    if kind == "fifo":
+        os.mkfifo(folder / place)
+    with pytest.raises(StoreError, match="cannot be imported"):
+        read_folder(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content["run"].update(id="../../../etc/cron.d/x"),
+        lambda content: content["run"].update(state="running"),
+        lambda content: content["run"].update(state="won"),
+        lambda content: content["run"].update(started_at="yesterday"),
+        lambda content: content["run"].update(series=[{"name": "s", "unit": "us", "data": ["NaN"]}]),
+        lambda content: content["run"].update(series=[[]], metrics={"a": 1}, layers=7),
+        lambda content: content["run"].update(extra=1),
+        lambda content: content.update(run=[]),
+        lambda content: content.update(extra=1),
+        lambda content: content.update(artefacts=[]),
+        lambda content: content["artefacts"][0].update(sha256="0" * 64),
+        lambda content: content["artefacts"][0].update(bytes=8),
+        lambda content: [part.update(sha256="../../x") for part in (content["artefacts"] + content["run"]["outputs"])],
+        lambda content: content.update(schema="edgewright.plan/1"),
+        lambda content: content.update(schema="edgewright.run/0"),
+        lambda content: content.pop("schema"),
+    ],
+)
+def test_run_that_is_none(folder: Path, change: Callable[[dict[str, Any]], object], store: Store) -> None:
+    rewrite(folder, change)
+    with pytest.raises(StoreError):
+        store.import_run(folder)
+    assert store.list_runs() == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"{", b"[" * 100_000, b"null", b"\xff\xfe", b'{"schema": "edgewright.run/1", "run": {"id": "\\ud800"}}'],
+)
+def test_json_that_is_none(folder: Path, data: bytes) -> None:
+    put_json(folder, data)
+    with pytest.raises(StoreError, match="cannot be imported"):
+        read_folder(folder)
+
+
+def test_newer_schema(folder: Path) -> None:
+    rewrite(folder, lambda content: content.update(schema="edgewright.run/2", what_we_do_not_know=1))
+    with pytest.raises(StoreNewer, match=r"edgewright\.run/2"):
+        read_folder(folder)
+
+
+def test_numbers_too_large_for_the_tables(folder: Path, store: Store) -> None:
+    rewrite(folder, lambda content: content["run"]["metrics"][0].update(n=2**63))
+    with pytest.raises(StoreError):
+        store.import_run(folder)
+    assert store.list_runs() == []
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"no run\.json"):
+        read_folder(tmp_path / "absent")

@@ -1,0 +1,178 @@
+"""Several processes at one record, and processes that are killed."""
+
+import random
+import signal
+import time
+from collections.abc import Callable
+from contextlib import closing
+
+import pytest
+
+from edgewright.errors import StoreLocked
+from edgewright.store.queries import RunFilter
+from edgewright.store.store import KILLED, Store, open_store
+from tests.contracts.store_contract import begun_run, finished_run, read_blob
+from tests.store.places import Place, start_child
+
+_WRITE_20 = """
+for minute in range(20):
+    begun = begun_run(minute)
+    store.begin(begun)
+    output = store.put_bytes(begun.id, words[0].encode() * minute, role="log")
+    store.finish(replace(finished_run(begun), outputs=(output,)))
+    print(begun.id, flush=True)
+store.close()
+"""
+
+
+def test_two_processes_write_at_once(place: Place) -> None:
+    """Both also meet at the empty home, so both try to make the record."""
+    children = [start_child(place, _WRITE_20, word) for word in ("a", "b")]
+    told = [child.communicate(timeout=120)[0].split() for child in children]
+    assert [child.returncode for child in children] == [0, 0]
+    with open_store(place.home, place.database_url) as store:
+        assert {row.id for row in store.list_runs(RunFilter(limit=None))} == {*told[0], *told[1]}
+        assert len(set(told[0] + told[1])) == 40
+        for run_id in told[0] + told[1]:
+            run = store.load(run_id)
+            assert run.state == "done"
+            assert len(run.series[0].data) == 20
+            assert len(read_blob(store, run.outputs[0])) == run.outputs[0].bytes
+
+
+def test_many_processes_open_an_empty_home_at_once(place: Place) -> None:
+    children = [start_child(place, "print(len(store.list_runs())); store.close()") for _ in range(6)]
+    assert [child.communicate(timeout=120)[0] for child in children] == ["0\n"] * 6
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "event.listen(store.database.engine, 'commit', die)",
+        "event.listen(store.database.engine, 'begin', die)",
+        "event.listen(store.database.engine, 'after_cursor_execute', die_at_samples)",
+    ],
+    ids=["before the commit", "at the begin", "among the rows"],
+)
+def test_kill_inside_finish(place: Place, moment: str) -> None:
+    body = f"""
+begun = begun_run()
+store.begin(begun)
+print(begun.id, flush=True)
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+def die_at_samples(connection, cursor, statement, *_):
+    if "INSERT INTO series" in statement:
+        die()
+{moment}
+store.finish(finished_run(begun))
+"""
+    child = start_child(place, body)
+    run_id = child.communicate(timeout=60)[0].strip()
+    assert child.returncode == -signal.SIGKILL
+    with open_store(place.home, place.database_url) as store:
+        run = store.load(run_id)
+        assert (run.state, run.error) == ("failed", KILLED)
+        assert (run.metrics, run.series, run.outputs) == ((), (), ())
+        assert list((place.home / "processes").iterdir()) == []
+
+
+def test_kill_inside_begin(place: Place) -> None:
+    body = """
+event.listen(store.database.engine, "commit", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+store.begin(begun_run())
+"""
+    child = start_child(place, body)
+    child.communicate(timeout=60)
+    assert child.returncode == -signal.SIGKILL
+    with open_store(place.home, place.database_url) as store:
+        assert store.list_runs() == []
+        begun = begun_run()
+        store.begin(begun)
+        store.finish(finished_run(begun))
+
+
+def test_kill_at_any_moment_loses_no_finished_run(place: Place) -> None:
+    body = """
+while True:
+    begun = begun_run()
+    store.begin(begun)
+    output = store.put_bytes(begun.id, os.urandom(100_000), role="log")
+    store.finish(replace(finished_run(begun), outputs=(output,)))
+    print(begun.id, flush=True)
+"""
+    chance, finished = random.Random(7), []
+    for _ in range(4):
+        child = start_child(place, body)
+        assert child.stdout is not None
+        finished.append(child.stdout.readline().strip())
+        time.sleep(chance.uniform(0, 0.1))
+        child.kill()
+        # A line that was cut short belongs to a run whose id is not known to be told.
+        finished += [line.strip() for line in child.stdout.read().splitlines(keepends=True) if line[-1] == "\n"]
+        child.stdout.close()
+        child.wait(30)
+    with open_store(place.home, place.database_url, busy_timeout_s=20) as store:
+        rows = store.list_runs(RunFilter(limit=None))
+        assert {row.state for row in rows} <= {"done", "failed"}
+        assert set(finished) <= {row.id for row in rows if row.state == "done"}
+        for row in rows:
+            run = store.load(row.id)
+            whole = len(run.series) == 2 and len(run.layers) == 2 and len(run.outputs) == 1
+            assert whole if run.state == "done" else not (run.series or run.layers or run.outputs)
+            assert all(len(read_blob(store, output)) == 100_000 for output in run.outputs)
+
+
+def test_living_process_is_not_marked(place: Place) -> None:
+    body = "begun = begun_run(); store.begin(begun); print(begun.id, flush=True); sys.stdin.readline()"
+    child = start_child(place, body)
+    assert child.stdout is not None
+    run_id = child.stdout.readline().strip()
+    try:
+        with open_store(place.home, place.database_url) as store:
+            assert store.load(run_id).state == "running"
+    finally:
+        child.kill()
+        child.communicate(timeout=30)
+    with open_store(place.home, place.database_url) as store:
+        assert store.load(run_id).error == KILLED
+
+
+def test_store_of_another_home_is_not_judged(postgres_place: Place) -> None:
+    begun = begun_run()
+    with open_store(postgres_place.home, postgres_place.database_url) as store:
+        store.begin(begun)
+    elsewhere = postgres_place.home.with_name("elsewhere")
+    with open_store(elsewhere, postgres_place.database_url) as store:
+        assert store.load(begun.id).state == "running"
+
+
+def test_locked_database(place: Place) -> None:
+    begun = begun_run()
+    with open_store(place.home, place.database_url, busy_timeout_s=0.1) as store:
+        store.begin(begun)
+        with closing(open_store(place.home, place.database_url)) as other:
+            with other.database.writing("the other one holds it", alone=True):
+                assert store.load(begun.id) == begun, "readers do not wait"
+                with pytest.raises(StoreLocked) as raised:
+                    store.finish(finished_run(begun))
+            assert "unsaved" in raised.value.try_this
+        assert (place.home / "unsaved" / f"{begun.id}.json").exists()
+        with open_store(place.home, place.database_url) as later:
+            assert later.load(begun.id) == finished_run(begun)
+
+
+def test_interrupted_finish_keeps_the_run(store: Store, open_again: Callable[[], Store]) -> None:
+    from sqlalchemy import event
+
+    begun = begun_run()
+    store.begin(begun)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    event.listen(store.database.engine, "commit", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        store.finish(finished_run(begun))
+    event.remove(store.database.engine, "commit", interrupt)
+    assert open_again().load(begun.id) == finished_run(begun)
