@@ -1,6 +1,7 @@
 """stdout is the answer, stderr is everything else."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -69,7 +70,7 @@ def stage_lines() -> Callable[[str], None]:
     seen: set[str] = set()
 
     def tell(text: str) -> None:
-        stage = "".join("#" if letter.isdigit() else letter for letter in text)
+        stage = re.sub(r"process \d+", "process #", text)
         if stage not in seen:
             seen.add(stage)
             say(text)

@@ -1,0 +1,80 @@
+"""Is the time that Edgewright tells the time of the inference? Against a bare timed loop, in one process.
+
+Blocks of both alternate on one loaded session: ours through the worker's own code (its request, its loop, its
+subtraction of the calibrated cost), the peer as anybody would write it by hand.
+"""
+
+import argparse
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import perf_counter_ns
+
+import numpy as np
+
+from benchmarks.measuring import describe_machine, find_model, tell_ratio
+from edgewright.bench.feeds import write_feeds
+from edgewright.runtimes import onnxruntime as runtime
+from edgewright.runtimes.wire import Calibrate, Calibration, Open, RunTimes, SessionRequest, Times
+from edgewright.runtimes.worker import Desk
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--blocks", type=int, default=60)
+    parser.add_argument("--runs", type=int, default=20)
+    arguments = parser.parse_args()
+    ours, bare = compare(find_model(), arguments.blocks, arguments.runs)
+    print(describe_machine())
+    print(tell_ratio("p50 told / p50 of a bare loop, µs", ours, bare))
+
+
+def compare(model: Path, blocks: int, runs: int) -> tuple[list[float], list[float]]:
+    """Median microseconds of each block, ours and bare."""
+    import onnxruntime
+
+    image = np.random.default_rng(0).standard_normal((1, 3, 224, 224)).astype(np.float32)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    desk, own_ns = open_desk(model, image)
+    ours, bare = [], []
+    for block in range(blocks + 2):
+        pair = (time_ours(desk, own_ns, runs), time_bare(session, image, runs))
+        if block >= 2:  # the first blocks warm both up
+            ours.append(pair[0])
+            bare.append(pair[1])
+    return ours, bare
+
+
+def open_desk(model: Path, image: np.ndarray) -> tuple[Desk, float]:
+    desk = Desk(runtime)
+    with TemporaryDirectory() as folder:
+        feeds = Path(folder) / "feeds.npz"
+        write_feeds(feeds, {"x": image})
+        desk.answer(Open(session=SessionRequest(model=str(model)), feeds=str(feeds)))
+    calibration = desk.answer(Calibrate(runs=2000))
+    if not isinstance(calibration, Calibration):
+        raise SystemExit(str(calibration))
+    return desk, calibration.wall_ns
+
+
+def time_ours(desk: Desk, own_ns: float, runs: int) -> float:
+    times = desk.answer(RunTimes(runs=runs, seconds=60, settle=1))
+    if not isinstance(times, Times):
+        raise SystemExit(str(times))
+    return (median(times.wall_ns) - own_ns) / 1e3
+
+
+def time_bare(session: object, image: np.ndarray, runs: int) -> float:
+    session.run(None, {"x": image})  # type: ignore[attr-defined]  # the library ships no types
+    times = []
+    for _ in range(runs):
+        begin = perf_counter_ns()
+        session.run(None, {"x": image})  # type: ignore[attr-defined]
+        times.append(perf_counter_ns() - begin)
+    return median(times) / 1e3
+
+
+if __name__ == "__main__":
+    main()

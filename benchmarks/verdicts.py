@@ -1,0 +1,82 @@
+"""Do the verdicts cry wolf, and do they see 10 %?
+
+Compares a model with itself, and with itself made 10 % slower (`slowed_worker.py`), each many times, through the
+same flow and with the same defaults as `edgewright benchmark A B`.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+from benchmarks.measuring import describe_machine, find_model
+from edgewright.devices.connection import Connection
+from edgewright.devices.local import LocalDevice
+from edgewright.facts.plan import BenchmarkPlan, Candidate
+from edgewright.facts.run import Comparison
+from edgewright.flows.benchmark import benchmark
+from edgewright.store.store import open_store
+
+SLOWED = ("-P", str(Path(__file__).with_name("slowed_worker.py")))
+
+
+class HalfSlowed(LocalDevice):
+    """This machine, with the slowed worker for the second candidate."""
+
+    def start_worker(self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path) -> Connection:
+        second = log.name.startswith("1-")
+        device = LocalDevice(worker=SLOWED) if second else LocalDevice()
+        return device.start_worker(runtime, affinity, timeout_s, log)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--comparisons", type=int, default=40)
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    model = find_model()
+    plan = BenchmarkPlan(candidates=(Candidate(model=str(model), runtime="onnxruntime"),) * 2)
+    results = {
+        "the model against itself": compare_often(plan, LocalDevice(), arguments.comparisons),
+        "against itself, 10 % slower": compare_often(plan, HalfSlowed(), arguments.comparisons),
+    }
+    if arguments.json:
+        print(json.dumps({"machine": describe_machine(), "results": results}))
+        return
+    print(describe_machine())
+    for name, rows in results.items():
+        tell(name, rows)
+
+
+def compare_often(plan: BenchmarkPlan, device: LocalDevice, times: int) -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = []
+    for number in range(times):
+        with TemporaryDirectory() as home, open_store(Path(home)) as store:
+            began = perf_counter()
+            outcome = benchmark(plan, device, store, lambda text: None, {})
+            seconds = perf_counter() - began
+        comparison: Comparison = outcome.comparisons[0]
+        row = {"verdict": comparison.verdict, "ratio": comparison.ratio, "low": comparison.low, "high": comparison.high}
+        rows.append({**row, "seconds": seconds})
+        print(f"{number + 1}/{times} {rows[-1]}", file=sys.stderr, flush=True)
+    device.close()
+    return rows
+
+
+def tell(name: str, rows: Sequence[dict[str, object]]) -> None:
+    counts = Counter(str(row["verdict"]) for row in rows)
+    ratios = sorted(float(str(row["ratio"])) for row in rows)
+    seconds = sorted(float(str(row["seconds"])) for row in rows)
+    print(
+        f"{name}: {dict(counts)} of {len(rows)}; ratio median {ratios[len(ratios) // 2]:.3f}, "
+        f"from {ratios[0]:.3f} to {ratios[-1]:.3f}; seconds a comparison: median {seconds[len(seconds) // 2]:.1f}, "
+        f"longest {seconds[-1]:.1f}"
+    )
+
+
+if __name__ == "__main__":
+    main()

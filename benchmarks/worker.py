@@ -1,0 +1,69 @@
+"""What a worker costs: one question and answer, and its start against a bare import of the same library."""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from time import perf_counter_ns
+
+from benchmarks.measuring import describe_machine, tell_ratio
+from edgewright.devices.local import LocalDevice
+from edgewright.runtimes.wire import MemoryNow, Told
+
+DEVICE = LocalDevice()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--starts", type=int, default=40)
+    parser.add_argument("--questions", type=int, default=2000)
+    arguments = parser.parse_args()
+    print(describe_machine())
+    times = time_questions(arguments.questions)
+    tenth = sorted(times)[len(times) * 9 // 10]
+    print(f"round trip of one question: median {median(times):.1f} µs, p90 {tenth:.1f} µs, {len(times)} questions")
+    ours, bare = zip(*[(cpu_ms(start_worker), cpu_ms(import_bare)) for _ in range(arguments.starts)], strict=True)
+    print(tell_ratio("start a worker / python -c 'import onnxruntime', CPU ms", ours, bare))
+    ours, bare = zip(*[(wall_ms(start_worker), wall_ms(import_bare)) for _ in range(arguments.starts)], strict=True)
+    print(tell_ratio("the same, wall ms", ours, bare))
+    DEVICE.close()
+
+
+def time_questions(count: int) -> list[float]:
+    with DEVICE.start_worker("onnxruntime", (), 60, Path(DEVICE.workspace()) / "log") as worker:
+        times = []
+        for _ in range(count):
+            begin = perf_counter_ns()
+            worker.ask(MemoryNow(), Told)
+            times.append((perf_counter_ns() - begin) / 1e3)
+    return times
+
+
+def start_worker() -> None:
+    """Start one, wait for its greeting, let it leave."""
+    with DEVICE.start_worker("onnxruntime", (), 60, Path(DEVICE.workspace()) / "log") as worker:
+        worker.leave()
+
+
+def import_bare() -> None:
+    subprocess.run([sys.executable, "-P", "-c", "import onnxruntime"], check=True)
+
+
+def wall_ms(act: object) -> float:
+    begin = perf_counter_ns()
+    act()  # type: ignore[operator]
+    return (perf_counter_ns() - begin) / 1e6
+
+
+def cpu_ms(act: object) -> float:
+    """CPU time of the child processes that `act` starts and ends."""
+    before = os.times()
+    act()  # type: ignore[operator]
+    after = os.times()
+    return 1e3 * (after.children_user + after.children_system - before.children_user - before.children_system)
+
+
+if __name__ == "__main__":
+    main()
