@@ -131,7 +131,8 @@ def test_a_partition_that_tells_nothing_of_its_inside_is_one_row() -> None:
 
 
 def test_operators_of_other_subgraphs_are_part_of_the_operator_that_calls_them() -> None:
-    trace = made_trace([event("WHILE", 2, 50), event("ADD", 2, 20, subgraph=1)], operators=("WHILE",))
+    inside = [event("ADD", 2, 20, subgraph=1), event("Add (ND)", 8, 10, subgraph=1)]
+    trace = made_trace([event("WHILE", 2, 50), *inside], operators=("WHILE",))
     assert [layer.op for layer in report_layers(trace, ()).layers] == ["WHILE"]
 
 
@@ -185,6 +186,13 @@ def test_grouped_quantiles_take_a_value_for_its_whole_microsecond() -> None:
     assert grouped_quantile([3], 0.5) == 3.5
     assert grouped_quantile([0, 0, 0, 1], 0.5) == pytest.approx(2 / 3)
     assert grouped_quantile([0, 0, 0, 1], 1.0) == 2.0
+    assert grouped_quantile([3], 0.5, width=0.2) == pytest.approx(3.1)
+
+
+def test_rounding_up_stays_within_what_the_inference_has_room_for() -> None:
+    """A hundred operators of far less than a microsecond cannot all be half of one."""
+    events = [event("Invoke", 1, 20), *(event("Add (ND)", 8, 0, place) for place in range(100))]
+    assert sum_us(report_layers(made_trace(events), ())) == pytest.approx(20.0)
 
 
 def test_nearest_quantile_is_one_of_the_values() -> None:

@@ -122,6 +122,22 @@ def test_a_tensor_that_is_output_twice_has_two_names(tmp_path: Path) -> None:
     assert [spec.name for spec in read_signature(path).outputs] == ["b", "b#1"]
 
 
+def test_text_goes_in_and_comes_out(tmp_path: Path) -> None:
+    tensors = [
+        Tensor("x", (4,), "str"),
+        Tensor("shape", (2,), "int32", np.array([2, 2], np.int32)),
+        Tensor("y", (2, 2), "str"),
+    ]
+    node = Node("RESHAPE", ("x", "shape"), ("y",), "ReshapeOptions", {"newShape": [2, 2]})
+    session = litert.open_session(
+        SessionRequest(model=str(write_tflite(tmp_path / "m.tflite", tensors, [node], ["x"], ["y"])))
+    )
+    assert session.signature.inputs[0].dtype == "str"
+    session.bind({"x": np.array(["a", "bß", "", "dd"])})
+    session.run()
+    assert session.fetch()["y"].tolist() == [["a", "bß"], ["", "dd"]]
+
+
 def test_quantization_is_told(tmp_path: Path) -> None:
     path = write_int8_convnet(tmp_path / "m.tflite")
     assert litert.open_session(SessionRequest(model=str(path))).signature == read_signature(path)

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile, ZipInfo
+from zlib import error as ZlibError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,13 @@ from edgewright.errors import InputError
 from edgewright.facts.model import Signature, TensorSpec
 
 MOST_BYTES = 1 << 33
+MOST_AXES = 64  # numpy's own limit
 FLOATS = ("float16", "float32", "float64")
 SMALL_INTS = ("int8", "uint8", "int16", "uint16")
 INTS = (*SMALL_INTS, "int32", "int64", "uint32", "uint64")
+
+# What numpy and zipfile raise for files that are damaged, encrypted, packed in another way, or pickled.
+UNREADABLE = (OSError, ValueError, BadZipFile, ZlibError, EOFError, MemoryError, RuntimeError, SyntaxError)
 
 Array = NDArray[Any]
 
@@ -29,6 +34,8 @@ def fix_shape(spec: TensorSpec, given: Sequence[int] | None) -> tuple[int, ...]:
     known = tuple(size for size in spec.shape if isinstance(size, int))
     if given is None and len(known) == len(spec.shape):
         return known
+    if given is None and spec.default_shape is not None:
+        return spec.default_shape
     if given is None:
         free = ", ".join(size or "?" for size in spec.shape if isinstance(size, str))
         raise InputError(
@@ -67,9 +74,11 @@ def make_feeds(signature: Signature, shapes: Mapping[str, Sequence[int]], seed: 
 
 
 def make_array(spec: TensorSpec, shape: tuple[int, ...], random: np.random.Generator) -> Array:
-    if prod(shape) * 8 > MOST_BYTES:
+    if len(shape) > MOST_AXES or prod(max(1, size) for size in shape) * 8 > MOST_BYTES:
         raise InputError(
-            f"input '{spec.name}' of shape {list(shape)} is too large", "it takes over 8 GB", "give smaller sizes"
+            f"input '{spec.name}' of shape {list(shape)} is too large",
+            "it takes over 8 GiB, or has over 64 axes",
+            "give smaller sizes",
         )
     if spec.dtype in FLOATS:
         return random.standard_normal(shape).astype(spec.dtype)
@@ -116,10 +125,9 @@ def load_npz(path: Path) -> dict[str, Array]:
             return {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise InputError(f"there is no file {path}", "", "check the path given to --inputs") from None
-    except (OSError, ValueError, BadZipFile, EOFError) as error:
-        raise InputError(
-            f"{path} cannot be read as .npz", str(error).splitlines()[0][:200], "numpy.savez(FILE, name=array)"
-        ) from None
+    except UNREADABLE as error:
+        why = str(error).partition("\n")[0][:200] or type(error).__name__
+        raise InputError(f"{path} cannot be read as .npz", why, "numpy.savez(FILE, name=array)") from None
 
 
 def check_array(path: Path, spec: TensorSpec, array: Array) -> None:
@@ -140,5 +148,8 @@ def check_array(path: Path, spec: TensorSpec, array: Array) -> None:
 
 
 def write_feeds(path: Path, feeds: Mapping[str, Array]) -> None:
-    with path.open("wb") as file:
-        np.savez(file, allow_pickle=False, **dict(feeds))
+    """Write an .npz; the same arrays give the same bytes. (numpy.savez cannot take an array called `file`.)"""
+    with ZipFile(path, "w") as archive:
+        for name, array in feeds.items():
+            with archive.open(ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)

@@ -36,6 +36,7 @@ CALIBRATION_RUNS = 2000
 CHUNK_SECONDS = 0.25
 FEWEST_RUNS, MOST_RUNS = 10, 1000
 SETTLED_BELOW_US = 50_000.0
+LEAST_NS = 1.0  # no clock sees less, and a ratio of times needs more than nothing
 
 Tell = Callable[[str], None]
 
@@ -128,8 +129,10 @@ def profile_layers(device: Device, lane: Lane, plan: BenchmarkPlan, folder: Path
             worker.leave()
         device.pull(remote, folder)
         lane.report = runtime_module(runtime_info(entry.runtime)).layers(folder, entry.graph)
-    except (EdgewrightError, OSError, ValueError, KeyError) as error:
+    except EdgewrightError as error:
         lane.layer_failure = str(error)
+    except Exception as error:  # whatever a trace that is not as expected makes its reader raise
+        lane.layer_failure = f"{type(error).__name__}: {error}"
 
 
 def record(device: Device, entry: Entry, plan: BenchmarkPlan, tape: Tape) -> None:
@@ -154,7 +157,7 @@ def take(
     """Time some inferences: wall and CPU microseconds without the harness's own cost."""
     times = worker.ask(RunTimes(runs=runs, seconds=min(seconds, 1e6), settle=settle), Times)
     own_wall, own_cpu = (tape.calibration.wall_ns, tape.calibration.cpu_ns) if tape.calibration else (0.0, 0.0)
-    wall = [max(0.0, ns - own_wall) / 1e3 for ns in times.wall_ns]
+    wall = [max(LEAST_NS, ns - own_wall) / 1e3 for ns in times.wall_ns]
     return wall, [max(0.0, ns - own_cpu) / 1e3 for ns in times.cpu_ns]
 
 

@@ -38,9 +38,10 @@ def median_interval(values: Sequence[float], confidence: float = 0.95) -> Interv
     with at least the wanted confidence is taken; with too few values the whole range, with the confidence
     that it has.
     """
+    if not values:
+        raise ValueError("no values")
     ordered = sorted(values)
     n, middle = len(ordered), float(np.median(ordered))
-    middle = float(np.median(ordered))
     if n < 2:
         return Interval(value=middle, low=None, high=None, confidence=0.0)
     cut = _binomial_cut(n, confidence)

@@ -1,6 +1,6 @@
 """From tapes to series and metrics, and back from stored series to what a verdict needs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from statistics import median
 
@@ -116,13 +116,14 @@ def process_metric(name: str, tapes: Sequence[Tape]) -> list[Metric]:
     values = [float(value) for tape in tapes if (value := read(tape)) is not None]
     if not values:
         return []
-    return [interval_metric(name, unit, values, highest=name == "memory.peak")]
+    if name == "memory.peak":  # the interval of a median does not bound it
+        return [Metric(name=name, unit=unit, value=max(values), n=len(values))]
+    return [interval_metric(name, unit, values)]
 
 
-def interval_metric(name: str, unit: str, values: Sequence[float], *, highest: bool = False) -> Metric:
+def interval_metric(name: str, unit: str, values: Sequence[float]) -> Metric:
     middle = median_interval(values)
-    value = max(values) if highest else middle.value
-    return Metric(name=name, unit=unit, value=value, low=middle.low, high=middle.high, n=len(values))
+    return Metric(name=name, unit=unit, value=middle.value, low=middle.low, high=middle.high, n=len(values))
 
 
 def cold_start(tapes: Sequence[Tape]) -> list[Metric]:
@@ -146,4 +147,12 @@ def layer_metrics(report: LayerReport) -> list[Metric]:
         Metric(name="layers.fallbacks", unit="1", value=float(len(report.fallbacks()))),
         Metric(name="layers.fallback_share", unit="1", value=fallback / total if total else 0.0),
         *(Metric(name=name, unit="1", value=share) for name, share in shares.items()),
+    ]
+
+
+def moment_metrics(when: str, moment: Mapping[str, float]) -> list[Metric]:
+    """Load, pressure, free memory and swap as the device told them before or after the session."""
+    return [
+        Metric(name=f"{when}.{name}", unit="bytes" if name.endswith("_bytes") else "1", value=value)
+        for name, value in moment.items()
     ]

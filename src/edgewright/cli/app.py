@@ -4,12 +4,11 @@ import os
 import sys
 import traceback
 from importlib import import_module
-from typing import Any
 
 import click
 
 from edgewright import __version__
-from edgewright.errors import EdgewrightError
+from edgewright.errors import EdgewrightError, UsageError
 
 COMMANDS = {
     "doctor": "edgewright.cli.doctor",
@@ -20,10 +19,11 @@ COMMANDS = {
 }
 ALIASES = {"profile": "benchmark", "bench": "benchmark"}
 INTERRUPTED = 130
+DEBUG = "EDGEWRIGHT_DEBUG"
 
 
 def normal(word: str) -> str:
-    """Options and values may be written with `-` or `_`, in any case."""
+    """Options and commands may be written with `-` or `_`."""
     return word.replace("_", "-")
 
 
@@ -38,6 +38,7 @@ class LazyGroup(click.Group):
         if name not in COMMANDS:
             return None
         command: click.Command = getattr(import_module(COMMANDS[name]), name)
+        name_variables(command, f"EDGEWRIGHT_{name.upper()}")
         return command
 
     def resolve_command(
@@ -52,7 +53,6 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     context_settings={
         "token_normalize_func": normal,
-        "auto_envvar_prefix": "EDGEWRIGHT",
         "help_option_names": ["-h", "--help"],
         "max_content_width": 100,
     },
@@ -60,7 +60,7 @@ class LazyGroup(click.Group):
     "6 model not supported, 124 timeout, 130 interrupted.",
 )
 @click.version_option(__version__, prog_name="edgewright")
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--debug", is_flag=True, envvar=DEBUG, help="Show the traceback of an error.")
 @click.pass_context
 def edgewright(ctx: click.Context, debug: bool) -> None:
     """Take a trained model to phones and edge devices, and measure what it does there."""
@@ -76,26 +76,39 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
-    debug = "--debug" in arguments
+    debug = "--debug" in arguments or os.environ.get(DEBUG, "0") not in ("", "0", "off", "no", "false")
     arguments = [argument for argument in arguments if argument != "--debug"]  # it may stand anywhere
     try:
-        result = edgewright.main(arguments, standalone_mode=False)
+        result = edgewright.main(arguments, prog_name="edgewright", standalone_mode=False)
     except EdgewrightError as error:
         return tell_error(error, debug=debug)
-    except click.exceptions.Exit as leave:
-        return leave.exit_code
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
+    except click.ClickException as error:
+        return tell_error(translate(error), debug=debug)
     except (KeyboardInterrupt, click.Abort):
         click.echo("Stopped by Ctrl-C.", err=True)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of a pipe had enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except SystemExit as leave:
+        if not isinstance(leave.__context__, BrokenPipeError):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader of the pipe had enough, as `head` does
         return 0
     except Exception as error:
         return tell_unexpected(error, debug=debug)
     return result if isinstance(result, int) else 0
+
+
+def translate(error: click.ClickException) -> UsageError:
+    """Click's complaint about the command line in our three lines."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if context is None:
+        return UsageError(error.format_message())
+    why = " ".join(context.get_usage().split()).replace("Usage:", "the usage is", 1)
+    if isinstance(context.command, click.Group):
+        why = f"known: {', '.join(context.command.list_commands(context))}"
+    return UsageError(error.format_message().rstrip("."), why, f"{context.command_path} --help")
 
 
 def tell_error(error: EdgewrightError, *, debug: bool) -> int:
@@ -121,6 +134,17 @@ def tell_unexpected(error: Exception, *, debug: bool) -> int:
     return tell_error(own, debug=False)
 
 
-def option_names(command: click.Command) -> dict[str, Any]:
-    """The options of a command by their parameter names."""
-    return {param.name: param for param in command.params if isinstance(param, click.Option) and param.name}
+def options_of(command: click.Command) -> dict[str, click.Option]:
+    """The options of a command by their long names, with `_` for `-`: the keys of a config file."""
+    options = [param for param in command.params if isinstance(param, click.Option)]
+    long = [next(name for name in option.opts if name.startswith("--")) for option in options]
+    return {name.removeprefix("--").replace("-", "_"): option for name, option in zip(long, options, strict=True)}
+
+
+def name_variables(command: click.Command, prefix: str) -> None:
+    """Name every option's variable: EDGEWRIGHT_BENCHMARK_THREADS, EDGEWRIGHT_RUNS_LIST_LIMIT."""
+    for key, option in options_of(command).items():
+        option.envvar = f"{prefix}_{key.upper()}"
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            name_variables(inner, f"{prefix}_{name.upper()}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from edgewright.cli.output import print_json, progress, say
-from edgewright.cli.parse import AFFINITY, SHAPE, TAG, WORDS
+from edgewright.cli.parse import AFFINITY, PERCENT, SHAPE, TAG, WORDS
 
 if TYPE_CHECKING:
     from edgewright.facts.plan import BenchmarkPlan
@@ -26,6 +27,8 @@ PLAN_OPTIONS = (
     "threshold",
     "power_w",
 )
+
+BESIDE_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_json")
 
 
 @click.command()
@@ -78,7 +81,7 @@ PLAN_OPTIONS = (
 )
 @click.option(
     "--fail-on-fallback",
-    type=float,
+    type=PERCENT,
     default=None,
     metavar="PCT",
     help="Exit 3 if over PCT % of the layers' time fell back.",
@@ -88,13 +91,16 @@ PLAN_OPTIONS = (
 @click.option("--plan", "plan_file", type=click.Path(), default=None, metavar="FILE", help="Take the plan from a file.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved plan, and measure nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.benchmark/1).")
-def benchmark(**given: Any) -> None:
+@click.pass_context
+def benchmark(ctx: click.Context, **given: Any) -> None:
     """Measure models, interleaved, each in fresh processes.
 
     The first row is the reference of the verdicts. Everything is kept: see `edgewright runs`.
     """
     from edgewright.flows.benchmark import resolve_plan
 
+    if given["plan_file"] is not None:
+        refuse_beside_plan(ctx)
     plan = make_plan(given)
     if given["dry_run"]:
         print_json(resolve_plan(plan)[0])
@@ -107,6 +113,16 @@ def benchmark(**given: Any) -> None:
         check_fallback(outcome, given["fail_on_fallback"])
 
 
+def refuse_beside_plan(ctx: click.Context) -> None:
+    """UsageError for an option on the command line that a plan file decides."""
+    from edgewright.errors import UsageError
+
+    typed = [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    for option in (param for param in ctx.command.params if param.name in typed and param.name not in BESIDE_PLAN):
+        name = option.opts[-1] if isinstance(option, click.Option) else "MODEL"
+        raise UsageError(f"--plan and {name} exclude each other", "the plan decides that", "change it in the plan file")
+
+
 def make_plan(given: dict[str, Any]) -> BenchmarkPlan:
     """The plan that the options say, or the plan file with the models given beside it."""
     from pathlib import Path
@@ -116,10 +132,6 @@ def make_plan(given: dict[str, Any]) -> BenchmarkPlan:
     from edgewright.flows.resolve import pair_candidates, read_models, read_plan
 
     if given["plan_file"] is not None:
-        if given["models"]:
-            raise UsageError(
-                "--plan and MODEL exclude each other", "the plan names its models", "leave one of them out"
-            )
         return read_plan(Path(given["plan_file"]))
     if not given["models"]:
         raise UsageError("no model is given", "", "edgewright benchmark MODEL")

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import click
+
 from edgewright.errors import ConfigError
 
 FILE_NAME = "edgewright.toml"
@@ -32,13 +34,14 @@ def load_config(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
 
 def read_config(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        tables = tomllib.loads(path.read_text())
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path} cannot be read", str(error), "see docs/configuration.md") from None
     return {name.replace("-", "_"): check_table(path, name.replace("-", "_"), table) for name, table in tables.items()}
 
 
 def check_table(path: Path, name: str, table: object) -> dict[str, Any]:
+    """The table with click's names for its keys; ConfigError for a key or a value that no command takes."""
     known = known_keys()
     if name not in known or not isinstance(table, dict):
         raise ConfigError(
@@ -51,22 +54,41 @@ def check_table(path: Path, name: str, table: object) -> dict[str, Any]:
             f"known keys: {', '.join(known[name])}",
             "see docs/configuration.md",
         )
-    return plain
+    if name == "store":
+        return plain
+    options = command_options(name)
+    place = f"{path}: [{name}]"
+    return {str(options[key].name): fit_value(place, key, options[key], value) for key, value in plain.items()}
+
+
+def fit_value(place: str, key: str, option: click.Option, value: object) -> object:
+    """The value as click takes it: an option that may be repeated has a list, and a single value stands for one."""
+    values = value if option.multiple and isinstance(value, list) else [value]
+    if not all(isinstance(one, kinds_of(option)) and isinstance(one, bool) == option.is_flag for one in values):
+        raise ConfigError(f"{place} cannot take {key} = {value!r}", f"it is of another type: {option.help}")
+    return values if option.multiple else value
+
+
+def kinds_of(option: click.Option) -> tuple[type, ...]:
+    if option.is_flag:
+        return (bool,)
+    return {"integer": (int,), "float": (int, float), "percent": (int, float)}.get(option.type.name, (str, int))
 
 
 def known_keys() -> dict[str, tuple[str, ...]]:
     """Every table and key that a config file may have: each command's options, and the store's places."""
-    import click
+    from edgewright.cli.app import COMMANDS
 
-    from edgewright.cli.app import COMMANDS, edgewright, option_names
+    tables = {name: tuple(command_options(name)) for name in COMMANDS}
+    return {"store": STORE_KEYS, **{name: keys for name, keys in tables.items() if keys}}
 
-    context = click.Context(edgewright)
-    tables: dict[str, tuple[str, ...]] = {"store": STORE_KEYS}
-    for name in COMMANDS:
-        command = edgewright.get_command(context, name)
-        if command is not None and not isinstance(command, click.Group):
-            tables[name] = tuple(option_names(command))
-    return tables
+
+def command_options(name: str) -> dict[str, click.Option]:
+    """The options of a command by their keys; of a group there are none."""
+    from edgewright.cli.app import edgewright, options_of
+
+    command = edgewright.get_command(click.Context(edgewright), name)
+    return {} if command is None or isinstance(command, click.Group) else options_of(command)
 
 
 def command_defaults(environ: Mapping[str, str]) -> dict[str, Any]:

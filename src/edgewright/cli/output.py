@@ -1,18 +1,25 @@
 """stdout is the answer, stderr is everything else."""
 
-import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 import click
 
 
-def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> None:
-    """A table on a terminal; tab-separated lines with a header line in a pipe."""
+def print_table(
+    headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", *, piped_only: Sequence[str] = ()
+) -> None:
+    """A table on a terminal; tab-separated lines with a header line in a pipe.
+
+    Columns named in `piped_only` are too wide for a terminal and are left out there.
+    """
     if sys.stdout.isatty():
-        print_rich(headers, rows, title)
+        chosen = [position for position, header in enumerate(headers) if header not in piped_only]
+        print_rich([headers[i] for i in chosen], [[row[i] for i in chosen] for row in rows], title)
         return
     for row in (headers, *rows):
         click.echo("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
@@ -25,14 +32,12 @@ def print_rich(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str
 
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for position, header in enumerate(headers):
-        table.add_column(header, justify="right" if is_numeric(rows, position) else "left", overflow="fold")
+        numeric = is_numeric(rows, position)
+        justify: Literal["left", "right"] = "right" if numeric else "left"
+        table.add_column(header, justify=justify, overflow="fold", no_wrap=numeric)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))  # Text: a name with brackets in it is no markup
-    Console(width=None if terminal_is_known() else 160).print(table)
-
-
-def terminal_is_known() -> bool:
-    return bool(os.environ.get("COLUMNS")) or sys.stdout.isatty()
+    Console().print(table)
 
 
 def is_numeric(rows: Sequence[Sequence[str]], position: int) -> bool:
@@ -55,14 +60,23 @@ def say(text: str) -> None:
 
 @contextmanager
 def progress() -> Iterator[Callable[[str], None]]:
-    """A function to tell what is being done: a living line on a terminal, else one line per stage."""
+    """A function to tell what is being done: one living line on a terminal, else one line per stage.
+
+    The line changes only when told to: a spinner would turn while something is measured.
+    """
     if not sys.stderr.isatty():
         yield stage_lines()
         return
-    from rich.console import Console
+    try:
+        yield lambda text: living_line(text[: shutil.get_terminal_size().columns - 1])
+    finally:
+        living_line("")
 
-    with Console(stderr=True).status("starting") as status:
-        yield lambda text: status.update(text.replace("[", "\\["))
+
+def living_line(text: str) -> None:
+    """Write over the last line of the terminal."""
+    sys.stderr.write(f"\r\x1b[2K{text}")
+    sys.stderr.flush()
 
 
 def stage_lines() -> Callable[[str], None]:

@@ -73,4 +73,19 @@ class Tag(click.ParamType[tuple[str, str]]):
         return name.strip(), text.strip()
 
 
-WORDS, SHAPE, AFFINITY, TAG = Words(), Shape(), Affinity(), Tag()
+class Percent(click.ParamType[float]):
+    """A number from 0 to 100."""
+
+    name = "percent"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = -1.0
+        if not 0 <= number <= 100:  # not a number fails this too
+            self.fail(f"'{value}' is no percentage from 0 to 100", param, ctx)
+        return number
+
+
+WORDS, SHAPE, AFFINITY, TAG, PERCENT = Words(), Shape(), Affinity(), Tag(), Percent()

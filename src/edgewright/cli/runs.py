@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from edgewright.cli.output import print_json, print_table, progress, say
 from edgewright.cli.parse import TAG
+from edgewright.facts.words import RunState
 
 if TYPE_CHECKING:
     from edgewright.store.queries import RunRow
@@ -26,11 +27,11 @@ def runs() -> None:
 @click.option("--runtime", default=None, help="Runtime.")
 @click.option("--device", default=None, help="Device, by name or id.")
 @click.option("--tag", "tags", type=TAG, multiple=True, metavar="NAME=VALUE", help="Only runs with this tag.")
-@click.option("--state", default=None, help="queued, running, done, failed or cancelled.")
+@click.option("--state", type=click.Choice(get_args(RunState)), default=None, help="State of the run.")
 @click.option("--since", default=None, metavar="DATE", help="Started on this day or later, as 2026-11-01.")
 @click.option("--until", default=None, metavar="DATE", help="Started before this day.")
 @click.option("--text", default=None, help="Part of a note, an error or a name.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="The newest so many.")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="The newest so many.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.runs/1).")
 def list_command(tags: tuple[tuple[str, str], ...], as_json: bool, **wanted: Any) -> None:
     """List the runs, newest first."""
@@ -49,10 +50,10 @@ def list_command(tags: tuple[tuple[str, str], ...], as_json: bool, **wanted: Any
 
 
 def list_row(row: RunRow) -> tuple[str, ...]:
+    from edgewright.cli.tables import show_tags
     from edgewright.cli.units import UNKNOWN, show_range, show_us
 
     p50 = row.metrics.get("latency.p50")
-    tags = ", ".join(f"{name}={value}" for name, value in row.tags.items() if name not in HIDDEN_TAGS)
     return (
         row.id,
         row.started_at[:16].replace("T", " "),
@@ -63,11 +64,8 @@ def list_row(row: RunRow) -> tuple[str, ...]:
         row.device_name or UNKNOWN,
         show_us(p50.value if p50 else None),
         show_range(p50.low, p50.high) if p50 else UNKNOWN,
-        tags,
+        show_tags(row.tags),
     )
-
-
-HIDDEN_TAGS = ("energy-source", "energy-evidence", "layers-via")
 
 
 @runs.command()

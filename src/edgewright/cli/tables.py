@@ -1,6 +1,6 @@
 """The tables that people read, made from the same report that --json prints."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import click
 
@@ -10,7 +10,6 @@ from edgewright.facts.run import Comparison, Metric, Run
 from edgewright.flows.report import BenchmarkReport, LayerRow, RunRow, make_row
 
 HEADERS = (
-    "run",
     "model",
     "runtime",
     "precision",
@@ -21,27 +20,28 @@ HEADERS = (
     "peak memory",
     "cold start",
     "verdict",
+    "run",
 )
 LAYER_HEADERS = ("#", "name", "operator", "unit", "backend", "evidence", "time", "share", "source")
 TOP_LAYERS = 10
+OWN_TAGS = ("energy-source", "energy-evidence", "layers-via")
 
 
 def show_benchmark(report: BenchmarkReport) -> None:
     """The runs, one row each; with a single run its slowest layers too."""
     verdicts = {comparison.b: show_verdict(comparison) for comparison in report.comparisons}
     rows = [benchmark_row(row, verdicts) for row in report.runs]
-    print_table(HEADERS, rows)
+    print_table(HEADERS, rows, piped_only=("run",))
+    click.echo("")
     for row in report.runs:
-        if row.layer_totals is not None:
-            click.echo("")
-            click.echo(describe_layers(row))
+        click.echo(f"{row.run_id} {describe_layers(row)}")
     if len(report.runs) == 1 and report.runs[0].layers:
         show_layers(report.runs[0].layers, most=TOP_LAYERS)
 
 
 def benchmark_row(row: RunRow, verdicts: dict[str, str]) -> tuple[str, ...]:
     verdict = row.state if row.state != "done" else verdicts.get(row.run_id, "reference")
-    return (row.run_id, row.model, row.runtime, row.precision, *figures(row), verdict)
+    return (row.model, row.runtime, row.precision, *figures(row), verdict, row.run_id)
 
 
 def figures(row: RunRow) -> tuple[str, str, str, str, str, str]:
@@ -72,7 +72,7 @@ def describe_layers(row: RunRow) -> str:
     """The layers against the whole, and where they ran, in one line."""
     totals = row.layer_totals
     if totals is None:
-        return ""
+        return f"{row.model} in {row.runtime}: no layer times"
     whole = f" of {show_us(totals.whole_us)} ({totals.sum_us / totals.whole_us:.0%})" if totals.whole_us else ""
     places = ", ".join(f"{unit} {show_share(share)}" for unit, share in row.path.items())
     return (
@@ -126,7 +126,7 @@ def show_run(run: Run) -> None:
             else f"unknown: {row.energy_source}",
         ),
         ("note", run.note),
-        ("tags", ", ".join(f"{name}={value}" for name, value in run.tags.items())),
+        ("tags", show_tags(run.tags)),
     ]
     print_table(("fact", "value"), [fact for fact in facts if fact[1]])
     click.echo("")
@@ -139,6 +139,11 @@ def show_run(run: Run) -> None:
         click.echo(f"Warning ({warning.code}): {warning.text}.")
 
 
+def show_tags(tags: Mapping[str, str]) -> str:
+    """The user's own tags; what the product notes down for itself has its own place."""
+    return ", ".join(f"{name}={value}" for name, value in tags.items() if name not in OWN_TAGS)
+
+
 def metric_row(metric: Metric) -> tuple[str, ...]:
     show = SHOWS.get(metric.unit, show_plain)
     return (metric.name, show(metric.value), show(metric.low), show(metric.high), str(metric.n))
@@ -148,4 +153,8 @@ def show_plain(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:g}"
 
 
-SHOWS: dict[str, Callable[[float | None], str]] = {"us": show_us, "bytes": show_bytes}
+def show_ns(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.0f} ns"
+
+
+SHOWS: dict[str, Callable[[float | None], str]] = {"us": show_us, "ns": show_ns, "bytes": show_bytes}

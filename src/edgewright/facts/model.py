@@ -16,13 +16,15 @@ class TensorSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One input or output of a model.
 
     `dtype` is numpy's name (`float32`, `int8`, `bool`, `str` for text). In `shape` an int is a fixed size
-    and a str names a size that is free (`""` where the file gives it no name).
+    and a str names a size that is free (`""` where the file gives it no name). `default_shape` is what the file
+    itself runs with where sizes are free and it says so, as TFLite does.
     """
 
     name: str
     dtype: str
     shape: tuple[int | str, ...]
     quantization: Quantization | None = None
+    default_shape: tuple[int, ...] | None = None
 
 
 class Signature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -15,11 +15,11 @@ from msgspec import Struct
 from edgewright.bench.energy import energy_of
 from edgewright.bench.feeds import write_feeds
 from edgewright.bench.session import Entry, Lane, Tell, measure, profile_layers
-from edgewright.bench.summary import make_metrics, make_series, process_medians
+from edgewright.bench.summary import make_metrics, make_series, moment_metrics, process_medians
 from edgewright.bench.verdict import compare_paired
 from edgewright.bench.warnings import Case, find_warnings
 from edgewright.devices.contract import Device
-from edgewright.errors import Cancelled, EdgewrightError
+from edgewright.errors import Cancelled, EdgewrightError, StoreError
 from edgewright.facts.model import Model
 from edgewright.facts.plan import BenchmarkPlan, plan_hash
 from edgewright.facts.run import Comparison, Metric, Output, Run
@@ -163,18 +163,39 @@ class Session:
     def finish(self, state: RunState, error: str = "") -> Outcome:
         """Write every run with all that was measured, and tell the verdicts against the first."""
         with interrupts_held():
-            moment = self._device.moment()
+            moment = self._last_moment()
             ended = tuple(
                 self._end(run, lane, state, error, moment) for run, lane in zip(self._runs, self._lanes, strict=False)
             )
-            for run in ended:
-                self._store.finish(run)
+            self._save(ended)
         failures = [lane.failure for lane in self._lanes if lane.failure is not None]
         return Outcome(runs=ended, comparisons=self._compare(), error=failures[0] if failures else None)
 
+    def _save(self, ended: Sequence[Run]) -> None:
+        """Every run is tried, so that one that cannot be written does not cost the others."""
+        failures = []
+        for run in ended:
+            try:
+                self._store.finish(run)
+            except StoreError as failure:
+                failures.append(failure)
+        if failures:
+            raise failures[0]
+
+    def _last_moment(self) -> Mapping[str, float]:
+        """A device that is gone does not keep what it gave from being written down."""
+        try:
+            return self._device.moment()
+        except EdgewrightError:
+            return self._before
+
     def _end(self, run: Run, lane: Lane, state: RunState, error: str, moment: Mapping[str, float]) -> Run:
         energy = energy_of(lane.tapes, self._plan.power_w)
-        metrics = make_metrics(lane.tapes, run.model.bytes if run.model else 0, energy, lane.report)
+        metrics = (
+            *make_metrics(lane.tapes, run.model.bytes if run.model else 0, energy, lane.report),
+            *moment_metrics("before", self._before),
+            *moment_metrics("after", moment),
+        )
         via = {"layers-via": lane.report.via} if lane.report else {}
         return msgspec.structs.replace(
             run,
@@ -196,19 +217,22 @@ class Session:
             metrics={metric.name: metric for metric in metrics},
             before=self._before,
             after=moment,
-            cores=int(run.environment.get("logical_cores") or cpu_count() or 1),
+            cores=int((run.device.facts if run.device else {}).get("logical_cores") or cpu_count() or 1),
             report=lane.report,
             failure=lane.layer_failure,
         )
 
     def _keep_log(self, run: Run, lane: Lane) -> list[Output]:
-        """What the failed worker said, and our own traceback."""
+        """What the failed worker said, and our own traceback; a log that cannot be kept costs no run."""
         if lane.failure is None:
             return []
         log = lane.tapes[-1].log if lane.tapes else None
         said = log.read_bytes()[-LOG_BYTES:] if log and log.is_file() else b""
         trace = "".join(traceback.format_exception(lane.failure)).encode()
-        return [self._store.put_bytes(run.id, said + b"\n" + trace, role="log")]
+        try:
+            return [self._store.put_bytes(run.id, said + b"\n" + trace, role="log")]
+        except StoreError:
+            return []
 
     def _compare(self) -> tuple[Comparison, ...]:
         """Every candidate against the first; candidates without samples are left out."""

@@ -4,14 +4,16 @@ from edgewright.bench.summary import stored_medians
 from edgewright.bench.verdict import compare_paired, compare_sessions
 from edgewright.errors import UsageError
 from edgewright.facts.run import Comparison, Run
+from edgewright.flows.resolve import check_number
 
 
 def compare_runs(runs: list[Run], threshold: float) -> tuple[Comparison, ...]:
     """Every run against the first.
 
     Runs of one session are paired process by process; others are not, and need a larger difference for a verdict.
-    UsageError for a run without samples.
+    UsageError for a run without samples, or a threshold out of bounds.
     """
+    check_number("threshold", threshold)
     for run in runs:
         if not stored_medians(run):
             raise UsageError(

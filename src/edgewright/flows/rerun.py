@@ -1,13 +1,14 @@
 """Repeat a run from its record alone."""
 
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 import msgspec
 from msgspec import Struct
 
 from edgewright.bench.session import Tell
+from edgewright.bench.summary import stored_medians
 from edgewright.devices.contract import Device
 from edgewright.errors import StoreError, UsageError
 from edgewright.facts.plan import BenchmarkPlan
@@ -18,7 +19,8 @@ from edgewright.store.store import Store
 
 
 class Repeated(Struct, frozen=True, kw_only=True):
-    """The run that was repeated, what came of it, and the new run against the old; None where it failed."""
+    """The run that was repeated, what came of it, and the new run against the old; None where either has no
+    samples."""
 
     original: Run
     outcome: Outcome
@@ -44,7 +46,8 @@ def rerun(run_id: str, device: Device, store: Store, tell: Tell) -> Repeated:
         plan = move_plan(plan, files)
         outcome = benchmark(plan, device, store, tell, kept_tags(original))
     again = outcome.runs[0]
-    comparison = None if outcome.error else compare_two(original, again, plan.threshold)
+    known = outcome.error is None and stored_medians(original)
+    comparison = compare_two(original, again, plan.threshold) if known else None
     return Repeated(original=original, outcome=outcome, comparison=comparison)
 
 
@@ -64,7 +67,7 @@ def fetch_files(run: Run, store: Store, folder: Path) -> dict[str, Path]:
         name = names.get(output.role) or output.role.removeprefix("data:")
         if output.role == "log":
             continue
-        path = folder / name
+        path = folder / inside(name, run)
         path.parent.mkdir(parents=True, exist_ok=True)
         store.get_file(output.sha256, path)
         files[output.role] = path
@@ -73,8 +76,18 @@ def fetch_files(run: Run, store: Store, folder: Path) -> dict[str, Path]:
     return files
 
 
+def inside(name: str, run: Run) -> PurePosixPath:
+    """The name as a path that stays in its folder: a run that was imported comes from a stranger."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.name or "\\" in name:
+        raise StoreError(f"run {run.id} cannot be repeated", f"its record has a file with the name '{name[:200]}'")
+    return path
+
+
 def move_plan(plan: BenchmarkPlan, files: Mapping[str, Path]) -> BenchmarkPlan:
-    """The same plan with its files where they are now."""
+    """The same plan with its files where they are now; StoreError where the inputs are not on record."""
+    if plan.inputs is not None and "inputs" not in files:
+        raise StoreError("the run's own inputs are not in the record", "it was imported without its files")
     candidate = msgspec.structs.replace(plan.candidates[0], model=str(files["model"]))
     inputs = str(files["inputs"]) if "inputs" in files else None
     return msgspec.structs.replace(plan, candidates=(candidate,), inputs=inputs)

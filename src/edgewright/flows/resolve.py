@@ -13,6 +13,22 @@ from edgewright.formats.files import hash_file, read_model
 from edgewright.runtimes.table import TABLE, RuntimeInfo, check_options, runtime_info
 
 
+# What lies outside is a slip of the finger; some of it would break a clock, or never end.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "threads": (1, 1024),
+    "runs": (1, 1_000_000),
+    "seconds": (0.001, 86_400),
+    "processes": (1, 10_000),
+    "seed": (0, 2**63 - 1),
+    "warmup_seconds": (0.001, 86_400),
+    "timeout_s": (0.001, 1_000_000),
+    "layer_runs": (1, 1_000_000),
+    "threshold": (0, 10),
+    "power_w": (0.001, 1_000_000),
+}
+FLAGS = {"timeout_s": "timeout"}
+
+
 def pair_candidates(models: Sequence[Model], runtimes: Sequence[str], options: Sequence[str]) -> tuple[Candidate, ...]:
     """Every model in every named runtime that reads its format; without names, in the runtime made for the format.
 
@@ -95,20 +111,24 @@ def read_plan(path: Path) -> BenchmarkPlan:
     return check_plan(plan)
 
 
+def check_number(name: str, value: float | None) -> None:
+    """UsageError for a number of a plan that lies outside of `BOUNDS`, or is not a number; None passes."""
+    low, high = BOUNDS[name]
+    flag = f"--{FLAGS.get(name, name).replace('_', '-')}"
+    if value is not None and not low <= value <= high:
+        near = high if value > high else low
+        raise UsageError(f"{flag} {value:g} cannot be used", f"it must be from {low:g} to {high:g}", f"{flag} {near:g}")
+
+
 def check_plan(plan: BenchmarkPlan) -> BenchmarkPlan:
     """The plan itself; UsageError for a value that no benchmark can have."""
-    least = {"threads": 1, "processes": 1, "layer_runs": 1, "runs": 1}
-    for name, bound in least.items():
-        value = getattr(plan, name)
-        if value is not None and value < bound:
-            raise UsageError(
-                f"--{name.replace('_', '-')} {value} is too few",
-                f"it must be {bound} or more",
-                f"--{name.replace('_', '-')} {bound}",
-            )
-    for name in ("seconds", "warmup_seconds", "timeout_s"):
-        if not getattr(plan, name) > 0:
-            raise UsageError(f"--{name.replace('_', '-')} must be more than 0", f"it is {getattr(plan, name)}")
+    for name in BOUNDS:
+        check_number(name, getattr(plan, name))
+    for name, sizes in plan.shapes.items():
+        if any(size < 1 for size in sizes):
+            raise InputError(f"--shape {name}={','.join(map(str, sizes))} cannot be used", "sizes begin at 1")
+    if any(number < 0 for number in plan.affinity):
+        raise UsageError(f"--affinity {min(plan.affinity)} cannot be used", "processors are counted from 0")
     if not plan.candidates:
         raise UsageError("the plan has no candidates", "", "edgewright benchmark MODEL")
     if plan.schema != BenchmarkPlan.__struct_defaults__[0]:
@@ -135,6 +155,12 @@ def fill_hashes(plan: BenchmarkPlan, models: Mapping[str, Model]) -> BenchmarkPl
             )
         candidates.append(msgspec.structs.replace(candidate, model_sha256=actual))
     inputs = hash_inputs(plan)
+    if plan.inputs_sha256 not in ("", inputs):
+        raise ConfigError(
+            f"{plan.inputs or 'no --inputs file'} is not the inputs of the plan",
+            f"its hash is {inputs[:12] or 'none'}…, the plan says {plan.inputs_sha256[:12]}…",
+            "use the inputs that the plan was made with, or remove inputs_sha256 from the plan",
+        )
     return msgspec.structs.replace(plan, candidates=tuple(candidates), inputs_sha256=inputs)
 
 
@@ -144,7 +170,10 @@ def hash_inputs(plan: BenchmarkPlan) -> str:
     path = Path(plan.inputs)
     if not path.is_file():
         raise InputError(f"there is no file {path}", "", "check the path given to --inputs")
-    return hash_file(path)
+    try:
+        return hash_file(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be opened", error.strerror or str(error)) from None
 
 
 def read_models(paths: Sequence[str]) -> dict[str, Model]:

@@ -57,6 +57,8 @@ def read_head(path: Path) -> bytes:
     try:
         if path.is_dir():
             raise ModelNotFound(f"{path} is a folder", "a model is one file", "name the model file in it")
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise ModelNotFound(f"{path} is not a file", "it is a pipe, a socket or a device", "name a file on disk")
         with path.open("rb") as file:
             return file.read(HEAD_BYTES)
     except FileNotFoundError:

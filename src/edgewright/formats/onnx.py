@@ -26,8 +26,7 @@ class OnnxFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.model = parse(path)
-        self.graph = self.model.graph
+        self.graph = parse(path).graph
         if not self.graph.node and not self.graph.output:
             raise ModelUnreadable(f"{path} holds no graph", "it has no operators and no outputs")
         self.constants = {tensor.name for tensor in self.graph.initializer} | {
@@ -37,7 +36,7 @@ class OnnxFile:
     def data_files(self) -> tuple[str, ...]:
         """Names of the weight files, relative to the model, in the order of first use."""
         names: dict[str, None] = {}
-        for tensor in self.graph.initializer:
+        for tensor in tensors_of(self.graph):
             if tensor.data_location == 1:  # TensorProto.EXTERNAL
                 names[location(tensor)] = None
         for name in names:
@@ -90,13 +89,38 @@ class OnnxFile:
 
 def parse(path: Path) -> Any:
     """The protobuf message; ModelUnreadable where the bytes are none."""
-    import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no types
+    from onnx import ModelProto
 
     try:
-        return onnx.load(str(path), load_external_data=False)
-    except (DecodeError, ValueError, MemoryError) as error:
+        model = ModelProto.FromString(path.read_bytes())
+        check_texts(model.graph)
+    except (DecodeError, ValueError, MemoryError, OSError) as error:
         raise ModelUnreadable(f"{path} cannot be read as ONNX", str(error).strip() or type(error).__name__) from None
+    return model
+
+
+def check_texts(graph: Any) -> None:
+    """Raise ValueError for a text that is not UTF-8: protobuf decodes each only when it is read."""
+    for node in graph.node:
+        _ = node.name, node.op_type, *node.input, *node.output
+    for value in (*graph.input, *graph.output):
+        _ = value.name, *(dim.dim_param for dim in value.type.tensor_type.shape.dim)
+    for tensor in tensors_of(graph):
+        _ = tensor.name, location(tensor)
+    for sparse in graph.sparse_initializer:
+        _ = sparse.values.name
+
+
+def tensors_of(graph: Any) -> Iterator[Any]:
+    """The initializers, and the constants in the operators' attributes, inner graphs included."""
+    yield from graph.initializer
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        for inner in (attribute.g, *attribute.graphs):
+            yield from tensors_of(inner)
 
 
 def location(tensor: Any) -> str:
@@ -112,8 +136,15 @@ def check_data_file(model: Path, name: str) -> None:
             f"location '{name[:200]}'",
             "export it with a plain file name",
         )
-    if not (model.parent / name).is_file():
+    if not lies_there(model.parent / name):
         raise ExternalDataMissing(f"{model} needs the weight file '{name[:200]}'", f"it is not in {model.parent}")
+
+
+def lies_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def describe(value: Any) -> TensorSpec:

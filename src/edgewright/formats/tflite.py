@@ -36,11 +36,12 @@ class Broken(Exception):
 
 
 class Tensor(NamedTuple):
-    """A tensor of the main subgraph. `shape` has -1 where the size is free."""
+    """A tensor of the main subgraph. `shape` has -1 where the size is free; `default_shape` never does."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
+    default_shape: tuple[int, ...]
     quantization: Quantization | None
     constant: bool
 
@@ -151,7 +152,10 @@ def _label_tensors(graph: Graph) -> dict[int, str]:
 
 def _spec(tensor: Tensor, name: str) -> TensorSpec:
     shape = tuple("" if size < 0 else size for size in tensor.shape)
-    return TensorSpec(name=name, dtype=tensor.dtype, shape=shape, quantization=tensor.quantization)
+    default = tensor.default_shape if "" in shape and min(tensor.default_shape, default=1) > 0 else None
+    return TensorSpec(
+        name=name, dtype=tensor.dtype, shape=shape, quantization=tensor.quantization, default_shape=default
+    )
 
 
 # Precision
@@ -390,6 +394,7 @@ def _read_tensor(flat: Flat, tensor: int, filled: Sequence[bool]) -> Tensor:
         name=flat.text(tensor, Slot.TENSOR_NAME),
         dtype=TENSOR_TYPES[kind],
         shape=_read_shape(flat, tensor),
+        default_shape=tuple(flat.numbers(tensor, Slot.TENSOR_SHAPE, "i")),
         quantization=_read_quantization(flat, tensor),
         constant=stored and not variable,
     )

@@ -9,7 +9,6 @@ import gc
 import itertools
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from io import FileIO
 from pathlib import Path
@@ -67,7 +66,7 @@ def greet(name: str, module: ModuleType) -> wire.Greeting:
     try:
         version = module.version()
     except ImportError as error:
-        return wire.Refused(kind="missing", why=str(error), trace=traceback.format_exc())
+        return wire.Refused(kind="missing", why=str(error), trace=trace_of_this())
     return wire.Hello(
         protocol=wire.PROTOCOL,
         runtime=name,
@@ -173,7 +172,14 @@ class Desk:
 
 def refuse(kind: Any, error: Exception) -> wire.Refused:
     why = str(error) or type(error).__name__
-    return wire.Refused(kind=kind, why=why, trace=traceback.format_exc())
+    return wire.Refused(kind=kind, why=why, trace=trace_of_this())
+
+
+def trace_of_this() -> str:
+    """The traceback of the exception being handled."""
+    import traceback  # only a failure needs it, and it brings the tokenizer with it
+
+    return traceback.format_exc()
 
 
 def time_calls(call: Callable[[], object], most: int, seconds: float) -> tuple[list[int], list[int]]:

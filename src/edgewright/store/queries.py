@@ -5,13 +5,13 @@ from difflib import get_close_matches
 from typing import Any
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Connection, Row, Select, Subquery, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Subquery, and_, func, or_, select
 
 from edgewright.errors import RunNotFound, UsageError
 from edgewright.facts.run import Metric
 from edgewright.facts.words import RunState, runtime_name
 from edgewright.store.ids import LENGTH
-from edgewright.store.rows import metric_of, microseconds
+from edgewright.store.rows import microseconds
 from edgewright.store.schema import metric, run, tag
 
 _SHA_PREFIX_LENGTH = 6
@@ -73,7 +73,8 @@ class RunRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tags: dict[str, str]
 
 
-_COLUMNS = tuple(run.c[name] for name in RunRow.__struct_fields__ if name not in ("metrics", "tags"))
+_NAMES = tuple(name for name in RunRow.__struct_fields__ if name not in ("metrics", "tags"))
+_COLUMNS = tuple(run.c[name] for name in _NAMES)
 
 
 def list_rows(connection: Connection, wanted: RunFilter) -> list[RunRow]:
@@ -112,23 +113,28 @@ def _no_such_run(connection: Connection, run_id: str) -> RunNotFound:
 
 
 def _row(row: Row[Any], metrics: dict[str, dict[str, Metric]], tags: dict[str, dict[str, str]]) -> RunRow:
-    return RunRow(**row._mapping, metrics=metrics.get(row.id, {}), tags=tags.get(row.id, {}))
+    return RunRow(**dict(zip(_NAMES, row, strict=True)), metrics=metrics.get(row.id, {}), tags=tags.get(row.id, {}))
 
 
 def _metrics(connection: Connection, picked: Subquery, names: tuple[str, ...] | None) -> dict[str, dict[str, Metric]]:
-    query: Select[Any] = select(metric).join(picked, metric.c.run_id == picked.c.id)
+    c = metric.c
+    query = select(c.run_id, c.name, c.unit, c.value, c.low, c.high, c.n).join(picked, c.run_id == picked.c.id)
     if names is not None:
-        query = query.where(metric.c.name.in_(names))
+        query = query.where(c.name.in_(names))
     found: dict[str, dict[str, Metric]] = {}
-    for row in connection.execute(query):
-        found.setdefault(row.run_id, {}).setdefault(row.name, metric_of(row))
+    # Whole and unpacked: row by row and by attribute this loop takes twice the time.
+    for run_id, name, unit, value, low, high, n in connection.execute(query).all():
+        known = found.setdefault(run_id, {})
+        if name not in known:
+            known[name] = Metric(name=name, unit=unit, value=value, low=low, high=high, n=n)
     return found
 
 
 def _tags(connection: Connection, picked: Subquery) -> dict[str, dict[str, str]]:
+    query = select(tag.c.run_id, tag.c.name, tag.c.value).join(picked, tag.c.run_id == picked.c.id)
     found: dict[str, dict[str, str]] = {}
-    for row in connection.execute(select(tag).join(picked, tag.c.run_id == picked.c.id)):
-        found.setdefault(row.run_id, {})[row.name] = row.value
+    for run_id, name, value in connection.execute(query).all():
+        found.setdefault(run_id, {})[name] = value
     return found
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, Row, Table, delete, insert, select, update
@@ -16,6 +16,7 @@ from edgewright.store import schema
 from edgewright.store.packing import SAMPLE_BYTES, pack, unpack
 
 Values = dict[str, Any]
+_Fact = TypeVar("_Fact", Model, Device)
 _PARTS = (schema.metric, schema.series, schema.layer, schema.warning, schema.output)
 
 
@@ -64,15 +65,15 @@ def read_run(connection: Connection, row: Row[Any]) -> Run:
         started_at=row.started_at,
         finished_at=row.finished_at,
         parent_id=row.parent_id,
-        model=None if row.model_facts is None else msgspec.json.decode(bodies[row.model_facts], type=Model),
-        device=None if row.device_facts is None else msgspec.json.decode(bodies[row.device_facts], type=Device),
+        model=_fact(bodies, row.model_facts, Model),
+        device=_fact(bodies, row.device_facts, Device),
         runtime=row.runtime,
         plan=msgspec.json.decode(row.plan),
         plan_hash=row.plan_hash,
-        environment=msgspec.json.decode(facts or "{}"),
+        environment=msgspec.json.decode(facts or ""),
         error=row.error,
         note=row.note,
-        metrics=tuple(metric_of(part) for part in parts["metric"]),
+        metrics=tuple(_metric_of(part) for part in parts["metric"]),
         series=tuple(series_of(part) for part in parts["series"]),
         layers=tuple(_layer_of(part) for part in parts["layer"]),
         warnings=tuple(Warn(code=part.code, text=part.text) for part in parts["warning"]),
@@ -81,8 +82,7 @@ def read_run(connection: Connection, row: Row[Any]) -> Run:
     )
 
 
-def metric_of(row: Row[Any]) -> Metric:
-    """A row of `schema.metric` as the fact."""
+def _metric_of(row: Row[Any]) -> Metric:
     return Metric(name=row.name, unit=row.unit, value=row.value, low=row.low, high=row.high, n=row.n)
 
 
@@ -104,6 +104,11 @@ def _bodies(connection: Connection, keys: Iterable[str | None]) -> Mapping[str, 
     wanted = [key for key in keys if key is not None]
     query = select(schema.snapshot.c.id, schema.snapshot.c.body).where(schema.snapshot.c.id.in_(wanted))
     return {row.id: row.body for row in connection.execute(query)}
+
+
+def _fact(bodies: Mapping[str, str], key: str | None, kind: type[_Fact]) -> _Fact | None:
+    """None where the run has no such fact; a DecodeError where its body is missing."""
+    return None if key is None else msgspec.json.decode(bodies.get(key, ""), type=kind)
 
 
 def _layer_of(row: Row[Any]) -> Layer:

@@ -25,9 +25,6 @@ LOCK_READ, LOCK_WRITE = 0, 1
 RUNTIME_OPTIONS, CPU_OPTIONS = b"runtime_options_string", b"xnnpack"
 KERNELS = {"xnnpack": "xnnpack", "none": "builtin"}
 
-# litert_profiler_event.h: event types and sources.
-OPERATOR, DELEGATE_OPERATOR, DELEGATE_PROFILED_OPERATOR = 2, 4, 8
-
 Handle = c_void_p
 _OUT = POINTER(c_void_p)
 
@@ -49,7 +46,12 @@ class TensorType(ctypes.Structure):
 
 
 class ProfiledEvent(ctypes.Structure):
-    """ProfiledEventData, with the three memory figures that the wheel's build has."""
+    """ProfiledEventData, with the three memory figures that the wheel's build has.
+
+    `kind` is 1 for a stretch of the runtime's own, 2 for an operator, 4 and 8 for an operator inside a delegate,
+    more for telemetry. `metadata1` is the operator's index (in the subgraph, or in the delegate's partition),
+    `metadata2` the subgraph's.
+    """
 
     _fields_ = (
         ("tag", c_char_p),

@@ -25,7 +25,8 @@ from edgewright.runtimes.litert.kinds import (
     VANISHING,
 )
 
-BAND = 48
+# How far an alignment may leave the diagonal: nearly all stay close to it, and the rest get a second try.
+BANDS = (8, 48)
 HELPERS_LIMIT = 4
 VANISHED, ORPHAN, LOST = 1, 5, 12
 
@@ -98,7 +99,15 @@ def align(heads: Sequence[str], operators: Sequence[str]) -> tuple[dict[int, Own
     Returns:
         The owner by event, for those that have a certain one; and the operators that surely have no event.
     """
-    edges = list(_edges(heads, operators))
+    for band in BANDS:
+        owners, skipped = _align_within(heads, operators, band)
+        if len(owners) == len(heads):
+            break
+    return owners, skipped
+
+
+def _align_within(heads: Sequence[str], operators: Sequence[str], band: int) -> tuple[dict[int, Owner], set[int]]:
+    edges = list(_edges(heads, operators, band))
     costs = _costs(edges, (0, 0))
     rest = _costs(
         [edge._replace(begin=edge.end, end=edge.begin) for edge in reversed(edges)], (len(operators), len(heads))
@@ -137,12 +146,12 @@ def _costs(edges: Sequence[Edge], start: tuple[int, int]) -> dict[tuple[int, int
     return costs
 
 
-def _edges(heads: Sequence[str], operators: Sequence[str]) -> Iterator[Edge]:
+def _edges(heads: Sequence[str], operators: Sequence[str], band: int) -> Iterator[Edge]:
     """All steps near the diagonal, in order of operators and then events."""
     slope = len(heads) / max(len(operators), 1)
     for j in range(len(operators) + 1):
         middle = int(j * slope)
-        for i in range(max(0, middle - BAND), min(len(heads), middle + BAND) + 1):
+        for i in range(max(0, middle - band), min(len(heads), middle + band) + 1):
             if i < len(heads):
                 yield Edge((j, i), (j, i + 1), ORPHAN, ())
             if j < len(operators):

@@ -11,7 +11,8 @@ from edgewright.facts.run import Layer, LayerReport
 from edgewright.runtimes.litert.join import Owner, add_vanished, align, partition_graph
 from edgewright.runtimes.litert.trace import C_API, Event, ProfiledRun, Trace
 
-OPERATOR, DELEGATE_KINDS = 2, (4, 8)
+# Kinds of events, and the subgraph that `metadata2` names: see `capi.py`.
+DEFAULT_KIND, OPERATOR, DELEGATE_KINDS = 1, 2, (4, 8)
 MAIN_SUBGRAPH = 0
 INVOKE = "Invoke"
 XNNPACK, BUILTIN = "XNNPACK", "builtin"
@@ -45,7 +46,8 @@ def report_layers(trace: Trace, graph: Sequence[GraphNode]) -> LayerReport:
     it (evidence `measured`). XNNPACK tells how long its operators took and not when: within a partition they are
     laid one behind the other. The profiler counts whole microseconds, cut off, so that a time of 3 stands for 3
     to 4: medians and quantiles are those of grouped data, linear within the class, as those of Python's
-    `statistics.median_grouped`. `whole_us` is the interpreter's own `Invoke` where
+    `statistics.median_grouped`. Where the inference has no room for half a microsecond more for each operator,
+    the classes are narrowed until it has. `whole_us` is the interpreter's own `Invoke` where
     the trace has it: what lies outside of it is the C API's handling of buffers, which `run` does not have.
 
     As cut-outs (`via` `cut-out`) they are those of each operator alone, and who runs it in the whole model is
@@ -70,8 +72,9 @@ def report_events(trace: Trace, graph: Sequence[GraphNode]) -> LayerReport:
     runs = _alike(trace)
     steps = read_steps(trace, runs)
     sources = name_sources(steps, graph)
-    starts = lay_out(steps, _zeros(trace, runs))
-    rows = [_row(i, step, sources[i], starts[i]) for i, step in enumerate(steps)]
+    width = class_width_us(trace, runs)
+    starts = lay_out(steps, _zeros(trace, runs), width)
+    rows = [_row(i, step, sources[i], starts[i], width) for i, step in enumerate(steps)]
     return LayerReport(
         layers=tuple(rows),
         via=trace.via,
@@ -85,7 +88,7 @@ def asked_backend(trace: Trace) -> str:
     return BUILTIN if trace.delegate == "none" else XNNPACK
 
 
-def _row(position: int, step: Step, source: Source, start_us: float) -> Layer:
+def _row(position: int, step: Step, source: Source, start_us: float, width: float) -> Layer:
     return Layer(
         position=position,
         name=source.name,
@@ -95,8 +98,8 @@ def _row(position: int, step: Step, source: Source, start_us: float) -> Layer:
         backend=BUILTIN if step.block is None else XNNPACK,
         evidence="measured",
         start_us=start_us,
-        median_us=grouped_quantile(step.times_us, 0.5),
-        p90_us=grouped_quantile(step.times_us, 0.9),
+        median_us=grouped_quantile(step.times_us, 0.5, width),
+        p90_us=grouped_quantile(step.times_us, 0.9, width),
     )
 
 
@@ -108,10 +111,12 @@ def _alike(trace: Trace) -> list[ProfiledRun]:
 
 
 def operator_events(trace: Trace, run: ProfiledRun) -> list[Event]:
-    """The events of single operators: of the main subgraph, and no delegate's own event around its operators."""
-    events = [
-        e for e in run.events if e.kind in DELEGATE_KINDS or (e.kind == OPERATOR and e.metadata2 == MAIN_SUBGRAPH)
-    ]
+    """The events of single operators, without a delegate's own event around its operators.
+
+    What other subgraphs run is part of the operator that calls them, as IF or WHILE.
+    """
+    kinds = (OPERATOR, *DELEGATE_KINDS)
+    events = [e for e in run.events if e.kind in kinds and e.metadata2 == MAIN_SUBGRAPH]
     following = [*events[1:], None]
     return [e for e, after in zip(events, following, strict=True) if not _is_umbrella(trace, e, after)]
 
@@ -152,7 +157,9 @@ def count_pieces(blocks: Iterable[int | None]) -> int:
 
 
 def _invokes(trace: Trace, run: ProfiledRun) -> Event | None:
-    return next((e for e in run.events if e.kind == 1 and trace.tags[e.tag] == INVOKE), None)
+    """The event around the whole inference; other subgraphs have one of the same name."""
+    mine = (e for e in run.events if e.kind == DEFAULT_KIND and e.metadata2 == MAIN_SUBGRAPH)
+    return next((e for e in mine if trace.tags[e.tag] == INVOKE), None)
 
 
 def _zeros(trace: Trace, runs: Sequence[ProfiledRun]) -> list[int]:
@@ -172,7 +179,18 @@ def _whole_us(trace: Trace, runs: Sequence[ProfiledRun]) -> float:
     return median(run.whole_ns for run in runs) / 1e3
 
 
-def lay_out(steps: Sequence[Step], zeros: Sequence[int]) -> list[float]:
+def class_width_us(trace: Trace, runs: Sequence[ProfiledRun]) -> float:
+    """The width of the classes that times fall into: 1 µs, or what the inferences have room for."""
+    rooms = []
+    for run in runs:
+        times = [event.elapsed_us for event in operator_events(trace, run)]
+        invoke = _invokes(trace, run)
+        whole = invoke.elapsed_us if invoke else run.whole_ns / 1e3
+        rooms.append((whole - sum(times)) / max(len(times), 1))
+    return min(1.0, max(0.0, 2 * median(rooms)))
+
+
+def lay_out(steps: Sequence[Step], zeros: Sequence[int], width: float) -> list[float]:
     """Starts in microseconds: as told for built-in kernels, one behind the other within a partition."""
     starts: list[float] = []
     end = 0.0
@@ -180,19 +198,19 @@ def lay_out(steps: Sequence[Step], zeros: Sequence[int]) -> list[float]:
         told = [start - zero for start, zero in zip(step.starts_us, zeros, strict=True)] if step.starts_us else []
         start = max(median(told), 0.0) if told else end
         starts.append(start)
-        end = start + grouped_quantile(step.times_us, 0.5)
+        end = start + grouped_quantile(step.times_us, 0.5, width)
     return starts
 
 
-def grouped_quantile(values: Sequence[int], share: float) -> float:
-    """The quantile of times that were cut off to whole units: a value v stands for all of v to v + 1."""
+def grouped_quantile(values: Sequence[int], share: float, width: float = 1.0) -> float:
+    """The quantile of times that were cut off to whole units: a value v stands for all of v to v + width."""
     counts = Counter(values)
     wanted, below = share * len(values), 0
     for value in sorted(counts):
         if below + counts[value] >= wanted:
-            return value + (wanted - below) / counts[value]
+            return value + width * (wanted - below) / counts[value]
         below += counts[value]
-    return float(max(counts) + 1)
+    return max(counts) + width
 
 
 # The join

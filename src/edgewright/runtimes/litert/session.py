@@ -40,7 +40,7 @@ class LiteRtSession:
 
     def fetch(self) -> dict[str, NDArray[Any]]:
         """The outputs of the last run, as copies."""
-        return {name: self._interpreter.get_tensor(detail["index"]) for name, detail in self._outputs.items()}
+        return {name: _decoded(self._interpreter.get_tensor(d["index"])) for name, d in self._outputs.items()}
 
     def close(self) -> None:
         """Free the interpreter; the session cannot be used any more."""
@@ -81,6 +81,11 @@ def _plain(array: NDArray[Any]) -> NDArray[Any]:
         if array.dtype.kind in "UO"
         else np.ascontiguousarray(array).reshape(array.shape)
     )
+
+
+def _decoded(array: NDArray[Any]) -> NDArray[Any]:
+    """Text as numpy's own text; LiteRT gives objects that hold bytes."""
+    return np.char.decode(array.astype(np.bytes_), "utf-8", "replace") if array.dtype.kind == "O" else array
 
 
 def _resize(interpreter: Any, request: SessionRequest) -> None:

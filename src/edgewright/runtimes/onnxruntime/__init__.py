@@ -1,7 +1,31 @@
-"""ONNX Runtime: reads ONNX, runs it on the CPU and on whatever execution providers its build has."""
+"""ONNX Runtime: reads ONNX, runs it on the CPU and on whatever execution providers its build has.
 
-from edgewright.runtimes.onnxruntime.layers import layers
-from edgewright.runtimes.onnxruntime.profiler import profile
+Each function imports what it needs: a worker that measures loads neither the profiler nor the layer join.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgewright.facts.model import GraphNode
+from edgewright.facts.run import LayerReport
 from edgewright.runtimes.onnxruntime.session import open_session, version
+from edgewright.runtimes.wire import SessionRequest
 
 __all__ = ["layers", "open_session", "profile", "version"]
+
+
+def profile(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, folder: Path) -> None:
+    """Time each operator with ONNX Runtime's own profiler and leave its trace in `folder`."""
+    from edgewright.runtimes.onnxruntime.profiler import profile_operators
+
+    profile_operators(request, feeds, runs, folder)
+
+
+def layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
+    """The rows that the trace in `folder` tells, joined to the source graph's nodes."""
+    from edgewright.runtimes.onnxruntime.rows import report_layers
+
+    return report_layers(folder, graph)

@@ -15,6 +15,7 @@ from edgewright.runtimes.wire import SessionRequest
 WARMUP_RUNS = 10
 TRACE, RAN = "trace.json", "ran.json"
 EXTERNAL_FILE = "optimized.data"
+EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
 class RanNode(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,22 +44,46 @@ class Ran(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     nodes: tuple[RanNode, ...]
 
 
-def profile(request: SessionRequest, feeds: Mapping[str, Array], runs: int, folder: Path) -> None:
+def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs: int, folder: Path) -> None:
     """Leave `trace.json`, the profiler's own file, and `ran.json` (`Ran`) in `folder`.
 
-    The optimised graph is written out as well, since its node names alone do not lead back to the source.
+    The optimised graph is written out as well, since its node names alone do not lead back to the source. Nodes
+    without a name are given one before, since the trace would number them as no other file does.
     """
     options = session_options(request)
     options.enable_profiling = True
     options.profile_file_prefix = str(folder / "profile")
     options.optimized_model_filepath = str(folder / "optimized.onnx")
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", EXTERNAL_FILE)
-    raw = load(request, options)
+    raw = load(request, options, name_nodes(Path(request.model), options))
     runs_us = time_profiled(OnnxSession(raw, request), feeds, runs)
     Path(raw.end_profiling()).replace(folder / TRACE)
     nodes = tuple(read_nodes(folder / "optimized.onnx"))
     ran = Ran(provider=provider_name(request.options), warmup=WARMUP_RUNS, runs_us=runs_us, nodes=nodes)
     (folder / RAN).write_bytes(msgspec.json.encode(ran))
+
+
+def name_nodes(path: Path, options: Any) -> bytes | None:
+    """The model with `OP#position` as the name of each nameless node, as `formats.onnx` tells the source graph.
+
+    None where every node has a name, or where only ONNX Runtime itself can say what is wrong with the file.
+    """
+    import onnx
+
+    try:
+        model: Any = onnx.load(str(path), load_external_data=False)
+    except Exception:
+        return None
+    nodes = model.graph.node
+    names = {node.name for node in nodes}
+    for position, node in enumerate(nodes):
+        name = f"{node.op_type}#{position}"
+        if not node.name and name not in names:
+            node.name = name
+    if "" not in names:
+        return None
+    options.add_session_config_entry(EXTERNAL_FOLDER, str(path.parent))
+    return bytes(model.SerializeToString())
 
 
 def time_profiled(session: OnnxSession, feeds: Mapping[str, Array], runs: int) -> tuple[float, ...]:

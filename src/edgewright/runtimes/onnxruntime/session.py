@@ -51,13 +51,13 @@ def session_options(request: SessionRequest) -> Any:
     return options
 
 
-def load(request: SessionRequest, options: Any) -> Any:
-    """An `InferenceSession`; Rejected with ONNX Runtime's own words where it refuses."""
+def load(request: SessionRequest, options: Any, content: bytes | None = None) -> Any:
+    """An `InferenceSession` of the file, or of its `content`; Rejected with ONNX Runtime's words where it refuses."""
     import onnxruntime
 
     providers = [provider_name(request.options), "CPUExecutionProvider"]
     try:
-        return onnxruntime.InferenceSession(request.model, options, providers=list(dict.fromkeys(providers)))
+        return onnxruntime.InferenceSession(content or request.model, options, providers=list(dict.fromkeys(providers)))
     except Exception as error:  # the library raises a dozen classes of its own, and ValueError for unknown providers
         raise Rejected(first_line(error)) from error
 

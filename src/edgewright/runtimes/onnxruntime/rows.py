@@ -1,0 +1,84 @@
+"""From ONNX Runtime's trace to layer rows joined to the source graph; runs in the parent."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edgewright.facts.model import GraphNode
+from edgewright.facts.run import Layer, LayerReport
+from edgewright.runtimes.onnxruntime.join import by_name, source_nodes
+from edgewright.runtimes.onnxruntime.profiler import RAN, TRACE, Ran
+from edgewright.runtimes.onnxruntime.trace import Execution, split_inferences
+
+ON_CPU = ("CPUExecutionProvider", "XnnpackExecutionProvider")
+
+Sources = Mapping[tuple[str, str], tuple[str, ...]]
+
+
+def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
+    """Read `trace.json` and `ran.json` of the profiling pass.
+
+    The graph inside an If, Loop or Scan has no rows of its own: it is part of that operator's.
+    """
+    ran = msgspec.json.decode((folder / RAN).read_bytes(), type=Ran)
+    events = msgspec.json.decode((folder / TRACE).read_bytes())
+    sources = by_name(ran.nodes, source_nodes(ran.nodes, graph))
+    found = gather(split_inferences(events)[ran.warmup :])
+    rows = tuple(layer_row(position, *seen, sources) for position, seen in enumerate(found))
+    return LayerReport(
+        layers=rows,
+        via="profiler",
+        whole_us=float(np.median(ran.runs_us)) if ran.runs_us else 0.0,
+        partitions=count_partitions([row.backend for row in rows]),
+        asked=ran.provider,
+    )
+
+
+def gather(inferences: Sequence[Sequence[Execution]]) -> list[tuple[list[Execution], list[float]]]:
+    """Per node its executions and their starts within the inference, in the order of its median start.
+
+    Nodes are told apart by ONNX Runtime's number and not by their place in the order, which changes where operators
+    run in parallel. A node that not every inference ran is left out.
+    """
+    found: dict[tuple[str, str], tuple[list[Execution], list[float]]] = {}
+    for run in inferences:
+        for execution in run:
+            seen, starts = found.setdefault((execution.index, execution.node), ([], []))
+            seen.append(execution)
+            starts.append(execution.begin - run[0].begin)
+    whole = [each for each in found.values() if len(each[0]) == len(inferences)]
+    return sorted(whole, key=lambda each: float(np.median(each[1])))
+
+
+def layer_row(position: int, executions: Sequence[Execution], starts: Sequence[float], sources: Sources) -> Layer:
+    first = executions[0]
+    times = [execution.duration for execution in executions]
+    return Layer(
+        position=position,
+        name=first.node,
+        op=first.op,
+        source_nodes=find_sources(first, sources),
+        unit="CPU" if first.provider in ON_CPU else "UNKNOWN",
+        backend=first.provider,
+        evidence="measured",
+        start_us=float(np.median(starts)),
+        median_us=float(np.median(times)),
+        p90_us=float(np.percentile(times, 90)),
+        memory_bytes=first.output_bytes,
+    )
+
+
+def find_sources(execution: Execution, sources: Sources) -> tuple[str, ...]:
+    """Those of the node's name; the trace calls a nameless node by its operator and number."""
+    if execution.node == f"{execution.op}_{execution.index}" and (execution.node, execution.op) not in sources:
+        return sources.get(("", execution.op), ())
+    return sources.get((execution.node, execution.op), ())
+
+
+def count_partitions(providers: Sequence[str]) -> int:
+    """Connected pieces that one provider ran in one go, in execution order."""
+    changes = sum(before != after for before, after in itertools.pairwise(providers))
+    return changes + 1 if providers else 0
