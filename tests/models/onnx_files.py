@@ -118,7 +118,12 @@ def write_qdq_net(path: Path) -> Path:
     parts.append(quantized_constant("g", 8, 5, seed=2))
     nodes = [made for part in parts for made in part[0]]
     constants += [made for part in parts for made in part[1]]
-    nodes += [*quantize("x"), conv("conv1", "x_dq", "w1_dq"), node("Relu", ["conv1_out"], ["r"], "relu"), *quantize("r")]
+    nodes += [
+        *quantize("x"),
+        conv("conv1", "x_dq", "w1_dq"),
+        node("Relu", ["conv1_out"], ["r"], "relu"),
+        *quantize("r"),
+    ]
     nodes += [conv("conv2", "r_dq", "w2_dq"), node("Identity", ["conv2_out"], ["c2"], "same"), *quantize("c2")]
     nodes += [node("GlobalAveragePool", ["c2_dq"], ["p"], "pool"), node("Flatten", ["p"], ["f"], "flatten")]
     nodes += [*quantize("f"), node("Gemm", ["f_dq", "g_dq"], ["s"], "gemm"), *quantize("s")]

@@ -4,6 +4,7 @@ import os
 import sys
 import traceback
 from importlib import import_module
+from typing import Any
 
 import click
 
@@ -48,6 +49,14 @@ class LazyGroup(click.Group):
         _, command, rest = super().resolve_command(ctx, args)
         return command.name if command else None, command, rest
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a reader of a pipe that had enough, as `head` has, is no failure."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+
 
 @click.group(
     cls=LazyGroup,
@@ -90,11 +99,6 @@ def run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("Stopped by Ctrl-C.", err=True)
         return INTERRUPTED
-    except SystemExit as leave:
-        if not isinstance(leave.__context__, BrokenPipeError):
-            raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reader of the pipe had enough, as `head` does
-        return 0
     except Exception as error:
         return tell_unexpected(error, debug=debug)
     return result if isinstance(result, int) else 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from edgewright.cli.output import print_json, progress, say
+from edgewright.cli.output import print_json, progress
 from edgewright.cli.parse import AFFINITY, PERCENT, SHAPE, TAG, WORDS
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ BESIDE_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_json")
 @click.option("--dry-run", is_flag=True, help="Print the resolved plan, and measure nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.benchmark/1).")
 @click.pass_context
-def benchmark(ctx: click.Context, **given: Any) -> None:
+def benchmark(ctx: click.Context, /, **given: Any) -> None:
     """Measure models, interleaved, each in fresh processes.
 
     The first row is the reference of the verdicts. Everything is kept: see `edgewright runs`.
@@ -162,7 +162,7 @@ def measure_plan(plan: BenchmarkPlan, tags: dict[str, str]) -> Outcome:
 
 
 def show(outcome: Outcome, *, as_json: bool) -> None:
-    from edgewright.cli.tables import show_benchmark
+    from edgewright.cli.tables import say_warnings, show_benchmark
     from edgewright.flows.report import make_report
 
     report = make_report(outcome.runs, outcome.comparisons)
@@ -170,9 +170,7 @@ def show(outcome: Outcome, *, as_json: bool) -> None:
         print_json(report)
     else:
         show_benchmark(report)
-    for row in report.runs:
-        for warning in row.warnings:
-            say(f"Warning ({row.model} in {row.runtime}, {warning.code}): {warning.text}.")
+    say_warnings(report.runs)
 
 
 def check_fallback(outcome: Outcome, percent: float) -> None:

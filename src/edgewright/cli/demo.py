@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from edgewright.flows.report import RunRow
     from edgewright.tasks.classification import Score
 
+ACCURACY_INTERVAL = "accuracy, 95 % interval"
 HEADERS = (
     "runtime",
     "precision",
     "size",
     "accuracy",
+    ACCURACY_INTERVAL,
     "p50",
     "95 % interval",
     "p90",
@@ -51,20 +53,22 @@ def demo(as_json: bool) -> None:
 
 
 def show(demo: Demo) -> None:
-    from edgewright.cli.tables import show_verdict
+    from edgewright.cli.tables import say_warnings, show_verdict
 
     verdicts = {comparison.b: show_verdict(comparison) for comparison in demo.benchmark.comparisons}
     rows = [
         demo_row(score, row, verdicts.get(row.run_id, "reference"))
         for score, row in zip(demo.accuracies, demo.benchmark.runs, strict=True)
     ]
-    print_table(HEADERS, rows, f"Handwritten digits: {demo.accuracies[0].n} held-out images, one thread")
+    print_table(
+        HEADERS,
+        rows,
+        f"Handwritten digits: {demo.accuracies[0].n} held-out images, one thread",
+        piped_only=(ACCURACY_INTERVAL,),
+    )
     for text in demo.left_out:
         say(f"Left out: {text}.")
-    for row in demo.benchmark.runs:
-        for warning in row.warnings:
-            if warning.code not in OF_LAYERS:
-                say(f"Warning ({row.model}, {warning.code}): {warning.text}.")
+    say_warnings(demo.benchmark.runs, hidden=OF_LAYERS)
     say("Every run is kept, with layers and all warnings: edgewright runs list, edgewright runs show ID.")
 
 
@@ -72,5 +76,5 @@ def demo_row(score: Score, row: RunRow, verdict: str) -> tuple[str, ...]:
     from edgewright.cli.tables import figures
 
     size, p50, interval, p90, peak, cold = figures(row)
-    accuracy = f"{score.value:.1%} ({score.low:.1%}–{score.high:.1%})"
-    return (row.runtime, row.precision, size, accuracy, p50, interval, p90, peak, cold, verdict)
+    bounds = f"{score.low:.1%}–{score.high:.1%}"
+    return (row.runtime, row.precision, size, f"{score.value:.1%}", bounds, p50, interval, p90, peak, cold, verdict)

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import click
 
-from edgewright.cli.output import print_table
+from edgewright.cli.output import print_table, say
 from edgewright.cli.units import UNKNOWN, show_bounds, show_bytes, show_range, show_ratio, show_share, show_us
-from edgewright.facts.run import Comparison, Metric, Run
+from edgewright.facts.run import Comparison, Metric, Run, Warn
 from edgewright.flows.report import BenchmarkReport, LayerRow, RunRow, make_row
 
 HEADERS = (
@@ -158,3 +158,15 @@ def show_ns(value: float | None) -> str:
 
 
 SHOWS: dict[str, Callable[[float | None], str]] = {"us": show_us, "ns": show_ns, "bytes": show_bytes}
+
+
+def say_warnings(rows: Sequence[RunRow], *, hidden: Sequence[str] = ()) -> None:
+    """The warnings on stderr, each once, with the runs that it is about."""
+    about: dict[Warn, list[str]] = {}
+    for row in rows:
+        for warning in row.warnings:
+            if warning.code not in hidden:
+                about.setdefault(warning, []).append(f"{row.model} in {row.runtime}")
+    for warning, names in about.items():
+        subject = "all" if len(names) == len(rows) > 1 else ", ".join(names)
+        say(f"Warning ({subject}; {warning.code}): {warning.text}.")

@@ -12,7 +12,6 @@ from edgewright.facts.plan import BenchmarkPlan, Candidate
 from edgewright.formats.files import hash_file, read_model
 from edgewright.runtimes.table import TABLE, RuntimeInfo, check_options, runtime_info
 
-
 # What lies outside is a slip of the finger; some of it would break a clock, or never end.
 BOUNDS: dict[str, tuple[float, float]] = {
     "threads": (1, 1024),
@@ -117,7 +116,7 @@ def check_number(name: str, value: float | None) -> None:
     flag = f"--{FLAGS.get(name, name).replace('_', '-')}"
     if value is not None and not low <= value <= high:
         near = high if value > high else low
-        raise UsageError(f"{flag} {value:g} cannot be used", f"it must be from {low:g} to {high:g}", f"{flag} {near:g}")
+        raise UsageError(f"{flag} {value} cannot be used", f"it must be from {low} to {high}", f"{flag} {near}")
 
 
 def check_plan(plan: BenchmarkPlan) -> BenchmarkPlan:

@@ -85,10 +85,11 @@ def check_feeds(signature: Signature, feeds: Mapping[str, Array]) -> None:
 
 
 def _check_array(spec: TensorSpec, array: Array) -> None:
-    if spec.dtype != "str" and array.dtype.name != spec.dtype:
-        raise Mismatch(f"input '{spec.name}' is {spec.dtype}, given is {array.dtype.name}")
+    given = "str" if array.dtype.kind in "UO" else array.dtype.name
+    if given != spec.dtype:
+        raise Mismatch(f"input '{spec.name}' is {spec.dtype}, given is {given}")
     fits = len(spec.shape) == array.ndim and all(
-        isinstance(size, str) or size == given for size, given in zip(spec.shape, array.shape, strict=True)
+        isinstance(size, str) or size == length for size, length in zip(spec.shape, array.shape, strict=True)
     )
     if not fits:
         raise Mismatch(f"input '{spec.name}' has shape {list(spec.shape)}, given is {list(array.shape)}")

@@ -82,7 +82,10 @@ def serve(channel: FileIO, module: ModuleType) -> None:
     decode = msgspec.json.Decoder(wire.Request).decode
     desk = Desk(module)
     for line in sys.stdin.buffer:
-        request = decode(line)
+        try:
+            request = decode(line)
+        except msgspec.MsgspecError as error:
+            sys.exit(f"the worker leaves: a request cannot be read: {error}")
         send(channel, wire.Answer(id=request.id, result=desk.answer(request.command)))
         if isinstance(request.command, wire.Close):
             return
@@ -239,17 +242,24 @@ def middle(values: list[int]) -> float:
 
 
 def read_arrays(path: str) -> dict[str, Array]:
+    """The arrays of an .npz in this machine's byte order, which is the only one that runtimes know."""
     import numpy as np
 
     with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+        arrays = {name: file[name] for name in file.files}
+    return {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in arrays.items()}
 
 
 def write_arrays(path: str, arrays: dict[str, Array]) -> None:
+    """Write an .npz. (numpy.savez cannot take an array called `file`.)"""
+    from zipfile import ZipFile
+
     import numpy as np
 
-    with Path(path).open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+    with ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
 def run_once(session: Session, feeds: dict[str, Array]) -> dict[str, Array]:
@@ -262,7 +272,10 @@ def run_stacked(session: Session, feeds: dict[str, Array]) -> dict[str, Array]:
     """Run once for each entry of the arrays' leading axis; the outputs get that axis too."""
     import numpy as np
 
-    count = len(next(iter(feeds.values())))
+    counts = {len(array) if array.ndim else 0 for array in feeds.values()}
+    if len(counts) != 1 or 0 in counts:
+        raise Mismatch(f"stacked inputs need one leading axis of the same length, at least 1; found {sorted(counts)}")
+    count = counts.pop()
     results = [run_once(session, {name: stack[i] for name, stack in feeds.items()}) for i in range(count)]
     return {name: np.stack([result[name] for result in results]) for name in results[0]}
 

@@ -46,7 +46,7 @@ def gather(inferences: Sequence[Sequence[Execution]]) -> list[tuple[list[Executi
     found: dict[tuple[str, str], tuple[list[Execution], list[float]]] = {}
     for run in inferences:
         for execution in run:
-            seen, starts = found.setdefault((execution.index, execution.node), ([], []))
+            seen, starts = found.setdefault((execution.number, execution.node), ([], []))
             seen.append(execution)
             starts.append(execution.begin - run[0].begin)
     whole = [each for each in found.values() if len(each[0]) == len(inferences)]
@@ -73,7 +73,7 @@ def layer_row(position: int, executions: Sequence[Execution], starts: Sequence[f
 
 def find_sources(execution: Execution, sources: Sources) -> tuple[str, ...]:
     """Those of the node's name; the trace calls a nameless node by its operator and number."""
-    if execution.node == f"{execution.op}_{execution.index}" and (execution.node, execution.op) not in sources:
+    if execution.node == f"{execution.op}_{execution.number}" and (execution.node, execution.op) not in sources:
         return sources.get(("", execution.op), ())
     return sources.get((execution.node, execution.op), ())
 

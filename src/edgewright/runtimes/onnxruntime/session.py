@@ -1,6 +1,6 @@
 """A session of ONNX Runtime; runs in the worker."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from edgewright.facts.model import Signature, TensorSpec
@@ -39,7 +39,7 @@ def session_options(request: SessionRequest) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     options.intra_op_num_threads = request.threads
-    options.inter_op_num_threads = int(wish.get("inter-op-threads", "1"))
+    options.inter_op_num_threads = read_count(wish, "inter-op-threads")
     options.graph_optimization_level = getattr(
         onnxruntime.GraphOptimizationLevel, LEVELS[wish.get("optimization", "all")]
     )
@@ -49,6 +49,14 @@ def session_options(request: SessionRequest) -> Any:
     spinning = "1" if wish.get("spinning", "on") == "on" else "0"
     options.add_session_config_entry("session.intra_op.allow_spinning", spinning)
     return options
+
+
+def read_count(options: Mapping[str, str], name: str) -> int:
+    """An option that counts something, 1 where it is not given; Rejected for what is not such a number."""
+    text = options.get(name, "1")
+    if not text.isdecimal() or int(text) < 1:
+        raise Rejected(f"{name}={text}: a whole number from 1 on is needed")
+    return int(text)
 
 
 def load(request: SessionRequest, options: Any, content: bytes | None = None) -> Any:
@@ -87,35 +95,72 @@ class OnnxSession:
     def __init__(self, session: Any, request: SessionRequest) -> None:
         self._session = session
         self._binding = session.io_binding()
-        self._feeds: dict[str, Array] = {}
+        self._feeds: dict[str, Any] = {}
+        self._outputs: Sequence[Array] = ()
         self.signature = read_signature(session, request.shapes)
         self.notes = provider_notes(session, request.options)
+        # Text cannot be bound; a model that takes it pays for handing its inputs over in each run.
+        takes_text = any(spec.dtype == "str" for spec in self.signature.inputs)
+        self._infer: Callable[[], None] = self._run_fed if takes_text else self._run_bound
 
     def bind(self, feeds: Mapping[str, Array]) -> None:
+        """See `contract.Session`; Rejected for a type that ONNX Runtime takes from no numpy array."""
         check_feeds(self.signature, feeds)
-        self._feeds = dict(feeds)
+        if self._infer == self._run_fed:
+            self._feeds = dict(feeds)
+            return
+        # The values do not own their memory: they and the arrays beneath must live as long as they are bound.
+        self._feeds = {name: as_ort_value(name, array) for name, array in feeds.items()}
         self._binding.clear_binding_inputs()
-        for name, array in self._feeds.items():
-            self._binding.bind_ortvalue_input(name, as_ort_value(array))
-        for output in self._session.get_outputs():
-            self._binding.bind_output(output.name, "cpu")
+        for name, value in self._feeds.items():
+            self._binding.bind_ortvalue_input(name, value)
+        for spec in self.signature.outputs:
+            self._binding.bind_output(spec.name, "cpu")
 
     def run(self) -> None:
+        """See `contract.Session`; Rejected where an operator fails, MemoryError where an allocation does."""
+        try:
+            self._infer()
+        except Exception as error:  # the library raises a dozen classes of its own
+            raise explain_failure(error) from error
+
+    def _run_bound(self) -> None:
         self._session.run_with_iobinding(self._binding)
 
+    def _run_fed(self) -> None:
+        self._outputs = self._session.run(None, self._feeds)
+
     def fetch(self) -> dict[str, Array]:
-        names = [output.name for output in self._session.get_outputs()]
-        return dict(zip(names, self._binding.copy_outputs_to_cpu(), strict=True))
+        fed = self._infer == self._run_fed
+        outputs = self._outputs if fed else self._binding.copy_outputs_to_cpu()
+        return {spec.name: as_plain(array) for spec, array in zip(self.signature.outputs, outputs, strict=True)}
 
     def close(self) -> None:
+        self._feeds = {}
         del self._binding, self._session
 
 
-def as_ort_value(array: Array) -> Any:
+def as_ort_value(name: str, array: Array) -> Any:
+    """The array as ONNX Runtime takes it, in row order; a scalar stays one."""
     import numpy as np
     import onnxruntime
 
-    return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(array))
+    try:
+        return onnxruntime.OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"))
+    except RuntimeError as error:
+        raise Rejected(f"input '{name}' of type {array.dtype.name}: {first_line(error)}") from error
+
+
+def as_plain(array: Array) -> Array:
+    """Text comes as Python objects, which no file can take."""
+    return array.astype(str) if array.dtype.kind == "O" else array
+
+
+def explain_failure(error: Exception) -> Exception:
+    why = first_line(error)
+    if "bad_alloc" in why or "Failed to allocate memory" in why:
+        return MemoryError(why)
+    return Rejected(why)
 
 
 def open_session(request: SessionRequest) -> OnnxSession:

@@ -10,10 +10,10 @@ CONTAINERS = ("If", "Loop", "Scan", "SequenceMap")
 class Execution(NamedTuple):
     """One execution of one kernel, times in microseconds since the profiler's begin.
 
-    `index` is ONNX Runtime's own number of the node, which no other node of the same graph has.
+    `number` is ONNX Runtime's own for the node, which no other node of the same graph has.
     """
 
-    index: str
+    number: str
     node: str
     op: str
     provider: str
@@ -40,7 +40,7 @@ def read_execution(event: Mapping[str, Any]) -> Execution:
     args = event["args"]
     size = args.get("output_size")
     return Execution(
-        index=str(args.get("node_index", "")),
+        number=str(args.get("node_index", "")),
         node=event["name"].removesuffix(KERNEL),
         op=args.get("op_name", ""),
         provider=args.get("provider", "") or "CPUExecutionProvider",

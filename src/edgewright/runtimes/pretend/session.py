@@ -5,6 +5,7 @@ import random
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from math import inf, nan
 from pathlib import Path
 from time import perf_counter_ns, sleep
 
@@ -31,11 +32,11 @@ class PretendSession:
     def __init__(self, request: SessionRequest) -> None:
         wish = request.options
         self._fail = wish.get("fail", "never")
-        self._latency_us = float(wish.get("latency-us", "200"))
-        self._noise = float(wish.get("noise", "0.02"))
-        self._warmup = float(wish.get("warmup", "0"))
-        self._throttle = float(wish.get("throttle", "0"))
-        self._random = random.Random(int(wish.get("seed", "0")))  # noqa: S311 - made-up times, no secrets
+        self._latency_us = read_number(wish, "latency-us", 200)
+        self._noise = read_number(wish, "noise", 0.02)
+        self._warmup = read_number(wish, "warmup", 0)
+        self._throttle = read_number(wish, "throttle", 0)
+        self._random = random.Random(read_number(wish, "seed", 0))  # noqa: S311 - made-up times, no secrets
         self._count = 0
         self._feeds: dict[str, Array] = {}
         self.signature = Signature(inputs=(), outputs=(TensorSpec(name="sums", dtype="float64", shape=("",)),))
@@ -61,6 +62,18 @@ class PretendSession:
 
     def close(self) -> None:
         self._feeds = {}
+
+
+def read_number(options: Mapping[str, str], name: str, default: float) -> float:
+    """An option that is a finite number and not negative; Rejected for anything else."""
+    text = options.get(name, str(default))
+    try:
+        number = float(text)
+    except ValueError:
+        number = nan
+    if not 0 <= number < inf:
+        raise Rejected(f"{name}={text}: a number from 0 on is needed")
+    return number
 
 
 def open_session(request: SessionRequest) -> PretendSession:
@@ -130,7 +143,7 @@ def profile(request: SessionRequest, feeds: Mapping[str, Array], runs: int, fold
         begin = perf_counter_ns()
         session.run()
         times.append((perf_counter_ns() - begin) / 1e3)
-    trace = {"runs_us": times, "fallback": float(request.options.get("fallback", "0"))}
+    trace = {"runs_us": times, "fallback": read_number(request.options, "fallback", 0)}
     (folder / "trace.json").write_bytes(msgspec.json.encode(trace))
 
 
