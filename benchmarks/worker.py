@@ -28,6 +28,10 @@ def main() -> None:
     print(tell_ratio("start a worker / python -c 'import onnxruntime', CPU ms", ours, bare))
     ours, bare = zip(*[(wall_ms(start_worker), wall_ms(import_bare)) for _ in range(arguments.starts)], strict=True)
     print(tell_ratio("the same, wall ms", ours, bare))
+    ours, bare = zip(
+        *[(wall_ms(import_edgewright), wall_ms(start_python)) for _ in range(arguments.starts)], strict=True
+    )
+    print(tell_ratio("import edgewright / an empty interpreter, wall ms", ours, bare))
     DEVICE.close()
 
 
@@ -49,6 +53,14 @@ def start_worker() -> None:
 
 def import_bare() -> None:
     subprocess.run([sys.executable, "-P", "-c", "import onnxruntime"], check=True)
+
+
+def import_edgewright() -> None:
+    subprocess.run([sys.executable, "-P", "-c", "import edgewright"], check=True)
+
+
+def start_python() -> None:
+    subprocess.run([sys.executable, "-P", "-c", "pass"], check=True)
 
 
 def wall_ms(act: object) -> float:

@@ -117,12 +117,14 @@ def read_feeds(path: Path, signature: Signature) -> dict[str, Array]:
 
 def load_npz(path: Path) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
+        with path.open("rb") as file:  # numpy leaves a file open that it cannot read
+            loaded = np.load(file, allow_pickle=False)
+            if not isinstance(loaded, np.lib.npyio.NpzFile):
                 raise InputError(
                     f"{path} is not an .npz file", "it holds a single array", "numpy.savez(FILE, name=array)"
                 )
-            return {name: file[name] for name in file.files}
+            with loaded:
+                return {name: loaded[name] for name in loaded.files}
     except FileNotFoundError:
         raise InputError(f"there is no file {path}", "", "check the path given to --inputs") from None
     except UNREADABLE as error:

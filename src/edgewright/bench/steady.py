@@ -18,7 +18,7 @@ MOST_WINDOW_RUNS = 2000
 
 def window_runs(inference_us: float) -> int:
     """Inferences in one window: 5, or as many as fill 20 ms."""
-    fill = round(WINDOW_SECONDS * 1e6 / inference_us) if inference_us > 0 else MOST_WINDOW_RUNS
+    fill = round(WINDOW_SECONDS * 1e6 / max(1.0, inference_us))
     return min(MOST_WINDOW_RUNS, max(WINDOW_RUNS, fill))
 
 

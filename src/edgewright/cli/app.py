@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from edgewright import __version__
+from edgewright.cli import INTERRUPTED
+from edgewright.cli.interrupts import came
 from edgewright.errors import EdgewrightError, UsageError
 
 COMMANDS = {
@@ -19,7 +21,6 @@ COMMANDS = {
     "runs": "edgewright.cli.runs",
 }
 ALIASES = {"profile": "benchmark", "bench": "benchmark"}
-INTERRUPTED = 130
 DEBUG = "EDGEWRIGHT_DEBUG"
 
 
@@ -78,11 +79,6 @@ def edgewright(ctx: click.Context, debug: bool) -> None:
     ctx.default_map = command_defaults(os.environ)
 
 
-def main() -> None:
-    """Run the command line and exit with the documented code."""
-    sys.exit(run(sys.argv[1:]))
-
-
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     debug = "--debug" in arguments or os.environ.get(DEBUG, "0") not in ("", "0", "off", "no", "false")
@@ -100,6 +96,9 @@ def run(arguments: list[str]) -> int:
         click.echo("Stopped by Ctrl-C.", err=True)
         return INTERRUPTED
     except Exception as error:
+        if came():  # it struck inside a library that made another exception of it
+            click.echo("\nStopped by Ctrl-C.", err=True)
+            return INTERRUPTED
         return tell_unexpected(error, debug=debug)
     return result if isinstance(result, int) else 0
 

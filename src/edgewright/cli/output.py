@@ -9,6 +9,8 @@ from typing import Literal
 
 import click
 
+from edgewright.cli.interrupts import raise_if_came
+
 
 def print_table(
     headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", *, piped_only: Sequence[str] = ()
@@ -64,17 +66,23 @@ def progress() -> Iterator[Callable[[str], None]]:
 
     The line changes only when told to: a spinner would turn while something is measured.
     """
-    if not sys.stderr.isatty():
-        yield stage_lines()
-        return
+    living = sys.stderr.isatty()
+    show = living_line if living else stage_lines()
+
+    def tell(text: str) -> None:
+        raise_if_came()
+        show(text)
+
     try:
-        yield lambda text: living_line(text[: shutil.get_terminal_size().columns - 1])
+        yield tell
     finally:
-        living_line("")
+        if living:
+            living_line("")
 
 
 def living_line(text: str) -> None:
     """Write over the last line of the terminal."""
+    text = text[: shutil.get_terminal_size().columns - 1]
     sys.stderr.write(f"\r\x1b[2K{text}")
     sys.stderr.flush()
 

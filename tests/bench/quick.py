@@ -1,0 +1,150 @@
+"""A device whose workers live in this process, so that a whole session takes milliseconds; and made-up tapes."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Self, cast
+
+from edgewright.bench.session import Entry, Lane, Tape
+from edgewright.devices.connection import Connection
+from edgewright.devices.contract import Reading
+from edgewright.errors import EdgewrightError, ModelRejected
+from edgewright.facts.plan import BenchmarkPlan, Candidate
+from edgewright.facts.run import Device as DeviceFacts
+from edgewright.runtimes import wire
+from edgewright.runtimes.table import runtime_info, runtime_module
+from edgewright.runtimes.wire import Calibration, SessionRequest
+from edgewright.runtimes.worker import Desk, greet
+
+QUIET = Calibration(wall_ns=100.0, cpu_ns=80.0, resolution_ns=10.0, reference_us=500.0)
+NO_SENSOR = Reading(source="no sensor here")
+
+
+class QuickDevice:
+    """Counts every question asked to its workers, and breaks at the one that `breaks_at` says.
+
+    Args:
+        breaks_at: number of the question at which `breakage` is raised.
+        readings: what the sensors tell, one after the other; the last one stays.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        breaks_at: int | None = None,
+        breakage: BaseException | None = None,
+        readings: Sequence[Reading] = (NO_SENSOR,),
+    ) -> None:
+        self.folder = folder
+        self.breaks_at = breaks_at
+        self.breakage = breakage
+        self.questions: list[wire.Command] = []
+        self.started: list[str] = []
+        self.ended = 0
+        self._readings = list(readings)
+
+    def count(self, command: wire.Command) -> None:
+        self.questions.append(command)
+        if self.breakage is not None and len(self.questions) - 1 == self.breaks_at:
+            raise self.breakage
+
+    def facts(self) -> DeviceFacts:
+        return DeviceFacts(id="quick-1", name="quick", kind="pretend", address="here", facts={"logical_cores": 4})
+
+    def environment(self) -> dict[str, Any]:
+        return {"kernel": "none"}
+
+    def moment(self) -> dict[str, float]:
+        return {"load1": 0.0, "swap_used_bytes": 0.0}
+
+    def push(self, path: Path, sha256: str, beside: Mapping[str, Path] = MappingProxyType({})) -> str:
+        return str(path)
+
+    def pull(self, remote: str, path: Path) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        for file in Path(remote).iterdir():
+            (path / file.name).write_bytes(file.read_bytes())
+
+    def workspace(self) -> str:
+        return str(self.folder / "on-the-device")
+
+    def start_worker(self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path) -> Connection:
+        self.started.append(runtime)
+        log.write_text(f"{runtime} worker {len(self.started)} says hello\n")
+        return cast(Connection, QuickWorker(self, runtime))
+
+    def sensors(self) -> Reading:
+        return self._readings.pop(0) if len(self._readings) > 1 else self._readings[0]
+
+    def close(self) -> None:
+        pass
+
+
+class QuickWorker:
+    """The worker's own desk without a process around it."""
+
+    def __init__(self, device: QuickDevice, runtime: str) -> None:
+        module = runtime_module(runtime_info(runtime))
+        hello = greet(runtime, module)
+        assert isinstance(hello, wire.Hello)
+        self.hello = hello
+        self.start_us = 1000.0
+        self._device = device
+        self._desk = Desk(module)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._device.ended += 1
+
+    def ask(self, command: wire.Command, kind: type[Any]) -> Any:
+        self._device.count(command)
+        if isinstance(command, wire.Calibrate):
+            return QUIET
+        result = self._desk.answer(command)
+        if isinstance(result, wire.Refused):
+            raise ModelRejected(f"the worker refuses ({result.kind})", result.why)
+        assert isinstance(result, kind)
+        return result
+
+    def leave(self) -> None:
+        self.ask(wire.Close(), wire.Told)
+
+
+def make_plan(*models: str, **changes: Any) -> BenchmarkPlan:
+    """A plan for the pretend runtime that takes no time."""
+    quick: dict[str, Any] = {"runs": 6, "processes": 3, "warmup_seconds": 0.02, "layer_runs": 3, "timeout_s": 20.0}
+    options = changes.pop("options", {})
+    candidates = tuple(
+        Candidate(model=model, runtime="pretend", options={"latency-us": "50", **options}) for model in models or ("m",)
+    )
+    return BenchmarkPlan(candidates=candidates, **{**quick, **changes})
+
+
+def make_lane(folder: Path, name: str = "m", **options: str) -> Lane:
+    """A lane of the pretend runtime; `fail`, `warmup`, `throttle` and the like are its options."""
+    from edgewright.bench.feeds import write_feeds
+
+    feeds = folder / f"{name}.npz"
+    write_feeds(feeds, {})
+    plain = {key.replace("_", "-"): value for key, value in options.items()}
+    request = SessionRequest(model=name, options={"latency-us": "50", **plain})
+    return Lane(entry=Entry(title=f"{name} in pretend", runtime="pretend", request=request, feeds=str(feeds)))
+
+
+def make_tape(wall_us: Sequence[float], **changes: Any) -> Tape:
+    """What one process may have told."""
+    tape = Tape(log=Path("worker.log"), start_us=30_000.0, import_us=9_000.0, load_us=2_000.0, first_us=500.0)
+    tape.steady, tape.calibration = True, QUIET
+    tape.memory_before, tape.memory_loaded, tape.memory_peak = 10_000_000, 15_000_000, 20_000_000
+    tape.wall_us.extend(wall_us)
+    tape.cpu_us.extend(wall_us)
+    for name, value in changes.items():
+        setattr(tape, name, value)
+    return tape
+
+
+def failure_of(lane: Lane) -> EdgewrightError:
+    assert lane.failure is not None
+    return lane.failure

@@ -1,0 +1,203 @@
+"""Inputs: made from a seed, or the user's own, and what is said when they do not fit."""
+
+import io
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edgewright.bench.feeds import fix_shapes, make_feeds, read_feeds, write_feeds
+from edgewright.cli.parse import SHAPE
+from edgewright.errors import InputError
+from edgewright.facts.model import Signature, TensorSpec
+
+
+def signature(**inputs: tuple[str, tuple[int | str, ...]]) -> Signature:
+    specs = tuple(TensorSpec(name=name, dtype=dtype, shape=shape) for name, (dtype, shape) in inputs.items())
+    return Signature(inputs=specs, outputs=())
+
+
+ONE = signature(x=("float32", (2, 3)))
+
+
+def refusal(call: Any, *arguments: Any) -> InputError:
+    with pytest.raises(InputError) as caught:
+        call(*arguments)
+    assert caught.value.exit_code == 2
+    return caught.value
+
+
+# Shapes
+
+
+def test_fixed_shapes_need_nothing() -> None:
+    assert fix_shapes(ONE, {}) == {"x": (2, 3)}
+    assert fix_shapes(ONE, {"x": [2, 3]}) == {"x": (2, 3)}
+    assert fix_shapes(signature(s=("float32", ())), {}) == {"s": ()}
+
+
+@pytest.mark.parametrize("shape", [("N", 3, "", "W"), ("batch",), (1, "seq"), ("", "")])
+def test_free_sizes_are_named_and_the_hint_works(shape: tuple[int | str, ...]) -> None:
+    free = signature(image=("float32", shape))
+    error = refusal(fix_shapes, free, {})
+    assert "'image'" in error.what
+    for size in shape:
+        assert str(size) in error.what + error.why
+    name, sizes = SHAPE.convert(error.try_this.removeprefix("--shape "), None, None)
+    fixed = fix_shapes(free, {name: sizes})
+    assert make_feeds(free, fixed, 0)["image"].shape == sizes
+
+
+def test_a_default_of_the_file_is_taken_and_may_be_changed() -> None:
+    spec = TensorSpec(name="x", dtype="float32", shape=("", 3), default_shape=(1, 3))
+    own = Signature(inputs=(spec,), outputs=())
+    assert fix_shapes(own, {}) == {"x": (1, 3)}
+    assert fix_shapes(own, {"x": (4, 3)}) == {"x": (4, 3)}
+
+
+@pytest.mark.parametrize("given_shape", [(2,), (2, 3, 1), (2, 4), ()])
+def test_contradictions(given_shape: tuple[int, ...]) -> None:
+    assert "[2, 3]" in refusal(fix_shapes, ONE, {"x": given_shape}).why
+
+
+# Made inputs
+
+
+def test_made_inputs_are_seeded() -> None:
+    wide = signature(a=("float32", (50,)), b=("int8", (50,)), c=("int64", (50,)), d=("bool", (50,)), e=("float16", (50,)))
+    shapes = fix_shapes(wide, {})
+    once, again, other = make_feeds(wide, shapes, 1), make_feeds(wide, shapes, 1), make_feeds(wide, shapes, 2)
+    for name, spec in zip("abcde", wide.inputs, strict=True):
+        assert once[name].dtype.name == spec.dtype
+        assert once[name].tobytes() == again[name].tobytes()
+        assert once[name].tobytes() != other[name].tobytes()
+    assert once["b"].min() < -64
+    assert once["b"].max() > 64
+    assert set(once["c"].tolist()) == {0, 1}
+    assert set(once["d"].tolist()) == {True, False}
+
+
+@pytest.mark.parametrize("dtype", ["str", "bfloat16", "unknown", "complex64", "int4"])
+def test_what_cannot_be_made_up(dtype: str) -> None:
+    error = refusal(make_feeds, signature(x=(dtype, (1,))), {"x": (1,)}, 0)
+    assert dtype in error.why + error.what
+    assert "--inputs" in error.try_this
+
+
+@pytest.mark.parametrize("shape", [(1 << 40,), (1 << 20, 1 << 20), (10**30,), (0, 10**30), (1,) * 65])
+def test_absurd_sizes(shape: tuple[int, ...]) -> None:
+    assert "too large" in refusal(make_feeds, signature(x=("int8", shape)), {"x": shape}, 0).what
+
+
+# The user's own
+
+
+def write(path: Path, **arrays: Any) -> Path:
+    np.savez(path, allow_pickle=True, **arrays)
+    return path
+
+
+def test_good_inputs(tmp_path: Path) -> None:
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    assert read_feeds(write(tmp_path / "i.npz", x=array), ONE)["x"].tolist() == array.tolist()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"y": np.zeros((2, 3), np.float32)}, "lacks the input 'x'"),
+        ({}, "lacks the input 'x'"),
+        ({"x": np.zeros((2, 3), np.float32), "z": np.zeros(1)}, "'z' that is no input"),
+        ({"x": np.zeros((2, 3))}, "is float64"),
+        ({"x": np.zeros((2, 3), np.int32)}, "is int32"),
+        ({"x": np.zeros((3, 2), np.float32)}, "shape [3, 2]"),
+        ({"x": np.zeros(6, np.float32)}, "shape [6]"),
+        ({"x": np.array([object()])}, "cannot be read"),
+    ],
+)
+def test_inputs_that_do_not_fit(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
+    assert words in refusal(read_feeds, write(tmp_path / "i.npz", **arrays), ONE).what
+
+
+def test_a_hint_names_the_cast(tmp_path: Path) -> None:
+    assert "astype('float32')" in refusal(read_feeds, write(tmp_path / "i.npz", x=np.zeros((2, 3))), ONE).try_this
+
+
+def test_files_that_are_no_npz(tmp_path: Path) -> None:
+    single = tmp_path / "single.npy"
+    np.save(single, np.zeros((2, 3), np.float32))
+    assert "not an .npz" in refusal(read_feeds, single, ONE).what
+    pickled = tmp_path / "pickled.npz"
+    pickled.write_bytes(pickle.dumps({"x": 1}))
+    assert "cannot be read" in refusal(read_feeds, pickled, ONE).what
+    empty = tmp_path / "empty.npz"
+    empty.write_bytes(b"")
+    assert "cannot be read" in refusal(read_feeds, empty, ONE).what
+    assert "cannot be read" in refusal(read_feeds, tmp_path, ONE).what
+    assert "no file" in refusal(read_feeds, tmp_path / "absent.npz", ONE).what
+
+
+def test_a_header_that_asks_for_the_moon(tmp_path: Path) -> None:
+    head = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000000,), }"
+    head += b" " * (117 - len(head)) + b"\n"
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head)
+    path = tmp_path / "moon.npz"
+    path.write_bytes(file.getvalue())
+    assert "cannot be read" in refusal(read_feeds, path, ONE).what
+
+
+def zipped(compressed: bool) -> bytes:
+    file = io.BytesIO()
+    (np.savez_compressed if compressed else np.savez)(file, x=np.ones((2, 3), np.float32))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_every_truncation(tmp_path: Path, compressed: bool) -> None:
+    whole, path = zipped(compressed), tmp_path / "cut.npz"
+    for size in range(0, len(whole), 7):
+        path.write_bytes(whole[:size])
+        refusal(read_feeds, path, ONE)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+@given(st.booleans(), st.lists(st.tuples(st.integers(0, 500), st.integers(0, 255)), min_size=1, max_size=4))
+def test_mutated_files(tmp_path: Path, compressed: bool, changes: list[tuple[int, int]]) -> None:
+    data = bytearray(zipped(compressed))
+    for place, value in changes:
+        data[place % len(data)] = value
+    path = tmp_path / "changed.npz"
+    path.write_bytes(data)
+    try:
+        feeds = read_feeds(path, ONE)
+    except InputError as error:
+        assert error.why or error.what
+    else:
+        assert feeds["x"].shape == (2, 3)
+
+
+@pytest.mark.parametrize("name", ["x", "file", "self", "allow_pickle", "a/b:0", "arr_0", "ünï", "x.npy"])
+def test_any_name_can_be_written(tmp_path: Path, name: str) -> None:
+    array = np.array([1.5, 2.5], np.float16)
+    write_feeds(tmp_path / "f.npz", {name: array})
+    with np.load(tmp_path / "f.npz", allow_pickle=False) as file:
+        assert file.files == [name]
+        assert file[name].tolist() == [1.5, 2.5]
+
+
+def test_the_same_arrays_give_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_feeds(tmp_path / name, {"x": np.ones(3), "y": np.zeros((2, 2), bool)})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_text_can_be_fed(tmp_path: Path) -> None:
+    words = signature(words=("str", ("N",)))
+    assert read_feeds(write(tmp_path / "i.npz", words=np.array(["a", "b"])), words)["words"].tolist() == ["a", "b"]

@@ -1,0 +1,208 @@
+"""The session: order of the rounds, what a tape holds, and failures in the middle."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgewright.bench import session
+from edgewright.bench.session import Lane, measure, profile_layers, rounds, runs_left
+from edgewright.devices.contract import Reading
+from edgewright.devices.pretend import PretendDevice
+from edgewright.errors import DeviceUnreachable, ModelRejected, WorkerCrashed, WorkerError, WorkerTimeout
+from edgewright.runtimes.wire import MemoryNow, Open, RunTimes
+from tests.bench.quick import QuickDevice, failure_of, make_lane, make_plan
+
+
+def ignore(text: str) -> None:
+    """Nobody listens."""
+
+
+def test_every_other_round_is_mirrored() -> None:
+    assert list(rounds(3, 4)) == [0, 1, 2, 2, 1, 0, 0, 1, 2, 2, 1, 0]
+
+
+@given(st.integers(1, 6), st.integers(0, 20))
+def test_rounds_are_fair(candidates: int, processes: int) -> None:
+    order = list(rounds(candidates, processes))
+    assert Counter(order) == Counter({k: processes for k in range(candidates) if processes})
+    if processes % 2 == 0:  # an even drift then costs everybody the same
+        places = [sum(place for place, one in enumerate(order) if one == k) for k in range(candidates)]
+        assert len(set(places)) <= 1
+
+
+def test_runs_left() -> None:
+    fixed, timed = make_plan(runs=5), make_plan(runs=None, seconds=0.3)
+    assert [runs_left(taken, 99.0, fixed) for taken in (0, 4, 5)] == [5, 1, 0]
+    assert runs_left(9, 99.0, timed) > 0
+    assert runs_left(10, 99.0, timed) == 0
+    assert runs_left(10, 0.1, timed) > 0
+    assert runs_left(session.MOST_RUNS, 0.1, timed) == 0
+
+
+def test_what_a_tape_holds(tmp_path: Path) -> None:
+    lanes, device, told = [make_lane(tmp_path)], QuickDevice(tmp_path), list[str]()
+    measure(device, lanes, make_plan(runs=7, processes=2), tmp_path, told.append)
+    assert told == ["m in pretend: process 1 of 2", "m in pretend: process 2 of 2"]
+    assert lanes[0].failure is None
+    assert device.ended == 2
+    for tape in lanes[0].tapes:
+        assert len(tape.wall_us) == len(tape.cpu_us) == 7
+        assert min(tape.wall_us) > 45
+        assert tape.steady
+        assert tape.first_us is not None
+        assert tape.load_us is not None
+        assert tape.memory_peak is not None
+        assert sum(count for _, _, count, _ in tape.readings) == 7 + len(tape.readings)  # one settles each chunk
+
+
+def test_the_harness_is_subtracted_and_no_time_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgewright.runtimes.wire import Calibration
+    from tests.bench import quick
+
+    slow = Calibration(wall_ns=1e9, cpu_ns=1e9, resolution_ns=1.0, reference_us=1.0)
+    monkeypatch.setattr(quick, "QUIET", slow)
+    lane = make_lane(tmp_path)
+    measure(QuickDevice(tmp_path), [lane], make_plan(processes=1), tmp_path, ignore)
+    assert set(lane.tapes[0].wall_us) == {0.001}
+    assert set(lane.tapes[0].cpu_us) == {0.0}
+
+
+def test_a_failing_lane_does_not_stop_the_others(tmp_path: Path) -> None:
+    lanes = [make_lane(tmp_path, "a"), make_lane(tmp_path, "b", fail="open"), make_lane(tmp_path, "c")]
+    device = QuickDevice(tmp_path)
+    measure(device, lanes, make_plan(processes=3), tmp_path, ignore)
+    assert [len(lane.tapes) for lane in lanes] == [3, 1, 3]
+    assert isinstance(failure_of(lanes[1]), ModelRejected)
+    assert lanes[0].failure is None
+    assert lanes[2].failure is None
+    assert device.ended == len(device.started) == 7
+
+
+def test_a_cable_that_falls_out_keeps_what_was_measured(tmp_path: Path) -> None:
+    lane = make_lane(tmp_path)
+    measure(QuickDevice(tmp_path, 8, DeviceUnreachable("gone")), [lane], make_plan(), tmp_path, ignore)
+    assert isinstance(failure_of(lane), DeviceUnreachable)
+    assert len(lane.tapes) == 2
+    assert len(lane.tapes[0].wall_us) == 6
+
+
+@pytest.mark.parametrize("moment", range(12))
+def test_ctrl_c_passes_and_leaves_the_tapes(tmp_path: Path, moment: int) -> None:
+    lane, device = make_lane(tmp_path), QuickDevice(tmp_path, moment, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        measure(device, [lane], make_plan(), tmp_path, ignore)
+    finished = [tape for tape in lane.tapes[:-1]]
+    assert all(len(tape.wall_us) == 6 and tape.memory_peak for tape in finished)
+    assert device.ended == len(device.started)
+
+
+def test_samples_of_a_broken_process_are_kept(tmp_path: Path) -> None:
+    """The peak of memory is asked for last: all samples are there by then."""
+    lane, device = make_lane(tmp_path), QuickDevice(tmp_path)
+    measure(device, [lane], make_plan(processes=1), tmp_path, ignore)
+    last = next(place for place, question in enumerate(device.questions) if isinstance(question, MemoryNow))
+    broken = make_lane(tmp_path)
+    measure(QuickDevice(tmp_path, last, WorkerError("lost")), [broken], make_plan(processes=1), tmp_path, ignore)
+    assert len(broken.tapes[0].wall_us) >= 5
+    assert broken.tapes[0].memory_peak is None
+
+
+def test_the_first_inference_is_alone_and_cold(tmp_path: Path) -> None:
+    device = QuickDevice(tmp_path)
+    lane = make_lane(tmp_path, warmup="20")
+    measure(device, [lane], make_plan(processes=1), tmp_path, ignore)
+    opened = next(place for place, question in enumerate(device.questions) if isinstance(question, Open))
+    first = device.questions[opened + 1]
+    assert isinstance(first, RunTimes)
+    assert (first.runs, first.settle) == (1, 0)
+    assert (lane.tapes[0].first_us or 0.0) > 10 * min(lane.tapes[0].wall_us)
+
+
+def test_warm_up_ends_by_its_time_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "is_steady", lambda samples, window: False)
+    lane = make_lane(tmp_path)
+    measure(QuickDevice(tmp_path), [lane], make_plan(processes=1), tmp_path, ignore)
+    assert not lane.tapes[0].steady
+    assert len(lane.tapes[0].warmup_us) > 5
+    assert len(lane.tapes[0].wall_us) == 6
+
+
+def test_sensors_are_read_between_chunks(tmp_path: Path) -> None:
+    readings = [Reading(energy_uj=1000 * k, temperature_c=30.0 + k, source="made up") for k in range(50)]
+    lane = make_lane(tmp_path)
+    measure(QuickDevice(tmp_path, readings=readings), [lane], make_plan(processes=2), tmp_path, ignore)
+    pairs = [(before, after) for tape in lane.tapes for before, after, _, _ in tape.readings]
+    assert all((after.energy_uj or 0) - (before.energy_uj or 0) == 1000 for before, after in pairs)
+
+
+def test_layers(tmp_path: Path) -> None:
+    lane = make_lane(tmp_path, fallback="0.4")
+    profile_layers(QuickDevice(tmp_path), lane, make_plan(), tmp_path / "layers-0")
+    assert lane.layer_failure == ""
+    assert lane.report is not None
+    assert [layer.backend for layer in lane.report.fallbacks()] == ["pretend-cpu"]
+
+
+def test_layers_that_fail_are_told_and_not_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = make_lane(tmp_path, fail="open")
+    profile_layers(QuickDevice(tmp_path), broken, make_plan(), tmp_path / "layers-0")
+    assert broken.report is None
+    assert "asked to refuse" in broken.layer_failure
+    damaged = make_lane(tmp_path)
+    device = QuickDevice(tmp_path)
+    monkeypatch.setattr(
+        device, "pull", lambda remote, path: (path.mkdir(), (path / "trace.json").write_bytes(b'{"runs_us": [')) and None
+    )
+    profile_layers(device, damaged, make_plan(), tmp_path / "layers-1")
+    assert damaged.report is None
+    assert "DecodeError" in damaged.layer_failure
+
+
+@pytest.mark.parametrize("moment", range(2))
+def test_ctrl_c_while_profiling_passes(tmp_path: Path, moment: int) -> None:
+    device = QuickDevice(tmp_path, moment, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        profile_layers(device, make_lane(tmp_path), make_plan(), tmp_path / "layers-0")
+
+
+# With real processes
+
+
+def measure_for_real(tmp_path: Path, lanes: list[Lane], device: PretendDevice, **changes: object) -> None:
+    try:
+        measure(device, lanes, make_plan(**changes), tmp_path, ignore)
+    finally:
+        device.close()
+
+
+def test_real_workers(tmp_path: Path) -> None:
+    lanes = [make_lane(tmp_path, "a"), make_lane(tmp_path, "b", fail="segfault"), make_lane(tmp_path, "c", fail="chatter")]
+    measure_for_real(tmp_path, lanes, PretendDevice(), processes=2)
+    assert isinstance(failure_of(lanes[1]), WorkerCrashed)
+    assert "SIGSEGV" in str(failure_of(lanes[1]))
+    assert "about to read address zero" in failure_of(lanes[1]).why
+    assert lanes[1].tapes[0].load_us is not None
+    for lane in (lanes[0], lanes[2]):
+        assert lane.failure is None
+        assert [len(tape.wall_us) for tape in lane.tapes] == [6, 6]
+        assert all(tape.calibration and tape.calibration.wall_ns > 0 for tape in lane.tapes)
+        assert all(tape.start_us and tape.start_us > 1000 for tape in lane.tapes)
+
+
+def test_a_real_hang_ends_in_time(tmp_path: Path) -> None:
+    lane = make_lane(tmp_path, fail="hang")
+    measure_for_real(tmp_path, [lane], PretendDevice(), timeout_s=1.0)
+    assert isinstance(failure_of(lane), WorkerTimeout)
+    assert len(lane.tapes) == 1
+
+
+def test_a_real_device_is_unplugged(tmp_path: Path) -> None:
+    lanes = [make_lane(tmp_path, "a"), make_lane(tmp_path, "b")]
+    measure_for_real(tmp_path, lanes, PretendDevice(workers=3), processes=4)
+    assert [len(lane.tapes) for lane in lanes] == [2, 3]
+    failures = [lane.failure for lane in lanes]
+    assert all(isinstance(failure, DeviceUnreachable) for failure in failures)
+    assert [sum(1 for tape in lane.tapes if tape.wall_us) for lane in lanes] == [1, 2]

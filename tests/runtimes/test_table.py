@@ -1,0 +1,100 @@
+"""The table of runtimes and their options."""
+
+import subprocess
+import sys
+from importlib import metadata
+from typing import Any
+
+import pytest
+
+from edgewright.errors import UsageError
+from edgewright.runtimes.table import (
+    TABLE,
+    Option,
+    RuntimeInfo,
+    check_options,
+    known_runtimes,
+    runtime_info,
+    runtime_module,
+)
+
+PLUGIN = RuntimeInfo("mine", "Mine", "mine.runtime", ("mine",), "mine", "", ("mine",), (Option("fast", (), "no", "?"),))
+
+
+class Point:
+    """An entry point that loads what it was given, or fails as a broken plug-in does."""
+
+    def __init__(self, loaded: RuntimeInfo | None) -> None:
+        self.loaded = loaded
+
+    def load(self) -> RuntimeInfo:
+        if self.loaded is None:
+            raise ImportError("a plug-in whose package is broken")
+        return self.loaded
+
+
+@pytest.fixture
+def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    def entry_points(*, group: str) -> list[Any]:
+        return [Point(None), Point(PLUGIN)] if group == "edgewright.runtimes" else []
+
+    monkeypatch.setattr(metadata, "entry_points", entry_points)
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [("onnxruntime", "onnxruntime"), ("ORT", "onnxruntime"), ("onnx", "onnxruntime"), ("TFLite", "litert")],
+)
+def test_aliases_lead_to_their_runtime(word: str, name: str) -> None:
+    assert runtime_info(word) is TABLE[name]
+
+
+def test_an_unknown_runtime_lists_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="nonsense") as error:
+        runtime_info("nonsense")
+    assert all(name in error.value.why for name in TABLE)
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_plug_in_is_found_and_a_broken_one_takes_nothing_with_it() -> None:
+    assert runtime_info("Mine") is PLUGIN
+    assert known_runtimes() == [*TABLE, "mine"]
+
+
+@pytest.mark.parametrize("info", TABLE.values(), ids=lambda info: info.name)
+def test_every_row_is_whole(info: RuntimeInfo) -> None:
+    assert TABLE[info.name] is info
+    assert info.reads
+    for function in ("version", "open_session", "profile", "layers"):
+        assert callable(getattr(runtime_module(info), function))
+    for option in info.options:
+        assert option.name == option.name.lower().replace("_", "-")
+        assert option.text
+        assert not option.values or option.default in option.values
+
+
+def test_reading_the_table_imports_no_runtime() -> None:
+    script = "import sys; from edgewright.runtimes import table; table.runtime_info('ort'); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"onnxruntime", "onnx", "numpy", "ai_edge_litert"} & set(loaded)
+    assert not [name for name in loaded if name.startswith("edgewright.runtimes.") and name.count(".") > 2]
+
+
+def test_an_unknown_option_lists_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="speed") as error:
+        check_options(TABLE["onnxruntime"], {"speed": "high"})
+    for option in TABLE["onnxruntime"].options:
+        assert option.name in error.value.why
+        assert f"-p {option.name}=" in error.value.try_this
+
+
+def test_an_unknown_value_lists_the_known_ones() -> None:
+    with pytest.raises(UsageError, match="arena=maybe") as error:
+        check_options(TABLE["onnxruntime"], {"arena": "maybe"})
+    assert error.value.why == "known values: on, off"
+
+
+def test_known_options_and_free_texts_pass() -> None:
+    check_options(TABLE["onnxruntime"], {"arena": "off", "provider": "anything"})
+    check_options(PLUGIN, {"fast": "yes"})
+    check_options(PLUGIN, {})

@@ -1,0 +1,45 @@
+"""The README's commands work, and its links lead somewhere."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+COMMANDS = re.findall(r"^\$ edgewright (.+)$", README, re.MULTILINE)
+
+
+def test_readme_states_the_two_commands_first() -> None:
+    assert README.index("make demo") < README.index("make test") < README.index("$ edgewright")
+
+
+def test_readme_shows_the_demo_as_it_is() -> None:
+    from edgewright.cli.demo import ACCURACY_INTERVAL, HEADERS
+
+    shown = next(line for line in README.splitlines() if line.startswith("runtime "))
+    assert re.split(r" {2,}", shown.strip()) == [header for header in HEADERS if header != ACCURACY_INTERVAL]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_readme_command_works(command: str, tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="the README's examples use LiteRT")
+    environ = {**os.environ, "EDGEWRIGHT_HOME": str(tmp_path), "EDGEWRIGHT_BENCHMARK_PROCESSES": "1"}
+    line = [sys.executable, "-m", "edgewright", *shlex.split(command)]
+    done = subprocess.run(line, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_links_of_the_documentation_resolve() -> None:
+    pages = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    broken = []
+    for page in pages:
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
+            if "://" not in target and not (page.parent / target).exists():
+                broken.append(f"{page.relative_to(ROOT)}: {target}")
+    assert not broken
