@@ -25,6 +25,7 @@ class QuickDevice:
 
     Args:
         breaks_at: number of the question at which `breakage` is raised.
+        breaks_on: count only questions of this kind.
         readings: what the sensors tell, one after the other; the last one stays.
     """
 
@@ -34,10 +35,12 @@ class QuickDevice:
         breaks_at: int | None = None,
         breakage: BaseException | None = None,
         readings: Sequence[Reading] = (NO_SENSOR,),
+        breaks_on: type[Any] = object,
     ) -> None:
         self.folder = folder
         self.breaks_at = breaks_at
         self.breakage = breakage
+        self.breaks_on = breaks_on
         self.questions: list[wire.Command] = []
         self.started: list[str] = []
         self.ended = 0
@@ -45,7 +48,9 @@ class QuickDevice:
 
     def count(self, command: wire.Command) -> None:
         self.questions.append(command)
-        if self.breakage is not None and len(self.questions) - 1 == self.breaks_at:
+        if self.breakage is None or not isinstance(command, self.breaks_on):
+            return
+        if sum(isinstance(question, self.breaks_on) for question in self.questions) - 1 == self.breaks_at:
             raise self.breakage
 
     def facts(self) -> DeviceFacts:

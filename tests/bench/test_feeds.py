@@ -69,7 +69,8 @@ def test_contradictions(given_shape: tuple[int, ...]) -> None:
 
 
 def test_made_inputs_are_seeded() -> None:
-    wide = signature(a=("float32", (50,)), b=("int8", (50,)), c=("int64", (50,)), d=("bool", (50,)), e=("float16", (50,)))
+    dtypes = {"a": "float32", "b": "int8", "c": "int64", "d": "bool", "e": "float16"}
+    wide = signature(**{name: (dtype, (50,)) for name, dtype in dtypes.items()})
     shapes = fix_shapes(wide, {})
     once, again, other = make_feeds(wide, shapes, 1), make_feeds(wide, shapes, 1), make_feeds(wide, shapes, 2)
     for name, spec in zip("abcde", wide.inputs, strict=True):

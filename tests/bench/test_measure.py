@@ -44,7 +44,7 @@ def test_runs_left() -> None:
 
 def test_what_a_tape_holds(tmp_path: Path) -> None:
     lanes, device, told = [make_lane(tmp_path)], QuickDevice(tmp_path), list[str]()
-    measure(device, lanes, make_plan(runs=7, processes=2), tmp_path, told.append)
+    measure(device, lanes, make_plan(runs=7, processes=2, warmup_seconds=5.0), tmp_path, told.append)
     assert told == ["m in pretend: process 1 of 2", "m in pretend: process 2 of 2"]
     assert lanes[0].failure is None
     assert device.ended == 2
@@ -94,8 +94,7 @@ def test_ctrl_c_passes_and_leaves_the_tapes(tmp_path: Path, moment: int) -> None
     lane, device = make_lane(tmp_path), QuickDevice(tmp_path, moment, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         measure(device, [lane], make_plan(), tmp_path, ignore)
-    finished = [tape for tape in lane.tapes[:-1]]
-    assert all(len(tape.wall_us) == 6 and tape.memory_peak for tape in finished)
+    assert all(len(tape.wall_us) == 6 and tape.memory_peak for tape in lane.tapes[:-1])
     assert device.ended == len(device.started)
 
 
@@ -146,16 +145,20 @@ def test_layers(tmp_path: Path) -> None:
     assert [layer.backend for layer in lane.report.fallbacks()] == ["pretend-cpu"]
 
 
-def test_layers_that_fail_are_told_and_not_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_that_fail_are_told_and_not_raised(tmp_path: Path) -> None:
     broken = make_lane(tmp_path, fail="open")
     profile_layers(QuickDevice(tmp_path), broken, make_plan(), tmp_path / "layers-0")
     assert broken.report is None
     assert "asked to refuse" in broken.layer_failure
-    damaged = make_lane(tmp_path)
-    device = QuickDevice(tmp_path)
-    monkeypatch.setattr(
-        device, "pull", lambda remote, path: (path.mkdir(), (path / "trace.json").write_bytes(b'{"runs_us": [')) and None
-    )
+
+
+def test_a_damaged_trace_is_told_and_not_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def pull(remote: str, path: Path) -> None:
+        path.mkdir()
+        (path / "trace.json").write_bytes(b'{"runs_us": [')
+
+    damaged, device = make_lane(tmp_path), QuickDevice(tmp_path)
+    monkeypatch.setattr(device, "pull", pull)
     profile_layers(device, damaged, make_plan(), tmp_path / "layers-1")
     assert damaged.report is None
     assert "DecodeError" in damaged.layer_failure
@@ -179,7 +182,8 @@ def measure_for_real(tmp_path: Path, lanes: list[Lane], device: PretendDevice, *
 
 
 def test_real_workers(tmp_path: Path) -> None:
-    lanes = [make_lane(tmp_path, "a"), make_lane(tmp_path, "b", fail="segfault"), make_lane(tmp_path, "c", fail="chatter")]
+    hows = {"a": "never", "b": "segfault", "c": "chatter"}
+    lanes = [make_lane(tmp_path, name, fail=how) for name, how in hows.items()]
     measure_for_real(tmp_path, lanes, PretendDevice(), processes=2)
     assert isinstance(failure_of(lanes[1]), WorkerCrashed)
     assert "SIGSEGV" in str(failure_of(lanes[1]))

@@ -1,5 +1,6 @@
 """Tapes to series and metrics, and back."""
 
+from itertools import pairwise
 from math import isclose, isnan
 
 import numpy as np
@@ -68,7 +69,7 @@ def test_p50_is_the_median_of_medians_and_the_rest_is_pooled() -> None:
 def test_the_figures_are_in_order(samples: list[list[float]]) -> None:
     found = metrics_of([make_tape(wall) for wall in samples])
     values = [found[f"latency.{key}"].value or 0.0 for key in ("min", "p90", "p99", "max")]
-    assert all(a <= b or isclose(a, b) for a, b in zip(values, values[1:], strict=False))
+    assert all(a <= b or isclose(a, b) for a, b in pairwise(values))
     p50 = found["latency.p50"]
     if p50.low is not None and p50.high is not None and p50.value is not None:
         assert p50.low <= p50.value <= p50.high

@@ -126,9 +126,7 @@ class RuntimeContract:
             opened = worker.ask(Open(session=SessionRequest(model=str(case.model)), feeds=str(feeds)), Opened)
             assert opened.load_us > 0
 
-    def test_every_value_of_every_option_opens(
-        self, case: RuntimeCase, info: RuntimeInfo, module: ModuleType
-    ) -> None:
+    def test_every_value_of_every_option_opens(self, case: RuntimeCase, info: RuntimeInfo, module: ModuleType) -> None:
         for option in info.options:
             for value in option.values or (option.default,):
                 if option.name not in case.fatal:
@@ -139,7 +137,11 @@ class RuntimeContract:
         skip_without_inputs(session.signature)
         first, *_ = case.feeds
         without = {name: array for name, array in case.feeds.items() if name != first}
-        for feeds in (without, {**case.feeds, "stranger": case.feeds[first]}, {**without, "stranger": case.feeds[first]}):
+        for feeds in (
+            without,
+            {**case.feeds, "stranger": case.feeds[first]},
+            {**without, "stranger": case.feeds[first]},
+        ):
             with pytest.raises(Mismatch):
                 session.bind(feeds)
 

@@ -177,7 +177,7 @@ def write_control_flow(path: Path) -> Path:
         node("Exp", ["looped"], ["y"]),
     ]
     constants = [constant("zero", 0.0), constant("rounds", 3, np.int64)]
-    return write_onnx(path, nodes, [value("x", [2, 4])], [value("y", None)], constants)
+    return write_onnx(path, nodes, [value("x", [2, 4])], [value("y", [2, 4])], constants)
 
 
 def write_identity(path: Path, dtype: str, shape: Shape = (2,), name: str = "x", opset: int = 21) -> Path:

@@ -278,8 +278,6 @@ def test_real_networks_are_joined_whole(name: str, tmp_path: Path) -> None:
         pytest.skip("the shared data is not beside the checkout")
     spec = OnnxFile(model).signature().inputs[0]
     shape = [size if isinstance(size, int) else 1 for size in spec.shape]
-    shape = [224 if isinstance(size, str) and i > 1 else shape[i] for i, size in enumerate(spec.shape)]
-    shape = [3 if isinstance(size, str) and i == 1 else shape[i] for i, size in enumerate(spec.shape)]
     report = profiled(model, {spec.name: normal_feed(*shape)}, tmp_path / "trace")
     claimed = claims(report)
     assert set(claimed) == {node.name for node in OnnxFile(model).nodes()}

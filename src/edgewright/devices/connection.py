@@ -217,7 +217,8 @@ def start_worker(
 ) -> Connection:
     """Start `command` as a worker in a session of its own and wait for its greeting.
 
-    The own session keeps the terminal's Ctrl-C away from the worker: the parent decides what happens to it.
+    The own session keeps the terminal's Ctrl-C away from the worker: the parent decides what happens to it. On Linux
+    a worker ends with the thread that started it (prctl(2), PR_SET_PDEATHSIG), which must therefore outlive it.
     """
     began_ns = time.perf_counter_ns()
     with log.open("ab") as stderr:

@@ -33,7 +33,7 @@ def pair_candidates(models: Sequence[Model], runtimes: Sequence[str], options: S
 
     UsageError where a runtime reads none of the models, or a model is read by none of the runtimes.
     """
-    infos = [runtime_info(word) for word in dict.fromkeys(runtimes)]
+    infos = list(dict.fromkeys(map(runtime_info, runtimes)))  # `ort` and `onnxruntime` are one
     found = [
         (model, info) for model in models for info in infos or [native_runtime(model)] if model.format in info.reads
     ]

@@ -101,15 +101,19 @@ def parse(path: Path) -> Any:
 
 
 def check_texts(graph: Any) -> None:
-    """Raise ValueError for a text that is not UTF-8: protobuf decodes each only when it is read."""
+    """Raise ValueError for a text that is not UTF-8: protobuf then gives bytes, and only when it is read."""
+    if any(isinstance(text, bytes) for text in texts_of(graph)):
+        raise ValueError("a name in it is not UTF-8")
+
+
+def texts_of(graph: Any) -> Iterator[str | bytes]:
     for node in graph.node:
-        _ = node.name, node.op_type, *node.input, *node.output
+        yield from (node.name, node.op_type, *node.input, *node.output)
     for value in (*graph.input, *graph.output):
-        _ = value.name, *(dim.dim_param for dim in value.type.tensor_type.shape.dim)
+        yield from (value.name, *(dim.dim_param for dim in value.type.tensor_type.shape.dim))
     for tensor in tensors_of(graph):
-        _ = tensor.name, location(tensor)
-    for sparse in graph.sparse_initializer:
-        _ = sparse.values.name
+        yield from (tensor.name, *(text for entry in tensor.external_data for text in (entry.key, entry.value)))
+    yield from (sparse.values.name for sparse in graph.sparse_initializer)
 
 
 def tensors_of(graph: Any) -> Iterator[Any]:

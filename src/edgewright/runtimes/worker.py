@@ -48,7 +48,7 @@ def take_stdout() -> FileIO:
 
 
 def die_with_parent() -> None:
-    """On Linux the kernel ends this process when its parent dies; elsewhere the end of stdin does."""
+    """On Linux the kernel ends this process when the thread that started it ends; elsewhere the end of stdin does."""
     if sys.platform == "linux":
         from ctypes import CDLL
 

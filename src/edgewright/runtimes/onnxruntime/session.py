@@ -63,10 +63,12 @@ def load(request: SessionRequest, options: Any, content: bytes | None = None) ->
     """An `InferenceSession` of the file, or of its `content`; Rejected with ONNX Runtime's words where it refuses."""
     import onnxruntime
 
-    providers = [provider_name(request.options), "CPUExecutionProvider"]
+    # An absent provider is left out here and told in the session's notes: ONNX Runtime would drop it anyway.
+    wanted = dict.fromkeys((provider_name(request.options), "CPUExecutionProvider"))
+    providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
     try:
-        return onnxruntime.InferenceSession(content or request.model, options, providers=list(dict.fromkeys(providers)))
-    except Exception as error:  # the library raises a dozen classes of its own, and ValueError for unknown providers
+        return onnxruntime.InferenceSession(content or request.model, options, providers=providers)
+    except Exception as error:  # the library raises a dozen classes of its own
         raise Rejected(first_line(error)) from error
 
 

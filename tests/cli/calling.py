@@ -1,0 +1,50 @@
+"""Calls the command line in this process."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+
+from edgewright.cli.app import run
+
+
+class Told(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    def error(self) -> tuple[str, str, str]:
+        """What, why, try this: the last three lines of stderr (`why` may have more)."""
+        head, _, rest = f"\n{self.err}".rpartition("\nError: ")
+        assert "Traceback" not in head
+        what, why, try_this = rest.split("\n  ")[0], rest.partition("  Why: ")[2], rest.partition("\n  Try: ")[2]
+        assert what
+        assert why
+        assert try_this.strip()
+        return what, why.partition("\n  Try: ")[0], try_this.strip()
+
+    def json(self) -> Any:
+        assert self.out.count("\n") == 1
+        return msgspec.json.decode(self.out)
+
+    def rows(self) -> list[dict[str, str]]:
+        """The first table of a pipe's answer."""
+        lines = self.out.split("\n\n")[0].splitlines()
+        header = lines[0].split("\t")
+        return [dict(zip(header, line.split("\t"), strict=True)) for line in lines[1:]]
+
+
+Call = Callable[..., Told]
+
+
+def make_call(capfd: pytest.CaptureFixture[str]) -> Call:
+    def call(*words: object) -> Told:
+        capfd.readouterr()
+        code = run([str(word) for word in words])
+        out, err = capfd.readouterr()
+        return Told(code, out, err)
+
+    return call

@@ -1,0 +1,220 @@
+"""The frame around all commands: exit codes, three lines, help, settings, pipes and terminals."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import click
+import pytest
+
+from edgewright import __version__
+from edgewright.cli import app
+from edgewright.cli.app import ALIASES, COMMANDS, edgewright, options_of, run
+from edgewright.errors import EdgewrightError, UsageError
+from tests.cli.calling import Call
+from tests.test_errors import OURS
+
+SCRIPT = "import sys; from edgewright.cli.app import run; sys.exit(run(sys.argv[1:]))"
+COMMAND = [sys.executable, "-c", SCRIPT]
+
+
+def all_commands(command: click.Command = edgewright, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield path
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from all_commands(found, (*path, name))
+
+
+# Exit codes and the three lines
+
+
+def raiser(error: BaseException) -> object:
+    def raise_it(*_: object, **__: object) -> NoReturn:
+        raise error
+
+    return raise_it
+
+
+@pytest.mark.parametrize("kind", OURS)
+def test_every_error_has_its_code_and_three_lines(
+    kind: type[EdgewrightError], call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app.edgewright, "main", raiser(kind("it broke", "first\nsecond", "do this")))
+    told = call("doctor")
+    assert told.code == kind.exit_code
+    assert told.out == ""
+    assert told.err == "Error: it broke\n  Why: first\n       second\n  Try: do this\n"
+
+
+def test_an_error_without_a_cause(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.edgewright, "main", raiser(UsageError("it broke")))
+    assert call("doctor").err.splitlines()[1] == "  Why: no more is known"
+
+
+def test_a_failure_of_our_own(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app.edgewright, "main", raiser(ZeroDivisionError("by zero")))
+    told = call("doctor")
+    assert told.code == 1
+    what, why, try_this = told.error()
+    assert "inside Edgewright" in what
+    assert why == "ZeroDivisionError: by zero"
+    assert "--debug" in try_this
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
+def test_ctrl_c_anywhere(call: Call, monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    monkeypatch.setattr(app.edgewright, "main", raiser(error))
+    assert call("doctor").code == 130
+
+
+def test_debug_shows_the_traceback(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("benchmark", "absent.onnx")
+    assert "Traceback" not in call(*words).err
+    for told in (call("--debug", *words), call(*words, "--debug")):
+        assert "Traceback" in told.err
+        assert "ModelNotFound" in told.err
+        assert told.code == 2
+    monkeypatch.setenv("EDGEWRIGHT_DEBUG", "1")
+    assert "Traceback" in call(*words).err
+    monkeypatch.setenv("EDGEWRIGHT_DEBUG", "0")
+    assert "Traceback" not in call(*words).err
+
+
+@pytest.mark.parametrize(
+    ("words", "what", "why"),
+    [
+        (["nope"], "nope", "benchmark"),
+        (["runs", "nope"], "nope", "export"),
+        (["benchmark", "m.pretend", "--nope"], "--nope", "edgewright benchmark"),
+        (["benchmark", "m.pretend", "--threads", "two"], "two", "edgewright benchmark"),
+        (["benchmark", "m.pretend", "--threads"], "--threads", ""),
+        (["benchmark", "m.pretend", "--shape", "x=0"], "x=0", "edgewright benchmark"),
+        (["benchmark", "m.pretend", "--affinity", "3-1"], "3-1", "edgewright benchmark"),
+        (["benchmark", "m.pretend", "--tag", "x"], "NAME=VALUE", "edgewright benchmark"),
+        (["compare"], "A B", "edgewright compare"),
+        (["runs", "show"], "ID", "edgewright runs show"),
+        (["runs", "list", "--state", "lost"], "lost", "edgewright runs list"),
+        (["runs", "list", "--limit", "0"], "0", "edgewright runs list"),
+        (["runs", "list", "--limit", "9" * 30], "999", "edgewright runs list"),
+    ],
+)
+def test_a_wrong_command_line_has_three_lines_too(call: Call, words: list[str], what: str, why: str) -> None:
+    told = call(*words)
+    assert told.code == 2
+    assert told.out == ""
+    said, because, try_this = told.error()
+    assert what in said
+    assert why in because
+    assert "--help" in try_this
+
+
+# Help and names
+
+
+@pytest.mark.parametrize("path", list(all_commands()), ids=" ".join)
+def test_help_of_every_command(call: Call, path: tuple[str, ...]) -> None:
+    short, long = call(*path, "-h"), call(*path, "--help")
+    assert (short.code, short.err) == (0, "")
+    assert short == long
+    assert f"Usage: {' '.join(['edgewright', *path])}" in short.out
+
+
+def test_every_option_has_a_help_text() -> None:
+    context = click.Context(edgewright)
+    for path in all_commands():
+        command: click.Command = edgewright
+        for name in path:
+            assert isinstance(command, click.Group)
+            found = command.get_command(context, name)
+            assert found is not None
+            command = found
+        assert all(option.help for option in options_of(command).values()), path
+        assert command.help, path
+
+
+def test_commands_are_listed_in_order_of_use(call: Call) -> None:
+    out = call("--help").out
+    places = [out.index(f"\n  {name} ") for name in COMMANDS]
+    assert places == sorted(places)
+
+
+def test_nothing_given_is_a_question(call: Call) -> None:
+    told = call()
+    assert (told.code, told.out) == (2, "")
+    assert "Usage: edgewright" in told.err
+
+
+def test_version(call: Call) -> None:
+    assert call("--version").out == f"edgewright, version {__version__}\n"
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+def test_aliases(call: Call, alias: str) -> None:
+    assert call(alias, "m.pretend", "--dry-run").out == call("benchmark", "m.pretend", "--dry-run").out
+    assert "Usage: edgewright benchmark" in call(alias, "-h").out
+
+
+def test_underscores_do_for_hyphens(call: Call) -> None:
+    plain = call("benchmark", "m.pretend", "--dry-run", "--warmup-seconds", "3", "--no-layers")
+    assert plain.code == 0
+    assert call("benchmark", "m.pretend", "--dry_run", "--warmup_seconds", "3", "--no_layers") == plain
+
+
+# Pipes and terminals
+
+
+def test_a_reader_that_has_enough(folder: Path) -> None:
+    process = subprocess.Popen([*COMMAND, "runs", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.close()  # long before anything is written
+    assert process.stderr is not None
+    said = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait() == 0
+    assert "Traceback" not in said
+    assert "BrokenPipe" not in said
+
+
+def read_terminal(*words: str, **environ: str) -> str:
+    """What a command writes to a terminal of 250 columns."""
+    import fcntl
+    import struct
+    import termios
+
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 250, 0, 0))
+    environment = {**os.environ, "TERM": "xterm-256color", **environ}
+    process = subprocess.Popen([*COMMAND, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    said = b""
+    try:
+        while piece := os.read(ours, 4096):
+            said += piece
+    except OSError:  # the other end is closed
+        pass
+    os.close(ours)
+    assert process.wait() == 0
+    return said.decode()
+
+
+def test_a_terminal_gets_a_table_and_no_colour_it_does_not_want(call: Call) -> None:
+    quick = ("--on", "pretend", "--processes", "1", "--runs", "3", "--no-layers", "--tag", "note=a[b]c")
+    assert call("benchmark", "m.pretend", *quick).code == 0
+    said = read_terminal("runs", "list", NO_COLOR="1")
+    assert "m.pretend" in said
+    assert "\t" not in said
+    colours = [f"\x1b[{number}" for number in (*range(30, 38), *range(90, 98))]
+    assert not any(colour in said for colour in colours)
+    assert "a[b]c" in "".join(said.split())
+
+
+def test_every_command_is_where_the_table_says() -> None:
+    assert run(["--version"]) == 0
+    for name, module in COMMANDS.items():
+        assert module == f"edgewright.cli.{name}"

@@ -1,0 +1,173 @@
+"""Where a default comes from: flag > variable > ./edgewright.toml > user file > built in."""
+
+from pathlib import Path
+
+import click
+import pytest
+
+from edgewright.cli.app import COMMANDS, edgewright, options_of
+from edgewright.cli.config import STORE_KEYS, known_keys, store_places
+from edgewright.errors import ConfigError
+from tests.cli.calling import Call
+
+
+@pytest.fixture
+def user_file(own_home: Path) -> Path:
+    path = own_home.with_name("own-config") / "edgewright" / "config.toml"
+    path.parent.mkdir(parents=True)
+    return path
+
+
+def plan(call: Call, *words: str) -> dict[str, object]:
+    told = call("benchmark", "m.pretend", "--dry-run", *words)
+    assert told.code == 0, told.err
+    found = told.json()
+    assert isinstance(found, dict)
+    return found
+
+
+def config_error(call: Call) -> str:
+    told = call("benchmark", "m.pretend", "--dry-run")
+    assert told.code == 2
+    return " ".join(told.error())
+
+
+def test_the_order(call: Call, folder: Path, user_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert plan(call)["threads"] == 1
+    user_file.write_text("[benchmark]\nthreads = 2\nseed = 7\n")
+    assert plan(call)["threads"] == 2
+    (folder / "edgewright.toml").write_text("[benchmark]\nthreads = 3\n")
+    assert plan(call)["threads"] == 3
+    monkeypatch.setenv("EDGEWRIGHT_BENCHMARK_THREADS", "4")
+    assert plan(call)["threads"] == 4
+    found = plan(call, "--threads", "5")
+    assert (found["threads"], found["seed"]) == (5, 7)
+
+
+def test_keys_are_the_options_as_they_are_typed(call: Call, folder: Path) -> None:
+    (folder / "edgewright.toml").write_text(
+        '[benchmark]\ntimeout = 9\non = "pretend"\noption = ["latency-us=7", "noise=0"]\nlayers = false\n'
+        'affinity = "0"\nwarmup-seconds = 1\npower_w = 2.5\n'
+    )
+    found = plan(call)
+    assert (found["timeout_s"], found["device"], found["layers"], found["affinity"]) == (9.0, "pretend", False, [0])
+    assert (found["warmup_seconds"], found["power_w"]) == (1.0, 2.5)
+    assert found["candidates"] == plan(call, "-p", "latency-us=7", "-p", "noise=0")["candidates"]
+
+
+def test_a_single_value_for_what_may_be_repeated(call: Call, folder: Path) -> None:
+    (folder / "edgewright.toml").write_text('[benchmark]\nruntime = "pretend"\noption = "noise=0"\n')
+    assert "noise" in str(plan(call)["candidates"])
+
+
+def test_an_alias_reads_the_table_of_its_command(call: Call, folder: Path) -> None:
+    (folder / "edgewright.toml").write_text("[benchmark]\nthreads = 3\n")
+    assert call("profile", "m.pretend", "--dry-run").json()["threads"] == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "field", "found"),
+    [
+        ("TIMEOUT", "9", "timeout_s", 9.0),
+        ("ON", "pretend", "device", "pretend"),
+        ("WARMUP_SECONDS", "1.5", "warmup_seconds", 1.5),
+        ("LAYERS", "0", "layers", False),
+        ("SEED", "5", "seed", 5),
+    ],
+)
+def test_variables_are_named_as_the_options(
+    call: Call, monkeypatch: pytest.MonkeyPatch, name: str, value: str, field: str, found: object
+) -> None:
+    monkeypatch.setenv(f"EDGEWRIGHT_BENCHMARK_{name}", value)
+    assert plan(call)[field] == found
+
+
+def test_variables_of_a_command_in_a_group(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEWRIGHT_RUNS_LIST_JSON", "1")
+    assert call("runs", "list").json() == {"schema": "edgewright.runs/1", "runs": []}
+    monkeypatch.setenv("EDGEWRIGHT_RUNS_LIST_LIMIT", "none")
+    assert call("runs", "list").code == 2
+
+
+def test_every_option_has_its_variable() -> None:
+    context = click.Context(edgewright)
+    for name in COMMANDS:
+        command = edgewright.get_command(context, name)
+        assert command is not None
+        for key, option in options_of(command).items():
+            assert option.envvar == f"EDGEWRIGHT_{name}_{key}".upper()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("threads = 1", "known tables: store, "),
+        ("[benchmrk]\n", "'benchmrk'"),
+        ("[runs]\nlimit = 1\n", "'runs'"),
+        ("[benchmark]\nthread = 1\n", "'thread'"),
+        ("[benchmark]\ntimeout_s = 1\n", "'timeout_s'"),
+        ("[store]\nurl = 'x'\n", "database_url"),
+        ("[benchmark]\nthreads = true\n", "threads = True"),
+        ("[benchmark]\nthreads = 1.5\n", "threads = 1.5"),
+        ("[benchmark]\nthreads = '2'\n", "threads = '2'"),
+        ("[benchmark]\nthreads = [2]\n", "threads = [2]"),
+        ("[benchmark]\nthreads = 2026-11-20\n", "threads = "),
+        ("[benchmark]\nlayers = 1\n", "layers = 1"),
+        ("[benchmark]\nruntime = { a = 1 }\n", "runtime = "),
+        ("[benchmark]\ntag = ['a=b', 3.5]\n", "tag = "),
+        ("[benchmark]\nthreads = 0\n", "--threads 0"),
+        ("[benchmark]\nruntime = 'tensorflow'\n", "tensorflow"),
+        ("[benchmark\n", "edgewright.toml cannot be read"),
+        ("\udcff", "edgewright.toml cannot be read"),
+    ],
+)
+def test_what_a_config_file_may_not_say(call: Call, folder: Path, text: str, words: str) -> None:
+    (folder / "edgewright.toml").write_bytes(text.encode(errors="surrogateescape"))
+    assert words in config_error(call)
+
+
+def test_a_folder_in_place_of_the_file_is_no_config(call: Call, folder: Path) -> None:
+    (folder / "edgewright.toml").mkdir()
+    assert plan(call)["threads"] == 1
+
+
+def test_known_keys() -> None:
+    known = known_keys()
+    assert known["store"] == STORE_KEYS
+    assert set(known) == {"store", *COMMANDS} - {"runs"}
+    assert {"threads", "timeout", "shape", "json", "fail_on_fallback"} <= set(known["benchmark"])
+
+
+# The store's places
+
+
+def test_the_store_is_where_it_is_told(folder: Path, own_home: Path, user_file: Path) -> None:
+    assert store_places({"XDG_CONFIG_HOME": str(own_home.with_name("own-config"))}) == {}
+    user_file.write_text("[store]\nhome = '/user'\nblob-url = 's3://bucket'\n")
+    (folder / "edgewright.toml").write_text("[store]\nhome = '/project'\n")
+    environ = {"XDG_CONFIG_HOME": str(own_home.with_name("own-config"))}
+    assert store_places(environ) == {"home": "/project", "blob_url": "s3://bucket"}
+    assert store_places({**environ, "EDGEWRIGHT_HOME": "/env"})["home"] == "/env"
+    assert store_places({**environ, "EDGEWRIGHT_DATABASE_URL": "sqlite:///x"})["database_url"] == "sqlite:///x"
+
+
+def test_a_broken_config_is_a_config_error(folder: Path) -> None:
+    (folder / "edgewright.toml").write_text("[nonsense]\n")
+    with pytest.raises(ConfigError) as caught:
+        store_places({})
+    assert caught.value.exit_code == 2
+
+
+def test_the_home_of_a_config_file_is_used(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EDGEWRIGHT_HOME")
+    (folder / "edgewright.toml").write_text("[store]\nhome = 'here'\n")
+    assert call("runs", "list").code == 0
+    assert (folder / "here" / "edgewright.db").is_file()
+
+
+def test_a_home_that_cannot_be_made(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "a-file").write_text("")
+    monkeypatch.setenv("EDGEWRIGHT_HOME", str(folder / "a-file" / "below"))
+    told = call("runs", "list")
+    assert told.code == 1
+    assert "a-file" in " ".join(told.error())

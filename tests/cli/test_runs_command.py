@@ -1,0 +1,203 @@
+"""`edgewright runs` and `edgewright compare`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.calling import Call
+from tests.cli.conftest import QUICK
+from tests.models.onnx_files import write_conv_net
+
+UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+
+
+@pytest.fixture
+def measure(call: Call) -> Callable[..., str]:
+    """Measures `m.pretend` and gives the run's id."""
+
+    def measure_once(*words: str) -> str:
+        told = call("benchmark", "m.pretend", *QUICK, *words, "--json")
+        assert told.code == 0, told.err
+        found = told.json()["runs"][0]["run_id"]
+        assert isinstance(found, str)
+        return found
+
+    return measure_once
+
+
+# Lists
+
+
+def test_an_empty_record(call: Call) -> None:
+    told = call("runs", "list")
+    assert (told.code, told.rows()) == (0, [])
+    assert "No runs." in told.err
+    assert call("runs", "list", "--json").json() == {"schema": "edgewright.runs/1", "runs": []}
+
+
+def test_lists_and_filters(call: Call, measure: Callable[..., str]) -> None:
+    first, second = measure("--tag", "who=me"), measure("--on", "pretend")
+    assert [row["run"] for row in call("runs", "list").rows()] == [second, first]
+    for words, wanted in {
+        ("--tag", "who=me"): [first],
+        ("--device", "pretend"): [second],
+        ("--device", "nowhere"): [],
+        ("--model", "m"): [second, first],
+        ("--model", "other"): [],
+        ("--runtime", "Pretend"): [second, first],
+        ("--runtime", "litert"): [],
+        ("--state", "done"): [second, first],
+        ("--state", "failed"): [],
+        ("--since", "2001-01-01"): [second, first],
+        ("--until", "2001-01-01"): [],
+        ("--limit", "1"): [second],
+        ("--text", "pretend"): [second, first],
+        ("--text", "100%"): [],
+    }.items():
+        assert [row["run"] for row in call("runs", "list", *words).rows()] == wanted, words
+    assert call("runs", "list", "--since", "yesterday").code == 2
+
+
+def test_show(call: Call, measure: Callable[..., str]) -> None:
+    run = measure("--layers", "--layer-runs", "2", "--tag", "who=me")
+    told = call("runs", "show", run[:20])
+    assert told.code == 0
+    for words in (run, "m.pretend", "latency.p50", "who=me", "energy", "layer0", "pretend-npu"):
+        assert words in told.out
+
+
+@pytest.mark.parametrize("words", [("show",), ("export",), ("rerun",), ("tag",), ("delete", "--yes")])
+def test_an_unknown_run(call: Call, words: tuple[str, ...]) -> None:
+    more = ["folder"] if words[0] == "export" else ["a=b"] if words[0] == "tag" else []
+    told = call("runs", words[0], UNKNOWN, *words[1:], *more)
+    assert (told.code, told.out) == (2, "")
+    assert UNKNOWN in told.error()[0]
+
+
+# Changes
+
+
+def test_tags_and_notes(call: Call, measure: Callable[..., str]) -> None:
+    run = measure()
+    assert call("runs", "tag", run, "who=me", "why=because", "--note", "as it was").code == 0
+    assert call("runs", "tag", run, "who=you", "--remove", "why").code == 0
+    assert call("runs", "list").rows()[0]["tags"] == "who=you"
+    assert "as it was" in call("runs", "show", run).out
+    assert call("runs", "tag", run, "nothing").code == 2
+
+
+def test_nothing_is_deleted_without_a_word(call: Call, measure: Callable[..., str]) -> None:
+    first, second = measure(), measure()
+    told = call("runs", "delete", first)
+    assert told.code == 2
+    assert "--yes" in told.error()[2]
+    assert call("runs", "delete", first, UNKNOWN, "--yes").code == 2
+    assert len(call("runs", "list").rows()) == 2
+    assert call("runs", "delete", first, "--yes").code == 0
+    assert [row["run"] for row in call("runs", "list").rows()] == [second]
+
+
+def test_export_and_import(
+    call: Call, measure: Callable[..., str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = measure()
+    before = call("runs", "show", run, "--json").json()
+    told = call("runs", "export", run, folder / "out")
+    assert (told.code, told.out.strip()) == (0, str(folder / "out"))
+    assert call("runs", "export", run, folder / "out").code == 1  # it is not empty
+    monkeypatch.setenv("EDGEWRIGHT_HOME", str(folder / "elsewhere"))
+    assert call("runs", "import", folder / "out").out.strip() == run
+    assert call("runs", "import", folder / "out").code == 0
+    assert call("runs", "show", run, "--json").json() == before
+    assert call("runs", "import", folder / "absent").code == 1
+
+
+def test_rerun_after_the_model_is_gone(call: Call, measure: Callable[..., str], folder: Path) -> None:
+    run = measure("--on", "pretend")
+    (folder / "m.pretend").unlink()
+    told = call("runs", "rerun", run, "--json")
+    assert told.code == 0, told.err
+    found = told.json()
+    assert found["schema"] == "edgewright.rerun/1"
+    assert [row["device"] for row in found["runs"]] == ["pretend", "pretend"]
+    assert found["comparisons"][0]["a"] == run
+    table = call("runs", "rerun", run)
+    assert table.code == 0
+    assert "inconclusive" in table.out
+    assert call("runs", "rerun", run, "--on", "nowhere").code == 4
+
+
+def test_rerun_of_a_failure_says_so(call: Call, measure: Callable[..., str]) -> None:
+    assert call("benchmark", "m.pretend", *QUICK, "-p", "fail=open").code == 6
+    run = call("runs", "list").rows()[0]["run"]
+    told = call("runs", "rerun", run, "--json")
+    assert told.code == 6
+    assert told.json()["comparisons"] == []
+
+
+# Compare
+
+
+def test_compare_runs(call: Call, measure: Callable[..., str]) -> None:
+    first, second = measure(), measure()
+    told = call("compare", first, second)
+    assert told.code == 0
+    assert told.rows()[0]["verdict"] == "inconclusive"  # of one process each
+    assert "another session" in told.err
+    found = call("compare", first[:24], second, "--json").json()
+    assert found["schema"] == "edgewright.compare/1"
+    assert [run["run_id"] for run in found["runs"]] == [first, second]
+    assert (found["comparisons"][0]["a"], found["comparisons"][0]["b"]) == (first, second)
+
+
+def test_compare_tells_what_differs(call: Call, measure: Callable[..., str]) -> None:
+    first, second = measure(), measure("--threads", "2")
+    assert "differs in plan.threads: 1 → 2" in call("compare", first, second).err
+
+
+def test_compare_what_cannot_be(call: Call, measure: Callable[..., str]) -> None:
+    run = measure()
+    assert call("compare", run).code == 2
+    assert call("compare", run, UNKNOWN).code == 2
+    assert call("compare", "absent.onnx", "m.pretend").code == 2
+    for threshold in ("-1", "nan", "inf"):
+        assert call("compare", run, run, "--threshold", threshold).code == 2
+        assert call("compare", "m.pretend", "m.pretend", "--threshold", threshold).code == 2
+    assert call("benchmark", "m.pretend", *QUICK, "-p", "fail=open").code == 6
+    failed = call("runs", "list", "--state", "failed").rows()[0]["run"]
+    told = call("compare", run, failed)
+    assert told.code == 2
+    assert "no samples" in told.error()[0]
+
+
+def test_compare_models(call: Call, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    from edgewright.facts.plan import BenchmarkPlan
+    from edgewright.flows import benchmark
+    from tests.bench.quick import make_plan
+
+    real = benchmark.benchmark
+
+    def quickly(plan: BenchmarkPlan, *rest: object) -> object:
+        assert plan.processes == 10  # as `edgewright benchmark` has it
+        return real(make_plan("a.onnx", "b.onnx", processes=2, layers=False), *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(benchmark, "benchmark", quickly)
+    write_conv_net(folder / "a.onnx")
+    write_conv_net(folder / "b.onnx")
+    told = call("compare", "a.onnx", "b.onnx", "--json")
+    assert told.code == 0
+    found = told.json()
+    assert [run["model"] for run in found["runs"]] == ["a.onnx", "b.onnx"]
+    assert len(found["comparisons"]) == 1
+
+
+# A damaged record
+
+
+def test_a_record_that_is_none(call: Call, own_home: Path) -> None:
+    own_home.mkdir()
+    (own_home / "edgewright.db").write_bytes(b"this is no database, and long enough to be seen as none" * 50)
+    told = call("runs", "list")
+    assert told.code == 1
+    assert told.error()[2]

@@ -1,0 +1,305 @@
+"""The parent survives whatever happens to a worker, and leaves no process behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from edgewright.devices.connection import Connection, hint_of, how_it_ended, missing_runtime, start_worker
+from edgewright.errors import EdgewrightError, RuntimeMissing, WorkerCrashed, WorkerError, WorkerTimeout
+from edgewright.runtimes.table import TABLE
+from edgewright.runtimes.wire import Calibrate, Calibration, Invoke, MemoryNow, RunTimes, Times, Told
+from tests.runtimes.workers import ends_soon, exists, is_running, open_pretend, start, start_script
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
+
+GREET = """
+import sys, json, os, time
+def say(**message): print(json.dumps(message), flush=True)
+def greet(**changed):
+    memory = {"rss": 1, "peak": 1}
+    hello = dict(type="hello", protocol=1, runtime="pretend", version="1", pid=os.getpid(), python="3", import_us=1.0)
+    say(**{**hello, "memory": memory, **changed})
+"""
+DONE = '{"type": "told", "memory": {"rss": 1, "peak": 1}}'
+
+
+@contextmanager
+def failing(worker: Connection, kind: type[EdgewrightError]) -> Iterator[pytest.ExceptionInfo[EdgewrightError]]:
+    """The block fails with just this error, and afterwards no process is left, not even as a zombie."""
+    with worker, pytest.raises(kind) as failure:
+        yield failure
+    assert type(failure.value) is kind
+    assert not exists(worker.hello.pid)
+
+
+def test_a_segmentation_fault_is_named_with_the_last_words(tmp_path: Path) -> None:
+    worker = start("pretend", tmp_path)
+    open_pretend(worker, tmp_path, fail="segfault")
+    with failing(worker, WorkerCrashed) as failure:
+        worker.ask(RunTimes(runs=5, seconds=9), Times)
+    assert failure.value.what == "the pretend worker died by SIGSEGV during 'runtimes'"
+    assert failure.value.why.endswith("pretend: about to read address zero")
+    assert failure.value.exit_code == 1
+
+
+def test_leaving_early_is_named_with_the_exit_code(tmp_path: Path) -> None:
+    worker = start("pretend", tmp_path)
+    open_pretend(worker, tmp_path, fail="exit")
+    with failing(worker, WorkerCrashed) as failure:
+        worker.ask(RunTimes(runs=5, seconds=9), Times)
+    assert "left with exit code 3" in failure.value.what
+
+
+def test_a_kill_hints_at_memory(tmp_path: Path) -> None:
+    worker = start("pretend", tmp_path)
+    open_pretend(worker, tmp_path, fail="oom")
+    with failing(worker, WorkerCrashed) as failure:
+        worker.ask(RunTimes(runs=5, seconds=9), Times)
+    assert "died by SIGKILL" in failure.value.what
+    assert "memory runs out" in failure.value.try_this
+
+
+def test_a_hang_ends_at_the_time_limit(tmp_path: Path) -> None:
+    worker = start("pretend", tmp_path, timeout_s=3.0)
+    open_pretend(worker, tmp_path, fail="hang")
+    with failing(worker, WorkerTimeout) as failure:
+        worker.ask(RunTimes(runs=5, seconds=9), Times)
+    assert failure.value.what == "the pretend worker gave no answer to 'runtimes' in 3 s"
+    assert failure.value.exit_code == 124
+    assert "--timeout" in failure.value.try_this
+
+
+def test_an_exception_of_the_library_leaves_the_worker_alive(tmp_path: Path) -> None:
+    with start("pretend", tmp_path) as worker:
+        open_pretend(worker, tmp_path, fail="run")
+        with pytest.raises(WorkerError, match="asked to raise"):
+            worker.ask(RunTimes(runs=5, seconds=9), Times)
+        assert worker.ask(MemoryNow(), Told).memory.peak != 0
+    assert "Traceback" in (tmp_path / "log").read_text()
+
+
+def test_a_worker_that_died_between_two_commands_is_told_at_the_next(tmp_path: Path) -> None:
+    worker = start("pretend", tmp_path)
+    os.kill(worker.hello.pid, signal.SIGTERM)
+    assert ends_soon(worker.hello.pid)
+    with failing(worker, WorkerCrashed) as failure:
+        worker.ask(MemoryNow(), Told)
+    assert "died by SIGTERM" in failure.value.what
+
+
+def test_leaving_ends_the_process_and_can_be_followed_by_end(tmp_path: Path) -> None:
+    with start("pretend", tmp_path) as worker:
+        worker.leave()
+        assert not exists(worker.hello.pid)
+    worker.end()
+
+
+def test_any_exception_ends_the_worker(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), start("pretend", tmp_path) as worker:
+        pid = worker.hello.pid
+        raise KeyboardInterrupt
+    assert not exists(pid)
+
+
+def test_what_the_worker_started_ends_with_it(tmp_path: Path) -> None:
+    script = GREET + "import subprocess; child = subprocess.Popen(['sleep', '600']); greet(version=str(child.pid))\n"
+    worker = start_script(script + "time.sleep(600)", tmp_path)
+    child = int(worker.hello.version)
+    assert is_running(child)
+    worker.end()
+    assert not exists(worker.hello.pid)
+    assert ends_soon(child)
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("print('hello?')", "cannot be read"),
+        ("print('{}')", "cannot be read"),
+        ("print()", "cannot be read"),
+        (GREET + "greet(protocol=2)", "speaks protocol 2"),
+        (GREET + "greet(stranger=1)", "cannot be read"),
+        (GREET + f'greet(); sys.stdin.readline(); print(\'{{"id": 7, "result": {DONE}}}\')', "something else"),
+        (GREET + f'greet(); sys.stdin.readline(); print(\'{{"id": 1, "result": {DONE}}}\')', "something else"),
+        (GREET + "greet(); sys.stdin.readline(); print('what?')", "cannot be read"),
+        (GREET + "greet(); sys.stdin.readline(); sys.stdout.buffer.write(b'\\xff\\n')", "cannot be read"),
+    ],
+    ids=["words", "empty", "blank", "protocol", "field", "number", "kind", "answer", "bytes"],
+)
+def test_a_worker_that_says_something_else_is_an_error(script: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match=told) as failure, start_script(script, tmp_path) as worker:
+        worker.ask(Calibrate(runs=1), Calibration)
+    assert type(failure.value) is WorkerError
+
+
+def test_a_long_answer_arrives_whole(tmp_path: Path) -> None:
+    with start("pretend", tmp_path) as worker:
+        open_pretend(worker, tmp_path, latency_us="0")
+        assert len(worker.ask(RunTimes(runs=100_000, seconds=60), Times).wall_ns) == 100_000
+
+
+def test_an_answer_in_pieces_arrives_whole(tmp_path: Path) -> None:
+    line = f'{{"id": 1, "result": {DONE}}}'
+    script = (
+        GREET + f"greet(); sys.stdin.readline()\nfor c in '{line}': print(c, end='', flush=True); time.sleep(0.002)\n"
+    )
+    with start_script(script + "print(flush=True); time.sleep(600)", tmp_path) as worker:
+        assert worker.ask(MemoryNow(), Told).memory.rss == 1
+
+
+def test_a_closed_channel_is_told_though_the_process_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgewright.devices.connection.LEAVE_SECONDS", 0.2)
+    worker = start_script(GREET + "greet(); sys.stdin.readline(); os.close(1); time.sleep(600)", tmp_path)
+    with failing(worker, WorkerCrashed) as failure:
+        worker.ask(MemoryNow(), Told)
+    assert "closed its channel" in failure.value.what
+
+
+def test_a_worker_that_never_greets_is_ended(tmp_path: Path) -> None:
+    script = f"import os, time, pathlib; pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))\n"
+    with pytest.raises(WorkerTimeout, match="'start' in 2 s"):
+        start_script(script + "time.sleep(600)", tmp_path, timeout_s=2.0)
+    assert not exists(int((tmp_path / "pid").read_text()))
+
+
+def test_a_worker_that_dies_at_once_is_told_with_its_last_lines(tmp_path: Path) -> None:
+    script = "import sys; [print('line', i, file=sys.stderr) for i in range(100)]; sys.exit('no library found')"
+    with pytest.raises(WorkerCrashed, match="left with exit code 1 during 'start'") as failure:
+        start_script(script, tmp_path)
+    lines = failure.value.why.splitlines()
+    assert lines[-2:] == ["line 99", "no library found"]
+    assert len(lines) == 12
+
+
+def test_stderr_that_is_no_text_does_no_harm(tmp_path: Path) -> None:
+    script = "import sys; sys.stderr.buffer.write(b'\\xff' * 100_000 + b'\\nlast'); sys.exit(1)"
+    with pytest.raises(WorkerCrashed) as failure:
+        start_script(script, tmp_path)
+    assert failure.value.why.endswith("last")
+    assert len(failure.value.why) <= 8192
+
+
+def test_a_program_that_is_not_there_raises_what_the_system_says(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        start_worker(["/nonexistent/python"], "pretend", 5, tmp_path / "log")
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "litert"])
+def test_a_missing_library_tells_the_command_that_brings_it(name: str) -> None:
+    error = missing_runtime(TABLE[name], "No module named x")
+    assert isinstance(error, RuntimeMissing)
+    assert error.exit_code == 5
+    assert (
+        error.try_this == {"onnxruntime": "pip install onnxruntime", "litert": "pip install 'edgewright[litert]'"}[name]
+    )
+
+
+def test_ends_are_told_in_words() -> None:
+    assert how_it_ended(3) == "left with exit code 3"
+    assert how_it_ended(-signal.SIGSEGV) == "died by SIGSEGV"
+    assert how_it_ended(-250) == "died by signal 250"
+    assert hint_of(-signal.SIGSEGV) == ""
+
+
+def test_an_answer_too_late_is_not_taken_for_the_next_one(tmp_path: Path) -> None:
+    script = GREET + "greet()\nfor i, line in enumerate(sys.stdin, 1):\n    time.sleep(3 * (i == 1))\n"
+    script += f"    print('{{\"id\": ' + str(i) + ', \"result\": {DONE}}}', flush=True)"
+    with start_script(script, tmp_path, timeout_s=1.5) as worker:
+        with pytest.raises(WorkerTimeout):
+            worker.ask(MemoryNow(), Told)
+        time.sleep(2)
+        with pytest.raises(WorkerError, match="something else"):
+            worker.ask(MemoryNow(), Told)
+
+
+def test_connections_in_several_threads_do_not_disturb_each_other(tmp_path: Path) -> None:
+    counts: list[int] = []
+
+    def measure(number: int) -> None:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with start("pretend", folder) as worker:
+            open_pretend(worker, folder)
+            counts.append(len(worker.ask(RunTimes(runs=20 + number, seconds=60), Times).wall_ns))
+
+    threads = [threading.Thread(target=measure, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(counts) == [20, 21, 22]
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from edgewright.runtimes.wire import RunTimes, Times
+from tests.runtimes.workers import is_running, open_pretend, start
+folder = Path(sys.argv[1])
+with start("pretend", folder) as worker:
+    open_pretend(worker, folder, fail=sys.argv[2], latency_us="1000")
+    print(worker.hello.pid, flush=True)
+    try:
+        worker.ask(RunTimes(runs=1_000_000, seconds=600), Times)
+    except KeyboardInterrupt:
+        print("alive" if is_running(worker.hello.pid) else "dead", flush=True)
+        raise
+"""
+
+
+@contextmanager
+def measuring_parent(folder: Path, how: str) -> Iterator[tuple["subprocess.Popen[str]", int]]:
+    """A process of its own group in the middle of a measurement, and its worker's number."""
+    command = [sys.executable, "-c", PARENT, str(folder), how]
+    with subprocess.Popen(
+        command,
+        text=True,
+        start_new_session=True,
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as parent:
+        try:
+            assert parent.stdout is not None
+            pid = int(parent.stdout.readline())
+            time.sleep(0.3)  # so that it is in the middle
+            assert is_running(pid)
+            yield parent, pid
+        finally:
+            parent.kill()
+
+
+@pytest.mark.parametrize("how", ["never", "hang"])
+def test_the_worker_ends_when_its_parent_is_killed(how: str, tmp_path: Path) -> None:
+    with measuring_parent(tmp_path, how) as (parent, pid):
+        parent.kill()
+        parent.wait()
+        assert ends_soon(pid)
+
+
+@pytest.mark.parametrize("how", ["never", "hang"])
+def test_ctrl_c_reaches_the_parent_alone_and_the_parent_ends_the_worker(how: str, tmp_path: Path) -> None:
+    with measuring_parent(tmp_path, how) as (parent, pid):
+        assert os.getpgid(pid) != os.getpgid(parent.pid)
+        os.killpg(parent.pid, signal.SIGINT)
+        assert parent.stdout is not None
+        assert parent.stdout.readline().strip() == "alive"
+        assert parent.wait(20) != 0
+        assert not exists(pid)
+
+
+def test_files_that_cannot_be_written_are_an_error_and_not_the_end(tmp_path: Path) -> None:
+    with start("pretend", tmp_path) as worker:
+        open_pretend(worker, tmp_path)
+        command = Invoke(feeds=str(tmp_path / "feeds.npz"), outputs=str(tmp_path / "absent" / "out.npz"))
+        with pytest.raises(WorkerError, match="absent"):
+            worker.ask(command, Told)
+        assert worker.ask(MemoryNow(), Told).memory.peak != 0

@@ -1,0 +1,374 @@
+"""A benchmark from plan to record: what is kept when all goes well, when something fails, and after Ctrl-C."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from edgewright.bench.feeds import write_feeds
+from edgewright.bench.session import Tell
+from edgewright.bench.summary import stored_medians
+from edgewright.devices.pretend import PretendDevice
+from edgewright.errors import (
+    Cancelled,
+    DeviceUnreachable,
+    EdgewrightError,
+    InputError,
+    ModelNotFound,
+    ModelRejected,
+    StoreFull,
+    WorkerCrashed,
+)
+from edgewright.facts.plan import BenchmarkPlan
+from edgewright.facts.run import Run
+from edgewright.flows.benchmark import Outcome, benchmark, interrupts_held
+from edgewright.flows.compare import session_of
+from edgewright.flows.report import BenchmarkReport, make_report
+from edgewright.runtimes import wire
+from edgewright.store.store import Store, open_store
+from tests.bench.quick import QuickDevice, make_plan
+from tests.models.onnx_files import write_conv_net, write_external
+
+
+def ignore(text: str) -> None:
+    """Nobody listens."""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with open_store(tmp_path / "record") as opened:
+        yield opened
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return str(write_conv_net(tmp_path / "m.onnx"))
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> QuickDevice:
+    return QuickDevice(tmp_path)
+
+
+def all_runs(store: Store) -> list[Run]:
+    return [store.load(row.id) for row in reversed(store.list_runs())]
+
+
+def as_json(run: Run) -> bytes:
+    """A run as JSON, where tuples and lists are the same."""
+    return msgspec.json.encode(run, order="sorted")
+
+
+def put_failing(plan: BenchmarkPlan, position: int, how: str) -> BenchmarkPlan:
+    candidates = list(plan.candidates)
+    candidates[position] = msgspec.structs.replace(candidates[position], options={"fail": how})
+    return msgspec.structs.replace(plan, candidates=tuple(candidates))
+
+
+# All goes well
+
+
+def test_the_record_equals_what_was_reported(store: Store, model: str, device: QuickDevice) -> None:
+    outcome = benchmark(make_plan(model, model), device, store, ignore, {"who": "me"})
+    assert outcome.error is None
+    assert len(outcome.comparisons) == 1
+    kept = all_runs(store)
+    for reported, stored in zip(outcome.runs, kept, strict=True):
+        assert as_json(stored) == as_json(reported)
+        assert (stored.state, stored.error) == ("done", None)
+        assert stored.tags["who"] == "me"
+        assert len(stored_medians(stored)) == 3
+        assert {output.role for output in stored.outputs} == {"model"}
+        assert stored.plan["candidates"][0]["model_sha256"] == stored.model.sha256 if stored.model else False
+        assert [layer.backend for layer in stored.layers] == ["pretend-npu"] * 3
+    assert [run.parent_id for run in kept] == [None, kept[0].id]
+    assert {session_of(run) for run in kept} == {kept[0].id}
+    assert kept[0].plan_hash == kept[1].plan_hash
+
+
+def test_the_report_of_stored_runs_is_the_same(store: Store, model: str, device: QuickDevice) -> None:
+    outcome = benchmark(make_plan(model), device, store, ignore, {})
+    report = make_report(outcome.runs, outcome.comparisons)
+    again = make_report(all_runs(store), outcome.comparisons)
+    assert again == report
+    assert msgspec.json.decode(msgspec.json.encode(report), type=BenchmarkReport) == report
+
+
+def test_without_layers(store: Store, model: str, device: QuickDevice) -> None:
+    run = benchmark(make_plan(model, layers=False), device, store, ignore, {}).runs[0]
+    assert run.layers == ()
+    assert "layers-missing" not in {warning.code for warning in run.warnings}
+    assert len(device.started) == 3
+
+
+def test_model_weights_and_inputs_are_kept(store: Store, tmp_path: Path, device: QuickDevice) -> None:
+    model = write_external(tmp_path / "m.onnx")
+    inputs = tmp_path / "mine.npz"
+    write_feeds(inputs, {"x": np.zeros((64, 128), np.float32)})
+    run = benchmark(make_plan(str(model), inputs=str(inputs)), device, store, ignore, {}).runs[0]
+    kept = {output.role: output for output in run.outputs}
+    assert kept.keys() == {"model", "data:weights.bin", "inputs"}
+    for role, path in {"model": model, "data:weights.bin": tmp_path / "weights.bin", "inputs": inputs}.items():
+        copy = tmp_path / "copy"
+        store.get_file(kept[role].sha256, copy)
+        assert copy.read_bytes() == path.read_bytes()
+
+
+def test_an_input_may_be_called_file(store: Store, tmp_path: Path, device: QuickDevice) -> None:
+    from tests.models.onnx_files import write_named
+
+    model = write_named(tmp_path / "m.onnx", "file", "allow_pickle")
+    assert benchmark(make_plan(str(model)), device, store, ignore, {}).error is None
+
+
+def test_pretended_trouble_brings_its_warnings(store: Store, model: str, device: QuickDevice) -> None:
+    plan = make_plan(
+        model,
+        runs=100,
+        processes=2,
+        warmup_seconds=5.0,
+        options={"throttle": "1.0", "fallback": "0.3", "latency-us": "400"},
+    )
+    run = benchmark(plan, device, store, ignore, {}).runs[0]
+    assert {"throttling", "fallback"} <= {warning.code for warning in run.warnings}
+    share = next(metric.value for metric in run.metrics if metric.name == "layers.fallback_share")
+    assert share == pytest.approx(0.3)
+
+
+# Known beforehand: nothing is recorded
+
+
+def test_what_is_wrong_beforehand_is_not_recorded(store: Store, tmp_path: Path, device: QuickDevice) -> None:
+    free = str(write_conv_net(tmp_path / "free.onnx", batch="N"))
+    wrong: list[tuple[type[EdgewrightError], BenchmarkPlan]] = [
+        (ModelNotFound, make_plan(str(tmp_path / "absent.onnx"))),
+        (InputError, make_plan(free)),
+    ]
+    for kind, plan in wrong:
+        with pytest.raises(kind):
+            benchmark(plan, device, store, ignore, {})
+    assert store.list_runs() == []
+    assert device.started == []
+
+
+# Something fails
+
+
+def test_a_failing_candidate_is_kept_with_its_log(store: Store, model: str, device: QuickDevice) -> None:
+    plan = put_failing(make_plan(model, model, model), 1, "open")
+    outcome = benchmark(plan, device, store, ignore, {})
+    assert isinstance(outcome.error, ModelRejected)
+    assert [run.state for run in outcome.runs] == ["done", "failed", "done"]
+    assert [as_json(run) for run in all_runs(store)] == [as_json(run) for run in outcome.runs]
+    failed = outcome.runs[1]
+    assert failed.error is not None
+    assert "asked to refuse" in failed.error
+    log = next(output for output in failed.outputs if output.role == "log")
+    with store.open_blob(log.sha256) as file:
+        said = file.read().decode()
+    assert "says hello" in said
+    assert "Traceback" in said
+    assert [comparison.b for comparison in outcome.comparisons] == [outcome.runs[2].id]
+
+
+def test_a_failing_reference_leaves_no_comparison(store: Store, model: str, device: QuickDevice) -> None:
+    outcome = benchmark(put_failing(make_plan(model, model), 0, "open"), device, store, ignore, {})
+    assert outcome.comparisons == ()
+    assert [run.state for run in outcome.runs] == ["failed", "done"]
+
+
+def test_a_real_crash_is_kept_and_the_others_go_on(store: Store, model: str) -> None:
+    device = PretendDevice()
+    try:
+        plan = put_failing(make_plan(model, model, processes=2), 1, "segfault")
+        outcome = benchmark(plan, device, store, ignore, {})
+    finally:
+        device.close()
+    assert isinstance(outcome.error, WorkerCrashed)
+    assert [run.state for run in outcome.runs] == ["done", "failed"]
+    log = next(output for output in outcome.runs[1].outputs if output.role == "log")
+    with store.open_blob(log.sha256) as file:
+        assert b"about to read address zero" in file.read()
+    energy = next(metric for metric in outcome.runs[0].metrics if metric.name == "energy")
+    assert energy.value is not None
+    assert energy.value > 0
+    assert outcome.runs[0].tags["energy-source"] == "pretend:battery"
+
+
+def test_a_device_that_is_gone_does_not_cost_the_record(
+    store: Store, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = QuickDevice(tmp_path, 10, DeviceUnreachable("the cable fell out"))
+    moments = iter([{"load1": 0.5}])
+
+    def moment() -> dict[str, float]:
+        try:
+            return next(moments)
+        except StopIteration:
+            raise DeviceUnreachable("the cable fell out") from None
+
+    monkeypatch.setattr(device, "moment", moment)
+    outcome = benchmark(make_plan(model), device, store, ignore, {})
+    assert isinstance(outcome.error, DeviceUnreachable)
+    (run,) = all_runs(store)
+    assert run.state == "failed"
+    assert len(stored_medians(run)) >= 1
+
+
+def test_an_unexpected_failure_keeps_what_was_measured(store: Store, model: str, tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError):
+        benchmark(make_plan(model), QuickDevice(tmp_path, 9, ZeroDivisionError("ours")), store, ignore, {})
+    (run,) = all_runs(store)
+    assert (run.state, run.error) == ("failed", "ours")
+    assert stored_medians(run)
+
+
+# A full disk
+
+
+def test_no_run_is_lost_when_one_cannot_be_written(
+    store: Store, model: str, device: QuickDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish, seen = Store.finish, list[str]()
+
+    def finish_but_the_first(self: Store, run: Run) -> None:
+        seen.append(run.id)
+        if len(seen) == 1:
+            raise StoreFull("no space is left")
+        finish(self, run)
+
+    monkeypatch.setattr(Store, "finish", finish_but_the_first)
+    with pytest.raises(StoreFull):
+        benchmark(make_plan(model, model), device, store, ignore, {})
+    assert len(set(seen)) == len(seen) == 2
+    assert [run.state for run in all_runs(store)] == ["running", "done"]
+
+
+def test_a_log_that_cannot_be_kept_costs_no_run(
+    store: Store, model: str, device: QuickDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def put_bytes(self: Store, run_id: str, data: bytes, *, role: str, model_id: str | None = None) -> None:
+        raise StoreFull("no space is left")
+
+    monkeypatch.setattr(Store, "put_bytes", put_bytes)
+    outcome = benchmark(put_failing(make_plan(model, model), 1, "open"), device, store, ignore, {})
+    assert [run.state for run in all_runs(store)] == ["done", "failed"]
+    assert isinstance(outcome.error, ModelRejected)
+
+
+# Ctrl-C
+
+
+def check_cancelled(store: Store, finished: list[str]) -> list[Run]:
+    assert len(finished) == len(set(finished)) == 2
+    runs = all_runs(store)
+    assert [run.state for run in runs] == ["cancelled", "cancelled"]
+    assert [run.id for run in runs] == finished
+    for run in runs:
+        samples = {series.name: series.data for series in run.series}
+        counts = samples.get("wall.samples", ())
+        assert sum(counts) == len(samples.get("wall", ()))
+        assert len(stored_medians(run)) == sum(count > 0 for count in counts)
+    return runs
+
+
+@pytest.fixture
+def finished(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The ids of the runs that the store was told to finish, in order."""
+    finish, ids = Store.finish, list[str]()
+
+    def watched(self: Store, run: Run) -> None:
+        ids.append(run.id)
+        finish(self, run)
+
+    monkeypatch.setattr(Store, "finish", watched)
+    return ids
+
+
+MOMENTS: list[tuple[type, int, list[int]]] = [  # and how many processes have samples by then
+    (wire.Calibrate, 0, [0, 0]),
+    (wire.Open, 1, [1, 0]),
+    (wire.RunTimes, 0, [0, 0]),
+    (wire.RunTimes, 1, [0, 0]),
+    (wire.MemoryNow, 0, [1, 0]),
+    (wire.MemoryNow, 2, [1, 2]),
+    (wire.Close, 3, [2, 2]),
+    (wire.Profile, 0, [2, 2]),
+    (wire.Profile, 1, [2, 2]),
+]
+
+
+@pytest.mark.parametrize(("question", "number", "measured"), MOMENTS)
+def test_ctrl_c_in_a_worker(
+    store: Store, model: str, tmp_path: Path, finished: list[str], question: type, number: int, measured: list[int]
+) -> None:
+    device = QuickDevice(tmp_path, number, KeyboardInterrupt(), breaks_on=question)
+    with pytest.raises(Cancelled) as caught:
+        benchmark(make_plan(model, model, processes=2), device, store, ignore, {})
+    assert caught.value.exit_code == 130
+    assert [len(stored_medians(run)) for run in check_cancelled(store, finished)] == measured
+    assert device.ended == len(device.started)
+
+
+@pytest.mark.parametrize("stage", range(6))
+def test_ctrl_c_between_the_stages(
+    store: Store, model: str, device: QuickDevice, finished: list[str], stage: int
+) -> None:
+    told = 0
+
+    def tell(text: str) -> None:
+        nonlocal told
+        told += 1
+        if told == stage + 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Cancelled):
+        benchmark(make_plan(model, model, processes=2), device, store, tell, {})
+    check_cancelled(store, finished)
+
+
+def test_ctrl_c_before_anything_is_recorded(store: Store, model: str, device: QuickDevice) -> None:
+    device.moment = interrupt  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        benchmark(make_plan(model), device, store, ignore, {})
+    assert store.list_runs() == []
+
+
+def interrupt() -> dict[str, float]:
+    raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_the_record_is_written_waits(
+    store: Store, model: str, device: QuickDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = Store.finish
+
+    def finish_with_signal(self: Store, run: Run) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        finish(self, run)
+
+    monkeypatch.setattr(Store, "finish", finish_with_signal)
+    with pytest.raises(KeyboardInterrupt):
+        benchmark(make_plan(model, model), device, store, ignore, {})
+    assert [run.state for run in all_runs(store)] == ["done", "done"]
+
+
+def test_the_handler_comes_back() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with interrupts_held():
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_thread_may_measure_too(store: Store, model: str, device: QuickDevice) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    def run_it(tell: Tell) -> Outcome:
+        return benchmark(make_plan(model), device, store, tell, {})
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(run_it, ignore).result().error is None

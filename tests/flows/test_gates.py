@@ -1,0 +1,49 @@
+"""Gates, and the device that a word means."""
+
+import pytest
+
+from edgewright.devices.local import LocalDevice
+from edgewright.devices.pretend import PretendDevice
+from edgewright.errors import DeviceUnreachable, GateFailed
+from edgewright.facts.run import Metric, Run
+from edgewright.flows.device import open_device
+from edgewright.flows.gates import check_fallback_share
+
+
+def run_with(share: float | None) -> Run:
+    metrics = () if share is None else (Metric(name="layers.fallback_share", unit="1", value=share),)
+    return Run(id="r1", kind="benchmark", state="done", started_at="x", runtime="litert", metrics=metrics)
+
+
+@pytest.mark.parametrize(("share", "percent"), [(0.0, 0.0), (0.1, 10.0), (0.5, 50.1), (1.0, 100.0)])
+def test_a_gate_that_is_met(share: float, percent: float) -> None:
+    check_fallback_share(run_with(share), percent)
+
+
+@pytest.mark.parametrize(("share", "percent"), [(0.001, 0.0), (0.11, 10.0), (1.0, 99.9), (None, 100.0)])
+def test_a_gate_that_is_not(share: float | None, percent: float) -> None:
+    with pytest.raises(GateFailed) as caught:
+        check_fallback_share(run_with(share), percent)
+    assert caught.value.exit_code == 3
+    assert "r1" in caught.value.what
+    assert "litert" in caught.value.what
+
+
+@pytest.mark.parametrize(
+    ("word", "kind"),
+    [("local", LocalDevice), (" Localhost", LocalDevice), ("HOST", LocalDevice), ("pretend", PretendDevice)],
+)
+def test_devices_by_name(word: str, kind: type) -> None:
+    device = open_device(word)
+    try:
+        assert isinstance(device, kind)
+    finally:
+        device.close()
+
+
+@pytest.mark.parametrize("word", ["", "pixel8", "local2"])
+def test_no_such_device(word: str) -> None:
+    with pytest.raises(DeviceUnreachable) as caught:
+        open_device(word)
+    assert caught.value.exit_code == 4
+    assert "--on local" in caught.value.try_this

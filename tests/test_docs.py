@@ -1,0 +1,95 @@
+"""Everything that a user can meet is written down somewhere in docs/."""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import click
+
+from edgewright.bench.warnings import RULES
+from edgewright.cli.app import ALIASES, COMMANDS, edgewright, options_of
+from edgewright.cli.config import STORE_KEYS, known_keys
+from edgewright.runtimes.table import TABLE
+from tests.test_errors import OURS
+
+ROOT = Path(__file__).parents[1]
+TEXT = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
+SOURCE = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "src").rglob("*.py")))
+
+
+def missing(wanted: Iterable[str]) -> list[str]:
+    """What of this is nowhere in the documentation as a word of its own."""
+    return [word for word in sorted(set(wanted)) if not re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", TEXT)]
+
+
+def demand(what: str, lacking: Iterable[str]) -> None:
+    """Fail with all that is lacking, one a line."""
+    lines = [f"  {word}" for word in lacking]
+    assert not lines, "\n".join([f"docs/*.md does not tell of {len(lines)} {what}:", *lines])
+
+
+def commands(command: click.Command = edgewright, path: str = "edgewright") -> dict[str, click.Command]:
+    if not isinstance(command, click.Group):
+        return {path: command}
+    context = click.Context(command)
+    inner = {name: command.get_command(context, name) for name in command.list_commands(context)}
+    below = [commands(one, f"{path} {name}") for name, one in inner.items() if one is not None]
+    return {path: command} | {name: one for found in below for name, one in found.items()}
+
+
+def flags(command: click.Command) -> list[str]:
+    return [name for option in options_of(command).values() for name in (*option.opts, *option.secondary_opts)]
+
+
+def test_commands() -> None:
+    demand("commands", missing([*commands(), *ALIASES]))
+
+
+def test_headings() -> None:
+    headings = "\n".join(line for line in TEXT.splitlines() if line.startswith("#"))
+    demand("commands in a heading", [name for name in COMMANDS if not re.search(rf"\b{name}\b", headings)])
+
+
+def test_options() -> None:
+    found = {path: missing(flags(command)) for path, command in commands().items()}
+    demand("options", [f"{path} {' '.join(names)}" for path, names in found.items() if names])
+
+
+def test_options_of_runtimes() -> None:
+    found = {info.name: missing(option.name for option in info.options) for info in TABLE.values()}
+    demand("runtimes' options", [f"{name} -p {option}" for name, options in found.items() for option in options])
+
+
+def test_config_tables_and_keys() -> None:
+    demand("config tables", [f"[{table}]" for table in known_keys() if f"[{table}]" not in TEXT])
+    demand("config keys", [f"[{table}] {key}" for table, keys in known_keys().items() for key in missing(keys)])
+
+
+def test_errors_with_their_exit_codes() -> None:
+    def is_told(name: str, code: int) -> bool:
+        return bool(re.search(rf"^.*\b{name}\b.*(?<!\d){code}(?!\d)", TEXT, re.MULTILINE))
+
+    lacking = [kind for kind in OURS if not is_told(kind.__name__, kind.exit_code)]
+    demand("errors with their exit code on one line", [f"{kind.__name__} {kind.exit_code}" for kind in lacking])
+
+
+def test_exit_codes() -> None:
+    codes = sorted({0, 130, *(kind.exit_code for kind in OURS)})
+    demand(
+        "exit codes, each as the first cell of a table's row",
+        [str(code) for code in codes if not re.search(rf"^\| *`?{code}`? *\|", TEXT, re.MULTILINE)],
+    )
+
+
+def test_warnings() -> None:
+    demand("warnings", missing(RULES))
+
+
+def test_environment_variables() -> None:
+    named = set(re.findall(r"\bEDGEWRIGHT_[A-Z_]*[A-Z]\b", SOURCE)) | {"EDGEWRIGHT_BENCHMARK_THREADS", "NO_COLOR"}
+    named |= {f"EDGEWRIGHT_{key.upper()}" for key in STORE_KEYS}
+    demand("environment variables", missing(named))
+
+
+def test_schemas() -> None:
+    demand("schemas", missing(re.findall(r"\"(edgewright\.[a-z]+/\d+)\"", SOURCE)))

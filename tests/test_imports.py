@@ -1,0 +1,59 @@
+"""What is imported when, and what may import what."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+HEAVY = (
+    "onnx",
+    "numpy",
+    "sqlalchemy",
+    "alembic",
+    "obstore",
+    "onnxruntime",
+    "ai_edge_litert",
+    "rich",
+    "google.protobuf",
+)
+# What a worker loads is in the way of what it measures.
+FOREIGN_TO_A_WORKER = ("onnx", "sqlalchemy", "alembic", "obstore", "rich", "click", "asyncio", "onnxruntime")
+
+
+def modules_after(code: str) -> set[str]:
+    """The modules that a fresh interpreter has loaded after this code."""
+    script = f"import sys\n{code}\nsys.stderr.write(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stderr.split())
+
+
+def found(modules: set[str], names: tuple[str, ...]) -> set[str]:
+    return {name for name in names if name in modules}
+
+
+def test_help_is_light() -> None:
+    modules = modules_after("from edgewright.cli.app import run\nassert run(['--help']) == 0")
+    assert "edgewright.cli.benchmark" in modules
+    assert found(modules, HEAVY) == set()
+
+
+def test_the_help_of_a_command_is_light() -> None:
+    for command in ("doctor", "demo", "benchmark", "compare", "runs"):
+        modules = modules_after(f"from edgewright.cli.app import run\nassert run(['{command}', '--help']) == 0")
+        assert found(modules, HEAVY) == set(), command
+
+
+def test_importing_the_package_costs_little() -> None:
+    before, after = modules_after(""), modules_after("import edgewright")
+    assert after - before == {"edgewright"}
+
+
+def test_a_worker_loads_little() -> None:
+    modules = modules_after("import edgewright.runtimes.worker\nimport edgewright.runtimes.onnxruntime")
+    assert found(modules, FOREIGN_TO_A_WORKER) == set()
+
+
+def test_rooms_import_only_what_is_below_them() -> None:
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
