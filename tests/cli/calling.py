@@ -8,6 +8,9 @@ import pytest
 
 from edgewright.cli.app import run
 
+# Options that make a benchmark of the pretend runtime take no time.
+QUICK = ("--processes", "1", "--runs", "3", "--warmup-seconds", "0.01", "-p", "latency_us=20", "--no-layers")
+
 
 class Told(NamedTuple):
     """What a command left behind."""

@@ -6,8 +6,6 @@ import pytest
 
 from tests.cli.calling import Call, make_call
 
-QUICK = ("--processes", "1", "--runs", "3", "--warmup-seconds", "0.01", "-p", "latency_us=20", "--no-layers")
-
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

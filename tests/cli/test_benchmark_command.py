@@ -17,8 +17,7 @@ from edgewright.cli.benchmark import BESIDE_PLAN, PLAN_OPTIONS, benchmark
 from edgewright.errors import RuntimeMissing
 from edgewright.facts.plan import BenchmarkPlan
 from edgewright.flows.report import BenchmarkReport
-from tests.cli.calling import Call
-from tests.cli.conftest import QUICK
+from tests.cli.calling import QUICK, Call
 from tests.models.onnx_files import write_conv_net
 
 ZERO_IS_FINE = {"--seed", "--threshold", "--fail-on-fallback"}
@@ -90,7 +89,7 @@ def test_exit_codes(call: Call, folder: Path, words: list[str], code: int, said:
 
 @pytest.mark.parametrize(
     ("how", "code", "said"),
-    [("open", 6, "refuses"), ("run", 1, "asked to raise"), ("segfault", 1, "SIGSEGV"), ("exit", 1, "exit code 3")],
+    [("open", 6, "refuses"), ("run", 6, "asked to raise"), ("segfault", 1, "SIGSEGV"), ("exit", 1, "exit code 3")],
 )
 def test_a_worker_that_fails(call: Call, how: str, code: int, said: str) -> None:
     told = call("benchmark", "m.pretend", *QUICK, "-p", f"fail={how}")

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.calling import Call
-from tests.cli.conftest import QUICK
+from tests.cli.calling import QUICK, Call
 from tests.models.onnx_files import write_conv_net
 
 UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"

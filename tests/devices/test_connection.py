@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgewright.devices.connection import Connection, hint_of, how_it_ended, missing_runtime, start_worker
-from edgewright.errors import EdgewrightError, RuntimeMissing, WorkerCrashed, WorkerError, WorkerTimeout
+from edgewright.errors import EdgewrightError, ModelRejected, RuntimeMissing, WorkerCrashed, WorkerError, WorkerTimeout
 from edgewright.runtimes.table import TABLE
 from edgewright.runtimes.wire import Calibrate, Calibration, Invoke, MemoryNow, RunTimes, Times, Told
 from tests.runtimes.workers import ends_soon, exists, is_running, open_pretend, start, start_script
@@ -80,7 +80,7 @@ def test_a_hang_ends_at_the_time_limit(tmp_path: Path) -> None:
 def test_an_exception_of_the_library_leaves_the_worker_alive(tmp_path: Path) -> None:
     with start("pretend", tmp_path) as worker:
         open_pretend(worker, tmp_path, fail="run")
-        with pytest.raises(WorkerError, match="asked to raise"):
+        with pytest.raises(ModelRejected, match="asked to raise"):
             worker.ask(RunTimes(runs=5, seconds=9), Times)
         assert worker.ask(MemoryNow(), Told).memory.peak != 0
     assert "Traceback" in (tmp_path / "log").read_text()

@@ -139,6 +139,17 @@ def test_pretended_trouble_brings_its_warnings(store: Store, model: str, device:
     assert share == pytest.approx(0.3)
 
 
+def test_load_is_judged_by_the_devices_own_processors(
+    store: Store, model: str, device: QuickDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes = []
+    for load in (1.5, 2.5):  # of four
+        monkeypatch.setattr(device, "moment", lambda load=load: {"load1": load})
+        run = benchmark(make_plan(model, layers=False), device, store, ignore, {}).runs[0]
+        codes.append("background-load" in {warning.code for warning in run.warnings})
+    assert codes == [False, True]
+
+
 # Known beforehand: nothing is recorded
 
 

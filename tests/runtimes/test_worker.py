@@ -207,6 +207,41 @@ def test_every_failure_becomes_a_refusal_with_its_kind(error: Exception, kind: s
     assert type(error).__name__ in refused.trace
 
 
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (RuntimeError("Gather: indices element out of data bounds\nsecond line"), "model"),
+        (RuntimeError("Failed to allocate memory for requested buffer"), "memory"),
+        (MemoryError("std::bad_alloc"), "memory"),
+        (ImportError("i"), "missing"),
+    ],
+)
+def test_what_a_library_raises_in_an_inference_is_a_failure_of_the_model(
+    error: Exception, kind: str, tmp_path: Path
+) -> None:
+    def fail() -> None:
+        raise error
+
+    session = CountingSession()
+    desk = desk_of(session, tmp_path)
+    session.run = fail  # type: ignore[method-assign]  # the stand-in for a library's failure
+    refused = desk.answer(wire.RunTimes(runs=1, seconds=1))
+    assert isinstance(refused, wire.Refused)
+    assert refused.kind == kind
+    assert "second line" not in refused.why
+
+
+def test_memory_that_cannot_be_had_is_told_as_such(tmp_path: Path) -> None:
+    model = write_expand(tmp_path / "m.onnx")
+    feeds = tmp_path / "feeds.npz"
+    np.savez(feeds, size=np.array([1 << 22, 1 << 22]))
+    desk = worker.Desk(onnxruntime)
+    desk.answer(wire.Open(session=wire.SessionRequest(model=str(model)), feeds=str(feeds)))
+    refused = desk.answer(wire.RunTimes(runs=1, seconds=1))
+    assert isinstance(refused, wire.Refused)
+    assert refused.kind == "memory"
+
+
 def test_close_frees_the_session(tmp_path: Path) -> None:
     session = CountingSession()
     desk = desk_of(session, tmp_path)

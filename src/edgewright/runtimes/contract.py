@@ -46,7 +46,10 @@ class Session(Protocol):
         """
 
     def run(self) -> None:
-        """One inference on the bound inputs. This call is what is timed, so it does nothing else."""
+        """One inference on the bound inputs. This call is what is timed, so it does nothing else.
+
+        What the library raises passes through: the worker tells it as a failure of the model.
+        """
 
     def fetch(self) -> dict[str, Array]:
         """The outputs of the last `run`, by name, as copies."""

@@ -9,7 +9,8 @@ import gc
 import itertools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from time import perf_counter_ns, process_time_ns
@@ -25,6 +26,7 @@ from edgewright.runtimes.table import runtime_info, runtime_module
 
 REFERENCE_STEPS = 20_000
 PR_SET_PDEATHSIG = 1
+OUT_OF_MEMORY = ("bad_alloc", "Failed to allocate memory")
 
 
 def main() -> None:
@@ -143,9 +145,10 @@ class Desk:
 
     def time_runs(self, command: wire.RunTimes) -> wire.Times:
         run = self.loaded().run
-        for _ in range(command.settle):
-            run()
-        wall, cpu = time_calls(run, command.runs, command.seconds)
+        with told_as_the_models():
+            for _ in range(command.settle):
+                run()
+            wall, cpu = time_calls(run, command.runs, command.seconds)
         return wire.Times(wall_ns=tuple(wall), cpu_ns=tuple(cpu))
 
     def invoke(self, command: wire.Invoke) -> wire.Told:
@@ -158,7 +161,8 @@ class Desk:
         feeds = read_arrays(command.feeds)
         folder = Path(command.folder)
         folder.mkdir(parents=True, exist_ok=True)
-        self.module.profile(command.session, feeds, command.runs, folder)
+        with told_as_the_models():
+            self.module.profile(command.session, feeds, command.runs, folder)
         return wire.Told(memory=memory_now())
 
     def close(self) -> wire.Told:
@@ -171,6 +175,20 @@ class Desk:
         if self.session is None:
             raise Rejected("no model is open")
         return self.session
+
+
+@contextmanager
+def told_as_the_models() -> Iterator[None]:
+    """What a library raises in the middle of an inference is a failure of the model, not of the worker."""
+    try:
+        yield
+    except (Rejected, Mismatch, MemoryError, ImportError):
+        raise
+    except Exception as error:  # each library has classes of its own
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        if any(sign in why for sign in OUT_OF_MEMORY):
+            raise MemoryError(why) from error
+        raise Rejected(why) from error
 
 
 def refuse(kind: Any, error: Exception) -> wire.Refused:
@@ -264,7 +282,8 @@ def write_arrays(path: str, arrays: dict[str, Array]) -> None:
 
 def run_once(session: Session, feeds: dict[str, Array]) -> dict[str, Array]:
     session.bind(feeds)
-    session.run()
+    with told_as_the_models():
+        session.run()
     return session.fetch()
 
 
