@@ -2,6 +2,9 @@
 
 Compares a model with itself, and with itself made 10 % slower (`slowed_worker.py`), each many times, through the
 same flow and with the same defaults as `edgewright benchmark A B`.
+
+The peer is what a careful script does: one process of each, the samples taken for independent, Wilcoxon's rank sum
+with the same confidence and the same threshold. It judges the first round of the very same sessions.
 """
 
 import argparse
@@ -9,15 +12,18 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from math import exp, log
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
 from benchmarks.measuring import describe_machine, find_model
+from edgewright.bench.statistics import shift_interval
+from edgewright.bench.verdict import CONFIDENCE, judge
 from edgewright.devices.connection import Connection
 from edgewright.devices.local import LocalDevice
 from edgewright.facts.plan import BenchmarkPlan, Candidate
-from edgewright.facts.run import Comparison
+from edgewright.facts.run import Comparison, Run
 from edgewright.flows.benchmark import benchmark
 from edgewright.store.store import open_store
 
@@ -61,20 +67,38 @@ def compare_often(plan: BenchmarkPlan, device: LocalDevice, times: int) -> list[
             seconds = perf_counter() - began
         comparison: Comparison = outcome.comparisons[0]
         row = {"verdict": comparison.verdict, "ratio": comparison.ratio, "low": comparison.low, "high": comparison.high}
-        rows.append({**row, "seconds": seconds})
+        rows.append({**row, "seconds": seconds, "peer": judge_one_round(outcome.runs[0], outcome.runs[1])})
         print(f"{number + 1}/{times} {rows[-1]}", file=sys.stderr, flush=True)
     device.close()
     return rows
 
 
+def judge_one_round(a: Run, b: Run) -> str:
+    """The peer's verdict: the samples of one process of each."""
+    return compare_samples(first_process(a), first_process(b))
+
+
+def first_process(run: Run) -> list[float]:
+    series = {row.name: row.data for row in run.series}
+    return [log(sample) for sample in series["wall"][: int(series["wall.samples"][0])]]
+
+
+def compare_samples(a: list[float], b: list[float]) -> str:
+    interval = shift_interval(a, b, CONFIDENCE)
+    if interval.low is None or interval.high is None:
+        return "inconclusive"
+    return judge(exp(interval.value), exp(interval.low), exp(interval.high), BenchmarkPlan(candidates=()).threshold)
+
+
 def tell(name: str, rows: Sequence[dict[str, object]]) -> None:
     counts = Counter(str(row["verdict"]) for row in rows)
+    peers = Counter(str(row["peer"]) for row in rows)
     ratios = sorted(float(str(row["ratio"])) for row in rows)
     seconds = sorted(float(str(row["seconds"])) for row in rows)
     print(
         f"{name}: {dict(counts)} of {len(rows)}; ratio median {ratios[len(ratios) // 2]:.3f}, "
         f"from {ratios[0]:.3f} to {ratios[-1]:.3f}; seconds a comparison: median {seconds[len(seconds) // 2]:.1f}, "
-        f"longest {seconds[-1]:.1f}"
+        f"longest {seconds[-1]:.1f}; the peer says {dict(peers)}"
     )
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from edgewright.bench.warnings import RULES
-from edgewright.cli.app import ALIASES, COMMANDS, edgewright, options_of
+from edgewright.cli.app import edgewright
+from edgewright.cli.commands import ALIASES, COMMANDS, options_of
 from edgewright.cli.config import STORE_KEYS, known_keys
 from edgewright.runtimes.table import TABLE
 from tests.test_errors import OURS

@@ -12,7 +12,8 @@ import pytest
 
 from edgewright import __version__
 from edgewright.cli import app
-from edgewright.cli.app import ALIASES, COMMANDS, edgewright, options_of, run
+from edgewright.cli.app import edgewright, run
+from edgewright.cli.commands import ALIASES, COMMANDS, options_of
 from edgewright.errors import EdgewrightError, UsageError
 from tests.cli.calling import Call
 from tests.test_errors import OURS

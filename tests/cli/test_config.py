@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 import pytest
 
-from edgewright.cli.app import COMMANDS, edgewright, options_of
+from edgewright.cli.app import edgewright
+from edgewright.cli.commands import COMMANDS, options_of
 from edgewright.cli.config import STORE_KEYS, known_keys, store_places
 from edgewright.errors import ConfigError
 from tests.cli.calling import Call

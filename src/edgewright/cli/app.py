@@ -3,30 +3,17 @@
 import os
 import sys
 import traceback
-from importlib import import_module
 from typing import Any
 
 import click
 
 from edgewright import __version__
 from edgewright.cli import INTERRUPTED
+from edgewright.cli.commands import COMMANDS, find_command, normal
 from edgewright.cli.interrupts import came
 from edgewright.errors import EdgewrightError, UsageError
 
-COMMANDS = {
-    "doctor": "edgewright.cli.doctor",
-    "demo": "edgewright.cli.demo",
-    "benchmark": "edgewright.cli.benchmark",
-    "compare": "edgewright.cli.compare",
-    "runs": "edgewright.cli.runs",
-}
-ALIASES = {"profile": "benchmark", "bench": "benchmark"}
 DEBUG = "EDGEWRIGHT_DEBUG"
-
-
-def normal(word: str) -> str:
-    """Options and commands may be written with `-` or `_`."""
-    return word.replace("_", "-")
 
 
 class LazyGroup(click.Group):
@@ -36,12 +23,7 @@ class LazyGroup(click.Group):
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        name = ALIASES.get(normal(cmd_name), normal(cmd_name))
-        if name not in COMMANDS:
-            return None
-        command: click.Command = getattr(import_module(COMMANDS[name]), name)
-        name_variables(command, f"EDGEWRIGHT_{name.upper()}")
-        return command
+        return find_command(cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -135,19 +117,3 @@ def tell_unexpected(error: Exception, *, debug: bool) -> int:
     if debug:
         traceback.print_exception(error, file=sys.stderr)
     return tell_error(own, debug=False)
-
-
-def options_of(command: click.Command) -> dict[str, click.Option]:
-    """The options of a command by their long names, with `_` for `-`: the keys of a config file."""
-    options = [param for param in command.params if isinstance(param, click.Option)]
-    long = [next(name for name in option.opts if name.startswith("--")) for option in options]
-    return {name.removeprefix("--").replace("-", "_"): option for name, option in zip(long, options, strict=True)}
-
-
-def name_variables(command: click.Command, prefix: str) -> None:
-    """Name every option's variable: EDGEWRIGHT_BENCHMARK_THREADS, EDGEWRIGHT_RUNS_LIST_LIMIT."""
-    for key, option in options_of(command).items():
-        option.envvar = f"{prefix}_{key.upper()}"
-    if isinstance(command, click.Group):
-        for name, inner in command.commands.items():
-            name_variables(inner, f"{prefix}_{name.upper()}")

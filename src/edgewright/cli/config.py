@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from edgewright.cli.commands import COMMANDS, find_command, options_of
 from edgewright.errors import ConfigError
 
 FILE_NAME = "edgewright.toml"
@@ -77,17 +78,13 @@ def kinds_of(option: click.Option) -> tuple[type, ...]:
 
 def known_keys() -> dict[str, tuple[str, ...]]:
     """Every table and key that a config file may have: each command's options, and the store's places."""
-    from edgewright.cli.app import COMMANDS
-
     tables = {name: tuple(command_options(name)) for name in COMMANDS}
     return {"store": STORE_KEYS, **{name: keys for name, keys in tables.items() if keys}}
 
 
 def command_options(name: str) -> dict[str, click.Option]:
     """The options of a command by their keys; of a group there are none."""
-    from edgewright.cli.app import edgewright, options_of
-
-    command = edgewright.get_command(click.Context(edgewright), name)
+    command = find_command(name)
     return {} if command is None or isinstance(command, click.Group) else options_of(command)
 
 

@@ -128,7 +128,7 @@ def rerun(run_id: str, device: str, as_json: bool) -> None:
     with closing(open_user_store()) as store:
         word = device or recorded_plan(store.load(run_id)).device
         with closing(open_device(word)) as place, progress() as tell:
-            repeated = repeat(run_id, place, store, tell)
+            repeated = repeat(run_id, place, store, tell, moved_to=device)
     comparisons = (repeated.comparison,) if repeated.comparison else ()
     report = make_report([repeated.original, *repeated.outcome.runs], comparisons)
     if as_json:

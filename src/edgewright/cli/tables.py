@@ -6,8 +6,9 @@ import click
 
 from edgewright.cli.output import print_table, say
 from edgewright.cli.units import UNKNOWN, show_bounds, show_bytes, show_range, show_ratio, show_share, show_us
-from edgewright.facts.run import Comparison, Metric, Run, Warn
+from edgewright.facts.run import OWN_TAGS, Comparison, Metric, Run, Warn
 from edgewright.flows.report import BenchmarkReport, LayerRow, RunRow, make_row
+from edgewright.runtimes.table import TABLE
 
 HEADERS = (
     "model",
@@ -24,7 +25,6 @@ HEADERS = (
 )
 LAYER_HEADERS = ("#", "name", "operator", "unit", "backend", "evidence", "time", "share", "source")
 TOP_LAYERS = 10
-OWN_TAGS = ("energy-source", "energy-evidence", "layers-via")
 
 
 def show_benchmark(report: BenchmarkReport) -> None:
@@ -116,7 +116,7 @@ def show_run(run: Run) -> None:
         ("started", run.started_at),
         ("finished", run.finished_at or UNKNOWN),
         ("model", f"{row.model} {row.precision} {row.model_sha256[:12]}"),
-        ("runtime", f"{run.runtime} {run.environment.get('packages', {}).get(run.runtime, '')}".strip()),
+        ("runtime", f"{run.runtime} {runtime_version(run)}".strip()),
         ("device", f"{row.device} {run.device.facts.get('model', '') if run.device else ''}".strip()),
         ("threads", str(row.threads)),
         (
@@ -137,6 +137,12 @@ def show_run(run: Run) -> None:
         show_layers(row.layers)
     for warning in run.warnings:
         click.echo(f"Warning ({warning.code}): {warning.text}.")
+
+
+def runtime_version(run: Run) -> str:
+    """The version of the runtime's own package, as the run's environment has it."""
+    packages = run.environment.get("packages", {})
+    return str(packages.get(TABLE[run.runtime].distribution, "")) if run.runtime in TABLE else ""
 
 
 def show_tags(tags: Mapping[str, str]) -> str:

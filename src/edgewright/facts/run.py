@@ -7,6 +7,9 @@ from msgspec import Struct
 from edgewright.facts.model import Model
 from edgewright.facts.words import Evidence, RunState, Unit, Verdict
 
+# Tags that the product puts on a run for itself; all others are the user's.
+OWN_TAGS = ("energy-source", "energy-evidence", "layers-via")
+
 
 class Series(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Raw samples of one quantity in one run, in the order they were taken."""

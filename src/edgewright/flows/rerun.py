@@ -12,7 +12,7 @@ from edgewright.bench.summary import stored_medians
 from edgewright.devices.contract import Device
 from edgewright.errors import StoreError, UsageError
 from edgewright.facts.plan import BenchmarkPlan
-from edgewright.facts.run import Comparison, Run
+from edgewright.facts.run import OWN_TAGS, Comparison, Run
 from edgewright.flows.benchmark import Outcome, benchmark
 from edgewright.flows.compare import compare_two
 from edgewright.store.store import Store
@@ -34,8 +34,10 @@ def recorded_plan(run: Run) -> BenchmarkPlan:
     return msgspec.convert(run.plan, BenchmarkPlan)
 
 
-def rerun(run_id: str, device: Device, store: Store, tell: Tell) -> Repeated:
+def rerun(run_id: str, device: Device, store: Store, tell: Tell, *, moved_to: str = "") -> Repeated:
     """Take model, inputs and plan from the record, measure again, and compare the two.
+
+    `moved_to` names `device` where it is another than the run's own.
 
     Raises RunNotFound, UsageError (no benchmark), StoreError (the record lacks the model's bytes).
     """
@@ -43,7 +45,7 @@ def rerun(run_id: str, device: Device, store: Store, tell: Tell) -> Repeated:
     plan = recorded_plan(original)
     with TemporaryDirectory(prefix="edgewright-") as folder:
         files = fetch_files(original, store, Path(folder))
-        plan = move_plan(plan, files)
+        plan = msgspec.structs.replace(move_plan(plan, files), device=moved_to or plan.device)
         outcome = benchmark(plan, device, store, tell, kept_tags(original))
     again = outcome.runs[0]
     known = outcome.error is None and stored_medians(original)
@@ -53,8 +55,8 @@ def rerun(run_id: str, device: Device, store: Store, tell: Tell) -> Repeated:
 
 def kept_tags(original: Run) -> dict[str, str]:
     """The user's own tags, and where the run comes from."""
-    own = {"energy-source", "energy-evidence", "layers-via"}
-    return {**{name: value for name, value in original.tags.items() if name not in own}, "rerun-of": original.id}
+    own = {name: value for name, value in original.tags.items() if name not in OWN_TAGS}
+    return {**own, "rerun-of": original.id}
 
 
 def fetch_files(run: Run, store: Store, folder: Path) -> dict[str, Path]:
