@@ -145,6 +145,7 @@ def make_tape(wall_us: Sequence[float], **changes: Any) -> Tape:
     tape.memory_before, tape.memory_loaded, tape.memory_peak = 10_000_000, 15_000_000, 20_000_000
     tape.wall_us.extend(wall_us)
     tape.cpu_us.extend(wall_us)
+    tape.chunks = [len(wall_us)]
     for name, value in changes.items():
         setattr(tape, name, value)
     return tape

@@ -1,6 +1,5 @@
 """The session: order of the rounds, what a tape holds, and failures in the middle."""
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewright.bench import session
-from edgewright.bench.session import Lane, measure, profile_layers, rounds, runs_left
+from edgewright.bench.session import Lane, measure, mirrored, profile_layers, runs_left
 from edgewright.devices.contract import Reading
 from edgewright.devices.pretend import PretendDevice
 from edgewright.errors import DeviceUnreachable, ModelRejected, WorkerCrashed, WorkerError, WorkerTimeout
@@ -20,26 +19,50 @@ def ignore(text: str) -> None:
     """Nobody listens."""
 
 
-def test_every_other_round_is_mirrored() -> None:
-    assert list(rounds(3, 4)) == [0, 1, 2, 2, 1, 0, 0, 1, 2, 2, 1, 0]
+def starts_of(device: QuickDevice, lanes: list[Lane], processes: int, tmp_path: Path, interleave: str) -> list[str]:
+    told: list[str] = []
+    plan = make_plan(processes=processes, interleave=interleave)
+    measure(device, lanes, plan, tmp_path, lambda text: told.append(text[0]))
+    return told
 
 
-@given(st.integers(1, 6), st.integers(0, 20))
-def test_rounds_are_fair(candidates: int, processes: int) -> None:
-    order = list(rounds(candidates, processes))
-    assert Counter(order) == Counter({k: processes for k in range(candidates) if processes})
-    if processes % 2 == 0:  # an even drift then costs everybody the same
-        places = [sum(place for place, one in enumerate(order) if one == k) for k in range(candidates)]
-        assert len(set(places)) <= 1
+@pytest.mark.parametrize("interleave", ["chunks", "processes"])
+def test_every_other_round_is_mirrored(tmp_path: Path, interleave: str) -> None:
+    lanes = [make_lane(tmp_path, name) for name in "abc"]
+    assert starts_of(QuickDevice(tmp_path), lanes, 4, tmp_path, interleave) == list("abccbaabccba")
+
+
+@given(st.lists(st.integers(), max_size=6, unique=True), st.integers(0, 20))
+def test_mirrored(order: list[int], number: int) -> None:
+    turned = mirrored(order, number)
+    assert turned == (order if number % 2 == 0 else list(reversed(order)))
+    assert mirrored(turned, number) == order
+
+
+def test_candidates_of_a_round_take_turns_chunk_by_chunk(tmp_path: Path) -> None:
+    lanes = [make_lane(tmp_path, "a"), make_lane(tmp_path, "b")]
+    device = QuickDevice(tmp_path)
+    measure(device, lanes, make_plan(processes=1, runs=16), tmp_path, ignore)
+    assert [tape.chunks for lane in lanes for tape in lane.tapes] == [[2] * 8, [2] * 8]
+    asked = [question for question in device.questions if isinstance(question, Open | MemoryNow)]
+    assert [type(question) for question in asked] == [Open, Open, MemoryNow, MemoryNow]
+
+
+def test_one_process_after_the_other_where_asked_for(tmp_path: Path) -> None:
+    lanes = [make_lane(tmp_path, "a"), make_lane(tmp_path, "b")]
+    device = QuickDevice(tmp_path)
+    measure(device, lanes, make_plan(processes=1, interleave="processes"), tmp_path, ignore)
+    asked = [question for question in device.questions if isinstance(question, Open | MemoryNow)]
+    assert [type(question) for question in asked] == [Open, MemoryNow, Open, MemoryNow]
 
 
 def test_runs_left() -> None:
     fixed, timed = make_plan(runs=5), make_plan(runs=None, seconds=0.3)
-    assert [runs_left(taken, 99.0, fixed) for taken in (0, 4, 5)] == [5, 1, 0]
-    assert runs_left(9, 99.0, timed) > 0
-    assert runs_left(10, 99.0, timed) == 0
-    assert runs_left(10, 0.1, timed) > 0
-    assert runs_left(session.MOST_RUNS, 0.1, timed) == 0
+    assert [runs_left([1.0] * taken, fixed) for taken in (0, 4, 5)] == [5, 1, 0]
+    assert runs_left([1e6] * 9, timed) > 0
+    assert runs_left([1e6] * 10, timed) == 0
+    assert runs_left([1.0] * 10, timed) > 0
+    assert runs_left([1.0] * session.MOST_RUNS, timed) == 0
 
 
 def test_what_a_tape_holds(tmp_path: Path) -> None:
@@ -55,7 +78,9 @@ def test_what_a_tape_holds(tmp_path: Path) -> None:
         assert tape.first_us is not None
         assert tape.load_us is not None
         assert tape.memory_peak is not None
-        assert sum(count for _, _, count, _ in tape.readings) == 7 + len(tape.readings)  # one settles each chunk
+        assert sum(tape.chunks) == 7
+        settled = len(tape.readings) * session.SETTLING_RUNS
+        assert sum(count for _, _, count, _ in tape.readings) == 7 + settled
 
 
 def test_the_harness_is_subtracted_and_no_time_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,7 +108,7 @@ def test_a_failing_lane_does_not_stop_the_others(tmp_path: Path) -> None:
 
 def test_a_cable_that_falls_out_keeps_what_was_measured(tmp_path: Path) -> None:
     lane = make_lane(tmp_path)
-    measure(QuickDevice(tmp_path, 8, DeviceUnreachable("gone")), [lane], make_plan(), tmp_path, ignore)
+    measure(QuickDevice(tmp_path, 1, DeviceUnreachable("gone"), breaks_on=Open), [lane], make_plan(), tmp_path, ignore)
     assert isinstance(failure_of(lane), DeviceUnreachable)
     assert len(lane.tapes) == 2
     assert len(lane.tapes[0].wall_us) == 6

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from edgewright.bench.energy import Energy
 from edgewright.bench.session import Tape
-from edgewright.bench.summary import make_metrics, make_series, moment_metrics, process_medians, stored_medians
+from edgewright.bench.summary import (
+    chunk_medians,
+    make_metrics,
+    make_series,
+    moment_metrics,
+    process_medians,
+    stored_medians,
+)
 from edgewright.devices.contract import Reading
 from edgewright.facts.run import Layer, LayerReport, Metric, Run
 from tests.bench.quick import make_tape
@@ -29,8 +36,15 @@ def metrics_of(tapes: list[Tape], report: LayerReport | None = None) -> dict[str
 
 @given(walls)
 def test_stored_medians_are_the_tapes_medians(samples: list[list[float]]) -> None:
-    tapes = [make_tape(wall) for wall in samples]
-    assert stored_medians(run_of(tapes)) == process_medians(tapes)
+    tapes = [make_tape(wall, chunks=split(len(wall))) for wall in samples]
+    assert stored_medians(run_of(tapes)) == chunk_medians(tapes)
+    assert [len(chunks) for chunks in chunk_medians(tapes)] == [len(split(len(wall))) for wall in samples if wall]
+    assert len(process_medians(tapes)) == len(chunk_medians(tapes))
+
+
+def split(samples: int) -> list[int]:
+    """Chunks of three, and what is left."""
+    return [min(3, samples - begin) for begin in range(0, samples, 3)]
 
 
 def test_series_are_raw_and_in_order() -> None:

@@ -45,49 +45,68 @@ def test_swapping_the_sides_swaps_the_verdict(ratio: float, low: float, high: fl
 
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_too_few_processes_give_no_verdict(n: int) -> None:
-    found = compare_paired("a", "b", [100.0] * n, [200.0] * n, 0.02)
+    found = compare_paired("a", "b", [[100.0]] * n, [[200.0]] * n, 0.02)
     assert found.verdict == "inconclusive"
     assert found.ratio == pytest.approx(2.0)
 
 
 def test_six_processes_give_one() -> None:
-    assert compare_paired("a", "b", [100.0] * 6, [200.0] * 6, 0.02).verdict == "slower"
+    assert compare_paired("a", "b", [[100.0]] * 6, [[200.0]] * 6, 0.02).verdict == "slower"
 
 
 def test_no_samples_give_no_ratio() -> None:
-    for found in (compare_paired("a", "b", [], [1.0], 0.02), compare_sessions("a", "b", [1.0], [], 0.02)):
+    for found in (compare_paired("a", "b", [], [[1.0]], 0.02), compare_sessions("a", "b", [[1.0]], [], 0.02)):
         assert isnan(found.ratio)
         assert (found.low, found.high, found.verdict) == (None, None, "inconclusive")
 
 
 def test_an_uneven_last_round_is_left_out() -> None:
-    even = compare_paired("a", "b", [100.0] * 6, [120.0] * 6, 0.02)
-    assert compare_paired("a", "b", [100.0] * 7, [120.0] * 6, 0.02) == even
+    even = compare_paired("a", "b", [[100.0]] * 6, [[120.0]] * 6, 0.02)
+    assert compare_paired("a", "b", [[100.0]] * 7, [[120.0]] * 6, 0.02) == even
 
 
 def test_pairs_cancel_a_drift_that_unpaired_medians_do_not() -> None:
     drift = np.linspace(100.0, 200.0, PROCESSES)
-    a, b = drift.tolist(), (drift * 1.05).tolist()
+    a, b = one_chunk(drift), one_chunk(drift * 1.05)
     assert compare_paired("a", "b", a, b, 0.02).verdict == "slower"
     assert compare_sessions("a", "b", a, b, 0.02).verdict == "inconclusive"
 
 
 def test_other_sessions_need_a_larger_difference() -> None:
-    a = [100.0 + k / 10 for k in range(PROCESSES)]
-    small = [x * (1 + SESSION_THRESHOLD / 2) for x in a]
-    large = [x * (1 + SESSION_THRESHOLD * 2) for x in a]
+    times = np.array([100.0 + k / 10 for k in range(PROCESSES)])
+    a, small, large = (
+        one_chunk(times * factor) for factor in (1, 1 + SESSION_THRESHOLD / 2, 1 + SESSION_THRESHOLD * 2)
+    )
     assert compare_paired("a", "b", a, small, 0.02).verdict == "slower"
     assert compare_sessions("a", "b", a, small, 0.02).verdict == "no difference"
     assert compare_sessions("a", "b", a, large, 0.02).verdict == "slower"
     assert compare_sessions("a", "b", a, large, 0.5).verdict == "no difference"  # the user's own threshold is larger
 
 
-def simulate(random: np.random.Generator, factor: float, spread: float) -> tuple[list[float], list[float]]:
+def test_a_burst_in_one_chunk_does_not_decide() -> None:
+    a = [[100.0, 100.0, 100.0, 100.0, 100.0]] * PROCESSES
+    disturbed = [[100.0, 100.0, 900.0, 100.0, 100.0]] * PROCESSES
+    assert compare_paired("a", "b", a, disturbed, 0.02).verdict == "no difference"
+
+
+def test_chunks_cancel_a_drift_within_the_processes() -> None:
+    drift = np.linspace(100.0, 200.0, 8)
+    a, b = [drift.tolist()] * PROCESSES, [(drift * 1.05).tolist()] * PROCESSES
+    found = compare_paired("a", "b", a, b, 0.02)
+    assert found.ratio == pytest.approx(1.05)
+    assert found.verdict == "slower"
+
+
+def one_chunk(medians: Floats) -> list[list[float]]:
+    return [[value] for value in medians.tolist()]
+
+
+def simulate(random: np.random.Generator, factor: float, spread: float) -> tuple[list[list[float]], list[list[float]]]:
     """Medians of two candidates: each process has its own luck, and the machine drifts under both."""
     drift: Floats = np.cumsum(random.normal(0, 0.01, PROCESSES))
     luck = random.standard_t(4, (2, PROCESSES)) * spread  # heavy tails, as on a busy machine
     a, b = np.exp(drift + luck[0]) * 1000, np.exp(drift + luck[1]) * 1000 * factor
-    return a.tolist(), b.tolist()
+    return one_chunk(a), one_chunk(b)
 
 
 def count_verdicts(factor: float, spread: float, sessions: int) -> dict[str, int]:

@@ -302,11 +302,12 @@ def finished(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 MOMENTS: list[tuple[type, int, list[int]]] = [  # and how many processes have samples by then
     (wire.Calibrate, 0, [0, 0]),
-    (wire.Open, 1, [1, 0]),
+    (wire.Open, 1, [0, 0]),
+    (wire.Open, 2, [1, 1]),
     (wire.RunTimes, 0, [0, 0]),
     (wire.RunTimes, 1, [0, 0]),
-    (wire.MemoryNow, 0, [1, 0]),
-    (wire.MemoryNow, 2, [1, 2]),
+    (wire.MemoryNow, 0, [1, 1]),
+    (wire.MemoryNow, 2, [2, 2]),
     (wire.Close, 3, [2, 2]),
     (wire.Profile, 0, [2, 2]),
     (wire.Profile, 1, [2, 2]),

@@ -12,7 +12,8 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from edgewright.cli.doctor import doctor, name_machine, runtime_row
+from edgewright.cli.app import edgewright
+from edgewright.cli.doctor import name_machine, runtime_row
 from edgewright.errors import RuntimeMissing
 from edgewright.flows.doctor import (
     Diagnosis,
@@ -271,13 +272,13 @@ def test_rows() -> None:
 
 
 def test_command_prints_json(tmp_path: Path) -> None:
-    done = CliRunner().invoke(doctor, ["--json"], env={"EDGEWRIGHT_HOME": str(tmp_path)})
+    done = CliRunner().invoke(edgewright, ["doctor", "--json"], env={"EDGEWRIGHT_HOME": str(tmp_path)})
     assert done.exit_code == 0
     assert msgspec.json.decode(done.stdout, type=Diagnosis).schema == "edgewright.doctor/1"
 
 
 def test_command_prints_lines_of_four_columns(tmp_path: Path) -> None:
-    done = CliRunner().invoke(doctor, [], env={"EDGEWRIGHT_HOME": str(tmp_path)})
+    done = CliRunner().invoke(edgewright, ["doctor"], env={"EDGEWRIGHT_HOME": str(tmp_path)})
     assert done.exit_code == 0
     lines = [line.split("\t") for line in done.stdout.splitlines() if line.strip()]
     assert {len(line) for line in lines} == {4}
@@ -287,7 +288,7 @@ def test_command_prints_lines_of_four_columns(tmp_path: Path) -> None:
 def test_command_fails_when_no_runtime_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = RuntimeState(name="a", title="A", usable=False, remedy="pip install a")
     monkeypatch.setattr("edgewright.flows.doctor.examine_runtimes", lambda: [gone])
-    done = CliRunner().invoke(doctor, ["--json"], env={"EDGEWRIGHT_HOME": str(tmp_path)})
+    done = CliRunner().invoke(edgewright, ["doctor", "--json"], env={"EDGEWRIGHT_HOME": str(tmp_path)})
     assert isinstance(done.exception, RuntimeMissing)
     assert (done.exception.exit_code, done.exception.try_this) == (5, "pip install a")
     assert json.loads(done.stdout)["runtimes"][0]["name"] == "a"

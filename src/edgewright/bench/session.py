@@ -3,7 +3,8 @@
 from __future__ import annotations  # array takes a type argument at run time only from Python 3.12 on
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
@@ -33,7 +34,9 @@ from edgewright.runtimes.wire import (
 )
 
 CALIBRATION_RUNS = 2000
-CHUNK_SECONDS = 0.25
+CHUNKS = 8  # of one process; short, so that the candidates of a round meet the same moments
+CHUNK_SECONDS = 1.0
+SETTLING_RUNS = 2
 FEWEST_RUNS, MOST_RUNS = 10, 1000
 SETTLED_BELOW_US = 50_000.0
 LEAST_NS = 1.0  # no clock sees less, and a ratio of times needs more than nothing
@@ -55,7 +58,8 @@ class Entry(Struct, frozen=True, kw_only=True):
 class Tape:
     """All that one process told, filled while it runs, so that an interrupted one keeps what it had.
 
-    Times are microseconds; the harness's own cost is already subtracted from `wall_us` and `cpu_us`.
+    Times are microseconds; the harness's own cost is already subtracted from `wall_us` and `cpu_us`. `chunks` holds
+    the number of samples in each chunk, in order.
     """
 
     log: Path
@@ -67,6 +71,7 @@ class Tape:
     warmup_us: array[float] = field(default_factory=lambda: array("d"))
     wall_us: array[float] = field(default_factory=lambda: array("d"))
     cpu_us: array[float] = field(default_factory=lambda: array("d"))
+    chunks: list[int] = field(default_factory=list)
     calibration: Calibration | None = None
     memory_before: int | None = None
     memory_loaded: int | None = None
@@ -87,32 +92,52 @@ class Lane:
     failure: EdgewrightError | None = None
 
 
-def rounds(candidates: int, processes: int) -> Iterator[int]:
-    """The order of measurement: A B C, C B A, A B C, …
+def measure(device: Device, lanes: Sequence[Lane], plan: BenchmarkPlan, logs: Path, tell: Tell) -> None:
+    """Fill each lane with one tape per process, round by round: A B C, C B A, A B C, …
 
     Every other round is mirrored, so that a machine that drifts evenly favours nobody.
-    """
-    for number in range(processes):
-        order = range(candidates)
-        yield from order if number % 2 == 0 else reversed(order)
-
-
-def measure(device: Device, lanes: Sequence[Lane], plan: BenchmarkPlan, logs: Path, tell: Tell) -> None:
-    """Fill each lane with one tape per process.
 
     A lane that fails keeps its error and what it had, and is left out of the rounds that follow. Ctrl-C passes
     through and leaves in the lanes what was measured until then.
     """
-    for position in rounds(len(lanes), plan.processes):
-        lane = lanes[position]
-        if lane.failure is not None:
-            continue
-        tell(f"{lane.entry.title}: process {len(lane.tapes) + 1} of {plan.processes}")
-        lane.tapes.append(Tape(log=logs / f"{position}-{len(lane.tapes)}.log"))
-        try:
-            record(device, lane.entry, plan, lane.tapes[-1])
-        except EdgewrightError as error:
-            lane.failure = error
+    for number in range(plan.processes):
+        order = mirrored(range(len(lanes)), number)
+        groups = [order] if plan.interleave == "chunks" else [[position] for position in order]
+        for group in groups:
+            measure_round(device, {position: lanes[position] for position in group}, number, plan, logs, tell)
+
+
+def measure_round(
+    device: Device, lanes: Mapping[int, Lane], number: int, plan: BenchmarkPlan, logs: Path, tell: Tell
+) -> None:
+    """One fresh process of each lane: all are started and warmed up one after the other, then sampled in turn."""
+    with ExitStack() as stack:
+        at_work: dict[int, Connection] = {}
+        for position, lane in lanes.items():
+            if lane.failure is None:
+                tell(f"{lane.entry.title}: process {number + 1} of {plan.processes}")
+                lane.tapes.append(Tape(log=logs / f"{position}-{number}.log"))
+                with kept_in(lane):
+                    at_work[position] = stack.enter_context(start(device, lane, plan))
+                    prepare(at_work[position], lane.entry, lane.tapes[-1], plan)
+        sample(at_work, lanes, plan, device)
+        for position, worker in at_work.items():
+            with kept_in(lanes[position]):
+                leave(worker, lanes[position])
+
+
+@contextmanager
+def kept_in(lane: Lane) -> Iterator[None]:
+    """A failure is the lane's own: it is kept there, and the others go on."""
+    try:
+        yield
+    except EdgewrightError as error:
+        lane.failure = lane.failure or error
+
+
+def mirrored(order: Iterable[int], number: int) -> list[int]:
+    """The order itself in even turns, turned round in odd ones."""
+    return list(order) if number % 2 == 0 else list(order)[::-1]
 
 
 def profile_layers(device: Device, lane: Lane, plan: BenchmarkPlan, folder: Path) -> None:
@@ -135,19 +160,25 @@ def profile_layers(device: Device, lane: Lane, plan: BenchmarkPlan, folder: Path
         lane.layer_failure = f"{type(error).__name__}: {error}"
 
 
-def record(device: Device, entry: Entry, plan: BenchmarkPlan, tape: Tape) -> None:
-    """Run one fresh process and write down what it does."""
-    with device.start_worker(entry.runtime, plan.affinity, plan.timeout_s, tape.log) as worker:
-        tape.start_us, tape.import_us = worker.start_us, worker.hello.import_us
-        tape.memory_before = worker.hello.memory.rss
-        tape.calibration = worker.ask(Calibrate(runs=CALIBRATION_RUNS), Calibration)
-        opened = worker.ask(Open(session=entry.request, feeds=entry.feeds), Opened)
-        tape.load_us, tape.notes, tape.signature = opened.load_us, opened.notes, opened.signature
-        tape.memory_loaded = opened.memory.rss
-        tape.first_us = take(worker, tape, runs=1)[0][0]
-        warm_up(worker, tape, plan.warmup_seconds)
-        sample(worker, tape, plan, device)
-        tape.memory_peak = worker.ask(MemoryNow(), Told).memory.peak
+def start(device: Device, lane: Lane, plan: BenchmarkPlan) -> Connection:
+    return device.start_worker(lane.entry.runtime, plan.affinity, plan.timeout_s, lane.tapes[-1].log)
+
+
+def prepare(worker: Connection, entry: Entry, tape: Tape, plan: BenchmarkPlan) -> None:
+    """Load the model, run it for the first time, and warm up."""
+    tape.start_us, tape.import_us = worker.start_us, worker.hello.import_us
+    tape.memory_before = worker.hello.memory.rss
+    tape.calibration = worker.ask(Calibrate(runs=CALIBRATION_RUNS), Calibration)
+    opened = worker.ask(Open(session=entry.request, feeds=entry.feeds), Opened)
+    tape.load_us, tape.notes, tape.signature = opened.load_us, opened.notes, opened.signature
+    tape.memory_loaded = opened.memory.rss
+    tape.first_us = take(worker, tape, runs=1)[0][0]
+    warm_up(worker, tape, plan.warmup_seconds)
+
+
+def leave(worker: Connection, lane: Lane) -> None:
+    if lane.failure is None:
+        lane.tapes[-1].memory_peak = worker.ask(MemoryNow(), Told).memory.peak
         worker.leave()
 
 
@@ -173,24 +204,34 @@ def warm_up(worker: Connection, tape: Tape, most_seconds: float) -> None:
             return
 
 
-def sample(worker: Connection, tape: Tape, plan: BenchmarkPlan, device: Device) -> None:
-    """Take the steady samples in chunks, with the sensors read between them."""
-    began = monotonic()
-    before = device.sensors()
-    settle = 1 if (tape.first_us or 0.0) < SETTLED_BELOW_US else 0
-    while (left := runs_left(len(tape.wall_us), monotonic() - began, plan)) > 0:
-        wall, cpu = take(worker, tape, left, CHUNK_SECONDS, settle)
-        tape.wall_us.extend(wall)
-        tape.cpu_us.extend(cpu)
-        after = device.sensors()
-        tape.readings.append((before, after, len(wall) + settle, monotonic() - began))
-        before = after
+def sample(workers: Mapping[int, Connection], lanes: Mapping[int, Lane], plan: BenchmarkPlan, device: Device) -> None:
+    """Take the steady samples chunk by chunk in turn, mirrored every other time, until each lane has its own."""
+    wanting = [position for position in workers if lanes[position].failure is None]
+    turn = 0
+    while wanting:
+        for position in mirrored(wanting, turn):
+            with kept_in(lanes[position]):
+                take_chunk(workers[position], lanes[position].tapes[-1], plan, device)
+        wanting = [p for p in wanting if lanes[p].failure is None and runs_left(lanes[p].tapes[-1].wall_us, plan) > 0]
+        turn += 1
 
 
-def runs_left(taken: int, seconds: float, plan: BenchmarkPlan) -> int:
+def take_chunk(worker: Connection, tape: Tape, plan: BenchmarkPlan, device: Device) -> None:
+    """One chunk of samples, with the sensors read before and after."""
+    settle = SETTLING_RUNS if (tape.first_us or 0.0) < SETTLED_BELOW_US else 0
+    runs = min(runs_left(tape.wall_us, plan), -(-(plan.runs or MOST_RUNS) // CHUNKS))
+    before, began = device.sensors(), monotonic()
+    wall, cpu = take(worker, tape, runs, plan.seconds / CHUNKS if plan.runs is None else CHUNK_SECONDS, settle)
+    tape.wall_us.extend(wall)
+    tape.cpu_us.extend(cpu)
+    tape.chunks.append(len(wall))
+    tape.readings.append((before, device.sensors(), len(wall) + settle, monotonic() - began))
+
+
+def runs_left(taken_us: Sequence[float], plan: BenchmarkPlan) -> int:
     """How many inferences are still wanted; 0 ends the process."""
     if plan.runs is not None:
-        return plan.runs - taken
-    if seconds >= plan.seconds and taken >= FEWEST_RUNS:
+        return plan.runs - len(taken_us)
+    if len(taken_us) >= FEWEST_RUNS and sum(taken_us) >= plan.seconds * 1e6:
         return 0
-    return MOST_RUNS - taken
+    return MOST_RUNS - len(taken_us)

@@ -30,13 +30,18 @@ PER_PROCESS: dict[str, tuple[str, Callable[[Tape], float | None]]] = {
 
 
 def make_series(tapes: Sequence[Tape]) -> tuple[Series, ...]:
-    """Everything raw. Samples of all processes follow each other; `wall.samples` tells where each one ends."""
+    """Everything raw.
+
+    Samples of all processes follow each other; `wall.samples` tells where each one ends, `chunk.samples` each chunk.
+    """
     long = {
         "wall": [x for tape in tapes for x in tape.wall_us],
         "cpu": [x for tape in tapes for x in tape.cpu_us],
         "warmup": [x for tape in tapes for x in tape.warmup_us],
     }
     rows = [Series(name=name, unit="us", data=tuple(data)) for name, data in long.items()]
+    counts = tuple(float(count) for tape in tapes for count in tape.chunks)
+    rows.append(Series(name="chunk.samples", unit="1", data=counts))
     for name, (unit, read) in PER_PROCESS.items():
         values = [read(tape) for tape in tapes]
         if any(value is not None for value in values):
@@ -64,12 +69,39 @@ def process_medians(tapes: Sequence[Tape]) -> list[float]:
     return [median(tape.wall_us) for tape in tapes if tape.wall_us]
 
 
-def stored_medians(run: Run) -> list[float]:
-    """The same from a run's series."""
+def chunk_medians(tapes: Sequence[Tape]) -> list[list[float]]:
+    """Median wall time of each chunk, microseconds: one list per process that took samples."""
+    return [cut_medians(tape.wall_us, tape.chunks) for tape in tapes if tape.wall_us]
+
+
+def stored_medians(run: Run) -> list[list[float]]:
+    """`chunk_medians` from a run's series."""
     series = {row.name: row.data for row in run.series}
-    wall, counts = series.get("wall", ()), series.get("wall.samples", ())
-    ends = list(accumulate(int(count) for count in counts))
-    return [median(wall[begin:end]) for begin, end in zip([0, *ends], ends, strict=False) if end > begin]
+    chunks = [int(count) for count in series.get("chunk.samples", ())]
+    found = []
+    for samples in cut(series.get("wall", ()), [int(count) for count in series.get("wall.samples", ())]):
+        taken = chunks_of(len(samples), chunks)
+        if samples:
+            found.append(cut_medians(samples, taken))
+    return found
+
+
+def chunks_of(samples: int, chunks: list[int]) -> list[int]:
+    """Take the sizes of one process's chunks off the front of the list; what they leave over is one chunk more."""
+    taken: list[int] = []
+    while sum(taken) < samples and chunks:
+        taken.append(chunks.pop(0))
+    return [*taken, samples - sum(taken)]
+
+
+def cut(samples: Sequence[float], counts: Sequence[int]) -> list[Sequence[float]]:
+    """The samples in pieces of these lengths."""
+    ends = list(accumulate(counts))
+    return [samples[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
+
+
+def cut_medians(samples: Sequence[float], counts: Sequence[int]) -> list[float]:
+    return [median(piece) for piece in cut(samples, counts) if piece]
 
 
 def make_metrics(

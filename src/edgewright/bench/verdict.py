@@ -2,8 +2,9 @@
 
 The ratio is time of b over time of a, made from one median per process, on a logarithmic scale:
 
-- runs of one session were interleaved, so process k of b is paired with process k of a, which cancels whatever
-  drift both met (`paired_interval`);
+- runs of one session were interleaved: in round k the chunks of b's process lie between those of a's, so the
+  difference of the round is the median of the differences of its chunks, and the rounds are the pairs
+  (`paired_interval`). That cancels whatever drift both met;
 - runs of different sessions are not paired, and a machine drifts from session to session in ways that no
   interval made within them can see, so the smallest difference that counts is `SESSION_THRESHOLD` there.
 
@@ -13,6 +14,7 @@ A verdict needs two things: the interval excludes 1, and the ratio differs from 
 
 from collections.abc import Sequence
 from math import exp, log
+from statistics import median
 
 from edgewright.bench.statistics import Interval, paired_interval, shift_interval
 from edgewright.facts.run import Comparison
@@ -22,21 +24,28 @@ CONFIDENCE = 0.99
 LEAST_CONFIDENCE = 0.95
 SESSION_THRESHOLD = 0.05
 
+Processes = Sequence[Sequence[float]]
 
-def compare_paired(a: str, b: str, a_us: Sequence[float], b_us: Sequence[float], threshold: float) -> Comparison:
-    """Compare run b with run a of the same session; medians per process, in the order of the rounds."""
+
+def compare_paired(a: str, b: str, a_us: Processes, b_us: Processes, threshold: float) -> Comparison:
+    """Compare run b with run a of the same session; medians of the chunks per process, in the order of the rounds."""
     pairs = list(zip(a_us, b_us, strict=False))  # a session that was cut short leaves the last round uneven
     if not pairs:
         return unknown(a, b)
-    interval = paired_interval([log(after / before) for before, after in pairs], CONFIDENCE)
+    interval = paired_interval([round_difference(before, after) for before, after in pairs], CONFIDENCE)
     return conclude(a, b, interval, threshold)
 
 
-def compare_sessions(a: str, b: str, a_us: Sequence[float], b_us: Sequence[float], threshold: float) -> Comparison:
-    """Compare run b with run a of another session; medians per process."""
+def round_difference(a_us: Sequence[float], b_us: Sequence[float]) -> float:
+    """Logarithm of b over a in one round; chunk i of one lies beside chunk i of the other."""
+    return median(log(after / before) for before, after in zip(a_us, b_us, strict=False))
+
+
+def compare_sessions(a: str, b: str, a_us: Processes, b_us: Processes, threshold: float) -> Comparison:
+    """Compare run b with run a of another session; medians of the chunks per process."""
     if not a_us or not b_us:
         return unknown(a, b)
-    interval = shift_interval([log(x) for x in a_us], [log(x) for x in b_us], CONFIDENCE)
+    interval = shift_interval([log(median(x)) for x in a_us], [log(median(x)) for x in b_us], CONFIDENCE)
     return conclude(a, b, interval, max(threshold, SESSION_THRESHOLD))
 
 

@@ -20,6 +20,7 @@ PLAN_OPTIONS = (
     "runs",
     "seconds",
     "processes",
+    "interleave",
     "seed",
     "warmup_seconds",
     "layers",
@@ -37,12 +38,21 @@ BESIDE_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_json")
     "--runtime", type=WORDS, multiple=True, help="Runtimes, comma-separated; default: the one made for the format."
 )
 @click.option("--threads", type=int, default=1, show_default=True, help="Threads for one inference.")
-@click.option("--affinity", type=AFFINITY, default=None, metavar="CPUS", help="Bind the worker to processors, as 0,1.")
+@click.option(
+    "--affinity", type=AFFINITY, default=None, metavar="CPUS", help="Bind the worker to processors, as 0,1 or 0-3."
+)
 @click.option(
     "--runs", type=int, default=None, help="Timed inferences per process; default: as many as fill --seconds."
 )
-@click.option("--seconds", type=float, default=0.3, show_default=True, help="Steady time per process without --runs.")
+@click.option("--seconds", type=float, default=0.2, show_default=True, help="Steady time per process without --runs.")
 @click.option("--processes", type=int, default=10, show_default=True, help="Fresh processes per candidate.")
+@click.option(
+    "--interleave",
+    type=click.Choice(["chunks", "processes"]),
+    default="chunks",
+    show_default=True,
+    help="Take turns between short chunks of samples, or run one process after the other.",
+)
 @click.option(
     "--inputs",
     type=click.Path(),
@@ -65,7 +75,7 @@ BESIDE_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_json")
     "options",
     multiple=True,
     metavar="KEY=VALUE",
-    help="An option of a runtime, as optimization=basic.",
+    help="An option of a runtime, as optimization=basic or litert.delegate=none.",
 )
 @click.option("--warmup-seconds", type=float, default=2.0, show_default=True, help="Longest warm-up of a process.")
 @click.option(
@@ -86,7 +96,7 @@ BESIDE_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_json")
     metavar="PCT",
     help="Exit 3 if over PCT % of the layers' time fell back.",
 )
-@click.option("--on", "device", default="local", show_default=True, help="The device.")
+@click.option("--on", "device", default="local", show_default=True, help="The device; local is this machine.")
 @click.option("--tag", "tags", type=TAG, multiple=True, metavar="NAME=VALUE", help="Put a tag on the runs.")
 @click.option("--plan", "plan_file", type=click.Path(), default=None, metavar="FILE", help="Take the plan from a file.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved plan, and measure nothing.")

@@ -13,7 +13,7 @@ HEADERS = ("name", "state", "detail", "do this")
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one object with schema edgewright.doctor/1.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.doctor/1).")
 def doctor(as_json: bool) -> None:
     """Say which runtimes work here, and what on this machine will spoil measurements.
 

@@ -26,11 +26,13 @@ def runs() -> None:
 @click.option("--model", default=None, help="Name of the model, or the first digits of its hash.")
 @click.option("--runtime", default=None, help="Runtime.")
 @click.option("--device", default=None, help="Device, by name or id.")
-@click.option("--tag", "tags", type=TAG, multiple=True, metavar="NAME=VALUE", help="Only runs with this tag.")
+@click.option(
+    "--tag", "tags", type=TAG, multiple=True, metavar="NAME=VALUE", help="Only with this tag; may be repeated."
+)
 @click.option("--state", type=click.Choice(get_args(RunState)), default=None, help="State of the run.")
-@click.option("--since", default=None, metavar="DATE", help="Started on this day or later, as 2026-11-01.")
-@click.option("--until", default=None, metavar="DATE", help="Started before this day.")
-@click.option("--text", default=None, help="Part of a note, an error or a name.")
+@click.option("--since", default=None, metavar="DATE", help="Started then or later, as 2026-11-01 (UTC).")
+@click.option("--until", default=None, metavar="DATE", help="Started before then.")
+@click.option("--text", default=None, help="Part of a note, an error, or a name of model, device or runtime.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="The newest so many.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.runs/1).")
 def list_command(tags: tuple[tuple[str, str], ...], as_json: bool, **wanted: Any) -> None:
@@ -46,7 +48,7 @@ def list_command(tags: tuple[tuple[str, str], ...], as_json: bool, **wanted: Any
         return
     print_table(LIST_HEADERS, [list_row(row) for row in rows])
     if not rows:
-        say("No runs. edgewright benchmark MODEL makes one, edgewright demo makes four.")
+        say("No runs. edgewright benchmark MODEL makes one, edgewright demo makes eight.")
 
 
 def list_row(row: RunRow) -> tuple[str, ...]:
@@ -72,7 +74,7 @@ def list_row(row: RunRow) -> tuple[str, ...]:
 @click.argument("run_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole record (edgewright.run/1).")
 def show(run_id: str, as_json: bool) -> None:
-    """Show one run: figures, layers, warnings, environment."""
+    """Show one run: facts, figures, layers, warnings."""
     from edgewright.cli.places import open_user_store
     from edgewright.cli.tables import show_run
 
@@ -142,9 +144,9 @@ def rerun(run_id: str, device: str, as_json: bool) -> None:
 
 @runs.command()
 @click.argument("run_id", metavar="ID")
-@click.argument("tags", nargs=-1, type=TAG, metavar="NAME=VALUE...")
+@click.argument("tags", nargs=-1, type=TAG, metavar="[NAME=VALUE]...")
 @click.option("--note", default=None, help="Replace the run's note.")
-@click.option("--remove", multiple=True, metavar="NAME", help="Take a tag off.")
+@click.option("--remove", multiple=True, metavar="NAME", help="Take a tag off; may be repeated.")
 def tag(run_id: str, tags: tuple[tuple[str, str], ...], note: str | None, remove: tuple[str, ...]) -> None:
     """Put tags or a note on a run."""
     from edgewright.cli.places import open_user_store

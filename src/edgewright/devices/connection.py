@@ -99,8 +99,9 @@ class Connection:
 
     def end(self) -> None:
         """End the worker and whatever it started."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process.poll() is None:  # the number of one that was waited for may be another process's by now
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         with contextlib.suppress(BrokenPipeError):  # what was left to say is not wanted any more
             self._stdin.close()
         self._process.wait()

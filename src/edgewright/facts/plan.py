@@ -1,6 +1,7 @@
 """A plan is everything that decides a result: stored with the run, printed by --dry-run, read by --plan."""
 
 from hashlib import sha256
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
@@ -24,9 +25,11 @@ class BenchmarkPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         candidates: measured in turn; the first is the reference of the verdicts.
         threads: threads that each runtime may use for one inference.
         affinity: processors that the worker is bound to; empty leaves the choice to the system.
-        runs: timed inferences per process; None measures `seconds` long (between 20 and 1,000).
+        runs: timed inferences per process; None measures `seconds` long (between 10 and 1,000).
         seconds: time of the steady part of one process where `runs` is None.
         processes: fresh processes per candidate.
+        interleave: `chunks` lets the candidates of one round live side by side and takes turns between short chunks
+            of their samples; `processes` runs one process after the other, for devices where two do not fit.
         shapes: sizes for inputs whose shape is free.
         inputs: path of an .npz with one array per input; None makes seeded inputs.
         seed: of the made inputs.
@@ -44,8 +47,9 @@ class BenchmarkPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     threads: int = 1
     affinity: tuple[int, ...] = ()
     runs: int | None = None
-    seconds: float = 0.3
+    seconds: float = 0.2
     processes: int = 10
+    interleave: Literal["chunks", "processes"] = "chunks"
     shapes: dict[str, tuple[int, ...]] = {}
     inputs: str | None = None
     inputs_sha256: str = ""

@@ -15,7 +15,7 @@ from msgspec import Struct
 from edgewright.bench.energy import energy_of
 from edgewright.bench.feeds import write_feeds
 from edgewright.bench.session import Entry, Lane, Tell, measure, profile_layers
-from edgewright.bench.summary import make_metrics, make_series, moment_metrics, process_medians
+from edgewright.bench.summary import chunk_medians, make_metrics, make_series, moment_metrics
 from edgewright.bench.verdict import compare_paired
 from edgewright.bench.warnings import Case, find_warnings
 from edgewright.devices.contract import Device
@@ -236,7 +236,7 @@ class Session:
 
     def _compare(self) -> tuple[Comparison, ...]:
         """Every candidate against the first; candidates without samples are left out."""
-        medians = [process_medians(lane.tapes) for lane in self._lanes]
+        medians = [chunk_medians(lane.tapes) for lane in self._lanes]
         return tuple(
             compare_paired(self._runs[0].id, run.id, medians[0], own, self._plan.threshold)
             for run, own in zip(self._runs[1:], medians[1:], strict=False)
