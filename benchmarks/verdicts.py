@@ -28,6 +28,7 @@ from edgewright.flows.benchmark import benchmark
 from edgewright.store.store import open_store
 
 SLOWED = ("-P", str(Path(__file__).with_name("slowed_worker.py")))
+TITLES = {"same": "the model against itself", "slower": "against itself, 10 % slower"}
 
 
 class HalfSlowed(LocalDevice):
@@ -42,13 +43,14 @@ class HalfSlowed(LocalDevice):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--comparisons", type=int, default=40)
+    parser.add_argument("--only", choices=["same", "slower"], action="append", help="only this half")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     model = find_model()
     plan = BenchmarkPlan(candidates=(Candidate(model=str(model), runtime="onnxruntime"),) * 2)
+    devices = {"same": LocalDevice, "slower": HalfSlowed}
     results = {
-        "the model against itself": compare_often(plan, LocalDevice(), arguments.comparisons),
-        "against itself, 10 % slower": compare_often(plan, HalfSlowed(), arguments.comparisons),
+        TITLES[name]: compare_often(plan, devices[name](), arguments.comparisons) for name in arguments.only or devices
     }
     if arguments.json:
         print(json.dumps({"machine": describe_machine(), "results": results}))

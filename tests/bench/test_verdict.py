@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgewright.bench.verdict import SESSION_THRESHOLD, compare_paired, compare_sessions, judge
+from edgewright.bench.verdict import SESSION_DRIFT, compare_paired, compare_sessions, judge
 from edgewright.facts.words import Verdict
 
 Floats = NDArray[np.float64]
@@ -74,9 +74,7 @@ def test_pairs_cancel_a_drift_that_unpaired_medians_do_not() -> None:
 
 def test_other_sessions_need_a_larger_difference() -> None:
     times = np.array([100.0 + k / 10 for k in range(PROCESSES)])
-    a, small, large = (
-        one_chunk(times * factor) for factor in (1, 1 + SESSION_THRESHOLD / 2, 1 + SESSION_THRESHOLD * 2)
-    )
+    a, small, large = (one_chunk(times * factor) for factor in (1, 1 + SESSION_DRIFT / 2, 1 + SESSION_DRIFT * 2))
     assert compare_paired("a", "b", a, small, 0.02).verdict == "slower"
     assert compare_sessions("a", "b", a, small, 0.02).verdict == "no difference"
     assert compare_sessions("a", "b", a, large, 0.02).verdict == "slower"

@@ -6,9 +6,10 @@ The ratio is time of b over time of a, made from one median per process, on a lo
   difference of the round is the median of the differences of its chunks, and the rounds are the pairs
   (`paired_interval`). That cancels whatever drift both met;
 - runs of different sessions are not paired, and a machine drifts from session to session in ways that no
-  interval made within them can see, so the smallest difference that counts is `SESSION_THRESHOLD` there.
+  interval made within them can see, so the whole interval must lie beyond `SESSION_DRIFT` there.
 
-A verdict needs two things: the interval excludes 1, and the ratio differs from 1 by more than the threshold.
+A verdict needs two things: the interval excludes 1 (or that drift), and the ratio differs from 1 by more than the
+threshold.
 `no difference` is said only where the whole interval lies within the threshold. All else is `inconclusive`.
 """
 
@@ -22,7 +23,7 @@ from edgewright.facts.words import Verdict
 
 CONFIDENCE = 0.99
 LEAST_CONFIDENCE = 0.95
-SESSION_THRESHOLD = 0.05
+SESSION_DRIFT = 0.05
 
 Processes = Sequence[Sequence[float]]
 
@@ -46,28 +47,29 @@ def compare_sessions(a: str, b: str, a_us: Processes, b_us: Processes, threshold
     if not a_us or not b_us:
         return unknown(a, b)
     interval = shift_interval([log(median(x)) for x in a_us], [log(median(x)) for x in b_us], CONFIDENCE)
-    return conclude(a, b, interval, max(threshold, SESSION_THRESHOLD))
+    return conclude(a, b, interval, max(threshold, SESSION_DRIFT), SESSION_DRIFT)
 
 
 def unknown(a: str, b: str) -> Comparison:
     return Comparison(a=a, b=b, ratio=float("nan"), low=None, high=None, verdict="inconclusive")
 
 
-def conclude(a: str, b: str, interval: Interval, threshold: float) -> Comparison:
+def conclude(a: str, b: str, interval: Interval, threshold: float, drift: float = 0.0) -> Comparison:
     low = None if interval.low is None else exp(interval.low)
     high = None if interval.high is None else exp(interval.high)
     ratio = exp(interval.value)
-    verdict = judge(ratio, low, high, threshold) if interval.confidence >= LEAST_CONFIDENCE else "inconclusive"
+    sure = interval.confidence >= LEAST_CONFIDENCE
+    verdict = judge(ratio, low, high, threshold, drift) if sure else "inconclusive"
     return Comparison(a=a, b=b, ratio=ratio, low=low, high=high, verdict=verdict)
 
 
-def judge(ratio: float, low: float | None, high: float | None, threshold: float) -> Verdict:
-    """The verdict for a ratio with its interval."""
+def judge(ratio: float, low: float | None, high: float | None, threshold: float, drift: float = 0.0) -> Verdict:
+    """The verdict for a ratio with its interval; `drift` is how far from 1 the whole interval must lie."""
     if low is None or high is None:
         return "inconclusive"
-    if low > 1 and ratio > 1 + threshold:
+    if low > 1 + drift and ratio > 1 + threshold:
         return "slower"
-    if high < 1 and ratio < 1 / (1 + threshold):
+    if high < 1 / (1 + drift) and ratio < 1 / (1 + threshold):
         return "faster"
     if low >= 1 / (1 + threshold) and high <= 1 + threshold:
         return "no difference"

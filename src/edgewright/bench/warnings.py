@@ -138,7 +138,8 @@ def too_few_processes(case: Case) -> str | None:
     if len(case.tapes) >= LEAST_PROCESSES:
         return None
     return (
-        f"an interval from {len(case.tapes)} processes does not reach 95 %, so there is no verdict: try --processes 10"
+        f"an interval from fewer than {LEAST_PROCESSES} processes (here {len(case.tapes)}) does not reach 95 %, "
+        "so there is no verdict: try --processes 10"
     )
 
 

@@ -45,7 +45,7 @@ BESIDE_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_json")
     "--runs", type=int, default=None, help="Timed inferences per process; default: as many as fill --seconds."
 )
 @click.option("--seconds", type=float, default=0.2, show_default=True, help="Steady time per process without --runs.")
-@click.option("--processes", type=int, default=10, show_default=True, help="Fresh processes per candidate.")
+@click.option("--processes", type=int, default=15, show_default=True, help="Fresh processes per candidate.")
 @click.option(
     "--interleave",
     type=click.Choice(["chunks", "processes"]),

@@ -77,6 +77,6 @@ def show(runs: list[Run], comparisons: tuple[Comparison, ...]) -> None:
     show_comparisons(comparisons, names)
     for run in runs[1:]:
         if session_of(run) != session_of(runs[0]):
-            say(f"{run.id} is of another session: differences under 5 % are not told apart.")
+            say(f"{run.id} is of another session: a verdict needs an interval wholly beyond 5 %.")
         for name, (before, after) in find_differences(runs[0], run).items():
             say(f"{run.id} differs in {name}: {before} → {after}")

@@ -14,7 +14,7 @@ from edgewright.facts.words import RunState
 if TYPE_CHECKING:
     from edgewright.store.queries import RunRow
 
-LIST_HEADERS = ("run", "started", "state", "model", "runtime", "precision", "device", "p50", "interval", "tags")
+LIST_HEADERS = ("run", "started", "kind", "state", "model", "runtime", "precision", "device", "p50", "interval", "tags")
 
 
 @click.group()
@@ -59,6 +59,7 @@ def list_row(row: RunRow) -> tuple[str, ...]:
     return (
         row.id,
         row.started_at[:16].replace("T", " "),
+        row.kind,
         row.state,
         row.model_name or UNKNOWN,
         row.runtime,

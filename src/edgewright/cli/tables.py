@@ -121,7 +121,7 @@ def show_run(run: Run) -> None:
         ("threads", str(row.threads)),
         (
             "energy",
-            f"{row.energy.uj_per_inference:.0f} µJ ({row.energy.evidence}: {row.energy.source})"
+            f"{show_uj(row.energy.uj_per_inference)} ({row.energy.evidence}: {row.energy.source})"
             if row.energy
             else f"unknown: {row.energy_source}",
         ),
@@ -131,12 +131,22 @@ def show_run(run: Run) -> None:
     print_table(("fact", "value"), [fact for fact in facts if fact[1]])
     click.echo("")
     print_table(("figure", "value", "low", "high", "n"), [metric_row(metric) for metric in run.metrics])
+    if run.environment:
+        click.echo("")
+        print_table(("environment", "value"), [(name, show_fact(fact)) for name, fact in run.environment.items()])
     if row.layers:
         click.echo("")
         click.echo(describe_layers(row))
         show_layers(row.layers)
     for warning in run.warnings:
         click.echo(f"Warning ({warning.code}): {warning.text}.")
+
+
+def show_fact(fact: object) -> str:
+    """A value of the environment in one line."""
+    if isinstance(fact, dict):
+        return ", ".join(f"{name} {value}" for name, value in fact.items())
+    return ", ".join(map(str, fact)) if isinstance(fact, list | tuple) else str(fact)
 
 
 def runtime_version(run: Run) -> str:
@@ -163,7 +173,16 @@ def show_ns(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.0f} ns"
 
 
-SHOWS: dict[str, Callable[[float | None], str]] = {"us": show_us, "ns": show_ns, "bytes": show_bytes}
+def show_uj(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.3g} µJ"
+
+
+SHOWS: dict[str, Callable[[float | None], str]] = {
+    "us": show_us,
+    "ns": show_ns,
+    "bytes": show_bytes,
+    "uJ": show_uj,
+}
 
 
 def say_warnings(rows: Sequence[RunRow], *, hidden: Sequence[str] = ()) -> None:

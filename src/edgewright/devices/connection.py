@@ -168,7 +168,7 @@ class Connection:
                 return InputError(
                     "the inputs do not fit the model",
                     refused.why,
-                    "--dry-run tells the names, dtypes and shapes that the model takes",
+                    "numpy.savez(FILE, name=array), one array for each input, in its dtype and shape",
                 )
             case "missing":
                 return missing_runtime(runtime_info(self._runtime), refused.why)

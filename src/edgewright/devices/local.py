@@ -43,9 +43,10 @@ class LocalDevice:
         self._folder = tempfile.mkdtemp(prefix="edgewright-")
 
     def facts(self) -> DeviceFacts:
+        """The host's name goes into the id, hashed, and nowhere else: runs are exported to other people."""
         facts = {**cpu_facts(self._root), "system": platform.system(), "machine": platform.machine()}
         identity = sha256(f"{platform.node()} {facts.get('model')} {facts['machine']}".encode()).hexdigest()
-        return DeviceFacts(id=identity[:16], name="local", kind="local", address=platform.node(), facts=facts)
+        return DeviceFacts(id=identity[:16], name="local", kind="local", address="localhost", facts=facts)
 
     def environment(self) -> dict[str, Any]:
         packages = sorted({"numpy", *(info.distribution for info in TABLE.values())})

@@ -48,7 +48,7 @@ class BenchmarkPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     affinity: tuple[int, ...] = ()
     runs: int | None = None
     seconds: float = 0.2
-    processes: int = 10
+    processes: int = 15
     interleave: Literal["chunks", "processes"] = "chunks"
     shapes: dict[str, tuple[int, ...]] = {}
     inputs: str | None = None

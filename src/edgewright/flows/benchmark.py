@@ -205,7 +205,7 @@ class Session:
             metrics=metrics,
             series=make_series(lane.tapes),
             layers=lane.report.layers if lane.report else (),
-            warnings=find_warnings(self._case(run, lane, metrics, moment)) if lane.tapes else (),
+            warnings=find_warnings(self._case(run, lane, metrics, moment)) if lane.failure is None else (),
             outputs=(*run.outputs, *self._keep_log(run, lane)),
             tags={**run.tags, "energy-source": energy.source, "energy-evidence": energy.evidence, **via},
         )
