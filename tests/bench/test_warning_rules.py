@@ -84,7 +84,7 @@ CASES: dict[str, tuple[Callable[[], Case], str, Callable[[], Case]]] = {
     ),
     "too-few-processes": (
         lambda: case_of([make_tape(WALL) for _ in range(5)]),
-        "5 processes",
+        "here 5",
         lambda: case_of([make_tape(WALL) for _ in range(6)]),
     ),
     "timer-resolution": (

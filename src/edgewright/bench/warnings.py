@@ -139,7 +139,7 @@ def too_few_processes(case: Case) -> str | None:
         return None
     return (
         f"an interval from fewer than {LEAST_PROCESSES} processes (here {len(case.tapes)}) does not reach 95 %, "
-        "so there is no verdict: try --processes 10"
+        "so there is no verdict: try --processes 15"
     )
 
 
