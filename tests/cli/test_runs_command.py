@@ -178,7 +178,7 @@ def test_compare_models(call: Call, monkeypatch: pytest.MonkeyPatch, folder: Pat
     real = benchmark.benchmark
 
     def quickly(plan: BenchmarkPlan, *rest: object) -> object:
-        assert plan.processes == 10  # as `edgewright benchmark` has it
+        assert plan.processes == 15  # as `edgewright benchmark` has it
         return real(make_plan("a.onnx", "b.onnx", processes=2, layers=False), *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(benchmark, "benchmark", quickly)
