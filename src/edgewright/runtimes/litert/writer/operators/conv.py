@@ -1,0 +1,137 @@
+"""Convolution: plain, grouped, depthwise, transposed, in two and three dimensions."""
+
+from typing import Any
+
+import numpy as np
+
+from edgewright.runtimes.litert.writer.build import Builder
+from edgewright.runtimes.litert.writer.graph import Node, Refusal
+from edgewright.runtimes.litert.writer.layout import channels_last
+from edgewright.runtimes.litert.writer.operators.window import Windows, pad, read_windows
+from edgewright.runtimes.litert.writer.program import Tensor
+
+
+def conv(b: Builder, node: Node) -> None:
+    """CONV_2D, DEPTHWISE_CONV_2D or CONV_3D; padding becomes SAME, VALID or a PAD before.
+
+    Input [N, C, …], weights [O, C/group, …], as ONNX's Conv.
+    """
+    rank = b.rank(node.inputs[0])
+    weights = b.shape(node.inputs[1])
+    if rank not in (4, 5) or len(weights) != rank:
+        raise Refusal(f"a convolution over {rank - 2} axes", "LiteRT has one to three")
+    windows = read_windows(b, node, weights[2:])
+    x = b.take(node.inputs[0], channels_last(rank))
+    padding = windows.padding
+    if padding is None:
+        x, padding = pad(b, x, windows), "VALID"
+    write = _write_3d if rank == 5 else _write_2d
+    write(b, node, x, windows, padding)
+
+
+def _write_2d(b: Builder, node: Node, x: Tensor, windows: Windows, padding: str) -> None:
+    group, channels = int(node.attributes.get("group", 1)), b.shape(node.inputs[0])[1]
+    outputs, per_group = b.shape(node.inputs[1])[:2]
+    if group < 1 or per_group * group != channels or outputs % group:
+        raise Refusal("its weights do not fit its groups")
+    result = b.make(node.outputs[0], channels_last(4))
+    options: dict[str, Any] = {
+        "padding": padding,
+        "strideH": windows.strides[0],
+        "strideW": windows.strides[1],
+        "dilationHFactor": windows.dilations[0],
+        "dilationWFactor": windows.dilations[1],
+        "fusedActivationFunction": node.attributes.get("activation", "NONE"),
+    }
+    if group == channels and (group > 1 or outputs == 1):
+        options["depthMultiplier"] = outputs // group
+        weights = b.take(node.inputs[1], (1, 2, 3, 0))
+        b.emit("DEPTHWISE_CONV_2D", [x, weights, take_bias(b, node, x, outputs)], [result], options)
+        return
+    weights = b.take(node.inputs[1], (0, 2, 3, 1))
+    b.emit("CONV_2D", [x, weights, take_bias(b, node, x, outputs)], [result], options)
+
+
+def _write_3d(b: Builder, node: Node, x: Tensor, windows: Windows, padding: str) -> None:
+    if node.attributes.get("group", 1) != 1:
+        raise Refusal("a grouped convolution over three axes")
+    outputs = b.shape(node.inputs[1])[0]
+    weights = b.take(node.inputs[1], (2, 3, 4, 1, 0))
+    names = ("D", "H", "W")
+    options: dict[str, Any] = {"padding": padding, "fusedActivationFunction": node.attributes.get("activation", "NONE")}
+    options |= {f"stride{n}": s for n, s in zip(names, windows.strides, strict=True)}
+    options |= {f"dilation{n}Factor": d for n, d in zip(names, windows.dilations, strict=True)}
+    bias = take_bias(b, node, x, outputs)
+    b.emit("CONV_3D", [x, weights, bias], [b.make(node.outputs[0], channels_last(5))], options)
+
+
+def take_bias(b: Builder, node: Node, x: Tensor, outputs: int) -> Tensor:
+    """The bias [O], zeros where there is none."""
+    if node.has(2):
+        return b.take(node.inputs[2])
+    if x.scales is not None:
+        raise Refusal("a quantised convolution without a bias should have got one")
+    return b.add_constant(np.zeros(outputs, np.float32))
+
+
+def conv_transpose(b: Builder, node: Node) -> None:
+    """TRANSPOSE_CONV over the whole reach, then a slice that takes `pads` off; the bias is added last.
+
+    Input [N, C, H, W], weights [C, O, kH, kW], as ONNX's ConvTranspose with one group.
+    """
+    if b.rank(node.inputs[0]) != 4 or node.attributes.get("group", 1) != 1:
+        raise Refusal("a transposed convolution in groups or over three axes")
+    x, weights = b.take(node.inputs[0], channels_last(4)), _take_spread(b, node)
+    strides = tuple(node.attributes.get("strides") or [1, 1])
+    kernel = weights.shape[1:3]
+    full = tuple((size - 1) * s + k for size, s, k in zip(x.shape[1:3], strides, kernel, strict=True))
+    batch, outputs = x.shape[0], weights.shape[0]
+    shape = (batch, *full, outputs)
+    options = {"padding": "VALID", "strideH": strides[0], "strideW": strides[1]}
+    whole = b.run("TRANSPOSE_CONV", [b.ints(shape), weights, x], shape, dtype=x.dtype, options=options)
+    begin = _find_begin(b, node, full)
+    cut = _cut(b, whole, begin, b.shape(node.outputs[0])[2:])
+    if node.has(2):
+        cut = b.run("ADD", [cut, b.take(node.inputs[2])], cut.shape)
+    b.place(node.outputs[0], cut, channels_last(4))
+
+
+def _take_spread(b: Builder, node: Node) -> Tensor:
+    """Weights [O, kH, kW, C], with zeros between them for dilations."""
+    dilations = node.attributes.get("dilations") or [1, 1]
+    if all(d == 1 for d in dilations):
+        return b.take(node.inputs[1], (1, 2, 3, 0))
+    data = np.transpose(b.need_constant(1, "weights"), (1, 2, 3, 0))
+    sizes = [(k - 1) * d + 1 for k, d in zip(data.shape[1:3], dilations, strict=True)]
+    spread = np.zeros((data.shape[0], *sizes, data.shape[3]), data.dtype)
+    spread[:, :: dilations[0], :: dilations[1]] = data
+    return b.add_constant(spread, node.inputs[1])
+
+
+def _find_begin(b: Builder, node: Node, full: tuple[int, ...]) -> tuple[int, ...]:
+    """How much is taken off before; with `output_shape` or auto_pad, ONNX shares the padding out."""
+    outputs = b.shape(node.outputs[0])[2:]
+    mode = node.attributes.get("auto_pad", "NOTSET") or "NOTSET"
+    extra = node.attributes.get("output_padding") or [0, 0]
+    if mode == "VALID":
+        return (0, 0)
+    if mode == "NOTSET" and "output_shape" not in node.attributes:
+        pads = node.attributes.get("pads") or [0, 0, 0, 0]
+        return tuple(pads[:2])
+    total = [max(f + e - o, 0) for f, e, o in zip(full, extra, outputs, strict=True)]
+    upper = mode == "SAME_UPPER"
+    return tuple(t // 2 if upper else t - t // 2 for t in total)
+
+
+def _cut(b: Builder, whole: Tensor, begin: tuple[int, ...], sizes: tuple[int, ...]) -> Tensor:
+    """Rows and columns from `begin` on; zeros behind the end where the output reaches beyond."""
+    missing = [max(low + size - full, 0) for low, size, full in zip(begin, sizes, whole.shape[1:3], strict=True)]
+    if any(missing):
+        shape = (whole.shape[0], *(f + m for f, m in zip(whole.shape[1:3], missing, strict=True)), whole.shape[3])
+        amounts = np.asarray([(0, 0), (0, missing[0]), (0, missing[1]), (0, 0)], np.int32)
+        whole = b.run("PAD", [whole, b.add_constant(amounts)], shape)
+    if whole.shape[1:3] == tuple(sizes):
+        return whole
+    shape = (whole.shape[0], *sizes, whole.shape[3])
+    start = b.ints((0, *begin, 0))
+    return b.run("SLICE", [whole, start, b.ints(shape)], shape)

@@ -1,0 +1,133 @@
+"""Normalisations."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgewright.runtimes.litert.writer.build import Builder
+from edgewright.runtimes.litert.writer.graph import Node, Refusal
+from edgewright.runtimes.litert.writer.layout import Layout, channels_last, plain
+from edgewright.runtimes.litert.writer.program import Tensor
+
+
+def batch_normalisation(b: Builder, node: Node) -> None:
+    """x × factor + shift, both along the channels and computed here; inference only."""
+    if node.attributes.get("training_mode", 0) or len([name for name in node.outputs if name]) > 1:
+        raise Refusal("it is in training mode", "export the model for inference")
+    scale, bias, mean, variance = (b.need_constant(at, "statistics").astype(np.float64) for at in range(1, 5))
+    factor = scale / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
+    shift = bias - mean * factor
+    layout = b.layout(node.inputs[0])
+    x = b.take(node.inputs[0], layout)
+    shape = tuple(size if layout[at] == 1 else 1 for at, size in enumerate(x.shape))
+    factor_tensor, shift_tensor = (b.add_constant(v.astype(np.float32).reshape(shape)) for v in (factor, shift))
+    made = b.run("MUL", [x, factor_tensor], x.shape)
+    b.place(node.outputs[0], b.run("ADD", [made, shift_tensor], x.shape), layout)
+
+
+def normalise(b: Builder, x: Tensor, places: Sequence[int], epsilon: float, *, centred: bool = True) -> Tensor:
+    """(x − mean) / √(variance + epsilon) along stored axes; without the mean where not `centred`."""
+    axes = b.ints(sorted(places))
+    small = tuple(1 if at in places else size for at, size in enumerate(x.shape))
+    if centred:
+        mean = b.run("MEAN", [x, axes], small, options={"keepDims": True})
+        x = b.run("SUB", [x, mean], x.shape)
+    square = b.run("MUL", [x, x], x.shape)
+    variance = b.run("MEAN", [square, axes], small, options={"keepDims": True})
+    inverse = b.run("RSQRT", [b.run("ADD", [variance, b.number(epsilon, x)], small)], small)
+    return b.run("MUL", [x, inverse], x.shape)
+
+
+def layer_normalisation(b: Builder, node: Node) -> None:
+    """Over all axes from one on; scale and bias as the last axes have them."""
+    _normalise_last(b, node, centred=True)
+
+
+def rms_normalisation(b: Builder, node: Node) -> None:
+    _normalise_last(b, node, centred=False)
+
+
+def _normalise_last(b: Builder, node: Node, *, centred: bool) -> None:
+    source, target = node.inputs[0], node.outputs[0]
+    if any(node.outputs[1:]):
+        raise Refusal("its mean or deviation is asked for")
+    if b.dtype(source) != np.float32:
+        raise Refusal(f"it computes with {b.dtype(source)}")
+    rank = b.rank(source)
+    first = int(node.attributes.get("axis", -1)) % rank
+    x = b.take(source)
+    made = normalise(b, x, list(range(first, rank)), float(node.attributes.get("epsilon", 1e-5)), centred=centred)
+    b.place(target, _scale(b, node, made, plain(rank)))
+
+
+def _scale(b: Builder, node: Node, x: Tensor, layout: Layout) -> Tensor:
+    del layout
+    for position, code in ((1, "MUL"), (2, "ADD")):
+        if node.has(position):
+            x = b.run(code, [x, b.take(node.inputs[position])], x.shape)
+    return x
+
+
+def instance_normalisation(b: Builder, node: Node) -> None:
+    """Over the spatial axes of each channel; scale and bias along the channels."""
+    source, target = node.inputs[0], node.outputs[0]
+    layout = channels_last(b.rank(source))
+    x = b.take(source, layout)
+    made = normalise(b, x, list(range(1, len(x.shape) - 1)), float(node.attributes.get("epsilon", 1e-5)))
+    b.place(target, _scale(b, node, made, layout), layout)
+
+
+def group_normalisation(b: Builder, node: Node) -> None:
+    """Over the spatial axes and the channels of each group, computed in the plain layout."""
+    source, target = node.inputs[0], node.outputs[0]
+    if b.graph.opset < 21:
+        raise Refusal("GroupNormalization before opset 21 has another meaning", "export with opset 21 or newer")
+    batch, channels, *spatial = b.shape(source)
+    groups = int(node.attributes["num_groups"])
+    x = b.reshape(b.take(source), (batch, groups, -(-channels // groups) * int(np.prod(spatial))))
+    made = normalise(b, x, [2], float(node.attributes.get("epsilon", 1e-5)))
+    made = b.reshape(made, b.shape(source))
+    for position, code in ((1, "MUL"), (2, "ADD")):
+        along = b.reshape(b.take(node.inputs[position]), (channels, *([1] * len(spatial))))
+        made = b.run(code, [made, along], made.shape)
+    b.place(target, made)
+
+
+def mean_variance_normalisation(b: Builder, node: Node) -> None:
+    source = node.inputs[0]
+    rank = b.rank(source)
+    axes = {int(axis) % rank for axis in node.attributes.get("axes", [0, 2, 3])}
+    layout = b.layout(source)
+    made = normalise(b, b.take(source, layout), [at for at, axis in enumerate(layout) if axis in axes], 1e-9)
+    b.place(node.outputs[0], made, layout)
+
+
+def lp_normalisation(b: Builder, node: Node) -> None:
+    """x / (Σ |x|^p)^(1/p); zero stays zero."""
+    source = node.inputs[0]
+    axis, p = int(node.attributes.get("axis", -1)) % b.rank(source), int(node.attributes.get("p", 2))
+    layout = b.layout(source)
+    x = b.take(source, layout)
+    place = layout.index(axis)
+    shape = tuple(1 if at == place else size for at, size in enumerate(x.shape))
+    powers = b.run("ABS", [x], x.shape) if p == 1 else b.run("MUL", [x, x], x.shape)
+    norm = b.run("SUM", [powers, b.ints([place])], shape, options={"keepDims": True})
+    norm = norm if p == 1 else b.run("SQRT", [norm], shape)
+    norm = b.run("MAXIMUM", [norm, b.number(np.finfo(np.float32).tiny, x)], shape)
+    b.place(node.outputs[0], b.run("DIV", [x, norm], x.shape), layout)
+
+
+def local_response(b: Builder, node: Node) -> None:
+    """LOCAL_RESPONSE_NORMALIZATION, whose window is the same on both sides."""
+    size = int(node.attributes["size"])
+    if size % 2 == 0 or b.rank(node.inputs[0]) != 4:
+        raise Refusal("its window is not the same on both sides")
+    options = {
+        "radius": size // 2,
+        "bias": float(node.attributes.get("bias", 1.0)),
+        "alpha": float(node.attributes.get("alpha", 1e-4)) / size,
+        "beta": float(node.attributes.get("beta", 0.75)),
+    }
+    layout = channels_last(4)
+    x = b.take(node.inputs[0], layout)
+    b.emit("LOCAL_RESPONSE_NORMALIZATION", [x], [b.make(node.outputs[0], layout)], options)
