@@ -5,7 +5,15 @@ from collections.abc import Callable
 from edgewright.runtimes.litert.writer.build import Builder
 from edgewright.runtimes.litert.writer.graph import Node
 from edgewright.runtimes.litert.writer.operators import activation as act
-from edgewright.runtimes.litert.writer.operators import conv, elementwise, matmul, normalisation, pool, structure
+from edgewright.runtimes.litert.writer.operators import (
+    conv,
+    elementwise,
+    matmul,
+    normalisation,
+    pool,
+    quantisation,
+    structure,
+)
 from edgewright.runtimes.litert.writer.operators import reduction as red
 
 Write = Callable[[Builder, Node], None]
@@ -97,6 +105,10 @@ TABLE: dict[str, Write] = {
     "MeanVarianceNormalization": normalisation.mean_variance_normalisation,
     "LpNormalization": normalisation.lp_normalisation,
     "LRN": normalisation.local_response,
+    # quantisation; Requantise is the writer's own
+    "QuantizeLinear": quantisation.quantise,
+    "DequantizeLinear": quantisation.dequantise,
+    "Requantise": quantisation.quantise,
     # reduction
     "ReduceMean": red.reduction("MEAN"),
     "ReduceSum": red.reduction("SUM"),
