@@ -8,10 +8,12 @@ from edgewright.runtimes.litert.writer.operators import activation as act
 from edgewright.runtimes.litert.writer.operators import (
     conv,
     elementwise,
+    indexing,
     matmul,
     normalisation,
     pool,
     quantisation,
+    resize,
     structure,
 )
 from edgewright.runtimes.litert.writer.operators import reduction as red
@@ -137,4 +139,15 @@ TABLE: dict[str, Write] = {
     "Tile": structure.tile,
     "DepthToSpace": structure.depth_to_space,
     "SpaceToDepth": structure.space_to_depth,
+    "Resize": resize.resize,
+    "Upsample": resize.resize,
+    # picking elements
+    "Gather": indexing.gather,
+    "GatherElements": indexing.gather_elements,
+    "GatherND": indexing.gather_nd,
+    "ScatterND": indexing.scatter_nd,
+    "TopK": indexing.top_k,
+    "OneHot": indexing.one_hot,
+    "Trilu": indexing.triangle,
+    "ReverseSequence": indexing.reverse_sequence,
 }
