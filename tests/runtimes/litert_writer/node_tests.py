@@ -6,7 +6,7 @@ none; it was refused when both ways were.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,6 +137,20 @@ def run_litert(data: bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
     return {name: interpreter.get_tensor(definition["outputs"][name]) for name in names["outputs"]}
 
 
-def is_expressible(case: Case, table: Sequence[str]) -> bool:
-    """Whether all operators of the case stand in the writer's table."""
-    return case.operators <= {*table, "Constant"}
+# What says that LiteRT, or the road by design, has no word for the case: an operator outside of the table, an
+# element type without kernels, an opset that is too old, tensors without elements, training.
+OUTSIDE = (
+    "is not in the writer's table",
+    "do not compute with",
+    "opsets 11 and newer",
+    "without elements",
+    "holds no elements",
+    "in training mode",
+    "is no tensor",
+    "is not known in opset",
+)
+
+
+def is_outside(outcome: Outcome) -> bool:
+    """Whether a refusal says that LiteRT cannot express the case at all."""
+    return outcome.state == "refused" and any(text in outcome.why for text in OUTSIDE)

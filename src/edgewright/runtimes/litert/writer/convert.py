@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from edgewright.errors import EdgewrightError, ModelNotConvertible, ModelRejected
+from edgewright.errors import ModelNotConvertible, ModelRejected, RuntimeMissing
 from edgewright.runtimes.litert.writer.build import DTYPES, Builder
 from edgewright.runtimes.litert.writer.file import write_file
 from edgewright.runtimes.litert.writer.fuse import fuse
@@ -15,11 +15,11 @@ from edgewright.runtimes.litert.writer.graph import Graph, Node, Refusal, Shape
 from edgewright.runtimes.litert.writer.layout import channels_last, plain, store
 from edgewright.runtimes.litert.writer.operators import TABLE
 from edgewright.runtimes.litert.writer.operators.elementwise import copy
-from edgewright.runtimes.litert.writer.program import Program, Tensor
+from edgewright.runtimes.litert.writer.program import Tensor
 from edgewright.runtimes.litert.writer.quantise import quantise
 from edgewright.runtimes.litert.writer.read import read_graph
-from edgewright.runtimes.litert.writer.rewrite import rewrite, untie_flattening
-from edgewright.runtimes.litert.writer.shapes import settle_shapes
+from edgewright.runtimes.litert.writer.rewrite import REWRITTEN, rewrite, untie_flattening
+from edgewright.runtimes.litert.writer.shapes import FOLDED, settle_shapes
 
 Io = Literal["channels_last", "source"]
 # Operators that LiteRT has with channels last alone: they decide how images come in.
@@ -87,9 +87,10 @@ def convert_onnx(
         InputError: `shapes` does not fit the model.
         ModelRejected: LiteRT does not load or run what was written.
     """
-    graph = read_graph(Path(model) if isinstance(model, str) else model, shapes or {})
+    need_litert()
+    graph = read_graph(Path(model) if isinstance(model, str) else model, shapes or {}, {*TABLE, *FOLDED, *REWRITTEN})
     unsettled = settle_shapes(graph)
-    refuse_all(graph, unsettled)
+    refuse_all(graph, unsettled | _find_unknown(graph))
     rewrite(graph)
     fuse(graph)
     quantise(graph)
@@ -113,7 +114,23 @@ def convert_onnx(
     )
 
 
+def need_litert() -> None:
+    """RuntimeMissing where the package is not installed whose schema the file is written with."""
+    from importlib.util import find_spec
+
+    if missing := [name for name in ("ai_edge_litert", "flatbuffers") if find_spec(name) is None]:
+        raise RuntimeMissing(
+            "LiteRT files cannot be written", f"{missing[0]} is not installed", "pip install 'edgewright[litert]'"
+        )
+
+
 # Nodes
+
+
+def _find_unknown(graph: Graph) -> dict[str, Refusal]:
+    """The refusals of operators that neither the table has nor an earlier station takes out."""
+    known = {*TABLE, *FOLDED, *REWRITTEN}
+    return {node.name: _refuse_operator(node) for node in graph.nodes if node.domain or node.op not in known}
 
 
 def _write_nodes(b: Builder) -> dict[str, Refusal]:
@@ -257,6 +274,3 @@ def _explain(text: str, sources: Sequence[tuple[str, ...]]) -> str:
     if match and int(match[1]) < len(sources):
         return f"{text.strip()[-300:]} (from {', '.join(sources[int(match[1])][:3])})"
     return text.strip()[-300:]
-
-
-__all__ = ["Converted", "EdgewrightError", "Output", "Program", "convert_onnx", "onnx_to_litert"]

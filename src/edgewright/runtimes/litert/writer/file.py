@@ -45,13 +45,14 @@ OPTIONS = {
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTMOptions",
 }
 # Operators that have no table of options, or whose table is empty and may be left out.
-PLAIN = frozenset(
-    """RELU RELU6 RELU_N1_TO_1 RELU_0_TO_1 LOGISTIC TANH ABS EXP LOG SQRT RSQRT SIN COS FLOOR CEIL ROUND NEG SIGN ELU
+_PLAIN = """
+    RELU RELU6 RELU_N1_TO_1 RELU_0_TO_1 LOGISTIC TANH ABS EXP LOG SQRT RSQRT SIN COS FLOOR CEIL ROUND NEG SIGN ELU
     HARD_SWISH PRELU QUANTIZE DEQUANTIZE PAD PADV2 LOGICAL_OR LOGICAL_AND LOGICAL_NOT EQUAL NOT_EQUAL LESS
     LESS_EQUAL GREATER GREATER_EQUAL POW FLOOR_MOD FLOOR_DIV SELECT SELECT_V2 SLICE TILE BROADCAST_TO SQUARE
     SQUARED_DIFFERENCE GATHER_ND SCATTER_ND REVERSE_V2 TRANSPOSE ATAN2 MAXIMUM MINIMUM FILL EXPAND_DIMS
-    LOG_SOFTMAX BITWISE_XOR RIGHT_SHIFT TOPK_V2 ZEROS_LIKE""".split()
-)
+    LOG_SOFTMAX BITWISE_XOR RIGHT_SHIFT TOPK_V2 ZEROS_LIKE
+"""
+PLAIN = frozenset(_PLAIN.split())
 # Versions that kernels had when they learned a thing; older runtimes then say so instead of failing later.
 INT8_VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "ADD": 2, "MUL": 2, "SUB": 2, "MEAN": 2,
                  "AVERAGE_POOL_2D": 2, "MAX_POOL_2D": 2, "CONCATENATION": 2, "PAD": 2, "PADV2": 2, "TRANSPOSE": 2,
@@ -65,7 +66,7 @@ ACTIVATIONS = ("NONE", "RELU", "RELU_N1_TO_1", "RELU6", "TANH", "SIGN_BIT")
 def write_file(program: Program) -> bytes:
     """The bytes of the file: the same program gives the same bytes. ModelNotConvertible where it grows too large."""
     import ai_edge_litert.schema_py_generated as schema
-    import flatbuffers
+    import flatbuffers  # type: ignore[import-untyped]  # ships no types
 
     tables = _Tables(schema)
     model = tables.make_model(program)
@@ -97,7 +98,7 @@ class AlignedBuffer:
     def __init__(self, data: Array | None) -> None:
         self.data = np.zeros(0, np.uint8) if data is None else _raw(data)
 
-    def Pack(self, builder: Any) -> Any:  # noqa: N802  # the name that the generated classes call
+    def Pack(self, builder: Any) -> Any:  # the name that the generated classes call
         import ai_edge_litert.schema_py_generated as schema
 
         vector = None

@@ -3,6 +3,7 @@
 import numpy as np
 
 from edgewright.runtimes.litert.writer.graph import Graph, Node
+from edgewright.runtimes.litert.writer.patterns import fuse_patterns
 
 # Operators whose kernels end with a clamp of their own.
 ACTIVATED = {"Conv", "Gemm", "Add", "Sub", "Mul", "Div"}
@@ -11,6 +12,8 @@ BOUNDS = {(0.0, float("inf")): "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N
 
 def fuse(graph: Graph) -> None:
     """Fuse what can be fused; each step leaves a graph that means the same."""
+    fuse_patterns(graph)
+    graph.drop_unused()
     _fold_batch_norms(graph)
     _add_matmul_biases(graph)
     _fuse_activations(graph)
@@ -24,11 +27,11 @@ def follow_once(graph: Graph, node: Node, readers: dict[str, list[Node]]) -> Nod
     return found[0] if len(found) == 1 and output not in graph.outputs and not any(node.outputs[1:]) else None
 
 
-def absorb(graph: Graph, node: Node, follower: Node) -> None:
-    """Let `node` make what its follower made, and take the follower out."""
+def absorb(node: Node, follower: Node) -> None:
+    """Let `node` make what its follower made; the follower makes nothing any more, and is dropped."""
     node.outputs[0] = follower.outputs[0]
     node.sources = (*node.sources, *follower.sources)
-    graph.nodes.remove(follower)
+    follower.outputs = []
 
 
 # BatchNormalization into the convolution before it
@@ -37,10 +40,10 @@ def absorb(graph: Graph, node: Node, follower: Node) -> None:
 def _fold_batch_norms(graph: Graph) -> None:
     readers = graph.consumers()
     for node in list(graph.nodes):
-        if node.op in {"Conv", "ConvTranspose"} and not node.domain:
+        if node.op in {"Conv", "ConvTranspose"} and node.outputs and not node.domain:
             follower = follow_once(graph, node, readers)
             if follower is not None and follower.op == "BatchNormalization" and _fold(graph, node, follower):
-                absorb(graph, node, follower)
+                absorb(node, follower)
 
 
 def _fold(graph: Graph, conv: Node, norm: Node) -> bool:
@@ -66,7 +69,7 @@ def _fold(graph: Graph, conv: Node, norm: Node) -> bool:
 def _add_matmul_biases(graph: Graph) -> None:
     readers = graph.consumers()
     for node in list(graph.nodes):
-        if node.op != "MatMul" or node.domain or node.inputs[1] not in graph.constants:
+        if node.op != "MatMul" or not node.outputs or node.domain or node.inputs[1] not in graph.constants:
             continue
         follower = follow_once(graph, node, readers)
         if follower is None or follower.op != "Add" or len(graph.shapes[node.inputs[1]]) != 2:
@@ -74,7 +77,7 @@ def _add_matmul_biases(graph: Graph) -> None:
         other = next((name for name in follower.inputs if name != node.outputs[0]), "")
         if len(graph.shapes[node.inputs[0]]) >= 2 and _is_row(graph, other, graph.shapes[node.outputs[0]][-1]):
             node.inputs = [*node.inputs[:2], other]
-            absorb(graph, node, follower)
+            absorb(node, follower)
 
 
 def _is_row(graph: Graph, name: str, columns: int) -> bool:
@@ -87,12 +90,17 @@ def _is_row(graph: Graph, name: str, columns: int) -> bool:
 def _fuse_activations(graph: Graph) -> None:
     readers = graph.consumers()
     for node in list(graph.nodes):
-        if node.op not in ACTIVATED or node.domain or graph.dtypes.get(node.outputs[0]) != np.float32:
+        if (
+            node.op not in ACTIVATED
+            or not node.outputs
+            or node.domain
+            or graph.dtypes.get(node.outputs[0]) != np.float32
+        ):
             continue
         follower = follow_once(graph, node, readers)
         if follower is not None and (clamp := find_clamp(graph, follower)):
             node.attributes["activation"] = clamp
-            absorb(graph, node, follower)
+            absorb(node, follower)
 
 
 def find_clamp(graph: Graph, node: Node) -> str | None:

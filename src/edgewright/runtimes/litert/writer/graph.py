@@ -36,7 +36,7 @@ class Scales:
         )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Node:
     """One operator. An absent optional input or output is `""`.
 

@@ -80,6 +80,16 @@ def carry_reshape(old: Shape, new: Shape, layout: Layout) -> Layout | None:
     return _insert_ones([axis for at in order for axis in groups[at][1]], new)
 
 
+def gather_groups(old: Shape, new: Shape, layout: Layout) -> Layout:
+    """The nearest layout in which the bytes can stay: each group's axes brought together, groups as they come."""
+    order: list[int] = []
+    groups = _group(old, new)
+    for axis in layout:
+        group = next((left for left, _ in groups if axis in left), [])
+        order += [] if set(group) <= set(order) else group
+    return _insert_ones(order, old)
+
+
 def _group(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]]:
     left = [axis for axis, size in enumerate(old) if size != 1]
     right = [axis for axis, size in enumerate(new) if size != 1]
@@ -99,9 +109,12 @@ def _group(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]]:
 
 
 def _insert_ones(order: list[int], shape: Shape) -> Layout:
-    """Put the axes of size 1 where they belong: all in order if the others are, else behind the axis before."""
+    """Put the axes of size 1 where they belong: all in order if the others are, else channels last if that fits."""
     if order == sorted(order):
         return plain(len(shape))
+    last = channels_last(len(shape))
+    if order == [axis for axis in last if shape[axis] != 1]:
+        return last
     for axis, size in enumerate(shape):
         if size == 1:
             order.insert(order.index(axis - 1) + 1 if axis else 0, axis)

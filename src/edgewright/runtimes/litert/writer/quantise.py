@@ -145,7 +145,7 @@ class _Pairs:
         if data.dtype not in (np.int8, np.uint8) or np.any(_shift(scales, data.dtype).zero_point != 0):
             return None
         axis = 0 if node.op == "Conv" or node.attributes.get("transB", 0) else 1
-        if scales.scale.size > 1 and scales.axis != axis or data.ndim < 2 or (node.op == "MatMul" and data.ndim != 2):
+        if (scales.scale.size > 1 and scales.axis != axis) or data.ndim < 2 or (node.op == "MatMul" and data.ndim != 2):
             return None
         return self._as_signed(stored, data, scales, axis)
 
@@ -202,7 +202,8 @@ class _Pairs:
 
     def _match_scales(self, node: Node, inputs: list[str], outputs: list[str]) -> tuple[list[Node], list[Node]]:
         """Requantise around a kernel that asks for certain scales; replaces names in both lists."""
-        before, after = [], []
+        before: list[Node] = []
+        after: list[Node] = []
         if node.op in FREE:
             return before, after
         wanted = self.graph.scales[outputs[0] if node.op == "Concat" else inputs[0]]

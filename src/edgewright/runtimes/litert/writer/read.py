@@ -1,6 +1,6 @@
 """Station 1: an ONNX file becomes a graph, checked and bounded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,10 @@ def read_model(model: Path | bytes) -> Any:
     return proto
 
 
-def read_graph(model: Path | bytes, shapes: Mapping[str, Sequence[int]]) -> Graph:
+def read_graph(model: Path | bytes, shapes: Mapping[str, Sequence[int]], known: Collection[str]) -> Graph:
     """The main graph with the inputs' sizes set; other values' shapes are still unknown.
+
+    Operators that are not `known` and that ONNX defines by a body of others are replaced by that body.
 
     Raises:
         ModelUnreadable: damaged, cyclic, or with sizes that cannot be.
@@ -47,8 +49,11 @@ def read_graph(model: Path | bytes, shapes: Mapping[str, Sequence[int]]) -> Grap
     """
     proto = read_model(model)
     opset = _read_opset(proto)
+    _check_size(proto.graph)
     if proto.functions:
         proto = _inline(proto)
+    if bodies := _find_bodies(proto.graph, opset, known):
+        proto = _spell_out(proto, bodies, shapes)
     _check_size(proto.graph)
     folder = None if isinstance(model, bytes) else model
     graph = Graph(opset, [], [], [value.name for value in proto.graph.output])
@@ -82,6 +87,35 @@ def _inline(proto: Any) -> Any:
         return onnx.inliner.inline_local_functions(proto)
     except Exception as error:
         raise ModelUnreadable("the model's functions cannot be inlined", str(error)[:300]) from None
+
+
+def _find_bodies(graph: Any, opset: int, known: Collection[str]) -> list[tuple[str, str]]:
+    """The operators that ONNX's own definition spells out."""
+    import onnx
+
+    found = []
+    for op in sorted({node.op_type for node in graph.node if node.domain in DOMAINS} - set(known)):
+        try:
+            schema = onnx.defs.get_schema(op, opset, "")
+        except onnx.defs.SchemaError:
+            continue
+        if schema.has_function or schema.has_context_dependent_function:
+            found.append(("", op))
+    return found
+
+
+def _spell_out(proto: Any, bodies: list[tuple[str, str]], shapes: Mapping[str, Sequence[int]]) -> Any:
+    """The model with the bodies in place of the operators; as it was where onnx cannot say them."""
+    import onnx.inliner
+
+    for value in proto.graph.input:
+        for dim, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False):
+            if not dim.HasField("dim_value") and 0 < size < MOST_TENSOR_BYTES:
+                dim.dim_value = size
+    try:
+        return onnx.inliner.inline_selected_functions(proto, bodies, inline_schema_functions=True)
+    except Exception:  # the operators are then refused by their names
+        return proto
 
 
 def _check_size(graph: Any) -> None:
@@ -145,8 +179,9 @@ def _add_input(graph: Graph, value: Any, wanted: Sequence[int] | None) -> None:
     from onnx import helper
 
     kind = value.type.tensor_type
-    own = [dim.dim_value if dim.HasField("dim_value") else 0 for dim in kind.shape.dim]
-    shape = tuple(int(size) for size in (wanted if wanted is not None else own))
+    own = [dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim]
+    shape = tuple(int(size or 0) for size in (wanted if wanted is not None else own))
+    _check_dimensions(value.name, tuple(size for size in own if size is not None))
     _check_fit(value.name, kind.HasField("shape"), own, shape)
     _check_dimensions(value.name, shape)
     try:
@@ -157,7 +192,9 @@ def _add_input(graph: Graph, value: Any, wanted: Sequence[int] | None) -> None:
     graph.inputs.append(value.name)
 
 
-def _check_fit(name: str, has_shape: bool, own: Sequence[int], shape: Shape) -> None:
+def _check_fit(name: str, has_shape: bool, own: Sequence[int | None], shape: Shape) -> None:
+    if any(size == 0 for size in own):
+        raise ModelNotConvertible(f"input '{name}' is a tensor without elements", "LiteRT has none such")
     if has_shape and len(own) != len(shape):
         raise InputError(f"the shape given for '{name}' has {len(shape)} sizes", f"the model has {len(own)}")
     if any(has and has != size for has, size in zip(own, shape, strict=False)):

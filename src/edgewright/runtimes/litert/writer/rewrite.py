@@ -4,6 +4,8 @@ import numpy as np
 
 from edgewright.runtimes.litert.writer.graph import Graph, Node
 
+# Operators of this station alone.
+REWRITTEN = {"QLinearConv", "QLinearMatMul"}
 FLAT_SPATIAL = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"}
 PER_AXIS = {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 0, "output_shape": 1}
 
@@ -11,7 +13,44 @@ PER_AXIS = {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 0
 def rewrite(graph: Graph) -> None:
     """One-dimensional windows become two-dimensional ones of height 1; half floats are computed as floats."""
     _widen_floats(graph)
+    graph.nodes = [new for node in graph.nodes for new in (_spell_out(graph, node) if _is_linear(node) else [node])]
+    for node in graph.nodes:
+        if node.op == "AveragePool" and not node.domain and _is_whole(graph, node):
+            node.op, node.attributes = "GlobalAveragePool", {}
     graph.nodes = [new for node in graph.nodes for new in (_lift(graph, node) if _is_flat(graph, node) else [node])]
+
+
+def _is_linear(node: Node) -> bool:
+    return node.op in REWRITTEN and not node.domain
+
+
+def _spell_out(graph: Graph, node: Node) -> list[Node]:
+    """QLinearConv and QLinearMatMul as DequantizeLinear, the operator, QuantizeLinear."""
+    nodes = []
+    axes = (1, 0) if node.op == "QLinearConv" else (-1, -1)
+    real = []
+    for first, axis in zip((0, 3), axes, strict=True):
+        made = graph.add_value(f"{node.inputs[first]}/real", graph.shapes[node.inputs[first]], np.float32)
+        nodes.append(Node("DequantizeLinear", node.inputs[first : first + 3], [made], {"axis": axis}, node.sources))
+        real.append(made)
+    if node.has(8):
+        bias = _spell_bias(graph, node)
+        if bias is None:
+            return [node]
+        real.append(bias)
+    output = node.outputs[0]
+    result = graph.add_value(f"{output}/real", graph.shapes[output], np.float32)
+    nodes.append(Node(node.op[7:], real, [result], node.attributes, node.sources, "", node.location))
+    return [*nodes, Node("QuantizeLinear", [result, *node.inputs[6:8]], [output], {"axis": 1}, node.sources)]
+
+
+def _spell_bias(graph: Graph, node: Node) -> str | None:
+    """The int32 bias as real numbers, in the scales of input × weights; None where any of it is computed."""
+    parts = [graph.constants.get(name) for name in (node.inputs[8], node.inputs[1], node.inputs[4])]
+    if any(part is None for part in parts):
+        return None
+    bias, x_scale, w_scale = (np.asarray(part, np.float64).reshape(-1) for part in parts)
+    return graph.add_constant(node.inputs[8], (bias * x_scale * w_scale).astype(np.float32))
 
 
 def _widen_floats(graph: Graph) -> None:
@@ -20,6 +59,21 @@ def _widen_floats(graph: Graph) -> None:
             graph.dtypes[name] = np.dtype(np.float32)
             if name in graph.constants:
                 graph.constants[name] = graph.constants[name].astype(np.float32)
+
+
+def _is_whole(graph: Graph, node: Node) -> bool:
+    """Whether a pool's one window is the whole image: XNNPACK has that in int8, and no other average."""
+    sizes = list(graph.shapes[node.inputs[0]][2:])
+    is_padded = any(node.attributes.get("pads") or [0]) or node.attributes.get("auto_pad", "NOTSET") not in (
+        "NOTSET",
+        "",
+    )
+    return list(node.attributes.get("kernel_shape", [])) == sizes and not is_padded and _steps_once(graph, node)
+
+
+def _steps_once(graph: Graph, node: Node) -> bool:
+    dilated = any(d != 1 for d in node.attributes.get("dilations") or [1])
+    return not dilated and all(size == 1 for size in graph.shapes[node.outputs[0]][2:])
 
 
 def _is_flat(graph: Graph, node: Node) -> bool:
@@ -44,7 +98,7 @@ def _lift(graph: Graph, node: Node) -> list[Node]:
         low, high = attributes["pads"]
         attributes["pads"] = [0, low, 0, high]
     lifted = Node(node.op, inputs, [wide, *node.outputs[1:]], attributes, node.sources, "", node.location)
-    return [*before, lifted, Node("Reshape", [wide], [output], {}, node.sources)]
+    return [*before, lifted, Node("Squeeze", [wide], [output], {}, node.sources)]
 
 
 def _insert_axis(graph: Graph, node: Node, name: str) -> tuple[str, list[Node]]:
@@ -54,7 +108,7 @@ def _insert_axis(graph: Graph, node: Node, name: str) -> tuple[str, list[Node]]:
     if name in graph.constants:
         return graph.add_constant(name, graph.constants[name].reshape(wide)), []
     made = graph.add_value(f"{name}/2d", wide, graph.dtypes[name])
-    return made, [Node("Reshape", [name], [made], {}, node.sources)]
+    return made, [Node("Unsqueeze", [name], [made], {}, node.sources)]
 
 
 def untie_flattening(graph: Graph) -> None:

@@ -26,6 +26,9 @@ NEVER_FOLDED = {
     "If",
 }
 
+# Operators that are never written, since they are constants once the shapes are known.
+FOLDED = {"Constant", "Shape", "Size", "ConstantOfShape", "Range", "EyeLike"}
+
 
 def settle_shapes(graph: Graph) -> dict[str, Refusal]:
     """Give every value its static shape, and replace what is constant by its value.

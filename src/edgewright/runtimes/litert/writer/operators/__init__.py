@@ -13,6 +13,7 @@ from edgewright.runtimes.litert.writer.operators import (
     normalisation,
     pool,
     quantisation,
+    recurrent,
     resize,
     structure,
 )
@@ -67,6 +68,7 @@ TABLE: dict[str, Write] = {
     "Acos": act.formula(act.arc_cosine),
     "Sinh": act.formula(act.hyperbolic_sine),
     "Cosh": act.formula(act.hyperbolic_cosine),
+    "Erf": act.formula(act.error_function),
     # activations
     "Relu": elementwise.unary("RELU"),
     "Sigmoid": elementwise.unary("LOGISTIC"),
@@ -98,6 +100,10 @@ TABLE: dict[str, Write] = {
     "GlobalMaxPool": pool.global_pool,
     "Gemm": matmul.gemm,
     "MatMul": matmul.matmul,
+    # recurrent networks
+    "LSTM": recurrent.recurrent(recurrent.step_lstm),
+    "GRU": recurrent.recurrent(recurrent.step_gru),
+    "RNN": recurrent.recurrent(recurrent.step_rnn),
     # normalisation
     "BatchNormalization": normalisation.batch_normalisation,
     "InstanceNormalization": normalisation.instance_normalisation,

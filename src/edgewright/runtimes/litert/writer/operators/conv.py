@@ -77,23 +77,40 @@ def take_bias(b: Builder, node: Node, x: Tensor, outputs: int) -> Tensor:
 def conv_transpose(b: Builder, node: Node) -> None:
     """TRANSPOSE_CONV over the whole reach, then a slice that takes `pads` off; the bias is added last.
 
-    Input [N, C, H, W], weights [C, O, kH, kW], as ONNX's ConvTranspose with one group.
+    Input [N, C, H, W], weights [C, O/group, kH, kW], as ONNX's ConvTranspose; groups are computed one by one.
     """
-    if b.rank(node.inputs[0]) != 4 or node.attributes.get("group", 1) != 1:
-        raise Refusal("a transposed convolution in groups or over three axes")
+    if b.rank(node.inputs[0]) != 4:
+        raise Refusal("a transposed convolution over three axes")
     x, weights = b.take(node.inputs[0], channels_last(4)), _take_spread(b, node)
-    strides = tuple(node.attributes.get("strides") or [1, 1])
-    kernel = weights.shape[1:3]
-    full = tuple((size - 1) * s + k for size, s, k in zip(x.shape[1:3], strides, kernel, strict=True))
-    batch, outputs = x.shape[0], weights.shape[0]
-    shape = (batch, *full, outputs)
-    options = {"padding": "VALID", "strideH": strides[0], "strideW": strides[1]}
-    whole = b.run("TRANSPOSE_CONV", [b.ints(shape), weights, x], shape, dtype=x.dtype, options=options)
-    begin = _find_begin(b, node, full)
-    cut = _cut(b, whole, begin, b.shape(node.outputs[0])[2:])
+    group = int(node.attributes.get("group", 1))
+    whole = _spread_groups(b, node, x, weights, group) if group > 1 else _spread(b, node, x, weights)
+    cut = _cut(b, whole, _find_begin(b, node, whole.shape[1:3]), b.shape(node.outputs[0])[2:])
     if node.has(2):
         cut = b.run("ADD", [cut, b.take(node.inputs[2])], cut.shape)
     b.place(node.outputs[0], cut, channels_last(4))
+
+
+def _spread(b: Builder, node: Node, x: Tensor, weights: Tensor) -> Tensor:
+    """[N, H, W, C] by weights [O, kH, kW, C], nothing cut off."""
+    strides = tuple(node.attributes.get("strides") or [1, 1])
+    full = tuple((size - 1) * s + k for size, s, k in zip(x.shape[1:3], strides, weights.shape[1:3], strict=True))
+    shape = (x.shape[0], *full, weights.shape[0])
+    options = {"padding": "VALID", "strideH": strides[0], "strideW": strides[1]}
+    return b.run("TRANSPOSE_CONV", [b.ints(shape), weights, x], shape, dtype=x.dtype, options=options)
+
+
+def _spread_groups(b: Builder, node: Node, x: Tensor, weights: Tensor, group: int) -> Tensor:
+    if weights.data is None or weights.shape[3] % group:
+        raise Refusal("a transposed convolution in groups with computed weights")
+    width = weights.shape[3] // group
+    shape = (*x.shape[:3], width)
+    parts = []
+    for at in range(group):
+        columns = slice(at * width, (at + 1) * width)
+        part = b.run("SLICE", [x, b.ints((0, 0, 0, columns.start)), b.ints(shape)], shape)
+        parts.append(_spread(b, node, part, b.add_constant(np.ascontiguousarray(weights.data[..., columns]))))
+    whole = (*parts[0].shape[:3], sum(part.shape[3] for part in parts))
+    return b.run("CONCATENATION", parts, whole, options={"axis": 3, "fusedActivationFunction": "NONE"})
 
 
 def _take_spread(b: Builder, node: Node) -> Tensor:

@@ -4,6 +4,7 @@ import numpy as np
 
 from edgewright.runtimes.litert.writer.build import Builder
 from edgewright.runtimes.litert.writer.graph import Node, Refusal
+from edgewright.runtimes.litert.writer.layout import put_last
 from edgewright.runtimes.litert.writer.operators.elementwise import copy_if_given
 from edgewright.runtimes.litert.writer.program import Tensor
 
@@ -55,24 +56,24 @@ def gather_nd(b: Builder, node: Node) -> None:
 
 
 def top_k(b: Builder, node: Node) -> None:
-    """TOPK_V2 along the last axis, the largest first."""
+    """TOPK_V2 along the axis stored last, the largest first; the smallest are the largest of the negated."""
     source = node.inputs[0]
-    rank = b.rank(source)
-    axis = int(node.attributes.get("axis", -1)) % rank
-    if not node.attributes.get("largest", 1):
-        raise Refusal("the smallest are asked for", "negate the input")
-    if axis != rank - 1:
-        raise Refusal("it does not run along the last axis", "transpose before and after")
+    axis = int(node.attributes.get("axis", -1)) % b.rank(source)
     count = int(b.need_constant(1, "count").reshape(-1)[0])
-    values = b.take(source)
+    smallest = not node.attributes.get("largest", 1)
+    if smallest and b.dtype(source) != np.float32:
+        raise Refusal("the smallest of whole numbers are asked for", "cast to float32 before")
+    layout = put_last(b.layout(source), axis)
+    values = b.take(source, layout)
+    values = b.run("NEG", [values], values.shape) if smallest else values
     shape = (*values.shape[:-1], count)
     best = Tensor(f"{node.name}/values", shape, values.dtype)
     places = Tensor(f"{node.name}/places", shape, np.dtype(np.int32))
     b.emit("TOPK_V2", [values, b.add_constant(np.asarray(count, np.int32))], [best, places])
     if node.outputs[0]:
-        b.place(node.outputs[0], best)
+        b.place(node.outputs[0], b.run("NEG", [best], shape) if smallest else best, layout)
     if len(node.outputs) > 1 and node.outputs[1]:
-        b.place(node.outputs[1], b.cast(places, np.int64))
+        b.place(node.outputs[1], b.cast(places, np.int64), layout)
 
 
 def one_hot(b: Builder, node: Node) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from edgewright.runtimes.litert.writer.build import Builder
 from edgewright.runtimes.litert.writer.graph import Node, Refusal
-from edgewright.runtimes.litert.writer.layout import Layout, channels_last, plain
+from edgewright.runtimes.litert.writer.layout import channels_last
 from edgewright.runtimes.litert.writer.program import Tensor
 
 
@@ -27,15 +27,23 @@ def batch_normalisation(b: Builder, node: Node) -> None:
 
 def normalise(b: Builder, x: Tensor, places: Sequence[int], epsilon: float, *, centred: bool = True) -> Tensor:
     """(x − mean) / √(variance + epsilon) along stored axes; without the mean where not `centred`."""
+    return measure_and_normalise(b, x, places, epsilon, centred=centred)[0]
+
+
+def measure_and_normalise(
+    b: Builder, x: Tensor, places: Sequence[int], epsilon: float, *, centred: bool = True
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """What `normalise` gives, with the mean and the inverse deviation."""
     axes = b.ints(sorted(places))
     small = tuple(1 if at in places else size for at, size in enumerate(x.shape))
+    mean = None
     if centred:
         mean = b.run("MEAN", [x, axes], small, options={"keepDims": True})
         x = b.run("SUB", [x, mean], x.shape)
     square = b.run("MUL", [x, x], x.shape)
     variance = b.run("MEAN", [square, axes], small, options={"keepDims": True})
     inverse = b.run("RSQRT", [b.run("ADD", [variance, b.number(epsilon, x)], small)], small)
-    return b.run("MUL", [x, inverse], x.shape)
+    return b.run("MUL", [x, inverse], x.shape), mean, inverse
 
 
 def layer_normalisation(b: Builder, node: Node) -> None:
@@ -48,20 +56,21 @@ def rms_normalisation(b: Builder, node: Node) -> None:
 
 
 def _normalise_last(b: Builder, node: Node, *, centred: bool) -> None:
-    source, target = node.inputs[0], node.outputs[0]
-    if any(node.outputs[1:]):
-        raise Refusal("its mean or deviation is asked for")
+    source = node.inputs[0]
     if b.dtype(source) != np.float32:
         raise Refusal(f"it computes with {b.dtype(source)}")
     rank = b.rank(source)
-    first = int(node.attributes.get("axis", -1)) % rank
-    x = b.take(source)
-    made = normalise(b, x, list(range(first, rank)), float(node.attributes.get("epsilon", 1e-5)), centred=centred)
-    b.place(target, _scale(b, node, made, plain(rank)))
+    places = list(range(int(node.attributes.get("axis", -1)) % rank, rank))
+    epsilon = float(node.attributes.get("epsilon", 1e-5))
+    made, mean, inverse = measure_and_normalise(b, b.take(source), places, epsilon, centred=centred)
+    for name, tensor in zip(node.outputs[1:], (mean, inverse), strict=False):
+        if name and tensor is not None:
+            b.place(name, tensor)
+    b.place(node.outputs[0], _scale(b, node, made))
 
 
-def _scale(b: Builder, node: Node, x: Tensor, layout: Layout) -> Tensor:
-    del layout
+def _scale(b: Builder, node: Node, x: Tensor) -> Tensor:
+    """Times the scale and plus the bias, which lie along the last axes."""
     for position, code in ((1, "MUL"), (2, "ADD")):
         if node.has(position):
             x = b.run(code, [x, b.take(node.inputs[position])], x.shape)
@@ -74,7 +83,7 @@ def instance_normalisation(b: Builder, node: Node) -> None:
     layout = channels_last(b.rank(source))
     x = b.take(source, layout)
     made = normalise(b, x, list(range(1, len(x.shape) - 1)), float(node.attributes.get("epsilon", 1e-5)))
-    b.place(target, _scale(b, node, made, layout), layout)
+    b.place(target, _scale(b, node, made), layout)
 
 
 def group_normalisation(b: Builder, node: Node) -> None:
@@ -113,7 +122,7 @@ def lp_normalisation(b: Builder, node: Node) -> None:
     powers = b.run("ABS", [x], x.shape) if p == 1 else b.run("MUL", [x, x], x.shape)
     norm = b.run("SUM", [powers, b.ints([place])], shape, options={"keepDims": True})
     norm = norm if p == 1 else b.run("SQRT", [norm], shape)
-    norm = b.run("MAXIMUM", [norm, b.number(np.finfo(np.float32).tiny, x)], shape)
+    norm = b.run("MAXIMUM", [norm, b.number(float(np.finfo(np.float32).tiny), x)], shape)
     b.place(node.outputs[0], b.run("DIV", [x, norm], x.shape), layout)
 
 

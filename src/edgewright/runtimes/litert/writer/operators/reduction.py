@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from edgewright.runtimes.litert.writer.build import Builder
-from edgewright.runtimes.litert.writer.graph import Node, Refusal
+from edgewright.runtimes.litert.writer.graph import Node
 from edgewright.runtimes.litert.writer.layout import Layout, drop_axes, plain, put_last
 from edgewright.runtimes.litert.writer.operators.elementwise import NARROW, copy_if_given
 from edgewright.runtimes.litert.writer.program import Tensor
 
-Reduce = Callable[[str, Tensor], Tensor]
+Reduce = Callable[..., Tensor]
 
 
 def reduction(code: str) -> Callable[[Builder, Node], None]:
@@ -29,7 +29,7 @@ def composed(write_terms: Callable[[Builder, Tensor, Reduce], Tensor]) -> Callab
         keep = bool(node.attributes.get("keepdims", 1))
         result = layout if keep else drop_axes(layout, set(axes))
 
-        def reduce(code: str, tensor: Tensor) -> Tensor:
+        def reduce(code: str, tensor: Tensor, *, keep: bool = keep) -> Tensor:
             return _reduce(b, code, tensor, [layout.index(axis) for axis in axes], keep=keep)
 
         if x.scales is not None:
@@ -84,28 +84,30 @@ def reduce_log_sum(b: Builder, x: Tensor, reduce: Reduce) -> Tensor:
 
 def reduce_log_sum_exp(b: Builder, x: Tensor, reduce: Reduce) -> Tensor:
     """The largest number is taken out of the exponent, so that it does not overflow."""
-    axes = [axis for axis in range(len(x.shape))]
-    largest = b.run("REDUCE_MAX", [x, b.ints(axes)], (1,) * len(x.shape), options={"keepDims": True})
+    largest = reduce("REDUCE_MAX", x, keep=True)
     total = reduce("SUM", b.run("EXP", [b.run("SUB", [x, largest], x.shape)], x.shape))
     log = b.run("LOG", [total], total.shape)
-    return b.run("ADD", [log, b.reshape(largest, ())], total.shape)
+    return b.run("ADD", [log, b.reshape(largest, total.shape)], total.shape)
 
 
 def arg_extreme(code: str) -> Callable[[Builder, Node], None]:
-    """ARG_MAX or ARG_MIN; of equal numbers the first."""
+    """ARG_MAX or ARG_MIN; of equal numbers the first, or from a reversed axis the last."""
 
     def write(b: Builder, node: Node) -> None:
-        if node.attributes.get("select_last_index", 0):
-            raise Refusal("of equal numbers the last is asked for")
         source, target = node.inputs[0], node.outputs[0]
         axis = int(node.attributes.get("axis", 0)) % b.rank(source)
         layout = b.layout(source)
         x = b.take(source, layout)
+        last = bool(node.attributes.get("select_last_index", 0))
+        if last:
+            x = b.run("REVERSE_V2", [x, b.ints([layout.index(axis)])], x.shape)
         keep = bool(node.attributes.get("keepdims", 1))
         shape = tuple(size for at, size in enumerate(x.shape) if layout[at] != axis)
         place = b.add_constant(np.asarray(layout.index(axis), np.int32))
         options = {"outputType": np.dtype(np.int64)}
         made = b.run(code, [x, place], shape, dtype=np.int64, options=options)
+        if last:
+            made = b.run("SUB", [b.number(b.shape(source)[axis] - 1, made), made], shape)
         if not keep:
             b.place(target, made, drop_axes(layout, {axis}))
             return

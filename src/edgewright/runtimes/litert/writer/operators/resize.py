@@ -9,7 +9,6 @@ from edgewright.runtimes.litert.writer.graph import Array, Node, Refusal
 from edgewright.runtimes.litert.writer.layout import channels_last
 from edgewright.runtimes.litert.writer.program import Tensor
 
-Places = Callable[[int, int, float], Array]
 # Kernels interpolate at float32 places, so that two rules are the same where they differ by less than this.
 SAME_PLACE = 1e-5
 
@@ -58,6 +57,8 @@ def _find_places(node: Node, old: int, new: int, scale: float) -> Array:
     mode = "asymmetric" if node.op == "Upsample" else mode
     at = np.arange(new, dtype=np.float64)
     if mode == "align_corners":
+        if abs(scale * old - new) > SAME_PLACE:
+            raise Refusal("align_corners with scales that give no whole size, where readers of ONNX disagree")
         return at * (old - 1) / (new - 1) if new > 1 else np.zeros(1)
     if mode == "asymmetric":
         return at / scale
@@ -75,15 +76,15 @@ def _find_places(node: Node, old: int, new: int, scale: float) -> Array:
 def _nearest_places(node: Node, old: int, new: int, scale: float) -> Array:
     places = _find_places(node, old, new, scale)
     rule = "floor" if node.op == "Upsample" else node.attributes.get("nearest_mode", "round_prefer_floor")
-    rounded = {
+    rules: dict[str, Callable[[Array], Array]] = {
         "floor": np.floor,
         "ceil": np.ceil,
         "round_prefer_floor": lambda v: np.ceil(v - 0.5),
         "round_prefer_ceil": lambda v: np.floor(v + 0.5),
-    }.get(rule)
-    if rounded is None:
+    }
+    if rule not in rules:
         raise Refusal(f"nearest mode '{rule}'")
-    return np.asarray(np.clip(rounded(places), 0, old - 1), np.int64)
+    return np.asarray(np.clip(rules[rule](places), 0, old - 1), np.int64)
 
 
 def _pick(b: Builder, x: Tensor, places: list[Array]) -> Tensor:

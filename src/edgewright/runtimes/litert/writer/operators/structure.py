@@ -6,7 +6,7 @@ import numpy as np
 
 from edgewright.runtimes.litert.writer.build import Builder
 from edgewright.runtimes.litert.writer.graph import Node, Refusal
-from edgewright.runtimes.litert.writer.layout import Layout, carry_reshape, plain, rename, store
+from edgewright.runtimes.litert.writer.layout import Layout, carry_reshape, gather_groups, plain, rename, store
 from edgewright.runtimes.litert.writer.operators.align import choose_layout
 from edgewright.runtimes.litert.writer.operators.elementwise import copy
 from edgewright.runtimes.litert.writer.program import Tensor
@@ -21,7 +21,8 @@ def reshape(b: Builder, node: Node) -> None:
         if layout is not None:
             break
     else:
-        have, layout = plain(len(old)), plain(len(new))
+        have = gather_groups(old, new, have)
+        layout = carry_reshape(old, new, have) or plain(len(new))
     tensor = b.take(source, have)
     made = b.reshape(tensor, store(new, layout))
     b.place(target, copy(b, made) if made is tensor and made.data is not None else made, layout)
@@ -195,5 +196,7 @@ def depth_to_space(b: Builder, node: Node) -> None:
 
 def space_to_depth(b: Builder, node: Node) -> None:
     size = int(node.attributes["blocksize"])
+    if node.attributes.get("mode", "DCR") != "DCR":
+        raise Refusal("it keeps the depth together")
     x = b.take(node.inputs[0], (0, 2, 3, 1))
     b.emit("SPACE_TO_DEPTH", [x], [b.make(node.outputs[0], (0, 2, 3, 1))], {"blockSize": size})
