@@ -25,6 +25,8 @@ Io = Literal["channels_last", "source"]
 # Operators that LiteRT has with channels last alone: they decide how images come in.
 SPATIAL = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "Resize",
            "DepthToSpace", "SpaceToDepth", "InstanceNormalization", "LRN"}  # fmt: skip
+# What a node with missing or misfit attributes and inputs leads to.
+DAMAGE = (KeyError, IndexError, ValueError, TypeError, AttributeError, ZeroDivisionError, OverflowError)
 # Operators that the search for those looks through.
 TRANSPARENT = {"Add", "Sub", "Mul", "Div", "Cast", "Pad", "BatchNormalization", "QuantizeLinear", "DequantizeLinear",
                "Relu", "Clip", "Identity", "Unsqueeze", "Squeeze", "Concat", "Split", "Slice"}  # fmt: skip
@@ -146,6 +148,9 @@ def _write_nodes(b: Builder) -> dict[str, Refusal]:
             _write_node(b, node)
         except Refusal as refusal:
             refusals[node.name] = refusal
+        except DAMAGE as error:
+            why = f"its attributes or inputs do not fit: {type(error).__name__} {str(error)[:200]}"
+            refusals[node.name] = Refusal(why, "check the model with onnx.checker")
     return refusals
 
 

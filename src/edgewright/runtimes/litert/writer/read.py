@@ -28,12 +28,22 @@ def read_model(model: Path | bytes) -> Any:
         data = model if isinstance(model, bytes) else model.read_bytes()
         proto = ModelProto.FromString(data)
         check_texts(proto.graph)
+        _check_names(proto.graph)
     except (DecodeError, ValueError, MemoryError, OSError) as error:
         name = "the given bytes" if isinstance(model, bytes) else str(model)
         raise ModelUnreadable(f"{name} cannot be read as ONNX", str(error).strip() or type(error).__name__) from None
     if not proto.graph.node and not proto.graph.output:
         raise ModelUnreadable("the model holds no graph", "it has no operators and no outputs")
     return proto
+
+
+def _check_names(graph: Any) -> None:
+    """Raise ValueError where a name is no text: protobuf gives bytes for what is not UTF-8."""
+    names = [name for node in graph.node for name in (node.name, node.op_type, node.domain, *node.input, *node.output)]
+    names += [attribute.name for node in graph.node for attribute in node.attribute]
+    names += [value.name for value in (*graph.input, *graph.output, *graph.initializer)]
+    if any(not isinstance(name, str) for name in names):
+        raise ValueError("a name in it is no UTF-8 text")
 
 
 def read_graph(model: Path | bytes, shapes: Mapping[str, Sequence[int]], known: Collection[str]) -> Graph:

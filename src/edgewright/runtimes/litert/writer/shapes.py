@@ -10,6 +10,8 @@ from edgewright.runtimes.litert.writer.read import MOST_DIMENSIONS, MOST_TENSOR_
 
 # Shape inference looks into constants up to this size (axes, sizes, pads), never into weights.
 SMALL = 4096
+# What onnx raises for nodes that are not what its definitions say.
+DAMAGE = (RuntimeError, TypeError, ValueError, KeyError, AttributeError, OverflowError)
 # A folded value may be as large as this, or as twice what it is made from.
 MOST_FOLDED_BYTES = 64 * 2**20
 # What comes out differs from run to run, or the constant is wanted as it is.
@@ -94,6 +96,7 @@ def _measure(graph: Graph, node: Node) -> Array:
 def _infer(graph: Graph, node: Node) -> None:
     """Set the shapes and types of the node's outputs by onnx's own inference."""
     import onnx
+    import onnx.checker
     from onnx import shape_inference
 
     try:
@@ -109,7 +112,7 @@ def _infer(graph: Graph, node: Node) -> None:
             {name: _tensor(graph.constants[name]) for name in node.inputs if _is_small(graph, name)},
             opset_imports=[onnx.helper.make_opsetid(node.domain, graph.opset)],
         )
-    except (onnx.shape_inference.InferenceError, RuntimeError, TypeError, ValueError, KeyError) as error:
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, *DAMAGE) as error:
         raise Refusal(f"its sizes cannot be: {str(error).strip()[:200]}") from None
     for name in node.outputs:
         if name:

@@ -58,6 +58,8 @@ def read_windows(b: Builder, node: Node, kernel: Sequence[int]) -> Windows:
     for size, low, high, stride, need in zip(sizes, begin, end, strides, needed, strict=True):
         if size + low + high - need >= stride:
             raise Refusal("its last windows are left out")
+    if any((o - 1) * s >= size + low for o, s, size, low in zip(outputs, strides, sizes, begin, strict=True)):
+        raise Refusal("its last window begins behind the input, where readers of ONNX disagree")
     if node.op == "Conv" and any(e > g for e, g in zip(end, given, strict=True)):
         raise Refusal("its padding does not fit its shapes")
     return Windows(sizes, outputs, tuple(kernel), strides, dilations, begin, end)
