@@ -5,8 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgewright.runtimes.litert.writer.build import Builder
-from edgewright.runtimes.litert.writer.graph import Node, Refusal
-from edgewright.runtimes.litert.writer.layout import Layout, carry_reshape, gather_groups, plain, rename, store
+from edgewright.runtimes.litert.writer.graph import Node, Refusal, Shape
+from edgewright.runtimes.litert.writer.layout import (
+    Layout,
+    carry_reshape,
+    channels_last,
+    gather_groups,
+    plain,
+    rename,
+    store,
+)
 from edgewright.runtimes.litert.writer.operators.align import choose_layout
 from edgewright.runtimes.litert.writer.operators.elementwise import copy
 from edgewright.runtimes.litert.writer.program import Tensor
@@ -21,11 +29,19 @@ def reshape(b: Builder, node: Node) -> None:
         if layout is not None:
             break
     else:
-        have = gather_groups(old, new, have)
-        layout = carry_reshape(old, new, have) or plain(len(new))
+        have, layout = _choose(old, new, have)
     tensor = b.take(source, have)
     made = b.reshape(tensor, store(new, layout))
     b.place(target, copy(b, made) if made is tensor and made.data is not None else made, layout)
+
+
+def _choose(old: Shape, new: Shape, have: Layout) -> tuple[Layout, Layout]:
+    """Where the bytes must move: an image stays with its channels last, anything else becomes plain."""
+    near = gather_groups(old, new, have)
+    layout = carry_reshape(old, new, near)
+    if layout is not None and len(new) >= 4 and layout == channels_last(len(new)):
+        return near, layout
+    return plain(len(old)), plain(len(new))
 
 
 def transpose(b: Builder, node: Node) -> None:
