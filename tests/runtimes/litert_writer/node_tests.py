@@ -49,7 +49,7 @@ def list_cases() -> Iterator[Case]:
         warnings.simplefilter("ignore")
         from onnx.backend.test.case.node import collect_testcases
 
-        found = collect_testcases(None)
+        found: Any = collect_testcases(None)
     for case in found:
         names_in = [value.name for value in case.model.graph.input]
         names_out = [value.name for value in case.model.graph.output]

@@ -11,6 +11,7 @@ https://ai.google.dev/edge/litert/models/quantization_spec
 import numpy as np
 
 from edgewright.runtimes.litert.writer.graph import Array, Graph, Node, Refusal, Scales
+from edgewright.runtimes.litert.writer.shapes import evaluate
 
 # Weighted: inputs 0 (activation) and 1 (weights), int32 bias at 2.
 WEIGHTED = {"Conv", "Gemm", "MatMul"}
@@ -48,6 +49,8 @@ class _Pairs:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.readers = graph.consumers()
+        # Stored values whose numbers some operator reads as they are: no kernel may take them as quantised.
+        self.raw = {name for name, nodes in self.readers.items() if any(n.op != "DequantizeLinear" for n in nodes)}
         # The quantised value behind each dequantised one; and where an equal QuantizeLinear was dropped, its heir.
         self.source: dict[str, str] = {}
         self.alias: dict[str, str] = {}
@@ -89,7 +92,7 @@ class _Pairs:
         stored = self.alias.get(stored, stored)
         scales = self.graph.scales[stored]
         is_byte = self.graph.dtypes[stored] in (np.int8, np.uint8) and stored not in self.graph.inputs
-        return stored if is_byte and scales.scale.size == 1 else None
+        return stored if is_byte and scales.scale.size == 1 and stored not in self.raw else None
 
     def _quantised_output(self, name: str) -> str | None:
         """The int8 value that all readers of a float make of it."""
@@ -102,6 +105,8 @@ class _Pairs:
         if first is None or any(s is None or not first.is_same(s) for s in scales):
             return None
         if any(self.graph.dtypes[stored] not in (np.int8, np.uint8) or stored in self.graph.outputs for stored in made):
+            return None
+        if self.raw.intersection(made):
             return None
         self.alias |= dict.fromkeys(made[1:], made[0])
         return made[0]
@@ -340,6 +345,8 @@ def _fold_weights(graph: Graph) -> None:
         if node.op == "DequantizeLinear" and node.inputs[0] in graph.constants and node.inputs[0] in graph.scales:
             real = _dequantise(graph.constants[node.inputs[0]], graph.scales[node.inputs[0]], np.float32)
             graph.set_constant(node.outputs[0], real)
+        elif node.op == "DequantizeLinear" and all(name in graph.constants for name in node.inputs if name):
+            graph.set_constant(node.outputs[0], evaluate(graph, node)[0])
         else:
             kept.append(node)
     graph.nodes = kept

@@ -106,7 +106,7 @@ def _find_bodies(graph: Any, opset: int, known: Collection[str]) -> list[tuple[s
     found = []
     for op in sorted({node.op_type for node in graph.node if node.domain in DOMAINS} - set(known)):
         try:
-            schema = onnx.defs.get_schema(op, opset, "")
+            schema: Any = onnx.defs.get_schema(op, opset, "")
         except onnx.defs.SchemaError:
             continue
         if schema.has_function or schema.has_context_dependent_function:

@@ -66,7 +66,7 @@ def _settle_node(graph: Graph, node: Node) -> bool:
     _infer(graph, node)
     if not _is_foldable(graph, node):
         return False
-    for name, data in zip(node.outputs, _evaluate(graph, node), strict=False):
+    for name, data in zip(node.outputs, evaluate(graph, node), strict=False):
         if name:
             graph.set_constant(name, data)
     return True
@@ -186,7 +186,7 @@ def _bytes(graph: Graph, name: str) -> int:
     return int(np.prod(graph.shapes[name], dtype=np.int64)) * graph.dtypes[name].itemsize
 
 
-def _evaluate(graph: Graph, node: Node) -> list[Array]:
+def evaluate(graph: Graph, node: Node) -> list[Array]:
     """What onnx's reference implementation makes of the constants."""
     from onnx import helper
     from onnx.reference import ReferenceEvaluator
