@@ -121,3 +121,19 @@ def test_half_floats_are_computed_as_floats(tmp_path: Path) -> None:
     inputs, outputs = [value("x", [1, 1, 2, 2], "FLOAT16")], [value("y", None, "FLOAT16")]
     converted = convert_onnx(write_onnx(tmp_path / "m.onnx", nodes, inputs, outputs, data))
     assert [entry.dtype for entry in (*converted.inputs, *converted.outputs)] == ["float32", "float32"]
+
+
+@pytest.mark.parametrize("shape", [[1], [2, 3, 4], [1, 3, 4, 4]])
+def test_operators_that_no_node_test_proves(tmp_path: Path, shape: list[int]) -> None:
+    nodes = [
+        node("Shrink", ["x"], ["s"], bias=0.1, lambd=0.3),
+        node("ReduceLogSumExp", ["x", "last"], ["l"]),
+        node("Greater", ["x", "low"], ["g"]),
+        node("Less", ["x", "high"], ["h"]),
+        node("Xor", ["g", "h"], ["o"]),
+        node("Cast", ["o"], ["f"], to=1),
+        node("Add", ["s", "l"], ["a"]),
+        node("Add", ["a", "f"], ["y"]),
+    ]
+    constants = [constant("last", [-1], "int64"), constant("low", -0.5), constant("high", 0.5)]
+    run(tmp_path, nodes, constants, shape)

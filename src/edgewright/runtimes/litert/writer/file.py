@@ -59,6 +59,8 @@ INT8_VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "AD
                  "SOFTMAX": 2, "LOGISTIC": 2, "TANH": 2, "RELU": 2, "RELU6": 2, "QUANTIZE": 1, "DEQUANTIZE": 2,
                  "STRIDED_SLICE": 2, "SPLIT": 2, "GATHER": 2, "RESIZE_BILINEAR": 2, "RESIZE_NEAREST_NEIGHBOR": 2,
                  "TRANSPOSE_CONV": 2, "BATCH_MATMUL": 2, "RESHAPE": 1}  # fmt: skip
+# Kernels that have no first version.
+LEAST_VERSIONS = {"BROADCAST_TO": 2}
 PADDINGS = ("SAME", "VALID")
 ACTIVATIONS = ("NONE", "RELU", "RELU_N1_TO_1", "RELU6", "TANH", "SIGN_BIT")
 
@@ -221,7 +223,7 @@ def find_version(operator: Operator) -> int:
     first = next((tensor for tensor in operator.inputs if tensor is not None), None)
     if first is not None and first.dtype == np.int8 and first.scales is not None:
         return INT8_VERSIONS.get(operator.code, 1)
-    return 1
+    return LEAST_VERSIONS.get(operator.code, 1)
 
 
 def _name_uniquely(tensors: Sequence[Tensor]) -> list[tuple[Tensor, str]]:

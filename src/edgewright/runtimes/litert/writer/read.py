@@ -15,6 +15,7 @@ MOST_NODES = 200_000
 # A TFLite flatbuffer is addressed by signed 32-bit offsets.
 MOST_TENSOR_BYTES = 2**31 - 1
 MOST_DIMENSIONS = 8
+MOST_BODIES = 3
 DOMAINS = {"", "ai.onnx"}
 TENSORS, GRAPHS = 9, 10  # AttributeProto.TENSORS, GRAPHS
 
@@ -62,8 +63,9 @@ def read_graph(model: Path | bytes, shapes: Mapping[str, Sequence[int]], known: 
     _check_size(proto.graph)
     if proto.functions:
         proto = _inline(proto)
-    if bodies := _find_bodies(proto.graph, opset, known):
-        proto = _spell_out(proto, bodies, shapes)
+    for _ in range(MOST_BODIES):  # a body may hold operators that have bodies themselves
+        if bodies := _find_bodies(proto.graph, opset, known):
+            proto = _spell_out(proto, bodies, shapes)
     _check_size(proto.graph)
     folder = None if isinstance(model, bytes) else model
     graph = Graph(opset, [], [], [value.name for value in proto.graph.output])
@@ -114,6 +116,19 @@ def _find_bodies(graph: Any, opset: int, known: Collection[str]) -> list[tuple[s
     return found
 
 
+def _add_defaults(graph: Any, bodies: list[tuple[str, str]], opset: int) -> None:
+    """Write out attributes that are left to their defaults: onnx's inliner forgets those within a body."""
+    import onnx
+
+    for node in graph.node:
+        if node.domain in DOMAINS and ("", node.op_type) in bodies:
+            given = {attribute.name for attribute in node.attribute}
+            schema = onnx.defs.get_schema(node.op_type, opset, "")
+            for name, attribute in schema.attributes.items():
+                if name not in given and attribute.default_value.type:
+                    node.attribute.append(attribute.default_value)
+
+
 def _spell_out(proto: Any, bodies: list[tuple[str, str]], shapes: Mapping[str, Sequence[int]]) -> Any:
     """The model with the bodies in place of the operators; as it was where onnx cannot say them."""
     import onnx.inliner
@@ -122,6 +137,10 @@ def _spell_out(proto: Any, bodies: list[tuple[str, str]], shapes: Mapping[str, S
         for dim, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False):
             if not dim.HasField("dim_value") and 0 < size < MOST_TENSOR_BYTES:
                 dim.dim_value = size
+    _add_defaults(proto.graph, bodies, _read_opset(proto))
+    # Bodies depend on the types of what they are given, weights included.
+    for tensor in proto.graph.initializer:
+        proto.graph.value_info.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     try:
         return onnx.inliner.inline_selected_functions(proto, bodies, inline_schema_functions=True)
     except Exception:  # the operators are then refused by their names

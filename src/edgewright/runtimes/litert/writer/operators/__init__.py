@@ -109,8 +109,6 @@ TABLE: dict[str, Write] = {
     "InstanceNormalization": normalisation.instance_normalisation,
     "LayerNormalization": normalisation.layer_normalisation,
     "RMSNormalization": normalisation.rms_normalisation,
-    "GroupNormalization": normalisation.group_normalisation,
-    "MeanVarianceNormalization": normalisation.mean_variance_normalisation,
     "LpNormalization": normalisation.lp_normalisation,
     "LRN": normalisation.local_response,
     # quantisation; Requantise is the writer's own
@@ -146,7 +144,6 @@ TABLE: dict[str, Write] = {
     "DepthToSpace": structure.depth_to_space,
     "SpaceToDepth": structure.space_to_depth,
     "Resize": resize.resize,
-    "Upsample": resize.resize,
     # picking elements
     "Gather": indexing.gather,
     "GatherElements": indexing.gather_elements,

@@ -86,31 +86,6 @@ def instance_normalisation(b: Builder, node: Node) -> None:
     b.place(target, _scale(b, node, made), layout)
 
 
-def group_normalisation(b: Builder, node: Node) -> None:
-    """Over the spatial axes and the channels of each group, computed in the plain layout."""
-    source, target = node.inputs[0], node.outputs[0]
-    if b.graph.opset < 21:
-        raise Refusal("GroupNormalization before opset 21 has another meaning", "export with opset 21 or newer")
-    batch, channels, *spatial = b.shape(source)
-    groups = int(node.attributes["num_groups"])
-    x = b.reshape(b.take(source), (batch, groups, -(-channels // groups) * int(np.prod(spatial))))
-    made = normalise(b, x, [2], float(node.attributes.get("epsilon", 1e-5)))
-    made = b.reshape(made, b.shape(source))
-    for position, code in ((1, "MUL"), (2, "ADD")):
-        along = b.reshape(b.take(node.inputs[position]), (channels, *([1] * len(spatial))))
-        made = b.run(code, [made, along], made.shape)
-    b.place(target, made)
-
-
-def mean_variance_normalisation(b: Builder, node: Node) -> None:
-    source = node.inputs[0]
-    rank = b.rank(source)
-    axes = {int(axis) % rank for axis in node.attributes.get("axes", [0, 2, 3])}
-    layout = b.layout(source)
-    made = normalise(b, b.take(source, layout), [at for at, axis in enumerate(layout) if axis in axes], 1e-9)
-    b.place(node.outputs[0], made, layout)
-
-
 def lp_normalisation(b: Builder, node: Node) -> None:
     """x / (Σ |x|^p)^(1/p); zero stays zero."""
     source = node.inputs[0]

@@ -40,7 +40,7 @@ def resize(b: Builder, node: Node) -> None:
 
 def _read_scales(b: Builder, node: Node, old: tuple[int, ...], new: tuple[int, ...]) -> list[float]:
     """By axis; where sizes are given, their ratio."""
-    position = 1 if node.op == "Upsample" else 2
+    position = 2
     ratios = [n / o for o, n in zip(old, new, strict=True)]
     if not node.has(position) or (node.has(3) and b.shape(node.inputs[3])[0]):
         return ratios
@@ -54,7 +54,6 @@ def _read_scales(b: Builder, node: Node, old: tuple[int, ...], new: tuple[int, .
 def _find_places(node: Node, old: int, new: int, scale: float) -> Array:
     """The place in the source of each element of the result, as the node's coordinate mode has it."""
     mode = node.attributes.get("coordinate_transformation_mode", "half_pixel")
-    mode = "asymmetric" if node.op == "Upsample" else mode
     at = np.arange(new, dtype=np.float64)
     if mode == "align_corners":
         if abs(scale * old - new) > SAME_PLACE:
@@ -75,7 +74,7 @@ def _find_places(node: Node, old: int, new: int, scale: float) -> Array:
 
 def _nearest_places(node: Node, old: int, new: int, scale: float) -> Array:
     places = _find_places(node, old, new, scale)
-    rule = "floor" if node.op == "Upsample" else node.attributes.get("nearest_mode", "round_prefer_floor")
+    rule = node.attributes.get("nearest_mode", "round_prefer_floor")
     rules: dict[str, Callable[[Array], Array]] = {
         "floor": np.floor,
         "ceil": np.ceil,
