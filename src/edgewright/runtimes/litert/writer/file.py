@@ -72,14 +72,14 @@ def write_file(program: Program) -> bytes:
 
     tables = _Tables(schema)
     model = tables.make_model(program)
-    total = sum(len(buffer.data) + 64 for buffer in model.buffers)
+    total = sum(buffer.bytes + 64 for buffer in model.buffers)
     if total > MOST_FILE_BYTES:
         raise ModelNotConvertible(
             f"the file would hold {total / 2**30:.1f} GiB", "a TFLite flatbuffer holds up to 2 GiB"
         )
     builder = flatbuffers.Builder(total + 1024 * (len(program.operators) + 64))
     builder.Finish(model.Pack(builder), IDENTIFIER)
-    return bytes(builder.Output())
+    return bytes(memoryview(builder.Bytes)[builder.Head() :])
 
 
 def index_tensors(program: Program) -> list[Tensor]:
@@ -98,16 +98,18 @@ class AlignedBuffer:
     """The data of one tensor, packed at an aligned place."""
 
     def __init__(self, data: Array | None) -> None:
-        self.data = np.zeros(0, np.uint8) if data is None else _raw(data)
+        self.data = data
+        self.bytes = 0 if data is None else data.nbytes
 
     def Pack(self, builder: Any) -> Any:  # the name that the generated classes call
         import ai_edge_litert.schema_py_generated as schema
 
         vector = None
-        if self.data.size:
-            builder.StartVector(1, self.data.size, ALIGNMENT)
-            builder.head -= self.data.size
-            builder.Bytes[builder.head : builder.head + self.data.size] = self.data.data
+        if self.data is not None and self.bytes:
+            # Brought into order here, so that no more than one tensor's weights lie in memory twice beside the file.
+            builder.StartVector(1, self.bytes, ALIGNMENT)
+            builder.head -= self.bytes
+            builder.Bytes[builder.head : builder.head + self.bytes] = _raw(self.data).data
             vector = builder.EndVector()
         schema.BufferStart(builder)
         if vector is not None:
