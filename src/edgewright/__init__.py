@@ -1,3 +1,34 @@
 """Edgewright takes a trained model to phones and edge devices, and measures what it does there."""
 
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
 __version__ = "0.1.0"
+
+
+def onnx_to_litert(
+    model: "Path | str | bytes",
+    *,
+    shapes: "Mapping[str, Sequence[int]] | None" = None,
+    io: Literal["channels_last", "source"] = "channels_last",
+) -> bytes:
+    """Convert an ONNX model (opset 11 or newer) to the bytes of a LiteRT (TFLite) file; see docs/litert-writer.md.
+
+    Args:
+        model: the path of an ONNX file, or its bytes where it keeps no weights beside it.
+        shapes: sizes of the inputs that the model leaves open, as ONNX has them (NCHW).
+        io: whether images come in and go out with their channels last, or in the source's order.
+
+    Raises:
+        ModelError: it cannot be read, or holds what LiteRT cannot express; every such operator is named.
+        InputError: `shapes` does not fit the model.
+        RuntimeMissing: the `litert` extra is not installed.
+    """
+    from importlib import import_module
+
+    # By name, so that the package itself knows of no runtime.
+    converted: bytes = import_module("edgewright.runtimes.litert.writer").onnx_to_litert(model, shapes=shapes, io=io)
+    return converted

@@ -89,6 +89,12 @@ class ExternalDataMissing(ModelError):
     default_hint = "put the data file beside the model, under the name that the model gives"
 
 
+class ModelNotConvertible(ModelError):
+    """A converter cannot express the model; `why` names every operator that stands in the way."""
+
+    default_hint = "export the model without the operators named above"
+
+
 class ModelRejected(ModelError):
     """The runtime refused to load or to run the model."""
 

@@ -1,0 +1,281 @@
+"""The whole road, and what it gives."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from edgewright.errors import ModelNotConvertible, ModelRejected, RuntimeMissing
+from edgewright.runtimes.litert.writer.build import DTYPES, Builder
+from edgewright.runtimes.litert.writer.file import write_file
+from edgewright.runtimes.litert.writer.fuse import fuse
+from edgewright.runtimes.litert.writer.graph import Graph, Node, Refusal, Shape
+from edgewright.runtimes.litert.writer.layout import channels_last, plain, store
+from edgewright.runtimes.litert.writer.operators import TABLE
+from edgewright.runtimes.litert.writer.operators.elementwise import copy
+from edgewright.runtimes.litert.writer.program import Tensor
+from edgewright.runtimes.litert.writer.quantise import quantise
+from edgewright.runtimes.litert.writer.read import read_graph
+from edgewright.runtimes.litert.writer.rewrite import REWRITTEN, rewrite, untie_flattening
+from edgewright.runtimes.litert.writer.shapes import FOLDED, settle_shapes
+
+Io = Literal["channels_last", "source"]
+# Operators that LiteRT has with channels last alone: they decide how images come in.
+SPATIAL = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "Resize",
+           "DepthToSpace", "SpaceToDepth", "InstanceNormalization", "LRN"}  # fmt: skip
+# What a node with missing or misfit attributes and inputs leads to.
+DAMAGE = (KeyError, IndexError, ValueError, TypeError, AttributeError, ZeroDivisionError, OverflowError)
+# Operators that the search for those looks through.
+TRANSPARENT = {"Add", "Sub", "Mul", "Div", "Cast", "Pad", "BatchNormalization", "QuantizeLinear", "DequantizeLinear",
+               "Relu", "Clip", "Identity", "Unsqueeze", "Squeeze", "Concat", "Split", "Slice"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Output:
+    """How one input or output of the source lies in the file.
+
+    `axes` maps the file's axes to the source's: `(0, 2, 3, 1)` says that the file holds NHWC of a source's NCHW.
+    """
+
+    name: str
+    shape: Shape
+    dtype: str
+    axes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A LiteRT file and how it belongs to its source.
+
+    `sources[i]` names the ONNX nodes that the file's operator `i` stands for, the main one first.
+    """
+
+    data: bytes
+    inputs: tuple[Output, ...]
+    outputs: tuple[Output, ...]
+    operators: tuple[str, ...]
+    sources: tuple[tuple[str, ...], ...]
+
+
+def onnx_to_litert(
+    model: Path | str | bytes, *, shapes: Mapping[str, Sequence[int]] | None = None, io: Io = "channels_last"
+) -> bytes:
+    """Convert an ONNX model to the bytes of a LiteRT (TFLite) file. See `convert_onnx`."""
+    return convert_onnx(model, shapes=shapes, io=io).data
+
+
+def convert_onnx(
+    model: Path | str | bytes,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    io: Io = "channels_last",
+    check: bool = True,
+) -> Converted:
+    """Convert an ONNX model (opset 11 or newer) to a LiteRT file, with the record of how the two belong together.
+
+    Args:
+        model: the path of an ONNX file, or its bytes where it keeps no weights beside it.
+        shapes: sizes of the inputs that the model leaves open, as ONNX has them (NCHW).
+        io: `channels_last` stores images with their channels last, as LiteRT's kernels want them, wherever a
+            convolution or a pool reads them; `source` keeps ONNX's order by a TRANSPOSE at the border.
+        check: load the file in LiteRT and run it once before it is given.
+
+    Raises:
+        ModelNotConvertible: it holds operators, attributes or types that the writer cannot express; all are named.
+        ModelUnreadable: it is no ONNX model, or a damaged one.
+        ExternalDataMissing: weights lie in a file that is absent.
+        InputError: `shapes` does not fit the model.
+        ModelRejected: LiteRT does not load or run what was written.
+    """
+    need_litert()
+    graph = read_graph(Path(model) if isinstance(model, str) else model, shapes or {}, {*TABLE, *FOLDED, *REWRITTEN})
+    unsettled = settle_shapes(graph)
+    refuse_all(graph, unsettled | _find_unknown(graph))
+    rewrite(graph)
+    fuse(graph)
+    quantise(graph)
+    untie_flattening(graph)
+    graph.drop_unused()
+    builder = Builder(graph)
+    inputs = _place_inputs(builder, io)
+    refuse_all(graph, _write_nodes(builder))
+    outputs = _take_outputs(builder, io)
+    program = builder.program
+    program.drop_unused()
+    data = write_file(program)
+    if check:
+        check_file(data, [operator.sources for operator in program.operators])
+    return Converted(
+        data,
+        tuple(inputs),
+        tuple(outputs),
+        tuple(operator.code for operator in program.operators),
+        tuple(operator.sources for operator in program.operators),
+    )
+
+
+def need_litert() -> None:
+    """RuntimeMissing where the package is not installed whose schema the file is written with."""
+    from importlib.util import find_spec
+
+    if missing := [name for name in ("ai_edge_litert", "flatbuffers") if find_spec(name) is None]:
+        raise RuntimeMissing(
+            "LiteRT files cannot be written", f"{missing[0]} is not installed", "pip install 'edgewright[litert]'"
+        )
+
+
+# Nodes
+
+
+def _find_unknown(graph: Graph) -> dict[str, Refusal]:
+    """The refusals of operators that neither the table has nor an earlier station takes out."""
+    known = {*TABLE, *FOLDED, *REWRITTEN}
+    return {node.name: _refuse_operator(node) for node in graph.nodes if node.domain or node.op not in known}
+
+
+def _write_nodes(b: Builder) -> dict[str, Refusal]:
+    """Write all nodes; the refusals by node name."""
+    refusals: dict[str, Refusal] = {}
+    for node in b.graph.nodes:
+        b.node = node
+        if any(name and name not in b.placed and name not in b.graph.constants for name in node.inputs):
+            if TABLE.get(node.op) is None or node.domain:
+                refusals[node.name] = _refuse_operator(node)
+            continue
+        try:
+            _write_node(b, node)
+        except Refusal as refusal:
+            refusals[node.name] = refusal
+        except DAMAGE as error:
+            why = f"its attributes or inputs do not fit: {type(error).__name__} {str(error)[:200]}"
+            refusals[node.name] = Refusal(why, "check the model with onnx.checker")
+    return refusals
+
+
+def _write_node(b: Builder, node: Node) -> None:
+    write = TABLE.get(node.op) if not node.domain else None
+    if write is None:
+        raise _refuse_operator(node)
+    for name in (*node.inputs, *node.outputs):
+        if name and 0 in b.shape(name) and b.constant(name) is None:
+            raise Refusal(f"'{name}' holds no elements", "LiteRT has no empty tensors")
+    write(b, node)
+
+
+def _refuse_operator(node: Node) -> Refusal:
+    where = f" of domain '{node.domain}'" if node.domain else ""
+    return Refusal(f"operator {node.op}{where} is not in the writer's table", "docs/litert-coverage.md lists what is")
+
+
+def refuse_all(graph: Graph, refusals: Mapping[str, Refusal]) -> None:
+    """Raise one error that names every node that stands in the way."""
+    if not refusals:
+        return
+    by_name = {node.name: node for node in graph.nodes}
+    lines = []
+    for name, refusal in refusals.items():
+        node = by_name.get(name)
+        place = f" ({node.location})" if node and node.location else ""
+        lines.append(f"{node.op if node else 'node'} '{name}'{place}: {refusal}")
+    helps = dict.fromkeys(refusal.help for refusal in refusals.values() if refusal.help)
+    count = len(refusals)
+    raise ModelNotConvertible(
+        f"{count} operator{'s' if count > 1 else ''} cannot be written for LiteRT", "\n".join(lines), "; ".join(helps)
+    )
+
+
+# The border
+
+
+def _place_inputs(b: Builder, io: Io) -> list[Output]:
+    described = []
+    spatial = find_spatial(b.graph) if io == "channels_last" else set()
+    for name in b.graph.inputs:
+        shape, dtype = b.shape(name), b.dtype(name)
+        if dtype.name not in DTYPES:
+            raise ModelNotConvertible(f"input '{name}' is of {dtype}", "LiteRT's kernels do not compute with it")
+        layout = channels_last(len(shape)) if name in spatial else plain(len(shape))
+        tensor = Tensor(name, store(shape, layout), dtype, None, b.scales(name))
+        b.place(name, tensor, layout)
+        b.program.inputs[name] = tensor
+        described.append(Output(name, tensor.shape, dtype.name, layout))
+    return described
+
+
+def find_spatial(graph: Graph) -> set[str]:
+    """The inputs of three axes and more that a spatial operator reads, maybe through some that do not care."""
+    readers = graph.consumers()
+    found = set()
+    for name in graph.inputs:
+        if len(graph.shapes[name]) >= 3 and _reaches(readers, name):
+            found.add(name)
+    return found
+
+
+def _reaches(readers: Mapping[str, Sequence[Node]], name: str) -> bool:
+    seen, waiting = {name}, [name]
+    while waiting:
+        for node in readers.get(waiting.pop(), ()):
+            if node.op in SPATIAL and node.inputs[0] in seen:
+                return True
+            if node.op in TRANSPARENT:
+                fresh = [output for output in node.outputs if output not in seen]
+                seen.update(fresh)
+                waiting.extend(fresh)
+    return False
+
+
+def _take_outputs(b: Builder, io: Io) -> list[Output]:
+    described = []
+    is_spatial = any(node.op in SPATIAL for node in b.graph.nodes)
+    for name in b.graph.outputs:
+        b.node = Node("Output", [name], [name], {}, (name,))
+        rank = b.rank(name)
+        last = channels_last(rank)
+        keep = io == "channels_last" and is_spatial and rank >= 3 and b.layouts(name)[:1] == (last,)
+        layout = last if keep else plain(rank)
+        try:
+            tensor = b.take(name, layout)
+        except Refusal as refusal:
+            refuse_all(b.graph, {name: refusal})
+            raise
+        tensor = _own(b, tensor)
+        tensor.name = name
+        b.program.outputs[name] = tensor
+        described.append(Output(name, tensor.shape, tensor.dtype.name, layout))
+    return described
+
+
+def _own(b: Builder, tensor: Tensor) -> Tensor:
+    """A tensor that no input, constant or other output is."""
+    taken = [*b.program.inputs.values(), *b.program.outputs.values()]
+    return copy(b, tensor) if tensor.data is not None or any(tensor is other for other in taken) else tensor
+
+
+# The check
+
+
+def check_file(data: bytes, sources: Sequence[tuple[str, ...]]) -> None:
+    """Load the file in LiteRT and run it once on ones; ModelRejected with LiteRT's reason."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        interpreter = Interpreter(model_content=data, num_threads=1)
+        interpreter.allocate_tensors()
+        for detail in interpreter.get_input_details():
+            interpreter.set_tensor(detail["index"], np.ones(detail["shape"], detail["dtype"]))
+        interpreter.invoke()
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise ModelRejected("LiteRT does not run the file that was written", _explain(str(error), sources)) from None
+
+
+def _explain(text: str, sources: Sequence[tuple[str, ...]]) -> str:
+    """LiteRT's own words, with the source of the operator that they number."""
+    import re
+
+    match = re.search(r"[Nn]ode number (\d+)", text)
+    if match and int(match[1]) < len(sources):
+        return f"{text.strip()[-300:]} (from {', '.join(sources[int(match[1])][:3])})"
+    return text.strip()[-300:]

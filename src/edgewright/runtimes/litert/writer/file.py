@@ -1,0 +1,238 @@
+"""Station 6: the program becomes a TFLite flatbuffer.
+
+The schema's generated classes are `ai_edge_litert.schema_py_generated`; the file carries one signature, whose
+names are the source's. Data of tensors is aligned to 16 bytes, as the schema asks.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgewright.errors import ModelNotConvertible
+from edgewright.runtimes.litert.writer.graph import Array, Scales
+from edgewright.runtimes.litert.writer.program import Operator, Program, Tensor
+
+ALIGNMENT = 16
+VERSION = 3
+IDENTIFIER = b"TFL3"
+SIGNATURE = "serving_default"
+MOST_FILE_BYTES = 2**31 - 2**20
+DESCRIPTION = "Written by Edgewright from ONNX"
+
+# The table of options that an operator takes, where it is not the operator's own name.
+OPTIONS = {
+    "CONV_2D": "Conv2DOptions",
+    "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
+    "CONV_3D": "Conv3DOptions",
+    "AVERAGE_POOL_2D": "Pool2DOptions",
+    "MAX_POOL_2D": "Pool2DOptions",
+    "BATCH_MATMUL": "BatchMatMulOptions",
+    "ARG_MAX": "ArgMaxOptions",
+    "ARG_MIN": "ArgMinOptions",
+    "MEAN": "ReducerOptions",
+    "SUM": "ReducerOptions",
+    "REDUCE_MAX": "ReducerOptions",
+    "REDUCE_MIN": "ReducerOptions",
+    "REDUCE_PROD": "ReducerOptions",
+    "REDUCE_ANY": "ReducerOptions",
+    "REDUCE_ALL": "ReducerOptions",
+    "MAXIMUM": "MaximumMinimumOptions",
+    "MINIMUM": "MaximumMinimumOptions",
+    "LOCAL_RESPONSE_NORMALIZATION": "LocalResponseNormalizationOptions",
+    "TOPK_V2": "TopKV2Options",
+    "SELECT_V2": "SelectV2Options",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTMOptions",
+}
+# Operators that have no table of options, or whose table is empty and may be left out.
+_PLAIN = """
+    RELU RELU6 RELU_N1_TO_1 RELU_0_TO_1 LOGISTIC TANH ABS EXP LOG SQRT RSQRT SIN COS FLOOR CEIL ROUND NEG SIGN ELU
+    HARD_SWISH PRELU QUANTIZE DEQUANTIZE PAD PADV2 LOGICAL_OR LOGICAL_AND LOGICAL_NOT EQUAL NOT_EQUAL LESS
+    LESS_EQUAL GREATER GREATER_EQUAL POW FLOOR_MOD FLOOR_DIV SELECT SELECT_V2 SLICE TILE BROADCAST_TO SQUARE
+    SQUARED_DIFFERENCE GATHER_ND SCATTER_ND REVERSE_V2 TRANSPOSE ATAN2 MAXIMUM MINIMUM FILL EXPAND_DIMS
+    LOG_SOFTMAX BITWISE_XOR RIGHT_SHIFT TOPK_V2 ZEROS_LIKE
+"""
+PLAIN = frozenset(_PLAIN.split())
+# Versions that kernels had when they learned a thing; older runtimes then say so instead of failing later.
+INT8_VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "ADD": 2, "MUL": 2, "SUB": 2, "MEAN": 2,
+                 "AVERAGE_POOL_2D": 2, "MAX_POOL_2D": 2, "CONCATENATION": 2, "PAD": 2, "PADV2": 2, "TRANSPOSE": 2,
+                 "SOFTMAX": 2, "LOGISTIC": 2, "TANH": 2, "RELU": 2, "RELU6": 2, "QUANTIZE": 1, "DEQUANTIZE": 2,
+                 "STRIDED_SLICE": 2, "SPLIT": 2, "GATHER": 2, "RESIZE_BILINEAR": 2, "RESIZE_NEAREST_NEIGHBOR": 2,
+                 "TRANSPOSE_CONV": 2, "BATCH_MATMUL": 2, "RESHAPE": 1}  # fmt: skip
+# Kernels that have no first version.
+LEAST_VERSIONS = {"BROADCAST_TO": 2}
+PADDINGS = ("SAME", "VALID")
+ACTIVATIONS = ("NONE", "RELU", "RELU_N1_TO_1", "RELU6", "TANH", "SIGN_BIT")
+
+
+def write_file(program: Program) -> bytes:
+    """The bytes of the file: the same program gives the same bytes. ModelNotConvertible where it grows too large."""
+    import ai_edge_litert.schema_py_generated as schema
+    import flatbuffers  # type: ignore[import-untyped]  # ships no types
+
+    tables = _Tables(schema)
+    model = tables.make_model(program)
+    total = sum(buffer.bytes + 64 for buffer in model.buffers)
+    if total > MOST_FILE_BYTES:
+        raise ModelNotConvertible(
+            f"the file would hold {total / 2**30:.1f} GiB", "a TFLite flatbuffer holds up to 2 GiB"
+        )
+    builder = flatbuffers.Builder(total + 1024 * (len(program.operators) + 64))
+    builder.Finish(model.Pack(builder), IDENTIFIER)
+    return bytes(memoryview(builder.Bytes)[builder.Head() :])
+
+
+def index_tensors(program: Program) -> list[Tensor]:
+    """The tensors in the file's order: inputs first, then as operators use them."""
+    order: dict[int, Tensor] = {id(tensor): tensor for tensor in program.inputs.values()}
+    for operator in program.operators:
+        for tensor in (*operator.inputs, *operator.outputs):
+            if tensor is not None:
+                order.setdefault(id(tensor), tensor)
+    for tensor in program.outputs.values():
+        order.setdefault(id(tensor), tensor)
+    return list(order.values())
+
+
+class AlignedBuffer:
+    """The data of one tensor, packed at an aligned place."""
+
+    def __init__(self, data: Array | None) -> None:
+        self.data = data
+        self.bytes = 0 if data is None else data.nbytes
+
+    def Pack(self, builder: Any) -> Any:  # the name that the generated classes call
+        import ai_edge_litert.schema_py_generated as schema
+
+        vector = None
+        if self.data is not None and self.bytes:
+            # Brought into order here, so that no more than one tensor's weights lie in memory twice beside the file.
+            builder.StartVector(1, self.bytes, ALIGNMENT)
+            builder.head -= self.bytes
+            builder.Bytes[builder.head : builder.head + self.bytes] = _raw(self.data).data
+            vector = builder.EndVector()
+        schema.BufferStart(builder)
+        if vector is not None:
+            schema.BufferAddData(builder, vector)
+        return schema.BufferEnd(builder)
+
+
+def _raw(data: Array) -> Array:
+    return np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+
+
+class _Tables:
+    """Makes the schema's objects of one file."""
+
+    def __init__(self, schema: Any) -> None:
+        self.schema = schema
+        self.kinds = {
+            "float32": schema.TensorType.FLOAT32,
+            "float16": schema.TensorType.FLOAT16,
+            "int32": schema.TensorType.INT32,
+            "int64": schema.TensorType.INT64,
+            "int16": schema.TensorType.INT16,
+            "int8": schema.TensorType.INT8,
+            "uint8": schema.TensorType.UINT8,
+            "bool": schema.TensorType.BOOL,
+        }
+
+    def make_model(self, program: Program) -> Any:
+        tensors = index_tensors(program)
+        index = {id(tensor): position for position, tensor in enumerate(tensors)}
+        buffers = [AlignedBuffer(None)]
+        codes = sorted({(operator.code, find_version(operator)) for operator in program.operators})
+        graph = self.schema.SubGraphT()
+        graph.name = "main"
+        graph.tensors = [self._make_tensor(tensor, buffers, name) for tensor, name in _name_uniquely(tensors)]
+        graph.inputs = np.asarray([index[id(tensor)] for tensor in program.inputs.values()], np.int32)
+        graph.outputs = np.asarray([index[id(tensor)] for tensor in program.outputs.values()], np.int32)
+        graph.operators = [self._make_operator(operator, codes, index) for operator in program.operators]
+        model = self.schema.ModelT()
+        model.version, model.description = VERSION, DESCRIPTION
+        model.operatorCodes = [self._make_code(*code) for code in codes]
+        model.subgraphs, model.buffers = [graph], buffers
+        model.signatureDefs = [self._make_signature(program, index)]
+        return model
+
+    def _make_code(self, name: str, version: int) -> Any:
+        code = self.schema.OperatorCodeT()
+        number = getattr(self.schema.BuiltinOperator, name)
+        code.builtinCode, code.deprecatedBuiltinCode, code.version = number, min(number, 127), version
+        return code
+
+    def _make_tensor(self, tensor: Tensor, buffers: list[AlignedBuffer], name: str) -> Any:
+        made = self.schema.TensorT()
+        made.name, made.type = name, self.kinds[tensor.dtype.name]
+        made.shape = np.asarray(tensor.shape, np.int32)
+        made.hasRank = True
+        if tensor.data is not None:
+            made.buffer = len(buffers)
+            buffers.append(AlignedBuffer(tensor.data))
+        if tensor.scales is not None:
+            made.quantization = self._make_scales(tensor.scales)
+        return made
+
+    def _make_scales(self, scales: Scales) -> Any:
+        made = self.schema.QuantizationParametersT()
+        made.scale = scales.scale.reshape(-1).astype(np.float32)
+        made.zeroPoint = scales.zero_point.reshape(-1).astype(np.int64)
+        made.quantizedDimension = scales.axis if scales.scale.size > 1 else 0
+        return made
+
+    def _make_operator(self, operator: Operator, codes: Sequence[tuple[str, int]], index: Mapping[int, int]) -> Any:
+        made = self.schema.OperatorT()
+        made.opcodeIndex = codes.index((operator.code, find_version(operator)))
+        made.inputs = np.asarray([-1 if t is None else index[id(t)] for t in operator.inputs], np.int32)
+        made.outputs = np.asarray([index[id(t)] for t in operator.outputs], np.int32)
+        if operator.code not in PLAIN or operator.options:
+            name = OPTIONS.get(operator.code) or f"{operator.code.title().replace('_', '')}Options"
+            made.builtinOptionsType = getattr(self.schema.BuiltinOptions, name)
+            made.builtinOptions = self._fill(getattr(self.schema, f"{name}T")(), operator.options)
+        return made
+
+    def _fill(self, table: Any, options: Mapping[str, Any]) -> Any:
+        for key, value in options.items():
+            if not hasattr(table, key):
+                raise KeyError(f"{type(table).__name__} has no field {key}")
+            setattr(table, key, self._number(value))
+        return table
+
+    def _number(self, value: Any) -> Any:
+        """Words of the schema's enumerations as its numbers."""
+        if isinstance(value, np.dtype):
+            return self.kinds[value.name]
+        if isinstance(value, str):
+            kind = self.schema.Padding if value in PADDINGS else self.schema.ActivationFunctionType
+            return getattr(kind, value)
+        return value
+
+    def _make_signature(self, program: Program, index: Mapping[int, int]) -> Any:
+        made = self.schema.SignatureDefT()
+        made.signatureKey, made.subgraphIndex = SIGNATURE, 0
+        made.inputs = [self._make_entry(name, index[id(t)]) for name, t in program.inputs.items()]
+        made.outputs = [self._make_entry(name, index[id(t)]) for name, t in program.outputs.items()]
+        return made
+
+    def _make_entry(self, name: str, index: int) -> Any:
+        made = self.schema.TensorMapT()
+        made.name, made.tensorIndex = name, index
+        return made
+
+
+def find_version(operator: Operator) -> int:
+    """The version of the operator's kernel that the file asks for."""
+    first = next((tensor for tensor in operator.inputs if tensor is not None), None)
+    if first is not None and first.dtype == np.int8 and first.scales is not None:
+        return INT8_VERSIONS.get(operator.code, 1)
+    return LEAST_VERSIONS.get(operator.code, 1)
+
+
+def _name_uniquely(tensors: Sequence[Tensor]) -> list[tuple[Tensor, str]]:
+    """Tensors with their names, a number behind a name that was given before."""
+    seen: dict[str, int] = {}
+    named = []
+    for tensor in tensors:
+        count = seen[tensor.name] = seen.get(tensor.name, -1) + 1
+        named.append((tensor, f"{tensor.name}#{count}" if count else tensor.name))
+    return named

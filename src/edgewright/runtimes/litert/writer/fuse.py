@@ -1,0 +1,115 @@
+"""Station 3: pieces that one operator of LiteRT stands for."""
+
+import numpy as np
+
+from edgewright.runtimes.litert.writer.graph import Graph, Node
+from edgewright.runtimes.litert.writer.patterns import fuse_patterns
+
+# Operators whose kernels end with a clamp of their own.
+ACTIVATED = {"Conv", "Gemm", "Add", "Sub", "Mul", "Div"}
+BOUNDS = {(0.0, float("inf")): "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1"}
+
+
+def fuse(graph: Graph) -> None:
+    """Fuse what can be fused; each step leaves a graph that means the same."""
+    fuse_patterns(graph)
+    graph.drop_unused()
+    _fold_batch_norms(graph)
+    _add_matmul_biases(graph)
+    _fuse_activations(graph)
+    graph.drop_unused()
+
+
+def follow_once(graph: Graph, node: Node, readers: dict[str, list[Node]]) -> Node | None:
+    """The one node that reads this node's only output."""
+    output = node.outputs[0]
+    found = readers.get(output, [])
+    return found[0] if len(found) == 1 and output not in graph.outputs and not any(node.outputs[1:]) else None
+
+
+def absorb(node: Node, follower: Node) -> None:
+    """Let `node` make what its follower made; the follower makes nothing any more, and is dropped."""
+    node.outputs[0] = follower.outputs[0]
+    node.sources = (*node.sources, *follower.sources)
+    follower.outputs = []
+
+
+# BatchNormalization into the convolution before it
+
+
+def _fold_batch_norms(graph: Graph) -> None:
+    readers = graph.consumers()
+    for node in list(graph.nodes):
+        if node.op in {"Conv", "ConvTranspose"} and node.outputs and not node.domain:
+            follower = follow_once(graph, node, readers)
+            if follower is not None and follower.op == "BatchNormalization" and _fold(graph, node, follower):
+                absorb(node, follower)
+
+
+def _fold(graph: Graph, conv: Node, norm: Node) -> bool:
+    parts = [graph.constants.get(name) for name in (*conv.inputs[1:3], *norm.inputs[1:5])]
+    grouped = conv.op == "ConvTranspose" and conv.attributes.get("group", 1) != 1
+    if any(part is None for part in parts) or norm.attributes.get("training_mode") or any(norm.outputs[1:]) or grouped:
+        return False
+    weights = graph.constants[conv.inputs[1]]
+    scale, shift, mean, variance = (graph.constants[name].astype(np.float64) for name in norm.inputs[1:5])
+    factor = scale / np.sqrt(variance + float(norm.attributes.get("epsilon", 1e-5)))
+    axis = 0 if conv.op == "Conv" else 1
+    along = factor.reshape([-1 if at == axis else 1 for at in range(weights.ndim)])
+    bias = graph.constants[conv.inputs[2]].astype(np.float64) if conv.has(2) else 0.0
+    conv.inputs[1] = graph.add_constant(conv.inputs[1], (weights * along).astype(np.float32))
+    new_bias = ((bias - mean) * factor + shift).astype(np.float32)
+    conv.inputs[2:] = [graph.add_constant(f"{conv.name}/bias", new_bias)]
+    return True
+
+
+# MatMul with a constant matrix and an Add of a row
+
+
+def _add_matmul_biases(graph: Graph) -> None:
+    readers = graph.consumers()
+    for node in list(graph.nodes):
+        if node.op != "MatMul" or not node.outputs or node.domain or node.inputs[1] not in graph.constants:
+            continue
+        follower = follow_once(graph, node, readers)
+        if follower is None or follower.op != "Add" or len(graph.shapes[node.inputs[1]]) != 2:
+            continue
+        other = next((name for name in follower.inputs if name != node.outputs[0]), "")
+        if len(graph.shapes[node.inputs[0]]) >= 2 and _is_row(graph, other, graph.shapes[node.outputs[0]][-1]):
+            node.inputs = [*node.inputs[:2], other]
+            absorb(node, follower)
+
+
+def _is_row(graph: Graph, name: str, columns: int) -> bool:
+    return name in graph.constants and graph.shapes[name] == (columns,) and graph.dtypes[name] == np.float32
+
+
+# Activations
+
+
+def _fuse_activations(graph: Graph) -> None:
+    readers = graph.consumers()
+    for node in list(graph.nodes):
+        if (
+            node.op not in ACTIVATED
+            or not node.outputs
+            or node.domain
+            or graph.dtypes.get(node.outputs[0]) != np.float32
+        ):
+            continue
+        follower = follow_once(graph, node, readers)
+        if follower is not None and (clamp := find_clamp(graph, follower)):
+            node.attributes["activation"] = clamp
+            absorb(node, follower)
+
+
+def find_clamp(graph: Graph, node: Node) -> str | None:
+    """The activation of LiteRT's kernels that a node is."""
+    if node.domain or node.op not in {"Relu", "Clip"}:
+        return None
+    if node.op == "Relu":
+        return "RELU"
+    numbers = [graph.number(node.inputs[at]) if node.has(at) else bound for at, bound in ((1, -np.inf), (2, np.inf))]
+    if None in numbers:
+        return None
+    return BOUNDS.get((float(numbers[0] or 0.0), float(numbers[1] or 0.0)))

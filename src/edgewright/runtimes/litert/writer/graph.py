@@ -1,0 +1,153 @@
+"""The graph while it is converted: ONNX's words, static shapes, free to be changed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+
+class Refusal(Exception):
+    """An operator cannot be expressed; the text says why, `help` what would help."""
+
+    def __init__(self, why: str, help: str = "") -> None:
+        super().__init__(why)
+        self.help = help
+
+
+@dataclass(frozen=True, slots=True)
+class Scales:
+    """Affine quantisation of a tensor: real = scale × (stored − zero_point), per tensor or along `axis`."""
+
+    scale: Array
+    zero_point: Array
+    axis: int = 0
+
+    def is_same(self, other: "Scales") -> bool:
+        """Whether both are per tensor and mean the same numbers."""
+        return (
+            self.scale.size == other.scale.size == 1
+            and bool(np.float32(self.scale.item()) == np.float32(other.scale.item()))
+            and int(self.zero_point.flat[0]) == int(other.zero_point.flat[0])
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One operator. An absent optional input or output is `""`.
+
+    `sources` names the nodes of the ONNX file that it stands for, its own first.
+    """
+
+    op: str
+    inputs: list[str]
+    outputs: list[str]
+    attributes: dict[str, Any] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+    domain: str = ""
+    location: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.sources[0] if self.sources else self.op
+
+    def has(self, position: int) -> bool:
+        return position < len(self.inputs) and bool(self.inputs[position])
+
+
+@dataclass(slots=True)
+class Graph:
+    """Nodes in an order in which they can run, and what is known of each value by its name."""
+
+    opset: int
+    nodes: list[Node]
+    inputs: list[str]
+    outputs: list[str]
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    dtypes: dict[str, np.dtype[Any]] = field(default_factory=dict)
+    constants: dict[str, Array] = field(default_factory=dict)
+    scales: dict[str, Scales] = field(default_factory=dict)
+    fresh: int = 0
+
+    def name_new(self, stem: str) -> str:
+        """A value name that no other value has."""
+        self.fresh += 1
+        name = f"{stem}/{self.fresh}"
+        return name if name not in self.shapes and name not in self.constants else self.name_new(stem)
+
+    def add_constant(self, stem: str, data: Array) -> str:
+        name = self.name_new(stem)
+        self.set_constant(name, data)
+        return name
+
+    def set_constant(self, name: str, data: Array) -> None:
+        self.constants[name] = data
+        self.shapes[name], self.dtypes[name] = data.shape, data.dtype
+
+    def add_value(self, stem: str, shape: Shape, dtype: Any) -> str:
+        name = self.name_new(stem)
+        self.shapes[name], self.dtypes[name] = shape, np.dtype(dtype)
+        return name
+
+    def producers(self) -> dict[str, Node]:
+        return {output: node for node in self.nodes for output in node.outputs if output}
+
+    def consumers(self) -> dict[str, list[Node]]:
+        """Who reads each value; a graph output has one reader more, told by `outputs`."""
+        readers: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for name in node.inputs:
+                readers.setdefault(name, []).append(node)
+        return readers
+
+    def number(self, name: str) -> float | None:
+        """The value of a constant with one element."""
+        data = self.constants.get(name)
+        return float(data.reshape(-1)[0]) if data is not None and data.size == 1 else None
+
+    def drop_unused(self) -> None:
+        """Take out nodes whose outputs nobody reads."""
+        needed = set(self.outputs)
+        kept = []
+        for node in reversed(self.nodes):
+            if needed.intersection(name for name in node.outputs if name):
+                kept.append(node)
+                needed.update(node.inputs)
+        self.nodes = kept[::-1]
+
+
+def sort_nodes(nodes: Sequence[Node], known: set[str]) -> tuple[list[Node], list[Node]]:
+    """The nodes in an order in which they can run, and those that never can (a cycle, an input nobody makes)."""
+    waiting: dict[str, list[int]] = {}
+    missing = [0] * len(nodes)
+    ready = []
+    for position, node in enumerate(nodes):
+        names = {name for name in node.inputs if name and name not in known}
+        missing[position] = len(names)
+        for name in names:
+            waiting.setdefault(name, []).append(position)
+        if not names:
+            ready.append(position)
+    order = list(_release(nodes, waiting, missing, ready))
+    done = set(order)
+    return [nodes[i] for i in order], [node for i, node in enumerate(nodes) if i not in done]
+
+
+def _release(
+    nodes: Sequence[Node], waiting: dict[str, list[int]], missing: list[int], ready: list[int]
+) -> Iterator[int]:
+    import heapq
+
+    heapq.heapify(ready)
+    while ready:
+        position = heapq.heappop(ready)
+        yield position
+        for name in nodes[position].outputs:
+            for reader in waiting.pop(name, ()):
+                missing[reader] -= 1
+                if missing[reader] == 0:
+                    heapq.heappush(ready, reader)

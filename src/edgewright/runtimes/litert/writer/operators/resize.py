@@ -1,0 +1,160 @@
+"""Resize: LiteRT's kernels where they read the same places as ONNX asks for, else the places themselves."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from edgewright.runtimes.litert.writer.build import Builder
+from edgewright.runtimes.litert.writer.graph import Array, Node, Refusal
+from edgewright.runtimes.litert.writer.layout import channels_last
+from edgewright.runtimes.litert.writer.program import Tensor
+
+# Kernels interpolate at float32 places, so that two rules are the same where they differ by less than this.
+SAME_PLACE = 1e-5
+
+
+def resize(b: Builder, node: Node) -> None:
+    """RESIZE_BILINEAR, RESIZE_NEAREST_NEIGHBOR, or GATHER and a product with a constant matrix along each axis."""
+    source, target = node.inputs[0], node.outputs[0]
+    attributes = node.attributes
+    if attributes.get("antialias", 0) or attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+        raise Refusal("it smooths before it shrinks, or keeps the aspect ratio by itself")
+    if b.dtype(source) != np.float32 or b.rank(source) not in (3, 4):
+        raise Refusal("only float images of three or four axes are resized")
+    rank = b.rank(source)
+    old, new = b.shape(source), b.shape(target)
+    if old[:2] != new[:2]:
+        raise Refusal("it resizes the batch or the channels")
+    scales = _read_scales(b, node, old, new)
+    layout = channels_last(rank)
+    x = b.take(source, layout)
+    if attributes.get("mode", "nearest") == "nearest":
+        places = [_nearest_places(node, old[a], new[a], scales[a]) for a in range(2, rank)]
+        b.place(target, _pick(b, x, places), layout)
+        return
+    if attributes.get("mode") != "linear":
+        raise Refusal(f"mode '{attributes.get('mode')}'")
+    lines = [_linear_places(node, old[a], new[a], scales[a]) for a in range(2, rank)]
+    b.place(target, _interpolate(b, x, lines), layout)
+
+
+def _read_scales(b: Builder, node: Node, old: tuple[int, ...], new: tuple[int, ...]) -> list[float]:
+    """By axis; where sizes are given, their ratio."""
+    position = 2
+    ratios = [n / o for o, n in zip(old, new, strict=True)]
+    if not node.has(position) or (node.has(3) and b.shape(node.inputs[3])[0]):
+        return ratios
+    given = [float(v) for v in b.need_constant(position, "scales").reshape(-1)]
+    axes = b.read_ints("axes") or list(range(len(given)))
+    for axis, scale in zip(axes, given, strict=False):
+        ratios[axis % len(old)] = scale
+    return ratios
+
+
+def _find_places(node: Node, old: int, new: int, scale: float) -> Array:
+    """The place in the source of each element of the result, as the node's coordinate mode has it."""
+    mode = node.attributes.get("coordinate_transformation_mode", "half_pixel")
+    at = np.arange(new, dtype=np.float64)
+    if mode == "align_corners":
+        if abs(scale * old - new) > SAME_PLACE:
+            raise Refusal("align_corners with scales that give no whole size, where readers of ONNX disagree")
+        return at * (old - 1) / (new - 1) if new > 1 else np.zeros(1)
+    if mode == "asymmetric":
+        return at / scale
+    if mode == "half_pixel" or (mode == "pytorch_half_pixel" and new > 1):
+        return (at + 0.5) / scale - 0.5
+    if mode == "pytorch_half_pixel":
+        return np.zeros(1)
+    if mode == "half_pixel_symmetric":
+        adjustment = new / (new if scale * old == new else scale * old)
+        centre = old / 2
+        return centre * (1 - adjustment) + (at + 0.5) / scale - 0.5
+    raise Refusal(f"coordinate mode '{mode}'")
+
+
+def _nearest_places(node: Node, old: int, new: int, scale: float) -> Array:
+    places = _find_places(node, old, new, scale)
+    rule = node.attributes.get("nearest_mode", "round_prefer_floor")
+    rules: dict[str, Callable[[Array], Array]] = {
+        "floor": np.floor,
+        "ceil": np.ceil,
+        "round_prefer_floor": lambda v: np.ceil(v - 0.5),
+        "round_prefer_ceil": lambda v: np.floor(v + 0.5),
+    }
+    if rule not in rules:
+        raise Refusal(f"nearest mode '{rule}'")
+    return np.asarray(np.clip(rules[rule](places), 0, old - 1), np.int64)
+
+
+def _pick(b: Builder, x: Tensor, places: list[Array]) -> Tensor:
+    """RESIZE_NEAREST_NEIGHBOR where it picks just these, else a GATHER along each axis that changes."""
+    sizes = x.shape[1:-1]
+    if len(sizes) == 2:
+        for centred in (False, True):
+            offset = 0.5 if centred else 0.0
+            kernel = [_kernel_places(old, len(p), offset) for old, p in zip(sizes, places, strict=True)]
+            if all(np.array_equal(k, p) for k, p in zip(kernel, places, strict=True)):
+                return _run(b, "RESIZE_NEAREST_NEIGHBOR", x, places, centred=centred, aligned=False)
+    for axis, at in enumerate(places, start=1):
+        if not np.array_equal(at, np.arange(x.shape[axis])):
+            shape = (*x.shape[:axis], len(at), *x.shape[axis + 1 :])
+            x = b.run("GATHER", [x, b.ints(at.tolist())], shape, options={"axis": axis, "batchDims": 0})
+    return x
+
+
+def _kernel_places(old: int, new: int, offset: float) -> Array:
+    """What RESIZE_NEAREST_NEIGHBOR picks, in float32 as it computes."""
+    ratio = np.float32(old) / np.float32(new)
+    at = np.floor((np.arange(new, dtype=np.float32) + np.float32(offset)) * ratio)
+    return np.asarray(np.minimum(at, old - 1), np.int64)
+
+
+def _linear_places(node: Node, old: int, new: int, scale: float) -> Array:
+    """The places to interpolate at, held within the image."""
+    return np.clip(_find_places(node, old, new, scale), 0, old - 1)
+
+
+def _interpolate(b: Builder, x: Tensor, lines: list[Array]) -> Tensor:
+    """RESIZE_BILINEAR where it reads at just these places, else a product with a matrix along each axis."""
+    sizes = x.shape[1:-1]
+    if len(sizes) == 2:
+        for centred, aligned in ((True, False), (False, True), (False, False)):
+            kernel = [
+                _bilinear_places(old, len(line), centred=centred, aligned=aligned)
+                for old, line in zip(sizes, lines, strict=True)
+            ]
+            if all(np.allclose(k, line, rtol=0, atol=SAME_PLACE) for k, line in zip(kernel, lines, strict=True)):
+                return _run(b, "RESIZE_BILINEAR", x, lines, centred=centred, aligned=aligned)
+    for axis, line in enumerate(lines, start=1):
+        if not np.array_equal(line, np.arange(x.shape[axis])):
+            x = _mix(b, x, axis, line)
+    return x
+
+
+def _bilinear_places(old: int, new: int, *, centred: bool, aligned: bool) -> Array:
+    at = np.arange(new, dtype=np.float64)
+    if aligned and new > 1:
+        places = at * (old - 1) / (new - 1)
+    else:
+        places = (at + 0.5) * old / new - 0.5 if centred else at * old / new
+    return np.clip(places, 0, old - 1)
+
+
+def _mix(b: Builder, x: Tensor, axis: int, line: Array) -> Tensor:
+    """[…, size, …] to […, len(line), …] by two GATHERs and their weighted sum."""
+    low = np.floor(line).astype(np.int64)
+    high = np.minimum(low + 1, x.shape[axis] - 1)
+    shape = (*x.shape[:axis], len(line), *x.shape[axis + 1 :])
+    along = [-1 if at == axis else 1 for at in range(len(shape))]
+    share = (line - low).astype(np.float32).reshape(along)
+    options = {"axis": axis, "batchDims": 0}
+    near = b.run("GATHER", [x, b.ints(low.tolist())], shape, options=options)
+    far = b.run("GATHER", [x, b.ints(high.tolist())], shape, options=options)
+    near = b.run("MUL", [near, b.add_constant(1 - share)], shape)
+    return b.run("ADD", [near, b.run("MUL", [far, b.add_constant(share)], shape)], shape)
+
+
+def _run(b: Builder, code: str, x: Tensor, places: list[Array], *, centred: bool, aligned: bool) -> Tensor:
+    sizes = [len(p) for p in places]
+    options = {"alignCorners": aligned, "halfPixelCenters": centred}
+    return b.run(code, [x, b.ints(sizes)], (x.shape[0], *sizes, x.shape[-1]), options=options)

@@ -1,0 +1,218 @@
+"""Operators that change a value's shape or take parts of it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from edgewright.runtimes.litert.writer.build import Builder
+from edgewright.runtimes.litert.writer.graph import Node, Refusal, Shape
+from edgewright.runtimes.litert.writer.layout import (
+    Layout,
+    carry_reshape,
+    channels_last,
+    gather_groups,
+    plain,
+    rename,
+    store,
+)
+from edgewright.runtimes.litert.writer.operators.align import choose_layout
+from edgewright.runtimes.litert.writer.operators.elementwise import copy
+from edgewright.runtimes.litert.writer.program import Tensor
+
+
+def reshape(b: Builder, node: Node) -> None:
+    """Reshape, Flatten, Squeeze, Unsqueeze: on the stored bytes where the layout allows, else plainly."""
+    source, target = node.inputs[0], node.outputs[0]
+    old, new = b.shape(source), b.shape(target)
+    for have in b.layouts(source) or (plain(len(old)),):
+        layout = carry_reshape(old, new, have)
+        if layout is not None:
+            break
+    else:
+        have, layout = _choose(old, new, have)
+    tensor = b.take(source, have)
+    made = b.reshape(tensor, store(new, layout))
+    b.place(target, copy(b, made) if made is tensor and made.data is not None else made, layout)
+
+
+def _choose(old: Shape, new: Shape, have: Layout) -> tuple[Layout, Layout]:
+    """Where the bytes must move: an image stays with its channels last, anything else becomes plain."""
+    near = gather_groups(old, new, have)
+    layout = carry_reshape(old, new, near)
+    if layout is not None and len(new) >= 4 and layout == channels_last(len(new)):
+        return near, layout
+    return plain(len(old)), plain(len(new))
+
+
+def transpose(b: Builder, node: Node) -> None:
+    """No data moves: every place in which the value lies is told under the new axes."""
+    source, target = node.inputs[0], node.outputs[0]
+    permutation = node.attributes.get("perm") or list(plain(b.rank(source)))[::-1]
+    if not b.layouts(source):
+        b.take(source)
+    for have in b.layouts(source):
+        b.place(target, b.take(source, have), rename(have, permutation))
+
+
+def concat(b: Builder, node: Node) -> None:
+    """CONCATENATION along the stored axis."""
+    target = node.outputs[0]
+    rank = b.rank(target)
+    axis = int(node.attributes["axis"]) % rank
+    layout = choose_layout(b, node.inputs, rank)
+    tensors = [b.take(name, layout) for name in node.inputs]
+    options = {"axis": layout.index(axis), "fusedActivationFunction": "NONE"}
+    if len(tensors) == 1:
+        b.place(target, copy(b, tensors[0]), layout)
+        return
+    b.emit("CONCATENATION", tensors, [b.make(target, layout)], options)
+
+
+def split(b: Builder, node: Node) -> None:
+    """SPLIT_V, whose parts may differ in size."""
+    source = node.inputs[0]
+    axis = int(node.attributes.get("axis", 0)) % b.rank(source)
+    layout = b.layout(source)
+    x = b.take(source, layout)
+    if not all(node.outputs):
+        raise Refusal("one of its parts has no name")
+    sizes = [b.shape(name)[axis] for name in node.outputs]
+    if len(sizes) == 1:
+        b.place(node.outputs[0], copy(b, x), layout)
+        return
+    results = [b.make(name, layout) for name in node.outputs]
+    place = b.add_constant(np.asarray(layout.index(axis), np.int32))
+    if len(set(sizes)) == 1:
+        b.emit("SPLIT", [place, x], results, {"numSplits": len(sizes)})
+    else:
+        b.emit("SPLIT_V", [x, b.ints(sizes), place], results, {"numSplits": len(sizes)})
+
+
+def slice_axes(b: Builder, node: Node) -> None:
+    """SLICE where all steps are 1, else STRIDED_SLICE; axes that run backwards are reversed first."""
+    source, target = node.inputs[0], node.outputs[0]
+    shape, rank = b.shape(source), b.rank(source)
+    starts, ends = b.read_ints("starts", 1) or [], b.read_ints("ends", 2) or []
+    axes = b.read_ints("axes", 3) or list(range(len(starts)))
+    steps = b.read_ints("steps", 4) or [1] * len(starts)
+    begin, step, stop = [0] * rank, [1] * rank, list(shape)
+    for start, end, axis, stride in zip(starts, ends, axes, steps, strict=True):
+        at = axis % rank
+        begin[at], stop[at], step[at] = slice(start, end, stride).indices(shape[at])
+        if stride < 0 and stop[at] < 0:
+            stop[at] = -1
+    layout = b.layout(source)
+    made = cut(b, b.take(source, layout), *(store(v, layout) for v in (begin, stop, step)))
+    b.place(target, copy(b, made) if made in b.placed[source].values() else made, layout)
+
+
+def cut(b: Builder, x: Tensor, begin: Sequence[int], stop: Sequence[int], step: Sequence[int]) -> Tensor:
+    """Part of a tensor by start, stop and step of each axis, as `range` has them."""
+    backwards = [axis for axis, stride in enumerate(step) if stride < 0]
+    if backwards:
+        x = b.run("REVERSE_V2", [x, b.ints(backwards)], x.shape, scales=x.scales)
+        begin = [x.shape[a] - 1 - v if a in backwards else v for a, v in enumerate(begin)]
+        stop = [x.shape[a] - 1 - v if a in backwards else v for a, v in enumerate(stop)]
+        step = [abs(v) for v in step]
+    shape = tuple(len(range(*bounds)) for bounds in zip(begin, stop, step, strict=True))
+    if shape == x.shape and all(s == 1 for s in step):
+        return x
+    if all(s == 1 for s in step):
+        return b.run("SLICE", [x, b.ints(begin), b.ints(shape)], shape, scales=x.scales)
+    options = dict.fromkeys(("beginMask", "endMask", "ellipsisMask", "newAxisMask", "shrinkAxisMask"), 0)
+    operands = [x, b.ints(begin), b.ints(stop), b.ints(step)]
+    return b.run("STRIDED_SLICE", operands, shape, scales=x.scales, options=options)
+
+
+def pad_axes(b: Builder, node: Node) -> None:
+    """PAD, PADV2 with a constant, or MIRROR_PAD; negative amounts cut."""
+    source, target = node.inputs[0], node.outputs[0]
+    rank, mode = b.rank(source), node.attributes.get("mode", "constant")
+    given = b.read_ints("pads", 1) or []
+    axes = b.read_ints("axes", 3) or list(range(rank))
+    low, high = [0] * rank, [0] * rank
+    for at, axis in enumerate(axes):
+        low[axis % rank], high[axis % rank] = given[at], given[at + len(axes)]
+    layout = b.layout(source)
+    x = b.take(source, layout)
+    if min((*low, *high), default=0) < 0:
+        if mode != "constant":
+            raise Refusal("a padding that cuts and mirrors")
+        begin = [max(-v, 0) for v in low]
+        stop = [size - max(-v, 0) for size, v in zip(b.shape(source), high, strict=True)]
+        x = cut(b, x, store(begin, layout), store(stop, layout), [1] * rank)
+        low, high = [max(v, 0) for v in low], [max(v, 0) for v in high]
+    made = _pad(b, node, x, store(low, layout), store(high, layout), mode)
+    b.place(target, copy(b, made) if made in b.placed[source].values() else made, layout)
+
+
+def _pad(b: Builder, node: Node, x: Tensor, low: Sequence[int], high: Sequence[int], mode: str) -> Tensor:
+    shape = tuple(size + i + j for size, i, j in zip(x.shape, low, high, strict=True))
+    amounts = b.add_constant(np.asarray(list(zip(low, high, strict=True)), np.int32).reshape(-1, 2))
+    if shape == x.shape:
+        return x
+    if mode == "constant":
+        return _pad_constant(b, node, x, amounts, shape)
+    if mode == "reflect" and all(max(i, j) < size for i, j, size in zip(low, high, x.shape, strict=True)):
+        return b.run("MIRROR_PAD", [x, amounts], shape, scales=x.scales, options={"mode": 0})
+    for axis, (i, j) in enumerate(zip(low, high, strict=True)):
+        if i or j:
+            places = np.pad(np.arange(x.shape[axis]), (i, j), mode="edge" if mode == "edge" else mode)  # type: ignore[call-overload]
+            options = {"axis": axis, "batchDims": 0}
+            part = (*x.shape[:axis], len(places), *x.shape[axis + 1 :])
+            x = b.run("GATHER", [x, b.ints(places.tolist())], part, scales=x.scales, options=options)
+    return x
+
+
+def _pad_constant(b: Builder, node: Node, x: Tensor, amounts: Tensor, shape: tuple[int, ...]) -> Tensor:
+    value = 0.0
+    if node.has(2):
+        value = float(b.need_constant(2, "fill values").reshape(-1)[0])
+    value = float(node.attributes.get("value", value))
+    if value == 0.0:
+        return b.run("PAD", [x, amounts], shape, scales=x.scales)
+    if x.scales is not None:
+        raise Refusal("a quantised padding by another number than zero")
+    return b.run("PADV2", [x, amounts, b.number(value, x)], shape)
+
+
+def expand(b: Builder, node: Node) -> None:
+    """BROADCAST_TO."""
+    source, target = node.inputs[0], node.outputs[0]
+    shape = b.shape(target)
+    x = b.take(source)
+    if x.shape == shape:
+        b.place(target, copy(b, x))
+        return
+    b.emit("BROADCAST_TO", [x, b.ints(shape)], [b.make(target)])
+
+
+def tile(b: Builder, node: Node) -> None:
+    source = node.inputs[0]
+    layout = b.layout(source)
+    repeats = [n // o for n, o in zip(b.shape(node.outputs[0]), b.shape(source), strict=True)]
+    b.need_constant(1, "repeats")
+    b.emit("TILE", [b.take(source, layout), b.ints(store(repeats, layout))], [b.make(node.outputs[0], layout)])
+
+
+def depth_to_space(b: Builder, node: Node) -> None:
+    """DEPTH_TO_SPACE in the DCR order; the CRD order is a reshape, a transpose and a reshape."""
+    size = int(node.attributes["blocksize"])
+    batch, channels, height, width = b.shape(node.inputs[0])
+    depth = channels // (size * size)
+    layout: Layout = (0, 2, 3, 1)
+    x = b.take(node.inputs[0], layout)
+    if node.attributes.get("mode", "DCR") == "DCR":
+        b.emit("DEPTH_TO_SPACE", [x], [b.make(node.outputs[0], layout)], {"blockSize": size})
+        return
+    parts = b.reshape(x, (batch, height, width, depth, size, size))
+    moved = b.transpose(parts, (0, 1, 4, 2, 5, 3))
+    b.place(node.outputs[0], b.reshape(moved, (batch, height * size, width * size, depth)), layout)
+
+
+def space_to_depth(b: Builder, node: Node) -> None:
+    size = int(node.attributes["blocksize"])
+    if node.attributes.get("mode", "DCR") != "DCR":
+        raise Refusal("it keeps the depth together")
+    x = b.take(node.inputs[0], (0, 2, 3, 1))
+    b.emit("SPACE_TO_DEPTH", [x], [b.make(node.outputs[0], (0, 2, 3, 1))], {"blockSize": size})

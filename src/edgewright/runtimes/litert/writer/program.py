@@ -1,0 +1,49 @@
+"""What is written: tensors and operators in LiteRT's words, in the order in which they run."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from edgewright.runtimes.litert.writer.graph import Array, Scales, Shape
+
+
+@dataclass(slots=True, eq=False)
+class Tensor:
+    """A tensor as it is stored; two are the same only when they are one object."""
+
+    name: str
+    shape: Shape
+    dtype: np.dtype[Any]
+    data: Array | None = None
+    scales: Scales | None = None
+
+
+@dataclass(slots=True)
+class Operator:
+    """One operator: LiteRT's name, its tensors (None where an optional one is absent), its option fields by name."""
+
+    code: str
+    inputs: list[Tensor | None]
+    outputs: list[Tensor]
+    options: dict[str, Any] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Program:
+    """A whole file's content. `inputs` and `outputs` are named by the source's names."""
+
+    operators: list[Operator] = field(default_factory=list)
+    inputs: dict[str, Tensor] = field(default_factory=dict)
+    outputs: dict[str, Tensor] = field(default_factory=dict)
+
+    def drop_unused(self) -> None:
+        """Take out operators whose results nobody reads."""
+        needed = {id(tensor) for tensor in self.outputs.values()}
+        kept = []
+        for operator in reversed(self.operators):
+            if needed.intersection(id(tensor) for tensor in operator.outputs):
+                kept.append(operator)
+                needed.update(id(tensor) for tensor in operator.inputs if tensor is not None)
+        self.operators = kept[::-1]

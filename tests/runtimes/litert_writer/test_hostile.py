@@ -1,0 +1,96 @@
+"""Files that are damaged, mutated or made to harm: named errors, never a crash and never a wrong file."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from edgewright.errors import EdgewrightError, InputError, ModelNotConvertible, ModelUnreadable
+from edgewright.runtimes.litert.writer import convert_onnx, onnx_to_litert
+from tests.models.onnx_files import constant, node, value, write_conv_net, write_onnx
+
+
+def test_mutated_files_give_a_file_or_a_named_error(tmp_path: Path) -> None:
+    good = write_conv_net(tmp_path / "good.onnx").read_bytes()
+    random = np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        data = bytearray(good)
+        for at in random.integers(0, len(data), random.integers(1, 6)):
+            data[at] = random.integers(0, 256)
+        try:
+            assert onnx_to_litert(bytes(data))
+        except EdgewrightError:
+            refused += 1
+    assert 0 < refused < 300
+
+
+@pytest.mark.parametrize("length", [0, 1, 17, 200])
+def test_truncated_files_are_unreadable_or_refused(tmp_path: Path, length: int) -> None:
+    good = write_conv_net(tmp_path / "good.onnx").read_bytes()
+    with pytest.raises(EdgewrightError):
+        convert_onnx(good[:length])
+
+
+def test_a_cycle_is_named(tmp_path: Path) -> None:
+    nodes = [node("Add", ["x", "b"], ["a"], "one"), node("Relu", ["a"], ["b"], "two")]
+    path = write_onnx(tmp_path / "m.onnx", nodes, [value("x", [1])], [value("b", [1])])
+    with pytest.raises(ModelUnreadable, match="'one'"):
+        convert_onnx(path)
+
+
+def test_weights_that_are_larger_than_their_bytes(tmp_path: Path) -> None:
+    path = write_conv_net(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    model.graph.initializer[0].dims[0] = 4_000_000
+    with pytest.raises(ModelUnreadable):
+        convert_onnx(model.SerializeToString())
+
+
+@pytest.mark.parametrize("size", [-1, 2**40])
+def test_impossible_sizes_of_weights(tmp_path: Path, size: int) -> None:
+    path = write_conv_net(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    model.graph.initializer[0].dims[0] = size
+    with pytest.raises(ModelUnreadable):
+        convert_onnx(model.SerializeToString())
+
+
+def test_a_constant_that_would_fill_the_memory(tmp_path: Path) -> None:
+    nodes = [node("ConstantOfShape", ["s"], ["c"], "huge"), node("Add", ["x", "c"], ["y"], "add")]
+    path = write_onnx(
+        tmp_path / "m.onnx", nodes, [value("x", [1])], [value("y", None)], [constant("s", [2**20, 2**20], "int64")]
+    )
+    with pytest.raises(ModelUnreadable, match="impossible"):
+        convert_onnx(path)
+
+
+def test_an_open_size_must_be_given(tmp_path: Path) -> None:
+    path = write_conv_net(tmp_path / "m.onnx", batch="n")
+    with pytest.raises(InputError, match="no fixed shape"):
+        convert_onnx(path)
+    with pytest.raises(InputError, match="no input 'z'"):
+        convert_onnx(path, shapes={"z": (1,)})
+    with pytest.raises(InputError, match="fixes"):
+        convert_onnx(path, shapes={"x": (1, 4, 8, 8)})
+    assert convert_onnx(path, shapes={"x": (2, 3, 8, 8)}).inputs[0].shape == (2, 8, 8, 3)
+
+
+def test_an_old_opset_is_refused(tmp_path: Path) -> None:
+    path = write_onnx(tmp_path / "m.onnx", [node("Relu", ["x"], ["y"])], [value("x", [1])], [value("y", [1])], opset=9)
+    with pytest.raises(ModelNotConvertible, match="opset 9"):
+        convert_onnx(path)
+
+
+def test_text_is_refused(tmp_path: Path) -> None:
+    graph = helper.make_graph(
+        [node("Identity", ["x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.STRING, [2])],
+        [helper.make_tensor_value_info("y", TensorProto.STRING, [2])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    with pytest.raises(ModelNotConvertible):
+        convert_onnx(model.SerializeToString())
