@@ -1,10 +1,10 @@
 """Edgewright takes a trained model to phones and edge devices, and measures what it does there."""
 
-from typing import TYPE_CHECKING, Literal
-
+TYPE_CHECKING = False  # type checkers take it for true; importing typing would cost more than all the rest here
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+    from typing import Literal
 
 __version__ = "0.1.0"
 
@@ -13,7 +13,7 @@ def onnx_to_litert(
     model: "Path | str | bytes",
     *,
     shapes: "Mapping[str, Sequence[int]] | None" = None,
-    io: Literal["channels_last", "source"] = "channels_last",
+    io: "Literal['channels_last', 'source']" = "channels_last",
 ) -> bytes:
     """Convert an ONNX model (opset 11 or newer) to the bytes of a LiteRT (TFLite) file; see docs/litert-writer.md.
 

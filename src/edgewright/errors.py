@@ -8,6 +8,7 @@
     │   ├── ModelNotFound                 2   no such file, or not a file
     │   ├── ModelUnreadable               6   empty, truncated, or not a model at all
     │   ├── ExternalDataMissing           6   weights that live beside the model are not there
+    │   ├── ModelNotConvertible           6   a converter cannot express the model
     │   └── ModelRejected                 6   the runtime refuses the model
     ├── RuntimeMissing                    5   the runtime is not installed
     ├── DeviceUnreachable                 4   the device cannot be reached
