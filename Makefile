@@ -51,7 +51,7 @@ format: $(VENV)/.ready-dev
 	@$(BIN)/ruff format .
 
 benchmarks: $(VENV)/.ready-dev
-	@for name in overhead worker store verdicts; do $(BIN)/python -m benchmarks.$$name; done
+	@for name in overhead worker store litert_writer verdicts; do $(BIN)/python -m benchmarks.$$name; done
 
 clean:
 	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

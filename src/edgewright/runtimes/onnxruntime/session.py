@@ -101,7 +101,7 @@ class OnnxSession:
         self._feeds: dict[str, Any] = {}
         self._outputs: Sequence[Array] = ()
         self.signature = read_signature(session, request.shapes)
-        self.notes = provider_notes(session, request.options)
+        self.notes: Sequence[str] = provider_notes(session, request.options)
         # Text cannot be bound; a model that takes it pays for handing its inputs over in each run.
         self._takes_text = any(spec.dtype == "str" for spec in self.signature.inputs)
         self.run: Callable[[], None] = self._run_fed if self._takes_text else self._run_bound()
