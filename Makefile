@@ -14,14 +14,16 @@ help:
 	@echo "make benchmarks  measure Edgewright itself (about 30 minutes on a quiet machine)"
 	@echo "make clean       remove .venv and what the tools left"
 
-$(BIN)/python:
+# One stamp for the environment and its pip: whichever of the steps fails, the next `make` begins here again.
+$(VENV)/.pip:
 	@echo "==> Making a virtual environment in $(VENV)"
 	@command -v $(PYTHON) >/dev/null 2>&1 && $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Edgewright needs Python 3.11 or newer")' \
 		|| { rm -rf $(VENV); exit 1; }
 	@$(PIP) install --upgrade 'pip>=25.1'
+	@touch $@
 
-$(VENV)/.ready: $(BIN)/python pyproject.toml
+$(VENV)/.ready: $(VENV)/.pip pyproject.toml
 	@echo "==> Installing Edgewright with LiteRT (about 250 MB; once)"
 	@$(PIP) install --editable '.[litert]'
 	@touch $@

@@ -21,7 +21,7 @@ from benchmarks.measuring import describe_machine, find_model
 from edgewright.bench.statistics import shift_interval
 from edgewright.bench.verdict import CONFIDENCE, judge
 from edgewright.devices.connection import Connection
-from edgewright.devices.local import LocalDevice
+from edgewright.devices.local import WORKER, LocalDevice
 from edgewright.facts.plan import BenchmarkPlan, Candidate
 from edgewright.facts.run import Comparison, Run
 from edgewright.flows.benchmark import benchmark
@@ -35,9 +35,8 @@ class HalfSlowed(LocalDevice):
     """This machine, with the slowed worker for the second candidate."""
 
     def start_worker(self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path) -> Connection:
-        second = log.name.startswith("1-")
-        device = LocalDevice(worker=SLOWED) if second else LocalDevice()
-        return device.start_worker(runtime, affinity, timeout_s, log)
+        self._worker = SLOWED if log.name.startswith("1-") else WORKER
+        return super().start_worker(runtime, affinity, timeout_s, log)
 
 
 def main() -> None:

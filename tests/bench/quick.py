@@ -96,12 +96,17 @@ class QuickWorker:
         self.start_us = 1000.0
         self._device = device
         self._desk = Desk(module)
+        self._ended = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._device.ended += 1
+        self.end()
+
+    def end(self) -> None:
+        self._device.ended += not self._ended
+        self._ended = True
 
     def ask(self, command: wire.Command, kind: type[Any]) -> Any:
         self._device.count(command)

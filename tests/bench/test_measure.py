@@ -106,6 +106,23 @@ def test_a_failing_lane_does_not_stop_the_others(tmp_path: Path) -> None:
     assert device.ended == len(device.started) == 7
 
 
+def test_a_worker_that_failed_is_gone_before_the_others_are_sampled(tmp_path: Path) -> None:
+    device = QuickDevice(tmp_path)
+    ended: list[int] = []
+    count = device.count
+
+    def watch(command: object) -> None:
+        if isinstance(command, RunTimes) and command.settle:
+            ended.append(device.ended)
+        count(command)  # type: ignore[arg-type]  # only commands are asked
+
+    device.count = watch  # type: ignore[method-assign]  # a look over the device's shoulder
+    lanes = [make_lane(tmp_path, "a", fail="run"), make_lane(tmp_path, "b")]
+    measure(device, lanes, make_plan(processes=1), tmp_path, ignore)
+    assert lanes[0].failure is not None
+    assert set(ended) == {1}
+
+
 def test_a_cable_that_falls_out_keeps_what_was_measured(tmp_path: Path) -> None:
     lane = make_lane(tmp_path)
     measure(QuickDevice(tmp_path, 1, DeviceUnreachable("gone"), breaks_on=Open), [lane], make_plan(), tmp_path, ignore)

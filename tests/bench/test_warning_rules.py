@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -111,6 +112,11 @@ CASES: dict[str, tuple[Callable[[], Case], str, Callable[[], Case]]] = {
         lambda: case_of(report=report_of(layer(0, "npu", 150.0), whole_us=150.0)),
         "1.50 × as long",
         lambda: case_of(report=report_of(layer(0, "npu", 120.0), whole_us=120.0)),
+    ),
+    "layers-cut-out": (
+        lambda: case_of(report=msgspec.structs.replace(report_of(layer(0, "npu", 100.0)), reason="it crashed")),
+        "since it crashed",
+        lambda: case_of(report=report_of(layer(0, "npu", 100.0))),
     ),
     "layers-missing": (lambda: case_of(failure="the trace is empty"), "no layer times: the trace is empty", case_of),
 }

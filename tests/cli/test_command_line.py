@@ -15,7 +15,7 @@ from edgewright.cli import app
 from edgewright.cli.app import edgewright, run
 from edgewright.cli.commands import ALIASES, COMMANDS, options_of
 from edgewright.errors import EdgewrightError, UsageError
-from tests.cli.calling import Call
+from tests.cli.calling import QUICK, Call
 from tests.test_errors import OURS
 
 SCRIPT = "import sys; from edgewright.cli.app import run; sys.exit(run(sys.argv[1:]))"
@@ -182,14 +182,26 @@ def test_a_reader_that_has_enough(folder: Path) -> None:
     assert "BrokenPipe" not in said
 
 
-def read_terminal(*words: str, **environ: str) -> str:
-    """What a command writes to a terminal of 250 columns."""
+def test_a_reader_that_has_enough_does_not_open_a_gate(folder: Path) -> None:
+    words = ("benchmark", "m.pretend", *QUICK[:-1], "-p", "fallback=0.5", "--fail-on-fallback", "0")
+    process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    said = process.stderr.read().decode()
+    process.stderr.close()
+    assert process.wait() == 3, said
+    assert "Broken" not in said
+
+
+def read_terminal(*words: str, columns: int = 250, **environ: str) -> str:
+    """What a command writes to a terminal."""
     import fcntl
     import struct
     import termios
 
     ours, theirs = os.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 250, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     environment = {**os.environ, "TERM": "xterm-256color", **environ}
     process = subprocess.Popen([*COMMAND, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
@@ -213,6 +225,26 @@ def test_a_terminal_gets_a_table_and_no_colour_it_does_not_want(call: Call) -> N
     colours = [f"\x1b[{number}" for number in (*range(30, 38), *range(90, 98))]
     assert not any(colour in said for colour in colours)
     assert "a[b]c" in "".join(said.split())
+
+
+def test_a_narrow_terminal_gets_no_paths_it_has_no_room_for(call: Call) -> None:
+    rows = {row["name"]: row for row in call("doctor").rows()}
+    if any(row["state"].startswith("missing") for row in rows.values()):
+        pytest.skip("a runtime is missing here, and why is told on any terminal")
+    path = rows["onnxruntime"]["detail"]
+    runtimes = read_terminal("doctor", columns=40).split("What will spoil")[0]
+    assert "onnxruntime" in runtimes
+    assert "No room for: detail." in runtimes
+    assert "onnxruntime/" not in runtimes
+    assert path in read_terminal("doctor", columns=len(path) + 120).split("What will spoil")[0]
+
+
+def test_names_of_a_model_cannot_speak_to_the_terminal(call: Call) -> None:
+    Path("\x1b]0;mine\x07\x9b2J.onnx").write_bytes(b"no model")
+    told = call("benchmark", "\x1b]0;mine\x07\x9b2J.onnx")
+    assert told.code == 6
+    assert "\ufffd]0;mine\ufffd\ufffd2J.onnx" in told.err
+    assert not {"\x1b", "\x07", "\x9b"} & set(told.err)
 
 
 def test_every_command_is_where_the_table_says() -> None:

@@ -107,7 +107,7 @@ def test_every_option_has_its_variable() -> None:
         ("[runs]\nlimit = 1\n", "'runs'"),
         ("[benchmark]\nthread = 1\n", "'thread'"),
         ("[benchmark]\ntimeout_s = 1\n", "'timeout_s'"),
-        ("[store]\nurl = 'x'\n", "database_url"),
+        ("[store]\nurl = 'x'\n", "[store] is not taken"),
         ("[benchmark]\nthreads = true\n", "threads = True"),
         ("[benchmark]\nthreads = 1.5\n", "threads = 1.5"),
         ("[benchmark]\nthreads = '2'\n", "threads = '2'"),
@@ -145,9 +145,8 @@ def test_known_keys() -> None:
 def test_the_store_is_where_it_is_told(folder: Path, own_home: Path, user_file: Path) -> None:
     assert store_places({"XDG_CONFIG_HOME": str(own_home.with_name("own-config"))}) == {}
     user_file.write_text("[store]\nhome = '/user'\nblob-url = 's3://bucket'\n")
-    (folder / "edgewright.toml").write_text("[store]\nhome = '/project'\n")
     environ = {"XDG_CONFIG_HOME": str(own_home.with_name("own-config"))}
-    assert store_places(environ) == {"home": "/project", "blob_url": "s3://bucket"}
+    assert store_places(environ) == {"home": "/user", "blob_url": "s3://bucket"}
     assert store_places({**environ, "EDGEWRIGHT_HOME": "/env"})["home"] == "/env"
     assert store_places({**environ, "EDGEWRIGHT_DATABASE_URL": "sqlite:///x"})["database_url"] == "sqlite:///x"
 
@@ -159,11 +158,21 @@ def test_a_broken_config_is_a_config_error(folder: Path) -> None:
     assert caught.value.exit_code == 2
 
 
-def test_the_home_of_a_config_file_is_used(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_of_a_config_file_is_used(
+    call: Call, folder: Path, user_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("EDGEWRIGHT_HOME")
-    (folder / "edgewright.toml").write_text("[store]\nhome = 'here'\n")
+    user_file.write_text(f"[store]\nhome = '{folder / 'here'}'\n")
     assert call("runs", "list").code == 0
     assert (folder / "here" / "edgewright.db").is_file()
+
+
+@pytest.mark.parametrize("line", ["home = 'here'", "blob_url = 'file:///elsewhere'", "database_url = 'sqlite:///x'"])
+def test_the_current_folder_does_not_say_where_runs_go(call: Call, folder: Path, line: str) -> None:
+    (folder / "edgewright.toml").write_text(f"[store]\n{line}\n")
+    told = call("runs", "list")
+    assert told.code == 2
+    assert "[store] is not taken from the current folder" in told.err
 
 
 def test_a_home_that_cannot_be_made(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """What people type and what they read: options' types, numbers with units, tables in a pipe."""
 
+import sys
 from typing import Any
 
 import click
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright.cli.output import print_table, stage_lines
+from edgewright.cli.output import plain, print_table, stage_lines
 from edgewright.cli.parse import AFFINITY, PERCENT, SHAPE, TAG, WORDS
 from edgewright.cli.tables import show_tags
 from edgewright.cli.units import show_bytes, show_range, show_ratio, show_share, show_us
@@ -92,6 +93,27 @@ def test_numbers_as_people_read_them(shown: str, text: str) -> None:
 def test_a_pipe_keeps_its_columns(capfd: pytest.CaptureFixture[str]) -> None:
     print_table(("a", "b"), [("tab\there", "line\nhere"), ("", "–")], "not shown")
     assert capfd.readouterr().out == "a\tb\ntab here\tline here\n\t–\n"
+
+
+def test_control_characters_are_shown_as_such(capfd: pytest.CaptureFixture[str]) -> None:
+    print_table(("a",), [("\x1b[31mred\x1b[0m",), ("\x00\r\x7f\x9b",)])
+    assert capfd.readouterr().out == "a\n\ufffd[31mred\ufffd[0m\n\ufffd\ufffd\ufffd\ufffd\n"
+    assert plain("a\tb\nc é 模") == "a\tb\nc é 模"
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [(31, ["name", "wide", "wider", "widest"]), (30, ["name", "wide", "wider"]), (18, ["name", "wide"]), (5, ["name"])],
+)
+def test_columns_are_dropped_until_the_table_fits(
+    columns: int, shown: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    headers, cells = ("name", "wide", "wider", "widest"), ("n" * 4, "w" * 5, "W" * 7, "v" * 9)
+    print_table(headers, [cells], droppable=("widest", "wider", "wide"))
+    assert click.unstyle(capsys.readouterr().out).splitlines()[0].split() == shown
 
 
 def test_a_stage_is_told_once(capfd: pytest.CaptureFixture[str]) -> None:

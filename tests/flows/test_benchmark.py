@@ -20,6 +20,7 @@ from edgewright.errors import (
     InputError,
     ModelNotFound,
     ModelRejected,
+    ModelUnreadable,
     StoreFull,
     WorkerCrashed,
 )
@@ -253,8 +254,9 @@ def test_no_run_is_lost_when_one_cannot_be_written(
         finish(self, run)
 
     monkeypatch.setattr(Store, "finish", finish_but_the_first)
-    with pytest.raises(StoreFull):
-        benchmark(make_plan(model, model), device, store, ignore, {})
+    outcome = benchmark(make_plan(model, model), device, store, ignore, {})
+    assert isinstance(outcome.error, StoreFull)
+    assert [bool(run.metrics) for run in outcome.runs] == [True, True]  # told all the same
     assert len(set(seen)) == len(seen) == 2
     assert [run.state for run in all_runs(store)] == ["running", "done"]
 
@@ -384,3 +386,19 @@ def test_a_thread_may_measure_too(store: Store, model: str, device: QuickDevice)
 
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(run_it, ignore).result().error is None
+
+
+def test_a_model_that_changes_while_it_is_measured_is_no_result(
+    store: Store, model: str, tmp_path: Path, device: QuickDevice
+) -> None:
+    changed = write_conv_net(tmp_path / "changing.onnx")
+
+    def change(told: str) -> None:
+        if "process 2" in told:
+            changed.write_bytes(Path(model).read_bytes() + b"\x00")
+
+    outcome = benchmark(make_plan(str(changed), model), device, store, change, {})
+    assert [run.state for run in outcome.runs] == ["failed", "done"]
+    assert isinstance(outcome.error, ModelUnreadable)
+    assert "changed while it was measured" in outcome.error.what
+    assert outcome.comparisons == ()

@@ -73,12 +73,12 @@ def test_the_base_runtime_works_and_pretend_is_for_tests() -> None:
     assert states["pretend"].usable and states["pretend"].for_tests
 
 
-def test_a_missing_package_names_the_extra_that_brings_it() -> None:
+def test_a_missing_package_names_the_distribution_even_where_there_is_an_extra() -> None:
     state = examine_runtime(plug_in(needs=("json", "no_such_package"), distribution="no-such-package", extra="litert"))
     assert not state.usable
     assert (state.version, state.missing) == (None, ("no_such_package",))
     assert state.problem == "not installed: no_such_package"
-    assert state.remedy == "pip install 'edgewright[litert]'"
+    assert state.remedy == "pip install no-such-package"
 
 
 def test_a_missing_package_without_an_extra_names_the_distribution() -> None:

@@ -79,7 +79,7 @@ def test_every_figure_finds_its_place() -> None:
 
 
 def test_the_json_has_the_promised_keys() -> None:
-    comparison = Comparison(a="r1", b="r2", ratio=1.1, low=1.05, high=1.15, verdict="slower")
+    comparison = Comparison(a="r1", b="r2", ratio=1.1, low=1.05, high=1.15, confidence=0.99, verdict="slower")
     report = make_report([full_run()], [comparison])
     plain = json.loads(msgspec.json.encode(report))
     assert plain.keys() == {"schema", "runs", "comparisons"}
@@ -92,7 +92,7 @@ def test_the_json_has_the_promised_keys() -> None:
     assert run["cold_start_us"].keys() == {"import", "load", "first_inference"}
     assert run["memory_bytes"].keys() == {"before_load", "after_load", "peak", "file"}
     assert run["warnings"] == [{"code": "drift", "text": "slower"}]
-    assert plain["comparisons"][0].keys() == {"a", "b", "ratio", "low", "high", "verdict"}
+    assert plain["comparisons"][0].keys() == {"a", "b", "ratio", "low", "high", "confidence", "verdict"}
     assert msgspec.json.decode(msgspec.json.encode(report), type=BenchmarkReport, strict=True) == report
 
 

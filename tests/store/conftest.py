@@ -1,6 +1,8 @@
 """A place for a store, on SQLite and on a private PostgreSQL."""
 
 import itertools
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -58,3 +60,15 @@ def open_again(place: Place) -> Iterator[Callable[[], Store]]:
 def store(open_again: Callable[[], Store]) -> Store:
     """An open store."""
     return open_again()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a small disk can be mounted by root only")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -85,10 +85,11 @@ def test_damage_is_found_when_read(tmp_path: Path, damage: Callable[[bytes], byt
         list(blobs.read(digest(b"content")))
 
 
-def test_cut_short_blob_is_written_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [b"con", b"CONTENT"])
+def test_damaged_blob_is_written_again(tmp_path: Path, damaged: bytes) -> None:
     blobs = Blobs(tmp_path, None)
     blobs.put(io.BytesIO(b"content"), digest(b"content"), 7)
-    (tmp_path / digest(b"content")[:2] / digest(b"content")[2:]).write_bytes(b"con")
+    (tmp_path / digest(b"content")[:2] / digest(b"content")[2:]).write_bytes(damaged)
     blobs.put(io.BytesIO(b"content"), digest(b"content"), 7)
     assert b"".join(blobs.read(digest(b"content"))) == b"content"
 

@@ -1,32 +1,21 @@
 """Databases and disks that are not as they should be."""
 
-import os
 import random
 import sqlite3
 import subprocess
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy import event, text
 
 from edgewright.errors import ConfigError, StoreCorrupt, StoreError, StoreFull, StoreNewer
 from edgewright.store.store import Store, open_store
-from tests.contracts.store_contract import begun_run, finished_run, saved_run
+from tests.contracts.store_contract import begun_run, finished_run, read_blob, saved_run
 from tests.store.places import Place
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 2 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("a small disk can be mounted by root only")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_random_bytes_as_database(sqlite_place: Place) -> None:
@@ -124,7 +113,8 @@ def test_full_database(sqlite_place: Place) -> None:
         assert store.load(begun.id) == finished_run(begun, samples=100_000)
 
 
-def test_full_disk(small_disk: Path, tmp_path: Path) -> None:
+def test_full_disk(small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     begun = begun_run()
     with open_store(small_disk / "home") as store:
         before = saved_run(store)
@@ -137,7 +127,6 @@ def test_full_disk(small_disk: Path, tmp_path: Path) -> None:
         with pytest.raises(StoreFull):
             store.finish(finished_run(begun, samples=1_000_000))
         assert store.load(before.id) == before
-        (small_disk / "home/unsaved").is_dir()
         store.finish(finished_run(begun))
     with open_store(small_disk / "home") as store:
         assert store.load(before.id) == before
@@ -148,8 +137,19 @@ def test_disk_that_turns_read_only(small_disk: Path) -> None:
     with open_store(small_disk / "home") as store:
         saved_run(store)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with pytest.raises(StoreError, match=r"read-?only|unable to open"), open_store(small_disk / "home") as store:
+    with (
+        pytest.raises(StoreError, match="read-only file system") as raised,
+        open_store(small_disk / "home") as store,
+    ):
         store.begin(begun_run())
+    assert "point EDGEWRIGHT_HOME at" in raised.value.try_this
+
+
+def test_new_home_on_a_read_only_disk(small_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(StoreError, match="Read-only file system") as raised:
+        open_store(small_disk / "home")
+    assert "point EDGEWRIGHT_HOME at" in raised.value.try_this
 
 
 @pytest.mark.parametrize(
@@ -183,3 +183,24 @@ def test_open_of_an_up_to_date_record_does_not_load_alembic(
     body = "print([name for name in sys.modules if name.split('.')[0] in ('alembic', 'obstore', 'numpy')])"
     child = start_child(place, "store.list_runs();" + body)
     assert child.communicate(timeout=60)[0] == "[]\n"
+
+
+def test_damaged_blob_heals_when_it_is_stored_again(store: Store) -> None:
+    begun = begun_run()
+    output = store.put_bytes(begun.id, b"right", role="log")
+    (store.home / "blobs" / output.sha256[:2] / output.sha256[2:]).write_bytes(b"wrong")
+    with pytest.raises(StoreCorrupt, match="damaged"):
+        read_blob(store, output)
+    assert store.put_bytes(begun.id, b"right", role="log") == output
+    assert read_blob(store, output) == b"right"
+
+
+def test_damaged_blob_is_not_exported(store: Store, tmp_path: Path) -> None:
+    begun = begun_run()
+    output = store.put_bytes(begun.id, b"right", role="log")
+    store.finish(replace(finished_run(begun), outputs=(output,)))
+    path = store.home / "blobs" / output.sha256[:2] / output.sha256[2:]
+    path.write_bytes(b"wrong")
+    with pytest.raises(StoreCorrupt, match="damaged"):
+        store.export_run(begun.id, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -2,7 +2,10 @@
 
 import errno
 import inspect
+import os
+import shutil
 import sqlite3
+from pathlib import Path
 
 import msgspec
 import obstore.exceptions
@@ -69,6 +72,30 @@ def test_mapped(failure: Exception, kind: type[StoreError]) -> None:
     assert raised.value.what == "it failed"
     assert raised.value.why.startswith("/place: ")
     assert raised.value.__cause__ is failure
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_CANTOPEN])
+def test_full_disk_that_sqlite_does_not_name(code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=4096))
+    with pytest.raises(StoreFull, match="no space is left on the disk"), told("it failed", str(tmp_path / "x/y.db")):
+        raise _sqlite(code)
+
+
+def test_disk_with_space_is_not_called_full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 30))
+    with pytest.raises(StoreError) as raised, told("it failed", str(tmp_path / "y.db")):
+        raise _sqlite(sqlite3.SQLITE_IOERR, "disk I/O error")
+    assert type(raised.value) is StoreError
+    assert raised.value.why == f"{tmp_path / 'y.db'}: disk I/O error"
+
+
+def test_folder_that_may_not_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(StoreError, match="no permission to write there") as raised, told("it failed", str(tmp_path)):
+        raise _sqlite(sqlite3.SQLITE_CANTOPEN)
+    assert "EDGEWRIGHT_HOME" in raised.value.try_this
 
 
 def test_every_error_class_of_the_libraries_is_mapped() -> None:

@@ -193,6 +193,19 @@ def test_missing_file(folder: Path, place: str, kind: str) -> None:
         lambda content: content["run"].update(series=[[]], metrics={"a": 1}, layers=7),
         lambda content: content["run"].update(extra=1),
         lambda content: content.update(run=[]),
+        lambda content: content["run"].update(plan={}),
+        lambda content: content["run"].update(plan={"threads": 1}),
+        lambda content: content["run"]["plan"].update(threads="x"),
+        lambda content: content["run"]["plan"].update(unknown=1),
+        lambda content: content["run"]["plan"].update(schema=1),
+        lambda content: content["run"]["plan"].update(schema="edgewright.run/1"),
+        lambda content: content["run"]["plan"].update(candidates=[]),
+        lambda content: content["run"]["plan"].update(candidates=content["run"]["plan"]["candidates"] * 2),
+        lambda content: content["run"]["environment"].update(packages=["numpy"]),
+        lambda content: content["run"]["environment"].update(packages={"numpy": 2}),
+        lambda content: content["run"]["environment"].update(packages=None),
+        lambda content: content["run"].update(tags={"branch": 1}),
+        lambda content: content["run"].update(tags=["branch"]),
         lambda content: content.update(extra=1),
         lambda content: content.update(artefacts=[]),
         lambda content: content["artefacts"][0].update(sha256="0" * 64),
@@ -224,6 +237,17 @@ def test_newer_schema(folder: Path) -> None:
     rewrite(folder, lambda content: content.update(schema="edgewright.run/2", what_we_do_not_know=1))
     with pytest.raises(StoreNewer, match=r"edgewright\.run/2"):
         read_folder(folder)
+
+
+def test_newer_plan(folder: Path) -> None:
+    rewrite(folder, lambda content: content["run"]["plan"].update(schema="edgewright.plan/2", what_we_do_not_know=1))
+    with pytest.raises(StoreNewer, match=r"edgewright\.plan/2"):
+        read_folder(folder)
+
+
+def test_plan_of_another_kind_is_its_own_affair(folder: Path) -> None:
+    rewrite(folder, lambda content: content["run"].update(kind="evaluate", plan={"threads": "x"}))
+    assert read_folder(folder)[0].plan == {"threads": "x"}
 
 
 def test_numbers_too_large_for_the_tables(folder: Path, store: Store) -> None:

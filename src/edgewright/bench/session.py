@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
+from statistics import median
 from time import monotonic
 
 from msgspec import Struct
@@ -118,8 +119,9 @@ def measure_round(
                 tell(f"{lane.entry.title}: process {number + 1} of {plan.processes}")
                 lane.tapes.append(Tape(log=logs / f"{position}-{number}.log"))
                 with kept_in(lane):
-                    at_work[position] = stack.enter_context(start(device, lane, plan))
-                    prepare(at_work[position], lane.entry, lane.tapes[-1], plan)
+                    worker = at_work[position] = stack.enter_context(start(device, lane, plan))
+                    with ended_on_failure(worker):
+                        prepare(worker, lane.entry, lane.tapes[-1], plan)
         sample(at_work, lanes, plan, device)
         for position, worker in at_work.items():
             with kept_in(lanes[position]):
@@ -133,6 +135,16 @@ def kept_in(lane: Lane) -> Iterator[None]:
         yield
     except EdgewrightError as error:
         lane.failure = lane.failure or error
+
+
+@contextmanager
+def ended_on_failure(worker: Connection) -> Iterator[None]:
+    """A worker that failed is ended at once: one that hangs would disturb the others of its round."""
+    try:
+        yield
+    except EdgewrightError:
+        worker.end()
+        raise
 
 
 def mirrored(order: Iterable[int], number: int) -> list[int]:
@@ -200,8 +212,9 @@ def warm_up(worker: Connection, tape: Tape, most_seconds: float) -> None:
         wall, _ = take(worker, tape, window, seconds=max(0.0, deadline - monotonic()))
         tape.warmup_us.extend(wall)
         tape.steady = is_steady(tape.warmup_us, window)
-        if tape.steady:
+        if tape.steady and window >= window_runs(median(wall)):
             return
+        window = max(window, window_runs(median(wall)))  # the first inference is slower than those that follow
 
 
 def sample(workers: Mapping[int, Connection], lanes: Mapping[int, Lane], plan: BenchmarkPlan, device: Device) -> None:
@@ -210,7 +223,7 @@ def sample(workers: Mapping[int, Connection], lanes: Mapping[int, Lane], plan: B
     turn = 0
     while wanting:
         for position in mirrored(wanting, turn):
-            with kept_in(lanes[position]):
+            with kept_in(lanes[position]), ended_on_failure(workers[position]):
                 take_chunk(workers[position], lanes[position].tapes[-1], plan, device)
         wanting = [p for p in wanting if lanes[p].failure is None and runs_left(lanes[p].tapes[-1].wall_us, plan) > 0]
         turn += 1

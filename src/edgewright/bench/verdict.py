@@ -51,7 +51,7 @@ def compare_sessions(a: str, b: str, a_us: Processes, b_us: Processes, threshold
 
 
 def unknown(a: str, b: str) -> Comparison:
-    return Comparison(a=a, b=b, ratio=float("nan"), low=None, high=None, verdict="inconclusive")
+    return Comparison(a=a, b=b, ratio=float("nan"), low=None, high=None, confidence=0.0, verdict="inconclusive")
 
 
 def conclude(a: str, b: str, interval: Interval, threshold: float, drift: float = 0.0) -> Comparison:
@@ -60,7 +60,7 @@ def conclude(a: str, b: str, interval: Interval, threshold: float, drift: float 
     ratio = exp(interval.value)
     sure = interval.confidence >= LEAST_CONFIDENCE
     verdict = judge(ratio, low, high, threshold, drift) if sure else "inconclusive"
-    return Comparison(a=a, b=b, ratio=ratio, low=low, high=high, verdict=verdict)
+    return Comparison(a=a, b=b, ratio=ratio, low=low, high=high, confidence=interval.confidence, verdict=verdict)
 
 
 def judge(ratio: float, low: float | None, high: float | None, threshold: float, drift: float = 0.0) -> Verdict:

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from edgewright.bench.session import Tape
 from edgewright.bench.summary import process_medians
+from edgewright.devices.moment import steal_share
 from edgewright.facts.plan import BenchmarkPlan
 from edgewright.facts.run import LayerReport, Metric, Warn
 
@@ -158,7 +159,7 @@ def timer_resolution(case: Case) -> str | None:
 
 def background_load(case: Case) -> str | None:
     load, pressure = case.before.get("load1", 0.0), case.before.get("psi_cpu_some_avg10", 0.0)
-    steal = share_stolen(case.before, case.after)
+    steal = steal_share(case.before, case.after) or 0.0
     if steal > BUSY_STEAL:
         return f"the hypervisor took {steal:.0%} of the processor time away: compare within one session only"
     if load > BUSY_LOAD * case.cores or pressure > BUSY_PRESSURE:
@@ -167,13 +168,6 @@ def background_load(case: Case) -> str | None:
             f"pressure {pressure:.0f} %): wait until it is idle"
         )
     return None
-
-
-def share_stolen(before: Mapping[str, float], after: Mapping[str, float]) -> float:
-    """Share of the processor time between two moments that a hypervisor gave to others."""
-    total = after.get("cpu_total_ticks", 0.0) - before.get("cpu_total_ticks", 0.0)
-    stolen = after.get("cpu_steal_ticks", 0.0) - before.get("cpu_steal_ticks", 0.0)
-    return stolen / total if total > 0 else 0.0
 
 
 def swap(case: Case) -> str | None:
@@ -201,6 +195,15 @@ def profiling_cost(case: Case) -> str | None:
     return f"profiling made an inference {whole / p50:.2f} × as long: read the layers' shares, not their times"
 
 
+def layers_cut_out(case: Case) -> str | None:
+    if case.report is None or not case.report.reason:
+        return None
+    return (
+        f"the layers were timed another way ({case.report.via}), since {case.report.reason}: they tell which "
+        "operators are heavy, not what each costs in place"
+    )
+
+
 def layers_missing(case: Case) -> str | None:
     return f"no layer times: {case.failure}" if case.failure else None
 
@@ -219,5 +222,6 @@ RULES: dict[str, Callable[[Case], str | None]] = {
     "swap": swap,
     "layer-sum": layer_sum,
     "profiling-cost": profiling_cost,
+    "layers-cut-out": layers_cut_out,
     "layers-missing": layers_missing,
 }

@@ -1,19 +1,30 @@
 """The command line: one file per command."""
 
+import signal
 import sys
-
-INTERRUPTED = 130
 
 
 def main() -> None:
     """Run the command line and exit with the documented code; Ctrl-C is told in one line from the first moment on."""
     try:
-        from edgewright.cli.app import run
         from edgewright.cli.interrupts import watch_interrupts
 
         watch_interrupts()
+        from edgewright.cli.app import run
+
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
-        sys.stderr.write("\nStopped by Ctrl-C.\n")
-        code = INTERRUPTED
+        code = tell_early_stop()
+    from edgewright.cli.interrupts import forget_interrupts
+
+    forget_interrupts()
     sys.exit(code)
+
+
+def tell_early_stop() -> int:
+    """A stop before the command began."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    from edgewright.cli.interrupts import stop_code, stop_name
+
+    sys.stderr.write(f"\nStopped by {stop_name()}.\n")
+    return stop_code()

@@ -3,15 +3,15 @@
 import os
 import sys
 import traceback
-from typing import Any
 
 import click
 
 from edgewright import __version__
-from edgewright.cli import INTERRUPTED
 from edgewright.cli.commands import COMMANDS, find_command, normal
-from edgewright.cli.interrupts import came
-from edgewright.errors import EdgewrightError, UsageError
+from edgewright.cli.interrupts import came, stop_code, stop_name
+from edgewright.cli.output import say
+from edgewright.cli.streams import readers_may_leave
+from edgewright.errors import Cancelled, EdgewrightError, UsageError
 
 DEBUG = "EDGEWRIGHT_DEBUG"
 
@@ -32,14 +32,6 @@ class LazyGroup(click.Group):
         _, command, rest = super().resolve_command(ctx, args)
         return command.name if command else None, command, rest
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; a reader of a pipe that had enough, as `head` has, is no failure."""
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-
 
 @click.group(
     cls=LazyGroup,
@@ -49,7 +41,7 @@ class LazyGroup(click.Group):
         "max_content_width": 100,
     },
     epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 a gate failed, 4 device unreachable, 5 runtime not installed, "
-    "6 model not supported, 124 timeout, 130 interrupted.",
+    "6 model not supported, 124 timeout, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).",
 )
 @click.version_option(__version__, prog_name="edgewright")
 @click.option("--debug", is_flag=True, envvar=DEBUG, help="Show the traceback of an error.")
@@ -65,8 +57,17 @@ def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     debug = "--debug" in arguments or os.environ.get(DEBUG, "0") not in ("", "0", "off", "no", "false")
     arguments = [argument for argument in arguments if argument != "--debug"]  # it may stand anywhere
+    with readers_may_leave():
+        return run_plainly(arguments, debug=debug)
+
+
+def run_plainly(arguments: list[str], *, debug: bool) -> int:
     try:
         result = edgewright.main(arguments, prog_name="edgewright", standalone_mode=False)
+    except Cancelled as error:
+        told = Cancelled(error.what.replace("Ctrl-C", stop_name()), error.why, error.try_this)
+        tell_error(told.with_traceback(error.__traceback__), debug=debug)
+        return stop_code()
     except EdgewrightError as error:
         return tell_error(error, debug=debug)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -75,14 +76,17 @@ def run(arguments: list[str]) -> int:
     except click.ClickException as error:
         return tell_error(translate(error), debug=debug)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("Stopped by Ctrl-C.", err=True)
-        return INTERRUPTED
+        return tell_stop()
     except Exception as error:
         if came():  # it struck inside a library that made another exception of it
-            click.echo("\nStopped by Ctrl-C.", err=True)
-            return INTERRUPTED
+            return tell_stop()
         return tell_unexpected(error, debug=debug)
     return result if isinstance(result, int) else 0
+
+
+def tell_stop() -> int:
+    say(f"Stopped by {stop_name()}.")
+    return stop_code()
 
 
 def translate(error: click.ClickException) -> UsageError:
@@ -100,9 +104,9 @@ def tell_error(error: EdgewrightError, *, debug: bool) -> int:
     """Three lines on stderr: what, why, try this."""
     if debug:
         traceback.print_exception(error, file=sys.stderr)
-    click.echo(f"Error: {error.what}", err=True)
-    click.echo(f"  Why: {indented(error.why) or 'no more is known'}", err=True)
-    click.echo(f"  Try: {indented(error.try_this)}", err=True)
+    say(f"Error: {error.what}")
+    say(f"  Why: {indented(error.why) or 'no more is known'}")
+    say(f"  Try: {indented(error.try_this)}")
     return error.exit_code
 
 

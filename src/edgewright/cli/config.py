@@ -44,6 +44,12 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
 def check_table(path: Path, name: str, table: object) -> dict[str, Any]:
     """The table with click's names for its keys; ConfigError for a key or a value that no command takes."""
     known = known_keys()
+    if name == "store" and path == Path(FILE_NAME):
+        raise ConfigError(
+            f"{path}: [store] is not taken from the current folder",
+            "a folder that came from elsewhere must not decide where your runs and models go",
+            "put it into your own config file, or set EDGEWRIGHT_HOME",
+        )
     if name not in known or not isinstance(table, dict):
         raise ConfigError(
             f"{path}: '{name}' is not known", f"known tables: {', '.join(known)}", "see docs/configuration.md"

@@ -27,6 +27,7 @@ HEADERS = (
     "cold start",
     "verdict",
 )
+DROPPABLE = ("peak memory", "cold start", "p90", "size", "95 % interval")  # where a terminal is narrow
 
 OF_LAYERS = ("layer-sum", "profiling-cost")  # the demo's table shows no layers
 
@@ -45,11 +46,13 @@ def demo(as_json: bool) -> None:
     from edgewright.flows.device import open_device
 
     with closing(open_device("local")) as device, closing(open_user_store()) as store, progress() as tell:
-        result = run_demo(device, store, tell)
+        result, error = run_demo(device, store, tell)
     if as_json:
         print_json(result)
     else:
         show(result)
+    if error is not None:
+        raise error
 
 
 def show(demo: Demo) -> None:
@@ -57,7 +60,7 @@ def show(demo: Demo) -> None:
 
     verdicts = {comparison.b: show_verdict(comparison) for comparison in demo.benchmark.comparisons}
     rows = [
-        demo_row(score, row, verdicts.get(row.run_id, "reference"))
+        demo_row(score, row, verdicts.get(row.run_id, "reference") if row.state == "done" else row.state)
         for score, row in zip(demo.accuracies, demo.benchmark.runs, strict=True)
     ]
     print_table(
@@ -65,6 +68,7 @@ def show(demo: Demo) -> None:
         rows,
         f"Handwritten digits: {demo.accuracies[0].n} held-out images, one thread",
         piped_only=(ACCURACY_INTERVAL,),
+        droppable=DROPPABLE,
     )
     for text in demo.left_out:
         say(f"Left out: {text}.")

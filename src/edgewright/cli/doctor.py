@@ -45,7 +45,9 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     """Two tables with the same columns, so that a pipe can read them as one."""
     from edgewright.cli.output import print_table, say
 
-    print_table(HEADERS, [runtime_row(runtime) for runtime in diagnosis.runtimes], "Runtimes")
+    only_paths = all(runtime.usable for runtime in diagnosis.runtimes)
+    droppable = ("detail",) if only_paths else ()  # on a narrow terminal; a problem must be seen on any
+    print_table(HEADERS, [runtime_row(runtime) for runtime in diagnosis.runtimes], "Runtimes", droppable=droppable)
     if not diagnosis.findings:
         say("nothing was found here that will spoil measurements")
         return

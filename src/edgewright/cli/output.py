@@ -1,45 +1,87 @@
 """stdout is the answer, stderr is everything else."""
 
+from __future__ import annotations
+
 import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from edgewright.cli.interrupts import raise_if_came
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+# Names come from model files: an escape sequence in one must not move the cursor or colour the terminal.
+CONTROLS = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
+ENDLESS_COLUMNS = 10_000
+
+
+def plain(text: str) -> str:
+    """The text with U+FFFD for every control character but tab and newline."""
+    return text.translate(CONTROLS)
+
 
 def print_table(
-    headers: Sequence[str], rows: Sequence[Sequence[str]], title: str = "", *, piped_only: Sequence[str] = ()
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    title: str = "",
+    *,
+    piped_only: Sequence[str] = (),
+    droppable: Sequence[str] = (),
 ) -> None:
     """A table on a terminal; tab-separated lines with a header line in a pipe.
 
-    Columns named in `piped_only` are too wide for a terminal and are left out there.
+    Columns named in `piped_only` are too wide for a terminal and are left out there. Those in `droppable` go, the
+    first one first, until the table fits the terminal.
     """
     if sys.stdout.isatty():
-        chosen = [position for position, header in enumerate(headers) if header not in piped_only]
-        print_rich([headers[i] for i in chosen], [[row[i] for i in chosen] for row in rows], title)
+        print_rich(headers, rows, title, left_out=piped_only, droppable=droppable)
         return
     for row in (headers, *rows):
-        click.echo("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
+        put("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
 
 
-def print_rich(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str) -> None:
+def print_rich(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    title: str,
+    *,
+    left_out: Sequence[str],
+    droppable: Sequence[str],
+) -> None:
     from rich.console import Console
+
+    console = Console()
+    endless = console.options.update_width(ENDLESS_COLUMNS)
+    for dropped in range(len(droppable) + 1):
+        table = lay_out(headers, rows, title, left_out=(*left_out, *droppable[:dropped]))
+        if console.measure(table, options=endless).maximum <= console.width:
+            break
+    console.print(table)
+    if dropped:
+        say(f"No room for: {', '.join(droppable[:dropped])}. A wider terminal or a pipe has all.")
+
+
+def lay_out(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str, *, left_out: Sequence[str]) -> Table:
+    """A table without the columns that are left out; Text, since a name with brackets in it is no markup."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for position, header in enumerate(headers):
+    chosen = [position for position, header in enumerate(headers) if header not in left_out]
+    heading = Text(plain(title)) if title else None
+    table = Table(title=heading, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for position in chosen:
         numeric = is_numeric(rows, position)
         justify: Literal["left", "right"] = "right" if numeric else "left"
-        table.add_column(header, justify=justify, overflow="fold", no_wrap=numeric)
+        table.add_column(headers[position], justify=justify, overflow="fold", no_wrap=numeric)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))  # Text: a name with brackets in it is no markup
-    Console().print(table)
+        table.add_row(*(Text(plain(row[position])) for position in chosen))
+    return table
 
 
 def is_numeric(rows: Sequence[Sequence[str]], position: int) -> bool:
@@ -55,9 +97,14 @@ def print_json(value: object) -> None:
     click.echo(msgspec.json.encode(value).decode())
 
 
+def put(text: str) -> None:
+    """A line of the answer, on stdout."""
+    click.echo(plain(text))
+
+
 def say(text: str) -> None:
     """A line for the person, on stderr."""
-    click.echo(text, err=True)
+    click.echo(plain(text), err=True)
 
 
 @contextmanager
@@ -82,7 +129,7 @@ def progress() -> Iterator[Callable[[str], None]]:
 
 def living_line(text: str) -> None:
     """Write over the last line of the terminal."""
-    text = text[: shutil.get_terminal_size().columns - 1]
+    text = plain(text)[: shutil.get_terminal_size().columns - 1]
     sys.stderr.write(f"\r\x1b[2K{text}")
     sys.stderr.flush()
 

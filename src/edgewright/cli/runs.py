@@ -46,7 +46,11 @@ def list_command(tags: tuple[tuple[str, str], ...], as_json: bool, **wanted: Any
     if as_json:
         print_json({"schema": "edgewright.runs/1", "runs": rows})
         return
-    print_table(LIST_HEADERS, [list_row(row) for row in rows])
+    print_table(
+        LIST_HEADERS,
+        [list_row(row) for row in rows],
+        droppable=("tags", "device", "kind", "interval", "precision", "started", "state"),
+    )
     if not rows:
         say("No runs. edgewright benchmark MODEL makes one, edgewright demo makes eight.")
 

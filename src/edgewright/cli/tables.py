@@ -2,9 +2,8 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-import click
-
-from edgewright.cli.output import print_table, say
+from edgewright.bench.verdict import CONFIDENCE
+from edgewright.cli.output import print_table, put, say
 from edgewright.cli.units import UNKNOWN, show_bounds, show_bytes, show_range, show_ratio, show_share, show_us
 from edgewright.facts.run import OWN_TAGS, Comparison, Metric, Run, Warn
 from edgewright.flows.report import BenchmarkReport, LayerRow, RunRow, make_row
@@ -31,10 +30,10 @@ def show_benchmark(report: BenchmarkReport) -> None:
     """The runs, one row each; with a single run its slowest layers too."""
     verdicts = {comparison.b: show_verdict(comparison) for comparison in report.comparisons}
     rows = [benchmark_row(row, verdicts) for row in report.runs]
-    print_table(HEADERS, rows, piped_only=("run",))
-    click.echo("")
+    print_table(HEADERS, rows, piped_only=("run",), droppable=("cold start", "peak memory", "p90", "size", "precision"))
+    put("")
     for row in report.runs:
-        click.echo(f"{row.run_id} {describe_layers(row)}")
+        put(f"{row.run_id} {describe_layers(row)}")
     if len(report.runs) == 1 and report.runs[0].layers:
         show_layers(report.runs[0].layers, most=TOP_LAYERS)
 
@@ -61,11 +60,18 @@ def figures(row: RunRow) -> tuple[str, str, str, str, str, str]:
 def show_verdict(comparison: Comparison) -> str:
     """In words that need no thought about which way a ratio goes: `1.69× faster (1.54–1.96)`."""
     ratio, low, high = comparison.ratio, comparison.low, comparison.high
+    told = f"{comparison.verdict}{show_bounds(low, high)}"
     if comparison.verdict == "faster":
-        return f"{show_ratio(1 / ratio, None, None)} faster{show_bounds(high and 1 / high, low and 1 / low)}"
+        told = f"{show_ratio(1 / ratio, None, None)} faster{show_bounds(high and 1 / high, low and 1 / low)}"
     if comparison.verdict == "slower":
-        return f"{show_ratio(ratio, None, None)} slower{show_bounds(low, high)}"
-    return f"{comparison.verdict}{show_bounds(low, high)}"
+        told = f"{show_ratio(ratio, None, None)} slower{show_bounds(low, high)}"
+    return told + show_confidence(comparison)
+
+
+def show_confidence(comparison: Comparison) -> str:
+    """Said only where too few processes keep the interval from its 99 %."""
+    short = comparison.low is not None and comparison.confidence < CONFIDENCE
+    return f" at {comparison.confidence:.0%}" if short else ""
 
 
 def describe_layers(row: RunRow) -> str:
@@ -85,7 +91,7 @@ def show_layers(layers: Sequence[LayerRow], most: int | None = None) -> None:
     """The layers in the order they ran, or only the slowest ones."""
     chosen = sorted(layers, key=lambda layer: -layer.median_us)[:most] if most else layers
     title = f"the {len(chosen)} slowest of {len(layers)} layers" if most and len(chosen) < len(layers) else "layers"
-    print_table(LAYER_HEADERS, [layer_row(layer) for layer in chosen], title)
+    print_table(LAYER_HEADERS, [layer_row(layer) for layer in chosen], title, droppable=("source", "evidence", "unit"))
 
 
 def layer_row(layer: LayerRow) -> tuple[str, ...]:
@@ -103,8 +109,14 @@ def layer_row(layer: LayerRow) -> tuple[str, ...]:
 
 
 def show_comparisons(comparisons: Sequence[Comparison], names: dict[str, str]) -> None:
-    rows = [(names[c.a], names[c.b], show_ratio(c.ratio, c.low, c.high), c.verdict) for c in comparisons]
-    print_table(("reference", "compared", "time ratio (99 % interval)", "verdict"), rows)
+    print_table(
+        ("reference", "compared", "time ratio (99 % interval)", "verdict"), [compare_row(c, names) for c in comparisons]
+    )
+
+
+def compare_row(comparison: Comparison, names: dict[str, str]) -> tuple[str, ...]:
+    ratio = show_ratio(comparison.ratio, comparison.low, comparison.high) + show_confidence(comparison)
+    return (names[comparison.a], names[comparison.b], ratio, comparison.verdict)
 
 
 def show_run(run: Run) -> None:
@@ -129,17 +141,17 @@ def show_run(run: Run) -> None:
         ("tags", show_tags(run.tags)),
     ]
     print_table(("fact", "value"), [fact for fact in facts if fact[1]])
-    click.echo("")
+    put("")
     print_table(("figure", "value", "low", "high", "n"), [metric_row(metric) for metric in run.metrics])
     if run.environment:
-        click.echo("")
+        put("")
         print_table(("environment", "value"), [(name, show_fact(fact)) for name, fact in run.environment.items()])
     if row.layers:
-        click.echo("")
-        click.echo(describe_layers(row))
+        put("")
+        put(describe_layers(row))
         show_layers(row.layers)
     for warning in run.warnings:
-        click.echo(f"Warning ({warning.code}): {warning.text}.")
+        put(f"Warning ({warning.code}): {warning.text}.")
 
 
 def show_fact(fact: object) -> str:

@@ -30,6 +30,16 @@ TAIL_BYTES = 8192
 LEAVE_SECONDS = 5.0
 READ_BYTES = 1 << 20
 
+DOING: dict[type[wire.Command], str] = {
+    wire.Open: "opening the model",
+    wire.RunTimes: "timing inferences",
+    wire.Calibrate: "timing empty inferences",
+    wire.Invoke: "running the model",
+    wire.Profile: "profiling",
+    wire.MemoryNow: "telling its memory",
+    wire.Close: "leaving",
+}
+
 ResultT = TypeVar("ResultT", wire.Opened, wire.Times, wire.Calibration, wire.Told)
 
 
@@ -72,7 +82,7 @@ class Connection:
 
     def greet(self, began_ns: int) -> None:
         """Wait for the greeting; RuntimeMissing where the runtime cannot be imported."""
-        line = self._read_line("start")
+        line = self._read_line("starting")
         self.start_us = (time.perf_counter_ns() - began_ns) / 1e3
         greeting: wire.Greeting = self._parse(line, wire.Greeting)
         if isinstance(greeting, wire.Refused):
@@ -89,12 +99,14 @@ class Connection:
         """Send a command and wait for its answer, which is a `kind`; a refusal is raised as its error."""
         number, self._next_id = self._next_id, self._next_id + 1
         self._send(msgspec.json.encode(wire.Request(id=number, command=command)) + b"\n")
-        doing = type(command).__name__.lower()
+        doing = DOING[type(command)]
         answer: wire.Answer = self._parse(self._read_line(doing), wire.Answer)
         if isinstance(answer.result, wire.Refused):
             raise self._refusal(answer.result)
         if answer.id != number or not isinstance(answer.result, kind):
-            raise WorkerError(f"the {self._runtime} worker answered {doing} with something else", repr(answer)[:200])
+            raise WorkerError(
+                f"the {self._runtime} worker answered with something else while {doing}", repr(answer)[:200]
+            )
         return answer.result
 
     def end(self) -> None:
@@ -119,7 +131,7 @@ class Connection:
             self._stdin.write(line)
             self._stdin.flush()
         except BrokenPipeError:
-            raise self._death("before it was asked") from None
+            raise self._death("before the next question") from None
 
     def _read_line(self, doing: str) -> bytes:
         deadline = time.monotonic() + self._timeout_s
@@ -134,12 +146,12 @@ class Connection:
     def _read_more(self, deadline: float, doing: str) -> None:
         if not self._selector.select(max(0.0, deadline - time.monotonic())):
             raise WorkerTimeout(
-                f"the {self._runtime} worker gave no answer to '{doing}' in {self._timeout_s:g} s",
+                f"the {self._runtime} worker gave no answer in {self._timeout_s:g} s while {doing}",
                 self._tail() or "it said nothing on stderr either",
             )
         chunk = os.read(self._stdout.fileno(), READ_BYTES)
         if not chunk:
-            raise self._death(f"during '{doing}'")
+            raise self._death(f"while {doing}")
         self._buffer += chunk
 
     def _parse(self, line: bytes, kind: Any) -> Any:
@@ -209,8 +221,7 @@ def hint_of(code: int) -> str:
 
 
 def missing_runtime(info: RuntimeInfo, why: str) -> RuntimeMissing:
-    command = f"pip install 'edgewright[{info.extra}]'" if info.extra else f"pip install {info.distribution}"
-    return RuntimeMissing(f"the runtime {info.name} cannot be used here", why, command)
+    return RuntimeMissing(f"the runtime {info.name} cannot be used here", why, f"pip install {info.distribution}")
 
 
 def start_worker(

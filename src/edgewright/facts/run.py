@@ -61,6 +61,7 @@ class LayerReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         whole_us: median time of a whole inference of the profiled passes.
         partitions: number of connected pieces that one backend ran in one go.
         asked: the backend that was asked for; a layer on any other one is a fallback.
+        reason: why a lesser way was taken than the runtime's best one; empty where it was not.
     """
 
     layers: tuple[Layer, ...]
@@ -68,6 +69,7 @@ class LayerReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     whole_us: float
     partitions: int
     asked: str
+    reason: str = ""
 
     def fallbacks(self) -> tuple[Layer, ...]:
         """The layers that ran on a backend other than the one asked for."""
@@ -101,13 +103,18 @@ class Device(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Comparison(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Run `b` against run `a`: `ratio` is time of b over time of a, with the interval of that ratio."""
+    """Run `b` against run `a`: `ratio` is time of b over time of a.
+
+    `low` and `high` cover the true ratio with `confidence`: 0.99 or a little more from eight processes on, and less
+    with fewer; None where there is no interval at all.
+    """
 
     a: str
     b: str
     ratio: float
     low: float | None
     high: float | None
+    confidence: float
     verdict: Verdict
 
 

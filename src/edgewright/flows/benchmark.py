@@ -4,6 +4,7 @@ import signal
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from os import cpu_count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,23 +19,31 @@ from edgewright.bench.session import Entry, Lane, Tell, measure, profile_layers
 from edgewright.bench.summary import chunk_medians, make_metrics, make_series, moment_metrics
 from edgewright.bench.verdict import compare_paired
 from edgewright.bench.warnings import Case, find_warnings
+from edgewright.devices.connection import missing_runtime
 from edgewright.devices.contract import Device
-from edgewright.errors import Cancelled, EdgewrightError, StoreError
+from edgewright.devices.local import check_affinity
+from edgewright.errors import Cancelled, EdgewrightError, ModelUnreadable, StoreError
 from edgewright.facts.model import Model
 from edgewright.facts.plan import BenchmarkPlan, plan_hash
 from edgewright.facts.run import Comparison, Metric, Output, Run
 from edgewright.facts.words import RunState
 from edgewright.flows.resolve import check_plan, check_shape_names, fill_hashes, free_shapes, model_feeds, read_models
-from edgewright.formats.files import hash_file, read_graph
+from edgewright.formats.files import hash_file, hash_files, read_graph
+from edgewright.runtimes.table import runtime_info
 from edgewright.runtimes.wire import SessionRequest
 from edgewright.store.ids import new_run_id
 from edgewright.store.store import Store, utc_now
 
 LOG_BYTES = 64 * 1024
+STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """The runs of one session, the verdicts against the first, and the first error where a candidate failed."""
+    """The runs of one session, the verdicts against the first, and what went wrong.
+
+    `error` is the first one of a candidate, or the record's where a run could not be written: what was measured is
+    in `runs` all the same.
+    """
 
     runs: tuple[Run, ...]
     comparisons: tuple[Comparison, ...]
@@ -68,6 +77,8 @@ def benchmark(plan: BenchmarkPlan, device: Device, store: Store, tell: Tell, tag
         EdgewrightError: before anything was measured. An error of one candidate is in the outcome.
     """
     plan, models = resolve_plan(plan)
+    if plan.device == "local":
+        check_host(plan)
     with TemporaryDirectory(prefix="edgewright-") as folder:
         lanes = make_lanes(plan, models, device, Path(folder))
         session = Session(plan=plan, device=device, store=store, lanes=lanes, before=device.moment())
@@ -76,7 +87,37 @@ def benchmark(plan: BenchmarkPlan, device: Device, store: Store, tell: Tell, tag
             measure(device, lanes, plan, Path(folder), tell)
             if plan.layers:
                 profile_all(device, lanes, plan, Path(folder), tell)
+            check_unchanged(lanes, plan, models)
         return session.finish("done")
+
+
+def check_host(plan: BenchmarkPlan) -> None:
+    """What this machine lacks, found before a run is begun: RuntimeMissing, or UsageError for a processor."""
+    check_affinity(plan.affinity)
+    for candidate in plan.candidates:
+        info = runtime_info(candidate.runtime)
+        if absent := [name for name in info.needs if find_spec(name) is None]:
+            raise missing_runtime(info, f"{absent[0]} is not installed")
+
+
+def check_unchanged(lanes: Sequence[Lane], plan: BenchmarkPlan, models: Mapping[str, Model]) -> None:
+    """Fail the lanes whose model file is not what it was at the beginning: nobody knows what was measured there."""
+    for candidate, lane in zip(plan.candidates, lanes, strict=True):
+        model = models[candidate.model]
+        if lane.failure is None and hash_now(model) != model.sha256:
+            lane.failure = ModelUnreadable(
+                f"{model.name} changed while it was measured",
+                "its content is not what it was at the beginning",
+                "measure it again, and leave the file alone meanwhile",
+            )
+
+
+def hash_now(model: Model) -> str:
+    path = Path(model.path)
+    try:
+        return hash_files([path, *(path.parent / name for name in model.data_files)])
+    except OSError:
+        return ""
 
 
 def make_lanes(plan: BenchmarkPlan, models: Mapping[str, Model], device: Device, folder: Path) -> list[Lane]:
@@ -154,7 +195,9 @@ class Session:
         try:
             yield
         except KeyboardInterrupt:
-            self.finish("cancelled")
+            unsaved = self.finish("cancelled").error
+            if isinstance(unsaved, StoreError):
+                raise unsaved from None
             raise Cancelled("stopped by Ctrl-C", "the workers were ended") from None
         except BaseException as error:
             self.finish("failed", str(error))
@@ -167,11 +210,11 @@ class Session:
             ended = tuple(
                 self._end(run, lane, state, error, moment) for run, lane in zip(self._runs, self._lanes, strict=False)
             )
-            self._save(ended)
-        failures = [lane.failure for lane in self._lanes if lane.failure is not None]
+            failures: list[EdgewrightError] = [*self._save(ended)]
+        failures += [lane.failure for lane in self._lanes if lane.failure is not None]
         return Outcome(runs=ended, comparisons=self._compare(), error=failures[0] if failures else None)
 
-    def _save(self, ended: Sequence[Run]) -> None:
+    def _save(self, ended: Sequence[Run]) -> list[StoreError]:
         """Every run is tried, so that one that cannot be written does not cost the others."""
         failures = []
         for run in ended:
@@ -179,8 +222,7 @@ class Session:
                 self._store.finish(run)
             except StoreError as failure:
                 failures.append(failure)
-        if failures:
-            raise failures[0]
+        return failures
 
     def _last_moment(self) -> Mapping[str, float]:
         """A device that is gone does not keep what it gave from being written down."""
@@ -235,8 +277,8 @@ class Session:
             return []
 
     def _compare(self) -> tuple[Comparison, ...]:
-        """Every candidate against the first; candidates without samples are left out."""
-        medians = [chunk_medians(lane.tapes) for lane in self._lanes]
+        """Every candidate against the first; those that failed are left out."""
+        medians = [chunk_medians(lane.tapes) if lane.failure is None else [] for lane in self._lanes]
         return tuple(
             compare_paired(self._runs[0].id, run.id, medians[0], own, self._plan.threshold)
             for run, own in zip(self._runs[1:], medians[1:], strict=False)
@@ -258,15 +300,16 @@ def keep_files(store: Store, run: Run, plan: BenchmarkPlan) -> Iterator[Output]:
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Let a Ctrl-C wait until what was measured is written down."""
+    """Let Ctrl-C, SIGTERM and SIGHUP wait until what was measured is written down."""
     if current_thread() is not main_thread():  # only the main thread is told of signals
         yield
         return
     came: list[int] = []
-    handler = signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    handlers = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in STOPS}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
     if came:
         raise KeyboardInterrupt

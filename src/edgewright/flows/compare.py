@@ -35,8 +35,16 @@ def session_of(run: Run) -> str:
 def find_differences(a: Run, b: Run) -> dict[str, tuple[object, object]]:
     """What differs between two runs in plan and environment, so that a difference in time can be explained."""
     found: dict[str, tuple[object, object]] = {}
+    if options_of(a) != options_of(b):
+        found["plan.options"] = (options_of(a), options_of(b))
     for prefix, one, other in (("plan", a.plan, b.plan), ("environment", a.environment, b.environment)):
         for key in sorted(one.keys() | other.keys()):
             if one.get(key) != other.get(key) and key not in ("candidates", "inputs"):
                 found[f"{prefix}.{key}"] = (one.get(key), other.get(key))
     return found
+
+
+def options_of(run: Run) -> dict[str, str]:
+    """The runtime's own options that the run was made with."""
+    candidates = run.plan.get("candidates") or [{}]
+    return dict(candidates[0].get("options", {}))

@@ -9,8 +9,10 @@ from msgspec import Struct
 
 from edgewright.bench.session import Tell
 from edgewright.devices.contract import Device
+from edgewright.errors import EdgewrightError, RuntimeMissing
 from edgewright.facts.plan import BenchmarkPlan, Candidate
 from edgewright.flows.benchmark import benchmark
+from edgewright.flows.doctor import name_remedy
 from edgewright.flows.evaluate import Samples, evaluate
 from edgewright.flows.report import BenchmarkReport, make_report
 from edgewright.flows.resolve import native_runtime
@@ -54,17 +56,21 @@ def demo_candidates() -> tuple[list[Candidate], list[str]]:
         if all(find_spec(package) for package in TABLE[info.name].needs):
             ready.append(Candidate(model=model.path, runtime=info.name, model_sha256=model.sha256))
         else:
-            left_out.append(f"{name}: pip install 'edgewright[{info.extra}]' brings {info.title}")
+            left_out.append(f"{name}: {name_remedy(info)} brings {info.title}")
     return ready, left_out
 
 
-def run_demo(device: Device, store: Store, tell: Tell) -> Demo:
-    """Evaluate every model on the held-out digits, then benchmark all of them, interleaved."""
+def run_demo(device: Device, store: Store, tell: Tell) -> tuple[Demo, EdgewrightError | None]:
+    """Evaluate every model on the held-out digits, then benchmark all of them, interleaved.
+
+    With the first error where a model failed while all were benchmarked. Raises RuntimeMissing where no model has
+    its runtime, and whatever an evaluation raises.
+    """
     candidates, left_out = demo_candidates()
+    if not candidates:
+        raise RuntimeMissing("no runtime of the demo works here", "\n".join(left_out))
     samples = load_heldout()
     accuracies = [evaluate(candidate, samples, device, store, tell) for candidate in candidates]
     outcome = benchmark(BenchmarkPlan(candidates=tuple(candidates)), device, store, tell, {"demo": "digits"})
-    if outcome.error is not None:
-        raise outcome.error
     report = make_report(outcome.runs, outcome.comparisons)
-    return Demo(accuracies=tuple(accuracies), benchmark=report, left_out=tuple(left_out))
+    return Demo(accuracies=tuple(accuracies), benchmark=report, left_out=tuple(left_out)), outcome.error

@@ -146,4 +146,5 @@ def find_version(distribution: str) -> str | None:
 
 
 def name_remedy(info: RuntimeInfo) -> str:
-    return f"pip install 'edgewright[{info.extra}]'" if info.extra else f"pip install {info.distribution}"
+    """The runtime's own distribution: an extra of ours can be installed only where Edgewright itself comes from."""
+    return f"pip install {info.distribution}"

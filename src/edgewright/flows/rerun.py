@@ -31,7 +31,15 @@ def recorded_plan(run: Run) -> BenchmarkPlan:
     """The plan that a run was made with; UsageError for a run that is no benchmark."""
     if run.kind != "benchmark" or not run.plan:
         raise UsageError(f"run {run.id} cannot be repeated", f"it is a {run.kind}", "only benchmarks can")
-    return msgspec.convert(run.plan, BenchmarkPlan)
+    try:
+        plan = msgspec.convert(run.plan, BenchmarkPlan)
+    except msgspec.ValidationError as error:
+        raise StoreError(
+            f"run {run.id} cannot be repeated", f"its plan cannot be read: {error}", "use the version that made it"
+        ) from None
+    if len(plan.candidates) != 1:
+        raise StoreError(f"run {run.id} cannot be repeated", "its plan does not name one candidate")
+    return plan
 
 
 def rerun(run_id: str, device: Device, store: Store, tell: Tell, *, moved_to: str = "") -> Repeated:

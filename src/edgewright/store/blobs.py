@@ -53,8 +53,8 @@ class Blobs:
         """
         import obstore
 
-        # A blob of another size is a damaged one, and is written again.
-        if self.size_bytes(sha256) == size_bytes:
+        # A damaged blob is written again.
+        if self.size_bytes(sha256) == size_bytes and self._is_sound(sha256):
             return
         content = _checked(source, sha256)
         if size_bytes <= _PART_BYTES:
@@ -82,7 +82,9 @@ class Blobs:
             raise StoreCorrupt(
                 "a stored file is damaged",
                 f"{self.where}: the bytes of {sha256} have the hash {digest.hexdigest()}",
-                "store the file again, or bring it back from a copy",
+                "store the file again, or bring it back from a copy"
+                if self._folder is not None
+                else "remove it there and store the file again, or bring it back from a copy",
             )
 
     def remove(self, sha256: str) -> None:
@@ -94,6 +96,16 @@ class Blobs:
         if self._folder is not None:
             for rest in self._folder.glob(f"{_key(sha256)}#*"):
                 rest.unlink(missing_ok=True)
+
+    def _is_sound(self, sha256: str) -> bool:
+        """Whether the bytes of a local blob are right; one far away is believed, since reading it is a download."""
+        if self._folder is None:
+            return True
+        with suppress(StoreError):
+            for _ in self.read(sha256):
+                pass
+            return True
+        return False
 
     @property
     def _store(self) -> "ObjectStore":

@@ -3,14 +3,20 @@
 SQLite result code                       PostgreSQL SQLSTATE                 system, blobs
 5 BUSY, 6 LOCKED, 15 PROTOCOL            55P03, 40001, 40P01, 57014          —                    StoreLocked
 11 CORRUPT, 26 NOTADB, "no such table"   XX001, XX002, 42P01, 42703          —                    StoreCorrupt
-13 FULL, 10 IOERR on a full disk         53100                               ENOSPC, EDQUOT       StoreFull
+13 FULL                                  53100                               ENOSPC, EDQUOT       StoreFull
 anything else                            anything else                       anything else        StoreError
+
+For 8 READONLY, 10 IOERR and 14 CANTOPEN SQLite does not tell the cause, so `told` looks at the disk itself: one with
+less than 1 MB left makes it StoreFull; a read-only one, or a folder that may not be written, is named.
 """
 
 import errno
+import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
@@ -39,6 +45,9 @@ _POSTGRES: dict[str, type[StoreError]] = {
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # Rust's words for the same, inside obstore's texts.
 _FULL_TEXTS = tuple(f"(os error {code})" for code in sorted(_FULL))
+_UNTOLD = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+_NO_SPACE_BYTES = 1 << 20
+_ELSEWHERE = "point EDGEWRIGHT_HOME at a folder that can be written"
 _LAID_OUT_WRONG = ("no such table", "no such column", "has no column named")
 
 
@@ -58,7 +67,9 @@ def told(what: str, where: str) -> Iterator[None]:
         kind = kind_of(failure)
         if kind is None:
             raise
-        raise kind(what, f"{where}: {reason_of(failure)}") from failure
+        if _hides_its_cause(failure):
+            raise _error_of_disk(what, where, reason_of(failure)) from failure
+        raise kind(what, f"{where}: {reason_of(failure)}", _hint_for(failure)) from failure
 
 
 def kind_of(failure: BaseException) -> type[StoreError] | None:
@@ -101,3 +112,38 @@ def _kind_of_driver(failure: BaseException) -> type[StoreError]:
 def _is_from_obstore(failure: BaseException) -> bool:
     """By name, since importing obstore only to ask would cost every command its time."""
     return any(kind.__module__.startswith("obstore") for kind in type(failure).__mro__)
+
+
+def _hides_its_cause(failure: BaseException) -> bool:
+    code = getattr(getattr(failure, "orig", None) or failure, "sqlite_errorcode", None)
+    return code is not None and (code & 0xFF) in _UNTOLD
+
+
+def _error_of_disk(what: str, where: str, reason: str) -> StoreError:
+    """The error for a failure whose cause only the disk beneath `where` shows."""
+    folder = _nearest_folder(Path(where))
+    with suppress(OSError):
+        if shutil.disk_usage(folder).free < _NO_SPACE_BYTES:
+            return StoreFull(what, f"{where}: no space is left on the disk ({reason})")
+    if _is_read_only(folder):
+        return StoreError(what, f"{where}: read-only file system ({reason})", _ELSEWHERE)
+    if not os.access(folder, os.W_OK):
+        return StoreError(what, f"{where}: no permission to write there ({reason})", _ELSEWHERE)
+    return StoreError(what, f"{where}: {reason}")
+
+
+def _nearest_folder(path: Path) -> Path:
+    return next((folder for folder in path.absolute().parents if folder.is_dir()), Path.cwd())
+
+
+def _is_read_only(folder: Path) -> bool:
+    if not hasattr(os, "statvfs"):  # Windows
+        return False
+    with suppress(OSError):
+        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    return False
+
+
+def _hint_for(failure: BaseException) -> str:
+    """A hint better than the class's own, where there is one."""
+    return _ELSEWHERE if getattr(failure, "errno", None) == errno.EROFS else ""

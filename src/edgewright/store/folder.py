@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from edgewright.errors import StoreError, StoreNewer
+from edgewright.facts.plan import BenchmarkPlan
 from edgewright.facts.run import Output, Run
 from edgewright.store.blobs import check_sha256, hash_of
 from edgewright.store.ids import is_run_id, new_run_id
@@ -26,7 +27,7 @@ from edgewright.store.portable import from_plain, to_plain
 from edgewright.store.rows import microseconds
 
 SCHEMA = "edgewright.run/1"
-_FAMILY, _VERSION = "edgewright.run/", 1
+PLAN_SCHEMA = "edgewright.plan/1"
 _MOST_JSON_BYTES = 1 << 30
 _FILE = re.compile(r"artefacts/[^/\\\0]+")
 _HINT = "export the run again where it was made"
@@ -79,7 +80,7 @@ def read_folder(folder: Path) -> tuple[Run, dict[str, Path]]:
     data = _read_json(folder)
     try:
         head = msgspec.json.decode(data, type=_Head)
-        _check_schema(head.schema, folder)
+        _check_schema(head.schema, folder, SCHEMA)
         content = msgspec.json.decode(data, type=ExportedRun)
         run = from_plain(content.run)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -149,17 +150,19 @@ def _stated_sum(folder: Path) -> str | None:
     return None
 
 
-def _check_schema(schema: str, folder: Path) -> None:
-    version = schema.removeprefix(_FAMILY)
-    if schema == SCHEMA:
+def _check_schema(schema: str, folder: Path, known: str) -> None:
+    """Refuse what is not of the `known` schema ("family/version"), a later version by name."""
+    if schema == known:
         return
-    if schema.startswith(_FAMILY) and version.isdecimal() and int(version[:9]) > _VERSION:
+    family, _, version = known.rpartition("/")
+    given = schema.removeprefix(f"{family}/")
+    if given != schema and given.isdecimal() and int(given[:9]) > int(version):
         raise StoreNewer(
             "the run is from a newer Edgewright",
-            f"{folder} has schema {schema[:40]}; this one reads {SCHEMA}",
+            f"{folder} has schema {schema[:40]}; this one reads {known}",
             "install the newer Edgewright",
         )
-    _refuse(folder, f"its schema is {schema[:40]!r}, not {SCHEMA}", None)
+    _refuse(folder, f"its schema is {schema[:40]!r}, not {known}", None)
 
 
 def _check_run(run: Run, content: ExportedRun, folder: Path) -> None:
@@ -171,9 +174,32 @@ def _check_run(run: Run, content: ExportedRun, folder: Path) -> None:
         microseconds(run.started_at)
     except (ValueError, OverflowError) as error:
         _refuse(folder, f"its time is not a time: {error}", error)
+    _check_plan(run, folder)
+    _check_environment(run, folder)
     said = [(output.role, output.sha256, output.bytes) for output in run.outputs]
     if said != [(artefact.role, artefact.sha256, artefact.bytes) for artefact in content.artefacts]:
         _refuse(folder, "its artefacts are not the outputs of its run", None)
+
+
+def _check_plan(run: Run, folder: Path) -> None:
+    """The plan of a benchmark is read back to compare and to repeat it."""
+    if run.kind != "benchmark":
+        return
+    schema = run.plan.get("schema", PLAN_SCHEMA)
+    _check_schema(schema if isinstance(schema, str) else "", folder, PLAN_SCHEMA)
+    try:
+        plan = msgspec.convert(run.plan, BenchmarkPlan)
+    except msgspec.ValidationError as error:
+        _refuse(folder, f"the plan of run {run.id} is no plan of a benchmark: {error}", error)
+    if len(plan.candidates) != 1:
+        _refuse(folder, f"the plan of run {run.id} has {len(plan.candidates)} candidates; a run has one", None)
+
+
+def _check_environment(run: Run, folder: Path) -> None:
+    try:
+        msgspec.convert(run.environment.get("packages", {}), dict[str, str])
+    except msgspec.ValidationError as error:
+        _refuse(folder, f"the packages in the environment of run {run.id} are not names and versions: {error}", error)
 
 
 def _checked_file(folder: Path, artefact: Artefact) -> Path:

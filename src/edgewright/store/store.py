@@ -17,7 +17,8 @@ What is promised:
 - **Killed runs.** A store that is opened marks as failed, with "the process was killed", the runs whose store is
   gone without finishing them: killed, or closed too early. Stores on another home cannot be judged and are left.
 - **Finished runs are not lost.** When `finish` cannot write (locked, full, Ctrl-C), it leaves the run as a file in
-  `<home>/unsaved`, and the next store that is opened on this home takes it in.
+  `<home>/unsaved`, and the next store that is opened on this home takes it in. Where that folder cannot be written
+  either, the file goes to the temporary or the current folder, and the error names it (`unsaved.py`).
 - **Blobs.** A file that was put for a run stays at least until that run is finished and deleted, or until its
   process is gone. `delete` removes blobs that no run uses, safely against others that store the same bytes now.
 - **Errors** are StoreError and its children (`failures.py`), UsageError for what the user typed, ConfigError for
@@ -25,7 +26,6 @@ What is promised:
 """
 
 import io
-import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -44,12 +44,13 @@ from edgewright.store.blobs import Blobs, check_sha256, hash_of
 from edgewright.store.database import BUSY_TIMEOUT_S, Database, open_database
 from edgewright.store.failures import told
 from edgewright.store.folder import read_folder, write_folder
-from edgewright.store.ids import is_run_id, new_run_id
-from edgewright.store.portable import from_json, readable, to_json
+from edgewright.store.ids import new_run_id
+from edgewright.store.portable import readable, to_json
 from edgewright.store.presence import Presence
 from edgewright.store.queries import RunFilter, RunRow, find_run, list_rows
-from edgewright.store.rows import insert_missing, microseconds, read_run, series_of, write_run
+from edgewright.store.rows import insert_missing, read_run, series_of, write_run
 from edgewright.store.schema import blob, claim, environment, output, run, series, snapshot, tag
+from edgewright.store.unsaved import add_words, check_begun, check_finished, keep_aside, take_in
 
 KILLED = "the process was killed"
 _SWEPT_AT_ONCE = 100
@@ -84,7 +85,7 @@ def open_store(
     database = open_database(home, database_url, busy_timeout_s)
     store = Store(home=home, database=database, blobs=blobs, presence=Presence(home))
     try:
-        store._take_in_unsaved()
+        take_in(home, store._save)
         store._mark_killed(now())
     except BaseException:
         store.close()
@@ -108,7 +109,7 @@ class Store:
 
         Its id comes from `new_run_id`. Raises StoreError where the id is taken.
         """
-        _check(begun)
+        check_begun(begun)
         begun = replace(readable(begun), state="running")
         with self.database.writing("the run cannot be recorded") as connection:
             write_run(connection, begun, self._name(), known=False)
@@ -119,15 +120,15 @@ class Store:
         Tags and a note that others gave meanwhile stay, unless the run brings its own. A run that was never begun
         is written all the same. Raises ValueError where it is finished already.
         """
-        _check_finished(finished)
+        check_finished(finished)
         finished = readable(finished)
         try:
             is_new = self._save(finished)
         except StoreError as failure:
-            self._keep_aside(finished, failure)
+            add_words(failure, self.home, keep_aside(self.home, finished))
             raise
         except (KeyboardInterrupt, SystemExit, MemoryError):
-            self._keep_aside(finished, None)
+            keep_aside(self.home, finished)
             raise
         if not is_new:
             raise ValueError(f"run {finished.id} is finished already")
@@ -136,7 +137,7 @@ class Store:
         """Write many runs that are finished and new, in one transaction: all or none."""
         with self.database.writing("the runs cannot be saved", alone=True) as connection:
             for one in finished:
-                _check_finished(one)
+                check_finished(one)
                 write_run(connection, readable(one), None, known=False)
                 connection.execute(delete(claim).where(claim.c.run_id == one.id))
 
@@ -310,26 +311,6 @@ class Store:
             connection.execute(delete(claim).where(claim.c.run_id == finished.id))
         return True
 
-    def _keep_aside(self, finished: Run, failure: StoreError | None) -> None:
-        """Leave the run as a file, best effort: the failure that brought us here is the one to tell."""
-        path = self.home / "unsaved" / f"{finished.id}.json"
-        part = path.with_suffix(f".{os.getpid()}")
-        with suppress(OSError):
-            path.parent.mkdir(exist_ok=True)
-            part.write_bytes(to_json(finished))
-            part.replace(path)
-            if failure is not None:
-                failure.try_this += f"; the run is kept in {path} and is saved when Edgewright next starts"
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-
-    def _take_in_unsaved(self) -> None:
-        """Save the runs of `_keep_aside`. One that still cannot be saved stays where it is."""
-        for path in sorted((self.home / "unsaved").glob("*.json")):
-            with suppress(StoreError), told("an unsaved run cannot be read", str(path)):
-                self._save(from_json(path.read_bytes()))
-                path.unlink(missing_ok=True)
-
     def _mark_killed(self, now: str) -> None:
         with self.database.reading("the runs cannot be read") as connection:
             running = select(run.c.process).where(run.c.state == "running", run.c.process.is_not(None))
@@ -393,18 +374,6 @@ class Store:
                 "delete or export the one that is here first",
             )
         return here is not None
-
-
-def _check(given: Run) -> None:
-    if not is_run_id(given.id):
-        raise ValueError(f"{given.id!r} is not an id of new_run_id")
-    microseconds(given.started_at)
-
-
-def _check_finished(given: Run) -> None:
-    _check(given)
-    if given.state in ("queued", "running"):
-        raise ValueError(f"run {given.id} is {given.state}, not finished")
 
 
 def _content(given: Run) -> bytes:

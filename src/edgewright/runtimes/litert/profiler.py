@@ -53,7 +53,7 @@ def capture_in_child(request: SessionRequest, feeds: Mapping[str, NDArray[Any]],
     order = Order(session=request, runs=runs, seconds=CAPTURE_SECONDS)
     (folder / ORDER_FILE).write_bytes(msgspec.json.encode(order))
     np.savez(folder / FEEDS_FILE, allow_pickle=False, **feeds)
-    reason = run_child([sys.executable, "-m", CAPTURE_MODULE, str(folder)], folder)
+    reason = run_child([sys.executable, "-P", "-m", CAPTURE_MODULE, str(folder)], folder)
     (folder / FEEDS_FILE).unlink()
     if not reason and not (folder / TRACE_FILE).is_file():
         reason = "the C API's process left no trace"
@@ -61,8 +61,12 @@ def capture_in_child(request: SessionRequest, feeds: Mapping[str, NDArray[Any]],
 
 
 def run_child(command: list[str], folder: Path) -> str:
-    """Run the capture; the reason of its failure, or nothing."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
+    """Run the capture; the reason of its failure, or nothing.
+
+    It imports from where this process does, but never from the current folder: what lies beside a model is not code.
+    """
+    places = [path for path in sys.path if path and Path(path).is_absolute()]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
     try:
         # The command is our own interpreter and module; what it prints goes to the worker's stderr.
         done = subprocess.run(command, timeout=CHILD_LIMIT_SECONDS, env=environment, stdout=2, stdin=subprocess.DEVNULL)  # noqa: S603

@@ -81,6 +81,7 @@ def report_events(trace: Trace, graph: Sequence[GraphNode]) -> LayerReport:
         whole_us=_whole_us(trace, runs),
         partitions=count_pieces([step.block for step in steps]),
         asked=asked_backend(trace),
+        reason=trace.reason,
     )
 
 
@@ -315,6 +316,7 @@ def report_cut_outs(trace: Trace, graph: Sequence[GraphNode]) -> LayerReport:
         whole_us=median(run.whole_ns for run in trace.runs) / 1e3,
         partitions=count_pieces([0 if cut.delegated else None for cut in trace.cut_outs]),
         asked=asked_backend(trace),
+        reason=trace.reason,
     )
 
 

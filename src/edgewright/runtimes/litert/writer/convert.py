@@ -93,11 +93,7 @@ def convert_onnx(
     graph = read_graph(Path(model) if isinstance(model, str) else model, shapes or {}, {*TABLE, *FOLDED, *REWRITTEN})
     unsettled = settle_shapes(graph)
     refuse_all(graph, unsettled | _find_unknown(graph))
-    rewrite(graph)
-    fuse(graph)
-    quantise(graph)
-    untie_flattening(graph)
-    graph.drop_unused()
+    _reshape_graph(graph)
     builder = Builder(graph)
     inputs = _place_inputs(builder, io)
     refuse_all(graph, _write_nodes(builder))
@@ -127,6 +123,21 @@ def need_litert() -> None:
 
 
 # Nodes
+
+
+def _reshape_graph(graph: Graph) -> None:
+    """The stations that change the graph as a whole."""
+    try:
+        rewrite(graph)
+        fuse(graph)
+        quantise(graph)
+        untie_flattening(graph)
+    except Refusal as refusal:
+        raise ModelNotConvertible("the model cannot be written for LiteRT", str(refusal), refusal.help) from None
+    except DAMAGE as error:
+        why = f"attributes or inputs do not fit: {type(error).__name__} {str(error)[:200]}"
+        raise ModelNotConvertible("the model cannot be written for LiteRT", why, "onnx.checker finds more") from None
+    graph.drop_unused()
 
 
 def _find_unknown(graph: Graph) -> dict[str, Refusal]:
@@ -263,12 +274,17 @@ def check_file(data: bytes, sources: Sequence[tuple[str, ...]]) -> None:
 
     try:
         interpreter = Interpreter(model_content=data, num_threads=1)
+        written = {detail["index"]: tuple(detail["shape"]) for detail in interpreter.get_output_details()}
         interpreter.allocate_tensors()
         for detail in interpreter.get_input_details():
             interpreter.set_tensor(detail["index"], np.ones(detail["shape"], detail["dtype"]))
         interpreter.invoke()
+        made = {index: interpreter.get_tensor(index).shape for index in written}
     except (ValueError, RuntimeError, TypeError) as error:
         raise ModelRejected("LiteRT does not run the file that was written", _explain(str(error), sources)) from None
+    if written != made:
+        why = f"outputs of {sorted(written.values())} became {sorted(made.values())}"
+        raise ModelRejected("LiteRT gives other shapes than the file that was written says", why)
 
 
 def _explain(text: str, sources: Sequence[tuple[str, ...]]) -> str:

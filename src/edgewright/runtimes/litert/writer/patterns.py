@@ -21,6 +21,8 @@ def fuse_patterns(graph: Graph) -> None:
         for match in (_match_gelu, _match_hard_swish):
             if len(names) == 2 and (found := match(graph, names, factor, makers)):
                 op, source, others = found
+                if graph.shapes[source] != graph.shapes[node.outputs[0]]:
+                    continue  # a constant of its pieces adds axes
                 parts = [*pieces[1:], *others]
                 node.sources = (*node.sources, *(s for part in parts for s in part.sources))
                 node.op, node.inputs, node.attributes = op, [source], {}

@@ -91,7 +91,10 @@ class _Pairs:
             return None
         stored = self.alias.get(stored, stored)
         scales = self.graph.scales[stored]
+        # uint8 at the border stays uint8, which the int8 kernels do not take.
         is_byte = self.graph.dtypes[stored] in (np.int8, np.uint8) and stored not in self.graph.inputs
+        if stored in self.graph.outputs:
+            return None
         return stored if is_byte and scales.scale.size == 1 and stored not in self.raw else None
 
     def _quantised_output(self, name: str) -> str | None:

@@ -91,6 +91,8 @@ def gelu(b: Builder, node: Node) -> None:
 
 def prelu(b: Builder, node: Node) -> None:
     """max(x, 0) + slope × min(x, 0): PRELU where the slope goes along the stored channels."""
+    if b.rank(node.inputs[1]) > b.rank(node.inputs[0]):
+        raise Refusal("its slope has more axes than its input")
     tensors, layout = align(b, node.inputs, node.outputs[0])
     x, slope = tensors
     if x.dtype != np.float32:

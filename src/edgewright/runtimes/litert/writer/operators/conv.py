@@ -130,6 +130,8 @@ def _find_begin(b: Builder, node: Node, full: tuple[int, ...]) -> tuple[int, ...
     outputs = b.shape(node.outputs[0])[2:]
     mode = node.attributes.get("auto_pad", "NOTSET") or "NOTSET"
     extra = node.attributes.get("output_padding") or [0, 0]
+    if mode != "NOTSET" and any(extra):
+        raise Refusal("auto_pad together with output_padding, where readers of ONNX disagree")
     if mode == "VALID":
         return (0, 0)
     if mode == "NOTSET" and "output_shape" not in node.attributes:

@@ -7,6 +7,7 @@ import numpy as np
 from edgewright.runtimes.litert.writer.build import Builder
 from edgewright.runtimes.litert.writer.graph import Node, Refusal
 from edgewright.runtimes.litert.writer.layout import Layout, plain
+from edgewright.runtimes.litert.writer.operators.elementwise import copy
 from edgewright.runtimes.litert.writer.program import Tensor
 
 
@@ -75,6 +76,8 @@ def matmul(b: Builder, node: Node) -> None:
         raise Refusal("a bias for a product of computed matrices")
     x, adjoint_x = _take_side(b, left, 0)
     y, adjoint_y = _take_side(b, right, 1)
+    if x is y:  # XNNPACK, taking a TRANSPOSE before into the product, takes it into one side alone
+        y = copy(b, y)
     options = {"adjX": adjoint_x, "adjY": adjoint_y}
     if b.rank(left) >= 2 and b.rank(right) >= 2:
         b.emit("BATCH_MATMUL", [x, y], [b.make(output)], options)

@@ -60,7 +60,9 @@ def _count(node: Node, windows: Windows) -> Array:
         return _count_inside(windows)
     pads = node.attributes.get("pads") or [0] * 4
     limits = [size + pads[2 + axis] for axis, size in enumerate(windows.sizes)]
-    if node.attributes.get("auto_pad", "NOTSET") not in ("NOTSET", ""):
+    if node.attributes.get("auto_pad", "NOTSET") == "VALID":
+        limits = list(windows.sizes)
+    elif node.attributes.get("auto_pad", "NOTSET") not in ("NOTSET", ""):
         limits = [size + windows.end[axis] for axis, size in enumerate(windows.sizes)]
     return _count_until(windows, [-low for low in windows.begin], limits)
 
@@ -86,7 +88,12 @@ def _read_2d(b: Builder, node: Node) -> Windows:
         raise Refusal(f"a pool over {b.rank(node.inputs[0]) - 2} axes", "LiteRT has pools over one and two axes")
     if b.dtype(node.inputs[0]) != np.float32 and b.scales(node.inputs[0]) is None:
         raise Refusal(f"a pool of {b.dtype(node.inputs[0])}", "cast to float32 before")
-    return read_windows(b, node, node.attributes["kernel_shape"])
+    windows = read_windows(b, node, node.attributes["kernel_shape"])
+    same = str(node.attributes.get("auto_pad", "NOTSET")).startswith("SAME")
+    sides = zip(windows.kernel, windows.strides, windows.sizes, strict=True)
+    if node.op != "MaxPool" and same and any((size - 1) % stride >= k for k, stride, size in sides):
+        raise Refusal("auto_pad with windows that leave elements out, where readers of ONNX disagree")
+    return windows
 
 
 def _options(windows: Windows, padding: str) -> dict[str, object]:

@@ -51,10 +51,11 @@ def _read_scales(b: Builder, node: Node, old: tuple[int, ...], new: tuple[int, .
     return ratios
 
 
-def _find_places(node: Node, old: int, new: int, scale: float) -> Array:
+def _find_places(node: Node, old: int, new: int, scale: float, kind: type[np.floating] = np.float64) -> Array:
     """The place in the source of each element of the result, as the node's coordinate mode has it."""
     mode = node.attributes.get("coordinate_transformation_mode", "half_pixel")
-    at = np.arange(new, dtype=np.float64)
+    at = np.arange(new, dtype=kind)
+    scale = kind(scale)  # type: ignore[assignment]  # keeps numpy at this precision
     if mode == "align_corners":
         if abs(scale * old - new) > SAME_PLACE:
             raise Refusal("align_corners with scales that give no whole size, where readers of ONNX disagree")
@@ -83,7 +84,15 @@ def _nearest_places(node: Node, old: int, new: int, scale: float) -> Array:
     }
     if rule not in rules:
         raise Refusal(f"nearest mode '{rule}'")
-    return np.asarray(np.clip(rules[rule](places), 0, old - 1), np.int64)
+    chosen = np.asarray(np.clip(rules[rule](places), 0, old - 1), np.int64)
+    symmetric = node.attributes.get("coordinate_transformation_mode") == "half_pixel_symmetric"
+    slack = SAME_PLACE if symmetric else 0.0  # readers order its sums differently
+    if any(not np.array_equal(chosen, np.clip(rules[rule](places + s), 0, old - 1)) for s in (slack, -slack)):
+        raise Refusal("rounding errors decide which element is the nearest")
+    coarse = np.clip(rules[rule](_find_places(node, old, new, scale, np.float32)), 0, old - 1)
+    if not np.array_equal(chosen, coarse):
+        raise Refusal("rounding errors of its scale decide which element is the nearest")
+    return chosen
 
 
 def _pick(b: Builder, x: Tensor, places: list[Array]) -> Tensor:

@@ -110,7 +110,8 @@ def cut(b: Builder, x: Tensor, begin: Sequence[int], stop: Sequence[int], step: 
     """Part of a tensor by start, stop and step of each axis, as `range` has them."""
     backwards = [axis for axis, stride in enumerate(step) if stride < 0]
     if backwards:
-        x = b.run("REVERSE_V2", [x, b.ints(backwards)], x.shape, scales=x.scales)
+        for axis in backwards:  # the kernel reverses neighbouring axes alone
+            x = b.run("REVERSE_V2", [x, b.ints([axis])], x.shape, scales=x.scales)
         begin = [x.shape[a] - 1 - v if a in backwards else v for a, v in enumerate(begin)]
         stop = [x.shape[a] - 1 - v if a in backwards else v for a, v in enumerate(stop)]
         step = [abs(v) for v in step]

@@ -60,8 +60,12 @@ def read_windows(b: Builder, node: Node, kernel: Sequence[int]) -> Windows:
             raise Refusal("its last windows are left out")
     if any((o - 1) * s >= size + low for o, s, size, low in zip(outputs, strides, sizes, begin, strict=True)):
         raise Refusal("its last window begins behind the input, where readers of ONNX disagree")
-    if node.op == "Conv" and any(e > g for e, g in zip(end, given, strict=True)):
+    rounds_up = node.op != "Conv" and node.attributes.get("ceil_mode", 0)
+    if not rounds_up and any(e > g for e, g in zip(end, given, strict=True)):
         raise Refusal("its padding does not fit its shapes")
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    if any(r > s + low + high for r, s, low, high in zip(reach, sizes, begin, given, strict=True)):
+        raise Refusal("its window is larger than its padded input")
     return Windows(sizes, outputs, tuple(kernel), strides, dilations, begin, end)
 
 
