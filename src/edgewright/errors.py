@@ -11,6 +11,7 @@
     │   ├── ModelNotConvertible           6   a converter cannot express the model
     │   └── ModelRejected                 6   the runtime refuses the model
     ├── RuntimeMissing                    5   the runtime is not installed
+    ├── OutputError                       1   what was made cannot be written where it shall go
     ├── DeviceUnreachable                 4   the device cannot be reached
     ├── WorkerError                       1   the process that runs the model failed
     │   ├── WorkerCrashed                 1   it died by a signal or left early
@@ -105,6 +106,12 @@ class RuntimeMissing(EdgewrightError):
 
     exit_code = 5
     default_hint = "edgewright doctor lists the runtimes and the command that brings each"
+
+
+class OutputError(EdgewrightError):
+    """Files that were made cannot be written where they shall go; nothing half-written is left there."""
+
+    default_hint = "check that the folder can be written to and that the disk is not full"
 
 
 class DeviceUnreachable(EdgewrightError):

@@ -73,7 +73,9 @@ class QuickDevice:
     def workspace(self) -> str:
         return str(self.folder / "on-the-device")
 
-    def start_worker(self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path) -> Connection:
+    def start_worker(
+        self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path, environment: str = ""
+    ) -> Connection:
         self.started.append(runtime)
         log.write_text(f"{runtime} worker {len(self.started)} says hello\n")
         return cast(Connection, QuickWorker(self, runtime))

@@ -142,11 +142,10 @@ def test_ctrl_c_passes_and_leaves_the_tapes(tmp_path: Path, moment: int) -> None
 
 def test_samples_of_a_broken_process_are_kept(tmp_path: Path) -> None:
     """The peak of memory is asked for last: all samples are there by then."""
-    lane, device = make_lane(tmp_path), QuickDevice(tmp_path)
-    measure(device, [lane], make_plan(processes=1), tmp_path, ignore)
-    last = next(place for place, question in enumerate(device.questions) if isinstance(question, MemoryNow))
     broken = make_lane(tmp_path)
-    measure(QuickDevice(tmp_path, last, WorkerError("lost")), [broken], make_plan(processes=1), tmp_path, ignore)
+    device = QuickDevice(tmp_path, 0, WorkerError("lost"), breaks_on=MemoryNow)
+    measure(device, [broken], make_plan(processes=1), tmp_path, ignore)
+    assert broken.failure is not None
     assert len(broken.tapes[0].wall_us) >= 5
     assert broken.tapes[0].memory_peak is None
 

@@ -15,19 +15,25 @@ import pytest
 from edgewright.devices.connection import Connection, hint_of, how_it_ended, missing_runtime, start_worker
 from edgewright.errors import EdgewrightError, ModelRejected, RuntimeMissing, WorkerCrashed, WorkerError, WorkerTimeout
 from edgewright.runtimes.table import TABLE
-from edgewright.runtimes.wire import Calibrate, Calibration, Invoke, MemoryNow, RunTimes, Times, Told
+from edgewright.runtimes.wire import PROTOCOL, Calibrate, Calibration, Invoke, MemoryNow, RunTimes, Times, Told
 from tests.runtimes.workers import ends_soon, exists, is_running, open_pretend, start, start_script
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
 
-GREET = """
+GREET = (
+    f"""
 import sys, json, os, time
+PROTOCOL = {PROTOCOL}
+"""
+    + """
 def say(**message): print(json.dumps(message), flush=True)
 def greet(**changed):
     memory = {"rss": 1, "peak": 1}
-    hello = dict(type="hello", protocol=1, runtime="pretend", version="1", pid=os.getpid(), python="3", import_us=1.0)
+    hello = dict(type="hello", protocol=PROTOCOL, runtime="pretend", version="1", pid=os.getpid(), python="3")
+    hello |= dict(import_us=1.0)
     say(**{**hello, "memory": memory, **changed})
 """
+)
 DONE = '{"type": "told", "memory": {"rss": 1, "peak": 1}}'
 
 
@@ -125,7 +131,7 @@ def test_what_the_worker_started_ends_with_it(tmp_path: Path) -> None:
         ("print('hello?')", "cannot be read"),
         ("print('{}')", "cannot be read"),
         ("print()", "cannot be read"),
-        (GREET + "greet(protocol=2)", "speaks protocol 2"),
+        (GREET + "greet(protocol=99)", "speaks protocol 99"),
         (GREET + "greet(stranger=1)", "cannot be read"),
         (GREET + f'greet(); sys.stdin.readline(); print(\'{{"id": 7, "result": {DONE}}}\')', "something else"),
         (GREET + f'greet(); sys.stdin.readline(); print(\'{{"id": 1, "result": {DONE}}}\')', "something else"),

@@ -11,7 +11,9 @@ from edgewright.errors import EdgewrightError, ExternalDataMissing, ModelError, 
 from edgewright.formats.files import FORMATS, READABLE, hash_file, hash_files, read_graph, read_model, sniff
 from tests.models.onnx_files import write_conv_net, write_external
 
-DIGITS = Path(__file__).parents[2] / "src" / "edgewright" / "flows" / "digits"
+SHIPPED = Path(__file__).parents[2] / "src" / "edgewright" / "flows" / "digits"
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "digits"
+DIGITS = {path.name: path for folder in (SHIPPED, FIXTURES) for path in folder.iterdir()}
 
 
 def put(path: Path, data: bytes) -> Path:
@@ -60,11 +62,18 @@ def test_only_the_suffix_tells_an_onnx_file_with_other_fields_first(tmp_path: Pa
         sniff(put(tmp_path / "m.bin", b"\x3a\x00"))
 
 
-@pytest.mark.parametrize("head", [b"PK\x03\x04", b"7767517\n", b"\x89HDF\r\n\x1a\n", b"xxxxORTM", b"xxxxET12"])
+@pytest.mark.parametrize("head", [b"PK\x03\x04", b"\x89HDF\r\n\x1a\n", b"xxxxORTM"])
 def test_known_and_not_usable(tmp_path: Path, head: bytes) -> None:
     error = refusal(put(tmp_path / "model.onnx", head))
     assert isinstance(error, ModelUnreadable)
     assert "onnx or tflite" in error.try_this
+
+
+@pytest.mark.parametrize("head", [b"7767517\n", b"xxxxET12", b"<?xml version"])
+def test_an_artifact_without_its_record(tmp_path: Path, head: bytes) -> None:
+    error = refusal(put(tmp_path / "model.bin", head))
+    assert "has no record beside it" in error.what
+    assert "model.edgewright.json" in error.why
 
 
 # No models
@@ -114,14 +123,14 @@ def test_an_empty_file(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["digits.onnx", "digits_int8.onnx", "digits.tflite", "digits_int8.tflite"])
 def test_truncated_models(tmp_path: Path, name: str) -> None:
-    whole = (DIGITS / name).read_bytes()
+    whole = DIGITS[name].read_bytes()
     for share in (0.001, 0.1, 0.5, 0.9, 0.999):
         assert refusal(put(tmp_path / name, whole[: int(len(whole) * share)])).exit_code == 6
 
 
 @pytest.mark.parametrize("name", ["m.json", "m.textproto", "m.onnxtxt", "m.onnx"])
 def test_a_suffix_of_a_text_format_does_not_lead_astray(tmp_path: Path, name: str) -> None:
-    whole = (DIGITS / "digits.onnx").read_bytes()
+    whole = DIGITS["digits.onnx"].read_bytes()
     assert read_model(put(tmp_path / name, whole)).format == "onnx"
     assert isinstance(refusal(put(tmp_path / name, b"\x08{")), ModelUnreadable)
 
@@ -138,8 +147,8 @@ def test_a_suffix_of_a_text_format_does_not_lead_astray(tmp_path: Path, name: st
         ("digits_int8.tflite", "tflite", "w8a8"),
     ],
 )
-def test_the_shipped_models(name: str, kind: str, precision: str) -> None:
-    path = DIGITS / name
+def test_real_models(name: str, kind: str, precision: str) -> None:
+    path = DIGITS[name]
     model = read_model(path)
     assert (model.format, model.precision, model.name, model.path) == (kind, precision, name, str(path))
     assert model.sha256 == hash_file(path)
@@ -207,7 +216,7 @@ def test_mutated_models(tmp_path: Path, kind: str, places: list[tuple[int, int]]
     elif kind == "external":
         write_external(path)
     else:
-        put(path, (DIGITS / kind).read_bytes())
+        put(path, DIGITS[kind].read_bytes())
     data = bytearray(path.read_bytes())
     for place, value in places:
         data[place % (min(len(data), 300) if near_the_start else len(data))] = value

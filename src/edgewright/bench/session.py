@@ -12,6 +12,7 @@ from statistics import median
 from time import monotonic
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from edgewright.bench.steady import is_steady, window_runs
 from edgewright.devices.connection import Connection
@@ -46,13 +47,18 @@ Tell = Callable[[str], None]
 
 
 class Entry(Struct, frozen=True, kw_only=True):
-    """A candidate made ready: its model and inputs lie on the device, at these paths."""
+    """A candidate made ready: its model and inputs lie on the device, at these paths.
+
+    `graph` is what the layers are joined to; `origins` names the source's nodes by that graph's, where it is not the
+    source's own.
+    """
 
     title: str
     runtime: str
     request: SessionRequest
     feeds: str
     graph: Sequence[GraphNode] = ()
+    origins: Mapping[str, tuple[str, ...]] = {}
 
 
 @dataclass(slots=True)
@@ -165,11 +171,25 @@ def profile_layers(device: Device, lane: Lane, plan: BenchmarkPlan, folder: Path
             worker.ask(command, Told)
             worker.leave()
         device.pull(remote, folder)
-        lane.report = runtime_module(runtime_info(entry.runtime)).layers(folder, entry.graph)
+        report: LayerReport = runtime_module(runtime_info(entry.runtime)).layers(folder, entry.graph)
+        lane.report = trace_to_source(report, entry.origins)
     except EdgewrightError as error:
         lane.layer_failure = str(error)
     except Exception as error:  # whatever a trace that is not as expected makes its reader raise
         lane.layer_failure = f"{type(error).__name__}: {error}"
+
+
+def trace_to_source(report: LayerReport, origins: Mapping[str, tuple[str, ...]]) -> LayerReport:
+    """The report with the source's nodes for those of the artifact, each once; a node without an origin stays."""
+    if not origins:
+        return report
+    layers = tuple(
+        replace(
+            layer, source_nodes=tuple(dict.fromkeys(n for own in layer.source_nodes for n in origins.get(own, (own,))))
+        )
+        for layer in report.layers
+    )
+    return replace(report, layers=layers)
 
 
 def start(device: Device, lane: Lane, plan: BenchmarkPlan) -> Connection:

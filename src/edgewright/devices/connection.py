@@ -16,6 +16,7 @@ import msgspec
 from edgewright.errors import (
     EdgewrightError,
     InputError,
+    ModelNotConvertible,
     ModelRejected,
     RuntimeMissing,
     WorkerCrashed,
@@ -23,7 +24,7 @@ from edgewright.errors import (
     WorkerTimeout,
 )
 from edgewright.runtimes import wire
-from edgewright.runtimes.table import RuntimeInfo, runtime_info
+from edgewright.runtimes.table import RuntimeInfo, install_command, runtime_info
 
 TAIL_LINES = 12
 TAIL_BYTES = 8192
@@ -36,11 +37,12 @@ DOING: dict[type[wire.Command], str] = {
     wire.Calibrate: "timing empty inferences",
     wire.Invoke: "running the model",
     wire.Profile: "profiling",
+    wire.Compile: "compiling",
     wire.MemoryNow: "telling its memory",
     wire.Close: "leaving",
 }
 
-ResultT = TypeVar("ResultT", wire.Opened, wire.Times, wire.Calibration, wire.Told)
+ResultT = TypeVar("ResultT", wire.Opened, wire.Times, wire.Calibration, wire.Compiled, wire.Told)
 
 
 class Connection:
@@ -182,6 +184,9 @@ class Connection:
                     refused.why,
                     "numpy.savez(FILE, name=array), one array for each input, in its dtype and shape",
                 )
+            case "conversion":
+                title = runtime_info(self._runtime).title
+                return ModelNotConvertible(f"{title} cannot express the model", refused.why, refused.hint)
             case "missing":
                 return missing_runtime(runtime_info(self._runtime), refused.why)
             case "memory":
@@ -221,7 +226,7 @@ def hint_of(code: int) -> str:
 
 
 def missing_runtime(info: RuntimeInfo, why: str) -> RuntimeMissing:
-    return RuntimeMissing(f"the runtime {info.name} cannot be used here", why, f"pip install {info.distribution}")
+    return RuntimeMissing(f"the runtime {info.name} cannot be used here", why, install_command(info))
 
 
 def start_worker(

@@ -37,7 +37,10 @@ class Device(Protocol):
 
     def environment(self) -> dict[str, Any]:
         """All that can change a result and is not the plan: stable facts, governor, kernel, package versions,
-        Edgewright's version, and the environment variables that matter. Plain JSON values."""
+        Edgewright's version, and the environment variables that matter. Plain JSON values.
+
+        Where isolated environments are set up, `locks` has the sha256 of each one's lock by its name.
+        """
 
     def moment(self) -> dict[str, float]:
         """What changes from minute to minute: load averages, pressure (PSI), free memory and swap in use.
@@ -57,8 +60,14 @@ class Device(Protocol):
     def workspace(self) -> str:
         """A folder on the device for traces and tensors, empty at first, removed by `close`."""
 
-    def start_worker(self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path) -> Connection:
-        """Start a fresh worker; its stderr goes to `log`. Raises RuntimeMissing, WorkerError."""
+    def start_worker(
+        self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path, environment: str = ""
+    ) -> Connection:
+        """Start a fresh worker; its stderr goes to `log`. Raises RuntimeMissing, WorkerError.
+
+        It runs in the isolated `environment` of that name; without one in the runtime's own, where the user has set it
+        up, else in our own interpreter (`runtimes/environments.py`).
+        """
 
     def sensors(self) -> Reading:
         """Read the sensors once."""

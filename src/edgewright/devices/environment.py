@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from edgewright import __version__
@@ -27,17 +28,23 @@ SECRET = re.compile(r"^TF_(VAR|TOKEN|CLI|CLOUD)_|TOKEN|SECRET|PASS|KEY|CREDENTIA
 SECRET_VALUE = re.compile(r"://[^/\s]*@")
 
 
-def environment_facts(root: Path, packages: Iterable[str], environ: Mapping[str, str]) -> dict[str, Any]:
+def environment_facts(
+    root: Path,
+    packages: Iterable[str],
+    environ: Mapping[str, str],
+    locks: Mapping[str, str] = MappingProxyType({}),
+) -> dict[str, Any]:
     """Plain JSON values that are hashed and stored with a run. What is unknown is left out.
 
     Args:
         root: where /proc, /sys and /etc are found.
         packages: distributions whose versions matter; those not installed are left out.
         environ: the variables of the process; only those that matter to a measurement are kept.
+        locks: sha256 of the locks of the isolated environments that workers may run in, by name.
 
     Keys: `processor` (see `cpu_facts`), `memory_bytes`, `kernel`, `kernel_build`, `system`, `governors`,
     `frequency_driver`, `turbo`, `smt`, `allowed_cpus`, `isolated_cpus`, `cgroup`, `transparent_huge_pages`,
-    `aslr`, `python`, `edgewright`, `packages`, `variables`.
+    `aslr`, `python`, `edgewright`, `packages`, `variables`, `locks`.
     """
     facts = {
         "processor": cpu_facts(root),
@@ -58,6 +65,7 @@ def environment_facts(root: Path, packages: Iterable[str], environ: Mapping[str,
         "edgewright": __version__,
         "packages": list_versions(packages),
         "variables": list_variables(environ),
+        "locks": dict(locks),
     }
     return {name: value for name, value in facts.items() if value not in (None, [], {}, "")}
 

@@ -19,6 +19,7 @@ from edgewright.devices.moment import moment
 from edgewright.devices.sensors import find_sensors
 from edgewright.errors import UsageError
 from edgewright.facts.run import Device as DeviceFacts
+from edgewright.runtimes.environments import environment_command, ready_locks
 from edgewright.runtimes.table import TABLE
 
 WORKER = ("-P", "-m", "edgewright.runtimes.worker")
@@ -30,15 +31,21 @@ class LocalDevice:
     Args:
         root: where `/proc` and `/sys` are read, so that a test can stand in for them.
         environ: the environment variables.
-        worker: arguments of the interpreter that start a worker; the runtime's name follows them.
+        worker: arguments of our own interpreter that start a worker; the runtime's name follows them.
+        environments: the folder of the isolated environments; None where none is to be used.
     """
 
     def __init__(
-        self, root: Path = Path("/"), environ: Mapping[str, str] = os.environ, worker: Sequence[str] = WORKER
+        self,
+        root: Path = Path("/"),
+        environ: Mapping[str, str] = os.environ,
+        worker: Sequence[str] = WORKER,
+        environments: Path | None = None,
     ) -> None:
         self._root = root
         self._environ = environ
         self._worker = tuple(worker)
+        self._environments = environments
         self._sensors = find_sensors(root)
         self._folder = tempfile.mkdtemp(prefix="edgewright-")
 
@@ -50,7 +57,7 @@ class LocalDevice:
 
     def environment(self) -> dict[str, Any]:
         packages = sorted({"numpy", *(info.distribution for info in TABLE.values())})
-        return environment_facts(self._root, packages, self._environ)
+        return environment_facts(self._root, packages, self._environ, ready_locks(self._environments))
 
     def moment(self) -> dict[str, float]:
         return moment(self._root)
@@ -68,8 +75,11 @@ class LocalDevice:
     def workspace(self) -> str:
         return self._folder
 
-    def start_worker(self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path) -> Connection:
-        command = [sys.executable, *self._worker, runtime]
+    def start_worker(
+        self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path, environment: str = ""
+    ) -> Connection:
+        isolated = environment_command(self._environments, runtime, environment)
+        command = isolated or [sys.executable, *self._worker, runtime]
         return start_worker(command, runtime, timeout_s, log, check_affinity(affinity))
 
     def sensors(self) -> Reading:

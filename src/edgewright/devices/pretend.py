@@ -17,6 +17,7 @@ from edgewright.devices.connection import Connection, start_worker
 from edgewright.devices.contract import Reading
 from edgewright.errors import DeviceUnreachable
 from edgewright.facts.run import Device as DeviceFacts
+from edgewright.runtimes.environments import environment_command, ready_locks
 
 ENERGY_PER_READING_UJ = 1000
 DEGREES_PER_READING = 0.5
@@ -29,12 +30,14 @@ class PretendDevice:
     Args:
         reachable: False refuses everything from the start.
         workers: the cable falls out when one more than so many workers are started; None never.
+        environments: the folder of this machine's isolated environments, which its workers may run in.
     """
 
-    def __init__(self, *, reachable: bool = True, workers: int | None = None) -> None:
+    def __init__(self, *, reachable: bool = True, workers: int | None = None, environments: Path | None = None) -> None:
         if not reachable:
             raise lost("it does not answer")
         self._left = workers
+        self._environments = environments
         self._readings = 0
         self._folder = tempfile.mkdtemp(prefix="edgewright-pretend-")
 
@@ -43,7 +46,8 @@ class PretendDevice:
         return DeviceFacts(id="pretend-0001", name="pretend", kind="pretend", address="usb:0", facts=facts)
 
     def environment(self) -> dict[str, Any]:
-        return {**self.facts().facts, "edgewright": __version__}
+        locks = ready_locks(self._environments)
+        return {**self.facts().facts, "edgewright": __version__, **({"locks": locks} if locks else {})}
 
     def moment(self) -> dict[str, float]:
         return {"load1": 0.0, "memory_available_bytes": 4e9}
@@ -67,12 +71,15 @@ class PretendDevice:
     def workspace(self) -> str:
         return self._folder
 
-    def start_worker(self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path) -> Connection:
+    def start_worker(
+        self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path, environment: str = ""
+    ) -> Connection:
         if self._left == 0:
             raise lost("the connection broke")
         if self._left is not None:
             self._left -= 1
-        return start_worker([sys.executable, *WORKER, runtime], runtime, timeout_s, log)
+        isolated = environment_command(self._environments, runtime, environment)
+        return start_worker(isolated or [sys.executable, *WORKER, runtime], runtime, timeout_s, log)
 
     def sensors(self) -> Reading:
         """Drains and heats evenly with every reading."""

@@ -6,6 +6,8 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
+from edgewright.facts.words import Precision
+
 TIMEOUT_S = 120.0  # the longest silence of a worker
 
 
@@ -62,7 +64,7 @@ class BenchmarkPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     power_w: float | None = None
 
 
-def plan_json(plan: BenchmarkPlan) -> bytes:
+def plan_json(plan: Struct) -> bytes:
     """The plan as canonical JSON: the same plan gives the same bytes."""
     return msgspec.json.encode(plan, order="sorted")
 
@@ -72,3 +74,40 @@ def plan_hash(plan: BenchmarkPlan) -> str:
     candidates = tuple(msgspec.structs.replace(c, model=c.model_sha256) for c in plan.candidates)
     bare = msgspec.structs.replace(plan, candidates=candidates, inputs=None)
     return sha256(plan_json(bare)).hexdigest()
+
+
+class CompileCell(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One artifact that is wanted."""
+
+    runtime: str
+    precision: Precision
+    options: dict[str, str] = {}
+
+
+class CompilePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that decides what a compile gives.
+
+    Attributes:
+        source: path of the model; `FILE.py:FACTORY` for a torch model.
+        weights: path of the weights of a torch model made by a factory.
+        cells: in the order in which they are compiled.
+        shapes: sizes for inputs whose shape is free.
+        check: whether the artifacts are run and compared with the source.
+        samples: number of seeded inputs they are compared on.
+        inputs: path of an .npz with one array per input, instead of seeded inputs.
+        seed: of the made inputs.
+        timeout_s: the longest silence of a worker.
+    """
+
+    schema: str = "edgewright.compile-plan/1"
+    source: str
+    source_sha256: str = ""
+    weights: str | None = None
+    cells: tuple[CompileCell, ...]
+    shapes: dict[str, tuple[int, ...]] = {}
+    check: bool = True
+    samples: int = 8
+    inputs: str | None = None
+    inputs_sha256: str = ""
+    seed: int = 0
+    timeout_s: float = 600.0

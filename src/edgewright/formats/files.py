@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edgewright.errors import ModelNotFound, ModelUnreadable
+from edgewright.facts.artifact import Artifact
 from edgewright.facts.model import GraphNode, Model
+from edgewright.formats import artifacts
 
 HEAD_BYTES = 64
 
@@ -27,6 +29,9 @@ FORMATS = (
     FormatInfo("zip", "PyTorch archive or another zip", ((0, b"PK\x03\x04"),), (".pt", ".pt2", ".pth")),
     FormatInfo("hdf5", "Keras or HDF5", ((0, b"\x89HDF\r\n\x1a\n"),), (".h5", ".keras")),
     FormatInfo("ncnn", "ncnn parameters", ((0, b"7767517"),), (".param",)),
+    FormatInfo("openvino", "OpenVINO's intermediate representation", ((0, b"<?xml"),), (".xml",)),
+    FormatInfo("mnn", "MNN", (), (".mnn",)),
+    FormatInfo("coreml", "Core ML", (), (".mlpackage",)),
     FormatInfo("pretend", "a made-up model for tests", ((0, b"pretend"),), (".pretend",)),
     # Protobuf has no magic number: a model begins with its first field, the version of the format.
     FormatInfo("onnx", "ONNX", ((0, b"\x08"),), (".onnx",)),
@@ -36,6 +41,8 @@ READABLE = ("onnx", "tflite", "pretend")
 
 def sniff(path: Path) -> str:
     """The format's name. ModelNotFound, or ModelUnreadable for a file that is no model."""
+    if path.suffix == ".mlpackage" and (path / "Manifest.json").is_file():
+        return "coreml"
     head = read_head(path)
     if not head:
         raise ModelUnreadable(
@@ -44,8 +51,8 @@ def sniff(path: Path) -> str:
     for info in FORMATS:
         if any(head[offset : offset + len(magic)] == magic for offset, magic in info.magic):
             return info.name
-    if path.suffix.lower() == ".onnx":
-        return "onnx"
+    if path.suffix.lower() in (".onnx", ".mnn"):  # neither has a magic number
+        return path.suffix.lower().removeprefix(".")
     raise ModelUnreadable(
         f"{path} is not a model that Edgewright knows",
         f"it begins with {head[:8].hex(' ')}",
@@ -76,15 +83,47 @@ def read_model(path: Path) -> Model:
         ExternalDataMissing: weights that lie beside the model are not there.
     """
     kind = sniff(path)
+    record = artifacts.find_record(path)
+    if record is not None:
+        check_files(path, record)
     match kind:
+        case _ if kind in artifacts.FORMATS:
+            return read_recorded(path, record, kind)
         case "onnx":
             return read_onnx(path)
         case "tflite":
             return read_tflite(path)
         case "pretend":
             return read_pretend(path)
-    title = next(info.title for info in FORMATS if info.name == kind)
-    raise ModelUnreadable(f"{path} cannot be used here", f"it is {title}", f"use {' or '.join(READABLE[:2])}")
+    raise ModelUnreadable(f"{path} cannot be used here", f"it is {title_of(kind)}", f"use {' or '.join(READABLE[:2])}")
+
+
+def title_of(kind: str) -> str:
+    return next(info.title for info in FORMATS if info.name == kind)
+
+
+def check_files(path: Path, record: Artifact) -> None:
+    """ModelUnreadable where an artifact is not any more what its record says."""
+    for name, expected in record.files.items():
+        file = path.parent / name
+        if not file.is_file():
+            raise ModelUnreadable(f"{path} is not whole", f"the file {name} is missing", "compile the model again")
+        if hash_file(file) != expected:
+            raise ModelUnreadable(
+                f"{path} is not what was compiled", f"{name} was changed afterwards", "compile the model again"
+            )
+
+
+def read_recorded(path: Path, record: Artifact | None, kind: str) -> Model:
+    """A model in a format that tells too little of itself, by the record beside it."""
+    if record is None:
+        raise ModelUnreadable(
+            f"{path} has no record beside it",
+            f"it is {title_of(kind)}, and {artifacts.record_path(path).name} would tell its inputs and outputs",
+            f"edgewright compile SOURCE --runtime {kind} writes both",
+        )
+    files = sorted(record.files, key=lambda name: name != record.main)
+    return artifacts.read_artifact(path, record, hash_files([path.parent / name for name in files]))
 
 
 def read_onnx(path: Path) -> Model:
@@ -133,7 +172,7 @@ def read_pretend(path: Path) -> Model:
 
 
 def read_graph(path: Path, kind: str) -> Sequence[GraphNode]:
-    """The operators of a model of this format, in file order; empty for a format without a graph."""
+    """The operators of a model of this format, in file order; those of its source where the format does not tell."""
     if kind == "onnx":
         from edgewright.formats.onnx import OnnxFile
 
@@ -142,7 +181,8 @@ def read_graph(path: Path, kind: str) -> Sequence[GraphNode]:
         from edgewright.formats import tflite
 
         return tflite.read_graph(path)
-    return ()
+    record = artifacts.find_record(path) if kind in artifacts.FORMATS else None
+    return record.source.graph if record else ()
 
 
 def hash_files(paths: Sequence[Path]) -> str:

@@ -1,6 +1,6 @@
 """What a runtime is: a module of plain functions.
 
-The functions run in two places. `version`, `open_session` and whatever a session does run inside a worker
+The functions run in two places. `version`, `compile`, `open_session` and whatever a session does run inside a worker
 process, the only place where the runtime's own library is imported. `layers` runs in the parent, on the files
 that a session's `profile` left behind, so that it can use the source graph and be tested on stored traces.
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgewright.facts.model import GraphNode, Signature, TensorSpec
 from edgewright.facts.run import LayerReport
-from edgewright.runtimes.wire import SessionRequest
+from edgewright.runtimes.wire import Compiled, CompileRequest, SessionRequest
 
 Array = NDArray[Any]
 
@@ -26,6 +26,19 @@ class Rejected(Exception):
 
 class Mismatch(Exception):
     """The arrays to be bound do not fit the session's signature."""
+
+
+class NotConvertible(Exception):
+    """A compiler cannot express the model.
+
+    Args:
+        why: names the operators that stand in the way and the reason of each, one a line.
+        hint: what would help.
+    """
+
+    def __init__(self, why: str, hint: str = "") -> None:
+        super().__init__(why)
+        self.hint = hint
 
 
 class Session(Protocol):
@@ -63,6 +76,12 @@ class Runtime(Protocol):
 
     def version(self) -> str:
         """The version of the installed library; ImportError where it is absent. Runs in the worker."""
+
+    def compile(self, request: CompileRequest) -> Compiled:
+        """Write the source as this runtime's own files; only where `RuntimeInfo.writes` is not empty.
+
+        NotConvertible where it cannot be expressed. What the library raises otherwise is told as the same.
+        """
 
     def open_session(self, request: SessionRequest) -> Session:
         """Load the model, in the worker; its time is the load time. Rejected where the library refuses."""

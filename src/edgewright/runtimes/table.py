@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from edgewright.errors import UsageError
-from edgewright.facts.words import runtime_name
+from edgewright.facts.words import Precision, runtime_name
 
 ENTRY_POINTS = "edgewright.runtimes"
 
@@ -21,6 +21,19 @@ class Option(NamedTuple):
     text: str
 
 
+class Converter(NamedTuple):
+    """One of several roads into a runtime, chosen by `-p converter=NAME`.
+
+    Attributes:
+        compiles: formats of the sources that it takes.
+        environment: the isolated environment that it runs in; empty for our own.
+    """
+
+    name: str
+    compiles: tuple[str, ...]
+    environment: str = ""
+
+
 class RuntimeInfo(NamedTuple):
     """What is known of a runtime before it is imported.
 
@@ -28,8 +41,18 @@ class RuntimeInfo(NamedTuple):
         needs: import names of the packages without which it cannot run.
         distribution: the package whose version is the runtime's.
         extra: Edgewright's extra that brings them; empty where the base install does.
+        install: the command that brings all of it; `pip install DISTRIBUTION` where it is empty.
         reads: formats of the models it runs.
         options: its own options; an empty `values` takes any text.
+        compiles: formats of the sources that its `compile` takes; empty where it has none.
+        writes: format of its artifacts.
+        precisions: those that `compile` can give.
+        suffix: of an artifact's main file.
+        compile_needs: import names of what `compile` needs beyond `needs`.
+        compile_tools: distributions whose versions decide what `compile` gives.
+        compile_options: options of `compile`.
+        converters: where there are several, the default first; `compiles` is what that one takes.
+        systems: systems (`platform.system()`) that can run it; empty for all.
     """
 
     name: str
@@ -40,6 +63,16 @@ class RuntimeInfo(NamedTuple):
     extra: str
     reads: tuple[str, ...]
     options: tuple[Option, ...] = ()
+    compiles: tuple[str, ...] = ()
+    writes: str = ""
+    precisions: tuple[Precision, ...] = ()
+    suffix: str = ""
+    compile_needs: tuple[str, ...] = ()
+    compile_tools: tuple[str, ...] = ()
+    compile_options: tuple[Option, ...] = ()
+    converters: tuple[Converter, ...] = ()
+    systems: tuple[str, ...] = ()
+    install: str = ""
 
 
 SWITCH = ("on", "off")
@@ -61,6 +94,11 @@ TABLE: dict[str, RuntimeInfo] = {
             Option("spinning", SWITCH, "on", "whether idle threads of the pool spin"),
             Option("arena", SWITCH, "on", "whether activations come from ONNX Runtime's memory arena"),
         ),
+        compiles=("onnx",),
+        writes="onnx",
+        precisions=("fp32", "fp16"),
+        suffix=".onnx",
+        compile_tools=("onnx", "onnxruntime"),
     ),
     "litert": RuntimeInfo(
         name="litert",
@@ -71,6 +109,136 @@ TABLE: dict[str, RuntimeInfo] = {
         extra="litert",
         reads=("tflite",),
         options=(Option("delegate", ("xnnpack", "none"), "xnnpack", "XNNPACK, or the built-in kernels alone"),),
+        compiles=("onnx", "tflite"),
+        writes="tflite",
+        precisions=("fp32", "fp16"),
+        suffix=".tflite",
+        compile_tools=("onnx", "ai-edge-litert", "flatbuffers"),
+        compile_options=(
+            Option("io", ("channels-last", "source"), "channels-last", "order of the axes of images"),
+            Option("converter", ("writer", "onnx2tf", "litert-torch"), "writer", "what writes the file"),
+        ),
+        converters=(
+            Converter("writer", ("onnx", "tflite")),
+            Converter("onnx2tf", ("onnx",), "onnx2tf"),
+            Converter("litert-torch", ("torch",), "litert-torch"),
+        ),
+    ),
+    "ncnn": RuntimeInfo(
+        name="ncnn",
+        title="ncnn",
+        module="edgewright.runtimes.ncnn",
+        needs=("ncnn",),
+        distribution="ncnn",
+        extra="ncnn",
+        reads=("ncnn",),
+        options=(
+            Option("vulkan", ("off", "on"), "off", "Vulkan where a device has it"),
+            Option("storage", ("auto", "fp32", "fp16", "bf16"), "auto", "activations; auto: as the weights"),
+            Option("winograd", SWITCH, "on", "whether convolutions may take Winograd's algorithm"),
+        ),
+        compiles=("onnx",),
+        writes="ncnn",
+        precisions=("fp32", "fp16"),
+        suffix=".param",
+        compile_needs=("pnnx",),
+        compile_tools=("onnx", "pnnx", "ncnn"),
+        install="pip install ncnn pnnx",
+    ),
+    "mnn": RuntimeInfo(
+        name="mnn",
+        title="MNN",
+        module="edgewright.runtimes.mnn",
+        needs=("MNN",),
+        distribution="mnn",
+        extra="mnn",
+        reads=("mnn",),
+        options=(
+            Option("backend", ("CPU", "OpenCL", "Vulkan"), "CPU", "where it runs, as far as the build of MNN has it"),
+            Option("precision", ("high", "normal", "low"), "high", "low lets it compute in half precision"),
+            Option("memory", ("normal", "low", "high"), "normal", "low keeps quantised weights packed"),
+            Option("power", ("normal", "high", "low"), "normal", "which cores of a phone are preferred"),
+        ),
+        compiles=("onnx",),
+        writes="mnn",
+        precisions=("fp32", "fp16"),
+        suffix=".mnn",
+        compile_tools=("onnx", "mnn"),
+    ),
+    "openvino": RuntimeInfo(
+        name="openvino",
+        title="OpenVINO",
+        module="edgewright.runtimes.openvino",
+        needs=("openvino",),
+        distribution="openvino",
+        extra="openvino",
+        reads=("openvino",),
+        options=(
+            Option("device", ("CPU", "GPU", "NPU", "AUTO"), "CPU", "where OpenVINO runs the model"),
+            Option("performance-hint", ("latency", "throughput"), "latency", "what OpenVINO tunes for"),
+            Option("inference-precision", ("f32", "f16", "bf16"), "f32", "what floats are computed in"),
+            Option("streams", (), "1", "inferences that may run side by side, or auto"),
+        ),
+        compiles=("onnx",),
+        writes="openvino",
+        precisions=("fp32", "fp16", "w8a8"),
+        suffix=".xml",
+        compile_tools=("openvino",),
+    ),
+    "executorch": RuntimeInfo(
+        name="executorch",
+        title="ExecuTorch",
+        module="edgewright.runtimes.executorch",
+        needs=("executorch", "torch"),
+        distribution="executorch",
+        extra="executorch",
+        reads=("executorch",),
+        compiles=("onnx", "torch"),
+        writes="executorch",
+        precisions=("fp32", "fp16"),
+        suffix=".pte",
+        compile_tools=("onnx", "executorch", "torch"),
+        compile_options=(Option("weights", (), "", "state_dict of a torch source FILE.py:FACTORY"),),
+        install="pip install torch==2.13.0 onnxscript && pip install executorch",
+    ),
+    "coreml": RuntimeInfo(
+        name="coreml",
+        title="Core ML",
+        module="edgewright.runtimes.coreml",
+        needs=("coremltools",),
+        distribution="coremltools",
+        extra="coreml",
+        reads=("coreml",),
+        options=(Option("units", ("all", "cpu", "cpu-gpu", "cpu-npu"), "all", "compute units that Core ML may use"),),
+        compiles=("onnx", "torch"),
+        writes="coreml",
+        precisions=("fp32", "fp16"),
+        suffix=".mlpackage",
+        compile_needs=("torch",),
+        compile_tools=("onnx", "coremltools", "torch"),
+        compile_options=(
+            Option("weights", (), "", "state_dict of a torch source FILE.py:FACTORY"),
+            Option("target", ("iOS16", "iOS15", "iOS17", "iOS18"), "iOS16", "oldest system that shall run the package"),
+        ),
+        install="pip install torch==2.13.0 onnxscript && pip install coremltools",
+        systems=("Darwin",),
+    ),
+    "torch": RuntimeInfo(
+        name="torch",
+        title="torch (from torch sources to ONNX)",
+        module="edgewright.runtimes.torch",
+        needs=("torch",),
+        distribution="torch",
+        extra="torch",
+        reads=(),
+        compiles=("torch",),
+        writes="onnx",
+        precisions=("fp32",),
+        suffix=".onnx",
+        compile_needs=("onnxscript",),
+        compile_tools=("onnx", "torch", "onnxscript"),
+        compile_options=(Option("weights", (), "", "state_dict of a torch source FILE.py:FACTORY"),),
+        install="pip install torch==2.13.0 onnxscript",
     ),
     "pretend": RuntimeInfo(
         name="pretend",
@@ -92,6 +260,19 @@ TABLE: dict[str, RuntimeInfo] = {
                 ("never", "open", "run", "segfault", "exit", "hang", "oom", "chatter"),
                 "never",
                 "how it fails",
+            ),
+        ),
+        compiles=("onnx",),
+        writes="pretend",
+        precisions=("fp32",),
+        suffix=".pretend",
+        compile_tools=("edgewright",),
+        compile_options=(
+            Option(
+                "fail",
+                ("never", "refuse", "nothing", "run", "segfault", "exit", "hang", "oom", "chatter"),
+                "never",
+                "how compiling fails",
             ),
         ),
     ),
@@ -124,6 +305,11 @@ def plugin_runtimes() -> list[RuntimeInfo]:
     return found
 
 
+def install_command(info: RuntimeInfo) -> str:
+    """What brings a runtime: its own packages, since an extra of ours installs only where Edgewright comes from."""
+    return info.install or f"pip install {info.distribution}"
+
+
 def known_runtimes() -> list[str]:
     return [*TABLE, *(info.name for info in plugin_runtimes())]
 
@@ -135,18 +321,27 @@ def runtime_module(info: RuntimeInfo) -> ModuleType:
 
 def check_options(info: RuntimeInfo, options: dict[str, str]) -> None:
     """Raise UsageError for an option or a value that the runtime does not know."""
-    known = {option.name: option for option in info.options}
+    check_among(info.name, info.options, options)
+
+
+def check_compile_options(info: RuntimeInfo, options: dict[str, str]) -> None:
+    """Raise UsageError for an option or a value that the runtime's compiler does not know."""
+    check_among(f"compiling for {info.name}", info.compile_options, options)
+
+
+def check_among(owner: str, declared: Sequence[Option], options: dict[str, str]) -> None:
+    known = {option.name: option for option in declared}
     for name, value in options.items():
         if name not in known:
             raise UsageError(
-                f"{info.name} has no option '{name}'",
+                f"{owner} has no option '{name}'",
                 f"known: {', '.join(known) or 'none'}",
-                describe_options(info.options),
+                describe_options(declared),
             )
         values = known[name].values
         if values and value not in values:
             raise UsageError(
-                f"{info.name} cannot take {name}={value}",
+                f"{owner} cannot take {name}={value}",
                 f"known values: {', '.join(values)}",
                 f"-p {name}={values[0]}",
             )

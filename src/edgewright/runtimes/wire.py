@@ -8,9 +8,11 @@ from typing import Literal
 
 from msgspec import Struct
 
+from edgewright.facts.artifact import IoMap
 from edgewright.facts.model import Signature
+from edgewright.facts.words import Precision
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 class Memory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,6 +94,35 @@ class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     folder: str
 
 
+class CompileRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a runtime's `compile` is asked for.
+
+    Attributes:
+        source: path of the source model on the machine of the worker. An ONNX source has fixed shapes and a unique
+            name on every node (`formats/prepare.py`).
+        format: the source's format, one of `RuntimeInfo.compiles`.
+        precision: fp32 leaves the source's types as they are, those of a quantised one too.
+        shapes: sizes of every input.
+        folder: an empty folder to write into.
+        stem: what the names of all written files and folders begin with.
+        options: the runtime's own options, already known to be among `RuntimeInfo.compile_options`.
+    """
+
+    source: str
+    format: str
+    precision: Precision
+    shapes: dict[str, tuple[int, ...]]
+    folder: str
+    stem: str
+    options: dict[str, str] = {}
+
+
+class Compile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="compile"):
+    """Turn a source into the runtime's own files."""
+
+    request: CompileRequest
+
+
 class MemoryNow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="memory"):
     """Tell the resident memory."""
 
@@ -100,7 +131,7 @@ class Close(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="
     """Free the session and leave."""
 
 
-Command = Open | RunTimes | Calibrate | Invoke | Profile | MemoryNow | Close
+Command = Open | RunTimes | Calibrate | Invoke | Profile | Compile | MemoryNow | Close
 
 
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -131,6 +162,24 @@ class Calibration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     reference_us: float
 
 
+class Compiled(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="compiled"):
+    """What a compiler wrote.
+
+    Attributes:
+        main: name in the request's folder of the file or folder that `open_session` takes.
+        io_map: all inputs and outputs of the source in the artifact.
+        tools: versions of the packages that took part, by distribution.
+        origins: source nodes by the name of the artifact's operator, where the two differ.
+        notes: what the user should know of the result.
+    """
+
+    main: str
+    io_map: IoMap
+    tools: dict[str, str]
+    origins: dict[str, tuple[str, ...]] = {}
+    notes: tuple[str, ...] = ()
+
+
 class Told(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="told"):
     """Done; the memory at that moment."""
 
@@ -140,17 +189,19 @@ class Told(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="t
 class Refused(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="refused"):
     """The command failed and the worker lives on.
 
-    `kind` is `model` (the runtime's library refused), `input` (the feeds do not fit), `missing` (a package
-    is not installed), `memory` (an allocation failed) or `internal`; `trace` is the traceback for the log.
+    `kind` is `model` (the runtime's library refused), `input` (the feeds do not fit), `conversion` (a compiler cannot
+    express the model), `missing` (a package is not installed), `memory` (an allocation failed) or `internal`;
+    `trace` is the traceback for the log, `hint` the next step where the refusal knows one.
     """
 
-    kind: Literal["model", "input", "missing", "memory", "internal"]
+    kind: Literal["model", "input", "conversion", "missing", "memory", "internal"]
     why: str
     trace: str
+    hint: str = ""
 
 
 Greeting = Hello | Refused
-Result = Opened | Times | Calibration | Told | Refused
+Result = Opened | Times | Calibration | Compiled | Told | Refused
 
 
 class Answer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

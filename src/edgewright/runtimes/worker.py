@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from edgewright.runtimes import wire
-from edgewright.runtimes.contract import Array, Mismatch, Rejected, Session
+from edgewright.runtimes.contract import Array, Mismatch, NotConvertible, Rejected, Session
 from edgewright.runtimes.memory import memory_now
 from edgewright.runtimes.table import runtime_info, runtime_module
 
@@ -108,6 +108,8 @@ class Desk:
             return refuse("model", error)
         except Mismatch as error:
             return refuse("input", error)
+        except NotConvertible as error:
+            return refuse("conversion", error, error.hint)
         except ImportError as error:
             return refuse("missing", error)
         except MemoryError as error:
@@ -127,6 +129,8 @@ class Desk:
                 return self.invoke(command)
             case wire.Profile():
                 return self.profile(command)
+            case wire.Compile():
+                return self.compile(command)
             case wire.MemoryNow():
                 return wire.Told(memory=memory_now())
             case wire.Close():
@@ -165,6 +169,16 @@ class Desk:
             self.module.profile(command.session, feeds, command.runs, folder)
         return wire.Told(memory=memory_now())
 
+    def compile(self, command: wire.Compile) -> wire.Compiled:
+        gc.enable()  # nothing is timed here, and converters leave much behind
+        try:
+            compiled: wire.Compiled = self.module.compile(command.request)
+        except (NotConvertible, Rejected, MemoryError, ImportError):
+            raise
+        except Exception as error:  # each converter has classes of its own
+            raise NotConvertible(f"{type(error).__name__}: {last_line(error)}") from error
+        return compiled
+
     def close(self) -> wire.Told:
         if self.session is not None:
             self.session.close()
@@ -191,9 +205,14 @@ def told_as_the_models() -> Iterator[None]:
         raise Rejected(why) from error
 
 
-def refuse(kind: Any, error: Exception) -> wire.Refused:
+def last_line(error: Exception) -> str:
+    """The end of the error's text: converters put the cause last."""
+    return (str(error).strip().splitlines() or ["it gave no reason"])[-1][:500]
+
+
+def refuse(kind: Any, error: Exception, hint: str = "") -> wire.Refused:
     why = str(error) or type(error).__name__
-    return wire.Refused(kind=kind, why=why, trace=trace_of_this())
+    return wire.Refused(kind=kind, why=why, trace=trace_of_this(), hint=hint)
 
 
 def trace_of_this() -> str:

@@ -31,6 +31,7 @@ class RunFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         until: the same: runs started before then.
         text: part of the note, error, model's name, device's name or runtime, in any case.
         limit: at most so many runs; None gives all.
+        plan_hash: the hash of the run's plan.
         metrics: the metrics a row carries; None gives all of them, which is slow for thousands of runs.
     """
 
@@ -44,6 +45,7 @@ class RunFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     since: str | None = None
     until: str | None = None
     text: str | None = None
+    plan_hash: str | None = None
     limit: int | None = 50
     metrics: tuple[str, ...] | None = None
 
@@ -149,6 +151,8 @@ def _conditions(wanted: RunFilter) -> Iterator[ColumnElement[bool]]:
         yield run.c.state == wanted.state
     if wanted.kind is not None:
         yield run.c.kind == wanted.kind
+    if wanted.plan_hash is not None:
+        yield run.c.plan_hash == wanted.plan_hash
     if wanted.parent is not None:
         yield or_(run.c.id == wanted.parent, run.c.parent_id == wanted.parent)
     if wanted.text is not None:

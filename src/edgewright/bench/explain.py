@@ -1,0 +1,194 @@
+"""Why is it slow? What the layers of a run tell, each cause with its measured share of the time and a suggestion.
+
+Every cause is one function from the profile to a finding, or None; `CAUSES` is the whole set.
+"""
+
+import re
+from collections.abc import Callable, Collection, Sequence
+
+from msgspec import Struct
+
+from edgewright.facts.run import Layer
+from edgewright.facts.words import Precision
+
+LEAST_SHARE = 0.02  # of the layers' time: less is not worth a change
+QUANTIZED = ("w8a8", "w8a16", "w8a8-dynamic", "mixed")
+
+# The operators by the names that the runtimes' traces give them: ONNX's own, LiteRT's and XNNPACK's, OpenVINO's,
+# MNN's and ncnn's.
+TRANSPOSE = re.compile(r"^(transpose|permute)\b", re.I)
+REFORMAT = re.compile(r"^(reorderinput|reorderoutput|reorder|packing|converttensor|subgraph-reformat)\b", re.I)
+CAST = re.compile(r"^(cast|(inserted)?precisionfreecast|convert\b(?! ?\(NC, ?(F32|Q))|floattofp16)", re.I)
+QUANTIZE = re.compile(
+    r"^(quantizelinear|dequantizelinear|dynamicquantizelinear|quantize|dequantize|fakequantize"
+    r"|floattoint8|int8tofloat|convert ?\(NC, ?(F32, ?Q|Q\w+, ?F32))",
+    re.I,
+)
+COMPUTE = re.compile(r"conv|gemm|matmul|fully[ _]?connected|innerproduct|linear\b|lstm|gru", re.I)
+QUANTIZED_KERNEL = re.compile(r"qlinear|integer|qgemm|int8|\bi8\b|\bu8\b|\bq[sucdbp]?\w*8|dynamicquantize", re.I)
+FLOAT_KERNEL = re.compile(
+    r"\bf(p|)(32|16)\b|^(nhwc)?(fused)?(conv|gemm|matmul)(transpose)?$|^fusedgemm$|^(lstm|gru)$", re.I
+)
+
+
+class Finding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One cause.
+
+    Attributes:
+        code: one word that the documentation explains.
+        text: what was seen, and what would help.
+        share: of the layers' time that it takes; None where that was not measured.
+        layers: names of those that it is about.
+    """
+
+    code: str
+    text: str
+    share: float | None
+    layers: tuple[str, ...] = ()
+
+
+class Profile(Struct, frozen=True, kw_only=True):
+    """All that the causes look at.
+
+    Attributes:
+        partitions: connected pieces that one backend ran in one go.
+        features: the processor's instruction sets, as the kernel names them; None where they are not known.
+    """
+
+    layers: Sequence[Layer]
+    precision: Precision
+    partitions: int
+    machine: str
+    features: Collection[str] | None
+
+    def share(self, layers: Sequence[Layer]) -> float:
+        total = sum(layer.median_us for layer in self.layers)
+        return sum(layer.median_us for layer in layers) / total if total else 0.0
+
+    def named(self, pattern: re.Pattern[str]) -> list[Layer]:
+        return [layer for layer in self.layers if pattern.search(layer.op)]
+
+
+def explain(profile: Profile) -> tuple[Finding, ...]:
+    """The causes that hold, the costliest first; those whose share is not known come last."""
+    found = [finding for cause in CAUSES.values() if (finding := cause(profile)) is not None]
+    worth = [one for one in found if one.share is None or one.share >= LEAST_SHARE]
+    return tuple(sorted(worth, key=lambda one: -(one.share or 0.0)))
+
+
+def tell_of(code: str, layers: Sequence[Layer], profile: Profile, text: str) -> Finding | None:
+    if not layers:
+        return None
+    names = tuple(layer.name for layer in layers)
+    return Finding(code=code, text=text, share=profile.share(layers), layers=names)
+
+
+def count(layers: Sequence[Layer], word: str) -> str:
+    """`3 transposes, 2 of them without a node in the source`."""
+    own = sum(not layer.source_nodes for layer in layers)
+    plural = word if len(layers) == 1 else f"{word}s"
+    inserted = f", {own} of them without a node in the source" if own else ""
+    return f"{len(layers)} {plural}{inserted}"
+
+
+def transposes(profile: Profile) -> Finding | None:
+    layers = profile.named(TRANSPOSE)
+    text = (
+        f"{count(layers, 'transpose')}: data is moved and nothing computed; compile with the layout that the runtime "
+        "works in (LiteRT: -p io=channels-last), or move the model's own Transpose nodes out of its loop"
+    )
+    return tell_of("transposes", layers, profile, text)
+
+
+def reformats(profile: Profile) -> Finding | None:
+    layers = profile.named(REFORMAT)
+    text = (
+        f"{count(layers, 'reformat')} between the runtime's memory layouts: operators that it has only in a plain "
+        "layout stand between those that it has in a fast one; replace or fuse them, or try another runtime"
+    )
+    return tell_of("reformats", layers, profile, text)
+
+
+def casts(profile: Profile) -> Finding | None:
+    layers = profile.named(CAST)
+    text = (
+        f"{count(layers, 'cast')}: this processor or runtime does not compute in the model's type throughout; "
+        "compile with --precision fp32, or quantise"
+    )
+    return tell_of("casts", layers, profile, text)
+
+
+def quantize_islands(profile: Profile) -> Finding | None:
+    layers = profile.named(QUANTIZE)
+    text = (
+        f"{count(layers, 'step')} between integers and floats: operators without an integer kernel lie between "
+        "quantised ones; leave whole blocks in float, or quantise what lies between"
+    )
+    return tell_of("quantize-islands", layers, profile, text)
+
+
+def float_fallbacks(profile: Profile) -> Finding | None:
+    """Convolutions and matrix products that ran in float though the model is quantised."""
+    if profile.precision not in QUANTIZED:
+        return None
+    layers = [
+        layer
+        for layer in profile.named(COMPUTE)
+        if FLOAT_KERNEL.search(layer.op) and not QUANTIZED_KERNEL.search(layer.op)
+    ]
+    text = (
+        f"{len(layers)} convolutions or matrix products of a {profile.precision} model ran in float: their inputs "
+        "have no quantisation parameters, or the runtime has no integer kernel for them; quantise them per channel "
+        "with 8-bit activations"
+    )
+    return tell_of("float-fallbacks", layers, profile, text)
+
+
+def partitions(profile: Profile) -> Finding | None:
+    """Many pieces, each with a border to cross; the share is that of the backend with less of the time."""
+    backends = {layer.backend for layer in profile.layers}
+    if profile.partitions < 2 or len(backends) < 2:
+        return None
+    main = max(backends, key=lambda name: profile.share([one for one in profile.layers if one.backend == name]))
+    layers = [layer for layer in profile.layers if layer.backend != main]
+    operators = ", ".join(dict.fromkeys(layer.op for layer in layers))
+    text = (
+        f"{profile.partitions} partitions: {main} does not take {operators}; each border costs a copy and a wait; "
+        "edgewright analyze says why, operator by operator"
+    )
+    return tell_of("partitions", layers, profile, text)
+
+
+def missing_features(profile: Profile) -> Finding | None:
+    """Instruction sets without which a precision is not faster; their cost is not known from this run alone."""
+    if profile.features is None:
+        return None
+    wanted = wanted_features(profile.precision, profile.machine)
+    if not wanted or wanted & set(profile.features):
+        return None
+    text = (
+        f"the processor has none of {', '.join(sorted(wanted))}: {profile.precision} gains little speed without "
+        "them; compare with fp32 on this device"
+    )
+    return Finding(code="missing-features", text=text, share=None)
+
+
+def wanted_features(precision: Precision, machine: str) -> set[str]:
+    """Any of these makes the precision fast on this machine, by the kernel's names; empty where none is known."""
+    arm = machine.lower() in ("aarch64", "arm64")
+    if precision in ("w8a8", "w8a8-dynamic"):
+        return {"asimddp", "i8mm"} if arm else {"avx512_vnni", "avx_vnni", "avxvnni", "amx_int8"}
+    if precision == "fp16":
+        return {"asimdhp"} if arm else {"avx512_fp16", "amx_fp16"}
+    return set()
+
+
+CAUSES: dict[str, Callable[[Profile], Finding | None]] = {
+    "transposes": transposes,
+    "reformats": reformats,
+    "casts": casts,
+    "quantize-islands": quantize_islands,
+    "float-fallbacks": float_fallbacks,
+    "partitions": partitions,
+    "missing-features": missing_features,
+}

@@ -1,0 +1,122 @@
+"""Whether two models compute the same: their outputs on the same inputs, figure by figure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from edgewright.facts.artifact import Numerics, OutputNumerics
+from edgewright.facts.words import Precision
+
+Array = NDArray[Any]
+
+EQUAL_DB = 200.0  # stands for equal bit for bit, and bounds what float64 could tell apart
+
+
+class Threshold(Struct, frozen=True, kw_only=True):
+    """What a precision must reach at least."""
+
+    cosine: float
+    sqnr_db: float
+
+
+# fp32: rounding in another order of summation costs a few bits of 24. fp16 keeps 11 bits a value: about 66 dB for one
+# rounding, less the growth through some hundred layers. A quantised model is compared with its own QDQ graph: an
+# activation that rounds to the other neighbour moves what follows by a step. Its accuracy is judged on data, not here.
+THRESHOLDS: dict[Precision, Threshold] = {
+    "fp32": Threshold(cosine=0.9999, sqnr_db=60.0),
+    "fp16": Threshold(cosine=0.999, sqnr_db=30.0),
+    "bf16": Threshold(cosine=0.99, sqnr_db=20.0),
+}
+QUANTIZED = Threshold(cosine=0.99, sqnr_db=20.0)
+
+
+def threshold_of(precision: Precision) -> Threshold:
+    return THRESHOLDS.get(precision, QUANTIZED)
+
+
+def compare_outputs(reference: Mapping[str, Array], given: Mapping[str, Array], seed: int | None) -> Numerics:
+    """Stacked outputs [samples, …] by the source's names against each other; the worst output stands for all.
+
+    Raises ValueError where an output is missing or has another shape.
+    """
+    outputs = [compare_output(name, reference[name], given.get(name)) for name in reference]
+    worst = min(outputs, key=lambda one: one.sqnr_db)
+    agreements = [one.argmax_agreement for one in outputs if one.argmax_agreement is not None]
+    return Numerics(
+        cosine=min(one.cosine for one in outputs),
+        sqnr_db=worst.sqnr_db,
+        max_abs=max(one.max_abs for one in outputs),
+        argmax_agreement=min(agreements, default=None),
+        not_finite=sum(one.not_finite for one in outputs),
+        samples=len(next(iter(reference.values()))),
+        seed=seed,
+        worst_output=worst.name,
+        outputs=tuple(outputs),
+    )
+
+
+def compare_output(name: str, reference: Array, given: Array | None) -> OutputNumerics:
+    if given is None:
+        raise ValueError(f"output '{name}' is missing")
+    if given.shape != reference.shape:
+        raise ValueError(
+            f"output '{name}' has shape {list(given.shape[1:])}, the source's is {list(reference.shape[1:])}"
+        )
+    if reference.dtype.kind in "US":
+        reference, given = np.zeros(reference.shape), (reference != given).astype(np.float64)
+    a, b = reference.astype(np.float64), given.astype(np.float64)
+    sound = np.isfinite(a) & np.isfinite(b)
+    same = a == b
+    same |= np.isnan(a) & np.isnan(b)
+    not_finite = int(np.count_nonzero(~sound & ~same))
+    a, b = np.where(sound, a, 0.0), np.where(sound, b, 0.0)
+    return OutputNumerics(
+        name=name,
+        cosine=cosine(a, b),
+        sqnr_db=sqnr_db(a, b),
+        max_abs=float(np.max(np.abs(a - b), initial=0.0)),
+        argmax_agreement=argmax_agreement(reference, a, b),
+        not_finite=not_finite,
+    )
+
+
+def cosine(a: Array, b: Array) -> float:
+    """Of the flattened arrays; 1 where both are all zeros, 0 where one is."""
+    norms = float(np.linalg.norm(a) * np.linalg.norm(b))
+    if norms == 0.0:
+        return 1.0 if not np.any(a) and not np.any(b) else 0.0
+    return min(1.0, float(np.vdot(a, b)) / norms)
+
+
+def sqnr_db(signal: Array, other: Array) -> float:
+    """10 log10 of the signal's power over that of the difference, at most `EQUAL_DB`."""
+    noise = float(np.sum(np.square(signal - other)))
+    if noise == 0.0:
+        return EQUAL_DB
+    power = float(np.sum(np.square(signal)))
+    return min(EQUAL_DB, 10 * float(np.log10(power / noise))) if power else -EQUAL_DB
+
+
+def argmax_agreement(reference: Array, a: Array, b: Array) -> float | None:
+    """Share of the vectors along the last axis whose largest entry is the same one; None for what has no classes."""
+    if reference.dtype.kind != "f" or a.ndim < 2 or a.shape[-1] < 2:
+        return None
+    return float(np.mean(np.argmax(a, -1) == np.argmax(b, -1)))
+
+
+def find_faults(numerics: Numerics, precision: Precision) -> Sequence[str]:
+    """What keeps an artifact from passing; empty where it computes the same."""
+    least = threshold_of(precision)
+    faults = []
+    if numerics.not_finite:
+        faults.append(f"{numerics.not_finite} values are NaN or infinite that are not so in the source")
+    if numerics.cosine < least.cosine:
+        faults.append(f"cosine {numerics.cosine:.6f} is below {least.cosine}")
+    if numerics.sqnr_db < least.sqnr_db:
+        faults.append(
+            f"SQNR {numerics.sqnr_db:.1f} dB is below {least.sqnr_db:g} dB in output '{numerics.worst_output}'"
+        )
+    return faults

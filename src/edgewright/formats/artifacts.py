@@ -1,0 +1,90 @@
+"""Read and write the record that lies beside an artifact's files."""
+
+from pathlib import Path
+
+import msgspec
+
+from edgewright.errors import ModelUnreadable
+from edgewright.facts.artifact import RECORD_SCHEMA, RECORD_SUFFIX, Artifact, Port
+from edgewright.facts.model import Model, Signature, TensorSpec
+
+FORMATS = ("ncnn", "mnn", "openvino", "executorch", "coreml")  # files that tell too little of themselves
+
+
+def record_path(main: Path) -> Path:
+    """Where the record of an artifact with this main file lies."""
+    return main.with_name(main.stem + RECORD_SUFFIX)
+
+
+def find_record(main: Path) -> Artifact | None:
+    """The record of an artifact; None where no record lies beside the file, or it is of another file.
+
+    ModelUnreadable where there is one that cannot be read.
+    """
+    path = record_path(main)
+    if not path.is_file():
+        return None
+    record = read_record(path)
+    return record if record.main == main.name else None
+
+
+def read_record(path: Path) -> Artifact:
+    """The record in a file; ModelUnreadable says what is wrong with it."""
+    try:
+        record = msgspec.json.decode(path.read_bytes(), type=Artifact)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ModelUnreadable(
+            f"{path} is not the record of an artifact", str(error), "compile the model again"
+        ) from None
+    if record.schema != RECORD_SCHEMA:
+        raise ModelUnreadable(
+            f"{path} has schema {record.schema}", f"this Edgewright knows {RECORD_SCHEMA}", "compile the model again"
+        )
+    strangers = [name for name in (record.main, *record.files) if not is_inside(name)]
+    if strangers:
+        raise ModelUnreadable(
+            f"{path} names a file outside of its folder", strangers[0][:200], "compile the model again"
+        )
+    return record
+
+
+def is_inside(name: str) -> bool:
+    """Whether a relative name stays in its folder: a record may come from a stranger."""
+    path = Path(name)
+    return bool(name) and not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name
+
+
+def write_record(record: Artifact, folder: Path) -> Path:
+    path = record_path(folder / record.main)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+    return path
+
+
+def list_records(folder: Path) -> list[tuple[Path, Artifact]]:
+    """All artifacts of a folder with the paths of their main files, by name; none where it holds none."""
+    found = [(path, read_record(path)) for path in sorted(folder.glob(f"*{RECORD_SUFFIX}"))]
+    return [(path.with_name(record.main), record) for path, record in found]
+
+
+def read_artifact(path: Path, record: Artifact, sha256: str) -> Model:
+    """The artifact as a model, with the signature that its runtime sees; `sha256` is the hash of its files now."""
+    return Model(
+        path=str(path),
+        name=path.name,
+        format=record.format,
+        sha256=sha256,
+        bytes=record.bytes,
+        signature=artifact_signature(record),
+        precision=record.precision,
+        data_files=tuple(sorted(name for name in record.files if name != record.main)),
+    )
+
+
+def artifact_signature(record: Artifact) -> Signature:
+    return Signature(inputs=describe(record.io_map.inputs), outputs=describe(record.io_map.outputs))
+
+
+def describe(ports: tuple[Port, ...]) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(name=port.name, dtype=port.dtype, shape=port.shape, quantization=port.quantization) for port in ports
+    )

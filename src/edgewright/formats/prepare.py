@@ -1,0 +1,77 @@
+"""An ONNX model as converters like it: fixed input shapes, and a unique name on every node.
+
+What it computes is not changed, and operators are left as they are: what one converter wants rewritten, another
+does not.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgewright.formats.onnx import parse, tensors_of
+
+PROTOBUF_LIMIT = 2**31 - 1
+
+
+def prepare_onnx(path: Path, shapes: Mapping[str, Sequence[int]], to: Path) -> Path:
+    """Write the model with these input shapes to `to`, weights included, and return the path that is to be used.
+
+    That is `path` itself where nothing had to be changed. Weights of over 2 GB in all go into one file beside `to`.
+    """
+    model = parse(path)
+    changed = [fix_inputs(model.graph, shapes), name_nodes(model.graph)]
+    if not any(changed):
+        return path
+    if any(tensor.data_location == 1 for tensor in tensors_of(model.graph)):
+        from onnx.external_data_helper import load_external_data_for_model
+
+        load_external_data_for_model(model, str(path.parent))
+    save(model, to)
+    return to
+
+
+def save(model: Any, to: Path) -> None:
+    import onnx
+
+    large = model.ByteSize() > PROTOBUF_LIMIT
+    onnx.save(model, str(to), save_as_external_data=large, location=f"{to.name}.data" if large else None)
+
+
+def fix_inputs(graph: Any, shapes: Mapping[str, Sequence[int]]) -> bool:
+    """Write the shapes into the inputs, and forget what the file says of free sizes elsewhere; whether any changed."""
+    changed = False
+    for value in graph.input:
+        dims = value.type.tensor_type.shape.dim
+        sizes = shapes.get(value.name)
+        if sizes is None or [dim.dim_value for dim in dims] == list(sizes):
+            continue
+        changed = True
+        for dim, size in zip(dims, sizes, strict=True):
+            dim.dim_value = size
+    if changed:
+        del graph.value_info[:]  # shapes of the free model: a converter that believes them is led astray
+        for value in graph.output:
+            free_sizes(value)
+    return changed
+
+
+def free_sizes(value: Any) -> None:
+    """Leave an output's named sizes open: they follow from the inputs now."""
+    for dim in value.type.tensor_type.shape.dim:
+        if dim.HasField("dim_param"):
+            dim.Clear()
+
+
+def name_nodes(graph: Any) -> bool:
+    """Name the nodes as `formats.onnx` calls them, a number behind a name that is taken; whether any changed."""
+    changed = False
+    taken: set[str] = set()
+    for position, node in enumerate(graph.node):
+        name = node.name or f"{node.op_type}#{position}"
+        if name in taken:
+            name = f"{name}#{position}"
+        if name != node.name:
+            node.name = name
+            changed = True
+        taken.add(name)
+    return changed

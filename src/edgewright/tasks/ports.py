@@ -1,0 +1,57 @@
+"""Between a source's arrays and those that an artifact takes and gives."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.facts.artifact import IoMap, Port
+from edgewright.facts.model import TensorSpec
+from edgewright.tasks.tensors import store_as
+
+Array = NDArray[Any]
+
+
+def feed_artifact(feeds: Mapping[str, Array], io_map: IoMap, *, stacked: bool = False) -> dict[str, Array]:
+    """The source's inputs, by its names, as the artifact takes them.
+
+    With `stacked` each array has one more leading axis, which stays.
+    """
+    return {port.name: to_artifact(feeds[port.source], port, lead=int(stacked)) for port in io_map.inputs}
+
+
+def read_artifact_outputs(outputs: Mapping[str, Array], io_map: IoMap, *, stacked: bool = False) -> dict[str, Array]:
+    """The artifact's outputs as the source would have given them: its names, order of axes, shapes and dtypes."""
+    return {port.source: to_source(outputs[port.name], port, lead=int(stacked)) for port in io_map.outputs}
+
+
+def to_artifact(array: Array, port: Port, *, lead: int = 0) -> Array:
+    moved = array.transpose(shifted(port.axes, lead))
+    return store_in(moved.reshape(array.shape[:lead] + port.shape), port)
+
+
+def store_in(array: Array, port: Port) -> Array:
+    if port.quantization is None or array.dtype.name == port.dtype:
+        return np.ascontiguousarray(array, dtype=port.dtype).reshape(array.shape)
+    return store_as(array, TensorSpec(name=port.name, dtype=port.dtype, shape=(), quantization=port.quantization))
+
+
+def to_source(array: Array, port: Port, *, lead: int = 0) -> Array:
+    moved = tuple(port.source_shape[axis] for axis in port.axes)
+    values = real_values(array, port)
+    if -1 not in moved:
+        values = values.reshape(array.shape[:lead] + moved)
+    return np.ascontiguousarray(values.transpose(np.argsort(shifted(port.axes, lead))))
+
+
+def real_values(array: Array, port: Port) -> Array:
+    if port.quantization is None or port.source_dtype == port.dtype:
+        return array.astype(port.source_dtype, copy=False)
+    centred = array.astype(np.float32) - np.float32(port.quantization.zero_point)
+    return (centred * np.float32(port.quantization.scale)).astype(port.source_dtype)
+
+
+def shifted(axes: Sequence[int], lead: int) -> tuple[int, ...]:
+    """The permutation behind `lead` axes that stay where they are."""
+    return (*range(lead), *(axis + lead for axis in axes))
