@@ -1,12 +1,19 @@
 """The direct ONNX to LiteRT writer on the real MobileNetV2: seconds, memory, numbers, and the speed of what it wrote.
 
-The speed's peer is ONNX Runtime on the source, interleaved. The other converters (onnx2tf, litert-torch) need gigabytes
-of their own and are not measured here yet.
+The speed's peer is ONNX Runtime on the source, interleaved; the other converters are in `benchmarks.converters`.
+With --quantised: the QDQ graphs that ONNX Runtime's `quantize_static` makes of it (per channel, 100 images of the
+evaluation pack), their files' argmax against ONNX Runtime's run of the same graphs on the other 400 images, and their
+speed against the fp32 file. That part needs Pillow, which decodes the images.
 """
 
 import argparse
+import io
 import subprocess
 import sys
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -21,15 +28,18 @@ from edgewright.flows.benchmark import benchmark
 from edgewright.runtimes import litert, onnxruntime
 from edgewright.runtimes.contract import Array, Session
 from edgewright.runtimes.litert.writer import convert_onnx
+from edgewright.runtimes.litert.writer.check import Check
 from edgewright.runtimes.wire import SessionRequest
 from edgewright.store.store import open_store
 
+IMAGES = Path(__file__).parents[2] / "shared" / "data" / "imagenet" / "imagenet_dev500.zip"
+CALIBRATION_IMAGES = 100
 MEMORY = (
     "import sys, onnx, numpy, ai_edge_litert.schema_py_generated, ai_edge_litert.interpreter\n"
     "from edgewright.runtimes.memory import memory_now\n"
     "from edgewright.runtimes.litert.writer import convert_onnx\n"
     "before = memory_now().rss\n"
-    "convert_onnx(sys.argv[1], check=False)\n"
+    "convert_onnx(sys.argv[1], check='none')\n"
     "print(memory_now().peak - before)"
 )
 
@@ -37,22 +47,28 @@ MEMORY = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=15)
+    parser.add_argument("--quantised", action="store_true", help="the QDQ graphs too; needs Pillow and some minutes")
+    parser.add_argument("--images", type=int, default=400, help="how many images the QDQ graphs are compared on")
     arguments = parser.parse_args()
     model = find_model()
     print(describe_machine())
-    print(f"conversion: {median(time_conversions(model, arguments.times)):.3f} s, median of {arguments.times}")
+    for how in ("none", "load", "numbers"):
+        seconds = median(time_conversions(model, arguments.times, how))
+        print(f"conversion, check {how}: {seconds:.3f} s, median of {arguments.times}")
     print(f"memory over the imports: {grown_bytes(model) / model.stat().st_size:.2f} × the model's size")
     with TemporaryDirectory() as name:
         written = Path(name) / "written.tflite"
         tell_file(model, written)
         tell_speed(model, written, Path(name) / "home")
+        if arguments.quantised:
+            tell_quantised(model, written, Path(name), arguments.images)
 
 
-def time_conversions(model: Path, times: int) -> list[float]:
+def time_conversions(model: Path, times: int, how: Check) -> list[float]:
     seconds = []
     for _ in range(times):
         began = perf_counter()
-        convert_onnx(model)
+        convert_onnx(model, check=how)
         seconds.append(perf_counter() - began)
     return seconds
 
@@ -93,6 +109,10 @@ def tell_speed(model: Path, written: Path, home: Path) -> None:
         Candidate(model=str(model), runtime="onnxruntime"),
         Candidate(model=str(written), runtime="litert"),
     )
+    compare_speed(candidates, home)
+
+
+def compare_speed(candidates: tuple[Candidate, Candidate], home: Path) -> None:
     device = LocalDevice()
     with open_store(home) as store:
         outcome = benchmark(BenchmarkPlan(candidates=candidates), device, store, lambda text: None, {})
@@ -103,6 +123,61 @@ def tell_speed(model: Path, written: Path, home: Path) -> None:
         print(f"{run.runtime}: p50 {found['latency.p50'] / 1e3:.2f} ms, {partitions:.0f} partition(s)")
     comparison = outcome.comparisons[0]
     print(f"time ratio {comparison.ratio:.3f} ({comparison.low:.3f}–{comparison.high:.3f}): {comparison.verdict}")
+
+
+# The QDQ graphs
+
+
+def tell_quantised(model: Path, written: Path, folder: Path, count: int) -> None:
+    images = np.stack(list(read_images(IMAGES)))
+    for name in ("QUInt8", "QInt8"):
+        graph = quantise(model, folder / f"{name}.onnx", images[:CALIBRATION_IMAGES], name)
+        converted = convert_onnx(graph)
+        file = folder / f"{name}.tflite"
+        file.write_bytes(converted.data)
+        print(f"{name} activations: {dict(Counter(converted.operators))}")
+        rest = images[CALIBRATION_IMAGES : CALIBRATION_IMAGES + count][:, None]
+        source = run_all(onnxruntime.open_session(SessionRequest(model=str(graph))), rest)
+        own = run_all(litert.open_session(SessionRequest(model=str(file))), rest.transpose(0, 1, 3, 4, 2))
+        same = float((source.argmax(-1) == own.argmax(-1)).mean())
+        ratio = 10 * np.log10((source**2).sum() / ((source - own) ** 2).sum())
+        print(f"{name}: argmax as ONNX Runtime's on {same:.2%} of {len(rest)} images, {ratio:.1f} dB")
+        candidates = tuple(Candidate(model=str(one), runtime="litert") for one in (written, file))
+        compare_speed((candidates[0], candidates[1]), folder / f"home-{name}")
+
+
+def read_images(pack: Path) -> Iterator[Array]:
+    """[3, 224, 224] each, as the model wants it: RGB, the centre, v / 127.5 − 1."""
+    try:
+        decode = import_module("PIL.Image").open
+    except ImportError:
+        raise SystemExit("--quantised decodes JPEG files: install Pillow") from None
+    with zipfile.ZipFile(pack) as archive:
+        for name in sorted(name for name in archive.namelist() if name.endswith(".jpg")):
+            pixels = np.asarray(decode(io.BytesIO(archive.read(name))).convert("RGB"))
+            yield pixels[16:240, 16:240].transpose(2, 0, 1).astype(np.float32) / 127.5 - 1
+
+
+def quantise(source: Path, target: Path, images: Array, activations: str) -> Path:
+    """ONNX Runtime's QDQ graph, weights int8 per channel, calibrated on the images."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    feeds = iter([{"x": image[None]} for image in images])
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime asks for a subclass and ships no types
+        def get_next(self) -> object:
+            return next(feeds, None)
+
+    quantize_static(
+        source,
+        target,
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=getattr(QuantType, activations),
+        weight_type=QuantType.QInt8,
+    )
+    return target
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ def onnx_to_litert(
     *,
     shapes: "Mapping[str, Sequence[int]] | None" = None,
     io: "Literal['channels_last', 'source']" = "channels_last",
+    precision: "Literal['fp32', 'fp16']" = "fp32",
+    check: "Literal['numbers', 'load', 'none']" = "numbers",
 ) -> bytes:
     """Convert an ONNX model (opset 11 or newer) to the bytes of a LiteRT (TFLite) file; see docs/litert-writer.md.
 
@@ -21,6 +23,9 @@ def onnx_to_litert(
         model: the path of an ONNX file, or its bytes where it keeps no weights beside it.
         shapes: sizes of the inputs that the model leaves open, as ONNX has them (NCHW).
         io: whether images come in and go out with their channels last, or in the source's order.
+        precision: fp16 stores large weights in half precision.
+        check: what is done with the file, in a child process, before it is given: run and compared with the source in
+            ONNX Runtime, run once, or nothing.
 
     Raises:
         ModelError: it cannot be read, or holds what LiteRT cannot express; every such operator is named.
@@ -30,5 +35,6 @@ def onnx_to_litert(
     from importlib import import_module
 
     # By name, so that the package itself knows of no runtime.
-    converted: bytes = import_module("edgewright.runtimes.litert.writer").onnx_to_litert(model, shapes=shapes, io=io)
+    convert = import_module("edgewright.runtimes.litert.writer").onnx_to_litert
+    converted: bytes = convert(model, shapes=shapes, io=io, precision=precision, check=check)
     return converted

@@ -47,7 +47,7 @@ def compare(
 ) -> Compared:
     import onnxruntime
 
-    converted = convert_onnx(model, shapes=shapes, io=io)
+    converted = convert_onnx(model, shapes=shapes, io=io, check="none")  # what follows is the check
     feeds = make_feeds(converted, seed)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edgewright.facts.model import GraphNode
 from edgewright.facts.run import LayerReport
 from edgewright.runtimes.contract import Session
-from edgewright.runtimes.wire import SessionRequest
+from edgewright.runtimes.wire import Compiled, CompileRequest, SessionRequest
 
 DISTRIBUTION = "ai-edge-litert"
 
@@ -24,6 +24,13 @@ def version() -> str:
 
     import_module("ai_edge_litert.interpreter")
     return installed_version(DISTRIBUTION)
+
+
+def compile(request: CompileRequest) -> Compiled:
+    """Write a TFLite file, by the converter that `request.options` names; NotConvertible where it cannot."""
+    from edgewright.runtimes.litert.compiler import compile_model
+
+    return compile_model(request)
 
 
 def open_session(request: SessionRequest) -> Session:

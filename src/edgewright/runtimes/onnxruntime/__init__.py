@@ -12,9 +12,16 @@ from numpy.typing import NDArray
 from edgewright.facts.model import GraphNode
 from edgewright.facts.run import LayerReport
 from edgewright.runtimes.onnxruntime.session import open_session, version
-from edgewright.runtimes.wire import SessionRequest
+from edgewright.runtimes.wire import Compiled, CompileRequest, SessionRequest
 
-__all__ = ["layers", "open_session", "profile", "version"]
+__all__ = ["compile", "layers", "open_session", "profile", "version"]
+
+
+def compile(request: CompileRequest) -> Compiled:
+    """Write the model as ONNX Runtime shall run it."""
+    from edgewright.runtimes.onnxruntime.compiler import compile_model
+
+    return compile_model(request)
 
 
 def profile(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, folder: Path) -> None:

@@ -4,6 +4,7 @@ With it the whole product is tested where no real runtime is installed. Its infe
 its times are real and CPU time follows them; its outputs are the sums of its inputs.
 """
 
+from edgewright.runtimes.pretend.compiler import compile_model as compile
 from edgewright.runtimes.pretend.session import layers, open_session, profile, version
 
-__all__ = ["layers", "open_session", "profile", "version"]
+__all__ = ["compile", "layers", "open_session", "profile", "version"]

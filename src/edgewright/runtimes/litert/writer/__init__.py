@@ -1,16 +1,20 @@
 """ONNX to LiteRT without TensorFlow: the stations of the road, in order.
 
     read      the ONNX file becomes a small graph, checked and bounded
-    shapes    static shapes, constants folded
+    shapes    static shapes, constants folded, decided branches and counted loops spelled out (`unroll`)
     rewrite   operators that are others in disguise
     fuse      pieces become one operator: BatchNorm into Conv, activations, HardSwish, GELU, LayerNorm
-    quantise  QuantizeLinear/DequantizeLinear pairs become parameters of tensors
+    quantise  QuantizeLinear/DequantizeLinear pairs become parameters of tensors, weights stay quantised (`lighten`)
     build     each operator is written by its function in `operators`, in the layout that `layout` finds
+    half      weights of 16 bits, where they are asked for
     file      the flatbuffer
+    metadata  labels and normalisation, where they are given
+    check     the file tried in a process of its own (`trial`)
 
 Importing this module loads neither onnx nor LiteRT.
 """
 
 from edgewright.runtimes.litert.writer.convert import Converted, Output, convert_onnx, onnx_to_litert
+from edgewright.runtimes.litert.writer.metadata import Task
 
-__all__ = ["Converted", "Output", "convert_onnx", "onnx_to_litert"]
+__all__ = ["Converted", "Output", "Task", "convert_onnx", "onnx_to_litert"]

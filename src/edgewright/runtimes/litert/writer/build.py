@@ -15,7 +15,7 @@ from edgewright.runtimes.litert.writer.layout import Layout, invert, keeps_order
 from edgewright.runtimes.litert.writer.program import Operator, Program, Tensor
 
 # The element types that LiteRT's kernels compute with; others are refused where they would be stored.
-DTYPES = {"float32", "int32", "int64", "int8", "uint8", "int16", "bool", "float16"}
+DTYPES = {"float32", "int32", "int64", "int8", "uint8", "int16", "bool", "float16", "int4"}
 
 
 @dataclass
@@ -27,6 +27,11 @@ class Builder:
     node: Node = field(default_factory=lambda: Node("", [], []))
     placed: dict[str, dict[Layout, Tensor]] = field(default_factory=dict)
     shared: dict[tuple[Any, ...], Tensor] = field(default_factory=dict)
+
+    def forget(self) -> None:
+        """Let go of all weights but those of the program."""
+        self.placed, self.shared = {}, {}
+        self.graph.constants = {}
 
     # What is known of a value
 
@@ -87,6 +92,8 @@ class Builder:
             tensor.scales = _move_axis(self.scales(name), layout)
             return tensor
         if not self.placed[name]:
+            if 0 in self.shape(name):
+                raise Refusal(f"'{name}' is a tensor without elements", "LiteRT has none such")
             raise Refusal(f"its input '{name}' could not be written")
         have, tensor = next(iter(self.placed[name].items()))
         for other, candidate in self.placed[name].items():
@@ -198,4 +205,7 @@ def check_dtype(dtype: np.dtype[Any]) -> None:
 def _move_axis(scales: Scales | None, layout: Layout) -> Scales | None:
     if scales is None or scales.scale.size == 1:
         return scales
+    if scales.block:
+        scale, zero_point = np.transpose(scales.scale, layout), np.transpose(scales.zero_point, layout)
+        return Scales(scale, zero_point, invert(layout)[scales.axis], scales.block)
     return Scales(scales.scale, scales.zero_point, invert(layout)[scales.axis])

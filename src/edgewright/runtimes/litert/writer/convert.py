@@ -1,30 +1,40 @@
 """The whole road, and what it gives."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from edgewright.errors import ModelNotConvertible, ModelRejected, RuntimeMissing
-from edgewright.runtimes.litert.writer.build import DTYPES, Builder
+from edgewright.errors import ModelNotConvertible, RuntimeMissing
+from edgewright.runtimes.litert.writer.build import DTYPES, Builder, check_dtype
+from edgewright.runtimes.litert.writer.check import Check, Kind, Proof, Subject, check_file
 from edgewright.runtimes.litert.writer.file import write_file
 from edgewright.runtimes.litert.writer.fuse import fuse
 from edgewright.runtimes.litert.writer.graph import Graph, Node, Refusal, Shape
+from edgewright.runtimes.litert.writer.half import halve_weights
 from edgewright.runtimes.litert.writer.layout import channels_last, plain, store
+from edgewright.runtimes.litert.writer.metadata import NAME as METADATA
+from edgewright.runtimes.litert.writer.metadata import Task, append_labels, check_task, pack_task
 from edgewright.runtimes.litert.writer.operators import TABLE
 from edgewright.runtimes.litert.writer.operators.elementwise import copy
-from edgewright.runtimes.litert.writer.program import Tensor
+from edgewright.runtimes.litert.writer.program import Program, Tensor
 from edgewright.runtimes.litert.writer.quantise import quantise
 from edgewright.runtimes.litert.writer.read import read_graph
 from edgewright.runtimes.litert.writer.rewrite import REWRITTEN, rewrite, untie_flattening
 from edgewright.runtimes.litert.writer.shapes import FOLDED, settle_shapes
+from edgewright.runtimes.litert.writer.trial import Entry
+from edgewright.runtimes.litert.writer.unroll import CONTROL
 
 Io = Literal["channels_last", "source"]
+Width = Literal["fp32", "fp16"]
 # Operators that LiteRT has with channels last alone: they decide how images come in.
 SPATIAL = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "Resize",
            "DepthToSpace", "SpaceToDepth", "InstanceNormalization", "LRN"}  # fmt: skip
+# Operators that leave out what holds no elements.
+EMPTY_TAKEN = {"Concat", "Split"}
+QUANTISING = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"}
 # What a node with missing or misfit attributes and inputs leads to.
 DAMAGE = (KeyError, IndexError, ValueError, TypeError, AttributeError, ZeroDivisionError, OverflowError)
 # Operators that the search for those looks through.
@@ -49,7 +59,8 @@ class Output:
 class Converted:
     """A LiteRT file and how it belongs to its source.
 
-    `sources[i]` names the ONNX nodes that the file's operator `i` stands for, the main one first.
+    `sources[i]` names the ONNX nodes that the file's operator `i` stands for, the main one first. `proof` is what
+    the check found, None where there was none.
     """
 
     data: bytes
@@ -57,13 +68,20 @@ class Converted:
     outputs: tuple[Output, ...]
     operators: tuple[str, ...]
     sources: tuple[tuple[str, ...], ...]
+    proof: Proof | None = None
 
 
 def onnx_to_litert(
-    model: Path | str | bytes, *, shapes: Mapping[str, Sequence[int]] | None = None, io: Io = "channels_last"
+    model: Path | str | bytes,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    io: Io = "channels_last",
+    precision: Width = "fp32",
+    check: Check | bool = "numbers",
+    task: Task | None = None,
 ) -> bytes:
     """Convert an ONNX model to the bytes of a LiteRT (TFLite) file. See `convert_onnx`."""
-    return convert_onnx(model, shapes=shapes, io=io).data
+    return convert_onnx(model, shapes=shapes, io=io, precision=precision, check=check, task=task).data
 
 
 def convert_onnx(
@@ -71,7 +89,9 @@ def convert_onnx(
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
     io: Io = "channels_last",
-    check: bool = True,
+    precision: Width = "fp32",
+    check: Check | bool = "numbers",
+    task: Task | None = None,
 ) -> Converted:
     """Convert an ONNX model (opset 11 or newer) to a LiteRT file, with the record of how the two belong together.
 
@@ -80,19 +100,24 @@ def convert_onnx(
         shapes: sizes of the inputs that the model leaves open, as ONNX has them (NCHW).
         io: `channels_last` stores images with their channels last, as LiteRT's kernels want them, wherever a
             convolution or a pool reads them; `source` keeps ONNX's order by a TRANSPOSE at the border.
-        check: load the file in LiteRT and run it once before it is given.
+        precision: `fp16` stores large float weights as float16; computation stays in float32.
+        check: before the file is given, in a process of its own: `numbers` holds it against ONNX Runtime on seeded
+            inputs, `load` only runs it once, `none` leaves it unproven. True is `numbers`, False is `none`.
+        task: labels and normalisation, which are stored as TFLite metadata.
 
     Raises:
         ModelNotConvertible: it holds operators, attributes or types that the writer cannot express; all are named.
         ModelUnreadable: it is no ONNX model, or a damaged one.
         ExternalDataMissing: weights lie in a file that is absent.
-        InputError: `shapes` does not fit the model.
-        ModelRejected: LiteRT does not load or run what was written.
+        InputError: `shapes` or `task` does not fit the model.
+        ModelRejected: LiteRT does not load or run what was written, or its numbers are not the source's.
     """
     need_litert()
-    graph = read_graph(Path(model) if isinstance(model, str) else model, shapes or {}, {*TABLE, *FOLDED, *REWRITTEN})
+    model = Path(model) if isinstance(model, str) else model
+    graph = read_graph(model, shapes or {}, {*TABLE, *FOLDED, *REWRITTEN, *CONTROL})
     unsettled = settle_shapes(graph)
     refuse_all(graph, unsettled | _find_unknown(graph))
+    kind = _find_kind(graph, precision)
     _reshape_graph(graph)
     builder = Builder(graph)
     inputs = _place_inputs(builder, io)
@@ -100,16 +125,51 @@ def convert_onnx(
     outputs = _take_outputs(builder, io)
     program = builder.program
     program.drop_unused()
-    data = write_file(program)
-    if check:
-        check_file(data, [operator.sources for operator in program.operators])
-    return Converted(
-        data,
+    if kind == "half" or precision == "fp16":
+        halve_weights(program, exactly=precision == "fp32")
+    steps = _find_steps(builder)
+    builder.forget()
+    converted = Converted(
+        _write(program, inputs, outputs, task or Task()),
         tuple(inputs),
         tuple(outputs),
         tuple(operator.code for operator in program.operators),
         tuple(operator.sources for operator in program.operators),
     )
+    how: Check = ("numbers" if check else "none") if isinstance(check, bool) else check
+    return converted if how == "none" else replace(converted, proof=_check(converted, model, how, kind, steps))
+
+
+def _write(program: Program, inputs: Sequence[Output], outputs: Sequence[Output], task: Task) -> bytes:
+    if not task.labels and not task.mean and not task.std:
+        return write_file(program)
+    check_task(task, [one.shape for one in inputs], [one.shape for one in outputs])
+    packed = pack_task(task, [(one.name, one.shape) for one in inputs], [one.name for one in outputs])
+    data = write_file(program, {METADATA: packed})
+    return append_labels(data, task.labels) if task.labels else data
+
+
+def _find_kind(graph: Graph, precision: Width) -> Kind:
+    if any(node.op in QUANTISING for node in graph.nodes):
+        return "quantised"
+    return "half" if precision == "fp16" or np.float16 in graph.dtypes.values() else "float"
+
+
+def _find_steps(b: Builder) -> dict[str, float]:
+    """The scale of each output that is quantised, or that comes straight from a quantised value."""
+    makers, steps = b.graph.producers(), {}
+    for name in b.graph.outputs:
+        maker = makers.get(name)
+        scales = b.scales(name) or (b.scales(maker.inputs[0]) if maker and maker.op == "DequantizeLinear" else None)
+        if scales is not None:
+            steps[name] = float(np.max(scales.scale))
+    return steps
+
+
+def _check(converted: Converted, model: Path | bytes, how: Check, kind: Kind, steps: Mapping[str, float]) -> Proof:
+    ends = [tuple(Entry(one.name, one.axes) for one in side) for side in (converted.inputs, converted.outputs)]
+    subject = Subject(converted.data, model, kind, ends[0], ends[1], steps, converted.sources)
+    return check_file(subject, how)
 
 
 def need_litert() -> None:
@@ -142,7 +202,7 @@ def _reshape_graph(graph: Graph) -> None:
 
 def _find_unknown(graph: Graph) -> dict[str, Refusal]:
     """The refusals of operators that neither the table has nor an earlier station takes out."""
-    known = {*TABLE, *FOLDED, *REWRITTEN}
+    known = {*TABLE, *FOLDED, *REWRITTEN, *CONTROL}
     return {node.name: _refuse_operator(node) for node in graph.nodes if node.domain or node.op not in known}
 
 
@@ -151,7 +211,8 @@ def _write_nodes(b: Builder) -> dict[str, Refusal]:
     refusals: dict[str, Refusal] = {}
     for node in b.graph.nodes:
         b.node = node
-        if any(name and name not in b.placed and name not in b.graph.constants for name in node.inputs):
+        missing = [name for name in node.inputs if name and name not in b.placed and name not in b.graph.constants]
+        if missing and not (node.op in EMPTY_TAKEN and all(0 in b.shape(name) for name in missing)):
             if TABLE.get(node.op) is None or node.domain:
                 refusals[node.name] = _refuse_operator(node)
             continue
@@ -169,7 +230,9 @@ def _write_node(b: Builder, node: Node) -> None:
     write = TABLE.get(node.op) if not node.domain else None
     if write is None:
         raise _refuse_operator(node)
-    for name in (*node.inputs, *node.outputs):
+    if all(0 in b.shape(name) for name in node.outputs if name):
+        return  # whoever reads it is refused, or can do without
+    for name in (*node.inputs, *node.outputs) if node.op not in EMPTY_TAKEN else ():
         if name and 0 in b.shape(name) and b.constant(name) is None:
             raise Refusal(f"'{name}' holds no elements", "LiteRT has no empty tensors")
     write(b, node)
@@ -249,6 +312,7 @@ def _take_outputs(b: Builder, io: Io) -> list[Output]:
         layout = last if keep else plain(rank)
         try:
             tensor = b.take(name, layout)
+            check_dtype(b.dtype(name))
         except Refusal as refusal:
             refuse_all(b.graph, {name: refusal})
             raise
@@ -263,35 +327,3 @@ def _own(b: Builder, tensor: Tensor) -> Tensor:
     """A tensor that no input, constant or other output is."""
     taken = [*b.program.inputs.values(), *b.program.outputs.values()]
     return copy(b, tensor) if tensor.data is not None or any(tensor is other for other in taken) else tensor
-
-
-# The check
-
-
-def check_file(data: bytes, sources: Sequence[tuple[str, ...]]) -> None:
-    """Load the file in LiteRT and run it once on ones; ModelRejected with LiteRT's reason."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    try:
-        interpreter = Interpreter(model_content=data, num_threads=1)
-        written = {detail["index"]: tuple(detail["shape"]) for detail in interpreter.get_output_details()}
-        interpreter.allocate_tensors()
-        for detail in interpreter.get_input_details():
-            interpreter.set_tensor(detail["index"], np.ones(detail["shape"], detail["dtype"]))
-        interpreter.invoke()
-        made = {index: interpreter.get_tensor(index).shape for index in written}
-    except (ValueError, RuntimeError, TypeError) as error:
-        raise ModelRejected("LiteRT does not run the file that was written", _explain(str(error), sources)) from None
-    if written != made:
-        why = f"outputs of {sorted(written.values())} became {sorted(made.values())}"
-        raise ModelRejected("LiteRT gives other shapes than the file that was written says", why)
-
-
-def _explain(text: str, sources: Sequence[tuple[str, ...]]) -> str:
-    """LiteRT's own words, with the source of the operator that they number."""
-    import re
-
-    match = re.search(r"[Nn]ode number (\d+)", text)
-    if match and int(match[1]) < len(sources):
-        return f"{text.strip()[-300:]} (from {', '.join(sources[int(match[1])][:3])})"
-    return text.strip()[-300:]

@@ -5,6 +5,8 @@ names are the source's. Data of tensors is aligned to 16 bytes, as the schema as
 """
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
+from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,19 @@ import numpy as np
 from edgewright.errors import ModelNotConvertible
 from edgewright.runtimes.litert.writer.graph import Array, Scales
 from edgewright.runtimes.litert.writer.program import Operator, Program, Tensor
+from edgewright.runtimes.litert.writer.weights import release
 
 ALIGNMENT = 16
 VERSION = 3
 IDENTIFIER = b"TFL3"
 SIGNATURE = "serving_default"
 MOST_FILE_BYTES = 2**31 - 2**20
+LENGTH_BYTES = 4
+OFFSET = Struct("<I")
+PLACEHOLDER = 2**31 - 1
+BUFFER_FIELDS = 3
+# Pages of the source are given back after each so many bytes that were written.
+RELEASED_BYTES = 2**22
 DESCRIPTION = "Written by Edgewright from ONNX"
 
 # The table of options that an operator takes, where it is not the operator's own name.
@@ -50,7 +59,7 @@ _PLAIN = """
     HARD_SWISH PRELU QUANTIZE DEQUANTIZE PAD PADV2 LOGICAL_OR LOGICAL_AND LOGICAL_NOT EQUAL NOT_EQUAL LESS
     LESS_EQUAL GREATER GREATER_EQUAL POW FLOOR_MOD FLOOR_DIV SELECT SELECT_V2 SLICE TILE BROADCAST_TO SQUARE
     SQUARED_DIFFERENCE GATHER_ND SCATTER_ND REVERSE_V2 TRANSPOSE ATAN2 MAXIMUM MINIMUM FILL EXPAND_DIMS
-    LOG_SOFTMAX BITWISE_XOR RIGHT_SHIFT TOPK_V2 ZEROS_LIKE
+    LOG_SOFTMAX BITWISE_XOR BITCAST TOPK_V2 ZEROS_LIKE
 """
 PLAIN = frozenset(_PLAIN.split())
 # Versions that kernels had when they learned a thing; older runtimes then say so instead of failing later.
@@ -59,27 +68,61 @@ INT8_VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "AD
                  "SOFTMAX": 2, "LOGISTIC": 2, "TANH": 2, "RELU": 2, "RELU6": 2, "QUANTIZE": 1, "DEQUANTIZE": 2,
                  "STRIDED_SLICE": 2, "SPLIT": 2, "GATHER": 2, "RESIZE_BILINEAR": 2, "RESIZE_NEAREST_NEIGHBOR": 2,
                  "TRANSPOSE_CONV": 2, "BATCH_MATMUL": 2, "RESHAPE": 1}  # fmt: skip
+TRANSPOSE_CONV_VERSIONS = (2, 3)  # without and with a bias
+HYBRID_VERSION = 12  # of FULLY_CONNECTED with scales along the channels
+CHANNELS_VERSION = 5  # of DEQUANTIZE with scales along an axis
+INT16_VERSIONS = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 5, "FULLY_CONNECTED": 7, "ADD": 3, "SUB": 5, "MUL": 4, "MEAN": 3,
+                  "AVERAGE_POOL_2D": 3, "MAX_POOL_2D": 3, "CONCATENATION": 3, "DEQUANTIZE": 3}  # fmt: skip
+HALF_VERSIONS = {"DEQUANTIZE": 3}
 # Kernels that have no first version.
 LEAST_VERSIONS = {"BROADCAST_TO": 2}
 PADDINGS = ("SAME", "VALID")
 ACTIVATIONS = ("NONE", "RELU", "RELU_N1_TO_1", "RELU6", "TANH", "SIGN_BIT")
 
 
-def write_file(program: Program) -> bytes:
-    """The bytes of the file: the same program gives the same bytes. ModelNotConvertible where it grows too large."""
+def write_file(program: Program, metadata: Mapping[str, bytes] | None = None) -> bytes:
+    """The bytes of the file: the same program gives the same bytes. ModelNotConvertible where it grows too large.
+
+    The tables come first, the tensors' data behind them one after another, so that weights are copied once: from
+    where they lie, a mapped file mostly, into the result.
+    """
     import ai_edge_litert.schema_py_generated as schema
     import flatbuffers  # type: ignore[import-untyped]  # ships no types
 
     tables = _Tables(schema)
     model = tables.make_model(program)
+    model.metadata = [tables.make_metadata(name, data, model.buffers) for name, data in (metadata or {}).items()]
     total = sum(buffer.bytes + 64 for buffer in model.buffers)
     if total > MOST_FILE_BYTES:
         raise ModelNotConvertible(
             f"the file would hold {total / 2**30:.1f} GiB", "a TFLite flatbuffer holds up to 2 GiB"
         )
-    builder = flatbuffers.Builder(total + 1024 * (len(program.operators) + 64))
+    builder = flatbuffers.Builder(1024 * (len(program.operators) + 64))
     builder.Finish(model.Pack(builder), IDENTIFIER)
-    return bytes(memoryview(builder.Bytes)[builder.Head() :])
+    return _append(bytes(builder.Output()), model.buffers)
+
+
+def _append(head: bytes, buffers: "Sequence[AlignedBuffer]") -> bytes:
+    """The tables with the data behind them, and each buffer's offset set to where its data lies."""
+    tables, ends = bytearray(head), len(head)
+    for buffer in buffers:
+        if buffer.bytes:
+            begin = -(-(ends + LENGTH_BYTES) // ALIGNMENT) * ALIGNMENT
+            field = len(head) - buffer.field
+            OFFSET.pack_into(tables, field, begin - LENGTH_BYTES - field)
+            ends = begin + buffer.bytes
+    file, untouched = BytesIO(), 0
+    file.write(tables)
+    for buffer in buffers:
+        if buffer.data is not None and buffer.bytes:
+            file.write(bytes(-(file.tell() + LENGTH_BYTES) % ALIGNMENT) + OFFSET.pack(buffer.bytes))
+            file.write(_raw(buffer.data).data)
+            untouched += buffer.bytes
+            if untouched > RELEASED_BYTES:
+                release(buffer.data)
+                untouched = 0
+            buffer.data = None
+    return file.getvalue()
 
 
 def index_tensors(program: Program) -> list[Tensor]:
@@ -95,30 +138,32 @@ def index_tensors(program: Program) -> list[Tensor]:
 
 
 class AlignedBuffer:
-    """The data of one tensor, packed at an aligned place."""
+    """The data of one tensor, which lies behind the tables; `field` is where its offset is, from the tables' end."""
 
     def __init__(self, data: Array | None) -> None:
         self.data = data
-        self.bytes = 0 if data is None else data.nbytes
+        self.field = 0
+        self.bytes = 0 if data is None else count_bytes(data)
 
     def Pack(self, builder: Any) -> Any:  # the name that the generated classes call
-        import ai_edge_litert.schema_py_generated as schema
+        builder.StartObject(BUFFER_FIELDS)
+        if self.bytes:
+            builder.PrependUint32Slot(0, PLACEHOLDER, 0)
+            self.field = builder.Offset()
+        return builder.EndObject()
 
-        vector = None
-        if self.data is not None and self.bytes:
-            # Brought into order here, so that no more than one tensor's weights lie in memory twice beside the file.
-            builder.StartVector(1, self.bytes, ALIGNMENT)
-            builder.head -= self.bytes
-            builder.Bytes[builder.head : builder.head + self.bytes] = _raw(self.data).data
-            vector = builder.EndVector()
-        schema.BufferStart(builder)
-        if vector is not None:
-            schema.BufferAddData(builder, vector)
-        return schema.BufferEnd(builder)
+
+def count_bytes(data: Array) -> int:
+    return -(-data.size // 2) if data.dtype.name == "int4" else data.nbytes
 
 
 def _raw(data: Array) -> Array:
-    return np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+    """The bytes in storage order; two numbers of four bits in one, the first in the low half."""
+    if data.dtype.name != "int4":
+        return np.ascontiguousarray(data).reshape(-1).view(np.uint8)
+    flat = np.ascontiguousarray(data).reshape(-1).astype(np.int8).view(np.uint8) & 15
+    flat = np.concatenate([flat, np.zeros(flat.size % 2, np.uint8)])
+    return np.asarray(flat[::2] | flat[1::2] << 4, np.uint8)
 
 
 class _Tables:
@@ -135,6 +180,7 @@ class _Tables:
             "int8": schema.TensorType.INT8,
             "uint8": schema.TensorType.UINT8,
             "bool": schema.TensorType.BOOL,
+            "int4": schema.TensorType.INT4,
         }
 
     def make_model(self, program: Program) -> Any:
@@ -145,6 +191,12 @@ class _Tables:
         graph = self.schema.SubGraphT()
         graph.name = "main"
         graph.tensors = [self._make_tensor(tensor, buffers, name) for tensor, name in _name_uniquely(tensors)]
+        for tensor, made in zip(tensors, list(graph.tensors), strict=True):
+            if tensor.scales is not None and tensor.scales.block:
+                made.quantization = self._make_blocks(tensor.scales, len(graph.tensors))
+                scales = Tensor(f"{tensor.name}/scales", tensor.scales.scale.shape, np.dtype(np.float16))
+                scales.data = tensor.scales.scale.astype(np.float16)
+                graph.tensors.append(self._make_tensor(scales, buffers, scales.name))
         graph.inputs = np.asarray([index[id(tensor)] for tensor in program.inputs.values()], np.int32)
         graph.outputs = np.asarray([index[id(tensor)] for tensor in program.outputs.values()], np.int32)
         graph.operators = [self._make_operator(operator, codes, index) for operator in program.operators]
@@ -154,6 +206,12 @@ class _Tables:
         model.subgraphs, model.buffers = [graph], buffers
         model.signatureDefs = [self._make_signature(program, index)]
         return model
+
+    def make_metadata(self, name: str, data: bytes, buffers: "list[AlignedBuffer]") -> Any:
+        made = self.schema.MetadataT()
+        made.name, made.buffer = name, len(buffers)
+        buffers.append(AlignedBuffer(np.frombuffer(data, np.uint8)))
+        return made
 
     def _make_code(self, name: str, version: int) -> Any:
         code = self.schema.OperatorCodeT()
@@ -169,7 +227,8 @@ class _Tables:
         if tensor.data is not None:
             made.buffer = len(buffers)
             buffers.append(AlignedBuffer(tensor.data))
-        if tensor.scales is not None:
+            tensor.data = None  # so that each can go when it is written
+        if tensor.scales is not None and not tensor.scales.block:
             made.quantization = self._make_scales(tensor.scales)
         return made
 
@@ -178,6 +237,13 @@ class _Tables:
         made.scale = scales.scale.reshape(-1).astype(np.float32)
         made.zeroPoint = scales.zero_point.reshape(-1).astype(np.int64)
         made.quantizedDimension = scales.axis if scales.scale.size > 1 else 0
+        return made
+
+    def _make_blocks(self, scales: Scales, place: int) -> Any:
+        """The scales of blocks are a tensor of their own."""
+        made, details = self.schema.QuantizationParametersT(), self.schema.BlockwiseQuantizationT()
+        details.scales, details.zeroPoints, details.blockSize = place, -1, scales.block
+        made.detailsType, made.details = self.schema.QuantizationDetails.BlockwiseQuantization, details
         return made
 
     def _make_operator(self, operator: Operator, codes: Sequence[tuple[str, int]], index: Mapping[int, int]) -> Any:
@@ -223,8 +289,19 @@ class _Tables:
 def find_version(operator: Operator) -> int:
     """The version of the operator's kernel that the file asks for."""
     first = next((tensor for tensor in operator.inputs if tensor is not None), None)
+    if first is not None and first.dtype == np.float16:
+        return HALF_VERSIONS.get(operator.code, 1)
+    if operator.code == "TRANSPOSE_CONV":
+        return TRANSPOSE_CONV_VERSIONS[len(operator.inputs) > 3]
+    weights = operator.inputs[1] if len(operator.inputs) > 1 else None
+    if operator.code == "FULLY_CONNECTED" and first is not None and first.dtype == np.float32:
+        return HYBRID_VERSION if weights is not None and weights.scales is not None else 1
+    if operator.code == "DEQUANTIZE" and first is not None and first.scales is not None and first.scales.scale.size > 1:
+        return CHANNELS_VERSION
     if first is not None and first.dtype == np.int8 and first.scales is not None:
         return INT8_VERSIONS.get(operator.code, 1)
+    if first is not None and first.dtype == np.int16 and first.scales is not None:
+        return INT16_VERSIONS.get(operator.code, 1)
     return LEAST_VERSIONS.get(operator.code, 1)
 
 

@@ -16,6 +16,7 @@ def fuse(graph: Graph) -> None:
     graph.drop_unused()
     _fold_batch_norms(graph)
     _add_matmul_biases(graph)
+    _reorder_shuffles(graph)
     _fuse_activations(graph)
     graph.drop_unused()
 
@@ -63,21 +64,61 @@ def _fold(graph: Graph, conv: Node, norm: Node) -> bool:
     return True
 
 
+# A pixel shuffle behind a convolution
+
+
+def _reorder_shuffles(graph: Graph) -> None:
+    """DepthToSpace in the order of torch's PixelShuffle (CRD) into LiteRT's (DCR), by reordering what a Conv makes."""
+    makers, readers = graph.producers(), graph.consumers()
+    for node in graph.nodes:
+        if node.op == "DepthToSpace" and not node.domain and node.attributes.get("mode") == "CRD":
+            conv = makers.get(node.inputs[0])
+            if conv is not None and conv.op == "Conv" and follow_once(graph, conv, readers) is node:
+                _reorder_channels(graph, conv, node)
+
+
+def _reorder_channels(graph: Graph, conv: Node, shuffle: Node) -> None:
+    names = conv.inputs[1 : 3 if conv.has(2) else 2]
+    if conv.attributes.get("group", 1) != 1 or any(graph.dtypes.get(name) != np.float32 for name in names):
+        return
+    if any(name not in graph.constants for name in names):
+        return
+    square = int(shuffle.attributes["blocksize"]) ** 2
+    for at, name in enumerate(names, start=1):
+        data = graph.constants[name]
+        parts = data.reshape(-1, square, *data.shape[1:])
+        conv.inputs[at] = graph.add_constant(name, np.swapaxes(parts, 0, 1).reshape(data.shape))
+    shuffle.attributes = shuffle.attributes | {"mode": "DCR"}
+
+
 # MatMul with a constant matrix and an Add of a row
 
 
 def _add_matmul_biases(graph: Graph) -> None:
-    readers = graph.consumers()
+    readers, makers = graph.consumers(), graph.producers()
     for node in list(graph.nodes):
-        if node.op != "MatMul" or not node.outputs or node.domain or node.inputs[1] not in graph.constants:
+        if not node.outputs or not _is_layer(graph, node, makers):
             continue
         follower = follow_once(graph, node, readers)
-        if follower is None or follower.op != "Add" or len(graph.shapes[node.inputs[1]]) != 2:
+        if follower is None or follower.op != "Add":
             continue
         other = next((name for name in follower.inputs if name != node.outputs[0]), "")
         if len(graph.shapes[node.inputs[0]]) >= 2 and _is_row(graph, other, graph.shapes[node.outputs[0]][-1]):
             node.inputs = [*node.inputs[:2], other]
             absorb(node, follower)
+
+
+def _is_layer(graph: Graph, node: Node, makers: dict[str, Node]) -> bool:
+    """Whether a MatMul is a layer with a constant matrix, maybe a quantised one."""
+    ranks = [len(graph.shapes[name]) for name in node.inputs[:2]] if node.op == "MatMul" else []
+    if node.op != "MatMul" or node.domain or ranks[0] < 2 or ranks[1] != 2:
+        return False
+    maker = makers.get(node.inputs[1])
+    while maker is not None and maker.op in {"DequantizeLinear", "Transpose"} and maker.inputs[0] in makers:
+        maker = makers[maker.inputs[0]]
+    name = node.inputs[1] if maker is None else maker.inputs[0]
+    quantised = maker is None or maker.op == "DequantizeLinear"
+    return quantised and name in graph.constants
 
 
 def _is_row(graph: Graph, name: str, columns: int) -> bool:
@@ -88,10 +129,10 @@ def _is_row(graph: Graph, name: str, columns: int) -> bool:
 
 
 def _fuse_activations(graph: Graph) -> None:
-    readers = graph.consumers()
+    readers, makers = graph.consumers(), graph.producers()
     for node in list(graph.nodes):
         if (
-            node.op not in ACTIVATED
+            (node.op not in ACTIVATED and not _is_layer(graph, node, makers))
             or not node.outputs
             or node.domain
             or graph.dtypes.get(node.outputs[0]) != np.float32

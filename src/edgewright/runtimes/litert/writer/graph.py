@@ -21,11 +21,15 @@ class Refusal(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Scales:
-    """Affine quantisation of a tensor: real = scale × (stored − zero_point), per tensor or along `axis`."""
+    """Affine quantisation of a tensor: real = scale × (stored − zero_point), per tensor or along `axis`.
+
+    With `block` the scales of a matrix have its shape, but one for `block` numbers along `axis`.
+    """
 
     scale: Array
     zero_point: Array
     axis: int = 0
+    block: int = 0
 
     def is_same(self, other: "Scales") -> bool:
         """Whether both are per tensor and mean the same numbers."""

@@ -18,14 +18,15 @@ def fuse_patterns(graph: Graph) -> None:
         if node.op not in {"Mul", "Div"} or node.domain:
             continue
         names, factor, pieces = _unfold(graph, node, makers, readers)
-        for match in (_match_gelu, _match_hard_swish):
+        for match in (_match_gelu, _match_tanh_gelu, _match_hard_swish):
             if len(names) == 2 and (found := match(graph, names, factor, makers)):
                 op, source, others = found
                 if graph.shapes[source] != graph.shapes[node.outputs[0]]:
                     continue  # a constant of its pieces adds axes
                 parts = [*pieces[1:], *others]
                 node.sources = (*node.sources, *(s for part in parts for s in part.sources))
-                node.op, node.inputs, node.attributes = op, [source], {}
+                node.op, node.inputs = op, [source]
+                node.attributes = {"approximate": "tanh"} if match is _match_tanh_gelu else {}
                 break
 
 
@@ -70,6 +71,47 @@ def _match_gelu(
         if scale is not None and _is_scaled(graph, scale, source, 1 / np.sqrt(2)):
             return "Gelu", source, [add, erf, scale]
     return None
+
+
+def _match_tanh_gelu(
+    graph: Graph, names: list[str], factor: float, makers: dict[str, Node]
+) -> tuple[str, str, list[Node]] | None:
+    """0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))), the cube as a power or as products."""
+    for source, other in _orders(names):
+        add = makers.get(other)
+        inner = _other_input(graph, add, "Add", 1.0)
+        tanh = makers.get(inner) if inner else None
+        if add is None or tanh is None or tanh.op != "Tanh" or abs(factor - 0.5) > CLOSE:
+            continue
+        scale = makers.get(tanh.inputs[0])
+        total = _other_input(graph, scale, "Mul", float(np.sqrt(2 / np.pi)))
+        bracket = makers.get(total) if total else None
+        if scale is None or bracket is None or bracket.op != "Add" or source not in bracket.inputs:
+            continue
+        cubic = bracket.inputs[1 - bracket.inputs.index(source)]
+        power, weight, parts = _read_power(graph, cubic, source, makers)
+        if power == 3 and abs(weight - 0.044715) < CLOSE:
+            return "Gelu", source, [add, tanh, scale, bracket, *parts]
+    return None
+
+
+def _read_power(
+    graph: Graph, name: str, source: str, makers: dict[str, Node], depth: int = 0
+) -> tuple[float, float, list[Node]]:
+    """The value as weight × source^power with the nodes of which it is made; power NaN where it is no such."""
+    if name == source:
+        return 1.0, 1.0, []
+    number, maker = graph.number(name), makers.get(name)
+    if number is not None:
+        return 0.0, number, []
+    if maker is None or maker.domain or depth > DEEPEST:
+        return np.nan, 1.0, []
+    if maker.op == "Pow" and maker.inputs[0] == source and (exponent := graph.number(maker.inputs[1])) is not None:
+        return exponent, 1.0, [maker]
+    if maker.op != "Mul":
+        return np.nan, 1.0, []
+    (a, v, one), (c, w, two) = (_read_power(graph, part, source, makers, depth + 1) for part in maker.inputs)
+    return a + c, v * w, [maker, *one, *two]
 
 
 def _match_hard_swish(

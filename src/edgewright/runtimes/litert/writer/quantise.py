@@ -1,8 +1,9 @@
 """Station 4: QuantizeLinear and DequantizeLinear become parameters of tensors.
 
-An operator runs in int8 where LiteRT has such a kernel, all its inputs come from DequantizeLinear and its output
-goes only to QuantizeLinear. What is left of the pairs becomes QUANTIZE and DEQUANTIZE at real boundaries, and the
-operators between stay in float. uint8 becomes int8: stored numbers and zero points move by 128.
+An operator runs in int8 (or between int16 values with int8 weights) where LiteRT has such a kernel, all its inputs
+come from DequantizeLinear and its output goes only to QuantizeLinear. What is left of the pairs becomes QUANTIZE and
+DEQUANTIZE at real boundaries, and the operators between stay in float. uint8 becomes int8: stored numbers and zero
+points move by 128.
 
 Source of the rules (scales that must be equal, scales that are fixed, symmetric weights):
 https://ai.google.dev/edge/litert/models/quantization_spec
@@ -11,17 +12,22 @@ https://ai.google.dev/edge/litert/models/quantization_spec
 import numpy as np
 
 from edgewright.runtimes.litert.writer.graph import Array, Graph, Node, Refusal, Scales
-from edgewright.runtimes.litert.writer.shapes import evaluate
+from edgewright.runtimes.litert.writer.lighten import dequantise, lighten, turn_weights
+from edgewright.runtimes.litert.writer.operators.conv import is_whole_spread
+from edgewright.runtimes.litert.writer.operators.resize import has_kernel
 
 # Weighted: inputs 0 (activation) and 1 (weights), int32 bias at 2.
-WEIGHTED = {"Conv", "Gemm", "MatMul"}
+WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 # Kernels that take and give any scales.
 FREE = {"Add", "Sub", "Mul", "GlobalAveragePool", "ReduceMean", "LeakyRelu", "HardSwish", "Relu"}
 # Kernels that only move numbers or choose among them: scales stay as they are.
 MOVING = {"MaxPool", "AveragePool", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split",
-          "Concat", "Pad", "Identity", "DepthToSpace", "SpaceToDepth"}  # fmt: skip
+          "Concat", "Pad", "Identity", "DepthToSpace", "SpaceToDepth", "Resize"}  # fmt: skip
 # Kernels whose result has fixed scales.
 FIXED = {"Softmax": (1 / 256, -128), "Sigmoid": (1 / 256, -128), "Tanh": (1 / 128, 0)}
+# Those that have a kernel of 16 bits besides the weighted ones.
+WIDE = {"Relu", "Add", "Sub", "Mul", "GlobalAveragePool", "ReduceMean", "MaxPool", "AveragePool", "Reshape", "Flatten",
+        "Squeeze", "Unsqueeze", "Transpose", "Concat", "Identity"}  # fmt: skip
 # Positions of inputs that are numbers to compute with; the others are parameters.
 ALL = None
 DATA: dict[str, int | None] = {"Add": 2, "Sub": 2, "Mul": 2, "Concat": ALL}
@@ -32,6 +38,7 @@ def quantise(graph: Graph) -> None:
     """Turn pairs into parameters, then fold what is left on weights back to floats."""
     if not any(node.op in {"QuantizeLinear", "DequantizeLinear"} for node in graph.nodes):
         return
+    turn_weights(graph)
     pairs = _Pairs(graph)
     nodes: list[Node] = []
     for node in graph.nodes:
@@ -40,7 +47,7 @@ def quantise(graph: Graph) -> None:
     _alias(graph, pairs.alias)
     _mark_widths(graph)
     graph.drop_unused()
-    _fold_weights(graph)
+    lighten(graph)
 
 
 class _Pairs:
@@ -92,10 +99,10 @@ class _Pairs:
         stored = self.alias.get(stored, stored)
         scales = self.graph.scales[stored]
         # uint8 at the border stays uint8, which the int8 kernels do not take.
-        is_byte = self.graph.dtypes[stored] in (np.int8, np.uint8) and stored not in self.graph.inputs
+        is_taken = _is_taken(scales, self.graph.dtypes[stored]) and stored not in self.graph.inputs
         if stored in self.graph.outputs:
             return None
-        return stored if is_byte and scales.scale.size == 1 and stored not in self.raw else None
+        return stored if is_taken and scales.scale.size == 1 and stored not in self.raw else None
 
     def _quantised_output(self, name: str) -> str | None:
         """The int8 value that all readers of a float make of it."""
@@ -107,7 +114,7 @@ class _Pairs:
         first = scales[0]
         if first is None or any(s is None or not first.is_same(s) for s in scales):
             return None
-        if any(self.graph.dtypes[stored] not in (np.int8, np.uint8) or stored in self.graph.outputs for stored in made):
+        if any(not _is_taken(first, self.graph.dtypes[stored]) or stored in self.graph.outputs for stored in made):
             return None
         if self.raw.intersection(made):
             return None
@@ -120,8 +127,12 @@ class _Pairs:
         stored, output = self._stored(node.inputs[0]), self._quantised_output(node.outputs[0])
         if stored is None or output is None or not self._has_plain_factors(node):
             return None
+        if node.op == "ConvTranspose" and not is_whole_spread(self.graph, node):
+            return None
         right = self._find_weights(node)
-        if right is None:
+        if right is None or self.graph.dtypes[stored].itemsize != self.graph.dtypes[output].itemsize:
+            return None
+        if right not in self.graph.constants and self.graph.dtypes[right].itemsize > 1:
             return None
         inputs = [stored, right]
         if right in self.graph.constants:
@@ -152,7 +163,7 @@ class _Pairs:
         scales, data = self.graph.scales[stored], self.graph.constants[stored]
         if data.dtype not in (np.int8, np.uint8) or np.any(_shift(scales, data.dtype).zero_point != 0):
             return None
-        axis = 0 if node.op == "Conv" or node.attributes.get("transB", 0) else 1
+        axis = 0 if node.op == "Conv" or (node.op == "Gemm" and node.attributes.get("transB", 0)) else 1
         if (scales.scale.size > 1 and scales.axis != axis) or data.ndim < 2 or (node.op == "MatMul" and data.ndim != 2):
             return None
         return self._as_signed(stored, data, scales, axis)
@@ -170,7 +181,7 @@ class _Pairs:
         scales = self.graph.scales[weights]
         wanted = self.graph.scales[stored].scale.reshape(-1).astype(np.float64) * scales.scale.astype(np.float64)
         count = scales.scale.size
-        data = np.zeros(count, np.int32)
+        data = np.zeros(count, np.int64 if self.graph.dtypes[stored] == np.int16 else np.int32)
         if node.has(2):
             exact = self._read_bias(node.inputs[2])
             if exact is None or exact.size != count:
@@ -178,7 +189,7 @@ class _Pairs:
             rounded = np.round(exact.reshape(-1) / wanted)
             if np.any(np.abs(rounded) > 2**31 - 1):
                 return None
-            data = rounded.astype(np.int32)
+            data = rounded.astype(data.dtype)
         name = self.graph.add_constant(f"{node.name}/bias", data)
         self.graph.scales[name] = Scales(wanted.astype(np.float32), np.zeros(count, np.int64), 0)
         return name
@@ -190,7 +201,7 @@ class _Pairs:
         stored = self.source.get(name)
         if stored is None or stored not in self.graph.constants:
             return None
-        return _dequantise(self.graph.constants[stored], self.graph.scales[stored], np.float64)
+        return dequantise(self.graph.constants[stored], self.graph.scales[stored], np.float64)
 
     def _take_plain(self, node: Node) -> list[Node] | None:
         count = DATA.get(node.op, 1)
@@ -199,7 +210,7 @@ class _Pairs:
         if not all(stored) or not _is_supported(self.graph, node):
             return None
         outputs = [self._quantised_output(name) for name in node.outputs]
-        if not all(outputs):
+        if not all(outputs) or not self._is_one_width(node, [*stored, *outputs]):
             return None
         inputs, results = [s for s in stored if s], [o for o in outputs if o]
         before, after = self._match_scales(node, inputs, results)
@@ -207,6 +218,11 @@ class _Pairs:
         sources = self._sources(node, results[0])
         made = Node(node.op, [*inputs, *rest], results, node.attributes, sources, "", node.location)
         return [*before, made, *after]
+
+    def _is_one_width(self, node: Node, names: list[str | None]) -> bool:
+        """Whether all are of 8 bits, or all of 16 where the kernel has those."""
+        widths = {self.graph.dtypes[name].itemsize for name in names if name}
+        return widths == {1} or (widths == {2} and node.op in WIDE)
 
     def _match_scales(self, node: Node, inputs: list[str], outputs: list[str]) -> tuple[list[Node], list[Node]]:
         """Requantise around a kernel that asks for certain scales; replaces names in both lists."""
@@ -250,6 +266,11 @@ class _Pairs:
         return (*node.sources, *(maker.sources if maker else ()))
 
 
+def _is_taken(scales: Scales, dtype: np.dtype[np.generic]) -> bool:
+    """Whether int8 or int16 kernels take a value: those of 16 bits have no zero point."""
+    return dtype in (np.int8, np.uint8) or (dtype == np.int16 and not np.any(scales.zero_point))
+
+
 def _is_supported(graph: Graph, node: Node) -> bool:
     """Cases in which the int8 kernel is not the operator that ONNX means."""
     if node.op == "AveragePool":
@@ -259,6 +280,8 @@ def _is_supported(graph: Graph, node: Node) -> bool:
         return node.attributes.get("mode", "constant") == "constant" and value == 0.0
     if node.op == "MaxPool":
         return not any(node.outputs[1:])
+    if node.op == "Resize":
+        return has_kernel(graph, node)
     if node.op == "Softmax":
         rank = len(graph.shapes[node.inputs[0]])
         return graph.opset >= 13 or int(node.attributes.get("axis", 1)) % rank == rank - 1
@@ -276,7 +299,7 @@ def _read_scales(graph: Graph, node: Node, stored: str) -> Scales | None:
     dtype = graph.dtypes.get(stored)
     if (
         dtype is None
-        or dtype.kind not in "iu"
+        or (dtype.kind not in "iu" and dtype.name != "int4")
         or scale.ndim > 1
         or not np.all(np.isfinite(scale))
         or np.any(scale <= 0)
@@ -305,14 +328,6 @@ def _shift(scales: Scales, dtype: np.dtype[np.generic]) -> Scales:
     return Scales(scales.scale, scales.zero_point - 128, scales.axis)
 
 
-def _dequantise(data: Array, scales: Scales, dtype: type[np.floating]) -> Array:
-    shape = [1] * data.ndim
-    if scales.scale.size > 1:
-        shape[scales.axis] = scales.scale.size
-    real = (data.astype(np.float64) - scales.zero_point.reshape(shape)) * scales.scale.astype(np.float64).reshape(shape)
-    return real.astype(dtype)
-
-
 # Afterwards
 
 
@@ -339,17 +354,3 @@ def _mark_widths(graph: Graph) -> None:
 
 
 _UNDERSTANDING = {*WEIGHTED, *FREE, *MOVING, *FIXED, REQUANTISE, "DequantizeLinear", "QuantizeLinear"}
-
-
-def _fold_weights(graph: Graph) -> None:
-    """DequantizeLinear of a constant that no kernel takes quantised: its real numbers."""
-    kept = []
-    for node in graph.nodes:
-        if node.op == "DequantizeLinear" and node.inputs[0] in graph.constants and node.inputs[0] in graph.scales:
-            real = _dequantise(graph.constants[node.inputs[0]], graph.scales[node.inputs[0]], np.float32)
-            graph.set_constant(node.outputs[0], real)
-        elif node.op == "DequantizeLinear" and all(name in graph.constants for name in node.inputs if name):
-            graph.set_constant(node.outputs[0], evaluate(graph, node)[0])
-        else:
-            kept.append(node)
-    graph.nodes = kept

@@ -9,6 +9,7 @@ import numpy as np
 from edgewright.errors import ExternalDataMissing, InputError, ModelNotConvertible, ModelUnreadable
 from edgewright.formats.onnx import check_data_file, check_texts, location
 from edgewright.runtimes.litert.writer.graph import Array, Graph, Node, Shape, sort_nodes
+from edgewright.runtimes.litert.writer.weights import Stripped, map_file, strip_weights
 
 OLDEST_OPSET = 11
 MOST_NODES = 200_000
@@ -20,14 +21,14 @@ DOMAINS = {"", "ai.onnx"}
 TENSORS, GRAPHS = 9, 10  # AttributeProto.TENSORS, GRAPHS
 
 
-def read_model(model: Path | bytes) -> Any:
-    """The protobuf message of a path or of bytes; ModelUnreadable where it is none."""
+def read_model(model: Path | bytes) -> tuple[Any, Stripped]:
+    """The protobuf message of a path or of bytes, its large weights left in place; ModelUnreadable where it is none."""
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no types
     from onnx import ModelProto
 
     try:
-        data = model if isinstance(model, bytes) else model.read_bytes()
-        proto = ModelProto.FromString(data)
+        stripped = strip_weights(map_file(model))
+        proto = ModelProto.FromString(stripped.message)
         check_texts(proto.graph)
         _check_names(proto.graph)
     except (DecodeError, ValueError, MemoryError, OSError) as error:
@@ -35,7 +36,7 @@ def read_model(model: Path | bytes) -> Any:
         raise ModelUnreadable(f"{name} cannot be read as ONNX", str(error).strip() or type(error).__name__) from None
     if not proto.graph.node and not proto.graph.output:
         raise ModelUnreadable("the model holds no graph", "it has no operators and no outputs")
-    return proto
+    return proto, stripped
 
 
 def _check_names(graph: Any) -> None:
@@ -58,7 +59,7 @@ def read_graph(model: Path | bytes, shapes: Mapping[str, Sequence[int]], known: 
         InputError: `shapes` names no input, or leaves a size open.
         ExternalDataMissing: weights lie in a file that is absent.
     """
-    proto = read_model(model)
+    proto, stripped = read_model(model)
     opset = _read_opset(proto)
     _check_size(proto.graph)
     if proto.functions:
@@ -70,11 +71,11 @@ def read_graph(model: Path | bytes, shapes: Mapping[str, Sequence[int]], known: 
     folder = None if isinstance(model, bytes) else model
     graph = Graph(opset, [], [], [value.name for value in proto.graph.output])
     for tensor in proto.graph.initializer:
-        graph.set_constant(tensor.name, read_tensor(tensor, folder))
+        graph.set_constant(tensor.name, read_tensor(tensor, folder, stripped))
     if proto.graph.sparse_initializer:
         raise ModelNotConvertible("the model holds sparse weights", "LiteRT's sparse format is not written")
     _add_inputs(graph, proto.graph, shapes)
-    nodes = [_read_node(node, position, folder) for position, node in enumerate(proto.graph.node)]
+    nodes = [read_node(node, position, folder) for position, node in enumerate(proto.graph.node)]
     _set_order(graph, nodes)
     return graph
 
@@ -141,6 +142,8 @@ def _spell_out(proto: Any, bodies: list[tuple[str, str]], shapes: Mapping[str, S
     # Bodies depend on the types of what they are given, weights included.
     for tensor in proto.graph.initializer:
         proto.graph.value_info.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    # The inliner asks for the type of inputs that are left out, too.
+    proto.graph.value_info.append(onnx.helper.make_tensor_value_info("", onnx.TensorProto.FLOAT, []))
     try:
         return onnx.inliner.inline_selected_functions(proto, bodies, inline_schema_functions=True)
     except Exception:  # the operators are then refused by their names
@@ -152,7 +155,7 @@ def _check_size(graph: Any) -> None:
         raise ModelNotConvertible(f"the graph has {len(graph.node)} nodes", f"up to {MOST_NODES} are converted")
 
 
-def read_tensor(tensor: Any, model: Path | None) -> Array:
+def read_tensor(tensor: Any, model: Path | None, stripped: Stripped | None = None) -> Array:
     """The data of a tensor; ModelUnreadable where its bytes do not fit its sizes."""
     from onnx import numpy_helper
 
@@ -160,9 +163,26 @@ def read_tensor(tensor: Any, model: Path | None) -> Array:
     try:
         if tensor.data_location == 1:  # TensorProto.EXTERNAL
             return _read_external(tensor, model)
+        if stripped is not None and tensor.name in stripped.places:
+            return _read_stripped(tensor, stripped)
         return np.asarray(numpy_helper.to_array(tensor))
     except (ValueError, TypeError, KeyError, OverflowError, OSError) as error:
         raise ModelUnreadable(f"the weights '{tensor.name[:200]}' cannot be read", str(error)[:300]) from None
+
+
+# Types that numpy has itself, by TensorProto's numbers; others are unpacked by onnx.
+PLAIN = {1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8"}
+
+
+def _read_stripped(tensor: Any, stripped: Stripped) -> Array:
+    from onnx import numpy_helper
+
+    if tensor.data_type in PLAIN:
+        data = stripped.view(tensor.name, np.dtype(PLAIN[tensor.data_type]), tuple(tensor.dims))
+        if data is not None:
+            return data
+    tensor.raw_data = stripped.read(tensor.name)
+    return np.asarray(numpy_helper.to_array(tensor))
 
 
 def _read_external(tensor: Any, model: Path | None) -> Array:
@@ -236,7 +256,7 @@ def _check_fit(name: str, has_shape: bool, own: Sequence[int | None], shape: Sha
         )
 
 
-def _read_node(node: Any, position: int, model: Path | None) -> Node:
+def read_node(node: Any, position: int, model: Path | None) -> Node:
     metadata = {entry.key: entry.value for entry in getattr(node, "metadata_props", ())}
     return Node(
         op=node.op_type,

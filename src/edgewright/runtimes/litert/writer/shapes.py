@@ -7,6 +7,7 @@ import numpy as np
 from edgewright.errors import ModelUnreadable
 from edgewright.runtimes.litert.writer.graph import Array, Graph, Node, Refusal, Shape
 from edgewright.runtimes.litert.writer.read import MOST_DIMENSIONS, MOST_TENSOR_BYTES
+from edgewright.runtimes.litert.writer.unroll import CONTROL, spell_out
 
 # Shape inference looks into constants up to this size (axes, sizes, pads), never into weights.
 SMALL = 4096
@@ -40,11 +41,16 @@ def settle_shapes(graph: Graph) -> dict[str, Refusal]:
     """
     refusals: dict[str, Refusal] = {}
     kept = []
-    for node in graph.nodes:
+    waiting = graph.nodes[::-1]
+    while waiting:
+        node = waiting.pop()
         if any(name and name not in graph.shapes for name in node.inputs):
             kept.append(node)
             continue
         try:
+            if node.op in CONTROL and not node.domain:
+                waiting.extend(reversed(spell_out(graph, node)))
+                continue
             folded = _settle_node(graph, node)
         except Refusal as refusal:
             refusals[node.name] = refusal
@@ -59,6 +65,12 @@ def _settle_node(graph: Graph, node: Node) -> bool:
     """Whether the node was folded away."""
     if node.op == "Constant" and not node.domain:
         graph.set_constant(node.outputs[0], _read_constant(node))
+        return True
+    if node.op == "Range" and not node.domain and (row := _make_range(graph, node)) is not None:
+        graph.set_constant(node.outputs[0], row)
+        return True
+    if node.op == "EyeLike" and not node.domain and len(graph.shapes[node.inputs[0]]) == 2:
+        graph.set_constant(node.outputs[0], _make_eye(graph, node))
         return True
     if node.op in {"Shape", "Size"} and not node.domain:
         graph.set_constant(node.outputs[0], _measure(graph, node))
@@ -83,6 +95,29 @@ def _read_constant(node: Node) -> Array:
     if not isinstance(value, np.ndarray):
         raise Refusal("a constant of text or of sparse numbers")
     return value
+
+
+def _make_range(graph: Graph, node: Node) -> Array | None:
+    parts = [graph.constants.get(name) for name in node.inputs]
+    if len(parts) != 3 or any(part is None or part.size != 1 for part in parts):
+        return None
+    start, limit, delta = (graph.constants[name].reshape(-1)[0].item() for name in node.inputs)
+    if not delta:
+        raise Refusal("its step is zero")
+    count = max(int(np.ceil((limit - start) / delta)), 0)
+    check_shape(node.outputs[0], (count,))
+    row: Array = start + np.arange(count) * delta
+    return row.astype(graph.dtypes[node.inputs[0]])
+
+
+def _make_eye(graph: Graph, node: Node) -> Array:
+    from onnx import helper
+
+    name = node.inputs[0]
+    kind = node.attributes.get("dtype")
+    dtype = graph.dtypes[name] if kind is None else np.dtype(helper.tensor_dtype_to_np_dtype(kind))
+    rows, columns = graph.shapes[name]
+    return np.eye(rows, columns, k=int(node.attributes.get("k", 0)), dtype=dtype)
 
 
 def _measure(graph: Graph, node: Node) -> Array:

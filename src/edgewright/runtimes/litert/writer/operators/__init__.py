@@ -6,7 +6,9 @@ from edgewright.runtimes.litert.writer.build import Builder
 from edgewright.runtimes.litert.writer.graph import Node
 from edgewright.runtimes.litert.writer.operators import activation as act
 from edgewright.runtimes.litert.writer.operators import (
+    bits,
     conv,
+    einsum,
     elementwise,
     indexing,
     matmul,
@@ -15,6 +17,7 @@ from edgewright.runtimes.litert.writer.operators import (
     quantisation,
     recurrent,
     resize,
+    scatter,
     structure,
 )
 from edgewright.runtimes.litert.writer.operators import reduction as red
@@ -49,6 +52,12 @@ TABLE: dict[str, Write] = {
     "IsInf": elementwise.is_infinite,
     "Identity": elementwise.identity,
     "Dropout": elementwise.dropout,
+    "BitwiseAnd": bits.both,
+    "BitwiseOr": bits.either,
+    "BitwiseXor": bits.exclusive_or,
+    "BitwiseNot": bits.complement,
+    "BitShift": bits.shift,
+    "BitCast": bits.reinterpret,
     # functions of one value
     "Abs": elementwise.unary("ABS"),
     "Neg": elementwise.unary("NEG"),
@@ -68,6 +77,9 @@ TABLE: dict[str, Write] = {
     "Acos": act.formula(act.arc_cosine),
     "Sinh": act.formula(act.hyperbolic_sine),
     "Cosh": act.formula(act.hyperbolic_cosine),
+    "Asinh": act.formula(act.inverse_hyperbolic_sine),
+    "Acosh": act.formula(act.inverse_hyperbolic_cosine),
+    "Atanh": act.formula(act.inverse_hyperbolic_tangent),
     "Erf": act.formula(act.error_function),
     # activations
     "Relu": elementwise.unary("RELU"),
@@ -100,6 +112,7 @@ TABLE: dict[str, Write] = {
     "GlobalMaxPool": pool.global_pool,
     "Gemm": matmul.gemm,
     "MatMul": matmul.matmul,
+    "Einsum": einsum.einsum,
     # recurrent networks
     "LSTM": recurrent.recurrent(recurrent.step_lstm),
     "GRU": recurrent.recurrent(recurrent.step_gru),
@@ -126,6 +139,7 @@ TABLE: dict[str, Write] = {
     "ReduceSumSquare": red.composed(red.reduce_sum_square),
     "ReduceLogSum": red.composed(red.reduce_log_sum),
     "ReduceLogSumExp": red.composed(red.reduce_log_sum_exp),
+    "Hardmax": red.hard_max,
     "ArgMax": red.arg_extreme("ARG_MAX"),
     "ArgMin": red.arg_extreme("ARG_MIN"),
     "CumSum": red.cumulative_sum,
@@ -148,7 +162,8 @@ TABLE: dict[str, Write] = {
     "Gather": indexing.gather,
     "GatherElements": indexing.gather_elements,
     "GatherND": indexing.gather_nd,
-    "ScatterND": indexing.scatter_nd,
+    "ScatterND": scatter.scatter_nd,
+    "ScatterElements": scatter.scatter_elements,
     "TopK": indexing.top_k,
     "OneHot": indexing.one_hot,
     "Trilu": indexing.triangle,

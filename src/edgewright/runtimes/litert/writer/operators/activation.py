@@ -202,6 +202,25 @@ def hyperbolic_cosine(t: Terms, x: Tensor) -> Tensor:
     return t.do("MUL", t.do("ADD", t.do("EXP", x), t.do("EXP", t.do("NEG", x))), 0.5)
 
 
+def inverse_hyperbolic_sine(t: Terms, x: Tensor) -> Tensor:
+    """sign(x) log(|x| + √(x² + 1))."""
+    size = t.do("ABS", x)
+    root = t.do("SQRT", t.do("ADD", t.do("MUL", x, x), 1.0))
+    return t.do("MUL", t.do("SIGN", x), t.do("LOG", t.do("ADD", size, root)))
+
+
+def inverse_hyperbolic_cosine(t: Terms, x: Tensor) -> Tensor:
+    """log(x + √(x − 1) √(x + 1))."""
+    root = t.do("MUL", t.do("SQRT", t.do("SUB", x, 1.0)), t.do("SQRT", t.do("ADD", x, 1.0)))
+    return t.do("LOG", t.do("ADD", x, root))
+
+
+def inverse_hyperbolic_tangent(t: Terms, x: Tensor) -> Tensor:
+    """½ log((1 + x) / (1 − x))."""
+    quotient = t.do("DIV", t.do("ADD", x, 1.0), t.do("SUB", 1.0, x))
+    return t.do("MUL", t.do("LOG", quotient), 0.5)
+
+
 # A quotient of polynomials in x², right to 4e-7 of the value; the one that Eigen's `erf` for float32 uses.
 ERF_ABOVE = (-2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05,
              -7.34990630326855e-04, -2.95459980854025e-03, -1.60960333262415e-02)  # fmt: skip

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from edgewright.runtimes.litert.writer.build import Builder
-from edgewright.runtimes.litert.writer.graph import Node, Refusal
-from edgewright.runtimes.litert.writer.layout import channels_last
+from edgewright.runtimes.litert.writer.graph import Graph, Node, Refusal
+from edgewright.runtimes.litert.writer.layout import Layout, channels_last
 from edgewright.runtimes.litert.writer.operators.window import Windows, pad, read_windows
 from edgewright.runtimes.litert.writer.program import Tensor
 
@@ -34,7 +34,6 @@ def _write_2d(b: Builder, node: Node, x: Tensor, windows: Windows, padding: str)
     outputs, per_group = b.shape(node.inputs[1])[:2]
     if group < 1 or per_group * group != channels or outputs % group:
         raise Refusal("its weights do not fit its groups")
-    result = b.make(node.outputs[0], channels_last(4))
     options: dict[str, Any] = {
         "padding": padding,
         "strideH": windows.strides[0],
@@ -45,24 +44,79 @@ def _write_2d(b: Builder, node: Node, x: Tensor, windows: Windows, padding: str)
     }
     if group == channels and (group > 1 or outputs == 1):
         options["depthMultiplier"] = outputs // group
-        weights = b.take(node.inputs[1], (1, 2, 3, 0))
-        b.emit("DEPTHWISE_CONV_2D", [x, weights, take_bias(b, node, x, outputs)], [result], options)
+        if _is_wide(b, node, windows, x):
+            _write_bands(b, node, x, windows, options)
+            return
+        weights = take_weights(b, node, (1, 2, 3, 0), x)
+        operands = [x, weights, take_bias(b, node, x, outputs)]
+        b.emit("DEPTHWISE_CONV_2D", operands, [b.make(node.outputs[0], channels_last(4))], options)
         return
-    weights = b.take(node.inputs[1], (0, 2, 3, 1))
-    b.emit("CONV_2D", [x, weights, take_bias(b, node, x, outputs)], [result], options)
+    weights = take_weights(b, node, (0, 2, 3, 1), x)
+    operands = [x, weights, take_bias(b, node, x, outputs)]
+    b.emit("CONV_2D", operands, [b.make(node.outputs[0], channels_last(4))], options)
+
+
+# XNNPACK has depthwise kernels of up to so many weights a channel; larger ones it runs several times slower, as a
+# general convolution with a group for each channel.
+MOST_TAPS = 25
+
+
+def _is_wide(b: Builder, node: Node, windows: Windows, x: Tensor) -> bool:
+    rows, columns = windows.kernel
+    constant = b.constant(node.inputs[1]) is not None
+    return rows * columns > MOST_TAPS >= columns and rows > 1 and constant and x.scales is None
+
+
+def _write_bands(b: Builder, node: Node, x: Tensor, windows: Windows, options: dict[str, Any]) -> None:
+    """A depthwise convolution as the sum of several over a few rows of the kernel each.
+
+    `x` is padded where its padding is no kernel's own.
+    """
+    if options["padding"] == "SAME":
+        x = pad(b, x, windows)
+    outputs, (rows, columns) = b.shape(node.inputs[1])[0], windows.kernel
+    weights = np.transpose(b.need_constant(1, "weights"), (1, 2, 3, 0))
+    height, stride, spread = windows.outputs[0], windows.strides[0], windows.dilations[0]
+    count = -(-rows // (MOST_TAPS // columns))
+    shape, total = (x.shape[0], *windows.outputs, outputs), None
+    for first, last in zip(_share(rows, count)[:-1], _share(rows, count)[1:], strict=True):
+        reach = (height - 1) * stride + (last - first - 1) * spread + 1
+        size = (x.shape[0], reach, *x.shape[2:])
+        part = b.run("SLICE", [x, b.ints((0, first * spread, 0, 0)), b.ints(size)], size) if size != x.shape else x
+        bias = take_bias(b, node, x, outputs) if total is None else b.add_constant(np.zeros(outputs, np.float32))
+        band = b.add_constant(np.ascontiguousarray(weights[:, first:last]), f"{node.inputs[1]}/rows{first}")
+        own = options | {"padding": "VALID", "fusedActivationFunction": "NONE"}
+        made = b.run("DEPTHWISE_CONV_2D", [part, band, bias], shape, options=own)
+        kind = options["fusedActivationFunction"] if last == rows else "NONE"
+        total = made if total is None else b.run("ADD", [total, made], shape, options={"fusedActivationFunction": kind})
+    assert total is not None  # noqa: S101  # there are two bands and more
+    b.place(node.outputs[0], total, channels_last(4))
+
+
+def _share(size: int, count: int) -> list[int]:
+    """The bounds of `count` parts, as equal as they can be."""
+    return [size * part // count for part in range(count + 1)]
 
 
 def _write_3d(b: Builder, node: Node, x: Tensor, windows: Windows, padding: str) -> None:
     if node.attributes.get("group", 1) != 1:
         raise Refusal("a grouped convolution over three axes")
     outputs = b.shape(node.inputs[1])[0]
-    weights = b.take(node.inputs[1], (2, 3, 4, 1, 0))
+    weights = take_weights(b, node, (2, 3, 4, 1, 0), x)
     names = ("D", "H", "W")
     options: dict[str, Any] = {"padding": padding, "fusedActivationFunction": node.attributes.get("activation", "NONE")}
     options |= {f"stride{n}": s for n, s in zip(names, windows.strides, strict=True)}
     options |= {f"dilation{n}Factor": d for n, d in zip(names, windows.dilations, strict=True)}
     bias = take_bias(b, node, x, outputs)
     b.emit("CONV_3D", [x, weights, bias], [b.make(node.outputs[0], channels_last(5))], options)
+
+
+def take_weights(b: Builder, node: Node, layout: Layout, x: Tensor) -> Tensor:
+    """The weights in the kernel's order; real numbers beside real activations, by a DEQUANTIZE that runs once."""
+    weights = b.take(node.inputs[1], layout)
+    if weights.scales is None or x.scales is not None:
+        return weights
+    return b.run("DEQUANTIZE", [weights], weights.shape, dtype=np.float32)
 
 
 def take_bias(b: Builder, node: Node, x: Tensor, outputs: int) -> Tensor:
@@ -75,28 +129,47 @@ def take_bias(b: Builder, node: Node, x: Tensor, outputs: int) -> Tensor:
 
 
 def conv_transpose(b: Builder, node: Node) -> None:
-    """TRANSPOSE_CONV over the whole reach, then a slice that takes `pads` off; the bias is added last.
+    """TRANSPOSE_CONV, SAME where LiteRT's rule gives just the wanted part, else over the whole reach and cut.
 
     Input [N, C, H, W], weights [C, O/group, kH, kW], as ONNX's ConvTranspose; groups are computed one by one.
     """
     if b.rank(node.inputs[0]) != 4:
         raise Refusal("a transposed convolution over three axes")
-    x, weights = b.take(node.inputs[0], channels_last(4)), _take_spread(b, node)
-    group = int(node.attributes.get("group", 1))
-    whole = _spread_groups(b, node, x, weights, group) if group > 1 else _spread(b, node, x, weights)
-    cut = _cut(b, whole, _find_begin(b, node, whole.shape[1:3]), b.shape(node.outputs[0])[2:])
-    if node.has(2):
-        cut = b.run("ADD", [cut, b.take(node.inputs[2])], cut.shape)
-    b.place(node.outputs[0], cut, channels_last(4))
+    x, sizes = b.take(node.inputs[0], channels_last(4)), b.shape(node.outputs[0])[2:]
+    weights, group = _take_spread(b, node, x), int(node.attributes.get("group", 1))
+    strides = tuple(node.attributes.get("strides") or [1, 1])
+    kernel = weights.shape[1:3]
+    full = tuple((size - 1) * s + k for size, s, k in zip(x.shape[1:3], strides, kernel, strict=True))
+    begin = _find_begin(b, node, full)
+    reaches = all(low + size <= f for low, size, f in zip(begin, sizes, full, strict=True))
+    bias = b.take(node.inputs[2]) if node.has(2) else None
+    if group == 1 and (reaches or bias is None):
+        same = sizes == tuple(size * s for size, s in zip(x.shape[1:3], strides, strict=True))
+        same = same and begin == tuple(max(k - s, 0) // 2 for k, s in zip(kernel, strides, strict=True))
+        whole = _spread(b, node, x, weights, bias, sizes if same else full)
+        made = whole if same else _cut(b, whole, begin, sizes)
+    else:
+        whole = _spread_groups(b, node, x, weights, group) if group > 1 else _spread(b, node, x, weights, None, full)
+        made = _cut(b, whole, begin, sizes)
+        made = made if bias is None else b.run("ADD", [made, bias], made.shape)
+    b.place(node.outputs[0], made, channels_last(4))
 
 
-def _spread(b: Builder, node: Node, x: Tensor, weights: Tensor) -> Tensor:
-    """[N, H, W, C] by weights [O, kH, kW, C], nothing cut off."""
+def is_whole_spread(graph: Graph, node: Node) -> bool:
+    """Whether a transposed convolution is one kernel, its bias included: no groups, nothing added behind its reach."""
+    plain = all(d == 1 for d in node.attributes.get("dilations") or [1]) and node.attributes.get("group", 1) == 1
+    return plain and not any(node.attributes.get("output_padding") or [0]) and len(graph.shapes[node.inputs[0]]) == 4
+
+
+def _spread(b: Builder, node: Node, x: Tensor, weights: Tensor, bias: Tensor | None, sizes: tuple[int, ...]) -> Tensor:
+    """[N, H, W, C] by weights [O, kH, kW, C]; all of its reach, or the part that SAME gives."""
     strides = tuple(node.attributes.get("strides") or [1, 1])
     full = tuple((size - 1) * s + k for size, s, k in zip(x.shape[1:3], strides, weights.shape[1:3], strict=True))
-    shape = (x.shape[0], *full, weights.shape[0])
-    options = {"padding": "VALID", "strideH": strides[0], "strideW": strides[1]}
-    return b.run("TRANSPOSE_CONV", [b.ints(shape), weights, x], shape, dtype=x.dtype, options=options)
+    shape = (x.shape[0], *sizes, weights.shape[0])
+    options = {"padding": "VALID" if sizes == full else "SAME", "strideH": strides[0], "strideW": strides[1]}
+    operands = [b.ints(shape), weights, x, *([bias] if bias is not None else [])]
+    scales = b.scales(node.outputs[0])
+    return b.run("TRANSPOSE_CONV", operands, shape, dtype=x.dtype, scales=scales, options=options)
 
 
 def _spread_groups(b: Builder, node: Node, x: Tensor, weights: Tensor, group: int) -> Tensor:
@@ -104,20 +177,23 @@ def _spread_groups(b: Builder, node: Node, x: Tensor, weights: Tensor, group: in
         raise Refusal("a transposed convolution in groups with computed weights")
     width = weights.shape[3] // group
     shape = (*x.shape[:3], width)
+    strides = node.attributes.get("strides") or [1, 1]
+    full = tuple((size - 1) * s + k for size, s, k in zip(x.shape[1:3], strides, weights.shape[1:3], strict=True))
     parts = []
     for at in range(group):
         columns = slice(at * width, (at + 1) * width)
         part = b.run("SLICE", [x, b.ints((0, 0, 0, columns.start)), b.ints(shape)], shape)
-        parts.append(_spread(b, node, part, b.add_constant(np.ascontiguousarray(weights.data[..., columns]))))
+        own = b.add_constant(np.ascontiguousarray(weights.data[..., columns]))
+        parts.append(_spread(b, node, part, own, None, full))
     whole = (*parts[0].shape[:3], sum(part.shape[3] for part in parts))
     return b.run("CONCATENATION", parts, whole, options={"axis": 3, "fusedActivationFunction": "NONE"})
 
 
-def _take_spread(b: Builder, node: Node) -> Tensor:
+def _take_spread(b: Builder, node: Node, x: Tensor) -> Tensor:
     """Weights [O, kH, kW, C], with zeros between them for dilations."""
     dilations = node.attributes.get("dilations") or [1, 1]
     if all(d == 1 for d in dilations):
-        return b.take(node.inputs[1], (1, 2, 3, 0))
+        return take_weights(b, node, (1, 2, 3, 0), x)
     data = np.transpose(b.need_constant(1, "weights"), (1, 2, 3, 0))
     sizes = [(k - 1) * d + 1 for k, d in zip(data.shape[1:3], dilations, strict=True)]
     spread = np.zeros((data.shape[0], *sizes, data.shape[3]), data.dtype)
@@ -148,9 +224,9 @@ def _cut(b: Builder, whole: Tensor, begin: tuple[int, ...], sizes: tuple[int, ..
     if any(missing):
         shape = (whole.shape[0], *(f + m for f, m in zip(whole.shape[1:3], missing, strict=True)), whole.shape[3])
         amounts = np.asarray([(0, 0), (0, missing[0]), (0, missing[1]), (0, 0)], np.int32)
-        whole = b.run("PAD", [whole, b.add_constant(amounts)], shape)
+        whole = b.run("PAD", [whole, b.add_constant(amounts)], shape, scales=whole.scales)
     if whole.shape[1:3] == tuple(sizes):
         return whole
     shape = (whole.shape[0], *sizes, whole.shape[3])
     start = b.ints((0, *begin, 0))
-    return b.run("SLICE", [whole, start, b.ints(shape)], shape)
+    return b.run("SLICE", [whole, start, b.ints(shape)], shape, scales=whole.scales)

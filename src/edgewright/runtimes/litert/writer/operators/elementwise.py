@@ -42,7 +42,9 @@ def arithmetic(code: str) -> Callable[[Builder, Node], None]:
     def write(b: Builder, node: Node) -> None:
         tensors, layout = align(b, node.inputs, node.outputs[0])
         activation = node.attributes.get("activation", "NONE")
-        options = {"fusedActivationFunction": activation}
+        options: dict[str, Any] = {"fusedActivationFunction": activation}
+        if code in {"ADD", "SUB"} and tensors[0].dtype == np.int16:
+            options["potScaleInt16"] = False
         if tensors[0].dtype.name in NARROW and tensors[0].scales is None:
             b.place(node.outputs[0], compute(b, code, tensors, broadcast(*tensors), options=options), layout)
         else:
@@ -142,18 +144,30 @@ def mean(b: Builder, node: Node) -> None:
 
 
 def power(b: Builder, node: Node) -> None:
-    """POW, and MUL where a constant exponent of 2 allows it."""
+    """POW, or what is quicker for a constant exponent: products, SQRT, RSQRT."""
     exponent = b.graph.number(node.inputs[1])
     tensors, layout = align(b, node.inputs, node.outputs[0])
     base = tensors[0]
     shape = broadcast(*tensors)
+    if exponent in PRODUCTS and base.shape == shape:
+        b.place(node.outputs[0], _multiply(b, base, int(exponent or 0)), layout)
+        return
     if base.dtype.kind != "f":
         raise Refusal("powers of whole numbers", "cast them to float32 before")
-    if exponent == 2 and base.shape == shape:
-        b.place(node.outputs[0], b.run("MUL", [base, base], shape), layout)
+    if exponent in ROOTS and base.shape == shape:
+        b.place(node.outputs[0], b.run(ROOTS[exponent], [base], shape), layout)
         return
     made = b.run("POW", [base, b.cast(tensors[1], base.dtype)], shape)
     b.place(node.outputs[0], made, layout)
+
+
+PRODUCTS = {2.0, 3.0, 4.0}
+ROOTS = {0.5: "SQRT", -0.5: "RSQRT"}
+
+
+def _multiply(b: Builder, base: Tensor, times: int) -> Tensor:
+    square = compute(b, "MUL", [base, base], base.shape)
+    return square if times == 2 else compute(b, "MUL", [square, base if times == 3 else square], base.shape)
 
 
 def remainder(b: Builder, node: Node) -> None:
@@ -185,8 +199,10 @@ def cast(b: Builder, node: Node) -> None:
     wanted = b.dtype(node.outputs[0])
     if tensors[0].scales is not None:
         raise Refusal("a cast of quantised numbers")
-    if wanted.name == "float64" or (tensors[0].dtype.kind == "f" and wanted.kind in "iu" and wanted.itemsize < 4):
+    if wanted.name == "float64":
         raise Refusal(f"a cast from {tensors[0].dtype} to {wanted}")
+    if tensors[0].dtype.kind == "f" and wanted.kind in "iu" and wanted.itemsize < 4:
+        tensors[0] = b.cast(tensors[0], np.int32)  # numbers out of range wrap around, as in ONNX Runtime
     made = _to_bool(b, tensors[0]) if wanted == np.bool_ else b.cast(tensors[0], wanted)
     b.place(node.outputs[0], copy_if_given(b, made, node), layout)
 

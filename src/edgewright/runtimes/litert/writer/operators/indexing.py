@@ -4,7 +4,7 @@ import numpy as np
 
 from edgewright.runtimes.litert.writer.build import Builder
 from edgewright.runtimes.litert.writer.graph import Node, Refusal
-from edgewright.runtimes.litert.writer.layout import put_last
+from edgewright.runtimes.litert.writer.layout import drop_axes, plain, put_last, store
 from edgewright.runtimes.litert.writer.operators.elementwise import copy_if_given
 from edgewright.runtimes.litert.writer.program import Tensor
 
@@ -24,9 +24,31 @@ def gather(b: Builder, node: Node) -> None:
     """GATHER along one axis."""
     source, places, target = node.inputs[0], node.inputs[1], node.outputs[0]
     axis = int(node.attributes.get("axis", 0)) % b.rank(source)
+    if _gather_run(b, source, places, axis, target):
+        return
     indices = take_indices(b, places, b.shape(source)[axis])
     options = {"axis": axis, "batchDims": 0}
     b.emit("GATHER", [b.take(source), indices], [b.make(target)], options)
+
+
+def _gather_run(b: Builder, source: str, places: str, axis: int, target: str) -> bool:
+    """SLICE in the stored layout where the indices are constant and follow one another."""
+    data, size = b.constant(places), b.shape(source)[axis]
+    if data is None or not data.size or data.min() < -size or data.max() >= size:
+        return False
+    flat = data.reshape(-1) % size
+    if not np.array_equal(flat, np.arange(flat[0], flat[0] + flat.size)) or b.constant(source) is not None:
+        return False
+    layout = b.layout(source) if data.ndim < 2 else plain(b.rank(source))
+    x, at = b.take(source, layout), layout.index(axis)
+    begin = [int(flat[0]) if place == at else 0 for place in range(len(layout))]
+    shape = tuple(flat.size if place == at else length for place, length in enumerate(x.shape))
+    made = b.run("SLICE", [x, b.ints(begin), b.ints(shape)], shape, scales=x.scales)
+    if data.ndim != 1:
+        layout = drop_axes(layout, {axis}) if data.ndim == 0 else plain(b.rank(target))
+        made = b.reshape(made, store(b.shape(target), layout))
+    b.place(target, made, layout)
+    return True
 
 
 def gather_elements(b: Builder, node: Node) -> None:
@@ -43,7 +65,8 @@ def gather_nd(b: Builder, node: Node) -> None:
     """GATHER_ND; negative indices count from the end."""
     source, target = node.inputs[0], node.outputs[0]
     if node.attributes.get("batch_dims", 0):
-        raise Refusal("it gathers along batches")
+        _gather_in_batches(b, node)
+        return
     depth = b.shape(node.inputs[1])[-1]
     sizes = np.asarray(b.shape(source)[:depth], np.int32)
     data = b.constant(node.inputs[1])
@@ -53,6 +76,16 @@ def gather_nd(b: Builder, node: Node) -> None:
         raw = b.cast(b.take(node.inputs[1]), np.int32)
         indices = b.run("FLOOR_MOD", [raw, b.add_constant(sizes)], raw.shape)
     b.emit("GATHER_ND", [b.take(source), indices], [b.make(target)])
+
+
+def _gather_in_batches(b: Builder, node: Node) -> None:
+    """Constant indices with the batch's own written before them."""
+    at, batch = b.need_constant(1, "indices"), int(node.attributes["batch_dims"])
+    shape = b.shape(node.inputs[0])
+    places = at % np.asarray(shape[batch : batch + at.shape[-1]])
+    grids = np.indices(at.shape[:-1])[:batch]
+    full = np.concatenate([np.moveaxis(grids, 0, -1), places], axis=-1).astype(np.int32)
+    b.emit("GATHER_ND", [b.take(node.inputs[0]), b.add_constant(full)], [b.make(node.outputs[0])])
 
 
 def top_k(b: Builder, node: Node) -> None:
@@ -81,8 +114,6 @@ def one_hot(b: Builder, node: Node) -> None:
     depth = int(b.need_constant(1, "depth").reshape(-1)[0])
     values = b.need_constant(2, "values")
     target = node.outputs[0]
-    if b.dtype(node.inputs[0]).kind not in "iu":
-        raise Refusal("its indices are no whole numbers")
     raw = b.cast(b.take(node.inputs[0]), np.int32)
     # Indices outside of −depth … depth − 1 stay outside, and give a row of the off value.
     below = b.run("LESS", [raw, b.number(0, raw)], raw.shape, dtype=np.bool_)
@@ -114,25 +145,3 @@ def reverse_sequence(b: Builder, node: Node) -> None:
     lengths = b.cast(b.take(node.inputs[1]), np.int32)
     options = {"seqDim": time, "batchDim": batch}
     b.emit("REVERSE_SEQUENCE", [b.take(node.inputs[0]), lengths], [b.make(node.outputs[0])], options)
-
-
-def scatter_nd(b: Builder, node: Node) -> None:
-    """SCATTER_ND of the updates and of a mask, then a choice; every place at most once."""
-    source, target = node.inputs[0], node.outputs[0]
-    if node.attributes.get("reduction", "none") != "none":
-        raise Refusal("it adds up what falls on one place")
-    shape = b.shape(source)
-    data = b.need_constant(1, "indices")
-    depth = data.shape[-1]
-    places = (data % np.asarray(shape[:depth])).astype(np.int32)
-    if len({tuple(row) for row in places.reshape(-1, depth).tolist()}) != int(np.prod(places.shape[:-1])):
-        raise Refusal("it writes one place more than once")
-    x, updates = b.take(source), b.take(node.inputs[2])
-    if x.dtype != np.float32:
-        raise Refusal(f"it scatters {x.dtype}")
-    indices, size = b.add_constant(places), b.ints(shape)
-    mask = np.zeros(shape, bool)
-    mask[tuple(places.reshape(-1, depth).T)] = True
-    spread = b.run("SCATTER_ND", [indices, updates, size], shape, dtype=x.dtype)
-    made = b.run("SELECT_V2", [b.add_constant(mask), spread, x], shape, dtype=x.dtype)
-    b.place(target, made)

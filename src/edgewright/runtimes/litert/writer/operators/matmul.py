@@ -23,7 +23,8 @@ def gemm(b: Builder, node: Node) -> None:
         connect(b, node, x, weights, bias, b.make(node.outputs[0]))
         return
     shape = b.shape(node.outputs[0])
-    made = b.run("FULLY_CONNECTED", [x, weights, None], shape, options=_options("NONE"))
+    options = _options("NONE") | {"asymmetricQuantizeInputs": x.scales is None and weights.scales is not None}
+    made = b.run("FULLY_CONNECTED", [x, weights, None], shape, options=options)
     made = made if alpha == 1.0 else b.run("MUL", [made, b.number(alpha, made)], shape)
     if node.has(2):
         c = b.take(node.inputs[2])
@@ -56,6 +57,7 @@ def connect(b: Builder, node: Node, x: Tensor, weights: Tensor, bias: Tensor | N
     """FULLY_CONNECTED over the last axis: x […, K], weights [N, K], bias [N]."""
     options = _options(node.attributes.get("activation", "NONE"))
     options["keepNumDims"] = len(result.shape) > 2
+    options["asymmetricQuantizeInputs"] = x.scales is None and weights.scales is not None
     b.emit("FULLY_CONNECTED", [x, weights, bias], [result], options)
 
 

@@ -5,7 +5,7 @@ written out. The products with the input run for all steps at once.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,8 +18,10 @@ MOST_STEPS = 512
 DEFAULTS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
-# From the state and the projected input of one step to the next state.
-Step = Callable[["Cell", list[Tensor], Tensor], list[Tensor]]
+# How many gates' inputs are computed together: those that meet the state's product of as many gates.
+TOGETHER = {"LSTM": (4,), "GRU": (2, 1), "RNN": (1,)}
+# From the state and the projected inputs of one step to the next state.
+Step = Callable[["Cell", list[Tensor], list[Tensor]], list[Tensor]]
 
 
 @dataclass
@@ -32,6 +34,7 @@ class Cell:
     weights: Array
     bias: Array
     before_reset: bool
+    written: dict[tuple[int, int, bool], tuple[Tensor, Tensor | None]] = field(default_factory=dict)
 
     def do(self, code: str, *operands: Tensor | float) -> Tensor:
         first = next(operand for operand in operands if isinstance(operand, Tensor))
@@ -41,33 +44,37 @@ class Cell:
     def project(self, state: Tensor, first: int, last: int, *, biased: bool = False) -> Tensor:
         """The state times the weights of some gates, [batch, gates × hidden]."""
         rows = slice(first * self.hidden, last * self.hidden)
-        weights = self.b.add_constant(self.weights[rows])
-        bias = self.b.add_constant(self.bias[rows]) if biased else None
+        if (first, last, biased) not in self.written:  # all steps read the same weights
+            bias = self.b.add_constant(self.bias[rows]) if biased else None
+            self.written[first, last, biased] = (self.b.add_constant(self.weights[rows]), bias)
+        weights, bias = self.written[first, last, biased]
         options = {"fusedActivationFunction": "NONE", "keepNumDims": False}
         return self.b.run(
             "FULLY_CONNECTED", [state, weights, bias], (self.batch, rows.stop - rows.start), options=options
         )
 
-    def part(self, x: Tensor, first: int, last: int) -> Tensor:
-        """The columns of some gates."""
-        shape = (self.batch, (last - first) * self.hidden)
-        return self.b.run("SLICE", [x, self.b.ints((0, first * self.hidden)), self.b.ints(shape)], shape)
+    def split(self, x: Tensor, count: int) -> list[Tensor]:
+        """The columns of each gate."""
+        shape = (self.batch, self.hidden)
+        gates = [Tensor(f"{x.name}/gate{at}", shape, x.dtype) for at in range(count)]
+        self.b.emit("SPLIT", [self.b.add_constant(np.asarray(1, np.int32)), x], gates, {"numSplits": count})
+        return gates
 
 
 def recurrent(step: Step) -> Callable[[Builder, Node], None]:
-    """LSTM, GRU or RNN with its usual activations; X [steps, batch, inputs]."""
+    """LSTM, GRU or RNN with its usual activations; X [steps, batch, inputs], or with `layout` the batch first."""
 
     def write(b: Builder, node: Node) -> None:
         directions = _check(b, node)
-        steps, batch, _ = b.shape(node.inputs[0])
+        steps, batch, _ = take_sequence(b, node).shape
         hidden = int(b.shape(node.inputs[2])[2])
         sequences, finals = [], []
         for at, backwards in enumerate(directions):
-            cell, projected = _prepare(b, node, at, batch, hidden)
+            cell, inputs = _prepare(b, node, at, batch, hidden)
             states = [_start(b, node, 5 + i, at, (batch, hidden)) for i in range(2 if node.op == "LSTM" else 1)]
             rows: list[Tensor] = []
             for time in range(steps)[:: -1 if backwards else 1]:
-                states = step(cell, states, _row(b, projected, time, batch))
+                states = step(cell, states, [rows_of_gates[time] for rows_of_gates in inputs])
                 rows.append(states[0])
             sequences.append(rows[:: -1 if backwards else 1])
             finals.append(states)
@@ -81,17 +88,27 @@ def _check(b: Builder, node: Node) -> Sequence[bool]:
     usual = DEFAULTS[node.op] * len(directions)
     if not directions or (node.attributes.get("activations") or usual) not in (usual, [a.encode() for a in usual]):
         raise Refusal("activations other than the usual ones")
-    if node.attributes.get("layout", 0) or "clip" in node.attributes or node.attributes.get("input_forget", 0):
-        raise Refusal("the batch before the time, a clip or coupled gates")
-    if node.has(7) or (node.has(4) and np.any(b.need_constant(4, "lengths") != b.shape(node.inputs[0])[0])):
+    if "clip" in node.attributes or node.attributes.get("input_forget", 0):
+        raise Refusal("a clip or coupled gates")
+    steps = b.shape(node.inputs[0])[1 if is_batch_first(node) else 0]
+    if node.has(7) or (node.has(4) and np.any(b.need_constant(4, "lengths") != steps)):
         raise Refusal("peepholes, or sequences of several lengths")
-    if b.shape(node.inputs[0])[0] > MOST_STEPS:
+    if steps > MOST_STEPS:
         raise Refusal(f"more than {MOST_STEPS} steps", "cut the sequences")
     return directions
 
 
-def _prepare(b: Builder, node: Node, at: int, batch: int, hidden: int) -> tuple[Cell, Tensor]:
-    """The cell of one direction, and the input of all steps times its weights, [steps, batch, gates × hidden]."""
+def is_batch_first(node: Node) -> bool:
+    return bool(node.attributes.get("layout", 0))
+
+
+def take_sequence(b: Builder, node: Node) -> Tensor:
+    """X as [steps, batch, inputs]."""
+    return b.take(node.inputs[0], (1, 0, 2) if is_batch_first(node) else None)
+
+
+def _prepare(b: Builder, node: Node, at: int, batch: int, hidden: int) -> tuple[Cell, list[list[Tensor]]]:
+    """The cell of one direction, and the input of each step times its weights, [batch, gates × hidden]."""
     gates = GATES[node.op]
     weights, state_weights = (b.need_constant(i, "weights")[at].astype(np.float32) for i in (1, 2))
     both = b.need_constant(3, "bias")[at] if node.has(3) else np.zeros(2 * gates * hidden, np.float32)
@@ -100,52 +117,59 @@ def _prepare(b: Builder, node: Node, at: int, batch: int, hidden: int) -> tuple[
     # The bias of the state belongs inside of the reset gate's product there, and to the input's elsewhere.
     outside = 2 * hidden if node.op == "GRU" and before_reset else len(bias)
     bias[:outside] += state_bias[:outside]
-    x = b.take(node.inputs[0])
+    x, inputs, first = take_sequence(b, node), [], 0
+    for count in TOGETHER[node.op]:
+        rows = slice(first * hidden, (first + count) * hidden)
+        inputs.append(_project(b, x, weights[rows], bias[rows].astype(np.float32)))
+        first += count
+    return Cell(b, batch, hidden, state_weights, state_bias.astype(np.float32), before_reset), inputs
+
+
+def _project(b: Builder, x: Tensor, weights: Array, bias: Array) -> list[Tensor]:
+    """The product for all steps at once, [batch, columns] of each."""
+    steps, batch, columns = *x.shape[:2], len(bias)
     options = {"fusedActivationFunction": "NONE", "keepNumDims": True}
-    operands = [x, b.add_constant(weights), b.add_constant(bias.astype(np.float32))]
-    projected = b.run("FULLY_CONNECTED", operands, (*x.shape[:2], gates * hidden), options=options)
-    return Cell(b, batch, hidden, state_weights, state_bias.astype(np.float32), before_reset), projected
+    operands = [x, b.add_constant(weights), b.add_constant(bias)]
+    whole = b.run("FULLY_CONNECTED", operands, (steps, batch, columns), options=options)
+    if steps == 1:
+        return [b.reshape(whole, (batch, columns))]
+    rows = [Tensor(f"{whole.name}/step{at}", (batch, columns), whole.dtype) for at in range(steps)]
+    b.emit("UNPACK", [whole], rows, {"num": steps, "axis": 0})
+    return rows
 
 
 def _start(b: Builder, node: Node, position: int, at: int, shape: tuple[int, int]) -> Tensor:
     if not node.has(position):
         return b.add_constant(np.zeros(shape, np.float32))
-    whole = b.take(node.inputs[position])
+    whole = b.take(node.inputs[position], (1, 0, 2) if is_batch_first(node) else None)
     size = (1, *shape)
     return b.reshape(b.run("SLICE", [whole, b.ints((at, 0, 0)), b.ints(size)], size), shape)
 
 
-def _row(b: Builder, projected: Tensor, time: int, batch: int) -> Tensor:
-    size = (1, batch, projected.shape[2])
-    return b.reshape(b.run("SLICE", [projected, b.ints((time, 0, 0)), b.ints(size)], size), size[1:])
-
-
-def step_lstm(cell: Cell, states: list[Tensor], x: Tensor) -> list[Tensor]:
+def step_lstm(cell: Cell, states: list[Tensor], x: list[Tensor]) -> list[Tensor]:
     """Gates in ONNX's order: input, output, forget, cell."""
     hidden, memory = states
-    gates = cell.do("ADD", x, cell.project(hidden, 0, 4))
-    opened = cell.do("LOGISTIC", cell.part(gates, 0, 3))
-    take, give, keep = (cell.part(opened, at, at + 1) for at in range(3))
-    fresh = cell.do("TANH", cell.part(gates, 3, 4))
+    gates = cell.split(cell.do("ADD", x[0], cell.project(hidden, 0, 4)), 4)
+    take, give, keep = (cell.do("LOGISTIC", gate) for gate in gates[:3])
+    fresh = cell.do("TANH", gates[3])
     memory = cell.do("ADD", cell.do("MUL", keep, memory), cell.do("MUL", take, fresh))
     return [cell.do("MUL", give, cell.do("TANH", memory)), memory]
 
 
-def step_gru(cell: Cell, states: list[Tensor], x: Tensor) -> list[Tensor]:
+def step_gru(cell: Cell, states: list[Tensor], x: list[Tensor]) -> list[Tensor]:
     """Gates in ONNX's order: update, reset, hidden."""
     (hidden,) = states
-    opened = cell.do("LOGISTIC", cell.do("ADD", cell.part(x, 0, 2), cell.project(hidden, 0, 2)))
-    update, reset = cell.part(opened, 0, 1), cell.part(opened, 1, 2)
+    update, reset = cell.split(cell.do("LOGISTIC", cell.do("ADD", x[0], cell.project(hidden, 0, 2))), 2)
     if cell.before_reset:
         inner = cell.do("MUL", reset, cell.project(hidden, 2, 3, biased=True))
     else:
         inner = cell.project(cell.do("MUL", reset, hidden), 2, 3)
-    fresh = cell.do("TANH", cell.do("ADD", cell.part(x, 2, 3), inner))
+    fresh = cell.do("TANH", cell.do("ADD", x[1], inner))
     return [cell.do("ADD", fresh, cell.do("MUL", update, cell.do("SUB", hidden, fresh)))]
 
 
-def step_rnn(cell: Cell, states: list[Tensor], x: Tensor) -> list[Tensor]:
-    return [cell.do("TANH", cell.do("ADD", x, cell.project(states[0], 0, 1)))]
+def step_rnn(cell: Cell, states: list[Tensor], x: list[Tensor]) -> list[Tensor]:
+    return [cell.do("TANH", cell.do("ADD", x[0], cell.project(states[0], 0, 1)))]
 
 
 def _place(
@@ -155,11 +179,13 @@ def _place(
     steps, batch, hidden = sizes
     if node.outputs[0]:
         rows = [rows[time] for time in range(steps) for rows in sequences]
-        b.place(node.outputs[0], b.reshape(_stack(b, rows), (steps, len(sequences), batch, hidden)))
+        layout = (1, 2, 0, 3) if is_batch_first(node) else None
+        b.place(node.outputs[0], b.reshape(_stack(b, rows), (steps, len(sequences), batch, hidden)), layout)
     for at, name in enumerate(node.outputs[1:]):
         if name:
             stacked = _stack(b, [states[at] for states in finals])
-            b.place(name, b.reshape(stacked, (len(finals), batch, hidden)))
+            order = (1, 0, 2) if is_batch_first(node) else None
+            b.place(name, b.reshape(stacked, (len(finals), batch, hidden)), order)
 
 
 def _stack(b: Builder, rows: list[Tensor]) -> Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from edgewright.runtimes.litert.writer.build import Builder
-from edgewright.runtimes.litert.writer.graph import Node
+from edgewright.runtimes.litert.writer.graph import Node, Refusal
 from edgewright.runtimes.litert.writer.layout import Layout, drop_axes, plain, put_last
 from edgewright.runtimes.litert.writer.operators.elementwise import NARROW, copy_if_given
 from edgewright.runtimes.litert.writer.program import Tensor
@@ -114,6 +114,22 @@ def arg_extreme(code: str) -> Callable[[Builder, Node], None]:
         b.place(target, b.reshape(made, tuple(1 if a == axis else b.shape(source)[a] for a in layout)), layout)
 
     return write
+
+
+def hard_max(b: Builder, node: Node) -> None:
+    """ONE_HOT of ARG_MAX along the axis stored last."""
+    source, target = node.inputs[0], node.outputs[0]
+    rank = b.rank(source)
+    axis = int(node.attributes.get("axis", -1 if b.graph.opset >= 13 else 1)) % rank
+    if b.dtype(source) != np.float32 or (b.graph.opset < 13 and axis != rank - 1):
+        raise Refusal("it works on several axes at once, or not on float32")
+    layout = put_last(b.layout(source), axis)
+    x = b.take(source, layout)
+    options = {"outputType": np.dtype(np.int32)}
+    place = b.add_constant(np.asarray(rank - 1, np.int32))
+    best = b.run("ARG_MAX", [x, place], x.shape[:-1], dtype=np.int32, options=options)
+    operands = [best, b.add_constant(np.asarray(x.shape[-1], np.int32)), b.number(1.0, x), b.number(0.0, x)]
+    b.place(target, b.run("ONE_HOT", operands, x.shape, dtype=np.float32, options={"axis": -1}), layout)
 
 
 def softmax(code: str) -> Callable[[Builder, Node], None]:

@@ -5,9 +5,10 @@ from collections.abc import Callable
 import numpy as np
 
 from edgewright.runtimes.litert.writer.build import Builder
-from edgewright.runtimes.litert.writer.graph import Array, Node, Refusal
+from edgewright.runtimes.litert.writer.graph import Array, Graph, Node, Refusal
 from edgewright.runtimes.litert.writer.layout import channels_last
 from edgewright.runtimes.litert.writer.program import Tensor
+from edgewright.runtimes.litert.writer.shapes import evaluate
 
 # Kernels interpolate at float32 places, so that two rules are the same where they differ by less than this.
 SAME_PLACE = 1e-5
@@ -17,9 +18,9 @@ def resize(b: Builder, node: Node) -> None:
     """RESIZE_BILINEAR, RESIZE_NEAREST_NEIGHBOR, or GATHER and a product with a constant matrix along each axis."""
     source, target = node.inputs[0], node.outputs[0]
     attributes = node.attributes
-    if attributes.get("antialias", 0) or attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise Refusal("it smooths before it shrinks, or keeps the aspect ratio by itself")
-    if b.dtype(source) != np.float32 or b.rank(source) not in (3, 4):
+    if attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+        raise Refusal("it keeps the aspect ratio by itself")
+    if (b.dtype(source) != np.float32 and b.scales(source) is None) or b.rank(source) not in (3, 4):
         raise Refusal("only float images of three or four axes are resized")
     rank = b.rank(source)
     old, new = b.shape(source), b.shape(target)
@@ -28,6 +29,9 @@ def resize(b: Builder, node: Node) -> None:
     scales = _read_scales(b, node, old, new)
     layout = channels_last(rank)
     x = b.take(source, layout)
+    if attributes.get("antialias", 0) or attributes.get("mode") == "cubic":
+        b.place(target, _multiply(b, node, x, old, scales), layout)
+        return
     if attributes.get("mode", "nearest") == "nearest":
         places = [_nearest_places(node, old[a], new[a], scales[a]) for a in range(2, rank)]
         b.place(target, _pick(b, x, places), layout)
@@ -36,6 +40,57 @@ def resize(b: Builder, node: Node) -> None:
         raise Refusal(f"mode '{attributes.get('mode')}'")
     lines = [_linear_places(node, old[a], new[a], scales[a]) for a in range(2, rank)]
     b.place(target, _interpolate(b, x, lines), layout)
+
+
+def has_kernel(graph: Graph, node: Node) -> bool:
+    """Whether RESIZE_BILINEAR or RESIZE_NEAREST_NEIGHBOR does it, which int8 needs."""
+    trial = Builder(graph, node=node)
+    shape, stored = graph.shapes[node.inputs[0]], Tensor("", (), np.dtype(np.float32))
+    stored.shape = (shape[0], *shape[2:], shape[1])
+    trial.placed[node.inputs[0]] = {channels_last(len(shape)): stored}
+    try:
+        resize(trial, node)
+    except (Refusal, KeyError, IndexError, ValueError):
+        return False
+    return [operator.code for operator in trial.program.operators] in (["RESIZE_BILINEAR"], ["RESIZE_NEAREST_NEIGHBOR"])
+
+
+def _multiply(b: Builder, node: Node, x: Tensor, old: tuple[int, ...], scales: list[float]) -> Tensor:
+    """A product with a constant matrix along each axis that changes."""
+    for axis in range(2, len(old)):
+        new = b.shape(node.outputs[0])[axis]
+        matrix = _find_matrix(b, node, old[axis], new, scales[axis])
+        if len(matrix) != new:
+            raise Refusal("scales that give no whole size")
+        if not np.array_equal(matrix, np.eye(old[axis])):
+            at = axis - 1
+            before, behind = int(np.prod(x.shape[:at])), int(np.prod(x.shape[at + 1 :]))
+            rows = b.reshape(x, (before, x.shape[at], behind))
+            weights = b.add_constant(np.broadcast_to(matrix.astype(np.float32), (before, *matrix.shape)).copy())
+            made = b.run("BATCH_MATMUL", [weights, rows], (before, len(matrix), behind), options=PLAIN_PRODUCT)
+            x = b.reshape(made, (*x.shape[:at], len(matrix), *x.shape[at + 1 :]))
+    return x
+
+
+PLAIN_PRODUCT = {"adjX": False, "adjY": False}
+MOST_MATRIX = 2**22
+
+
+def _find_matrix(b: Builder, node: Node, old: int, new: int, scale: float) -> Array:
+    """What each element of the result takes of each of the source's, [new, old]: onnx's own definition of the unit
+    vectors."""
+    if node.attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize" or old * old * scale > MOST_MATRIX:
+        raise Refusal("a part of the image in smooth steps, or an image too large for a product of matrices")
+    graph = Graph(b.graph.opset, [], [], [])
+    graph.set_constant("units", np.eye(old, dtype=np.float32)[:, None])
+    sized = abs(scale - new / old) < SAME_PLACE / old
+    graph.set_constant("sizes", np.asarray([old, 1, new], np.int64))
+    graph.set_constant("scales", np.asarray([1, 1, scale], np.float32))
+    own = {key: value for key, value in node.attributes.items() if key not in {"axes", "keep_aspect_ratio_policy"}}
+    single = Node("Resize", ["units", "", *(["", "sizes"] if sized else ["scales"])], ["made"], own)
+    graph.shapes["made"] = (old, 1, new)
+    graph.dtypes["made"] = np.dtype(np.float32)
+    return np.asarray(evaluate(graph, single)[0][:, 0].T)
 
 
 def _read_scales(b: Builder, node: Node, old: tuple[int, ...], new: tuple[int, ...]) -> list[float]:
@@ -166,4 +221,5 @@ def _mix(b: Builder, x: Tensor, axis: int, line: Array) -> Tensor:
 def _run(b: Builder, code: str, x: Tensor, places: list[Array], *, centred: bool, aligned: bool) -> Tensor:
     sizes = [len(p) for p in places]
     options = {"alignCorners": aligned, "halfPixelCenters": centred}
-    return b.run(code, [x, b.ints(sizes)], (x.shape[0], *sizes, x.shape[-1]), options=options)
+    shape = (x.shape[0], *sizes, x.shape[-1])
+    return b.run(code, [x, b.ints(sizes)], shape, scales=x.scales, options=options)

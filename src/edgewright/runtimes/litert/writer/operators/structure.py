@@ -59,8 +59,9 @@ def concat(b: Builder, node: Node) -> None:
     target = node.outputs[0]
     rank = b.rank(target)
     axis = int(node.attributes["axis"]) % rank
-    layout = choose_layout(b, node.inputs, rank)
-    tensors = [b.take(name, layout) for name in node.inputs]
+    names = [name for name in node.inputs if 0 not in b.shape(name)]
+    layout = choose_layout(b, names, rank)
+    tensors = [b.take(name, layout) for name in names]
     options = {"axis": layout.index(axis), "fusedActivationFunction": "NONE"}
     if len(tensors) == 1:
         b.place(target, copy(b, tensors[0]), layout)
@@ -69,23 +70,34 @@ def concat(b: Builder, node: Node) -> None:
 
 
 def split(b: Builder, node: Node) -> None:
-    """SPLIT_V, whose parts may differ in size."""
+    """SPLIT, or a SLICE for each part where they differ in size: XNNPACK has no SPLIT_V."""
     source = node.inputs[0]
     axis = int(node.attributes.get("axis", 0)) % b.rank(source)
     layout = b.layout(source)
     x = b.take(source, layout)
     if not all(node.outputs):
         raise Refusal("one of its parts has no name")
-    sizes = [b.shape(name)[axis] for name in node.outputs]
+    names = [name for name in node.outputs if 0 not in b.shape(name)]
+    sizes = [b.shape(name)[axis] for name in names]
     if len(sizes) == 1:
-        b.place(node.outputs[0], copy(b, x), layout)
+        b.place(names[0], copy(b, x), layout)
         return
-    results = [b.make(name, layout) for name in node.outputs]
-    place = b.add_constant(np.asarray(layout.index(axis), np.int32))
-    if len(set(sizes)) == 1:
+    results = [b.make(name, layout) for name in names]
+    at = layout.index(axis)
+    if len(set(sizes)) == 1 and (len(sizes) <= MOST_PARTS or len(x.shape) > MOST_SLICED):
+        place = b.add_constant(np.asarray(at, np.int32))
         b.emit("SPLIT", [place, x], results, {"numSplits": len(sizes)})
-    else:
+    elif len(x.shape) > MOST_SLICED:
+        place = b.add_constant(np.asarray(at, np.int32))
         b.emit("SPLIT_V", [x, b.ints(sizes), place], results, {"numSplits": len(sizes)})
+    else:
+        for result, start in zip(results, np.cumsum([0, *sizes[:-1]]), strict=True):
+            begin = [int(start) if place == at else 0 for place in range(len(layout))]
+            b.emit("SLICE", [x, b.ints(begin), b.ints(result.shape)], [result])
+
+
+MOST_PARTS = 4  # of XNNPACK's SPLIT
+MOST_SLICED = 5  # axes of LiteRT's SLICE
 
 
 def slice_axes(b: Builder, node: Node) -> None:
@@ -120,9 +132,30 @@ def cut(b: Builder, x: Tensor, begin: Sequence[int], stop: Sequence[int], step: 
         return x
     if all(s == 1 for s in step):
         return b.run("SLICE", [x, b.ints(begin), b.ints(shape)], shape, scales=x.scales)
+    if (made := _leap(b, x, begin, shape, step)) is not None:
+        return made
     options = dict.fromkeys(("beginMask", "endMask", "ellipsisMask", "newAxisMask", "shrinkAxisMask"), 0)
     operands = [x, b.ints(begin), b.ints(stop), b.ints(step)]
     return b.run("STRIDED_SLICE", operands, shape, scales=x.scales, options=options)
+
+
+def _leap(b: Builder, x: Tensor, begin: Sequence[int], shape: Shape, step: Sequence[int]) -> Tensor | None:
+    """Every so many rows as RESHAPE and SLICE, axis by axis, which XNNPACK has; None where an axis does not divide."""
+    starts = [min(at, size - count * s) for at, size, count, s in zip(begin, x.shape, shape, step, strict=True)]
+    if any(low < 0 or at - low >= s for low, at, s in zip(starts, begin, step, strict=True)) or len(x.shape) > 5:
+        return None
+    whole = tuple(count * s for count, s in zip(shape, step, strict=True))
+    if whole != x.shape:
+        x = b.run("SLICE", [x, b.ints(starts), b.ints(whole)], whole, scales=x.scales)
+    for axis in reversed(range(len(shape))):
+        if step[axis] != 1:
+            inner = int(np.prod(x.shape[axis + 1 :]))
+            rows = b.reshape(x, (int(np.prod(x.shape[:axis])) * shape[axis], step[axis] * inner))
+            size = (rows.shape[0], inner)
+            place = b.ints((0, (begin[axis] - starts[axis]) * inner))
+            part = b.run("SLICE", [rows, place, b.ints(size)], size, scales=x.scales)
+            x = b.reshape(part, (*x.shape[:axis], shape[axis], *x.shape[axis + 1 :]))
+    return x
 
 
 def pad_axes(b: Builder, node: Node) -> None:

@@ -1,0 +1,114 @@
+"""TFLite files from ONNX by our own writer, or by the converters that live in environments of their own."""
+
+import shutil
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+from edgewright.errors import EdgewrightError
+from edgewright.facts.artifact import IoMap, Port
+from edgewright.facts.model import Signature, TensorSpec
+from edgewright.formats.tflite import read_graph, read_signature
+from edgewright.runtimes.contract import NotConvertible
+from edgewright.runtimes.litert.writer import Converted, Output, convert_onnx
+from edgewright.runtimes.wire import Compiled, CompileRequest
+
+
+def compile_model(request: CompileRequest) -> Compiled:
+    """See `contract.Runtime.compile`."""
+    if request.format == "tflite":
+        return take_over(request)
+    match request.options.get("converter", "writer"):
+        case "onnx2tf":
+            from edgewright.runtimes.litert.roads import compile_onnx2tf
+
+            return compile_onnx2tf(request)
+        case "litert-torch":
+            from edgewright.runtimes.litert.roads import compile_litert_torch
+
+            return compile_litert_torch(request)
+    return write_model(request)
+
+
+def write_model(request: CompileRequest) -> Compiled:
+    """By our own writer. The caller proves the numbers, so the writer's own check is left out."""
+    try:
+        converted = convert_onnx(
+            Path(request.source),
+            shapes=request.shapes,
+            io="source" if request.options.get("io") == "source" else "channels_last",
+            precision="fp16" if request.precision == "fp16" else "fp32",
+            check="none",
+        )
+    except EdgewrightError as error:
+        raise NotConvertible(error.why or error.what, error.try_this) from error
+    main = f"{request.stem}.tflite"
+    path = Path(request.folder) / main
+    path.write_bytes(converted.data)
+    return Compiled(
+        main=main,
+        io_map=map_io(converted, read_signature(path)),
+        tools={name: installed_version(name) for name in ("onnx", "ai-edge-litert", "flatbuffers")},
+        origins=trace_origins(converted, path),
+    )
+
+
+def map_io(converted: Converted, signature: Signature) -> IoMap:
+    """The file's tensors keep the source's names; images may have their channels last."""
+    specs = {spec.name: spec for spec in (*signature.inputs, *signature.outputs)}
+    return IoMap(
+        inputs=tuple(as_port(one, specs[one.name]) for one in converted.inputs),
+        outputs=tuple(as_port(one, specs[one.name]) for one in converted.outputs),
+    )
+
+
+def as_port(one: Output, spec: TensorSpec) -> Port:
+    source_shape = [0] * len(one.axes)
+    for size, axis in zip(one.shape, one.axes, strict=True):
+        source_shape[axis] = size
+    return Port(
+        source=one.name,
+        name=one.name,
+        source_shape=tuple(source_shape),
+        source_dtype=one.dtype,
+        axes=one.axes,
+        shape=one.shape,
+        dtype=spec.dtype,
+        quantization=spec.quantization,
+    )
+
+
+def trace_origins(converted: Converted, path: Path) -> dict[str, tuple[str, ...]]:
+    """The ONNX nodes of every operator, by the name that `formats.tflite` gives it."""
+    return {node.name: nodes for node, nodes in zip(read_graph(path), converted.sources, strict=True) if nodes}
+
+
+def take_over(request: CompileRequest) -> Compiled:
+    """A TFLite file is LiteRT's own already: its bytes are taken as they are."""
+    if request.precision != "fp32":
+        raise NotConvertible(f"a TFLite file is taken as it is, and cannot be made {request.precision}", "leave it out")
+    main = f"{request.stem}.tflite"
+    path = Path(request.folder) / main
+    shutil.copyfile(request.source, path)
+    signature = read_signature(path)
+    return Compiled(
+        main=main,
+        io_map=IoMap(
+            inputs=tuple(same_port(spec) for spec in signature.inputs),
+            outputs=tuple(same_port(spec) for spec in signature.outputs),
+        ),
+        tools={},
+    )
+
+
+def same_port(spec: TensorSpec) -> Port:
+    sizes = tuple(size if isinstance(size, int) else -1 for size in spec.shape)
+    return Port(
+        source=spec.name,
+        name=spec.name,
+        source_shape=sizes,
+        source_dtype=spec.dtype,
+        axes=tuple(range(len(sizes))),
+        shape=sizes,
+        dtype=spec.dtype,
+        quantization=spec.quantization,
+    )

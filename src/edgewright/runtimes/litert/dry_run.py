@@ -1,0 +1,155 @@
+"""What the writer would make of a model, without the file: `python -m edgewright.runtimes.litert.dry_run MODEL`.
+
+It walks the writer's own road up to the point where bytes are laid out, and tells every refusal by its node, so that
+what `edgewright analyze` promises is what `edgewright compile` does. A process of its own, since shapes are inferred by
+onnx's C++ and constants are computed. Shapes come as JSON on stdin.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from edgewright.errors import EdgewrightError
+
+if TYPE_CHECKING:
+    from edgewright.runtimes.litert.writer.graph import Graph, Refusal
+    from edgewright.runtimes.litert.writer.program import Program
+
+TIMEOUT_S = 300.0
+
+
+class Planned(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One operator of the file that would be written, as the tables of LiteRT's units look at it.
+
+    Attributes:
+        op: LiteRT's name.
+        sources: ONNX nodes that it stands for, the main one first.
+        dtypes, shapes, constant: of each input and, behind them, of the first output.
+        reads, makes: numbers of the tensors, which say what hangs together with what.
+    """
+
+    op: str
+    sources: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    constant: tuple[bool, ...]
+    reads: tuple[int, ...]
+    makes: tuple[int, ...]
+
+
+class Refused(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A node that the writer cannot express."""
+
+    node: str
+    op: str
+    reason: str
+    remedy: str
+
+
+class DryRun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Either the operators of the file, or what stands in its way; `failure` where the model cannot be read at all."""
+
+    operators: tuple[Planned, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    failure: str = ""
+    remedy: str = ""
+
+
+def plan_file(path: Path, shapes: Mapping[str, Sequence[int]], *, timeout_s: float = TIMEOUT_S) -> DryRun:
+    """The dry run in a process of its own; `failure` says where that crashed or took too long."""
+    command = [sys.executable, "-P", "-m", "edgewright.runtimes.litert.dry_run", str(path.absolute())]
+    request = msgspec.json.encode({name: list(sizes) for name, sizes in shapes.items()})
+    try:
+        done = subprocess.run(command, input=request, capture_output=True, timeout=timeout_s, check=False)  # noqa: S603 - our own module
+        return msgspec.json.decode(done.stdout, type=DryRun)
+    except subprocess.TimeoutExpired:
+        return DryRun(failure=f"the writer's dry run takes more than {timeout_s:g} seconds")
+    except msgspec.MsgspecError:
+        words = done.stderr.decode(errors="replace").strip().splitlines()
+        return DryRun(failure=f"the writer's dry run ended with {done.returncode}: {words[-1][:300] if words else ''}")
+
+
+# In the process
+
+
+def main() -> None:
+    channel = os.dup(1)
+    os.dup2(2, 1)
+    shapes = msgspec.json.decode(sys.stdin.buffer.read() or b"{}", type=dict[str, tuple[int, ...]])
+    try:
+        answer = walk(Path(sys.argv[1]), shapes)
+    except EdgewrightError as error:
+        answer = DryRun(failure=error.why or error.what, remedy=error.try_this)
+    with os.fdopen(channel, "wb") as out:
+        out.write(msgspec.json.encode(answer))
+
+
+def walk(path: Path, shapes: Mapping[str, Sequence[int]]) -> DryRun:
+    """The writer's stations in the order of `writer.convert.convert_onnx`, without its last one.
+
+    Where an early station refuses something, the later ones go on with the rest, so that as much as can be is told.
+    """
+    from edgewright.runtimes.litert.writer import convert
+    from edgewright.runtimes.litert.writer.build import Builder
+    from edgewright.runtimes.litert.writer.operators import TABLE
+    from edgewright.runtimes.litert.writer.read import read_graph
+    from edgewright.runtimes.litert.writer.rewrite import REWRITTEN
+    from edgewright.runtimes.litert.writer.shapes import FOLDED, settle_shapes
+    from edgewright.runtimes.litert.writer.unroll import CONTROL
+
+    graph = read_graph(path, shapes, {*TABLE, *FOLDED, *REWRITTEN, *CONTROL})
+    refused = list_refusals(graph, {**settle_shapes(graph), **convert._find_unknown(graph)})
+    try:
+        convert._reshape_graph(graph)
+        builder = Builder(graph)
+        convert._place_inputs(builder, "channels_last")
+        refused += list_refusals(graph, convert._write_nodes(builder))
+        if not refused:
+            convert._take_outputs(builder, "channels_last")
+    except (EdgewrightError, *convert.DAMAGE):
+        if not refused:
+            raise
+    if refused:
+        return DryRun(refused=tuple({one.node: one for one in reversed(refused)}.values())[::-1])
+    builder.program.drop_unused()
+    return DryRun(operators=list_operators(builder.program))
+
+
+def list_refusals(graph: "Graph", refusals: Mapping[str, "Refusal"]) -> list[Refused]:
+    ops = {node.name: node.op for node in graph.nodes}
+    return [
+        Refused(node=name, op=ops.get(name, ""), reason=str(one), remedy=one.help) for name, one in refusals.items()
+    ]
+
+
+def list_operators(program: "Program") -> tuple[Planned, ...]:
+    numbers: dict[int, int] = {}
+    planned = []
+    for operator in program.operators:
+        inputs = [tensor for tensor in operator.inputs if tensor is not None]
+        outputs = list(operator.outputs)
+        described = [*inputs, *outputs[:1]]
+        for tensor in (*inputs, *outputs):
+            numbers.setdefault(id(tensor), len(numbers))
+        planned.append(
+            Planned(
+                op=operator.code,
+                sources=tuple(operator.sources),
+                dtypes=tuple(tensor.dtype.name for tensor in described),
+                shapes=tuple(tuple(int(size) for size in tensor.shape) for tensor in described),
+                constant=tuple(tensor.data is not None for tensor in described),
+                reads=tuple(numbers[id(tensor)] for tensor in inputs if tensor.data is None),
+                makes=tuple(numbers[id(tensor)] for tensor in outputs),
+            )
+        )
+    return tuple(planned)
+
+
+if __name__ == "__main__":
+    main()

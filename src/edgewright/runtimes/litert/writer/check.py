@@ -1,0 +1,180 @@
+"""Whether a new file runs in LiteRT and computes what its source does, found out in a process of its own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import msgspec
+
+from edgewright.errors import ModelRejected
+from edgewright.runtimes.litert.writer.trial import LOOSE, Difference, Entry, Report, Request
+
+Check = Literal["numbers", "load", "none"]
+Kind = Literal["float", "half", "quantised"]
+# Rounding in another order of summation costs a few bits of 24; a weight of 16 bits keeps 11. In int8, kernels round
+# differently by one step each: what is asked there is that the conversion did not break the model.
+LEAST_DB: Mapping[Kind, float] = {"float": 60.0, "half": 30.0, "quantised": 15.0}
+MOST_STEPS = 2.0
+SECONDS = 300.0
+SPARE_BYTES = 6 * 2**30  # of address space: libraries, stacks of threads, activations
+COPIES = 8  # of the model: both runtimes map it, and repack its weights
+TRIAL = "edgewright.runtimes.litert.writer.trial"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is checked.
+
+    `steps` are the scales of quantised outputs by name; `sources[i]` the ONNX nodes of the file's operator `i`.
+    """
+
+    data: bytes
+    source: Path | bytes
+    kind: Kind
+    inputs: tuple[Entry, ...]
+    outputs: tuple[Entry, ...]
+    steps: Mapping[str, float]
+    sources: Sequence[tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the check found: the worst output's ratio of signal to noise, None where there was nothing to compare.
+
+    `note` says why the numbers could not be compared.
+    """
+
+    sqnr_db: float | None
+    note: str = ""
+
+
+def check_file(subject: Subject, how: Check, seconds: float = SECONDS) -> Proof:
+    """Run the file in a child process; ModelRejected where LiteRT does not run it or its numbers are others."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        request = prepare(subject, how, folder)
+        report = try_out(request, folder, seconds)
+    if report.refused:
+        why = explain(report.refused, subject.sources)
+        raise ModelRejected("LiteRT does not run the file that was written", why)
+    if faults := find_faults(report, subject):
+        raise ModelRejected("the file that was written computes other numbers than its source", "; ".join(faults))
+    floats = [one.sqnr_db for one in report.differences[0]] if report.differences else []
+    return Proof(min(floats, default=None), report.unknown)
+
+
+def prepare(subject: Subject, how: Check, folder: Path) -> Request:
+    file = folder / "model.tflite"
+    file.write_bytes(subject.data)
+    if isinstance(subject.source, bytes):
+        source = folder / "model.onnx"
+        source.write_bytes(subject.source)
+    else:
+        source = subject.source
+    size = len(subject.data) + source.stat().st_size
+    return Request(
+        file=str(file),
+        source=str(source.absolute()) if how == "numbers" else "",
+        inputs=subject.inputs,
+        outputs=subject.outputs,
+        optimised=subject.kind != "quantised",  # ONNX Runtime's own int8 kernels would add their rounding
+        most_bytes=SPARE_BYTES + COPIES * size,
+    )
+
+
+def try_out(request: Request, folder: Path, seconds: float) -> Report:
+    """What the child says; where the source itself ends it, the file is tried alone."""
+    code, lines, errors = run_child(request, folder, seconds)
+    if code == 0 and len(lines) == 3:
+        return msgspec.json.decode(lines[2], type=Report)
+    how = describe_end(code, seconds)
+    if lines[-1:] == ["source"] and request.source:
+        alone = try_out(msgspec.structs.replace(request, source=""), folder, seconds)
+        return msgspec.structs.replace(alone, unknown=f"ONNX Runtime {how} on the source")
+    return Report(refused=f"its process {how}: {last_words(errors)}")
+
+
+def run_child(request: Request, folder: Path, seconds: float) -> tuple[int | None, list[str], str]:
+    """Exit code (None: out of time), the lines of its answer, and what it said besides.
+
+    It imports from where this process does, but never from the current folder.
+    """
+    path = folder / "request.json"
+    path.write_bytes(msgspec.json.encode(request))
+    command = [sys.executable, "-P", "-m", TRIAL, str(path)]
+    places = os.pathsep.join(path for path in sys.path if path and Path(path).is_absolute())
+    quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": places}
+    try:
+        done = subprocess.run(  # noqa: S603 - our own interpreter and module
+            command, capture_output=True, timeout=seconds, cwd=folder, env=quiet, stdin=subprocess.DEVNULL, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        return None, decode(error.stdout).splitlines(), decode(error.stderr)
+    return done.returncode, decode(done.stdout).splitlines(), decode(done.stderr)
+
+
+def decode(text: bytes | None) -> str:
+    return (text or b"").decode(errors="replace")
+
+
+def describe_end(code: int | None, seconds: float) -> str:
+    if code is None:
+        return f"did not end within {seconds:.0f} s"
+    if code >= 0:
+        return f"left with code {code}"
+    try:
+        return f"was ended by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was ended by signal {-code}"
+
+
+def last_words(errors: str) -> str:
+    return " ".join(errors.split())[-300:] or "it said nothing"
+
+
+def explain(text: str, sources: Sequence[tuple[str, ...]]) -> str:
+    """LiteRT's own words, with the source of the operator that they number."""
+    match = re.search(r"[Nn]ode number (\d+)", text)
+    if match and int(match[1]) < len(sources):
+        return f"{text} (from {', '.join(sources[int(match[1])][:3])})"
+    return text
+
+
+# Numbers
+
+
+def find_faults(report: Report, subject: Subject) -> list[str]:
+    """What keeps the outputs from being the source's. Of integers, the best seed counts: near ties may fall
+    differently."""
+    faults = []
+    for at, entry in enumerate(subject.outputs if report.differences else ()):
+        seeds = [found[at] for found in report.differences]
+        if not any(is_close(one, subject) for one in (seeds[:1] if seeds[0].is_float else seeds)):
+            faults.append(tell(seeds[0], LEAST_DB[subject.kind], entry.name))
+    return faults
+
+
+def is_close(one: Difference, subject: Subject) -> bool:
+    step = subject.steps.get(one.name)
+    if one.not_finite:
+        return False
+    if step is not None and one.max_abs <= MOST_STEPS * (step if one.is_float else 1.0):
+        return True
+    if one.is_float or step is not None:
+        return one.sqnr_db >= LEAST_DB[subject.kind]
+    return one.differing <= LOOSE
+
+
+def tell(one: Difference, least: float, name: str) -> str:
+    if one.not_finite:
+        return f"output '{name}': {one.not_finite} values are NaN or infinite in one of the two"
+    if one.is_float:
+        return f"output '{name}': SQNR {one.sqnr_db:.1f} dB is below {least:g} dB"
+    return f"output '{name}': {one.differing:.0%} of its entries differ"

@@ -1,0 +1,129 @@
+"""Station 7: what an app must know besides the model, as TFLite metadata: labels and the input's normalisation.
+
+The buffer's layout is the schema `metadata_schema.fbs` of tflite-support (identifier M001); files that go with the
+model are a zip archive behind the flatbuffer, which readers of either format find.
+"""
+
+import io
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgewright.errors import InputError
+
+NAME = "TFLITE_METADATA"
+IDENTIFIER = b"M001"
+LEAST_PARSER = "1.0.0"
+LABELS_FILE = "labels.txt"
+# Numbers of the schema.
+FEATURE, IMAGE, NORMALISATION, RGB, GREY, AXIS_LABELS = 1, 2, 1, 1, 2, 2
+STAMP = (1980, 1, 1, 0, 0, 0)  # the same labels give the same bytes
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the model is for.
+
+    Attributes:
+        labels: names of the classes along the last axis of the first output.
+        mean: per channel of the first input, or one for all: it expects (x − mean) / std.
+        std: as many as `mean`.
+    """
+
+    labels: Sequence[str] = ()
+    mean: Sequence[float] = ()
+    std: Sequence[float] = ()
+
+
+def check_task(task: Task, inputs: Sequence[tuple[int, ...]], outputs: Sequence[tuple[int, ...]]) -> None:
+    """InputError where labels or numbers do not fit the first output and input, whose stored shapes are given."""
+    if task.labels and (not outputs or not outputs[0] or outputs[0][-1] != len(task.labels)):
+        raise InputError(f"{len(task.labels)} labels do not fit the first output", f"its shape is {outputs[:1]}")
+    if any("\n" in label for label in task.labels):
+        raise InputError("a label holds a line break", "labels are stored one on a line")
+    if len(task.mean) != len(task.std) or any(value == 0 for value in task.std):
+        raise InputError("mean and std do not go together", "there are as many of one as of the other, and no std is 0")
+    if task.mean and len(task.mean) != 1 and (not inputs or not inputs[0] or inputs[0][-1] != len(task.mean)):
+        raise InputError(f"{len(task.mean)} means do not fit the first input", f"its shape is {inputs[:1]}")
+
+
+def pack_task(task: Task, inputs: Sequence[tuple[str, tuple[int, ...]]], outputs: Sequence[str]) -> bytes:
+    """The metadata's flatbuffer; inputs are given with their stored shapes."""
+    import flatbuffers  # type: ignore[import-untyped]  # ships no types
+
+    b = flatbuffers.Builder(1024)
+    ins = [_pack_input(b, name, shape, task if at == 0 else Task()) for at, (name, shape) in enumerate(inputs)]
+    outs = [_pack_output(b, name, task.labels if at == 0 else ()) for at, name in enumerate(outputs)]
+    ends = {2: _refer(b, _vector(b, ins)), 3: _refer(b, _vector(b, outs))}
+    subgraphs = _vector(b, [_table(b, 10, ends)])
+    parser = b.CreateString(LEAST_PARSER)
+    b.Finish(_table(b, 8, {3: _refer(b, subgraphs), 7: _refer(b, parser)}), IDENTIFIER)
+    return bytes(b.Output())
+
+
+def append_labels(data: bytes, labels: Sequence[str]) -> bytes:
+    """The file with the labels in a zip archive behind it."""
+    file = io.BytesIO(data)
+    with zipfile.ZipFile(file, "a", zipfile.ZIP_STORED) as archive:
+        archive.writestr(zipfile.ZipInfo(LABELS_FILE, STAMP), "\n".join(labels) + "\n")
+    return file.getvalue()
+
+
+def _pack_input(b: Any, name: str, shape: tuple[int, ...], task: Task) -> int:
+    is_image = len(shape) == 4 and shape[-1] in (1, 3)
+    fields = {0: _refer(b, b.CreateString(name)), 3: _refer(b, _pack_content(b, shape[-1] if is_image else 0))}
+    if task.mean:
+        numbers = {0: _refer(b, _floats(b, task.mean)), 1: _refer(b, _floats(b, task.std))}
+        options = _table(b, 2, numbers)
+        unit = _table(b, 2, {0: _byte(b, NORMALISATION), 1: _refer(b, options)})
+        fields[4] = _refer(b, _vector(b, [unit]))
+    return _table(b, 7, fields)
+
+
+def _pack_output(b: Any, name: str, labels: Sequence[str]) -> int:
+    fields = {0: _refer(b, b.CreateString(name)), 3: _refer(b, _pack_content(b, 0))}
+    if labels:
+        place = b.CreateString(LABELS_FILE)
+        file = _table(b, 4, {0: _refer(b, place), 2: _byte(b, AXIS_LABELS)})
+        fields[6] = _refer(b, _vector(b, [file]))
+    return _table(b, 7, fields)
+
+
+def _pack_content(b: Any, channels: int) -> int:
+    """An image of so many channels, or plain features."""
+    colours = {0: _byte(b, RGB if channels == 3 else GREY)} if channels else {}
+    properties = _table(b, 2 if channels else 0, colours)
+    return _table(b, 3, {0: _byte(b, IMAGE if channels else FEATURE), 1: _refer(b, properties)})
+
+
+# Flatbuffers by hand: the schema has no generated classes among what is installed.
+
+
+def _table(b: Any, count: int, fields: dict[int, Callable[[int], None]]) -> int:
+    b.StartObject(count)
+    for slot, put in fields.items():
+        put(slot)
+    return int(b.EndObject())
+
+
+def _refer(b: Any, offset: int) -> Callable[[int], None]:
+    return lambda slot: b.PrependUOffsetTRelativeSlot(slot, offset, 0)
+
+
+def _byte(b: Any, value: int) -> Callable[[int], None]:
+    return lambda slot: b.PrependUint8Slot(slot, value, 0)
+
+
+def _vector(b: Any, offsets: Sequence[int]) -> int:
+    b.StartVector(4, len(offsets), 4)
+    for offset in reversed(offsets):
+        b.PrependUOffsetTRelative(offset)
+    return int(b.EndVector())
+
+
+def _floats(b: Any, values: Sequence[float]) -> int:
+    b.StartVector(4, len(values), 4)
+    for value in reversed(values):
+        b.PrependFloat32(value)
+    return int(b.EndVector())

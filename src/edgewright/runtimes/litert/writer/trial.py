@@ -1,0 +1,234 @@
+"""The process in which a new file is tried: `python -P -m edgewright.runtimes.litert.writer.trial REQUEST`.
+
+A kernel that aborts ends this process, not the caller's. The source runs in ONNX Runtime on seeded inputs, then the
+file in LiteRT on the same ones; what is printed says how far it came, and at last how the outputs differ.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from edgewright.runtimes.litert.capture import die_with_parent
+from edgewright.runtimes.litert.writer.graph import Array
+
+SEEDS = (0, 1, 2)
+EQUAL_DB = 200.0  # stands for equal bit for bit
+# Of the entries of an integer output, the share that may differ: places of the largest, where two are nearly equal.
+LOOSE = 0.1
+LARGEST_INTEGERS = (10, 2, 1)  # indices and masks: the first range that the source takes
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """An input or output: its name, and which axis of the source each of the file's axes is."""
+
+    name: str
+    axes: tuple[int, ...]
+
+
+class Request(msgspec.Struct, frozen=True):
+    """What is tried. `source` is empty where only loading and one run are asked for."""
+
+    file: str
+    source: str
+    inputs: tuple[Entry, ...]
+    outputs: tuple[Entry, ...]
+    optimised: bool
+    most_bytes: int
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """One output of the file against the source's on one seed."""
+
+    name: str
+    is_float: bool
+    sqnr_db: float
+    max_abs: float
+    differing: float
+    not_finite: int
+
+
+class Report(msgspec.Struct, frozen=True):
+    """`refused` is LiteRT's reason; `unknown` says why there is nothing to compare with."""
+
+    refused: str = ""
+    unknown: str = ""
+    differences: tuple[tuple[Difference, ...], ...] = ()
+
+
+def main() -> None:
+    channel = os.dup(1)
+    os.dup2(2, 1)  # what native code prints does not reach the answer
+    die_with_parent()
+    request = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Request)
+    limit_memory(request.most_bytes)
+    os.write(channel, b"source\n")
+    expected, unknown = run_source(request)
+    os.write(channel, b"file\n")
+    os.write(channel, msgspec.json.encode(try_file(request, expected, unknown)) + b"\n")
+    os._exit(0)  # libraries that stumble while they are unloaded do not matter here
+
+
+def limit_memory(most: int) -> None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+Run = tuple[Mapping[str, Array], Mapping[str, Array]]
+
+
+def run_source(request: Request) -> tuple[list[Run], str]:
+    """Inputs and outputs of the source for each seed; or why ONNX Runtime does not run it."""
+    if not request.source:
+        return [], ""
+    try:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level, options.intra_op_num_threads = 4, 1
+        levels = onnxruntime.GraphOptimizationLevel
+        level = levels.ORT_ENABLE_BASIC if request.optimised else levels.ORT_DISABLE_ALL
+        options.graph_optimization_level = level
+        session = onnxruntime.InferenceSession(request.source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # it has no class of errors of its own
+        return [], shorten(str(error))
+    return run_seeds(session, request)
+
+
+def run_seeds(session: Any, request: Request) -> tuple[list[Run], str]:
+    names, reason = [entry.name for entry in request.outputs], ""
+    for largest in LARGEST_INTEGERS:
+        runs: list[Run] = []
+        try:
+            for seed in SEEDS if has_integers(session) else SEEDS[:1]:
+                feeds = make_feeds(session, request, seed, largest)
+                runs.append((feeds, dict(zip(names, session.run(names, feeds), strict=True))))
+        except Exception as error:
+            reason = shorten(str(error))
+        else:
+            return runs, ""
+    return [], reason
+
+
+def has_integers(session: Any) -> bool:
+    return any("float" not in value.type for value in session.get_outputs())
+
+
+KINDS = {"float": "float32", "double": "float64"}
+
+
+def make_feeds(session: Any, request: Request, seed: int, largest: int) -> dict[str, Array]:
+    """Seeded inputs of the source: floats of −1 to 1, bytes over their whole range, other integers from 0 on."""
+    random = np.random.default_rng(seed)
+    kinds = {value.name: value.type[len("tensor(") : -1] for value in session.get_inputs()}
+    feeds: dict[str, Array] = {}
+    shapes = read_shapes(request)
+    for entry in request.inputs:
+        dtype = np.dtype(KINDS.get(kinds[entry.name], kinds[entry.name]).replace("float16", "f2"))
+        feeds[entry.name] = draw(random, dtype, shapes[entry.name], largest)
+    return feeds
+
+
+def draw(random: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ...], largest: int) -> Array:
+    if dtype.kind == "f":
+        return random.uniform(-1, 1, shape).astype(dtype)
+    if dtype.itemsize == 1 and dtype.kind in "iu" and largest > 1:
+        info = np.iinfo(dtype)
+        return random.integers(info.min, info.max, shape, endpoint=True).astype(dtype)
+    return random.integers(0, largest, shape).astype(dtype)
+
+
+def read_shapes(request: Request) -> dict[str, tuple[int, ...]]:
+    """The source's shapes, from the file's."""
+    from edgewright.formats.tflite import read_signature
+
+    stored = {spec.name: spec.shape for spec in read_signature(Path(request.file)).inputs}
+    found = {}
+    for entry in request.inputs:
+        sizes = [int(stored[entry.name][entry.axes.index(axis)]) for axis in range(len(entry.axes))]
+        found[entry.name] = tuple(sizes)
+    return found
+
+
+def try_file(request: Request, expected: list[Run], unknown: str) -> Report:
+    try:
+        runner = FileRunner(request)
+        if not expected:
+            runner.run(None)
+            return Report(unknown=unknown)
+        differences = []
+        for feeds, outputs in expected:
+            made = runner.run(feeds)
+            found = tuple(compare(entry.name, outputs[entry.name], made[entry.name]) for entry in request.outputs)
+            differences.append(found)
+            if all(one.is_float or one.differing <= LOOSE for one in found):
+                break
+        return Report(differences=tuple(differences))
+    except (ValueError, RuntimeError, TypeError, MemoryError) as error:
+        return Report(refused=str(error).strip()[-300:] or type(error).__name__)
+
+
+class FileRunner:
+    """The file in LiteRT's interpreter, fed and read in the source's layout."""
+
+    def __init__(self, request: Request) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self.request = request
+        self.interpreter = Interpreter(model_path=request.file, num_threads=1)
+        self.shapes = {one["index"]: tuple(one["shape"]) for one in self.interpreter.get_output_details()}
+        self.interpreter.allocate_tensors()
+        (self.places,) = self.interpreter._get_full_signature_list().values()
+
+    def run(self, feeds: Mapping[str, Array] | None) -> dict[str, Array]:
+        """Outputs by name; on ones where no inputs are given. ValueError where a shape is not what the file says."""
+        details = {one["index"]: one for one in self.interpreter.get_input_details()}
+        for entry in self.request.inputs:
+            detail = details[self.places["inputs"][entry.name]]
+            array = np.ones(detail["shape"]) if feeds is None else np.transpose(feeds[entry.name], entry.axes)
+            self.interpreter.set_tensor(detail["index"], np.ascontiguousarray(array.astype(detail["dtype"])))
+        self.interpreter.invoke()
+        made = {}
+        for entry in self.request.outputs:
+            index = self.places["outputs"][entry.name]
+            array = self.interpreter.get_tensor(index)
+            if array.shape != self.shapes[index]:
+                raise ValueError(f"output '{entry.name}' of {self.shapes[index]} became {array.shape}")
+            made[entry.name] = np.transpose(array, np.argsort(entry.axes))
+        return made
+
+
+def compare(name: str, expected: Array, made: Array) -> Difference:
+    if expected.shape != made.shape:
+        raise ValueError(f"output '{name}' has shape {made.shape}, the source's is {expected.shape}")
+    a, b = np.asarray(expected, np.float64), np.asarray(made, np.float64)
+    sound = np.isfinite(a) & np.isfinite(b)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    gap = np.where(sound, a, 0.0) - np.where(sound, b, 0.0)
+    noise, power = float(np.sum(gap * gap)), float(np.sum(np.square(a[sound])))
+    ratio = 10 * float(np.log10(power / noise)) if noise and power else -EQUAL_DB
+    return Difference(
+        name=name,
+        is_float=expected.dtype.kind == "f",
+        sqnr_db=EQUAL_DB if not noise else min(ratio, EQUAL_DB),
+        max_abs=float(np.max(np.abs(gap), initial=0.0)),
+        differing=float(np.mean(~same)) if same.size else 0.0,
+        not_finite=int(np.count_nonzero(~sound & ~same)),
+    )
+
+
+def shorten(text: str) -> str:
+    return " ".join(text.split())[:300]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""Station 1, its weights: large tensors stay in the ONNX file, which is mapped; the message is read without them."""
+
+import mmap
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgewright.runtimes.litert.writer.graph import Array
+
+# Field numbers of onnx.proto3.
+GRAPH, INITIALIZER, NAME, RAW_DATA = 7, 5, 8, 9
+VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
+LARGE = 4096
+
+
+@dataclass(frozen=True)
+class Stripped:
+    """A model's bytes without its large initializers, and by name where those lie in `whole`."""
+
+    message: bytes
+    whole: memoryview
+    places: dict[str, tuple[int, int]]
+
+    def view(self, name: str, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Array | None:
+        """The numbers of an initializer that was left in place; ValueError where they do not fit its shape."""
+        if name not in self.places:
+            return None
+        begin, end = self.places[name]
+        count = int(np.prod(shape, dtype=np.int64))
+        if count * dtype.itemsize != end - begin:
+            raise ValueError(f"{end - begin} bytes for {count} numbers of {dtype}")
+        return np.frombuffer(self.whole, dtype, count, begin).reshape(shape)
+
+    def read(self, name: str) -> bytes | None:
+        """A copy of the bytes of an initializer that was left in place."""
+        begin, end = self.places.get(name, (0, 0))
+        return bytes(self.whole[begin:end]) if name in self.places else None
+
+
+class Damaged(Exception):
+    """The bytes do not read as fields, or not as one that this station understands."""
+
+
+def map_file(model: Path | bytes) -> memoryview:
+    """The file's bytes, mapped; OSError or ValueError where there are none."""
+    if isinstance(model, bytes):
+        return memoryview(model)
+    with model.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def strip_weights(whole: memoryview) -> Stripped:
+    """Leave large initializers where they lie; all of the message where it is not plainly built."""
+    places: dict[str, tuple[int, int]] = {}
+    if sys.byteorder != "little":
+        return Stripped(bytes(whole), whole, {})
+    try:
+        parts = list(_strip_model(whole, places))
+    except Damaged:
+        return Stripped(bytes(whole), whole, {})
+    return Stripped(b"".join(parts), whole, places)
+
+
+def release(array: Array) -> None:
+    """Give the pages of a mapped file back, where the array lies in one; they are read again when touched."""
+    base: object = array
+    while not isinstance(base, mmap.mmap):
+        following = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
+        if following is None:
+            return
+        base = following
+    if hasattr(base, "madvise"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def _strip_model(whole: memoryview, places: dict[str, tuple[int, int]]) -> Iterator[bytes]:
+    for number, kind, start, begin, end in _fields(whole, 0, len(whole)):
+        if number == GRAPH and kind == LENGTH:
+            body = b"".join(_strip_graph(whole, begin, end, places))
+            yield _key(number, kind) + _varint(len(body)) + body
+        else:
+            yield bytes(whole[start:end])
+
+
+def _strip_graph(whole: memoryview, low: int, high: int, places: dict[str, tuple[int, int]]) -> Iterator[bytes]:
+    for number, kind, start, begin, end in _fields(whole, low, high):
+        if number == INITIALIZER and kind == LENGTH and end - begin > LARGE:
+            body = _strip_tensor(whole, begin, end, places)
+            yield _key(number, kind) + _varint(len(body)) + body
+        else:
+            yield bytes(whole[start:end])
+
+
+def _strip_tensor(whole: memoryview, low: int, high: int, places: dict[str, tuple[int, int]]) -> bytes:
+    parts, name, place = [], "", None
+    for number, kind, start, begin, end in _fields(whole, low, high):
+        if number == RAW_DATA and kind == LENGTH and end - begin > LARGE:
+            if place is not None:
+                raise Damaged
+            place = (begin, end)
+            continue
+        if number == NAME and kind == LENGTH:
+            name = _text(whole[begin:end])
+        parts.append(bytes(whole[start:end]))
+    if place is not None:
+        if not name or name in places:
+            raise Damaged
+        places[name] = place
+    return b"".join(parts)
+
+
+def _text(data: memoryview) -> str:
+    try:
+        return bytes(data).decode()
+    except UnicodeDecodeError:
+        raise Damaged from None
+
+
+def _fields(whole: memoryview, at: int, high: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """Number, kind, where the field starts, where its value begins and ends."""
+    while at < high:
+        start = at
+        key, at = _read_varint(whole, at, high)
+        kind, begin = key & 7, at
+        if kind == VARINT:
+            _, at = _read_varint(whole, at, high)
+        elif kind == LENGTH:
+            size, begin = _read_varint(whole, at, high)
+            at = begin + size
+        elif kind in (FIXED32, FIXED64):
+            at += 4 if kind == FIXED32 else 8
+        else:
+            raise Damaged
+        if at > high:
+            raise Damaged
+        yield key >> 3, kind, start, begin, at
+
+
+def _read_varint(whole: memoryview, at: int, high: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < high and shift < 64:
+        byte = whole[at]
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return value, at
+    raise Damaged
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _key(number: int, kind: int) -> bytes:
+    return _varint(number << 3 | kind)

@@ -1,0 +1,79 @@
+"""ONNX for ONNX Runtime: the model itself, or with its floats in half precision."""
+
+from pathlib import Path
+from typing import Any
+
+from edgewright.facts.artifact import IoMap, Port
+from edgewright.runtimes.contract import NotConvertible, Rejected
+from edgewright.runtimes.onnxruntime.session import load, read_signature, session_options, version
+from edgewright.runtimes.wire import Compiled, CompileRequest, SessionRequest
+
+PROTOBUF_LIMIT = 2**31 - 1
+
+
+def compile_model(request: CompileRequest) -> Compiled:
+    """See `contract.Runtime.compile`; NotConvertible with ONNX Runtime's own reason where it refuses the model."""
+    import onnx
+
+    model = read_source(request)
+    if request.precision == "fp16":
+        model = to_half(model)
+    main = f"{request.stem}.onnx"
+    large = model.ByteSize() > PROTOBUF_LIMIT
+    onnx.save(
+        model, str(Path(request.folder) / main), save_as_external_data=large, location=f"{main}.data" if large else None
+    )
+    return Compiled(
+        main=main,
+        io_map=map_io(SessionRequest(model=str(Path(request.folder) / main)), request),
+        tools={"onnx": onnx.__version__, "onnxruntime": version()},
+    )
+
+
+def read_source(request: CompileRequest) -> Any:
+    import onnx
+
+    try:
+        return onnx.load(request.source)
+    except Exception as error:  # protobuf's and onnx's own classes, and missing weights
+        raise NotConvertible(f"the model cannot be read: {str(error).strip()[:300]}") from error
+
+
+def to_half(model: Any) -> Any:
+    """Weights and activations in half precision, inputs and outputs as they were.
+
+    By ONNX Runtime's own converter, which keeps operators in float32 that lose their meaning in half precision.
+    """
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    try:
+        return convert_float_to_float16(model, keep_io_types=True)
+    except Exception as error:
+        raise NotConvertible(f"ONNX Runtime's converter to float16 fails: {str(error).strip()[:300]}") from error
+
+
+def map_io(session: SessionRequest, request: CompileRequest) -> IoMap:
+    """Inputs and outputs are the source's own; the shapes of the outputs are those that ONNX Runtime infers."""
+    try:
+        loaded = load(session, session_options(session))
+    except Rejected as error:
+        raise NotConvertible(f"ONNX Runtime refuses the model: {error}") from error
+    signature = read_signature(loaded, request.shapes)
+    return IoMap(
+        inputs=tuple(as_port(spec.name, spec.dtype, spec.shape) for spec in signature.inputs),
+        outputs=tuple(as_port(spec.name, spec.dtype, spec.shape) for spec in signature.outputs),
+    )
+
+
+def as_port(name: str, dtype: str, shape: tuple[int | str, ...]) -> Port:
+    """The same in both; a size that only a run would tell (that of NonZero, for one) is written as -1."""
+    sizes = tuple(size if isinstance(size, int) else -1 for size in shape)
+    return Port(
+        source=name,
+        name=name,
+        source_shape=sizes,
+        source_dtype=dtype,
+        axes=tuple(range(len(sizes))),
+        shape=sizes,
+        dtype=dtype,
+    )

@@ -1,0 +1,25 @@
+"""A compiler that writes nothing of use, and fails in every way that a real one does."""
+
+from pathlib import Path
+
+from edgewright import __version__
+from edgewright.facts.artifact import IoMap
+from edgewright.runtimes.contract import NotConvertible
+from edgewright.runtimes.pretend.session import FAILURES
+from edgewright.runtimes.wire import Compiled, CompileRequest
+
+
+def compile_model(request: CompileRequest) -> Compiled:
+    """An artifact without inputs and outputs; or the failure that the option `fail` names."""
+    main = f"{request.stem}.pretend"
+    (Path(request.folder) / main).write_bytes(b"pretend")
+    match request.options.get("fail", "never"):
+        case "refuse":
+            raise NotConvertible("operator Pretend 'node' cannot be expressed", "leave it out")
+        case "nothing":
+            main = "absent.pretend"
+        case "never":
+            pass
+        case how:
+            FAILURES[how]()
+    return Compiled(main=main, io_map=IoMap(inputs=(), outputs=()), tools={"edgewright": __version__})
