@@ -1,0 +1,50 @@
+"""ncnn: runs `.param` and `.bin` files on the CPU, and on Vulkan where there is one.
+
+Importing this module loads nothing of ncnn: each function imports what it needs.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgewright.facts.model import GraphNode
+from edgewright.facts.run import LayerReport
+from edgewright.runtimes.contract import Session
+from edgewright.runtimes.wire import Compiled, CompileRequest, SessionRequest
+
+
+def version() -> str:
+    """The version of the installed library; ImportError where it is absent."""
+    from edgewright.runtimes.ncnn.session import import_ncnn
+
+    return str(import_ncnn().__version__)
+
+
+def compile(request: CompileRequest) -> Compiled:
+    """Write `.param` and `.bin` from ONNX through pnnx; NotConvertible names what stands in the way."""
+    from edgewright.runtimes.ncnn.compiler import compile_model
+
+    return compile_model(request)
+
+
+def open_session(request: SessionRequest) -> Session:
+    """Load the `.param` file and the `.bin` beside it; Rejected where ncnn refuses them."""
+    from edgewright.runtimes.ncnn.session import NcnnSession
+
+    return NcnnSession(request)
+
+
+def profile(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, folder: Path) -> None:
+    """Time each layer by computing its blobs one after the other, and leave `trace.json` in `folder`."""
+    from edgewright.runtimes.ncnn.profiler import profile_layers
+
+    profile_layers(request, feeds, runs, folder)
+
+
+def layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
+    """The rows that `trace.json` in `folder` tells, joined to the source graph's nodes."""
+    from edgewright.runtimes.ncnn.rows import report_layers
+
+    return report_layers(folder, graph)

@@ -1,0 +1,174 @@
+"""ncnn's files from ONNX: the graph made plain, pnnx, and a check of what it wrote."""
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from edgewright.facts.artifact import IoMap, Port
+from edgewright.runtimes.contract import Array, NotConvertible, Rejected
+from edgewright.runtimes.ncnn.check import HINT, check_layers, check_outputs, describe, uncommon
+from edgewright.runtimes.ncnn.matching import match_blobs
+from edgewright.runtimes.ncnn.naming import join_rows, name_blobs, name_layers, plain_name, read_nodes
+from edgewright.runtimes.ncnn.normalise import normalise, read_model
+from edgewright.runtimes.ncnn.param import Row, index_inputs, input_params, read_param, shape_hint, write_param
+from edgewright.runtimes.ncnn.pnnx import Files, run_pnnx
+from edgewright.runtimes.ncnn.probe import run_all_blobs, run_all_tensors
+from edgewright.runtimes.ncnn.session import import_ncnn
+from edgewright.runtimes.wire import Compiled, CompileRequest
+
+TOOLS = ("onnx", "pnnx", "ncnn")
+LARGEST_MODEL = 2**31 - 1
+LARGEST_RANK = 4  # of an ncnn blob
+
+
+class Conversion(NamedTuple):
+    """What pnnx made of a source.
+
+    Attributes:
+        inputs, outputs: pnnx's blob by the source's name; an input that nothing reads has none.
+        values: every tensor of the source in one run.
+        feeds, blobs: the inputs of the same run as ncnn takes them, and all that it computed from them, by blob.
+    """
+
+    rows: Sequence[Row]
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    values: Mapping[str, Array]
+    feeds: Mapping[str, Array]
+    blobs: Mapping[str, Array]
+
+
+def compile_model(request: CompileRequest) -> Compiled:
+    """See `contract.Runtime.compile`."""
+    model = read_model(request.source)
+    if model.ByteSize() > LARGEST_MODEL:
+        raise NotConvertible("the model is over 2 GB, more than one ONNX file can hold")
+    values = run_all_tensors(model)
+    try:
+        return convert(request, model, values, unbind=False)
+    except NotConvertible as first:
+        try:
+            return convert(request, model, values, unbind=True)
+        except NotConvertible:
+            raise first from None
+
+
+def convert(request: CompileRequest, model: Any, values: Mapping[str, Array], unbind: bool) -> Compiled:
+    plain = normalise(model, values, unbind)
+    with tempfile.TemporaryDirectory(prefix="edgewright-") as folder:
+        source = Path(folder) / "model.onnx"
+        source.write_bytes(plain.SerializeToString())
+        files = run_pnnx(source, half=request.precision == "fp16")
+        conversion = try_out(files, plain, values)
+        check_outputs(conversion.outputs, values, conversion.blobs, conversion.rows, request.precision)
+        return write_artifact(request, model, conversion, files)
+
+
+def try_out(files: Files, plain: Any, values: Mapping[str, Array]) -> Conversion:
+    """Run pnnx's result on the inputs of `values`; NotConvertible where this build of ncnn does not know a layer."""
+    rows = read_param(files.param)
+    check_layers(import_ncnn(), rows, plain)
+    inputs = {value.name: f"in{place}" for place, value in enumerate(plain.graph.input)}
+    outputs = {value.name: f"out{place}" for place, value in enumerate(plain.graph.output)}
+    indices = index_inputs(rows)
+    feeds = {
+        blob: as_feed(name, values[name], files.batches.get(blob), np.int32 if blob in indices else np.float32)
+        for name, blob in inputs.items()
+    }
+    try:
+        blobs = run_all_blobs(files.param, files.weights, rows, feeds)
+    except Rejected as error:
+        unusual = describe(uncommon(plain.graph.node))
+        raise NotConvertible(
+            f"ncnn refuses what pnnx wrote ({error}); operators to look at: {unusual}", HINT
+        ) from error
+    return Conversion(rows, inputs, outputs, values, feeds, blobs)
+
+
+def as_feed(name: str, value: Array, batch: int | None, dtype: Any) -> Array:
+    """An input as ncnn takes it: without its batch axis where pnnx found one, and with one axis at the least."""
+    if batch is not None:
+        if value.shape[batch] != 1:
+            reason = f"input '{name}' has a batch of {value.shape[batch]}, and an ncnn file here holds a single sample"
+            raise NotConvertible(reason, f"give a shape whose axis {batch} is 1")
+        value = np.squeeze(value, batch)
+    if value.ndim > LARGEST_RANK:
+        raise NotConvertible(f"input '{name}' has {value.ndim} axes; ncnn has {LARGEST_RANK} at the most")
+    return np.atleast_1d(value).astype(dtype)
+
+
+def write_artifact(request: CompileRequest, model: Any, conversion: Conversion, files: Files) -> Compiled:
+    """Name what pnnx wrote after the source's tensors and nodes, and put it where it belongs."""
+    sources = [value.name for value in model.graph.input if value.name in conversion.values]
+    blob_names = name_blobs(conversion.rows, match_tensors(conversion, half=request.precision == "fp16"))
+    nodes = read_nodes(model)
+    rows = name_layers([renamed(row, blob_names) for row in conversion.rows], nodes)
+    rows = [unread_input(name, conversion) for name in sources if name not in conversion.inputs] + [
+        with_shapes(row, old, conversion) for row, old in zip(rows, conversion.rows, strict=True)
+    ]
+    main = Path(request.folder) / f"{request.stem}.param"
+    write_param(rows, main)
+    shutil.copyfile(files.weights, main.with_suffix(".bin"))
+    return Compiled(
+        main=main.name,
+        io_map=map_io(sources, conversion, blob_names),
+        tools={name: installed_version(name) for name in TOOLS},
+        origins={row.name: found for row, found in zip(rows, join_rows(rows, nodes), strict=True) if found},
+    )
+
+
+def match_tensors(conversion: Conversion, half: bool) -> dict[str, str]:
+    """The source's tensor by blob; inputs and outputs are known, the others are found by their values."""
+    known = {blob: name for name, blob in (*conversion.inputs.items(), *conversion.outputs.items())}
+    others = {name: array for name, array in conversion.values.items() if name not in known.values()}
+    return match_blobs(conversion.rows, conversion.blobs, others, half, set(known)) | known
+
+
+def renamed(row: Row, names: Mapping[str, str]) -> Row:
+    return row._replace(bottoms=tuple(names[b] for b in row.bottoms), tops=tuple(names[t] for t in row.tops))
+
+
+def unread_input(name: str, conversion: Conversion) -> Row:
+    """pnnx leaves out an input that nothing reads; whoever feeds the model still gives it."""
+    shape = np.atleast_1d(np.squeeze(conversion.values[name])).shape
+    return Row("Input", plain_name(name), (), (plain_name(name),), input_params(shape))
+
+
+def with_shapes(row: Row, old: Row, conversion: Conversion) -> Row:
+    """The shapes of inputs, and as hints those of outputs, so that the file alone tells the model's signature."""
+    if row.op == "Input":
+        return row._replace(params=input_params(conversion.feeds[old.tops[0]].shape))
+    if not set(conversion.outputs.values()).intersection(old.tops):
+        return row
+    return row._replace(params={**row.params, **shape_hint([conversion.blobs[top].shape for top in old.tops])})
+
+
+def map_io(sources: Sequence[str], conversion: Conversion, names: Mapping[str, str]) -> IoMap:
+    values = conversion.values
+    inputs = []
+    for name in sources:
+        blob = conversion.inputs.get(name)
+        feed = conversion.feeds[blob] if blob else np.atleast_1d(np.squeeze(values[name])).astype(np.float32)
+        inputs.append(as_port(name, names[blob] if blob else plain_name(name), values[name], feed))
+    outputs = [
+        as_port(name, names[blob], values[name], conversion.blobs[blob]) for name, blob in conversion.outputs.items()
+    ]
+    return IoMap(inputs=tuple(inputs), outputs=tuple(outputs))
+
+
+def as_port(source: str, name: str, value: Array, blob: Array) -> Port:
+    """The axes keep their order; the batch of one is left out."""
+    return Port(
+        source=source,
+        name=name,
+        source_shape=value.shape,
+        source_dtype=value.dtype.name,
+        axes=tuple(range(value.ndim)),
+        shape=blob.shape,
+        dtype=blob.dtype.name,
+    )

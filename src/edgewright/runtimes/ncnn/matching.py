@@ -1,0 +1,57 @@
+"""Which tensor of the source each of ncnn's blobs is: the one with the same values in the same run.
+
+pnnx keeps no names. Both models are run on the same seeded inputs; a blob that equals no tensor is inside of what pnnx
+put in the place of several operators.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from edgewright.runtimes.contract import Array
+from edgewright.runtimes.ncnn.param import COPIES, Row
+
+CLOSE = 1e-3  # relative size of the difference up to which two tensors are the same one, in float32
+CLOSE_HALF = 3e-2
+NUMBERS = "fiub"
+
+
+def match_blobs(
+    rows: Sequence[Row], blobs: Mapping[str, Array], values: Mapping[str, Array], half: bool, known: set[str]
+) -> dict[str, str]:
+    """The source's tensor by blob, each tensor once, in the order of the layers.
+
+    Args:
+        rows: ncnn's layers.
+        blobs: their outputs in one run.
+        values: the source's tensors in the same run, in the order in which it makes them.
+        half: whether ncnn's weights are in half precision.
+        known: blobs that are not looked for.
+    """
+    flat = {name: array.reshape(-1) for name, array in values.items() if array.dtype.kind in NUMBERS and array.size}
+    by_size: dict[int, list[str]] = {}
+    for name, array in flat.items():
+        by_size.setdefault(array.size, []).append(name)
+    found: dict[str, str] = {}
+    for top in (top for row in rows if row.op not in COPIES for top in row.tops if top in blobs and top not in known):
+        names = by_size.get(blobs[top].size, [])
+        match = find_equal(blobs[top].reshape(-1), names, flat, CLOSE_HALF if half else CLOSE)
+        if match is not None:
+            found[top] = match
+            names.remove(match)
+    return found
+
+
+def find_equal(blob: Array, names: Iterable[str], values: Mapping[str, Array], tolerance: float) -> str | None:
+    """The first tensor of nearly the same values; zeros equal nothing, since they tell nothing."""
+    size = float(np.linalg.norm(blob))
+    if not size or not np.isfinite(size):
+        return None
+    for name in names:
+        other = values[name].astype(np.float32)
+        if (
+            abs(float(other[0]) - float(blob[0])) <= tolerance * size
+            and np.linalg.norm(other - blob) <= tolerance * size
+        ):
+            return name
+    return None

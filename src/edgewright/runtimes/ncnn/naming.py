@@ -1,0 +1,113 @@
+"""Names of the source in ncnn's files, and back: a blob is called as the source's tensor, a layer as a source's node.
+
+So the .param file alone leads from a layer to the nodes that it computes.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from edgewright.facts.model import GraphNode
+from edgewright.runtimes.ncnn.param import COPIES, Row
+
+LONGEST = 200  # ncnn reads names of up to 255 characters
+SHAPE_OPS = ("Shape", "Size")
+HEAVY = (
+    "Conv",
+    "ConvTranspose",
+    "Gemm",
+    "MatMul",
+    "LSTM",
+    "GRU",
+    "RNN",
+    "Gather",
+)  # what a fused layer is called after
+
+
+def plain_name(name: str) -> str:
+    """A name as it can stand in a .param file, where spaces separate."""
+    return ("_".join(name.split()) or "_")[-LONGEST:]
+
+
+def name_blobs(rows: Sequence[Row], tensors: Mapping[str, str]) -> dict[str, str]:
+    """A new name for each blob: its tensor's where it has one, else one that no tensor has."""
+    names: dict[str, str] = {}
+    taken: set[str] = set()
+    for blob, tensor in tensors.items():
+        names[blob] = unique(plain_name(tensor), taken)
+    for row in rows:
+        for place, top in enumerate(row.tops):
+            if top not in names:
+                stem = f"{names[row.bottoms[0]]}_split{place}" if row.op == "Split" else f"ncnn_{top}"
+                names[top] = unique(stem, taken)
+    return names
+
+
+def name_layers(rows: Sequence[Row], graph: Sequence[GraphNode]) -> list[Row]:
+    """The rows, called after the nodes that they compute; pnnx's name stays where there are none."""
+    ops = {node.name: node.op for node in graph}
+    taken: set[str] = set()
+    named = []
+    for row, nodes in zip(rows, join_rows(rows, graph), strict=True):
+        heavy = [name for name in nodes if ops[name] in HEAVY]
+        stem = row.tops[0] if row.op == "Input" else [*heavy, *reversed(nodes), row.name][0]
+        named.append(row._replace(name=unique(plain_name(stem), taken)))
+    return named
+
+
+def unique(stem: str, taken: set[str]) -> str:
+    name, number = stem, 1
+    while name in taken:
+        number += 1
+        name = f"{stem}_{number}"
+    taken.add(name)
+    return name
+
+
+def read_nodes(model: Any) -> list[GraphNode]:
+    """The nodes of an ONNX model, as `formats.onnx` tells them of the source."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    return [
+        GraphNode(
+            name=node.name,
+            op=node.op_type,
+            inputs=tuple(name for name in node.input if name and name not in constants),
+            outputs=tuple(node.output),
+        )
+        for node in model.graph.node
+    ]
+
+
+def join_rows(rows: Sequence[Row], graph: Sequence[GraphNode]) -> list[tuple[str, ...]]:
+    """For each layer the source nodes that it computes, the most upstream first, by the names of its blobs.
+
+    A layer whose blobs bear no tensor's name stands inside of what a later one computes, and has none. So has a Split,
+    which copies nothing and computes nothing.
+    """
+    tensors = {plain_name(tensor): tensor for node in graph for tensor in node.outputs if tensor}
+    maker = {tensor: node for node in graph for tensor in node.outputs if tensor}
+    copies = {row.bottoms[0]: row.tops for row in rows if row.op == "Split"}
+    ends = [
+        [tensors[name] for top in row.tops for name in (top, *copies.get(top, ())) if name in tensors]
+        if row.op not in COPIES
+        else []
+        for row in rows
+    ]
+    stops = {tensor for one in ends for tensor in one}
+    return [walk_back(one, stops, maker) for one in ends]
+
+
+def walk_back(ends: Sequence[str], stops: set[str], maker: Mapping[str, GraphNode]) -> tuple[str, ...]:
+    """Names of the source nodes from `ends` upstream to the next stops, the most upstream first.
+
+    What only reads a shape computes nothing from the tensor, so the walk ends there.
+    """
+    found: dict[str, None] = {}
+    left = list(ends)
+    while left:
+        node = maker.get(left.pop())
+        if node is None or node.name in found:
+            continue
+        found[node.name] = None
+        if node.op not in SHAPE_OPS:
+            left.extend(tensor for tensor in node.inputs if tensor not in stops)
+    return tuple(reversed(found))

@@ -1,0 +1,217 @@
+"""A model in ncnn; runs in the worker."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgewright.facts.model import Signature, TensorSpec
+from edgewright.runtimes.contract import Array, Mismatch, Rejected, check_feeds
+from edgewright.runtimes.ncnn.param import Row, hinted_shape, index_inputs, input_shape, output_blobs, read_param
+from edgewright.runtimes.wire import SessionRequest
+
+# libgomp reads these once, when it is loaded: its threads shall sleep and not spin while they wait.
+QUIET = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
+HALF_TAG = 0x01306B47  # stands before weights in half precision in a .bin
+MOVERS = (
+    "Input Split Reshape Permute Slice Crop Concat Flatten Padding PixelShuffle ShuffleChannel Reorg "
+    "Squeeze ExpandDims MemoryData Noop"
+)
+CHUNK_BYTES, SEARCHED_CHUNKS = 2**20, 16
+SWITCHES = (
+    "use_fp16_packed",
+    "use_fp16_storage",
+    "use_fp16_arithmetic",
+    "use_bf16_packed",
+    "use_bf16_storage",
+)
+
+
+def import_ncnn() -> Any:
+    """The library; ImportError where it is absent. What the user set for OpenMP stays."""
+    with environment(QUIET):
+        return import_module("ncnn")
+
+
+@contextmanager
+def environment(wanted: Mapping[str, str]) -> Iterator[None]:
+    """Set what is not set, for the time being: processes started later shall not inherit it."""
+    added = [name for name in wanted if name not in os.environ]
+    os.environ.update({name: wanted[name] for name in added})
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+def load_net(param: Path, weights: Path, lightmode: bool, request: SessionRequest | None = None) -> Any:
+    """A net with the request's options, or plain in float32 on one thread; Rejected where ncnn refuses the files.
+
+    Without `lightmode` ncnn keeps every blob until the extractor goes.
+    """
+    ncnn = import_ncnn()
+    refuse_unknown(ncnn, read_param(param))
+    if not weights.is_file():
+        raise Rejected(f"the weights {weights.name} do not lie beside {param.name}")
+    net = ncnn.Net()
+    set_options(ncnn, net.opt, request or SessionRequest(model=str(param), options={"storage": "fp32"}), weights)
+    net.opt.lightmode = lightmode
+    if net.load_param(str(param)) != 0:
+        raise Rejected(f"ncnn cannot read {param.name}")
+    if net.load_model(str(weights)) != 0:
+        raise Rejected(f"ncnn cannot read the weights in {weights.name}")
+    return net
+
+
+def set_options(ncnn: Any, options: Any, request: SessionRequest, weights: Path) -> None:
+    """ncnn's half precision is on by default, even for weights in float32."""
+    wish = request.options
+    storage = wish.get("storage", "auto")
+    if storage == "auto":
+        storage = "fp16" if has_half_weights(weights) else "fp32"
+    for name in SWITCHES:
+        setattr(options, name, storage in name)
+    options.num_threads = request.threads
+    options.use_vulkan_compute = wish.get("vulkan", "off") == "on" and ncnn.get_gpu_count() > 0
+    options.use_winograd_convolution = wish.get("winograd", "on") == "on"
+
+
+def refuse_unknown(ncnn: Any, rows: Sequence[Row]) -> None:
+    unknown = unknown_layers(ncnn, rows)
+    if unknown:
+        raise Rejected(f"this build of ncnn has no layer {', '.join(unknown)}")
+
+
+def unknown_layers(ncnn: Any, rows: Sequence[Row]) -> list[str]:
+    """Types that ncnn cannot make; some that it has a number for are left out of its builds."""
+    return [op for op in dict.fromkeys(row.op for row in rows) if ncnn.create_layer(op) is None]
+
+
+def has_half_weights(weights: Path) -> bool:
+    """Whether the tag of half precision stands near the file's begin; as a float32 it is 3e-38, which no weight is.
+
+    The file is read and not mapped, so that it does not count as memory of the model.
+    """
+    with weights.open("rb") as file:
+        for _ in range(SEARCHED_CHUNKS):
+            chunk = file.read(CHUNK_BYTES)
+            if bool((np.frombuffer(chunk, np.uint32, len(chunk) // 4) == HALF_TAG).any()):
+                return True
+    return False
+
+
+def find_notes(net: Any, request: SessionRequest) -> tuple[str, ...]:
+    """ncnn leaves aside without a word what it cannot do."""
+    notes = []
+    if request.options.get("vulkan", "off") == "on" and not net.opt.use_vulkan_compute:
+        notes.append("Vulkan was asked for and no Vulkan device was found; the CPU ran everything")
+    if not net.opt.use_vulkan_compute:
+        notes += [note_of_half(net, half) for half in ("fp16", "bf16") if getattr(net.opt, f"use_{half}_storage")]
+    return tuple(note for note in notes if note)
+
+
+def note_of_half(net: Any, half: str) -> str:
+    """Which layers take part; layers that only move values say that they could, whatever the CPU has."""
+    computing = [layer for layer in net.layers() if layer.type not in MOVERS.split()]
+    able = sum(bool(getattr(layer, f"support_{half}_storage")) for layer in computing)
+    if not able:
+        return f"ncnn has no {half} activations on this CPU: it computes this model in float32"
+    if able == len(computing):
+        return ""
+    return f"{half} activations: {able} of {len(computing)} computing layers have them, the others are in float32"
+
+
+class NcnnSession:
+    """A loaded model with its inputs bound; see `contract.Session`.
+
+    ncnn keeps the results of a run in its extractor, so a run makes a new one; that is the library's own way.
+    """
+
+    signature: Signature
+    notes: Sequence[str]
+
+    def __init__(self, request: SessionRequest) -> None:
+        param = Path(request.model)
+        rows = read_param(param)
+        self._net = load_net(param, param.with_suffix(".bin"), lightmode=True, request=request)
+        self._bound: list[tuple[str, Any]] = []
+        self._results: list[tuple[int, Any]] = []
+        self._outputs = output_blobs(rows)
+        self.notes = find_notes(self._net, request)
+        inputs = input_specs(rows, request.shapes)
+        self.signature = Signature(inputs=inputs, outputs=self._output_specs(inputs, rows))
+
+    def _output_specs(self, inputs: Sequence[TensorSpec], rows: Sequence[Row]) -> tuple[TensorSpec, ...]:
+        """By the file's shape hints; where it has none, or other shapes were asked for, by a run on zeros."""
+        makers = {top: row for row in rows for top in row.tops}
+        shapes = [hinted_shape(makers[name], name) for name in self._outputs]
+        if None in shapes or any(input_shape(makers[spec.name]) != spec.shape for spec in inputs):
+            self._bound = [(spec.name, as_mat(np.zeros(fixed(spec.shape), spec.dtype))) for spec in inputs]
+            self.run()
+            shapes = [array.shape for array in self._read_results()]
+            self._bound, self._results = [], []
+        return tuple(
+            TensorSpec(name=name, dtype="float32", shape=tuple(shape or ()))
+            for name, shape in zip(self._outputs, shapes, strict=True)
+        )
+
+    def bind(self, feeds: Mapping[str, Array]) -> None:
+        """Copy the inputs into ncnn's own memory."""
+        check_feeds(self.signature, feeds)
+        self._bound = [(name, as_mat(array)) for name, array in feeds.items()]
+
+    def run(self) -> None:
+        extractor = self._net.create_extractor()
+        for name, mat in self._bound:
+            extractor.input(name, mat)
+        self._results = [extractor.extract(name) for name in self._outputs]
+        if any(code for code, _ in self._results):
+            raise Rejected("ncnn fails in the middle of the model, which is often a lack of memory")
+
+    def fetch(self) -> dict[str, Array]:
+        arrays = [array.copy() for array in self._read_results()]
+        return {
+            spec.name: array.reshape(fixed(spec.shape))
+            for spec, array in zip(self.signature.outputs, arrays, strict=True)
+        }
+
+    def _read_results(self) -> list[Array]:
+        return [mat.numpy() for _, mat in self._results]
+
+    def close(self) -> None:
+        """The results go first: their memory belongs to the net's allocator."""
+        self._results, self._bound = [], []
+        self._net = None
+
+
+def input_specs(rows: Sequence[Row], shapes: Mapping[str, Sequence[int]]) -> tuple[TensorSpec, ...]:
+    """The inputs with the shapes of the request or of the file; Rejected where neither tells one."""
+    indices = index_inputs(rows)
+    specs = []
+    for row in rows:
+        if row.op == "Input":
+            name = row.tops[0]
+            shape = tuple(shapes.get(name, ())) or input_shape(row)
+            if shape is None:
+                raise Rejected(f"the file does not tell the shape of input '{name}'; give it with --shape")
+            dtype = "int32" if name in indices else "float32"
+            specs.append(TensorSpec(name=name, dtype=dtype, shape=shape))
+    unknown = shapes.keys() - {spec.name for spec in specs}
+    if unknown:
+        raise Mismatch(f"the model has no input '{min(unknown)}'; its inputs are {[spec.name for spec in specs]}")
+    return tuple(specs)
+
+
+def fixed(shape: Sequence[int | str]) -> tuple[int, ...]:
+    return tuple(size for size in shape if isinstance(size, int))
+
+
+def as_mat(array: Array) -> Any:
+    """ncnn's own copy of an array of one to four axes."""
+    rows = np.ascontiguousarray(array)  # a Mat does not hold what it looks at: this must live until it is copied
+    return import_ncnn().Mat(rows).clone()
