@@ -1,0 +1,191 @@
+"""MNN files from ONNX by MNN's converter, judged by what came of it."""
+
+import math
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import msgspec
+
+from edgewright.facts.artifact import IoMap, Port
+from edgewright.facts.model import Signature, TensorSpec
+from edgewright.runtimes.contract import NotConvertible
+from edgewright.runtimes.mnn.graph import settle_uuid
+from edgewright.runtimes.mnn.normalise import infer_shapes, normalise
+from edgewright.runtimes.mnn.trial import Verdict
+from edgewright.runtimes.wire import Compiled, CompileRequest
+
+# LSTM and GRU stay one operator: as loops MNN's interpreter would not run them, and the converter crashed on one.
+FLAGS = ("--useOriginRNNImpl",)
+PRECISION_FLAGS = {"fp16": ("--fp16",)}
+UNKNOWN = re.compile(r"These Op Not Support: (.*)")
+DONE = "Converted Success!"
+ENGINE_WORDS = ("Error", "error", "don't support")
+NO_NODE = "the model has no node"
+
+
+class Value(NamedTuple):
+    """An input or output of the ONNX model; -1 for a size that its file does not tell."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class Said(NamedTuple):
+    """How the converter's process ended, and what it printed."""
+
+    code: int
+    text: str
+
+
+def compile_model(request: CompileRequest) -> Compiled:
+    """See `contract.Runtime.compile`."""
+    model = read_source(Path(request.source))
+    inputs, outputs = read_values(model)
+    main = f"{request.stem}.mnn"
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        source = save(normalise(model, request.precision), folder)
+        said = convert(source, folder / main, PRECISION_FLAGS.get(request.precision, ()))
+        check_converted(said, folder / main, model)
+        (folder / main).write_bytes(settle_uuid((folder / main).read_bytes()))
+        signature = try_out(folder / main, folder)
+        move_files(folder, main, Path(request.folder))
+    return Compiled(
+        main=main,
+        io_map=IoMap(
+            inputs=match_ports(inputs, signature.inputs),
+            outputs=match_ports(outputs, signature.outputs),
+        ),
+        tools={"onnx": installed_version("onnx"), "MNN": installed_version("MNN")},
+    )
+
+
+def read_source(path: Path) -> Any:
+    import onnx
+
+    try:
+        return infer_shapes(onnx.load(str(path)))
+    except Exception as error:  # protobuf's and onnx's own classes, and missing weights
+        raise NotConvertible(f"the model cannot be read: {str(error).strip()[:300]}") from error
+
+
+def read_values(model: Any) -> tuple[list[Value], list[Value]]:
+    """The inputs that are fed and the outputs."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    fed = [value for value in model.graph.input if value.name not in constants]
+    return [describe(value) for value in fed], [describe(value) for value in model.graph.output]
+
+
+def describe(value: Any) -> Value:
+    from onnx.helper import tensor_dtype_to_np_dtype
+
+    if not value.type.HasField("tensor_type") or not value.type.tensor_type.elem_type:
+        raise NotConvertible(f"'{value.name}' is no tensor")
+    kind = value.type.tensor_type
+    sizes = tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in kind.shape.dim)
+    return Value(value.name, tensor_dtype_to_np_dtype(kind.elem_type).name, sizes)
+
+
+def save(model: Any, folder: Path) -> Path:
+    import onnx
+
+    path = folder / "source.onnx"
+    large = model.ByteSize() >= 2**31
+    onnx.save(model, str(path), save_as_external_data=large, location="source.data" if large else None)
+    return path
+
+
+def convert(source: Path, target: Path, flags: Sequence[str]) -> Said:
+    """Run the converter in the folder of its files, so that whatever it leaves goes with that folder."""
+    return run_module("convert", [str(source), str(target), *FLAGS, *flags], target.parent)
+
+
+def run_module(name: str, arguments: Sequence[str], folder: Path) -> Said:
+    """Run one of our modules in a process of its own; what it says also goes to the worker's log."""
+    command = [sys.executable, "-P", "-m", f"edgewright.runtimes.mnn.{name}", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=folder, check=False)  # noqa: S603 - our own module
+    text = done.stdout + done.stderr
+    sys.stderr.write(text)
+    return Said(done.returncode, text)
+
+
+def check_converted(said: Said, target: Path, model: Any) -> None:
+    """NotConvertible where the converter failed, whatever it says itself."""
+    if unknown := UNKNOWN.search(said.text):
+        raise unknown_operators(unknown.group(1), model)
+    if said.code < 0:
+        raise NotConvertible(f"MNN's converter was ended by signal {-said.code}: {last_words(said.text)}")
+    if said.code or DONE not in said.text or not target.is_file():
+        raise NotConvertible(f"MNN's converter fails: {last_words(said.text)}")
+
+
+def unknown_operators(listed: str, model: Any) -> NotConvertible:
+    """Name each operator that the converter does not know with the first of its nodes."""
+    ops = [part.strip().removeprefix("ONNX::") for part in listed.split("|")]
+    first = {node.op_type: node.name for node in reversed(model.graph.node)}
+    lines = [f"MNN does not know the operator {op} (node {first.get(op, NO_NODE)})" for op in ops if op]
+    return NotConvertible("\n".join(lines), "rewrite these operators, or compile for another runtime")
+
+
+def last_words(text: str) -> str:
+    """The end of what the converter said: the cause comes last."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and DONE not in line]
+    return " / ".join(lines[-3:])[:500] or "it gave no reason"
+
+
+def engine_words(text: str) -> str:
+    """The lines in which MNN's engine names what stands in its way."""
+    found = [line.strip() for line in text.splitlines() if any(word in line for word in ENGINE_WORDS)]
+    return f"({' / '.join(found[:2])[:300]})" if found else ""
+
+
+def move_files(folder: Path, main: str, to: Path) -> None:
+    """The artifact's own files: the model, and its weights where they lie beside it."""
+    for name in (main, f"{main}.weight"):
+        if (folder / name).is_file():
+            (to / name).write_bytes((folder / name).read_bytes())
+
+
+def try_out(path: Path, folder: Path) -> Signature:
+    """Load and run the file once: operators that cannot be laid out or crash show here, not at the user."""
+    answer = folder / "verdict.json"
+    said = run_module("trial", [str(path), str(answer)], folder)
+    if said.code < 0:
+        raise NotConvertible(f"MNN converts the model and then crashes on it with signal {-said.code}")
+    if said.code or not answer.is_file():
+        raise NotConvertible(f"MNN converts the model and then cannot run it: {last_words(said.text)}")
+    verdict = msgspec.json.decode(answer.read_bytes(), type=Verdict)
+    if verdict.signature is None:
+        raise NotConvertible(f"MNN converts the model and then cannot run it: {verdict.why} {engine_words(said.text)}")
+    return verdict.signature
+
+
+def match_ports(values: Sequence[Value], specs: Sequence[TensorSpec]) -> tuple[Port, ...]:
+    """MNN keeps names; NotConvertible where one is lost, or holds another number of values."""
+    found = {spec.name: spec for spec in specs}
+    if lost := [value.name for value in values if value.name not in found]:
+        raise NotConvertible(f"MNN's converter loses {', '.join(lost)}")
+    return tuple(as_port(value, found[value.name]) for value in values)
+
+
+def as_port(value: Value, spec: TensorSpec) -> Port:
+    sizes = tuple(size if isinstance(size, int) else -1 for size in spec.shape)
+    known = value.shape if -1 not in value.shape else sizes
+    if math.prod(known) != math.prod(sizes):
+        raise NotConvertible(f"MNN gives '{value.name}' the shape {list(sizes)}, where the model has {list(known)}")
+    return Port(
+        source=value.name,
+        name=spec.name,
+        source_shape=known,
+        source_dtype=value.dtype,
+        axes=tuple(range(len(known))),
+        shape=sizes,
+        dtype=spec.dtype,
+    )

@@ -1,0 +1,159 @@
+"""The operators of an MNN file, read from its FlatBuffer without MNN.
+
+Slots and numbers are those of `schema/default/MNN.fbs` and `Type.fbs` of alibaba/MNN, which only ever grow at their
+ends. Weights are not touched.
+"""
+
+import struct
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple, Self
+
+from msgspec import Struct
+
+INPUT, CUSTOM = 34, (256, 512)  # members of OpType: Input; Plugin and Extra, which need code from elsewhere
+NET_OPS, NET_OUTPUTS, NET_TENSORS, NET_SUBGRAPHS, NET_UUID = 3, 4, 7, 10, 11
+OP_INPUTS, OP_MAIN, OP_NAME, OP_OUTPUTS, OP_TYPE = 0, 2, 3, 4, 5
+DIMS, DTYPE = 0, 1
+FLOAT = 1
+# Members of DataType by what a session makes of them: MNN has neither 64-bit numbers nor booleans of its own.
+DTYPES = {
+    **dict.fromkeys((1, 2, 19), "float32"),
+    **dict.fromkeys((3, 5, 9, 10), "int32"),
+    4: "uint8",
+    6: "int8",
+}
+
+
+class Unreadable(Exception):
+    """The bytes are no MNN model."""
+
+
+class Operator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One operator of the file; `kind` is its number in OpType, `inputs` and `outputs` are tensor names."""
+
+    name: str
+    kind: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class Entry(NamedTuple):
+    """An input as the file declares it: a size of -1 is free, `dtype` is what a session takes."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class Net(NamedTuple):
+    """What a file tells of itself; `subgraphs` counts the bodies of its branches and loops."""
+
+    operators: tuple[Operator, ...]
+    inputs: tuple[Entry, ...]
+    outputs: tuple[str, ...]
+    subgraphs: int
+
+
+class Table(NamedTuple):
+    """A FlatBuffer table: its fields are found through the offsets that stand before it."""
+
+    data: bytes
+    at: int
+
+    @classmethod
+    def root(cls, data: bytes) -> Self:
+        return cls(data, read_uint(data, 0))
+
+    def find(self, slot: int) -> int:
+        """Where the field lies; 0 where it has its default."""
+        offsets = self.at - struct.unpack_from("<i", self.data, self.at)[0]
+        size = struct.unpack_from("<H", self.data, offsets)[0]
+        place = 4 + 2 * slot
+        inside = struct.unpack_from("<H", self.data, offsets + place)[0] if place < size else 0
+        return self.at + inside if inside else 0
+
+    def number(self, slot: int, default: int = 0) -> int:
+        place = self.find(slot)
+        return int(struct.unpack_from("<i", self.data, place)[0]) if place else default
+
+    def text(self, slot: int) -> str:
+        place = self.find(slot)
+        return read_text(self.data, place) if place else ""
+
+    def table(self, slot: int) -> "Table | None":
+        place = self.find(slot)
+        return Table(self.data, place + read_uint(self.data, place)) if place else None
+
+    def places(self, slot: int) -> list[int]:
+        """Where the entries of a vector of four-byte values or references lie."""
+        place = self.find(slot)
+        if not place:
+            return []
+        begin = place + read_uint(self.data, place)
+        return [begin + 4 + 4 * i for i in range(read_uint(self.data, begin))]
+
+    def numbers(self, slot: int) -> tuple[int, ...]:
+        return tuple(struct.unpack_from("<i", self.data, place)[0] for place in self.places(slot))
+
+    def texts(self, slot: int) -> tuple[str, ...]:
+        return tuple(read_text(self.data, place) for place in self.places(slot))
+
+    def tables(self, slot: int) -> "list[Table]":
+        return [Table(self.data, place + read_uint(self.data, place)) for place in self.places(slot)]
+
+
+def read_uint(data: bytes, at: int) -> int:
+    return int(struct.unpack_from("<I", data, at)[0])
+
+
+def read_text(data: bytes, place: int) -> str:
+    begin = place + read_uint(data, place)
+    return data[begin + 4 : begin + 4 + read_uint(data, begin)].decode("utf-8", "replace")
+
+
+def read_net(path: Path) -> Net:
+    """The model in a file; Unreadable where it is not MNN's, OSError where there is none."""
+    data = path.read_bytes()
+    try:
+        return describe_net(Table.root(data))
+    except (struct.error, IndexError, MemoryError) as error:
+        raise Unreadable(f"{path.name} is no MNN model") from error
+
+
+def settle_uuid(data: bytes) -> bytes:
+    """The file with an identity that follows from its content: the converter draws a new one each time."""
+    net = Table.root(data)
+    place = net.find(NET_UUID)
+    length = len(net.text(NET_UUID).encode())
+    if not place or not length:
+        return data
+    begin = place + read_uint(data, place) + 4
+    blank = data[:begin] + b"0" * length + data[begin + length :]
+    digest = sha256(blank).hexdigest().encode()
+    return data[:begin] + (digest * (length // len(digest) + 1))[:length] + data[begin + length :]
+
+
+def describe_net(net: Table) -> Net:
+    tensors = net.texts(NET_TENSORS)
+    tables = net.tables(NET_OPS)
+    operators = tuple(describe_operator(table, tensors) for table in tables)
+    entries = [read_entry(table) for table in tables if table.number(OP_TYPE) == INPUT]
+    return Net(operators, tuple(entries), net.texts(NET_OUTPUTS), len(net.places(NET_SUBGRAPHS)))
+
+
+def describe_operator(table: Table, tensors: Sequence[str]) -> Operator:
+    return Operator(
+        name=table.text(OP_NAME),
+        kind=table.number(OP_TYPE),
+        inputs=tuple(tensors[i] for i in table.numbers(OP_INPUTS) if i >= 0),
+        outputs=tuple(tensors[i] for i in table.numbers(OP_OUTPUTS) if i >= 0),
+    )
+
+
+def read_entry(table: Table) -> Entry:
+    main = table.table(OP_MAIN)
+    if main is None:
+        return Entry(table.text(OP_NAME), (), DTYPES[FLOAT])
+    return Entry(table.text(OP_NAME), main.numbers(DIMS), DTYPES.get(main.number(DTYPE, FLOAT), "unknown"))

@@ -1,0 +1,95 @@
+"""Per-operator times from MNN's own callbacks; runs in the worker."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from edgewright.runtimes.contract import Array
+from edgewright.runtimes.mnn.graph import Operator
+from edgewright.runtimes.mnn.session import DEBUG, MnnSession, asked_backend
+from edgewright.runtimes.wire import SessionRequest
+
+WARMUP_RUNS = 5
+TRACE = "trace.json"
+
+
+class Ran(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One operator as MNN ran it; times in microseconds, one for each profiled inference."""
+
+    name: str
+    op: str
+    starts_us: tuple[float, ...]
+    times_us: tuple[float, ...]
+
+
+class Trace(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a profiling pass leaves: what ran in its order, and the operators of the file."""
+
+    asked: str
+    backend: str
+    runs_us: tuple[float, ...]
+    ran: tuple[Ran, ...]
+    operators: tuple[Operator, ...]
+
+
+class Watch:
+    """The callbacks of one inference after the other. They read the clock first and last, so as to count little."""
+
+    def __init__(self) -> None:
+        self.names: list[tuple[str, str]] = []
+        self.begins: list[int] = []
+        self.ends: list[int] = []
+
+    def begin(self, tensors: Any, info: Any) -> bool:
+        self.names.append((info.getName(), info.getType()))
+        self.begins.append(perf_counter_ns())
+        return True
+
+    def end(self, tensors: Any, info: Any) -> bool:
+        self.ends.append(perf_counter_ns())
+        return True
+
+
+def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs: int, folder: Path) -> None:
+    """Leave `trace.json` (`Trace`) in `folder`."""
+    session = MnnSession(request, DEBUG)
+    session.bind(feeds)
+    for _ in range(WARMUP_RUNS):
+        watch_run(session)
+    watched = [watch_run(session) for _ in range(runs)]
+    trace = Trace(
+        asked=asked_backend(request.options),
+        backend=session.backend,
+        runs_us=tuple((end - begin) / 1e3 for begin, end, _ in watched),
+        ran=gather([(begin, watch) for begin, _, watch in watched]),
+        operators=session.net.operators,
+    )
+    (folder / TRACE).write_bytes(msgspec.json.encode(trace))
+    session.close()
+
+
+def watch_run(session: MnnSession) -> tuple[int, int, Watch]:
+    """Begin and end of one inference in nanoseconds, and what was seen in it."""
+    watch = Watch()
+    begin = perf_counter_ns()
+    session.run_with(watch.begin, watch.end)
+    return begin, perf_counter_ns(), watch
+
+
+def gather(watched: list[tuple[int, Watch]]) -> tuple[Ran, ...]:
+    """The operators of all inferences: MNN runs the same ones in the same order each time."""
+    if not watched:
+        return ()
+    return tuple(
+        Ran(
+            name=name,
+            op=op,
+            starts_us=tuple((watch.begins[i] - begin) / 1e3 for begin, watch in watched),
+            times_us=tuple((watch.ends[i] - watch.begins[i]) / 1e3 for _, watch in watched),
+        )
+        for i, (name, op) in enumerate(watched[0][1].names)
+    )

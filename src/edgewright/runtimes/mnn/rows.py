@@ -1,0 +1,49 @@
+"""From MNN's trace to layer rows joined to the source graph; runs in the parent."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edgewright.facts.model import GraphNode
+from edgewright.facts.run import Layer, LayerReport
+from edgewright.facts.words import Evidence, Unit
+from edgewright.runtimes.mnn.join import Kernel, source_nodes
+from edgewright.runtimes.mnn.profiler import TRACE, Ran, Trace
+
+UNITS: dict[str, Unit] = {"CPU": "CPU", "OpenCL": "GPU", "Vulkan": "GPU"}
+
+
+def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
+    """Read `trace.json` of the profiling pass.
+
+    A session on the CPU has no other place to run, so the unit was measured. One on a GPU may give an operator back to
+    the CPU and does not tell: there the unit is only what was assigned.
+    """
+    trace = msgspec.json.decode((folder / TRACE).read_bytes(), type=Trace)
+    sources = source_nodes([Kernel(ran.name, ran.op) for ran in trace.ran], trace.operators, graph)
+    rows = [layer_row(i, ran, names, trace) for i, (ran, names) in enumerate(zip(trace.ran, sources, strict=True))]
+    return LayerReport(
+        layers=tuple(rows),
+        via="callback",
+        whole_us=float(np.median(trace.runs_us)) if trace.runs_us else 0.0,
+        partitions=1 if rows else 0,
+        asked=trace.asked,
+    )
+
+
+def layer_row(position: int, ran: Ran, sources: tuple[str, ...], trace: Trace) -> Layer:
+    evidence: Evidence = "measured" if trace.backend == "CPU" else "assigned"
+    return Layer(
+        position=position,
+        name=ran.name,
+        op=ran.op,
+        source_nodes=sources,
+        unit=UNITS.get(trace.backend, "UNKNOWN"),
+        backend=trace.backend,
+        evidence=evidence,
+        start_us=float(np.median(ran.starts_us)),
+        median_us=float(np.median(ran.times_us)),
+        p90_us=float(np.percentile(ran.times_us, 90)),
+    )
