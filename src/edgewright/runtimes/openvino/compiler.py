@@ -1,0 +1,152 @@
+"""OpenVINO's intermediate representation from ONNX, by OpenVINO's own reader; runs in the worker.
+
+`ov.convert_model` and the tool `ovc` would do the same, and send telemetry; see `library`.
+"""
+
+from collections.abc import Container, Mapping
+from itertools import chain, count
+from pathlib import Path
+from typing import Any
+
+from edgewright.facts.artifact import IoMap, Port
+from edgewright.facts.model import TensorSpec
+from edgewright.formats.onnx import OnnxFile
+from edgewright.runtimes.contract import NotConvertible, Rejected
+from edgewright.runtimes.openvino.library import import_library, tell_error, version
+from edgewright.runtimes.openvino.normalise import mend_pools
+from edgewright.runtimes.openvino.session import OpenvinoSession, read_model, read_signature
+from edgewright.runtimes.wire import Compiled, CompileRequest, SessionRequest
+
+HALF_NOTE = "weights are stored in half precision; the CPU computes in the precision of inference-precision (f32)"
+FLOATS = ("fp32", "fp16")
+UNKNOWN = "No conversion rule found for operations: "
+
+
+def compile_model(request: CompileRequest) -> Compiled:
+    """See `contract.Runtime.compile`. A QDQ model stays quantised and runs in INT8; no other becomes so."""
+    check_precision(request)
+    library = import_library()
+    core = library.Core()
+    model = read_source(core, request)
+    mend_pools(model)
+    name_parts(model)
+    path = Path(request.folder) / f"{request.stem}.xml"
+    try:
+        library.save_model(model, str(path), compress_to_fp16=request.precision == "fp16")
+        io_map = prove(core, path)
+    except NotConvertible:
+        remove(path)
+        raise
+    except Exception as error:
+        remove(path)
+        raise NotConvertible(f"OpenVINO cannot write the model: {tell_error(error)}") from error
+    return Compiled(
+        main=path.name,
+        io_map=io_map,
+        tools={"openvino": version()},
+        notes=(HALF_NOTE,) if request.precision == "fp16" else (),
+    )
+
+
+def check_precision(request: CompileRequest) -> None:
+    """NotConvertible for a precision that only the source could bring and does not."""
+    if request.precision in FLOATS:
+        return
+    own = OnnxFile(Path(request.source)).precision()
+    if own != request.precision:
+        why = f"the model is {own}, and compiling for OpenVINO quantises nothing"
+        raise NotConvertible(why, f"give a model that is {request.precision} itself, as QDQ")
+
+
+def remove(path: Path) -> None:
+    for suffix in (".xml", ".bin"):
+        path.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def read_source(core: Any, request: CompileRequest) -> Any:
+    """OpenVINO's graph of the source; NotConvertible names the operators that it does not know, and their nodes."""
+    try:
+        return core.read_model(request.source)
+    except Exception as error:
+        unknown = find_unknown(str(error))
+        if not unknown:
+            raise NotConvertible(f"OpenVINO cannot read the model: {tell_error(error)}") from error
+        why = "\n".join(explain(op, request.source) for op in unknown)
+        raise NotConvertible(why, "write it with operators that OpenVINO knows, or leave it out") from error
+
+
+def find_unknown(text: str) -> list[str]:
+    """The operators in OpenVINO's report, which calls them `domain.Op-18`."""
+    line = next((line for line in text.splitlines() if UNKNOWN in line), "")
+    names = line.partition(UNKNOWN)[2].split(",")
+    return [name.strip().rpartition("-")[0] or name.strip() for name in names if name.strip()]
+
+
+def explain(op: str, source: str) -> str:
+    nodes = [node.name for node in read_nodes(source) if node.op_type == op.rpartition(".")[2]]
+    shown = ", ".join(f"'{name}'" for name in nodes[:3]) + (f" and {len(nodes) - 3} more" if len(nodes) > 3 else "")
+    return f"{op}: OpenVINO has no rule for it" + (f" (node {shown})" if nodes else "")
+
+
+def read_nodes(source: str) -> Any:
+    import onnx
+
+    return onnx.load(source, load_external_data=False).graph.node
+
+
+def name_parts(model: Any) -> None:
+    """Call the parts that a node was taken apart into `NODE/Multiply`, after the next operator that bears a name.
+
+    OpenVINO numbers them (`Multiply_41`), and numbers in the same way what it makes later, when it loads the file: two
+    operators could then have one name.
+    """
+    ops = model.get_ordered_ops()
+    taken = {op.get_friendly_name() for op in ops}
+    owners: dict[str, str] = {}
+    for op in reversed(ops):  # what reads an operator comes before it
+        own, name = op.get_name(), op.get_friendly_name()
+        owners[own] = name if name != own else find_owner(op, owners)
+        if name == own and op.get_type_name() != "Constant":
+            op.set_friendly_name(free_name(f"{owners[own]}/{op.get_type_name()}", taken))
+            taken.add(op.get_friendly_name())
+
+
+def find_owner(op: Any, owners: Mapping[str, str]) -> str:
+    """The first by alphabet: OpenVINO tells the readers in no order."""
+    readers = {to.get_node().get_name() for port in op.outputs() for to in port.get_target_inputs()}
+    return min((owners[reader] for reader in readers), default="")
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """The name, or the first that is free of it with a number behind."""
+    return next(one for one in chain([name], (f"{name}#{i}" for i in count(2))) if one not in taken)
+
+
+def prove(core: Any, path: Path) -> IoMap:
+    """Load what was written, once, as a session will; NotConvertible where OpenVINO's own CPU refuses it."""
+    request = SessionRequest(model=str(path))
+    try:
+        model = read_model(core, request)
+        session = OpenvinoSession(core, model, request)
+        signature = read_signature(session.compiled)
+        session.close()
+    except Rejected as error:
+        raise NotConvertible(f"OpenVINO refuses what it wrote itself: {error}") from error
+    return IoMap(
+        inputs=tuple(map(as_port, signature.inputs)),
+        outputs=tuple(map(as_port, signature.outputs)),
+    )
+
+
+def as_port(spec: TensorSpec) -> Port:
+    """The same in both; a size that only a run would tell is written as -1."""
+    sizes = tuple(size if isinstance(size, int) else -1 for size in spec.shape)
+    return Port(
+        source=spec.name,
+        name=spec.name,
+        source_shape=sizes,
+        source_dtype=spec.dtype,
+        axes=tuple(range(len(sizes))),
+        shape=sizes,
+        dtype=spec.dtype,
+    )

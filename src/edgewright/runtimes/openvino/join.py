@@ -1,0 +1,104 @@
+"""Which nodes of the source graph each operator that OpenVINO ran computes."""
+
+import re
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+
+from edgewright.facts.model import GraphNode
+from edgewright.runtimes.openvino.profiler import Executed, Operator
+
+# What OpenVINO puts between operators that want different layouts or types. It computes nothing of the source.
+BETWEEN = ("Reorder", "Convert")
+PORT = re.compile(r"\.\d+$")  # stands behind the name of an operator with several outputs
+
+
+def source_nodes(
+    executed: Sequence[Executed], operators: Sequence[Operator], graph: Sequence[GraphNode]
+) -> list[tuple[str, ...]]:
+    """For each operator that ran, the names of the source nodes that it computes, in the source's order.
+
+    OpenVINO tells the file's operators that each one stands for; these lead to the source by the tensors' names, which
+    the file keeps. An operator of OpenVINO's own making is a part of the next ones downstream: so a normalisation has
+    several rows. Source nodes that no operator stands for were folded into those that read their outputs, or dropped
+    because they compute nothing.
+    """
+    named = name_sources(operators, graph)
+    direct = [find_named(one.originals, named) for one in executed]
+    claimed = {node for nodes in direct for node in nodes}
+    order = {node.name: place for place, node in enumerate(graph)}
+    result = []
+    for place, one in enumerate(executed):
+        nodes = direct[place] | folded_into(direct[place], claimed, graph)
+        claimed |= nodes
+        if not nodes and one.kind not in BETWEEN:
+            nodes = next_downstream(place, executed, direct)
+        result.append(tuple(sorted(nodes, key=order.__getitem__)))
+    return result
+
+
+def find_named(originals: str, named: Mapping[str, set[str]]) -> set[str]:
+    names = split_names(originals, named)
+    return {node for name in names for node in named.get(name, set()) or named.get(PORT.sub("", name), set())}
+
+
+def next_downstream(place: int, executed: Sequence[Executed], direct: Sequence[set[str]]) -> set[str]:
+    """The source nodes of the nearest operators downstream that have some."""
+    seen, left, found = {place}, deque([place]), set[str]()
+    while left:
+        for reader in executed[left.popleft()].readers:
+            found |= direct[reader]
+            if not direct[reader] and reader not in seen:
+                seen.add(reader)
+                left.append(reader)
+    return found
+
+
+def name_sources(operators: Sequence[Operator], graph: Sequence[GraphNode]) -> dict[str, set[str]]:
+    """The source nodes by the names of the file's operators."""
+    makers = {tensor: node.name for node in graph for tensor in node.outputs if tensor}
+    found: dict[str, set[str]] = {}
+    for place, operator in enumerate(operators):
+        found.setdefault(operator.name, set()).update(find_sources(place, operators, makers))
+    return found
+
+
+def find_sources(place: int, operators: Sequence[Operator], makers: Mapping[str, str]) -> set[str]:
+    """The nodes that make the operator's tensors; where it makes none, it is a part of the next ones downstream."""
+    seen, left, found = {place}, deque([place]), set[str]()
+    while left:
+        operator = operators[left.popleft()]
+        own = {makers[tensor] for tensor in operator.tensors if tensor in makers}
+        found |= own
+        if own or operator.tensors:  # tensors without a maker are inputs and weights
+            continue
+        left.extend(reader for reader in operator.readers if reader not in seen)
+        seen.update(operator.readers)
+    return found
+
+
+def split_names(text: str, known: Iterable[str]) -> list[str]:
+    """The names in a list joined by commas, where names may hold commas: the longest known one at each place."""
+    known = set(known)
+    parts = text.split(",")
+    names, place = [], 0
+    while place < len(parts):
+        ends = [end for end in range(len(parts), place, -1) if ",".join(parts[place:end]) in known]
+        end = ends[0] if ends else place + 1
+        names.append(",".join(parts[place:end]))
+        place = end
+    return [name for name in names if name]
+
+
+def folded_into(nodes: set[str], claimed: set[str], graph: Sequence[GraphNode]) -> set[str]:
+    """The unclaimed source nodes upstream of `nodes`, up to the next claimed ones."""
+    makers = {tensor: node for node in graph for tensor in node.outputs if tensor}
+    by_name = {node.name: node for node in graph}
+    found: set[str] = set()
+    left = [by_name[name] for name in nodes]
+    while left:
+        for tensor in left.pop().inputs:
+            maker = makers.get(tensor)
+            if maker is not None and maker.name not in claimed and maker.name not in found:
+                found.add(maker.name)
+                left.append(maker)
+    return found

@@ -1,0 +1,193 @@
+"""Per-operator times from OpenVINO's own counters; runs in the worker.
+
+The CPU plug-in adds up the time of every operator since the model was compiled, each execution cut to whole
+microseconds, and tells the sum divided by the number of inferences, cut again. So a single inference cannot be seen.
+The runs are split into blocks, each on a freshly compiled model: the short history keeps the second cut small, and the
+spread between the blocks is real. Other devices tell the times of the last inference.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from edgewright.runtimes.contract import Array
+from edgewright.runtimes.openvino.library import import_library
+from edgewright.runtimes.openvino.session import OpenvinoSession, read_model, running_on
+from edgewright.runtimes.wire import SessionRequest
+
+RAN = "ran.json"
+WARMUP_RUNS = 2
+BLOCK_RUNS = 3  # fewer would leave more of the cut in a sample, more would let one disturbance spoil more
+MOST_BLOCKS = 10
+# Inputs and outputs are no work; what was fused into another operator is not in the executed graph at all.
+NO_WORK = ("Input", "Output", "Parameter", "Result")
+
+
+class Executed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An operator of the graph that the device runs.
+
+    Attributes:
+        kind: the device's word for the operator.
+        primitive: the kernel with its precision, as `brgconv_avx512_f32`.
+        originals: names of the file's operators that it computes, joined by commas; a name may hold commas itself.
+        readers: positions of the executed operators that take its outputs.
+        samples_us: mean time of one inference in each block, or the time in each inference.
+    """
+
+    name: str
+    kind: str
+    primitive: str
+    originals: str
+    readers: tuple[int, ...]
+    samples_us: tuple[float, ...] = ()
+
+
+class Operator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An operator of the file; `readers` are positions of the operators that take its outputs."""
+
+    name: str
+    tensors: tuple[str, ...]
+    readers: tuple[int, ...]
+
+
+class Ran(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that `layers` needs. `wholes_us` are wall times of whole inferences, sampled as the operators' times are."""
+
+    asked: str
+    device: str
+    wholes_us: tuple[float, ...]
+    executed: tuple[Executed, ...]
+    operators: tuple[Operator, ...]
+
+
+class Sample(NamedTuple):
+    """Microseconds of a whole inference and of each operator in it."""
+
+    whole: float
+    operators: list[float]
+
+
+def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs: int, folder: Path) -> None:
+    """Leave `ran.json` (`Ran`) in `folder`."""
+    core = import_library().Core()
+    model = read_model(core, request)
+    operators = read_operators(model)
+    samples: list[Sample] = []
+    for size in split_runs(runs):
+        session = OpenvinoSession(core, model, request, count=True)
+        session.bind(feeds)
+        device, executed = running_on(session.compiled)[0], read_executed(session.compiled)
+        samples += run_block(session, device, [one.name for one in executed], size)
+        session.close()
+    asked = request.options.get("device", "CPU")
+    ran = Ran(
+        asked=device if asked == "AUTO" else asked,
+        device=device,
+        wholes_us=tuple(sample.whole for sample in samples),
+        executed=tuple(with_samples(executed, samples)),
+        operators=operators,
+    )
+    (folder / RAN).write_bytes(msgspec.json.encode(ran))
+
+
+def with_samples(executed: Sequence[Executed], samples: Sequence[Sample]) -> Iterator[Executed]:
+    """Every block compiles to the same operators in the same order, though some of their names are numbered anew."""
+    for one, times in zip(executed, zip(*(sample.operators for sample in samples), strict=True), strict=True):
+        yield msgspec.structs.replace(one, samples_us=times)
+
+
+def split_runs(runs: int) -> list[int]:
+    """Sizes of the blocks, as even as can be."""
+    count = min(max(runs // BLOCK_RUNS, 1), MOST_BLOCKS)
+    return [runs // count + (1 if i < runs % count else 0) for i in range(count)]
+
+
+def run_block(session: OpenvinoSession, device: str, names: Sequence[str], size: int) -> Iterator[Sample]:
+    """Run `size` inferences after the warm-up: one sample of them all on a CPU, one of each elsewhere."""
+    for _ in range(WARMUP_RUNS):
+        session.run()
+    if not device.startswith("CPU"):
+        for _ in range(size):
+            yield Sample(time_run(session), read_counters(session, names))
+        return
+    before = sums(read_counters(session, names), WARMUP_RUNS)
+    wholes = [time_run(session) for _ in range(size)]
+    after = sums(read_counters(session, names), WARMUP_RUNS + size)
+    times = [max(end - begin, 0.0) / size for begin, end in zip(before, after, strict=True)]
+    yield Sample(sum(wholes) / size, times)
+
+
+def time_run(session: OpenvinoSession) -> float:
+    begin = perf_counter_ns()
+    session.run()
+    return (perf_counter_ns() - begin) / 1e3
+
+
+def sums(means: Sequence[float], count: int) -> list[float]:
+    """The sums behind means that were cut to whole microseconds: the middle of what they can have been."""
+    return [mean * count + (count - 1) / 2 if mean else 0.0 for mean in means]
+
+
+def read_counters(session: OpenvinoSession, names: Sequence[str]) -> list[float]:
+    """OpenVINO's time of each operator in microseconds, 0 for one under a microsecond.
+
+    Of operators with the same name, the first in the counters is the first in the graph.
+    """
+    told: dict[str, list[float]] = {}
+    for info in session.request.get_profiling_info():
+        told.setdefault(info.node_name, []).append(info.real_time.total_seconds() * 1e6)
+    left = {name: iter(times) for name, times in told.items()}
+    return [next(left.get(name, iter(())), 0.0) for name in names]
+
+
+def read_executed(compiled: Any) -> list[Executed]:
+    """The operators of the executed graph that do work, in the order of execution."""
+    found: list[tuple[int, Any, dict[str, str]]] = []
+    constant: set[str] = set()
+    for op in compiled.get_runtime_model().get_ordered_ops():
+        facts = {key: str(getattr(value, "value", value)) for key, value in op.get_rt_info().items()}
+        kind = facts.setdefault("layerType", op.get_type_name())
+        if is_constant(op, kind, constant):
+            constant.add(op.get_name())
+        elif kind not in NO_WORK:
+            found.append((int(facts.get("execOrder", "0")), op, facts))
+    found.sort(key=lambda each: each[0])
+    places = {op.get_name(): place for place, (_, op, _) in enumerate(found)}
+    return [
+        Executed(
+            name=op.get_friendly_name(),
+            kind=facts["layerType"],
+            primitive=facts.get("primitiveType", ""),
+            originals=facts.get("originalLayersNames", ""),
+            readers=find_readers(op, places),
+        )
+        for _, op, facts in found
+    ]
+
+
+def is_constant(op: Any, kind: str, constant: Collection[str]) -> bool:
+    """Whether it is computed once, when the model is loaded: from constants alone."""
+    inputs = [op.input_value(i).get_node().get_name() for i in range(op.get_input_size())]
+    return kind == "Const" or (bool(inputs) and all(name in constant for name in inputs))
+
+
+def find_readers(op: Any, places: Mapping[str, int]) -> tuple[int, ...]:
+    names = {to.get_node().get_name() for port in op.outputs() for to in port.get_target_inputs()}
+    return tuple(sorted(places[name] for name in names if name in places))
+
+
+def read_operators(model: Any) -> tuple[Operator, ...]:
+    ops = model.get_ordered_ops()
+    places = {op.get_name(): place for place, op in enumerate(ops)}  # OpenVINO's own names are unique
+    return tuple(
+        Operator(
+            name=op.get_friendly_name(),
+            tensors=tuple(sorted({name for port in op.outputs() for name in port.get_names()})),
+            readers=find_readers(op, places),
+        )
+        for op in ops
+    )

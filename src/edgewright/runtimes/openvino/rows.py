@@ -1,0 +1,58 @@
+"""From what OpenVINO's counters told to layer rows joined to the source graph; runs in the parent."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from edgewright.facts.model import GraphNode
+from edgewright.facts.run import Layer, LayerReport
+from edgewright.facts.words import Unit
+from edgewright.runtimes.openvino.join import source_nodes
+from edgewright.runtimes.openvino.profiler import RAN, Executed, Ran
+
+UNITS: dict[str, Unit] = {"CPU": "CPU", "GPU": "GPU", "NPU": "NPU"}
+
+
+def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
+    """Read `ran.json` of the profiling pass. When an operator began is not told, so `start_us` is None."""
+    ran = msgspec.json.decode((folder / RAN).read_bytes(), type=Ran)
+    sources = source_nodes(ran.executed, ran.operators, graph)
+    rows = [
+        layer_row(position, one, nodes, ran.device)
+        for position, (one, nodes) in enumerate(zip(ran.executed, sources, strict=True))
+    ]
+    return LayerReport(
+        layers=tuple(rows),
+        via="profiler",
+        whole_us=float(np.median(ran.wholes_us)) if ran.wholes_us else 0.0,
+        partitions=1 if rows else 0,
+        asked=name_backend(ran.asked),
+    )
+
+
+def layer_row(position: int, one: Executed, nodes: tuple[str, ...], device: str) -> Layer:
+    samples = one.samples_us or (0.0,)
+    return Layer(
+        position=position,
+        name=one.name,
+        op=name_operator(one),
+        source_nodes=nodes,
+        unit=UNITS.get(device.split(".")[0], "UNKNOWN"),
+        backend=name_backend(device),
+        evidence="measured",
+        start_us=None,
+        median_us=float(np.median(samples)),
+        p90_us=float(np.percentile(samples, 90)),
+    )
+
+
+def name_operator(one: Executed) -> str:
+    """The operator with its kernel and precision, where OpenVINO tells one: `Convolution (brgconv_avx512_f32)`."""
+    untold = not one.primitive or one.primitive.startswith(("unknown", "undef"))
+    return one.kind if untold else f"{one.kind} ({one.primitive})"
+
+
+def name_backend(device: str) -> str:
+    return f"OpenVINO {device.split('.')[0]}"

@@ -1,0 +1,178 @@
+"""A session of OpenVINO; runs in the worker."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from edgewright.facts.model import Signature, TensorSpec
+from edgewright.runtimes.contract import Array, Rejected, check_feeds
+from edgewright.runtimes.openvino.library import import_library, tell_error
+from edgewright.runtimes.wire import SessionRequest
+
+# OpenVINO's type names by numpy's. Types that numpy lacks keep OpenVINO's own name, and no array fits them.
+DTYPES = {
+    "f16": "float16",
+    "f32": "float32",
+    "f64": "float64",
+    "i8": "int8",
+    "i16": "int16",
+    "i32": "int32",
+    "i64": "int64",
+    "u8": "uint8",
+    "u16": "uint16",
+    "u32": "uint32",
+    "u64": "uint64",
+    "boolean": "bool",
+    "bf16": "bfloat16",
+}
+ON_CPU = ("CPU", "AUTO")
+
+
+def open_session(request: SessionRequest) -> "OpenvinoSession":
+    """Load the model of the request."""
+    core = import_library().Core()
+    return OpenvinoSession(core, read_model(core, request), request)
+
+
+class OpenvinoSession:
+    """A loaded model with its inputs bound; see `contract.Session`."""
+
+    def __init__(self, core: Any, model: Any, request: SessionRequest, *, count: bool = False) -> None:
+        """Compile the model for its device; with `count` OpenVINO counts the time of each operator."""
+        self.device, notes = choose_device(core, request.options)
+        self.compiled = compile_for(core, model, self.device, configure(request, self.device, count=count))
+        self.request = self.compiled.create_infer_request()
+        self.signature = read_signature(self.compiled)
+        self.notes: Sequence[str] = (*notes, *compare_settings(self.compiled, request))
+        self._bound: list[Any] = []
+        # With shared outputs nothing is copied out of the request: what is timed is the inference.
+        self.run: Callable[[], object] = partial(self.request.infer, share_outputs=True)
+
+    def bind(self, feeds: Mapping[str, Array]) -> None:
+        """Copy the inputs into tensors of the request; Mismatch where they do not fit."""
+        import numpy as np
+
+        check_feeds(self.signature, feeds)
+        tensor = import_library().Tensor
+        arrays = [np.array(feeds[spec.name], order="C") for spec in self.signature.inputs]
+        # The request reads the tensors where they lie, and they do not own their memory.
+        self._bound = [(array, tensor(array, shared_memory=True)) for array in arrays]
+        for port, (_, bound) in zip(self.compiled.inputs, self._bound, strict=True):
+            self.request.set_tensor(port, bound)
+
+    def fetch(self) -> dict[str, Array]:
+        """The outputs of the last run, as copies."""
+        ports = zip(self.signature.outputs, self.compiled.outputs, strict=True)
+        return {spec.name: self.request.get_tensor(port).data.copy() for spec, port in ports}
+
+    def close(self) -> None:
+        """Free the model; the session cannot be used any more."""
+        del self.run, self.request, self.compiled
+        self._bound = []
+
+
+def read_model(core: Any, request: SessionRequest) -> Any:
+    """OpenVINO's graph with the free sizes of the inputs fixed; Rejected with OpenVINO's words."""
+    try:
+        model = core.read_model(request.model)
+        shapes = {port_name(port): port for port in model.inputs if port.partial_shape.is_dynamic}
+        fixed = {name: list(request.shapes[name]) for name in shapes if name in request.shapes}
+        if fixed:
+            model.reshape(fixed)
+    except Exception as error:  # the library raises plain RuntimeError, pybind its own
+        raise Rejected(tell_error(error)) from error
+    return model
+
+
+def compile_for(core: Any, model: Any, device: str, config: Mapping[str, object]) -> Any:
+    """OpenVINO's `CompiledModel`; Rejected with OpenVINO's words."""
+    try:
+        return core.compile_model(model, device, dict(config))
+    except Exception as error:
+        raise Rejected(tell_error(error)) from error
+
+
+def choose_device(core: Any, options: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
+    """The device to compile for, and what is to be said where it is not the one asked for."""
+    wanted = options.get("device", "CPU")
+    if wanted in ON_CPU:  # to list the devices, OpenVINO loads the plug-ins of all of them
+        return wanted, ()
+    present = list(core.available_devices)
+    if any(name.split(".")[0] == wanted for name in present):
+        return wanted, ()
+    return "CPU", (f"{wanted} was asked for and OpenVINO finds none here; the CPU ran everything",)
+
+
+def configure(request: SessionRequest, device: str, *, count: bool) -> dict[str, object]:
+    """OpenVINO's properties for the request.
+
+    Left to itself the CPU plug-in computes in bfloat16 wherever the processor can: the precision is always said.
+    """
+    wish = request.options
+    config: dict[str, object] = {
+        "PERFORMANCE_HINT": wish.get("performance-hint", "latency").upper(),
+        "PERF_COUNT": count,
+    }
+    if device != "NPU" or "inference-precision" in wish:  # an NPU has no float32
+        config["INFERENCE_PRECISION_HINT"] = wish.get("inference-precision", "f32")
+    if device in ON_CPU:
+        config["INFERENCE_NUM_THREADS"] = request.threads
+    if (streams := read_streams(wish)) is not None and device != "AUTO":
+        config["NUM_STREAMS"] = streams
+    return config
+
+
+def read_streams(options: Mapping[str, str]) -> int | None:
+    """Number of streams, 1 where it is not given; None leaves it to the performance hint."""
+    text = options.get("streams", "1")
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise Rejected(f"streams={text}: a whole number from 1 on is needed, or auto")
+    return int(text)
+
+
+def compare_settings(compiled: Any, request: SessionRequest) -> tuple[str, ...]:
+    """What OpenVINO made of the request without a word: other precision, fewer threads; what AUTO chose."""
+    notes = []
+    wanted = request.options.get("inference-precision", "f32")
+    given = setting(compiled, "INFERENCE_PRECISION_HINT")
+    if given is not None and (name := given.get_type_name()) not in (wanted, "dynamic"):
+        notes.append(f"{wanted} was asked for and the device computes in {name}")
+    threads = setting(compiled, "INFERENCE_NUM_THREADS")
+    if threads is not None and threads < request.threads:
+        notes.append(f"{request.threads} threads were asked for and OpenVINO takes {threads}")
+    if request.options.get("device") == "AUTO":
+        notes.append(f"AUTO chose {', '.join(running_on(compiled))}")
+    return tuple(notes)
+
+
+def setting(compiled: Any, name: str) -> Any:
+    """A property of the compiled model; None where its device does not have it."""
+    return compiled.get_property(name) if name in compiled.get_property("SUPPORTED_PROPERTIES") else None
+
+
+def running_on(compiled: Any) -> list[str]:
+    """The devices that run the model, as `CPU` or `GPU.0`; AUTO puts the one it will leave in brackets."""
+    return [str(name).strip("()") for name in compiled.get_property("EXECUTION_DEVICES")]
+
+
+def read_signature(model: Any) -> Signature:
+    return Signature(
+        inputs=tuple(describe(port, port_name(port)) for port in model.inputs),
+        outputs=tuple(describe(port, port_name(port)) for port in model.outputs),
+    )
+
+
+def port_name(port: Any) -> str:
+    """The tensor's name. ONNX gives every input and output just one; of several, the first by alphabet."""
+    names = sorted(port.get_names())
+    return str(names[0]) if names else str(port.node.get_friendly_name())
+
+
+def describe(port: Any, name: str) -> TensorSpec:
+    kind = port.element_type.get_type_name()
+    if kind == "string":
+        raise Rejected(f"'{name}' is text, which OpenVINO takes only through tokenizer extensions")
+    sizes = tuple(size.get_length() if size.is_static else "" for size in port.partial_shape)
+    return TensorSpec(name=name, dtype=DTYPES.get(kind, kind), shape=sizes)
