@@ -1,0 +1,204 @@
+"""Make the network: run the graph once on zeros, and keep of it what depends on the inputs.
+
+What does not depend on them, shapes included (all sizes are fixed), is computed here and becomes a constant.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from edgewright.errors import ModelNotConvertible
+from edgewright.facts.model import TensorSpec
+from edgewright.formats.onnx_to_torch.call import Arranged, Array, Call, Operator, Tensor
+from edgewright.formats.onnx_to_torch.network import Argument, Constant, Network, Step, Value
+from edgewright.formats.onnx_to_torch.operators import OPERATORS
+from edgewright.formats.onnx_to_torch.read import Graph, Node, read_graph
+from edgewright.formats.onnx_to_torch.rewrite import rewrite
+
+SHAPE_ALONE = ("Shape", "Size")  # what they give does not depend on the values of what they are given
+HALF_LIMIT = float(np.finfo(np.float16).max)
+
+
+def load_network(
+    path: Path, shapes: Mapping[str, Sequence[int]], *, half: bool = False, unroll: bool = False
+) -> Network:
+    """The network of an ONNX file, in evaluation mode, for these shapes of its inputs.
+
+    With `half` its weights and activations are float16, its inputs and outputs as in the source. With `unroll` LSTM,
+    GRU and RNN are written step by step.
+
+    Raises ModelUnreadable, and ModelNotConvertible that names the operator and the node that stand in the way.
+    """
+    graph = rewrite(read_graph(path, OPERATORS))
+    with torch.no_grad():
+        return Builder(graph, shapes, torch.float16 if half else torch.float32, unroll).build()
+
+
+class Builder:
+    """Walks the graph once."""
+
+    def __init__(self, graph: Graph, shapes: Mapping[str, Sequence[int]], float_type: Any, unroll: bool) -> None:
+        self.graph, self.float_type, self.unroll = graph, float_type, unroll
+        self.known = {name: to_tensor(array) for name, array in graph.constants.items()}
+        inputs = [spec for spec in graph.signature.inputs if spec.name not in self.known]
+        self.values = {spec.name: make_example(spec, shapes) for spec in inputs}
+        names = [spec.name for spec in graph.signature.outputs]
+        self.network = Network([spec.name for spec in inputs], names, tuple(self.values.values()))
+
+    def build(self) -> Network:
+        for node in live_nodes(self.graph):
+            self.take(node)
+        for name in self.network.outputs:
+            self.hand_out(name)
+        results = [self.values[name] for name in self.network.outputs]
+        self.network.sizes = tuple(tuple(tensor.shape) for tensor in results)
+        self.network.types = tuple(tensor.dtype for tensor in results)
+        self.network.float_type = self.float_type
+        self.network.eval()
+        return self.network
+
+    def take(self, node: Node) -> None:
+        """Fold the node, or make a step of it."""
+        call = Call(node.name, node.op, self.graph.opset, node.attributes, len(node.outputs), unroll=self.unroll)
+        operator = OPERATORS[node.op]
+        given = [self.known.get(name, self.values.get(name)) if name else None for name in node.inputs]
+        if self.is_known(node):
+            results = compute(call, operator.function, self.arguments_of(call, operator, node, given))
+            self.known.update(zip(node.outputs, results, strict=False))
+            return
+        function, arguments, constants = self.plan(call, operator, node, given)
+        results = compute(call, function, fill(arguments, self.values, constants))
+        step = Step(call._replace(float_type=self.float_type), function, arguments, node.outputs, node.sources)
+        for name, tensor in constants.items():
+            step.hold(name, self.convert(tensor))
+        self.network.steps.append(step)
+        self.values.update(zip(node.outputs, results, strict=False))
+
+    def is_known(self, node: Node) -> bool:
+        return node.op in SHAPE_ALONE or all(not name or name in self.known for name in node.inputs)
+
+    def arguments_of(self, call: Call, operator: Operator, node: Node, given: Sequence[Tensor]) -> list[Any]:
+        """All inputs of a node that is folded."""
+        if operator.arrange and node.op in ("LSTM", "GRU", "RNN"):
+            raise call.refuse("it depends on no input of the model")
+        return [
+            tensor.numpy() if position in operator.static and tensor is not None else tensor
+            for position, tensor in enumerate(given)
+        ]
+
+    def plan(
+        self, call: Call, operator: Operator, node: Node, given: Sequence[Tensor]
+    ) -> tuple[Any, list[Argument], dict[str, Tensor]]:
+        """The function to call, its arguments, and the constants that the step holds."""
+        constants = {i: self.known[name] for i, name in enumerate(node.inputs) if name in self.known}
+        arranged = operator.arrange(call, constants) if operator.arrange else None
+        if arranged is None:
+            static = {i: tensor.numpy() for i, tensor in constants.items() if i in operator.static}
+            held = {i: tensor for i, tensor in constants.items() if i not in static}
+            self.check_static(call, operator, node)
+            arranged = Arranged(operator.function, held)
+        else:
+            static = {}
+        arguments = place(node, self.values, arranged.constants, static)
+        return arranged.function, arguments, {f"c{i}": tensor for i, tensor in arranged.constants.items()}
+
+    def check_static(self, call: Call, operator: Operator, node: Node) -> None:
+        for position in operator.static:
+            name = node.inputs[position] if position < len(node.inputs) else ""
+            if name and name not in self.known:
+                raise call.refuse(f"its input {position} ('{name}') is known only when the model runs")
+
+    def convert(self, tensor: Tensor) -> Tensor:
+        """A constant as the network holds it."""
+        if not tensor.is_floating_point():
+            return tensor
+        if tensor.dtype == torch.float32 and self.float_type == torch.float16:
+            tensor = tensor.clamp(-HALF_LIMIT, HALF_LIMIT).to(torch.float16)
+        return nn.Parameter(tensor, requires_grad=False)
+
+    def hand_out(self, name: str) -> None:
+        """An output that is a constant or an input needs a step that gives it."""
+        if name in self.known:
+            self.values[name] = self.known[name]
+            step = Step(identity_call(name, self.graph.opset), copy, [Constant("c0")], [name], [])
+            step.hold("c0", self.convert(self.known[name]))
+        elif name in self.network.inputs:
+            step = Step(identity_call(name, self.graph.opset), copy, [Value(name)], [name], [])
+        elif name in self.values:
+            return
+        else:
+            raise ModelNotConvertible("the model cannot be said in torch", f"no node makes its output '{name}'")
+        self.network.steps.append(step)
+
+
+def identity_call(name: str, opset: int) -> Call:
+    return Call(name, "Identity", opset, {})
+
+
+def copy(call: Call, tensor: Tensor) -> Tensor:
+    return tensor.clone()
+
+
+def to_tensor(array: Array) -> Tensor:
+    try:
+        return torch.from_numpy(np.array(array))
+    except TypeError as error:
+        raise ModelNotConvertible("the model cannot be said in torch", f"a constant: {error}") from None
+
+
+def make_example(spec: TensorSpec, shapes: Mapping[str, Sequence[int]]) -> Tensor:
+    """Zeros of the input's type; ModelNotConvertible for a size that is open."""
+    given = shapes.get(spec.name, spec.shape)
+    shape = [size for size in given if isinstance(size, int)]
+    if len(shape) != len(given):
+        raise ModelNotConvertible("the model cannot be said in torch", f"input '{spec.name}' has free sizes")
+    try:
+        return torch.from_numpy(np.zeros(tuple(shape), spec.dtype))
+    except TypeError as error:
+        raise ModelNotConvertible("the model cannot be said in torch", f"input '{spec.name}': {error}") from None
+
+
+def live_nodes(graph: Graph) -> list[Node]:
+    """The nodes that an output depends on."""
+    wanted = {spec.name for spec in graph.signature.outputs}
+    live = []
+    for node in reversed(graph.nodes):
+        if wanted.intersection(node.outputs):
+            live.append(node)
+            wanted.update(node.inputs)
+    return live[::-1]
+
+
+def place(
+    node: Node, values: Mapping[str, Tensor], held: Mapping[int, Tensor], static: Mapping[int, Array]
+) -> list[Argument]:
+    """The arguments by position, as far as any is given."""
+    found: dict[int, Argument] = {i: Value(name) for i, name in enumerate(node.inputs) if name in values}
+    found.update({i: Constant(f"c{i}") for i in held})
+    found.update(static)
+    return [found.get(i) for i in range(max(found) + 1)]
+
+
+def fill(arguments: Sequence[Argument], values: Mapping[str, Tensor], constants: Mapping[str, Tensor]) -> list[Any]:
+    return [
+        values[argument.name]
+        if isinstance(argument, Value)
+        else constants[argument.name]
+        if isinstance(argument, Constant)
+        else argument
+        for argument in arguments
+    ]
+
+
+def compute(call: Call, function: Any, arguments: Sequence[Any]) -> tuple[Tensor, ...]:
+    """What the node gives, as a tuple; torch's own errors name the node."""
+    try:
+        made = function(call, *arguments)
+    except (RuntimeError, IndexError, ValueError, TypeError, KeyError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise call.refuse(f"torch refuses it: {lines[0][:300]}") from error
+    return tuple(made) if isinstance(made, tuple | list) else (made,)

@@ -1,0 +1,124 @@
+"""What an operator is given: its node's attributes, and how a table entry is made of a function."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgewright.errors import ModelNotConvertible
+
+Tensor = Any  # torch ships its types with the library, which is not there wherever the types are checked
+Array = NDArray[Any]
+
+TYPES = {
+    1: torch.float32,
+    2: torch.uint8,
+    3: torch.int8,
+    5: torch.int16,
+    6: torch.int32,
+    7: torch.int64,
+    9: torch.bool,
+    10: torch.float16,
+    11: torch.float64,
+    16: torch.bfloat16,
+}
+
+
+class Call(NamedTuple):
+    """One node of the graph.
+
+    Attributes:
+        outputs: number of outputs that the node names.
+        float_type: what takes the place of float32: itself, or float16.
+        unroll: whether recurrent operators are written step by step.
+    """
+
+    name: str
+    op: str
+    opset: int
+    attributes: Mapping[str, Any]
+    outputs: int = 1
+    float_type: Any = torch.float32
+    unroll: bool = False
+
+    def number(self, name: str, default: float) -> float:
+        return float(self.attributes.get(name, default))
+
+    def integer(self, name: str, default: int) -> int:
+        return int(self.attributes.get(name, default))
+
+    def integers(self, name: str) -> list[int]:
+        """Empty where the node does not have it."""
+        return [int(value) for value in self.attributes.get(name, ())]
+
+    def text(self, name: str, default: str) -> str:
+        value = self.attributes.get(name, default)
+        return value.decode() if isinstance(value, bytes) else str(value)
+
+    def type(self, number: int) -> Any:
+        """The torch type of a TensorProto's; what is float32 in the source is this network's float."""
+        kind = TYPES.get(number)
+        if kind is None:
+            raise self.refuse(f"torch has no type for number {number} of TensorProto")
+        return self.float_type if kind == torch.float32 else kind
+
+    def refuse(self, why: str) -> ModelNotConvertible:
+        return ModelNotConvertible("the model cannot be said in torch", f"{self.op} ('{self.name}'): {why}")
+
+
+Function = Callable[..., Any]
+Constants = dict[int, Tensor]
+Arrange = Callable[[Call, Constants], "Arranged | None"]
+
+
+class Arranged(NamedTuple):
+    """Another function for a node whose constants are known, with the constants in the order that it wants."""
+
+    function: Function
+    constants: Constants
+
+
+class Operator(NamedTuple):
+    """How one ONNX operator is computed.
+
+    Attributes:
+        function: takes the call and one tensor for each input (None for one that is left out); gives a tensor, or a
+            tuple of them.
+        static: positions of inputs that must be known beforehand; the function gets them as numpy arrays.
+        arrange: makes a better function of known weights; None where there is none.
+    """
+
+    function: Function
+    static: tuple[int, ...] = ()
+    arrange: Arrange | None = None
+
+
+def plain(function: Function) -> Operator:
+    """An operator that is a function of torch on its tensors alone."""
+    return Operator(lambda call, *tensors: function(*tensors))
+
+
+def integers(array: Array | None) -> list[int]:
+    return [] if array is None else [int(value) for value in np.asarray(array).reshape(-1)]
+
+
+def scalar(array: Array | None, default: float) -> float:
+    return default if array is None or not np.size(array) else float(np.asarray(array).reshape(-1)[0])
+
+
+def positive(axis: int, rank: int) -> int:
+    return axis + rank if axis < 0 else axis
+
+
+def shape_of(tensor: Tensor) -> list[int]:
+    """Plain numbers, which they are not by themselves while torch traces."""
+    return [int(size) for size in tensor.shape]
+
+
+def as_tensor(array: Any, like: Tensor) -> Tensor:
+    """A constant made while the network runs, which an export keeps as it is; float arrays take the type of `like`."""
+    values = np.ascontiguousarray(array)
+    made = torch.from_numpy(values)
+    return cast(Tensor, made.to(like.dtype) if made.is_floating_point() else made)

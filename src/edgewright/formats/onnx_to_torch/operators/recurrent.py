@@ -1,0 +1,182 @@
+"""LSTM, GRU and RNN. torch's own layers where the definition is the same, with the gates in torch's order.
+
+ONNX has the gates i o f c (LSTM) and z r h (GRU), torch i f c o and r z n; in torch the reset gate of a GRU works on
+the product with the recurrent weights (`linear_before_reset` of 1).
+"""
+
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from edgewright.formats.onnx_to_torch.call import Arranged, Call, Constants, Function, Operator, Tensor, shape_of
+
+X, W, R, B, LENGTHS, INITIAL, CELL, PEEPHOLES = range(8)
+ORDER = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
+MOST_JOINED = 4
+USUAL = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
+
+
+def arrange(call: Call, constants: Constants) -> Arranged | None:
+    """Weights in torch's order: for each direction W, R and, where there are any, both biases."""
+    check(call, constants)
+    directions, order = constants[W].shape[0], ORDER[call.op]
+    found: list[Tensor] = []
+    for i in range(directions):
+        found += [reorder(constants[position][i], order) for position in (W, R)]
+        if B in constants:
+            found += [reorder(half, order) for half in constants[B][i].chunk(2)]
+    places = [position for position in (INITIAL, CELL) if position in constants]
+    given = {position: constants[position] for position in places}
+    first = 8 if call.op == "LSTM" else 6
+    arranged = {first + i: tensor.contiguous() for i, tensor in enumerate(found)}
+    return Arranged(runner(call, B in constants, directions == 2), {**given, **arranged})
+
+
+def reorder(tensor: Tensor, order: tuple[int, ...]) -> Tensor:
+    parts = tensor.chunk(len(order))
+    return torch.cat([parts[i] for i in order])
+
+
+def check(call: Call, constants: Constants) -> None:
+    usual = USUAL[call.op]
+    given = [value.decode() if isinstance(value, bytes) else value for value in call.attributes.get("activations", ())]
+    faults = {
+        "its weights are made while the model runs": any(position not in constants for position in (W, R)),
+        "peepholes are not written": PEEPHOLES in constants,
+        "a clip of its cells is not written": "clip" in call.attributes,
+        f"activations other than {', '.join(usual)} are not written": bool(given)
+        and [name.lower() for name in given] != [name.lower() for name in usual] * (len(given) // len(usual)),
+        "the coupled gates of input_forget are not written": bool(call.integer("input_forget", 0)),
+        "linear_before_reset of 0, which torch does not have, is not written": call.op == "GRU"
+        and not (call.integer("linear_before_reset", 0) or call.unroll),
+    }
+    for why, is_so in faults.items():
+        if is_so:
+            raise call.refuse(why)
+
+
+def runner(call: Call, biased: bool, both: bool) -> Function:
+    """The function that takes the node's inputs (weights left out) and torch's weights behind them."""
+    functions = {"LSTM": torch.lstm, "GRU": torch.gru, "RNN": torch.rnn_tanh}
+    function, is_lstm = functions[call.op], call.op == "LSTM"
+    backwards = call.text("direction", "forward") == "reverse"
+
+    def run(call: Call, tensor: Tensor, *rest: Tensor | None) -> tuple[Tensor, ...]:
+        lengths, initial = rest[LENGTHS - 1], rest[INITIAL - 1]
+        cell = rest[CELL - 1] if is_lstm else None
+        weights = [weight for weight in rest[7 if is_lstm else 5 :] if weight is not None]
+        if lengths is not None:
+            raise call.refuse("sequence_lens is not written")
+        batch_first = bool(call.integer("layout", 0))
+        tensor = tensor.transpose(0, 1) if batch_first else tensor
+        tensor = tensor.flip(0) if backwards else tensor
+        hidden = start(call, tensor, initial, both, batch_first)
+        states = (hidden, start(call, tensor, cell, both, batch_first)) if is_lstm else hidden
+        if call.unroll:
+            told, *last = unroll(call, tensor, states, weights, both)
+        else:
+            told, *last = function(tensor, states, weights, biased, 1, 0.0, False, both, False)
+        told = told.flip(0) if backwards else told
+        return shape_results(call, told, last, both, batch_first)
+
+    return run
+
+
+def start(call: Call, tensor: Tensor, given: Tensor | None, both: bool, batch_first: bool) -> Tensor:
+    if given is None:
+        return torch.zeros(1 + both, shape_of(tensor)[1], call.integer("hidden_size", 0), dtype=tensor.dtype)
+    return given.transpose(0, 1) if batch_first else given
+
+
+def shape_results(call: Call, told: Tensor, last: list[Tensor], both: bool, batch_first: bool) -> tuple[Tensor, ...]:
+    """Y as [steps, directions, batch, hidden], or batch first where the layout says so."""
+    steps, batch, width = shape_of(told)
+    split = told.reshape(steps, batch, 1 + both, width // (1 + both))
+    if batch_first:
+        return (split.permute(1, 0, 2, 3), *(state.transpose(0, 1) for state in last))
+    return (split.permute(0, 2, 1, 3), *last)
+
+
+def unroll(call: Call, tensor: Tensor, states: Any, weights: list[Tensor], both: bool) -> tuple[Tensor, ...]:
+    """What torch's layer gives, by operators on one step after the other, all of a kind that XNNPACK has."""
+    hidden, cell = states if call.op == "LSTM" else (states, None)
+    each = len(weights) // (1 + both)
+    told, last_hidden, last_cell = [], [], []
+    for i in range(1 + both):
+        mine = weights[i * each : (i + 1) * each]
+        carried = (pick(hidden, i), None if cell is None else pick(cell, i))
+        made, carried = walk(call, tensor, carried, mine, bool(i))
+        told.append(made)
+        last_hidden.append(carried[0])
+        last_cell.append(carried[1])
+    results = (torch.cat(told, 2) if both else told[0], torch.stack(last_hidden))
+    return results if cell is None else (*results, torch.stack(last_cell))
+
+
+def walk(
+    call: Call, tensor: Tensor, carried: tuple[Tensor, Tensor], weights: list[Tensor], turned: bool
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """One direction: the outputs [steps, batch, hidden] in the order of the input, and the last state."""
+    w, r, *biases = weights
+    steps, batch, _ = shape_of(tensor)
+    entering = F.linear(tensor, w, biases[0] if biases else None)
+    made: list[Tensor] = []
+    for step in range(steps - 1, -1, -1) if turned else range(steps):
+        x = entering.narrow(0, step, 1).reshape(batch, shape_of(w)[0])
+        carried = CELLS[call.op](call, x, carried, r, biases[1] if biases else None)
+        made.append(carried[0].reshape(1, batch, shape_of(r)[1]))
+    return join(made[::-1] if turned else made), carried
+
+
+def step_lstm(call: Call, x: Tensor, carried: Any, r: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+    hidden, cell = carried
+    inner, forget, change, outer = pieces(x + F.linear(hidden, r, bias), shape_of(r)[1])
+    cell = torch.sigmoid(forget) * cell + torch.sigmoid(inner) * torch.tanh(change)
+    return torch.sigmoid(outer) * torch.tanh(cell), cell
+
+
+def step_gru(call: Call, x: Tensor, carried: Any, r: Tensor, bias: Tensor | None) -> tuple[Tensor, None]:
+    hidden, size = carried[0], shape_of(r)[1]
+    if call.integer("linear_before_reset", 0):
+        reset_h, update_h, new_h = pieces(F.linear(hidden, r, bias), size)
+        reset_x, update_x, new_x = pieces(x, size)
+        new = torch.tanh(new_x + torch.sigmoid(reset_x + reset_h) * new_h)
+    else:
+        gates, last = r.narrow(0, 0, 2 * size), r.narrow(0, 2 * size, size)
+        parts = (None, None) if bias is None else (bias.narrow(0, 0, 2 * size), bias.narrow(0, 2 * size, size))
+        reset_h, update_h = pieces(F.linear(hidden, gates, parts[0]), size)
+        reset_x, update_x, new_x = pieces(x, size)
+        new = torch.tanh(new_x + F.linear(torch.sigmoid(reset_x + reset_h) * hidden, last, parts[1]))
+    return new + torch.sigmoid(update_x + update_h) * (hidden - new), None
+
+
+def step_rnn(call: Call, x: Tensor, carried: Any, r: Tensor, bias: Tensor | None) -> tuple[Tensor, None]:
+    return torch.tanh(x + F.linear(carried[0], r, bias)), None
+
+
+CELLS: dict[str, Function] = {"LSTM": step_lstm, "GRU": step_gru, "RNN": step_rnn}
+
+
+def pick(states: Tensor, direction: int) -> Tensor:
+    return states.narrow(0, direction, 1).reshape(shape_of(states)[1:])
+
+
+def pieces(tensor: Tensor, size: int) -> list[Tensor]:
+    """Even slices: XNNPACK has no split."""
+    return [tensor.narrow(1, begin, size) for begin in range(0, shape_of(tensor)[1], size)]
+
+
+def join(parts: list[Tensor]) -> Tensor:
+    """Concatenate a few at a time: XNNPACK takes no more."""
+    while len(parts) > 1:
+        groups = [parts[i : i + MOST_JOINED] for i in range(0, len(parts), MOST_JOINED)]
+        parts = [torch.cat(group) if len(group) > 1 else group[0] for group in groups]
+    return parts[0]
+
+
+def unarranged(call: Call, *tensors: Tensor) -> Tensor:
+    raise call.refuse("its weights are made while the model runs")
+
+
+TABLE: dict[str, Operator] = {name: Operator(unarranged, arrange=arrange) for name in ORDER}

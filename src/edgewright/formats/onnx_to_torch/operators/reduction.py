@@ -1,0 +1,101 @@
+"""Operators that make one value of many, and those that look for a place."""
+
+import torch
+
+from edgewright.formats.onnx_to_torch.call import Array, Call, Function, Operator, Tensor, integers, positive, shape_of
+
+
+def reduction(function: Function) -> Operator:
+    """`function` takes a tensor, a list of axes and whether they stay with size 1."""
+
+    def reduce(call: Call, tensor: Tensor, axes: Array | None = None) -> Tensor:
+        wanted = integers(axes) or call.integers("axes")
+        if not wanted and call.integer("noop_with_empty_axes", 0):
+            return tensor
+        along = sorted(positive(axis, tensor.dim()) for axis in wanted) or list(range(tensor.dim()))
+        return function(tensor, along, bool(call.integer("keepdims", 1)))
+
+    return Operator(reduce, static=(1,))
+
+
+def product(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
+    for axis in reversed(axes):
+        tensor = torch.prod(tensor, axis, keepdim=keep)
+    return tensor
+
+
+def mean(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
+    """Axes are dropped afterwards: XNNPACK takes a mean that keeps them."""
+    made = torch.mean(tensor, axes, keepdim=True)
+    return made if keep else made.reshape([size for axis, size in enumerate(shape_of(made)) if axis not in axes])
+
+
+def total(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
+    return torch.sum(tensor, axes, keepdim=keep, dtype=tensor.dtype)
+
+
+def absolute_sum(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
+    return total(torch.abs(tensor), axes, keep)
+
+
+def euclidean(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
+    return torch.sqrt(total(tensor * tensor, axes, keep))
+
+
+def square_sum(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
+    return total(tensor * tensor, axes, keep)
+
+
+def log_sum(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
+    return torch.log(total(tensor, axes, keep))
+
+
+def log_sum_exp(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
+    return torch.logsumexp(tensor, axes, keepdim=keep)
+
+
+def find_largest(call: Call, tensor: Tensor) -> Tensor:
+    return find(call, tensor, torch.argmax)
+
+
+def find_smallest(call: Call, tensor: Tensor) -> Tensor:
+    return find(call, tensor, torch.argmin)
+
+
+def find(call: Call, tensor: Tensor, function: Function) -> Tensor:
+    if call.integer("select_last_index", 0):
+        raise call.refuse("select_last_index is not written")
+    return function(tensor, call.integer("axis", 0), keepdim=bool(call.integer("keepdims", 1)))
+
+
+def top(call: Call, tensor: Tensor, count: Array) -> tuple[Tensor, Tensor]:
+    largest, ordered = bool(call.integer("largest", 1)), bool(call.integer("sorted", 1))
+    values, places = torch.topk(tensor, integers(count)[0], call.integer("axis", -1), largest, ordered)
+    return values, places
+
+
+def running_sum(call: Call, tensor: Tensor, axis: Array) -> Tensor:
+    along = positive(integers(axis)[0], tensor.dim())
+    turned = bool(call.integer("reverse", 0))
+    source = tensor.flip(along) if turned else tensor
+    summed = torch.cumsum(source, along, dtype=tensor.dtype)
+    summed = summed - source if call.integer("exclusive", 0) else summed
+    return summed.flip(along) if turned else summed
+
+
+TABLE: dict[str, Operator] = {
+    "ArgMax": Operator(find_largest),
+    "ArgMin": Operator(find_smallest),
+    "CumSum": Operator(running_sum, static=(1,)),
+    "ReduceL1": reduction(absolute_sum),
+    "ReduceL2": reduction(euclidean),
+    "ReduceLogSum": reduction(log_sum),
+    "ReduceLogSumExp": reduction(log_sum_exp),
+    "ReduceMax": reduction(torch.amax),
+    "ReduceMean": reduction(mean),
+    "ReduceMin": reduction(torch.amin),
+    "ReduceProd": reduction(product),
+    "ReduceSum": reduction(total),
+    "ReduceSumSquare": reduction(square_sum),
+    "TopK": Operator(top, static=(1,)),
+}

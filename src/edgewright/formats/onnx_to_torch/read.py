@@ -1,0 +1,145 @@
+"""The nodes, constants and signature of an ONNX file as plain records."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+from onnx.external_data_helper import load_external_data_for_model
+
+from edgewright.errors import ModelNotConvertible
+from edgewright.facts.model import Signature
+from edgewright.formats.onnx import OnnxFile, parse, tensors_of
+from edgewright.formats.onnx_to_torch.call import Array
+
+OLDEST_OPSET = 9
+OWN_DOMAINS = ("", "ai.onnx")
+MOST_BODIES = 3  # a body may hold operators that have bodies themselves
+
+
+class Node(NamedTuple):
+    """`sources` are the names of the file's nodes that it stands for."""
+
+    name: str
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+    sources: tuple[str, ...]
+
+
+class Graph(NamedTuple):
+    opset: int
+    nodes: list[Node]
+    constants: dict[str, Array]
+    signature: Signature
+
+
+def read_graph(path: Path, known: Mapping[str, object]) -> Graph:
+    """The main graph; operators that are not `known` are replaced by the body that ONNX defines for them, if any.
+
+    Raises ModelUnreadable or ModelNotConvertible.
+    """
+    signature = OnnxFile(path).signature()
+    model = parse(path)
+    if any(tensor.data_location == 1 for tensor in tensors_of(model.graph)):
+        load_external_data_for_model(model, str(path.parent))
+    model = spell_out(onnx.inliner.inline_local_functions(model) if model.functions else model, known)
+    opset = read_opset(model)
+    if missing := unknown_operators(model.graph, known):
+        raise ModelNotConvertible("the model cannot be said in torch", "\n".join(missing))
+    if model.graph.sparse_initializer:
+        raise ModelNotConvertible("the model cannot be said in torch", "it holds sparse weights")
+    constants = {tensor.name: read_tensor(tensor) for tensor in model.graph.initializer}
+    nodes = [read_node(node, position) for position, node in enumerate(model.graph.node)]
+    return Graph(opset, nodes, constants, signature)
+
+
+def read_opset(model: Any) -> int:
+    opset = max((entry.version for entry in model.opset_import if entry.domain in OWN_DOMAINS), default=0)
+    if opset < OLDEST_OPSET:
+        raise ModelNotConvertible(
+            f"the model is written in opset {opset}", f"opsets from {OLDEST_OPSET} on are read", "export it anew"
+        )
+    return int(opset)
+
+
+def unknown_operators(graph: Any, known: Mapping[str, object]) -> list[str]:
+    """Each operator that is not in the table, with its first node."""
+    found: dict[str, str] = {}
+    for node in graph.node:
+        if node.domain not in OWN_DOMAINS or node.op_type not in known:
+            name = f"{node.domain}::{node.op_type}" if node.domain not in OWN_DOMAINS else node.op_type
+            found.setdefault(name, f"{name} ('{node.name}'): no torch operator is known for it")
+    return list(found.values())
+
+
+def spell_out(model: Any, known: Mapping[str, object]) -> Any:
+    """Bodies in the place of unknown operators; the model as it was where onnx cannot say them."""
+    import onnx.inliner
+
+    for _ in range(MOST_BODIES):
+        bodies = find_bodies(model, known)
+        if not bodies:
+            return model
+        for tensor in model.graph.initializer:  # bodies depend on the types of what they are given
+            made = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            model.graph.value_info.append(made)
+        add_defaults(model, bodies)
+        try:
+            model = onnx.inliner.inline_selected_functions(model, bodies, inline_schema_functions=True)
+        except Exception:  # the operators are then refused by their names
+            return model
+    return model
+
+
+def find_bodies(model: Any, known: Mapping[str, object]) -> list[tuple[str, str]]:
+    found = []
+    for op in sorted({node.op_type for node in model.graph.node if node.domain in OWN_DOMAINS} - set(known)):
+        schema = find_schema(op, read_opset(model))
+        if schema and (schema.has_function or schema.has_context_dependent_function):
+            found.append(("", op))
+    return found
+
+
+def find_schema(op: str, opset: int) -> Any:
+    try:
+        return onnx.defs.get_schema(op, opset, "")
+    except onnx.defs.SchemaError:
+        return None
+
+
+def add_defaults(model: Any, bodies: list[tuple[str, str]]) -> None:
+    """Write out attributes that are left to their defaults: onnx's inliner forgets those within a body."""
+    for node in model.graph.node:
+        if ("", node.op_type) in bodies:
+            given = {attribute.name for attribute in node.attribute}
+            for name, attribute in find_schema(node.op_type, read_opset(model)).attributes.items():
+                if name not in given and attribute.default_value.type:
+                    node.attribute.append(attribute.default_value)
+
+
+def read_node(node: Any, position: int) -> Node:
+    name = node.name or f"{node.op_type}#{position}"
+    attributes = {attribute.name: read_attribute(attribute, name) for attribute in node.attribute}
+    return Node(name, node.op_type, tuple(node.input), tuple(node.output), attributes, (name,))
+
+
+def read_attribute(attribute: Any, node: str) -> Any:
+    value = onnx.helper.get_attribute_value(attribute)
+    if isinstance(value, onnx.TensorProto):
+        return read_tensor(value)
+    if isinstance(value, onnx.GraphProto | onnx.SparseTensorProto):
+        raise ModelNotConvertible("the model cannot be said in torch", f"'{node}' holds a graph of its own")
+    return value
+
+
+def read_tensor(tensor: Any) -> Array:
+    """numpy's array, in a type that torch knows."""
+    array = numpy_helper.to_array(tensor)
+    wider = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
+    return np.ascontiguousarray(array.astype(wider[array.dtype.name]) if array.dtype.name in wider else array).reshape(
+        array.shape
+    )

@@ -1,0 +1,49 @@
+"""Core ML: ML programs in packages (.mlpackage), written anywhere and run on macOS alone.
+
+Importing this module loads nothing of coremltools: each function imports what it needs.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgewright.facts.model import GraphNode
+from edgewright.facts.run import LayerReport
+from edgewright.runtimes.contract import Rejected, Session
+from edgewright.runtimes.wire import Compiled, CompileRequest, SessionRequest
+
+DISTRIBUTION = "coremltools"
+NO_TIMES = "Core ML tells no times of single operators through coremltools"
+
+
+def version() -> str:
+    """The version of the installed coremltools, whose protobuf classes this imports; ImportError where it is absent."""
+    from edgewright.runtimes.coreml.library import load_library
+
+    return str(load_library().__version__)
+
+
+def compile(request: CompileRequest) -> Compiled:
+    """Write an ML program from ONNX or from a torch source; NotConvertible where it cannot."""
+    from edgewright.runtimes.coreml.compiler import compile_model
+
+    return compile_model(request)
+
+
+def open_session(request: SessionRequest) -> Session:
+    """Load the package, on macOS; raises Rejected elsewhere, and where Core ML refuses it."""
+    from edgewright.runtimes.coreml.session import CoremlSession
+
+    return CoremlSession(request)
+
+
+def profile(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, folder: Path) -> None:
+    """Raises Rejected: there are no times to be had."""
+    raise Rejected(NO_TIMES)
+
+
+def layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
+    """Raises Rejected: `profile` leaves nothing to read."""
+    raise Rejected(NO_TIMES)

@@ -1,0 +1,153 @@
+"""An ML program from ONNX by way of a torch program, or from a torch source."""
+
+import re
+import shutil
+from collections.abc import Iterable, Sequence
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+from edgewright.errors import EdgewrightError
+from edgewright.facts.artifact import IoMap, Port
+from edgewright.formats.torch_program import Loaded, Tensor, load_source
+from edgewright.runtimes.contract import NotConvertible
+from edgewright.runtimes.coreml.library import load_library, silenced
+from edgewright.runtimes.coreml.package import Program, read_program
+from edgewright.runtimes.wire import Compiled, CompileRequest
+
+TOOLS = ("onnx", "torch", "coremltools")
+MOST_DIMENSIONS = 5
+DEFAULT_TARGET = "iOS16"
+# What Core ML's arrays can hold, by the source's type.
+HELD = {
+    "float16": "float32",
+    "float32": "float32",
+    "float64": "float32",
+    "bool": "int32",
+    "int8": "int32",
+    "uint8": "int32",
+    "int16": "int32",
+    "int32": "int32",
+    "int64": "int32",
+}
+
+
+def compile_model(request: CompileRequest) -> Compiled:
+    """See `contract.Runtime.compile`. Weights and compute are float16 with fp16; inputs and outputs are float32."""
+    library = load_library()
+    with silenced():
+        loaded = load(request)
+        inputs, outputs = map_side(loaded.inputs), map_side(loaded.outputs, port_names(loaded.inputs))
+        model = convert(library, loaded, inputs, outputs, request)
+        main = f"{request.stem}.mlpackage"
+        path = Path(request.folder) / main
+        shutil.rmtree(path, ignore_errors=True)
+        model.save(str(path))
+    io_map = check_written(IoMap(inputs=inputs, outputs=outputs), read_program(path))
+    tools = {name: installed_version(name) for name in TOOLS}
+    return Compiled(main=main, io_map=io_map, tools=tools)
+
+
+def load(request: CompileRequest) -> Loaded:
+    try:
+        return load_source(request.source, request.format, request.shapes, weights=request.options.get("weights"))
+    except EdgewrightError as error:
+        raise NotConvertible(error.why or error.what, error.try_this) from error
+
+
+def map_side(tensors: Sequence[Tensor], taken: Iterable[str] = ()) -> tuple[Port, ...]:
+    """Ports under names that Core ML can have."""
+    names: set[str] = set(taken)
+    ports = []
+    for one in tensors:
+        if one.dtype not in HELD:
+            raise NotConvertible(f"Core ML has no arrays of {one.dtype}: '{one.name}'")
+        if not 1 <= len(one.shape) <= MOST_DIMENSIONS:
+            raise NotConvertible(
+                f"Core ML's arrays have 1 to {MOST_DIMENSIONS} axes: '{one.name}' has {len(one.shape)}"
+            )
+        name = valid_name(one.name, names)
+        names.add(name)
+        ports.append(as_port(one, name))
+    return tuple(ports)
+
+
+def port_names(tensors: Sequence[Tensor]) -> list[str]:
+    return [port.name for port in map_side(tensors)]
+
+
+def valid_name(name: str, taken: set[str]) -> str:
+    """Letters, digits and underscores, no digit first, and used once."""
+    plain = re.sub(r"\W", "_", name, flags=re.ASCII)
+    plain = plain if plain[:1].isalpha() or plain[:1] == "_" else f"_{plain}"
+    return plain if plain not in taken else valid_name(f"{plain}_", taken)
+
+
+def as_port(one: Tensor, name: str) -> Port:
+    return Port(
+        source=one.name,
+        name=name,
+        source_shape=one.shape,
+        source_dtype=one.dtype,
+        axes=tuple(range(len(one.shape))),
+        shape=one.shape,
+        dtype=HELD[one.dtype],
+    )
+
+
+def convert(
+    library: Any, loaded: Loaded, inputs: Sequence[Port], outputs: Sequence[Port], request: CompileRequest
+) -> Any:
+    """By coremltools, from a TorchScript trace: its road from torch.export drops the names of inputs and outputs."""
+    import numpy as np
+
+    precision = library.precision.FLOAT16 if request.precision == "fp16" else library.precision.FLOAT32
+    traced = trace(loaded)
+    try:
+        return library.convert(
+            traced,
+            source="pytorch",
+            convert_to="mlprogram",
+            inputs=[library.TensorType(name=p.name, shape=p.shape, dtype=np.dtype(p.dtype).type) for p in inputs],
+            outputs=[library.TensorType(name=p.name, dtype=np.dtype(p.dtype).type) for p in outputs],
+            compute_precision=precision,
+            minimum_deployment_target=library.target[request.options.get("target", DEFAULT_TARGET)],
+            skip_model_load=True,
+        )
+    except Exception as error:  # coremltools raises what it pleases
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise NotConvertible(f"coremltools cannot convert it: {lines[-1][:400]}") from error
+
+
+def trace(loaded: Loaded) -> Any:
+    """A TorchScript trace that takes and gives types which Core ML's arrays have."""
+    import torch
+
+    kinds = [example.dtype for example in loaded.examples]
+    run = loaded.callable()
+
+    class Held(torch.nn.Module):  # type: ignore[misc]  # torch's types are not read by mypy
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = run
+
+        def forward(self, *tensors: Any) -> Any:
+            given = (one.to(kind) for one, kind in zip(tensors, kinds, strict=True))
+            made = self.inner(*given)
+            results = made if isinstance(made, tuple | list) else (made,)
+            return tuple(one.to(torch.int32) if one.dtype == torch.bool else one for one in results)
+
+    held = tuple(
+        example.to(getattr(torch, HELD[str(example.dtype).removeprefix("torch.")])) for example in loaded.examples
+    )
+    with torch.no_grad():
+        return torch.jit.trace(Held().eval(), held, check_trace=False)
+
+
+def check_written(io_map: IoMap, program: Program) -> IoMap:
+    """NotConvertible where the package's inputs and outputs are not those that were asked for."""
+    wanted = [port.name for port in (*io_map.inputs, *io_map.outputs)]
+    written = [*program.inputs, *program.outputs]
+    if wanted != written:
+        raise NotConvertible(f"coremltools wrote other inputs and outputs than asked for: {written}, not {wanted}")
+    return io_map

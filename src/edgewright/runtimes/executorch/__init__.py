@@ -1,0 +1,59 @@
+"""ExecuTorch: programs (.pte) whose operators XNNPACK takes where it can, and ExecuTorch's own kernels elsewhere.
+
+Importing this module loads nothing of ExecuTorch: each function imports what it needs.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgewright.facts.model import GraphNode
+from edgewright.facts.run import LayerReport
+from edgewright.runtimes.contract import Session
+from edgewright.runtimes.wire import Compiled, CompileRequest, SessionRequest
+
+DISTRIBUTION = "executorch"
+
+
+def version() -> str:
+    """The version of the installed executorch, whose native part this imports; ImportError where it is absent.
+
+    The native part alone is imported, not the wheel's Python modules: they take seconds and nothing here needs them.
+    """
+    from importlib import import_module
+    from importlib.metadata import version as installed_version
+
+    import_module("torch")  # the native part is linked against its libraries
+    import_module("executorch.extension.pybindings._C")
+    return installed_version(DISTRIBUTION)
+
+
+def compile(request: CompileRequest) -> Compiled:
+    """Write a .pte from ONNX or from a torch source; NotConvertible where it cannot."""
+    from edgewright.runtimes.executorch.compiler import compile_model
+
+    return compile_model(request)
+
+
+def open_session(request: SessionRequest) -> Session:
+    """Load the program's method `forward`; raises Rejected where ExecuTorch refuses it."""
+    from edgewright.runtimes.executorch.session import ExecutorchSession
+
+    return ExecutorchSession(request)
+
+
+def profile(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, folder: Path) -> None:
+    """Time each operator of `runs` inferences and leave `trace.json` in `folder`; raises Rejected as `open_session`."""
+    from edgewright.runtimes.executorch.profiler import profile_operators
+
+    profile_operators(request, feeds, runs, folder)
+
+
+def layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
+    """The rows that `trace.json` in `folder` tells, joined to the source's nodes."""
+    from edgewright.runtimes.executorch.rows import report_layers
+    from edgewright.runtimes.executorch.trace import read_trace
+
+    return report_layers(read_trace(folder), graph)

@@ -1,0 +1,64 @@
+"""What a program tells of itself: names and origins, which the .pte format has no place for.
+
+It lies in the program as a method of its own that returns one text, so that the file alone suffices on a device.
+"""
+
+import msgspec
+from msgspec import Struct
+
+METHOD = "edgewright"
+
+
+class Operator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One operator: its kind in XNNPACK's graph or the name of a kernel, and the source nodes it stands for."""
+
+    kind: str
+    sources: tuple[str, ...] = ()
+
+
+class Call(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One instruction of the program: a kernel (one operator), or a delegate with all of its operators."""
+
+    delegate: str
+    operators: tuple[Operator, ...]
+
+
+class Description(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Names of inputs and outputs in the source, and the calls in the order they are made."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    calls: tuple[Call, ...] = ()
+
+    def kernels(self) -> dict[str, int]:
+        """How often each operator runs outside of a delegate."""
+        counts: dict[str, int] = {}
+        for call in self.calls:
+            if not call.delegate:
+                kind = call.operators[0].kind
+                counts[kind] = counts.get(kind, 0) + 1
+        return counts
+
+
+def write_description(description: Description) -> str:
+    return msgspec.json.encode(description).decode()
+
+
+def read_description(text: str) -> Description | None:
+    """None where the text is not one, as in a program of someone else's."""
+    try:
+        return msgspec.json.decode(text, type=Description)
+    except msgspec.MsgspecError:
+        return None
+
+
+def note_kernels(description: Description | None) -> tuple[str, ...]:
+    """Tell the operators that XNNPACK did not take."""
+    if description is None:
+        return ()
+    counts = description.kernels()
+    if not counts:
+        return ()
+    told = ", ".join(f"{name} x{count}" for name, count in sorted(counts.items()))
+    delegates = sum(1 for call in description.calls if call.delegate)
+    return (f"not taken by XNNPACK, and run by ExecuTorch's own kernels: {told} ({delegates} XNNPACK partitions)",)

@@ -1,0 +1,88 @@
+"""Per-operator times from ExecuTorch's event tracer (ETDump), inside of XNNPACK's partitions too."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+
+from edgewright.runtimes.contract import Array, Rejected, check_feeds
+from edgewright.runtimes.executorch.origins import decode_flatbuffer, package_folder
+from edgewright.runtimes.executorch.session import Method, load_method, read_signature, set_threads
+from edgewright.runtimes.executorch.trace import Event, Trace, write_trace
+from edgewright.runtimes.wire import SessionRequest
+
+WARMUP_RUNS = 5
+UNNAMED = "primitive"  # an instruction of ExecuTorch's own, such as a view of memory
+WHOLE, KERNEL, DELEGATE, NATIVE = "Method::execute", "OPERATOR_CALL", "DELEGATE_CALL", "native_call_"
+
+
+def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs: int, folder: Path) -> None:
+    """Leave `trace.json` in `folder`."""
+    set_threads(request.threads)
+    method = load_method(Path(request.model), events=True)
+    times = time_runs(method, feeds, WARMUP_RUNS + runs)
+    dump = folder / "events.etdump"
+    method.program.write_etdump_result_to_file(str(dump))
+    blocks = [events for block in read_dump(dump) if (events := read_events(block))]
+    dump.unlink()
+    if len(blocks) < runs:
+        raise Rejected(f"ExecuTorch's tracer told {len(blocks)} inferences of {WARMUP_RUNS + runs}")
+    write_trace(Trace(runs_us=tuple(times[-runs:]), runs=tuple(blocks[-runs:]), description=method.description), folder)
+
+
+def time_runs(method: Method, feeds: Mapping[str, Array], count: int) -> list[float]:
+    import numpy as np
+    import torch
+
+    signature = read_signature(method)
+    check_feeds(signature, feeds)
+    bound = [torch.from_numpy(np.array(feeds[spec.name], order="C", copy=True)) for spec in signature.inputs]
+    times = []
+    for _ in range(count):
+        method.forward.set_inputs(bound)
+        begin = perf_counter_ns()
+        method.forward.execute()
+        times.append((perf_counter_ns() - begin) / 1e3)
+    return times
+
+
+def read_dump(path: Path) -> list[Sequence[Mapping[str, Any]]]:
+    """The profiling events of each block of the dump."""
+    folder = package_folder() / "devtools" / "etdump"
+    schema = (folder / "etdump_schema_flatcc.fbs").read_text()
+    others = {"scalar_type.fbs": (folder / "scalar_type.fbs").read_text()}
+    told = decode_flatbuffer(path.read_bytes(), schema, others, sized=True)
+    return [
+        [event["profile_event"] for event in block.get("events") or () if event.get("profile_event")]
+        for block in told["run_data"]
+    ]
+
+
+def read_events(block: Sequence[Mapping[str, Any]]) -> tuple[Event, ...]:
+    """The operators of one inference in the order they ran; nothing for a block that is not one."""
+    begins = [event["start_time"] for event in block if event.get("name") == WHOLE]
+    return tuple(pick_operators(block, begins[0])) if begins else ()
+
+
+def pick_operators(block: Sequence[Mapping[str, Any]], begin: int) -> Iterator[Event]:
+    """Kernels, operators within delegates, and delegates that tell nothing of their inside."""
+    names = {event["instruction_id"]: event["name"] for event in block if (event.get("name") or "").startswith(NATIVE)}
+    inner = {event["instruction_id"] for event in block if event.get("delegate_debug_id_str")}
+    for event in block:
+        name, instruction = event.get("name") or "", event["instruction_id"]
+        if inside := event.get("delegate_debug_id_str"):
+            yield make_event(event, inside, begin, delegate=True)
+        elif name == KERNEL:
+            yield make_event(event, names.get(instruction, UNNAMED).removeprefix(NATIVE), begin, delegate=False)
+        elif name == DELEGATE and instruction not in inner:
+            yield make_event(event, "partition", begin, delegate=True)
+
+
+def make_event(event: Mapping[str, Any], name: str, begin: int, *, delegate: bool) -> Event:
+    return Event(
+        name=name,
+        instruction=event["instruction_id"],
+        delegate=delegate,
+        start=event["start_time"] - begin,
+        duration=max(0, event["end_time"] - event["start_time"]),
+    )

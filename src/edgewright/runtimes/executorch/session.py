@@ -1,0 +1,156 @@
+"""A program in ExecuTorch's native runtime."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.facts.model import Signature, TensorSpec
+from edgewright.runtimes.contract import Mismatch, Rejected, check_feeds
+from edgewright.runtimes.executorch.description import METHOD, Description, note_kernels, read_description
+from edgewright.runtimes.wire import SessionRequest
+
+# c10/core/ScalarType.h
+TYPES = {
+    0: "uint8",
+    1: "int8",
+    2: "int16",
+    3: "int32",
+    4: "int64",
+    5: "float16",
+    6: "float32",
+    7: "float64",
+    11: "bool",
+}
+
+
+class Method(NamedTuple):
+    """A loaded program with its method `forward`; the program must outlive the method."""
+
+    program: Any
+    forward: Any
+    meta: Any
+    description: Description | None
+
+
+class ExecutorchSession:
+    """A loaded program; see `contract.Session`. `run` is the method's own `execute`, with nothing around it.
+
+    A program whose inputs lie in its planned memory (no program of ours does) has them set before each run: the
+    inference before has written over them.
+    """
+
+    signature: Signature
+    notes: Sequence[str]
+    run: Callable[[], None]
+
+    def __init__(self, request: SessionRequest) -> None:
+        set_threads(request.threads)
+        self._method: Method | None = load_method(Path(request.model))
+        self.signature = read_signature(self._method)
+        check_shapes(self.signature, request.shapes)
+        self.notes = note_kernels(self._method.description)
+        self._bound: list[Any] = []
+        meta = self._method.meta
+        planned = any(meta.input_tensor_meta(i).is_memory_planned() for i in range(meta.num_inputs()))
+        self.run = self._set_and_run if planned else self._method.forward.execute
+
+    def bind(self, feeds: Mapping[str, NDArray[Any]]) -> None:
+        """Copy the inputs; Mismatch where they do not fit."""
+        import torch
+
+        check_feeds(self.signature, feeds)
+        arrays = [np.array(feeds[spec.name], order="C", copy=True) for spec in self.signature.inputs]
+        self._bound = [torch.from_numpy(array) for array in arrays]  # the method reads them where they lie
+        self._open().forward.set_inputs(self._bound)
+
+    def fetch(self) -> dict[str, NDArray[Any]]:
+        """The outputs of the last run, as copies."""
+        outputs = self._open().forward.get_outputs(True)
+        return {spec.name: np.array(tensor) for spec, tensor in zip(self.signature.outputs, outputs, strict=True)}
+
+    def close(self) -> None:
+        """Free the program; the session cannot be used any more."""
+        self.run = _closed
+        self._method = None
+        self._bound = []
+
+    def _set_and_run(self) -> None:
+        forward = self._open().forward
+        forward.set_inputs(self._bound)
+        forward.execute()
+
+    def _open(self) -> Method:
+        if self._method is None:
+            raise RuntimeError("the session is closed")
+        return self._method
+
+
+def native() -> Any:
+    """The wheel's native module, without the Python modules around it."""
+    import torch  # noqa: F401  # the native part is linked against its libraries
+    from executorch.extension.pybindings import _C
+
+    return _C
+
+
+def set_threads(threads: int) -> None:
+    """Set the size of the process's one thread pool, before any program is loaded that keeps hold of it."""
+    library = native()
+    if library._threadpool_get_thread_count() != threads:
+        library._unsafe_reset_threadpool(threads)
+
+
+def load_method(path: Path, *, events: bool = False) -> Method:
+    """Rejected with ExecuTorch's own reason. With `events` its operators leave their times."""
+    library = native()
+    try:
+        if not path.is_file():
+            raise Rejected(f"{path} is not there")
+        program = library._load_program(str(path), enable_etdump=events)
+        names = [program.get_method_name(i) for i in range(program.num_methods())]
+        if "forward" not in names:
+            raise Rejected(f"the program has no method 'forward'; it has {', '.join(names) or 'none'}")
+        description = describe(program) if METHOD in names else None
+        forward = program.load_method("forward")
+        return Method(program, forward, forward.method_meta(), description)
+    except (RuntimeError, ValueError) as error:
+        raise Rejected(str(error).strip() or type(error).__name__) from error
+
+
+def describe(program: Any) -> Description | None:
+    (text,) = program.load_method(METHOD).call([])
+    return read_description(text) if isinstance(text, str) else None
+
+
+def read_signature(method: Method) -> Signature:
+    """Names come from the description; a program of someone else's has input0, output0 and so on."""
+    meta, told = method.meta, method.description
+    inputs = [meta.input_tensor_meta(i) for i in range(meta.num_inputs())]
+    outputs = [meta.output_tensor_meta(i) for i in range(meta.num_outputs())]
+    return Signature(
+        inputs=name_tensors(inputs, told.inputs if told else (), "input"),
+        outputs=name_tensors(outputs, told.outputs if told else (), "output"),
+    )
+
+
+def name_tensors(infos: Sequence[Any], names: Sequence[str], word: str) -> tuple[TensorSpec, ...]:
+    given = names if len(names) == len(infos) else [f"{word}{i}" for i in range(len(infos))]
+    return tuple(
+        TensorSpec(name=name, dtype=TYPES.get(info.dtype(), "unknown"), shape=tuple(int(size) for size in info.sizes()))
+        for name, info in zip(given, infos, strict=True)
+    )
+
+
+def check_shapes(signature: Signature, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """A program has fixed sizes."""
+    fixed = {spec.name: spec.shape for spec in signature.inputs}
+    for name, shape in shapes.items():
+        if fixed.get(name) != tuple(shape):
+            raise Mismatch(f"input '{name}' of shape {list(shape)} is not the program's; its inputs are {fixed}")
+
+
+def _closed() -> None:
+    raise RuntimeError("the session is closed")

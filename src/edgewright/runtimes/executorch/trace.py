@@ -1,0 +1,37 @@
+"""What a profiling pass leaves: the events of each inference, and what the program tells of itself."""
+
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from edgewright.runtimes.executorch.description import Description
+
+TRACE = "trace.json"
+
+
+class Event(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One operator of one inference; times are nanoseconds, `start` from the inference's begin.
+
+    `instruction` is the number of the program's instruction it belongs to, `delegate` whether it ran in a delegate.
+    """
+
+    name: str
+    instruction: int
+    delegate: bool
+    start: float
+    duration: float
+
+
+class Trace(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    runs_us: tuple[float, ...]
+    runs: tuple[tuple[Event, ...], ...]
+    description: Description | None
+
+
+def write_trace(trace: Trace, folder: Path) -> None:
+    (folder / TRACE).write_bytes(msgspec.json.encode(trace))
+
+
+def read_trace(folder: Path) -> Trace:
+    return msgspec.json.decode((folder / TRACE).read_bytes(), type=Trace)
