@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from edgewright.flows.doctor import Diagnosis, RuntimeState
+    from edgewright.flows.doctor import Diagnosis, EnvironmentState, RuntimeState
 
 HEADERS = ("name", "state", "detail", "do this")
 
@@ -26,10 +26,12 @@ def doctor(as_json: bool) -> None:
     from edgewright.cli.output import print_json
     from edgewright.errors import RuntimeMissing
     from edgewright.flows.doctor import examine, works
+    from edgewright.runtimes.environments import FOLDER
     from edgewright.store.place import home
 
     told = store_places(os.environ).get("home")
-    diagnosis = examine(Path("/"), os.environ, Path(told).expanduser() if told else home(os.environ))
+    environments = home(os.environ) / FOLDER
+    diagnosis = examine(Path("/"), os.environ, Path(told).expanduser() if told else home(os.environ), environments)
     if as_json:
         print_json(diagnosis)
     else:
@@ -42,12 +44,14 @@ def doctor(as_json: bool) -> None:
 
 
 def print_diagnosis(diagnosis: Diagnosis) -> None:
-    """Two tables with the same columns, so that a pipe can read them as one."""
+    """Up to three tables with the same columns, so that a pipe can read them as one."""
     from edgewright.cli.output import print_table, say
 
     only_paths = all(runtime.usable for runtime in diagnosis.runtimes)
     droppable = ("detail",) if only_paths else ()  # on a narrow terminal; a problem must be seen on any
     print_table(HEADERS, [runtime_row(runtime) for runtime in diagnosis.runtimes], "Runtimes", droppable=droppable)
+    if diagnosis.environments:
+        print_table(HEADERS, [environment_row(one) for one in diagnosis.environments], "Isolated environments")
     if not diagnosis.findings:
         say("nothing was found here that will spoil measurements")
         return
@@ -59,7 +63,16 @@ def runtime_row(runtime: RuntimeState) -> tuple[str, str, str, str]:
     """State is one word and the version; a runtime for tests says so."""
     state = " ".join(word for word in ("works" if runtime.usable else "missing", runtime.version) if word)
     detail = runtime.file if runtime.usable and runtime.file else runtime.problem
+    if runtime.environment:
+        state += " (isolated)"
     return (runtime.name, f"{state} (for tests)" if runtime.for_tests else state, detail, runtime.remedy)
+
+
+def environment_row(environment: EnvironmentState) -> tuple[str, str, str, str]:
+    from edgewright.cli.units import show_bytes
+
+    size = "" if environment.bytes is None else f" {show_bytes(environment.bytes)}"
+    return (environment.name, f"{environment.state}{size}", environment.path, environment.remedy)
 
 
 def name_machine(diagnosis: Diagnosis) -> str:

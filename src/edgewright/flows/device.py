@@ -1,7 +1,11 @@
 """Devices by name."""
 
+import os
+
 from edgewright.devices.contract import Device
 from edgewright.errors import DeviceUnreachable
+from edgewright.runtimes.environments import FOLDER
+from edgewright.store.place import home
 
 
 def open_device(word: str) -> Device:
@@ -10,9 +14,9 @@ def open_device(word: str) -> Device:
     if name in ("local", "host", "localhost"):
         from edgewright.devices.local import LocalDevice
 
-        return LocalDevice()
+        return LocalDevice(environments=home(os.environ) / FOLDER)
     if name == "pretend":
         from edgewright.devices.pretend import PretendDevice
 
-        return PretendDevice()
+        return PretendDevice(environments=home(os.environ) / FOLDER)
     raise DeviceUnreachable(f"there is no device '{word}'", "known: local, and pretend for tests", "--on local")

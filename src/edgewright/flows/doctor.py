@@ -1,17 +1,19 @@
 """What works here, and what on this machine will spoil measurements."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from edgewright import __version__
 from edgewright.flows.spoilers import Finding, find_spoilers, read_signs
-from edgewright.runtimes.table import ENTRY_POINTS, TABLE, RuntimeInfo
+from edgewright.runtimes.environments import Standing, examine_environments, normal_name
+from edgewright.runtimes.table import ENTRY_POINTS, TABLE, RuntimeInfo, install_command
 
 FOR_TESTS = "pretend"
 
@@ -26,6 +28,7 @@ class RuntimeState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         missing: packages that were looked for and not found.
         problem: why it cannot be used, in words; empty where it can.
         remedy: the command that brings what is missing; empty where nothing is.
+        environment: the isolated one that its workers run in, whose version and folder these are; empty for our own.
     """
 
     name: str
@@ -37,6 +40,26 @@ class RuntimeState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     missing: tuple[str, ...] = ()
     problem: str = ""
     remedy: str = ""
+    environment: str = ""
+
+
+class EnvironmentState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One isolated environment that lies on this machine.
+
+    Attributes:
+        state: `ready`; `outdated`, of another lock than this Edgewright's; `broken`, without its record or its Python.
+        lock: sha256 of the lock of this Edgewright.
+        bytes: its size when it was made; None where it is not ready.
+        remedy: the command that mends it; empty where nothing is to be mended.
+    """
+
+    name: str
+    runtime: str
+    state: str
+    path: str
+    lock: str
+    bytes: int | None = None
+    remedy: str = ""
 
 
 class Diagnosis(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,6 +67,7 @@ class Diagnosis(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         runtimes: in the table's order, then plug-ins.
+        environments: the isolated ones that lie here, in their table's order.
         findings: errors first, then warnings, then notes.
         environment: as it is stored with a run (`devices/environment.py`).
         moment: load, pressure and memory now (`devices/moment.py`).
@@ -59,17 +83,20 @@ class Diagnosis(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     moment: dict[str, float]
     energy: str
     temperature_c: float | None
+    environments: tuple[EnvironmentState, ...] = ()
 
 
-def examine(root: Path, environ: Mapping[str, str], home: Path) -> Diagnosis:
+def examine(root: Path, environ: Mapping[str, str], home: Path, environments: Path | None = None) -> Diagnosis:
     """Look at the runtimes and at the machine; nothing is started, written or changed.
 
     Args:
         root: where /proc, /sys and /etc are found.
         environ: the environment variables.
         home: the folder of the store, which need not exist yet.
+        environments: the folder of the isolated environments; None where there are none.
     """
-    runtimes = examine_runtimes()
+    standings = [one for one in examine_environments(environments) if one.state != "absent"] if environments else []
+    runtimes = [place_runtime(runtime, standings) for runtime in examine_runtimes()]
     packages = ["numpy", *(info.distribution for info in TABLE.values())]
     signs = read_signs(root, environ, packages, home)
     return Diagnosis(
@@ -81,6 +108,7 @@ def examine(root: Path, environ: Mapping[str, str], home: Path) -> Diagnosis:
         moment=dict(signs.moment),
         energy=signs.reading.source,
         temperature_c=signs.reading.temperature_c,
+        environments=tuple(describe_environment(standing) for standing in standings),
     )
 
 
@@ -122,20 +150,55 @@ def examine_runtime(info: RuntimeInfo) -> RuntimeState:
         file=next((file for file in files.values() if file), None),
         missing=missing,
         problem=f"not installed: {', '.join(missing)}" if missing else "",
-        remedy=name_remedy(info) if missing else "",
+        remedy=install_command(info) if missing else "",
+    )
+
+
+def place_runtime(runtime: RuntimeState, standings: Sequence[Standing]) -> RuntimeState:
+    """The runtime as its workers will find it: in the environment of its name, where that is ready."""
+    for standing in standings:
+        if standing.environment.name == runtime.name and standing.record is not None:
+            distribution = normal_name(TABLE[runtime.name].distribution)
+            versions = {normal_name(name): version for name, version in standing.record.packages.items()}
+            return msgspec.structs.replace(
+                runtime,
+                usable=True,
+                version=versions.get(distribution),
+                file=str(standing.path),
+                missing=(),
+                problem="",
+                remedy="",
+                environment=runtime.name,
+            )
+    return runtime
+
+
+def describe_environment(standing: Standing) -> EnvironmentState:
+    name = standing.environment.name
+    return EnvironmentState(
+        name=name,
+        runtime=standing.environment.runtime,
+        state=standing.state,
+        path=str(standing.path if standing.path.is_dir() else standing.leftovers[0]),
+        lock=standing.lock,
+        bytes=standing.record.bytes if standing.record else None,
+        remedy="" if standing.state == "ready" else f"edgewright runtimes setup {name}",
     )
 
 
 def find_file(module: str) -> str | None:
-    """The file that Python would load for a module; None where it finds none.
+    """The file that Python would load for a module, or the folder of a namespace package; None where it finds none.
 
-    A folder without any code (Python's namespace package, as an uninstalled package may leave behind) is none.
+    A folder without any code, as an uninstalled package may leave behind, is none.
     """
     try:
         spec = find_spec(module)
     except (ImportError, ValueError):
         return None
-    return spec.origin if spec else None
+    if spec is None or spec.origin:
+        return spec.origin if spec else None
+    folders = spec.submodule_search_locations or ()
+    return next((folder for folder in folders if next(Path(folder).rglob("*.py"), None)), None)
 
 
 def find_version(distribution: str) -> str | None:
@@ -143,8 +206,3 @@ def find_version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except (metadata.PackageNotFoundError, ValueError):
         return None
-
-
-def name_remedy(info: RuntimeInfo) -> str:
-    """The runtime's own distribution: an extra of ours can be installed only where Edgewright itself comes from."""
-    return f"pip install {info.distribution}"

@@ -1,0 +1,46 @@
+"""Run a module of Edgewright in an environment that it is not installed in: `python -I launch.py MODULE ARGUMENT…`.
+
+Only the package `edgewright`, the one that this file lies in, is lent to that interpreter. The packages beside it are
+not: two versions of one package would mix. The interpreter's own children (`python -m edgewright…`) are lent it
+by the environment's `sitecustomize`, which follows the variable `EDGEWRIGHT_PACKAGE`.
+"""
+
+import os
+import runpy
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1]
+VARIABLE = "EDGEWRIGHT_PACKAGE"
+# The text of an environment's sitecustomize.py, which Python runs at each start, with `-I` too.
+SITE = f"""\
+import os
+
+if os.path.isfile(launch := os.path.join(os.environ.get("{VARIABLE}", ""), "runtimes", "launch.py")):
+    import pathlib
+    import runpy
+
+    runpy.run_path(launch)["lend_package"](pathlib.Path(os.environ["{VARIABLE}"]))
+"""
+
+
+def lend_package(folder: Path) -> None:
+    """Make `folder` importable under its name, whatever lies beside it; its modules are then found inside it."""
+    spec = spec_from_file_location(folder.name, folder / "__init__.py", submodule_search_locations=[str(folder)])
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{folder} is no package")
+    module = module_from_spec(spec)
+    sys.modules[folder.name] = module
+    spec.loader.exec_module(module)
+
+
+def main() -> None:
+    os.environ[VARIABLE] = str(PACKAGE)
+    lend_package(PACKAGE)
+    sys.argv = sys.argv[1:]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""What a machine lacks for a benchmark, where a runtime may come from an isolated environment."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from edgewright.devices.pretend import PretendDevice
+from edgewright.errors import RuntimeMissing
+from edgewright.facts.plan import BenchmarkPlan, Candidate
+from edgewright.flows import benchmark
+from edgewright.flows.benchmark import check_host
+
+
+class WithLocks(PretendDevice):
+    """A device that tells of environments."""
+
+    def __init__(self, locks: Mapping[str, str]) -> None:
+        super().__init__()
+        self._locks = dict(locks)
+
+    def environment(self) -> dict[str, Any]:
+        return {"locks": self._locks} if self._locks else {}
+
+
+PLAN = BenchmarkPlan(candidates=(Candidate(model="m.mnn", runtime="mnn"),))
+
+
+@pytest.mark.parametrize("locks", [{}, {"onnx2tf": "1"}])
+def test_a_runtime_that_is_nowhere_is_missing(locks: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "find_spec", lambda name: None)
+    with pytest.raises(RuntimeMissing, match="mnn"):
+        check_host(PLAN, WithLocks(locks))
+
+
+def test_one_with_an_environment_of_its_own_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "find_spec", lambda name: None)
+    check_host(PLAN, WithLocks({"mnn": "1"}))
