@@ -1,0 +1,329 @@
+"""What a model is, what it costs, and which runtimes and units take it: before any compile, and without running it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from edgewright.errors import ModelUnreadable, UsageError
+from edgewright.flows.analysis import AnalysedModel, Analysis, Finding, Rewrite, RuntimeReport, State, UnitReport
+from edgewright.flows.partitions import Item, as_item, as_planned, count_partitions
+from edgewright.formats.costs import measure_costs
+from edgewright.formats.files import hash_files, sniff, title_of
+from edgewright.formats.onnx_graph import read_onnx_graph
+from edgewright.formats.tflite_graph import read_tflite_graph
+from edgewright.formats.typed_graph import TypedGraph
+from edgewright.runtimes.litert.dry_run import DryRun, plan_file
+from edgewright.runtimes.support import (
+    Kind,
+    Subject,
+    SupportTable,
+    UnitTable,
+    Verdict,
+    judge_compile,
+    judge_unit,
+    read_table,
+)
+from edgewright.runtimes.table import TABLE, runtime_info
+
+Tell = Callable[[str], None]
+
+
+def analyze(path: Path, shapes: Mapping[str, Sequence[int]], runtimes: Sequence[str], tell: Tell) -> Analysis:
+    """Analyse an ONNX or a TFLite file; the names of no runtime stand for all.
+
+    Raises ModelNotFound, ModelUnreadable, ExternalDataMissing, InputError, and UsageError for an unknown runtime.
+    """
+    chosen = choose_runtimes(runtimes)
+    tell(f"{path.name}: reading")
+    graph = read_graph(path, shapes)
+    tell(f"{path.name}: counting")
+    costs = measure_costs(graph)
+    reports = []
+    for name in chosen:
+        tell(f"{path.name}: {name}")
+        reports.append(report_runtime(name, path, graph))
+    return Analysis(model=describe_model(path, graph), notes=note_reading(graph), costs=costs, runtimes=tuple(reports))
+
+
+def choose_runtimes(words: Sequence[str]) -> list[str]:
+    if not words or list(words) == ["all"]:
+        return [name for name in TABLE if read_table(name) is not None]
+    names = list(dict.fromkeys(runtime_info(word).name for word in words))
+    for name in names:
+        if read_table(name) is None:
+            raise UsageError(
+                f"{name} has no support table",
+                "it is a runtime for tests, or comes from another package",
+                "leave it out",
+            )
+    return names
+
+
+def read_graph(path: Path, shapes: Mapping[str, Sequence[int]]) -> TypedGraph:
+    match kind := sniff(path):
+        case "onnx":
+            return read_onnx_graph(path, shapes)
+        case "tflite":
+            return read_tflite_graph(path, shapes)
+    raise ModelUnreadable(
+        f"{path} cannot be analysed", f"it is {title_of(kind)}", "analyse the ONNX or TFLite file that it was made from"
+    )
+
+
+def describe_model(path: Path, graph: TypedGraph) -> AnalysedModel:
+    files = [path, *(path.parent / name for name in graph.data_files)]
+    return AnalysedModel(
+        path=str(path),
+        name=path.name,
+        format=graph.format,
+        sha256=hash_files(files),
+        bytes=sum(file.stat().st_size for file in files),
+        precision=graph.precision,
+        opset=graph.opset,
+        domains=graph.domains,
+        signature=graph.signature,
+        shapes=graph.shapes,
+        assumed=graph.assumed,
+        operators=len(graph.nodes),
+        folded=len(graph.nodes) - len(graph.computing()),
+    )
+
+
+def note_reading(graph: TypedGraph) -> tuple[str, ...]:
+    """What the figures rest on."""
+    notes = list(graph.notes)
+    if graph.assumed:
+        names = ", ".join(f"'{name}'" for name in graph.assumed)
+        notes.append(f"the leading size of {names} is free and taken as 1: --shape says otherwise")
+    for name in free_inputs(graph):
+        shown = ",".join(str(size) if isinstance(size, int) else size or "?" for size in graph.shapes[name])
+        notes.append(f"input '{name}' has free sizes ({shown}): give them with --shape for all figures")
+    doubles = [name for name, kind in graph.tensors.items() if kind.stored and kind.dtype == "float64"]
+    if doubles:
+        notes.append(f"{len(doubles)} constants are float64, first '{doubles[0][:80]}': few units compute in it")
+    return tuple(notes)
+
+
+def free_inputs(graph: TypedGraph) -> list[str]:
+    return [name for name, sizes in graph.shapes.items() if any(isinstance(size, str) for size in sizes)]
+
+
+# Runtimes
+
+
+def report_runtime(name: str, path: Path, graph: TypedGraph) -> RuntimeReport:
+    table = read_table(name)
+    if table is None:
+        return empty_report(name, "it has no support table")
+    if graph.format not in table.reads:
+        return empty_report(name, f"it is compiled from {' or '.join(table.reads)}", table)
+    if graph.format == "tflite":
+        return report_own(table, [as_item(graph, node) for node in graph.computing()])
+    return report_dry_run(table, path, graph) if table.units_in == "own" else report_table(table, graph)
+
+
+def empty_report(name: str, reason: str, table: SupportTable | None = None) -> RuntimeReport:
+    return RuntimeReport(
+        runtime=name,
+        state="unknown",
+        reason=reason,
+        versions=table.versions if table else {},
+        source=table.source if table else "",
+        note=table.note if table else "",
+    )
+
+
+def report_table(table: SupportTable, graph: TypedGraph) -> RuntimeReport:
+    """By the table alone."""
+    items = [as_item(graph, node) for node in graph.computing()]
+    refused = {item.subject.name: verdict for item in items if (verdict := judge_compile(table, item.subject))}
+    findings = [*find_model(table, graph), *(explain(item.subject, refused.get(item.subject.name)) for item in items)]
+    found = tuple(one for one in findings if one is not None)
+    return RuntimeReport(
+        runtime=table.runtime,
+        state=decide(found),
+        reason="",
+        versions=table.versions,
+        source=table.source,
+        note=table.note,
+        findings=found,
+        rewrites=tuple(
+            Rewrite(node=item.subject.name, op=item.subject.op, text=rule.rewrite)
+            for item in items
+            if item.subject.name not in refused
+            and (rule := table.operators.get(item.subject.op)) is not None
+            and rule.rewrite
+        ),
+        units=tuple(report_unit(unit, items, refused, "source") for unit in table.units),
+    )
+
+
+def decide(findings: Sequence[Finding]) -> State:
+    if not findings:
+        return "compiles"
+    return "needs shapes" if all(one.kind == "dynamic shape" for one in findings) else "refused"
+
+
+def find_model(table: SupportTable, graph: TypedGraph) -> list[Finding]:
+    """What stands in the way of the model as a whole: its opset, and sizes that are free."""
+    found = []
+    if table.opsets and graph.opset is not None and not table.opsets[0] <= graph.opset <= table.opsets[1]:
+        low, high = table.opsets
+        found.append(
+            Finding(
+                node="",
+                op="",
+                kind="opset",
+                reason=f"opset {graph.opset} is outside of {low} to {high}",
+                remedy=f"export the model with opset {min(max(graph.opset, low), high)}",
+                source=table.source,
+            )
+        )
+    for name in free_inputs(graph):
+        sizes = ",".join(str(size) if isinstance(size, int) else "…" for size in graph.shapes[name])
+        reason = f"input '{name}' has free sizes, and artifacts have fixed ones"
+        found.append(
+            Finding(
+                node="",
+                op="",
+                kind="dynamic shape",
+                reason=reason,
+                remedy=f"--shape {name}={sizes}",
+                source="docs/compile.md",
+            )
+        )
+    return found
+
+
+def report_dry_run(table: SupportTable, path: Path, graph: TypedGraph) -> RuntimeReport:
+    """LiteRT's writer is asked itself; the units are judged by the operators that it would write."""
+    if blocking := find_model(table, graph):
+        units = tuple(unknown_unit(unit) for unit in table.units)
+        return own_report(table, decide(blocking), tuple(blocking), units)
+    sizes = {name: tuple(int(size) for size in shape) for name, shape in graph.shapes.items()}
+    run = plan_file(path, sizes)
+    if run.failure or run.refused:
+        units = tuple(unknown_unit(unit) for unit in table.units)
+        return own_report(table, "refused", tuple(list_refused(run, table)), units)
+    return report_own(table, [as_planned(i, one) for i, one in enumerate(run.operators)])
+
+
+def list_refused(run: DryRun, table: SupportTable) -> list[Finding]:
+    source = "the writer's dry run"
+    if run.failure:
+        return [Finding(node="", op="", kind="operator", reason=run.failure, remedy=run.remedy, source=source)]
+    return [
+        Finding(
+            node=one.node,
+            op=one.op,
+            kind=name_kind(one.reason),
+            reason=one.reason,
+            remedy=one.remedy or suggest(one.op, table.runtime),
+            source=source,
+        )
+        for one in run.refused
+    ]
+
+
+# The writer says why in words; these are the ones that tell a kind.
+WORDS: dict[str, Kind] = {
+    "not in the writer's table": "operator",
+    "not known in opset": "operator",
+    "shape of what it makes": "dynamic shape",
+    "kernels do not compute": "dtype",
+    "not constant": "constant",
+    "is computed": "constant",
+    "axes": "rank",
+}
+
+
+def name_kind(reason: str) -> Kind:
+    return next((kind for words, kind in WORDS.items() if words in reason), "attribute")
+
+
+def report_own(table: SupportTable, items: Sequence[Item]) -> RuntimeReport:
+    units = tuple(report_unit(unit, items, {}, "own") for unit in table.units)
+    return own_report(table, "compiles", (), units)
+
+
+def own_report(
+    table: SupportTable, state: State, findings: tuple[Finding, ...], units: tuple[UnitReport, ...]
+) -> RuntimeReport:
+    return RuntimeReport(
+        runtime=table.runtime,
+        state=state,
+        reason="",
+        versions=table.versions,
+        source=table.source,
+        note=table.note,
+        findings=findings,
+        units=units,
+    )
+
+
+def explain(subject: Subject, verdict: Verdict | None) -> Finding | None:
+    if verdict is None:
+        return None
+    return Finding(
+        node=subject.name,
+        op=subject.op,
+        kind=verdict.kind,
+        reason=verdict.reason,
+        remedy=verdict.remedy or suggest(subject.op),
+        source=verdict.source,
+    )
+
+
+def suggest(op: str, besides: str = "") -> str:
+    """Which other runtimes compile the operator."""
+    tables = [table for name in TABLE if name != besides and (table := read_table(name)) is not None]
+    others = [table.runtime for table in tables if op in table.operators]
+    return f"rewrite it, or compile for {', '.join(others[:3])}" if others else "rewrite it by other operators"
+
+
+# Units
+
+
+def report_unit(
+    unit: UnitTable, items: Sequence[Item], refused: Mapping[str, Verdict], counted: Literal["source", "own"]
+) -> UnitReport:
+    verdicts = [refused.get(item.subject.name) or judge_unit(unit, item.subject) for item in items]
+    own = [
+        explain(item.subject, verdict)
+        for item, verdict in zip(items, verdicts, strict=True)
+        if item.subject.name not in refused
+    ]
+    taken = [verdict is None for verdict in verdicts]
+    return UnitReport(
+        unit=unit.unit,
+        backend=unit.backend,
+        counted=counted,
+        operators=len(items),
+        supported=sum(taken),
+        partitions=count_partitions(items, taken),
+        listed=unit.operators is not None,
+        source=unit.source,
+        note=unit.note,
+        findings=tuple(one for one in own if one is not None),
+    )
+
+
+def unknown_unit(unit: UnitTable) -> UnitReport:
+    return UnitReport(
+        unit=unit.unit,
+        backend=unit.backend,
+        counted="own",
+        operators=None,
+        supported=None,
+        partitions=None,
+        listed=unit.operators is not None,
+        source=unit.source,
+        note=unit.note,
+    )
+
+
+def as_json(analysis: Analysis) -> bytes:
+    """The answer of --json."""
+    return msgspec.json.encode(analysis)

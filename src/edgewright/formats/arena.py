@@ -1,0 +1,117 @@
+"""The memory that activations take: the peak of what lives at one time, in the order of the nodes."""
+
+from collections.abc import Iterator, Mapping
+
+from edgewright.formats.typed_graph import TypedGraph, TypedNode
+
+# What these make is the same bytes under another shape.
+VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "RESHAPE", "SQUEEZE", "EXPAND_DIMS"}
+# These can write over their input where nobody reads it any more.
+IN_PLACE = {
+    "Relu", "Clip", "Sigmoid", "Tanh", "LeakyRelu", "Elu", "HardSwish", "HardSigmoid", "Gelu", "PRelu", "Abs", "Neg",
+    "Exp", "Sqrt", "BatchNormalization", "Add", "Mul", "Sub", "Div", "Erf", "Mish", "Swish", "Softmax",
+    "RELU", "RELU6", "LOGISTIC", "TANH", "ADD", "MUL", "SUB", "DIV", "HARD_SWISH", "GELU", "SOFTMAX",
+}  # fmt: skip
+
+
+def find_arena(graph: TypedGraph, unknown: dict[str, str]) -> tuple[int | None, str]:
+    """The peak of live activations and the node at which it is.
+
+    A value lives from the node that makes it to the last one that reads it, inputs from the start and outputs to the
+    end. Views take nothing; elementwise operators write over an input of the same size that dies with them.
+    """
+    home = share_buffers(graph)
+    buffers = {name: home[name] for name in home}
+    free = next((n for n in home.values() if graph.tensors[n].bytes() is None), None)
+    if free is not None:
+        unknown["arena_bytes"] = f"the size of '{free}' is not known"
+        return None, ""
+    last = last_reads(graph, buffers)
+    live = sum(graph.tensors[name].bytes() or 0 for name in {buffers[n] for n in graph.inputs if n in buffers})
+    peak, at = live, ""
+    born = {buffers[n] for n in graph.inputs if n in buffers}
+    for step, node in enumerate(graph.computing()):
+        for name in fresh_buffers(node, buffers, born):
+            live += graph.tensors[name].bytes() or 0
+        if live > peak:
+            peak, at = live, node.name
+        for name in last.get(step, ()):
+            live -= (graph.tensors[name].bytes() or 0) if name in born else 0
+    return peak, at
+
+
+def fresh_buffers(node: TypedNode, buffers: Mapping[str, str], born: set[str]) -> Iterator[str]:
+    for name in node.outputs:
+        buffer = buffers.get(name)
+        if buffer is not None and buffer not in born:
+            born.add(buffer)
+            yield buffer
+
+
+def share_buffers(graph: TypedGraph) -> dict[str, str]:
+    """By activation, the value whose memory it lies in: its own, or that of what it is a view of or written over."""
+    home = {name: name for name in graph.inputs if name in graph.tensors and not graph.tensors[name].constant}
+    shown = find_views(graph)
+    readers = last_readers(graph, shown)
+    for node in graph.computing():
+        home.update({name: name for name in node.outputs if name and name in graph.tensors})
+        source = take_over(graph, node, home, shown, readers)
+        if source and node.outputs and node.outputs[0] in home:
+            home[node.outputs[0]] = home[source]
+    return home
+
+
+def take_over(
+    graph: TypedGraph, node: TypedNode, home: Mapping[str, str], shown: Mapping[str, str], readers: Mapping[str, str]
+) -> str:
+    """The input whose memory the node's output lies in; empty where there is none."""
+    activations = [name for name in node.inputs if name in home]
+    if is_view(node):
+        return activations[0] if activations else ""
+    if node.op not in IN_PLACE or node.domain or not node.outputs:
+        return ""
+    result = graph.tensors[node.outputs[0]].bytes()
+    kept = {*graph.inputs, *graph.outputs}
+    for name in activations:
+        of = shown.get(name, name)
+        dies_here = readers.get(of) == node.name and kept.isdisjoint((name, of, home[name]))
+        if dies_here and result is not None and graph.tensors[home[name]].bytes() == result:
+            return name
+    return ""
+
+
+def is_view(node: TypedNode) -> bool:
+    return node.op in VIEWS and not node.domain
+
+
+def find_views(graph: TypedGraph) -> dict[str, str]:
+    """By view, the value that it shows, through views of views."""
+    shown: dict[str, str] = {}
+    for node in graph.computing():
+        if is_view(node) and node.inputs and node.outputs:
+            shown[node.outputs[0]] = shown.get(node.inputs[0], node.inputs[0])
+    return shown
+
+
+def last_readers(graph: TypedGraph, shown: Mapping[str, str]) -> dict[str, str]:
+    """By value, the node that reads it last; to read a view is to read what it shows."""
+    found: dict[str, str] = {}
+    for node in graph.computing():
+        for name in node.inputs:
+            found[shown.get(name, name)] = node.name
+    return found
+
+
+def last_reads(graph: TypedGraph, buffers: Mapping[str, str]) -> dict[int, list[str]]:
+    """By step, the buffers that die behind it; those of the model's outputs never do."""
+    kept = {buffers[name] for name in graph.outputs if name in buffers}
+    ends: dict[str, int] = {}
+    for step, node in enumerate(graph.computing()):
+        for name in (*node.inputs, *node.outputs):
+            if name in buffers:
+                ends[buffers[name]] = step
+    dying: dict[int, list[str]] = {}
+    for name, step in ends.items():
+        if name not in kept:
+            dying.setdefault(step, []).append(name)
+    return dying

@@ -1,0 +1,157 @@
+"""Multiply-accumulates of one operator, by its definition.
+
+ONNX's are those of https://onnx.ai/onnx/operators/, TFLite's those of its kernels
+(https://ai.google.dev/edge/litert); where a formula is not the product of the sizes in its name, the function says so.
+"""
+
+from collections.abc import Callable
+from math import isqrt, prod
+
+from edgewright.formats.typed_graph import TypedGraph, TypedNode
+
+OWN_DOMAINS = ("", "com.microsoft")
+
+
+class Unknown(Exception):
+    """A size that a figure needs is free; the text says which."""
+
+
+Sizes = tuple[int, ...]
+Rule = Callable[[TypedGraph, TypedNode], int]
+
+
+def count_macs(graph: TypedGraph, node: TypedNode) -> int | None:
+    """Of one node; None where a size it depends on is free, or it holds graphs whose rounds only a run tells."""
+    if node.bodies:
+        return None
+    rule = RULES.get(node.op) if node.domain in OWN_DOMAINS else None
+    if rule is None:
+        return None if node.domain not in OWN_DOMAINS else 0
+    try:
+        return rule(graph, node)
+    except (Unknown, IndexError, KeyError, ZeroDivisionError):
+        return None
+
+
+def sizes(graph: TypedGraph, node: TypedNode, position: int) -> Sizes:
+    """The shape of an input; Unknown where a size is free."""
+    return fixed(graph, node.inputs[position])
+
+
+def made(graph: TypedGraph, node: TypedNode) -> Sizes:
+    return fixed(graph, node.outputs[0])
+
+
+def fixed(graph: TypedGraph, name: str) -> Sizes:
+    kind = graph.tensors[name]
+    if kind.shape is None or any(isinstance(size, str) for size in kind.shape):
+        raise Unknown(name)
+    return tuple(size for size in kind.shape if isinstance(size, int))
+
+
+def conv(weights: int) -> Rule:
+    """Output elements × (channels of a group × kernel): the weights' sizes [out, in / groups, …] but the first."""
+    return lambda graph, node: prod(made(graph, node)) * prod(sizes(graph, node, weights)[1:])
+
+
+def conv_transpose(graph: TypedGraph, node: TypedNode) -> int:
+    """Input elements × (output channels of a group × kernel): weights are [in, out / groups, …]."""
+    return prod(sizes(graph, node, 0)) * prod(sizes(graph, node, 1)[1:])
+
+
+def matmul(left: int) -> Rule:
+    """Output elements × the length of the row that each is the product of."""
+    return lambda graph, node: prod(made(graph, node)) * sizes(graph, node, left)[-1]
+
+
+def gemm(graph: TypedGraph, node: TypedNode) -> int:
+    first = sizes(graph, node, 0)
+    return prod(made(graph, node)) * (first[0] if node.attributes.get("transA") else first[-1])
+
+
+def einsum(graph: TypedGraph, node: TypedNode) -> int:
+    """One for each combination of all labels, times the factors but one."""
+    equation = str(node.attributes.get("equation", "")).replace(" ", "")
+    labels: dict[str, int] = {}
+    for i, term in enumerate(equation.split("->")[0].split(",")):
+        if "." in term:
+            raise Unknown("…")
+        labels.update(zip(term, sizes(graph, node, i), strict=False))
+    return prod(labels.values()) * max(0, len(node.inputs) - 1)
+
+
+def recurrent(graph: TypedGraph, node: TypedNode) -> int:
+    """Steps × batch × the elements of both weight matrices of every direction."""
+    steps, batch, _ = sizes(graph, node, 0)
+    return steps * batch * (prod(sizes(graph, node, 1)) + prod(sizes(graph, node, 2)))
+
+
+def attention(graph: TypedGraph, node: TypedNode) -> int:
+    """Two products for each head: queries × keys, and what comes of it × values (ONNX's Attention-23)."""
+    query, key, value = (sizes(graph, node, i) for i in range(3))
+    heads = int(node.attributes.get("q_num_heads", 0)) if len(query) == 3 else query[1]
+    width = query[-1] // heads if len(query) == 3 else query[-1]
+    key_heads = int(node.attributes.get("kv_num_heads", heads)) if len(query) == 3 else 1
+    value_width = value[-1] // key_heads if len(query) == 3 else value[-1]
+    return query[0] * heads * query[-2] * key[-2] * (width + value_width)
+
+
+def packed_matmul(graph: TypedGraph, node: TypedNode) -> int:
+    """MatMulNBits: its attributes K and N are the sizes of the matrix."""
+    return prod(sizes(graph, node, 0)[:-1]) * int(node.attributes["K"]) * int(node.attributes["N"])
+
+
+def depthwise(graph: TypedGraph, node: TypedNode) -> int:
+    """TFLite's weights are [1, height, width, channels]."""
+    return prod(made(graph, node)) * prod(sizes(graph, node, 1)[1:3])
+
+
+def transposed(graph: TypedGraph, node: TypedNode) -> int:
+    """TFLite's inputs are the output's shape, weights [out, height, width, in], and the image."""
+    return prod(sizes(graph, node, 2)) * prod(sizes(graph, node, 1)[:3])
+
+
+def batch_matmul(graph: TypedGraph, node: TypedNode) -> int:
+    """TFLite may transpose either side: both sides' elements over the result's give the inner size squared."""
+    left, right, result = sizes(graph, node, 0), sizes(graph, node, 1), made(graph, node)
+    return prod(result) * isqrt(prod(left[-2:]) * prod(right[-2:]) // prod(result[-2:]))
+
+
+def fully_connected(graph: TypedGraph, node: TypedNode) -> int:
+    return prod(made(graph, node)) * sizes(graph, node, 1)[-1]
+
+
+def sequence(graph: TypedGraph, node: TypedNode) -> int:
+    """TFLite's sequence LSTM: every matrix is used once for each step of each sample."""
+    image = sizes(graph, node, 0)
+    matrices = [fixed(graph, name) for name in node.inputs[1:] if name and graph.tensors[name].stored]
+    return image[0] * image[1] * sum(prod(matrix) for matrix in matrices if len(matrix) == 2)
+
+
+RULES: dict[str, Rule] = {
+    "Conv": conv(1),
+    "ConvInteger": conv(1),
+    "QLinearConv": conv(3),
+    "FusedConv": conv(1),
+    "ConvTranspose": conv_transpose,
+    "Gemm": gemm,
+    "FusedGemm": gemm,
+    "MatMul": matmul(0),
+    "MatMulInteger": matmul(0),
+    "QLinearMatMul": matmul(0),
+    "FusedMatMul": matmul(0),
+    "DynamicQuantizeMatMul": matmul(0),
+    "MatMulNBits": packed_matmul,
+    "Einsum": einsum,
+    "LSTM": recurrent,
+    "GRU": recurrent,
+    "RNN": recurrent,
+    "Attention": attention,
+    "CONV_2D": conv(1),
+    "CONV_3D": lambda graph, node: prod(made(graph, node)) * prod(sizes(graph, node, 1)[:-1]),
+    "DEPTHWISE_CONV_2D": depthwise,
+    "TRANSPOSE_CONV": transposed,
+    "FULLY_CONNECTED": fully_connected,
+    "BATCH_MATMUL": batch_matmul,
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": sequence,
+}

@@ -1,0 +1,316 @@
+"""What each runtime takes, and where: tables (`NAME/support.json`) with the source of every rule, and their reading.
+
+A table has two parts. `operators` and `refused` say what `edgewright compile` makes of an operator for this runtime, as
+it was measured with the installed versions. `units` say which of these operators a processor takes: measured where
+the unit is here, else as the runtime's documentation or source has it. A rule names what it forbids; whatever no rule
+forbids is held for supported, and `docs/analyze.md` says what that is worth.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from edgewright.facts.words import Unit
+
+SCHEMA = "edgewright.support/1"
+Kind = Literal["operator", "attribute", "dtype", "rank", "dynamic shape", "opset", "constant"]
+OWN_DOMAINS = ("", "ai.onnx")
+
+
+class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one operator may be; what is left out is not restricted.
+
+    Attributes:
+        dtypes: numpy's names of the main input's type.
+        ranks: of the main input.
+        constants: positions of inputs that must be constants of the model.
+        computed: positions of inputs that must not be.
+        refuse: attributes that are refused together: a value, or `{"above": n}` for a list with a larger number in it,
+            `{"not": n}` for any other value, `{"asymmetric": true}` for pads that differ at both ends.
+        need: attributes without which it is refused; any one of the entries suffices.
+        main: position of the main input.
+        rewrite: what Edgewright writes in the operator's place, where it does.
+        remedy: what to do where the rule forbids something, if that is not plain from the rule.
+        source: where the rule comes from, if not from where the table does.
+    """
+
+    dtypes: tuple[str, ...] | None = None
+    ranks: tuple[int, ...] | None = None
+    constants: tuple[int, ...] = ()
+    computed: tuple[int, ...] = ()
+    refuse: tuple[dict[str, Any], ...] = ()
+    need: tuple[dict[str, Any], ...] = ()
+    main: int | None = None
+    rewrite: str = ""
+    remedy: str = ""
+    source: str = ""
+
+
+class UnitTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One place where the runtime computes.
+
+    Attributes:
+        operators: what it takes; None where no list is published, so that the other rules alone decide.
+        rules: by operator, for what it takes with conditions.
+        refused: by operator, why it is not taken.
+        dtypes: of the main input, for all operators.
+        quantised: whether it takes operators between quantised values alone.
+        static: whether every size must be fixed.
+        most_axes: the highest rank of any value.
+        source: a page, a file or "measured with VERSION".
+        note: what else a reader should know.
+        remedy: what to do for an operator that it does not take.
+    """
+
+    unit: Unit
+    backend: str
+    source: str
+    operators: tuple[str, ...] | None = None
+    rules: dict[str, Rule] = {}
+    refused: dict[str, str] = {}
+    dtypes: tuple[str, ...] | None = None
+    quantised: bool = False
+    static: bool = False
+    most_axes: int | None = None
+    note: str = ""
+    remedy: str = ""
+
+
+class SupportTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that is known of one runtime.
+
+    Attributes:
+        versions: of the packages that it was measured with.
+        reads: formats that the compiler part speaks of.
+        units_in: `source` where the units' operators are those of the source's format, `own` where they are those of
+            the runtime's own, which a dry run of its compiler gives.
+        opsets: the oldest and the newest opset that compiles; None where the runtime does not say.
+        operators: ONNX operators that compile.
+        refused: ONNX operators that do not, with the runtime's reason.
+        most_axes: the highest rank of any value.
+        batch_of_one: whether the first axis of every input must be 1.
+    """
+
+    schema: str
+    runtime: str
+    versions: dict[str, str]
+    source: str
+    reads: tuple[str, ...]
+    units_in: Literal["source", "own"] = "source"
+    opsets: tuple[int, int] | None = None
+    operators: dict[str, Rule] = {}
+    refused: dict[str, str] = {}
+    most_axes: int | None = None
+    note: str = ""
+    units: tuple[UnitTable, ...] = ()
+
+
+class Subject(Struct, frozen=True, kw_only=True):
+    """An operator as the rules look at it.
+
+    Attributes:
+        dtypes, shapes: of each input and, behind them, of the first output; None for a rank that is not known.
+        constant: by input, whether it depends on no input of the model.
+        quantised: whether it computes between quantised values.
+        problem: why its result's shape is not known; empty where it is.
+    """
+
+    name: str
+    op: str
+    domain: str
+    attributes: dict[str, Any]
+    dtypes: tuple[str, ...]
+    shapes: tuple[tuple[int | str, ...] | None, ...]
+    constant: tuple[bool, ...]
+    quantised: bool = False
+    problem: str = ""
+
+    def main(self, position: int | None) -> int:
+        """The input that a rule speaks of: the one it names, else the first computed one."""
+        if position is not None and position < len(self.constant):
+            return position
+        return next((i for i, constant in enumerate(self.constant) if not constant), 0)
+
+
+class Verdict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Why an operator is not taken, and what to do about it."""
+
+    kind: Kind
+    reason: str
+    remedy: str
+    source: str
+
+
+@cache
+def read_table(runtime: str) -> SupportTable | None:
+    """The table of a runtime; None where it has none."""
+    place = files("edgewright.runtimes").joinpath(runtime, "support.json")
+    if not place.is_file():
+        return None
+    return msgspec.json.decode(place.read_bytes(), type=SupportTable)
+
+
+def judge_compile(table: SupportTable, subject: Subject) -> Verdict | None:
+    """Why the runtime's compiler refuses an operator; None where nothing is known against it."""
+    if subject.domain not in OWN_DOMAINS and f"{subject.domain}::{subject.op}" not in table.operators:
+        what = f"operator {subject.op} of domain '{subject.domain}' is not in its table"
+        return Verdict(kind="operator", reason=what, remedy="write it out in ONNX's own operators", source=table.source)
+    name = subject.op if subject.domain in OWN_DOMAINS else f"{subject.domain}::{subject.op}"
+    if name in table.refused:
+        return Verdict(kind="operator", reason=table.refused[name], remedy="", source=table.source)
+    rule = table.operators.get(name)
+    if rule is None:
+        return Verdict(
+            kind="operator",
+            reason=f"operator {subject.op} is not in its table: it was not tried",
+            remedy="",
+            source=table.source,
+        )
+    return judge_rank(table.most_axes, subject, table.source) or judge_rule(rule, subject, table.source)
+
+
+def judge_unit(unit: UnitTable, subject: Subject) -> Verdict | None:
+    """Why a unit does not take an operator; None where it does."""
+    if subject.op in unit.refused:
+        return Verdict(kind="operator", reason=unit.refused[subject.op], remedy=unit.remedy, source=unit.source)
+    if unit.operators is not None and subject.op not in unit.operators and subject.op not in unit.rules:
+        reason = f"operator {subject.op} is not among those that it takes"
+        return Verdict(kind="operator", reason=reason, remedy=unit.remedy, source=unit.source)
+    found = (
+        judge_static(unit, subject)
+        or judge_quantised(unit, subject)
+        or judge_rank(unit.most_axes, subject, unit.source)
+    )
+    if found is None and unit.dtypes is not None and not unit.quantised:
+        found = judge_dtype(unit.dtypes, subject, None, unit.source)
+    if found is None and subject.op in unit.rules:
+        rule = unit.rules[subject.op]
+        found = judge_rule(rule, subject, rule.source or unit.source)
+    return found
+
+
+def judge_static(unit: UnitTable, subject: Subject) -> Verdict | None:
+    if not unit.static or all(is_fixed(shape) for shape in subject.shapes):
+        return None
+    reason = "it takes fixed sizes alone, and here one is free"
+    remedy = "" if subject.problem else "fix the inputs' sizes with --shape"
+    return Verdict(
+        kind="dynamic shape",
+        reason=f"{reason}: {subject.problem}" if subject.problem else reason,
+        remedy=remedy or "make the operator's parameters constants of the model",
+        source=unit.source,
+    )
+
+
+def is_fixed(shape: Sequence[int | str] | None) -> bool:
+    return shape is not None and all(isinstance(size, int) for size in shape)
+
+
+def judge_quantised(unit: UnitTable, subject: Subject) -> Verdict | None:
+    if not unit.quantised or subject.quantised:
+        return None
+    dtype = subject.dtypes[subject.main(None)] if subject.dtypes else ""
+    return Verdict(
+        kind="dtype",
+        reason=f"it computes in integers alone, and this is {dtype or 'of an unknown type'} that is not quantised",
+        remedy="quantise the model to w8a8 (QDQ), this operator included",
+        source=unit.source,
+    )
+
+
+def judge_rank(most: int | None, subject: Subject, source: str) -> Verdict | None:
+    highest = max((len(shape) for shape in subject.shapes if shape is not None), default=0)
+    if most is None or highest <= most:
+        return None
+    return Verdict(
+        kind="rank",
+        reason=f"it has up to {most} axes, and here a value has {highest}",
+        remedy=f"reshape to {most} axes around the operator",
+        source=source,
+    )
+
+
+def judge_rule(rule: Rule, subject: Subject, source: str) -> Verdict | None:
+    """The first thing that the rule forbids."""
+    source = rule.source or source
+    found = judge_constants(rule, subject, source)
+    if found is None and rule.dtypes is not None:
+        found = judge_dtype(rule.dtypes, subject, rule.main, source)
+    if found is None and rule.ranks is not None:
+        found = judge_ranks(rule, subject, source)
+    if found is None:
+        found = judge_attributes(rule, subject, source) or judge_need(rule, subject, source)
+    return msgspec.structs.replace(found, remedy=rule.remedy) if found is not None and rule.remedy else found
+
+
+def judge_constants(rule: Rule, subject: Subject, source: str) -> Verdict | None:
+    for position in rule.constants:
+        if position < len(subject.constant) and not subject.constant[position]:
+            remedy = "make it a constant of the model: fold constants, or export with fixed parameters"
+            return Verdict(kind="constant", reason=f"its input {position} is computed", remedy=remedy, source=source)
+    for position in rule.computed:
+        if position < len(subject.constant) and subject.constant[position]:
+            return Verdict(kind="constant", reason=f"its input {position} is a constant", remedy="", source=source)
+    return None
+
+
+def judge_dtype(allowed: Sequence[str], subject: Subject, main: int | None, source: str) -> Verdict | None:
+    position = subject.main(main)
+    dtype = subject.dtypes[position] if position < len(subject.dtypes) else ""
+    if not dtype or dtype in allowed:
+        return None
+    remedy = f"cast it to {allowed[0]} around the operator" if allowed else ""
+    return Verdict(kind="dtype", reason=f"type {dtype} is not among {', '.join(allowed)}", remedy=remedy, source=source)
+
+
+def judge_ranks(rule: Rule, subject: Subject, source: str) -> Verdict | None:
+    position = subject.main(rule.main)
+    shape = subject.shapes[position] if position < len(subject.shapes) else None
+    if shape is None or rule.ranks is None or len(shape) in rule.ranks:
+        return None
+    shown = ", ".join(map(str, rule.ranks))
+    nearest = min(rule.ranks, key=lambda rank: abs(rank - len(shape)), default=len(shape))
+    remedy = f"reshape to {nearest} axes around the operator"
+    return Verdict(kind="rank", reason=f"{len(shape)} axes are not among {shown}", remedy=remedy, source=source)
+
+
+def judge_attributes(rule: Rule, subject: Subject, source: str) -> Verdict | None:
+    for condition in rule.refuse:
+        if condition and all(matches(subject.attributes.get(name), wanted) for name, wanted in condition.items()):
+            shown = ", ".join(f"{name}={show(subject.attributes[name])}" for name in condition)
+            remedy = f"export it with another {' or '.join(condition)}"
+            return Verdict(kind="attribute", reason=f"{shown} is not supported", remedy=remedy, source=source)
+    return None
+
+
+def judge_need(rule: Rule, subject: Subject, source: str) -> Verdict | None:
+    given = subject.attributes
+    if not rule.need or any(all(given.get(name) == wanted for name, wanted in one.items()) for one in rule.need):
+        return None
+    shown = " or ".join(", ".join(f"{name}={show(wanted)}" for name, wanted in one.items()) for one in rule.need)
+    return Verdict(
+        kind="attribute", reason=f"it works with {shown} alone", remedy=f"export it with {shown}", source=source
+    )
+
+
+def matches(value: Any, wanted: Any) -> bool:
+    """Whether an attribute is what a condition forbids; one that is absent never is."""
+    if value is None:
+        return False
+    if not isinstance(wanted, Mapping):
+        return bool(value == wanted)
+    numbers = value if isinstance(value, list) else [value]
+    if "above" in wanted:
+        return any(number > wanted["above"] for number in numbers)
+    if "asymmetric" in wanted:
+        half = len(numbers) // 2
+        return numbers[:half] != numbers[half:]
+    return any(number != wanted.get("not") for number in numbers)
+
+
+def show(value: Any) -> str:
+    return "[" + ", ".join(map(str, value)) + "]" if isinstance(value, list) else str(value)
