@@ -34,9 +34,11 @@ TITLES = {"same": "the model against itself", "slower": "against itself, 10 % sl
 class HalfSlowed(LocalDevice):
     """This machine, with the slowed worker for the second candidate."""
 
-    def start_worker(self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path) -> Connection:
+    def start_worker(
+        self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path, environment: str = ""
+    ) -> Connection:
         self._worker = SLOWED if log.name.startswith("1-") else WORKER
-        return super().start_worker(runtime, affinity, timeout_s, log)
+        return super().start_worker(runtime, affinity, timeout_s, log, environment)
 
 
 def main() -> None:

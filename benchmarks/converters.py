@@ -1,0 +1,237 @@
+"""LiteRT files by three converters: what making them costs, what they hold, whether they are right, and how fast.
+
+Our own writer (from ONNX, with and without its own check), onnx2tf (from ONNX) and litert-torch (from the torch
+module), each in a fresh process of its own environment, in turn; seconds and memory are those after the imports. An
+environment is named by an option, or is the one that `edgewright runtimes setup` made; a converter without one is left
+out. It prints markdown; p50 ratios are against the writer's file.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from shutil import copyfile
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks.examine_tflite import Facts, examine
+from benchmarks.matrix import REAL, Subject, find_real, find_suite_model, make_table, shorten
+from benchmarks.measuring import describe_machine
+from benchmarks.product import NoAnswerError, measure_files, ratios_by_file, run_edgewright
+from benchmarks.suite.table import ENTRIES
+from edgewright.bench.statistics import median_interval
+
+CONVERTERS = ("writer", "writer-unchecked", "onnx2tf", "litert-torch")
+ROOT = Path(__file__).parents[1]
+DEFAULT = ("real_mobilenet_v2", *(entry.name for entry in ENTRIES))
+HEADS = (
+    "model", "converter", "s", "CPU s", "MB over imports", "peak MB", "file MB", "operators", "TRANSPOSE", "partitions",
+    "dB", "time ratio",
+)  # fmt: skip
+
+
+@dataclass(kw_only=True)
+class Road:
+    """One converter on one model: the reports of its rounds, its file if there is one, and what is known of that."""
+
+    converter: str
+    reports: list[Mapping[str, float]] = field(default_factory=list)
+    file: Path | None = None
+    facts: Facts | None = None
+    speed: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    pythons = find_pythons(arguments)
+    print(describe_machine())
+    print(f"converters: {', '.join(pythons)}; {arguments.rounds} rounds, medians with their intervals", flush=True)
+    reasons: list[str] = []
+    print(f"\n{make_table(HEADS, [])}", flush=True)
+    for name in arguments.models:
+        with TemporaryDirectory() as folder:
+            roads = try_converters(name, pythons, arguments, Path(folder))
+        for road in roads:
+            print(f"| {' | '.join(make_row(name, road, reasons))} |", flush=True)
+            if road.reason:
+                print(f"{name}, {road.converter}: {road.reason}", file=sys.stderr)
+    for number, reason in enumerate(reasons, 1):
+        print(f"{'' if number > 1 else chr(10)}{number}. {reason}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="+", default=DEFAULT, metavar="NAME")
+    parser.add_argument("--suite", type=Path, metavar="FOLDER", help="where the suite lies; made anew by default")
+    parser.add_argument("--onnx2tf", type=Path, metavar="FOLDER", help="a virtual environment that has onnx2tf")
+    parser.add_argument("--litert-torch", type=Path, metavar="FOLDER", help="one that has litert-torch")
+    parser.add_argument("--rounds", type=int, default=5, help="conversions of each model by each converter")
+    parser.add_argument("--limit", type=float, default=900, metavar="S", help="longest conversion")
+    parser.add_argument("--processes", type=int, default=15, help="fresh processes per file, for the speed")
+    parser.add_argument("--seconds", type=float, default=0.2, help="steady time per process, for the speed")
+    parser.add_argument("--no-speed", dest="speed", action="store_false")
+    return parser.parse_args()
+
+
+def find_pythons(arguments: argparse.Namespace) -> dict[str, Path]:
+    """The interpreter of each converter that is here."""
+    try:
+        listed = run_edgewright(["runtimes", "list"], None, 120)["environments"]
+    except NoAnswerError:
+        listed = []
+    ready = {one["name"]: Path(one["path"]) for one in listed if one["state"] == "ready"}
+    given = {"onnx2tf": arguments.onnx2tf, "litert-torch": arguments.litert_torch}
+    folders = {**ready, **{name: folder for name, folder in given.items() if folder}}
+    own = dict.fromkeys(("writer", "writer-unchecked"), Path(sys.executable))
+    return own | {name: folders[name].absolute() / "bin" / "python" for name in CONVERTERS if name in folders}
+
+
+def try_converters(name: str, pythons: Mapping[str, Path], arguments: argparse.Namespace, folder: Path) -> list[Road]:
+    subject = find_subject(name, arguments.suite or folder / "suite")
+    roads = [Road(converter=converter) for converter in pythons]
+    for turn in range(arguments.rounds):
+        for road in roads:
+            if not road.reason:
+                convert(road, pythons[road.converter], subject, folder / f"{road.converter}-{turn}", arguments.limit)
+    for road in roads:
+        examine_road(road, subject)
+    if arguments.speed:
+        measure(roads, folder / "home", arguments)
+    return roads
+
+
+def find_subject(name: str, suite: Path) -> Subject:
+    if name.removeprefix("real_") not in REAL or not name.startswith("real_"):
+        return Subject(name=name, path=find_suite_model(name, suite))
+    for subject in find_real(name):
+        return subject
+    raise SystemExit(f"{name} is not here")
+
+
+def convert(road: Road, python: Path, subject: Subject, folder: Path, limit: float) -> None:
+    """One conversion in a folder of its own; its report, or the reason why there is none.
+
+    It gets a copy of the source: onnx2tf writes what onnxsim made of it over the file that it was given.
+    """
+    folder.mkdir()
+    copyfile(subject.path, folder / subject.path.name)
+    target, report = folder / f"{subject.name}-{road.converter}.tflite", folder / "report.json"
+    task = make_task(road.converter, subject, folder, target, report)
+    (folder / "task.json").write_text(json.dumps(task))
+    environ = {**os.environ, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    command = [str(python), "-m", "benchmarks.convert_once", "task.json"]
+    try:
+        done = subprocess.run(
+            command, cwd=folder, env=environ, capture_output=True, text=True, timeout=limit, check=False
+        )
+    except subprocess.TimeoutExpired:
+        road.reason = f"not done within {limit:.0f} s"
+        return
+    if not report.is_file() or not target.is_file():
+        road.reason = last_words(done.stderr or done.stdout) or f"exit code {done.returncode}"
+        return
+    road.reports.append(json.loads(report.read_text()))
+    road.file = target
+
+
+def make_task(converter: str, subject: Subject, folder: Path, target: Path, report: Path) -> dict[str, Any]:
+    weights = ""
+    if converter == "litert-torch" and subject.name.startswith("real_"):
+        from benchmarks.suite.given import save_weights
+
+        weights = str(folder / "weights.npz")
+        save_weights(subject.path, Path(weights))
+    return {
+        "converter": converter,
+        "source": str(folder / subject.path.name),
+        "entry": subject.name.removeprefix("real_"),
+        "weights": weights,
+        "shapes": list(subject.shapes),
+        "target": str(target),
+        "report": str(report),
+    }
+
+
+def last_words(text: str) -> str:
+    """The last line that says something; converters end with rules, colours and blank lines."""
+    lines = [line.strip() for line in text.splitlines() if any(sign.isalnum() for sign in line)]
+    return lines[-1] if lines else ""
+
+
+def examine_road(road: Road, subject: Subject) -> None:
+    """In a process of its own: a file that LiteRT dies of must not end the benchmark."""
+    if road.file is None:
+        return
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            road.facts = pool.submit(examine, road.file, subject.path, subject.shapes).result()
+        except Exception as error:
+            road.reason = f"{type(error).__name__}: {last_words(str(error))}"
+
+
+def measure(roads: Sequence[Road], home: Path, arguments: argparse.Namespace) -> None:
+    """All files that run, in turn; the first of them is the reference, which is the writer's where it made one.
+
+    The check changes nothing of the file, so the unchecked one is not run again.
+    """
+    files = {road.file: road for road in roads if road.file and road.facts and road.converter != "writer-unchecked"}
+    if len(files) < 2:
+        return
+    try:
+        answer = measure_files(list(files), home, processes=arguments.processes, seconds=arguments.seconds)
+    except NoAnswerError as error:
+        for road in files.values():
+            road.reason = str(error)
+        return
+    for file, row in ratios_by_file(answer, list(files)).items():
+        files[file].speed = row
+
+
+def make_row(model: str, road: Road, reasons: list[str]) -> list[str]:
+    if road.reason and (reason := shorten(road.reason)) not in reasons:
+        reasons.append(reason)
+    mark = f" [{reasons.index(shorten(road.reason)) + 1}]" if road.reason else ""
+    if road.file is None:
+        return [model, road.converter, f"no{mark}", *["–"] * (len(HEADS) - 3)]
+    costs = [tell_median(road, name) for name in ("seconds", "cpu_seconds")]
+    memory = [tell_megabytes(road, name) for name in ("grown_bytes", "peak_bytes")]
+    return [model, road.converter, *costs, *memory, *tell_file(road, mark)]
+
+
+def tell_median(road: Road, name: str) -> str:
+    found = median_interval([report[name] for report in road.reports])
+    interval = f" ({found.low:.3g}–{found.high:.3g})" if found.low is not None and found.high is not None else ""
+    return f"{found.value:.3g}{interval}"
+
+
+def tell_megabytes(road: Road, name: str) -> str:
+    known = [report[name] for report in road.reports if report[name] is not None]
+    return f"{median_interval(known).value / 1e6:.0f}" if known else "–"
+
+
+def tell_file(road: Road, mark: str) -> list[str]:
+    if road.facts is None:
+        return ["–"] * 4 + [f"no{mark}", "–"]
+    facts = road.facts
+    counts = [str(count) for count in (facts.operators, facts.transposes, facts.partitions)]
+    return [f"{facts.bytes / 1e6:.2f}", *counts, f"{facts.sqnr_db:.0f}", tell_ratio(road) + mark]
+
+
+def tell_ratio(road: Road) -> str:
+    p50 = (road.speed.get("latency_us") or {}).get("p50")
+    comparison = road.speed.get("comparison")
+    if not comparison:
+        return f"1 ({p50 / 1e3:.2f} ms)" if p50 else "–"
+    low, high = comparison["low"], comparison["high"]
+    return f"{comparison['ratio']:.2f}" + (f" ({low:.2f}–{high:.2f})" if low is not None else "")
+
+
+if __name__ == "__main__":
+    main()
