@@ -4,14 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo test lint format benchmarks clean help
+.PHONY: demo all-runtimes test lint format benchmarks benchmarks-long clean help
 
 help:
 	@echo "make demo        install Edgewright into .venv and run the demo"
+	@echo "make all-runtimes  install every runtime beside it: ncnn, MNN, OpenVINO, ExecuTorch, Core ML"
 	@echo "make test        install the development tools into .venv, check the code, run the tests"
 	@echo "make lint        only the checks: ruff, mypy, import-linter"
 	@echo "make format      format the code"
 	@echo "make benchmarks  measure Edgewright itself (about 30 minutes on a quiet machine)"
+	@echo "make benchmarks-long  every model of the suite in every runtime, and the three LiteRT converters (hours)"
 	@echo "make clean       remove .venv and what the tools left"
 
 # One stamp for the environment and its pip: whichever of the steps fails, the next `make` begins here again.
@@ -28,10 +30,21 @@ $(VENV)/.ready: $(VENV)/.pip pyproject.toml
 	@$(PIP) install --editable '.[litert]'
 	@touch $@
 
+# torch goes first, alone and exactly: resolved together with others it can bring gigabytes of CUDA packages.
+$(VENV)/.ready-all: $(VENV)/.ready
+	@echo "==> Installing torch (once)"
+	@$(PIP) install torch==2.13.0
+	@echo "==> Installing all runtimes (about 2 GB with torch; once)"
+	@$(PIP) install --editable '.[all]'
+	@touch $@
+
 $(VENV)/.ready-dev: $(VENV)/.ready
 	@echo "==> Installing the development tools (once)"
 	@$(PIP) install --editable '.[litert,postgres]' --group dev
 	@touch $@
+
+all-runtimes: $(VENV)/.ready-all
+	@$(BIN)/edgewright doctor
 
 demo: $(VENV)/.ready
 	@echo "==> edgewright demo"
@@ -54,6 +67,9 @@ format: $(VENV)/.ready-dev
 
 benchmarks: $(VENV)/.ready-dev
 	@for name in overhead worker store litert_writer verdicts; do $(BIN)/python -m benchmarks.$$name; done
+
+benchmarks-long: $(VENV)/.ready-all $(VENV)/.ready-dev
+	@for name in matrix converters; do $(BIN)/python -m benchmarks.$$name; done
 
 clean:
 	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

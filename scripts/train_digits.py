@@ -3,14 +3,15 @@
     python3 -m venv digits-env
     digits-env/bin/pip install torch==2.13.0
     digits-env/bin/pip install -r scripts/requirements-digits.txt
-    digits-env/bin/python scripts/train_digits.py              # writes src/edgewright/flows/digits
+    digits-env/bin/python scripts/train_digits.py              # writes src/edgewright/flows/digits, see below
     digits-env/bin/python scripts/train_digits.py --out FOLDER
     digits-env/bin/python scripts/train_digits.py --validate   # writes nothing, see below
 
 torch goes first and alone: resolved together with the rest it can bring several GB of CUDA packages. The
 environment takes about 2.3 GB, the script about 20 s on two cores.
 
-It writes `digits.onnx`, `digits_int8.onnx`, `digits.tflite`, `digits_int8.tflite` and `heldout.npz`, runs
+It writes `digits.onnx`, `digits_int8.onnx` and `heldout.npz`, which the demo takes, and into tests/fixtures/digits
+`digits.tflite` and `digits_int8.tflite`, the same network by other people's converters, which only tests take. It runs
 each model on the held-out digits in its own runtime, and prints size, accuracy and agreement.
 
 Data: `sklearn.datasets.load_digits`, 1,797 images of 8 × 8 pixels with values 0 to 16, from the UCI data
@@ -45,7 +46,8 @@ EPOCHS = 60
 BATCH = 32
 PEAK_LEARNING_RATE = 1e-2
 WHITE = 16.0  # the largest pixel value of the data set
-OUT = Path(__file__).resolve().parent.parent / "src/edgewright/flows/digits"
+ROOT = Path(__file__).resolve().parent.parent
+OUT, FIXTURES = ROOT / "src/edgewright/flows/digits", ROOT / "tests/fixtures/digits"
 
 Images = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -425,19 +427,20 @@ def predict_all(predict: Predict, images: Images) -> Floats:
     return np.concatenate([predict(image[None]) for image in scale_pixels(images)])
 
 
-def report_files(folder: Path) -> None:
+def report_files(folder: Path, fixtures: Path) -> None:
     """Print size, held-out accuracy, and agreement with digits.onnx, of each model file."""
     with np.load(folder / "heldout.npz") as heldout:
         images, labels = heldout["images"], heldout["labels"]
     reference = predict_all(open_model(folder / "digits.onnx"), images)
     print(f"{'file':20} {'bytes':>8} {'right':>9} {'accuracy':>9} {'agreement':>10} {'max abs diff':>13}")
-    for name in ("digits.onnx", "digits_int8.onnx", "digits.tflite", "digits_int8.tflite"):
-        logits = predict_all(open_model(folder / name), images)
+    models = [folder / "digits.onnx", folder / "digits_int8.onnx"]
+    for path in (*models, fixtures / "digits.tflite", fixtures / "digits_int8.tflite"):
+        logits = predict_all(open_model(path), images)
         right = int((logits.argmax(1) == labels).sum())
         agreement = float((logits.argmax(1) == reference.argmax(1)).mean())
         difference = float(np.abs(logits - reference).max())
         print(
-            f"{name:20} {(folder / name).stat().st_size:8} {right:5}/{len(labels)}"
+            f"{path.name:20} {path.stat().st_size:8} {right:5}/{len(labels)}"
             f" {right / len(labels):9.2%} {agreement:10.2%} {difference:13.2e}"
         )
     print(f"{'heldout.npz':20} {(folder / 'heldout.npz').stat().st_size:8}")
@@ -460,9 +463,10 @@ def validate() -> None:
     print(f"validation: {int((guesses == labels[rest]).sum())}/{len(rest)} right")
 
 
-def write_files(out: Path) -> None:
-    """Train on the whole training part and write the five files into a folder."""
-    out.mkdir(parents=True, exist_ok=True)
+def write_files(out: Path, fixtures: Path) -> None:
+    """Train on the whole training part and write the five files into their folders."""
+    for folder in (out, fixtures):
+        folder.mkdir(parents=True, exist_ok=True)
     images, labels = load_digits()
     split = split_digits(labels)
     calibration = scale_pixels(images[split.calibration])
@@ -470,8 +474,8 @@ def write_files(out: Path) -> None:
     parameters = sum(p.numel() for p in network.parameters())
     write_onnx(network, out / "digits.onnx")
     write_onnx_int8(out / "digits.onnx", out / "digits_int8.onnx", calibration)
-    write_tflite(network, out / "digits.tflite")
-    write_tflite_int8(out / "digits.tflite", out / "digits_int8.tflite", calibration)
+    write_tflite(network, fixtures / "digits.tflite")
+    write_tflite_int8(fixtures / "digits.tflite", fixtures / "digits_int8.tflite", calibration)
     np.savez_compressed(out / "heldout.npz", images=images[split.heldout], labels=labels[split.heldout])
     print(f"{parameters} parameters, {count_macs(network)} multiply-accumulates an image")
     print(f"{len(split.train)} train, of them {len(calibration)} calibrate; {len(split.heldout)} held out")
@@ -479,14 +483,15 @@ def write_files(out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--out", type=Path, default=OUT, help="folder of the files (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=OUT, help="folder of the demo's files (default: %(default)s)")
+    parser.add_argument("--fixtures", type=Path, default=FIXTURES, help="folder of the TFLite files")
     parser.add_argument("--validate", action="store_true", help="check the settings, write nothing")
     options = parser.parse_args()
     if options.validate:
         validate()
         return
-    write_files(options.out)
-    report_files(options.out)
+    write_files(options.out, options.fixtures)
+    report_files(options.out, options.fixtures)
 
 
 if __name__ == "__main__":

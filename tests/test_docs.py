@@ -59,6 +59,8 @@ def test_options() -> None:
 def test_options_of_runtimes() -> None:
     found = {info.name: missing(option.name for option in info.options) for info in TABLE.values()}
     demand("runtimes' options", [f"{name} -p {option}" for name, options in found.items() for option in options])
+    compiling = {info.name: missing(option.name for option in info.compile_options) for info in TABLE.values()}
+    demand("compilers' options", [f"{name} -p {option}" for name, options in compiling.items() for option in options])
 
 
 def test_config_tables_and_keys() -> None:

@@ -38,7 +38,7 @@ def test_help_is_light() -> None:
 
 
 def test_the_help_of_a_command_is_light() -> None:
-    for command in ("doctor", "demo", "benchmark", "compare", "runs"):
+    for command in ("doctor", "demo", "analyze", "compile", "invoke", "benchmark", "compare", "runs", "runtimes"):
         modules = modules_after(f"from edgewright.cli.app import run\nassert run(['{command}', '--help']) == 0")
         assert found(modules, HEAVY) == set(), command
 

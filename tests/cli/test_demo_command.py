@@ -8,6 +8,7 @@ import pytest
 from edgewright.errors import WorkerCrashed
 from edgewright.flows import demo
 from edgewright.flows.benchmark import Outcome, benchmark
+from edgewright.runtimes.table import TABLE
 from tests.cli.calling import Call
 
 
@@ -31,7 +32,7 @@ def test_a_failure_does_not_cost_the_table(call: Call, monkeypatch: pytest.Monke
         runs = (*outcome.runs[:-1], msgspec.structs.replace(outcome.runs[-1], state="failed"))
         return msgspec.structs.replace(outcome, runs=runs, error=WorkerCrashed("the last one died"))
 
-    monkeypatch.setattr(demo, "MODELS", ("digits.onnx", "digits_int8.onnx"))
+    monkeypatch.setattr(demo, "TABLE", {"onnxruntime": TABLE["onnxruntime"]})
     monkeypatch.setattr(demo, "benchmark", fail_last)
     told = call(*words)
     assert told.code == 1

@@ -15,7 +15,8 @@ import edgewright
 
 FOLDER = Path(edgewright.__file__).parent / "flows/digits"
 SCRIPT = Path(__file__).parents[2] / "scripts/train_digits.py"
-FILES = ("README.md", "digits.onnx", "digits.tflite", "digits_int8.onnx", "digits_int8.tflite", "heldout.npz")
+FIXTURES = Path(__file__).parents[1] / "fixtures/digits"
+FILES = ("README.md", "digits.onnx", "digits_int8.onnx", "heldout.npz")
 # 533 of 539 (98.9 %) were seen for each of the four files. Another CPU's rounding may turn a digit or two
 # of an INT8 file, not nine.
 FEWEST_RIGHT = 524
@@ -57,7 +58,7 @@ def open_tflite(name: str) -> Predict:
     """Logits come back as stored: int8 for the INT8 file, whose order is that of the real ones."""
     reason = "ai-edge-litert is not installed"
     interpreter = pytest.importorskip("ai_edge_litert.interpreter", reason=reason)
-    runner = interpreter.Interpreter(str(FOLDER / name), num_threads=1).get_signature_runner()
+    runner = interpreter.Interpreter(str(FIXTURES / name), num_threads=1).get_signature_runner()
     details = runner.get_input_details()["image"]
     return lambda image: np.asarray(runner(image=store_as(image, details))["logits"])
 
@@ -113,9 +114,9 @@ def test_both_float_files_hold_the_same_network(
 def test_int8_tflite_takes_and_gives_int8() -> None:
     reason = "ai-edge-litert is not installed"
     interpreter = pytest.importorskip("ai_edge_litert.interpreter", reason=reason)
-    runner = interpreter.Interpreter(str(FOLDER / "digits_int8.tflite")).get_signature_runner()
+    runner = interpreter.Interpreter(str(FIXTURES / "digits_int8.tflite")).get_signature_runner()
     image, logits = runner.get_input_details()["image"], runner.get_output_details()["logits"]
-    readme = (FOLDER / "README.md").read_text(encoding="utf-8")
+    readme = (FIXTURES / "README.md").read_text(encoding="utf-8")
     for details in (image, logits):
         scale, zero_point = details["quantization"]
         assert details["dtype"] is np.int8

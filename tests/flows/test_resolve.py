@@ -73,7 +73,10 @@ def test_a_runtime_that_reads_no_model() -> None:
 
 
 def test_an_unknown_runtime_lists_the_known() -> None:
-    assert "onnxruntime, litert, pretend" in refusal(UsageError, pair_candidates, [ONNX], ["tensorflow"], []).why
+    assert (
+        "onnxruntime, litert, ncnn, mnn, openvino,"
+        in refusal(UsageError, pair_candidates, [ONNX], ["tensorflow"], []).why
+    )
 
 
 # Options

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
+FIXTURES = Path(__file__).parents[1] / "fixtures/digits"
 NAMES = ("numpy.py", "signal.py", "queue.py", "msgspec.py", "onnxruntime.py")
 
 
 @pytest.mark.parametrize("model", ["digits.onnx", "digits.tflite"])
 def test_no_file_of_the_current_folder_is_run(model: str, tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_litert", reason="the LiteRT model needs it")
-    shutil.copyfile(str(files("edgewright.flows") / "digits" / model), tmp_path / model)
+    folder = FIXTURES if model.endswith(".tflite") else Path(str(files("edgewright.flows") / "digits"))
+    shutil.copyfile(folder / model, tmp_path / model)
     for name in NAMES:
         (tmp_path / name).write_text("from pathlib import Path\nPath('ran').touch()\nraise SystemExit(9)\n")
     command = [sys.executable, "-P", "-m", "edgewright", "benchmark", model, "--processes", "1", "--json"]

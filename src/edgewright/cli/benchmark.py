@@ -105,7 +105,8 @@ BESIDE_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_json")
 def benchmark(ctx: click.Context, /, **given: Any) -> None:
     """Measure models, interleaved, each in fresh processes.
 
-    The first row is the reference of the verdicts. Everything is kept: see `edgewright runs`.
+    A folder stands for the artifacts in it (see `edgewright compile`). The first row is the reference of the verdicts.
+    Everything is kept: see `edgewright runs`.
     """
     from edgewright.flows.benchmark import resolve_plan
 
@@ -139,15 +140,16 @@ def make_plan(given: dict[str, Any]) -> BenchmarkPlan:
 
     from edgewright.errors import UsageError
     from edgewright.facts.plan import BenchmarkPlan
-    from edgewright.flows.resolve import pair_candidates, read_models, read_plan
+    from edgewright.flows.resolve import expand_folders, pair_candidates, read_models, read_plan
 
     if given["plan_file"] is not None:
         return read_plan(Path(given["plan_file"]))
     if not given["models"]:
         raise UsageError("no model is given", "", "edgewright benchmark MODEL")
     runtimes = [word for words in given["runtime"] for word in words]
-    models = read_models(given["models"])
-    candidates = pair_candidates([models[path] for path in given["models"]], runtimes, given["options"])
+    paths = expand_folders(given["models"], runtimes)
+    models = read_models(paths)
+    candidates = pair_candidates([models[path] for path in paths], runtimes, given["options"])
     plain = {name: given[name] for name in PLAN_OPTIONS if given[name] is not None}
     return BenchmarkPlan(
         candidates=candidates,

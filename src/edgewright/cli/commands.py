@@ -7,9 +7,13 @@ import click
 COMMANDS = {
     "doctor": "edgewright.cli.doctor",
     "demo": "edgewright.cli.demo",
+    "analyze": "edgewright.cli.analyze",
+    "compile": "edgewright.cli.compile",
+    "invoke": "edgewright.cli.invoke",
     "benchmark": "edgewright.cli.benchmark",
     "compare": "edgewright.cli.compare",
     "runs": "edgewright.cli.runs",
+    "runtimes": "edgewright.cli.runtimes",
 }
 ALIASES = {"profile": "benchmark", "bench": "benchmark"}
 

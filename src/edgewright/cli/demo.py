@@ -35,7 +35,7 @@ OF_LAYERS = ("layer-sum", "profiling-cost")  # the demo's table shows no layers
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.demo/1).")
 def demo(as_json: bool) -> None:
-    """Evaluate and benchmark a digit classifier in every runtime that is installed.
+    """Compile, evaluate and benchmark a digit classifier in every runtime that is installed.
 
     The model, made for 8 × 8 images of handwritten digits, comes with Edgewright; nothing is downloaded.
     """

@@ -34,6 +34,7 @@ def show_benchmark(report: BenchmarkReport) -> None:
     put("")
     for row in report.runs:
         put(f"{row.run_id} {describe_layers(row)}")
+        show_findings(row)
     if len(report.runs) == 1 and report.runs[0].layers:
         show_layers(report.runs[0].layers, most=TOP_LAYERS)
 
@@ -85,6 +86,13 @@ def describe_layers(row: RunRow) -> str:
         f"{row.model} in {row.runtime}: {len(row.layers)} operators sum up to {show_us(totals.sum_us)}{whole}, "
         f"measured by {totals.via}; {places}; partitions: {totals.partitions}, fallbacks: {totals.fallbacks}"
     )
+
+
+def show_findings(row: RunRow) -> None:
+    """Why it is slow, one cause a line, the costliest first."""
+    for finding in row.findings:
+        share = "" if finding.share is None else f"{show_share(finding.share)} of the time: "
+        put(f"    slow ({finding.code}): {share}{finding.text}.")
 
 
 def show_layers(layers: Sequence[LayerRow], most: int | None = None) -> None:
@@ -149,6 +157,7 @@ def show_run(run: Run) -> None:
     if row.layers:
         put("")
         put(describe_layers(row))
+        show_findings(row)
         show_layers(row.layers)
     for warning in run.warnings:
         put(f"Warning ({warning.code}): {warning.text}.")

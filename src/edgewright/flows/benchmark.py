@@ -27,7 +27,16 @@ from edgewright.facts.model import Model
 from edgewright.facts.plan import BenchmarkPlan, plan_hash
 from edgewright.facts.run import Comparison, Metric, Output, Run
 from edgewright.facts.words import RunState
-from edgewright.flows.resolve import check_plan, check_shape_names, fill_hashes, free_shapes, model_feeds, read_models
+from edgewright.flows.resolve import (
+    check_plan,
+    check_runs_here,
+    check_shape_names,
+    fill_hashes,
+    free_shapes,
+    model_feeds,
+    read_models,
+)
+from edgewright.formats.artifacts import find_record, record_path
 from edgewright.formats.files import hash_file, hash_files, read_graph
 from edgewright.runtimes.table import runtime_info
 from edgewright.runtimes.wire import SessionRequest
@@ -78,7 +87,7 @@ def benchmark(plan: BenchmarkPlan, device: Device, store: Store, tell: Tell, tag
     """
     plan, models = resolve_plan(plan)
     if plan.device == "local":
-        check_host(plan)
+        check_host(plan, device)
     with TemporaryDirectory(prefix="edgewright-") as folder:
         lanes = make_lanes(plan, models, device, Path(folder))
         session = Session(plan=plan, device=device, store=store, lanes=lanes, before=device.moment())
@@ -91,12 +100,15 @@ def benchmark(plan: BenchmarkPlan, device: Device, store: Store, tell: Tell, tag
         return session.finish("done")
 
 
-def check_host(plan: BenchmarkPlan) -> None:
-    """What this machine lacks, found before a run is begun: RuntimeMissing, or UsageError for a processor."""
+def check_host(plan: BenchmarkPlan, device: Device) -> None:
+    """What this machine lacks, found before a run is begun: RuntimeMissing, DeviceUnreachable for a runtime of
+    another system, or UsageError for a processor."""
     check_affinity(plan.affinity)
     for candidate in plan.candidates:
         info = runtime_info(candidate.runtime)
-        if absent := [name for name in info.needs if find_spec(name) is None]:
+        check_runs_here(info)
+        absent = [name for name in info.needs if find_spec(name) is None]
+        if absent and info.name not in device.environment().get("locks", {}):
             raise missing_runtime(info, f"{absent[0]} is not installed")
 
 
@@ -144,6 +156,7 @@ def make_lane(plan: BenchmarkPlan, position: int, models: Mapping[str, Model], d
         request=request,
         feeds=device.push(file, hash_file(file)),
         graph=read_graph(Path(model.path), model.format),
+        origins=record.origins if (record := find_record(Path(model.path))) else {},
     )
     return Lane(entry=entry)
 
@@ -294,6 +307,8 @@ def keep_files(store: Store, run: Run, plan: BenchmarkPlan) -> Iterator[Output]:
     yield store.put_file(run.id, path, role="model", model_id=run.model.sha256)
     for name in run.model.data_files:
         yield store.put_file(run.id, path.parent / name, role=f"data:{name}")
+    if find_record(path) is not None:
+        yield store.put_file(run.id, record_path(path), role=f"data:{record_path(path).name}")
     if plan.inputs is not None:
         yield store.put_file(run.id, Path(plan.inputs), role="inputs")
 

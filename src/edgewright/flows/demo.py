@@ -1,8 +1,10 @@
-"""The demo: a digit classifier, evaluated and benchmarked in every runtime that is installed."""
+"""The demo: a digit classifier, compiled, evaluated and benchmarked in every runtime that is installed."""
 
+from collections.abc import Collection
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from msgspec import Struct
@@ -10,19 +12,21 @@ from msgspec import Struct
 from edgewright.bench.session import Tell
 from edgewright.devices.contract import Device
 from edgewright.errors import EdgewrightError, RuntimeMissing
-from edgewright.facts.plan import BenchmarkPlan, Candidate
+from edgewright.facts.plan import BenchmarkPlan, Candidate, CompileCell, CompilePlan
 from edgewright.flows.benchmark import benchmark
-from edgewright.flows.doctor import name_remedy
+from edgewright.flows.compile import compile_all
+from edgewright.flows.doctor import FOR_TESTS
 from edgewright.flows.evaluate import Samples, evaluate
 from edgewright.flows.report import BenchmarkReport, make_report
-from edgewright.flows.resolve import native_runtime
+from edgewright.flows.resolve import can_run
 from edgewright.formats.files import read_model
-from edgewright.runtimes.table import TABLE
+from edgewright.runtimes.table import TABLE, install_command
 from edgewright.store.store import Store
 from edgewright.tasks.classification import Score
 
 SCHEMA = "edgewright.demo/1"
-MODELS = ("digits.onnx", "digits_int8.onnx", "digits.tflite", "digits_int8.tflite")
+MODELS = ("digits.onnx", "digits_int8.onnx")
+READS_QDQ = ("onnxruntime", "litert", "openvino")  # the others have no road from a QDQ graph
 WHITE = 16.0  # scikit-learn's digits have 17 shades
 
 
@@ -47,30 +51,59 @@ def load_heldout() -> Samples:
     return Samples(values=values, labels=labels)
 
 
-def demo_candidates() -> tuple[list[Candidate], list[str]]:
-    """The demo's models in their runtimes, and the models left out because their runtime is not installed."""
-    ready, left_out = [], []
+def demo_cells(locks: Collection[str]) -> tuple[dict[str, tuple[CompileCell, ...]], list[str]]:
+    """What is compiled from each of the demo's models, and the runtimes left out because they are not installed.
+
+    `locks` names the isolated environments that are set up, which bring their runtimes too.
+    """
+    ready = {name: list[CompileCell]() for name in MODELS}
+    left_out = []
+    for info in TABLE.values():
+        if not info.writes or info.name == FOR_TESTS or not can_run(info.name, ()):
+            continue
+        installed = all(find_spec(package) for package in (*info.needs, *info.compile_needs))
+        if not installed and info.name not in locks:
+            left_out.append(f"{install_command(info)} brings {info.title}")
+            continue
+        ready["digits.onnx"].append(CompileCell(runtime=info.name, precision="fp32"))
+        if info.name in READS_QDQ:
+            ready["digits_int8.onnx"].append(CompileCell(runtime=info.name, precision="w8a8"))
+    return {name: tuple(cells) for name, cells in ready.items()}, left_out
+
+
+def compile_demo(folder: Path, device: Device, store: Store, tell: Tell) -> tuple[list[Candidate], list[str]]:
+    """The demo's models in every runtime that is installed, compiled into `folder`; and what was left out, and why.
+
+    Raises RuntimeMissing where no runtime works here.
+    """
+    cells, left_out = demo_cells(device.environment().get("locks", {}))
+    candidates = []
     for name in MODELS:
-        model = read_model(digits_folder() / name)
-        info = native_runtime(model)
-        if all(find_spec(package) for package in TABLE[info.name].needs):
-            ready.append(Candidate(model=model.path, runtime=info.name, model_sha256=model.sha256))
-        else:
-            left_out.append(f"{name}: {name_remedy(info)} brings {info.title}")
-    return ready, left_out
+        if not cells[name]:
+            continue
+        plan = CompilePlan(source=str(digits_folder() / name), cells=cells[name])
+        report, _ = compile_all(plan, folder, device, store, tell)
+        for one in report.artifacts:
+            if one.path is None:
+                left_out.append(f"{name} in {one.runtime}: {one.reason}")
+            else:
+                sha256 = read_model(Path(one.path)).sha256
+                candidates.append(Candidate(model=one.path, runtime=one.runtime, model_sha256=sha256))
+    if not candidates:
+        raise RuntimeMissing("no runtime of the demo works here", "\n".join(left_out))
+    return candidates, left_out
 
 
 def run_demo(device: Device, store: Store, tell: Tell) -> tuple[Demo, EdgewrightError | None]:
-    """Evaluate every model on the held-out digits, then benchmark all of them, interleaved.
+    """Compile the models, evaluate each artifact on the held-out digits, then benchmark all of them, interleaved.
 
-    With the first error where a model failed while all were benchmarked. Raises RuntimeMissing where no model has
-    its runtime, and whatever an evaluation raises.
+    With the first error where a model failed while all were benchmarked. Raises RuntimeMissing where no runtime
+    works here, and whatever an evaluation raises.
     """
-    candidates, left_out = demo_candidates()
-    if not candidates:
-        raise RuntimeMissing("no runtime of the demo works here", "\n".join(left_out))
-    samples = load_heldout()
-    accuracies = [evaluate(candidate, samples, device, store, tell) for candidate in candidates]
-    outcome = benchmark(BenchmarkPlan(candidates=tuple(candidates)), device, store, tell, {"demo": "digits"})
+    with TemporaryDirectory(prefix="edgewright-") as folder:
+        candidates, left_out = compile_demo(Path(folder), device, store, tell)
+        samples = load_heldout()
+        accuracies = [evaluate(candidate, samples, device, store, tell) for candidate in candidates]
+        outcome = benchmark(BenchmarkPlan(candidates=tuple(candidates)), device, store, tell, {"demo": "digits"})
     report = make_report(outcome.runs, outcome.comparisons)
     return Demo(accuracies=tuple(accuracies), benchmark=report, left_out=tuple(left_out)), outcome.error

@@ -1,22 +1,21 @@
 """How well a classifier does on labelled samples, in the runtime that will run it."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import msgspec
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from edgewright.bench.feeds import write_feeds
 from edgewright.bench.session import Tell
 from edgewright.devices.contract import Device
 from edgewright.errors import InputError
 from edgewright.facts.model import Model
-from edgewright.facts.plan import TIMEOUT_S, Candidate
+from edgewright.facts.plan import Candidate
 from edgewright.facts.run import Metric, Run
-from edgewright.formats.files import hash_file, read_model
-from edgewright.runtimes.wire import Invoke, Open, Opened, SessionRequest, Told
+from edgewright.flows.inference import infer
+from edgewright.formats.artifacts import find_record
+from edgewright.formats.files import read_model
 from edgewright.store.ids import new_run_id
 from edgewright.store.store import Store, utc_now
 from edgewright.tasks.classification import Score, accuracy
@@ -45,29 +44,17 @@ def evaluate(candidate: Candidate, samples: Samples, device: Device, store: Stor
 
 
 def predict(candidate: Candidate, model: Model, values: NDArray[np.floating], device: Device) -> NDArray[np.generic]:
-    """The model's only output for every sample, [n, …]."""
-    if len(model.signature.inputs) != 1 or len(model.signature.outputs) != 1:
+    """The model's only output for every sample, [n, …]; `values` are in the source's layout for an artifact."""
+    known = find_record(Path(model.path))
+    signature = known.source.signature if known else model.signature
+    if len(signature.inputs) != 1 or len(signature.outputs) != 1:
         raise InputError(
             f"{model.name} is no classifier", "it needs one input and one output", "evaluate another model"
         )
-    spec = model.signature.inputs[0]
+    spec = signature.inputs[0]
     stack = {spec.name: store_as(values, spec)}
-    with TemporaryDirectory(prefix="edgewright-") as name:
-        folder = Path(name)
-        write_feeds(folder / "one.npz", {spec.name: stack[spec.name][0]})
-        write_feeds(folder / "all.npz", stack)
-        one = device.push(folder / "one.npz", hash_file(folder / "one.npz"))
-        every = device.push(folder / "all.npz", hash_file(folder / "all.npz"))
-        outputs = f"{device.workspace()}/{new_run_id()}.npz"
-        request = SessionRequest(model=device.push(Path(candidate.model), model.sha256), options=candidate.options)
-        with device.start_worker(candidate.runtime, (), TIMEOUT_S, folder / "worker.log") as worker:
-            worker.ask(Open(session=request, feeds=one), Opened)
-            worker.ask(Invoke(feeds=every, outputs=outputs, stacked=True), Told)
-            worker.leave()
-        device.pull(outputs, folder / "scores.npz")
-        with np.load(folder / "scores.npz", allow_pickle=False) as file:
-            scores: NDArray[np.generic] = file[file.files[0]]
-    return scores
+    outputs, _ = infer(model, known, candidate.runtime, stack, device, options=candidate.options)
+    return outputs[signature.outputs[0].name]
 
 
 def record(candidate: Candidate, model: Model, score: Score, started: str, device: Device, store: Store) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct, field
 
+from edgewright.bench.explain import Finding, Profile, explain
 from edgewright.facts.run import Comparison, Layer, Metric, Run, Warn
 
 SCHEMA = "edgewright.benchmark/1"
@@ -79,7 +80,7 @@ class EnergyRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class RunRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One run. `path` is the share of layer time per unit, `backends` per backend."""
+    """One run. `path` is the share of layer time per unit, `backends` per backend; `findings` tell why it is slow."""
 
     run_id: str
     state: str
@@ -102,6 +103,7 @@ class RunRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     energy: EnergyRow | None
     energy_source: str
     warnings: tuple[Warn, ...]
+    findings: tuple[Finding, ...] = ()
 
 
 class BenchmarkReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -150,7 +152,22 @@ def make_row(run: Run) -> RunRow:
         energy=energy_row(run, metrics),
         energy_source=run.tags.get("energy-source", ""),
         warnings=run.warnings,
+        findings=find_causes(run, metrics),
     )
+
+
+def find_causes(run: Run, metrics: Mapping[str, Metric]) -> tuple[Finding, ...]:
+    if not run.layers or run.model is None:
+        return ()
+    facts = run.device.facts if run.device else {}
+    profile = Profile(
+        layers=run.layers,
+        precision=run.model.precision,
+        partitions=int(value(metrics, "layers.partitions") or 0),
+        machine=str(facts.get("machine", "")),
+        features=facts.get("features"),
+    )
+    return explain(profile)
 
 
 def value(metrics: Mapping[str, Metric], name: str) -> Number:

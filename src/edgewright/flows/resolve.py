@@ -1,16 +1,26 @@
 """From what the user typed to a plan that says everything: candidates, hashes, checked options and inputs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from platform import system
 
 import msgspec
 
 from edgewright.bench.feeds import Array, fix_shapes, make_feeds, read_feeds
-from edgewright.errors import ConfigError, InputError, UsageError
-from edgewright.facts.model import Model
+from edgewright.errors import ConfigError, DeviceUnreachable, InputError, ModelNotFound, UsageError
+from edgewright.facts.model import Model, Signature
 from edgewright.facts.plan import BenchmarkPlan, Candidate
+from edgewright.formats.artifacts import find_record, list_records
 from edgewright.formats.files import hash_file, read_model
-from edgewright.runtimes.table import TABLE, RuntimeInfo, check_options, runtime_info
+from edgewright.runtimes.table import (
+    TABLE,
+    Option,
+    RuntimeInfo,
+    check_compile_options,
+    check_options,
+    runtime_info,
+)
+from edgewright.tasks.ports import feed_artifact
 
 # What lies outside is a slip of the finger; some of it would break a clock, or never end.
 BOUNDS: dict[str, tuple[float, float]] = {
@@ -46,7 +56,27 @@ def pair_candidates(models: Sequence[Model], runtimes: Sequence[str], options: S
 
 
 def native_runtime(model: Model) -> RuntimeInfo:
+    """The runtime that was made for the model's format: the first of the table that reads it."""
     return next(info for info in TABLE.values() if model.format in info.reads)
+
+
+def runtime_of(path: Path, word: str) -> RuntimeInfo:
+    """The runtime that a model shall run in: the one named, the artifact's own, or the one made for its format."""
+    if word:
+        return runtime_info(word)
+    record = find_record(path)
+    return runtime_info(record.runtime) if record else native_runtime(read_model(path))
+
+
+def check_runs_here(info: RuntimeInfo) -> None:
+    """DeviceUnreachable for a runtime that this system does not have."""
+    if info.systems and system() not in info.systems:
+        where = " or ".join("macOS" if name == "Darwin" else name for name in info.systems)
+        raise DeviceUnreachable(
+            f"{info.title} cannot run on this machine",
+            f"it is part of {where}, and this is {system()}",
+            f"compile it here, and run it on a machine with {where}",
+        )
 
 
 def check_all_used(
@@ -71,18 +101,35 @@ def check_all_used(
 
 def split_options(options: Sequence[str], infos: Sequence[RuntimeInfo]) -> dict[str, dict[str, str]]:
     """`key=value` goes to each chosen runtime that knows the key, `runtime.key=value` to that one alone."""
-    result: dict[str, dict[str, str]] = {info.name: {} for info in infos}
-    for option in options:
-        key, equals, value = option.partition("=")
-        if not equals or not key:
-            raise UsageError(f"-p {option} is not key=value", "", "-p optimization=basic")
-        put_option(key.strip().lower().replace("_", "-"), value.strip(), infos, result)
+    result = share_options(options, {info.name: info.options for info in infos})
     for info in infos:
         check_options(info, result[info.name])
     return result
 
 
-def put_option(key: str, value: str, infos: Sequence[RuntimeInfo], result: dict[str, dict[str, str]]) -> None:
+def split_compile_options(options: Sequence[str], runtimes: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The same for the options of compilers."""
+    infos = list(dict.fromkeys(map(runtime_info, runtimes)))
+    result = share_options(options, {info.name: info.compile_options for info in infos})
+    for info in infos:
+        check_compile_options(info, result[info.name])
+    return result
+
+
+def share_options(options: Sequence[str], declared: Mapping[str, Sequence[Option]]) -> dict[str, dict[str, str]]:
+    """What was given, by runtime; `declared` are the options of the chosen ones."""
+    result: dict[str, dict[str, str]] = {name: {} for name in declared}
+    for option in options:
+        key, equals, value = option.partition("=")
+        if not equals or not key:
+            raise UsageError(f"-p {option} is not key=value", "", "-p optimization=basic")
+        put_option(key.strip().lower().replace("_", "-"), value.strip(), declared, result)
+    return result
+
+
+def put_option(
+    key: str, value: str, declared: Mapping[str, Sequence[Option]], result: dict[str, dict[str, str]]
+) -> None:
     name, dot, rest = key.partition(".")
     if dot:
         owner = runtime_info(name).name
@@ -90,9 +137,9 @@ def put_option(key: str, value: str, infos: Sequence[RuntimeInfo], result: dict[
             raise UsageError(f"-p {key}: {owner} is not among the chosen runtimes", f"chosen: {', '.join(result)}")
         result[owner][rest] = value
         return
-    knowing = [info for info in infos if any(option.name == key for option in info.options)]
-    for info in knowing or infos:  # where nobody knows it, the check names what is known
-        result[info.name][key] = value
+    knowing = [runtime for runtime, options in declared.items() if any(option.name == key for option in options)]
+    for runtime in knowing or declared:  # where nobody knows it, the check names what is known
+        result[runtime][key] = value
 
 
 def read_plan(path: Path) -> BenchmarkPlan:
@@ -164,9 +211,14 @@ def fill_hashes(plan: BenchmarkPlan, models: Mapping[str, Model]) -> BenchmarkPl
 
 
 def hash_inputs(plan: BenchmarkPlan) -> str:
-    if plan.inputs is None:
+    return hash_npz(plan.inputs)
+
+
+def hash_npz(inputs: str | None) -> str:
+    """The hash of the user's inputs; empty where there are none."""
+    if inputs is None:
         return ""
-    path = Path(plan.inputs)
+    path = Path(inputs)
     if not path.is_file():
         raise InputError(f"there is no file {path}", "", "check the path given to --inputs")
     try:
@@ -181,7 +233,7 @@ def read_models(paths: Sequence[str]) -> dict[str, Model]:
 
 
 def check_shape_names(plan: BenchmarkPlan, models: Mapping[str, Model]) -> None:
-    names = {spec.name for model in models.values() for spec in model.signature.inputs}
+    names = {spec.name for model in models.values() for spec in source_signature(model).inputs}
     if strangers := plan.shapes.keys() - names:
         raise InputError(
             f"--shape {min(strangers)}: no model has such an input",
@@ -190,13 +242,51 @@ def check_shape_names(plan: BenchmarkPlan, models: Mapping[str, Model]) -> None:
         )
 
 
+def source_signature(model: Model) -> Signature:
+    """The signature that the user knows: an artifact is fed by the names and layouts of its source."""
+    record = find_record(Path(model.path))
+    return record.source.signature if record else model.signature
+
+
 def model_feeds(model: Model, plan: BenchmarkPlan) -> dict[str, Array]:
-    """What this model is fed with under this plan."""
+    """What this model is fed with under this plan; all artifacts of one source with the same values."""
+    record = find_record(Path(model.path))
+    feeds = source_feeds(record.source.signature if record else model.signature, plan)
+    return feed_artifact(feeds, record.io_map) if record else feeds
+
+
+def source_feeds(signature: Signature, plan: BenchmarkPlan) -> dict[str, Array]:
     if plan.inputs is not None:
-        return read_feeds(Path(plan.inputs), model.signature)
-    names = {spec.name for spec in model.signature.inputs}
-    shapes = fix_shapes(model.signature, {name: shape for name, shape in plan.shapes.items() if name in names})
-    return make_feeds(model.signature, shapes, plan.seed)
+        return read_feeds(Path(plan.inputs), signature)
+    names = {spec.name for spec in signature.inputs}
+    shapes = fix_shapes(signature, {name: shape for name, shape in plan.shapes.items() if name in names})
+    return make_feeds(signature, shapes, plan.seed)
+
+
+def expand_folders(paths: Sequence[str], runtimes: Sequence[str]) -> list[str]:
+    """Every folder replaced by the artifacts in it that can run here and, where runtimes are named, in those."""
+    wanted = {runtime_info(word).name for word in runtimes}
+    found: list[str] = []
+    for path in paths:
+        if not Path(path).is_dir() or Path(path).suffix == ".mlpackage":
+            found.append(path)
+            continue
+        records = list_records(Path(path))
+        fitting = [str(main) for main, record in records if can_run(record.runtime, wanted)]
+        if not fitting:
+            held = ", ".join(main.name for main, _ in records)
+            raise ModelNotFound(
+                f"{path} holds no artifact that can be run",
+                f"it holds {held}" if held else "no record of an artifact lies in it",
+                f"edgewright compile MODEL -o {path}",
+            )
+        found += fitting
+    return found
+
+
+def can_run(runtime: str, wanted: Collection[str]) -> bool:
+    systems = runtime_info(runtime).systems
+    return (not wanted or runtime in wanted) and (not systems or system() in systems)
 
 
 def free_shapes(model: Model, feeds: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:

@@ -1,0 +1,101 @@
+"""Where the numbers of an artifact part from its source's: the graph is cut in halves until one layer is left."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from msgspec import Struct
+
+from edgewright.bench.numerics import compare_outputs, threshold_of
+from edgewright.errors import EdgewrightError
+from edgewright.facts.plan import CompileCell
+from edgewright.flows.conversion import Job, run_compiler, write_down
+from edgewright.flows.inference import infer
+from edgewright.flows.sources import prepare_file, run_reference
+from edgewright.formats.artifacts import read_artifact
+from edgewright.formats.cut import Cuttable, Place
+from edgewright.runtimes.table import runtime_info
+
+
+class Culprit(Struct, frozen=True, kw_only=True):
+    """The first source node behind which an artifact differs by more than its precision allows.
+
+    Attributes:
+        sqnr_db: behind it.
+        before_db: behind the last node in front of it that was measured; None where it is the first one.
+    """
+
+    node: str
+    op: str
+    tensor: str
+    sqnr_db: float
+    before_db: float | None
+
+
+def find_culprit(cell: CompileCell, job: Job) -> Culprit | None:
+    """Bisect over the graph's tensors in their order of execution.
+
+    Each step compiles the part of the graph in front of one tensor, runs it, and compares it with ONNX Runtime's run
+    of the same part. Errors are taken to stay once they are there: where they vanish again further on, the layer that
+    is named is one of those that differ, and not surely the first. None where the source is no ONNX, where a part
+    cannot be compiled alone, or where every part alone is right (converters may treat a part otherwise than a whole).
+    """
+    if "onnx" not in job.prepared.files:
+        return None
+    cuttable = Cuttable(Path(job.prepared.files["onnx"]))
+    places = cuttable.places()
+    least = threshold_of(cell.precision).sqnr_db
+    measured: dict[int, float] = {}
+
+    def differs(position: int) -> bool:
+        job.tell(f"{runtime_info(cell.runtime).title} {cell.precision}: bisecting, {places[position].node}")
+        measured[position] = measure_part(cuttable, places[position], position, cell, job)
+        return measured[position] < least
+
+    try:
+        first = first_true(range(len(places)), differs)
+    except EdgewrightError:
+        return None
+    if first is None:
+        return None
+    place, before = places[first], max((i for i in measured if i < first), default=None)
+    return Culprit(
+        node=place.node,
+        op=place.op,
+        tensor=place.tensor,
+        sqnr_db=measured[first],
+        before_db=None if before is None else measured[before],
+    )
+
+
+def first_true(positions: Sequence[int], test: Callable[[int], bool]) -> int | None:
+    """The first position that passes the test, taking it that all behind it do; None where the last does not."""
+    if not positions or not test(positions[-1]):
+        return None
+    low, high = 0, len(positions) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if test(positions[middle]):
+            high = middle
+        else:
+            low = middle + 1
+    return positions[high]
+
+
+def measure_part(cuttable: Cuttable, place: Place, position: int, cell: CompileCell, job: Job) -> float:
+    """SQNR in dB of the artifact of the graph's part in front of a tensor."""
+    folder = job.work / f"part-{cell.runtime}-{cell.precision}-{position}"
+    folder.mkdir()
+    path = cuttable.cut(place.tensor, job.work / f"{folder.name}.onnx")
+    prepared = prepare_file(path, {}, job.work)
+    stack = {spec.name: job.stack[spec.name] for spec in prepared.model.signature.inputs}
+    part = replace(job, prepared=prepared, stack=stack)
+    info = runtime_info(cell.runtime)
+    compiled, _ = run_compiler(cell, info, part, folder, "part")
+    record = write_down(cell, info, compiled, folder, "", part)
+    reference = run_reference(prepared, stack, job.device, job.plan.timeout_s)
+    outputs, _ = infer(
+        read_artifact(folder / record.main, record, ""), record, cell.runtime, stack, job.device,
+        timeout_s=job.plan.timeout_s,
+    )  # fmt: skip
+    return compare_outputs(reference, outputs, None).sqnr_db

@@ -1,0 +1,164 @@
+"""What a model is compiled from: the file as it was given, and what converters are handed."""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.bench.feeds import fix_shapes, make_feeds, read_feeds
+from edgewright.devices.contract import Device
+from edgewright.errors import InputError, ModelNotFound
+from edgewright.facts.artifact import Source
+from edgewright.facts.model import Model, Signature
+from edgewright.facts.plan import CompilePlan
+from edgewright.flows.inference import infer
+from edgewright.formats.files import hash_file, read_graph, read_model
+from edgewright.formats.prepare import prepare_onnx
+from edgewright.runtimes.wire import Compile, Compiled, CompileRequest
+
+Array = NDArray[Any]
+TORCH_SUFFIXES = (".pt2", ".pt", ".pth")
+REFERENCE = {"onnx": "onnxruntime", "tflite": "litert"}
+
+
+class Prepared(NamedTuple):
+    """A source made ready.
+
+    Attributes:
+        model: as converters get it, all shapes fixed.
+        shapes: of every input.
+        files: path by format: `onnx` and, where the user gave one, `torch`; or `tflite`.
+        sha256: of the file that the user gave.
+        name: of that file.
+        format: of that file.
+        notes: what happened on the way.
+    """
+
+    model: Model
+    shapes: dict[str, tuple[int, ...]]
+    files: dict[str, str]
+    sha256: str
+    name: str
+    format: str
+    notes: tuple[str, ...] = ()
+
+
+def is_torch(source: str) -> bool:
+    """Whether a source is a torch program: an archive, or `FILE.py:FACTORY`."""
+    return ".py:" in source or Path(source).suffix in TORCH_SUFFIXES
+
+
+def hash_source(plan: CompilePlan) -> str:
+    """Hash of what the user gave; of a torch model made by a factory its file, the factory's name and its weights."""
+    if not is_torch(plan.source):
+        return read_model(Path(plan.source)).sha256
+    file, _, factory = plan.source.partition(".py:")
+    path = Path(f"{file}.py" if factory else plan.source)
+    paths = [path, *([Path(plan.weights)] if plan.weights else [])]
+    if missing := next((one for one in paths if not one.is_file()), None):
+        raise ModelNotFound(f"there is no file {missing}", "", "check the path")
+    return sha256(" ".join([*map(hash_file, paths), factory]).encode()).hexdigest()
+
+
+def prepare_source(plan: CompilePlan, folder: Path, device: Device) -> Prepared:
+    """Read the source, export a torch program, and fix the shapes; files go into `folder`.
+
+    Raises what `read_model` raises, InputError for shapes that do not fit, and the errors of the torch worker.
+    """
+    if is_torch(plan.source):
+        exported, notes = export_torch(plan, folder, device)
+        prepared = prepare_file(exported, plan.shapes, folder)
+        files = {**prepared.files, "torch": plan.source}
+        name = Path(plan.source.partition(":")[0]).name
+        return prepared._replace(files=files, sha256=hash_source(plan), name=name, format="torch", notes=notes)
+    return prepare_file(Path(plan.source), plan.shapes, folder)
+
+
+def prepare_file(path: Path, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> Prepared:
+    model = read_model(path)
+    check_names(model, shapes)
+    fixed = fix_shapes(model.signature, shapes)
+    if model.format == "onnx":
+        ready = prepare_onnx(path, fixed, folder / "source.onnx")
+        read = read_model(ready) if ready != path else model
+        files = {"onnx": str(ready.absolute())}
+    else:
+        read, files = model, {model.format: str(path.absolute())}
+    return Prepared(model=read, shapes=fixed, files=files, sha256=model.sha256, name=path.name, format=model.format)
+
+
+def check_names(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    names = {spec.name for spec in model.signature.inputs}
+    if strangers := shapes.keys() - names:
+        raise InputError(
+            f"--shape {min(strangers)}: the model has no such input",
+            f"inputs are {', '.join(sorted(names)) or 'none'}",
+            "use one of these names",
+        )
+
+
+def export_torch(plan: CompilePlan, folder: Path, device: Device) -> tuple[Path, tuple[str, ...]]:
+    """Export a torch program to ONNX, in a worker: the user's code runs there and nowhere else."""
+    if not plan.shapes:
+        raise InputError(
+            f"{plan.source} does not tell the shapes of its inputs",
+            "a torch program takes any",
+            "--shape x=1,3,224,224, by the names of forward's parameters",
+        )
+    target = folder / "exported"
+    target.mkdir()
+    request = CompileRequest(
+        source=absolute(plan.source),
+        format="torch",
+        precision="fp32",
+        shapes=plan.shapes,
+        folder=str(target),
+        stem="exported",
+        options={"weights": str(Path(plan.weights).absolute())} if plan.weights else {},
+    )
+    with device.start_worker("torch", (), plan.timeout_s, folder / "export.log") as worker:
+        compiled = worker.ask(Compile(request=request), Compiled)
+        worker.leave()
+    return target / compiled.main, compiled.notes
+
+
+def absolute(source: str) -> str:
+    """The path of a source made absolute, the name of a factory kept."""
+    file, colon, factory = source.rpartition(":") if ".py:" in source else (source, "", "")
+    return f"{Path(file).absolute()}{colon}{factory}"
+
+
+def make_stack(prepared: Prepared, plan: CompilePlan) -> dict[str, Array]:
+    """The inputs that artifacts are compared on: the user's own, or seeded ones; one more leading axis."""
+    if plan.inputs is not None:
+        feeds = read_feeds(Path(plan.inputs), prepared.model.signature)
+        return {name: array[np.newaxis] for name, array in feeds.items()}
+    made = [make_feeds(prepared.model.signature, prepared.shapes, plan.seed + i) for i in range(plan.samples)]
+    return {name: np.stack([feeds[name] for feeds in made]) for name in made[0]}
+
+
+def run_reference(prepared: Prepared, stack: Mapping[str, Array], device: Device, timeout_s: float) -> dict[str, Array]:
+    """The source's outputs: of ONNX in ONNX Runtime fp32, of TFLite in LiteRT."""
+    outputs, _ = infer(prepared.model, None, REFERENCE[prepared.model.format], stack, device, timeout_s=timeout_s)
+    return outputs
+
+
+def describe_source(prepared: Prepared, reference: Mapping[str, Array]) -> Source:
+    """The source as an artifact's record names it; the shapes of its outputs are those that came."""
+    signature = prepared.model.signature
+    inputs = tuple(msgspec.structs.replace(spec, shape=prepared.shapes[spec.name]) for spec in signature.inputs)
+    outputs = tuple(
+        msgspec.structs.replace(spec, shape=reference[spec.name].shape[1:]) if spec.name in reference else spec
+        for spec in signature.outputs
+    )
+    return Source(
+        name=prepared.name,
+        sha256=prepared.sha256,
+        format=prepared.format,
+        signature=Signature(inputs=inputs, outputs=outputs),
+        graph=tuple(read_graph(Path(prepared.model.path), prepared.model.format)),
+    )

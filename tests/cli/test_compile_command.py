@@ -1,0 +1,92 @@
+"""`edgewright compile` and what comes after it, as a user meets them."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.calling import QUICK, Call
+from tests.models.onnx_files import write_conv_net
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_conv_net(tmp_path / "m.onnx")
+
+
+def test_json_is_as_documented(call: Call, model: Path, tmp_path: Path) -> None:
+    told = call("compile", model, "--runtime", "ort", "--precision", "fp32,fp16", "-o", tmp_path / "out", "--json")
+    assert told.code == 0
+    report = told.json()
+    assert report["schema"] == "edgewright.compile/1"
+    for one in report["artifacts"]:
+        keys = {"runtime", "precision", "path", "bytes", "seconds", "state", "reason", "numerics", "io_map"}
+        assert keys <= one.keys()
+        assert {"cosine", "sqnr_db", "max_abs", "argmax_agreement"} <= one["numerics"].keys()
+        assert Path(one["path"]).is_file()
+
+
+def test_the_table(call: Call, model: Path, tmp_path: Path) -> None:
+    rows = call("compile", model, "--runtime", "ort", "-o", tmp_path / "out").rows()
+    assert [(row["runtime"], row["state"], row["SQNR"]) for row in rows] == [("onnxruntime", "ok", "200.0 dB")]
+    assert call("compile", model, "--runtime", "ort", "-o", tmp_path / "out").rows()[0]["state"] == "cached"
+
+
+def test_a_failing_cell_is_told_and_decides_the_exit_code(call: Call, model: Path, tmp_path: Path) -> None:
+    told = call("compile", model, "--runtime", "pretend,ort", "-p", "pretend.fail=refuse", "-o", tmp_path / "out")
+    assert told.code == 6
+    assert [row["state"] for row in told.rows()] == ["unsupported", "ok"]
+    assert "operator Pretend 'node' cannot be expressed" in told.error()[1]
+
+
+def test_a_folder_is_benchmarked_whole(call: Call, model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    call("compile", model, "--runtime", "ort,litert", "-o", tmp_path / "out")
+    told = call("benchmark", tmp_path / "out", *QUICK[:6])
+    assert told.code == 0
+    assert {row["runtime"] for row in told.rows()} == {"onnxruntime", "litert"}
+    one = call("benchmark", tmp_path / "out", "--runtime", "litert", *QUICK[:6])
+    assert [row["runtime"] for row in one.rows()] == ["litert"]
+
+
+def test_layers_of_an_artifact_name_the_source_s_nodes(call: Call, model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    call("compile", model, "--runtime", "litert", "-o", tmp_path / "out")
+    (run,) = call("benchmark", tmp_path / "out", *QUICK[:6], "--json").json()["runs"]
+    named = {name for layer in run["layers"] for name in layer["source_nodes"]}
+    assert {"conv", "relu", "pool", "gemm"} <= named
+    shown = call("runs", "show", run["run_id"], "--json").json()["run"]
+    assert {output["role"] for output in shown["outputs"]} == {"model", "data:m-litert-fp32.edgewright.json"}
+    assert call("runs", "rerun", run["run_id"]).code == 0
+
+
+def test_a_folder_without_artifacts(call: Call, tmp_path: Path) -> None:
+    told = call("benchmark", tmp_path)
+    assert told.code == 2
+    assert "holds no artifact" in told.error()[0]
+
+
+def test_a_plan_is_printed_and_nothing_done(call: Call, model: Path, tmp_path: Path) -> None:
+    told = call("compile", model, "--runtime", "ort", "-o", tmp_path / "out", "--dry-run")
+    assert told.json()["schema"] == "edgewright.compile-plan/1"
+    assert told.json()["source_sha256"]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("--runtime", "nobody"), "unknown runtime"),
+        (("--precision", "w3"), "--precision w3"),
+        (("--runtime", "ort", "-p", "colour=blue"), "no option 'colour'"),
+        (("--runtime", "litert", "-p", "io=sideways"), "cannot take io=sideways"),
+        (("--samples", "0"), "--samples 0"),
+        (("--inputs", "absent.npz"), "there is no file"),
+        (("--shape", "z=1"), "no such input"),
+        (("--shape", "x=1,3,9,9"), "does not fit"),
+    ],
+)
+def test_bad_words(call: Call, model: Path, tmp_path: Path, words: tuple[str, ...], what: str) -> None:
+    told = call("compile", model, "-o", tmp_path / "out", "--runtime", "ort", *words)
+    assert told.code == 2
+    assert what in told.error()[0]
+    assert not list((tmp_path / "out").glob("*"))
