@@ -25,7 +25,7 @@ from benchmarks.suite.table import ENTRIES
 from edgewright.runtimes.table import TABLE
 
 REFERENCE = "onnxruntime"
-RUNTIMES = tuple(info.name for info in TABLE.values() if info.writes and info.needs)
+RUNTIMES = tuple(info.name for info in TABLE.values() if info.writes and info.needs and info.reads)
 REAL: dict[str, tuple[str, ...]] = {
     "mobilenet_v2": ("x=1,3,224,224",),
     "resnet8_cifar10": ("x=1,3,32,32",),

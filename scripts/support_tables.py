@@ -256,6 +256,8 @@ def complete(runtime: str, unit: dict[str, Any], grouped: Mapping[str, Any], sou
     if unit["backend"] == "XNNPACK":
         done["source"] = source
         done |= derive_xnnpack(tried) if runtime == "litert" else derive_delegated(grouped)
+        for op, more in unit.get("rules", {}).items():
+            done["rules"][op] = done["rules"].get(op, {}) | more
     elif unit["backend"] == "Vulkan":
         done["operators"] = find_vulkan(grouped)
     elif not unit["source"]:

@@ -76,6 +76,7 @@ UNITS: dict[str, list[dict[str, Any]]] = {
             "unit": "CPU",
             "backend": "XNNPACK",
             "source": "",
+            "rules": {"CONCATENATION": {"most_inputs": 5}},  # one of five inputs is taken, one of six is left
             "remedy": "it runs on the built-in kernels: a partition more",
         },
         {"unit": "CPU", "backend": "built-in", "source": "LiteRT's own kernels take whatever the writer writes"},

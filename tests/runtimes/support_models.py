@@ -41,6 +41,11 @@ def build(probe: Probe) -> Any:
             helper.make_node("Neg", ["y0"], ["z0"], name="neg"),
         ]
         node.input[0], outputs = "before", ["z0"]
+    if probe.change[:1] == ("after",):
+        kernel = np.random.default_rng(1).standard_normal((8, 8, 1, 1)).astype(np.float32)
+        constants = [*constants, numpy_helper.from_array(kernel, "kernel")]
+        nodes = [helper.make_node("Conv", ["x0", "kernel"], ["before"], name="conv"), node]
+        node.input[0] = "before"
     if probe.change[:1] == ("quantised",):
         nodes, outputs, constants = quantise(node, told, constants)
     graph = helper.make_graph(

@@ -89,6 +89,11 @@ LEAST_RANK = {
 }
 SPATIAL = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"}
 AS_THEY_ARE = {"If", "Loop"}
+# Operators that a converter may lay out in another way where an image comes from a convolution.
+BEHIND_CONV = {
+    "PRelu", "Resize", "Pad", "ReduceMean", "Softmax", "MaxPool", "AveragePool", "Slice", "Split", "LeakyRelu",
+    "HardSwish",
+}  # fmt: skip
 # Operators that stand between quantised values in a QDQ model.
 QUANTISABLE = {
     "Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "AveragePool", "GlobalAveragePool", "MaxPool",
@@ -118,15 +123,20 @@ def fewer_probes() -> list[Probe]:
     return [
         probe
         for probe in probes()
-        if not probe.change
-        or probe.change[0] not in wanted
-        or (probe.op not in alike and probe.change[1] in wanted[probe.change[0]])
+        if probe.change[:1] != ("after",)
+        and (
+            not probe.change
+            or probe.change[0] not in wanted
+            or (probe.op not in alike and probe.change[1] in wanted[probe.change[0]])
+        )
     ]
 
 
 def vary(probe: Probe) -> Iterator[Probe]:
     if probe.op not in FIXED_RANK:
         yield from vary_rank(probe)
+    if probe.op in BEHIND_CONV:
+        yield probe._replace(change=("after", "Conv"))
     if probe.op in QUANTISABLE:
         yield probe._replace(change=("quantised", "int8"))
     if probe.op == "Conv":

@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 
+from edgewright.flows.partitions import as_item
 from edgewright.runtimes.litert.dry_run import plan_file
 from edgewright.runtimes.support import (
     Rule,
@@ -21,10 +22,11 @@ from edgewright.runtimes.support import (
     read_table,
 )
 from edgewright.runtimes.table import TABLE
+from tests.models.onnx_files import node, value, write_onnx
 from tests.runtimes.support_bases import Probe
 from tests.runtimes.support_models import build
 from tests.runtimes.support_probes import fewer_probes, probes
-from tests.runtimes.support_trial import shapes_of, try_probes
+from tests.runtimes.support_trial import left_by_delegate, shapes_of, try_probes
 
 RUNTIMES = ("onnxruntime", "litert", "ncnn", "mnn", "openvino", "executorch", "coreml")
 # Every so-manieth probe: the slow runtimes take up to two seconds for each.
@@ -55,7 +57,7 @@ def as_subject(probe: Probe) -> Subject:
 def comparable(runtime: str) -> list[Probe]:
     """Probes that a table speaks of: quantised ones are several operators, and opsets are the model's."""
     chosen = probes() if runtime in ("onnxruntime", "openvino") else fewer_probes()
-    return [probe for probe in chosen if probe.change[:1] not in (("quantised",), ("opset",))]
+    return [probe for probe in chosen if probe.change[:1] not in (("quantised",), ("opset",), ("after",))]
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -137,6 +139,31 @@ def test_xnnpack_takes_what_its_table_says() -> None:
             checked += 1
             assert judge_unit(unit, plain(op, dtype, (1,) * int(rank))) is None, text
     assert checked > 20
+
+
+@pytest.mark.parametrize("count", [5, 6])
+def test_the_inputs_of_a_concatenation_in_xnnpack(tmp_path: Path, count: int) -> None:
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    from ai_edge_litert.interpreter import Interpreter
+
+    from edgewright.formats.tflite_graph import read_tflite_graph
+    from edgewright.runtimes.litert.writer import convert_onnx
+
+    names = [f"x{i}" for i in range(count)]
+    path = write_onnx(
+        tmp_path / "m.onnx",
+        [node("Concat", names, ["y"], "join", axis=1)],
+        [value(name, [1, 4]) for name in names],
+        [value("y", [1, 4 * count])],
+    )
+    made = tmp_path / "m.tflite"
+    made.write_bytes(convert_onnx(path, check=False).data)
+    interpreter = Interpreter(str(made))
+    interpreter.allocate_tensors()
+    left = left_by_delegate(interpreter._get_ops_details(), ["CONCATENATION"])
+    graph = read_tflite_graph(made)
+    unit = next(unit for unit in table_of("litert").units if unit.backend == "XNNPACK")
+    assert (judge_unit(unit, as_item(graph, graph.nodes[0]).subject) is None) == (not left) == (count <= 5)
 
 
 # Rules

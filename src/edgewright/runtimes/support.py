@@ -32,6 +32,7 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         refuse: attributes that are refused together: a value, or `{"above": n}` for a list with a larger number in it,
             `{"not": n}` for any other value, `{"asymmetric": true}` for pads that differ at both ends.
         need: attributes without which it is refused; any one of the entries suffices.
+        most_inputs: the highest number of inputs.
         main: position of the main input.
         rewrite: what Edgewright writes in the operator's place, where it does.
         remedy: what to do where the rule forbids something, if that is not plain from the rule.
@@ -44,6 +45,7 @@ class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     computed: tuple[int, ...] = ()
     refuse: tuple[dict[str, Any], ...] = ()
     need: tuple[dict[str, Any], ...] = ()
+    most_inputs: int | None = None
     main: int | None = None
     rewrite: str = ""
     remedy: str = ""
@@ -237,7 +239,7 @@ def judge_rank(most: int | None, subject: Subject, source: str) -> Verdict | Non
 def judge_rule(rule: Rule, subject: Subject, source: str) -> Verdict | None:
     """The first thing that the rule forbids."""
     source = rule.source or source
-    found = judge_constants(rule, subject, source)
+    found = judge_count(rule, subject, source) or judge_constants(rule, subject, source)
     if found is None and rule.dtypes is not None:
         found = judge_dtype(rule.dtypes, subject, rule.main, source)
     if found is None and rule.ranks is not None:
@@ -245,6 +247,14 @@ def judge_rule(rule: Rule, subject: Subject, source: str) -> Verdict | None:
     if found is None:
         found = judge_attributes(rule, subject, source) or judge_need(rule, subject, source)
     return msgspec.structs.replace(found, remedy=rule.remedy) if found is not None and rule.remedy else found
+
+
+def judge_count(rule: Rule, subject: Subject, source: str) -> Verdict | None:
+    count = len(subject.constant)
+    if rule.most_inputs is None or count <= rule.most_inputs:
+        return None
+    reason = f"it takes up to {rule.most_inputs} inputs, and here are {count}"
+    return Verdict(kind="attribute", reason=reason, remedy="join them in two steps", source=source)
 
 
 def judge_constants(rule: Rule, subject: Subject, source: str) -> Verdict | None:

@@ -104,14 +104,14 @@ def walk(path: Path, shapes: Mapping[str, Sequence[int]]) -> DryRun:
     from edgewright.runtimes.litert.writer.unroll import CONTROL
 
     graph = read_graph(path, shapes, {*TABLE, *FOLDED, *REWRITTEN, *CONTROL})
-    refused = list_refusals(graph, {**settle_shapes(graph), **convert._find_unknown(graph)})
+    refused = list_refusals(graph, {**settle_shapes(graph), **convert.find_unknown(graph)})
     try:
-        convert._reshape_graph(graph)
+        convert.reshape_graph(graph)
         builder = Builder(graph)
-        convert._place_inputs(builder, "channels_last")
-        refused += list_refusals(graph, convert._write_nodes(builder))
+        convert.place_inputs(builder, "channels_last")
+        refused += list_refusals(graph, convert.write_nodes(builder))
         if not refused:
-            convert._take_outputs(builder, "channels_last")
+            convert.take_outputs(builder, "channels_last")
     except (EdgewrightError, *convert.DAMAGE):
         if not refused:
             raise

@@ -116,13 +116,13 @@ def convert_onnx(
     model = Path(model) if isinstance(model, str) else model
     graph = read_graph(model, shapes or {}, {*TABLE, *FOLDED, *REWRITTEN, *CONTROL})
     unsettled = settle_shapes(graph)
-    refuse_all(graph, unsettled | _find_unknown(graph))
+    refuse_all(graph, unsettled | find_unknown(graph))
     kind = _find_kind(graph, precision)
-    _reshape_graph(graph)
+    reshape_graph(graph)
     builder = Builder(graph)
-    inputs = _place_inputs(builder, io)
-    refuse_all(graph, _write_nodes(builder))
-    outputs = _take_outputs(builder, io)
+    inputs = place_inputs(builder, io)
+    refuse_all(graph, write_nodes(builder))
+    outputs = take_outputs(builder, io)
     program = builder.program
     program.drop_unused()
     if kind == "half" or precision == "fp16":
@@ -185,7 +185,7 @@ def need_litert() -> None:
 # Nodes
 
 
-def _reshape_graph(graph: Graph) -> None:
+def reshape_graph(graph: Graph) -> None:
     """The stations that change the graph as a whole."""
     try:
         rewrite(graph)
@@ -200,13 +200,13 @@ def _reshape_graph(graph: Graph) -> None:
     graph.drop_unused()
 
 
-def _find_unknown(graph: Graph) -> dict[str, Refusal]:
+def find_unknown(graph: Graph) -> dict[str, Refusal]:
     """The refusals of operators that neither the table has nor an earlier station takes out."""
     known = {*TABLE, *FOLDED, *REWRITTEN, *CONTROL}
     return {node.name: _refuse_operator(node) for node in graph.nodes if node.domain or node.op not in known}
 
 
-def _write_nodes(b: Builder) -> dict[str, Refusal]:
+def write_nodes(b: Builder) -> dict[str, Refusal]:
     """Write all nodes; the refusals by node name."""
     refusals: dict[str, Refusal] = {}
     for node in b.graph.nodes:
@@ -263,7 +263,7 @@ def refuse_all(graph: Graph, refusals: Mapping[str, Refusal]) -> None:
 # The border
 
 
-def _place_inputs(b: Builder, io: Io) -> list[Output]:
+def place_inputs(b: Builder, io: Io) -> list[Output]:
     described = []
     spatial = find_spatial(b.graph) if io == "channels_last" else set()
     for name in b.graph.inputs:
@@ -301,7 +301,7 @@ def _reaches(readers: Mapping[str, Sequence[Node]], name: str) -> bool:
     return False
 
 
-def _take_outputs(b: Builder, io: Io) -> list[Output]:
+def take_outputs(b: Builder, io: Io) -> list[Output]:
     described = []
     is_spatial = any(node.op in SPATIAL for node in b.graph.nodes)
     for name in b.graph.outputs:
