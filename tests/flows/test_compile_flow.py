@@ -11,7 +11,15 @@ import onnx
 import pytest
 
 from edgewright.devices.local import LocalDevice
-from edgewright.errors import EdgewrightError, GateFailed, InputError, ModelNotConvertible, ModelNotFound, OutputError
+from edgewright.errors import (
+    EdgewrightError,
+    GateFailed,
+    InputError,
+    ModelNotConvertible,
+    ModelNotFound,
+    OutputError,
+    StoreFull,
+)
 from edgewright.facts.plan import CompileCell, CompilePlan
 from edgewright.flows.cells import plan_cells
 from edgewright.flows.compile import CompileReport, compile_all
@@ -160,8 +168,9 @@ def test_chatter_on_stdout_does_no_harm(model: Path, tmp_path: Path, device: Loc
 
 def test_other_outputs_than_the_source_s_fail(model: Path, tmp_path: Path, device: LocalDevice, store: Store) -> None:
     report, error = compile_here(model, tmp_path / "out", device, store, cell("pretend"))
-    assert report.artifacts[0].state != "ok"
-    assert error is not None
+    assert report.artifacts[0].state == "failed"
+    assert isinstance(error, GateFailed)
+    assert "is missing" in report.artifacts[0].reason
     assert names_in(tmp_path / "out") == []
 
 
@@ -302,3 +311,105 @@ def test_a_refusal_names_the_converter_that_could_be_set_up(tmp_path: Path, devi
     assert isinstance(error, ModelNotConvertible)
     assert "GridSample 'grid'" in report.artifacts[0].reason
     assert "edgewright runtimes setup onnx2tf" in report.artifacts[0].try_this
+
+
+# What a stranger found
+
+
+def test_folders_of_others_stay(model: Path, tmp_path: Path, device: LocalDevice, store: Store) -> None:
+    out = tmp_path / "out"
+    names = (".edgewright-notes", ".edgewright-99999999999999999999999-x", ".edgewright-compile-abcdefgh")
+    for name in names:
+        (out / name).mkdir(parents=True)
+    assert compile_here(model, out, device, store)[1] is None
+    assert all((out / name).is_dir() for name in names)
+
+
+def test_equal_bytes_under_another_name_make_an_artifact_of_that_name(
+    model: Path, tmp_path: Path, device: LocalDevice, store: Store
+) -> None:
+    compile_here(model, tmp_path / "out", device, store)
+    other = tmp_path / "other.onnx"
+    other.write_bytes(model.read_bytes())
+    report, _ = compile_here(other, tmp_path / "out", device, store)
+    assert Path(report.artifacts[0].path or "").name == "other-onnxruntime-fp32.onnx"
+    assert not report.artifacts[0].cached
+
+
+def test_figures_of_a_changed_record_are_not_believed(
+    model: Path, tmp_path: Path, device: LocalDevice, store: Store
+) -> None:
+    report, _ = compile_here(model, tmp_path / "out", device, store)
+    path = record_path(Path(report.artifacts[0].path or ""))
+    path.write_text(path.read_text().replace('"sqnr_db": 200.0', '"sqnr_db": 777.0'))
+    again, _ = compile_here(model, tmp_path / "out", device, store)
+    assert again.artifacts[0].numerics == report.artifacts[0].numerics
+    assert "777" not in path.read_text()
+
+
+def test_a_blob_that_is_gone_is_made_again_and_leaves_nothing(
+    model: Path, tmp_path: Path, device: LocalDevice, store: Store
+) -> None:
+    compile_here(model, tmp_path / "out", device, store)
+    for blob in (tmp_path / "home" / "blobs").rglob("*"):
+        if blob.is_file() and blob.stat().st_size > 300 and blob.read_bytes()[:1] == b"\x08":
+            blob.unlink()
+    report, error = compile_here(model, tmp_path / "new", device, store)
+    assert error is None
+    assert not report.artifacts[0].cached
+    assert len(names_in(tmp_path / "new")) == 2
+
+
+def test_a_source_of_nothing_but_nan_proves_nothing(tmp_path: Path, device: LocalDevice, store: Store) -> None:
+    nodes = [node("Mul", ["x", "x"], ["q"], "q"), node("Neg", ["q"], ["n"], "n"), node("Log", ["n"], ["y"], "log")]
+    path = write_onnx(tmp_path / "m.onnx", nodes, [value("x", [3])], [value("y", [3])])
+    with pytest.raises(InputError, match="nothing but NaN"):
+        compile_here(path, tmp_path / "out", device, store, shapes={})
+
+
+def test_a_model_without_inputs(tmp_path: Path, device: LocalDevice, store: Store) -> None:
+    path = write_onnx(
+        tmp_path / "m.onnx", [node("Neg", ["k"], ["y"], "n")], [], [value("y", [2])], [constant("k", [1, 2])]
+    )
+    report, error = compile_here(path, tmp_path / "out", device, store, shapes={})
+    assert error is None
+    assert report.artifacts[0].numerics is not None
+
+
+def test_a_full_record_of_runs_costs_no_artifact(
+    model: Path, tmp_path: Path, device: LocalDevice, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*words: object, **named: object) -> None:
+        raise StoreFull("no space is left", "the record is full")
+
+    monkeypatch.setattr(type(store), "begin", full)
+    report, error = compile_here(
+        model, tmp_path / "out", device, store, cell("onnxruntime"), cell("onnxruntime", "fp16")
+    )
+    assert isinstance(error, StoreFull)
+    assert [one.state for one in report.artifacts] == ["ok", "ok"]
+    assert "could not be recorded" in report.artifacts[0].notes[-1]
+
+
+def test_runs_go_by_the_source_s_own_name(model: Path, tmp_path: Path, device: LocalDevice, store: Store) -> None:
+    report, _ = compile_here(model, tmp_path / "out", device, store)
+    run = store.load(report.artifacts[0].run_id or "")
+    assert run.model is not None
+    assert (run.model.name, run.model.sha256) == ("m.onnx", report.source_sha256)
+
+
+def test_a_very_long_name(tmp_path: Path, device: LocalDevice, store: Store) -> None:
+    report, error = compile_here(write_conv_net(tmp_path / f"{'n' * 240}.onnx"), tmp_path / "out", device, store)
+    assert error is None
+    assert len(Path(report.artifacts[0].path or "").name) < 120
+
+
+@pytest.mark.parametrize(
+    "fields", [{"seed": -5}, {"timeout_s": -1.0}, {"timeout_s": float("nan")}, {"weights": "w.pt"}]
+)
+def test_numbers_and_words_that_cannot_be(
+    model: Path, tmp_path: Path, device: LocalDevice, store: Store, fields: dict[str, object]
+) -> None:
+    with pytest.raises(EdgewrightError) as told:
+        compile_here(model, tmp_path / "out", device, store, **fields)
+    assert told.value.exit_code == 2

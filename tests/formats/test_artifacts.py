@@ -79,3 +79,32 @@ def test_all_of_a_folder(tmp_path: Path) -> None:
     mains = [put_artifact(tmp_path, name) for name in ("a.param", "b.param")]
     assert [path for path, _ in list_records(tmp_path)] == mains
     assert list_records(tmp_path / "absent") == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"axes": (0, 2, 3, 3)},
+        {"axes": (0, 1)},
+        {"axes": (0, 2, 3, 9)},
+        {"shape": (1, 4, 5, 4)},
+        {"shape": (-7, 4, 5, 3)},
+        {"dtype": "banana"},
+        {"source": "stranger"},
+    ],
+)
+def test_a_record_that_contradicts_itself(tmp_path: Path, fields: dict[str, object]) -> None:
+    main = put_artifact(tmp_path)
+    record = find_record(main)
+    assert record is not None
+    port = msgspec.structs.replace(record.io_map.inputs[0], **fields)
+    change(main, io_map=msgspec.structs.replace(record.io_map, inputs=(port,)))
+    with pytest.raises(ModelUnreadable, match="contradicts itself"):
+        find_record(main)
+
+
+def test_a_record_without_its_main_file_in_the_list(tmp_path: Path) -> None:
+    main = put_artifact(tmp_path)
+    change(main, files={})
+    with pytest.raises(ModelUnreadable, match="contradicts itself"):
+        find_record(main)

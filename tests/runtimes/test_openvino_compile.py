@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edgewright.formats.onnx import OnnxFile
 from edgewright.runtimes import openvino
 from edgewright.runtimes.contract import NotConvertible
-from edgewright.runtimes.wire import SessionRequest
+from edgewright.runtimes.wire import CompileRequest, SessionRequest
 from tests.models.onnx_files import (
     constant,
     node,
@@ -269,3 +269,16 @@ def test_real_networks_give_the_same_numbers(name: str, tmp_path: Path) -> None:
     compiled, folder = compile_onnx(source, shapes={spec.name: shape})
     feeds = {spec.name: normal_feed(*shape)}
     assert_close(reference(model, feeds), infer(folder / compiled.main, feeds))
+
+
+@pytest.mark.parametrize("place", ["input", "output"])
+def test_a_no_op_at_the_border_keeps_the_source_s_names(place: str, tmp_path: Path) -> None:
+    ops = ["Identity", "Relu"] if place == "input" else ["Relu", "Identity"]
+    nodes = [node(ops[0], ["x"], ["a"], "first"), node(ops[1], ["a"], ["y"], "second")]
+    source = write_onnx(tmp_path / "m.onnx", nodes, [value("x", [2, 3])], [value("y", [2, 3])])
+    (tmp_path / "to").mkdir()
+    request = CompileRequest(
+        source=str(source), format="onnx", precision="fp32", shapes={"x": (2, 3)}, folder=str(tmp_path / "to"), stem="m"
+    )
+    io_map = openvino.compile(request).io_map
+    assert [port.source for port in (*io_map.inputs, *io_map.outputs)] == ["x", "y"]

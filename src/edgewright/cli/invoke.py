@@ -35,10 +35,12 @@ def invoke(
     from pathlib import Path
 
     from edgewright.flows.device import open_device
+    from edgewright.flows.invoke import check_place, save_outputs
     from edgewright.flows.invoke import invoke as run_once
-    from edgewright.flows.invoke import save_outputs
-    from edgewright.flows.resolve import runtime_of, split_options
+    from edgewright.flows.resolve import check_number, runtime_of, split_options
 
+    check_place(Path(output))
+    check_number("timeout_s", timeout_s)
     info = runtime_of(Path(artifact), runtime)
     wish = split_options(options, [info])[info.name]
     with closing(open_device("local")) as device, progress() as tell:

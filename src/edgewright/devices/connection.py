@@ -173,7 +173,7 @@ class Connection:
         return WorkerCrashed(f"the {self._runtime} worker {how_it_ended(code)} {moment}", self._tail(), hint_of(code))
 
     def _refusal(self, refused: wire.Refused) -> EdgewrightError:
-        with self._log.open("a") as log:
+        with contextlib.suppress(OSError), self._log.open("a") as log:  # a full disk must not hide the refusal
             log.write(refused.trace)
         match refused.kind:
             case "model":

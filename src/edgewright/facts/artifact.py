@@ -49,8 +49,8 @@ class Numerics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         cosine: of the flattened outputs; 1 where both are all zeros.
         sqnr_db: signal power over the power of the difference; 200 where they are equal bit for bit.
         max_abs: largest absolute difference.
-        argmax_agreement: share of samples whose largest entry of the last axis is the same one; None where no output
-            is a float of two or more entries on its last axis.
+        argmax_agreement: share of the vectors along the last axis whose largest entry is the same one; None where no
+            output is a float of two or more entries on its last axis.
         not_finite: number of NaN and infinite values that the source does not have in the same place.
         samples: number of inputs that were run.
         seed: of the inputs; None where the user gave them.

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from edgewright.bench.numerics import compare_outputs, threshold_of
+from edgewright.bench.numerics import compare_outputs, find_faults
 from edgewright.errors import EdgewrightError
+from edgewright.facts.artifact import Numerics
 from edgewright.facts.plan import CompileCell
 from edgewright.flows.conversion import Job, run_compiler, write_down
 from edgewright.flows.inference import infer
@@ -44,17 +45,17 @@ def find_culprit(cell: CompileCell, job: Job) -> Culprit | None:
         return None
     cuttable = Cuttable(Path(job.prepared.files["onnx"]))
     places = cuttable.places()
-    least = threshold_of(cell.precision).sqnr_db
     measured: dict[int, float] = {}
 
     def differs(position: int) -> bool:
         job.tell(f"{runtime_info(cell.runtime).title} {cell.precision}: bisecting, {places[position].node}")
-        measured[position] = measure_part(cuttable, places[position], position, cell, job)
-        return measured[position] < least
+        numerics = measure_part(cuttable, places[position], position, cell, job)
+        measured[position] = numerics.sqnr_db
+        return bool(find_faults(numerics, cell.precision))
 
     try:
         first = first_true(range(len(places)), differs)
-    except EdgewrightError:
+    except (EdgewrightError, ValueError, KeyError):
         return None
     if first is None:
         return None
@@ -82,8 +83,8 @@ def first_true(positions: Sequence[int], test: Callable[[int], bool]) -> int | N
     return positions[high]
 
 
-def measure_part(cuttable: Cuttable, place: Place, position: int, cell: CompileCell, job: Job) -> float:
-    """SQNR in dB of the artifact of the graph's part in front of a tensor."""
+def measure_part(cuttable: Cuttable, place: Place, position: int, cell: CompileCell, job: Job) -> Numerics:
+    """The artifact of the graph's part in front of a tensor, against the source's."""
     folder = job.work / f"part-{cell.runtime}-{cell.precision}-{position}"
     folder.mkdir()
     path = cuttable.cut(place.tensor, job.work / f"{folder.name}.onnx")
@@ -98,4 +99,4 @@ def measure_part(cuttable: Cuttable, place: Place, position: int, cell: CompileC
         read_artifact(folder / record.main, record, ""), record, cell.runtime, stack, job.device,
         timeout_s=job.plan.timeout_s,
     )  # fmt: skip
-    return compare_outputs(reference, outputs, None).sqnr_db
+    return compare_outputs(reference, outputs, None)

@@ -49,7 +49,7 @@ def own_precision(source: str) -> Precision:
 def check_cell(cell: CompileCell, info: RuntimeInfo) -> None:
     if not info.compiles:
         raise ModelNotConvertible(f"{info.name} has no compiler", "it runs the files that it is given", "leave it out")
-    if cell.precision in FLOAT_PRECISIONS and cell.precision not in info.precisions:
+    if cell.precision not in info.precisions:
         known = ", ".join(info.precisions)
         raise ModelNotConvertible(
             f"{info.title} is not compiled to {cell.precision}", f"known are {known}", f"--precision {known}"

@@ -1,12 +1,13 @@
 """One model into every runtime: each cell in its own worker, and its numbers proven before it gets its name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from platform import system
 from time import monotonic
 from typing import Any, Literal
 
 import msgspec
+import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
@@ -16,6 +17,7 @@ from edgewright.devices.contract import Device
 from edgewright.errors import (
     EdgewrightError,
     GateFailed,
+    InputError,
     ModelNotConvertible,
     ModelRejected,
     OutputError,
@@ -31,6 +33,7 @@ from edgewright.flows.cells import check_cell
 from edgewright.flows.conversion import Job, cell_key, run_compiler, write_down
 from edgewright.flows.inference import infer
 from edgewright.flows.publish import find_made, keep, publish, workshop
+from edgewright.flows.resolve import check_number
 from edgewright.flows.sources import (
     describe_source,
     hash_source,
@@ -44,6 +47,7 @@ from edgewright.store.ids import new_run_id
 from edgewright.store.store import Store, utc_now
 
 SCHEMA = "edgewright.compile/1"
+MOST_STEM = 60  # characters of the source's name: with what is added it stays a name that every file system takes
 State = Literal["ok", "failed", "unsupported"]
 
 
@@ -125,6 +129,10 @@ def complete_plan(plan: CompilePlan) -> CompilePlan:
         raise UsageError("nothing to compile", "no runtime and precision is named", "--runtime litert --precision fp32")
     if not 1 <= plan.samples <= 10_000:
         raise UsageError(f"--samples {plan.samples} cannot be used", "it must be from 1 to 10000", "--samples 8")
+    check_number("seed", plan.seed)
+    check_number("timeout_s", plan.timeout_s)
+    if plan.weights and ".py:" not in plan.source:
+        raise UsageError("--weights has nothing to fill", "only FILE.py:FACTORY leaves them open", "leave it out")
     return msgspec.structs.replace(plan, source_sha256=hash_source(plan))
 
 
@@ -135,11 +143,24 @@ def make_job(plan: CompilePlan, out: Path, work: Path, device: Device, store: St
     stack = make_stack(prepared, plan)
     reference: dict[str, NDArray[Any]] = {}
     if plan.check:
-        tell(f"{prepared.name}: reference outputs of {len(next(iter(stack.values())))} inputs")
+        count = len(next(iter(stack.values()), ()))
+        tell(f"{prepared.name}: reference outputs" + (f" of {count} inputs" if count else ""))
         reference = run_reference(prepared, stack, device, plan.timeout_s)
+        check_reference(reference)
     source = describe_source(prepared, reference)
     locks = device.environment().get("locks", {})
     return Job(plan, prepared, source, stack, reference, device, store, locks, out, work, tell)
+
+
+def check_reference(reference: Mapping[str, NDArray[Any]]) -> None:
+    """InputError where an output of the source holds nothing that could be compared."""
+    for name, array in reference.items():
+        if array.size and array.dtype.kind == "f" and not np.isfinite(array).any():
+            raise InputError(
+                f"the source gives nothing but NaN and infinities in output '{name}'",
+                "on the inputs that were made there is nothing to compare",
+                "give real ones: --inputs FILE.npz",
+            )
 
 
 def compile_cell(cell: CompileCell, job: Job) -> tuple[CellReport, EdgewrightError | None]:
@@ -149,11 +170,14 @@ def compile_cell(cell: CompileCell, job: Job) -> tuple[CellReport, EdgewrightErr
     try:
         record, made, cached = make_artifact(cell, job)
         numerics = record.numerics
-        path = publish(record, made, job.out) if made != job.out else made / record.main
+        path = publish(record, made, job.out)
     except Failed as failed:
         return report_failure(cell, failed.error, failed.numerics, monotonic() - began, started, job)
     except EdgewrightError as error:
         return report_failure(cell, error, numerics, monotonic() - began, started, job)
+    except OSError as error:
+        full = OutputError(f"{job.out} cannot be written", error.strerror or str(error))
+        return report_failure(cell, full, numerics, monotonic() - began, started, job)
     report = CellReport(
         runtime=cell.runtime,
         precision=cell.precision,
@@ -169,7 +193,18 @@ def compile_cell(cell: CompileCell, job: Job) -> tuple[CellReport, EdgewrightErr
     )
     if cached:
         return report, None
-    return record_run(report, record, started, job), None
+    return keep_run(report, record, started, job)
+
+
+def keep_run(
+    report: CellReport, record: Artifact | None, started: str, job: Job
+) -> tuple[CellReport, EdgewrightError | None]:
+    """Record the run; a record of runs that cannot be written costs neither this artifact nor those that follow."""
+    try:
+        return record_run(report, record, started, job), None
+    except StoreError as error:
+        note = f"the run could not be recorded: {error}"
+        return msgspec.structs.replace(report, notes=(*report.notes, note)), error
 
 
 def make_artifact(cell: CompileCell, job: Job) -> tuple[Artifact, Path, bool]:
@@ -179,14 +214,13 @@ def make_artifact(cell: CompileCell, job: Job) -> tuple[Artifact, Path, bool]:
     key = cell_key(cell, info, job)
     folder = job.work / f"{cell.runtime}-{cell.precision}"
     folder.mkdir()
-    stem = f"{Path(job.prepared.name).stem}-{cell.runtime}-{cell.precision}"
+    stem = f"{Path(job.prepared.name).stem[:MOST_STEM]}-{cell.runtime}-{cell.precision}"
     if found := find_made(key, job.out / f"{stem}{info.suffix}", job.store, folder):
         return *found, True
     job.tell(f"{info.title} {cell.precision}: compiling")
     compiled, lock = run_compiler(cell, info, job, folder, stem)
     record = write_down(cell, info, compiled, folder, key, job, lock)
     if job.plan.check:
-        job.tell(f"{info.title} {cell.precision}: comparing numbers")
         record = check_numbers(record, folder, info, job)
     return record, folder, False
 
@@ -197,12 +231,14 @@ def check_numbers(record: Artifact, folder: Path, info: RuntimeInfo, job: Job) -
         where = " and ".join("macOS" if name == "Darwin" else name for name in info.systems)
         reason = f"its numbers were not checked: {info.title} runs on {where} alone"
         return msgspec.structs.replace(record, unchecked=reason)
+    job.tell(f"{info.title} {record.precision}: comparing numbers")
     model = read_artifact(folder / record.main, record, record.key)
     try:
         outputs, notes = infer(model, record, record.runtime, job.stack, job.device, timeout_s=job.plan.timeout_s)
         numerics = compare_outputs(job.reference, outputs, None if job.plan.inputs else job.plan.seed)
     except (ValueError, KeyError) as error:
-        raise ModelRejected(f"{info.title} gives other outputs than the source", str(error)) from None
+        what = f"{info.title} {record.precision} gives other outputs than the source"
+        raise Failed(GateFailed(what, str(error), "leave the runtime out, or report it")) from None
     if faults := find_faults(numerics, record.precision):
         raise Failed(
             GateFailed(
@@ -232,7 +268,7 @@ def report_failure(
     )
     if isinstance(error, OutputError | StoreError):
         return report, error
-    return record_run(report, None, started, job), error
+    return keep_run(report, None, started, job)[0], error
 
 
 def record_run(report: CellReport, record: Artifact | None, started: str, job: Job) -> CellReport:
@@ -245,7 +281,9 @@ def record_run(report: CellReport, record: Artifact | None, started: str, job: J
         kind="compile",
         state="running",
         started_at=started,
-        model=job.prepared.model,
+        model=msgspec.structs.replace(
+            job.prepared.model, name=job.prepared.name, sha256=job.prepared.sha256, path=job.plan.source, data_files=()
+        ),
         device=job.device.facts(),
         runtime=report.runtime,
         plan=msgspec.to_builtins(own),

@@ -1,6 +1,5 @@
 """From a source to one artifact's files: which converter, in which place, and what its record says."""
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -20,7 +19,7 @@ from edgewright.devices.contract import Device
 from edgewright.errors import ModelNotConvertible, UsageError
 from edgewright.facts.artifact import Artifact, Source
 from edgewright.facts.plan import CompileCell, CompilePlan, plan_json
-from edgewright.flows.publish import hash_artifact
+from edgewright.flows.publish import empty, hash_artifact
 from edgewright.flows.sources import Prepared, absolute
 from edgewright.runtimes.table import Converter, RuntimeInfo
 from edgewright.runtimes.wire import Compile, Compiled, CompileRequest
@@ -102,7 +101,7 @@ def run_converter(
     request = CompileRequest(
         source=absolute(job.prepared.files[kind]),
         format=kind,
-        precision="fp16" if cell.precision == "fp16" else "fp32",
+        precision=cell.precision,
         shapes=job.prepared.shapes,
         folder=str(folder.absolute()),
         stem=stem,
@@ -122,12 +121,6 @@ def converter_options(converter: Converter, cell: CompileCell, kind: str, job: J
     weights = {"weights": str(Path(job.plan.weights).absolute())} if job.plan.weights and kind == "torch" else {}
     chosen = {"converter": converter.name} if converter.name != cell.runtime else {}
     return {**cell.options, **chosen, **weights}
-
-
-def empty(folder: Path) -> None:
-    """Remove what a converter left that did not come to its end."""
-    for path in folder.iterdir():
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def check_installed(info: RuntimeInfo) -> None:
@@ -161,11 +154,13 @@ def write_down(
 
 def cell_key(cell: CompileCell, info: RuntimeInfo, job: Job) -> str:
     """Hash of all that decides the artifact and what its record says: source, plan, and versions of the tools."""
+    # The name is part of the artifact's own; what a torch source gives is known by its export alone.
+    given = [job.prepared.name, job.prepared.model.sha256]
     bare = msgspec.structs.replace(job.plan, source="", weights=None, inputs=None, cells=(cell,), timeout_s=0.0)
     tools = {name: find_version(name) for name in info.compile_tools}
     places = {info.name, *(one.environment for one in info.converters)}
     locks = {name: lock for name, lock in job.locks.items() if name in places}
-    made_by = msgspec.json.encode([__version__, tools, locks, info.compiles], order="sorted")
+    made_by = msgspec.json.encode([__version__, tools, locks, info.compiles, given], order="sorted")
     return sha256(plan_json(bare) + made_by).hexdigest()
 
 

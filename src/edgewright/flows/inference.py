@@ -35,7 +35,8 @@ def infer(
 
     Args:
         record: that of an artifact, whose inputs and outputs then go by the source's names and layouts.
-        stack: one array per input with one more leading axis, whose entries are run one after the other.
+        stack: one array per input with one more leading axis, whose entries are run one after the other. A model
+            without inputs runs once.
 
     Raises whatever the worker raises.
     """
@@ -54,11 +55,11 @@ def infer(
         )
         with device.start_worker(runtime, (), timeout_s, folder / "worker.log") as worker:
             notes = worker.ask(Open(session=request, feeds=one), Opened).notes
-            worker.ask(Invoke(feeds=every, outputs=outputs, stacked=True), Told)
+            worker.ask(Invoke(feeds=every, outputs=outputs, stacked=bool(own)), Told)
             worker.leave()
         device.pull(outputs, folder / "outputs.npz")
         with np.load(folder / "outputs.npz", allow_pickle=False) as file:
-            given: dict[str, Array] = {name: file[name] for name in file.files}
+            given: dict[str, Array] = {name: file[name] if own else file[name][np.newaxis] for name in file.files}
     return read_artifact_outputs(given, record.io_map, stacked=True) if record else given, notes
 
 

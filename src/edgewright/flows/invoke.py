@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
@@ -43,10 +44,22 @@ def invoke(
 
 def save_outputs(path: Path, outputs: Mapping[str, Array]) -> None:
     """Write an .npz under its name only when it is whole; OutputError where it cannot be written."""
-    part = path.with_name(f".{path.name}.part")
+    check_place(path)
+    part = None
     try:
+        with NamedTemporaryFile(prefix=".edgewright-", dir=path.parent, delete=False) as file:
+            part = Path(file.name)
         write_feeds(part, outputs)
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        if part is not None:
+            part.unlink(missing_ok=True)
         raise OutputError(f"{path} cannot be written", error.strerror or str(error)) from None
+
+
+def check_place(path: Path) -> None:
+    """OutputError for a path at which no file can be made."""
+    if path.is_dir() or not path.name:
+        raise OutputError(f"{path} cannot be written", "it is a folder", "name a file: -o y.npz")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path} cannot be written", f"there is no folder {path.parent}", "make it first")

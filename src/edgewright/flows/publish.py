@@ -1,24 +1,26 @@
 """Put an artifact where the user wants it: whole, or not at all; and find one that was made before."""
 
-import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from edgewright.errors import ModelUnreadable, OutputError, StoreError
+from edgewright.errors import OutputError, StoreError
 from edgewright.facts.artifact import Artifact
 from edgewright.facts.run import Output
-from edgewright.formats.artifacts import find_record, read_artifact, record_path, write_record
+from edgewright.formats.artifacts import read_artifact, record_path, write_record
 from edgewright.formats.files import hash_file, hash_files
+from edgewright.store.locks import try_lock
 from edgewright.store.queries import RunFilter
 from edgewright.store.store import Store
 
 RECORD_ROLE = "record"
-WORKSHOP = ".edgewright-"
+PREFIX, MARK = ".edgewright-compile-", "workshop"
+WORKSHOP = re.compile(re.escape(PREFIX) + "[a-z0-9_]{8}")
 
 
 @contextmanager
@@ -48,6 +50,10 @@ def publish(record: Artifact, made: Path, out: Path) -> Path:
     An older artifact of the same name loses its record first, so that at no moment a record stands beside files that
     are not its own.
     """
+    if made == out:
+        with told_as_output(out):
+            write_record(record, out)
+        return out / record.main
     with told_as_output(out):
         record_path(out / record.main).unlink(missing_ok=True)
         tops = sorted({name.split("/")[0] for name in record.files}, key=lambda name: name == record.main)
@@ -75,64 +81,71 @@ def artifact_hash(record: Artifact, folder: Path) -> str:
 
 
 def find_made(key: str, main: Path, store: Store, work: Path) -> tuple[Artifact, Path] | None:
-    """An artifact with this key and the folder that its files lie in: that of `main`, or `work` from the store."""
-    if (lying := find_lying(key, main)) is not None:
-        return lying, main.parent
+    """An artifact that the record of runs has under this key, and the folder that its files lie in.
+
+    That is the folder of `main` where they lie there unchanged, or `work`. The artifact's own record is not asked:
+    anyone may have changed it.
+    """
     rows = store.list_runs(RunFilter(kind="compile", state="done", plan_hash=key, limit=1, metrics=()))
     if not rows:
         return None
+    outputs = store.load(rows[0].id).outputs
     try:
-        return fetch(store.load(rows[0].id).outputs, store, work), work
+        record = fetch_record(outputs, store)
+        if all(is_same(main.parent / name, sha256) for name, sha256 in record.files.items()):
+            return record, main.parent
+        fetch_files(record, outputs, store, work)
     except (StoreError, msgspec.MsgspecError, StopIteration):  # its bytes are gone: it is made again
+        empty(work)
         return None
+    return record, work
 
 
-def find_lying(key: str, main: Path) -> Artifact | None:
-    """The artifact with this key that lies at `main`, where all its files are still what they were."""
-    with suppress(ModelUnreadable):
-        record = find_record(main)
-        if record and record.key == key and all(is_same(main.parent / n, sha) for n, sha in record.files.items()):
-            return record
-    return None
+def empty(folder: Path) -> None:
+    """Remove what was left half done."""
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def is_same(path: Path, sha256: str) -> bool:
     return path.is_file() and hash_file(path) == sha256
 
 
-def fetch(outputs: Sequence[Output], store: Store, work: Path) -> Artifact:
+def fetch_record(outputs: Sequence[Output], store: Store) -> Artifact:
     with store.open_blob(next(one.sha256 for one in outputs if one.role == RECORD_ROLE)) as file:
-        record = msgspec.json.decode(file.read(), type=Artifact)
+        return msgspec.json.decode(file.read(), type=Artifact)
+
+
+def fetch_files(record: Artifact, outputs: Sequence[Output], store: Store, work: Path) -> None:
     by_role = {one.role: one.sha256 for one in outputs}
     for name in record.files:
         (work / name).parent.mkdir(parents=True, exist_ok=True)
         store.get_file(by_role.get(f"artifact:{name}", ""), work / name)
-    return record
 
 
 @contextmanager
 def workshop(out: Path) -> Iterator[Path]:
     """A folder in `out` to make artifacts in, so that they can be renamed into their place; removed at the end.
 
-    What a compile that was killed left there is removed first.
+    What a compile that was killed left there is removed first: folders of just this kind of name, with our mark in
+    them, that no living process holds a lock on.
     """
     with told_as_output(out):
         out.mkdir(parents=True, exist_ok=True)
-        for left in out.glob(f"{WORKSHOP}*"):
-            if not is_alive(left.name.split("-")[1]):
+        for left in [path for path in out.iterdir() if WORKSHOP.fullmatch(path.name) and (path / MARK).is_file()]:
+            if not is_held(left / MARK):
                 shutil.rmtree(left, ignore_errors=True)
-        work = Path(tempfile.mkdtemp(prefix=f"{WORKSHOP}{os.getpid()}-", dir=out))
+        work = Path(tempfile.mkdtemp(prefix=PREFIX, dir=out))
+        mark = (work / MARK).open("wb")
     try:
+        try_lock(mark)
         yield work
     finally:
+        mark.close()
         shutil.rmtree(work, ignore_errors=True)
 
 
-def is_alive(pid: str) -> bool:
-    try:
-        os.kill(int(pid), 0)
-    except (ValueError, ProcessLookupError):
-        return False
-    except OSError:  # it is another user's
-        return True
-    return True
+def is_held(mark: Path) -> bool:
+    """Whether a living process has the lock on a workshop's mark."""
+    with mark.open("ab") as file:
+        return not try_lock(file)

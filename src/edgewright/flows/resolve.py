@@ -271,7 +271,7 @@ def expand_folders(paths: Sequence[str], runtimes: Sequence[str]) -> list[str]:
         if not Path(path).is_dir() or Path(path).suffix == ".mlpackage":
             found.append(path)
             continue
-        records = list_records(Path(path))
+        records = [(main, record) for main, record in list_records(Path(path)) if main.exists()]
         fitting = [str(main) for main, record in records if can_run(record.runtime, wanted)]
         if not fitting:
             held = ", ".join(main.name for main, _ in records)

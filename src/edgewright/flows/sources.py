@@ -138,7 +138,7 @@ def make_stack(prepared: Prepared, plan: CompilePlan) -> dict[str, Array]:
         feeds = read_feeds(Path(plan.inputs), prepared.model.signature)
         return {name: array[np.newaxis] for name, array in feeds.items()}
     made = [make_feeds(prepared.model.signature, prepared.shapes, plan.seed + i) for i in range(plan.samples)]
-    return {name: np.stack([feeds[name] for feeds in made]) for name in made[0]}
+    return {name: np.stack([feeds[name] for feeds in made]) for name in made[0]} if made[0] else {}
 
 
 def run_reference(prepared: Prepared, stack: Mapping[str, Array], device: Device, timeout_s: float) -> dict[str, Array]:

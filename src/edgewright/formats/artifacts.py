@@ -1,5 +1,7 @@
 """Read and write the record that lies beside an artifact's files."""
 
+from contextlib import suppress
+from math import prod
 from pathlib import Path
 
 import msgspec
@@ -8,6 +10,9 @@ from edgewright.errors import ModelUnreadable
 from edgewright.facts.artifact import RECORD_SCHEMA, RECORD_SUFFIX, Artifact, Port
 from edgewright.facts.model import Model, Signature, TensorSpec
 
+DTYPES = {"str", "bool", "float16", "bfloat16", "float32", "float64"} | {
+    f"{sign}int{bits}" for sign in ("", "u") for bits in (4, 8, 16, 32, 64)
+}
 FORMATS = ("ncnn", "mnn", "openvino", "executorch", "coreml")  # files that tell too little of themselves
 
 
@@ -22,7 +27,10 @@ def find_record(main: Path) -> Artifact | None:
     ModelUnreadable where there is one that cannot be read.
     """
     path = record_path(main)
-    if not path.is_file():
+    try:
+        if not path.is_file():
+            return None
+    except OSError:  # a name too long for a file to have
         return None
     record = read_record(path)
     return record if record.main == main.name else None
@@ -40,12 +48,36 @@ def read_record(path: Path) -> Artifact:
         raise ModelUnreadable(
             f"{path} has schema {record.schema}", f"this Edgewright knows {RECORD_SCHEMA}", "compile the model again"
         )
+    if fault := find_fault(record):
+        raise ModelUnreadable(f"{path} contradicts itself", fault, "compile the model again")
     strangers = [name for name in (record.main, *record.files) if not is_inside(name)]
     if strangers:
         raise ModelUnreadable(
             f"{path} names a file outside of its folder", strangers[0][:200], "compile the model again"
         )
     return record
+
+
+def find_fault(record: Artifact) -> str:
+    """What in a record cannot be; empty where nothing is found."""
+    if not any(name == record.main or name.startswith(f"{record.main}/") for name in record.files):
+        return f"its main file {record.main[:200]} is not among its files"
+    inputs = {port.source for port in record.io_map.inputs}
+    if strangers := inputs - {spec.name for spec in record.source.signature.inputs}:
+        return f"it maps '{min(strangers)[:200]}', which is no input of the source"
+    return next(filter(None, map(fault_of, (*record.io_map.inputs, *record.io_map.outputs))), "")
+
+
+def fault_of(port: Port) -> str:
+    """What in a port cannot be; sizes of -1 are known to a run alone."""
+    if sorted(port.axes) != list(range(len(port.source_shape))):
+        return f"the axes {list(port.axes)} of '{port.source}' are no order of {len(port.source_shape)} axes"
+    if any(size < -1 for size in (*port.shape, *port.source_shape)):
+        return f"'{port.source}' has a negative size"
+    if -1 not in (*port.shape, *port.source_shape) and prod(port.shape) != prod(port.source_shape):
+        return f"'{port.source}' has {prod(port.source_shape)} elements, and {prod(port.shape)} in the artifact"
+    strangers = {port.dtype, port.source_dtype} - DTYPES
+    return f"'{port.source}' is of an unknown type {min(strangers)[:40]}" if strangers else ""
 
 
 def is_inside(name: str) -> bool:
@@ -61,8 +93,11 @@ def write_record(record: Artifact, folder: Path) -> Path:
 
 
 def list_records(folder: Path) -> list[tuple[Path, Artifact]]:
-    """All artifacts of a folder with the paths of their main files, by name; none where it holds none."""
-    found = [(path, read_record(path)) for path in sorted(folder.glob(f"*{RECORD_SUFFIX}"))]
+    """All artifacts of a folder with the paths of their main files, by name; a record that is none is left out."""
+    found = []
+    for path in sorted(folder.glob(f"*{RECORD_SUFFIX}")):
+        with suppress(ModelUnreadable):
+            found.append((path, read_record(path)))
     return [(path.with_name(record.main), record) for path, record in found]
 
 

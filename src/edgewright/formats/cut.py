@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from edgewright.formats.onnx import parse, tensors_of
 
-FLOATS = (1, 10, 16)  # TensorProto.FLOAT, FLOAT16, BFLOAT16
+FLOATS = (1, 10, 11, 16)  # TensorProto.FLOAT, FLOAT16, DOUBLE, BFLOAT16
 
 
 class Place(NamedTuple):

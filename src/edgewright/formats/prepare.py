@@ -68,7 +68,7 @@ def name_nodes(graph: Any) -> bool:
     taken: set[str] = set()
     for position, node in enumerate(graph.node):
         name = node.name or f"{node.op_type}#{position}"
-        if name in taken:
+        while name in taken:
             name = f"{name}#{position}"
         if name != node.name:
             node.name = name

@@ -96,7 +96,7 @@ TABLE: dict[str, RuntimeInfo] = {
         ),
         compiles=("onnx",),
         writes="onnx",
-        precisions=("fp32", "fp16"),
+        precisions=("fp32", "fp16", "w8a8", "w8a8-dynamic", "w8a16", "w8", "w4"),
         suffix=".onnx",
         compile_tools=("onnx", "onnxruntime"),
     ),
@@ -111,7 +111,7 @@ TABLE: dict[str, RuntimeInfo] = {
         options=(Option("delegate", ("xnnpack", "none"), "xnnpack", "XNNPACK, or the built-in kernels alone"),),
         compiles=("onnx", "tflite"),
         writes="tflite",
-        precisions=("fp32", "fp16"),
+        precisions=("fp32", "fp16", "w8a8", "w8a16", "w8", "w4"),
         suffix=".tflite",
         compile_tools=("onnx", "ai-edge-litert", "flatbuffers"),
         compile_options=(
@@ -311,7 +311,7 @@ def install_command(info: RuntimeInfo) -> str:
 
 
 def known_runtimes() -> list[str]:
-    return [*TABLE, *(info.name for info in plugin_runtimes())]
+    return [name for name, info in TABLE.items() if info.reads] + [info.name for info in plugin_runtimes()]
 
 
 def runtime_module(info: RuntimeInfo) -> ModuleType:

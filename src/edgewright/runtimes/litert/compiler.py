@@ -40,7 +40,7 @@ def write_model(request: CompileRequest) -> Compiled:
             check="none",
         )
     except EdgewrightError as error:
-        raise NotConvertible(error.why or error.what, error.try_this) from error
+        raise NotConvertible(f"{error.what}: {error.why}" if error.why else error.what, error.try_this) from error
     main = f"{request.stem}.tflite"
     path = Path(request.folder) / main
     path.write_bytes(converted.data)
@@ -84,7 +84,7 @@ def trace_origins(converted: Converted, path: Path) -> dict[str, tuple[str, ...]
 
 def take_over(request: CompileRequest) -> Compiled:
     """A TFLite file is LiteRT's own already: its bytes are taken as they are."""
-    if request.precision != "fp32":
+    if request.precision == "fp16":
         raise NotConvertible(f"a TFLite file is taken as it is, and cannot be made {request.precision}", "leave it out")
     main = f"{request.stem}.tflite"
     path = Path(request.folder) / main

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewright.facts.artifact import IoMap, Port
-from edgewright.facts.model import TensorSpec
+from edgewright.facts.model import Signature, TensorSpec
 from edgewright.formats.onnx import OnnxFile
 from edgewright.runtimes.contract import NotConvertible, Rejected
 from edgewright.runtimes.openvino.library import import_library, tell_error, version
@@ -33,7 +33,7 @@ def compile_model(request: CompileRequest) -> Compiled:
     path = Path(request.folder) / f"{request.stem}.xml"
     try:
         library.save_model(model, str(path), compress_to_fp16=request.precision == "fp16")
-        io_map = prove(core, path)
+        io_map = prove(core, path, OnnxFile(Path(request.source)).signature())
     except NotConvertible:
         remove(path)
         raise
@@ -122,7 +122,7 @@ def free_name(name: str, taken: Container[str]) -> str:
     return next(one for one in chain([name], (f"{name}#{i}" for i in count(2))) if one not in taken)
 
 
-def prove(core: Any, path: Path) -> IoMap:
+def prove(core: Any, path: Path, source: Signature) -> IoMap:
     """Load what was written, once, as a session will; NotConvertible where OpenVINO's own CPU refuses it."""
     request = SessionRequest(model=str(path))
     try:
@@ -132,17 +132,18 @@ def prove(core: Any, path: Path) -> IoMap:
         session.close()
     except Rejected as error:
         raise NotConvertible(f"OpenVINO refuses what it wrote itself: {error}") from error
+    # By their order: a tensor that a removed no-op stood before bears the names of both.
     return IoMap(
-        inputs=tuple(map(as_port, signature.inputs)),
-        outputs=tuple(map(as_port, signature.outputs)),
+        inputs=tuple(map(as_port, signature.inputs, (spec.name for spec in source.inputs))),
+        outputs=tuple(map(as_port, signature.outputs, (spec.name for spec in source.outputs))),
     )
 
 
-def as_port(spec: TensorSpec) -> Port:
+def as_port(spec: TensorSpec, source: str) -> Port:
     """The same in both; a size that only a run would tell is written as -1."""
     sizes = tuple(size if isinstance(size, int) else -1 for size in spec.shape)
     return Port(
-        source=spec.name,
+        source=source,
         name=spec.name,
         source_shape=sizes,
         source_dtype=spec.dtype,

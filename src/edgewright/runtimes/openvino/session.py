@@ -165,7 +165,7 @@ def read_signature(model: Any) -> Signature:
 
 
 def port_name(port: Any) -> str:
-    """The tensor's name. ONNX gives every input and output just one; of several, the first by alphabet."""
+    """The tensor's name; of several (a removed no-op leaves both its ends'), the first by alphabet."""
     names = sorted(port.get_names())
     return str(names[0]) if names else str(port.node.get_friendly_name())
 
