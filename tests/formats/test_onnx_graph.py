@@ -1,6 +1,7 @@
 """Typed graphs from ONNX: shapes through folding, free sizes, and files that are not what they should be."""
 
-import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -233,10 +234,19 @@ def test_large_weights_are_left_out(tmp_path: Path) -> None:
 
 def test_a_model_of_a_gigabyte_and_a_half_takes_little_memory(tmp_path: Path) -> None:
     path = write_sparse(tmp_path / "big.onnx", rows=1_500_000, columns=250)
-    graph = read_onnx_graph(path)
-    assert graph.tensors["w"].bytes() == 1_500_000_000
-    assert graph.tensors["y"].shape == (1, 250)
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 600_000  # kB, of any child so far
+    # In a process of its own: the system counts the largest of all children, and other tests have some too.
+    script = (
+        "import resource, sys\n"
+        "from pathlib import Path\n"
+        "from edgewright.formats.onnx_graph import read_onnx_graph\n"
+        "graph = read_onnx_graph(Path(sys.argv[1]))\n"
+        "print(graph.tensors['w'].bytes(), *graph.tensors['y'].shape)\n"
+        "print(*(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))\n"
+    )
+    told = subprocess.run([sys.executable, "-P", "-c", script, path], capture_output=True, text=True, check=True)
+    facts, peaks_kb = told.stdout.splitlines()
+    assert facts == "1500000000 1 250"
+    assert all(int(peak) < 600_000 for peak in peaks_kb.split())
 
 
 def write_sparse(path: Path, rows: int, columns: int) -> Path:
