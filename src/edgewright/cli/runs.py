@@ -52,7 +52,7 @@ def list_command(tags: tuple[tuple[str, str], ...], as_json: bool, **wanted: Any
         droppable=("tags", "device", "kind", "interval", "precision", "started", "state"),
     )
     if not rows:
-        say("No runs. edgewright benchmark MODEL makes one, edgewright demo makes eight.")
+        say("No runs. edgewright benchmark MODEL makes one, edgewright demo a dozen.")
 
 
 def list_row(row: RunRow) -> tuple[str, ...]:

@@ -59,7 +59,7 @@ def demo_cells(locks: Collection[str]) -> tuple[dict[str, tuple[CompileCell, ...
     ready = {name: list[CompileCell]() for name in MODELS}
     left_out = []
     for info in TABLE.values():
-        if not info.writes or info.name == FOR_TESTS or not can_run(info.name, ()):
+        if not (info.writes and info.reads) or info.name == FOR_TESTS or not can_run(info.name, ()):
             continue
         installed = all(find_spec(package) for package in (*info.needs, *info.compile_needs))
         if not installed and info.name not in locks:
