@@ -25,7 +25,7 @@ ROADS: dict[int, dict[int, int]] = {
     IN_TENSOR: {},
 }
 
-Bytes = mmap.mmap | bytes
+Bytes = mmap.mmap | bytes | memoryview
 
 
 class Damaged(Exception):

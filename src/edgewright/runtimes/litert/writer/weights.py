@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgewright.formats.onnx_skim import Damaged, fields, varint
 from edgewright.runtimes.litert.writer.graph import Array
 
 # Field numbers of onnx.proto3.
@@ -38,10 +39,6 @@ class Stripped:
         """A copy of the bytes of an initializer that was left in place."""
         begin, end = self.places.get(name, (0, 0))
         return bytes(self.whole[begin:end]) if name in self.places else None
-
-
-class Damaged(Exception):
-    """The bytes do not read as fields, or not as one that this station understands."""
 
 
 def map_file(model: Path | bytes) -> memoryview:
@@ -77,26 +74,26 @@ def release(array: Array) -> None:
 
 
 def _strip_model(whole: memoryview, places: dict[str, tuple[int, int]]) -> Iterator[bytes]:
-    for number, kind, start, begin, end in _fields(whole, 0, len(whole)):
+    for number, kind, start, begin, end in fields(whole, 0, len(whole)):
         if number == GRAPH and kind == LENGTH:
             body = b"".join(_strip_graph(whole, begin, end, places))
-            yield _key(number, kind) + _varint(len(body)) + body
+            yield _key(number, kind) + varint(len(body)) + body
         else:
             yield bytes(whole[start:end])
 
 
 def _strip_graph(whole: memoryview, low: int, high: int, places: dict[str, tuple[int, int]]) -> Iterator[bytes]:
-    for number, kind, start, begin, end in _fields(whole, low, high):
+    for number, kind, start, begin, end in fields(whole, low, high):
         if number == INITIALIZER and kind == LENGTH and end - begin > LARGE:
             body = _strip_tensor(whole, begin, end, places)
-            yield _key(number, kind) + _varint(len(body)) + body
+            yield _key(number, kind) + varint(len(body)) + body
         else:
             yield bytes(whole[start:end])
 
 
 def _strip_tensor(whole: memoryview, low: int, high: int, places: dict[str, tuple[int, int]]) -> bytes:
     parts, name, place = [], "", None
-    for number, kind, start, begin, end in _fields(whole, low, high):
+    for number, kind, start, begin, end in fields(whole, low, high):
         if number == RAW_DATA and kind == LENGTH and end - begin > LARGE:
             if place is not None:
                 raise Damaged
@@ -119,45 +116,5 @@ def _text(data: memoryview) -> str:
         raise Damaged from None
 
 
-def _fields(whole: memoryview, at: int, high: int) -> Iterator[tuple[int, int, int, int, int]]:
-    """Number, kind, where the field starts, where its value begins and ends."""
-    while at < high:
-        start = at
-        key, at = _read_varint(whole, at, high)
-        kind, begin = key & 7, at
-        if kind == VARINT:
-            _, at = _read_varint(whole, at, high)
-        elif kind == LENGTH:
-            size, begin = _read_varint(whole, at, high)
-            at = begin + size
-        elif kind in (FIXED32, FIXED64):
-            at += 4 if kind == FIXED32 else 8
-        else:
-            raise Damaged
-        if at > high:
-            raise Damaged
-        yield key >> 3, kind, start, begin, at
-
-
-def _read_varint(whole: memoryview, at: int, high: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < high and shift < 64:
-        byte = whole[at]
-        value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128:
-            return value, at
-    raise Damaged
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 127:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
 def _key(number: int, kind: int) -> bytes:
-    return _varint(number << 3 | kind)
+    return varint(number << 3 | kind)
