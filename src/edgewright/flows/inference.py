@@ -13,6 +13,7 @@ from edgewright.devices.contract import Device
 from edgewright.facts.artifact import Artifact
 from edgewright.facts.model import Model
 from edgewright.facts.plan import TIMEOUT_S
+from edgewright.flows.resolve import free_shapes
 from edgewright.formats.files import hash_file
 from edgewright.runtimes.wire import Invoke, Open, Opened, SessionRequest, Told
 from edgewright.store.ids import new_run_id
@@ -51,7 +52,7 @@ def infer(
         request = SessionRequest(
             model=device.push(Path(model.path), model.sha256, beside),
             options=dict(options),
-            shapes=open_shapes(model, own),
+            shapes=free_shapes(model, {name: array[0] for name, array in own.items()}),
         )
         with device.start_worker(runtime, (), timeout_s, folder / "worker.log") as worker:
             notes = worker.ask(Open(session=request, feeds=one), Opened).notes
@@ -61,12 +62,3 @@ def infer(
         with np.load(folder / "outputs.npz", allow_pickle=False) as file:
             given: dict[str, Array] = {name: file[name] if own else file[name][np.newaxis] for name in file.files}
     return read_artifact_outputs(given, record.io_map, stacked=True) if record else given, notes
-
-
-def open_shapes(model: Model, stack: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
-    """Sizes for the inputs that the file leaves free."""
-    return {
-        spec.name: stack[spec.name].shape[1:]
-        for spec in model.signature.inputs
-        if any(isinstance(size, str) for size in spec.shape)
-    }

@@ -101,6 +101,24 @@ def list_records(folder: Path) -> list[tuple[Path, Artifact]]:
     return [(path.with_name(record.main), record) for path, record in found]
 
 
+def same_port(spec: TensorSpec, source: str = "") -> Port:
+    """An input or output that lies in the artifact as in the source, where it may have the other name `source`.
+
+    A size that only a run would tell (that of NonZero, for one) is written as -1.
+    """
+    sizes = tuple(size if isinstance(size, int) else -1 for size in spec.shape)
+    return Port(
+        source=source or spec.name,
+        name=spec.name,
+        source_shape=sizes,
+        source_dtype=spec.dtype,
+        axes=tuple(range(len(sizes))),
+        shape=sizes,
+        dtype=spec.dtype,
+        quantization=spec.quantization,
+    )
+
+
 def read_artifact(path: Path, record: Artifact, sha256: str) -> Model:
     """The artifact as a model, with the signature that its runtime sees; `sha256` is the hash of its files now."""
     return Model(

@@ -7,6 +7,7 @@ from pathlib import Path
 from edgewright.errors import EdgewrightError
 from edgewright.facts.artifact import IoMap, Port
 from edgewright.facts.model import Signature, TensorSpec
+from edgewright.formats.artifacts import same_port
 from edgewright.formats.tflite import read_graph, read_signature
 from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.litert.writer import Converted, Output, convert_onnx
@@ -97,18 +98,4 @@ def take_over(request: CompileRequest) -> Compiled:
             outputs=tuple(same_port(spec) for spec in signature.outputs),
         ),
         tools={},
-    )
-
-
-def same_port(spec: TensorSpec) -> Port:
-    sizes = tuple(size if isinstance(size, int) else -1 for size in spec.shape)
-    return Port(
-        source=spec.name,
-        name=spec.name,
-        source_shape=sizes,
-        source_dtype=spec.dtype,
-        axes=tuple(range(len(sizes))),
-        shape=sizes,
-        dtype=spec.dtype,
-        quantization=spec.quantization,
     )

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from edgewright.facts.artifact import IoMap, Port
+from edgewright.facts.artifact import IoMap
+from edgewright.formats.artifacts import same_port
+from edgewright.formats.prepare import save
 from edgewright.runtimes.contract import NotConvertible, Rejected
 from edgewright.runtimes.onnxruntime.session import load, read_signature, session_options, version
 from edgewright.runtimes.wire import Compiled, CompileRequest, SessionRequest
-
-PROTOBUF_LIMIT = 2**31 - 1
 
 
 def compile_model(request: CompileRequest) -> Compiled:
@@ -19,10 +19,7 @@ def compile_model(request: CompileRequest) -> Compiled:
     if request.precision == "fp16":
         model = to_half(model)
     main = f"{request.stem}.onnx"
-    large = model.ByteSize() > PROTOBUF_LIMIT
-    onnx.save(
-        model, str(Path(request.folder) / main), save_as_external_data=large, location=f"{main}.data" if large else None
-    )
+    save(model, Path(request.folder) / main)
     return Compiled(
         main=main,
         io_map=map_io(SessionRequest(model=str(Path(request.folder) / main)), request),
@@ -60,20 +57,6 @@ def map_io(session: SessionRequest, request: CompileRequest) -> IoMap:
         raise NotConvertible(f"ONNX Runtime refuses the model: {error}") from error
     signature = read_signature(loaded, request.shapes)
     return IoMap(
-        inputs=tuple(as_port(spec.name, spec.dtype, spec.shape) for spec in signature.inputs),
-        outputs=tuple(as_port(spec.name, spec.dtype, spec.shape) for spec in signature.outputs),
-    )
-
-
-def as_port(name: str, dtype: str, shape: tuple[int | str, ...]) -> Port:
-    """The same in both; a size that only a run would tell (that of NonZero, for one) is written as -1."""
-    sizes = tuple(size if isinstance(size, int) else -1 for size in shape)
-    return Port(
-        source=name,
-        name=name,
-        source_shape=sizes,
-        source_dtype=dtype,
-        axes=tuple(range(len(sizes))),
-        shape=sizes,
-        dtype=dtype,
+        inputs=tuple(map(same_port, signature.inputs)),
+        outputs=tuple(map(same_port, signature.outputs)),
     )

@@ -8,8 +8,9 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from edgewright.facts.artifact import IoMap, Port
-from edgewright.facts.model import Signature, TensorSpec
+from edgewright.facts.artifact import IoMap
+from edgewright.facts.model import Signature
+from edgewright.formats.artifacts import same_port
 from edgewright.formats.onnx import OnnxFile
 from edgewright.runtimes.contract import NotConvertible, Rejected
 from edgewright.runtimes.openvino.library import import_library, tell_error, version
@@ -134,20 +135,6 @@ def prove(core: Any, path: Path, source: Signature) -> IoMap:
         raise NotConvertible(f"OpenVINO refuses what it wrote itself: {error}") from error
     # By their order: a tensor that a removed no-op stood before bears the names of both.
     return IoMap(
-        inputs=tuple(map(as_port, signature.inputs, (spec.name for spec in source.inputs))),
-        outputs=tuple(map(as_port, signature.outputs, (spec.name for spec in source.outputs))),
-    )
-
-
-def as_port(spec: TensorSpec, source: str) -> Port:
-    """The same in both; a size that only a run would tell is written as -1."""
-    sizes = tuple(size if isinstance(size, int) else -1 for size in spec.shape)
-    return Port(
-        source=source,
-        name=spec.name,
-        source_shape=sizes,
-        source_dtype=spec.dtype,
-        axes=tuple(range(len(sizes))),
-        shape=sizes,
-        dtype=spec.dtype,
+        inputs=tuple(map(same_port, signature.inputs, (spec.name for spec in source.inputs))),
+        outputs=tuple(map(same_port, signature.outputs, (spec.name for spec in source.outputs))),
     )
