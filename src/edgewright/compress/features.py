@@ -1,0 +1,128 @@
+"""What a site's weights are multiplied with: activations as columns, and their second moments."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.compress.network import Site
+
+Array = NDArray[Any]
+
+
+def to_matrices(site: Site, weights: Array) -> Array:
+    """Weights as [groups, outputs of a group, K]: one row for each output channel."""
+    if site.op in ("Conv",):
+        return weights.reshape(site.groups, weights.shape[0] // site.groups, -1)
+    if site.op == "ConvTranspose":
+        return np.moveaxis(weights, 1, 0).reshape(1, weights.shape[1], -1)
+    return (weights if site.axis == 0 else weights.T)[np.newaxis]
+
+
+def from_matrices(site: Site, rows: Array, shape: tuple[int, ...]) -> Array:
+    """The inverse of `to_matrices`; `shape` is that of the weights."""
+    if site.op == "Conv":
+        return rows.reshape(shape)
+    if site.op == "ConvTranspose":
+        moved = (shape[1], shape[0], *shape[2:])
+        return np.ascontiguousarray(np.moveaxis(rows.reshape(moved), 0, 1))
+    return np.ascontiguousarray(rows[0] if site.axis == 0 else rows[0].T)
+
+
+def to_columns(site: Site, attributes: dict[str, Any], x: Array, kernel: tuple[int, ...], places: int, seed: int) -> Array:
+    """Activations as [groups, K, P] so that `to_matrices(w) @ columns` is the site's output before the bias.
+
+    At most `places` positions of the output are taken, chosen by `seed`.
+    """
+    if site.op != "Conv":
+        rows = x.reshape(-1, x.shape[-1])
+        return pick(rows, places, seed).T[np.newaxis]
+    spatial = x.ndim - 2
+    strides = attributes.get("strides") or [1] * spatial
+    dilations = attributes.get("dilations") or [1] * spatial
+    pads = find_pads(attributes, x.shape[2:], kernel, strides, dilations)
+    if any(pads):
+        x = np.pad(x, [(0, 0), (0, 0), *zip(pads[:spatial], pads[spatial:], strict=True)])
+    reach = [(size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True)]
+    windows = np.lib.stride_tricks.sliding_window_view(x, reach, axis=tuple(range(2, 2 + spatial)))
+    taken = (slice(None), slice(None), *(slice(None, None, step) for step in strides),
+             *(slice(None, None, step) for step in dilations))  # fmt: skip
+    windows = windows[taken]  # [N, C, out…, kernel…]
+    outputs = windows.shape[2 : 2 + spatial]
+    flat = np.moveaxis(windows, 1, 1 + spatial)  # [N, out…, C, kernel…]
+    count = x.shape[0] * int(np.prod(outputs))
+    chosen = choose(count, places, seed)
+    where = np.unravel_index(chosen, (x.shape[0], *outputs))
+    rows = flat[where].reshape(len(chosen), site.groups, -1)  # [P, G, K]
+    return np.ascontiguousarray(rows.transpose(1, 2, 0))
+
+
+def find_pads(
+    attributes: dict[str, Any], sizes: tuple[int, ...], kernel: tuple[int, ...], strides: list[int], dilations: list[int]
+) -> list[int]:
+    """Begins, then ends, as the Conv operator's `pads` and `auto_pad` have them."""
+    auto = attributes.get("auto_pad", b"NOTSET")
+    auto = auto.decode() if isinstance(auto, bytes) else auto
+    if auto in ("NOTSET", ""):
+        return list(attributes.get("pads") or [0] * (2 * len(sizes)))
+    if auto == "VALID":
+        return [0] * (2 * len(sizes))
+    whole = [
+        max(0, (-(-size // step) - 1) * step + (k - 1) * wide + 1 - size)
+        for size, k, step, wide in zip(sizes, kernel, strides, dilations, strict=True)
+    ]
+    small, large = [one // 2 for one in whole], [one - one // 2 for one in whole]
+    return small + large if auto == "SAME_UPPER" else large + small
+
+
+def choose(count: int, places: int, seed: int) -> Array:
+    if count <= places:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, places, replace=False))
+
+
+def pick(rows: Array, places: int, seed: int) -> Array:
+    return rows[choose(len(rows), places, seed)]
+
+
+class Moments:
+    """First and second moments of a site's columns, in the float network and in the quantised one.
+
+    Attributes:
+        n: columns seen.
+        square: [G, K, K] mean of q qᵀ, centred.
+        cross: [G, K, K] mean of f qᵀ, centred: f float, q quantised.
+        mean_float, mean_quant: [G, K].
+    """
+
+    def __init__(self, groups: int, size: int) -> None:
+        self.n = 0
+        self._square = np.zeros((groups, size, size))
+        self._cross = np.zeros((groups, size, size))
+        self._float = np.zeros((groups, size))
+        self._quant = np.zeros((groups, size))
+
+    def add(self, exact: Array, quant: Array) -> None:
+        """Take in columns [G, K, P] of both networks, at the same positions."""
+        self.n += quant.shape[2]
+        turned = quant.transpose(0, 2, 1)
+        self._square += quant @ turned
+        self._cross += exact @ turned
+        self._float += exact.sum(axis=2)
+        self._quant += quant.sum(axis=2)
+
+    @property
+    def mean_float(self) -> Array:
+        return self._float / self.n
+
+    @property
+    def mean_quant(self) -> Array:
+        return self._quant / self.n
+
+    @property
+    def square(self) -> Array:
+        return self._square / self.n - self.mean_quant[:, :, None] * self.mean_quant[:, None, :]
+
+    @property
+    def cross(self) -> Array:
+        return self._cross / self.n - self.mean_float[:, :, None] * self.mean_quant[:, None, :]

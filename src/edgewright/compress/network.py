@@ -1,0 +1,113 @@
+"""A float ONNX model as quantisation sees it: its constants as arrays, who makes and reads what, and where weights are."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+FLOAT = 1  # TensorProto.FLOAT
+
+
+class Site(NamedTuple):
+    """An operator with constant weights: Conv, ConvTranspose, Gemm or MatMul.
+
+    Attributes:
+        node: its name.
+        input: the tensor that is multiplied with the weights.
+        weight: name of the constant weights.
+        bias: name of the constant bias, empty where there is none.
+        output: what it makes.
+        axis: of the weights that counts the output channels.
+        groups: of a convolution; 1 for a matrix product.
+    """
+
+    node: str
+    op: str
+    input: str
+    weight: str
+    bias: str
+    output: str
+    axis: int
+    groups: int
+
+
+class Network:
+    """A model with fixed shapes and a name on every node.
+
+    The graph is shared, not copied: who changes a node changes it for all.
+    """
+
+    def __init__(self, model: Any) -> None:
+        import onnx
+        from onnx import numpy_helper
+
+        self.model = model
+        self.nodes = list(model.graph.node)
+        self.constants: dict[str, Array] = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+        inferred = onnx.shape_inference.infer_shapes(model, strict_mode=False, data_prop=True)
+        known = (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output)
+        self.types = {value.name: value.type.tensor_type.elem_type for value in known}
+        self.inputs = [value.name for value in model.graph.input if value.name not in self.constants]
+        self.outputs = [value.name for value in model.graph.output]
+        self.maker = {name: node for node in self.nodes for name in node.output if name}
+        self.readers: dict[str, list[Any]] = defaultdict(list)
+        for node in self.nodes:
+            for name in dict.fromkeys(node.input):
+                if name:
+                    self.readers[name].append(node)
+        self.sites = {site.node: site for node in self.nodes if (site := self._find_site(node)) is not None}
+
+    def _find_site(self, node: Any) -> Site | None:
+        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or node.domain not in ("", "ai.onnx"):
+            return None
+        weight = self.constants.get(node.input[1])
+        if weight is None or weight.dtype != np.float32 or node.input[0] in self.constants:
+            return None
+        bias = node.input[2] if len(node.input) > 2 else ""
+        if bias and bias not in self.constants:
+            return None
+        attributes = attributes_of(node)
+        if node.op_type == "MatMul" and weight.ndim != 2:
+            return None
+        if node.op_type == "Gemm" and (
+            attributes.get("transA", 0) or attributes.get("alpha", 1.0) != 1.0 or attributes.get("beta", 1.0) != 1.0
+        ):
+            return None
+        axis = 0 if node.op_type == "Conv" or (node.op_type == "Gemm" and attributes.get("transB", 0)) else 1
+        groups = int(attributes.get("group", 1))
+        if node.op_type == "ConvTranspose" and groups != 1:
+            return None
+        return Site(node.name, node.op_type, node.input[0], node.input[1], bias, node.output[0], axis, groups)
+
+    def is_float(self, name: str) -> bool:
+        return self.types.get(name, 0) == FLOAT
+
+    def macs_per_weight(self, site: Site, shape: tuple[int, ...]) -> int:
+        """How often each weight is used in one inference, from the output's shape."""
+        if site.op == "Conv":
+            return int(np.prod(shape[2:], dtype=np.int64)) * shape[0]
+        return int(np.prod(shape[:-1], dtype=np.int64))
+
+
+def attributes_of(node: Any) -> dict[str, Any]:
+    from onnx import helper
+
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def clip_bounds(node: Any, constants: Mapping[str, Array]) -> tuple[float, float] | None:
+    """Lower and upper bound of a Clip or Relu; None for any other operator, or bounds that are computed."""
+    if node.op_type == "Relu":
+        return 0.0, float("inf")
+    if node.op_type != "Clip":
+        return None
+    bounds = [-float("inf"), float("inf")]
+    for position, name in enumerate(node.input[1:3]):
+        if name and name not in constants:
+            return None
+        if name:
+            bounds[position] = float(constants[name].reshape(-1)[0])
+    return bounds[0], bounds[1]

@@ -1,0 +1,106 @@
+"""Walk through a network with samples, site by site, holding only the tensors that are still to be read."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+class Walk:
+    """Samples on their way through a graph's nodes; the constants may be changed before they are used.
+
+    Args:
+        nodes: in an order of execution.
+        constants: by name, read when a node that uses them is run.
+        samples: the feeds of each sample, by input name.
+        types: the ONNX element type of every tensor that may cross a cut.
+        wanted: tensors that are read after the end.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Any],
+        constants: Mapping[str, Array],
+        samples: Iterable[Mapping[str, Array]],
+        types: Mapping[str, int],
+        wanted: Iterable[str] = (),
+        *,
+        opset: int,
+        threads: int = 0,
+    ) -> None:
+        self._waiting = list(nodes)
+        self._constants = constants
+        self._types = types
+        self._wanted = set(wanted)
+        self._opset, self._threads = opset, threads
+        self.live: list[dict[str, Array]] = [dict(sample) for sample in samples]
+
+    def reach(self, *targets: str) -> None:
+        """Run what is needed for these tensors, on every sample, and forget what nobody will read any more."""
+        missing = [name for name in targets if name not in self.live[0]]
+        if not missing:
+            return
+        needed = self._ancestors(missing)
+        steps = [node for node in self._waiting if id(node) in needed]
+        self._waiting = [node for node in self._waiting if id(node) not in needed]
+        later = {name for node in self._waiting for name in node.input} | self._wanted | set(targets)
+        made = {name for node in steps for name in node.output if name}
+        results = sorted(made & later)
+        taken = sorted({name for node in steps for name in node.input} & self.live[0].keys() - made)
+        session = self._open(steps, taken, results)
+        for live in self.live:
+            outputs = session.run(results, {name: live[name] for name in taken})
+            live.update(zip(results, outputs, strict=True))
+            for name in [name for name in live if name not in later]:
+                del live[name]
+
+    def _ancestors(self, names: Sequence[str]) -> set[int]:
+        makers = {name: node for node in self._waiting for name in node.output if name}
+        found: set[int] = set()
+        queue = list(names)
+        while queue:
+            node = makers.get(queue.pop())
+            if node is not None and id(node) not in found:
+                found.add(id(node))
+                queue.extend(node.input)
+        return found
+
+    def _open(self, steps: Sequence[Any], taken: Sequence[str], results: Sequence[str]) -> Any:
+        from onnx import helper, numpy_helper
+
+        read = {name for node in steps for name in node.input}
+        graph = helper.make_graph(
+            steps,
+            "part",
+            [helper.make_tensor_value_info(name, self._type(name), None) for name in taken],
+            [helper.make_tensor_value_info(name, self._type(name), None) for name in results],
+            [numpy_helper.from_array(array, name) for name, array in self._constants.items() if name in read],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self._opset)], ir_version=10)
+        return open_session(model.SerializeToString(), self._threads)
+
+    def _type(self, name: str) -> int:
+        from onnx import helper
+
+        if self.live and name in self.live[0]:
+            return helper.np_dtype_to_tensor_dtype(self.live[0][name].dtype)
+        return self._types.get(name, 1)
+
+
+def open_session(model: bytes | str, threads: int = 0, *, optimise: bool = False) -> Any:
+    """ONNX Runtime on the CPU; without its optimisations a pair stays the rounding of floats that it means."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def as_rows(array: Array) -> Array:
+    return np.asarray(array).reshape(1, -1)
