@@ -1,7 +1,7 @@
 """A plan is everything that decides a result: stored with the run, printed by --dry-run, read by --plan."""
 
 from hashlib import sha256
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -111,3 +111,33 @@ class CompilePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     inputs_sha256: str = ""
     seed: int = 0
     timeout_s: float = 600.0
+
+
+class EvaluatePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that decides an evaluation.
+
+    Attributes:
+        candidates: the first is the reference of agreement and of the paired differences.
+        task: `edgewright.task/1` as plain values.
+        data: as the user named it.
+        data_fingerprint: of its content, as far as it has one.
+        samples: evaluate the samples that `tasks.data.split` chooses; None evaluates all.
+        leave_out: evaluate all but those that it chooses, as after a calibration on them.
+        indices: evaluate these, in this order.
+        seed: of the choice.
+        threads: threads that each runtime may use for one inference.
+        timeout_s: the longest silence of a worker.
+    """
+
+    schema: str = "edgewright.evaluation/1"
+    candidates: tuple[Candidate, ...]
+    device: str = "local"
+    task: dict[str, Any]
+    data: str
+    data_fingerprint: str = ""
+    samples: int | None = None
+    leave_out: int | None = None
+    indices: tuple[int, ...] | None = None
+    seed: int = 0
+    threads: int = 1
+    timeout_s: float = TIMEOUT_S

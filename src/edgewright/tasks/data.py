@@ -15,9 +15,9 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from edgewright.errors import DataError
-from edgewright.tasks.contract import Task
+from edgewright.tasks.contract import NextToken, Task
 from edgewright.tasks.entries import LAYOUT, Entries, open_folder, open_zip
-from edgewright.tasks.feeding import make_feeds, move_label
+from edgewright.tasks.feeding import make_feeds, move_label, next_tokens
 from edgewright.tasks.functions import is_function, load_function
 from edgewright.tasks.images import Unreadable
 from edgewright.tasks.labels import Label
@@ -55,7 +55,7 @@ class Data:
 
     Attributes:
         title: what it was opened by.
-        labelled: whether every sample has a label.
+        labelled: whether samples have labels; next tokens are made from the ids.
         fingerprint: hash of names, sizes and, in archives, checksums; empty for a function's.
         notes: what the user should know.
         skipped: samples that could not be read until now, by index.
@@ -63,7 +63,7 @@ class Data:
 
     def __init__(self, title: str, task: Task, entries: Entries) -> None:
         self.title = title
-        self.labelled = entries.labelled
+        self.labelled = entries.labelled or isinstance(task.output, NextToken)
         self.fingerprint = entries.fingerprint
         self.notes = entries.notes
         self.skipped: dict[int, Skipped] = {}
@@ -114,6 +114,7 @@ class Data:
     def _read_one(self, index: int) -> Sample:
         feeds, placement = make_feeds(self._entries.fetch(index), self._task)
         label = move_label(self.label(index), placement, self._task)
+        label = next_tokens(feeds, self._task) if label is None else label
         return Sample(index=index, name=self.name(index), feeds=feeds, label=label)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.tasks.contract import AudioInput, Boxes, ImageInput, Task, TensorInput, TokensInput
+from edgewright.tasks.contract import AudioInput, Boxes, ImageInput, NextToken, Task, TensorInput, TokensInput
 from edgewright.tasks.entries import MOST_FILE_BYTES, array_from_bytes
 from edgewright.tasks.images import Unreadable, arrange, decode, from_array, store_values, to_mode, to_tensor, upright
 from edgewright.tasks.labels import Label
@@ -145,3 +145,18 @@ def move_label(label: Label, placement: Placement | None, task: Task) -> Label:
         for column in (1 + axis, 3 + axis):
             moved[:, column] = np.clip(moved[:, column] * scale - start, 0, limits[axis])
     return moved[(moved[:, 1] < moved[:, 3]) & (moved[:, 2] < moved[:, 4])]
+
+
+def next_tokens(feeds: dict[str, Array], task: Task) -> Label:
+    """For models of the next token, without labels of their own: the ids one place on; None for all other tasks.
+
+    The last place and filled ones do not count.
+    """
+    spec = next((one for one in task.inputs if isinstance(one, TokensInput)), None)
+    if not isinstance(task.output, NextToken) or spec is None:
+        return None
+    ids = feeds[spec.name][0]
+    real = feeds[spec.mask][0] != 0 if spec.mask else ids != spec.pad
+    following = np.full(len(ids), task.output.ignore, np.int64)
+    following[:-1] = np.where(real[1:] & real[:-1], ids[1:], task.output.ignore)
+    return following

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from functools import lru_cache
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -16,6 +17,7 @@ def is_function(spec: str) -> bool:
     return bool(colon) and name.isidentifier() and (head.endswith(".py") or head.replace(".", "").isidentifier())
 
 
+@lru_cache(maxsize=16)
 def load_function(spec: str) -> Callable[..., Any]:
     """The function; its file runs. ConfigError where there is none.
 

@@ -27,6 +27,7 @@ SOUND_WORDS = ("audio", "wave", "pcm", "sound", "speech")
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # torchvision's 0.485, 0.456, 0.406 of 255
 IMAGENET_STD = (58.395, 57.12, 57.375)
 FEWEST_BOXES = 100
+WITH_BACKGROUND = 1001  # ImageNet's classes behind a background class, as in TensorFlow's models
 
 
 def propose_task(signature: Signature, name: str = "") -> Task:
@@ -78,6 +79,8 @@ def propose_image(spec: TensorSpec) -> ImageInput | None:
     axes = (2, 3) if first else (1, 2)
     height, width = (size_at(spec, axis) or DEFAULT_SIDE for axis in axes)
     gray = spec.shape[1 if first else 3] == 1
+    if gray and height != width:  # rather a spectrogram
+        return None
     small = max(height, width) <= SMALL_SIDE
     mean, std = usual_scaling(spec, first=first, gray=gray)
     return ImageInput(
@@ -139,8 +142,10 @@ def propose_output(specs: Sequence[TensorSpec], inputs: Sequence[Input]) -> Outp
         return NextToken(name=first.name)
     if "embed" in first.name.lower() or "feature" in first.name.lower():
         return Embedding(name=first.name)
-    if len(sizes) == 2 and sizes[1] > 1:
-        return Classification(name=first.name)
+    rebuilt = any(isinstance(one, TensorInput) and one.shape[1:] == tuple(sizes[1:]) for one in inputs)
+    if len(sizes) == 2 and sizes[1] > 1 and not rebuilt:
+        ready = "prob" in first.name.lower() or "softmax" in first.name.lower()
+        return Classification(name=first.name, softmax=not ready, first_class=int(sizes[1] == WITH_BACKGROUND))
     return Regression(name=first.name)
 
 
