@@ -1,6 +1,7 @@
 """Run a model over stacks of inputs, in a worker of its own."""
 
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -9,14 +10,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.bench.feeds import write_feeds
 from edgewright.devices.connection import Connection
 from edgewright.devices.contract import Device
 from edgewright.facts.artifact import Artifact
 from edgewright.facts.model import Model
 from edgewright.facts.plan import TIMEOUT_S
 from edgewright.flows.resolve import free_shapes
-from edgewright.formats.files import hash_file
+from edgewright.runtimes.tensor_file import SUFFIX, read_tensor_file, write_tensor_file
 from edgewright.runtimes.wire import Invoke, Open, Opened, SessionRequest, Told
 from edgewright.store.ids import new_run_id
 from edgewright.tasks.ports import feed_artifact, read_artifact_outputs
@@ -71,7 +71,7 @@ class Runner:
         self._model, self._record, self._runtime, self._device = model, record, runtime, device
         self._options, self._threads, self._timeout_s = dict(options), threads, timeout_s
         self._folder = TemporaryDirectory(prefix="edgewright-")
-        self._outputs = f"{device.workspace()}/{new_run_id()}.npz"
+        self._outputs = f"{device.workspace()}/{new_run_id()}{SUFFIX}"
         self._worker: Connection | None = None
 
     def __enter__(self) -> Self:
@@ -90,14 +90,14 @@ class Runner:
     def run(self, stack: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs for every entry of the stacked inputs. Raises whatever the worker raises."""
         own = feed_artifact(stack, self._record.io_map, stacked=True) if self._record else dict(stack)
-        every = self._send("all.npz", own)
+        every = self._send(f"all{SUFFIX}", own)
         if self._worker is None:
             self._worker = self._open(own)
         self._worker.ask(Invoke(feeds=every, outputs=self._outputs, stacked=bool(own)), Told)
-        here = Path(self._folder.name) / "outputs.npz"
+        here = Path(self._folder.name) / f"outputs{SUFFIX}"
         self._device.pull(self._outputs, here)
-        with np.load(here, allow_pickle=False) as file:
-            given: dict[str, Array] = {name: file[name] if own else file[name][np.newaxis] for name in file.files}
+        outputs = read_tensor_file(here)
+        given = outputs if own else {name: array[np.newaxis] for name, array in outputs.items()}
         return read_artifact_outputs(given, self._record.io_map, stacked=True) if self._record else given
 
     def _open(self, own: Mapping[str, Array]) -> Connection:
@@ -109,7 +109,7 @@ class Runner:
             options=self._options,
             shapes=free_shapes(self._model, first),
         )
-        one = self._send("one.npz", first)
+        one = self._send(f"one{SUFFIX}", first)
         worker = self._device.start_worker(self._runtime, (), self._timeout_s, self.log)
         try:
             self.notes = worker.ask(Open(session=request, feeds=one), Opened).notes
@@ -119,9 +119,10 @@ class Runner:
         return worker
 
     def _send(self, name: str, arrays: Mapping[str, Array]) -> str:
+        """The arrays on the device. Their key is new each time: hashing chunks would cost 5 % of a picture."""
         path = Path(self._folder.name) / name
-        write_feeds(path, arrays)
-        return self._device.push(path, hash_file(path))
+        write_tensor_file(path, arrays)
+        return self._device.push(path, sha256(new_run_id().encode()).hexdigest())
 
     def leave(self) -> None:
         """Ask the worker to leave."""

@@ -1,7 +1,8 @@
 """The words that parent and worker say to each other: JSON lines, one message a line.
 
 The worker greets with `Hello`. After that each `Request` is answered by one `Answer` with the same id, in
-order. Tensors are never on the wire: they travel as `.npz` files, named by path.
+order. Tensors are never on the wire: they travel as `.npz` files, named by path, or as
+tensor files (`tensor_file.py`) where many chunks pass.
 """
 
 from typing import Literal
@@ -75,7 +76,7 @@ class Calibrate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
 
 
 class Invoke(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="invoke"):
-    """Run once on the arrays in `feeds` and write the outputs to `outputs`, both `.npz`.
+    """Run once on the arrays in `feeds` and write the outputs to `outputs`, both `.npz` or tensor files.
 
     With `stacked` each array has one more leading axis, and the model runs once for each entry of it.
     """

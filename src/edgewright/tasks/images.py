@@ -142,9 +142,12 @@ def to_tensor(values: Array, spec: ImageInput) -> Array:
     """uint8 [height, width, channels] as the model takes it: normalised, with a batch of 1, in its layout and dtype."""
     table = value_table(spec)
     out: Array = np.empty(spec.shape, spec.dtype)
-    flat = out[0] if spec.layout == "NCHW" else out[0].transpose(2, 0, 1)
-    for channel in range(spec.channels):
-        flat[channel] = table[channel][values[:, :, channel]]
+    planes = out[0] if spec.layout == "NCHW" else out[0].transpose(2, 0, 1)
+    if (table == table[0]).all():
+        np.take(table[0], values.transpose(2, 0, 1) if spec.layout == "NCHW" else values, out=out[0], mode="clip")
+        return out
+    for channel in range(spec.channels):  # mode="clip" writes straight into `out`, where "raise" would buffer
+        np.take(table[channel], values[:, :, channel], out=planes[channel], mode="clip")
     return out
 
 
