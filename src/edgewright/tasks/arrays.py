@@ -108,10 +108,12 @@ def check_labels(labels: Array, path: Path, task: Task) -> list[Label]:
         if isinstance(task.output, Boxes):
             return [rows[rows[:, 0] >= 0] for rows in kept]
         return list(kept.reshape(len(kept), -1))
+    if not len(labels):
+        return []
     flat = labels.reshape(len(labels), -1)
-    if flat.shape[1:] != (1,) and len(flat):
+    if flat.shape[1:] != (1,):
         raise DataError(f"{path}: labels has shape {list(labels.shape)}", "a class number is one number", "argmax")
-    values = flat[:, 0] if len(flat) else flat.reshape(-1)
+    values = flat[:, 0]
     if values.dtype.kind not in "iub" and not (values.dtype.kind == "f" and np.all(values == np.rint(values))):
         raise DataError(f"{path}: labels are {labels.dtype}", "class numbers are integers from 0", "astype(int64)")
     many = number_of_classes(task)

@@ -12,7 +12,7 @@ from edgewright.tasks.labels import Label
 
 Array = NDArray[Any]
 
-OVERLAPS = np.arange(0.5, 0.96, 0.05)  # COCO's thresholds of intersection over union
+OVERLAPS = np.linspace(0.5, 0.95, 10)  # COCO's thresholds of intersection over union
 RECALLS = np.linspace(0.0, 1.0, 101)
 
 

@@ -74,7 +74,7 @@ def open_folder(path: Path, task: Task) -> Entries:
             raise Unreadable(f"it has over {MOST_FILE_BYTES:,} bytes")
         return data
 
-    return Entries(names, labels.__getitem__, labels[:1] != [None], fetch, known.hexdigest(), notes)
+    return Entries(names, labels.__getitem__, has_labels(labels), fetch, known.hexdigest(), notes)
 
 
 def open_zip(path: Path, task: Task) -> Entries:
@@ -86,7 +86,7 @@ def open_zip(path: Path, task: Task) -> Entries:
     infos = {info.filename: info for info in archive.infolist() if not info.is_dir()}
     for name, info in infos.items():
         check_member(path, name, info)
-    root = common_root(infos)
+    root = common_root(infos, suffixes_of(task))
     inside = {name.removeprefix(root): info for name, info in infos.items()}
     table = inside.get(LABELS_FILE)
     data = read_table(archive, table, path) if table else None
@@ -101,8 +101,12 @@ def open_zip(path: Path, task: Task) -> Entries:
         return read_member(archive, info, MOST_FILE_BYTES)
 
     return Entries(
-        names, labels.__getitem__, labels[:1] != [None], fetch, sha256(known.encode()).hexdigest(), notes, archive.close
+        names, labels.__getitem__, has_labels(labels), fetch, sha256(known.encode()).hexdigest(), notes, archive.close
     )
+
+
+def has_labels(labels: Sequence[Label]) -> bool:
+    return any(label is not None for label in labels[:1])
 
 
 def check_member(path: Path, name: str, info: ZipInfo) -> None:
@@ -133,14 +137,15 @@ def read_table(archive: ZipFile, table: ZipInfo, path: Path) -> bytes:
         raise DataError(f"{path}/{LABELS_FILE} cannot be read", str(error), "pack it again") from None
 
 
-def common_root(names: Collection[str]) -> str:
+def common_root(names: Collection[str], suffixes: tuple[str, ...]) -> str:
     """The one folder that holds everything, with its `/`; archives are often packed so."""
     real = [name for name in names if is_wanted(name)]
     if LABELS_FILE in real or not real:
         return ""
     first = real[0].partition("/")[0] + "/"
     below = all(name.startswith(first) for name in real)
-    deep = f"{first}{LABELS_FILE}" in real or all(name.count("/") >= 2 for name in real)
+    samples = [name for name in real if name.lower().endswith(suffixes)]
+    deep = f"{first}{LABELS_FILE}" in real or all(name.count("/") >= 2 for name in samples)
     return first if below and deep else ""
 
 

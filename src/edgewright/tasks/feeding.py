@@ -96,7 +96,7 @@ def feed_audio(value: Any, spec: AudioInput) -> Array:
     else:
         sound = as_array(value)
         sound = sound / 32768.0 if sound.dtype == np.int16 else sound
-    sound = np.squeeze(sound).astype(np.float64)
+    sound = np.atleast_1d(np.squeeze(sound)).astype(np.float64)
     if sound.ndim != 1 or not len(sound) or not np.isfinite(sound).all():
         raise Unreadable(f"a sound is one row of finite numbers; its shape is {list(sound.shape)}")
     window = cut_or_fill(sound, spec.window, align=spec.align)

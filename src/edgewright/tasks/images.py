@@ -14,6 +14,8 @@ from edgewright.tasks.resize import Placement, place, sample_neighbours
 Array = NDArray[Any]
 
 MOST_PIXELS = 89_478_485  # Pillow's own limit before it warns of a decompression bomb
+# What the readers of the formats raise for damaged files, and their warnings where those are errors.
+DAMAGED = (OSError, ValueError, SyntaxError, LookupError, EOFError, TypeError, MemoryError, OverflowError, UserWarning)
 FILLS = {"white": (255, 255, 255, 255), "black": (0, 0, 0, 255)}
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -46,7 +48,17 @@ def decode(data: bytes, spec: ImageInput) -> Image.Image:
         raise Unreadable(f"it has over {MOST_PIXELS:,} pixels") from None
     except Unreadable:
         raise
-    except (OSError, ValueError, SyntaxError, IndexError, EOFError, TypeError, MemoryError, OverflowError) as error:
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        IndexError,
+        EOFError,
+        TypeError,
+        MemoryError,
+        OverflowError,
+        UserWarning,
+    ) as error:
         raise Unreadable(str(error).partition("\n")[0] or type(error).__name__) from None  # each format has its own
 
 
