@@ -20,20 +20,10 @@ def test_wilson_as_newcombe_printed_it(hits: int, n: int, low: float, high: floa
     assert wilson(hits, n) == pytest.approx((low, high), abs=6e-5)
 
 
-@pytest.mark.parametrize(
-    ("table", "low", "high"),
-    [
-        ((36, 12, 2, 0), 0.0569, 0.3404),
-        ((35, 3, 4, 8), -0.1186, 0.0798),  # checked by hand below: no correlation left after the correction
-        ((0, 0, 0, 54), -0.0664, 0.0664),
-        ((53, 1, 0, 0), -0.0477, 0.0980),
-    ],
-)
-def test_newcombe_stays_near_its_table(table: tuple[int, int, int, int], low: float, high: float) -> None:
-    got = newcombe(*table)
-    assert got.low < (table[1] - table[2]) / sum(table) < got.high
-    if table in ((36, 12, 2, 0), (0, 0, 0, 54)):
-        assert got == pytest.approx((low, high), abs=6e-4)
+@pytest.mark.parametrize(("table", "low", "high"), [((36, 12, 2, 0), 0.0569, 0.3404), ((0, 0, 0, 54), -0.0664, 0.0664)])
+def test_newcombe_as_he_printed_it(table: tuple[int, int, int, int], low: float, high: float) -> None:
+    """Newcombe, Statistics in Medicine 17, 1998, 2635, method 10."""
+    assert newcombe(*table) == pytest.approx((low, high), abs=6e-5)
 
 
 @given(st.tuples(*[st.integers(0, 40)] * 4).filter(any))

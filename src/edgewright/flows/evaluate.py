@@ -80,6 +80,7 @@ def evaluate(plan: EvaluatePlan, device: Device, store: Store, tell: Tell, tags:
     task, models = resolve_evaluation(plan)
     with open_data(plan.data, task) as data:
         indices = choose_samples(plan, data)
+        data.check(indices)
         for candidate in plan.candidates:
             check_labels(data, task, source_signature(models[candidate.model]), indices)
         plan = msgspec.structs.replace(plan, data_fingerprint=data.fingerprint)

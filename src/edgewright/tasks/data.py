@@ -90,6 +90,14 @@ class Data:
         """As the data set has it: boxes in pixels of the picture itself."""
         return self._entries.label(index)
 
+    def check(self, indices: Iterable[int]) -> None:
+        """DataError for an index that is none."""
+        for index in indices:
+            if not 0 <= index < len(self):
+                raise DataError(
+                    f"{self.title} has no sample {index}", f"it has {len(self)}, counted from 0", "choose others"
+                )
+
     def read(self, indices: Sequence[int] | None = None) -> Iterator[Sample]:
         """The samples in the order asked for; all where nothing is said.
 
@@ -97,10 +105,7 @@ class Data:
             DataError: an index that is none, or more than one in a hundred that cannot be read.
         """
         wanted = range(len(self)) if indices is None else indices
-        if strangers := [index for index in wanted if not 0 <= index < len(self)]:
-            raise DataError(
-                f"{self.title} has no sample {strangers[0]}", f"it has {len(self)}, counted from 0", "choose others"
-            )
+        self.check(wanted)
         failed: list[Skipped] = []
         for index in wanted:
             try:
