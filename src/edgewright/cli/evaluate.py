@@ -11,7 +11,7 @@ from edgewright.cli.parse import INDICES, TAG, WORDS
 
 if TYPE_CHECKING:
     from edgewright.facts.plan import EvaluatePlan
-    from edgewright.flows.evaluation import EvaluationReport, EvaluationRow
+    from edgewright.flows.evaluation import EvaluationReport, EvaluationRow, PairedRow
 
 HEADERS = (
     "model",
@@ -119,7 +119,7 @@ def show(report: EvaluationReport) -> None:
     headers = [report.metric if header == "metric" else header for header in HEADERS]
     print_table(headers, [show_row(row) for row in report.results], piped_only=("run",), droppable=DROPPABLE)
     for row in report.results:
-        if row.worst_classes:
+        if any(one.n - one.correct > 1 for one in row.worst_classes):  # single misses of single samples tell nothing
             put("")
             put(f"{row.model} in {row.runtime}: the classes with the most misses")
             for one in row.worst_classes[:MOST_SHOWN]:
@@ -154,12 +154,18 @@ def show_row(row: EvaluationRow) -> tuple[str, ...]:
         str(row.evaluated),
         row.state if metric is None else figure(metric.value),
         UNKNOWN if metric is None else f"{figure(metric.low)}–{figure(metric.high)}",
-        ("reference" if row.reference else UNKNOWN)
-        if paired is None
-        else f"{figure(paired.difference)} ({figure(paired.low)} to {figure(paired.high)})",
+        ("reference" if row.reference else UNKNOWN) if paired is None else show_difference(paired, share=share),
         UNKNOWN if paired is None else f"{paired.p:.2g}",
         UNKNOWN if row.agreement is None else show_share(row.agreement.value),
         UNKNOWN if row.sqnr_db is None else f"{row.sqnr_db:.1f} dB",
         UNKNOWN if row.samples_per_second is None else f"{row.samples_per_second:.0f}",
         row.run_id,
     )
+
+
+def show_difference(paired: PairedRow, *, share: bool) -> str:
+    """In points of a percent for shares."""
+    value, low, high = paired.difference, paired.low, paired.high
+    if share:
+        return f"{value * 100:+.2f} pt ({low * 100:+.2f} to {high * 100:+.2f})"
+    return f"{value:+.4g} ({low:+.4g} to {high:+.4g})"

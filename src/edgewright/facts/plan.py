@@ -84,6 +84,20 @@ class CompileCell(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     options: dict[str, str] = {}
 
 
+class ModelMetadata(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an app must know besides the model, for formats that can carry it.
+
+    Attributes:
+        labels: names of the classes along the last axis of the first output.
+        mean: per channel of the first input, or one for all: the model takes (v − mean) / std.
+        std: as many as `mean`.
+    """
+
+    labels: tuple[str, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
 class CompilePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that decides what a compile gives.
 
@@ -97,6 +111,7 @@ class CompilePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         inputs: path of an .npz with one array per input, instead of seeded inputs.
         seed: of the made inputs.
         timeout_s: the longest silence of a worker.
+        metadata: what the artifact shall say of itself where its format can.
     """
 
     schema: str = "edgewright.compile-plan/1"
@@ -111,6 +126,7 @@ class CompilePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     inputs_sha256: str = ""
     seed: int = 0
     timeout_s: float = 600.0
+    metadata: ModelMetadata | None = None
 
 
 class EvaluatePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,10 +8,21 @@ import msgspec
 
 from edgewright.errors import OutputError, UsageError
 from edgewright.facts.model import Signature
+from edgewright.facts.plan import ModelMetadata
 from edgewright.flows.resolve import source_signature
+from edgewright.flows.sources import is_torch
 from edgewright.formats.files import read_model
 from edgewright.tasks.check import check_task
-from edgewright.tasks.contract import Boxes, Classification, ImageInput, NextToken, Task, TokensInput
+from edgewright.tasks.contract import (
+    Boxes,
+    Classification,
+    ImageInput,
+    Input,
+    NextToken,
+    Task,
+    TokensInput,
+    label_names,
+)
 from edgewright.tasks.task import propose_task, read_task, write_task
 
 
@@ -59,6 +70,30 @@ def open_task(file: Path, model: Path | None) -> Task:
     if model is not None:
         check_task(task, signature_of(model))
     return task
+
+
+def describe_for_apps(file: Path, source: str) -> ModelMetadata:
+    """Labels and scaling of a task file, checked against the source where its signature is known by now."""
+    task = read_task(file) if is_torch(source) else open_task(file, Path(source))
+    labels: tuple[str, ...] = ()
+    if isinstance(task.output, Classification) and (names := label_names(task)):
+        labels = ("background",) * task.output.first_class + names
+    mean, std = scaling_of(task.inputs[0])
+    return ModelMetadata(labels=labels, mean=mean, std=std)
+
+
+def scaling_of(one: Input) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std for values from 0 to 255 with the task's scale in them; empty for what is no picture."""
+    if not isinstance(one, ImageInput):
+        return (), ()
+    scale, mean, std = (
+        given if isinstance(given, tuple) else (given,) * one.channels for given in (one.scale, one.mean, one.std)
+    )
+    if 0 in scale:
+        return (), ()
+    means = tuple(m / s for m, s in zip(mean, scale, strict=True))
+    stds = tuple(d / s for d, s in zip(std, scale, strict=True))
+    return (means[:1], stds[:1]) if len({*zip(means, stds, strict=True)}) == 1 else (means, stds)
 
 
 def describe(task: Task) -> list[tuple[str, str]]:

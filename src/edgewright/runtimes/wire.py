@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from edgewright.facts.artifact import IoMap
 from edgewright.facts.model import Signature
+from edgewright.facts.plan import ModelMetadata
 from edgewright.facts.words import Precision
 
 PROTOCOL = 2
@@ -107,6 +108,7 @@ class CompileRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         folder: an empty folder to write into.
         stem: what the names of all written files and folders begin with.
         options: the runtime's own options, already known to be among `RuntimeInfo.compile_options`.
+        metadata: what the artifact shall say of itself where its format can.
     """
 
     source: str
@@ -116,6 +118,7 @@ class CompileRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     folder: str
     stem: str
     options: dict[str, str] = {}
+    metadata: ModelMetadata | None = None
 
 
 class Compile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="compile"):
