@@ -12,7 +12,7 @@ from edgewright.compress.qdq import Steps, real_steps
 Array = NDArray[Any]
 
 SHRINKS = np.linspace(1.0, 0.3, 36)
-PERCENTILES = (99.99, 99.9)
+PERCENTILE = 99.99
 BINS, LEVELS = 2048, 128
 
 
@@ -28,13 +28,13 @@ def minmax(values: Values) -> Range:
     return Range(values.low, values.high, "minmax")
 
 
-def percentile(values: Values, share: float) -> Range:
+def percentile(values: Values, share: float = PERCENTILE) -> Range:
     """Cut the same share off both ends; an end at zero stays."""
     low, high = np.percentile(values.some, [100 - share, share]) if values.some.size else (0.0, 0.0)
     return Range(
         low=0.0 if values.low >= 0 else float(low),
         high=0.0 if values.high <= 0 else float(high),
-        method=f"percentile-{share:g}",
+        method="percentile",
     )
 
 
@@ -92,12 +92,12 @@ def fake(values: Array, steps: Steps) -> Array:
 
 def candidates(values: Values, dtype: np.dtype[Any]) -> list[Range]:
     """The ranges worth trying, the least-squares one first."""
-    return [least_squares(values, dtype), minmax(values), *(percentile(values, p) for p in PERCENTILES), entropy(values)]
+    return [least_squares(values, dtype), minmax(values), percentile(values), entropy(values)]
 
 
 METHODS: dict[str, Callable[[Values, np.dtype[Any]], Range]] = {
     "mse": least_squares,
     "minmax": lambda values, _: minmax(values),
-    "percentile": lambda values, _: percentile(values, PERCENTILES[0]),
+    "percentile": lambda values, _: percentile(values),
     "entropy": lambda values, _: entropy(values),
 }

@@ -28,7 +28,8 @@ class Stored(NamedTuple):
         scale: [outputs].
         axis: of the weights that counts the outputs.
         bits: of each weight.
-        bias: [outputs] real, with what rounding shifts on average taken back.
+        bias: [outputs] real, with what rounding in front of the site and in it shifts on average taken back.
+        bias_alone: the same with the exact network in front of the site.
         noise: power of the error of the site's output over the power of its output, before the bias.
     """
 
@@ -37,6 +38,7 @@ class Stored(NamedTuple):
     axis: int
     bits: int
     bias: Array
+    bias_alone: Array
     noise: float
 
     def real(self) -> Array:
@@ -118,15 +120,18 @@ def store(network: Network, site: Site, moments: Moments, treatment: Treatment, 
     integers = round_rows(rows, h, grid) if treatment.adaptive else round_nearest(rows, grid)
     real = grid.real(integers)
     bias = network.constants[site.bias].astype(np.float64) if site.bias else np.zeros(grid.scale.size)
+    bias_alone = bias
     if treatment.adaptive:
-        means = rows @ moments.mean_float[:, :, None] - real @ moments.mean_quant[:, :, None]
-        bias = bias + means.reshape(-1)
+        exact, drift = moments.mean_float[:, :, None], (moments.mean_float - moments.mean_quant)[:, :, None]
+        bias_alone = bias + ((rows - real) @ exact).reshape(-1)
+        bias = bias_alone + (real @ drift).reshape(-1)
     return Stored(
         values=from_matrices(site, integers, weights.shape).astype(np.int8),
         scale=grid.scale.reshape(-1).astype(np.float32),
         axis=site.axis,
         bits=treatment.bits,
         bias=bias.astype(np.float32),
+        bias_alone=bias_alone.astype(np.float32),
         noise=relative_noise(rows, real, moments),
     )
 

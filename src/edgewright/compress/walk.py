@@ -122,11 +122,12 @@ def open_graph(
     return open_session(model.SerializeToString(), optimise=optimise)
 
 
-def open_session(model: bytes | str, *, optimise: bool = False) -> Any:
+def open_session(model: bytes | str, *, optimise: bool = False, threads: int = 0) -> Any:
     """ONNX Runtime on the CPU; without its optimisations a pair stays the rounding of floats that it means."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
     options.log_severity_level = 3
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
