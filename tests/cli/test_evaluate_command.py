@@ -149,3 +149,16 @@ def test_the_examples_are_tasks(path: Path) -> None:
 def test_the_examples_fit_their_models(call: Call, path: Path) -> None:
     model = next(file for file in MODELS.iterdir() if file.stem == path.stem and file.suffix in (".onnx", ".tflite"))
     assert call("task", "show", path, "--model", model).code == 0
+
+
+def test_two_evaluations_are_compared(call: Call) -> None:
+    ids = []
+    for name in ("digits.onnx", "digits_int8.onnx"):
+        report = call("evaluate", DIGITS / name, *WORDS, "--samples", 60, "--json").json()
+        ids.append(report["results"][0]["run_id"])
+    told = call("compare", *ids)
+    assert told.code == 0
+    assert told.rows()[0]["samples"] == "60"
+    found = call("compare", *ids, "--json").json()
+    assert found["schema"] == "edgewright.compare/1"
+    assert found["evaluations"][0]["test"] == "mcnemar"

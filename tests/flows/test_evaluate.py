@@ -17,6 +17,7 @@ from edgewright.facts.plan import Candidate, EvaluatePlan
 from edgewright.facts.run import Run
 from edgewright.flows import chunks as chunking
 from edgewright.flows.chunks import ReadAhead
+from edgewright.flows.compare import compare_evaluations
 from edgewright.flows.demo import digits_folder, evaluation_plan
 from edgewright.flows.device import open_device
 from edgewright.flows.evaluate import choose_samples, evaluate
@@ -355,3 +356,25 @@ def test_mobilenet_on_real_pictures(device: Device, store: Store) -> None:
     assert found is not None
     assert 0.75 < found.value <= 1.0
     assert found.n == 60
+
+
+def test_runs_of_two_days_are_paired_by_their_samples(plan: EvaluatePlan, device: Device, store: Store) -> None:
+    some = msgspec.structs.replace(plan, candidates=plan.candidates[:1], indices=tuple(range(30)))
+    others = msgspec.structs.replace(plan, candidates=plan.candidates[1:], indices=tuple(range(39, 9, -1)))
+    evaluate(some, device, store, ignore)
+    evaluate(others, device, store, ignore)
+    a, b = loaded(store)
+    (found,) = compare_evaluations([a, b])
+    assert (found.n, found.difference, found.p, found.test, found.metric) == (20, 0.0, 1.0, "mcnemar", "top1")
+    flipped = [1.0 - value for value in next(one.data for one in b.series if one.name == "sample.value")]
+    series = tuple(
+        msgspec.structs.replace(one, data=tuple(flipped)) if one.name == "sample.value" else one for one in b.series
+    )
+    (found,) = compare_evaluations([a, msgspec.structs.replace(b, series=series)])
+    assert found.difference == -1.0
+    assert found.p == pytest.approx(2 / 2**20)
+    other_data = msgspec.structs.replace(b, plan={**b.plan, "data_fingerprint": "another"})
+    other_metric = msgspec.structs.replace(b, plan={**b.plan, "task": {"metric": "auc"}})
+    for wrong in ([a, other_data], [a, other_metric], [other_metric, a], [a, msgspec.structs.replace(b, series=())]):
+        with pytest.raises(UsageError):
+            compare_evaluations(wrong)

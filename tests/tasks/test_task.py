@@ -45,8 +45,8 @@ def test_what_is_written_is_read_again(task: Task) -> None:
 
 @given(
     name=st.text(max_size=30),
-    mean=st.floats(allow_nan=False),
-    std=st.floats(min_value=1e-300, allow_nan=False),
+    mean=st.floats(allow_nan=False, allow_infinity=False),
+    std=st.floats(min_value=1e-300, allow_nan=False, allow_infinity=False),
     pad=st.integers(0, 255),
 )
 def test_any_text_and_number_is_read_again(name: str, mean: float, std: float, pad: int) -> None:
@@ -72,6 +72,7 @@ def test_any_text_and_number_is_read_again(name: str, mean: float, std: float, p
         (("resize_to = 256", "resize_to = 200"), 12, ("inputs[0].resize_to", "smaller than size")),
         (("resize_to = 256", "resize_to = [256, 256]"), 12, ("inputs[0].resize_to", "one number")),
         (('resize = "shorter"', 'resize = "pad"'), 12, ("inputs[0].resize_to", "does not use it")),
+        (("std = 127.5", "std = nan"), 22, ("inputs[0].std", "finite")),
         (("classes = 10", "classes = -1"), 30, ("output.classes",)),
         (("top_k = 5", "topk = 5"), 29, ("output.topk", "top_k")),
         (('"bilinear"', '"lanczos"\nantialias = false#'), 15, ("inputs[0].antialias",)),

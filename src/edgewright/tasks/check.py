@@ -184,6 +184,8 @@ def check_labels(data: Data, task: Task, signature: Signature, indices: Sequence
             "put a labels.csv (file,label) beside the files, or one folder for each class",
         )
     many = model_classes(task, signature)
+    if data.labels_cost:  # they are checked as they come
+        return
     for index in indices:
         label = data.label(index)
         if label is None and not isinstance(task.output, NextToken):

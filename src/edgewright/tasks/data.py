@@ -4,6 +4,7 @@ A sample that cannot be read is skipped and counted; more than one in a hundred 
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from heapq import nsmallest
 from pathlib import Path
@@ -22,6 +23,7 @@ from edgewright.tasks.functions import is_function, load_function
 from edgewright.tasks.images import Unreadable
 from edgewright.tasks.labels import Label
 
+MISTAKES = (TypeError, ValueError, OSError, LookupError, ArithmeticError, AttributeError)  # of the user's own code
 MOST_SKIPPED = 0.01  # of the samples asked for
 SHOWN = 3
 
@@ -56,6 +58,7 @@ class Data:
     Attributes:
         title: what it was opened by.
         labelled: whether samples have labels; next tokens are made from the ids.
+        labels_cost: whether `label` makes the whole sample, as a function's does.
         fingerprint: hash of names, sizes and, in archives, checksums; empty for a function's.
         notes: what the user should know.
         skipped: samples that could not be read until now, by index.
@@ -63,6 +66,7 @@ class Data:
 
     def __init__(self, title: str, task: Task, entries: Entries) -> None:
         self.title = title
+        self.labels_cost = entries.labels_cost
         self.labelled = entries.labelled or isinstance(task.output, NextToken)
         self.fingerprint = entries.fingerprint
         self.notes = entries.notes
@@ -170,15 +174,8 @@ def open_function(spec: str) -> Entries:
 
     An input is an array or a dict of arrays by input name, a path, bytes of a file, or a Pillow picture.
     """
-    try:
-        given = load_function(spec)()
-        count = len(given)
-    except DataError:
-        raise
-    except (TypeError, ValueError, OSError, LookupError, ArithmeticError) as error:
-        why = f"{type(error).__name__}: {error}"
-        raise DataError(f"{spec} gives no data set", why, "return a list of (input, label)") from error
 
+    @lru_cache(maxsize=1)  # a sample is asked for its input and then for its label
     def pair(index: int) -> tuple[Any, Any]:
         item = given[index]
         return item if isinstance(item, tuple) and len(item) == 2 else (item, None)
@@ -186,13 +183,20 @@ def open_function(spec: str) -> Entries:
     def fetch(index: int) -> Any:
         try:
             return pair(index)[0]
-        except (TypeError, ValueError, OSError, LookupError, ArithmeticError) as error:
+        except MISTAKES as error:
             raise Unreadable(f"{type(error).__name__}: {error}") from error
 
     def label(index: int) -> Label:
         return as_label(pair(index)[1])
 
-    return Entries([f"#{i}" for i in range(count)], label, bool(count) and label(0) is not None, fetch, "")
+    try:
+        given = load_function(spec)()
+        count = len(given)
+        labelled = bool(count) and label(0) is not None
+    except MISTAKES as error:
+        why = f"{type(error).__name__}: {error}"
+        raise DataError(f"{spec} gives no data set", why, "return a list of (input, label)") from error
+    return Entries([f"#{i}" for i in range(count)], label, labelled, fetch, "", labels_cost=True)
 
 
 def as_label(label: Any) -> Label:

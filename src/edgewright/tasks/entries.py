@@ -41,6 +41,7 @@ class Entries(NamedTuple):
         fingerprint: hash of what is known of the content without reading all of it; empty where nothing is.
         notes: what the user should know.
         close: gives back files that are open.
+        labels_cost: whether asking for a label makes the whole sample.
     """
 
     names: Sequence[str]
@@ -50,6 +51,7 @@ class Entries(NamedTuple):
     fingerprint: str
     notes: tuple[str, ...] = ()
     close: Callable[[], None] = nothing
+    labels_cost: bool = False
 
 
 def open_folder(path: Path, task: Task) -> Entries:

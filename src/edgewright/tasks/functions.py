@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from functools import lru_cache
+from hashlib import sha256
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -41,10 +42,11 @@ def load_function(spec: str) -> Callable[..., Any]:
 def load_file(path: Path) -> Any:
     if not path.is_file():
         raise ConfigError(f"there is no file {path}", "", "check the path")
-    spec = spec_from_file_location(path.stem, path)
+    name = f"{path.stem}_{sha256(str(path.absolute()).encode()).hexdigest()[:12]}"  # two files may have one name
+    spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path} cannot be loaded", "it is no Python file", "FILE.py:function")
     module = module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)  # dataclasses look their module up there
+    sys.modules[name] = module  # dataclasses look their module up there
     spec.loader.exec_module(module)
     return module

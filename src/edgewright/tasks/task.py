@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,10 @@ def faults(task: Task) -> Iterator[tuple[str, str, str]]:
 
 
 def faults_of_input(key: str, one: Struct) -> Iterator[tuple[str, str, str]]:
+    for name in ("scale", "mean", "std"):
+        given = getattr(one, name, ())
+        if not all(isfinite(value) for value in (given if isinstance(given, tuple) else (given,))):
+            yield f"{key}.{name}", "it is no finite number", ""
     if isinstance(one, AudioInput) and one.std == 0:
         yield f"{key}.std", "it is 0", ""
     if not isinstance(one, ImageInput):
