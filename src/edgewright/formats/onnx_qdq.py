@@ -16,12 +16,14 @@ from edgewright.errors import ModelNotConvertible
 Array = NDArray[Any]
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 OWN_DOMAINS = ("", "ai.onnx", "com.microsoft")
+OLDEST_OPSET = 11
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 NOT_NEGATIVE = ("Relu", "Sigmoid", "Softmax", "HardSigmoid", "Abs", "Exp", "Sqrt")
-CARRIES = (
-    "MaxPool AveragePool GlobalAveragePool GlobalMaxPool Reshape Flatten Transpose Squeeze Unsqueeze Concat Identity "
-    "Resize Slice Gather Split Expand Tile ReduceMean ReduceMax DepthToSpace SpaceToDepth"
-).split()
+CARRIES = (  # give values that they are given, or means of them
+    *("MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax", "Resize", "Concat"),
+    *("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Slice", "Gather", "Split", "Expand"),
+    *("Tile", "DepthToSpace", "SpaceToDepth"),
+)
 HOW = "quantise it in QDQ form: a DequantizeLinear in front of each operator, a QuantizeLinear behind it"
 
 
@@ -77,16 +79,19 @@ class TakenApart(NamedTuple):
     makes: Mapping[str, Grid]
 
 
-def take_apart(model: Any, *, tight: bool = True) -> TakenApart:
+def take_apart(model: Any) -> TakenApart:
     """Take apart a model whose nodes have unique names; `model` is not changed.
 
-    Where a Relu is put back it also bounds from above with `tight`, as the rounding does, and is a Clip. Then what a
-    layer with weights makes is bounded at both ends by its grid, which runtimes do within the layer.
+    What a layer with weights makes is bounded at both ends of its grid, since runtimes do so within the layer.
 
-    Raises ModelNotConvertible for integers that are read otherwise than by a DequantizeLinear, and for activations
-    with more than one scale.
+    Raises ModelNotConvertible for integers that are read otherwise than by a DequantizeLinear, for activations with
+    more than one scale or of more than eight bits, and for scales that are computed or no float32.
     """
-    parts = Parts(model, tight)
+    opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
+    if opset < OLDEST_OPSET:
+        why = f"opset {opset} is older than {OLDEST_OPSET}, from which on Clip has its ends as inputs"
+        raise ModelNotConvertible("the QDQ graph cannot be taken apart", why, "write it in opset 13 or newer")
+    parts = Parts(model)
     for node in model.graph.node:
         parts.take(node)
     return parts.finish()
@@ -95,10 +100,10 @@ def take_apart(model: Any, *, tight: bool = True) -> TakenApart:
 class Parts:
     """Walks the graph once, in its order."""
 
-    def __init__(self, model: Any, tight: bool) -> None:
+    def __init__(self, model: Any) -> None:
         from onnx import numpy_helper
 
-        self.model, self.tight = model, tight
+        self.model = model
         self.constants: dict[str, Array] = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
         self.added: dict[str, Array] = {}
         self.weights: dict[str, Weights] = {}
@@ -170,15 +175,14 @@ class Parts:
         self.makes.setdefault(tensor, grid)
         made = self.maker.get(tensor)
         below = grid.floor >= 0 and not self.is_not_negative(tensor)
-        weighted = self.tight and made is not None and made.op_type in WEIGHTED
+        weighted = made is not None and made.op_type in WEIGHTED
         if not (below or weighted) or tensor in self.constants:
             self.bounded[tensor, grid] = tensor
             return tensor
-        inner = tensor not in self.direct and made is not None and self.makes[tensor] == grid
-        source, result = (f"{tensor}__unbounded", tensor) if inner else (tensor, f"{tensor}__{rounder}")
-        if inner:
-            names = list(made.output)
-            made.output[names.index(tensor)] = source
+        source, result = tensor, f"{tensor}__{rounder}"
+        if made is not None and tensor not in self.direct and self.makes[tensor] == grid:
+            source, result = f"{tensor}__unbounded", tensor
+            made.output[list(made.output).index(tensor)] = source
             self.maker[source] = made
         self.add_bound(source, result, grid, rounder)
         self.bounded[tensor, grid] = result
@@ -187,13 +191,10 @@ class Parts:
     def add_bound(self, source: str, result: str, grid: Grid, rounder: str) -> None:
         from onnx import helper
 
-        if self.tight:
-            ends = [f"{result}__floor", f"{result}__ceiling"]
-            self.added[ends[0]] = np.asarray(grid.floor, np.float32)
-            self.added[ends[1]] = np.asarray(grid.ceiling, np.float32)
-            node = helper.make_node("Clip", [source, *ends], [result], name=rounder)
-        else:
-            node = helper.make_node("Relu", [source], [result], name=rounder)
+        ends = [f"{result}__floor", f"{result}__ceiling"]
+        self.added[ends[0]] = np.asarray(grid.floor, np.float32)
+        self.added[ends[1]] = np.asarray(grid.ceiling, np.float32)
+        node = helper.make_node("Clip", [source, *ends], [result], name=rounder)
         self.nodes.append(node)
         self.maker[result] = node
         self.makes[result] = grid
@@ -215,7 +216,9 @@ class Parts:
     def read_scales(self, node: Any) -> tuple[Array, Array, int]:
         if node.input[1] not in self.constants:
             raise refuse(node, "its scale is computed")
-        scales = np.atleast_1d(self.constants[node.input[1]]).astype(np.float32)
+        scales = np.atleast_1d(self.constants[node.input[1]])
+        if scales.dtype != np.float32:
+            raise refuse(node, f"its scale is {scales.dtype.name}")
         has_zero = len(node.input) > 2 and node.input[2]
         if has_zero and node.input[2] not in self.constants:
             raise refuse(node, "its zero point is computed")
@@ -242,10 +245,11 @@ class Parts:
             elif value.name in self.rounded:
                 raise ModelNotConvertible("the model gives integers", f"its output '{value.name}' is quantised", HOW)
         read = {name for node in self.nodes for name in node.input} | {one.name for one in self.model.graph.output}
+        nodes = [node for node in self.nodes if node.op_type != "Constant" or node.output[0] in read]
         kept = [one for one in self.model.graph.initializer if one.name in read]
         made = [numpy_helper.from_array(array, name) for name, array in self.added.items() if name in read]
         graph = helper.make_graph(
-            self.nodes, self.model.graph.name, list(self.model.graph.input), list(self.model.graph.output),
+            nodes, self.model.graph.name, list(self.model.graph.input), list(self.model.graph.output),
             [*kept, *made],
         )  # fmt: skip
         result = ModelProto()
@@ -278,7 +282,8 @@ def is_rounding(node: Any) -> bool:
 def read_constant(node: Any) -> Array | None:
     from onnx import numpy_helper
 
-    return next((numpy_helper.to_array(one.t) for one in node.attribute if one.name == "value"), None)
+    found: Array | None = next((numpy_helper.to_array(one.t) for one in node.attribute if one.name == "value"), None)
+    return found
 
 
 def along(array: Array, axis: int, rank: int) -> Array:
@@ -286,7 +291,7 @@ def along(array: Array, axis: int, rank: int) -> Array:
     if array.size == 1:
         return array.reshape(())
     shape = [1] * rank
-    shape[axis] = -1
+    shape[axis if axis < rank else 0] = -1  # the default axis is 1, and a bias has none of that number
     return array.reshape(shape)
 
 

@@ -82,7 +82,9 @@ def load_source(
     """Load an ONNX file (`format` "onnx") or a torch source ("torch").
 
     `half` gives weights and activations of float16 with inputs and outputs left as they are; `unroll` writes recurrent
-    layers of an ONNX file step by step; `integers` keeps what a QDQ graph rounds. Raises EdgewrightErrors that name what stands in the way.
+    layers of an ONNX file step by step; `integers` keeps what a QDQ graph rounds.
+
+    Raises EdgewrightErrors that name what stands in the way.
     """
     if format == "onnx":
         return load_onnx(Path(source), shapes, half=half, unroll=unroll, integers=integers)

@@ -143,6 +143,9 @@ TABLE: dict[str, RuntimeInfo] = {
         suffix=".param",
         compile_needs=("pnnx",),
         compile_tools=("onnx", "pnnx", "ncnn"),
+        compile_options=(
+            Option("depthwise", ("int8", "fp32"), "int8", "how depthwise convolutions of a w8a8 model compute"),
+        ),
         install="pip install ncnn pnnx",
     ),
     "mnn": RuntimeInfo(

@@ -15,7 +15,12 @@ from edgewright.formats.onnx_to_torch.read import Graph, Node
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 # Operators of this house; ONNX's names hold no dot.
-ROUND, UNROUND, UNROUND_WEIGHTS, LINEAR = "edgewright.Round", "edgewright.Unround", "edgewright.Weights", "edgewright.Linear"
+ROUND, UNROUND, UNROUND_WEIGHTS, LINEAR = (
+    "edgewright.Round",
+    "edgewright.Unround",
+    "edgewright.Weights",
+    "edgewright.Linear",
+)
 MIDDLE = 128  # from uint8 to int8
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 
@@ -133,7 +138,9 @@ class Marker:
         plain = {"alpha": 1.0, "beta": 1.0, "transA": 0}
         if node.op != "Gemm" or any(node.attributes.get(name, value) != value for name, value in plain.items()):
             return False
-        return len(node.inputs) < 3 or self.is_row(node.inputs[2], stored.shape[0 if node.attributes.get("transB") else 1])
+        return len(node.inputs) < 3 or self.is_row(
+            node.inputs[2], stored.shape[0 if node.attributes.get("transB") else 1]
+        )
 
     def is_row(self, bias: str, size: int) -> bool:
         rounder = self.maker.get(bias)
@@ -146,7 +153,14 @@ class Marker:
         names = tuple(f"{output}/{part}" for part in ("integers", "scales", "zeros"))
         arrays = (values, scales, np.zeros(scales.shape, np.int64))
         self.constants.update(zip(names, arrays, strict=True))
-        return Node(self.free(f"{rounder.name}__{node.name}"), UNROUND_WEIGHTS, names, (output,), {"axis": axis}, rounder.sources)
+        return Node(
+            self.free(f"{rounder.name}__{node.name}"),
+            UNROUND_WEIGHTS,
+            names,
+            (output,),
+            {"axis": axis},
+            rounder.sources,
+        )
 
     def as_linear(self, node: Node) -> Node:
         return node if node.op in CONVOLUTIONS else node._replace(op=LINEAR)

@@ -145,7 +145,11 @@ def write_parameters(layers: Iterable[Layer], path: Path) -> None:
 def write_layer(layer: Layer, output: str) -> bytes:
     weights = block(NAME, layer.weights.encode()) + b"".join(real(SCALES, float(one)) for one in layer.scales)
     weights += whole(WEIGHTS_LOW, min(layer.least, -127)) + whole(WEIGHTS_HIGH, 127)
-    made = [(INPUTS, write_grid(layer.source, layer.reads)), (WEIGHTS, weights), (OUTPUTS, write_grid(output, layer.makes))]
+    made = [
+        (INPUTS, write_grid(layer.source, layer.reads)),
+        (WEIGHTS, weights),
+        (OUTPUTS, write_grid(output, layer.makes)),
+    ]
     return b"".join(block(number, body) for number, body in made)
 
 

@@ -1,5 +1,6 @@
 """ncnn's files from ONNX: the graph made plain, pnnx, and a check of what it wrote."""
 
+import copy
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from edgewright.facts.model import GraphNode
 from edgewright.formats.onnx_qdq import TakenApart, take_apart
 from edgewright.runtimes.contract import Array, NotConvertible, Rejected
 from edgewright.runtimes.ncnn.check import HINT, check_layers, check_outputs, describe, uncommon
-from edgewright.runtimes.ncnn.int8 import describe_quantised, quantise
+from edgewright.runtimes.ncnn.int8 import describe_quantised, make_twin, quantise
 from edgewright.runtimes.ncnn.matching import match_blobs
 from edgewright.runtimes.ncnn.naming import join_rows, name_blobs, name_layers, plain_name, read_nodes
 from edgewright.runtimes.ncnn.normalise import normalise, read_model
@@ -27,6 +28,7 @@ from edgewright.runtimes.wire import Compiled, CompileRequest
 
 TOOLS = ("onnx", "pnnx", "ncnn")
 LARGEST_MODEL = 2**31 - 1
+TWIN = "twin.onnx"
 LARGEST_RANK = 4  # of an ncnn blob
 
 
@@ -88,7 +90,7 @@ def read_source(request: CompileRequest) -> Source:
 
 
 def convert(request: CompileRequest, given: Source, values: Mapping[str, Array], unbind: bool) -> Compiled:
-    plain = normalise(given.model, values, unbind)
+    plain = normalise(copy.deepcopy(given.model), values, unbind)  # it rewrites what it is given
     with tempfile.TemporaryDirectory(prefix="edgewright-") as folder:
         source = Path(folder) / "model.onnx"
         source.write_bytes(plain.SerializeToString())
@@ -145,9 +147,12 @@ def write_artifact(request: CompileRequest, given: Source, conversion: Conversio
     if given.apart is None:
         shutil.copyfile(files.weights, main.with_suffix(".bin"))
     else:
-        made = quantise(rows, files.weights.read_bytes(), join_rows(rows, read_nodes(given.apart.model)), given.apart)
+        kept = ("ConvolutionDepthWise",) if request.options.get("depthwise") == "fp32" else ()
+        computed = join_rows(rows, read_nodes(given.apart.model))
+        made = quantise(rows, files.weights.read_bytes(), computed, given.apart, kept)
         rows, notes = made.rows, describe_quantised(made, given.apart)
         main.with_suffix(".bin").write_bytes(made.weights)
+        (main.parent / TWIN).write_bytes(make_twin(given.apart, made.steps).SerializeToString())
     write_param(rows, main)
     return Compiled(
         main=main.name,
@@ -155,6 +160,7 @@ def write_artifact(request: CompileRequest, given: Source, conversion: Conversio
         tools={name: installed_version(name) for name in TOOLS},
         origins=origins,
         notes=notes,
+        twin=TWIN if given.apart is not None else "",
     )
 
 

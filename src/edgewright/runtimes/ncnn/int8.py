@@ -1,15 +1,15 @@
 """INT8 layers in ncnn's files, with the scales of a QDQ graph.
 
-ncnn rounds activations to integers of -127 to 127 without a zero point, so a grid is carried by its reach: `127 / reach`
-is what ncnn multiplies by. Weights keep their integers. Their float numbers are looked for in the `.bin` byte by byte
+ncnn rounds activations to integers of -127 to 127 without a zero point, so a grid is carried by its reach: it
+multiplies by `127 / reach`. Weights keep their integers. Their float numbers are looked for in the `.bin` byte by byte
 and integers put in their place, so no layer but those is touched or has to be understood. The layout is that of
 `load_model` in ncnn's `convolution.cpp`, `convolutiondepthwise.cpp`, `innerproduct.cpp` and `modelbin.cpp`; that one
 layer hands integers to the next follows ncnn's own `ncnn2int8.cpp`.
 """
 
 import struct
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ FLOAT_TAG, INT8_TAG = 0, 0x000D4B38
 LARGEST = 127.0
 TERM = "8"
 PER_OUTPUT, PER_GROUP, HANDS_ON = 2, 1, 100
+ASKED = "it was asked for"
 SIGNED_MIDDLE = 128  # the zero point of weights in uint8 that are symmetric
 
 
@@ -60,16 +61,21 @@ class Layer(NamedTuple):
 
 
 class Quantised(NamedTuple):
-    """The files with their INT8 layers, and the source nodes that had to stay in float with the reason."""
+    """The files with their INT8 layers.
+
+    Attributes:
+        steps: of the inputs of the INT8 layers, by source node.
+        left: the source nodes that had to stay in float, and why.
+    """
 
     rows: list[Row]
     weights: bytes
+    steps: dict[str, float]
     left: dict[str, str]
-    count: int
 
 
 def quantise(
-    rows: Sequence[Row], weights: bytes, nodes: Sequence[tuple[str, ...]], apart: TakenApart
+    rows: Sequence[Row], weights: bytes, nodes: Sequence[tuple[str, ...]], apart: TakenApart, kept: Collection[str] = ()
 ) -> Quantised:
     """Turn the layers whose input and weights are rounded in the QDQ graph into INT8 ones.
 
@@ -78,18 +84,27 @@ def quantise(
         weights: pnnx's `.bin`, in float32.
         nodes: for each row the nodes of the float graph that it computes.
         apart: the QDQ graph, taken apart.
+        kept: types of layers that shall stay in float.
     """
     wanted = {node.name: (node, given, grid) for node, given, grid in quantised_layers(apart)}
     layers: dict[int, Layer] = {}
+    steps: dict[str, float] = {}
     left: dict[str, str] = {}
     place = 0
     for position, (row, names) in enumerate(zip(rows, nodes, strict=True)):
         found = [name for name in names if name in wanted]
         if not found:
             continue
-        made = find_layer(position, row, wanted[found[0]], weights, place) if len(found) == 1 else "it is joined"
+        made: Layer | str
+        if row.op in kept:
+            made = ASKED
+        elif len(found) > 1:
+            made = "pnnx made one layer of several"
+        else:
+            made = find_layer(position, row, wanted[found[0]], weights, place)
         if isinstance(made, Layer):
             layers[position] = made
+            steps[found[0]] = 1 / made.bottom
             place = made.end
         else:
             left.update(dict.fromkeys(found, made))
@@ -97,7 +112,7 @@ def quantise(
     left.update({name: "no layer of ncnn's bears it" for name in wanted if name not in told})
     tops = find_tops(rows, layers)
     changed = [mark(row, layers[i], tops.get(i)) if i in layers else row for i, row in enumerate(rows)]
-    return Quantised(changed, rewrite(weights, layers, tops), left, len(layers))
+    return Quantised(changed, rewrite(weights, layers, tops), steps, left)
 
 
 def find_layer(
@@ -202,12 +217,42 @@ def pack_integers(values: Array) -> bytes:
     return struct.pack("<I", INT8_TAG) + data + bytes(-len(data) % 4)
 
 
+def make_twin(apart: TakenApart, steps: Mapping[str, float]) -> Any:
+    """The float graph in ONNX, with the inputs of INT8 layers rounded as ncnn rounds them."""
+    from onnx import ModelProto, helper, numpy_helper
+
+    twin = ModelProto()
+    twin.CopyFrom(apart.model)
+    nodes: list[Any] = []
+    rounded: dict[tuple[str, float], str] = {}
+    numbers: dict[str, Array] = {}
+    for node in twin.graph.node:
+        step = steps.get(node.name)
+        if step is not None:
+            source = node.input[0]
+            made = rounded.setdefault((source, step), f"{source}__ncnn{len(rounded)}")
+            names = (f"{made}/step", f"{made}/zero")
+            if names[0] not in numbers:
+                numbers |= {names[0]: np.asarray(step, np.float32), names[1]: np.asarray(0, np.int8)}
+                nodes.append(helper.make_node("QuantizeLinear", [source, *names], [f"{made}/integers"]))
+                nodes.append(helper.make_node("DequantizeLinear", [f"{made}/integers", *names], [made]))
+            node.input[0] = made
+        nodes.append(node)
+    constants = [*twin.graph.initializer, *(numpy_helper.from_array(array, name) for name, array in numbers.items())]
+    twin.graph.CopyFrom(helper.make_graph(nodes, "twin", twin.graph.input, twin.graph.output, constants))
+    return twin
+
+
 def describe_quantised(made: Quantised, apart: TakenApart) -> tuple[str, ...]:
     """What the user should know: which layers are INT8, and what ncnn's format could not carry."""
     total = sum(1 for _ in quantised_layers(apart))
-    notes = [f"{made.count} of {total} quantised layers with weights are INT8; ncnn has no other INT8 operators here"]
+    notes = [
+        f"{len(made.steps)} of {total} quantised layers with weights are INT8; ncnn has no other INT8 operators here"
+    ]
     grids = [grid for _, _, grid in quantised_layers(apart)]
     if any(grid.signed().zero != 0 for grid in grids):
         notes.append("ncnn has no zero points: inputs of layers are rounded to 127 steps on either side of zero")
-    notes += [f"'{name}' stays in float32: {why}" for name, why in made.left.items()]
+    asked = sum(1 for why in made.left.values() if why == ASKED)
+    notes += [f"{asked} depthwise convolutions stay in float32, as asked for"] if asked else []
+    notes += [f"'{name}' stays in float32: {why}" for name, why in made.left.items() if why != ASKED]
     return tuple(notes)
