@@ -192,8 +192,9 @@ class Parts:
         from onnx import helper
 
         ends = [f"{result}__floor", f"{result}__ceiling"]
-        self.added[ends[0]] = np.asarray(grid.floor, np.float32)
-        self.added[ends[1]] = np.asarray(grid.ceiling, np.float32)
+        numbers = (np.asarray(grid.floor, np.float32), np.asarray(grid.ceiling, np.float32))
+        self.added.update(zip(ends, numbers, strict=True))
+        self.constants.update(zip(ends, numbers, strict=True))
         node = helper.make_node("Clip", [source, *ends], [result], name=rounder)
         self.nodes.append(node)
         self.maker[result] = node
@@ -305,7 +306,7 @@ def round_constant(array: Array, scales: Array, zeros: Array, axis: int) -> Arra
     limits = np.iinfo(zeros.dtype)
     scaled = np.rint(array.astype(np.float32) / along(scales, axis, array.ndim))
     shifted = scaled + along(zeros, axis, array.ndim).astype(np.float32)
-    return np.clip(shifted, limits.min, limits.max).astype(zeros.dtype)
+    return np.asarray(np.clip(shifted, limits.min, limits.max), zeros.dtype)
 
 
 def refuse(node: Any, why: str) -> ModelNotConvertible:

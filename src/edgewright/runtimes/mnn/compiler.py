@@ -15,11 +15,12 @@ import msgspec
 from edgewright.errors import ModelNotConvertible
 from edgewright.facts.artifact import IoMap, Port
 from edgewright.facts.model import Signature, TensorSpec
-from edgewright.formats.onnx_qdq import take_apart
+from edgewright.formats.onnx_qdq import TakenApart, take_apart
 from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.mnn.graph import settle_uuid
 from edgewright.runtimes.mnn.int8 import describe as describe_layers
-from edgewright.runtimes.mnn.int8 import find_layers, find_quantised, loosen, write_parameters
+from edgewright.runtimes.mnn.int8 import find_layers, find_quantised, write_parameters
+from edgewright.runtimes.mnn.int8_graph import arrange
 from edgewright.runtimes.mnn.normalise import infer_shapes, normalise
 from edgewright.runtimes.mnn.trial import Verdict
 from edgewright.runtimes.wire import Compiled, CompileRequest
@@ -84,7 +85,7 @@ def convert_quantised(model: Any, folder: Path, main: str) -> tuple[str, ...]:
     A layer that the converter leaves in float needs its bounds back: then it is done again without the others.
     """
     try:
-        apart = take_apart(model)
+        apart = with_shapes(take_apart(model))
     except ModelNotConvertible as error:
         raise NotConvertible(error.why, error.try_this) from error
     layers, left = find_layers(apart)
@@ -93,7 +94,7 @@ def convert_quantised(model: Any, folder: Path, main: str) -> tuple[str, ...]:
         if not layers:
             raise NotConvertible("\n".join(f"'{name}': {why}" for name, why in left.items()) or NO_LAYER)
         write_parameters(layers, parameters)
-        source = save(normalise(infer_shapes(loosen(apart, layers)), "w8a8"), folder)
+        source = save(normalise(infer_shapes(arrange(apart, layers)), "w8a8"), folder)
         said = convert(source, folder / main, ("--compressionParamsFile", str(parameters)))
         check_converted(said, folder / main, model)
         done = find_quantised(folder / main, layers)
@@ -102,6 +103,10 @@ def convert_quantised(model: Any, folder: Path, main: str) -> tuple[str, ...]:
         left.update({layer.node: "MNN's converter left it so" for layer in layers if layer.node not in done})
         layers = [layer for layer in layers if layer.node in done]
     raise NotConvertible("MNN's converter makes other layers INT8 each time")
+
+
+def with_shapes(apart: TakenApart) -> TakenApart:
+    return apart._replace(model=infer_shapes(apart.model))
 
 
 def read_source(path: Path) -> Any:

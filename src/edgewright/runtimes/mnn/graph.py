@@ -135,11 +135,6 @@ def settle_uuid(data: bytes) -> bytes:
     return data[:begin] + (digest * (length // len(digest) + 1))[:length] + data[begin + length :]
 
 
-def read_operators(data: bytes) -> list[Table]:
-    """The operators' own tables; struct.error or IndexError where the bytes are no MNN model."""
-    return Table.root(data).tables(NET_OPS)
-
-
 def describe_net(net: Table) -> Net:
     tensors = net.texts(NET_TENSORS)
     tables = net.tables(NET_OPS)

@@ -16,7 +16,7 @@ import numpy as np
 from edgewright.formats.onnx_qdq import Grid, TakenApart, Weights, quantised_layers
 from edgewright.formats.onnx_skim import FIXED32, LENGTH, VARINT, varint
 from edgewright.runtimes.contract import Array
-from edgewright.runtimes.mnn.graph import OP_MAIN, OP_NAME, Table, read_operators
+from edgewright.runtimes.mnn.graph import NET_OPS, NET_TENSORS, OP_MAIN, OP_OUTPUTS, OP_TYPE, Table
 
 # Numbers of the fields.
 VERSION, ALGORITHMS = 1, 2
@@ -27,10 +27,13 @@ NAME, SCALES, ZERO, LOW, HIGH = 1, 3, 4, 5, 6
 WEIGHTS_LOW, WEIGHTS_HIGH = 4, 5
 
 OWN_VERSION = "0.0.0"
+CONVOLUTIONS = (12, 13)  # members of OpType: Convolution, ConvolutionDepthwise
 SYMMETRIC = 4  # slot of Convolution2D's symmetricQuan, which INT8 convolutions alone have
 BOUNDS = ("Relu", "Clip")
 NEGATIVE = 2**64
-CONVERTED = "__matmul_converted"  # what the converter adds to the name of a product that it makes a convolution
+# What the converter adds to names: of products that it makes convolutions, and of outputs in its own layout.
+CONVERTED, BEFORE_LAYOUT = "__matmul_converted", "__before_tr"
+SUFFIXES = ("", CONVERTED, BEFORE_LAYOUT)
 
 
 class Layer(NamedTuple):
@@ -57,11 +60,13 @@ def find_layers(apart: TakenApart) -> tuple[list[Layer], dict[str, str]]:
     """The layers that MNN can hold in INT8, and by the names of the other quantised ones why it cannot."""
     layers, left = [], {}
     readers = find_readers(apart.model.graph)
+    constants = {tensor.name: tuple(tensor.dims) for tensor in apart.model.graph.initializer}
+    ranks = find_ranks(apart.model.graph)
     for node, given, grid in quantised_layers(apart):
         tensors = follow_bounds(node.output[0], readers)
         makes = next((apart.makes[name] for name in reversed(tensors) if name in apart.makes), None)
         scales = spread_scales(node, given)
-        if why := find_reason(node, given, scales, makes):
+        if why := find_reason(node, given, scales, makes) or find_odd_product(node, given, constants, ranks):
             left[node.name] = why
         elif makes is not None and scales is not None:
             least = int(given.values.min())
@@ -78,6 +83,30 @@ def find_reason(node: Any, given: Weights, scales: Array | None, makes: Grid | N
     if scales is None:
         return "its scales do not lie along its outputs"
     return "nothing rounds what it makes, and MNN's INT8 layers make integers" if makes is None else ""
+
+
+def find_odd_product(
+    node: Any, given: Weights, constants: Mapping[str, tuple[int, ...]], ranks: Mapping[str, int]
+) -> str:
+    """Why a product is no convolution of one place; empty where it is one, and for what is no product."""
+    if node.op_type == "MatMul":
+        known = given.values.ndim == 2 and node.output[0] in ranks
+        return "" if known else "it is no product with a matrix, or its sizes are not known"
+    if node.op_type != "Gemm":
+        return ""
+    numbers = {one.name: one.f if one.name in ("alpha", "beta") else one.i for one in node.attribute}
+    if numbers.get("transA") or numbers.get("alpha", 1.0) != 1 or numbers.get("beta", 1.0) != 1:
+        return "MNN's convolutions neither turn nor scale what they are given"
+    outputs = given.values.shape[0 if numbers.get("transB") else 1]
+    if len(node.input) > 2 and constants.get(node.input[2]) != (outputs,):
+        return "its bias is no row of constants"
+    return ""
+
+
+def find_ranks(graph: Any) -> dict[str, int]:
+    """The number of axes of tensors whose sizes are all known."""
+    values = ((value.name, value.type.tensor_type.shape.dim) for value in (*graph.value_info, *graph.output))
+    return {name: len(dims) for name, dims in values if all(dim.dim_value > 0 for dim in dims)}
 
 
 def find_readers(graph: Any) -> Mapping[str, Sequence[Any]]:
@@ -106,39 +135,10 @@ def spread_scales(node: Any, given: Weights) -> Array | None:
     return np.broadcast_to(given.scales.reshape(-1), count) if given.scales.size in (1, count) else None
 
 
-def loosen(apart: TakenApart, layers: Iterable[Layer]) -> Any:
-    """The float graph without the bounds that INT8 layers keep by themselves, since their integers end there."""
-    from onnx import ModelProto
-
-    model = ModelProto()
-    model.CopyFrom(apart.model)
-    graph = model.graph
-    makers = {name: node for node in graph.node for name in node.output}
-    handed_out = {value.name for value in graph.output}
-    for layer in layers:
-        inner, *behind = layer.tensors
-        if not behind or inner in handed_out or not is_own_bound(makers[behind[0]], layer.makes, graph):
-            continue
-        maker, bound = makers[inner], makers[behind[0]]
-        maker.output[0] = behind[0]
-        graph.node.remove(bound)
-    return model
-
-
-def is_own_bound(node: Any, grid: Grid, graph: Any) -> bool:
-    """Whether a Clip ends where the grid does."""
-    from onnx import numpy_helper
-
-    if node.op_type != "Clip" or len(node.input) < 3:
-        return False
-    ends = [next((one for one in graph.initializer if one.name == name), None) for name in node.input[1:3]]
-    given = [float(numpy_helper.to_array(one)) for one in ends if one is not None]
-    return bool(np.allclose(given, (grid.floor, grid.ceiling))) if len(given) == len(ends) else False
-
-
 def write_parameters(layers: Iterable[Layer], path: Path) -> None:
     """The file of compression parameters."""
-    entries = b"".join(block(LAYERS, write_layer(layer, name)) for layer in layers for name in layer.tensors)
+    named = [(layer, name + suffix) for layer in layers for name in layer.tensors for suffix in SUFFIXES]
+    entries = b"".join(block(LAYERS, write_layer(layer, name)) for layer, name in named)
     path.write_bytes(block(VERSION, OWN_VERSION.encode()) + block(ALGORITHMS, block(QUANTISED, entries)))
 
 
@@ -173,13 +173,15 @@ def real(number: int, value: float) -> bytes:
 
 def find_quantised(path: Path, layers: Sequence[Layer]) -> set[str]:
     """The nodes of the layers that the converter did make INT8, as its file tells."""
-    made = {table.text(OP_NAME) for table in read_operators(path.read_bytes()) if is_quantised(table)}
-    made |= {name.removesuffix(CONVERTED) for name in made}
+    net = Table.root(path.read_bytes())
+    tensors = net.texts(NET_TENSORS)
+    made = {tensors[i] for table in net.tables(NET_OPS) if is_quantised(table) for i in table.numbers(OP_OUTPUTS)}
+    made |= {name.removesuffix(suffix) for name in made for suffix in SUFFIXES}
     return {layer.node for layer in layers if made.intersection(layer.tensors)}
 
 
 def is_quantised(table: Table) -> bool:
-    main = table.table(OP_MAIN)
+    main = table.table(OP_MAIN) if table.number(OP_TYPE) in CONVOLUTIONS else None
     return main is not None and bool(main.find(SYMMETRIC))
 
 
