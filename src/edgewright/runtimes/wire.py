@@ -175,6 +175,8 @@ class Compiled(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         tools: versions of the packages that took part, by distribution.
         origins: source nodes by the name of the artifact's operator, where the two differ.
         notes: what the user should know of the result.
+        twin: name in the folder of an ONNX file that computes what the artifact shall, where its format rounds
+            otherwise than the source; it is no part of the artifact.
     """
 
     main: str
@@ -182,6 +184,7 @@ class Compiled(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     tools: dict[str, str]
     origins: dict[str, tuple[str, ...]] = {}
     notes: tuple[str, ...] = ()
+    twin: str = ""
 
 
 class Told(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="told"):
