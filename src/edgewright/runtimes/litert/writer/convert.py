@@ -269,7 +269,8 @@ def place_inputs(b: Builder, io: Io) -> list[Output]:
     for name in b.graph.inputs:
         shape, dtype = b.shape(name), b.dtype(name)
         if dtype.name not in DTYPES:
-            raise ModelNotConvertible(f"input '{name}' is of {dtype}", "LiteRT's kernels do not compute with it")
+            why = "LiteRT's kernels do not compute with it"
+            raise ModelNotConvertible(f"input '{name}' is of {dtype}", why, "export the model in float32")
         layout = channels_last(len(shape)) if name in spatial else plain(len(shape))
         tensor = Tensor(name, store(shape, layout), dtype, None, b.scales(name))
         b.place(name, tensor, layout)
