@@ -107,6 +107,8 @@ class ModelNotConvertible(ModelError):
 class ModelRejected(ModelError):
     """The runtime refused to load or to run the model."""
 
+    default_hint = "edgewright analyze MODEL names the operators that a runtime does not take"
+
 
 class RuntimeMissing(EdgewrightError):
     """The runtime, or a package it needs, is not installed."""

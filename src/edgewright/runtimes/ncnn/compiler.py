@@ -23,6 +23,7 @@ from edgewright.runtimes.ncnn.normalise import normalise, read_model
 from edgewright.runtimes.ncnn.param import Row, index_inputs, input_params, read_param, shape_hint, write_param
 from edgewright.runtimes.ncnn.pnnx import Files, run_pnnx
 from edgewright.runtimes.ncnn.probe import run_all_blobs, run_all_tensors
+from edgewright.runtimes.ncnn.reshapes import fix_reshapes
 from edgewright.runtimes.ncnn.session import import_ncnn
 from edgewright.runtimes.wire import Compiled, CompileRequest
 
@@ -118,7 +119,7 @@ def try_out(files: Files, plain: Any, values: Mapping[str, Array]) -> Conversion
         raise NotConvertible(
             f"ncnn refuses what pnnx wrote ({error}); operators to look at: {unusual}", HINT
         ) from error
-    return Conversion(rows, inputs, outputs, values, feeds, blobs)
+    return Conversion(fix_reshapes(rows, blobs), inputs, outputs, values, feeds, blobs)
 
 
 def as_feed(name: str, value: Array, batch: int | None, dtype: Any) -> Array:
