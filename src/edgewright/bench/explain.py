@@ -192,3 +192,15 @@ CAUSES: dict[str, Callable[[Profile], Finding | None]] = {
     "partitions": partitions,
     "missing-features": missing_features,
 }
+
+
+def share_on_integers(layers: Sequence[Layer]) -> float | None:
+    """Share of the convolutions and matrix products that ran on integers; None where the trace does not tell.
+
+    By the kernel's name where that says it.
+    """
+    computing = [layer for layer in layers if COMPUTE.search(layer.op)]
+    told = [layer for layer in computing if QUANTIZED_KERNEL.search(layer.op) or FLOAT_KERNEL.search(layer.op)]
+    if not computing or not told:
+        return None
+    return sum(bool(QUANTIZED_KERNEL.search(layer.op)) for layer in computing) / len(computing)

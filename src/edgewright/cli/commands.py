@@ -9,6 +9,7 @@ COMMANDS = {
     "demo": "edgewright.cli.demo",
     "analyze": "edgewright.cli.analyze",
     "compile": "edgewright.cli.compile",
+    "quantize": "edgewright.cli.quantize",
     "invoke": "edgewright.cli.invoke",
     "task": "edgewright.cli.task",
     "evaluate": "edgewright.cli.evaluate",

@@ -87,18 +87,16 @@ def pick(rows: Array, places: int, seed: int) -> Array:
 
 
 class Moments(NamedTuple):
-    """Moments of a site's columns: the quantised network's about their mean [G, K, K]; the means of both [G, K]."""
+    """Of a site's columns: second moments about the mean [G, K, K], and the mean [G, K]."""
 
     square: Array
-    mean_float: Array
-    mean_quant: Array
+    mean: Array
 
 
-def find_moments(exact: Sequence[Array], quant: Sequence[Array]) -> Moments:
-    """From columns [G, K, P] of each sample in the float network and in the quantised one, at the same places."""
-    mean_float = np.concatenate(exact, axis=2).mean(axis=2, dtype=np.float64)
-    columns = np.concatenate(quant, axis=2)
-    mean_quant = columns.mean(axis=2, dtype=np.float64)
-    columns = columns - mean_quant[:, :, None].astype(np.float32)
+def find_moments(samples: Sequence[Array]) -> Moments:
+    """From columns [G, K, P] of each sample."""
+    columns = np.concatenate(samples, axis=2)
+    mean = columns.mean(axis=2, dtype=np.float64)
+    columns = columns - mean[:, :, None].astype(np.float32)
     square = (columns @ columns.transpose(0, 2, 1)).astype(np.float64) / columns.shape[2]
-    return Moments(square, mean_float, mean_quant)
+    return Moments(square, mean)

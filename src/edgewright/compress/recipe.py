@@ -98,11 +98,23 @@ def speaks_of(rule: Rule, node: str, op: str, depth: int, count: int) -> bool:
 def read_recipe(path: Path) -> Recipe:
     """ConfigError for a file that is no recipe."""
     try:
-        return msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), Recipe)
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"there is no recipe {path}", "", "leave --recipe out: a recipe is then made") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is no recipe", str(error), SEE) from None
+    return parse_recipe(text, str(path))
+
+
+def parse_recipe(text: str, title: str) -> Recipe:
+    """ConfigError, naming the recipe by `title`."""
+    try:
+        recipe = msgspec.convert(tomllib.loads(text), Recipe)
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        raise ConfigError(f"{title} is no recipe", str(error), SEE) from None
+    if recipe.schema != SCHEMA:
+        raise ConfigError(f"{title} has schema {recipe.schema}", f"this Edgewright knows {SCHEMA}", SEE)
+    return recipe
 
 
 def write_recipe(recipe: Recipe) -> str:

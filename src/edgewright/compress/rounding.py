@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-DAMPING = 0.01  # of the mean of H's diagonal: GPTQ's own
+# Of the mean of H's diagonal. GPTQ's own 0.01 fits H's noise where a row has more weights than it has samples: on late
+# layers it left more error on samples not seen than plain rounding did.
+DAMPING = 0.1
 BLOCK = 128
 PASSES = 4
 SHRINKS = np.linspace(1.0, 0.6, 17)

@@ -106,7 +106,7 @@ def run_site(network: Network, site: Site, stored: Stored | None, dtype: Any) ->
     if stored is not None:
         constants[site.weight] = stored.real()
         if site.bias:
-            constants[site.bias] = stored.bias_alone
+            constants[site.bias] = stored.bias
     session = open_graph(
         [network.node(site.node)], [site.input], [site.output], constants, lambda _: 1, network.opset, optimise=True
     )

@@ -56,6 +56,8 @@ class Outcome(NamedTuple):
         sensitivity: of each site that runs on integers.
         stored: its weights.
         treated: precision of each site.
+        steps: of each tensor with a pair.
+        operators: names of the nodes that run on integers.
     """
 
     model: Any
@@ -67,6 +69,8 @@ class Outcome(NamedTuple):
     sensitivity: dict[str, Sensitivity]
     stored: dict[str, Stored]
     treated: dict[str, Treated]
+    steps: dict[str, Steps]
+    operators: frozenset[str]
 
 
 class Fitted(NamedTuple):
@@ -117,6 +121,8 @@ class Static:
             sensitivity=sensitivity,
             stored=fitted.stored,
             treated=treat(self._network, recipe),
+            steps=fitted.steps,
+            operators=fitted.regions.operators,
         )
 
     # Stations

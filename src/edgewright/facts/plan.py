@@ -157,3 +157,44 @@ class EvaluatePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     seed: int = 0
     threads: int = 1
     timeout_s: float = TIMEOUT_S
+
+
+class QuantizePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that decides what a quantisation gives.
+
+    Attributes:
+        source: path of the model; `FILE.py:FACTORY` for a torch model.
+        weights: path of the weights of a torch model made by a factory.
+        runtimes: that the quantised graph is compiled for, evaluated and timed in.
+        precision: of the result; `auto` chooses by architecture.
+        task: `edgewright.task/1` as plain values.
+        data: as the user named it: calibration takes `samples` of it, the rest judges the result.
+        eval_data: another data set that judges instead.
+        samples: calibration samples, without their labels.
+        seed: of their choice.
+        shapes: sizes for inputs whose shape is free; those that the task gives by default.
+        recipe: as TOML; empty where one is to be made.
+        max_drop: of the metric: in points of a share, else in its own unit.
+        measure: whether the artifacts are timed against float ones.
+        force: keep a result that is slower than float.
+        timeout_s: the longest silence of a worker.
+    """
+
+    schema: str = "edgewright.quantize-plan/1"
+    source: str
+    source_sha256: str = ""
+    weights: str | None = None
+    runtimes: tuple[str, ...]
+    precision: Precision | Literal["auto"] = "w8a8"
+    task: dict[str, Any]
+    data: str
+    data_fingerprint: str = ""
+    eval_data: str | None = None
+    samples: int = 100
+    seed: int = 0
+    shapes: dict[str, tuple[int, ...]] = {}
+    recipe: str = ""
+    max_drop: float = 1.0
+    measure: bool = True
+    force: bool = False
+    timeout_s: float = 600.0

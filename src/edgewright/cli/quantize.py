@@ -1,0 +1,205 @@
+"""`edgewright quantize`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgewright.cli.output import print_json, print_table, progress, say
+from edgewright.cli.parse import SHAPE, WORDS
+
+if TYPE_CHECKING:
+    from edgewright.facts.plan import QuantizePlan
+    from edgewright.flows.quantization import QuantizedRow, QuantizeReport
+
+HEADERS = (
+    "runtime",
+    "precision",
+    "state",
+    "size",
+    "smaller",
+    "metric",
+    "interval",
+    "float",
+    "agreement",
+    "SQNR",
+    "speed-up",
+    "on integers",
+    "artifact",
+)
+DROPPABLE = ("interval", "on integers", "size")
+PRECISIONS = ("w8a8", "w8a8-dynamic", "w8a16", "w8", "w4", "w4a8", "auto")
+MOST_SITES = 10
+
+
+@click.command()
+@click.argument("model", metavar="MODEL")
+@click.option(
+    "--task", "task_file", type=click.Path(), default=None, metavar="FILE.toml", help="What the model is for; needed."
+)
+@click.option("--data", default=None, metavar="DATA", help="Folder, .zip, .npz, or FILE.py:function; needed.")
+@click.option(
+    "--eval-data", default=None, metavar="DATA", help="Judge on this data set instead of the rest of --data."
+)
+@click.option(
+    "--samples", type=int, default=100, show_default=True, help="Calibration samples; their labels are not used."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of their choice.")
+@click.option(
+    "--precision", default="w8a8", show_default=True, metavar="WORD", help=f"{', '.join(PRECISIONS)}; int8 means w8a8."
+)
+@click.option(
+    "--runtime", type=WORDS, multiple=True, help="Runtimes, comma-separated; default: onnxruntime and litert."
+)
+@click.option(
+    "--max-drop",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Exit 3 where the metric gets worse by more: in points of a share, else in its own unit.",
+)
+@click.option("--recipe", type=click.Path(), default=None, metavar="FILE.toml", help="Do just what this recipe says.")
+@click.option(
+    "-o", "--output", type=click.Path(), default="artifacts", show_default=True, help="Folder of the artifacts."
+)
+@click.option(
+    "--shape", "shapes", type=SHAPE, multiple=True, metavar="NAME=SIZES", help="Sizes of a free input; default: the task's."
+)
+@click.option("--weights", type=click.Path(), default=None, help="Weights of a torch model made by FILE.py:FACTORY.")
+@click.option(
+    "--measure/--no-measure", default=True, show_default=True, help="Time the artifacts against float ones."
+)
+@click.option("--force", is_flag=True, help="Keep what --precision auto chose though it is slower than float.")
+@click.option("--report", is_flag=True, help="Show what each operator costs, and what was kept and why.")
+@click.option(
+    "--timeout", "timeout_s", type=float, default=600.0, show_default=True, help="Longest time of a step, seconds."
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan, and quantise nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.quantize/1).")
+def quantize(**given: Any) -> None:
+    """Quantise a model once for every runtime, and judge it on data before it gets its name.
+
+    Calibration takes some samples of the data set, the others judge the result. Everything is kept: the QDQ graph, its
+    recipe and a report lie beside the artifacts.
+    """
+    plan = make_plan(given)
+    if given["dry_run"]:
+        print_json(plan)
+        return
+    run(plan, given["output"], sites=given["report"], as_json=given["as_json"])
+
+
+def make_plan(given: dict[str, Any]) -> QuantizePlan:
+    from pathlib import Path
+
+    import msgspec
+
+    from edgewright.compress.recipe import read_recipe, write_recipe
+    from edgewright.errors import UsageError
+    from edgewright.facts.plan import QuantizePlan
+    from edgewright.facts.words import PRECISION_ALIASES, normal_word
+    from edgewright.runtimes.table import runtime_info
+    from edgewright.tasks.task import read_task
+
+    for name, flag in (("task_file", "--task"), ("data", "--data")):
+        if not given[name]:
+            raise UsageError(f"{flag} is missing", "calibration and judging need it", "edgewright task init MODEL -o task.toml")
+    word = normal_word(given["precision"])
+    word = PRECISION_ALIASES.get(word, word)
+    if word not in PRECISIONS:
+        raise UsageError(f"--precision {given['precision']} is not known here", f"known are {', '.join(PRECISIONS)}", "fp16: edgewright compile --precision fp16")
+    words = [word for words in given["runtime"] for word in words] or ["onnxruntime", "litert"]
+    return QuantizePlan(
+        source=given["model"],
+        weights=given["weights"],
+        runtimes=tuple(dict.fromkeys(runtime_info(word).name for word in words)),
+        precision=word,  # type: ignore[arg-type] # one of PRECISIONS
+        task=msgspec.to_builtins(read_task(Path(given["task_file"]))),
+        data=given["data"],
+        eval_data=given["eval_data"],
+        samples=given["samples"],
+        seed=given["seed"],
+        shapes=dict(given["shapes"]),
+        recipe=write_recipe(read_recipe(Path(given["recipe"]))) if given["recipe"] else "",
+        max_drop=given["max_drop"],
+        measure=given["measure"],
+        force=given["force"],
+        timeout_s=given["timeout_s"],
+    )
+
+
+def run(plan: QuantizePlan, output: str, *, sites: bool, as_json: bool) -> None:
+    from contextlib import closing
+    from pathlib import Path
+
+    from edgewright.cli.places import open_user_store
+    from edgewright.flows.device import open_device
+    from edgewright.flows.quantize import quantize as run_quantization
+
+    with closing(open_device("local")) as device, closing(open_user_store()) as store, progress() as tell:
+        report, error = run_quantization(plan, Path(output), device, store, tell)
+    if as_json:
+        print_json(report)
+    else:
+        show(report, sites=sites)
+    if error is not None:
+        raise error
+
+
+def show(report: QuantizeReport, *, sites: bool) -> None:
+    print_table(HEADERS, [show_row(row) for row in report.artifacts], droppable=DROPPABLE)
+    for row in report.artifacts:
+        if row.reason:
+            say(f"{row.runtime} {row.precision}: {row.reason}")
+    if report.graph:
+        say(f"The QDQ graph: {report.graph}; its recipe: {report.recipe}")
+    kept = [site for site in report.quantization.sites if site.kept]
+    if kept and not sites:
+        say(f"Treated better than the rest: {', '.join(f'{site.node} ({site.precision})' for site in kept)}")
+    if sites:
+        show_sites(report)
+
+
+def show_row(row: QuantizedRow) -> tuple[str, ...]:
+    from edgewright.cli.units import show_bytes
+
+    metric, speed = row.metric, row.speedup
+    return (
+        row.runtime,
+        row.precision,
+        row.state,
+        show_bytes(row.bytes) if row.bytes is not None else "–",
+        f"{row.bytes_ratio:.2f}×" if row.bytes_ratio else "–",
+        f"{metric.name} {metric.value:.4g}" if metric else "–",
+        f"{metric.low:.4g}–{metric.high:.4g}" if metric else "–",
+        f"{metric.reference:.4g}" if metric else "–",
+        f"{row.agreement:.2%}" if row.agreement is not None else "–",
+        f"{row.sqnr_db:.1f} dB" if row.sqnr_db is not None else "–",
+        f"{speed.ratio:.2f}×" if speed else "–",
+        f"{row.int8_share:.0%}" if row.int8_share is not None else "–",
+        row.path or "–",
+    )
+
+
+def show_sites(report: QuantizeReport) -> None:
+    """The operators that cost most by themselves first."""
+    rows = [
+        (
+            site.node,
+            site.op,
+            site.precision,
+            db(site.sqnr_db),
+            db(site.weights_db),
+            db(site.input_db),
+            f"{site.agreement:.0%}" if site.agreement is not None else "–",
+            site.kept or "–",
+        )
+        for site in sorted(report.quantization.sites, key=lambda one: (not one.kept, one.sqnr_db or 0.0))
+    ]
+    headers = ("operator", "kind", "precision", "alone", "its weights", "its input", "agreement", "kept because")
+    print_table(headers, rows, "What each operator costs when it alone is quantised", droppable=("its input", "its weights"))
+
+
+def db(value: float | None) -> str:
+    return f"{value:.1f} dB" if value is not None else "–"

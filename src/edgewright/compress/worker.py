@@ -1,0 +1,144 @@
+"""`python -m edgewright.compress.worker JOB.json`: quantise one model, telling how far it is, a JSON line each.
+
+A process of its own, so that it can be stopped at any moment and takes its memory with it; stdout belongs to the
+words of `job.py` alone.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from edgewright.compress.checkpoint import Checkpoint
+from edgewright.compress.job import (
+    BINS,
+    Finished,
+    Job,
+    Judged,
+    QuantizationReport,
+    SiteReport,
+    Step,
+    TensorReport,
+    Trouble,
+    Word,
+)
+from edgewright.compress.network import Network
+from edgewright.compress.observe import NotFinite, Values
+from edgewright.compress.recipe import Recipe, parse_recipe, write_recipe
+from edgewright.compress.search import Aim, Judgement
+from edgewright.compress.static import Outcome, Static
+from edgewright.errors import EdgewrightError, InputError, ModelNotConvertible
+
+
+def main(path: str) -> None:
+    channel = os.dup(1)
+    os.dup2(2, 1)  # what libraries print must not stand between the words
+
+    def say(word: Word) -> None:
+        os.write(channel, msgspec.json.encode(word) + b"\n")
+
+    job = msgspec.json.decode(Path(path).read_bytes(), type=Job)
+    try:
+        run(job, say)
+    except NotFinite as error:
+        what = f"the model computes NaN or infinities in '{error.tensor}'"
+        say(trouble(InputError(what, f"on calibration sample {error.sample}", "look at the data and at the task's mean and std")))
+    except EdgewrightError as error:
+        say(trouble(error))
+    else:
+        say(Finished())
+
+
+def trouble(error: EdgewrightError) -> Trouble:
+    return Trouble(kind=type(error).__name__, what=error.what, why=error.why, try_this=error.try_this)
+
+
+def run(job: Job, say: Any) -> None:
+    import onnx
+
+    model = onnx.load(job.model)
+    network = Network(model)
+    recipe = parse_recipe(job.recipe, "the recipe")
+    if not network.sites:
+        raise ModelNotConvertible(
+            "there is nothing to quantise", "no Conv, Gemm or MatMul has constant float32 weights", "quantise another model"
+        )
+    fit, check = load(job.fit), load(job.check)
+    tell = lambda stage, done, of: say(Step(stage=stage, done=done, of=of))  # noqa: E731 - one word for one line
+    road = Static(network, fit, check, Checkpoint(Path(job.memory)), tell)
+    outcome = road.quantize(recipe, Aim(job.aim_db, job.aim_flips))
+    out = Path(job.out)
+    onnx.save(outcome.model, str(out / "model.onnx"))
+    (out / "recipe.toml").write_text(write_recipe(outcome.recipe), encoding="utf-8")
+    report = describe(network, recipe, outcome, len(fit), len(check))
+    (out / "report.json").write_bytes(msgspec.json.encode(report))
+
+
+def load(files: dict[str, str]) -> list[dict[str, Any]]:
+    """Samples as feeds; the arrays stay on disk until they are read."""
+    stacks = {name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in files.items()}
+    count = len(next(iter(stacks.values()), ()))
+    return [{name: np.ascontiguousarray(stack[place]) for name, stack in stacks.items()} for place in range(count)]
+
+
+def describe(network: Network, asked: Recipe, outcome: Outcome, fitted: int, checked: int) -> QuantizationReport:
+    return QuantizationReport(
+        precision=asked.precision,
+        fitted_on=fitted,
+        checked_on=checked,
+        first=judged(outcome.first),
+        final=judged(outcome.judgement),
+        sites=tuple(describe_site(network, asked, outcome, name) for name in network.sites),
+        tensors=tuple(describe_tensor(outcome, name, values) for name, values in outcome.values.items()),
+        integer_operators=len(outcome.operators),
+        operators=len(network.nodes),
+    )
+
+
+def judged(one: Judgement) -> Judged:
+    return Judged(sqnr_db=one.loss.sqnr_db, agreement=1 - one.loss.flips, expected_flips=one.flips)
+
+
+def describe_site(network: Network, asked: Recipe, outcome: Outcome, name: str) -> SiteReport:
+    site, precision = network.sites[name], outcome.treated[name]
+    seen, stored = outcome.sensitivity.get(name), outcome.stored.get(name)
+    weights = network.constants[site.weight]
+    why = next((rule.why for rule in reversed(outcome.recipe.rules) if rule.nodes == name and rule.precision), "")
+    return SiteReport(
+        node=name,
+        op=site.op,
+        precision=precision,
+        kept="" if precision == asked.precision else why or "the recipe says so",
+        sqnr_db=seen.both.sqnr_db if seen else None,
+        weights_db=seen.weights.sqnr_db if seen else None,
+        input_db=seen.inputs.sqnr_db if seen else None,
+        agreement=1 - seen.both.flips if seen else None,
+        weight_bytes=weights.nbytes if stored is None else stored.values.size * stored.bits // 8,
+    )
+
+
+def describe_tensor(outcome: Outcome, name: str, values: Values) -> TensorReport:
+    one, steps = outcome.ranges[name], outcome.steps[name]
+    outside = (values.some < one.low) | (values.some > one.high)
+    reach = (values.low, values.high) if values.high > values.low else (values.low, values.low + 1.0)
+    counts, _ = np.histogram(values.some, bins=BINS, range=reach)
+    return TensorReport(
+        name=name,
+        method=one.method,
+        low=one.low,
+        high=one.high,
+        seen_low=values.low,
+        seen_high=values.high,
+        clipped=float(outside.mean()) if values.some.size else 0.0,
+        scale=float(steps.scale),
+        zero_point=int(steps.zero),
+        dtype=steps.zero.dtype.name,
+        histogram=tuple(int(count) for count in counts),
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

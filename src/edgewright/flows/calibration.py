@@ -1,0 +1,87 @@
+"""Calibration samples for a quantiser: read from a data set, checked, and laid into files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.errors import DataError
+from edgewright.tasks.data import Data, split
+
+Array = NDArray[Any]
+
+LEAST_SAMPLES = 8
+CHECK_EVERY = 4  # one in four judges what the others were used for
+
+
+class Calibration(NamedTuple):
+    """Files of stacked samples by input name.
+
+    Attributes:
+        fit, check: `.npy` files, [samples, 1, …].
+        shapes: of each input.
+        used: indices of the samples.
+    """
+
+    fit: dict[str, Path]
+    check: dict[str, Path]
+    shapes: dict[str, tuple[int, ...]]
+    used: tuple[int, ...]
+
+
+def choose_calibration(data: Data, samples: int, seed: int, *, apart: bool) -> list[int]:
+    """Indices of the calibration samples; `apart` where another data set judges the result.
+
+    DataError for too few samples, or where none would be left to judge.
+    """
+    if samples < LEAST_SAMPLES:
+        raise DataError(
+            f"{samples} samples are too few", f"ranges and rounding need {LEAST_SAMPLES} at least", "--samples 100"
+        )
+    if len(data) < LEAST_SAMPLES or samples > len(data) or (samples == len(data) and not apart):
+        raise DataError(
+            f"{data.title} has {len(data)} samples, {samples} are wanted for calibration",
+            "none would be left to judge the result on" if samples == len(data) else "there are not enough",
+            f"--samples {max(LEAST_SAMPLES, len(data) // 5)}, or --eval-data for a data set of its own",
+        )
+    return split(len(data), samples, seed)[0]
+
+
+def lay_out(data: Data, indices: Sequence[int], folder: Path) -> Calibration:
+    """Read the samples and write them into `folder`, one file for each input and part. DataError where they differ."""
+    parts: dict[str, dict[str, Array]] = {}
+    counts = {"fit": 0, "check": 0}
+    used: list[int] = []
+    shapes: dict[str, tuple[int, ...]] = {}
+    for position, sample in enumerate(data.read(indices)):
+        part = "check" if position % CHECK_EVERY == 0 else "fit"
+        shapes = shapes or {name: array.shape for name, array in sample.feeds.items()}
+        for name, array in sample.feeds.items():
+            if array.shape != shapes[name]:
+                raise DataError(
+                    f"sample '{sample.name}' gives input '{name}' the shape {list(array.shape)}",
+                    f"the first one gave {list(shapes[name])}; one graph has one shape",
+                    "make the task resize or pad to one size",
+                )
+            stacks = parts.setdefault(part, {})
+            if name not in stacks:
+                stacks[name] = np.lib.format.open_memmap(
+                    folder / f"{part}-{len(stacks)}.all.npy", mode="w+", dtype=array.dtype, shape=(len(indices), *array.shape)
+                )
+            stacks[name][counts[part]] = array
+        counts[part] += 1
+        used.append(sample.index)
+    files = {part: cut(stacks, counts[part], folder, part) for part, stacks in parts.items()}
+    return Calibration(files.get("fit", {}), files.get("check", {}), shapes, tuple(used))
+
+
+def cut(stacks: dict[str, Array], count: int, folder: Path, part: str) -> dict[str, Path]:
+    """The rows that were filled, in files of their own; the longer ones go."""
+    files = {}
+    for position, (name, stack) in enumerate(stacks.items()):
+        files[name] = folder / f"{part}-{position}.npy"
+        np.save(files[name], stack[:count])
+        Path(str(stack.filename)).unlink()  # type: ignore[attr-defined] # a memmap knows its file
+    return files

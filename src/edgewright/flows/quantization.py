@@ -1,0 +1,138 @@
+"""What a quantisation gives, as `edgewright quantize --json` prints it."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+from edgewright.compress.job import QuantizationReport
+from edgewright.facts.words import Precision
+from edgewright.flows.evaluation import EvaluationRow, MetricRow
+
+SCHEMA = "edgewright.quantize/1"
+CULPRITS = 5
+State = Literal["ok", "failed", "unsupported", "refused"]
+
+
+class Speedup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Time of the same runtime's float artifact over that of the quantised one; `low` and `high` are 99 %."""
+
+    ratio: float
+    low: float | None
+    high: float | None
+    verdict: str
+
+
+class MetricAgainst(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The task's metric with its 95 % interval, beside that of the source in float on the same samples."""
+
+    name: str
+    value: float
+    low: float
+    high: float
+    reference: float
+
+
+class Kept(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An operator that was treated better than the rest, and why."""
+
+    node: str
+    op: str
+    precision: str
+    why: str
+
+
+class QuantizedRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One artifact.
+
+    Attributes:
+        path: None where there is none: it failed, or a gate kept it back.
+        bytes_ratio: of the source file over it.
+        agreement: share of the samples whose class is the source's; None where there are no classes.
+        sqnr_db: of its outputs against the source's, on the same samples.
+        speedup: None where it was not measured.
+        int8_share: share of the computing operators that ran on integers, as the runtime's profiler tells; None where
+            it does not tell.
+        state: `refused` where a gate kept it back.
+    """
+
+    runtime: str
+    precision: Precision
+    path: str | None
+    bytes: int | None
+    bytes_ratio: float | None
+    metric: MetricAgainst | None
+    agreement: float | None
+    sqnr_db: float | None
+    speedup: Speedup | None
+    int8_share: float | None
+    kept: tuple[Kept, ...]
+    state: State
+    reason: str
+    run_id: str | None = None
+
+
+class QuantizeReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `edgewright quantize --json` prints.
+
+    Attributes:
+        precision: that was carried out; of `auto` the one that was chosen, with `why`.
+        graph, recipe: paths of the QDQ graph and of its recipe; None where a gate kept them back.
+        calibrated_on, evaluated_on: numbers of samples.
+        quantization: what was done to each operator and tensor, and what each costs.
+    """
+
+    schema: str = SCHEMA
+    source: str
+    source_sha256: str
+    precision: Precision
+    why: str
+    graph: str | None
+    recipe: str | None
+    calibrated_on: int
+    evaluated_on: int
+    seconds: float
+    reference: MetricRow | None
+    artifacts: tuple[QuantizedRow, ...]
+    quantization: QuantizationReport
+    run_id: str | None = None
+
+
+def kept_of(report: QuantizationReport) -> tuple[Kept, ...]:
+    return tuple(
+        Kept(node=site.node, op=site.op, precision=site.precision, why=site.kept) for site in report.sites if site.kept
+    )
+
+
+def culprits(report: QuantizationReport) -> str:
+    """The operators that cost most by themselves, in words."""
+    measured = sorted((site.sqnr_db, site.node, site.op) for site in report.sites if site.sqnr_db is not None)
+    return ", ".join(f"{op} '{node}' ({db:.1f} dB alone)" for db, node, op in measured[:CULPRITS])
+
+
+def against(row: EvaluationRow, reference: MetricRow | None) -> MetricAgainst | None:
+    if row.metric is None or reference is None:
+        return None
+    one = row.metric
+    return MetricAgainst(name=one.name, value=one.value, low=one.low, high=one.high, reference=reference.value)
+
+
+def drop_of(metric: MetricAgainst, reference: MetricRow, *, share: bool) -> float:
+    """How much worse it is, in points of a share or in the metric's unit."""
+    worse = metric.reference - metric.value if reference.better == "higher" else metric.value - metric.reference
+    return worse * 100 if share else worse
+
+
+def find_faults(
+    row: QuantizedRow, reference: MetricRow, max_drop: float, least_agreement: float, *, share: bool
+) -> Sequence[str]:
+    """Why a gate keeps an artifact back; empty where it passes."""
+    faults = []
+    if row.agreement is not None and row.agreement < least_agreement:
+        faults.append(f"only {row.agreement:.1%} of its classes are the source's, less than {least_agreement:.0%}")
+    if row.metric is not None:
+        drop = drop_of(row.metric, reference, share=share)
+        if not drop <= max_drop:
+            unit = " points" if share else ""
+            faults.append(f"{row.metric.name} drops by {drop:.2f}{unit}, more than --max-drop {max_drop:g}")
+    return faults

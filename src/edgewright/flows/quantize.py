@@ -1,0 +1,399 @@
+"""Quantise once for every runtime: calibrate, round, compile, judge on data that took no part, and only then publish."""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from time import monotonic
+from typing import Any, NamedTuple
+
+import msgspec
+
+from edgewright import __version__
+from edgewright.bench.explain import share_on_integers
+from edgewright.bench.session import Tell
+from edgewright.compress.job import Job, QuantizationReport
+from edgewright.compress.recipe import Recipe, Treated, parse_recipe, write_recipe
+from edgewright.devices.contract import Device
+from edgewright.errors import EdgewrightError, GateFailed, ModelNotConvertible, UsageError
+from edgewright.facts.plan import BenchmarkPlan, Candidate, CompileCell, CompilePlan, EvaluatePlan, QuantizePlan
+from edgewright.facts.run import Metric, Run
+from edgewright.facts.words import Precision
+from edgewright.flows.benchmark import benchmark
+from edgewright.flows.calibration import Calibration, choose_calibration, lay_out
+from edgewright.flows.compile import compile_all
+from edgewright.flows.evaluate import evaluate
+from edgewright.flows.evaluation import EvaluationRow, MetricRow
+from edgewright.flows.publish import publish, told_as_output, workshop
+from edgewright.flows.quantization import (
+    QuantizedRow,
+    QuantizeReport,
+    Speedup,
+    against,
+    culprits,
+    find_faults,
+    kept_of,
+)
+from edgewright.flows.quantizer import Quantized, run_quantizer
+from edgewright.flows.resolve import check_runs_here
+from edgewright.flows.sources import Prepared, hash_source, is_torch, prepare_source
+from edgewright.formats.artifacts import find_record
+from edgewright.formats.files import read_model
+from edgewright.runtimes.table import runtime_info
+from edgewright.store.ids import new_run_id
+from edgewright.store.store import Store, utc_now
+from edgewright.tasks.check import check_task
+from edgewright.tasks.contract import Classification, Task
+from edgewright.tasks.data import open_data
+
+MEMORY = ".edgewright-quantize"
+LEAST_AGREEMENT = 0.9
+# Good enough on calibration samples that took no part in the fitting: below either, operators are treated better.
+AIM_DB: dict[str, float] = {"w8a8": 17.0, "w8a16": 25.0, "w8": 20.0, "w4a8": 12.0, "w4": 12.0}
+AIM_FLIPS: dict[str, float] = {"w8a8": 0.04, "w8a16": 0.02, "w8": 0.03, "w4a8": 0.08, "w4": 0.08}
+# Enough to tell a factor of two, and whether a result is slower than float: not the benchmark's own precision.
+PROCESSES, SECONDS = 8, 0.1
+SHARES = ("top1", "top5", "accuracy", "auc", "map", "map50")
+
+
+class Begun(NamedTuple):
+    """All that is known before the quantiser starts."""
+
+    plan: QuantizePlan
+    task: Task
+    prepared: Prepared
+    calibration: Calibration
+    recipe: Recipe
+    why: str
+
+
+def quantize(
+    plan: QuantizePlan, out: Path, device: Device, store: Store, tell: Tell
+) -> tuple[QuantizeReport, EdgewrightError | None]:
+    """Quantise a model into the folder `out`, for all runtimes of the plan, and record the run.
+
+    With the first gate that kept an artifact back, else the first other error of one artifact. Nothing that failed
+    gets its final name. Raises what stands in the way of all, before calibration wherever it can be known.
+    """
+    started, began = utc_now(), monotonic()
+    with workshop(out) as work:
+        begun = begin(plan, work, device, tell)
+        memory = out / f"{MEMORY}-{key_of(begun)}"
+        quantized = run_quantizer(make_job(begun, work, memory), work, tell)
+        graph = quantized.model.rename(work / Path(begun.prepared.name).with_suffix(".onnx").name)
+        quantized = quantized._replace(model=graph)
+        report, error = judge(begun, quantized, work, out, device, store, tell)
+        report = msgspec.structs.replace(report, seconds=monotonic() - began)
+        report = record(report, begun, graph, quantized, started, device, store)
+        forget(memory)
+    return report, error
+
+
+def begin(plan: QuantizePlan, work: Path, device: Device, tell: Tell) -> Begun:
+    """Read and check everything, and lay the calibration samples out."""
+    check_plan(plan)
+    for runtime in plan.runtimes:
+        check_runs_here(runtime_info(runtime))
+    task = msgspec.convert(plan.task, Task)
+    tell(f"{Path(plan.source).name}: reading")
+    with open_data(plan.data, task) as data:
+        indices = choose_calibration(data, plan.samples, plan.seed, apart=plan.eval_data is not None)
+        shapes = plan.shapes or task_shapes(data, indices[0])
+        source = CompilePlan(source=plan.source, weights=plan.weights, cells=(), shapes=shapes, timeout_s=plan.timeout_s)
+        prepared = prepare_source(source, work, device)
+        check_source(prepared)
+        check_task(task, prepared.model.signature)
+        tell(f"{prepared.name}: {len(indices)} calibration samples")
+        calibration = lay_out(data, indices, work)
+        plan = msgspec.structs.replace(plan, source_sha256=prepared.sha256, data_fingerprint=data.fingerprint)
+    precision, why = choose_precision(plan, prepared)
+    recipe = parse_recipe(plan.recipe, "the recipe") if plan.recipe else Recipe(precision=precision)
+    return Begun(plan, task, prepared, calibration, recipe, why)
+
+
+def check_plan(plan: QuantizePlan) -> None:
+    if not plan.runtimes:
+        raise UsageError("no runtime is named", "", "--runtime onnxruntime,litert")
+    if plan.max_drop < 0:
+        raise UsageError(f"--max-drop {plan.max_drop:g} cannot be used", "it is how much worse the metric may get", "--max-drop 0.5")
+    if is_torch(plan.source) and not plan.shapes:
+        return
+    if not is_torch(plan.source):
+        hash_source(CompilePlan(source=plan.source, cells=()))
+
+
+def task_shapes(data: Any, index: int) -> dict[str, tuple[int, ...]]:
+    sample = next(iter(data.read([index])))
+    return {name: array.shape for name, array in sample.feeds.items()}
+
+
+def check_source(prepared: Prepared) -> None:
+    """ModelNotConvertible for what is no float ONNX graph."""
+    if "onnx" not in prepared.files:
+        raise ModelNotConvertible(
+            f"{prepared.name} cannot be quantised", f"it is {prepared.format}, and the quantiser reads ONNX and torch",
+            "quantise the model that it was made from",
+        )  # fmt: skip
+    if prepared.model.precision != "fp32":
+        raise ModelNotConvertible(
+            f"{prepared.name} is quantised already" if prepared.model.precision != "fp16" else f"{prepared.name} is fp16",
+            f"its precision is {prepared.model.precision}",
+            "quantise the fp32 model that it was made from",
+        )
+
+
+def choose_precision(plan: QuantizePlan, prepared: Prepared) -> tuple[Treated, str]:
+    """The precision that is carried out, and why it was chosen."""
+    if plan.precision == "auto":
+        return "w8a8", "most of its work are convolutions, which integer kernels speed up most"
+    for known in ("w8a8", "w8a16", "w8", "w4", "w4a8"):
+        if plan.precision == known:
+            return known, "asked for"  # type: ignore[return-value] # one of Treated
+    raise UsageError(
+        f"--precision {plan.precision} is not known here", "known are w8a8, w8a16, w8, w4, w4a8, auto", "--precision w8a8"
+    )
+
+
+def key_of(begun: Begun) -> str:
+    """Hash of all that decides what the quantiser finds."""
+    said = [
+        __version__,
+        begun.prepared.model.sha256,
+        begun.plan.data_fingerprint,
+        list(begun.calibration.used),
+        msgspec.to_builtins(begun.task),
+        write_recipe(begun.recipe),
+    ]
+    return sha256(msgspec.json.encode(said, order="sorted")).hexdigest()[:16]
+
+
+def make_job(begun: Begun, work: Path, memory: Path) -> Job:
+    found = work / "quantized"
+    found.mkdir()
+    return Job(
+        model=begun.prepared.files["onnx"],
+        fit={name: str(path) for name, path in begun.calibration.fit.items()},
+        check={name: str(path) for name, path in begun.calibration.check.items()},
+        recipe=write_recipe(begun.recipe),
+        aim_db=AIM_DB[begun.recipe.precision],
+        aim_flips=AIM_FLIPS[begun.recipe.precision] if isinstance(begun.task.output, Classification) else 1.0,
+        out=str(found),
+        memory=str(memory),
+    )
+
+
+def forget(memory: Path) -> None:
+    for path in memory.iterdir():
+        path.unlink()
+    memory.rmdir()
+
+
+# Judging
+
+
+def judge(
+    begun: Begun, quantized: Quantized, work: Path, out: Path, device: Device, store: Store, tell: Tell
+) -> tuple[QuantizeReport, EdgewrightError | None]:
+    """Compile for every runtime, evaluate on samples that took no part, time, and publish what passes."""
+    plan, precision = begun.plan, result_precision(begun.recipe.precision)
+    cells = tuple(CompileCell(runtime=name, precision=precision) for name in plan.runtimes)
+    compiled, error = compile_all(
+        CompilePlan(source=str(quantized.model), cells=cells, timeout_s=plan.timeout_s), work / "made", device, store, tell
+    )
+    made = {cell.runtime: Path(cell.path) for cell in compiled.artifacts if cell.path is not None}
+    evaluated = judge_accuracy(begun, made, device, store, tell)
+    reference = evaluated[""].metric if evaluated else None
+    speeds = judge_speed(begun, made, work, device, store, tell) if plan.measure else {}
+    kept = kept_of(quantized.report)
+    rows = []
+    for cell in compiled.artifacts:
+        row = QuantizedRow(
+            runtime=cell.runtime, precision=cell.precision, path=None, bytes=cell.bytes, bytes_ratio=None, metric=None,
+            agreement=None, sqnr_db=None, speedup=None, int8_share=None, kept=kept,
+            state=cell.state, reason=cell.reason, run_id=cell.run_id,
+        )  # fmt: skip
+        if cell.runtime in made:
+            row = with_figures(row, evaluated[cell.runtime], reference, speeds.get(cell.runtime), begun)
+            row, refused = gate(row, reference, begun, quantized.report)
+            error = error if refused is None or isinstance(error, GateFailed) else refused
+            if refused is None:
+                row = msgspec.structs.replace(row, path=str(put_out(made[cell.runtime], out)))
+        rows.append(row)
+    graph = recipe = None
+    if any(row.path for row in rows):
+        graph, recipe = publish_graph(begun, quantized, out)
+    return (
+        QuantizeReport(
+            source=plan.source,
+            source_sha256=begun.prepared.sha256,
+            precision=precision,
+            why=begun.why,
+            graph=str(graph) if graph else None,
+            recipe=str(recipe) if recipe else None,
+            calibrated_on=len(begun.calibration.used),
+            evaluated_on=evaluated[""].evaluated if evaluated else 0,
+            seconds=0.0,
+            reference=reference,
+            artifacts=tuple(rows),
+            quantization=quantized.report,
+        ),
+        error,
+    )
+
+
+def result_precision(treated: Treated) -> Precision:
+    return "fp32" if treated == "fp32" else treated
+
+
+def judge_accuracy(
+    begun: Begun, made: Mapping[str, Path], device: Device, store: Store, tell: Tell
+) -> dict[str, EvaluationRow]:
+    """Rows by runtime, and under "" that of the source in ONNX Runtime."""
+    plan = begun.plan
+    source = Candidate(model=begun.prepared.files["onnx"], runtime="onnxruntime")
+    result = evaluate(
+        EvaluatePlan(
+            candidates=(source, *(Candidate(model=str(path), runtime=name) for name, path in made.items())),
+            task=plan.task,
+            data=plan.eval_data or plan.data,
+            leave_out=None if plan.eval_data else plan.samples,
+            seed=plan.seed,
+            timeout_s=plan.timeout_s,
+        ),
+        device,
+        store,
+        tell,
+    )
+    if result.error is not None:
+        raise result.error
+    return dict(zip(["", *made], result.report.results, strict=True))
+
+
+class Speed(NamedTuple):
+    """Of an artifact against the float one of the same runtime."""
+
+    speedup: Speedup
+    int8_share: float | None
+
+
+def judge_speed(
+    begun: Begun, made: Mapping[str, Path], work: Path, device: Device, store: Store, tell: Tell
+) -> dict[str, Speed]:
+    """By runtime; one whose float artifact cannot be made or timed is left out."""
+    cells = tuple(CompileCell(runtime=name, precision="fp32") for name in made)
+    if not cells:
+        return {}
+    exact = CompilePlan(source=begun.prepared.files["onnx"], cells=cells, check=False, timeout_s=begun.plan.timeout_s)
+    compiled, _ = compile_all(exact, work / "float", device, store, tell)
+    found = {}
+    for cell in compiled.artifacts:
+        if cell.path is None:
+            continue
+        candidates = tuple(Candidate(model=path, runtime=cell.runtime) for path in (cell.path, str(made[cell.runtime])))
+        timed = BenchmarkPlan(candidates=candidates, processes=PROCESSES, seconds=SECONDS, timeout_s=begun.plan.timeout_s)
+        outcome = benchmark(timed, device, store, tell, {"quantize": "speed"})
+        if outcome.error is None and outcome.comparisons:
+            one = outcome.comparisons[0]
+            speedup = Speedup(
+                ratio=1 / one.ratio,
+                low=1 / one.high if one.high else None,
+                high=1 / one.low if one.low else None,
+                verdict=one.verdict,
+            )
+            found[cell.runtime] = Speed(speedup, share_on_integers(outcome.runs[-1].layers))
+    return found
+
+
+def with_figures(
+    row: QuantizedRow, seen: EvaluationRow, reference: MetricRow | None, speed: Speed | None, begun: Begun
+) -> QuantizedRow:
+    return msgspec.structs.replace(
+        row,
+        bytes_ratio=begun.prepared.model.bytes / row.bytes if row.bytes else None,
+        metric=against(seen, reference),
+        agreement=seen.agreement.value if seen.agreement else None,
+        sqnr_db=seen.sqnr_db,
+        speedup=speed.speedup if speed else None,
+        int8_share=speed.int8_share if speed else None,
+    )
+
+
+def gate(
+    row: QuantizedRow, reference: MetricRow | None, begun: Begun, report: QuantizationReport
+) -> tuple[QuantizedRow, GateFailed | None]:
+    """The row, and the error where a gate keeps its artifact back."""
+    plan = begun.plan
+    faults: list[str] = []
+    if reference is not None:
+        share = begun.task.metric in SHARES
+        faults += find_faults(row, reference, plan.max_drop, LEAST_AGREEMENT, share=share)
+    hint = f"operators that cost most: {culprits(report)}; keep them in float by a rule of the recipe"
+    if plan.precision == "auto" and not plan.force and row.speedup is not None and row.speedup.verdict == "slower":
+        faults.append(f"it is {1 / row.speedup.ratio:.2f} × as slow as float")
+        hint = "--force keeps it; or leave this runtime out"
+    if not faults:
+        return row, None
+    tried = "; tried: better treatment of " + ", ".join(one.node for one in row.kept) if row.kept else ""
+    error = GateFailed(f"{row.runtime} {row.precision} is kept back", "; ".join(faults) + tried, hint)
+    return msgspec.structs.replace(row, state="refused", reason=error.why), error
+
+
+# Publishing
+
+
+def put_out(main: Path, out: Path) -> Path:
+    record = find_record(main)
+    if record is None:
+        raise UsageError(f"{main.name} has lost its record", "", "quantise again")
+    return publish(record, main.parent, out)
+
+
+def publish_graph(begun: Begun, quantized: Quantized, out: Path) -> tuple[Path, Path]:
+    stem = f"{Path(begun.prepared.name).stem}-{begun.recipe.precision}"
+    graph, recipe = out / f"{stem}.onnx", out / f"{stem}.recipe.toml"
+    with told_as_output(out):
+        quantized.model.replace(graph)
+        recipe.write_text(quantized.recipe, encoding="utf-8")
+        (out / f"{stem}.quantization.json").write_bytes(msgspec.json.encode(quantized.report))
+    return graph, recipe
+
+
+def record(
+    report: QuantizeReport, begun: Begun, graph: Path, quantized: Quantized, started: str, device: Device, store: Store
+) -> QuantizeReport:
+    """Keep the run: the source as its model, graph, recipe and report as its outputs."""
+    run = Run(
+        id=new_run_id(),
+        kind="quantize",
+        state="running",
+        started_at=started,
+        model=msgspec.structs.replace(
+            begun.prepared.model, name=begun.prepared.name, sha256=begun.prepared.sha256, path=begun.plan.source,
+            data_files=(),
+        ),
+        device=device.facts(),
+        plan=msgspec.to_builtins(begun.plan),
+        environment=device.environment(),
+    )  # fmt: skip
+    store.begin(run)
+    passed = report.graph is not None
+    outputs = []
+    if passed:
+        path = Path(report.graph or "")
+        outputs.append(store.put_file(run.id, path, role="model", model_id=read_model(path).sha256))
+        outputs.append(store.put_bytes(run.id, quantized.recipe.encode(), role="recipe"))
+    outputs.append(store.put_bytes(run.id, msgspec.json.encode(report.quantization), role="quantization"))
+    final = report.quantization.final
+    store.finish(
+        msgspec.structs.replace(
+            run,
+            state="done" if passed else "failed",
+            finished_at=utc_now(),
+            error=None if passed else next((row.reason for row in report.artifacts if row.reason), "nothing was made"),
+            outputs=tuple(outputs),
+            metrics=(
+                Metric(name="quantize.seconds", unit="s", value=report.seconds),
+                Metric(name="quantize.sqnr", unit="dB", value=final.sqnr_db, n=report.quantization.checked_on),
+            ),
+        )
+    )
+    return msgspec.structs.replace(report, run_id=run.id)
