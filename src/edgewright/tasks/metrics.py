@@ -12,7 +12,8 @@ from edgewright.errors import ConfigError, DataError
 from edgewright.tasks.contract import Boxes, Classification, Embedding, NextToken, Regression, Task
 from edgewright.tasks.detection import Objects, judge_objects, mean_precision
 from edgewright.tasks.functions import load_function
-from edgewright.tasks.intervals import Bounds, Difference, bootstrap, mcnemar, paired_means, weighted_mean, wilson
+from edgewright.tasks.intervals import Bounds, Difference, bootstrap, paired_means, weighted_mean, wilson
+from edgewright.tasks.intervals import mcnemar as mcnemar  # part of this file's words too
 from edgewright.tasks.labels import Label
 
 Array = NDArray[Any]
@@ -319,6 +320,30 @@ def pair(task: Task, a: Judged, b: Judged) -> Difference:
     everything = np.arange(len(a.values))
     bounds = bootstrap(len(everything), lambda chosen: second(chosen) - first(chosen), FEWER_RESAMPLES)
     return Difference(second(everything) - first(everything), bounds.low, bounds.high, means.p, means.n)
+
+
+def same_class(reference: Array, other: Array) -> Array:
+    """Whether the largest entry along the last axis is the same one, for each vector."""
+    a, b = (array.reshape(-1, array.shape[-1]) for array in (reference, other))
+    same: Array = a.argmax(axis=1) == b.argmax(axis=1)
+    return same
+
+
+def agreement(reference: Mapping[str, Array], other: Mapping[str, Array], name: str = "") -> Score:
+    """Share of the samples that both models put into the same class, with Wilson's interval.
+
+    Args:
+        reference, other: outputs by the source's names, stacked [n, …, classes].
+        name: of the output that counts; empty stands for the first.
+    """
+    chosen = name or next(iter(reference))
+    same = same_class(reference[chosen], other[chosen])
+    return share(int(same.sum()), len(same))
+
+
+def share(hits: int, n: int) -> Score:
+    bounds = wilson(hits, n)
+    return Score(name="agreement", value=hits / n, low=bounds.low, high=bounds.high, n=n)
 
 
 class ClassRow(Struct, frozen=True, kw_only=True):
