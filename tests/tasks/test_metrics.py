@@ -149,6 +149,7 @@ def test_pairs() -> None:
         )
         assert found.low <= found.value <= found.high < 0
         assert found.p < 0.01
+        assert found.test == ("mcnemar" if metric == "top1" else "bootstrap")
         none = pair(task, a, a)
         assert (none.value, none.p) == (0.0, 1.0)
 
