@@ -95,6 +95,8 @@ def ask(what: str, count: int) -> dict[str, Any]:
 
 
 def main(pairs: int) -> None:
+    if not PICTURES.is_file():
+        raise SystemExit(f"{PICTURES.name} is not here")
     print(describe_machine())
     ours, bare = [], []
     for turn in range(pairs):

@@ -147,7 +147,11 @@ def test_the_examples_are_tasks(path: Path) -> None:
 @pytest.mark.skipif(not MODELS.is_dir(), reason="the evaluation data is not beside the checkout")
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_the_examples_fit_their_models(call: Call, path: Path) -> None:
-    model = next(file for file in MODELS.iterdir() if file.stem == path.stem and file.suffix in (".onnx", ".tflite"))
+    files = [file for file in MODELS.iterdir() if file.stem == path.stem and file.suffix in (".onnx", ".tflite")]
+    if path.stem == "cifar10_teacher":  # a torch program, whose artifact it is for
+        assert not files
+        return
+    (model,) = files
     assert call("task", "show", path, "--model", model).code == 0
 
 

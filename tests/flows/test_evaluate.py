@@ -1,9 +1,10 @@
 """An evaluation from plan to record: the numbers, what is kept when something fails, and after Ctrl-C."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from threading import active_count
+from time import monotonic, sleep
 from typing import Any
 
 import msgspec
@@ -75,6 +76,12 @@ def outputs_of(model: Path, values: np.ndarray) -> np.ndarray:
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     feeds = ((values.astype(np.float64) - 127.5) / 127.5).astype(np.float32).transpose(0, 3, 1, 2)
     return np.concatenate([session.run(None, {"x": feed[None]})[0] for feed in feeds])
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = monotonic() + 60
+    while not condition() and monotonic() < deadline:
+        sleep(0.01)
 
 
 def loaded(store: Store) -> list[Run]:
@@ -298,8 +305,7 @@ def test_chunks_come_in_order_and_few_are_held(plan: EvaluatePlan) -> None:
             first = next(came)
             assert first.indices == tuple(range(10))
             assert first.stack["x"].shape == (10, 1, 3, 8, 8)
-            while len(read) < 30:
-                pass
+            wait_for(lambda: len(read) >= 31)
             assert len(read) <= 31  # the one in hand, the one that waits, the one being decoded, and its next sample
             assert [chunk.indices[0] for chunk in came] == [10, 20, 30]
 

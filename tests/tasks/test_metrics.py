@@ -14,8 +14,8 @@ from edgewright.errors import ConfigError, DataError
 from edgewright.tasks.contract import Boxes, Classification, Embedding, ImageInput, NextToken, Regression, TensorInput
 from edgewright.tasks.detection import average_precision, overlaps, suppress
 from edgewright.tasks.intervals import wilson
-from edgewright.tasks.likeness import Likeness, agreement
-from edgewright.tasks.metrics import auc, join, judge, pair, score, settle, summarise, worst_classes
+from edgewright.tasks.likeness import Likeness
+from edgewright.tasks.metrics import agreement, auc, join, judge, pair, score, settle, summarise, worst_classes
 from edgewright.tasks.task import Task
 
 TENSOR = (TensorInput(name="x"),)
@@ -149,6 +149,7 @@ def test_pairs() -> None:
         )
         assert found.low <= found.value <= found.high < 0
         assert found.p < 0.01
+        assert found.test == ("mcnemar" if metric == "top1" else "bootstrap")
         none = pair(task, a, a)
         assert (none.value, none.p) == (0.0, 1.0)
 

@@ -56,7 +56,7 @@ class LocalDevice:
         return DeviceFacts(id=identity[:16], name="local", kind="local", address="localhost", facts=facts)
 
     def environment(self) -> dict[str, Any]:
-        packages = sorted({"numpy", *(info.distribution for info in TABLE.values())})
+        packages = sorted({"numpy", "pillow", *(info.distribution for info in TABLE.values())})
         return environment_facts(self._root, packages, self._environ, ready_locks(self._environments))
 
     def moment(self) -> dict[str, float]:

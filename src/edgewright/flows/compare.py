@@ -117,7 +117,7 @@ def pair_runs(a: Run, b: Run) -> EvaluationComparison:
         low=found.low,
         high=found.high,
         p=found.p,
-        test="mcnemar" if share else "random signs",
+        test=found.test,
     )
 
 

@@ -41,7 +41,7 @@ from edgewright.tasks.check import check_labels, check_task, output_name
 from edgewright.tasks.contract import Classification, Task, label_names
 from edgewright.tasks.data import Data, open_data, split
 from edgewright.tasks.likeness import Likeness
-from edgewright.tasks.metrics import Judged, is_share, join, judge, pair, settle, summarise, worst_classes
+from edgewright.tasks.metrics import Judged, join, judge, pair, settle, summarise, worst_classes
 
 Array = NDArray[Any]
 
@@ -255,8 +255,7 @@ class Session:
         model, reference = lane.run.model, lane is self._lanes[0]
         paired = None
         if not reference and own is not None and first is not None and len(own.values) == len(first.values):
-            exact = is_share(self._task, own) and is_share(self._task, first)
-            paired = paired_row(pair(self._task, first, own), exact=exact)
+            paired = paired_row(pair(self._task, first, own))
         return EvaluationRow(
             run_id=lane.run.id,
             state="failed" if lane.failure is not None else state,

@@ -114,13 +114,13 @@ def share_row(score: Score | None) -> ShareRow | None:
     return None if score is None else ShareRow(value=score.value, low=score.low, high=score.high)
 
 
-def paired_row(difference: Difference, *, exact: bool) -> PairedRow:
+def paired_row(difference: Difference) -> PairedRow:
     return PairedRow(
         difference=difference.value,
         low=difference.low,
         high=difference.high,
         p=difference.p,
-        test="mcnemar" if exact else "random signs",
+        test=difference.test,
     )
 
 

@@ -20,13 +20,15 @@ class Bounds(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Second minus first on the same samples, between `low` and `high` (95 %); `p` of no difference at all."""
+    """Second minus first on the same samples, between `low` and `high` (95 %); `p` of no difference at all, by `test`:
+    `mcnemar`, `random signs` or `bootstrap`."""
 
     value: float
     low: float
     high: float
     p: float
     n: int
+    test: str
 
 
 def wilson(hits: int, n: int) -> Bounds:
@@ -52,7 +54,7 @@ def mcnemar(correct_a: Array, correct_b: Array) -> Difference:
     both, only_a, only_b = (int(np.sum(x)) for x in (a & b, a & ~b, ~a & b))
     low, high = newcombe(both, only_b, only_a, len(a) - both - only_a - only_b)
     value = (only_b - only_a) / len(a)
-    return Difference(value, low, high, sign_test(only_a, only_b), len(a))
+    return Difference(value, low, high, sign_test(only_a, only_b), len(a), "mcnemar")
 
 
 def sign_test(less: int, more: int) -> float:
@@ -82,13 +84,38 @@ def bootstrap(n: int, statistic: Callable[[Array], float], resamples: int = RESA
     Args:
         statistic: of indices [n] into the samples, some of them twice. NaN (a draw that has no value) is left out.
     """
+    return middle_of(draw(n, statistic, resamples))
+
+
+def draw(n: int, statistic: Callable[[Array], float], resamples: int) -> Array:
+    """The finite values of a statistic over seeded draws of n samples out of n."""
     random = np.random.default_rng(SEED)
     values = np.array([statistic(random.integers(0, n, n)) for _ in range(resamples)])
-    values = values[np.isfinite(values)]
+    finite: Array = values[np.isfinite(values)]
+    return finite
+
+
+def middle_of(values: Array) -> Bounds:
+    """What 95 % of the values lie between."""
     if not len(values):
         return Bounds(float("nan"), float("nan"))
     low, high = np.percentile(values, (2.5, 97.5))
     return Bounds(float(low), float(high))
+
+
+def bootstrap_difference(
+    n: int, a: Callable[[Array], float], b: Callable[[Array], float], resamples: int
+) -> Difference:
+    """b − a of two statistics of the same samples; p is twice the smaller share of draws on one side of no difference.
+
+    Efron and Tibshirani, An Introduction to the Bootstrap, chapter 15: the interval's level at which it touches 0.
+    """
+    values = draw(n, lambda chosen: b(chosen) - a(chosen), resamples)
+    bounds = middle_of(values)
+    sides = (int((values <= 0).sum()), int((values >= 0).sum()))
+    p = min(1.0, 2 * (min(sides) + 1) / (len(values) + 1)) if len(values) else float("nan")
+    everything = np.arange(n)
+    return Difference(b(everything) - a(everything), bounds.low, bounds.high, p, n, "bootstrap")
 
 
 def paired_means(a: Array, b: Array, weights: Array | None = None) -> Difference:
@@ -106,7 +133,7 @@ def paired_means(a: Array, b: Array, weights: Array | None = None) -> Difference
     for _ in range(RESAMPLES):
         signs = random.integers(0, 2, n) * 2 - 1
         as_far += abs(weighted_mean(difference * signs, w)) >= abs(value) - 1e-15
-    return Difference(value, bounds.low, bounds.high, as_far / (RESAMPLES + 1), n)
+    return Difference(value, bounds.low, bounds.high, as_far / (RESAMPLES + 1), n, "random signs")
 
 
 def weighted_mean(values: Array, weights: Array) -> float:

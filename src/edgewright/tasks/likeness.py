@@ -7,36 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.tasks.intervals import wilson
-from edgewright.tasks.metrics import Score
+from edgewright.tasks.metrics import Score, same_class, share
 
 Array = NDArray[Any]
 
 EQUAL_DB = 200.0  # as bench/numerics.py: stands for equal bit for bit
-
-
-def same_class(reference: Array, other: Array) -> Array:
-    """Whether the largest entry along the last axis is the same one, for each vector."""
-    a, b = (array.reshape(-1, array.shape[-1]) for array in (reference, other))
-    same: Array = a.argmax(axis=1) == b.argmax(axis=1)
-    return same
-
-
-def agreement(reference: Mapping[str, Array], other: Mapping[str, Array], name: str = "") -> Score:
-    """Share of the samples that both models put into the same class, with Wilson's interval.
-
-    Args:
-        reference, other: outputs by the source's names, stacked [n, …, classes].
-        name: of the output that counts; empty stands for the first.
-    """
-    chosen = name or next(iter(reference))
-    same = same_class(reference[chosen], other[chosen])
-    return share(int(same.sum()), len(same))
-
-
-def share(hits: int, n: int) -> Score:
-    bounds = wilson(hits, n)
-    return Score(name="agreement", value=hits / n, low=bounds.low, high=bounds.high, n=n)
 
 
 class Likeness:

@@ -12,7 +12,16 @@ from edgewright.errors import ConfigError, DataError
 from edgewright.tasks.contract import Boxes, Classification, Embedding, NextToken, Regression, Task
 from edgewright.tasks.detection import Objects, judge_objects, mean_precision
 from edgewright.tasks.functions import load_function
-from edgewright.tasks.intervals import Bounds, Difference, bootstrap, mcnemar, paired_means, weighted_mean, wilson
+from edgewright.tasks.intervals import (
+    Bounds,
+    Difference,
+    bootstrap,
+    bootstrap_difference,
+    paired_means,
+    weighted_mean,
+    wilson,
+)
+from edgewright.tasks.intervals import mcnemar as mcnemar  # part of this file's words too
 from edgewright.tasks.labels import Label
 
 Array = NDArray[Any]
@@ -309,16 +318,36 @@ def score(task: Task, outputs: Mapping[str, Array], labels: Sequence[Label]) -> 
 
 
 def pair(task: Task, a: Judged, b: Judged) -> Difference:
-    """b − a on the same samples: McNemar for shares, else bootstrap and random signs of what each sample counts."""
+    """b − a on the same samples: McNemar for shares, random signs for means, else a bootstrap."""
     if is_share(task, a) and is_share(task, b):
         return mcnemar(a.values > 0.5, b.values > 0.5)
-    means = paired_means(a.values, b.values, a.weights)
-    if task.metric not in ("auc", "map", "map50", "perplexity"):
-        return means
-    first, second = measure_of(task, a), measure_of(task, b)
-    everything = np.arange(len(a.values))
-    bounds = bootstrap(len(everything), lambda chosen: second(chosen) - first(chosen), FEWER_RESAMPLES)
-    return Difference(second(everything) - first(everything), bounds.low, bounds.high, means.p, means.n)
+    if task.metric in ("auc", "map", "map50", "perplexity"):
+        return bootstrap_difference(len(a.values), measure_of(task, a), measure_of(task, b), FEWER_RESAMPLES)
+    return paired_means(a.values, b.values, a.weights)
+
+
+def same_class(reference: Array, other: Array) -> Array:
+    """Whether the largest entry along the last axis is the same one, for each vector."""
+    a, b = (array.reshape(-1, array.shape[-1]) for array in (reference, other))
+    same: Array = a.argmax(axis=1) == b.argmax(axis=1)
+    return same
+
+
+def agreement(reference: Mapping[str, Array], other: Mapping[str, Array], name: str = "") -> Score:
+    """Share of the samples that both models put into the same class, with Wilson's interval.
+
+    Args:
+        reference, other: outputs by the source's names, stacked [n, …, classes].
+        name: of the output that counts; empty stands for the first.
+    """
+    chosen = name or next(iter(reference))
+    same = same_class(reference[chosen], other[chosen])
+    return share(int(same.sum()), len(same))
+
+
+def share(hits: int, n: int) -> Score:
+    bounds = wilson(hits, n)
+    return Score(name="agreement", value=hits / n, low=bounds.low, high=bounds.high, n=n)
 
 
 class ClassRow(Struct, frozen=True, kw_only=True):
