@@ -110,7 +110,7 @@ def write_pair(node: Any, stored: Stored) -> Part:
     turn = (lambda array: array) if axis == 0 else np.transpose
     numbers = narrow(np.ascontiguousarray(turn(stored.numbers)), stored.bits)
     scale = np.ascontiguousarray(turn(stored.scale)) if blocked else stored.scale[:, 0]
-    attributes = {"axis": 1 - axis, "block_size": stored.size} if blocked else {"axis": axis}
+    attributes: dict[str, Any] = {"axis": 1 - axis, "block_size": stored.size} if blocked else {"axis": axis}
     inputs = [f"{name}/stored", f"{name}/scale"]
     pair = helper.make_node("DequantizeLinear", inputs, [f"{name}/real"], f"{name}/dequantize", **attributes)
     node.input[1] = f"{name}/real"
@@ -189,7 +189,7 @@ def bits_writer(accuracy: int) -> Writer:
 
     def write(node: Any, stored: Stored) -> Part:
         name, (outputs, depth) = node.name, stored.numbers.shape
-        size = min(stored.size, LARGEST_BLOCK)
+        size = stored.size if stored.bits == 4 else min(LARGEST_BLOCK, max(16, 1 << (depth - 1).bit_length()))
         blocks = -(-depth // size)
         scale = np.ascontiguousarray(np.broadcast_to(stored.scale, (outputs, blocks)))
         attributes = {"K": depth, "N": outputs, "bits": stored.bits, "block_size": size}

@@ -243,6 +243,8 @@ def aim(rows: Array, first: Moments, second: Moments, *, free: bool) -> Array:
     They are found by ridge regression towards the weights as they are; how strong the ridge must be is seen on the
     half of the samples that the other half's weights do not know.
     """
+    if not first.n or not second.n:
+        return rows
     loss = np.zeros(len(RIDGES))
     for known, new in ((first, second), (second, first)):
         square, cross = moments_of(new, free=free)
