@@ -33,7 +33,7 @@ from edgewright.runtimes.litert.writer import convert_onnx
 from edgewright.runtimes.wire import SessionRequest
 
 CALIBRATION, EVALUATION = 11, 7  # seeds
-OPEN: dict[str, Callable[[SessionRequest], Session]] = {
+OPEN: dict[str, Callable[[SessionRequest], Any]] = {
     "onnxruntime": onnxruntime.open_session,
     "litert": litert.open_session,
     "openvino": openvino.open_session,

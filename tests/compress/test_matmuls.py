@@ -56,8 +56,9 @@ def test_every_form_is_close_to_the_float_model(precision: Precision, block: int
 
 
 def test_adaptive_rounding_beats_the_nearest() -> None:
-    for precision, gain in (("w4", 2.0), ("w8", 0.5)):
-        nearest, adaptive = quantize(precision, "nearest"), quantize(precision)  # type: ignore[arg-type]
+    gains: tuple[tuple[Precision, float], ...] = (("w4", 2.0), ("w8", 0.5))
+    for precision, gain in gains:
+        nearest, adaptive = quantize(precision, "nearest"), quantize(precision)
         before = noise_db(make_transformer(), nearest.graphs["qdq"])
         after = noise_db(make_transformer(), adaptive.graphs["qdq"])
         assert np.mean(after) > np.mean(before) + gain
@@ -118,8 +119,9 @@ def test_an_input_that_brings_most_of_the_noise_is_rounded_in_two_terms(monkeypa
 
 
 def test_the_same_settings_give_the_same_bytes() -> None:
-    for precision in ("w8a8-dynamic", "w4"):
-        first, second = quantize(precision), quantize(precision)  # type: ignore[arg-type]
+    precisions: tuple[Precision, ...] = ("w8a8-dynamic", "w4")
+    for precision in precisions:
+        first, second = quantize(precision), quantize(precision)
         for form, graph in first.graphs.items():
             assert graph.SerializeToString(deterministic=True) == second.graphs[form].SerializeToString(
                 deterministic=True

@@ -14,7 +14,8 @@ def make_transformer(opset: int = 18) -> Any:
     rng = np.random.default_rng(5)
 
     def scaled(*shape: int) -> Array:
-        return (rng.uniform(-1, 1, shape) / np.sqrt(shape[0] / 3)).astype(np.float32)
+        made: Array = rng.uniform(-1, 1, shape) / np.sqrt(shape[0] / 3)
+        return made.astype(np.float32)
 
     constants = {
         "words": rng.standard_normal((WORDS, WIDTH)).astype(np.float32),

@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 # How far weights may leave their own values to mend earlier errors, as fractions of the mean moment: far … not at all.
 RIDGES = (0.03, 0.3, float("inf"))
-
+DOUBT = 0.3  # the share of the off-diagonal moments that is given up with no columns at all
 # An input that brings this share of what noise is left is rounded more finely; of few inputs one always would.
 LARGE_SHARE, FEW_INPUTS = 0.15, 8
 
@@ -97,7 +97,7 @@ class Road:
         whole = first.join(second)
         free = bias is not None  # to take up what the mean moves by
         goal = aim(rows, first, second, free=free)
-        square, _ = moments_of(whole, free=free)
+        square = distrust(moments_of(whole, free=free)[0], whole.n)
         numbers, blocks = round_blocks(goal, square, choose_blocks(goal, square, bits, size))
         if bias is not None:
             shift = rows @ whole.mean_float[0] - blocks.real(numbers) @ whole.mean_quant[0]
@@ -235,6 +235,13 @@ def moments_of(moments: Moments, *, free: bool) -> tuple[Array, Array]:
         exact, quant = moments.mean_float[0], moments.mean_quant[0]
         square, cross = square + np.outer(quant, quant), cross + np.outer(exact, quant)
     return square, cross
+
+
+def distrust(square: Array, count: int) -> Array:
+    """Moments of few columns hang together more than what will come: their off-diagonal part is made smaller."""
+    share = DOUBT * len(square) / (len(square) + count)
+    shrunk: Array = (1 - share) * square + share * np.diag(np.diag(square))
+    return shrunk
 
 
 def aim(rows: Array, first: Moments, second: Moments, *, free: bool) -> Array:
