@@ -26,7 +26,7 @@ def quantize(
 
 
 def run(model: Any, *, optimise: bool = False) -> list[list[Array]]:
-    session = open_session(model.SerializeToString(), 1, optimise=optimise)
+    session = open_session(model.SerializeToString(), threads=1, optimise=optimise)
     return [session.run(None, feed) for feed in FEEDS]
 
 

@@ -111,14 +111,6 @@ class Moments:
         self._float += exact.sum(axis=2)
         self._quant += quant.sum(axis=2)
 
-    def join(self, other: "Moments") -> "Moments":
-        """Of the columns of both."""
-        whole = Moments(*self._float.shape)
-        whole.n = self.n + other.n
-        whole._square, whole._cross = self._square + other._square, self._cross + other._cross
-        whole._float, whole._quant = self._float + other._float, self._quant + other._quant
-        return whole
-
     @property
     def mean_float(self) -> Array:
         return self._float / self.n

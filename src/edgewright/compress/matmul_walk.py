@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.compress.blocks import choose_blocks, full_blocks, round_blocks, round_nearest
-from edgewright.compress.features import Moments, from_matrices, to_matrices
+from edgewright.compress.cross_moments import CrossMoments
+from edgewright.compress.features import from_matrices, to_matrices
 from edgewright.compress.matmul_graphs import Stored, Table, name_bias
 from edgewright.compress.network import Network, Site
 from edgewright.compress.walk import Walk
@@ -42,7 +43,7 @@ class Road:
     ) -> None:
         self._network, self._rounded = network, rounded
         self._left = Counter(site.input for site in sites)
-        self._halves: dict[str, tuple[Moments, Moments]] = {}
+        self._halves: dict[str, tuple[CrossMoments, CrossMoments]] = {}
         self._constants = dict(network.constants)
         self._adds = {site.node: find_bias(network, site) for site in sites}
         opset = next(one.version for one in network.model.opset_import if one.domain in ("", "ai.onnx"))
@@ -97,22 +98,23 @@ class Road:
         whole = first.join(second)
         free = bias is not None  # to take up what the mean moves by
         goal = aim(rows, first, second, free=free)
-        square = distrust(moments_of(whole, free=free)[0], whole.n)
+        square = distrust(whole.moments(centred=free)[0], whole.n)
         numbers, blocks = round_blocks(goal, square, choose_blocks(goal, square, bits, size))
         if bias is not None:
-            shift = rows @ whole.mean_float[0] - blocks.real(numbers) @ whole.mean_quant[0]
+            exact, quant = whole.means
+            shift = rows @ exact - blocks.real(numbers) @ quant
             bias = (bias.astype(np.float64) + shift).astype(np.float32)
         return store(site, numbers, blocks.scale, bits, size, bias, adds)
 
-    def _meet(self, site: Site) -> tuple[Moments, Moments]:
-        """Moments of what the site reads, of every other sample and of the rest; shared by all that read the same."""
+    def _meet(self, site: Site) -> tuple[CrossMoments, CrossMoments]:
+        """CrossMoments of what the site reads, of every other sample and of the rest; shared by all that read the same."""
         self._left[site.input] -= 1
         if site.input not in self._halves and self._exact is not None and self._quant is not None:
             name = self._reads(site)
             self._exact.reach(site.input)
             self._quant.reach(name)
             depth = self._exact.live[0][site.input].shape[-1]
-            halves = Moments(1, depth), Moments(1, depth)
+            halves = CrossMoments(depth), CrossMoments(depth)
             for place, (exact, quant) in enumerate(zip(self._exact.live, self._quant.live, strict=True)):
                 columns = [to_float64_columns(live) for live in (exact[site.input], quant[name])]
                 if not all(np.isfinite(part).all() for part in columns):
@@ -128,12 +130,12 @@ class Road:
         return halves
 
     def _split(
-        self, place: int, columns: list[Array], halves: tuple[Moments, Moments]
-    ) -> list[tuple[Moments, list[Array]]]:
+        self, place: int, columns: list[Array], halves: tuple[CrossMoments, CrossMoments]
+    ) -> list[tuple[CrossMoments, list[Array]]]:
         """Samples by turns; the columns of a single one by turns."""
         if self._count > 1:
             return [(halves[place % 2], columns)]
-        return [(half, [part[:, :, start::2] for part in columns]) for start, half in enumerate(halves)]
+        return [(half, [part[:, start::2] for part in columns]) for start, half in enumerate(halves)]
 
     def pass_on(self, stored: Stored) -> float | None:
         """Give the rounded weights to the quantised walk; the SQNR of the site's output in dB, its bias included."""
@@ -225,26 +227,17 @@ def store(
 
 
 def to_float64_columns(x: Array) -> Array:
-    return np.ascontiguousarray(x.reshape(-1, x.shape[-1]).T[np.newaxis], np.float64)
-
-
-def moments_of(moments: Moments, *, free: bool) -> tuple[Array, Array]:
-    """The second moments and the cross moments, [K, K]; about the means where a bias is free to take those up."""
-    square, cross = moments.square[0], moments.cross[0]
-    if not free:
-        exact, quant = moments.mean_float[0], moments.mean_quant[0]
-        square, cross = square + np.outer(quant, quant), cross + np.outer(exact, quant)
-    return square, cross
+    return np.ascontiguousarray(x.reshape(-1, x.shape[-1]).T, np.float64)
 
 
 def distrust(square: Array, count: int) -> Array:
-    """Moments of few columns hang together more than what will come: their off-diagonal part is made smaller."""
+    """CrossMoments of few columns hang together more than what will come: their off-diagonal part is made smaller."""
     share = DOUBT * len(square) / (len(square) + count)
     shrunk: Array = (1 - share) * square + share * np.diag(np.diag(square))
     return shrunk
 
 
-def aim(rows: Array, first: Moments, second: Moments, *, free: bool) -> Array:
+def aim(rows: Array, first: CrossMoments, second: CrossMoments, *, free: bool) -> Array:
     """Real weights that come closest to the float output from what arrives in the quantised network.
 
     They are found by ridge regression towards the weights as they are; how strong the ridge must be is seen on the
@@ -254,12 +247,12 @@ def aim(rows: Array, first: Moments, second: Moments, *, free: bool) -> Array:
         return rows
     loss = np.zeros(len(RIDGES))
     for known, new in ((first, second), (second, first)):
-        square, cross = moments_of(new, free=free)
+        square, cross = new.moments(centred=free)
         for place, ridge in enumerate(RIDGES):
-            moved = mend(rows, *moments_of(known, free=free), ridge)
+            moved = mend(rows, *known.moments(centred=free), ridge)
             loss[place] += ((moved @ square - 2 * rows @ cross) * moved).sum()
     best = RIDGES[int(np.argmin(loss))]
-    return mend(rows, *moments_of(first.join(second), free=free), best)
+    return mend(rows, *first.join(second).moments(centred=free), best)
 
 
 def mend(rows: Array, square: Array, cross: Array, ridge: float) -> Array:
