@@ -66,7 +66,7 @@ format: $(VENV)/.ready-dev
 	@$(BIN)/ruff format .
 
 benchmarks: $(VENV)/.ready-dev
-	@for name in overhead worker store litert_writer verdicts; do $(BIN)/python -m benchmarks.$$name; done
+	@for name in overhead worker store litert_writer evaluation verdicts; do $(BIN)/python -m benchmarks.$$name; done
 
 benchmarks-long: $(VENV)/.ready-all $(VENV)/.ready-dev
 	@for name in matrix converters; do $(BIN)/python -m benchmarks.$$name; done

@@ -3,7 +3,9 @@
 Our own writer (from ONNX, with and without its own check), onnx2tf (from ONNX) and litert-torch (from the torch
 module), each in a fresh process of its own environment, in turn; seconds and memory are those after the imports. An
 environment is named by an option, or is the one that `edgewright runtimes setup` made; a converter without one is left
-out. It prints markdown; p50 ratios are against the writer's file.
+out. It prints markdown; time ratios are against the writer's file: of p50, or with `--cpu` of processor time, which
+other programs on the machine disturb less. With `--out` every conversion is kept, and a second start goes on where the
+first one ended.
 """
 
 import argparse
@@ -13,10 +15,11 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from shutil import copyfile
+from shutil import copyfile, rmtree
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -25,6 +28,7 @@ from benchmarks.matrix import REAL, Subject, find_real, find_suite_model, make_t
 from benchmarks.measuring import describe_machine
 from benchmarks.product import NoAnswerError, measure_files, ratios_by_file, run_edgewright
 from benchmarks.suite.table import ENTRIES
+from benchmarks.turns import Share, take_turns
 from edgewright.bench.statistics import median_interval
 
 CONVERTERS = ("writer", "writer-unchecked", "onnx2tf", "litert-torch")
@@ -44,7 +48,7 @@ class Road:
     reports: list[Mapping[str, float]] = field(default_factory=list)
     file: Path | None = None
     facts: Facts | None = None
-    speed: Mapping[str, Any] = field(default_factory=dict)
+    speed: Share | None = None
     reason: str = ""
 
 
@@ -57,7 +61,8 @@ def main() -> None:
     print(f"\n{make_table(HEADS, [])}", flush=True)
     for name in arguments.models:
         with TemporaryDirectory() as folder:
-            roads = try_converters(name, pythons, arguments, Path(folder))
+            out = (arguments.out or Path(folder)).absolute()
+            roads = try_converters(name, pythons, arguments, out / name)
         for road in roads:
             print(f"| {' | '.join(make_row(name, road, reasons))} |", flush=True)
             if road.reason:
@@ -73,10 +78,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--onnx2tf", type=Path, metavar="FOLDER", help="a virtual environment that has onnx2tf")
     parser.add_argument("--litert-torch", type=Path, metavar="FOLDER", help="one that has litert-torch")
     parser.add_argument("--rounds", type=int, default=5, help="conversions of each model by each converter")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="keep the conversions here, and go on from them")
     parser.add_argument("--limit", type=float, default=900, metavar="S", help="longest conversion")
     parser.add_argument("--processes", type=int, default=15, help="fresh processes per file, for the speed")
     parser.add_argument("--seconds", type=float, default=0.2, help="steady time per process, for the speed")
-    parser.add_argument("--no-speed", dest="speed", action="store_false")
+    parser.add_argument("--cpu", action="store_true", help="compare processor times instead of p50: on a busy machine")
+    parser.add_argument("--no-speed", dest="speed", action="store_false", help="convert and compare numbers only")
     return parser.parse_args()
 
 
@@ -94,12 +101,14 @@ def find_pythons(arguments: argparse.Namespace) -> dict[str, Path]:
 
 
 def try_converters(name: str, pythons: Mapping[str, Path], arguments: argparse.Namespace, folder: Path) -> list[Road]:
+    folder.mkdir(parents=True, exist_ok=True)
     subject = find_subject(name, arguments.suite or folder / "suite")
     roads = [Road(converter=converter) for converter in pythons]
     for turn in range(arguments.rounds):
         for road in roads:
-            if not road.reason:
-                convert(road, pythons[road.converter], subject, folder / f"{road.converter}-{turn}", arguments.limit)
+            place = folder / f"{road.converter}-{turn}"
+            if not road.reason and not find_kept(road, subject, place):
+                convert(road, pythons[road.converter], subject, place, arguments.limit)
     for road in roads:
         examine_road(road, subject)
     if arguments.speed:
@@ -115,6 +124,24 @@ def find_subject(name: str, suite: Path) -> Subject:
     raise SystemExit(f"{name} is not here")
 
 
+def find_kept(road: Road, subject: Subject, folder: Path) -> bool:
+    """Take what an earlier start converted here, or why it could not; what was interrupted is cleared away."""
+    report, target, reason = folder / "report.json", folder / name_file(subject, road), folder / "reason.txt"
+    if reason.is_file():
+        road.reason = reason.read_text()
+    elif report.is_file() and target.is_file():
+        road.reports.append(json.loads(report.read_text()))
+        road.file = target
+    else:
+        rmtree(folder, ignore_errors=True)
+        return False
+    return True
+
+
+def name_file(subject: Subject, road: Road) -> str:
+    return f"{subject.name}-{road.converter}.tflite"
+
+
 def convert(road: Road, python: Path, subject: Subject, folder: Path, limit: float) -> None:
     """One conversion in a folder of its own; its report, or the reason why there is none.
 
@@ -122,7 +149,7 @@ def convert(road: Road, python: Path, subject: Subject, folder: Path, limit: flo
     """
     folder.mkdir()
     copyfile(subject.path, folder / subject.path.name)
-    target, report = folder / f"{subject.name}-{road.converter}.tflite", folder / "report.json"
+    target, report = folder / name_file(subject, road), folder / "report.json"
     task = make_task(road.converter, subject, folder, target, report)
     (folder / "task.json").write_text(json.dumps(task))
     environ = {**os.environ, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
@@ -133,9 +160,11 @@ def convert(road: Road, python: Path, subject: Subject, folder: Path, limit: flo
         )
     except subprocess.TimeoutExpired:
         road.reason = f"not done within {limit:.0f} s"
-        return
-    if not report.is_file() or not target.is_file():
-        road.reason = last_words(done.stderr or done.stdout) or f"exit code {done.returncode}"
+    else:
+        if not report.is_file() or not target.is_file():
+            road.reason = last_words(done.stderr or done.stdout) or f"exit code {done.returncode}"
+    if road.reason:
+        (folder / "reason.txt").write_text(road.reason)
         return
     road.reports.append(json.loads(report.read_text()))
     road.file = target
@@ -181,17 +210,33 @@ def measure(roads: Sequence[Road], home: Path, arguments: argparse.Namespace) ->
 
     The check changes nothing of the file, so the unchecked one is not run again.
     """
-    files = {road.file: road for road in roads if road.file and road.facts and road.converter != "writer-unchecked"}
+    measured = [road for road in roads if road.file and road.facts and road.converter != "writer-unchecked"]
+    files = [road.file for road in measured if road.file]
     if len(files) < 2:
         return
     try:
-        answer = measure_files(list(files), home, processes=arguments.processes, seconds=arguments.seconds)
-    except NoAnswerError as error:
-        for road in files.values():
+        shares = (time_turns if arguments.cpu else time_sessions)(files, home, arguments)
+    except (NoAnswerError, BrokenProcessPool) as error:
+        for road in measured:
             road.reason = str(error)
         return
-    for file, row in ratios_by_file(answer, list(files)).items():
-        files[file].speed = row
+    for road, share in zip(measured, shares, strict=True):
+        road.speed = share
+
+
+def time_turns(files: Sequence[Path], home: Path, arguments: argparse.Namespace) -> list[Share]:
+    return take_turns(files, processes=arguments.processes, seconds=arguments.seconds)
+
+
+def time_sessions(files: Sequence[Path], home: Path, arguments: argparse.Namespace) -> list[Share]:
+    """By the product's own benchmark."""
+    answer = measure_files(files, home, processes=arguments.processes, seconds=arguments.seconds)
+    return [make_share(row) for row in ratios_by_file(answer, files).values()]
+
+
+def make_share(row: Mapping[str, Any]) -> Share:
+    found = row["comparison"] or {"ratio": 1.0, "low": None, "high": None}
+    return Share(row["latency_us"]["p50"] / 1e3, found["ratio"], found["low"], found["high"])
 
 
 def make_row(model: str, road: Road, reasons: list[str]) -> list[str]:
@@ -225,12 +270,11 @@ def tell_file(road: Road, mark: str) -> list[str]:
 
 
 def tell_ratio(road: Road) -> str:
-    p50 = (road.speed.get("latency_us") or {}).get("p50")
-    comparison = road.speed.get("comparison")
-    if not comparison:
-        return f"1 ({p50 / 1e3:.2f} ms)" if p50 else "–"
-    low, high = comparison["low"], comparison["high"]
-    return f"{comparison['ratio']:.2f}" + (f" ({low:.2f}–{high:.2f})" if low is not None else "")
+    if road.speed is None:
+        return "–"
+    time_ms, ratio, low, high = road.speed
+    interval = "" if low is None or low == high else f" ({low:.2f}–{high:.2f})"
+    return f"{ratio:.2f}{interval}, {time_ms:.3g} ms"
 
 
 if __name__ == "__main__":

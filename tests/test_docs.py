@@ -3,16 +3,22 @@
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal, get_args, get_origin
 
 import click
+from msgspec import Struct
+from msgspec.structs import fields
 
 from edgewright.bench.warnings import RULES
 from edgewright.cli.app import edgewright
 from edgewright.cli.commands import ALIASES, COMMANDS, options_of
 from edgewright.cli.config import STORE_KEYS, known_keys
 from edgewright.runtimes.table import TABLE
+from edgewright.tasks.contract import OWN_METRICS, Dtype, Input, Output
+from edgewright.tasks.task import Task
 from tests.test_errors import OURS
 
+INPUTS, OUTPUTS = get_args(Input), get_args(Output)
 ROOT = Path(__file__).parents[1]
 TEXT = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
 SOURCE = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "src").rglob("*.py")))
@@ -92,6 +98,23 @@ def test_environment_variables() -> None:
     named = set(re.findall(r"\bEDGEWRIGHT_[A-Z_]*[A-Z]\b", SOURCE)) | {"EDGEWRIGHT_BENCHMARK_THREADS", "NO_COLOR"}
     named |= {f"EDGEWRIGHT_{key.upper()}" for key in STORE_KEYS}
     demand("environment variables", missing(named))
+
+
+def test_keys_of_a_task() -> None:
+    page = (ROOT / "docs/task.md").read_text(encoding="utf-8")
+    kinds = (Task, *OUTPUTS, *INPUTS)
+    keys = {key for kind in kinds for key in kind.__struct_fields__}
+    demand("keys of task.toml", [key for key in sorted(keys) if f"`{key}`" not in page])
+    words = {str(kind.__struct_config__.tag) for kind in kinds if kind is not Task}
+    demand("kinds of task.toml", [word for word in sorted(words) if f'kind = "{word}"' not in page])
+    choices = {word for kind in kinds for word in words_of(kind)} | set(OWN_METRICS)
+    demand("values of task.toml", [word for word in sorted(choices) if f"`{word}`" not in page])
+
+
+def words_of(kind: type[Struct]) -> set[str]:
+    """What the keys of one word may be."""
+    types = [field.type for field in fields(kind)]
+    return {str(word) for one in types if get_origin(one) is Literal and one is not Dtype for word in get_args(one)}
 
 
 def test_schemas() -> None:

@@ -3,7 +3,8 @@
     EdgewrightError                    exit
     ├── UsageError                        2   the command line, a plan or a config file is wrong
     │   ├── InputError                    2   --inputs or --shape do not fit the model
-    │   └── ConfigError                   2   edgewright.toml or a plan file cannot be used
+    │   ├── ConfigError                   2   edgewright.toml, a plan or a task file cannot be used
+    │   └── DataError                     2   a data set cannot be used
     ├── ModelError                        6   the model cannot be read or is not supported
     │   ├── ModelNotFound                 2   no such file, or not a file
     │   ├── ModelUnreadable               6   empty, truncated, or not a model at all
@@ -64,7 +65,13 @@ class InputError(UsageError):
 
 
 class ConfigError(UsageError):
-    """A config or plan file cannot be used as it is."""
+    """A config, plan or task file cannot be used as it is."""
+
+
+class DataError(UsageError):
+    """A data set cannot be used: its files, its labels, or too many samples that cannot be read."""
+
+    default_hint = "docs/evaluate.md tells how a data set is laid out"
 
 
 class ModelError(EdgewrightError):
@@ -99,6 +106,8 @@ class ModelNotConvertible(ModelError):
 
 class ModelRejected(ModelError):
     """The runtime refused to load or to run the model."""
+
+    default_hint = "edgewright analyze MODEL names the operators that a runtime does not take"
 
 
 class RuntimeMissing(EdgewrightError):

@@ -1,5 +1,8 @@
 """`edgewright compile` and what comes after it, as a user meets them."""
 
+import io
+import struct
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -90,3 +93,28 @@ def test_bad_words(call: Call, model: Path, tmp_path: Path, words: tuple[str, ..
     assert told.code == 2
     assert what in told.error()[0]
     assert not list((tmp_path / "out").glob("*"))
+
+
+def test_labels_and_scaling_of_a_task_go_into_a_litert_file(call: Call, tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    from tests.runtimes.litert_writer.test_metadata import read_metadata
+
+    model = write_conv_net(tmp_path / "m.onnx")
+    assert call("task", "init", model, "-o", tmp_path / "t.toml").code == 0
+    text = (tmp_path / "t.toml").read_text().replace("scale = 1.0", "scale = 0.5")
+    (tmp_path / "t.toml").write_text(text.replace('name = "y"', 'name = "y"\nlabels = "names.txt"'))
+    (tmp_path / "names.txt").write_text("a\nb\nc\nd\ne\n")
+    told = call(
+        "compile", model, "--runtime", "litert", "--task", tmp_path / "t.toml", "-o", tmp_path / "out", "--json"
+    )
+    assert told.code == 0
+    data = Path(told.json()["artifacts"][0]["path"]).read_bytes()
+    packed = read_metadata(data)
+    assert struct.pack("<3f", 2 * 123.675, 2 * 116.28, 2 * 103.53) in packed
+    assert struct.pack("<3f", 2 * 58.395, 2 * 57.12, 2 * 57.375) in packed
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.read("labels.txt").decode().split() == ["a", "b", "c", "d", "e"]
+    (tmp_path / "names.txt").write_text("a\nb\n")
+    wrong = call("compile", model, "--runtime", "litert", "--task", tmp_path / "t.toml", "-o", tmp_path / "out")
+    assert wrong.code == 2
+    assert "the labels file has 2 classes, the model 5" in wrong.error()[0]

@@ -48,6 +48,26 @@ def test_a_plain_network_is_taken_whole(tmp_path: Path) -> None:
     assert as_json(analysis).startswith(b'{"schema":"edgewright.analysis/1"')
 
 
+@pytest.mark.parametrize(
+    ("sizes", "dtype", "reason", "remedy"),
+    [
+        ([1, 4], "DOUBLE", "input 'x' is of float64: LiteRT's kernels do not compute with it", "float32"),
+        ([0, 4], "FLOAT", "input 'x' is a tensor without elements: LiteRT has none such", "1 and more"),
+    ],
+)
+def test_what_litert_cannot_take_is_told_whole(
+    tmp_path: Path, sizes: list[int], dtype: str, reason: str, remedy: str
+) -> None:
+    """What it is and why, with a remedy that speaks of it; not the why alone."""
+    ports = [value("x", sizes, dtype)], [value("y", sizes, dtype)]
+    report = runtime(
+        run(write_onnx(tmp_path / "m.onnx", [node("Relu", ["x"], ["y"], "r")], *ports), "litert"), "litert"
+    )
+    assert report.state == "refused"
+    assert [one.reason for one in report.findings] == [reason]
+    assert remedy in report.findings[0].remedy
+
+
 def test_litert_is_asked_itself(tmp_path: Path) -> None:
     report = runtime(run(write_conv_net(tmp_path / "m.onnx"), "litert"), "litert")
     assert report.state == "compiles"

@@ -16,7 +16,7 @@ import edgewright
 FOLDER = Path(edgewright.__file__).parent / "flows/digits"
 SCRIPT = Path(__file__).parents[2] / "scripts/train_digits.py"
 FIXTURES = Path(__file__).parents[1] / "fixtures/digits"
-FILES = ("README.md", "digits.onnx", "digits_int8.onnx", "heldout.npz")
+FILES = ("README.md", "digits.onnx", "digits_int8.onnx", "heldout.npz", "task.toml")
 # 533 of 539 (98.9 %) were seen for each of the four files. Another CPU's rounding may turn a digit or two
 # of an INT8 file, not nine.
 FEWEST_RIGHT = 524

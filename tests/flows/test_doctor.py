@@ -212,6 +212,17 @@ def test_a_store_that_may_not_be_written(root: Path, home: Path, monkeypatch: py
     assert "may not be written" in find_codes(make_quiet(root), home)["store-unwritable"].text
 
 
+def test_runs_that_can_never_be_saved(root: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "home" / "unsaved" / "bad"
+    bad.mkdir(parents=True)
+    assert find_codes(make_quiet(root), tmp_path / "home") == {}
+    for name in ("a.json", "a.why", "b.json"):
+        (bad / name).write_text("{}")
+    found = find_codes(root, tmp_path / "home")
+    assert set(found) == {"unsaved-runs"}
+    assert "2 finished runs" in found["unsaved-runs"].text
+
+
 @pytest.mark.parametrize(("free", "severity"), [(500 << 20, "warning"), (50 << 20, "error")])
 def test_an_almost_full_disk(root: Path, home: Path, monkeypatch: pytest.MonkeyPatch, free: int, severity: str) -> None:
     usage = namedtuple("usage", "total used free")

@@ -15,6 +15,7 @@ from edgewright.facts.words import Precision
 from edgewright.runtimes import mnn
 from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.mnn.half import fold_batch_norms
+from edgewright.runtimes.mnn.rewrites import rewrite_nodes
 from edgewright.runtimes.wire import SessionRequest
 from tests.models.mnn_files import (
     compile_file,
@@ -229,3 +230,15 @@ def test_weights_in_a_file_of_their_own_are_found(tmp_path: Path) -> None:
     onnx.save(model, str(tmp_path / "m.onnx"), save_as_external_data=True, location="m.data", size_threshold=0)
     got, wanted = run_both(tmp_path / "m.onnx", {"x": normal_feed(*IMAGE)}, tmp_path / "out")
     assert sqnr_db(got["y"], wanted["y"]) >= FP32_DB
+
+
+@pytest.mark.parametrize(("op", "opset"), [("Erf", 18), ("Gelu", 20)])
+def test_erf_is_spelled_out_and_exact_to_a_step_of_float32(op: str, opset: int, tmp_path: Path) -> None:
+    nodes = [node(op, ["x"], ["y"], "it")]
+    source = write_onnx(tmp_path / "m.onnx", nodes, [value("x", [1, 4001])], [value("y", [1, 4001])], opset=opset)
+    feeds = {"x": np.linspace(-6, 6, 4001, dtype=np.float32)[None]}
+    got, wanted = run_both(source, feeds, tmp_path / "out")
+    np.testing.assert_allclose(got["y"], wanted["y"], rtol=0, atol=1e-6)
+    prepared = onnx.load(str(source))
+    rewrite_nodes(prepared)
+    assert "Erf" not in {one.op_type for one in prepared.graph.node}

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from edgewright.flows.partitions import as_item
+from edgewright.flows.partitions import as_item, as_planned, count_partitions
 from edgewright.runtimes.litert.dry_run import plan_file
 from edgewright.runtimes.support import (
     Rule,
@@ -22,7 +22,7 @@ from edgewright.runtimes.support import (
     read_table,
 )
 from edgewright.runtimes.table import TABLE
-from tests.models.onnx_files import node, value, write_onnx
+from tests.models.onnx_files import node, value, weights, write_onnx
 from tests.runtimes.support_bases import Probe
 from tests.runtimes.support_models import build
 from tests.runtimes.support_probes import fewer_probes, probes
@@ -164,6 +164,32 @@ def test_the_inputs_of_a_concatenation_in_xnnpack(tmp_path: Path, count: int) ->
     graph = read_tflite_graph(made)
     unit = next(unit for unit in table_of("litert").units if unit.backend == "XNNPACK")
     assert (judge_unit(unit, as_item(graph, graph.nodes[0]).subject) is None) == (not left) == (count <= 5)
+
+
+@pytest.mark.parametrize(("hidden", "computed"), [(32, False), (512, True)])
+def test_a_computed_bias_in_xnnpack(tmp_path: Path, hidden: int, computed: bool) -> None:
+    """The writer's products of a recurrent network: of many large ones the bias is the step's input."""
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    from ai_edge_litert.interpreter import Interpreter
+
+    from edgewright.runtimes.litert.writer import convert_onnx
+
+    path = write_onnx(
+        tmp_path / "m.onnx",
+        [node("RNN", ["x", "w", "r"], ["", "y"], "cell", hidden_size=hidden)],
+        [value("x", [8, 1, 4])],
+        [value("y", [1, 1, hidden])],
+        [weights("w", 1, hidden, 4), weights("r", 1, hidden, hidden, seed=1)],
+    )
+    interpreter = Interpreter(model_content=convert_onnx(path, check="none").data)
+    interpreter.allocate_tensors()
+    ran = [detail["op_name"] for detail in interpreter._get_ops_details()]
+    unit = next(unit for unit in table_of("litert").units if unit.backend == "XNNPACK")
+    items = [as_planned(place, one) for place, one in enumerate(plan_file(path, {"x": (8, 1, 4)}).operators)]
+    taken = [judge_unit(unit, item.subject) is None for item in items]
+    refused = [item.subject.op for item, good in zip(items, taken, strict=True) if not good]
+    assert ("FULLY_CONNECTED" in refused) == computed
+    assert count_partitions(items, taken) == ran.count("DELEGATE")
 
 
 # Rules

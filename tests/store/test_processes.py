@@ -133,7 +133,7 @@ def test_living_process_is_not_marked(place: Place) -> None:
             assert store.load(run_id).state == "running"
     finally:
         child.kill()
-        child.communicate(timeout=30)
+        child.communicate(timeout=120)
     with open_store(place.home, place.database_url) as store:
         assert store.load(run_id).error == KILLED
 

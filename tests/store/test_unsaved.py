@@ -13,9 +13,10 @@ from msgspec.structs import replace
 
 from edgewright.errors import StoreFull
 from edgewright.facts.run import Output
+from edgewright.store.place import list_bad
 from edgewright.store.portable import from_json, to_json
 from edgewright.store.store import Store, open_store
-from edgewright.store.unsaved import add_words, keep_aside, list_bad
+from edgewright.store.unsaved import add_words, keep_aside
 from tests.contracts.store_contract import begun_run, finished_run, saved_run
 
 

@@ -32,6 +32,8 @@ THRESHOLDS: dict[Precision, Threshold] = {
     "bf16": Threshold(cosine=0.99, sqnr_db=20.0),
 }
 QUANTIZED = Threshold(cosine=0.99, sqnr_db=20.0)
+# A format without zero points has half as many steps, one bit or 6 dB less, where values lie on one side of zero.
+COARSER = Threshold(cosine=0.98, sqnr_db=14.0)
 
 
 def threshold_of(precision: Precision) -> Threshold:
@@ -110,9 +112,9 @@ def argmax_agreement(reference: Array, a: Array, b: Array) -> float | None:
     return float(np.mean(np.argmax(a, -1) == np.argmax(b, -1)))
 
 
-def find_faults(numerics: Numerics, precision: Precision) -> Sequence[str]:
-    """What keeps an artifact from passing; empty where it computes the same."""
-    least = threshold_of(precision)
+def find_faults(numerics: Numerics, precision: Precision, least: Threshold | None = None) -> Sequence[str]:
+    """What keeps an artifact from passing its precision's threshold, or another; empty where it computes the same."""
+    least = least or threshold_of(precision)
     faults = []
     if numerics.not_finite:
         faults.append(f"{numerics.not_finite} values are NaN or infinite that are not so in the source")

@@ -187,7 +187,6 @@ def show(outcome: Outcome, *, as_json: bool) -> None:
 
 def check_fallback(outcome: Outcome, percent: float) -> None:
     """GateFailed where more of the layers' time fell back than allowed, or where that is not known."""
-    from edgewright.flows.gates import check_fallback_share
+    from edgewright.flows.gates import check_fallback_shares
 
-    for run in outcome.runs:
-        check_fallback_share(run, percent)
+    check_fallback_shares(outcome.runs, percent)

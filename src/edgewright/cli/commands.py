@@ -10,6 +10,8 @@ COMMANDS = {
     "analyze": "edgewright.cli.analyze",
     "compile": "edgewright.cli.compile",
     "invoke": "edgewright.cli.invoke",
+    "task": "edgewright.cli.task",
+    "evaluate": "edgewright.cli.evaluate",
     "benchmark": "edgewright.cli.benchmark",
     "compare": "edgewright.cli.compare",
     "runs": "edgewright.cli.runs",

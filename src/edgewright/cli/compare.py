@@ -22,14 +22,18 @@ def compare(items: tuple[str, ...], threshold: float, as_json: bool) -> None:
     """Compare runs, or measure models now and compare them.
 
     A and B are ids of runs (their first letters suffice) or model files. Each is compared with the first: the time
-    ratio with its interval, and a verdict. Models are measured with the defaults of `edgewright benchmark`.
+    ratio with its interval, and a verdict. Models are measured with the defaults of `edgewright benchmark`. Runs of
+    `edgewright evaluate` are compared sample by sample.
     """
     from edgewright.errors import UsageError
-    from edgewright.flows.compare import compare_runs
+    from edgewright.flows.compare import are_evaluations, compare_runs
 
     if len(items) < 2:
         raise UsageError("compare needs two runs or models", f"given is {len(items)}", "edgewright compare A B")
     runs = measure_models(items, threshold) if are_files(items) else load_runs(items)
+    if are_evaluations(runs):
+        compare_samples(runs, as_json=as_json)
+        return
     comparisons = compare_runs(runs, threshold)
     if as_json:
         from edgewright.flows.report import make_report
@@ -38,6 +42,29 @@ def compare(items: tuple[str, ...], threshold: float, as_json: bool) -> None:
         print_json({"schema": "edgewright.compare/1", "runs": rows.runs, "comparisons": comparisons})
         return
     show(runs, comparisons)
+
+
+def compare_samples(runs: list[Run], *, as_json: bool) -> None:
+    from edgewright.cli.output import print_table
+    from edgewright.flows.compare import compare_evaluations
+
+    found = compare_evaluations(runs)
+    if as_json:
+        print_json({"schema": "edgewright.compare/1", "runs": [], "comparisons": [], "evaluations": found})
+        return
+    names = {run.id: f"{run.id} {run.model.name if run.model else ''} in {run.runtime}" for run in runs}
+    rows = [
+        (
+            names[one.a],
+            names[one.b],
+            one.metric,
+            str(one.n),
+            f"{one.difference:+.4f} ({one.low:+.4f} to {one.high:+.4f})",
+            f"{one.p:.2g}",
+        )
+        for one in found
+    ]
+    print_table(("reference", "compared", "metric", "samples", "difference (95 % interval)", "p"), rows)
 
 
 def are_files(items: tuple[str, ...]) -> bool:

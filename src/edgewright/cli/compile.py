@@ -52,6 +52,9 @@ HEADERS = ("runtime", "precision", "state", "size", "seconds", "cosine", "SQNR",
 @click.option(
     "--inputs", type=click.Path(), default=None, metavar="FILE.npz", help="One array per input, to compare on."
 )
+@click.option(
+    "--task", "task_file", type=click.Path(), default=None, metavar="FILE.toml", help="Its labels and scaling go along."
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the made inputs.")
 @click.option("--bisect", is_flag=True, help="Name the first layer whose numbers differ, where an artifact fails.")
 @click.option(
@@ -80,6 +83,7 @@ def make_plan(given: dict[str, Any]) -> CompilePlan:
     from edgewright.facts.plan import CompilePlan
     from edgewright.flows.cells import own_precision, plan_cells
     from edgewright.flows.resolve import hash_npz, split_compile_options
+    from edgewright.flows.tasks import describe_for_apps
 
     runtimes = [word for words in given["runtime"] for word in words]
     names = choose_runtimes(runtimes)
@@ -98,6 +102,7 @@ def make_plan(given: dict[str, Any]) -> CompilePlan:
         inputs_sha256=hash_npz(inputs),
         seed=given["seed"],
         timeout_s=given["timeout_s"],
+        metadata=describe_for_apps(Path(given["task_file"]), given["model"]) if given["task_file"] else None,
     )
 
 

@@ -11,7 +11,7 @@ from edgewright.cli.output import print_json, print_table, progress, say
 if TYPE_CHECKING:
     from edgewright.flows.demo import Demo
     from edgewright.flows.report import RunRow
-    from edgewright.tasks.classification import Score
+    from edgewright.tasks.metrics import Score
 
 ACCURACY_INTERVAL = "accuracy, 95 % interval"
 HEADERS = (

@@ -135,11 +135,11 @@ def living_line(text: str) -> None:
 
 
 def stage_lines() -> Callable[[str], None]:
-    """Says each stage once; the stages of one candidate differ in a number behind the colon."""
+    """Says each stage once; the stages of one candidate differ in how far it is."""
     seen: set[str] = set()
 
     def tell(text: str) -> None:
-        stage = re.sub(r"process \d+", "process #", text)
+        stage = re.sub(r"process \d+|\d+ of \d+ samples.*", "#", text)
         if stage not in seen:
             seen.add(stage)
             say(text)

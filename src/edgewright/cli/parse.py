@@ -4,6 +4,8 @@ from typing import Any
 
 import click
 
+MOST_INDICES = 10_000_000
+
 
 class Words(click.ParamType[list[str]]):
     """Comma-separated words."""
@@ -51,6 +53,24 @@ class Affinity(click.ParamType[tuple[int, ...]]):
             self.fail(f"'{value}' is no list of processors, as 0,1 or 0-3", param, ctx)
 
 
+class Indices(click.ParamType[tuple[int, ...]]):
+    """Sample numbers from 0: `0-99,200`."""
+
+    name = "indices"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            parts = [part.partition("-") for part in str(value).split(",")]
+            ranges = [range(int(first), int(last if dash else first) + 1) for first, dash, last in parts]
+        except ValueError:
+            ranges = [range(0)]
+        if not all(ranges) or sum(map(len, ranges)) > MOST_INDICES:
+            self.fail(f"'{value}' is no list of samples, as 0-99,200", param, ctx)
+        return tuple(index for numbers in ranges for index in numbers)
+
+
 def parse_range(part: str) -> range:
     first, dash, last = part.partition("-")
     numbers = range(int(first), int(last if dash else first) + 1)
@@ -88,4 +108,4 @@ class Percent(click.ParamType[float]):
         return number
 
 
-WORDS, SHAPE, AFFINITY, TAG, PERCENT = Words(), Shape(), Affinity(), Tag(), Percent()
+WORDS, SHAPE, AFFINITY, TAG, PERCENT, INDICES = Words(), Shape(), Affinity(), Tag(), Percent(), Indices()

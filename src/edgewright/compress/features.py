@@ -1,6 +1,7 @@
 """What a site's weights are multiplied with: activations as columns, and their second moments."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,44 +86,19 @@ def pick(rows: Array, places: int, seed: int) -> Array:
     return rows[choose(len(rows), places, seed)]
 
 
-class Moments:
-    """First and second moments of a site's columns, in the float network and in the quantised one.
+class Moments(NamedTuple):
+    """Moments of a site's columns: the quantised network's about their mean [G, K, K]; the means of both [G, K]."""
 
-    Attributes:
-        n: columns seen.
-        square: [G, K, K] mean of q qᵀ, centred.
-        cross: [G, K, K] mean of f qᵀ, centred: f float, q quantised.
-        mean_float, mean_quant: [G, K].
-    """
+    square: Array
+    mean_float: Array
+    mean_quant: Array
 
-    def __init__(self, groups: int, size: int) -> None:
-        self.n = 0
-        self._square = np.zeros((groups, size, size))
-        self._cross = np.zeros((groups, size, size))
-        self._float = np.zeros((groups, size))
-        self._quant = np.zeros((groups, size))
 
-    def add(self, exact: Array, quant: Array) -> None:
-        """Take in columns [G, K, P] of both networks, at the same positions."""
-        self.n += quant.shape[2]
-        turned = quant.transpose(0, 2, 1)
-        self._square += quant @ turned
-        self._cross += exact @ turned
-        self._float += exact.sum(axis=2)
-        self._quant += quant.sum(axis=2)
-
-    @property
-    def mean_float(self) -> Array:
-        return self._float / self.n
-
-    @property
-    def mean_quant(self) -> Array:
-        return self._quant / self.n
-
-    @property
-    def square(self) -> Array:
-        return self._square / self.n - self.mean_quant[:, :, None] * self.mean_quant[:, None, :]
-
-    @property
-    def cross(self) -> Array:
-        return self._cross / self.n - self.mean_float[:, :, None] * self.mean_quant[:, None, :]
+def find_moments(exact: Sequence[Array], quant: Sequence[Array]) -> Moments:
+    """From columns [G, K, P] of each sample in the float network and in the quantised one, at the same places."""
+    mean_float = np.concatenate(exact, axis=2).mean(axis=2, dtype=np.float64)
+    columns = np.concatenate(quant, axis=2)
+    mean_quant = columns.mean(axis=2, dtype=np.float64)
+    columns = columns - mean_quant[:, :, None].astype(np.float32)
+    square = (columns @ columns.transpose(0, 2, 1)).astype(np.float64) / columns.shape[2]
+    return Moments(square, mean_float, mean_quant)

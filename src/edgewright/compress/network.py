@@ -58,6 +58,8 @@ class Network:
             for name in dict.fromkeys(node.input):
                 if name:
                     self.readers[name].append(node)
+        self._by_name = {node.name: node for node in self.nodes}
+        self.opset = next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
         self.sites = {site.node: site for node in self.nodes if (site := self._find_site(node)) is not None}
 
     def _find_site(self, node: Any) -> Site | None:
@@ -81,6 +83,9 @@ class Network:
         if node.op_type == "ConvTranspose" and groups != 1:
             return None
         return Site(node.name, node.op_type, node.input[0], node.input[1], bias, node.output[0], axis, groups)
+
+    def node(self, name: str) -> Any:
+        return self._by_name[name]
 
     def is_float(self, name: str) -> bool:
         return self.types.get(name, 0) == FLOAT

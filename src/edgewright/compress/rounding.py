@@ -1,9 +1,11 @@
 """Round weights so that the output changes least, not the weights.
 
-The error of a row w that is stored as q is (w − q)ᵀ H (w − q) with H the second moments of what it is multiplied
-with. Columns are rounded one after the other and what rounding broke is mended in the columns that follow (optimal
-brain quantisation as GPTQ orders it: Frantar et al., arXiv 2210.17323); then single entries are moved while that
-helps (coordinate descent, as in QuantEase: Behdin et al., arXiv 2309.01885).
+The error of a row w that is stored as q is (w − q)ᵀ H (w − q), with H the second moments of what it is multiplied
+with. Columns are rounded one after the other, and what one broke is mended in those that follow (GPTQ: Frantar et al.,
+arXiv 2210.17323); then single entries move while that helps (coordinate descent, as in QuantEase: Behdin et al.,
+arXiv 2309.01885).
+
+All arrays are stacked by group: rows [G, outputs, K], H [G, K, K]. A depthwise convolution is many small groups.
 """
 
 from typing import Any, NamedTuple
@@ -15,16 +17,19 @@ Array = NDArray[Any]
 
 DAMPING = 0.01  # of the mean of H's diagonal: GPTQ's own
 BLOCK = 128
-PASSES = 3
+PASSES = 4
 SHRINKS = np.linspace(1.0, 0.6, 17)
 
 
 class Grid(NamedTuple):
-    """Numbers that can be stored: scale [outputs] × integers from `low` to `high`."""
+    """Numbers that can be stored: scale [G, outputs] × integers from `low` to `high`."""
 
     scale: Array
     low: int
     high: int
+
+    def real(self, stored: Array) -> Array:
+        return stored * self.scale[..., None]
 
 
 def limits(bits: int) -> tuple[int, int]:
@@ -32,81 +37,87 @@ def limits(bits: int) -> tuple[int, int]:
     return -(2 ** (bits - 1)) + 1, 2 ** (bits - 1) - 1
 
 
-def choose_grid(rows: Array, h: Array | None, bits: int, shrinks: Array = SHRINKS) -> Grid:
-    """A scale for each row [outputs, K], by the least error among fractions of the largest value."""
+def full_grid(rows: Array, bits: int) -> Grid:
+    """The scale of each row that holds its largest value."""
     low, high = limits(bits)
-    whole = np.maximum(np.abs(rows).max(axis=1), 1e-12) / high
-    best, least = whole.copy(), np.full(len(rows), np.inf)
-    for shrink in shrinks:
-        scale = whole * shrink
-        error = rows - np.clip(np.rint(rows / scale[:, None]), low, high) * scale[:, None]
-        cost = ((error @ h) * error).sum(axis=1) if h is not None else (error**2).sum(axis=1)
+    return Grid(np.maximum(np.abs(rows).max(axis=-1), 1e-12) / high, low, high)
+
+
+def choose_grid(rows: Array, h: Array, bits: int) -> Grid:
+    """The scale of each row with the least error of plain rounding, among fractions of the full one.
+
+    Each entry's error counts by the power of what it is multiplied with.
+    """
+    whole = full_grid(rows, bits)
+    power = np.diagonal(h, axis1=1, axis2=2)[:, None, :]
+    best, least = whole.scale.copy(), np.full(whole.scale.shape, np.inf)
+    for shrink in SHRINKS:
+        grid = whole._replace(scale=whole.scale * shrink)
+        cost = ((rows - grid.real(round_nearest(rows, grid))) ** 2 * power).sum(axis=-1)
         better = cost < least
-        best[better], least[better] = scale[better], cost[better]
-    return Grid(best, low, high)
+        best[better], least[better] = grid.scale[better], cost[better]
+    return whole._replace(scale=best)
 
 
 def round_nearest(rows: Array, grid: Grid) -> Array:
-    return np.clip(np.rint(rows / grid.scale[:, None]), grid.low, grid.high)
+    return np.clip(np.rint(rows / grid.scale[..., None]), grid.low, grid.high)
 
 
-def round_rows(rows: Array, h: Array, grid: Grid, passes: int = PASSES) -> Array:
-    """Integers [outputs, K] for real rows, by GPTQ and coordinate descent under H [K, K]."""
-    h = damp(h)
-    order = np.argsort(-np.diag(h), kind="stable")
-    turned = rows[:, order]
-    inner = h[np.ix_(order, order)]
-    stored = sweep(turned, inner, grid)
-    stored = descend(turned, inner, grid, stored, passes)
+def round_rows(rows: Array, h: Array, grid: Grid) -> Array:
+    """Integers for real rows, by GPTQ and coordinate descent under a damped H; never worse than plain rounding."""
+    order = np.argsort(-np.diagonal(h, axis1=1, axis2=2), axis=1, kind="stable")
+    turned = np.take_along_axis(rows, order[:, None, :], axis=2)
+    inner = np.take_along_axis(np.take_along_axis(h, order[:, :, None], axis=1), order[:, None, :], axis=2)
+    stored = descend(turned, inner, grid, sweep(turned, inner, grid))
     nearest = round_nearest(turned, grid)
     worse = cost_of(turned, nearest, inner, grid) < cost_of(turned, stored, inner, grid)
     stored[worse] = nearest[worse]
     back = np.empty_like(stored)
-    back[:, order] = stored
+    np.put_along_axis(back, np.broadcast_to(order[:, None, :], stored.shape), stored, axis=2)
     return back
 
 
 def damp(h: Array) -> Array:
-    diagonal = np.diag(h)
-    least = DAMPING * max(float(diagonal.mean()), 1e-12)
-    return h + np.eye(len(h)) * least
+    """H with a little of its mean diagonal added to it, so that it can be inverted."""
+    mean = np.diagonal(h, axis1=1, axis2=2).mean(axis=1)
+    return h + np.eye(h.shape[-1]) * (DAMPING * np.maximum(mean, 1e-12))[:, None, None]
 
 
 def cost_of(rows: Array, stored: Array, h: Array, grid: Grid) -> Array:
-    error = rows - stored * grid.scale[:, None]
-    return ((error @ h) * error).sum(axis=1)
+    error = rows - grid.real(stored)
+    return ((error @ h) * error).sum(axis=-1)
 
 
 def sweep(rows: Array, h: Array, grid: Grid) -> Array:
     """GPTQ: round column by column, and spread each one's error over those to come."""
     factor = np.linalg.cholesky(np.linalg.inv(h), upper=True)
     left, stored = rows.copy(), np.empty_like(rows)
-    for start in range(0, rows.shape[1], BLOCK):
-        stop = min(start + BLOCK, rows.shape[1])
-        errors = np.empty((len(rows), stop - start))
+    for start in range(0, rows.shape[2], BLOCK):
+        stop = min(start + BLOCK, rows.shape[2])
+        errors = np.empty((*rows.shape[:2], stop - start))
         for column in range(start, stop):
-            exact = left[:, column]
-            stored[:, column] = np.clip(np.rint(exact / grid.scale), grid.low, grid.high)
-            error = (exact - stored[:, column] * grid.scale) / factor[column, column]
-            left[:, column:stop] -= error[:, None] * factor[column, column:stop]
-            errors[:, column - start] = error
-        left[:, stop:] -= errors @ factor[start:stop, stop:]
+            exact = left[:, :, column]
+            stored[:, :, column] = np.clip(np.rint(exact / grid.scale), grid.low, grid.high)
+            error = (exact - stored[:, :, column] * grid.scale) / factor[:, None, column, column]
+            left[:, :, column:stop] -= error[:, :, None] * factor[:, None, column, column:stop]
+            errors[:, :, column - start] = error
+        left[:, :, stop:] -= errors @ factor[:, start:stop, stop:]
     return stored
 
 
-def descend(rows: Array, h: Array, grid: Grid, stored: Array, passes: int) -> Array:
+def descend(rows: Array, h: Array, grid: Grid, stored: Array) -> Array:
     """Move single entries to their best place while all others stay; the cost never grows."""
     stored = stored.copy()
-    pull = (rows - stored * grid.scale[:, None]) @ h
-    for _ in range(passes):
+    pull = (rows - grid.real(stored)) @ h
+    for _ in range(PASSES):
         moved = False
-        for column in range(rows.shape[1]):
-            wish = np.rint(pull[:, column] / (h[column, column] * grid.scale))
-            step = np.clip(stored[:, column] + wish, grid.low, grid.high) - stored[:, column]
+        for column in range(rows.shape[2]):
+            wish = np.rint(pull[:, :, column] / (h[:, None, column, column] * grid.scale))
+            step = np.clip(stored[:, :, column] + wish, grid.low, grid.high) - stored[:, :, column]
             if step.any():
                 moved = True
-                stored[:, column] += step
-                pull -= (step * grid.scale)[:, None] * h[column]
+                stored[:, :, column] += step
+                pull -= (step * grid.scale)[:, :, None] * h[:, None, column]
         if not moved:
             break
     return stored

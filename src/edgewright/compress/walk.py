@@ -1,12 +1,13 @@
 """Walk through a network with samples, site by site, holding only the tensors that are still to be read."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+IR_VERSION = 10
 
 
 class Walk:
@@ -29,13 +30,12 @@ class Walk:
         wanted: Iterable[str] = (),
         *,
         opset: int,
-        threads: int = 0,
     ) -> None:
         self._waiting = list(nodes)
         self._constants = constants
         self._types = types
         self._wanted = set(wanted)
-        self._opset, self._threads = opset, threads
+        self._opset = opset
         self.live: list[dict[str, Array]] = [dict(sample) for sample in samples]
 
     def reach(self, *targets: str) -> None:
@@ -57,6 +57,22 @@ class Walk:
             for name in [name for name in live if name not in later]:
                 del live[name]
 
+    def rest(self, output: str) -> Callable[[Mapping[str, Array]], Array]:
+        """What is still to be run up to `output`, as a function of the live tensors of one sample."""
+        if output in self.live[0]:
+            return lambda live: live[output]
+        needed = self._ancestors([output])
+        steps = [node for node in self._waiting if id(node) in needed]
+        made = {name for node in steps for name in node.output}
+        taken = sorted({name for node in steps for name in node.input} & self.live[0].keys() - made)
+        session = self._open(steps, taken, [output], optimise=True)
+
+        def run(live: Mapping[str, Array]) -> Array:
+            result: Array = session.run([output], {name: live[name] for name in taken})[0]
+            return result
+
+        return run
+
     def _ancestors(self, names: Sequence[str]) -> set[int]:
         makers = {name: node for node in self._waiting for name in node.output if name}
         found: set[int] = set()
@@ -68,19 +84,10 @@ class Walk:
                 queue.extend(node.input)
         return found
 
-    def _open(self, steps: Sequence[Any], taken: Sequence[str], results: Sequence[str]) -> Any:
-        from onnx import helper, numpy_helper
-
-        read = {name for node in steps for name in node.input}
-        graph = helper.make_graph(
-            steps,
-            "part",
-            [helper.make_tensor_value_info(name, self._type(name), None) for name in taken],
-            [helper.make_tensor_value_info(name, self._type(name), None) for name in results],
-            [numpy_helper.from_array(array, name) for name, array in self._constants.items() if name in read],
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self._opset)], ir_version=10)
-        return open_session(model.SerializeToString(), self._threads)
+    def _open(
+        self, steps: Sequence[Any], taken: Sequence[str], results: Sequence[str], *, optimise: bool = False
+    ) -> Any:
+        return open_graph(steps, taken, results, self._constants, self._type, self._opset, optimise=optimise)
 
     def _type(self, name: str) -> int:
         from onnx import helper
@@ -90,7 +97,32 @@ class Walk:
         return self._types.get(name, 1)
 
 
-def open_session(model: bytes | str, threads: int = 0, *, optimise: bool = False) -> Any:
+def open_graph(
+    nodes: Sequence[Any],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    constants: Mapping[str, Array],
+    type_of: Callable[[str], int],
+    opset: int,
+    *,
+    optimise: bool = False,
+) -> Any:
+    """A session over some nodes; `type_of` gives the ONNX element type of inputs and outputs."""
+    from onnx import helper, numpy_helper
+
+    read = {name for node in nodes for name in node.input}
+    graph = helper.make_graph(
+        nodes,
+        "part",
+        [helper.make_tensor_value_info(name, type_of(name), None) for name in inputs],
+        [helper.make_tensor_value_info(name, type_of(name), None) for name in outputs],
+        [numpy_helper.from_array(array, name) for name, array in constants.items() if name in read],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSION)
+    return open_session(model.SerializeToString(), optimise=optimise)
+
+
+def open_session(model: bytes | str, *, optimise: bool = False, threads: int = 0) -> Any:
     """ONNX Runtime on the CPU; without its optimisations a pair stays the rounding of floats that it means."""
     import onnxruntime
 
@@ -100,7 +132,3 @@ def open_session(model: bytes | str, threads: int = 0, *, optimise: bool = False
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def as_rows(array: Array) -> Array:
-    return np.asarray(array).reshape(1, -1)

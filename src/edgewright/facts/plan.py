@@ -1,7 +1,7 @@
 """A plan is everything that decides a result: stored with the run, printed by --dry-run, read by --plan."""
 
 from hashlib import sha256
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -84,6 +84,20 @@ class CompileCell(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     options: dict[str, str] = {}
 
 
+class ModelMetadata(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an app must know besides the model, for formats that can carry it.
+
+    Attributes:
+        labels: names of the classes along the last axis of the first output.
+        mean: per channel of the first input, or one for all: the model takes (v − mean) / std.
+        std: as many as `mean`.
+    """
+
+    labels: tuple[str, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
 class CompilePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that decides what a compile gives.
 
@@ -97,6 +111,7 @@ class CompilePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         inputs: path of an .npz with one array per input, instead of seeded inputs.
         seed: of the made inputs.
         timeout_s: the longest silence of a worker.
+        metadata: what the artifact shall say of itself where its format can.
     """
 
     schema: str = "edgewright.compile-plan/1"
@@ -111,3 +126,34 @@ class CompilePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     inputs_sha256: str = ""
     seed: int = 0
     timeout_s: float = 600.0
+    metadata: ModelMetadata | None = None
+
+
+class EvaluatePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that decides an evaluation.
+
+    Attributes:
+        candidates: the first is the reference of agreement and of the paired differences.
+        task: `edgewright.task/1` as plain values.
+        data: as the user named it.
+        data_fingerprint: of its content, as far as it has one.
+        samples: evaluate the samples that `tasks.data.split` chooses; None evaluates all.
+        leave_out: evaluate all but those that it chooses, as after a calibration on them.
+        indices: evaluate these, in this order.
+        seed: of the choice.
+        threads: threads that each runtime may use for one inference.
+        timeout_s: the longest silence of a worker.
+    """
+
+    schema: str = "edgewright.evaluation/1"
+    candidates: tuple[Candidate, ...]
+    device: str = "local"
+    task: dict[str, Any]
+    data: str
+    data_fingerprint: str = ""
+    samples: int | None = None
+    leave_out: int | None = None
+    indices: tuple[int, ...] | None = None
+    seed: int = 0
+    threads: int = 1
+    timeout_s: float = TIMEOUT_S

@@ -13,6 +13,7 @@ from edgewright.facts.plan import CompileCell
 from edgewright.flows.conversion import Job, run_compiler, write_down
 from edgewright.flows.inference import infer
 from edgewright.flows.sources import prepare_file, run_reference
+from edgewright.flows.twins import run_twin, take_twin
 from edgewright.formats.artifacts import read_artifact
 from edgewright.formats.cut import Cuttable, Place
 from edgewright.runtimes.table import runtime_info
@@ -84,7 +85,7 @@ def first_true(positions: Sequence[int], test: Callable[[int], bool]) -> int | N
 
 
 def measure_part(cuttable: Cuttable, place: Place, position: int, cell: CompileCell, job: Job) -> Numerics:
-    """The artifact of the graph's part in front of a tensor, against the source's."""
+    """The artifact of the graph's part in front of a tensor, against the source's, or its twin's."""
     folder = job.work / f"part-{cell.runtime}-{cell.precision}-{position}"
     folder.mkdir()
     path = cuttable.cut(place.tensor, job.work / f"{folder.name}.onnx")
@@ -93,8 +94,9 @@ def measure_part(cuttable: Cuttable, place: Place, position: int, cell: CompileC
     part = replace(job, prepared=prepared, stack=stack)
     info = runtime_info(cell.runtime)
     compiled, _ = run_compiler(cell, info, part, folder, "part")
+    twin = take_twin(compiled, folder, part)
     record = write_down(cell, info, compiled, folder, "", part)
-    reference = run_reference(prepared, stack, job.device, job.plan.timeout_s)
+    reference = run_twin(twin, part) if twin else run_reference(prepared, stack, job.device, job.plan.timeout_s)
     outputs, _ = infer(
         read_artifact(folder / record.main, record, ""), record, cell.runtime, stack, job.device,
         timeout_s=job.plan.timeout_s,

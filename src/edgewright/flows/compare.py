@@ -1,10 +1,16 @@
-"""Compare runs that are in the store."""
+"""Compare runs that are in the store: benchmarks by their times, evaluations sample by sample."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from msgspec import Struct
 
 from edgewright.bench.summary import stored_medians
 from edgewright.bench.verdict import compare_paired, compare_sessions
 from edgewright.errors import UsageError
 from edgewright.facts.run import Comparison, Run
 from edgewright.flows.resolve import check_number
+from edgewright.tasks.intervals import mcnemar, paired_means
 
 
 def compare_runs(runs: list[Run], threshold: float) -> tuple[Comparison, ...]:
@@ -48,3 +54,78 @@ def options_of(run: Run) -> dict[str, str]:
     """The runtime's own options that the run was made with."""
     candidates = run.plan.get("candidates") or [{}]
     return dict(candidates[0].get("options", {}))
+
+
+class EvaluationComparison(Struct, frozen=True, kw_only=True):
+    """Metric of run `b` less that of run `a` on the `n` samples that both evaluated; 95 %."""
+
+    a: str
+    b: str
+    metric: str
+    n: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    test: str
+
+
+NO_MEANS = ("auc", "map", "map50", "perplexity")  # their figure is no mean of what each sample counts
+
+
+def are_evaluations(runs: Sequence[Run]) -> bool:
+    return all(run.kind == "evaluate" for run in runs)
+
+
+def compare_evaluations(runs: Sequence[Run]) -> tuple[EvaluationComparison, ...]:
+    """Every evaluation against the first, sample by sample; they may be of different sessions.
+
+    UsageError where they are of different metrics or data, share no sample, or their metric is no mean over samples.
+    """
+    return tuple(pair_runs(runs[0], run) for run in runs[1:])
+
+
+def pair_runs(a: Run, b: Run) -> EvaluationComparison:
+    metric = metric_of(a)
+    if metric in NO_MEANS:
+        raise UsageError(
+            f"{metric} of two runs cannot be paired", "it is no mean over samples", "evaluate both at once"
+        )
+    for what, one, other in (
+        ("metric", metric, metric_of(b)),
+        ("data", a.plan.get("data_fingerprint"), b.plan.get("data_fingerprint")),
+    ):
+        if not one or one != other:
+            raise UsageError(
+                f"{a.id} and {b.id} cannot be paired",
+                f"{what}: {one or 'unknown'} and {other or 'unknown'}",
+                "evaluate again",
+            )
+    first, second = values_by_index(a), values_by_index(b)
+    common = sorted(first.keys() & second.keys())
+    if not common:
+        raise UsageError(f"{a.id} and {b.id} share no sample", "", "evaluate both on the same samples")
+    x, y = (np.array([values[index] for index in common]) for values in (first, second))
+    share = bool(np.isin(np.concatenate([x, y]), (0.0, 1.0)).all())
+    found = mcnemar(x > 0.5, y > 0.5) if share else paired_means(x, y)
+    return EvaluationComparison(
+        a=a.id,
+        b=b.id,
+        metric=metric,
+        n=found.n,
+        difference=found.value,
+        low=found.low,
+        high=found.high,
+        p=found.p,
+        test="mcnemar" if share else "random signs",
+    )
+
+
+def metric_of(run: Run) -> str:
+    return str(run.plan.get("task", {}).get("metric", ""))
+
+
+def values_by_index(run: Run) -> dict[int, float]:
+    """What each sample counts, by its place in the data set; the same sample may have been asked for twice."""
+    series = {one.name: one.data for one in run.series}
+    return dict(zip(map(int, series.get("sample.index", ())), series.get("sample.value", ()), strict=False))

@@ -11,7 +11,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from edgewright.bench.numerics import compare_outputs, find_faults
+from edgewright.bench.numerics import compare_outputs
 from edgewright.bench.session import Tell
 from edgewright.devices.contract import Device
 from edgewright.errors import (
@@ -41,6 +41,7 @@ from edgewright.flows.sources import (
     prepare_source,
     run_reference,
 )
+from edgewright.flows.twins import judge, take_twin
 from edgewright.formats.artifacts import read_artifact
 from edgewright.runtimes.table import RuntimeInfo, runtime_info
 from edgewright.store.ids import new_run_id
@@ -219,13 +220,14 @@ def make_artifact(cell: CompileCell, job: Job) -> tuple[Artifact, Path, bool]:
         return *found, True
     job.tell(f"{info.title} {cell.precision}: compiling")
     compiled, lock = run_compiler(cell, info, job, folder, stem)
+    twin = take_twin(compiled, folder, job)
     record = write_down(cell, info, compiled, folder, key, job, lock)
     if job.plan.check:
-        record = check_numbers(record, folder, info, job)
+        record = check_numbers(record, folder, twin, info, job)
     return record, folder, False
 
 
-def check_numbers(record: Artifact, folder: Path, info: RuntimeInfo, job: Job) -> Artifact:
+def check_numbers(record: Artifact, folder: Path, twin: Path | None, info: RuntimeInfo, job: Job) -> Artifact:
     """The record with its figures against the source; Failed where they are too far apart."""
     if info.systems and system() not in info.systems:
         where = " and ".join("macOS" if name == "Darwin" else name for name in info.systems)
@@ -239,7 +241,8 @@ def check_numbers(record: Artifact, folder: Path, info: RuntimeInfo, job: Job) -
     except (ValueError, KeyError) as error:
         what = f"{info.title} {record.precision} gives other outputs than the source"
         raise Failed(GateFailed(what, str(error), "leave the runtime out, or report it")) from None
-    if faults := find_faults(numerics, record.precision):
+    faults, judged = judge(numerics, outputs, twin, record.precision, job)
+    if faults:
         raise Failed(
             GateFailed(
                 f"{info.title} {record.precision} does not compute what the source computes",
@@ -248,7 +251,9 @@ def check_numbers(record: Artifact, folder: Path, info: RuntimeInfo, job: Job) -
             ),
             numerics,
         )
-    return msgspec.structs.replace(record, numerics=numerics, notes=tuple(dict.fromkeys((*record.notes, *notes))))
+    return msgspec.structs.replace(
+        record, numerics=numerics, notes=tuple(dict.fromkeys((*record.notes, *judged, *notes)))
+    )
 
 
 def report_failure(

@@ -106,6 +106,7 @@ def run_converter(
         folder=str(folder.absolute()),
         stem=stem,
         options=converter_options(converter, cell, kind, job),
+        metadata=job.plan.metadata,
     )
     log = job.work / f"{folder.name}.log"
     with job.device.start_worker(info.name, (), job.plan.timeout_s, log, converter.environment) as worker:

@@ -1,33 +1,34 @@
 """The demo: a digit classifier, compiled, evaluated and benchmarked in every runtime that is installed."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import numpy as np
+import msgspec
 from msgspec import Struct
 
 from edgewright.bench.session import Tell
 from edgewright.devices.contract import Device
 from edgewright.errors import EdgewrightError, RuntimeMissing
-from edgewright.facts.plan import BenchmarkPlan, Candidate, CompileCell, CompilePlan
+from edgewright.facts.plan import BenchmarkPlan, Candidate, CompileCell, CompilePlan, EvaluatePlan
 from edgewright.flows.benchmark import benchmark
 from edgewright.flows.compile import compile_all
 from edgewright.flows.doctor import FOR_TESTS
-from edgewright.flows.evaluate import Samples, evaluate
+from edgewright.flows.evaluate import evaluate
+from edgewright.flows.evaluation import EvaluationReport
 from edgewright.flows.report import BenchmarkReport, make_report
 from edgewright.flows.resolve import can_run
 from edgewright.formats.files import read_model
 from edgewright.runtimes.table import TABLE, install_command
 from edgewright.store.store import Store
-from edgewright.tasks.classification import Score
+from edgewright.tasks.metrics import Score
+from edgewright.tasks.task import read_task
 
 SCHEMA = "edgewright.demo/1"
 MODELS = ("digits.onnx", "digits_int8.onnx")
 READS_QDQ = ("onnxruntime", "litert", "openvino")  # the others have no road from a QDQ graph
-WHITE = 16.0  # scikit-learn's digits have 17 shades
 
 
 class Demo(Struct, frozen=True, kw_only=True):
@@ -43,12 +44,16 @@ def digits_folder() -> Path:
     return Path(str(files("edgewright.flows"))) / "digits"
 
 
-def load_heldout() -> Samples:
-    """539 images [n, 1, 1, 8, 8] between 0 and 1 that took no part in training or calibration, and their labels."""
-    with np.load(digits_folder() / "heldout.npz", allow_pickle=False) as file:
-        images, labels = file["images"], file["labels"]
-    values = (images.astype(np.float32) / np.float32(WHITE)).reshape(-1, 1, 1, 8, 8)
-    return Samples(values=values, labels=labels)
+def evaluation_plan(candidates: Sequence[Candidate]) -> EvaluatePlan:
+    """All candidates on 539 images that took no part in training or calibration."""
+    task = msgspec.to_builtins(read_task(digits_folder() / "task.toml"))
+    return EvaluatePlan(candidates=tuple(candidates), task=task, data=str(digits_folder() / "heldout.npz"))
+
+
+def read_scores(report: EvaluationReport) -> tuple[Score, ...]:
+    """The accuracy of each candidate, in their order."""
+    rows = [row.metric for row in report.results if row.metric is not None]
+    return tuple(Score(name="accuracy", value=row.value, low=row.low, high=row.high, n=row.n) for row in rows)
 
 
 def demo_cells(locks: Collection[str]) -> tuple[dict[str, tuple[CompileCell, ...]], list[str]]:
@@ -102,8 +107,9 @@ def run_demo(device: Device, store: Store, tell: Tell) -> tuple[Demo, Edgewright
     """
     with TemporaryDirectory(prefix="edgewright-") as folder:
         candidates, left_out = compile_demo(Path(folder), device, store, tell)
-        samples = load_heldout()
-        accuracies = [evaluate(candidate, samples, device, store, tell) for candidate in candidates]
+        evaluated = evaluate(evaluation_plan(candidates), device, store, tell, {"demo": "digits"})
+        if evaluated.error is not None:
+            raise evaluated.error
         outcome = benchmark(BenchmarkPlan(candidates=tuple(candidates)), device, store, tell, {"demo": "digits"})
     report = make_report(outcome.runs, outcome.comparisons)
-    return Demo(accuracies=tuple(accuracies), benchmark=report, left_out=tuple(left_out)), outcome.error
+    return Demo(accuracies=read_scores(evaluated.report), benchmark=report, left_out=tuple(left_out)), outcome.error

@@ -1,20 +1,22 @@
-"""Run a model once, or over a stack of inputs, in a worker of its own."""
+"""Run a model over stacks of inputs, in a worker of its own."""
 
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.bench.feeds import write_feeds
+from edgewright.devices.connection import Connection
 from edgewright.devices.contract import Device
 from edgewright.facts.artifact import Artifact
 from edgewright.facts.model import Model
 from edgewright.facts.plan import TIMEOUT_S
 from edgewright.flows.resolve import free_shapes
-from edgewright.formats.files import hash_file
+from edgewright.runtimes.tensor_file import SUFFIX, read_tensor_file, write_tensor_file
 from edgewright.runtimes.wire import Invoke, Open, Opened, SessionRequest, Told
 from edgewright.store.ids import new_run_id
 from edgewright.tasks.ports import feed_artifact, read_artifact_outputs
@@ -41,24 +43,94 @@ def infer(
 
     Raises whatever the worker raises.
     """
-    own = feed_artifact(stack, record.io_map, stacked=True) if record else dict(stack)
-    beside = {name: Path(model.path).parent / name for name in model.data_files}
-    with TemporaryDirectory(prefix="edgewright-") as name:
-        folder = Path(name)
-        write_feeds(folder / "one.npz", {name: array[0] for name, array in own.items()})
-        write_feeds(folder / "all.npz", own)
-        one, every = (device.push(folder / file, hash_file(folder / file)) for file in ("one.npz", "all.npz"))
-        outputs = f"{device.workspace()}/{new_run_id()}.npz"
+    with Runner(model, record, runtime, device, options=options, timeout_s=timeout_s) as runner:
+        outputs = runner.run(stack)
+        runner.leave()
+        return outputs, runner.notes
+
+
+class Runner:
+    """A model that stays open in its worker, from the first stack on until the `with` block ends.
+
+    Attributes:
+        notes: what the session noted.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        record: Artifact | None,
+        runtime: str,
+        device: Device,
+        *,
+        options: Mapping[str, str] = {},
+        threads: int = 1,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        self.notes: tuple[str, ...] = ()
+        self._model, self._record, self._runtime, self._device = model, record, runtime, device
+        self._options, self._threads, self._timeout_s = dict(options), threads, timeout_s
+        self._folder = TemporaryDirectory(prefix="edgewright-")
+        self._outputs = f"{device.workspace()}/{new_run_id()}{SUFFIX}"
+        self._worker: Connection | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+    @property
+    def log(self) -> Path:
+        """What the worker wrote to stderr."""
+        return Path(self._folder.name) / "worker.log"
+
+    def run(self, stack: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs for every entry of the stacked inputs. Raises whatever the worker raises."""
+        own = feed_artifact(stack, self._record.io_map, stacked=True) if self._record else dict(stack)
+        every = self._send(f"all{SUFFIX}", own)
+        if self._worker is None:
+            self._worker = self._open(own)
+        self._worker.ask(Invoke(feeds=every, outputs=self._outputs, stacked=bool(own)), Told)
+        here = Path(self._folder.name) / f"outputs{SUFFIX}"
+        self._device.pull(self._outputs, here)
+        outputs = read_tensor_file(here)
+        given = outputs if own else {name: array[np.newaxis] for name, array in outputs.items()}
+        return read_artifact_outputs(given, self._record.io_map, stacked=True) if self._record else given
+
+    def _open(self, own: Mapping[str, Array]) -> Connection:
+        first = {name: array[0] for name, array in own.items()}
+        beside = {name: Path(self._model.path).parent / name for name in self._model.data_files}
         request = SessionRequest(
-            model=device.push(Path(model.path), model.sha256, beside),
-            options=dict(options),
-            shapes=free_shapes(model, {name: array[0] for name, array in own.items()}),
+            model=self._device.push(Path(self._model.path), self._model.sha256, beside),
+            threads=self._threads,
+            options=self._options,
+            shapes=free_shapes(self._model, first),
         )
-        with device.start_worker(runtime, (), timeout_s, folder / "worker.log") as worker:
-            notes = worker.ask(Open(session=request, feeds=one), Opened).notes
-            worker.ask(Invoke(feeds=every, outputs=outputs, stacked=bool(own)), Told)
-            worker.leave()
-        device.pull(outputs, folder / "outputs.npz")
-        with np.load(folder / "outputs.npz", allow_pickle=False) as file:
-            given: dict[str, Array] = {name: file[name] if own else file[name][np.newaxis] for name in file.files}
-    return read_artifact_outputs(given, record.io_map, stacked=True) if record else given, notes
+        one = self._send(f"one{SUFFIX}", first)
+        worker = self._device.start_worker(self._runtime, (), self._timeout_s, self.log)
+        try:
+            self.notes = worker.ask(Open(session=request, feeds=one), Opened).notes
+        except BaseException:
+            worker.end()
+            raise
+        return worker
+
+    def _send(self, name: str, arrays: Mapping[str, Array]) -> str:
+        """The arrays on the device. Their key is new each time: hashing chunks would cost 5 % of a picture."""
+        path = Path(self._folder.name) / name
+        write_tensor_file(path, arrays)
+        return self._device.push(path, sha256(new_run_id().encode()).hexdigest())
+
+    def leave(self) -> None:
+        """Ask the worker to leave."""
+        if self._worker is not None:
+            self._worker.leave()
+
+    def end(self) -> None:
+        """End the worker, and remove what was made for it."""
+        if self._worker is not None:
+            self._worker.end()
+        self._folder.cleanup()

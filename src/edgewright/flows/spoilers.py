@@ -13,6 +13,7 @@ from edgewright.devices.environment import environment_facts
 from edgewright.devices.moment import moment as read_moment
 from edgewright.devices.moment import steal_share
 from edgewright.devices.sensors import find_on_battery, find_sensors
+from edgewright.store.place import bad_folder, list_bad
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -37,6 +38,7 @@ Code = Literal[
     "thread-variables",
     "store-unwritable",
     "disk-full",
+    "unsaved-runs",
     "no-energy-sensor",
 ]
 
@@ -74,6 +76,7 @@ class Signs(Struct, frozen=True, kw_only=True):
     home: Path
     home_error: str
     free_bytes: int | None
+    bad_runs: int = 0
 
 
 def read_signs(root: Path, environ: Mapping[str, str], packages: Iterable[str], home: Path) -> Signs:
@@ -85,6 +88,7 @@ def read_signs(root: Path, environ: Mapping[str, str], packages: Iterable[str], 
         home=home,
         home_error=explain_unwritable(home),
         free_bytes=read_free_bytes(home),
+        bad_runs=len(list_bad(home)),
     )
 
 
@@ -316,6 +320,17 @@ def check_store(signs: Signs) -> Iterator[Finding]:
         )
 
 
+def check_unsaved(signs: Signs) -> Iterator[Finding]:
+    if signs.bad_runs:
+        what = "1 finished run" if signs.bad_runs == 1 else f"{signs.bad_runs} finished runs"
+        yield Finding(
+            code="unsaved-runs",
+            severity="warning",
+            text=f"{what} could not be saved and never can be as written: {bad_folder(signs.home)}",
+            advice="read the .why file beside each; mend the file and move it back one folder up, or delete it",
+        )
+
+
 def check_energy(signs: Signs) -> Iterator[Finding]:
     if signs.reading.energy_uj is None and signs.reading.power_uw is None:
         yield Finding(
@@ -328,6 +343,7 @@ def check_energy(signs: Signs) -> Iterator[Finding]:
 
 CHECKS = (
     check_store,
+    check_unsaved,
     check_governor,
     check_turbo,
     check_load,

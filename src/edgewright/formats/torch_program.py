@@ -76,22 +76,25 @@ def load_source(
     *,
     half: bool = False,
     unroll: bool = False,
+    integers: bool = False,
     weights: str | None = None,
 ) -> Loaded:
     """Load an ONNX file (`format` "onnx") or a torch source ("torch").
 
     `half` gives weights and activations of float16 with inputs and outputs left as they are; `unroll` writes recurrent
-    layers of an ONNX file step by step. Raises EdgewrightErrors that name what stands in the way.
+    layers of an ONNX file step by step; `integers` keeps what a QDQ graph rounds.
+
+    Raises EdgewrightErrors that name what stands in the way.
     """
     if format == "onnx":
-        return load_onnx(Path(source), shapes, half=half, unroll=unroll)
+        return load_onnx(Path(source), shapes, half=half, unroll=unroll, integers=integers)
     return load_torch(source, shapes, half=half, weights=weights)
 
 
-def load_onnx(path: Path, shapes: Shapes, *, half: bool, unroll: bool) -> Loaded:
+def load_onnx(path: Path, shapes: Shapes, *, half: bool, unroll: bool, integers: bool = False) -> Loaded:
     from edgewright.formats.onnx_to_torch.build import load_network
 
-    network = load_network(path, shapes, half=half, unroll=unroll)
+    network = load_network(path, shapes, half=half, unroll=unroll, integers=integers)
     steps = {f"steps.{i}": step.sources for i, step in enumerate(network.steps)}
     outputs = [
         Tensor(name, sizes, type_name(kind))

@@ -1,7 +1,8 @@
 """The words that parent and worker say to each other: JSON lines, one message a line.
 
 The worker greets with `Hello`. After that each `Request` is answered by one `Answer` with the same id, in
-order. Tensors are never on the wire: they travel as `.npz` files, named by path.
+order. Tensors are never on the wire: they travel as `.npz` files, named by path, or as
+tensor files (`tensor_file.py`) where many chunks pass.
 """
 
 from typing import Literal
@@ -10,6 +11,7 @@ from msgspec import Struct
 
 from edgewright.facts.artifact import IoMap
 from edgewright.facts.model import Signature
+from edgewright.facts.plan import ModelMetadata
 from edgewright.facts.words import Precision
 
 PROTOCOL = 2
@@ -75,7 +77,7 @@ class Calibrate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
 
 
 class Invoke(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="invoke"):
-    """Run once on the arrays in `feeds` and write the outputs to `outputs`, both `.npz`.
+    """Run once on the arrays in `feeds` and write the outputs to `outputs`, both `.npz` or tensor files.
 
     With `stacked` each array has one more leading axis, and the model runs once for each entry of it.
     """
@@ -106,6 +108,7 @@ class CompileRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         folder: an empty folder to write into.
         stem: what the names of all written files and folders begin with.
         options: the runtime's own options, already known to be among `RuntimeInfo.compile_options`.
+        metadata: what the artifact shall say of itself where its format can.
     """
 
     source: str
@@ -115,6 +118,7 @@ class CompileRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     folder: str
     stem: str
     options: dict[str, str] = {}
+    metadata: ModelMetadata | None = None
 
 
 class Compile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="compile"):
@@ -171,6 +175,8 @@ class Compiled(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         tools: versions of the packages that took part, by distribution.
         origins: source nodes by the name of the artifact's operator, where the two differ.
         notes: what the user should know of the result.
+        twin: name in the folder of an ONNX file that computes what the artifact shall, where its format rounds
+            otherwise than the source; it is no part of the artifact.
     """
 
     main: str
@@ -178,6 +184,7 @@ class Compiled(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     tools: dict[str, str]
     origins: dict[str, tuple[str, ...]] = {}
     notes: tuple[str, ...] = ()
+    twin: str = ""
 
 
 class Told(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="told"):

@@ -23,6 +23,7 @@ from edgewright.runtimes import wire
 from edgewright.runtimes.contract import Array, Mismatch, NotConvertible, Rejected, Session
 from edgewright.runtimes.memory import memory_now
 from edgewright.runtimes.table import runtime_info, runtime_module
+from edgewright.runtimes.tensor_file import SUFFIX, read_tensor_file, write_tensor_file
 
 REFERENCE_STEPS = 20_000
 PR_SET_PDEATHSIG = 1
@@ -279,16 +280,21 @@ def middle(values: list[int]) -> float:
 
 
 def read_arrays(path: str) -> dict[str, Array]:
-    """The arrays of an .npz in this machine's byte order, which is the only one that runtimes know."""
+    """The arrays of a file in this machine's byte order, which is the only one that runtimes know."""
     import numpy as np
 
+    if path.endswith(SUFFIX):
+        return read_tensor_file(Path(path))  # our own, written here
     with np.load(path, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     return {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in arrays.items()}
 
 
 def write_arrays(path: str, arrays: dict[str, Array]) -> None:
-    """Write an .npz. (numpy.savez cannot take an array called `file`.)"""
+    """Write an .npz, or a tensor file by its suffix. (numpy.savez cannot take an array called `file`.)"""
+    if path.endswith(SUFFIX):
+        write_tensor_file(Path(path), arrays)
+        return
     from zipfile import ZipFile
 
     import numpy as np

@@ -17,6 +17,21 @@ def home(environ: Mapping[str, str], platform: str = sys.platform, user_home: Pa
     return _data_folder(environ, platform, user_home or Path.home()) / "edgewright"
 
 
+def unsaved_folder(home: Path) -> Path:
+    """Where finished runs are kept that the database could not take (`unsaved.py`)."""
+    return home / "unsaved"
+
+
+def bad_folder(home: Path) -> Path:
+    """Where those of them lie that hold no run that can ever be saved."""
+    return unsaved_folder(home) / "bad"
+
+
+def list_bad(home: Path) -> list[Path]:
+    """The files of `bad_folder`, each of which has its `.why` beside it."""
+    return sorted(bad_folder(home).glob("*.json"))
+
+
 def _data_folder(environ: Mapping[str, str], platform: str, user_home: Path) -> Path:
     if platform == "darwin":
         return user_home / "Library" / "Application Support"

@@ -17,21 +17,12 @@ from edgewright.errors import StoreError
 from edgewright.facts.run import Run
 from edgewright.store.failures import told
 from edgewright.store.ids import is_run_id, new_run_id
+from edgewright.store.place import bad_folder, unsaved_folder
 from edgewright.store.portable import from_json, readable, to_json
 from edgewright.store.rows import microseconds
 
 # Causes for which a run cannot be read or saved the next time either.
 _NEVER = (msgspec.DecodeError, UnicodeDecodeError, DataError, OverflowError)
-
-
-def unsaved_folder(home: Path) -> Path:
-    """Where `keep_aside` writes, and `take_in` looks."""
-    return home / "unsaved"
-
-
-def list_bad(home: Path) -> list[Path]:
-    """The files that `take_in` has put aside because they hold no run that can be saved."""
-    return sorted((unsaved_folder(home) / "bad").glob("*.json"))
 
 
 def check_finished(given: Run) -> None:
@@ -88,7 +79,7 @@ def take_in(home: Path, save: Callable[[Run], object]) -> None:
             if why is None:
                 path.unlink(missing_ok=True)
             elif why:
-                _put_away(path, why)
+                _put_away(path, _made(bad_folder(home)), why)
 
 
 def _save_file(path: Path, save: Callable[[Run], object]) -> str | None:
@@ -108,8 +99,7 @@ def _save_file(path: Path, save: Callable[[Run], object]) -> str | None:
     return None
 
 
-def _put_away(path: Path, why: str) -> None:
-    bad = _made(path.parent / "bad")
+def _put_away(path: Path, bad: Path, why: str) -> None:
     target = bad / path.name
     if target.exists():
         target = bad / f"{path.stem}-{new_run_id()}.json"

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from edgewright.runtimes.litert.writer.operators import recurrent
 from tests.models.onnx_files import constant, node, value, weights, write_onnx
-from tests.runtimes.litert_writer.compare import Compared, compare
+from tests.runtimes.litert_writer.compare import Compared, compare, count_partitions
 
 FLOAT_DB = 80.0
 
@@ -87,6 +88,38 @@ def test_a_gru_whose_reset_comes_after_its_product(tmp_path: Path) -> None:
     constants = [weights("w", 1, 12, 3), weights("r", 1, 12, 4, seed=1), weights("b", 1, 24, seed=2)]
     nodes = [node("GRU", ["x", "w", "r", "b"], ["y"], "cell", hidden_size=4, linear_before_reset=1)]
     run(tmp_path, nodes, constants, [5, 1, 3])
+
+
+@pytest.mark.parametrize(("op", "reset"), [("LSTM", 0), ("GRU", 0), ("GRU", 1), ("RNN", 0)])
+@pytest.mark.parametrize("direction", ["reverse", "bidirectional"])
+def test_recurrence_whose_weights_are_read_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, op: str, reset: int, direction: str
+) -> None:
+    monkeypatch.setattr(recurrent, "PACKED_BYTES", 0)
+    ways, gates = 2 if direction == "bidirectional" else 1, {"LSTM": 4, "GRU": 3, "RNN": 1}[op]
+    constants = [
+        weights("w", ways, gates * 6, 3),
+        weights("r", ways, gates * 6, 6, seed=1),
+        weights("b", ways, 2 * gates * 6, seed=2),
+        weights("start", ways, 1, 6, seed=3),
+    ]
+    attributes: dict[str, Any] = {"hidden_size": 6, "direction": direction}
+    if op == "GRU":
+        attributes["linear_before_reset"] = reset
+    nodes = [node(op, ["x", "w", "r", "b", "", "start"], ["y", "h"], "cell", **attributes)]
+    compared = run(tmp_path, nodes, constants, [4, 1, 3], ("y", "h"))
+    products = 2 if (op, reset) == ("GRU", 0) else 1  # a step
+    inputs = 2 if op == "GRU" else 1
+    assert compared.codes["FULLY_CONNECTED"] == ways * (4 * products + inputs)
+
+
+@pytest.mark.parametrize(("hidden", "additions"), [(64, 8), (512, 0)])
+def test_large_weights_of_many_steps_are_not_packed_for_each(tmp_path: Path, hidden: int, additions: int) -> None:
+    """XNNPACK would hold them once a step; products whose bias is computed it leaves to LiteRT's own kernel."""
+    constants = [weights("w", 1, hidden, 3), weights("r", 1, hidden, hidden, seed=1)]
+    compared = run(tmp_path, [node("RNN", ["x", "w", "r"], ["y"], "cell", hidden_size=hidden)], constants, [8, 1, 3])
+    assert compared.codes["ADD"] == additions
+    assert (count_partitions(compared.converted.data) < 4) == bool(additions)
 
 
 def test_a_detection_head(tmp_path: Path) -> None:

@@ -18,22 +18,30 @@ from edgewright.formats.onnx_to_torch.network import Argument, Constant, Network
 from edgewright.formats.onnx_to_torch.operators import OPERATORS
 from edgewright.formats.onnx_to_torch.read import Graph, Node, read_graph
 from edgewright.formats.onnx_to_torch.rewrite import rewrite
+from edgewright.formats.onnx_to_torch.rounding import UNROUND_WEIGHTS, mark_rounding
 
 SHAPE_ALONE = ("Shape", "Size")  # what they give does not depend on the values of what they are given
 HALF_LIMIT = float(np.finfo(np.float16).max)
 
 
 def load_network(
-    path: Path, shapes: Mapping[str, Sequence[int]], *, half: bool = False, unroll: bool = False
+    path: Path,
+    shapes: Mapping[str, Sequence[int]],
+    *,
+    half: bool = False,
+    unroll: bool = False,
+    integers: bool = False,
 ) -> Network:
     """The network of an ONNX file, in evaluation mode, for these shapes of its inputs.
 
     With `half` its weights and activations are float16, its inputs and outputs as in the source. With `unroll` LSTM,
-    GRU and RNN are written step by step.
+    GRU and RNN are written step by step. With `integers` what a QDQ graph rounds is rounded by torch's operators of
+    quantised programs; without, a QDQ graph is computed in floats.
 
     Raises ModelUnreadable, and ModelNotConvertible that names the operator and the node that stand in the way.
     """
     graph = rewrite(read_graph(path, OPERATORS))
+    graph = mark_rounding(graph) if integers else graph
     with torch.no_grad():
         return Builder(graph, shapes, torch.float16 if half else torch.float32, unroll).build()
 
@@ -79,6 +87,8 @@ class Builder:
         self.values.update(zip(node.outputs, results, strict=False))
 
     def is_known(self, node: Node) -> bool:
+        if node.op == UNROUND_WEIGHTS:  # a compiler shall see the integers
+            return False
         return node.op in SHAPE_ALONE or all(not name or name in self.known for name in node.inputs)
 
     def arguments_of(self, call: Call, operator: Operator, node: Node, given: Sequence[Tensor]) -> list[Any]:

@@ -27,6 +27,7 @@ def compile_model(request: CompileRequest) -> Compiled:
                 request.shapes,
                 half=request.precision == "fp16",
                 unroll=True,
+                integers=request.precision == "w8a8",
                 weights=request.options.get("weights"),
             )
         except EdgewrightError as error:

@@ -7,10 +7,11 @@ from pathlib import Path
 from edgewright.errors import EdgewrightError
 from edgewright.facts.artifact import IoMap, Port
 from edgewright.facts.model import Signature, TensorSpec
+from edgewright.facts.plan import ModelMetadata
 from edgewright.formats.artifacts import same_port
 from edgewright.formats.tflite import read_graph, read_signature
 from edgewright.runtimes.contract import NotConvertible
-from edgewright.runtimes.litert.writer import Converted, Output, convert_onnx
+from edgewright.runtimes.litert.writer import Converted, Output, Task, convert_onnx
 from edgewright.runtimes.wire import Compiled, CompileRequest
 
 
@@ -39,6 +40,7 @@ def write_model(request: CompileRequest) -> Compiled:
             io="source" if request.options.get("io") == "source" else "channels_last",
             precision="fp16" if request.precision == "fp16" else "fp32",
             check="none",
+            task=told_of(request.metadata),
         )
     except EdgewrightError as error:
         raise NotConvertible(f"{error.what}: {error.why}" if error.why else error.what, error.try_this) from error
@@ -51,6 +53,11 @@ def write_model(request: CompileRequest) -> Compiled:
         tools={name: installed_version(name) for name in ("onnx", "ai-edge-litert", "flatbuffers")},
         origins=trace_origins(converted, path),
     )
+
+
+def told_of(metadata: ModelMetadata | None) -> Task | None:
+    """The metadata as the writer takes it."""
+    return Task(labels=metadata.labels, mean=metadata.mean, std=metadata.std) if metadata else None
 
 
 def map_io(converted: Converted, signature: Signature) -> IoMap:

@@ -85,7 +85,7 @@ def main() -> None:
     try:
         answer = walk(Path(sys.argv[1]), shapes)
     except EdgewrightError as error:
-        answer = DryRun(failure=error.why or error.what, remedy=error.try_this)
+        answer = DryRun(failure=": ".join(filter(None, (error.what, error.why))), remedy=error.try_this)
     with os.fdopen(channel, "wb") as out:
         out.write(msgspec.json.encode(answer))
 

@@ -12,10 +12,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from edgewright.errors import ModelNotConvertible
 from edgewright.facts.artifact import IoMap, Port
 from edgewright.facts.model import Signature, TensorSpec
+from edgewright.formats.onnx_qdq import TakenApart, take_apart
 from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.mnn.graph import settle_uuid
+from edgewright.runtimes.mnn.int8 import describe as describe_layers
+from edgewright.runtimes.mnn.int8 import find_layers, find_quantised, write_parameters
+from edgewright.runtimes.mnn.int8_graph import arrange
 from edgewright.runtimes.mnn.normalise import infer_shapes, normalise
 from edgewright.runtimes.mnn.trial import Verdict
 from edgewright.runtimes.wire import Compiled, CompileRequest
@@ -27,6 +32,8 @@ UNKNOWN = re.compile(r"These Op Not Support: (.*)")
 DONE = "Converted Success!"
 ENGINE_WORDS = ("Error", "error", "don't support")
 NO_NODE = "the model has no node"
+NO_LAYER = "no convolution or product of the model has both rounded inputs and rounded weights"
+MOST_ATTEMPTS = 3
 
 
 class Value(NamedTuple):
@@ -45,15 +52,19 @@ class Said(NamedTuple):
 
 
 def compile_model(request: CompileRequest) -> Compiled:
-    """See `contract.Runtime.compile`."""
+    """See `contract.Runtime.compile`. A QDQ model becomes one with INT8 layers; no other does."""
     model = read_source(Path(request.source))
     inputs, outputs = read_values(model)
     main = f"{request.stem}.mnn"
+    notes: tuple[str, ...] = ()
     with TemporaryDirectory() as name:
         folder = Path(name)
-        source = save(normalise(model, request.precision), folder)
-        said = convert(source, folder / main, PRECISION_FLAGS.get(request.precision, ()))
-        check_converted(said, folder / main, model)
+        if request.precision == "w8a8":
+            notes = convert_quantised(model, folder, main)
+        else:
+            source = save(normalise(model, request.precision), folder)
+            said = convert(source, folder / main, PRECISION_FLAGS.get(request.precision, ()))
+            check_converted(said, folder / main, model)
         (folder / main).write_bytes(settle_uuid((folder / main).read_bytes()))
         signature = try_out(folder / main, folder)
         move_files(folder, main, Path(request.folder))
@@ -64,7 +75,38 @@ def compile_model(request: CompileRequest) -> Compiled:
             outputs=match_ports(outputs, signature.outputs),
         ),
         tools={"onnx": installed_version("onnx"), "MNN": installed_version("MNN")},
+        notes=notes,
     )
+
+
+def convert_quantised(model: Any, folder: Path, main: str) -> tuple[str, ...]:
+    """Convert the float graph of a QDQ model with its scales beside it; what the user should know of it.
+
+    A layer that the converter leaves in float needs its bounds back: then it is done again without the others.
+    """
+    try:
+        apart = with_shapes(take_apart(model))
+    except ModelNotConvertible as error:
+        raise NotConvertible(error.why, error.try_this) from error
+    layers, left = find_layers(apart)
+    parameters = folder / "scales.bin"
+    for _ in range(MOST_ATTEMPTS):
+        if not layers:
+            raise NotConvertible("\n".join(f"'{name}': {why}" for name, why in left.items()) or NO_LAYER)
+        write_parameters(layers, parameters)
+        source = save(normalise(infer_shapes(arrange(apart, layers)), "w8a8"), folder)
+        said = convert(source, folder / main, ("--compressionParamsFile", str(parameters)))
+        check_converted(said, folder / main, model)
+        done = find_quantised(folder / main, layers)
+        if len(done) == len(layers):
+            return describe_layers(done, left)
+        left.update({layer.node: "MNN's converter left it so" for layer in layers if layer.node not in done})
+        layers = [layer for layer in layers if layer.node in done]
+    raise NotConvertible("MNN's converter makes other layers INT8 each time")
+
+
+def with_shapes(apart: TakenApart) -> TakenApart:
+    return apart._replace(model=infer_shapes(apart.model))
 
 
 def read_source(path: Path) -> Any:

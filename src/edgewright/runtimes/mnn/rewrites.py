@@ -15,6 +15,7 @@ from edgewright.runtimes.mnn.attributes import read_attribute, read_constants, r
 POOLS = ("AveragePool", "MaxPool", "LpPool")
 SOFTMAX_ON_LAST = 13  # the opset from which on a softmax is over the last axis by default
 PAD_AXES = 3  # position of the axes among the inputs of Pad
+ERF_P, ERF_A = 0.3275911, (0.254829592, -0.284496736, 1.421413741, -1.453152027, 1.061405429)
 WINDOWED = (*POOLS, "Conv")
 Sizes = Sequence[int]
 
@@ -86,14 +87,40 @@ def spell_gelu(node: Any, known: Known) -> Change | None:
         return None
     source, result = node.input[0], node.output[0]
     root, half, one = (f"{result}/{part}" for part in ("root", "half", "one"))
+    erf = spell_erf(make(node, "Erf", [f"{result}/scaled"], f"{result}/erf"), known)
     nodes = [
         make(node, "Mul", [source, root], f"{result}/scaled"),
-        make(node, "Erf", [f"{result}/scaled"], f"{result}/erf"),
+        *erf.nodes,
         make(node, "Add", [f"{result}/erf", one], f"{result}/shifted"),
         make(node, "Mul", [source, half], f"{result}/halved"),
         make(node, "Mul", [f"{result}/halved", f"{result}/shifted"], result),
     ]
-    return Change(nodes, [scalar(root, sqrt(0.5)), scalar(half, 0.5), scalar(one, 1.0)])
+    return Change(nodes, [*erf.constants, scalar(root, sqrt(0.5)), scalar(half, 0.5), scalar(one, 1.0)])
+
+
+def spell_erf(node: Any, known: Known) -> Change:
+    """Erf by parts that MNN has vectorised; its own took 31 ns for each number, 25 ms of 37 ms of a ConvNeXt.
+
+    Abramowitz and Stegun, Handbook of Mathematical Functions, formula 7.1.26: for x ≥ 0 and t = 1 / (1 + p · x),
+    erf(x) = 1 − (a1 · t + … + a5 · t⁵) · exp(−x²), with an error of 1.5e-7 at the most, about one step of float32.
+    """
+    source, result = node.input[0], node.output[0]
+    constants = {"p": ERF_P, "one": 1.0} | {f"a{i}": a for i, a in enumerate(ERF_A, 1)}
+    nodes: list[Any] = []
+
+    def then(op: str, inputs: list[str], output: str) -> str:
+        nodes.append(make(node, op, inputs, f"{result}/{output}" if output else result))
+        return str(nodes[-1].output[0])
+
+    size = then("Abs", [source], "size")
+    t = then("Reciprocal", [then("Add", [then("Mul", [size, f"{result}/p"], "small"), f"{result}/one"], "below")], "t")
+    tail = then("Mul", [t, f"{result}/a{len(ERF_A)}"], f"tail{len(ERF_A)}")
+    for i in range(len(ERF_A) - 1, 0, -1):
+        tail = then("Mul", [then("Add", [tail, f"{result}/a{i}"], f"sum{i}"), t], f"tail{i}")
+    bell = then("Exp", [then("Neg", [then("Mul", [source, source], "square")], "minus")], "bell")
+    rest = then("Sub", [f"{result}/one", then("Mul", [tail, bell], "tail")], "rest")
+    then("Mul", [then("Sign", [source], "sign"), rest], "")
+    return Change(nodes, [scalar(f"{result}/{name}", number) for name, number in constants.items()])
 
 
 def turn_first(node: Any, known: Known) -> Change | None:
@@ -260,6 +287,7 @@ REDUCTIONS = {
 }
 REWRITES: Mapping[str, Rewrite] = {
     "ConstantOfShape": write_value,
+    "Erf": spell_erf,
     "Gelu": spell_gelu,
     "Gemm": turn_first,
     "GatherElements": count_from_begin,

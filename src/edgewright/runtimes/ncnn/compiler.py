@@ -1,5 +1,6 @@
 """ncnn's files from ONNX: the graph made plain, pnnx, and a check of what it wrote."""
 
+import copy
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -9,20 +10,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from edgewright.errors import ModelNotConvertible
 from edgewright.facts.artifact import IoMap, Port
+from edgewright.facts.model import GraphNode
+from edgewright.formats.onnx_qdq import TakenApart, take_apart
 from edgewright.runtimes.contract import Array, NotConvertible, Rejected
 from edgewright.runtimes.ncnn.check import HINT, check_layers, check_outputs, describe, uncommon
+from edgewright.runtimes.ncnn.int8 import describe_quantised, make_twin, quantise
 from edgewright.runtimes.ncnn.matching import match_blobs
 from edgewright.runtimes.ncnn.naming import join_rows, name_blobs, name_layers, plain_name, read_nodes
 from edgewright.runtimes.ncnn.normalise import normalise, read_model
 from edgewright.runtimes.ncnn.param import Row, index_inputs, input_params, read_param, shape_hint, write_param
 from edgewright.runtimes.ncnn.pnnx import Files, run_pnnx
 from edgewright.runtimes.ncnn.probe import run_all_blobs, run_all_tensors
+from edgewright.runtimes.ncnn.reshapes import fix_reshapes
 from edgewright.runtimes.ncnn.session import import_ncnn
 from edgewright.runtimes.wire import Compiled, CompileRequest
 
 TOOLS = ("onnx", "pnnx", "ncnn")
 LARGEST_MODEL = 2**31 - 1
+TWIN = "twin.onnx"
 LARGEST_RANK = 4  # of an ncnn blob
 
 
@@ -43,30 +50,55 @@ class Conversion(NamedTuple):
     blobs: Mapping[str, Array]
 
 
+class Source(NamedTuple):
+    """A model to be converted: what converts, and whose nodes the layers are called after.
+
+    Attributes:
+        model: in floats.
+        nodes: of the source as it was given.
+        apart: the parts of a quantised source; None for one in floats.
+    """
+
+    model: Any
+    nodes: Sequence[GraphNode]
+    apart: TakenApart | None
+
+
 def compile_model(request: CompileRequest) -> Compiled:
-    """See `contract.Runtime.compile`."""
-    model = read_model(request.source)
-    if model.ByteSize() > LARGEST_MODEL:
+    """See `contract.Runtime.compile`. A QDQ model becomes one with INT8 layers; no other does."""
+    source = read_source(request)
+    if source.model.ByteSize() > LARGEST_MODEL:
         raise NotConvertible("the model is over 2 GB, more than one ONNX file can hold")
-    values = run_all_tensors(model)
+    values = run_all_tensors(source.model)
     try:
-        return convert(request, model, values, unbind=False)
+        return convert(request, source, values, unbind=False)
     except NotConvertible as first:
         try:
-            return convert(request, model, values, unbind=True)
+            return convert(request, source, values, unbind=True)
         except NotConvertible:
             raise first from None
 
 
-def convert(request: CompileRequest, model: Any, values: Mapping[str, Array], unbind: bool) -> Compiled:
-    plain = normalise(model, values, unbind)
+def read_source(request: CompileRequest) -> Source:
+    model = read_model(request.source)
+    if request.precision != "w8a8":
+        return Source(model, read_nodes(model), None)
+    try:
+        apart = take_apart(model)
+    except ModelNotConvertible as error:
+        raise NotConvertible(error.why, error.try_this) from error
+    return Source(apart.model, read_nodes(model), apart)
+
+
+def convert(request: CompileRequest, given: Source, values: Mapping[str, Array], unbind: bool) -> Compiled:
+    plain = normalise(copy.deepcopy(given.model), values, unbind)  # it rewrites what it is given
     with tempfile.TemporaryDirectory(prefix="edgewright-") as folder:
         source = Path(folder) / "model.onnx"
         source.write_bytes(plain.SerializeToString())
         files = run_pnnx(source, half=request.precision == "fp16")
         conversion = try_out(files, plain, values)
         check_outputs(conversion.outputs, values, conversion.blobs, conversion.rows, request.precision)
-        return write_artifact(request, model, conversion, files)
+        return write_artifact(request, given, conversion, files)
 
 
 def try_out(files: Files, plain: Any, values: Mapping[str, Array]) -> Conversion:
@@ -87,7 +119,7 @@ def try_out(files: Files, plain: Any, values: Mapping[str, Array]) -> Conversion
         raise NotConvertible(
             f"ncnn refuses what pnnx wrote ({error}); operators to look at: {unusual}", HINT
         ) from error
-    return Conversion(rows, inputs, outputs, values, feeds, blobs)
+    return Conversion(fix_reshapes(rows, blobs), inputs, outputs, values, feeds, blobs)
 
 
 def as_feed(name: str, value: Array, batch: int | None, dtype: Any) -> Array:
@@ -102,30 +134,42 @@ def as_feed(name: str, value: Array, batch: int | None, dtype: Any) -> Array:
     return np.atleast_1d(value).astype(dtype)
 
 
-def write_artifact(request: CompileRequest, model: Any, conversion: Conversion, files: Files) -> Compiled:
+def write_artifact(request: CompileRequest, given: Source, conversion: Conversion, files: Files) -> Compiled:
     """Name what pnnx wrote after the source's tensors and nodes, and put it where it belongs."""
-    sources = [value.name for value in model.graph.input if value.name in conversion.values]
-    blob_names = name_blobs(conversion.rows, match_tensors(conversion, half=request.precision == "fp16"))
-    nodes = read_nodes(model)
-    rows = name_layers([renamed(row, blob_names) for row in conversion.rows], nodes)
+    sources = [value.name for value in given.model.graph.input if value.name in conversion.values]
+    blob_names = name_blobs(conversion.rows, match_tensors(conversion, given, half=request.precision == "fp16"))
+    rows = name_layers([renamed(row, blob_names) for row in conversion.rows], given.nodes)
     rows = [unread_input(name, conversion) for name in sources if name not in conversion.inputs] + [
         with_shapes(row, old, conversion) for row, old in zip(rows, conversion.rows, strict=True)
     ]
+    origins = {row.name: found for row, found in zip(rows, join_rows(rows, given.nodes), strict=True) if found}
     main = Path(request.folder) / f"{request.stem}.param"
+    notes: tuple[str, ...] = ()
+    if given.apart is None:
+        shutil.copyfile(files.weights, main.with_suffix(".bin"))
+    else:
+        kept = ("ConvolutionDepthWise",) if request.options.get("depthwise") == "fp32" else ()
+        computed = join_rows(rows, read_nodes(given.apart.model))
+        made = quantise(rows, files.weights.read_bytes(), computed, given.apart, kept)
+        rows, notes = made.rows, describe_quantised(made, given.apart)
+        main.with_suffix(".bin").write_bytes(made.weights)
+        (main.parent / TWIN).write_bytes(make_twin(given.apart, made.steps).SerializeToString())
     write_param(rows, main)
-    shutil.copyfile(files.weights, main.with_suffix(".bin"))
     return Compiled(
         main=main.name,
         io_map=map_io(sources, conversion, blob_names),
         tools={name: installed_version(name) for name in TOOLS},
-        origins={row.name: found for row, found in zip(rows, join_rows(rows, nodes), strict=True) if found},
+        origins=origins,
+        notes=notes,
+        twin=TWIN if given.apart is not None else "",
     )
 
 
-def match_tensors(conversion: Conversion, half: bool) -> dict[str, str]:
+def match_tensors(conversion: Conversion, given: Source, half: bool) -> dict[str, str]:
     """The source's tensor by blob; inputs and outputs are known, the others are found by their values."""
     known = {blob: name for name, blob in (*conversion.inputs.items(), *conversion.outputs.items())}
-    others = {name: array for name, array in conversion.values.items() if name not in known.values()}
+    own = {name for node in given.nodes for name in node.outputs} - set(known.values())
+    others = {name: array for name, array in conversion.values.items() if name in own}
     return match_blobs(conversion.rows, conversion.blobs, others, half, set(known)) | known
 
 

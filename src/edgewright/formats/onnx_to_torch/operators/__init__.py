@@ -8,6 +8,7 @@ from edgewright.formats.onnx_to_torch.operators import (
     recurrent,
     reduction,
     resize,
+    rounding,
     structure,
     window,
 )
@@ -19,6 +20,7 @@ OPERATORS: dict[str, Operator] = {
     **recurrent.TABLE,
     **reduction.TABLE,
     **resize.TABLE,
+    **rounding.TABLE,
     **structure.TABLE,
     **window.TABLE,
 }

@@ -35,6 +35,9 @@ SPATIAL = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalA
 # Operators that leave out what holds no elements.
 EMPTY_TAKEN = {"Concat", "Split"}
 QUANTISING = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"}
+# Operators that give as many results as the numbers decide, while a file's shapes are fixed.
+UNSIZED = {"NonMaxSuppression", "NonZero", "Unique"}
+CUT = "cut the model in front of it and do the rest in the application: how much it gives depends on numbers"
 # What a node with missing or misfit attributes and inputs leads to.
 DAMAGE = (KeyError, IndexError, ValueError, TypeError, AttributeError, ZeroDivisionError, OverflowError)
 # Operators that the search for those looks through.
@@ -240,7 +243,8 @@ def _write_node(b: Builder, node: Node) -> None:
 
 def _refuse_operator(node: Node) -> Refusal:
     where = f" of domain '{node.domain}'" if node.domain else ""
-    return Refusal(f"operator {node.op}{where} is not in the writer's table", "docs/litert-coverage.md lists what is")
+    reason = f"operator {node.op}{where} is not in the writer's table"
+    return Refusal(reason, CUT if node.op in UNSIZED and not node.domain else "docs/litert-coverage.md lists what is")
 
 
 def refuse_all(graph: Graph, refusals: Mapping[str, Refusal]) -> None:
@@ -269,7 +273,8 @@ def place_inputs(b: Builder, io: Io) -> list[Output]:
     for name in b.graph.inputs:
         shape, dtype = b.shape(name), b.dtype(name)
         if dtype.name not in DTYPES:
-            raise ModelNotConvertible(f"input '{name}' is of {dtype}", "LiteRT's kernels do not compute with it")
+            why = "LiteRT's kernels do not compute with it"
+            raise ModelNotConvertible(f"input '{name}' is of {dtype}", why, "export the model in float32")
         layout = channels_last(len(shape)) if name in spatial else plain(len(shape))
         tensor = Tensor(name, store(shape, layout), dtype, None, b.scales(name))
         b.place(name, tensor, layout)

@@ -73,7 +73,8 @@ def read_graph(model: Path | bytes, shapes: Mapping[str, Sequence[int]], known: 
     for tensor in proto.graph.initializer:
         graph.set_constant(tensor.name, read_tensor(tensor, folder, stripped))
     if proto.graph.sparse_initializer:
-        raise ModelNotConvertible("the model holds sparse weights", "LiteRT's sparse format is not written")
+        why = "LiteRT's sparse format is not written"
+        raise ModelNotConvertible("the model holds sparse weights", why, "store the weights densely")
     _add_inputs(graph, proto.graph, shapes)
     nodes = [read_node(node, position, folder) for position, node in enumerate(proto.graph.node)]
     _set_order(graph, nodes)
@@ -152,7 +153,8 @@ def _spell_out(proto: Any, bodies: list[tuple[str, str]], shapes: Mapping[str, S
 
 def _check_size(graph: Any) -> None:
     if len(graph.node) > MOST_NODES:
-        raise ModelNotConvertible(f"the graph has {len(graph.node)} nodes", f"up to {MOST_NODES} are converted")
+        why = f"up to {MOST_NODES} are converted"
+        raise ModelNotConvertible(f"the graph has {len(graph.node)} nodes", why, "export the model in parts")
 
 
 def read_tensor(tensor: Any, model: Path | None, stripped: Stripped | None = None) -> Array:
@@ -220,7 +222,8 @@ def _add_inputs(graph: Graph, proto: Any, shapes: Mapping[str, Sequence[int]]) -
         raise InputError(f"the model has no input '{sorted(unknown)[0]}'", f"its inputs are {names}")
     for value in inputs:
         if value.type.WhichOneof("value") != "tensor_type":
-            raise ModelNotConvertible(f"input '{value.name}' is no tensor", "LiteRT takes tensors")
+            why = "LiteRT takes tensors"
+            raise ModelNotConvertible(f"input '{value.name}' is no tensor", why, "give each tensor an input of its own")
         _add_input(graph, value, shapes.get(value.name))
 
 
@@ -243,7 +246,8 @@ def _add_input(graph: Graph, value: Any, wanted: Sequence[int] | None) -> None:
 
 def _check_fit(name: str, has_shape: bool, own: Sequence[int | None], shape: Shape) -> None:
     if any(size == 0 for size in own):
-        raise ModelNotConvertible(f"input '{name}' is a tensor without elements", "LiteRT has none such")
+        why = "LiteRT has none such"
+        raise ModelNotConvertible(f"input '{name}' is a tensor without elements", why, "give it sizes of 1 and more")
     if has_shape and len(own) != len(shape):
         raise InputError(f"the shape given for '{name}' has {len(shape)} sizes", f"the model has {len(own)}")
     if any(has and has != size for has, size in zip(own, shape, strict=False)):

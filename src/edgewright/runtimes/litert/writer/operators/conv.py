@@ -133,8 +133,11 @@ def conv_transpose(b: Builder, node: Node) -> None:
 
     Input [N, C, H, W], weights [C, O/group, kH, kW], as ONNX's ConvTranspose; groups are computed one by one.
     """
+    if b.rank(node.inputs[0]) == 5:
+        _spread_3d(b, node)
+        return
     if b.rank(node.inputs[0]) != 4:
-        raise Refusal("a transposed convolution over three axes")
+        raise Refusal(f"a transposed convolution over {b.rank(node.inputs[0]) - 2} axes", "LiteRT has one to three")
     x, sizes = b.take(node.inputs[0], channels_last(4)), b.shape(node.outputs[0])[2:]
     weights, group = _take_spread(b, node, x), int(node.attributes.get("group", 1))
     strides = tuple(node.attributes.get("strides") or [1, 1])
@@ -153,6 +156,25 @@ def conv_transpose(b: Builder, node: Node) -> None:
         made = _cut(b, whole, begin, sizes)
         made = made if bias is None else b.run("ADD", [made, bias], made.shape)
     b.place(node.outputs[0], made, channels_last(4))
+
+
+def _spread_3d(b: Builder, node: Node) -> None:
+    """CONV_3D_TRANSPOSE over the whole reach, and cut; LiteRT's kernel has neither groups nor dilations."""
+    if node.attributes.get("group", 1) != 1 or any(d != 1 for d in node.attributes.get("dilations") or [1]):
+        raise Refusal("a transposed convolution over three axes with groups or dilations")
+    x, sizes = b.take(node.inputs[0], channels_last(5)), b.shape(node.outputs[0])[2:]
+    weights = take_weights(b, node, (2, 3, 4, 1, 0), x)
+    strides = tuple(node.attributes.get("strides") or [1, 1, 1])
+    full = tuple((size - 1) * s + k for size, s, k in zip(x.shape[1:4], strides, weights.shape[:3], strict=True))
+    shape = (x.shape[0], *full, weights.shape[3])
+    options = {"padding": "VALID", "fusedActivationFunction": "NONE"}
+    options |= {f"stride{n}": s for n, s in zip("DHW", strides, strict=True)}
+    options |= {f"dilation{n}Factor": 1 for n in "DHW"}
+    whole = b.run("CONV_3D_TRANSPOSE", [b.ints(shape), weights, x], shape, dtype=x.dtype, options=options)
+    made = _cut(b, whole, _find_begin(b, node, full), sizes)
+    if node.has(2):
+        made = b.run("ADD", [made, b.take(node.inputs[2])], made.shape)
+    b.place(node.outputs[0], made, channels_last(5))
 
 
 def is_whole_spread(graph: Graph, node: Node) -> bool:
@@ -205,28 +227,28 @@ def _find_begin(b: Builder, node: Node, full: tuple[int, ...]) -> tuple[int, ...
     """How much is taken off before; with `output_shape` or auto_pad, ONNX shares the padding out."""
     outputs = b.shape(node.outputs[0])[2:]
     mode = node.attributes.get("auto_pad", "NOTSET") or "NOTSET"
-    extra = node.attributes.get("output_padding") or [0, 0]
+    extra = node.attributes.get("output_padding") or [0] * len(full)
     if mode != "NOTSET" and any(extra):
         raise Refusal("auto_pad together with output_padding, where readers of ONNX disagree")
     if mode == "VALID":
-        return (0, 0)
+        return (0,) * len(full)
     if mode == "NOTSET" and "output_shape" not in node.attributes:
-        pads = node.attributes.get("pads") or [0, 0, 0, 0]
-        return tuple(pads[:2])
+        pads = node.attributes.get("pads") or [0] * 2 * len(full)
+        return tuple(pads[: len(full)])
     total = [max(f + e - o, 0) for f, e, o in zip(full, extra, outputs, strict=True)]
     upper = mode == "SAME_UPPER"
     return tuple(t // 2 if upper else t - t // 2 for t in total)
 
 
 def _cut(b: Builder, whole: Tensor, begin: tuple[int, ...], sizes: tuple[int, ...]) -> Tensor:
-    """Rows and columns from `begin` on; zeros behind the end where the output reaches beyond."""
-    missing = [max(low + size - full, 0) for low, size, full in zip(begin, sizes, whole.shape[1:3], strict=True)]
+    """What lies from `begin` on along the axes between; zeros behind the end where the output reaches beyond."""
+    missing = [max(low + size - full, 0) for low, size, full in zip(begin, sizes, whole.shape[1:-1], strict=True)]
     if any(missing):
-        shape = (whole.shape[0], *(f + m for f, m in zip(whole.shape[1:3], missing, strict=True)), whole.shape[3])
-        amounts = np.asarray([(0, 0), (0, missing[0]), (0, missing[1]), (0, 0)], np.int32)
+        shape = (whole.shape[0], *(f + m for f, m in zip(whole.shape[1:-1], missing, strict=True)), whole.shape[-1])
+        amounts = np.asarray([(0, 0), *((0, m) for m in missing), (0, 0)], np.int32)
         whole = b.run("PAD", [whole, b.add_constant(amounts)], shape, scales=whole.scales)
-    if whole.shape[1:3] == tuple(sizes):
+    if whole.shape[1:-1] == tuple(sizes):
         return whole
-    shape = (whole.shape[0], *sizes, whole.shape[3])
+    shape = (whole.shape[0], *sizes, whole.shape[-1])
     start = b.ints((0, *begin, 0))
     return b.run("SLICE", [whole, start, b.ints(shape)], shape, scales=whole.scales)

@@ -2,6 +2,11 @@
 
 LiteRT's own sequence kernels keep their state from one run to the next, which ONNX's do not; so each step is
 written out. The products with the input run for all steps at once.
+
+All steps read the same weights of the state. XNNPACK packs them for each operator anew, so that many steps of large
+weights find none of them in the cache: a GRU of 256 states and 64 steps streams 50 MB. Such products are given their
+step's input as the bias. A bias that is computed XNNPACK does not take, and LiteRT's built-in kernel reads the weights
+where they lie.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,6 +20,7 @@ from edgewright.runtimes.litert.writer.operators.elementwise import copy
 from edgewright.runtimes.litert.writer.program import Tensor
 
 MOST_STEPS = 512
+PACKED_BYTES = 4 << 20  # of all steps' packed weights: what is left to XNNPACK
 DEFAULTS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
@@ -26,7 +32,10 @@ Step = Callable[["Cell", list[Tensor], list[Tensor]], list[Tensor]]
 
 @dataclass
 class Cell:
-    """One direction: the builder, sizes, and the constant weights of the state [gates × hidden, hidden]."""
+    """One direction: the builder, sizes, and the constant weights of the state [gates × hidden, hidden].
+
+    `in_place` is whether they are to be read where they lie.
+    """
 
     b: Builder
     batch: int
@@ -34,6 +43,7 @@ class Cell:
     weights: Array
     bias: Array
     before_reset: bool
+    in_place: bool
     written: dict[tuple[int, int, bool], tuple[Tensor, Tensor | None]] = field(default_factory=dict)
 
     def do(self, code: str, *operands: Tensor | float) -> Tensor:
@@ -43,15 +53,26 @@ class Cell:
 
     def project(self, state: Tensor, first: int, last: int, *, biased: bool = False) -> Tensor:
         """The state times the weights of some gates, [batch, gates × hidden]."""
+        return self._multiply(state, *self._write(first, last, biased=biased))
+
+    def project_onto(self, x: Tensor, state: Tensor, first: int, last: int) -> Tensor:
+        """The same, and the projected input of the step added."""
+        if not self.in_place:
+            return self.do("ADD", x, self.project(state, first, last))
+        return self._multiply(state, self._write(first, last, biased=False)[0], x)
+
+    def _write(self, first: int, last: int, *, biased: bool) -> tuple[Tensor, Tensor | None]:
+        """Weights and bias of some gates, which all steps share."""
         rows = slice(first * self.hidden, last * self.hidden)
-        if (first, last, biased) not in self.written:  # all steps read the same weights
+        if (first, last, biased) not in self.written:
             bias = self.b.add_constant(self.bias[rows]) if biased else None
             self.written[first, last, biased] = (self.b.add_constant(self.weights[rows]), bias)
-        weights, bias = self.written[first, last, biased]
+        return self.written[first, last, biased]
+
+    def _multiply(self, state: Tensor, weights: Tensor, bias: Tensor | None) -> Tensor:
         options = {"fusedActivationFunction": "NONE", "keepNumDims": False}
-        return self.b.run(
-            "FULLY_CONNECTED", [state, weights, bias], (self.batch, rows.stop - rows.start), options=options
-        )
+        shape = (self.batch, weights.shape[0])
+        return self.b.run("FULLY_CONNECTED", [state, weights, bias], shape, options=options)
 
     def split(self, x: Tensor, count: int) -> list[Tensor]:
         """The columns of each gate."""
@@ -118,11 +139,17 @@ def _prepare(b: Builder, node: Node, at: int, batch: int, hidden: int) -> tuple[
     outside = 2 * hidden if node.op == "GRU" and before_reset else len(bias)
     bias[:outside] += state_bias[:outside]
     x, inputs, first = take_sequence(b, node), [], 0
+    in_place = batch == 1 and state_weights.nbytes * x.shape[0] > PACKED_BYTES
     for count in TOGETHER[node.op]:
         rows = slice(first * hidden, (first + count) * hidden)
-        inputs.append(_project(b, x, weights[rows], bias[rows].astype(np.float32)))
+        columns, added = weights[rows], bias[rows]
+        if in_place and rows.stop == outside < len(bias):  # the state's own bias beside them: see `step_gru`
+            columns = np.concatenate([columns, np.zeros((hidden, columns.shape[1]), np.float32)])
+            added = np.concatenate([added, state_bias[outside:]])
+        inputs.append(_project(b, x, columns, added.astype(np.float32)))
         first += count
-    return Cell(b, batch, hidden, state_weights, state_bias.astype(np.float32), before_reset), inputs
+    cell = Cell(b, batch, hidden, state_weights, state_bias.astype(np.float32), before_reset, in_place)
+    return cell, inputs
 
 
 def _project(b: Builder, x: Tensor, weights: Array, bias: Array) -> list[Tensor]:
@@ -149,7 +176,7 @@ def _start(b: Builder, node: Node, position: int, at: int, shape: tuple[int, int
 def step_lstm(cell: Cell, states: list[Tensor], x: list[Tensor]) -> list[Tensor]:
     """Gates in ONNX's order: input, output, forget, cell."""
     hidden, memory = states
-    gates = cell.split(cell.do("ADD", x[0], cell.project(hidden, 0, 4)), 4)
+    gates = cell.split(cell.project_onto(x[0], hidden, 0, 4), 4)
     take, give, keep = (cell.do("LOGISTIC", gate) for gate in gates[:3])
     fresh = cell.do("TANH", gates[3])
     memory = cell.do("ADD", cell.do("MUL", keep, memory), cell.do("MUL", take, fresh))
@@ -159,17 +186,22 @@ def step_lstm(cell: Cell, states: list[Tensor], x: list[Tensor]) -> list[Tensor]
 def step_gru(cell: Cell, states: list[Tensor], x: list[Tensor]) -> list[Tensor]:
     """Gates in ONNX's order: update, reset, hidden."""
     (hidden,) = states
-    update, reset = cell.split(cell.do("LOGISTIC", cell.do("ADD", x[0], cell.project(hidden, 0, 2))), 2)
-    if cell.before_reset:
-        inner = cell.do("MUL", reset, cell.project(hidden, 2, 3, biased=True))
+    if cell.before_reset and cell.in_place:  # the third gate's bias, which reset scales too, stands behind x[0]
+        update, reset, inner = cell.split(cell.project_onto(x[0], hidden, 0, 3), 3)
+        update, reset = cell.do("LOGISTIC", update), cell.do("LOGISTIC", reset)
+        fresh = cell.do("ADD", x[1], cell.do("MUL", reset, inner))
     else:
-        inner = cell.project(cell.do("MUL", reset, hidden), 2, 3)
-    fresh = cell.do("TANH", cell.do("ADD", x[1], inner))
+        update, reset = cell.split(cell.do("LOGISTIC", cell.project_onto(x[0], hidden, 0, 2)), 2)
+        if cell.before_reset:
+            fresh = cell.do("ADD", x[1], cell.do("MUL", reset, cell.project(hidden, 2, 3, biased=True)))
+        else:
+            fresh = cell.project_onto(x[1], cell.do("MUL", reset, hidden), 2, 3)
+    fresh = cell.do("TANH", fresh)
     return [cell.do("ADD", fresh, cell.do("MUL", update, cell.do("SUB", hidden, fresh)))]
 
 
 def step_rnn(cell: Cell, states: list[Tensor], x: list[Tensor]) -> list[Tensor]:
-    return [cell.do("TANH", cell.do("ADD", x[0], cell.project(states[0], 0, 1)))]
+    return [cell.do("TANH", cell.project_onto(x[0], states[0], 0, 1))]
 
 
 def _place(

@@ -1,0 +1,53 @@
+"""`edgewright task`: propose a task for a model, show what one says."""
+
+import click
+
+from edgewright.cli.output import print_json, print_table, put
+
+
+@click.group()
+def task() -> None:
+    """The contract of a model: what it eats, what it gives, and how well it does."""
+
+
+@task.command("init")
+@click.argument("model", type=click.Path(), metavar="MODEL")
+@click.option(
+    "-o", "--output", type=click.Path(), default=None, metavar="FILE.toml", help="Where it goes; default: stdout."
+)
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+def init(model: str, output: str | None, force: bool) -> None:
+    """Propose a task from a model's signature.
+
+    Sizes, layouts and types are the model's; scaling, resizing and metric are a convention to be checked.
+    """
+    from pathlib import Path
+
+    from edgewright.cli.output import say
+    from edgewright.flows.tasks import propose, save_task
+
+    text, doubts = propose(Path(model))
+    if output is None:
+        put(text.rstrip("\n"))
+    else:
+        save_task(Path(output), text, force=force)
+        say(f"Wrote {output}.")
+    for doubt in doubts:
+        say(f"Check this: {doubt}.")
+
+
+@task.command("show")
+@click.argument("file", type=click.Path(), metavar="FILE.toml")
+@click.option("--model", type=click.Path(), default=None, help="Check it against this model.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole task as one JSON object (edgewright.task/1).")
+def show(file: str, model: str | None, as_json: bool) -> None:
+    """Check a task file and show all that it says, defaults included."""
+    from pathlib import Path
+
+    from edgewright.flows.tasks import describe, open_task
+
+    read = open_task(Path(file), Path(model) if model else None)
+    if as_json:
+        print_json(read)
+        return
+    print_table(("key", "value"), describe(read))

@@ -1,0 +1,87 @@
+"""Which sites deserve better than the rest: the fewest whose better treatment makes the network good enough."""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import erf, sqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.compress.probe import Loss
+
+Array = NDArray[Any]
+
+MOST_SHARE = 0.3  # of the sites; a network that needs more is not helped by this
+
+
+class Aim(NamedTuple):
+    """What is good enough on samples that took no part in the fitting."""
+
+    sqnr_db: float
+    flips: float
+
+
+class Judgement(NamedTuple):
+    """A quantised network against its source on those samples.
+
+    Attributes:
+        loss: as measured.
+        flips: the share of inputs whose class is expected to change, from the margins between the two best classes and
+            the noise on their difference; None where the output is no list of classes.
+    """
+
+    loss: Loss
+    flips: float | None
+
+    def meets(self, aim: Aim) -> bool:
+        return self.loss.sqnr_db >= aim.sqnr_db and (self.flips is None or self.flips <= aim.flips)
+
+
+def expect_flips(exact: Sequence[Array], given: Sequence[Array]) -> float | None:
+    """Mean over samples of the chance that noise on the two best classes turns their order.
+
+    The noise is taken for normal, with the power seen on all samples: smoother than counting, on few samples.
+    """
+    a = np.stack([np.asarray(one, np.float64) for one in exact])
+    if a.shape[-1] < 2 or a.size != len(a) * a.shape[-1]:
+        return None
+    a, b = a.reshape(len(a), -1), np.stack([np.asarray(one, np.float64).reshape(-1) for one in given])
+    rows = np.arange(len(a))
+    second, first = np.argsort(a, axis=1)[:, -2:].T
+    margins = a[rows, first] - a[rows, second]
+    shifts = (b[rows, first] - b[rows, second]) - margins
+    spread = float(np.sqrt(np.mean(shifts**2)))
+    if spread == 0.0:
+        return 0.0
+    return float(np.mean([0.5 * (1 - erf(margin / (spread * sqrt(2)))) for margin in margins]))
+
+
+def find_better(
+    harms: Mapping[str, float], prices: Mapping[str, float], judge: Callable[[Sequence[str]], Judgement], aim: Aim
+) -> tuple[list[str], Judgement]:
+    """The shortest front of the sites, ordered by harm for price, whose better treatment meets the aim.
+
+    Args:
+        harms: noise that each site puts on the output.
+        prices: what treating it better costs, in time or bytes.
+        judge: what the network is worth when these sites are treated better.
+
+    With the judgement of it. Where not even the longest front meets the aim, the best one found.
+    """
+    order = sorted(harms, key=lambda name: harms[name] / max(prices[name], 1e-9), reverse=True)
+    most = max(1, int(len(order) * MOST_SHARE))
+    low, high = 0, 1
+    tried: dict[int, Judgement] = {}
+    while True:
+        tried[high] = judge(order[:high])
+        if tried[high].meets(aim) or high == most:
+            break
+        low, high = high, min(2 * high, most)
+    if not tried[high].meets(aim):
+        best = min(tried, key=lambda count: tried[count].loss.noise)
+        return order[:best], tried[best]
+    while high - low > 1:
+        middle = (low + high) // 2
+        tried[middle] = judge(order[:middle])
+        low, high = (low, middle) if tried[middle].meets(aim) else (middle, high)
+    return order[:high], tried[high]

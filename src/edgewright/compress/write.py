@@ -1,0 +1,152 @@
+"""The quantised graph: pairs at activations, integer weights and biases behind DequantizeLinear."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.compress.network import Network, Site
+from edgewright.compress.qdq import Steps, pair_activations
+from edgewright.compress.reconstruct import Stored
+
+Array = NDArray[Any]
+BIAS_LIMIT = 2**31 - 1
+FOUR_BIT_OPSET = 21  # the first in which DequantizeLinear takes INT4, and QuantizeLinear 16 bits
+
+
+def write_qdq(network: Network, steps: Mapping[str, Steps], stored: Mapping[str, Stored], operands: Mapping[str, Steps]) -> Any:
+    """The model with integer weights for each site of `stored`, and a pair behind each tensor of `steps`.
+
+    A site whose input has steps gets its bias as int32 with the scale of input × weights, as integer kernels have it;
+    any other keeps its bias real.
+
+    Args:
+        operands: steps of constant operands, which are stored as integers too.
+    """
+    import onnx
+    from onnx import helper
+
+    nodes, constants = pair_activations(network.nodes, network.inputs, steps, network.outputs)
+    constants = {**network.constants, **constants}
+    packed: dict[str, Any] = {}
+    front: list[Any] = []
+    for name, one in operands.items():
+        front.append(store_operand(name, constants.pop(name), one, constants))
+    by_name = {node.name: node for node in nodes}
+    for name, one in stored.items():
+        site = network.sites[name]
+        front += store_site(site, one, by_name[name], steps, network, constants, packed)
+    for node in nodes:
+        for at, name in enumerate(node.input):
+            if name in operands:
+                node.input[at] = f"{name}/dq"
+    model = onnx.ModelProto()
+    model.CopyFrom(network.model)
+    graph = model.graph
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend([*front, *nodes])
+    read = {name for node in graph.node for name in node.input} | set(network.outputs)
+    graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in constants.items() if name in read)
+    graph.initializer.extend(packed.values())
+    drop_stale_inputs(graph)
+    model.producer_name, model.producer_version = "edgewright", ""
+    return model if network.opset >= needed_opset(steps, stored) else raise_opset(model, needed_opset(steps, stored))
+
+
+def store_operand(name: str, array: Array, steps: Steps, constants: dict[str, Array]) -> Any:
+    from onnx import helper
+
+    limits = np.iinfo(steps.zero.dtype)
+    values = np.clip(np.rint(array / steps.scale) + float(steps.zero), limits.min, limits.max).astype(steps.zero.dtype)
+    constants |= {f"{name}/q": values, f"{name}/scale": steps.scale, f"{name}/zero": steps.zero}
+    return helper.make_node(
+        "DequantizeLinear", [f"{name}/q", f"{name}/scale", f"{name}/zero"], [f"{name}/dq"], name=f"{name}/dequantize"
+    )
+
+
+def store_site(
+    site: Site,
+    stored: Stored,
+    node: Any,
+    steps: Mapping[str, Steps],
+    network: Network,
+    constants: dict[str, Array],
+    packed: dict[str, Any],
+) -> list[Any]:
+    """The DequantizeLinear of a site's weights and bias; `node` then reads those."""
+    own = f"{site.node}/weights"  # named by the site: two sites may share one tensor
+    front = [dequantise(own, stored.scale, stored.axis, constants)]
+    if stored.bits == 4:
+        packed[f"{own}/q"] = pack_four_bits(f"{own}/q", stored.values)
+        constants.pop(f"{own}/zero")
+        del front[0].input[2]
+    else:
+        constants[f"{own}/q"] = stored.values
+    node.input[1] = f"{own}/dq"
+    if site.op == "MatMul":
+        return front
+    name = f"{site.node}/bias"
+    source = steps.get(site.input)
+    if source is None or stored.bits == 4:
+        if site.bias or np.any(stored.bias):
+            constants[name] = stored.bias
+            set_bias(node, name)
+        return front
+    scale = (source.scale.astype(np.float32) * stored.scale).astype(np.float32)
+    values = np.clip(np.rint(stored.bias.astype(np.float64) / np.maximum(scale, 1e-30)), -BIAS_LIMIT, BIAS_LIMIT)
+    front.append(dequantise(name, scale, 0, constants, np.int32))
+    constants[f"{name}/q"] = values.astype(np.int32)
+    set_bias(node, f"{name}/dq")
+    return front
+
+
+def dequantise(
+    name: str, scale: Array, axis: int, constants: dict[str, Array], dtype: type[np.signedinteger[Any]] = np.int8
+) -> Any:
+    from onnx import helper
+
+    constants[f"{name}/scale"], constants[f"{name}/zero"] = scale, np.zeros(scale.shape, dtype)
+    parameters = [f"{name}/q", f"{name}/scale", f"{name}/zero"]
+    return helper.make_node("DequantizeLinear", parameters, [f"{name}/dq"], name=f"{name}/dequantize", axis=axis)
+
+
+def set_bias(node: Any, name: str) -> None:
+    del node.input[2:]
+    node.input.append(name)
+
+
+def pack_four_bits(name: str, values: Array) -> Any:
+    """An INT4 tensor: two numbers a byte, the first in the low half."""
+    from onnx import TensorProto
+
+    flat = values.reshape(-1).astype(np.int8)
+    flat = np.append(flat, np.zeros(flat.size % 2, np.int8))
+    halves = (flat & 0x0F).astype(np.uint8)
+    raw = (halves[0::2] | (halves[1::2] << 4)).tobytes()
+    return TensorProto(name=name, data_type=TensorProto.INT4, dims=values.shape, raw_data=raw)
+
+
+def drop_stale_inputs(graph: Any) -> None:
+    """Constants that are graph inputs too, as files of old exporters have them, are so no more."""
+    kept = [value for value in graph.input if value.name not in {one.name for one in graph.initializer}]
+    used = {name for node in graph.node for name in node.input}
+    kept = [value for value in kept if value.name in used or value.type.tensor_type.shape.dim]
+    del graph.input[:]
+    graph.input.extend(kept)
+
+
+def needed_opset(steps: Mapping[str, Steps], stored: Mapping[str, Stored]) -> int:
+    wide = any(one.zero.dtype.itemsize > 1 for one in steps.values())
+    if wide or any(one.bits == 4 for one in stored.values()):
+        return FOUR_BIT_OPSET
+    return 13  # the first in which QuantizeLinear has an axis
+
+
+def raise_opset(model: Any, opset: int) -> Any:
+    """The same model in a newer opset. Pairs keep their text: only the other operators are converted."""
+    import onnx
+
+    return onnx.version_converter.convert_version(model, opset)
+
+

@@ -1,0 +1,194 @@
+"""INT8 layers in MNN's files, with the scales and zero points of a QDQ graph.
+
+MNN's converter reads them from a file of compression parameters, one entry for each layer by the name of what it
+makes. That file is a protobuf message `MNN.Compression.Pipeline`
+(tools/converter/source/compression/MNN_compression.proto of alibaba/MNN); the few fields that are needed are written
+here. Tensors get their grid by it, and MNN runs whatever stands between such tensors in INT8 by itself.
+"""
+
+import struct
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from edgewright.formats.onnx_qdq import Grid, TakenApart, Weights, quantised_layers
+from edgewright.formats.onnx_skim import FIXED32, LENGTH, VARINT, varint
+from edgewright.runtimes.contract import Array
+from edgewright.runtimes.mnn.graph import NET_OPS, NET_TENSORS, OP_MAIN, OP_OUTPUTS, OP_TYPE, Table
+
+# Numbers of the fields.
+VERSION, ALGORITHMS = 1, 2
+QUANTISED = 2
+LAYERS = 4
+INPUTS, WEIGHTS, OUTPUTS = 1, 2, 3
+NAME, SCALES, ZERO, LOW, HIGH = 1, 3, 4, 5, 6
+WEIGHTS_LOW, WEIGHTS_HIGH = 4, 5
+
+OWN_VERSION = "0.0.0"
+CONVOLUTIONS = (12, 13)  # members of OpType: Convolution, ConvolutionDepthwise
+SYMMETRIC = 4  # slot of Convolution2D's symmetricQuan, which INT8 convolutions alone have
+BOUNDS = ("Relu", "Clip")
+NEGATIVE = 2**64
+# What the converter adds to names: of products that it makes convolutions, and of outputs in its own layout.
+CONVERTED, BEFORE_LAYOUT = "__matmul_converted", "__before_tr"
+SUFFIXES = ("", CONVERTED, BEFORE_LAYOUT)
+
+
+class Layer(NamedTuple):
+    """A layer that can be INT8.
+
+    Attributes:
+        node: its name in the source.
+        tensors: what it may be called after: its output, and that of activations which MNN joins to it.
+        scales: of the weights, one for each output.
+        least: the smallest integer of the weights.
+    """
+
+    node: str
+    tensors: tuple[str, ...]
+    weights: str
+    scales: Array
+    least: int
+    source: str
+    reads: Grid
+    makes: Grid
+
+
+def find_layers(apart: TakenApart) -> tuple[list[Layer], dict[str, str]]:
+    """The layers that MNN can hold in INT8, and by the names of the other quantised ones why it cannot."""
+    layers, left = [], {}
+    readers = find_readers(apart.model.graph)
+    constants = {tensor.name: tuple(tensor.dims) for tensor in apart.model.graph.initializer}
+    ranks = find_ranks(apart.model.graph)
+    for node, given, grid in quantised_layers(apart):
+        tensors = follow_bounds(node.output[0], readers)
+        makes = next((apart.makes[name] for name in reversed(tensors) if name in apart.makes), None)
+        scales = spread_scales(node, given)
+        if why := find_reason(node, given, scales, makes) or find_odd_product(node, given, constants, ranks):
+            left[node.name] = why
+        elif makes is not None and scales is not None:
+            least = int(given.values.min())
+            named = (node.name, tensors, node.input[1], scales, least, node.input[0], grid, makes)
+            layers.append(Layer(*named))
+    return layers, left
+
+
+def find_reason(node: Any, given: Weights, scales: Array | None, makes: Grid | None) -> str:
+    if node.op_type == "ConvTranspose":
+        return "MNN's converter takes scales for convolutions alone"
+    if given.values.dtype != np.int8 or bool(given.zeros.any()):
+        return "its weights are no int8 without zero points"
+    if scales is None:
+        return "its scales do not lie along its outputs"
+    return "nothing rounds what it makes, and MNN's INT8 layers make integers" if makes is None else ""
+
+
+def find_odd_product(
+    node: Any, given: Weights, constants: Mapping[str, tuple[int, ...]], ranks: Mapping[str, int]
+) -> str:
+    """Why a product is no convolution of one place; empty where it is one, and for what is no product."""
+    if node.op_type == "MatMul":
+        known = given.values.ndim == 2 and node.output[0] in ranks
+        return "" if known else "it is no product with a matrix, or its sizes are not known"
+    if node.op_type != "Gemm":
+        return ""
+    numbers = {one.name: one.f if one.name in ("alpha", "beta") else one.i for one in node.attribute}
+    if numbers.get("transA") or numbers.get("alpha", 1.0) != 1 or numbers.get("beta", 1.0) != 1:
+        return "MNN's convolutions neither turn nor scale what they are given"
+    outputs = given.values.shape[0 if numbers.get("transB") else 1]
+    if len(node.input) > 2 and constants.get(node.input[2]) != (outputs,):
+        return "its bias is no row of constants"
+    return ""
+
+
+def find_ranks(graph: Any) -> dict[str, int]:
+    """The number of axes of tensors whose sizes are all known."""
+    values = ((value.name, value.type.tensor_type.shape.dim) for value in (*graph.value_info, *graph.output))
+    return {name: len(dims) for name, dims in values if all(dim.dim_value > 0 for dim in dims)}
+
+
+def find_readers(graph: Any) -> Mapping[str, Sequence[Any]]:
+    readers: dict[str, list[Any]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    return readers
+
+
+def follow_bounds(tensor: str, readers: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
+    """The tensor, and those behind it up to the end of a chain of Relu and Clip."""
+    found = [tensor]
+    while (after := readers.get(found[-1], ())) and len(after) == 1 and after[0].op_type in BOUNDS:
+        found.append(after[0].output[0])
+    return tuple(found)
+
+
+def spread_scales(node: Any, given: Weights) -> Array | None:
+    """One scale for each output."""
+    turned = node.op_type == "MatMul" or not any(one.name == "transB" and one.i for one in node.attribute)
+    axis = 0 if node.op_type == "Conv" or not turned else given.values.ndim - 1
+    count = given.values.shape[axis]
+    if given.scales.size > 1 and given.axis % given.values.ndim != axis:
+        return None
+    return np.broadcast_to(given.scales.reshape(-1), count) if given.scales.size in (1, count) else None
+
+
+def write_parameters(layers: Iterable[Layer], path: Path) -> None:
+    """The file of compression parameters."""
+    named = [(layer, name + suffix) for layer in layers for name in layer.tensors for suffix in SUFFIXES]
+    entries = b"".join(block(LAYERS, write_layer(layer, name)) for layer, name in named)
+    path.write_bytes(block(VERSION, OWN_VERSION.encode()) + block(ALGORITHMS, block(QUANTISED, entries)))
+
+
+def write_layer(layer: Layer, output: str) -> bytes:
+    weights = block(NAME, layer.weights.encode()) + b"".join(real(SCALES, float(one)) for one in layer.scales)
+    weights += whole(WEIGHTS_LOW, min(layer.least, -127)) + whole(WEIGHTS_HIGH, 127)
+    made = [
+        (INPUTS, write_grid(layer.source, layer.reads)),
+        (WEIGHTS, weights),
+        (OUTPUTS, write_grid(output, layer.makes)),
+    ]
+    return b"".join(block(number, body) for number, body in made)
+
+
+def write_grid(name: str, grid: Grid) -> bytes:
+    signed = grid.signed()
+    numbers = whole(ZERO, signed.zero) + whole(LOW, signed.low) + whole(HIGH, signed.high)
+    return block(NAME, name.encode()) + real(SCALES, signed.scale) + numbers
+
+
+def block(number: int, body: bytes) -> bytes:
+    return varint(number << 3 | LENGTH) + varint(len(body)) + body
+
+
+def whole(number: int, value: int) -> bytes:
+    return varint(number << 3 | VARINT) + varint(value % NEGATIVE)
+
+
+def real(number: int, value: float) -> bytes:
+    return varint(number << 3 | FIXED32) + struct.pack("<f", value)
+
+
+def find_quantised(path: Path, layers: Sequence[Layer]) -> set[str]:
+    """The nodes of the layers that the converter did make INT8, as its file tells."""
+    net = Table.root(path.read_bytes())
+    tensors = net.texts(NET_TENSORS)
+    made = {tensors[i] for table in net.tables(NET_OPS) if is_quantised(table) for i in table.numbers(OP_OUTPUTS)}
+    made |= {name.removesuffix(suffix) for name in made for suffix in SUFFIXES}
+    return {layer.node for layer in layers if made.intersection(layer.tensors)}
+
+
+def is_quantised(table: Table) -> bool:
+    main = table.table(OP_MAIN) if table.number(OP_TYPE) in CONVOLUTIONS else None
+    return main is not None and bool(main.find(SYMMETRIC))
+
+
+def describe(done: Collection[str], left: Mapping[str, str]) -> tuple[str, ...]:
+    """What the user should know of the layers."""
+    total = len(done) + len(left)
+    return (
+        f"{len(done)} of {total} quantised layers with weights are INT8",
+        *(f"'{name}' stays in float32: {why}" for name, why in left.items()),
+    )

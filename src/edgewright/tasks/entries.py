@@ -1,0 +1,230 @@
+"""Where samples come from: files in a folder or a zip, arrays of an .npz, or a function. One after the other."""
+
+import os
+import zlib
+from collections.abc import Callable, Collection, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+from zipfile import BadZipFile, ZipFile, ZipInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.errors import DataError
+from edgewright.tasks import images
+from edgewright.tasks.contract import AudioInput, ImageInput, Task, label_names, number_of_classes
+from edgewright.tasks.images import Unreadable
+from edgewright.tasks.labels import LABELS_FILE, MOST_BYTES, Label, is_whole, read_labels
+
+Array = NDArray[Any]
+
+MOST_FILE_BYTES = 1 << 28
+MOST_RATIO = 200  # of a zipped file's size to its bytes in the archive
+SMALL_BYTES = 1 << 20  # below, no ratio is a bomb
+LAYOUT = "a folder or zip with labels.csv (file,label), or one folder for each class"
+DAMAGED = (OSError, ValueError, BadZipFile, EOFError, RuntimeError, NotImplementedError, MemoryError)
+
+
+def nothing() -> None:
+    """What there is to close where nothing is open."""
+
+
+class Entries(NamedTuple):
+    """A data set before it is decoded.
+
+    Attributes:
+        names: of the samples, for people.
+        label: of sample number i; None where there is none.
+        labelled: whether there are labels.
+        fetch: what sample number i is made of: bytes of a file, an array, or arrays by input. Raises Unreadable.
+        fingerprint: hash of what is known of the content without reading all of it; empty where nothing is.
+        notes: what the user should know.
+        close: gives back files that are open.
+        labels_cost: whether asking for a label makes the whole sample.
+    """
+
+    names: Sequence[str]
+    label: Callable[[int], Label]
+    labelled: bool
+    fetch: Callable[[int], Any]
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+    close: Callable[[], None] = nothing
+    labels_cost: bool = False
+
+
+def open_folder(path: Path, task: Task) -> Entries:
+    """Files by class, by labels.csv, or without labels."""
+    found = [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
+    sizes = {file.relative_to(path).as_posix(): file.stat().st_size for file in found if file.is_file()}
+    table = path / LABELS_FILE
+    if table.is_file() and table.stat().st_size > MOST_BYTES:
+        raise DataError(f"{table} is too large", f"it has over {MOST_BYTES:,} bytes")
+    names, labels, notes = label_files(sizes, table.read_bytes() if table.is_file() else None, str(path), task)
+    known = sha256("\n".join(f"{name} {sizes.get(name, 0)}" for name in sorted(sizes)).encode())
+    known.update(table.read_bytes() if table.is_file() else b"")
+
+    def fetch(index: int) -> bytes:
+        file = path / names[index]
+        try:
+            with file.open("rb") as opened:
+                data = opened.read(MOST_FILE_BYTES + 1)
+        except OSError as error:
+            raise Unreadable(error.strerror or str(error)) from None
+        if len(data) > MOST_FILE_BYTES:
+            raise Unreadable(f"it has over {MOST_FILE_BYTES:,} bytes")
+        return data
+
+    return Entries(names, labels.__getitem__, has_labels(labels), fetch, known.hexdigest(), notes)
+
+
+def open_zip(path: Path, task: Task) -> Entries:
+    """The same in an archive, which is never unpacked onto the disk."""
+    try:
+        archive = ZipFile(path)
+    except DAMAGED as error:
+        raise DataError(f"{path} is no whole zip file", str(error), "copy or pack it again") from None
+    infos = {info.filename: info for info in archive.infolist() if not info.is_dir()}
+    for name, info in infos.items():
+        check_member(path, name, info)
+    root = common_root(infos, suffixes_of(task))
+    inside = {name.removeprefix(root): info for name, info in infos.items()}
+    table = inside.get(LABELS_FILE)
+    data = read_table(archive, table, path) if table else None
+    sizes = {name: info.file_size for name, info in inside.items()}
+    names, labels, notes = label_files(sizes, data, str(path), task)
+    known = "\n".join(f"{name} {info.file_size} {info.CRC}" for name, info in sorted(inside.items()))
+
+    def fetch(index: int) -> bytes:
+        info = inside.get(names[index])
+        if info is None:
+            raise Unreadable("it is not in the archive")
+        return read_member(archive, info, MOST_FILE_BYTES)
+
+    return Entries(
+        names, labels.__getitem__, has_labels(labels), fetch, sha256(known.encode()).hexdigest(), notes, archive.close
+    )
+
+
+def has_labels(labels: Sequence[Label]) -> bool:
+    return any(label is not None for label in labels[:1])
+
+
+def check_member(path: Path, name: str, info: ZipInfo) -> None:
+    """DataError for a name that leads out of the archive, or a member that needs a password."""
+    if name.startswith("/") or ".." in name.replace("\\", "/").split("/") or ":" in name.partition("/")[0]:
+        raise DataError(f"{path} holds a name that leads out of it", name[:200], "pack it again with plain names")
+    if info.flag_bits & 1:
+        raise DataError(f"{path} is encrypted", f"{name[:200]} needs a password", "pack it again without one")
+
+
+def read_member(archive: ZipFile, info: ZipInfo, most: int) -> bytes:
+    """The bytes of a member, never more than `most`. Raises Unreadable."""
+    if info.file_size > most:
+        raise Unreadable(f"it would have {info.file_size:,} bytes unpacked, over {most:,}")
+    if info.file_size > SMALL_BYTES + MOST_RATIO * info.compress_size:
+        raise Unreadable(f"{info.compress_size:,} bytes would become {info.file_size:,}, as in a zip bomb")
+    try:
+        with archive.open(info) as member:
+            return member.read(info.file_size + 1)
+    except (*DAMAGED, zlib.error) as error:
+        raise Unreadable(str(error) or type(error).__name__) from None
+
+
+def read_table(archive: ZipFile, table: ZipInfo, path: Path) -> bytes:
+    try:
+        return read_member(archive, table, MOST_BYTES)
+    except Unreadable as error:
+        raise DataError(f"{path}/{LABELS_FILE} cannot be read", str(error), "pack it again") from None
+
+
+def common_root(names: Collection[str], suffixes: tuple[str, ...]) -> str:
+    """The one folder that holds everything, with its `/`; archives are often packed so."""
+    real = [name for name in names if is_wanted(name)]
+    if LABELS_FILE in real or not real:
+        return ""
+    first = real[0].partition("/")[0] + "/"
+    below = all(name.startswith(first) for name in real)
+    samples = [name for name in real if name.lower().endswith(suffixes)]
+    deep = f"{first}{LABELS_FILE}" in real or all(name.count("/") >= 2 for name in samples)
+    return first if below and deep else ""
+
+
+def is_wanted(name: str) -> bool:
+    """No hidden file, and none that macOS adds to archives."""
+    return not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+
+
+def label_files(
+    sizes: Collection[str], table: bytes | None, title: str, task: Task
+) -> tuple[list[str], list[Label], tuple[str, ...]]:
+    """The samples of a folder or archive, their labels, and notes."""
+    suffixes = suffixes_of(task)
+    files = sorted(name for name in sizes if is_wanted(name) and name.lower().endswith(suffixes))
+    if table is not None:
+        known = frozenset(sizes)
+        names, labels = read_labels(table, f"{title}/{LABELS_FILE}", known, task)
+        if not any(name in known for name in names):
+            raise DataError(
+                f"{title}/{LABELS_FILE} names no file of the data set",
+                f"the first is {names[0][:100]}; there are {', '.join(files[:3]) or 'no files'}",
+                "name files relative to labels.csv",
+            )
+        left_out = len(set(files) - set(names))
+        return names, labels, (f"{left_out} files have no row in labels.csv and are left out",) if left_out else ()
+    if not files:
+        raise DataError(f"{title} holds no samples", f"no file in it ends with {', '.join(suffixes[:6])}", LAYOUT)
+    classes = sorted({name.partition("/")[0] for name in files if "/" in name})
+    if not classes:
+        return files, [None] * len(files), ("there are no labels",)
+    inside = [name for name in files if "/" in name]
+    numbers = number_folders(classes, title, task)
+    notes = (f"{len(files) - len(inside)} files lie in no class folder and are left out",)
+    return inside, [numbers[name.partition("/")[0]] for name in inside], notes if len(inside) < len(files) else ()
+
+
+def suffixes_of(task: Task) -> tuple[str, ...]:
+    if any(isinstance(one, ImageInput) for one in task.inputs):
+        return images.SUFFIXES
+    return (".wav", ".npy") if any(isinstance(one, AudioInput) for one in task.inputs) else (".npy",)
+
+
+def number_folders(folders: Sequence[str], title: str, task: Task) -> dict[str, int]:
+    """The class of each folder: its name in the labels file, its number, or its place in the sorted names."""
+    names = {name: number for number, name in enumerate(label_names(task))}
+    if names and all(folder in names for folder in folders):
+        return {folder: names[folder] for folder in folders}
+    many = number_of_classes(task)
+    if all(is_whole(folder) for folder in folders):
+        numbers = {folder: int(folder) for folder in folders}
+        if min(numbers.values()) < 0 or (many and max(numbers.values()) >= many):
+            raise DataError(f"{title}: a folder is no class", f"there are {many} classes, from 0", LAYOUT)
+        return numbers
+    if names:
+        stranger = next(folder for folder in folders if folder not in names)
+        raise DataError(
+            f"{title}: the folder '{stranger}' is no class",
+            f"the labels file has {', '.join(list(names)[:5])} …",
+            "name the folders as the labels file does",
+        )
+    if many and len(folders) != many:
+        raise DataError(
+            f"{title} has {len(folders)} class folders",
+            f"there are {many} classes, and it cannot be told which are missing",
+            "give the task a labels file with the folders' names in order",
+        )
+    return {folder: number for number, folder in enumerate(folders)}
+
+
+def array_from_bytes(data: bytes) -> Array:
+    """An array from a .npy file's bytes. Raises Unreadable."""
+    from io import BytesIO
+
+    try:
+        loaded = np.load(BytesIO(data), allow_pickle=False)
+    except (*DAMAGED, SyntaxError) as error:
+        raise Unreadable(str(error).partition("\n")[0]) from None
+    if not isinstance(loaded, np.ndarray):
+        raise Unreadable("it is no .npy file")
+    return loaded

@@ -1,0 +1,193 @@
+"""`labels.csv`: which file has which label, however it was written."""
+
+import csv
+from collections.abc import Collection, Mapping, Sequence
+from io import StringIO
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.errors import DataError
+from edgewright.tasks.contract import Boxes, Classification, Regression, Task, label_names
+
+Label = int | NDArray[Any] | None
+
+LABELS_FILE = "labels.csv"
+FILE_WORDS = ("file", "filename", "file_name", "image", "image_name", "path", "name", "id")
+LABEL_WORDS = ("label", "class", "class_id", "category", "target", "y", "label_id", "class_name")
+BOX_WORDS = (
+    ("left", "top", "right", "bottom"),
+    ("xmin", "ymin", "xmax", "ymax"),
+    ("x1", "y1", "x2", "y2"),
+)
+MOST_BYTES = 1 << 28
+
+
+class Row(NamedTuple):
+    line: int
+    file: str
+    cells: tuple[str, ...]
+
+
+def read_labels(data: bytes, title: str, files: Collection[str], task: Task) -> tuple[list[str], list[Label]]:
+    """Files in the order of the table, each once, and their labels. DataError names the line of what is wrong.
+
+    Args:
+        title: of the table, in errors.
+        files: names that exist, with `/`; they decide whether the first line is a header.
+    """
+    header, rows = split_rows(decode_text(data, title), title, files)
+    if not rows:
+        raise DataError(f"{title} has no rows", "", "write file,label on each line")
+    grouped: dict[str, list[Row]] = {}
+    for row in rows:
+        grouped.setdefault(row.file, []).append(row)
+    if isinstance(task.output, Boxes):
+        return list(grouped), read_boxes(list(grouped.values()), header, title, task)
+    for same in grouped.values():
+        if len({row.cells for row in same}) > 1:
+            raise DataError(f"{title}, line {same[1].line}: {same[1].file} has two labels", "", "keep one")
+    firsts = [same[0] for same in grouped.values()]
+    if isinstance(task.output, Regression):
+        return list(grouped), [read_numbers(row, title) for row in firsts]
+    column = label_column(header)
+    words = [(row, row.cells[column] if column < len(row.cells) else "") for row in firsts]
+    return list(grouped), list(map_classes(words, title, task))
+
+
+def decode_text(data: bytes, title: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{title} is not UTF-8", str(error), "save it again as UTF-8") from None
+
+
+def split_rows(text: str, title: str, files: Collection[str]) -> tuple[list[str], list[Row]]:
+    """The header's words but for that of the file (empty without one), and the rows with the file's cell apart."""
+    first_line = text.partition("\n")[0]
+    delimiter = max((",", ";", "\t"), key=first_line.count)
+    try:
+        reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    except csv.Error as error:
+        raise DataError(f"{title} cannot be read", str(error), "write file,label on each line") from None
+    lines = [(number, cells) for number, cells in lines if any(cells)]
+    header: list[str] = []
+    position = 0
+    if lines and is_header(lines[0][1], files):
+        words = [cell.lower() for cell in lines[0][1]]
+        position = next((words.index(word) for word in FILE_WORDS if word in words), 0)
+        header = words[:position] + words[position + 1 :]
+        lines = lines[1:]
+    return header, [make_row(number, cells, position, title) for number, cells in lines]
+
+
+def is_header(cells: Sequence[str], files: Collection[str]) -> bool:
+    if any(clean_name(cell) in files for cell in cells):
+        return False
+    words = {cell.lower() for cell in cells}
+    return bool(words & {*FILE_WORDS, *LABEL_WORDS})
+
+
+def make_row(line: int, cells: Sequence[str], position: int, title: str) -> Row:
+    if position >= len(cells) or not cells[position]:
+        raise DataError(f"{title}, line {line} names no file", f"it is {','.join(cells)[:100]}", "file,label")
+    name = clean_name(cells[position])
+    if name.startswith("/") or ".." in name.split("/") or ":" in name.split("/")[0] or "\0" in name:
+        raise DataError(
+            f"{title}, line {line} leads out of the data set", f"the file is {name[:100]}", "name files in the data set"
+        )
+    return Row(line, name, (*cells[:position], *cells[position + 1 :]))
+
+
+def clean_name(name: str) -> str:
+    """With `/` between folders and nothing in front."""
+    return name.replace("\\", "/").removeprefix("./")
+
+
+def label_column(header: Sequence[str]) -> int:
+    return next((header.index(word) for word in LABEL_WORDS if word in header), 0)
+
+
+def map_classes(words: Sequence[tuple[Row, str]], title: str, task: Task) -> list[int]:
+    """Class numbers: of a name in the task's labels file, of a number itself, or else of the sorted names."""
+    for row, word in words:
+        if not word:
+            raise DataError(
+                f"{title}, line {row.line}: {row.file} has no label", "", "write its class behind the file's name"
+            )
+    names = {name: number for number, name in enumerate(label_names(task))}
+    if not names and not all(is_whole(word) for _, word in words):
+        names = {name: number for number, name in enumerate(sorted({word for _, word in words}))}
+    return [class_number(row, word, names, title, task) for row, word in words]
+
+
+def class_number(row: Row, word: str, names: Mapping[str, int], title: str, task: Task) -> int:
+    if word in names:
+        return names[word]
+    if not is_whole(word):
+        raise DataError(
+            f"{title}, line {row.line}: there is no class '{word[:60]}'",
+            f"the labels file has {', '.join(list(names)[:5])} …",
+            "write the class as the labels file does, or as a number from 0",
+        )
+    number = int(word)
+    many = 0
+    if isinstance(task.output, Classification | Boxes):
+        many = task.output.classes or len(names)
+    if number < 0 or (many and number >= many):
+        raise out_of_range(f"{title}, line {row.line}", number, many)
+    return number
+
+
+def out_of_range(where: str, number: int, many: int) -> DataError:
+    return DataError(
+        f"{where}: the label {number} is out of range",
+        f"there are {many} classes, from 0 to {many - 1}" if many else "classes begin at 0",
+        "count classes from 0; a background class in front of the model's scores is first_class = 1 in the task",
+    )
+
+
+def is_whole(word: str) -> bool:
+    digits = word.removeprefix("-")
+    return digits.isascii() and digits.isdigit() and len(digits) < 10
+
+
+def read_numbers(row: Row, title: str) -> NDArray[Any]:
+    """All cells behind the file's name, as float64 [k]."""
+    try:
+        values = np.array([float(cell) for cell in row.cells], np.float64)
+    except ValueError as error:
+        raise DataError(f"{title}, line {row.line}: the label is no number", str(error), "file,value") from None
+    if not len(values) or not np.isfinite(values).all():
+        raise DataError(f"{title}, line {row.line}: {row.file} has no finite label", "", "file,value")
+    return values
+
+
+def read_boxes(groups: Sequence[Sequence[Row]], header: Sequence[str], title: str, task: Task) -> list[Label]:
+    """For each file [k, 5]: class, left, top, right, bottom, in pixels of the picture. A row without box has none."""
+    column = label_column(header)
+    words = next((words for words in BOX_WORDS if set(words) <= set(header)), None)
+    places = [header.index(word) for word in words] if words else [1, 2, 3, 4]
+    boxed = [[row for row in rows if any(row.cells)] for rows in groups]
+    flat = [(row, row.cells[column] if column < len(row.cells) else "") for rows in boxed for row in rows]
+    numbers = iter(map_classes(flat, title, task))
+    return [
+        np.array([[next(numbers), *read_box(row, places, title)] for row in rows], np.float64).reshape(-1, 5)
+        for rows in boxed
+    ]
+
+
+def read_box(row: Row, places: Sequence[int], title: str) -> list[float]:
+    try:
+        left, top, right, bottom = (float(row.cells[place]) for place in places)
+    except (ValueError, IndexError):
+        raise DataError(
+            f"{title}, line {row.line} has no box", f"it is {','.join(row.cells)}", "file,label,left,top,right,bottom"
+        ) from None
+    if not (left < right and top < bottom):
+        raise DataError(
+            f"{title}, line {row.line}: the box is empty", f"{left:g},{top:g},{right:g},{bottom:g}", "left < right"
+        )
+    return [left, top, right, bottom]
