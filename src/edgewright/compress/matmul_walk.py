@@ -107,7 +107,7 @@ class Road:
         return store(site, numbers, blocks.scale, bits, size, bias, adds)
 
     def _meet(self, site: Site) -> tuple[CrossMoments, CrossMoments]:
-        """CrossMoments of what the site reads, of every other sample and of the rest; shared by all that read the same."""
+        """Of what the site reads, of every other sample and of the rest; shared by all that read the same."""
         self._left[site.input] -= 1
         if site.input not in self._halves and self._exact is not None and self._quant is not None:
             name = self._reads(site)
@@ -231,7 +231,7 @@ def to_float64_columns(x: Array) -> Array:
 
 
 def distrust(square: Array, count: int) -> Array:
-    """CrossMoments of few columns hang together more than what will come: their off-diagonal part is made smaller."""
+    """Moments of few columns hang together more than what will come: their off-diagonal part is made smaller."""
     share = DOUBT * len(square) / (len(square) + count)
     shrunk: Array = (1 - share) * square + share * np.diag(np.diag(square))
     return shrunk
