@@ -98,9 +98,10 @@ def test_onnx_runtime_fuses_the_dynamic_form(tmp_path: Any) -> None:
 def test_int4_is_packed_two_to_a_byte_in_blocks_with_a_rest() -> None:
     quantized = quantize("w4")
     down = next(one for one in quantized.graphs["qdq"].graph.initializer if one.name == "down/stored")
-    assert down.data_type == onnx.TensorProto.INT4 and len(down.raw_data) == WIDE * WIDTH // 2
+    assert down.data_type == onnx.TensorProto.INT4 and len(down.raw_data) == 96 * WIDTH // 2
     scale = constant(quantized.graphs["qdq"], "down/scale")
-    assert scale.shape == (3, WIDTH)  # 72 = 32 + 32 + 8
+    assert scale.shape == (3, WIDTH)  # 72 = 32 + 32 + 8, stored as 96
+    assert not constant(quantized.graphs["qdq"], "down/stored")[WIDE:].any()
     packed = constant(quantized.graphs["onnxruntime"], "down/stored")
     assert packed.shape == (WIDTH, 3, 16) and packed.dtype == np.uint8
     numbers = constant(quantized.graphs["qdq"], "down/stored").astype(np.int8)

@@ -102,19 +102,30 @@ def _own(message: Any) -> Any:
 
 
 def write_pair(node: Any, stored: Stored) -> Part:
-    """The standard form: DequantizeLinear on the integers, and the operator as it was."""
+    """The standard form: DequantizeLinear on the integers, and the operator as it was.
+
+    Where the last block has fewer entries it is stored whole and cut after: OpenVINO reads no other.
+    """
     from onnx import helper
 
-    name, axis = node.name, stored.site.axis
+    name, axis, (outputs, depth) = node.name, stored.site.axis, stored.numbers.shape
     blocked = stored.scale.shape[1] > 1
     turn = (lambda array: array) if axis == 0 else np.transpose
-    numbers = narrow(np.ascontiguousarray(turn(stored.numbers)), stored.bits)
+    whole = np.zeros((outputs, stored.scale.shape[1] * stored.size if blocked else depth), np.int8)
+    whole[:, :depth] = stored.numbers
+    numbers = narrow(np.ascontiguousarray(turn(whole)), stored.bits)
     scale = np.ascontiguousarray(turn(stored.scale)) if blocked else stored.scale[:, 0]
     attributes: dict[str, Any] = {"axis": 1 - axis, "block_size": stored.size} if blocked else {"axis": axis}
     inputs = [f"{name}/stored", f"{name}/scale"]
     pair = helper.make_node("DequantizeLinear", inputs, [f"{name}/real"], f"{name}/dequantize", **attributes)
     node.input[1] = f"{name}/real"
-    return Part([pair, node], {f"{name}/stored": numbers, f"{name}/scale": scale})
+    constants = {f"{name}/stored": numbers, f"{name}/scale": scale}
+    if whole.shape[1] == depth:
+        return Part([pair, node], constants)
+    places = {f"{name}/begin": 0, f"{name}/end": depth, f"{name}/axis": 1 - axis}
+    cut = helper.make_node("Slice", [f"{name}/real", *places], [f"{name}/cut"], f"{name}/cut")
+    node.input[1] = f"{name}/cut"
+    return Part([pair, cut, node], constants | {place: np.array([value]) for place, value in places.items()})
 
 
 def narrow(numbers: Array, bits: int) -> Array:
