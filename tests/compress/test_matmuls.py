@@ -166,9 +166,12 @@ def test_one_sample_is_enough_to_run() -> None:
 
 
 def test_older_opsets_are_raised_where_int4_needs_it() -> None:
-    quantized = quantize_matmuls(make_transformer(17 + 1), SAMPLES[:2], precision="w4")
-    assert quantized.graphs["qdq"].opset_import[0].version == 21
-    assert quantize_matmuls(make_transformer(), SAMPLES[:2], precision="w8").graphs["qdq"].opset_import[0].version == 18
+    for opset in (17, 18):
+        quantized = quantize_matmuls(make_transformer(opset), SAMPLES[:2], precision="w4")
+        assert quantized.graphs["qdq"].opset_import[0].version == 21
+        assert min(noise_db(make_transformer(opset), quantized.graphs["qdq"])) > 12
+        quantized = quantize_matmuls(make_transformer(opset), SAMPLES[:2], precision="w8")
+        assert quantized.graphs["qdq"].opset_import[0].version == opset
 
 
 def test_settings_that_are_not_known_are_refused() -> None:

@@ -30,6 +30,8 @@ def make_transformer(opset: int = 18) -> Any:
         "head": np.ascontiguousarray(scaled(WIDTH, 10).T),
         "head_bias": rng.standard_normal(10).astype(np.float32),
     }
+    old = opset < 18  # ReduceMean has its axes as an attribute
+    mean: dict[str, Any] = {"inputs": ["hidden"], "axes": [1]} if old else {"inputs": ["hidden", "axes"]}
     nodes = [
         helper.make_node("Gather", ["words", "ids"], ["embedded"], "embed"),
         helper.make_node("LayerNormalization", ["embedded", "gain", "shift"], ["normed"], "norm", axis=-1),
@@ -42,7 +44,7 @@ def make_transformer(opset: int = 18) -> Any:
         helper.make_node("Add", ["down_bias", "down_product"], ["down_sum"], "down_add"),
         helper.make_node("Add", ["down_sum", "embedded"], ["residual"], "residual_add"),
         helper.make_node("LayerNormalization", ["residual", "gain", "shift"], ["hidden"], "norm_again", axis=-1),
-        helper.make_node("ReduceMean", ["hidden", "axes"], ["mean"], "mean", keepdims=0),
+        helper.make_node("ReduceMean", outputs=["mean"], name="mean", keepdims=0, **mean),
         helper.make_node("Gemm", ["mean", "head", "head_bias"], ["logits"], "head", transB=1),
     ]
     graph = helper.make_graph(
@@ -53,7 +55,7 @@ def make_transformer(opset: int = 18) -> Any:
             helper.make_tensor_value_info("hidden", TensorProto.FLOAT, [1, LENGTH, WIDTH]),
             helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, 10]),
         ],
-        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+        [numpy_helper.from_array(array, name) for name, array in constants.items() if name != "axes" or not old],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
 
