@@ -20,7 +20,7 @@ Array = NDArray[Any]
 # How far weights may leave their own values to mend earlier errors, as fractions of the mean moment: far … not at all.
 RIDGES = (0.03, 0.3, float("inf"))
 DOUBT = 0.3  # the share of the off-diagonal moments that is given up with no columns at all
-# An input that brings this share of what noise is left is rounded more finely; of few inputs one always would.
+# An input that brings this share of all the noise is rounded more finely; of few inputs one always would.
 LARGE_SHARE, FEW_INPUTS = 0.15, 8
 
 
@@ -179,13 +179,8 @@ def find_fine(network: Network, sites: Sequence[Site], samples: Sequence[Mapping
         noise[name] = sum(
             10 ** (-ratio_db(list(zip(a, b, strict=True))) / 10) for a, b in zip(exact, rough, strict=True)
         )
-    found: list[str] = []
-    for name in sorted(noise, key=lambda one: -noise[one]):
-        left = sum(share for other, share in noise.items() if other not in found)
-        if not noise[name] > LARGE_SHARE * left or len(noise) < FEW_INPUTS:
-            break
-        found.append(name)
-    return found
+    large = LARGE_SHARE * sum(noise.values())
+    return [name for name, one in noise.items() if one > large and len(noise) >= FEW_INPUTS]
 
 
 def run_all(
