@@ -137,14 +137,19 @@ def dequantise(data: Array, scales: Scales, dtype: type[np.floating]) -> Array:
 
 
 def _fold_weights(graph: Graph) -> None:
-    """DequantizeLinear of a constant that no kernel takes quantised: its real numbers."""
+    """DequantizeLinear of a constant that no kernel takes quantised: its real numbers; what a Slice leaves of them."""
     kept = []
+    folded: set[str] = set()
     for node in graph.nodes:
         if node.op == "DequantizeLinear" and node.inputs[0] in graph.constants and node.inputs[0] in graph.scales:
             real = dequantise(graph.constants[node.inputs[0]], graph.scales[node.inputs[0]], np.float32)
             graph.set_constant(node.outputs[0], real)
-        elif node.op == "DequantizeLinear" and all(name in graph.constants for name in node.inputs if name):
+            folded.add(node.outputs[0])
+        elif (node.op == "DequantizeLinear" or (node.op == "Slice" and node.inputs[0] in folded)) and all(
+            name in graph.constants for name in node.inputs if name
+        ):
             graph.set_constant(node.outputs[0], evaluate(graph, node)[0])
+            folded.add(node.outputs[0])
         else:
             kept.append(node)
     graph.nodes = kept

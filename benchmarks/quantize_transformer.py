@@ -1,0 +1,201 @@
+"""Transformers of the suite, quantised: signal to noise, size and speed beside the stock tools, in one run.
+
+Every file runs in this process with one thread; the files take turns, an inference each, and what is told is the CPU
+time of the process, so that a machine that others use too disturbs as little as it can. Calibration inputs and those
+that the figures are taken on have different seeds. The weights are seeded, not trained.
+"""
+
+import argparse
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import exp, log
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+from time import perf_counter, process_time
+from typing import Any
+
+import numpy as np
+import onnx
+
+from benchmarks.measuring import describe_machine
+from benchmarks.suite.export import export_onnx
+from benchmarks.suite.settle import build_model, make_inputs
+from benchmarks.suite.table import Entry, find_entry
+from edgewright.bench.statistics import paired_interval
+from edgewright.compress.matmul_graphs import part_norms
+from edgewright.compress.matmuls import Precision, Quantized, quantize_matmuls
+from edgewright.formats.prepare import name_nodes
+from edgewright.runtimes import litert, onnxruntime, openvino
+from edgewright.runtimes.contract import Array, Session
+from edgewright.runtimes.litert.writer import convert_onnx
+from edgewright.runtimes.wire import SessionRequest
+
+CALIBRATION, EVALUATION = 11, 7  # seeds
+OPEN: dict[str, Callable[[SessionRequest], Any]] = {
+    "onnxruntime": onnxruntime.open_session,
+    "litert": litert.open_session,
+    "openvino": openvino.open_session,
+}
+BASE = "fp32"
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One file in one runtime, open."""
+
+    name: str
+    runtime: str
+    bytes: int
+    session: Session
+    feeds: list[dict[str, Array]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", action="append", help="of the suite; bert_small unless given, may be repeated")
+    parser.add_argument("--samples", type=int, default=64, help="inputs for calibration")
+    parser.add_argument("--inputs", type=int, default=16, help="inputs for the figures")
+    parser.add_argument("--times", type=int, default=40, help="timed inferences of each file")
+    parser.add_argument("--block", type=int, default=32)
+    arguments = parser.parse_args()
+    print(describe_machine())
+    for name in arguments.model or ["bert_small"]:
+        with TemporaryDirectory() as folder:
+            tell_model(find_entry(name), Path(folder), arguments)
+
+
+def tell_model(entry: Entry, folder: Path, arguments: argparse.Namespace) -> None:
+    source = folder / "fp32.onnx"
+    export_onnx(entry, build_model(entry), source, torchscript=False)
+    model = onnx.load(source)
+    name_nodes(model.graph)
+    samples, feeds = make_feeds(entry, arguments.samples, CALIBRATION), make_feeds(entry, arguments.inputs, EVALUATION)
+    made = make_files(model, samples, arguments.block, folder) | make_peers(source, arguments.block, folder)
+    lanes = [open_lane(name, path, feeds) for name, path in ({f"onnxruntime {BASE}": source} | made).items()]
+    exact = run_all(lanes[0])
+    times = time_all(lanes, arguments.times)
+    print(f"\n{entry.name}: {arguments.samples} samples for calibration, {len(feeds)} inputs, {arguments.times} times")
+    for lane in lanes:
+        bases = times[f"{lane.runtime} {BASE}"]
+        ratio = paired_interval([log(a / b) for a, b in zip(bases, times[lane.name], strict=True)])
+        low, high = (exp(value) if value is not None else float("nan") for value in (ratio.low, ratio.high))
+        noise = ", ".join(f"{one:.1f}" for one in ratios(exact, run_all(lane)))
+        print(
+            f"{lane.name:38} {median(times[lane.name]) * 1e3:7.2f} ms  {exp(ratio.value):5.2f} × "
+            f"({low:.2f}–{high:.2f})  {noise} dB  {lane.bytes:,} bytes"
+        )
+
+
+def make_feeds(entry: Entry, count: int, seed: int) -> list[dict[str, Array]]:
+    tensors = make_inputs(entry, count, seed)
+    names = [port.name for port in entry.inputs]
+    return [{name: part[i : i + 1].numpy() for name, part in zip(names, tensors, strict=True)} for i in range(count)]
+
+
+# Files, by "RUNTIME NAME"
+
+
+PRECISIONS: tuple[Precision, ...] = ("w8a8-dynamic", "w8", "w4", "w4a8")
+EVERYWHERE: tuple[Precision, ...] = ("w8a8-dynamic", "w4")  # also in LiteRT and OpenVINO, and rounded to the nearest
+
+
+def make_files(model: Any, samples: list[dict[str, Array]], block: int, folder: Path) -> dict[str, Path]:
+    made: dict[str, Path] = {}
+    save_litert(model, "litert fp32", folder, made)
+    save(model, "openvino fp32", folder, made)
+    for precision in PRECISIONS:
+        began = perf_counter()
+        quantized = quantize_matmuls(model, samples, precision=precision, block=block)
+        tell_made(precision, quantized, perf_counter() - began)
+        save(quantized.graphs["onnxruntime"], f"onnxruntime {precision}", folder, made)
+        if precision in EVERYWHERE:
+            save_litert(quantized.graphs["qdq"], f"litert {precision}", folder, made)
+            save(quantized.graphs["qdq"], f"openvino {precision}", folder, made)
+    for precision in EVERYWHERE:
+        plain = quantize_matmuls(model, [], precision=precision, block=block, rounding="nearest")
+        save(plain.graphs["onnxruntime"], f"onnxruntime {precision}, to the nearest", folder, made)
+    return made
+
+
+def tell_made(precision: str, quantized: Quantized, seconds: float) -> None:
+    share = quantized.bytes / quantized.float_bytes
+    fine = f", 16 bits for {', '.join(quantized.fine)}" if quantized.fine else ""
+    print(f"{precision}: {seconds:.0f} s, {len(quantized.sites)} products, {share:.3f} of their bytes{fine}")
+
+
+def make_peers(source: Path, block: int, folder: Path) -> dict[str, Path]:
+    """What ONNX Runtime's own tools make, by their defaults but for the size of a block."""
+    from onnxruntime.quantization import quantize_dynamic
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    for told in ("onnxruntime.quantization.matmul_nbits_quantizer", ""):
+        logging.getLogger(told).setLevel(logging.ERROR)  # it tells of every node
+    made = {"onnxruntime quantize_dynamic": folder / "stock.onnx"}
+    quantize_dynamic(source, made["onnxruntime quantize_dynamic"])
+    for name, symmetric in (("asymmetric", False), ("symmetric", True)):
+        quantizer = MatMulNBitsQuantizer(onnx.load(source), block_size=block, is_symmetric=symmetric)
+        quantizer.process()
+        save(quantizer.model.model, f"onnxruntime MatMulNBits, RTN {name}", folder, made)
+    parted = onnx.load(source)
+    part_norms(parted)
+    save(parted, "onnxruntime fp32, norms parted", folder, made)
+    return made
+
+
+def save(model: Any, name: str, folder: Path, made: dict[str, Path]) -> None:
+    made[name] = folder / f"{len(made)}-{name.replace(' ', '-').replace(',', '')}.onnx"
+    onnx.save(model, made[name])
+
+
+def save_litert(model: Any, name: str, folder: Path, made: dict[str, Path]) -> None:
+    made[name] = folder / f"{name.replace(' ', '-')}.tflite"
+    made[name].write_bytes(convert_onnx(model.SerializeToString(), check="none", io="source").data)
+
+
+# Runs
+
+
+def open_lane(name: str, path: Path, feeds: list[dict[str, Array]]) -> Lane:
+    runtime = name.partition(" ")[0]
+    session = OPEN[runtime](SessionRequest(model=str(path)))
+    return Lane(name, runtime, path.stat().st_size, session, feeds)
+
+
+def time_all(lanes: list[Lane], times: int) -> Mapping[str, list[float]]:
+    """CPU seconds of single inferences, the lanes taking turns."""
+    found: dict[str, list[float]] = {lane.name: [] for lane in lanes}
+    for turn in range(-3, times):
+        for lane in lanes:
+            lane.session.bind(lane.feeds[turn % len(lane.feeds)])
+            began = process_time()
+            lane.session.run()
+            if turn >= 0:
+                found[lane.name].append(process_time() - began)
+    return found
+
+
+def run_all(lane: Lane) -> list[list[Array]]:
+    """By output, in the order of their names, what comes of every input."""
+    results = []
+    for feed in lane.feeds:
+        lane.session.bind(feed)
+        lane.session.run()
+        fetched = lane.session.fetch()
+        results.append([np.array(fetched[name], np.float64) for name in sorted(fetched)])
+    return [list(column) for column in zip(*results, strict=True)]
+
+
+def ratios(exact: list[list[Array]], given: list[list[Array]]) -> list[float]:
+    pairs = zip(exact, given, strict=True)
+    return [ratio_db(np.stack(a), np.stack(b)) for a, b in pairs]
+
+
+def ratio_db(exact: Array, given: Array) -> float:
+    noise = float(((exact - given) ** 2).sum())
+    return float(10 * np.log10((exact**2).sum() / noise)) if noise else float("inf")
+
+
+if __name__ == "__main__":
+    main()
