@@ -117,7 +117,7 @@ def test_float_weights_that_are_rounded_in_the_graph_become_integers(tmp_path: P
     ((_, weights, grid),) = quantised_layers(take_apart(model))
     assert weights.values.dtype == np.int8
     assert weights.values[0].tolist() == [10, -20, 5, 127]
-    assert grid == Grid(pytest.approx(0.1), 128, 0, 255)
+    assert grid == Grid(float(np.float32(0.1)), 128, 0, 255)
 
 
 @pytest.mark.parametrize(

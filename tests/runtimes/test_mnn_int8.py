@@ -78,11 +78,14 @@ def test_operators_between_layers_run_in_int8_and_are_joined(tmp_path: Path) -> 
     folder.mkdir()
     mnn.profile(SessionRequest(model=str(tmp_path / "out" / "m.mnn")), next(images(1)), 3, folder)
     report = mnn.layers(folder, OnnxFile(source).nodes())
-    ops = {name: layer.op for layer in report.layers for name in layer.source_nodes if "Linear" not in name}
-    assert ops["wide_conv"] == ops["gemm"] == "Convolution [ DT_INT8 ]"
-    assert ops["deep_conv"] == "ConvolutionDepthwise [ DT_INT8 ]"
-    assert ops["sum"] == "BinaryOp [ DT_INT8 ]"
-    assert ops["peaks"] == "Pooling"
+    ops: dict[str, set[str]] = {}
+    for layer in report.layers:
+        for name in layer.source_nodes:
+            ops.setdefault(name, set()).add(layer.op)
+    assert ops["wide_conv"] == ops["gemm"] == {"Convolution [ DT_INT8 ]"}
+    assert ops["deep_conv"] == {"ConvolutionDepthwise [ DT_INT8 ]"}
+    assert ops["sum"] == {"BinaryOp [ DT_INT8 ]"}
+    assert "Pooling" in ops["peaks"]
 
 
 @pytest.mark.parametrize(
