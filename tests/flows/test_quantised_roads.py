@@ -8,6 +8,7 @@ import onnx
 import pytest
 
 from edgewright.flows.demo import digits_folder, load_heldout
+from edgewright.flows.twins import take_twin
 from edgewright.runtimes.table import TABLE, RuntimeInfo
 from tests.cli.calling import QUICK, Call, make_call
 from tests.models.qdq_files import write_mobile_qdq
@@ -71,7 +72,6 @@ def test_the_gate_holds_where_the_twin_is_not_what_was_made(
         onnx.save(model, str(twin))
         return twin
 
-    take_twin = flow.take_twin
     monkeypatch.setattr(flow, "take_twin", spoil)
     told = call("compile", write_mobile_qdq(tmp_path), "--runtime", "ncnn", "-o", tmp_path / "out", "--json")
     assert told.code == 3
