@@ -30,6 +30,18 @@ SLOW = ("ncnn", "mnn", "executorch", "coreml")
 # Attributes of which a refused value stands for all beyond the usual one.
 WIDER = {"dilations": {"above": 1}, "output_padding": {"above": 0}, "strides": {"above": 1}, "alpha": {"not": 1.0}}
 CAST_TYPES = {1: "float32", 2: "uint8", 6: "int32", 7: "int64", 9: "bool", 10: "float16", 11: "float64"}
+# What becomes of the rounding in a QDQ model, where the compiler reads such a model in a way of its own.
+PAIRS = {
+    "ncnn": (
+        "a pair becomes the scales of the INT8 layers that read it; ncnn has no zero points, so the "
+        "layer rounds to 127 steps on either side of zero"
+    ),
+    "mnn": ("a pair becomes the scale and zero point of its tensor, of which MNN's INT8 layers are made"),
+    "executorch": (
+        "a pair becomes torch's quantize_per_tensor and dequantize_per_tensor on int8, which XNNPACK "
+        "takes together with what lies between"
+    ),
+}
 NOTES = {
     "ncnn": "an artifact holds one sample: the batch of every input must be 1",
     "executorch": "ONNX comes in by way of torch",
@@ -97,6 +109,7 @@ def write_table(runtime: str, outcomes: Mapping[str, Outcome]) -> str:
         "opsets": find_opsets(outcomes),
         "most_axes": MOST_AXES.get(runtime),
         "note": NOTES.get(runtime, ""),
+        "pairs": PAIRS.get(runtime, ""),
         "operators": operators,
         "refused": refused,
         "units": [complete(runtime, unit, grouped, source) for unit in UNITS[runtime]],

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright.bench.numerics import EQUAL_DB, compare_outputs, find_faults, sqnr_db
+from edgewright.bench.numerics import COARSER, EQUAL_DB, compare_outputs, find_faults, sqnr_db
 from edgewright.facts.artifact import Numerics
 
 
@@ -100,3 +100,9 @@ def test_no_values_break_it(left: list[float], right: list[float]) -> None:
     assert 0 <= numerics.not_finite <= size
     assert -1.000001 <= numerics.cosine <= 1.0
     assert numerics.sqnr_db <= EQUAL_DB
+
+
+def test_a_format_without_zero_points_is_judged_by_six_decibels_less() -> None:
+    assert not find_faults(noisy(15.0), "w8a8", COARSER)
+    assert find_faults(noisy(15.0), "w8a8")
+    assert "below 14 dB" in find_faults(noisy(13.0), "w8a8", COARSER)[-1]

@@ -6,11 +6,12 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
+from edgewright.facts.words import Precision
 from edgewright.formats.onnx import OnnxFile
 from edgewright.runtimes.wire import Compiled, CompileRequest
 
 
-def compile_program(source: Path, folder: Path, precision: str = "fp32") -> Compiled:
+def compile_program(source: Path, folder: Path, precision: Precision = "fp32") -> Compiled:
     """The program of an ONNX file with fixed shapes, as `m.pte` in the folder."""
     from edgewright.runtimes import executorch
 
@@ -22,7 +23,7 @@ def compile_program(source: Path, folder: Path, precision: str = "fp32") -> Comp
         CompileRequest(
             source=str(source),
             format="onnx",
-            precision="fp16" if precision == "fp16" else "fp32",
+            precision=precision,
             shapes=shapes,
             folder=str(folder),
             stem="m",

@@ -21,6 +21,7 @@ from edgewright.runtimes.support import (
     SupportTable,
     UnitTable,
     Verdict,
+    as_quantised,
     judge_compile,
     judge_unit,
     read_table,
@@ -137,6 +138,7 @@ def empty_report(name: str, reason: str, table: SupportTable | None = None) -> R
 
 def report_table(table: SupportTable, graph: TypedGraph) -> RuntimeReport:
     """By the table alone."""
+    table = as_quantised(table) if graph.precision == "w8a8" else table
     items = [as_item(graph, node) for node in graph.computing()]
     refused = {item.subject.name: verdict for item in items if (verdict := judge_compile(table, item.subject))}
     findings = [*find_model(table, graph), *(explain(item.subject, refused.get(item.subject.name)) for item in items)]

@@ -28,7 +28,6 @@ from edgewright.tasks.task import read_task
 
 SCHEMA = "edgewright.demo/1"
 MODELS = ("digits.onnx", "digits_int8.onnx")
-READS_QDQ = ("onnxruntime", "litert", "openvino")  # the others have no road from a QDQ graph
 
 
 class Demo(Struct, frozen=True, kw_only=True):
@@ -71,7 +70,7 @@ def demo_cells(locks: Collection[str]) -> tuple[dict[str, tuple[CompileCell, ...
             left_out.append(f"{install_command(info)} brings {info.title}")
             continue
         ready["digits.onnx"].append(CompileCell(runtime=info.name, precision="fp32"))
-        if info.name in READS_QDQ:
+        if "w8a8" in info.precisions:
             ready["digits_int8.onnx"].append(CompileCell(runtime=info.name, precision="w8a8"))
     return {name: tuple(cells) for name, cells in ready.items()}, left_out
 

@@ -19,6 +19,7 @@ from edgewright.facts.words import Unit
 SCHEMA = "edgewright.support/1"
 Kind = Literal["operator", "attribute", "dtype", "rank", "dynamic shape", "opset", "constant"]
 OWN_DOMAINS = ("", "ai.onnx")
+PAIR = ("QuantizeLinear", "DequantizeLinear")
 
 
 class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -93,6 +94,8 @@ class SupportTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         opsets: the oldest and the newest opset that compiles; None where the runtime does not say.
         operators: ONNX operators that compile.
         refused: ONNX operators that do not, with the runtime's reason.
+        pairs: what becomes of QuantizeLinear and DequantizeLinear in a w8a8 model, where the compiler reads one
+            in a way of its own; empty where the operators' own entries hold.
         most_axes: the highest rank of any value.
         batch_of_one: whether the first axis of every input must be 1.
     """
@@ -106,6 +109,7 @@ class SupportTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     opsets: tuple[int, int] | None = None
     operators: dict[str, Rule] = {}
     refused: dict[str, str] = {}
+    pairs: str = ""
     most_axes: int | None = None
     note: str = ""
     units: tuple[UnitTable, ...] = ()
@@ -154,6 +158,23 @@ def read_table(runtime: str) -> SupportTable | None:
     if not place.is_file():
         return None
     return msgspec.json.decode(place.read_bytes(), type=SupportTable)
+
+
+def as_quantised(table: SupportTable) -> SupportTable:
+    """The table as it speaks of a w8a8 model."""
+    if not table.pairs:
+        return table
+    rules = dict.fromkeys(PAIR, Rule(rewrite=table.pairs))
+    units = tuple(
+        msgspec.structs.replace(unit, operators=None if unit.operators is None else (*unit.operators, *PAIR))
+        for unit in table.units
+    )
+    return msgspec.structs.replace(
+        table,
+        operators={**table.operators, **rules},
+        refused={op: why for op, why in table.refused.items() if op not in PAIR},
+        units=units,
+    )
 
 
 def judge_compile(table: SupportTable, subject: Subject) -> Verdict | None:

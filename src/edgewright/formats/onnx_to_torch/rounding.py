@@ -22,6 +22,10 @@ ROUND, UNROUND, UNROUND_WEIGHTS, LINEAR = (
     "edgewright.Linear",
 )
 MIDDLE = 128  # from uint8 to int8
+MOVES = (
+    *("Concat", "MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Pad"),
+    *("DepthToSpace", "SpaceToDepth", "Expand"),
+)
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 
@@ -97,11 +101,18 @@ class Marker:
     def read_weights(self, node: Node) -> Iterator[Node]:
         """The node with a DequantizeLinear of its own for each rounded input, and with its weights as integers."""
         inputs = list(node.inputs)
+        wanted = self.find_wanted(node)
         for position, name in enumerate(node.inputs):
             rounder = self.maker.get(name)
             if rounder is None or rounder.op != DEQUANTIZE:
                 continue
-            if self.is_behind_pair(rounder) and self.readers[name][0] is not node:
+            if wanted and self.is_behind_pair(rounder) and self.read_grid(rounder) != wanted:
+                names = [f"{name}__{node.name}_{position}{mark}" for mark in ("", "i", "w")]
+                yield self.unround(rounder, names[0])
+                yield Node(self.free(node.name), ROUND, (names[0],), (names[1],), wanted, node.sources)
+                yield Node(self.free(node.name), UNROUND, (names[1],), (names[2],), wanted, node.sources)
+                inputs[position] = names[2]
+            elif self.is_behind_pair(rounder) and self.readers[name][0] is not node:
                 inputs[position] = f"{name}__{node.name}_{position}"
                 yield self.unround(rounder, inputs[position])
             elif position == 1 and (weights := self.integers_of(node, rounder)):
@@ -109,6 +120,15 @@ class Marker:
                 yield self.keep_integers(node, rounder, weights, inputs[position])
                 node = self.as_linear(node)
         yield node._replace(inputs=tuple(inputs))
+
+    def find_wanted(self, node: Node) -> Mapping[str, Any]:
+        """The grid that a node which only moves values has to be given them on: XNNPACK moves integers as they are.
+
+        Rounding before it is moved gives what rounding behind would.
+        """
+        rounder = next((one for one in self.readers.get(node.outputs[0], []) if one.op == QUANTIZE), None)
+        moves = node.op in MOVES and rounder is not None and self.is_paired(rounder)
+        return self.read_grid(rounder) if moves and rounder is not None else {}
 
     def integers_of(self, node: Node, rounder: Node) -> tuple[Array, Array, int] | None:
         """The weights as int8 in the order of torch's layers, their scales and the axis of these."""

@@ -29,7 +29,7 @@ WEIGHTS_LOW, WEIGHTS_HIGH = 4, 5
 OWN_VERSION = "0.0.0"
 CONVOLUTIONS = (12, 13)  # members of OpType: Convolution, ConvolutionDepthwise
 SYMMETRIC = 4  # slot of Convolution2D's symmetricQuan, which INT8 convolutions alone have
-BOUNDS = ("Relu", "Clip")
+BOUNDS = ("Relu", "Clip", "Identity")  # what MNN joins to a layer, which then bears their tensor's name
 NEGATIVE = 2**64
 # What the converter adds to names: of products that it makes convolutions, and of outputs in its own layout.
 CONVERTED, BEFORE_LAYOUT = "__matmul_converted", "__before_tr"

@@ -14,7 +14,7 @@ from edgewright.runtimes.mnn.graph import Operator
 
 PART = re.compile(r"_raster_\d+$")
 CONVERTED = "__matmul_converted"
-MOVES = ("Raster", "ConvertTensor")
+MOVES = ("Raster", "ConvertTensor", "FloatToInt8", "Int8ToFloat")
 # Operators of ONNX that only move or choose values: where MNN moves data for another operator, it is these.
 MOVING = (
     *("Cast", "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Pad"),

@@ -22,7 +22,7 @@ def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
     the CPU and does not tell: there the unit is only what was assigned.
     """
     trace = msgspec.json.decode((folder / TRACE).read_bytes(), type=Trace)
-    sources = source_nodes([Kernel(ran.name, ran.op) for ran in trace.ran], trace.operators, graph)
+    sources = source_nodes([Kernel(ran.name, kind_of(ran.op)) for ran in trace.ran], trace.operators, graph)
     rows = [layer_row(i, ran, names, trace) for i, (ran, names) in enumerate(zip(trace.ran, sources, strict=True))]
     return LayerReport(
         layers=tuple(rows),
@@ -33,12 +33,17 @@ def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
     )
 
 
+def kind_of(op: str) -> str:
+    """The operator of `Convolution [ DT_INT8 ] `, as MNN calls one that computes with integers."""
+    return op.partition(" [")[0]
+
+
 def layer_row(position: int, ran: Ran, sources: tuple[str, ...], trace: Trace) -> Layer:
     evidence: Evidence = "measured" if trace.backend == "CPU" else "assigned"
     return Layer(
         position=position,
         name=ran.name,
-        op=ran.op,
+        op=ran.op.strip(),
         source_nodes=sources,
         unit=UNITS.get(trace.backend, "UNKNOWN"),
         backend=trace.backend,
