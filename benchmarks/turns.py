@@ -81,6 +81,6 @@ def compare(first: Sequence[float], other: Sequence[float]) -> Share:
 
 if __name__ == "__main__":
     named = [Path(word) for word in sys.argv[1:]]
-    for one, share in zip(named, take_turns(named, processes=9, seconds=0.3), strict=True):
+    for one, share in zip(named, take_turns(named, processes=7, seconds=0.2), strict=True):
         interval = "" if share.low is None else f" ({share.low:.3f}–{share.high:.3f})"
         print(f"{one.name}: {share.cpu_ms:.3f} ms, {share.ratio:.3f}{interval}")

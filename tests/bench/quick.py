@@ -126,7 +126,7 @@ class QuickWorker:
 
 def make_plan(*models: str, **changes: Any) -> BenchmarkPlan:
     """A plan for the pretend runtime that takes no time."""
-    quick: dict[str, Any] = {"runs": 6, "processes": 3, "warmup_seconds": 0.02, "layer_runs": 3, "timeout_s": 20.0}
+    quick: dict[str, Any] = {"runs": 6, "processes": 3, "warmup_seconds": 0.02, "layer_runs": 3, "timeout_s": 60.0}
     options = changes.pop("options", {})
     candidates = tuple(
         Candidate(model=model, runtime="pretend", options={"latency-us": "50", **options}) for model in models or ("m",)

@@ -164,7 +164,7 @@ def test_the_first_inference_is_alone_and_cold(tmp_path: Path) -> None:
 def test_warm_up_ends_by_its_time_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "is_steady", lambda samples, window: False)
     lane = make_lane(tmp_path)
-    measure(QuickDevice(tmp_path), [lane], make_plan(processes=1), tmp_path, ignore)
+    measure(QuickDevice(tmp_path), [lane], make_plan(processes=1, warmup_seconds=0.5), tmp_path, ignore)
     assert not lane.tapes[0].steady
     assert len(lane.tapes[0].warmup_us) > 5
     assert len(lane.tapes[0].wall_us) == 6

@@ -11,6 +11,12 @@ from edgewright.cli.app import run
 # Options that make a benchmark of the pretend runtime take no time.
 QUICK = ("--processes", "1", "--runs", "3", "--warmup-seconds", "0.01", "-p", "latency_us=20", "--no-layers")
 
+# A test run that was started in the background ignores Ctrl-C, one under nohup SIGHUP, and children inherit that.
+HEEDING = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL)"
+)
+
 
 class Told(NamedTuple):
     """What a command left behind."""

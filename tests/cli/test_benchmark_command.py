@@ -17,7 +17,7 @@ from edgewright.cli.benchmark import BESIDE_PLAN, PLAN_OPTIONS, benchmark
 from edgewright.errors import RuntimeMissing
 from edgewright.facts.plan import BenchmarkPlan
 from edgewright.flows.report import BenchmarkReport
-from tests.cli.calling import QUICK, Call
+from tests.cli.calling import HEEDING, QUICK, Call
 from tests.models.onnx_files import write_conv_net
 
 ZERO_IS_FINE = {"--seed", "--threshold", "--fail-on-fallback"}
@@ -264,17 +264,19 @@ def test_a_shape_hint_can_be_typed(call: Call, folder: Path) -> None:
 
 
 def test_a_real_ctrl_c(call: Call, folder: Path) -> None:
-    script = "from edgewright.cli import main; main()"
+    script = f"{HEEDING}; from edgewright.cli import main; main()"
     words = ["benchmark", "m.pretend", "--processes", "500", "--runs", "5", "--warmup-seconds", "0.01", "--no-layers"]
     process = subprocess.Popen(
         [sys.executable, "-c", script, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
     assert process.stderr is not None
-    first = process.stderr.readline()
-    assert b"process 1 of 500" in first
-    time.sleep(1.0)
-    os.kill(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    try:
+        assert b"process 1 of 500" in process.stderr.readline()
+        time.sleep(1.0)
+        os.kill(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=200)
+    finally:
+        process.kill()
     assert process.returncode == 130, err
     assert out == b""
     assert b"Traceback" not in err

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from edgewright.cli.streams import Patient
-from tests.cli.calling import Call
+from tests.cli.calling import HEEDING, Call
 
-COMMAND = [sys.executable, "-c", "from edgewright.cli import main; main()"]
+COMMAND = [sys.executable, "-c", f"{HEEDING}; from edgewright.cli import main; main()"]
 LONG = ("benchmark", "m.pretend", "--processes", "1", "--runs", "1000000", "-p", "latency_us=5000", "--no-layers")
 
 
@@ -31,7 +31,10 @@ def test_what_was_measured_is_kept(call: Call, number: signal.Signals, name: str
     process = start_long()
     process.send_signal(number)
     process.send_signal(number)  # an impatient one is no reason to lose anything
-    _, said = process.communicate()
+    try:
+        _, said = process.communicate(timeout=200)
+    finally:
+        process.kill()
     assert process.returncode == 128 + number, said
     assert f"topped by {name}" in said.decode()
     assert b"Traceback" not in said
@@ -50,7 +53,7 @@ def test_one_that_the_shell_ignores_stays_ignored(folder: Path) -> None:
 
 def test_the_third_ends_the_process_at_once(folder: Path) -> None:
     script = (
-        "import os, signal\n"
+        f"import os; {HEEDING}\n"
         "from edgewright.cli.interrupts import watch_interrupts\n"
         "watch_interrupts()\n"
         "try:\n"
