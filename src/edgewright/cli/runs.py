@@ -57,7 +57,7 @@ def list_command(tags: tuple[tuple[str, str], ...], as_json: bool, **wanted: Any
 
 def list_row(row: RunRow) -> tuple[str, ...]:
     from edgewright.cli.tables import show_tags
-    from edgewright.cli.units import UNKNOWN, show_range, show_us
+    from edgewright.facts.units import UNKNOWN, show_range, show_us
 
     p50 = row.metrics.get("latency.p50")
     return (
