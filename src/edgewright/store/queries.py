@@ -37,6 +37,7 @@ class RunFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         sort: what they are ordered by; `p50` is the median latency. Runs without a value come last.
         rising: the smallest first.
         without: ids that are left out.
+        ids: only these.
         plan_hash: the hash of the run's plan.
         model_id: the model's whole sha256.
         metrics: the metrics a row carries; None gives all of them, which is slow for thousands of runs.
@@ -60,6 +61,7 @@ class RunFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     sort: SortKey = "started"
     rising: bool = False
     without: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
     metrics: tuple[str, ...] | None = None
 
 
@@ -205,6 +207,8 @@ def _conditions(wanted: RunFilter) -> Iterator[ColumnElement[bool]]:
         yield run.c.model_id == wanted.model_id
     if wanted.precision is not None:
         yield run.c.precision == wanted.precision
+    if wanted.ids:
+        yield run.c.id.in_(wanted.ids)
     if wanted.without:
         yield run.c.id.not_in(wanted.without)
     if wanted.parent is not None:

@@ -202,9 +202,8 @@ def options(run: Run) -> dict[str, Any]:
 def compare_csv(request: Request) -> Response:
     """Figures and layers, one row each, a column for each run."""
     runs = load_runs(request)
-    rows: list[list[object]] = []
-    for row in figure_rows(runs):
-        rows.append([row.name, row.unit, *(cell.metric and cell.metric.value for cell in row.cells)])
-    for layer in align(runs):
-        rows.append([f"layer:{layer.name}", "us", *(cell and cell.median_us for cell in layer.cells)])
+    rows: list[list[object]] = [
+        [row.name, row.unit, *(cell.metric and cell.metric.value for cell in row.cells)] for row in figure_rows(runs)
+    ]
+    rows += [[f"layer:{row.name}", "us", *(cell and cell.median_us for cell in row.cells)] for row in align(runs)]
     return csv_answer(("what", "unit", *(run.id for run in runs)), rows, "comparison.csv")

@@ -79,7 +79,9 @@ def note_of(metric: Metric, run: Run, metrics: Mapping[str, Metric]) -> str:
         return f"{share}{metric.n:,} samples"
     if metric.name == "accuracy":
         return f"95 % interval, {metric.n:,} samples"
-    return f"{metric.n:,} processes" if metric.low is not None else ""
+    if metric.low is None:
+        return ""
+    return f"{metric.n:,} samples" if metric.name.endswith(".p50") else f"{metric.n:,} processes"
 
 
 def series_of(run: Run, name: str) -> tuple[float, ...]:

@@ -30,12 +30,13 @@ class ListState(Struct, frozen=True, kw_only=True):
         """As the record takes it. Raises UsageError for a date that is none, when it is used."""
         words = {name: word for name, word in self.words.items() if word}
         name, equals, value = words.pop("tag", "").partition("=")
-        state = words.pop("state", None)
+        asked = words.pop("state", "")
+        state: RunState | None = next((one for one in get_args(RunState) if one == asked), None)
         plain: dict[str, Any] = dict(words)
         return RunFilter(
             **plain,
             tags={name: value} if equals else {},
-            state=state if state in get_args(RunState) else None,
+            state=state,
             sort=self.sort,
             rising=self.rising,
             limit=limit,

@@ -4,6 +4,7 @@ Each is a command of the command line; a page can therefore do nothing that a us
 """
 
 from collections.abc import Mapping, Sequence
+from platform import system
 from typing import Literal, NamedTuple
 
 from edgewright.errors import UsageError
@@ -83,9 +84,11 @@ def choices_of(field: Field) -> list[tuple[str, str]]:
     if field.choices == "precisions":
         return [(name, name) for name in FLOAT_PRECISIONS]
     usable = {state.name for state in examine_runtimes() if state.usable}
-    infos = [info for info in TABLE.values() if info.name != FOR_TESTS and info.name in usable]
+    infos = [info for info in TABLE.values() if info.name != FOR_TESTS and info.name in usable and info.reads]
     if field.choices == "compiles":
-        infos = [info for info in infos if info.writes and info.reads]
+        infos = [info for info in infos if info.writes]
+    else:
+        infos = [info for info in infos if not info.systems or system() in info.systems]
     return [(info.name, info.title) for info in infos]
 
 

@@ -1,9 +1,10 @@
 """Reports that need no server: one HTML file, or a folder of static pages; no script and no address in them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,7 +13,7 @@ from edgewright.errors import OutputError, UsageError
 from edgewright.facts.run import Run
 from edgewright.store.queries import RunFilter
 from edgewright.store.store import Store
-from edgewright.web.answers import attached, json_answer, make_csv, render
+from edgewright.web.answers import attached, make_csv, render
 from edgewright.web.assets import style_text
 from edgewright.web.comparing import MOST, compare_context, load_runs
 from edgewright.web.devices import devices_context
@@ -20,9 +21,10 @@ from edgewright.web.filters import HEADLINE, ListState
 from edgewright.web.layers import LayerView
 from edgewright.web.links import Links, NoLinks, SiteLinks
 from edgewright.web.models import models_context
-from edgewright.web.run_detail import find_run, run_context
+from edgewright.web.run_detail import LAYER_HEADER, find_run, layer_cells, run_context
 from edgewright.web.run_list import CSV_HEADER, csv_row, list_context
 from edgewright.web.state import desk_of
+from edgewright.web.traces import chrome_trace, node_data
 
 MOST_PAGES = 2_000
 
@@ -76,20 +78,40 @@ def write_site(folder: Path, run_ids: Sequence[str], store: Store) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise UsageError(f"{folder} is not empty", "a site is not mixed with other files", "name a new folder")
-        (folder / "style.css").write_text(style_text(), encoding="utf-8")
+        write_text(folder / "style.css", style_text())
         listed = list_context(rows, len(rows), ListState(words={}))
-        write(folder / "index.html", report("runs_report.html", links, listed, "runs"))
-        write(folder / "models.html", report("models_report.html", links, models_context(store, {}), "models"))
+        write_text(folder / "index.html", report("runs_report.html", links, listed, "runs"))
+        write_text(folder / "models.html", report("models_report.html", links, models_context(store, {}), "models"))
         devices = devices_context(store.list_devices(), store)
-        write(folder / "devices.html", report("devices_report.html", links, devices, "devices"))
-        write(folder / "runs.csv", make_csv(CSV_HEADER, map(csv_row, rows)))
-        write(folder / "runs.json", json_answer({"schema": "edgewright.runs/1", "runs": rows}).body.decode())
+        write_text(folder / "devices.html", report("devices_report.html", links, devices, "devices"))
+        write_text(folder / "runs.csv", make_csv(CSV_HEADER, map(csv_row, rows)))
+        write_text(folder / "runs.json", msgspec.json.encode({"schema": "edgewright.runs/1", "runs": rows}).decode())
         for row in rows:
-            write(folder / f"run-{row.id}.html", run_text(store.load(row.id), store, links))
+            write_text(folder / f"run-{row.id}.html", run_text(store.load(row.id), store, links))
     except OSError as error:
         raise OutputError(f"{folder} cannot be written", error.strerror or str(error)) from None
     return len(rows) + 3
 
 
-def write(path: Path, content: str) -> None:
-    path.write_text(content, encoding="utf-8")
+def write_layers(name: str, path: Path, run: Run) -> None:
+    """One run's layers as a file of `LAYER_FILES`. UsageError for a run without any."""
+    if not run.layers:
+        raise UsageError(
+            f"run {run.id} has no layers", f"it is a {run.kind}, {run.state}", "choose a benchmark with them"
+        )
+    write_text(path, LAYER_FILES[name](run))
+
+
+LAYER_FILES: dict[str, Callable[[Run], str]] = {
+    "chrome_trace": lambda run: msgspec.json.encode(chrome_trace(run)).decode(),
+    "model_explorer": lambda run: msgspec.json.encode(node_data(run)).decode(),
+    "csv": lambda run: make_csv(LAYER_HEADER, layer_cells(run)),
+}
+
+
+def write_text(path: Path, content: str) -> None:
+    """OutputError where it cannot be written."""
+    try:
+        path.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written", error.strerror or str(error)) from None

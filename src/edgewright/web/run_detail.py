@@ -104,7 +104,7 @@ def run_context(run: Run, store: Store, view: LayerView) -> dict[str, Any]:
 
 def layer_address(run_id: str, view: LayerView, fields: Mapping[str, str]) -> str:
     """The page's address with another order, group or filter of the layers."""
-    now = {"sort": view.sort if view.sort != "position" else "", "group": view.group, "layer": view.text} | fields
+    now = {"sort": view.sort if view.sort != "position" else "", "group": view.group, "layer": view.text, **fields}
     return with_query(f"/runs/{run_id}", [(name, value) for name, value in now.items() if value]) + "#layers"
 
 
@@ -193,38 +193,30 @@ def samples_csv(request: Request) -> Response:
     return csv_answer(("series", "unit", "position", "value"), rows, f"{run.id}-samples.csv")
 
 
+LAYER_HEADER = (
+    "position",
+    "name",
+    "op",
+    "unit",
+    "backend",
+    "evidence",
+    "start_us",
+    "median_us",
+    "p90_us",
+    "memory_bytes",
+    "source_nodes",
+)
+
+
+def layer_cells(run: Run) -> list[tuple[object, ...]]:
+    """The layers as rows under `LAYER_HEADER`."""
+    plain = LAYER_HEADER[:-1]
+    return [(*(getattr(layer, name) for name in plain), " + ".join(layer.source_nodes)) for layer in run.layers]
+
+
 def layers_csv(request: Request) -> Response:
     run = find_run(request)
-    header = (
-        "position",
-        "name",
-        "op",
-        "unit",
-        "backend",
-        "evidence",
-        "start_us",
-        "median_us",
-        "p90_us",
-        "memory_bytes",
-        "source_nodes",
-    )
-    rows = (
-        (
-            layer.position,
-            layer.name,
-            layer.op,
-            layer.unit,
-            layer.backend,
-            layer.evidence,
-            layer.start_us,
-            layer.median_us,
-            layer.p90_us,
-            layer.memory_bytes,
-            " + ".join(layer.source_nodes),
-        )
-        for layer in run.layers
-    )
-    return csv_answer(header, rows, f"{run.id}-layers.csv")
+    return csv_answer(LAYER_HEADER, layer_cells(run), f"{run.id}-layers.csv")
 
 
 def spans_json(request: Request) -> Response:

@@ -20,7 +20,7 @@ from edgewright.store.queries import RunFilter
 from edgewright.store.store import Store
 from edgewright.web.answers import answer, file_name, json_answer
 from edgewright.web.guard import form_of
-from edgewright.web.jobs import Job, Prepare
+from edgewright.web.jobs import Job
 from edgewright.web.kinds import FOLDER, KINDS, Form, Kind, choices_of, options_from
 from edgewright.web.state import Desk, desk_of
 
@@ -135,13 +135,10 @@ def start_rerun(request: Request) -> Response:
     desk = desk_of(request)
     run = desk.store.load(str(request.path_params["run_id"]))
     recorded_plan(run)
-    words = ["runs", "rerun", run.id]
-    prepare: Prepare = lambda folder: words  # noqa: E731 - the only line of it
-    name = run.model.name if run.model else run.id
-    job = desk.jobs.add(
-        Job(kind="rerun", title=f"Repeat {name}", shown=" ".join(["edgewright", *words]), prepare=prepare)
-    )
-    return RedirectResponse(f"/work/{job.id}", 303)
+    words = ("runs", "rerun", run.id)
+    title = f"Repeat {run.model.name if run.model else run.id}"
+    job = Job(kind="rerun", title=title, shown=" ".join(("edgewright", *words)), prepare=lambda folder: words)
+    return RedirectResponse(f"/work/{desk.jobs.add(job).id}", 303)
 
 
 def cancel(request: Request) -> Response:

@@ -13,8 +13,9 @@ from edgewright.web.draw.svg import circle, drawing, element, line, path, rect, 
 from edgewright.web.numbers import plural, show
 
 WIDTH, LEFT, RIGHT = 720.0, 56.0, 12.0
+WIDE = 1240.0  # of a picture that has the whole page: its letters are as large as those beside it
 BINS = 60
-MOST_SHOWN = 0.995  # of the samples: a few stray ones would press all others into one bar
+MOST_SHOWN = 0.99  # of the samples: a few stray ones would press all others into one bar
 COLUMNS = 640
 
 
@@ -119,7 +120,7 @@ def over_time(
     if len(known) < 2:
         return Markup("")
     top, floor = 10.0, height - 26.0
-    high = float(np.quantile(known, 0.999))
+    high = float(np.quantile(known, MOST_SHOWN))
     up = fit([float(known.min()), high], floor, top)
     across = Scale(0.0, float(len(values)), LEFT, WIDTH - RIGHT)
     parts = [*_ticks_beside(up, unit)]
@@ -166,16 +167,16 @@ def shares(parts: Sequence[Part], name: str, height: float = 26.0) -> Markup:
     total = sum(part.size for part in parts)
     if total <= 0:
         return Markup("")
-    drawn, x = [], 0.0
+    drawn, x = list[Markup](), 0.0
     for part in parts:
-        width = WIDTH * part.size / total
+        width = WIDE * part.size / total
         drawn.append(rect(x, 0, max(width - 1, 0.5), height, f"part {part.css}", part.told, 2))
         words = f"{part.name} {part.size / total:.0%}"
         if width > 8 + 6.6 * len(words):
             drawn.append(text(x + 8, height / 2 + 4, words, f"label on {part.css}"))
         x += width
     told = ", ".join(f"{part.name} {part.size / total:.1%}" for part in parts)
-    return drawing(WIDTH, height, name, told, *drawn, kind="chart flat")
+    return drawing(WIDE, height, name, told, *drawn, kind="chart wide")
 
 
 def levels(parts: Sequence[Part], unit: str, name: str) -> Markup:
@@ -228,7 +229,7 @@ def strips(rows: Sequence[Strip], unit: str) -> Markup:
     if len(rows) < 2 or not any(value is not None and isfinite(value) for value in values):
         return Markup("")
     known = [value for value in values if value is not None and isfinite(value) and value > 0]
-    across = fit(known, LEFT - 20, WIDTH - RIGHT - 10, is_log=bool(known) and max(known) / min(known) > 4)
+    across = fit(known, LEFT - 20, WIDE - RIGHT - 10, is_log=bool(known) and max(known) / min(known) > 4)
     tall, drawn = 30.0, []
     floor = len(rows) * tall + 4
     for tick in across.ticks(8):
@@ -244,4 +245,4 @@ def strips(rows: Sequence[Strip], unit: str) -> Markup:
         if middle is not None and isfinite(middle):
             drawn.append(rect(across(middle) - 1.5, y - 10, 3, 20, "dot", f"{name}: {show(middle, unit)}", 1))
     told = ", ".join(f"{name} {show(middle, unit)}" for name, _, middle, _, _ in rows)
-    return drawing(WIDTH, floor + 20, "Medians of the processes on one scale", told, *drawn)
+    return drawing(WIDE, floor + 20, "Medians of the processes on one scale", told, *drawn, kind="chart wide")

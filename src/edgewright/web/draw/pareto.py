@@ -10,7 +10,7 @@ from edgewright.web.draw.scales import fit
 from edgewright.web.draw.svg import circle, drawing, line, path, text
 from edgewright.web.numbers import exact, shorten, show
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, FLOOR = 720.0, 340.0, 64.0, 16.0, 14.0, 298.0
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, FLOOR = 1240.0, 340.0, 64.0, 16.0, 14.0, 298.0
 LEAST_RADIUS, MOST_RADIUS = 4.0, 16.0
 NAME_LETTERS = 26
 
@@ -106,7 +106,7 @@ def pareto(points: Sequence[Point], quality: str) -> Markup:
                 )
             )
     told = f"{len(known)} points, {len(front)} of them on the front"
-    return drawing(WIDTH, HEIGHT, f"{quality} over latency, size as the area", told, *parts)
+    return drawing(WIDTH, HEIGHT, f"{quality} over latency, size as the area", told, *parts, kind="chart wide")
 
 
 def told_of(one: Point) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from math import floor, isfinite, log10
 from typing import NamedTuple
 
+_LEAST_PX = 44.0  # between two ticks
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
@@ -28,7 +29,13 @@ class Scale(NamedTuple):
 
     def ticks(self, most: int = 6) -> list[float]:
         """Round values within the scale."""
-        return _log_ticks(self.low, self.high, most) if self.is_log else _linear_ticks(self.low, self.high, most)
+        if not self.is_log:
+            return _linear_ticks(self.low, self.high, most)
+        found: list[float] = []
+        for tick in _log_ticks(self.low, self.high, most):
+            if not found or abs(self(tick) - self(found[-1])) > _LEAST_PX:
+                found.append(tick)
+        return found
 
 
 def fit(values: Iterable[float | None], begin: float, end: float, *, is_log: bool = False, zero: bool = False) -> Scale:

@@ -21,9 +21,13 @@ def number(value: Value) -> str:
 
 def drawing(width: float, height: float, title: str, told: str, *inner: str, kind: str = "chart") -> Markup:
     """A whole picture that scales with the page, with a name and a description for those who do not see it."""
-    box = {"viewBox": f"0 0 {number(width)} {number(height)}", "role": "img", "aria-label": f"{title}. {told}"}
-    named = element("title", {}, title), element("desc", {}, told)
-    return element("svg", {"class": kind, "width": width, "height": height, **box}, *named, *inner)
+    box: dict[str, Value] = {
+        "viewBox": f"0 0 {number(width)} {number(height)}",
+        "role": "img",
+        "aria-label": f"{title}. {told}",
+    }
+    words = element("title", {}, title), element("desc", {}, told)
+    return element("svg", {"class": kind, "width": width, "height": height, **named}, *words, *inner)
 
 
 def rect(x: float, y: float, width: float, height: float, css: str, title: str = "", round_: float = 0) -> Markup:
@@ -39,7 +43,7 @@ def line(x1: float, y1: float, x2: float, y2: float, css: str) -> Markup:
 
 
 def circle(x: float, y: float, radius: float, css: str, title: str = "") -> Markup:
-    place = {"cx": x, "cy": y, "r": radius, "class": css}
+    place: dict[str, Value] = {"cx": x, "cy": y, "r": radius, "class": css}
     return element("circle", place, *([element("title", {}, title)] if title else []))
 
 

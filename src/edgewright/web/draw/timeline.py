@@ -11,7 +11,7 @@ from edgewright.web.draw.scales import Scale
 from edgewright.web.draw.svg import drawing, line, rect, text
 from edgewright.web.numbers import shorten, show
 
-WIDTH, LEFT, LANE, GAP = 720.0, 56.0, 28.0, 8.0
+WIDTH, LEFT, LANE, GAP = 1240.0, 56.0, 28.0, 8.0
 UNITS = ("CPU", "GPU", "NPU", "UNKNOWN")
 
 
@@ -73,4 +73,4 @@ def timeline(spans: Sequence[Span]) -> Markup:
             text(across(tick), floor + 16, show(tick, "us"), "label", "middle"),
         ]
     told = f"{len(spans)} layers on {', '.join(lanes)}, {show(end, 'us')} in all"
-    return drawing(WIDTH, floor + 22, "Timeline of the layers", told, *parts)
+    return drawing(WIDTH, floor + 22, "Timeline of the layers", told, *parts, kind="chart wide")
