@@ -120,9 +120,8 @@ def export_folder(items: tuple[str, ...], store: Store) -> None:
     from edgewright.errors import UsageError
 
     if len(items) != 2:
-        raise UsageError(
-            "a run and a folder are expected", f"given is {len(items)}", "edgewright runs export ID FOLDER"
-        )
+        what = "a run and a folder are expected"
+        raise UsageError(what, f"given is {len(items)}", "edgewright runs export ID FOLDER")
     for output in store.export_run(items[0], Path(items[1])):
         say(f"Warning: the bytes of {output.role} are not in the record and were left out.")
     click.echo(items[1])

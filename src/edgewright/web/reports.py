@@ -96,9 +96,8 @@ def write_site(folder: Path, run_ids: Sequence[str], store: Store) -> int:
 def write_layers(name: str, path: Path, run: Run) -> None:
     """One run's layers as a file of `LAYER_FILES`. UsageError for a run without any."""
     if not run.layers:
-        raise UsageError(
-            f"run {run.id} has no layers", f"it is a {run.kind}, {run.state}", "choose a benchmark with them"
-        )
+        why = f"it is a {run.kind}, {run.state}"
+        raise UsageError(f"run {run.id} has no layers", why, "choose a benchmark with them")
     write_text(path, LAYER_FILES[name](run))
 
 

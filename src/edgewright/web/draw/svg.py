@@ -21,13 +21,10 @@ def number(value: Value) -> str:
 
 def drawing(width: float, height: float, title: str, told: str, *inner: str, kind: str = "chart") -> Markup:
     """A whole picture that scales with the page, with a name and a description for those who do not see it."""
-    box: dict[str, Value] = {
-        "viewBox": f"0 0 {number(width)} {number(height)}",
-        "role": "img",
-        "aria-label": f"{title}. {told}",
-    }
+    box = f"0 0 {number(width)} {number(height)}"
+    size: dict[str, Value] = {"width": width, "height": height, "viewBox": box}
     words = element("title", {}, title), element("desc", {}, told)
-    return element("svg", {"class": kind, "width": width, "height": height, **named}, *words, *inner)
+    return element("svg", {"class": kind, **size, "role": "img", "aria-label": f"{title}. {told}"}, *words, *inner)
 
 
 def rect(x: float, y: float, width: float, height: float, css: str, title: str = "", round_: float = 0) -> Markup:

@@ -14,7 +14,7 @@
       if (told.data.length < 2) return;
       var x = told.data.map(function (_, position) { return position * told.step; });
       var sorted = told.data.filter(function (value) { return value !== null; }).sort(function (a, b) { return a - b; });
-      var high = sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * 0.999))], low = sorted[0];
+      var high = sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * 0.99))], low = sorted[0];
       var ends = [], sum = 0;
       told.processes.slice(0, -1).forEach(function (count) { sum += count; ends.push(sum); });
       var plot;
