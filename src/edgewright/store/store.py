@@ -97,8 +97,9 @@ def open_store(
     database = open_database(home, database_url, busy_timeout_s)
     store = Store(home=home, database=database, blobs=blobs, presence=Presence(home))
     try:
-        take_in(home, store._save)
-        store._mark_killed(now())
+        if not database.is_read_only:
+            take_in(home, store._save)
+            store._mark_killed(now())
     except BaseException:
         store.close()
         raise

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from anyio import to_thread
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
@@ -94,7 +93,7 @@ def tell_broken(request: Request, error: Exception) -> Response:
     )
 
 
-def make_app(store: Store, doors: Doors, upload_folder: Path, *, wait_s: float = WAIT_S) -> Starlette:
+def make_app(store: Store, doors: Doors, upload_folder: Path, *, wait_s: float = WAIT_S) -> tuple[Guard, Desk]:
     """The pages of a record. What runs beside them begins and ends with the server.
 
     Args:
@@ -120,11 +119,10 @@ def make_app(store: Store, doors: Doors, upload_folder: Path, *, wait_s: float =
     app = Starlette(
         routes=[Route("/events", events), *ROUTES],
         lifespan=lifespan,
-        middleware=[Middleware(Guard, doors=doors)],
         exception_handlers={EdgewrightError: tell_error, 404: tell_absent, Exception: tell_broken},
     )
     app.state.desk = desk
-    return app
+    return Guard(app, doors), desk  # around all: what goes wrong inside gets its headers too
 
 
 async def sweep(desk: Desk) -> None:

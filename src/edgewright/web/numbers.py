@@ -7,7 +7,7 @@ from math import isfinite
 from markupsafe import Markup
 
 from edgewright.facts.run import Metric
-from edgewright.facts.units import UNKNOWN, digits, show_bytes, show_share, show_us
+from edgewright.facts.units import UNKNOWN, digits, show_bytes, show_range, show_share, show_us
 
 MOST_NAME = 120
 Shown = Callable[[float], str]
@@ -80,11 +80,15 @@ def bounds(low: float | None, high: float | None, unit: str) -> Markup:
     """An interval in one unit, or nothing."""
     if low is None or high is None:
         return Markup("")
-    first, last = show(low, unit), show(high, unit)
-    number, _, word = first.rpartition(" ")
-    shown = f"{number}–{last}" if number and last.endswith(f" {word}") else f"{first}–{last}"
+    shown = show_range(low, high) if unit == "us" else one_range(show(low, unit), show(high, unit))
     told = f"from {exact(low, unit)} to {exact(high, unit)}"
     return Markup('<span class="interval" title="{}">{}</span>').format(told, shown)
+
+
+def one_range(first: str, last: str) -> str:
+    """`3.1–3.5 MB`: the unit once where both have it."""
+    number, _, word = first.rpartition(" ")
+    return f"{number}–{last}" if number and last.endswith(f" {word}") else f"{first}–{last}"
 
 
 def shorten(text: str, most: int = MOST_NAME) -> str:

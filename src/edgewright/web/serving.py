@@ -83,7 +83,7 @@ def listening(table: Path, port: int) -> list[str]:
 def serve(store: Store, server: socket.socket, doors: Doors, ready: Callable[[], None]) -> None:
     """Serve until SIGINT or SIGTERM; running work is cancelled then, and what was measured is kept."""
     with TemporaryDirectory(prefix="edgewright-ui-") as folder:
-        app = make_app(store, doors, Path(folder))
+        app, _ = make_app(store, doors, Path(folder))
         config = uvicorn.Config(
             app,
             log_level="warning",
