@@ -139,7 +139,7 @@ def test_disk_that_turns_read_only(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with open_store(small_disk / "home") as store:
         assert store.load(before.id) == before
-        with pytest.raises(StoreError, match="(?i)read-only file system") as raised:
+        with pytest.raises(StoreError, match=r"(?i)read-only file system") as raised:
             store.begin(begun_run())
     assert "point EDGEWRIGHT_HOME at" in raised.value.try_this
 

@@ -66,7 +66,7 @@ class Pages(Struct, frozen=True, kw_only=True):
             connection.close()
 
     def get(self, path: str, **headers: str) -> Answer:
-        return self.ask("GET", path, **headers)
+        return self.ask("GET", path, None, **headers)
 
     def post(self, path: str, fields: list[tuple[str, str]] | None = None, **headers: str) -> Answer:
         """A form as our own page sends it."""

@@ -86,7 +86,9 @@ def make_run(
         plan_hash="e" * 64,
         environment={"kernel": f"6.1{text}", "packages": {"numpy": "2", f"odd{text}": text}},
         metrics=(
-            Metric(name="latency.p50", unit="us", value=middle_us, low=middle_us * 0.99, high=middle_us * 1.01, n=samples),
+            Metric(
+                name="latency.p50", unit="us", value=middle_us, low=middle_us * 0.99, high=middle_us * 1.01, n=samples
+            ),
             Metric(name="latency.p50_confidence", unit="1", value=0.96, n=4),
             Metric(name="latency.p90", unit="us", value=middle_us * 1.05, n=samples),
             Metric(name="cold_start", unit="us", value=5_000.0, low=4_000.0, high=6_000.0, n=4),

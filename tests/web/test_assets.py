@@ -5,8 +5,8 @@ from importlib.resources import files
 
 import pytest
 
-from edgewright.web.assets import OWN, TYPES, Vendored, own_addresses, read_all, vendored
 from edgewright.web.answers import templates
+from edgewright.web.assets import OWN, TYPES, Vendored, own_addresses, read_all, vendored
 from tests.web.conftest import Pages
 
 STATIC = files("edgewright.web") / "static"

@@ -23,7 +23,12 @@ def test_run_that_is_deleted_while_it_is_shown(pages: Pages) -> None:
     pages.store.record([run])
     assert pages.get(f"/runs/{run.id}").status == 200
     pages.store.delete([run.id])
-    for path in (f"/runs/{run.id}", f"/runs/{run.id}.json", f"/runs/{run.id}/samples.json", f"/runs/{run.id}/report.html"):
+    for path in (
+        f"/runs/{run.id}",
+        f"/runs/{run.id}.json",
+        f"/runs/{run.id}/samples.json",
+        f"/runs/{run.id}/report.html",
+    ):
         assert pages.get(path).status == 404
     for action, fields in (("tag", [("new_tag", "a=b")]), ("rerun", [])):
         answer = pages.post(f"/runs/{run.id}/{action}", fields)
@@ -34,7 +39,9 @@ def test_run_that_is_deleted_while_it_is_shown(pages: Pages) -> None:
 
 
 def test_run_with_no_layers_and_nothing_else(pages: Pages) -> None:
-    bare = replace(make_run(layers=0), model=None, device=None, metrics=(), series=(), warnings=(), plan={}, environment={})
+    bare = replace(
+        make_run(layers=0), model=None, device=None, metrics=(), series=(), warnings=(), plan={}, environment={}
+    )
     pages.store.record([bare])
     text = pages.get(f"/runs/{bare.id}").text
     assert "No layer times" in text
@@ -68,15 +75,29 @@ def test_samples_that_are_not_numbers(pages: Pages) -> None:
     assert "nan" not in text.lower().replace("nanosecond", "")
     assert "4 are not numbers and are left out" in text
     assert pages.get(f"/runs/{run.id}/samples.json").json()["data"][0] is None
-    for path in ("/runs", "/models", "/devices", f"/runs/{run.id}.json", f"/runs/{run.id}/trace.json",
-                 f"/compare?run={run.id}&run={other.id}", f"/compare.json?run={other.id}&run={run.id}"):
+    for path in (
+        "/runs",
+        "/models",
+        "/devices",
+        f"/runs/{run.id}.json",
+        f"/runs/{run.id}/trace.json",
+        f"/compare?run={run.id}&run={other.id}",
+        f"/compare.json?run={other.id}&run={run.id}",
+    ):
         assert pages.get(path).status == 200, path
 
 
 def test_names_of_ten_thousand_letters(pages: Pages) -> None:
     runs = [make_run(text=LONG, seed=seed) for seed in (1, 2)]
     pages.store.record(runs)
-    for path in ("/runs", f"/runs/{runs[0].id}", f"/compare?run={runs[0].id}&run={runs[1].id}", "/models", "/devices", "/work"):
+    for path in (
+        "/runs",
+        f"/runs/{runs[0].id}",
+        f"/compare?run={runs[0].id}&run={runs[1].id}",
+        "/models",
+        "/devices",
+        "/work",
+    ):
         answer = pages.get(path)
         assert answer.status == 200
         assert len(answer.body) < 300_000  # in words of choices and in notes it stands whole: a form must send it
@@ -93,13 +114,28 @@ def test_a_thousand_tags(pages: Pages) -> None:
 
 
 def test_page_numbers_and_words_that_are_none(pages: Pages) -> None:
-    for query in ("page=-1", "page=9999999", "page=x", "page=%C2%B2", "sort=nothing", "order=sideways", "state=lost",
-                  "tag=justname", "kind=%00", "model=%ff", f"text={LONG}", "unknown=1", "tag=%3D"):
+    for query in (
+        "page=-1",
+        "page=9999999",
+        "page=x",
+        "page=%C2%B2",
+        "sort=nothing",
+        "order=sideways",
+        "state=lost",
+        "tag=justname",
+        "kind=%00",
+        "model=%ff",
+        f"text={LONG}",
+        "unknown=1",
+        "tag=%3D",
+    ):
         assert pages.get(f"/runs?{query}").status == 200, query
 
 
 def test_damaged_plan_and_environment(pages: Pages) -> None:
-    run = replace(make_run(), plan={"candidates": "none", "threads": 1, "shapes": None}, environment={"a": [[1, {"b": None}], []]})
+    run = replace(
+        make_run(), plan={"candidates": "none", "threads": 1, "shapes": None}, environment={"a": [[1, {"b": None}], []]}
+    )
     pages.store.record([run])
     assert pages.get(f"/runs/{run.id}").status == 200
     assert pages.post(f"/runs/{run.id}/rerun").status in (400, 500)
@@ -125,7 +161,9 @@ def small_disk(tmp_path: Path) -> Path:
     """A disk of its own that can be made read-only."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
     if mounted.returncode:
         pytest.skip("a file system cannot be mounted here")
     return folder

@@ -64,7 +64,10 @@ def test_samples_over_time_tells_of_what_is_no_number() -> None:
 @settings(deadline=None, max_examples=60)
 @given(st.lists(NUMBERS, max_size=40))
 def test_pictures_are_whole_for_any_numbers(values: list[float]) -> None:
-    parts = [Part("cpu", f"part {place}", abs(value) if math.isfinite(value) else 1.0, "told") for place, value in enumerate(values)]
+    parts = [
+        Part("cpu", f"part {place}", abs(value) if math.isfinite(value) else 1.0, "told")
+        for place, value in enumerate(values)
+    ]
     scale = fit(values, 4, 110, is_log=True)
     rows = [(name, values, *(values[:3] if len(values) > 2 else (1.0, None, None))) for name in "AB"]
     for picture in (
@@ -80,9 +83,22 @@ def test_pictures_are_whole_for_any_numbers(values: list[float]) -> None:
 
 
 def point(quality: float, latency: float, size: int) -> Point:
-    return Point(name="m", model_id="x", runtime="r", precision="fp32", device="d", run_id="id", bytes=size,
-                 latency_us=latency, latency_low=latency * 0.9, latency_high=latency * 1.1, quality=quality,
-                 quality_low=None, quality_high=None, quality_unit="share")
+    return Point(
+        name="m",
+        model_id="x",
+        runtime="r",
+        precision="fp32",
+        device="d",
+        run_id="id",
+        bytes=size,
+        latency_us=latency,
+        latency_low=latency * 0.9,
+        latency_high=latency * 1.1,
+        quality=quality,
+        quality_low=None,
+        quality_high=None,
+        quality_unit="share",
+    )
 
 
 def test_front_is_what_nothing_beats_in_all_three() -> None:
@@ -99,7 +115,10 @@ def test_pareto_leaves_out_what_is_no_number() -> None:
 def test_timeline_lays_layers_end_to_end_where_no_starts_are_told() -> None:
     layers = make_layers(7)
     assert make_spans(layers)[1]
-    untold = [type(one)(**{**{name: getattr(one, name) for name in one.__struct_fields__}, "start_us": None}) for one in layers]
+    untold = [
+        type(one)(**{**{name: getattr(one, name) for name in one.__struct_fields__}, "start_us": None})
+        for one in layers
+    ]
     spans, measured = make_spans(untold)
     assert not measured
     assert spans[2].start_us == spans[0].length_us + spans[1].length_us

@@ -29,7 +29,9 @@ def locked(store: Store, tmp_path: Path) -> Iterator[Pages]:
         yield running
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:8420", "127.0.0.1.evil.example", "", "192.168.1.5", "[::2]"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8420", "127.0.0.1.evil.example", "", "192.168.1.5", "[::2]"]
+)
 def test_foreign_host_is_refused(pages: Pages, host: str) -> None:
     """DNS rebinding: the name of another site that leads here."""
     answer = pages.get("/runs", host=host)
@@ -49,7 +51,12 @@ def test_odd_hosts_have_no_name() -> None:
 
 @pytest.mark.parametrize(
     "headers",
-    [{"origin": "http://evil.example"}, {"origin": "null"}, {"sec_fetch_site": "cross-site"}, {"sec_fetch_site": "same-site"}],
+    [
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"sec_fetch_site": "cross-site"},
+        {"sec_fetch_site": "same-site"},
+    ],
 )
 def test_another_sites_form_is_refused(pages: Pages, record: Record, headers: dict[str, str]) -> None:
     answer = pages.post("/runs/delete", [("run", record.first.id)], **headers)
@@ -68,7 +75,9 @@ def test_every_change_needs_the_pages_secret(pages: Pages, record: Record, path:
     where = path.format(run_id=record.first.id, job_id="x", model_id="x", sha256="x")
     for body in (b"", b"csrf=", b"csrf=wrong&run=x"):
         assert pages.ask("POST", where, body, content_type="application/x-www-form-urlencoded").status == 403
-    assert pages.ask("POST", where, b"\x08", content_type="application/octet-stream", x_csrf_token="wrong").status == 403
+    assert (
+        pages.ask("POST", where, b"\x08", content_type="application/octet-stream", x_csrf_token="wrong").status == 403
+    )
 
 
 @pytest.mark.parametrize("path", POSTS)
@@ -87,7 +96,9 @@ def test_form_that_is_too_large(pages: Pages) -> None:
 
 
 def test_form_that_is_no_text(pages: Pages) -> None:
-    assert pages.ask("POST", "/runs/tag", b"csrf=\xff\xfe", content_type="application/x-www-form-urlencoded").status == 400
+    assert (
+        pages.ask("POST", "/runs/tag", b"csrf=\xff\xfe", content_type="application/x-www-form-urlencoded").status == 400
+    )
     many = b"&".join(b"a=1" for _ in range(30_000))
     assert pages.ask("POST", "/runs/tag", many, content_type="application/x-www-form-urlencoded").status == 400
 
@@ -108,8 +119,18 @@ def test_headers_of_every_answer(pages: Pages, path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/static/../ui.css", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static/vendored.json", "/runs/..%2f..%2fetc",
-     "/runs/x/files/..%2f..%2f..%2fetc%2fpasswd", "/models/..%2fetc", "/work/..%2fx", "//etc/passwd", "/static/"],
+    [
+        "/static/../ui.css",
+        "/static/%2e%2e/app.py",
+        "/static/..%2fapp.py",
+        "/static/vendored.json",
+        "/runs/..%2f..%2fetc",
+        "/runs/x/files/..%2f..%2f..%2fetc%2fpasswd",
+        "/models/..%2fetc",
+        "/work/..%2fx",
+        "//etc/passwd",
+        "/static/",
+    ],
 )
 def test_no_path_of_a_request_reaches_the_file_system(pages: Pages, path: str) -> None:
     assert pages.get(path).status == 404
@@ -119,10 +140,23 @@ def test_every_stored_text_is_escaped(pages: Pages, store: Store) -> None:
     one, other = make_run(text=SCRIPT), make_run(text=SCRIPT, seed=1)
     store.record([one, other])
     model_id = one.model.sha256 if one.model else ""
-    for path in ("/runs", f"/runs/{one.id}", f"/runs/{one.id}?group=module", f"/compare?run={one.id}&run={other.id}",
-                 "/models", f"/models/{model_id}", "/devices", "/work", f"/work?model={SCRIPT[:8]}", "/runs?text=%3Cscript%3E",
-                 f"/runs/{one.id}/report.html", f"/compare/report.html?run={one.id}&run={other.id}",
-                 "/nothing%3Cscript%3E", "/runs/%3Cscript%3Ealert(1)", "/runs?since=%3Cscript%3E"):
+    for path in (
+        "/runs",
+        f"/runs/{one.id}",
+        f"/runs/{one.id}?group=module",
+        f"/compare?run={one.id}&run={other.id}",
+        "/models",
+        f"/models/{model_id}",
+        "/devices",
+        "/work",
+        f"/work?model={SCRIPT[:8]}",
+        "/runs?text=%3Cscript%3E",
+        f"/runs/{one.id}/report.html",
+        f"/compare/report.html?run={one.id}&run={other.id}",
+        "/nothing%3Cscript%3E",
+        "/runs/%3Cscript%3Ealert(1)",
+        "/runs?since=%3Cscript%3E",
+    ):
         text = pages.get(path).text
         assert "<script>alert" not in text, path
         assert "<img" not in text, path
@@ -130,8 +164,15 @@ def test_every_stored_text_is_escaped(pages: Pages, store: Store) -> None:
 
 
 def test_no_inline_script_or_style_and_no_foreign_address(pages: Pages, record: Record) -> None:
-    for path in ("/runs", f"/runs/{record.first.id}", "/models", "/devices", "/work", "/login",
-                 f"/compare?run={record.first.id}&run={record.second.id}"):
+    for path in (
+        "/runs",
+        f"/runs/{record.first.id}",
+        "/models",
+        "/devices",
+        "/work",
+        "/login",
+        f"/compare?run={record.first.id}&run={record.second.id}",
+    ):
         text = pages.get(path).text
         assert not re.search(r"<script(?![^>]*\ssrc=\"/static/)", text), path
         assert not re.search(r"<style|\sstyle=|javascript:|\son[a-z]+=\"", text), path
@@ -183,6 +224,8 @@ def test_key_is_told_once_and_kept_as_a_hash(tmp_path: Path) -> None:
 
 def test_half_a_request_does_not_stop_the_others(pages: Pages, record: Record) -> None:
     with socket.create_connection(("127.0.0.1", pages.port), timeout=5) as idle:
-        idle.sendall(b"POST /runs/tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n"
-                     b"Content-Type: application/x-www-form-urlencoded\r\n\r\ncsrf=")
+        idle.sendall(
+            b"POST /runs/tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n"
+            b"Content-Type: application/x-www-form-urlencoded\r\n\r\ncsrf="
+        )
         assert pages.get("/runs").status == 200

@@ -45,7 +45,8 @@ def test_layers_without_a_source_are_joined_by_their_operator() -> None:
 
 
 @pytest.mark.parametrize(
-    ("us", "p90", "mark"), [(10.5, 11.0, ""), (12.0, 13.0, "slower"), (9.5, 10.5, ""), (8.0, 9.0, "faster"), (8.0, 12.0, "")]
+    ("us", "p90", "mark"),
+    [(10.5, 11.0, ""), (12.0, 13.0, "slower"), (9.5, 10.5, ""), (8.0, 9.0, "faster"), (8.0, 12.0, "")],
 )
 def test_a_difference_is_marked_only_where_the_spreads_are_apart(us: float, p90: float, mark: str) -> None:
     reference = with_layers(layer("a", ("a",), 10.0, 11.0))
@@ -55,14 +56,25 @@ def test_a_difference_is_marked_only_where_the_spreads_are_apart(us: float, p90:
 
 
 def test_groups_are_sums_and_the_slowest_is_first() -> None:
-    layers = [layer("a", ("b1/x",), 1, op="Add"), layer("b", ("b1/y",), 5), layer("c", ("b2/z",), 4), layer("n", (), math.nan)]
+    layers = [
+        layer("a", ("b1/x",), 1, op="Add"),
+        layer("b", ("b1/y",), 5),
+        layer("c", ("b2/z",), 4),
+        layer("n", (), math.nan),
+    ]
     assert [(one.name, one.count, one.share) for one in group(layers, "op")] == [("Conv", 3, 0.9), ("Add", 1, 0.1)]
     assert [one.name for one in group(layers, "module")] == ["b1", "b2", "(no source node)"]
 
 
 @pytest.mark.parametrize(
     ("node", "module"),
-    [("/features/0/conv/Conv", "features/0"), ("stem/conv/Conv", "stem/conv"), ("conv", "conv"), ("a.b.c", "a/b"), ("/", "")],
+    [
+        ("/features/0/conv/Conv", "features/0"),
+        ("stem/conv/Conv", "stem/conv"),
+        ("conv", "conv"),
+        ("a.b.c", "a/b"),
+        ("/", ""),
+    ],
 )
 def test_module(node: str, module: str) -> None:
     assert module_of(layer("x", (node,), 1)) == module

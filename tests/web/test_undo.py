@@ -1,12 +1,12 @@
 """Deleting with a way back."""
 
+import pytest
+from msgspec.structs import replace
+
 from edgewright.errors import RunNotFound
 from edgewright.store.store import Store
 from edgewright.web.undo import Bin
 from tests.web.records import Record, make_run
-
-import pytest
-from msgspec.structs import replace
 
 
 class Clock:

@@ -66,6 +66,13 @@ def answer(
     return HTMLResponse(render(template, ServerLinks(), {**shared, **context}))
 
 
+def wants_part(request: Request) -> bool:
+    """Whether htmx asks for the part that it will exchange; going back in history it asks for the whole page."""
+    headers = request.headers
+    asks = "hx-request" in headers and "hx-history-restore-request" not in headers
+    return asks and not request.url.path.endswith(".json")
+
+
 def twin_of(request: Request) -> str:
     """The address of the page's JSON, with the same query."""
     path = request.url.path.rstrip("/")

@@ -17,7 +17,7 @@ MOST_WAITING = 100
 
 
 class Live:
-    """Watchers and what they are told. `tell` may be called from any thread, all else from the event loop."""
+    """Watchers and what they are told. Any thread may call `tell` and `close`, the event loop all else."""
 
     def __init__(self, every_s: float = EVERY_S) -> None:
         self._every_s = every_s
@@ -56,16 +56,24 @@ class Live:
         self._queues.add(queue)
         try:
             yield b"retry: 2000\n\n"
-            while self._open:
+            while True:
                 try:
-                    yield await asyncio.wait_for(queue.get(), ALIVE_S)
+                    message = await asyncio.wait_for(queue.get(), ALIVE_S)
                 except TimeoutError:
-                    yield b": alive\n\n"
+                    message = b": alive\n\n"
+                yield message
+                if not self._open and queue.empty():
+                    break
         finally:
             self._queues.discard(queue)
 
     def close(self) -> None:
         """Let every stream end."""
+        if self._loop is not None:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._close)
+
+    def _close(self) -> None:
         self._open = False
         self._put(encode("closed", {}))
 

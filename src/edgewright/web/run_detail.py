@@ -14,7 +14,7 @@ from edgewright.flows.report import make_row
 from edgewright.store.queries import RunFilter
 from edgewright.store.store import Store
 from edgewright.web import figures, traces
-from edgewright.web.answers import answer, attached, csv_answer, json_answer
+from edgewright.web.answers import answer, attached, csv_answer, json_answer, wants_part
 from edgewright.web.draw.timeline import make_spans, timeline
 from edgewright.web.guard import form_of
 from edgewright.web.layers import GROUPS, LayerView, choose, group, total_us, view_from
@@ -33,7 +33,7 @@ def run_page(request: Request) -> Response:
     run = find_run(request)
     view = view_from(request.query_params)
     context = run_context(run, desk.store, view)
-    if request.headers.get("hx-request") and not request.url.path.endswith(".json"):
+    if wants_part(request):
         return answer(request, "layers.html", "run", dict, context)
     return answer(request, "run.html", "run", lambda: run_facts(run, desk.store), context)
 

@@ -11,7 +11,7 @@ from edgewright.errors import UsageError
 from edgewright.store.browse import Choices
 from edgewright.store.queries import RunRow
 from edgewright.store.store import Store
-from edgewright.web.answers import answer, csv_answer
+from edgewright.web.answers import answer, csv_answer, wants_part
 from edgewright.web.draw.charts import whisker
 from edgewright.web.draw.scales import Scale, fit
 from edgewright.web.filters import PER_PAGE, ListState, state_from
@@ -40,7 +40,7 @@ def runs_page(request: Request) -> Response:
     state = state_from(request.query_params)
     wanted = state.filter(desk.bin.hidden())
     rows, total = desk.store.list_runs(wanted), desk.store.count_runs(wanted)
-    if request.headers.get("hx-request") and not request.url.path.endswith(".json"):
+    if wants_part(request):
         part = answer(request, "run_rows.html", "runs", dict, list_context(rows, total, state))
         part.headers["hx-push-url"] = state.address()
         return part

@@ -83,7 +83,7 @@ def listening(table: Path, port: int) -> list[str]:
 def serve(store: Store, server: socket.socket, doors: Doors, ready: Callable[[], None]) -> None:
     """Serve until SIGINT or SIGTERM; running work is cancelled then, and what was measured is kept."""
     with TemporaryDirectory(prefix="edgewright-ui-") as folder:
-        app, _ = make_app(store, doors, Path(folder))
+        app, desk = make_app(store, doors, Path(folder))
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -95,17 +95,21 @@ def serve(store: Store, server: socket.socket, doors: Doors, ready: Callable[[],
             ws="none",
             proxy_headers=False,
         )
-        running = Telling(config, ready)
+        running = Telling(config, ready, desk.live.close)
         running.run(sockets=[server])
 
 
 class Telling(uvicorn.Server):
-    """Says when it is ready. uvicorn has no other place to say it from."""
+    """Says when it is ready, and when it begins to end; uvicorn has no other place to say it from."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], ending: Callable[[], None]) -> None:
         super().__init__(config)
-        self._ready = ready
+        self._ready, self._ending = ready, ending
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ending()  # it waits for open streams
+        await super().shutdown(sockets)

@@ -18,7 +18,7 @@ from edgewright.store.browse import ModelRow
 from edgewright.store.ids import new_run_id
 from edgewright.store.queries import RunFilter
 from edgewright.store.store import Store
-from edgewright.web.answers import answer, file_name, json_answer
+from edgewright.web.answers import answer, file_name, json_answer, wants_part
 from edgewright.web.guard import form_of
 from edgewright.web.jobs import Job
 from edgewright.web.kinds import FOLDER, KINDS, Form, Kind, choices_of, options_from
@@ -46,7 +46,7 @@ def work_page(request: Request) -> Response:
         "uploads": [(name, path.name) for name, path in desk.uploads.items()],
         "chosen": request.query_params.getlist("model"),
     }
-    if request.headers.get("hx-request") and not request.url.path.endswith(".json"):
+    if wants_part(request):
         return answer(request, "job_list.html", "work", dict, context)
     return answer(request, "work.html", "work", lambda: {"jobs": [job.facts() for job in jobs]}, context)
 

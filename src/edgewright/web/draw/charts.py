@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
-from math import isfinite
 from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 
-from edgewright.web.draw.scales import Scale, fit
+from edgewright.web.draw.scales import Scale, fit, usable
 from edgewright.web.draw.svg import circle, drawing, element, line, path, rect, text
 from edgewright.web.numbers import plural, show
 
@@ -29,7 +28,7 @@ class Part(NamedTuple):
 
 
 def finite(values: Sequence[float]) -> list[float]:
-    return [value for value in values if isfinite(value)]
+    return [value for value in values if usable(value)]
 
 
 def histogram(
@@ -81,7 +80,7 @@ def _marks(
     """Vertical lines with their names; a name that would lie upon the one before it is left out."""
     found, last = [], -100.0
     for name, value in marks:
-        if value is None or not isfinite(value) or value > high:
+        if value is None or not usable(value) or value > high:
             continue
         x = across(value)
         found.append(line(x, top - 8, x, floor, "mark"))
@@ -115,7 +114,7 @@ def over_time(
     height: float = 190.0,
 ) -> Markup:
     """Samples in their order: the range of each column as a band, its median as a line; a rule between processes."""
-    values = np.asarray(samples, dtype=np.float64)
+    values = np.array([value if usable(value) else np.nan for value in samples], dtype=np.float64)
     known = values[np.isfinite(values)]
     if len(known) < 2:
         return Markup("")
@@ -181,7 +180,7 @@ def shares(parts: Sequence[Part], name: str, height: float = 26.0) -> Markup:
 
 def levels(parts: Sequence[Part], unit: str, name: str) -> Markup:
     """One bar below the other from nought, each with its value."""
-    known = [part for part in parts if isfinite(part.size)]
+    known = [part for part in parts if usable(part.size)]
     if not known:
         return Markup("")
     room, bar = 150.0, 22.0
@@ -203,7 +202,7 @@ def whisker(
 ) -> Markup:
     """A value and its interval in one line of a table, on the scale that the whole table shares."""
     width, height = across.end + 6, 16.0
-    if value is None or not isfinite(value):
+    if value is None or not usable(value):
         return Markup("")
     x, parts = across(value), []
     if low is not None and high is not None:
@@ -226,9 +225,9 @@ Strip = tuple[str, Sequence[float], float | None, float | None, float | None]
 def strips(rows: Sequence[Strip], unit: str) -> Markup:
     """Runs below each other on one scale: a dot for each process, the interval of the median, the median itself."""
     values = [value for _, dots, middle, low, high in rows for value in (*dots, middle, low, high)]
-    if len(rows) < 2 or not any(value is not None and isfinite(value) for value in values):
+    if len(rows) < 2 or not any(value is not None and usable(value) for value in values):
         return Markup("")
-    known = [value for value in values if value is not None and isfinite(value) and value > 0]
+    known = [value for value in values if value is not None and usable(value) and value > 0]
     across = fit(known, LEFT - 20, WIDE - RIGHT - 10, is_log=bool(known) and max(known) / min(known) > 4)
     tall, drawn = 30.0, []
     floor = len(rows) * tall + 4
@@ -242,7 +241,7 @@ def strips(rows: Sequence[Strip], unit: str) -> Markup:
             told = f"{name}: {show(low, unit)} to {show(high, unit)}"
             drawn.append(rect(across(low), y - 8, max(across(high) - across(low), 2), 16, "band", told, 3))
         drawn += [circle(across(dot), y, 2.4, "point", f"{name}: {show(dot, unit)}") for dot in finite(dots)]
-        if middle is not None and isfinite(middle):
+        if middle is not None and usable(middle):
             drawn.append(rect(across(middle) - 1.5, y - 10, 3, 20, "dot", f"{name}: {show(middle, unit)}", 1))
     told = ", ".join(f"{name} {show(middle, unit)}" for name, _, middle, _, _ in rows)
     return drawing(WIDE, floor + 20, "Medians of the processes on one scale", told, *drawn, kind="chart wide")

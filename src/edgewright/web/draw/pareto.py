@@ -1,12 +1,12 @@
 """Quality over latency, size as the area of a dot; what nothing beats in all three is marked and joined."""
 
 from collections.abc import Sequence
-from math import isfinite, sqrt
+from math import sqrt
 
 from markupsafe import Markup
 from msgspec import Struct
 
-from edgewright.web.draw.scales import fit
+from edgewright.web.draw.scales import fit, usable
 from edgewright.web.draw.svg import circle, drawing, line, path, text
 from edgewright.web.numbers import exact, shorten, show
 
@@ -54,9 +54,7 @@ def beats(one: Point, other: Point) -> bool:
 
 def pareto(points: Sequence[Point], quality: str) -> Markup:
     """The picture; points that are not finite are left out."""
-    known = [
-        point for point in points if isfinite(point.latency_us) and point.latency_us > 0 and isfinite(point.quality)
-    ]
+    known = [point for point in points if usable(point.latency_us) and point.latency_us > 0 and usable(point.quality)]
     if not known:
         return Markup("")
     unit = known[0].quality_unit

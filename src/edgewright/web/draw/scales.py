@@ -4,8 +4,14 @@ from collections.abc import Iterable
 from math import floor, isfinite, log10
 from typing import NamedTuple
 
+LEAST, MOST = 1e-100, 1e100
 _LEAST_PX = 44.0  # between two ticks
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+
+
+def usable(value: float) -> bool:
+    """Whether a value can be drawn: a number, and neither absurdly large nor absurdly small."""
+    return isfinite(value) and (value == 0 or LEAST <= abs(value) <= MOST)
 
 
 class Scale(NamedTuple):
@@ -40,7 +46,7 @@ class Scale(NamedTuple):
 
 def fit(values: Iterable[float | None], begin: float, end: float, *, is_log: bool = False, zero: bool = False) -> Scale:
     """A scale that holds all finite values, with some room; from nought with `zero`."""
-    known = [value for value in values if value is not None and isfinite(value) and (value > 0 or not is_log)]
+    known = [value for value in values if value is not None and usable(value) and (value > 0 or not is_log)]
     if not known:
         return Scale(1.0, 10.0, begin, end, is_log) if is_log else Scale(0.0, 1.0, begin, end)
     low, high = min(known), max(known)

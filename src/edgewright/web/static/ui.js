@@ -106,7 +106,6 @@
   // After a part of the page was exchanged
   function arrived() { localTimes(); at = -1; showChosen(); }
   document.addEventListener("htmx:after:swap", arrived);
-  document.addEventListener("htmx:after:restore", arrived);
   window.addEventListener("pageshow", function () {
     all("input[name=run]:checked").forEach(function (box) { if (box.closest("tr[data-run]")) chosen.add(box.value); });
     arrived();
