@@ -186,6 +186,8 @@ def test_filter_changes_the_address_and_back_goes_back(shared: tuple[Pages, Reco
     page.fill("input[name=text]", "nothing has this")
     page.wait_for_selector("text=No run matches")
     page.go_back()
+    sync_api.expect(page.locator("tr[data-run]")).to_have_count(3)
+    page.go_back()
     page.wait_for_selector("tr[data-run] >> nth=4")
     page.click("thead .c-p50 a")
     page.wait_for_url("**sort=p50**")

@@ -41,9 +41,7 @@ def runs_page(request: Request) -> Response:
     wanted = state.filter(desk.bin.hidden())
     rows, total = desk.store.list_runs(wanted), desk.store.count_runs(wanted)
     if wants_part(request):
-        part = answer(request, "run_rows.html", "runs", dict, list_context(rows, total, state))
-        part.headers["hx-push-url"] = state.address()
-        return part
+        return answer(request, "run_rows.html", "runs", dict, list_context(rows, total, state))
     choices = desk.store.list_choices()
     notice = notice_from(request, desk.bin.hidden())
 

@@ -43,7 +43,8 @@ def histogram(
         return Markup("")
     low, high = float(known.min()), float(np.quantile(known, MOST_SHOWN))
     if high <= low:
-        low, high = low * 0.99 - 1e-9, high * 1.01 + 1e-9
+        room = abs(low) * 0.01 + 1e-9
+        low, high = low - room, high + room
     beyond = int((known > high).sum())
     counts, edges = np.histogram(known[known <= high], bins=BINS, range=(low, high))
     height, top, floor = 190.0, 26.0, 160.0
@@ -163,6 +164,7 @@ def _columns(
 
 def shares(parts: Sequence[Part], name: str, height: float = 26.0) -> Markup:
     """One bar cut in pieces, each named where its name has room."""
+    parts = [part for part in parts if usable(part.size)]
     total = sum(part.size for part in parts)
     if total <= 0:
         return Markup("")

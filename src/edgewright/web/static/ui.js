@@ -104,8 +104,19 @@
   });
 
   // After a part of the page was exchanged
+  var wasTyped = false;
+  function keepAddress() {  // the state of a list is its address; typing a word is one step back, not one a letter
+    var part = find("[data-address]"), address = part && part.dataset.address.replace("#layers", "");
+    if (!part || address === location.pathname + location.search) return;
+    var types = document.activeElement && document.activeElement.type === "search";
+    history[types && wasTyped ? "replaceState" : "pushState"](null, "", address);
+    wasTyped = types;
+    var twin = find(".tools a");
+    if (twin) twin.href = address.replace(/(\?|$)/, ".json$1");
+  }
+  window.addEventListener("popstate", function () { location.reload(); });
   function arrived() { localTimes(); at = -1; showChosen(); }
-  document.addEventListener("htmx:after:swap", arrived);
+  document.addEventListener("htmx:after:swap", function () { keepAddress(); arrived(); });
   window.addEventListener("pageshow", function () {
     all("input[name=run]:checked").forEach(function (box) { if (box.closest("tr[data-run]")) chosen.add(box.value); });
     arrived();
