@@ -1,7 +1,8 @@
 """How fast are the pages, how large is their server, and does watching disturb a measurement?
 
 A store of 10,000 seeded runs (those of `benchmarks/store.py`), and six runs with 500 layers and 10,000 samples each.
-Every page is asked for over loopback from a server in a process of its own; the first meaningful paint is what headless
+Every page is asked for over loopback from a server in a process of its own: how long the answer took, and how much of
+a processor the server spent on it, which a busy machine changes less. The first meaningful paint is what headless
 Chromium says of itself; the server's memory is its resident set after all of that. Then a model is measured against
 itself in turn, without and with 20 watchers of the server's events, and the two are compared as any two runs are.
 
@@ -129,6 +130,12 @@ def time_of(act: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def cpu_s(pid: int) -> float:
+    """Processor time that all threads of a process have spent, as Linux's scheduler counts it."""
+    spent = [path.read_text(encoding="ascii").split()[0] for path in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+    return sum(map(int, spent)) / 1e9
+
+
 def resident_mb(pid: int) -> float:
     """Resident set and its peak, as Linux tells them."""
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
@@ -231,19 +238,24 @@ def measure(count: int, rounds: int) -> dict[str, Any]:
         with server(home) as (address, pid):
             began_mb = resident_mb(pid)
             times: dict[str, list[float]] = {name: [] for name in paths}
+            spent: dict[str, list[float]] = {name: [] for name in paths}
             for _ in range(REPEATS + 1):
                 for name, path in paths.items():
+                    before = cpu_s(pid)
                     times[name].append(time_of(lambda: ask(address, path)))  # noqa: B023 - called at once
+                    spent[name].append(cpu_s(pid) - before)
             sizes = {name: len(ask(address, path)) for name, path in paths.items()}
             paints = first_paints(address, {name: paths[name] for name in ("list", "run", "compare")})
             memory = resident_mb(pid)
             verdict = judge_watchers(address, home, rounds) if rounds else None
         seconds = {name: statistics.median(found[1:]) for name, found in times.items()}
+        cpu = {name: statistics.median(found[1:]) for name, found in spent.items()}
     return {
         "machine": describe_machine(),
         "load": os.getloadavg()[0],
         "runs": count,
         "seconds": seconds,
+        "cpu_s": cpu,
         "bytes": sizes,
         "paint_s": paints,
         "memory_mb": {"started": began_mb, "peak": memory},
@@ -260,12 +272,12 @@ def measure(count: int, rounds: int) -> dict[str, Any]:
 def print_table(result: dict[str, Any]) -> None:
     print(f"{result['runs']} runs; {result['machine']}; load {result['load']:.1f}")
     for name, seconds in result["seconds"].items():
-        print(f"{name:32} {seconds * 1e3:7.1f} ms {result['bytes'][name] / 1e3:8.0f} kB")
+        cpu = result["cpu_s"][name]
+        print(f"{name:32} {seconds * 1e3:7.1f} ms {cpu * 1e3:7.1f} ms CPU {result['bytes'][name] / 1e3:8.0f} kB")
     for name, seconds in result["paint_s"].items():
         print(f"{'first paint: ' + name:32} {seconds * 1e3:7.0f} ms")
-    print(
-        f"memory of the server: {result['memory_mb']['started']:.0f} MB started, {result['memory_mb']['peak']:.0f} MB peak"
-    )
+    memory = result["memory_mb"]
+    print(f"memory of the server: {memory['started']:.0f} MB started, {memory['peak']:.0f} MB peak")
     print(f"{WATCHERS} watchers: {result['watchers']}")
     missed = [name for name, reached in result["reached"].items() if not reached]
     print(f"goals {GOALS}: {'all reached' if not missed else f'missed: {missed}'}")

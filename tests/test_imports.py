@@ -15,6 +15,9 @@ HEAVY = (
     "ai_edge_litert",
     "rich",
     "google.protobuf",
+    "starlette",
+    "uvicorn",
+    "jinja2",
 )
 # What a worker loads is in the way of what it measures.
 FOREIGN_TO_A_WORKER = ("onnx", "sqlalchemy", "alembic", "obstore", "rich", "click", "asyncio", "onnxruntime")
@@ -38,7 +41,7 @@ def test_help_is_light() -> None:
 
 
 def test_the_help_of_a_command_is_light() -> None:
-    for command in ("doctor", "demo", "analyze", "compile", "invoke", "benchmark", "compare", "runs", "runtimes"):
+    for command in ("doctor", "demo", "analyze", "compile", "invoke", "benchmark", "compare", "runs", "runtimes", "ui"):
         modules = modules_after(f"from edgewright.cli.app import run\nassert run(['{command}', '--help']) == 0")
         assert found(modules, HEAVY) == set(), command
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, and_, func, select
 
 from edgewright.store.schema import device, model, output, run, tag
 
@@ -89,16 +89,15 @@ def _list_tags(connection: Connection) -> tuple[tuple[str, int], ...]:
 
 def list_models(connection: Connection) -> list[ModelRow]:
     """Three queries, however many models."""
-    counted = select(run.c.model_id, func.count(), func.max(run.c.started_us)).group_by(run.c.model_id)
-    counts = {model_id: (number, last) for model_id, number, last in connection.execute(counted)}
-    newest = {last for _, last in counts.values()}
-    last_runs = select(run.c.model_id, run.c.started_us, run.c.started_at, run.c.precision)
-    known = {(row.model_id, row.started_us): row for row in connection.execute(last_runs) if row.started_us in newest}
+    counted = select(run.c.model_id, func.count().label("number"), func.max(run.c.started_us).label("last"))
+    last = counted.where(run.c.model_id.is_not(None)).group_by(run.c.model_id).subquery()
+    newest = and_(run.c.model_id == last.c.model_id, run.c.started_us == last.c.last)
+    query = select(run.c.model_id, last.c.number, run.c.started_at, run.c.precision).join(last, newest)
+    known = {row.model_id: row for row in connection.execute(query)}
     stored = set(connection.scalars(select(output.c.model_id).where(output.c.role == "model").distinct()))
     found = []
     for row in connection.execute(select(model)):
-        number, last = counts.get(row.id, (0, 0))
-        latest = known.get((row.id, last))
+        latest = known.get(row.id)
         found.append(
             ModelRow(
                 id=row.id,
@@ -107,7 +106,7 @@ def list_models(connection: Connection) -> list[ModelRow]:
                 bytes=row.bytes,
                 added_at=row.added_at,
                 precision=latest.precision if latest else None,
-                runs=number,
+                runs=latest.number if latest else 0,
                 last_run_at=latest.started_at if latest else None,
                 has_file=row.id in stored,
             )
@@ -159,3 +158,9 @@ def known_ids(connection: Connection, run_ids: Sequence[str]) -> set[str]:
     """Those of the whole ids that are here."""
     pieces = [run_ids[begin : begin + _AT_ONCE] for begin in range(0, len(run_ids), _AT_ONCE)]
     return {found for ids in pieces for found in connection.scalars(select(run.c.id).where(run.c.id.in_(ids)))}
+
+
+def model_names(connection: Connection, model_ids: Sequence[str]) -> dict[str, str]:
+    """Names by id, of those that are here."""
+    query = select(model.c.id, model.c.name).where(model.c.id.in_(model_ids))
+    return {row.id: row.name for row in connection.execute(query)}

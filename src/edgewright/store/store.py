@@ -52,6 +52,7 @@ from edgewright.store.browse import (
     list_links,
     list_models,
     list_running,
+    model_names,
 )
 from edgewright.store.database import BUSY_TIMEOUT_S, Database, open_database
 from edgewright.store.failures import told
@@ -235,6 +236,11 @@ class Store:
         """Every model that a run knows, the one with the newest run first."""
         with self.database.reading("the models cannot be listed") as connection:
             return list_models(connection)
+
+    def model_names(self, model_ids: Sequence[str]) -> dict[str, str]:
+        """Names by id, of those that are here."""
+        with self.database.reading("the models cannot be listed") as connection:
+            return model_names(connection, model_ids)
 
     def list_links(self) -> list[Link]:
         """Which model was made from which, and by which run."""

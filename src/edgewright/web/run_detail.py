@@ -123,9 +123,9 @@ def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
 
 def lineage_of(run: Run, store: Store) -> dict[str, Any]:
     """What the model was made from, what was made of it, and the other runs of the session and of the model."""
-    links = store.list_links()
-    names = {model.id: model.name for model in store.list_models()}
     model_id = run.model.sha256 if run.model else ""
+    links = [link for link in store.list_links() if model_id in (link.parent, link.child)]
+    names = store.model_names([name for link in links for name in (link.parent, link.child)])
     made = {one.model_id for one in run.outputs if one.model_id and one.model_id != model_id}
 
     def told(link: Any, other: str) -> dict[str, str]:

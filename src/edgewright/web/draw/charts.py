@@ -1,6 +1,7 @@
 """The pictures of one run: distribution, samples over time, shares, phases."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
@@ -217,7 +218,12 @@ def whisker(
 
 def mini_bar(share: float, unit: str = "") -> Markup:
     """A share as a short bar in a table's cell, for the eye alone: the number stands beside it."""
-    bar = rect(0, 0, max(90.0 * min(share, 1.0), 1.0), 8, unit.lower() or "plain", "", 2)
+    return _bar(round(90.0 * min(max(share, 0.0), 1.0), 1), unit.lower() or "plain")
+
+
+@lru_cache(maxsize=4_096)  # tables of layers have thousands of cells, and few lengths
+def _bar(width: float, css: str) -> Markup:
+    bar = rect(0, 0, max(width, 1.0), 8, css, "", 2)
     return element("svg", {"class": "mini", "viewBox": "0 0 90 8", "aria-hidden": "true"}, bar)
 
 

@@ -9,9 +9,9 @@ Value = str | float
 
 def element(name: str, attributes: Mapping[str, Value], *inner: str) -> Markup:
     """One element. `inner` is escaped unless it is Markup; `name` and the attributes' names are our own words."""
-    words = Markup("").join(Markup(' {}="{}"').format(key, number(value)) for key, value in attributes.items())
-    content = Markup("").join(escape(one) for one in inner)
-    return Markup("<{}{}>{}</{}>").format(name, words, content, name)
+    words = "".join(f' {key}="{escape(number(value))}"' for key, value in attributes.items())
+    content = "".join(map(escape, inner))
+    return Markup(f"<{name}{words}>{content}</{name}>")  # noqa: S704 - escaped in the two lines above
 
 
 def number(value: Value) -> str:
