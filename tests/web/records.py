@@ -136,7 +136,7 @@ class Record:
 def fill(store: Store) -> Record:
     source, made = make_model("net.onnx", "a"), make_model("net-litert.tflite", "b", "w8a8")
     first = make_run(model=source)
-    first = replace(first, outputs=(store.put_bytes(first.id, b"bytes of a model", role="model"),))
+    first = replace(first, outputs=(store.put_bytes(first.id, b"bytes of a model", role="model", model_id="a" * 64),))
     second = make_run(model=made, middle_us=500.0, parent=first.id, runtime="litert", seed=1)
     third = make_run(model=source, device=make_device("phone"), middle_us=1_001.0, seed=2, runtime="onnxruntime")
     evaluation = make_evaluation(made, "litert", 0.98)

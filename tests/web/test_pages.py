@@ -2,6 +2,8 @@
 
 import csv
 import io
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -213,6 +215,44 @@ def test_stored_file_of_a_run_and_of_no_other(pages: Pages, record: Record) -> N
     assert answer.headers["content-disposition"] == "attachment; filename*=UTF-8''net.onnx"
     assert answer.headers["content-type"] == "application/octet-stream"
     assert pages.get(f"/runs/{record.third.id}/files/{output.sha256}").status == 404
+
+
+@pytest.fixture
+def netron(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package of that name."""
+    folder = tmp_path / "packages" / "netron"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("")
+    (folder / "index.html").write_text('<meta name="version" content="9.9.9"><script src="index.js"></script>')
+    (folder / "index.js").write_text("netron()")
+    (folder / "server.py").write_text("secret")
+    monkeypatch.syspath_prepend(str(folder.parent))
+    return folder
+
+
+def test_graph_in_netron_reaches_nothing_but_us(pages: Pages, record: Record, netron: Path) -> None:
+    base = f"/netron/{'a' * 64}"
+    assert f'href="{base}/"' in pages.get(f"/models/{'a' * 64}").text
+    page = pages.get(f"{base}/")
+    assert 'content="0.0.0"' in page.text
+    assert page.headers["set-cookie"].startswith("consent=1; Path=/netron/")
+    assert 'name="file" content="data/net.onnx"' in page.text
+    policy = page.headers["content-security-policy"]
+    assert "connect-src 'self';" in policy
+    assert "http" not in policy
+    assert pages.get(f"{base}/index.js").text == "netron()"
+    assert pages.get(f"{base}/data/net.onnx").body == b"bytes of a model"
+    for name in ("server.py", "..%2fnetron%2findex.js", "data/other.onnx", "data/..%2f..%2fetc%2fpasswd"):
+        assert pages.get(f"{base}/{name}").status == 404, name
+
+
+def test_graph_without_netron(pages: Pages, record: Record) -> None:
+    if find_spec("netron") is not None:
+        pytest.skip("Netron is installed here")
+    assert "/netron/" not in pages.get(f"/models/{'a' * 64}").text
+    answer = pages.get(f"/netron/{'a' * 64}/")
+    assert answer.status == 409
+    assert "pip install netron" in answer.text
 
 
 def test_unknown_page(pages: Pages) -> None:

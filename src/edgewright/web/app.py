@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute, Route
 
 from edgewright.errors import EdgewrightError
 from edgewright.store.store import Store
-from edgewright.web import comparing, devices, login, models, reports, run_detail, run_list, work
+from edgewright.web import comparing, devices, login, models, netron, reports, run_detail, run_list, work
 from edgewright.web.answers import error_answer
 from edgewright.web.assets import static_file
 from edgewright.web.guard import Doors, Guard
@@ -63,6 +63,9 @@ ROUTES: list[BaseRoute] = [
     Route("/work/start", work.start, methods=["POST"]),
     Route("/work/{job_id}/cancel", work.cancel, methods=["POST"]),
     *page("/work/{job_id}", work.job_page),
+    Route("/netron/{model_id}/", netron.graph_page),
+    Route("/netron/{model_id}/data/{name:path}", netron.model_file),
+    Route("/netron/{model_id}/{name}", netron.package_file),
     Route("/login", login.login_page),
     Route("/login", login.log_in, methods=["POST"]),
     Route("/static/{name}", static_file),
