@@ -17,7 +17,7 @@ from edgewright.web.answers import answer
 from edgewright.web.draw.pareto import Point, mark_front, pareto
 from edgewright.web.filters import HEADLINE, ListState
 from edgewright.web.run_detail import numerics_of
-from edgewright.web.run_list import row_whisker, scale_of
+from edgewright.web.run_list import table_context
 from edgewright.web.state import desk_of
 
 QUALITIES: dict[str, tuple[str, str]] = {
@@ -198,7 +198,7 @@ def model_page(request: Request) -> Response:
         "model": known.models[wanted],
         "signature": newest.model.signature if newest and newest.model and newest.model.sha256 == wanted else None,
         "tree": [one for one in grow(known) if wanted in family([one], wanted)],
-        "rows": [(row, row_whisker(row, scale_of(rows))) for row in rows],
+        **table_context(rows, ticks=False),
         "columns": [(key, title, state.sorted_by(key), "none") for key, title in PLAIN_COLUMNS],
         "checks": checks_of(wanted, known, desk.store),
         "can_show_graph": netron.is_installed() and known.models[wanted].has_file,

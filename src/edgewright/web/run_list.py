@@ -115,7 +115,7 @@ def list_context(rows: Sequence[RunRow], total: int, state: ListState) -> dict[s
     """What the table needs, in a page as in a report."""
     first = (state.page - 1) * PER_PAGE
     return {
-        "rows": [(row, row_whisker(row, scale_of(rows))) for row in rows],
+        **table_context(rows),
         "columns": [(key, title, state.sorted_by(key), order_of(state, key)) for key, title in COLUMNS],
         "total": total,
         "first": min(first + 1, total),
@@ -125,6 +125,17 @@ def list_context(rows: Sequence[RunRow], total: int, state: ListState) -> dict[s
         "address": state.address(),
         "csv": state.address("/runs.csv"),
         "is_filtered": any(state.words.values()),
+    }
+
+
+def table_context(rows: Sequence[RunRow], *, ticks: bool = True) -> dict[str, Any]:
+    """The rows with their pictures; columns that would say the same in every row are left out."""
+    scale = scale_of(rows)
+    return {
+        "rows": [(row, row_whisker(row, scale)) for row in rows],
+        "several_devices": len({row.device_id for row in rows}) > 1,
+        "any_accuracy": any("accuracy" in row.metrics for row in rows),
+        "ticks": ticks,
     }
 
 

@@ -17,6 +17,7 @@ WIDE = 1240.0  # of a picture that has the whole page: its letters are as large 
 BINS = 60
 MOST_SHOWN = 0.99  # of the samples: a few stray ones would press all others into one bar
 COLUMNS = 640
+WIDE_RATIO = 8.0
 
 
 class Part(NamedTuple):
@@ -47,9 +48,12 @@ def histogram(
         room = abs(low) * 0.01 + 1e-9
         low, high = low - room, high + room
     beyond = int((known > high).sum())
-    counts, edges = np.histogram(known[known <= high], bins=BINS, range=(low, high))
+    is_log = is_wide(low, high)
+    cuts = np.geomspace(low, high, BINS + 1) if is_log else np.linspace(low, high, BINS + 1)
+    cuts[0], cuts[-1] = low, high
+    counts, edges = np.histogram(known[known <= high], bins=cuts)
     height, top, floor = 190.0, 26.0, 160.0
-    across = Scale(low, high, LEFT, WIDTH - RIGHT)
+    across = Scale(low, high, LEFT, WIDTH - RIGHT, is_log)
     up = Scale(0.0, float(counts.max()) or 1.0, floor, top)
     parts = [line(LEFT, floor, WIDTH - RIGHT, floor, "axis")]
     if interval[0] is not None and interval[1] is not None:
@@ -63,17 +67,17 @@ def histogram(
     parts += _marks(marks, across, top, floor, high)
     parts += _ticks_below(across, floor, unit)
     told = f"{plural(len(known), 'sample')} from {show(low, unit)} to {show(float(known.max()), unit)}"
+    if is_log:
+        parts.append(text(LEFT, height - 2, "logarithmic scale", "label quiet"))
     if beyond:
-        parts.append(
-            text(
-                WIDTH - RIGHT,
-                height - 2,
-                f"{plural(beyond, 'sample')} beyond, up to {show(float(known.max()), unit)} →",
-                "label quiet",
-                "end",
-            )
-        )
+        words = f"{plural(beyond, 'sample')} beyond, up to {show(float(known.max()), unit)} →"
+        parts.append(text(WIDTH - RIGHT, height - 2, words, "label quiet", "end"))
     return drawing(WIDTH, height, "Distribution of the samples", told, *parts)
+
+
+def is_wide(low: float, high: float) -> bool:
+    """Whether values reach so far that on a linear scale most would lie upon each other."""
+    return low > 0 and high / low > WIDE_RATIO
 
 
 def _marks(
@@ -122,7 +126,8 @@ def over_time(
         return Markup("")
     top, floor = 10.0, height - 26.0
     high = float(np.quantile(known, MOST_SHOWN))
-    up = fit([float(known.min()), high], floor, top)
+    low = float(known.min())
+    up = fit([low, high], floor, top, is_log=is_wide(low, high))
     across = Scale(0.0, float(len(values)), LEFT, WIDTH - RIGHT)
     parts = [*_ticks_beside(up, unit)]
     parts += [line(across(end), top, across(end), floor, "rule") for end in list(accumulate(counts))[:-1]]
@@ -137,18 +142,10 @@ def over_time(
     if len(values) > COLUMNS:
         parts.append(path([*lows, *reversed(highs)], "envelope", closed=True))
     parts.append(path(middles, "trace"))
-    parts += [
-        text(LEFT, height - 8, "first", "label quiet"),
-        text(
-            WIDTH - RIGHT,
-            height - 8,
-            f"{plural(len(values), 'sample')}, {plural(len(counts), 'process')}".replace("processs", "processes")
-            if counts
-            else plural(len(values), "reading"),
-            "label quiet",
-            "end",
-        ),
-    ]
+    words = f"{plural(len(values), 'sample')} of {len(counts)} processes" if counts else plural(len(values), "reading")
+    parts.append(text(WIDTH - RIGHT, height - 8, words, "label quiet", "end"))
+    if up.is_log:
+        parts.append(text(LEFT, height - 8, "logarithmic scale", "label quiet"))
     told = f"{len(values)} values from {show(float(known.min()), unit)} to {show(float(known.max()), unit)}"
     if len(known) < len(values):
         told += f"; {len(values) - len(known)} are not numbers and are left out"

@@ -14,7 +14,7 @@
       if (told.data.length < 2) return;
       var x = told.data.map(function (_, position) { return position * told.step; });
       var sorted = told.data.filter(function (value) { return value !== null; }).sort(function (a, b) { return a - b; });
-      var high = sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * 0.99))], low = sorted[0];
+      var high = sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * 0.99))], low = sorted[0], wide = low > 0 && high / low > 8;
       var ends = [], sum = 0;
       told.processes.slice(0, -1).forEach(function (count) { sum += count; ends.push(sum); });
       var plot;
@@ -24,9 +24,9 @@
         var axis = { stroke: style("soft"), grid: { stroke: style("line"), width: 1 }, ticks: { stroke: style("line") }, font: "11px system-ui, sans-serif" };
         plot = new uPlot({
           width: Math.max(place.clientWidth, 300), height: 200, cursor: { drag: { x: true, y: false } },
-          scales: { x: { time: false }, y: { range: function (u, min, max) { var room = (high - low) * 0.06 || 1; return [low - room, Math.min(max, high) + room]; } } },
+          scales: { x: { time: false }, y: wide ? { distr: 3, range: function () { return [low * 0.95, high * 1.05]; } } : { range: function (u, min, max) { var room = (high - low) * 0.06 || 1; return [low - room, Math.min(max, high) + room]; } } },
           series: [{ label: "sample" }, { label: "time", stroke: style("cpu"), width: 1, points: { show: false }, value: function (u, value) { return value === null ? "–" : shown(value); } }],
-          axes: [Object.assign({}, axis), Object.assign({ size: 64, values: function (u, values) { return values.map(shown); } }, axis)],
+          axes: [Object.assign({}, axis), Object.assign({ size: 64, values: function (u, values) { return values.map(function (value) { return value === null ? "" : shown(value); }); } }, axis)],
           hooks: { drawAxes: [function (u) {
             u.ctx.save(); u.ctx.strokeStyle = style("line"); u.ctx.setLineDash([3, 3]); u.ctx.beginPath();
             ends.forEach(function (end) { var at = Math.round(u.valToPos(end, "x", true)); if (at > u.bbox.left && at < u.bbox.left + u.bbox.width) { u.ctx.moveTo(at, u.bbox.top); u.ctx.lineTo(at, u.bbox.top + u.bbox.height); } });
