@@ -49,6 +49,7 @@ all-runtimes: $(VENV)/.ready-all
 demo: $(VENV)/.ready
 	@echo "==> edgewright demo"
 	@$(BIN)/edgewright demo
+	@echo "==> See it in the browser: $(BIN)/edgewright ui"
 
 lint: $(VENV)/.ready-dev
 	@echo "==> ruff, mypy, import-linter"
@@ -66,7 +67,7 @@ format: $(VENV)/.ready-dev
 	@$(BIN)/ruff format .
 
 benchmarks: $(VENV)/.ready-dev
-	@for name in overhead worker store litert_writer evaluation verdicts; do $(BIN)/python -m benchmarks.$$name; done
+	@for name in overhead worker store litert_writer evaluation verdicts web; do $(BIN)/python -m benchmarks.$$name; done
 
 benchmarks-long: $(VENV)/.ready-all $(VENV)/.ready-dev
 	@for name in matrix converters; do $(BIN)/python -m benchmarks.$$name; done

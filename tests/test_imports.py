@@ -16,6 +16,9 @@ HEAVY = (
     "rich",
     "google.protobuf",
     "PIL",
+    "starlette",
+    "uvicorn",
+    "jinja2",
 )
 # What a worker loads is in the way of what it measures.
 FOREIGN_TO_A_WORKER = ("onnx", "sqlalchemy", "alembic", "obstore", "rich", "click", "asyncio", "onnxruntime")
@@ -51,6 +54,8 @@ def test_the_help_of_a_command_is_light() -> None:
         "compare",
         "runs",
         "runtimes",
+        "quantize",
+        "ui",
     ):
         modules = modules_after(f"from edgewright.cli.app import run\nassert run(['{command}', '--help']) == 0")
         assert found(modules, HEAVY) == set(), command

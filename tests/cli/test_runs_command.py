@@ -1,8 +1,10 @@
 """`edgewright runs` and `edgewright compare`."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.cli.calling import QUICK, Call
@@ -200,3 +202,70 @@ def test_a_record_that_is_none(call: Call, own_home: Path) -> None:
     told = call("runs", "list")
     assert told.code == 1
     assert told.error()[2]
+
+
+# Reports
+
+
+def measured_ids(call: Call, folder: Path) -> list[str]:
+    write_conv_net(folder / "net.onnx")
+    told = call("benchmark", "net.onnx", "m.pretend", *QUICK[:-3], "--layer-runs", "2", "--json")
+    return [run["run_id"] for run in told.json()["runs"]]
+
+
+def test_reports(call: Call, folder: Path) -> None:
+    first, second = measured_ids(call, folder)
+    told = call(
+        "runs",
+        "export",
+        first,
+        "--html",
+        "one.html",
+        "--chrome-trace",
+        "trace.json",
+        "--model-explorer",
+        "nodes.json",
+        "--csv",
+        "layers.csv",
+    )
+    assert told.code == 0, told.err
+    assert set(told.out.split()) == {"one.html", "trace.json", "nodes.json", "layers.csv"}
+    text = (folder / "one.html").read_text(encoding="utf-8")
+    assert "net.onnx" in text
+    assert "<script" not in text
+    events = msgspec.json.decode((folder / "trace.json").read_bytes())["traceEvents"]
+    spans = [event for event in events if event["ph"] == "X"]
+    assert len(spans) == len((folder / "layers.csv").read_text(encoding="utf-8").splitlines()) - 1
+    (graph,) = msgspec.json.decode((folder / "nodes.json").read_bytes()).values()
+    assert all(node["value"] >= 0 for node in graph["results"].values())
+    assert call("runs", "export", first, second, "--html", "two.html").code == 0
+    assert "2 runs compared" in (folder / "two.html").read_text(encoding="utf-8")
+
+
+def test_static_site_holds_together(call: Call, folder: Path) -> None:
+    ids = measured_ids(call, folder)
+    assert call("runs", "export", "--site", "site").code == 0
+    pages = {path.name: path.read_text(encoding="utf-8") for path in (folder / "site").glob("*.html")}
+    assert set(pages) == {"index.html", "models.html", "devices.html", *(f"run-{run_id}.html" for run_id in ids)}
+    for name, text in pages.items():
+        assert "<script" not in text
+        links = re.findall(r'(?:href|src)="([^"#]+)', text)
+        assert [link for link in links if not (folder / "site" / link).exists()] == [], name
+    told = call("runs", "export", "--site", "site")
+    assert told.code == 2
+    assert "is not empty" in told.error()[0]
+
+
+def test_reports_that_cannot_be(call: Call, folder: Path) -> None:
+    first, second = measured_ids(call, folder)
+    for words, code in (
+        (["--html", "x.html"], 2),
+        ([first, second, "--csv", "x.csv"], 2),
+        ([first, "--html", "absent/x.html"], 1),
+        (["ZZZZ", "--html", "x.html"], 2),
+        ([first], 2),
+        ([first, "a", "b"], 2),
+    ):
+        told = call("runs", "export", *words)
+        assert told.code == code, words
+        assert told.error()

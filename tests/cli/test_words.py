@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edgewright.cli.output import plain, print_table, stage_lines
 from edgewright.cli.parse import AFFINITY, PERCENT, SHAPE, TAG, WORDS
 from edgewright.cli.tables import show_tags
-from edgewright.cli.units import show_bytes, show_range, show_ratio, show_share, show_us
+from edgewright.facts.units import show_bytes, show_range, show_ratio, show_share, show_us
 
 
 def convert(kind: click.ParamType[Any], value: object) -> Any:

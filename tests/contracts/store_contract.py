@@ -493,3 +493,57 @@ class StoreContract:
         (tmp_path / "empty").mkdir()
         store.export_run(finished.id, tmp_path / "empty")
         assert sorted(path.name for path in tmp_path.iterdir() if path.name != "home") == ["empty", "full"]
+
+    # What the pages ask
+
+    def test_sorting_paging_and_counting(self, store: Store) -> None:
+        runs = [saved_run(store, minute) for minute in range(4)]
+        slow = replace(runs[0], id=new_run_id(), metrics=(Metric(name="latency.p50", unit="us", value=9e3, n=1),))
+        none = replace(runs[0], id=new_run_id(), metrics=(), runtime="a", tags={"board": "Desk 7"})
+        store.record([slow, none])
+
+        def ids(**wanted: Any) -> list[str]:
+            return [row.id for row in store.list_runs(RunFilter(metrics=(), **wanted))]
+
+        assert ids(sort="p50")[0] == slow.id
+        assert ids(sort="p50")[-1] == none.id
+        assert ids(sort="p50", rising=True)[-2:] == [slow.id, none.id]
+        assert ids(sort="runtime", rising=True)[0] == none.id
+        assert ids(sort="started", rising=True)[:2] == [runs[0].id, slow.id]
+        everything = ids()
+        assert [*ids(limit=2), *ids(limit=2, offset=2), *ids(limit=9, offset=4)] == everything
+        assert ids(without=tuple(everything[1:])) == everything[:1]
+        assert ids(ids=(slow.id, none.id, "absent")) == sorted([slow.id, none.id], reverse=True)
+        assert ids(text="desk 7") == ids(text=none.id.lower()) == [none.id]
+        assert ids(precision="fp32", model_id="a" * 64) == everything
+        assert ids(precision="w8a8") == ids(model_id="b" * 64) == []
+        assert store.count_runs(RunFilter(limit=1)) == 6
+        assert store.count_runs(RunFilter(runtime="a")) == 1
+
+    def test_choices_models_links_and_devices(self, store: Store) -> None:
+        first = saved_run(store)
+        made = sample_model("made", "b")
+        output = Output(role="artifact:made", sha256="d" * 64, bytes=1, model_id=made.sha256)
+        compiled = replace(first, id=new_run_id(), kind="compile", outputs=(output,))
+        of_made = replace(first, id=new_run_id(), model=made, device=sample_device("phone"), outputs=())
+        store.record([compiled, of_made])
+        choices = store.list_choices()
+        assert choices.model == (("mobilenet_v2", 2), ("made", 1))
+        assert choices.kind == (("benchmark", 2), ("compile", 1))
+        assert ("branch=main", 3) in choices.tag
+        (link,) = store.list_links()
+        assert (link.parent, link.child, link.run_id, link.kind) == ("a" * 64, "b" * 64, compiled.id, "compile")
+        models = {model.name: model for model in store.list_models()}
+        assert (models["mobilenet_v2"].runs, models["made"].runs, models["made"].precision) == (2, 1, "fp32")
+        assert not models["made"].has_file
+        assert store.model_names(["b" * 64, "absent"]) == {"b" * 64: "made"}
+        assert {device.name: device.runs for device in store.list_devices()} == {"this host": 2, "phone": 1}
+        assert store.known_ids([first.id, "absent"]) == {first.id}
+
+    def test_what_runs_now(self, store: Store) -> None:
+        begun = begun_run()
+        store.begin(begun)
+        assert store.list_running() == [(begun.id, "running")]
+        assert store.list_devices()[0].running == 1
+        store.finish(finished_run(begun))
+        assert store.list_running() == []

@@ -135,13 +135,12 @@ def test_full_disk(small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_disk_that_turns_read_only(small_disk: Path) -> None:
     with open_store(small_disk / "home") as store:
-        saved_run(store)
+        before = saved_run(store)
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with (
-        pytest.raises(StoreError, match="read-only file system") as raised,
-        open_store(small_disk / "home") as store,
-    ):
-        store.begin(begun_run())
+    with open_store(small_disk / "home") as store:
+        assert store.load(before.id) == before
+        with pytest.raises(StoreError, match=r"(?i)read-only file system") as raised:
+            store.begin(begun_run())
     assert "point EDGEWRIGHT_HOME at" in raised.value.try_this
 
 

@@ -81,7 +81,7 @@ def show(analysis: Analysis, *, layers: bool) -> None:
 
 
 def describe_model(analysis: Analysis) -> list[tuple[str, str]]:
-    from edgewright.cli.units import UNKNOWN, digits, show_bytes
+    from edgewright.facts.units import UNKNOWN, digits, show_bytes
 
     model, costs = analysis.model, analysis.costs
     opset = f"opset {model.opset}" if model.opset is not None else ""
@@ -113,7 +113,7 @@ def show_spec(spec: TensorSpec, taken: Sequence[int | str] | None) -> str:
 
 def show_count(count: int | None) -> str:
     """Thousands, millions and billions with three digits, and the number itself."""
-    from edgewright.cli.units import UNKNOWN, digits
+    from edgewright.facts.units import UNKNOWN, digits
 
     if count is None:
         return UNKNOWN
@@ -125,7 +125,7 @@ def show_count(count: int | None) -> str:
 
 def runtime_rows(report: RuntimeReport) -> list[tuple[str, ...]]:
     """A row for each unit; one for the runtime where nothing is known."""
-    from edgewright.cli.units import UNKNOWN
+    from edgewright.facts.units import UNKNOWN
 
     if report.state == "unknown":
         return [(report.runtime, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, report.reason, "")]
@@ -133,7 +133,7 @@ def runtime_rows(report: RuntimeReport) -> list[tuple[str, ...]]:
 
 
 def unit_row(report: RuntimeReport, unit: UnitReport) -> tuple[str, ...]:
-    from edgewright.cli.units import UNKNOWN
+    from edgewright.facts.units import UNKNOWN
 
     first = next(iter((*report.findings, *unit.findings)), None)
     count = UNKNOWN if unit.supported is None else f"{unit.supported} of {unit.operators}"
@@ -173,7 +173,7 @@ def show_rewrites(reports: Sequence[RuntimeReport]) -> None:
 
 
 def layer_row(position: int, layer: LayerCost) -> tuple[str, ...]:
-    from edgewright.cli.units import UNKNOWN, digits, show_bytes
+    from edgewright.facts.units import UNKNOWN, digits, show_bytes
 
     sizes = "" if layer.output_shape is None else "×".join("?" if n < 0 else str(n) for n in layer.output_shape)
     return (

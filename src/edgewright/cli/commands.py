@@ -17,6 +17,7 @@ COMMANDS = {
     "compare": "edgewright.cli.compare",
     "runs": "edgewright.cli.runs",
     "runtimes": "edgewright.cli.runtimes",
+    "ui": "edgewright.cli.ui",
 }
 ALIASES = {"profile": "benchmark", "bench": "benchmark"}
 

@@ -159,7 +159,7 @@ def shorten(reason: str) -> str:
 
 
 def show_cell(cell: CellReport) -> tuple[str, ...]:
-    from edgewright.cli.units import UNKNOWN, show_bytes, show_share
+    from edgewright.facts.units import UNKNOWN, show_bytes, show_share
 
     state = "cached" if cell.cached else cell.state
     figures = (UNKNOWN,) * 4

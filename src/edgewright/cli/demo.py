@@ -73,7 +73,7 @@ def show(demo: Demo) -> None:
     for text in demo.left_out:
         say(f"Left out: {text}.")
     say_warnings(demo.benchmark.runs, hidden=OF_LAYERS)
-    say("Every run is kept, with layers and all warnings: edgewright runs list, edgewright runs show ID.")
+    say("Every run is kept, with layers and all warnings: edgewright ui, edgewright runs list.")
 
 
 def demo_row(score: Score, row: RunRow, verdict: str) -> tuple[str, ...]:

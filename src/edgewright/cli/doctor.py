@@ -69,7 +69,7 @@ def runtime_row(runtime: RuntimeState) -> tuple[str, str, str, str]:
 
 
 def environment_row(environment: EnvironmentState) -> tuple[str, str, str, str]:
-    from edgewright.cli.units import show_bytes
+    from edgewright.facts.units import show_bytes
 
     size = "" if environment.bytes is None else f" {show_bytes(environment.bytes)}"
     return (environment.name, f"{environment.state}{size}", environment.path, environment.remedy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 # Names come from model files: an escape sequence in one must not move the cursor or colour the terminal.
 CONTROLS = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
 ENDLESS_COLUMNS = 10_000
+PROGRESS = "EDGEWRIGHT_PROGRESS"  # `all`: every line of the progress, as the pages show it
 
 
 def plain(text: str) -> str:
@@ -114,7 +116,8 @@ def progress() -> Iterator[Callable[[str], None]]:
     The line changes only when told to: a spinner would turn while something is measured.
     """
     living = sys.stderr.isatty()
-    show = living_line if living else stage_lines()
+    whole = os.environ.get(PROGRESS) == "all"
+    show = say if whole else living_line if living else stage_lines()
 
     def tell(text: str) -> None:
         raise_if_came()
@@ -123,7 +126,7 @@ def progress() -> Iterator[Callable[[str], None]]:
     try:
         yield tell
     finally:
-        if living:
+        if living and not whole:
             living_line("")
 
 

@@ -13,6 +13,7 @@ from edgewright.facts.words import RunState
 
 if TYPE_CHECKING:
     from edgewright.store.queries import RunRow
+    from edgewright.store.store import Store
 
 LIST_HEADERS = ("run", "started", "kind", "state", "model", "runtime", "precision", "device", "p50", "interval", "tags")
 
@@ -57,7 +58,7 @@ def list_command(tags: tuple[tuple[str, str], ...], as_json: bool, **wanted: Any
 
 def list_row(row: RunRow) -> tuple[str, ...]:
     from edgewright.cli.tables import show_tags
-    from edgewright.cli.units import UNKNOWN, show_range, show_us
+    from edgewright.facts.units import UNKNOWN, show_range, show_us
 
     p50 = row.metrics.get("latency.p50")
     return (
@@ -92,19 +93,57 @@ def show(run_id: str, as_json: bool) -> None:
 
 
 @runs.command("export")
-@click.argument("run_id", metavar="ID")
-@click.argument("folder", type=click.Path(), metavar="FOLDER")
-def export_command(run_id: str, folder: str) -> None:
-    """Write a run with its model into a folder that another machine can import."""
-    from pathlib import Path
-
+@click.argument("items", nargs=-1, metavar="ID... [FOLDER]")
+@click.option("--html", type=click.Path(), default=None, metavar="FILE", help="A report of one to eight runs.")
+@click.option("--site", type=click.Path(), default=None, metavar="FOLDER", help="Static pages; without ID of all runs.")
+@click.option("--chrome-trace", type=click.Path(), default=None, metavar="FILE", help="The layers for Perfetto.")
+@click.option(
+    "--model-explorer", type=click.Path(), default=None, metavar="FILE", help="The layers as node data for its graph."
+)
+@click.option("--csv", type=click.Path(), default=None, metavar="FILE", help="The layers as a table.")
+def export_command(items: tuple[str, ...], **wanted: str | None) -> None:
+    """Write a run with its model into a folder that another machine can import; or runs as reports."""
     from edgewright.cli.places import open_user_store
 
+    chosen = {name: path for name, path in wanted.items() if path is not None}
     with closing(open_user_store()) as store:
-        missing = store.export_run(run_id, Path(folder))
-    for output in missing:
+        if not chosen:
+            export_folder(items, store)
+        for name, path in chosen.items():
+            write_report(name, path, items, store)
+            click.echo(path)
+
+
+def export_folder(items: tuple[str, ...], store: Store) -> None:
+    from pathlib import Path
+
+    from edgewright.errors import UsageError
+
+    if len(items) != 2:
+        what = "a run and a folder are expected"
+        raise UsageError(what, f"given is {len(items)}", "edgewright runs export ID FOLDER")
+    for output in store.export_run(items[0], Path(items[1])):
         say(f"Warning: the bytes of {output.role} are not in the record and were left out.")
-    click.echo(folder)
+    click.echo(items[1])
+
+
+def write_report(name: str, path: str, items: tuple[str, ...], store: Store) -> None:
+    from pathlib import Path
+
+    from edgewright.errors import UsageError
+    from edgewright.web.reports import one_file, write_layers, write_site, write_text
+
+    if name == "site":
+        write_site(Path(path), items, store)
+        return
+    if not items or (name != "html" and len(items) > 1):
+        what = f"--{name.replace('_', '-')} needs {'one run' if name != 'html' else 'a run'}"
+        raise UsageError(what, f"given is {len(items)}", "name it by its id")
+    runs = [store.load(item) for item in items]
+    if name == "html":
+        write_text(Path(path), one_file(runs, store))
+    else:
+        write_layers(name, Path(path), runs[0])
 
 
 @runs.command("import")

@@ -46,7 +46,7 @@ def setup(name: str, yes: bool, as_json: bool) -> None:
     """
     import sys
 
-    from edgewright.cli.units import show_bytes
+    from edgewright.facts.units import show_bytes
     from edgewright.flows.environments import plan_setup, set_up
     from edgewright.runtimes.environments import examine_environment
 
@@ -94,7 +94,7 @@ def environments_folder() -> Path:
 
 
 def list_row(standing: Standing) -> tuple[str, ...]:
-    from edgewright.cli.units import show_bytes
+    from edgewright.facts.units import show_bytes
 
     info, record = standing.environment, standing.record
     size = show_bytes(record.bytes) if record else f"about {show_bytes(info.megabytes * 1_000_000)}"

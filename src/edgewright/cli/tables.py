@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from edgewright.bench.verdict import CONFIDENCE
 from edgewright.cli.output import print_table, put, say
-from edgewright.cli.units import UNKNOWN, show_bounds, show_bytes, show_range, show_ratio, show_share, show_us
 from edgewright.facts.run import OWN_TAGS, Comparison, Metric, Run, Warn
+from edgewright.facts.units import UNKNOWN, show_bounds, show_bytes, show_range, show_ratio, show_share, show_us
 from edgewright.flows.report import BenchmarkReport, LayerRow, RunRow, make_row
 from edgewright.runtimes.table import TABLE
 

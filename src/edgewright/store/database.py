@@ -1,11 +1,13 @@
 """The connection to SQLite or PostgreSQL: address, settings, transactions, and the way to the newest tables."""
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError
@@ -58,6 +60,11 @@ class Database:
         """Whether this is PostgreSQL rather than SQLite."""
         return self.engine.dialect.name == "postgresql"
 
+    @property
+    def is_read_only(self) -> bool:
+        """Whether the database lies on a disk that is mounted read-only."""
+        return self.engine.url.query.get("immutable") == "1"
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
@@ -108,7 +115,7 @@ def _engine(address: URL, busy_timeout_s: float) -> Engine:
     if _is_sqlite(address):
         assert address.database is not None  # noqa: S101 - `_address` saw to it
         Path(address.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(address)
+        engine = create_engine(_unchanging(address) if _is_on_read_only_disk(address.database) else address)
         event.listen(engine, "connect", _sqlite_settings(busy_timeout_s))
         event.listen(engine, "begin", _begin_sqlite)
         return engine
@@ -120,6 +127,15 @@ def _engine(address: URL, busy_timeout_s: float) -> Engine:
         ) from error
     event.listen(engine, "connect", _postgres_settings(busy_timeout_s))
     return engine
+
+
+def _is_on_read_only_disk(path: str) -> bool:
+    """Whether nobody can write there; then SQLite must be told, or it fails for want of its lock files."""
+    return hasattr(os, "statvfs") and Path(path).is_file() and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
+
+
+def _unchanging(address: URL) -> URL:
+    return address.set(database=f"file:{quote(address.database or '')}", query={"immutable": "1", "uri": "true"})
 
 
 def _sqlite_settings(busy_timeout_s: float) -> Any:

@@ -1,11 +1,11 @@
-"""Finding runs: the filter of `runs list`, and the id that a user means."""
+"""Finding runs: the filter and the order of a list, and the id that a user means."""
 
 from collections.abc import Iterator
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
-from sqlalchemy import ColumnElement, Connection, Row, Subquery, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, Subquery, and_, func, or_, select
 
 from edgewright.errors import RunNotFound, UsageError
 from edgewright.facts.run import Metric
@@ -16,10 +16,12 @@ from edgewright.store.schema import metric, run, tag
 
 _SHA_PREFIX_LENGTH = 6
 _SHOWN_MATCHES = 5
+_PICKED_BY_ID = 500
+SortKey = Literal["started", "model", "runtime", "precision", "device", "kind", "state", "p50"]
 
 
 class RunFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which runs to list; what is left out does not restrict. Newest first.
+    """Which runs to list; what is left out does not restrict. Newest first, unless `sort` says otherwise.
 
     Attributes:
         model: the model's name, with or without its suffix, in any case; or the first 6 or more digits of its sha256.
@@ -29,9 +31,15 @@ class RunFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         parent: id of a session's first run: that run and the others of the session.
         since: ISO 8601, a day or a moment, UTC unless it says otherwise: runs started then or later.
         until: the same: runs started before then.
-        text: part of the note, error, model's name, device's name or runtime, in any case.
+        text: part of the note, error, a tag, model's name, device's name or runtime, in any case; or the id's begin.
         limit: at most so many runs; None gives all.
+        offset: so many are passed over first.
+        sort: what they are ordered by; `p50` is the median latency. Runs without a value come last.
+        rising: the smallest first.
+        without: ids that are left out.
+        ids: only these.
         plan_hash: the hash of the run's plan.
+        model_id: the model's whole sha256.
         metrics: the metrics a row carries; None gives all of them, which is slow for thousands of runs.
     """
 
@@ -46,7 +54,14 @@ class RunFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     until: str | None = None
     text: str | None = None
     plan_hash: str | None = None
+    model_id: str | None = None
+    precision: str | None = None
     limit: int | None = 50
+    offset: int = 0
+    sort: SortKey = "started"
+    rising: bool = False
+    without: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
     metrics: tuple[str, ...] | None = None
 
 
@@ -81,13 +96,48 @@ _COLUMNS = tuple(run.c[name] for name in _NAMES)
 
 def list_rows(connection: Connection, wanted: RunFilter) -> list[RunRow]:
     """Three queries, however many runs: the runs, their metrics, their tags."""
-    order = (run.c.started_us.desc(), run.c.id.desc())
-    query = select(*_COLUMNS).where(*_conditions(wanted)).order_by(*order).limit(wanted.limit)
-    found = connection.execute(query).all()
-    picked = select(run.c.id).where(*_conditions(wanted)).order_by(*order).limit(wanted.limit).subquery()
+    found = connection.execute(_chosen(select(*_COLUMNS), wanted)).all()
+    if len(found) <= _PICKED_BY_ID:  # the order is not worked out again
+        picked = select(run.c.id).where(run.c.id.in_([row.id for row in found])).subquery()
+    else:
+        picked = _chosen(select(run.c.id), wanted).subquery()
     metrics = _metrics(connection, picked, wanted.metrics)
     tags = _tags(connection, picked)
     return [_row(row, metrics, tags) for row in found]
+
+
+def count_rows(connection: Connection, wanted: RunFilter) -> int:
+    """How many runs pass the filter, whatever its limit."""
+    return connection.scalar(select(func.count()).select_from(run).where(*_conditions(wanted))) or 0
+
+
+def _chosen(query: Select[Any], wanted: RunFilter) -> Select[Any]:
+    ordered = query.where(*_conditions(wanted)).order_by(*_order(wanted))
+    return ordered.limit(wanted.limit).offset(wanted.offset or None)
+
+
+def _order(wanted: RunFilter) -> Iterator[ColumnElement[Any]]:
+    columns: dict[str, ColumnElement[Any]] = {
+        "model": func.lower(run.c.model_name),
+        "runtime": run.c.runtime,
+        "precision": run.c.precision,
+        "device": func.lower(run.c.device_name),
+        "kind": run.c.kind,
+        "state": run.c.state,
+        "p50": _first_value("latency.p50"),
+    }
+    if wanted.sort in columns:
+        column = columns[wanted.sort]
+        yield (column.asc() if wanted.rising else column.desc()).nulls_last()
+    if wanted.sort == "started" and wanted.rising:
+        yield from (run.c.started_us.asc(), run.c.id.asc())
+    else:
+        yield from (run.c.started_us.desc(), run.c.id.desc())
+
+
+def _first_value(name: str) -> ColumnElement[Any]:
+    same = (metric.c.run_id == run.c.id, metric.c.name == name)
+    return select(func.min(metric.c.value)).where(*same).correlate(run).scalar_subquery()
 
 
 def find_run(connection: Connection, run_id: str) -> str:
@@ -153,6 +203,14 @@ def _conditions(wanted: RunFilter) -> Iterator[ColumnElement[bool]]:
         yield run.c.kind == wanted.kind
     if wanted.plan_hash is not None:
         yield run.c.plan_hash == wanted.plan_hash
+    if wanted.model_id is not None:
+        yield run.c.model_id == wanted.model_id
+    if wanted.precision is not None:
+        yield run.c.precision == wanted.precision
+    if wanted.ids:
+        yield run.c.id.in_(wanted.ids)
+    if wanted.without:
+        yield run.c.id.not_in(wanted.without)
     if wanted.parent is not None:
         yield or_(run.c.id == wanted.parent, run.c.parent_id == wanted.parent)
     if wanted.text is not None:
@@ -170,7 +228,12 @@ def _is_model(word: str) -> ColumnElement[bool]:
 
 def _contains(text: str) -> ColumnElement[bool]:
     columns = (run.c.note, run.c.error, run.c.model_name, run.c.device_name, run.c.runtime)
-    return or_(*(column.icontains(text, autoescape=True) for column in columns))
+    tagged = (tag.c.run_id == run.c.id, or_(*(c.icontains(text, autoescape=True) for c in (tag.c.name, tag.c.value))))
+    return or_(
+        run.c.id.startswith(text.upper(), autoescape=True),
+        *(column.icontains(text, autoescape=True) for column in columns),
+        select(tag.c.run_id).where(*tagged).exists(),
+    )
 
 
 def _within(since: str | None, until: str | None) -> Iterator[ColumnElement[bool]]:

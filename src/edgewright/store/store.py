@@ -41,13 +41,26 @@ from sqlalchemy import Connection, delete, insert, select, union, update
 from edgewright.errors import StoreError, StoreLocked, UsageError
 from edgewright.facts.run import Output, Run, Series
 from edgewright.store.blobs import Blobs, check_sha256, hash_of
+from edgewright.store.browse import (
+    Choices,
+    DeviceRow,
+    Link,
+    ModelRow,
+    known_ids,
+    list_choices,
+    list_devices,
+    list_links,
+    list_models,
+    list_running,
+    model_names,
+)
 from edgewright.store.database import BUSY_TIMEOUT_S, Database, open_database
 from edgewright.store.failures import told
 from edgewright.store.folder import read_folder, write_folder
 from edgewright.store.ids import new_run_id
 from edgewright.store.portable import readable, to_json
 from edgewright.store.presence import Presence
-from edgewright.store.queries import RunFilter, RunRow, find_run, list_rows
+from edgewright.store.queries import RunFilter, RunRow, count_rows, find_run, list_rows
 from edgewright.store.rows import insert_missing, read_run, series_of, write_run
 from edgewright.store.schema import blob, claim, environment, output, run, series, snapshot, tag
 from edgewright.store.unsaved import add_words, check_begun, check_finished, keep_aside, take_in
@@ -85,8 +98,9 @@ def open_store(
     database = open_database(home, database_url, busy_timeout_s)
     store = Store(home=home, database=database, blobs=blobs, presence=Presence(home))
     try:
-        take_in(home, store._save)
-        store._mark_killed(now())
+        if not database.is_read_only:
+            take_in(home, store._save)
+            store._mark_killed(now())
     except BaseException:
         store.close()
         raise
@@ -202,6 +216,46 @@ class Store:
         """The runs that pass the filter, newest first, without samples, layers and plans."""
         with self.database.reading("the runs cannot be listed") as connection:
             return list_rows(connection, wanted or RunFilter())
+
+    def count_runs(self, wanted: RunFilter | None = None) -> int:
+        """How many runs pass the filter, whatever its limit."""
+        with self.database.reading("the runs cannot be counted") as connection:
+            return count_rows(connection, wanted or RunFilter())
+
+    def known_ids(self, run_ids: Sequence[str]) -> set[str]:
+        """Those of the whole ids that are here."""
+        with self.database.reading("the runs cannot be read") as connection:
+            return known_ids(connection, run_ids)
+
+    def list_choices(self) -> Choices:
+        """What the filters of a list can be set to, with the number of runs of each."""
+        with self.database.reading("the runs cannot be counted") as connection:
+            return list_choices(connection)
+
+    def list_models(self) -> list[ModelRow]:
+        """Every model that a run knows, the one with the newest run first."""
+        with self.database.reading("the models cannot be listed") as connection:
+            return list_models(connection)
+
+    def model_names(self, model_ids: Sequence[str]) -> dict[str, str]:
+        """Names by id, of those that are here."""
+        with self.database.reading("the models cannot be listed") as connection:
+            return model_names(connection, model_ids)
+
+    def list_links(self) -> list[Link]:
+        """Which model was made from which, and by which run."""
+        with self.database.reading("the models cannot be listed") as connection:
+            return list_links(connection)
+
+    def list_devices(self) -> list[DeviceRow]:
+        """Every device that a run knows, the one seen last first."""
+        with self.database.reading("the devices cannot be listed") as connection:
+            return list_devices(connection)
+
+    def list_running(self) -> list[tuple[str, str]]:
+        """Id and state of the runs that have not ended, cheap enough to be asked every second."""
+        with self.database.reading("the runs cannot be listed") as connection:
+            return list_running(connection)
 
     # Blobs
 

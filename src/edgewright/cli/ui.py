@@ -1,0 +1,75 @@
+"""`edgewright ui`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from edgewright.cli.output import say
+
+if TYPE_CHECKING:
+    from edgewright.store.store import Store
+    from edgewright.web.guard import Doors
+
+PORT = 8420
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True, help="0 takes any free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address; any but loopback needs the key.")
+@click.option("--open/--no-open", "open_it", default=None, help="Open the browser; default: where there is a terminal.")
+@click.option("--new-key", is_flag=True, help="Make a new key for other machines; the old one ends.")
+def ui(port: int, host: str, open_it: bool | None, new_key: bool) -> None:
+    """See runs, layers, devices and comparisons in the browser, and start work from there."""
+    from contextlib import closing
+
+    from edgewright.cli.places import open_user_store
+    from edgewright.web.serving import bind, serve
+
+    with closing(open_user_store()) as store:
+        doors = make_doors(store, host, renew=new_key)
+        server = bind(host, port)
+        address = address_of(host, server.getsockname()[1])
+
+        def ready() -> None:
+            click.echo(address)
+            say("Ctrl-C ends it.")
+            if open_it or (open_it is None and has_terminal()):
+                open_browser(address)
+
+        serve(store, server, doors, ready)
+
+
+def has_terminal() -> bool:
+    import sys
+
+    return sys.stdout.isatty()
+
+
+def open_browser(address: str) -> None:
+    """In the user's browser; from a thread, since some of its kinds wait for it to end."""
+    import threading
+    import webbrowser
+
+    threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
+
+
+def address_of(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def make_doors(store: Store, host: str, *, renew: bool) -> Doors:
+    """Loopback needs no key; for anything else it is made once, told once, and kept as a hash."""
+    import socket
+
+    from edgewright.web.guard import Doors
+    from edgewright.web.login import load_key
+    from edgewright.web.serving import is_loopback
+
+    if is_loopback(host):
+        return Doors()
+    digest, key = load_key(store.home, renew=renew)
+    say(f"Warning: {host} can be reached from other machines, without encryption. Whoever has the key can start work.")
+    say(f"Key (told once): {key}" if key else "The key was told when it was made; --new-key makes another.")
+    return Doors(loopback=False, names=(socket.gethostname().lower(),), key_hash=digest)

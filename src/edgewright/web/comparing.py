@@ -1,0 +1,209 @@
+"""Two to eight runs side by side, the first as the reference, everything on one scale."""
+
+from collections.abc import Sequence
+from math import isfinite
+from typing import Any
+
+from markupsafe import Markup
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+
+from edgewright.bench.summary import stored_medians
+from edgewright.errors import RunNotFound, UsageError
+from edgewright.facts.run import Comparison, Metric, Run
+from edgewright.facts.units import show_ratio
+from edgewright.flows.compare import compare_two, session_of
+from edgewright.flows.report import make_row
+from edgewright.store.store import Store
+from edgewright.web import figures
+from edgewright.web.answers import answer, csv_answer
+from edgewright.web.draw.charts import strips
+from edgewright.web.layers import Row, align
+from edgewright.web.numbers import unit_of
+from edgewright.web.run_detail import flatten
+from edgewright.web.state import desk_of
+
+LEAST, MOST = 2, 8
+THRESHOLD = 0.02
+LETTERS = "ABCDEFGH"
+UNLIKE = ("candidates", "inputs")  # paths and hashes, which always differ
+
+
+class FigureCell(Struct, frozen=True, kw_only=True):
+    """One figure of one run; `mark` is `faster`, `slower` (better, worse) where its interval and the reference's are
+    apart, else empty."""
+
+    metric: Metric | None
+    mark: str = ""
+
+
+class FigureRow(Struct, frozen=True, kw_only=True):
+    name: str
+    title: str
+    unit: str
+    cells: tuple[FigureCell, ...]
+
+
+def compare_page(request: Request) -> Response:
+    runs = load_runs(request)
+    if request.query_params.get("by") not in (None, "", "time"):
+        raise UsageError("layers are sorted by order or by time", "", "by=time")
+    context = compare_context(runs, by_time=request.query_params.get("by") == "time")
+    return answer(request, "compare.html", "compare", lambda: compare_facts(runs), context)
+
+
+def load_runs(request: Request) -> list[Run]:
+    """The runs of the address, in its order. UsageError for too few or too many, RunNotFound for one that is gone."""
+    desk = desk_of(request)
+    words = list(dict.fromkeys(request.query_params.getlist("run")))
+    if not LEAST <= len(words) <= MOST:
+        raise UsageError(
+            f"{len(words)} runs cannot be compared", f"from {LEAST} to {MOST} can be", "choose them on the list of runs"
+        )
+    runs = load_all(words, desk.store)
+    if gone := set(desk.bin.hidden()).intersection(run.id for run in runs):
+        raise RunNotFound(f"run {min(gone)} is deleted", "it can still be brought back", "Undo on the list of runs")
+    return runs
+
+
+def load_all(words: Sequence[str], store: Store) -> list[Run]:
+    runs = [store.load(word) for word in words]
+    return list({run.id: run for run in runs}.values())
+
+
+def compare_facts(runs: Sequence[Run]) -> dict[str, Any]:
+    """The page's JSON."""
+    return {
+        "runs": [make_row(run) for run in runs],
+        "comparisons": [one for one in judge(runs) if one],
+        "figures": figure_rows(runs),
+        "layers": align(runs),
+        "differences": differences(runs),
+    }
+
+
+def compare_context(runs: Sequence[Run], *, by_time: bool = False) -> dict[str, Any]:
+    """Everything that the template shows."""
+    rows = align(runs)
+    if by_time:
+        rows.sort(key=lambda row: -max(cell.median_us for cell in row.cells if cell))
+    return {
+        "runs": list(zip(LETTERS, runs, strict=False)),
+        "verdicts": [tell_verdict(one) for one in judge(runs)],
+        "sessions": len({session_of(run) for run in runs}),
+        "figure_rows": figure_rows(runs),
+        "strips": draw_strips(runs),
+        "layer_rows": rows,
+        "layer_most": most_of(rows),
+        "by_time": by_time,
+        "differences": differences(runs),
+        "run_ids": [run.id for run in runs],
+    }
+
+
+def judge(runs: Sequence[Run]) -> list[Comparison | None]:
+    """Each against the first; None for the first itself, and where either has no samples."""
+    known = [bool(stored_medians(run)) for run in runs]
+    return [
+        None,
+        *(
+            compare_two(runs[0], run, THRESHOLD) if known[0] and has else None
+            for run, has in zip(runs[1:], known[1:], strict=True)
+        ),
+    ]
+
+
+def tell_verdict(one: Comparison | None) -> tuple[str, str, str]:
+    """CSS class, words and interval of a verdict, as `edgewright benchmark` says it."""
+    if one is None:
+        return "", "", ""
+    css = one.verdict.replace("no difference", "same")
+    ratio, low, high = one.ratio, one.low, one.high
+    if one.verdict == "faster":
+        ratio, low, high = 1 / ratio, high and 1 / high, low and 1 / low
+    bounds = show_ratio(ratio, low, high).partition(" ")[2]
+    confidence = "" if low is None else f" {one.confidence:.0%}"
+    words = f"{ratio:.2f}× {one.verdict}" if one.verdict in ("faster", "slower") else one.verdict
+    return css, words, f"{bounds}{confidence}" if bounds else f"{ratio:.2f}×" if isfinite(ratio) else ""
+
+
+def figure_rows(runs: Sequence[Run]) -> list[FigureRow]:
+    """The headline figures of all, row by row."""
+    metrics = [figures.metrics_of(run) for run in runs]
+    rows = []
+    for name, title in figures.TITLES.items():
+        found = [known.get(name) for known in metrics]
+        first = next((metric for metric in found if metric is not None and metric.value is not None), None)
+        if first is None:
+            continue
+        cells = tuple(FigureCell(metric=metric, mark=mark_of(metric, found[0])) for metric in found)
+        rows.append(FigureRow(name=name, title=title, unit=unit_of(first), cells=cells))
+    return rows
+
+
+def mark_of(metric: Metric | None, reference: Metric | None) -> str:
+    """Whether two intervals lie apart, and which way; more accuracy is better, less of anything else."""
+    if metric is None or reference is None or metric is reference:
+        return ""
+    if None in (metric.low, metric.high, reference.low, reference.high):
+        return ""
+    below = (metric.high or 0) < (reference.low or 0)
+    above = (metric.low or 0) > (reference.high or 0)
+    more_is_better = metric.name == "accuracy"
+    if below:
+        return "slower" if more_is_better else "faster"
+    if above:
+        return "faster" if more_is_better else "slower"
+    return ""
+
+
+def draw_strips(runs: Sequence[Run]) -> Markup:
+    """The medians of all processes and the interval of each run, on one scale."""
+    rows = []
+    for letter, run in zip(LETTERS, runs, strict=False):
+        p50 = figures.metrics_of(run).get("latency.p50")
+        if p50 is not None:
+            rows.append((letter, figures.process_medians(run), p50.value, p50.low, p50.high))
+    return strips(rows, "us")
+
+
+def most_of(rows: Sequence[Row]) -> float:
+    return max((cell.median_us for row in rows for cell in row.cells if cell), default=0.0)
+
+
+def differences(runs: Sequence[Run]) -> list[tuple[str, tuple[str, ...]]]:
+    """What is not the same everywhere in plan, environment and device; one value for each run."""
+    flat = [
+        dict(
+            flatten(
+                {
+                    "plan": {key: value for key, value in run.plan.items() if key not in UNLIKE},
+                    "environment": run.environment,
+                    "device": run.device.facts if run.device else {},
+                    "options": options(run),
+                }
+            )
+        )
+        for run in runs
+    ]
+    names = list(dict.fromkeys(name for lines in flat for name in lines))
+    found = [(name, tuple(lines.get(name, "–") for lines in flat)) for name in names]
+    return [(name, values) for name, values in found if len(set(values)) > 1]
+
+
+def options(run: Run) -> dict[str, Any]:
+    candidates = run.plan.get("candidates")
+    first = candidates[0] if isinstance(candidates, list) and candidates else {}
+    found: dict[str, Any] = first.get("options", {}) if isinstance(first, dict) else {}
+    return found
+
+
+def compare_csv(request: Request) -> Response:
+    """Figures and layers, one row each, a column for each run."""
+    runs = load_runs(request)
+    rows: list[list[object]] = [
+        [row.name, row.unit, *(cell.metric and cell.metric.value for cell in row.cells)] for row in figure_rows(runs)
+    ]
+    rows += [[f"layer:{row.name}", "us", *(cell and cell.median_us for cell in row.cells)] for row in align(runs)]
+    return csv_answer(("what", "unit", *(run.id for run in runs)), rows, "comparison.csv")

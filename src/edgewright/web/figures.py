@@ -1,0 +1,201 @@
+"""The figures of a run in the order and the words in which a page shows them."""
+
+from collections.abc import Mapping
+
+from markupsafe import Markup
+from msgspec import Struct
+
+from edgewright.bench.summary import stored_medians
+from edgewright.facts.run import Metric, Run
+from edgewright.flows.compare import options_of
+from edgewright.web.draw import charts
+from edgewright.web.draw.charts import Part
+from edgewright.web.numbers import exact, show, unit_of
+
+TITLES: dict[str, str] = {
+    "latency.p50": "Median latency",
+    "accuracy": "Accuracy",
+    "latency.p90": "90th percentile",
+    "cold_start": "Cold start",
+    "memory.peak": "Peak memory",
+    "model.file": "Model on disk",
+    "energy": "Energy an inference",
+    "cpu.p50": "CPU time, median",
+    "artifact.bytes": "Artifact",
+    "compile.seconds": "Compile time",
+    "numerics.sqnr": "SQNR to source",
+    "numerics.cosine": "Cosine to source",
+    "numerics.max-abs": "Largest difference",
+    "numerics.argmax-agreement": "Same arg-max",
+}
+COLD = (("start", "interpreter and imports"), ("load", "load"), ("first_inference", "first inference"))
+MEMORY = (("memory.before_load", "before load"), ("memory.after_load", "model loaded"), ("memory.peak", "peak"))
+SENSORS = (("temperature", "Temperature"), ("frequency", "Frequency"), ("power", "Power"))
+UNIT_ORDER = ("CPU", "GPU", "NPU", "UNKNOWN")
+
+
+class Figure(Struct, frozen=True, kw_only=True):
+    """A headline: what it is called, its value, its interval, and where it comes from."""
+
+    name: str
+    title: str
+    unit: str
+    value: float | None
+    low: float | None
+    high: float | None
+    note: str
+
+
+def metrics_of(run: Run) -> dict[str, Metric]:
+    """By name; the first of a name counts."""
+    return {metric.name: metric for metric in reversed(run.metrics)}
+
+
+def headline(run: Run) -> list[Figure]:
+    """Those of `TITLES` that the run has."""
+    metrics = metrics_of(run)
+    return [figure(metrics[name], title, run, metrics) for name, title in TITLES.items() if name in metrics]
+
+
+def figure(metric: Metric, title: str, run: Run, metrics: Mapping[str, Metric]) -> Figure:
+    return Figure(
+        name=metric.name,
+        title=title,
+        unit=unit_of(metric),
+        value=metric.value,
+        low=metric.low,
+        high=metric.high,
+        note=note_of(metric, run, metrics),
+    )
+
+
+def note_of(metric: Metric, run: Run, metrics: Mapping[str, Metric]) -> str:
+    """One short line below a headline."""
+    if metric.name == "energy":
+        return run.tags.get("energy-evidence", "") if metric.value is not None else "no sensor"
+    if metric.name == "latency.p50":
+        confidence = metrics.get("latency.p50_confidence")
+        share = f"{confidence.value:.0%} interval, " if confidence and confidence.value and metric.low else ""
+        return f"{share}{metric.n:,} samples"
+    if metric.name == "accuracy":
+        return f"95 % interval, {metric.n:,} samples"
+    if metric.low is None:
+        return ""
+    return f"{metric.n:,} samples" if metric.name.endswith(".p50") else f"{metric.n:,} processes"
+
+
+def series_of(run: Run, name: str) -> tuple[float, ...]:
+    return next((series.data for series in run.series if series.name == name), ())
+
+
+def main_samples(run: Run) -> tuple[str, tuple[float, ...]]:
+    """The wall times, or else the longest series; its name and its values."""
+    if wall := series_of(run, "wall"):
+        return "wall", wall
+    timed = [series for series in run.series if series.unit == "us"]
+    longest = max(timed, key=lambda series: len(series.data), default=None)
+    return (longest.name, longest.data) if longest and len(longest.data) > 1 else ("", ())
+
+
+def process_counts(run: Run) -> list[int]:
+    """How many wall samples each process took."""
+    return [int(count) for count in series_of(run, "wall.samples") if count == count]
+
+
+def draw_distribution(run: Run) -> Markup:
+    metrics = metrics_of(run)
+    _, samples = main_samples(run)
+    p50 = metrics.get("latency.p50")
+    marks = [(name, metrics[f"latency.{name}"].value) for name in ("p50", "p90", "p99") if f"latency.{name}" in metrics]
+    interval = (p50.low, p50.high) if p50 else (None, None)
+    return charts.histogram(samples, "us", marks, interval)
+
+
+def draw_samples(run: Run) -> Markup:
+    name, samples = main_samples(run)
+    return charts.over_time(samples, "us", process_counts(run) if name == "wall" else ())
+
+
+def draw_sensors(run: Run) -> list[tuple[str, Markup]]:
+    """One small picture for each sensor that was read."""
+    known = [(title, series) for name, title in SENSORS for series in run.series if series.name == name]
+    drawn = [(title, charts.over_time(series.data, series.unit, (), title, 110.0)) for title, series in known]
+    return [(title, picture) for title, picture in drawn if picture]
+
+
+def draw_cold_start(run: Run) -> Markup:
+    return charts.levels(phase_parts(run, COLD, "phase"), "us", "Cold start by phase")
+
+
+def draw_memory(run: Run) -> Markup:
+    return charts.levels(phase_parts(run, MEMORY, "memory"), "bytes", "Memory by phase")
+
+
+def phase_parts(run: Run, names: tuple[tuple[str, str], ...], css: str) -> list[Part]:
+    metrics = metrics_of(run)
+    known = [(metrics[name], title) for name, title in names if name in metrics and metrics[name].value is not None]
+    return [Part(css, title, metric.value or 0.0, told_of(metric)) for metric, title in known]
+
+
+def told_of(metric: Metric) -> str:
+    """A metric in one line, for the mouse."""
+    unit = unit_of(metric)
+    interval = f" ({show(metric.low, unit)} to {show(metric.high, unit)})" if metric.low is not None else ""
+    return f"{metric.name}: {exact(metric.value, unit)}{interval}, n = {metric.n}"
+
+
+def draw_units(run: Run) -> Markup:
+    """The layers' time per unit, cut by how well the place is known."""
+    sizes: dict[tuple[str, str], float] = {}
+    for layer in run.layers:
+        if layer.median_us == layer.median_us:
+            key = (layer.unit, layer.evidence)
+            sizes[key] = sizes.get(key, 0.0) + layer.median_us
+    order = sorted(sizes, key=lambda key: (UNIT_ORDER.index(key[0]) if key[0] in UNIT_ORDER else 9, key[1]))
+    parts = [
+        Part(
+            f"{unit.lower()} {evidence}",
+            f"{unit} · {evidence}",
+            sizes[unit, evidence],
+            f"{unit}, {evidence}: {show(sizes[unit, evidence], 'us')}",
+        )
+        for unit, evidence in order
+    ]
+    return charts.shares(parts, "Time per unit, with the evidence for the place")
+
+
+def process_medians(run: Run) -> list[float]:
+    """The median of each process's chunks."""
+    return [sorted(chunks)[len(chunks) // 2] for chunks in stored_medians(run) if chunks]
+
+
+def command_of(run: Run) -> str:
+    """What a person would type to measure the same again without the record; empty where the plan does not say."""
+    candidates = run.plan.get("candidates")
+    if run.kind != "benchmark" or not isinstance(candidates, list) or run.model is None:
+        return ""
+    words = ["edgewright", "benchmark", run.model.name, "--runtime", run.runtime]
+    defaults: dict[str, object] = {
+        "threads": 1,
+        "runs": None,
+        "seconds": 0.2,
+        "processes": 15,
+        "seed": 0,
+        "warmup_seconds": 2.0,
+        "layer_runs": 30,
+        "threshold": 0.02,
+        "power_w": None,
+        "interleave": "chunks",
+    }
+    for key, default in defaults.items():
+        if (value := run.plan.get(key, default)) != default:
+            words += [f"--{key.replace('_', '-')}", str(value)]
+    if not run.plan.get("layers", True):
+        words.append("--no-layers")
+    for key, sizes in dict(run.plan.get("shapes") or {}).items():
+        words += ["--shape", f"{key}={','.join(map(str, sizes))}"]
+    for key, option in options_of(run).items():
+        words += ["-p", f"{key}={option}"]
+    return " ".join(
+        word if word.isalnum() or all(c.isalnum() or c in "-_.,=/" for c in word) else repr(word) for word in words
+    )

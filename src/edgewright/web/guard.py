@@ -1,0 +1,163 @@
+"""Who may ask, and what a browser may do with the answers.
+
+- **Host.** A page elsewhere can point a name of its own at 127.0.0.1 (DNS rebinding): only our own names are answered.
+- **Origin and token.** What changes something must come from our own pages: the browser's `Origin` and
+  `Sec-Fetch-Site` say so, and the form carries a secret that only our pages know (CSRF).
+- **Key.** Bound to anything but loopback, every request needs the key, in a cookie that `/login` sets.
+- **Answers** carry a Content-Security-Policy without inline script or style; nothing may frame or embed them.
+"""
+
+import ipaddress
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+COOKIE = "edgewright-key"
+FORM, BINARY = "application/x-www-form-urlencoded", "application/octet-stream"
+MOST_FORM_BYTES = 1 << 20
+MOST_FIELDS = 20_000
+OPEN_PATHS = ("/login", "/static/")
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "font-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    # `no-referrer` would blank the Origin of our own forms too.
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=(), usb=(), payment=()",
+}
+NOT_KNOWN = "This address is not one of Edgewright's own names; it answers to localhost and to addresses in numbers."
+
+
+@dataclass(frozen=True)
+class Doors:
+    """What is let in. `key_hash` is the sha256 of the key in hex; empty where none is needed."""
+
+    loopback: bool = True
+    names: tuple[str, ...] = ()
+    key_hash: str = ""
+    csrf: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+
+    def knows_host(self, host: str) -> bool:
+        """Whether a `Host` is ours: localhost, an address in numbers, or a name of this machine that was given."""
+        name = host_name(host)
+        if name == "localhost" or name in self.names:
+            return True
+        try:
+            address = ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return address.is_loopback or not self.loopback
+
+    def opens(self, key: str) -> bool:
+        return not self.key_hash or secrets.compare_digest(sha256(key.encode()).hexdigest(), self.key_hash)
+
+
+def host_name(host: str) -> str:
+    """The name in a Host header, without port and brackets."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+class Guard:
+    """The outermost layer: refuses, or hands on with the form read and the answer's headers set."""
+
+    def __init__(self, app: ASGIApp, doors: Doors) -> None:
+        self._app, self._doors = app, doors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        refusal, receive = await self._refuse(scope, receive)
+        await (refusal or self._app)(scope, receive, with_headers(send))
+
+    async def _refuse(self, scope: Scope, receive: Receive) -> tuple[Response | None, Receive]:
+        headers = Headers(scope=scope)
+        if not self._doors.knows_host(headers.get("host", "")):
+            return PlainTextResponse(NOT_KNOWN, 421), receive
+        request = Request(scope)
+        if not self._doors.opens(request.cookies.get(COOKIE, "")) and not scope["path"].startswith(OPEN_PATHS):
+            reads_page = scope["method"] == "GET" and "text/html" in headers.get("accept", "")
+            answer = RedirectResponse("/login", 303) if reads_page else PlainTextResponse("The key is missing.", 401)
+            return answer, receive
+        if scope["method"] in ("GET", "HEAD"):
+            return None, receive
+        return await self._refuse_change(scope, headers, receive)
+
+    async def _refuse_change(self, scope: Scope, headers: Headers, receive: Receive) -> tuple[Response | None, Receive]:
+        if scope["method"] != "POST":
+            return PlainTextResponse("Only GET, HEAD and POST are known.", 405), receive
+        if not is_own_origin(headers):
+            return PlainTextResponse("This request comes from a page of another site.", 403), receive
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        token = headers.get("x-csrf-token", "")
+        if kind == FORM:
+            body = await read_body(receive)
+            if body is None:
+                return PlainTextResponse("The form is too large.", 413), receive
+            try:
+                form = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=MOST_FIELDS)
+            except ValueError:
+                return PlainTextResponse("The form cannot be read.", 400), receive
+            scope.setdefault("state", {})["form"] = form
+            token = token or form.get("csrf", [""])[0]
+        elif kind != BINARY:
+            return PlainTextResponse("A form or a file is expected.", 415), receive
+        if not secrets.compare_digest(token.encode(), self._doors.csrf.encode()):
+            return PlainTextResponse("The page is older than the server: load it again.", 403), receive
+        return None, receive
+
+
+def is_own_origin(headers: Mapping[str, str]) -> bool:
+    """Whether the browser says that our own page asked; a client that is no browser says neither."""
+    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return False
+    origin = headers.get("origin")
+    return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+
+
+async def read_body(receive: Receive) -> bytes | None:
+    """The whole body; None where it is over the limit."""
+    body = b""
+    while True:
+        message = await receive()
+        body += bytes(message.get("body", b""))
+        if len(body) > MOST_FORM_BYTES:
+            return None
+        if not message.get("more_body", False):
+            return body
+
+
+def with_headers(send: Send) -> Send:
+    """Set our headers on every answer; what is no static file is not kept by the browser."""
+
+    async def send_on(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+            headers.setdefault("cache-control", "no-store")
+        await send(message)
+
+    return send_on
+
+
+def form_of(request: Request) -> Mapping[str, list[str]]:
+    """The fields of a form that passed the guard."""
+    found: Mapping[str, list[str]] = getattr(request.state, "form", {})
+    return found

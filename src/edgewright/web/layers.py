@@ -1,0 +1,170 @@
+"""Layers as people look at them: filtered, sorted, grouped; and those of several runs side by side."""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
+
+from msgspec import Struct
+
+from edgewright.facts.run import Layer, Run
+
+SORTS: dict[str, Callable[[Layer], float | str]] = {
+    "position": lambda layer: layer.position,
+    "time": lambda layer: -layer.median_us if isfinite(layer.median_us) else 0.0,
+    "name": lambda layer: layer.name.lower(),
+    "op": lambda layer: layer.op.lower(),
+    "unit": lambda layer: layer.unit,
+}
+NO_SOURCE = "(no source node)"
+GROUPS: dict[str, Callable[[Layer], str]] = {
+    "op": lambda layer: layer.op,
+    "unit": lambda layer: layer.unit,
+    "backend": lambda layer: layer.backend,
+    "module": lambda layer: module_of(layer),
+}
+
+
+class LayerView(Struct, frozen=True, kw_only=True):
+    """What of the layers is wanted; each word is a key of the tables above, or empty."""
+
+    sort: str = "position"
+    group: str = ""
+    text: str = ""
+
+
+class Group(Struct, frozen=True, kw_only=True):
+    """Layers that share a word: their number, their time, and their share of the time of all layers."""
+
+    name: str
+    count: int
+    median_us: float
+    share: float
+    units: tuple[str, ...]
+
+
+def view_from(query: Mapping[str, str]) -> LayerView:
+    """The view that an address asks for; unknown words ask for nothing."""
+    sort, group = query.get("sort", ""), query.get("group", "")
+    return LayerView(
+        sort=sort if sort in SORTS else "position",
+        group=group if group in GROUPS else "",
+        text=query.get("layer", "").strip()[:200],
+    )
+
+
+def total_us(layers: Sequence[Layer]) -> float:
+    return sum(layer.median_us for layer in layers if isfinite(layer.median_us))
+
+
+def choose(layers: Sequence[Layer], view: LayerView) -> list[Layer]:
+    """Those with the text in a name, an operator, a backend or a source node; sorted."""
+    text = view.text.lower()
+    found = [layer for layer in layers if not text or text in words_of(layer)]
+    return sorted(found, key=SORTS[view.sort])
+
+
+def words_of(layer: Layer) -> str:
+    return " ".join((layer.name, layer.op, layer.unit, layer.backend, *layer.source_nodes)).lower()
+
+
+def module_of(layer: Layer) -> str:
+    """Where the layer comes from in the source: its first node's path without the node's own name."""
+    if not layer.source_nodes:
+        return NO_SOURCE
+    parts = layer.source_nodes[0].strip("/").replace("::", "/").split("/")
+    if len(parts) == 1:
+        parts = parts[0].split(".")
+    return "/".join(parts[:-1][:2]) or parts[0]
+
+
+def group(layers: Sequence[Layer], key: str) -> list[Group]:
+    """The slowest group first."""
+    total = total_us(layers)
+    found: dict[str, list[Layer]] = {}
+    for layer in layers:
+        found.setdefault(GROUPS[key](layer), []).append(layer)
+    groups = [
+        Group(
+            name=name,
+            count=len(members),
+            median_us=total_us(members),
+            share=total_us(members) / total if total else 0.0,
+            units=tuple(dict.fromkeys(layer.unit for layer in members)),
+        )
+        for name, members in found.items()
+    ]
+    return sorted(groups, key=lambda one: -one.median_us)
+
+
+class Cell(Struct, frozen=True, kw_only=True):
+    """What one run spends in a row: the sums of its layers there. `mark` is `slower` or `faster` than the first run
+    where the two spreads are apart, else empty."""
+
+    median_us: float
+    p90_us: float
+    count: int
+    ops: tuple[str, ...]
+    mark: str = ""
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """The same piece of the source in every run; None for a run that has no layer there."""
+
+    name: str
+    nodes: tuple[str, ...]
+    cells: tuple[Cell | None, ...]
+
+
+def align(runs: Sequence[Run]) -> list[Row]:
+    """Rows of layers that stand for the same source nodes, in the order of the first run that has them.
+
+    A runtime fuses what another keeps apart: layers belong into one row when a chain of shared nodes joins them.
+    Layers without a source node (reorders, casts that a runtime put in) are joined by their operator.
+    """
+    roots: dict[str, str] = {}
+
+    def find(node: str) -> str:
+        while (parent := roots.setdefault(node, node)) != node:
+            roots[node] = node = roots[parent]
+        return node
+
+    for run in runs:
+        for layer in run.layers:
+            first, *rest = keys_of(layer)
+            for node in rest:
+                roots[find(node)] = find(first)
+    rows: dict[str, list[list[Layer]]] = {}
+    for place, run in enumerate(runs):
+        for layer in run.layers:
+            rows.setdefault(find(keys_of(layer)[0]), [[] for _ in runs])[place].append(layer)
+    return [_row(found) for found in rows.values()]
+
+
+def keys_of(layer: Layer) -> tuple[str, ...]:
+    return layer.source_nodes or (f"\0{layer.op}",)
+
+
+def _row(found: Sequence[Sequence[Layer]]) -> Row:
+    nodes = tuple(dict.fromkeys(node for layers in found for layer in layers for node in layer.source_nodes))
+    cells = [_cell(layers) for layers in found]
+    name = nodes[0] if nodes else f"{next(layer.op for layers in found for layer in layers)} {NO_SOURCE}"
+    return Row(name=name, nodes=nodes, cells=tuple(_marked(cell, cells[0]) for cell in cells))
+
+
+def _cell(layers: Sequence[Layer]) -> Cell | None:
+    if not layers:
+        return None
+    return Cell(
+        median_us=total_us(layers),
+        p90_us=sum(layer.p90_us for layer in layers if isfinite(layer.p90_us)),
+        count=len(layers),
+        ops=tuple(dict.fromkeys(layer.op for layer in layers)),
+    )
+
+
+def _marked(cell: Cell | None, first: Cell | None) -> Cell | None:
+    """Layers have a median and a 90th percentile, and no interval: two are called apart only where the median of the
+    slower lies beyond the 90th percentile of the faster."""
+    if cell is None or first is None or cell is first:
+        return cell
+    mark = "slower" if cell.median_us > first.p90_us else "faster" if first.median_us > cell.p90_us else ""
+    return Cell(median_us=cell.median_us, p90_us=cell.p90_us, count=cell.count, ops=cell.ops, mark=mark)

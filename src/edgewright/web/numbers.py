@@ -1,0 +1,129 @@
+"""Numbers, names and moments as the pages show them: short for the eye, exact on hover."""
+
+from collections.abc import Callable
+from datetime import datetime
+from math import isfinite
+
+from markupsafe import Markup
+
+from edgewright.facts.run import Metric
+from edgewright.facts.units import UNKNOWN, digits, show_bytes, show_range, show_share, show_us
+
+MOST_NAME = 120
+Shown = Callable[[float], str]
+
+
+def _show_plain(value: float) -> str:
+    return f"{value:,.0f}" if value == round(value) and abs(value) < 1e15 else f"{value:.4g}"
+
+
+SHOWS: dict[str, Shown] = {
+    "us": show_us,
+    "ns": lambda value: show_us(value / 1e3) if value >= 1e3 else f"{value:.0f} ns",
+    "s": lambda value: show_us(value * 1e6),
+    "bytes": show_bytes,
+    "B": show_bytes,
+    "uJ": lambda value: f"{value:.3g} µJ",
+    "dB": lambda value: f"{value:.1f} dB",
+    "degC": lambda value: f"{value:.1f} °C",
+    "kHz": lambda value: f"{value / 1e6:.2f} GHz" if value >= 1e6 else f"{value / 1e3:.0f} MHz",
+    "W": lambda value: f"{digits(value)} W",
+    "share": show_share,
+}
+UNITS = {
+    "us": "µs",
+    "ns": "ns",
+    "s": "s",
+    "bytes": "bytes",
+    "B": "bytes",
+    "uJ": "µJ",
+    "dB": "dB",
+    "degC": "°C",
+    "kHz": "kHz",
+    "W": "W",
+}
+SHARES = (
+    "accuracy",
+    "numerics.argmax-agreement",
+    "layers.fallback_share",
+    "latency.p50_confidence",
+    "cpu.p50_confidence",
+)
+
+
+def unit_of(metric: Metric) -> str:
+    """The metric's unit; a bare number that is a share is shown as one."""
+    return "share" if metric.name in SHARES or metric.name.startswith("share.") else metric.unit
+
+
+def show(value: float | None, unit: str) -> str:
+    """Three digits or so, in the unit people would say."""
+    if value is None or not isfinite(value):
+        return UNKNOWN
+    return SHOWS.get(unit, _show_plain)(value)
+
+
+def exact(value: float | None, unit: str) -> str:
+    """All that is known of the value."""
+    if value is None or not isfinite(value):
+        return "not known"
+    word = UNITS.get(unit, "")
+    return f"{value:,.15g}".replace(",", " ") + (f" {word}" if word else "")
+
+
+def quantity(value: float | None, unit: str) -> Markup:
+    """A number in a page: short, its exact value on hover."""
+    return Markup('<span class="num" title="{}">{}</span>').format(exact(value, unit), show(value, unit))
+
+
+def bounds(low: float | None, high: float | None, unit: str) -> Markup:
+    """An interval in one unit, or nothing."""
+    if low is None or high is None:
+        return Markup("")
+    shown = show_range(low, high) if unit == "us" else one_range(show(low, unit), show(high, unit))
+    told = f"from {exact(low, unit)} to {exact(high, unit)}"
+    return Markup('<span class="interval" title="{}">{}</span>').format(told, shown)
+
+
+def one_range(first: str, last: str) -> str:
+    """`3.1–3.5 MB`: the unit once where both have it."""
+    number, _, word = first.rpartition(" ")
+    return f"{number}–{last}" if number and last.endswith(f" {word}") else f"{first}–{last}"
+
+
+def shorten(text: str, most: int = MOST_NAME) -> str:
+    """The begin and the end of a long name."""
+    text = (
+        "".join(letter if letter.isprintable() else "\ufffd" for letter in text[: 4 * most] + text[-most:])
+        if len(text) > 5 * most
+        else "".join(c if c.isprintable() else "\ufffd" for c in text)
+    )
+    if len(text) <= most:
+        return text
+    half = most // 2 - 1
+    return f"{text[:half]} … {text[-half:]}"
+
+
+def moment(text: str | None) -> Markup:
+    """A moment in UTC, which the page's script puts into the reader's own time."""
+    if not text:
+        return Markup("–")
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        return Markup("{}").format(shorten(text, 40))
+    return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
+        text, parsed.strftime("%Y-%m-%d %H:%M:%S"), parsed.strftime("%Y-%m-%d %H:%M")
+    )
+
+
+def seconds_between(begin: str, end: str | None) -> float | None:
+    """Seconds from one moment to another; None where either is none."""
+    try:
+        return (datetime.fromisoformat(end or "") - datetime.fromisoformat(begin)).total_seconds()
+    except (ValueError, TypeError):
+        return None
+
+
+def plural(count: int, word: str) -> str:
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"

@@ -1,0 +1,253 @@
+"""The list of runs, and what is done to several at once."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from edgewright.errors import UsageError
+from edgewright.store.browse import Choices
+from edgewright.store.queries import RunRow
+from edgewright.store.store import Store
+from edgewright.web.answers import answer, csv_answer, wants_part
+from edgewright.web.draw.charts import whisker
+from edgewright.web.draw.scales import Scale, fit
+from edgewright.web.filters import PER_PAGE, ListState, state_from
+from edgewright.web.guard import form_of
+from edgewright.web.links import with_query
+from edgewright.web.numbers import exact, plural
+from edgewright.web.state import desk_of
+
+COLUMNS = (
+    ("model", "Model"),
+    ("runtime", "Runtime"),
+    ("precision", "Precision"),
+    ("device", "Device"),
+    ("p50", "Median latency"),
+    ("kind", "Kind"),
+    ("state", "State"),
+    ("started", "Started"),
+)
+WHISKER_PX = 110.0
+MOST_AT_ONCE = 10_000
+MOST_COMPARED = 8
+
+
+def runs_page(request: Request) -> Response:
+    desk = desk_of(request)
+    state = state_from(request.query_params)
+    wanted = state.filter(desk.bin.hidden())
+    rows, total = desk.store.list_runs(wanted), desk.store.count_runs(wanted)
+    if wants_part(request):
+        return answer(request, "run_rows.html", "runs", dict, list_context(rows, total, state))
+    choices = desk.store.list_choices()
+    notice = notice_from(request, desk.bin.hidden())
+
+    def facts() -> dict[str, Any]:
+        return {"total": total, "page_number": state.page, "per_page": PER_PAGE, "runs": rows, "choices": choices}
+
+    context = list_context(rows, total, state) | {
+        "choices": choices_shown(choices, state),
+        "notice": notice,
+        "words": state.words,
+        "sort": state.sort,
+        "rising": state.rising,
+        "at": state.fields(),
+    }
+    return answer(request, "runs.html", "runs", facts, context)
+
+
+def runs_csv(request: Request) -> Response:
+    """All runs that pass the filter."""
+    desk = desk_of(request)
+    rows = desk.store.list_runs(state_from(request.query_params).filter(desk.bin.hidden(), limit=None))
+    return csv_answer(CSV_HEADER, map(csv_row, rows), "runs.csv")
+
+
+CSV_HEADER = (
+    "id",
+    "started_at",
+    "kind",
+    "state",
+    "model",
+    "runtime",
+    "precision",
+    "device",
+    "p50_us",
+    "p50_low_us",
+    "p50_high_us",
+    "cold_start_us",
+    "peak_memory_bytes",
+    "accuracy",
+    "error",
+    "note",
+)
+
+
+def csv_row(row: RunRow) -> Sequence[object]:
+    def value(name: str) -> float | None:
+        return row.metrics[name].value if name in row.metrics else None
+
+    p50 = row.metrics.get("latency.p50")
+    return (
+        row.id,
+        row.started_at,
+        row.kind,
+        row.state,
+        row.model_name,
+        row.runtime,
+        row.precision,
+        row.device_name,
+        value("latency.p50"),
+        p50 and p50.low,
+        p50 and p50.high,
+        value("cold_start"),
+        value("memory.peak"),
+        value("accuracy"),
+        row.error,
+        row.note,
+    )
+
+
+def list_context(rows: Sequence[RunRow], total: int, state: ListState) -> dict[str, Any]:
+    """What the table needs, in a page as in a report."""
+    first = (state.page - 1) * PER_PAGE
+    return {
+        **table_context(rows),
+        "columns": [(key, title, state.sorted_by(key), order_of(state, key)) for key, title in COLUMNS],
+        "total": total,
+        "first": min(first + 1, total),
+        "last": min(first + len(rows), total),
+        "before": state.address(page=str(state.page - 1)) if state.page > 1 else "",
+        "after": state.address(page=str(state.page + 1)) if first + len(rows) < total else "",
+        "address": state.address(),
+        "csv": state.address("/runs.csv"),
+        "is_filtered": any(state.words.values()),
+    }
+
+
+def table_context(rows: Sequence[RunRow], *, ticks: bool = True) -> dict[str, Any]:
+    """The rows with their pictures; columns that would say the same in every row are left out."""
+    scale = scale_of(rows)
+    return {
+        "rows": [(row, row_whisker(row, scale)) for row in rows],
+        "several_devices": len({row.device_id for row in rows}) > 1,
+        "any_accuracy": any("accuracy" in row.metrics for row in rows),
+        "ticks": ticks,
+    }
+
+
+def order_of(state: ListState, key: str) -> str:
+    """The word that tells a reader of screens how a column is sorted."""
+    if key != state.sort:
+        return "none"
+    return "ascending" if state.rising else "descending"
+
+
+def scale_of(rows: Sequence[RunRow]) -> Scale:
+    """One scale for all rows of the table."""
+    known = [row.metrics["latency.p50"] for row in rows if "latency.p50" in row.metrics]
+    values = [value for metric in known for value in (metric.value, metric.low, metric.high)]
+    return fit(values, 4.0, WHISKER_PX, is_log=True)
+
+
+def row_whisker(row: RunRow, scale: Scale) -> Markup:
+    p50 = row.metrics.get("latency.p50")
+    if p50 is None:
+        return Markup("")
+    told = f"{exact(p50.value, 'us')}, from {exact(p50.low, 'us')} to {exact(p50.high, 'us')}"
+    return whisker(p50.value, p50.low, p50.high, scale, told)
+
+
+def choices_shown(choices: Choices, state: ListState) -> list[tuple[str, str, list[tuple[str, int, bool]]]]:
+    """The drop-downs: name, title, and (word, number of runs, chosen) of each choice."""
+    titles = {
+        "model": "Model",
+        "runtime": "Runtime",
+        "precision": "Precision",
+        "device": "Device",
+        "kind": "Kind",
+        "state": "State",
+        "tag": "Tag",
+    }
+    found = []
+    for name, title in titles.items():
+        chosen = state.words[name]
+        words: tuple[tuple[str, int], ...] = getattr(choices, name)
+        shown = [(word, number, word == chosen) for word, number in words]
+        if chosen and not any(word == chosen for word, _ in words):
+            shown.insert(0, (chosen, 0, True))
+        found.append((name, title, shown))
+    return found
+
+
+def notice_from(request: Request, hidden: Sequence[str]) -> dict[str, Any] | None:
+    """What the last action did, from the address that it led to; what can still be undone."""
+    done = request.query_params.get("done", "")
+    if hidden:
+        what = f"{plural(len(hidden), 'run')} deleted."
+        return {"text": what, "undo": hidden}
+    if done.isascii() and done.isdigit() and len(done) < 8:
+        return {"text": f"{plural(int(done), 'run')} tagged.", "undo": ()}
+    return None
+
+
+def chosen_runs(form: Mapping[str, Sequence[str]]) -> list[str]:
+    run_ids = list(dict.fromkeys(form.get("run", ())))
+    if not run_ids:
+        raise UsageError("no run is chosen", "", "tick the runs first")
+    if len(run_ids) > MOST_AT_ONCE:
+        raise UsageError("too many runs at once", f"{len(run_ids)} are chosen", f"at most {MOST_AT_ONCE}")
+    return run_ids
+
+
+def back_to(form: Mapping[str, Sequence[str]], **fields: str) -> Response:
+    """The list as it was; only its own state is taken from the form, never an address."""
+    words = {name: values[0] for name, values in form.items() if name.startswith("at.") and values}
+    state = state_from({name.removeprefix("at."): value for name, value in words.items()})
+    return RedirectResponse(state.address(**fields), 303)
+
+
+def tag_runs(request: Request) -> Response:
+    """Put one tag on all chosen runs."""
+    form, store = form_of(request), desk_of(request).store
+    name, equals, value = (form.get("new_tag") or [""])[0].strip().partition("=")
+    if not (name and equals):
+        raise UsageError("this is no tag", "it needs a name and a value", "give it as name=value")
+    run_ids = chosen_runs(form)
+    for run_id in run_ids:
+        store.tag(run_id, name, value)
+    return back_to(form, done=str(len(run_ids)))
+
+
+def delete_runs(request: Request) -> Response:
+    """Hide the chosen runs now; they are deleted a while later."""
+    form, desk = form_of(request), desk_of(request)
+    run_ids = chosen_runs(form)
+    refuse_running(desk.store, run_ids)
+    desk.bin.put(run_ids)
+    return back_to(form)
+
+
+def refuse_running(store: Store, run_ids: Sequence[str]) -> None:
+    """UsageError for a run that runs, or that is not here any more."""
+    running = {run_id for run_id, _ in store.list_running()}
+    if busy := running.intersection(run_ids):
+        raise UsageError(f"run {min(busy)} cannot be deleted", "it is running", "wait until it ends, or cancel it")
+    if gone := set(run_ids) - store.known_ids(run_ids):
+        raise UsageError(f"run {min(gone)[:26]} is not here", "it was deleted meanwhile", "load the page again")
+
+
+def undo_delete(request: Request) -> Response:
+    """Take back what is not deleted yet."""
+    form, desk = form_of(request), desk_of(request)
+    desk.bin.take_back(chosen_runs(form))
+    return back_to(form)
+
+
+def compare_chosen(request: Request) -> Response:
+    """From the form's tick marks to an address that can be kept."""
+    run_ids = chosen_runs(form_of(request))
+    return RedirectResponse(with_query("/compare", [("run", run_id) for run_id in run_ids]), 303)

@@ -1,0 +1,115 @@
+"""Binds the address and serves until it is told to stop."""
+
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import uvicorn
+
+from edgewright.errors import UsageError
+from edgewright.store.store import Store
+from edgewright.web.app import make_app
+from edgewright.web.guard import Doors
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+MOST_TRIED = 20
+LINGER_S = 2
+BACKLOG = 256
+
+
+def is_loopback(host: str) -> bool:
+    return host in LOOPBACK or host.startswith("127.")
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes any that is free. UsageError where the address is taken, or is none of ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    server = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind((host, port))
+        server.listen(BACKLOG)
+    except OSError as error:
+        server.close()
+        raise refused(host, port, family, error) from None
+    return server
+
+
+def refused(host: str, port: int, family: socket.AddressFamily, error: OSError) -> UsageError:
+    if not is_taken(family, host, port):
+        why = error.strerror or str(error)
+        return UsageError(f"{host} port {port} cannot be served on", why, "--host 127.0.0.1 --port 0")
+    holder = find_holder(port) or "by another process, whose name this user may not see"
+    free = next((one for one in range(port + 1, min(port + MOST_TRIED, 65_536)) if not is_taken(family, host, one)), 0)
+    return UsageError(f"port {port} is taken", holder, f"--port {free}")
+
+
+def is_taken(family: socket.AddressFamily, host: str, port: int) -> bool:
+    """Whether somebody answers there."""
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex((host if host not in ("0.0.0.0", "::") else "localhost", port)) == 0  # noqa: S104
+
+
+def find_holder(port: int, proc: Path = Path("/proc")) -> str:
+    """`by process 4711: edgewright ui`, as Linux tells it; empty where it does not."""
+    inodes = {inode for table in ("tcp", "tcp6") for inode in listening(proc / "net" / table, port)}
+    for process in proc.glob("[0-9]*") if inodes else ():
+        with suppress(OSError):
+            if any(holds(link, inodes) for link in (process / "fd").iterdir()):
+                words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+                return f"by process {process.name}: {words[:200]}"
+    return ""
+
+
+def holds(link: Path, inodes: set[str]) -> bool:
+    with suppress(OSError):
+        return link.readlink().name.removeprefix("socket:[").removesuffix("]") in inodes
+    return False
+
+
+def listening(table: Path, port: int) -> list[str]:
+    """Inodes of the sockets that listen on a port (state 0A), from /proc/net/tcp."""
+    with suppress(OSError):
+        rows = [line.split() for line in table.read_text(encoding="ascii").splitlines()[1:]]
+        return [row[9] for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port]
+    return []
+
+
+def serve(store: Store, server: socket.socket, doors: Doors, ready: Callable[[], None]) -> None:
+    """Serve until SIGINT or SIGTERM; running work is cancelled then, and what was measured is kept."""
+    with TemporaryDirectory(prefix="edgewright-ui-") as folder:
+        app, desk = make_app(store, doors, Path(folder))
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            lifespan="on",
+            timeout_graceful_shutdown=LINGER_S,
+            server_header=False,
+            date_header=False,
+            ws="none",
+            proxy_headers=False,
+        )
+        running = Telling(config, ready, desk.live.close)
+        running.run(sockets=[server])
+
+
+class Telling(uvicorn.Server):
+    """Says when it is ready, and when it begins to end; uvicorn has no other place to say it from."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], ending: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready, self._ending = ready, ending
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ending()  # it waits for open streams
+        await super().shutdown(sockets)

@@ -1,0 +1,197 @@
+// What pages do beyond links and forms: theme, keys, choosing runs, what happens now. Every page works without it.
+(function () {
+  "use strict";
+  var find = function (selector, from) { return (from || document).querySelector(selector); };
+  var all = function (selector, from) { return Array.prototype.slice.call((from || document).querySelectorAll(selector)); };
+  var root = document.documentElement, body = document.body;
+
+  // Theme
+  function isDark() {
+    return root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  }
+  function turnTheme() {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    try { localStorage.setItem("edgewright-theme", root.dataset.theme); } catch (error) { /* for this page alone */ }
+    document.dispatchEvent(new Event("theme"));
+  }
+  var themeButton = find("[data-theme-button]"), helpButton = find("[data-help-button]"), help = find("#help");
+  if (themeButton) { themeButton.hidden = false; themeButton.addEventListener("click", turnTheme); }
+  if (helpButton) { helpButton.hidden = false; helpButton.addEventListener("click", function () { help.showModal(); }); }
+
+  // Moments in the reader's own time
+  function localTimes(from) {
+    all("time[datetime]", from).forEach(function (element) {
+      var moment = new Date(element.getAttribute("datetime"));
+      if (isNaN(moment)) return;
+      var today = moment.toDateString() === new Date().toDateString();
+      element.textContent = today
+        ? moment.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })
+        : moment.toLocaleDateString([], { year: "numeric", month: "short", day: "numeric" });
+    });
+  }
+
+  // Choosing runs: kept over filtering and paging within this page
+  var chosen = new Set(), bar = find("[data-actions]");
+  function showChosen() {
+    all("tr[data-run]").forEach(function (row) {
+      var box = find("input[name=run]", row);
+      if (box) { box.checked = chosen.has(row.dataset.run); row.classList.toggle("picked", box.checked); }
+    });
+    var every = find("[data-all]");
+    if (every) {
+      every.hidden = false;
+      var boxes = all("tr[data-run] input[name=run]");
+      every.checked = boxes.length > 0 && boxes.every(function (box) { return box.checked; });
+    }
+    if (!bar) return;
+    bar.hidden = chosen.size === 0;
+    find("[data-chosen]", bar).textContent = chosen.size + (chosen.size === 1 ? " run" : " runs");
+    all("input[data-kept]", bar).forEach(function (input) { input.remove(); });
+    chosen.forEach(function (id) {  // those that are on another page of the list
+      if (find('tr[data-run="' + id + '"]')) return;
+      var input = document.createElement("input");
+      input.type = "hidden"; input.name = "run"; input.value = id; input.dataset.kept = "";
+      bar.appendChild(input);
+    });
+  }
+  var lastBox = null;
+  document.addEventListener("click", function (event) {
+    var box = event.target;
+    if (!(box instanceof HTMLInputElement) || box.type !== "checkbox") return;
+    if (box.hasAttribute("data-all")) {
+      all("tr[data-run]").forEach(function (row) { chosen[box.checked ? "add" : "delete"](row.dataset.run); });
+      showChosen();
+    } else if (box.name === "run" && box.closest("tr[data-run]")) {
+      var boxes = all("tr[data-run] input[name=run]"), here = boxes.indexOf(box), before = boxes.indexOf(lastBox);
+      var range = event.shiftKey && before >= 0 ? boxes.slice(Math.min(here, before), Math.max(here, before) + 1) : [box];
+      range.forEach(function (one) { chosen[box.checked ? "add" : "delete"](one.value); });
+      lastBox = box;
+      showChosen();
+    }
+  });
+
+  // Keys
+  var at = -1, waitsForPage = false;
+  function rows() { return all("tr[data-run]"); }
+  function move(step) {
+    var list = rows();
+    if (!list.length) return;
+    at = Math.max(0, Math.min(list.length - 1, at + step));
+    list.forEach(function (row, place) { row.classList.toggle("at", place === at); });
+    var link = find("th a", list[at]);
+    if (link) link.focus({ preventScroll: true });
+    list[at].scrollIntoView({ block: "nearest" });
+  }
+  var pages = { r: "/runs", m: "/models", d: "/devices", w: "/work" };
+  document.addEventListener("keydown", function (event) {
+    var field = event.target.closest && event.target.closest("input:not([type=checkbox]), select, textarea, dialog, canvas");
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (field) { if (event.key === "Escape" && field.blur) field.blur(); return; }
+    if (waitsForPage) { waitsForPage = false; if (pages[event.key]) { location.href = pages[event.key]; return; } }
+    switch (event.key) {
+      case "/": { var search = find("[type=search]"); if (search) { search.focus(); search.select(); event.preventDefault(); } break; }
+      case "j": move(1); break;
+      case "k": move(-1); break;
+      case "x": { var row = rows()[at]; if (row) { find("input[name=run]", row).click(); } break; }
+      case "c": if (bar && chosen.size) bar.requestSubmit(find("button.main", bar)); break;
+      case "g": waitsForPage = true; break;
+      case "t": if (themeButton) turnTheme(); break;
+      case "?": if (help) help.showModal(); break;
+    }
+  });
+  document.addEventListener("click", function (event) {  // a click elsewhere closes the menus
+    all("details.menu[open]").forEach(function (menu) { if (!menu.contains(event.target)) menu.open = false; });
+  });
+
+  // After a part of the page was exchanged
+  var wasTyped = false;
+  function keepAddress() {  // the state of a list is its address; typing a word is one step back, not one a letter
+    var part = find("[data-address]"), address = part && part.dataset.address.replace("#layers", "");
+    if (!part || address === location.pathname + location.search) return;
+    var types = document.activeElement && document.activeElement.type === "search";
+    history[types && wasTyped ? "replaceState" : "pushState"](null, "", address);
+    wasTyped = types;
+    var twin = find(".tools a");
+    if (twin) twin.href = address.replace(/(\?|$)/, ".json$1");
+  }
+  window.addEventListener("popstate", function () { location.reload(); });
+  function arrived() { localTimes(); at = -1; showChosen(); }
+  document.addEventListener("htmx:after:swap", function () { keepAddress(); arrived(); });
+  window.addEventListener("pageshow", function () {
+    all("input[name=run]:checked").forEach(function (box) { if (box.closest("tr[data-run]")) chosen.add(box.value); });
+    arrived();
+  });
+
+  // What happens now
+  function toast(text, href) {
+    var box = find("[data-toasts]"), note = document.createElement(href ? "a" : "div");
+    if (!box) return;
+    var holder = document.createElement("div");
+    holder.className = "toast";
+    note.textContent = text;
+    if (href) note.href = href;
+    holder.appendChild(note);
+    box.appendChild(holder);
+    setTimeout(function () { holder.remove(); }, 8000);
+  }
+  function showJob(job) {
+    var busy = find("[data-busy]");
+    if (busy) busy.hidden = job.state !== "running" && job.state !== "queued";
+    var page = find('[data-job="' + job.id + '"]');
+    if (page && page.dataset.state !== job.state) { location.reload(); return; }
+    if (body.dataset.page === "work" && !page) {
+      var item = find('[data-job-row="' + job.id + '"]');
+      if (!item || item.dataset.state !== job.state) body.dispatchEvent(new Event("jobs-changed"));
+    }
+    if (!page && (job.state === "done" || job.state === "failed"))
+      toast(job.title + ": " + job.state, "/work/" + job.id);
+  }
+  function showLine(data) {
+    var row = find('[data-job-row="' + data.id + '"] [data-last]'), log = find('[data-job="' + data.id + '"] .log');
+    var progress = /process (\d+) of (\d+)/.exec(data.line), meter = find('[data-job="' + data.id + '"] progress');
+    if (row) row.textContent = data.line;
+    if (meter && progress) { meter.max = +progress[2]; meter.value = +progress[1]; meter.hidden = false; }
+    all("[data-live-line]").forEach(function (line) { line.textContent = data.line; });
+    if (log && data.number > +log.dataset.written) {
+      var low = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+      log.dataset.written = data.number;
+      log.appendChild(document.createTextNode(data.line + "\n"));
+      if (low) log.scrollTop = log.scrollHeight;
+    }
+  }
+  if (window.EventSource && find("[data-toasts]") && body.dataset.page !== "login" && body.dataset.page !== "error") {
+    var source = new EventSource("/events");
+    source.addEventListener("runs", function (event) {
+      var data = JSON.parse(event.data), run = find("[data-live-run]");
+      body.dispatchEvent(new Event("runs-changed"));
+      if (run && data.changed.indexOf(run.dataset.liveRun) >= 0) location.reload();
+    });
+    source.addEventListener("job", function (event) { showJob(JSON.parse(event.data)); });
+    source.addEventListener("log", function (event) { showLine(JSON.parse(event.data)); });
+    source.addEventListener("closed", function () { source.close(); toast("The server has ended."); });
+    window.addEventListener("pagehide", function () { source.close(); });
+  }
+
+  // A file of the user's, sent as it is
+  var upload = find("[data-upload]");
+  if (upload) {
+    upload.hidden = false;
+    find("input[type=file]", upload).addEventListener("change", function (event) {
+      var file = event.target.files[0], told = find("[data-upload-told]", upload);
+      if (!file) return;
+      told.textContent = "Reading " + file.name + " …";
+      fetch("/models/upload?name=" + encodeURIComponent(file.name), {
+        method: "POST", body: file, credentials: "same-origin",
+        headers: { "Content-Type": "application/octet-stream", "X-CSRF-Token": find("meta[name=csrf]").content }
+      }).then(function (answer) { return answer.json(); }).then(function (answer) {
+        if (answer.error) { told.textContent = answer.error.what + ": " + answer.error.why; return; }
+        location.href = "/work?model=" + encodeURIComponent(answer.upload) + (location.hash || "");
+      }).catch(function () { told.textContent = "The file could not be sent: it may be too large."; });
+    });
+  }
+  all("[data-confirm]").forEach(function (form) {
+    form.addEventListener("submit", function (event) { if (!confirm(form.dataset.confirm)) event.preventDefault(); });
+  });
+  var log = find(".log[data-written]");
+  if (log) log.scrollTop = log.scrollHeight;
+})();

@@ -1,0 +1,60 @@
+"""A run's layers for other tools: Perfetto and Model Explorer.
+
+Sources: the Trace Event Format that Perfetto reads (complete events, `ph: X`, microseconds); Model Explorer's custom
+node data, which colours a graph's nodes by values found under their names.
+"""
+
+from typing import Any
+
+from edgewright.facts.run import Run
+from edgewright.web.draw.timeline import UNITS, make_spans
+
+# From little to much: readable on white and on black.
+GRADIENT = ({"stop": 0, "bgColor": "#fff7e6"}, {"stop": 0.5, "bgColor": "#f5a623"}, {"stop": 1, "bgColor": "#c0392b"})
+GRAPHS = {"tflite": "main", "onnx": "main_graph"}
+
+
+def chrome_trace(run: Run) -> dict[str, Any]:
+    """One inference, a thread for each unit. `otherData` says whether the starts were measured."""
+    spans, measured = make_spans(run.layers)
+    layers = {layer.position: layer for layer in run.layers}
+    lanes = {unit: place for place, unit in enumerate(UNITS)}
+    name = f"{run.model.name if run.model else run.id} in {run.runtime}"
+    events: list[dict[str, Any]] = [
+        {"name": "process_name", "ph": "M", "pid": 1, "args": {"name": name}},
+        *({"name": "thread_name", "ph": "M", "pid": 1, "tid": lanes[unit], "args": {"name": unit}} for unit in UNITS),
+    ]
+    for span in spans:
+        layer = layers[span.position]
+        events.append(
+            {
+                "name": span.name,
+                "cat": span.op,
+                "ph": "X",
+                "pid": 1,
+                "tid": lanes.get(span.lane, len(lanes)),
+                "ts": span.start_us,
+                "dur": span.length_us,
+                "args": {
+                    "op": span.op,
+                    "backend": layer.backend,
+                    "evidence": layer.evidence,
+                    "source_nodes": list(layer.source_nodes),
+                },
+            }
+        )
+    other = {"run": run.id, "starts": "measured" if measured else "laid end to end: the runtime tells no starts"}
+    return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": other}
+
+
+def node_data(run: Run) -> dict[str, Any]:
+    """Microseconds by node of the source; a layer that stands for several gives each an equal part."""
+    times: dict[str, float] = {}
+    for layer in run.layers:
+        names = layer.source_nodes or (layer.name,)
+        for name in names:
+            if layer.median_us == layer.median_us:
+                times[name] = times.get(name, 0.0) + layer.median_us / len(names)
+    graph = GRAPHS.get(run.model.format if run.model else "", "main")
+    results = {name: {"value": round(value, 6)} for name, value in times.items()}
+    return {graph: {"results": results, "gradient": list(GRADIENT)}}

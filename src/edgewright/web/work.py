@@ -1,0 +1,183 @@
+"""Work from a page: what can be started, the queue, one job with its log, files of the user's own."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+from anyio import to_thread
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from edgewright.errors import EdgewrightError, ModelUnreadable, RunNotFound, UsageError
+from edgewright.facts.run import Run
+from edgewright.flows.rerun import fetch_files, recorded_plan
+from edgewright.formats.files import sniff
+from edgewright.store.browse import ModelRow
+from edgewright.store.ids import new_run_id
+from edgewright.store.queries import RunFilter
+from edgewright.store.store import Store
+from edgewright.web.answers import answer, file_name, json_answer, wants_part
+from edgewright.web.guard import form_of
+from edgewright.web.jobs import Job
+from edgewright.web.kinds import FOLDER, KINDS, Form, Kind, choices_of, options_from
+from edgewright.web.state import Desk, desk_of
+
+MOST_UPLOAD_BYTES = 2 << 30
+MOST_MODELS = 8
+MOST_LISTED = 200
+UPLOADED = ("onnx", "tflite")
+UPLOAD_ID = re.compile(r"upload-[0-9A-Z]{26}")
+
+
+def work_page(request: Request) -> Response:
+    desk = desk_of(request)
+    jobs = desk.jobs.list()
+    asked = request.query_params.get("kind", "")
+    kind = KINDS.get(asked, next(iter(KINDS.values())))
+    models = [model for model in desk.store.list_models() if model.has_file][:MOST_LISTED]
+    context = {
+        "jobs": jobs,
+        "kinds": list(KINDS.values()),
+        "kind": kind,
+        "choices": {field.name: choices_of(field) for field in kind.fields if field.takes == "words"},
+        "models": models,
+        "uploads": [(name, path.name) for name, path in desk.uploads.items()],
+        "chosen": request.query_params.getlist("model"),
+    }
+    if wants_part(request):
+        return answer(request, "job_list.html", "work", dict, context)
+    return answer(request, "work.html", "work", lambda: {"jobs": [job.facts() for job in jobs]}, context)
+
+
+def job_page(request: Request) -> Response:
+    job = find_job(request)
+    rows = [
+        row for run_id in job.run_ids for row in desk_of(request).store.list_runs(RunFilter(parent=run_id, limit=1))
+    ]
+    facts = lambda: {"job": job.facts(), "log": list(job.lines)}  # noqa: E731 - the only line of it
+    return answer(request, "job.html", "work", facts, {"job": job, "rows": rows})
+
+
+def find_job(request: Request) -> Job:
+    job = desk_of(request).jobs.find(str(request.path_params["job_id"]))
+    if job is None:
+        raise RunNotFound("there is no such job", "jobs are kept while the server runs", "its runs are on record")
+    return job
+
+
+def start(request: Request) -> Response:
+    """Put what a form says into the queue."""
+    desk, form = desk_of(request), form_of(request)
+    kind = KINDS.get((form.get("kind") or [""])[0])
+    if kind is None:
+        raise UsageError("there is no such work", "", f"known are {', '.join(KINDS)}")
+    job = desk.jobs.add(make_job(kind, form, desk))
+    return RedirectResponse(f"/work/{job.id}", 303)
+
+
+def make_job(kind: Kind, form: Form, desk: Desk) -> Job:
+    """The job that a form asks for; UsageError for what cannot be."""
+    chosen = list(dict.fromkeys(form.get("model", ())))
+    if not chosen:
+        raise UsageError("no model is chosen", "", "tick one, or bring a file")
+    if len(chosen) > (MOST_MODELS if kind.several else 1):
+        raise UsageError(
+            "too many models", f"{len(chosen)} are chosen", f"at most {MOST_MODELS if kind.several else 1}"
+        )
+    options = options_from(kind, form)
+    sources = [source_of(word, desk) for word in chosen]
+    names = [name for name, _ in sources]
+    fixed = ["artifacts" if word == FOLDER else word for word in kind.fixed]
+
+    def prepare(folder: Path) -> Sequence[str]:
+        paths = [bring(folder / str(place)) for place, (_, bring) in enumerate(sources)]
+        own = [str(folder / "artifacts") if word == FOLDER else word for word in kind.fixed]
+        return [kind.name, *map(str, paths), *own, *options]
+
+    title = f"{kind.title} {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+    return Job(
+        kind=kind.name,
+        title=title,
+        shown=" ".join(["edgewright", kind.name, *names, *fixed, *options]),
+        prepare=prepare,
+    )
+
+
+def source_of(word: str, desk: Desk) -> tuple[str, Any]:
+    """The name of a model, and what brings its file into a folder: from the record, or from what was uploaded."""
+    if path := desk.uploads.get(word):
+        return path.name, lambda folder: path
+    known: dict[str, ModelRow] = {model.id: model for model in desk.store.list_models()}
+    if word not in known:
+        raise UsageError("this model is not here", "it was deleted meanwhile", "load the page again")
+    run = run_with_file(word, desk.store)
+
+    def bring(folder: Path) -> Path:
+        folder.mkdir(parents=True)
+        return fetch_files(desk.store.load(run.id), desk.store, folder)["model"]
+
+    return known[word].name, bring
+
+
+def run_with_file(model_id: str, store: Store) -> Run:
+    """The newest run that kept the model's own bytes."""
+    for row in store.list_runs(RunFilter(model_id=model_id, limit=MOST_LISTED, metrics=())):
+        run = store.load(row.id)
+        if any(one.role == "model" for one in run.outputs):
+            return run
+    raise UsageError("this model's file is not in the record", "it was imported without it", "bring the file")
+
+
+def start_rerun(request: Request) -> Response:
+    """The button of a run: `runs rerun`."""
+    desk = desk_of(request)
+    run = desk.store.load(str(request.path_params["run_id"]))
+    recorded_plan(run)
+    words = ("runs", "rerun", run.id)
+    title = f"Repeat {run.model.name if run.model else run.id}"
+    job = Job(kind="rerun", title=title, shown=" ".join(("edgewright", *words)), prepare=lambda folder: words)
+    return RedirectResponse(f"/work/{desk.jobs.add(job).id}", 303)
+
+
+def cancel(request: Request) -> Response:
+    job = find_job(request)
+    desk_of(request).jobs.cancel(job.id)
+    return RedirectResponse(f"/work/{job.id}", 303)
+
+
+async def upload(request: Request) -> Response:
+    """Take in a model file: limited in size, known by its bytes, under a name of our own making."""
+    desk = desk_of(request)
+    folder = Path(mkdtemp(dir=desk.upload_folder))
+    name = file_name(request.query_params.get("name", "")) or "model"
+    path = folder / ("model" + name if name.startswith(".") else name)
+    size = 0
+    try:
+        with path.open("wb") as file:
+            async for piece in request.stream():
+                size += len(piece)
+                if size > MOST_UPLOAD_BYTES:
+                    raise UsageError(
+                        "the file is too large",
+                        f"more than {MOST_UPLOAD_BYTES >> 30} GiB",
+                        "measure it in a terminal: edgewright benchmark FILE",
+                    )
+                await to_thread.run_sync(file.write, piece)
+        check_upload(path)
+    except EdgewrightError as error:
+        path.unlink(missing_ok=True)
+        folder.rmdir()
+        told = {"what": error.what.replace(str(path), name), "why": error.why.replace(str(path), name)}
+        return json_answer({"error": told | {"try_this": error.try_this}})
+    word = f"upload-{new_run_id()}"
+    desk.uploads[word] = path
+    return json_answer({"upload": word, "name": path.name, "bytes": size})
+
+
+def check_upload(path: Path) -> None:
+    """ModelUnreadable for a file that is no ONNX and no TFLite, by its first bytes; the job reads it in full."""
+    kind = sniff(path)
+    if kind not in UPLOADED:
+        raise ModelUnreadable(f"{path.name} cannot be used here", f"it is {kind}", "bring an ONNX or TFLite file")

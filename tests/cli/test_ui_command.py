@@ -1,0 +1,46 @@
+"""`edgewright ui`: its address, its key, its words."""
+
+from pathlib import Path
+
+import pytest
+
+from edgewright.cli.ui import address_of, make_doors
+from edgewright.store.store import open_store
+from tests.cli.calling import Call
+
+
+def test_addresses() -> None:
+    assert address_of("127.0.0.1", 8420) == "http://127.0.0.1:8420"
+    assert address_of("::1", 1) == "http://[::1]:1"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.9"])
+def test_loopback_needs_no_key(own_home: Path, host: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with open_store(own_home) as store:
+        assert make_doors(store, host, renew=False).key_hash == ""
+    assert capfd.readouterr().err == ""
+
+
+def test_the_key_is_told_once(own_home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with open_store(own_home) as store:
+        doors = make_doors(store, "0.0.0.0", renew=False)
+        key = capfd.readouterr().err.partition("Key (told once): ")[2].strip()
+        assert doors.opens(key)
+        assert not doors.opens("")
+        again = make_doors(store, "0.0.0.0", renew=False)
+        told = capfd.readouterr().err
+        assert key not in told
+        assert "can be reached from other machines" in told
+        assert again.opens(key)
+        assert not make_doors(store, "0.0.0.0", renew=True).opens(key)
+
+
+def test_port_out_of_range(call: Call) -> None:
+    assert call("ui", "--port", "70000").code == 2
+
+
+def test_progress_tells_every_line_when_asked(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ("benchmark", "m.pretend", "--processes", "3", "--runs", "3", "--warmup-seconds", "0.01", "--no-layers")
+    assert "process 3 of 3" not in call(*words).err
+    monkeypatch.setenv("EDGEWRIGHT_PROGRESS", "all")
+    assert "process 3 of 3" in call(*words).err

@@ -1,0 +1,124 @@
+"""A real server on loopback, with a store of its own, that ends with the test."""
+
+import http.client
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+import uvicorn
+from msgspec import Struct
+
+from edgewright.store.store import Store, open_store
+from edgewright.web.app import make_app
+from edgewright.web.guard import Doors
+from edgewright.web.serving import bind
+from edgewright.web.state import Desk
+from tests.web.records import Record, fill
+
+PATIENCE_S = 30.0
+
+
+class Answer(Struct, frozen=True, kw_only=True):
+    """What a server said."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class Pages(Struct, frozen=True, kw_only=True):
+    """A running server, and the few things a test asks of it."""
+
+    port: int
+    store: Store
+    desk: Desk
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def csrf(self) -> str:
+        return self.desk.doors.csrf
+
+    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
+        """One request; the names of headers have `_` for `-`."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        try:
+            connection.request(method, path, body, named)
+            told = connection.getresponse()
+            found = {name.lower(): value for name, value in told.getheaders()}
+            return Answer(status=told.status, headers=found, body=told.read())
+        finally:
+            connection.close()
+
+    def get(self, path: str, **headers: str) -> Answer:
+        return self.ask("GET", path, None, **headers)
+
+    def post(self, path: str, fields: list[tuple[str, str]] | None = None, **headers: str) -> Answer:
+        """A form as our own page sends it."""
+        body = urlencode([("csrf", self.csrf), *(fields or [])]).encode()
+        kind = headers.pop("content_type", "application/x-www-form-urlencoded")
+        return self.ask("POST", path, body, content_type=kind, **headers)
+
+
+Serve = Callable[..., Pages]
+
+
+@contextmanager
+def served(store: Store, folder: Path, doors: Doors, wait_s: float = 60.0) -> Iterator[Pages]:
+    """The pages of a store, served from a thread."""
+    socket = bind("127.0.0.1", 0)
+    folder.mkdir(exist_ok=True)
+    app, desk = make_app(store, doors, folder, wait_s=wait_s)
+    config = uvicorn.Config(app, log_level="critical", lifespan="on", timeout_graceful_shutdown=1, ws="none")
+    server = uvicorn.Server(config)
+    ready = threading.Event()
+    startup = server.startup
+
+    async def tell_ready(sockets: Any = None) -> None:
+        await startup(sockets)
+        ready.set()
+
+    server.startup = tell_ready  # type: ignore[method-assign]
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
+    thread.start()
+    try:
+        assert ready.wait(PATIENCE_S)
+        yield Pages(port=socket.getsockname()[1], store=store, desk=desk)
+    finally:
+        server.should_exit = True
+        thread.join(PATIENCE_S)
+        socket.close()
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def store(own_home: Path) -> Iterator[Store]:
+    with open_store(own_home) as opened:
+        yield opened
+
+
+@pytest.fixture
+def record(store: Store) -> Record:
+    return fill(store)
+
+
+@pytest.fixture
+def pages(store: Store, tmp_path: Path) -> Iterator[Pages]:
+    """Loopback, no key."""
+    with served(store, tmp_path / "uploads", Doors()) as running:
+        yield running

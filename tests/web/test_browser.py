@@ -1,0 +1,324 @@
+"""The pages in a real browser: seen, clicked, read by a checker of accessibility, with script and without.
+
+Needs Debian's `chromium` (or TEST_CHROMIUM) and the Python package `playwright`; skips with the reason.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from edgewright.store.store import Store, open_store
+from edgewright.web.guard import Doors
+from tests.web.conftest import Pages, served
+from tests.web.records import Record, fill, make_run
+from tests.web.test_jobs import measured
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
+CHROMIUM = os.environ.get("TEST_CHROMIUM") or shutil.which("chromium")
+AXE = Path(__file__).parents[1] / "fixtures" / "axe-4.14.1.min.js"
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
+
+# A browser that asks nobody for anything but what a test tells it to.
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+]
+PATIENCE_MS = 30_000
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS, timeout=120_000)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pages, Record]]:
+    """One server for the tests that only look."""
+    folder = tmp_path_factory.mktemp("shared")
+    with open_store(folder / "home") as store:
+        record = fill(store)
+        store.record([make_run(seed=seed, runtime=f"runtime{seed % 3}") for seed in range(60)])
+        with served(store, folder / "uploads", Doors()) as running:
+            yield running, record
+
+
+class Watch:
+    """What a page did that it should not: errors on its console, requests to others."""
+
+    def __init__(self, page: Any, port: int) -> None:
+        self.wrong: list[str] = []
+        page.on("console", lambda message: self._hear(message))
+        page.on("pageerror", lambda error: self.wrong.append(f"error: {error}"))
+        page.on("request", lambda request: self._see(request.url, port))
+
+    def _hear(self, message: Any) -> None:
+        if message.type in ("error", "warning"):
+            self.wrong.append(f"console: {message.text}")
+
+    def _see(self, url: str, port: int) -> None:
+        if urlsplit(url).netloc != f"127.0.0.1:{port}" and not url.startswith(("data:", "blob:")):
+            self.wrong.append(f"request: {url}")
+
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Open]:
+    """Opens a page of its own, and says at the end that nothing went wrong in it."""
+    contexts, watches = [], []
+
+    def opened(port: int, **options: Any) -> Any:
+        context = browser.new_context(viewport={"width": 1280, "height": 900}, **options)
+        context.set_default_timeout(PATIENCE_MS)
+        page = context.new_page()
+        contexts.append(context)
+        watches.append(Watch(page, port))
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert [wrong for watch in watches for wrong in watch.wrong] == []
+
+
+def paths(record: Record) -> dict[str, str]:
+    compared = f"run={record.first.id}&run={record.second.id}&run={record.third.id}"
+    return {
+        "runs": "/runs",
+        "run": f"/runs/{record.first.id}?group=op",
+        "compare": f"/compare?{compared}",
+        "models": "/models",
+        "model": f"/models/{'b' * 64}",
+        "devices": "/devices",
+        "work": "/work",
+        "compile": "/work?kind=compile",
+        "login": "/login",
+    }
+
+
+NAMES = ("runs", "run", "compare", "models", "model", "devices", "work", "compile", "login")
+RULES = "{ resultTypes: ['violations'], rules: { 'region': { enabled: true } } }"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_is_free_of_serious_findings(shared: tuple[Pages, Record], open_page: Open, scheme: str) -> None:
+    pages, record = shared
+    page = open_page(pages.port, color_scheme=scheme, bypass_csp=True)  # for the checker, which is put into the page
+    for name in NAMES:
+        page.goto(pages.address + paths(record)[name])
+        page.wait_for_load_state("load")
+        if name == "run":
+            page.wait_for_selector("canvas[data-ready]")
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        found = page.evaluate(f"async () => (await axe.run(document, {RULES})).violations")
+        serious = [
+            (one["id"], [node["target"] for node in one["nodes"][:3]])
+            for one in found
+            if one["impact"] in ("serious", "critical")
+        ]
+        assert serious == [], name
+
+
+def test_every_page_under_its_own_policy(shared: tuple[Pages, Record], open_page: Open) -> None:
+    pages, record = shared
+    page = open_page(pages.port)
+    for name in NAMES:
+        answer = page.goto(pages.address + paths(record)[name])
+        assert answer.status == 200, name
+    page.goto(pages.address + paths(record)["run"])
+    page.wait_for_selector("canvas[data-ready]")
+    page.wait_for_selector(".uplot")
+
+
+def test_no_page_is_wider_than_a_phone(shared: tuple[Pages, Record], open_page: Open) -> None:
+    pages, record = shared
+    page = open_page(pages.port)
+    page.set_viewport_size({"width": 390, "height": 844})
+    for name in NAMES:
+        page.goto(pages.address + paths(record)[name])
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+
+
+def test_core_pages_without_script(shared: tuple[Pages, Record], open_page: Open) -> None:
+    pages, record = shared
+    page = open_page(pages.port, java_script_enabled=False)
+    page.goto(f"{pages.address}/runs")
+    page.fill("input[name=text]", "phone")
+    page.click("noscript button")
+    assert page.locator("tr[data-run]").count() == 1
+    page.click("tr[data-run] th a")
+    assert page.locator("#samples svg").count() >= 1
+    assert page.locator("#timeline svg").count() == 1
+    page.goto(f"{pages.address}/runs?kind=benchmark&runtime=litert")
+    page.check(f'input[value="{record.second.id}"]')
+    page.goto(f"{pages.address}/runs?sort=started&order=up")
+    boxes = page.locator("tr[data-run] input[name=run]")
+    boxes.nth(0).check()
+    boxes.nth(1).check()
+    page.click("text=Compare")
+    assert "/compare?run=" in page.url
+    for name in NAMES:
+        assert page.goto(pages.address + paths(record)[name]).status == 200
+
+
+def test_filter_changes_the_address_and_back_goes_back(shared: tuple[Pages, Record], open_page: Open) -> None:
+    pages, _ = shared
+    page = open_page(pages.port)
+    page.goto(f"{pages.address}/runs")
+    page.select_option("select[name=runtime]", "litert")
+    page.wait_for_url("**/runs?runtime=litert")
+    sync_api.expect(page.locator("tr[data-run]")).to_have_count(3)
+    page.fill("input[name=text]", "nothing has this")
+    page.wait_for_selector("text=No run matches")
+    page.go_back()
+    sync_api.expect(page.locator("tr[data-run]")).to_have_count(3)
+    page.go_back()
+    page.wait_for_selector("tr[data-run] >> nth=4")
+    page.click("thead .c-p50 a")
+    page.wait_for_url("**sort=p50**")
+
+
+def test_keys_choose_and_compare(shared: tuple[Pages, Record], open_page: Open) -> None:
+    pages, _ = shared
+    page = open_page(pages.port)
+    page.goto(f"{pages.address}/runs?kind=benchmark")
+    for key in ("j", "x", "j", "x"):
+        page.keyboard.press(key)
+    assert page.locator("[data-chosen]").inner_text() == "2 runs"
+    page.keyboard.press("c")
+    page.wait_for_url("**/compare?run=**")
+    page.keyboard.press("g")
+    page.keyboard.press("m")
+    page.wait_for_url("**/models")
+    page.keyboard.press("?")
+    assert page.locator("dialog[open]").count() == 1
+    page.keyboard.press("Escape")
+    before = page.evaluate("getComputedStyle(document.body.parentElement).backgroundColor")
+    page.keyboard.press("t")
+    assert page.evaluate("getComputedStyle(document.body.parentElement).backgroundColor") != before
+    page.goto(f"{pages.address}/devices")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
+def test_timeline_zooms_by_keys_and_moves_by_the_mouse(shared: tuple[Pages, Record], open_page: Open) -> None:
+    pages, record = shared
+    page = open_page(pages.port)
+    page.goto(pages.address + paths(record)["run"])
+    page.wait_for_selector("canvas[data-ready]")
+    told = page.locator(".under-canvas")
+    whole = told.inner_text()
+    page.focus("canvas.timeline")
+    page.keyboard.press("+")
+    zoomed = told.inner_text()
+    assert zoomed != whole
+    page.keyboard.press("ArrowRight")
+    assert told.inner_text() != zoomed
+    box = page.locator("canvas.timeline").bounding_box()
+    page.mouse.move(box["x"] + 300, box["y"] + 10)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 400, box["y"] + 10)
+    page.mouse.up()
+    page.keyboard.press("0")
+    page.mouse.move(5, 5)
+    assert told.inner_text() == whole
+
+
+def test_layers_are_filtered_in_place(shared: tuple[Pages, Record], open_page: Open) -> None:
+    pages, record = shared
+    page = open_page(pages.port)
+    page.goto(f"{pages.address}/runs/{record.first.id}")
+    page.select_option("#layers select[name=group]", "unit")
+    page.wait_for_selector("#layers th:text('units')")
+    page.fill("#layers input[name=layer]", "GPU")
+    sync_api.expect(page.locator("#layers table.layers tbody tr")).to_have_count(3)
+
+
+def test_tag_delete_and_undo_by_clicking(store: Store, record: Record, pages: Pages, open_page: Open) -> None:
+    page = open_page(pages.port)
+    page.goto(f"{pages.address}/runs")
+    page.check(f'input[value="{record.third.id}"]')
+    page.fill("#new-tag", "board=desk")
+    page.click("button:text-is('Tag')")
+    page.wait_for_selector("text=1 run tagged")
+    assert store.load(record.third.id).tags["board"] == "desk"
+    page.check(f'input[value="{record.third.id}"]')
+    page.click("button:text-is('Delete')")
+    page.wait_for_selector("text=1 run deleted")
+    assert page.locator(f'tr[data-run="{record.third.id}"]').count() == 0
+    page.click("button:text-is('Undo')")
+    page.wait_for_selector(f'tr[data-run="{record.third.id}"]')
+
+
+def test_start_watch_compare_and_export_by_clicking(pages: Pages, tmp_path: Path, open_page: Open) -> None:
+    """The whole way of a new user, with the runtime that costs no time."""
+    measured(pages.store, tmp_path)
+    page = open_page(pages.port, accept_downloads=True)
+    page.goto(pages.address)
+    page.click("nav >> text=Work")
+    page.check("label:has-text('m.pretend') input")
+    page.fill("input[name=processes]", "8")
+    page.fill("input[name=seconds]", "0.002")
+    page.uncheck("input[name=layers]")
+    page.click("button:text-is('Start')")
+    page.wait_for_selector("[data-job][data-state=running]")
+    page.wait_for_selector(".log:has-text('process 2 of 8')")
+    page.wait_for_selector("[data-job][data-state=done]")
+    page.click("table a:has-text('m.pretend')")
+    page.wait_for_selector("text=Median latency")
+    page.click("nav >> text=Runs")
+    boxes = page.locator("tr[data-run] input[name=run]")
+    assert boxes.count() == 2
+    page.click("[data-all]")
+    page.click("button:text-is('Compare')")
+    page.wait_for_selector("h1:has-text('2 runs compared')")
+    page.click("summary:has-text('Save as')")
+    with page.expect_download() as download:
+        page.click("text=Report, one HTML file")
+    report = tmp_path / "report.html"
+    download.value.save_as(report)
+    text = report.read_text(encoding="utf-8")
+    assert "2 runs compared" in text
+    assert "<script" not in text
+    page.goto(f"{pages.address}/runs")
+
+
+def test_reports_stand_alone(shared: tuple[Pages, Record], open_page: Open, tmp_path: Path) -> None:
+    pages, record = shared
+    page = open_page(pages.port, java_script_enabled=False)
+    for name, address in (
+        ("run", f"/runs/{record.first.id}/report.html"),
+        ("comparison", f"/compare/report.html?run={record.first.id}&run={record.second.id}"),
+    ):
+        text = pages.get(address).text
+        assert "<link" not in text
+        assert "<script" not in text
+        assert 'href="/' not in text
+        page.set_content(text)
+        assert page.locator("svg.chart").count() >= 1, name
+
+
+def test_the_list_follows_what_begins_and_ends(pages: Pages, tmp_path: Path, open_page: Open) -> None:
+    page = open_page(pages.port)
+    page.goto(f"{pages.address}/runs")
+    page.wait_for_selector("text=No runs yet")
+    page.wait_for_timeout(2_500)  # the first look at what runs is behind it
+    begun = make_run(samples=0, layers=0)
+    pages.store.begin(begun)
+    page.wait_for_selector(f'tr[data-run="{begun.id}"].running')
+    pages.store.finish(begun)
+    page.wait_for_selector(f'tr[data-run="{begun.id}"].done')

@@ -1,0 +1,92 @@
+"""Layers chosen, grouped, and put side by side."""
+
+import math
+
+import pytest
+from msgspec.structs import replace
+
+from edgewright.facts.run import Layer, Run
+from edgewright.web.layers import LayerView, align, choose, group, module_of, view_from
+from tests.web.records import make_layers, make_run
+
+
+def layer(name: str, nodes: tuple[str, ...], us: float, p90: float | None = None, op: str = "Conv") -> Layer:
+    (one,) = make_layers(1)
+    return replace(one, name=name, op=op, source_nodes=nodes, median_us=us, p90_us=us * 1.1 if p90 is None else p90)
+
+
+def with_layers(*layers: Layer) -> Run:
+    return replace(make_run(layers=0), layers=layers)
+
+
+def test_fused_and_separate_layers_meet_in_one_row() -> None:
+    one = with_layers(layer("conv+relu", ("conv", "relu"), 10), layer("add", ("add",), 5))
+    other = with_layers(layer("conv", ("conv",), 4), layer("relu", ("relu",), 3), layer("add", ("add",), 5))
+    first, second = align([one, other])
+    assert first.nodes == ("conv", "relu")
+    assert [cell and (cell.median_us, cell.count) for cell in first.cells] == [(10, 1), (7, 2)]
+    assert [cell and cell.mark for cell in first.cells] == ["", "faster"]
+    assert [cell and cell.mark for cell in second.cells] == ["", ""]
+
+
+def test_a_chain_of_shared_nodes_joins_layers() -> None:
+    one = with_layers(layer("ab", ("a", "b"), 1), layer("c", ("c",), 1))
+    other = with_layers(layer("a", ("a",), 1), layer("bc", ("b", "c"), 1))
+    (row,) = align([one, other])
+    assert row.nodes == ("a", "b", "c")
+
+
+def test_layers_without_a_source_are_joined_by_their_operator() -> None:
+    one = with_layers(layer("r1", (), 1, op="Reorder"), layer("r2", (), 2, op="Reorder"))
+    other = with_layers(layer("x", (), 1, op="Cast"))
+    first, second = align([one, other])
+    assert [cell and cell.median_us for cell in first.cells] == [3, None]
+    assert [cell and cell.median_us for cell in second.cells] == [None, 1]
+
+
+@pytest.mark.parametrize(
+    ("us", "p90", "mark"),
+    [(10.5, 11.0, ""), (12.0, 13.0, "slower"), (9.5, 10.5, ""), (8.0, 9.0, "faster"), (8.0, 12.0, "")],
+)
+def test_a_difference_is_marked_only_where_the_spreads_are_apart(us: float, p90: float, mark: str) -> None:
+    reference = with_layers(layer("a", ("a",), 10.0, 11.0))
+    (row,) = align([reference, with_layers(layer("a", ("a",), us, p90))])
+    assert row.cells[1] is not None
+    assert row.cells[1].mark == mark
+
+
+def test_groups_are_sums_and_the_slowest_is_first() -> None:
+    layers = [
+        layer("a", ("b1/x",), 1, op="Add"),
+        layer("b", ("b1/y",), 5),
+        layer("c", ("b2/z",), 4),
+        layer("n", (), math.nan),
+    ]
+    assert [(one.name, one.count, one.share) for one in group(layers, "op")] == [("Conv", 3, 0.9), ("Add", 1, 0.1)]
+    assert [one.name for one in group(layers, "module")] == ["b1", "b2", "(no source node)"]
+
+
+@pytest.mark.parametrize(
+    ("node", "module"),
+    [
+        ("/features/0/conv/Conv", "features/0"),
+        ("stem/conv/Conv", "stem/conv"),
+        ("conv", "conv"),
+        ("a.b.c", "a/b"),
+        ("/", ""),
+    ],
+)
+def test_module(node: str, module: str) -> None:
+    assert module_of(layer("x", (node,), 1)) == module
+
+
+def test_choosing() -> None:
+    layers = make_layers(12)
+    assert [one.position for one in choose(layers, LayerView(text="GPU"))] == [0, 5, 10]
+    assert [one.median_us for one in choose(layers, LayerView(sort="time"))][:2] == [16.0, 15.0]
+    assert choose(layers, LayerView(text="nothing")) == []
+
+
+def test_a_view_from_an_address_knows_only_its_own_words() -> None:
+    assert view_from({"sort": "__class__", "group": "x", "layer": " conv "}) == LayerView(text="conv")
+    assert view_from({"sort": "time", "group": "op"}) == LayerView(sort="time", group="op")
