@@ -114,7 +114,7 @@ def make_plan(given: dict[str, Any]) -> EvaluatePlan:
 
 def show(report: EvaluationReport) -> None:
     from edgewright.cli.output import put
-    from edgewright.cli.units import show_share
+    from edgewright.facts.units import show_share
 
     headers = [report.metric if header == "metric" else header for header in HEADERS]
     print_table(headers, [show_row(row) for row in report.results], piped_only=("run",), droppable=DROPPABLE)
@@ -139,7 +139,7 @@ def call(label: int, name: str) -> str:
 
 
 def show_row(row: EvaluationRow) -> tuple[str, ...]:
-    from edgewright.cli.units import UNKNOWN, show_share
+    from edgewright.facts.units import UNKNOWN, show_share
 
     metric, paired = row.metric, row.paired
     share = metric is not None and metric.low >= 0 and metric.high <= 1

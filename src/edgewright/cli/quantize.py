@@ -39,9 +39,7 @@ MOST_SITES = 10
     "--task", "task_file", type=click.Path(), default=None, metavar="FILE.toml", help="What the model is for; needed."
 )
 @click.option("--data", default=None, metavar="DATA", help="Folder, .zip, .npz, or FILE.py:function; needed.")
-@click.option(
-    "--eval-data", default=None, metavar="DATA", help="Judge on this data set instead of the rest of --data."
-)
+@click.option("--eval-data", default=None, metavar="DATA", help="Judge on this data set instead of the rest of --data.")
 @click.option(
     "--samples", type=int, default=100, show_default=True, help="Calibration samples; their labels are not used."
 )
@@ -64,12 +62,15 @@ MOST_SITES = 10
     "-o", "--output", type=click.Path(), default="artifacts", show_default=True, help="Folder of the artifacts."
 )
 @click.option(
-    "--shape", "shapes", type=SHAPE, multiple=True, metavar="NAME=SIZES", help="Sizes of a free input; default: the task's."
+    "--shape",
+    "shapes",
+    type=SHAPE,
+    multiple=True,
+    metavar="NAME=SIZES",
+    help="Sizes of a free input; default: the task's.",
 )
 @click.option("--weights", type=click.Path(), default=None, help="Weights of a torch model made by FILE.py:FACTORY.")
-@click.option(
-    "--measure/--no-measure", default=True, show_default=True, help="Time the artifacts against float ones."
-)
+@click.option("--measure/--no-measure", default=True, show_default=True, help="Time the artifacts against float ones.")
 @click.option("--force", is_flag=True, help="Keep what --precision auto chose though it is slower than float.")
 @click.option("--report", is_flag=True, help="Show what each operator costs, and what was kept and why.")
 @click.option(
@@ -104,11 +105,17 @@ def make_plan(given: dict[str, Any]) -> QuantizePlan:
 
     for name, flag in (("task_file", "--task"), ("data", "--data")):
         if not given[name]:
-            raise UsageError(f"{flag} is missing", "calibration and judging need it", "edgewright task init MODEL -o task.toml")
+            raise UsageError(
+                f"{flag} is missing", "calibration and judging need it", "edgewright task init MODEL -o task.toml"
+            )
     word = normal_word(given["precision"])
     word = PRECISION_ALIASES.get(word, word)
     if word not in PRECISIONS:
-        raise UsageError(f"--precision {given['precision']} is not known here", f"known are {', '.join(PRECISIONS)}", "fp16: edgewright compile --precision fp16")
+        raise UsageError(
+            f"--precision {given['precision']} is not known here",
+            f"known are {', '.join(PRECISIONS)}",
+            "fp16: edgewright compile --precision fp16",
+        )
     words = [word for words in given["runtime"] for word in words] or ["onnxruntime", "litert"]
     return QuantizePlan(
         source=given["model"],
@@ -162,7 +169,7 @@ def show(report: QuantizeReport, *, sites: bool) -> None:
 
 
 def show_row(row: QuantizedRow) -> tuple[str, ...]:
-    from edgewright.cli.units import show_bytes
+    from edgewright.facts.units import show_bytes
 
     metric, speed = row.metric, row.speedup
     return (
@@ -198,7 +205,9 @@ def show_sites(report: QuantizeReport) -> None:
         for site in sorted(report.quantization.sites, key=lambda one: (not one.kept, one.sqnr_db or 0.0))
     ]
     headers = ("operator", "kind", "precision", "alone", "its weights", "its input", "agreement", "kept because")
-    print_table(headers, rows, "What each operator costs when it alone is quantised", droppable=("its input", "its weights"))
+    print_table(
+        headers, rows, "What each operator costs when it alone is quantised", droppable=("its input", "its weights")
+    )
 
 
 def db(value: float | None) -> str:

@@ -30,7 +30,9 @@ def from_matrices(site: Site, rows: Array, shape: tuple[int, ...]) -> Array:
     return np.ascontiguousarray(rows[0] if site.axis == 0 else rows[0].T)
 
 
-def to_columns(site: Site, attributes: dict[str, Any], x: Array, kernel: tuple[int, ...], places: int, seed: int) -> Array:
+def to_columns(
+    site: Site, attributes: dict[str, Any], x: Array, kernel: tuple[int, ...], places: int, seed: int
+) -> Array:
     """Activations as [groups, K, P] so that `to_matrices(w) @ columns` is the site's output before the bias.
 
     At most `places` positions of the output are taken, chosen by `seed`.
@@ -59,7 +61,11 @@ def to_columns(site: Site, attributes: dict[str, Any], x: Array, kernel: tuple[i
 
 
 def find_pads(
-    attributes: dict[str, Any], sizes: tuple[int, ...], kernel: tuple[int, ...], strides: list[int], dilations: list[int]
+    attributes: dict[str, Any],
+    sizes: tuple[int, ...],
+    kernel: tuple[int, ...],
+    strides: list[int],
+    dilations: list[int],
 ) -> list[int]:
     """Begins, then ends, as the Conv operator's `pads` and `auto_pad` have them."""
     auto = attributes.get("auto_pad", b"NOTSET")

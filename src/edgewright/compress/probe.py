@@ -56,5 +56,3 @@ class Probe:
             outputs = [run({**live, tensor: other}) for live, other in zip(self.walk.live, change, strict=True)]
             losses.append(compare(self._exact, outputs))
         return losses
-
-

@@ -29,7 +29,9 @@ def real_steps(low: float, high: float, dtype: np.dtype[Any], *, symmetric: bool
     return Steps(np.asarray(scale, np.float32), np.asarray(zero, dtype))
 
 
-def pair_activations(nodes: Iterable[Any], inputs: Iterable[str], steps: Mapping[str, Steps], outputs: Iterable[str]) -> tuple[list[Any], dict[str, Array]]:
+def pair_activations(
+    nodes: Iterable[Any], inputs: Iterable[str], steps: Mapping[str, Steps], outputs: Iterable[str]
+) -> tuple[list[Any], dict[str, Array]]:
     """The nodes with a pair behind each tensor of `steps`, and the constants of the pairs.
 
     All that reads such a tensor then reads `NAME/dq`. A graph output keeps its name behind the pair: what makes it
@@ -48,7 +50,9 @@ def pair_activations(nodes: Iterable[Any], inputs: Iterable[str], steps: Mapping
         constants[f"{name}/scale"], constants[f"{name}/zero"] = one.scale, one.zero
         parameters = [f"{name}/scale", f"{name}/zero"]
         made.append(helper.make_node("QuantizeLinear", [source, *parameters], [f"{name}/q"], name=f"{name}/quantize"))
-        made.append(helper.make_node("DequantizeLinear", [f"{name}/q", *parameters], [result], name=f"{name}/dequantize"))
+        made.append(
+            helper.make_node("DequantizeLinear", [f"{name}/q", *parameters], [result], name=f"{name}/dequantize")
+        )
 
     for name in inputs:
         if name in steps:

@@ -122,7 +122,11 @@ def write_recipe(recipe: Recipe) -> str:
     plain = msgspec.to_builtins(recipe)
     lines = [f"{key} = {literal(value)}" for key, value in plain.items() if key != "rules"]
     for rule in plain["rules"]:
-        said = {key: value for key, value in rule.items() if value not in (None, "", [], ()) and (key, value) != ("nodes", "*")}
+        said = {
+            key: value
+            for key, value in rule.items()
+            if value not in (None, "", [], ()) and (key, value) != ("nodes", "*")
+        }
         lines += ["", "[[rules]]", *(f"{key} = {literal(value)}" for key, value in said.items())]
     return "\n".join(lines) + "\n"
 

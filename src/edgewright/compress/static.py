@@ -257,7 +257,8 @@ def treat(network: Network, recipe: Recipe) -> dict[str, Treated]:
     """The precision of each site."""
     count = len(network.sites)
     return {
-        name: recipe.precision_of(name, site.op, depth, count) for depth, (name, site) in enumerate(network.sites.items())
+        name: recipe.precision_of(name, site.op, depth, count)
+        for depth, (name, site) in enumerate(network.sites.items())
     }
 
 

@@ -45,7 +45,13 @@ def main(path: str) -> None:
         run(job, say)
     except NotFinite as error:
         what = f"the model computes NaN or infinities in '{error.tensor}'"
-        say(trouble(InputError(what, f"on calibration sample {error.sample}", "look at the data and at the task's mean and std")))
+        say(
+            trouble(
+                InputError(
+                    what, f"on calibration sample {error.sample}", "look at the data and at the task's mean and std"
+                )
+            )
+        )
     except EdgewrightError as error:
         say(trouble(error))
     else:
@@ -64,7 +70,9 @@ def run(job: Job, say: Any) -> None:
     recipe = parse_recipe(job.recipe, "the recipe")
     if not network.sites:
         raise ModelNotConvertible(
-            "there is nothing to quantise", "no Conv, Gemm or MatMul has constant float32 weights", "quantise another model"
+            "there is nothing to quantise",
+            "no Conv, Gemm or MatMul has constant float32 weights",
+            "quantise another model",
         )
     fit, check = load(job.fit), load(job.check)
     tell = lambda stage, done, of: say(Step(stage=stage, done=done, of=of))  # noqa: E731 - one word for one line

@@ -15,7 +15,9 @@ BIAS_LIMIT = 2**31 - 1
 FOUR_BIT_OPSET = 21  # the first in which DequantizeLinear takes INT4, and QuantizeLinear 16 bits
 
 
-def write_qdq(network: Network, steps: Mapping[str, Steps], stored: Mapping[str, Stored], operands: Mapping[str, Steps]) -> Any:
+def write_qdq(
+    network: Network, steps: Mapping[str, Steps], stored: Mapping[str, Stored], operands: Mapping[str, Steps]
+) -> Any:
     """The model with integer weights for each site of `stored`, and a pair behind each tensor of `steps`.
 
     A site whose input has steps gets its bias as int32 with the scale of input × weights, as integer kernels have it;
@@ -25,7 +27,6 @@ def write_qdq(network: Network, steps: Mapping[str, Steps], stored: Mapping[str,
         operands: steps of constant operands, which are stored as integers too.
     """
     import onnx
-    from onnx import helper
 
     nodes, constants = pair_activations(network.nodes, network.inputs, steps, network.outputs)
     constants = {**network.constants, **constants}
@@ -47,7 +48,9 @@ def write_qdq(network: Network, steps: Mapping[str, Steps], stored: Mapping[str,
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.extend([*front, *nodes])
     read = {name for node in graph.node for name in node.input} | set(network.outputs)
-    graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in constants.items() if name in read)
+    graph.initializer.extend(
+        onnx.numpy_helper.from_array(array, name) for name, array in constants.items() if name in read
+    )
     graph.initializer.extend(packed.values())
     drop_stale_inputs(graph)
     model.producer_name, model.producer_version = "edgewright", ""
@@ -148,5 +151,3 @@ def raise_opset(model: Any, opset: int) -> Any:
     import onnx
 
     return onnx.version_converter.convert_version(model, opset)
-
-

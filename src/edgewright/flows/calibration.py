@@ -68,7 +68,10 @@ def lay_out(data: Data, indices: Sequence[int], folder: Path) -> Calibration:
             stacks = parts.setdefault(part, {})
             if name not in stacks:
                 stacks[name] = np.lib.format.open_memmap(
-                    folder / f"{part}-{len(stacks)}.all.npy", mode="w+", dtype=array.dtype, shape=(len(indices), *array.shape)
+                    folder / f"{part}-{len(stacks)}.all.npy",
+                    mode="w+",
+                    dtype=array.dtype,
+                    shape=(len(indices), *array.shape),
                 )
             stacks[name][counts[part]] = array
         counts[part] += 1

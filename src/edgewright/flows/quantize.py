@@ -98,7 +98,9 @@ def begin(plan: QuantizePlan, work: Path, device: Device, tell: Tell) -> Begun:
     with open_data(plan.data, task) as data:
         indices = choose_calibration(data, plan.samples, plan.seed, apart=plan.eval_data is not None)
         shapes = plan.shapes or task_shapes(data, indices[0])
-        source = CompilePlan(source=plan.source, weights=plan.weights, cells=(), shapes=shapes, timeout_s=plan.timeout_s)
+        source = CompilePlan(
+            source=plan.source, weights=plan.weights, cells=(), shapes=shapes, timeout_s=plan.timeout_s
+        )
         prepared = prepare_source(source, work, device)
         check_source(prepared)
         check_task(task, prepared.model.signature)
@@ -114,7 +116,9 @@ def check_plan(plan: QuantizePlan) -> None:
     if not plan.runtimes:
         raise UsageError("no runtime is named", "", "--runtime onnxruntime,litert")
     if plan.max_drop < 0:
-        raise UsageError(f"--max-drop {plan.max_drop:g} cannot be used", "it is how much worse the metric may get", "--max-drop 0.5")
+        raise UsageError(
+            f"--max-drop {plan.max_drop:g} cannot be used", "it is how much worse the metric may get", "--max-drop 0.5"
+        )
     if is_torch(plan.source) and not plan.shapes:
         return
     if not is_torch(plan.source):
@@ -135,7 +139,9 @@ def check_source(prepared: Prepared) -> None:
         )  # fmt: skip
     if prepared.model.precision != "fp32":
         raise ModelNotConvertible(
-            f"{prepared.name} is quantised already" if prepared.model.precision != "fp16" else f"{prepared.name} is fp16",
+            f"{prepared.name} is quantised already"
+            if prepared.model.precision != "fp16"
+            else f"{prepared.name} is fp16",
             f"its precision is {prepared.model.precision}",
             "quantise the fp32 model that it was made from",
         )
@@ -149,7 +155,9 @@ def choose_precision(plan: QuantizePlan, prepared: Prepared) -> tuple[Treated, s
         if plan.precision == known:
             return known, "asked for"  # type: ignore[return-value] # one of Treated
     raise UsageError(
-        f"--precision {plan.precision} is not known here", "known are w8a8, w8a16, w8, w4, w4a8, auto", "--precision w8a8"
+        f"--precision {plan.precision} is not known here",
+        "known are w8a8, w8a16, w8, w4, w4a8, auto",
+        "--precision w8a8",
     )
 
 
@@ -197,7 +205,11 @@ def judge(
     plan, precision = begun.plan, result_precision(begun.recipe.precision)
     cells = tuple(CompileCell(runtime=name, precision=precision) for name in plan.runtimes)
     compiled, error = compile_all(
-        CompilePlan(source=str(quantized.model), cells=cells, timeout_s=plan.timeout_s), work / "made", device, store, tell
+        CompilePlan(source=str(quantized.model), cells=cells, timeout_s=plan.timeout_s),
+        work / "made",
+        device,
+        store,
+        tell,
     )
     made = {cell.runtime: Path(cell.path) for cell in compiled.artifacts if cell.path is not None}
     evaluated = judge_accuracy(begun, made, device, store, tell)
@@ -289,7 +301,9 @@ def judge_speed(
         if cell.path is None:
             continue
         candidates = tuple(Candidate(model=path, runtime=cell.runtime) for path in (cell.path, str(made[cell.runtime])))
-        timed = BenchmarkPlan(candidates=candidates, processes=PROCESSES, seconds=SECONDS, timeout_s=begun.plan.timeout_s)
+        timed = BenchmarkPlan(
+            candidates=candidates, processes=PROCESSES, seconds=SECONDS, timeout_s=begun.plan.timeout_s
+        )
         outcome = benchmark(timed, device, store, tell, {"quantize": "speed"})
         if outcome.error is None and outcome.comparisons:
             one = outcome.comparisons[0]
