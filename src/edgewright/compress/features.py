@@ -38,8 +38,8 @@ def to_columns(
     At most `places` positions of the output are taken, chosen by `seed`.
     """
     if site.op != "Conv":
-        rows = x.reshape(-1, x.shape[-1])
-        return pick(rows, places, seed).T[np.newaxis]
+        vectors = x.reshape(-1, x.shape[-1])
+        return pick(vectors, places, seed).T[np.newaxis]
     spatial = x.ndim - 2
     strides = attributes.get("strides") or [1] * spatial
     dilations = attributes.get("dilations") or [1] * spatial

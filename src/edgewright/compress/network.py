@@ -1,4 +1,4 @@
-"""A float ONNX model as quantisation sees it: its constants as arrays, who makes and reads what, and where weights are."""
+"""A float ONNX model as quantisation sees it: constants as arrays, who makes and reads what, and where weights are."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -88,7 +88,7 @@ class Network:
         return self._by_name[name]
 
     def is_float(self, name: str) -> bool:
-        return self.types.get(name, 0) == FLOAT
+        return bool(self.types.get(name, 0) == FLOAT)
 
     def macs_per_weight(self, site: Site, shape: tuple[int, ...]) -> int:
         """How often each weight is used in one inference, from the output's shape."""

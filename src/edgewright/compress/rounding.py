@@ -82,12 +82,14 @@ def round_rows(rows: Array, h: Array, grid: Grid) -> Array:
 def damp(h: Array) -> Array:
     """H with a little of its mean diagonal added to it, so that it can be inverted."""
     mean = np.diagonal(h, axis1=1, axis2=2).mean(axis=1)
-    return h + np.eye(h.shape[-1]) * (DAMPING * np.maximum(mean, 1e-12))[:, None, None]
+    damped: Array = h + np.eye(h.shape[-1]) * (DAMPING * np.maximum(mean, 1e-12))[:, None, None]
+    return damped
 
 
 def cost_of(rows: Array, stored: Array, h: Array, grid: Grid) -> Array:
     error = rows - grid.real(stored)
-    return ((error @ h) * error).sum(axis=-1)
+    cost: Array = ((error @ h) * error).sum(axis=-1)
+    return cost
 
 
 def sweep(rows: Array, h: Array, grid: Grid) -> Array:

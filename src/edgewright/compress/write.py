@@ -32,8 +32,8 @@ def write_qdq(
     constants = {**network.constants, **constants}
     packed: dict[str, Any] = {}
     front: list[Any] = []
-    for name, one in operands.items():
-        front.append(store_operand(name, constants.pop(name), one, constants))
+    for name, own in operands.items():
+        front.append(store_operand(name, constants.pop(name), own, constants))
     by_name = {node.name: node for node in nodes}
     for name, one in stored.items():
         site = network.sites[name]

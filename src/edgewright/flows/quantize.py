@@ -1,4 +1,4 @@
-"""Quantise once for every runtime: calibrate, round, compile, judge on data that took no part, and only then publish."""
+"""Quantise once for every runtime: calibrate, round, compile, judge on data that took no part, then publish."""
 
 from collections.abc import Mapping
 from hashlib import sha256
@@ -153,7 +153,7 @@ def choose_precision(plan: QuantizePlan, prepared: Prepared) -> tuple[Treated, s
         return "w8a8", "most of its work are convolutions, which integer kernels speed up most"
     for known in ("w8a8", "w8a16", "w8", "w4", "w4a8"):
         if plan.precision == known:
-            return known, "asked for"  # type: ignore[return-value] # one of Treated
+            return known, "asked for"
     raise UsageError(
         f"--precision {plan.precision} is not known here",
         "known are w8a8, w8a16, w8, w4, w4a8, auto",

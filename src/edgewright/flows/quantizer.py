@@ -54,7 +54,7 @@ def listen(process: "subprocess.Popen[bytes]", tell: Tell) -> Trouble | Finished
     decode = msgspec.json.Decoder(Word).decode
     stage, began = "", monotonic()
     for line in process.stdout or ():
-        word = decode(line)
+        word: Word = decode(line)
         if not isinstance(word, Step):
             return word
         if word.stage != stage:
