@@ -12,13 +12,13 @@ from edgewright.compress.observe import Values, observe
 from edgewright.compress.probe import compare
 from edgewright.compress.qdq import Steps, real_steps
 from edgewright.compress.ranges import METHODS, Range
-from edgewright.compress.recipe import Recipe, Rule, Treated
+from edgewright.compress.recipe import Recipe, Rule, Treated, treat
 from edgewright.compress.reconstruct import Stored, Treatment, reconstruct
 from edgewright.compress.regions import Regions, find_regions
 from edgewright.compress.search import Aim, Judgement, expect_flips, find_better
 from edgewright.compress.sensitivity import Sensitivity, choose_ranges, measure_sites
 from edgewright.compress.timing import time_gains
-from edgewright.compress.walk import Walk, open_session
+from edgewright.compress.walk import Walk, run_model
 from edgewright.compress.write import write_qdq
 
 Array = NDArray[Any]
@@ -120,7 +120,7 @@ class Static:
             values=fitted.values,
             sensitivity=sensitivity,
             stored=fitted.stored,
-            treated=treat(self._network, recipe),
+            treated=treat(self._network.sites, recipe),
             steps=fitted.steps,
             operators=fitted.regions.operators,
         )
@@ -129,7 +129,7 @@ class Static:
 
     def _fit_to(self, recipe: Recipe) -> Fitted:
         network = self._network
-        treated = treat(network, recipe)
+        treated = treat(network.sites, recipe)
         dtype = ACTIVATIONS.get(recipe.precision)
         regions = find_regions(network, in_float(network, recipe)) if dtype else Regions(frozenset(), (), {}, (), {})
         values = self._observe(regions.tensors)
@@ -245,21 +245,6 @@ class Static:
 
 def write(network: Network, fitted: Fitted) -> Any:
     return write_qdq(network, fitted.steps, fitted.stored, fitted.operands)
-
-
-def run_model(model: Any, output: str, samples: Sequence[Feeds]) -> list[Array]:
-    """The output of each sample, in ONNX Runtime as users run it."""
-    session = open_session(model.SerializeToString(), optimise=True)
-    return [session.run([output], dict(feeds))[0] for feeds in samples]
-
-
-def treat(network: Network, recipe: Recipe) -> dict[str, Treated]:
-    """The precision of each site."""
-    count = len(network.sites)
-    return {
-        name: recipe.precision_of(name, site.op, depth, count)
-        for depth, (name, site) in enumerate(network.sites.items())
-    }
 
 
 def in_float(network: Network, recipe: Recipe) -> set[str]:

@@ -27,6 +27,7 @@ from edgewright.compress.job import (
 )
 from edgewright.compress.network import Network
 from edgewright.compress.observe import NotFinite, Values
+from edgewright.compress.products import quantize_products
 from edgewright.compress.recipe import Recipe, parse_recipe, write_recipe
 from edgewright.compress.search import Aim, Judgement
 from edgewright.compress.static import Outcome, Static
@@ -76,9 +77,13 @@ def run(job: Job, say: Any) -> None:
         )
     fit, check = load(job.fit), load(job.check)
     tell = lambda stage, done, of: say(Step(stage=stage, done=done, of=of))  # noqa: E731 - one word for one line
+    out = Path(job.out)
+    if job.form == "products":
+        report = quantize_products(model, network, job, recipe, fit, check, out, tell)
+        (out / "report.json").write_bytes(msgspec.json.encode(report))
+        return
     road = Static(network, fit, check, Checkpoint(Path(job.memory)), tell)
     outcome = road.quantize(recipe, Aim(job.aim_db, job.aim_flips))
-    out = Path(job.out)
     onnx.save(outcome.model, str(out / "model.onnx"))
     (out / "recipe.toml").write_text(write_recipe(outcome.recipe), encoding="utf-8")
     report = describe(network, recipe, outcome, len(fit), len(check))

@@ -11,16 +11,15 @@ import msgspec
 from edgewright import __version__
 from edgewright.bench.explain import share_on_integers
 from edgewright.bench.session import Tell
-from edgewright.compress.job import Job, QuantizationReport
+from edgewright.compress.job import Form, Job, QuantizationReport
 from edgewright.compress.recipe import Recipe, Treated, parse_recipe, write_recipe
 from edgewright.devices.contract import Device
 from edgewright.errors import EdgewrightError, GateFailed, ModelNotConvertible, UsageError
 from edgewright.facts.plan import BenchmarkPlan, Candidate, CompileCell, CompilePlan, EvaluatePlan, QuantizePlan
 from edgewright.facts.run import Metric, Run
-from edgewright.facts.words import Precision
 from edgewright.flows.benchmark import benchmark
 from edgewright.flows.calibration import Calibration, choose_calibration, lay_out
-from edgewright.flows.compile import compile_all
+from edgewright.flows.compile import CellReport, compile_all
 from edgewright.flows.evaluate import evaluate
 from edgewright.flows.evaluation import EvaluationRow, MetricRow
 from edgewright.flows.publish import publish, told_as_output, workshop
@@ -37,7 +36,9 @@ from edgewright.flows.quantizer import Quantized, run_quantizer
 from edgewright.flows.resolve import check_runs_here
 from edgewright.flows.sources import Prepared, hash_source, is_torch, prepare_source
 from edgewright.formats.artifacts import find_record
+from edgewright.formats.costs import measure_costs
 from edgewright.formats.files import read_model
+from edgewright.formats.onnx_graph import read_onnx_graph
 from edgewright.runtimes.table import runtime_info
 from edgewright.store.ids import new_run_id
 from edgewright.store.store import Store, utc_now
@@ -48,21 +49,29 @@ from edgewright.tasks.data import open_data
 MEMORY = ".edgewright-quantize"
 LEAST_AGREEMENT = 0.9
 # Good enough on calibration samples that took no part in the fitting: below either, operators are treated better.
-AIM_DB: dict[str, float] = {"w8a8": 17.0, "w8a16": 25.0, "w8": 20.0, "w4a8": 12.0, "w4": 12.0}
-AIM_FLIPS: dict[str, float] = {"w8a8": 0.04, "w8a16": 0.02, "w8": 0.03, "w4a8": 0.08, "w4": 0.08}
+AIM_DB: dict[str, float] = {"w8a8": 17.0, "w8a8-dynamic": 0.0, "w8a16": 25.0, "w8": 20.0, "w4a8": 12.0, "w4": 12.0}
+AIM_FLIPS: dict[str, float] = {"w8a8": 0.04, "w8a8-dynamic": 1.0, "w8a16": 0.02, "w8": 0.03, "w4a8": 0.08, "w4": 0.08}
 # Enough to tell a factor of two, and whether a result is slower than float: not the benchmark's own precision.
 PROCESSES, SECONDS = 8, 0.1
+KNOWN = ("w8a8", "w8a8-dynamic", "w8a16", "w8", "w4", "w4a8", "auto")
 SHARES = ("top1", "top5", "accuracy", "auc", "map", "map50")
 
 
 class Begun(NamedTuple):
-    """All that is known before the quantiser starts."""
+    """All that is known before the quantiser starts.
+
+    Attributes:
+        precision: that is carried out, with `why`.
+        form: see `compress.job.Job`.
+    """
 
     plan: QuantizePlan
     task: Task
     prepared: Prepared
     calibration: Calibration
     recipe: Recipe
+    precision: Treated
+    form: Form
     why: str
 
 
@@ -79,11 +88,10 @@ def quantize(
         begun = begin(plan, work, device, tell)
         memory = out / f"{MEMORY}-{key_of(begun)}"
         quantized = run_quantizer(make_job(begun, work, memory), work, tell)
-        graph = quantized.model.rename(work / Path(begun.prepared.name).with_suffix(".onnx").name)
-        quantized = quantized._replace(model=graph)
+        quantized = named(quantized, Path(begun.prepared.name).stem, work)
         report, error = judge(begun, quantized, work, out, device, store, tell)
         report = msgspec.structs.replace(report, seconds=monotonic() - began)
-        report = record(report, begun, graph, quantized, started, device, store)
+        report = record(report, begun, quantized, started, device, store)
         forget(memory)
     return report, error
 
@@ -107,9 +115,9 @@ def begin(plan: QuantizePlan, work: Path, device: Device, tell: Tell) -> Begun:
         tell(f"{prepared.name}: {len(indices)} calibration samples")
         calibration = lay_out(data, indices, work)
         plan = msgspec.structs.replace(plan, source_sha256=prepared.sha256, data_fingerprint=data.fingerprint)
-    precision, why = choose_precision(plan, prepared)
-    recipe = parse_recipe(plan.recipe, "the recipe") if plan.recipe else Recipe(precision=precision)
-    return Begun(plan, task, prepared, calibration, recipe, why)
+    recipe = parse_recipe(plan.recipe, "the recipe") if plan.recipe else None
+    precision, form, why = choose_precision(recipe.precision if recipe else plan.precision, prepared)
+    return Begun(plan, task, prepared, calibration, recipe or Recipe(precision=precision), precision, form, why)
 
 
 def check_plan(plan: QuantizePlan) -> None:
@@ -147,18 +155,36 @@ def check_source(prepared: Prepared) -> None:
         )
 
 
-def choose_precision(plan: QuantizePlan, prepared: Prepared) -> tuple[Treated, str]:
-    """The precision that is carried out, and why it was chosen."""
-    if plan.precision == "auto":
-        return "w8a8", "most of its work are convolutions, which integer kernels speed up most"
-    for known in ("w8a8", "w8a16", "w8", "w4", "w4a8"):
-        if plan.precision == known:
-            return known, "asked for"
-    raise UsageError(
-        f"--precision {plan.precision} is not known here",
-        "known are w8a8, w8a16, w8, w4, w4a8, auto",
-        "--precision w8a8",
-    )
+def choose_precision(wanted: str, prepared: Prepared) -> tuple[Treated, Form, str]:
+    """The precision that is carried out, by which road, and why. UsageError for one that the model's kind has not."""
+    share = convolution_share(prepared)
+    form: Form = "static" if share >= 0.5 else "products"
+    work = f"{share:.0%} of its multiplications are convolutions"
+    if wanted == "auto":
+        if form == "static":
+            return "w8a8", "static", f"{work}: static INT8 suits those, dynamic INT8 slows them down"
+        return "w8a8-dynamic", "products", f"{work}: dynamic INT8 suits matrix products"
+    if wanted in ("w8a8", "w8a16"):
+        return wanted, "static", "asked for"  # type: ignore[return-value] # mypy does not narrow str by `in`
+    if wanted in ("w8", "w4", "w4a8"):
+        return wanted, form, "asked for"  # type: ignore[return-value] # as above
+    if wanted == "w8a8-dynamic" and form == "products":
+        return "w8a8-dynamic", "products", "asked for"
+    if wanted == "w8a8-dynamic":
+        raise UsageError(
+            f"{prepared.name} is not quantised to w8a8-dynamic",
+            f"{work}, and those run several times slower with ranges found while they run",
+            "--precision w8a8",
+        )
+    raise UsageError(f"--precision {wanted} is not known here", f"known are {', '.join(KNOWN)}", "--precision w8a8")
+
+
+def convolution_share(prepared: Prepared) -> float:
+    """Of the multiply-accumulates; by the number of operators where those are not known."""
+    costs = measure_costs(read_onnx_graph(Path(prepared.files["onnx"]), prepared.shapes))
+    work = [(layer.op, layer.macs or 0) for layer in costs.layers]
+    total = sum(macs for _, macs in work)
+    return sum(macs for op, macs in work if op.startswith("Conv")) / total if total else 1.0
 
 
 def key_of(begun: Begun) -> str:
@@ -170,6 +196,7 @@ def key_of(begun: Begun) -> str:
         list(begun.calibration.used),
         msgspec.to_builtins(begun.task),
         write_recipe(begun.recipe),
+        begun.form,
     ]
     return sha256(msgspec.json.encode(said, order="sorted")).hexdigest()[:16]
 
@@ -182,11 +209,23 @@ def make_job(begun: Begun, work: Path, memory: Path) -> Job:
         fit={name: str(path) for name, path in begun.calibration.fit.items()},
         check={name: str(path) for name, path in begun.calibration.check.items()},
         recipe=write_recipe(begun.recipe),
-        aim_db=AIM_DB[begun.recipe.precision],
-        aim_flips=AIM_FLIPS[begun.recipe.precision] if isinstance(begun.task.output, Classification) else 1.0,
+        aim_db=AIM_DB[begun.precision],
+        aim_flips=AIM_FLIPS[begun.precision] if isinstance(begun.task.output, Classification) else 1.0,
         out=str(found),
         memory=str(memory),
+        form=begun.form,
+        precision=begun.precision,
     )
+
+
+def named(quantized: Quantized, stem: str, work: Path) -> Quantized:
+    """The graphs under the source's name, which artifacts take theirs from."""
+    moved = {}
+    for runtime, path in {"": quantized.model, **quantized.variants}.items():
+        folder = work / f"graph{runtime}"
+        folder.mkdir()
+        moved[runtime] = path.rename(folder / f"{stem}.onnx")
+    return quantized._replace(model=moved.pop(""), variants=moved)
 
 
 def forget(memory: Path) -> None:
@@ -202,24 +241,17 @@ def judge(
     begun: Begun, quantized: Quantized, work: Path, out: Path, device: Device, store: Store, tell: Tell
 ) -> tuple[QuantizeReport, EdgewrightError | None]:
     """Compile for every runtime, evaluate on samples that took no part, time, and publish what passes."""
-    plan, precision = begun.plan, result_precision(begun.recipe.precision)
-    cells = tuple(CompileCell(runtime=name, precision=precision) for name in plan.runtimes)
-    compiled, error = compile_all(
-        CompilePlan(source=str(quantized.model), cells=cells, timeout_s=plan.timeout_s),
-        work / "made",
-        device,
-        store,
-        tell,
-    )
-    made = {cell.runtime: Path(cell.path) for cell in compiled.artifacts if cell.path is not None}
+    plan = begun.plan
+    cells, error = compile_graphs(begun, quantized, work, device, store, tell)
+    made = {cell.runtime: Path(cell.path) for cell in cells if cell.path is not None}
     evaluated = judge_accuracy(begun, made, device, store, tell)
     reference = evaluated[""].metric if evaluated else None
     speeds = judge_speed(begun, made, work, device, store, tell) if plan.measure else {}
     kept = kept_of(quantized.report)
     rows = []
-    for cell in compiled.artifacts:
+    for cell in cells:
         row = QuantizedRow(
-            runtime=cell.runtime, precision=cell.precision, path=None, bytes=cell.bytes, bytes_ratio=None, metric=None,
+            runtime=cell.runtime, precision=begun.precision, path=None, bytes=cell.bytes, bytes_ratio=None, metric=None,
             agreement=None, sqnr_db=None, speedup=None, int8_share=None, kept=kept,
             state=cell.state, reason=cell.reason, run_id=cell.run_id,
         )  # fmt: skip
@@ -237,7 +269,7 @@ def judge(
         QuantizeReport(
             source=plan.source,
             source_sha256=begun.prepared.sha256,
-            precision=precision,
+            precision=begun.precision,
             why=begun.why,
             graph=str(graph) if graph else None,
             recipe=str(recipe) if recipe else None,
@@ -252,8 +284,26 @@ def judge(
     )
 
 
-def result_precision(treated: Treated) -> Precision:
-    return "fp32" if treated == "fp32" else treated
+def compile_graphs(
+    begun: Begun, quantized: Quantized, work: Path, device: Device, store: Store, tell: Tell
+) -> tuple[list[CellReport], EdgewrightError | None]:
+    """A cell for each runtime, in the plan's order, from its own variant of the graph where there is one."""
+    found: dict[str, CellReport] = {}
+    first: EdgewrightError | None = None
+    by_graph: dict[Path, list[str]] = {}
+    for name in begun.plan.runtimes:
+        by_graph.setdefault(quantized.variants.get(name, quantized.model), []).append(name)
+    for graph, names in by_graph.items():
+        precision = read_model(graph).precision
+        source = CompilePlan(
+            source=str(graph),
+            cells=tuple(CompileCell(runtime=name, precision=precision) for name in names),
+            timeout_s=begun.plan.timeout_s,
+        )
+        compiled, error = compile_all(source, work / "made", device, store, tell)
+        first = first or error
+        found |= {cell.runtime: cell for cell in compiled.artifacts}
+    return [found[name] for name in begun.plan.runtimes], first
 
 
 def judge_accuracy(
@@ -362,7 +412,7 @@ def put_out(main: Path, out: Path) -> Path:
 
 
 def publish_graph(begun: Begun, quantized: Quantized, out: Path) -> tuple[Path, Path]:
-    stem = f"{Path(begun.prepared.name).stem}-{begun.recipe.precision}"
+    stem = f"{Path(begun.prepared.name).stem}-{begun.precision}"
     graph, recipe = out / f"{stem}.onnx", out / f"{stem}.recipe.toml"
     with told_as_output(out):
         quantized.model.replace(graph)
@@ -372,7 +422,7 @@ def publish_graph(begun: Begun, quantized: Quantized, out: Path) -> tuple[Path, 
 
 
 def record(
-    report: QuantizeReport, begun: Begun, graph: Path, quantized: Quantized, started: str, device: Device, store: Store
+    report: QuantizeReport, begun: Begun, quantized: Quantized, started: str, device: Device, store: Store
 ) -> QuantizeReport:
     """Keep the run: the source as its model, graph, recipe and report as its outputs."""
     run = Run(
