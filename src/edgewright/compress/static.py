@@ -33,6 +33,7 @@ ACTIVATIONS: dict[Treated, np.dtype[Any]] = {
     "w4a8": np.dtype(np.uint8),
     "w8a16": np.dtype(np.int16),
 }
+MOST_SHARE: dict[Treated, float] = {"fp32": 0.3, "w8a8": 0.6, "w8": 0.6}
 BETTER: dict[Treated, Treated] = {"w8a8": "fp32", "w8a16": "fp32", "w8": "fp32", "w4a8": "w8a8", "w4": "w8"}
 
 
@@ -218,7 +219,7 @@ class Static:
             self._tell("searching", trials, 0)
             return self._judge(write(self._network, self._mix(recipe, fitted, spare, names, better)))
 
-        return find_better(harms, prices, judge, aim)
+        return find_better(harms, prices, judge, aim, MOST_SHARE[better])
 
     def _mix(
         self, recipe: Recipe, fitted: Fitted, spare: Mapping[str, Stored], names: Sequence[str], better: Treated
