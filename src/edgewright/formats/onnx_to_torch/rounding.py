@@ -1,8 +1,9 @@
 """QuantizeLinear and DequantizeLinear as torch's own operators of quantised programs, which compilers know.
 
 A pair around a tensor becomes `quantize_per_tensor` and `dequantize_per_tensor` on int8, one of the latter for each
-reader, since partitioners take a reader with its own. Weights stay integers behind `dequantize_per_channel`. What does
-not fit (other widths, weights with zero points, integers that something else reads) is computed in floats as it stands.
+reader, since partitioners take a reader with its own. Weights stay integers behind `dequantize_per_channel`. A tensor
+rounded to sixteen bits stays float within its grid's bounds. What does not fit (weights with zero points, integers that
+something else reads) is computed in floats as it stands.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,9 @@ ROUND, UNROUND, UNROUND_WEIGHTS, LINEAR = (
     "edgewright.Weights",
     "edgewright.Linear",
 )
+BOUND = "edgewright.Bound"
+# Ends of what is stored in sixteen bits; uint16 has been read as int32, for which ONNX rounds nothing.
+WIDE = {np.dtype(np.int16): (-(2**15), 2**15 - 1), np.dtype(np.int32): (0, 2**16 - 1)}
 MIDDLE = 128  # from uint8 to int8
 MOVES = (
     *("Concat", "MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Pad"),
@@ -52,7 +56,8 @@ class Marker:
 
     def take(self, node: Node) -> Iterator[Node]:
         if node.op == QUANTIZE and self.is_paired(node):
-            yield node._replace(op=ROUND, inputs=node.inputs[:1], attributes=self.read_grid(node))
+            grid = self.read_grid(node)
+            yield node._replace(op=ROUND if "scale" in grid else BOUND, inputs=node.inputs[:1], attributes=grid)
         elif node.op == DEQUANTIZE and self.is_behind_pair(node):
             yield self.unround(node, node.outputs[0])
         else:
@@ -73,9 +78,14 @@ class Marker:
         return self.read_grid(one) == self.read_grid(other)
 
     def read_grid(self, node: Node) -> Mapping[str, Any]:
-        """Scale and zero point on int8; empty where they are no two known numbers for eight bits."""
+        """Scale and zero point on int8, or the two ends of a grid of sixteen bits; empty where these are not known."""
         scale, zero = self.read_scales(node)
-        if scale is None or scale.size != 1 or zero is None or zero.dtype not in (np.uint8, np.int8):
+        if scale is None or scale.size != 1 or zero is None or zero.size != 1:
+            return {}
+        if zero.dtype in WIDE:
+            numbers = (float(end) - float(zero.reshape(-1)[0]) for end in WIDE[zero.dtype])
+            return dict(zip(("floor", "ceiling"), (one * float(scale.reshape(-1)[0]) for one in numbers), strict=True))
+        if zero.dtype not in (np.uint8, np.int8):
             return {}
         middle = MIDDLE if zero.dtype == np.uint8 else 0
         return {"scale": float(scale.reshape(-1)[0]), "zero": int(zero.reshape(-1)[0]) - middle}
@@ -89,7 +99,8 @@ class Marker:
 
     def unround(self, node: Node, output: str) -> Node:
         grid = self.read_grid(node)
-        return Node(self.free(node.name), UNROUND, node.inputs[:1], (output,), grid, node.sources)
+        kind = UNROUND if "scale" in grid else "Identity"
+        return Node(self.free(node.name), kind, node.inputs[:1], (output,), grid, node.sources)
 
     def free(self, name: str) -> str:
         made = name
@@ -128,7 +139,8 @@ class Marker:
         """
         rounder = next((one for one in self.readers.get(node.outputs[0], []) if one.op == QUANTIZE), None)
         moves = node.op in MOVES and rounder is not None and self.is_paired(rounder)
-        return self.read_grid(rounder) if moves and rounder is not None else {}
+        grid = self.read_grid(rounder) if moves and rounder is not None else {}
+        return grid if "scale" in grid else {}
 
     def integers_of(self, node: Node, rounder: Node) -> tuple[Array, Array, int] | None:
         """The weights as int8 in the order of torch's layers, their scales and the axis of these."""
