@@ -30,6 +30,7 @@ MOVES = (
     *("Concat", "MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Pad"),
     *("DepthToSpace", "SpaceToDepth", "Expand"),
 )
+FUSED = ("Relu", "Clip")
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 
@@ -146,6 +147,8 @@ class Marker:
         """The weights as int8 in the order of torch's layers, their scales and the axis of these."""
         stored = self.constants.get(rounder.inputs[0])
         scale, zero = self.read_scales(rounder)
+        if not self.is_rounded_behind(node) or not self.is_rounded_before(node):
+            return None
         if stored is None or scale is None or zero is None or stored.dtype not in (np.int8, np.uint8):
             return None
         middle = MIDDLE if stored.dtype == np.uint8 else 0
@@ -162,6 +165,23 @@ class Marker:
         if axis not in (-1, 1 if turned else 0):
             return None
         return (np.ascontiguousarray(values.T) if turned else values), scale, 0
+
+    def is_rounded_before(self, node: Node) -> bool:
+        rounder = self.maker.get(node.inputs[0])
+        return rounder is not None and rounder.op == DEQUANTIZE and self.is_behind_pair(rounder)
+
+    def is_rounded_behind(self, node: Node) -> bool:
+        """Whether what it makes is rounded to eight bits, at once or behind one activation that XNNPACK fuses.
+
+        XNNPACK takes no integer layer that gives floats, and nothing else could compute its weights.
+        """
+        readers = self.readers.get(node.outputs[0], [])
+        if node.outputs[0] in self.handed_out or len(readers) != 1:
+            return False
+        behind = readers[0]
+        if behind.op in FUSED and node.op not in FUSED:
+            return self.is_rounded_behind(behind)
+        return behind.op == QUANTIZE and self.is_paired(behind) and "scale" in self.read_grid(behind)
 
     def is_linear(self, node: Node, stored: Array) -> bool:
         """Whether it is a product with a matrix and the sum with one bias for each column, as a linear layer is."""
