@@ -167,7 +167,7 @@ def _spread_3d(b: Builder, node: Node) -> None:
     strides = tuple(node.attributes.get("strides") or [1, 1, 1])
     full = tuple((size - 1) * s + k for size, s, k in zip(x.shape[1:4], strides, weights.shape[:3], strict=True))
     shape = (x.shape[0], *full, weights.shape[3])
-    options = {"padding": "VALID", "fusedActivationFunction": "NONE"}
+    options: dict[str, Any] = {"padding": "VALID", "fusedActivationFunction": "NONE"}
     options |= {f"stride{n}": s for n, s in zip("DHW", strides, strict=True)}
     options |= {f"dilation{n}Factor": 1 for n in "DHW"}
     whole = b.run("CONV_3D_TRANSPOSE", [b.ints(shape), weights, x], shape, dtype=x.dtype, options=options)
