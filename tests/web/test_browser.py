@@ -15,11 +15,11 @@ import pytest
 from edgewright.store.store import Store, open_store
 from edgewright.web.guard import Doors
 from tests.web.conftest import Pages, served
-from tests.web.records import Record, fill, make_run
-from tests.web.test_jobs import measured
+from tests.web.records import Record, fill, make_run, measured
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
 CHROMIUM = os.environ.get("TEST_CHROMIUM") or shutil.which("chromium")
+SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 AXE = Path(__file__).parents[1] / "fixtures" / "axe-4.14.1.min.js"
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
 
@@ -124,6 +124,7 @@ def test_every_page_is_free_of_serious_findings(shared: tuple[Pages, Record], op
         page.wait_for_load_state("load")
         if name == "run":
             page.wait_for_selector("canvas[data-ready]")
+        page.screenshot(path=SHOTS / f"{name}-{scheme}.png", full_page=True)  # for a person to look at
         page.evaluate(AXE.read_text(encoding="utf-8"))
         found = page.evaluate(f"async () => (await axe.run(document, {RULES})).violations")
         serious = [
