@@ -155,6 +155,16 @@ def test_no_page_is_wider_than_a_phone(shared: tuple[Pages, Record], open_page: 
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
 
 
+def test_paper_is_white_and_has_no_buttons(shared: tuple[Pages, Record], open_page: Open) -> None:
+    pages, record = shared
+    page = open_page(pages.port, color_scheme="dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    page.goto(pages.address + paths(record)["run"])
+    assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(255, 255, 255)"
+    assert not page.locator(".buttons").is_visible()
+    assert page.locator("#timeline").is_visible()
+
+
 def test_core_pages_without_script(shared: tuple[Pages, Record], open_page: Open) -> None:
     pages, record = shared
     page = open_page(pages.port, java_script_enabled=False)
@@ -273,11 +283,15 @@ def test_start_watch_compare_and_export_by_clicking(pages: Pages, tmp_path: Path
     page.click("nav >> text=Work")
     page.check("label:has-text('m.pretend') input")
     page.fill("input[name=processes]", "8")
-    page.fill("input[name=seconds]", "0.002")
+    page.fill("input[name=seconds]", "0.05")
     page.uncheck("input[name=layers]")
     page.click("button:text-is('Start')")
     page.wait_for_selector("[data-job][data-state=running]")
     page.wait_for_selector(".log:has-text('process 2 of 8')")
+    other = page.context.new_page()
+    other.goto(f"{pages.address}/runs")
+    other.wait_for_selector("tr.running [data-live-line]:has-text('of 8')")
+    other.close()
     page.wait_for_selector("[data-job][data-state=done]")
     page.click("table a:has-text('m.pretend')")
     page.wait_for_selector("text=Median latency")
