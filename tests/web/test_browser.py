@@ -219,9 +219,9 @@ def test_keys_choose_and_compare(shared: tuple[Pages, Record], open_page: Open) 
     page.keyboard.press("?")
     assert page.locator("dialog[open]").count() == 1
     page.keyboard.press("Escape")
-    before = page.evaluate("getComputedStyle(document.body.parentElement).backgroundColor")
+    sync_api.expect(page.locator("dialog[open]")).to_have_count(0)
     page.keyboard.press("t")
-    assert page.evaluate("getComputedStyle(document.body.parentElement).backgroundColor") != before
+    sync_api.expect(page.locator("html")).to_have_css("background-color", "rgb(18, 20, 22)")
     page.goto(f"{pages.address}/devices")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
