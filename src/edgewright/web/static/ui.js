@@ -23,10 +23,12 @@
     all("time[datetime]", from).forEach(function (element) {
       var moment = new Date(element.getAttribute("datetime"));
       if (isNaN(moment)) return;
-      var today = moment.toDateString() === new Date().toDateString();
-      element.textContent = today
-        ? moment.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })
-        : moment.toLocaleDateString([], { year: "numeric", month: "short", day: "numeric" });
+      var now = new Date(), clock = { hour: "2-digit", minute: "2-digit" };
+      element.textContent = moment.toDateString() === now.toDateString()
+        ? moment.toLocaleTimeString([], clock)
+        : moment.getFullYear() === now.getFullYear()
+          ? moment.toLocaleString([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" })
+          : moment.toLocaleDateString([], { year: "numeric", month: "short", day: "numeric" });
     });
   }
 
