@@ -164,8 +164,8 @@ def pareto_context(known: Known, query: Mapping[str, str], only: set[str] | None
 def models_page(request: Request) -> Response:
     store = desk_of(request).store
     context = models_context(store, request.query_params)
-    facts = lambda: {"models": context["models"], "tree": context["tree"], "points": context["points"]}  # noqa: E731
-    return answer(request, "models.html", "models", facts, context)
+    facts = {name: context[name] for name in ("models", "tree", "points")}
+    return answer(request, "models.html", "models", lambda: facts, context)
 
 
 def models_context(store: Store, query: Mapping[str, str]) -> dict[str, Any]:
@@ -204,8 +204,8 @@ def model_page(request: Request) -> Response:
         "can_show_graph": netron.is_installed() and known.models[wanted].has_file,
         **pareto_context(known, request.query_params, relatives),
     }
-    facts = lambda: {"model": context["model"], "runs": rows, "points": context["points"], "family": sorted(relatives)}  # noqa: E731
-    return answer(request, "model.html", "models", facts, context)
+    facts = {"model": context["model"], "runs": rows, "points": context["points"], "family": sorted(relatives)}
+    return answer(request, "model.html", "models", lambda: facts, context)
 
 
 PLAIN_COLUMNS = (
