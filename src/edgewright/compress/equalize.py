@@ -1,9 +1,10 @@
-"""Scale channels to alike ranges where that changes nothing else, so that one scale for a whole tensor fits all of them.
+"""Scale channels to alike ranges where that changes nothing else, so that one scale of a tensor fits all of them.
 
-Where a site's output goes, straight or through a Relu, only to other sites, its channel c can be divided by s and their
-weights for that channel multiplied by it (Nagel et al., arXiv 1906.04721). Weights have a scale for each output channel
-here, so what is balanced is the range of the activations in a channel against the range of the weights that read it, as
-SmoothQuant does (Xiao et al., arXiv 2211.10438). A Clip (ReLU6) bounds all channels alike: through it nothing is scaled.
+Where a site's output goes, straight or through a Relu, only to other sites, its channel c can be divided by s and
+their weights for that channel multiplied by it (Nagel et al., arXiv 1906.04721). Weights have a scale for each output
+channel here, so what is balanced is the reach of a channel's activations against that of the weights that read it, as
+SmoothQuant does (Xiao et al., arXiv 2211.10438). A Clip (ReLU6) bounds all channels alike: nothing is scaled through
+it.
 """
 
 from collections.abc import Mapping, Sequence

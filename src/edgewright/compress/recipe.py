@@ -61,7 +61,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     precision: Treated = "w8a8"
     rounding: Rounding = "adaptive"
     ranges: Method = "auto"
-    equalize: bool = True
+    equalize: bool = False
     search: bool = True
     rules: tuple[Rule, ...] = ()
 

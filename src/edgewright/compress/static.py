@@ -19,14 +19,14 @@ from edgewright.compress.search import Aim, Judgement, expect_flips, find_better
 from edgewright.compress.sensitivity import Sensitivity, choose_ranges, measure_sites
 from edgewright.compress.timing import time_gains
 from edgewright.compress.walk import Walk, run_model
-from edgewright.compress.write import write_qdq
+from edgewright.compress.write import guard_floats, write_qdq
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 Progress = Callable[[str, int, int], None]
 
 FEW = 4  # samples that decide between ranges
-SOME = 8  # samples that sensitivity is measured on
+SOME = 8  # samples that sensitivity is measured on, and the reach of channels
 WEIGHT_BITS: dict[Treated, int] = {"w8a8": 8, "w8a16": 8, "w8": 8, "w4a8": 4, "w4": 4}
 ACTIVATIONS: dict[Treated, np.dtype[Any]] = {
     "w8a8": np.dtype(np.uint8),
@@ -189,7 +189,7 @@ class Static:
         return reconstruct(self._network, steps, treatments, self._fit, known, done)
 
     def _judge(self, model: Any) -> Judgement:
-        outputs = run_model(model, self._network.outputs[0], self._check)
+        outputs = run_model(guard_floats(model) or model, self._network.outputs[0], self._check)
         return Judgement(compare(self._exact, outputs), expect_flips(self._exact, outputs))
 
     def _measure(self, fitted: Fitted) -> dict[str, Sensitivity]:
