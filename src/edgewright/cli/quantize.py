@@ -10,6 +10,9 @@ from edgewright.cli.output import print_json, print_table, progress, say
 from edgewright.cli.parse import SHAPE, WORDS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgewright.compress.job import SiteReport
     from edgewright.facts.plan import QuantizePlan
     from edgewright.flows.quantization import QuantizedRow, QuantizeReport
 
@@ -29,7 +32,7 @@ HEADERS = (
     "artifact",
 )
 DROPPABLE = ("interval", "on integers", "size")
-PRECISIONS = ("w8a8", "w8a8-dynamic", "w8a16", "w8", "w4", "w4a8", "auto")
+PRECISIONS = ("fp16", "w8a8", "w8a8-dynamic", "w8a16", "w8", "w4", "w4a8", "auto")
 MOST_SITES = 10
 
 
@@ -161,11 +164,12 @@ def show(report: QuantizeReport, *, sites: bool) -> None:
             say(f"{row.runtime} {row.precision}: {row.reason}")
     if report.graph:
         say(f"The QDQ graph: {report.graph}; its recipe: {report.recipe}")
-    kept = [site for site in report.quantization.sites if site.kept]
+    findings = report.quantization.sites if report.quantization else ()
+    kept = [site for site in findings if site.kept]
     if kept and not sites:
         say(f"Treated better than the rest: {', '.join(f'{site.node} ({site.precision})' for site in kept)}")
-    if sites:
-        show_sites(report)
+    if sites and findings:
+        show_sites(findings)
 
 
 def show_row(row: QuantizedRow) -> tuple[str, ...]:
@@ -189,7 +193,7 @@ def show_row(row: QuantizedRow) -> tuple[str, ...]:
     )
 
 
-def show_sites(report: QuantizeReport) -> None:
+def show_sites(sites: Sequence[SiteReport]) -> None:
     """The operators that cost most by themselves first."""
     rows = [
         (
@@ -202,7 +206,7 @@ def show_sites(report: QuantizeReport) -> None:
             f"{site.agreement:.0%}" if site.agreement is not None else "–",
             site.kept or "–",
         )
-        for site in sorted(report.quantization.sites, key=lambda one: (not one.kept, one.sqnr_db or 0.0))
+        for site in sorted(sites, key=lambda one: (not one.kept, one.sqnr_db or 0.0))
     ]
     headers = ("operator", "kind", "precision", "alone", "its weights", "its input", "agreement", "kept because")
     print_table(

@@ -79,7 +79,7 @@ class QuantizeReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         precision: that was carried out; of `auto` the one that was chosen, with `why`.
         graph, recipe: paths of the QDQ graph and of its recipe; None where a gate kept them back.
         calibrated_on, evaluated_on: numbers of samples.
-        quantization: what was done to each operator and tensor, and what each costs.
+        quantization: what was done to each operator and tensor, and what each costs; None of fp16.
     """
 
     schema: str = SCHEMA
@@ -94,11 +94,13 @@ class QuantizeReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     seconds: float
     reference: MetricRow | None
     artifacts: tuple[QuantizedRow, ...]
-    quantization: QuantizationReport
+    quantization: QuantizationReport | None
     run_id: str | None = None
 
 
-def kept_of(report: QuantizationReport) -> tuple[Kept, ...]:
+def kept_of(report: QuantizationReport | None) -> tuple[Kept, ...]:
+    if report is None:
+        return ()
     return tuple(
         Kept(node=site.node, op=site.op, precision=site.precision, why=site.kept) for site in report.sites if site.kept
     )

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
+from shutil import rmtree
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -53,7 +54,7 @@ AIM_DB: dict[str, float] = {"w8a8": 17.0, "w8a8-dynamic": 0.0, "w8a16": 25.0, "w
 AIM_FLIPS: dict[str, float] = {"w8a8": 0.04, "w8a8-dynamic": 1.0, "w8a16": 0.02, "w8": 0.03, "w4a8": 0.06, "w4": 0.06}
 # Enough to tell a factor of two, and whether a result is slower than float: not the benchmark's own precision.
 PROCESSES, SECONDS = 8, 0.1
-KNOWN = ("w8a8", "w8a8-dynamic", "w8a16", "w8", "w4", "w4a8", "auto")
+KNOWN = ("fp16", "w8a8", "w8a8-dynamic", "w8a16", "w8", "w4", "w4a8", "auto")
 SHARES = ("top1", "top5", "accuracy", "auc", "map", "map50")
 
 
@@ -62,7 +63,7 @@ class Begun(NamedTuple):
 
     Attributes:
         precision: that is carried out, with `why`.
-        form: see `compress.job.Job`.
+        form: see `compress.job.Job`; `float` where there is nothing to quantise, only to compile.
     """
 
     plan: QuantizePlan
@@ -70,8 +71,8 @@ class Begun(NamedTuple):
     prepared: Prepared
     calibration: Calibration
     recipe: Recipe
-    precision: Treated
-    form: Form
+    precision: Treated | Literal["fp16"]
+    form: Form | Literal["float"]
     why: str
 
 
@@ -87,8 +88,10 @@ def quantize(
     with workshop(out) as work:
         begun = begin(plan, work, device, tell)
         memory = out / f"{MEMORY}-{key_of(begun)}"
-        quantized = run_quantizer(make_job(begun, work, memory), work, tell)
-        quantized = named(quantized, Path(begun.prepared.name).stem, work)
+        quantized = None
+        if begun.form != "float":
+            quantized = run_quantizer(make_job(begun, begun.form, work, memory), work, tell)
+            quantized = named(quantized, Path(begun.prepared.name).stem, work)
         report, error = judge(begun, quantized, work, out, device, store, tell)
         report = msgspec.structs.replace(report, seconds=monotonic() - began)
         report = record(report, begun, quantized, started, device, store)
@@ -115,9 +118,11 @@ def begin(plan: QuantizePlan, work: Path, device: Device, tell: Tell) -> Begun:
         tell(f"{prepared.name}: {len(indices)} calibration samples")
         calibration = lay_out(data, indices, work)
         plan = msgspec.structs.replace(plan, source_sha256=prepared.sha256, data_fingerprint=data.fingerprint)
-    recipe = parse_recipe(plan.recipe, "the recipe") if plan.recipe else None
-    precision, form, why = choose_precision(recipe.precision if recipe else plan.precision, prepared)
-    return Begun(plan, task, prepared, calibration, recipe or Recipe(precision=precision), precision, form, why)
+    recipe = parse_recipe(plan.recipe, "the recipe") if plan.recipe else Recipe()
+    precision, form, why = choose_precision(recipe.precision if plan.recipe else plan.precision, prepared)
+    if precision != "fp16":
+        recipe = msgspec.structs.replace(recipe, precision=precision)
+    return Begun(plan, task, prepared, calibration, recipe, precision, form, why)
 
 
 def check_plan(plan: QuantizePlan) -> None:
@@ -155,8 +160,10 @@ def check_source(prepared: Prepared) -> None:
         )
 
 
-def choose_precision(wanted: str, prepared: Prepared) -> tuple[Treated, Form, str]:
+def choose_precision(wanted: str, prepared: Prepared) -> tuple[Treated | Literal["fp16"], Form | Literal["float"], str]:
     """The precision that is carried out, by which road, and why. UsageError for one that the model's kind has not."""
+    if wanted == "fp16":
+        return "fp16", "float", "asked for"
     share = convolution_share(prepared)
     form: Form = "static" if share >= 0.5 else "products"
     work = f"{share:.0%} of its multiplications are convolutions"
@@ -201,7 +208,7 @@ def key_of(begun: Begun) -> str:
     return sha256(msgspec.json.encode(said, order="sorted")).hexdigest()[:16]
 
 
-def make_job(begun: Begun, work: Path, memory: Path) -> Job:
+def make_job(begun: Begun, form: Form, work: Path, memory: Path) -> Job:
     found = work / "quantized"
     found.mkdir()
     return Job(
@@ -213,7 +220,7 @@ def make_job(begun: Begun, work: Path, memory: Path) -> Job:
         aim_flips=AIM_FLIPS[begun.precision] if isinstance(begun.task.output, Classification) else 1.0,
         out=str(found),
         memory=str(memory),
-        form=begun.form,
+        form=form,
         precision=begun.precision,
     )
 
@@ -229,16 +236,15 @@ def named(quantized: Quantized, stem: str, work: Path) -> Quantized:
 
 
 def forget(memory: Path) -> None:
-    for path in memory.iterdir():
-        path.unlink()
-    memory.rmdir()
+    if memory.is_dir():
+        rmtree(memory)
 
 
 # Judging
 
 
 def judge(
-    begun: Begun, quantized: Quantized, work: Path, out: Path, device: Device, store: Store, tell: Tell
+    begun: Begun, quantized: Quantized | None, work: Path, out: Path, device: Device, store: Store, tell: Tell
 ) -> tuple[QuantizeReport, EdgewrightError | None]:
     """Compile for every runtime, evaluate on samples that took no part, time, and publish what passes."""
     plan = begun.plan
@@ -247,7 +253,8 @@ def judge(
     evaluated = judge_accuracy(begun, made, device, store, tell)
     reference = evaluated[""].metric if evaluated else None
     speeds = judge_speed(begun, made, work, device, store, tell) if plan.measure else {}
-    kept = kept_of(quantized.report)
+    findings = quantized.report if quantized else None
+    kept = kept_of(findings)
     rows = []
     for cell in cells:
         row = QuantizedRow(
@@ -257,13 +264,13 @@ def judge(
         )  # fmt: skip
         if cell.runtime in made:
             row = with_figures(row, evaluated[cell.runtime], reference, speeds.get(cell.runtime), begun)
-            row, refused = gate(row, reference, begun, quantized.report)
+            row, refused = gate(row, reference, begun, findings)
             error = error if refused is None or isinstance(error, GateFailed) else refused
             if refused is None:
                 row = msgspec.structs.replace(row, path=str(put_out(made[cell.runtime], out)))
         rows.append(row)
     graph = recipe = None
-    if any(row.path for row in rows):
+    if quantized is not None and any(row.path for row in rows):
         graph, recipe = publish_graph(begun, quantized, out)
     return (
         QuantizeReport(
@@ -278,23 +285,24 @@ def judge(
             seconds=0.0,
             reference=reference,
             artifacts=tuple(rows),
-            quantization=quantized.report,
+            quantization=findings,
         ),
         error,
     )
 
 
 def compile_graphs(
-    begun: Begun, quantized: Quantized, work: Path, device: Device, store: Store, tell: Tell
+    begun: Begun, quantized: Quantized | None, work: Path, device: Device, store: Store, tell: Tell
 ) -> tuple[list[CellReport], EdgewrightError | None]:
     """A cell for each runtime, in the plan's order, from its own variant of the graph where there is one."""
     found: dict[str, CellReport] = {}
     first: EdgewrightError | None = None
     by_graph: dict[Path, list[str]] = {}
     for name in begun.plan.runtimes:
-        by_graph.setdefault(quantized.variants.get(name, quantized.model), []).append(name)
+        graph = quantized.variants.get(name, quantized.model) if quantized else Path(begun.prepared.files["onnx"])
+        by_graph.setdefault(graph, []).append(name)
     for graph, names in by_graph.items():
-        precision = read_model(graph).precision
+        precision = read_model(graph).precision if quantized else "fp16"
         source = CompilePlan(
             source=str(graph),
             cells=tuple(CompileCell(runtime=name, precision=precision) for name in names),
@@ -382,7 +390,7 @@ def with_figures(
 
 
 def gate(
-    row: QuantizedRow, reference: MetricRow | None, begun: Begun, report: QuantizationReport
+    row: QuantizedRow, reference: MetricRow | None, begun: Begun, report: QuantizationReport | None
 ) -> tuple[QuantizedRow, GateFailed | None]:
     """The row, and the error where a gate keeps its artifact back."""
     plan = begun.plan
@@ -390,7 +398,9 @@ def gate(
     if reference is not None:
         share = begun.task.metric in SHARES
         faults += find_faults(row, reference, plan.max_drop, LEAST_AGREEMENT, share=share)
-    hint = f"operators that cost most: {culprits(report)}; keep them in float by a rule of the recipe"
+    hint = "--max-drop allows more; or leave this runtime out"
+    if report is not None and (costly := culprits(report)):
+        hint = f"operators that cost most: {costly}; keep them in float by a rule of the recipe"
     if plan.precision == "auto" and not plan.force and row.speedup is not None and row.speedup.verdict == "slower":
         faults.append(f"it is {1 / row.speedup.ratio:.2f} × as slow as float")
         hint = "--force keeps it; or leave this runtime out"
@@ -422,7 +432,7 @@ def publish_graph(begun: Begun, quantized: Quantized, out: Path) -> tuple[Path, 
 
 
 def record(
-    report: QuantizeReport, begun: Begun, quantized: Quantized, started: str, device: Device, store: Store
+    report: QuantizeReport, begun: Begun, quantized: Quantized | None, started: str, device: Device, store: Store
 ) -> QuantizeReport:
     """Keep the run: the source as its model, graph, recipe and report as its outputs."""
     run = Run(
@@ -439,14 +449,16 @@ def record(
         environment=device.environment(),
     )  # fmt: skip
     store.begin(run)
-    passed = report.graph is not None
-    outputs = []
-    if passed:
-        path = Path(report.graph or "")
+    passed = any(row.path for row in report.artifacts)
+    outputs, metrics = [], [Metric(name="quantize.seconds", unit="s", value=report.seconds)]
+    if quantized is not None and report.graph is not None:
+        path = Path(report.graph)
         outputs.append(store.put_file(run.id, path, role="model", model_id=read_model(path).sha256))
         outputs.append(store.put_bytes(run.id, quantized.recipe.encode(), role="recipe"))
-    outputs.append(store.put_bytes(run.id, msgspec.json.encode(report.quantization), role="quantization"))
-    final = report.quantization.final
+    if report.quantization is not None:
+        outputs.append(store.put_bytes(run.id, msgspec.json.encode(report.quantization), role="quantization"))
+        final, n = report.quantization.final, report.quantization.checked_on
+        metrics.append(Metric(name="quantize.sqnr", unit="dB", value=final.sqnr_db, n=n))
     store.finish(
         msgspec.structs.replace(
             run,
@@ -454,10 +466,7 @@ def record(
             finished_at=utc_now(),
             error=None if passed else next((row.reason for row in report.artifacts if row.reason), "nothing was made"),
             outputs=tuple(outputs),
-            metrics=(
-                Metric(name="quantize.seconds", unit="s", value=report.seconds),
-                Metric(name="quantize.sqnr", unit="dB", value=final.sqnr_db, n=report.quantization.checked_on),
-            ),
+            metrics=tuple(metrics),
         )
     )
     return msgspec.structs.replace(report, run_id=run.id)
