@@ -15,7 +15,7 @@ from edgewright.bench.session import Tell
 from edgewright.compress.job import Form, Job, QuantizationReport
 from edgewright.compress.recipe import Recipe, Treated, parse_recipe, write_recipe
 from edgewright.devices.contract import Device
-from edgewright.errors import EdgewrightError, GateFailed, ModelNotConvertible, UsageError
+from edgewright.errors import EdgewrightError, GateFailed, ModelNotConvertible, StoreError, UsageError, WorkerError
 from edgewright.facts.plan import BenchmarkPlan, Candidate, CompileCell, CompilePlan, EvaluatePlan, QuantizePlan
 from edgewright.facts.run import Metric, Run
 from edgewright.flows.benchmark import benchmark
@@ -94,7 +94,10 @@ def quantize(
             quantized = named(quantized, Path(begun.prepared.name).stem, work)
         report, error = judge(begun, quantized, work, out, device, store, tell)
         report = msgspec.structs.replace(report, seconds=monotonic() - began)
-        report = record(report, begun, quantized, started, device, store)
+        try:
+            report = record(report, begun, quantized, started, device, store)
+        except StoreError as unsaved:  # the artifacts lie in their place: they are not lost with the record
+            error = error or unsaved
         forget(memory)
     return report, error
 
@@ -262,7 +265,12 @@ def judge(
             agreement=None, sqnr_db=None, speedup=None, int8_share=None, kept=kept,
             state=cell.state, reason=cell.reason, run_id=cell.run_id,
         )  # fmt: skip
-        if cell.runtime in made:
+        if cell.runtime in made and evaluated[cell.runtime].state != "done":
+            row = msgspec.structs.replace(
+                row, state="failed", reason=evaluated[cell.runtime].error or "it was not judged"
+            )
+            error = error or WorkerError(f"{cell.runtime} {begun.precision} cannot be judged", row.reason)
+        elif cell.runtime in made:
             row = with_figures(row, evaluated[cell.runtime], reference, speeds.get(cell.runtime), begun)
             row, refused = gate(row, reference, begun, findings)
             error = error if refused is None or isinstance(error, GateFailed) else refused
@@ -333,9 +341,10 @@ def judge_accuracy(
         store,
         tell,
     )
-    if result.error is not None:
+    rows = dict(zip(["", *made], result.report.results, strict=True))
+    if result.error is not None and (rows[""].state != "done" or isinstance(result.error, StoreError)):
         raise result.error
-    return dict(zip(["", *made], result.report.results, strict=True))
+    return rows
 
 
 class Speed(NamedTuple):
