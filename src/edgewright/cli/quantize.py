@@ -75,6 +75,7 @@ MOST_SITES = 10
 @click.option("--weights", type=click.Path(), default=None, help="Weights of a torch model made by FILE.py:FACTORY.")
 @click.option("--measure/--no-measure", default=True, show_default=True, help="Time the artifacts against float ones.")
 @click.option("--force", is_flag=True, help="Keep what --precision auto chose though it is slower than float.")
+@click.option("--integer-io", is_flag=True, help="Artifacts take and give the quantised integers, where they can.")
 @click.option("--report", is_flag=True, help="Show what each operator costs, and what was kept and why.")
 @click.option(
     "--timeout", "timeout_s", type=float, default=600.0, show_default=True, help="Longest time of a step, seconds."
@@ -135,6 +136,7 @@ def make_plan(given: dict[str, Any]) -> QuantizePlan:
         max_drop=given["max_drop"],
         measure=given["measure"],
         force=given["force"],
+        integer_io=given["integer_io"],
         timeout_s=given["timeout_s"],
     )
 
@@ -162,6 +164,8 @@ def show(report: QuantizeReport, *, sites: bool) -> None:
     for row in report.artifacts:
         if row.reason:
             say(f"{row.runtime} {row.precision}: {row.reason}")
+        for note in row.notes:
+            say(f"{row.runtime} {row.precision}: {note}")
     if report.graph:
         say(f"The QDQ graph: {report.graph}; its recipe: {report.recipe}")
     findings = report.quantization.sites if report.quantization else ()

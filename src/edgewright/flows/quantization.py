@@ -7,6 +7,8 @@ from msgspec import Struct
 
 from edgewright.compress.job import QuantizationReport
 from edgewright.facts.words import Precision
+from edgewright.flows.cells import knows_integer_io
+from edgewright.flows.compile import CellReport
 from edgewright.flows.evaluation import EvaluationRow, MetricRow
 
 SCHEMA = "edgewright.quantize/1"
@@ -54,6 +56,7 @@ class QuantizedRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         int8_share: share of the computing operators that ran on integers, as the runtime's profiler tells; None where
             it does not tell.
         state: `refused` where a gate kept it back.
+        notes: what its compiler tells, and why it takes and gives floats where integers were asked for.
     """
 
     runtime: str
@@ -69,6 +72,7 @@ class QuantizedRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     kept: tuple[Kept, ...]
     state: State
     reason: str
+    notes: tuple[str, ...] = ()
     run_id: str | None = None
 
 
@@ -104,6 +108,13 @@ def kept_of(report: QuantizationReport | None) -> tuple[Kept, ...]:
     return tuple(
         Kept(node=site.node, op=site.op, precision=site.precision, why=site.kept) for site in report.sites if site.kept
     )
+
+
+def notes_of(cell: CellReport, *, integer_io: bool) -> tuple[str, ...]:
+    """What is to be told of an artifact."""
+    if not integer_io or knows_integer_io(cell.runtime):
+        return cell.notes
+    return (*cell.notes, f"its inputs and outputs stay float32: the compiler for {cell.runtime} has no io=integer")
 
 
 def culprits(report: QuantizationReport) -> str:

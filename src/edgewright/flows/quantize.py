@@ -20,6 +20,7 @@ from edgewright.facts.plan import BenchmarkPlan, Candidate, CompileCell, Compile
 from edgewright.facts.run import Metric, Run
 from edgewright.flows.benchmark import benchmark
 from edgewright.flows.calibration import Calibration, choose_calibration, lay_out
+from edgewright.flows.cells import quantized_cell
 from edgewright.flows.compile import CellReport, compile_all
 from edgewright.flows.evaluate import evaluate
 from edgewright.flows.evaluation import EvaluationRow, MetricRow
@@ -32,6 +33,7 @@ from edgewright.flows.quantization import (
     culprits,
     find_faults,
     kept_of,
+    notes_of,
 )
 from edgewright.flows.quantizer import Quantized, run_quantizer
 from edgewright.flows.resolve import check_runs_here
@@ -263,7 +265,7 @@ def judge(
         row = QuantizedRow(
             runtime=cell.runtime, precision=begun.precision, path=None, bytes=cell.bytes, bytes_ratio=None, metric=None,
             agreement=None, sqnr_db=None, speedup=None, int8_share=None, kept=kept,
-            state=cell.state, reason=cell.reason, run_id=cell.run_id,
+            state=cell.state, reason=cell.reason, notes=notes_of(cell, integer_io=plan.integer_io), run_id=cell.run_id,
         )  # fmt: skip
         if cell.runtime in made and evaluated[cell.runtime].state != "done":
             row = msgspec.structs.replace(
@@ -313,7 +315,7 @@ def compile_graphs(
         precision = read_model(graph).precision if quantized else "fp16"
         source = CompilePlan(
             source=str(graph),
-            cells=tuple(CompileCell(runtime=name, precision=precision) for name in names),
+            cells=tuple(quantized_cell(name, precision, integer_io=begun.plan.integer_io) for name in names),
             timeout_s=begun.plan.timeout_s,
         )
         compiled, error = compile_all(source, work / "made", device, store, tell)
