@@ -20,7 +20,7 @@ from edgewright.web.kinds import KINDS, options_from
 from tests.web.conftest import Pages
 from tests.web.records import Record, measured, pretend_model
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 def wait_for(what: Callable[[], Any]) -> Any:
