@@ -30,7 +30,10 @@ from edgewright.compress.observe import NotFinite, Values
 from edgewright.compress.recipe import Recipe, parse_recipe, write_recipe
 from edgewright.compress.search import Aim, Judgement
 from edgewright.compress.static import Outcome, Static
+from edgewright.compress.write import FOUR_BIT_OPSET
 from edgewright.errors import EdgewrightError, InputError, ModelNotConvertible
+
+PAIRS_OPSET = 13  # the first in which pairs have an axis
 
 
 def main(path: str) -> None:
@@ -65,9 +68,9 @@ def trouble(error: EdgewrightError) -> Trouble:
 def run(job: Job, say: Any) -> None:
     import onnx
 
-    model = onnx.load(job.model)
-    network = Network(model)
     recipe = parse_recipe(job.recipe, "the recipe")
+    model = at_least(onnx.load(job.model), FOUR_BIT_OPSET if recipe.precision == "w8a16" else PAIRS_OPSET)
+    network = Network(model)
     if not network.sites:
         raise ModelNotConvertible(
             "there is nothing to quantise",
@@ -83,6 +86,21 @@ def run(job: Job, say: Any) -> None:
     (out / "recipe.toml").write_text(write_recipe(outcome.recipe), encoding="utf-8")
     report = describe(network, recipe, outcome, len(fit), len(check))
     (out / "report.json").write_bytes(msgspec.json.encode(report))
+
+
+def at_least(model: Any, opset: int) -> Any:
+    """The model in that opset or a newer one. ModelNotConvertible."""
+    import onnx
+
+    have = next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
+    if have >= opset:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, opset)
+    except RuntimeError as error:  # what the converter throws, whatever it is
+        raise ModelNotConvertible(
+            f"the model's opset {have} cannot be raised to {opset}", str(error)[:300], "export it anew, at opset 17"
+        ) from None
 
 
 def load(files: dict[str, str]) -> list[dict[str, Any]]:
