@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import msgspec
 import numpy as np
@@ -21,7 +22,7 @@ class Checkpoint:
         """A `Stored`, or plain JSON values; None where there is none."""
         try:
             if (path := self._folder / f"{name}.npz").exists():
-                with np.load(path, allow_pickle=False) as file:
+                with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                     return Stored(
                         values=file["values"],
                         scale=file["scale"],
@@ -31,7 +32,7 @@ class Checkpoint:
                         noise=float(file["noise"]),
                     )
             return msgspec.json.decode((self._folder / f"{name}.json").read_bytes())
-        except (OSError, ValueError, KeyError, EOFError, msgspec.DecodeError):
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile, msgspec.DecodeError):
             return None
 
     def put(self, name: str, value: Any) -> None:

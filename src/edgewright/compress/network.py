@@ -44,6 +44,7 @@ class Network:
         import onnx
         from onnx import numpy_helper
 
+        flatten_biases(model)
         self.model = model
         self.nodes = list(model.graph.node)
         self.constants: dict[str, Array] = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
@@ -69,7 +70,7 @@ class Network:
         if weight is None or weight.dtype != np.float32 or node.input[0] in self.constants:
             return None
         bias = node.input[2] if len(node.input) > 2 else ""
-        if bias and bias not in self.constants:
+        if bias and (bias not in self.constants or self.constants[bias].ndim != 1):
             return None
         attributes = attributes_of(node)
         if node.op_type == "MatMul" and weight.ndim != 2:
@@ -95,6 +96,24 @@ class Network:
         if site.op == "Conv":
             return int(np.prod(shape[2:], dtype=np.int64)) * shape[0]
         return int(np.prod(shape[:-1], dtype=np.int64))
+
+
+def flatten_biases(model: Any) -> None:
+    """Give each Gemm whose constant bias is a number or a matrix of one row that bias as [outputs]."""
+    from onnx import numpy_helper
+
+    shapes = {one.name: tuple(one.dims) for one in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type != "Gemm" or len(node.input) < 3 or not {node.input[1], node.input[2]} <= shapes.keys():
+            continue
+        outputs = shapes[node.input[1]][0 if attributes_of(node).get("transB", 0) else 1]
+        shape = shapes[node.input[2]]
+        if shape == (outputs,) or len(shape) > 2 or shape not in ((), (1,), (1, 1), (1, outputs)):
+            continue
+        array = next(numpy_helper.to_array(one) for one in model.graph.initializer if one.name == node.input[2])
+        row = np.ascontiguousarray(np.broadcast_to(array.reshape(-1), (outputs,)))
+        node.input[2] = f"{node.name}/bias-row"
+        model.graph.initializer.append(numpy_helper.from_array(row, node.input[2]))
 
 
 def attributes_of(node: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What a change at one place of a network costs at its end: the rest of the network runs on the changed tensor."""
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,8 @@ class Loss(NamedTuple):
 
     @property
     def sqnr_db(self) -> float:
+        if not isfinite(self.noise):
+            return -EXACT_DB
         return EXACT_DB if self.noise <= 0 else min(EXACT_DB, -10 * float(np.log10(self.noise)))
 
 

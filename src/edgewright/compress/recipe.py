@@ -82,14 +82,19 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def ranges_of(self, tensor: str) -> Method:
         found = self.ranges
         for rule in self.rules:
-            if rule.ranges is not None and fnmatchcase(tensor, rule.tensors or "*"):
+            if rule.ranges is not None and names(rule.tensors or "*", tensor):
                 found = rule.ranges
         return found
 
 
+def names(pattern: str, name: str) -> bool:
+    """Whether a pattern is about a name; one with brackets or stars in it means itself too."""
+    return pattern == name or fnmatchcase(name, pattern)
+
+
 def speaks_of(rule: Rule, node: str, op: str, depth: int, count: int) -> bool:
     """Whether a rule is about an operator; `depth` is -1 for one without weights."""
-    if rule.tensors or (rule.ops and op not in rule.ops) or not fnmatchcase(node, rule.nodes):
+    if rule.tensors or (rule.ops and op not in rule.ops) or not names(rule.nodes, node):
         return False
     if rule.depth is None:
         return True

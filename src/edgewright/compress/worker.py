@@ -32,8 +32,10 @@ from edgewright.compress.products import quantize_products
 from edgewright.compress.recipe import Recipe, parse_recipe, write_recipe
 from edgewright.compress.search import Aim, Judgement
 from edgewright.compress.static import SOME, Outcome, Static
-from edgewright.compress.write import guard_floats
+from edgewright.compress.write import FOUR_BIT_OPSET, guard_floats
 from edgewright.errors import EdgewrightError, InputError, ModelNotConvertible
+
+PAIRS_OPSET = 13  # the first in which pairs have an axis
 
 
 def main(path: str) -> None:
@@ -68,9 +70,9 @@ def trouble(error: EdgewrightError) -> Trouble:
 def run(job: Job, say: Any) -> None:
     import onnx
 
-    model = onnx.load(job.model)
-    network = Network(model)
     recipe = parse_recipe(job.recipe, "the recipe")
+    model = at_least(onnx.load(job.model), FOUR_BIT_OPSET if recipe.precision == "w8a16" else PAIRS_OPSET)
+    network = Network(model)
     if not network.sites:
         raise ModelNotConvertible(
             "there is nothing to quantise",
@@ -105,6 +107,21 @@ def equalized(model: Any, network: Network, samples: list[dict[str, Any]]) -> Ne
         if tensor.name in changed:
             tensor.CopyFrom(numpy_helper.from_array(changed[tensor.name], tensor.name))
     return Network(model) if changed else network
+
+
+def at_least(model: Any, opset: int) -> Any:
+    """The model in that opset or a newer one. ModelNotConvertible."""
+    import onnx
+
+    have = next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
+    if have >= opset:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, opset)
+    except RuntimeError as error:  # what the converter throws, whatever it is
+        raise ModelNotConvertible(
+            f"the model's opset {have} cannot be raised to {opset}", str(error)[:300], "export it anew, at opset 17"
+        ) from None
 
 
 def load(files: dict[str, str]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from shutil import rmtree
 from time import monotonic
 from typing import NamedTuple
 
@@ -44,6 +45,7 @@ def run_quantizer(job: Job, work: Path, tell: Tell) -> Quantized:
         finally:
             process.kill()
     if isinstance(last, Trouble):
+        rmtree(job.memory, ignore_errors=True)  # another try of the same would end the same
         raise as_error(last)
     if last is None:
         tail = log.read_bytes()[-TAIL_BYTES:].decode(errors="replace").strip()

@@ -1,0 +1,92 @@
+"""Recipes: read, refused with a reason, obeyed in their order, and written as they are read."""
+
+from pathlib import Path
+
+import pytest
+
+from edgewright.compress.recipe import Recipe, Rule, parse_recipe, read_recipe, speaks_of, write_recipe
+from edgewright.errors import ConfigError
+
+WHOLE = Recipe(
+    precision="w4",
+    rounding="nearest",
+    ranges="entropy",
+    search=False,
+    rules=(
+        Rule(nodes='odd "name"\\ [0]*', precision="w8", why="a\nline"),
+        Rule(ops=("Conv", "Gemm"), depth=(0, -2), rounding="adaptive"),
+        Rule(tensors="x", ranges="minmax"),
+    ),
+)
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(write_recipe(WHOLE), encoding="utf-8")
+    assert read_recipe(path) == WHOLE
+    assert write_recipe(read_recipe(path)) == path.read_text(encoding="utf-8")
+    assert parse_recipe("", "it") == Recipe()
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("precision = ", "Invalid value"),
+        ('precision = "w2"', "Invalid enum value 'w2'"),
+        ("searching = true", "unknown field `searching`"),
+        ('[[rules]]\nranges = "max"', "Invalid enum value 'max'"),
+        ("[[rules]]\ndepth = [1]", "length 2"),
+        ("[[rules]]\nnodes = 3", "Expected `str`"),
+        ('schema = "edgewright.recipe/9"', "this Edgewright knows edgewright.recipe/1"),
+    ],
+)
+def test_what_is_no_recipe(tmp_path: Path, text: str, why: str) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_recipe(path)
+    assert str(path) in caught.value.what
+    assert why in caught.value.why
+    assert "docs/quantize.md" in caught.value.try_this
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    for path in (tmp_path / "absent.toml", tmp_path):
+        with pytest.raises(ConfigError):
+            read_recipe(path)
+    (tmp_path / "b.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError):
+        read_recipe(tmp_path / "b.toml")
+
+
+def test_the_later_rule_wins() -> None:
+    recipe = Recipe(
+        rules=(
+            Rule(ops=("Conv",), precision="w8a16"),
+            Rule(nodes="b*", precision="fp32"),
+            Rule(nodes="b2", precision="w8a8"),
+            Rule(tensors="t*", ranges="mse"),
+            Rule(tensors="t1", ranges="minmax"),
+        )
+    )
+    assert recipe.precision_of("a", "Conv", 0, 3) == "w8a16"
+    assert recipe.precision_of("a", "Gemm", 0, 3) == "w8a8"
+    assert recipe.precision_of("b1", "Gemm", 0, 3) == "fp32"
+    assert recipe.precision_of("b2", "Conv", 0, 3) == "w8a8"
+    assert [recipe.ranges_of(name) for name in ("t0", "t1", "u")] == ["mse", "minmax", "auto"]
+    assert recipe.rounding_of("a", "Conv", 0, 3) == "adaptive"
+
+
+def test_what_a_rule_speaks_of() -> None:
+    assert speaks_of(Rule(depth=(0, 1)), "a", "Conv", 1, 4)
+    assert not speaks_of(Rule(depth=(0, 1)), "a", "Conv", 2, 4)
+    assert speaks_of(Rule(depth=(-2, -1)), "a", "Conv", 2, 4)
+    assert not speaks_of(Rule(depth=(-2, -1)), "a", "Conv", 1, 4)
+    assert not speaks_of(Rule(depth=(0, -1)), "a", "Relu", -1, 4)  # it has no weights
+    assert not speaks_of(Rule(tensors="a", ranges="mse"), "a", "Conv", 0, 4)
+
+
+def test_a_name_with_brackets_means_itself() -> None:
+    recipe = Recipe(rules=(Rule(nodes="conv[0]", precision="fp32"), Rule(tensors="x[1]", ranges="mse")))
+    assert recipe.precision_of("conv[0]", "Conv", 0, 1) == "fp32"
+    assert recipe.ranges_of("x[1]") == "mse"
