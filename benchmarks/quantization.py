@@ -411,7 +411,8 @@ def tell_number(value: float | None, form: str) -> str:
 def tell_cost(made: Quantization) -> None:
     """Seconds, what the quantiser treated better, and how much runs on integers."""
     report = made.report
-    kept = [f"{site.node} ({site.precision})" for site in report.quantization.sites if site.kept]
+    sites = report.quantization.sites if report.quantization else ()
+    kept = [f"{site.node} ({site.precision})" for site in sites if site.kept]
     shares = [f"{row.runtime} {row.int8_share:.0%}" for row in report.artifacts if row.int8_share is not None]
     runtimes = ", ".join(row.runtime for row in report.artifacts)
     print(
