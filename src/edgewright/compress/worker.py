@@ -14,6 +14,7 @@ import numpy as np
 
 from edgewright.compress.checkpoint import Checkpoint
 from edgewright.compress.equalize import equalize
+from edgewright.compress.fold import fold_batch_norms
 from edgewright.compress.job import (
     BINS,
     Finished,
@@ -73,6 +74,7 @@ def run(job: Job, say: Any) -> None:
 
     recipe = parse_recipe(job.recipe, "the recipe")
     model = at_least(onnx.load(job.model), FOUR_BIT_OPSET if recipe.precision == "w8a16" else PAIRS_OPSET)
+    fold_batch_norms(model)
     network = Network(model)
     if inner := [node.name for node in network.nodes if any(one.type in GRAPHS for one in node.attribute)]:
         raise ModelNotConvertible(
