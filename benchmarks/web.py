@@ -15,6 +15,7 @@ import json
 import os
 import random
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -22,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -124,6 +125,10 @@ def ask(address: str, path: str) -> bytes:
     return body
 
 
+def tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 def time_of(act: Callable[[], object]) -> float:
     start = time.perf_counter()
     act()
@@ -170,21 +175,25 @@ def first_paints(address: str, paths: dict[str, str]) -> dict[str, float]:
 @contextmanager
 def watching(address: str, count: int) -> Iterator[None]:
     """So many readers of the server's events."""
-    with ExitStack() as stack:
-        for _ in range(count):
-            connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=600)
-            stack.callback(connection.close)
-            connection.request("GET", "/events")
-            answer = connection.getresponse()
-            threading.Thread(target=drain, args=[answer], daemon=True).start()
-        yield
-
-
-def drain(answer: http.client.HTTPResponse) -> None:
+    host, port = urlsplit(address).netloc.split(":")
+    sockets = [socket.create_connection((host, int(port))) for _ in range(count)]
+    threads = [threading.Thread(target=drain, args=[one]) for one in sockets]
+    for one, thread in zip(sockets, threads, strict=True):
+        one.sendall(f"GET /events HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        thread.start()
     try:
-        while answer.readline():
-            pass
-    except (OSError, ValueError, AttributeError):  # closed at the end of the block
+        yield
+    finally:
+        for one in sockets:
+            one.shutdown(socket.SHUT_RDWR)
+        for one, thread in zip(sockets, threads, strict=True):
+            thread.join()
+            one.close()
+
+
+def drain(one: socket.socket) -> None:
+    """Read what comes until the end."""
+    while one.recv(65_536):
         pass
 
 
@@ -236,6 +245,7 @@ def measure(count: int, rounds: int) -> dict[str, Any]:
             "devices": "/devices",
         }
         with server(home) as (address, pid):
+            tell(f"{count} runs written")
             began_mb = resident_mb(pid)
             times: dict[str, list[float]] = {name: [] for name in paths}
             spent: dict[str, list[float]] = {name: [] for name in paths}
@@ -245,8 +255,10 @@ def measure(count: int, rounds: int) -> dict[str, Any]:
                     times[name].append(time_of(lambda: ask(address, path)))  # noqa: B023 - called at once
                     spent[name].append(cpu_s(pid) - before)
             sizes = {name: len(ask(address, path)) for name, path in paths.items()}
+            tell("pages measured")
             paints = first_paints(address, {name: paths[name] for name in ("list", "run", "compare")})
             memory = resident_mb(pid)
+            tell("paints measured")
             verdict = judge_watchers(address, home, rounds) if rounds else None
         seconds = {name: statistics.median(found[1:]) for name, found in times.items()}
         cpu = {name: statistics.median(found[1:]) for name, found in spent.items()}

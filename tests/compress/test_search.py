@@ -25,7 +25,7 @@ def needing(wanted: int, asked: list[int]) -> Callable[[Sequence[str]], Judgemen
 @pytest.mark.parametrize("wanted", [1, 2, 3, 4, 5, 6])
 def test_the_fewest_are_found(wanted: int) -> None:
     asked: list[int] = []
-    found, judged = find_better(HARMS, EVEN, needing(wanted, asked), Aim(10.0 * wanted + 20, 1.0))
+    found, judged = find_better(HARMS, EVEN, needing(wanted, asked), Aim(10.0 * wanted + 20, 1.0), 0.3)
     assert found == list(HARMS)[:wanted]
     assert judged.loss.sqnr_db == pytest.approx(10 * wanted + 20)
     assert len(asked) == len(set(asked)) <= 6
@@ -33,18 +33,18 @@ def test_the_fewest_are_found(wanted: int) -> None:
 
 def test_harm_counts_for_its_price() -> None:
     prices = {name: 100.0 if name == "a" else 1.0 for name in HARMS}
-    found, _ = find_better(HARMS, prices, needing(1, []), Aim(30.0, 1.0))
+    found, _ = find_better(HARMS, prices, needing(1, []), Aim(30.0, 1.0), 0.3)
     assert found == ["b"]
 
 
 def test_where_nothing_is_enough_the_best_is_taken_and_not_all_are_tried() -> None:
     asked: list[int] = []
-    found, _ = find_better(HARMS, EVEN, needing(99, asked), Aim(500.0, 1.0))
+    found, _ = find_better(HARMS, EVEN, needing(99, asked), Aim(500.0, 1.0), 0.3)
     assert len(found) == max(asked) == 6  # three in ten of twenty
 
 
 def test_a_single_operator_may_be_treated_better() -> None:
-    found, _ = find_better({"a": 1.0}, {"a": 1.0}, needing(1, []), Aim(30.0, 1.0))
+    found, _ = find_better({"a": 1.0}, {"a": 1.0}, needing(1, []), Aim(30.0, 1.0), 0.3)
     assert found == ["a"]
 
 

@@ -295,3 +295,15 @@ def test_a_shape_that_only_a_run_tells_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelNotConvertible) as refused:
         run_network(path, {"x": floats(4), "s": ints(2, 2)})
     assert "Reshape ('fold')" in refused.value.why
+
+
+def test_sixteen_bits_of_a_rounded_graph_are_floats_within_their_bounds(tmp_path: Path) -> None:
+    from edgewright.formats.onnx_to_torch.build import load_network
+    from tests.models.onnx_files import quantize
+
+    constants = [constant("n_scale", 0.001), constant("n_zero", 0, np.uint16)]
+    nodes = [node("Neg", ["x"], ["n"], "neg"), *quantize("n"), node("Neg", ["n_dq"], ["y"], "back")]
+    path = write_onnx(tmp_path / "m.onnx", nodes, [value("x", [1, 4])], [value("y", [1, 4])], constants, opset=21)
+    network = load_network(path, {"x": (1, 4)}, integers=True)
+    x = np.array([[-99.0, -0.5, 0.5, -0.25]], np.float32)
+    np.testing.assert_allclose(network(torch.from_numpy(x))[0].numpy(), [[-65.535, -0.5, 0.0, -0.25]], atol=1e-5)

@@ -13,7 +13,16 @@ from edgewright.runtimes import executorch
 from edgewright.runtimes.executorch.session import load_method
 from edgewright.runtimes.wire import SessionRequest
 from tests.models.executorch_files import compile_program
-from tests.models.onnx_files import constant, node, normal_feed, quantize, value, write_onnx, write_qdq_net
+from tests.models.onnx_files import (
+    constant,
+    node,
+    normal_feed,
+    quantize,
+    quantized_constant,
+    value,
+    write_onnx,
+    write_qdq_net,
+)
 from tests.models.qdq_files import images, write_mobile_qdq
 
 pytest.importorskip("executorch.exir", reason="executorch is not installed")
@@ -76,3 +85,24 @@ def test_integers_that_something_else_reads_are_computed_as_they_stand(tmp_path:
     compiled = compile_program(source, tmp_path, "w8a8")
     feeds = {"x": normal_feed(1, 4)}
     np.testing.assert_array_equal(run(tmp_path / compiled.main, feeds), run_onnx(source, feeds))
+
+
+@pytest.mark.parametrize("behind", ["Tanh", "Clip"])
+def test_a_layer_that_gives_floats_is_computed_in_floats(behind: str, tmp_path: Path) -> None:
+    """XNNPACK takes no integer convolution whose output is not rounded; one behind a Clip that is rounded it does."""
+    parts, constants = quantized_constant("w", 8, 8, 1, 1)
+    nodes = [*parts, *quantize("x"), node("Conv", ["x_dq", "w_dq"], ["c"], "conv")]
+    nodes += (
+        [node("Tanh", ["c"], ["y"], "tanh")]
+        if behind == "Tanh"
+        else [node("Clip", ["c", "low", "high"], ["t"], "clip"), *quantize("t"), node("Neg", ["t_dq"], ["y"], "neg")]
+    )
+    for name in ("x", "t"):
+        constants += [constant(f"{name}_scale", 0.03), constant(f"{name}_zero", 128, np.uint8)]
+    constants += [constant("low", 0.0), constant("high", 6.0)]
+    outputs = [value("y", [1, 8, 4, 4])]
+    source = write_onnx(tmp_path / "m.onnx", nodes, [value("x", [1, 8, 4, 4])], outputs, constants)
+    compiled = compile_program(source, tmp_path, "w8a8")
+    assert compiled.notes == ()
+    feeds = {"x": normal_feed(1, 8, 4, 4)}
+    np.testing.assert_allclose(run(tmp_path / compiled.main, feeds), run_onnx(source, feeds), atol=0.04)

@@ -20,7 +20,7 @@ from edgewright.web.serving import bind
 from edgewright.web.state import Desk
 from tests.web.records import Record, fill
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 class Answer(Struct, frozen=True, kw_only=True):

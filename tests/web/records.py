@@ -8,10 +8,12 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from edgewright.devices.local import LocalDevice
 from edgewright.facts.model import Model, Signature, TensorSpec
 from edgewright.facts.plan import BenchmarkPlan, Candidate
 from edgewright.facts.run import Device, Layer, Metric, Output, Run, Series, Warn
 from edgewright.facts.words import Precision
+from edgewright.flows.benchmark import benchmark
 from edgewright.store.ids import new_run_id
 from edgewright.store.store import Store
 
@@ -160,3 +162,15 @@ def not_numbers(run: Run) -> Run:
     layers = tuple(replace(layer, median_us=math.nan, p90_us=math.nan, start_us=None) for layer in run.layers)
     metrics = (Metric(name="latency.p50", unit="us", value=math.inf, low=-math.inf, high=math.nan, n=6),)
     return replace(run, series=series, layers=layers, metrics=metrics)
+
+
+def measured(store: Store, tmp_path: Path) -> str:
+    """A real run of the pretend runtime, with its model on record."""
+    plan = BenchmarkPlan(
+        candidates=(Candidate(model=str(pretend_model(tmp_path)), runtime="pretend", options={"latency-us": "20"}),),
+        processes=1,
+        runs=3,
+        warmup_seconds=0.01,
+        layers=False,
+    )
+    return benchmark(plan, LocalDevice(), store, lambda text: None, {}).runs[0].id

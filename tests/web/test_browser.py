@@ -15,11 +15,11 @@ import pytest
 from edgewright.store.store import Store, open_store
 from edgewright.web.guard import Doors
 from tests.web.conftest import Pages, served
-from tests.web.records import Record, fill, make_run
-from tests.web.test_jobs import measured
+from tests.web.records import Record, fill, make_run, measured
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
 CHROMIUM = os.environ.get("TEST_CHROMIUM") or shutil.which("chromium")
+SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 AXE = Path(__file__).parents[1] / "fixtures" / "axe-4.14.1.min.js"
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
 
@@ -34,7 +34,7 @@ ARGUMENTS = [
     "--disable-dev-shm-usage",
     "--no-first-run",
 ]
-PATIENCE_MS = 30_000
+PATIENCE_MS = 60_000
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +124,7 @@ def test_every_page_is_free_of_serious_findings(shared: tuple[Pages, Record], op
         page.wait_for_load_state("load")
         if name == "run":
             page.wait_for_selector("canvas[data-ready]")
+        page.screenshot(path=SHOTS / f"{name}-{scheme}.png", full_page=True)  # for a person to look at
         page.evaluate(AXE.read_text(encoding="utf-8"))
         found = page.evaluate(f"async () => (await axe.run(document, {RULES})).violations")
         serious = [
@@ -152,6 +153,16 @@ def test_no_page_is_wider_than_a_phone(shared: tuple[Pages, Record], open_page: 
     for name in NAMES:
         page.goto(pages.address + paths(record)[name])
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+
+
+def test_paper_is_white_and_has_no_buttons(shared: tuple[Pages, Record], open_page: Open) -> None:
+    pages, record = shared
+    page = open_page(pages.port, color_scheme="dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    page.goto(pages.address + paths(record)["run"])
+    assert page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(255, 255, 255)"
+    assert not page.locator(".buttons").is_visible()
+    assert page.locator("#timeline").is_visible()
 
 
 def test_core_pages_without_script(shared: tuple[Pages, Record], open_page: Open) -> None:
@@ -208,9 +219,9 @@ def test_keys_choose_and_compare(shared: tuple[Pages, Record], open_page: Open) 
     page.keyboard.press("?")
     assert page.locator("dialog[open]").count() == 1
     page.keyboard.press("Escape")
-    before = page.evaluate("getComputedStyle(document.body.parentElement).backgroundColor")
+    sync_api.expect(page.locator("dialog[open]")).to_have_count(0)
     page.keyboard.press("t")
-    assert page.evaluate("getComputedStyle(document.body.parentElement).backgroundColor") != before
+    sync_api.expect(page.locator("html")).to_have_css("background-color", "rgb(18, 20, 22)")
     page.goto(f"{pages.address}/devices")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
@@ -272,11 +283,15 @@ def test_start_watch_compare_and_export_by_clicking(pages: Pages, tmp_path: Path
     page.click("nav >> text=Work")
     page.check("label:has-text('m.pretend') input")
     page.fill("input[name=processes]", "8")
-    page.fill("input[name=seconds]", "0.002")
+    page.fill("input[name=seconds]", "0.05")
     page.uncheck("input[name=layers]")
     page.click("button:text-is('Start')")
     page.wait_for_selector("[data-job][data-state=running]")
     page.wait_for_selector(".log:has-text('process 2 of 8')")
+    other = page.context.new_page()
+    other.goto(f"{pages.address}/runs")
+    other.wait_for_selector("tr.running [data-live-line]:has-text('of 8')")
+    other.close()
     page.wait_for_selector("[data-job][data-state=done]")
     page.click("table a:has-text('m.pretend')")
     page.wait_for_selector("text=Median latency")

@@ -13,17 +13,14 @@ from typing import Any
 import pytest
 
 from edgewright.cli.commands import find_command, options_of
-from edgewright.devices.local import LocalDevice
 from edgewright.errors import UsageError
-from edgewright.facts.plan import BenchmarkPlan, Candidate
-from edgewright.flows.benchmark import benchmark
 from edgewright.store.store import Store
 from edgewright.web.jobs import Job, Jobs
 from edgewright.web.kinds import KINDS, options_from
 from tests.web.conftest import Pages
-from tests.web.records import Record, pretend_model
+from tests.web.records import Record, measured, pretend_model
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 
 
 def wait_for(what: Callable[[], Any]) -> Any:
@@ -187,18 +184,6 @@ def test_job_that_cannot_be_prepared_fails_and_the_next_one_runs(jobs: Jobs, tmp
     wait_for(lambda: second.finished_at)
     assert first.error == "the model is gone: it was deleted"
     assert second.state == "done"
-
-
-def measured(store: Store, tmp_path: Path) -> str:
-    """A real run of the pretend runtime, with its model on record."""
-    plan = BenchmarkPlan(
-        candidates=(Candidate(model=str(pretend_model(tmp_path)), runtime="pretend", options={"latency-us": "20"}),),
-        processes=1,
-        runs=3,
-        warmup_seconds=0.01,
-        layers=False,
-    )
-    return benchmark(plan, LocalDevice(), store, lambda text: None, {}).runs[0].id
 
 
 def test_start_from_the_form_and_repeat_from_the_run(pages: Pages, tmp_path: Path) -> None:

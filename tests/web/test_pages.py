@@ -174,6 +174,16 @@ def test_devices(pages: Pages, record: Record) -> None:
     assert any(sum(run is not None for run in row["runs"]) for row in told["matrix"])
 
 
+def test_tables_as_csv(pages: Pages, record: Record) -> None:
+    def rows(path: str) -> list[dict[str, str]]:
+        return list(csv.DictReader(io.StringIO(pages.get(path).text)))
+
+    (made,) = [row for row in rows("/models.csv") if row["name"] == "net-litert.tflite"]
+    assert (made["runtime"], made["p50_us"], made["accuracy"]) == ("litert", "500.0", "0.98")
+    (shared,) = [row for row in rows("/devices.csv") if row["runtime"] == "onnxruntime"]
+    assert (shared["phone"], shared["desk"]) == ("1001.0", "")
+
+
 def test_tag_note_and_untag(pages: Pages, record: Record) -> None:
     run_id = record.first.id
     assert pages.post(f"/runs/{run_id}/tag", [("new_tag", "board=desk=1")]).status == 303

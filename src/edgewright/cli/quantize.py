@@ -10,6 +10,9 @@ from edgewright.cli.output import print_json, print_table, progress, say
 from edgewright.cli.parse import SHAPE, WORDS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgewright.compress.job import SiteReport
     from edgewright.facts.plan import QuantizePlan
     from edgewright.flows.quantization import QuantizedRow, QuantizeReport
 
@@ -29,7 +32,7 @@ HEADERS = (
     "artifact",
 )
 DROPPABLE = ("interval", "on integers", "size")
-PRECISIONS = ("w8a8", "w8a8-dynamic", "w8a16", "w8", "w4", "w4a8", "auto")
+PRECISIONS = ("fp16", "w8a8", "w8a8-dynamic", "w8a16", "w8", "w4", "w4a8", "auto")
 MOST_SITES = 10
 
 
@@ -72,6 +75,7 @@ MOST_SITES = 10
 @click.option("--weights", type=click.Path(), default=None, help="Weights of a torch model made by FILE.py:FACTORY.")
 @click.option("--measure/--no-measure", default=True, show_default=True, help="Time the artifacts against float ones.")
 @click.option("--force", is_flag=True, help="Keep what --precision auto chose though it is slower than float.")
+@click.option("--integer-io", is_flag=True, help="Artifacts take and give the quantised integers, where they can.")
 @click.option("--report", is_flag=True, help="Show what each operator costs, and what was kept and why.")
 @click.option(
     "--timeout", "timeout_s", type=float, default=600.0, show_default=True, help="Longest time of a step, seconds."
@@ -132,6 +136,7 @@ def make_plan(given: dict[str, Any]) -> QuantizePlan:
         max_drop=given["max_drop"],
         measure=given["measure"],
         force=given["force"],
+        integer_io=given["integer_io"],
         timeout_s=given["timeout_s"],
     )
 
@@ -159,13 +164,16 @@ def show(report: QuantizeReport, *, sites: bool) -> None:
     for row in report.artifacts:
         if row.reason:
             say(f"{row.runtime} {row.precision}: {row.reason}")
+        for note in row.notes:
+            say(f"{row.runtime} {row.precision}: {note}")
     if report.graph:
         say(f"The QDQ graph: {report.graph}; its recipe: {report.recipe}")
-    kept = [site for site in report.quantization.sites if site.kept]
+    findings = report.quantization.sites if report.quantization else ()
+    kept = [site for site in findings if site.kept]
     if kept and not sites:
         say(f"Treated better than the rest: {', '.join(f'{site.node} ({site.precision})' for site in kept)}")
-    if sites:
-        show_sites(report)
+    if sites and findings:
+        show_sites(findings)
 
 
 def show_row(row: QuantizedRow) -> tuple[str, ...]:
@@ -189,7 +197,7 @@ def show_row(row: QuantizedRow) -> tuple[str, ...]:
     )
 
 
-def show_sites(report: QuantizeReport) -> None:
+def show_sites(sites: Sequence[SiteReport]) -> None:
     """The operators that cost most by themselves first."""
     rows = [
         (
@@ -202,7 +210,7 @@ def show_sites(report: QuantizeReport) -> None:
             f"{site.agreement:.0%}" if site.agreement is not None else "–",
             site.kept or "–",
         )
-        for site in sorted(report.quantization.sites, key=lambda one: (not one.kept, one.sqnr_db or 0.0))
+        for site in sorted(sites, key=lambda one: (not one.kept, one.sqnr_db or 0.0))
     ]
     headers = ("operator", "kind", "precision", "alone", "its weights", "its input", "agreement", "kept because")
     print_table(

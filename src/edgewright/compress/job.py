@@ -4,9 +4,10 @@ from typing import Literal
 
 from msgspec import Struct
 
-from edgewright.compress.recipe import Treated
+from edgewright.facts.words import Precision
 
 BINS = 48
+Form = Literal["static", "products"]
 
 
 class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -20,7 +21,8 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         aim_db, aim_flips: what is good enough.
         out: folder for `model.onnx`, `recipe.toml` and `report.json`.
         memory: folder of what an earlier try has left.
-        form: `static`, or `matmul` for products alone (dynamic and weight-only).
+        form: `static`, or `products` for matrix products alone, by `precision`: then `model-onnxruntime.onnx` is
+            written too, with the same stored numbers in the operators that ONNX Runtime is quick at.
     """
 
     model: str
@@ -31,7 +33,8 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     aim_flips: float
     out: str
     memory: str
-    form: Literal["static", "matmul"] = "static"
+    form: Form = "static"
+    precision: Precision = "w8a8"
 
 
 class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="step"):
@@ -81,17 +84,20 @@ class SiteReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         sqnr_db: of the network's output when this operator alone is quantised, weights and input; None where it is not.
         weights_db, input_db: the same for each of the two alone.
         agreement: share of samples whose class stays then.
+        output_db: SQNR of its own output with everything in front of it quantised, on the samples it was fitted to;
+            None where that was not looked at.
         weight_bytes: of what is stored.
     """
 
     node: str
     op: str
-    precision: Treated
+    precision: Precision
     kept: str
     sqnr_db: float | None
     weights_db: float | None
     input_db: float | None
     agreement: float | None
+    output_db: float | None = None
     weight_bytes: int
 
 

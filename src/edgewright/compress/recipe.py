@@ -1,6 +1,7 @@
 """What is done with each operator and tensor, as ordered rules in a plain file: the later one wins."""
 
 import tomllib
+from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal
@@ -8,12 +9,13 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from edgewright.compress.network import Site
 from edgewright.errors import ConfigError
 
 SCHEMA = "edgewright.recipe/1"
 SEE = "docs/quantize.md has every key"
 
-Treated = Literal["fp32", "w8a8", "w8a16", "w4a8", "w8", "w4"]
+Treated = Literal["fp32", "w8a8", "w8a8-dynamic", "w8a16", "w4a8", "w8", "w4"]
 Method = Literal["auto", "mse", "minmax", "percentile", "entropy"]
 Rounding = Literal["adaptive", "nearest"]
 
@@ -59,7 +61,7 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     precision: Treated = "w8a8"
     rounding: Rounding = "adaptive"
     ranges: Method = "auto"
-    equalize: bool = True
+    equalize: bool = False
     search: bool = True
     rules: tuple[Rule, ...] = ()
 
@@ -98,6 +100,13 @@ def speaks_of(rule: Rule, node: str, op: str, depth: int, count: int) -> bool:
         return True
     first, last = (place + count if place < 0 else place for place in rule.depth)
     return first <= depth <= last
+
+
+def treat(sites: Mapping[str, Site], recipe: Recipe) -> dict[str, Treated]:
+    """The precision of each site of a network."""
+    return {
+        name: recipe.precision_of(name, site.op, depth, len(sites)) for depth, (name, site) in enumerate(sites.items())
+    }
 
 
 def read_recipe(path: Path) -> Recipe:

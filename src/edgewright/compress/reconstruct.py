@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from edgewright.compress.features import Moments, find_moments, from_matrices, to_columns, to_matrices
 from edgewright.compress.network import Network, Site, attributes_of
 from edgewright.compress.qdq import Steps, pair_activations, read_as
-from edgewright.compress.rounding import Grid, choose_grid, damp, full_grid, round_nearest, round_rows
+from edgewright.compress.rounding import Grid, choose_grid, damp, full_grid, refit, round_nearest, round_rows
 from edgewright.compress.walk import Walk
 
 Array = NDArray[Any]
@@ -112,6 +112,8 @@ def store(network: Network, site: Site, moments: Moments, treatment: Treatment, 
     grid = choose_grid(rows, h, treatment.bits) if treatment.adaptive else full_grid(rows, treatment.bits)
     grid = hold_bias(grid, network.constants.get(site.bias), source)
     integers = round_rows(rows, h, grid) if treatment.adaptive else round_nearest(rows, grid)
+    if treatment.adaptive:
+        grid = hold_bias(refit(rows, integers, h, grid), network.constants.get(site.bias), source)
     real = grid.real(integers)
     bias = network.constants[site.bias].astype(np.float64) if site.bias else np.zeros(grid.scale.size)
     if treatment.adaptive:

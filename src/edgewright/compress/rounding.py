@@ -79,6 +79,14 @@ def round_rows(rows: Array, h: Array, grid: Grid) -> Array:
     return back
 
 
+def refit(rows: Array, stored: Array, h: Array, grid: Grid) -> Grid:
+    """The scales with the least error under H for integers that are rounded already."""
+    moved = stored @ h
+    power = (moved * stored).sum(axis=-1)
+    best = np.divide((moved * rows).sum(axis=-1), power, out=grid.scale.copy(), where=power > 0)
+    return grid._replace(scale=np.where(best > 0, best, grid.scale))
+
+
 def damp(h: Array) -> Array:
     """H with a little of its mean diagonal added to it, so that it can be inverted."""
     mean = np.diagonal(h, axis1=1, axis2=2).mean(axis=1)

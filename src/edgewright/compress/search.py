@@ -11,8 +11,6 @@ from edgewright.compress.probe import Loss
 
 Array = NDArray[Any]
 
-MOST_SHARE = 0.3  # of the sites; a network that needs more is not helped by this
-
 
 class Aim(NamedTuple):
     """What is good enough on samples that took no part in the fitting."""
@@ -57,7 +55,11 @@ def expect_flips(exact: Sequence[Array], given: Sequence[Array]) -> float | None
 
 
 def find_better(
-    harms: Mapping[str, float], prices: Mapping[str, float], judge: Callable[[Sequence[str]], Judgement], aim: Aim
+    harms: Mapping[str, float],
+    prices: Mapping[str, float],
+    judge: Callable[[Sequence[str]], Judgement],
+    aim: Aim,
+    most_share: float,
 ) -> tuple[list[str], Judgement]:
     """The shortest front of the sites, ordered by harm for price, whose better treatment meets the aim.
 
@@ -65,11 +67,12 @@ def find_better(
         harms: noise that each site puts on the output.
         prices: what treating it better costs, in time or bytes.
         judge: what the network is worth when these sites are treated better.
+        most_share: of the sites; a network that needs more is not helped by this.
 
     With the judgement of it. Where not even the longest front meets the aim, the best one found.
     """
     order = sorted(harms, key=lambda name: harms[name] / max(prices[name], 1e-9), reverse=True)
-    most = max(1, int(len(order) * MOST_SHARE))
+    most = max(1, int(len(order) * most_share))
     low, high = 0, 1
     tried: dict[int, Judgement] = {}
     while True:

@@ -16,7 +16,7 @@ from edgewright.compress.walk import Walk, open_graph
 
 Array = NDArray[Any]
 ALIKE = 0.02  # ranges nearer to each other than this share are not tried apart
-CLEARLY = 0.97  # a range must leave less noise than this share of the first one's
+CLEARLY = 0.9  # a range must leave less noise than this share of the first one's
 
 
 class Sensitivity(NamedTuple):

@@ -12,27 +12,28 @@ from edgewright.compress.observe import Values, observe
 from edgewright.compress.probe import compare
 from edgewright.compress.qdq import Steps, real_steps
 from edgewright.compress.ranges import METHODS, Range
-from edgewright.compress.recipe import Recipe, Rule, Treated
+from edgewright.compress.recipe import Recipe, Rule, Treated, treat
 from edgewright.compress.reconstruct import Stored, Treatment, reconstruct
 from edgewright.compress.regions import Regions, find_regions
 from edgewright.compress.search import Aim, Judgement, expect_flips, find_better
 from edgewright.compress.sensitivity import Sensitivity, choose_ranges, measure_sites
 from edgewright.compress.timing import time_gains
-from edgewright.compress.walk import Walk, open_session
-from edgewright.compress.write import write_qdq
+from edgewright.compress.walk import Walk, run_model
+from edgewright.compress.write import guard_floats, write_qdq
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 Progress = Callable[[str, int, int], None]
 
 FEW = 4  # samples that decide between ranges
-SOME = 8  # samples that sensitivity is measured on
+SOME = 8  # samples that sensitivity is measured on, and the reach of channels
 WEIGHT_BITS: dict[Treated, int] = {"w8a8": 8, "w8a16": 8, "w8": 8, "w4a8": 4, "w4": 4}
 ACTIVATIONS: dict[Treated, np.dtype[Any]] = {
     "w8a8": np.dtype(np.uint8),
     "w4a8": np.dtype(np.uint8),
     "w8a16": np.dtype(np.int16),
 }
+MOST_SHARE: dict[Treated, float] = {"fp32": 0.3, "w8a8": 0.6, "w8": 0.6}
 BETTER: dict[Treated, Treated] = {"w8a8": "fp32", "w8a16": "fp32", "w8": "fp32", "w4a8": "w8a8", "w4": "w8"}
 
 
@@ -120,7 +121,7 @@ class Static:
             values=fitted.values,
             sensitivity=sensitivity,
             stored=fitted.stored,
-            treated=treat(self._network, recipe),
+            treated=treat(self._network.sites, recipe),
             steps=fitted.steps,
             operators=fitted.regions.operators,
         )
@@ -129,7 +130,7 @@ class Static:
 
     def _fit_to(self, recipe: Recipe) -> Fitted:
         network = self._network
-        treated = treat(network, recipe)
+        treated = treat(network.sites, recipe)
         dtype = ACTIVATIONS.get(recipe.precision)
         regions = find_regions(network, in_float(network, recipe)) if dtype else Regions(frozenset(), (), {}, (), {})
         values = self._observe(regions.tensors)
@@ -188,7 +189,7 @@ class Static:
         return reconstruct(self._network, steps, treatments, self._fit, known, done)
 
     def _judge(self, model: Any) -> Judgement:
-        outputs = run_model(model, self._network.outputs[0], self._check)
+        outputs = run_model(guard_floats(model) or model, self._network.outputs[0], self._check)
         return Judgement(compare(self._exact, outputs), expect_flips(self._exact, outputs))
 
     def _measure(self, fitted: Fitted) -> dict[str, Sensitivity]:
@@ -218,7 +219,7 @@ class Static:
             self._tell("searching", trials, 0)
             return self._judge(write(self._network, self._mix(recipe, fitted, spare, names, better)))
 
-        return find_better(harms, prices, judge, aim)
+        return find_better(harms, prices, judge, aim, MOST_SHARE[better])
 
     def _mix(
         self, recipe: Recipe, fitted: Fitted, spare: Mapping[str, Stored], names: Sequence[str], better: Treated
@@ -245,21 +246,6 @@ class Static:
 
 def write(network: Network, fitted: Fitted) -> Any:
     return write_qdq(network, fitted.steps, fitted.stored, fitted.operands)
-
-
-def run_model(model: Any, output: str, samples: Sequence[Feeds]) -> list[Array]:
-    """The output of each sample, in ONNX Runtime as users run it."""
-    session = open_session(model.SerializeToString(), optimise=True)
-    return [session.run([output], dict(feeds))[0] for feeds in samples]
-
-
-def treat(network: Network, recipe: Recipe) -> dict[str, Treated]:
-    """The precision of each site."""
-    count = len(network.sites)
-    return {
-        name: recipe.precision_of(name, site.op, depth, count)
-        for depth, (name, site) in enumerate(network.sites.items())
-    }
 
 
 def in_float(network: Network, recipe: Recipe) -> set[str]:

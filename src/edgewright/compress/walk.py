@@ -131,3 +131,9 @@ def open_session(model: bytes | str, *, optimise: bool = False, threads: int = 0
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def run_model(model: Any, output: str, samples: Iterable[Mapping[str, Array]]) -> list[Array]:
+    """The output of each sample, in ONNX Runtime as users run it."""
+    session = open_session(model.SerializeToString(), optimise=True)
+    return [session.run([output], dict(feeds))[0] for feeds in samples]

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from edgewright.compress.checkpoint import Checkpoint
+from edgewright.compress.equalize import equalize
 from edgewright.compress.job import (
     BINS,
     Finished,
@@ -27,10 +28,11 @@ from edgewright.compress.job import (
 )
 from edgewright.compress.network import Network
 from edgewright.compress.observe import NotFinite, Values
+from edgewright.compress.products import quantize_products
 from edgewright.compress.recipe import Recipe, parse_recipe, write_recipe
 from edgewright.compress.search import Aim, Judgement
-from edgewright.compress.static import Outcome, Static
-from edgewright.compress.write import FOUR_BIT_OPSET
+from edgewright.compress.static import SOME, Outcome, Static
+from edgewright.compress.write import FOUR_BIT_OPSET, guard_floats
 from edgewright.errors import EdgewrightError, InputError, ModelNotConvertible
 
 PAIRS_OPSET = 13  # the first in which pairs have an axis
@@ -78,14 +80,33 @@ def run(job: Job, say: Any) -> None:
             "quantise another model",
         )
     fit, check = load(job.fit), load(job.check)
+    if recipe.equalize and job.form == "static":
+        network = equalized(model, network, fit[:SOME])
     tell = lambda stage, done, of: say(Step(stage=stage, done=done, of=of))  # noqa: E731 - one word for one line
+    out = Path(job.out)
+    if job.form == "products":
+        report = quantize_products(model, network, job, recipe, fit, check, out, tell)
+        (out / "report.json").write_bytes(msgspec.json.encode(report))
+        return
     road = Static(network, fit, check, Checkpoint(Path(job.memory)), tell)
     outcome = road.quantize(recipe, Aim(job.aim_db, job.aim_flips))
-    out = Path(job.out)
     onnx.save(outcome.model, str(out / "model.onnx"))
+    if (guarded := guard_floats(outcome.model)) is not None:
+        onnx.save(guarded, str(out / "model-onnxruntime.onnx"))
     (out / "recipe.toml").write_text(write_recipe(outcome.recipe), encoding="utf-8")
     report = describe(network, recipe, outcome, len(fit), len(check))
     (out / "report.json").write_bytes(msgspec.json.encode(report))
+
+
+def equalized(model: Any, network: Network, samples: list[dict[str, Any]]) -> Network:
+    """The network with its channels scaled, which computes the same."""
+    from onnx import numpy_helper
+
+    changed = equalize(network, samples)
+    for tensor in model.graph.initializer:
+        if tensor.name in changed:
+            tensor.CopyFrom(numpy_helper.from_array(changed[tensor.name], tensor.name))
+    return Network(model) if changed else network
 
 
 def at_least(model: Any, opset: int) -> Any:

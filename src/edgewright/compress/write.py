@@ -12,6 +12,7 @@ from edgewright.compress.reconstruct import Stored
 
 Array = NDArray[Any]
 BIAS_LIMIT = 2**31 - 1
+LOWEST = "edgewright/lowest"
 FOUR_BIT_OPSET = 21  # the first in which DequantizeLinear takes INT4, and QuantizeLinear 16 bits
 
 
@@ -151,3 +152,53 @@ def raise_opset(model: Any, opset: int) -> Any:
     import onnx
 
     return onnx.version_converter.convert_version(model, opset)
+
+
+def guard_floats(model: Any) -> Any | None:
+    """A copy for ONNX Runtime, in which layers with float weights between two pairs stay as they are; None without any.
+
+    ONNX Runtime (1.31, WeightBiasQuantization) rounds such weights itself, with one scale for all of them. A Max with
+    the lowest number in front of the QuantizeLinear changes nothing and keeps it from that.
+    """
+    import onnx
+    from onnx import helper, numpy_helper
+
+    makers = {name: node.op_type for node in model.graph.node for name in node.output}
+    constants = {one.name for one in model.graph.initializer}
+    readers: dict[str, list[Any]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    ends = []
+    for node in model.graph.node:
+        layer = node.op_type in ("Conv", "ConvTranspose", "Gemm")
+        if layer and node.input[1] in constants and makers.get(node.input[0]) == "DequantizeLinear":
+            end = node
+            while len(readers.get(end.output[0], [])) == 1 and readers[end.output[0]][0].op_type in ("Relu", "Clip"):
+                end = readers[end.output[0]][0]
+            ends += (
+                [end.output[0]]
+                if any(one.op_type == "QuantizeLinear" for one in readers.get(end.output[0], []))
+                else []
+            )
+    if not ends:
+        return None
+    guarded = onnx.ModelProto()
+    guarded.CopyFrom(model)
+    lowest = np.asarray(np.finfo(np.float32).min, np.float32)
+    guarded.graph.initializer.append(numpy_helper.from_array(lowest, LOWEST))
+    nodes = []
+    for node in guarded.graph.node:
+        for at, name in enumerate(node.input):
+            if name in ends and node.op_type == "QuantizeLinear":
+                node.input[at] = f"{name}/guarded"
+        nodes.append(node)
+        nodes += [
+            helper.make_node("Max", [name, LOWEST], [f"{name}/guarded"], name=f"{name}/guard")
+            for name in node.output
+            if name in ends
+        ]
+    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del guarded.graph.node[:]
+    guarded.graph.node.extend(kept)
+    return guarded

@@ -177,6 +177,7 @@ class QuantizePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         max_drop: of the metric: in points of a share, else in its own unit.
         measure: whether the artifacts are timed against float ones.
         force: keep a result that is slower than float.
+        integer_io: whether artifacts take and give integers, in the runtimes whose compilers know how.
         timeout_s: the longest silence of a worker.
     """
 
@@ -197,4 +198,5 @@ class QuantizePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     max_drop: float = 1.0
     measure: bool = True
     force: bool = False
+    integer_io: bool = False
     timeout_s: float = 600.0

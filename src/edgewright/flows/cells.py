@@ -46,6 +46,16 @@ def own_precision(source: str) -> Precision:
     return "fp32" if found in FLOAT_PRECISIONS else found
 
 
+def quantized_cell(runtime: str, precision: Precision, *, integer_io: bool) -> CompileCell:
+    """A cell of a quantised graph, with integers at its border where that is wanted and the compiler knows how."""
+    options = {"io": "integer"} if integer_io and knows_integer_io(runtime) else {}
+    return CompileCell(runtime=runtime, precision=precision, options=options)
+
+
+def knows_integer_io(runtime: str) -> bool:
+    return any(one.name == "io" and "integer" in one.values for one in runtime_info(runtime).compile_options)
+
+
 def check_cell(cell: CompileCell, info: RuntimeInfo) -> None:
     if not info.compiles:
         raise ModelNotConvertible(f"{info.name} has no compiler", "it runs the files that it is given", "leave it out")

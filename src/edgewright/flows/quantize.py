@@ -1,43 +1,37 @@
 """Quantise once for every runtime: calibrate, round, compile, judge on data that took no part, then publish."""
 
-from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
+from shutil import rmtree
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 
 from edgewright import __version__
-from edgewright.bench.explain import share_on_integers
 from edgewright.bench.session import Tell
-from edgewright.compress.job import Job, QuantizationReport
+from edgewright.compress.job import Form, Job
 from edgewright.compress.recipe import Recipe, Treated, parse_recipe, write_recipe
 from edgewright.devices.contract import Device
-from edgewright.errors import EdgewrightError, GateFailed, ModelNotConvertible, UsageError
-from edgewright.facts.plan import BenchmarkPlan, Candidate, CompileCell, CompilePlan, EvaluatePlan, QuantizePlan
+from edgewright.errors import EdgewrightError, GateFailed, ModelNotConvertible, StoreError, UsageError, WorkerError
+from edgewright.facts.plan import CompilePlan, QuantizePlan
 from edgewright.facts.run import Metric, Run
-from edgewright.facts.words import Precision
-from edgewright.flows.benchmark import benchmark
-from edgewright.flows.calibration import Calibration, choose_calibration, lay_out
-from edgewright.flows.compile import compile_all
-from edgewright.flows.evaluate import evaluate
-from edgewright.flows.evaluation import EvaluationRow, MetricRow
+from edgewright.flows.calibration import choose_calibration, lay_out
+from edgewright.flows.judging import Begun, compile_graphs, gate, judge_accuracy, judge_speed, with_figures
 from edgewright.flows.publish import publish, told_as_output, workshop
 from edgewright.flows.quantization import (
     QuantizedRow,
     QuantizeReport,
-    Speedup,
-    against,
-    culprits,
-    find_faults,
     kept_of,
+    notes_of,
 )
 from edgewright.flows.quantizer import Quantized, run_quantizer
 from edgewright.flows.resolve import check_runs_here
 from edgewright.flows.sources import Prepared, hash_source, is_torch, prepare_source
 from edgewright.formats.artifacts import find_record
+from edgewright.formats.costs import measure_costs
 from edgewright.formats.files import read_model
+from edgewright.formats.onnx_graph import read_onnx_graph
 from edgewright.runtimes.table import runtime_info
 from edgewright.store.ids import new_run_id
 from edgewright.store.store import Store, utc_now
@@ -46,24 +40,10 @@ from edgewright.tasks.contract import Classification, Task
 from edgewright.tasks.data import open_data
 
 MEMORY = ".edgewright-quantize"
-LEAST_AGREEMENT = 0.9
 # Good enough on calibration samples that took no part in the fitting: below either, operators are treated better.
-AIM_DB: dict[str, float] = {"w8a8": 17.0, "w8a16": 25.0, "w8": 20.0, "w4a8": 12.0, "w4": 12.0}
-AIM_FLIPS: dict[str, float] = {"w8a8": 0.04, "w8a16": 0.02, "w8": 0.03, "w4a8": 0.08, "w4": 0.08}
-# Enough to tell a factor of two, and whether a result is slower than float: not the benchmark's own precision.
-PROCESSES, SECONDS = 8, 0.1
-SHARES = ("top1", "top5", "accuracy", "auc", "map", "map50")
-
-
-class Begun(NamedTuple):
-    """All that is known before the quantiser starts."""
-
-    plan: QuantizePlan
-    task: Task
-    prepared: Prepared
-    calibration: Calibration
-    recipe: Recipe
-    why: str
+AIM_DB: dict[str, float] = {"w8a8": 17.0, "w8a8-dynamic": 0.0, "w8a16": 25.0, "w8": 20.0, "w4a8": 10.0, "w4": 10.0}
+AIM_FLIPS: dict[str, float] = {"w8a8": 0.04, "w8a8-dynamic": 1.0, "w8a16": 0.02, "w8": 0.03, "w4a8": 0.06, "w4": 0.06}
+KNOWN = ("fp16", "w8a8", "w8a8-dynamic", "w8a16", "w8", "w4", "w4a8", "auto")
 
 
 def quantize(
@@ -78,12 +58,16 @@ def quantize(
     with workshop(out) as work:
         begun = begin(plan, work, device, tell)
         memory = out / f"{MEMORY}-{key_of(begun)}"
-        quantized = run_quantizer(make_job(begun, work, memory), work, tell)
-        graph = quantized.model.rename(work / Path(begun.prepared.name).with_suffix(".onnx").name)
-        quantized = quantized._replace(model=graph)
+        quantized = None
+        if begun.form != "float":
+            quantized = run_quantizer(make_job(begun, begun.form, work, memory), work, tell)
+            quantized = named(quantized, Path(begun.prepared.name).stem, work)
         report, error = judge(begun, quantized, work, out, device, store, tell)
         report = msgspec.structs.replace(report, seconds=monotonic() - began)
-        report = record(report, begun, graph, quantized, started, device, store)
+        try:
+            report = record(report, begun, quantized, started, device, store)
+        except StoreError as unsaved:  # the artifacts lie in their place: they are not lost with the record
+            error = error or unsaved
         forget(memory)
     return report, error
 
@@ -107,9 +91,11 @@ def begin(plan: QuantizePlan, work: Path, device: Device, tell: Tell) -> Begun:
         tell(f"{prepared.name}: {len(indices)} calibration samples")
         calibration = lay_out(data, indices, work)
         plan = msgspec.structs.replace(plan, source_sha256=prepared.sha256, data_fingerprint=data.fingerprint)
-    precision, why = choose_precision(plan, prepared)
-    recipe = parse_recipe(plan.recipe, "the recipe") if plan.recipe else Recipe(precision=precision)
-    return Begun(plan, task, prepared, calibration, recipe, why)
+    recipe = parse_recipe(plan.recipe, "the recipe") if plan.recipe else Recipe()
+    precision, form, why = choose_precision(recipe.precision if plan.recipe else plan.precision, prepared)
+    if precision != "fp16":
+        recipe = msgspec.structs.replace(recipe, precision=precision)
+    return Begun(plan, task, prepared, calibration, recipe, precision, form, why)
 
 
 def check_plan(plan: QuantizePlan) -> None:
@@ -147,18 +133,38 @@ def check_source(prepared: Prepared) -> None:
         )
 
 
-def choose_precision(plan: QuantizePlan, prepared: Prepared) -> tuple[Treated, str]:
-    """The precision that is carried out, and why it was chosen."""
-    if plan.precision == "auto":
-        return "w8a8", "most of its work are convolutions, which integer kernels speed up most"
-    for known in ("w8a8", "w8a16", "w8", "w4", "w4a8"):
-        if plan.precision == known:
-            return known, "asked for"
-    raise UsageError(
-        f"--precision {plan.precision} is not known here",
-        "known are w8a8, w8a16, w8, w4, w4a8, auto",
-        "--precision w8a8",
-    )
+def choose_precision(wanted: str, prepared: Prepared) -> tuple[Treated | Literal["fp16"], Form | Literal["float"], str]:
+    """The precision that is carried out, by which road, and why. UsageError for one that the model's kind has not."""
+    if wanted == "fp16":
+        return "fp16", "float", "asked for"
+    share = convolution_share(prepared)
+    form: Form = "static" if share >= 0.5 else "products"
+    work = f"{share:.0%} of its multiplications are convolutions"
+    if wanted == "auto":
+        if form == "static":
+            return "w8a8", "static", f"{work}: static INT8 suits those, dynamic INT8 slows them down"
+        return "w8a8-dynamic", "products", f"{work}: dynamic INT8 suits matrix products"
+    if wanted in ("w8a8", "w8a16"):
+        return wanted, "static", "asked for"  # type: ignore[return-value] # mypy does not narrow str by `in`
+    if wanted in ("w8", "w4", "w4a8"):
+        return wanted, form, "asked for"  # type: ignore[return-value] # as above
+    if wanted == "w8a8-dynamic" and form == "products":
+        return "w8a8-dynamic", "products", "asked for"
+    if wanted == "w8a8-dynamic":
+        raise UsageError(
+            f"{prepared.name} is not quantised to w8a8-dynamic",
+            f"{work}, and those run several times slower with ranges found while they run",
+            "--precision w8a8",
+        )
+    raise UsageError(f"--precision {wanted} is not known here", f"known are {', '.join(KNOWN)}", "--precision w8a8")
+
+
+def convolution_share(prepared: Prepared) -> float:
+    """Of the multiply-accumulates; by the number of operators where those are not known."""
+    costs = measure_costs(read_onnx_graph(Path(prepared.files["onnx"]), prepared.shapes))
+    work = [(layer.op, layer.macs or 0) for layer in costs.layers]
+    total = sum(macs for _, macs in work)
+    return sum(macs for op, macs in work if op.startswith("Conv")) / total if total else 1.0
 
 
 def key_of(begun: Begun) -> str:
@@ -170,11 +176,12 @@ def key_of(begun: Begun) -> str:
         list(begun.calibration.used),
         msgspec.to_builtins(begun.task),
         write_recipe(begun.recipe),
+        begun.form,
     ]
     return sha256(msgspec.json.encode(said, order="sorted")).hexdigest()[:16]
 
 
-def make_job(begun: Begun, work: Path, memory: Path) -> Job:
+def make_job(begun: Begun, form: Form, work: Path, memory: Path) -> Job:
     found = work / "quantized"
     found.mkdir()
     return Job(
@@ -182,176 +189,28 @@ def make_job(begun: Begun, work: Path, memory: Path) -> Job:
         fit={name: str(path) for name, path in begun.calibration.fit.items()},
         check={name: str(path) for name, path in begun.calibration.check.items()},
         recipe=write_recipe(begun.recipe),
-        aim_db=AIM_DB[begun.recipe.precision],
-        aim_flips=AIM_FLIPS[begun.recipe.precision] if isinstance(begun.task.output, Classification) else 1.0,
+        aim_db=AIM_DB[begun.precision],
+        aim_flips=AIM_FLIPS[begun.precision] if isinstance(begun.task.output, Classification) else 1.0,
         out=str(found),
         memory=str(memory),
+        form=form,
+        precision=begun.precision,
     )
+
+
+def named(quantized: Quantized, stem: str, work: Path) -> Quantized:
+    """The graphs under the source's name, which artifacts take theirs from."""
+    moved = {}
+    for runtime, path in {"": quantized.model, **quantized.variants}.items():
+        folder = work / f"graph{runtime}"
+        folder.mkdir()
+        moved[runtime] = path.rename(folder / f"{stem}.onnx")
+    return quantized._replace(model=moved.pop(""), variants=moved)
 
 
 def forget(memory: Path) -> None:
-    for path in memory.iterdir():
-        path.unlink()
-    memory.rmdir()
-
-
-# Judging
-
-
-def judge(
-    begun: Begun, quantized: Quantized, work: Path, out: Path, device: Device, store: Store, tell: Tell
-) -> tuple[QuantizeReport, EdgewrightError | None]:
-    """Compile for every runtime, evaluate on samples that took no part, time, and publish what passes."""
-    plan, precision = begun.plan, result_precision(begun.recipe.precision)
-    cells = tuple(CompileCell(runtime=name, precision=precision) for name in plan.runtimes)
-    compiled, error = compile_all(
-        CompilePlan(source=str(quantized.model), cells=cells, timeout_s=plan.timeout_s),
-        work / "made",
-        device,
-        store,
-        tell,
-    )
-    made = {cell.runtime: Path(cell.path) for cell in compiled.artifacts if cell.path is not None}
-    evaluated = judge_accuracy(begun, made, device, store, tell)
-    reference = evaluated[""].metric if evaluated else None
-    speeds = judge_speed(begun, made, work, device, store, tell) if plan.measure else {}
-    kept = kept_of(quantized.report)
-    rows = []
-    for cell in compiled.artifacts:
-        row = QuantizedRow(
-            runtime=cell.runtime, precision=cell.precision, path=None, bytes=cell.bytes, bytes_ratio=None, metric=None,
-            agreement=None, sqnr_db=None, speedup=None, int8_share=None, kept=kept,
-            state=cell.state, reason=cell.reason, run_id=cell.run_id,
-        )  # fmt: skip
-        if cell.runtime in made:
-            row = with_figures(row, evaluated[cell.runtime], reference, speeds.get(cell.runtime), begun)
-            row, refused = gate(row, reference, begun, quantized.report)
-            error = error if refused is None or isinstance(error, GateFailed) else refused
-            if refused is None:
-                row = msgspec.structs.replace(row, path=str(put_out(made[cell.runtime], out)))
-        rows.append(row)
-    graph = recipe = None
-    if any(row.path for row in rows):
-        graph, recipe = publish_graph(begun, quantized, out)
-    return (
-        QuantizeReport(
-            source=plan.source,
-            source_sha256=begun.prepared.sha256,
-            precision=precision,
-            why=begun.why,
-            graph=str(graph) if graph else None,
-            recipe=str(recipe) if recipe else None,
-            calibrated_on=len(begun.calibration.used),
-            evaluated_on=evaluated[""].evaluated if evaluated else 0,
-            seconds=0.0,
-            reference=reference,
-            artifacts=tuple(rows),
-            quantization=quantized.report,
-        ),
-        error,
-    )
-
-
-def result_precision(treated: Treated) -> Precision:
-    return "fp32" if treated == "fp32" else treated
-
-
-def judge_accuracy(
-    begun: Begun, made: Mapping[str, Path], device: Device, store: Store, tell: Tell
-) -> dict[str, EvaluationRow]:
-    """Rows by runtime, and under "" that of the source in ONNX Runtime."""
-    plan = begun.plan
-    source = Candidate(model=begun.prepared.files["onnx"], runtime="onnxruntime")
-    result = evaluate(
-        EvaluatePlan(
-            candidates=(source, *(Candidate(model=str(path), runtime=name) for name, path in made.items())),
-            task=plan.task,
-            data=plan.eval_data or plan.data,
-            leave_out=None if plan.eval_data else plan.samples,
-            seed=plan.seed,
-            timeout_s=plan.timeout_s,
-        ),
-        device,
-        store,
-        tell,
-    )
-    if result.error is not None:
-        raise result.error
-    return dict(zip(["", *made], result.report.results, strict=True))
-
-
-class Speed(NamedTuple):
-    """Of an artifact against the float one of the same runtime."""
-
-    speedup: Speedup
-    int8_share: float | None
-
-
-def judge_speed(
-    begun: Begun, made: Mapping[str, Path], work: Path, device: Device, store: Store, tell: Tell
-) -> dict[str, Speed]:
-    """By runtime; one whose float artifact cannot be made or timed is left out."""
-    cells = tuple(CompileCell(runtime=name, precision="fp32") for name in made)
-    if not cells:
-        return {}
-    exact = CompilePlan(source=begun.prepared.files["onnx"], cells=cells, check=False, timeout_s=begun.plan.timeout_s)
-    compiled, _ = compile_all(exact, work / "float", device, store, tell)
-    found = {}
-    for cell in compiled.artifacts:
-        if cell.path is None:
-            continue
-        candidates = tuple(Candidate(model=path, runtime=cell.runtime) for path in (cell.path, str(made[cell.runtime])))
-        timed = BenchmarkPlan(
-            candidates=candidates, processes=PROCESSES, seconds=SECONDS, timeout_s=begun.plan.timeout_s
-        )
-        outcome = benchmark(timed, device, store, tell, {"quantize": "speed"})
-        if outcome.error is None and outcome.comparisons:
-            one = outcome.comparisons[0]
-            speedup = Speedup(
-                ratio=1 / one.ratio,
-                low=1 / one.high if one.high else None,
-                high=1 / one.low if one.low else None,
-                verdict=one.verdict,
-            )
-            found[cell.runtime] = Speed(speedup, share_on_integers(outcome.runs[-1].layers))
-    return found
-
-
-def with_figures(
-    row: QuantizedRow, seen: EvaluationRow, reference: MetricRow | None, speed: Speed | None, begun: Begun
-) -> QuantizedRow:
-    return msgspec.structs.replace(
-        row,
-        bytes_ratio=begun.prepared.model.bytes / row.bytes if row.bytes else None,
-        metric=against(seen, reference),
-        agreement=seen.agreement.value if seen.agreement else None,
-        sqnr_db=seen.sqnr_db,
-        speedup=speed.speedup if speed else None,
-        int8_share=speed.int8_share if speed else None,
-    )
-
-
-def gate(
-    row: QuantizedRow, reference: MetricRow | None, begun: Begun, report: QuantizationReport
-) -> tuple[QuantizedRow, GateFailed | None]:
-    """The row, and the error where a gate keeps its artifact back."""
-    plan = begun.plan
-    faults: list[str] = []
-    if reference is not None:
-        share = begun.task.metric in SHARES
-        faults += find_faults(row, reference, plan.max_drop, LEAST_AGREEMENT, share=share)
-    hint = f"operators that cost most: {culprits(report)}; keep them in float by a rule of the recipe"
-    if plan.precision == "auto" and not plan.force and row.speedup is not None and row.speedup.verdict == "slower":
-        faults.append(f"it is {1 / row.speedup.ratio:.2f} × as slow as float")
-        hint = "--force keeps it; or leave this runtime out"
-    if not faults:
-        return row, None
-    tried = "; tried: better treatment of " + ", ".join(one.node for one in row.kept) if row.kept else ""
-    error = GateFailed(f"{row.runtime} {row.precision} is kept back", "; ".join(faults) + tried, hint)
-    return msgspec.structs.replace(row, state="refused", reason=error.why), error
-
-
-# Publishing
+    if memory.is_dir():
+        rmtree(memory)
 
 
 def put_out(main: Path, out: Path) -> Path:
@@ -362,7 +221,7 @@ def put_out(main: Path, out: Path) -> Path:
 
 
 def publish_graph(begun: Begun, quantized: Quantized, out: Path) -> tuple[Path, Path]:
-    stem = f"{Path(begun.prepared.name).stem}-{begun.recipe.precision}"
+    stem = f"{Path(begun.prepared.name).stem}-{begun.precision}"
     graph, recipe = out / f"{stem}.onnx", out / f"{stem}.recipe.toml"
     with told_as_output(out):
         quantized.model.replace(graph)
@@ -371,8 +230,61 @@ def publish_graph(begun: Begun, quantized: Quantized, out: Path) -> tuple[Path, 
     return graph, recipe
 
 
+def judge(
+    begun: Begun, quantized: Quantized | None, work: Path, out: Path, device: Device, store: Store, tell: Tell
+) -> tuple[QuantizeReport, EdgewrightError | None]:
+    """Compile for every runtime, evaluate on samples that took no part, time, and publish what passes."""
+    plan = begun.plan
+    cells, error = compile_graphs(begun, quantized, work, device, store, tell)
+    made = {cell.runtime: Path(cell.path) for cell in cells if cell.path is not None}
+    evaluated = judge_accuracy(begun, made, device, store, tell)
+    reference = evaluated[""].metric if evaluated else None
+    speeds = judge_speed(begun, made, work, device, store, tell) if plan.measure else {}
+    findings = quantized.report if quantized else None
+    kept = kept_of(findings)
+    rows = []
+    for cell in cells:
+        row = QuantizedRow(
+            runtime=cell.runtime, precision=begun.precision, path=None, bytes=cell.bytes, bytes_ratio=None, metric=None,
+            agreement=None, sqnr_db=None, speedup=None, int8_share=None, kept=kept,
+            state=cell.state, reason=cell.reason, notes=notes_of(cell, integer_io=plan.integer_io), run_id=cell.run_id,
+        )  # fmt: skip
+        if cell.runtime in made and evaluated[cell.runtime].state != "done":
+            row = msgspec.structs.replace(
+                row, state="failed", reason=evaluated[cell.runtime].error or "it was not judged"
+            )
+            error = error or WorkerError(f"{cell.runtime} {begun.precision} cannot be judged", row.reason)
+        elif cell.runtime in made:
+            row = with_figures(row, evaluated[cell.runtime], reference, speeds.get(cell.runtime), begun)
+            row, refused = gate(row, reference, begun, findings)
+            error = error if refused is None or isinstance(error, GateFailed) else refused
+            if refused is None:
+                row = msgspec.structs.replace(row, path=str(put_out(made[cell.runtime], out)))
+        rows.append(row)
+    graph = recipe = None
+    if quantized is not None and any(row.path for row in rows):
+        graph, recipe = publish_graph(begun, quantized, out)
+    return (
+        QuantizeReport(
+            source=plan.source,
+            source_sha256=begun.prepared.sha256,
+            precision=begun.precision,
+            why=begun.why,
+            graph=str(graph) if graph else None,
+            recipe=str(recipe) if recipe else None,
+            calibrated_on=len(begun.calibration.used),
+            evaluated_on=evaluated[""].evaluated if evaluated else 0,
+            seconds=0.0,
+            reference=reference,
+            artifacts=tuple(rows),
+            quantization=findings,
+        ),
+        error,
+    )
+
+
 def record(
-    report: QuantizeReport, begun: Begun, graph: Path, quantized: Quantized, started: str, device: Device, store: Store
+    report: QuantizeReport, begun: Begun, quantized: Quantized | None, started: str, device: Device, store: Store
 ) -> QuantizeReport:
     """Keep the run: the source as its model, graph, recipe and report as its outputs."""
     run = Run(
@@ -389,14 +301,16 @@ def record(
         environment=device.environment(),
     )  # fmt: skip
     store.begin(run)
-    passed = report.graph is not None
-    outputs = []
-    if passed:
-        path = Path(report.graph or "")
+    passed = any(row.path for row in report.artifacts)
+    outputs, metrics = [], [Metric(name="quantize.seconds", unit="s", value=report.seconds)]
+    if quantized is not None and report.graph is not None:
+        path = Path(report.graph)
         outputs.append(store.put_file(run.id, path, role="model", model_id=read_model(path).sha256))
         outputs.append(store.put_bytes(run.id, quantized.recipe.encode(), role="recipe"))
-    outputs.append(store.put_bytes(run.id, msgspec.json.encode(report.quantization), role="quantization"))
-    final = report.quantization.final
+    if report.quantization is not None:
+        outputs.append(store.put_bytes(run.id, msgspec.json.encode(report.quantization), role="quantization"))
+        final, n = report.quantization.final, report.quantization.checked_on
+        metrics.append(Metric(name="quantize.sqnr", unit="dB", value=final.sqnr_db, n=n))
     store.finish(
         msgspec.structs.replace(
             run,
@@ -404,10 +318,7 @@ def record(
             finished_at=utc_now(),
             error=None if passed else next((row.reason for row in report.artifacts if row.reason), "nothing was made"),
             outputs=tuple(outputs),
-            metrics=(
-                Metric(name="quantize.seconds", unit="s", value=report.seconds),
-                Metric(name="quantize.sqnr", unit="dB", value=final.sqnr_db, n=report.quantization.checked_on),
-            ),
+            metrics=tuple(metrics),
         )
     )
     return msgspec.structs.replace(report, run_id=run.id)

@@ -15,12 +15,18 @@ from edgewright.compress.job import Finished, Job, QuantizationReport, Step, Tro
 from edgewright.errors import EdgewrightError, WorkerCrashed
 
 TAIL_BYTES = 2000
+VARIANTS = ("onnxruntime",)
 
 
 class Quantized(NamedTuple):
-    """What it left: the graph, the recipe with every decision, and the report."""
+    """What it left: the graph, the recipe with every decision, and the report.
+
+    Attributes:
+        variants: by runtime, a graph with the same stored numbers in the operators that it is quick at.
+    """
 
     model: Path
+    variants: dict[str, Path]
     recipe: str
     report: QuantizationReport
 
@@ -48,7 +54,8 @@ def run_quantizer(job: Job, work: Path, tell: Tell) -> Quantized:
         )
     out = Path(job.out)
     report = msgspec.json.decode((out / "report.json").read_bytes(), type=QuantizationReport)
-    return Quantized(out / "model.onnx", (out / "recipe.toml").read_text(encoding="utf-8"), report)
+    variants = {name: path for name in VARIANTS if (path := out / f"model-{name}.onnx").exists()}
+    return Quantized(out / "model.onnx", variants, (out / "recipe.toml").read_text(encoding="utf-8"), report)
 
 
 def listen(process: "subprocess.Popen[bytes]", tell: Tell) -> Trouble | Finished | None:

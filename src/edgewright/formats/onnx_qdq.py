@@ -24,6 +24,7 @@ CARRIES = (  # give values that they are given, or means of them
     *("Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Slice", "Gather", "Split", "Expand"),
     *("Tile", "DepthToSpace", "SpaceToDepth"),
 )
+NARROW = 256
 HOW = "quantise it in QDQ form: a DequantizeLinear in front of each operator, a QuantizeLinear behind it"
 
 
@@ -47,6 +48,11 @@ class Grid(NamedTuple):
     def reach(self) -> float:
         """The largest size of a value on it."""
         return max(abs(self.floor), abs(self.ceiling))
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it has eight bits. What is rounded to more is float here: nothing but its bounds is left of it."""
+        return self.high - self.low < NARROW
 
     def signed(self) -> "Grid":
         """The same values on signed integers."""
@@ -85,7 +91,8 @@ def take_apart(model: Any) -> TakenApart:
     What a layer with weights makes is bounded at both ends of its grid, since runtimes do so within the layer.
 
     Raises ModelNotConvertible for integers that are read otherwise than by a DequantizeLinear, for activations with
-    more than one scale or of more than eight bits, and for scales that are computed or no float32.
+    more than one scale or in other types than integers of eight and sixteen bits, and for scales that are computed or
+    no float32.
     """
     opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
     if opset < OLDEST_OPSET:
@@ -164,7 +171,8 @@ class Parts:
             if name in self.given_back:
                 tensor, grid, rounder = self.given_back[name]
                 kept.input[position] = self.bound(tensor, grid, rounder)
-                self.reads[node.name, position] = grid
+                if grid.is_narrow:
+                    self.reads[node.name, position] = grid
         self.nodes.append(kept)
         self.maker.update(dict.fromkeys(kept.output, kept))
 
@@ -172,7 +180,8 @@ class Parts:
         """The tensor within its grid's ends, where nothing else sees to that."""
         if (tensor, grid) in self.bounded:
             return self.bounded[tensor, grid]
-        self.makes.setdefault(tensor, grid)
+        if grid.is_narrow:
+            self.makes.setdefault(tensor, grid)
         made = self.maker.get(tensor)
         below = grid.floor >= 0 and not self.is_not_negative(tensor)
         weighted = made is not None and made.op_type in WEIGHTED
@@ -180,7 +189,7 @@ class Parts:
             self.bounded[tensor, grid] = tensor
             return tensor
         source, result = tensor, f"{tensor}__{rounder}"
-        if made is not None and tensor not in self.direct and self.makes[tensor] == grid:
+        if made is not None and tensor not in self.direct and self.makes.get(tensor, grid) == grid:
             source, result = f"{tensor}__unbounded", tensor
             made.output[list(made.output).index(tensor)] = source
             self.maker[source] = made
@@ -198,7 +207,8 @@ class Parts:
         node = helper.make_node("Clip", [source, *ends], [result], name=rounder)
         self.nodes.append(node)
         self.maker[result] = node
-        self.makes[result] = grid
+        if grid.is_narrow:
+            self.makes[result] = grid
 
     def is_not_negative(self, tensor: str) -> bool:
         """Whether the float graph never gives a negative number here, as far as its operators tell."""
@@ -232,7 +242,7 @@ class Parts:
     def read_grid(self, node: Any, scales: Array, zeros: Array) -> Grid:
         if scales.size != 1:
             raise refuse(node, "an activation has more than one scale")
-        if zeros.dtype not in (np.uint8, np.int8):
+        if zeros.dtype not in (np.uint8, np.int8, np.uint16, np.int16):
             raise refuse(node, f"an activation is {zeros.dtype.name}")
         limits = np.iinfo(zeros.dtype)
         return Grid(float(scales[0]), int(zeros[0]), int(limits.min), int(limits.max))
@@ -270,7 +280,8 @@ class Parts:
             self.maker[name] = maker
         else:
             self.nodes.append(helper.make_node("Identity", [bounded], [name], name=f"{rounder}/{name}"))
-        self.makes[name] = grid
+        if grid.is_narrow:
+            self.makes[name] = grid
 
     def is_read(self, tensor: str) -> bool:
         return any(tensor in node.input for node in self.nodes)

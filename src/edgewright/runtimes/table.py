@@ -99,6 +99,9 @@ TABLE: dict[str, RuntimeInfo] = {
         precisions=("fp32", "fp16", "w8a8", "w8a8-dynamic", "w8a16", "w8", "w4"),
         suffix=".onnx",
         compile_tools=("onnx", "onnxruntime"),
+        compile_options=(
+            Option("io", ("source", "integer"), "source", "floats as the source has them, or the quantised integers"),
+        ),
     ),
     "litert": RuntimeInfo(
         name="litert",
@@ -115,7 +118,12 @@ TABLE: dict[str, RuntimeInfo] = {
         suffix=".tflite",
         compile_tools=("onnx", "ai-edge-litert", "flatbuffers"),
         compile_options=(
-            Option("io", ("channels-last", "source"), "channels-last", "order of the axes of images"),
+            Option(
+                "io",
+                ("channels-last", "source", "integer"),
+                "channels-last",
+                "order of the axes of images; integer: channels last, and the quantised integers",
+            ),
             Option("converter", ("writer", "onnx2tf", "litert-torch"), "writer", "what writes the file"),
         ),
         converters=(

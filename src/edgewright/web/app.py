@@ -56,6 +56,8 @@ ROUTES: list[BaseRoute] = [
     Route("/compare.csv", comparing.compare_csv),
     Route("/compare/report.html", reports.compare_report),
     *page("/models", models.models_page),
+    Route("/models.csv", models.models_csv),
+    Route("/devices.csv", devices.devices_csv),
     Route("/models/upload", work.upload, methods=["POST"]),
     *page("/models/{model_id}", models.model_page),
     *page("/devices", devices.devices_page),

@@ -165,7 +165,7 @@ def draw_strips(runs: Sequence[Run]) -> Markup:
         p50 = figures.metrics_of(run).get("latency.p50")
         if p50 is not None:
             rows.append((letter, figures.process_medians(run), p50.value, p50.low, p50.high))
-    return strips(rows, "us")
+    return strips(rows, "us") if len(rows) > 1 else Markup("")
 
 
 def most_of(rows: Sequence[Row]) -> float:

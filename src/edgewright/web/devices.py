@@ -9,7 +9,7 @@ from starlette.responses import Response
 from edgewright.store.browse import DeviceRow
 from edgewright.store.queries import RunFilter, RunRow
 from edgewright.store.store import Store
-from edgewright.web.answers import answer
+from edgewright.web.answers import answer, csv_answer
 from edgewright.web.run_detail import flatten
 from edgewright.web.state import desk_of
 
@@ -25,6 +25,22 @@ def devices_page(request: Request) -> Response:
     return answer(
         request, "devices.html", "devices", lambda: {"devices": devices, "matrix": context["matrix"]}, context
     )
+
+
+def devices_csv(request: Request) -> Response:
+    """Median latency, microseconds, by model and runtime, a column for each device."""
+    store = desk_of(request).store
+    devices = store.list_devices()
+    rows = [
+        (row["model"], row["precision"], row["runtime"], *(p50_of(run) for run in row["runs"]))
+        for row in matrix(store, devices)
+    ]
+    return csv_answer(("model", "precision", "runtime", *(device.name for device in devices)), rows, "devices.csv")
+
+
+def p50_of(row: RunRow | None) -> float | None:
+    metric = row.metrics.get("latency.p50") if row else None
+    return metric.value if metric else None
 
 
 def devices_context(devices: Sequence[DeviceRow], store: Store) -> dict[str, Any]:

@@ -169,6 +169,14 @@ def process_medians(run: Run) -> list[float]:
     return [sorted(chunks)[len(chunks) // 2] for chunks in stored_medians(run) if chunks]
 
 
+def draw_processes(run: Run) -> Markup:
+    """A dot for each process, the interval and the median; nothing for a single process."""
+    medians, p50 = process_medians(run), metrics_of(run).get("latency.p50")
+    if len(medians) < 2 or p50 is None:
+        return Markup("")
+    return charts.strips([("", medians, p50.value, p50.low, p50.high)], "us", width=charts.WIDTH)
+
+
 def command_of(run: Run) -> str:
     """What a person would type to measure the same again without the record; empty where the plan does not say."""
     candidates = run.plan.get("candidates")

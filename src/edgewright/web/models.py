@@ -13,7 +13,7 @@ from edgewright.store.browse import Link, ModelRow
 from edgewright.store.queries import RunFilter, RunRow
 from edgewright.store.store import Store
 from edgewright.web import netron
-from edgewright.web.answers import answer
+from edgewright.web.answers import answer, csv_answer
 from edgewright.web.draw.pareto import Point, mark_front, pareto
 from edgewright.web.filters import HEADLINE, ListState
 from edgewright.web.run_detail import numerics_of
@@ -164,8 +164,26 @@ def pareto_context(known: Known, query: Mapping[str, str], only: set[str] | None
 def models_page(request: Request) -> Response:
     store = desk_of(request).store
     context = models_context(store, request.query_params)
-    facts = lambda: {"models": context["models"], "tree": context["tree"], "points": context["points"]}  # noqa: E731
-    return answer(request, "models.html", "models", facts, context)
+    facts = {name: context[name] for name in ("models", "tree", "points")}
+    return answer(request, "models.html", "models", lambda: facts, context)
+
+
+def models_csv(request: Request) -> Response:
+    """Every model; what has a latency and a quality with both."""
+    store = desk_of(request).store
+    known = learn(store)
+    rows: list[tuple[object, ...]] = []
+    for model in known.models.values():
+        plain = (model.id, model.name, model.format, model.precision, model.bytes, model.runs)
+        own = [(key[1], row) for key, row in known.benchmarks.items() if key[0] == model.id]
+        for runtime, row in own:
+            named = known.qualities.get((model.id, runtime), {})
+            qualities = (named[name].value if name in named else None for name in QUALITIES)
+            rows.append((*plain, runtime, row.device_name, latency_of(row), *qualities))
+        if not own:
+            rows.append((*plain, *[None] * (3 + len(QUALITIES))))
+    header = ("id", "name", "format", "precision", "bytes", "runs", "runtime", "device", "p50_us", *QUALITIES)
+    return csv_answer(header, rows, "models.csv")
 
 
 def models_context(store: Store, query: Mapping[str, str]) -> dict[str, Any]:
@@ -204,8 +222,8 @@ def model_page(request: Request) -> Response:
         "can_show_graph": netron.is_installed() and known.models[wanted].has_file,
         **pareto_context(known, request.query_params, relatives),
     }
-    facts = lambda: {"model": context["model"], "runs": rows, "points": context["points"], "family": sorted(relatives)}  # noqa: E731
-    return answer(request, "model.html", "models", facts, context)
+    facts = {"model": context["model"], "runs": rows, "points": context["points"], "family": sorted(relatives)}
+    return answer(request, "model.html", "models", lambda: facts, context)
 
 
 PLAIN_COLUMNS = (

@@ -78,6 +78,7 @@ def run_context(run: Run, store: Store, view: LayerView) -> dict[str, Any]:
         "tags": own[:MOST_TAGS],
         "more_tags": own[MOST_TAGS:],
         "distribution": figures.draw_distribution(run),
+        "processes": figures.draw_processes(run),
         "samples": figures.draw_samples(run),
         "sensors": figures.draw_sensors(run),
         "missing_sensors": [title.lower() for name, title in figures.SENSORS if not figures.series_of(run, name)],

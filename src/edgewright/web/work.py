@@ -1,6 +1,5 @@
 """Work from a page: what can be started, the queue, one job with its log, files of the user's own."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import mkdtemp
@@ -19,6 +18,7 @@ from edgewright.store.ids import new_run_id
 from edgewright.store.queries import RunFilter
 from edgewright.store.store import Store
 from edgewright.web.answers import answer, file_name, json_answer, wants_part
+from edgewright.web.filters import HEADLINE
 from edgewright.web.guard import form_of
 from edgewright.web.jobs import Job
 from edgewright.web.kinds import FOLDER, KINDS, Form, Kind, choices_of, options_from
@@ -28,7 +28,6 @@ MOST_UPLOAD_BYTES = 2 << 30
 MOST_MODELS = 8
 MOST_LISTED = 200
 UPLOADED = ("onnx", "tflite")
-UPLOAD_ID = re.compile(r"upload-[0-9A-Z]{26}")
 
 
 def work_page(request: Request) -> Response:
@@ -53,10 +52,12 @@ def work_page(request: Request) -> Response:
 
 def job_page(request: Request) -> Response:
     job = find_job(request)
-    rows = [
-        row for run_id in job.run_ids for row in desk_of(request).store.list_runs(RunFilter(parent=run_id, limit=1))
-    ]
-    facts = lambda: {"job": job.facts(), "log": list(job.lines)}  # noqa: E731 - the only line of it
+    wanted = RunFilter(ids=job.run_ids, sort="started", rising=True, metrics=HEADLINE)
+    rows = desk_of(request).store.list_runs(wanted) if job.run_ids else []
+
+    def facts() -> dict[str, Any]:
+        return {"job": job.facts(), "log": list(job.lines)}
+
     return answer(request, "job.html", "work", facts, {"job": job, "rows": rows})
 
 
@@ -82,10 +83,9 @@ def make_job(kind: Kind, form: Form, desk: Desk) -> Job:
     chosen = list(dict.fromkeys(form.get("model", ())))
     if not chosen:
         raise UsageError("no model is chosen", "", "tick one, or bring a file")
-    if len(chosen) > (MOST_MODELS if kind.several else 1):
-        raise UsageError(
-            "too many models", f"{len(chosen)} are chosen", f"at most {MOST_MODELS if kind.several else 1}"
-        )
+    most = MOST_MODELS if kind.several else 1
+    if len(chosen) > most:
+        raise UsageError("too many models", f"{len(chosen)} are chosen", f"at most {most}")
     options = options_from(kind, form)
     sources = [source_of(word, desk) for word in chosen]
     names = [name for name, _ in sources]

@@ -1,8 +1,9 @@
 """QuantizeLinear and DequantizeLinear as torch's own operators of quantised programs, which compilers know.
 
 A pair around a tensor becomes `quantize_per_tensor` and `dequantize_per_tensor` on int8, one of the latter for each
-reader, since partitioners take a reader with its own. Weights stay integers behind `dequantize_per_channel`. What does
-not fit (other widths, weights with zero points, integers that something else reads) is computed in floats as it stands.
+reader, since partitioners take a reader with its own. Weights stay integers behind `dequantize_per_channel`. A tensor
+rounded to sixteen bits stays float within its grid's bounds. What does not fit (weights with zero points, integers that
+something else reads) is computed in floats as it stands.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,11 +22,15 @@ ROUND, UNROUND, UNROUND_WEIGHTS, LINEAR = (
     "edgewright.Weights",
     "edgewright.Linear",
 )
+BOUND = "edgewright.Bound"
+# Ends of what is stored in sixteen bits; uint16 has been read as int32, for which ONNX rounds nothing.
+WIDE = {np.dtype(np.int16): (-(2**15), 2**15 - 1), np.dtype(np.int32): (0, 2**16 - 1)}
 MIDDLE = 128  # from uint8 to int8
 MOVES = (
     *("Concat", "MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Slice", "Pad"),
     *("DepthToSpace", "SpaceToDepth", "Expand"),
 )
+FUSED = ("Relu", "Clip")
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 
@@ -52,7 +57,8 @@ class Marker:
 
     def take(self, node: Node) -> Iterator[Node]:
         if node.op == QUANTIZE and self.is_paired(node):
-            yield node._replace(op=ROUND, inputs=node.inputs[:1], attributes=self.read_grid(node))
+            grid = self.read_grid(node)
+            yield node._replace(op=ROUND if "scale" in grid else BOUND, inputs=node.inputs[:1], attributes=grid)
         elif node.op == DEQUANTIZE and self.is_behind_pair(node):
             yield self.unround(node, node.outputs[0])
         else:
@@ -73,9 +79,14 @@ class Marker:
         return self.read_grid(one) == self.read_grid(other)
 
     def read_grid(self, node: Node) -> Mapping[str, Any]:
-        """Scale and zero point on int8; empty where they are no two known numbers for eight bits."""
+        """Scale and zero point on int8, or the two ends of a grid of sixteen bits; empty where these are not known."""
         scale, zero = self.read_scales(node)
-        if scale is None or scale.size != 1 or zero is None or zero.dtype not in (np.uint8, np.int8):
+        if scale is None or scale.size != 1 or zero is None or zero.size != 1:
+            return {}
+        if zero.dtype in WIDE:
+            numbers = (float(end) - float(zero.reshape(-1)[0]) for end in WIDE[zero.dtype])
+            return dict(zip(("floor", "ceiling"), (one * float(scale.reshape(-1)[0]) for one in numbers), strict=True))
+        if zero.dtype not in (np.uint8, np.int8):
             return {}
         middle = MIDDLE if zero.dtype == np.uint8 else 0
         return {"scale": float(scale.reshape(-1)[0]), "zero": int(zero.reshape(-1)[0]) - middle}
@@ -89,7 +100,8 @@ class Marker:
 
     def unround(self, node: Node, output: str) -> Node:
         grid = self.read_grid(node)
-        return Node(self.free(node.name), UNROUND, node.inputs[:1], (output,), grid, node.sources)
+        kind = UNROUND if "scale" in grid else "Identity"
+        return Node(self.free(node.name), kind, node.inputs[:1], (output,), grid, node.sources)
 
     def free(self, name: str) -> str:
         made = name
@@ -128,12 +140,15 @@ class Marker:
         """
         rounder = next((one for one in self.readers.get(node.outputs[0], []) if one.op == QUANTIZE), None)
         moves = node.op in MOVES and rounder is not None and self.is_paired(rounder)
-        return self.read_grid(rounder) if moves and rounder is not None else {}
+        grid = self.read_grid(rounder) if moves and rounder is not None else {}
+        return grid if "scale" in grid else {}
 
     def integers_of(self, node: Node, rounder: Node) -> tuple[Array, Array, int] | None:
         """The weights as int8 in the order of torch's layers, their scales and the axis of these."""
         stored = self.constants.get(rounder.inputs[0])
         scale, zero = self.read_scales(rounder)
+        if not self.is_rounded_behind(node) or not self.is_rounded_before(node):
+            return None
         if stored is None or scale is None or zero is None or stored.dtype not in (np.int8, np.uint8):
             return None
         middle = MIDDLE if stored.dtype == np.uint8 else 0
@@ -150,6 +165,23 @@ class Marker:
         if axis not in (-1, 1 if turned else 0):
             return None
         return (np.ascontiguousarray(values.T) if turned else values), scale, 0
+
+    def is_rounded_before(self, node: Node) -> bool:
+        rounder = self.maker.get(node.inputs[0])
+        return rounder is not None and rounder.op == DEQUANTIZE and self.is_behind_pair(rounder)
+
+    def is_rounded_behind(self, node: Node) -> bool:
+        """Whether what it makes is rounded to eight bits, at once or behind one activation that XNNPACK fuses.
+
+        XNNPACK takes no integer layer that gives floats, and nothing else could compute its weights.
+        """
+        readers = self.readers.get(node.outputs[0], [])
+        if node.outputs[0] in self.handed_out or len(readers) != 1:
+            return False
+        behind = readers[0]
+        if behind.op in FUSED and node.op not in FUSED:
+            return self.is_rounded_behind(behind)
+        return behind.op == QUANTIZE and self.is_paired(behind) and "scale" in self.read_grid(behind)
 
     def is_linear(self, node: Node, stored: Array) -> bool:
         """Whether it is a product with a matrix and the sum with one bias for each column, as a linear layer is."""

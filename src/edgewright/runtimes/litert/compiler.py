@@ -1,6 +1,7 @@
 """TFLite files from ONNX by our own writer, or by the converters that live in environments of their own."""
 
 import shutil
+from collections.abc import Iterator
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from edgewright.facts.plan import ModelMetadata
 from edgewright.formats.artifacts import same_port
 from edgewright.formats.tflite import read_graph, read_signature
 from edgewright.runtimes.contract import NotConvertible
-from edgewright.runtimes.litert.writer import Converted, Output, Task, convert_onnx
+from edgewright.runtimes.litert.writer import Converted, Io, Output, Task, convert_onnx
 from edgewright.runtimes.wire import Compiled, CompileRequest
 
 
@@ -19,7 +20,10 @@ def compile_model(request: CompileRequest) -> Compiled:
     """See `contract.Runtime.compile`."""
     if request.format == "tflite":
         return take_over(request)
-    match request.options.get("converter", "writer"):
+    converter = request.options.get("converter", "writer")
+    if converter != "writer" and read_io(request) == "integer":
+        raise NotConvertible(f"{converter} does not write integer inputs and outputs", "leave converter= or io= out")
+    match converter:
         case "onnx2tf":
             from edgewright.runtimes.litert.roads import compile_onnx2tf
 
@@ -37,7 +41,7 @@ def write_model(request: CompileRequest) -> Compiled:
         converted = convert_onnx(
             Path(request.source),
             shapes=request.shapes,
-            io="source" if request.options.get("io") == "source" else "channels_last",
+            io=read_io(request),
             precision="fp16" if request.precision == "fp16" else "fp32",
             check="none",
             task=told_of(request.metadata),
@@ -52,7 +56,17 @@ def write_model(request: CompileRequest) -> Compiled:
         io_map=map_io(converted, read_signature(path)),
         tools={name: installed_version(name) for name in ("onnx", "ai-edge-litert", "flatbuffers")},
         origins=trace_origins(converted, path),
+        notes=converted.notes,
     )
+
+
+def read_io(request: CompileRequest) -> Io:
+    match request.options.get("io"):
+        case "source":
+            return "source"
+        case "integer":
+            return "integer"
+    return "channels_last"
 
 
 def told_of(metadata: ModelMetadata | None) -> Task | None:
@@ -105,4 +119,12 @@ def take_over(request: CompileRequest) -> Compiled:
             outputs=tuple(same_port(spec) for spec in signature.outputs),
         ),
         tools={},
+        notes=tuple(floats_at_border(signature)) if read_io(request) == "integer" else (),
     )
+
+
+def floats_at_border(signature: Signature) -> Iterator[str]:
+    for kind, specs in (("input", signature.inputs), ("output", signature.outputs)):
+        for spec in specs:
+            if spec.dtype.startswith("float"):
+                yield f"{kind} '{spec.name}' stays {spec.dtype}: a TFLite file is taken as it is"

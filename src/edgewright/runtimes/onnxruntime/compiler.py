@@ -1,10 +1,15 @@
-"""ONNX for ONNX Runtime: the model itself, or with its floats in half precision."""
+"""ONNX for ONNX Runtime: the model itself, with its floats in half precision, or with integers at its border."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgewright.facts.artifact import IoMap
+import msgspec
+
+from edgewright.facts.artifact import IoMap, Port
+from edgewright.facts.model import TensorSpec
 from edgewright.formats.artifacts import same_port
+from edgewright.formats.onnx_border import Edge, take_off_border
 from edgewright.formats.prepare import save
 from edgewright.runtimes.contract import NotConvertible, Rejected
 from edgewright.runtimes.onnxruntime.session import load, read_signature, session_options, version
@@ -18,12 +23,19 @@ def compile_model(request: CompileRequest) -> Compiled:
     model = read_source(request)
     if request.precision == "fp16":
         model = to_half(model)
+    edges: dict[str, Edge] = {}
+    notes: tuple[str, ...] = ()
+    if request.options.get("io") == "integer":
+        if request.precision in ("fp32", "fp16"):
+            raise NotConvertible("io=integer: the model is not quantised", "edgewright quantize MODEL")
+        edges, notes = take_off_border(model)
     main = f"{request.stem}.onnx"
     save(model, Path(request.folder) / main)
     return Compiled(
         main=main,
-        io_map=map_io(SessionRequest(model=str(Path(request.folder) / main)), request),
+        io_map=map_io(SessionRequest(model=str(Path(request.folder) / main)), request, edges),
         tools={"onnx": onnx.__version__, "onnxruntime": version()},
+        notes=notes,
     )
 
 
@@ -49,7 +61,7 @@ def to_half(model: Any) -> Any:
         raise NotConvertible(f"ONNX Runtime's converter to float16 fails: {str(error).strip()[:300]}") from error
 
 
-def map_io(session: SessionRequest, request: CompileRequest) -> IoMap:
+def map_io(session: SessionRequest, request: CompileRequest, edges: Mapping[str, Edge]) -> IoMap:
     """Inputs and outputs are the source's own; the shapes of the outputs are those that ONNX Runtime infers."""
     try:
         loaded = load(session, session_options(session))
@@ -57,6 +69,14 @@ def map_io(session: SessionRequest, request: CompileRequest) -> IoMap:
         raise NotConvertible(f"ONNX Runtime refuses the model: {error}") from error
     signature = read_signature(loaded, request.shapes)
     return IoMap(
-        inputs=tuple(map(same_port, signature.inputs)),
-        outputs=tuple(map(same_port, signature.outputs)),
+        inputs=tuple(as_port(spec, edges.get(spec.name)) for spec in signature.inputs),
+        outputs=tuple(as_port(spec, edges.get(spec.name)) for spec in signature.outputs),
     )
+
+
+def as_port(spec: TensorSpec, edge: Edge | None) -> Port:
+    """One that lies as in the source; the integers of an `edge` stand for the source's floats."""
+    port = same_port(spec)
+    if edge is None:
+        return port
+    return msgspec.structs.replace(port, source_dtype="float32", quantization=edge.quantization)

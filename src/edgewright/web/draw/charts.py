@@ -227,16 +227,16 @@ def _bar(width: float, css: str) -> Markup:
 Strip = tuple[str, Sequence[float], float | None, float | None, float | None]
 
 
-def strips(rows: Sequence[Strip], unit: str) -> Markup:
+def strips(rows: Sequence[Strip], unit: str, *, width: float = WIDE) -> Markup:
     """Runs below each other on one scale: a dot for each process, the interval of the median, the median itself."""
     values = [value for _, dots, middle, low, high in rows for value in (*dots, middle, low, high)]
-    if len(rows) < 2 or not any(value is not None and usable(value) for value in values):
+    if not any(value is not None and usable(value) for value in values):
         return Markup("")
     known = [value for value in values if value is not None and usable(value) and value > 0]
-    across = fit(known, LEFT - 20, WIDE - RIGHT - 10, is_log=bool(known) and max(known) / min(known) > 4)
+    across = fit(known, LEFT - 20, width - RIGHT - 10, is_log=bool(known) and max(known) / min(known) > 4)
     tall, drawn = 30.0, []
     floor = len(rows) * tall + 4
-    for tick in across.ticks(8):
+    for tick in across.ticks(8 if width == WIDE else 5):
         x = across(tick)
         drawn += [line(x, 0, x, floor, "grid"), text(x, floor + 14, show(tick, unit), "label", "middle")]
     for place, (name, dots, middle, low, high) in enumerate(rows):
@@ -249,4 +249,5 @@ def strips(rows: Sequence[Strip], unit: str) -> Markup:
         if middle is not None and usable(middle):
             drawn.append(rect(across(middle) - 1.5, y - 10, 3, 20, "dot", f"{name}: {show(middle, unit)}", 1))
     told = ", ".join(f"{name} {show(middle, unit)}" for name, _, middle, _, _ in rows)
-    return drawing(WIDE, floor + 20, "Medians of the processes on one scale", told, *drawn, kind="chart wide")
+    kind = "chart wide" if width == WIDE else "chart"
+    return drawing(width, floor + 20, "Medians of the processes on one scale", told, *drawn, kind=kind)

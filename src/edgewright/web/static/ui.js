@@ -23,10 +23,12 @@
     all("time[datetime]", from).forEach(function (element) {
       var moment = new Date(element.getAttribute("datetime"));
       if (isNaN(moment)) return;
-      var today = moment.toDateString() === new Date().toDateString();
-      element.textContent = today
-        ? moment.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })
-        : moment.toLocaleDateString([], { year: "numeric", month: "short", day: "numeric" });
+      var now = new Date(), clock = { hour: "2-digit", minute: "2-digit" };
+      element.textContent = moment.toDateString() === now.toDateString()
+        ? moment.toLocaleTimeString([], clock)
+        : moment.getFullYear() === now.getFullYear()
+          ? moment.toLocaleString([], { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" })
+          : moment.toLocaleDateString([], { year: "numeric", month: "short", day: "numeric" });
     });
   }
 
@@ -151,7 +153,10 @@
     var progress = /process (\d+) of (\d+)/.exec(data.line), meter = find('[data-job="' + data.id + '"] progress');
     if (row) row.textContent = data.line;
     if (meter && progress) { meter.max = +progress[2]; meter.value = +progress[1]; meter.hidden = false; }
-    all("[data-live-line]").forEach(function (line) { line.textContent = data.line; });
+    all("[data-live-title]").forEach(function (run) {  // only of the run that the line is about
+      if (data.line.indexOf(run.dataset.liveTitle) === 0)
+        find("[data-live-line]", run).textContent = data.line.slice(run.dataset.liveTitle.length).trim();
+    });
     if (log && data.number > +log.dataset.written) {
       var low = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
       log.dataset.written = data.number;
@@ -159,8 +164,10 @@
       if (low) log.scrollTop = log.scrollHeight;
     }
   }
-  if (window.EventSource && find("[data-toasts]") && body.dataset.page !== "login" && body.dataset.page !== "error") {
-    var source = new EventSource("/events");
+  // A browser keeps six connections to a host: only the tabs that are seen listen.
+  var source = null;
+  function listen() {
+    source = new EventSource("/events");
     source.addEventListener("runs", function (event) {
       var data = JSON.parse(event.data), run = find("[data-live-run]");
       body.dispatchEvent(new Event("runs-changed"));
@@ -168,8 +175,20 @@
     });
     source.addEventListener("job", function (event) { showJob(JSON.parse(event.data)); });
     source.addEventListener("log", function (event) { showLine(JSON.parse(event.data)); });
-    source.addEventListener("closed", function () { source.close(); toast("The server has ended."); });
-    window.addEventListener("pagehide", function () { source.close(); });
+    source.addEventListener("closed", function () { hush(); toast("The server has ended."); });
+  }
+  function hush() { if (source) source.close(); source = null; }
+  if (window.EventSource && find("[data-toasts]") && body.dataset.page !== "login" && body.dataset.page !== "error") {
+    listen();
+    window.addEventListener("pagehide", hush);
+    document.addEventListener("visibilitychange", function () {
+      if (document.hidden) { hush(); return; }
+      if (source) return;
+      listen();  // and show what was missed
+      body.dispatchEvent(new Event("runs-changed"));
+      body.dispatchEvent(new Event("jobs-changed"));
+      if (find("[data-job][data-state=running], [data-job][data-state=queued], [data-live-run]")) location.reload();
+    });
   }
 
   // A file of the user's, sent as it is

@@ -5,7 +5,7 @@ import torch.ao.quantization.fx._decomposed  # defines them
 from torch.nn import functional as F
 
 from edgewright.formats.onnx_to_torch.call import Call, Operator, Tensor
-from edgewright.formats.onnx_to_torch.rounding import LINEAR, ROUND, UNROUND, UNROUND_WEIGHTS
+from edgewright.formats.onnx_to_torch.rounding import BOUND, LINEAR, ROUND, UNROUND, UNROUND_WEIGHTS
 
 LEAST, LARGEST = -128, 127
 OPERATORS = torch.ops.quantized_decomposed
@@ -14,6 +14,10 @@ OPERATORS = torch.ops.quantized_decomposed
 def round_tensor(call: Call, tensor: Tensor) -> Tensor:
     scale, zero = call.number("scale", 1.0), call.integer("zero", 0)
     return OPERATORS.quantize_per_tensor.default(tensor, scale, zero, LEAST, LARGEST, torch.int8)
+
+
+def bound_tensor(call: Call, tensor: Tensor) -> Tensor:
+    return torch.clamp(tensor, call.number("floor", 0.0), call.number("ceiling", 0.0))
 
 
 def unround_tensor(call: Call, tensor: Tensor) -> Tensor:
@@ -31,6 +35,7 @@ def linear(call: Call, tensor: Tensor, weight: Tensor, bias: Tensor | None = Non
 
 
 TABLE: dict[str, Operator] = {
+    BOUND: Operator(bound_tensor),
     ROUND: Operator(round_tensor),
     UNROUND: Operator(unround_tensor),
     UNROUND_WEIGHTS: Operator(unround_weights),

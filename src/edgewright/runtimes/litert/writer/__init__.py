@@ -5,6 +5,7 @@
     rewrite   operators that are others in disguise
     fuse      pieces become one operator: BatchNorm into Conv, activations, HardSwish, GELU, LayerNorm
     quantise  QuantizeLinear/DequantizeLinear pairs become parameters of tensors, weights stay quantised (`lighten`)
+    border    integers at the border, where they are asked for
     build     each operator is written by its function in `operators`, in the layout that `layout` finds
     half      weights of 16 bits, where they are asked for
     file      the flatbuffer
@@ -14,7 +15,7 @@
 Importing this module loads neither onnx nor LiteRT.
 """
 
-from edgewright.runtimes.litert.writer.convert import Converted, Output, convert_onnx, onnx_to_litert
+from edgewright.runtimes.litert.writer.convert import Converted, Io, Output, convert_onnx, onnx_to_litert
 from edgewright.runtimes.litert.writer.metadata import Task
 
-__all__ = ["Converted", "Output", "Task", "convert_onnx", "onnx_to_litert"]
+__all__ = ["Converted", "Io", "Output", "Task", "convert_onnx", "onnx_to_litert"]

@@ -8,11 +8,12 @@ from typing import Literal
 import numpy as np
 
 from edgewright.errors import ModelNotConvertible, RuntimeMissing
+from edgewright.runtimes.litert.writer.border import Border, take_off_border
 from edgewright.runtimes.litert.writer.build import DTYPES, Builder, check_dtype
 from edgewright.runtimes.litert.writer.check import Check, Kind, Proof, Subject, check_file
 from edgewright.runtimes.litert.writer.file import write_file
 from edgewright.runtimes.litert.writer.fuse import fuse
-from edgewright.runtimes.litert.writer.graph import Graph, Node, Refusal, Shape
+from edgewright.runtimes.litert.writer.graph import Graph, Node, Refusal, Scales, Shape
 from edgewright.runtimes.litert.writer.half import halve_weights
 from edgewright.runtimes.litert.writer.layout import channels_last, plain, store
 from edgewright.runtimes.litert.writer.metadata import NAME as METADATA
@@ -27,7 +28,7 @@ from edgewright.runtimes.litert.writer.shapes import FOLDED, settle_shapes
 from edgewright.runtimes.litert.writer.trial import Entry
 from edgewright.runtimes.litert.writer.unroll import CONTROL
 
-Io = Literal["channels_last", "source"]
+Io = Literal["channels_last", "source", "integer"]
 Width = Literal["fp32", "fp16"]
 # Operators that LiteRT has with channels last alone: they decide how images come in.
 SPATIAL = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "Resize",
@@ -50,12 +51,14 @@ class Output:
     """How one input or output of the source lies in the file.
 
     `axes` maps the file's axes to the source's: `(0, 2, 3, 1)` says that the file holds NHWC of a source's NCHW.
+    `dtype` is the source's: where the file has integers instead, `scales` says what they stand for.
     """
 
     name: str
     shape: Shape
     dtype: str
     axes: tuple[int, ...]
+    scales: Scales | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Converted:
     """A LiteRT file and how it belongs to its source.
 
     `sources[i]` names the ONNX nodes that the file's operator `i` stands for, the main one first. `proof` is what
-    the check found, None where there was none.
+    the check found, None where there was none. `notes` say which inputs and outputs are no integers where integers
+    were asked for, and why.
     """
 
     data: bytes
@@ -72,6 +76,7 @@ class Converted:
     operators: tuple[str, ...]
     sources: tuple[tuple[str, ...], ...]
     proof: Proof | None = None
+    notes: tuple[str, ...] = ()
 
 
 def onnx_to_litert(
@@ -102,7 +107,8 @@ def convert_onnx(
         model: the path of an ONNX file, or its bytes where it keeps no weights beside it.
         shapes: sizes of the inputs that the model leaves open, as ONNX has them (NCHW).
         io: `channels_last` stores images with their channels last, as LiteRT's kernels want them, wherever a
-            convolution or a pool reads them; `source` keeps ONNX's order by a TRANSPOSE at the border.
+            convolution or a pool reads them; `source` keeps ONNX's order by a TRANSPOSE at the border; `integer`
+            is `channels_last`, and takes and gives the integers of a quantised model where its border is quantised.
         precision: `fp16` stores large float weights as float16; computation stays in float32.
         check: before the file is given, in a process of its own: `numbers` holds it against ONNX Runtime on seeded
             inputs, `load` only runs it once, `none` leaves it unproven. True is `numbers`, False is `none`.
@@ -110,6 +116,7 @@ def convert_onnx(
 
     Raises:
         ModelNotConvertible: it holds operators, attributes or types that the writer cannot express; all are named.
+            With `io="integer"` also a model that is not quantised.
         ModelUnreadable: it is no ONNX model, or a damaged one.
         ExternalDataMissing: weights lie in a file that is absent.
         InputError: `shapes` or `task` does not fit the model.
@@ -122,10 +129,11 @@ def convert_onnx(
     refuse_all(graph, unsettled | find_unknown(graph))
     kind = _find_kind(graph, precision)
     reshape_graph(graph)
+    border = _take_border(graph, kind) if io == "integer" else Border()
     builder = Builder(graph)
-    inputs = place_inputs(builder, io)
+    inputs = tell_reals(place_inputs(builder, io), border)
     refuse_all(graph, write_nodes(builder))
-    outputs = take_outputs(builder, io)
+    outputs = tell_reals(take_outputs(builder, io), border)
     program = builder.program
     program.drop_unused()
     if kind == "half" or precision == "fp16":
@@ -138,6 +146,7 @@ def convert_onnx(
         tuple(outputs),
         tuple(operator.code for operator in program.operators),
         tuple(operator.sources for operator in program.operators),
+        notes=tuple(border.notes),
     )
     how: Check = ("numbers" if check else "none") if isinstance(check, bool) else check
     return converted if how == "none" else replace(converted, proof=_check(converted, model, how, kind, steps))
@@ -170,9 +179,15 @@ def _find_steps(b: Builder) -> dict[str, float]:
 
 
 def _check(converted: Converted, model: Path | bytes, how: Check, kind: Kind, steps: Mapping[str, float]) -> Proof:
-    ends = [tuple(Entry(one.name, one.axes) for one in side) for side in (converted.inputs, converted.outputs)]
+    ends = [tuple(map(_as_entry, side)) for side in (converted.inputs, converted.outputs)]
     subject = Subject(converted.data, model, kind, ends[0], ends[1], steps, converted.sources)
     return check_file(subject, how)
+
+
+def _as_entry(one: Output) -> Entry:
+    if one.scales is None:
+        return Entry(one.name, one.axes)
+    return Entry(one.name, one.axes, float(one.scales.scale.flat[0]), int(one.scales.zero_point.flat[0]))
 
 
 def need_litert() -> None:
@@ -267,9 +282,24 @@ def refuse_all(graph: Graph, refusals: Mapping[str, Refusal]) -> None:
 # The border
 
 
+def _take_border(graph: Graph, kind: Kind) -> Border:
+    if kind != "quantised":
+        why = "it has no QuantizeLinear and DequantizeLinear, whose integers could be taken and given"
+        raise ModelNotConvertible("io=integer: the model is not quantised", why, "edgewright quantize MODEL")
+    return take_off_border(graph)
+
+
+def tell_reals(ends: Sequence[Output], border: Border) -> list[Output]:
+    """The ends of a file whose integers stand for the source's floats, as such."""
+    return [
+        replace(one, dtype="float32", scales=border.scales[one.name]) if one.name in border.scales else one
+        for one in ends
+    ]
+
+
 def place_inputs(b: Builder, io: Io) -> list[Output]:
     described = []
-    spatial = find_spatial(b.graph) if io == "channels_last" else set()
+    spatial = find_spatial(b.graph) if io != "source" else set()
     for name in b.graph.inputs:
         shape, dtype = b.shape(name), b.dtype(name)
         if dtype.name not in DTYPES:
@@ -313,7 +343,7 @@ def take_outputs(b: Builder, io: Io) -> list[Output]:
         b.node = Node("Output", [name], [name], {}, (name,))
         rank = b.rank(name)
         last = channels_last(rank)
-        keep = io == "channels_last" and is_spatial and rank >= 3 and b.layouts(name)[:1] == (last,)
+        keep = io != "source" and is_spatial and rank >= 3 and b.layouts(name)[:1] == (last,)
         layout = last if keep else plain(rank)
         try:
             tensor = b.take(name, layout)

@@ -24,10 +24,15 @@ LARGEST_INTEGERS = (10, 2, 1)  # indices and masks: the first range that the sou
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """An input or output: its name, and which axis of the source each of the file's axes is."""
+    """An input or output: its name, and which axis of the source each of the file's axes is.
+
+    With a `scale` above zero the file has integers there that stand for the source's floats.
+    """
 
     name: str
     axes: tuple[int, ...]
+    scale: float = 0.0
+    zero: int = 0
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -195,6 +200,7 @@ class FileRunner:
         for entry in self.request.inputs:
             detail = details[self.places["inputs"][entry.name]]
             array = np.ones(detail["shape"]) if feeds is None else np.transpose(feeds[entry.name], entry.axes)
+            array = store(array, entry, detail["dtype"])
             self.interpreter.set_tensor(detail["index"], np.ascontiguousarray(array.astype(detail["dtype"])))
         self.interpreter.invoke()
         made = {}
@@ -203,8 +209,21 @@ class FileRunner:
             array = self.interpreter.get_tensor(index)
             if array.shape != self.shapes[index]:
                 raise ValueError(f"output '{entry.name}' of {self.shapes[index]} became {array.shape}")
-            made[entry.name] = np.transpose(array, np.argsort(entry.axes))
+            made[entry.name] = np.transpose(real(array, entry), np.argsort(entry.axes))
         return made
+
+
+def store(array: Array, entry: Entry, dtype: Any) -> Array:
+    """Floats as the integers that the file takes; others as they are."""
+    if not entry.scale:
+        return array
+    limits = np.iinfo(dtype)
+    whole: Array = np.rint(array / np.float32(entry.scale)) + entry.zero
+    return np.clip(whole, limits.min, limits.max)
+
+
+def real(array: Array, entry: Entry) -> Array:
+    return (array.astype(np.float32) - np.float32(entry.zero)) * np.float32(entry.scale) if entry.scale else array
 
 
 def compare(name: str, expected: Array, made: Array) -> Difference:

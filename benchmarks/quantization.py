@@ -1,0 +1,437 @@
+"""What `edgewright quantize` gives on two real convnets, beside the stock tools, in one run.
+
+MobileNetV2 on 500 ImageNet pictures: `tasks.data.split` takes 100 of them for calibration, and no tool sees the labels;
+the other 400 judge all tools alike, and no setting was chosen on them. ResNet-8 on CIFAR-10: 100 pictures of the
+validation half calibrate, the 5,000 of the test half judge. The stock tools get the very same calibration tensors.
+
+Parts: `mobilenet` (8 bits in every runtime, and the peers), `readings` (the other runtimes against ONNX Runtime on the
+same graph), `int4` (4-bit weights beside plain rounding), `resnet`. Transformers: `quantize_transformer.py`. Speed is
+processor time of single inferences on one thread, the files of a runtime in turn in fresh processes. With `--out` all
+that was made is kept, and a second start goes on where the first one ended. NNCF runs in an environment of its own, in
+the folder that EDGEWRIGHT_BENCH_ENVIRONMENTS names or in ~/.cache/edgewright-bench; the script tells how to make it.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+from tempfile import TemporaryDirectory
+from time import monotonic
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from benchmarks.matrix import make_table
+from benchmarks.measuring import MOBILENET, describe_machine
+from benchmarks.quantize_peers import Made, make_peers
+from benchmarks.session_turns import take_turns
+from benchmarks.turns import Share
+from edgewright.compress.recipe import Recipe, write_recipe
+from edgewright.errors import EdgewrightError
+from edgewright.facts.plan import Candidate, CompileCell, CompilePlan, EvaluatePlan, QuantizePlan
+from edgewright.flows.compile import CompileReport, compile_all
+from edgewright.flows.device import open_device
+from edgewright.flows.evaluate import evaluate
+from edgewright.flows.evaluation import EvaluationReport
+from edgewright.flows.quantization import QuantizedRow, QuantizeReport
+from edgewright.flows.quantize import quantize
+from edgewright.store.store import open_store
+from edgewright.tasks.data import open_data, split
+from edgewright.tasks.task import read_task
+
+ROOT = Path(__file__).parents[1]
+SHARED = MOBILENET.parents[1]
+MAIN = ("onnxruntime", "litert", "openvino")
+REST = ("ncnn", "mnn", "executorch")
+PARTS = ("mobilenet", "readings", "int4", "resnet")
+SEED = 0
+HEADS = (
+    "made by", "runtime", "top-1 (95 %)", "drop, points", "agreement", "SQNR, dB", "times smaller",
+    "times as fast as fp32 (99 %)", "s (CPU s)",
+)  # fmt: skip
+Kind = TypeVar("Kind")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model with what it is judged by; `samples` of `data` calibrate, `eval_data` or the rest of it judges."""
+
+    name: str
+    model: Path
+    task: Path
+    data: Path
+    eval_data: Path | None
+    samples: int
+
+
+class Spent(Struct, frozen=True, kw_only=True):
+    """Seconds on the clock and of the processors, children among them."""
+
+    wall: float
+    cpu: float
+
+
+class Quantization(Struct, frozen=True, kw_only=True):
+    """A run of the flow: `quantizer` is what went by before anything was compiled or judged."""
+
+    report: QuantizeReport
+    error: str
+    whole: Spent
+    quantizer: Spent
+
+
+class Speeds(Struct, frozen=True, kw_only=True):
+    """Shares by file, the fp32 one first; `reason` where the runtime died."""
+
+    shares: dict[str, Share]
+    reason: str = ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="keep all that is made here, and go on from it")
+    parser.add_argument("--samples", type=int, default=100, help="for calibration; fewer for a trial of this script")
+    parser.add_argument("--processes", type=int, default=15, help="fresh processes for each runtime, for the speed")
+    parser.add_argument("--turns", type=int, default=30, help="timed inferences of each file and process")
+    arguments = parser.parse_args()
+    imagenet, cifar = SHARED / "imagenet" / "imagenet_dev500.zip", SHARED / "cifar10"
+    tasks = ROOT / "docs" / "examples"
+    mobilenet = Subject(
+        "mobilenet_v2", MOBILENET, tasks / "mobilenet_v2.toml", imagenet, None, arguments.samples
+    )  # fmt: skip
+    resnet = Subject(
+        "resnet8", MOBILENET.with_name("resnet8_cifar10.onnx"), tasks / "resnet8_cifar10.toml",
+        cifar / "val5k.zip", cifar / "test5k.zip", arguments.samples,
+    )  # fmt: skip
+    print(describe_machine(), flush=True)
+    with TemporaryDirectory() as folder:
+        for part in arguments.only:
+            subject = resnet if part == "resnet" else mobilenet
+            bench = Bench(subject, (arguments.out or Path(folder)).absolute() / subject.name, arguments)
+            {"mobilenet": bench.tell_all, "readings": bench.tell_readings, "int4": bench.tell_int4,
+             "resnet": bench.tell_resnet}[part]()  # fmt: skip
+
+
+class Bench:
+    """All that is made of one subject, each step kept in its folder."""
+
+    def __init__(self, subject: Subject, folder: Path, arguments: argparse.Namespace) -> None:
+        for path in (subject.model, subject.data, subject.eval_data or subject.data):
+            if not path.is_file():
+                raise SystemExit(f"{path.name} is not here")
+        folder.mkdir(parents=True, exist_ok=True)
+        self._subject, self._folder, self._arguments = subject, folder, arguments
+        self._task = read_task(subject.task)
+
+    # Parts
+
+    def tell_all(self) -> None:
+        main, rest, peers = self._quantize("w8a8", MAIN), self._quantize_rest(), self._peers()
+        judged = self._judge("peers", [("onnxruntime", self._subject.model), *self._files_of(peers)])
+        lines = [*rows_of("edgewright w8a8", main, self), *rows_of("edgewright w8a8", rest, self)]
+        for peer, row in zip([one for one in peers if one.path], judged.results[1:], strict=True):
+            metric = row.metric
+            exact = judged.results[0].metric
+            lines.append(
+                [
+                    peer.name,
+                    "onnxruntime",
+                    tell_metric(metric),
+                    f"{(exact.value - metric.value) * 100:.2f}" if metric and exact else "–",
+                    tell_share(row.agreement.value if row.agreement else None),
+                    tell_number(row.sqnr_db, "{:.1f}"),
+                    f"{self._subject.model.stat().st_size / Path(peer.path).stat().st_size:.2f}",
+                    self.tell_speed("onnxruntime", peer.path),
+                    f"{peer.seconds:.0f} ({peer.cpu_seconds:.0f})",
+                ]
+            )
+        first = judged.results[0]
+        exact_line = ["fp32, the source", "onnxruntime", tell_metric(first.metric), "–", "–", "–", "1", "1", "–"]
+        self._print(f"{self._subject.samples} pictures calibrate, {first.evaluated} judge", [exact_line, *lines])
+        tell_cost(main)
+        for made in (main, rest):
+            tell_kept_back(made)
+        for one in peers:
+            if one.reason:
+                print(f"{one.name}: {one.reason}")
+        if main.report.graph and rest.report.graph:
+            same = Path(main.report.graph).read_bytes() == Path(rest.report.graph).read_bytes()
+            print(f"the same recipe and data once more: {'the same bytes' if same else 'OTHER BYTES'}", flush=True)
+
+    def tell_readings(self) -> None:
+        """Every other runtime's classes against those of ONNX Runtime, on the one quantised graph."""
+        files = self._artifacts()
+        if "onnxruntime" not in files:
+            print("readings: ONNX Runtime's artifact was kept back")
+            return
+        judged = self._judge("readings", list(files.items()))
+        rows = [
+            [
+                row.runtime,
+                tell_share(row.agreement.value if row.agreement else None),
+                tell_number(row.sqnr_db, "{:.1f}"),
+                self.tell_speed(row.runtime, str(files[row.runtime])),
+            ]
+            for row in judged.results[1:]
+        ]
+        heads = ("runtime", "argmax as ONNX Runtime's int8", "SQNR to it, dB", "times as fast as its own fp32 (99 %)")
+        print(f"\n{self._subject.name}, one graph read by all\n\n{make_table(heads, rows)}", flush=True)
+
+    def tell_int4(self) -> None:
+        lines = []
+        for precision in ("w4a8", "w4"):
+            found = self._quantize(precision, ("onnxruntime",), measure=False)
+            lines += rows_of(f"edgewright {precision}", found, self)
+            tell_cost(found)
+            recipe = Recipe(precision=precision, rounding="nearest", ranges="minmax", equalize=False, search=False)
+            plain = self._quantize(precision, ("onnxruntime",), measure=False, recipe=write_recipe(recipe), tag="plain")
+            lines += rows_of(f"{precision}, rounded to the nearest, min-max", plain, self)
+        self._print("4-bit weights", lines)
+
+    def tell_resnet(self) -> None:
+        found = self._quantize("w8a8", MAIN)
+        self._print(
+            f"{self._subject.samples} pictures calibrate, {found.report.evaluated_on} others judge",
+            rows_of("edgewright w8a8", found, self),
+        )
+        tell_cost(found)
+        tell_kept_back(found)
+
+    def _print(self, what: str, lines: list[list[str]]) -> None:
+        print(f"\n{self._subject.name}: {what}\n\n{make_table(HEADS, lines)}", flush=True)
+
+    # Steps, each kept
+
+    def _quantize(
+        self, precision: Any, runtimes: Sequence[str], *, measure: bool = True, recipe: str = "", tag: str = "made"
+    ) -> Quantization:
+        """The flow with a bound that keeps no figure back; the guard of agreement stays, and tells its own."""
+        subject, name = self._subject, f"{precision}-{runtimes[0]}-{tag}"
+        plan = QuantizePlan(
+            source=str(subject.model),
+            runtimes=tuple(runtimes),
+            precision=precision,
+            task=msgspec.to_builtins(self._task),
+            data=str(subject.data),
+            eval_data=str(subject.eval_data) if subject.eval_data else None,
+            samples=subject.samples,
+            seed=SEED,
+            recipe=recipe,
+            max_drop=100.0,
+            measure=measure,
+        )
+
+        def make() -> Quantization:
+            watch = Stopwatch(f"{subject.name} {name}")
+            with closing(open_device("local")) as device, open_store(self._folder / "home") as store:
+                report, error = quantize(plan, self._folder / name, device, store, watch)
+            watch.mark()
+            return Quantization(
+                report=report, error=str(error or ""), whole=watch.between(0, -1), quantizer=watch.between(0, 1)
+            )
+
+        return once(self._folder / f"{name}.json", Quantization, make)
+
+    def _quantize_rest(self) -> Quantization:
+        """The other runtimes by the recipe that the first run left, so that nothing is searched again."""
+        found = self._quantize("w8a8", MAIN).report.recipe
+        recipe = Path(found).read_text(encoding="utf-8") if found else ""
+        return self._quantize("w8a8", REST, measure=False, recipe=recipe, tag="again")
+
+    def _peers(self) -> list[Made]:
+        def make() -> list[Made]:
+            samples = self._folder / "samples.npy"
+            np.save(samples, self._calibration())
+            return make_peers(self._subject.model, samples, self._folder / "peers")
+
+        return once(self._folder / "peers.json", list[Made], make)
+
+    def _calibration(self) -> Any:
+        """The tensors that the flow calibrates on, [samples, 1, …]."""
+        with open_data(str(self._subject.data), self._task) as data:
+            chosen = split(len(data), self._subject.samples, SEED)[0]
+            return np.stack([next(iter(sample.feeds.values())) for sample in data.read(chosen)])
+
+    def _files_of(self, peers: Sequence[Made]) -> list[tuple[str, Path]]:
+        return [("onnxruntime", Path(one.path)) for one in peers if one.path]
+
+    def _judge(self, name: str, files: Sequence[tuple[str, Path]]) -> EvaluationReport:
+        """All on the samples that took no part in the calibration; the first is the reference."""
+        plan = EvaluatePlan(
+            candidates=tuple(Candidate(model=str(path), runtime=runtime) for runtime, path in files),
+            task=msgspec.to_builtins(self._task),
+            data=str(self._subject.data),
+            leave_out=self._subject.samples,
+            seed=SEED,
+        )
+
+        def make() -> EvaluationReport:
+            watch = Stopwatch(f"{self._subject.name} {name}")
+            with closing(open_device("local")) as device, open_store(self._folder / "home") as store:
+                result = evaluate(plan, device, store, watch)
+            if result.error is not None:
+                print(f"{name}: {result.error}", file=sys.stderr)
+            return result.report
+
+        return once(self._folder / f"judged-{name}.json", EvaluationReport, make)
+
+    def _artifacts(self) -> dict[str, Path]:
+        """Ours by runtime, those that no gate kept back."""
+        found = self._quantize("w8a8", MAIN).report.artifacts
+        if self._subject.eval_data is None:
+            found += self._quantize_rest().report.artifacts
+        return {row.runtime: Path(row.path) for row in found if row.path}
+
+    def _floats(self) -> dict[str, Path]:
+        runtimes = tuple(self._artifacts())
+        sizes = self._calibration().shape[1:]
+        plan = CompilePlan(
+            source=str(self._subject.model),
+            cells=tuple(CompileCell(runtime=name, precision="fp32") for name in runtimes),
+            shapes={self._task.inputs[0].name: sizes},
+            check=False,
+        )
+
+        def make() -> CompileReport:
+            watch = Stopwatch(f"{self._subject.name} fp32")
+            with closing(open_device("local")) as device, open_store(self._folder / "home") as store:
+                return compile_all(plan, self._folder / "fp32", device, store, watch)[0]
+
+        report = once(self._folder / "fp32.json", CompileReport, make)
+        return {cell.runtime: Path(cell.path) for cell in report.artifacts if cell.path}
+
+    def tell_speed(self, runtime: str, path: str) -> str:
+        speeds = self._speeds(runtime)
+        share = speeds.shares.get(path)
+        if share is None:
+            return speeds.reason or "–"
+        ends = f" ({1 / share.high:.2f}–{1 / share.low:.2f})" if share.low and share.high else ""
+        return f"{1 / share.ratio:.2f}{ends}"
+
+    def _speeds(self, runtime: str) -> Speeds:
+        def make() -> Speeds:
+            exact, ours = self._floats().get(runtime), self._artifacts().get(runtime)
+            if exact is None:
+                return Speeds(shares={}, reason="no fp32")
+            files = [exact, *([ours] if ours else [])]
+            if runtime == "onnxruntime" and self._subject.eval_data is None:
+                files += [path for _, path in self._files_of(self._peers())]
+            print(f"{self._subject.name}: timing in {runtime}", file=sys.stderr, flush=True)
+            try:
+                found = take_turns(
+                    runtime, files, processes=self._arguments.processes, turns=self._arguments.turns
+                )  # fmt: skip
+            except (BrokenProcessPool, OSError, ValueError) as error:
+                return Speeds(shares={}, reason=f"{type(error).__name__}: {error}")
+            return Speeds(shares={str(file): share for file, share in zip(files, found, strict=True)})
+
+        return once(self._folder / f"speed-{runtime}.json", Speeds, make)
+
+
+class Stopwatch:
+    """Listens to a flow: marks the time at each reading of a source, and tells every new stage on stderr.
+
+    A quantisation reads its source first, and what the quantiser made of it when that is compiled.
+    """
+
+    def __init__(self, title: str) -> None:
+        self._title, self._stage = title, ""
+        self._marks: list[Spent] = []
+
+    def __call__(self, text: str) -> None:
+        if text.endswith(": reading"):
+            self.mark()
+        stage = text.partition(":")[0]
+        if stage != self._stage:
+            self._stage = stage
+            print(f"{self._title}: {text}", file=sys.stderr, flush=True)
+
+    def mark(self) -> None:
+        usages = [getrusage(who) for who in (RUSAGE_SELF, RUSAGE_CHILDREN)]
+        self._marks.append(Spent(wall=monotonic(), cpu=sum(usage.ru_utime + usage.ru_stime for usage in usages)))
+
+    def between(self, first: int, last: int) -> Spent:
+        a, b = self._marks[first], self._marks[last]
+        return Spent(wall=b.wall - a.wall, cpu=b.cpu - a.cpu)
+
+
+def once(path: Path, kind: type[Kind], make: Callable[[], Kind]) -> Kind:
+    """What an earlier start left in `path`, or what `make` gives, which is left there."""
+    if not path.is_file():
+        made = make()
+        partial = path.with_suffix(".partial")
+        partial.write_bytes(msgspec.json.encode(made))
+        partial.replace(path)
+    return msgspec.json.decode(path.read_bytes(), type=kind)
+
+
+# Words
+
+
+def rows_of(name: str, made: Quantization, bench: Bench) -> list[list[str]]:
+    return [tell_row(name, row, made, bench) for row in made.report.artifacts]
+
+
+def tell_row(name: str, row: QuantizedRow, made: Quantization, bench: Bench) -> list[str]:
+    """A row that a gate kept back has all figures but the time."""
+    metric = row.metric
+    timed = row.path is not None and row.precision == "w8a8"
+    return [
+        f"**{name}**" if name.startswith("edgewright") else name,
+        row.runtime,
+        tell_metric(metric),
+        f"{(metric.reference - metric.value) * 100:.2f}" if metric else "–",
+        tell_share(row.agreement),
+        tell_number(row.sqnr_db, "{:.1f}"),
+        tell_number(row.bytes_ratio, "{:.2f}"),
+        bench.tell_speed(row.runtime, row.path) if timed and row.path else "–",
+        f"{made.quantizer.wall:.0f} ({made.quantizer.cpu:.0f})",
+    ]
+
+
+def tell_metric(metric: Any) -> str:
+    return "–" if metric is None else f"{metric.value * 100:.2f} % ({metric.low * 100:.1f}–{metric.high * 100:.1f})"
+
+
+def tell_share(value: float | None) -> str:
+    return "–" if value is None else f"{value * 100:.2f} %"
+
+
+def tell_number(value: float | None, form: str) -> str:
+    return "–" if value is None else form.format(value)
+
+
+def tell_cost(made: Quantization) -> None:
+    """Seconds, what the quantiser treated better, and how much runs on integers."""
+    report = made.report
+    sites = report.quantization.sites if report.quantization else ()
+    kept = [f"{site.node} ({site.precision})" for site in sites if site.kept]
+    shares = [f"{row.runtime} {row.int8_share:.0%}" for row in report.artifacts if row.int8_share is not None]
+    runtimes = ", ".join(row.runtime for row in report.artifacts)
+    print(
+        f"\n{report.precision}: quantising {made.quantizer.wall:.0f} s ({made.quantizer.cpu:.0f} s of CPU), with"
+        f" compiling, judging and timing for {runtimes} {made.whole.wall:.0f} s"
+        f" ({made.whole.cpu:.0f} s of CPU); kept better: {', '.join(kept) or 'none'};"
+        f" on integers: {', '.join(shares) or 'not told'}",
+        flush=True,
+    )
+
+
+def tell_kept_back(made: Quantization) -> None:
+    for row in made.report.artifacts:
+        if row.reason:
+            print(f"{row.runtime} {row.precision}, {row.state}: {row.reason}", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except EdgewrightError as error:
+        raise SystemExit(str(error)) from error

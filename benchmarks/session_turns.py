@@ -1,0 +1,59 @@
+"""Processor time of one runtime's files that take turns in one process, through the runtimes' own sessions.
+
+As `turns.py` does it for LiteRT: each fresh process holds all files, and runs them one after the other, inference by
+inference, in an order that is mirrored from turn to turn. Other programs on the machine disturb the ratio little.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from time import process_time
+
+import numpy as np
+
+from benchmarks.turns import Share, compare
+from edgewright.runtimes.contract import Array, Session
+from edgewright.runtimes.table import runtime_info, runtime_module
+from edgewright.runtimes.wire import SessionRequest
+
+WARM_TURNS = 3
+
+
+def take_turns(runtime: str, files: Sequence[Path], *, processes: int, turns: int) -> list[Share]:
+    """Each file against the first. BrokenProcessPool where the runtime dies; raises what it raises."""
+    found = [in_fresh_process(runtime, files, turns, number) for number in range(processes)]
+    return [compare([times[0] for times in found], [times[place] for times in found]) for place in range(len(files))]
+
+
+def in_fresh_process(runtime: str, files: Sequence[Path], turns: int, number: int) -> list[float]:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(time_files, runtime, files, turns, number).result()
+
+
+def time_files(runtime: str, files: Sequence[Path], turns: int, number: int) -> list[float]:
+    """Median seconds of an inference of each file, on one thread."""
+    places = list(range(len(files)))
+    places = places[number % len(places) :] + places[: number % len(places)]
+    module = runtime_module(runtime_info(runtime))
+    sessions = [module.open_session(SessionRequest(model=str(file))) for file in files]
+    for session in sessions:
+        session.bind(make_feeds(session))
+    taken: list[list[float]] = [[] for _ in files]
+    for turn in range(-WARM_TURNS, turns):
+        for place in places if turn % 2 == 0 else places[::-1]:
+            began = process_time()
+            sessions[place].run()
+            if turn >= 0:
+                taken[place].append(process_time() - began)
+    return [median(times) for times in taken]
+
+
+def make_feeds(session: Session) -> dict[str, Array]:
+    """Normal numbers; a free size, which is the batch of an image model, is 1."""
+    rng = np.random.default_rng(0)
+    return {
+        spec.name: rng.standard_normal([1 if isinstance(size, str) else size for size in spec.shape]).astype(spec.dtype)
+        for spec in session.signature.inputs
+    }

@@ -1,0 +1,95 @@
+"""Integers at the border: the outermost QUANTIZE and DEQUANTIZE left out, where that changes no number inside.
+
+Comes after `quantise`, so that what reads an input or makes an output is an int8 kernel already.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edgewright.runtimes.litert.writer.graph import Graph, Node, Scales
+
+STORED = ("int8", "uint8", "int16")
+
+
+@dataclass
+class Border:
+    """The inputs and outputs that are integers now, with their scales, and why others are not."""
+
+    scales: dict[str, Scales] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def take_off_border(graph: Graph) -> Border:
+    border = Border()
+    for names, take, verb in ((graph.inputs, _take_input, "input"), (graph.outputs, _take_output, "output")):
+        for name in names:
+            dtype = graph.dtypes[name].name
+            why = take(graph, name) if dtype == "float32" else f"it is no float32 that {HAPPENS[verb]} quantised"
+            if why:
+                border.notes.append(f"{verb} '{name}' stays {dtype}: {why}")
+            else:
+                border.scales[name] = graph.scales[name]
+    return border
+
+
+HAPPENS = {"input": "could be", "output": "was"}
+
+
+def _take_input(graph: Graph, name: str) -> str:
+    """Let an input be what its QuantizeLinear made; else the reason why it stays."""
+    readers = graph.consumers().get(name, [])
+    if name in graph.outputs:
+        return "it is an output too"
+    if not readers:
+        return "nothing reads it"
+    if (raw := next((node for node in readers if not _is(node, "QuantizeLinear")), None)) is not None:
+        return f"{raw.op} '{raw.name}' reads it as it is"
+    made = [node.outputs[0] for node in readers]
+    if not all(_is_same(graph, made[0], other) for other in made):
+        return "it is not quantised by one scale"
+    if any(other in graph.outputs for other in made):
+        return "its integers are an output already"
+    graph.nodes = [node for node in graph.nodes if not any(node is reader for reader in readers)]
+    _become(graph, name, made[0])
+    for node in graph.nodes:
+        node.inputs = [name if other in made else other for other in node.inputs]
+    return ""
+
+
+def _take_output(graph: Graph, name: str) -> str:
+    """Let an output be what its DequantizeLinear reads; else the reason why it stays."""
+    makers, readers = graph.producers(), graph.consumers()
+    maker = makers.get(name)
+    if maker is None or not _is(maker, "DequantizeLinear"):
+        return f"{maker.op} '{maker.name}' makes it" if maker else "no operator makes it"
+    stored = maker.inputs[0]
+    if not _is_same(graph, stored, stored):
+        return "it is not quantised by one scale"
+    if stored not in makers or stored in graph.outputs:
+        return f"its integers are '{stored}', which is an input, a constant or another output"
+    if readers.get(name):
+        return "operators of the graph read it too"
+    graph.nodes = [node for node in graph.nodes if node is not maker]
+    _become(graph, name, stored)
+    for node in graph.nodes:
+        node.inputs = [name if other == stored else other for other in node.inputs]
+        node.outputs = [name if other == stored else other for other in node.outputs]
+    return ""
+
+
+def _is(node: Node, op: str) -> bool:
+    return node.op == op and not node.domain
+
+
+def _is_same(graph: Graph, one: str, other: str) -> bool:
+    """Whether both hold the same integers, of one scale, as LiteRT's tensors carry it."""
+    mine, its = graph.scales.get(one), graph.scales.get(other)
+    if mine is None or its is None or graph.dtypes[one] != graph.dtypes[other]:
+        return False
+    wide = graph.dtypes[one] == np.int16 and bool(np.any(mine.zero_point))
+    return graph.dtypes[one].name in STORED and mine.is_same(its) and not wide
+
+
+def _become(graph: Graph, name: str, stored: str) -> None:
+    graph.dtypes[name], graph.scales[name] = graph.dtypes[stored], graph.scales[stored]
