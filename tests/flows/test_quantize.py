@@ -34,7 +34,7 @@ from edgewright.flows import quantize as flow
 from edgewright.flows import quantizer
 from edgewright.flows.demo import digits_folder
 from edgewright.flows.device import open_device
-from edgewright.flows.quantization import MetricAgainst, QuantizeReport, drop_of, find_faults
+from edgewright.flows.quantization import MetricAgainst, QuantizedRow, QuantizeReport, drop_of, find_faults
 from edgewright.flows.quantize import quantize
 from edgewright.formats.artifacts import find_record
 from edgewright.store.store import Store, open_store
@@ -157,7 +157,7 @@ def test_a_gate_leaves_nothing_under_its_final_name(
     plan: QuantizePlan, device: Device, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The quantiser's graph is spoilt before it is judged."""
-    whole = flow.run_quantizer
+    whole = quantizer.run_quantizer
 
     def sabotaged(*words: Any) -> Any:
         found = whole(*words)
@@ -264,7 +264,13 @@ CASES: list[tuple[dict[str, Any], type[EdgewrightError], str]] = [
 
 @pytest.mark.parametrize(("change", "kind", "words"), CASES, ids=[words for *_, words in CASES])
 def test_bad_input_is_told_and_leaves_nothing(
-    plan: QuantizePlan, device: Device, store: Store, tmp_path: Path, change: dict[str, Any], kind: type, words: str
+    plan: QuantizePlan,
+    device: Device,
+    store: Store,
+    tmp_path: Path,
+    change: dict[str, Any],
+    kind: type[EdgewrightError],
+    words: str,
 ) -> None:
     change = {name: one(tmp_path) if callable(one) else one for name, one in change.items()}
     with pytest.raises(kind) as caught:
@@ -319,6 +325,7 @@ def test_ctrl_c_keeps_what_was_found_and_the_next_try_takes_it(
         changed[name][2] = "minmax"
     ranges.write_bytes(msgspec.json.encode(changed))
     report = run(plan, out, device, store)
+    assert report.quantization is not None
     assert {one.method for one in report.quantization.tensors if one.name != "f"} == {"minmax"}
     assert visible(out)
 
@@ -338,7 +345,7 @@ def test_a_worker_that_is_killed_is_told_and_can_go_on(
             os.kill(started[-1].pid, signal.SIGKILL)
 
     with monkeypatch.context() as patch:
-        patch.setattr(quantizer.subprocess, "Popen", Watched)
+        patch.setattr(subprocess, "Popen", Watched)
         with pytest.raises(WorkerCrashed) as caught:
             quantize(plan, tmp_path / "out", device, store, kill)
     assert "died" in caught.value.what
@@ -364,7 +371,7 @@ def test_what_the_gate_counts() -> None:
         msgspec.convert(
             dict.fromkeys(("path", "bytes", "bytes_ratio", "metric", "agreement", "sqnr_db", "speedup", "int8_share"))
             | {"runtime": "r", "precision": "w8a8", "kept": (), "state": "ok", "reason": ""},
-            flow.QuantizedRow,
+            QuantizedRow,
         ),
         metric=seen(float("nan"), 0.9),
         agreement=0.5,
