@@ -13,6 +13,9 @@ from edgewright.bench.warnings import RULES
 from edgewright.cli.app import edgewright
 from edgewright.cli.commands import ALIASES, COMMANDS, options_of
 from edgewright.cli.config import STORE_KEYS, known_keys
+from edgewright.compress.job import Judged, QuantizationReport, SiteReport, TensorReport
+from edgewright.compress.recipe import Method, Recipe, Rounding, Rule, Treated
+from edgewright.flows.quantization import Kept, MetricAgainst, QuantizedRow, QuantizeReport, Speedup
 from edgewright.runtimes.table import TABLE
 from edgewright.tasks.contract import OWN_METRICS, Dtype, Input, Output
 from edgewright.tasks.task import Task
@@ -111,6 +114,15 @@ def test_keys_of_a_task() -> None:
     demand("values of task.toml", [word for word in sorted(choices) if f"`{word}`" not in page])
 
 
+def test_keys_of_a_recipe_and_of_a_quantisation() -> None:
+    page = (ROOT / "docs/quantize.md").read_text(encoding="utf-8")
+    kinds = (Recipe, Rule, QuantizeReport, QuantizedRow, MetricAgainst, Speedup, Kept, QuantizationReport, Judged)
+    keys = {key for kind in (*kinds, SiteReport, TensorReport) for key in kind.__struct_fields__}
+    demand("keys of a recipe or of a quantisation", [key for key in sorted(keys) if f"`{key}`" not in page])
+    choices = {str(word) for kind in (Treated, Method, Rounding) for word in get_args(kind)}
+    demand("values of recipe.toml", [word for word in sorted(choices) if f"`{word}`" not in page])
+
+
 def words_of(kind: type[Struct]) -> set[str]:
     """What the keys of one word may be."""
     types = [field.type for field in fields(kind)]
@@ -118,4 +130,4 @@ def words_of(kind: type[Struct]) -> set[str]:
 
 
 def test_schemas() -> None:
-    demand("schemas", missing(re.findall(r"\"(edgewright\.[a-z]+/\d+)\"", SOURCE)))
+    demand("schemas", missing(re.findall(r"\"(edgewright\.[a-z-]+/\d+)\"", SOURCE)))

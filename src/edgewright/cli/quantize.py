@@ -11,6 +11,7 @@ from edgewright.cli.parse import SHAPE, WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from edgewright.compress.job import SiteReport
     from edgewright.facts.plan import QuantizePlan
@@ -77,6 +78,7 @@ MOST_SITES = 10
 @click.option("--force", is_flag=True, help="Keep what --precision auto chose though it is slower than float.")
 @click.option("--integer-io", is_flag=True, help="Artifacts take and give the quantised integers, where they can.")
 @click.option("--report", is_flag=True, help="Show what each operator costs, and what was kept and why.")
+@click.option("--html", type=click.Path(), default=None, metavar="FILE", help="Write that report as one HTML file.")
 @click.option(
     "--timeout", "timeout_s", type=float, default=600.0, show_default=True, help="Longest time of a step, seconds."
 )
@@ -92,7 +94,7 @@ def quantize(**given: Any) -> None:
     if given["dry_run"]:
         print_json(plan)
         return
-    run(plan, given["output"], sites=given["report"], as_json=given["as_json"])
+    run(plan, given["output"], given["html"], sites=given["report"], as_json=given["as_json"])
 
 
 def make_plan(given: dict[str, Any]) -> QuantizePlan:
@@ -141,7 +143,7 @@ def make_plan(given: dict[str, Any]) -> QuantizePlan:
     )
 
 
-def run(plan: QuantizePlan, output: str, *, sites: bool, as_json: bool) -> None:
+def run(plan: QuantizePlan, output: str, html: str | None, *, sites: bool, as_json: bool) -> None:
     from contextlib import closing
     from pathlib import Path
 
@@ -155,8 +157,18 @@ def run(plan: QuantizePlan, output: str, *, sites: bool, as_json: bool) -> None:
         print_json(report)
     else:
         show(report, sites=sites)
+    if html is not None:
+        write_html(Path(html), report)
     if error is not None:
         raise error
+
+
+def write_html(path: Path, report: QuantizeReport) -> None:
+    from edgewright.web.quantization import render_quantization
+    from edgewright.web.reports import write_text
+
+    write_text(path, render_quantization(report))
+    say(f"Wrote {path}.")
 
 
 def show(report: QuantizeReport, *, sites: bool) -> None:

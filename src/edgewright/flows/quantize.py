@@ -36,9 +36,9 @@ from edgewright.formats.onnx_graph import read_onnx_graph
 from edgewright.runtimes.table import runtime_info
 from edgewright.store.ids import new_run_id
 from edgewright.store.store import Store, utc_now
-from edgewright.tasks.check import check_task
+from edgewright.tasks.check import check_labels, check_task
 from edgewright.tasks.contract import Classification, Task
-from edgewright.tasks.data import open_data
+from edgewright.tasks.data import Data, open_data, split
 
 MEMORY = ".edgewright-quantize"
 # Good enough on calibration samples that took no part in the fitting: below either, operators are treated better.
@@ -85,6 +85,7 @@ def begin(plan: QuantizePlan, work: Path, device: Device, tell: Tell) -> Begun:
     tell(f"{Path(plan.source).name}: reading")
     with open_data(plan.data, task) as data:
         indices = choose_calibration(data, plan.samples, plan.seed, apart=plan.eval_data is not None)
+        check_before(plan, task, data)
         shapes = plan.shapes or task_shapes(data, indices[0])
         source = CompilePlan(
             source=plan.source, weights=plan.weights, cells=(), shapes=shapes, timeout_s=plan.timeout_s
@@ -104,8 +105,8 @@ def begin(plan: QuantizePlan, work: Path, device: Device, tell: Tell) -> Begun:
 
 def check_plan(plan: QuantizePlan) -> None:
     if not plan.runtimes:
-        raise UsageError("no runtime is named", "", "--runtime onnxruntime,litert")
-    if plan.max_drop < 0:
+        raise UsageError("no runtime is named", "artifacts are made for one at least", "--runtime onnxruntime,litert")
+    if not plan.max_drop >= 0:
         raise UsageError(
             f"--max-drop {plan.max_drop:g} cannot be used", "it is how much worse the metric may get", "--max-drop 0.5"
         )
@@ -113,6 +114,19 @@ def check_plan(plan: QuantizePlan) -> None:
         return
     if not is_torch(plan.source):
         hash_source(CompilePlan(source=plan.source, cells=()))
+
+
+def check_before(plan: QuantizePlan, task: Task, data: Data) -> None:
+    """Task and labels against the model before the first sample is decoded, where its signature is known by then."""
+    if is_torch(plan.source):
+        return
+    signature = read_model(Path(plan.source)).signature
+    check_task(task, signature)
+    if plan.eval_data is None:
+        check_labels(data, task, signature, split(len(data), plan.samples, plan.seed)[1])
+        return
+    with open_data(plan.eval_data, task) as others:
+        check_labels(others, task, signature, range(len(others)))
 
 
 def task_shapes(data: Any, index: int) -> dict[str, tuple[int, ...]]:

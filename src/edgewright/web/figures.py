@@ -23,6 +23,8 @@ TITLES: dict[str, str] = {
     "cpu.p50": "CPU time, median",
     "artifact.bytes": "Artifact",
     "compile.seconds": "Compile time",
+    "quantize.sqnr": "SQNR to source",
+    "quantize.seconds": "Time to quantise",
     "numerics.sqnr": "SQNR to source",
     "numerics.cosine": "Cosine to source",
     "numerics.max-abs": "Largest difference",

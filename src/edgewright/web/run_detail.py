@@ -20,6 +20,7 @@ from edgewright.web.guard import form_of
 from edgewright.web.layers import GROUPS, LayerView, choose, group, total_us, view_from
 from edgewright.web.links import with_query
 from edgewright.web.numbers import seconds_between
+from edgewright.web.quantization import quantization_of
 from edgewright.web.state import desk_of
 
 MOST_TAGS = 12
@@ -100,6 +101,7 @@ def run_context(run: Run, store: Store, view: LayerView) -> dict[str, Any]:
         "command": figures.command_of(run),
         "can_repeat": run.kind == "benchmark" and bool(run.plan) and any(one.role == "model" for one in run.outputs),
         "numerics": numerics_of(run, store),
+        "quantization": quantization_of(run, store) if run.kind == "quantize" else None,
     }
 
 
