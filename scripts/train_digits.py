@@ -10,7 +10,7 @@
 torch goes first and alone: resolved together with the rest it can bring several GB of CUDA packages. The
 environment takes about 2.3 GB, the script about 20 s on two cores.
 
-It writes `digits.onnx`, `digits_int8.onnx` and `heldout.npz`, which the demo takes, and into tests/fixtures/digits
+It writes `digits.onnx`, `digits_int8.onnx`, `calib.npz` and `heldout.npz`, which the demo and tests take, and into tests/fixtures/digits
 `digits.tflite` and `digits_int8.tflite`, the same network by other people's converters, which only tests take. It runs
 each model on the held-out digits in its own runtime, and prints size, accuracy and agreement.
 
@@ -41,6 +41,7 @@ from numpy.typing import NDArray
 SEED = 20
 HELDOUT_SHARE = 0.3
 CALIBRATION_SHARE = 0.2
+DEMO_SAMPLES = 100  # of the calibration images, for the demo
 CHANNELS = 32
 EPOCHS = 60
 BATCH = 32
@@ -464,7 +465,7 @@ def validate() -> None:
 
 
 def write_files(out: Path, fixtures: Path) -> None:
-    """Train on the whole training part and write the five files into their folders."""
+    """Train on the whole training part and write the six files into their folders."""
     for folder in (out, fixtures):
         folder.mkdir(parents=True, exist_ok=True)
     images, labels = load_digits()
@@ -476,6 +477,7 @@ def write_files(out: Path, fixtures: Path) -> None:
     write_onnx_int8(out / "digits.onnx", out / "digits_int8.onnx", calibration)
     write_tflite(network, fixtures / "digits.tflite")
     write_tflite_int8(fixtures / "digits.tflite", fixtures / "digits_int8.tflite", calibration)
+    np.savez_compressed(out / "calib.npz", images=images[split.calibration[:DEMO_SAMPLES]])
     np.savez_compressed(out / "heldout.npz", images=images[split.heldout], labels=labels[split.heldout])
     print(f"{parameters} parameters, {count_macs(network)} multiply-accumulates an image")
     print(f"{len(split.train)} train, of them {len(calibration)} calibrate; {len(split.heldout)} held out")
