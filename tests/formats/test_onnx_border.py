@@ -42,7 +42,7 @@ def real(array: Array, edge: Edge) -> Array:
     return np.asarray(shifted * np.float32(edge.quantization.scale))
 
 
-@pytest.mark.parametrize("kind", ["QUInt8", "QInt8"])
+@pytest.mark.parametrize("kind", ["QUInt8", "QInt8", "QUInt16"])
 def test_the_numbers_are_the_same(kind: str, tmp_path: Path) -> None:
     path = write_mobile_qdq(tmp_path, kind=kind)
     model, edges, notes = take(path)

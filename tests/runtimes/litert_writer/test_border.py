@@ -49,6 +49,14 @@ def test_sixteen_bits_without_a_zero_point(tmp_path: Path) -> None:
     assert [spec.dtype for spec in (*signature.inputs, *signature.outputs)] == ["int16", "int16"]
 
 
+def test_sixteen_bits_with_a_zero_point_stay(tmp_path: Path) -> None:
+    converted = convert_onnx(write_mobile_qdq(tmp_path, kind="QInt16"), io="integer")
+    assert converted.notes == (
+        "input 'x' stays float32: in 16 bits LiteRT has no zero point",
+        "output 'y' stays float32: in 16 bits LiteRT has no zero point",
+    )
+
+
 @pytest.mark.parametrize(("what", "nodes", "outputs", "note"), KEPT, ids=[one[0] for one in KEPT])
 def test_an_edge_that_stays(what: str, nodes: list[Any], outputs: tuple[str, ...], note: str, tmp_path: Path) -> None:
     converted = convert_onnx(write_border(tmp_path / "m.onnx", nodes, outputs), io="integer")
