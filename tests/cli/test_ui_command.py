@@ -1,5 +1,6 @@
 """`edgewright ui`: its address, its key, its words."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.cli.calling import Call
 def test_addresses() -> None:
     assert address_of("127.0.0.1", 8420) == "http://127.0.0.1:8420"
     assert address_of("::1", 1) == "http://[::1]:1"
+    assert address_of("0.0.0.0", 1) == f"http://{socket.gethostname()}:1"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.9"])

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from edgewright.web.guard import Doors
 
 PORT = 8420
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - to recognise them
 
 
 @click.command()
@@ -56,6 +57,11 @@ def open_browser(address: str) -> None:
 
 
 def address_of(host: str, port: int) -> str:
+    """What to type into a browser; for all addresses at once this machine's name stands."""
+    import socket
+
+    if host in EVERYWHERE:
+        host = socket.gethostname()
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 

@@ -29,7 +29,6 @@ class Checkpoint:
                         axis=int(file["axis"]),
                         bits=int(file["bits"]),
                         bias=file["bias"],
-                        noise=float(file["noise"]),
                     )
             return msgspec.json.decode((self._folder / f"{name}.json").read_bytes())
         except (OSError, ValueError, KeyError, EOFError, BadZipFile, msgspec.DecodeError):

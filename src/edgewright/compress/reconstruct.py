@@ -29,7 +29,6 @@ class Stored(NamedTuple):
         axis: of the weights that counts the outputs.
         bits: of each weight.
         bias: [outputs] real, with what rounding the weights shifts on average taken back.
-        noise: power of the error of the site's output over the power of its output, before the bias.
     """
 
     values: Array
@@ -37,7 +36,6 @@ class Stored(NamedTuple):
     axis: int
     bits: int
     bias: Array
-    noise: float
 
     def real(self) -> Array:
         shape = [1] * self.values.ndim
@@ -77,10 +75,14 @@ def reconstruct(
             continue
         stored = known(site)
         if stored is None:
-            read = read_as(site.input, steps, network.outputs)
-            walk.reach(read)
-            moments = gather(network, site, [sample[read] for sample in walk.live])
-            stored = store(network, site, moments, treatments[site.node], steps.get(site.input))
+            treatment, source = treatments[site.node], steps.get(site.input)
+            if treatment.adaptive:
+                read = read_as(site.input, steps, network.outputs)
+                walk.reach(read)
+                moments = gather(network, site, [sample[read] for sample in walk.live])
+                stored = round_adaptively(network, site, moments, treatment.bits, source)
+            else:
+                stored = round_plainly(network, site, treatment.bits, source)
         found[site.node] = stored
         constants[site.weight] = stored.real()
         if site.bias:
@@ -100,47 +102,45 @@ def gather(network: Network, site: Site, inputs: Sequence[Array]) -> Moments:
     )
 
 
-def store(network: Network, site: Site, moments: Moments, treatment: Treatment, source: Steps | None) -> Stored:
+def round_adaptively(network: Network, site: Site, moments: Moments, bits: int, source: Steps | None) -> Stored:
     """Round one site's weights, and correct its bias for what that shifts on average.
 
     Not for what rounding in front of the site shifts: that costs about half a decibel on samples not seen, since the
     means of few samples are noise themselves.
     """
-    weights = network.constants[site.weight]
-    rows = to_matrices(site, weights).astype(np.float64)
+    rows = to_matrices(site, network.constants[site.weight]).astype(np.float64)
     h = damp(moments.square)
-    grid = choose_grid(rows, h, treatment.bits) if treatment.adaptive else full_grid(rows, treatment.bits)
-    grid = hold_bias(grid, network.constants.get(site.bias), source)
-    integers = round_rows(rows, h, grid) if treatment.adaptive else round_nearest(rows, grid)
-    if treatment.adaptive:
-        grid = hold_bias(refit(rows, integers, h, grid), network.constants.get(site.bias), source)
-    real = grid.real(integers)
-    bias = network.constants[site.bias].astype(np.float64) if site.bias else np.zeros(grid.scale.size)
-    if treatment.adaptive:
-        bias = bias + ((rows - real) @ moments.mean[:, :, None]).reshape(-1)
+    grid = hold_bias(network, site, choose_grid(rows, h, bits), source)
+    integers = round_rows(rows, h, grid)
+    grid = hold_bias(network, site, refit(rows, integers, h, grid), source)
+    shift = ((rows - grid.real(integers)) @ moments.mean[:, :, None]).reshape(-1)
+    return store(network, site, integers, grid, bits, shift)
+
+
+def round_plainly(network: Network, site: Site, bits: int, source: Steps | None) -> Stored:
+    """Round one site's weights to the nearest integers, on scales that hold the largest."""
+    rows = to_matrices(site, network.constants[site.weight]).astype(np.float64)
+    grid = hold_bias(network, site, full_grid(rows, bits), source)
+    return store(network, site, round_nearest(rows, grid), grid, bits, np.zeros(grid.scale.size))
+
+
+def store(network: Network, site: Site, integers: Array, grid: Grid, bits: int, shift: Array) -> Stored:
+    bias = network.constants[site.bias] if site.bias else np.zeros(grid.scale.size)
     return Stored(
-        values=from_matrices(site, integers, weights.shape).astype(np.int8),
+        values=from_matrices(site, integers, network.constants[site.weight].shape).astype(np.int8),
         scale=grid.scale.reshape(-1).astype(np.float32),
         axis=site.axis,
-        bits=treatment.bits,
-        bias=bias.astype(np.float32),
-        noise=relative_noise(rows, real, moments),
+        bits=bits,
+        bias=(bias + shift).astype(np.float32),
     )
 
 
-def hold_bias(grid: Grid, bias: Array | None, source: Steps | None) -> Grid:
+def hold_bias(network: Network, site: Site, grid: Grid, source: Steps | None) -> Grid:
     """Scales no finer than the bias allows: it is an int32 with the scale of input × weights.
 
     A channel of weights next to zero would otherwise lose its bias.
     """
-    if bias is None or source is None:
+    if not site.bias or source is None:
         return grid
-    least = np.abs(bias.astype(np.float64)).reshape(grid.scale.shape) / (MOST_BIAS * float(source.scale))
-    return grid._replace(scale=np.maximum(grid.scale, least))
-
-
-def relative_noise(rows: Array, real: Array, moments: Moments) -> float:
-    """Power of the output's error over the output's variance, both over all places seen."""
-    signal = float(((rows @ moments.square) * rows).sum())
-    noise = float((((rows - real) @ moments.square) * (rows - real)).sum())
-    return noise / signal if signal > 0 else 0.0
+    bias = np.abs(network.constants[site.bias].astype(np.float64)).reshape(grid.scale.shape)
+    return grid._replace(scale=np.maximum(grid.scale, bias / (MOST_BIAS * float(source.scale))))

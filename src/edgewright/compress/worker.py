@@ -14,6 +14,7 @@ import numpy as np
 
 from edgewright.compress.checkpoint import Checkpoint
 from edgewright.compress.equalize import equalize
+from edgewright.compress.fold import fold_batch_norms
 from edgewright.compress.job import (
     BINS,
     Finished,
@@ -35,6 +36,7 @@ from edgewright.compress.static import SOME, Outcome, Static
 from edgewright.compress.write import FOUR_BIT_OPSET, guard_floats
 from edgewright.errors import EdgewrightError, InputError, ModelNotConvertible
 
+GRAPHS = (5, 10)  # AttributeProto.GRAPH and GRAPHS
 PAIRS_OPSET = 13  # the first in which pairs have an axis
 
 
@@ -72,7 +74,14 @@ def run(job: Job, say: Any) -> None:
 
     recipe = parse_recipe(job.recipe, "the recipe")
     model = at_least(onnx.load(job.model), FOUR_BIT_OPSET if recipe.precision == "w8a16" else PAIRS_OPSET)
+    fold_batch_norms(model)
     network = Network(model)
+    if inner := [node.name for node in network.nodes if any(one.type in GRAPHS for one in node.attribute)]:
+        raise ModelNotConvertible(
+            f"'{inner[0]}' runs a graph of its own",
+            "branches and loops are not quantised",
+            "export the model without them",
+        )
     if not network.sites:
         raise ModelNotConvertible(
             "there is nothing to quantise",

@@ -126,7 +126,7 @@ def converter_options(converter: Converter, cell: CompileCell, kind: str, job: J
 
 def check_installed(info: RuntimeInfo) -> None:
     """RuntimeMissing for a package that compiling needs and that no environment of the runtime's own brings."""
-    if absent := [name for name in info.compile_needs if find_spec(name) is None]:
+    if absent := [name for name in (*info.needs, *info.compile_needs) if find_spec(name) is None]:
         raise missing_runtime(info, f"{absent[0]} is not installed, which compiling needs")
 
 

@@ -17,6 +17,7 @@ from edgewright.errors import EdgewrightError, GateFailed, ModelNotConvertible, 
 from edgewright.facts.plan import CompilePlan, QuantizePlan
 from edgewright.facts.run import Metric, Run
 from edgewright.flows.calibration import choose_calibration, lay_out
+from edgewright.flows.conversion import check_installed
 from edgewright.flows.judging import Begun, compile_graphs, gate, judge_accuracy, judge_speed, with_figures
 from edgewright.flows.publish import publish, told_as_output, workshop
 from edgewright.flows.quantization import (
@@ -75,8 +76,11 @@ def quantize(
 def begin(plan: QuantizePlan, work: Path, device: Device, tell: Tell) -> Begun:
     """Read and check everything, and lay the calibration samples out."""
     check_plan(plan)
-    for runtime in plan.runtimes:
-        check_runs_here(runtime_info(runtime))
+    locks = device.environment().get("locks", {})
+    for info in map(runtime_info, plan.runtimes):
+        check_runs_here(info)
+        if info.name not in locks:
+            check_installed(info)
     task = msgspec.convert(plan.task, Task)
     tell(f"{Path(plan.source).name}: reading")
     with open_data(plan.data, task) as data:

@@ -1,6 +1,7 @@
 """Read ONNX: signature, graph, precision and the files that hold its weights."""
 
 from collections.abc import Iterator
+from math import prod
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -76,7 +77,18 @@ class OnnxFile:
         zero_points = {tensor.name: tensor.data_type for tensor in self.graph.initializer}
         quantize = [node for node in self.graph.node if node.op_type == "QuantizeLinear" and len(node.input) > 2]
         sixteen = sum(zero_points.get(node.input[2]) in wide for node in quantize)
-        return "w8a16" if quantize and sixteen * 2 > len(quantize) else "w8a8"
+        if quantize and sixteen * 2 > len(quantize):
+            return "w8a16"
+        return "w4a8" if self._has_most_in_four_bits() else "w8a8"
+
+    def _has_most_in_four_bits(self) -> bool:
+        """Whether most integer weights are of 4 bits."""
+        sizes = {4: 0, 8: 0}
+        for tensor in self.graph.initializer:
+            bits = {21: 4, 22: 4, 2: 8, 3: 8}.get(tensor.data_type)  # TensorProto.UINT4, INT4, UINT8, INT8
+            if bits:
+                sizes[bits] += prod(tensor.dims)
+        return sizes[4] > sizes[8]
 
     def _float_precision(self) -> Precision:
         sizes: dict[int, int] = {}

@@ -96,7 +96,7 @@ TABLE: dict[str, RuntimeInfo] = {
         ),
         compiles=("onnx",),
         writes="onnx",
-        precisions=("fp32", "fp16", "w8a8", "w8a8-dynamic", "w8a16", "w8", "w4"),
+        precisions=("fp32", "fp16", "w8a8", "w8a8-dynamic", "w8a16", "w8", "w4", "w4a8"),
         suffix=".onnx",
         compile_tools=("onnx", "onnxruntime"),
         compile_options=(
@@ -114,7 +114,7 @@ TABLE: dict[str, RuntimeInfo] = {
         options=(Option("delegate", ("xnnpack", "none"), "xnnpack", "XNNPACK, or the built-in kernels alone"),),
         compiles=("onnx", "tflite"),
         writes="tflite",
-        precisions=("fp32", "fp16", "w8a8", "w8a16", "w8", "w4"),
+        precisions=("fp32", "fp16", "w8a8", "w8a16", "w8", "w4", "w4a8"),
         suffix=".tflite",
         compile_tools=("onnx", "ai-edge-litert", "flatbuffers"),
         compile_options=(
@@ -192,7 +192,7 @@ TABLE: dict[str, RuntimeInfo] = {
         ),
         compiles=("onnx",),
         writes="openvino",
-        precisions=("fp32", "fp16", "w8a8"),
+        precisions=("fp32", "fp16", "w8a8", "w8", "w4", "w4a8"),
         suffix=".xml",
         compile_tools=("openvino",),
     ),

@@ -2,7 +2,7 @@
 
 A measurement must not be disturbed by another, so jobs wait for each other. The process belongs to the one thread
 that lives as long as the server: on Linux a child that asks to die with its parent dies with the thread that
-started it. Ctrl-C for a job is the same signal that a user would send.
+started it. SIGTERM ends a job as Ctrl-C would: what was measured is written down first.
 """
 
 import os
@@ -139,7 +139,7 @@ class Jobs:
 
     def _stop(self, process: subprocess.Popen[bytes]) -> None:
         with suppress(ProcessLookupError):
-            process.send_signal(signal.SIGINT)
+            process.terminate()  # as Ctrl-C, which a server that was started in the background hands down as ignored
         timer = threading.Timer(PATIENCE_S, _kill, [process])
         timer.daemon = True
         timer.start()
@@ -224,7 +224,7 @@ class Jobs:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End one that did not heed Ctrl-C."""
+    """End one that did not heed SIGTERM."""
     if process.poll() is None:
         process.kill()
 

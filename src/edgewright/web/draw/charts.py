@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from edgewright.web.draw.scales import Scale, fit, usable
+from edgewright.web.draw.scales import Scale, fit, usable, usable_pair
 from edgewright.web.draw.svg import circle, drawing, element, line, path, rect, text
 from edgewright.web.numbers import plural, show
 
@@ -56,8 +56,8 @@ def histogram(
     across = Scale(low, high, LEFT, WIDTH - RIGHT, is_log)
     up = Scale(0.0, float(counts.max()) or 1.0, floor, top)
     parts = [line(LEFT, floor, WIDTH - RIGHT, floor, "axis")]
-    if interval[0] is not None and interval[1] is not None:
-        begin, end = across(interval[0]), across(interval[1])
+    if bounds := usable_pair(*interval):
+        begin, end = across(bounds[0]), across(bounds[1])
         parts.append(rect(begin, top - 8, max(end - begin, 1.5), floor - top + 8, "band", "interval of the median"))
     for count, (begin, end) in zip(counts, pairwise(edges), strict=True):
         if count:
@@ -205,8 +205,9 @@ def whisker(
     if value is None or not usable(value):
         return Markup("")
     x, parts = across(value), []
-    if low is not None and high is not None:
-        parts.append(line(across(low), height / 2, across(high), height / 2, f"reach {css}"))
+    if bounds := usable_pair(low, high):
+        begin, end = across(bounds[0]), across(bounds[1])
+        parts.append(line(begin, height / 2, end, height / 2, f"reach {css}"))
     parts.append(rect(x - 2, 3, 4, height - 6, css, "", 2))
     return drawing(
         width, height, "Interval", told, line(0, height / 2, width, height / 2, "grid"), *parts, kind="whisker"
@@ -242,9 +243,10 @@ def strips(rows: Sequence[Strip], unit: str, *, width: float = WIDE) -> Markup:
     for place, (name, dots, middle, low, high) in enumerate(rows):
         y = place * tall + tall / 2
         drawn.append(text(4, y + 4, name, "label strong"))
-        if low is not None and high is not None:
+        if bounds := usable_pair(low, high):
+            begin, end = across(bounds[0]), across(bounds[1])
             told = f"{name}: {show(low, unit)} to {show(high, unit)}"
-            drawn.append(rect(across(low), y - 8, max(across(high) - across(low), 2), 16, "band", told, 3))
+            drawn.append(rect(begin, y - 8, max(end - begin, 2), 16, "band", told, 3))
         drawn += [circle(across(dot), y, 2.4, "point", f"{name}: {show(dot, unit)}") for dot in finite(dots)]
         if middle is not None and usable(middle):
             drawn.append(rect(across(middle) - 1.5, y - 10, 3, 20, "dot", f"{name}: {show(middle, unit)}", 1))

@@ -6,7 +6,7 @@ from math import sqrt
 from markupsafe import Markup
 from msgspec import Struct
 
-from edgewright.web.draw.scales import fit, usable
+from edgewright.web.draw.scales import fit, usable, usable_pair
 from edgewright.web.draw.svg import circle, drawing, line, path, text
 from edgewright.web.numbers import exact, shorten, show
 
@@ -83,10 +83,10 @@ def pareto(points: Sequence[Point], quality: str) -> Markup:
     taken: list[tuple[float, float]] = []
     for one in sorted(known, key=lambda point: -point.bytes):
         x, y = across(one.latency_us), up(one.quality)
-        if one.latency_low is not None and one.latency_high is not None:
-            parts.append(line(across(one.latency_low), y, across(one.latency_high), y, "cross"))
-        if one.quality_low is not None and one.quality_high is not None:
-            parts.append(line(x, up(one.quality_low), x, up(one.quality_high), "cross"))
+        if bounds := usable_pair(one.latency_low, one.latency_high):
+            parts.append(line(across(bounds[0]), y, across(bounds[1]), y, "cross"))
+        if bounds := usable_pair(one.quality_low, one.quality_high):
+            parts.append(line(x, up(bounds[0]), x, up(bounds[1]), "cross"))
         radius = max(MOST_RADIUS * sqrt(one.bytes / largest), LEAST_RADIUS)
         parts.append(circle(x, y, radius, "point best" if one.best else "point", told_of(one)))
     for one in sorted(known, key=lambda point: not point.best):

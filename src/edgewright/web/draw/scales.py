@@ -14,6 +14,13 @@ def usable(value: float) -> bool:
     return isfinite(value) and (value == 0 or LEAST <= abs(value) <= MOST)
 
 
+def usable_pair(low: float | None, high: float | None) -> tuple[float, float] | None:
+    """An interval that can be drawn; None where either end is not known."""
+    if low is None or high is None or not (usable(low) and usable(high)):
+        return None
+    return low, high
+
+
 class Scale(NamedTuple):
     """Values from `low` to `high` lie from `begin` to `end` pixels; `high` is above `low`."""
 
