@@ -4,6 +4,7 @@ As `turns.py` does it for LiteRT: each fresh process holds all files, and runs t
 inference, in an order that is mirrored from turn to turn. Other programs on the machine disturb the ratio little.
 """
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -34,6 +35,7 @@ def in_fresh_process(runtime: str, files: Sequence[Path], turns: int, number: in
 
 def time_files(runtime: str, files: Sequence[Path], turns: int, number: int) -> list[float]:
     """Median seconds of an inference of each file, on one thread."""
+    os.dup2(2, 1)  # MNN talks on stdout
     places = list(range(len(files)))
     places = places[number % len(places) :] + places[: number % len(places)]
     module = runtime_module(runtime_info(runtime))
