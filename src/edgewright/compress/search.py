@@ -12,7 +12,6 @@ from edgewright.compress.probe import Loss
 Array = NDArray[Any]
 
 
-
 class Aim(NamedTuple):
     """What is good enough on samples that took no part in the fitting."""
 
