@@ -258,6 +258,8 @@ CASES: list[tuple[dict[str, Any], type[EdgewrightError], str]] = [
     ({"max_drop": -1.0}, UsageError, "--max-drop -1"),
     ({"max_drop": float("nan")}, UsageError, "--max-drop nan"),
     ({"runtimes": ()}, UsageError, "no runtime"),
+    ({"timeout_s": 0.0}, UsageError, "--timeout 0.0"),
+    ({"seed": -1}, UsageError, "--seed -1"),
     ({"recipe": 'precision = "w3"'}, ConfigError, "no recipe"),
 ]  # fmt: skip
 

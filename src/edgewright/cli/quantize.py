@@ -120,7 +120,7 @@ def make_plan(given: dict[str, Any]) -> QuantizePlan:
         raise UsageError(
             f"--precision {given['precision']} is not known here",
             f"known are {', '.join(PRECISIONS)}",
-            "fp16: edgewright compile --precision fp16",
+            "--precision w8a8",
         )
     words = [word for words in given["runtime"] for word in words] or ["onnxruntime", "litert"]
     return QuantizePlan(
