@@ -13,6 +13,7 @@ from edgewright.store.store import Store
 from edgewright.web.app import ROUTES
 from edgewright.web.guard import MOST_FORM_BYTES, Doors, host_name
 from edgewright.web.login import load_key
+from edgewright.web.serving import is_loopback
 from tests.web.conftest import Pages, served
 from tests.web.records import SCRIPT, Record, fill, make_run
 
@@ -42,6 +43,11 @@ def test_foreign_host_is_refused(pages: Pages, host: str) -> None:
 @pytest.mark.parametrize("host", ["localhost", "localhost:8420", "127.0.0.1", "127.0.0.9:1", "[::1]:8420", "LOCALHOST"])
 def test_own_host_is_answered(pages: Pages, host: str) -> None:
     assert pages.get("/runs", host=host).status == 200
+
+
+def test_only_loopback_needs_no_key() -> None:
+    assert all(map(is_loopback, ("localhost", "127.0.0.1", "127.9.9.9", "::1")))
+    assert not any(map(is_loopback, ("127.evil.example", "0.0.0.0", "::", "desk", "192.168.1.5", "")))
 
 
 def test_odd_hosts_have_no_name() -> None:
