@@ -24,8 +24,8 @@ Array = NDArray[Any]
 TORCH_SUFFIXES = (".pt2", ".pt", ".pth")
 REFERENCE = {"onnx": "onnxruntime", "tflite": "litert"}
 PAIRED = ("w8a8", "w8a16", "w4a8")  # precisions of QDQ graphs
-# Optimising, ONNX Runtime 1.31 rounds the float weights of a layer between rounded activations by itself, with one scale
-# for all of them (its WeightBiasQuantization), and calls it the same graph.
+# Optimising, ONNX Runtime 1.31 rounds the float weights of a layer between rounded activations by itself, with one
+# scale for all of them (its WeightBiasQuantization), and calls it the same graph.
 AS_IT_STANDS = {"optimization": "disable"}
 
 
