@@ -1,5 +1,6 @@
 """Quantised transformers: every form gives the same numbers, and what cannot be done is refused."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from edgewright.compress.checkpoint import Checkpoint
 from edgewright.compress.features import Array
 from edgewright.compress.matmul_walk import ratio_db
 from edgewright.compress.matmuls import Precision, Quantized, Rounding, quantize_matmuls
@@ -215,3 +217,30 @@ def test_weights_and_activations_that_are_not_finite_are_named() -> None:
         broken.graph.initializer[place].CopyFrom(numpy_helper.from_array(array, name))
         with pytest.raises(error, match=words):
             quantize_matmuls(broken, SAMPLES, precision="w4")
+
+
+@pytest.mark.parametrize("precision", ["w8a8-dynamic", "w4"])
+def test_an_interrupted_rounding_goes_on_where_it_was(tmp_path: Path, precision: Precision) -> None:
+    """Whatever product it was stopped at, the bytes are those of one that was not."""
+
+    class Stop(Exception):
+        pass
+
+    def pull(text: str) -> None:
+        if text.startswith(f"rounding {SITES[stop]}"):
+            raise Stop
+
+    whole = quantize(precision)
+    for stop in range(1, len(SITES)):
+        memory = Checkpoint(tmp_path / str(stop))
+        with pytest.raises(Stop):
+            quantize_matmuls(make_transformer(), SAMPLES, precision=precision, memory=memory, tell=pull)
+        left = sorted((tmp_path / str(stop)).iterdir())
+        assert len(left) == stop
+        times = [path.stat().st_mtime_ns for path in left]
+        again = quantize_matmuls(make_transformer(), SAMPLES, precision=precision, memory=memory)
+        assert [path.stat().st_mtime_ns for path in left] == times
+        assert [again.graphs[form].SerializeToString() for form in again.graphs] == [
+            whole.graphs[form].SerializeToString() for form in whole.graphs
+        ]
+        assert again.sites == whole.sites

@@ -259,6 +259,8 @@ def test_what_can_be_known_beforehand_starts_nothing(
         ({"samples": 41}, DataError, "41 samples are wanted"),
         ({"samples": 4, "leave_out": 3}, UsageError, "exclude each other"),
         ({"indices": (40,)}, DataError, "no sample 40"),
+        ({"samples": 0}, UsageError, "--samples leaves no sample"),
+        ({"leave_out": COUNT}, UsageError, "--leave-out leaves no sample"),
         ({"threads": 0}, UsageError, "--threads 0"),
         ({"candidates": ()}, UsageError, "no model"),
     ]

@@ -7,10 +7,16 @@ import numpy as np
 import onnx
 import pytest
 
+from edgewright.compress.checkpoint import Checkpoint
+from edgewright.compress.network import Network
+from edgewright.compress.recipe import Recipe, Rule
+from edgewright.compress.search import Aim
+from edgewright.compress.static import Static
 from edgewright.flows.demo import digits_folder
 from edgewright.flows.twins import take_twin
 from edgewright.runtimes.table import TABLE, RuntimeInfo
 from tests.cli.calling import QUICK, Call, make_call
+from tests.compress.mobile_files import make_feeds, make_mobile
 from tests.models.qdq_files import write_mobile_qdq
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "models"
@@ -54,6 +60,24 @@ def test_from_compile_to_layers(call: Call, info: RuntimeInfo, tmp_path: Path) -
     named = {name for layer in run["layers"] for name in layer["source_nodes"]}
     convolutions = {node.name for node in onnx.load(str(model)).graph.node if node.op_type in ("Conv", "Gemm")}
     assert convolutions - {""} <= named | {""}
+
+
+def test_a_layer_that_was_kept_in_float(call: Call, tmp_path: Path) -> None:
+    """ONNX Runtime's optimiser would give all its channels one scale, which the first, that sees zeros alone, ruins."""
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    rng = np.random.default_rng(0)
+    stem, deep = rng.standard_normal((8, 3, 3, 3)), rng.standard_normal((8, 1, 3, 3))
+    stem[0], deep[0] = 0, deep[0] * 1000
+    bias = np.array([0, 1, 1, 1, 1, 1, 1, 1], np.float32)
+    changes = {"stem/w": stem.astype(np.float32), "stem/b": bias, "deep/w": deep.astype(np.float32)}
+    network = Network(make_mobile(changes=changes))
+    recipe = Recipe(search=False, rounding="nearest", ranges="minmax", rules=(Rule(nodes="deep", precision="fp32"),))
+    road = Static(network, make_feeds(8, 1), make_feeds(8, 2), Checkpoint(tmp_path / "memory"), lambda *_: None)
+    onnx.save(road.quantize(recipe, Aim(0.0, 1.0)).model, str(tmp_path / "kept.onnx"))
+    told = call("compile", tmp_path / "kept.onnx", "--runtime", "litert", "-o", tmp_path / "out", "--json")
+    assert told.code == 0, told.err
+    (cell,) = told.json()["artifacts"]
+    assert cell["numerics"]["sqnr_db"] > 30
 
 
 def test_the_gate_holds_where_the_twin_is_not_what_was_made(

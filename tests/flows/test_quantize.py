@@ -15,6 +15,7 @@ import onnxruntime
 import pytest
 from PIL import Image
 
+from edgewright.compress.job import Judged, QuantizationReport, SiteReport
 from edgewright.devices.contract import Device
 from edgewright.errors import (
     Cancelled,
@@ -34,7 +35,14 @@ from edgewright.flows import quantize as flow
 from edgewright.flows import quantizer
 from edgewright.flows.demo import digits_folder
 from edgewright.flows.device import open_device
-from edgewright.flows.quantization import MetricAgainst, QuantizedRow, QuantizeReport, drop_of, find_faults
+from edgewright.flows.quantization import (
+    MetricAgainst,
+    QuantizedRow,
+    QuantizeReport,
+    culprits,
+    drop_of,
+    find_faults,
+)
 from edgewright.flows.quantize import quantize
 from edgewright.formats.artifacts import find_record
 from edgewright.store.store import Store, open_store
@@ -258,6 +266,8 @@ CASES: list[tuple[dict[str, Any], type[EdgewrightError], str]] = [
     ({"max_drop": -1.0}, UsageError, "--max-drop -1"),
     ({"max_drop": float("nan")}, UsageError, "--max-drop nan"),
     ({"runtimes": ()}, UsageError, "no runtime"),
+    ({"timeout_s": 0.0}, UsageError, "--timeout 0.0"),
+    ({"seed": -1}, UsageError, "--seed -1"),
     ({"recipe": 'precision = "w3"'}, ConfigError, "no recipe"),
 ]  # fmt: skip
 
@@ -378,3 +388,24 @@ def test_what_the_gate_counts() -> None:
     )
     faults = find_faults(row, share, 100.0, 0.9, share=True)
     assert len(faults) == 2  # NaN passes no gate
+
+
+def test_the_culprits_are_named_on_either_road() -> None:
+    judged = Judged(sqnr_db=9.0, agreement=0.5, expected_flips=None)
+    empty = dict.fromkeys(("sqnr_db", "weights_db", "input_db", "agreement", "output_db"))
+
+    def site(name: str, **seen: float) -> dict[str, Any]:
+        words = {"node": name, "op": "MatMul", "precision": "w4", "kept": "", "weight_bytes": 1}
+        return {**words, **empty, **seen}
+
+    def told(*sites: dict[str, Any]) -> str:
+        return culprits(
+            QuantizationReport(
+                precision="w4", fitted_on=8, checked_on=2, first=judged, final=judged, tensors=(),
+                sites=tuple(msgspec.convert(one, SiteReport) for one in sites), integer_operators=0, operators=2,
+            )
+        )  # fmt: skip
+
+    assert told(site("a", sqnr_db=20.0), site("b", sqnr_db=10.0)).startswith("MatMul 'b' (10.0 dB alone)")
+    assert told(site("a", output_db=8.0), site("b", output_db=9.0)).startswith("MatMul 'a' (8.0 dB at its output)")
+    assert told(site("a")) == ""

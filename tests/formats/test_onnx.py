@@ -145,6 +145,12 @@ def test_integer_precisions(tmp_path: Path) -> None:
     assert precision_of(tmp_path / "d.onnx", dynamic, scale) == "w8a8-dynamic"
     assert precision_of(tmp_path / "i.onnx", [node("QLinearConv", ["x", "w"], ["y"])], scale) == "w8a8"
     assert precision_of(tmp_path / "n.onnx", [node("MatMulNBits", ["x", "w"], ["y"])], scale) == "w4"
+    eight = node("MatMulNBits", ["x", "w"], ["y"], bits=8, accuracy_level=1)
+    assert precision_of(tmp_path / "n8.onnx", [eight], scale) == "w8"
+    rounds = node("MatMulNBits", ["x", "w"], ["y"], bits=4, accuracy_level=4)
+    assert precision_of(tmp_path / "n48.onnx", [rounds], scale) == "w4a8"
+    four = helper.make_tensor("w", TensorProto.INT4, [2], [1, -1])
+    assert precision_of(tmp_path / "w4.onnx", weight_only, [scale[0], four]) == "w4"
     wide = [node("QuantizeLinear", ["x", "s", "z"], ["q"]), node("DequantizeLinear", ["q", "s", "z"], ["y"])]
     assert precision_of(tmp_path / "16.onnx", wide, [*scale, constant("z", 0, np.int16)]) == "w8a16"
     assert precision_of(tmp_path / "8.onnx", wide, [*scale, constant("z", 0, np.uint8)]) == "w8a8"

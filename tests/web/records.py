@@ -118,8 +118,8 @@ def make_run(
     )
 
 
-def make_evaluation(model: Model, runtime: str, accuracy: float) -> Run:
-    metric = Metric(name="accuracy", unit="1", value=accuracy, low=accuracy - 0.01, high=accuracy + 0.01, n=500)
+def make_evaluation(model: Model, runtime: str, accuracy: float, metric_name: str = "accuracy") -> Run:
+    metric = Metric(name=metric_name, unit="1", value=accuracy, low=accuracy - 0.01, high=accuracy + 0.01, n=500)
     base = make_run(samples=0, layers=0, model=model, runtime=runtime)
     return replace(base, kind="evaluate", metrics=(metric,), series=(), plan={}, warnings=())
 

@@ -13,6 +13,7 @@ from edgewright.store.store import Store
 from edgewright.web.app import ROUTES
 from edgewright.web.guard import MOST_FORM_BYTES, Doors, host_name
 from edgewright.web.login import load_key
+from edgewright.web.serving import is_loopback
 from tests.web.conftest import Pages, served
 from tests.web.records import SCRIPT, Record, fill, make_run
 
@@ -44,6 +45,11 @@ def test_own_host_is_answered(pages: Pages, host: str) -> None:
     assert pages.get("/runs", host=host).status == 200
 
 
+def test_only_loopback_needs_no_key() -> None:
+    assert all(map(is_loopback, ("localhost", "127.0.0.1", "127.9.9.9", "::1")))
+    assert not any(map(is_loopback, ("127.evil.example", "0.0.0.0", "::", "desk", "192.168.1.5", "")))
+
+
 def test_odd_hosts_have_no_name() -> None:
     assert [host_name(host) for host in ("[", "a b:x", "[::1]:80", "X:1")][2:] == ["::1", "x"]
     assert not Doors().knows_host("[")
@@ -54,6 +60,7 @@ def test_odd_hosts_have_no_name() -> None:
     [
         {"origin": "http://evil.example"},
         {"origin": "null"},
+        {"origin": "http://["},
         {"sec_fetch_site": "cross-site"},
         {"sec_fetch_site": "same-site"},
     ],

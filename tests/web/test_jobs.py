@@ -109,6 +109,15 @@ def test_a_form_that_says_what_cannot_be(fields: dict[str, list[str]]) -> None:
         options_from(KINDS["benchmark"], {"layers": ["on"], **fields})
 
 
+def test_the_queue_survives_a_failure_of_our_own(jobs: Jobs) -> None:
+    def broken(folder: Path) -> list[str]:
+        raise KeyError("model")
+
+    first, second = jobs.add(make_job([], broken)), jobs.add(make_job(["--version"]))
+    wait_for(lambda: first.finished_at and second.finished_at)
+    assert (first.state, first.error) == ("failed", "something went wrong inside Edgewright: KeyError")
+
+
 def test_job_runs_and_names_its_runs(jobs: Jobs, told: list[tuple[str, Any]], store: Store, tmp_path: Path) -> None:
     job = jobs.add(make_job(quick(pretend_model(tmp_path))))
     wait_for(lambda: job.finished_at)
@@ -240,6 +249,18 @@ def test_upload_is_sniffed_and_named_by_us(pages: Pages) -> None:
     ):
         assert "error" in upload(pages, name, content), name
     assert len(pages.desk.uploads) == 1
+
+
+def test_upload_that_breaks_off_leaves_nothing(pages: Pages) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", pages.port)
+    connection.putrequest("POST", "/models/upload?name=half.onnx")
+    for name, value in (("content-type", "application/octet-stream"), ("content-length", "2000000")):
+        connection.putheader(name, value)
+    connection.putheader("x-csrf-token", pages.csrf)
+    connection.endheaders(b"\x08" * 1_000_000)
+    wait_for(lambda: list(pages.desk.upload_folder.rglob("*.onnx")))
+    connection.close()
+    wait_for(lambda: not list(pages.desk.upload_folder.iterdir()))
 
 
 def test_upload_that_is_too_large(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from edgewright.store.store import Store
+from edgewright.web.comparing import figure_rows
 from tests.web.conftest import Pages
-from tests.web.records import Record
+from tests.web.records import Record, make_evaluation
 
 
 @pytest.mark.parametrize("path", ["/runs", "/models", "/devices", "/work"])
@@ -182,6 +184,24 @@ def test_tables_as_csv(pages: Pages, record: Record) -> None:
     assert (made["runtime"], made["p50_us"], made["accuracy"]) == ("litert", "500.0", "0.98")
     (shared,) = [row for row in rows("/devices.csv") if row["runtime"] == "onnxruntime"]
     assert (shared["phone"], shared["desk"]) == ("1001.0", "")
+
+
+def test_the_metric_of_a_task_is_shown_as_quality(pages: Pages, store: Store, record: Record) -> None:
+    """`top1` is what a task has where nothing is said; less of it is worse."""
+    source, made = record.first.model, record.second.model
+    assert source is not None
+    assert made is not None
+    good, bad = make_evaluation(source, "litert", 0.9, "top1"), make_evaluation(made, "litert", 0.5, "top1")
+    store.record([good, bad])
+    assert "Accuracy" in pages.get("/runs?kind=evaluate").text
+    (row,) = [row for row in csv.DictReader(io.StringIO(pages.get("/runs.csv").text)) if row["id"] == bad.id]
+    assert row["accuracy"] == "0.5"
+    assert "Top-1 accuracy" in pages.get(f"/runs/{bad.id}").text
+    rows = {one.name: one for one in figure_rows([good, bad])}
+    assert [cell.mark for cell in rows["top1"].cells] == ["", "slower"]
+    assert rows["top1"].unit == "share"
+    (point,) = pages.get("/models.json?quality=top1").json()["points"]
+    assert point["quality"] == 0.5
 
 
 def test_tag_note_and_untag(pages: Pages, record: Record) -> None:

@@ -120,7 +120,7 @@ def make_plan(given: dict[str, Any]) -> QuantizePlan:
         raise UsageError(
             f"--precision {given['precision']} is not known here",
             f"known are {', '.join(PRECISIONS)}",
-            "fp16: edgewright compile --precision fp16",
+            "--precision w8a8",
         )
     words = [word for words in given["runtime"] for word in words] or ["onnxruntime", "litert"]
     return QuantizePlan(
@@ -148,9 +148,12 @@ def run(plan: QuantizePlan, output: str, html: str | None, *, sites: bool, as_js
     from pathlib import Path
 
     from edgewright.cli.places import open_user_store
+    from edgewright.errors import OutputError
     from edgewright.flows.device import open_device
     from edgewright.flows.quantize import quantize as run_quantization
 
+    if html is not None and not Path(html).parent.is_dir():  # known now, not after the work
+        raise OutputError(f"{html} cannot be written", "its folder does not exist")
     with closing(open_device("local")) as device, closing(open_user_store()) as store, progress() as tell:
         report, error = run_quantization(plan, Path(output), device, store, tell)
     if as_json:

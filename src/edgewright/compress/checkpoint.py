@@ -1,14 +1,18 @@
 """What a quantisation has found so far, in files, so that an interrupted one goes on where it was."""
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from zipfile import BadZipFile
 
 import msgspec
 import numpy as np
 
 from edgewright.compress.reconstruct import Stored
+
+DAMAGED = (OSError, ValueError, KeyError, EOFError, BadZipFile, msgspec.DecodeError)
 
 
 class Checkpoint:
@@ -21,27 +25,42 @@ class Checkpoint:
     def get(self, name: str) -> Any:
         """A `Stored`, or plain JSON values; None where there is none."""
         try:
-            if (path := self._folder / f"{name}.npz").exists():
-                with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                    return Stored(
-                        values=file["values"],
-                        scale=file["scale"],
-                        axis=int(file["axis"]),
-                        bits=int(file["bits"]),
-                        bias=file["bias"],
-                    )
+            if (found := self.get_arrays(name)) is not None:
+                return Stored(
+                    values=found["values"],
+                    scale=found["scale"],
+                    axis=int(found["axis"]),
+                    bits=int(found["bits"]),
+                    bias=found["bias"],
+                )
             return msgspec.json.decode((self._folder / f"{name}.json").read_bytes())
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile, msgspec.DecodeError):
+        except DAMAGED:
+            return None
+
+    def get_arrays(self, name: str) -> dict[str, Any] | None:
+        """Arrays by name, as they were put."""
+        try:
+            with (self._folder / f"{name}.npz").open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+                return {key: file[key] for key in file.files}
+        except DAMAGED:
             return None
 
     def put(self, name: str, value: Any) -> None:
-        suffix = "npz" if isinstance(value, Stored) else "json"
+        if isinstance(value, Stored):
+            self.put_arrays(name, value._asdict())
+            return
+        with self._written(f"{name}.json") as file:
+            file.write(msgspec.json.encode(value))
+
+    def put_arrays(self, name: str, arrays: Mapping[str, Any]) -> None:
+        with self._written(f"{name}.npz") as file:
+            np.savez(file, **arrays)
+
+    @contextmanager
+    def _written(self, name: str) -> Iterator[IO[bytes]]:
         part = self._folder / f"{name}.part"
         with part.open("wb") as file:
-            if isinstance(value, Stored):
-                np.savez(file, **value._asdict())
-            else:
-                file.write(msgspec.json.encode(value))
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        part.replace(self._folder / f"{name}.{suffix}")
+        part.replace(self._folder / name)

@@ -106,6 +106,13 @@ class Road:
             bias = (bias.astype(np.float64) + shift).astype(np.float32)
         return store(site, numbers, blocks.scale, bits, size, bias, adds)
 
+    def take_site(self, site: Site, bits: int, block: int, known: Mapping[str, Array]) -> Stored:
+        """A site that an earlier try has rounded, by `matmuls.arrays_of`."""
+        self._left[site.input] -= 1
+        found, bias = self._adds[site.node], known["bias"] if known["bias"].size else None
+        size = block if bits == 4 else known["numbers"].shape[1]
+        return Stored(site, known["numbers"], known["scale"], bits, size, bias, found[0] if found is not None else None)
+
     def _meet(self, site: Site) -> tuple[CrossMoments, CrossMoments]:
         """Of what the site reads, of every other sample and of the rest; shared by all that read the same."""
         self._left[site.input] -= 1

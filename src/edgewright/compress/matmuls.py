@@ -6,7 +6,7 @@ they are rounded under the second moments of what arrives (`blocks`), and the bi
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,14 @@ OPSETS = {8: 13, 4: 21}  # that have scales per channel; int4 and blocks
 LEAST_TABLE = 4096  # entries from which a table of embeddings is worth two more operators
 PROBES = 4  # samples on which the noise of single activations is looked at
 TAKEN = {"QuantizeLinear", "DequantizeLinear", "MatMulInteger", "MatMulNBits", "DynamicQuantizeMatMul"}
+
+
+class Memory(Protocol):
+    """What an interrupted try has left; see `checkpoint.py`."""
+
+    def get_arrays(self, name: str) -> dict[str, Array] | None: ...
+
+    def put_arrays(self, name: str, arrays: Mapping[str, Array]) -> None: ...
 
 
 class SiteReport(NamedTuple):
@@ -87,6 +95,7 @@ def quantize_matmuls(
     rounding: Rounding = "adaptive",
     keep: Collection[str] = (),
     tables: bool = True,
+    memory: Memory | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Quantized:
     """Quantise every MatMul and Gemm with constant weights, and the tables of embeddings.
@@ -99,6 +108,7 @@ def quantize_matmuls(
         block: entries along the axis that is summed over that share a scale, for int4.
         keep: nodes that stay float.
         tables: whether the rows of embeddings become int8 too.
+        memory: keeps each site as soon as it is rounded; what an interrupted try of the same left in it is taken.
 
     Raises:
         UsageError: a setting that is not known, or a name in `keep` that no node has.
@@ -124,7 +134,13 @@ def quantize_matmuls(
     noise: dict[str, float | None] = {}
     for number, site in enumerate(sites, 1):
         tell(f"rounding {site.node} ({number} of {len(sites)})")
-        stored[site.node] = road.round_site(site, bits, block, adaptive=rounding == "adaptive")
+        known = memory.get_arrays(f"product-{number}") if memory else None
+        if known is not None:
+            stored[site.node] = road.take_site(site, bits, block, known)
+        else:
+            stored[site.node] = road.round_site(site, bits, block, adaptive=rounding == "adaptive")
+        if memory and known is None:
+            memory.put_arrays(f"product-{number}", arrays_of(stored[site.node]))
         noise[site.node] = road.pass_on(stored[site.node])
     graphs = write_forms(model, stored, picked, precision, fine)
     replaced = {site.weight for site in sites} | {node.input[0] for node in network.nodes if node.name in picked}
@@ -212,6 +228,12 @@ def write_forms(
     set_opset(own, VENDOR, 1)
     part_norms(own)
     return {"qdq": write_graph(model, stored, tables, write_pair), "onnxruntime": own}
+
+
+def arrays_of(stored: Stored) -> dict[str, Array]:
+    """What is not known of a site beforehand; an empty bias stands for none."""
+    bias = np.zeros(0, np.float32) if stored.bias is None else stored.bias
+    return {"numbers": stored.numbers, "scale": stored.scale, "bias": bias}
 
 
 def report(stored: Stored, sqnr: float | None, graph: Any) -> SiteReport:

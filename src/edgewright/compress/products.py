@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewright.compress.checkpoint import Checkpoint
 from edgewright.compress.job import Job, Judged, QuantizationReport, SiteReport
 from edgewright.compress.matmuls import Quantized, quantize_matmuls
 from edgewright.compress.network import Network
@@ -46,6 +47,7 @@ def quantize_products(
         precision=job.precision,  # type: ignore[arg-type] # the flow asks for those that this road knows
         rounding=recipe.rounding,
         keep=kept,
+        memory=Checkpoint(Path(job.memory)),
         tell=say,
     )
     onnx.save(quantized.graphs["qdq"], str(out / "model.onnx"))

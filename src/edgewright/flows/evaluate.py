@@ -112,7 +112,10 @@ def resolve_evaluation(plan: EvaluatePlan) -> tuple[Task, dict[str, Model]]:
 
 
 def choose_samples(plan: EvaluatePlan, data: Data) -> Sequence[int]:
-    """The samples that the plan wants, in its order. UsageError where two words of it exclude each other."""
+    """The samples that the plan wants, in its order.
+
+    UsageError where two words of it exclude each other, or where none is left.
+    """
     given = [
         name
         for name, value in (("samples", plan.samples), ("leave-out", plan.leave_out), ("indices", plan.indices))
@@ -120,11 +123,14 @@ def choose_samples(plan: EvaluatePlan, data: Data) -> Sequence[int]:
     ]
     if len(given) > 1:
         raise UsageError(f"--{given[0]} and --{given[1]} exclude each other", "each chooses the samples", "give one")
+    chosen: Sequence[int] = range(len(data)) if plan.indices is None else plan.indices
     if plan.samples is not None:
-        return split(len(data), plan.samples, plan.seed)[0]
+        chosen = split(len(data), plan.samples, plan.seed)[0]
     if plan.leave_out is not None:
-        return split(len(data), plan.leave_out, plan.seed)[1]
-    return range(len(data)) if plan.indices is None else plan.indices
+        chosen = split(len(data), plan.leave_out, plan.seed)[1]
+    if not chosen:
+        raise UsageError(f"--{given[0]} leaves no sample", f"{data.title} has {len(data)}", f"leave --{given[0]} out")
+    return chosen
 
 
 class Session:

@@ -158,7 +158,7 @@ def gate(
     if reference is not None:
         share = begun.task.metric in SHARES
         faults += find_faults(row, reference, plan.max_drop, LEAST_AGREEMENT, share=share)
-    hint = "--max-drop allows more; or leave this runtime out"
+    hint = "more calibration samples, another --precision, or leave this runtime out"
     if report is not None and (costly := culprits(report)):
         hint = f"operators that cost most: {costly}; keep them in float by a rule of the recipe"
     if plan.precision == "auto" and not plan.force and row.speedup is not None and row.speedup.verdict == "slower":

@@ -118,9 +118,11 @@ def notes_of(cell: CellReport, *, integer_io: bool) -> tuple[str, ...]:
 
 
 def culprits(report: QuantizationReport) -> str:
-    """The operators that cost most by themselves, in words."""
-    measured = sorted((site.sqnr_db, site.node, site.op) for site in report.sites if site.sqnr_db is not None)
-    return ", ".join(f"{op} '{node}' ({db:.1f} dB alone)" for db, node, op in measured[:CULPRITS])
+    """The operators that cost most, in words: by themselves where that was measured, else those that come out worst."""
+    alone = sorted((site.sqnr_db, site.node, site.op) for site in report.sites if site.sqnr_db is not None)
+    own = sorted((site.output_db, site.node, site.op) for site in report.sites if site.output_db is not None)
+    words = "alone" if alone else "at its output"
+    return ", ".join(f"{op} '{node}' ({db:.1f} dB {words})" for db, node, op in (alone or own)[:CULPRITS])
 
 
 def against(row: EvaluationRow, reference: MetricRow | None) -> MetricAgainst | None:

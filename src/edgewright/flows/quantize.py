@@ -27,7 +27,7 @@ from edgewright.flows.quantization import (
     notes_of,
 )
 from edgewright.flows.quantizer import Quantized, run_quantizer
-from edgewright.flows.resolve import check_runs_here
+from edgewright.flows.resolve import check_number, check_runs_here
 from edgewright.flows.sources import Prepared, hash_source, is_torch, prepare_source
 from edgewright.formats.artifacts import find_record
 from edgewright.formats.costs import measure_costs
@@ -110,8 +110,8 @@ def check_plan(plan: QuantizePlan) -> None:
         raise UsageError(
             f"--max-drop {plan.max_drop:g} cannot be used", "it is how much worse the metric may get", "--max-drop 0.5"
         )
-    if is_torch(plan.source) and not plan.shapes:
-        return
+    check_number("seed", plan.seed)
+    check_number("timeout_s", plan.timeout_s)
     if not is_torch(plan.source):
         hash_source(CompilePlan(source=plan.source, cells=()))
 

@@ -16,7 +16,7 @@ from edgewright.facts.artifact import Numerics
 from edgewright.facts.words import Precision
 from edgewright.flows.conversion import Job
 from edgewright.flows.inference import infer
-from edgewright.flows.sources import prepare_file
+from edgewright.flows.sources import AS_IT_STANDS, prepare_file
 from edgewright.runtimes.wire import Compiled
 
 Outputs = Mapping[str, NDArray[Any]]
@@ -30,14 +30,11 @@ def take_twin(compiled: Compiled, folder: Path, job: Job) -> Path | None:
 
 
 def run_twin(twin: Path, job: Job) -> Outputs:
-    """The twin's outputs in ONNX Runtime on the inputs that artifacts are compared on.
-
-    Without optimisations: ONNX Runtime 1.31 rounds the float weights of a layer between rounded activations by itself,
-    with one scale for all of them (its WeightBiasQuantization), and calls it the same graph.
-    """
+    """The twin's outputs in ONNX Runtime, as it stands, on the inputs that artifacts are compared on."""
     model = prepare_file(twin, {}, job.work).model
-    plain = {"optimization": "disable"}
-    outputs, _ = infer(model, None, "onnxruntime", job.stack, job.device, options=plain, timeout_s=job.plan.timeout_s)
+    outputs, _ = infer(
+        model, None, "onnxruntime", job.stack, job.device, options=AS_IT_STANDS, timeout_s=job.plan.timeout_s
+    )
     return outputs
 
 

@@ -67,9 +67,9 @@ class OnnxFile:
         if "QuantizeLinear" in ops or INT8_OPS & set(ops):
             return self._activation_precision()
         if "MatMulNBits" in ops:
-            return "w4"
+            return self._block_precision()
         if "DequantizeLinear" in ops:
-            return "w8"
+            return "w4" if self._has_most_in_four_bits() else "w8"
         return self._float_precision()
 
     def _activation_precision(self) -> Precision:
@@ -80,6 +80,14 @@ class OnnxFile:
         if quantize and sixteen * 2 > len(quantize):
             return "w8a16"
         return "w4a8" if self._has_most_in_four_bits() else "w8a8"
+
+    def _block_precision(self) -> Precision:
+        """By the first MatMulNBits: its bits, 4 where it names none, and whether it may round activations to int8."""
+        node = next(one for one in self.graph.node if one.op_type == "MatMulNBits")
+        said = {one.name: one.i for one in node.attribute}
+        if said.get("bits", 4) != 4:
+            return "w8"
+        return "w4a8" if said.get("accuracy_level", 0) == 4 else "w4"
 
     def _has_most_in_four_bits(self) -> bool:
         """Whether most integer weights are of 4 bits."""

@@ -20,7 +20,7 @@ from edgewright.web import figures
 from edgewright.web.answers import answer, csv_answer
 from edgewright.web.draw.charts import strips
 from edgewright.web.layers import Row, align
-from edgewright.web.numbers import unit_of
+from edgewright.web.numbers import MORE_IS_BETTER, unit_of
 from edgewright.web.run_detail import flatten
 from edgewright.web.state import desk_of
 
@@ -143,14 +143,14 @@ def figure_rows(runs: Sequence[Run]) -> list[FigureRow]:
 
 
 def mark_of(metric: Metric | None, reference: Metric | None) -> str:
-    """Whether two intervals lie apart, and which way; more accuracy is better, less of anything else."""
+    """Whether two intervals lie apart, and which way."""
     if metric is None or reference is None or metric is reference:
         return ""
     if None in (metric.low, metric.high, reference.low, reference.high):
         return ""
     below = (metric.high or 0) < (reference.low or 0)
     above = (metric.low or 0) > (reference.high or 0)
-    more_is_better = metric.name == "accuracy"
+    more_is_better = metric.name in MORE_IS_BETTER
     if below:
         return "slower" if more_is_better else "faster"
     if above:

@@ -10,11 +10,20 @@ from edgewright.facts.run import Metric, Run
 from edgewright.flows.compare import options_of
 from edgewright.web.draw import charts
 from edgewright.web.draw.charts import Part
-from edgewright.web.numbers import exact, show, unit_of
+from edgewright.web.numbers import MORE_IS_BETTER, exact, show, unit_of
 
 TITLES: dict[str, str] = {
     "latency.p50": "Median latency",
     "accuracy": "Accuracy",
+    "top1": "Top-1 accuracy",
+    "top5": "Top-5 accuracy",
+    "auc": "Area under ROC",
+    "map": "Mean average precision",
+    "map50": "Mean average precision at 0.5",
+    "mae": "Mean absolute error",
+    "perplexity": "Perplexity",
+    "agreement": "Agreement with the first",
+    "sqnr": "SQNR to the first",
     "latency.p90": "90th percentile",
     "cold_start": "Cold start",
     "memory.peak": "Peak memory",
@@ -30,6 +39,7 @@ TITLES: dict[str, str] = {
     "numerics.max-abs": "Largest difference",
     "numerics.argmax-agreement": "Same arg-max",
 }
+OF_SAMPLES = (*MORE_IS_BETTER, "mae", "perplexity", "sqnr")
 COLD = (("start", "interpreter and imports"), ("load", "load"), ("first_inference", "first inference"))
 MEMORY = (("memory.before_load", "before load"), ("memory.after_load", "model loaded"), ("memory.peak", "peak"))
 SENSORS = (("temperature", "Temperature"), ("frequency", "Frequency"), ("power", "Power"))
@@ -79,8 +89,8 @@ def note_of(metric: Metric, run: Run, metrics: Mapping[str, Metric]) -> str:
         confidence = metrics.get("latency.p50_confidence")
         share = f"{confidence.value:.0%} interval, " if confidence and confidence.value and metric.low else ""
         return f"{share}{metric.n:,} samples"
-    if metric.name == "accuracy":
-        return f"95 % interval, {metric.n:,} samples"
+    if metric.name in OF_SAMPLES:
+        return f"{metric.n:,} samples" if metric.low is None else f"95 % interval, {metric.n:,} samples"
     if metric.low is None:
         return ""
     return f"{metric.n:,} samples" if metric.name.endswith(".p50") else f"{metric.n:,} processes"

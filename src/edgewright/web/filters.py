@@ -10,10 +10,11 @@ from starlette.datastructures import QueryParams
 from edgewright.facts.words import RunState
 from edgewright.store.queries import RunFilter, SortKey
 from edgewright.web.links import with_query
+from edgewright.web.numbers import ACCURACIES
 
 PER_PAGE = 50
 WORDS = ("model", "runtime", "precision", "device", "kind", "state", "tag", "since", "until", "text")
-HEADLINE = ("latency.p50", "cold_start", "memory.peak", "accuracy", "model.file")
+HEADLINE = ("latency.p50", "cold_start", "memory.peak", *ACCURACIES, "model.file")
 MOST_LETTERS = 500
 MOST_PAGE = 1_000_000
 

@@ -157,6 +157,8 @@ class Jobs:
                 self._end(job, "failed", f"{error.what}: {error.why or error.try_this}")
             except OSError as error:
                 self._end(job, "failed", f"the job could not be started: {error.strerror or error}")
+            except Exception as error:  # this thread lives as long as the server: the next job needs it
+                self._end(job, "failed", f"something went wrong inside Edgewright: {type(error).__name__}")
 
     def _run(self, job: Job) -> None:
         with TemporaryDirectory(prefix="edgewright-job-") as folder:

@@ -16,12 +16,20 @@ from edgewright.web import netron
 from edgewright.web.answers import answer, csv_answer
 from edgewright.web.draw.pareto import Point, mark_front, pareto
 from edgewright.web.filters import HEADLINE, ListState
+from edgewright.web.numbers import accuracy_of
 from edgewright.web.run_detail import numerics_of
 from edgewright.web.run_list import table_context
 from edgewright.web.state import desk_of
 
 QUALITIES: dict[str, tuple[str, str]] = {
     "accuracy": ("accuracy", "share"),
+    "top1": ("top-1 accuracy", "share"),
+    "top5": ("top-5 accuracy", "share"),
+    "auc": ("area under ROC", "share"),
+    "map": ("mean average precision", "share"),
+    "map50": ("mean average precision at 0.5", "share"),
+    "agreement": ("agreement with the first of its evaluation", "share"),
+    "sqnr": ("SQNR to the first of its evaluation", "dB"),
     "numerics.argmax-agreement": ("same arg-max as the source", "share"),
     "numerics.sqnr": ("SQNR to the source", "dB"),
 }
@@ -115,7 +123,7 @@ def grow(known: Known) -> list[Branch]:
     def branch(model_id: str, by: Link | None, above: frozenset[str]) -> Branch:
         inner = [link for link in children.get(model_id, ()) if link.child not in above and len(above) < MOST_DEPTH]
         found = [named for (own, _), named in known.qualities.items() if own == model_id]
-        accuracy = next((named["accuracy"] for named in found if "accuracy" in named), None)
+        accuracy = next((metric for named in found if (metric := accuracy_of(named))), None)
         return Branch(
             model=known.models[model_id],
             by=by,

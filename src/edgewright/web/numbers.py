@@ -1,6 +1,6 @@
 """Numbers, names and moments as the pages show them: short for the eye, exact on hover."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from math import isfinite
 
@@ -42,13 +42,21 @@ UNITS = {
     "kHz": "kHz",
     "W": "W",
 }
+# What `evaluate` and the demo call the share of samples that are put into the right class.
+ACCURACIES = ("accuracy", "top1")
+MORE_IS_BETTER = (*ACCURACIES, "top5", "auc", "map", "map50", "agreement")  # of anything else less is
 SHARES = (
-    "accuracy",
+    *MORE_IS_BETTER,
     "numerics.argmax-agreement",
     "layers.fallback_share",
     "latency.p50_confidence",
     "cpu.p50_confidence",
 )
+
+
+def accuracy_of(metrics: Mapping[str, Metric]) -> Metric | None:
+    """By whichever of the two names."""
+    return next((metrics[name] for name in ACCURACIES if name in metrics), None)
 
 
 def unit_of(metric: Metric) -> str:

@@ -17,7 +17,7 @@ from edgewright.web.draw.scales import Scale, fit
 from edgewright.web.filters import PER_PAGE, ListState, state_from
 from edgewright.web.guard import form_of
 from edgewright.web.links import with_query
-from edgewright.web.numbers import exact, plural
+from edgewright.web.numbers import accuracy_of, exact, plural
 from edgewright.web.state import desk_of
 
 COLUMNS = (
@@ -90,7 +90,7 @@ def csv_row(row: RunRow) -> Sequence[object]:
     def value(name: str) -> float | None:
         return row.metrics[name].value if name in row.metrics else None
 
-    p50 = row.metrics.get("latency.p50")
+    p50, accuracy = row.metrics.get("latency.p50"), accuracy_of(row.metrics)
     return (
         row.id,
         row.started_at,
@@ -105,7 +105,7 @@ def csv_row(row: RunRow) -> Sequence[object]:
         p50 and p50.high,
         value("cold_start"),
         value("memory.peak"),
-        value("accuracy"),
+        accuracy and accuracy.value,
         row.error,
         row.note,
     )
@@ -134,7 +134,7 @@ def table_context(rows: Sequence[RunRow], *, ticks: bool = True) -> dict[str, An
     return {
         "rows": [(row, row_whisker(row, scale)) for row in rows],
         "several_devices": len({row.device_id for row in rows}) > 1,
-        "any_accuracy": any("accuracy" in row.metrics for row in rows),
+        "any_accuracy": any(accuracy_of(row.metrics) for row in rows),
         "ticks": ticks,
     }
 

@@ -1,5 +1,6 @@
 """Binds the address and serves until it is told to stop."""
 
+import ipaddress
 import os
 import socket
 from collections.abc import Callable
@@ -14,14 +15,17 @@ from edgewright.store.store import Store
 from edgewright.web.app import make_app
 from edgewright.web.guard import Doors
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MOST_TRIED = 20
 LINGER_S = 2
 BACKLOG = 256
 
 
 def is_loopback(host: str) -> bool:
-    return host in LOOPBACK or host.startswith("127.")
+    """Whether only this machine can reach it; a name but `localhost` may lead anywhere."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def bind(host: str, port: int) -> socket.socket:

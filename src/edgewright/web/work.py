@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from shutil import rmtree
 from tempfile import mkdtemp
 from typing import Any
 
@@ -153,6 +154,24 @@ async def upload(request: Request) -> Response:
     folder = Path(mkdtemp(dir=desk.upload_folder))
     name = file_name(request.query_params.get("name", "")) or "model"
     path = folder / ("model" + name if name.startswith(".") else name)
+    taken = False
+    try:
+        size = await take_in(request, path)
+        check_upload(path)
+        taken = True
+    except EdgewrightError as error:
+        told = {"what": error.what.replace(str(path), name), "why": error.why.replace(str(path), name)}
+        return json_answer({"error": told | {"try_this": error.try_this}})
+    finally:
+        if not taken:  # also where the browser went away in the middle
+            rmtree(folder, ignore_errors=True)
+    word = f"upload-{new_run_id()}"
+    desk.uploads[word] = path
+    return json_answer({"upload": word, "name": path.name, "bytes": size})
+
+
+async def take_in(request: Request, path: Path) -> int:
+    """Write what is sent into the file; its bytes. EdgewrightError for too many, or where the disk is full."""
     size = 0
     try:
         with path.open("wb") as file:
@@ -165,15 +184,10 @@ async def upload(request: Request) -> Response:
                         "measure it in a terminal: edgewright benchmark FILE",
                     )
                 await to_thread.run_sync(file.write, piece)
-        check_upload(path)
-    except EdgewrightError as error:
-        path.unlink(missing_ok=True)
-        folder.rmdir()
-        told = {"what": error.what.replace(str(path), name), "why": error.why.replace(str(path), name)}
-        return json_answer({"error": told | {"try_this": error.try_this}})
-    word = f"upload-{new_run_id()}"
-    desk.uploads[word] = path
-    return json_answer({"upload": word, "name": path.name, "bytes": size})
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise EdgewrightError("the file cannot be kept here", why, "see that the disk is not full") from None
+    return size
 
 
 def check_upload(path: Path) -> None:
