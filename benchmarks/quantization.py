@@ -51,6 +51,7 @@ MAIN = ("onnxruntime", "litert", "openvino")
 REST = ("ncnn", "mnn", "executorch")
 PARTS = ("mobilenet", "readings", "int4", "resnet")
 SEED = 0
+FEW = 3  # names that stand for many
 HEADS = (
     "made by", "runtime", "top-1 (95 %)", "drop, points", "agreement", "SQNR, dB", "times smaller",
     "times as fast as fp32 (99 %)", "s (CPU s)",
@@ -413,12 +414,13 @@ def tell_cost(made: Quantization) -> None:
     report = made.report
     sites = report.quantization.sites if report.quantization else ()
     kept = [f"{site.node} ({site.precision})" for site in sites if site.kept]
+    named = ", ".join([*kept[:FEW], *(["…"] if len(kept) > FEW else [])]) or "none"
     shares = [f"{row.runtime} {row.int8_share:.0%}" for row in report.artifacts if row.int8_share is not None]
     runtimes = ", ".join(row.runtime for row in report.artifacts)
     print(
         f"\n{report.precision}: quantising {made.quantizer.wall:.0f} s ({made.quantizer.cpu:.0f} s of CPU), with"
         f" compiling, judging and timing for {runtimes} {made.whole.wall:.0f} s"
-        f" ({made.whole.cpu:.0f} s of CPU); kept better: {', '.join(kept) or 'none'};"
+        f" ({made.whole.cpu:.0f} s of CPU); {len(kept)} of {len(sites)} layers kept better: {named};"
         f" on integers: {', '.join(shares) or 'not told'}",
         flush=True,
     )

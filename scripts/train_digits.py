@@ -10,9 +10,10 @@
 torch goes first and alone: resolved together with the rest it can bring several GB of CUDA packages. The
 environment takes about 2.3 GB, the script about 20 s on two cores.
 
-It writes `digits.onnx`, `digits_int8.onnx` and `heldout.npz`, which the demo takes, and into tests/fixtures/digits
-`digits.tflite` and `digits_int8.tflite`, the same network by other people's converters, which only tests take. It runs
-each model on the held-out digits in its own runtime, and prints size, accuracy and agreement.
+It writes `digits.onnx`, `digits_int8.onnx`, `calib.npz` and `heldout.npz`, which the demo and tests take, and into
+tests/fixtures/digits `digits.tflite` and `digits_int8.tflite`, the same network by other people's converters, which
+only tests take. It runs each model on the held-out digits in its own runtime, and prints size, accuracy and
+agreement.
 
 Data: `sklearn.datasets.load_digits`, 1,797 images of 8 × 8 pixels with values 0 to 16, from the UCI data
 set "Optical Recognition of Handwritten Digits" (Alpaydin, Kaynak, 1998; CC BY 4.0). The split is stratified
@@ -39,8 +40,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 SEED = 20
+FRACTION_BITS = 8  # of the float weights: two of their four bytes are zero then
 HELDOUT_SHARE = 0.3
 CALIBRATION_SHARE = 0.2
+DEMO_SAMPLES = 100  # of the calibration images, for the demo
 CHANNELS = 32
 EPOCHS = 60
 BATCH = 32
@@ -253,6 +256,19 @@ def name_nodes(model: Any) -> None:
     assert len(set(names)) == len(names), names
 
 
+def shorten_weights(model: Any) -> None:
+    """Round the weights to FRACTION_BITS, so that the package that carries them compresses: zeros take no room."""
+    from onnx import numpy_helper
+
+    dropped = 23 - FRACTION_BITS  # of float32's fraction
+    for tensor in model.graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        if array.dtype == np.float32 and array.size > 1:
+            bits = array.view(np.uint32).astype(np.uint64)
+            rounded = ((bits + (1 << (dropped - 1))) >> dropped << dropped).astype(np.uint32)
+            tensor.CopyFrom(numpy_helper.from_array(rounded.view(np.float32).reshape(array.shape), tensor.name))
+
+
 def write_onnx(network: Any, path: Path) -> None:
     """Export to one ONNX file, opset 18, input `image` [1, 1, 8, 8], output `logits` [1, 10]."""
     import onnx
@@ -269,6 +285,7 @@ def write_onnx(network: Any, path: Path) -> None:
     )
     model = program.model_proto
     name_nodes(model)
+    shorten_weights(model)
     model.graph.name = "digits"
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
@@ -464,7 +481,7 @@ def validate() -> None:
 
 
 def write_files(out: Path, fixtures: Path) -> None:
-    """Train on the whole training part and write the five files into their folders."""
+    """Train on the whole training part and write the six files into their folders."""
     for folder in (out, fixtures):
         folder.mkdir(parents=True, exist_ok=True)
     images, labels = load_digits()
@@ -476,6 +493,7 @@ def write_files(out: Path, fixtures: Path) -> None:
     write_onnx_int8(out / "digits.onnx", out / "digits_int8.onnx", calibration)
     write_tflite(network, fixtures / "digits.tflite")
     write_tflite_int8(fixtures / "digits.tflite", fixtures / "digits_int8.tflite", calibration)
+    np.savez_compressed(out / "calib.npz", images=images[split.calibration[:DEMO_SAMPLES]])
     np.savez_compressed(out / "heldout.npz", images=images[split.heldout], labels=labels[split.heldout])
     print(f"{parameters} parameters, {count_macs(network)} multiply-accumulates an image")
     print(f"{len(split.train)} train, of them {len(calibration)} calibrate; {len(split.heldout)} held out")

@@ -27,7 +27,7 @@ def test_wheel_is_under_one_megabyte(wheel: Path) -> None:
 def test_wheel_has_what_the_product_reads(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert "edgewright/py.typed" in names
-    assert {f"edgewright/flows/digits/{name}" for name in ("digits.onnx", "digits_int8.onnx", "heldout.npz")} <= names
+    assert {f"edgewright/flows/digits/{name}" for name in ("digits.onnx", "calib.npz", "heldout.npz")} <= names
     assert any(name.startswith("edgewright/store/migrations/versions/") for name in names)
 
 

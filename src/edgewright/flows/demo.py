@@ -1,4 +1,4 @@
-"""The demo: a digit classifier, compiled, evaluated and benchmarked in every runtime that is installed."""
+"""The demo: a digit classifier, compiled, quantised, evaluated and benchmarked in every runtime that is installed."""
 
 from collections.abc import Collection, Sequence
 from importlib.resources import files
@@ -12,12 +12,14 @@ from msgspec import Struct
 from edgewright.bench.session import Tell
 from edgewright.devices.contract import Device
 from edgewright.errors import EdgewrightError, RuntimeMissing
-from edgewright.facts.plan import BenchmarkPlan, Candidate, CompileCell, CompilePlan, EvaluatePlan
+from edgewright.facts.plan import BenchmarkPlan, Candidate, CompileCell, CompilePlan, EvaluatePlan, QuantizePlan
 from edgewright.flows.benchmark import benchmark
-from edgewright.flows.compile import compile_all
+from edgewright.flows.compile import CellReport, compile_all
 from edgewright.flows.doctor import FOR_TESTS
 from edgewright.flows.evaluate import evaluate
 from edgewright.flows.evaluation import EvaluationReport
+from edgewright.flows.quantization import QuantizedRow
+from edgewright.flows.quantize import quantize
 from edgewright.flows.report import BenchmarkReport, make_report
 from edgewright.flows.resolve import can_run
 from edgewright.formats.files import read_model
@@ -27,7 +29,7 @@ from edgewright.tasks.metrics import Score
 from edgewright.tasks.task import read_task
 
 SCHEMA = "edgewright.demo/1"
-MODELS = ("digits.onnx", "digits_int8.onnx")
+MODEL = "digits.onnx"
 
 
 class Demo(Struct, frozen=True, kw_only=True):
@@ -55,13 +57,25 @@ def read_scores(report: EvaluationReport) -> tuple[Score, ...]:
     return tuple(Score(name="accuracy", value=row.value, low=row.low, high=row.high, n=row.n) for row in rows)
 
 
-def demo_cells(locks: Collection[str]) -> tuple[dict[str, tuple[CompileCell, ...]], list[str]]:
-    """What is compiled from each of the demo's models, and the runtimes left out because they are not installed.
+def quantize_plan(runtimes: Sequence[str]) -> QuantizePlan:
+    """Calibrated on 100 images of the training set, without labels; judged on the held-out ones."""
+    plan = evaluation_plan(())
+    return QuantizePlan(
+        source=str(digits_folder() / MODEL),
+        runtimes=tuple(runtimes),
+        task=plan.task,
+        data=str(digits_folder() / "calib.npz"),
+        eval_data=plan.data,
+        measure=False,
+    )
+
+
+def demo_runtimes(locks: Collection[str]) -> tuple[list[str], list[str], list[str]]:
+    """Runtimes for the float model, those of them that take w8a8, and those left out because they are not installed.
 
     `locks` names the isolated environments that are set up, which bring their runtimes too.
     """
-    ready = {name: list[CompileCell]() for name in MODELS}
-    left_out = []
+    ready, integers, left_out = [], [], []
     for info in TABLE.values():
         if not (info.writes and info.reads) or info.name == FOR_TESTS or not can_run(info.name, ()):
             continue
@@ -69,37 +83,39 @@ def demo_cells(locks: Collection[str]) -> tuple[dict[str, tuple[CompileCell, ...
         if not installed and info.name not in locks:
             left_out.append(f"{install_command(info)} brings {info.title}")
             continue
-        ready["digits.onnx"].append(CompileCell(runtime=info.name, precision="fp32"))
+        ready.append(info.name)
         if "w8a8" in info.precisions:
-            ready["digits_int8.onnx"].append(CompileCell(runtime=info.name, precision="w8a8"))
-    return {name: tuple(cells) for name, cells in ready.items()}, left_out
+            integers.append(info.name)
+    return ready, integers, left_out
 
 
 def compile_demo(folder: Path, device: Device, store: Store, tell: Tell) -> tuple[list[Candidate], list[str]]:
-    """The demo's models in every runtime that is installed, compiled into `folder`; and what was left out, and why.
+    """The demo's model in every runtime that is installed, in float and quantised; and what was left out, and why.
 
     Raises RuntimeMissing where no runtime works here.
     """
-    cells, left_out = demo_cells(device.environment().get("locks", {}))
+    ready, integers, left_out = demo_runtimes(device.environment().get("locks", {}))
+    made: list[CellReport | QuantizedRow] = []
+    if ready:
+        cells = tuple(CompileCell(runtime=name, precision="fp32") for name in ready)
+        plan = CompilePlan(source=str(digits_folder() / MODEL), cells=cells)
+        made += compile_all(plan, folder, device, store, tell)[0].artifacts
+    if integers:
+        made += quantize(quantize_plan(integers), folder, device, store, tell)[0].artifacts
     candidates = []
-    for name in MODELS:
-        if not cells[name]:
-            continue
-        plan = CompilePlan(source=str(digits_folder() / name), cells=cells[name])
-        report, _ = compile_all(plan, folder, device, store, tell)
-        for one in report.artifacts:
-            if one.path is None:
-                left_out.append(f"{name} in {one.runtime}: {one.reason}")
-            else:
-                sha256 = read_model(Path(one.path)).sha256
-                candidates.append(Candidate(model=one.path, runtime=one.runtime, model_sha256=sha256))
+    for one in made:
+        if one.path is None:
+            left_out.append(f"{MODEL} {one.precision} in {one.runtime}: {one.reason}")
+        else:
+            sha256 = read_model(Path(one.path)).sha256
+            candidates.append(Candidate(model=one.path, runtime=one.runtime, model_sha256=sha256))
     if not candidates:
         raise RuntimeMissing("no runtime of the demo works here", "\n".join(left_out))
     return candidates, left_out
 
 
 def run_demo(device: Device, store: Store, tell: Tell) -> tuple[Demo, EdgewrightError | None]:
-    """Compile the models, evaluate each artifact on the held-out digits, then benchmark all of them, interleaved.
+    """Compile the model, quantise it, evaluate each artifact on the held-out digits, then benchmark all, interleaved.
 
     With the first error where a model failed while all were benchmarked. Raises RuntimeMissing where no runtime
     works here, and whatever an evaluation raises.

@@ -46,8 +46,8 @@ def _take_input(graph: Graph, name: str) -> str:
     if (raw := next((node for node in readers if not _is(node, "QuantizeLinear")), None)) is not None:
         return f"{raw.op} '{raw.name}' reads it as it is"
     made = [node.outputs[0] for node in readers]
-    if not all(_is_same(graph, made[0], other) for other in made):
-        return "it is not quantised by one scale"
+    if why := next(filter(None, (_find_fault(graph, made[0], other) for other in made)), ""):
+        return why
     if any(other in graph.outputs for other in made):
         return "its integers are an output already"
     graph.nodes = [node for node in graph.nodes if not any(node is reader for reader in readers)]
@@ -64,8 +64,8 @@ def _take_output(graph: Graph, name: str) -> str:
     if maker is None or not _is(maker, "DequantizeLinear"):
         return f"{maker.op} '{maker.name}' makes it" if maker else "no operator makes it"
     stored = maker.inputs[0]
-    if not _is_same(graph, stored, stored):
-        return "it is not quantised by one scale"
+    if why := _find_fault(graph, stored, stored):
+        return why
     if stored not in makers or stored in graph.outputs:
         return f"its integers are '{stored}', which is an input, a constant or another output"
     if readers.get(name):
@@ -82,13 +82,14 @@ def _is(node: Node, op: str) -> bool:
     return node.op == op and not node.domain
 
 
-def _is_same(graph: Graph, one: str, other: str) -> bool:
-    """Whether both hold the same integers, of one scale, as LiteRT's tensors carry it."""
-    mine, its = graph.scales.get(one), graph.scales.get(other)
-    if mine is None or its is None or graph.dtypes[one] != graph.dtypes[other]:
-        return False
-    wide = graph.dtypes[one] == np.int16 and bool(np.any(mine.zero_point))
-    return graph.dtypes[one].name in STORED and mine.is_same(its) and not wide
+def _find_fault(graph: Graph, one: str, other: str) -> str:
+    """Why the two are not the same integers, of one scale, as LiteRT's tensors carry it; empty where they are."""
+    mine, its, dtype = graph.scales.get(one), graph.scales.get(other), graph.dtypes[one]
+    if mine is None or its is None or dtype != graph.dtypes[other] or not mine.is_same(its):
+        return "it is not quantised by one scale"
+    if dtype.name not in STORED:
+        return f"LiteRT does not quantise to {dtype.name}"
+    return "in 16 bits LiteRT has no zero point" if dtype == np.int16 and np.any(mine.zero_point) else ""
 
 
 def _become(graph: Graph, name: str, stored: str) -> None:

@@ -103,7 +103,7 @@ def _find_symmetric(graph: Graph, maker: Node, axis: int) -> str | None:
     if scales.scale.size > 1 and scales.axis != axis:
         return None
     if data.dtype.name == "int4" and len(data.shape) != 2:
-        return None
+        data = data.astype(np.int8)  # kernels of convolutions take no int4
     name = graph.add_constant(stored, data)
     count = data.shape[axis]
     graph.scales[name] = Scales(np.broadcast_to(scales.scale, (count,)), np.zeros(count, np.int64), axis)

@@ -161,6 +161,8 @@ class _Pairs:
         if stored not in self.graph.constants:
             return self._stored(name)
         scales, data = self.graph.scales[stored], self.graph.constants[stored]
+        if data.dtype.name == "int4":
+            data = data.astype(np.int8)  # beside integer activations LiteRT has kernels for int8 weights alone
         if data.dtype not in (np.int8, np.uint8) or np.any(_shift(scales, data.dtype).zero_point != 0):
             return None
         axis = 0 if node.op == "Conv" or (node.op == "Gemm" and node.attributes.get("transB", 0)) else 1
