@@ -200,6 +200,11 @@ def unlabelled(folder: Path) -> str:
     return str(folder / "u.npz")
 
 
+def five(folder: Path) -> str:
+    np.savez(folder / "five.npz", x=np.zeros((5, 8, 8, 3), np.uint8), labels=np.zeros(5, int))
+    return str(folder / "five.npz")
+
+
 def beyond(folder: Path) -> str:
     np.savez(folder / "l.npz", x=np.zeros((60, 8, 8, 3), np.uint8), labels=np.arange(60) % 6)
     return str(folder / "l.npz")
@@ -261,6 +266,7 @@ CASES: list[tuple[dict[str, Any], type[EdgewrightError], str]] = [
     ({"data": "absent"}, DataError, "there is no data set"),
     ({"data": broken_pictures}, DataError, "cannot be read"),
     ({"samples": 7}, DataError, "7 samples are too few"),
+    ({"data": five}, DataError, "has 5 samples"),
     ({"samples": 60}, DataError, "60 are wanted for calibration"),
     ({"samples": 61}, DataError, "61 are wanted for calibration"),
     ({"max_drop": -1.0}, UsageError, "--max-drop -1"),

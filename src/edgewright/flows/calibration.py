@@ -40,7 +40,10 @@ def choose_calibration(data: Data, samples: int, seed: int, *, apart: bool) -> l
         raise DataError(
             f"{samples} samples are too few", f"ranges and rounding need {LEAST_SAMPLES} at least", "--samples 100"
         )
-    if len(data) < LEAST_SAMPLES or samples > len(data) or (samples == len(data) and not apart):
+    if len(data) < LEAST_SAMPLES:
+        what = f"{data.title} has {len(data)} samples"
+        raise DataError(what, f"calibration alone needs {LEAST_SAMPLES}", "bring more of what the model will see")
+    if samples > len(data) or (samples == len(data) and not apart):
         raise DataError(
             f"{data.title} has {len(data)} samples, {samples} are wanted for calibration",
             "none would be left to judge the result on" if samples == len(data) else "there are not enough",

@@ -154,9 +154,9 @@ def test_int4_weights_between_integer_activations_run_as_int8(tmp_path: Path) ->
     constants = [
         four_bits(stored, "w"),
         numpy_helper.from_array(scale, "s"),
-        numpy_helper.from_array(np.float32(0.04), "xs"),
-        numpy_helper.from_array(np.float32(0.2), "ys"),
-        numpy_helper.from_array(np.uint8(128), "xz"),
+        numpy_helper.from_array(np.array(0.04, np.float32), "xs"),
+        numpy_helper.from_array(np.array(0.2, np.float32), "ys"),
+        numpy_helper.from_array(np.array(128, np.uint8), "xz"),
     ]
     compared = run(tmp_path, nodes, constants, [1, 3, 10, 10])
     assert compared.converted.operators == ("QUANTIZE", "CONV_2D", "DEQUANTIZE")
