@@ -46,7 +46,7 @@ def is_own_bound(node: Any, grid: Grid, graph: Any) -> bool:
     if node.op_type != "Clip" or len(node.input) < 3:
         return False
     ends = [one for name in node.input[1:3] for one in graph.initializer if one.name == name]
-    given = [float(numpy_helper.to_array(one)) for one in ends]
+    given = [numpy_helper.to_array(one).item() for one in ends]  # some exporters give them an axis
     return len(given) == 2 and bool(np.allclose(given, (grid.floor, grid.ceiling)))
 
 
