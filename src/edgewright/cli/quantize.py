@@ -116,6 +116,9 @@ def make_plan(given: dict[str, Any]) -> QuantizePlan:
             )
     word = normal_word(given["precision"])
     word = PRECISION_ALIASES.get(word, word)
+    if word == "bf16":
+        why = "no runtime has a compiler to bf16 here, and none of their CPU kernels computes a whole network in it"
+        raise UsageError("--precision bf16 cannot be made", why, "--precision fp16, which is as small and more exact")
     if word not in PRECISIONS:
         raise UsageError(
             f"--precision {given['precision']} is not known here",
