@@ -90,3 +90,11 @@ def test_a_name_with_brackets_means_itself() -> None:
     recipe = Recipe(rules=(Rule(nodes="conv[0]", precision="fp32"), Rule(tensors="x[1]", ranges="mse")))
     assert recipe.precision_of("conv[0]", "Conv", 0, 1) == "fp32"
     assert recipe.ranges_of("x[1]") == "mse"
+
+
+def test_a_rule_may_not_ask_for_other_activations() -> None:
+    text = 'precision = "w8a8"\n\n[[rules]]\nnodes = "a"\nprecision = "w8a16"\n'
+    with pytest.raises(ConfigError) as caught:
+        parse_recipe(text, "r.toml")
+    assert "asks for w8a16" in caught.value.what
+    assert parse_recipe(text.replace("w8a16", "w4a8"), "r.toml").rules[0].precision == "w4a8"

@@ -16,6 +16,15 @@ SCHEMA = "edgewright.recipe/1"
 SEE = "docs/quantize.md has every key"
 
 Treated = Literal["fp32", "w8a8", "w8a8-dynamic", "w8a16", "w4a8", "w8", "w4"]
+# What a rule may ask for beside the precision of the rest: other weights, or floats; activations are of one kind.
+BESIDE: dict[Treated, tuple[Treated, ...]] = {
+    "w8a8": ("fp32", "w4a8"),
+    "w4a8": ("fp32", "w8a8"),
+    "w8a16": ("fp32",),
+    "w8": ("fp32", "w4"),
+    "w4": ("fp32", "w8"),
+    "w8a8-dynamic": ("fp32",),
+}
 Method = Literal["auto", "mse", "minmax", "percentile", "entropy"]
 Rounding = Literal["adaptive", "nearest"]
 
@@ -128,6 +137,12 @@ def parse_recipe(text: str, title: str) -> Recipe:
         raise ConfigError(f"{title} is no recipe", str(error), SEE) from None
     if recipe.schema != SCHEMA:
         raise ConfigError(f"{title} has schema {recipe.schema}", f"this Edgewright knows {SCHEMA}", SEE)
+    beside = (recipe.precision, *BESIDE.get(recipe.precision, ()))
+    for rule in recipe.rules:
+        if rule.precision is not None and rule.precision not in beside:
+            known = ", ".join(beside)
+            why = f"beside {recipe.precision} a rule may ask for {known}: activations have one kind of integer"
+            raise ConfigError(f"{title} asks for {rule.precision} in a rule", why, SEE)
     return recipe
 
 
