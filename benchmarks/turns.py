@@ -65,7 +65,7 @@ def time_files(files: Sequence[Path], seconds: float, number: int) -> list[float
 
 def fill(interpreter: object) -> None:
     """Normal numbers, and zeros for whole ones, which may be places in a table."""
-    interpreter.allocate_tensors()  # type: ignore[attr-defined]
+    interpreter.allocate_tensors()  # type: ignore[attr-defined] # the interpreter has no types, here and below
     rng = np.random.default_rng(0)
     for detail in interpreter.get_input_details():  # type: ignore[attr-defined]
         wanted = np.dtype(detail["dtype"])

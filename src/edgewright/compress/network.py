@@ -91,12 +91,6 @@ class Network:
     def is_float(self, name: str) -> bool:
         return bool(self.types.get(name, 0) == FLOAT)
 
-    def macs_per_weight(self, site: Site, shape: tuple[int, ...]) -> int:
-        """How often each weight is used in one inference, from the output's shape."""
-        if site.op == "Conv":
-            return int(np.prod(shape[2:], dtype=np.int64)) * shape[0]
-        return int(np.prod(shape[:-1], dtype=np.int64))
-
 
 def flatten_biases(model: Any) -> None:
     """Give each Gemm whose constant bias is a number or a matrix of one row that bias as [outputs]."""

@@ -7,7 +7,6 @@ set of the user's own, which are named as `module:function`.
 from pathlib import Path
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
 SCHEMA = "edgewright.task/1"
@@ -292,8 +291,3 @@ def number_of_classes(task: Task) -> int:
     if not isinstance(task.output, Classification | Boxes):
         return 0
     return task.output.classes or len(label_names(task))
-
-
-def task_json(task: Task) -> bytes:
-    """Canonical: the same task gives the same bytes."""
-    return msgspec.json.encode(task, order="sorted")
