@@ -261,7 +261,7 @@ def test_a_pip_that_outlives_its_parent_keeps_others_out(folder: Path, tmp_path:
         "folder = Path(sys.argv[1])\n"
         "with held(folder, 'tiny') as lock:\n"
         "    chore = Chore(ENVIRONMENTS['mnn'], folder / 'part', folder / 'log', lock.fileno(), print)\n"
-        "    run(['sh', '-c', 'echo $$ > ' + sys.argv[2] + '; sleep 300'], chore)\n"
+        "    run(['sh', '-c', 'echo $$ > ' + sys.argv[2] + '; exec sleep 300'], chore)\n"
     )
     pid = tmp_path / "pid"
     parent = subprocess.Popen([sys.executable, "-c", script, str(folder), str(pid)])
