@@ -21,7 +21,7 @@ from tests.training.training_files import make_job, make_task, read_report, run_
 torch: Any = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns of its own insides
-SETTINGS = Settings(epochs=12, batch=16, lr=0.05, precision="fp32", checkpoint_s=0.0, patience=50)
+SETTINGS = Settings(epochs=12, batch=16, lr=0.05, precision="fp32", threads=1, checkpoint_s=0.0, patience=50)
 
 
 @pytest.fixture(autouse=True)

@@ -27,7 +27,7 @@ from tests.training.training_files import (
 torch: Any = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns of its own insides
-QUICK = Settings(epochs=3, batch=16, lr=0.05, precision="fp32")
+QUICK = Settings(epochs=3, batch=16, lr=0.05, precision="fp32", threads=1)
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +101,7 @@ def test_the_same_job_gives_the_same_bits_and_another_seed_others(tmp_path: Path
 def test_schedules_and_optimisers(tmp_path: Path, schedule: Any, optimizer: Any) -> None:
     rate = 0.05 if optimizer == "sgd" else 0.01
     settings = Settings(
-        epochs=2.5, batch=16, lr=rate, schedule=schedule, optimizer=optimizer, warmup=0.2, precision="fp32"
+        epochs=2.5, batch=16, lr=rate, schedule=schedule, optimizer=optimizer, warmup=0.2, precision="fp32", threads=1
     )
     report = train(make_job(tmp_path, settings))
     rates = curve(report, "lr")
@@ -125,7 +125,7 @@ def test_weights_of_one_axis_do_not_decay(tmp_path: Path) -> None:
 
 
 def test_it_stops_early_and_leaves_the_best(tmp_path: Path) -> None:
-    settings = Settings(epochs=40, batch=16, lr=0.05, precision="fp32", patience=2, schedule="constant")
+    settings = Settings(epochs=40, batch=16, lr=0.05, precision="fp32", threads=1, patience=2, schedule="constant")
     report = train(make_job(tmp_path, settings))
     found = next(one for one in report.curves if one.name == "held-out.top1")
     assert report.steps < report.planned
@@ -140,7 +140,7 @@ def test_numbers_single_scores_and_tokens_are_trained(tmp_path: Path) -> None:
     images = np.load(data.inputs["image"])
     two = make_data(tmp_path, labels=images.mean((2, 3))[:, :2].astype(np.float64))
     task = make_task(Regression(), metric="mae")
-    settings = Settings(epochs=10, batch=16, lr=0.05, precision="fp32")
+    settings = Settings(epochs=10, batch=16, lr=0.05, precision="fp32", threads=1)
     numbers = train(make_job(tmp_path, settings, task, module=source(tmp_path, "numbers"), data=two))
     assert numbers.metric is not None
     assert numbers.metric < 0.4 < 0.5 * float(np.abs(images.mean((2, 3))[:, :2]).mean())
@@ -157,7 +157,7 @@ def test_numbers_single_scores_and_tokens_are_trained(tmp_path: Path) -> None:
         data, inputs={"ids": str(tmp_path / "ids.npy")}, fit=tuple(range(48)), held_out=(50, 51)
     )
     task = Task(inputs=(tokens_input(),), output=NextToken(), metric="perplexity")
-    settings = Settings(epochs=20, batch=16, lr=0.02, optimizer="adamw", precision="fp32")
+    settings = Settings(epochs=20, batch=16, lr=0.02, optimizer="adamw", precision="fp32", threads=1)
     job = make_job(tmp_path, settings, task, module=source(tmp_path, "tokens"), data=words, shapes={"ids": (1, 6)})
     tokens = train(job)
     assert tokens.metric is not None
@@ -179,7 +179,7 @@ def test_a_loss_that_is_no_number_is_told_with_the_step_and_the_samples(tmp_path
 
 
 def test_a_gradient_that_is_not_finite_is_told_too(tmp_path: Path) -> None:
-    settings = Settings(epochs=3, batch=16, lr=1e30, precision="fp32", warmup=0.0)
+    settings = Settings(epochs=3, batch=16, lr=1e30, precision="fp32", threads=1, warmup=0.0)
     assert "is no" not in refuse(make_job(tmp_path, settings), TrainingDiverged).what
 
 
