@@ -75,7 +75,7 @@ def listen(process: "subprocess.Popen[bytes]", tell: Tell) -> Trouble | Finished
 def describe(step: Step, seconds: float) -> str:
     if not step.of:
         return f"{step.stage}: trial {step.done}"
-    left = seconds * (step.of - step.done) / max(step.done, 1)
+    left = seconds * (step.of - step.done) / max(step.done, 1) if step.left_s is None else step.left_s
     return f"{step.stage}: {step.done} of {step.of}, {left:.0f} s left"
 
 
