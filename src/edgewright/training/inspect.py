@@ -46,7 +46,6 @@ class Inspected(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         student: parameters of the student; `widths` by group what is left of how many. 0 where none was asked for.
     """
 
-    schema: str = "edgewright.inspected/1"
     parameters: int
     macs: int | None
     shapes: dict[str, tuple[int, ...]]
