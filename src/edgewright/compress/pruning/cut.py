@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 
 from edgewright.compress.network import attributes_of
 from edgewright.compress.pruning.atoms import Places
-from edgewright.compress.pruning.flow import OWN_DOMAINS, Outline
+
 from edgewright.compress.pruning.groups import Groups
+from edgewright.compress.pruning.outline import Outline, settle_nodes
 from edgewright.errors import UsageError
-from edgewright.formats.prepare import PROTOBUF_LIMIT, name_nodes
+from edgewright.formats.onnx_typing import OWN_DOMAINS
+from edgewright.formats.prepare import PROTOBUF_LIMIT
 
 Keep = Mapping[str, NDArray[np.int64]]  # by group the numbers of the units that stay, sorted, at least one
 
@@ -65,7 +67,7 @@ def cut_graph(model: Any, groups: Groups, keep: Keep) -> Any:
     stays = kept_units(groups, keep)
     if stays.all():
         return made
-    name_nodes(made.graph)
+    settle_nodes(made.graph)
     sizes = {name: tuple(int(stays[axis].sum()) for axis in axes) for name, axes in groups.units.items()}
     empty = [name for name, own in sizes.items() if 0 in own]
     if empty:
@@ -142,7 +144,7 @@ class Scissors:
     def replace(self, node: Any, place: int, name: str, array: NDArray[Any]) -> None:
         from onnx import numpy_helper
 
-        node.input[place] = f"{node.name}/{name}"
+        node.input[place] = f"{node.name}/{name}/kept"
         self._graph.initializer.append(numpy_helper.from_array(array, node.input[place]))
 
     def is_computed(self, node: Any, place: int) -> bool:
@@ -179,6 +181,11 @@ def mend_sizes(scissors: Scissors, node: Any) -> None:
         wanted = [size if old > 1 else old for old, size in zip(before, after, strict=True)]
     if wanted != before or scissors.is_computed(node, 1):
         scissors.write(node, 1, "shape", wanted)
+
+
+def mend_filled(scissors: Scissors, node: Any) -> None:
+    if scissors.kept(node.output[0]) != scissors.ints(node, 0, "") or scissors.is_computed(node, 0):
+        scissors.write(node, 0, "shape", scissors.kept(node.output[0]))
 
 
 def mend_split(scissors: Scissors, node: Any) -> None:
@@ -234,6 +241,7 @@ def mend_gather(scissors: Scissors, node: Any) -> None:
 
 
 MENDERS = {
+    "ConstantOfShape": mend_filled,
     "Conv": mend_conv,
     "ConvTranspose": mend_conv,
     "Expand": mend_sizes,

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.compress.pruning.atoms import OUT, STAYS, Axes, Parts, Places
-from edgewright.compress.pruning.flow import Flow, Layer, Outline
+from edgewright.compress.pruning.flow import Flow
+from edgewright.compress.pruning.outline import Outline
 
 ROLES = ("", OUT, "in", "scale")
 MATRICES = ("Gemm", "MatMul", "Gather")
@@ -180,5 +181,6 @@ def explain(flow: Flow, parts: Parts, unit: Places) -> dict[str, str]:
             continue
         reasons = parts.reason[roots]
         reasons = reasons[reasons >= 0]
-        fixed[layer.title] = flow.atoms.reasons[int(reasons.min())] if reasons.size else "it makes one unit only"
+        why = "it makes one unit only" if layer.makes.size == 1 else "no two of its units lie in the same weights"
+        fixed[layer.title] = flow.atoms.reasons[int(reasons.min())] if reasons.size else why
     return {**fixed, **flow.left}

@@ -272,7 +272,7 @@ def pool(flow: Flow, node: Any) -> list[Axes]:
 def resize(flow: Flow, node: Any) -> list[Axes]:
     x, after = flow.take(node, 0), flow.made(node)
     flow.hold(node, *(axis for axis, size in zip(x, after, strict=True) if axis.size != size))
-    return [reshape.repeat(x, after)]
+    return [tuple(axis if axis.size == size else stay(size) for axis, size in zip(x, after, strict=True))]
 
 
 def reduce(flow: Flow, node: Any) -> list[Axes]:
@@ -301,7 +301,7 @@ def pick(flow: Flow, node: Any) -> list[Axes]:
 
 
 def measure(flow: Flow, node: Any) -> list[Axes]:
-    return [tuple(map(stay, flow.made(node)))]  # a tensor's shape: see `Flow.watch_sizes`
+    return [tuple(map(stay, flow.made(node)))]  # a tensor's shape: see `Outline.uses`
 
 
 UNARY = """Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast CastLike Ceil Celu Clip Cos Cosh Dropout Elu Erf Exp
@@ -322,6 +322,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("Reshape", "Flatten"), reshape.reshape),
     "BatchNormalization": batch_norm,
     "Concat": concat,
+    "ConstantOfShape": reshape.fill,
     "Conv": conv,
     "ConvTranspose": conv_transpose,
     "DepthToSpace": reshape.depth_to_space,
