@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from edgewright.compress.network import attributes_of
 from edgewright.compress.pruning.atoms import Places
-
 from edgewright.compress.pruning.groups import Groups
 from edgewright.compress.pruning.outline import Outline, settle_nodes
 from edgewright.errors import UsageError
@@ -117,7 +116,7 @@ class Scissors:
         """By axis, which places stay."""
         if name in self._groups.units:
             return [self._stays[axis] for axis in self._groups.units[name]]
-        return [np.ones(int(size), bool) for size in self._outline.shapes[name]]
+        return [np.ones(size, bool) for size in self._outline.shapes[name]]
 
     def kept(self, name: str) -> list[int]:
         return [int(axis.sum()) for axis in self.flags(name)]
@@ -131,7 +130,7 @@ class Scissors:
 
     def write(self, node: Any, place: int, name: str, values: Sequence[int]) -> None:
         """A parameter anew: as the attribute that it is, or as a constant of this node alone."""
-        from onnx import helper, numpy_helper
+        from onnx import helper
 
         attributes = [one for one in node.attribute if one.name == name]
         if attributes:
@@ -236,8 +235,14 @@ def mend_gather(scissors: Scissors, node: Any) -> None:
     if flags[axis].all() or numbers is None:
         return
     numbers = numbers % flags[axis].size
-    new = np.cumsum(flags[axis]) - 1
-    scissors.replace(node, 1, "indices", np.asarray(new[numbers[flags[axis][numbers]] if numbers.ndim else numbers]))
+    kept = (np.cumsum(flags[axis]) - 1)[numbers[flags[axis][numbers]]]
+    scissors.replace(node, 1, "indices", kept.reshape([1 if size == 1 else -1 for size in numbers.shape]))
+
+
+def mend_recurrent(scissors: Scissors, node: Any) -> None:
+    for attribute in node.attribute:
+        if attribute.name == "hidden_size":
+            attribute.i = scissors.kept(node.input[2])[2]
 
 
 MENDERS = {
@@ -247,6 +252,9 @@ MENDERS = {
     "Expand": mend_sizes,
     "Gather": mend_gather,
     "GroupNormalization": mend_group_norm,
+    "GRU": mend_recurrent,
+    "LSTM": mend_recurrent,
+    "RNN": mend_recurrent,
     "Reshape": mend_sizes,
     "Resize": mend_resize,
     "Slice": mend_slice,

@@ -59,7 +59,7 @@ class Flow:
             if shape is None:
                 raise Refused(f"the shape of '{name}' is not known")
             stored = name in self.outline.stored
-            self.labels[name] = tuple(self.atoms.make(int(n)) if stored else stay(int(n)) for n in shape)
+            self.labels[name] = tuple(map(self.atoms.make if stored else stay, shape))
         return self.labels[name]
 
     def take(self, node: Any, place: int) -> Axes:
@@ -76,7 +76,7 @@ class Flow:
         shape = self.outline.shapes.get(node.output[place])
         if shape is None:
             raise Refused(f"the shape of '{node.output[place]}' is not known")
-        return tuple(int(size) for size in shape)
+        return shape
 
     def ints(self, node: Any, place: int, name: str) -> list[int] | None:
         """A parameter that is an attribute in old operator sets and an input in new ones; None where it is left out."""
@@ -106,12 +106,9 @@ class Flow:
             if node.op_type == "Constant" and node.domain in OWN_DOMAINS:
                 continue
             try:
-                rule = RULES.get(node.op_type) if node.domain in OWN_DOMAINS else None
-                if rule is None:
-                    raise Refused(f"pruning does not follow {node.op_type}")
-                for name, axis in self.outline.uses(node):
-                    self.hold(node, self.of(name)[axis])
-                self.leave(node, rule(self, node))
+                for name, place in self.outline.uses(node):
+                    self.hold(node, self.of(name)[place])
+                self.leave(node, (RULES.get(node.op_type, stop) if node.domain in OWN_DOMAINS else stop)(self, node))
             except Refused as refusal:
                 self.refuse(node, f"'{node.name}' ({node.op_type}): {refusal}")
         for value in self.outline.graph.output:
@@ -150,12 +147,16 @@ class Flow:
 
     def title(self, node: Any, place: int) -> str:
         """The name of the module whose weights these are, where they are named after it; else the node's."""
-        name = node.input[place]
+        name: str = node.input[place]
         while name not in self.outline.stored and (maker := self.outline.maker.get(name)) is not None and maker.input:
             name = maker.input[0]
         if all(part.isidentifier() or part.isdecimal() for part in name.split(".")) and "." in name:
             return name.removesuffix(".weight")
         return str(node.name)
+
+
+def stop(flow: Flow, node: Any) -> list[Axes]:
+    raise Refused(f"pruning does not follow {node.op_type}")
 
 
 def stay(count: int) -> Places:

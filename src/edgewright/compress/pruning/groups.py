@@ -106,8 +106,9 @@ def gather_groups(flow: Flow, parts: Parts, shapes: Mapping[str, Sequence[int]])
         makes[parts.root[layer.makes]] = True
     free = makes & (parts.reason < 0)
     free[STAYS] = False
-    axes = [(name, axis) for name in flow.labels if name in flow.outline.stored for axis in range(len(flow.labels[name]))]
-    found = sort_units([parts.root[flow.labels[name][axis]] for name, axis in axes], free)
+    stored = [name for name in flow.labels if name in flow.outline.stored]
+    axes = [(name, axis, labels) for name in stored for axis, labels in enumerate(flow.labels[name])]
+    found = sort_units([parts.root[labels] for _, _, labels in axes], free)
     unit = np.full(parts.root.size, -1)  # by root
     groups: list[Group] = []
     count = 0
@@ -116,12 +117,12 @@ def gather_groups(flow: Flow, parts: Parts, shapes: Mapping[str, Sequence[int]])
             continue
         unit[roots] = np.arange(count, count + len(roots))
         count += len(roots)
-        members = tuple(
-            Member(name, axis, places[:, which == one], ROLES[parts.role[flow.labels[name][axis][places[0, which == one][0]]]])
-            for one in dict.fromkeys(which.tolist())
-            for name, axis in [axes[one]]
-        )
-        groups.append(describe(flow, parts, roots, members, {group.name for group in groups}))
+        members = []
+        for one in dict.fromkeys(which.tolist()):
+            name, axis, labels = axes[one]
+            indices = places[:, which == one]
+            members.append(Member(name, axis, indices, ROLES[parts.role[labels[indices[0, 0]]]]))
+        groups.append(describe(flow, parts, roots, tuple(members), {group.name for group in groups}))
     units = {name: tuple(unit[parts.root[axis]] for axis in labels) for name, labels in flow.labels.items()}
     return Groups(
         tuple(groups),

@@ -37,9 +37,13 @@ class Outline:
         self.opset = max((one.version for one in bare.opset_import if one.domain in OWN_DOMAINS), default=1)
         folder = Folder(bare)
         types = folder.settle()
-        self.shapes = {name: kind.shape for name, kind in types.items() if kind.elements() is not None}
+        self.shapes = {
+            name: tuple(int(size) for size in kind.shape or ())
+            for name, kind in types.items()
+            if kind.elements() is not None
+        }
         self.values, self.constant = folder.values, folder.constant
-        self.stored = {name: self.shapes[name] or () for name, kind in types.items() if kind.stored and name in self.shapes}
+        self.stored = {name: shape for name, shape in self.shapes.items() if types[name].stored}
         self.maker = {name: node for node in self.graph.node for name in node.output if name}
         self.readers: dict[str, list[Any]] = defaultdict(list)
         self.sources: dict[str, list[frozenset[Source]]] = {}
@@ -51,19 +55,19 @@ class Outline:
 
     def trace(self, node: Any) -> None:
         """Note which sizes the elements of a small constant come from."""
-        if node.op_type == "Shape":
+        read = [name for place, name in enumerate(node.input) if name and place not in SIZES.get(node.op_type, ())]
+        if node.op_type in ("Shape", "Size"):
             attributes = attributes_of(node)
-            axes = range(len(self.shapes[node.input[0]] or ()))[attributes.get("start", 0) : attributes.get("end")]
-            self.sources[node.output[0]] = [frozenset([(node.input[0], axis)]) for axis in axes]
-        elif node.op_type == "Size":
-            self.sources[node.output[0]] = [frozenset((node.input[0], i) for i in range(len(self.shapes[node.input[0]] or ())))]
-        elif any(name in self.sources for name in node.input):
-            inputs = [self.sources.get(name) or [frozenset()] * self.values[name].size for name in node.input if name]
-            whole = frozenset[Source]().union(*(one for parts in inputs for one in parts))
+            axes = range(len(self.shapes[read[0]]))[attributes.get("start", 0) : attributes.get("end")]
+            each = [frozenset([(read[0], axis)]) for axis in axes]
+            self.sources[node.output[0]] = each if node.op_type == "Shape" else [frozenset().union(*each)]
+        elif any(name in self.sources for name in read):
+            inputs = [self.sources.get(name) or [frozenset()] * self.values[name].size for name in read]
+            flat = [one for parts in inputs for one in parts]
             for name in filter(None, node.output):
-                made = [whole] * self.values[name].size
+                made = [frozenset[Source]().union(*flat)] * self.values[name].size
                 if node.op_type == "Concat":
-                    made = [one for parts in inputs for one in parts]
+                    made = flat
                 elif node.op_type == "Gather":
                     made = [inputs[0][int(place)] for place in self.values[node.input[1]].ravel()]
                 elif node.op_type in KEEPS:
@@ -111,12 +115,13 @@ def settle_nodes(graph: Any) -> None:
         split = splits.get(node.input[0]) if node.op_type == "SequenceAt" else None
         if split is None or len(split.input) < 2 or not {node.input[1], split.input[1]} <= held.keys():
             continue
-        place, sizes = (int(numpy_helper.to_array(held[node.input[1]]).ravel()[0]), numpy_helper.to_array(held[split.input[1]]))
+        place = int(numpy_helper.to_array(held[node.input[1]]).ravel()[0])
+        sizes = numpy_helper.to_array(held[split.input[1]])
         if place < 0:
             continue
-        start, size = (place * int(sizes), int(sizes)) if sizes.ndim == 0 else (int(sizes[:place].sum()), int(sizes[place]))
-        axis = attributes_of(split).get("axis", 0)
-        numbers = {"starts": start, "ends": start + size, "axes": axis}
+        start = place * sizes if sizes.ndim == 0 else sizes[:place].sum()
+        end = start + (sizes if sizes.ndim == 0 else sizes[place])
+        numbers = {"starts": int(start), "ends": int(end), "axes": attributes_of(split).get("axis", 0)}
         names = [f"{node.name}/{name}" for name in numbers]
         graph.initializer.extend(
             numpy_helper.from_array(np.array([number]), name)

@@ -1,6 +1,6 @@
 """Labels through a Reshape: axes that are split and axes that are merged."""
 
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import prod
 from operator import mul
 from typing import Any
@@ -27,7 +27,7 @@ def reshape(flow: Flow, node: Any) -> list[Axes]:
         return [tuple(map(stay, after))]
     inner, outer = list(accumulate(before, mul)), list(accumulate(after, mul))
     bounds = sorted({1, *inner, *outer})
-    pieces = [high // low if high % low == 0 else 0 for low, high in zip(bounds, bounds[1:], strict=False)]
+    pieces = [high // low if high % low == 0 else 0 for low, high in pairwise(bounds)]
     carried: list[Places | None] = [None] * len(pieces)
     for axis, own in zip(axes, spans(inner, bounds), strict=True):
         if axis.size == 1 or not all(pieces[own]):
