@@ -38,7 +38,9 @@ class Net:
         self._nodes.append(helper.make_node(kind, list(inputs), made, name, **attributes))
         return made[0] if outputs == 1 else made
 
-    def conv(self, x: str, name: str, inputs: int, outputs: int, size: int = 3, group: int = 1, **attributes: Any) -> str:  # fmt: skip
+    def conv(
+        self, x: str, name: str, inputs: int, outputs: int, size: int = 3, group: int = 1, **attributes: Any
+    ) -> str:
         w = self.weight(f"{name}.weight", outputs, inputs // group, size, size)
         b = self.weight(f"{name}.bias", outputs)
         made: str = self.op("Conv", x, w, b, name=f"n_{name}", pads=[size // 2] * 4, group=group, **attributes)

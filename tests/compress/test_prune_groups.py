@@ -1,6 +1,6 @@
 """Groups of made graphs, operator by operator; and a cut graph computes what the whole one does with zeros instead."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,8 +68,9 @@ def flattened() -> Any:
     return net.model(IMAGE, net.op("Gemm", net.op("PRelu", hidden, slope), net.weight("head.weight", 10, 3)))
 
 
-def attend(net: Net, query: str, key: str, value: str, heads: int, width: int) -> str:
-    """Of [1, heads, words, width] each; back as [1, words, heads × width]."""
+def attend(net: Net, parts: Sequence[str], heads: int, width: int) -> str:
+    """Of query, key and value as [1, heads, words, width]; back as [1, words, heads × width]."""
+    query, key, value = parts
     scores = net.op("MatMul", query, net.op("Transpose", key, perm=[0, 1, 3, 2]))
     mixed = net.op("MatMul", net.op("Softmax", scores, axis=-1), value)
     mixed = net.op("Transpose", mixed, perm=[0, 2, 1, 3])
@@ -84,7 +85,7 @@ def separate_heads() -> Any:
         net.op("Transpose", net.op("Reshape", net.linear("x", name, 8, 12), shape), perm=[0, 2, 1, 3])
         for name in ("query", "key", "value")
     ]
-    return net.model(WORDS, net.linear(attend(net, *parts, 4, 3), "out", 12, 8))
+    return net.model(WORDS, net.linear(attend(net, parts, 4, 3), "out", 12, 8))
 
 
 def fused_heads() -> Any:
@@ -93,7 +94,7 @@ def fused_heads() -> Any:
     shape = net.put("shape", [1, -1, 4, 3])
     parts = net.op("Split", net.linear("x", "qkv", 8, 36), net.put("sizes", [12, 12, 12]), axis=2, outputs=3)
     parts = [net.op("Transpose", net.op("Reshape", part, shape), perm=[0, 2, 1, 3]) for part in parts]
-    return net.model(WORDS, net.linear(attend(net, *parts, 4, 3), "out", 12, 8))
+    return net.model(WORDS, net.linear(attend(net, parts, 4, 3), "out", 12, 8))
 
 
 def stacked_heads() -> Any:
@@ -102,7 +103,7 @@ def stacked_heads() -> Any:
     table = net.op("Reshape", net.linear("x", "qkv", 8, 36), net.put("shape", [1, 6, 3, 4, 3]))
     table = net.op("Transpose", table, perm=[2, 0, 3, 1, 4])
     parts = [net.op("Gather", table, net.put(f"third{place}", place), axis=0) for place in range(3)]
-    return net.model(WORDS, net.linear(attend(net, *parts, 4, 3), "out", 12, 8))
+    return net.model(WORDS, net.linear(attend(net, parts, 4, 3), "out", 12, 8))
 
 
 def shared_keys() -> Any:
@@ -115,7 +116,7 @@ def shared_keys() -> Any:
         part = net.op("Transpose", part, perm=[0, 2, 3, 1, 4])
         part = net.op("Expand", part, net.put("twice", [1, 4, 2, 6, 3]))
         parts.append(net.op("Reshape", part, net.put("all", [1, 8, 6, 3])))
-    return net.model(WORDS, net.linear(attend(net, *parts, 8, 3), "out", 24, 8))
+    return net.model(WORDS, net.linear(attend(net, parts, 8, 3), "out", 24, 8))
 
 
 def upwards() -> Any:
@@ -142,7 +143,8 @@ def shuffled() -> Any:
     joined = net.op("Concat", net.conv("x", "a", 3, 6), net.conv("x", "b", 3, 6), axis=1)
     table = net.op("Reshape", joined, net.put("apart", [1, 2, 6, 8, 8]))
     table = net.op("Identity", net.op("Transpose", table, perm=[0, 2, 1, 3, 4]))
-    left, right = net.op("Split", net.op("Reshape", table, net.put("back", [1, 12, 8, 8])), axis=1, num_outputs=2, outputs=2)  # fmt: skip
+    mixed = net.op("Reshape", table, net.put("back", [1, 12, 8, 8]))
+    left, right = net.op("Split", mixed, axis=1, num_outputs=2, outputs=2)
     return net.model(IMAGE, net.conv(left, "left", 6, 2), net.conv(right, "right", 6, 2))
 
 
@@ -192,18 +194,19 @@ def sums() -> Any:
     total = net.op("ReduceSum", x, net.put("one", [1]), keepdims=0)
     mean = net.op("ReduceMean", x, net.put("pixels", [2, 3]), keepdims=1)
     flat = net.op("Squeeze", mean, net.put("last", [2, 3]))
-    wide = net.op("Unsqueeze", net.op("Einsum", flat, net.weight("e.weight", 6, 5), equation="bi,ij->bj"), net.put("ends", [2, 3]))  # fmt: skip
+    product = net.op("Einsum", flat, net.weight("e.weight", 6, 5), equation="bi,ij->bj")
+    wide = net.op("Unsqueeze", product, net.put("ends", [2, 3]))
     return net.model(IMAGE, net.op("ReduceMax", total, net.put("both", [1, 2])), net.conv(wide, "head", 5, 2, 1))
 
 
 def embedded() -> Any:
-    """Words by number, places added, a mean without its layer normalisation's statistics."""
+    """Words by number, places added to them, and a residual stream."""
     net = Net()
     x = net.op("Gather", net.weight("words.weight", 5, 8), "ids", name="n_words")
     x = net.op("Add", x, net.weight("places", 1, 6, 8))
-    hidden = net.op("Gelu", net.linear(x, "up", 8, 16)) if net.opset > 19 else net.op("Erf", net.linear(x, "up", 8, 16))
-    x = net.op("Add", x, net.linear(hidden, "down", 16, 8))
-    return net.model({"ids": (1, 6)}, net.linear(net.op("Where", net.put("mask", np.array([[[True]]])), x, x), "head", 8, 3))  # fmt: skip
+    x = net.op("Add", x, net.linear(net.op("Erf", net.linear(x, "up", 8, 16)), "down", 16, 8))
+    x = net.op("Where", net.put("mask", np.array([[[True]]])), x, net.op("Neg", x))
+    return net.model({"ids": (1, 6)}, net.linear(x, "head", 8, 3))
 
 
 def sized_by_shape() -> Any:

@@ -106,7 +106,9 @@ def gather_groups(flow: Flow, parts: Parts, shapes: Mapping[str, Sequence[int]])
         makes[parts.root[layer.makes]] = True
     free = makes & (parts.reason < 0)
     free[STAYS] = False
-    axes = [(name, axis, places) for name, own in flow.labels.items() for axis, places in enumerate(own) if places.any()]
+    axes = [
+        (name, axis, places) for name, own in flow.labels.items() for axis, places in enumerate(own) if places.any()
+    ]
     found = sort_units([parts.root[labels] for _, _, labels in axes], free)
     unit = np.full(parts.root.size, -1)  # by root
     groups: list[Group] = []
