@@ -68,7 +68,8 @@ def test_scores_by_hand() -> None:
     np.testing.assert_allclose(score_units(groups, arrays_of(model), "l1")["a"], [1 / 4 + 1 / 3, 3 / 4 + 2 / 3])
     root = np.array([np.sqrt(2), np.sqrt(6)])
     np.testing.assert_allclose(score_units(groups, arrays_of(model), "l2")["a"], [0.25, 0.75] + root / root.sum())
-    np.testing.assert_allclose(score_units(groups, arrays_of(model), "taylor")["a"], [1 + 2, -3 + 2])
+    squares = {name: array**2 for name, array in arrays_of(model).items()}
+    np.testing.assert_allclose(score_units(groups, squares, "taylor")["a"], [1 / 10 + 2 / 8, 9 / 10 + 6 / 8])
 
 
 def test_gains_alone() -> None:

@@ -11,6 +11,7 @@ from edgewright.compress.pruning.atoms import Places
 from edgewright.compress.pruning.groups import Groups
 from edgewright.compress.pruning.outline import Outline, settle_nodes
 from edgewright.errors import UsageError
+from edgewright.formats.cut import keep_only, read_by
 from edgewright.formats.onnx_typing import OWN_DOMAINS
 from edgewright.formats.prepare import PROTOBUF_LIMIT
 
@@ -93,9 +94,8 @@ class Scissors:
                         self.cut_tensor(attribute.t, node.output[0])
             elif (mend := MENDERS.get(node.op_type)) is not None:
                 mend(self, node)
-        kept = [value for value in graph.value_info if value.name not in self._groups.units]
-        del graph.value_info[:]
-        graph.value_info.extend(kept)
+        keep_only(graph.value_info, [value for value in graph.value_info if value.name not in self._groups.units])
+        sweep(graph)
 
     def cut_tensor(self, tensor: Any, name: str) -> None:
         from onnx import numpy_helper
@@ -239,6 +239,18 @@ def mend_recurrent(scissors: Scissors, node: Any) -> None:
     for attribute in node.attribute:
         if attribute.name == "hidden_size":
             attribute.i = scissors.kept(node.input[2])[2]
+
+
+def sweep(graph: Any) -> None:
+    """Take out what nothing reads any more, as sizes that were replaced."""
+    needed = {value.name for value in (*graph.output, *graph.input)}
+    nodes = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            nodes.append(node)
+            needed.update(read_by(node))
+    keep_only(graph.node, nodes[::-1])
+    keep_only(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in needed])
 
 
 MENDERS = {

@@ -22,9 +22,9 @@ def score_units(groups: Groups, arrays: Mapping[str, Array], method: Method) -> 
             values), `l2` (root of the mean square) and `bn-gamma` (gain of batch normalisation, Liu et al. 2017,
             https://arxiv.org/abs/1708.06519); for `taylor` the square of weight × gradient (Molchanov et al. 2019,
             https://arxiv.org/abs/1906.10771). Members without numbers are left out.
-        method: the first three give each unit's share of the layer, summed over the weights that make and read the
-            units and the gains between: a layer's whole width is worth 1, so that groups of more layers cost more.
-            For `bn-gamma` a group without gains is scored by `l2`. `taylor` gives the expected change of the loss.
+        method: each gives the unit's share of a tensor, summed over the weights that make and read the units and the
+            gains between (`taylor`: all parameters): a layer's whole width is worth 1, so that a group of many layers
+            costs more. For `bn-gamma` a group without gains is scored by `l2`.
 
     Raises:
         UsageError: a group has no numbers, or no group has a gain.
@@ -37,22 +37,19 @@ def score_units(groups: Groups, arrays: Mapping[str, Array], method: Method) -> 
 
 def score_group(group: Group, arrays: Mapping[str, Array], method: Method) -> NDArray[np.float64]:
     members = [member for member in group.members if member.tensor in arrays]
-    if method == "taylor":
-        parts = [per_unit(member, arrays[member.tensor]).sum(-1) for member in members]
-    else:
-        gains = [member for member in members if member.role == "scale"]
-        weights = [member for member in members if member.role]
-        chosen = gains if method == "bn-gamma" and gains else weights
-        parts = [share(measure(member, arrays[member.tensor], method)) for member in chosen]
-    if not parts:
+    gains = [member for member in members if member.role == "scale"]
+    weights = [member for member in members if member.role or method == "taylor"]
+    chosen = gains if method == "bn-gamma" and gains else weights
+    if not chosen:
         raise UsageError(f"'{group.name}' cannot be scored", f"no numbers are given for its weights ({method})")
-    total: NDArray[np.float64] = np.sum(parts, 0)
+    total: NDArray[np.float64] = np.sum([share(measure(one, arrays[one.tensor], method)) for one in chosen], 0)
     return total
 
 
 def measure(member: Member, array: Array, method: Method) -> NDArray[np.float64]:
     table = per_unit(member, array)
-    result: NDArray[np.float64] = np.abs(table).mean(-1) if method == "l1" else np.sqrt(np.square(table).mean(-1))
+    plain = method in ("l1", "taylor")  # what is given for taylor is squared already
+    result: NDArray[np.float64] = np.abs(table).mean(-1) if plain else np.sqrt(np.square(table).mean(-1))
     return result
 
 
