@@ -56,7 +56,7 @@ def describe(step: Step, seconds: float, first: int) -> str:
     """How far it is, and the time left at the pace since `first`: a job that goes on does not begin at nothing."""
     if not step.of:
         return f"{step.stage}: trial {step.done}"
-    left = seconds * (step.of - step.done) / max(step.done - first, 1)
+    left = step.left_s if step.left_s is not None else seconds * (step.of - step.done) / max(step.done - first, 1)
     return f"{step.stage}: {step.done} of {step.of}, {left:.0f} s left"
 
 

@@ -209,10 +209,11 @@ class TrainReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         steps: taken; `planned` were to be.
         precision: that it computed in.
         metric: of the held-out samples in the end; None where they have no labels.
-        best_step: whose weights were left: the last one, or the best where it stopped early.
+        best_step: whose weights were left: the last one's, or with `patience` those of the best held-out metric.
         seconds: of the loop; resumed parts are added.
         resumed: how often it went on from a checkpoint.
         parameters: of the module; `zeros` of them are zero.
+        notes: what should be known: a checkpoint that could not be used, layers that were left alone.
     """
 
     schema: str = "edgewright.training/1"
@@ -226,6 +227,7 @@ class TrainReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     parameters: int
     zeros: int
     curves: tuple[Curve, ...]
+    notes: tuple[str, ...] = ()
 
 
 Word = Step | Trouble | Finished
