@@ -102,10 +102,9 @@ class Folder:
 
     def take_types(self, inferred: Any) -> None:
         for value in (*inferred.input, *inferred.value_info, *inferred.output):
-            kind = value.type.tensor_type
-            if value.type.WhichOneof("value") != "tensor_type" or (
-                value.name in self.constant and value.name in self.types
-            ):
+            kind, known = value.type.tensor_type, self.types.get(value.name)
+            settled = value.name in self.constant and known is not None and known.elements() is not None
+            if value.type.WhichOneof("value") != "tensor_type" or settled:
                 continue
             shape = read_shape(kind) if kind.HasField("shape") else None
             self.types[value.name] = TensorType(dtype=dtype_name(kind.elem_type) if kind.elem_type else "", shape=shape)

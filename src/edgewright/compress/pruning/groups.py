@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.compress.pruning.atoms import OUT, STAYS, Axes, Parts, Places
-from edgewright.compress.pruning.flow import Flow, Layer, Outline
+from edgewright.compress.pruning.flow import Flow
+from edgewright.compress.pruning.outline import Outline
 
 ROLES = ("", OUT, "in", "scale")
 MATRICES = ("Gemm", "MatMul", "Gather")
@@ -105,8 +106,9 @@ def gather_groups(flow: Flow, parts: Parts, shapes: Mapping[str, Sequence[int]])
         makes[parts.root[layer.makes]] = True
     free = makes & (parts.reason < 0)
     free[STAYS] = False
-    axes = [(name, axis) for name in flow.labels if name in flow.outline.stored for axis in range(len(flow.labels[name]))]
-    found = sort_units([parts.root[flow.labels[name][axis]] for name, axis in axes], free)
+    stored = [name for name in flow.labels if name in flow.outline.stored]
+    axes = [(name, axis, labels) for name in stored for axis, labels in enumerate(flow.labels[name])]
+    found = sort_units([parts.root[labels] for _, _, labels in axes], free)
     unit = np.full(parts.root.size, -1)  # by root
     groups: list[Group] = []
     count = 0
@@ -115,12 +117,12 @@ def gather_groups(flow: Flow, parts: Parts, shapes: Mapping[str, Sequence[int]])
             continue
         unit[roots] = np.arange(count, count + len(roots))
         count += len(roots)
-        members = tuple(
-            Member(name, axis, places[:, which == one], ROLES[parts.role[flow.labels[name][axis][places[0, which == one][0]]]])
-            for one in dict.fromkeys(which.tolist())
-            for name, axis in [axes[one]]
-        )
-        groups.append(describe(flow, parts, roots, members, {group.name for group in groups}))
+        members = []
+        for one in dict.fromkeys(which.tolist()):
+            name, axis, labels = axes[one]
+            indices = places[:, which == one]
+            members.append(Member(name, axis, indices, ROLES[parts.role[labels[indices[0, 0]]]]))
+        groups.append(describe(flow, parts, roots, tuple(members), {group.name for group in groups}))
     units = {name: tuple(unit[parts.root[axis]] for axis in labels) for name, labels in flow.labels.items()}
     return Groups(
         tuple(groups),
@@ -180,5 +182,6 @@ def explain(flow: Flow, parts: Parts, unit: Places) -> dict[str, str]:
             continue
         reasons = parts.reason[roots]
         reasons = reasons[reasons >= 0]
-        fixed[layer.title] = flow.atoms.reasons[int(reasons.min())] if reasons.size else "it makes one unit only"
+        why = "it makes one unit only" if layer.makes.size == 1 else "no two of its units lie in the same weights"
+        fixed[layer.title] = flow.atoms.reasons[int(reasons.min())] if reasons.size else why
     return {**fixed, **flow.left}
