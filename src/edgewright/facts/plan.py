@@ -178,6 +178,8 @@ class QuantizePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         measure: whether the artifacts are timed against float ones.
         force: keep a result that is slower than float.
         integer_io: whether artifacts take and give integers, in the runtimes whose compilers know how.
+        qat: settings of a fine-tuning under the graph's own rounding, by the words of `training.job.Settings`; None
+            leaves the weights as they were rounded. Then all of `data` is trained on, but the share `held_out`.
         timeout_s: the longest silence of a worker.
     """
 
@@ -199,6 +201,8 @@ class QuantizePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     measure: bool = True
     force: bool = False
     integer_io: bool = False
+    qat: dict[str, Any] | None = None
+    held_out: float = 0.1
     timeout_s: float = 600.0
 
 
