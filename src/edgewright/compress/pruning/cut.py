@@ -57,7 +57,7 @@ def cut_graph(model: Any, groups: Groups, keep: Keep) -> Any:
     that `find_groups` found in `model`, which stays as it is. Sizes that a graph computes from shapes are written out.
 
     Raises:
-        UsageError: `keep` does not fit, or leaves an axis with nothing.
+        UsageError: `keep` does not fit.
     """
     import onnx
 
@@ -67,10 +67,6 @@ def cut_graph(model: Any, groups: Groups, keep: Keep) -> Any:
     if stays.all():
         return made
     settle_nodes(made.graph)
-    sizes = {name: tuple(int(stays[axis].sum()) for axis in axes) for name, axes in groups.units.items()}
-    empty = [name for name, own in sizes.items() if 0 in own]
-    if empty:
-        raise UsageError(f"nothing would be left of '{empty[0]}'", "all of its places belong to units that go")
     Scissors(Outline(model, groups.shapes), groups, stays).cut(made.graph)
     if made.ByteSize() < PROTOBUF_LIMIT:
         onnx.checker.check_model(made)

@@ -133,8 +133,9 @@ class Flow:
             if name and name in self.outline.shapes:
                 for axis in self.of(name):
                     self.atoms.fix(axis, why)
-                if name in self.outline.stored and len(self.outline.stored[name]) > 1:
-                    self.left[node.name] = why
+        for place, name in enumerate(node.input):
+            if len(self.outline.stored.get(name, ())) > 1:
+                self.left[self.title(node, place)] = why
         for name in node.output:
             self.labels.pop(name, None)
 

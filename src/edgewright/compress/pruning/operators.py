@@ -59,12 +59,13 @@ def conv_transpose(flow: Flow, node: Any) -> list[Axes]:
     groups = int(attributes_of(node).get("group", 1))
     flow.hold(node, *x[2:], *w[2:])
     flow.tie(node, x[1], w[0])
-    made = w[1]
+    made, makes = w[1], w[1]
     if groups > 1:
         whole = by_group(x[1].size, w[1].size * groups, groups)
         first = tie_group(flow, node, x[1], stay(0) if whole else x[1][: x[1].size // groups], groups, whole=whole)
         made = np.repeat(first, w[1].size) if whole else np.tile(w[1], groups)
-    return finish_conv(flow, node, x[0], made, w[1], w[0])
+        makes = w[0] if whole else w[1]
+    return finish_conv(flow, node, x[0], made, makes, stay(0) if makes is w[0] else w[0])
 
 
 def finish_conv(flow: Flow, node: Any, batch: Places, made: Places, makes: Places, reads: Places) -> list[Axes]:
@@ -107,8 +108,11 @@ def einsum(flow: Flow, node: Any) -> list[Axes]:
     sides, result = equation.split("->")
     found: dict[str, Places] = {}
     for place, letters in enumerate(sides.split(",")):
-        for letter, axis in zip(letters, flow.take(node, place), strict=True):
+        own = dict(zip(letters, flow.take(node, place), strict=True))
+        for letter, axis in own.items():
             flow.tie(node, found.setdefault(letter, axis), axis)
+        kept, summed = ([axis for letter, axis in own.items() if (letter in result) == side] for side in (True, False))
+        flow.note_layer(node, place, np.concatenate([stay(0), *kept]), np.concatenate([stay(0), *summed]))
     return [tuple(found[letter] for letter in result)]
 
 
