@@ -38,8 +38,10 @@ from edgewright.flows.narrowing import (
 from edgewright.flows.pruning import WidthRow, width_rows
 from edgewright.formats.onnx_graph import read_onnx_graph
 from edgewright.store.store import Store, open_store
+from edgewright.training.inspect import Inspected
 from edgewright.training.job import InspectJob, Source, TrainJob
-from edgewright.training.slices import Slices, describe_slices, write_built, write_slices
+from edgewright.training.sliceable import Sliceable, count_numbers
+from edgewright.training.slices import cut_weights, describe_slices, unfold, write_slices
 
 SURE = 6  # processes of a time that decides
 MARGIN = 1.02  # the search aims a little beyond the target, which is measured again in the end
@@ -53,7 +55,6 @@ class Cut(NamedTuple):
         onnx: the cut graph, with the weights it had.
         zeros: of unstructured pruning.
         epochs: that were trained on the way.
-        module, places, shapes: of a torch source, the factory whose module keeps these places of its weights.
     """
 
     onnx: Path
@@ -62,16 +63,12 @@ class Cut(NamedTuple):
     notes: tuple[str, ...]
     zeros: int = 0
     epochs: float = 0.0
-    module: str | None = None
-    places: Mapping[str, Mapping[int, Array]] = {}
-    shapes: Mapping[str, tuple[int, ...]] = {}
 
 
 class Choice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What was chosen in one round, kept so that another try of the same goes on with it."""
 
     keep: dict[str, tuple[int, ...]]
-    notes: tuple[str, ...] = ()
 
 
 def thin_file(plan: PrunePlan, onnx: Path, course: Course, folder: Path) -> Cut:
@@ -260,7 +257,7 @@ class Rounds:
             step = 1 / (rounds - number)
             cut, module = self._cut(number, current, cut, step=step)
             if number < rounds - 1:
-                current = self._trained(number, module, cut)[0]
+                current = self._trained(number, module)[0]
         if cut is None:
             raise UsageError("--rounds counts from 1", "", "--rounds 1")
         return cut._replace(epochs=(rounds - 1) * self._plan.round_epochs), module
@@ -275,7 +272,7 @@ class Rounds:
                 cut, module = self._cut(number, current, cut, speedup=speedup)
             except GateFailed:
                 break
-            current, trained = self._trained(number, module, cut)
+            current, trained = self._trained(number, module)
             lost = self._lost(held, trained)
             self._course.court.tell(f"{speedup:g} × as fast: {lost:.2f} lost on the samples held out")
             if lost > self._plan.max_drop:
@@ -296,12 +293,14 @@ class Rounds:
         inspected = inspect(
             InspectJob(
                 module=current, shapes=course.shapes, task=course.task_json, data=course.laid,
-                settings=course.settings, taylor=self._plan.importance == "taylor", out=str(folder / "inspected"),
+                settings=course.settings, groups=True, taylor=self._plan.importance == "taylor",
+                out=str(folder / "inspected"),
             ),
             course.court.tell,
         )  # fmt: skip
         search = Search(self._plan, course, self._onnx, inspected / "named.onnx", self._work / f"search{number}")
-        left = left_alone(inspected)
+        told = msgspec.json.decode((inspected / "inspected.json").read_bytes(), type=Inspected)
+        left = told.refused
         groups = some_groups(search.model, course, left)
         chosen = folder / "choice.json"
         if not chosen.is_file():
@@ -313,34 +312,20 @@ class Rounds:
         choice = msgspec.json.decode(chosen.read_bytes(), type=Choice)
         keep: Keep = {name: np.array(kept) for name, kept in choice.keep.items()}
         places = kept_places(groups, keep)
-        own = Slices(
-            factory=current.factory,
-            parameters={
-                tensor: {axis: tuple(int(one) for one in kept) for axis, kept in axes.items()}
-                for tensor, axes in places.items()
-            },
-            shapes=course.shapes,
-        )
-        write_slices(own, folder / "slices.json")
+        numbers = count_numbers(Sliceable(told.sliceable, told.refused, told.numbers), keep)
+        slices = describe_slices(current, folder, places, numbers=numbers, shapes=course.shapes)
+        write_slices(slices, folder / "slices.json")
+        weights = folder / "cut.safetensors"
+        cut_weights(inspected / "weights.safetensors", places, weights)
         widths = {name: len(kept) for name, kept in keep.items()}
-        cut = Cut(
-            self._onnx,
-            width_rows(groups, widths, before.widths if before else ()),
-            {**groups.fixed, **left},
-            choice.notes,
-            module=current.factory,
-            places=places,
-            shapes=course.shapes,
-        )
-        weights = current.weights or str(inspected / "weights.safetensors")
-        return cut, Source(
-            factory=current.factory, weights=weights, slices=str(folder / "slices.json"), whole_weights=True
-        )
+        cut = Cut(self._onnx, width_rows(groups, widths, before.widths if before else ()), {**groups.fixed, **left}, ())
+        source = Source(factory=unfold(current).factory, weights=str(weights), slices=str(folder / "slices.json"))
+        return cut, source
 
-    def _trained(self, number: int, module: Source, cut: Cut) -> tuple[Source, Trained]:
+    def _trained(self, number: int, module: Source) -> tuple[Source, Trained]:
         """The module after a round's training, as a source that can be cut further."""
         course, folder = self._course, self._course.memory / f"round{number}"
-        if course.laid is None or cut.module is None:
+        if course.laid is None:
             raise UsageError("there is nothing to train on", "", "--data")
         trained = train(
             TrainJob(
@@ -355,9 +340,7 @@ class Rounds:
             ),
             course.court.tell,
         )
-        slices = describe_slices(cut.module, folder, cut.places, shapes=cut.shapes)
-        built = write_built(folder, f"round{number}", slices)
-        return Source(factory=f"{built.absolute()}:build", weights=str(trained.weights)), trained
+        return msgspec.structs.replace(module, weights=str(trained.weights)), trained
 
     def _held_out_metric(self) -> float:
         """Of the source, on the samples that steer."""
@@ -374,12 +357,6 @@ class Rounds:
             raise UsageError("--max-drop needs labels", "the samples held out have none", "--target-speedup 1.5")
         worse = before - trained.report.metric if self._course.task.higher_is_better else trained.report.metric - before
         return worse * scale_of(self._course.task.metric)[0]
-
-
-def left_alone(inspected: Path) -> dict[str, str]:
-    """Groups that the module itself cannot carry, with the reason, as the worker found by trial."""
-    found: dict[str, Any] = msgspec.json.decode((inspected / "inspected.json").read_bytes())
-    return dict(found.get("fixed", {}))
 
 
 def taylor_of(inspected: Path) -> dict[str, Array]:

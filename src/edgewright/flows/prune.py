@@ -38,14 +38,14 @@ from edgewright.flows.learning import (
     scale_of,
     side_metrics,
 )
-from edgewright.flows.pruning import PruneReport
+from edgewright.flows.pruning import PruneReport, module_name
 from edgewright.flows.publish import told_as_output, workshop
 from edgewright.flows.sources import Prepared, absolute, hash_source, is_torch, prepare_source
 from edgewright.formats.files import read_model
 from edgewright.store.ids import new_run_id
 from edgewright.store.store import Store, utc_now
 from edgewright.training.job import Source, Thinning, TrainJob
-from edgewright.training.slices import describe_slices, write_built
+from edgewright.training.slices import write_built
 
 CANNOT_TRAIN = "it is not trained again: that needs a torch source, FILE.py:FACTORY with its weights, and --data"
 
@@ -56,6 +56,7 @@ class Pruned(NamedTuple):
     files: dict[str, list[Path]]
     trained: dict[str, list[Trained]]
     cut: Cut
+    module: Source | None = None
 
 
 def prune(
@@ -141,7 +142,7 @@ def make_pruned(plan: PrunePlan, prepared: Prepared, course: Course, work: Path)
         lambda seed: job_of("pruned", module, thinning, seed, plan, course, 0.0), seeds, course.court.tell
     )
     files = {name: [one.onnx for one in all_seeds] for name, all_seeds in trained.items()}
-    return Pruned(files, trained, cut)
+    return Pruned(files, trained, cut, module)
 
 
 def job_of(
@@ -282,20 +283,13 @@ def publish(report: PruneReport, plan: PrunePlan, pruned: Pruned, out: Path) -> 
         if "pruned" in pruned.trained:
             weights = str(out / f"{stem}.safetensors")
             copyfile(pruned.trained["pruned"][0].weights, weights)
-            if pruned.cut.module is None:
-                module = plan.source
+            if pruned.module is not None and pruned.module.slices:
+                module = f"{write_built(out, module_name(stem), pruned.module)}:build"
             else:
-                module = f"{out / module_name(stem)}.py:build"
-                slices = describe_slices(pruned.cut.module, out, pruned.cut.places, shapes=pruned.cut.shapes)
-                write_built(out, module_name(stem), slices)
+                module = plan.source
         report = msgspec.structs.replace(report, model=str(model), module=module, weights=weights)
         (out / f"{stem}.prune.json").write_bytes(msgspec.json.encode(report))
     return report
-
-
-def module_name(stem: str) -> str:
-    """A file that Python can import."""
-    return "".join(one if one.isalnum() else "_" for one in stem)
 
 
 def record(

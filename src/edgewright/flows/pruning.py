@@ -83,3 +83,8 @@ def width_rows(groups: Groups, widths: Mapping[str, int], before: Sequence[Width
         )
         for group in groups.groups
     )
+
+
+def module_name(stem: str) -> str:
+    """A file that Python can import."""
+    return "".join(one if one.isalnum() else "_" for one in stem)
