@@ -69,7 +69,8 @@ def main(path: str) -> None:
             break
     tune(module, job)
     module.eval()
-    program = torch.onnx.export(module, (example,), dynamo=True, verbose=False, input_names=["x"], output_names=["output"])
+    names = {"input_names": ["x"], "output_names": ["output"]}
+    program = torch.onnx.export(module, (example,), dynamo=True, verbose=False, **names)
     program.save(str(Path(job.out) / "model.onnx"))
     told = Told(
         parameters=sum(one.numel() for one in module.parameters()),
