@@ -17,6 +17,7 @@
     ├── WorkerError                       1   the process that runs the model failed
     │   ├── WorkerCrashed                 1   it died by a signal or left early
     │   └── WorkerTimeout               124   it gave no answer within the time limit
+    ├── TrainingDiverged                  1   the loss of a training is no finite number any more
     ├── GateFailed                        3   a gate (fallback, accuracy, budget) was not met
     ├── StoreError                        1   the record of runs cannot be read or written
     │   ├── StoreLocked                   1   another process holds it
@@ -145,6 +146,12 @@ class WorkerTimeout(WorkerError):
 
     exit_code = 124
     default_hint = "give it more time with --timeout SECONDS"
+
+
+class TrainingDiverged(EdgewrightError):
+    """The loss of a training, or its gradient, is no finite number any more; `why` names the samples of the step."""
+
+    default_hint = "lower the learning rate"
 
 
 class GateFailed(EdgewrightError):

@@ -38,11 +38,12 @@ class Job(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Step(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="step"):
-    """How far a stage is; `of` is 0 where that is not known."""
+    """How far a stage is; `of` is 0 where that is not known, `left_s` None where it is reckoned from both."""
 
     stage: str
     done: int
     of: int
+    left_s: float | None = None
 
 
 class Trouble(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="trouble"):

@@ -11,14 +11,15 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.util import module_from_spec, spec_from_file_location
-from inspect import Parameter, signature
+from inspect import Parameter, isclass, isfunction, signature
 from io import StringIO
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from edgewright.errors import InputError, ModelNotConvertible, ModelNotFound, ModelUnreadable
+from edgewright.errors import EdgewrightError, InputError, ModelNotConvertible, ModelNotFound, ModelUnreadable
 from edgewright.facts.artifact import IoMap, Port
+from edgewright.formats.torch_weights import load_weights
 
 OPSET = 18
 PROTOBUF_LIMIT = 2**31 - 1
@@ -112,8 +113,13 @@ def load_onnx(path: Path, shapes: Shapes, *, half: bool, unroll: bool, integers:
 
 def load_torch(source: str, shapes: Shapes, *, half: bool = False, weights: str | None = None) -> Loaded:
     """A torch source: inputs are named as the parameters of `forward`, outputs `output`, or `output0` and so on."""
-
     program, kind = load_program(source, weights)
+    return describe_program(program, kind, shapes, half=half)
+
+
+def describe_program(
+    program: Any, kind: Literal["module", "script", "exported"], shapes: Shapes, *, half: bool = False
+) -> Loaded:
     names, examples = make_examples(program, kind, shapes)
     if half:
         if kind == "exported":
@@ -159,7 +165,9 @@ def build_module(path: Path, factory: str, weights: str | None) -> Any:
     sys.modules[path.stem] = module
     try:
         spec.loader.exec_module(module)
-        built = getattr(module, factory)()
+        built = find_factory(module, factory, path)()
+    except EdgewrightError:  # of a source that Edgewright wrote
+        raise
     except Exception as error:  # it is the user's code
         raise ModelUnreadable(f"{path}:{factory} cannot be built", f"{type(error).__name__}: {error}") from error
     if not isinstance(built, torch.nn.Module):
@@ -169,15 +177,11 @@ def build_module(path: Path, factory: str, weights: str | None) -> Any:
     return built.eval()
 
 
-def load_weights(module: Any, path: Path) -> None:
-    import torch
-
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        module.load_state_dict(state.get("state_dict", state) if isinstance(state, dict) else state)
-    except Exception as error:  # torch raises what it pleases on a bad file
-        why = str(error).strip().splitlines()[0][:300]
-        raise ModelUnreadable(f"the weights {path} do not fit the module", why) from error
+def find_factory(module: Any, factory: str, path: Path) -> Any:
+    if not callable(getattr(module, factory, None)):
+        have = ", ".join(name for name, one in vars(module).items() if isfunction(one) or isclass(one)) or "none"
+        raise ModelUnreadable(f"{path} has no factory '{factory}'", f"no function '{factory}', but {have}")
+    return getattr(module, factory)
 
 
 def make_examples(program: Any, kind: str, shapes: Shapes) -> tuple[tuple[str, ...], tuple[Any, ...]]:
@@ -220,7 +224,7 @@ def try_types(run: Any, kind: str, examples: tuple[Any, ...]) -> tuple[tuple[Any
         except Exception as error:  # it is the user's code
             first = first or error
     lines = str(first).strip().splitlines() or [type(first).__name__]
-    raise InputError("the model does not run on these shapes", lines[0][:300], "--shape NAME=1,3,32,32")
+    raise InputError("the model does not run on these shapes", lines[0][:300], "--shape NAME=1,3,32,32") from first
 
 
 def name_inputs(program: Any, kind: str) -> list[str]:

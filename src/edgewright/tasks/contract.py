@@ -240,6 +240,26 @@ OWN_METRICS: dict[str, tuple[type, ...]] = {
 LOWER_IS_BETTER = ("mae", "perplexity")
 
 
+class Augment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How samples are varied while a model is trained: after scaling, so that 0 is the task's mean.
+
+    Attributes:
+        flip: pictures are mirrored left to right, half of them.
+        shift: pixels that a picture is moved by at the most, up or down and sideways; samples of a sound. 0 comes in.
+        erase: side of a square that is set to 0, as a share of the picture's sides (cutout).
+        brightness: pixels are multiplied by 1 ± this at the most.
+        contrast: a pixel's distance from its picture's mean is multiplied by 1 ± this at the most.
+        noise: standard deviation of the noise in a sound from −1 to 1, at the most.
+    """
+
+    flip: bool = False
+    shift: Annotated[int, Meta(ge=0, le=1 << 24)] = 0
+    erase: Share = 0.0
+    brightness: Share = 0.0
+    contrast: Share = 0.0
+    noise: Share = 0.0
+
+
 class Task(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole contract.
 
@@ -251,6 +271,7 @@ class Task(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         metric: one of `OWN_METRICS`, or `module:function` / `FILE.py:function`, called with the outputs by name and the
             labels of some samples, stacked; it gives one number a sample, and their mean is the metric.
         better: whether a higher or a lower value is better; only asked for a metric of one's own.
+        augment: how samples are varied in training; None where they are not.
     """
 
     schema: str = SCHEMA
@@ -259,6 +280,7 @@ class Task(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     output: Output
     metric: Name = "top1"
     better: Literal["higher", "lower"] = "higher"
+    augment: Augment | None = None
 
     @property
     def higher_is_better(self) -> bool:

@@ -157,6 +157,8 @@ class InspectJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         taylor: whether gradients on `taylor_samples` of `data.fit` are to be left too: `importance.npz`, by name of a
             parameter the squared product of weight and gradient, summed over batches, of the parameter's shape
             (Molchanov et al. 2019).
+        groups: whether to try which groups of channels, neurons and heads the module can do without some of.
+        student: a student of this many times fewer parameters is made too, as `student.slices.json`; 0 makes none.
         out: folder for `named.onnx` (the module's graph before any optimisation: parameters and buffers are
             initializers under their names in the module, normalisation stays apart), `weights.safetensors` (its state),
             and `inspected.json`.
@@ -169,6 +171,8 @@ class InspectJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     settings: Settings = Settings()
     taylor: bool = False
     taylor_samples: int = 1024
+    groups: bool = False
+    student: float = 0.0
     out: str
 
 
@@ -209,10 +213,11 @@ class TrainReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         steps: taken; `planned` were to be.
         precision: that it computed in.
         metric: of the held-out samples in the end; None where they have no labels.
-        best_step: whose weights were left: the last one, or the best where it stopped early.
+        best_step: whose weights were left: the last one's, or with `patience` those of the best held-out metric.
         seconds: of the loop; resumed parts are added.
         resumed: how often it went on from a checkpoint.
         parameters: of the module; `zeros` of them are zero.
+        notes: what should be known: a checkpoint that could not be used, layers that were left alone.
     """
 
     schema: str = "edgewright.training/1"
@@ -226,6 +231,7 @@ class TrainReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     parameters: int
     zeros: int
     curves: tuple[Curve, ...]
+    notes: tuple[str, ...] = ()
 
 
 Word = Step | Trouble | Finished

@@ -12,6 +12,8 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from edgewright.errors import EdgewrightError
+from edgewright.formats.torch_weights import load_weights
 from edgewright.runtimes.contract import Array, NotConvertible
 from edgewright.runtimes.litert.roads_ports import Ends, make_feed
 from edgewright.runtimes.wire import CompileRequest
@@ -94,11 +96,12 @@ def load_program(request: CompileRequest) -> Program:
 
 def build_module(path: Path, factory: str, weights: str, shapes: Mapping[str, Sequence[int]]) -> Program:
     """Run the user's own function, and load the weights it is given. Inputs are float32."""
-    import torch
-
     module = call_factory(path, factory)
     if weights:
-        module.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        try:
+            load_weights(module, Path(weights))
+        except EdgewrightError as error:
+            raise NotConvertible(str(error), error.try_this) from error
     known = list(inspect.signature(module.forward).parameters)
     if strangers := shapes.keys() - set(known):
         raise NotConvertible(

@@ -1,0 +1,307 @@
+"""What is left of a pruned module: which indices of which parameters and buffers, and the source that says so."""
+
+import os
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from traceback import walk_tb
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from edgewright.errors import EdgewrightError, ModelNotConvertible, ModelNotFound, ModelUnreadable
+from edgewright.training.job import Source
+
+Places = Mapping[str, Mapping[int, Sequence[int] | NDArray[Any]]]
+SUFFIX = ".slices.json"
+MARK = f'.with_suffix("{SUFFIX}")'  # of a file that `write_built` wrote
+AGAIN = "prune it again, or bring back the file it was"
+BUILT = '''"""What is left of {factory}: {stem}{suffix} says which of its weights."""
+
+from pathlib import Path
+
+from edgewright.training.slices import build_sliced
+
+
+def build():
+    return build_sliced(Path(__file__).with_suffix("{suffix}"), "{digest}")
+'''
+
+
+class Slices(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is kept of a module.
+
+    Attributes:
+        factory: `FILE.py:FACTORY` that builds it whole; the file as seen from the folder of `slices.json`.
+        factory_sha256: of that file; empty is not looked at.
+        parameters: by name of a parameter or buffer, the kept places of each axis that is cut.
+        removed: paths of modules that give what they are given.
+        numbers: by path of a module, attributes of its own that count what was cut, such as `num_heads`.
+        shapes: of inputs on which the cut module has to run; empty is not tried.
+    """
+
+    schema: Literal["edgewright.slices/1"] = "edgewright.slices/1"
+    factory: str
+    factory_sha256: str = ""
+    parameters: dict[str, dict[int, tuple[int, ...]]] = {}
+    removed: tuple[str, ...] = ()
+    numbers: dict[str, dict[str, int]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+
+
+def read_slices(path: Path) -> Slices:
+    """ModelNotFound, ModelUnreadable."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Slices)
+    except FileNotFoundError:
+        raise ModelNotFound(f"{path} is not there", "it says what was cut from the model", AGAIN) from None
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ModelUnreadable(f"{path} cannot be read", str(error), AGAIN) from None
+
+
+def write_slices(slices: Slices, path: Path) -> None:
+    path.write_bytes(msgspec.json.encode(slices) + b"\n")
+
+
+def unfold(source: Source) -> Source:
+    """A source that `write_built` wrote as the whole module's, with the slices beside it; any other as it is.
+
+    Raises ModelNotFound, ModelUnreadable where the whole module's file went, or changed.
+    """
+    file, _ = split_factory(source.factory)
+    beside = file.with_suffix(SUFFIX)
+    if source.slices or not beside.is_file() or MARK not in file.read_text(encoding="utf-8"):
+        return source
+    whole, name = find_factory(read_slices(beside), beside)
+    return msgspec.structs.replace(source, factory=f"{whole}:{name}", slices=str(beside), whole_weights=False)
+
+
+def describe_slices(
+    source: Source,
+    folder: Path,
+    places: Places,
+    *,
+    removed: Sequence[str] = (),
+    numbers: Mapping[str, Mapping[str, int]] | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Slices:
+    """Slices to be written to `folder`, put together with those that the source has already: they are of the whole
+    module, that of `unfold`.
+
+    Args:
+        places: kept places by name and axis, as the source's module counts them.
+    """
+    source = unfold(source)
+    now = point_at(
+        source.factory,
+        folder,
+        Slices(
+            factory="",
+            parameters={
+                tensor: {axis: tuple(int(one) for one in kept) for axis, kept in axes.items()}
+                for tensor, axes in places.items()
+            },
+            removed=tuple(removed),
+            numbers={layer: dict(values) for layer, values in (numbers or {}).items()},
+            shapes={tensor: tuple(sizes) for tensor, sizes in (shapes or {}).items()},
+        ),
+    )
+    return compose(read_slices(Path(source.slices)), now) if source.slices else now
+
+
+def point_at(factory: str, folder: Path, slices: Slices) -> Slices:
+    """The slices with the factory as seen from the folder."""
+    file, name = split_factory(factory)
+    return msgspec.structs.replace(slices, factory=f"{relative(file, folder)}:{name}", factory_sha256=digest(file))
+
+
+def cut_weights(weights: Path, places: Places, to: Path, *, removed: Sequence[str] = ()) -> None:
+    """Write the kept places of a module's `.safetensors`, without those of removed modules."""
+    from safetensors.numpy import load_file, save_file
+
+    kept = {}
+    for name, array in load_file(weights).items():
+        if any(name.startswith(f"{path}.") for path in removed):
+            continue
+        for axis, own in places.get(name, {}).items():
+            array = np.take(array, np.asarray(own, np.int64), axis)
+        kept[name] = array.copy()
+    save_file(kept, to)
+
+
+def split_factory(text: str) -> tuple[Path, str]:
+    """`FILE.py:FACTORY`; ModelNotFound for anything else."""
+    file, _, factory = text.rpartition(":")
+    if not file.endswith(".py"):
+        raise ModelNotFound(f"{text} is no torch source", "it has to name a function that builds it", "FILE.py:FACTORY")
+    return Path(file), factory
+
+
+def compose(first: Slices, then: Slices) -> Slices:
+    """What `then` keeps of what `first` kept, as the whole module counts; the factory is that of `then`."""
+    parameters: dict[str, dict[int, tuple[int, ...]]] = {name: dict(axes) for name, axes in first.parameters.items()}
+    for name, axes in then.parameters.items():
+        own = parameters.setdefault(name, {})
+        for axis, kept in axes.items():
+            own[axis] = tuple(own[axis][place] for place in kept) if axis in own else kept
+    return msgspec.structs.replace(
+        then,
+        parameters=parameters,
+        removed=(*first.removed, *then.removed),
+        numbers={
+            layer: {**first.numbers.get(layer, {}), **then.numbers.get(layer, {})}
+            for layer in {**first.numbers, **then.numbers}
+        },
+        shapes=then.shapes or first.shapes,
+    )
+
+
+def relative(path: Path, folder: Path) -> str:
+    """As seen from the folder; absolute where there is no way, as between two drives."""
+    try:
+        return Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()
+    except ValueError:
+        return path.absolute().as_posix()
+
+
+def digest(path: Path) -> str:
+    try:
+        return sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ModelNotFound(f"{path} is not there", str(error)) from None
+
+
+def find_factory(slices: Slices, path: Path) -> tuple[Path, str]:
+    """The whole module's file, as it was when it was cut. ModelNotFound, ModelUnreadable."""
+    file, _, name = slices.factory.rpartition(":")
+    found = path.parent / file
+    if not found.is_file():
+        raise ModelNotFound(f"{found} is not there", f"{path.name} says what was cut from the module it builds", AGAIN)
+    if slices.factory_sha256 and digest(found) != slices.factory_sha256:
+        raise ModelUnreadable(f"{found} has changed", f"{path.name} says what was cut from what it built before", AGAIN)
+    return found, name
+
+
+def write_built(folder: Path, stem: str, source: Source) -> Path:
+    """Write `STEM.py`, whose `build` gives the source's cut module, and `STEM.slices.json`; the weights, in
+    `STEM.safetensors`, are the caller's.
+    """
+    source = unfold(source)
+    own = read_slices(Path(source.slices)) if source.slices else Slices(factory="")
+    slices = point_at(source.factory, folder, own)
+    path = folder / f"{stem}{SUFFIX}"
+    write_slices(slices, path)
+    text = BUILT.format(factory=Path(slices.factory).name, stem=stem, suffix=SUFFIX, digest=digest(path))
+    file = folder / f"{stem}.py"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def build_sliced(path: Path, expected: str = "") -> Any:
+    """The cut module, with the weights that its factory gives. What a file of `write_built` calls.
+
+    Args:
+        path: of `slices.json`.
+        expected: sha256 of it.
+    """
+    from edgewright.formats.torch_program import build_module
+
+    slices = read_slices(path)
+    if expected and digest(path) != expected:
+        raise ModelUnreadable(f"{path} has changed", "the model beside it was made with another one", AGAIN)
+    file, name = find_factory(slices, path)
+    module = build_module(file, name, None)
+    apply_slices(module, slices)
+    return module
+
+
+def apply_slices(module: Any, slices: Slices, *, rescale: bool = False) -> None:
+    """Cut parameters and buffers in place, and the numbers of the layers that hold them.
+
+    Args:
+        rescale: weights of layers whose inputs were cut grow by the square root of what their number shrank by, so
+            that sums of weights drawn for the whole module keep their variance.
+
+    Raises:
+        ModelUnreadable: the slices are those of another module.
+        ModelNotConvertible: a layer computes with sizes that cannot be cut, or the module does not run any more.
+    """
+    from torch import nn
+
+    from edgewright.training.layers import set_sizes
+    from edgewright.training.source import try_forward
+
+    for path in slices.removed:
+        set_part(module, path, nn.Identity())
+    cuts: dict[int, Any] = {}
+    for name, axes in slices.parameters.items():
+        tensor = find_tensor(module, name)
+        if id(tensor) not in cuts:  # tied weights are cut once
+            cuts[id(tensor)] = (tensor, cut(tensor, axes, name), axes)
+    for path, layer in module.named_modules():
+        set_sizes(layer, path, cuts, rescale=rescale)
+    for path, values in slices.numbers.items():
+        for name, value in values.items():
+            setattr(find_part(module, path), name, value)
+    if not slices.shapes:
+        return
+    try:
+        try_forward(module, slices.shapes)
+    except EdgewrightError as error:
+        raise ModelNotConvertible(
+            "the module does not run with what was cut from it",
+            f"{error.why} ({blame(module, error)})",
+            "leave the groups of that layer whole, or let forward take its sizes from its tensors",
+        ) from error
+
+
+def blame(module: Any, error: BaseException) -> str:
+    """The innermost module of the user's own, and its line, in which it failed, as far as the traceback tells."""
+    paths = {id(part): path or "the module itself" for path, part in module.named_modules()}
+    told = "no place is known"
+    cause = error.__cause__ or error
+    for frame, line in walk_tb(cause.__traceback__):
+        own = frame.f_locals.get("self")
+        file = Path(frame.f_code.co_filename)
+        if id(own) in paths and "torch" not in file.parts:
+            told = f"in '{paths[id(own)]}' ({type(own).__name__}), {file.name}:{line}"
+    return told
+
+
+def find_part(module: Any, path: str) -> Any:
+    try:
+        return module.get_submodule(path)
+    except AttributeError as error:
+        raise ModelUnreadable("the slices are not this module's", str(error), AGAIN) from None
+
+
+def set_part(module: Any, path: str, part: Any) -> None:
+    parent, _, name = path.rpartition(".")
+    find_part(module, path)
+    setattr(find_part(module, parent), name, part)
+
+
+def find_tensor(module: Any, name: str) -> Any:
+    path, _, own = name.rpartition(".")
+    found = getattr(find_part(module, path), own, None)
+    if not hasattr(found, "data_ptr"):
+        raise ModelUnreadable("the slices are not this module's", f"it has no tensor '{name}'", AGAIN)
+    return found
+
+
+def cut(tensor: Any, axes: Mapping[int, Sequence[int]], name: str) -> Any:
+    import torch
+
+    made = tensor.detach()
+    for axis, kept in axes.items():
+        places = np.asarray(kept, np.int64)
+        if axis >= made.ndim or not places.size or places.min() < 0 or places.max() >= made.shape[axis]:
+            why = f"'{name}' is {list(tensor.shape)}, and axis {axis} is to keep up to place {max(kept, default=-1)}"
+            raise ModelUnreadable("the slices are not this module's", why, AGAIN)
+        made = made.index_select(axis, torch.from_numpy(places).to(made.device))
+    if isinstance(tensor, torch.nn.Parameter):
+        return torch.nn.Parameter(made.contiguous(), requires_grad=tensor.requires_grad)
+    return made.contiguous()

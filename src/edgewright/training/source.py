@@ -1,0 +1,122 @@
+"""A torch module as training takes it: built by the user's factory, cut, and given its weights; and out again as ONNX.
+
+Only for use in a worker process: a factory is the user's code.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edgewright.formats.torch_program import build_module, describe_program, export_onnx, name_inputs
+from edgewright.formats.torch_weights import load_weights
+from edgewright.training.job import Source
+from edgewright.training.slices import apply_slices, read_slices, split_factory
+
+Shapes = Mapping[str, Sequence[int]]
+
+
+def load_module(source: Source, seed: int) -> Any:
+    """The module on the CPU, ready to be trained. The factory runs under the seed, so that what it draws can be drawn
+    again.
+
+    With `fresh` the weights are those that the factory draws, even where it loads some: see `draw_anew`.
+
+    Raises:
+        ModelNotFound: no such file.
+        ModelUnreadable: the factory is missing, raises, or gives no module; weights or slices do not fit it.
+    """
+    file, factory = split_factory(source.factory)
+    module = build_under(file, factory, seed)
+    if source.fresh:
+        draw_anew(module, build_under(file, factory, seed + 1), seed)
+    if source.weights and source.whole_weights:
+        load_weights(module, Path(source.weights))
+    if source.slices:
+        apply_slices(module, read_slices(Path(source.slices)), rescale=source.fresh)
+    if source.weights and not source.whole_weights:
+        load_weights(module, Path(source.weights))
+    return module.train()
+
+
+def build_under(file: Path, factory: str, seed: int) -> Any:
+    """The module without weights of its own; torch's generator is left as it was found."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_module(file, factory, None)
+
+
+def draw_anew(module: Any, other: Any, seed: int) -> list[str]:
+    """Draw what the factory does not draw by itself; `other` is what it builds under another seed.
+
+    A parameter that is the same under both seeds, and more than one number repeated, was loaded by the factory, or
+    drawn under a seed of its own: its layer is asked to draw again by its own `reset_parameters`. Running means and
+    variances begin anew.
+
+    Returns:
+        Names of those whose layer has no such method (a table of sines, for one): they stay.
+    """
+    import torch
+
+    twin = dict(other.named_parameters())
+    stay = []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for path, layer in module.named_modules():
+            if hasattr(layer, "reset_running_stats"):
+                layer.reset_running_stats()
+            own = {f"{path}.{name}".lstrip("."): value for name, value in layer.named_parameters(recurse=False)}
+            loaded = [name for name, value in own.items() if is_loaded(value, twin.get(name))]
+            if loaded and callable(getattr(layer, "reset_parameters", None)):
+                layer.reset_parameters()
+            else:
+                stay += loaded
+    return stay
+
+
+def is_loaded(value: Any, twin: Any) -> bool:
+    if twin is None or value.shape != twin.shape or value.numel() < 2:
+        return False
+    return bool((value == twin).all()) and bool((value != value.reshape(-1)[0]).any())
+
+
+@contextmanager
+def evaluating(module: Any) -> Iterator[None]:
+    """The module in evaluation mode; each part of it in its own mode again behind."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def try_forward(module: Any, shapes: Shapes) -> Any:
+    """The module described as a program, having run on zeros. InputError with torch's words where it does not run."""
+    with evaluating(module):
+        return describe_program(module, "module", shapes)
+
+
+def tensors(module: Any) -> dict[str, Any]:
+    """Parameters and buffers under each of their names."""
+    return {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
+
+
+def input_names(module: Any, shapes: Shapes) -> list[str]:
+    """The inputs that have shapes, in the order of `forward`."""
+    return [name for name in name_inputs(module, "module") if name in shapes]
+
+
+def export_module(module: Any, shapes: Shapes, path: Path) -> None:
+    """Write the module as ONNX of opset 18, in evaluation mode, with inputs named as the parameters of `forward`.
+
+    Raises InputError for shapes it does not run on, ModelNotConvertible for what torch cannot export.
+    """
+    with evaluating(module):
+        export_onnx(describe_program(module, "module", shapes), path)

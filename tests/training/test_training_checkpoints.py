@@ -1,0 +1,129 @@
+"""A training that is killed, or finds no room, loses at most the steps since its last checkpoint."""
+
+import errno
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+import msgspec
+import pytest
+
+from edgewright.errors import OutputError
+from edgewright.tasks.contract import Augment
+from edgewright.training.job import Settings, Thinning, TrainJob
+from tests.training.training_files import make_job, make_task, read_report, run_worker, start
+
+torch: Any = pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed")
+pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns of its own insides
+SETTINGS = Settings(epochs=12, batch=16, lr=0.05, precision="fp32", threads=1, checkpoint_s=0.0, patience=50)
+
+
+@pytest.fixture(autouse=True)
+def clean_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield
+    sys.modules.pop("training_network", None)
+
+
+def full_job(folder: Path, settings: Settings = SETTINGS) -> TrainJob:
+    folder.mkdir(exist_ok=True)
+    task = make_task(augment=Augment(flip=True, shift=1))
+    return make_job(folder, settings, task, thinning=Thinning(sparsity=0.5))
+
+
+def weights(job: TrainJob) -> bytes:
+    return (Path(job.out) / "weights.safetensors").read_bytes()
+
+
+def train(job: TrainJob) -> None:
+    from edgewright.training.train import run_train
+
+    run_train(job, lambda word: None)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL here")
+def test_a_killed_training_ends_with_the_same_bits(tmp_path: Path) -> None:
+    whole, broken = full_job(tmp_path / "whole"), full_job(tmp_path / "broken")
+    run_worker(tmp_path / "whole", whole)
+    with start(tmp_path / "broken", broken) as process:
+        while not (tmp_path / "broken" / "memory" / "checkpoint").exists() and process.poll() is None:
+            sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+    assert not (tmp_path / "broken" / "out" / "report.json").exists()
+    elsewhere = tmp_path / "moved"  # another machine has other paths
+    shutil.move(tmp_path / "broken", elsewhere)
+    moved = msgspec.structs.replace(full_job(elsewhere), memory=str(elsewhere / "memory"))
+    run_worker(elsewhere, moved)
+    report = read_report(moved)
+    assert report.resumed == 1
+    assert report.steps == 84
+    assert weights(moved) == weights(whole)
+    straight = read_report(whole)
+    assert [(one.name, one.steps, one.values) for one in report.curves] == [
+        (one.name, one.steps, one.values) for one in straight.curves
+    ]
+    assert straight.zeros == report.zeros > 0
+
+
+def test_nothing_of_this_machine_is_in_the_checkpoint(tmp_path: Path) -> None:
+    job = full_job(tmp_path, msgspec.structs.replace(SETTINGS, epochs=1))
+    train(job)
+    assert str(tmp_path).encode() not in (tmp_path / "memory" / "checkpoint").read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "other"])
+def test_a_checkpoint_that_is_not_ours_is_told_and_left(tmp_path: Path, damage: str) -> None:
+    job = full_job(tmp_path, msgspec.structs.replace(SETTINGS, epochs=2))
+    train(job)
+    first = weights(job)
+    path = tmp_path / "memory" / "checkpoint"
+    data = bytearray(path.read_bytes())
+    if damage == "cut":
+        del data[len(data) // 2 :]
+    if damage == "changed":
+        data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    if damage == "other":
+        job = msgspec.structs.replace(job, settings=msgspec.structs.replace(job.settings, lr=0.06))
+    train(job)
+    report = read_report(job)
+    assert report.resumed == 0
+    assert ("another training" if damage == "other" else "damaged") in report.notes[0]
+    assert (weights(job) == first) == (damage != "other")
+
+
+def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
+    job = full_job(tmp_path, msgspec.structs.replace(SETTINGS, epochs=2))
+    train(job)
+    first = weights(job)
+    train(job)
+    assert read_report(job).resumed == 1
+    assert weights(job) == first
+
+
+def test_a_full_disk_is_told_and_the_last_checkpoint_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = full_job(tmp_path, msgspec.structs.replace(SETTINGS, epochs=2))
+    synced = os.fsync
+    calls: list[int] = []
+
+    def full(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) > 8:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        synced(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OutputError) as caught:
+        train(job)
+    assert "No space left" in caught.value.why
+    assert "goes on" in caught.value.try_this
+    monkeypatch.undo()
+    assert [one.name for one in (tmp_path / "memory").iterdir()] == ["checkpoint"]
+    train(job)
+    assert read_report(job).resumed == 1
