@@ -1,5 +1,6 @@
 """Scores, and how many units each group keeps for a budget."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,9 @@ from edgewright.compress.pruning.cut import cut_graph
 from edgewright.compress.pruning.groups import Groups, find_groups
 from edgewright.compress.pruning.importance import score_units
 from edgewright.compress.pruning.widths import (
-    bytes_per_unit,
     choose,
-    keep_share,
-    macs_per_unit,
+    gain_per_unit,
     order_chunks,
-    round_width,
     shrink_graph,
     total_bytes,
     total_macs,
@@ -95,31 +93,28 @@ def test_whole_heads_by_their_channels() -> None:
     assert [chunk.left for chunk in order_chunks(groups, scores, {"qkv": 1.0}, 9, 0.0)] == [3, 2, 1]
 
 
-@pytest.mark.parametrize(
-    ("size", "wanted", "width"), [(64, 30, 32), (64, 3, 8), (64, 64, 64), (20, 19, 16), (5, 1, 5), (60, 59, 56)]
-)
-def test_widths_are_multiples(size: int, wanted: float, width: int) -> None:
-    assert round_width(size, wanted, 8) == width
-
-
 def test_gains_are_what_a_cut_graph_saves(wide: tuple[onnx.ModelProto, Groups, TypedGraph]) -> None:
     _, groups, graph = wide
-    assert macs_per_unit(graph, groups) == {"a": 64 * 27 + 16 * 9 * 64, "b": 16 * 9 * 32 + 16 * 4}
-    assert bytes_per_unit(graph, groups) == {"a": 4 * (27 + 5 + 64 * 9), "b": 4 * (32 * 9 + 1 + 4)}
+    assert gain_per_unit(graph, groups, total_macs) == {"a": 64 * 27 + 16 * 9 * 64, "b": 16 * 9 * 32 + 16 * 4}
+    assert gain_per_unit(graph, groups, total_bytes) == {"a": 4 * (27 + 5 + 64 * 9), "b": 4 * (32 * 9 + 1 + 4)}
 
 
 def test_a_budget_is_met_by_true_counts(wide: tuple[onnx.ModelProto, Groups, TypedGraph], tmp_path: Path) -> None:
     model, groups, graph = wide
     scores = score_units(groups, arrays_of(model), "l1")
-    for total, gains in ((total_macs, macs_per_unit), (total_bytes, bytes_per_unit)):
+    for total in (total_macs, total_bytes):
+
+        def measure(keep: dict[str, Array], total: Callable[[TypedGraph], float] = total) -> float:
+            return total(shrink_graph(graph, groups, keep))
+
         most = total(graph) / 2
-        keep = choose(groups, scores, gains(graph, groups), lambda one: total(shrink_graph(graph, groups, one)), most)  # noqa: B023 - called in the same round
+        keep = choose(groups, scores, gain_per_unit(graph, groups, total), measure, most)
         assert all(units.size % 8 == 0 for units in keep.values())
         onnx.save(cut_graph(model, groups, keep), tmp_path / "cut.onnx")
         costs = measure_costs(read_onnx_graph(tmp_path / "cut.onnx"))
         counted = costs.macs if total is total_macs else costs.weight_bytes
         assert 0.7 * most < (counted or 0) <= most
-        assert counted == total(shrink_graph(graph, groups, keep))
+        assert counted == measure(keep)
         for name, units in keep.items():
             gone = np.setdiff1d(np.arange(scores[name].size), units)
             assert scores[name][gone].max() <= scores[name][units].min()
@@ -128,7 +123,7 @@ def test_a_budget_is_met_by_true_counts(wide: tuple[onnx.ModelProto, Groups, Typ
 def test_a_budget_that_is_met_already(wide: tuple[onnx.ModelProto, Groups, TypedGraph]) -> None:
     model, groups, graph = wide
     scores = score_units(groups, arrays_of(model), "l1")
-    assert choose(groups, scores, macs_per_unit(graph, groups), lambda _: 5.0, 5.0) == {}
+    assert choose(groups, scores, gain_per_unit(graph, groups, total_macs), lambda _: 5.0, 5.0) == {}
 
 
 def test_a_budget_that_cannot_be_met(wide: tuple[onnx.ModelProto, Groups, TypedGraph]) -> None:
@@ -139,7 +134,7 @@ def test_a_budget_that_cannot_be_met(wide: tuple[onnx.ModelProto, Groups, TypedG
         return total_macs(shrink_graph(graph, groups, keep))
 
     with pytest.raises(GateFailed, match="pruning comes down to 23,552, not to 10") as caught:
-        choose(groups, scores, macs_per_unit(graph, groups), measure, 10, least=0.1)
+        choose(groups, scores, gain_per_unit(graph, groups, total_macs), measure, 10, least=0.1)
     assert caught.value.exit_code == 3
     assert f"it was {total_macs(graph):,.0f}" in caught.value.why
 
@@ -156,16 +151,3 @@ def test_the_emptier_a_group_the_dearer() -> None:
     chunks = order_chunks(groups, scores, {"a": 1.0, "b": 1.0}, 8, 0.1)
     assert [(one.group, one.left) for one in chunks] == [("a", 24), ("b", 24), ("a", 16), ("b", 16), ("a", 8), ("b", 8)]
     assert {one.group for one in order_chunks(groups, scores, {"a": 1.0, "b": 0.0}, 8, 0.1)} == {"a"}
-
-
-def test_the_same_share_of_every_group(wide: tuple[onnx.ModelProto, Groups, TypedGraph]) -> None:
-    model, groups, _ = wide
-    scores = score_units(groups, arrays_of(model), "l2")
-    assert {name: units.size for name, units in keep_share(groups, scores, 0.5).items()} == {"a": 16, "b": 32}
-    assert keep_share(groups, scores, 0.0) == {}
-
-
-@pytest.mark.parametrize(("ratio", "why"), [(1.0, "nothing is left"), (-0.1, "share of channels")])
-def test_a_share_that_is_none(ratio: float, why: str) -> None:
-    with pytest.raises(UsageError, match=why):
-        keep_share(find_groups(residual(), {}), {}, ratio)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgewright.compress.pruning.cut import kept_units
 from edgewright.compress.pruning.groups import Group, Groups
 from edgewright.compress.pruning.importance import Scores
-from edgewright.errors import GateFailed, UsageError
+from edgewright.errors import GateFailed
 from edgewright.formats.macs import count_macs
 from edgewright.formats.typed_graph import TypedGraph
 
@@ -26,11 +26,6 @@ class Chunk(NamedTuple):
     left: int
 
 
-def round_width(size: int, wanted: float, multiple: int) -> int:
-    """The multiple nearest to `wanted`, at least one multiple and at most `size`."""
-    return max(min(multiple, size), min(size, multiple * round(wanted / multiple)))
-
-
 def step(group: Group, multiple: int) -> int:
     """Units that make up `multiple` channels of the layer: whole heads are counted by their channels."""
     width = next(member.indices.shape[1] for member in group.members if member.role == "out")
@@ -40,19 +35,6 @@ def step(group: Group, multiple: int) -> int:
 def keep_best(scores: Scores, widths: Mapping[str, int]) -> Keep:
     """The units with the highest scores, as many as `widths` says."""
     return {name: np.sort(np.argsort(-scores[name], kind="stable")[:width]) for name, width in widths.items()}
-
-
-def keep_share(groups: Groups, scores: Scores, ratio: float, *, multiple: int = 8) -> Keep:
-    """The same share of every group gone.
-
-    Raises:
-        UsageError: `ratio` is below 0, or leaves nothing.
-    """
-    if not 0 <= ratio < 1:
-        why = "a ratio is the share of channels that go" if ratio < 0 else "with all channels gone nothing is left"
-        raise UsageError(f"--ratio {ratio:g}", why, "give a number from 0 to below 1")
-    widths = {one.name: round_width(one.size, (1 - ratio) * one.size, step(one, multiple)) for one in groups.groups}
-    return keep_best(scores, widths) if ratio else {}
 
 
 def order_chunks(
@@ -158,11 +140,3 @@ def gain_per_unit(graph: TypedGraph, groups: Groups, total: Callable[[TypedGraph
         half = np.arange(group.size - group.size // 2)
         gains[group.name] = (whole - total(shrink_graph(graph, groups, {group.name: half}))) / (group.size // 2)
     return gains
-
-
-def macs_per_unit(graph: TypedGraph, groups: Groups) -> dict[str, float]:
-    return gain_per_unit(graph, groups, total_macs)
-
-
-def bytes_per_unit(graph: TypedGraph, groups: Groups) -> dict[str, float]:
-    return gain_per_unit(graph, groups, total_bytes)
