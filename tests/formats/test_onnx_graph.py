@@ -73,6 +73,32 @@ def test_sizes_that_are_computed_are_folded(tmp_path: Path) -> None:
     assert not graph.tensors["sizes"].stored
 
 
+def test_rows_of_large_weights_by_computed_numbers_have_a_shape(tmp_path: Path) -> None:
+    """Places of words as torch writes them before it optimises: Range, Gather from a matrix that is not computed."""
+    nodes = [
+        node("Range", ["nought", "eight", "one"], ["places"], "range"),
+        node("Gather", ["table", "places"], ["rows"], "gather"),
+        node("Add", ["x", "rows"], ["y"], "add"),
+    ]
+    numbers = [constant(name, size, np.int64) for name, size in (("nought", 0), ("eight", 8), ("one", 1))]
+    table = onnx.numpy_helper.from_array(np.zeros((9, 1000), np.float32), "table")
+    path = write_onnx(tmp_path / "m.onnx", nodes, [value("x", [1, 8, 1000])], [value("y", None)], [*numbers, table])
+    graph = read_onnx_graph(path)
+    assert graph.tensors["rows"].shape == (8, 1000)
+    assert graph.tensors["rows"].constant
+
+
+def test_group_normalisation_has_a_shape(tmp_path: Path) -> None:
+    """onnx's own inference says nothing of it."""
+    nodes = [
+        node("GroupNormalization", ["x", "s", "s"], ["h"], "norm", num_groups=2),
+        node("Relu", ["h"], ["y"], "relu"),
+    ]
+    scale = constant("s", np.ones(4, np.float32), np.float32)
+    path = write_onnx(tmp_path / "m.onnx", nodes, [value("x", [1, 4, 8, 8])], [value("y", None)], [scale], opset=21)
+    assert read_onnx_graph(path).tensors["y"].shape == (1, 4, 8, 8)
+
+
 def test_dequantised_weights_are_constant(tmp_path: Path) -> None:
     graph = read_onnx_graph(write_qdq_net(tmp_path / "m.onnx"))
     assert graph.tensors["w1_dq"].constant

@@ -11,6 +11,7 @@ from edgewright.errors import ConfigError
 from edgewright.facts.model import Quantization, Signature, TensorSpec
 from edgewright.tasks.contract import (
     AudioInput,
+    Augment,
     Boxes,
     Classification,
     Embedding,
@@ -34,6 +35,7 @@ TASKS = [
     Task(inputs=(TokensInput(name="ids", length=8, mask="m", segments="t"),), output=NextToken(), metric="perplexity"),
     Task(inputs=(PICTURE,), output=Boxes(boxes="b", scores="s", format="cxcywh", columns=True), metric="map50"),
     Task(inputs=(PICTURE,), output=Boxes(), metric="my.py:score", better="lower"),
+    Task(inputs=(PICTURE,), output=Classification(), augment=Augment(flip=True, shift=4, erase=0.25, contrast=0.1)),
 ]
 TEXT = write_task(TASKS[0])
 
@@ -184,3 +186,25 @@ def test_proposals_for_the_rest() -> None:
     assert ready.output == Boxes(boxes="boxes", scores="scores")
     spectrogram = propose_task(signature([("x", "float32", ("n", 1, 49, 10))], [("y", "float32", ("n", 12))]))
     assert spectrogram.inputs == (TensorInput(name="x", shape=(1, 1, 49, 10)),)
+
+
+@pytest.mark.parametrize(
+    ("one", "augment", "key", "why"),
+    [
+        (PICTURE, "noise = 0.1", "augment.noise", "no input of the task is a sound"),
+        (TASKS[2].inputs[0], "flip = true", "augment.flip", "no input of the task is a picture"),
+        (TASKS[3].inputs[0], "shift = 1", "augment", "no input of the task is a picture or a sound"),
+        (PICTURE, "shift = 224", "augment.shift", "it moves all of an input of 224 out"),
+        (ImageInput(name="x", size=(8, 8), dtype="uint8"), "flip = true", "augment", "the input 'x' is uint8"),
+        (PICTURE, "erase = 2", "augment.erase", "Expected `float` <= 1"),
+        (PICTURE, "mirror = true", "augment.mirror", "known: flip, shift, erase, brightness, contrast, noise"),
+    ],
+)
+def test_an_augmentation_that_does_not_fit_is_refused(one: Any, augment: str, key: str, why: str) -> None:
+    metric = "perplexity" if isinstance(one, TokensInput) else "top1"
+    output = NextToken() if isinstance(one, TokensInput) else Classification()
+    text = write_task(Task(inputs=(one,), output=output, metric=metric)) + f"\n[augment]\n{augment}\n"
+    with pytest.raises(ConfigError) as caught:
+        parse_task(text, "task.toml")
+    assert key in caught.value.what
+    assert why in caught.value.why

@@ -10,6 +10,8 @@ COMMANDS = {
     "analyze": "edgewright.cli.analyze",
     "compile": "edgewright.cli.compile",
     "quantize": "edgewright.cli.quantize",
+    "prune": "edgewright.cli.prune",
+    "distil": "edgewright.cli.distil",
     "invoke": "edgewright.cli.invoke",
     "task": "edgewright.cli.task",
     "evaluate": "edgewright.cli.evaluate",

@@ -8,6 +8,7 @@ import click
 
 from edgewright.cli.output import print_json, print_table, progress, say
 from edgewright.cli.parse import SHAPE, WORDS
+from edgewright.cli.training import read_settings, training_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,6 +78,8 @@ MOST_SITES = 10
 @click.option("--measure/--no-measure", default=True, show_default=True, help="Time the artifacts against float ones.")
 @click.option("--force", is_flag=True, help="Keep what --precision auto chose though it is slower than float.")
 @click.option("--integer-io", is_flag=True, help="Artifacts take and give the quantised integers, where they can.")
+@click.option("--qat", is_flag=True, help="Train the quantised graph on --data; --eval-data judges it.")
+@training_options
 @click.option("--report", is_flag=True, help="Show what each operator costs, and what was kept and why.")
 @click.option("--html", type=click.Path(), default=None, metavar="FILE", help="Write that report as one HTML file.")
 @click.option(
@@ -142,6 +145,8 @@ def make_plan(given: dict[str, Any]) -> QuantizePlan:
         measure=given["measure"],
         force=given["force"],
         integer_io=given["integer_io"],
+        qat=read_settings(given) if given["qat"] else None,
+        held_out=given["held_out"],
         timeout_s=given["timeout_s"],
     )
 
@@ -186,6 +191,9 @@ def show(report: QuantizeReport, *, sites: bool) -> None:
             say(f"{row.runtime} {row.precision}: {note}")
     if report.graph:
         say(f"The QDQ graph: {report.graph}; its recipe: {report.recipe}")
+    if (one := report.tuning) is not None:
+        back = f", {one.recovered:.0%} of what was lost" if one.recovered is not None else ""
+        say(f"Fine-tuned: {one.before.name} {one.before.value:.4f} → {one.after.value:.4f}{back}; {one.steps} steps")
     findings = report.quantization.sites if report.quantization else ()
     kept = [site for site in findings if site.kept]
     if kept and not sites:

@@ -178,6 +178,8 @@ class QuantizePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         measure: whether the artifacts are timed against float ones.
         force: keep a result that is slower than float.
         integer_io: whether artifacts take and give integers, in the runtimes whose compilers know how.
+        qat: settings of a fine-tuning under the graph's own rounding, by the words of `training.job.Settings`; None
+            leaves the weights as they were rounded. Then all of `data` is trained on, but the share `held_out`.
         timeout_s: the longest silence of a worker.
     """
 
@@ -199,4 +201,107 @@ class QuantizePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     measure: bool = True
     force: bool = False
     integer_io: bool = False
+    qat: dict[str, Any] | None = None
+    held_out: float = 0.1
+    timeout_s: float = 600.0
+
+
+class PrunePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that decides what pruning gives.
+
+    Attributes:
+        source: path of the model; `FILE.py:FACTORY` for a torch model.
+        weights: path of the weights of a torch model made by a factory.
+        runtime: that it is timed and judged in.
+        task: `edgewright.task/1` as plain values.
+        data: what it is trained on again, as the user named it; empty where it is not trained.
+        val: what judges the result, and nothing else.
+        method: whole channels, heads and neurons; or single weights.
+        importance: what tells which of them matter least.
+        target_speedup: time in the runtime before over after.
+        target_bytes, target_macs: as the user wrote it: an amount (`800kB`, `15M`), or a factor (`2x` less).
+        max_drop: of the metric: in points of a share, else in its own unit. Without a target it is the budget.
+        sparsity, scope, pattern: of single weights: the share that is zero, over all layers or in each, and `N:M`.
+        multiple: channel counts are multiples of it where they can be.
+        rounds: steps on the way to the target, each trained for `round_epochs`.
+        settings: of the training, by the words of `training.job.Settings`; those missing have their defaults.
+        held_out: share of `data` that steers search and early stopping instead of being trained on.
+        seeds: how often the last training is repeated.
+        control: whether the unpruned network is trained for the same steps.
+        threads: of the timed inferences.
+        shapes: of a torch model's inputs; those that the task gives by default.
+        timeout_s: the longest silence of a worker.
+    """
+
+    schema: str = "edgewright.prune-plan/1"
+    source: str
+    source_sha256: str = ""
+    weights: str | None = None
+    runtime: str = "onnxruntime"
+    task: dict[str, Any]
+    data: str = ""
+    data_fingerprint: str = ""
+    val: str
+    val_fingerprint: str = ""
+    method: Literal["structured", "unstructured"] = "structured"
+    importance: Literal["l1", "l2", "bn-gamma", "taylor", "latency"] = "taylor"
+    target_speedup: float | None = None
+    target_bytes: str = ""
+    target_macs: str = ""
+    max_drop: float = 1.0
+    sparsity: float = 0.8
+    scope: Literal["global", "layer"] = "global"
+    pattern: str = ""
+    multiple: int = 8
+    rounds: int = 1
+    round_epochs: float = 1.0
+    settings: dict[str, Any] = {}
+    held_out: float = 0.1
+    seeds: int = 1
+    control: bool = True
+    threads: int = 1
+    shapes: dict[str, tuple[int, ...]] = {}
+    timeout_s: float = 600.0
+
+
+class DistilPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All that decides what a student learns.
+
+    Attributes:
+        teacher: `FILE.py:FACTORY`, or a model file or artifact that one of the runtimes runs.
+        teacher_weights: path of the weights of a torch teacher.
+        student: `FILE.py:FACTORY`; or `auto:Nx`, a network of the teacher's family with N times fewer parameters.
+        student_weights: path of the weights it starts from; None starts at nothing.
+        runtime: that teacher (if it is a file), student and control are judged and timed in.
+        task, data, val, settings, held_out, seeds, threads, shapes, timeout_s: as in `PrunePlan`.
+        temperature, alpha, transfer, transfer_weight: see `training.job.Teaching`. Without labels alpha is 1.
+        views: augmentations of each sample that the teacher is asked about, once for all epochs and seeds.
+        control: whether the same student is trained without the teacher for the same steps.
+        max_drop: of the metric against the control's; exit 3 where it is worse by more.
+    """
+
+    schema: str = "edgewright.distil-plan/1"
+    teacher: str
+    teacher_sha256: str = ""
+    teacher_weights: str | None = None
+    student: str
+    student_weights: str | None = None
+    runtime: str = "onnxruntime"
+    task: dict[str, Any]
+    data: str
+    data_fingerprint: str = ""
+    val: str
+    val_fingerprint: str = ""
+    temperature: float = 4.0
+    alpha: float = 0.9
+    transfer: Literal["none", "features", "attention"] = "none"
+    transfer_weight: float = 1.0
+    views: int = 4
+    settings: dict[str, Any] = {}
+    held_out: float = 0.1
+    seeds: int = 1
+    control: bool = True
+    max_drop: float = 0.0
+    threads: int = 1
+    shapes: dict[str, tuple[int, ...]] = {}
     timeout_s: float = 600.0

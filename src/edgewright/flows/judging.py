@@ -74,14 +74,18 @@ def compile_graphs(
 
 
 def judge_accuracy(
-    begun: Begun, made: Mapping[str, Path], device: Device, store: Store, tell: Tell
+    begun: Begun, made: Mapping[str, Path], graphs: Mapping[str, Path], device: Device, store: Store, tell: Tell
 ) -> dict[str, EvaluationRow]:
-    """Rows by runtime, and under "" that of the source in ONNX Runtime."""
+    """Rows by runtime, under "" that of the source in ONNX Runtime, and those of other graphs there by their names."""
     plan = begun.plan
     source = Candidate(model=begun.prepared.files["onnx"], runtime="onnxruntime")
     result = evaluate(
         EvaluatePlan(
-            candidates=(source, *(Candidate(model=str(path), runtime=name) for name, path in made.items())),
+            candidates=(
+                source,
+                *(Candidate(model=str(path), runtime=name) for name, path in made.items()),
+                *(Candidate(model=str(path), runtime="onnxruntime") for path in graphs.values()),
+            ),
             task=plan.task,
             data=plan.eval_data or plan.data,
             leave_out=None if plan.eval_data else plan.samples,
@@ -92,7 +96,7 @@ def judge_accuracy(
         store,
         tell,
     )
-    rows = dict(zip(["", *made], result.report.results, strict=True))
+    rows = dict(zip(["", *made, *graphs], result.report.results, strict=True))
     if result.error is not None and (rows[""].state != "done" or isinstance(result.error, StoreError)):
         raise result.error
     return rows

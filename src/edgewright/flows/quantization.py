@@ -10,6 +10,7 @@ from edgewright.facts.words import Precision
 from edgewright.flows.cells import knows_integer_io
 from edgewright.flows.compile import CellReport
 from edgewright.flows.evaluation import EvaluationRow, MetricRow
+from edgewright.training.job import Curve
 
 SCHEMA = "edgewright.quantize/1"
 CULPRITS = 5
@@ -76,6 +77,27 @@ class QuantizedRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     run_id: str | None = None
 
 
+class Tuned(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What fine-tuning a quantised graph gave, in ONNX Runtime on the samples that judge.
+
+    Attributes:
+        before, after: the metric of the graph without it and with it.
+        recovered: share of what quantising had lost that came back; None where it had lost nothing.
+        trained_on, held_out: numbers of samples.
+        steps, seconds, precision: of the training.
+    """
+
+    before: MetricRow
+    after: MetricRow
+    recovered: float | None
+    trained_on: int
+    held_out: int
+    steps: int
+    seconds: float
+    precision: str
+    curves: tuple[Curve, ...]
+
+
 class QuantizeReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `edgewright quantize --json` prints.
 
@@ -83,7 +105,9 @@ class QuantizeReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         precision: that was carried out; of `auto` the one that was chosen, with `why`.
         graph, recipe: paths of the QDQ graph and of its recipe; None where a gate kept them back.
         calibrated_on, evaluated_on: numbers of samples.
-        quantization: what was done to each operator and tensor, and what each costs; None of fp16.
+        quantization: what was done to each operator and tensor, and what each costs, before any fine-tuning; None of
+            fp16.
+        tuning: what `--qat` gave.
     """
 
     schema: str = SCHEMA
@@ -99,6 +123,7 @@ class QuantizeReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     reference: MetricRow | None
     artifacts: tuple[QuantizedRow, ...]
     quantization: QuantizationReport | None
+    tuning: Tuned | None = None
     run_id: str | None = None
 
 

@@ -29,6 +29,7 @@ from edgewright.flows.quantization import (
 from edgewright.flows.quantizer import Quantized, run_quantizer
 from edgewright.flows.resolve import check_number, check_runs_here
 from edgewright.flows.sources import Prepared, hash_source, is_torch, prepare_source
+from edgewright.flows.tuning import Tuning, check_tuning, describe_tuning, tune
 from edgewright.formats.artifacts import find_record
 from edgewright.formats.costs import measure_costs
 from edgewright.formats.files import read_model
@@ -58,13 +59,18 @@ def quantize(
     """
     started, began = utc_now(), monotonic()
     with workshop(out) as work:
+        settings = check_tuning(plan) if plan.qat is not None else None
         begun = begin(plan, work, device, tell)
         memory = out / f"{MEMORY}-{key_of(begun)}"
         quantized = None
         if begun.form != "float":
             quantized = run_quantizer(make_job(begun, begun.form, work, memory), work, tell)
             quantized = named(quantized, Path(begun.prepared.name).stem, work)
-        report, error = judge(begun, quantized, work, out, device, store, tell)
+        tuning = None
+        if quantized is not None and settings is not None:
+            tuning = tune(begun, settings, quantized, memory, work, tell)
+            quantized = tuning.after
+        report, error = judge(begun, quantized, tuning, work, out, device, store, tell)
         report = msgspec.structs.replace(report, seconds=monotonic() - began)
         try:
             report = record(report, begun, quantized, started, device, store)
@@ -196,6 +202,7 @@ def key_of(begun: Begun) -> str:
         msgspec.to_builtins(begun.task),
         write_recipe(begun.recipe),
         begun.form,
+        begun.plan.qat,
     ]
     return sha256(msgspec.json.encode(said, order="sorted")).hexdigest()[:16]
 
@@ -256,13 +263,20 @@ def publish_graph(begun: Begun, quantized: Quantized, out: Path) -> tuple[Path, 
 
 
 def judge(
-    begun: Begun, quantized: Quantized | None, work: Path, out: Path, device: Device, store: Store, tell: Tell
+    begun: Begun,
+    quantized: Quantized | None,
+    tuning: Tuning | None,
+    work: Path,
+    out: Path,
+    device: Device,
+    store: Store,
+    tell: Tell,
 ) -> tuple[QuantizeReport, EdgewrightError | None]:
     """Compile for every runtime, evaluate on samples that took no part, time, and publish what passes."""
     plan = begun.plan
     cells, error = compile_graphs(begun, quantized, work, device, store, tell)
     made = {cell.runtime: Path(cell.path) for cell in cells if cell.path is not None}
-    evaluated = judge_accuracy(begun, made, device, store, tell)
+    evaluated = judge_accuracy(begun, made, tuning.graphs if tuning else {}, device, store, tell)
     reference = evaluated[""].metric if evaluated else None
     speeds = judge_speed(begun, made, work, device, store, tell) if plan.measure else {}
     findings = quantized.report if quantized else None
@@ -303,6 +317,7 @@ def judge(
             reference=reference,
             artifacts=tuple(rows),
             quantization=findings,
+            tuning=describe_tuning(tuning, evaluated, reference) if tuning and reference else None,
         ),
         error,
     )

@@ -15,6 +15,7 @@ from edgewright.tasks.contract import (
     OWN_METRICS,
     SCHEMA,
     AudioInput,
+    Augment,
     Boxes,
     Classification,
     Embedding,
@@ -57,6 +58,12 @@ REMARKS = {
     "window": "samples",
     "softmax": "the outputs are logits",
     "labels": "a file with one class on each line",
+    "flip": "half of the pictures, left to right",
+    "shift": "pixels, or samples of a sound, at the most; 0 comes in",
+    "erase": "share of the sides of a square that is set to 0",
+    "brightness": "pixels times 1 ± this at the most",
+    "contrast": "distance from the picture's mean times 1 ± this at the most",
+    "noise": "standard deviation at the most, of a sound from -1 to 1",
     "first_class": "1 where the model has a background class in front",
     "format": "xyxy yxyx xywh cxcywh",
 }
@@ -118,6 +125,8 @@ def explain(error: msgspec.ValidationError, text: str, title: str, table: Mappin
 def keys_at(path: str, table: Mapping[str, Any]) -> tuple[str, ...]:
     """The keys that a table of this path may have."""
     head = path.partition("[")[0]
+    if head == "augment":
+        return Augment.__struct_fields__
     if head not in KINDS:
         return Task.__struct_fields__
     position = re.search(r"\[(\d+)\]", path)
@@ -163,6 +172,7 @@ def faults(task: Task) -> Iterator[tuple[str, str, str]]:
         yield "inputs", f"two inputs have one name: {', '.join(names)}", ""
     for position, one in enumerate(task.inputs):
         yield from faults_of_input(f"inputs[{position}]", one)
+    yield from faults_of_augment(task)
     if ":" in task.metric:
         return
     if task.metric not in OWN_METRICS:
@@ -174,6 +184,27 @@ def faults(task: Task) -> Iterator[tuple[str, str, str]]:
             f"'{task.metric}' does not fit the output",
             f"fitting: {', '.join(fitting)}, or FILE.py:function",
         )
+
+
+def faults_of_augment(task: Task) -> Iterator[tuple[str, str, str]]:
+    """Keys that no input of the task can be varied by, and shifts that leave nothing of one."""
+    if (wanted := task.augment) is None:
+        return
+    pictures = [one for one in task.inputs if isinstance(one, ImageInput)]
+    sounds = [one for one in task.inputs if isinstance(one, AudioInput)]
+    if not pictures and not sounds:
+        yield "augment", "no input of the task is a picture or a sound", "leave the table out"
+    for name in () if pictures else ("flip", "erase", "brightness", "contrast"):
+        if getattr(wanted, name):
+            yield f"augment.{name}", "no input of the task is a picture", "leave it out"
+    if wanted.noise and not sounds:
+        yield "augment.noise", "no input of the task is a sound", "leave it out"
+    smallest = min([*(min(one.size) for one in pictures), *(one.window for one in sounds)], default=0)
+    if smallest and wanted.shift >= smallest:
+        yield "augment.shift", f"it moves all of an input of {smallest} out", "a smaller one"
+    for one in (*pictures, *sounds):
+        if not one.dtype.startswith("float"):
+            yield "augment", f"the input '{one.name}' is {one.dtype}", "only floats are varied"
 
 
 def faults_of_input(key: str, one: Struct) -> Iterator[tuple[str, str, str]]:
@@ -212,10 +243,15 @@ def smaller_than_size(one: ImageInput) -> int | None:
 
 def write_task(task: Task) -> str:
     """The task as TOML with what the keys mean; `parse_task` gives it back."""
-    lines = ["# What the model eats and gives. Every key: docs/task.md", *write_table(task, ("inputs", "output"))]
+    lines = [
+        "# What the model eats and gives. Every key: docs/task.md",
+        *write_table(task, ("inputs", "output", "augment")),
+    ]
     for one in task.inputs:
         lines += ["", "[[inputs]]", *write_table(one)]
     lines += ["", "[output]", *write_table(task.output)]
+    if task.augment is not None:
+        lines += ["", "[augment]", *write_table(task.augment)]
     return "\n".join(lines) + "\n"
 
 

@@ -1,6 +1,5 @@
 """A training from its job to its files: open what is trained, go on from a checkpoint, write what comes out."""
 
-import warnings
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from edgewright.errors import UsageError
+from edgewright.formats.torch_program import quiet
 from edgewright.tasks.contract import Task
 from edgewright.training.checkpoint import digest_module, load_state, write_whole
 from edgewright.training.job import TrainJob, TrainReport, Word
@@ -134,11 +134,7 @@ def probe_of(lesson: Lesson, batch: Batch) -> Callable[[Any], Any]:
 
 def open_fabric(precision: str) -> Any:
     """Lightning's Fabric on what the machine has; it keeps quiet."""
-    import logging
-
-    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         from lightning_fabric import Fabric
 
         fabric = Fabric(precision="bf16-mixed" if precision == "bf16" else "32-true")

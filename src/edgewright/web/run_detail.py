@@ -22,6 +22,7 @@ from edgewright.web.links import with_query
 from edgewright.web.numbers import seconds_between
 from edgewright.web.quantization import quantization_of
 from edgewright.web.state import desk_of
+from edgewright.web.training import training_of
 
 MOST_TAGS = 12
 MOST_SIBLINGS = 50
@@ -102,6 +103,7 @@ def run_context(run: Run, store: Store, view: LayerView) -> dict[str, Any]:
         "can_repeat": run.kind == "benchmark" and bool(run.plan) and any(one.role == "model" for one in run.outputs),
         "numerics": numerics_of(run, store),
         "quantization": quantization_of(run, store) if run.kind == "quantize" else None,
+        "training": training_of(run, store),
     }
 
 

@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 
 from edgewright.compress.network import attributes_of
 from edgewright.compress.pruning.atoms import Places
-from edgewright.compress.pruning.flow import OWN_DOMAINS, Outline
 from edgewright.compress.pruning.groups import Groups
+from edgewright.compress.pruning.outline import Outline, settle_nodes
 from edgewright.errors import UsageError
-from edgewright.formats.prepare import PROTOBUF_LIMIT, name_nodes
+from edgewright.formats.cut import keep_only, read_by
+from edgewright.formats.onnx_typing import OWN_DOMAINS
+from edgewright.formats.prepare import PROTOBUF_LIMIT
 
 Keep = Mapping[str, NDArray[np.int64]]  # by group the numbers of the units that stay, sorted, at least one
 
@@ -56,7 +58,7 @@ def cut_graph(model: Any, groups: Groups, keep: Keep) -> Any:
     that `find_groups` found in `model`, which stays as it is. Sizes that a graph computes from shapes are written out.
 
     Raises:
-        UsageError: `keep` does not fit, or leaves an axis with nothing.
+        UsageError: `keep` does not fit.
     """
     import onnx
 
@@ -65,11 +67,7 @@ def cut_graph(model: Any, groups: Groups, keep: Keep) -> Any:
     stays = kept_units(groups, keep)
     if stays.all():
         return made
-    name_nodes(made.graph)
-    sizes = {name: tuple(int(stays[axis].sum()) for axis in axes) for name, axes in groups.units.items()}
-    empty = [name for name, own in sizes.items() if 0 in own]
-    if empty:
-        raise UsageError(f"nothing would be left of '{empty[0]}'", "all of its places belong to units that go")
+    settle_nodes(made.graph)
     Scissors(Outline(model, groups.shapes), groups, stays).cut(made.graph)
     if made.ByteSize() < PROTOBUF_LIMIT:
         onnx.checker.check_model(made)
@@ -96,9 +94,8 @@ class Scissors:
                         self.cut_tensor(attribute.t, node.output[0])
             elif (mend := MENDERS.get(node.op_type)) is not None:
                 mend(self, node)
-        kept = [value for value in graph.value_info if value.name not in self._groups.units]
-        del graph.value_info[:]
-        graph.value_info.extend(kept)
+        keep_only(graph.value_info, [value for value in graph.value_info if value.name not in self._groups.units])
+        sweep(graph)
 
     def cut_tensor(self, tensor: Any, name: str) -> None:
         from onnx import numpy_helper
@@ -115,7 +112,7 @@ class Scissors:
         """By axis, which places stay."""
         if name in self._groups.units:
             return [self._stays[axis] for axis in self._groups.units[name]]
-        return [np.ones(int(size), bool) for size in self._outline.shapes[name]]
+        return [np.ones(size, bool) for size in self._outline.shapes[name]]
 
     def kept(self, name: str) -> list[int]:
         return [int(axis.sum()) for axis in self.flags(name)]
@@ -129,7 +126,7 @@ class Scissors:
 
     def write(self, node: Any, place: int, name: str, values: Sequence[int]) -> None:
         """A parameter anew: as the attribute that it is, or as a constant of this node alone."""
-        from onnx import helper, numpy_helper
+        from onnx import helper
 
         attributes = [one for one in node.attribute if one.name == name]
         if attributes:
@@ -142,7 +139,7 @@ class Scissors:
     def replace(self, node: Any, place: int, name: str, array: NDArray[Any]) -> None:
         from onnx import numpy_helper
 
-        node.input[place] = f"{node.name}/{name}"
+        node.input[place] = f"{node.name}/{name}/kept"
         self._graph.initializer.append(numpy_helper.from_array(array, node.input[place]))
 
     def is_computed(self, node: Any, place: int) -> bool:
@@ -179,6 +176,11 @@ def mend_sizes(scissors: Scissors, node: Any) -> None:
         wanted = [size if old > 1 else old for old, size in zip(before, after, strict=True)]
     if wanted != before or scissors.is_computed(node, 1):
         scissors.write(node, 1, "shape", wanted)
+
+
+def mend_filled(scissors: Scissors, node: Any) -> None:
+    if scissors.kept(node.output[0]) != scissors.ints(node, 0, "") or scissors.is_computed(node, 0):
+        scissors.write(node, 0, "shape", scissors.kept(node.output[0]))
 
 
 def mend_split(scissors: Scissors, node: Any) -> None:
@@ -229,16 +231,38 @@ def mend_gather(scissors: Scissors, node: Any) -> None:
     if flags[axis].all() or numbers is None:
         return
     numbers = numbers % flags[axis].size
-    new = np.cumsum(flags[axis]) - 1
-    scissors.replace(node, 1, "indices", np.asarray(new[numbers[flags[axis][numbers]] if numbers.ndim else numbers]))
+    kept = (np.cumsum(flags[axis]) - 1)[numbers[flags[axis][numbers]]]
+    scissors.replace(node, 1, "indices", kept.reshape([1 if size == 1 else -1 for size in numbers.shape]))
+
+
+def mend_recurrent(scissors: Scissors, node: Any) -> None:
+    for attribute in node.attribute:
+        if attribute.name == "hidden_size":
+            attribute.i = scissors.kept(node.input[2])[2]
+
+
+def sweep(graph: Any) -> None:
+    """Take out what nothing reads any more, as sizes that were replaced."""
+    needed = {value.name for value in (*graph.output, *graph.input)}
+    nodes = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            nodes.append(node)
+            needed.update(read_by(node))
+    keep_only(graph.node, nodes[::-1])
+    keep_only(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in needed])
 
 
 MENDERS = {
+    "ConstantOfShape": mend_filled,
     "Conv": mend_conv,
     "ConvTranspose": mend_conv,
     "Expand": mend_sizes,
     "Gather": mend_gather,
     "GroupNormalization": mend_group_norm,
+    "GRU": mend_recurrent,
+    "LSTM": mend_recurrent,
+    "RNN": mend_recurrent,
     "Reshape": mend_sizes,
     "Resize": mend_resize,
     "Slice": mend_slice,

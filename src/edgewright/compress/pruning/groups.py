@@ -2,7 +2,7 @@
 
 Every axis of every tensor is a vector of labels, one per place. Operators tie labels together: an addition those of
 its operands, a convolution its input's channels with its weights' second axis. A connected part of labels, none of
-which has to stay, is a unit; units that lie on the same axes of the same weights are a group. This is the dependency
+which has to stay, is a unit; units that lie on the same axes of the same values are a group. This is the dependency
 graph of Fang et al. 2023 (https://arxiv.org/abs/2301.12900), place by place instead of layer by layer, so that
 concatenations, splits and flattened pixels need no rule of their own.
 """
@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.compress.pruning.atoms import OUT, STAYS, Axes, Parts, Places
-from edgewright.compress.pruning.flow import Flow, Layer, Outline
+from edgewright.compress.pruning.flow import Flow
+from edgewright.compress.pruning.outline import Outline
 
 ROLES = ("", OUT, "in", "scale")
 MATRICES = ("Gemm", "MatMul", "Gather")
@@ -38,7 +39,7 @@ class Member(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Units that can go one by one, all from the same weights.
+    """Units that can go one by one, from the same weights and values: with one of them left, nothing is left empty.
 
     Attributes:
         name: of the first layer that makes them.
@@ -105,8 +106,10 @@ def gather_groups(flow: Flow, parts: Parts, shapes: Mapping[str, Sequence[int]])
         makes[parts.root[layer.makes]] = True
     free = makes & (parts.reason < 0)
     free[STAYS] = False
-    axes = [(name, axis) for name in flow.labels if name in flow.outline.stored for axis in range(len(flow.labels[name]))]
-    found = sort_units([parts.root[flow.labels[name][axis]] for name, axis in axes], free)
+    axes = [
+        (name, axis, places) for name, own in flow.labels.items() for axis, places in enumerate(own) if places.any()
+    ]
+    found = sort_units([parts.root[labels] for _, _, labels in axes], free)
     unit = np.full(parts.root.size, -1)  # by root
     groups: list[Group] = []
     count = 0
@@ -115,12 +118,13 @@ def gather_groups(flow: Flow, parts: Parts, shapes: Mapping[str, Sequence[int]])
             continue
         unit[roots] = np.arange(count, count + len(roots))
         count += len(roots)
-        members = tuple(
-            Member(name, axis, places[:, which == one], ROLES[parts.role[flow.labels[name][axis][places[0, which == one][0]]]])
-            for one in dict.fromkeys(which.tolist())
-            for name, axis in [axes[one]]
-        )
-        groups.append(describe(flow, parts, roots, members, {group.name for group in groups}))
+        members = []
+        for one in dict.fromkeys(which.tolist()):
+            name, axis, labels = axes[one]
+            if name in flow.outline.stored:
+                indices = places[:, which == one]
+                members.append(Member(name, axis, indices, ROLES[parts.role[labels[indices[0, 0]]]]))
+        groups.append(describe(flow, parts, roots, tuple(members), {group.name for group in groups}))
     units = {name: tuple(unit[parts.root[axis]] for axis in labels) for name, labels in flow.labels.items()}
     return Groups(
         tuple(groups),
@@ -180,5 +184,6 @@ def explain(flow: Flow, parts: Parts, unit: Places) -> dict[str, str]:
             continue
         reasons = parts.reason[roots]
         reasons = reasons[reasons >= 0]
-        fixed[layer.title] = flow.atoms.reasons[int(reasons.min())] if reasons.size else "it makes one unit only"
+        why = "it makes one unit only" if layer.makes.size == 1 else "no two of its units lie in the same values"
+        fixed[layer.title] = flow.atoms.reasons[int(reasons.min())] if reasons.size else why
     return {**fixed, **flow.left}

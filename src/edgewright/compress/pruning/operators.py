@@ -59,12 +59,13 @@ def conv_transpose(flow: Flow, node: Any) -> list[Axes]:
     groups = int(attributes_of(node).get("group", 1))
     flow.hold(node, *x[2:], *w[2:])
     flow.tie(node, x[1], w[0])
-    made = w[1]
+    made, makes = w[1], w[1]
     if groups > 1:
         whole = by_group(x[1].size, w[1].size * groups, groups)
         first = tie_group(flow, node, x[1], stay(0) if whole else x[1][: x[1].size // groups], groups, whole=whole)
         made = np.repeat(first, w[1].size) if whole else np.tile(w[1], groups)
-    return finish_conv(flow, node, x[0], made, w[1], w[0])
+        makes = w[0] if whole else w[1]
+    return finish_conv(flow, node, x[0], made, makes, stay(0) if makes is w[0] else w[0])
 
 
 def finish_conv(flow: Flow, node: Any, batch: Places, made: Places, makes: Places, reads: Places) -> list[Axes]:
@@ -107,8 +108,11 @@ def einsum(flow: Flow, node: Any) -> list[Axes]:
     sides, result = equation.split("->")
     found: dict[str, Places] = {}
     for place, letters in enumerate(sides.split(",")):
-        for letter, axis in zip(letters, flow.take(node, place), strict=True):
+        own = dict(zip(letters, flow.take(node, place), strict=True))
+        for letter, axis in own.items():
             flow.tie(node, found.setdefault(letter, axis), axis)
+        kept, summed = ([axis for letter, axis in own.items() if (letter in result) == side] for side in (True, False))
+        flow.note_layer(node, place, np.concatenate([stay(0), *kept]), np.concatenate([stay(0), *summed]))
     return [tuple(found[letter] for letter in result)]
 
 
@@ -118,17 +122,35 @@ def gather(flow: Flow, node: Any) -> list[Axes]:
     axis = int(attributes_of(node).get("axis", 0)) % len(data)
     before, after = data[:axis], data[axis + 1 :]
     numbers = flow.outline.values.get(node.input[1])
-    if numbers is not None and numbers.ndim < 2:
-        chosen = data[axis][numbers]
-        if numbers.ndim == 0:
-            flow.hold(node, np.atleast_1d(chosen))
-        return [(*before, *([chosen] if numbers.ndim else []), *after)]
+    if numbers is not None and numbers.size == max(numbers.shape, default=1):
+        chosen = data[axis][numbers].ravel()
+        if numbers.size == 1:
+            flow.hold(node, chosen)
+        return [(*before, *(chosen if size == chosen.size else stay(1) for size in numbers.shape), *after)]
     flow.hold(node, data[axis])
     if flow.is_constant(node, 0) and len(data) == 2:
         flow.note_layer(node, 0, data[1 - axis], stay(0))
-    shape = flow.outline.shapes[node.input[1]]
-    middle = rows if rows is not None else tuple(stay(int(size)) for size in shape)
+    middle = rows if rows is not None else tuple(map(stay, flow.outline.shapes[node.input[1]]))
     return [(*before, *middle, *after)]
+
+
+def recurrent(flow: Flow, node: Any) -> list[Axes]:
+    """LSTM, GRU and RNN: a hidden number lies in every gate, and at the same place of both directions."""
+    attributes = attributes_of(node)
+    if attributes.get("layout", 0) or "activations" in attributes or flow.has(node, 7):
+        raise Refused("pruning follows it with its usual activations and layout only")
+    x, w, r = (flow.take(node, place) for place in range(3))
+    hidden = r[2]
+    flow.tie(node, x[2], w[2])
+    for gates in (w[1], r[1], *([flow.take(node, 3)[1]] if flow.has(node, 3) else [])):
+        flow.tie(node, gates, np.tile(hidden, gates.size // hidden.size))
+    for place in (5, 6):
+        if flow.has(node, place):
+            flow.tie(node, flow.take(node, place)[2], hidden)
+    flow.note_layer(node, 1, w[1], w[2])
+    flow.note_layer(node, 2, r[1], r[2])
+    state = (stay(w[0].size), x[1], hidden)
+    return [(x[0], state[0], x[1], hidden), state, state][: len(node.output)]
 
 
 # Normalisation
@@ -272,7 +294,7 @@ def pool(flow: Flow, node: Any) -> list[Axes]:
 def resize(flow: Flow, node: Any) -> list[Axes]:
     x, after = flow.take(node, 0), flow.made(node)
     flow.hold(node, *(axis for axis, size in zip(x, after, strict=True) if axis.size != size))
-    return [reshape.repeat(x, after)]
+    return [tuple(axis if axis.size == size else stay(size) for axis, size in zip(x, after, strict=True))]
 
 
 def reduce(flow: Flow, node: Any) -> list[Axes]:
@@ -282,9 +304,11 @@ def reduce(flow: Flow, node: Any) -> list[Axes]:
     if not chosen and attributes.get("noop_with_empty_axes", 0):
         return [x]
     gone = {i % len(x) for i in chosen} if chosen else set(range(len(x)))
-    if node.op_type not in ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare"):
+    if node.op_type not in SUMS:
         flow.hold(node, *(x[i] for i in gone))
-    kept = (stay(1) if i in gone else axis for i, axis in enumerate(x) if i not in gone or attributes.get("keepdims", 1))
+    kept = (
+        stay(1) if i in gone else axis for i, axis in enumerate(x) if i not in gone or attributes.get("keepdims", 1)
+    )
     return [tuple(kept)]
 
 
@@ -301,27 +325,33 @@ def pick(flow: Flow, node: Any) -> list[Axes]:
 
 
 def measure(flow: Flow, node: Any) -> list[Axes]:
-    return [tuple(map(stay, flow.made(node)))]  # a tensor's shape: see `Flow.watch_sizes`
+    return [tuple(map(stay, flow.made(node)))]  # a tensor's shape: see `Outline.uses`
 
 
-UNARY = """Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast CastLike Ceil Celu Clip Cos Cosh Dropout Elu Erf Exp
-Floor Gelu HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Shrink
-Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu""".split()
-BROADCAST = """Add And BitwiseAnd BitwiseOr BitwiseXor Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min
-Mod Mul Or PRelu Pow Sub Sum Where Xor""".split()
-POOLS = "AveragePool MaxPool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool".split()
-REDUCTIONS = [f"Reduce{one}" for one in "L1 L2 LogSum LogSumExp Max Mean Min Prod Sum SumSquare".split()]
+UNARY = ("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "CastLike", "Ceil",
+         "Celu", "Clip", "Cos", "Cosh", "Dropout", "Elu", "Erf", "Exp", "Floor", "Gelu", "HardSigmoid",
+         "HardSwish", "Identity", "IsInf", "IsNaN", "LeakyRelu", "Log", "Mish", "Neg", "Not",
+         "Reciprocal", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus",
+         "Softsign", "Sqrt", "Swish", "Tan", "Tanh", "ThresholdedRelu")  # fmt: skip
+BROADCAST = ("Add", "And", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual",
+             "Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub",
+             "Sum", "Where", "Xor")  # fmt: skip
+POOLS = ("AveragePool", "MaxPool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")  # fmt: skip
+SUMS = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")  # fmt: skip
+REDUCTIONS = ("ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd")  # fmt: skip
 RULES: dict[str, Rule] = {
     **dict.fromkeys(UNARY, unary),
     **dict.fromkeys(BROADCAST, broadcast),
     **dict.fromkeys(POOLS, pool),
-    **dict.fromkeys(REDUCTIONS, reduce),
+    **dict.fromkeys((*SUMS, *REDUCTIONS), reduce),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), recurrent),
     **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), along),
     **dict.fromkeys(("ArgMax", "ArgMin", "TopK"), pick),
     **dict.fromkeys(("Shape", "Size"), measure),
     **dict.fromkeys(("Reshape", "Flatten"), reshape.reshape),
     "BatchNormalization": batch_norm,
     "Concat": concat,
+    "ConstantOfShape": reshape.fill,
     "Conv": conv,
     "ConvTranspose": conv_transpose,
     "DepthToSpace": reshape.depth_to_space,

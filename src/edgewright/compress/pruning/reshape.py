@@ -1,6 +1,6 @@
 """Labels through a Reshape: axes that are split and axes that are merged."""
 
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import prod
 from operator import mul
 from typing import Any
@@ -27,7 +27,7 @@ def reshape(flow: Flow, node: Any) -> list[Axes]:
         return [tuple(map(stay, after))]
     inner, outer = list(accumulate(before, mul)), list(accumulate(after, mul))
     bounds = sorted({1, *inner, *outer})
-    pieces = [high // low if high % low == 0 else 0 for low, high in zip(bounds, bounds[1:], strict=False)]
+    pieces = [high // low if high % low == 0 else 0 for low, high in pairwise(bounds)]
     carried: list[Places | None] = [None] * len(pieces)
     for axis, own in zip(axes, spans(inner, bounds), strict=True):
         if axis.size == 1 or not all(pieces[own]):
@@ -61,12 +61,13 @@ def split(flow: Flow, node: Any, axis: Places, sizes: list[int]) -> tuple[int, P
 
 def shuffles(flow: Flow, node: Any) -> bool:
     """Whether Reshape, Transpose, Reshape end in the shape that they began with."""
-    name = node.output[0]
-    for op in ("Transpose", "Reshape"):
+    name, waited = node.output[0], ["Transpose", "Reshape"]
+    while waited:
         readers = flow.outline.readers.get(name, [])
-        if len(readers) != 1 or readers[0].op_type != op:
+        if len(readers) != 1 or readers[0].op_type not in (waited[0], "Identity"):
             return False
         name = readers[0].output[0]
+        waited = waited[readers[0].op_type == waited[0] :]
     return flow.outline.shapes.get(name) == flow.outline.shapes.get(node.input[0])
 
 
@@ -105,13 +106,14 @@ def unsqueeze(flow: Flow, node: Any) -> list[Axes]:
 
 
 def expand(flow: Flow, node: Any) -> list[Axes]:
-    axes, after = flow.take(node, 0), flow.made(node)
-    return [repeat(axes, after)]
+    """Where one number becomes many alike, any of them can go."""
+    after = flow.made(node)
+    axes = [stay(1)] * (len(after) - len(flow.take(node, 0))) + list(flow.take(node, 0))
+    return [tuple(a if a.size == size else flow.atoms.make(size) for a, size in zip(axes, after, strict=True))]
 
 
-def repeat(axes: Axes, after: tuple[int, ...]) -> Axes:
-    padded = [stay(1)] * (len(after) - len(axes)) + list(axes)
-    return tuple(axis if axis.size == size else stay(size) for axis, size in zip(padded, after, strict=True))
+def fill(flow: Flow, node: Any) -> list[Axes]:
+    return [tuple(map(flow.atoms.make, flow.made(node)))]
 
 
 def tile(flow: Flow, node: Any) -> list[Axes]:

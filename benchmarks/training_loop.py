@@ -1,0 +1,122 @@
+"""What does the training loop cost beside a bare torch loop of the same model, batch, precision and memory order?
+
+Blocks of both alternate in one process. Ours is `training.loop` as the worker runs it: batches from memory maps by a
+thread of its own, clipping, curves, and the checkpoint at the end of its epoch. The peer is the loop that anybody would
+write by hand, on tensors that lie in memory. Processor time counts all threads; wall time wants a quiet machine.
+"""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter, process_time
+from typing import Any, Literal
+
+import numpy as np
+
+from benchmarks.measuring import MOBILENET, describe_machine, tell_ratio
+from edgewright.tasks.contract import Augment, Classification, ImageInput, Task
+from edgewright.training.job import Laid, Settings, Source
+from edgewright.training.loop import Plan, Training
+from edgewright.training.samples import Samples, last_channels
+from edgewright.training.teach import Lesson
+from edgewright.training.train import open_fabric
+
+TEACHER = MOBILENET.parent / "cifar10_teacher.py"
+SAMPLES, BATCH = 1280, 64
+
+
+def main() -> None:
+    import torch
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    parser.add_argument("--augment", action="store_true", help="ours flips, moves and erases; the peer does not")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    with TemporaryDirectory() as folder:
+        wall, processor = compare(Path(folder), arguments.precision, arguments.pairs, augmented=arguments.augment)
+    print(describe_machine())
+    told = f"{arguments.precision}, {arguments.threads} threads{', augmented' if arguments.augment else ''}"
+    print(tell_ratio(f"seconds of a step, {told}: ours / bare, wall", *wall))
+    print(tell_ratio(f"seconds of a step, {told}: ours / bare, processor", *processor))
+
+
+def compare(
+    folder: Path, precision: Literal["fp32", "bf16"], pairs: int, *, augmented: bool
+) -> tuple[tuple[list[float], list[float]], tuple[list[float], list[float]]]:
+    """Seconds of a step, ours and bare, by wall and by processor time."""
+    import torch
+
+    from edgewright.training.source import load_module
+
+    rng = np.random.default_rng(0)
+    np.save(folder / "x.npy", rng.standard_normal((SAMPLES, 3, 32, 32), np.float32))
+    np.save(folder / "y.npy", rng.integers(0, 10, SAMPLES))
+    torch.manual_seed(0)
+    ours, bare = (load_module(Source(factory=f"{TEACHER}:build"), 0) for _ in range(2))
+    for one in (ours, bare):
+        last_channels(one)
+    alone = make_bare(bare, folder, bf16=precision == "bf16")
+    fabric = open_fabric(precision)
+    wall: tuple[list[float], list[float]] = ([], [])
+    processor: tuple[list[float], list[float]] = ([], [])
+    for pair in range(pairs + 1):
+        for place, run in enumerate(
+            (lambda: make_ours(ours, fabric, folder, precision, augmented=augmented), lambda: alone)
+        ):
+            ready = run()
+            began, used = perf_counter(), process_time()
+            ready()
+            if pair:  # the first warms both up
+                steps = SAMPLES // BATCH
+                wall[place].append((perf_counter() - began) / steps)
+                processor[place].append((process_time() - used) / steps)
+    return wall, processor
+
+
+def make_ours(module: Any, fabric: Any, folder: Path, precision: str, *, augmented: bool) -> Callable[[], Any]:
+    """One epoch of our loop, ready to run."""
+    inputs = (ImageInput(name="x", size=(32, 32)),)
+    wanted = Augment(flip=True, shift=4, erase=0.25) if augmented else None
+    task = Task(inputs=inputs, output=Classification(), augment=wanted)
+    data = Laid(
+        inputs={"x": str(folder / "x.npy")}, labels=str(folder / "y.npy"), fit=tuple(range(SAMPLES)), held_out=()
+    )
+    settings = Settings(epochs=1, batch=BATCH)
+    samples = Samples(data, task, settings)
+    memory = folder / "memory"
+    memory.mkdir(exist_ok=True)
+    plan = Plan("benchmark", "benchmark", task, settings, samples.each_epoch, precision, memory)
+    lesson = Lesson(task, settings, None, None, samples.read(samples.fit[:1]))
+    return Training(fabric, module, lesson, samples, plan, lambda word: None).run
+
+
+def make_bare(module: Any, folder: Path, *, bf16: bool) -> Callable[[], Any]:
+    """One epoch of a loop by hand."""
+    import torch
+
+    images = torch.from_numpy(np.load(folder / "x.npy"))
+    labels = torch.from_numpy(np.load(folder / "y.npy"))
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 1000)
+
+    def epoch() -> None:
+        for places in torch.randperm(SAMPLES).split(BATCH):
+            batch = images[places].contiguous(memory_format=torch.channels_last)
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                made = module(batch)
+            loss = torch.nn.functional.cross_entropy(made.float(), labels[places])
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(module.parameters(), 5.0)
+            optimizer.step()
+            schedule.step()
+
+    return epoch
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""`edgewright prune`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgewright.cli.output import print_json, print_table, progress, say
+from edgewright.cli.parse import SHAPE
+from edgewright.cli.training import (
+    check_html,
+    read_settings,
+    seed_options,
+    show_sides,
+    show_verdicts,
+    training_options,
+    write_html,
+)
+
+if TYPE_CHECKING:
+    from edgewright.facts.plan import PrunePlan
+    from edgewright.flows.pruning import PruneReport
+
+MOST_FIXED = 5
+
+
+@click.command()
+@click.argument("model", metavar="MODEL")
+@click.option("--weights", type=click.Path(), default=None, help="Weights of a torch model made by FILE.py:FACTORY.")
+@click.option(
+    "--task", "task_file", type=click.Path(), default=None, metavar="FILE.toml", help="What the model is for; needed."
+)
+@click.option("--data", default="", metavar="DATA", help="What it is trained back on; without it, it is only cut.")
+@click.option("--val", default=None, metavar="DATA", help="What judges the result, and nothing else; needed.")
+@click.option(
+    "--method",
+    type=click.Choice(("structured", "unstructured")),
+    default="structured",
+    show_default=True,
+    help="Whole channels, heads and neurons; or single weights.",
+)
+@click.option(
+    "--importance",
+    type=click.Choice(("l1", "l2", "bn-gamma", "taylor", "latency")),
+    default=None,
+    help="What tells what matters least; default: taylor where it is trained, else l2.",
+)
+@click.option("--target-speedup", type=float, default=None, metavar="N", help="Be N times as fast in the runtime.")
+@click.option("--target-bytes", default="", metavar="SIZE", help="At most 800kB, or 2x smaller.")
+@click.option("--target-macs", default="", metavar="NUMBER", help="At most 15M multiply-accumulates, or 2x fewer.")
+@click.option(
+    "--max-drop",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="Exit 3 where it is worse by more than source or control; without a target, the budget.",
+)
+@click.option("--sparsity", type=float, default=0.8, show_default=True, help="Share of zeros (unstructured).")
+@click.option(
+    "--scope",
+    type=click.Choice(("global", "layer")),
+    default="global",
+    show_default=True,
+    help="Where the smallest weights are looked for (unstructured).",
+)
+@click.option("--pattern", default="", metavar="N:M", help="Keep N of each M weights (unstructured).")
+@click.option("--multiple", type=int, default=8, show_default=True, help="Channel counts are multiples of it.")
+@click.option("--rounds", type=int, default=1, show_default=True, help="Steps to the target, trained in between.")
+@click.option("--round-epochs", type=float, default=1.0, show_default=True, help="Epochs between two rounds.")
+@click.option("--runtime", default="onnxruntime", show_default=True, help="That it is timed and judged in.")
+@click.option("--threads", type=int, default=1, show_default=True, help="Threads of the timed inferences.")
+@click.option(
+    "--control/--no-control",
+    default=True,
+    show_default=True,
+    help="Train the unpruned network for the same steps, and compare with it.",
+)
+@training_options
+@seed_options
+@click.option("-o", "--output", type=click.Path(), default="artifacts", show_default=True, help="Folder of the result.")
+@click.option(
+    "--shape", "shapes", type=SHAPE, multiple=True, metavar="NAME=SIZES", help="Sizes of an input; default: the task's."
+)
+@click.option(
+    "--timeout", "timeout_s", type=float, default=600.0, show_default=True, help="Longest silence of a worker, seconds."
+)
+@click.option("--html", type=click.Path(), default=None, metavar="FILE", help="Write the report as one HTML file.")
+@click.option("--dry-run", is_flag=True, help="Print the plan, and prune nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.prune/1).")
+def prune(**given: Any) -> None:
+    """Make a network smaller by cutting what matters least, and train back what was lost.
+
+    The result is told against the same network trained for the same steps without being cut.
+    """
+    plan = make_plan(given)
+    if given["dry_run"]:
+        print_json(plan)
+        return
+    run(plan, given["output"], given["html"], as_json=given["as_json"])
+
+
+def make_plan(given: dict[str, Any]) -> PrunePlan:
+    from pathlib import Path
+
+    import msgspec
+
+    from edgewright.errors import UsageError
+    from edgewright.facts.plan import PrunePlan
+    from edgewright.runtimes.table import runtime_info
+    from edgewright.tasks.task import read_task
+
+    for name, flag in (("task_file", "--task"), ("val", "--val")):
+        if not given[name]:
+            raise UsageError(f"{flag} is missing", "the result is judged by it", f"{flag} …, see docs/prune.md")
+    return PrunePlan(
+        source=given["model"],
+        weights=given["weights"],
+        runtime=runtime_info(given["runtime"]).name,
+        task=msgspec.to_builtins(read_task(Path(given["task_file"]))),
+        data=given["data"],
+        val=given["val"],
+        method=given["method"],
+        importance=given["importance"] or ("taylor" if given["data"] and ".py:" in given["model"] else "l2"),
+        target_speedup=given["target_speedup"],
+        target_bytes=given["target_bytes"],
+        target_macs=given["target_macs"],
+        max_drop=given["max_drop"],
+        sparsity=given["sparsity"],
+        scope=given["scope"],
+        pattern=given["pattern"],
+        multiple=given["multiple"],
+        rounds=given["rounds"],
+        round_epochs=given["round_epochs"],
+        settings=read_settings(given),
+        held_out=given["held_out"],
+        seeds=given["seeds"],
+        control=given["control"],
+        threads=given["threads"],
+        shapes=dict(given["shapes"]),
+        timeout_s=given["timeout_s"],
+    )
+
+
+def run(plan: PrunePlan, output: str, html: str | None, *, as_json: bool) -> None:
+    from contextlib import closing
+    from pathlib import Path
+
+    from edgewright.cli.places import open_user_store
+    from edgewright.flows.device import open_device
+    from edgewright.flows.prune import prune as run_pruning
+
+    check_html(html)
+    with closing(open_device("local")) as device, closing(open_user_store()) as store, progress() as tell:
+        report, error = run_pruning(plan, Path(output), device, store, tell)
+    if as_json:
+        print_json(report)
+    else:
+        show(report)
+    if html is not None:
+        write_html(Path(html), report)
+    if error is not None:
+        raise error
+
+
+def show(report: PruneReport) -> None:
+    show_sides(report.sides)
+    if report.widths:
+        rows = [(row.name, row.kind, str(row.before), str(row.after), f"{len(row.layers)}") for row in report.widths]
+        print_table(("group", "kind", "before", "after", "layers"), rows, "What is left of each group")
+    show_verdicts("pruned", report.against, report.speedup)
+    for name, reason in list(report.fixed.items())[:MOST_FIXED]:
+        say(f"Left alone: {name}: {reason}")
+    if (more := len(report.fixed) - MOST_FIXED) > 0:
+        say(f"… and {more} more, in the JSON")
+    for note in report.notes:
+        say(note)
+    if report.model:
+        say(f"The pruned model: {report.model}" + (f"; as torch: {report.module}" if report.module else ""))

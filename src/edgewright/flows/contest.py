@@ -1,0 +1,208 @@
+"""A technique against its control: both trained for the same steps and seeds, judged on the same data, and timed."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from edgewright.bench.session import Tell
+from edgewright.devices.contract import Device
+from edgewright.errors import EdgewrightError, ModelNotConvertible
+from edgewright.facts.plan import BenchmarkPlan, Candidate, CompileCell, CompilePlan, EvaluatePlan
+from edgewright.flows.benchmark import Outcome, benchmark
+from edgewright.flows.child import run_job
+from edgewright.flows.compile import compile_all
+from edgewright.flows.evaluate import evaluate
+from edgewright.flows.evaluation import EvaluationRow
+from edgewright.flows.judging import PROCESSES, SECONDS
+from edgewright.flows.quantization import Speedup
+from edgewright.flows.resolve import native_runtime
+from edgewright.formats.artifacts import find_record
+from edgewright.formats.costs import Costs, measure_costs
+from edgewright.formats.files import read_model
+from edgewright.formats.onnx_graph import read_onnx_graph
+from edgewright.formats.tflite_graph import read_tflite_graph
+from edgewright.runtimes.table import runtime_info
+from edgewright.store.store import Store
+from edgewright.training.job import InspectJob, Job, TrainJob, TrainReport
+
+WORKER = "edgewright.training.worker"
+
+
+class Trained(NamedTuple):
+    """What one training left: `model.onnx`, and of a module `weights.safetensors`."""
+
+    folder: Path
+    report: TrainReport
+
+    @property
+    def onnx(self) -> Path:
+        return self.folder / "model.onnx"
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights.safetensors"
+
+
+def train(job: TrainJob, tell: Tell) -> Trained:
+    """Run a training, or find what it left before. The folder of its checkpoints is kept until all is done."""
+    out = Path(job.out)
+    done = out / "report.json"
+    if not done.is_file():
+        run_worker(job, tell, title=f"training of the {job.title}", out=out)
+    return Trained(out, msgspec.json.decode(done.read_bytes(), type=TrainReport))
+
+
+def run_worker(job: Job, tell: Tell, *, title: str, out: Path) -> None:
+    """A job of the worker, whose folder may be there."""
+    out.mkdir(parents=True, exist_ok=True)
+    run_job(WORKER, job, out, tell, title=title)
+
+
+def inspect(job: InspectJob, tell: Tell) -> Path:
+    """The folder with what the worker found, which may be there from an earlier try."""
+    out = Path(job.out)
+    if not (out / "inspected.json").is_file():
+        run_worker(job, tell, title="reading the module", out=out)
+    return out
+
+
+def train_seeds(make: Callable[[int], TrainJob], seeds: Sequence[int], tell: Tell) -> list[Trained]:
+    return [train(make(seed), tell) for seed in seeds]
+
+
+def costs_of(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Costs:
+    """Of an ONNX or TFLite file. ModelNotConvertible for another one."""
+    model = read_model(path)
+    if model.format == "tflite":
+        return measure_costs(read_tflite_graph(path))
+    if model.format != "onnx":
+        why = f"{path.name} is {model.format}, whose operators are not counted"
+        raise ModelNotConvertible(f"{path.name} cannot be taken here", why, "bring the ONNX model it was made from")
+    return measure_costs(read_onnx_graph(path, dict(shapes)))
+
+
+def own_runtime(path: Path, wanted: str) -> str:
+    """The wanted runtime where it reads the file, else the one the file was made for."""
+    record = find_record(path)
+    if record is not None:
+        return record.runtime
+    model = read_model(path)
+    return wanted if model.format in runtime_info(wanted).reads else native_runtime(model).name
+
+
+def runnable(
+    path: Path, runtime: str, work: Path, device: Device, store: Store, tell: Tell, timeout_s: float
+) -> tuple[Path, EdgewrightError | None]:
+    """The model in a form that the runtime takes: itself, or ONNX compiled into `work`."""
+    model = read_model(path)
+    if model.format != "onnx" or native_runtime(model).name == runtime:
+        return path, None
+    cells = (CompileCell(runtime=runtime, precision="fp32"),)
+    work.mkdir(parents=True, exist_ok=True)
+    compiled, error = compile_all(
+        CompilePlan(source=str(path), cells=cells, timeout_s=timeout_s), work, device, store, tell
+    )
+    made = compiled.artifacts[0].path
+    return (Path(made), None) if made else (path, error or EdgewrightError(compiled.artifacts[0].reason))
+
+
+def make_runnable(
+    models: Mapping[str, Path], runtime: str, work: Path, device: Device, store: Store, tell: Tell, timeout_s: float
+) -> dict[str, Path]:
+    """All of them, or the first error."""
+    found = {}
+    for name, path in models.items():
+        found[name], error = runnable(path, runtime, work / name, device, store, tell, timeout_s)
+        if error is not None:
+            raise error
+    return found
+
+
+class Court(NamedTuple):
+    """Where and on what networks are judged; `indices` are those of `val`, None takes all."""
+
+    task: dict[str, object]
+    val: str
+    runtime: str
+    threads: int
+    timeout_s: float
+    device: Device
+    store: Store
+    tell: Tell
+    indices: tuple[int, ...] | None = None
+
+
+def as_candidates(models: Iterable[Path], court: Court) -> tuple[Candidate, ...]:
+    return tuple(Candidate(model=str(path), runtime=own_runtime(path, court.runtime)) for path in models)
+
+
+def judge_all(models: Mapping[str, Path], court: Court) -> dict[str, EvaluationRow]:
+    """Rows by name; differences are paired with the first one."""
+    result = evaluate(
+        EvaluatePlan(
+            candidates=as_candidates(models.values(), court),
+            task=court.task,
+            data=court.val,
+            indices=court.indices,
+            timeout_s=court.timeout_s,
+        ),
+        court.device,
+        court.store,
+        court.tell,
+    )
+    if result.error is not None:
+        raise result.error
+    return dict(zip(models, result.report.results, strict=True))
+
+
+class Raced(NamedTuple):
+    """Two networks against each other on the clock."""
+
+    before_us: float
+    after_us: float
+    speedup: Speedup
+
+
+def race(before: Path, after: Path, court: Court, tags: Mapping[str, str]) -> Raced:
+    """How much faster the second is, interleaved; recorded as a benchmark."""
+    outcome = time_models((before, after), court, tags)
+    if outcome.error is not None:
+        raise outcome.error
+    one = outcome.comparisons[0]
+    medians = [median_us(outcome, place) for place in range(2)]
+    return Raced(
+        medians[0],
+        medians[1],
+        Speedup(
+            ratio=1 / one.ratio,
+            low=1 / one.high if one.high else None,
+            high=1 / one.low if one.low else None,
+            verdict=one.verdict,
+        ),
+    )
+
+
+def time_models(
+    models: Sequence[Path],
+    court: Court,
+    tags: Mapping[str, str],
+    *,
+    processes: int = PROCESSES,
+    seconds: float = SECONDS,
+) -> Outcome:
+    plan = BenchmarkPlan(
+        candidates=as_candidates(models, court),
+        processes=processes,
+        seconds=seconds,
+        threads=court.threads,
+        layers=False,
+        timeout_s=court.timeout_s,
+    )
+    return benchmark(plan, court.device, court.store, court.tell, tags)
+
+
+def median_us(outcome: Outcome, place: int) -> float:
+    """Of the wall time of one inference."""
+    return next(float(one.value or 0.0) for one in outcome.runs[place].metrics if one.name == "latency.p50")

@@ -1,0 +1,367 @@
+"""From a model and a budget to what is cut: round by round where it is trained on the way."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+
+from edgewright.compress.pruning.cut import cut_graph, kept_places
+from edgewright.compress.pruning.groups import Groups, find_groups
+from edgewright.compress.pruning.importance import Scores, score_units
+from edgewright.compress.pruning.magnitude import thin_graph
+from edgewright.compress.pruning.widths import (
+    choose,
+    gain_per_unit,
+    shrink_graph,
+    total_bytes,
+    total_macs,
+)
+from edgewright.errors import GateFailed, ModelNotConvertible, UsageError
+from edgewright.facts.plan import PrunePlan
+from edgewright.flows.contest import Trained, inspect, judge_all, runnable, train
+from edgewright.flows.course import Course
+from edgewright.flows.learning import scale_of
+from edgewright.flows.narrowing import (
+    Array,
+    Clock,
+    Keep,
+    Table,
+    lowest_first,
+    narrow,
+    parse_amount,
+    tabulate_losses,
+    tabulate_times,
+)
+from edgewright.flows.pruning import WidthRow, width_rows
+from edgewright.formats.onnx_graph import read_onnx_graph
+from edgewright.store.store import Store, open_store
+from edgewright.training.inspect import Inspected
+from edgewright.training.job import InspectJob, Source, TrainJob
+from edgewright.training.sliceable import Sliceable, count_numbers
+from edgewright.training.slices import cut_weights, describe_slices, unfold, write_slices
+
+SURE = 6  # processes of a time that decides
+MARGIN = 1.02  # the search aims a little beyond the target, which is measured again in the end
+LADDER = (1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)  # speed-ups that are tried where a drop is the budget
+
+
+class Cut(NamedTuple):
+    """What is cut.
+
+    Attributes:
+        onnx: the cut graph, with the weights it had.
+        zeros: of unstructured pruning.
+        epochs: that were trained on the way.
+    """
+
+    onnx: Path
+    widths: tuple[WidthRow, ...]
+    fixed: dict[str, str]
+    notes: tuple[str, ...]
+    zeros: int = 0
+    epochs: float = 0.0
+
+
+class Choice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was chosen in one round, kept so that another try of the same goes on with it."""
+
+    keep: dict[str, tuple[int, ...]]
+
+
+def thin_file(plan: PrunePlan, onnx: Path, course: Course, folder: Path) -> Cut:
+    """Unstructured, of an ONNX model."""
+    import onnx as onnx_library
+
+    folder.mkdir(parents=True)
+    thinned = thin_graph(onnx_library.load(str(onnx)), plan.sparsity, scope=plan.scope, pattern=plan.pattern)
+    path = folder / onnx.name
+    save(thinned.model, path)
+    return Cut(path, (), {}, (), zeros=sum(zeros for zeros, _ in thinned.zeros.values()))
+
+
+def cut_file(plan: PrunePlan, onnx: Path, course: Course, folder: Path) -> Cut:
+    """Structured, of an ONNX model: the graph itself, its weights as they are."""
+    search = Search(plan, course, onnx, onnx, folder)
+    groups = some_groups(search.model, course)
+    if not budget_words(plan):
+        raise UsageError(
+            f"{onnx.name} needs a target", "how much it may lose cannot be tried out without training it",
+            "--target-speedup 1.5",
+        )  # fmt: skip
+    keep = search.run(groups, search.scores(groups, {}), {})
+    path = folder / "cut" / onnx.name
+    path.parent.mkdir()
+    save(cut_graph(search.model, groups, keep), path)
+    return Cut(path, width_rows(groups, {name: len(kept) for name, kept in keep.items()}), groups.fixed, ())
+
+
+def cut_module(plan: PrunePlan, whole: Source, onnx: Path, course: Course, work: Path) -> tuple[Cut, Source]:
+    """Structured, of a torch module; and the module that is still to be trained."""
+    rounds = Rounds(plan, course, onnx, work)
+    return rounds.go(whole) if budget_words(plan) else rounds.descend(whole)
+
+
+def budget_words(plan: PrunePlan) -> tuple[str, ...]:
+    """What is not to be exceeded; none where the drop alone is the budget. Counts come first: they cost no time."""
+    given = {"macs": plan.target_macs, "bytes": plan.target_bytes, "time": plan.target_speedup}
+    return tuple(name for name, value in given.items() if value)
+
+
+def save(model: Any, path: Path) -> None:
+    import onnx
+
+    onnx.save(model, str(path))
+
+
+def some_groups(model: Any, course: Course, left: Mapping[str, str] = {}) -> Groups:
+    """The groups. ModelNotConvertible where there is none but those in `left`."""
+    groups = find_groups(model, course.shapes)
+    if all(group.name in left or group.size < 2 for group in groups.groups):
+        why = "; ".join(f"{name}: {reason}" for name, reason in list({**groups.fixed, **left}.items())[:5])
+        raise ModelNotConvertible(
+            "nothing of the model can be pruned by channels", why, "--method unstructured takes any weights"
+        )
+    return groups
+
+
+class Cutting(NamedTuple):
+    """A network on its way: cut so far, with its groups and their scores."""
+
+    model: Any
+    groups: Groups
+    scores: Scores
+
+    @classmethod
+    def of(
+        cls, model: Any, groups: Groups, scores: Scores, keep: Keep, shapes: Mapping[str, tuple[int, ...]]
+    ) -> "Cutting":
+        if not keep:
+            return cls(model, groups, scores)
+        cut = cut_graph(model, groups, keep)
+        return cls(
+            cut,
+            find_groups(cut, shapes),
+            {name: own[keep[name]] if name in keep else own for name, own in scores.items()},
+        )
+
+
+class Search:
+    """The search for what one model keeps, in the plan's budget."""
+
+    def __init__(self, plan: PrunePlan, course: Course, onnx: Path, path: Path, folder: Path) -> None:
+        """`onnx` is the whole network, `path` the one that is cut: the same, or one that was cut before."""
+        import onnx as onnx_library
+
+        self._plan, self._course, self._onnx, self._path, self._folder = plan, course, onnx, path, folder
+        self.model = onnx_library.load(str(path))
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def scores(self, groups: Groups, taylor: Mapping[str, Array]) -> Scores:
+        from onnx import numpy_helper
+
+        if self._plan.importance == "latency":
+            return {group.name: np.full(group.size, 1 / group.size) for group in groups.groups}
+        if self._plan.importance == "taylor":
+            return score_units(groups, taylor, "taylor")
+        arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in self.model.graph.initializer}
+        return score_units(groups, arrays, self._plan.importance)
+
+    def run(
+        self, groups: Groups, scores: Scores, left: Mapping[str, str], *, step: float = 1.0, speedup: float = 0.0
+    ) -> Keep:
+        """What is kept to meet the budgets one after the other, or the part of the way that `step` says (1 is all).
+
+        Args:
+            left: groups that stay whole.
+            speedup: instead of the plan's budgets.
+        """
+        keep: Keep = {}
+        for kind in ("time",) if speedup else budget_words(self._plan):
+            cut = Cutting.of(self.model, groups, scores, keep, self._course.shapes)
+            if kind == "time":
+                found = self._by_time(cut, left, speedup or self._plan.target_speedup or 1.0, step)
+            else:
+                found = self._by_count(cut, left, kind, step)
+            keep |= {name: keep[name][kept] if name in keep else kept for name, kept in found.items()}
+        return keep
+
+    def _by_time(self, cut: "Cutting", left: Mapping[str, str], wanted: float, step: float) -> Keep:
+        plan = self._plan
+        order = lowest_first(cut.groups, cut.scores)
+        free = [group for group in cut.groups.groups if group.name not in left]
+        with open_store(self._folder / "search") as store:
+            court = self._course.court._replace(store=store)
+            clock = Clock(self._onnx, court, self._folder / "timed", self._ready(store))
+            now = clock.shares([cut.model], processes=SURE)[0]
+            most = now * (1 / (wanted * MARGIN) / now) ** step
+            table = Table(
+                tabulate_losses(free, cut.scores, order, plan.multiple),
+                tabulate_times(cut.model, cut.groups, free, order, plan.multiple, clock, now),
+            )
+
+            def measure(keep: Keep) -> float:
+                return clock.shares([cut_graph(cut.model, cut.groups, keep)], processes=SURE)[0]
+
+            return narrow(cut.groups, order, table, now, most, measure, court.tell)
+
+    def _by_count(self, cut: "Cutting", left: Mapping[str, str], kind: str, step: float) -> Keep:
+        plan = self._plan
+        total, text = (total_bytes, plan.target_bytes) if kind == "bytes" else (total_macs, plan.target_macs)
+        path = self._folder / "counted.onnx"
+        save(cut.model, path)
+        graph = read_onnx_graph(path, self._course.shapes)
+        whole = total(read_onnx_graph(self._onnx, self._course.shapes))
+        beside = self._onnx.stat().st_size - whole if kind == "bytes" else 0.0  # names and operators of the file
+        most = parse_amount(text, whole + beside, f"--target-{kind}") - beside
+        now = total(graph)
+        gains = {name: gain for name, gain in gain_per_unit(graph, cut.groups, total).items() if name not in left}
+        unit = "bytes" if kind == "bytes" else "multiply-accumulates"
+        return choose(
+            cut.groups,
+            cut.scores,
+            gains,
+            lambda keep: total(shrink_graph(graph, cut.groups, keep)),
+            now * (most / now) ** step if 0 < most < now else most,
+            multiple=plan.multiple,
+            words=lambda amount: f"{amount + beside:,.0f} {unit}",
+        )
+
+    def _ready(self, store: Store) -> Callable[[Path], Path]:
+        court = self._course.court
+
+        def ready(path: Path) -> Path:
+            made, error = runnable(
+                path, court.runtime, self._folder / "compiled" / path.stem, court.device, store, court.tell,
+                court.timeout_s,
+            )  # fmt: skip
+            if error is not None:
+                raise error
+            return made
+
+        return ready
+
+
+class Rounds:
+    """A torch module cut in one or more rounds, each trained before the next."""
+
+    def __init__(self, plan: PrunePlan, course: Course, onnx: Path, work: Path) -> None:
+        self._plan, self._course, self._onnx, self._work = plan, course, onnx, work
+
+    def go(self, whole: Source) -> tuple[Cut, Source]:
+        """To the plan's budget."""
+        rounds, current, cut = self._plan.rounds, whole, None
+        for number in range(rounds):
+            step = 1 / (rounds - number)
+            cut, module = self._cut(number, current, cut, step=step)
+            if number < rounds - 1:
+                current = self._trained(number, module)[0]
+        if cut is None:
+            raise UsageError("--rounds counts from 1", "", "--rounds 1")
+        return cut._replace(epochs=(rounds - 1) * self._plan.round_epochs), module
+
+    def descend(self, whole: Source) -> tuple[Cut, Source]:
+        """Faster and faster, until more than the plan's drop is lost on the samples held out."""
+        held = self._held_out_metric()
+        current, good, best = whole, None, None
+        cut: Cut | None = None
+        for number, speedup in enumerate(LADDER):
+            try:
+                cut, module = self._cut(number, current, cut, speedup=speedup)
+            except GateFailed:
+                break
+            current, trained = self._trained(number, module)
+            lost = self._lost(held, trained)
+            self._course.court.tell(f"{speedup:g} × as fast: {lost:.2f} lost on the samples held out")
+            if lost > self._plan.max_drop:
+                break
+            good, best = (cut._replace(epochs=(number + 1) * self._plan.round_epochs), current), speedup
+        if good is None or best is None:
+            raise GateFailed(
+                f"--max-drop {self._plan.max_drop:g} cannot be met",
+                f"a network {LADDER[0]:g} × as fast loses more after {self._plan.round_epochs:g} epochs",
+                "more --round-epochs, more data, or a greater --max-drop",
+            )
+        return good
+
+    def _cut(
+        self, number: int, current: Source, before: Cut | None, *, step: float = 1.0, speedup: float = 0.0
+    ) -> tuple[Cut, Source]:
+        course, folder = self._course, self._course.memory / f"round{number}"
+        inspected = inspect(
+            InspectJob(
+                module=current, shapes=course.shapes, task=course.task_json, data=course.laid,
+                settings=course.settings, groups=True, taylor=self._plan.importance == "taylor",
+                out=str(folder / "inspected"),
+            ),
+            course.court.tell,
+        )  # fmt: skip
+        search = Search(self._plan, course, self._onnx, inspected / "named.onnx", self._work / f"search{number}")
+        told = msgspec.json.decode((inspected / "inspected.json").read_bytes(), type=Inspected)
+        left = told.refused
+        groups = some_groups(search.model, course, left)
+        chosen = folder / "choice.json"
+        if not chosen.is_file():
+            found = search.run(groups, search.scores(groups, taylor_of(inspected)), left, step=step, speedup=speedup)
+            choice = Choice(keep={name: tuple(int(unit) for unit in kept) for name, kept in found.items()})
+            partial = chosen.with_suffix(".part")
+            partial.write_bytes(msgspec.json.encode(choice))
+            partial.replace(chosen)
+        choice = msgspec.json.decode(chosen.read_bytes(), type=Choice)
+        keep: Keep = {name: np.array(kept) for name, kept in choice.keep.items()}
+        places = kept_places(groups, keep)
+        numbers = count_numbers(Sliceable(told.sliceable, told.refused, told.numbers), keep)
+        slices = describe_slices(current, folder, places, numbers=numbers, shapes=course.shapes)
+        write_slices(slices, folder / "slices.json")
+        weights = folder / "cut.safetensors"
+        cut_weights(inspected / "weights.safetensors", places, weights)
+        widths = {name: len(kept) for name, kept in keep.items()}
+        cut = Cut(self._onnx, width_rows(groups, widths, before.widths if before else ()), {**groups.fixed, **left}, ())
+        source = Source(factory=unfold(current).factory, weights=str(weights), slices=str(folder / "slices.json"))
+        return cut, source
+
+    def _trained(self, number: int, module: Source) -> tuple[Source, Trained]:
+        """The module after a round's training, as a source that can be cut further."""
+        course, folder = self._course, self._course.memory / f"round{number}"
+        if course.laid is None:
+            raise UsageError("there is nothing to train on", "", "--data")
+        trained = train(
+            TrainJob(
+                title=f"network of round {number + 1}",
+                module=module,
+                shapes=course.shapes,
+                task=course.task_json,
+                data=course.laid,
+                settings=msgspec.structs.replace(course.settings, epochs=self._plan.round_epochs),
+                out=str(folder / "trained"),
+                memory=str(folder / "checkpoints"),
+            ),
+            course.court.tell,
+        )
+        return msgspec.structs.replace(module, weights=str(trained.weights)), trained
+
+    def _held_out_metric(self) -> float:
+        """Of the source, on the samples that steer."""
+        course = self._course
+        with open_store(self._work / "held-out") as store:
+            held = course.laid.held_out if course.laid else None
+            court = course.court._replace(store=store, val=self._plan.data, indices=held)
+            row = judge_all({"source": self._onnx}, court)["source"]
+        return row.metric.value if row.metric else 0.0
+
+    def _lost(self, before: float, trained: Trained) -> float:
+        """In points of a share, or the metric's unit."""
+        if trained.report.metric is None:
+            raise UsageError("--max-drop needs labels", "the samples held out have none", "--target-speedup 1.5")
+        worse = before - trained.report.metric if self._course.task.higher_is_better else trained.report.metric - before
+        return worse * scale_of(self._course.task.metric)[0]
+
+
+def taylor_of(inspected: Path) -> dict[str, Array]:
+    path = inspected / "importance.npz"
+    if not path.is_file():
+        return {}
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}

@@ -1,0 +1,322 @@
+"""Teach a small network by a big one, beside the same network that learns from the labels alone."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from shutil import copyfile
+from time import monotonic
+from typing import Any, NamedTuple
+
+import msgspec
+
+from edgewright.bench.session import Tell
+from edgewright.devices.contract import Device
+from edgewright.errors import EdgewrightError, GateFailed, ModelNotFound, StoreError, UsageError
+from edgewright.facts.plan import CompilePlan, DistilPlan
+from edgewright.facts.run import Metric, Run
+from edgewright.flows.contest import Trained, costs_of, judge_all, make_runnable, race, train_seeds
+from edgewright.flows.course import Course, begin_course, forget
+from edgewright.flows.distillation import DistilReport
+from edgewright.flows.evaluation import EvaluationRow
+from edgewright.flows.learning import (
+    compare_sides,
+    curve_series,
+    describe_side,
+    drop_against,
+    first_curves,
+    scale_of,
+    side_metrics,
+)
+from edgewright.flows.publish import told_as_output, workshop
+from edgewright.flows.sources import absolute, hash_source, is_torch, prepare_source
+from edgewright.flows.students import Student, make_student, name_student
+from edgewright.flows.teaching import ask_file, ask_module
+from edgewright.formats.files import read_model
+from edgewright.store.ids import new_run_id
+from edgewright.store.store import Store, utc_now
+from edgewright.training.job import Source, Teaching, TrainJob
+
+
+class Taught(NamedTuple):
+    """The networks of the comparison, by side, with their trainings."""
+
+    teacher: Path
+    student: Student
+    trained: dict[str, list[Trained]]
+    alpha: float
+
+
+def distil(
+    plan: DistilPlan, out: Path, device: Device, store: Store, tell: Tell
+) -> tuple[DistilReport, EdgewrightError | None]:
+    """Train the student into the folder `out` and record the run; with the gate that kept it back.
+
+    Raises what stands in the way.
+    """
+    started, began = utc_now(), monotonic()
+    check_plan(plan)
+    teacher = hash_source(CompilePlan(source=plan.teacher, weights=plan.teacher_weights, cells=()))
+    content = f"{teacher} {student_hash(plan)}"
+    course = begin_course(plan, content, "distil", out, device, store, tell, trains=True)
+    plan = msgspec.structs.replace(
+        plan, teacher_sha256=teacher, data_fingerprint=course.fingerprints[0], val_fingerprint=course.fingerprints[1]
+    )
+    with workshop(out) as work:
+        taught = teach(plan, course, work)
+        rows, raced = judge(taught, course, work)
+        report = describe(plan, taught, course, rows, raced)
+        report, refused = gate(report, plan)
+        error: EdgewrightError | None = refused
+        if error is None:
+            report = publish(report, plan, taught, out)
+        report = msgspec.structs.replace(report, seconds=monotonic() - began)
+        try:
+            report = record(report, plan, taught, started, device, store)
+        except StoreError as unsaved:
+            error = error or unsaved
+    forget(course.memory)
+    return report, error
+
+
+def check_plan(plan: DistilPlan) -> None:
+    if not is_torch(plan.teacher) and not Path(plan.teacher).exists():
+        raise ModelNotFound(f"there is no teacher {plan.teacher}", "", "FILE.py:FACTORY, or a model file")
+    if not plan.temperature > 0 or not 0 < plan.alpha <= 1 or plan.views < 1:
+        raise UsageError(
+            "the teaching cannot be set so",
+            f"temperature {plan.temperature:g}, alpha {plan.alpha:g}, views {plan.views}",
+            "--temperature 4 --alpha 0.9 --views 4",
+        )
+    if plan.transfer != "none" and ".py:" not in plan.teacher:
+        why = "what happens inside of it is seen only in a torch module"
+        raise UsageError(f"--transfer {plan.transfer} needs a torch teacher", why, "--transfer none")
+    if plan.student.startswith("auto:") and ".py:" not in plan.teacher:
+        why = "a student of the same family is cut from its module"
+        raise UsageError(f"--student {plan.student} needs a torch teacher", why, "--student FILE.py:FACTORY")
+    if not plan.student.startswith("auto:") and ".py:" not in plan.student:
+        raise UsageError(
+            f"--student {plan.student} cannot be trained", "it is no torch source", "FILE.py:FACTORY, or auto:5x"
+        )
+
+
+def student_hash(plan: DistilPlan) -> str:
+    if plan.student.startswith("auto:"):
+        return plan.student
+    return hash_source(CompilePlan(source=plan.student, weights=plan.student_weights, cells=()))
+
+
+def teach(plan: DistilPlan, course: Course, work: Path) -> Taught:
+    """Ask the teacher, and train student and control."""
+    laid, court = course.laid, course.court
+    if laid is None:
+        raise UsageError("there is nothing to train on", "", "--data")
+    module = source_of(plan.teacher, plan.teacher_weights) if ".py:" in plan.teacher else None
+    prepared = prepare_source(
+        CompilePlan(
+            source=plan.teacher, weights=plan.teacher_weights, cells=(),
+            shapes=course.shapes if is_torch(plan.teacher) else {},
+        ),
+        work, court.device,
+    )  # fmt: skip
+    teacher = Path(prepared.files.get("onnx") or prepared.model.path)
+    student = make_student(plan, module, course)
+    logits, views = "", 0
+    if module is None:
+        logits, views = str(ask_file(plan, teacher, work, course, laid, court.store)), plan.views
+    elif plan.transfer == "none":
+        logits, views = str(ask_module(plan, module, course, laid)), plan.views
+    alpha = plan.alpha if laid.labels else 1.0
+    teaching = Teaching(
+        logits=logits,
+        views=views,
+        teacher=None if logits else module,
+        temperature=plan.temperature,
+        alpha=alpha,
+        transfer=plan.transfer,
+        transfer_weight=plan.transfer_weight,
+    )
+    seeds = range(course.settings.seed, course.settings.seed + plan.seeds)
+    sides: dict[str, Teaching | None] = {"student": teaching}
+    if plan.control and laid.labels:
+        sides = {"control": None, **sides}
+    trained = {
+        side: train_seeds(lambda seed, s=side, how=how: job_of(s, student, how, seed, plan, course), seeds, court.tell)  # type: ignore[misc]
+        for side, how in sides.items()
+    }
+    return Taught(teacher, student, trained, alpha)
+
+
+def source_of(factory: str, weights: str | None) -> Source:
+    return Source(factory=absolute(factory), weights=str(Path(weights).absolute()) if weights else None)
+
+
+def job_of(
+    side: str, student: Student, teaching: Teaching | None, seed: int, plan: DistilPlan, course: Course
+) -> TrainJob:
+    if course.laid is None:
+        raise UsageError("there is nothing to train on", "", "--data")
+    place = seed - course.settings.seed + 1
+    name = "student" if teaching else "control (the student without its teacher)"
+    return TrainJob(
+        title=name + (f", seed {place} of {plan.seeds}" if plan.seeds > 1 else ""),
+        module=student.source,
+        shapes=course.shapes,
+        task=course.task_json,
+        data=course.laid,
+        settings=msgspec.structs.replace(course.settings, seed=seed),
+        teaching=teaching,
+        out=str(course.memory / f"{side}-{seed}"),
+        memory=str(course.memory / f"{side}-{seed}-checkpoints"),
+    )
+
+
+def judge(taught: Taught, course: Course, work: Path) -> tuple[dict[str, EvaluationRow], Any]:
+    """Rows by `side/place`, the control (else the teacher) first, since the others are paired with it; and the race."""
+    models = {
+        f"{side}/{place}": one.onnx for side, trained in taught.trained.items() for place, one in enumerate(trained)
+    }
+    models = (
+        {**models, "teacher/0": taught.teacher}
+        if "control" in taught.trained
+        else {"teacher/0": taught.teacher, **models}
+    )
+    court = course.court
+    ready = make_runnable(
+        models, court.runtime, work / "runnable", court.device, court.store, court.tell, court.timeout_s
+    )
+    return judge_all(ready, court), race(ready["teacher/0"], ready["student/0"], court, {"distil": "speed"})
+
+
+def describe(
+    plan: DistilPlan, taught: Taught, course: Course, rows: Mapping[str, EvaluationRow], raced: Any
+) -> DistilReport:
+    seed, laid = course.settings.seed, course.laid
+    paths = {"teacher": [taught.teacher]} | {
+        side: [one.onnx for one in trained] for side, trained in taught.trained.items()
+    }
+    reports = {side: [one.report for one in trained] for side, trained in taught.trained.items()}
+    sides = {
+        side: describe_side(
+            side, own[0], costs_of(own[0], course.shapes),
+            [rows[f"{side}/{place}"] for place in range(len(own))], reports.get(side, ()), seed,
+        )
+        for side, own in paths.items()
+    }  # fmt: skip
+    sides["teacher"] = msgspec.structs.replace(sides["teacher"], latency_us=raced.before_us)
+    sides["student"] = msgspec.structs.replace(sides["student"], latency_us=raced.after_us)
+    reference = "control" if "control" in sides else "teacher"
+    against = [
+        compare_sides(sides["student"], sides[name], rows["student/0"].paired if name == reference else None)
+        for name in ("control", "teacher")
+        if name in sides
+    ]
+    notes = list(taught.student.notes)
+    if laid is not None and not laid.labels:
+        notes.append("the training data has no labels: the student learns from the teacher alone, and has no control")
+    if plan.seeds > 1:
+        notes.append(f"the model put out is that of seed {seed}, which was not chosen by its result")
+    return DistilReport(
+        teacher=plan.teacher,
+        teacher_sha256=plan.teacher_sha256,
+        student=plan.student,
+        runtime=plan.runtime,
+        model=None,
+        module=None,
+        weights=None,
+        temperature=plan.temperature,
+        alpha=taught.alpha,
+        transfer=plan.transfer,
+        views=plan.views if plan.transfer == "none" else 0,
+        labelled=bool(laid and laid.labels),
+        trained_on=len(laid.fit) if laid else 0,
+        held_out=len(laid.held_out) if laid else 0,
+        evaluated_on=rows["student/0"].evaluated,
+        sides=tuple(sides.values()),
+        against=tuple(one for one in against if one is not None),
+        speedup=raced.speedup,
+        widths=taught.student.widths,
+        curves={side: first_curves(own) for side, own in reports.items()},
+        notes=tuple(notes),
+        state="ok",
+        reason="",
+        seconds=0.0,
+    )
+
+
+def gate(report: DistilReport, plan: DistilPlan) -> tuple[DistilReport, GateFailed | None]:
+    """The report, and the error where the teacher did harm: the student is worse than its control by more than is
+    allowed."""
+    sides = {side.name: side for side in report.sides}
+    if "control" not in sides:
+        return report, None
+    drop = drop_against(sides["student"], sides["control"])
+    if drop <= plan.max_drop + 1e-9:
+        return report, None
+    unit = scale_of(sides["student"].metric.name)[1] if sides["student"].metric else ""
+    error = GateFailed(
+        "the student is kept back",
+        f"it is {drop:.2f} {unit} below the same network that learnt from the labels alone",
+        "more --epochs, a smaller --alpha, another --temperature; or a greater --max-drop",
+    )
+    return msgspec.structs.replace(report, state="refused", reason=error.why), error
+
+
+def publish(report: DistilReport, plan: DistilPlan, taught: Taught, out: Path) -> DistilReport:
+    """The first seed's student under its names: ONNX, and its factory with its weights."""
+    stem = name_student(plan)
+    first = taught.trained["student"][0]
+    with told_as_output(out):
+        copyfile(first.onnx, out / f"{stem}.onnx")
+        copyfile(first.weights, out / f"{stem}.safetensors")
+        module = taught.student.publish(out, stem)
+        report = msgspec.structs.replace(
+            report, model=str(out / f"{stem}.onnx"), module=module, weights=str(out / f"{stem}.safetensors")
+        )
+        (out / f"{stem}.distil.json").write_bytes(msgspec.json.encode(report))
+    return report
+
+
+def record(
+    report: DistilReport, plan: DistilPlan, taught: Taught, started: str, device: Device, store: Store
+) -> DistilReport:
+    """Keep the run: the teacher as its model; the student, its weights, and the report as outputs."""
+    model = read_model(taught.teacher)
+    name = Path(plan.teacher.partition(":")[0]).name
+    run = Run(
+        id=new_run_id(),
+        kind="distil",
+        state="running",
+        started_at=started,
+        model=msgspec.structs.replace(model, name=name, sha256=plan.teacher_sha256, path=plan.teacher, data_files=()),
+        device=device.facts(),
+        runtime=plan.runtime,
+        plan=msgspec.to_builtins(plan),
+        environment=device.environment(),
+    )
+    store.begin(run)
+    outputs = []
+    if report.model is not None and report.module is not None and report.weights is not None:
+        path = Path(report.model)
+        outputs.append(store.put_file(run.id, path, role="model", model_id=read_model(path).sha256))
+        made = hash_source(CompilePlan(source=report.module, weights=report.weights, cells=()))
+        outputs.append(store.put_file(run.id, Path(report.weights), role="weights", model_id=made))
+    outputs.append(store.put_bytes(run.id, msgspec.json.encode(report), role="distil"))
+    metrics = [metric for side in report.sides for metric in side_metrics(side)]
+    if report.speedup is not None:
+        one = report.speedup
+        metrics.append(Metric(name="distil.speedup", unit="1", value=one.ratio, low=one.low, high=one.high))
+    store.finish(
+        msgspec.structs.replace(
+            run,
+            state="done" if report.state == "ok" else "failed",
+            finished_at=utc_now(),
+            error=report.reason or None,
+            outputs=tuple(outputs),
+            metrics=(*metrics, Metric(name="distil.seconds", unit="s", value=report.seconds)),
+            series=tuple(
+                one
+                for side, trained in taught.trained.items()
+                for one in curve_series(side, [every.report for every in trained], plan.settings.get("seed", 0))
+            ),
+        )
+    )
+    return msgspec.structs.replace(report, run_id=run.id)

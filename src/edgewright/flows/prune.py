@@ -1,0 +1,340 @@
+"""Prune a model: find what hangs together, cut what matters least until the budget is met, train back what was lost.
+
+Everything that is trained lies in a folder of the output that is kept until all is done: the same command goes on
+where it was broken off, on this machine or another one.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from shutil import copyfile
+from time import monotonic
+from typing import Any, NamedTuple
+
+import msgspec
+
+from edgewright.bench.session import Tell
+from edgewright.devices.contract import Device
+from edgewright.errors import EdgewrightError, GateFailed, StoreError, UsageError
+from edgewright.facts.plan import CompilePlan, PrunePlan
+from edgewright.facts.run import Metric, Run
+from edgewright.flows.contest import (
+    Trained,
+    costs_of,
+    judge_all,
+    make_runnable,
+    race,
+    train_seeds,
+)
+from edgewright.flows.course import Course, begin_course, forget
+from edgewright.flows.cutting import Cut, cut_file, cut_module, thin_file
+from edgewright.flows.evaluation import EvaluationRow
+from edgewright.flows.learning import (
+    Side,
+    compare_sides,
+    curve_series,
+    describe_side,
+    drop_against,
+    first_curves,
+    scale_of,
+    side_metrics,
+)
+from edgewright.flows.pruning import PruneReport, module_name
+from edgewright.flows.publish import told_as_output, workshop
+from edgewright.flows.sources import Prepared, absolute, hash_source, is_torch, prepare_source
+from edgewright.formats.files import read_model
+from edgewright.store.ids import new_run_id
+from edgewright.store.store import Store, utc_now
+from edgewright.training.job import Source, Thinning, TrainJob
+from edgewright.training.slices import write_built
+
+CANNOT_TRAIN = "it is not trained again: that needs a torch source, FILE.py:FACTORY with its weights, and --data"
+
+
+class Pruned(NamedTuple):
+    """The networks of the comparison, by side: one ONNX file for each seed, and how it was trained."""
+
+    files: dict[str, list[Path]]
+    trained: dict[str, list[Trained]]
+    cut: Cut
+    module: Source | None = None
+
+
+def prune(
+    plan: PrunePlan, out: Path, device: Device, store: Store, tell: Tell
+) -> tuple[PruneReport, EdgewrightError | None]:
+    """Prune a model into the folder `out` and record the run; with the gate that kept the result back.
+
+    Raises what stands in the way, GateFailed for a budget that cannot be met.
+    """
+    started, began = utc_now(), monotonic()
+    check_plan(plan)
+    content = hash_source(CompilePlan(source=plan.source, weights=plan.weights, cells=()))
+    trains = is_torch(plan.source) and bool(plan.data)
+    course = begin_course(plan, content, "prune", out, device, store, tell, trains=trains)
+    plan = msgspec.structs.replace(
+        plan, source_sha256=content, data_fingerprint=course.fingerprints[0], val_fingerprint=course.fingerprints[1]
+    )
+    with workshop(out) as work:
+        source = CompilePlan(source=plan.source, weights=plan.weights, cells=(), shapes=course.shapes)
+        prepared = prepare_source(source, work, device)
+        pruned = make_pruned(plan, prepared, course, work)
+        rows, raced = judge(pruned, Path(prepared.files["onnx"]), course, work)
+        report = describe(plan, prepared, pruned, course, rows, raced)
+        report, refused = gate(report, plan)
+        error: EdgewrightError | None = refused
+        if error is None:
+            report = publish(report, plan, pruned, out)
+        report = msgspec.structs.replace(report, seconds=monotonic() - began)
+        try:
+            report = record(report, plan, prepared, pruned, started, device, store)
+        except StoreError as unsaved:
+            error = error or unsaved
+    forget(course.memory)
+    return report, error
+
+
+def check_plan(plan: PrunePlan) -> None:
+    if plan.method == "unstructured" and not 0 < plan.sparsity < 1:
+        raise UsageError(
+            f"--sparsity {plan.sparsity:g} cannot be used",
+            "0 removes nothing, and 1 leaves nothing" if plan.sparsity in (0, 1) else "it is a share of the weights",
+            "--sparsity 0.8",
+        )
+    if plan.target_speedup is not None and not plan.target_speedup > 1:
+        what = f"--target-speedup {plan.target_speedup:g} cannot be used"
+        raise UsageError(what, "1 is as fast as it is", "--target-speedup 1.5")
+    budgets = [one for one in (plan.target_speedup, plan.target_bytes, plan.target_macs) if one]
+    if plan.method == "unstructured" and budgets:
+        why = "single weights that are zero make no network faster or smaller before it is packed"
+        raise UsageError("--method unstructured has no such budget", why, "--sparsity 0.8")
+    if not plan.max_drop >= 0:
+        what = f"--max-drop {plan.max_drop:g} cannot be used"
+        raise UsageError(what, "it is how much worse the metric may get", "--max-drop 1")
+    if plan.multiple < 1 or plan.rounds < 1:
+        raise UsageError("--multiple and --rounds count from 1", "", "--multiple 8 --rounds 1")
+
+
+def make_pruned(plan: PrunePlan, prepared: Prepared, course: Course, work: Path) -> Pruned:
+    """Every network of the comparison, trained where that can be."""
+    onnx = Path(prepared.files["onnx"])
+    if course.laid is None:
+        if plan.importance == "taylor":
+            plan = msgspec.structs.replace(plan, importance="l2")
+        make = cut_file if plan.method == "structured" else thin_file
+        cut = make(plan, onnx, course, work / "cut")
+        return Pruned({"pruned": [cut.onnx]}, {}, cut)
+    whole = Source(factory=absolute(plan.source), weights=str(Path(plan.weights).absolute()) if plan.weights else None)
+    if plan.method == "structured":
+        cut, module, thinning = *cut_module(plan, whole, onnx, course, work), None
+    else:
+        cut, module, thinning = (
+            Cut(onnx, (), {}, ()),
+            whole,
+            Thinning(sparsity=plan.sparsity, scope=plan.scope, pattern=plan.pattern),
+        )
+    seeds = range(course.settings.seed, course.settings.seed + plan.seeds)
+    trained = {}
+    if plan.control:
+        trained["control"] = train_seeds(
+            lambda seed: job_of("control", whole, None, seed, plan, course, cut.epochs), seeds, course.court.tell
+        )
+    trained["pruned"] = train_seeds(
+        lambda seed: job_of("pruned", module, thinning, seed, plan, course, 0.0), seeds, course.court.tell
+    )
+    files = {name: [one.onnx for one in all_seeds] for name, all_seeds in trained.items()}
+    return Pruned(files, trained, cut, module)
+
+
+def job_of(
+    side: str, module: Source, thinning: Thinning | None, seed: int, plan: PrunePlan, course: Course, more: float
+) -> TrainJob:
+    """One training; `more` epochs than the settings say, for the control of one that was trained on the way too."""
+    if course.laid is None:
+        raise UsageError("there is nothing to train on", "", "--data")
+    place = seed - course.settings.seed + 1
+    title = f"{side} network" + (f", seed {place} of {plan.seeds}" if plan.seeds > 1 else "")
+    settings = msgspec.structs.replace(course.settings, seed=seed, epochs=course.settings.epochs + more)
+    return TrainJob(
+        title=title,
+        module=module,
+        shapes=course.shapes,
+        task=course.task_json,
+        data=course.laid,
+        settings=settings,
+        thinning=thinning,
+        out=str(course.memory / f"{side}-{seed}"),
+        memory=str(course.memory / f"{side}-{seed}-checkpoints"),
+    )
+
+
+def judge(pruned: Pruned, source: Path, course: Course, work: Path) -> tuple[dict[str, EvaluationRow], Any]:
+    """Rows by `side/place`, the control (else the source) first, since the others are paired with it; and the race."""
+    files = {f"{side}/{place}": path for side in ("control", "pruned") for place, path in numbered(pruned.files, side)}
+    first = next(iter(files))
+    models = (
+        {first: files[first], **files, "source/0": source}
+        if "control" in pruned.files
+        else {"source/0": source, **files}
+    )
+    court = course.court
+    ready = make_runnable(
+        models, court.runtime, work / "runnable", court.device, court.store, court.tell, court.timeout_s
+    )
+    rows = judge_all(ready, court)
+    return rows, race(ready["source/0"], ready["pruned/0"], court, {"prune": "speed"})
+
+
+def numbered(files: Mapping[str, list[Path]], side: str) -> list[tuple[int, Path]]:
+    return list(enumerate(files.get(side, ())))
+
+
+def describe(
+    plan: PrunePlan, prepared: Prepared, pruned: Pruned, course: Course, rows: Mapping[str, EvaluationRow], raced: Any
+) -> PruneReport:
+    seed = course.settings.seed
+    files = {"source": [Path(prepared.files["onnx"])], **pruned.files}
+    reports = {side: [one.report for one in pruned.trained.get(side, ())] for side in files}
+    sides = {}
+    for side, paths in files.items():
+        own = [rows[f"{side}/{place}"] for place in range(len(paths))]
+        sides[side] = describe_side(side, paths[0], costs_of(paths[0], course.shapes), own, reports[side], seed)
+    sides["source"] = msgspec.structs.replace(sides["source"], latency_us=raced.before_us)
+    sides["pruned"] = msgspec.structs.replace(
+        sides["pruned"], latency_us=raced.after_us, zeros=sides["pruned"].zeros or pruned.cut.zeros
+    )
+    against = [
+        compare_sides(sides["pruned"], sides[name], rows["pruned/0"].paired if name == first_of(sides) else None)
+        for name in ("control", "source")
+        if name in sides
+    ]
+    evaluated = rows["pruned/0"].evaluated
+    return PruneReport(
+        source=plan.source,
+        source_sha256=prepared.sha256,
+        method=plan.method,
+        importance=plan.importance if plan.method == "structured" else "magnitude",
+        runtime=plan.runtime,
+        model=None,
+        module=None,
+        weights=None,
+        trained_on=len(course.laid.fit) if course.laid else 0,
+        held_out=len(course.laid.held_out) if course.laid else 0,
+        evaluated_on=evaluated,
+        sides=tuple(sides.values()),
+        against=tuple(one for one in against if one is not None),
+        speedup=raced.speedup,
+        widths=pruned.cut.widths,
+        fixed=pruned.cut.fixed,
+        curves={side: first_curves(all_seeds) for side, all_seeds in reports.items() if all_seeds},
+        notes=notes_of(plan, course, pruned),
+        state="ok",
+        reason="",
+        seconds=0.0,
+    )
+
+
+def first_of(sides: Mapping[str, Side]) -> str:
+    return "control" if "control" in sides else "source"
+
+
+def notes_of(plan: PrunePlan, course: Course, pruned: Pruned) -> tuple[str, ...]:
+    notes = list(pruned.cut.notes)
+    if course.laid is None:
+        notes.append(CANNOT_TRAIN)
+    if plan.method == "unstructured":
+        notes.append(
+            f"it is smaller only once it is packed, and not faster: {plan.runtime} multiplies by zeros as by any number"
+        )
+    if plan.seeds > 1 and course.laid is not None:
+        notes.append(f"the model put out is that of seed {course.settings.seed}, which was not chosen by its result")
+    return tuple(notes)
+
+
+def gate(report: PruneReport, plan: PrunePlan) -> tuple[PruneReport, GateFailed | None]:
+    """The report, and the error where the metric is worse than the source's, or than the control's, by more than is
+    allowed."""
+    sides = {side.name: side for side in report.sides}
+    pruned = sides.pop("pruned")
+    drops = {name: drop_against(pruned, other) for name, other in sides.items()}
+    worst = max(drops, key=lambda name: drops[name])
+    faults, speed = [], report.speedup
+    if drops[worst] > plan.max_drop + 1e-9:
+        unit = scale_of(pruned.metric.name)[1] if pruned.metric else ""
+        faults.append(f"it is {drops[worst]:.2f} {unit} below the {worst}, more than --max-drop {plan.max_drop:g}")
+    if plan.target_speedup and speed is not None and (speed.high or speed.ratio) < plan.target_speedup:
+        faults.append(f"it is {speed.ratio:.2f} × as fast, less than --target-speedup {plan.target_speedup:g}")
+    if not faults:
+        return report, None
+    error = GateFailed(
+        f"{Path(plan.source).name} pruned is kept back",
+        "; ".join(faults),
+        "a smaller target, more --epochs, more data; or a greater --max-drop",
+    )
+    return msgspec.structs.replace(report, state="refused", reason=error.why), error
+
+
+def publish(report: PruneReport, plan: PrunePlan, pruned: Pruned, out: Path) -> PruneReport:
+    """The first seed's network under its names: ONNX, and for a torch source a factory with its weights."""
+    stem = f"{Path(plan.source.partition(':')[0]).stem}-pruned"
+    model = out / f"{stem}.onnx"
+    module = weights = None
+    with told_as_output(out):
+        copyfile(pruned.files["pruned"][0], model)
+        if "pruned" in pruned.trained:
+            weights = str(out / f"{stem}.safetensors")
+            copyfile(pruned.trained["pruned"][0].weights, weights)
+            if pruned.module is not None and pruned.module.slices:
+                module = f"{write_built(out, module_name(stem), pruned.module)}:build"
+            else:
+                module = plan.source
+        report = msgspec.structs.replace(report, model=str(model), module=module, weights=weights)
+        (out / f"{stem}.prune.json").write_bytes(msgspec.json.encode(report))
+    return report
+
+
+def record(
+    report: PruneReport, plan: PrunePlan, prepared: Prepared, pruned: Pruned, started: str, device: Device, store: Store
+) -> PruneReport:
+    """Keep the run: the source as its model; the pruned model, its weights, and the report as outputs."""
+    run = Run(
+        id=new_run_id(),
+        kind="prune",
+        state="running",
+        started_at=started,
+        model=msgspec.structs.replace(
+            prepared.model, name=prepared.name, sha256=prepared.sha256, path=plan.source, data_files=()
+        ),
+        device=device.facts(),
+        runtime=plan.runtime,
+        plan=msgspec.to_builtins(plan),
+        environment=device.environment(),
+    )
+    store.begin(run)
+    outputs = []
+    if report.model is not None:
+        path = Path(report.model)
+        outputs.append(store.put_file(run.id, path, role="model", model_id=read_model(path).sha256))
+    if report.module is not None and report.weights is not None:
+        made = hash_source(CompilePlan(source=report.module, weights=report.weights, cells=()))
+        outputs.append(store.put_file(run.id, Path(report.weights), role="weights", model_id=made))
+    outputs.append(store.put_bytes(run.id, msgspec.json.encode(report), role="prune"))
+    metrics = [metric for side in report.sides for metric in side_metrics(side)]
+    if report.speedup is not None:
+        one = report.speedup
+        metrics.append(Metric(name="prune.speedup", unit="1", value=one.ratio, low=one.low, high=one.high))
+    store.finish(
+        msgspec.structs.replace(
+            run,
+            state="done" if report.state == "ok" else "failed",
+            finished_at=utc_now(),
+            error=report.reason or None,
+            outputs=tuple(outputs),
+            metrics=(*metrics, Metric(name="prune.seconds", unit="s", value=report.seconds)),
+            series=tuple(
+                one
+                for side, trained in pruned.trained.items()
+                for one in curve_series(side, [every.report for every in trained], plan.settings.get("seed", 0))
+            ),
+        )
+    )
+    return msgspec.structs.replace(report, run_id=run.id)

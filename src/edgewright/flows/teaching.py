@@ -1,0 +1,95 @@
+"""What a teacher says of every view of every sample, kept on disk for all epochs and seeds."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.facts.plan import DistilPlan
+from edgewright.flows.contest import own_runtime, run_worker, runnable
+from edgewright.flows.course import Course
+from edgewright.flows.inference import Runner
+from edgewright.flows.resolve import source_signature
+from edgewright.formats.artifacts import find_record
+from edgewright.formats.files import read_model
+from edgewright.store.store import Store
+from edgewright.tasks.check import check_task, output_name
+from edgewright.training.augment import augment
+from edgewright.training.job import AskJob, Laid, Source
+
+Array = NDArray[Any]
+AT_ONCE = 64
+
+
+def ask_module(plan: DistilPlan, teacher: Source, course: Course, laid: Laid) -> Path:
+    """A torch teacher answers in the training's own worker."""
+    answers = course.memory / "answers.npy"
+    if not answers.is_file():
+        run_worker(
+            AskJob(
+                teacher=teacher, shapes=course.shapes, task=course.task_json, data=laid, settings=course.settings,
+                views=plan.views, out=str(answers),
+            ),
+            course.court.tell,
+            title="asking the teacher",
+            out=course.memory / "asking",
+        )  # fmt: skip
+    return answers
+
+
+def ask_file(plan: DistilPlan, teacher: Path, work: Path, course: Course, laid: Laid, store: Store) -> Path:
+    """A teacher in a file answers in its runtime, whatever that is.
+
+    What an interrupted asking has written goes on from the last whole view.
+    """
+    answers = course.memory / "answers.npy"
+    if answers.is_file():
+        return answers
+    court = course.court
+    path, error = runnable(teacher, court.runtime, work / "teacher", court.device, store, court.tell, court.timeout_s)
+    if error is not None:
+        raise error
+    model, record = read_model(path), find_record(path)
+    signature = source_signature(model)
+    check_task(course.task, signature)
+    wanted = output_name(course.task, signature)
+    inputs = {name: np.load(file, mmap_mode="r") for name, file in laid.inputs.items()}
+    count = len(next(iter(inputs.values())))
+    parts = []
+    with Runner(
+        model, record, own_runtime(path, court.runtime), court.device, threads=court.threads, timeout_s=court.timeout_s
+    ) as runner:
+        for view in range(plan.views):
+            part = course.memory / f"answers-{view}.npy"
+            if not part.is_file():
+                save(part, answer(runner, wanted, inputs, count, view, plan, course))
+            parts.append(part)
+        runner.leave()
+    save(answers, np.stack([np.load(part, mmap_mode="r") for part in parts]))
+    for part in parts:
+        part.unlink()
+    return answers
+
+
+def answer(
+    runner: Runner, wanted: str, inputs: dict[str, Array], count: int, view: int, plan: DistilPlan, course: Course
+) -> Array:
+    """The teacher's output for one view of every sample, [samples, …]."""
+    found: list[Array] = []
+    for start in range(0, count, AT_ONCE):
+        places = np.arange(start, min(start + AT_ONCE, count))
+        batch = {name: np.ascontiguousarray(stack[places]) for name, stack in inputs.items()}
+        seen = augment(course.task, batch, np.full(len(places), view, np.uint64), places)
+        outputs = runner.run({name: array[:, np.newaxis] for name, array in seen.items()})
+        chosen = outputs[wanted]
+        found.append(chosen.reshape(len(places), *chosen.shape[2:]))
+        course.court.tell(f"asking the teacher: view {view + 1} of {plan.views}, {places[-1] + 1} of {count} samples")
+    return np.concatenate(found).astype(np.float32)
+
+
+def save(path: Path, array: Array) -> None:
+    """Under its name only once it is whole."""
+    partial = path.with_suffix(".part.npy")
+    np.save(partial, array)
+    partial.replace(path)

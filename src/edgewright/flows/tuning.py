@@ -1,0 +1,124 @@
+"""Quantisation-aware fine-tuning: a quantised graph is trained under its own rounding, and stays the graph it was."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from edgewright.bench.session import Tell
+from edgewright.compress.write import guard_floats
+from edgewright.errors import DataError, UsageError
+from edgewright.facts.plan import QuantizePlan
+from edgewright.flows.contest import Trained, train
+from edgewright.flows.course import check_classes
+from edgewright.flows.evaluation import EvaluationRow, MetricRow
+from edgewright.flows.judging import Begun
+from edgewright.flows.laying import lay_out_training
+from edgewright.flows.quantization import Tuned
+from edgewright.flows.quantizer import Quantized
+from edgewright.tasks.contract import Task
+from edgewright.tasks.data import open_data
+from edgewright.training.job import Laid, Settings, TrainJob
+
+# A network that is nearly right needs few and small steps.
+DEFAULTS = {"epochs": 3.0, "lr": 0.005, "weight_decay": 0.0}
+STATIC = ("w8a8", "w4a8", "w8a16")
+
+
+class Tuning(NamedTuple):
+    """The graph before and after."""
+
+    before: Quantized
+    after: Quantized
+    trained: Trained
+    laid: Laid
+
+    @property
+    def graphs(self) -> dict[str, Path]:
+        """As ONNX Runtime takes them, to be judged."""
+        pair = {"before": self.before, "after": self.after}
+        return {name: one.variants.get("onnxruntime", one.model) for name, one in pair.items()}
+
+
+def check_tuning(plan: QuantizePlan) -> Settings:
+    """The settings of the training. UsageError, DataError for what it cannot be done with."""
+    if plan.eval_data is None:
+        raise UsageError(
+            "--qat needs --eval-data", "all of --data is trained on, and what was trained on does not judge",
+            "--data train.zip --eval-data val.zip",
+        )  # fmt: skip
+    if plan.precision not in STATIC:
+        raise UsageError(
+            f"--qat does not go with --precision {plan.precision}", "it trains a graph of static ranges",
+            "--precision w4a8, w8a8 or w8a16",
+        )  # fmt: skip
+    try:
+        settings = msgspec.convert({**DEFAULTS, **(plan.qat or {})}, Settings)
+    except msgspec.ValidationError as error:
+        raise UsageError("the training cannot be set so", str(error), "docs/training.md has every word") from None
+    with open_data(plan.data, msgspec.convert(plan.task, Task)) as data:
+        if not data.labelled:
+            why = "the training learns from them"
+            raise DataError(f"{plan.data} has no labels", why, "bring labelled data, or leave --qat out")
+        check_classes(data)
+    return settings
+
+
+def tune(begun: Begun, settings: Settings, quantized: Quantized, memory: Path, work: Path, tell: Tell) -> Tuning:
+    """Train the graph on all of the data set but the samples held out, which steer."""
+    laid = lay_out_training(
+        begun.plan.data, begun.task, memory / "data", held_out=begun.plan.held_out, seed=settings.seed, tell=tell
+    )
+    trained = train(
+        TrainJob(
+            title="quantised network",
+            graph=str(quantized.model),
+            float_graph=begun.prepared.files["onnx"],
+            shapes=begun.prepared.shapes,
+            task=msgspec.json.encode(begun.task).decode(),
+            data=laid,
+            settings=settings,
+            out=str(memory / "tuned"),
+            memory=str(memory / "checkpoints"),
+        ),
+        tell,
+    )
+    return Tuning(quantized, write_tuned(quantized, trained.onnx, work), trained, laid)
+
+
+def write_tuned(quantized: Quantized, model: Path, work: Path) -> Quantized:
+    """The trained graph under the names of the one before, and the variant that ONNX Runtime leaves alone."""
+    import onnx
+
+    folder = work / "tuned"
+    folder.mkdir()
+    graph = onnx.load(str(model))
+    path = folder / quantized.model.name
+    onnx.save(graph, str(path))
+    guarded = guard_floats(graph)
+    if guarded is None:
+        return quantized._replace(model=path, variants={})
+    (folder / "onnxruntime").mkdir()
+    variant = folder / "onnxruntime" / quantized.model.name
+    onnx.save(guarded, str(variant))
+    return quantized._replace(model=path, variants={"onnxruntime": variant})
+
+
+def describe_tuning(tuning: Tuning, rows: Mapping[str, EvaluationRow], reference: MetricRow) -> Tuned | None:
+    """None where one of them could not be judged."""
+    before, after, report = rows["before"].metric, rows["after"].metric, tuning.trained.report
+    if before is None or after is None:
+        return None
+    lost = reference.value - before.value
+    return Tuned(
+        before=before,
+        after=after,
+        recovered=(after.value - before.value) / lost if lost else None,
+        trained_on=len(tuning.laid.fit),
+        held_out=len(tuning.laid.held_out),
+        steps=report.steps,
+        seconds=report.seconds,
+        precision=report.precision,
+        curves=report.curves,
+    )

@@ -1,0 +1,141 @@
+"""A distillation from a plan to a student, told against the same student without its teacher."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgewright.devices.contract import Device
+from edgewright.errors import EdgewrightError, GateFailed, ModelNotFound, UsageError
+from edgewright.flows import distil as flow
+from edgewright.flows.device import open_device
+from edgewright.flows.distil import distil
+from edgewright.flows.distillation import DistilReport
+from edgewright.flows.learning import Side
+from edgewright.store.store import Store, open_store
+from edgewright.web.training import render_training
+from tests.flows.lessons import distil_plan, write_lesson
+
+torch: Any = pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed")
+
+
+def ignore(text: str) -> None:
+    """Nobody listens."""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with open_store(tmp_path / "record") as opened:
+        yield opened
+
+
+@pytest.fixture
+def device() -> Iterator[Device]:
+    with closing(open_device("local")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    return write_lesson(tmp_path)
+
+
+def sides_of(report: DistilReport) -> dict[str, Side]:
+    return {side.name: side for side in report.sides}
+
+
+def test_a_student_of_ones_own(files: dict[str, str], tmp_path: Path, device: Device, store: Store) -> None:
+    report, error = distil(distil_plan(files, seeds=2), tmp_path / "out", device, store, ignore)
+    assert error is None
+    sides = sides_of(report)
+    assert set(sides) == {"teacher", "control", "student"}
+    assert sides["student"].parameters == sides["control"].parameters < sides["teacher"].parameters
+    assert [row.steps for row in sides["student"].seeds] == [row.steps for row in sides["control"].seeds]
+    assert report.labelled
+    assert {one.against: one.over for one in report.against}["control"] == "seeds"
+    assert {curve.name for curve in report.curves["student"]} >= {"loss", "loss.teacher", "loss.labels", "lr"}
+    assert "loss.teacher" not in {curve.name for curve in report.curves["control"]}
+    assert report.module == files["small"]
+    assert Path(report.model or "").is_file()
+    assert store.load(report.run_id or "").kind == "distil"
+    assert "Curves of the first seed" in render_training(report)
+
+
+def test_a_student_of_the_teachers_family(files: dict[str, str], tmp_path: Path, device: Device, store: Store) -> None:
+    plan = distil_plan(files, student="auto:3x", control=False, transfer="attention")
+    report, error = distil(plan, tmp_path / "out", device, store, ignore)
+    assert error is None
+    sides = sides_of(report)
+    assert set(sides) == {"teacher", "student"}
+    assert sides["student"].parameters < sides["teacher"].parameters / 2.5
+    assert {row.name: row.before for row in report.widths} == {"first": 16, "second": 16}
+    assert report.module == f"{tmp_path / 'out' / 'net_student.py'}:build"
+    assert "loss.transfer" in {curve.name for curve in report.curves["student"]}
+    from edgewright.training.job import Source
+    from edgewright.training.source import load_module
+
+    module = load_module(Source(factory=report.module, weights=report.weights), 0)
+    assert sum(one.numel() for one in module.parameters()) < 1200
+
+
+def test_a_teacher_in_a_file_and_data_without_labels(
+    files: dict[str, str], tmp_path: Path, device: Device, store: Store
+) -> None:
+    first, _ = distil(distil_plan(files, control=False), tmp_path / "first", device, store, ignore)
+    with np.load(files["data"]) as stored:
+        np.savez(tmp_path / "bare.npz", images=stored["images"])
+    plan = distil_plan(files, teacher=first.model, data=str(tmp_path / "bare.npz"))
+    report, error = distil(plan, tmp_path / "out", device, store, ignore)
+    assert error is None
+    assert not report.labelled
+    assert report.alpha == 1.0
+    assert set(sides_of(report)) == {"teacher", "student"}
+    assert any("no labels" in note for note in report.notes)
+
+
+def test_a_student_that_its_teacher_harms_is_kept_back(
+    files: dict[str, str], tmp_path: Path, device: Device, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "drop_against", lambda *_: 3.0)
+    report, error = distil(distil_plan(files, max_drop=1.0), tmp_path / "out", device, store, ignore)
+    assert isinstance(error, GateFailed)
+    assert "learnt from the labels alone" in error.why
+    assert report.state == "refused"
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "words"),
+    [
+        ({"teacher": "absent.onnx"}, ModelNotFound, "no teacher"),
+        ({"student": "some.onnx"}, UsageError, "no torch source"),
+        ({"student": "auto:1x"}, UsageError, "is no student"),
+        ({"student": "auto:tiny"}, UsageError, "is no student"),
+        ({"student": "auto:900x"}, GateFailed, "no student is 900"),
+        ({"temperature": 0.0}, UsageError, "temperature 0"),
+        ({"alpha": 1.5}, UsageError, "alpha 1.5"),
+        ({"views": 0}, UsageError, "views 0"),
+    ],
+)
+def test_what_cannot_be_taught(
+    changes: dict[str, Any], kind: type[EdgewrightError], words: str, files: dict[str, str], tmp_path: Path,
+    device: Device, store: Store,
+) -> None:  # fmt: skip
+    with pytest.raises(kind, match=words) as caught:
+        distil(distil_plan(files, **changes), tmp_path / "out", device, store, ignore)
+    assert caught.value.try_this
+
+
+def test_teacher_and_student_of_other_classes(
+    files: dict[str, str], tmp_path: Path, device: Device, store: Store
+) -> None:
+    student = files["small"].replace(":small", ":three_classes")
+    with pytest.raises(EdgewrightError) as caught:
+        distil(distil_plan(files, student=student), tmp_path / "out", device, store, ignore)
+    words = f"{caught.value.what} {caught.value.why}"
+    assert "3" in words
+    assert "4" in words

@@ -1,0 +1,272 @@
+"""A pruning from a plan to a model that is really smaller, told against its control."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from edgewright.devices.contract import Device
+from edgewright.errors import (
+    ConfigError,
+    EdgewrightError,
+    GateFailed,
+    ModelNotFound,
+    ModelUnreadable,
+    UsageError,
+    WorkerError,
+)
+from edgewright.facts.plan import CompilePlan, PrunePlan
+from edgewright.flows import contest
+from edgewright.flows import prune as flow
+from edgewright.flows.demo import digits_folder
+from edgewright.flows.device import open_device
+from edgewright.flows.learning import Side
+from edgewright.flows.prune import prune
+from edgewright.flows.pruning import PruneReport
+from edgewright.flows.sources import hash_source
+from edgewright.store.store import Store, open_store
+from edgewright.tasks.task import read_task
+from edgewright.web.training import render_training
+from tests.flows.lessons import prune_plan, write_data, write_lesson, write_weights
+
+DIGITS = digits_folder()
+torch: Any = pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed")
+
+
+def ignore(text: str) -> None:
+    """Nobody listens."""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with open_store(tmp_path / "record") as opened:
+        yield opened
+
+
+@pytest.fixture
+def device() -> Iterator[Device]:
+    with closing(open_device("local")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, str]:
+    return write_lesson(tmp_path)
+
+
+@pytest.fixture
+def digits() -> PrunePlan:
+    """The demo's model, which is ONNX."""
+    return PrunePlan(
+        source=str(DIGITS / "digits.onnx"),
+        task=msgspec.to_builtins(read_task(DIGITS / "task.toml")),
+        val=str(DIGITS / "heldout.npz"),
+        importance="l2",
+        target_bytes="1.5x",
+        max_drop=100.0,
+    )
+
+
+def sides_of(report: PruneReport) -> dict[str, Side]:
+    return {side.name: side for side in report.sides}
+
+
+def left_in(out: Path) -> list[str]:
+    return [path.name for path in out.iterdir() if path.name.startswith(".edgewright")]
+
+
+def test_a_module_becomes_smaller_beside_its_control(
+    files: dict[str, str], tmp_path: Path, device: Device, store: Store
+) -> None:
+    weights = str(write_weights(tmp_path, files["source"]))
+    plan = prune_plan(
+        files, weights=weights, seeds=2, rounds=2, target_macs="", target_speedup=None, target_bytes="1.6x"
+    )
+    report, error = prune(plan, tmp_path / "out", device, store, ignore)
+    assert error is None
+    sides = sides_of(report)
+    assert list(sides) == ["source", "control", "pruned"]
+    assert sides["control"].parameters == sides["source"].parameters
+    assert sides["pruned"].bytes <= sides["source"].bytes / 1.6
+    assert (sides["pruned"].macs or 0) < (sides["source"].macs or 0)
+    assert {row.name: row.before for row in report.widths} == {"first": 16, "second": 16}
+    assert all(row.after % 4 == 0 and row.after <= row.before for row in report.widths)
+    rounds_more = 20  # steps of the round's epoch besides the last training's
+    assert sides["control"].seeds[0].steps > sides["pruned"].seeds[0].steps
+    assert sides["control"].seeds[0].steps - sides["pruned"].seeds[0].steps < rounds_more
+    versus = {one.against: one for one in report.against}
+    assert (versus["control"].over, versus["control"].n) == ("seeds", 2)
+    assert left_in(tmp_path / "out") == []
+    # What came out is a source like any other, with the weights that were judged.
+    module, loaded = load(report)
+    assert sum(one.numel() for one in module.parameters()) == loaded
+    run = store.load(report.run_id or "")
+    assert run.kind == "prune"
+    assert run.model is not None
+    names = {one.name for one in run.series}
+    assert {"pruned.seed0.loss", "control.seed1.loss", "pruned.seed1.loss.steps"} <= names
+    made = hash_source(CompilePlan(source=report.module or "", weights=report.weights, cells=()))
+    assert made in {one.model_id for one in run.outputs}
+    page = render_training(report)
+    assert "Against its control" in page
+    assert "second" in page
+
+
+def load(report: PruneReport) -> tuple[Any, int]:
+    from safetensors.numpy import load_file
+
+    from edgewright.training.job import Source
+    from edgewright.training.source import load_module
+
+    module = load_module(Source(factory=report.module or "", weights=report.weights), 0)
+    counted = {name for name, _ in module.named_parameters()}
+    return module, sum(array.size for name, array in load_file(report.weights or "").items() if name in counted)
+
+
+def test_single_weights_are_zero_and_the_report_says_that_it_is_not_faster(
+    files: dict[str, str], tmp_path: Path, device: Device, store: Store
+) -> None:
+    plan = prune_plan(files, method="unstructured", sparsity=0.8, target_macs="")
+    report, error = prune(plan, tmp_path / "out", device, store, ignore)
+    assert error is None
+    pruned, source = sides_of(report)["pruned"], sides_of(report)["source"]
+    assert pruned.parameters == source.parameters
+    assert pruned.zeros > 0.7 * pruned.parameters
+    assert pruned.packed_bytes < 0.6 * source.packed_bytes
+    assert any("not faster" in note for note in report.notes)
+    assert report.module == plan.source
+
+
+def test_an_onnx_file_is_cut_without_torch_and_not_trained(
+    digits: PrunePlan, tmp_path: Path, device: Device, store: Store
+) -> None:
+    report, error = prune(digits, tmp_path / "out", device, store, ignore)
+    assert error is None
+    sides = sides_of(report)
+    assert list(sides) == ["source", "pruned"]
+    assert sides["pruned"].bytes <= sides["source"].bytes / 1.5
+    assert report.module is None
+    assert any("not trained" in note for note in report.notes)
+    assert Path(report.model or "").is_file()
+
+
+def test_zeros_in_an_onnx_file(digits: PrunePlan, tmp_path: Path, device: Device, store: Store) -> None:
+    plan = msgspec.structs.replace(digits, method="unstructured", target_bytes="", sparsity=0.5)
+    report, error = prune(plan, tmp_path / "out", device, store, ignore)
+    assert error is None
+    assert sides_of(report)["pruned"].zeros >= 0.45 * sides_of(report)["pruned"].parameters
+
+
+def test_a_loss_beyond_the_gate_keeps_the_model_back(
+    digits: PrunePlan, tmp_path: Path, device: Device, store: Store
+) -> None:
+    plan = msgspec.structs.replace(digits, target_bytes="3x", max_drop=0.5)
+    report, error = prune(plan, tmp_path / "out", device, store, ignore)
+    assert isinstance(error, GateFailed)
+    assert "more than --max-drop 0.5" in error.why
+    assert report.state == "refused"
+    assert report.model is None
+    assert list((tmp_path / "out").iterdir()) == []
+    assert store.load(report.run_id or "").state == "failed"
+
+
+def test_a_budget_that_cannot_be_met_ends_with_exit_3(
+    digits: PrunePlan, tmp_path: Path, device: Device, store: Store
+) -> None:
+    with pytest.raises(GateFailed, match="pruning comes down to") as caught:
+        prune(msgspec.structs.replace(digits, target_bytes="1000x"), tmp_path / "out", device, store, ignore)
+    assert caught.value.exit_code == 3
+
+
+def test_what_was_trained_is_not_trained_again(
+    files: dict[str, str], tmp_path: Path, device: Device, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, plan = tmp_path / "out", prune_plan(files)
+
+    def die(*_: Any) -> Any:
+        raise WorkerError("the lights went out")
+
+    monkeypatch.setattr(flow, "judge_all", die)
+    with pytest.raises(WorkerError, match="lights"):
+        prune(plan, out, device, store, ignore)
+    assert len(left_in(out)) == 1
+    monkeypatch.undo()
+    out.rename(tmp_path / "elsewhere")  # as on another machine: no path is part of what is remembered
+    monkeypatch.setattr(contest, "run_job", lambda *_, **__: pytest.fail("it trained again"))
+    report, error = prune(plan, tmp_path / "elsewhere", device, store, ignore)
+    assert error is None
+    assert report.state == "ok"
+    assert left_in(tmp_path / "elsewhere") == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"method": "unstructured", "target_macs": "", "sparsity": 0.0}, "0 removes nothing"),
+        ({"method": "unstructured", "target_macs": "", "sparsity": 1.0}, "1 leaves nothing"),
+        ({"method": "unstructured", "target_macs": "", "sparsity": 1.5}, "share of the weights"),
+        ({"method": "unstructured"}, "no such budget"),
+        ({"target_speedup": 1.0}, "as fast as it is"),
+        ({"target_macs": "many"}, "is no amount"),
+        ({"max_drop": -1.0}, "how much worse"),
+        ({"seeds": 0}, "from 1 to"),
+        ({"held_out": 1.0}, "share of the data"),
+        ({"multiple": 0}, "count from 1"),
+        ({"settings": {"epochs": 0.0}}, "cannot be set so"),
+        ({"settings": {"lr": "fast"}}, "Expected `float`"),
+        ({"settings": {"speed": 3}}, "unknown field"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_told_at_once(
+    changes: dict[str, Any], words: str, files: dict[str, str], tmp_path: Path, device: Device, store: Store
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        prune(prune_plan(files, **changes), tmp_path / "out", device, store, ignore)
+    assert words in str(caught.value.what) + str(caught.value.why)
+
+
+@pytest.mark.parametrize(
+    ("factory", "kind", "words"),
+    [
+        ("net.py:absent", ModelUnreadable, "absent"),
+        ("net.py:broken", ModelUnreadable, "no weights at home"),
+        ("net.py:number", ModelUnreadable, "gives no torch module"),
+        ("nowhere.py:build", ModelNotFound, "nowhere.py"),
+    ],
+)
+def test_factories_that_build_nothing(
+    factory: str,
+    kind: type[EdgewrightError],
+    words: str,
+    files: dict[str, str],
+    tmp_path: Path,
+    device: Device,
+    store: Store,
+) -> None:
+    with pytest.raises(EdgewrightError) as caught:
+        prune(prune_plan(files, source=str(tmp_path / factory)), tmp_path / "out", device, store, ignore)
+    assert words in f"{caught.value.what} {caught.value.why}"
+
+
+def test_weights_of_another_network_are_listed(
+    files: dict[str, str], tmp_path: Path, device: Device, store: Store
+) -> None:
+    torch.save({"first.weight": torch.zeros(16, 1, 3, 3), "stray": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(EdgewrightError) as caught:
+        prune(prune_plan(files, weights=str(tmp_path / "other.pt")), tmp_path / "out", device, store, ignore)
+    words = f"{caught.value.what} {caught.value.why}"
+    assert "stray" in words
+    assert "second.weight" in words
+
+
+def test_one_class_only(files: dict[str, str], tmp_path: Path, device: Device, store: Store) -> None:
+    path = write_data(tmp_path / "one.npz", 40, 3)
+    with np.load(path) as stored:
+        np.savez(path, images=stored["images"], labels=np.full(40, 2))
+    with pytest.raises(ConfigError, match="of one class, 2"):
+        prune(prune_plan(files, data=str(path)), tmp_path / "out", device, store, ignore)
