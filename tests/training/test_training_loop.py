@@ -63,7 +63,7 @@ def curve(report: TrainReport, name: str) -> tuple[float, ...]:
 
 
 def test_a_worker_trains_and_leaves_files_that_agree(tmp_path: Path) -> None:
-    job = make_job(tmp_path)
+    job = make_job(tmp_path, msgspec.structs.replace(QUICK, precision="auto"))
     words, log = run_worker(tmp_path, job)
     assert isinstance(words[-1], Finished)
     assert any(isinstance(word, Step) and word.done == word.of == 21 and word.left_s is not None for word in words)
