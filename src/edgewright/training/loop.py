@@ -109,9 +109,9 @@ class Training:
         self._began = self._saved = monotonic()
         self._start = self._step
         settings = self._plan.settings
-        stopped = False
+        stopped = self._waited()  # before it was interrupted
         self._wrapped.train()
-        for batch in ahead(self._samples.of_step, range(self._step, self._plan.planned)):
+        for batch in ahead(self._samples.of_step, range(self._step, 0 if stopped else self._plan.planned)):
             self._take(batch)
             ended = self._step == self._plan.planned
             if ended or self._step % self._samples.each_epoch == 0:
@@ -183,7 +183,11 @@ class Training:
             }
         else:
             self._best["waited"] += 1
-        return bool(self._best["waited"] >= patience)
+        return self._waited()
+
+    def _waited(self) -> bool:
+        patience = self._plan.settings.patience
+        return bool(patience and self._best and self._best["waited"] >= patience)
 
     def judge(self) -> float | None:
         """The task's metric of the held-out samples, computed in float32; None where there are none with labels."""
