@@ -21,6 +21,7 @@ from edgewright.formats.torch_weights import save_weights  # noqa: E402
 from edgewright.training.slices import (  # noqa: E402
     Slices,
     apply_slices,
+    cut_weights,
     describe_slices,
     read_slices,
     write_built,
@@ -47,6 +48,16 @@ def inner_places(kept: list[int], block: int = 1) -> dict[str, dict[int, list[in
     return {f"blocks.{block}.body.{name}": {0: kept} for name in names} | {f"blocks.{block}.body.6.weight": {1: kept}}
 
 
+def mobile(nets: str) -> Source:
+    return Source(factory=f"{nets}:mobile")
+
+
+def write_small(nets: str, folder: Path) -> Path:
+    """`small.py`, of the mobile network without a channel of its block 1."""
+    write_slices(describe_slices(mobile(nets), folder, inner_places(INNER), shapes=IMAGE), folder / "s.json")
+    return write_built(folder, "small", Source(factory=f"{nets}:mobile", slices=str(folder / "s.json")))
+
+
 def run(module: Any, seed: int = 0) -> Any:
     torch.manual_seed(seed)
     with torch.no_grad():
@@ -56,7 +67,7 @@ def run(module: Any, seed: int = 0) -> Any:
 def test_a_cut_module_computes_what_is_left(nets: str, tmp_path: Path) -> None:
     whole = load_module(Source(factory=f"{nets}:mobile"), 1)
     save_weights(whole, tmp_path / "whole.safetensors")
-    write_slices(describe_slices(f"{nets}:mobile", tmp_path, inner_places(INNER), shapes=IMAGE), tmp_path / "s.json")
+    write_slices(describe_slices(mobile(nets), tmp_path, inner_places(INNER), shapes=IMAGE), tmp_path / "s.json")
     weights, slices = str(tmp_path / "whole.safetensors"), str(tmp_path / "s.json")
     source = Source(factory=f"{nets}:mobile", weights=weights, slices=slices, whole_weights=True)
     cut = load_module(source, 2)
@@ -70,7 +81,7 @@ def test_a_cut_module_computes_what_is_left(nets: str, tmp_path: Path) -> None:
 
 
 def test_the_weights_of_a_cut_module_fit_it(nets: str, tmp_path: Path) -> None:
-    write_slices(describe_slices(f"{nets}:mobile", tmp_path, inner_places(INNER)), tmp_path / "s.json")
+    write_slices(describe_slices(mobile(nets), tmp_path, inner_places(INNER)), tmp_path / "s.json")
     source = Source(factory=f"{nets}:mobile", slices=str(tmp_path / "s.json"))
     save_weights(cut := load_module(source, 1), tmp_path / "w.safetensors")
     again = load_module(msgspec.structs.replace(source, weights=str(tmp_path / "w.safetensors")), 2)
@@ -78,25 +89,33 @@ def test_the_weights_of_a_cut_module_fit_it(nets: str, tmp_path: Path) -> None:
 
 
 def test_a_written_source_is_an_ordinary_one_and_can_be_cut_again(nets: str, tmp_path: Path) -> None:
-    first = tmp_path / "first"
+    first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
-    file = write_built(first, "small", describe_slices(f"{nets}:mobile", first, inner_places(INNER), shapes=IMAGE))
-    save_weights(build_module(file, "build", None), first / "small.safetensors")
-    small = build_module(file, "build", str(first / "small.safetensors"))
-    assert small.blocks[1].body[0].out_channels == 31
-
-    second = tmp_path / "second"
     second.mkdir()
-    again = describe_slices(f"{file}:build", second, inner_places(list(range(4, 31))), shapes=IMAGE)
-    assert again.factory == "../nets_of_the_test.py:mobile"
-    assert again.parameters["blocks.1.body.0.weight"][0] == (4, *range(6, 32))
-    smaller = build_module(write_built(second, "smaller", again), "build", None)
-    assert smaller.blocks[1].body[3].groups == 27
-    assert run(smaller).shape == (4, 5)
+    file = write_small(nets, first)
+    save_weights(build_module(file, "build", None), first / "small.safetensors")
+    source = Source(factory=f"{file}:build", weights=str(first / "small.safetensors"))
+    small = load_module(source, 1)
+    assert small.blocks[1].body[0].out_channels == 31
+    with torch.no_grad():
+        small.blocks[1].body[6].weight[:, :4] = 0
+    save_weights(small, first / "small.safetensors")
+
+    places = inner_places(list(range(4, 31)))
+    slices = describe_slices(source, second, places, shapes=IMAGE)
+    assert slices.factory == "../nets_of_the_test.py:mobile"
+    assert slices.parameters["blocks.1.body.0.weight"][0] == (4, *range(6, 32))
+    write_slices(slices, second / "s.json")
+    cut_weights(first / "small.safetensors", places, second / "smaller.safetensors")
+    weights = str(second / "smaller.safetensors")
+    smaller = load_module(Source(factory=f"{nets}:mobile", slices=str(second / "s.json"), weights=weights), 1)
+    torch.testing.assert_close(run(smaller), run(small))
+    again = write_built(second, "smaller", Source(factory=f"{nets}:mobile", slices=str(second / "s.json")))
+    assert torch.equal(run(build_module(again, "build", weights)), run(smaller))
 
 
 def test_a_factory_that_changed_or_went_is_told(nets: str, tmp_path: Path) -> None:
-    file = write_built(tmp_path, "small", describe_slices(f"{nets}:mobile", tmp_path, inner_places(INNER)))
+    file = write_small(nets, tmp_path)
     Path(nets).write_text(Path(nets).read_text() + "# one line more\n")
     with pytest.raises(ModelUnreadable, match=r"nets_of_the_test\.py has changed"):
         build_module(file, "build", None)
@@ -106,7 +125,7 @@ def test_a_factory_that_changed_or_went_is_told(nets: str, tmp_path: Path) -> No
 
 
 def test_slices_that_changed_or_went_are_told(nets: str, tmp_path: Path) -> None:
-    file = write_built(tmp_path, "small", describe_slices(f"{nets}:mobile", tmp_path, inner_places(INNER)))
+    file = write_small(nets, tmp_path)
     slices = tmp_path / "small.slices.json"
     slices.write_bytes(slices.read_bytes().replace(b"[0,1,", b"[0,2,"))
     with pytest.raises(ModelUnreadable, match="has changed"):
@@ -213,7 +232,7 @@ def test_tied_weights_stay_tied(nets: str) -> None:
 
 
 def test_fresh_weights_of_a_cut_layer_keep_the_variance_of_its_sums(nets: str, tmp_path: Path) -> None:
-    write_slices(describe_slices(f"{nets}:mobile", tmp_path, inner_places(list(range(8)))), tmp_path / "s.json")
+    write_slices(describe_slices(mobile(nets), tmp_path, inner_places(list(range(8)))), tmp_path / "s.json")
     source = Source(factory=f"{nets}:mobile", slices=str(tmp_path / "s.json"), fresh=True)
     whole, cut = load_module(Source(factory=f"{nets}:mobile"), 1), load_module(source, 1)
     for name, grown in (("0", 1.0), ("6", 2.0)):  # 32 inputs, of which 8 are left

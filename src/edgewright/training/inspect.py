@@ -3,21 +3,29 @@
 Leaves `named.onnx`, `weights.safetensors`, `inspected.json`, and `importance.npz` where that was asked for.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 from msgspec import Struct
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from edgewright.compress.job import Step
-from edgewright.errors import ModelNotConvertible, UsageError
-from edgewright.formats.torch_program import OPSET, PROTOBUF_LIMIT, name_outputs, quiet
+from edgewright.compress.pruning.groups import find_groups
+from edgewright.errors import UsageError
 from edgewright.formats.torch_weights import save_weights
-from edgewright.training.job import InspectJob, Laid, Word
-from edgewright.training.source import evaluating, input_names, load_module, try_forward
+from edgewright.tasks.contract import Task
+from edgewright.training.job import InspectJob, Word
+from edgewright.training.losses import label_loss, name_made
+from edgewright.training.named import export_named
+from edgewright.training.samples import Samples, chunks
+from edgewright.training.sliceable import Number, find_sliceable
+from edgewright.training.slices import write_slices
+from edgewright.training.source import evaluating, load_module, tensors
+from edgewright.training.student import make_student
 
 Array = NDArray[Any]
 Say = Callable[[Word], None]
@@ -32,27 +40,40 @@ class Inspected(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         shapes: of parameters and buffers, by name.
         inputs, outputs: names and shapes.
         modules: class of each part, by its path.
+        sliceable: names of the groups of `named.onnx` that the module can do without some of, where that was asked.
+        refused: why not, by name of the others.
+        numbers: by group, attributes of modules that have to be set with it.
+        student: parameters of the student; `widths` by group what is left of how many. 0 where none was asked for.
     """
 
-    schema: str = "edgewright.inspected/1"
     parameters: int
     macs: int | None
     shapes: dict[str, tuple[int, ...]]
     inputs: dict[str, tuple[int, ...]]
     outputs: dict[str, tuple[int, ...]]
     modules: dict[str, str]
+    sliceable: tuple[str, ...] = ()
+    refused: dict[str, str] = {}
+    numbers: dict[str, tuple[Number, ...]] = {}
+    student: int = 0
+    widths: dict[str, tuple[int, int]] = {}
 
 
 def run_inspect(job: InspectJob, say: Say) -> None:
-    """Raises what `load_module` and `export_named` raise, UsageError where Taylor's scores have no data."""
+    """Raises what `load_module` and `export_named` raise, UsageError where Taylor's scores have no
+    data, GateFailed where no student is small enough."""
+    import onnx
+    import torch
+
     out = Path(job.out)
-    steps = 3 if job.taylor else 2
+    steps = 2 + job.groups + (job.student > 0)
     say(Step(stage="inspect", done=0, of=steps))
+    if job.settings.threads:
+        torch.set_num_threads(job.settings.threads)
     module = load_module(job.module, job.settings.seed)
     named = out / "named.onnx"
     loaded = export_named(module, job.shapes, named)
     save_weights(module, out / "weights.safetensors")
-    say(Step(stage="inspect", done=1, of=steps))
     told = Inspected(
         parameters=sum(one.numel() for one in module.parameters()),
         macs=count(named),
@@ -61,19 +82,20 @@ def run_inspect(job: InspectJob, say: Say) -> None:
         outputs={one.name: one.shape for one in loaded.outputs},
         modules={path: type(part).__name__ for path, part in module.named_modules() if path},
     )
-    (out / "inspected.json").write_bytes(msgspec.json.encode(told) + b"\n")
-    say(Step(stage="inspect", done=2, of=steps))
+    say(Step(stage="inspect", done=1, of=steps))
+    if job.groups:
+        model = onnx.load(str(named))
+        found = find_sliceable(module, model, job.shapes, find_groups(model, job.shapes))
+        told = replace(told, sliceable=found.groups, refused=found.refused, numbers=found.numbers)
+        say(Step(stage="inspect", done=2, of=steps))
     if job.taylor:
         np.savez(out / "importance.npz", **score(module, job, say))  # type: ignore[arg-type]  # numpy takes names
-        say(Step(stage="inspect", done=3, of=steps))
-
-
-def tensors(module: Any) -> dict[str, Any]:
-    """Parameters and buffers under each of their names."""
-    return {
-        **dict(module.named_parameters(remove_duplicate=False)),
-        **dict(module.named_buffers(remove_duplicate=False)),
-    }
+    if job.student:
+        student = make_student(module, job.module, job.shapes, job.student, out)
+        write_slices(student.slices, out / "student.slices.json")
+        told = replace(told, student=student.parameters, widths=student.widths)
+    (out / "inspected.json").write_bytes(msgspec.json.encode(told) + b"\n")
+    say(Step(stage="inspect", done=steps, of=steps))
 
 
 def count(path: Path) -> int | None:
@@ -83,127 +105,30 @@ def count(path: Path) -> int | None:
     return measure_costs(read_onnx_graph(path)).macs
 
 
-def export_named(module: Any, shapes: Mapping[str, Sequence[int]], path: Path) -> Any:
-    """Write the graph before any optimisation: initializers under the names of parameters and buffers, normalisation
-    apart. Sizes are folded, and biases of zeros left out, which torch's exporter adds.
-
-    Returns the module described as a program. Raises InputError, ModelNotConvertible.
-    """
-    import onnx
-    import torch
-
-    loaded = try_forward(module, shapes)
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # an operator for a whole encoder layer says nothing of its weights
-    try:
-        with quiet(), torch.no_grad(), evaluating(module):
-            program = torch.onnx.export(
-                module,
-                loaded.examples,
-                dynamo=True,
-                optimize=False,
-                verbose=False,
-                opset_version=OPSET,
-                input_names=[one.name for one in loaded.inputs],
-                output_names=name_outputs(len(loaded.outputs)),
-            )
-            fold_sizes(program.model)
-    except Exception as error:  # the exporter raises what it pleases
-        lines = str(error).strip().splitlines() or [""]
-        raise ModelNotConvertible(
-            "torch cannot export the model to ONNX", f"{type(error).__name__}: {lines[0][:400]}"
-        ) from error
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-    model = program.model_proto
-    own = tensors(module)
-    drop_zero_biases(model.graph, own)
-    name_nodes_by_layer(model.graph, own)
-    onnx.save(model, str(path), save_as_external_data=model.ByteSize() > PROTOBUF_LIMIT, location=f"{path.name}.data")
-    return loaded
-
-
-def fold_sizes(model: Any) -> None:
-    """Compute, in place, what depends on no input and on no number of a parameter."""
-    from onnx_ir.passes.common import InlinePass, RemoveUnusedNodesPass
-    from onnxscript.optimizer import fold_constants
-
-    own = {value.name for value in model.graph.initializers.values()}
-
-    def fold(node: Any) -> bool | None:
-        reads = any(one is not None and one.name in own for one in node.inputs)
-        return False if reads and node.op_type not in ("Shape", "Size") else None
-
-    InlinePass()(model)
-    for _ in range(2):
-        fold_constants(model, onnx_shape_inference=True, should_fold=fold)
-        RemoveUnusedNodesPass()(model)
-
-
-def drop_zero_biases(graph: Any, own: Mapping[str, Any]) -> None:
-    from onnx import numpy_helper
-
-    made = {one.name: one for one in graph.initializer if one.name not in own}
-    zeros = {name for name, tensor in made.items() if not numpy_helper.to_array(tensor).any()}
-    for node in graph.node:
-        if node.op_type in ("Conv", "ConvTranspose") and len(node.input) > 2 and node.input[2] in zeros:
-            del node.input[2]
-    read = {name for node in graph.node for name in node.input} | {one.name for one in graph.output}
-    for name, tensor in made.items():
-        if name not in read:
-            graph.initializer.remove(tensor)
-
-
-def name_nodes_by_layer(graph: Any, own: Mapping[str, Any]) -> None:
-    """A node that reads a parameter, turned or not, is named as the layer that holds it; the first of a layer is."""
-    turned = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Transpose"}
-    used = {node.name for node in graph.node}
-    for node in graph.node:
-        weight = next((turned.get(name, name) for name in node.input if turned.get(name, name) in own), "")
-        layer = weight.rpartition(".")[0]
-        if layer and layer not in used and node.op_type != "Transpose":
-            node.name = layer
-            used.add(layer)
-
-
 def score(module: Any, job: InspectJob, say: Say) -> dict[str, Array]:
     """By name of a parameter the squared product of weight and gradient, each of a batch's mean loss, summed over the
     batches (Molchanov et al. 2019, https://arxiv.org/abs/1906.10771), in evaluation mode.
     """
     import torch
 
-    if job.data is None or not job.data.fit:
-        raise UsageError("Taylor's scores need data", "the job has none", "--data, or another importance")
-    loss_of = make_loss(job)
-    places = job.data.fit[: job.taylor_samples]
+    if job.data is None or not job.data.fit or not job.data.labels:
+        raise UsageError(
+            "Taylor's scores need samples with labels", "the job has none", "--data, or another importance"
+        )
+    task = msgspec.json.decode(job.task, type=Task)
+    samples = Samples(job.data, task, job.settings)
+    places = samples.fit[: job.taylor_samples]
+    parts = list(chunks(places, job.settings.batch))
     sums = {name: torch.zeros_like(one) for name, one in module.named_parameters()}
     with evaluating(module), torch.enable_grad():
-        for at in range(0, len(places), job.settings.batch):
-            inputs, labels = read_batch(job.data, places[at : at + job.settings.batch])
+        for done, chunk in enumerate(parts, 1):
+            batch = samples.read(chunk)
             module.zero_grad(set_to_none=True)
-            loss_of(module(*(inputs[name] for name in input_names(module, job.shapes))), labels).backward()
+            label_loss(task, name_made(module(**batch.inputs)), batch.labels).backward()
             for name, one in module.named_parameters():
                 if one.grad is not None:
                     sums[name] += (one.detach() * one.grad).square()
-            say(Step(stage="importance", done=min(at + job.settings.batch, len(places)), of=len(places)))
+            say(Step(stage="importance", done=done, of=len(parts)))
     by_tensor = {id(one): sums[name] for name, one in module.named_parameters()}
     every = module.named_parameters(remove_duplicate=False)
     return {name: by_tensor[id(one)].numpy() for name, one in every}
-
-
-def read_batch(data: Laid, places: Sequence[int]) -> tuple[dict[str, Any], Any]:
-    import torch
-
-    rows = np.asarray(places, np.int64)
-
-    def load(path: str) -> Any:
-        return torch.from_numpy(np.load(path, mmap_mode="r", allow_pickle=False)[rows])
-
-    return {name: load(path) for name, path in data.inputs.items()}, load(data.labels) if data.labels else None
-
-
-def make_loss(job: InspectJob) -> Callable[[Any, Any], Any]:
-    """Of a model's outputs and the labels."""
-    from torch.nn import functional
-
-    return lambda made, labels: functional.cross_entropy(made, labels)

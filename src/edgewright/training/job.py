@@ -157,6 +157,8 @@ class InspectJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         taylor: whether gradients on `taylor_samples` of `data.fit` are to be left too: `importance.npz`, by name of a
             parameter the squared product of weight and gradient, summed over batches, of the parameter's shape
             (Molchanov et al. 2019).
+        groups: whether to try which groups of channels, neurons and heads the module can do without some of.
+        student: a student of this many times fewer parameters is made too, as `student.slices.json`; 0 makes none.
         out: folder for `named.onnx` (the module's graph before any optimisation: parameters and buffers are
             initializers under their names in the module, normalisation stays apart), `weights.safetensors` (its state),
             and `inspected.json`.
@@ -169,6 +171,8 @@ class InspectJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     settings: Settings = Settings()
     taylor: bool = False
     taylor_samples: int = 1024
+    groups: bool = False
+    student: float = 0.0
     out: str
 
 

@@ -13,9 +13,11 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from edgewright.errors import EdgewrightError, ModelNotConvertible, ModelNotFound, ModelUnreadable
+from edgewright.training.job import Source
 
 Places = Mapping[str, Mapping[int, Sequence[int] | NDArray[Any]]]
 SUFFIX = ".slices.json"
+MARK = f'.with_suffix("{SUFFIX}")'  # of a file that `write_built` wrote
 AGAIN = "prune it again, or bring back the file it was"
 BUILT = '''"""What is left of {factory}: {stem}{suffix} says which of its weights."""
 
@@ -64,8 +66,21 @@ def write_slices(slices: Slices, path: Path) -> None:
     path.write_bytes(msgspec.json.encode(slices) + b"\n")
 
 
+def unfold(source: Source) -> Source:
+    """A source that `write_built` wrote as the whole module's, with the slices beside it; any other as it is.
+
+    Raises ModelNotFound, ModelUnreadable where the whole module's file went, or changed.
+    """
+    file, _ = split_factory(source.factory)
+    beside = file.with_suffix(SUFFIX)
+    if source.slices or not beside.is_file() or MARK not in file.read_text(encoding="utf-8"):
+        return source
+    whole, name = find_factory(read_slices(beside), beside)
+    return msgspec.structs.replace(source, factory=f"{whole}:{name}", slices=str(beside), whole_weights=False)
+
+
 def describe_slices(
-    factory: str,
+    source: Source,
     folder: Path,
     places: Places,
     *,
@@ -73,44 +88,67 @@ def describe_slices(
     numbers: Mapping[str, Mapping[str, int]] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Slices:
-    """Slices to be written to `folder`. Those of a source that was cut before are put together with these.
+    """Slices to be written to `folder`, put together with those that the source has already: they are of the whole
+    module, that of `unfold`.
 
     Args:
-        factory: `FILE.py:FACTORY`.
-        places: kept places by name and axis, as the module that `factory` builds counts them.
+        places: kept places by name and axis, as the source's module counts them.
     """
-    file, _, name = factory.rpartition(":")
-    path = Path(file)
-    now = Slices(
-        factory=f"{relative(path, folder)}:{name}",
-        factory_sha256=digest(path),
-        parameters={
-            tensor: {axis: tuple(int(one) for one in kept) for axis, kept in axes.items()}
-            for tensor, axes in places.items()
-        },
-        removed=tuple(removed),
-        numbers={layer: dict(values) for layer, values in (numbers or {}).items()},
-        shapes={tensor: tuple(sizes) for tensor, sizes in (shapes or {}).items()},
+    source = unfold(source)
+    now = point_at(
+        source.factory,
+        folder,
+        Slices(
+            factory="",
+            parameters={
+                tensor: {axis: tuple(int(one) for one in kept) for axis, kept in axes.items()}
+                for tensor, axes in places.items()
+            },
+            removed=tuple(removed),
+            numbers={layer: dict(values) for layer, values in (numbers or {}).items()},
+            shapes={tensor: tuple(sizes) for tensor, sizes in (shapes or {}).items()},
+        ),
     )
-    before = path.with_suffix(SUFFIX)
-    if not (before.is_file() and f'with_suffix("{SUFFIX}")' in path.read_text(encoding="utf-8")):
-        return now
-    first = read_slices(before)
-    whole = find_factory(first, before)
-    return msgspec.structs.replace(
-        compose(first, now), factory=f"{relative(Path(whole[0]), folder)}:{whole[1]}", factory_sha256=digest(whole[0])
-    )
+    return compose(read_slices(Path(source.slices)), now) if source.slices else now
+
+
+def point_at(factory: str, folder: Path, slices: Slices) -> Slices:
+    """The slices with the factory as seen from the folder."""
+    file, name = split_factory(factory)
+    return msgspec.structs.replace(slices, factory=f"{relative(file, folder)}:{name}", factory_sha256=digest(file))
+
+
+def cut_weights(weights: Path, places: Places, to: Path, *, removed: Sequence[str] = ()) -> None:
+    """Write the kept places of a module's `.safetensors`, without those of removed modules."""
+    from safetensors.numpy import load_file, save_file
+
+    kept = {}
+    for name, array in load_file(weights).items():
+        if any(name.startswith(f"{path}.") for path in removed):
+            continue
+        for axis, own in places.get(name, {}).items():
+            array = np.take(array, np.asarray(own, np.int64), axis)
+        kept[name] = array.copy()
+    save_file(kept, to)
+
+
+def split_factory(text: str) -> tuple[Path, str]:
+    """`FILE.py:FACTORY`; ModelNotFound for anything else."""
+    file, _, factory = text.rpartition(":")
+    if not file.endswith(".py"):
+        raise ModelNotFound(f"{text} is no torch source", "it has to name a function that builds it", "FILE.py:FACTORY")
+    return Path(file), factory
 
 
 def compose(first: Slices, then: Slices) -> Slices:
-    """What `then` keeps of what `first` kept, as the whole module counts; the rest is that of `first`, or `then`'s."""
+    """What `then` keeps of what `first` kept, as the whole module counts; the factory is that of `then`."""
     parameters: dict[str, dict[int, tuple[int, ...]]] = {name: dict(axes) for name, axes in first.parameters.items()}
     for name, axes in then.parameters.items():
         own = parameters.setdefault(name, {})
         for axis, kept in axes.items():
             own[axis] = tuple(own[axis][place] for place in kept) if axis in own else kept
     return msgspec.structs.replace(
-        first,
+        then,
         parameters=parameters,
         removed=(*first.removed, *then.removed),
         numbers={
@@ -147,12 +185,13 @@ def find_factory(slices: Slices, path: Path) -> tuple[Path, str]:
     return found, name
 
 
-def write_built(folder: Path, stem: str, slices: Slices) -> Path:
-    """Write `STEM.py`, whose `build` gives the cut module, and `STEM.slices.json`; `STEM.safetensors` is the weights'.
-
-    Args:
-        slices: those of `describe_slices` for this folder.
+def write_built(folder: Path, stem: str, source: Source) -> Path:
+    """Write `STEM.py`, whose `build` gives the source's cut module, and `STEM.slices.json`; the weights, in
+    `STEM.safetensors`, are the caller's.
     """
+    source = unfold(source)
+    own = read_slices(Path(source.slices)) if source.slices else Slices(factory="")
+    slices = point_at(source.factory, folder, own)
     path = folder / f"{stem}{SUFFIX}"
     write_slices(slices, path)
     text = BUILT.format(factory=Path(slices.factory).name, stem=stem, suffix=SUFFIX, digest=digest(path))

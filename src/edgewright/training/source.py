@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgewright.errors import ModelNotFound
-from edgewright.formats.torch_program import build_module, describe_program, export_onnx, name_inputs
+from edgewright.formats.torch_program import build_module, describe_program, export_onnx
 from edgewright.formats.torch_weights import load_weights
 from edgewright.training.job import Source
+from edgewright.training.slices import apply_slices, read_slices, split_factory
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -26,8 +26,6 @@ def load_module(source: Source, seed: int) -> Any:
         ModelNotFound: no such file.
         ModelUnreadable: the factory is missing, raises, or gives no module; weights or slices do not fit it.
     """
-    from edgewright.training.slices import apply_slices, read_slices
-
     file, factory = split_factory(source.factory)
     module = build_under(file, factory, seed)
     if source.fresh:
@@ -39,14 +37,6 @@ def load_module(source: Source, seed: int) -> Any:
     if source.weights and not source.whole_weights:
         load_weights(module, Path(source.weights))
     return module.train()
-
-
-def split_factory(text: str) -> tuple[Path, str]:
-    """`FILE.py:FACTORY`; ModelNotFound for anything else."""
-    file, _, factory = text.rpartition(":")
-    if not file.endswith(".py"):
-        raise ModelNotFound(f"{text} is no torch source", "it has to name a function that builds it", "FILE.py:FACTORY")
-    return Path(file), factory
 
 
 def build_under(file: Path, factory: str, seed: int) -> Any:
@@ -110,9 +100,12 @@ def try_forward(module: Any, shapes: Shapes) -> Any:
         return describe_program(module, "module", shapes)
 
 
-def input_names(module: Any, shapes: Shapes) -> list[str]:
-    """The inputs that have shapes, in the order of `forward`."""
-    return [name for name in name_inputs(module, "module") if name in shapes]
+def tensors(module: Any) -> dict[str, Any]:
+    """Parameters and buffers under each of their names."""
+    return {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
 
 
 def export_module(module: Any, shapes: Shapes, path: Path) -> None:

@@ -97,6 +97,12 @@ def plan_steps(job: TrainJob, samples: Samples) -> int:
 
 def open_trainable(job: TrainJob) -> Trainable:
     """What the job names, on the processor, ready to be trained."""
+    if job.graph:
+        from edgewright.training.qat import qat_module
+
+        float_graph = Path(job.float_graph) if job.float_graph else None
+        quantised = qat_module(Path(job.graph), float_graph, job.shapes)
+        return Trainable(quantised, lambda folder: quantised.write(folder / "model.onnx"))
     if job.module is None:
         raise UsageError("there is nothing to train", "the job names no module", "name one")
     from edgewright.training.source import export_module, load_module

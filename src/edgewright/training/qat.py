@@ -1,0 +1,384 @@
+"""Quantisation-aware training: the weights of a QDQ graph are trained under the graph's own rounding.
+
+What the graph rounds is rounded in the forward pass, and the backward pass takes rounding for the identity within the
+range (straight-through, Bengio et al. 2013, https://arxiv.org/abs/1308.3432). Scales of weights are learned with them
+(LSQ, Esser et al. 2020, https://arxiv.org/abs/1902.08153); ranges of activations stay those of the recipe. Everything
+begins where the quantiser ended: a weight starts at its integer, and leans to its neighbour by what rounding took from
+it. What comes out is the same graph with other integers.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from edgewright.compress.fold import fold_batch_norms
+from edgewright.compress.network import Network as FloatNetwork
+from edgewright.compress.write import pack_four_bits
+from edgewright.errors import ModelNotConvertible
+from edgewright.formats.onnx_qdq import DEQUANTIZE, OWN_DOMAINS, QUANTIZE, WEIGHTED, along
+from edgewright.formats.onnx_to_torch.build import load_network
+from edgewright.formats.prepare import name_nodes
+from edgewright.training.checkpoint import write_whole
+
+Array = NDArray[Any]
+Tensor = Any
+LEAN = 0.45  # of a step: how far a weight starts from its integer, at most
+LEAST = 1e-12
+INT4 = 22  # TensorProto.INT4
+HOW = "quantise it with edgewright quantize --precision w8a8, w8a16 or w4a8"
+
+
+class Stored(NamedTuple):
+    """Integers behind a DequantizeLinear.
+
+    Attributes:
+        values, scales, zeros: names of its inputs; `zeros` may be empty.
+        axis: of the scales, where there are several.
+        low, high: ends of the integers.
+    """
+
+    values: str
+    scales: str
+    zeros: str
+    axis: int
+    low: int
+    high: int
+
+
+class Trained(NamedTuple):
+    """A tensor that is trained, under the name by which its layer reads it.
+
+    Attributes:
+        start: real numbers, in the layout of the graph.
+        stored: how it is written; None where it is written as it is.
+        site: name of the layer; `position` is that of the input.
+    """
+
+    start: Array
+    stored: Stored | None
+    site: str
+    position: int
+
+
+def qat_module(graph: Path, float_graph: Path | None, shapes: Mapping[str, Sequence[int]]) -> "Quantised":
+    """The graph as a torch module that takes its inputs, and gives its outputs, by name, and that can write it.
+
+    Args:
+        graph: with QuantizeLinear and DequantizeLinear, a batch of 1.
+        float_graph: what it was made from; None starts every weight at its integer.
+
+    Raises:
+        ModelNotConvertible: it holds none, or what cannot be trained: scales for blocks, sizes that count the batch.
+    """
+    import onnx
+
+    model = onnx.load(str(graph))
+    parts = Parts(model)
+    leaning = lean(parts, float_graph) if float_graph else {}
+    return Quantised(parts, leaning, shapes)
+
+
+class Parts:
+    """A QDQ graph: what of it is trained, and which tensors are rounded how."""
+
+    def __init__(self, model: Any) -> None:
+        from onnx import numpy_helper
+
+        self.model = model
+        self.constants = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+        self.types = {one.name: one.data_type for one in model.graph.initializer}
+        self.makers = {name: node for node in model.graph.node for name in node.output}
+        self.trained: dict[str, Trained] = {}
+        self.rounds: dict[str, tuple[str, str]] = {}  # name of a QuantizeLinear: names of scale and zero point
+        for node in model.graph.node:
+            if node.op_type in WEIGHTED and node.domain in OWN_DOMAINS:
+                self.take_layer(node)
+            elif node.op_type == QUANTIZE and node.input[0] not in self.constants:
+                self.take_rounding(node)
+        if not self.rounds and not any(one.stored for one in self.trained.values()):
+            raise ModelNotConvertible(
+                "the graph rounds nothing", "it has no QuantizeLinear and no integer weights", HOW
+            )
+
+    def take_layer(self, node: Any) -> None:
+        for position, name in enumerate(node.input[:3]):
+            maker = self.makers.get(name)
+            if position == 0 or not name or name in self.trained:
+                continue
+            if name in self.constants and self.constants[name].dtype == np.float32:
+                self.trained[name] = Trained(self.constants[name], None, node.name, position)
+            elif maker is not None and maker.op_type == DEQUANTIZE and maker.input[0] in self.constants:
+                stored = self.read_stored(maker)
+                self.trained[name] = Trained(self.real(stored), stored, node.name, position)
+
+    def take_rounding(self, node: Any) -> None:
+        scale, zero = (self.constants.get(name) for name in node.input[1:3])
+        if len(node.input) < 3 or scale is None or zero is None or scale.size != 1 or zero.dtype.itemsize > 2:
+            why = f"QuantizeLinear ('{node.name}'): not one constant scale and zero point of 8 or 16 bits"
+            raise ModelNotConvertible("the graph cannot be trained", why, HOW)
+        self.rounds[node.name] = (node.input[1], node.input[2])
+
+    def read_stored(self, node: Any) -> Stored:
+        attributes = {one.name: one.i for one in node.attribute}
+        if attributes.get("block_size") or node.input[1] not in self.constants:
+            why = f"DequantizeLinear ('{node.name}') has scales for blocks, or computes them"
+            raise ModelNotConvertible("the graph cannot be trained", why, HOW)
+        values = self.constants[node.input[0]].astype(np.int64)
+        if self.types[node.input[0]] == INT4:
+            limits = (-8, 7)
+        else:
+            dtype = self.constants[node.input[0]].dtype
+            limits = (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
+        zeros = node.input[2] if len(node.input) > 2 else ""
+        # What a quantiser leaves out, as kernels of some processors want it, stays out.
+        low = limits[0] + 1 if limits[0] < 0 and values.min(initial=0) > limits[0] else limits[0]
+        return Stored(node.input[0], node.input[1], zeros, attributes.get("axis", 1), low, limits[1])
+
+    def real(self, stored: Stored) -> Array:
+        values = self.constants[stored.values].astype(np.float32)
+        zeros = self.zeros(stored)
+        rank = values.ndim
+        scales = along(np.atleast_1d(self.constants[stored.scales]), stored.axis, rank)
+        return np.asarray((values - along(zeros, stored.axis, rank)) * scales, np.float32)
+
+    def zeros(self, stored: Stored) -> Array:
+        size = np.atleast_1d(self.constants[stored.scales]).shape
+        found = self.constants[stored.zeros] if stored.zeros else np.zeros(size)
+        return np.asarray(np.atleast_1d(found), np.float32)
+
+    def open_graph(self) -> Any:
+        """The graph with the trained tensors as inputs, and each rounding as an Identity under its name."""
+        import onnx
+        from onnx import helper
+
+        model = onnx.ModelProto()
+        model.CopyFrom(self.model)
+        graph = model.graph
+        gone = set(self.trained)
+        nodes = []
+        for node in graph.node:
+            rounds = node.op_type in (QUANTIZE, DEQUANTIZE) and node.domain in OWN_DOMAINS
+            if gone.intersection(node.output):
+                continue
+            if node.name in self.rounds or (rounds and node.input[0] not in self.constants):
+                node = helper.make_node("Identity", [node.input[0]], list(node.output), name=node.name)
+            nodes.append(node)
+        read = {name for node in nodes for name in node.input} | {one.name for one in graph.output}
+        kept = [one for one in graph.initializer if one.name in read - gone]
+        inputs = [
+            helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, one.start.shape)
+            for name, one in self.trained.items()
+        ]
+        made = helper.make_graph(nodes, graph.name, [*graph.input, *inputs], list(graph.output), kept)
+        model.graph.CopyFrom(made)
+        return model
+
+
+def lean(parts: Parts, float_graph: Path) -> dict[str, Array]:
+    """By name of rounded weights, how far the float ones are from their integers, in steps; 0 where it is more than
+    one, since those were scaled before they were rounded.
+    """
+    import onnx
+
+    model = onnx.load(str(float_graph))
+    name_nodes(model.graph)
+    fold_batch_norms(model)
+    network = FloatNetwork(model)
+    found = {}
+    for name, one in parts.trained.items():
+        site = network.sites.get(one.site)
+        if one.stored is None or one.position != 1 or site is None:
+            continue
+        real = network.constants[site.weight]
+        if real.shape != one.start.shape:
+            continue
+        scales = along(np.atleast_1d(parts.constants[one.stored.scales]), one.stored.axis, real.ndim)
+        steps = (real - one.start) / np.maximum(scales, LEAST)
+        found[name] = np.where(np.abs(steps) > 1, 0, np.clip(steps, -LEAN, LEAN)).astype(np.float32)
+    return found
+
+
+class Rounder(nn.Module):  # type: ignore[misc]  # torch's types are not read by mypy
+    """Weights on the integers of a channel's scale, of which the logarithm of its change is learned too."""
+
+    def __init__(self, stored: Stored, scales: Array, zeros: Array, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.stored, self.rank = stored, len(shape)
+        first = torch.from_numpy(np.maximum(np.atleast_1d(scales).astype(np.float32), LEAST))
+        self.change = nn.Parameter(torch.zeros_like(first))
+        self.register_buffer("first", first)
+        self.register_buffer("zeros", torch.from_numpy(zeros))
+
+    def scales(self) -> Tensor:
+        return self.first * self.change.exp()
+
+    def spread(self, tensor: Tensor) -> Tensor:
+        if tensor.numel() == 1:
+            return tensor.reshape(())
+        shape = [1] * self.rank
+        shape[self.stored.axis if self.stored.axis < self.rank else 0] = -1
+        return tensor.reshape(shape)
+
+    def forward(self, weights: Tensor) -> Tensor:
+        scales, zeros = self.spread(self.scales()), self.spread(self.zeros)
+        steps = torch.clamp(weights / scales, self.stored.low - zeros, self.stored.high - zeros)
+        return (steps + (steps.round() - steps).detach()) * scales
+
+    def integers(self, weights: Tensor) -> Array:
+        made = (weights / self.spread(self.scales())).round() + self.spread(self.zeros)
+        return np.asarray(made.clamp(self.stored.low, self.stored.high).detach().cpu().numpy())
+
+
+class Quantised(nn.Module):  # type: ignore[misc]
+    """A QDQ graph whose weights are trained."""
+
+    def __init__(self, parts: Parts, leaning: Mapping[str, Array], shapes: Mapping[str, Sequence[int]]) -> None:
+        super().__init__()
+        self.parts = parts
+        self.names = list(parts.trained)
+        self.weights = nn.ParameterList()
+        self.rounders = nn.ModuleDict()
+        for place, (name, one) in enumerate(parts.trained.items()):
+            start = one.start
+            if one.stored is not None and one.position == 1:
+                scales, zeros = parts.constants[one.stored.scales], parts.zeros(one.stored)
+                self.rounders[str(place)] = rounder = Rounder(one.stored, scales, zeros, start.shape)
+                steps = rounder.spread(rounder.first).numpy()
+                start = start + leaning.get(name, np.float32(0)) * steps
+            self.weights.append(nn.Parameter(torch.from_numpy(np.array(start, np.float32))))
+        self.network = self.build(shapes)
+        self.check_batch(shapes)  # before activations are rounded, where a hair's breadth may become a step
+        self.round_activations()
+
+    def build(self, shapes: Mapping[str, Sequence[int]]) -> Any:
+        import onnx
+
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            onnx.save(self.parts.open_graph(), str(path))
+            network = load_network(path, shapes)
+        free_batch(network)
+        return network
+
+    def round_activations(self) -> None:
+        for step in self.network.steps:
+            if step.call.name in self.parts.rounds:
+                scale, zero = (self.parts.constants[name].reshape(-1)[0] for name in self.parts.rounds[step.call.name])
+                step.function = rounding(float(scale), int(zero), zero.dtype)
+
+    def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
+        held = {}
+        for place, name in enumerate(self.names):
+            weights = self.weights[place]
+            held[name] = self.rounders[str(place)](weights) if str(place) in self.rounders else weights
+        made = self.network(*(inputs[name] if name in inputs else held[name] for name in self.network.inputs))
+        return dict(zip(self.network.outputs, made, strict=True))
+
+    def check_batch(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        """Two samples together have to give what each gives alone."""
+        torch_type = {name: one.dtype for name, one in zip(self.network.inputs, self.network.examples, strict=True)}
+        made = torch.Generator().manual_seed(0)
+        pair = {name: torch.rand(2, *sizes[1:], generator=made).to(torch_type[name]) for name, sizes in shapes.items()}
+        try:
+            with torch.no_grad():
+                both = self(**pair)
+                alone = [self(**{name: one[at : at + 1] for name, one in pair.items()}) for at in (0, 1)]
+        except RuntimeError as error:
+            raise ModelNotConvertible("the graph cannot be trained in batches", str(error)[:300], HOW) from error
+        for name, tensor in both.items():
+            wanted = torch.cat([one[name] for one in alone])
+            if tensor.shape != wanted.shape or not torch.allclose(
+                tensor, wanted, atol=1e-3 * float(wanted.abs().max())
+            ):
+                why = f"two samples together give another '{name}' than each alone"
+                raise ModelNotConvertible("the graph cannot be trained in batches", why, HOW)
+
+    def write(self, path: Path) -> None:
+        """The graph with what was learned."""
+        import onnx
+
+        learned = self.learned()
+        model = onnx.ModelProto()
+        model.CopyFrom(self.parts.model)
+        for tensor in model.graph.initializer:
+            if tensor.name in learned:
+                array = learned[tensor.name]
+                four = tensor.data_type == INT4
+                made = pack_four_bits(tensor.name, array) if four else onnx.numpy_helper.from_array(array, tensor.name)
+                tensor.CopyFrom(made)
+        write_whole(path, lambda file: file.write(model.SerializeToString()))
+
+    def learned(self) -> dict[str, Array]:
+        """Initializers of the graph by name."""
+        found: dict[str, Array] = {}
+        scales: dict[str, Array] = {}  # of the weights, by layer
+        for place, (name, one) in enumerate(self.parts.trained.items()):
+            weights = self.weights[place].detach().cpu()
+            if one.stored is None:
+                found[name] = weights.contiguous().numpy()
+            elif one.position == 1:
+                rounder = self.rounders[str(place)]
+                own = self.parts.constants[one.stored.scales]
+                scales[one.site] = rounder.scales().detach().cpu().numpy().reshape(own.shape)
+                found[one.stored.scales] = scales[one.site]
+                dtype = self.parts.constants[one.stored.values].dtype
+                found[one.stored.values] = np.ascontiguousarray(rounder.integers(self.weights[place]).astype(dtype))
+        for place, one in enumerate(self.parts.trained.values()):
+            if one.stored is not None and one.position == 2:
+                bias = self.weights[place].detach().cpu().numpy().astype(np.float64)
+                found |= self.write_bias(one, one.stored, bias, scales)
+        return found
+
+    def write_bias(self, one: Trained, stored: Stored, bias: Array, scales: Mapping[str, Array]) -> dict[str, Array]:
+        """Integers of a bias, whose scale is that of input × weights where it was so."""
+        own = self.parts.constants[stored.scales]
+        layer = next(node for node in self.parts.model.graph.node if node.name == one.site)
+        source = self.parts.makers.get(layer.input[0])
+        if source is not None and source.op_type == DEQUANTIZE and one.site in scales:
+            before = next(
+                self.parts.constants[t.stored.scales]
+                for t in self.parts.trained.values()
+                if t.site == one.site and t.position == 1 and t.stored is not None
+            )
+            product = self.parts.constants[source.input[1]] * before
+            if np.allclose(product, own, rtol=1e-3):
+                own = np.asarray(self.parts.constants[source.input[1]] * scales[one.site], np.float32)
+        zeros = self.parts.zeros(stored)
+        made = np.clip(np.rint(bias / np.maximum(own, 1e-30)) + zeros, stored.low, stored.high)
+        return {stored.scales: own, stored.values: made.astype(self.parts.constants[stored.values].dtype)}
+
+
+def rounding(scale: float, zero: int, dtype: np.dtype[Any]) -> Callable[..., Tensor]:
+    """A step that rounds an activation; its range stays."""
+    limits = np.iinfo(dtype)
+    low, high = int(limits.min), int(limits.max)
+
+    def run(call: Any, tensor: Tensor) -> Tensor:
+        return torch.fake_quantize_per_tensor_affine(tensor.float(), scale, zero, low, high)
+
+    return run
+
+
+def free_batch(network: Any) -> None:
+    """Let constants of shapes that begin with the batch of 1 take any."""
+    sizes: dict[str, Sequence[int]] = {}
+
+    def note(step: Any, given: Any, made: Any) -> None:
+        results = made if isinstance(made, tuple | list) else (made,)
+        sizes.update({name: tuple(one.shape) for name, one in zip(step.outputs, results, strict=False)})
+
+    hooks = [step.register_forward_hook(note) for step in network.steps]
+    with torch.no_grad():
+        network(*network.examples)
+    for hook in hooks:
+        hook.remove()
+    for step in network.steps:
+        shape = sizes.get(step.outputs[0], ())
+        if step.call.op == "Reshape" and shape and shape[0] == 1:
+            step.arguments = (step.arguments[0], np.array([-1, *shape[1:]], np.int64))
