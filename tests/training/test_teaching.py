@@ -104,7 +104,7 @@ def test_an_interrupted_teacher_goes_on(tmp_path: Path, teacher_weights: Path) -
         pass
 
     asked: list[int] = []
-    kept = teach.ahead
+    from edgewright.training.samples import ahead as kept
 
     def some(make: Any, wanted: Any) -> Iterator[Any]:
         for count, batch in enumerate(kept(make, wanted)):

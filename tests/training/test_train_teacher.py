@@ -23,7 +23,7 @@ pytestmark = [
     pytest.mark.shared_data,
     pytest.mark.skipif(not (DATA / "cifar10").is_dir(), reason="the shared data is not here"),
 ]
-MEAN, STD = (125.3, 123.0, 113.9), (63.0, 62.1, 66.7)
+MEAN, STD = np.array((125.3, 123.0, 113.9), np.float32), np.array((63.0, 62.1, 66.7), np.float32)
 
 
 def lay(folder: Path, samples: int) -> Laid:
@@ -31,7 +31,7 @@ def lay(folder: Path, samples: int) -> Laid:
         names = file.read("labels.csv").decode().splitlines()[1:]
         rows = [name.split(",")[:2] for name in names[:samples]]
         pixels = np.stack([np.asarray(Image.open(BytesIO(file.read(name)))) for name, _ in rows])
-    images = (pixels.astype(np.float32) - np.float32(MEAN)) / np.float32(STD)
+    images = (pixels.astype(np.float32) - MEAN) / STD
     np.save(folder / "x.npy", images.transpose(0, 3, 1, 2))
     np.save(folder / "y.npy", np.array([int(label) for _, label in rows]))
     half = samples // 2

@@ -58,7 +58,8 @@ def run_train(job: TrainJob, say: Say) -> None:
     torch.manual_seed(settings.seed)
     if state is None:
         first = samples.of_step(0)
-        precision, _ = choose_precision(settings.precision, trainable.module, probe_of(lesson, first))
+        wanted = "fp32" if job.graph and settings.precision == "auto" else settings.precision  # its rounding is finer
+        precision, _ = choose_precision(wanted, trainable.module, probe_of(lesson, first))
     else:
         precision = state["precision"]
     fabric = open_fabric(precision)
