@@ -140,7 +140,9 @@ class Training:
         loss, parts = self._objective(outputs, batch)
         self._optimizer.zero_grad(set_to_none=True)
         self._fabric.backward(loss)
-        value, norm = float(loss.detach()), 0.0
+        for one in self._objective.learned.parameters():  # which Fabric has not wrapped
+            one.grad = self._mean(one.grad)
+        value, norm = float(self._mean(loss.detach())), 0.0
         if settings.clip and isfinite(value):
             clip, tensor = self._fabric.clip_gradients, self._wrapped
             norm = float(clip(tensor, self._optimizer, max_norm=settings.clip, error_if_nonfinite=False))
@@ -154,6 +156,10 @@ class Training:
             values["sparsity"] = self._thinner.sparsity()
         self._curves.add(self._step, values)
 
+    def _mean(self, tensor: Any) -> Any:
+        """Over all processes."""
+        return tensor if self._fabric.world_size == 1 else self._fabric.all_reduce(tensor, reduce_op="mean")
+
     def _diverged(self, batch: Batch, rate: float, value: float) -> TrainingDiverged:
         shown = ", ".join(map(str, batch.places[:SHOWN])) + (" …" if len(batch.places) > SHOWN else "")
         what = f"the loss is {value:g}" if not isfinite(value) else f"the loss is {value:g}, its gradient not finite"
@@ -166,7 +172,7 @@ class Training:
 
     def _end_epoch(self) -> bool:
         """Judge the held-out samples; whether to stop early."""
-        self._metric = self.judge()
+        self._metric = self._fabric.broadcast(self.judge())  # all stop together
         if self._metric is None:
             return False
         self._curves.put(f"held-out.{self._plan.task.metric}", self._step, self._metric)
