@@ -270,9 +270,8 @@ def open_teacher(teaching: Teaching, seed: int) -> Any:
     if teaching.logits and teaching.transfer == "none":
         return None
     if teaching.teacher is None:
-        raise UsageError(
-            "there is no teacher to ask", "transfer looks into a torch module", "name one, or transfer none"
-        )
+        why = "its answers lie in no file, or transfer looks into it"
+        raise UsageError("there is no teacher to ask", why, "name a torch module, or transfer none")
     return load_teacher(teaching.teacher, seed)
 
 
