@@ -50,7 +50,7 @@ def train(job: TrainJob) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL here")
 def test_a_killed_training_ends_with_the_same_bits(tmp_path: Path) -> None:
     whole, broken = full_job(tmp_path / "whole"), full_job(tmp_path / "broken")
-    run_worker(tmp_path / "whole", whole)
+    train(whole)
     with start(tmp_path / "broken", broken) as process:
         while not (tmp_path / "broken" / "memory" / "checkpoint").exists() and process.poll() is None:
             sleep(0.001)
@@ -96,6 +96,17 @@ def test_a_checkpoint_that_is_not_ours_is_told_and_left(tmp_path: Path, damage: 
     assert report.resumed == 0
     assert ("another training" if damage == "other" else "damaged") in report.notes[0]
     assert (weights(job) == first) == (damage != "other")
+
+
+def test_a_training_that_had_stopped_early_stays_stopped(tmp_path: Path) -> None:
+    job = full_job(tmp_path, msgspec.structs.replace(SETTINGS, epochs=40, patience=1))
+    train(job)
+    first = read_report(job)
+    (tmp_path / "out" / "report.json").unlink()  # it was killed before it could tell
+    train(job)
+    again = read_report(job)
+    assert (again.steps, again.metric) == (first.steps, first.metric)
+    assert again.steps < again.planned
 
 
 def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
