@@ -25,6 +25,7 @@ from edgewright.flows.learning import (
     first_curves,
     scale_of,
     side_metrics,
+    trained_notes,
 )
 from edgewright.flows.publish import told_as_output, workshop
 from edgewright.flows.sources import absolute, hash_source, is_torch, prepare_source
@@ -209,7 +210,7 @@ def describe(
         for name in ("control", "teacher")
         if name in sides
     ]
-    notes = list(taught.student.notes)
+    notes = [*taught.student.notes, *trained_notes(one.report for one in taught.trained["student"])]
     if laid is not None and not laid.labels:
         notes.append("the training data has no labels: the student learns from the teacher alone, and has no control")
     if plan.seeds > 1:
