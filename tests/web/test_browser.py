@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from edgewright.flows.demo import digits_folder
 from edgewright.store.store import Store, open_store
 from edgewright.web.guard import Doors
 from tests.web.conftest import Pages, served
@@ -52,7 +53,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pages, Re
     with open_store(folder / "home") as store:
         record = fill(store)
         store.record([make_run(seed=seed, runtime=f"runtime{seed % 3}") for seed in range(60)])
-        with served(store, folder / "uploads", Doors()) as running:
+        with served(store, folder / "uploads", Doors(), work_folders=(digits_folder(),)) as running:
             yield running, record
 
 
@@ -107,11 +108,12 @@ def paths(record: Record) -> dict[str, str]:
         "devices": "/devices",
         "work": "/work",
         "compile": "/work?kind=compile",
+        "quantize": "/work?kind=quantize",
         "login": "/login",
     }
 
 
-NAMES = ("runs", "run", "compare", "models", "model", "devices", "work", "compile", "login")
+NAMES = ("runs", "run", "compare", "models", "model", "devices", "work", "compile", "quantize", "login")
 RULES = "{ resultTypes: ['violations'], rules: { 'region': { enabled: true } } }"
 
 

@@ -17,10 +17,17 @@ from edgewright.errors import UsageError
 from edgewright.store.store import Store
 from edgewright.web.jobs import Job, Jobs
 from edgewright.web.kinds import KINDS, options_from
+from edgewright.web.offers import Choice
 from tests.web.conftest import Pages
 from tests.web.records import Record, measured, pretend_model
 
 PATIENCE_S = 120.0
+OFFERED = {
+    "devices": [Choice("local", "this machine", "local"), Choice("pretend", "pretend, for tests", "pretend")],
+    "tasks": [Choice("t1", "t.toml", "/w/t.toml")],
+    "data": [Choice("d1", "calib", "/w/calib"), Choice("d2", "other", "/w/other")],
+    "recipes": [Choice("r1", "r.toml", "/w/r.toml")],
+}
 
 
 def wait_for(what: Callable[[], Any]) -> Any:
@@ -84,10 +91,39 @@ def test_every_row_of_the_table_is_a_command_with_these_options() -> None:
         ({"layers": ["on"], "threads": ["2"], "seconds": ["0.5"]}, ["--threads", "2", "--seconds", "0.5"]),
         ({"layers": ["on"], "threads": [" 1 "]}, []),
         ({"layers": ["on"], "runtime": ["onnxruntime"]}, ["--runtime", "onnxruntime"]),
+        ({"layers": ["on"], "on": ["local"]}, []),
+        ({"layers": ["on"], "on": ["pretend"]}, ["--on", "pretend"]),
     ],
 )
 def test_options_of_a_form(fields: dict[str, list[str]], options: list[str]) -> None:
-    assert options_from(KINDS["benchmark"], fields) == options
+    assert [one.word for one in options_from(KINDS["benchmark"], fields, OFFERED)] == options
+
+
+def test_files_are_given_whole_and_shown_by_name() -> None:
+    fields = {"task": ["t1"], "data": ["d1"], "samples": ["16"], "measure": ["on"]}
+    options = options_from(KINDS["quantize"], fields, OFFERED)
+    assert [one.word for one in options] == ["--task", "/w/t.toml", "--data", "/w/calib", "--samples", "16"]
+    assert [one.title for one in options] == ["--task", "t.toml", "--data", "calib", "--samples", "16"]
+    assert options_from(KINDS["evaluate"], {"task": ["t1"], "data": ["d1"], "samples": [""]}, OFFERED) == options[:4]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"data": ["d1"]},
+        {"task": ["t1"]},
+        {"task": ["t1"], "data": ["/w/calib"]},
+        {"task": ["t1"], "data": ["calib"]},
+        {"task": ["d1"], "data": ["t1"]},
+        {"task": ["t1"], "data": ["d1", "d2"]},
+        {"task": ["t1"], "data": ["d1"], "recipe": ["t1"]},
+        {"task": ["t1"], "data": ["d1"], "precision": ["bf16"]},
+        {"task": ["t1"], "data": ["d1"], "max_drop": ["-1"]},
+    ],
+)
+def test_a_form_names_files_by_their_ids_alone(fields: dict[str, list[str]]) -> None:
+    with pytest.raises(UsageError):
+        options_from(KINDS["quantize"], fields, OFFERED)
 
 
 @pytest.mark.parametrize(
@@ -102,11 +138,13 @@ def test_options_of_a_form(fields: dict[str, list[str]], options: list[str]) -> 
         {"runtime": ["pretend"]},
         {"processes": ["1; rm"]},
         {"threads": ["9" * 5_000]},
+        {"on": ["phone"]},
+        {"on": ["local", "pretend"]},
     ],
 )
 def test_a_form_that_says_what_cannot_be(fields: dict[str, list[str]]) -> None:
     with pytest.raises(UsageError):
-        options_from(KINDS["benchmark"], {"layers": ["on"], **fields})
+        options_from(KINDS["benchmark"], {"layers": ["on"], **fields}, OFFERED)
 
 
 def test_the_queue_survives_a_failure_of_our_own(jobs: Jobs) -> None:
