@@ -337,5 +337,9 @@ def test_the_list_follows_what_begins_and_ends(pages: Pages, tmp_path: Path, ope
     begun = make_run(samples=0, layers=0)
     pages.store.begin(begun)
     page.wait_for_selector(f'tr[data-run="{begun.id}"].running')
+    title = f"{begun.model.name} in {begun.runtime}:" if begun.model else ""
+    pages.store.telling(lambda text: None)(f"{title} process 3 of 7")
+    row = page.locator(f'tr[data-run="{begun.id}"] [data-live-line]')
+    sync_api.expect(row).to_have_text("process 3 of 7")
     pages.store.finish(begun)
     page.wait_for_selector(f'tr[data-run="{begun.id}"].done')

@@ -3,7 +3,10 @@
 import http.client
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -337,3 +340,28 @@ def states_until_done(stream: http.client.HTTPResponse) -> set[str]:
         if line.startswith("data: ") and (state := json.loads(line[6:]).get("state")):
             seen.add(state)
     return seen
+
+
+def test_a_run_of_a_terminal_tells_how_far_it_is(pages: Pages, tmp_path: Path) -> None:
+    words = ["benchmark", str(pretend_model(tmp_path)), "--processes", "500", "--runs", "20", "--no-layers"]
+    command = [sys.executable, "-m", "edgewright", *words, "-p", "latency_us=2000"]
+    with ExitStack() as stack:
+        connection = http.client.HTTPConnection("127.0.0.1", pages.port, timeout=PATIENCE_S)
+        stack.callback(connection.close)
+        connection.request("GET", "/events")
+        stream = stack.enter_context(connection.getresponse())
+        terminal = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        stack.callback(terminal.wait)
+        stack.callback(terminal.terminate)
+        told = next_progress(stream)
+        assert [row.id for row in pages.store.list_runs()] == told["runs"]
+        assert re.fullmatch(r"m\.pretend in pretend: process \d+ of 500", told["line"])
+
+
+def next_progress(stream: http.client.HTTPResponse) -> dict[str, Any]:
+    """The first that anybody tells."""
+    while line := stream.readline().decode():
+        if line.startswith("event: progress") and (found := json.loads(stream.readline()[6:])):
+            first: dict[str, Any] = found[0]
+            return first
+    raise AssertionError("the stream ended before")

@@ -88,6 +88,7 @@ def benchmark(plan: BenchmarkPlan, device: Device, store: Store, tell: Tell, tag
     with TemporaryDirectory(prefix="edgewright-") as folder:
         lanes = make_lanes(plan, models, device, Path(folder))
         session = Session(plan=plan, device=device, store=store, lanes=lanes, before=device.moment())
+        tell = store.telling(tell)
         with kept_when_interrupted(session.finish):
             session.begin(models, tags)
             measure(device, lanes, plan, Path(folder), tell)

@@ -88,7 +88,7 @@ def evaluate(plan: EvaluatePlan, device: Device, store: Store, tell: Tell, tags:
         with ExitStack() as workers, kept_when_interrupted(session.finish):
             session.begin(models, workers, tags)
             with ReadAhead(data, indices) as chunks:
-                session.run(chunks, tell)
+                session.run(chunks, store.telling(tell))
         return session.finish("done")
 
 

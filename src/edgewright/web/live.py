@@ -36,7 +36,8 @@ class Live:
                 self._loop.call_soon_threadsafe(self._put, encode(event, data))
 
     async def follow(self, store: Store) -> None:
-        """Ask the record once a second while somebody watches, and tell what changed; runs until it is cancelled."""
+        """Ask the record once a second while somebody watches, and tell what changed and how far runs are, until it is
+        cancelled."""
         self._loop = asyncio.get_running_loop()
         before: list[tuple[str, str]] | None = None
         while True:
@@ -49,6 +50,8 @@ class Live:
                 if before is not None and running != before:
                     self._put(encode("runs", {"running": running, "changed": changed(before, running)}))
                 before = running
+                if running:  # again each time: a page may have come to it meanwhile
+                    self._put(encode("progress", await to_thread.run_sync(store.list_progress)))
 
     async def stream(self) -> AsyncIterator[bytes]:
         """The events from now on, with a sign of life in between."""
