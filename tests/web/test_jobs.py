@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -170,9 +171,12 @@ def test_job_runs_and_names_its_runs(jobs: Jobs, told: list[tuple[str, Any]], st
 
 
 def test_jobs_wait_for_each_other_and_one_that_waits_can_be_cancelled(jobs: Jobs, tmp_path: Path) -> None:
-    model = pretend_model(tmp_path)
-    first, second = jobs.add(make_job(quick(model))), jobs.add(make_job(quick(model)))
+    model, go_on = pretend_model(tmp_path), threading.Event()
+    words = quick(model)
+    first = jobs.add(make_job(words, lambda folder: words if go_on.wait(PATIENCE_S) else []))
+    second = jobs.add(make_job(words))
     jobs.cancel(second.id)
+    go_on.set()
     wait_for(lambda: first.finished_at)
     assert (first.state, second.state, second.started_at) == ("done", "cancelled", None)
 
@@ -337,8 +341,8 @@ def states_until_done(stream: http.client.HTTPResponse) -> set[str]:
     while "done" not in seen:
         line = stream.readline().decode()
         assert line, seen
-        if line.startswith("data: ") and (state := json.loads(line[6:]).get("state")):
-            seen.add(state)
+        if line == "event: job\n":
+            seen.add(json.loads(stream.readline()[6:])["state"])
     return seen
 
 

@@ -180,7 +180,7 @@
     source.addEventListener("runs", function (event) {
       var data = JSON.parse(event.data), run = find("[data-live-run]");
       body.dispatchEvent(new Event("runs-changed"));
-      if (run && data.changed.indexOf(run.dataset.liveRun) >= 0) location.reload();
+      if (run && data.running.indexOf(run.dataset.liveRun) < 0) location.reload();
     });
     source.addEventListener("job", function (event) { showJob(JSON.parse(event.data)); });
     source.addEventListener("progress", function (event) { JSON.parse(event.data).forEach(showProgress); });
