@@ -89,7 +89,9 @@ def answer(
         outputs = runner.run({name: array[:, np.newaxis] for name, array in seen.items()})
         chosen = outputs[wanted]
         found.append(chosen.reshape(len(places), *chosen.shape[2:]))
-        course.court.tell(f"asking the teacher: view {view + 1} of {views_of(plan, course)}, {places[-1] + 1} of {count} samples")
+        course.court.tell(
+            f"asking the teacher: view {view + 1} of {views_of(plan, course)}, {places[-1] + 1} of {count} samples"
+        )
     return np.concatenate(found).astype(np.float32)
 
 
