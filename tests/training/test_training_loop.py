@@ -31,7 +31,11 @@ QUICK = Settings(epochs=3, batch=16, lr=0.05, precision="fp32", threads=1)
 
 
 @pytest.fixture(autouse=True)
-def clean_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The network's file leaves no trace, and only workers write ONNX, which takes longer than the training."""
+    from edgewright.training import source
+
+    monkeypatch.setattr(source, "export_module", lambda module, shapes, path: None)
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield
     sys.modules.pop("training_network", None)
