@@ -205,6 +205,8 @@ def embedded() -> Any:
     x = net.op("Gather", net.weight("words.weight", 5, 8), "ids", name="n_words")
     x = net.op("Add", x, net.weight("places", 1, 6, 8))
     x = net.op("Add", x, net.linear(net.op("Erf", net.linear(x, "up", 8, 16)), "down", 16, 8))
+    table = net.op("Transpose", net.weight("table", 8, 4), perm=[1, 0])
+    x = net.op("Add", x, net.op("GatherND", table, net.put("rows", np.array([[0], [3], [2], [1], [1], [0]]))))
     x = net.op("Where", net.put("mask", np.array([[[True]]])), x, net.op("Neg", x))
     return net.model({"ids": (1, 6)}, net.linear(x, "head", 8, 3))
 
@@ -219,7 +221,8 @@ def sized_by_shape() -> Any:
     x = net.op("Add", x, net.op("ConstantOfShape", net.op("Concat", rows, net.put("tail", [1, 1]), axis=0)))
     channels = net.op("Gather", net.op("Shape", x), net.put("second", [1]), axis=0)
     x = net.op("Reshape", x, net.op("Concat", net.put("lead", [1]), channels, net.put("rest", [-1]), axis=0))
-    x = net.op("Reshape", x, net.put("image", [1, 6, 8, 8]))
+    height = net.op("Slice", net.op("Shape", "x"), net.put("start", [-1]), net.put("end", [2**40]))
+    x = net.op("Mul", net.op("Reshape", x, net.put("image", [1, 6, 8, 8])), net.op("Cast", height, to=1))
     parts = net.op("SplitToSequence", net.conv(x, "b", 6, 8), net.put("four", 4), axis=1)
     left, right = (net.op("SequenceAt", parts, net.put(f"at{place}", place)) for place in range(2))
     return net.model(IMAGE, net.conv(net.op("Mul", left, net.op("Tanh", right)), "head", 4, 2))

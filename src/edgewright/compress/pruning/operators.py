@@ -134,6 +134,14 @@ def gather(flow: Flow, node: Any) -> list[Axes]:
     return [(*before, *middle, *after)]
 
 
+def gather_nd(flow: Flow, node: Any) -> list[Axes]:
+    data, numbers = flow.take(node, 0), flow.outline.shapes.get(node.input[1])
+    if numbers is None or attributes_of(node).get("batch_dims", 0):
+        raise Refused("which axes it reads is not known")
+    flow.hold(node, *data[: numbers[-1]])
+    return [(*map(stay, numbers[:-1]), *data[numbers[-1] :])]
+
+
 def recurrent(flow: Flow, node: Any) -> list[Axes]:
     """LSTM, GRU and RNN: a hidden number lies in every gate, and at the same place of both directions."""
     attributes = attributes_of(node)
@@ -358,6 +366,7 @@ RULES: dict[str, Rule] = {
     "Einsum": einsum,
     "Expand": reshape.expand,
     "Gather": gather,
+    "GatherND": gather_nd,
     "Gemm": gemm,
     "GroupNormalization": group_norm,
     "InstanceNormalization": instance_norm,

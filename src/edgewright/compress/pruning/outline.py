@@ -70,6 +70,9 @@ class Outline:
                     made = flat
                 elif node.op_type == "Gather":
                     made = [inputs[0][int(place)] for place in self.values[node.input[1]].ravel()]
+                elif node.op_type == "Slice" and len(node.input) > 2:
+                    bounds = [node.input[1], node.input[2], *node.input[4:]]  # starts, ends, and steps where given
+                    made = inputs[0][slice(*(int(self.values[one].ravel()[0]) for one in bounds))]
                 elif node.op_type in KEEPS:
                     made = inputs[0]
                 self.sources[name] = made
