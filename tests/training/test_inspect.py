@@ -117,7 +117,7 @@ def test_a_cut_module_computes_what_the_cut_graph_does(nets: str, tmp_path: Path
     np.testing.assert_allclose(own, wanted, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize(("factory", "times", "removed"), [("mobile", 3.0, 0), ("mobile", 8.0, 2), ("vision", 7.0, 2)])
+@pytest.mark.parametrize(("factory", "times", "removed"), [("mobile", 3.0, 0), ("vision", 7.0, 2)])
 def test_a_student_is_as_small_as_was_asked(
     nets: str, tmp_path: Path, factory: str, times: float, removed: int
 ) -> None:
