@@ -29,7 +29,7 @@ from edgewright.flows.learning import (
 )
 from edgewright.flows.publish import told_as_output, workshop
 from edgewright.flows.sources import absolute, hash_source, is_torch, prepare_source
-from edgewright.flows.students import Student, make_student, name_student
+from edgewright.flows.students import Student, make_student, name_student, times_smaller
 from edgewright.flows.teaching import ask_file, ask_module, views_of
 from edgewright.formats.files import read_model
 from edgewright.store.ids import new_run_id
@@ -93,6 +93,7 @@ def check_plan(plan: DistilPlan) -> None:
     if plan.student.startswith("auto:") and ".py:" not in plan.teacher:
         why = "a student of the same family is cut from its module"
         raise UsageError(f"--student {plan.student} needs a torch teacher", why, "--student FILE.py:FACTORY")
+    times_smaller(plan.student)
     if not plan.student.startswith("auto:") and ".py:" not in plan.student:
         raise UsageError(
             f"--student {plan.student} cannot be trained", "it is no torch source", "FILE.py:FACTORY, or auto:5x"
@@ -136,14 +137,15 @@ def teach(plan: DistilPlan, course: Course, work: Path) -> Taught:
         transfer_weight=plan.transfer_weight,
     )
     seeds = range(course.settings.seed, course.settings.seed + plan.seeds)
+    # The student first: what teacher and student have against each other is told before anything else is trained.
     sides: dict[str, Teaching | None] = {"student": teaching}
     if plan.control and laid.labels:
-        sides = {"control": None, **sides}
+        sides["control"] = None
     trained = {
         side: train_seeds(lambda seed, s=side, how=how: job_of(s, student, how, seed, plan, course), seeds, court.tell)  # type: ignore[misc]
         for side, how in sides.items()
     }
-    return Taught(teacher, student, trained, alpha)
+    return Taught(teacher, student, dict(sorted(trained.items())), alpha)
 
 
 def source_of(factory: str, weights: str | None) -> Source:

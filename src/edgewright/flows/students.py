@@ -44,12 +44,9 @@ def make_student(plan: DistilPlan, teacher: Source | None, course: Course) -> St
 
 
 def make_smaller(plan: DistilPlan, teacher: Source | None, course: Course) -> Student:
-    try:
-        times = float(plan.student.removeprefix("auto:").rstrip("x×"))
-    except ValueError:
-        times = 0.0
-    if teacher is None or not times > 1:
-        raise UsageError(f"--student {plan.student} is no student", "how many times smaller is it to be?", "auto:5x")
+    if teacher is None:
+        raise UsageError(f"--student {plan.student} needs a torch teacher", "", "--student FILE.py:FACTORY")
+    times = times_smaller(plan.student)
     job = InspectJob(
         module=teacher, shapes=course.shapes, task=course.task_json, settings=course.settings, student=times,
         out=str(course.memory / "student"),
@@ -68,6 +65,19 @@ def make_smaller(plan: DistilPlan, teacher: Source | None, course: Course) -> St
         notes.append(f"blocks that were left out: {', '.join(slices.removed)}")
     source = Source(factory=f"{file.absolute()}:{name}", slices=str(path), fresh=True)
     return Student(source, "", widths, tuple(notes))
+
+
+def times_smaller(student: str) -> float:
+    """N of `auto:Nx`; 1 for a student of the user's own. UsageError for no number above 1."""
+    if not student.startswith("auto:"):
+        return 1.0
+    try:
+        times = float(student.removeprefix("auto:").rstrip("x×"))
+    except ValueError:
+        times = 0.0
+    if not 1 < times < float("inf"):
+        raise UsageError(f"--student {student} is no student", "how many times smaller is it to be?", "auto:5x")
+    return times
 
 
 def name_student(plan: DistilPlan) -> str:

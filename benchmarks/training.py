@@ -1,0 +1,246 @@
+"""What `edgewright prune`, `distil` and `quantize --qat` give on the CIFAR-10 teacher, beside their controls.
+
+25,000 pictures train (a tenth of them is held out and steers); no choice is made on the 5,000 of `val5k`, which judge
+everything here. Parts: `prune` (half the bytes and 1.5 times the speed), `peer` (Torch-Pruning's own recipe down to the
+same MACs and for the same epochs), `zeros` (80 % of the weights), `distil` (a student with a fifth of the parameters,
+three seeds), `qat` (INT4 weights), `chain` (pruned, taught, INT8). Speed is that of ONNX Runtime on one thread, in
+turns. With `--out` all that was made is kept, and a second start goes on where the first ended.
+"""
+
+import argparse
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+
+from benchmarks.matrix import make_table
+from benchmarks.measuring import MOBILENET, describe_machine
+from benchmarks.torch_pruning_once import Job as PeerJob
+from benchmarks.torch_pruning_once import Told
+from edgewright.facts.plan import DistilPlan, PrunePlan, QuantizePlan
+from edgewright.flows.contest import Court, judge_all, race
+from edgewright.flows.device import open_device
+from edgewright.flows.distil import distil
+from edgewright.flows.distillation import DistilReport
+from edgewright.flows.laying import lay_out_training
+from edgewright.flows.learning import Side, Versus
+from edgewright.flows.prune import prune
+from edgewright.flows.pruning import PruneReport
+from edgewright.flows.quantization import QuantizeReport, Speedup
+from edgewright.flows.quantize import quantize
+from edgewright.store.store import open_store
+from edgewright.tasks.contract import Augment
+from edgewright.tasks.task import read_task
+
+ROOT = Path(__file__).parents[1]
+SHARED = MOBILENET.parents[1]
+PARTS = ("prune", "peer", "zeros", "distil", "qat", "chain")
+FACTORY, WEIGHTS = f"{SHARED}/models/cifar10_teacher.py:build", f"{SHARED}/models/cifar10_teacher.pt"
+TRAIN, VAL = f"{SHARED}/cifar10/train25k.zip", f"{SHARED}/cifar10/val5k.zip"
+TASK = msgspec.structs.replace(
+    read_task(ROOT / "docs/examples/cifar10_teacher.toml"), augment=Augment(flip=True, shift=4)
+)
+WORDS = msgspec.to_builtins(TASK)
+PRUNE = {"epochs": 8.0, "lr": 0.02}
+ZEROS = {"epochs": 6.0, "lr": 0.02}
+DISTIL = {"epochs": 10.0, "lr": 0.1}
+CHAIN = {"epochs": 8.0, "lr": 0.02}
+HEADS = ("network", "top-1 on val5k", "of each seed", "bytes", "packed", "parameters", "MACs", "µs")
+
+
+class Bench:
+    """The parts, each kept as JSON in `out`."""
+
+    def __init__(self, out: Path, device: Any, store: Any) -> None:
+        self._out, self._device, self._store = out, device, store
+
+    def kept(self, name: str, kind: Any, make: Any) -> Any:
+        path = self._out / f"{name}.json"
+        if not path.is_file():
+            report, error = make()
+            print(f"{name}: {error or 'passed its gate'}", flush=True)
+            path.write_bytes(msgspec.json.encode(report))
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+
+    def tell(self, text: str) -> None:
+        print(f"  {text}", file=sys.stderr)
+
+    def prune(self) -> PruneReport:
+        plan = PrunePlan(
+            source=FACTORY, weights=WEIGHTS, task=WORDS, data=TRAIN, val=VAL, target_bytes="2x", target_speedup=1.5,
+            settings=PRUNE,
+        )  # fmt: skip
+        found: PruneReport = self.kept(
+            "prune", PruneReport, lambda: prune(plan, self._out / "prune", self._device, self._store, self.tell)
+        )
+        return found
+
+    def zeros(self) -> PruneReport:
+        plan = PrunePlan(
+            source=FACTORY, weights=WEIGHTS, task=WORDS, data=TRAIN, val=VAL, method="unstructured", settings=ZEROS
+        )
+        found: PruneReport = self.kept(
+            "zeros", PruneReport, lambda: prune(plan, self._out / "zeros", self._device, self._store, self.tell)
+        )
+        return found
+
+    def peer(self, macs: float) -> tuple[float, int, Speedup, Told]:
+        """Accuracy, bytes, speed and cost of Torch-Pruning's recipe at as few MACs."""
+        out = self._out / "peer"
+        out.mkdir(exist_ok=True)
+        laid = lay_out_training(TRAIN, TASK, out / "data", held_out=0.1, seed=0, tell=self.tell)
+        job = PeerJob(
+            factory=FACTORY, weights=WEIGHTS, task=str(ROOT / "docs/examples/cifar10_teacher.toml"), laid=laid,
+            shape=(1, 3, 32, 32), macs=macs, epochs=int(PRUNE["epochs"]), out=str(out),
+        )  # fmt: skip
+        if not (out / "told.json").is_file():
+            (out / "job.json").write_bytes(msgspec.json.encode(job))
+            command = [sys.executable, "-m", "benchmarks.torch_pruning_once", str(out / "job.json")]
+            subprocess.run(command, cwd=ROOT, check=True)
+        told = msgspec.json.decode((out / "told.json").read_bytes(), type=Told)
+        court = Court(WORDS, VAL, "onnxruntime", 1, 600.0, self._device, self._store, self.tell)
+        whole = self._out / "source.onnx"
+        if not whole.is_file():
+            self.export(whole)
+        rows = judge_all({"peer": out / "model.onnx"}, court)
+        metric = rows["peer"].metric
+        raced = race(whole, out / "model.onnx", court, {})
+        return metric.value if metric else 0.0, (out / "model.onnx").stat().st_size, raced.speedup, told
+
+    def export(self, to: Path) -> None:
+        from edgewright.facts.plan import CompilePlan
+        from edgewright.flows.sources import prepare_source
+
+        with TemporaryDirectory() as folder:
+            plan = CompilePlan(source=FACTORY, weights=WEIGHTS, cells=(), shapes={"x": (1, 3, 32, 32)})
+            prepared = prepare_source(plan, Path(folder), self._device)
+            to.write_bytes(Path(prepared.files["onnx"]).read_bytes())
+
+    def distil(self) -> DistilReport:
+        plan = DistilPlan(
+            teacher=FACTORY, teacher_weights=WEIGHTS, student="auto:5x", task=WORDS, data=TRAIN, val=VAL,
+            settings=DISTIL, seeds=3,
+        )  # fmt: skip
+        found: DistilReport = self.kept(
+            "distil", DistilReport, lambda: distil(plan, self._out / "distil", self._device, self._store, self.tell)
+        )
+        return found
+
+    def qat(self) -> QuantizeReport:
+        plan = QuantizePlan(
+            source=FACTORY, weights=WEIGHTS, runtimes=("onnxruntime",), precision="w4a8", task=WORDS, data=TRAIN,
+            eval_data=VAL, max_drop=100.0, measure=False, qat={},
+        )  # fmt: skip
+        found: QuantizeReport = self.kept(
+            "qat", QuantizeReport, lambda: quantize(plan, self._out / "qat", self._device, self._store, self.tell)
+        )
+        return found
+
+    def chain(self) -> tuple[DistilReport, QuantizeReport, Speedup, int]:
+        """The pruned network taught by the teacher, then INT8; against the teacher in fp32."""
+        cut = PrunePlan(
+            source=FACTORY, weights=WEIGHTS, task=WORDS, data=TRAIN, val=VAL, target_bytes="2.2x", target_speedup=1.6,
+            settings={**PRUNE, "epochs": 2.0}, control=False, max_drop=100.0,
+        )  # fmt: skip
+        pruned: PruneReport = self.kept(
+            "chain-prune", PruneReport, lambda: prune(cut, self._out / "chain", self._device, self._store, self.tell)
+        )
+        plan = DistilPlan(
+            teacher=FACTORY, teacher_weights=WEIGHTS, student=pruned.module or "", student_weights=pruned.weights,
+            task=WORDS, data=TRAIN, val=VAL, settings=CHAIN, max_drop=100.0,
+        )  # fmt: skip
+        taught: DistilReport = self.kept(
+            "chain-distil",
+            DistilReport,
+            lambda: distil(plan, self._out / "chain", self._device, self._store, self.tell),
+        )
+        small = QuantizePlan(
+            source=taught.model or "", runtimes=("onnxruntime",), task=WORDS, data=TRAIN, eval_data=VAL, max_drop=100.0
+        )
+        done: QuantizeReport = self.kept(
+            "chain-quantize", QuantizeReport,
+            lambda: quantize(small, self._out / "chain", self._device, self._store, self.tell),
+        )  # fmt: skip
+        whole = self._out / "source.onnx"
+        if not whole.is_file():
+            self.export(whole)
+        made = Path(done.artifacts[0].path or "")
+        court = Court(WORDS, VAL, "onnxruntime", 1, 600.0, self._device, self._store, self.tell)
+        raced = race(whole, made, court, {})
+        return taught, done, raced.speedup, whole.stat().st_size
+
+
+def show_sides(sides: tuple[Side, ...]) -> str:
+    rows = [
+        (
+            side.name,
+            f"{side.mean:.2%}" if side.mean is not None else "–",
+            ", ".join(f"{one.metric:.2%}" for one in side.seeds if one.metric is not None) or "–",
+            f"{side.bytes:,}",
+            f"{side.packed_bytes:,}",
+            f"{side.parameters:,}",
+            f"{side.macs:,}" if side.macs else "–",
+            f"{side.latency_us:.0f}" if side.latency_us else "–",
+        )
+        for side in sides
+    ]
+    return make_table(HEADS, rows)
+
+
+def say_versus(against: tuple[Versus, ...]) -> None:
+    for one in against:
+        reach = f" ({one.low:+.2f} to {one.high:+.2f} over {one.over})" if one.low is not None else ""
+        print(f"against {one.against}: {one.value:+.2f} {one.unit}{reach}")
+
+
+def say_speed(one: Speedup | None) -> None:
+    if one is not None:
+        print(f"speed-up: {one.ratio:.2f} ({one.low}–{one.high})")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", default=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--out", type=Path, default=None)
+    given = parser.parse_args()
+    print(describe_machine())
+    with TemporaryDirectory() as folder:
+        out = (given.out or Path(folder)).absolute()
+        out.mkdir(parents=True, exist_ok=True)
+        with closing(open_device("local")) as device, closing(open_store(out / "record")) as store:
+            run(Bench(out, device, store), set(given.parts))
+
+
+def run(bench: Bench, parts: set[str]) -> None:
+    for name in ("prune", "zeros", "distil"):
+        if name in parts:
+            report: PruneReport | DistilReport = getattr(bench, name)()
+            print(f"\n{name}, {report.seconds:.0f} s\n{show_sides(report.sides)}")
+            say_versus(report.against)
+            say_speed(report.speedup)
+    if "peer" in parts:
+        sides = {side.name: side for side in bench.prune().sides}
+        accuracy, size, speed, told = bench.peer((sides["source"].macs or 0) / (sides["pruned"].macs or 1))
+        print(f"\nTorch-Pruning: {accuracy:.2%}, {size:,} bytes, {told.parameters:,} parameters, {told.seconds:.0f} s")
+        say_speed(speed)
+    if "qat" in parts:
+        tuned = bench.qat()
+        if (one := tuned.tuning) is not None and tuned.reference is not None:
+            print(f"\nw4a8: float {tuned.reference.value:.2%}, rounded {one.before.value:.2%}")
+            print(f"trained: {one.after.value:.2%}, recovered {one.recovered}; {one.steps} steps, {one.seconds:.0f} s")
+    if "chain" in parts:
+        taught, done, speed, whole = bench.chain()
+        row = done.artifacts[0]
+        print(f"\nchain: {show_sides(taught.sides)}")
+        print(
+            f"INT8: {row.metric.value if row.metric else 0:.2%}, {row.bytes:,} bytes, {whole / (row.bytes or 1):.2f} times smaller"
+        )
+        say_speed(speed)
+
+
+if __name__ == "__main__":
+    main()
