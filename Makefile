@@ -70,7 +70,7 @@ benchmarks: $(VENV)/.ready-dev
 	@for name in overhead worker store litert_writer evaluation verdicts web; do $(BIN)/python -m benchmarks.$$name; done
 
 benchmarks-long: $(VENV)/.ready-all $(VENV)/.ready-dev
-	@for name in matrix converters quantization; do $(BIN)/python -m benchmarks.$$name; done
+	@for name in matrix converters quantization training_loop; do $(BIN)/python -m benchmarks.$$name; done
 
 clean:
 	@rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -64,10 +64,7 @@ def compare(
     wall: tuple[list[float], list[float]] = ([], [])
     processor: tuple[list[float], list[float]] = ([], [])
     for pair in range(pairs + 1):
-        for place, run in enumerate(
-            (lambda: make_ours(ours, fabric, folder, precision, augmented=augmented), lambda: alone)
-        ):
-            ready = run()
+        for place, ready in enumerate((make_ours(ours, fabric, folder, precision, augmented=augmented), alone)):
             began, used = perf_counter(), process_time()
             ready()
             if pair:  # the first warms both up

@@ -15,10 +15,14 @@ from edgewright.cli.commands import ALIASES, COMMANDS, options_of
 from edgewright.cli.config import STORE_KEYS, known_keys
 from edgewright.compress.job import Judged, QuantizationReport, SiteReport, TensorReport
 from edgewright.compress.recipe import Method, Recipe, Rounding, Rule, Treated
-from edgewright.flows.quantization import Kept, MetricAgainst, QuantizedRow, QuantizeReport, Speedup
+from edgewright.flows.distillation import DistilReport
+from edgewright.flows.learning import SeedRow, Side, Versus
+from edgewright.flows.pruning import PruneReport, WidthRow
+from edgewright.flows.quantization import Kept, MetricAgainst, QuantizedRow, QuantizeReport, Speedup, Tuned
 from edgewright.runtimes.table import TABLE
 from edgewright.tasks.contract import OWN_METRICS, Dtype, Input, Output
 from edgewright.tasks.task import Task
+from edgewright.training.job import Settings, Teaching, Thinning
 from tests.test_errors import OURS
 
 INPUTS, OUTPUTS = get_args(Input), get_args(Output)
@@ -121,6 +125,18 @@ def test_keys_of_a_recipe_and_of_a_quantisation() -> None:
     demand("keys of a recipe or of a quantisation", [key for key in sorted(keys) if f"`{key}`" not in page])
     choices = {str(word) for kind in (Treated, Method, Rounding) for word in get_args(kind)}
     demand("values of recipe.toml", [word for word in sorted(choices) if f"`{word}`" not in page])
+
+
+def test_keys_of_trainings() -> None:
+    pages = "".join((ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in ("prune", "distil"))
+    kinds = (PruneReport, DistilReport, Side, SeedRow, Versus, WidthRow)
+    keys = {key for kind in kinds for key in kind.__struct_fields__} - {"schema"}
+    demand("keys of a training's report", [key for key in sorted(keys) if f"`{key}`" not in pages])
+    page = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+    words = {key for kind in (Settings, Teaching, Thinning) for key in kind.__struct_fields__}
+    demand("words of a training", [key for key in sorted(words) if f"`{key}`" not in page])
+    quantize = (ROOT / "docs/quantize.md").read_text(encoding="utf-8")
+    demand("keys of a fine-tuning", [key for key in Tuned.__struct_fields__ if f"`{key}`" not in quantize])
 
 
 def words_of(kind: type[Struct]) -> set[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MOST_BYTES = 1_000_000
+MOST_BYTES = 1_250_000  # docs/decisions/0015-the-size-of-the-wheel.md
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def test_wheel_is_under_one_megabyte(wheel: Path) -> None:
+def test_wheel_stays_small(wheel: Path) -> None:
     assert wheel.stat().st_size < MOST_BYTES
 
 

@@ -41,6 +41,14 @@ def test_port_out_of_range(call: Call) -> None:
     assert call("ui", "--port", "70000").code == 2
 
 
+def test_a_work_folder_that_is_none(call: Call, folder: Path) -> None:
+    (folder / "file").write_text("words")
+    for name in ("absent", "file"):
+        told = call("ui", "--work-folder", name)
+        assert told.code == 2
+        assert "--work-folder" in told.err
+
+
 def test_progress_tells_every_line_when_asked(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("benchmark", "m.pretend", "--processes", "3", "--runs", "3", "--warmup-seconds", "0.01", "--no-layers")
     assert "process 3 of 3" not in call(*words).err

@@ -33,7 +33,7 @@ from edgewright.runtimes.wire import MemoryNow, Open, Opened, SessionRequest, To
 
 Feeds = Mapping[str, NDArray[Any]]
 
-PROFILED_RUNS = 5
+PROFILED_RUNS = 7  # fewer than six give no interval
 SUM_TOLERANCE = 1.3  # the layers' medians may add up to a little more than the median of the whole
 BLOCKED = "import sys; sys.modules.update(dict.fromkeys({needs!r}, None)); "
 RUN_WORKER = "import runpy; runpy.run_module('edgewright.runtimes.worker', run_name='__main__')"
@@ -262,6 +262,9 @@ class RuntimeContract:
             assert layer.op
             assert known.issuperset(layer.source_nodes)
             assert 0 <= layer.median_us <= layer.p90_us * (1 + 1e-9)
+            assert (layer.low_us is None) == (layer.high_us is None)
+            if layer.low_us is not None and layer.high_us is not None:
+                assert layer.low_us <= layer.median_us <= layer.high_us
 
     def test_layers_do_not_take_longer_than_the_whole(
         self, case: RuntimeCase, module: ModuleType, tmp_path: Path

@@ -106,6 +106,8 @@ def sample_layer(position: int) -> Layer:
         median_us=266.25,
         p90_us=270.5,
         memory_bytes=1024,
+        low_us=266.0,
+        high_us=267.5,
     )
 
 

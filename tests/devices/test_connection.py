@@ -16,7 +16,7 @@ from edgewright.devices.connection import Connection, hint_of, how_it_ended, mis
 from edgewright.errors import EdgewrightError, ModelRejected, RuntimeMissing, WorkerCrashed, WorkerError, WorkerTimeout
 from edgewright.runtimes.table import TABLE
 from edgewright.runtimes.wire import PROTOCOL, Calibrate, Calibration, Invoke, MemoryNow, RunTimes, Times, Told
-from tests.runtimes.workers import ends_soon, exists, is_running, open_pretend, start, start_script
+from tests.runtimes.workers import TIMEOUT_S, ends_soon, exists, is_running, open_pretend, start, start_script
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
 
@@ -74,11 +74,12 @@ def test_a_kill_hints_at_memory(tmp_path: Path) -> None:
 
 
 def test_a_hang_ends_at_the_time_limit(tmp_path: Path) -> None:
-    worker = start("pretend", tmp_path, timeout_s=8.0)
+    worker = start("pretend", tmp_path)
     open_pretend(worker, tmp_path, fail="hang")
+    worker._timeout_s = 2.0  # what hangs does so from now on
     with failing(worker, WorkerTimeout) as failure:
         worker.ask(RunTimes(runs=5, seconds=9), Times)
-    assert failure.value.what == "the pretend worker gave no answer in 8 s while timing inferences"
+    assert failure.value.what == "the pretend worker gave no answer in 2 s while timing inferences"
     assert failure.value.exit_code == 124
     assert "--timeout" in failure.value.try_this
 
@@ -170,9 +171,9 @@ def test_a_closed_channel_is_told_though_the_process_lives(tmp_path: Path, monke
 
 
 def test_a_worker_that_never_greets_is_ended(tmp_path: Path) -> None:
-    script = f"import os, time, pathlib; pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))\n"
+    script = f"echo $$ > '{tmp_path}/pid'; exec sleep 600"  # a shell has started long before
     with pytest.raises(WorkerTimeout, match="in 5 s while starting"):
-        start_script(script + "time.sleep(600)", tmp_path, timeout_s=5.0)
+        start_worker(["/bin/sh", "-c", script], "pretend", 5.0, tmp_path / "log")
     assert not exists(int((tmp_path / "pid").read_text()))
 
 
@@ -214,12 +215,16 @@ def test_ends_are_told_in_words() -> None:
 
 
 def test_an_answer_too_late_is_not_taken_for_the_next_one(tmp_path: Path) -> None:
-    script = GREET + "greet()\nfor i, line in enumerate(sys.stdin, 1):\n    time.sleep(6 * (i == 1))\n"
+    late = tmp_path / "late"
+    script = GREET + "greet()\nfor i, line in enumerate(sys.stdin, 1):\n"
+    script += f"    while not os.path.exists({str(late)!r}): time.sleep(0.01)\n"
     script += f"    print('{{\"id\": ' + str(i) + ', \"result\": {DONE}}}', flush=True)"
-    with start_script(script, tmp_path, timeout_s=4.0) as worker:
+    with start_script(script, tmp_path) as worker:
+        worker._timeout_s = 0.5  # it has started: only the answer is late
         with pytest.raises(WorkerTimeout):
             worker.ask(MemoryNow(), Told)
-        time.sleep(3)
+        late.touch()
+        worker._timeout_s = TIMEOUT_S
         with pytest.raises(WorkerError, match="something else"):
             worker.ask(MemoryNow(), Told)
 
@@ -250,8 +255,8 @@ from tests.runtimes.workers import is_running, open_pretend, start
 folder = Path(sys.argv[1])
 with start("pretend", folder) as worker:
     open_pretend(worker, folder, fail=sys.argv[2], latency_us="1000")
-    print(worker.hello.pid, flush=True)
     try:
+        print(worker.hello.pid, flush=True)
         worker.ask(RunTimes(runs=1_000_000, seconds=600), Times)
     except KeyboardInterrupt:
         print("alive" if is_running(worker.hello.pid) else "dead", flush=True)

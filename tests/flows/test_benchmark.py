@@ -26,8 +26,9 @@ from edgewright.errors import (
 )
 from edgewright.facts.plan import BenchmarkPlan
 from edgewright.facts.run import Run
-from edgewright.flows.benchmark import Outcome, benchmark, interrupts_held
+from edgewright.flows.benchmark import Outcome, benchmark
 from edgewright.flows.compare import session_of
+from edgewright.flows.keeping import interrupts_held
 from edgewright.flows.report import BenchmarkReport, make_report
 from edgewright.runtimes import wire
 from edgewright.store.store import Store, open_store

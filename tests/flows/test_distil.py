@@ -10,6 +10,7 @@ import pytest
 
 from edgewright.devices.contract import Device
 from edgewright.errors import EdgewrightError, GateFailed, ModelNotFound, UsageError
+from edgewright.flows import contest
 from edgewright.flows import distil as flow
 from edgewright.flows.device import open_device
 from edgewright.flows.distil import distil
@@ -37,6 +38,13 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def device() -> Iterator[Device]:
     with closing(open_device("local")) as opened:
         yield opened
+
+
+@pytest.fixture(autouse=True)
+def quick_races(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which network is faster is not what is tested here."""
+    monkeypatch.setattr(contest, "PROCESSES", 2)
+    monkeypatch.setattr(contest, "SECONDS", 0.01)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from collections import namedtuple
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from time import sleep
 
 import pytest
 
@@ -222,7 +223,7 @@ def test_ctrl_c_ends_pip_and_leaves_nothing(folder: Path, stand_in: dict[str, st
 
     def stop(text: str) -> None:
         seen.append(text)
-        if (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip():
+        if (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().endswith("\n"):
             raise KeyboardInterrupt
 
     with pytest.raises(Cancelled, match="tiny was not set up"):
@@ -266,8 +267,9 @@ def test_a_pip_that_outlives_its_parent_keeps_others_out(folder: Path, tmp_path:
     pid = tmp_path / "pid"
     parent = subprocess.Popen([sys.executable, "-c", script, str(folder), str(pid)])
     try:
-        while not (pid.exists() and pid.read_text().strip()):
+        while not (pid.exists() and pid.read_text().endswith("\n")):
             assert parent.poll() is None
+            sleep(0.02)
         parent.kill()
         parent.wait()
         with pytest.raises(EdgewrightError, match="by another process"), held(folder, "tiny"):

@@ -61,9 +61,10 @@ def test_from_compile_to_layers(call: Call, info: RuntimeInfo, tmp_path: Path) -
     assert call("invoke", model, "--inputs", tmp_path / "x.npz", "-o", tmp_path / "z.npz").code == 0
     with np.load(tmp_path / "y.npz") as own, np.load(tmp_path / "z.npz") as source:
         np.testing.assert_allclose(own["y"], source["y"], rtol=1e-3, atol=1e-4)
-    told = call("benchmark", path, *QUICK[:6], "--layer-runs", "5", "--json")
+    told = call("benchmark", path, *QUICK[:6], "--layer-runs", "30", "--json")
     assert told.code == 0, told.err
     (run,) = told.json()["runs"]
+    assert all(one["low_us"] <= one["median_us"] <= one["high_us"] for one in run["layers"])
     assert run["runtime"] == info.name
     named = {name for layer in run["layers"] for name in layer["source_nodes"]}
     assert named <= {"conv", "relu", "pool", "flatten", "gemm"}

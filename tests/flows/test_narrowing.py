@@ -116,7 +116,7 @@ def test_a_budget_that_cannot_be_met_says_the_best() -> None:
     groups = groups_of(a=64)
     scores = {"a": np.full(64, 1.0)}
     measure = product(groups)
-    with pytest.raises(GateFailed, match="100.00 × as fast cannot be met") as caught:
+    with pytest.raises(GateFailed, match=r"100\.00 × as fast cannot be met") as caught:
         narrow(
             groups, lowest_first(groups, scores), table_for(groups, measure, scores), 1.0, 0.01, measure, lambda _: None
         )

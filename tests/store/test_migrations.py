@@ -1,13 +1,18 @@
 """The migrations lead to the tables that the code uses."""
 
+from collections.abc import Callable
+
+import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from msgspec.structs import replace
 
 from edgewright.store import database
 from edgewright.store.schema import REVISIONS, metadata
 from edgewright.store.store import Store
+from tests.contracts.store_contract import begun_run, finished_run
 
 
 def test_tables_are_as_the_code_says(store: Store) -> None:
@@ -21,3 +26,26 @@ def test_revisions_are_those_of_the_scripts() -> None:
     config.set_main_option("script_location", str(database._SCRIPTS))
     scripts = [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()]
     assert tuple(reversed(scripts)) == REVISIONS
+
+
+def test_layers_from_before_their_intervals(open_again: Callable[[], Store], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record with the first tables is brought up to date; what it never knew is not known."""
+    finished = finished_run(begun_run())
+    (one, *_) = finished.layers
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "REVISION", "0001")
+        old = open_again()
+        old.finish(replace(finished, layers=()))
+        with old.database.writing("the layer of then") as connection:
+            connection.exec_driver_sql(
+                "INSERT INTO layer (run_id, position, layer_position, name, op, source_nodes, unit, backend, evidence,"
+                f" start_us, median_us, p90_us, memory_bytes) VALUES ('{finished.id}', 0, {one.position}, '{one.name}',"
+                f" '{one.op}', '[\"Conv_0\",\"Relu_1\"]', '{one.unit}', '{one.backend}', '{one.evidence}',"
+                f" {one.start_us}, {one.median_us}, {one.p90_us}, {one.memory_bytes})"
+            )
+        old.close()
+    today = open_again()
+    assert today.load(finished.id).layers == (replace(one, low_us=None, high_us=None),)
+    with today.database.reading("compare") as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []

@@ -9,6 +9,8 @@ from contextlib import closing
 import pytest
 
 from edgewright.errors import StoreLocked
+from edgewright.store import presence
+from edgewright.store.browse import Progress
 from edgewright.store.queries import RunFilter
 from edgewright.store.store import KILLED, Store, open_store
 from tests.contracts.store_contract import begun_run, finished_run, read_blob
@@ -176,3 +178,51 @@ def test_interrupted_finish_keeps_the_run(store: Store, open_again: Callable[[],
         store.finish(finished_run(begun))
     event.remove(store.database.engine, "commit", interrupt)
     assert open_again().load(begun.id) == finished_run(begun)
+
+
+def test_what_a_process_says_is_heard_by_others_of_its_home(
+    place: Place, open_again: Callable[[], Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, other, told = open_again(), open_again(), list[str]()
+    tell = store.telling(told.append)
+    tell("before any run")
+    assert other.list_progress() == []
+    runs = [begun_run(minute) for minute in range(2)]
+    for begun in runs:
+        store.begin(begun)
+    tell("m in r: process 1 of 9\0" + "x" * 1_000)
+    tell("too soon after it")
+    (heard,) = other.list_progress()
+    assert heard.runs == tuple(sorted(begun.id for begun in runs))
+    assert heard.line.startswith("m in r: process 1 of 9")
+    assert len(heard.line) == 500
+    monkeypatch.setattr(presence, "_SAY_EVERY_S", 0.0)
+    store.finish(finished_run(runs[0]))
+    tell("process 3")
+    assert other.list_progress() == [Progress(line="process 3", runs=(runs[1].id,))]
+    assert len(told) == 4
+    store.close()
+    assert other.list_progress() == []
+    assert [file.name for file in (place.home / "processes").iterdir()] == []
+
+
+def test_nothing_is_heard_of_another_home_or_by_a_path(sqlite_place: Place) -> None:
+    with open_store(sqlite_place.home) as store:
+        store.begin(begun_run())
+        store.telling(lambda text: None)("a line")
+        mine = store.presence.name()
+        (sqlite_place.home / "processes" / "x.progress").write_text("no id")
+        home, _, token = mine.partition("/")
+        assert store.presence.hear(mine) == "a line"
+        for name in (f"else/{token}", f"{home}/x", f"{home}/../processes/{token}", "", f"{home}/"):
+            assert store.presence.hear(name) == ""
+
+
+def test_a_line_that_cannot_be_written_costs_nothing(sqlite_place: Place) -> None:
+    with open_store(sqlite_place.home) as store:
+        store.begin(begun_run())
+        (sqlite_place.home / "processes" / f"{store.presence.name().rpartition('/')[2]}.progress").mkdir()
+        told: list[str] = []
+        store.telling(told.append)("a line")
+        assert told == ["a line"]
+        (sqlite_place.home / "processes" / f"{store.presence.name().rpartition('/')[2]}.progress").rmdir()

@@ -15,8 +15,8 @@ import pytest
 
 from edgewright.errors import OutputError
 from edgewright.tasks.contract import Augment
-from edgewright.training.job import Settings, Thinning, TrainJob
-from tests.training.training_files import make_job, make_task, read_report, run_worker, start
+from edgewright.training.job import Settings, Teaching, Thinning, TrainJob
+from tests.training.training_files import make_job, make_task, read_report, run_worker, source, start
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed")
@@ -25,7 +25,11 @@ SETTINGS = Settings(epochs=12, batch=16, lr=0.05, precision="fp32", threads=1, c
 
 
 @pytest.fixture(autouse=True)
-def clean_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The network's file leaves no trace, and only workers write ONNX, which takes longer than the training."""
+    from edgewright.training import source as sources
+
+    monkeypatch.setattr(sources, "export_module", lambda module, shapes, path: None)
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield
     sys.modules.pop("training_network", None)
@@ -50,7 +54,7 @@ def train(job: TrainJob) -> None:
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL here")
 def test_a_killed_training_ends_with_the_same_bits(tmp_path: Path) -> None:
     whole, broken = full_job(tmp_path / "whole"), full_job(tmp_path / "broken")
-    run_worker(tmp_path / "whole", whole)
+    train(whole)
     with start(tmp_path / "broken", broken) as process:
         while not (tmp_path / "broken" / "memory" / "checkpoint").exists() and process.poll() is None:
             sleep(0.001)
@@ -69,6 +73,42 @@ def test_a_killed_training_ends_with_the_same_bits(tmp_path: Path) -> None:
         (one.name, one.steps, one.values) for one in straight.curves
     ]
     assert straight.zeros == report.zeros > 0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_all_that_learns_goes_on_from_the_middle_of_an_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Any
+) -> None:
+    from edgewright.training import loop
+    from edgewright.training.checkpoint import save_state
+
+    class Stop(Exception):
+        pass
+
+    made = []
+    for name in ("whole", "broken"):
+        (tmp_path / name).mkdir()
+        settings = msgspec.structs.replace(SETTINGS, epochs=3, optimizer="adamw", lr=0.01, precision=precision)
+        teaching = Teaching(teacher=source(tmp_path, "wide"), transfer="features", alpha=0.5)
+        job = make_job(tmp_path / name, settings, make_task(augment=Augment(shift=1)), teaching=teaching)
+        if name == "broken":
+            saved: list[int] = []
+
+            def save(folder: Path, state: dict[str, Any], saved: list[int] = saved) -> None:
+                saved.append(state["step"])
+                save_state(folder, state)
+                if state["step"] == 10:
+                    raise Stop
+
+            with monkeypatch.context() as patch:
+                patch.setattr(loop, "save_state", save)
+                with pytest.raises(Stop):
+                    train(job)
+            assert saved == list(range(1, 11))
+        train(job)
+        made.append(weights(job))
+    assert read_report(job).resumed == 1
+    assert made[0] == made[1]
 
 
 def test_nothing_of_this_machine_is_in_the_checkpoint(tmp_path: Path) -> None:
@@ -96,6 +136,17 @@ def test_a_checkpoint_that_is_not_ours_is_told_and_left(tmp_path: Path, damage: 
     assert report.resumed == 0
     assert ("another training" if damage == "other" else "damaged") in report.notes[0]
     assert (weights(job) == first) == (damage != "other")
+
+
+def test_a_training_that_had_stopped_early_stays_stopped(tmp_path: Path) -> None:
+    job = full_job(tmp_path, msgspec.structs.replace(SETTINGS, epochs=40, patience=1))
+    train(job)
+    first = read_report(job)
+    (tmp_path / "out" / "report.json").unlink()  # it was killed before it could tell
+    train(job)
+    again = read_report(job)
+    assert (again.steps, again.metric) == (first.steps, first.metric)
+    assert again.steps < again.planned
 
 
 def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 
 from edgewright.compress.job import Finished, Step, Trouble
-from edgewright.errors import DataError, EdgewrightError, TrainingDiverged, UsageError
+from edgewright.errors import DataError, EdgewrightError, InputError, TrainingDiverged, UsageError
 from edgewright.tasks.contract import Boxes, Classification, Embedding, NextToken, Regression, Task
 from edgewright.training.job import Settings, TrainJob, TrainReport
 from tests.training.training_files import (
@@ -31,7 +31,11 @@ QUICK = Settings(epochs=3, batch=16, lr=0.05, precision="fp32", threads=1)
 
 
 @pytest.fixture(autouse=True)
-def clean_imports(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The network's file leaves no trace, and only workers write ONNX, which takes longer than the training."""
+    from edgewright.training import source
+
+    monkeypatch.setattr(source, "export_module", lambda module, shapes, path: None)
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield
     sys.modules.pop("training_network", None)
@@ -63,7 +67,7 @@ def curve(report: TrainReport, name: str) -> tuple[float, ...]:
 
 
 def test_a_worker_trains_and_leaves_files_that_agree(tmp_path: Path) -> None:
-    job = make_job(tmp_path)
+    job = make_job(tmp_path, msgspec.structs.replace(QUICK, precision="auto"))
     words, log = run_worker(tmp_path, job)
     assert isinstance(words[-1], Finished)
     assert any(isinstance(word, Step) and word.done == word.of == 21 and word.left_s is not None for word in words)
@@ -191,6 +195,20 @@ def test_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     assert "no labels" in refuse(make_job(tmp_path, data=msgspec.structs.replace(high, labels=""))).what
     none = msgspec.structs.replace(high, fit=())
     assert "nothing to train on" in refuse(make_job(tmp_path, data=none), DataError).what
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("epochs", 0.0), ("batch", 0), ("lr", 0.0), ("lr", float("nan")), ("warmup", 1.5), ("clip", -1.0)],
+)
+def test_settings_that_cannot_be_trained_with(tmp_path: Path, name: str, value: float) -> None:
+    error = refuse(make_job(tmp_path, msgspec.structs.replace(QUICK, **{name: value})))
+    assert error.what.startswith(name)
+
+
+def test_a_module_that_does_not_take_the_samples_is_told(tmp_path: Path) -> None:
+    job = make_job(tmp_path, module=source(tmp_path, "tokens"))
+    assert "TypeError" in refuse(job, InputError).why
 
 
 @pytest.mark.parametrize("output", [Boxes(), Embedding()])

@@ -79,11 +79,13 @@ Serve = Callable[..., Pages]
 
 
 @contextmanager
-def served(store: Store, folder: Path, doors: Doors, wait_s: float = 60.0) -> Iterator[Pages]:
+def served(
+    store: Store, folder: Path, doors: Doors, wait_s: float = 60.0, work_folders: tuple[Path, ...] = ()
+) -> Iterator[Pages]:
     """The pages of a store, served from a thread."""
     socket = bind("127.0.0.1", 0)
     folder.mkdir(exist_ok=True)
-    app, desk = make_app(store, doors, folder, wait_s=wait_s)
+    app, desk = make_app(store, doors, folder, work_folders, wait_s=wait_s)
     config = uvicorn.Config(app, log_level="critical", lifespan="on", timeout_graceful_shutdown=1, ws="none")
     server = uvicorn.Server(config)
     ready = threading.Event()

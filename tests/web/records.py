@@ -51,6 +51,8 @@ def make_layers(count: int, us: float = 10.0, unit: Any = "CPU", text: str = "")
             start_us=place * us,
             median_us=us + place % 7,
             p90_us=(us + place % 7) * 1.05,
+            low_us=(us + place % 7) * 0.98,
+            high_us=(us + place % 7) * 1.02,
         )
         for place in range(count)
     )
@@ -159,7 +161,9 @@ def not_numbers(run: Run) -> Run:
     """The run with samples, metrics and layers that are not finite."""
     odd = (math.nan, math.inf, -math.inf, 5.0, math.nan, 6.0)
     series = (Series(name="wall", unit="us", data=odd), Series(name="wall.samples", unit="1", data=(6.0,)))
-    layers = tuple(replace(layer, median_us=math.nan, p90_us=math.nan, start_us=None) for layer in run.layers)
+    layers = tuple(
+        replace(layer, median_us=math.nan, p90_us=math.nan, start_us=None, low_us=math.nan) for layer in run.layers
+    )
     metrics = (Metric(name="latency.p50", unit="us", value=math.inf, low=-math.inf, high=math.nan, n=6),)
     return replace(run, series=series, layers=layers, metrics=metrics)
 

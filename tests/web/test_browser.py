@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from edgewright.flows.demo import digits_folder
 from edgewright.store.store import Store, open_store
 from edgewright.web.guard import Doors
 from tests.web.conftest import Pages, served
@@ -52,7 +53,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pages, Re
     with open_store(folder / "home") as store:
         record = fill(store)
         store.record([make_run(seed=seed, runtime=f"runtime{seed % 3}") for seed in range(60)])
-        with served(store, folder / "uploads", Doors()) as running:
+        with served(store, folder / "uploads", Doors(), work_folders=(digits_folder(),)) as running:
             yield running, record
 
 
@@ -107,11 +108,12 @@ def paths(record: Record) -> dict[str, str]:
         "devices": "/devices",
         "work": "/work",
         "compile": "/work?kind=compile",
+        "quantize": "/work?kind=quantize",
         "login": "/login",
     }
 
 
-NAMES = ("runs", "run", "compare", "models", "model", "devices", "work", "compile", "login")
+NAMES = ("runs", "run", "compare", "models", "model", "devices", "work", "compile", "quantize", "login")
 RULES = "{ resultTypes: ['violations'], rules: { 'region': { enabled: true } } }"
 
 
@@ -235,10 +237,10 @@ def test_timeline_zooms_by_keys_and_moves_by_the_mouse(shared: tuple[Pages, Reco
     whole = told.inner_text()
     page.focus("canvas.timeline")
     page.keyboard.press("+")
+    sync_api.expect(told).not_to_have_text(whole)
     zoomed = told.inner_text()
-    assert zoomed != whole
     page.keyboard.press("ArrowRight")
-    assert told.inner_text() != zoomed
+    sync_api.expect(told).not_to_have_text(zoomed)
     box = page.locator("canvas.timeline").bounding_box()
     page.mouse.move(box["x"] + 300, box["y"] + 10)
     page.mouse.down()
@@ -246,7 +248,7 @@ def test_timeline_zooms_by_keys_and_moves_by_the_mouse(shared: tuple[Pages, Reco
     page.mouse.up()
     page.keyboard.press("0")
     page.mouse.move(5, 5)
-    assert told.inner_text() == whole
+    sync_api.expect(told).to_have_text(whole)
 
 
 def test_layers_are_filtered_in_place(shared: tuple[Pages, Record], open_page: Open) -> None:
@@ -282,15 +284,15 @@ def test_start_watch_compare_and_export_by_clicking(pages: Pages, tmp_path: Path
     page.goto(pages.address)
     page.click("nav >> text=Work")
     page.check("label:has-text('m.pretend') input")
-    page.fill("input[name=processes]", "8")
+    page.fill("input[name=processes]", "20")  # enough for another tab to see some of it
     page.fill("input[name=seconds]", "0.05")
     page.uncheck("input[name=layers]")
     page.click("button:text-is('Start')")
     page.wait_for_selector("[data-job][data-state=running]")
-    page.wait_for_selector(".log:has-text('process 2 of 8')")
+    page.wait_for_selector(".log:has-text('process 2 of 20')")
     other = page.context.new_page()
     other.goto(f"{pages.address}/runs")
-    other.wait_for_selector("tr.running [data-live-line]:has-text('of 8')")
+    other.wait_for_selector("tr.running [data-live-line]:has-text('of 20')")
     other.close()
     page.wait_for_selector("[data-job][data-state=done]")
     page.click("table a:has-text('m.pretend')")
@@ -331,9 +333,12 @@ def test_the_list_follows_what_begins_and_ends(pages: Pages, tmp_path: Path, ope
     page = open_page(pages.port)
     page.goto(f"{pages.address}/runs")
     page.wait_for_selector("text=No runs yet")
-    page.wait_for_timeout(2_500)  # the first look at what runs is behind it
     begun = make_run(samples=0, layers=0)
     pages.store.begin(begun)
     page.wait_for_selector(f'tr[data-run="{begun.id}"].running')
+    title = f"{begun.model.name} in {begun.runtime}:" if begun.model else ""
+    pages.store.telling(lambda text: None)(f"{title} process 3 of 7")
+    row = page.locator(f'tr[data-run="{begun.id}"] [data-live-line]')
+    sync_api.expect(row).to_have_text("process 3 of 7")
     pages.store.finish(begun)
     page.wait_for_selector(f'tr[data-run="{begun.id}"].done')

@@ -3,7 +3,11 @@
 import http.client
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,10 +21,17 @@ from edgewright.errors import UsageError
 from edgewright.store.store import Store
 from edgewright.web.jobs import Job, Jobs
 from edgewright.web.kinds import KINDS, options_from
+from edgewright.web.offers import Choice
 from tests.web.conftest import Pages
 from tests.web.records import Record, measured, pretend_model
 
 PATIENCE_S = 120.0
+OFFERED = {
+    "devices": [Choice("local", "this machine", "local"), Choice("pretend", "pretend, for tests", "pretend")],
+    "tasks": [Choice("t1", "t.toml", "/w/t.toml")],
+    "data": [Choice("d1", "calib", "/w/calib"), Choice("d2", "other", "/w/other")],
+    "recipes": [Choice("r1", "r.toml", "/w/r.toml")],
+}
 
 
 def wait_for(what: Callable[[], Any]) -> Any:
@@ -84,10 +95,39 @@ def test_every_row_of_the_table_is_a_command_with_these_options() -> None:
         ({"layers": ["on"], "threads": ["2"], "seconds": ["0.5"]}, ["--threads", "2", "--seconds", "0.5"]),
         ({"layers": ["on"], "threads": [" 1 "]}, []),
         ({"layers": ["on"], "runtime": ["onnxruntime"]}, ["--runtime", "onnxruntime"]),
+        ({"layers": ["on"], "on": ["local"]}, []),
+        ({"layers": ["on"], "on": ["pretend"]}, ["--on", "pretend"]),
     ],
 )
 def test_options_of_a_form(fields: dict[str, list[str]], options: list[str]) -> None:
-    assert options_from(KINDS["benchmark"], fields) == options
+    assert [one.word for one in options_from(KINDS["benchmark"], fields, OFFERED)] == options
+
+
+def test_files_are_given_whole_and_shown_by_name() -> None:
+    fields = {"task": ["t1"], "data": ["d1"], "samples": ["16"], "measure": ["on"]}
+    options = options_from(KINDS["quantize"], fields, OFFERED)
+    assert [one.word for one in options] == ["--task", "/w/t.toml", "--data", "/w/calib", "--samples", "16"]
+    assert [one.title for one in options] == ["--task", "t.toml", "--data", "calib", "--samples", "16"]
+    assert options_from(KINDS["evaluate"], {"task": ["t1"], "data": ["d1"], "samples": [""]}, OFFERED) == options[:4]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"data": ["d1"]},
+        {"task": ["t1"]},
+        {"task": ["t1"], "data": ["/w/calib"]},
+        {"task": ["t1"], "data": ["calib"]},
+        {"task": ["d1"], "data": ["t1"]},
+        {"task": ["t1"], "data": ["d1", "d2"]},
+        {"task": ["t1"], "data": ["d1"], "recipe": ["t1"]},
+        {"task": ["t1"], "data": ["d1"], "precision": ["bf16"]},
+        {"task": ["t1"], "data": ["d1"], "max_drop": ["-1"]},
+    ],
+)
+def test_a_form_names_files_by_their_ids_alone(fields: dict[str, list[str]]) -> None:
+    with pytest.raises(UsageError):
+        options_from(KINDS["quantize"], fields, OFFERED)
 
 
 @pytest.mark.parametrize(
@@ -102,11 +142,13 @@ def test_options_of_a_form(fields: dict[str, list[str]], options: list[str]) -> 
         {"runtime": ["pretend"]},
         {"processes": ["1; rm"]},
         {"threads": ["9" * 5_000]},
+        {"on": ["phone"]},
+        {"on": ["local", "pretend"]},
     ],
 )
 def test_a_form_that_says_what_cannot_be(fields: dict[str, list[str]]) -> None:
     with pytest.raises(UsageError):
-        options_from(KINDS["benchmark"], {"layers": ["on"], **fields})
+        options_from(KINDS["benchmark"], {"layers": ["on"], **fields}, OFFERED)
 
 
 def test_the_queue_survives_a_failure_of_our_own(jobs: Jobs) -> None:
@@ -129,9 +171,12 @@ def test_job_runs_and_names_its_runs(jobs: Jobs, told: list[tuple[str, Any]], st
 
 
 def test_jobs_wait_for_each_other_and_one_that_waits_can_be_cancelled(jobs: Jobs, tmp_path: Path) -> None:
-    model = pretend_model(tmp_path)
-    first, second = jobs.add(make_job(quick(model))), jobs.add(make_job(quick(model)))
+    model, go_on = pretend_model(tmp_path), threading.Event()
+    words = quick(model)
+    first = jobs.add(make_job(words, lambda folder: words if go_on.wait(PATIENCE_S) else []))
+    second = jobs.add(make_job(words))
     jobs.cancel(second.id)
+    go_on.set()
     wait_for(lambda: first.finished_at)
     assert (first.state, second.state, second.started_at) == ("done", "cancelled", None)
 
@@ -296,6 +341,31 @@ def states_until_done(stream: http.client.HTTPResponse) -> set[str]:
     while "done" not in seen:
         line = stream.readline().decode()
         assert line, seen
-        if line.startswith("data: ") and (state := json.loads(line[6:]).get("state")):
-            seen.add(state)
+        if line == "event: job\n":
+            seen.add(json.loads(stream.readline()[6:])["state"])
     return seen
+
+
+def test_a_run_of_a_terminal_tells_how_far_it_is(pages: Pages, tmp_path: Path) -> None:
+    words = ["benchmark", str(pretend_model(tmp_path)), "--processes", "500", "--runs", "20", "--no-layers"]
+    command = [sys.executable, "-m", "edgewright", *words, "-p", "latency_us=2000"]
+    with ExitStack() as stack:
+        connection = http.client.HTTPConnection("127.0.0.1", pages.port, timeout=PATIENCE_S)
+        stack.callback(connection.close)
+        connection.request("GET", "/events")
+        stream = stack.enter_context(connection.getresponse())
+        terminal = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        stack.callback(terminal.wait)
+        stack.callback(terminal.terminate)
+        told = next_progress(stream)
+        assert [row.id for row in pages.store.list_runs()] == told["runs"]
+        assert re.fullmatch(r"m\.pretend in pretend: process \d+ of 500", told["line"])
+
+
+def next_progress(stream: http.client.HTTPResponse) -> dict[str, Any]:
+    """The first that anybody tells."""
+    while line := stream.readline().decode():
+        if line.startswith("event: progress") and (found := json.loads(stream.readline()[6:])):
+            first: dict[str, Any] = found[0]
+            return first
+    raise AssertionError("the stream ended before")

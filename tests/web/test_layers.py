@@ -10,9 +10,12 @@ from edgewright.web.layers import LayerView, align, choose, group, module_of, vi
 from tests.web.records import make_layers, make_run
 
 
-def layer(name: str, nodes: tuple[str, ...], us: float, p90: float | None = None, op: str = "Conv") -> Layer:
+def layer(
+    name: str, nodes: tuple[str, ...], us: float, bounds: tuple[float, float] | None = None, op: str = "Conv"
+) -> Layer:
     (one,) = make_layers(1)
-    return replace(one, name=name, op=op, source_nodes=nodes, median_us=us, p90_us=us * 1.1 if p90 is None else p90)
+    low, high = bounds or (us * 0.95, us * 1.05)
+    return replace(one, name=name, op=op, source_nodes=nodes, median_us=us, p90_us=us * 1.1, low_us=low, high_us=high)
 
 
 def with_layers(*layers: Layer) -> Run:
@@ -45,14 +48,32 @@ def test_layers_without_a_source_are_joined_by_their_operator() -> None:
 
 
 @pytest.mark.parametrize(
-    ("us", "p90", "mark"),
-    [(10.5, 11.0, ""), (12.0, 13.0, "slower"), (9.5, 10.5, ""), (8.0, 9.0, "faster"), (8.0, 12.0, "")],
+    ("low", "high", "mark"),
+    [
+        (10.5, 13.0, ""),
+        (11.2, 13.0, ""),  # apart by less than 5 %
+        (11.6, 13.0, "slower"),
+        (7.0, 9.1, ""),
+        (7.0, 8.5, "faster"),
+        (7.0, 12.0, ""),
+    ],
 )
-def test_a_difference_is_marked_only_where_the_spreads_are_apart(us: float, p90: float, mark: str) -> None:
-    reference = with_layers(layer("a", ("a",), 10.0, 11.0))
-    (row,) = align([reference, with_layers(layer("a", ("a",), us, p90))])
+def test_a_difference_is_marked_only_where_the_intervals_are_apart(low: float, high: float, mark: str) -> None:
+    reference = with_layers(layer("a", ("a",), 10.0, (9.0, 11.0)))
+    (row,) = align([reference, with_layers(layer("a", ("a",), (low + high) / 2, (low, high)))])
     assert row.cells[1] is not None
     assert row.cells[1].mark == mark
+
+
+def test_a_sum_has_an_interval_only_where_all_its_layers_have_one() -> None:
+    fused = with_layers(layer("ab", ("a", "b"), 30.0))
+    apart = [layer("a", ("a",), 2.0, (1.0, 3.0)), layer("b", ("b",), 4.0, (3.5, 5.0))]
+    (row,) = align([fused, with_layers(*apart)])
+    assert row.cells[1] is not None
+    assert (row.cells[1].low_us, row.cells[1].high_us, row.cells[1].mark) == (4.5, 8.0, "faster")
+    (row,) = align([fused, with_layers(apart[0], replace(apart[1], low_us=None, high_us=None))])
+    assert row.cells[1] is not None
+    assert (row.cells[1].low_us, row.cells[1].high_us, row.cells[1].mark) == (None, None, "")
 
 
 def test_groups_are_sums_and_the_slowest_is_first() -> None:

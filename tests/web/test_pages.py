@@ -6,7 +6,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from edgewright.store.ids import new_run_id
 from edgewright.store.store import Store
 from edgewright.web.comparing import figure_rows
 from tests.web.conftest import Pages
@@ -193,15 +195,39 @@ def test_the_metric_of_a_task_is_shown_as_quality(pages: Pages, store: Store, re
     assert made is not None
     good, bad = make_evaluation(source, "litert", 0.9, "top1"), make_evaluation(made, "litert", 0.5, "top1")
     store.record([good, bad])
-    assert "Accuracy" in pages.get("/runs?kind=evaluate").text
+    both = pages.get("/runs?kind=evaluate").text
+    assert ">accuracy or top1</th>" in both
+    assert "<small>top1</small>" in both
+    alone = pages.get("/runs?kind=evaluate&text=net.onnx").text
+    assert ">top1</th>" in alone
+    assert "<small>top1</small>" not in alone
     (row,) = [row for row in csv.DictReader(io.StringIO(pages.get("/runs.csv").text)) if row["id"] == bad.id]
-    assert row["accuracy"] == "0.5"
+    assert (row["accuracy"], row["accuracy_metric"]) == ("0.5", "top1")
     assert "Top-1 accuracy" in pages.get(f"/runs/{bad.id}").text
     rows = {one.name: one for one in figure_rows([good, bad])}
     assert [cell.mark for cell in rows["top1"].cells] == ["", "slower"]
     assert rows["top1"].unit == "share"
     (point,) = pages.get("/models.json?quality=top1").json()["points"]
     assert point["quality"] == 0.5
+
+
+def test_a_report_names_files_and_not_their_folders(pages: Pages, store: Store, record: Record) -> None:
+    plan = {
+        "source": "/home/ann/secret/net.onnx",
+        "data": "/home/ann/secret/faces.zip",
+        "eval_data": "secret/others.zip",
+        "task": {"output": {"labels": "/home/ann/secret/labels.txt"}, "inputs": [{"name": "/secret-free/in"}]},
+        "candidates": [{"model": "/home/ann/secret/a.tflite"}],
+        "inputs": None,
+    }
+    one = replace(record.first, id=new_run_id(), plan=plan)
+    store.record([one])
+    for address in (f"/runs/{one.id}/report.html", f"/compare/report.html?run={one.id}&run={record.second.id}"):
+        text = pages.get(address).text
+        assert "secret/" not in text, address
+        assert "faces.zip" in text
+    assert "/secret-free/in" in pages.get(f"/runs/{one.id}/report.html").text
+    assert "/home/ann/secret/faces.zip" in pages.get(f"/runs/{one.id}").text
 
 
 def test_tag_note_and_untag(pages: Pages, record: Record) -> None:

@@ -9,11 +9,12 @@ a busy machine's times are skewed and have outliers.
 
 from collections.abc import Sequence
 from functools import lru_cache
-from math import comb
 
 import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
+
+from edgewright.facts.ranks import binomial_cover, binomial_cut
 
 Floats = NDArray[np.float64]
 
@@ -33,10 +34,8 @@ class Interval(Struct, frozen=True, kw_only=True):
 def median_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     """The median with the interval between two of the sorted values.
 
-    The number of values below the true median is binomial with p = 1/2, whatever the distribution (Thompson,
-    Ann. Math. Statist. 7, 1936; Conover, Practical Nonparametric Statistics, section 3.2). The narrowest pair
-    with at least the wanted confidence is taken; with too few values the whole range, with the confidence
-    that it has.
+    The narrowest pair with at least the wanted confidence is taken (`facts/ranks.py`); with too few values the whole
+    range, with the confidence that it has.
     """
     if not values:
         raise ValueError("no values")
@@ -44,21 +43,8 @@ def median_interval(values: Sequence[float], confidence: float = 0.95) -> Interv
     n, middle = len(ordered), float(np.median(ordered))
     if n < 2:
         return Interval(value=middle, low=None, high=None, confidence=0.0)
-    cut = _binomial_cut(n, confidence)
-    return Interval(value=middle, low=ordered[cut], high=ordered[n - 1 - cut], confidence=_binomial_cover(n, cut))
-
-
-def _binomial_cut(n: int, confidence: float) -> int:
-    """How many values can be cut off at each end."""
-    cut = 0
-    while 2 * (cut + 1) < n and _binomial_cover(n, cut + 1) >= confidence:
-        cut += 1
-    return cut
-
-
-def _binomial_cover(n: int, cut: int) -> float:
-    """Probability that the median lies between the sorted values number `cut` and n − 1 − `cut`."""
-    return 1.0 - sum(comb(n, k) for k in range(cut + 1)) / (1 << (n - 1))
+    cut = binomial_cut(n, confidence)
+    return Interval(value=middle, low=ordered[cut], high=ordered[n - 1 - cut], confidence=binomial_cover(n, cut))
 
 
 def paired_interval(differences: Sequence[float], confidence: float = 0.99) -> Interval:

@@ -9,6 +9,7 @@ import click
 from edgewright.cli.output import print_json, print_table, progress, say
 from edgewright.cli.parse import SHAPE, WORDS
 from edgewright.cli.training import read_settings, training_options
+from edgewright.facts.words import QUANTIZED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +35,6 @@ HEADERS = (
     "artifact",
 )
 DROPPABLE = ("interval", "on integers", "size")
-PRECISIONS = ("fp16", "w8a8", "w8a8-dynamic", "w8a16", "w8", "w4", "w4a8", "auto")
 MOST_SITES = 10
 
 
@@ -50,7 +50,7 @@ MOST_SITES = 10
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of their choice.")
 @click.option(
-    "--precision", default="w8a8", show_default=True, metavar="WORD", help=f"{', '.join(PRECISIONS)}; int8 means w8a8."
+    "--precision", default="w8a8", show_default=True, metavar="WORD", help=f"{', '.join(QUANTIZED)}; int8 means w8a8."
 )
 @click.option(
     "--runtime", type=WORDS, multiple=True, help="Runtimes, comma-separated; default: onnxruntime and litert."
@@ -122,10 +122,10 @@ def make_plan(given: dict[str, Any]) -> QuantizePlan:
     if word == "bf16":
         why = "no runtime has a compiler to bf16 here, and none of their CPU kernels computes a whole network in it"
         raise UsageError("--precision bf16 cannot be made", why, "--precision fp16, which is as small and more exact")
-    if word not in PRECISIONS:
+    if word not in QUANTIZED:
         raise UsageError(
             f"--precision {given['precision']} is not known here",
-            f"known are {', '.join(PRECISIONS)}",
+            f"known are {', '.join(QUANTIZED)}",
             "--precision w8a8",
         )
     words = [word for words in given["runtime"] for word in words] or ["onnxruntime", "litert"]
@@ -133,7 +133,7 @@ def make_plan(given: dict[str, Any]) -> QuantizePlan:
         source=given["model"],
         weights=given["weights"],
         runtimes=tuple(dict.fromkeys(runtime_info(word).name for word in words)),
-        precision=word,  # type: ignore[arg-type] # one of PRECISIONS
+        precision=word,  # type: ignore[arg-type] # one of QUANTIZED
         task=msgspec.to_builtins(read_task(Path(given["task_file"]))),
         data=given["data"],
         eval_data=given["eval_data"],

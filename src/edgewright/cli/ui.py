@@ -20,10 +20,19 @@ EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - to recognise them
 @click.option("--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True, help="0 takes any free one.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address; any but loopback needs the key.")
 @click.option("--open/--no-open", "open_it", default=None, help="Open the browser; default: where there is a terminal.")
+@click.option(
+    "--work-folder",
+    "folders",
+    type=click.Path(exists=True, file_okay=False),
+    multiple=True,
+    metavar="DIR",
+    help="Offer its tasks, data sets and recipes to quantise and evaluate; more than one can be given.",
+)
 @click.option("--new-key", is_flag=True, help="Make a new key for other machines; the old one ends.")
-def ui(port: int, host: str, open_it: bool | None, new_key: bool) -> None:
+def ui(port: int, host: str, open_it: bool | None, folders: tuple[str, ...], new_key: bool) -> None:
     """See runs, layers, devices and comparisons in the browser, and start work from there."""
     from contextlib import closing
+    from pathlib import Path
 
     from edgewright.cli.places import open_user_store
     from edgewright.web.serving import bind, serve
@@ -39,7 +48,7 @@ def ui(port: int, host: str, open_it: bool | None, new_key: bool) -> None:
             if open_it or (open_it is None and has_terminal()):
                 open_browser(address)
 
-        serve(store, server, doors, ready)
+        serve(store, server, doors, ready, tuple(Path(folder).absolute() for folder in folders))
 
 
 def has_terminal() -> bool:

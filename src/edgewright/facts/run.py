@@ -36,7 +36,8 @@ class Metric(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Layer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One operator as the runtime ran it, with the source graph's nodes that it stands for.
 
-    Times are microseconds of one inference; `start_us` counts from the inference's begin.
+    Times are microseconds of one inference; `start_us` counts from the inference's begin. `low_us` and `high_us` bound
+    the median over the profiled inferences of one process (`facts.ranks`, 95 %); None where they are too few.
     """
 
     position: int
@@ -50,6 +51,8 @@ class Layer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     median_us: float
     p90_us: float
     memory_bytes: int | None = None
+    low_us: float | None = None
+    high_us: float | None = None
 
 
 class LayerReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -3,6 +3,8 @@
 from typing import Literal
 
 Precision = Literal["fp32", "fp16", "bf16", "w8a8", "w8a8-dynamic", "w8a16", "w8", "w4", "w4a8", "mixed"]
+# What `quantize` can be asked for.
+QUANTIZED = ("fp16", "w8a8", "w8a8-dynamic", "w8a16", "w8", "w4", "w4a8", "auto")
 Unit = Literal["CPU", "GPU", "NPU", "UNKNOWN"]
 Evidence = Literal["measured", "assigned", "requested", "none"]
 Verdict = Literal["faster", "slower", "no difference", "inconclusive"]

@@ -1,14 +1,11 @@
 """Measure the candidates of a plan, and keep what came of it."""
 
-import signal
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from importlib.util import find_spec
 from os import cpu_count
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import current_thread, main_thread
 
 import msgspec
 from msgspec import Struct
@@ -22,11 +19,12 @@ from edgewright.bench.warnings import Case, find_warnings
 from edgewright.devices.connection import missing_runtime
 from edgewright.devices.contract import Device
 from edgewright.devices.local import check_affinity
-from edgewright.errors import Cancelled, EdgewrightError, ModelUnreadable, StoreError
+from edgewright.errors import EdgewrightError, ModelUnreadable, StoreError
 from edgewright.facts.model import Model
 from edgewright.facts.plan import BenchmarkPlan, plan_hash
 from edgewright.facts.run import Comparison, Metric, Output, Run
 from edgewright.facts.words import RunState
+from edgewright.flows.keeping import interrupts_held, kept_when_interrupted
 from edgewright.flows.resolve import (
     check_plan,
     check_runs_here,
@@ -44,7 +42,6 @@ from edgewright.store.ids import new_run_id
 from edgewright.store.store import Store, utc_now
 
 LOG_BYTES = 64 * 1024
-STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -91,7 +88,8 @@ def benchmark(plan: BenchmarkPlan, device: Device, store: Store, tell: Tell, tag
     with TemporaryDirectory(prefix="edgewright-") as folder:
         lanes = make_lanes(plan, models, device, Path(folder))
         session = Session(plan=plan, device=device, store=store, lanes=lanes, before=device.moment())
-        with session.kept_when_interrupted():
+        tell = store.telling(tell)
+        with kept_when_interrupted(session.finish):
             session.begin(models, tags)
             measure(device, lanes, plan, Path(folder), tell)
             if plan.layers:
@@ -202,20 +200,6 @@ class Session:
             outputs = tuple(keep_files(self._store, run, self._plan))
             self._runs[-1] = msgspec.structs.replace(run, outputs=outputs)
 
-    @contextmanager
-    def kept_when_interrupted(self) -> Iterator[None]:
-        """Whatever breaks the session off, what was measured is written down first."""
-        try:
-            yield
-        except KeyboardInterrupt:
-            unsaved = self.finish("cancelled").error
-            if isinstance(unsaved, StoreError):
-                raise unsaved from None
-            raise Cancelled("stopped by Ctrl-C", "the workers were ended") from None
-        except BaseException as error:
-            self.finish("failed", str(error))
-            raise
-
     def finish(self, state: RunState, error: str = "") -> Outcome:
         """Write every run with all that was measured, and tell the verdicts against the first."""
         with interrupts_held():
@@ -311,20 +295,3 @@ def keep_files(store: Store, run: Run, plan: BenchmarkPlan) -> Iterator[Output]:
         yield store.put_file(run.id, record_path(path), role=f"data:{record_path(path).name}")
     if plan.inputs is not None:
         yield store.put_file(run.id, Path(plan.inputs), role="inputs")
-
-
-@contextmanager
-def interrupts_held() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and SIGHUP wait until what was measured is written down."""
-    if current_thread() is not main_thread():  # only the main thread is told of signals
-        yield
-        return
-    came: list[int] = []
-    handlers = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in STOPS}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    if came:
-        raise KeyboardInterrupt

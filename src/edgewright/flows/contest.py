@@ -167,7 +167,7 @@ class Raced(NamedTuple):
 
 def race(before: Path, after: Path, court: Court, tags: Mapping[str, str]) -> Raced:
     """How much faster the second is, interleaved; recorded as a benchmark."""
-    outcome = time_models((before, after), court, tags)
+    outcome = time_models((before, after), court, tags, processes=PROCESSES, seconds=SECONDS)
     if outcome.error is not None:
         raise outcome.error
     one = outcome.comparisons[0]
@@ -189,8 +189,8 @@ def time_models(
     court: Court,
     tags: Mapping[str, str],
     *,
-    processes: int = PROCESSES,
-    seconds: float = SECONDS,
+    processes: int,
+    seconds: float,
 ) -> Outcome:
     plan = BenchmarkPlan(
         candidates=as_candidates(models, court),

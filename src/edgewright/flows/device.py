@@ -7,6 +7,9 @@ from edgewright.errors import DeviceUnreachable
 from edgewright.runtimes.environments import FOLDER
 from edgewright.store.place import home
 
+# The words of `--on`, as people know them.
+DEVICES = {"local": "this machine", "pretend": "pretend, for tests"}
+
 
 def open_device(word: str) -> Device:
     """The device that is meant; DeviceUnreachable where there is none of that name."""

@@ -25,11 +25,12 @@ from edgewright.flows.learning import (
     first_curves,
     scale_of,
     side_metrics,
+    trained_notes,
 )
 from edgewright.flows.publish import told_as_output, workshop
 from edgewright.flows.sources import absolute, hash_source, is_torch, prepare_source
 from edgewright.flows.students import Student, make_student, name_student
-from edgewright.flows.teaching import ask_file, ask_module
+from edgewright.flows.teaching import ask_file, ask_module, views_of
 from edgewright.formats.files import read_model
 from edgewright.store.ids import new_run_id
 from edgewright.store.store import Store, utc_now
@@ -121,9 +122,9 @@ def teach(plan: DistilPlan, course: Course, work: Path) -> Taught:
     student = make_student(plan, module, course)
     logits, views = "", 0
     if module is None:
-        logits, views = str(ask_file(plan, teacher, work, course, laid, court.store)), plan.views
+        logits, views = str(ask_file(plan, teacher, work, course, laid, court.store)), views_of(plan, course)
     elif plan.transfer == "none":
-        logits, views = str(ask_module(plan, module, course, laid)), plan.views
+        logits, views = str(ask_module(plan, module, course, laid)), views_of(plan, course)
     alpha = plan.alpha if laid.labels else 1.0
     teaching = Teaching(
         logits=logits,
@@ -209,7 +210,7 @@ def describe(
         for name in ("control", "teacher")
         if name in sides
     ]
-    notes = list(taught.student.notes)
+    notes = [*taught.student.notes, *trained_notes(one.report for one in taught.trained["student"])]
     if laid is not None and not laid.labels:
         notes.append("the training data has no labels: the student learns from the teacher alone, and has no control")
     if plan.seeds > 1:
@@ -225,7 +226,7 @@ def describe(
         temperature=plan.temperature,
         alpha=taught.alpha,
         transfer=plan.transfer,
-        views=plan.views if plan.transfer == "none" else 0,
+        views=views_of(plan, course) if plan.transfer == "none" else 0,
         labelled=bool(laid and laid.labels),
         trained_on=len(laid.fit) if laid else 0,
         held_out=len(laid.held_out) if laid else 0,

@@ -1,7 +1,7 @@
 """How well models do on data, in the runtimes that will run them: each in one worker, all on the same samples."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from edgewright.bench.session import Tell
 from edgewright.devices.contract import Device
-from edgewright.errors import Cancelled, ConfigError, EdgewrightError, StoreError, UsageError
+from edgewright.errors import ConfigError, EdgewrightError, StoreError, UsageError
 from edgewright.facts.model import Model, Signature
 from edgewright.facts.plan import EvaluatePlan
 from edgewright.facts.run import Run
 from edgewright.facts.words import RunState
-from edgewright.flows.benchmark import interrupts_held
 from edgewright.flows.chunks import Chunk, ReadAhead
 from edgewright.flows.evaluation import (
     EvaluationReport,
@@ -32,6 +31,7 @@ from edgewright.flows.evaluation import (
     to_series,
 )
 from edgewright.flows.inference import Runner
+from edgewright.flows.keeping import interrupts_held, kept_when_interrupted
 from edgewright.flows.resolve import check_number, check_runs_here, read_models, source_signature
 from edgewright.formats.artifacts import find_record
 from edgewright.runtimes.table import check_options, runtime_info
@@ -85,10 +85,10 @@ def evaluate(plan: EvaluatePlan, device: Device, store: Store, tell: Tell, tags:
             check_labels(data, task, source_signature(models[candidate.model]), indices)
         plan = msgspec.structs.replace(plan, data_fingerprint=data.fingerprint)
         session = Session(plan=plan, task=task, data=data, device=device, store=store, asked=len(indices))
-        with ExitStack() as workers, session.kept_when_interrupted():
+        with ExitStack() as workers, kept_when_interrupted(session.finish):
             session.begin(models, workers, tags)
             with ReadAhead(data, indices) as chunks:
-                session.run(chunks, tell)
+                session.run(chunks, store.telling(tell))
         return session.finish("done")
 
 
@@ -212,20 +212,6 @@ class Session:
         lane.judged.append(judged)
         lane.indices += chunk.indices
         return outputs
-
-    @contextmanager
-    def kept_when_interrupted(self) -> Iterator[None]:
-        """Whatever breaks the session off, what was evaluated is written down first."""
-        try:
-            yield
-        except KeyboardInterrupt:
-            unsaved = self.finish("cancelled").error
-            if isinstance(unsaved, StoreError):
-                raise unsaved from None
-            raise Cancelled("stopped by Ctrl-C", "the workers were ended") from None
-        except BaseException as error:
-            self.finish("failed", str(error))
-            raise
 
     def finish(self, state: RunState, error: str = "") -> Evaluated:
         """Sum up and write every run. A metric that cannot be summed up fails its run alone."""

@@ -1,6 +1,6 @@
 """What trainings give, for one technique and for its control: the parts that the reports of prune and distil share."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import sqrt
 from pathlib import Path
 from statistics import mean, stdev
@@ -170,6 +170,11 @@ def side_metrics(side: Side) -> Iterator[Metric]:
     if side.metric is not None:
         one = side.metric
         yield Metric(name=f"{side.name}.{one.name}", unit="1", value=one.value, low=one.low, high=one.high, n=one.n)
+
+
+def trained_notes(reports: Iterable[TrainReport]) -> tuple[str, ...]:
+    """What the trainings noted, each once."""
+    return tuple(dict.fromkeys(note for report in reports for note in report.notes))
 
 
 def first_curves(reports: Sequence[TrainReport]) -> tuple[Curve, ...]:

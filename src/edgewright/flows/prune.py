@@ -37,6 +37,7 @@ from edgewright.flows.learning import (
     first_curves,
     scale_of,
     side_metrics,
+    trained_notes,
 )
 from edgewright.flows.pruning import PruneReport, module_name
 from edgewright.flows.publish import told_as_output, workshop
@@ -238,7 +239,7 @@ def first_of(sides: Mapping[str, Side]) -> str:
 
 
 def notes_of(plan: PrunePlan, course: Course, pruned: Pruned) -> tuple[str, ...]:
-    notes = list(pruned.cut.notes)
+    notes = [*pruned.cut.notes, *trained_notes(one.report for one in pruned.trained.get("pruned", ()))]
     if course.laid is None:
         notes.append(CANNOT_TRAIN)
     if plan.method == "unstructured":

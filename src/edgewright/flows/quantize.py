@@ -16,6 +16,7 @@ from edgewright.devices.contract import Device
 from edgewright.errors import EdgewrightError, GateFailed, ModelNotConvertible, StoreError, UsageError, WorkerError
 from edgewright.facts.plan import CompilePlan, QuantizePlan
 from edgewright.facts.run import Metric, Run
+from edgewright.facts.words import QUANTIZED
 from edgewright.flows.calibration import choose_calibration, lay_out
 from edgewright.flows.conversion import check_installed
 from edgewright.flows.judging import Begun, compile_graphs, gate, judge_accuracy, judge_speed, with_figures
@@ -46,7 +47,6 @@ MEMORY = ".edgewright-quantize"
 # Expected flips of half of what the guard lets pass; 4-bit weights may come nearer to it.
 AIM_DB: dict[str, float] = {"w8a8": 17.0, "w8a8-dynamic": 0.0, "w8a16": 25.0, "w8": 20.0, "w4a8": 10.0, "w4": 10.0}
 AIM_FLIPS: dict[str, float] = {"w8a8": 0.05, "w8a8-dynamic": 1.0, "w8a16": 0.02, "w8": 0.03, "w4a8": 0.06, "w4": 0.06}
-KNOWN = ("fp16", "w8a8", "w8a8-dynamic", "w8a16", "w8", "w4", "w4a8", "auto")
 
 
 def quantize(
@@ -181,7 +181,7 @@ def choose_precision(wanted: str, prepared: Prepared) -> tuple[Treated | Literal
             f"{work}, and those run several times slower with ranges found while they run",
             "--precision w8a8",
         )
-    raise UsageError(f"--precision {wanted} is not known here", f"known are {', '.join(KNOWN)}", "--precision w8a8")
+    raise UsageError(f"--precision {wanted} is not known here", f"known are {', '.join(QUANTIZED)}", "--precision w8a8")
 
 
 def convolution_share(prepared: Prepared) -> float:

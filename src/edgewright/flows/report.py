@@ -59,6 +59,8 @@ class LayerRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     p90_us: float
     share: float
     memory_bytes: int | None
+    low_us: Number = None
+    high_us: Number = None
 
 
 class LayerTotals(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -200,6 +202,8 @@ def layer_rows(layers: Sequence[Layer]) -> tuple[LayerRow, ...]:
             p90_us=layer.p90_us,
             share=layer.median_us / total if total else 0.0,
             memory_bytes=layer.memory_bytes,
+            low_us=layer.low_us,
+            high_us=layer.high_us,
         )
         for layer in layers
     )

@@ -22,6 +22,11 @@ Array = NDArray[Any]
 AT_ONCE = 64
 
 
+def views_of(plan: DistilPlan, course: Course) -> int:
+    """Without augmentation all views of a sample are the same."""
+    return plan.views if course.task.augment else 1
+
+
 def ask_module(plan: DistilPlan, teacher: Source, course: Course, laid: Laid) -> Path:
     """A torch teacher answers in the training's own worker."""
     answers = course.memory / "answers.npy"
@@ -29,7 +34,7 @@ def ask_module(plan: DistilPlan, teacher: Source, course: Course, laid: Laid) ->
         run_worker(
             AskJob(
                 teacher=teacher, shapes=course.shapes, task=course.task_json, data=laid, settings=course.settings,
-                views=plan.views, out=str(answers),
+                views=views_of(plan, course), out=str(answers),
             ),
             course.court.tell,
             title="asking the teacher",
@@ -60,7 +65,7 @@ def ask_file(plan: DistilPlan, teacher: Path, work: Path, course: Course, laid: 
     with Runner(
         model, record, own_runtime(path, court.runtime), court.device, threads=court.threads, timeout_s=court.timeout_s
     ) as runner:
-        for view in range(plan.views):
+        for view in range(views_of(plan, course)):
             part = course.memory / f"answers-{view}.npy"
             if not part.is_file():
                 save(part, answer(runner, wanted, inputs, count, view, plan, course))
@@ -84,7 +89,9 @@ def answer(
         outputs = runner.run({name: array[:, np.newaxis] for name, array in seen.items()})
         chosen = outputs[wanted]
         found.append(chosen.reshape(len(places), *chosen.shape[2:]))
-        course.court.tell(f"asking the teacher: view {view + 1} of {plan.views}, {places[-1] + 1} of {count} samples")
+        course.court.tell(
+            f"asking the teacher: view {view + 1} of {views_of(plan, course)}, {places[-1] + 1} of {count} samples"
+        )
     return np.concatenate(found).astype(np.float32)
 
 

@@ -27,6 +27,13 @@ class Choices(Struct, frozen=True, kw_only=True):
     tag: tuple[tuple[str, int], ...]
 
 
+class Progress(Struct, frozen=True, kw_only=True):
+    """The last line of a process, and the runs that it has going."""
+
+    line: str
+    runs: tuple[str, ...]
+
+
 class ModelRow(Struct, frozen=True, kw_only=True):
     """A model as the record knows it. `bytes` counts all its files; `precision` is that of its newest run."""
 

@@ -15,7 +15,7 @@ from edgewright.facts.run import Run
 _TEXTS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _NUMBERS = {
     "metrics": ("value", "low", "high"),
-    "layers": ("start_us", "median_us", "p90_us"),
+    "layers": ("start_us", "median_us", "p90_us", "low_us", "high_us"),
 }
 
 

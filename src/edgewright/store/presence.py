@@ -7,13 +7,18 @@ only stores on the same home may judge them, since on PostgreSQL others may writ
 """
 
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from edgewright.store.ids import new_run_id
+from edgewright.store.ids import is_run_id, new_run_id
 from edgewright.store.locks import hold, try_lock
 
 _WAIT_S = 10.0
+_SAID = ".progress"
+_SAY_EVERY_S = 0.25
+_MOST_LETTERS = 500
 
 
 class Presence:
@@ -25,6 +30,7 @@ class Presence:
         self._guard = threading.Lock()
         self._name = ""
         self._file: IO[bytes] | None = None
+        self._said_at = float("-inf")
 
     def name(self) -> str:
         """This store's name, its lock held; made at the first call, so that a reader leaves no trace."""
@@ -48,9 +54,29 @@ class Presence:
         with path.open("ab") as file:
             return try_lock(file)
 
+    def say(self, text: str) -> None:
+        """Leave one line for the others of this home, if there is a name; a few a second are written, and none is
+        worth an error."""
+        with self._guard, suppress(OSError):
+            if self._file is not None and time.monotonic() - self._said_at >= _SAY_EVERY_S:
+                self._said_at = time.monotonic()
+                self._said(self._name).write_text(text[:_MOST_LETTERS], encoding="utf-8", errors="replace")
+
+    def hear(self, name: str) -> str:
+        """What the store of that name said last; empty where it said nothing, or was made in another home."""
+        where, _, token = name.partition("/")
+        with suppress(OSError):
+            if where == self._known_home_id() and is_run_id(token):
+                return self._said(name).read_text(encoding="utf-8", errors="replace")[:_MOST_LETTERS]
+        return ""
+
+    def _said(self, name: str) -> Path:
+        return self._folder / f"{name.rpartition('/')[2]}{_SAID}"
+
     def forget(self, name: str) -> None:
-        """Remove the file of a store that is gone and stands in no row any more."""
+        """Remove the files of a store that is gone and stands in no row any more."""
         (self._folder / name.rpartition("/")[2]).unlink(missing_ok=True)
+        self._said(name).unlink(missing_ok=True)
 
     def close(self) -> None:
         """Let go: rows that still carry the name are then those of a store that is gone."""

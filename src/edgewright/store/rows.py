@@ -124,6 +124,8 @@ def _layer_of(row: Row[Any]) -> Layer:
         median_us=math.nan if row.median_us is None else row.median_us,
         p90_us=math.nan if row.p90_us is None else row.p90_us,
         memory_bytes=row.memory_bytes,
+        low_us=row.low_us,
+        high_us=row.high_us,
     )
 
 

@@ -17,7 +17,7 @@ from sqlalchemy import (
     Text,
 )
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 REVISION = REVISIONS[-1]
 
 metadata = MetaData(
@@ -130,6 +130,8 @@ layer = Table(
     Column("median_us", Double),
     Column("p90_us", Double),
     Column("memory_bytes", BigInteger),
+    Column("low_us", Double),
+    Column("high_us", Double),
 )
 warning = Table(
     "warning",

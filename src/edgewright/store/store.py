@@ -46,6 +46,7 @@ from edgewright.store.browse import (
     DeviceRow,
     Link,
     ModelRow,
+    Progress,
     known_ids,
     list_choices,
     list_devices,
@@ -256,6 +257,25 @@ class Store:
         """Id and state of the runs that have not ended, cheap enough to be asked every second."""
         with self.database.reading("the runs cannot be listed") as connection:
             return list_running(connection)
+
+    def telling(self, tell: Callable[[str], None]) -> Callable[[str], None]:
+        """`tell`, and the same line for whoever looks at this home while the runs that were begun here go on."""
+
+        def told_too(text: str) -> None:
+            self.presence.say(text)
+            tell(text)
+
+        return told_too
+
+    def list_progress(self) -> list[Progress]:
+        """What the processes of this home that have runs going said last."""
+        with self.database.reading("the runs cannot be listed") as connection:
+            owned = select(run.c.id, run.c.process).where(run.c.state == "running", run.c.process.is_not(None))
+            runs: dict[str, list[str]] = {}
+            for row in connection.execute(owned.order_by(run.c.id)):
+                runs.setdefault(row.process, []).append(row.id)
+        said = [Progress(line=self.presence.hear(name), runs=tuple(ids)) for name, ids in runs.items()]
+        return [one for one in said if one.line]
 
     # Blobs
 

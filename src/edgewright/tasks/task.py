@@ -202,7 +202,8 @@ def faults_of_augment(task: Task) -> Iterator[tuple[str, str, str]]:
     smallest = min([*(min(one.size) for one in pictures), *(one.window for one in sounds)], default=0)
     if smallest and wanted.shift >= smallest:
         yield "augment.shift", f"it moves all of an input of {smallest} out", "a smaller one"
-    for one in (*pictures, *sounds):
+    varied: list[ImageInput | AudioInput] = [*pictures, *sounds]
+    for one in varied:
         if not one.dtype.startswith("float"):
             yield "augment", f"the input '{one.name}' is {one.dtype}", "only floats are varied"
 

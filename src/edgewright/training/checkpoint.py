@@ -86,8 +86,10 @@ def load_state(folder: Path, job: str) -> tuple[dict[str, Any] | None, str]:
 
 def digest_module(module: Any) -> str:
     """Of all that a module holds."""
+    import torch
+
     whole = sha256()
     for name, tensor in sorted(module.state_dict().items()):
         whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        whole.update(tensor.detach().cpu().contiguous().numpy())
+        whole.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return whole.hexdigest()

@@ -3,7 +3,7 @@
 Leaves `named.onnx`, `weights.safetensors`, `inspected.json`, and `importance.npz` where that was asked for.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,14 @@ from edgewright.compress.job import Step
 from edgewright.compress.pruning.groups import find_groups
 from edgewright.errors import UsageError
 from edgewright.formats.torch_weights import save_weights
-from edgewright.training.job import InspectJob, Laid, Word
+from edgewright.tasks.contract import Task
+from edgewright.training.job import InspectJob, Word
+from edgewright.training.losses import label_loss, name_made
 from edgewright.training.named import export_named
+from edgewright.training.samples import Samples, chunks
 from edgewright.training.sliceable import Number, find_sliceable
 from edgewright.training.slices import write_slices
-from edgewright.training.source import evaluating, input_names, load_module, tensors
+from edgewright.training.source import evaluating, load_module, tensors
 from edgewright.training.student import make_student
 
 Array = NDArray[Any]
@@ -43,7 +46,6 @@ class Inspected(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         student: parameters of the student; `widths` by group what is left of how many. 0 where none was asked for.
     """
 
-    schema: str = "edgewright.inspected/1"
     parameters: int
     macs: int | None
     shapes: dict[str, tuple[int, ...]]
@@ -61,10 +63,13 @@ def run_inspect(job: InspectJob, say: Say) -> None:
     """Raises what `load_module` and `export_named` raise, UsageError where Taylor's scores have no
     data, GateFailed where no student is small enough."""
     import onnx
+    import torch
 
     out = Path(job.out)
     steps = 2 + job.groups + (job.student > 0)
     say(Step(stage="inspect", done=0, of=steps))
+    if job.settings.threads:
+        torch.set_num_threads(job.settings.threads)
     module = load_module(job.module, job.settings.seed)
     named = out / "named.onnx"
     loaded = export_named(module, job.shapes, named)
@@ -106,38 +111,24 @@ def score(module: Any, job: InspectJob, say: Say) -> dict[str, Array]:
     """
     import torch
 
-    if job.data is None or not job.data.fit:
-        raise UsageError("Taylor's scores need data", "the job has none", "--data, or another importance")
-    loss_of = make_loss(job)
-    places = job.data.fit[: job.taylor_samples]
+    if job.data is None or not job.data.fit or not job.data.labels:
+        raise UsageError(
+            "Taylor's scores need samples with labels", "the job has none", "--data, or another importance"
+        )
+    task = msgspec.json.decode(job.task, type=Task)
+    samples = Samples(job.data, task, job.settings)
+    places = samples.fit[: job.taylor_samples]
+    parts = list(chunks(places, job.settings.batch))
     sums = {name: torch.zeros_like(one) for name, one in module.named_parameters()}
     with evaluating(module), torch.enable_grad():
-        for at in range(0, len(places), job.settings.batch):
-            inputs, labels = read_batch(job.data, places[at : at + job.settings.batch])
+        for done, chunk in enumerate(parts, 1):
+            batch = samples.read(chunk)
             module.zero_grad(set_to_none=True)
-            loss_of(module(*(inputs[name] for name in input_names(module, job.shapes))), labels).backward()
+            label_loss(task, name_made(module(**batch.inputs)), batch.labels).backward()
             for name, one in module.named_parameters():
                 if one.grad is not None:
                     sums[name] += (one.detach() * one.grad).square()
-            say(Step(stage="importance", done=min(at + job.settings.batch, len(places)), of=len(places)))
+            say(Step(stage="importance", done=done, of=len(parts)))
     by_tensor = {id(one): sums[name] for name, one in module.named_parameters()}
     every = module.named_parameters(remove_duplicate=False)
     return {name: by_tensor[id(one)].numpy() for name, one in every}
-
-
-def read_batch(data: Laid, places: Sequence[int]) -> tuple[dict[str, Any], Any]:
-    import torch
-
-    rows = np.asarray(places, np.int64)
-
-    def load(path: str) -> Any:
-        return torch.from_numpy(np.load(path, mmap_mode="r", allow_pickle=False)[rows])
-
-    return {name: load(path) for name, path in data.inputs.items()}, load(data.labels) if data.labels else None
-
-
-def make_loss(job: InspectJob) -> Callable[[Any, Any], Any]:
-    """Of a model's outputs and the labels."""
-    from torch.nn import functional
-
-    return lambda made, labels: functional.cross_entropy(made, labels)

@@ -109,9 +109,9 @@ class Training:
         self._began = self._saved = monotonic()
         self._start = self._step
         settings = self._plan.settings
-        stopped = False
+        stopped = self._waited()  # before it was interrupted
         self._wrapped.train()
-        for batch in ahead(self._samples.of_step, range(self._step, self._plan.planned)):
+        for batch in ahead(self._samples.of_step, range(self._step, 0 if stopped else self._plan.planned)):
             self._take(batch)
             ended = self._step == self._plan.planned
             if ended or self._step % self._samples.each_epoch == 0:
@@ -140,7 +140,9 @@ class Training:
         loss, parts = self._objective(outputs, batch)
         self._optimizer.zero_grad(set_to_none=True)
         self._fabric.backward(loss)
-        value, norm = float(loss.detach()), 0.0
+        for one in self._objective.learned.parameters():  # which Fabric has not wrapped
+            one.grad = self._mean(one.grad)
+        value, norm = float(self._mean(loss.detach())), 0.0
         if settings.clip and isfinite(value):
             clip, tensor = self._fabric.clip_gradients, self._wrapped
             norm = float(clip(tensor, self._optimizer, max_norm=settings.clip, error_if_nonfinite=False))
@@ -154,6 +156,10 @@ class Training:
             values["sparsity"] = self._thinner.sparsity()
         self._curves.add(self._step, values)
 
+    def _mean(self, tensor: Any) -> Any:
+        """Over all processes."""
+        return tensor if self._fabric.world_size == 1 else self._fabric.all_reduce(tensor, reduce_op="mean")
+
     def _diverged(self, batch: Batch, rate: float, value: float) -> TrainingDiverged:
         shown = ", ".join(map(str, batch.places[:SHOWN])) + (" …" if len(batch.places) > SHOWN else "")
         what = f"the loss is {value:g}" if not isfinite(value) else f"the loss is {value:g}, its gradient not finite"
@@ -166,7 +172,7 @@ class Training:
 
     def _end_epoch(self) -> bool:
         """Judge the held-out samples; whether to stop early."""
-        self._metric = self.judge()
+        self._metric = self._fabric.broadcast(self.judge())  # all stop together
         if self._metric is None:
             return False
         self._curves.put(f"held-out.{self._plan.task.metric}", self._step, self._metric)
@@ -183,7 +189,11 @@ class Training:
             }
         else:
             self._best["waited"] += 1
-        return bool(self._best["waited"] >= patience)
+        return self._waited()
+
+    def _waited(self) -> bool:
+        patience = self._plan.settings.patience
+        return bool(patience and self._best and self._best["waited"] >= patience)
 
     def judge(self) -> float | None:
         """The task's metric of the held-out samples, computed in float32; None where there are none with labels."""

@@ -23,7 +23,9 @@ def rate_at(step: int, planned: int, settings: Settings) -> float:
     rise = round(settings.warmup * planned)
     if step < rise:
         return settings.lr * (step + 1) / rise
-    return settings.lr * (between(1.0, 0.0, (step - rise) / (planned - rise)) if settings.schedule == "cosine" else 1.0)
+    return settings.lr * (
+        between(1.0, 0.0, (step - rise) / max(planned - rise, 1)) if settings.schedule == "cosine" else 1.0
+    )
 
 
 def between(first: float, last: float, share: float) -> float:

@@ -20,7 +20,7 @@ def choose_precision(
     if wanted != "auto":
         return wanted, ""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    if not computes_bf16(device):
+    if torch.backends.mps.is_available() or not computes_bf16(device):
         return "fp32", "bf16 is not native here"
     losses = []
     for half in (False, True):

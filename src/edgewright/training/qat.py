@@ -24,6 +24,7 @@ from edgewright.errors import ModelNotConvertible
 from edgewright.formats.onnx_qdq import DEQUANTIZE, OWN_DOMAINS, QUANTIZE, WEIGHTED, along
 from edgewright.formats.onnx_to_torch.build import load_network
 from edgewright.formats.prepare import name_nodes
+from edgewright.training.checkpoint import write_whole
 
 Array = NDArray[Any]
 Tensor = Any
@@ -65,9 +66,8 @@ class Trained(NamedTuple):
     position: int
 
 
-def qat_module(graph: Path, float_graph: Path | None, shapes: Mapping[str, Sequence[int]]) -> tuple[Any, Any]:
-    """The graph as a torch module that takes its inputs, and gives its outputs, by name; and a function that writes it
-    to a path.
+def qat_module(graph: Path, float_graph: Path | None, shapes: Mapping[str, Sequence[int]]) -> "Quantised":
+    """The graph as a torch module that takes its inputs, and gives its outputs, by name, and that can write it.
 
     Args:
         graph: with QuantizeLinear and DequantizeLinear, a batch of 1.
@@ -81,8 +81,7 @@ def qat_module(graph: Path, float_graph: Path | None, shapes: Mapping[str, Seque
     model = onnx.load(str(graph))
     parts = Parts(model)
     leaning = lean(parts, float_graph) if float_graph else {}
-    module = Module(parts, leaning, shapes)
-    return module, module.write
+    return Quantised(parts, leaning, shapes)
 
 
 class Parts:
@@ -236,7 +235,7 @@ class Rounder(nn.Module):  # type: ignore[misc]  # torch's types are not read by
         return np.asarray(made.clamp(self.stored.low, self.stored.high).detach().cpu().numpy())
 
 
-class Module(nn.Module):  # type: ignore[misc]
+class Quantised(nn.Module):  # type: ignore[misc]
     """A QDQ graph whose weights are trained."""
 
     def __init__(self, parts: Parts, leaning: Mapping[str, Array], shapes: Mapping[str, Sequence[int]]) -> None:
@@ -313,7 +312,7 @@ class Module(nn.Module):  # type: ignore[misc]
                 four = tensor.data_type == INT4
                 made = pack_four_bits(tensor.name, array) if four else onnx.numpy_helper.from_array(array, tensor.name)
                 tensor.CopyFrom(made)
-        onnx.save(model, str(path))
+        write_whole(path, lambda file: file.write(model.SerializeToString()))
 
     def learned(self) -> dict[str, Array]:
         """Initializers of the graph by name."""

@@ -55,6 +55,12 @@ class Samples:
         self._inputs = {name: open_array(path) for name, path in data.inputs.items()}
         self._labels = open_array(data.labels) if data.labels else None
         self._logits = open_array(logits) if logits else None
+        if self._logits is not None and self._logits.shape[:2] != (views, self.count):
+            raise DataError(
+                f"the teacher's answers are {' views of '.join(map(str, self._logits.shape[:2]))} samples",
+                f"{views} views of {self.count} are wanted",
+                "ask the teacher again",
+            )
         self._order = lru_cache(maxsize=2)(self._shuffle)
         self._outer = {one.name for one in task.inputs if isinstance(one, ImageInput) and one.layout == "NHWC"}
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgewright.formats.torch_program import build_module, describe_program, export_onnx, name_inputs
+from edgewright.formats.torch_program import build_module, describe_program, export_onnx
 from edgewright.formats.torch_weights import load_weights
 from edgewright.training.job import Source
 from edgewright.training.slices import apply_slices, read_slices, split_factory
@@ -106,11 +106,6 @@ def tensors(module: Any) -> dict[str, Any]:
         **dict(module.named_parameters(remove_duplicate=False)),
         **dict(module.named_buffers(remove_duplicate=False)),
     }
-
-
-def input_names(module: Any, shapes: Shapes) -> list[str]:
-    """The inputs that have shapes, in the order of `forward`."""
-    return [name for name in name_inputs(module, "module") if name in shapes]
 
 
 def export_module(module: Any, shapes: Shapes, path: Path) -> None:

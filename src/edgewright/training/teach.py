@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from edgewright.compress.job import Step
-from edgewright.errors import OutputError, UsageError
+from edgewright.errors import InputError, OutputError, UsageError
 from edgewright.tasks.contract import Boxes, Classification, NextToken, Task
 from edgewright.training.checkpoint import digest_module, sync_folder
 from edgewright.training.job import AskJob, Settings, Source, Teaching, TrainJob, Word
@@ -227,8 +227,16 @@ def open_lesson(job: TrainJob, task: Task, module: Any, samples: Samples) -> Les
 
     teaching = job.teaching
     few = samples.read(samples.fit[:2])
-    with torch.no_grad():
-        outputs = name_made(module.eval()(**few.inputs))
+    try:
+        with torch.no_grad():
+            outputs = name_made(module.eval()(**few.inputs))
+    except Exception as error:  # it is the user's code
+        words = str(error).strip().splitlines() or [""]
+        raise InputError(
+            "the module does not run on the samples",
+            f"{type(error).__name__}: {words[0][:300]}",
+            "the task's inputs have to be those of its forward",
+        ) from error
     module.train()
     tensor = chosen_tensor(task, outputs)
     if teaching is None or teaching.alpha < 1:
@@ -262,9 +270,8 @@ def open_teacher(teaching: Teaching, seed: int) -> Any:
     if teaching.logits and teaching.transfer == "none":
         return None
     if teaching.teacher is None:
-        raise UsageError(
-            "there is no teacher to ask", "transfer looks into a torch module", "name one, or transfer none"
-        )
+        why = "its answers lie in no file, or transfer looks into it"
+        raise UsageError("there is no teacher to ask", why, "name a torch module, or transfer none")
     return load_teacher(teaching.teacher, seed)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from hashlib import sha256
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from edgewright.errors import UsageError
 from edgewright.formats.torch_program import quiet
 from edgewright.tasks.contract import Task
 from edgewright.training.checkpoint import digest_module, load_state, write_whole
-from edgewright.training.job import TrainJob, TrainReport, Word
+from edgewright.training.job import Settings, TrainJob, TrainReport, Word
 from edgewright.training.loop import Ending, Plan, Training
 from edgewright.training.losses import name_made
 from edgewright.training.precision import choose_precision
@@ -40,6 +41,7 @@ def run_train(job: TrainJob, say: Say) -> None:
     import torch
 
     settings = job.settings
+    check_settings(settings)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     task = msgspec.json.decode(job.task, type=Task)
@@ -56,7 +58,8 @@ def run_train(job: TrainJob, say: Say) -> None:
     torch.manual_seed(settings.seed)
     if state is None:
         first = samples.of_step(0)
-        precision, _ = choose_precision(settings.precision, trainable.module, probe_of(lesson, first))
+        wanted = "fp32" if job.graph and settings.precision == "auto" else settings.precision  # its rounding is finer
+        precision, _ = choose_precision(wanted, trainable.module, probe_of(lesson, first))
     else:
         precision = state["precision"]
     fabric = open_fabric(precision)
@@ -73,12 +76,34 @@ def run_train(job: TrainJob, say: Say) -> None:
         leave(job, trainable, plan, ending, tuple(filter(None, (note, *(thinner.notes if thinner else ())))))
 
 
+def check_settings(settings: Settings) -> None:
+    """UsageError for what cannot be trained with."""
+    for name, right, hint in (
+        ("epochs", settings.epochs > 0, "above 0"),
+        ("batch", settings.batch > 0, "1 or more"),
+        ("lr", 0 < settings.lr < inf, "above 0"),
+        ("warmup", 0 <= settings.warmup <= 1, "a share, from 0 to 1"),
+        ("momentum", 0 <= settings.momentum < 1, "from 0 to below 1"),
+        ("weight_decay", 0 <= settings.weight_decay < inf, "0 or more"),
+        ("label_smoothing", 0 <= settings.label_smoothing < 1, "from 0 to below 1"),
+        ("clip", settings.clip >= 0, "0 or more; 0 does not clip"),
+    ):
+        if not right:
+            raise UsageError(f"{name} {getattr(settings, name):g} cannot be trained with", "", hint)
+
+
 def plan_steps(job: TrainJob, samples: Samples) -> int:
     return max(1, round(job.settings.epochs * samples.each_epoch))
 
 
 def open_trainable(job: TrainJob) -> Trainable:
     """What the job names, on the processor, ready to be trained."""
+    if job.graph:
+        from edgewright.training.qat import qat_module
+
+        float_graph = Path(job.float_graph) if job.float_graph else None
+        quantised = qat_module(Path(job.graph), float_graph, job.shapes)
+        return Trainable(quantised, lambda folder: quantised.write(folder / "model.onnx"))
     if job.module is None:
         raise UsageError("there is nothing to train", "the job names no module", "name one")
     from edgewright.training.source import export_module, load_module

@@ -40,7 +40,12 @@ def templates() -> Environment:
     )
     found.filters |= {"short": numbers.shorten, "moment": numbers.moment, "share": show_share, "show": numbers.show}
     found.filters |= {"own_tags": own_tags, "bar": mini_bar, "unit_of": numbers.unit_of}
-    found.globals |= {"quantity": numbers.quantity, "bounds": numbers.bounds, "plural": numbers.plural}
+    found.globals |= {
+        "quantity": numbers.quantity,
+        "bounds": numbers.bounds,
+        "timed": numbers.timed,
+        "plural": numbers.plural,
+    }
     found.globals["accuracy_of"] = numbers.accuracy_of
     found.globals["own"] = own_addresses()
     return found

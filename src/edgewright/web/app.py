@@ -98,15 +98,18 @@ def tell_broken(request: Request, error: Exception) -> Response:
     )
 
 
-def make_app(store: Store, doors: Doors, upload_folder: Path, *, wait_s: float = WAIT_S) -> tuple[Guard, Desk]:
+def make_app(
+    store: Store, doors: Doors, upload_folder: Path, work_folders: tuple[Path, ...] = (), *, wait_s: float = WAIT_S
+) -> tuple[Guard, Desk]:
     """The pages of a record. What runs beside them begins and ends with the server.
 
     Args:
         upload_folder: takes the user's files; the caller removes it.
+        work_folders: whose tasks, data sets and recipes the forms offer.
         wait_s: how long a deletion can be undone.
     """
     live = Live()
-    desk = Desk(store, doors, Jobs(live.tell), live, Bin(wait_s), upload_folder)
+    desk = Desk(store, doors, Jobs(live.tell), live, Bin(wait_s), upload_folder, work_folders)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -96,6 +96,11 @@ def compare_context(runs: Sequence[Run], *, by_time: bool = False) -> dict[str, 
         "strips": draw_strips(runs),
         "layer_rows": rows,
         "layer_most": most_of(rows),
+        "without_intervals": [
+            letter
+            for letter, run in zip(LETTERS, runs, strict=False)
+            if run.layers and all(layer.low_us is None for layer in run.layers)
+        ],
         "by_time": by_time,
         "differences": differences(runs),
         "run_ids": [run.id for run in runs],

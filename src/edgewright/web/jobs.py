@@ -238,5 +238,6 @@ def _run_ids(answer: Path) -> tuple[str, ...]:
         found = msgspec.json.decode(data)
     except msgspec.DecodeError:
         return ()
-    rows = [row for key in ("runs", "artifacts") for row in found.get(key, ())] if isinstance(found, dict) else []
+    keys = ("runs", "artifacts", "results")
+    rows = [found, *(row for key in keys for row in found.get(key, ()))] if isinstance(found, dict) else []
     return tuple(dict.fromkeys(row["run_id"] for row in rows if isinstance(row, dict) and row.get("run_id")))

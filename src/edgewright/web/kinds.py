@@ -8,11 +8,15 @@ from platform import system
 from typing import Literal, NamedTuple
 
 from edgewright.errors import UsageError
+from edgewright.facts.words import QUANTIZED
 from edgewright.flows.cells import FLOAT_PRECISIONS
 from edgewright.flows.doctor import FOR_TESTS, examine_runtimes
 from edgewright.runtimes.table import TABLE
+from edgewright.web.offers import Choice
 
 Form = Mapping[str, Sequence[str]]
+Offered = Mapping[str, Sequence[Choice]]
+FILES = ("tasks", "data", "recipes")
 FOLDER = "{folder}"  # stands for the job's own folder in a row's fixed words
 
 
@@ -20,19 +24,22 @@ class Field(NamedTuple):
     """One field: the option it fills, and what it takes.
 
     Attributes:
-        takes: `number`, `whole` (number) between `least` and `most`; `words` of `choices`, any of them; `switch`.
+        takes: `number`, `whole` (number) between `least` and `most`; `words` of `choices`, any of them; `one` of them;
+            `switch`.
         off: what a switch that is off adds to the command.
+        needed: whether one of the choices must be chosen.
     """
 
     option: str
     label: str
-    takes: Literal["number", "whole", "words", "switch"]
+    takes: Literal["number", "whole", "words", "one", "switch"]
     help: str
     default: str = ""
     least: float = 0
     most: float = 0
-    choices: Literal["runs", "compiles", "precisions", ""] = ""
+    choices: Literal["runs", "compiles", "precisions", "quantized", "devices", "tasks", "data", "recipes", ""] = ""
     off: str = ""
+    needed: bool = False
 
     @property
     def name(self) -> str:
@@ -49,6 +56,17 @@ class Kind(NamedTuple):
     fixed: tuple[str, ...] = ()
     several: bool = False  # whether it takes more than one model
 
+    @property
+    def needs_folder(self) -> bool:
+        """Whether a work folder must offer something."""
+        return any(field.needed for field in self.fields)
+
+
+ON = Field("--on", "Device", "one", "Where it runs.", "local", choices="devices")
+TASK = Field("--task", "Task", "one", "What the model is for.", choices="tasks", needed=True)
+DATA = Field("--data", "Data set", "one", "Of the work folder.", choices="data", needed=True)
+RUNS = Field("--runtime", "Runtimes", "words", "None: the one made for the format.", choices="runs")
+THREADS = Field("--threads", "Threads", "whole", "For one inference.", "1", 1, 256)
 
 KINDS: dict[str, Kind] = {
     "benchmark": Kind(
@@ -57,8 +75,9 @@ KINDS: dict[str, Kind] = {
         help="Measure one or more models, interleaved, each in fresh processes.",
         several=True,
         fields=(
-            Field("--runtime", "Runtimes", "words", "None: the one made for the format.", choices="runs"),
-            Field("--threads", "Threads", "whole", "For one inference.", "1", 1, 256),
+            RUNS,
+            ON,
+            THREADS,
             Field("--processes", "Processes", "whole", "Fresh ones per candidate.", "15", 1, 1000),
             Field("--seconds", "Seconds", "number", "Steady time per process.", "0.2", 0.001, 3600),
             Field("--layers", "Layers", "switch", "Time the layers in a pass of their own.", "on", off="--no-layers"),
@@ -75,44 +94,98 @@ KINDS: dict[str, Kind] = {
             Field("--samples", "Samples", "whole", "Seeded inputs to compare on.", "8", 1, 10_000),
         ),
     ),
+    "quantize": Kind(
+        name="quantize",
+        title="Quantise",
+        help="Quantise a model once for every runtime, and judge it on data that took no part. On this machine.",
+        fixed=("-o", FOLDER),
+        fields=(
+            TASK,
+            DATA,
+            Field("--eval-data", "Judge on", "one", "None: the rest of the data set.", choices="data"),
+            Field("--recipe", "Recipe", "one", "None: one is made.", choices="recipes"),
+            Field("--precision", "Precision", "one", "auto chooses by architecture.", "w8a8", choices="quantized"),
+            Field("--runtime", "Runtimes", "words", "None: ONNX Runtime and LiteRT.", choices="compiles"),
+            Field("--samples", "Samples", "whole", "For calibration.", "100", 1, 1_000_000),
+            Field("--max-drop", "Largest drop", "number", "Of the metric, in points of a share.", "1.0", 0, 100),
+            Field("--measure", "Time them", "switch", "Against float ones.", "on", off="--no-measure"),
+        ),
+    ),
+    "evaluate": Kind(
+        name="evaluate",
+        title="Evaluate",
+        help="Score models on labelled data, all on the same samples.",
+        several=True,
+        fields=(
+            TASK,
+            DATA,
+            RUNS,
+            ON,
+            Field("--samples", "Samples", "whole", "Empty: all.", "", 1, 100_000_000),
+            THREADS,
+        ),
+    ),
 }
 RERUN = "rerun"  # has no form of its own: it is the button of a run
 
 
-def choices_of(field: Field) -> list[tuple[str, str]]:
-    """Words and titles that a field of words can take here."""
-    if field.choices == "precisions":
-        return [(name, name) for name in FLOAT_PRECISIONS]
+def choices_of(field: Field, offered: Offered) -> list[Choice]:
+    """What a field of words can take here; `offered` has what depends on the machine's own files and record."""
+    if field.choices in offered:
+        return list(offered[field.choices])
+    if field.choices in ("precisions", "quantized"):
+        return [Choice(name, name, name) for name in (QUANTIZED if field.choices == "quantized" else FLOAT_PRECISIONS)]
     usable = {state.name for state in examine_runtimes() if state.usable}
     infos = [info for info in TABLE.values() if info.name != FOR_TESTS and info.name in usable and info.reads]
     if field.choices == "compiles":
         infos = [info for info in infos if info.writes]
     else:
         infos = [info for info in infos if not info.systems or system() in info.systems]
-    return [(info.name, info.title) for info in infos]
+    return [Choice(info.name, info.title, info.name) for info in infos]
 
 
-def options_from(kind: Kind, form: Form) -> list[str]:
-    """The options that a form says; UsageError for what a field does not take."""
-    return [word for field in kind.fields for word in _option(field, form.get(field.name, ()))]
+def options_from(kind: Kind, form: Form, offered: Offered) -> list[Choice]:
+    """The words that a form adds to the command, each as it is shown and as it is given; UsageError for what a field
+    does not take."""
+    return [word for field in kind.fields for word in _option(field, form.get(field.name, ()), offered)]
 
 
-def _option(field: Field, given: Sequence[str]) -> list[str]:
+def _option(field: Field, given: Sequence[str], offered: Offered) -> list[Choice]:
     if field.takes == "switch":
-        return [] if given else [field.off]
-    if field.takes == "words":
-        known = {name for name, _ in choices_of(field)}
-        if strangers := [word for word in given if word not in known]:
-            raise _refused(field, strangers[0], f"known are {', '.join(sorted(known))}")
-        return [field.option, ",".join(given)] if given else []
+        return [] if given else _plain(field.off)
+    if field.takes in ("words", "one"):
+        return _chosen(field, [word for word in given if word], choices_of(field, offered))
     text = (given[0] if given else "").strip() or field.default
+    if text == field.default:
+        return []
     try:
         value = float(int(text)) if field.takes == "whole" else float(text)
     except ValueError:
         raise _refused(field, text, "it is no number") from None
     if not field.least <= value <= field.most:
         raise _refused(field, text, f"it must be from {field.least:g} to {field.most:g}")
-    return [] if text == field.default else [field.option, text]
+    return _plain(field.option, text)
+
+
+def _chosen(field: Field, ids: Sequence[str], choices: Sequence[Choice]) -> list[Choice]:
+    known = {one.id: one for one in choices}
+    if strangers := [word for word in ids if word not in known]:
+        raise _refused(field, strangers[0], f"known are {', '.join(one.title for one in choices)[:500]}")
+    if field.needed and not ids:
+        raise UsageError(f"{field.label}: nothing is chosen", "", "choose one in the form")
+    if field.takes == "one" and len(ids) > 1:
+        raise _refused(field, ids[1], "only one can be chosen")
+    if not ids or list(ids) == [field.default]:
+        return []
+    chosen = [known[word] for word in ids]
+    if field.choices in FILES:  # a person sees which; the whole path is the command's affair
+        return [*_plain(field.option), chosen[0]]
+    return _plain(field.option, ",".join(one.word for one in chosen))
+
+
+def _plain(*words: str) -> list[Choice]:
+    """Words that are shown as they are given."""
+    return [Choice("", word, word) for word in words]
 
 
 def _refused(field: Field, given: str, why: str) -> UsageError:

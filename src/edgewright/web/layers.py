@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from edgewright.bench.verdict import SESSION_DRIFT
 from edgewright.facts.run import Layer, Run
 
 SORTS: dict[str, Callable[[Layer], float | str]] = {
@@ -97,10 +99,12 @@ def group(layers: Sequence[Layer], key: str) -> list[Group]:
 
 class Cell(Struct, frozen=True, kw_only=True):
     """What one run spends in a row: the sums of its layers there. `mark` is `slower` or `faster` than the first run
-    where the two spreads are apart, else empty."""
+    where the two intervals are apart by more than 5 %, else empty. `low_us` and `high_us` are None where a layer has no
+    interval on record."""
 
     median_us: float
-    p90_us: float
+    low_us: float | None
+    high_us: float | None
     count: int
     ops: tuple[str, ...]
     mark: str = ""
@@ -155,16 +159,26 @@ def _cell(layers: Sequence[Layer]) -> Cell | None:
         return None
     return Cell(
         median_us=total_us(layers),
-        p90_us=sum(layer.p90_us for layer in layers if isfinite(layer.p90_us)),
+        low_us=sum_known([layer.low_us for layer in layers]),
+        high_us=sum_known([layer.high_us for layer in layers]),
         count=len(layers),
         ops=tuple(dict.fromkeys(layer.op for layer in layers)),
     )
 
 
 def _marked(cell: Cell | None, first: Cell | None) -> Cell | None:
-    """Layers have a median and a 90th percentile, and no interval: two are called apart only where the median of the
-    slower lies beyond the 90th percentile of the faster."""
     if cell is None or first is None or cell is first:
         return cell
-    mark = "slower" if cell.median_us > first.p90_us else "faster" if first.median_us > cell.p90_us else ""
-    return Cell(median_us=cell.median_us, p90_us=cell.p90_us, count=cell.count, ops=cell.ops, mark=mark)
+    return replace(cell, mark="slower" if is_below(first, cell) else "faster" if is_below(cell, first) else "")
+
+
+def is_below(one: Cell, other: Cell) -> bool:
+    """Whether both have an interval, and the second begins beyond the end of the first and `SESSION_DRIFT`: an interval
+    from one process knows nothing of what differs between two."""
+    return None not in (one.high_us, other.low_us) and (one.high_us or 0) * (1 + SESSION_DRIFT) < (other.low_us or 0)
+
+
+def sum_known(values: Sequence[float | None]) -> float | None:
+    """None where one of them is not known."""
+    known = [value for value in values if value is not None and isfinite(value)]
+    return sum(known) if len(known) == len(values) else None

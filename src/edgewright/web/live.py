@@ -1,7 +1,7 @@
 """What happens now, told to every open page: one reader of the record for all, and none where nobody watches."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -22,6 +22,7 @@ class Live:
     def __init__(self, every_s: float = EVERY_S) -> None:
         self._every_s = every_s
         self._queues: set[asyncio.Queue[bytes]] = set()
+        self._new: set[asyncio.Queue[bytes]] = set()  # what their page shows may be older than their stream
         self._loop: asyncio.AbstractEventLoop | None = None
         self._open = True
 
@@ -36,7 +37,10 @@ class Live:
                 self._loop.call_soon_threadsafe(self._put, encode(event, data))
 
     async def follow(self, store: Store) -> None:
-        """Ask the record once a second while somebody watches, and tell what changed; runs until it is cancelled."""
+        """Ask the record once a second while somebody watches, until it is cancelled.
+
+        Told is which runs go on, where that changed or to a watcher that is new, and how far they are.
+        """
         self._loop = asyncio.get_running_loop()
         before: list[tuple[str, str]] | None = None
         while True:
@@ -45,15 +49,19 @@ class Live:
                 before = None
                 continue
             with suppress(StoreError):
+                new, self._new = self._new, set()
                 running = await to_thread.run_sync(store.list_running)
-                if before is not None and running != before:
-                    self._put(encode("runs", {"running": running, "changed": changed(before, running)}))
+                told = self._queues if running != before else self._queues & new
+                self._put(encode("runs", {"running": [run_id for run_id, _ in running]}), told)
                 before = running
+                if running:  # again each time: a page may have come to it meanwhile
+                    self._put(encode("progress", await to_thread.run_sync(store.list_progress)))
 
     async def stream(self) -> AsyncIterator[bytes]:
         """The events from now on, with a sign of life in between."""
         queue: asyncio.Queue[bytes] = asyncio.Queue(MOST_WAITING)
         self._queues.add(queue)
+        self._new.add(queue)
         try:
             yield b"retry: 2000\n\n"
             while True:
@@ -66,6 +74,7 @@ class Live:
                     break
         finally:
             self._queues.discard(queue)
+            self._new.discard(queue)
 
     def close(self) -> None:
         """Let every stream end."""
@@ -77,8 +86,8 @@ class Live:
         self._open = False
         self._put(encode("closed", {}))
 
-    def _put(self, message: bytes) -> None:
-        for queue in self._queues:
+    def _put(self, message: bytes, to: Iterable[asyncio.Queue[bytes]] | None = None) -> None:
+        for queue in self._queues if to is None else to:
             if queue.full():  # a page that does not read loses the oldest, and nobody waits for it
                 queue.get_nowait()
             queue.put_nowait(message)
@@ -87,8 +96,3 @@ class Live:
 def encode(event: str, data: Any) -> bytes:
     """One event of a server-sent stream; JSON has no line breaks."""
     return b"event: " + event.encode() + b"\ndata: " + msgspec.json.encode(data) + b"\n\n"
-
-
-def changed(before: list[tuple[str, str]], now: list[tuple[str, str]]) -> list[str]:
-    """Ids that began or ended."""
-    return sorted({run_id for run_id, _ in set(before) ^ set(now)})

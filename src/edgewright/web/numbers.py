@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from math import isfinite
+from typing import Any
 
 from markupsafe import Markup
 
@@ -82,6 +83,14 @@ def exact(value: float | None, unit: str) -> str:
 def quantity(value: float | None, unit: str) -> Markup:
     """A number in a page: short, its exact value on hover."""
     return Markup('<span class="num" title="{}">{}</span>').format(exact(value, unit), show(value, unit))
+
+
+def timed(one: Any) -> Markup:
+    """The `median_us` of a layer or of a sum of them, its interval on hover."""
+    low, high = one.low_us, one.high_us
+    told = "no interval on record" if low is None or high is None else f"from {exact(low, 'us')} to {exact(high, 'us')}"
+    title = f"{exact(one.median_us, 'us')}; {told}"
+    return Markup('<span class="num" title="{}">{}</span>').format(title, show(one.median_us, "us"))
 
 
 def bounds(low: float | None, high: float | None, unit: str) -> Markup:

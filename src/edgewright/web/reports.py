@@ -1,11 +1,12 @@
 """Reports that need no server: one HTML file, or a folder of static pages; no script and no address in them."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import msgspec
 from markupsafe import Markup
+from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -27,6 +28,7 @@ from edgewright.web.state import desk_of
 from edgewright.web.traces import chrome_trace, node_data
 
 MOST_PAGES = 2_000
+FILES = ("model", "source", "weights", "data", "eval_data", "inputs", "labels")  # of a plan
 
 
 def report(template: str, links: Links, context: dict[str, Any], page: str) -> str:
@@ -35,11 +37,25 @@ def report(template: str, links: Links, context: dict[str, Any], page: str) -> s
 
 
 def run_text(run: Run, store: Store, links: Links | None = None) -> str:
-    return report("run_report.html", links or NoLinks(), run_context(run, store, LayerView()), "runs")
+    return report("run_report.html", links or NoLinks(), run_context(without_folders(run), store, LayerView()), "runs")
 
 
 def compare_text(runs: Sequence[Run]) -> str:
-    return report("compare_report.html", NoLinks(), compare_context(runs), "compare")
+    return report("compare_report.html", NoLinks(), compare_context([without_folders(run) for run in runs]), "compare")
+
+
+def without_folders(run: Run) -> Run:
+    """The run with the files of its plan by their names alone: a report goes to others."""
+    return replace(run, plan=bare(run.plan))
+
+
+def bare(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: PurePath(one).name if key in FILES and isinstance(one, str) else bare(one)
+            for key, one in value.items()
+        }
+    return [bare(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def one_file(runs: Sequence[Run], store: Store) -> str:

@@ -208,6 +208,8 @@ LAYER_HEADER = (
     "start_us",
     "median_us",
     "p90_us",
+    "low_us",
+    "high_us",
     "memory_bytes",
     "source_nodes",
 )

@@ -81,6 +81,7 @@ CSV_HEADER = (
     "cold_start_us",
     "peak_memory_bytes",
     "accuracy",
+    "accuracy_metric",
     "error",
     "note",
 )
@@ -106,6 +107,7 @@ def csv_row(row: RunRow) -> Sequence[object]:
         value("cold_start"),
         value("memory.peak"),
         accuracy and accuracy.value,
+        accuracy and accuracy.name,
         row.error,
         row.note,
     )
@@ -134,7 +136,7 @@ def table_context(rows: Sequence[RunRow], *, ticks: bool = True) -> dict[str, An
     return {
         "rows": [(row, row_whisker(row, scale)) for row in rows],
         "several_devices": len({row.device_id for row in rows}) > 1,
-        "any_accuracy": any(accuracy_of(row.metrics) for row in rows),
+        "accuracies": sorted({found.name for row in rows if (found := accuracy_of(row.metrics))}),
         "ticks": ticks,
     }
 

@@ -84,10 +84,12 @@ def listening(table: Path, port: int) -> list[str]:
     return []
 
 
-def serve(store: Store, server: socket.socket, doors: Doors, ready: Callable[[], None]) -> None:
+def serve(
+    store: Store, server: socket.socket, doors: Doors, ready: Callable[[], None], work_folders: tuple[Path, ...] = ()
+) -> None:
     """Serve until SIGINT or SIGTERM; running work is cancelled then, and what was measured is kept."""
     with TemporaryDirectory(prefix="edgewright-ui-") as folder:
-        app, desk = make_app(store, doors, Path(folder))
+        app, desk = make_app(store, doors, Path(folder), work_folders)
         config = uvicorn.Config(
             app,
             log_level="warning",

@@ -14,7 +14,8 @@ from edgewright.web.undo import Bin
 
 @dataclass(frozen=True)
 class Desk:
-    """The record, the jobs, the watchers, what is about to be deleted, and the user's files by their word."""
+    """The record, the jobs, the watchers, what is about to be deleted, the user's files by their word, and the folders
+    whose files may be used."""
 
     store: Store
     doors: Doors
@@ -22,6 +23,7 @@ class Desk:
     live: Live
     bin: Bin
     upload_folder: Path
+    work_folders: tuple[Path, ...] = ()
     uploads: dict[str, Path] = field(default_factory=dict)
 
 

@@ -1,9 +1,12 @@
 """A run's layers for other tools: Perfetto and Model Explorer.
 
 Sources: the Trace Event Format that Perfetto reads (complete events, `ph: X`, microseconds); Model Explorer's custom
-node data, which colours a graph's nodes by values found under their names.
+node data (0.1.34): `results` at the top is for whichever graph is open, and has a value by the id of a node, or by the
+name of a tensor that it gives. Its TFLite adapter counts operators as ids, its ONNX adapter (0.4.2) takes the nodes'
+names.
 """
 
+import re
 from typing import Any
 
 from edgewright.facts.run import Run
@@ -11,7 +14,7 @@ from edgewright.web.draw.timeline import UNITS, make_spans
 
 # From little to much: readable on white and on black.
 GRADIENT = ({"stop": 0, "bgColor": "#fff7e6"}, {"stop": 0.5, "bgColor": "#f5a623"}, {"stop": 1, "bgColor": "#c0392b"})
-GRAPHS = {"tflite": "main", "onnx": "main_graph"}
+COUNTED = re.compile(r".*#(\d+)", re.DOTALL)  # an operator of a TFLite file: its kind and its place
 
 
 def chrome_trace(run: Run) -> dict[str, Any]:
@@ -50,11 +53,16 @@ def chrome_trace(run: Run) -> dict[str, Any]:
 def node_data(run: Run) -> dict[str, Any]:
     """Microseconds by node of the source; a layer that stands for several gives each an equal part."""
     times: dict[str, float] = {}
+    is_tflite = run.model is not None and run.model.format == "tflite"
+
+    def node_id(name: str) -> str:
+        place = COUNTED.fullmatch(name) if is_tflite else None
+        return place[1] if place else name
+
     for layer in run.layers:
         names = layer.source_nodes or (layer.name,)
-        for name in names:
+        for name in map(node_id, names):
             if layer.median_us == layer.median_us:
                 times[name] = times.get(name, 0.0) + layer.median_us / len(names)
-    graph = GRAPHS.get(run.model.format if run.model else "", "main")
     results = {name: {"value": round(value, 6)} for name, value in times.items()}
-    return {graph: {"results": results, "gradient": list(GRADIENT)}}
+    return {"name": f"µs in {run.runtime}", "results": results, "gradient": list(GRADIENT)}

@@ -12,6 +12,7 @@ from starlette.responses import RedirectResponse, Response
 
 from edgewright.errors import EdgewrightError, ModelUnreadable, RunNotFound, UsageError
 from edgewright.facts.run import Run
+from edgewright.flows.device import DEVICES
 from edgewright.flows.rerun import fetch_files, recorded_plan
 from edgewright.formats.files import sniff
 from edgewright.store.browse import ModelRow
@@ -23,6 +24,7 @@ from edgewright.web.filters import HEADLINE
 from edgewright.web.guard import form_of
 from edgewright.web.jobs import Job
 from edgewright.web.kinds import FOLDER, KINDS, Form, Kind, choices_of, options_from
+from edgewright.web.offers import Choice, check_links, look
 from edgewright.web.state import Desk, desk_of
 
 MOST_UPLOAD_BYTES = 2 << 30
@@ -36,12 +38,14 @@ def work_page(request: Request) -> Response:
     jobs = desk.jobs.list()
     asked = request.query_params.get("kind", "")
     kind = KINDS.get(asked, next(iter(KINDS.values())))
+    offered = offered_at(desk)
     models = [model for model in desk.store.list_models() if model.has_file][:MOST_LISTED]
     context = {
         "jobs": jobs,
         "kinds": list(KINDS.values()),
         "kind": kind,
-        "choices": {field.name: choices_of(field) for field in kind.fields if field.takes == "words"},
+        "choices": {field.name: choices_of(field, offered) for field in kind.fields if field.choices},
+        "has_folder": bool(desk.work_folders),
         "models": models,
         "uploads": [(name, path.name) for name, path in desk.uploads.items()],
         "chosen": request.query_params.getlist("model"),
@@ -49,6 +53,13 @@ def work_page(request: Request) -> Response:
     if wants_part(request):
         return answer(request, "job_list.html", "work", dict, context)
     return answer(request, "work.html", "work", lambda: {"jobs": [job.facts() for job in jobs]}, context)
+
+
+def offered_at(desk: Desk) -> dict[str, list[Choice]]:
+    """What the forms can name: devices (the one for tests where it is on record), and files of the work folders."""
+    known = {one.kind for one in desk.store.list_devices()} | {"local"}
+    devices = [Choice(word, title, word) for word, title in DEVICES.items() if word in known]
+    return {"devices": devices, **look(desk.work_folders)}
 
 
 def job_page(request: Request) -> Response:
@@ -87,7 +98,11 @@ def make_job(kind: Kind, form: Form, desk: Desk) -> Job:
     most = MOST_MODELS if kind.several else 1
     if len(chosen) > most:
         raise UsageError("too many models", f"{len(chosen)} are chosen", f"at most {most}")
-    options = options_from(kind, form)
+    if kind.needs_folder and not desk.work_folders:
+        raise UsageError(
+            f"{kind.name} needs files of a work folder", "none is named", "edgewright ui --work-folder DIR"
+        )
+    options = options_from(kind, form, offered_at(desk))
     sources = [source_of(word, desk) for word in chosen]
     names = [name for name, _ in sources]
     fixed = ["artifacts" if word == FOLDER else word for word in kind.fixed]
@@ -95,13 +110,16 @@ def make_job(kind: Kind, form: Form, desk: Desk) -> Job:
     def prepare(folder: Path) -> Sequence[str]:
         paths = [bring(folder / str(place)) for place, (_, bring) in enumerate(sources)]
         own = [str(folder / "artifacts") if word == FOLDER else word for word in kind.fixed]
-        return [kind.name, *map(str, paths), *own, *options]
+        given = [one.word for one in options]
+        for path in (Path(word) for word in given if Path(word).is_absolute()):
+            check_links(path, desk.work_folders)
+        return [kind.name, *map(str, paths), *own, *given]
 
     title = f"{kind.title} {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
     return Job(
         kind=kind.name,
         title=title,
-        shown=" ".join(["edgewright", kind.name, *names, *fixed, *options]),
+        shown=" ".join(["edgewright", kind.name, *names, *fixed, *(one.title for one in options)]),
         prepare=prepare,
     )
 

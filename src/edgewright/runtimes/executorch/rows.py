@@ -7,6 +7,7 @@ from operator import eq
 import numpy as np
 
 from edgewright.facts.model import GraphNode
+from edgewright.facts.ranks import median_bounds
 from edgewright.facts.run import Layer, LayerReport
 from edgewright.runtimes.executorch.align import align, match
 from edgewright.runtimes.executorch.description import Call, Description
@@ -25,6 +26,7 @@ def report_layers(trace: Trace, graph: Sequence[GraphNode]) -> LayerReport:
     begun = np.median([[event.start for event in run] for run in alike], axis=0) / 1e3
     starts = np.maximum.accumulate(begun)  # XNNPACK adds up times of its own, which may reach beyond its partition
     times = np.array([[event.duration for event in run] for run in alike]) / 1e3
+    bounds = [median_bounds(column) for column in times.T.tolist()]
     rows = [
         Layer(
             position=position,
@@ -37,6 +39,8 @@ def report_layers(trace: Trace, graph: Sequence[GraphNode]) -> LayerReport:
             start_us=float(starts[position]),
             median_us=float(np.median(times[:, position])),
             p90_us=float(np.percentile(times[:, position], 90)),
+            low_us=bounds[position][0],
+            high_us=bounds[position][1],
         )
         for position, event in enumerate(first)
     ]

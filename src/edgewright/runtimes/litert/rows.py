@@ -7,6 +7,7 @@ from statistics import median
 from typing import NamedTuple
 
 from edgewright.facts.model import GraphNode
+from edgewright.facts.ranks import median_bounds
 from edgewright.facts.run import Layer, LayerReport
 from edgewright.runtimes.litert.join import Owner, add_vanished, align, partition_graph
 from edgewright.runtimes.litert.trace import C_API, Event, ProfiledRun, Trace
@@ -90,6 +91,7 @@ def asked_backend(trace: Trace) -> str:
 
 
 def _row(position: int, step: Step, source: Source, start_us: float, width: float) -> Layer:
+    low, high = median_bounds(step.times_us)
     return Layer(
         position=position,
         name=source.name,
@@ -101,6 +103,8 @@ def _row(position: int, step: Step, source: Source, start_us: float, width: floa
         start_us=start_us,
         median_us=grouped_quantile(step.times_us, 0.5, width),
         p90_us=grouped_quantile(step.times_us, 0.9, width),
+        low_us=low,
+        high_us=None if high is None else high + width,
     )
 
 
@@ -296,6 +300,7 @@ def report_cut_outs(trace: Trace, graph: Sequence[GraphNode]) -> LayerReport:
     for cut in trace.cut_outs:
         name = graph[cut.position].name if graph else f"{trace.operators[cut.position]}#{cut.position}"
         times_us = [time_ns / 1e3 for time_ns in cut.times_ns]
+        low, high = median_bounds(times_us)
         rows.append(
             Layer(
                 position=len(rows),
@@ -308,6 +313,8 @@ def report_cut_outs(trace: Trace, graph: Sequence[GraphNode]) -> LayerReport:
                 start_us=None,
                 median_us=median(times_us),
                 p90_us=nearest_quantile(times_us, 0.9),
+                low_us=low,
+                high_us=high,
             )
         )
     return LayerReport(

@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 
 from edgewright.facts.model import GraphNode
+from edgewright.facts.ranks import median_bounds
 from edgewright.facts.run import Layer, LayerReport
 from edgewright.facts.words import Evidence, Unit
 from edgewright.runtimes.mnn.join import Kernel, source_nodes
@@ -39,6 +40,7 @@ def kind_of(op: str) -> str:
 
 
 def layer_row(position: int, ran: Ran, sources: tuple[str, ...], trace: Trace) -> Layer:
+    low, high = median_bounds(ran.times_us)
     evidence: Evidence = "measured" if trace.backend == "CPU" else "assigned"
     return Layer(
         position=position,
@@ -51,4 +53,6 @@ def layer_row(position: int, ran: Ran, sources: tuple[str, ...], trace: Trace) -
         start_us=float(np.median(ran.starts_us)),
         median_us=float(np.median(ran.times_us)),
         p90_us=float(np.percentile(ran.times_us, 90)),
+        low_us=low,
+        high_us=high,
     )

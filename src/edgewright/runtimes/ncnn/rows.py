@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from edgewright.facts.model import GraphNode
+from edgewright.facts.ranks import median_bounds
 from edgewright.facts.run import Layer, LayerReport
 from edgewright.runtimes.ncnn.naming import join_rows
 from edgewright.runtimes.ncnn.param import Row
@@ -33,6 +34,7 @@ def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
 
 def as_layer(place: int, ran: RanLayer, sources: tuple[str, ...]) -> Layer:
     """The CPU's own layers are seen to run; of Vulkan only ncnn's plan is known."""
+    low, high = median_bounds(ran.times_us)
     return Layer(
         position=place,
         name=ran.name,
@@ -45,4 +47,6 @@ def as_layer(place: int, ran: RanLayer, sources: tuple[str, ...]) -> Layer:
         median_us=float(np.median(ran.times_us)) if ran.times_us else 0.0,
         p90_us=float(np.percentile(ran.times_us, 90)) if ran.times_us else 0.0,
         memory_bytes=ran.bytes or None,
+        low_us=low,
+        high_us=high,
     )

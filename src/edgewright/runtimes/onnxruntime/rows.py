@@ -8,11 +8,13 @@ import msgspec
 import numpy as np
 
 from edgewright.facts.model import GraphNode
+from edgewright.facts.ranks import median_bounds
 from edgewright.facts.run import Layer, LayerReport
 from edgewright.runtimes.onnxruntime.join import by_name, source_nodes
 from edgewright.runtimes.onnxruntime.profiler import RAN, TRACE, Ran
 from edgewright.runtimes.onnxruntime.trace import Execution, split_inferences
 
+RESOLUTION_US = 1.0  # the trace has whole microseconds, cut off: a time of 3 stands for 3 to 4
 ON_CPU = ("CPUExecutionProvider", "XnnpackExecutionProvider")
 
 Sources = Mapping[tuple[str, str], tuple[str, ...]]
@@ -56,6 +58,7 @@ def gather(inferences: Sequence[Sequence[Execution]]) -> list[tuple[list[Executi
 def layer_row(position: int, executions: Sequence[Execution], starts: Sequence[float], sources: Sources) -> Layer:
     first = executions[0]
     times = [execution.duration for execution in executions]
+    low, high = median_bounds(times)
     return Layer(
         position=position,
         name=first.node,
@@ -68,6 +71,8 @@ def layer_row(position: int, executions: Sequence[Execution], starts: Sequence[f
         median_us=float(np.median(times)),
         p90_us=float(np.percentile(times, 90)),
         memory_bytes=first.output_bytes,
+        low_us=low,
+        high_us=None if high is None else high + RESOLUTION_US,
     )
 
 

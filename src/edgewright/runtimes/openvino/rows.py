@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 
 from edgewright.facts.model import GraphNode
+from edgewright.facts.ranks import median_bounds
 from edgewright.facts.run import Layer, LayerReport
 from edgewright.facts.words import Unit
 from edgewright.runtimes.openvino.join import source_nodes
@@ -34,6 +35,7 @@ def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
 
 def layer_row(position: int, one: Executed, nodes: tuple[str, ...], device: str) -> Layer:
     samples = one.samples_us or (0.0,)
+    low, high = median_bounds(samples)
     return Layer(
         position=position,
         name=one.name,
@@ -45,6 +47,8 @@ def layer_row(position: int, one: Executed, nodes: tuple[str, ...], device: str)
         start_us=None,
         median_us=float(np.median(samples)),
         p90_us=float(np.percentile(samples, 90)),
+        low_us=low,
+        high_us=high,
     )
 
 

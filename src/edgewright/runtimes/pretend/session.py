@@ -14,6 +14,7 @@ import numpy as np
 
 from edgewright import __version__
 from edgewright.facts.model import GraphNode, Signature, TensorSpec
+from edgewright.facts.ranks import median_bounds
 from edgewright.facts.run import Layer, LayerReport
 from edgewright.runtimes.contract import Array, Rejected
 from edgewright.runtimes.wire import SessionRequest
@@ -165,6 +166,7 @@ def layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
 
 def _layer(position: int, share: float, shares: Sequence[float], times: Array) -> Layer:
     fell_back = position == len(LAYER_SHARES)
+    low, high = median_bounds((times * share).tolist())
     return Layer(
         position=position,
         name=f"layer{position}",
@@ -176,4 +178,6 @@ def _layer(position: int, share: float, shares: Sequence[float], times: Array) -
         start_us=float(np.median(times) * sum(shares[:position])),
         median_us=float(np.median(times) * share),
         p90_us=float(np.percentile(times, 90) * share),
+        low_us=low,
+        high_us=high,
     )

@@ -18,5 +18,5 @@ def compile_model(request: CompileRequest) -> Compiled:
         loaded = load_torch(request.source, request.shapes, weights=request.options.get("weights"))
         export_onnx(loaded, Path(request.folder) / main)
     except EdgewrightError as error:
-        raise NotConvertible(error.why or error.what, error.try_this) from error
+        raise NotConvertible(": ".join(filter(None, (error.what, error.why))), error.try_this) from error
     return Compiled(main=main, io_map=map_ports(loaded), tools={name: installed_version(name) for name in TOOLS})

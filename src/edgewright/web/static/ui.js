@@ -164,6 +164,15 @@
       if (low) log.scrollTop = log.scrollHeight;
     }
   }
+  function showProgress(one) {  // of a process: the runs that its line names, or all that it has going
+    var parts = all("[data-live-title]").filter(function (part) {
+      return one.runs.indexOf(part.dataset.run || part.dataset.liveRun) >= 0;
+    });
+    var own = parts.filter(function (part) { return one.line.indexOf(part.dataset.liveTitle) === 0; });
+    (own.length ? own : parts).forEach(function (part) {
+      find("[data-live-line]", part).textContent = one.line.slice(own.length ? part.dataset.liveTitle.length : 0).trim();
+    });
+  }
   // A browser keeps six connections to a host: only the tabs that are seen listen.
   var source = null;
   function listen() {
@@ -171,9 +180,10 @@
     source.addEventListener("runs", function (event) {
       var data = JSON.parse(event.data), run = find("[data-live-run]");
       body.dispatchEvent(new Event("runs-changed"));
-      if (run && data.changed.indexOf(run.dataset.liveRun) >= 0) location.reload();
+      if (run && data.running.indexOf(run.dataset.liveRun) < 0) location.reload();
     });
     source.addEventListener("job", function (event) { showJob(JSON.parse(event.data)); });
+    source.addEventListener("progress", function (event) { JSON.parse(event.data).forEach(showProgress); });
     source.addEventListener("log", function (event) { showLine(JSON.parse(event.data)); });
     source.addEventListener("closed", function () { hush(); toast("The server has ended."); });
   }

@@ -1,0 +1,15 @@
+"""Intervals of layers: unknown for those that were measured before."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Two columns, empty."""
+    for name in ("low_us", "high_us"):
+        op.add_column("layer", sa.Column(name, sa.Double(), nullable=True))

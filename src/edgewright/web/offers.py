@@ -1,0 +1,122 @@
+"""What the user's work folders offer to the forms: task files, data sets, recipes.
+
+A request names one by its id in this table, and never by a path. Nothing outside of the folders is offered, wherever
+a link or a task's labels may lead; nothing hidden is.
+"""
+
+import os
+import tomllib
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from edgewright.errors import UsageError
+
+Shelf = Literal["tasks", "data", "recipes"]
+SCHEMAS: dict[object, Shelf] = {"edgewright.task/1": "tasks", "edgewright.recipe/1": "recipes"}
+SAMPLES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".wav", ".npy")
+MOST_DEPTH = 3
+MOST_SEEN = 2_000  # entries of a folder and its own, however deep
+MOST_OFFERED = 200  # of a kind
+MOST_TEXT_BYTES = 1 << 20
+PEEKED = 20  # entries that tell whether a folder holds samples
+HIDDEN = (".", "__MACOSX")
+
+
+class Choice(NamedTuple):
+    """What a form offers: a request says `id`, a person sees `title`, the command gets `word`."""
+
+    id: str
+    title: str
+    word: str
+
+
+def look(folders: Sequence[Path]) -> dict[str, list[Choice]]:
+    """What is there now, by its kind; the same file has the same id each time."""
+    found: dict[str, list[Choice]] = {"tasks": [], "data": [], "recipes": []}
+    for place, folder in enumerate(folders):
+        root = folder.resolve()
+        for path in entries(root):
+            name = path.relative_to(root).as_posix()
+            shelf = shelf_of(path, root)
+            if shelf and len(found[shelf]) < MOST_OFFERED:
+                key = sha256(f"{place}/{name}".encode("utf-8", "replace")).hexdigest()[:16]
+                found[shelf].append(Choice(key, name, str(path)))
+    return found
+
+
+def entries(root: Path) -> Iterator[Path]:
+    """Files and folders by name, the nearest first. A data set is one entry; a link counts as what it leads to."""
+    level, seen = [root], 0
+    for _ in range(MOST_DEPTH):
+        below: list[Path] = []
+        for folder in level:
+            for path in children(folder):
+                seen += 1
+                if seen > MOST_SEEN:
+                    return
+                if path.name.startswith(HIDDEN) or not is_inside(path, root):
+                    continue
+                yield path
+                if path.is_dir() and not path.is_symlink() and not is_data_folder(path):
+                    below.append(path)
+        level = below
+
+
+def children(folder: Path, most: int = MOST_SEEN) -> list[Path]:
+    """The first entries of a folder that can be read."""
+    try:
+        with os.scandir(folder) as found:
+            names = [entry.name for _, entry in zip(range(most), found, strict=False)]
+    except OSError:
+        return []
+    return [folder / name for name in sorted(names)]
+
+
+def is_inside(path: Path, root: Path) -> bool:
+    try:
+        return path.resolve(strict=True).is_relative_to(root)
+    except (OSError, RuntimeError):  # a link to nothing, or to itself
+        return False
+
+
+def shelf_of(path: Path, root: Path) -> Shelf | None:
+    if path.is_dir():
+        return "data" if is_data_folder(path) else None
+    if path.suffix.lower() in (".zip", ".npz"):
+        return "data"
+    return shelf_of_text(path, root) if path.suffix.lower() == ".toml" else None
+
+
+def is_data_folder(path: Path) -> bool:
+    """Whether it has a table of labels, or samples in itself or in the folders of its classes."""
+    inside = children(path, PEEKED)
+    return (path / "labels.csv").is_file() or any(
+        one.name.lower().endswith(SAMPLES) for child in (path, *inside) for one in children(child, PEEKED)
+    )
+
+
+def shelf_of_text(path: Path, root: Path) -> Shelf | None:
+    """By the schema that the file names; a task whose labels lie elsewhere would let them be read."""
+    try:
+        if path.stat().st_size > MOST_TEXT_BYTES:
+            return None
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    schema = table.get("schema")
+    output = table.get("output")
+    labels = output.get("labels", "") if isinstance(output, dict) else ""
+    if labels and not (isinstance(labels, str) and is_inside(path.parent / labels, root)):
+        return None
+    return SCHEMAS.get(schema) if isinstance(schema, str) else None
+
+
+def check_links(path: Path, folders: Sequence[Path]) -> None:
+    """UsageError where a data set, or something in it, leads out of the folders by now."""
+    roots = [folder.resolve() for folder in folders]
+    inside = (Path(at) / name for at, below, names in os.walk(path) for name in (*below, *names))
+    links = [path, *(one for one in inside if one.is_symlink())]
+    if astray := next((one for one in links if not any(is_inside(one, root) for root in roots)), None):
+        raise UsageError(f"{astray.name[:80]} cannot be used", "it leads out of the work folder", "put a copy there")
