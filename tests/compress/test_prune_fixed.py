@@ -135,6 +135,27 @@ def test_a_free_batch_stays_free() -> None:
     assert found.shape == (5, 2)
 
 
+def test_initializers_that_are_inputs_too() -> None:
+    model = residual()
+    for tensor in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    made = cut_graph(model, find_groups(model, {}), {"a": np.arange(5)})
+    listed = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in made.graph.input}
+    assert listed["a.weight"] == [5, 8, 3, 3]
+    assert run(made, {"x": np.ones((1, 3, 8, 8), np.float32)})[0].shape == (1, 5)
+
+
+def test_sparse_constants_stay() -> None:
+    net = Net()
+    model = net.model(IMAGE, net.conv(net.op("Mul", net.conv("x", "a", 3, 8), net.weight("s", 8, 1, 1)), "b", 8, 2))
+    dense = next(tensor for tensor in model.graph.initializer if tensor.name == "s")
+    places = helper.make_tensor("s_places", onnx.TensorProto.INT64, [8], range(8))
+    values = helper.make_tensor("s", onnx.TensorProto.FLOAT, [8], np.arange(8.0))
+    model.graph.initializer.remove(dense)
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, [8, 1, 1]))
+    assert find_groups(model, {}).fixed["a"] == "'mul1' (Mul) joins them with places that stay"
+
+
 def test_shapes_that_do_not_fit() -> None:
     with pytest.raises(InputError, match="no such input"):
         find_groups(residual(), {"y": (1, 3, 8, 8)})

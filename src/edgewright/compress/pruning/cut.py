@@ -94,6 +94,10 @@ class Scissors:
                         self.cut_tensor(attribute.t, node.output[0])
             elif (mend := MENDERS.get(node.op_type)) is not None:
                 mend(self, node)
+        for value in graph.input:  # of old files, which list initializers as inputs too
+            if value.name in self._groups.units:
+                for dim, size in zip(value.type.tensor_type.shape.dim, self.kept(value.name), strict=True):
+                    dim.dim_value = size
         keep_only(graph.value_info, [value for value in graph.value_info if value.name not in self._groups.units])
         sweep(graph)
 

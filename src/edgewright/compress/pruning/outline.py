@@ -22,7 +22,7 @@ class Outline:
 
     Attributes:
         graph: its nodes have names.
-        stored: sizes of every constant that lies in the file.
+        stored: sizes of every dense constant that lies in the file.
         values: small constants, also such as are computed from shapes.
         constant: names of values that depend on no input.
         sources: by value that is computed from shapes, for each element the sizes that it comes from.
@@ -43,7 +43,8 @@ class Outline:
             if kind.elements() is not None
         }
         self.values, self.constant = folder.values, folder.constant
-        self.stored = {name: shape for name, shape in self.shapes.items() if types[name].stored}
+        sparse = {one.values.name for one in bare.graph.sparse_initializer}
+        self.stored = {name: size for name, size in self.shapes.items() if types[name].stored and name not in sparse}
         self.maker = {name: node for node in self.graph.node for name in node.output if name}
         self.readers: dict[str, list[Any]] = defaultdict(list)
         self.sources: dict[str, list[frozenset[Source]]] = {}
