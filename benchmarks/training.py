@@ -237,7 +237,8 @@ def run(bench: Bench, parts: set[str]) -> None:
         row = done.artifacts[0]
         print(f"\nchain: {show_sides(taught.sides)}")
         print(
-            f"INT8: {row.metric.value if row.metric else 0:.2%}, {row.bytes:,} bytes, {whole / (row.bytes or 1):.2f} times smaller"
+            f"INT8: {row.metric.value if row.metric else 0:.2%}, {row.bytes:,} bytes, "
+            f"{whole / (row.bytes or 1):.2f} times smaller"
         )
         say_speed(speed)
 

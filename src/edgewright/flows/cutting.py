@@ -43,6 +43,7 @@ from edgewright.training.job import InspectJob, Source, TrainJob
 from edgewright.training.sliceable import Sliceable, count_numbers
 from edgewright.training.slices import cut_weights, describe_slices, unfold, write_slices
 
+INEXACT = "a layer normalisation takes its statistics over it, which only training would mend"
 SURE = 6  # processes of a time that decides
 MARGIN = 1.02  # the search aims a little beyond the target, which is measured again in the end
 LADDER = (1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)  # speed-ups that are tried where a drop is the budget
@@ -91,11 +92,12 @@ def cut_file(plan: PrunePlan, onnx: Path, course: Course, folder: Path) -> Cut:
             f"{onnx.name} needs a target", "how much it may lose cannot be tried out without training it",
             "--target-speedup 1.5",
         )  # fmt: skip
-    keep = search.run(groups, search.scores(groups, {}), {})
+    left = {group.name: INEXACT for group in groups.groups if not group.exact}
+    keep = search.run(groups, search.scores(groups, {}), left)
     path = folder / "cut" / onnx.name
     path.parent.mkdir()
     save(cut_graph(search.model, groups, keep), path)
-    return Cut(path, width_rows(groups, {name: len(kept) for name, kept in keep.items()}), groups.fixed, ())
+    return Cut(path, width_rows(groups, {name: len(kept) for name, kept in keep.items()}), {**groups.fixed, **left}, ())
 
 
 def cut_module(plan: PrunePlan, whole: Source, onnx: Path, course: Course, work: Path) -> tuple[Cut, Source]:
