@@ -52,7 +52,7 @@ def check_labels_teach(task: Task) -> None:
 
 
 def check_labels_fit(task: Task, labels: Any, tensor: Any) -> None:
-    """DataError where a label is none of the output's.
+    """DataError where a label is none of the output's, UsageError where the outputs are not what the task says.
 
     Args:
         labels: all that are trained on, as an array.
@@ -65,6 +65,7 @@ def check_labels_fit(task: Task, labels: Any, tensor: Any) -> None:
                 f"labels of shape {list(labels.shape[1:])} for {width} outputs", "", "give one number for each output"
             )
         return
+    check_scores(task, tensor)
     known = labels
     many = logits_of(task, tensor).shape[1] - getattr(task.output, "first_class", 0)
     if isinstance(task.output, NextToken):
@@ -74,6 +75,18 @@ def check_labels_fit(task: Task, labels: Any, tensor: Any) -> None:
             f"labels from {known.min()} to {known.max()} do not fit the module",
             f"it tells {many} classes apart, from 0 on",
             "count classes from 0; first_class = 1 in the task skips a background class",
+        )
+
+
+def check_scores(task: Task, tensor: Any) -> None:
+    """UsageError for logits that the task takes for probabilities: their logarithm would teach nothing."""
+    linear = isinstance(task.output, Classification) and not task.output.softmax
+    low, high = float(tensor.min()), float(tensor.max())
+    if linear and (low < -TINY or high > 1 + 1e-3):
+        raise UsageError(
+            "the outputs are no probabilities, as the task says",
+            f"softmax = false, but they go from {low:.3g} to {high:.3g}",
+            "softmax = true in the task's output",
         )
 
 
