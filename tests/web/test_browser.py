@@ -206,6 +206,20 @@ def test_filter_changes_the_address_and_back_goes_back(shared: tuple[Pages, Reco
     page.wait_for_url("**sort=p50**")
 
 
+def test_a_filter_wins_over_a_refresh_that_is_slower(shared: tuple[Pages, Record], open_page: Open) -> None:
+    pages, _ = shared
+    page = open_page(pages.port)
+    page.goto(f"{pages.address}/runs")
+    page.wait_for_selector("tr[data-run] >> nth=4")
+    page.route("**/runs", lambda route: None)  # the refresh gets no answer
+    with page.expect_request(f"{pages.address}/runs"):
+        page.evaluate("document.body.dispatchEvent(new Event('runs-changed'))")
+    with page.expect_event("requestfailed") as ended:
+        page.select_option("select[name=runtime]", "litert")
+    assert ended.value.url == f"{pages.address}/runs"
+    sync_api.expect(page.locator("tr[data-run]")).to_have_count(3)
+
+
 def test_keys_choose_and_compare(shared: tuple[Pages, Record], open_page: Open) -> None:
     pages, _ = shared
     page = open_page(pages.port)

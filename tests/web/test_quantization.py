@@ -59,8 +59,8 @@ def make_whole(*, text: str = "", quantization: bool = True) -> QuantizeReport:
         speedup=None, int8_share=None, state="refused", reason=f"it drops{text}",
     )  # fmt: skip
     return QuantizeReport(
-        source=f"net{text}.onnx", source_sha256="a" * 64, precision="w8a8", why="asked for", graph=None, recipe=None,
-        calibrated_on=100, evaluated_on=439, seconds=31.6, reference=None, artifacts=(row, bare),
+        source=f"/home/ann/secret/net{text}.onnx", source_sha256="a" * 64, precision="w8a8", why="asked for",
+        graph=None, recipe=None, calibrated_on=100, evaluated_on=439, seconds=31.6, reference=None, artifacts=(row, bare),
         quantization=make_report(text=text) if quantization else None,
     )  # fmt: skip
 
@@ -85,6 +85,7 @@ def test_the_file_needs_nothing_else() -> None:
     assert "script" not in tags.names
     assert [one for one in tags.addresses if not one.startswith("#")] == []
     assert page.count("<svg") >= 3
+    assert "secret" not in page  # the folder of the source
     for words in ("49.5 kB", "2.38", "0.98", "38.9 dB", "2.14", "it drops", "75 samples", "12.2 dB", "found by search"):
         assert words in page, words
 

@@ -1,5 +1,6 @@
 """What a quantisation cost, operator by operator and tensor by tensor: on the run's page, and as one HTML file."""
 
+from pathlib import PurePath
 from typing import Any
 
 import msgspec
@@ -23,7 +24,8 @@ MOST_BARS, MOST_ROWS, MOST_TENSORS = 40, 500, 48
 def render_quantization(report: QuantizeReport) -> str:
     """A page of its own: no script, no address, nothing beside it."""
     style = Markup(style_text())  # noqa: S704 - our own file
-    context = {"page": "runs", "style": style, "csrf": "", "twin": "", "report": report}
+    named = msgspec.structs.replace(report, source=PurePath(report.source).name)  # it goes to others
+    context = {"page": "runs", "style": style, "csrf": "", "twin": "", "report": named}
     found = quantization_context(report.quantization) if report.quantization else None
     return render("quantization_report.html", NoLinks(), {**context, "quantization": found})
 
