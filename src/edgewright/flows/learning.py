@@ -156,9 +156,13 @@ def curve_series(name: str, reports: Sequence[TrainReport], first_seed: int) -> 
     """Every curve as a series of the run, as `pruned.seed0.loss`, each with its steps."""
     for place, report in enumerate(reports):
         for curve in report.curves:
-            title = f"{name}.seed{first_seed + place}.{curve.name}"
-            yield Series(name=title, unit=curve.unit, data=curve.values)
-            yield Series(name=f"{title}.steps", unit="1", data=tuple(map(float, curve.steps)))
+            yield from curve_pair(f"{name}.seed{first_seed + place}.{curve.name}", curve)
+
+
+def curve_pair(title: str, curve: Curve) -> tuple[Series, Series]:
+    """Its values, and the steps that they are of."""
+    steps = Series(name=f"{title}.steps", unit="1", data=tuple(map(float, curve.steps)))
+    return Series(name=title, unit=curve.unit, data=curve.values), steps
 
 
 def side_metrics(side: Side) -> Iterator[Metric]:

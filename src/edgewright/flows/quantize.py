@@ -20,6 +20,7 @@ from edgewright.facts.words import QUANTIZED
 from edgewright.flows.calibration import choose_calibration, lay_out
 from edgewright.flows.conversion import check_installed
 from edgewright.flows.judging import Begun, compile_graphs, gate, judge_accuracy, judge_speed, with_figures
+from edgewright.flows.learning import curve_pair
 from edgewright.flows.publish import publish, told_as_output, workshop
 from edgewright.flows.quantization import (
     QuantizedRow,
@@ -353,6 +354,13 @@ def record(
         outputs.append(store.put_bytes(run.id, msgspec.json.encode(report.quantization), role="quantization"))
         final, n = report.quantization.final, report.quantization.checked_on
         metrics.append(Metric(name="quantize.sqnr", unit="dB", value=final.sqnr_db, n=n))
+    series = []
+    if (tuned := report.tuning) is not None:
+        for name, one in (("before", tuned.before), ("after", tuned.after)):
+            metrics.append(
+                Metric(name=f"tuning.{name}.{one.name}", unit="1", value=one.value, low=one.low, high=one.high, n=one.n)
+            )
+        series = [one for curve in tuned.curves for one in curve_pair(f"tuning.{curve.name}", curve)]
     store.finish(
         msgspec.structs.replace(
             run,
@@ -361,6 +369,7 @@ def record(
             error=None if passed else next((row.reason for row in report.artifacts if row.reason), "nothing was made"),
             outputs=tuple(outputs),
             metrics=tuple(metrics),
+            series=tuple(series),
         )
     )
     return msgspec.structs.replace(report, run_id=run.id)
