@@ -22,7 +22,7 @@ from edgewright.tasks.data import open_data
 from edgewright.training.job import Laid, Settings, TrainJob
 
 # A network that is nearly right needs few and small steps.
-DEFAULTS = {"epochs": 3.0, "lr": 0.005, "weight_decay": 0.0}
+DEFAULTS = {"epochs": 3.0, "optimizer": "adamw", "lr": 1e-4, "weight_decay": 0.0}
 STATIC = ("w8a8", "w4a8", "w8a16")
 
 
