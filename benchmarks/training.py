@@ -231,6 +231,8 @@ def run(bench: Bench, parts: set[str]) -> None:
         tuned = bench.qat()
         if (one := tuned.tuning) is not None and tuned.reference is not None:
             print(f"\nw4a8: float {tuned.reference.value:.2%}, rounded {one.before.value:.2%}")
+            if one.control is not None:
+                print(f"float, trained for the same steps: {one.control.value:.2%}")
             print(f"trained: {one.after.value:.2%}, recovered {one.recovered}; {one.steps} steps, {one.seconds:.0f} s")
     if "chain" in parts:
         taught, done, speed, whole = bench.chain()

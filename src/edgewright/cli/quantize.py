@@ -79,6 +79,12 @@ MOST_SITES = 10
 @click.option("--force", is_flag=True, help="Keep what --precision auto chose though it is slower than float.")
 @click.option("--integer-io", is_flag=True, help="Artifacts take and give the quantised integers, where they can.")
 @click.option("--qat", is_flag=True, help="Train the quantised graph on --data; --eval-data judges it.")
+@click.option(
+    "--control/--no-control",
+    default=True,
+    show_default=True,
+    help="With --qat, train the float torch model for the same steps, and compare with it.",
+)
 @training_options
 @click.option("--report", is_flag=True, help="Show what each operator costs, and what was kept and why.")
 @click.option("--html", type=click.Path(), default=None, metavar="FILE", help="Write that report as one HTML file.")
@@ -147,6 +153,7 @@ def make_plan(given: dict[str, Any]) -> QuantizePlan:
         integer_io=given["integer_io"],
         qat=read_settings(given) if given["qat"] else None,
         held_out=given["held_out"],
+        control=given["control"],
         timeout_s=given["timeout_s"],
     )
 
@@ -194,6 +201,8 @@ def show(report: QuantizeReport, *, sites: bool) -> None:
     if (one := report.tuning) is not None:
         back = f", {one.recovered:.0%} of what was lost" if one.recovered is not None else ""
         say(f"Fine-tuned: {one.before.name} {one.before.value:.4f} → {one.after.value:.4f}{back}; {one.steps} steps")
+        if one.control is not None:
+            say(f"The float model trained for the same steps: {one.control.value:.4f}")
     findings = report.quantization.sites if report.quantization else ()
     kept = [site for site in findings if site.kept]
     if kept and not sites:

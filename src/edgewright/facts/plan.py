@@ -180,6 +180,7 @@ class QuantizePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         integer_io: whether artifacts take and give integers, in the runtimes whose compilers know how.
         qat: settings of a fine-tuning under the graph's own rounding, by the words of `training.job.Settings`; None
             leaves the weights as they were rounded. Then all of `data` is trained on, but the share `held_out`.
+        control: whether a float torch module is trained for the same steps, to be compared with.
         timeout_s: the longest silence of a worker.
     """
 
@@ -203,6 +204,7 @@ class QuantizePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     integer_io: bool = False
     qat: dict[str, Any] | None = None
     held_out: float = 0.1
+    control: bool = True
     timeout_s: float = 600.0
 
 

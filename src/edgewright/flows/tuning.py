@@ -17,9 +17,10 @@ from edgewright.flows.judging import Begun
 from edgewright.flows.laying import lay_out_training
 from edgewright.flows.quantization import Tuned
 from edgewright.flows.quantizer import Quantized
+from edgewright.flows.sources import absolute
 from edgewright.tasks.contract import Task
 from edgewright.tasks.data import open_data
-from edgewright.training.job import Laid, Settings, TrainJob
+from edgewright.training.job import Laid, Settings, Source, TrainJob
 
 # A network that is nearly right needs few and small steps.
 DEFAULTS = {"epochs": 3.0, "optimizer": "adamw", "lr": 1e-4, "weight_decay": 0.0}
@@ -32,13 +33,15 @@ class Tuning(NamedTuple):
     before: Quantized
     after: Quantized
     trained: Trained
+    control: Trained | None
     laid: Laid
 
     @property
     def graphs(self) -> dict[str, Path]:
         """As ONNX Runtime takes them, to be judged."""
         pair = {"before": self.before, "after": self.after}
-        return {name: one.variants.get("onnxruntime", one.model) for name, one in pair.items()}
+        graphs = {name: one.variants.get("onnxruntime", one.model) for name, one in pair.items()}
+        return {**graphs, "control": self.control.onnx} if self.control else graphs
 
 
 def check_tuning(plan: QuantizePlan) -> Settings:
@@ -70,21 +73,39 @@ def tune(begun: Begun, settings: Settings, quantized: Quantized, memory: Path, w
     laid = lay_out_training(
         begun.plan.data, begun.task, memory / "data", held_out=begun.plan.held_out, seed=settings.seed, tell=tell
     )
-    trained = train(
-        TrainJob(
-            title="quantised network",
-            graph=str(quantized.model),
-            float_graph=begun.prepared.files["onnx"],
-            shapes=begun.prepared.shapes,
-            task=msgspec.json.encode(begun.task).decode(),
-            data=laid,
-            settings=settings,
-            out=str(memory / "tuned"),
-            memory=str(memory / "checkpoints"),
-        ),
-        tell,
+    job = TrainJob(
+        title="quantised network",
+        graph=str(quantized.model),
+        float_graph=begun.prepared.files["onnx"],
+        shapes=begun.prepared.shapes,
+        task=msgspec.json.encode(begun.task).decode(),
+        data=laid,
+        settings=settings,
+        out=str(memory / "tuned"),
+        memory=str(memory / "checkpoints"),
     )
-    return Tuning(quantized, write_tuned(quantized, trained.onnx, work), trained, laid)
+    trained = train(job, tell)
+    control = train(as_control(job, begun.plan, memory), tell) if has_control(begun.plan) else None
+    return Tuning(quantized, write_tuned(quantized, trained.onnx, work), trained, control, laid)
+
+
+def has_control(plan: QuantizePlan) -> bool:
+    """Of a torch factory alone: an ONNX file is not trained in float."""
+    return plan.control and ".py:" in plan.source
+
+
+def as_control(job: TrainJob, plan: QuantizePlan, memory: Path) -> TrainJob:
+    """The same training of the float module."""
+    weights = str(Path(plan.weights).absolute()) if plan.weights else None
+    return msgspec.structs.replace(
+        job,
+        title="control network",
+        graph="",
+        float_graph="",
+        module=Source(factory=absolute(plan.source), weights=weights),
+        out=str(memory / "control"),
+        memory=str(memory / "control-checkpoints"),
+    )
 
 
 def write_tuned(quantized: Quantized, model: Path, work: Path) -> Quantized:
@@ -108,12 +129,14 @@ def write_tuned(quantized: Quantized, model: Path, work: Path) -> Quantized:
 def describe_tuning(tuning: Tuning, rows: Mapping[str, EvaluationRow], reference: MetricRow) -> Tuned | None:
     """None where one of them could not be judged."""
     before, after, report = rows["before"].metric, rows["after"].metric, tuning.trained.report
+    control = rows["control"].metric if "control" in rows else None
     if before is None or after is None:
         return None
     lost = reference.value - before.value
     return Tuned(
         before=before,
         after=after,
+        control=control,
         recovered=(after.value - before.value) / lost if lost else None,
         trained_on=len(tuning.laid.fit),
         held_out=len(tuning.laid.held_out),
