@@ -161,7 +161,8 @@ def gate(
     faults: list[str] = []
     if reference is not None:
         share = begun.task.metric in SHARES
-        faults += find_faults(row, reference, plan.max_drop, LEAST_AGREEMENT, share=share)
+        least = LEAST_AGREEMENT if plan.qat is None else 0.0  # a trained network need not say what it said before
+        faults += find_faults(row, reference, plan.max_drop, least, share=share)
     hint = "more calibration samples, another --precision, or leave this runtime out"
     if report is not None and (costly := culprits(report)):
         hint = f"operators that cost most: {costly}; keep them in float by a rule of the recipe"

@@ -1,0 +1,119 @@
+"""`--qat` from a plan to a graph with other integers, told beside the graph before and the float control."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+
+from edgewright.devices.contract import Device
+from edgewright.errors import DataError, EdgewrightError, UsageError
+from edgewright.facts.plan import QuantizePlan
+from edgewright.flows.device import open_device
+from edgewright.flows.quantize import quantize
+from edgewright.store.store import Store, open_store
+from tests.flows.lessons import TASK, write_lesson, write_weights
+
+torch: Any = pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed")
+
+
+def ignore(text: str) -> None:
+    """Nobody listens."""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with open_store(tmp_path / "record") as opened:
+        yield opened
+
+
+@pytest.fixture
+def device() -> Iterator[Device]:
+    with closing(open_device("local")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> QuantizePlan:
+    files = write_lesson(tmp_path)
+    return QuantizePlan(
+        source=files["source"],
+        weights=str(write_weights(tmp_path, files["source"])),
+        runtimes=("onnxruntime",),
+        precision="w4a8",
+        task=msgspec.to_builtins(TASK),
+        data=files["data"],
+        eval_data=files["val"],
+        samples=32,
+        max_drop=100.0,
+        measure=False,
+        qat={"epochs": 2.0, "batch": 16, "lr": 0.01, "threads": 1},
+    )
+
+
+def integers_of(path: str) -> dict[str, Any]:
+    from onnx import numpy_helper
+
+    graph = onnx.load(path).graph
+    kinds = (onnx.TensorProto.INT4, onnx.TensorProto.INT8)
+    return {one.name: numpy_helper.to_array(one) for one in graph.initializer if one.data_type in kinds and one.dims}
+
+
+def test_a_graph_is_trained_and_stays_the_graph_it_was(
+    plan: QuantizePlan, tmp_path: Path, device: Device, store: Store
+) -> None:
+    untrained = msgspec.structs.replace(plan, qat=None)
+    plain, error = quantize(untrained, tmp_path / "plain", device, store, ignore)
+    assert error is None
+    assert plain.tuning is None
+    report, error = quantize(plan, tmp_path / "out", device, store, ignore)
+    assert error is None
+    tuned = report.tuning
+    assert tuned is not None
+    assert tuned.control is not None
+    assert tuned.after.value > tuned.before.value  # the network knew nothing before it was trained
+    assert report.artifacts[0].metric is not None
+    assert tuned.after.value == report.artifacts[0].metric.value
+    assert (tuned.trained_on, tuned.held_out) == (144, 16)
+    assert tuned.steps == 18
+    before, after = integers_of(plain.graph or ""), integers_of(report.graph or "")
+    assert before.keys() == after.keys()
+    assert any((before[name] != after[name]).any() for name in before)
+    nodes = [[node.op_type for node in onnx.load(path or "").graph.node] for path in (plain.graph, report.graph)]
+    assert nodes[0] == nodes[1]
+    run = store.load(report.run_id or "")
+    assert {"tuning.before.top1", "tuning.after.top1"} <= {one.name for one in run.metrics}
+    assert "tuning.loss" in {one.name for one in run.series}
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.name.startswith(".edgewright")] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "words"),
+    [
+        ({"eval_data": None}, UsageError, "--qat needs --eval-data"),
+        ({"precision": "w8a8-dynamic"}, UsageError, "static ranges"),
+        ({"precision": "fp16"}, UsageError, "static ranges"),
+        ({"qat": {"epochs": "long"}}, UsageError, "cannot be set so"),
+    ],
+)
+def test_what_cannot_be_trained_is_told_at_once(
+    changes: dict[str, Any], kind: type[EdgewrightError], words: str, plan: QuantizePlan, tmp_path: Path,
+    device: Device, store: Store,
+) -> None:  # fmt: skip
+    with pytest.raises(kind) as caught:
+        quantize(msgspec.structs.replace(plan, **changes), tmp_path / "out", device, store, ignore)
+    assert words in f"{caught.value.what} {caught.value.why}"
+
+
+def test_data_without_labels(plan: QuantizePlan, tmp_path: Path, device: Device, store: Store) -> None:
+    with np.load(plan.data) as stored:
+        np.savez(tmp_path / "bare.npz", images=stored["images"])
+    with pytest.raises(DataError, match="has no labels"):
+        quantize(
+            msgspec.structs.replace(plan, data=str(tmp_path / "bare.npz")), tmp_path / "out", device, store, ignore
+        )
