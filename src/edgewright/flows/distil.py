@@ -65,11 +65,10 @@ def distil(
         taught = teach(plan, course, work)
         rows, raced = judge(taught, course, work)
         report = describe(plan, taught, course, rows, raced)
-        report, refused = gate(report, plan)
+        report, refused = gate(msgspec.structs.replace(report, seconds=monotonic() - began), plan)
         error: EdgewrightError | None = refused
         if error is None:
             report = publish(report, plan, taught, out)
-        report = msgspec.structs.replace(report, seconds=monotonic() - began)
         try:
             report = record(report, plan, taught, started, device, store)
         except StoreError as unsaved:

@@ -81,11 +81,10 @@ def prune(
         pruned = make_pruned(plan, prepared, course, work)
         rows, raced = judge(pruned, Path(prepared.files["onnx"]), course, work)
         report = describe(plan, prepared, pruned, course, rows, raced)
-        report, refused = gate(report, plan)
+        report, refused = gate(msgspec.structs.replace(report, seconds=monotonic() - began), plan)
         error: EdgewrightError | None = refused
         if error is None:
             report = publish(report, plan, pruned, out)
-        report = msgspec.structs.replace(report, seconds=monotonic() - began)
         try:
             report = record(report, plan, prepared, pruned, started, device, store)
         except StoreError as unsaved:

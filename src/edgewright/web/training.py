@@ -1,5 +1,6 @@
 """What pruning and distilling gave: on the run's page, and as one HTML file."""
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -32,11 +33,18 @@ def training_context(report: Report) -> dict[str, Any]:
     names = list(dict.fromkeys(curve.name for own in report.curves.values() for curve in own))
     return {
         "report": report,
-        "title": report.source if isinstance(report, PruneReport) else f"{report.student}, taught by {report.teacher}",
+        "title": title_of(report),
         "fixed": report.fixed if isinstance(report, PruneReport) else {},
         "widths": report.widths[:MOST_WIDTHS],
         "curves": [(name, picture) for name in names if (picture := draw(name, report))],
     }
+
+
+def title_of(report: Report) -> str:
+    """Without the folders of the machine that made it."""
+    if isinstance(report, PruneReport):
+        return Path(report.source).name
+    return f"{Path(report.student).name}, taught by {Path(report.teacher).name}"
 
 
 def draw(name: str, report: Report) -> Markup:
