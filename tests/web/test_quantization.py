@@ -60,7 +60,8 @@ def make_whole(*, text: str = "", quantization: bool = True) -> QuantizeReport:
     )  # fmt: skip
     return QuantizeReport(
         source=f"/home/ann/secret/net{text}.onnx", source_sha256="a" * 64, precision="w8a8", why="asked for",
-        graph=None, recipe=None, calibrated_on=100, evaluated_on=439, seconds=31.6, reference=None, artifacts=(row, bare),
+        graph=None, recipe=None, calibrated_on=100, evaluated_on=439, seconds=31.6, reference=None,
+        artifacts=(row, bare),
         quantization=make_report(text=text) if quantization else None,
     )  # fmt: skip
 
