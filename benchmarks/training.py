@@ -3,7 +3,7 @@
 25,000 pictures train (a tenth of them is held out and steers); no choice is made on the 5,000 of `val5k`, which judge
 everything here. Parts: `prune` (half the bytes and 1.5 times the speed), `peer` (Torch-Pruning's own recipe down to the
 same MACs and for the same epochs), `zeros` (80 % of the weights), `distil` (a student with a fifth of the parameters,
-three seeds), `qat` (INT4 weights), `chain` (pruned, taught, INT8). Speed is that of ONNX Runtime on one thread, in
+three seeds), `qat` (ResNet-8 with INT4 weights), `chain` (pruned, taught, INT8). Speed is that of ONNX Runtime on one thread, in
 turns. With `--out` all that was made is kept, and a second start goes on where the first ended.
 """
 
@@ -45,6 +45,10 @@ TASK = msgspec.structs.replace(
     read_task(ROOT / "docs/examples/cifar10_teacher.toml"), augment=Augment(flip=True, shift=4)
 )
 WORDS = msgspec.to_builtins(TASK)
+RESNET8 = f"{SHARED}/models/resnet8_cifar10.onnx"
+RESNET8_WORDS = msgspec.to_builtins(
+    msgspec.structs.replace(read_task(ROOT / "docs/examples/resnet8_cifar10.toml"), augment=Augment(flip=True, shift=4))
+)
 PRUNE = {"epochs": 8.0, "lr": 0.02}
 ZEROS = {"epochs": 5.0, "lr": 0.02}
 DISTIL = {"epochs": 8.0, "lr": 0.1}
@@ -132,8 +136,8 @@ class Bench:
 
     def qat(self) -> QuantizeReport:
         plan = QuantizePlan(
-            source=FACTORY, weights=WEIGHTS, runtimes=("onnxruntime",), precision="w4a8", task=WORDS, data=TRAIN,
-            eval_data=VAL, max_drop=100.0, measure=False, qat={},
+            source=RESNET8, runtimes=("onnxruntime",), precision="w4a8", task=RESNET8_WORDS, data=TRAIN, eval_data=VAL,
+            max_drop=100.0, measure=False, qat={"epochs": 2.0},
         )  # fmt: skip
         found: QuantizeReport = self.kept(
             "qat", QuantizeReport, lambda: quantize(plan, self._out / "qat", self._device, self._store, self.tell)
