@@ -51,7 +51,7 @@ RESNET8_WORDS = msgspec.to_builtins(
 )
 PRUNE = {"epochs": 8.0, "lr": 0.02}
 ZEROS = {"epochs": 5.0, "lr": 0.02}
-DISTIL = {"epochs": 8.0, "lr": 0.1}
+DISTIL = {"epochs": 6.0, "lr": 0.1}
 CHAIN = {"epochs": 8.0, "lr": 0.02}
 HEADS = ("network", "top-1 on val5k", "of each seed", "bytes", "packed", "parameters", "MACs", "µs")
 

@@ -76,6 +76,12 @@ MOST_FIXED = 5
     show_default=True,
     help="Train the unpruned network for the same steps, and compare with it.",
 )
+@click.option(
+    "--teach/--no-teach", default=True, show_default=True, help="Let the source teach what is trained, the control too."
+)
+@click.option(
+    "--views", type=int, default=4, show_default=True, help="Augmentations of each sample that it is asked about."
+)
 @training_options
 @seed_options
 @click.option("-o", "--output", type=click.Path(), default="artifacts", show_default=True, help="Folder of the result.")
@@ -135,6 +141,8 @@ def make_plan(given: dict[str, Any]) -> PrunePlan:
         settings=read_settings(given),
         held_out=given["held_out"],
         seeds=given["seeds"],
+        teach=given["teach"],
+        views=given["views"],
         control=given["control"],
         threads=given["threads"],
         shapes=dict(given["shapes"]),

@@ -229,6 +229,8 @@ class PrunePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         settings: of the training, by the words of `training.job.Settings`; those missing have their defaults.
         held_out: share of `data` that steers search and early stopping instead of being trained on.
         seeds: how often the last training is repeated.
+        teach: whether the source teaches what is trained, pruned network and control alike.
+        views: augmentations of each sample that it is asked about.
         control: whether the unpruned network is trained for the same steps.
         threads: of the timed inferences.
         shapes: of a torch model's inputs; those that the task gives by default.
@@ -260,6 +262,8 @@ class PrunePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     settings: dict[str, Any] = {}
     held_out: float = 0.1
     seeds: int = 1
+    teach: bool = True
+    views: int = 4
     control: bool = True
     threads: int = 1
     shapes: dict[str, tuple[int, ...]] = {}

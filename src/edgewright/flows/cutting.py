@@ -39,7 +39,7 @@ from edgewright.flows.pruning import WidthRow, width_rows
 from edgewright.formats.onnx_graph import read_onnx_graph
 from edgewright.store.store import Store, open_store
 from edgewright.training.inspect import Inspected
-from edgewright.training.job import InspectJob, Source, TrainJob
+from edgewright.training.job import InspectJob, Source, Teaching, TrainJob
 from edgewright.training.sliceable import Sliceable, count_numbers
 from edgewright.training.slices import cut_weights, describe_slices, unfold, write_slices
 
@@ -100,9 +100,11 @@ def cut_file(plan: PrunePlan, onnx: Path, course: Course, folder: Path) -> Cut:
     return Cut(path, width_rows(groups, {name: len(kept) for name, kept in keep.items()}), {**groups.fixed, **left}, ())
 
 
-def cut_module(plan: PrunePlan, whole: Source, onnx: Path, course: Course, work: Path) -> tuple[Cut, Source]:
+def cut_module(
+    plan: PrunePlan, whole: Source, onnx: Path, course: Course, work: Path, teaching: Teaching | None
+) -> tuple[Cut, Source]:
     """Structured, of a torch module; and the module that is still to be trained."""
-    rounds = Rounds(plan, course, onnx, work)
+    rounds = Rounds(plan, course, onnx, work, teaching)
     return rounds.go(whole) if budget_words(plan) else rounds.descend(whole)
 
 
@@ -249,8 +251,8 @@ class Search:
 class Rounds:
     """A torch module cut in one or more rounds, each trained before the next."""
 
-    def __init__(self, plan: PrunePlan, course: Course, onnx: Path, work: Path) -> None:
-        self._plan, self._course, self._onnx, self._work = plan, course, onnx, work
+    def __init__(self, plan: PrunePlan, course: Course, onnx: Path, work: Path, teaching: Teaching | None) -> None:
+        self._plan, self._course, self._onnx, self._work, self._teaching = plan, course, onnx, work, teaching
 
     def go(self, whole: Source) -> tuple[Cut, Source]:
         """To the plan's budget."""
@@ -337,6 +339,7 @@ class Rounds:
                 task=course.task_json,
                 data=course.laid,
                 settings=msgspec.structs.replace(course.settings, epochs=self._plan.round_epochs),
+                teaching=self._teaching,
                 out=str(folder / "trained"),
                 memory=str(folder / "checkpoints"),
             ),

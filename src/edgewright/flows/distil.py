@@ -122,9 +122,9 @@ def teach(plan: DistilPlan, course: Course, work: Path) -> Taught:
     student = make_student(plan, module, course)
     logits, views = "", 0
     if module is None:
-        logits, views = str(ask_file(plan, teacher, work, course, laid, court.store)), views_of(plan, course)
+        logits, views = str(ask_file(plan, teacher, work, course, laid, court.store)), views_of(plan.views, course)
     elif plan.transfer == "none":
-        logits, views = str(ask_module(plan, module, course, laid)), views_of(plan, course)
+        logits, views = str(ask_module(plan.views, module, course, laid)), views_of(plan.views, course)
     alpha = plan.alpha if laid.labels else 1.0
     teaching = Teaching(
         logits=logits,
@@ -227,7 +227,7 @@ def describe(
         temperature=plan.temperature,
         alpha=taught.alpha,
         transfer=plan.transfer,
-        views=views_of(plan, course) if plan.transfer == "none" else 0,
+        views=views_of(plan.views, course) if plan.transfer == "none" else 0,
         labelled=bool(laid and laid.labels),
         trained_on=len(laid.fit) if laid else 0,
         held_out=len(laid.held_out) if laid else 0,

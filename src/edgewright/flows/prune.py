@@ -42,12 +42,14 @@ from edgewright.flows.learning import (
 from edgewright.flows.pruning import PruneReport, module_name
 from edgewright.flows.publish import told_as_output, workshop
 from edgewright.flows.sources import Prepared, absolute, hash_source, is_torch, prepare_source
+from edgewright.flows.teaching import ask_module, views_of
 from edgewright.formats.files import read_model
 from edgewright.store.ids import new_run_id
 from edgewright.store.store import Store, utc_now
-from edgewright.training.job import Source, Thinning, TrainJob
+from edgewright.training.job import Laid, Source, Teaching, Thinning, TrainJob
 from edgewright.training.slices import write_built
 
+TEMPERATURE, ALPHA = 4.0, 0.9
 CANNOT_TRAIN = "it is not trained again: that needs a torch source, FILE.py:FACTORY with its weights, and --data"
 
 
@@ -110,8 +112,8 @@ def check_plan(plan: PrunePlan) -> None:
     if not plan.max_drop >= 0:
         what = f"--max-drop {plan.max_drop:g} cannot be used"
         raise UsageError(what, "it is how much worse the metric may get", "--max-drop 1")
-    if plan.multiple < 1 or plan.rounds < 1:
-        raise UsageError("--multiple and --rounds count from 1", "", "--multiple 8 --rounds 1")
+    if plan.multiple < 1 or plan.rounds < 1 or plan.views < 1:
+        raise UsageError("--multiple, --rounds and --views count from 1", "", "--multiple 8 --rounds 1 --views 4")
 
 
 def make_pruned(plan: PrunePlan, prepared: Prepared, course: Course, work: Path) -> Pruned:
@@ -124,8 +126,9 @@ def make_pruned(plan: PrunePlan, prepared: Prepared, course: Course, work: Path)
         cut = make(plan, onnx, course, work / "cut")
         return Pruned({"pruned": [cut.onnx]}, {}, cut)
     whole = Source(factory=absolute(plan.source), weights=str(Path(plan.weights).absolute()) if plan.weights else None)
+    teaching = taught_by(whole, plan, course, course.laid) if plan.teach else None
     if plan.method == "structured":
-        cut, module, thinning = *cut_module(plan, whole, onnx, course, work), None
+        cut, module, thinning = *cut_module(plan, whole, onnx, course, work, teaching), None
     else:
         cut, module, thinning = (
             Cut(onnx, (), {}, ()),
@@ -136,17 +139,33 @@ def make_pruned(plan: PrunePlan, prepared: Prepared, course: Course, work: Path)
     trained = {}
     if plan.control:
         trained["control"] = train_seeds(
-            lambda seed: job_of("control", whole, None, seed, plan, course, cut.epochs), seeds, course.court.tell
+            lambda seed: job_of("control", whole, None, teaching, seed, plan, course, cut.epochs),
+            seeds,
+            course.court.tell,
         )
     trained["pruned"] = train_seeds(
-        lambda seed: job_of("pruned", module, thinning, seed, plan, course, 0.0), seeds, course.court.tell
+        lambda seed: job_of("pruned", module, thinning, teaching, seed, plan, course, 0.0), seeds, course.court.tell
     )
     files = {name: [one.onnx for one in all_seeds] for name, all_seeds in trained.items()}
     return Pruned(files, trained, cut, module)
 
 
+def taught_by(whole: Source, plan: PrunePlan, course: Course, laid: Laid) -> Teaching:
+    """The source as the teacher, of the pruned network and of the control alike."""
+    answers = ask_module(plan.views, whole, course, laid)
+    alpha = ALPHA if laid.labels else 1.0
+    return Teaching(logits=str(answers), views=views_of(plan.views, course), temperature=TEMPERATURE, alpha=alpha)
+
+
 def job_of(
-    side: str, module: Source, thinning: Thinning | None, seed: int, plan: PrunePlan, course: Course, more: float
+    side: str,
+    module: Source,
+    thinning: Thinning | None,
+    teaching: Teaching | None,
+    seed: int,
+    plan: PrunePlan,
+    course: Course,
+    more: float,
 ) -> TrainJob:
     """One training; `more` epochs than the settings say, for the control of one that was trained on the way too."""
     if course.laid is None:
@@ -161,6 +180,7 @@ def job_of(
         task=course.task_json,
         data=course.laid,
         settings=settings,
+        teaching=teaching,
         thinning=thinning,
         out=str(course.memory / f"{side}-{seed}"),
         memory=str(course.memory / f"{side}-{seed}-checkpoints"),

@@ -22,19 +22,19 @@ Array = NDArray[Any]
 AT_ONCE = 64
 
 
-def views_of(plan: DistilPlan, course: Course) -> int:
+def views_of(views: int, course: Course) -> int:
     """Without augmentation all views of a sample are the same."""
-    return plan.views if course.task.augment else 1
+    return views if course.task.augment else 1
 
 
-def ask_module(plan: DistilPlan, teacher: Source, course: Course, laid: Laid) -> Path:
+def ask_module(views: int, teacher: Source, course: Course, laid: Laid) -> Path:
     """A torch teacher answers in the training's own worker."""
     answers = course.memory / "answers.npy"
     if not answers.is_file():
         run_worker(
             AskJob(
                 teacher=teacher, shapes=course.shapes, task=course.task_json, data=laid, settings=course.settings,
-                views=views_of(plan, course), out=str(answers),
+                views=views_of(views, course), out=str(answers),
             ),
             course.court.tell,
             title="asking the teacher",
@@ -65,7 +65,7 @@ def ask_file(plan: DistilPlan, teacher: Path, work: Path, course: Course, laid: 
     with Runner(
         model, record, own_runtime(path, court.runtime), court.device, threads=court.threads, timeout_s=court.timeout_s
     ) as runner:
-        for view in range(views_of(plan, course)):
+        for view in range(views_of(plan.views, course)):
             part = course.memory / f"answers-{view}.npy"
             if not part.is_file():
                 save(part, answer(runner, wanted, inputs, count, view, plan, course))
@@ -82,6 +82,7 @@ def answer(
 ) -> Array:
     """The teacher's output for one view of every sample, [samples, …]."""
     found: list[Array] = []
+    views = views_of(plan.views, course)
     for start in range(0, count, AT_ONCE):
         places = np.arange(start, min(start + AT_ONCE, count))
         batch = {name: np.ascontiguousarray(stack[places]) for name, stack in inputs.items()}
@@ -89,9 +90,8 @@ def answer(
         outputs = runner.run({name: array[:, np.newaxis] for name, array in seen.items()})
         chosen = outputs[wanted]
         found.append(chosen.reshape(len(places), *chosen.shape[2:]))
-        course.court.tell(
-            f"asking the teacher: view {view + 1} of {views_of(plan, course)}, {places[-1] + 1} of {count} samples"
-        )
+        done = int(places[-1]) + 1
+        course.court.tell(f"asking the teacher: view {view + 1} of {views}, {done} of {count} samples")
     return np.concatenate(found).astype(np.float32)
 
 
