@@ -50,7 +50,7 @@ RESNET8_WORDS = msgspec.to_builtins(
     msgspec.structs.replace(read_task(ROOT / "docs/examples/resnet8_cifar10.toml"), augment=Augment(flip=True, shift=4))
 )
 PRUNE = {"epochs": 8.0, "lr": 0.02}
-ZEROS = {"epochs": 5.0, "lr": 0.02}
+ZEROS = {"epochs": 4.0, "lr": 0.02}
 DISTIL = {"epochs": 6.0, "lr": 0.1}
 CHAIN = {"epochs": 8.0, "lr": 0.02}
 HEADS = ("network", "top-1 on val5k", "of each seed", "bytes", "packed", "parameters", "MACs", "µs")

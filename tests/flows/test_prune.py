@@ -91,7 +91,7 @@ def test_a_module_becomes_smaller_beside_its_control(
     files: dict[str, str], tmp_path: Path, device: Device, store: Store
 ) -> None:
     weights = str(write_weights(tmp_path, files["source"]))
-    plan = prune_plan(files, weights=weights, rounds=2, target_macs="", target_bytes="1.6x")
+    plan = prune_plan(files, weights=weights, rounds=2, teach=True, target_macs="", target_bytes="1.6x")
     report, error = prune(plan, tmp_path / "out", device, store, ignore)
     assert error is None
     sides = sides_of(report)
@@ -103,6 +103,7 @@ def test_a_module_becomes_smaller_beside_its_control(
     assert all(row.after % 4 == 0 and row.after <= row.before for row in report.widths)
     epoch = 9  # steps of one: the control has those of the round too
     assert sides["control"].seeds[0].steps == sides["pruned"].seeds[0].steps + epoch
+    assert all("loss.teacher" in {curve.name for curve in own} for own in report.curves.values())
     versus = {one.against: one for one in report.against}
     assert versus["control"].over == "samples"
     assert versus["control"].low is not None
