@@ -186,7 +186,7 @@ def show_sides(sides: tuple[Side, ...]) -> str:
             ", ".join(f"{one.metric:.2%}" for one in side.seeds if one.metric is not None) or "–",
             f"{side.bytes:,}",
             f"{side.packed_bytes:,}",
-            f"{side.parameters:,}",
+            f"{side.parameters:,}" if side.parameters else "–",
             f"{side.macs:,}" if side.macs else "–",
             f"{side.latency_us:.0f}" if side.latency_us else "–",
         )

@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,7 +16,7 @@ from edgewright.flows import distil as flow
 from edgewright.flows.device import open_device
 from edgewright.flows.distil import distil
 from edgewright.flows.distillation import DistilReport
-from edgewright.flows.learning import Side
+from edgewright.flows.learning import Side, Versus
 from edgewright.store.store import Store, open_store
 from edgewright.web.training import render_training
 from tests.flows.lessons import distil_plan, write_lesson
@@ -61,7 +62,8 @@ def test_a_student_of_ones_own(files: dict[str, str], tmp_path: Path, device: De
     assert error is None
     sides = sides_of(report)
     assert set(sides) == {"teacher", "control", "student"}
-    assert sides["student"].parameters == sides["control"].parameters < sides["teacher"].parameters
+    assert sides["student"].parameters == sides["control"].parameters
+    assert (sides["student"].macs or 0) < (sides["teacher"].macs or 0)
     assert [row.steps for row in sides["student"].seeds] == [row.steps for row in sides["control"].seeds]
     assert report.labelled
     assert {one.against: one.over for one in report.against}["control"] == "seeds"
@@ -79,7 +81,7 @@ def test_a_student_of_the_teachers_family(files: dict[str, str], tmp_path: Path,
     assert error is None
     sides = sides_of(report)
     assert set(sides) == {"teacher", "student"}
-    assert sides["student"].parameters < sides["teacher"].parameters / 2.5
+    assert (sides["student"].parameters or 0) < (sides["teacher"].parameters or 0) / 2.5
     assert {row.name: row.before for row in report.widths} == {"first": 16, "second": 16}
     assert report.module == f"{tmp_path / 'out' / 'net_student.py'}:build"
     assert "loss.transfer" in {curve.name for curve in report.curves["student"]}
@@ -108,12 +110,22 @@ def test_a_teacher_in_a_file_and_data_without_labels(
 def test_a_student_that_its_teacher_harms_is_kept_back(
     files: dict[str, str], tmp_path: Path, device: Device, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    harm = Versus(against="control", value=-3.0, low=-4.0, high=-2.0, over="samples", n=1, unit="points")
     monkeypatch.setattr(flow, "drop_against", lambda *_: 3.0)
+    monkeypatch.setattr(flow, "compare_sides", lambda *_: harm)
     report, error = distil(distil_plan(files, max_drop=1.0), tmp_path / "out", device, store, ignore)
     assert isinstance(error, GateFailed)
     assert "learnt from the labels alone" in error.why
     assert report.state == "refused"
-    assert list((tmp_path / "out").iterdir()) == []
+    kept = [path.name for path in (tmp_path / "out").iterdir()]
+    assert [name.startswith(".edgewright-distil-") for name in kept] == [True]  # nothing but what was trained
+    chance = msgspec.structs.replace(harm, low=-7.0, high=1.0)
+    monkeypatch.setattr(flow, "compare_sides", lambda *_: chance)
+    monkeypatch.setattr(contest, "run_job", lambda *_, **__: pytest.fail("it trained again"))
+    report, error = distil(distil_plan(files, max_drop=2.0), tmp_path / "out", device, store, ignore)
+    assert error is None
+    assert any("may be chance" in note for note in report.notes)
+    assert not [path for path in (tmp_path / "out").iterdir() if path.name.startswith(".edgewright")]
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_single_weights_are_zero_and_the_report_says_that_it_is_not_faster(
     assert error is None
     pruned, source = sides_of(report)["pruned"], sides_of(report)["source"]
     assert pruned.macs == source.macs
-    assert pruned.zeros > 0.7 * pruned.parameters
+    assert pruned.zeros > 0.7 * (pruned.parameters or 0)
     assert pruned.packed_bytes < 0.6 * source.packed_bytes
     assert any("not faster" in note for note in report.notes)
     assert report.module == plan.source
@@ -166,7 +166,7 @@ def test_zeros_in_an_onnx_file(digits: PrunePlan, tmp_path: Path, device: Device
     plan = msgspec.structs.replace(digits, method="unstructured", target_bytes="", sparsity=0.5)
     report, error = prune(plan, tmp_path / "out", device, store, ignore)
     assert error is None
-    assert sides_of(report)["pruned"].zeros >= 0.45 * sides_of(report)["pruned"].parameters
+    assert sides_of(report)["pruned"].zeros >= 0.45 * (sides_of(report)["pruned"].parameters or 0)
 
 
 def test_a_loss_beyond_the_gate_keeps_the_model_back(
@@ -188,6 +188,7 @@ def test_a_budget_that_cannot_be_met_ends_with_exit_3(
     with pytest.raises(GateFailed, match="pruning comes down to") as caught:
         prune(msgspec.structs.replace(digits, target_bytes="1000x"), tmp_path / "out", device, store, ignore)
     assert caught.value.exit_code == 3
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_what_was_trained_is_not_trained_again(
@@ -220,6 +221,12 @@ def test_what_was_trained_is_not_trained_again(
         ({"method": "unstructured"}, "no such budget"),
         ({"target_speedup": 1.0}, "as fast as it is"),
         ({"target_macs": "many"}, "is no amount"),
+        ({"target_macs": "1x"}, "no less than it has"),
+        ({"target_bytes": "0.5x"}, "no less than it has"),
+        ({"target_speedup": float("inf")}, "an end to it"),
+        ({"pattern": "4"}, "N of each M"),
+        ({"round_epochs": 0.0}, "nothing would be trained"),
+        ({"threads": 0}, "threads"),
         ({"max_drop": -1.0}, "how much worse"),
         ({"seeds": 0}, "from 1 to"),
         ({"held_out": 1.0}, "share of the data"),
@@ -235,6 +242,7 @@ def test_what_cannot_be_asked_for_is_told_at_once(
     with pytest.raises(UsageError) as caught:
         prune(prune_plan(files, **changes), tmp_path / "out", device, store, ignore)
     assert words in str(caught.value.what) + str(caught.value.why)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -269,6 +277,40 @@ def test_weights_of_another_network_are_listed(
     words = f"{caught.value.what} {caught.value.why}"
     assert "stray" in words
     assert "second.weight" in words
+
+
+def test_what_another_try_would_only_repeat_is_not_kept(
+    files: dict[str, str], tmp_path: Path, device: Device, store: Store
+) -> None:
+    plan = prune_plan(files, target_macs="5000x")
+    with pytest.raises(GateFailed):
+        prune(plan, tmp_path / "out", device, store, ignore)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_same_command_twice_at_once(
+    files: dict[str, str], tmp_path: Path, device: Device, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = prune_plan(files)
+
+    def again(*_: Any) -> Any:
+        return prune(plan, tmp_path / "out", device, store, ignore)
+
+    monkeypatch.setattr(flow, "make_pruned", again)
+    with pytest.raises(UsageError, match="running already"):
+        prune(plan, tmp_path / "out", device, store, ignore)
+
+
+def test_other_models_and_the_same_data_twice(
+    files: dict[str, str], digits: PrunePlan, tmp_path: Path, device: Device, store: Store
+) -> None:
+    with pytest.raises(ModelNotConvertible, match="quantised already"):
+        prune(
+            msgspec.structs.replace(digits, source=str(DIGITS / "digits_int8.onnx")), tmp_path / "out", device, store,
+            ignore,
+        )  # fmt: skip
+    with pytest.raises(UsageError, match="the same data set"):
+        prune(prune_plan(files, data=files["val"]), tmp_path / "out", device, store, ignore)
 
 
 def test_one_class_only(files: dict[str, str], tmp_path: Path, device: Device, store: Store) -> None:

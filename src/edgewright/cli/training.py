@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
     Command = Callable[..., None]
 
-SIDE_HEADERS = ("network", "metric", "interval", "size", "packed", "parameters", "zeros", "MACs", "latency")
+SIDE_HEADERS = (
+    "network",
+    "metric",
+    "interval",
+    "mean of seeds",
+    "size",
+    "packed",
+    "parameters",
+    "zeros",
+    "MACs",
+    "latency",
+)
 SETTINGS = (
     "epochs", "batch", "lr", "schedule", "warmup", "optimizer", "momentum", "weight_decay", "label_smoothing", "clip",
     "train_precision", "patience", "checkpoint_s", "train_threads", "seed",
@@ -76,17 +87,18 @@ def show_sides(sides: Sequence[Side]) -> None:
         rows.append(
             (
                 side.name,
-                f"{metric.name} {side.mean:.4f}" if metric and side.mean is not None else "–",
+                f"{metric.name} {metric.value:.4f}" if metric else "–",
                 f"{metric.low:.4f}–{metric.high:.4f}" if metric else "–",
+                f"{side.mean:.4f}" if side.mean is not None and len(side.seeds) > 1 else "–",
                 show_bytes(side.bytes),
                 show_bytes(side.packed_bytes),
-                f"{side.parameters:,}",
-                f"{side.zeros / side.parameters:.0%}" if side.zeros else "–",
+                f"{side.parameters:,}" if side.parameters is not None else "–",
+                f"{side.zeros / side.parameters:.0%}" if side.zeros and side.parameters else "–",
                 f"{side.macs / 1e6:.2f} M" if side.macs else "–",
                 f"{side.latency_us:.0f} µs" if side.latency_us else "–",
             )
         )
-    print_table(SIDE_HEADERS, rows, droppable=("interval", "packed", "parameters"))
+    print_table(SIDE_HEADERS, rows, droppable=("mean of seeds", "interval", "packed", "parameters"))
 
 
 def show_verdicts(name: str, against: Sequence[Versus], speedup: Speedup | None) -> None:

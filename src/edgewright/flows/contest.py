@@ -8,7 +8,7 @@ import msgspec
 
 from edgewright.bench.session import Tell
 from edgewright.devices.contract import Device
-from edgewright.errors import EdgewrightError, ModelNotConvertible
+from edgewright.errors import EdgewrightError
 from edgewright.facts.plan import BenchmarkPlan, Candidate, CompileCell, CompilePlan, EvaluatePlan
 from edgewright.flows.benchmark import Outcome, benchmark
 from edgewright.flows.child import run_job
@@ -72,14 +72,13 @@ def train_seeds(make: Callable[[int], TrainJob], seeds: Sequence[int], tell: Tel
     return [train(make(seed), tell) for seed in seeds]
 
 
-def costs_of(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Costs:
-    """Of an ONNX or TFLite file. ModelNotConvertible for another one."""
+def costs_of(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Costs | None:
+    """Of an ONNX or TFLite file; None of another one, whose operators are not counted."""
     model = read_model(path)
     if model.format == "tflite":
         return measure_costs(read_tflite_graph(path))
     if model.format != "onnx":
-        why = f"{path.name} is {model.format}, whose operators are not counted"
-        raise ModelNotConvertible(f"{path.name} cannot be taken here", why, "bring the ONNX model it was made from")
+        return None
     return measure_costs(read_onnx_graph(path, dict(shapes)))
 
 

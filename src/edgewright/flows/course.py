@@ -1,5 +1,7 @@
 """What prune and distil begin with: task, data and settings read and checked, and the training data laid out."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from shutil import rmtree
@@ -10,20 +12,40 @@ import msgspec
 from edgewright import __version__
 from edgewright.bench.session import Tell
 from edgewright.devices.contract import Device
-from edgewright.errors import ConfigError, UsageError
+from edgewright.errors import (
+    Cancelled,
+    ConfigError,
+    DeviceUnreachable,
+    EdgewrightError,
+    OutputError,
+    StoreError,
+    UsageError,
+    WorkerError,
+)
+from edgewright.facts.model import Signature
 from edgewright.facts.plan import DistilPlan, PrunePlan
 from edgewright.flows.contest import Court
 from edgewright.flows.conversion import check_installed
 from edgewright.flows.laying import lay_out_training
+from edgewright.flows.publish import told_as_output
 from edgewright.flows.resolve import check_number, check_runs_here
+from edgewright.formats.files import hash_file
 from edgewright.runtimes.table import runtime_info
+from edgewright.store.locks import try_lock
 from edgewright.store.store import Store
+from edgewright.tasks.check import check_labels, check_task
 from edgewright.tasks.contract import Task
 from edgewright.tasks.data import Data, open_data
 from edgewright.training.job import Laid, Settings
 
 Plan = PrunePlan | DistilPlan
 MOST_SEEDS = 20
+MARK = "held"
+# What a plan says beside what is trained: paths, whose content counts, and how it is judged.
+UNTRAINED = (
+    "source", "weights", "teacher", "teacher_weights", "student_weights", "data", "val", "val_fingerprint", "timeout_s",
+    "threads", "control", "settings",
+)  # fmt: skip
 
 
 class Course(NamedTuple):
@@ -32,7 +54,7 @@ class Course(NamedTuple):
     Attributes:
         shapes: of the inputs, with the batch of 1.
         memory: folder of what is trained, kept until all is done.
-        laid: None where nothing is trained.
+        laid: the training data; None where nothing is trained, and before it is laid out.
         fingerprints: of the training data, and of what judges.
     """
 
@@ -70,18 +92,61 @@ def begin_course(
                 f"{plan.val} has no labels", "the result is judged by the task's metric", "bring labelled data as --val"
             )
         shapes = dict(plan.shapes) or first_shapes(val)
-        judged = val.fingerprint
-    trained, laid = "", None
+        judged = fingerprint_of(plan.val, val)
+    trained = ""
     if trains:
         with open_data(plan.data, task) as data:
-            trained = data.fingerprint
+            trained = fingerprint_of(plan.data, data)
             check_classes(data)
+        if trained == judged:
+            why = "what was trained on does not judge"
+            raise UsageError("--data and --val are the same data set", why, "split it in two")
     key = key_of(plan, content, trained, settings)
-    memory = out / f".edgewright-{verb}-{key}"
-    if trains:
-        laid = lay_out_training(plan.data, task, memory / "data", held_out=plan.held_out, seed=settings.seed, tell=tell)
     court = Court(plan.task, plan.val, plan.runtime, plan.threads, plan.timeout_s, device, store, tell)
-    return Course(task, settings, shapes, memory, laid, (trained, judged), court)
+    return Course(task, settings, shapes, out / f".edgewright-{verb}-{key}", None, (trained, judged), court)
+
+
+def check_judge(course: Course, signature: Signature) -> None:
+    """ConfigError, DataError where the task or the labels that judge do not fit the model."""
+    check_task(course.task, signature)
+    with open_data(course.court.val, course.task) as val:
+        check_labels(val, course.task, signature, range(len(val)))
+
+
+@contextmanager
+def remembered(course: Course, plan: Plan) -> Iterator[Course]:
+    """The course with its training data, laid out in the folder that keeps what is trained; nobody else works there.
+
+    What breaks off from outside leaves it for the next try. An error that another try would meet again does not.
+    UsageError where the same command is running.
+    """
+    with told_as_output(course.memory):
+        course.memory.mkdir(parents=True, exist_ok=True)
+    with (course.memory / MARK).open("ab") as mark:
+        if not try_lock(mark):
+            what, why = "the same command is running already", f"it holds {mark.name}"
+            raise UsageError(what, why, "wait until it has ended, or name another --output")
+        try:
+            laid = lay_out_training(
+                plan.data, course.task, course.memory / "data", held_out=plan.held_out, seed=course.settings.seed,
+                tell=course.court.tell,
+            )  # fmt: skip
+            yield course._replace(laid=laid)
+        except (WorkerError, OutputError, StoreError, DeviceUnreachable, Cancelled):
+            raise
+        except EdgewrightError:
+            forget(course.memory)
+            raise
+
+
+def fingerprint_of(spec: str, data: Data) -> str:
+    """Of the data set; of a function's, which has none, its name and its file."""
+    if data.fingerprint:
+        return data.fingerprint
+    file = Path(spec.rpartition(":")[0])
+    return (
+        f"{file.name if file.is_file() else ''}{spec.rpartition(':')[2]} {hash_file(file) if file.is_file() else spec}"
+    )
 
 
 def read_settings(plan: Plan) -> Settings:
@@ -90,11 +155,17 @@ def read_settings(plan: Plan) -> Settings:
     if not 0 < plan.held_out < 1:
         raise UsageError(f"--held-out {plan.held_out:g} cannot be used", "it is a share of the data", "--held-out 0.1")
     check_number("timeout_s", plan.timeout_s)
+    check_number("threads", plan.threads)
+    return convert_settings(plan.settings)
+
+
+def convert_settings(given: Mapping[str, Any]) -> Settings:
+    """UsageError for what no training can have; the worker looks at the rest."""
     try:
-        settings = msgspec.convert(plan.settings, Settings)
+        settings = msgspec.convert(given, Settings)
     except msgspec.ValidationError as error:
         raise UsageError("the training cannot be set so", str(error), "docs/training.md has every word") from None
-    if not settings.epochs > 0 or settings.batch < 2 or not settings.lr > 0:
+    if not 0 < settings.epochs < 1e6 or settings.batch < 2 or not 0 < settings.lr < 1e6:
         raise UsageError(
             "the training cannot be set so",
             f"epochs {settings.epochs:g}, batch {settings.batch}, learning rate {settings.lr:g}",
@@ -131,11 +202,16 @@ def first_shapes(data: Data) -> dict[str, tuple[int, ...]]:
 def key_of(plan: Plan, content: str, fingerprint: str, settings: Settings) -> str:
     """Hash of all that decides what is trained, without any path: a folder that was moved goes on elsewhere."""
     bare = msgspec.to_builtins(plan)
-    for name in ("source", "weights", "teacher", "teacher_weights", "student_weights", "data", "val", "timeout_s"):
+    for name in UNTRAINED:
         bare.pop(name, None)
+    if isinstance(plan, DistilPlan) or plan.target_speedup or plan.target_bytes or plan.target_macs:
+        bare.pop("max_drop")
     if "student" in bare:
         bare["student"] = Path(bare["student"]).name
-    said: list[Any] = [__version__, content, fingerprint, bare, msgspec.to_builtins(settings)]
+    if bare["task"]["output"].get("labels"):
+        bare["task"]["output"]["labels"] = ""
+    steps = msgspec.to_builtins(settings) | {"checkpoint_s": 0, "threads": 0}
+    said: list[Any] = [__version__, content, fingerprint, bare, steps]
     return sha256(msgspec.json.encode(said, order="sorted")).hexdigest()[:16]
 
 

@@ -53,7 +53,7 @@ class Cut(NamedTuple):
     """What is cut.
 
     Attributes:
-        onnx: the cut graph, with the weights it had.
+        onnx: of a file the cut graph, which is not trained.
         zeros: of unstructured pruning.
         epochs: that were trained on the way.
     """
@@ -61,7 +61,6 @@ class Cut(NamedTuple):
     onnx: Path
     widths: tuple[WidthRow, ...]
     fixed: dict[str, str]
-    notes: tuple[str, ...]
     zeros: int = 0
     epochs: float = 0.0
 
@@ -72,7 +71,7 @@ class Choice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     keep: dict[str, tuple[int, ...]]
 
 
-def thin_file(plan: PrunePlan, onnx: Path, course: Course, folder: Path) -> Cut:
+def thin_file(plan: PrunePlan, onnx: Path, _: Course, folder: Path) -> Cut:
     """Unstructured, of an ONNX model."""
     import onnx as onnx_library
 
@@ -80,7 +79,7 @@ def thin_file(plan: PrunePlan, onnx: Path, course: Course, folder: Path) -> Cut:
     thinned = thin_graph(onnx_library.load(str(onnx)), plan.sparsity, scope=plan.scope, pattern=plan.pattern)
     path = folder / onnx.name
     save(thinned.model, path)
-    return Cut(path, (), {}, (), zeros=sum(zeros for zeros, _ in thinned.zeros.values()))
+    return Cut(path, (), {}, zeros=sum(zeros for zeros, _ in thinned.zeros.values()))
 
 
 def cut_file(plan: PrunePlan, onnx: Path, course: Course, folder: Path) -> Cut:
@@ -97,7 +96,7 @@ def cut_file(plan: PrunePlan, onnx: Path, course: Course, folder: Path) -> Cut:
     path = folder / "cut" / onnx.name
     path.parent.mkdir()
     save(cut_graph(search.model, groups, keep), path)
-    return Cut(path, width_rows(groups, {name: len(kept) for name, kept in keep.items()}), {**groups.fixed, **left}, ())
+    return Cut(path, width_rows(groups, {name: len(kept) for name, kept in keep.items()}), {**groups.fixed, **left})
 
 
 def cut_module(
@@ -220,6 +219,9 @@ class Search:
         whole = total(read_onnx_graph(self._onnx, self._course.shapes))
         beside = self._onnx.stat().st_size - whole if kind == "bytes" else 0.0  # names and operators of the file
         most = parse_amount(text, whole + beside, f"--target-{kind}") - beside
+        if most >= whole:
+            what = f"--target-{kind} {text} is no less than it has"
+            raise UsageError(what, f"it has {whole + beside:,.0f}", f"--target-{kind} 2x")
         now = total(graph)
         gains = {name: gain for name, gain in gain_per_unit(graph, cut.groups, total).items() if name not in left}
         unit = "bytes" if kind == "bytes" else "multiply-accumulates"
@@ -268,6 +270,8 @@ class Rounds:
 
     def descend(self, whole: Source) -> tuple[Cut, Source]:
         """Faster and faster, until more than the plan's drop is lost on the samples held out."""
+        if self._course.laid is None or not self._course.laid.labels:
+            raise UsageError("--max-drop as the budget needs labels", "--data has none", "--target-speedup 1.5")
         held = self._held_out_metric()
         current, good, best = whole, None, None
         cut: Cut | None = None
@@ -275,6 +279,8 @@ class Rounds:
             try:
                 cut, module = self._cut(number, current, cut, speedup=speedup)
             except GateFailed:
+                if number == 0:
+                    raise
                 break
             current, trained = self._trained(number, module)
             lost = self._lost(held, trained)
@@ -322,7 +328,7 @@ class Rounds:
         weights = folder / "cut.safetensors"
         cut_weights(inspected / "weights.safetensors", places, weights)
         widths = {name: len(kept) for name, kept in keep.items()}
-        cut = Cut(self._onnx, width_rows(groups, widths, before.widths if before else ()), {**groups.fixed, **left}, ())
+        cut = Cut(self._onnx, width_rows(groups, widths, before.widths if before else ()), {**groups.fixed, **left})
         source = Source(factory=unfold(current).factory, weights=str(weights), slices=str(folder / "slices.json"))
         return cut, source
 
@@ -351,7 +357,7 @@ class Rounds:
         """Of the source, on the samples that steer."""
         course = self._course
         with open_store(self._work / "held-out") as store:
-            held = course.laid.held_out if course.laid else None
+            held = tuple(course.laid.indices[place] for place in course.laid.held_out) if course.laid else None
             court = course.court._replace(store=store, val=self._plan.data, indices=held)
             row = judge_all({"source": self._onnx}, court)["source"]
         return row.metric.value if row.metric else 0.0

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from shutil import copyfile
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from edgewright.errors import EdgewrightError, GateFailed, ModelNotFound, StoreE
 from edgewright.facts.plan import CompilePlan, DistilPlan
 from edgewright.facts.run import Metric, Run
 from edgewright.flows.contest import Trained, costs_of, judge_all, make_runnable, race, train_seeds
-from edgewright.flows.course import Course, begin_course, forget
+from edgewright.flows.course import Course, begin_course, check_judge, forget, remembered
 from edgewright.flows.distillation import DistilReport
 from edgewright.flows.evaluation import EvaluationRow
 from edgewright.flows.learning import (
@@ -27,7 +26,8 @@ from edgewright.flows.learning import (
     side_metrics,
     trained_notes,
 )
-from edgewright.flows.publish import told_as_output, workshop
+from edgewright.flows.publish import place, told_as_output, workshop
+from edgewright.flows.resolve import source_signature
 from edgewright.flows.sources import absolute, hash_source, is_torch, prepare_source
 from edgewright.flows.students import Student, make_student, name_student, times_smaller
 from edgewright.flows.teaching import ask_file, ask_module, views_of
@@ -62,24 +62,29 @@ def distil(
         plan, teacher_sha256=teacher, data_fingerprint=course.fingerprints[0], val_fingerprint=course.fingerprints[1]
     )
     with workshop(out) as work:
-        taught = teach(plan, course, work)
-        rows, raced = judge(taught, course, work)
-        report = describe(plan, taught, course, rows, raced)
-        report, refused = gate(msgspec.structs.replace(report, seconds=monotonic() - began), plan)
-        error: EdgewrightError | None = refused
-        if error is None:
-            report = publish(report, plan, taught, out)
-        try:
-            report = record(report, plan, taught, started, device, store)
-        except StoreError as unsaved:
-            error = error or unsaved
-    forget(course.memory)
+        with remembered(course, plan) as ready:
+            taught = teach(plan, ready, work)
+            rows, raced = judge(taught, ready, work)
+            report = describe(plan, taught, ready, rows, raced)
+            report, refused = gate(msgspec.structs.replace(report, seconds=monotonic() - began), plan)
+            error: EdgewrightError | None = refused
+            if error is None:
+                report = publish(report, plan, taught, out)
+            try:
+                report = record(report, plan, taught, started, device, store)
+            except StoreError as unsaved:
+                error = error or unsaved
+        if report.model is not None:  # what a gate keeps back is not trained again when the gate is moved
+            forget(course.memory)
     return report, error
 
 
 def check_plan(plan: DistilPlan) -> None:
     if not is_torch(plan.teacher) and not Path(plan.teacher).exists():
         raise ModelNotFound(f"there is no teacher {plan.teacher}", "", "FILE.py:FACTORY, or a model file")
+    if not plan.max_drop >= 0:
+        what = f"--max-drop {plan.max_drop:g} cannot be used"
+        raise UsageError(what, "it is how much worse than its control it may be", "--max-drop 0")
     if not plan.temperature > 0 or not 0 < plan.alpha <= 1 or plan.views < 1:
         raise UsageError(
             "the teaching cannot be set so",
@@ -114,11 +119,13 @@ def teach(plan: DistilPlan, course: Course, work: Path) -> Taught:
     prepared = prepare_source(
         CompilePlan(
             source=plan.teacher, weights=plan.teacher_weights, cells=(),
-            shapes=course.shapes if is_torch(plan.teacher) else {},
+            timeout_s=plan.timeout_s,
+            shapes=course.shapes if is_torch(plan.teacher) or plan.teacher.endswith(".onnx") else {},
         ),
         work, court.device,
     )  # fmt: skip
     teacher = Path(prepared.files.get("onnx") or prepared.model.path)
+    check_judge(course, source_signature(read_model(teacher)))
     student = make_student(plan, module, course)
     logits, views = "", 0
     if module is None:
@@ -254,6 +261,13 @@ def gate(report: DistilReport, plan: DistilPlan) -> tuple[DistilReport, GateFail
     if drop <= plan.max_drop + 1e-9:
         return report, None
     unit = scale_of(sides["student"].metric.name)[1] if sides["student"].metric else ""
+    versus = next(one for one in report.against if one.against == "control")
+    reach = min((abs(one) for one in (versus.low, versus.high) if one is not None), default=drop)
+    if versus.low is not None and versus.high is not None and versus.low <= 0 <= versus.high:
+        reach = 0.0  # of the drop, the least that the interval leaves
+    if reach <= plan.max_drop:
+        note = f"it is {drop:.2f} {unit} below its control, which may be chance: the interval reaches to {reach:.2f}"
+        return msgspec.structs.replace(report, notes=(*report.notes, note)), None
     error = GateFailed(
         "the student is kept back",
         f"it is {drop:.2f} {unit} below the same network that learnt from the labels alone",
@@ -267,8 +281,8 @@ def publish(report: DistilReport, plan: DistilPlan, taught: Taught, out: Path) -
     stem = name_student(plan)
     first = taught.trained["student"][0]
     with told_as_output(out):
-        copyfile(first.onnx, out / f"{stem}.onnx")
-        copyfile(first.weights, out / f"{stem}.safetensors")
+        place(first.onnx, out / f"{stem}.onnx")
+        place(first.weights, out / f"{stem}.safetensors")
         module = taught.student.publish(out, stem)
         report = msgspec.structs.replace(
             report, model=str(out / f"{stem}.onnx"), module=module, weights=str(out / f"{stem}.safetensors")

@@ -36,7 +36,7 @@ def lay_out_training(spec: str, task: Task, folder: Path, *, held_out: float, se
     with open_data(spec, task) as data:
         if len(data) < LEAST_SAMPLES:
             raise DataError(f"{data.title} has {len(data)} samples", f"training needs {LEAST_SAMPLES} at least", "")
-        inputs, labels = write_stacks(data, folder, tell)
+        inputs, labels, indices = write_stacks(data, folder, tell)
     count = len(next(iter(inputs.values())))
     held, fit = split(count, round(held_out * count), seed)
     file = ""
@@ -48,6 +48,7 @@ def lay_out_training(spec: str, task: Task, folder: Path, *, held_out: float, se
         labels=file,
         fit=tuple(fit),
         held_out=tuple(held),
+        indices=indices,
     )
     partial = names.with_suffix(".part")
     partial.write_bytes(msgspec.json.encode(laid))
@@ -64,10 +65,11 @@ def placed(laid: Laid, folder: Path) -> Laid:
     )
 
 
-def write_stacks(data: Data, folder: Path, tell: Tell) -> tuple[dict[str, Array], Array | None]:
-    """Every readable sample, in order; the labels are None where one of them has none."""
+def write_stacks(data: Data, folder: Path, tell: Tell) -> tuple[dict[str, Array], Array | None, tuple[int, ...]]:
+    """Every readable sample, in order, with its labels (None where one of them has none) and its index."""
     stacks: dict[str, Array] = {}
     labels: list[Any] = []
+    indices: list[int] = []
     done = 0
     for sample in data.read():
         if not stacks:
@@ -81,6 +83,7 @@ def write_stacks(data: Data, folder: Path, tell: Tell) -> tuple[dict[str, Array]
                 )
             stacks[name][done] = array[0]
         labels.append(sample.label)
+        indices.append(sample.index)
         done += 1
         if done % TOLD_EVERY == 0:
             tell(f"{data.title}: {done} of {len(data)} samples decoded")
@@ -89,7 +92,7 @@ def write_stacks(data: Data, folder: Path, tell: Tell) -> tuple[dict[str, Array]
         if done < len(stack):  # some could not be read
             np.save(folder / f"input-{place}.npy", stack[:done].copy())
             stacks[name] = np.load(folder / f"input-{place}.npy", mmap_mode="r")
-    return stacks, stack_labels(labels, data.title)
+    return stacks, stack_labels(labels, data.title), tuple(indices)
 
 
 def open_stacks(first: Sample, count: int, folder: Path) -> dict[str, Array]:

@@ -13,6 +13,7 @@ from edgewright.facts.run import Metric, Series
 from edgewright.flows.evaluation import EvaluationRow, MetricRow, PairedRow
 from edgewright.flows.judging import SHARES
 from edgewright.formats.costs import Costs
+from edgewright.formats.files import read_model
 from edgewright.training.job import Curve, TrainReport
 
 # Two-sided 95 % quantiles of Student's t (Student 1908), by degrees of freedom; beyond them the next smaller one.
@@ -43,6 +44,7 @@ class Side(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         name: `source`, `pruned`, `control`, `teacher` or `student`.
         packed_bytes: of the file after deflate, as app packages and zips store it.
+        parameters, macs: None of a file whose operators are not counted.
         zeros: how many of the parameters are zero.
         latency_us: median time of an inference; None where it was not timed.
         metric: of the first seed, with the 95 % interval over samples.
@@ -50,7 +52,7 @@ class Side(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     name: str
-    parameters: int
+    parameters: int | None
     zeros: int
     macs: int | None
     bytes: int
@@ -82,17 +84,22 @@ class Versus(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def describe_side(
-    name: str, path: Path, costs: Costs, rows: Sequence[EvaluationRow], reports: Sequence[TrainReport], first_seed: int
+    name: str,
+    path: Path,
+    costs: Costs | None,
+    rows: Sequence[EvaluationRow],
+    reports: Sequence[TrainReport],
+    first_seed: int,
 ) -> Side:
     """A network, by its ONNX file, its evaluations (one for each seed) and its trainings."""
     values = [row.metric.value if row.metric else None for row in rows]
     known = [one for one in values if one is not None]
     return Side(
         name=name,
-        parameters=costs.parameters,
+        parameters=costs.parameters if costs else None,
         zeros=reports[0].zeros if reports else 0,
-        macs=costs.macs,
-        bytes=path.stat().st_size,
+        macs=costs.macs if costs else None,
+        bytes=read_model(path).bytes,
         packed_bytes=packed_bytes(path),
         latency_us=None,
         metric=rows[0].metric if rows else None,
@@ -168,7 +175,8 @@ def curve_pair(title: str, curve: Curve) -> tuple[Series, Series]:
 def side_metrics(side: Side) -> Iterator[Metric]:
     """What the record keeps of a network."""
     yield Metric(name=f"{side.name}.bytes", unit="bytes", value=float(side.bytes))
-    yield Metric(name=f"{side.name}.parameters", unit="1", value=float(side.parameters))
+    if side.parameters is not None:
+        yield Metric(name=f"{side.name}.parameters", unit="1", value=float(side.parameters))
     if side.macs is not None:
         yield Metric(name=f"{side.name}.macs", unit="1", value=float(side.macs))
     if side.metric is not None:

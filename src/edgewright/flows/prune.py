@@ -4,9 +4,11 @@ Everything that is trained lies in a folder of the output that is kept until all
 where it was broken off, on this machine or another one.
 """
 
+import re
 from collections.abc import Mapping
+from contextlib import nullcontext
+from math import inf
 from pathlib import Path
-from shutil import copyfile
 from time import monotonic
 from typing import Any, NamedTuple
 
@@ -25,7 +27,7 @@ from edgewright.flows.contest import (
     race,
     train_seeds,
 )
-from edgewright.flows.course import Course, begin_course, forget
+from edgewright.flows.course import Course, begin_course, check_judge, forget, remembered
 from edgewright.flows.cutting import Cut, cut_file, cut_module, thin_file
 from edgewright.flows.evaluation import EvaluationRow
 from edgewright.flows.learning import (
@@ -39,9 +41,17 @@ from edgewright.flows.learning import (
     side_metrics,
     trained_notes,
 )
+from edgewright.flows.narrowing import parse_amount
 from edgewright.flows.pruning import PruneReport, module_name
-from edgewright.flows.publish import told_as_output, workshop
-from edgewright.flows.sources import Prepared, absolute, hash_source, is_torch, prepare_source
+from edgewright.flows.publish import place, told_as_output, workshop
+from edgewright.flows.sources import (
+    Prepared,
+    absolute,
+    check_float_onnx,
+    hash_source,
+    is_torch,
+    prepare_source,
+)
 from edgewright.flows.teaching import ask_module, views_of
 from edgewright.formats.files import read_model
 from edgewright.store.ids import new_run_id
@@ -49,6 +59,7 @@ from edgewright.store.store import Store, utc_now
 from edgewright.training.job import Laid, Source, Teaching, Thinning, TrainJob
 from edgewright.training.slices import write_built
 
+PATTERN = re.compile(r"[1-9]\d*:[1-9]\d*")
 TEMPERATURE, ALPHA = 4.0, 0.9
 CANNOT_TRAIN = "it is not trained again: that needs a torch source, FILE.py:FACTORY with its weights, and --data"
 
@@ -72,26 +83,35 @@ def prune(
     started, began = utc_now(), monotonic()
     check_plan(plan)
     content = hash_source(CompilePlan(source=plan.source, weights=plan.weights, cells=()))
-    trains = is_torch(plan.source) and bool(plan.data)
+    trains = ".py:" in plan.source and bool(plan.data)
+    if not trains and plan.importance == "taylor":  # which needs gradients
+        plan = msgspec.structs.replace(plan, importance="l2")
     course = begin_course(plan, content, "prune", out, device, store, tell, trains=trains)
     plan = msgspec.structs.replace(
         plan, source_sha256=content, data_fingerprint=course.fingerprints[0], val_fingerprint=course.fingerprints[1]
     )
     with workshop(out) as work:
-        source = CompilePlan(source=plan.source, weights=plan.weights, cells=(), shapes=course.shapes)
+        source = CompilePlan(
+            source=plan.source, weights=plan.weights, cells=(), timeout_s=plan.timeout_s,
+            shapes=course.shapes if is_torch(plan.source) else dict(plan.shapes),
+        )  # fmt: skip
         prepared = prepare_source(source, work, device)
-        pruned = make_pruned(plan, prepared, course, work)
-        rows, raced = judge(pruned, Path(prepared.files["onnx"]), course, work)
-        report = describe(plan, prepared, pruned, course, rows, raced)
-        report, refused = gate(msgspec.structs.replace(report, seconds=monotonic() - began), plan)
-        error: EdgewrightError | None = refused
-        if error is None:
-            report = publish(report, plan, pruned, out)
-        try:
-            report = record(report, plan, prepared, pruned, started, device, store)
-        except StoreError as unsaved:
-            error = error or unsaved
-    forget(course.memory)
+        check_float_onnx(prepared, "pruned")
+        check_judge(course, prepared.model.signature)
+        with remembered(course, plan) if trains else nullcontext(course) as ready:
+            pruned = make_pruned(plan, prepared, ready, work)
+            rows, raced = judge(pruned, Path(prepared.files["onnx"]), ready, work)
+            report = describe(plan, prepared, pruned, ready, rows, raced)
+            report, refused = gate(msgspec.structs.replace(report, seconds=monotonic() - began), plan)
+            error: EdgewrightError | None = refused
+            if error is None:
+                report = publish(report, plan, pruned, out)
+            try:
+                report = record(report, plan, prepared, pruned, started, device, store)
+            except StoreError as unsaved:
+                error = error or unsaved
+        if report.model is not None:  # what a gate keeps back is not trained again when the gate is moved
+            forget(course.memory)
     return report, error
 
 
@@ -102,9 +122,9 @@ def check_plan(plan: PrunePlan) -> None:
             "0 removes nothing, and 1 leaves nothing" if plan.sparsity in (0, 1) else "it is a share of the weights",
             "--sparsity 0.8",
         )
-    if plan.target_speedup is not None and not plan.target_speedup > 1:
+    if plan.target_speedup is not None and not 1 < plan.target_speedup < inf:
         what = f"--target-speedup {plan.target_speedup:g} cannot be used"
-        raise UsageError(what, "1 is as fast as it is", "--target-speedup 1.5")
+        raise UsageError(what, "1 is as fast as it is, and there is an end to it", "--target-speedup 1.5")
     budgets = [one for one in (plan.target_speedup, plan.target_bytes, plan.target_macs) if one]
     if plan.method == "unstructured" and budgets:
         why = "single weights that are zero make no network faster or smaller before it is packed"
@@ -114,14 +134,19 @@ def check_plan(plan: PrunePlan) -> None:
         raise UsageError(what, "it is how much worse the metric may get", "--max-drop 1")
     if plan.multiple < 1 or plan.rounds < 1 or plan.views < 1:
         raise UsageError("--multiple, --rounds and --views count from 1", "", "--multiple 8 --rounds 1 --views 4")
+    if not plan.round_epochs > 0:
+        raise UsageError(f"--round-epochs {plan.round_epochs:g} cannot be used", "nothing would be trained", "1")
+    for text, flag in ((plan.target_bytes, "--target-bytes"), (plan.target_macs, "--target-macs")):
+        if text and parse_amount(text, inf, flag) == inf and parse_amount(text, 1.0, flag) >= 1:
+            raise UsageError(f"{flag} {text} is no less than it has", "1x leaves it as it is", f"{flag} 2x")
+    if plan.pattern and not PATTERN.fullmatch(plan.pattern):
+        raise UsageError(f"--pattern {plan.pattern}", "N:M keeps N of each M weights", "--pattern 2:4")
 
 
 def make_pruned(plan: PrunePlan, prepared: Prepared, course: Course, work: Path) -> Pruned:
     """Every network of the comparison, trained where that can be."""
     onnx = Path(prepared.files["onnx"])
     if course.laid is None:
-        if plan.importance == "taylor":
-            plan = msgspec.structs.replace(plan, importance="l2")
         make = cut_file if plan.method == "structured" else thin_file
         cut = make(plan, onnx, course, work / "cut")
         return Pruned({"pruned": [cut.onnx]}, {}, cut)
@@ -131,7 +156,7 @@ def make_pruned(plan: PrunePlan, prepared: Prepared, course: Course, work: Path)
         cut, module, thinning = *cut_module(plan, whole, onnx, course, work, teaching), None
     else:
         cut, module, thinning = (
-            Cut(onnx, (), {}, ()),
+            Cut(onnx, (), {}),
             whole,
             Thinning(sparsity=plan.sparsity, scope=plan.scope, pattern=plan.pattern),
         )
@@ -258,9 +283,17 @@ def first_of(sides: Mapping[str, Side]) -> str:
 
 
 def notes_of(plan: PrunePlan, course: Course, pruned: Pruned) -> tuple[str, ...]:
-    notes = [*pruned.cut.notes, *trained_notes(one.report for one in pruned.trained.get("pruned", ()))]
+    notes = [*trained_notes(one.report for one in pruned.trained.get("pruned", ()))]
     if course.laid is None:
         notes.append(CANNOT_TRAIN)
+    elif plan.teach:
+        views = views_of(plan.views, course)
+        notes.append(
+            f"the source taught the pruned network and the control alike: temperature {TEMPERATURE:g}, "
+            f"alpha {ALPHA if course.laid.labels else 1:g}, {views} views of each sample"
+        )
+    if course.laid is not None and not course.laid.labels:
+        notes.append("the training data has no labels: the networks learn from the source alone")
     if plan.method == "unstructured":
         notes.append(
             f"it is smaller only once it is packed, and not faster: {plan.runtime} multiplies by zeros as by any number"
@@ -283,7 +316,17 @@ def gate(report: PruneReport, plan: PrunePlan) -> tuple[PruneReport, GateFailed 
         faults.append(f"it is {drops[worst]:.2f} {unit} below the {worst}, more than --max-drop {plan.max_drop:g}")
     if plan.target_speedup and speed is not None and (speed.high or speed.ratio) < plan.target_speedup:
         faults.append(f"it is {speed.ratio:.2f} × as fast, less than --target-speedup {plan.target_speedup:g}")
+    source = next(side for side in report.sides if side.name == "source")
+    for text, own, whole, flag in (
+        (plan.target_bytes, pruned.bytes, source.bytes, "--target-bytes"),
+        (plan.target_macs, pruned.macs or 0, source.macs or 0, "--target-macs"),
+    ):
+        if text and own > parse_amount(text, whole, flag):
+            faults.append(f"it has {own:,}, more than {flag} {text}")
     if not faults:
+        if plan.target_speedup and speed is not None and speed.ratio < plan.target_speedup:
+            note = f"timed again it is {speed.ratio:.2f} × as fast: within the noise of --target-speedup"
+            report = msgspec.structs.replace(report, notes=(*report.notes, note))
         return report, None
     error = GateFailed(
         f"{Path(plan.source).name} pruned is kept back",
@@ -295,14 +338,15 @@ def gate(report: PruneReport, plan: PrunePlan) -> tuple[PruneReport, GateFailed 
 
 def publish(report: PruneReport, plan: PrunePlan, pruned: Pruned, out: Path) -> PruneReport:
     """The first seed's network under its names: ONNX, and for a torch source a factory with its weights."""
-    stem = f"{Path(plan.source.partition(':')[0]).stem}-pruned"
+    word = "pruned" if plan.method == "structured" else "thinned"
+    stem = f"{Path(plan.source.partition(':')[0]).stem}-{word}"
     model = out / f"{stem}.onnx"
     module = weights = None
     with told_as_output(out):
-        copyfile(pruned.files["pruned"][0], model)
+        place(pruned.files["pruned"][0], model)
         if "pruned" in pruned.trained:
             weights = str(out / f"{stem}.safetensors")
-            copyfile(pruned.trained["pruned"][0].weights, weights)
+            place(pruned.trained["pruned"][0].weights, Path(weights))
             if pruned.module is not None and pruned.module.slices:
                 module = f"{write_built(out, module_name(stem), pruned.module)}:build"
             else:

@@ -123,6 +123,13 @@ def fetch_files(record: Artifact, outputs: Sequence[Output], store: Store, work:
         store.get_file(by_role.get(f"artifact:{name}", ""), work / name)
 
 
+def place(path: Path, to: Path) -> None:
+    """A copy under its name, whole or not at all."""
+    partial = to.with_name(f".{to.name}.part")
+    shutil.copyfile(path, partial)
+    partial.replace(to)
+
+
 @contextmanager
 def workshop(out: Path) -> Iterator[Path]:
     """A folder in `out` to make artifacts in, so that they can be renamed into their place; removed at the end.

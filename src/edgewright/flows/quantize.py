@@ -13,7 +13,7 @@ from edgewright.bench.session import Tell
 from edgewright.compress.job import Form, Job
 from edgewright.compress.recipe import Recipe, Treated, parse_recipe, write_recipe
 from edgewright.devices.contract import Device
-from edgewright.errors import EdgewrightError, GateFailed, ModelNotConvertible, StoreError, UsageError, WorkerError
+from edgewright.errors import EdgewrightError, GateFailed, StoreError, UsageError, WorkerError
 from edgewright.facts.plan import CompilePlan, QuantizePlan
 from edgewright.facts.run import Metric, Run
 from edgewright.facts.words import QUANTIZED
@@ -30,8 +30,8 @@ from edgewright.flows.quantization import (
 )
 from edgewright.flows.quantizer import Quantized, run_quantizer
 from edgewright.flows.resolve import check_number, check_runs_here
-from edgewright.flows.sources import Prepared, hash_source, is_torch, prepare_source
-from edgewright.flows.tuning import Tuning, check_tuning, describe_tuning, tune
+from edgewright.flows.sources import Prepared, check_float_onnx, hash_source, is_torch, prepare_source
+from edgewright.flows.tuning import Tuning, check_form, check_tuning, describe_tuning, tune
 from edgewright.formats.artifacts import find_record
 from edgewright.formats.costs import measure_costs
 from edgewright.formats.files import read_model
@@ -62,6 +62,8 @@ def quantize(
     with workshop(out) as work:
         settings = check_tuning(plan) if plan.qat is not None else None
         begun = begin(plan, work, device, tell)
+        if settings is not None:
+            check_form(begun.form)
         memory = out / f"{MEMORY}-{key_of(begun)}"
         quantized = None
         if begun.form != "float":
@@ -99,7 +101,7 @@ def begin(plan: QuantizePlan, work: Path, device: Device, tell: Tell) -> Begun:
             source=plan.source, weights=plan.weights, cells=(), shapes=shapes, timeout_s=plan.timeout_s
         )
         prepared = prepare_source(source, work, device)
-        check_source(prepared)
+        check_float_onnx(prepared, "quantised")
         check_task(task, prepared.model.signature)
         tell(f"{prepared.name}: {len(indices)} calibration samples")
         calibration = lay_out(data, indices, work)
@@ -142,23 +144,6 @@ def task_shapes(data: Any, index: int) -> dict[str, tuple[int, ...]]:
     return {name: array.shape for name, array in sample.feeds.items()}
 
 
-def check_source(prepared: Prepared) -> None:
-    """ModelNotConvertible for what is no float ONNX graph."""
-    if "onnx" not in prepared.files:
-        raise ModelNotConvertible(
-            f"{prepared.name} cannot be quantised", f"it is {prepared.format}, and the quantiser reads ONNX and torch",
-            "quantise the model that it was made from",
-        )  # fmt: skip
-    if prepared.model.precision != "fp32":
-        raise ModelNotConvertible(
-            f"{prepared.name} is quantised already"
-            if prepared.model.precision != "fp16"
-            else f"{prepared.name} is fp16",
-            f"its precision is {prepared.model.precision}",
-            "quantise the fp32 model that it was made from",
-        )
-
-
 def choose_precision(wanted: str, prepared: Prepared) -> tuple[Treated | Literal["fp16"], Form | Literal["float"], str]:
     """The precision that is carried out, by which road, and why. UsageError for one that the model's kind has not."""
     if wanted == "fp16":
@@ -198,12 +183,13 @@ def key_of(begun: Begun) -> str:
     said = [
         __version__,
         begun.prepared.model.sha256,
-        begun.plan.data_fingerprint,
+        begun.plan.data_fingerprint or begun.plan.data,
         list(begun.calibration.used),
         msgspec.to_builtins(begun.task),
         write_recipe(begun.recipe),
         begun.form,
         begun.plan.qat,
+        begun.plan.held_out,
     ]
     return sha256(msgspec.json.encode(said, order="sorted")).hexdigest()[:16]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgewright.bench.feeds import fix_shapes, make_feeds, read_feeds
 from edgewright.devices.contract import Device
-from edgewright.errors import InputError, ModelNotFound
+from edgewright.errors import InputError, ModelNotConvertible, ModelNotFound
 from edgewright.facts.artifact import Source
 from edgewright.facts.model import Model, Signature
 from edgewright.facts.plan import CompilePlan
@@ -134,6 +134,21 @@ def absolute(source: str) -> str:
     """The path of a source made absolute, the name of a factory kept."""
     file, colon, factory = source.rpartition(":") if ".py:" in source else (source, "", "")
     return f"{Path(file).absolute()}{colon}{factory}"
+
+
+def check_float_onnx(prepared: Prepared, done: str) -> None:
+    """ModelNotConvertible for what is no float ONNX graph, which alone can be `done` (`quantised`, `pruned`)."""
+    if "onnx" not in prepared.files:
+        why = f"it is {prepared.format}, and only ONNX and torch are read here"
+        raise ModelNotConvertible(f"{prepared.name} cannot be {done}", why, "take the model that it was made from")
+    if prepared.model.precision != "fp32":
+        raise ModelNotConvertible(
+            f"{prepared.name} is quantised already"
+            if prepared.model.precision != "fp16"
+            else f"{prepared.name} is fp16",
+            f"its precision is {prepared.model.precision}",
+            f"take the fp32 model that it was made from: it can be {done}",
+        )
 
 
 def make_stack(prepared: Prepared, plan: CompilePlan) -> dict[str, Array]:

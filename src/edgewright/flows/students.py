@@ -11,6 +11,8 @@ from edgewright.flows.contest import inspect
 from edgewright.flows.course import Course
 from edgewright.flows.pruning import WidthRow, module_name
 from edgewright.flows.sources import absolute
+from edgewright.formats.files import read_model
+from edgewright.tasks.check import check_task
 from edgewright.training.inspect import Inspected
 from edgewright.training.job import InspectJob, Source
 from edgewright.training.slices import find_factory, read_slices, write_built
@@ -40,7 +42,19 @@ def make_student(plan: DistilPlan, teacher: Source | None, course: Course) -> St
     if plan.student.startswith("auto:"):
         return make_smaller(plan, teacher, course)
     weights = str(Path(plan.student_weights).absolute()) if plan.student_weights else None
-    return Student(Source(factory=absolute(plan.student), weights=weights, fresh=weights is None), plan.student)
+    source = Source(factory=absolute(plan.student), weights=weights, fresh=weights is None)
+    look_into(source, course)
+    return Student(source, plan.student)
+
+
+def look_into(source: Source, course: Course) -> None:
+    """Build the student and run it once, before the teacher says a word. Raises what stands in the way of that."""
+    job = InspectJob(
+        module=source, shapes=course.shapes, task=course.task_json, settings=course.settings,
+        out=str(course.memory / "student"),
+    )  # fmt: skip
+    folder = inspect(job, course.court.tell)
+    check_task(course.task, read_model(folder / "named.onnx").signature)
 
 
 def make_smaller(plan: DistilPlan, teacher: Source | None, course: Course) -> Student:

@@ -11,7 +11,7 @@ from edgewright.compress.write import guard_floats
 from edgewright.errors import DataError, UsageError
 from edgewright.facts.plan import QuantizePlan
 from edgewright.flows.contest import Trained, train
-from edgewright.flows.course import check_classes
+from edgewright.flows.course import check_classes, convert_settings
 from edgewright.flows.evaluation import EvaluationRow, MetricRow
 from edgewright.flows.judging import Begun
 from edgewright.flows.laying import lay_out_training
@@ -24,7 +24,7 @@ from edgewright.training.job import Laid, Settings, Source, TrainJob
 
 # A network that is nearly right needs few and small steps.
 DEFAULTS = {"epochs": 3.0, "optimizer": "adamw", "lr": 1e-4, "weight_decay": 0.0}
-STATIC = ("w8a8", "w4a8", "w8a16")
+FLOATING = ("fp16", "w8a8-dynamic")
 
 
 class Tuning(NamedTuple):
@@ -51,21 +51,29 @@ def check_tuning(plan: QuantizePlan) -> Settings:
             "--qat needs --eval-data", "all of --data is trained on, and what was trained on does not judge",
             "--data train.zip --eval-data val.zip",
         )  # fmt: skip
-    if plan.precision not in STATIC:
-        raise UsageError(
-            f"--qat does not go with --precision {plan.precision}", "it trains a graph of static ranges",
-            "--precision w4a8, w8a8 or w8a16",
-        )  # fmt: skip
-    try:
-        settings = msgspec.convert({**DEFAULTS, **(plan.qat or {})}, Settings)
-    except msgspec.ValidationError as error:
-        raise UsageError("the training cannot be set so", str(error), "docs/training.md has every word") from None
+    if plan.precision in FLOATING:
+        raise no_ranges(f"--precision {plan.precision}")
+    if not 0 < plan.held_out < 1:
+        raise UsageError(f"--held-out {plan.held_out:g} cannot be used", "it is a share of the data", "--held-out 0.1")
+    settings = convert_settings({**DEFAULTS, **(plan.qat or {})})
     with open_data(plan.data, msgspec.convert(plan.task, Task)) as data:
         if not data.labelled:
             why = "the training learns from them"
             raise DataError(f"{plan.data} has no labels", why, "bring labelled data, or leave --qat out")
         check_classes(data)
     return settings
+
+
+def check_form(form: str) -> None:
+    """UsageError for a road that gives no graph of static ranges, known once the model and the recipe are."""
+    if form != "static":
+        raise no_ranges("this model in this precision")
+
+
+def no_ranges(what: str) -> UsageError:
+    return UsageError(
+        f"--qat does not go with {what}", "it trains a graph of static ranges", "--precision w4a8, w8a8 or w8a16"
+    )
 
 
 def tune(begun: Begun, settings: Settings, quantized: Quantized, memory: Path, work: Path, tell: Tell) -> Tuning:
@@ -132,12 +140,13 @@ def describe_tuning(tuning: Tuning, rows: Mapping[str, EvaluationRow], reference
     control = rows["control"].metric if "control" in rows else None
     if before is None or after is None:
         return None
-    lost = reference.value - before.value
+    lost = reference.value - before.value if reference.better == "higher" else before.value - reference.value
+    back = after.value - before.value if reference.better == "higher" else before.value - after.value
     return Tuned(
         before=before,
         after=after,
         control=control,
-        recovered=(after.value - before.value) / lost if lost else None,
+        recovered=back / lost if lost > 0 else None,
         trained_on=len(tuning.laid.fit),
         held_out=len(tuning.laid.held_out),
         steps=report.steps,

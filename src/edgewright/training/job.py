@@ -34,12 +34,14 @@ class Laid(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         inputs: by name of the model's input, a `.npy` of [samples, …] without the batch of 1.
         labels: a `.npy` of [samples] (int64 classes) or [samples, k] (numbers); empty where there are none.
         fit, held_out: places of the samples that are trained on, and of those that steer (early stopping, search).
+        indices: of the samples in their data set, by place; samples that could not be read are missing.
     """
 
     inputs: dict[str, str]
     labels: str
     fit: tuple[int, ...]
     held_out: tuple[int, ...]
+    indices: tuple[int, ...] = ()
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
