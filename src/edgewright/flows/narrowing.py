@@ -3,7 +3,7 @@
 Bytes and multiply-accumulates are counted (`compress.pruning.widths`). Time is measured: what each width of each group
 saves alone, as time of the cut network in the chosen runtime. The next step taken is always the one that loses least
 for what it saves. Since savings do not add up (a convolution between two groups is cut from both sides), the network as
-a whole is measured again, and the steps go on until the budget is really met.
+a whole is measured again, and the steps go on until the budget is really met. Steps beyond what it needs are undone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +27,7 @@ MOST_TIMED = 40  # networks that are timed one group at a time
 AT_ONCE = 5
 PROCESSES, SECONDS = 3, 0.05
 MOST_CORRECTIONS = 30
+MOST_GIVEN = 12  # steps that are tried to be undone
 LEAST_SHARE = 8  # a group keeps an eighth of its units at least
 
 
@@ -191,7 +192,7 @@ def narrow(
     reached, goal, best, estimated = share, most, share, share
     for _ in range(MOST_CORRECTIONS):
         if reached <= most:
-            return keep_widths(groups, order, widths)
+            break
         before = dict(widths)
         while (estimated > goal or widths == before) and (step := cheapest(widths, table)) is not None:
             name, width = step
@@ -203,13 +204,40 @@ def narrow(
         best = min(best, reached)
         tell(f"{1 / most:.2f} × as fast: at {1 / reached:.2f} ×")
         goal = estimated - (reached - most)
-    if reached <= most:
-        return keep_widths(groups, order, widths)
-    raise GateFailed(
-        f"{1 / most:.2f} × as fast cannot be met",
-        f"the best found is {1 / best:.2f} ×",
-        "ask for less, or for a smaller --multiple",
-    )
+    if reached > most:
+        raise GateFailed(
+            f"{1 / most:.2f} × as fast cannot be met",
+            f"the best found is {1 / best:.2f} ×",
+            "ask for less, or for a smaller --multiple",
+        )
+    return keep_widths(groups, order, give_back(groups, order, widths, table, most, measure))
+
+
+def give_back(
+    groups: Groups, order: Mapping[str, Array], widths: Mapping[str, int], table: Table, most: float,
+    measure: Callable[[Keep], float],
+) -> dict[str, int]:  # fmt: skip
+    """The widths, with every step undone that the budget does not need: those that lost most are tried first."""
+    found = dict(widths)
+    sizes = {group.name: group.size for group in groups.groups}
+    needed: set[str] = set()
+    for _ in range(MOST_GIVEN):
+        wider = {
+            name: min(width for width in (*table.loss[name], sizes[name]) if width > found[name])
+            for name in table.loss
+            if found[name] < sizes[name] and name not in needed
+        }
+        if not wider:
+            break
+        gains = {
+            name: table.loss[name][found[name]] - table.loss[name].get(width, 0.0) for name, width in wider.items()
+        }
+        name = max(gains, key=lambda one: gains[one])
+        if measure(keep_widths(groups, order, {**found, name: wider[name]})) <= most:
+            found[name] = wider[name]
+        else:
+            needed.add(name)
+    return found
 
 
 def cheapest(widths: Mapping[str, int], table: Table) -> tuple[str, int] | None:
