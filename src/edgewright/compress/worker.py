@@ -35,6 +35,7 @@ from edgewright.compress.search import Aim, Judgement
 from edgewright.compress.static import SOME, Outcome, Static
 from edgewright.compress.write import FOUR_BIT_OPSET, guard_floats
 from edgewright.errors import EdgewrightError, InputError, ModelNotConvertible
+from edgewright.formats.prepare import drop_origins
 
 GRAPHS = (5, 10)  # AttributeProto.GRAPH and GRAPHS
 PAIRS_OPSET = 13  # the first in which pairs have an axis
@@ -73,7 +74,9 @@ def run(job: Job, say: Any) -> None:
     import onnx
 
     recipe = parse_recipe(job.recipe, "the recipe")
-    model = at_least(onnx.load(job.model), FOUR_BIT_OPSET if recipe.precision == "w8a16" else PAIRS_OPSET)
+    model = onnx.load(job.model)
+    drop_origins(model)
+    model = at_least(model, FOUR_BIT_OPSET if recipe.precision == "w8a16" else PAIRS_OPSET)
     fold_batch_norms(model)
     network = Network(model)
     if inner := [node.name for node in network.nodes if any(one.type in GRAPHS for one in node.attribute)]:

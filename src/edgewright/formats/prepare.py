@@ -75,3 +75,10 @@ def name_nodes(graph: Any) -> bool:
             changed = True
         taken.add(name)
     return changed
+
+
+def drop_origins(model: Any) -> None:
+    """Take from the nodes what an exporter noted of their origin: half of a small file, and paths of the machine that
+    wrote it."""
+    for one in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        del one.metadata_props[:]

@@ -10,7 +10,7 @@ from edgewright.facts.artifact import IoMap, Port
 from edgewright.facts.model import TensorSpec
 from edgewright.formats.artifacts import same_port
 from edgewright.formats.onnx_border import Edge, take_off_border
-from edgewright.formats.prepare import save
+from edgewright.formats.prepare import drop_origins, save
 from edgewright.runtimes.contract import NotConvertible, Rejected
 from edgewright.runtimes.onnxruntime.session import load, read_signature, session_options, version
 from edgewright.runtimes.wire import Compiled, CompileRequest, SessionRequest
@@ -30,6 +30,7 @@ def compile_model(request: CompileRequest) -> Compiled:
             raise NotConvertible("io=integer: the model is not quantised", "edgewright quantize MODEL")
         edges, notes = take_off_border(model)
     main = f"{request.stem}.onnx"
+    drop_origins(model)
     save(model, Path(request.folder) / main)
     return Compiled(
         main=main,
