@@ -86,7 +86,7 @@
   }
   var pages = { r: "/runs", m: "/models", d: "/devices", w: "/work" };
   document.addEventListener("keydown", function (event) {
-    var field = event.target.closest && event.target.closest("input:not([type=checkbox]), select, textarea, dialog, canvas");
+    var field = event.target.closest && event.target.closest("input:not([type=checkbox]), select, textarea, dialog[open], canvas");
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (field) { if (event.key === "Escape" && field.blur) field.blur(); return; }
     if (waitsForPage) { waitsForPage = false; if (pages[event.key]) { location.href = pages[event.key]; return; } }
