@@ -2,6 +2,8 @@
 
 import pytest
 
+from edgewright.errors import RuntimeMissing
+from edgewright.flows import course
 from edgewright.flows.evaluation import MetricRow, PairedRow
 from edgewright.flows.learning import SeedRow, Side, compare_sides, curve_series, drop_against, t_reach
 from edgewright.training.job import Curve, TrainReport
@@ -69,3 +71,10 @@ def test_curves_are_series_with_their_steps() -> None:
         ("pruned.seed7.loss", (1.0, 0.5)),
         ("pruned.seed7.loss.steps", (2.0, 4.0)),
     ]
+
+
+def test_packages_that_train_are_told_with_how_to_install_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(course, "TRAINER", ("no_such_package",))
+    with pytest.raises(RuntimeMissing, match="training needs no_such_package") as caught:
+        course.check_trainer()
+    assert "edgewright[train]" in caught.value.try_this

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 from shutil import rmtree
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from edgewright.errors import (
     DeviceUnreachable,
     EdgewrightError,
     OutputError,
+    RuntimeMissing,
     StoreError,
     UsageError,
     WorkerError,
@@ -41,6 +43,7 @@ from edgewright.training.job import Laid, Settings
 Plan = PrunePlan | DistilPlan
 MOST_SEEDS = 20
 MARK = "held"
+TRAINER = ("torch", "onnxscript", "lightning_fabric", "safetensors")
 # What a plan says beside what is trained: paths, whose content counts, and how it is judged.
 UNTRAINED = (
     "source", "weights", "teacher", "teacher_weights", "student_weights", "data", "val", "val_fingerprint", "timeout_s",
@@ -85,6 +88,8 @@ def begin_course(
     """
     settings = read_settings(plan)
     check_host(plan.runtime, device)
+    if trains:
+        check_trainer()
     task = msgspec.convert(plan.task, Task)
     with open_data(plan.val, task) as val:
         if not val.labelled:
@@ -181,6 +186,16 @@ def check_host(runtime: str, device: Device) -> None:
         check_installed(info)
 
 
+def check_trainer() -> None:
+    """RuntimeMissing where a package that trains is not installed."""
+    if missing := [name for name in TRAINER if find_spec(name) is None]:
+        raise RuntimeMissing(
+            f"training needs {missing[0]}, which is not installed",
+            "torch is installed first, alone and exactly, or it brings gigabytes of CUDA packages",
+            "pip install torch==2.13.0, then pip install 'edgewright[train]'",
+        )
+
+
 def check_classes(data: Data) -> None:
     """ConfigError where there is nothing to tell apart: one class only."""
     if not data.labelled or data.labels_cost:
@@ -204,7 +219,11 @@ def key_of(plan: Plan, content: str, fingerprint: str, settings: Settings) -> st
     bare = msgspec.to_builtins(plan)
     for name in UNTRAINED:
         bare.pop(name, None)
-    if isinstance(plan, DistilPlan) or plan.target_speedup or plan.target_bytes or plan.target_macs:
+    if (
+        isinstance(plan, DistilPlan)
+        or plan.method == "unstructured"
+        or any((plan.target_speedup, plan.target_bytes, plan.target_macs))
+    ):
         bare.pop("max_drop")
     if "student" in bare:
         bare["student"] = Path(bare["student"]).name

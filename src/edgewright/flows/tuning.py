@@ -11,7 +11,7 @@ from edgewright.compress.write import guard_floats
 from edgewright.errors import DataError, UsageError
 from edgewright.facts.plan import QuantizePlan
 from edgewright.flows.contest import Trained, train
-from edgewright.flows.course import check_classes, convert_settings
+from edgewright.flows.course import check_classes, check_trainer, convert_settings
 from edgewright.flows.evaluation import EvaluationRow, MetricRow
 from edgewright.flows.judging import Begun
 from edgewright.flows.laying import lay_out_training
@@ -46,6 +46,7 @@ class Tuning(NamedTuple):
 
 def check_tuning(plan: QuantizePlan) -> Settings:
     """The settings of the training. UsageError, DataError for what it cannot be done with."""
+    check_trainer()
     if plan.eval_data is None:
         raise UsageError(
             "--qat needs --eval-data", "all of --data is trained on, and what was trained on does not judge",
