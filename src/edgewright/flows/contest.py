@@ -18,6 +18,7 @@ from edgewright.flows.evaluation import EvaluationRow
 from edgewright.flows.judging import PROCESSES, SECONDS
 from edgewright.flows.quantization import Speedup
 from edgewright.flows.resolve import native_runtime
+from edgewright.flows.sources import absolute
 from edgewright.formats.artifacts import find_record
 from edgewright.formats.costs import Costs, measure_costs
 from edgewright.formats.files import read_model
@@ -25,7 +26,7 @@ from edgewright.formats.onnx_graph import read_onnx_graph
 from edgewright.formats.tflite_graph import read_tflite_graph
 from edgewright.runtimes.table import runtime_info
 from edgewright.store.store import Store
-from edgewright.training.job import InspectJob, Job, TrainJob, TrainReport
+from edgewright.training.job import InspectJob, Job, Source, TrainJob, TrainReport
 
 WORKER = "edgewright.training.worker"
 
@@ -43,6 +44,11 @@ class Trained(NamedTuple):
     @property
     def weights(self) -> Path:
         return self.folder / "weights.safetensors"
+
+
+def torch_source(factory: str, weights: str | None) -> Source:
+    """As the user named it, with paths that hold in a worker."""
+    return Source(factory=absolute(factory), weights=str(Path(weights).absolute()) if weights else None)
 
 
 def train(job: TrainJob, tell: Tell) -> Trained:

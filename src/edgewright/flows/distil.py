@@ -11,30 +11,27 @@ from edgewright.bench.session import Tell
 from edgewright.devices.contract import Device
 from edgewright.errors import EdgewrightError, GateFailed, ModelNotFound, StoreError, UsageError
 from edgewright.facts.plan import CompilePlan, DistilPlan
-from edgewright.facts.run import Metric, Run
-from edgewright.flows.contest import Trained, costs_of, judge_all, make_runnable, race, train_seeds
+from edgewright.flows.contest import Trained, costs_of, judge_all, make_runnable, race, torch_source, train_seeds
 from edgewright.flows.course import Course, begin_course, check_judge, forget, remembered
 from edgewright.flows.distillation import DistilReport
 from edgewright.flows.evaluation import EvaluationRow
 from edgewright.flows.learning import (
     compare_sides,
-    curve_series,
     describe_side,
     drop_against,
     first_curves,
     scale_of,
-    side_metrics,
     trained_notes,
 )
 from edgewright.flows.publish import place, told_as_output, workshop
+from edgewright.flows.recording import as_named, record_training
 from edgewright.flows.resolve import source_signature
-from edgewright.flows.sources import absolute, hash_source, is_torch, prepare_source
+from edgewright.flows.sources import hash_source, is_torch, prepare_source
 from edgewright.flows.students import Student, make_student, name_student, times_smaller
 from edgewright.flows.teaching import ask_file, ask_module, views_of
 from edgewright.formats.files import read_model
-from edgewright.store.ids import new_run_id
 from edgewright.store.store import Store, utc_now
-from edgewright.training.job import Source, Teaching, TrainJob
+from edgewright.training.job import Teaching, TrainJob
 
 
 class Taught(NamedTuple):
@@ -71,7 +68,9 @@ def distil(
             if error is None:
                 report = publish(report, plan, taught, out)
             try:
-                report = record(report, plan, taught, started, device, store)
+                name = Path(plan.teacher.partition(":")[0]).name
+                model = as_named(read_model(taught.teacher), name, teacher, plan.teacher)
+                report = record_training("distil", report, plan, model, taught.trained, started, device, store)
             except StoreError as unsaved:
                 error = error or unsaved
         if report.model is not None:  # what a gate keeps back is not trained again when the gate is moved
@@ -115,7 +114,7 @@ def teach(plan: DistilPlan, course: Course, work: Path) -> Taught:
     laid, court = course.laid, course.court
     if laid is None:
         raise UsageError("there is nothing to train on", "", "--data")
-    module = source_of(plan.teacher, plan.teacher_weights) if ".py:" in plan.teacher else None
+    module = torch_source(plan.teacher, plan.teacher_weights) if ".py:" in plan.teacher else None
     prepared = prepare_source(
         CompilePlan(
             source=plan.teacher, weights=plan.teacher_weights, cells=(),
@@ -152,10 +151,6 @@ def teach(plan: DistilPlan, course: Course, work: Path) -> Taught:
         for side, how in sides.items()
     }
     return Taught(teacher, student, dict(sorted(trained.items())), alpha)
-
-
-def source_of(factory: str, weights: str | None) -> Source:
-    return Source(factory=absolute(factory), weights=str(Path(weights).absolute()) if weights else None)
 
 
 def job_of(
@@ -289,50 +284,3 @@ def publish(report: DistilReport, plan: DistilPlan, taught: Taught, out: Path) -
         )
         (out / f"{stem}.distil.json").write_bytes(msgspec.json.encode(report))
     return report
-
-
-def record(
-    report: DistilReport, plan: DistilPlan, taught: Taught, started: str, device: Device, store: Store
-) -> DistilReport:
-    """Keep the run: the teacher as its model; the student, its weights, and the report as outputs."""
-    model = read_model(taught.teacher)
-    name = Path(plan.teacher.partition(":")[0]).name
-    run = Run(
-        id=new_run_id(),
-        kind="distil",
-        state="running",
-        started_at=started,
-        model=msgspec.structs.replace(model, name=name, sha256=plan.teacher_sha256, path=plan.teacher, data_files=()),
-        device=device.facts(),
-        runtime=plan.runtime,
-        plan=msgspec.to_builtins(plan),
-        environment=device.environment(),
-    )
-    store.begin(run)
-    outputs = []
-    if report.model is not None and report.module is not None and report.weights is not None:
-        path = Path(report.model)
-        outputs.append(store.put_file(run.id, path, role="model", model_id=read_model(path).sha256))
-        made = hash_source(CompilePlan(source=report.module, weights=report.weights, cells=()))
-        outputs.append(store.put_file(run.id, Path(report.weights), role="weights", model_id=made))
-    outputs.append(store.put_bytes(run.id, msgspec.json.encode(report), role="distil"))
-    metrics = [metric for side in report.sides for metric in side_metrics(side)]
-    if report.speedup is not None:
-        one = report.speedup
-        metrics.append(Metric(name="distil.speedup", unit="1", value=one.ratio, low=one.low, high=one.high))
-    store.finish(
-        msgspec.structs.replace(
-            run,
-            state="done" if report.state == "ok" else "failed",
-            finished_at=utc_now(),
-            error=report.reason or None,
-            outputs=tuple(outputs),
-            metrics=(*metrics, Metric(name="distil.seconds", unit="s", value=report.seconds)),
-            series=tuple(
-                one
-                for side, trained in taught.trained.items()
-                for one in curve_series(side, [every.report for every in trained], plan.settings.get("seed", 0))
-            ),
-        )
-    )
-    return msgspec.structs.replace(report, run_id=run.id)

@@ -18,13 +18,13 @@ from edgewright.bench.session import Tell
 from edgewright.devices.contract import Device
 from edgewright.errors import EdgewrightError, GateFailed, StoreError, UsageError
 from edgewright.facts.plan import CompilePlan, PrunePlan
-from edgewright.facts.run import Metric, Run
 from edgewright.flows.contest import (
     Trained,
     costs_of,
     judge_all,
     make_runnable,
     race,
+    torch_source,
     train_seeds,
 )
 from edgewright.flows.course import Course, begin_course, check_judge, forget, remembered
@@ -33,28 +33,24 @@ from edgewright.flows.evaluation import EvaluationRow
 from edgewright.flows.learning import (
     Side,
     compare_sides,
-    curve_series,
     describe_side,
     drop_against,
     first_curves,
     scale_of,
-    side_metrics,
     trained_notes,
 )
 from edgewright.flows.narrowing import parse_amount
 from edgewright.flows.pruning import PruneReport, module_name
 from edgewright.flows.publish import place, told_as_output, workshop
+from edgewright.flows.recording import as_named, record_training
 from edgewright.flows.sources import (
     Prepared,
-    absolute,
     check_float_onnx,
     hash_source,
     is_torch,
     prepare_source,
 )
 from edgewright.flows.teaching import ask_module, views_of
-from edgewright.formats.files import read_model
-from edgewright.store.ids import new_run_id
 from edgewright.store.store import Store, utc_now
 from edgewright.training.job import Laid, Source, Teaching, Thinning, TrainJob
 from edgewright.training.slices import write_built
@@ -107,7 +103,8 @@ def prune(
             if error is None:
                 report = publish(report, plan, pruned, out)
             try:
-                report = record(report, plan, prepared, pruned, started, device, store)
+                model = as_named(prepared.model, prepared.name, prepared.sha256, plan.source)
+                report = record_training("prune", report, plan, model, pruned.trained, started, device, store)
             except StoreError as unsaved:
                 error = error or unsaved
         if report.model is not None:  # what a gate keeps back is not trained again when the gate is moved
@@ -150,7 +147,7 @@ def make_pruned(plan: PrunePlan, prepared: Prepared, course: Course, work: Path)
         make = cut_file if plan.method == "structured" else thin_file
         cut = make(plan, onnx, course, work / "cut")
         return Pruned({"pruned": [cut.onnx]}, {}, cut)
-    whole = Source(factory=absolute(plan.source), weights=str(Path(plan.weights).absolute()) if plan.weights else None)
+    whole = torch_source(plan.source, plan.weights)
     teaching = taught_by(whole, plan, course, course.laid) if plan.teach else None
     if plan.method == "structured":
         cut, module, thinning = *cut_module(plan, whole, onnx, course, work, teaching), None
@@ -354,51 +351,3 @@ def publish(report: PruneReport, plan: PrunePlan, pruned: Pruned, out: Path) -> 
         report = msgspec.structs.replace(report, model=str(model), module=module, weights=weights)
         (out / f"{stem}.prune.json").write_bytes(msgspec.json.encode(report))
     return report
-
-
-def record(
-    report: PruneReport, plan: PrunePlan, prepared: Prepared, pruned: Pruned, started: str, device: Device, store: Store
-) -> PruneReport:
-    """Keep the run: the source as its model; the pruned model, its weights, and the report as outputs."""
-    run = Run(
-        id=new_run_id(),
-        kind="prune",
-        state="running",
-        started_at=started,
-        model=msgspec.structs.replace(
-            prepared.model, name=prepared.name, sha256=prepared.sha256, path=plan.source, data_files=()
-        ),
-        device=device.facts(),
-        runtime=plan.runtime,
-        plan=msgspec.to_builtins(plan),
-        environment=device.environment(),
-    )
-    store.begin(run)
-    outputs = []
-    if report.model is not None:
-        path = Path(report.model)
-        outputs.append(store.put_file(run.id, path, role="model", model_id=read_model(path).sha256))
-    if report.module is not None and report.weights is not None:
-        made = hash_source(CompilePlan(source=report.module, weights=report.weights, cells=()))
-        outputs.append(store.put_file(run.id, Path(report.weights), role="weights", model_id=made))
-    outputs.append(store.put_bytes(run.id, msgspec.json.encode(report), role="prune"))
-    metrics = [metric for side in report.sides for metric in side_metrics(side)]
-    if report.speedup is not None:
-        one = report.speedup
-        metrics.append(Metric(name="prune.speedup", unit="1", value=one.ratio, low=one.low, high=one.high))
-    store.finish(
-        msgspec.structs.replace(
-            run,
-            state="done" if report.state == "ok" else "failed",
-            finished_at=utc_now(),
-            error=report.reason or None,
-            outputs=tuple(outputs),
-            metrics=(*metrics, Metric(name="prune.seconds", unit="s", value=report.seconds)),
-            series=tuple(
-                one
-                for side, trained in pruned.trained.items()
-                for one in curve_series(side, [every.report for every in trained], plan.settings.get("seed", 0))
-            ),
-        )
-    )
-    return msgspec.structs.replace(report, run_id=run.id)

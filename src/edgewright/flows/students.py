@@ -7,10 +7,9 @@ import msgspec
 
 from edgewright.errors import UsageError
 from edgewright.facts.plan import DistilPlan
-from edgewright.flows.contest import inspect
+from edgewright.flows.contest import inspect, torch_source
 from edgewright.flows.course import Course
 from edgewright.flows.pruning import WidthRow, module_name
-from edgewright.flows.sources import absolute
 from edgewright.formats.files import read_model
 from edgewright.tasks.check import check_task
 from edgewright.training.inspect import Inspected
@@ -41,8 +40,8 @@ def make_student(plan: DistilPlan, teacher: Source | None, course: Course) -> St
     """UsageError for a size that is none; GateFailed where the smallest student is larger."""
     if plan.student.startswith("auto:"):
         return make_smaller(plan, teacher, course)
-    weights = str(Path(plan.student_weights).absolute()) if plan.student_weights else None
-    source = Source(factory=absolute(plan.student), weights=weights, fresh=weights is None)
+    source = torch_source(plan.student, plan.student_weights)
+    source = msgspec.structs.replace(source, fresh=source.weights is None)
     look_into(source, course)
     return Student(source, plan.student)
 

@@ -10,17 +10,16 @@ from edgewright.bench.session import Tell
 from edgewright.compress.write import guard_floats
 from edgewright.errors import DataError, UsageError
 from edgewright.facts.plan import QuantizePlan
-from edgewright.flows.contest import Trained, train
+from edgewright.flows.contest import Trained, torch_source, train
 from edgewright.flows.course import check_classes, check_trainer, convert_settings
 from edgewright.flows.evaluation import EvaluationRow, MetricRow
 from edgewright.flows.judging import Begun
 from edgewright.flows.laying import lay_out_training
 from edgewright.flows.quantization import Tuned
 from edgewright.flows.quantizer import Quantized
-from edgewright.flows.sources import absolute
 from edgewright.tasks.contract import Task
 from edgewright.tasks.data import open_data
-from edgewright.training.job import Laid, Settings, Source, TrainJob
+from edgewright.training.job import Laid, Settings, TrainJob
 
 # A network that is nearly right needs few and small steps.
 DEFAULTS = {"epochs": 3.0, "optimizer": "adamw", "lr": 1e-4, "weight_decay": 0.0}
@@ -105,13 +104,12 @@ def has_control(plan: QuantizePlan) -> bool:
 
 def as_control(job: TrainJob, plan: QuantizePlan, memory: Path) -> TrainJob:
     """The same training of the float module."""
-    weights = str(Path(plan.weights).absolute()) if plan.weights else None
     return msgspec.structs.replace(
         job,
         title="control network",
         graph="",
         float_graph="",
-        module=Source(factory=absolute(plan.source), weights=weights),
+        module=torch_source(plan.source, plan.weights),
         out=str(memory / "control"),
         memory=str(memory / "control-checkpoints"),
     )
