@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgewright.cli.output import print_json, progress, say
-from edgewright.cli.parse import SHAPE
+from edgewright.cli.output import say
 from edgewright.cli.training import (
-    check_html,
+    carry_out,
     read_settings,
+    result_options,
     seed_options,
     show_sides,
     show_verdicts,
     training_options,
-    write_html,
 )
 
 if TYPE_CHECKING:
@@ -73,26 +72,15 @@ if TYPE_CHECKING:
 )
 @training_options
 @seed_options
-@click.option("-o", "--output", type=click.Path(), default="artifacts", show_default=True, help="Folder of the result.")
-@click.option(
-    "--shape", "shapes", type=SHAPE, multiple=True, metavar="NAME=SIZES", help="Sizes of an input; default: the task's."
-)
-@click.option(
-    "--timeout", "timeout_s", type=float, default=600.0, show_default=True, help="Longest silence of a worker, seconds."
-)
-@click.option("--html", type=click.Path(), default=None, metavar="FILE", help="Write the report as one HTML file.")
-@click.option("--dry-run", is_flag=True, help="Print the plan, and train nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.distil/1).")
+@result_options("edgewright.distil/1")
 def distil(**given: Any) -> None:
     """Teach a small network by a big one.
 
     The result is told against the same small network trained for the same steps without the teacher.
     """
-    plan = make_plan(given)
-    if given["dry_run"]:
-        print_json(plan)
-        return
-    run(plan, given["output"], given["html"], as_json=given["as_json"])
+    from edgewright.flows.distil import distil as run
+
+    carry_out(run, make_plan(given), given, show)
 
 
 def make_plan(given: dict[str, Any]) -> DistilPlan:
@@ -132,27 +120,6 @@ def make_plan(given: dict[str, Any]) -> DistilPlan:
         shapes=dict(given["shapes"]),
         timeout_s=given["timeout_s"],
     )
-
-
-def run(plan: DistilPlan, output: str, html: str | None, *, as_json: bool) -> None:
-    from contextlib import closing
-    from pathlib import Path
-
-    from edgewright.cli.places import open_user_store
-    from edgewright.flows.device import open_device
-    from edgewright.flows.distil import distil as run_distillation
-
-    check_html(html)
-    with closing(open_device("local")) as device, closing(open_user_store()) as store, progress() as tell:
-        report, error = run_distillation(plan, Path(output), device, store, tell)
-    if as_json:
-        print_json(report)
-    else:
-        show(report)
-    if html is not None:
-        write_html(Path(html), report)
-    if error is not None:
-        raise error
 
 
 def show(report: DistilReport) -> None:

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgewright.cli.output import print_json, print_table, progress, say
-from edgewright.cli.parse import SHAPE
+from edgewright.cli.output import print_table, say
 from edgewright.cli.training import (
-    check_html,
+    carry_out,
     read_settings,
+    result_options,
     seed_options,
     show_sides,
     show_verdicts,
     training_options,
-    write_html,
 )
 
 if TYPE_CHECKING:
@@ -84,26 +83,15 @@ MOST_FIXED = 5
 )
 @training_options
 @seed_options
-@click.option("-o", "--output", type=click.Path(), default="artifacts", show_default=True, help="Folder of the result.")
-@click.option(
-    "--shape", "shapes", type=SHAPE, multiple=True, metavar="NAME=SIZES", help="Sizes of an input; default: the task's."
-)
-@click.option(
-    "--timeout", "timeout_s", type=float, default=600.0, show_default=True, help="Longest silence of a worker, seconds."
-)
-@click.option("--html", type=click.Path(), default=None, metavar="FILE", help="Write the report as one HTML file.")
-@click.option("--dry-run", is_flag=True, help="Print the plan, and prune nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.prune/1).")
+@result_options("edgewright.prune/1")
 def prune(**given: Any) -> None:
     """Make a network smaller by cutting what matters least, and train back what was lost.
 
     The result is told against the same network trained for the same steps without being cut.
     """
-    plan = make_plan(given)
-    if given["dry_run"]:
-        print_json(plan)
-        return
-    run(plan, given["output"], given["html"], as_json=given["as_json"])
+    from edgewright.flows.prune import prune as run
+
+    carry_out(run, make_plan(given), given, show)
 
 
 def make_plan(given: dict[str, Any]) -> PrunePlan:
@@ -148,27 +136,6 @@ def make_plan(given: dict[str, Any]) -> PrunePlan:
         shapes=dict(given["shapes"]),
         timeout_s=given["timeout_s"],
     )
-
-
-def run(plan: PrunePlan, output: str, html: str | None, *, as_json: bool) -> None:
-    from contextlib import closing
-    from pathlib import Path
-
-    from edgewright.cli.places import open_user_store
-    from edgewright.flows.device import open_device
-    from edgewright.flows.prune import prune as run_pruning
-
-    check_html(html)
-    with closing(open_device("local")) as device, closing(open_user_store()) as store, progress() as tell:
-        report, error = run_pruning(plan, Path(output), device, store, tell)
-    if as_json:
-        print_json(report)
-    else:
-        show(report)
-    if html is not None:
-        write_html(Path(html), report)
-    if error is not None:
-        raise error
 
 
 def show(report: PruneReport) -> None:

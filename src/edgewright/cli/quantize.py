@@ -8,7 +8,7 @@ import click
 
 from edgewright.cli.output import print_json, print_table, progress, say
 from edgewright.cli.parse import SHAPE, WORDS
-from edgewright.cli.training import read_settings, training_options
+from edgewright.cli.training import check_html, read_settings, training_options
 from edgewright.facts.words import QUANTIZED
 
 if TYPE_CHECKING:
@@ -163,12 +163,10 @@ def run(plan: QuantizePlan, output: str, html: str | None, *, sites: bool, as_js
     from pathlib import Path
 
     from edgewright.cli.places import open_user_store
-    from edgewright.errors import OutputError
     from edgewright.flows.device import open_device
     from edgewright.flows.quantize import quantize as run_quantization
 
-    if html is not None and not Path(html).parent.is_dir():  # known now, not after the work
-        raise OutputError(f"{html} cannot be written", "its folder does not exist")
+    check_html(html)
     with closing(open_device("local")) as device, closing(open_user_store()) as store, progress() as tell:
         report, error = run_quantization(plan, Path(output), device, store, tell)
     if as_json:

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgewright.cli.output import print_table, say
+from edgewright.cli.output import print_json, print_table, progress, say
+from edgewright.cli.parse import SHAPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from msgspec import Struct
 
     from edgewright.flows.distillation import DistilReport
     from edgewright.flows.learning import Side, Versus
@@ -67,6 +70,53 @@ def training_options(command: Command) -> Command:
 def seed_options(command: Command) -> Command:
     command = click.option("--seeds", type=int, default=1, show_default=True, help="How often it is repeated.")(command)
     return click.option("--seed", type=int, default=0, show_default=True, help="The first seed.")(command)
+
+
+def result_options(schema: str) -> Callable[[Command], Command]:
+    """Put the options of what comes out on a command that prints this schema."""
+
+    def put(command: Command) -> Command:
+        options = (
+            click.option("-o", "--output", type=click.Path(), default="artifacts", show_default=True,
+                         help="Folder of the result."),
+            click.option("--shape", "shapes", type=SHAPE, multiple=True, metavar="NAME=SIZES",
+                         help="Sizes of an input; default: the task's."),
+            click.option("--timeout", "timeout_s", type=float, default=600.0, show_default=True,
+                         help="Longest silence of a runtime's worker, seconds."),
+            click.option("--html", type=click.Path(), default=None, metavar="FILE",
+                         help="Write the report as one HTML file."),
+            click.option("--dry-run", is_flag=True, help="Print the plan, and train nothing."),
+            click.option("--json", "as_json", is_flag=True, help=f"Print one JSON object ({schema})."),
+        )  # fmt: skip
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return put
+
+
+def carry_out(run: Callable[..., Any], plan: Struct, given: dict[str, Any], show: Callable[[Any], None]) -> None:
+    """Print the plan, or run it and show what came of it; raise what kept the result back."""
+    from contextlib import closing
+    from pathlib import Path
+
+    from edgewright.cli.places import open_user_store
+    from edgewright.flows.device import open_device
+
+    if given["dry_run"]:
+        print_json(plan)
+        return
+    check_html(given["html"])
+    with closing(open_device("local")) as device, closing(open_user_store()) as store, progress() as tell:
+        report, error = run(plan, Path(given["output"]), device, store, tell)
+    if given["as_json"]:
+        print_json(report)
+    else:
+        show(report)
+    if given["html"] is not None:
+        write_html(Path(given["html"]), report)
+    if error is not None:
+        raise error
 
 
 def read_settings(given: dict[str, Any]) -> dict[str, Any]:
