@@ -2,7 +2,6 @@
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -31,19 +30,13 @@ from edgewright.flows.compare import session_of
 from edgewright.flows.keeping import interrupts_held
 from edgewright.flows.report import BenchmarkReport, make_report
 from edgewright.runtimes import wire
-from edgewright.store.store import Store, open_store
+from edgewright.store.store import Store
 from tests.bench.quick import QuickDevice, make_plan
 from tests.models.onnx_files import write_conv_net, write_external
 
 
 def ignore(text: str) -> None:
     """Nobody listens."""
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path / "record") as opened:
-        yield opened
 
 
 @pytest.fixture

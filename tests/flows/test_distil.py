@@ -1,7 +1,5 @@
 """A distillation from a plan to a student, told against the same student without its teacher."""
 
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,39 +11,16 @@ from edgewright.devices.contract import Device
 from edgewright.errors import EdgewrightError, GateFailed, ModelNotFound, UsageError
 from edgewright.flows import contest
 from edgewright.flows import distil as flow
-from edgewright.flows.device import open_device
 from edgewright.flows.distil import distil
 from edgewright.flows.distillation import DistilReport
 from edgewright.flows.learning import Side, Versus
-from edgewright.store.store import Store, open_store
+from edgewright.store.store import Store
 from edgewright.web.training import render_training
-from tests.flows.lessons import distil_plan, write_lesson
+from tests.flows.lessons import distil_plan, ignore, write_lesson
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed")
-
-
-def ignore(text: str) -> None:
-    """Nobody listens."""
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path / "record") as opened:
-        yield opened
-
-
-@pytest.fixture
-def device() -> Iterator[Device]:
-    with closing(open_device("local")) as opened:
-        yield opened
-
-
-@pytest.fixture(autouse=True)
-def quick_races(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which network is faster is not what is tested here."""
-    monkeypatch.setattr(contest, "PROCESSES", 2)
-    monkeypatch.setattr(contest, "SECONDS", 0.01)
+pytestmark = pytest.mark.usefixtures("quick_races")
 
 
 @pytest.fixture

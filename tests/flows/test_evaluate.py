@@ -1,7 +1,6 @@
 """An evaluation from plan to record: the numbers, what is kept when something fails, and after Ctrl-C."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import active_count
 from time import monotonic, sleep
@@ -20,10 +19,9 @@ from edgewright.flows import chunks as chunking
 from edgewright.flows.chunks import ReadAhead
 from edgewright.flows.compare import compare_evaluations
 from edgewright.flows.demo import digits_folder, evaluation_plan
-from edgewright.flows.device import open_device
 from edgewright.flows.evaluate import choose_samples, evaluate
 from edgewright.flows.inference import Runner
-from edgewright.store.store import Store, open_store
+from edgewright.store.store import Store
 from edgewright.tasks.contract import Classification, ImageInput, Task
 from edgewright.tasks.data import open_data, split
 from edgewright.tasks.metrics import score
@@ -37,18 +35,6 @@ COUNT = 40
 
 def ignore(text: str) -> None:
     """Nobody listens."""
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path / "record") as opened:
-        yield opened
-
-
-@pytest.fixture
-def device() -> Iterator[Device]:
-    with closing(open_device("local")) as opened:
-        yield opened
 
 
 @pytest.fixture

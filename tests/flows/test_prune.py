@@ -1,7 +1,5 @@
 """A pruning from a plan to a model that is really smaller, told against its control."""
 
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,42 +21,19 @@ from edgewright.facts.plan import CompilePlan, PrunePlan
 from edgewright.flows import contest
 from edgewright.flows import prune as flow
 from edgewright.flows.demo import digits_folder
-from edgewright.flows.device import open_device
 from edgewright.flows.learning import Side
 from edgewright.flows.prune import prune
 from edgewright.flows.pruning import PruneReport
 from edgewright.flows.sources import hash_source
-from edgewright.store.store import Store, open_store
+from edgewright.store.store import Store
 from edgewright.tasks.task import read_task
 from edgewright.web.training import render_training
-from tests.flows.lessons import prune_plan, write_data, write_lesson, write_weights
+from tests.flows.lessons import ignore, prune_plan, write_data, write_lesson, write_weights
 
 DIGITS = digits_folder()
 torch: Any = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed")
-
-
-def ignore(text: str) -> None:
-    """Nobody listens."""
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path / "record") as opened:
-        yield opened
-
-
-@pytest.fixture
-def device() -> Iterator[Device]:
-    with closing(open_device("local")) as opened:
-        yield opened
-
-
-@pytest.fixture(autouse=True)
-def quick_races(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which network is faster is not what is tested here."""
-    monkeypatch.setattr(contest, "PROCESSES", 2)
-    monkeypatch.setattr(contest, "SECONDS", 0.01)
+pytestmark = pytest.mark.usefixtures("quick_races")
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +32,6 @@ from edgewright.facts.plan import QuantizePlan
 from edgewright.flows import quantize as flow
 from edgewright.flows import quantizer
 from edgewright.flows.demo import digits_folder
-from edgewright.flows.device import open_device
 from edgewright.flows.quantization import (
     MetricAgainst,
     QuantizedRow,
@@ -45,7 +42,7 @@ from edgewright.flows.quantization import (
 )
 from edgewright.flows.quantize import quantize
 from edgewright.formats.artifacts import find_record
-from edgewright.store.store import Store, open_store
+from edgewright.store.store import Store
 from edgewright.tasks.contract import Classification, ImageInput, Task
 from edgewright.tasks.task import read_task
 from tests.models.onnx_files import constant, node, value, weights, write_conv_net, write_onnx
@@ -60,18 +57,6 @@ HOME = ".edgewright"  # what begins so in the output folder is ours, and must no
 
 def ignore(text: str) -> None:
     """Nobody listens."""
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path / "record") as opened:
-        yield opened
-
-
-@pytest.fixture
-def device() -> Iterator[Device]:
-    with closing(open_device("local")) as opened:
-        yield opened
 
 
 @pytest.fixture

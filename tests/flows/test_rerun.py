@@ -1,7 +1,6 @@
 """Repeating a run from its record alone."""
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,19 +13,13 @@ from edgewright.facts.run import Output, Run
 from edgewright.flows.benchmark import benchmark
 from edgewright.flows.rerun import recorded_plan, rerun
 from edgewright.store.ids import new_run_id
-from edgewright.store.store import Store, open_store
+from edgewright.store.store import Store
 from tests.bench.quick import QuickDevice, make_plan
 from tests.models.onnx_files import write_conv_net, write_external
 
 
 def ignore(text: str) -> None:
     """Nobody listens."""
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path / "record") as opened:
-        yield opened
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """`--qat` from a plan to a graph with other integers, told beside the graph before and the float control."""
 
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,29 +11,12 @@ import pytest
 from edgewright.devices.contract import Device
 from edgewright.errors import DataError, EdgewrightError, UsageError
 from edgewright.facts.plan import QuantizePlan
-from edgewright.flows.device import open_device
 from edgewright.flows.quantize import quantize
-from edgewright.store.store import Store, open_store
-from tests.flows.lessons import TASK, write_lesson, write_weights
+from edgewright.store.store import Store
+from tests.flows.lessons import TASK, ignore, write_lesson, write_weights
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed")
-
-
-def ignore(text: str) -> None:
-    """Nobody listens."""
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path / "record") as opened:
-        yield opened
-
-
-@pytest.fixture
-def device() -> Iterator[Device]:
-    with closing(open_device("local")) as opened:
-        yield opened
 
 
 @pytest.fixture
