@@ -1,4 +1,4 @@
-"""Scores, and how many units each group keeps for a budget."""
+"""Scores, and the search for how many units each group keeps, so that its budgets are met."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,15 +9,22 @@ import pytest
 from onnx import numpy_helper
 
 from edgewright.compress.pruning.cut import cut_graph
-from edgewright.compress.pruning.groups import Groups, find_groups
+from edgewright.compress.pruning.groups import Group, Groups, find_groups
 from edgewright.compress.pruning.importance import score_units
 from edgewright.compress.pruning.widths import (
-    choose,
+    Budget,
+    Keep,
+    Table,
+    Way,
+    best_step,
     gain_per_unit,
-    order_chunks,
+    keep_widths,
+    narrow,
     shrink_graph,
+    tabulate_losses,
     total_bytes,
     total_macs,
+    widths_of,
 )
 from edgewright.errors import GateFailed, UsageError
 from edgewright.formats.costs import measure_costs
@@ -86,11 +93,24 @@ def test_a_group_without_numbers() -> None:
         score_units(find_groups(residual(), {}), {}, "l2")
 
 
+def groups_of(**sizes: int) -> Groups:
+    made = tuple(Group(name, "channels", size, (), (), True) for name, size in sizes.items())
+    return Groups(made, {}, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("size", "widths"),
+    [(24, (16, 8)), (96, (88, 80, 72, 64, 56, 48, 40, 32, 24, 16)), (10, (8, 4)), (3, (2, 1)), (2, (1,)), (1, ())],
+)
+def test_widths_are_multiples_that_leave_an_eighth(size: int, widths: tuple[int, ...]) -> None:
+    (group,) = groups_of(a=size).groups
+    assert widths_of(group, 8) == widths
+
+
 def test_whole_heads_by_their_channels() -> None:
-    model = stacked_heads()
-    groups = find_groups(model, {})
-    scores = score_units(groups, arrays_of(model), "l1")
-    assert [chunk.left for chunk in order_chunks(groups, scores, {"qkv": 1.0}, 9, 0.0)] == [3, 2, 1]
+    (heads,) = find_groups(stacked_heads(), {}).groups
+    assert heads.kind == "heads"
+    assert widths_of(heads, 9) == (3, 2, 1)
 
 
 def test_gains_are_what_a_cut_graph_saves(wide: tuple[onnx.ModelProto, Groups, TypedGraph]) -> None:
@@ -99,55 +119,134 @@ def test_gains_are_what_a_cut_graph_saves(wide: tuple[onnx.ModelProto, Groups, T
     assert gain_per_unit(graph, groups, total_bytes) == {"a": 4 * (27 + 5 + 64 * 9), "b": 4 * (32 * 9 + 1 + 4)}
 
 
-def test_a_budget_is_met_by_true_counts(wide: tuple[onnx.ModelProto, Groups, TypedGraph], tmp_path: Path) -> None:
+def counted(graph: TypedGraph, groups: Groups, losses: Table, total: Callable[[TypedGraph], float], n: float) -> Budget:
+    """An nth of what is counted."""
+    gains, sizes = gain_per_unit(graph, groups, total), {one.name: one.size for one in groups.groups}
+    saved = {name: {width: gains[name] * (sizes[name] - width) for width in own} for name, own in losses.items()}
+    return Budget(
+        total(graph), total(graph) / n, saved, lambda keep: total(shrink_graph(graph, groups, keep)), "{:,.0f}".format
+    )
+
+
+@pytest.mark.parametrize("totals", [(total_macs,), (total_bytes,), (total_bytes, total_macs)])
+def test_budgets_are_met_by_true_counts(
+    totals: tuple[Callable[[TypedGraph], float], ...],
+    wide: tuple[onnx.ModelProto, Groups, TypedGraph],
+    tmp_path: Path,
+) -> None:
     model, groups, graph = wide
     scores = score_units(groups, arrays_of(model), "l1")
-    for total in (total_macs, total_bytes):
-
-        def measure(keep: dict[str, Array], total: Callable[[TypedGraph], float] = total) -> float:
-            return total(shrink_graph(graph, groups, keep))
-
-        most = total(graph) / 2
-        keep = choose(groups, scores, gain_per_unit(graph, groups, total), measure, most)
-        assert all(units.size % 8 == 0 for units in keep.values())
-        onnx.save(cut_graph(model, groups, keep), tmp_path / "cut.onnx")
-        costs = measure_costs(read_onnx_graph(tmp_path / "cut.onnx"))
-        counted = costs.macs if total is total_macs else costs.weight_bytes
-        assert 0.7 * most < (counted or 0) <= most
-        assert counted == measure(keep)
-        for name, units in keep.items():
-            gone = np.setdiff1d(np.arange(scores[name].size), units)
-            assert scores[name][gone].max() <= scores[name][units].min()
+    losses = tabulate_losses(groups.groups, scores, 8)
+    budgets = [counted(graph, groups, losses, total, 2) for total in totals]
+    keep = narrow(groups, scores, losses, budgets, lambda _: None)
+    assert all(units.size % 8 == 0 for units in keep.values())
+    onnx.save(cut_graph(model, groups, keep), tmp_path / "cut.onnx")
+    costs = measure_costs(read_onnx_graph(tmp_path / "cut.onnx"))
+    for total, budget in zip(totals, budgets, strict=True):
+        assert (costs.macs if total is total_macs else costs.weight_bytes) == budget.measure(keep) <= budget.most
+    for name, units in keep.items():
+        gone = np.setdiff1d(np.arange(scores[name].size), units)
+        assert scores[name][gone].max() <= scores[name][units].min()
+        wider = {**keep, name: np.sort(np.append(units, gone[:8]))}
+        assert any(budget.measure(wider) > budget.most for budget in budgets)
 
 
 def test_a_budget_that_is_met_already(wide: tuple[onnx.ModelProto, Groups, TypedGraph]) -> None:
-    model, groups, graph = wide
+    model, groups, _ = wide
     scores = score_units(groups, arrays_of(model), "l1")
-    assert choose(groups, scores, gain_per_unit(graph, groups, total_macs), lambda _: 5.0, 5.0) == {}
+    budget = Budget(5.0, 5.0, {}, lambda _: 5.0, str)
+    assert narrow(groups, scores, tabulate_losses(groups.groups, scores, 8), [budget], lambda _: None) == {}
 
 
 def test_a_budget_that_cannot_be_met(wide: tuple[onnx.ModelProto, Groups, TypedGraph]) -> None:
     model, groups, graph = wide
     scores = score_units(groups, arrays_of(model), "l1")
-
-    def measure(keep: dict[str, Array]) -> float:
-        return total_macs(shrink_graph(graph, groups, keep))
-
-    with pytest.raises(GateFailed, match="pruning comes down to 23,552, not to 10") as caught:
-        choose(groups, scores, gain_per_unit(graph, groups, total_macs), measure, 10, least=0.1)
+    losses = tabulate_losses(groups.groups, scores, 8)
+    budget = counted(graph, groups, losses, total_macs, total_macs(graph) / 10)
+    with pytest.raises(GateFailed, match=r"^10 cannot be met") as caught:
+        narrow(groups, scores, losses, [budget], lambda _: None)
     assert caught.value.exit_code == 3
-    assert f"it was {total_macs(graph):,.0f}" in caught.value.why
+    assert "the best found is 23,552" in caught.value.why
 
 
-def test_the_emptier_a_group_the_dearer() -> None:
-    net = Net()
-    for name in ("a", "b"):
-        net.put(f"{name}.weight", np.ones((32, 3, 1, 1), np.float32))
-    net.put("c.weight", np.ones((2, 64, 1, 1), np.float32))
-    parts = [net.op("Conv", "x", f"{name}.weight", name=f"n_{name}") for name in ("a", "b")]
-    model = net.model(IMAGE, net.op("Conv", net.op("Concat", *parts, axis=1), "c.weight", name="n_c"))
-    groups = find_groups(model, {})
-    scores = score_units(groups, arrays_of(model), "l1")
-    chunks = order_chunks(groups, scores, {"a": 1.0, "b": 1.0}, 8, 0.1)
-    assert [(one.group, one.left) for one in chunks] == [("a", 24), ("b", 24), ("a", 16), ("b", 16), ("a", 8), ("b", 8)]
-    assert {one.group for one in order_chunks(groups, scores, {"a": 1.0, "b": 0.0}, 8, 0.1)} == {"a"}
+def test_losses_add_up_the_least_important_first_and_grow_as_a_group_empties() -> None:
+    groups = groups_of(a=4)
+    scores = {"a": np.array([3.0, 1.0, 2.0, 4.0])}
+    assert keep_widths(groups, scores, {"a": 2})["a"].tolist() == [0, 3]
+    losses = tabulate_losses(groups.groups, scores, 1)["a"]
+    assert losses[3] == pytest.approx(1.0 * 10 / 9)
+    assert losses[2] == pytest.approx(3.0 * 10 / 7)
+
+
+def way(saved: Table, now: float = 1.0, most: float = 0.1) -> Way:
+    return Way(Budget(now, most, saved, lambda _: now, str))
+
+
+def test_the_next_step_loses_least_for_what_it_saves_of_every_budget() -> None:
+    losses = {"a": {1: 1.0}, "b": {1: 1.0}}
+    speed, size = way({"a": {1: 0.1}, "b": {1: 0.3}}), way({"a": {1: 1.0}, "b": {1: 0.0}})
+    first = {name: best_step(name, {"a": 2, "b": 2}, losses, [speed])[0] for name in losses}
+    assert first["b"] < first["a"]
+    both = {name: best_step(name, {"a": 2, "b": 2}, losses, [speed, size])[0] for name in losses}
+    assert both["a"] < both["b"]
+    assert best_step("a", {"a": 1, "b": 1}, losses, [speed]) == (float("inf"), 0)
+
+
+def test_what_saves_nothing_is_never_cut() -> None:
+    assert best_step("a", {"a": 2}, {"a": {1: 0.0}}, [way({"a": {1: 0.0}})]) == (float("inf"), 0)
+
+
+def product(groups: Groups) -> Callable[[Keep], float]:
+    """The time of a network whose layers lie between two groups: savings do not add up."""
+    sizes = {group.name: group.size for group in groups.groups}
+    return lambda keep: float(np.prod([len(keep.get(name, range(size))) / size for name, size in sizes.items()]))
+
+
+def timed(groups: Groups, most: float) -> Budget:
+    measure = product(groups)
+    saved = {
+        group.name: {width: 1 - measure({group.name: np.arange(width)}) for width in widths_of(group, 8)}
+        for group in groups.groups
+    }
+    return Budget(1.0, most, saved, measure, lambda share: f"{1 / share:.2f} × as fast")
+
+
+def test_the_search_goes_on_until_the_measure_is_met_and_no_further_than_it_must() -> None:
+    groups, told = groups_of(a=64, b=64), list[str]()
+    scores = {"a": np.full(64, 1.0), "b": np.full(64, 5.0)}
+    budget = timed(groups, 0.4)
+    keep = narrow(groups, scores, tabulate_losses(groups.groups, scores, 8), [budget], told.append)
+    assert budget.measure(keep) <= 0.4
+    for name, units in keep.items():
+        assert budget.measure({**keep, name: np.arange(len(units) + 8)}) > 0.4
+    assert len(keep["a"]) < len(keep.get("b", range(64)))
+    assert told
+
+
+def test_what_one_budget_took_is_given_back_where_another_made_it_needless() -> None:
+    """`a` is cheap to lose and saves bytes alone; `b` alone saves time, and more bytes than are wanted."""
+    groups = groups_of(a=64, b=64)
+    scores = {"a": np.full(64, 1.0), "b": np.full(64, 5.0)}
+    widths = {group.name: widths_of(group, 8) for group in groups.groups}
+    saved = {"a": 1.0, "b": 2.0}
+
+    def bytes_of(keep: Keep) -> float:
+        return 300.0 - sum(saved[name] * (64 - len(keep.get(name, range(64)))) for name in saved)
+
+    size = Budget(
+        300.0, 270.0, {name: {w: saved[name] * (64 - w) for w in own} for name, own in widths.items()}, bytes_of, str
+    )
+    speed = Budget(
+        1.0, 0.5, {"a": dict.fromkeys(widths["a"], 0.0), "b": {w: (64 - w) / 64 for w in widths["b"]}},
+        lambda keep: len(keep.get("b", range(64))) / 64, str,
+    )  # fmt: skip
+    keep = narrow(groups, scores, tabulate_losses(groups.groups, scores, 8), [size, speed], lambda _: None)
+    assert {name: len(units) for name, units in keep.items()} == {"b": 32}
+
+
+def test_a_measured_budget_that_cannot_be_met_says_the_best() -> None:
+    groups = groups_of(a=64)
+    scores = {"a": np.full(64, 1.0)}
+    with pytest.raises(GateFailed, match=r"^100\.00 × as fast cannot be met") as caught:
+        narrow(groups, scores, tabulate_losses(groups.groups, scores, 8), [timed(groups, 0.01)], lambda _: None)
+    assert "the best found is 8.00 ×" in caught.value.why

@@ -7,15 +7,20 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
 
 from edgewright.compress.pruning.cut import cut_graph, kept_places
 from edgewright.compress.pruning.groups import Groups, find_groups
 from edgewright.compress.pruning.importance import Scores, score_units
 from edgewright.compress.pruning.magnitude import thin_graph
 from edgewright.compress.pruning.widths import (
-    choose,
+    Budget,
+    Keep,
+    Table,
     gain_per_unit,
+    narrow,
     shrink_graph,
+    tabulate_losses,
     total_bytes,
     total_macs,
 )
@@ -24,17 +29,7 @@ from edgewright.facts.plan import PrunePlan
 from edgewright.flows.contest import Trained, inspect, judge_all, runnable, train
 from edgewright.flows.course import Course
 from edgewright.flows.learning import scale_of
-from edgewright.flows.narrowing import (
-    Array,
-    Clock,
-    Keep,
-    Table,
-    lowest_first,
-    narrow,
-    parse_amount,
-    tabulate_losses,
-    tabulate_times,
-)
+from edgewright.flows.narrowing import Clock, parse_amount, tabulate_times
 from edgewright.flows.pruning import WidthRow, width_rows
 from edgewright.formats.onnx_graph import read_onnx_graph
 from edgewright.store.store import Store, open_store
@@ -43,6 +38,7 @@ from edgewright.training.job import InspectJob, Source, Teaching, TrainJob
 from edgewright.training.sliceable import Sliceable, count_numbers
 from edgewright.training.slices import cut_weights, describe_slices, unfold, write_slices
 
+Array = NDArray[Any]
 INEXACT = "a layer normalisation takes its statistics over it, which only training would mend"
 SURE = 6  # processes of a time that decides
 MARGIN = 1.02  # the search aims a little beyond the target, which is measured again in the end
@@ -130,25 +126,9 @@ def some_groups(model: Any, course: Course, left: Mapping[str, str] = {}) -> Gro
     return groups
 
 
-class Cutting(NamedTuple):
-    """A network on its way: cut so far, with its groups and their scores."""
-
-    model: Any
-    groups: Groups
-    scores: Scores
-
-    @classmethod
-    def of(
-        cls, model: Any, groups: Groups, scores: Scores, keep: Keep, shapes: Mapping[str, tuple[int, ...]]
-    ) -> "Cutting":
-        if not keep:
-            return cls(model, groups, scores)
-        cut = cut_graph(model, groups, keep)
-        return cls(
-            cut,
-            find_groups(cut, shapes),
-            {name: own[keep[name]] if name in keep else own for name, own in scores.items()},
-        )
+def part_of_way(now: float, most: float, step: float) -> float:
+    """What one round may have, where all rounds save the same ratio and the last may have `most`."""
+    return now * (most / now) ** step if 0 < most < now else most
 
 
 class Search:
@@ -175,47 +155,39 @@ class Search:
     def run(
         self, groups: Groups, scores: Scores, left: Mapping[str, str], *, step: float = 1.0, speedup: float = 0.0
     ) -> Keep:
-        """What is kept to meet the budgets one after the other, or the part of the way that `step` says (1 is all).
+        """What is kept to meet the budgets, or the part of the way to each that `step` says (1 is all).
 
         Args:
             left: groups that stay whole.
             speedup: instead of the plan's budgets.
         """
-        keep: Keep = {}
-        for kind in ("time",) if speedup else budget_words(self._plan):
-            cut = Cutting.of(self.model, groups, scores, keep, self._course.shapes)
-            if kind == "time":
-                found = self._by_time(cut, left, speedup or self._plan.target_speedup or 1.0, step)
-            else:
-                found = self._by_count(cut, left, kind, step)
-            keep |= {name: keep[name][kept] if name in keep else kept for name, kept in found.items()}
-        return keep
-
-    def _by_time(self, cut: "Cutting", left: Mapping[str, str], wanted: float, step: float) -> Keep:
-        plan = self._plan
-        order = lowest_first(cut.groups, cut.scores)
-        free = [group for group in cut.groups.groups if group.name not in left]
+        plan, tell = self._plan, self._course.court.tell
+        free = [group for group in groups.groups if group.name not in left]
+        losses = tabulate_losses(free, scores, plan.multiple)
+        kinds = ("time",) if speedup else budget_words(plan)
+        counted = [self._counted(kind, groups, losses, step) for kind in kinds if kind != "time"]
+        if "time" not in kinds:
+            return narrow(groups, scores, losses, counted, tell)
         with open_store(self._folder / "search") as store:
-            court = self._course.court._replace(store=store)
-            clock = Clock(self._onnx, court, self._folder / "timed", self._ready(store))
-            now = clock.shares([cut.model], processes=SURE)[0]
-            most = now * (1 / (wanted * MARGIN) / now) ** step
-            table = Table(
-                tabulate_losses(free, cut.scores, order, plan.multiple),
-                tabulate_times(cut.model, cut.groups, free, order, plan.multiple, clock, now),
+            clock = Clock(
+                self._onnx, self._course.court._replace(store=store), self._folder / "timed", self._ready(store)
             )
+            wanted = speedup or plan.target_speedup or 1.0
+            now = clock.shares([self.model], processes=SURE)[0]
+            timed = Budget(
+                now=now,
+                most=part_of_way(now, 1 / (wanted * MARGIN), step),
+                saved=tabulate_times(self.model, groups, free, scores, plan.multiple, clock, now),
+                measure=lambda keep: clock.shares([cut_graph(self.model, groups, keep)], processes=SURE)[0],
+                words=lambda share: f"{1 / share:.2f} × as fast",
+            )
+            return narrow(groups, scores, losses, (*counted, timed), tell)
 
-            def measure(keep: Keep) -> float:
-                return clock.shares([cut_graph(cut.model, cut.groups, keep)], processes=SURE)[0]
-
-            return narrow(cut.groups, order, table, now, most, measure, court.tell)
-
-    def _by_count(self, cut: "Cutting", left: Mapping[str, str], kind: str, step: float) -> Keep:
+    def _counted(self, kind: str, groups: Groups, losses: Table, step: float) -> Budget:
+        """Bytes or multiply-accumulates. UsageError for a target that is none."""
         plan = self._plan
         total, text = (total_bytes, plan.target_bytes) if kind == "bytes" else (total_macs, plan.target_macs)
-        path = self._folder / "counted.onnx"
-        save(cut.model, path)
-        graph = read_onnx_graph(path, self._course.shapes)
+        graph = read_onnx_graph(self._path, self._course.shapes)
         whole = total(read_onnx_graph(self._onnx, self._course.shapes))
         beside = self._onnx.stat().st_size - whole if kind == "bytes" else 0.0  # names and operators of the file
         most = parse_amount(text, whole + beside, f"--target-{kind}") - beside
@@ -223,15 +195,14 @@ class Search:
             what = f"--target-{kind} {text} is no less than it has"
             raise UsageError(what, f"it has {whole + beside:,.0f}", f"--target-{kind} 2x")
         now = total(graph)
-        gains = {name: gain for name, gain in gain_per_unit(graph, cut.groups, total).items() if name not in left}
+        sizes = {group.name: group.size for group in groups.groups}
+        gains = gain_per_unit(graph, groups, total)
         unit = "bytes" if kind == "bytes" else "multiply-accumulates"
-        return choose(
-            cut.groups,
-            cut.scores,
-            gains,
-            lambda keep: total(shrink_graph(graph, cut.groups, keep)),
-            now * (most / now) ** step if 0 < most < now else most,
-            multiple=plan.multiple,
+        return Budget(
+            now=now,
+            most=part_of_way(now, most, step),
+            saved={name: {width: gains[name] * (sizes[name] - width) for width in own} for name, own in losses.items()},
+            measure=lambda keep: total(shrink_graph(graph, groups, keep)),
             words=lambda amount: f"{amount + beside:,.0f} {unit}",
         )
 

@@ -1,8 +1,14 @@
-"""How many units each group keeps: the least is lost for what is gained."""
+"""How many units each group keeps, so that every budget is met at the least loss.
 
-from collections.abc import Callable, Mapping
+The next step taken is always the one that loses least for what it saves of the budgets that are still exceeded. What a
+group saves alone is known; savings do not add up (a convolution between two groups is cut from both sides), so the
+network as a whole is measured again, and steps go on until every budget is really met. Steps that none of them needs
+are undone then.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil, gcd
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,96 +22,165 @@ from edgewright.formats.macs import count_macs
 from edgewright.formats.typed_graph import TypedGraph
 
 Keep = dict[str, NDArray[np.int64]]
-LEAST = 0.1  # of a group's units stay whatever the budget
+Table = Mapping[str, Mapping[int, float]]  # by group and width
+LEAST = 0.125  # of a group's units stay whatever the budget
+MOST_CORRECTIONS = 30
+MOST_GIVEN = 24  # steps that are tried to be undone
 
 
-class Chunk(NamedTuple):
-    """Units that go together, and how many then stay in the group."""
+class Budget(NamedTuple):
+    """What is not to be exceeded.
 
-    group: str
-    left: int
-
-
-def step(group: Group, multiple: int) -> int:
-    """Units that make up `multiple` channels of the layer: whole heads are counted by their channels."""
-    width = next(member.indices.shape[1] for member in group.members if member.role == "out")
-    return multiple // gcd(multiple, width)
-
-
-def keep_best(scores: Scores, widths: Mapping[str, int]) -> Keep:
-    """The units with the highest scores, as many as `widths` says."""
-    return {name: np.sort(np.argsort(-scores[name], kind="stable")[:width]) for name, width in widths.items()}
-
-
-def order_chunks(
-    groups: Groups, scores: Scores, gains: Mapping[str, float], multiple: int, least: float
-) -> list[Chunk]:
-    """Every chunk that may go, the cheapest first: what is lost over what is gained.
-
-    Lost is the score of the chunk's units, times what the whole group's scores are to those that stay: the emptier a
-    group is, the dearer its units. Groups whose units gain nothing are left alone.
+    Attributes:
+        now: what the network has of it as it is.
+        most: what it may have.
+        saved: what each width of each group saves alone.
+        measure: of the network with these units alone.
+        words: tells an amount.
     """
-    found: list[tuple[float, int, int, Chunk]] = []
-    for position, group in enumerate(groups.groups):
-        if gains.get(group.name, 0) <= 0:
-            continue
-        size = step(group, multiple)
-        rising = np.sort(scores[group.name])
-        total, floor = rising.sum(), max(min(size, group.size), ceil(least * group.size))
-        left, price = group.size, 0.0
-        while (after := (left - 1) // size * size) >= floor:
-            stays = rising[group.size - after :].sum()
-            lost = rising[group.size - left : group.size - after].sum() * (total / stays if stays else 1.0)
-            price = max(price, lost / (gains[group.name] * (left - after)))
-            found.append((price, position, -after, Chunk(group.name, after)))
-            left = after
-    return [chunk for *_, chunk in sorted(found)]
+
+    now: float
+    most: float
+    saved: Table
+    measure: Callable[[Keep], float]
+    words: Callable[[float], str]
 
 
-def choose(
-    groups: Groups,
-    scores: Scores,
-    gains: Mapping[str, float],
-    measure: Callable[[Keep], float],
-    most: float,
-    *,
-    multiple: int = 8,
-    least: float = LEAST,
-    words: Callable[[float], str] = "{:,.0f}".format,
+def widths_of(group: Group, multiple: int) -> tuple[int, ...]:
+    """The widths below its own that a group may take, widest first: `multiple` channels of its layer (whole heads are
+    counted by their channels), fewer where the group is narrow."""
+    channels = next((member.indices.shape[1] for member in group.members if member.role == "out"), 1)
+    step = multiple // gcd(multiple, channels)
+    while step > 1 and group.size < 2 * step:
+        step //= 2
+    least = max(step, ceil(LEAST * group.size / step) * step)
+    return tuple(range((group.size - 1) // step * step, least - 1, -step)) if group.size > 1 else ()
+
+
+def keep_widths(groups: Groups, scores: Scores, widths: Mapping[str, int]) -> Keep:
+    """The units with the highest scores, for the groups that lose some."""
+    return {
+        group.name: np.sort(np.argsort(scores[group.name], kind="stable")[group.size - widths[group.name] :])
+        for group in groups.groups
+        if widths.get(group.name, group.size) < group.size
+    }
+
+
+def tabulate_losses(free: Sequence[Group], scores: Scores, multiple: int) -> dict[str, dict[int, float]]:
+    """The scores of what goes, times the whole group's over those of what stays: the emptier, the dearer."""
+    table = {}
+    for group in free:
+        sums = np.cumsum(np.sort(scores[group.name]))
+        total = float(sums[-1])
+        table[group.name] = {
+            width: lost * total / (total - lost) if total > (lost := float(sums[group.size - width - 1])) else lost
+            for width in widths_of(group, multiple)
+        }
+    return table
+
+
+class Way:
+    """The way to one budget: what is estimated, and what was measured last."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.reached = self.estimated = self.best = budget.now
+        self.goal = budget.most
+        self.length = budget.now - budget.most
+
+    def measure(self, keep: Keep) -> None:
+        """What was estimated too low by so much is to be estimated lower by so much."""
+        self.reached = self.budget.measure(keep)
+        self.best = min(self.best, self.reached)
+        self.goal = self.estimated - (self.reached - self.budget.most)
+
+
+def narrow(
+    groups: Groups, scores: Scores, losses: Table, budgets: Sequence[Budget], tell: Callable[[str], Any]
 ) -> Keep:
-    """As few chunks as bring what `measure` says down to `most`, in the order of `order_chunks`.
+    """The units that stay, by group; groups that stay whole are left out.
 
     Args:
-        gains: by group what one unit gains, in any unit: MACs, bytes, measured microseconds.
-        measure: of a choice; it is called for about log2 of the number of chunks, and must fall with them.
-        multiple: of channels, that every layer's width is rounded to.
-        least: share of each group that stays.
-        words: tells a measure in an error.
+        losses: of the groups that may be cut, as `tabulate_losses` gives them.
+        budgets: those that are quick to measure first.
 
-    Returns:
-        By group the units that stay; groups that stay whole are left out.
-
-    Raises:
-        GateFailed: with every group at its smallest it is still more than `most`.
+    GateFailed, with the best that was found, where the narrowest network exceeds a budget.
     """
-    chunks = order_chunks(groups, scores, gains, multiple, least)
+    widths = {group.name: group.size for group in groups.groups}
+    ways = [Way(budget) for budget in budgets if budget.now > budget.most]
+    for _ in range(MOST_CORRECTIONS):
+        if not any(way.reached > way.budget.most for way in ways):
+            break
+        if not descend(widths, losses, ways):
+            break
+        keep = keep_widths(groups, scores, widths)
+        for way in ways:
+            way.measure(keep)
+        tell("; ".join(f"at {way.budget.words(way.reached)} of {way.budget.words(way.budget.most)}" for way in ways))
+    for way in ways:
+        if way.reached > way.budget.most:
+            raise GateFailed(
+                f"{way.budget.words(way.budget.most)} cannot be met",
+                f"the best found is {way.budget.words(way.best)}",
+                "ask for less, for a smaller --multiple, or start from a smaller model",
+            )
+    return keep_widths(groups, scores, give_back(groups, scores, widths, losses, budgets))
 
-    def keep(count: int) -> Keep:
-        return keep_best(scores, {chunk.group: chunk.left for chunk in chunks[:count]})
 
-    low, high = 0, len(chunks)
-    if measure({}) <= most:
-        return {}
-    if (best := measure(keep(high))) > most:
-        raise GateFailed(
-            f"pruning comes down to {words(best)}, not to {words(most)}",
-            f"it was {words(measure({}))}; every group then has as few channels as it may: {least:.0%}, in {multiple}s",
-            "ask for less, or start from a smaller model",
-        )
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if measure(keep(middle)) <= most else (middle, high)
-    return keep(high)
+def descend(widths: dict[str, int], losses: Table, ways: Sequence[Way]) -> bool:
+    """Narrow `widths` until every way is estimated to be at its goal; whether there was a step to take."""
+    over = [way for way in ways if way.estimated > way.goal]
+    steps = {name: best_step(name, widths, losses, over) for name in losses}
+    moved = False
+    while over and steps and (width := steps[name := min(steps, key=lambda one: steps[one][0])][1]):
+        for way in ways:
+            saved = way.budget.saved[name]
+            way.estimated -= saved[width] - saved.get(widths[name], 0.0)
+        widths[name], moved = width, True
+        still = [way for way in over if way.estimated > way.goal]
+        changed = steps if len(still) < len(over) else (name,)
+        over = still
+        steps |= {one: best_step(one, widths, losses, over) for one in changed}
+    return moved
+
+
+def best_step(name: str, widths: Mapping[str, int], losses: Table, over: Sequence[Way]) -> tuple[float, int]:
+    """Price and width of the step of a group that loses least for its share of the ways; an infinite one and 0 where
+    there is none that saves anything."""
+    now, own = widths[name], losses[name]
+    best = float("inf"), 0
+    for width, loss in own.items():
+        if width >= now:
+            continue
+        saved = sum((way.budget.saved[name][width] - way.budget.saved[name].get(now, 0.0)) / way.length for way in over)
+        if saved > 0 and (price := (loss - own.get(now, 0.0)) / saved) < best[0]:
+            best = price, width
+    return best
+
+
+def give_back(
+    groups: Groups, scores: Scores, widths: Mapping[str, int], losses: Table, budgets: Sequence[Budget]
+) -> dict[str, int]:
+    """The widths, with every step undone that no budget needs: those that lost most are tried first."""
+    found = dict(widths)
+    sizes = {group.name: group.size for group in groups.groups}
+    needed: set[str] = set()
+    for _ in range(MOST_GIVEN):
+        wider = {
+            name: min(width for width in (*losses[name], sizes[name]) if width > found[name])
+            for name in losses
+            if found[name] < sizes[name] and name not in needed
+        }
+        if not wider:
+            break
+        gains = {name: losses[name][found[name]] - losses[name].get(width, 0.0) for name, width in wider.items()}
+        name = max(gains, key=lambda one: gains[one])
+        keep = keep_widths(groups, scores, {**found, name: wider[name]})
+        if all(budget.measure(keep) <= budget.most for budget in budgets):
+            found[name] = wider[name]
+        else:
+            needed.add(name)
+    return found
 
 
 # What a choice costs, counted exactly and without cutting
