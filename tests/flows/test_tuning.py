@@ -73,6 +73,28 @@ def test_a_graph_is_trained_and_stays_the_graph_it_was(
     assert [path.name for path in (tmp_path / "out").iterdir() if path.name.startswith(".edgewright")] == []
 
 
+def test_an_onnx_source_has_its_control_too(plan: QuantizePlan, tmp_path: Path, device: Device, store: Store) -> None:
+    """Without rounding and without training it is the source itself."""
+    from edgewright.facts.plan import CompilePlan
+    from edgewright.flows.sources import prepare_source
+
+    made = CompilePlan(source=plan.source, weights=plan.weights, cells=(), shapes={"x": (1, 1, 8, 8)})
+    (tmp_path / "made").mkdir()
+    source = prepare_source(made, tmp_path / "made", device).files["onnx"]
+    still = msgspec.structs.replace(
+        plan, source=source, weights=None, qat={"epochs": 1.0, "batch": 16, "lr": 1e-12, "threads": 1}
+    )
+    report, error = quantize(still, tmp_path / "out", device, store, ignore)
+    assert error is None
+    assert report.tuning is not None
+    assert report.tuning.control is not None
+    assert report.reference is not None
+    assert report.tuning.control.value == report.reference.value
+    report, _ = quantize(msgspec.structs.replace(still, control=False), tmp_path / "bare", device, store, ignore)
+    assert report.tuning is not None
+    assert report.tuning.control is None
+
+
 @pytest.mark.parametrize(
     ("changes", "kind", "words"),
     [

@@ -21,7 +21,7 @@ from tests.compress.mobile_files import SHAPE, make_feeds, make_mobile
 torch: Any = pytest.importorskip("torch", reason="torch is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns of its own insides
 
-from edgewright.training.qat import qat_module  # noqa: E402
+from edgewright.training.qat import float_module, qat_module  # noqa: E402
 
 SHAPES: dict[str, tuple[int, ...]] = {"x": SHAPE}
 
@@ -160,6 +160,23 @@ def test_the_loop_trains_a_graph(tmp_path: Path, images: Any) -> None:
     share = (made == np.load(tmp_path / "labels.npy")[300:]).mean()
     assert report.metric == pytest.approx(share, abs=0.011)
     assert not np.array_equal(run_onnx(tmp_path / "out" / "model.onnx", images), run_onnx(graph, images))
+
+
+def test_the_float_graph_trains_as_its_control(tmp_path: Path, images: Any) -> None:
+    """The same weights in the same graph, without a rounding."""
+    quantize(tmp_path, "w4a8")
+    module = float_module(tmp_path / "float.onnx", SHAPES)
+    np.testing.assert_allclose(run_module(module, images), run_onnx(tmp_path / "float.onnx", images), atol=1e-4)
+    assert not module.rounders
+    rounded = qat_module(tmp_path / "model.onnx", tmp_path / "float.onnx", SHAPES)
+    assert [tuple(one.shape) for one in module.weights] == [tuple(one.shape) for one in rounded.weights]
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    module(x=torch.from_numpy(images[:64]))["y"].square().mean().backward()
+    optimizer.step()
+    module.write(tmp_path / "trained.onnx")
+    made = run_onnx(tmp_path / "trained.onnx", images)
+    np.testing.assert_allclose(run_module(module, images), made, atol=1e-4)
+    assert np.abs(made - run_onnx(tmp_path / "float.onnx", images)).max() > 1e-3
 
 
 def test_sizes_that_name_the_batch_take_more(tmp_path: Path, images: Any) -> None:

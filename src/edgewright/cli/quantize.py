@@ -83,7 +83,7 @@ MOST_SITES = 10
     "--control/--no-control",
     default=True,
     show_default=True,
-    help="With --qat, train the float torch model for the same steps, and compare with it.",
+    help="With --qat, train the float model for the same steps, and compare with it.",
 )
 @training_options
 @click.option("--report", is_flag=True, help="Show what each operator costs, and what was kept and why.")

@@ -180,7 +180,7 @@ class QuantizePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         integer_io: whether artifacts take and give integers, in the runtimes whose compilers know how.
         qat: settings of a fine-tuning under the graph's own rounding, by the words of `training.job.Settings`; None
             leaves the weights as they were rounded. Then all of `data` is trained on, but the share `held_out`.
-        control: whether a float torch module is trained for the same steps, to be compared with.
+        control: whether the float model is trained for the same steps, to be compared with.
         timeout_s: the longest silence of a worker.
     """
 

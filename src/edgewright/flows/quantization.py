@@ -82,7 +82,7 @@ class Tuned(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         before, after: the metric of the graph without it and with it.
-        control: that of the float model trained for the same steps; None where it was not, as of an ONNX source.
+        control: that of the float model trained for the same steps; None with `--no-control`.
         recovered: share of what quantising had lost that came back; None where it had lost nothing.
         trained_on, held_out: numbers of samples.
         steps, seconds, precision: of the training.

@@ -93,23 +93,19 @@ def tune(begun: Begun, settings: Settings, quantized: Quantized, memory: Path, w
         memory=str(memory / "checkpoints"),
     )
     trained = train(job, tell)
-    control = train(as_control(job, begun.plan, memory), tell) if has_control(begun.plan) else None
+    control = train(as_control(job, begun.plan, memory), tell) if begun.plan.control else None
     return Tuning(quantized, write_tuned(quantized, trained.onnx, work), trained, control, laid)
 
 
-def has_control(plan: QuantizePlan) -> bool:
-    """Of a torch factory alone: an ONNX file is not trained in float."""
-    return plan.control and ".py:" in plan.source
-
-
 def as_control(job: TrainJob, plan: QuantizePlan, memory: Path) -> TrainJob:
-    """The same training of the float module."""
+    """The same training without the rounding: of the torch module, else of the float graph."""
+    module = torch_source(plan.source, plan.weights) if ".py:" in plan.source else None
     return msgspec.structs.replace(
         job,
         title="control network",
         graph="",
-        float_graph="",
-        module=torch_source(plan.source, plan.weights),
+        float_graph="" if module else job.float_graph,
+        module=module,
         out=str(memory / "control"),
         memory=str(memory / "control-checkpoints"),
     )

@@ -126,9 +126,10 @@ class TrainJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
     Attributes:
         title: what progress is told under, as `pruned, seed 1 of 3`.
-        module: a torch module; None where `graph` is trained.
+        module: a torch module; None where a graph is trained.
         graph: path of a QDQ ONNX graph whose weights are trained under its own rounding (quantisation-aware).
-        float_graph: path of the float ONNX graph it was made from, whose weights are started from.
+        float_graph: path of the float ONNX graph it was made from, whose weights are started from; without `graph` it
+            is trained itself, with its batch normalisations folded, as those of `graph` are.
         shapes: of the inputs, with the batch of 1.
         task: `edgewright.task/1` as JSON.
         data, settings: what with and how.

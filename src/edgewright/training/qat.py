@@ -66,7 +66,7 @@ class Trained(NamedTuple):
     position: int
 
 
-def qat_module(graph: Path, float_graph: Path | None, shapes: Mapping[str, Sequence[int]]) -> "Quantised":
+def qat_module(graph: Path, float_graph: Path | None, shapes: Mapping[str, Sequence[int]]) -> "Graph":
     """The graph as a torch module that takes its inputs, and gives its outputs, by name, and that can write it.
 
     Args:
@@ -78,14 +78,34 @@ def qat_module(graph: Path, float_graph: Path | None, shapes: Mapping[str, Seque
     """
     import onnx
 
-    model = onnx.load(str(graph))
-    parts = Parts(model)
+    parts = Parts(onnx.load(str(graph)))
+    if not parts.rounds and not any(one.stored for one in parts.trained.values()):
+        raise ModelNotConvertible("the graph rounds nothing", "it has no QuantizeLinear and no integer weights", HOW)
     leaning = lean(parts, float_graph) if float_graph else {}
-    return Quantised(parts, leaning, shapes)
+    return Graph(parts, leaning, shapes)
+
+
+def float_module(graph: Path, shapes: Mapping[str, Sequence[int]]) -> "Graph":
+    """A float graph as it is before it is quantised, its batch normalisations folded: what trains the same weights
+    without the rounding. ModelNotConvertible where it holds none, or counts the batch."""
+    parts = Parts(folded(graph))
+    if not parts.trained:
+        raise ModelNotConvertible("the graph cannot be trained", "it has no weights of layers", "")
+    return Graph(parts, {}, shapes)
+
+
+def folded(graph: Path) -> Any:
+    """The float graph under the names that the quantiser gives its nodes."""
+    import onnx
+
+    model = onnx.load(str(graph))
+    name_nodes(model.graph)
+    fold_batch_norms(model)
+    return model
 
 
 class Parts:
-    """A QDQ graph: what of it is trained, and which tensors are rounded how."""
+    """A graph: what of it is trained, and which tensors are rounded how."""
 
     def __init__(self, model: Any) -> None:
         from onnx import numpy_helper
@@ -101,10 +121,6 @@ class Parts:
                 self.take_layer(node)
             elif node.op_type == QUANTIZE and node.input[0] not in self.constants:
                 self.take_rounding(node)
-        if not self.rounds and not any(one.stored for one in self.trained.values()):
-            raise ModelNotConvertible(
-                "the graph rounds nothing", "it has no QuantizeLinear and no integer weights", HOW
-            )
 
     def take_layer(self, node: Any) -> None:
         for position, name in enumerate(node.input[:3]):
@@ -184,12 +200,7 @@ def lean(parts: Parts, float_graph: Path) -> dict[str, Array]:
     """By name of rounded weights, how far the float ones are from their integers, in steps; 0 where it is more than
     one, since those were scaled before they were rounded.
     """
-    import onnx
-
-    model = onnx.load(str(float_graph))
-    name_nodes(model.graph)
-    fold_batch_norms(model)
-    network = FloatNetwork(model)
+    network = FloatNetwork(folded(float_graph))
     found = {}
     for name, one in parts.trained.items():
         site = network.sites.get(one.site)
@@ -235,8 +246,8 @@ class Rounder(nn.Module):  # type: ignore[misc]  # torch's types are not read by
         return np.asarray(made.clamp(self.stored.low, self.stored.high).detach().cpu().numpy())
 
 
-class Quantised(nn.Module):  # type: ignore[misc]
-    """A QDQ graph whose weights are trained."""
+class Graph(nn.Module):  # type: ignore[misc]
+    """An ONNX graph whose weights are trained."""
 
     def __init__(self, parts: Parts, leaning: Mapping[str, Array], shapes: Mapping[str, Sequence[int]]) -> None:
         super().__init__()

@@ -58,7 +58,9 @@ def run_train(job: TrainJob, say: Say) -> None:
     torch.manual_seed(settings.seed)
     if state is None:
         first = samples.of_step(0)
-        wanted = "fp32" if job.graph and settings.precision == "auto" else settings.precision  # its rounding is finer
+        # The rounding of a graph is finer than that of bf16, and its control trains as it does.
+        graph = job.graph or job.float_graph
+        wanted = "fp32" if graph and settings.precision == "auto" else settings.precision
         precision, _ = choose_precision(wanted, trainable.module, probe_of(lesson, first))
     else:
         precision = state["precision"]
@@ -98,12 +100,15 @@ def plan_steps(job: TrainJob, samples: Samples) -> int:
 
 def open_trainable(job: TrainJob) -> Trainable:
     """What the job names, on the processor, ready to be trained."""
-    if job.graph:
-        from edgewright.training.qat import qat_module
+    if job.graph or job.float_graph:
+        from edgewright.training.qat import float_module, qat_module
 
-        float_graph = Path(job.float_graph) if job.float_graph else None
-        quantised = qat_module(Path(job.graph), float_graph, job.shapes)
-        return Trainable(quantised, lambda folder: quantised.write(folder / "model.onnx"))
+        source = Path(job.float_graph) if job.float_graph else None
+        if job.graph:
+            graph = qat_module(Path(job.graph), source, job.shapes)
+        else:
+            graph = float_module(Path(job.float_graph), job.shapes)
+        return Trainable(graph, lambda folder: graph.write(folder / "model.onnx"))
     if job.module is None:
         raise UsageError("there is nothing to train", "the job names no module", "name one")
     from edgewright.training.source import export_module, load_module
