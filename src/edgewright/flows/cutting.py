@@ -17,6 +17,7 @@ from edgewright.compress.pruning.widths import (
     Budget,
     Keep,
     Table,
+    folded_bytes,
     gain_per_unit,
     narrow,
     shrink_graph,
@@ -188,21 +189,24 @@ class Search:
         plan = self._plan
         total, text = (total_bytes, plan.target_bytes) if kind == "bytes" else (total_macs, plan.target_macs)
         graph = read_onnx_graph(self._path, self._course.shapes)
+        of_cut = (
+            folded_bytes if kind == "bytes" and self._path != self._onnx else total
+        )  # a module's is yet to be exported
         whole = total(read_onnx_graph(self._onnx, self._course.shapes))
         beside = self._onnx.stat().st_size - whole if kind == "bytes" else 0.0  # names and operators of the file
         most = parse_amount(text, whole + beside, f"--target-{kind}") - beside
         if most >= whole:
             what = f"--target-{kind} {text} is no less than it has"
             raise UsageError(what, f"it has {whole + beside:,.0f}", f"--target-{kind} 2x")
-        now = total(graph)
+        now = of_cut(graph)
         sizes = {group.name: group.size for group in groups.groups}
-        gains = gain_per_unit(graph, groups, total)
+        gains = gain_per_unit(graph, groups, of_cut)
         unit = "bytes" if kind == "bytes" else "multiply-accumulates"
         return Budget(
             now=now,
             most=part_of_way(now, most, step),
             saved={name: {width: gains[name] * (sizes[name] - width) for width in own} for name, own in losses.items()},
-            measure=lambda keep: total(shrink_graph(graph, groups, keep)),
+            measure=lambda keep: of_cut(shrink_graph(graph, groups, keep)),
             words=lambda amount: f"{amount + beside:,.0f} {unit}",
         )
 

@@ -121,7 +121,7 @@ def teach(plan: DistilPlan, course: Course, work: Path) -> Taught:
             timeout_s=plan.timeout_s,
             shapes=course.shapes if is_torch(plan.teacher) or plan.teacher.endswith(".onnx") else {},
         ),
-        work, court.device,
+        work, court.device, bare=True,
     )  # fmt: skip
     teacher = Path(prepared.files.get("onnx") or prepared.model.path)
     check_judge(course, source_signature(read_model(teacher)))

@@ -91,7 +91,7 @@ def prune(
             source=plan.source, weights=plan.weights, cells=(), timeout_s=plan.timeout_s,
             shapes=course.shapes if is_torch(plan.source) else dict(plan.shapes),
         )  # fmt: skip
-        prepared = prepare_source(source, work, device)
+        prepared = prepare_source(source, work, device, bare=True)
         check_float_onnx(prepared, "pruned")
         check_judge(course, prepared.model.signature)
         with remembered(course, plan) if trains else nullcontext(course) as ready:

@@ -17,7 +17,7 @@ from edgewright.facts.model import Model, Signature
 from edgewright.facts.plan import CompilePlan
 from edgewright.flows.inference import infer
 from edgewright.formats.files import hash_file, read_graph, read_model
-from edgewright.formats.prepare import prepare_onnx
+from edgewright.formats.prepare import drop_file_origins, prepare_onnx
 from edgewright.runtimes.wire import Compile, Compiled, CompileRequest
 
 Array = NDArray[Any]
@@ -68,13 +68,18 @@ def hash_source(plan: CompilePlan) -> str:
     return sha256(" ".join([*map(hash_file, paths), factory]).encode()).hexdigest()
 
 
-def prepare_source(plan: CompilePlan, folder: Path, device: Device) -> Prepared:
+def prepare_source(plan: CompilePlan, folder: Path, device: Device, *, bare: bool = False) -> Prepared:
     """Read the source, export a torch program, and fix the shapes; files go into `folder`.
+
+    `bare` leaves out what torch's exporter notes of each node: lines of code, of use to a compiler's errors, and bytes
+    where sizes are compared.
 
     Raises what `read_model` raises, InputError for shapes that do not fit, and the errors of the torch worker.
     """
     if is_torch(plan.source):
         exported, notes = export_torch(plan, folder, device)
+        if bare:
+            drop_file_origins(exported)
         prepared = prepare_file(exported, plan.shapes, folder)
         files = {**prepared.files, "torch": plan.source}
         name = Path(plan.source.partition(":")[0]).name

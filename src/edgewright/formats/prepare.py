@@ -82,3 +82,12 @@ def drop_origins(model: Any) -> None:
     wrote it."""
     for one in (*model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
         del one.metadata_props[:]
+
+
+def drop_file_origins(path: Path) -> None:
+    """`drop_origins` of a file, which may have its weights beside it."""
+    import onnx
+
+    model = onnx.load(str(path), load_external_data=False)
+    drop_origins(model)
+    onnx.save(model, str(path))

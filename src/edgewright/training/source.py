@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgewright.formats.prepare import drop_origins
+from edgewright.formats.prepare import drop_file_origins
 from edgewright.formats.torch_program import build_module, describe_program, export_onnx
 from edgewright.formats.torch_weights import load_weights
 from edgewright.training.job import Source
@@ -114,10 +114,6 @@ def export_module(module: Any, shapes: Shapes, path: Path) -> None:
 
     Raises InputError for shapes it does not run on, ModelNotConvertible for what torch cannot export.
     """
-    import onnx
-
     with evaluating(module):
         export_onnx(describe_program(module, "module", shapes), path)
-    model = onnx.load(str(path), load_external_data=False)
-    drop_origins(model)
-    onnx.save(model, str(path))
+    drop_file_origins(path)

@@ -207,6 +207,18 @@ def total_bytes(graph: TypedGraph) -> float:
     return float(sum(kind.bytes() or 0 for kind in graph.tensors.values() if kind.stored))
 
 
+def folded_bytes(graph: TypedGraph) -> float:
+    """`total_bytes` once batch normalisations are folded into the convolutions before them, as torch's exporter does:
+    of each a bias is left."""
+    makers = {name: node for node in graph.nodes for name in node.outputs}
+    gone: set[str] = set()
+    for node in graph.nodes:
+        maker = makers.get(node.inputs[0]) if node.op == "BatchNormalization" else None
+        if maker is not None and maker.op in ("Conv", "ConvTranspose"):
+            gone.update((node.inputs[1], *node.inputs[3:5], *maker.inputs[2:3]))
+    return total_bytes(graph) - sum(graph.tensors[name].bytes() or 0 for name in gone if graph.tensors[name].stored)
+
+
 def gain_per_unit(graph: TypedGraph, groups: Groups, total: Callable[[TypedGraph], float]) -> dict[str, float]:
     """By group, what the total falls by with one of its units, on average over the half of them."""
     whole = total(graph)
