@@ -21,7 +21,7 @@ from benchmarks.matrix import make_table
 from benchmarks.measuring import MOBILENET, describe_machine
 from benchmarks.torch_pruning_once import Job as PeerJob
 from benchmarks.torch_pruning_once import Told
-from edgewright.facts.plan import DistilPlan, PrunePlan, QuantizePlan
+from edgewright.facts.plan import CompilePlan, DistilPlan, PrunePlan, QuantizePlan
 from edgewright.flows.contest import Court, judge_all, race
 from edgewright.flows.device import open_device
 from edgewright.flows.distil import distil
@@ -32,6 +32,8 @@ from edgewright.flows.prune import prune
 from edgewright.flows.pruning import PruneReport
 from edgewright.flows.quantization import QuantizeReport, Speedup
 from edgewright.flows.quantize import quantize
+from edgewright.flows.sources import prepare_source
+from edgewright.formats.prepare import drop_file_origins
 from edgewright.store.store import open_store
 from edgewright.tasks.contract import Augment
 from edgewright.tasks.task import read_task
@@ -107,21 +109,23 @@ class Bench:
             subprocess.run(command, cwd=ROOT, check=True)
         told = msgspec.json.decode((out / "told.json").read_bytes(), type=Told)
         court = Court(WORDS, VAL, "onnxruntime", 1, 600.0, self._device, self._store, self.tell)
-        whole = self._out / "source.onnx"
-        if not whole.is_file():
-            self.export(whole)
+        drop_file_origins(out / "model.onnx")  # as ours are
         rows = judge_all({"peer": out / "model.onnx"}, court)
         metric = rows["peer"].metric
-        raced = race(whole, out / "model.onnx", court, {})
+        raced = race(self.source(), out / "model.onnx", court, {})
         return metric.value if metric else 0.0, (out / "model.onnx").stat().st_size, raced.speedup, told
 
-    def export(self, to: Path) -> None:
-        from edgewright.facts.plan import CompilePlan
-        from edgewright.flows.sources import prepare_source
+    def source(self) -> Path:
+        """The teacher as ONNX."""
+        path = self._out / "source.onnx"
+        if not path.is_file():
+            self.export(path)
+        return path
 
+    def export(self, to: Path) -> None:
         with TemporaryDirectory() as folder:
             plan = CompilePlan(source=FACTORY, weights=WEIGHTS, cells=(), shapes={"x": (1, 3, 32, 32)})
-            prepared = prepare_source(plan, Path(folder), self._device)
+            prepared = prepare_source(plan, Path(folder), self._device, bare=True)
             to.write_bytes(Path(prepared.files["onnx"]).read_bytes())
 
     def distil(self) -> DistilReport:
@@ -169,13 +173,18 @@ class Bench:
             "chain-quantize", QuantizeReport,
             lambda: quantize(small, self._out / "chain", self._device, self._store, self.tell),
         )  # fmt: skip
-        whole = self._out / "source.onnx"
-        if not whole.is_file():
-            self.export(whole)
+        whole = self.source()
         made = Path(done.artifacts[0].path or "")
         court = Court(WORDS, VAL, "onnxruntime", 1, 600.0, self._device, self._store, self.tell)
         raced = race(whole, made, court, {})
         return taught, done, raced.speedup, whole.stat().st_size
+
+
+def zstd_bytes(path: Path) -> int:
+    """As `zstd -19` packs it."""
+    import zstandard
+
+    return len(zstandard.ZstdCompressor(level=19).compress(path.read_bytes()))
 
 
 def show_sides(sides: tuple[Side, ...]) -> str:
@@ -226,6 +235,9 @@ def run(bench: Bench, parts: set[str]) -> None:
             print(f"\n{name}, {report.seconds:.0f} s\n{show_sides(report.sides)}")
             say_versus(report.against)
             say_speed(report.speedup)
+            if name == "zeros" and isinstance(report, PruneReport) and report.model:
+                sizes = [zstd_bytes(path) for path in (bench.source(), Path(report.model))]
+                print(f"zstd: {sizes[0]:,} to {sizes[1]:,} bytes, {sizes[0] / sizes[1]:.2f} times fewer")
     if "peer" in parts:
         sides = {side.name: side for side in bench.prune().sides}
         accuracy, size, speed, told = bench.peer((sides["source"].macs or 0) / (sides["pruned"].macs or 1))
