@@ -2,8 +2,12 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
+from math import inf
 from pathlib import Path
+from threading import Event, Thread
 from time import monotonic
+from types import TracebackType
 
 import msgspec
 from msgspec import Struct
@@ -11,24 +15,61 @@ from msgspec import Struct
 from edgewright import errors
 from edgewright.bench.session import Tell
 from edgewright.compress.job import Finished, Step, Trouble, Word
-from edgewright.errors import EdgewrightError, WorkerCrashed
+from edgewright.errors import EdgewrightError, WorkerCrashed, WorkerTimeout
 
 TAIL_BYTES = 2000
 
 
-def run_job(module: str, job: Struct, folder: Path, tell: Tell, *, title: str) -> None:
+class Watch:
+    """Calls `end` once nothing was heard for `seconds`."""
+
+    def __init__(self, seconds: float, end: Callable[[], None]) -> None:
+        self._seconds, self._end = seconds, end
+        self._heard, self._over = Event(), False
+        self.fired = False
+        self._thread = Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "Watch":
+        if self._seconds < inf:
+            self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._over = True
+        self._heard.set()
+
+    def hear(self) -> None:
+        self._heard.set()
+
+    def _run(self) -> None:
+        while self._heard.wait(self._seconds):
+            if self._over:
+                return
+            self._heard.clear()
+        self.fired = True
+        self._end()
+
+
+def run_job(module: str, job: Struct, folder: Path, tell: Tell, *, title: str, silence_s: float = inf) -> None:
     """Run `python -m MODULE JOB.json` to its end, with job and log in `folder`.
 
-    Raises the error that it tells, and WorkerCrashed where it dies without one. Ctrl-C ends it.
+    Raises the error that it tells, WorkerCrashed where it dies without one, and WorkerTimeout where it says nothing for
+    `silence_s`. Ctrl-C ends it.
     """
     path, log = folder / "job.json", folder / "job.log"
     path.write_bytes(msgspec.json.encode(job))
     command = [sys.executable, "-P", "-m", module, str(path)]
     with log.open("wb") as stderr, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr) as process:  # noqa: S603 - our own module
         try:
-            last = listen(process, tell)
+            with Watch(silence_s, process.kill) as watch:
+                last = listen(process, tell, watch.hear)
         finally:
             process.kill()
+    if watch.fired:
+        raise WorkerTimeout(
+            f"{title} gave no sign for {silence_s:g} s", "code of the model waits for something, or computes long",
+            "mend it, or allow more with --timeout",
+        )  # fmt: skip
     if isinstance(last, Trouble):
         raise as_error(last)
     if last is None:
@@ -38,11 +79,12 @@ def run_job(module: str, job: Struct, folder: Path, tell: Tell, *, title: str) -
         )
 
 
-def listen(process: "subprocess.Popen[bytes]", tell: Tell) -> Trouble | Finished | None:
-    """Tell how far it is until its last word; None where it left without one."""
+def listen(process: "subprocess.Popen[bytes]", tell: Tell, heard: Callable[[], None]) -> Trouble | Finished | None:
+    """Tell how far it is until its last word; None where it left without one. Every word is `heard`."""
     decode = msgspec.json.Decoder(Word).decode
     stage, began, first = "", monotonic(), 0
     for line in process.stdout or ():
+        heard()
         word: Word = decode(line)
         if not isinstance(word, Step):
             return word

@@ -1,6 +1,7 @@
 """A technique against its control: both trained for the same steps and seeds, judged on the same data, and timed."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import NamedTuple
 
@@ -60,17 +61,18 @@ def train(job: TrainJob, tell: Tell) -> Trained:
     return Trained(out, msgspec.json.decode(done.read_bytes(), type=TrainReport))
 
 
-def run_worker(job: Job, tell: Tell, *, title: str, out: Path) -> None:
+def run_worker(job: Job, tell: Tell, *, title: str, out: Path, silence_s: float = inf) -> None:
     """A job of the worker, whose folder may be there."""
     out.mkdir(parents=True, exist_ok=True)
-    run_job(WORKER, job, out, tell, title=title)
+    run_job(WORKER, job, out, tell, title=title, silence_s=silence_s)
 
 
-def inspect(job: InspectJob, tell: Tell) -> Path:
-    """The folder with what the worker found, which may be there from an earlier try."""
+def inspect(job: InspectJob, court: "Court") -> Path:
+    """The folder with what the worker found, which may be there from an earlier try. It is the first to run the user's
+    code in the training's process, so that the court's limit of silence holds."""
     out = Path(job.out)
     if not (out / "inspected.json").is_file():
-        run_worker(job, tell, title="reading the module", out=out)
+        run_worker(job, court.tell, title="reading the module", out=out, silence_s=court.timeout_s)
     return out
 
 

@@ -165,18 +165,15 @@ def read_settings(plan: Plan) -> Settings:
 
 
 def convert_settings(given: Mapping[str, Any]) -> Settings:
-    """UsageError for what no training can have; the worker looks at the rest."""
+    """UsageError for what no training can have."""
+    if unknown := [word for word, value in given.items() if isinstance(value, float) and value != value]:
+        raise UsageError("the training cannot be set so", f"{unknown[0]}: nan is no number", "leave it at its default")
     try:
-        settings = msgspec.convert(given, Settings)
+        return msgspec.convert(given, Settings)
     except msgspec.ValidationError as error:
-        raise UsageError("the training cannot be set so", str(error), "docs/training.md has every word") from None
-    if not 0 < settings.epochs < 1e6 or settings.batch < 2 or not 0 < settings.lr < 1e6:
-        raise UsageError(
-            "the training cannot be set so",
-            f"epochs {settings.epochs:g}, batch {settings.batch}, learning rate {settings.lr:g}",
-            "--epochs 10 --batch 128 --lr 0.05",
-        )
-    return settings
+        what, _, word = str(error).partition(" - at `$.")
+        why = f"{word.rstrip('`')}: {what}" if word else what
+        raise UsageError("the training cannot be set so", why, "docs/training.md has every word") from None
 
 
 def check_host(runtime: str, device: Device) -> None:

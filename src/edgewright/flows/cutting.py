@@ -281,7 +281,7 @@ class Rounds:
                 settings=course.settings, groups=True, taylor=self._plan.importance == "taylor",
                 out=str(folder / "inspected"),
             ),
-            course.court.tell,
+            course.court,
         )  # fmt: skip
         search = Search(self._plan, course, self._onnx, inspected / "named.onnx", self._work / f"search{number}")
         told = msgspec.json.decode((inspected / "inspected.json").read_bytes(), type=Inspected)

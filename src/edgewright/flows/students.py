@@ -52,7 +52,7 @@ def look_into(source: Source, course: Course) -> None:
         module=source, shapes=course.shapes, task=course.task_json, settings=course.settings,
         out=str(course.memory / "student"),
     )  # fmt: skip
-    folder = inspect(job, course.court.tell)
+    folder = inspect(job, course.court)
     check_task(course.task, read_model(folder / "named.onnx").signature)
 
 
@@ -64,7 +64,7 @@ def make_smaller(plan: DistilPlan, teacher: Source | None, course: Course) -> St
         module=teacher, shapes=course.shapes, task=course.task_json, settings=course.settings, student=times,
         out=str(course.memory / "student"),
     )  # fmt: skip
-    folder = inspect(job, course.court.tell)
+    folder = inspect(job, course.court)
     told = msgspec.json.decode((folder / "inspected.json").read_bytes(), type=Inspected)
     path = folder / "student.slices.json"
     slices = read_slices(path)

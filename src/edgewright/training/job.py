@@ -1,8 +1,8 @@
 """One training as a process of its own: what it is handed, what it tells, and what it leaves."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from edgewright.compress.job import Finished, Step, Trouble
 
@@ -64,21 +64,21 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         seed: of order, augmentation and fresh weights.
     """
 
-    epochs: float = 10.0
-    batch: int = 128
-    lr: float = 0.05
+    epochs: Annotated[float, Meta(gt=0, le=1e6)] = 10.0
+    batch: Annotated[int, Meta(ge=2, le=1 << 20)] = 128  # normalisation over one sample has no variance
+    lr: Annotated[float, Meta(gt=0, le=1e6)] = 0.05
     schedule: Literal["cosine", "one-cycle", "constant"] = "cosine"
-    warmup: float = 0.05
+    warmup: Annotated[float, Meta(ge=0, le=1)] = 0.05
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.0
-    clip: float = 5.0
+    momentum: Annotated[float, Meta(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Meta(ge=0, le=1e6)] = 5e-4
+    label_smoothing: Annotated[float, Meta(ge=0, lt=1)] = 0.0
+    clip: Annotated[float, Meta(ge=0, le=1e9)] = 5.0
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    patience: int = 0
-    checkpoint_s: float = 60.0
-    threads: int = 0
-    seed: int = 0
+    patience: Annotated[int, Meta(ge=0)] = 0
+    checkpoint_s: Annotated[float, Meta(ge=0)] = 60.0
+    threads: Annotated[int, Meta(ge=0, le=4096)] = 0
+    seed: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
 
 
 class Teaching(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from hashlib import sha256
-from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ from edgewright.errors import UsageError
 from edgewright.formats.torch_program import quiet
 from edgewright.tasks.contract import Task
 from edgewright.training.checkpoint import digest_module, load_state, write_whole
-from edgewright.training.job import Settings, TrainJob, TrainReport, Word
+from edgewright.training.job import TrainJob, TrainReport, Word
 from edgewright.training.loop import Ending, Plan, Training
 from edgewright.training.losses import name_made
 from edgewright.training.precision import choose_precision
@@ -41,7 +40,6 @@ def run_train(job: TrainJob, say: Say) -> None:
     import torch
 
     settings = job.settings
-    check_settings(settings)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     task = msgspec.json.decode(job.task, type=Task)
@@ -76,22 +74,6 @@ def run_train(job: TrainJob, say: Say) -> None:
     lesson.detach()
     if fabric.is_global_zero:
         leave(job, trainable, plan, ending, tuple(filter(None, (note, *(thinner.notes if thinner else ())))))
-
-
-def check_settings(settings: Settings) -> None:
-    """UsageError for what cannot be trained with."""
-    for name, right, hint in (
-        ("epochs", settings.epochs > 0, "above 0"),
-        ("batch", settings.batch > 0, "1 or more"),
-        ("lr", 0 < settings.lr < inf, "above 0"),
-        ("warmup", 0 <= settings.warmup <= 1, "a share, from 0 to 1"),
-        ("momentum", 0 <= settings.momentum < 1, "from 0 to below 1"),
-        ("weight_decay", 0 <= settings.weight_decay < inf, "0 or more"),
-        ("label_smoothing", 0 <= settings.label_smoothing < 1, "from 0 to below 1"),
-        ("clip", settings.clip >= 0, "0 or more; 0 does not clip"),
-    ):
-        if not right:
-            raise UsageError(f"{name} {getattr(settings, name):g} cannot be trained with", "", hint)
 
 
 def plan_steps(job: TrainJob, samples: Samples) -> int:

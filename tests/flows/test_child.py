@@ -1,0 +1,54 @@
+"""A job in a process of its own: what it tells, how it dies, and that its silence ends."""
+
+from pathlib import Path
+
+import pytest
+from msgspec import Struct
+
+from edgewright.errors import DataError, WorkerCrashed, WorkerTimeout
+from edgewright.flows.child import run_job
+
+WORDS = {
+    "works": """
+for done in (1, 2, 3):
+    print('{"type":"step","stage":"walk","done":%d,"of":3}' % done, flush=True)
+    time.sleep(0.4)
+print('{"type":"finished"}', flush=True)
+""",
+    "fails": """print('{"type":"trouble","kind":"DataError","what":"no","why":"so","try_this":"else"}', flush=True)""",
+    "dies": "sys.exit(7)",
+    "waits": "time.sleep(600)",
+}
+
+
+class Nothing(Struct):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, code in WORDS.items():
+        (tmp_path / f"stranger_{name}.py").write_text(f"import sys, time\n{code}\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+
+
+def test_a_job_that_tells_how_far_it_is_outlives_the_limit_of_silence(tmp_path: Path) -> None:
+    told: list[str] = []
+    run_job("stranger_works", Nothing(), tmp_path, told.append, title="the job", silence_s=60)
+    assert [line.partition(",")[0] for line in told] == ["walk: 1 of 3", "walk: 2 of 3", "walk: 3 of 3"]
+
+
+def test_its_own_error_is_raised(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no") as caught:
+        run_job("stranger_fails", Nothing(), tmp_path, lambda _: None, title="the job")
+    assert caught.value.try_this == "else"
+
+
+def test_a_death_is_told(tmp_path: Path) -> None:
+    with pytest.raises(WorkerCrashed, match=r"the job died \(7\)"):
+        run_job("stranger_dies", Nothing(), tmp_path, lambda _: None, title="the job")
+
+
+def test_silence_ends_it(tmp_path: Path) -> None:
+    with pytest.raises(WorkerTimeout, match=r"the job gave no sign for 0\.5 s"):
+        run_job("stranger_waits", Nothing(), tmp_path, lambda _: None, title="the job", silence_s=0.5)
