@@ -20,7 +20,7 @@ from pathlib import Path
 from msgspec.structs import replace
 from sqlalchemy import event
 from edgewright.store.store import open_store
-from tests.contracts.store_contract import begun_run, finished_run
+from tests.contracts.sample_runs import begun_run, finished_run
 home, url, *words = sys.argv[1:]
 store = open_store(Path(home), url or None, busy_timeout_s=30)
 """

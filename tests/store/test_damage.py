@@ -14,7 +14,7 @@ from sqlalchemy import event, text
 
 from edgewright.errors import ConfigError, StoreCorrupt, StoreError, StoreFull, StoreNewer
 from edgewright.store.store import Store, open_store
-from tests.contracts.store_contract import begun_run, finished_run, read_blob, saved_run
+from tests.contracts.sample_runs import begun_run, finished_run, read_blob, saved_run
 from tests.store.places import Place
 
 

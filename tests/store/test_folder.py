@@ -18,7 +18,7 @@ from edgewright.facts.run import Layer, Metric, Run, Series, Warn
 from edgewright.store.folder import read_folder, write_folder
 from edgewright.store.portable import from_json, to_json
 from edgewright.store.store import Store
-from tests.contracts.store_contract import begun_run, finished_run, sample_layer
+from tests.contracts.sample_runs import begun_run, finished_run, sample_layer
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 LONG = st.builds(lambda piece: (piece * 10_000)[:10_000], TEXTS.filter(bool))

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from edgewright.store import database
 from edgewright.store.schema import REVISIONS, metadata
 from edgewright.store.store import Store
-from tests.contracts.store_contract import begun_run, finished_run
+from tests.contracts.sample_runs import begun_run, finished_run
 
 
 def test_tables_are_as_the_code_says(store: Store) -> None:

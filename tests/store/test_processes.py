@@ -13,7 +13,7 @@ from edgewright.store import presence
 from edgewright.store.browse import Progress
 from edgewright.store.queries import RunFilter
 from edgewright.store.store import KILLED, Store, open_store
-from tests.contracts.store_contract import begun_run, finished_run, read_blob
+from tests.contracts.sample_runs import begun_run, finished_run, read_blob
 from tests.store.places import Place, start_child
 
 _WRITE_20 = """

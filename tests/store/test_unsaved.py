@@ -17,7 +17,7 @@ from edgewright.store.place import list_bad
 from edgewright.store.portable import from_json, to_json
 from edgewright.store.store import Store, open_store
 from edgewright.store.unsaved import add_words, keep_aside
-from tests.contracts.store_contract import begun_run, finished_run, saved_run
+from tests.contracts.sample_runs import begun_run, finished_run, saved_run
 
 
 def test_run_that_could_not_be_saved_is_taken_in_later(store: Store, open_again: Callable[[], Store]) -> None:
