@@ -51,7 +51,7 @@ RESNET8 = f"{SHARED}/models/resnet8_cifar10.onnx"
 RESNET8_WORDS = msgspec.to_builtins(
     msgspec.structs.replace(read_task(ROOT / "docs/examples/resnet8_cifar10.toml"), augment=Augment(flip=True, shift=4))
 )
-PRUNE = {"epochs": 8.0, "lr": 0.02}
+PRUNE = {"epochs": 12.0, "lr": 0.05}
 ZEROS = {"epochs": 4.0, "lr": 0.02}
 DISTIL = {"epochs": 6.0, "lr": 0.1}
 CHAIN = {"epochs": 8.0, "lr": 0.02}
