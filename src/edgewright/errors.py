@@ -31,6 +31,8 @@ An error is three lines: `what` happened, `why`, and what to `try_this`. Code th
 all three; nothing below the command line prints.
 """
 
+import errno
+
 
 class EdgewrightError(Exception):
     """A failure told to the user in three lines.
@@ -122,6 +124,17 @@ class OutputError(EdgewrightError):
     """Files that were made cannot be written where they shall go; nothing half-written is left there."""
 
     default_hint = "check that the folder can be written to and that the disk is not full"
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def full_disk(error: BaseException) -> OutputError | None:
+    """What an OSError of a full disk is to be told as; None of any other error."""
+    if not isinstance(error, OSError) or error.errno not in FULL:
+        return None
+    where = f" for {error.filename}" if error.filename else ""
+    return OutputError("the disk is full", f"there is no room{where}", "free some space, and run the same again")
 
 
 class DeviceUnreachable(EdgewrightError):

@@ -124,7 +124,12 @@ def counted(graph: TypedGraph, groups: Groups, losses: Table, total: Callable[[T
     gains, sizes = gain_per_unit(graph, groups, total), {one.name: one.size for one in groups.groups}
     saved = {name: {width: gains[name] * (sizes[name] - width) for width in own} for name, own in losses.items()}
     return Budget(
-        total(graph), total(graph) / n, saved, lambda keep: total(shrink_graph(graph, groups, keep)), "{:,.0f}".format
+        total(graph),
+        total(graph) / n,
+        total(graph) / n,
+        saved,
+        lambda keep: total(shrink_graph(graph, groups, keep)),
+        "{:,.0f}".format,
     )
 
 
@@ -154,7 +159,7 @@ def test_budgets_are_met_by_true_counts(
 def test_a_budget_that_is_met_already(wide: tuple[onnx.ModelProto, Groups, TypedGraph]) -> None:
     model, groups, _ = wide
     scores = score_units(groups, arrays_of(model), "l1")
-    budget = Budget(5.0, 5.0, {}, lambda _: 5.0, str)
+    budget = Budget(5.0, 5.0, 5.0, {}, lambda _: 5.0, str)
     assert narrow(groups, scores, tabulate_losses(groups.groups, scores, 8), [budget], lambda _: None) == {}
 
 
@@ -179,7 +184,7 @@ def test_losses_add_up_the_least_important_first_and_grow_as_a_group_empties() -
 
 
 def way(saved: Table, now: float = 1.0, most: float = 0.1) -> Way:
-    return Way(Budget(now, most, saved, lambda _: now, str))
+    return Way(Budget(now, most, most, saved, lambda _: now, str))
 
 
 def test_the_next_step_loses_least_for_what_it_saves_of_every_budget() -> None:
@@ -208,7 +213,7 @@ def timed(groups: Groups, most: float) -> Budget:
         group.name: {width: 1 - measure({group.name: np.arange(width)}) for width in widths_of(group, 8)}
         for group in groups.groups
     }
-    return Budget(1.0, most, saved, measure, lambda share: f"{1 / share:.2f} × as fast")
+    return Budget(1.0, most, 0.98 * most, saved, measure, lambda share: f"{1 / share:.2f} × as fast")
 
 
 def test_the_search_goes_on_until_the_measure_is_met_and_no_further_than_it_must() -> None:
@@ -216,9 +221,9 @@ def test_the_search_goes_on_until_the_measure_is_met_and_no_further_than_it_must
     scores = {"a": np.full(64, 1.0), "b": np.full(64, 5.0)}
     budget = timed(groups, 0.4)
     keep = narrow(groups, scores, tabulate_losses(groups.groups, scores, 8), [budget], told.append)
-    assert budget.measure(keep) <= 0.4
+    assert budget.measure(keep) <= budget.aim
     for name, units in keep.items():
-        assert budget.measure({**keep, name: np.arange(len(units) + 8)}) > 0.4
+        assert budget.measure({**keep, name: np.arange(len(units) + 8)}) > budget.aim
     assert len(keep["a"]) < len(keep.get("b", range(64)))
     assert told
 
@@ -234,14 +239,27 @@ def test_what_one_budget_took_is_given_back_where_another_made_it_needless() -> 
         return 300.0 - sum(saved[name] * (64 - len(keep.get(name, range(64)))) for name in saved)
 
     size = Budget(
-        300.0, 270.0, {name: {w: saved[name] * (64 - w) for w in own} for name, own in widths.items()}, bytes_of, str
+        300.0,
+        270.0,
+        270.0,
+        {name: {w: saved[name] * (64 - w) for w in own} for name, own in widths.items()},
+        bytes_of,
+        str,
     )
     speed = Budget(
-        1.0, 0.5, {"a": dict.fromkeys(widths["a"], 0.0), "b": {w: (64 - w) / 64 for w in widths["b"]}},
+        1.0, 0.5, 0.5, {"a": dict.fromkeys(widths["a"], 0.0), "b": {w: (64 - w) / 64 for w in widths["b"]}},
         lambda keep: len(keep.get("b", range(64))) / 64, str,
     )  # fmt: skip
     keep = narrow(groups, scores, tabulate_losses(groups.groups, scores, 8), [size, speed], lambda _: None)
     assert {name: len(units) for name, units in keep.items()} == {"b": 32}
+
+
+def test_a_budget_is_met_though_the_aim_beyond_it_is_not() -> None:
+    groups = groups_of(a=64)
+    scores = {"a": np.full(64, 1.0)}
+    budget = timed(groups, 0.1255)._replace(aim=0.12)  # an eighth is the least
+    keep = narrow(groups, scores, tabulate_losses(groups.groups, scores, 8), [budget], lambda _: None)
+    assert len(keep["a"]) == 8
 
 
 def test_a_measured_budget_that_cannot_be_met_says_the_best() -> None:

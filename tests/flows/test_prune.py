@@ -9,6 +9,7 @@ import pytest
 
 from edgewright.devices.contract import Device
 from edgewright.errors import (
+    Cancelled,
     ConfigError,
     EdgewrightError,
     GateFailed,
@@ -269,6 +270,42 @@ def test_what_another_try_would_only_repeat_is_not_kept(
     with pytest.raises(GateFailed):
         prune(plan, tmp_path / "out", device, store, ignore)
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_was_trained_is_kept_whatever_comes_after(
+    files: dict[str, str], tmp_path: Path, device: Device, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = prune_plan(files, control=False)
+
+    def refuse(*_: Any) -> Any:
+        raise ModelNotConvertible("the runtime takes it not", "so")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(flow, "judge", refuse)
+        with pytest.raises(ModelNotConvertible, match="takes it not"):
+            prune(plan, tmp_path / "out", device, store, ignore)
+    (kept,) = (tmp_path / "out").iterdir()
+    assert [path.parent.name for path in kept.rglob("report.json")] == ["pruned-0"]
+    with monkeypatch.context() as patch:
+        patch.setattr(flow, "judge", stopped)
+        with pytest.raises(Cancelled, match="Ctrl-C") as caught:
+            prune(plan, tmp_path / "out", device, store, ignore)
+    assert kept.name in caught.value.why
+    report, error = prune(plan, tmp_path / "out", device, store, ignore)
+    assert error is None
+    assert not kept.exists()
+    assert report.run_id is not None
+
+
+def stopped(*_: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+def test_a_network_without_weights_says_so(files: dict[str, str], tmp_path: Path, device: Device, store: Store) -> None:
+    bare = prune_plan(files, weights=None, control=False, max_drop=100.0)
+    report, error = prune(bare, tmp_path / "out", device, store, ignore)
+    assert error is None
+    assert any("no --weights were named" in note for note in report.notes)
 
 
 def test_the_same_command_twice_at_once(

@@ -11,7 +11,7 @@ from edgewright.cli.commands import COMMANDS, find_command, normal
 from edgewright.cli.interrupts import came, stop_code, stop_name
 from edgewright.cli.output import say
 from edgewright.cli.streams import readers_may_leave
-from edgewright.errors import Cancelled, EdgewrightError, UsageError
+from edgewright.errors import Cancelled, EdgewrightError, UsageError, full_disk
 
 DEBUG = "EDGEWRIGHT_DEBUG"
 
@@ -117,7 +117,9 @@ def indented(text: str) -> str:
 def tell_unexpected(error: Exception, *, debug: bool) -> int:
     """A failure of our own, in the same three lines."""
     hint = "report it with the output of the same command and --debug"
-    own = EdgewrightError("something went wrong inside Edgewright", f"{type(error).__name__}: {error}", hint)
+    own = full_disk(error) or EdgewrightError(
+        "something went wrong inside Edgewright", f"{type(error).__name__}: {error}", hint
+    )
     if debug:
         traceback.print_exception(error, file=sys.stderr)
     return tell_error(own, debug=False)

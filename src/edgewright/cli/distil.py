@@ -78,9 +78,10 @@ def distil(**given: Any) -> None:
 
     The result is told against the same small network trained for the same steps without the teacher.
     """
+    from edgewright.flows.distil import check_plan
     from edgewright.flows.distil import distil as run
 
-    carry_out(run, make_plan(given), given, show)
+    carry_out(check_plan, run, make_plan(given), given, show)
 
 
 def make_plan(given: dict[str, Any]) -> DistilPlan:

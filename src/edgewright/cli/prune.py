@@ -8,8 +8,10 @@ import click
 
 from edgewright.cli.output import print_table, say
 from edgewright.cli.training import (
+    SETTINGS,
     carry_out,
     read_settings,
+    refuse_idle,
     result_options,
     seed_options,
     show_sides,
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from edgewright.flows.pruning import PruneReport
 
 MOST_FIXED = 5
+UNSTRUCTURED = ("sparsity", "scope", "pattern")
+STRUCTURED = ("importance", "multiple", "rounds", "round_epochs")
+TRAINED = ("control", "teach", "views", "rounds", "round_epochs", "seeds", "held_out")
 
 
 @click.command()
@@ -89,9 +94,27 @@ def prune(**given: Any) -> None:
 
     The result is told against the same network trained for the same steps without being cut.
     """
+    from edgewright.flows.prune import check_plan
     from edgewright.flows.prune import prune as run
 
-    carry_out(run, make_plan(given), given, show)
+    check_options(given)
+    carry_out(check_plan, run, make_plan(given), given, show)
+
+
+def check_options(given: dict[str, Any]) -> None:
+    """UsageError for options that go with another method or source."""
+    if given["method"] == "structured":
+        why = "it chooses single weights, and whole channels are cut to a budget"
+        refuse_idle(UNSTRUCTURED, why, "--method unstructured with it, or --target-speedup 1.5")
+    else:
+        refuse_idle(STRUCTURED, "it is for whole channels", "leave it out, or --method structured")
+    if ".py:" not in given["model"]:
+        why = "only a torch source is trained back, FILE.py:FACTORY with its weights"
+        refuse_idle((*SETTINGS, "data", *TRAINED), why, "leave it out: the network is cut as it is")
+        if given["importance"] == "taylor":
+            refuse_idle(("importance",), "taylor needs gradients", "--importance l2")
+    elif not given["data"]:
+        refuse_idle((*SETTINGS, *TRAINED), "nothing is trained without --data", "--data train.zip")
 
 
 def make_plan(given: dict[str, Any]) -> PrunePlan:

@@ -8,7 +8,7 @@ import click
 
 from edgewright.cli.output import print_json, print_table, progress, say
 from edgewright.cli.parse import SHAPE, WORDS
-from edgewright.cli.training import check_html, read_settings, training_options
+from edgewright.cli.training import SETTINGS, check_html, read_settings, refuse_idle, training_options
 from edgewright.facts.words import QUANTIZED
 
 if TYPE_CHECKING:
@@ -99,6 +99,9 @@ def quantize(**given: Any) -> None:
     Calibration takes some samples of the data set, the others judge the result. Everything is kept: the QDQ graph, its
     recipe and a report lie beside the artifacts.
     """
+    if not given["qat"]:
+        named = [word for word in (*SETTINGS, "held_out", "control") if word != "seed"]
+        refuse_idle(named, "nothing is trained without --qat", "--qat with it, or leave it out")
     plan = make_plan(given)
     if given["dry_run"]:
         print_json(plan)
@@ -201,6 +204,11 @@ def show(report: QuantizeReport, *, sites: bool) -> None:
         say(f"Fine-tuned: {one.before.name} {one.before.value:.4f} → {one.after.value:.4f}{back}; {one.steps} steps")
         if one.control is not None:
             say(f"The float model trained for the same steps: {one.control.value:.4f}")
+            float_one = report.reference
+            if float_one is not None and float_one.value != one.control.value:
+                worse = (one.control.value < float_one.value) == (float_one.better == "higher")
+                if worse:
+                    say("That is worse than without: a smaller --lr, or more --epochs, may serve both.")
     findings = report.quantization.sites if report.quantization else ()
     kept = [site for site in findings if site.kept]
     if kept and not sites:

@@ -95,8 +95,11 @@ def result_options(schema: str) -> Callable[[Command], Command]:
     return put
 
 
-def carry_out(run: Callable[..., Any], plan: Struct, given: dict[str, Any], show: Callable[[Any], None]) -> None:
-    """Print the plan, or run it and show what came of it; raise what kept the result back."""
+def carry_out(
+    check: Callable[[Any], None], run: Callable[..., Any], plan: Struct, given: dict[str, Any],
+    show: Callable[[Any], None],
+) -> None:  # fmt: skip
+    """Check the plan's words and print it, or run it and show what came of it; raise what kept the result back."""
     from contextlib import closing
     from pathlib import Path
 
@@ -104,6 +107,7 @@ def carry_out(run: Callable[..., Any], plan: Struct, given: dict[str, Any], show
     from edgewright.flows.device import open_device
 
     if given["dry_run"]:
+        check(plan)
         print_json(plan)
         return
     check_html(given["html"])
@@ -117,6 +121,18 @@ def carry_out(run: Callable[..., Any], plan: Struct, given: dict[str, Any], show
         write_html(Path(given["html"]), report)
     if error is not None:
         raise error
+
+
+def refuse_idle(words: Sequence[str], why: str, hint: str) -> None:
+    """UsageError where one of these options was named and would do nothing."""
+    from click.core import ParameterSource
+
+    from edgewright.errors import UsageError
+
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        if parameter.name in words and context.get_parameter_source(parameter.name) is not ParameterSource.DEFAULT:
+            raise UsageError(f"{parameter.opts[0]} does nothing here", why, hint)
 
 
 def read_settings(given: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from edgewright.errors import (
     InputError,
     ModelNotConvertible,
     ModelRejected,
+    OutputError,
     RuntimeMissing,
     WorkerCrashed,
     WorkerError,
@@ -195,6 +196,8 @@ class Connection:
                     refused.why,
                     "use a smaller model or batch",
                 )
+            case "room":
+                return OutputError("the disk is full", refused.why, "free some space, and run the same again")
         return WorkerError(f"{self._runtime} failed", refused.why)
 
     def _tail(self) -> str:

@@ -1,5 +1,6 @@
 """A technique against its control: both trained for the same steps and seeds, judged on the same data, and timed."""
 
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
 from pathlib import Path
@@ -113,6 +114,22 @@ def runnable(
     )
     made = compiled.artifacts[0].path
     return (Path(made), None) if made else (path, error or EdgewrightError(compiled.artifacts[0].reason))
+
+
+def name_sides(models: Mapping[str, Path], stem: str, folder: Path) -> dict[str, Path]:
+    """The files by `side/place`, under names that tell them apart in the record: `net-control`, `net-pruned-1`.
+
+    Those that belong with other files beside them stay where they are.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    named = {}
+    for key, path in models.items():
+        side, _, place = key.partition("/")
+        named[key] = path
+        if path.suffix == ".onnx" and find_record(path) is None and not read_model(path).data_files:
+            named[key] = folder / f"{stem}-{side}{f'-{place}' if place != '0' else ''}.onnx"
+            shutil.copyfile(path, named[key])
+    return named
 
 
 def make_runnable(

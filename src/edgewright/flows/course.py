@@ -38,6 +38,7 @@ from edgewright.store.store import Store
 from edgewright.tasks.check import check_labels, check_task
 from edgewright.tasks.contract import Task
 from edgewright.tasks.data import Data, open_data
+from edgewright.training.checkpoint import NAME as CHECKPOINT
 from edgewright.training.job import Laid, Settings
 
 Plan = PrunePlan | DistilPlan
@@ -122,8 +123,8 @@ def check_judge(course: Course, signature: Signature) -> None:
 def remembered(course: Course, plan: Plan) -> Iterator[Course]:
     """The course with its training data, laid out in the folder that keeps what is trained; nobody else works there.
 
-    What breaks off from outside leaves it for the next try. An error that another try would meet again does not.
-    UsageError where the same command is running.
+    What breaks off leaves it for the next try once something was trained, and always where the cause lies outside.
+    UsageError where the same command is running, Cancelled for Ctrl-C.
     """
     with told_as_output(course.memory):
         course.memory.mkdir(parents=True, exist_ok=True)
@@ -137,10 +138,16 @@ def remembered(course: Course, plan: Plan) -> Iterator[Course]:
                 tell=course.court.tell,
             )  # fmt: skip
             yield course._replace(laid=laid)
+        except KeyboardInterrupt:
+            if not has_trained(course.memory):
+                raise
+            why = f"what was trained is kept in {course.memory}"
+            raise Cancelled("stopped by Ctrl-C", why, "the same command goes on where it was") from None
         except (WorkerError, OutputError, StoreError, DeviceUnreachable, Cancelled):
             raise
         except EdgewrightError:
-            forget(course.memory)
+            if not has_trained(course.memory):
+                forget(course.memory)
             raise
 
 
@@ -229,6 +236,11 @@ def key_of(plan: Plan, content: str, fingerprint: str, settings: Settings) -> st
     steps = msgspec.to_builtins(settings) | {"checkpoint_s": 0, "threads": 0}
     said: list[Any] = [__version__, content, fingerprint, bare, steps]
     return sha256(msgspec.json.encode(said, order="sorted")).hexdigest()[:16]
+
+
+def has_trained(memory: Path) -> bool:
+    """Whether there is a checkpoint, or what a whole training left."""
+    return any(path.name in (CHECKPOINT, "report.json") for path in memory.rglob("*"))
 
 
 def forget(memory: Path) -> None:

@@ -177,7 +177,8 @@ class Search:
             now = clock.shares([self.model], processes=SURE)[0]
             timed = Budget(
                 now=now,
-                most=part_of_way(now, 1 / (wanted * MARGIN), step),
+                most=part_of_way(now, 1 / wanted, step),
+                aim=part_of_way(now, 1 / (wanted * MARGIN), step),
                 saved=tabulate_times(self.model, groups, free, scores, plan.multiple, clock, now),
                 measure=lambda keep: clock.shares([cut_graph(self.model, groups, keep)], processes=SURE)[0],
                 words=lambda share: f"{1 / share:.2f} × as fast",
@@ -199,12 +200,14 @@ class Search:
             what = f"--target-{kind} {text} is no less than it has"
             raise UsageError(what, f"it has {whole + beside:,.0f}", f"--target-{kind} 2x")
         now = of_cut(graph)
+        allowed = part_of_way(now, most, step)
         sizes = {group.name: group.size for group in groups.groups}
         gains = gain_per_unit(graph, groups, of_cut)
         unit = "bytes" if kind == "bytes" else "multiply-accumulates"
         return Budget(
             now=now,
-            most=part_of_way(now, most, step),
+            most=allowed,
+            aim=allowed,
             saved={name: {width: gains[name] * (sizes[name] - width) for width in own} for name, own in losses.items()},
             measure=lambda keep: of_cut(shrink_graph(graph, groups, keep)),
             words=lambda amount: f"{amount + beside:,.0f} {unit}",
@@ -253,9 +256,10 @@ class Rounds:
         for number, speedup in enumerate(LADDER):
             try:
                 cut, module = self._cut(number, current, cut, speedup=speedup)
-            except GateFailed:
+            except GateFailed as error:
                 if number == 0:
-                    raise
+                    what = f"--max-drop {self._plan.max_drop:g} leads nowhere: {error.what}"
+                    raise GateFailed(what, error.why, "a --target of your own, or a smaller --multiple") from error
                 break
             current, trained = self._trained(number, module)
             lost = self._lost(held, trained)

@@ -10,9 +10,19 @@ import msgspec
 from edgewright.bench.session import Tell
 from edgewright.devices.contract import Device
 from edgewright.errors import EdgewrightError, GateFailed, ModelNotFound, StoreError, UsageError
+from edgewright.facts.model import Signature
 from edgewright.facts.plan import CompilePlan, DistilPlan
-from edgewright.flows.contest import Trained, costs_of, judge_all, make_runnable, race, torch_source, train_seeds
-from edgewright.flows.course import Course, begin_course, check_judge, forget, remembered
+from edgewright.flows.contest import (
+    Trained,
+    costs_of,
+    judge_all,
+    make_runnable,
+    name_sides,
+    race,
+    torch_source,
+    train_seeds,
+)
+from edgewright.flows.course import Course, begin_course, check_judge, forget, read_settings, remembered
 from edgewright.flows.distillation import DistilReport
 from edgewright.flows.evaluation import EvaluationRow
 from edgewright.flows.learning import (
@@ -27,7 +37,7 @@ from edgewright.flows.publish import place, told_as_output, workshop
 from edgewright.flows.recording import as_named, record_training
 from edgewright.flows.resolve import source_signature
 from edgewright.flows.sources import hash_source, is_torch, prepare_source
-from edgewright.flows.students import Student, make_student, name_student, times_smaller
+from edgewright.flows.students import Student, family_of, make_student, name_student, times_smaller, told_of
 from edgewright.flows.teaching import ask_file, ask_module, views_of
 from edgewright.formats.files import read_model
 from edgewright.store.store import Store, utc_now
@@ -59,9 +69,10 @@ def distil(
         plan, teacher_sha256=teacher, data_fingerprint=course.fingerprints[0], val_fingerprint=course.fingerprints[1]
     )
     with workshop(out) as work:
+        opened = open_teacher(plan, course, work)
         with remembered(course, plan) as ready:
-            taught = teach(plan, ready, work)
-            rows, raced = judge(taught, ready, work)
+            taught = teach(plan, *opened, ready, work)
+            rows, raced = judge(taught, family_of(plan), ready, work)
             report = describe(plan, taught, ready, rows, raced)
             report, refused = gate(msgspec.structs.replace(report, seconds=monotonic() - began), plan)
             error: EdgewrightError | None = refused
@@ -79,6 +90,8 @@ def distil(
 
 
 def check_plan(plan: DistilPlan) -> None:
+    """UsageError for what cannot be asked for, whatever the models."""
+    read_settings(plan)
     if not is_torch(plan.teacher) and not Path(plan.teacher).exists():
         raise ModelNotFound(f"there is no teacher {plan.teacher}", "", "FILE.py:FACTORY, or a model file")
     if not plan.max_drop >= 0:
@@ -109,23 +122,30 @@ def student_hash(plan: DistilPlan) -> str:
     return hash_source(CompilePlan(source=plan.student, weights=plan.student_weights, cells=()))
 
 
-def teach(plan: DistilPlan, course: Course, work: Path) -> Taught:
-    """Ask the teacher, and train student and control."""
-    laid, court = course.laid, course.court
-    if laid is None:
-        raise UsageError("there is nothing to train on", "", "--data")
-    module = torch_source(plan.teacher, plan.teacher_weights) if ".py:" in plan.teacher else None
+def open_teacher(plan: DistilPlan, course: Course, work: Path) -> tuple[Path, Signature]:
+    """Its file, exported where it is a torch source, once it is known to fit the task."""
     prepared = prepare_source(
         CompilePlan(
             source=plan.teacher, weights=plan.teacher_weights, cells=(),
             timeout_s=plan.timeout_s,
             shapes=course.shapes if is_torch(plan.teacher) or plan.teacher.endswith(".onnx") else {},
         ),
-        work, court.device, bare=True,
+        work, course.court.device, bare=True,
     )  # fmt: skip
     teacher = Path(prepared.files.get("onnx") or prepared.model.path)
-    check_judge(course, source_signature(read_model(teacher)))
-    student = make_student(plan, module, course)
+    signature = source_signature(read_model(teacher))
+    with told_of("the teacher"):
+        check_judge(course, signature)
+    return teacher, signature
+
+
+def teach(plan: DistilPlan, teacher: Path, signature: Signature, course: Course, work: Path) -> Taught:
+    """Ask the teacher, and train student and control."""
+    laid, court = course.laid, course.court
+    if laid is None:
+        raise UsageError("there is nothing to train on", "", "--data")
+    module = torch_source(plan.teacher, plan.teacher_weights) if ".py:" in plan.teacher else None
+    student = make_student(plan, module, signature, course)
     logits, views = "", 0
     if module is None:
         logits, views = str(ask_file(plan, teacher, work, course, laid, court.store)), views_of(plan.views, course)
@@ -163,8 +183,9 @@ def job_of(
     return TrainJob(
         title=name + (f", seed {place} of {plan.seeds}" if plan.seeds > 1 else ""),
         module=student.source,
+        outputs=student.outputs,
         shapes=course.shapes,
-        task=course.task_json,
+        task=msgspec.json.encode(student.task).decode(),
         data=course.laid,
         settings=msgspec.structs.replace(course.settings, seed=seed),
         teaching=teaching,
@@ -173,7 +194,7 @@ def job_of(
     )
 
 
-def judge(taught: Taught, course: Course, work: Path) -> tuple[dict[str, EvaluationRow], Any]:
+def judge(taught: Taught, stem: str, course: Course, work: Path) -> tuple[dict[str, EvaluationRow], Any]:
     """Rows by `side/place`, the control (else the teacher) first, since the others are paired with it; and the race."""
     models = {
         f"{side}/{place}": one.onnx for side, trained in taught.trained.items() for place, one in enumerate(trained)
@@ -184,8 +205,9 @@ def judge(taught: Taught, course: Course, work: Path) -> tuple[dict[str, Evaluat
         else {"teacher/0": taught.teacher, **models}
     )
     court = course.court
+    named = name_sides(models, stem, work / "judged")
     ready = make_runnable(
-        models, court.runtime, work / "runnable", court.device, court.store, court.tell, court.timeout_s
+        named, court.runtime, work / "runnable", court.device, court.store, court.tell, court.timeout_s
     )
     return judge_all(ready, court), race(ready["teacher/0"], ready["student/0"], court, {"distil": "speed"})
 

@@ -23,11 +23,12 @@ from edgewright.flows.contest import (
     costs_of,
     judge_all,
     make_runnable,
+    name_sides,
     race,
     torch_source,
     train_seeds,
 )
-from edgewright.flows.course import Course, begin_course, check_judge, forget, remembered
+from edgewright.flows.course import Course, begin_course, check_judge, forget, read_settings, remembered
 from edgewright.flows.cutting import Cut, cut_file, cut_module, thin_file
 from edgewright.flows.evaluation import EvaluationRow
 from edgewright.flows.learning import (
@@ -89,14 +90,14 @@ def prune(
     with workshop(out) as work:
         source = CompilePlan(
             source=plan.source, weights=plan.weights, cells=(), timeout_s=plan.timeout_s,
-            shapes=course.shapes if is_torch(plan.source) else dict(plan.shapes),
+            shapes=course.shapes if is_torch(plan.source) or plan.source.endswith(".onnx") else dict(plan.shapes),
         )  # fmt: skip
         prepared = prepare_source(source, work, device, bare=True)
         check_float_onnx(prepared, "pruned")
         check_judge(course, prepared.model.signature)
         with remembered(course, plan) if trains else nullcontext(course) as ready:
             pruned = make_pruned(plan, prepared, ready, work)
-            rows, raced = judge(pruned, Path(prepared.files["onnx"]), ready, work)
+            rows, raced = judge(plan, pruned, Path(prepared.files["onnx"]), ready, work)
             report = describe(plan, prepared, pruned, ready, rows, raced)
             report, refused = gate(msgspec.structs.replace(report, seconds=monotonic() - began), plan)
             error: EdgewrightError | None = refused
@@ -112,7 +113,14 @@ def prune(
     return report, error
 
 
+def plan_stem(source: str) -> str:
+    """The stem of the names of all networks of a pruning."""
+    return Path(source.partition(":")[0]).stem
+
+
 def check_plan(plan: PrunePlan) -> None:
+    """UsageError for what cannot be asked for, whatever the model."""
+    read_settings(plan)
     if plan.method == "unstructured" and not 0 < plan.sparsity < 1:
         raise UsageError(
             f"--sparsity {plan.sparsity:g} cannot be used",
@@ -121,7 +129,7 @@ def check_plan(plan: PrunePlan) -> None:
         )
     if plan.target_speedup is not None and not 1 < plan.target_speedup < inf:
         what = f"--target-speedup {plan.target_speedup:g} cannot be used"
-        raise UsageError(what, "1 is as fast as it is, and there is an end to it", "--target-speedup 1.5")
+        raise UsageError(what, "it is a factor above 1, which is as fast as it is", "--target-speedup 1.5")
     budgets = [one for one in (plan.target_speedup, plan.target_bytes, plan.target_macs) if one]
     if plan.method == "unstructured" and budgets:
         why = "single weights that are zero make no network faster or smaller before it is packed"
@@ -129,15 +137,24 @@ def check_plan(plan: PrunePlan) -> None:
     if not plan.max_drop >= 0:
         what = f"--max-drop {plan.max_drop:g} cannot be used"
         raise UsageError(what, "it is how much worse the metric may get", "--max-drop 1")
-    if plan.multiple < 1 or plan.rounds < 1 or plan.views < 1:
-        raise UsageError("--multiple, --rounds and --views count from 1", "", "--multiple 8 --rounds 1 --views 4")
-    if not plan.round_epochs > 0:
-        raise UsageError(f"--round-epochs {plan.round_epochs:g} cannot be used", "nothing would be trained", "1")
+    for count, flag, usual in (
+        (plan.multiple, "--multiple", 8),
+        (plan.rounds, "--rounds", 1),
+        (plan.views, "--views", 4),
+    ):
+        if count < 1:
+            raise UsageError(f"{flag} {count} cannot be used", "it counts from 1", f"{flag} {usual}")
+    if not 0 < plan.round_epochs < inf:
+        what = f"--round-epochs {plan.round_epochs:g} cannot be used"
+        raise UsageError(what, "nothing would be trained", "--round-epochs 1")
     for text, flag in ((plan.target_bytes, "--target-bytes"), (plan.target_macs, "--target-macs")):
         if text and parse_amount(text, inf, flag) == inf and parse_amount(text, 1.0, flag) >= 1:
             raise UsageError(f"{flag} {text} is no less than it has", "1x leaves it as it is", f"{flag} 2x")
-    if plan.pattern and not PATTERN.fullmatch(plan.pattern):
-        raise UsageError(f"--pattern {plan.pattern}", "N:M keeps N of each M weights", "--pattern 2:4")
+    if plan.pattern and (
+        not PATTERN.fullmatch(plan.pattern) or int(plan.pattern.split(":")[0]) >= int(plan.pattern.split(":")[1])
+    ):
+        what = f"--pattern {plan.pattern} cannot be used"
+        raise UsageError(what, "N:M keeps N of each M weights, and fewer than all", "--pattern 2:4")
 
 
 def make_pruned(plan: PrunePlan, prepared: Prepared, course: Course, work: Path) -> Pruned:
@@ -209,7 +226,9 @@ def job_of(
     )
 
 
-def judge(pruned: Pruned, source: Path, course: Course, work: Path) -> tuple[dict[str, EvaluationRow], Any]:
+def judge(
+    plan: PrunePlan, pruned: Pruned, source: Path, course: Course, work: Path
+) -> tuple[dict[str, EvaluationRow], Any]:
     """Rows by `side/place`, the control (else the source) first, since the others are paired with it; and the race."""
     files = {f"{side}/{place}": path for side in ("control", "pruned") for place, path in numbered(pruned.files, side)}
     first = next(iter(files))
@@ -219,8 +238,9 @@ def judge(pruned: Pruned, source: Path, course: Course, work: Path) -> tuple[dic
         else {"source/0": source, **files}
     )
     court = course.court
+    named = name_sides(models, plan_stem(plan.source), work / "judged")
     ready = make_runnable(
-        models, court.runtime, work / "runnable", court.device, court.store, court.tell, court.timeout_s
+        named, court.runtime, work / "runnable", court.device, court.store, court.tell, court.timeout_s
     )
     rows = judge_all(ready, court)
     return rows, race(ready["source/0"], ready["pruned/0"], court, {"prune": "speed"})
@@ -286,9 +306,12 @@ def notes_of(plan: PrunePlan, course: Course, pruned: Pruned) -> tuple[str, ...]
     elif plan.teach:
         views = views_of(plan.views, course)
         notes.append(
-            f"the source taught the pruned network and the control alike: temperature {TEMPERATURE:g}, "
-            f"alpha {ALPHA if course.laid.labels else 1:g}, {views} views of each sample"
+            f"the source taught the pruned network{' and the control alike' if plan.control else ''}: "
+            f"temperature {TEMPERATURE:g}, alpha {ALPHA if course.laid.labels else 1:g}, "
+            f"{views} view{'s'[: views > 1]} of each sample"
         )
+    if ".py:" in plan.source and not plan.weights:
+        notes.append("no --weights were named: it began with what its factory gives, random unless that loads some")
     if course.laid is not None and not course.laid.labels:
         notes.append("the training data has no labels: the networks learn from the source alone")
     if plan.method == "unstructured":
@@ -328,7 +351,9 @@ def gate(report: PruneReport, plan: PrunePlan) -> tuple[PruneReport, GateFailed 
     error = GateFailed(
         f"{Path(plan.source).name} pruned is kept back",
         "; ".join(faults),
-        "a smaller target, more --epochs, more data; or a greater --max-drop",
+        "a smaller target, more --epochs, more data; or a greater --max-drop"
+        if report.trained_on
+        else "a smaller target, a torch source with --data, which is trained again; or a greater --max-drop",
     )
     return msgspec.structs.replace(report, state="refused", reason=error.why), error
 
@@ -336,7 +361,7 @@ def gate(report: PruneReport, plan: PrunePlan) -> tuple[PruneReport, GateFailed 
 def publish(report: PruneReport, plan: PrunePlan, pruned: Pruned, out: Path) -> PruneReport:
     """The first seed's network under its names: ONNX, and for a torch source a factory with its weights."""
     word = "pruned" if plan.method == "structured" else "thinned"
-    stem = f"{Path(plan.source.partition(':')[0]).stem}-{word}"
+    stem = f"{plan_stem(plan.source)}-{word}"
     model = out / f"{stem}.onnx"
     module = weights = None
     with told_as_output(out):

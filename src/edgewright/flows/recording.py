@@ -18,6 +18,7 @@ from edgewright.flows.sources import hash_source
 from edgewright.formats.files import read_model
 from edgewright.store.ids import new_run_id
 from edgewright.store.store import Store, utc_now
+from edgewright.training.checkpoint import write_whole
 
 Report = TypeVar("Report", PruneReport, DistilReport)
 
@@ -26,7 +27,7 @@ def record_training(
     kind: str, report: Report, plan: PrunePlan | DistilPlan, model: Model, trained: Mapping[str, Sequence[Trained]],
     started: str, device: Device, store: Store,
 ) -> Report:  # fmt: skip
-    """Keep the run, and give the report its id.
+    """Keep the run, and give the report its id, also that beside the model.
 
     Args:
         kind: of the run; also the role of its report and the first word of its figures.
@@ -72,7 +73,11 @@ def record_training(
             ),
         )
     )
-    return msgspec.structs.replace(report, run_id=run.id)
+    told = msgspec.structs.replace(report, run_id=run.id)
+    if told.model is not None:
+        beside = Path(told.model).with_suffix(f".{kind}.json")
+        write_whole(beside, lambda file: file.write(msgspec.json.encode(told)))
+    return told
 
 
 def as_named(model: Model, name: str, sha256: str, path: str) -> Model:

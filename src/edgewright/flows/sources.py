@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgewright.bench.feeds import fix_shapes, make_feeds, read_feeds
 from edgewright.devices.contract import Device
-from edgewright.errors import InputError, ModelNotConvertible, ModelNotFound
+from edgewright.errors import InputError, ModelNotConvertible, ModelNotFound, UsageError
 from edgewright.facts.artifact import Source
 from edgewright.facts.model import Model, Signature
 from edgewright.facts.plan import CompilePlan
@@ -58,6 +58,9 @@ def is_torch(source: str) -> bool:
 
 def hash_source(plan: CompilePlan) -> str:
     """Hash of what the user gave; of a torch model made by a factory its file, the factory's name and its weights."""
+    if plan.source.endswith(".py"):
+        why = "a torch source is a file and the function in it that builds the module"
+        raise UsageError(f"{plan.source} names no factory", why, f"{plan.source}:build")
     if not is_torch(plan.source):
         return read_model(Path(plan.source)).sha256
     file, _, factory = plan.source.partition(".py:")
@@ -130,7 +133,11 @@ def export_torch(plan: CompilePlan, folder: Path, device: Device) -> tuple[Path,
         options={"weights": str(Path(plan.weights).absolute())} if plan.weights else {},
     )
     with device.start_worker("torch", (), plan.timeout_s, folder / "export.log") as worker:
-        compiled = worker.ask(Compile(request=request), Compiled)
+        try:
+            compiled = worker.ask(Compile(request=request), Compiled)
+        except ModelNotConvertible as error:
+            what = f"{Path(plan.source).name} cannot be brought to ONNX"
+            raise ModelNotConvertible(what, error.why, error.try_this) from error
         worker.leave()
     return target / compiled.main, compiled.notes
 

@@ -17,7 +17,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from edgewright.errors import EdgewrightError, InputError, ModelNotConvertible, ModelNotFound, ModelUnreadable
+from edgewright.errors import (
+    EdgewrightError,
+    InputError,
+    ModelNotConvertible,
+    ModelNotFound,
+    ModelUnreadable,
+    full_disk,
+)
 from edgewright.facts.artifact import IoMap, Port
 from edgewright.formats.torch_weights import load_weights
 
@@ -168,10 +175,12 @@ def build_module(path: Path, factory: str, weights: str | None) -> Any:
         built = find_factory(module, factory, path)()
     except EdgewrightError:  # of a source that Edgewright wrote
         raise
-    except Exception as error:  # it is the user's code
-        raise ModelUnreadable(f"{path}:{factory} cannot be built", f"{type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # it is the user's code
+        why, hint = f"{type(error).__name__}: {error}", f"mend {path.name}, until {factory}() gives the module"
+        raise ModelUnreadable(f"{path}:{factory} cannot be built", why, hint) from error
     if not isinstance(built, torch.nn.Module):
-        raise ModelUnreadable(f"{path}:{factory} gives no torch module", f"it gives {type(built).__name__}")
+        why, hint = f"it gives {type(built).__name__}", f"let {factory}() give a torch.nn.Module"
+        raise ModelUnreadable(f"{path}:{factory} gives no torch module", why, hint)
     if weights:
         load_weights(built, Path(weights))
     return built.eval()
@@ -180,7 +189,11 @@ def build_module(path: Path, factory: str, weights: str | None) -> Any:
 def find_factory(module: Any, factory: str, path: Path) -> Any:
     if not callable(getattr(module, factory, None)):
         have = ", ".join(name for name, one in vars(module).items() if isfunction(one) or isclass(one)) or "none"
-        raise ModelUnreadable(f"{path} has no factory '{factory}'", f"no function '{factory}', but {have}")
+        why, hint = (
+            f"no function '{factory}', but {have}",
+            f"{path.name}:NAME, with the function that builds the module",
+        )
+        raise ModelUnreadable(f"{path} has no factory '{factory}'", why, hint)
     return getattr(module, factory)
 
 
@@ -198,7 +211,11 @@ def make_examples(program: Any, kind: str, shapes: Shapes) -> tuple[tuple[str, .
         return tuple(names), tensors
     names = name_inputs(program, kind)
     wanted = [name for name in names if name in shapes]
-    if not wanted or set(shapes) - set(names):
+    if strangers := sorted(set(shapes) - set(names)):
+        why = f"its forward takes {', '.join(names) or 'nothing'}"
+        hint = f"call it {(names or ['x'])[0]} in the task or in --shape, or {strangers[0]} in forward"
+        raise InputError(f"the module has no input '{strangers[0]}'", why, hint)
+    if not wanted:
         raise InputError(
             "the inputs' shapes are not known", f"forward takes {', '.join(names)}", "--shape NAME=1,3,32,32"
         )
@@ -310,6 +327,8 @@ def export_onnx(loaded: Loaded, to: Path) -> None:
             large = program.model_proto.ByteSize() > PROTOBUF_LIMIT
             program.save(str(to), external_data=large)
     except Exception as error:  # the exporter raises what it pleases
+        if full_disk(error):
+            raise
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelNotConvertible(
             "torch cannot export the model to ONNX", f"{type(error).__name__}: {lines[0][:400]}"

@@ -197,11 +197,11 @@ class Refused(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     """The command failed and the worker lives on.
 
     `kind` is `model` (the runtime's library refused), `input` (the feeds do not fit), `conversion` (a compiler cannot
-    express the model), `missing` (a package is not installed), `memory` (an allocation failed) or `internal`;
-    `trace` is the traceback for the log, `hint` the next step where the refusal knows one.
+    express the model), `missing` (a package is not installed), `memory` (an allocation failed), `room` (the disk is
+    full) or `internal`; `trace` is the traceback for the log, `hint` the next step where the refusal knows one.
     """
 
-    kind: Literal["model", "input", "conversion", "missing", "memory", "internal"]
+    kind: Literal["model", "input", "conversion", "missing", "memory", "room", "internal"]
     why: str
     trace: str
     hint: str = ""

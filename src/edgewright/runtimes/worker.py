@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from edgewright.errors import full_disk
 from edgewright.runtimes import wire
 from edgewright.runtimes.contract import Array, Mismatch, NotConvertible, Rejected, Session
 from edgewright.runtimes.memory import memory_now
@@ -116,7 +117,7 @@ class Desk:
         except MemoryError as error:
             return refuse("memory", error)
         except Exception as error:
-            return refuse("internal", error)
+            return refuse("room" if full_disk(error) else "internal", error)
 
     def act(self, command: wire.Command) -> wire.Result:
         match command:

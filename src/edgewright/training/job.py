@@ -134,6 +134,7 @@ class TrainJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         task: `edgewright.task/1` as JSON.
         data, settings: what with and how.
         teaching, thinning: None where there is none.
+        outputs: names that `model.onnx` gives a module's outputs, in their order; empty leaves torch's.
         out: folder for `weights.safetensors` (module) or nothing (graph), `model.onnx` and `report.json`.
         memory: folder of checkpoints; the same job goes on from the last one.
     """
@@ -148,6 +149,7 @@ class TrainJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     settings: Settings
     teaching: Teaching | None = None
     thinning: Thinning | None = None
+    outputs: tuple[str, ...] = ()
     out: str
     memory: str
 

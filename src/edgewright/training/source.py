@@ -109,11 +109,16 @@ def tensors(module: Any) -> dict[str, Any]:
     }
 
 
-def export_module(module: Any, shapes: Shapes, path: Path) -> None:
+def export_module(module: Any, shapes: Shapes, path: Path, outputs: Sequence[str] = ()) -> None:
     """Write the module as ONNX of opset 18, in evaluation mode, with inputs named as the parameters of `forward`.
 
-    Raises InputError for shapes it does not run on, ModelNotConvertible for what torch cannot export.
+    Its outputs get the names `outputs` where there are as many. Raises InputError for shapes it does not run on,
+    ModelNotConvertible for what torch cannot export.
     """
     with evaluating(module):
-        export_onnx(describe_program(module, "module", shapes), path)
+        loaded = describe_program(module, "module", shapes)
+        if len(outputs) == len(loaded.outputs):
+            named = [one._replace(name=name) for one, name in zip(loaded.outputs, outputs, strict=True)]
+            loaded = loaded._replace(outputs=tuple(named))
+        export_onnx(loaded, path)
     drop_file_origins(path)

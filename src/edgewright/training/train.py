@@ -99,7 +99,7 @@ def open_trainable(job: TrainJob) -> Trainable:
 
     def write(folder: Path) -> None:
         write_whole(folder / "weights.safetensors", lambda file: file.write(pack_weights(module)))
-        export_module(module, job.shapes, folder / "model.onnx")
+        export_module(module, job.shapes, folder / "model.onnx", job.outputs)
 
     return Trainable(module, write)
 

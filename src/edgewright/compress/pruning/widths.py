@@ -34,6 +34,7 @@ class Budget(NamedTuple):
     Attributes:
         now: what the network has of it as it is.
         most: what it may have.
+        aim: what the search aims at: `most`, or a little less where a measure is noisy.
         saved: what each width of each group saves alone.
         measure: of the network with these units alone.
         words: tells an amount.
@@ -41,6 +42,7 @@ class Budget(NamedTuple):
 
     now: float
     most: float
+    aim: float
     saved: Table
     measure: Callable[[Keep], float]
     words: Callable[[float], str]
@@ -85,14 +87,14 @@ class Way:
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self.reached = self.estimated = self.best = budget.now
-        self.goal = budget.most
-        self.length = budget.now - budget.most
+        self.goal = budget.aim
+        self.length = budget.now - budget.aim
 
     def measure(self, keep: Keep) -> None:
         """What was estimated too low by so much is to be estimated lower by so much."""
         self.reached = self.budget.measure(keep)
         self.best = min(self.best, self.reached)
-        self.goal = self.estimated - (self.reached - self.budget.most)
+        self.goal = self.estimated - (self.reached - self.budget.aim)
 
 
 def narrow(
@@ -107,9 +109,9 @@ def narrow(
     GateFailed, with the best that was found, where the narrowest network exceeds a budget.
     """
     widths = {group.name: group.size for group in groups.groups}
-    ways = [Way(budget) for budget in budgets if budget.now > budget.most]
+    ways = [Way(budget) for budget in budgets if budget.now > budget.aim]
     for _ in range(MOST_CORRECTIONS):
-        if not any(way.reached > way.budget.most for way in ways):
+        if not any(way.reached > way.budget.aim for way in ways):
             break
         if not descend(widths, losses, ways):
             break
@@ -176,7 +178,7 @@ def give_back(
         gains = {name: losses[name][found[name]] - losses[name].get(width, 0.0) for name, width in wider.items()}
         name = max(gains, key=lambda one: gains[one])
         keep = keep_widths(groups, scores, {**found, name: wider[name]})
-        if all(budget.measure(keep) <= budget.most for budget in budgets):
+        if all(budget.measure(keep) <= budget.aim for budget in budgets):
             found[name] = wider[name]
         else:
             needed.add(name)
