@@ -15,7 +15,7 @@ import pytest
 from edgewright.flows.demo import digits_folder
 from edgewright.store.store import Store, open_store
 from edgewright.web.guard import Doors
-from edgewright.web.training import render_training
+from edgewright.web.training import Report, render_training
 from tests.web.conftest import Pages, served
 from tests.web.records import Record, fill, make_run, measured
 from tests.web.test_training import make_distil, make_prune
@@ -162,7 +162,7 @@ def test_no_page_is_wider_than_a_phone(shared: tuple[Pages, Record], open_page: 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_reports_of_trainings_fit_the_window(shared: tuple[Pages, Record], open_page: Open, scheme: str) -> None:
     page = open_page(shared[0].port, color_scheme=scheme)
-    reports = {"prune": make_prune(text="_with_a_long_name" * 4, epochs=2), "distil": make_distil()}
+    reports: dict[str, Report] = {"prune": make_prune(text="_with_a_long_name" * 4, epochs=2), "distil": make_distil()}
     for name, report in reports.items():
         page.set_content(render_training(report))
         for width in (1100, 390):
