@@ -7,8 +7,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from edgewright.facts.run import Output
+from edgewright.store.ids import new_run_id
+from edgewright.store.store import open_store
 from tests.cli.calling import QUICK, Call
 from tests.models.onnx_files import write_conv_net
+from tests.web.records import make_model, make_run
 
 UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
@@ -66,6 +70,33 @@ def test_show(call: Call, measure: Callable[..., str]) -> None:
     assert told.code == 0
     for words in (run, "m.pretend", "latency.p50", "who=me", "energy", "layer0", "pretend-npu"):
         assert words in told.out
+
+
+def test_show_tells_the_outputs_and_the_lineage(call: Call, own_home: Path) -> None:
+    source, pruned, small = make_model("net.py", "a"), make_model("net-pruned.onnx", "b"), make_model("q.onnx", "c")
+    base = msgspec.structs.replace(make_run(samples=0, layers=0), kind="prune", series=(), metrics=())
+    made = Output(role="model", sha256="b" * 64, bytes=757_109, model_id=pruned.sha256)
+    report = Output(role="prune", sha256="d" * 64, bytes=9_000)
+    first = msgspec.structs.replace(base, id=new_run_id(), model=source, outputs=(made, report))
+    artifact = Output(role="artifact:q.onnx", sha256="c" * 64, bytes=193_354, model_id=small.sha256)
+    second = msgspec.structs.replace(base, id=new_run_id(), kind="quantize", model=pruned, outputs=(artifact,))
+    third = msgspec.structs.replace(base, id=new_run_id(), kind="compile", model=small)
+    with open_store(own_home) as store:
+        store.record([first, second, third])
+    told = call("runs", "show", first.id).out
+    assert "model\t–\t757 kB\tbbbbbbbbbbbb" in told
+    assert "prune\t–\t9.00 kB\tdddddddddddd" in told
+    assert f"made into\tq.onnx\tcccccccccccc\tquantize\tpretend\tartifact:q.onnx\t{second.id}" in told
+    assert "made from" not in told
+    assert "artifact\tq.onnx\t193 kB\tcccccccccccc" in call("runs", "show", second.id).out
+    lines = [line for line in call("runs", "show", third.id).out.splitlines() if line.startswith("made ")]
+    assert lines == [
+        f"made from\tnet-pruned.onnx\tbbbbbbbbbbbb\tquantize\tpretend\tartifact:q.onnx\t{second.id}",
+        f"made from\tnet.py\taaaaaaaaaaaa\tprune\tpretend\tmodel\t{first.id}",
+    ]
+    lineage = call("runs", "show", third.id, "--json").json()["lineage"]
+    assert [(one["model_id"][0], one["run_id"]) for one in lineage["made_from"]] == [("b", second.id), ("a", first.id)]
+    assert lineage["made_into"] == []
 
 
 @pytest.mark.parametrize("words", [("show",), ("export",), ("rerun",), ("tag",), ("delete", "--yes")])

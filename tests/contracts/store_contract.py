@@ -440,6 +440,7 @@ class StoreContract:
         assert ("branch=main", 3) in choices.tag
         (link,) = store.list_links()
         assert (link.parent, link.child, link.run_id, link.kind) == ("a" * 64, "b" * 64, compiled.id, "compile")
+        assert link.output == "artifact:made"
         models = {model.name: model for model in store.list_models()}
         assert (models["mobilenet_v2"].runs, models["made"].runs, models["made"].precision) == (2, 1, "fp32")
         assert not models["made"].has_file

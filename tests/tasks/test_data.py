@@ -157,6 +157,14 @@ def test_one_folder_for_each_class(tmp_path: Path, packed: bool) -> None:
         open_data(str(path), named(tmp_path, "owl", "dog"))
 
 
+def test_one_folder_is_no_class_but_labels_that_are_missing(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "d.zip", FILES)
+    for task in (THREE, named(tmp_path, "owl", "dog")):
+        with pytest.raises(DataError, match="has no labels") as told:
+            open_data(str(path), task)
+        assert "there is no labels.csv in it, and the one folder 'images'" in told.value.why
+
+
 def test_folders_with_numbers(tmp_path: Path) -> None:
     path = write_folder(tmp_path / "d", {"10/a.png": picture(0), "2/b.png": picture(1)})
     with open_data(str(path), PICTURES) as data:

@@ -15,8 +15,10 @@ import pytest
 from edgewright.flows.demo import digits_folder
 from edgewright.store.store import Store, open_store
 from edgewright.web.guard import Doors
+from edgewright.web.training import Report, render_training
 from tests.web.conftest import Pages, served
 from tests.web.records import Record, fill, make_run, measured
+from tests.web.test_training import make_distil, make_prune
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
 CHROMIUM = os.environ.get("TEST_CHROMIUM") or shutil.which("chromium")
@@ -155,6 +157,24 @@ def test_no_page_is_wider_than_a_phone(shared: tuple[Pages, Record], open_page: 
     for name in NAMES:
         page.goto(pages.address + paths(record)[name])
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_reports_of_trainings_fit_the_window(shared: tuple[Pages, Record], open_page: Open, scheme: str) -> None:
+    page = open_page(shared[0].port, color_scheme=scheme)
+    reports: dict[str, Report] = {"prune": make_prune(text="_with_a_long_name" * 4, epochs=2), "distil": make_distil()}
+    for name, report in reports.items():
+        page.set_content(render_training(report))
+        for width in (1100, 390):
+            page.set_viewport_size({"width": width, "height": 844})
+            page.screenshot(path=SHOTS / f"{name}-report-{width}-{scheme}.png", full_page=True)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, (name, width)
+            inside = "svg => svg.getBoundingClientRect().right <= svg.closest('.card').getBoundingClientRect().right"
+            assert page.locator(".curves svg").count() == 2, name
+            assert all(one.evaluate(inside) for one in page.locator(".curves svg").all()), (name, width)
+        page.evaluate(AXE.read_text(encoding="utf-8"))
+        found = page.evaluate(f"async () => (await axe.run(document, {RULES})).violations")
+        assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == [], name
 
 
 def test_paper_is_white_and_has_no_buttons(shared: tuple[Pages, Record], open_page: Open) -> None:

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from edgewright.compress.job import Judged, QuantizationReport, SiteReport, TensorReport
-from edgewright.flows.quantization import MetricAgainst, QuantizedRow, QuantizeReport, Speedup
+from edgewright.flows.evaluation import MetricRow
+from edgewright.flows.quantization import MetricAgainst, QuantizedRow, QuantizeReport, Speedup, Tuned
 from edgewright.web.draw.noise import Costs, site_bars, value_bars
 from edgewright.web.quantization import ROLE, quantization_context, render_quantization
 from tests.web.conftest import Pages
@@ -89,6 +90,18 @@ def test_the_file_needs_nothing_else() -> None:
     assert "secret" not in page  # the folder of the source
     for words in ("49.5 kB", "2.38", "0.98", "38.9 dB", "2.14", "it drops", "75 samples", "12.2 dB", "found by search"):
         assert words in page, words
+
+
+def test_a_table_of_the_graph_before_its_fine_tuning_says_so() -> None:
+    metric = MetricRow(name="top1", value=0.9, low=0.8, high=0.95, n=100, better="higher")
+    tuned = Tuned(
+        before=metric, after=metric, control=None, recovered=None, trained_on=90, held_out=10, steps=5, seconds=1.0,
+        precision="fp32", curves=(),
+    )  # fmt: skip
+    line = "are of the graph before it was fine-tuned"
+    page = render_quantization(msgspec.structs.replace(make_whole(), tuning=tuned))
+    assert page.index("Fine-tuned under") < page.index(line) < page.index(">operator<")
+    assert line not in render_quantization(make_whole())
 
 
 def test_what_is_not_known_is_no_number() -> None:

@@ -80,16 +80,18 @@ def list_row(row: RunRow) -> tuple[str, ...]:
 @click.argument("run_id", metavar="ID")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole record (edgewright.run/1).")
 def show(run_id: str, as_json: bool) -> None:
-    """Show one run: facts, figures, layers, warnings."""
+    """Show one run: facts, figures, outputs, lineage, layers, warnings."""
     from edgewright.cli.places import open_user_store
     from edgewright.cli.tables import show_run
+    from edgewright.flows.lineage import trace_lineage
 
     with closing(open_user_store()) as store:
         run = store.load(run_id)
+        lineage = trace_lineage(run, store)
     if as_json:
-        print_json({"schema": "edgewright.run/1", "run": run})
+        print_json({"schema": "edgewright.run/1", "run": run, "lineage": lineage})
         return
-    show_run(run)
+    show_run(run, lineage)
 
 
 @runs.command("export")

@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from edgewright.bench.verdict import CONFIDENCE
 from edgewright.cli.output import print_table, put, say
-from edgewright.facts.run import OWN_TAGS, Comparison, Metric, Run, Warn
+from edgewright.facts.run import OWN_TAGS, Comparison, Metric, Output, Run, Warn
 from edgewright.facts.units import UNKNOWN, show_bounds, show_bytes, show_range, show_ratio, show_share, show_us
+from edgewright.flows.lineage import Lineage
 from edgewright.flows.report import BenchmarkReport, LayerRow, RunRow, make_row
 from edgewright.runtimes.table import TABLE
 
@@ -127,7 +128,7 @@ def compare_row(comparison: Comparison, names: dict[str, str]) -> tuple[str, ...
     return (names[comparison.a], names[comparison.b], ratio, comparison.verdict)
 
 
-def show_run(run: Run) -> None:
+def show_run(run: Run, lineage: Lineage) -> None:
     """Everything about one run that a person reads."""
     row = make_row(run)
     facts = [
@@ -151,6 +152,10 @@ def show_run(run: Run) -> None:
     print_table(("fact", "value"), [fact for fact in facts if fact[1]])
     put("")
     print_table(("figure", "value", "low", "high", "n"), [metric_row(metric) for metric in run.metrics])
+    if run.outputs:
+        put("")
+        print_table(("output", "name", "size", "sha256"), [output_row(one) for one in run.outputs])
+    show_lineage(lineage)
     if run.environment:
         put("")
         print_table(("environment", "value"), [(name, show_fact(fact)) for name, fact in run.environment.items()])
@@ -161,6 +166,24 @@ def show_run(run: Run) -> None:
         show_layers(row.layers)
     for warning in run.warnings:
         put(f"Warning ({warning.code}): {warning.text}.")
+
+
+def output_row(output: Output) -> tuple[str, ...]:
+    kind, _, name = output.role.partition(":")
+    return (kind, name or UNKNOWN, show_bytes(output.bytes), output.sha256[:12])
+
+
+def show_lineage(lineage: Lineage) -> None:
+    """What the model was made from, one step up a line, and what was made from the outputs."""
+    steps = [("made from", one) for one in lineage.made_from] + [("made into", one) for one in lineage.made_into]
+    if not steps:
+        return
+    rows = [
+        (word, one.name, one.model_id[:12], one.kind, one.runtime or UNKNOWN, one.output, one.run_id)
+        for word, one in steps
+    ]
+    put("")
+    print_table(("lineage", "model", "sha256", "by", "for", "as", "run"), rows, droppable=("for", "sha256"))
 
 
 def show_fact(fact: object) -> str:

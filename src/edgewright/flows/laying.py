@@ -1,6 +1,7 @@
 """Samples that a network is trained on: decoded once, and laid into files that every training maps into memory."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgewright.bench.session import Tell
 from edgewright.errors import DataError, OutputError
+from edgewright.facts.units import show_bytes
 from edgewright.tasks.contract import Task
 from edgewright.tasks.data import Data, Sample, open_data, split
 from edgewright.training.job import Laid
@@ -17,7 +19,7 @@ from edgewright.training.job import Laid
 Array = NDArray[Any]
 LEAST_SAMPLES = 16
 TOLD_EVERY = 500
-SPARE_BYTES = 64 << 20
+SPARE_BYTES = 64 << 20  # for checkpoints
 DONE = "laid.json"
 
 
@@ -96,12 +98,16 @@ def write_stacks(data: Data, folder: Path, tell: Tell) -> tuple[dict[str, Array]
 
 
 def open_stacks(first: Sample, count: int, folder: Path) -> dict[str, Array]:
-    needed = count * sum(array.nbytes for array in first.feeds.values()) + SPARE_BYTES
+    """Empty stacks for so many samples like the first one, and no folder where there is no room for them."""
+    needed = count * sum(array.nbytes for array in first.feeds.values())
     free = shutil.disk_usage(folder).free
-    if needed > free:
+    if needed + SPARE_BYTES > free:
+        with suppress(OSError):  # it holds what an earlier try left
+            folder.rmdir()
         raise OutputError(
             f"{folder} has not the room for the training data",
-            f"decoded it takes {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free",
+            f"decoded it takes {show_bytes(needed)}, and {show_bytes(SPARE_BYTES)} are kept for checkpoints; "
+            f"{show_bytes(free)} are free",
             "name an --output folder on another disk",
         )
     return {

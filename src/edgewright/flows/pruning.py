@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct
 
 from edgewright.compress.pruning.groups import Groups
+from edgewright.facts.plan import PrunePlan
 from edgewright.flows.learning import Side, Versus
 from edgewright.flows.quantization import Speedup
 from edgewright.training.job import Curve
@@ -32,6 +33,7 @@ class PruneReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     Attributes:
         importance: by which units or weights were chosen.
+        targets: what it was to reach, by the option that says so; empty in reports of before.
         model: path of the pruned ONNX model; None where a gate kept it back.
         module, weights: of a torch source, `FILE.py:build` and its weights, which can be trained, pruned, distilled
             and quantised further.
@@ -50,6 +52,7 @@ class PruneReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     source_sha256: str
     method: str
     importance: str
+    targets: dict[str, str] = {}
     runtime: str
     model: str | None
     module: str | None
@@ -68,6 +71,20 @@ class PruneReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     reason: str
     seconds: float
     run_id: str | None = None
+
+
+def targets_of(plan: PrunePlan) -> dict[str, str]:
+    """What pruning is to reach, by option, as the user would write it; without a target the gate is the budget."""
+    if plan.method == "unstructured":
+        share = {"pattern": plan.pattern} if plan.pattern else {"sparsity": f"{plan.sparsity:g}", "scope": plan.scope}
+        return {**share, "max-drop": f"{plan.max_drop:g}"}
+    targets = {
+        "target-speedup": f"{plan.target_speedup:g}" if plan.target_speedup else "",
+        "target-bytes": plan.target_bytes,
+        "target-macs": plan.target_macs,
+        "max-drop": f"{plan.max_drop:g}",
+    }
+    return {name: word for name, word in targets.items() if word}
 
 
 def width_rows(groups: Groups, widths: Mapping[str, int], before: Sequence[WidthRow] = ()) -> tuple[WidthRow, ...]:

@@ -49,13 +49,15 @@ class ModelRow(Struct, frozen=True, kw_only=True):
 
 
 class Link(Struct, frozen=True, kw_only=True):
-    """`child` was made from `parent` by a run."""
+    """`child` was made from `parent`, which that run calls `parent_name`, by a run, as the output of a role."""
 
     parent: str
+    parent_name: str
     child: str
     run_id: str
     kind: str
     runtime: str
+    output: str
 
 
 class DeviceRow(Struct, frozen=True, kw_only=True):
@@ -123,14 +125,14 @@ def list_models(connection: Connection) -> list[ModelRow]:
 
 def list_links(connection: Connection) -> list[Link]:
     """Lineage costs nothing: model → run.model_id → output.model_id."""
-    columns = (run.c.model_id, output.c.model_id, run.c.id, run.c.kind, run.c.runtime)
+    columns = (run.c.model_id, run.c.model_name, output.c.model_id, run.c.id, run.c.kind, run.c.runtime, output.c.role)
     query = select(*columns).join(output, output.c.run_id == run.c.id)
     made = query.where(output.c.model_id.is_not(None), output.c.model_id != run.c.model_id)
-    rows = connection.execute(made.order_by(run.c.started_us.desc(), run.c.id)).all()
+    rows = connection.execute(made.order_by(run.c.started_us.desc(), run.c.id, output.c.position)).all()
     found: dict[tuple[str, str], Link] = {}
-    for parent, child, run_id, kind, runtime in rows:  # the newest run that made it stands for all
-        link = Link(parent=parent, child=child, run_id=run_id, kind=kind, runtime=runtime)
-        found.setdefault((parent, child), link)
+    for row in rows:  # the newest run that made it stands for all
+        link = Link(**dict(zip(Link.__struct_fields__, row, strict=True)))
+        found.setdefault((link.parent, link.child), link)
     return list(found.values())
 
 

@@ -201,6 +201,12 @@ def number_folders(folders: Sequence[str], title: str, task: Task) -> dict[str, 
         if min(numbers.values()) < 0 or (many and max(numbers.values()) >= many):
             raise DataError(f"{title}: a folder is no class", f"there are {many} classes, from 0", LAYOUT)
         return numbers
+    if many > 1 and len(folders) == 1:
+        raise DataError(
+            f"{title} has no labels",
+            f"there is no {LABELS_FILE} in it, and the one folder '{folders[0]}' cannot be {many} classes",
+            f"add {LABELS_FILE}, or a folder for each class",
+        )
     if names:
         stranger = next(folder for folder in folders if folder not in names)
         raise DataError(

@@ -40,6 +40,7 @@ def templates() -> Environment:
     )
     found.filters |= {"short": numbers.shorten, "moment": numbers.moment, "share": show_share, "show": numbers.show}
     found.filters |= {"own_tags": own_tags, "bar": mini_bar, "unit_of": numbers.unit_of}
+    found.filters["breakable"] = numbers.breakable
     found.globals |= {
         "quantity": numbers.quantity,
         "bounds": numbers.bounds,

@@ -1,5 +1,6 @@
 """Numbers, names and moments as the pages show them: short for the eye, exact on hover."""
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from math import isfinite
@@ -30,6 +31,7 @@ SHOWS: dict[str, Shown] = {
     "kHz": lambda value: f"{value / 1e6:.2f} GHz" if value >= 1e6 else f"{value / 1e3:.0f} MHz",
     "W": lambda value: f"{digits(value)} W",
     "share": show_share,
+    "MACs": lambda value: f"{value / 1e6:.2f} M",
 }
 UNITS = {
     "us": "µs",
@@ -42,6 +44,7 @@ UNITS = {
     "degC": "°C",
     "kHz": "kHz",
     "W": "W",
+    "MACs": "multiply-accumulates",
 }
 # What `evaluate` and the demo call the share of samples that are put into the right class.
 ACCURACIES = ("accuracy", "top1")
@@ -119,6 +122,13 @@ def shorten(text: str, most: int = MOST_NAME) -> str:
         return text
     half = most // 2 - 1
     return f"{text[:half]} … {text[-half:]}"
+
+
+def breakable(text: str) -> Markup:
+    """A name that the page may break behind its dots and slashes."""
+    return Markup("").join(
+        Markup("{}<wbr>").format(piece) if piece in (".", "/") else piece for piece in re.split(r"([./])", text)
+    )
 
 
 def moment(text: str | None) -> Markup:

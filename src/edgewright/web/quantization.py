@@ -26,16 +26,21 @@ def render_quantization(report: QuantizeReport) -> str:
     style = Markup(style_text())  # noqa: S704 - our own file
     named = msgspec.structs.replace(report, source=PurePath(report.source).name)  # it goes to others
     context = {"page": "runs", "style": style, "csrf": "", "twin": "", "report": named}
-    found = quantization_context(report.quantization) if report.quantization else None
+    tuned = report.tuning is not None
+    found = quantization_context(report.quantization, tuned=tuned) if report.quantization else None
     return render("quantization_report.html", NoLinks(), {**context, "quantization": found})
 
 
-def quantization_context(report: QuantizationReport) -> dict[str, Any]:
-    """What the template shows: kept operators first, then those that cost most; the tensors that lose most first."""
+def quantization_context(report: QuantizationReport, *, tuned: bool = False) -> dict[str, Any]:
+    """What the template shows: kept operators first, then those that cost most; the tensors that lose most first.
+
+    `tuned` says that the graph was trained afterwards.
+    """
     sites = sorted(report.sites, key=lambda one: (not one.kept, one.sqnr_db if one.sqnr_db is not None else 1e9))
     tensors = sorted(report.tensors, key=lambda one: -one.clipped)
     return {
         "report": report,
+        "tuned": tuned,
         "sites": sites[:MOST_ROWS],
         "more_sites": max(len(sites) - MOST_ROWS, 0),
         "bars": site_bars([costs_of(site) for site in sites if site.sqnr_db is not None][:MOST_BARS]),
@@ -61,8 +66,9 @@ def quantization_of(run: Run, store: Store) -> dict[str, Any] | None:
     found = next((one for one in run.outputs if one.role == ROLE and one.bytes <= MOST_BYTES), None)
     if found is None:
         return None
+    tuned = any(one.name.startswith("tuning.") for one in run.metrics)
     try:
         with store.open_blob(found.sha256) as file:
-            return quantization_context(msgspec.json.decode(file.read(), type=QuantizationReport))
+            return quantization_context(msgspec.json.decode(file.read(), type=QuantizationReport), tuned=tuned)
     except Exception:  # bytes that are gone or are no report: the rest of the page stands
         return None

@@ -248,7 +248,7 @@ def plan_json(request: Request) -> Response:
 
 
 def record_json(request: Request) -> Response:
-    """The whole record, as `runs show --json` prints it."""
+    """The whole record, as `runs show --json` prints it, without the lineage."""
     run = find_run(request)
     return json_answer({"schema": "edgewright.run/1", "run": run}, f"{run.id}.json")
 

@@ -6,9 +6,10 @@ from typing import Any
 import msgspec
 from markupsafe import Markup
 
+from edgewright.facts.plan import PrunePlan
 from edgewright.facts.run import Run
 from edgewright.flows.distillation import DistilReport
-from edgewright.flows.pruning import PruneReport
+from edgewright.flows.pruning import PruneReport, targets_of
 from edgewright.store.store import Store
 from edgewright.training.job import Curve
 from edgewright.web.answers import render
@@ -18,6 +19,11 @@ from edgewright.web.links import NoLinks
 
 Report = PruneReport | DistilReport
 KINDS: dict[str, type[Report]] = {"prune": PruneReport, "distil": DistilReport}
+METHODS = {
+    "structured": "structured: whole channels, neurons and heads are cut",
+    "unstructured": "unstructured: single weights become zero",
+}
+HELD_OUT = "held-out."
 MOST_BYTES, MOST_WIDTHS = 8 << 20, 500
 
 
@@ -30,10 +36,13 @@ def render_training(report: Report) -> str:
 
 def training_context(report: Report) -> dict[str, Any]:
     """What the template shows."""
-    names = list(dict.fromkeys(curve.name for own in report.curves.values() for curve in own))
+    found = dict.fromkeys(curve.name for own in report.curves.values() for curve in own)
+    names = sorted(found, key=lambda name: not name.startswith(HELD_OUT))
     return {
         "report": report,
         "title": title_of(report),
+        "facts": facts_of(report),
+        "controlled": any(side.name == "control" for side in report.sides),
         "fixed": report.fixed if isinstance(report, PruneReport) else {},
         "widths": report.widths[:MOST_WIDTHS],
         "curves": [(name, picture) for name in names if (picture := draw(name, report))],
@@ -43,8 +52,25 @@ def training_context(report: Report) -> dict[str, Any]:
 def title_of(report: Report) -> str:
     """Without the folders of the machine that made it."""
     if isinstance(report, PruneReport):
-        return Path(report.source).name
+        return f"{Path(report.source).name}, pruned"
     return f"{Path(report.student).name}, taught by {Path(report.teacher).name}"
+
+
+def facts_of(report: Report) -> list[tuple[str, str]]:
+    """What was done, to what."""
+    if isinstance(report, PruneReport):
+        facts = [("pruned", Path(report.source).name), ("method", METHODS.get(report.method, report.method))]
+        facts.append(("importance", report.importance))
+        return [*facts, ("to", " · ".join(f"{name} {word}" for name, word in report.targets.items()))]
+    teaching = f"temperature {report.temperature:g}, alpha {report.alpha:g}"
+    asked = f"{report.views} of each sample, asked about once" if report.views else "asked about each batch"
+    return [
+        ("teacher", Path(report.teacher).name),
+        ("student", Path(report.student).name),
+        ("teaching", teaching + ("" if report.labelled else "; there are no labels")),
+        ("views", asked),
+        ("transfer", report.transfer),
+    ]
 
 
 def draw(name: str, report: Report) -> Markup:
@@ -65,6 +91,10 @@ def training_of(run: Run, store: Store) -> dict[str, Any] | None:
         return None
     try:
         with store.open_blob(found.sha256) as file:
-            return training_context(msgspec.json.decode(file.read(), type=kind))
+            report = msgspec.json.decode(file.read(), type=kind)
+        if isinstance(report, PruneReport) and not report.targets:
+            targets = targets_of(msgspec.convert(run.plan, PrunePlan))
+            report = msgspec.structs.replace(report, targets=targets)
+        return training_context(report)
     except Exception:  # bytes that are gone or are no report: the rest of the page stands
         return None
