@@ -41,7 +41,7 @@ from edgewright.flows.learning import (
     trained_notes,
 )
 from edgewright.flows.narrowing import parse_amount
-from edgewright.flows.pruning import PruneReport, module_name
+from edgewright.flows.pruning import PruneReport, module_name, targets_of
 from edgewright.flows.publish import place, told_as_output, workshop
 from edgewright.flows.recording import as_named, record_training
 from edgewright.flows.sources import (
@@ -275,6 +275,7 @@ def describe(
         source_sha256=prepared.sha256,
         method=plan.method,
         importance=plan.importance if plan.method == "structured" else "magnitude",
+        targets=targets_of(plan),
         runtime=plan.runtime,
         model=None,
         module=None,
