@@ -29,7 +29,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The network's file leaves no trace, and only workers write ONNX, which takes longer than the training."""
     from edgewright.training import source as sources
 
-    monkeypatch.setattr(sources, "export_module", lambda module, shapes, path: None)
+    monkeypatch.setattr(sources, "export_module", lambda module, shapes, path, outputs: None)
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield
     sys.modules.pop("training_network", None)

@@ -35,7 +35,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The network's file leaves no trace, and only workers write ONNX, which takes longer than the training."""
     from edgewright.training import source
 
-    monkeypatch.setattr(source, "export_module", lambda module, shapes, path: None)
+    monkeypatch.setattr(source, "export_module", lambda module, shapes, path, outputs: None)
     monkeypatch.setattr(sys, "path", list(sys.path))
     yield
     sys.modules.pop("training_network", None)
@@ -198,12 +198,11 @@ def test_labels_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
-    [("epochs", 0.0), ("batch", 0), ("lr", 0.0), ("lr", float("nan")), ("warmup", 1.5), ("clip", -1.0)],
+    ("name", "value"), [("epochs", 0.0), ("batch", 0), ("lr", 0.0), ("warmup", 1.5), ("clip", -1.0)]
 )
-def test_settings_that_cannot_be_trained_with(tmp_path: Path, name: str, value: float) -> None:
-    error = refuse(make_job(tmp_path, msgspec.structs.replace(QUICK, **{name: value})))
-    assert error.what.startswith(name)
+def test_settings_that_cannot_be_trained_with_never_come_to_a_job(name: str, value: float) -> None:
+    with pytest.raises(msgspec.ValidationError, match=name):
+        msgspec.convert({name: value}, Settings)
 
 
 def test_a_module_that_does_not_take_the_samples_is_told(tmp_path: Path) -> None:
