@@ -126,7 +126,7 @@ while True:
 
 
 def test_living_process_is_not_marked(place: Place) -> None:
-    body = "begun = begun_run(); store.begin(begun); print(begun.id, flush=True); sys.stdin.readline()"
+    body = "begun = begun_run(); store.begin(begun); print(begun.id, flush=True); import time; time.sleep(600)"
     child = start_child(place, body)
     assert child.stdout is not None
     run_id = child.stdout.readline().strip()
