@@ -1,5 +1,6 @@
 """`edgewright prune` and `edgewright distil` as they are typed."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,14 @@ def test_a_file_without_its_factory(call: Call, tmp_path: Path) -> None:
     assert told.code == 2
     assert told.error()[0].endswith("net.py names no factory")
     assert told.error()[2].endswith("net.py:build")
+
+
+def test_a_disk_that_fills_up_is_told_as_one(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "choice.part")
+
+    monkeypatch.setattr("edgewright.flows.prune.cut_file", fill)
+    told = call("prune", MODEL, *WORDS, "--target-macs", "2x", "-o", tmp_path / "out")
+    assert told.code == 1
+    assert told.error()[:2] == ("the disk is full", "there is no room for choice.part")
+    assert not list((tmp_path / "out").iterdir())

@@ -18,7 +18,6 @@ from edgewright.errors import (
     ConfigError,
     DeviceUnreachable,
     EdgewrightError,
-    OutputError,
     RuntimeMissing,
     StoreError,
     UsageError,
@@ -143,7 +142,7 @@ def remembered(course: Course, plan: Plan) -> Iterator[Course]:
                 raise
             why = f"what was trained is kept in {course.memory}"
             raise Cancelled("stopped by Ctrl-C", why, "the same command goes on where it was") from None
-        except (WorkerError, OutputError, StoreError, DeviceUnreachable, Cancelled):
+        except (WorkerError, StoreError, DeviceUnreachable, Cancelled):
             raise
         except EdgewrightError:
             if not has_trained(course.memory):
