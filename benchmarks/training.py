@@ -152,7 +152,7 @@ class Bench:
         """The pruned network taught by the teacher, then INT8; against the teacher in fp32."""
         cut = PrunePlan(
             source=FACTORY, weights=WEIGHTS, task=WORDS, data=TRAIN, val=VAL, target_bytes="2.2x", target_speedup=1.6,
-            settings={**PRUNE, "epochs": 2.0}, control=False, max_drop=100.0,
+            settings={**CHAIN, "epochs": 2.0}, control=False, max_drop=100.0,
         )  # fmt: skip
         pruned: PruneReport = self.kept(
             "chain-prune", PruneReport, lambda: prune(cut, self._out / "chain", self._device, self._store, self.tell)

@@ -204,10 +204,9 @@ def show(report: QuantizeReport, *, sites: bool) -> None:
         say(f"Fine-tuned: {one.before.name} {one.before.value:.4f} → {one.after.value:.4f}{back}; {one.steps} steps")
         if one.control is not None:
             say(f"The float model trained for the same steps: {one.control.value:.4f}")
-            float_one = report.reference
-            if float_one is not None and float_one.value != one.control.value:
-                worse = (one.control.value < float_one.value) == (float_one.better == "higher")
-                if worse:
+            if (before := report.reference) is not None:
+                gained = one.control.value - before.value
+                if (gained if before.better == "higher" else -gained) < 0:
                     say("That is worse than without: a smaller --lr, or more --epochs, may serve both.")
     findings = report.quantization.sites if report.quantization else ()
     kept = [site for site in findings if site.kept]

@@ -65,7 +65,7 @@ def run_job(module: str, job: Struct, folder: Path, tell: Tell, *, title: str, s
                 last = listen(process, tell, watch.hear)
         finally:
             process.kill()
-    if watch.fired:
+    if watch.fired and last is None:  # else its last word came just then
         raise WorkerTimeout(
             f"{title} gave no sign for {silence_s:g} s", "code of the model waits for something, or computes long",
             "mend it, or allow more with --timeout",

@@ -50,6 +50,7 @@ from edgewright.flows.sources import (
     hash_source,
     is_torch,
     prepare_source,
+    stem_of,
 )
 from edgewright.flows.teaching import ask_module, views_of
 from edgewright.store.store import Store, utc_now
@@ -111,11 +112,6 @@ def prune(
         if report.model is not None:  # what a gate keeps back is not trained again when the gate is moved
             forget(course.memory)
     return report, error
-
-
-def plan_stem(source: str) -> str:
-    """The stem of the names of all networks of a pruning."""
-    return Path(source.partition(":")[0]).stem
 
 
 def check_plan(plan: PrunePlan) -> None:
@@ -238,7 +234,7 @@ def judge(
         else {"source/0": source, **files}
     )
     court = course.court
-    named = name_sides(models, plan_stem(plan.source), work / "judged")
+    named = name_sides(models, stem_of(plan.source), work / "judged")
     ready = make_runnable(
         named, court.runtime, work / "runnable", court.device, court.store, court.tell, court.timeout_s
     )
@@ -362,7 +358,7 @@ def gate(report: PruneReport, plan: PrunePlan) -> tuple[PruneReport, GateFailed 
 def publish(report: PruneReport, plan: PrunePlan, pruned: Pruned, out: Path) -> PruneReport:
     """The first seed's network under its names: ONNX, and for a torch source a factory with its weights."""
     word = "pruned" if plan.method == "structured" else "thinned"
-    stem = f"{plan_stem(plan.source)}-{word}"
+    stem = f"{stem_of(plan.source)}-{word}"
     model = out / f"{stem}.onnx"
     module = weights = None
     with told_as_output(out):

@@ -142,6 +142,11 @@ def export_torch(plan: CompilePlan, folder: Path, device: Device) -> tuple[Path,
     return target / compiled.main, compiled.notes
 
 
+def stem_of(source: str) -> str:
+    """The stem of a file, or of that of a factory: what is made from it is named after it."""
+    return Path(source.partition(":")[0]).stem
+
+
 def absolute(source: str) -> str:
     """The path of a source made absolute, the name of a factory kept."""
     file, colon, factory = source.rpartition(":") if ".py:" in source else (source, "", "")

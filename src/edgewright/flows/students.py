@@ -13,6 +13,7 @@ from edgewright.facts.plan import DistilPlan
 from edgewright.flows.contest import inspect, torch_source
 from edgewright.flows.course import Course
 from edgewright.flows.pruning import WidthRow, module_name
+from edgewright.flows.sources import stem_of
 from edgewright.formats.files import read_model
 from edgewright.formats.torch_program import name_outputs
 from edgewright.tasks.check import check_task
@@ -148,8 +149,7 @@ def times_smaller(student: str) -> float:
 
 def family_of(plan: DistilPlan) -> str:
     """The stem of the names of all networks of a distillation."""
-    source = plan.teacher if plan.student.startswith("auto:") else plan.student
-    return Path(source.partition(":")[0]).stem
+    return stem_of(plan.teacher if plan.student.startswith("auto:") else plan.student)
 
 
 def name_student(plan: DistilPlan) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
-from edgewright.errors import EdgewrightError, StoreCorrupt, StoreError, StoreFull, StoreLocked
+from edgewright.errors import FULL, EdgewrightError, StoreCorrupt, StoreError, StoreFull, StoreLocked
 
 _SQLITE: dict[int, type[StoreError]] = {
     sqlite3.SQLITE_BUSY: StoreLocked,
@@ -42,7 +42,7 @@ _POSTGRES: dict[str, type[StoreError]] = {
     "42703": StoreCorrupt,
     "53100": StoreFull,
 }
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL = {*FULL, errno.EFBIG}
 # Rust's words for the same, inside obstore's texts.
 _FULL_TEXTS = tuple(f"(os error {code})" for code in sorted(_FULL))
 _UNTOLD = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)

@@ -246,7 +246,7 @@ class Rounder(nn.Module):  # type: ignore[misc]  # torch's types are not read by
         return np.asarray(made.clamp(self.stored.low, self.stored.high).detach().cpu().numpy())
 
 
-class Graph(nn.Module):  # type: ignore[misc]
+class Graph(nn.Module):  # type: ignore[misc]  # torch's types are not read by mypy
     """An ONNX graph whose weights are trained."""
 
     def __init__(self, parts: Parts, leaning: Mapping[str, Array], shapes: Mapping[str, Sequence[int]]) -> None:
