@@ -78,7 +78,7 @@ class Bench:
     def prune(self) -> PruneReport:
         plan = PrunePlan(
             source=FACTORY, weights=WEIGHTS, task=WORDS, data=TRAIN, val=VAL, target_bytes="2x", target_speedup=1.5,
-            settings=PRUNE,
+            settings=PRUNE, views=8,
         )  # fmt: skip
         found: PruneReport = self.kept(
             "prune", PruneReport, lambda: prune(plan, self._out / "prune", self._device, self._store, self.tell)

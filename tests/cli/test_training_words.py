@@ -54,6 +54,9 @@ def test_an_onnx_file_is_cut_without_torch(call: Call, tmp_path: Path) -> None:
         ((*TORCH, "--target-bytes", "0"), "is no amount", "--target-bytes 2x"),
         ((*TORCH, "--target-speedup", "1"), "--target-speedup 1 cannot be used", "--target-speedup 1.5"),
         ((*TORCH, "--rounds", "0"), "--rounds 0 cannot be used", "--rounds 1"),
+        ((*TORCH, "--alpha", "1.5"), "the teaching cannot be set so", "--alpha 0.9"),
+        ((*TORCH, "--no-teach", "--alpha", "1"), "--alpha does nothing here", "--no-teach"),
+        ((MODEL, *WORDS, "--temperature", "2"), "--temperature does nothing here", "cut as it is"),
         (("net.py:build", *WORDS, "--epochs", "3"), "--epochs does nothing here", "--data train.zip"),
     ],
 )

@@ -100,6 +100,16 @@ def test_a_module_becomes_smaller_beside_its_control(
     assert "second" in page
 
 
+def test_alpha_1_leaves_the_labels_out(files: dict[str, str], tmp_path: Path, device: Device, store: Store) -> None:
+    plan = prune_plan(files, teach=True, temperature=2.0, alpha=1.0, control=False)
+    report, error = prune(plan, tmp_path / "out", device, store, ignore)
+    assert error is None
+    names = {curve.name for curve in report.curves["pruned"]}
+    assert "loss.teacher" in names
+    assert "loss.labels" not in names
+    assert any("temperature 2, alpha 1" in note for note in report.notes)
+
+
 def load(report: PruneReport) -> tuple[Any, int]:
     from safetensors.numpy import load_file
 
@@ -207,6 +217,9 @@ def test_what_was_trained_is_not_trained_again(
         ({"seeds": 0}, "from 1 to"),
         ({"held_out": 1.0}, "share of the data"),
         ({"multiple": 0}, "counts from 1"),
+        ({"views": 0}, "views 0"),
+        ({"temperature": float("inf")}, "temperature inf"),
+        ({"alpha": 0.0}, "alpha 0"),
         ({"settings": {"epochs": 0.0}}, "epochs: Expected `float` > 0"),
         ({"settings": {"batch": 1}}, "batch: Expected `int` >= 2"),
         ({"settings": {"lr": float("inf")}}, "lr: Expected `float` <= "),

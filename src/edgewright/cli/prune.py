@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 MOST_FIXED = 5
 UNSTRUCTURED = ("sparsity", "scope", "pattern")
 STRUCTURED = ("importance", "multiple", "rounds", "round_epochs")
-TRAINED = ("control", "teach", "views", "rounds", "round_epochs", "seeds", "held_out")
+TAUGHT = ("views", "temperature", "alpha")
+TRAINED = ("control", "teach", *TAUGHT, "rounds", "round_epochs", "seeds", "held_out")
 
 
 @click.command()
@@ -86,6 +87,14 @@ TRAINED = ("control", "teach", "views", "rounds", "round_epochs", "seeds", "held
 @click.option(
     "--views", type=int, default=4, show_default=True, help="Augmentations of each sample that it is asked about."
 )
+@click.option("--temperature", type=float, default=4.0, show_default=True, help="Both logits are divided by it.")
+@click.option(
+    "--alpha",
+    type=float,
+    default=0.9,
+    show_default=True,
+    help="Weight of the source's answers; that of the labels is the rest.",
+)
 @training_options
 @seed_options
 @result_options("edgewright.prune/1")
@@ -115,6 +124,8 @@ def check_options(given: dict[str, Any]) -> None:
             refuse_idle(("importance",), "taylor needs gradients", "--importance l2")
     elif not given["data"]:
         refuse_idle((*SETTINGS, *TRAINED), "nothing is trained without --data", "--data train.zip")
+    if not given["teach"]:
+        refuse_idle(TAUGHT, "the source does not teach", "leave out --no-teach")
 
 
 def make_plan(given: dict[str, Any]) -> PrunePlan:
@@ -154,6 +165,8 @@ def make_plan(given: dict[str, Any]) -> PrunePlan:
         seeds=given["seeds"],
         teach=given["teach"],
         views=given["views"],
+        temperature=given["temperature"],
+        alpha=given["alpha"],
         control=given["control"],
         threads=given["threads"],
         shapes=dict(given["shapes"]),

@@ -231,6 +231,7 @@ class PrunePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         seeds: how often the last training is repeated.
         teach: whether the source teaches what is trained, pruned network and control alike.
         views: augmentations of each sample that it is asked about.
+        temperature, alpha: of that teaching, see `training.job.Teaching`. Without labels alpha is 1.
         control: whether the unpruned network is trained for the same steps.
         threads: of the timed inferences.
         shapes: of a torch model's inputs; those that the task gives by default.
@@ -264,6 +265,8 @@ class PrunePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seeds: int = 1
     teach: bool = True
     views: int = 4
+    temperature: float = 4.0
+    alpha: float = 0.9
     control: bool = True
     threads: int = 1
     shapes: dict[str, tuple[int, ...]] = {}

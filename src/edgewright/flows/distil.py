@@ -38,7 +38,7 @@ from edgewright.flows.recording import as_named, record_training
 from edgewright.flows.resolve import source_signature
 from edgewright.flows.sources import hash_source, is_torch, prepare_source
 from edgewright.flows.students import Student, family_of, make_student, name_student, times_smaller, told_of
-from edgewright.flows.teaching import ask_file, ask_module, views_of
+from edgewright.flows.teaching import ask_file, ask_module, check_teaching, views_of
 from edgewright.formats.files import read_model
 from edgewright.store.store import Store, utc_now
 from edgewright.training.job import Teaching, TrainJob
@@ -97,12 +97,7 @@ def check_plan(plan: DistilPlan) -> None:
     if not plan.max_drop >= 0:
         what = f"--max-drop {plan.max_drop:g} cannot be used"
         raise UsageError(what, "it is how much worse than its control it may be", "--max-drop 0")
-    if not plan.temperature > 0 or not 0 < plan.alpha <= 1 or plan.views < 1:
-        raise UsageError(
-            "the teaching cannot be set so",
-            f"temperature {plan.temperature:g}, alpha {plan.alpha:g}, views {plan.views}",
-            "--temperature 4 --alpha 0.9 --views 4",
-        )
+    check_teaching(plan)
     if plan.transfer != "none" and ".py:" not in plan.teacher:
         why = "what happens inside of it is seen only in a torch module"
         raise UsageError(f"--transfer {plan.transfer} needs a torch teacher", why, "--transfer none")

@@ -52,13 +52,12 @@ from edgewright.flows.sources import (
     prepare_source,
     stem_of,
 )
-from edgewright.flows.teaching import ask_module, views_of
+from edgewright.flows.teaching import ask_module, check_teaching, views_of
 from edgewright.store.store import Store, utc_now
 from edgewright.training.job import Laid, Source, Teaching, Thinning, TrainJob
 from edgewright.training.slices import write_built
 
 PATTERN = re.compile(r"[1-9]\d*:[1-9]\d*")
-TEMPERATURE, ALPHA = 4.0, 0.9
 CANNOT_TRAIN = "it is not trained again: that needs a torch source, FILE.py:FACTORY with its weights, and --data"
 
 
@@ -136,10 +135,10 @@ def check_plan(plan: PrunePlan) -> None:
     for count, flag, usual in (
         (plan.multiple, "--multiple", 8),
         (plan.rounds, "--rounds", 1),
-        (plan.views, "--views", 4),
     ):
         if count < 1:
             raise UsageError(f"{flag} {count} cannot be used", "it counts from 1", f"{flag} {usual}")
+    check_teaching(plan)
     if not 0 < plan.round_epochs < inf:
         what = f"--round-epochs {plan.round_epochs:g} cannot be used"
         raise UsageError(what, "nothing would be trained", "--round-epochs 1")
@@ -188,8 +187,8 @@ def make_pruned(plan: PrunePlan, prepared: Prepared, course: Course, work: Path)
 def taught_by(whole: Source, plan: PrunePlan, course: Course, laid: Laid) -> Teaching:
     """The source as the teacher, of the pruned network and of the control alike."""
     answers = ask_module(plan.views, whole, course, laid)
-    alpha = ALPHA if laid.labels else 1.0
-    return Teaching(logits=str(answers), views=views_of(plan.views, course), temperature=TEMPERATURE, alpha=alpha)
+    alpha = plan.alpha if laid.labels else 1.0
+    return Teaching(logits=str(answers), views=views_of(plan.views, course), temperature=plan.temperature, alpha=alpha)
 
 
 def job_of(
@@ -304,7 +303,7 @@ def notes_of(plan: PrunePlan, course: Course, pruned: Pruned) -> tuple[str, ...]
         views = views_of(plan.views, course)
         notes.append(
             f"the source taught the pruned network{' and the control alike' if plan.control else ''}: "
-            f"temperature {TEMPERATURE:g}, alpha {ALPHA if course.laid.labels else 1:g}, "
+            f"temperature {plan.temperature:g}, alpha {plan.alpha if course.laid.labels else 1:g}, "
             f"{views} view{'s'[: views > 1]} of each sample"
         )
     if ".py:" in plan.source and not plan.weights:

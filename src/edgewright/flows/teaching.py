@@ -1,12 +1,14 @@
 """What a teacher says of every view of every sample, kept on disk for all epochs and seeds."""
 
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.facts.plan import DistilPlan
+from edgewright.errors import UsageError
+from edgewright.facts.plan import DistilPlan, PrunePlan
 from edgewright.flows.contest import own_runtime, run_worker, runnable
 from edgewright.flows.course import Course
 from edgewright.flows.inference import Runner
@@ -20,6 +22,16 @@ from edgewright.training.job import AskJob, Laid, Source
 
 Array = NDArray[Any]
 AT_ONCE = 64
+
+
+def check_teaching(plan: PrunePlan | DistilPlan) -> None:
+    """UsageError for what no teaching can be set to."""
+    if not 0 < plan.temperature < inf or not 0 < plan.alpha <= 1 or plan.views < 1:
+        raise UsageError(
+            "the teaching cannot be set so",
+            f"temperature {plan.temperature:g}, alpha {plan.alpha:g}, views {plan.views}",
+            "--temperature 4 --alpha 0.9 --views 4",
+        )
 
 
 def views_of(views: int, course: Course) -> int:

@@ -33,8 +33,11 @@ def mix(*parts: Any) -> Numbers:
 
 
 def choose_views(seed: int, epoch: int, places: Array, views: int) -> Numbers:
-    """The view of each sample in an epoch: of `views` numbered ones, or with 0 the epoch's own."""
-    return mix(seed, epoch, places) % np.uint64(views) if views else np.broadcast_to(mix(seed, epoch), places.shape)
+    """The view of each sample in an epoch: of `views` numbered ones, none again before all were seen; or with 0 the
+    epoch's own."""
+    if not views:
+        return np.broadcast_to(mix(seed, epoch), places.shape)
+    return (mix(seed, places) % np.uint64(views) + np.uint64(epoch)) % np.uint64(views)
 
 
 def augment(task: Task, inputs: Mapping[str, Array], views: Numbers, places: Array) -> dict[str, Array]:
