@@ -114,12 +114,14 @@ def test_inputs_of_other_kinds_and_no_wish_leave_all_as_it_is() -> None:
     assert augment(task_of(EVERY, picture()), {"y": images}, PLACES.astype(np.uint64), PLACES)["y"] is images
 
 
-def test_cached_views_are_drawn_evenly_and_others_are_the_epochs_own() -> None:
+def test_cached_views_go_round_evenly_and_others_are_the_epochs_own() -> None:
     places = np.arange(4000)
-    cached = [choose_views(0, epoch, places, 4) for epoch in range(3)]
+    cached = [choose_views(0, epoch, places, 4) for epoch in range(5)]
     assert all(np.bincount(views.astype(int), minlength=4).min() > 200 for views in cached)
     assert (cached[0] == choose_views(0, 0, places, 4)).all()
-    assert 0.2 < (cached[0] == cached[1]).mean() < 0.3
+    assert (np.sort(cached[:4], axis=0) == np.arange(4)[:, None]).all()  # all were seen before one comes again
+    assert (cached[4] == cached[0]).all()
+    assert 0.2 < (cached[0] == choose_views(1, 0, places, 4)).mean() < 0.3
     own = [choose_views(seed, epoch, places, 0) for seed in (0, 1) for epoch in (0, 1)]
     assert all(len(np.unique(views)) == 1 for views in own)
     assert len({int(views[0]) for views in own}) == 4
