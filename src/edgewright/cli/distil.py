@@ -14,6 +14,7 @@ from edgewright.cli.training import (
     seed_options,
     show_sides,
     show_verdicts,
+    teaching_options,
     training_options,
 )
 
@@ -32,14 +33,7 @@ if TYPE_CHECKING:
 )
 @click.option("--data", default=None, metavar="DATA", help="What the student learns from, with or without labels.")
 @click.option("--val", default=None, metavar="DATA", help="What judges the result, and nothing else; needed.")
-@click.option("--temperature", type=float, default=4.0, show_default=True, help="Both logits are divided by it.")
-@click.option(
-    "--alpha",
-    type=float,
-    default=0.9,
-    show_default=True,
-    help="Weight of the teacher's loss; that of the labels is the rest.",
-)
+@teaching_options
 @click.option(
     "--transfer",
     type=click.Choice(("none", "features", "attention")),
@@ -48,13 +42,6 @@ if TYPE_CHECKING:
     help="What of the teacher's inside is taught too.",
 )
 @click.option("--transfer-weight", type=float, default=1.0, show_default=True, help="Weight of that loss.")
-@click.option(
-    "--views",
-    type=int,
-    default=4,
-    show_default=True,
-    help="Augmentations of each sample that the teacher is asked about.",
-)
 @click.option("--runtime", default="onnxruntime", show_default=True, help="That all are timed and judged in.")
 @click.option("--threads", type=int, default=1, show_default=True, help="Threads of the timed inferences.")
 @click.option(

@@ -9,6 +9,7 @@ import click
 from edgewright.cli.output import print_table, say
 from edgewright.cli.training import (
     SETTINGS,
+    TAUGHT,
     carry_out,
     read_settings,
     refuse_idle,
@@ -16,6 +17,7 @@ from edgewright.cli.training import (
     seed_options,
     show_sides,
     show_verdicts,
+    teaching_options,
     training_options,
 )
 
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 MOST_FIXED = 5
 UNSTRUCTURED = ("sparsity", "scope", "pattern")
 STRUCTURED = ("importance", "multiple", "rounds", "round_epochs")
-TAUGHT = ("views", "temperature", "alpha")
 TRAINED = ("control", "teach", *TAUGHT, "rounds", "round_epochs", "seeds", "held_out")
 
 
@@ -84,17 +85,7 @@ TRAINED = ("control", "teach", *TAUGHT, "rounds", "round_epochs", "seeds", "held
 @click.option(
     "--teach/--no-teach", default=True, show_default=True, help="Let the source teach what is trained, the control too."
 )
-@click.option(
-    "--views", type=int, default=4, show_default=True, help="Augmentations of each sample that it is asked about."
-)
-@click.option("--temperature", type=float, default=4.0, show_default=True, help="Both logits are divided by it.")
-@click.option(
-    "--alpha",
-    type=float,
-    default=0.9,
-    show_default=True,
-    help="Weight of the source's answers; that of the labels is the rest.",
-)
+@teaching_options
 @training_options
 @seed_options
 @result_options("edgewright.prune/1")

@@ -38,6 +38,7 @@ SETTINGS = (
     "epochs", "batch", "lr", "schedule", "warmup", "optimizer", "momentum", "weight_decay", "label_smoothing", "clip",
     "train_precision", "patience", "checkpoint_s", "train_threads", "seed",
 )  # fmt: skip
+TAUGHT = ("temperature", "alpha", "views")
 
 
 def training_options(command: Command) -> Command:
@@ -61,6 +62,21 @@ def training_options(command: Command) -> Command:
         click.option("--train-threads", type=int, default=None, help="Threads of the training; 0 leaves it to torch."),
         click.option("--held-out", type=float, default=0.1, show_default=True,
                      help="Share of --data that steers and is not trained on."),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def teaching_options(command: Command) -> Command:
+    """Put the options `TAUGHT` on a command."""
+    options = (
+        click.option("--temperature", type=float, default=4.0, show_default=True,
+                     help="Both logits are divided by it."),
+        click.option("--alpha", type=float, default=0.9, show_default=True,
+                     help="Weight of the teacher's loss; that of the labels is the rest."),
+        click.option("--views", type=int, default=4, show_default=True,
+                     help="Augmentations of each sample that the teacher is asked about."),
     )  # fmt: skip
     for option in reversed(options):
         command = option(command)
