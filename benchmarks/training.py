@@ -13,6 +13,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -62,7 +63,7 @@ class Bench:
     """The parts, each kept as JSON in `out`."""
 
     def __init__(self, out: Path, device: Any, store: Any) -> None:
-        self._out, self._device, self._store = out, device, store
+        self._out, self._device, self._store, self._began = out, device, store, monotonic()
 
     def kept(self, name: str, kind: Any, make: Any) -> Any:
         path = self._out / f"{name}.json"
@@ -73,12 +74,12 @@ class Bench:
         return msgspec.json.decode(path.read_bytes(), type=kind)
 
     def tell(self, text: str) -> None:
-        print(f"  {text}", file=sys.stderr)
+        print(f"{monotonic() - self._began:8.1f} s  {text}", file=sys.stderr)
 
     def prune(self) -> PruneReport:
         plan = PrunePlan(
             source=FACTORY, weights=WEIGHTS, task=WORDS, data=TRAIN, val=VAL, target_bytes="2x", target_speedup=1.5,
-            settings=PRUNE, views=8,
+            settings=PRUNE, seeds=3, views=12,
         )  # fmt: skip
         found: PruneReport = self.kept(
             "prune", PruneReport, lambda: prune(plan, self._out / "prune", self._device, self._store, self.tell)

@@ -86,14 +86,15 @@ def test_answers_are_those_of_the_views(tmp_path: Path, teacher_weights: Path) -
     teacher = teacher_of(tmp_path, teacher_weights)
     words: list[Any] = []
     logits = ask(tmp_path, teacher, say=words.append)
-    assert logits.shape == (3, 160, 4)
+    fit = np.array(make_data(tmp_path).fit)
+    assert logits.shape == (3, 120, 4)
     assert logits.dtype == np.float32
-    assert (words[-1].done, words[-1].of) == (480, 480)
+    assert (words[-1].done, words[-1].of) == (360, 360)
     assert [one.name for one in tmp_path.glob("logits*")] == ["logits.npy"]
-    images, places = np.load(tmp_path / "images.npy"), np.arange(160)
+    images = np.load(tmp_path / "images.npy")[fit]
     module = load_module(teacher, 0).eval()
     for number in range(3):
-        view = augment(make_task(augment=VARIED), {"image": images}, np.full(160, number, np.uint64), places)["image"]
+        view = augment(make_task(augment=VARIED), {"image": images}, np.full(120, number, np.uint64), fit)["image"]
         with torch.no_grad():
             assert np.allclose(module(torch.from_numpy(view)).numpy(), logits[number], atol=1e-4)
 
@@ -126,7 +127,7 @@ def test_an_interrupted_teacher_goes_on(tmp_path: Path, teacher_weights: Path) -
             file.write(b"half")  # of a row that was being written
         asked.append(0)
         again = ask(tmp_path, teacher)
-    assert asked[-1] == 23  # of 30 batches
+    assert asked[-1] == 16  # of 23 batches
     assert (again == whole).all()
     assert [one.name for one in tmp_path.glob("logits*")] == ["logits.npy"]
 
@@ -149,7 +150,7 @@ def test_views_that_are_all_the_same_are_refused(tmp_path: Path, teacher_weights
     with pytest.raises(UsageError) as caught:
         ask(tmp_path, teacher_of(tmp_path, teacher_weights), augment=None)
     assert "all the same" in caught.value.what
-    assert ask(tmp_path, teacher_of(tmp_path, teacher_weights), views=1, augment=None).shape == (1, 160, 4)
+    assert ask(tmp_path, teacher_of(tmp_path, teacher_weights), views=1, augment=None).shape == (1, 120, 4)
 
 
 def test_a_student_learns_without_labels(tmp_path: Path, teacher_weights: Path) -> None:
@@ -230,7 +231,7 @@ def test_what_a_teacher_cannot_teach_is_refused(tmp_path: Path, teacher_weights:
     none = msgspec.structs.replace(make_data(tmp_path), labels="")
     assert "no labels" in refuse(make_job(tmp_path, data=none, teaching=cached)).what
     many = msgspec.structs.replace(cached, views=2)
-    assert "1 views of 160" in refuse(make_job(tmp_path, teaching=many), DataError).what
+    assert "1 views of 120" in refuse(make_job(tmp_path, teaching=many), DataError).what
 
 
 def test_losses_are_those_of_the_papers() -> None:

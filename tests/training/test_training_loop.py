@@ -171,14 +171,14 @@ def test_numbers_single_scores_and_tokens_are_trained(tmp_path: Path) -> None:
 def test_a_loss_that_is_no_number_is_told_with_the_step_and_the_samples(tmp_path: Path) -> None:
     job = make_job(tmp_path)
     images = np.load(job.data.inputs["image"])
-    images[17] = np.nan
+    images[18] = np.nan
     np.save(job.data.inputs["image"], images)
     words, _ = run_worker(tmp_path, job)
     trouble = words[-1]
     assert isinstance(trouble, Trouble)
     assert trouble.kind == TrainingDiverged.__name__
     assert "nan at step" in trouble.what
-    assert "17" in trouble.why
+    assert "18" in trouble.why
     assert "learning rate" in trouble.try_this
 
 

@@ -1,4 +1,4 @@
-"""What a teacher says of every view of every sample, kept on disk for all epochs and seeds."""
+"""What a teacher says of every view of every sample that is learnt from, kept on disk for all epochs and seeds."""
 
 from math import inf
 from pathlib import Path
@@ -72,7 +72,7 @@ def ask_file(plan: DistilPlan, teacher: Path, work: Path, course: Course, laid: 
     check_task(course.task, signature)
     wanted = output_name(course.task, signature)
     inputs = {name: np.load(file, mmap_mode="r") for name, file in laid.inputs.items()}
-    count = len(next(iter(inputs.values())))
+    fit = np.asarray(laid.fit, np.int64)
     parts = []
     with Runner(
         model, record, own_runtime(path, court.runtime), court.device, threads=court.threads, timeout_s=court.timeout_s
@@ -80,7 +80,7 @@ def ask_file(plan: DistilPlan, teacher: Path, work: Path, course: Course, laid: 
         for view in range(views_of(plan.views, course)):
             part = course.memory / f"answers-{view}.npy"
             if not part.is_file():
-                save(part, answer(runner, wanted, inputs, count, view, plan, course))
+                save(part, answer(runner, wanted, inputs, fit, view, plan, course))
             parts.append(part)
         runner.leave()
     save(answers, np.stack([np.load(part, mmap_mode="r") for part in parts]))
@@ -90,20 +90,20 @@ def ask_file(plan: DistilPlan, teacher: Path, work: Path, course: Course, laid: 
 
 
 def answer(
-    runner: Runner, wanted: str, inputs: dict[str, Array], count: int, view: int, plan: DistilPlan, course: Course
+    runner: Runner, wanted: str, inputs: dict[str, Array], fit: Array, view: int, plan: DistilPlan, course: Course
 ) -> Array:
-    """The teacher's output for one view of every sample, [samples, …]."""
+    """The teacher's output for one view of every sample of `fit`, [fit, …]."""
     found: list[Array] = []
     views = views_of(plan.views, course)
-    for start in range(0, count, AT_ONCE):
-        places = np.arange(start, min(start + AT_ONCE, count))
+    for start in range(0, len(fit), AT_ONCE):
+        places = fit[start : start + AT_ONCE]
         batch = {name: np.ascontiguousarray(stack[places]) for name, stack in inputs.items()}
         seen = augment(course.task, batch, np.full(len(places), view, np.uint64), places)
         outputs = runner.run({name: array[:, np.newaxis] for name, array in seen.items()})
         chosen = outputs[wanted]
         found.append(chosen.reshape(len(places), *chosen.shape[2:]))
-        done = int(places[-1]) + 1
-        course.court.tell(f"asking the teacher: view {view + 1} of {views}, {done} of {count} samples")
+        done = start + len(places)
+        course.court.tell(f"asking the teacher: view {view + 1} of {views}, {done} of {len(fit)} samples")
     return np.concatenate(found).astype(np.float32)
 
 

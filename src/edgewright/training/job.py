@@ -85,8 +85,9 @@ class Teaching(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a student is taught by, besides the labels.
 
     Attributes:
-        logits: a `.npy` of [views, samples, …], the teacher's outputs for each view of each sample (see `augment.py`:
-            a view is an augmentation that its number and the sample decide); empty where `teacher` is asked meanwhile.
+        logits: a `.npy` of [views, fit, …], the teacher's outputs for each view of each sample of `fit` (see
+            `augment.py`: a view is an augmentation that its number and the sample decide); empty where `teacher` is
+            asked meanwhile.
         views: how many there are.
         teacher: a torch module that is asked in the loop; needed for features and attention.
         temperature: both logits are divided by it (Hinton et al. 2015).
@@ -182,11 +183,11 @@ class InspectJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
 
 class AskJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="ask"):
-    """Let a teacher answer for every view of every sample.
+    """Let a teacher answer for every view of every sample that is learnt from.
 
     Attributes:
         teacher: as a torch module.
-        out: path of the `.npy` of [views, samples, …] (float16 or float32), written under another name until whole;
+        out: path of the `.npy` of [views, fit, …] (float16 or float32), written under another name until whole;
             an unfinished one goes on where it was.
     """
 

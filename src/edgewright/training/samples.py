@@ -37,7 +37,7 @@ class Samples:
     """The samples of a job, in the order of its seed.
 
     Args:
-        logits, views: a `.npy` of the teacher's outputs, [views, samples, …]; empty where there is none.
+        logits, views: a `.npy` of the teacher's outputs, [views, fit, …]; empty where there is none.
 
     Attributes:
         part, parts: which of the equal parts of each batch is given: that of one process of several.
@@ -55,12 +55,14 @@ class Samples:
         self._inputs = {name: open_array(path) for name, path in data.inputs.items()}
         self._labels = open_array(data.labels) if data.labels else None
         self._logits = open_array(logits) if logits else None
-        if self._logits is not None and self._logits.shape[:2] != (views, self.count):
+        if self._logits is not None and self._logits.shape[:2] != (views, len(self.fit)):
             raise DataError(
                 f"the teacher's answers are {' views of '.join(map(str, self._logits.shape[:2]))} samples",
-                f"{views} views of {self.count} are wanted",
+                f"{views} views of {len(self.fit)} are wanted",
                 "ask the teacher again",
             )
+        self._asked = np.full(self.count, -1, np.int64)  # the row of a place in an answer
+        self._asked[self.fit] = np.arange(len(self.fit))
         self._order = lru_cache(maxsize=2)(self._shuffle)
         self._outer = {one.name for one in task.inputs if isinstance(one, ImageInput) and one.layout == "NHWC"}
 
@@ -78,9 +80,9 @@ class Samples:
         return len(next(iter(self._inputs.values())))
 
     def read_rows(self, rows: Array) -> Batch:
-        """View by view every sample: row number = view × count + place."""
-        views, places = np.divmod(rows, self.count)
-        return self.read(places, views.astype(np.uint64))
+        """View by view every sample that is learnt from: row = view × len(fit) + number within fit."""
+        views, numbers = np.divmod(rows, len(self.fit))
+        return self.read(self.fit[numbers], views.astype(np.uint64))
 
     def read(self, places: Array, views: Any = None) -> Batch:
         """These samples; as they are where no views are given."""
@@ -91,7 +93,7 @@ class Samples:
             arrays = augment(self._task, arrays, views, places)
         taught = None
         if self._logits is not None and views is not None:
-            taught = torch.from_numpy(as_floats(self._logits[views.astype(np.int64), places]))
+            taught = torch.from_numpy(as_floats(self._logits[views.astype(np.int64), self._asked[places]]))
         labels = None if self._labels is None else torch.from_numpy(np.ascontiguousarray(self._labels[places]))
         inputs = {name: self._tensor(name, array) for name, array in arrays.items()}
         return Batch(places, inputs, labels, taught)
@@ -111,7 +113,7 @@ class Samples:
         """Of what is trained on, as far as it is quick to tell: labels, shapes and some samples."""
         some = self.fit[:: max(1, len(self.fit) // 16)]
         seen = [self.labels_of(self.fit), *(array[some] for array in self._inputs.values())]
-        seen += [] if self._logits is None else [self._logits[:, some]]
+        seen += [] if self._logits is None else [self._logits[:, self._asked[some]]]
         return " ".join(digest(array) for array in (self.fit, self.held_out, *seen) if array is not None)
 
 

@@ -297,7 +297,7 @@ def check_same(task: Task, mine: Sequence[tuple[int, ...]], taught: Sequence[tup
 
 
 def run_ask(job: AskJob, say: Callable[[Word], None]) -> None:
-    """Write what the teacher answers for each view of each sample; an interrupted file goes on where it was.
+    """Write what the teacher answers for each view of each sample of `fit`; an interrupted file goes on where it was.
 
     UsageError, OutputError, and those of loading a module.
     """
@@ -332,10 +332,10 @@ def run_ask(job: AskJob, say: Callable[[Word], None]) -> None:
     key = sha256(f"{job.views} {precision} {task.augment} {samples.fingerprint()} {digest_module(teacher)}".encode())
     part = Path(f"{job.out}.{key.hexdigest()[:16]}.part")
     size = job.settings.batch
-    rows = samples.count * job.views
+    rows = len(samples.fit) * job.views
     try:
         with part.open("ab") as file:
-            head = write_head(file, kind, (job.views, samples.count, *one.shape))
+            head = write_head(file, kind, (job.views, len(samples.fit), *one.shape))
             done = (file.tell() - head) // (kind.itemsize * one.size)
             file.truncate(head + done * kind.itemsize * one.size)
             began, told, start = monotonic(), 0.0, done
