@@ -62,8 +62,9 @@ HEADS = ("network", "top-1 on val5k", "of each seed", "bytes", "packed", "parame
 class Bench:
     """The parts, each kept as JSON in `out`."""
 
-    def __init__(self, out: Path, device: Any, store: Any) -> None:
-        self._out, self._device, self._store, self._began = out, device, store, monotonic()
+    def __init__(self, out: Path, device: Any, store: Any, seeds: int) -> None:
+        self._out, self._device, self._store, self._seeds = out, device, store, seeds
+        self._began = monotonic()
 
     def kept(self, name: str, kind: Any, make: Any) -> Any:
         path = self._out / f"{name}.json"
@@ -79,7 +80,7 @@ class Bench:
     def prune(self) -> PruneReport:
         plan = PrunePlan(
             source=FACTORY, weights=WEIGHTS, task=WORDS, data=TRAIN, val=VAL, target_bytes="2x", target_speedup=1.5,
-            settings=PRUNE, seeds=3, views=12,
+            settings=PRUNE, seeds=self._seeds, views=12,
         )  # fmt: skip
         found: PruneReport = self.kept(
             "prune", PruneReport, lambda: prune(plan, self._out / "prune", self._device, self._store, self.tell)
@@ -219,6 +220,7 @@ def say_speed(one: Speedup | None) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", default=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--seeds", type=int, default=3, help="of prune; one for its time")
     parser.add_argument("--out", type=Path, default=None)
     given = parser.parse_args()
     print(describe_machine())
@@ -226,7 +228,7 @@ def main() -> None:
         out = (given.out or Path(folder)).absolute()
         out.mkdir(parents=True, exist_ok=True)
         with closing(open_device("local")) as device, closing(open_store(out / "record")) as store:
-            run(Bench(out, device, store), set(given.parts))
+            run(Bench(out, device, store, given.seeds), set(given.parts))
 
 
 def run(bench: Bench, parts: set[str]) -> None:

@@ -18,6 +18,11 @@ print('{"type":"finished"}', flush=True)
     "fails": """print('{"type":"trouble","kind":"DataError","what":"no","why":"so","try_this":"else"}', flush=True)""",
     "dies": "sys.exit(7)",
     "waits": "time.sleep(600)",
+    "shows": """
+import os
+print('{"type":"step","stage":"%s","done":1,"of":1}' % os.environ.get("GLIBC_TUNABLES"), flush=True)
+print('{"type":"finished"}', flush=True)
+""",
 }
 
 
@@ -52,3 +57,20 @@ def test_a_death_is_told(tmp_path: Path) -> None:
 def test_silence_ends_it(tmp_path: Path) -> None:
     with pytest.raises(WorkerTimeout, match=r"the job gave no sign for 0\.5 s"):
         run_job("stranger_waits", Nothing(), tmp_path, lambda _: None, title="the job", silence_s=0.5)
+
+
+@pytest.mark.parametrize(
+    ("own", "given"),
+    [
+        ("", "glibc.malloc.hugetlb=1"),
+        ("glibc.malloc.check=1", "glibc.malloc.check=1:glibc.malloc.hugetlb=1"),
+        ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0"),
+    ],
+)
+def test_memory_of_a_job_lies_in_huge_pages(
+    own: str, given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLIBC_TUNABLES", own)
+    told: list[str] = []
+    run_job("stranger_shows", Nothing(), tmp_path, told.append, title="the job")
+    assert told[0].startswith(f"{given}: 1 of 1")

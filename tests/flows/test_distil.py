@@ -15,10 +15,12 @@ from edgewright.flows import distil as flow
 from edgewright.flows.distil import distil
 from edgewright.flows.distillation import DistilReport
 from edgewright.flows.learning import Side, Versus
+from edgewright.flows.lineage import trace_lineage
+from edgewright.flows.prune import prune
 from edgewright.store.store import Store
 from edgewright.tasks.contract import Classification
 from edgewright.web.training import render_training
-from tests.flows.lessons import TASK, distil_plan, ignore, write_lesson
+from tests.flows.lessons import TASK, distil_plan, ignore, prune_plan, write_lesson, write_weights
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed")
@@ -50,6 +52,27 @@ def test_a_student_of_ones_own(files: dict[str, str], tmp_path: Path, device: De
     assert Path(report.model or "").is_file()
     assert store.load(report.run_id or "").kind == "distil"
     assert "Curves of the first seed" in render_training(report)
+
+
+def test_what_was_pruned_and_then_taught_keeps_its_lineage(
+    files: dict[str, str], tmp_path: Path, device: Device, store: Store
+) -> None:
+    weights = str(write_weights(tmp_path, files["source"]))
+    cut, _ = prune(prune_plan(files, weights=weights), tmp_path / "cut", device, store, ignore)
+    plan = distil_plan(
+        files, teacher_weights=weights, student=cut.module or "", student_weights=cut.weights, control=False
+    )
+    taught, error = distil(plan, tmp_path / "taught", device, store, ignore)
+    assert error is None
+    run = store.load(taught.run_id or "")
+    assert run.model is not None
+    assert (run.model.name, run.model.path) == ("net_pruned.py", cut.module)
+    steps = trace_lineage(run, store).made_from
+    assert [(one.kind, one.name, one.run_id) for one in steps] == [("prune", "net.py", cut.run_id)]
+    alone, _ = distil(distil_plan(files, teacher_weights=weights), tmp_path / "alone", device, store, ignore)
+    run = store.load(alone.run_id or "")
+    assert run.model is not None
+    assert run.model.name == "net.py"
 
 
 def test_a_student_of_the_teachers_family(files: dict[str, str], tmp_path: Path, device: Device, store: Store) -> None:

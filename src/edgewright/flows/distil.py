@@ -10,7 +10,7 @@ import msgspec
 from edgewright.bench.session import Tell
 from edgewright.devices.contract import Device
 from edgewright.errors import EdgewrightError, GateFailed, ModelNotFound, StoreError, UsageError
-from edgewright.facts.model import Signature
+from edgewright.facts.model import Model, Signature
 from edgewright.facts.plan import CompilePlan, DistilPlan
 from edgewright.flows.contest import (
     Trained,
@@ -79,14 +79,22 @@ def distil(
             if error is None:
                 report = publish(report, plan, taught, out)
             try:
-                name = Path(plan.teacher.partition(":")[0]).name
-                model = as_named(read_model(taught.teacher), name, teacher, plan.teacher)
+                model = begun_with(plan, taught, teacher)
                 report = record_training("distil", report, plan, model, taught.trained, started, device, store)
             except StoreError as unsaved:
                 error = error or unsaved
         if report.model is not None:  # what a gate keeps back is not trained again when the gate is moved
             forget(course.memory)
     return report, error
+
+
+def begun_with(plan: DistilPlan, taught: Taught, teacher: str) -> Model:
+    """What the student was made from: its own weights where it was given some, else its teacher, of that hash."""
+    if plan.student_weights:
+        file, source, digest = taught.trained["student"][0].onnx, plan.student, student_hash(plan)
+    else:
+        file, source, digest = taught.teacher, plan.teacher, teacher
+    return as_named(read_model(file), Path(source.partition(":")[0]).name, digest, source)
 
 
 def check_plan(plan: DistilPlan) -> None:
