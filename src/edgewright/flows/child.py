@@ -86,9 +86,9 @@ def run_job(module: str, job: Struct, folder: Path, tell: Tell, *, title: str, s
 
 
 def with_huge_pages(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a process whose large arrays lie in huge pages, where glibc (from 2.35 on) and kernel have them.
+    """The environment of a process whose large arrays lie in huge pages, where glibc (2.35 on) and kernel have them.
 
-    A training takes and returns megabytes in every layer, and page faults took a tenth of its time. What the user has
+    A training takes and returns megabytes in every layer, and each time their pages are faulted in anew. What the user has
     set stays.
     """
     tunables = environment.get(TUNABLES, "")
