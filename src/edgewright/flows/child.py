@@ -88,8 +88,8 @@ def run_job(module: str, job: Struct, folder: Path, tell: Tell, *, title: str, s
 def with_huge_pages(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of a process whose large arrays lie in huge pages, where glibc 2.35 and the kernel give them.
 
-    A training takes and returns megabytes in every layer, and each time their pages are faulted in anew. What the user has
-    set stays.
+    A training takes and returns megabytes in every layer, and each time their pages are faulted in anew. What the user
+    has set stays.
     """
     tunables = environment.get(TUNABLES, "")
     if "glibc.malloc.hugetlb" in tunables:
