@@ -99,6 +99,35 @@ def test_answers_are_those_of_the_views(tmp_path: Path, teacher_weights: Path) -
             assert np.allclose(module(torch.from_numpy(view)).numpy(), logits[number], atol=1e-4)
 
 
+def test_a_teacher_is_asked_without_its_normalisations_where_that_changes_nothing() -> None:
+    from torch import nn
+
+    from edgewright.training.teach import fold_normalisations
+
+    class Shared(nn.Module):  # type: ignore[misc]  # torch is untyped here; one convolution, two normalisations
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.one, self.two = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), nn.BatchNorm2d(3)
+            self.two.running_mean = torch.ones(3)
+
+        def forward(self, x: Any) -> Any:
+            return self.two(self.conv(self.one(self.conv(x))))
+
+    class Choosing(nn.Sequential):  # type: ignore[misc]  # torch is untyped here
+        def forward(self, x: Any) -> Any:
+            return super().forward(x if x.sum() > 0 else -x)
+
+    x = torch.randn(2, 3, 8, 8, generator=torch.manual_seed(0))
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    plain(x)  # statistics that are not those of the start
+    folded = fold_normalisations(plain.eval(), lambda module: module(x))
+    assert not [one for one in folded.modules() if isinstance(one, nn.BatchNorm2d)]
+    assert torch.allclose(folded(x), plain(x), atol=1e-5)
+    assert [one for one in plain.modules() if isinstance(one, nn.BatchNorm2d)]
+    for module in (Shared().eval(), Choosing(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()):
+        assert fold_normalisations(module, lambda one: one(x)) is module
+
+
 def test_an_interrupted_teacher_goes_on(tmp_path: Path, teacher_weights: Path) -> None:
     teacher = teacher_of(tmp_path, teacher_weights)
     whole = ask(tmp_path, teacher)

@@ -257,3 +257,24 @@ def test_bf16_trains(tmp_path: Path) -> None:
     assert report.precision == "bf16"
     assert report.metric is not None
     assert report.metric > 0.9
+
+
+def test_what_bf16_trained_is_judged_in_fp32_in_the_end(tmp_path: Path) -> None:
+    from edgewright.training.source import load_module
+
+    data = make_data(tmp_path)
+    images = np.load(data.inputs["image"])
+    wanted = images.mean((2, 3))[:, :2].astype(np.float64)
+    data = make_data(tmp_path, labels=wanted)
+    settings = msgspec.structs.replace(QUICK, precision="bf16")
+    module = source(tmp_path, "numbers")
+    job = make_job(tmp_path, settings, make_task(Regression(), metric="mae"), module=module, data=data)
+    report = train(job)
+    left = load_module(msgspec.structs.replace(module, weights=str(Path(job.out) / "weights.safetensors")), 0).eval()
+    held = list(data.held_out)
+    with torch.no_grad():
+        exact = float(np.abs(left(torch.from_numpy(images[held])).numpy() - wanted[held]).mean())
+    found = next(one for one in report.curves if one.name == "held-out.mae")
+    assert report.metric == pytest.approx(exact, rel=1e-5)
+    assert found.values[-1] != pytest.approx(exact, rel=1e-5)
+    assert found.values[-1] == pytest.approx(exact, rel=0.05)

@@ -2,6 +2,7 @@
 to it."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from math import isfinite
 from pathlib import Path
 from time import monotonic
@@ -124,10 +125,13 @@ class Training:
                 break
         self._curves.close(self._step)
         seconds = self._spent()
+        metric, step = self._metric, self._step
         if self._best:
             self._module.load_state_dict(self._best["module"])
-            return Ending(self._step, self._best["metric"], self._best["step"], seconds, self._resumed, self._curves)
-        return Ending(self._step, self._metric, self._step, seconds, self._resumed, self._curves)
+            metric, step = self._best["metric"], self._best["step"]
+        if self._plan.precision != "fp32" and metric is not None:
+            metric = self._fabric.broadcast(self.judge(exact=True))
+        return Ending(self._step, metric, step, seconds, self._resumed, self._curves)
 
     def _take(self, batch: Batch) -> None:
         """One step."""
@@ -195,8 +199,9 @@ class Training:
         patience = self._plan.settings.patience
         return bool(patience and self._best and self._best["waited"] >= patience)
 
-    def judge(self) -> float | None:
-        """The task's metric of the held-out samples, computed in float32; None where there are none with labels."""
+    def judge(self, *, exact: bool = False) -> float | None:
+        """The task's metric of the held-out samples, computed as the training computes, or `exact`: in float32. None
+        where there are none with labels."""
         samples, task = self._samples, self._plan.task
         if not samples.labelled or not len(samples.held_out):
             return None
@@ -204,7 +209,7 @@ class Training:
 
         self._module.eval()
         parts = []
-        with torch.no_grad():
+        with torch.no_grad(), nullcontext() if exact else self._fabric.autocast():
             for batch in ahead(samples.read, chunks(samples.held_out, self._plan.settings.batch)):
                 outputs = name_made(self._module(**on_device(batch, self._fabric.device).inputs))
                 arrays = {name: tensor.float().cpu().numpy()[:, None] for name, tensor in outputs.items()}
