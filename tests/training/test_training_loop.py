@@ -278,3 +278,22 @@ def test_what_bf16_trained_is_judged_in_fp32_in_the_end(tmp_path: Path) -> None:
     assert report.metric == pytest.approx(exact, rel=1e-5)
     assert found.values[-1] != pytest.approx(exact, rel=1e-5)
     assert found.values[-1] == pytest.approx(exact, rel=0.05)
+
+
+@pytest.mark.parametrize(("patience", "between"), [(0, [10, 10, 10]), (5, [40, 40, 40])])
+def test_all_held_out_samples_judge_in_the_end_and_where_it_may_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int, between: list[int]
+) -> None:
+    from edgewright.training import loop
+
+    judged: list[tuple[int, bool]] = []
+    whole = loop.Training.judge
+
+    def judge(self: Any, places: Any, *, exact: bool = False) -> Any:
+        judged.append((len(places), exact))
+        return whole(self, places, exact=exact)
+
+    monkeypatch.setattr(loop.Training, "judge", judge)
+    monkeypatch.setattr(loop, "MOST_JUDGED", 12)
+    train(make_job(tmp_path, msgspec.structs.replace(QUICK, epochs=3, patience=patience)))
+    assert judged == [(count, False) for count in between] + [(40, True)]

@@ -19,10 +19,11 @@ from edgewright.training.curves import Curves
 from edgewright.training.job import Settings, Word
 from edgewright.training.losses import name_made
 from edgewright.training.optimize import make_optimizer, rate_at
-from edgewright.training.samples import Batch, Samples, ahead, chunks
+from edgewright.training.samples import Array, Batch, Samples, ahead, chunks
 
 TELL_S = 0.5
 SHOWN = 16  # places of samples in an error
+MOST_JUDGED = 1000  # held-out samples between epochs, where no choice depends on them
 
 
 class Objective(Protocol):
@@ -101,7 +102,6 @@ class Training:
         samples.part, samples.parts = fabric.global_rank, fabric.world_size
         self._curves = Curves(plan.planned)
         self._step, self._seconds, self._resumed = 0, 0.0, 0
-        self._metric: float | None = None
         self._best: dict[str, Any] = {}
         self._began = self._saved = self._told = monotonic()
 
@@ -125,13 +125,10 @@ class Training:
                 break
         self._curves.close(self._step)
         seconds = self._spent()
-        metric, step = self._metric, self._step
         if self._best:
             self._module.load_state_dict(self._best["module"])
-            metric, step = self._best["metric"], self._best["step"]
-        if self._plan.precision != "fp32" and metric is not None:
-            metric = self._fabric.broadcast(self.judge(exact=True))
-        return Ending(self._step, metric, step, seconds, self._resumed, self._curves)
+        metric = self._fabric.broadcast(self.judge(self._samples.held_out, exact=True))
+        return Ending(self._step, metric, self._best.get("step", self._step), seconds, self._resumed, self._curves)
 
     def _take(self, batch: Batch) -> None:
         """One step."""
@@ -176,18 +173,19 @@ class Training:
 
     def _end_epoch(self) -> bool:
         """Judge the held-out samples; whether to stop early."""
-        self._metric = self._fabric.broadcast(self.judge())  # all stop together
-        if self._metric is None:
+        patience, held_out = self._plan.settings.patience, self._samples.held_out
+        some = held_out if patience else held_out[:: -(-len(held_out) // MOST_JUDGED) or 1]
+        metric = self._fabric.broadcast(self.judge(some))  # all stop together
+        if metric is None:
             return False
-        self._curves.put(f"held-out.{self._plan.task.metric}", self._step, self._metric)
-        patience = self._plan.settings.patience
+        self._curves.put(f"held-out.{self._plan.task.metric}", self._step, metric)
         if not patience or (self._thinner is not None and not self._thinner.settled(self._step)):
             return False
         better = self._plan.task.higher_is_better
-        if not self._best or (self._metric > self._best["metric"] if better else self._metric < self._best["metric"]):
+        if not self._best or (metric > self._best["metric"] if better else metric < self._best["metric"]):
             self._best = {
                 "step": self._step,
-                "metric": self._metric,
+                "metric": metric,
                 "waited": 0,
                 "module": {name: tensor.detach().clone() for name, tensor in self._module.state_dict().items()},
             }
@@ -199,18 +197,18 @@ class Training:
         patience = self._plan.settings.patience
         return bool(patience and self._best and self._best["waited"] >= patience)
 
-    def judge(self, *, exact: bool = False) -> float | None:
-        """The task's metric of the held-out samples, computed as the training computes, or `exact`: in float32. None
-        where there are none with labels."""
+    def judge(self, places: Array, *, exact: bool = False) -> float | None:
+        """The task's metric of these samples, computed as the training computes, or `exact`: in float32. None where
+        there are none with labels."""
         samples, task = self._samples, self._plan.task
-        if not samples.labelled or not len(samples.held_out):
+        if not samples.labelled or not len(places):
             return None
         import torch
 
         self._module.eval()
         parts = []
         with torch.no_grad(), nullcontext() if exact else self._fabric.autocast():
-            for batch in ahead(samples.read, chunks(samples.held_out, self._plan.settings.batch)):
+            for batch in ahead(samples.read, chunks(places, self._plan.settings.batch)):
                 outputs = name_made(self._module(**on_device(batch, self._fabric.device).inputs))
                 arrays = {name: tensor.float().cpu().numpy()[:, None] for name, tensor in outputs.items()}
                 parts.append(judge(task, arrays, list_labels(task, samples.labels_of(batch.places))))
@@ -243,7 +241,6 @@ class Training:
             "step": self._step,
             "seconds": self._spent(),
             "resumed": self._resumed,
-            "metric": self._metric,
             "module": self._module.state_dict(),
             "learned": self._objective.learned.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -259,7 +256,7 @@ class Training:
         import torch
 
         self._step, self._seconds, self._resumed = state["step"], state["seconds"], state["resumed"] + 1
-        self._metric, self._best = state["metric"], state["best"]
+        self._best = state["best"]
         self._module.load_state_dict(state["module"])
         self._objective.learned.load_state_dict(state["learned"])
         self._optimizer.load_state_dict(state["optimizer"])
