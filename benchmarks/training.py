@@ -1,11 +1,10 @@
 """What `edgewright prune`, `distil` and `quantize --qat` give on the CIFAR-10 teacher, beside their controls.
 
 25,000 pictures train, but a tenth, which is held out; no choice is made on the 5,000 of `val5k`, which judge everything
-here. Parts: `prune` (half the bytes and 1.5 times the
-speed), `peer` (Torch-Pruning's own recipe down to the same MACs and for the same epochs), `zeros` (80 % of the
-weights), `distil` (a student with a fifth of the parameters, three seeds), `qat` (ResNet-8 with INT4 weights), `chain`
-(pruned, taught, INT8). Speed is that of ONNX Runtime on one thread, in turns. With `--out` all that was made is kept,
-and a second start goes on where the first ended.
+here. Parts: `prune` (half the bytes and 1.5 times the speed), `peer` (Torch-Pruning's own recipe down to the same MACs
+and for the same epochs), `zeros` (80 % of the weights), `distil` (a student with a fifth of the parameters, three
+seeds), `qat` (ResNet-8 with INT4 weights), `chain` (pruned, taught, INT8). Speed is that of ONNX Runtime on one thread,
+in turns. With `--out` all that was made is kept, and a second start goes on where the first ended.
 """
 
 import argparse

@@ -19,7 +19,7 @@ from edgewright.flows.contest import Court, time_models
 UNITS = {"": 1.0, "b": 1.0, "kb": 1e3, "k": 1e3, "mb": 1e6, "m": 1e6, "gb": 1e9, "g": 1e9}
 MOST_TIMED = 40  # networks that are timed one group at a time
 AT_ONCE = 5
-PROCESSES, SECONDS = 3, 0.05  # two were too rough: another network came out each time, up to 0.4 points worse
+PROCESSES, SECONDS = 3, 0.05  # with two processes, two searches of three ended in another network
 
 
 def parse_amount(text: str, whole: float, flag: str) -> float:
