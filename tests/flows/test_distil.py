@@ -10,8 +10,8 @@ import pytest
 
 from edgewright.devices.contract import Device
 from edgewright.errors import ConfigError, EdgewrightError, GateFailed, ModelNotFound, UsageError
-from edgewright.flows import contest
 from edgewright.flows import distil as flow
+from edgewright.flows import trainings
 from edgewright.flows.distil import distil
 from edgewright.flows.distillation import DistilReport
 from edgewright.flows.learning import Side, Versus
@@ -147,7 +147,7 @@ def test_a_student_that_its_teacher_harms_is_kept_back(
     assert [name.startswith(".edgewright-distil-") for name in kept] == [True]  # nothing but what was trained
     chance = msgspec.structs.replace(harm, low=-7.0, high=1.0)
     monkeypatch.setattr(flow, "compare_sides", lambda *_: chance)
-    monkeypatch.setattr(contest, "run_job", lambda *_, **__: pytest.fail("it trained again"))
+    monkeypatch.setattr(trainings, "run_job", lambda *_, **__: pytest.fail("it trained again"))
     report, error = distil(distil_plan(files, max_drop=2.0), tmp_path / "out", device, store, ignore)
     assert error is None
     assert any("may be chance" in note for note in report.notes)

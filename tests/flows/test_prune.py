@@ -19,8 +19,8 @@ from edgewright.errors import (
     WorkerError,
 )
 from edgewright.facts.plan import CompilePlan, PrunePlan
-from edgewright.flows import contest
 from edgewright.flows import prune as flow
+from edgewright.flows import trainings
 from edgewright.flows.demo import digits_folder
 from edgewright.flows.learning import Side
 from edgewright.flows.prune import prune
@@ -191,7 +191,7 @@ def test_what_was_trained_is_not_trained_again(
     assert len(left_in(out)) == 1
     monkeypatch.undo()
     out.rename(tmp_path / "elsewhere")  # as on another machine: no path is part of what is remembered
-    monkeypatch.setattr(contest, "run_job", lambda *_, **__: pytest.fail("it trained again"))
+    monkeypatch.setattr(trainings, "run_job", lambda *_, **__: pytest.fail("it trained again"))
     report, error = prune(plan, tmp_path / "elsewhere", device, store, ignore)
     assert error is None
     assert report.state == "ok"

@@ -142,7 +142,7 @@ def stage_lines() -> Callable[[str], None]:
     seen: set[str] = set()
 
     def tell(text: str) -> None:
-        stage = re.sub(r"process \d+|\d+ of \d+.*|trial \d+", "#", text)
+        stage = re.sub(r"process \d+|\d+ of \d+[^;]*|trial \d+", "#", text)
         if stage not in seen:
             seen.add(stage)
             say(text)

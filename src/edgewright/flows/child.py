@@ -18,6 +18,7 @@ from edgewright.bench.session import Tell
 from edgewright.compress.job import Finished, Step, Trouble, Word
 from edgewright.errors import EdgewrightError, WorkerCrashed, WorkerTimeout
 
+Started = Callable[["subprocess.Popen[bytes]"], None]
 TAIL_BYTES = 2000
 TUNABLES, HUGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"
 
@@ -52,11 +53,20 @@ class Watch:
         self._end()
 
 
-def run_job(module: str, job: Struct, folder: Path, tell: Tell, *, title: str, silence_s: float = inf) -> None:
+def run_job(
+    module: str,
+    job: Struct,
+    folder: Path,
+    tell: Tell,
+    *,
+    title: str,
+    silence_s: float = inf,
+    started: Started = lambda process: None,
+) -> None:
     """Run `python -m MODULE JOB.json` to its end, with job and log in `folder`.
 
     Raises the error that it tells, WorkerCrashed where it dies without one, and WorkerTimeout where it says nothing for
-    `silence_s`. Ctrl-C ends it.
+    `silence_s`. Ctrl-C ends it; another thread can end it by the process that `started` is given.
     """
     path, log = folder / "job.json", folder / "job.log"
     path.write_bytes(msgspec.json.encode(job))
@@ -67,6 +77,7 @@ def run_job(module: str, job: Struct, folder: Path, tell: Tell, *, title: str, s
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=environment) as process,  # noqa: S603 - our own module
     ):
         try:
+            started(process)
             with Watch(silence_s, process.kill) as watch:
                 last = listen(process, tell, watch.hear)
         finally:

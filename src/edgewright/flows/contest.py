@@ -1,26 +1,22 @@
 """A technique against its control: both trained for the same steps and seeds, judged on the same data, and timed."""
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from math import inf
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
-
-import msgspec
 
 from edgewright.bench.session import Tell
 from edgewright.devices.contract import Device
 from edgewright.errors import EdgewrightError
 from edgewright.facts.plan import BenchmarkPlan, Candidate, CompileCell, CompilePlan, EvaluatePlan
 from edgewright.flows.benchmark import Outcome, benchmark
-from edgewright.flows.child import run_job
 from edgewright.flows.compile import compile_all
 from edgewright.flows.evaluate import evaluate
 from edgewright.flows.evaluation import EvaluationRow
 from edgewright.flows.judging import PROCESSES, SECONDS
 from edgewright.flows.quantization import Speedup
 from edgewright.flows.resolve import native_runtime
-from edgewright.flows.sources import absolute
+from edgewright.flows.trainings import run_worker
 from edgewright.formats.artifacts import find_record
 from edgewright.formats.costs import Costs, measure_costs
 from edgewright.formats.files import read_model
@@ -28,44 +24,7 @@ from edgewright.formats.onnx_graph import read_onnx_graph
 from edgewright.formats.tflite_graph import read_tflite_graph
 from edgewright.runtimes.table import runtime_info
 from edgewright.store.store import Store
-from edgewright.training.job import InspectJob, Job, Source, TrainJob, TrainReport
-
-WORKER = "edgewright.training.worker"
-
-
-class Trained(NamedTuple):
-    """What one training left: `model.onnx`, and of a module `weights.safetensors`."""
-
-    folder: Path
-    report: TrainReport
-
-    @property
-    def onnx(self) -> Path:
-        return self.folder / "model.onnx"
-
-    @property
-    def weights(self) -> Path:
-        return self.folder / "weights.safetensors"
-
-
-def torch_source(factory: str, weights: str | None) -> Source:
-    """As the user named it, with paths that hold in a worker."""
-    return Source(factory=absolute(factory), weights=str(Path(weights).absolute()) if weights else None)
-
-
-def train(job: TrainJob, tell: Tell) -> Trained:
-    """Run a training, or find what it left before. The folder of its checkpoints is kept until all is done."""
-    out = Path(job.out)
-    done = out / "report.json"
-    if not done.is_file():
-        run_worker(job, tell, title=f"training of the {job.title}", out=out)
-    return Trained(out, msgspec.json.decode(done.read_bytes(), type=TrainReport))
-
-
-def run_worker(job: Job, tell: Tell, *, title: str, out: Path, silence_s: float = inf) -> None:
-    """A job of the worker, whose folder may be there."""
-    out.mkdir(parents=True, exist_ok=True)
-    run_job(WORKER, job, out, tell, title=title, silence_s=silence_s)
+from edgewright.training.job import InspectJob
 
 
 def inspect(job: InspectJob, court: "Court") -> Path:
@@ -75,10 +34,6 @@ def inspect(job: InspectJob, court: "Court") -> Path:
     if not (out / "inspected.json").is_file():
         run_worker(job, court.tell, title="reading the module", out=out, silence_s=court.timeout_s)
     return out
-
-
-def train_seeds(make: Callable[[int], TrainJob], seeds: Sequence[int], tell: Tell) -> list[Trained]:
-    return [train(make(seed), tell) for seed in seeds]
 
 
 def costs_of(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Costs | None:

@@ -27,11 +27,12 @@ from edgewright.compress.pruning.widths import (
 )
 from edgewright.errors import GateFailed, ModelNotConvertible, UsageError
 from edgewright.facts.plan import PrunePlan
-from edgewright.flows.contest import Trained, inspect, judge_all, runnable, train
+from edgewright.flows.contest import inspect, judge_all, runnable
 from edgewright.flows.course import Course
 from edgewright.flows.learning import scale_of
 from edgewright.flows.narrowing import Clock, parse_amount, tabulate_times
 from edgewright.flows.pruning import WidthRow, width_rows
+from edgewright.flows.trainings import Trained, train
 from edgewright.formats.onnx_graph import read_onnx_graph
 from edgewright.store.store import Store, open_store
 from edgewright.training.inspect import Inspected

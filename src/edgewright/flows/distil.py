@@ -12,16 +12,7 @@ from edgewright.devices.contract import Device
 from edgewright.errors import EdgewrightError, GateFailed, ModelNotFound, StoreError, UsageError
 from edgewright.facts.model import Model, Signature
 from edgewright.facts.plan import CompilePlan, DistilPlan
-from edgewright.flows.contest import (
-    Trained,
-    costs_of,
-    judge_all,
-    make_runnable,
-    name_sides,
-    race,
-    torch_source,
-    train_seeds,
-)
+from edgewright.flows.contest import costs_of, judge_all, make_runnable, name_sides, race
 from edgewright.flows.course import Course, begin_course, check_judge, forget, read_settings, remembered
 from edgewright.flows.distillation import DistilReport
 from edgewright.flows.evaluation import EvaluationRow
@@ -39,6 +30,7 @@ from edgewright.flows.resolve import source_signature
 from edgewright.flows.sources import hash_source, is_torch, prepare_source
 from edgewright.flows.students import Student, family_of, make_student, name_student, times_smaller, told_of
 from edgewright.flows.teaching import ask_file, ask_module, check_teaching, views_of
+from edgewright.flows.trainings import Trained, torch_source, train_sides
 from edgewright.formats.files import read_model
 from edgewright.store.store import Store, utc_now
 from edgewright.training.job import Teaching, TrainJob
@@ -165,14 +157,12 @@ def teach(plan: DistilPlan, teacher: Path, signature: Signature, course: Course,
         transfer_weight=plan.transfer_weight,
     )
     seeds = range(course.settings.seed, course.settings.seed + plan.seeds)
-    # The student first: what teacher and student have against each other is told before anything else is trained.
+    # The student first: what teacher and student have against each other is told before anything else begins.
     sides: dict[str, Teaching | None] = {"student": teaching}
     if plan.control and laid.labels:
         sides["control"] = None
-    trained = {
-        side: train_seeds(lambda seed, s=side, how=how: job_of(s, student, how, seed, plan, course), seeds, court.tell)  # type: ignore[misc]
-        for side, how in sides.items()
-    }
+    jobs = {side: [job_of(side, student, how, seed, plan, course) for seed in seeds] for side, how in sides.items()}
+    trained = train_sides(jobs, court.tell)
     return Taught(teacher, student, dict(sorted(trained.items())), alpha)
 
 

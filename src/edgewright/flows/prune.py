@@ -18,16 +18,7 @@ from edgewright.bench.session import Tell
 from edgewright.devices.contract import Device
 from edgewright.errors import EdgewrightError, GateFailed, StoreError, UsageError
 from edgewright.facts.plan import CompilePlan, PrunePlan
-from edgewright.flows.contest import (
-    Trained,
-    costs_of,
-    judge_all,
-    make_runnable,
-    name_sides,
-    race,
-    torch_source,
-    train_seeds,
-)
+from edgewright.flows.contest import costs_of, judge_all, make_runnable, name_sides, race
 from edgewright.flows.course import Course, begin_course, check_judge, forget, read_settings, remembered
 from edgewright.flows.cutting import Cut, cut_file, cut_module, thin_file
 from edgewright.flows.evaluation import EvaluationRow
@@ -53,6 +44,7 @@ from edgewright.flows.sources import (
     stem_of,
 )
 from edgewright.flows.teaching import ask_module, check_teaching, views_of
+from edgewright.flows.trainings import Trained, torch_source, train_sides
 from edgewright.store.store import Store, utc_now
 from edgewright.training.job import Laid, Source, Teaching, Thinning, TrainJob
 from edgewright.training.slices import write_built
@@ -170,16 +162,13 @@ def make_pruned(plan: PrunePlan, prepared: Prepared, course: Course, work: Path)
             Thinning(sparsity=plan.sparsity, scope=plan.scope, pattern=plan.pattern),
         )
     seeds = range(course.settings.seed, course.settings.seed + plan.seeds)
-    trained = {}
-    if plan.control:
-        trained["control"] = train_seeds(
-            lambda seed: job_of("control", whole, None, teaching, seed, plan, course, cut.epochs),
-            seeds,
-            course.court.tell,
-        )
-    trained["pruned"] = train_seeds(
-        lambda seed: job_of("pruned", module, thinning, teaching, seed, plan, course, 0.0), seeds, course.court.tell
-    )
+    jobs = {
+        "control": [job_of("control", whole, None, teaching, seed, plan, course, cut.epochs) for seed in seeds],
+        "pruned": [job_of("pruned", module, thinning, teaching, seed, plan, course, 0.0) for seed in seeds],
+    }
+    if not plan.control:
+        del jobs["control"]
+    trained = train_sides(jobs, course.court.tell)
     files = {name: [one.onnx for one in all_seeds] for name, all_seeds in trained.items()}
     return Pruned(files, trained, cut, module)
 

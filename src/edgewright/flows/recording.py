@@ -10,11 +10,11 @@ from edgewright.devices.contract import Device
 from edgewright.facts.model import Model
 from edgewright.facts.plan import CompilePlan, DistilPlan, PrunePlan
 from edgewright.facts.run import Metric, Run
-from edgewright.flows.contest import Trained
 from edgewright.flows.distillation import DistilReport
 from edgewright.flows.learning import curve_series, side_metrics
 from edgewright.flows.pruning import PruneReport
 from edgewright.flows.sources import hash_source
+from edgewright.flows.trainings import Trained
 from edgewright.formats.files import read_model
 from edgewright.store.ids import new_run_id
 from edgewright.store.store import Store, utc_now

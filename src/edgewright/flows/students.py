@@ -10,10 +10,11 @@ import msgspec
 from edgewright.errors import ConfigError, DataError, UsageError
 from edgewright.facts.model import Signature
 from edgewright.facts.plan import DistilPlan
-from edgewright.flows.contest import inspect, torch_source
+from edgewright.flows.contest import inspect
 from edgewright.flows.course import Course
 from edgewright.flows.pruning import WidthRow, module_name
 from edgewright.flows.sources import stem_of
+from edgewright.flows.trainings import torch_source
 from edgewright.formats.files import read_model
 from edgewright.formats.torch_program import name_outputs
 from edgewright.tasks.check import check_task

@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from edgewright.errors import UsageError
 from edgewright.facts.plan import DistilPlan, PrunePlan
-from edgewright.flows.contest import own_runtime, run_worker, runnable
+from edgewright.flows.contest import own_runtime, runnable
 from edgewright.flows.course import Course
 from edgewright.flows.inference import Runner
 from edgewright.flows.resolve import source_signature
+from edgewright.flows.trainings import run_worker
 from edgewright.formats.artifacts import find_record
 from edgewright.formats.files import read_model
 from edgewright.store.store import Store

@@ -10,13 +10,13 @@ from edgewright.bench.session import Tell
 from edgewright.compress.write import guard_floats
 from edgewright.errors import DataError, UsageError
 from edgewright.facts.plan import QuantizePlan
-from edgewright.flows.contest import Trained, torch_source, train
 from edgewright.flows.course import check_classes, check_trainer, convert_settings
 from edgewright.flows.evaluation import EvaluationRow, MetricRow
 from edgewright.flows.judging import Begun
 from edgewright.flows.laying import lay_out_training
 from edgewright.flows.quantization import Tuned
 from edgewright.flows.quantizer import Quantized
+from edgewright.flows.trainings import Trained, torch_source, train_all
 from edgewright.tasks.contract import Task
 from edgewright.tasks.data import open_data
 from edgewright.training.job import Laid, Settings, TrainJob
@@ -92,8 +92,8 @@ def tune(begun: Begun, settings: Settings, quantized: Quantized, memory: Path, w
         out=str(memory / "tuned"),
         memory=str(memory / "checkpoints"),
     )
-    trained = train(job, tell)
-    control = train(as_control(job, begun.plan, memory), tell) if begun.plan.control else None
+    made = train_all([job, as_control(job, begun.plan, memory)] if begun.plan.control else [job], tell)
+    trained, control = made[0], made[1] if begun.plan.control else None
     return Tuning(quantized, write_tuned(quantized, trained.onnx, work), trained, control, laid)
 
 

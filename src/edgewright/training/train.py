@@ -117,7 +117,7 @@ def fingerprint(job: TrainJob, task: Task, module: Any, samples: Samples, lesson
     plain = msgspec.structs.replace(task, metric=Path(task.metric).name)
     if getattr(task.output, "labels", ""):
         plain = msgspec.structs.replace(plain, output=msgspec.structs.replace(task.output, labels=""))
-    settings = msgspec.structs.replace(job.settings, checkpoint_s=0.0)
+    settings = msgspec.structs.replace(job.settings, checkpoint_s=0.0, threads=0)
     teaching = job.teaching
     if teaching is not None:
         teaching = msgspec.structs.replace(teaching, logits="", teacher=None)
