@@ -124,5 +124,13 @@ def test_a_stage_is_told_once(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().err == "m1: process 1 of 3\nm2: process 1 of 3\n"
 
 
+def test_jobs_side_by_side_are_a_stage_together(capfd: pytest.CaptureFixture[str]) -> None:
+    tell = stage_lines()
+    for done in (1, 2):
+        tell(f"a: {done} of 9, 3 s left")
+        tell(f"a: {done} of 9, 3 s left; b: 1 of 9, 8 s left")
+    assert capfd.readouterr().err == "a: 1 of 9, 3 s left\na: 1 of 9, 3 s left; b: 1 of 9, 8 s left\n"
+
+
 def test_own_notes_are_no_tags() -> None:
     assert show_tags({"who": "me", "energy-source": "x", "layers-via": "y"}) == "who=me"

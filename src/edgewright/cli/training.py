@@ -59,7 +59,7 @@ def training_options(command: Command) -> Command:
                      help="What the training computes in; default: auto."),
         click.option("--patience", type=int, default=None, help="Stop after so many epochs without a gain; 0: never."),
         click.option("--checkpoint-s", type=float, default=None, help="Seconds between checkpoints; default: 60."),
-        click.option("--train-threads", type=int, default=None, help="Threads of the training; 0 leaves it to torch."),
+        click.option("--train-threads", type=int, default=None, help="Threads of each training; 0 shares them out."),
         click.option("--held-out", type=float, default=0.1, show_default=True,
                      help="Share of --data that steers and is not trained on."),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A technique against its control: both trained for the same steps and seeds, judged on the same data, and timed."""
+"""A technique against its control: judged on the same data, and timed."""
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence

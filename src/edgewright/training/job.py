@@ -60,7 +60,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         precision: `auto` takes bf16 where the processor (or GPU) computes it natively and the loss agrees.
         patience: epochs without a better held-out metric until it stops; 0 never stops early.
         checkpoint_s: seconds between checkpoints.
-        threads: that torch computes with; 0 leaves it to torch.
+        threads: that torch computes with; 0 leaves it to torch, or to the share of what is trained side by side.
         seed: of order, augmentation and fresh weights.
     """
 
