@@ -63,6 +63,23 @@ def left_in(out: Path) -> list[str]:
     return [path.name for path in out.iterdir() if path.name.startswith(".edgewright")]
 
 
+@pytest.mark.parametrize(("target", "alike"), [("1.5x", True), ("4x", False)])
+def test_a_control_that_costs_much_more_is_trained_by_itself(
+    target: str, alike: bool, files: dict[str, str], tmp_path: Path, device: Device, store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    seen: list[bool] = []
+
+    def stop(jobs: Any, tell: Any, *, alike: bool) -> Any:
+        seen.append(alike)
+        raise UsageError("that far")
+
+    monkeypatch.setattr(flow, "train_sides", stop)
+    with pytest.raises(UsageError, match="that far"):
+        prune(prune_plan(files, target_macs=target), tmp_path / "out", device, store, ignore)
+    assert seen == [alike]
+
+
 def test_a_module_becomes_smaller_beside_its_control(
     files: dict[str, str], tmp_path: Path, device: Device, store: Store
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 from edgewright.devices.contract import Device
 from edgewright.errors import DataError, EdgewrightError, UsageError
 from edgewright.facts.plan import QuantizePlan
+from edgewright.flows import quantize as flow
 from edgewright.flows.quantize import quantize
 from edgewright.store.store import Store
 from tests.flows.lessons import TASK, ignore, write_lesson, write_weights
@@ -93,6 +94,23 @@ def test_an_onnx_source_has_its_control_too(plan: QuantizePlan, tmp_path: Path, 
     report, _ = quantize(msgspec.structs.replace(still, control=False), tmp_path / "bare", device, store, ignore)
     assert report.tuning is not None
     assert report.tuning.control is None
+
+
+def test_other_threads_go_on_in_the_same_folder(
+    plan: QuantizePlan, tmp_path: Path, device: Device, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path] = []
+
+    def stop(begun: Any, settings: Any, quantized: Any, memory: Path, *rest: Any) -> Any:
+        seen.append(memory)
+        raise UsageError("that far")
+
+    monkeypatch.setattr(flow, "tune", stop)
+    for words in ({"threads": 1}, {"threads": 2, "checkpoint_s": 9.0}, {"threads": 1, "lr": 0.02}):
+        changed = msgspec.structs.replace(plan, qat={**(plan.qat or {}), **words})
+        with pytest.raises(UsageError, match="that far"):
+            quantize(changed, tmp_path / "out", device, store, ignore)
+    assert seen[0] == seen[1] != seen[2]
 
 
 @pytest.mark.parametrize(

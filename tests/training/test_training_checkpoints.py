@@ -149,12 +149,15 @@ def test_a_training_that_had_stopped_early_stays_stopped(tmp_path: Path) -> None
     assert again.steps < again.planned
 
 
-def test_a_finished_training_is_not_done_again(tmp_path: Path) -> None:
-    job = full_job(tmp_path, msgspec.structs.replace(SETTINGS, epochs=2))
+def test_a_finished_training_is_not_done_again_whatever_its_threads(tmp_path: Path) -> None:
+    job = full_job(tmp_path, msgspec.structs.replace(SETTINGS, epochs=2.0))
     train(job)
+    assert read_report(job).threads == 1
     first = weights(job)
-    train(job)
-    assert read_report(job).resumed == 1
+    other = msgspec.structs.replace(job, settings=msgspec.structs.replace(job.settings, threads=2))
+    run_worker(tmp_path, other)
+    report = read_report(job)
+    assert (report.resumed, report.threads) == (1, 2)
     assert weights(job) == first
 
 

@@ -54,6 +54,7 @@ class Cut(NamedTuple):
         onnx: of a file the cut graph, which is not trained.
         zeros: of unstructured pruning.
         epochs: that were trained on the way.
+        macs: multiply-accumulates that are left, as a share of the source's.
     """
 
     onnx: Path
@@ -61,6 +62,7 @@ class Cut(NamedTuple):
     fixed: dict[str, str]
     zeros: int = 0
     epochs: float = 0.0
+    macs: float = 1.0
 
 
 class Choice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -308,7 +310,10 @@ class Rounds:
         weights = folder / "cut.safetensors"
         cut_weights(inspected / "weights.safetensors", places, weights)
         widths = {name: len(kept) for name, kept in keep.items()}
-        cut = Cut(self._onnx, width_rows(groups, widths, before.widths if before else ()), {**groups.fixed, **left})
+        whole, current_graph = (read_onnx_graph(path, course.shapes) for path in (self._onnx, inspected / "named.onnx"))
+        share = total_macs(shrink_graph(current_graph, groups, keep)) / (total_macs(whole) or 1.0)
+        rows = width_rows(groups, widths, before.widths if before else ())
+        cut = Cut(self._onnx, rows, {**groups.fixed, **left}, macs=share)
         source = Source(factory=unfold(current).factory, weights=str(weights), slices=str(folder / "slices.json"))
         return cut, source
 

@@ -26,6 +26,7 @@ class SeedRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         metric: on the data that judges; `held_out`: on the part of the training data that was not trained on.
         steps: that were taken; fewer than planned where it stopped early.
+        threads: that it computed with, on processors; None in reports of before they were told.
         resumed: how often it went on from a checkpoint.
     """
 
@@ -35,6 +36,7 @@ class SeedRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     steps: int
     seconds: float
     precision: str
+    threads: int | None = None
     resumed: int
 
 
@@ -112,6 +114,7 @@ def describe_side(
                 steps=report.steps,
                 seconds=report.seconds,
                 precision=report.precision,
+                threads=report.threads,
                 resumed=report.resumed,
             )
             for place, (value, report) in enumerate(zip(values, reports, strict=False))

@@ -49,6 +49,7 @@ from edgewright.store.store import Store, utc_now
 from edgewright.training.job import Laid, Source, Teaching, Thinning, TrainJob
 from edgewright.training.slices import write_built
 
+ALIKE = 0.5  # of the MACs: on two processors a shorter training saves nothing beside the whole network's
 PATTERN = re.compile(r"[1-9]\d*:[1-9]\d*")
 CANNOT_TRAIN = "it is not trained again: that needs a torch source, FILE.py:FACTORY with its weights, and --data"
 
@@ -168,7 +169,7 @@ def make_pruned(plan: PrunePlan, prepared: Prepared, course: Course, work: Path)
     }
     if not plan.control:
         del jobs["control"]
-    trained = train_sides(jobs, course.court.tell)
+    trained = train_sides(jobs, course.court.tell, alike=cut.macs >= ALIKE)
     files = {name: [one.onnx for one in all_seeds] for name, all_seeds in trained.items()}
     return Pruned(files, trained, cut, module)
 

@@ -188,7 +188,7 @@ def key_of(begun: Begun) -> str:
         msgspec.to_builtins(begun.task),
         write_recipe(begun.recipe),
         begun.form,
-        begun.plan.qat,
+        None if begun.plan.qat is None else {**begun.plan.qat, "checkpoint_s": 0, "threads": 0},
         begun.plan.held_out,
     ]
     return sha256(msgspec.json.encode(said, order="sorted")).hexdigest()[:16]

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from math import inf
 from pathlib import Path
-from queue import Empty, Queue
+from queue import Empty, SimpleQueue
 from threading import Lock
 from typing import NamedTuple
 
@@ -20,16 +20,21 @@ import msgspec
 
 from edgewright.bench.session import Tell
 from edgewright.devices.cgroup import cgroup_limits
+from edgewright.devices.cpu import core_groups
 from edgewright.devices.moment import read_memory
+from edgewright.errors import WorkerCrashed
 from edgewright.flows.child import Started, run_job
 from edgewright.flows.sources import absolute
-from edgewright.runtimes.memory import parse_status
+from edgewright.runtimes.memory import memory_now, parse_status
 from edgewright.training.job import Job, Source, TrainJob, TrainReport
 
 WORKER = "edgewright.training.worker"
 WAIT_S = 0.5
-# Where one of these is, Fabric computes on it, and trainings would share it: NVIDIA, under WSL, AMD, TPU.
-ACCELERATORS = ("dev/nvidiactl", "dev/dxg", "dev/kfd", "dev/accel0")
+MOST_TOLD = 2  # in one line
+# Where one of these is, Fabric may compute on it, and trainings would share it: NVIDIA, Jetson, under WSL, AMD, TPU.
+ACCELERATORS = ("dev/nvidiactl", "dev/nvmap", "dev/dxg", "dev/kfd", "dev/accel0")
+LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # of the processors that torch may use
+MARGIN = 1.5  # a training goes on to take more than in its first step: checkpoints, the best weights, the export
 
 
 class Trained(NamedTuple):
@@ -80,6 +85,7 @@ def train_all(jobs: Sequence[TrainJob], tell: Tell) -> list[Trained]:
 
     The first error ends them all, as Ctrl-C does.
     """
+    # Jobs that are done already count too: what is left trains with as many threads as before, and so to the same bits.
     at_once, threads = share_out(len(jobs), max((job.settings.threads for job in jobs), default=0), count_processors())
     if at_once < 2:
         return [train(job, tell) for job in jobs]
@@ -89,8 +95,15 @@ def train_all(jobs: Sequence[TrainJob], tell: Tell) -> list[Trained]:
     return SideBySide(shared, at_once, tell).run()
 
 
-def train_sides(jobs: Mapping[str, Sequence[TrainJob]], tell: Tell) -> dict[str, list[Trained]]:
-    """`train_all` of all sides together, by side."""
+def train_sides(jobs: Mapping[str, Sequence[TrainJob]], tell: Tell, *, alike: bool = True) -> dict[str, list[Trained]]:
+    """`train_all` of all sides together, by side.
+
+    Args:
+        alike: whether a step of one side takes about as long as one of another. Else each side is trained by itself:
+            what ends last would be left with its part of the processors for most of its time.
+    """
+    if not alike:
+        return {side: train_all(own, tell) for side, own in jobs.items()}
     made = iter(train_all([job for own in jobs.values() for job in own], tell))
     return {side: [next(made) for _ in own] for side, own in jobs.items()}
 
@@ -106,22 +119,25 @@ def share_out(trainings: int, threads: int, processors: int) -> tuple[int, int]:
     return at_once, threads or max(1, processors // max(1, at_once))
 
 
-def count_processors(root: Path = Path("/")) -> int:
-    """Those that trainings can be shared out to: 1 where an accelerator computes, and where it is not known."""
+def count_processors(root: Path = Path("/"), environment: Mapping[str, str] = os.environ) -> int:
+    """Cores that trainings can be shared out to: 1 where an accelerator may compute, and where it is not known."""
     if sys.platform != "linux" or any((root / name).exists() for name in ACCELERATORS):
         return 1
-    return max(1, int(min(len(os.sched_getaffinity(0)), cgroup_limits(root).get("cpus", inf))))
+    allowed = os.sched_getaffinity(0)
+    cores = [allowed.intersection(group) for group in core_groups(root)]
+    most = [int(environment[name]) for name in LIMITS if environment.get(name, "").isdecimal()]
+    return max(1, int(min(sum(map(bool, cores)) or len(allowed), cgroup_limits(root).get("cpus", inf), *most)))
 
 
 class SideBySide:
     """Each training is followed by a thread; what is told is told by the caller's own.
 
-    The next one begins once those before have taken a step and as much memory is free as the largest has taken.
+    The next one begins once those before have taken a step and there is memory for one more of the largest.
     """
 
     def __init__(self, jobs: Sequence[TrainJob], at_once: int, tell: Tell) -> None:
         self._jobs, self._at_once, self._tell = jobs, at_once, tell
-        self._said: Queue[tuple[int, str]] = Queue()
+        self._said: SimpleQueue[tuple[int, str]] = SimpleQueue()
         self._words: dict[int, str] = {}  # the last of each that runs
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._lock, self._over = Lock(), False
@@ -136,24 +152,23 @@ class SideBySide:
                     if waiting and len(running) < self._at_once and self._is_room(running):
                         place = waiting.popleft()
                         running[place] = pool.submit(self._follow, place)
+                        running[place].add_done_callback(lambda _, place=place: self._said.put((place, "")))  # type: ignore[misc]
                     self._hear()
                     for place in [place for place, one in running.items() if one.done()]:
                         made[place] = running.pop(place).result()
-                        self._words.pop(place, None)
-            except BaseException:
-                self._end()
-                raise
+            except WorkerCrashed as error:
+                hint = f"where memory is short, --train-threads {count_processors()} trains one after the other"
+                raise WorkerCrashed(error.what, error.why, f"{error.try_this}; {hint}") from None
+            finally:
+                self._end()  # before the pool waits for its threads
         return [made[place] for place in range(len(self._jobs))]
 
     def _follow(self, place: int) -> Trained:
-        try:
-            return train(
-                self._jobs[place],
-                lambda text: self._said.put((place, text)),
-                lambda process: self._started(place, process),
-            )
-        finally:
-            self._said.put((place, ""))
+        return train(
+            self._jobs[place],
+            lambda text: self._said.put((place, text)),
+            lambda process: self._started(place, process),
+        )
 
     def _started(self, place: int, process: "subprocess.Popen[bytes]") -> None:
         with self._lock:
@@ -162,20 +177,24 @@ class SideBySide:
                 process.kill()
 
     def _hear(self) -> None:
-        """Tell what is said next, beside the last of the others; an empty word only wakes."""
+        """Tell what is said next, beside the last of the others; the last word of each is empty."""
         try:
             place, text = self._said.get(timeout=WAIT_S)
         except Empty:
             return
-        if text:
-            self._words[place] = text
-            self._tell("; ".join(self._words[one] for one in sorted(self._words)))
+        if not text:
+            self._words.pop(place, None)
+            return
+        self._words[place] = text
+        words = [self._words[one] for one in sorted(self._words)]
+        more = [f"and {len(words) - MOST_TOLD} more"] if len(words) > MOST_TOLD else []
+        self._tell("; ".join((*words[:MOST_TOLD], *more)))
 
     def _is_room(self, running: dict[int, "Future[Trained]"]) -> bool:
         if not all(place in self._words for place in running):
             return False
         peaks = [peak_of(self._processes[place]) for place in running if place in self._processes]
-        return not peaks or free_bytes(sum(peaks)) > max(peaks)
+        return not peaks or free_bytes(sum(peaks)) > MARGIN * max(peaks)
 
     def _end(self) -> None:
         with self._lock:
@@ -193,6 +212,7 @@ def peak_of(process: "subprocess.Popen[bytes]") -> int:
 
 
 def free_bytes(used: int, root: Path = Path("/")) -> float:
-    """Memory that one more process could take, where `used` of a control group's limit are taken already."""
+    """Memory that one more process could take, where trainings have taken `used` of a control group's limit already,
+    and this process its own part."""
     limit = cgroup_limits(root).get("memory_bytes", inf)
-    return min(read_memory(root).get("memory_available_bytes", inf), limit - used)
+    return min(read_memory(root).get("memory_available_bytes", inf), limit - used - (memory_now().rss or 0))

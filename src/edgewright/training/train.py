@@ -168,6 +168,7 @@ def leave(job: TrainJob, trainable: Trainable, plan: Plan, ending: Ending, notes
         resumed=ending.resumed,
         parameters=sum(one.numel() for one in weights),
         zeros=sum(int((one == 0).sum()) for one in weights),
+        threads=torch.get_num_threads(),
         curves=ending.curves.told(),
         notes=notes,
     )

@@ -1,0 +1,74 @@
+"""Two trainings side by side, beside one after the other with all processors each: `flows.trainings` in turns.
+
+Each trains the CIFAR-10 teacher's architecture on noise. Seconds are from the start of the first process to the end of
+the last, which wants a quiet machine: both start torch and leave a model twice. Which goes first alternates.
+"""
+
+import argparse
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter
+
+import msgspec
+import numpy as np
+
+from benchmarks.measuring import describe_machine, tell_ratio
+from benchmarks.training_loop import TEACHER
+from edgewright.flows.trainings import train_all
+from edgewright.tasks.contract import Augment, Classification, ImageInput, Task
+from edgewright.training.job import Laid, Settings, Source, TrainJob
+
+BATCH = 128
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=150)
+    arguments = parser.parse_args()
+    seconds: dict[int, list[float]] = {0: [], len(os.sched_getaffinity(0)): []}
+    with TemporaryDirectory() as folder:
+        laid = lay_out(Path(folder), arguments.steps)
+        for pair in range(arguments.pairs):
+            for threads in sorted(seconds, reverse=bool(pair % 2)):
+                out = Path(folder) / f"{pair}-{threads}"
+                began = perf_counter()
+                train_all([make_job(out, name, laid, threads) for name in ("one", "two")], lambda text: None)
+                seconds[threads].append(perf_counter() - began)
+    together, alone = seconds.values()
+    print(describe_machine())
+    print(
+        tell_ratio(
+            f"seconds of both, {arguments.steps} steps each: side by side / one after the other, wall", together, alone
+        )
+    )
+
+
+def lay_out(folder: Path, steps: int) -> Laid:
+    rng = np.random.default_rng(0)
+    count = steps * BATCH
+    np.save(folder / "x.npy", rng.standard_normal((count, 3, 32, 32), np.float32))
+    np.save(folder / "y.npy", rng.integers(0, 10, count))
+    inputs, labels = {"x": str(folder / "x.npy")}, str(folder / "y.npy")
+    return Laid(inputs=inputs, labels=labels, fit=tuple(range(count)), held_out=())
+
+
+def make_job(folder: Path, name: str, laid: Laid, threads: int) -> TrainJob:
+    task = Task(
+        inputs=(ImageInput(name="x", size=(32, 32)),), output=Classification(), augment=Augment(flip=True, shift=4)
+    )
+    return TrainJob(
+        title=name,
+        module=Source(factory=f"{TEACHER}:build"),
+        shapes={"x": (1, 3, 32, 32)},
+        task=msgspec.json.encode(task).decode(),
+        data=laid,
+        settings=Settings(epochs=1, batch=BATCH, threads=threads),
+        out=str(folder / name),
+        memory=str(folder / f"{name}-memory"),
+    )
+
+
+if __name__ == "__main__":
+    main()
