@@ -254,6 +254,30 @@ def test_what_one_budget_took_is_given_back_where_another_made_it_needless() -> 
     assert {name: len(units) for name, units in keep.items()} == {"b": 32}
 
 
+def test_savings_that_were_timed_too_low_are_scaled_and_the_search_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it goes too far for the time, and the bytes that are missing then keep it from going back."""
+    groups = groups_of(a=64, b=64, c=64)
+    scores = {"a": np.full(64, 2.0), "b": np.full(64, 3.0), "c": np.full(64, 1.0)}
+    losses = tabulate_losses(groups.groups, scores, 8)
+    costs = {"time": {"a": 4.0, "b": 4.0, "c": 1.0}, "bytes": {"a": 1.0, "b": 1.0, "c": 6.0}}
+
+    def budget(kind: str, share: float, seen: float) -> Budget:
+        cost = costs[kind]
+        now = 64 * sum(cost.values())
+        saved = {one: {w: seen * cost[one] * (64 - w) for w in widths} for one, widths in losses.items()}
+        measure = lambda keep: sum(cost[one] * len(keep.get(one, range(64))) for one in cost)  # noqa: E731
+        return Budget(now, share * now, share * now, saved, measure, str)
+
+    def search(seen: float) -> dict[str, int]:
+        budgets = [budget("bytes", 0.5, 1.0), budget("time", 0.6, seen)]
+        return {one: len(kept) for one, kept in narrow(groups, scores, losses, budgets, lambda _: None).items()}
+
+    true = search(1.0)
+    assert search(0.5) == true
+    monkeypatch.setattr("edgewright.compress.pruning.widths.MOST_SCALED", 0)
+    assert search(0.5) != true
+
+
 def test_a_budget_is_met_though_the_aim_beyond_it_is_not() -> None:
     groups = groups_of(a=64)
     scores = {"a": np.full(64, 1.0)}

@@ -2,8 +2,9 @@
 
 The next step taken is always the one that loses least for what it saves of the budgets that are still exceeded. What a
 group saves alone is known; savings do not add up (a convolution between two groups is cut from both sides), so the
-network as a whole is measured again, and steps go on until every budget is really met. Steps that none of them needs
-are undone then.
+network as a whole is measured again, and steps go on until every budget is really met. Where what was saved alone adds
+up to much less than the whole network saves (what is timed has the same error in every group), it is scaled to it, and
+the steps are taken anew. Steps that no budget needs are undone in the end.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,7 @@ Table = Mapping[str, Mapping[int, float]]  # by group and width
 LEAST = 0.125  # of a group's units stay whatever the budget
 MOST_CORRECTIONS = 30
 MOST_GIVEN = 24  # steps that are tried to be undone
+TOO_LOW, MOST_SCALED = 1.15, 3  # times as much was saved as was estimated; how often the estimates are scaled to it
 
 
 class Budget(NamedTuple):
@@ -86,15 +88,33 @@ class Way:
 
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
-        self.reached = self.estimated = self.best = budget.now
-        self.goal = budget.aim
         self.length = budget.now - budget.aim
+        self.best = budget.now
+        self._scale = 1.0
+        self.restart()
+
+    def restart(self) -> None:
+        """From the whole network."""
+        self.reached = self.estimated = self.budget.now
+        self.goal = self.budget.aim
+
+    def saved(self, name: str, width: int) -> float:
+        """By that width of the group alone, as far as is known by now."""
+        return self._scale * self.budget.saved[name].get(width, 0.0)
 
     def measure(self, keep: Keep) -> None:
         """What was estimated too low by so much is to be estimated lower by so much."""
         self.reached = self.budget.measure(keep)
         self.best = min(self.best, self.reached)
         self.goal = self.estimated - (self.reached - self.budget.aim)
+
+    def rescale(self) -> bool:
+        """Whether what is saved was estimated much too low; it is no more, then."""
+        reckoned = self.budget.now - self.estimated
+        times = (self.budget.now - self.reached) / reckoned if reckoned > 0 else 1.0
+        if times > TOO_LOW:
+            self._scale *= times
+        return times > TOO_LOW
 
 
 def narrow(
@@ -110,6 +130,7 @@ def narrow(
     """
     widths = {group.name: group.size for group in groups.groups}
     ways = [Way(budget) for budget in budgets if budget.now > budget.aim]
+    scaled = 0
     for _ in range(MOST_CORRECTIONS):
         if not any(way.reached > way.budget.aim for way in ways):
             break
@@ -119,6 +140,11 @@ def narrow(
         for way in ways:
             way.measure(keep)
         tell("; ".join(f"at {way.budget.words(way.reached)} of {way.budget.words(way.budget.most)}" for way in ways))
+        if scaled < MOST_SCALED and sum(way.rescale() for way in ways):
+            scaled += 1
+            widths = {group.name: group.size for group in groups.groups}
+            for way in ways:
+                way.restart()
     for way in ways:
         if way.reached > way.budget.most:
             raise GateFailed(
@@ -136,8 +162,7 @@ def descend(widths: dict[str, int], losses: Table, ways: Sequence[Way]) -> bool:
     moved = False
     while over and steps and (width := steps[name := min(steps, key=lambda one: steps[one][0])][1]):
         for way in ways:
-            saved = way.budget.saved[name]
-            way.estimated -= saved[width] - saved.get(widths[name], 0.0)
+            way.estimated -= way.saved(name, width) - way.saved(name, widths[name])
         widths[name], moved = width, True
         still = [way for way in over if way.estimated > way.goal]
         changed = steps if len(still) < len(over) else (name,)
@@ -154,7 +179,7 @@ def best_step(name: str, widths: Mapping[str, int], losses: Table, over: Sequenc
     for width, loss in own.items():
         if width >= now:
             continue
-        saved = sum((way.budget.saved[name][width] - way.budget.saved[name].get(now, 0.0)) / way.length for way in over)
+        saved = sum((way.saved(name, width) - way.saved(name, now)) / way.length for way in over)
         if saved > 0 and (price := (loss - own.get(now, 0.0)) / saved) < best[0]:
             best = price, width
     return best
