@@ -1,6 +1,7 @@
 """A job in a process of its own: started, listened to, and ended whatever happens."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -92,8 +93,18 @@ def run_job(
     if last is None:
         tail = log.read_bytes()[-TAIL_BYTES:].decode(errors="replace").strip()
         raise WorkerCrashed(
-            f"{title} died ({process.returncode})", tail, "run the same command again: it goes on where it was"
+            f"{title} died ({name_exit(process.returncode)})",
+            tail,
+            "run the same command again: it goes on where it was",
         )
+
+
+def name_exit(code: int) -> str:
+    """The signal that ended a process, or its exit code."""
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return str(code)
 
 
 def with_huge_pages(environment: Mapping[str, str]) -> dict[str, str]:

@@ -137,12 +137,12 @@ def remembered(course: Course, plan: Plan) -> Iterator[Course]:
                 tell=course.court.tell,
             )  # fmt: skip
             yield course._replace(laid=laid)
-        except KeyboardInterrupt:
-            if not has_trained(course.memory):
-                raise
-            why = f"what was trained is kept in {course.memory}"
-            raise Cancelled("stopped by Ctrl-C", why, "the same command goes on where it was") from None
-        except (WorkerError, StoreError, DeviceUnreachable, Cancelled):
+        except (KeyboardInterrupt, Cancelled) as error:
+            what = error.what if isinstance(error, Cancelled) else "stopped by Ctrl-C"
+            done = "trained" if has_trained(course.memory) else "prepared, which has no checkpoint yet,"
+            why = f"what was {done} is kept in {course.memory}"
+            raise Cancelled(what, why, "the same command goes on where it was") from None
+        except (WorkerError, StoreError, DeviceUnreachable):
             raise
         except EdgewrightError:
             if not has_trained(course.memory):

@@ -218,7 +218,7 @@ class TrainReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     Attributes:
         steps: taken; `planned` were to be.
         precision: that it computed in.
-        threads: that it computed with, on processors.
+        threads: that its last part computed with, on processors; a note tells of others.
         metric: of the held-out samples in the end; None where they have no labels.
         best_step: whose weights were left: the last one's, or with `patience` those of the best held-out metric.
         seconds: of the loop; resumed parts are added.

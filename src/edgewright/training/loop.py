@@ -93,6 +93,8 @@ class Training:
         say: Callable[[Word], None],
         thinner: Thinner | None = None,
     ) -> None:
+        import torch
+
         self._fabric, self._plan, self._samples, self._say = fabric, plan, samples, say
         self._objective, self._thinner = objective, thinner
         learned = [objective.learned] if any(True for _ in objective.learned.parameters()) else []
@@ -103,6 +105,7 @@ class Training:
         self._curves = Curves(plan.planned)
         self._step, self._seconds, self._resumed = 0, 0.0, 0
         self._best: dict[str, Any] = {}
+        self.threads = {torch.get_num_threads()}  # of all its parts
         self._began = self._saved = self._told = monotonic()
 
     def run(self) -> Ending:
@@ -167,7 +170,7 @@ class Training:
         half = " or fp32 instead of bf16," if self._plan.precision == "bf16" else ""
         return TrainingDiverged(
             f"{what} at step {self._step + 1} of {self._plan.planned}",
-            f"learning rate {rate:.3g}, {self._plan.precision}, samples {shown}",
+            f"{self._plan.title}: learning rate {rate:.3g}, {self._plan.precision}, samples {shown}",
             f"a lower learning rate ({self._plan.settings.lr / 4:.3g}),{half} or look at these samples",
         )
 
@@ -241,6 +244,7 @@ class Training:
             "step": self._step,
             "seconds": self._spent(),
             "resumed": self._resumed,
+            "threads": sorted(self.threads),
             "module": self._module.state_dict(),
             "learned": self._objective.learned.state_dict(),
             "optimizer": self._optimizer.state_dict(),
@@ -256,6 +260,7 @@ class Training:
         import torch
 
         self._step, self._seconds, self._resumed = state["step"], state["seconds"], state["resumed"] + 1
+        self.threads |= set(state["threads"])
         self._best = state["best"]
         self._module.load_state_dict(state["module"])
         self._objective.learned.load_state_dict(state["learned"])

@@ -73,7 +73,9 @@ def run_train(job: TrainJob, say: Say) -> None:
     ending = training.run()
     lesson.detach()
     if fabric.is_global_zero:
-        leave(job, trainable, plan, ending, tuple(filter(None, (note, *(thinner.notes if thinner else ())))))
+        used = sorted(training.threads)
+        mixed = f"its parts were trained with {' and '.join(map(str, used))} threads" if len(used) > 1 else ""
+        leave(job, trainable, plan, ending, tuple(filter(None, (note, mixed, *(thinner.notes if thinner else ())))))
 
 
 def plan_steps(job: TrainJob, samples: Samples) -> int:
