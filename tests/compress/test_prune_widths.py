@@ -265,7 +265,10 @@ def test_savings_that_were_timed_too_low_are_scaled_and_the_search_begins_anew(m
         cost = costs[kind]
         now = 64 * sum(cost.values())
         saved = {one: {w: seen * cost[one] * (64 - w) for w in widths} for one, widths in losses.items()}
-        measure = lambda keep: sum(cost[one] * len(keep.get(one, range(64))) for one in cost)  # noqa: E731
+
+        def measure(keep: Keep) -> float:
+            return sum(cost[one] * len(keep.get(one, range(64))) for one in cost)
+
         return Budget(now, share * now, share * now, saved, measure, str)
 
     def search(seen: float) -> dict[str, int]:

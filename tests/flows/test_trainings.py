@@ -13,6 +13,7 @@ from edgewright.flows import trainings
 from edgewright.flows.trainings import count_processors, share_out, train_all, train_sides
 from edgewright.runtimes.wire import Memory
 from edgewright.training.job import Laid, Settings, TrainJob, TrainReport
+from tests.runtimes.workers import exists
 
 linux = pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="memory of a process is read from /proc")
 
@@ -192,19 +193,11 @@ def test_a_death_says_how_to_train_in_turns(tmp_path: Path) -> None:
     assert "--train-threads 2" in caught.value.try_this
 
 
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 @linux
 def test_the_first_error_ends_the_others(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no"):
         train_all(make_jobs(tmp_path, "waits", "fails", "never"), lambda _: None)
-    assert not is_alive(int((tmp_path / "waits/pid").read_text()))
+    assert not exists(int((tmp_path / "waits/pid").read_text()))
     assert not (tmp_path / "never").exists()
 
 
@@ -216,7 +209,7 @@ def test_a_stop_while_it_tells_ends_all(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         train_all(make_jobs(tmp_path, "waits", "waits too"), tell)
-    assert not any(is_alive(int((tmp_path / title / "pid").read_text())) for title in ("waits", "waits too"))
+    assert not any(exists(int((tmp_path / title / "pid").read_text())) for title in ("waits", "waits too"))
 
 
 def test_what_a_job_left_is_read_as_the_report_it_is(tmp_path: Path) -> None:

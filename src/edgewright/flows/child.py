@@ -1,7 +1,6 @@
 """A job in a process of its own: started, listened to, and ended whatever happens."""
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from msgspec import Struct
 from edgewright import errors
 from edgewright.bench.session import Tell
 from edgewright.compress.job import Finished, Step, Trouble, Word
+from edgewright.devices.connection import hint_of, how_it_ended
 from edgewright.errors import EdgewrightError, WorkerCrashed, WorkerTimeout
 
 Started = Callable[["subprocess.Popen[bytes]"], None]
@@ -92,19 +92,8 @@ def run_job(
         raise as_error(last)
     if last is None:
         tail = log.read_bytes()[-TAIL_BYTES:].decode(errors="replace").strip()
-        raise WorkerCrashed(
-            f"{title} died ({name_exit(process.returncode)})",
-            tail,
-            "run the same command again: it goes on where it was",
-        )
-
-
-def name_exit(code: int) -> str:
-    """The signal that ended a process, or its exit code."""
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return str(code)
+        what, why = f"{title} {how_it_ended(process.returncode)}", tail or hint_of(process.returncode)
+        raise WorkerCrashed(what, why, "run the same command again: it goes on where it was")
 
 
 def with_huge_pages(environment: Mapping[str, str]) -> dict[str, str]:

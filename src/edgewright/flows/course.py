@@ -139,7 +139,7 @@ def remembered(course: Course, plan: Plan) -> Iterator[Course]:
             yield course._replace(laid=laid)
         except (KeyboardInterrupt, Cancelled) as error:
             what = error.what if isinstance(error, Cancelled) else "stopped by Ctrl-C"
-            done = "trained" if has_trained(course.memory) else "prepared, which has no checkpoint yet,"
+            done = "trained" if has_trained(course.memory) else "prepared (no training had come to a checkpoint)"
             why = f"what was {done} is kept in {course.memory}"
             raise Cancelled(what, why, "the same command goes on where it was") from None
         except (WorkerError, StoreError, DeviceUnreachable):

@@ -163,12 +163,10 @@ def make_pruned(plan: PrunePlan, prepared: Prepared, course: Course, work: Path)
             Thinning(sparsity=plan.sparsity, scope=plan.scope, pattern=plan.pattern),
         )
     seeds = range(course.settings.seed, course.settings.seed + plan.seeds)
-    jobs = {
-        "control": [job_of("control", whole, None, teaching, seed, plan, course, cut.epochs) for seed in seeds],
-        "pruned": [job_of("pruned", module, thinning, teaching, seed, plan, course, 0.0) for seed in seeds],
-    }
-    if not plan.control:
-        del jobs["control"]
+    jobs = {}
+    if plan.control:
+        jobs["control"] = [job_of("control", whole, None, teaching, seed, plan, course, cut.epochs) for seed in seeds]
+    jobs["pruned"] = [job_of("pruned", module, thinning, teaching, seed, plan, course, 0.0) for seed in seeds]
     trained = train_sides(jobs, course.court.tell, alike=cut.macs >= ALIKE)
     files = {name: [one.onnx for one in all_seeds] for name, all_seeds in trained.items()}
     return Pruned(files, trained, cut, module)

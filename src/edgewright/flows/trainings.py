@@ -10,6 +10,7 @@ import sys
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from math import inf
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -152,7 +153,7 @@ class SideBySide:
                     if waiting and len(running) < self._at_once and self._is_room(running):
                         place = waiting.popleft()
                         running[place] = pool.submit(self._follow, place)
-                        running[place].add_done_callback(lambda _, place=place: self._said.put((place, "")))  # type: ignore[misc]
+                        running[place].add_done_callback(partial(self._ended, place))
                     self._hear()
                     for place in [place for place, one in running.items() if one.done()]:
                         made[place] = running.pop(place).result()
@@ -169,6 +170,9 @@ class SideBySide:
             lambda text: self._said.put((place, text)),
             lambda process: self._started(place, process),
         )
+
+    def _ended(self, place: int, _: "Future[Trained]") -> None:
+        self._said.put((place, ""))
 
     def _started(self, place: int, process: "subprocess.Popen[bytes]") -> None:
         with self._lock:

@@ -260,7 +260,7 @@ class Training:
         import torch
 
         self._step, self._seconds, self._resumed = state["step"], state["seconds"], state["resumed"] + 1
-        self.threads |= set(state["threads"])
+        self.threads |= set(state.get("threads", ()))  # which older checkpoints do not tell
         self._best = state["best"]
         self._module.load_state_dict(state["module"])
         self._objective.learned.load_state_dict(state["learned"])
