@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo all-runtimes test lint format benchmarks benchmarks-long clean help
+.PHONY: demo all-runtimes test test-slow lint format benchmarks benchmarks-long clean help
 
 help:
 	@echo "make demo        install Edgewright into .venv and run the demo"
 	@echo "make all-runtimes  install every runtime beside it: ncnn, MNN, OpenVINO, ExecuTorch, Core ML"
 	@echo "make test        install the development tools into .venv, check the code, run the tests"
+	@echo "make test-slow   tests that watch whole processes for minutes; needs strace, and every runtime (make all-runtimes)"
 	@echo "make lint        only the checks: ruff, mypy, import-linter"
 	@echo "make format      format the code"
 	@echo "make benchmarks  measure Edgewright itself (about 30 minutes on a quiet machine)"
@@ -60,7 +61,10 @@ lint: $(VENV)/.ready-dev
 
 test: lint
 	@echo "==> pytest"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+
+test-slow: $(VENV)/.ready-dev
+	@$(BIN)/python -m pytest tests_slow $(PYTEST_OPTIONS)
 
 format: $(VENV)/.ready-dev
 	@$(BIN)/ruff check --fix .

@@ -67,10 +67,10 @@ def fill(interpreter: object) -> None:
     """Normal numbers, and zeros for whole ones, which may be places in a table."""
     interpreter.allocate_tensors()  # type: ignore[attr-defined] # the interpreter has no types, here and below
     rng = np.random.default_rng(0)
-    for detail in interpreter.get_input_details():  # type: ignore[attr-defined]
+    for detail in interpreter.get_input_details():  # type: ignore[attr-defined] # as above
         wanted = np.dtype(detail["dtype"])
         numbers = rng.standard_normal(detail["shape"]) if wanted.kind == "f" else np.zeros(detail["shape"])
-        interpreter.set_tensor(detail["index"], numbers.astype(wanted))  # type: ignore[attr-defined]
+        interpreter.set_tensor(detail["index"], numbers.astype(wanted))  # type: ignore[attr-defined] # as above
 
 
 def compare(first: Sequence[float], other: Sequence[float]) -> Share:

@@ -21,10 +21,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from edgewright.runtimes.table import TABLE  # noqa: E402 - the path is set above
-from scripts.support_units import NCNN_VULKAN, OPENVINO_FOREIGN, OPENVINO_OPERATIONS, UNITS  # noqa: E402
-from tests.runtimes.support_bases import Probe  # noqa: E402
-from tests.runtimes.support_probes import fewer_probes, probes  # noqa: E402
-from tests.runtimes.support_trial import Outcome, try_probes  # noqa: E402
+from scripts.support_units import NCNN_VULKAN, OPENVINO_FOREIGN, OPENVINO_OPERATIONS, UNITS  # noqa: E402 - as above
+from tests.runtimes.support_bases import Probe  # noqa: E402 - as above
+from tests.runtimes.support_probes import fewer_probes, probes  # noqa: E402 - as above
+from tests.runtimes.support_trial import Outcome, try_probes  # noqa: E402 - as above
 
 SLOW = ("ncnn", "mnn", "executorch", "coreml")
 # Attributes of which a refused value stands for all beyond the usual one.

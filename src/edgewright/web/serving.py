@@ -56,7 +56,7 @@ def is_taken(family: socket.AddressFamily, host: str, port: int) -> bool:
     """Whether somebody answers there."""
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.settimeout(0.5)
-        return probe.connect_ex((host if host not in ("0.0.0.0", "::") else "localhost", port)) == 0  # noqa: S104
+        return probe.connect_ex((host if host not in ("0.0.0.0", "::") else "localhost", port)) == 0  # noqa: S104 - compared with, not bound to
 
 
 def find_holder(port: int, proc: Path = Path("/proc")) -> str:

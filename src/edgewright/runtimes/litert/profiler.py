@@ -68,8 +68,10 @@ def run_child(command: list[str], folder: Path) -> str:
     places = [path for path in sys.path if path and Path(path).is_absolute()]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
     try:
-        # The command is our own interpreter and module; what it prints goes to the worker's stderr.
-        done = subprocess.run(command, timeout=CHILD_LIMIT_SECONDS, env=environment, stdout=2, stdin=subprocess.DEVNULL)  # noqa: S603
+        # What it prints goes to the worker's stderr.
+        done = subprocess.run(  # noqa: S603 - our own interpreter and module
+            command, timeout=CHILD_LIMIT_SECONDS, env=environment, stdout=2, stdin=subprocess.DEVNULL
+        )
     except subprocess.TimeoutExpired:
         return f"the C API gave no answer within {CHILD_LIMIT_SECONDS:.0f} s"
     return tell_failure(done.returncode, folder) if done.returncode else ""

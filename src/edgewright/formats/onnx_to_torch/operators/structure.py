@@ -210,7 +210,8 @@ def pad_constant(tensor: Tensor, pairs: dict[int, tuple[int, int]], fill: float)
 def mirror(size: int, before: int, behind: int, mode: str) -> list[int]:
     """The places that reflected, repeated or wrapped padding reads."""
     name = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}[mode]
-    return [int(place) for place in np.pad(np.arange(size), (before, behind), mode=name)]  # type: ignore[call-overload]
+    places = np.pad(np.arange(size), (before, behind), mode=name)  # type: ignore[call-overload] # name is a str to mypy
+    return [int(place) for place in places]
 
 
 def tell_shape(call: Call, tensor: Tensor) -> Tensor:

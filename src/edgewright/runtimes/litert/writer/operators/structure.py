@@ -191,7 +191,7 @@ def _pad(b: Builder, node: Node, x: Tensor, low: Sequence[int], high: Sequence[i
         return b.run("MIRROR_PAD", [x, amounts], shape, scales=x.scales, options={"mode": 0})
     for axis, (i, j) in enumerate(zip(low, high, strict=True)):
         if i or j:
-            places = np.pad(np.arange(x.shape[axis]), (i, j), mode="edge" if mode == "edge" else mode)  # type: ignore[call-overload]
+            places = np.pad(np.arange(x.shape[axis]), (i, j), mode=mode)  # type: ignore[call-overload] # a str to mypy
             options = {"axis": axis, "batchDims": 0}
             part = (*x.shape[:axis], len(places), *x.shape[axis + 1 :])
             x = b.run("GATHER", [x, b.ints(places.tolist())], part, scales=x.scales, options=options)

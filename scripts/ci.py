@@ -1,0 +1,86 @@
+"""Run the test targets of the Makefile as continuous integration does, and sum up their results.
+
+`make test` always runs. A target of SLOW runs if the files it depends on differ from those of its last pass on this
+machine, and only in the first 40 minutes. The last line is `N passed, N failed, N skipped` over all of them.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "build" / "ci"
+PASSED = Path.home() / ".cache" / "edgewright-tests" / "passed"
+LAST_START_S = 40 * 60
+# The files that each slow target depends on; a folder stands for all that is in it.
+SLOW: dict[str, tuple[str, ...]] = {
+    "test-slow": ("src", "tests_slow", "pyproject.toml", "Makefile"),
+}
+
+
+class Counts(NamedTuple):
+    """Results of one target."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+
+def main() -> int:
+    began = time.monotonic()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    results = [run_target("test")]
+    notes = []
+    for target, sources in SLOW.items():
+        mark = PASSED / f"{target}-{hash_sources(sources)}"
+        if mark.exists():
+            notes.append(f"{target} was not run: it passed here before with the same sources")
+        elif time.monotonic() - began > LAST_START_S:
+            notes.append(f"{target} was not run: {LAST_START_S // 60} minutes are over. Run `make {target}`")
+        else:
+            results.append(run_target(target))
+            if results[-1].failed == 0:
+                PASSED.mkdir(parents=True, exist_ok=True)
+                mark.touch()
+    for note in notes:
+        print(f"==> {note}")
+    total = Counts(*(sum(column) for column in zip(*results, strict=True)))
+    print(f"{total.passed} passed, {total.failed} failed, {total.skipped} skipped", flush=True)
+    return 1 if total.failed else 0
+
+
+def run_target(target: str) -> Counts:
+    """Run one target; a target that fails without a failed test (lint, set-up) counts as one failure."""
+    report = RESULTS / f"{target}.xml"
+    report.unlink(missing_ok=True)
+    print(f"==> make {target}", flush=True)
+    done = subprocess.run(["make", target, f"PYTEST_OPTIONS=--junitxml={report}"], cwd=ROOT, check=False)
+    counts = read_counts(report) if report.is_file() else Counts()
+    return counts._replace(failed=max(counts.failed, 1)) if done.returncode else counts
+
+
+def read_counts(report: Path) -> Counts:
+    """The results in a JUnit report of pytest."""
+    suites = list(ElementTree.parse(report).getroot().iter("testsuite"))
+    total, skipped = (sum(int(suite.get(name, "0")) for suite in suites) for name in ("tests", "skipped"))
+    failed = sum(int(suite.get(name, "0")) for suite in suites for name in ("failures", "errors"))
+    return Counts(passed=total - failed - skipped, failed=failed, skipped=skipped)
+
+
+def hash_sources(sources: Sequence[str]) -> str:
+    """A hash of the tracked files below `sources`, of their names and contents."""
+    listed = subprocess.run(["git", "ls-files", "-z", "--", *sources], cwd=ROOT, capture_output=True, check=True)
+    digest = sha256()
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        path = ROOT / name
+        digest.update(f"{name}\0{sha256(path.read_bytes()).hexdigest() if path.is_file() else ''}\n".encode())
+    return digest.hexdigest()[:20]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
