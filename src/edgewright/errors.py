@@ -10,7 +10,8 @@
     │   ├── ModelUnreadable               6   empty, truncated, or not a model at all
     │   ├── ExternalDataMissing           6   weights that live beside the model are not there
     │   ├── ModelNotConvertible           6   a converter cannot express the model
-    │   └── ModelRejected                 6   the runtime refuses the model
+    │   ├── ModelRejected                 6   the runtime refuses the model
+    │   └── LimitReached                  6   the model needs more memory or time than is allowed
     ├── RuntimeMissing                    5   the runtime is not installed
     ├── OutputError                       1   what was made cannot be written where it shall go
     ├── DeviceUnreachable                 4   the device cannot be reached
@@ -111,6 +112,12 @@ class ModelRejected(ModelError):
     """The runtime refused to load or to run the model."""
 
     default_hint = "edgewright analyze MODEL names the operators that a runtime does not take"
+
+
+class LimitReached(ModelError):
+    """The model needs more memory or time than the limits allow; `limits.Budget` makes it."""
+
+    default_hint = "raise the limits with EDGEWRIGHT_MEMORY_LIMIT=8GB and EDGEWRIGHT_TIME_LIMIT=600"
 
 
 class RuntimeMissing(EdgewrightError):

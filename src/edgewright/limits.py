@@ -1,0 +1,123 @@
+"""The memory and the time that one model may take, and the error that says how to raise them.
+
+A small file can describe values of any size. What is needed for a model is therefore compared with one budget before
+it is allocated, and processes that load models run under a limit of the system that is derived from it.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import ceil, inf, isfinite
+from re import fullmatch
+
+from edgewright.errors import ConfigError, LimitReached
+from edgewright.facts.units import show_bytes
+
+MEMORY_VARIABLE = "EDGEWRIGHT_MEMORY_LIMIT"
+TIME_VARIABLE = "EDGEWRIGHT_TIME_LIMIT"
+DEFAULT_BYTES = 1_500_000_000
+LEAST_BYTES = 16_000_000  # below this no interpreter starts
+DEFAULT_SECONDS = 45.0
+BYTES_PER_SECOND = 20_000_000  # of the model's files: large weights may take longer to read
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+UNLIMITED = "none"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What one model may take in each process that handles it.
+
+    Attributes:
+        memory_bytes: inputs, activations and constants that are computed; the bytes of the model's own files and what a
+            runtime needs to start come on top.
+        seconds: reading a model and finding out its shapes.
+    """
+
+    memory_bytes: float = inf
+    seconds: float = inf
+
+    def check_bytes(self, needed: float, what: str, hint: str = "") -> None:
+        """Raise LimitReached where `what` needs more memory than there is; `hint` is another way out."""
+        if needed > self.memory_bytes:
+            raise self.memory_error(what, needed, hint)
+
+    def memory_error(self, what: str, needed: float | None = None, hint: str = "") -> LimitReached:
+        """The error of a memory limit that was reached."""
+        limit = show_bytes(self.memory_bytes)
+        need = f"{show_bytes(needed)} are needed" if needed is not None else "more memory is needed"
+        raised = f"{MEMORY_VARIABLE}={suggest_bytes(needed or 2 * self.memory_bytes)}"
+        advice = f"set the environment variable {raised} to allow more"
+        return LimitReached(
+            f"{what} needs more memory than allowed", f"{need}, and the memory limit is {limit} ({MEMORY_VARIABLE})",
+            f"{hint}, or {advice}" if hint else advice,
+        )  # fmt: skip
+
+    def time_error(self, what: str) -> LimitReached:
+        """The error of a time limit that was reached."""
+        raised = f"{TIME_VARIABLE}={max(2 * self.seconds, 1):.0f}"
+        return LimitReached(
+            f"{what} takes longer than allowed", f"the time limit is {self.seconds:.3g} s ({TIME_VARIABLE})",
+            f"set the environment variable {raised} to allow more",
+        )  # fmt: skip
+
+    def for_files(self, size: int) -> "Budget":
+        """The budget of a model of `size` bytes: large files may take longer."""
+        return replace(self, seconds=self.seconds + size / BYTES_PER_SECOND)
+
+    def after(self, seconds: float) -> "Budget":
+        """What is left when `seconds` have passed."""
+        return replace(self, seconds=max(self.seconds - seconds, 0.0))
+
+
+def read_budget(environ: Mapping[str, str] = os.environ) -> Budget:
+    """Return the budget that the environment sets; ConfigError for a value that is none."""
+    memory, seconds = environ.get(MEMORY_VARIABLE, ""), environ.get(TIME_VARIABLE, "")
+    return Budget(
+        memory_bytes=parse_bytes(memory) if memory else min(DEFAULT_BYTES, half_of_machine()),
+        seconds=parse_seconds(seconds) if seconds else DEFAULT_SECONDS,
+    )
+
+
+def half_of_machine() -> float:
+    """Half of the machine's memory in bytes; infinity where the system does not say."""
+    if sys.platform == "win32":
+        return inf
+    try:
+        return max(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2, LEAST_BYTES)
+    except (ValueError, OSError):
+        return inf
+
+
+def parse_bytes(text: str) -> float:
+    """Return the bytes that `8GB`, `512MiB`, a plain number or `none` stand for."""
+    if text.strip().lower() == UNLIMITED:
+        return inf
+    match = fullmatch(r"([0-9]{1,18}(?:\.[0-9]{0,6})?) ?([kmgt]?i?)b?", text.strip().lower())
+    size = float(match[1]) * UNITS[match[2]] if match is not None and match[2] in UNITS else 0.0
+    if size < LEAST_BYTES:
+        why = f"a memory limit is a size of at least {show_bytes(LEAST_BYTES)}, or {UNLIMITED}"
+        raise ConfigError(f"{MEMORY_VARIABLE}={text[:60]} cannot be used", why, f"{MEMORY_VARIABLE}=8GB")
+    return size
+
+
+def parse_seconds(text: str) -> float:
+    """Return the seconds of a time limit, infinity for `none`."""
+    if text.strip().lower() == UNLIMITED:
+        return inf
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not isfinite(seconds) or seconds < 1:
+        why = f"a time limit is a number of seconds of at least 1, or {UNLIMITED}"
+        raise ConfigError(f"{TIME_VARIABLE}={text[:60]} cannot be used", why, f"{TIME_VARIABLE}=600")
+    return seconds
+
+
+def suggest_bytes(needed: float) -> str:
+    """A limit in whole gigabytes that allows what is needed and a third more; below 1 GB in megabytes."""
+    if not isfinite(needed):
+        return UNLIMITED
+    whole = 1.33 * needed / 1e9
+    return f"{ceil(whole)}GB" if whole >= 1 else f"{ceil(1000 * whole)}MB"
