@@ -20,6 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import edgewright  # noqa: F401 - switches off what ONNX Runtime sends, before it is imported
 from benchmarks.measuring import describe_machine, find_model, tell_ratio
 
 PICTURES = Path(__file__).parents[2] / "shared" / "data" / "imagenet" / "imagenet_dev500.zip"

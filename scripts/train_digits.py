@@ -31,6 +31,7 @@ of CPU give the same files; the README.md beside them says what was seen.
 import argparse
 import ast
 import re
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,6 +39,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
+import edgewright  # noqa: F401 - switches off what dependencies send; the path to it is set above
 
 SEED = 20
 FRACTION_BITS = 8  # of the float weights: two of their four bytes are zero then

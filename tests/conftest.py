@@ -1,9 +1,18 @@
 """What holds for every test: a home of its own, and nothing of Edgewright's settings from outside."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from edgewright.telemetry import SWITCHES
+
+SOURCE = str(Path(__file__).parents[1] / "src")
+_lacking: list[str] = []
 
 
 @pytest.fixture(autouse=True)
@@ -15,3 +24,27 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("EDGEWRIGHT_HOME", str(home))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "own-config"))
     return home
+
+
+def note_child(event: str, args: tuple[Any, ...]) -> None:
+    """Note each program that code of ours starts without the switches that keep dependencies from sending data."""
+    if event != "subprocess.Popen":
+        return
+    frame = sys._getframe(1)
+    while frame.f_back and frame.f_code.co_filename == subprocess.__file__:
+        frame = frame.f_back
+    environ: Mapping[str, str] = os.environ if args[3] is None else args[3]
+    lacking = [one.variable for one in SWITCHES if one.variable and environ.get(one.variable) != one.value]
+    if lacking and frame.f_code.co_filename.startswith(SOURCE):
+        _lacking.append(f"{frame.f_code.co_filename}:{frame.f_lineno} without {', '.join(lacking)}")
+
+
+sys.addaudithook(note_child)
+
+
+@pytest.fixture(autouse=True)
+def switches_reach_children() -> Iterator[None]:
+    """Every process that the product starts in any test has the switches of `edgewright.telemetry`."""
+    _lacking.clear()
+    yield
+    assert not _lacking, _lacking

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from edgewright import telemetry
+
 ROOT = Path(__file__).parents[1]
 HEAVY = (
     "onnx",
@@ -63,7 +65,8 @@ def test_the_help_of_a_command_is_light() -> None:
 
 def test_importing_the_package_costs_little() -> None:
     before, after = modules_after(""), modules_after("import edgewright")
-    assert after - before == {"edgewright"}
+    barred = {name for switch in telemetry.SWITCHES for name in switch.bars}
+    assert after - before == {"edgewright", "edgewright.telemetry", *barred}
 
 
 def test_a_worker_loads_little() -> None:

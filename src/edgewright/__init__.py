@@ -1,5 +1,9 @@
 """Edgewright takes a trained model to phones and edge devices, and measures what it does there."""
 
+from edgewright import telemetry
+
+telemetry.switch_off()  # before any dependency is imported, in every process that runs code of ours
+
 TYPE_CHECKING = False  # type checkers take it for true; importing typing would cost more than all the rest here
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -38,7 +38,7 @@ def watch(event, args):
 sys.addaudithook(watch)
 """
 WORK = "import runpy; runpy.run_module('edgewright.runtimes.worker', run_name='__main__')"
-TELL = "print([name for name in sys.modules if 'telemetry' in name and sys.modules[name] is not None])"
+TELL = "print([name for name in sys.modules if 'openvino_telemetry' in name and sys.modules[name] is not None])"
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from edgewright.flows.doctor import Diagnosis, EnvironmentState, RuntimeState
+    from edgewright.flows.doctor import Diagnosis, EnvironmentState, RuntimeState, TelemetryState
 
 HEADERS = ("name", "state", "detail", "do this")
 
@@ -44,7 +44,7 @@ def doctor(as_json: bool) -> None:
 
 
 def print_diagnosis(diagnosis: Diagnosis) -> None:
-    """Up to three tables with the same columns, so that a pipe can read them as one."""
+    """Print up to four tables with the same columns, so that a pipe can read them as one."""
     from edgewright.cli.output import print_table, say
 
     only_paths = all(runtime.usable for runtime in diagnosis.runtimes)
@@ -52,6 +52,7 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     print_table(HEADERS, [runtime_row(runtime) for runtime in diagnosis.runtimes], "Runtimes", droppable=droppable)
     if diagnosis.environments:
         print_table(HEADERS, [environment_row(one) for one in diagnosis.environments], "Isolated environments")
+    print_table(HEADERS, [telemetry_row(one) for one in diagnosis.telemetry], "Telemetry of dependencies")
     if not diagnosis.findings:
         say("nothing was found here that will spoil measurements")
         return
@@ -73,6 +74,13 @@ def environment_row(environment: EnvironmentState) -> tuple[str, str, str, str]:
 
     size = "" if environment.bytes is None else f" {show_bytes(environment.bytes)}"
     return (environment.name, f"{environment.state}{size}", environment.path, environment.remedy)
+
+
+def telemetry_row(switch: TelemetryState) -> tuple[str, str, str, str]:
+    """State is `off` or `on`; the detail says how it is kept off."""
+    detail = f"{switch.variable}={switch.value}" if switch.variable else switch.barrier
+    advice = "" if switch.set else f"import edgewright before {switch.package}"
+    return (f"{switch.package} telemetry", "off" if switch.set else "on", detail, advice)
 
 
 def name_machine(diagnosis: Diagnosis) -> str:

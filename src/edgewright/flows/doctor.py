@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from edgewright import __version__
+from edgewright import __version__, telemetry
 from edgewright.flows.spoilers import Finding, find_spoilers, read_signs
 from edgewright.runtimes.environments import Standing, examine_environments, normal_name
 from edgewright.runtimes.table import ENTRY_POINTS, TABLE, RuntimeInfo, install_command
@@ -62,6 +62,25 @@ class EnvironmentState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     remedy: str = ""
 
 
+class TelemetryState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How one dependency is kept from sending data in this process.
+
+    Attributes:
+        variable: the environment variable that stops it; empty where a barrier does.
+        value: what the variable must be set to.
+        set: whether the switch is in effect in this process.
+        sends: what the package would send or ask, and when.
+        barrier: how it is stopped without a variable; empty where there is one.
+    """
+
+    package: str
+    variable: str
+    value: str
+    set: bool
+    sends: str
+    barrier: str = ""
+
+
 class Diagnosis(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that `edgewright doctor` tells.
 
@@ -72,6 +91,7 @@ class Diagnosis(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         environment: as it is stored with a run (`devices/environment.py`).
         moment: load, pressure and memory now (`devices/moment.py`).
         energy: the sensor that tells energy or power, or why there is none.
+        telemetry: the switches of dependencies that send data by themselves, whether installed here or not.
     """
 
     schema: str = "edgewright.doctor/1"
@@ -84,6 +104,7 @@ class Diagnosis(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     energy: str
     temperature_c: float | None
     environments: tuple[EnvironmentState, ...] = ()
+    telemetry: tuple[TelemetryState, ...] = ()
 
 
 def examine(root: Path, environ: Mapping[str, str], home: Path, environments: Path | None = None) -> Diagnosis:
@@ -109,6 +130,7 @@ def examine(root: Path, environ: Mapping[str, str], home: Path, environments: Pa
         energy=signs.reading.source,
         temperature_c=signs.reading.temperature_c,
         environments=tuple(describe_environment(standing) for standing in standings),
+        telemetry=tuple(describe_switch(switch) for switch in telemetry.SWITCHES),
     )
 
 
@@ -183,6 +205,17 @@ def describe_environment(standing: Standing) -> EnvironmentState:
         lock=standing.lock,
         bytes=standing.record.bytes if standing.record else None,
         remedy="" if standing.state == "ready" else f"edgewright runtimes setup {name}",
+    )
+
+
+def describe_switch(switch: telemetry.Switch) -> TelemetryState:
+    return TelemetryState(
+        package=switch.package,
+        variable=switch.variable,
+        value=switch.value,
+        set=telemetry.is_off(switch),
+        sends=switch.sends,
+        barrier=switch.barrier,
     )
 
 

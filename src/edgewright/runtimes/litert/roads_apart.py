@@ -12,19 +12,35 @@ from typing import Any, NoReturn
 
 @contextmanager
 def apart() -> Iterator[Path]:
-    """A temporary folder that is the current one, without network, and with the environment's own programs to be found.
+    """A temporary folder that is the current one and the home, without network; the environment's programs are found.
 
-    All is as before when the block ends, and the folder is gone.
+    Keras and others write into the home when they are merely imported. All is as before when the block ends, and the
+    folder is gone.
     """
-    before, path = Path.cwd(), os.environ.get("PATH", "")
+    before = Path.cwd()
     with TemporaryDirectory(prefix="edgewright-") as name, no_network():
+        programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         os.chdir(name)
-        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), path])
         try:
-            yield Path(name)
+            with changed_environment(PATH=programs, HOME=name, USERPROFILE=name):
+                yield Path(name)
         finally:
             os.chdir(before)
-            os.environ["PATH"] = path
+
+
+@contextmanager
+def changed_environment(**variables: str) -> Iterator[None]:
+    """Set these variables for the block, and put back what was there."""
+    kept = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in kept.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

@@ -10,12 +10,10 @@ from importlib import import_module
 from pathlib import Path
 
 from edgewright.runtimes.mnn.confine import confine
-from edgewright.runtimes.mnn.library import bar_telemetry
 
 
 def main() -> None:
     source, target, *flags = sys.argv[1:]
-    bar_telemetry()
     confine(Path(source).stat().st_size)
     import_module("_tools").mnnconvert(
         ["mnnconvert", "-f", "ONNX", "--modelFile", source, "--MNNModel", target, "--bizCode", "edgewright", *flags]

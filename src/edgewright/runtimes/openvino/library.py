@@ -1,9 +1,8 @@
-"""OpenVINO's Python package, imported so that it tells nobody.
+"""OpenVINO's Python package, imported without its converter.
 
-`import openvino` alone imports `openvino.tools.ovc`, which sends an "import" event to Google Analytics through the
-package `openvino_telemetry` and leaves an identifier of the user in the home folder; `convert_model` and `ovc` send
-more. OpenVINO works without either module: it falls back to a stub where `openvino_telemetry` cannot be imported, and
-leaves `convert_model` out where `openvino.tools.ovc` cannot be.
+`import openvino` alone imports `openvino.tools.ovc`, which sends an "import" event through the package
+`openvino_telemetry`. That package is barred in every process of ours (`edgewright/telemetry.py`): OpenVINO then uses a
+stub. The converter is left out too, because it is most of OpenVINO's import time; OpenVINO works without it.
 """
 
 import sys
@@ -12,29 +11,20 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-TELEMETRY, CONVERTER = "openvino_telemetry", "openvino.tools.ovc"
+CONVERTER = "openvino.tools.ovc"
 
 
 def import_library() -> Any:
-    """The package `openvino`, without telemetry in this process from now on; ImportError where it is absent.
-
-    All code of ours that wants OpenVINO comes here: an import elsewhere would be too early.
-    """
-    forbid(TELEMETRY)
+    """Import the package `openvino` and return it; ImportError where it is absent."""
     with absent(CONVERTER):
         return import_module("openvino")
-
-
-def forbid(module: str) -> None:
-    """Let every later import of the module fail; one that is loaded already stays."""
-    sys.modules.setdefault(module, None)  # type: ignore[arg-type]  # None is how Python marks what cannot be imported
 
 
 @contextmanager
 def absent(module: str) -> Iterator[None]:
     """The module cannot be imported for this while. The converter costs three quarters of OpenVINO's import time."""
     known = module in sys.modules
-    forbid(module)
+    sys.modules.setdefault(module, None)  # type: ignore[arg-type]  # None is how Python marks a barred module
     try:
         yield
     finally:
