@@ -11,6 +11,7 @@ import argparse
 import subprocess
 import sys
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
@@ -37,6 +38,7 @@ from edgewright.flows.sources import prepare_source
 from edgewright.formats.prepare import drop_file_origins
 from edgewright.store.store import open_store
 from edgewright.tasks.contract import Augment
+from edgewright.tasks.data import open_data
 from edgewright.tasks.task import read_task
 
 ROOT = Path(__file__).parents[1]
@@ -100,7 +102,7 @@ class Bench:
         """Accuracy, bytes, speed and cost of Torch-Pruning's recipe at as few MACs."""
         out = self._out / "peer"
         out.mkdir(exist_ok=True)
-        laid = lay_out_training(TRAIN, TASK, out / "data", held_out=0.1, seed=0, tell=self.tell)
+        laid = lay_out_training(partial(open_data, TRAIN, TASK), out / "data", held_out=0.1, seed=0, tell=self.tell)
         job = PeerJob(
             factory=FACTORY, weights=WEIGHTS, task=str(ROOT / "docs/examples/cifar10_teacher.toml"), laid=laid,
             shape=(1, 3, 32, 32), macs=macs, epochs=int(PRUNE["epochs"]), out=str(out),

@@ -132,7 +132,7 @@ def test_a_hint_names_the_cast(tmp_path: Path) -> None:
 def test_files_that_are_no_npz(tmp_path: Path) -> None:
     single = tmp_path / "single.npy"
     np.save(single, np.zeros((2, 3), np.float32))
-    assert "not an .npz" in refusal(read_feeds, single, ONE).what
+    assert "a single array" in refusal(read_feeds, single, ONE).why
     pickled = tmp_path / "pickled.npz"
     pickled.write_bytes(pickle.dumps({"x": 1}))
     assert "cannot be read" in refusal(read_feeds, pickled, ONE).what

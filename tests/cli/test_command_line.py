@@ -251,3 +251,43 @@ def test_every_command_is_where_the_table_says() -> None:
     assert run(["--version"]) == 0
     for name, module in COMMANDS.items():
         assert module == f"edgewright.cli.{name}"
+
+
+# Words that are no paths
+
+
+@pytest.mark.parametrize(
+    "words", [("analyze", "m\udcff.onnx"), ("compile", "m.onnx", "-o", "a\udcff/b"), ("runs", "show", "\udcff")]
+)
+def test_words_that_are_not_utf_8(call: Call, words: tuple[str, ...]) -> None:
+    told = call(*words)
+    assert told.code == 2
+    assert "is not UTF-8: " in told.error()[0]
+
+
+def test_a_place_that_is_not_utf_8(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEWRIGHT_HOME", f"{folder}/\udcff")
+    assert "EDGEWRIGHT_HOME is not UTF-8" in call("runs", "list").error()[0]
+    monkeypatch.delenv("EDGEWRIGHT_HOME")
+    odd = folder / "\udcff"
+    odd.mkdir()
+    monkeypatch.chdir(odd)
+    assert "the current folder is not UTF-8" in call("runs", "list").error()[0]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("compile", "m.onnx", "-o", ""),
+        ("compile", "m.onnx", "--inputs", ""),
+        ("compile", "m.onnx", "--task", ""),
+        ("quantize", "m.onnx", "--recipe", ""),
+        ("benchmark", "m.pretend", "--plan", ""),
+        ("analyze", ""),
+        ("ui", "--work-folder", ""),
+    ],
+)
+def test_an_empty_path(call: Call, words: tuple[str, ...]) -> None:
+    told = call(*words)
+    assert told.code == 2
+    assert "it is empty" in told.error()[0]

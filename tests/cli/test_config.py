@@ -47,11 +47,11 @@ def test_the_order(call: Call, folder: Path, user_file: Path, monkeypatch: pytes
 
 def test_keys_are_the_options_as_they_are_typed(call: Call, folder: Path) -> None:
     (folder / "edgewright.toml").write_text(
-        '[benchmark]\ntimeout = 9\non = "pretend"\noption = ["latency-us=7", "noise=0"]\nlayers = false\n'
+        '[benchmark]\ntimeout = 9\noption = ["latency-us=7", "noise=0"]\nlayers = false\n'
         'affinity = "0"\nwarmup-seconds = 1\npower_w = 2.5\n'
     )
     found = plan(call)
-    assert (found["timeout_s"], found["device"], found["layers"], found["affinity"]) == (9.0, "pretend", False, [0])
+    assert (found["timeout_s"], found["layers"], found["affinity"]) == (9.0, False, [0])
     assert (found["warmup_seconds"], found["power_w"]) == (1.0, 2.5)
     assert found["candidates"] == plan(call, "-p", "latency-us=7", "-p", "noise=0")["candidates"]
 

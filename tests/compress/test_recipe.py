@@ -98,3 +98,13 @@ def test_a_rule_may_not_ask_for_other_activations() -> None:
         parse_recipe(text, "r.toml")
     assert "asks for w8a16" in caught.value.what
     assert parse_recipe(text.replace("w8a16", "w4a8"), "r.toml").rules[0].precision == "w4a8"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"", "it is empty"), (b"# nothing\n", "it is empty"), (b"x = " + b"[" * 5000, "nested"), (b"\xff", "UTF-8")],
+)
+def test_a_file_that_says_nothing(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "r.toml").write_bytes(content)
+    with pytest.raises(ConfigError, match=words):
+        read_recipe(tmp_path / "r.toml")

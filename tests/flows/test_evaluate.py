@@ -222,7 +222,7 @@ def test_a_data_set_that_breaks_on_the_way(plan: EvaluatePlan, device: Device, s
         "def load():\n"
         "    return [(np.zeros((8, 8, 3) if i < 25 else (8,), np.uint8), 0) for i in range(40)]\n"
     )
-    plan = msgspec.structs.replace(plan, data=f"{tmp_path}/mine.py:load")
+    plan = msgspec.structs.replace(plan, data=f"{tmp_path}/mine.py:load", code=(f"{tmp_path}/mine.py:load",))
     with pytest.raises(DataError, match="1 of 40 samples cannot be read"):
         evaluate(plan, device, store, ignore)
     assert [(run.state, bool(run.error)) for run in loaded(store)] == [("failed", True)] * 2

@@ -1,6 +1,7 @@
 """Data sets: laid out in every way, wrong in every way, and never all in memory."""
 
 import io
+import os
 import wave
 import zipfile
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ from tests.tasks.pictures import ROWS, encode, noise
 
 PICTURES = Task(inputs=(ImageInput(name="x", size=(4, 6), resize="exact"),), output=Classification())
 THREE = Task(inputs=PICTURES.inputs, output=Classification(classes=3))
+TENSORS = Task(inputs=(TensorInput(name="x"),), output=Classification(classes=3))
 
 
 def picture(seed: int) -> bytes:
@@ -194,7 +196,7 @@ def test_data_sets_that_are_none(tmp_path: Path) -> None:
     ):
         spec = name if ":" in name and not name.startswith("absent") else str(tmp_path / name)
         with pytest.raises((DataError, ConfigError), match=words) as caught:
-            open_data(spec, PICTURES)
+            open_data(spec, PICTURES, (spec,))
         assert caught.value.exit_code == 2
     with pytest.raises(DataError, match="holds no samples"):
         open_data(str(write_zip(tmp_path / "e.zip", {})), PICTURES)
@@ -352,22 +354,31 @@ def late():
 """
 
 
+def open_own(spec: str, task: Task = THREE) -> Data:
+    """The data set of a function that the user allowed."""
+    return open_data(spec, task, (spec,))
+
+
 def test_functions(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(FUNCTION)
-    with open_data(f"{file}:load", THREE) as data:
+    with open_own(f"{file}:load") as data:
         assert (len(data), labels_of(data)) == (4, [0, 1, 2, 0])
         assert (next(data.read([3])).feeds["x"] == 3).all()
-    with open_data(f"{file}:counted", THREE) as data:
+    with open_own(f"{file}:counted") as data:
         assert len(list(data.read())) == 3
-        assert load_function(f"{file}:counted").__globals__["asked"] == [0, 1, 2]  # each sample is made once
-    with open_data(f"{file}:bare", THREE) as data:
+        assert load_function(f"{file}:counted", (f"{file}:counted",)).__globals__["asked"] == [
+            0,
+            1,
+            2,
+        ]  # each sample is made once
+    with open_own(f"{file}:bare") as data:
         assert not data.labelled
     for name in ("endless", "broken", "late"):
         with pytest.raises(DataError, match="gives no data set"):
-            open_data(f"{file}:{name}", THREE)
+            open_own(f"{file}:{name}")
     with pytest.raises(ConfigError, match="is no function"):
-        open_data(f"{file}:nobody", THREE)
+        open_own(f"{file}:nobody")
 
 
 def test_a_module_of_the_current_folder_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -375,7 +386,7 @@ def test_a_module_of_the_current_folder_is_not_run(tmp_path: Path, monkeypatch: 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.path", [entry for entry in __import__("sys").path if entry])
     with pytest.raises(ConfigError, match="cannot be loaded"):
-        open_data("lurking:load", THREE)
+        open_own("lurking:load")
 
 
 def wav(values: np.ndarray, rate: int = 8000, width: int = 2, channels: int = 1) -> bytes:
@@ -503,3 +514,81 @@ def test_an_array_is_not_read_as_a_whole(tmp_path: Path) -> None:
         held = data._entries.fetch.__closure__
         arrays = [cell.cell_contents for cell in held or () if isinstance(cell.cell_contents, dict)]
         assert isinstance(arrays[0]["x"], np.memmap)
+
+
+MISBEHAVING = """
+import sys
+class Items(list):
+    def __getitem__(self, index):
+        return deeper(index) if index == self.bad else list.__getitem__(self, index)
+def deeper(index):
+    return deeper(index)
+def recursion():
+    return deeper(0)
+def leaves():
+    sys.exit(0)
+def raises():
+    raise RuntimeError("x" * 10_000)
+def odd(value):
+    made = Items([([0.0], 0)] * 300)
+    made.bad = 7
+    made[9] = value
+    return made
+def one_odd():
+    return odd(([[1], [1, 2]], 0))
+def one_label():
+    return odd(([0.0], [[1], [1, 2]]))
+"""
+
+
+def test_functions_that_misbehave(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(MISBEHAVING)
+    for name in ("recursion", "leaves", "raises"):
+        with pytest.raises(DataError, match="gives no data set") as caught:
+            open_own(f"{file}:{name}")
+        assert len(caught.value.why) <= 500
+    for name in ("one_odd", "one_label"):
+        with open_own(f"{file}:{name}", TENSORS) as data:
+            assert len(list(data.read())) == 298
+            assert list(data.skipped) == [7, 9]
+            with pytest.raises(DataError, match="gives no label for #7"):
+                data.label(7)
+    (tmp_path / "leaves.py").write_text("raise SystemExit(0)\n")
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        open_own(f"{tmp_path}/leaves.py:f")
+
+
+def test_a_function_that_nobody_allowed(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("raise SystemExit('it ran')\n")
+    for code in ((), ("other.py:load", f"{tmp_path}/mine.py")):
+        with pytest.raises(ConfigError, match="not allowed to run"):
+            open_data(f"{tmp_path}/mine.py:load", THREE, code)
+
+
+def test_files_that_are_no_samples(tmp_path: Path) -> None:
+    files = {f"{number}.png": picture(0) for number in range(200)}
+    table = "file,label\nfifo.png,0\n" + "".join(f"{name},0\n" for name in files)
+    folder = write_folder(tmp_path / "d", {**files, "labels.csv": table.encode()})
+    os.mkfifo(folder / "fifo.png")
+    with open_data(str(folder), PICTURES) as data:
+        assert len(list(data.read())) == 200
+        assert [one.why for one in data.skipped.values()] == ["it is not an ordinary file"]
+    (folder / "labels.csv").unlink()
+    os.mkfifo(folder / "labels.csv")
+    with pytest.raises(DataError, match="not an ordinary file"):
+        open_data(str(folder), PICTURES)
+    (folder / "labels.csv").unlink()
+    (folder / "\udcff.png").write_bytes(picture(0))
+    with pytest.raises(DataError, match="whose name is not UTF-8"):
+        open_data(str(folder), PICTURES)
+
+
+def test_a_damaged_npz(tmp_path: Path) -> None:
+    path = tmp_path / "d.npz"
+    np.savez(path, x=np.ones((40, 8), np.float32), labels=np.zeros(40, int))
+    whole = bytearray(path.read_bytes())
+    whole[400] ^= 0x40
+    path.write_bytes(whole)
+    with pytest.raises(DataError, match=r"d\.npz cannot be read as \.npz: .* is damaged"):
+        open_data(str(path), TENSORS)

@@ -118,11 +118,12 @@ def broken(outputs, labels):
 def test_a_metric_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(OWN)
     outputs, labels = {"y": np.eye(3)}, [0, 1, 0]
-    found = score(classes(f"{tmp_path}/own.py:good"), outputs, labels)
+    own = f"{tmp_path}/own.py"
+    found = score(classes(f"{own}:good"), outputs, labels, (f"{own}:good",))
     assert (found.value, found.low) == (2 / 3, wilson(2, 3).low)
     for name, words in (("whole", "return one number"), ("broken", "mend it"), ("nobody", "FILE.py:function")):
         with pytest.raises(ConfigError) as caught:
-            score(classes(f"{tmp_path}/own.py:{name}"), outputs, labels)
+            score(classes(f"{own}:{name}"), outputs, labels, (f"{own}:{name}",))
         assert words in caught.value.try_this
 
 

@@ -1,5 +1,6 @@
 """Task files: read, written, and what is said of a wrong one."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ def test_paths_that_hold_no_task(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no task file"):
         read_task(tmp_path / "big.toml")
     (tmp_path / "latin.toml").write_bytes(b'name = "\xe4"')
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="is no task file: it is not UTF-8"):
         read_task(tmp_path / "latin.toml")
 
 
@@ -208,3 +209,28 @@ def test_an_augmentation_that_does_not_fit_is_refused(one: Any, augment: str, ke
         parse_task(text, "task.toml")
     assert key in caught.value.what
     assert why in caught.value.why
+
+
+def test_labels_that_never_end(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "large").write_bytes(b"a\n" * (9 << 20))
+    (tmp_path / "latin").write_bytes(b"\xe4")
+    text = write_task(Task(inputs=(PICTURE,), output=Classification()))
+    for name, words in (
+        ("/dev/zero", "not an ordinary file"),
+        ("fifo", "not an ordinary file"),
+        (".", "not an ordinary file"),
+        ("large", "over 16,777,216 bytes"),
+        ("latin", "utf-8"),
+        ("absent", "No such file"),
+        ("a\\u0000b", "null"),
+    ):
+        (tmp_path / "task.toml").write_text(text + f'labels = "{name}"\n')
+        with pytest.raises(ConfigError, match=r"labels file .* cannot be read") as caught:
+            read_task(tmp_path / "task.toml")
+        assert words in caught.value.why
+    os.mkfifo(tmp_path / "task")
+    with pytest.raises(ConfigError, match="not an ordinary file"):
+        read_task(tmp_path / "task")
+    with pytest.raises(ConfigError, match="nested"):
+        parse_task("x = " + "[" * 5_000 + "]" * 5_000)

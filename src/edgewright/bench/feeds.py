@@ -4,23 +4,20 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile, ZipFile, ZipInfo
-from zlib import error as ZlibError
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.errors import InputError
 from edgewright.facts.model import Signature, TensorSpec
+from edgewright.formats.npz import NpzError, read_npz
 
 MOST_BYTES = 1 << 33
 MOST_AXES = 64  # numpy's own limit
 FLOATS = ("float16", "float32", "float64")
 SMALL_INTS = ("int8", "uint8", "int16", "uint16")
 INTS = (*SMALL_INTS, "int32", "int64", "uint32", "uint64")
-
-# What numpy and zipfile raise for files that are damaged, encrypted, packed in another way, or pickled.
-UNREADABLE = (OSError, ValueError, BadZipFile, ZlibError, EOFError, MemoryError, RuntimeError, SyntaxError)
 
 Array = NDArray[Any]
 
@@ -117,19 +114,11 @@ def read_feeds(path: Path, signature: Signature) -> dict[str, Array]:
 
 def load_npz(path: Path) -> dict[str, Array]:
     try:
-        with path.open("rb") as file:  # numpy leaves a file open that it cannot read
-            loaded = np.load(file, allow_pickle=False)
-            if not isinstance(loaded, np.lib.npyio.NpzFile):
-                raise InputError(
-                    f"{path} is not an .npz file", "it holds a single array", "numpy.savez(FILE, name=array)"
-                )
-            with loaded:
-                return {name: loaded[name] for name in loaded.files}
+        return read_npz(path, MOST_BYTES).arrays
     except FileNotFoundError:
         raise InputError(f"there is no file {path}", "", "check the path given to --inputs") from None
-    except UNREADABLE as error:
-        why = str(error).partition("\n")[0][:200] or type(error).__name__
-        raise InputError(f"{path} cannot be read as .npz", why, "numpy.savez(FILE, name=array)") from None
+    except NpzError as error:
+        raise InputError(f"{path} cannot be read as .npz", str(error), "numpy.savez(FILE, name=array)") from None
 
 
 def check_array(path: Path, spec: TensorSpec, array: Array) -> None:

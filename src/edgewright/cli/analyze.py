@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgewright.cli.output import print_json, print_table, progress, put, say
-from edgewright.cli.parse import SHAPE, WORDS
+from edgewright.cli.parse import PATH, SHAPE, WORDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ EVERYWHERE = "all"
 
 
 @click.command()
-@click.argument("model", type=click.Path(), metavar="MODEL")
+@click.argument("model", type=PATH, metavar="MODEL")
 @click.option("--runtime", type=WORDS, multiple=True, help="Runtimes, comma-separated, or all; default: all.")
 @click.option(
     "--shape",

@@ -3,6 +3,9 @@
 import os
 import sys
 import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import click
 
@@ -48,9 +51,12 @@ class LazyGroup(click.Group):
 @click.pass_context
 def edgewright(ctx: click.Context, debug: bool) -> None:
     """Take a trained model to phones and edge devices, and measure what it does there."""
-    from edgewright.cli.config import command_defaults
+    from edgewright.cli.config import command_defaults, load_config
+    from edgewright.cli.project_file import FILE_NAME
 
-    ctx.default_map = command_defaults(os.environ)
+    config = load_config(os.environ)
+    ctx.default_map = command_defaults(config)
+    ctx.meta[FILE_NAME] = config.project
 
 
 def run(arguments: list[str]) -> int:
@@ -63,6 +69,7 @@ def run(arguments: list[str]) -> int:
 
 def run_plainly(arguments: list[str], *, debug: bool) -> int:
     try:
+        check_text(arguments, os.environ)
         result = edgewright.main(arguments, prog_name="edgewright", standalone_mode=False)
     except Cancelled as error:
         told = Cancelled(error.what.replace("Ctrl-C", stop_name()), error.why, error.try_this)
@@ -82,6 +89,18 @@ def run_plainly(arguments: list[str], *, debug: bool) -> int:
             return tell_stop()
         return tell_unexpected(error, debug=debug)
     return result if isinstance(result, int) else 0
+
+
+def check_text(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
+    """UsageError for words that are not UTF-8: paths go into plans, reports and the record, which are."""
+    own = {name: value for name, value in environ.items() if name.startswith("EDGEWRIGHT_")}
+    places = {**{f"the argument {n}": word for n, word in enumerate(arguments, 1)}, **own}
+    with suppress(OSError):  # a current folder that was deleted
+        places["the current folder"] = str(Path.cwd())
+    for place, text in places.items():
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            raise UsageError(f"{place} is not UTF-8: {shown}", "paths are written down as UTF-8", "rename it")
 
 
 def tell_stop() -> int:

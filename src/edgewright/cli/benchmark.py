@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from edgewright.cli.output import print_json, progress
-from edgewright.cli.parse import AFFINITY, PERCENT, SHAPE, TAG, WORDS
+from edgewright.cli.parse import AFFINITY, PATH, PERCENT, SHAPE, TAG, WORDS
 
 if TYPE_CHECKING:
     from edgewright.facts.plan import BenchmarkPlan
@@ -55,7 +55,7 @@ BESIDE_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_json")
 )
 @click.option(
     "--inputs",
-    type=click.Path(),
+    type=PATH,
     default=None,
     metavar="FILE.npz",
     help="One array per input; default: made from --seed.",
@@ -98,7 +98,7 @@ BESIDE_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_json")
 )
 @click.option("--on", "device", default="local", show_default=True, help="The device; local is this machine.")
 @click.option("--tag", "tags", type=TAG, multiple=True, metavar="NAME=VALUE", help="Put a tag on the runs.")
-@click.option("--plan", "plan_file", type=click.Path(), default=None, metavar="FILE", help="Take the plan from a file.")
+@click.option("--plan", "plan_file", type=PATH, default=None, metavar="FILE", help="Take the plan from a file.")
 @click.option("--dry-run", is_flag=True, help="Print the resolved plan, and measure nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.benchmark/1).")
 @click.pass_context

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgewright.cli.code import task_folder
 from edgewright.cli.output import print_json, print_table, progress, say
-from edgewright.cli.parse import SHAPE, WORDS
+from edgewright.cli.parse import PATH, SHAPE, WORDS
 
 if TYPE_CHECKING:
     from edgewright.facts.plan import CompilePlan
@@ -25,9 +26,7 @@ HEADERS = ("runtime", "precision", "state", "size", "seconds", "cosine", "SQNR",
 @click.option(
     "--precision", type=WORDS, multiple=True, help="Precisions, comma-separated: fp32, fp16; default: the model's own."
 )
-@click.option(
-    "-o", "--output", type=click.Path(), default="artifacts", show_default=True, help="Folder of the artifacts."
-)
+@click.option("-o", "--output", type=PATH, default="artifacts", show_default=True, help="Folder of the artifacts.")
 @click.option(
     "--shape",
     "shapes",
@@ -36,7 +35,7 @@ HEADERS = ("runtime", "precision", "state", "size", "seconds", "cosine", "SQNR",
     metavar="NAME=SIZES",
     help="Sizes of a free input, as x=1,3,224,224.",
 )
-@click.option("--weights", type=click.Path(), default=None, help="Weights of a torch model made by FILE.py:FACTORY.")
+@click.option("--weights", type=PATH, default=None, help="Weights of a torch model made by FILE.py:FACTORY.")
 @click.option(
     "-p",
     "--option",
@@ -49,11 +48,9 @@ HEADERS = ("runtime", "precision", "state", "size", "seconds", "cosine", "SQNR",
     "--check/--no-check", default=True, show_default=True, help="Run the artifacts and compare their numbers."
 )
 @click.option("--samples", type=int, default=8, show_default=True, help="Seeded inputs that they are compared on.")
+@click.option("--inputs", type=PATH, default=None, metavar="FILE.npz", help="One array per input, to compare on.")
 @click.option(
-    "--inputs", type=click.Path(), default=None, metavar="FILE.npz", help="One array per input, to compare on."
-)
-@click.option(
-    "--task", "task_file", type=click.Path(), default=None, metavar="FILE.toml", help="Its labels and scaling go along."
+    "--task", "task_file", type=PATH, default=None, metavar="FILE.toml", help="Its labels and scaling go along."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the made inputs.")
 @click.option("--bisect", is_flag=True, help="Name the first layer whose numbers differ, where an artifact fails.")
@@ -102,7 +99,9 @@ def make_plan(given: dict[str, Any]) -> CompilePlan:
         inputs_sha256=hash_npz(inputs),
         seed=given["seed"],
         timeout_s=given["timeout_s"],
-        metadata=describe_for_apps(Path(given["task_file"]), given["model"]) if given["task_file"] else None,
+        metadata=describe_for_apps(Path(given["task_file"]), given["model"], task_folder())
+        if given["task_file"]
+        else None,
     )
 
 

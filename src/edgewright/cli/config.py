@@ -4,17 +4,17 @@ A config file has one table per command, whose keys are the command's options, a
 on the command line or in the environment goes before it: flag > `EDGEWRIGHT_*` > `./edgewright.toml` > user file.
 """
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 from edgewright.cli.commands import COMMANDS, find_command, options_of
+from edgewright.cli.project_file import FILE_NAME, check_setting
 from edgewright.errors import ConfigError
+from edgewright.formats.toml import TomlError, read_toml
 
-FILE_NAME = "edgewright.toml"
 STORE_KEYS = ("home", "database_url", "blob_url")
 
 
@@ -24,19 +24,33 @@ def config_paths(environ: Mapping[str, str]) -> list[Path]:
     return [path for path in (Path(folder) / "edgewright" / "config.toml", Path(FILE_NAME)) if path.is_file()]
 
 
-def load_config(environ: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """The tables of all config files merged; ConfigError for what is no table or no key."""
-    merged: dict[str, dict[str, Any]] = {}
+class Config(NamedTuple):
+    """All config files together.
+
+    Attributes:
+        tables: merged key by key.
+        project: of each table the keys that `./edgewright.toml` sets.
+    """
+
+    tables: dict[str, dict[str, Any]]
+    project: dict[str, frozenset[str]]
+
+
+def load_config(environ: Mapping[str, str]) -> Config:
+    """Return what the config files say; ConfigError for what is no table or no key, or must not be set there."""
+    merged = Config({}, {})
     for path in config_paths(environ):
         for name, table in read_config(path).items():
-            merged.setdefault(name, {}).update(table)
+            merged.tables.setdefault(name, {}).update(table)
+            if path == Path(FILE_NAME):
+                merged.project[name] = frozenset(table)
     return merged
 
 
 def read_config(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        tables, _ = read_toml(path)
+    except (OSError, TomlError) as error:
         raise ConfigError(f"{path} cannot be read", str(error), "see docs/configuration.md") from None
     return {name.replace("-", "_"): check_table(path, name.replace("-", "_"), table) for name, table in tables.items()}
 
@@ -65,7 +79,11 @@ def check_table(path: Path, name: str, table: object) -> dict[str, Any]:
         return plain
     options = command_options(name)
     place = f"{path}: [{name}]"
-    return {str(options[key].name): fit_value(place, key, options[key], value) for key, value in plain.items()}
+    fitted = {key: fit_value(place, key, options[key], value) for key, value in plain.items()}
+    if path == Path(FILE_NAME):
+        for key, value in fitted.items():
+            check_setting(name, key, value)
+    return {str(options[key].name): value for key, value in fitted.items()}
 
 
 def fit_value(place: str, key: str, option: click.Option, value: object) -> object:
@@ -94,14 +112,14 @@ def command_options(name: str) -> dict[str, click.Option]:
     return {} if command is None or isinstance(command, click.Group) else options_of(command)
 
 
-def command_defaults(environ: Mapping[str, str]) -> dict[str, Any]:
+def command_defaults(config: Config) -> dict[str, Any]:
     """What click takes as defaults, one mapping per command."""
-    return {name: table for name, table in load_config(environ).items() if name != "store"}
+    return {name: table for name, table in config.tables.items() if name != "store"}
 
 
 def store_places(environ: Mapping[str, str]) -> dict[str, str]:
     """`home`, `database_url` and `blob_url` where they are set, by environment or config file."""
-    table = load_config(environ).get("store", {})
+    table = load_config(environ).tables.get("store", {})
     for key in STORE_KEYS:
         if value := environ.get(f"EDGEWRIGHT_{key.upper()}"):
             table[key] = value

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgewright.cli.code import check_code, read_task
 from edgewright.cli.output import say
+from edgewright.cli.parse import PATH
 from edgewright.cli.training import (
     carry_out,
     read_settings,
@@ -25,11 +27,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--teacher", default=None, metavar="MODEL", help="FILE.py:FACTORY, or a model file; needed.")
-@click.option("--teacher-weights", type=click.Path(), default=None, help="Weights of a torch teacher.")
+@click.option("--teacher-weights", type=PATH, default=None, help="Weights of a torch teacher.")
 @click.option("--student", default=None, metavar="MODEL", help="FILE.py:FACTORY, or auto:5x; needed.")
-@click.option("--student-weights", type=click.Path(), default=None, help="Weights that the student starts from.")
+@click.option("--student-weights", type=PATH, default=None, help="Weights that the student starts from.")
 @click.option(
-    "--task", "task_file", type=click.Path(), default=None, metavar="FILE.toml", help="What the model is for; needed."
+    "--task", "task_file", type=PATH, default=None, metavar="FILE.toml", help="What the model is for; needed."
 )
 @click.option("--data", default=None, metavar="DATA", help="What the student learns from, with or without labels.")
 @click.option("--val", default=None, metavar="DATA", help="What judges the result, and nothing else; needed.")
@@ -68,30 +70,30 @@ def distil(**given: Any) -> None:
     from edgewright.flows.distil import check_plan
     from edgewright.flows.distil import distil as run
 
+    check_code(given)
     carry_out(check_plan, run, make_plan(given), given, show)
 
 
 def make_plan(given: dict[str, Any]) -> DistilPlan:
-    from pathlib import Path
-
     import msgspec
 
     from edgewright.errors import UsageError
     from edgewright.facts.plan import DistilPlan
     from edgewright.runtimes.table import runtime_info
-    from edgewright.tasks.task import read_task
 
     needed = {"teacher": "--teacher", "student": "--student", "task_file": "--task", "data": "--data", "val": "--val"}
     for name, flag in needed.items():
         if not given[name]:
             raise UsageError(f"{flag} is missing", "a student is not taught without it", "see docs/distil.md")
+    task, code = read_task(given)
     return DistilPlan(
         teacher=given["teacher"],
         teacher_weights=given["teacher_weights"],
         student=given["student"],
         student_weights=given["student_weights"],
         runtime=runtime_info(given["runtime"]).name,
-        task=msgspec.to_builtins(read_task(Path(given["task_file"]))),
+        task=msgspec.to_builtins(task),
+        code=code,
         data=given["data"],
         val=given["val"],
         temperature=given["temperature"],

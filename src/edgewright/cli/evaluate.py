@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgewright.cli.code import allow_code, check_code, read_task
 from edgewright.cli.output import print_json, print_table, progress, say
-from edgewright.cli.parse import INDICES, TAG, WORDS
+from edgewright.cli.parse import INDICES, PATH, TAG, WORDS
 
 if TYPE_CHECKING:
     from edgewright.facts.plan import EvaluatePlan
@@ -33,9 +34,7 @@ MOST_SHOWN = 5
 
 @click.command()
 @click.argument("models", nargs=-1, metavar="MODEL...")
-@click.option(
-    "--task", "task_file", type=click.Path(), default=None, metavar="FILE.toml", help="What the model is for."
-)
+@click.option("--task", "task_file", type=PATH, default=None, metavar="FILE.toml", help="What the model is for.")
 @click.option("--data", default=None, metavar="DATA", help="Folder, .zip, .npz, or FILE.py:function.")
 @click.option(
     "--runtime", type=WORDS, multiple=True, help="Runtimes, comma-separated; default: the one made for the format."
@@ -53,6 +52,7 @@ MOST_SHOWN = 5
 )
 @click.option("--on", "device", default="local", show_default=True, help="The device; local is this machine.")
 @click.option("--tag", "tags", type=TAG, multiple=True, metavar="NAME=VALUE", help="Put a tag on the runs.")
+@allow_code
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.evaluate/1).")
 def evaluate(**given: Any) -> None:
     """Score models on labelled data, all on the same samples.
@@ -66,6 +66,7 @@ def evaluate(**given: Any) -> None:
     from edgewright.flows.device import open_device
     from edgewright.flows.evaluate import evaluate as run_evaluation
 
+    check_code(given)
     plan = make_plan(given)
     with closing(open_device(plan.device)) as device, closing(open_user_store()) as store, progress() as tell:
         result = run_evaluation(plan, device, store, tell, dict(given["tags"]))
@@ -78,14 +79,11 @@ def evaluate(**given: Any) -> None:
 
 
 def make_plan(given: dict[str, Any]) -> EvaluatePlan:
-    from pathlib import Path
-
     import msgspec
 
     from edgewright.errors import UsageError
     from edgewright.facts.plan import EvaluatePlan
     from edgewright.flows.resolve import expand_folders, pair_candidates, read_models
-    from edgewright.tasks.task import read_task
 
     example = "edgewright evaluate MODEL --task task.toml --data DATA"
     if not given["models"]:
@@ -95,13 +93,14 @@ def make_plan(given: dict[str, Any]) -> EvaluatePlan:
     if given["data"] is None:
         raise UsageError("no data is given", "", example)
     runtimes = [word for words in given["runtime"] for word in words]
-    task = read_task(Path(given["task_file"]))
+    task, code = read_task(given)
     paths = expand_folders(given["models"], runtimes)
     models = read_models(paths)
     return EvaluatePlan(
         candidates=pair_candidates([models[path] for path in paths], runtimes, given["options"]),
         device=given["device"],
         task=msgspec.to_builtins(task),
+        code=code,
         data=given["data"],
         samples=given["samples"],
         leave_out=given["leave_out"],

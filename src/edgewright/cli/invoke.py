@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgewright.cli.output import print_json, print_table, progress, say
+from edgewright.cli.parse import PATH
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,11 +16,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("artifact", type=click.Path(), metavar="ARTIFACT")
-@click.option(
-    "--inputs", type=click.Path(), required=True, metavar="FILE.npz", help="One array per input of the source."
-)
-@click.option("-o", "--output", type=click.Path(), required=True, metavar="FILE.npz", help="Where the outputs go.")
+@click.argument("artifact", type=PATH, metavar="ARTIFACT")
+@click.option("--inputs", type=PATH, required=True, metavar="FILE.npz", help="One array per input of the source.")
+@click.option("-o", "--output", type=PATH, required=True, metavar="FILE.npz", help="Where the outputs go.")
 @click.option("--runtime", default="", help="Another runtime that reads the format.")
 @click.option("-p", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the runtime.")
 @click.option("--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Longest silence, seconds.")

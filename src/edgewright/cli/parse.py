@@ -108,4 +108,14 @@ class Percent(click.ParamType[float]):
         return number
 
 
+class FilePath(click.Path):
+    """A path. An empty one is no path: it would be taken for none, or for the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not value or "\0" in str(value):
+            self.fail("it is empty" if not value else "it holds a zero byte", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = FilePath()
 WORDS, SHAPE, AFFINITY, TAG, PERCENT, INDICES = Words(), Shape(), Affinity(), Tag(), Percent(), Indices()

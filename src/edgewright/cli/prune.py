@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgewright.cli.code import check_code, read_task
 from edgewright.cli.output import print_table, say
+from edgewright.cli.parse import PATH
 from edgewright.cli.training import (
     SETTINGS,
     TAUGHT,
@@ -33,9 +35,9 @@ TRAINED = ("control", "teach", *TAUGHT, "rounds", "round_epochs", "seeds", "held
 
 @click.command()
 @click.argument("model", metavar="MODEL")
-@click.option("--weights", type=click.Path(), default=None, help="Weights of a torch model made by FILE.py:FACTORY.")
+@click.option("--weights", type=PATH, default=None, help="Weights of a torch model made by FILE.py:FACTORY.")
 @click.option(
-    "--task", "task_file", type=click.Path(), default=None, metavar="FILE.toml", help="What the model is for; needed."
+    "--task", "task_file", type=PATH, default=None, metavar="FILE.toml", help="What the model is for; needed."
 )
 @click.option("--data", default="", metavar="DATA", help="What it is trained back on; without it, it is only cut.")
 @click.option("--val", default=None, metavar="DATA", help="What judges the result, and nothing else; needed.")
@@ -98,6 +100,7 @@ def prune(**given: Any) -> None:
     from edgewright.flows.prune import prune as run
 
     check_options(given)
+    check_code(given)
     carry_out(check_plan, run, make_plan(given), given, show)
 
 
@@ -120,23 +123,22 @@ def check_options(given: dict[str, Any]) -> None:
 
 
 def make_plan(given: dict[str, Any]) -> PrunePlan:
-    from pathlib import Path
-
     import msgspec
 
     from edgewright.errors import UsageError
     from edgewright.facts.plan import PrunePlan
     from edgewright.runtimes.table import runtime_info
-    from edgewright.tasks.task import read_task
 
     for name, flag in (("task_file", "--task"), ("val", "--val")):
         if not given[name]:
             raise UsageError(f"{flag} is missing", "the result is judged by it", f"{flag} …, see docs/prune.md")
+    task, code = read_task(given)
     return PrunePlan(
         source=given["model"],
         weights=given["weights"],
         runtime=runtime_info(given["runtime"]).name,
-        task=msgspec.to_builtins(read_task(Path(given["task_file"]))),
+        task=msgspec.to_builtins(task),
+        code=code,
         data=given["data"],
         val=given["val"],
         method=given["method"],

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgewright.cli.code import allow_code, check_code, read_task
 from edgewright.cli.output import print_json, print_table, progress, say
-from edgewright.cli.parse import SHAPE, WORDS
+from edgewright.cli.parse import PATH, SHAPE, WORDS
 from edgewright.cli.training import SETTINGS, check_html, read_settings, refuse_idle, training_options
 from edgewright.facts.words import QUANTIZED
 
@@ -41,7 +42,7 @@ MOST_SITES = 10
 @click.command()
 @click.argument("model", metavar="MODEL")
 @click.option(
-    "--task", "task_file", type=click.Path(), default=None, metavar="FILE.toml", help="What the model is for; needed."
+    "--task", "task_file", type=PATH, default=None, metavar="FILE.toml", help="What the model is for; needed."
 )
 @click.option("--data", default=None, metavar="DATA", help="Folder, .zip, .npz, or FILE.py:function; needed.")
 @click.option("--eval-data", default=None, metavar="DATA", help="Judge on this data set instead of the rest of --data.")
@@ -62,10 +63,8 @@ MOST_SITES = 10
     show_default=True,
     help="Exit 3 where the metric gets worse by more: in points of a share, else in its own unit.",
 )
-@click.option("--recipe", type=click.Path(), default=None, metavar="FILE.toml", help="Do just what this recipe says.")
-@click.option(
-    "-o", "--output", type=click.Path(), default="artifacts", show_default=True, help="Folder of the artifacts."
-)
+@click.option("--recipe", type=PATH, default=None, metavar="FILE.toml", help="Do just what this recipe says.")
+@click.option("-o", "--output", type=PATH, default="artifacts", show_default=True, help="Folder of the artifacts.")
 @click.option(
     "--shape",
     "shapes",
@@ -74,7 +73,7 @@ MOST_SITES = 10
     metavar="NAME=SIZES",
     help="Sizes of a free input; default: the task's.",
 )
-@click.option("--weights", type=click.Path(), default=None, help="Weights of a torch model made by FILE.py:FACTORY.")
+@click.option("--weights", type=PATH, default=None, help="Weights of a torch model made by FILE.py:FACTORY.")
 @click.option("--measure/--no-measure", default=True, show_default=True, help="Time the artifacts against float ones.")
 @click.option("--force", is_flag=True, help="Keep what --precision auto chose though it is slower than float.")
 @click.option("--integer-io", is_flag=True, help="Artifacts take and give the quantised integers, where they can.")
@@ -87,11 +86,12 @@ MOST_SITES = 10
 )
 @training_options
 @click.option("--report", is_flag=True, help="Show what each operator costs, and what was kept and why.")
-@click.option("--html", type=click.Path(), default=None, metavar="FILE", help="Write that report as one HTML file.")
+@click.option("--html", type=PATH, default=None, metavar="FILE", help="Write that report as one HTML file.")
 @click.option(
     "--timeout", "timeout_s", type=float, default=600.0, show_default=True, help="Longest time of a step, seconds."
 )
 @click.option("--dry-run", is_flag=True, help="Print the plan, and quantise nothing.")
+@allow_code
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.quantize/1).")
 def quantize(**given: Any) -> None:
     """Quantise a model once for every runtime, and judge it on data before it gets its name.
@@ -102,6 +102,7 @@ def quantize(**given: Any) -> None:
     if not given["qat"]:
         named = [word for word in (*SETTINGS, "held_out", "control") if word != "seed"]
         refuse_idle(named, "nothing is trained without --qat", "--qat with it, or leave it out")
+    check_code(given)
     plan = make_plan(given)
     if given["dry_run"]:
         print_json(plan)
@@ -119,7 +120,6 @@ def make_plan(given: dict[str, Any]) -> QuantizePlan:
     from edgewright.facts.plan import QuantizePlan
     from edgewright.facts.words import PRECISION_ALIASES, normal_word
     from edgewright.runtimes.table import runtime_info
-    from edgewright.tasks.task import read_task
 
     for name, flag in (("task_file", "--task"), ("data", "--data")):
         if not given[name]:
@@ -138,18 +138,20 @@ def make_plan(given: dict[str, Any]) -> QuantizePlan:
             "--precision w8a8",
         )
     words = [word for words in given["runtime"] for word in words] or ["onnxruntime", "litert"]
+    task, code = read_task(given)
     return QuantizePlan(
         source=given["model"],
         weights=given["weights"],
         runtimes=tuple(dict.fromkeys(runtime_info(word).name for word in words)),
         precision=word,  # type: ignore[arg-type] # one of QUANTIZED
-        task=msgspec.to_builtins(read_task(Path(given["task_file"]))),
+        task=msgspec.to_builtins(task),
+        code=code,
         data=given["data"],
         eval_data=given["eval_data"],
         samples=given["samples"],
         seed=given["seed"],
         shapes=dict(given["shapes"]),
-        recipe=write_recipe(read_recipe(Path(given["recipe"]))) if given["recipe"] else "",
+        recipe=write_recipe(read_recipe(Path(given["recipe"]))) if given["recipe"] is not None else "",
         max_drop=given["max_drop"],
         measure=given["measure"],
         force=given["force"],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from edgewright.cli.output import print_json, print_table, progress, say
-from edgewright.cli.parse import TAG
+from edgewright.cli.parse import PATH, TAG
 from edgewright.facts.words import RunState
 
 if TYPE_CHECKING:
@@ -96,13 +96,13 @@ def show(run_id: str, as_json: bool) -> None:
 
 @runs.command("export")
 @click.argument("items", nargs=-1, metavar="ID... [FOLDER]")
-@click.option("--html", type=click.Path(), default=None, metavar="FILE", help="A report of one to eight runs.")
-@click.option("--site", type=click.Path(), default=None, metavar="FOLDER", help="Static pages; without ID of all runs.")
-@click.option("--chrome-trace", type=click.Path(), default=None, metavar="FILE", help="The layers for Perfetto.")
+@click.option("--html", type=PATH, default=None, metavar="FILE", help="A report of one to eight runs.")
+@click.option("--site", type=PATH, default=None, metavar="FOLDER", help="Static pages; without ID of all runs.")
+@click.option("--chrome-trace", type=PATH, default=None, metavar="FILE", help="The layers for Perfetto.")
 @click.option(
-    "--model-explorer", type=click.Path(), default=None, metavar="FILE", help="The layers as node data for its graph."
+    "--model-explorer", type=PATH, default=None, metavar="FILE", help="The layers as node data for its graph."
 )
-@click.option("--csv", type=click.Path(), default=None, metavar="FILE", help="The layers as a table.")
+@click.option("--csv", type=PATH, default=None, metavar="FILE", help="The layers as a table.")
 def export_command(items: tuple[str, ...], **wanted: str | None) -> None:
     """Write a run with its model into a folder that another machine can import; or runs as reports."""
     from edgewright.cli.places import open_user_store
@@ -149,7 +149,7 @@ def write_report(name: str, path: str, items: tuple[str, ...], store: Store) -> 
 
 
 @runs.command("import")
-@click.argument("folder", type=click.Path(), metavar="FOLDER")
+@click.argument("folder", type=PATH, metavar="FOLDER")
 def import_command(folder: str) -> None:
     """Take in a run that was exported elsewhere."""
     from pathlib import Path

@@ -3,6 +3,7 @@
 import click
 
 from edgewright.cli.output import print_json, print_table, put
+from edgewright.cli.parse import PATH
 
 
 @click.group()
@@ -11,10 +12,8 @@ def task() -> None:
 
 
 @task.command("init")
-@click.argument("model", type=click.Path(), metavar="MODEL")
-@click.option(
-    "-o", "--output", type=click.Path(), default=None, metavar="FILE.toml", help="Where it goes; default: stdout."
-)
+@click.argument("model", type=PATH, metavar="MODEL")
+@click.option("-o", "--output", type=PATH, default=None, metavar="FILE.toml", help="Where it goes; default: stdout.")
 @click.option("--force", is_flag=True, help="Write over a file that is there.")
 def init(model: str, output: str | None, force: bool) -> None:
     """Propose a task from a model's signature.
@@ -37,8 +36,8 @@ def init(model: str, output: str | None, force: bool) -> None:
 
 
 @task.command("show")
-@click.argument("file", type=click.Path(), metavar="FILE.toml")
-@click.option("--model", type=click.Path(), default=None, help="Check it against this model.")
+@click.argument("file", type=PATH, metavar="FILE.toml")
+@click.option("--model", type=PATH, default=None, help="Check it against this model.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole task as one JSON object (edgewright.task/1).")
 def show(file: str, model: str | None, as_json: bool) -> None:
     """Check a task file and show all that it says, defaults included."""

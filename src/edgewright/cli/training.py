@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgewright.cli.code import allow_code
 from edgewright.cli.output import print_json, print_table, progress, say
-from edgewright.cli.parse import SHAPE
+from edgewright.cli.parse import PATH, SHAPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -93,14 +94,15 @@ def result_options(schema: str) -> Callable[[Command], Command]:
 
     def put(command: Command) -> Command:
         options = (
-            click.option("-o", "--output", type=click.Path(), default="artifacts", show_default=True,
+            click.option("-o", "--output", type=PATH, default="artifacts", show_default=True,
                          help="Folder of the result."),
             click.option("--shape", "shapes", type=SHAPE, multiple=True, metavar="NAME=SIZES",
                          help="Sizes of an input; default: the task's."),
             click.option("--timeout", "timeout_s", type=float, default=600.0, show_default=True,
                          help="Longest silence of a runtime's worker, seconds."),
-            click.option("--html", type=click.Path(), default=None, metavar="FILE",
+            click.option("--html", type=PATH, default=None, metavar="FILE",
                          help="Write the report as one HTML file."),
+            allow_code,
             click.option("--dry-run", is_flag=True, help="Print the plan, and train nothing."),
             click.option("--json", "as_json", is_flag=True, help=f"Print one JSON object ({schema})."),
         )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgewright.cli.output import say
+from edgewright.cli.parse import FilePath
 
 if TYPE_CHECKING:
     from edgewright.store.store import Store
@@ -23,20 +24,24 @@ EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - to recognise them
 @click.option(
     "--work-folder",
     "folders",
-    type=click.Path(exists=True, file_okay=False),
+    type=FilePath(exists=True, file_okay=False),
     multiple=True,
     metavar="DIR",
     help="Offer its tasks, data sets and recipes to quantise and evaluate; more than one can be given.",
 )
+@click.option("--allow-code", is_flag=True, help="Let jobs run code that the tasks of work folders name.")
 @click.option("--new-key", is_flag=True, help="Make a new key for other machines; the old one ends.")
-def ui(port: int, host: str, open_it: bool | None, folders: tuple[str, ...], new_key: bool) -> None:
+def ui(port: int, host: str, open_it: bool | None, folders: tuple[str, ...], allow_code: bool, new_key: bool) -> None:
     """See runs, layers, devices and comparisons in the browser, and start work from there."""
+    import os
     from contextlib import closing
     from pathlib import Path
 
     from edgewright.cli.places import open_user_store
     from edgewright.web.serving import bind, serve
 
+    if allow_code:  # jobs are commands of their own, which inherit it
+        os.environ |= {f"EDGEWRIGHT_{name}_ALLOW_CODE": "1" for name in ("EVALUATE", "QUANTIZE")}
     with closing(open_user_store()) as store:
         doors = make_doors(store, host, renew=new_key)
         server = bind(host, port)

@@ -1,6 +1,5 @@
 """What is done with each operator and tensor, as ordered rules in a plain file: the later one wins."""
 
-import tomllib
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -11,6 +10,7 @@ from msgspec import Struct
 
 from edgewright.compress.network import Site
 from edgewright.errors import ConfigError
+from edgewright.formats.toml import TomlError, parse_toml, read_toml
 
 SCHEMA = "edgewright.recipe/1"
 SEE = "docs/quantize.md has every key"
@@ -121,19 +121,30 @@ def treat(sites: Mapping[str, Site], recipe: Recipe) -> dict[str, Treated]:
 def read_recipe(path: Path) -> Recipe:
     """ConfigError for a file that is no recipe."""
     try:
-        text = path.read_text(encoding="utf-8")
+        table, _ = read_toml(path)
     except FileNotFoundError:
         raise ConfigError(f"there is no recipe {path}", "", "leave --recipe out: a recipe is then made") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except TomlError as error:
         raise ConfigError(f"{path} is no recipe", str(error), SEE) from None
-    return parse_recipe(text, str(path))
+    if not table:
+        raise ConfigError(f"{path} is no recipe", "it is empty", "leave --recipe out: a recipe is then made")
+    return convert_recipe(table, str(path))
 
 
 def parse_recipe(text: str, title: str) -> Recipe:
     """ConfigError, naming the recipe by `title`."""
     try:
-        recipe = msgspec.convert(tomllib.loads(text), Recipe)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+        table = parse_toml(text)
+    except TomlError as error:
+        raise ConfigError(f"{title} is no recipe", str(error), SEE) from None
+    return convert_recipe(table, title)
+
+
+def convert_recipe(table: Mapping[str, Any], title: str) -> Recipe:
+    """The recipe in these tables. ConfigError names it by `title`."""
+    try:
+        recipe = msgspec.convert(table, Recipe)
+    except msgspec.ValidationError as error:
         raise ConfigError(f"{title} is no recipe", str(error), SEE) from None
     if recipe.schema != SCHEMA:
         raise ConfigError(f"{title} has schema {recipe.schema}", f"this Edgewright knows {SCHEMA}", SEE)

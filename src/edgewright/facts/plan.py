@@ -135,6 +135,7 @@ class EvaluatePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     Attributes:
         candidates: the first is the reference of agreement and of the paired differences.
         task: `edgewright.task/1` as plain values.
+        code: functions that `data` and the task's metric may name: the user allowed them to run.
         data: as the user named it.
         data_fingerprint: of its content, as far as it has one.
         samples: evaluate the samples that `tasks.data.split` chooses; None evaluates all.
@@ -149,6 +150,7 @@ class EvaluatePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     candidates: tuple[Candidate, ...]
     device: str = "local"
     task: dict[str, Any]
+    code: tuple[str, ...] = ()
     data: str
     data_fingerprint: str = ""
     samples: int | None = None
@@ -168,6 +170,7 @@ class QuantizePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         runtimes: that the quantised graph is compiled for, evaluated and timed in.
         precision: of the result; `auto` chooses by architecture.
         task: `edgewright.task/1` as plain values.
+        code: functions that `data` and the task's metric may name: the user allowed them to run.
         data: as the user named it: calibration takes `samples` of it, the rest judges the result.
         eval_data: another data set that judges instead.
         samples: calibration samples, without their labels.
@@ -191,6 +194,7 @@ class QuantizePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     runtimes: tuple[str, ...]
     precision: Precision | Literal["auto"] = "w8a8"
     task: dict[str, Any]
+    code: tuple[str, ...] = ()
     data: str
     data_fingerprint: str = ""
     eval_data: str | None = None
@@ -216,6 +220,7 @@ class PrunePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         weights: path of the weights of a torch model made by a factory.
         runtime: that it is timed and judged in.
         task: `edgewright.task/1` as plain values.
+        code: functions that `data` and the task's metric may name: the user allowed them to run.
         data: what it is trained on again, as the user named it; empty where it is not trained.
         val: what judges the result, and nothing else.
         method: whole channels, heads and neurons; or single weights.
@@ -244,6 +249,7 @@ class PrunePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     weights: str | None = None
     runtime: str = "onnxruntime"
     task: dict[str, Any]
+    code: tuple[str, ...] = ()
     data: str = ""
     data_fingerprint: str = ""
     val: str
@@ -282,7 +288,7 @@ class DistilPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         student: `FILE.py:FACTORY`; or `auto:Nx`, a network of the teacher's family with N times fewer parameters.
         student_weights: path of the weights it starts from; None starts at nothing.
         runtime: that teacher (if it is a file), student and control are judged and timed in.
-        task, data, val, settings, held_out, seeds, threads, shapes, timeout_s: as in `PrunePlan`.
+        task, code, data, val, settings, held_out, seeds, threads, shapes, timeout_s: as in `PrunePlan`.
         temperature, alpha, transfer, transfer_weight: see `training.job.Teaching`. Without labels alpha is 1.
         views: augmentations of each sample that the teacher is asked about, once for all epochs and seeds.
         control: whether the same student is trained without the teacher for the same steps.
@@ -297,6 +303,7 @@ class DistilPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     student_weights: str | None = None
     runtime: str = "onnxruntime"
     task: dict[str, Any]
+    code: tuple[str, ...] = ()
     data: str
     data_fingerprint: str = ""
     val: str

@@ -100,7 +100,8 @@ def make_runnable(
 
 
 class Court(NamedTuple):
-    """Where and on what networks are judged; `indices` are those of `val`, None takes all."""
+    """Where and on what networks are judged; `indices` are those of `val`, None takes all; `code` as in
+    the plan."""
 
     task: dict[str, object]
     val: str
@@ -111,6 +112,7 @@ class Court(NamedTuple):
     store: Store
     tell: Tell
     indices: tuple[int, ...] | None = None
+    code: tuple[str, ...] = ()
 
 
 def as_candidates(models: Iterable[Path], court: Court) -> tuple[Candidate, ...]:
@@ -123,6 +125,7 @@ def judge_all(models: Mapping[str, Path], court: Court) -> dict[str, EvaluationR
         EvaluatePlan(
             candidates=as_candidates(models.values(), court),
             task=court.task,
+            code=court.code,
             data=court.val,
             indices=court.indices,
             timeout_s=court.timeout_s,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,7 +48,7 @@ TRAINER = ("torch", "onnxscript", "lightning_fabric", "safetensors")
 # What a plan says beside what is trained: paths, whose content counts, and how it is judged.
 UNTRAINED = (
     "source", "weights", "teacher", "teacher_weights", "student_weights", "data", "val", "val_fingerprint", "timeout_s",
-    "threads", "control", "settings",
+    "threads", "control", "settings", "code",
 )  # fmt: skip
 
 
@@ -91,7 +92,7 @@ def begin_course(
     if trains:
         check_trainer()
     task = msgspec.convert(plan.task, Task)
-    with open_data(plan.val, task) as val:
+    with open_data(plan.val, task, plan.code) as val:
         if not val.labelled:
             raise ConfigError(
                 f"{plan.val} has no labels", "the result is judged by the task's metric", "bring labelled data as --val"
@@ -100,21 +101,21 @@ def begin_course(
         judged = fingerprint_of(plan.val, val)
     trained = ""
     if trains:
-        with open_data(plan.data, task) as data:
+        with open_data(plan.data, task, plan.code) as data:
             trained = fingerprint_of(plan.data, data)
             check_classes(data)
         if trained == judged:
             why = "what was trained on does not judge"
             raise UsageError("--data and --val are the same data set", why, "split it in two")
     key = key_of(plan, content, trained, settings)
-    court = Court(plan.task, plan.val, plan.runtime, plan.threads, plan.timeout_s, device, store, tell)
+    court = Court(plan.task, plan.val, plan.runtime, plan.threads, plan.timeout_s, device, store, tell, code=plan.code)
     return Course(task, settings, shapes, out / f".edgewright-{verb}-{key}", None, (trained, judged), court)
 
 
 def check_judge(course: Course, signature: Signature) -> None:
     """ConfigError, DataError where the task or the labels that judge do not fit the model."""
     check_task(course.task, signature)
-    with open_data(course.court.val, course.task) as val:
+    with open_data(course.court.val, course.task, course.court.code) as val:
         check_labels(val, course.task, signature, range(len(val)))
 
 
@@ -133,8 +134,8 @@ def remembered(course: Course, plan: Plan) -> Iterator[Course]:
             raise UsageError(what, why, "wait until it has ended, or name another --output")
         try:
             laid = lay_out_training(
-                plan.data, course.task, course.memory / "data", held_out=plan.held_out, seed=course.settings.seed,
-                tell=course.court.tell,
+                partial(open_data, plan.data, course.task, plan.code), course.memory / "data",
+                held_out=plan.held_out, seed=course.settings.seed, tell=course.court.tell,
             )  # fmt: skip
             yield course._replace(laid=laid)
         except (KeyboardInterrupt, Cancelled) as error:

@@ -328,6 +328,7 @@ class Rounds:
                 module=module,
                 shapes=course.shapes,
                 task=course.task_json,
+                code=course.court.code,
                 data=course.laid,
                 settings=msgspec.structs.replace(course.settings, epochs=self._plan.round_epochs),
                 teaching=self._teaching,

@@ -180,6 +180,7 @@ def job_of(
         outputs=student.outputs,
         shapes=course.shapes,
         task=msgspec.json.encode(student.task).decode(),
+        code=plan.code,
         data=course.laid,
         settings=msgspec.structs.replace(course.settings, seed=seed),
         teaching=teaching,

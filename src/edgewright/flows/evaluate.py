@@ -78,7 +78,7 @@ def evaluate(plan: EvaluatePlan, device: Device, store: Store, tell: Tell, tags:
         EdgewrightError: before anything ran, or where the data set fails. An error of one candidate is in the result.
     """
     task, models = resolve_evaluation(plan)
-    with open_data(plan.data, task) as data:
+    with open_data(plan.data, task, plan.code) as data:
         indices = choose_samples(plan, data)
         data.check(indices)
         for candidate in plan.candidates:
@@ -205,7 +205,7 @@ class Session:
             lane.failure = error
             return None
         seconds = monotonic() - began
-        judged = judge(self._task, outputs, chunk.labels)  # a label that does not fit fails for all
+        judged = judge(self._task, outputs, chunk.labels, self._plan.code)  # a label that does not fit fails for all
         if reference is not None:
             lane.likeness.add(reference, outputs)
         lane.seconds += seconds

@@ -87,6 +87,7 @@ def judge_accuracy(
                 *(Candidate(model=str(path), runtime="onnxruntime") for path in graphs.values()),
             ),
             task=plan.task,
+            code=plan.code,
             data=plan.eval_data or plan.data,
             leave_out=None if plan.eval_data else plan.samples,
             seed=plan.seed,

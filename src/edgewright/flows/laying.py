@@ -1,6 +1,7 @@
 """Samples that a network is trained on: decoded once, and laid into files that every training maps into memory."""
 
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,7 @@ from numpy.typing import NDArray
 from edgewright.bench.session import Tell
 from edgewright.errors import DataError, OutputError
 from edgewright.facts.units import show_bytes
-from edgewright.tasks.contract import Task
-from edgewright.tasks.data import Data, Sample, open_data, split
+from edgewright.tasks.data import Data, Sample, split
 from edgewright.training.job import Laid
 
 Array = NDArray[Any]
@@ -23,8 +23,8 @@ SPARE_BYTES = 64 << 20  # for checkpoints
 DONE = "laid.json"
 
 
-def lay_out_training(spec: str, task: Task, folder: Path, *, held_out: float, seed: int, tell: Tell) -> Laid:
-    """The samples of a data set in `folder`, which may hold them from an earlier try.
+def lay_out_training(opener: Callable[[], Data], folder: Path, *, held_out: float, seed: int, tell: Tell) -> Laid:
+    """The samples of the data set that `opener` opens in `folder`, which may hold them from an earlier try.
 
     `held_out` of them are chosen as `tasks.data.split` does, and are not to be trained on.
 
@@ -35,7 +35,7 @@ def lay_out_training(spec: str, task: Task, folder: Path, *, held_out: float, se
     if names.is_file():
         return placed(msgspec.json.decode(names.read_bytes(), type=Laid), folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with open_data(spec, task) as data:
+    with opener() as data:
         if len(data) < LEAST_SAMPLES:
             raise DataError(f"{data.title} has {len(data)} samples", f"training needs {LEAST_SAMPLES} at least", "")
         inputs, labels, indices = write_stacks(data, folder, tell)

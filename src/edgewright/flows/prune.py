@@ -200,6 +200,7 @@ def job_of(
         module=module,
         shapes=course.shapes,
         task=course.task_json,
+        code=course.court.code,
         data=course.laid,
         settings=settings,
         teaching=teaching,

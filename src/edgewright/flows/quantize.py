@@ -93,7 +93,7 @@ def begin(plan: QuantizePlan, work: Path, device: Device, tell: Tell) -> Begun:
             check_installed(info)
     task = msgspec.convert(plan.task, Task)
     tell(f"{Path(plan.source).name}: reading")
-    with open_data(plan.data, task) as data:
+    with open_data(plan.data, task, plan.code) as data:
         indices = choose_calibration(data, plan.samples, plan.seed, apart=plan.eval_data is not None)
         check_before(plan, task, data)
         shapes = plan.shapes or task_shapes(data, indices[0])
@@ -135,7 +135,7 @@ def check_before(plan: QuantizePlan, task: Task, data: Data) -> None:
     if plan.eval_data is None:
         check_labels(data, task, signature, split(len(data), plan.samples, plan.seed)[1])
         return
-    with open_data(plan.eval_data, task) as others:
+    with open_data(plan.eval_data, task, plan.code) as others:
         check_labels(others, task, signature, range(len(others)))
 
 

@@ -7,7 +7,7 @@ from platform import system
 import msgspec
 
 from edgewright.bench.feeds import Array, fix_shapes, make_feeds, read_feeds
-from edgewright.errors import ConfigError, DeviceUnreachable, InputError, ModelNotFound, UsageError
+from edgewright.errors import ConfigError, DeviceUnreachable, InputError, ModelNotFound, ModelUnreadable, UsageError
 from edgewright.facts.model import Model, Signature
 from edgewright.facts.plan import BenchmarkPlan, Candidate
 from edgewright.formats.artifacts import find_record, list_records
@@ -57,7 +57,15 @@ def pair_candidates(models: Sequence[Model], runtimes: Sequence[str], options: S
 
 def native_runtime(model: Model) -> RuntimeInfo:
     """The runtime that was made for the model's format: the first of the table that reads it."""
-    return next(info for info in TABLE.values() if model.format in info.reads)
+    found = next((info for info in TABLE.values() if model.format in info.reads), None)
+    if found is None:
+        known = ", ".join(sorted({name for info in TABLE.values() if info.name != "pretend" for name in info.reads}))
+        raise ModelUnreadable(
+            f"{model.name} cannot run in any runtime",
+            f"its format is '{model.format[:60]}', and runtimes read {known}",
+            "compile the model again",
+        )
+    return found
 
 
 def runtime_of(path: Path, word: str) -> RuntimeInfo:

@@ -64,17 +64,17 @@ def save_task(path: Path, text: str, *, force: bool) -> None:
         raise OutputError(f"{path} cannot be written", error.strerror or str(error)) from None
 
 
-def open_task(file: Path, model: Path | None) -> Task:
+def open_task(file: Path, model: Path | None, within: Path | None = None) -> Task:
     """The task of a file, checked against a model where one is given."""
-    task = read_task(file)
+    task = read_task(file, within)
     if model is not None:
         check_task(task, signature_of(model))
     return task
 
 
-def describe_for_apps(file: Path, source: str) -> ModelMetadata:
+def describe_for_apps(file: Path, source: str, within: Path | None = None) -> ModelMetadata:
     """Labels and scaling of a task file, checked against the source where its signature is known by now."""
-    task = read_task(file) if is_torch(source) else open_task(file, Path(source))
+    task = read_task(file, within) if is_torch(source) else open_task(file, Path(source), within)
     labels: tuple[str, ...] = ()
     if isinstance(task.output, Classification) and (names := label_names(task)):
         labels = ("background",) * task.output.first_class + names

@@ -1,6 +1,7 @@
 """Quantisation-aware fine-tuning: a quantised graph is trained under its own rounding, and stays the graph it was."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,7 +57,7 @@ def check_tuning(plan: QuantizePlan) -> Settings:
     if not 0 < plan.held_out < 1:
         raise UsageError(f"--held-out {plan.held_out:g} cannot be used", "it is a share of the data", "--held-out 0.1")
     settings = convert_settings({**DEFAULTS, **(plan.qat or {})})
-    with open_data(plan.data, msgspec.convert(plan.task, Task)) as data:
+    with open_data(plan.data, msgspec.convert(plan.task, Task), plan.code) as data:
         if not data.labelled:
             why = "the training learns from them"
             raise DataError(f"{plan.data} has no labels", why, "bring labelled data, or leave --qat out")
@@ -79,14 +80,16 @@ def no_ranges(what: str) -> UsageError:
 def tune(begun: Begun, settings: Settings, quantized: Quantized, memory: Path, work: Path, tell: Tell) -> Tuning:
     """Train the graph on all of the data set but the samples held out, which steer."""
     laid = lay_out_training(
-        begun.plan.data, begun.task, memory / "data", held_out=begun.plan.held_out, seed=settings.seed, tell=tell
-    )
+        partial(open_data, begun.plan.data, begun.task, begun.plan.code), memory / "data",
+        held_out=begun.plan.held_out, seed=settings.seed, tell=tell,
+    )  # fmt: skip
     job = TrainJob(
         title="quantised network",
         graph=str(quantized.model),
         float_graph=begun.prepared.files["onnx"],
         shapes=begun.prepared.shapes,
         task=msgspec.json.encode(begun.task).decode(),
+        code=begun.plan.code,
         data=laid,
         settings=settings,
         out=str(memory / "tuned"),

@@ -1,18 +1,15 @@
 """The arrays of an .npz as samples: mapped from the disk, never all in memory."""
 
-import shutil
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from tempfile import NamedTemporaryFile, gettempdir
-from typing import IO, Any
-from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
-from zlib import error as ZlibError
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.errors import DataError
+from edgewright.formats.npz import NpzError, map_npz
 from edgewright.tasks.contract import Boxes, NextToken, Regression, Task, number_of_classes
 from edgewright.tasks.entries import Entries
 from edgewright.tasks.labels import Label, out_of_range
@@ -20,60 +17,26 @@ from edgewright.tasks.labels import Label, out_of_range
 Array = NDArray[Any]
 
 LABEL_WORDS = ("labels", "label", "y", "targets")
-DAMAGED = (OSError, ValueError, BadZipFile, ZlibError, EOFError, RuntimeError, NotImplementedError, SyntaxError)
-LOCAL_HEADER = 30  # bytes of a member's own header before its name and extra field (PKWARE's appnote, 4.3.7)
 
 
 def open_npz(path: Path, task: Task) -> Entries:
     """One sample for each entry of the arrays' first axis."""
     try:
-        with ZipFile(path) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            arrays = {name: map_member(path, archive, info) for name, info in members.items()}
-    except DAMAGED as error:
-        why = str(error).partition("\n")[0] or type(error).__name__
-        raise DataError(f"{path} cannot be read as .npz", why, "numpy.savez(FILE, NAME=array, labels=labels)") from None
+        arrays, content = map_npz(path)
+    except (NpzError, OSError) as error:
+        hint = "make it again: numpy.savez(FILE, NAME=array, labels=labels)"
+        raise DataError(f"{path} cannot be read as .npz", str(error), hint) from None
     labels = next((arrays.pop(word) for word in LABEL_WORDS if word in arrays), None)
     chosen = choose_arrays(arrays, path, task)
     count = count_entries(chosen, labels, path)
     given: list[Label] = [None] * count if labels is None else check_labels(np.asarray(labels), path, task)
-    known = "\n".join(f"{name} {info.file_size} {info.CRC}" for name, info in sorted(members.items()))
 
     def fetch(index: int) -> dict[str, Array]:
         return {name: np.asarray(array[index]) for name, array in chosen.items()}
 
     notes = () if labels is not None else ("there are no labels",)
     names = [f"#{i}" for i in range(count)]
-    return Entries(names, given.__getitem__, labels is not None, fetch, sha256(known.encode()).hexdigest(), notes)
-
-
-def map_member(path: Path, archive: ZipFile, info: ZipInfo) -> Array:
-    """An array whose pages are read when they are asked for; a compressed one is unpacked into a file that vanishes."""
-    if info.compress_type == ZIP_STORED and not info.flag_bits & 1:
-        with path.open("rb") as file:
-            file.seek(info.header_offset)
-            head = file.read(LOCAL_HEADER)
-            file.seek(int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little"), 1)
-            return map_array(file, path)
-    if info.file_size > shutil.disk_usage(gettempdir()).free:
-        raise ValueError(f"{info.filename} has {info.file_size:,} bytes unpacked, more than the disk has left")
-    with NamedTemporaryFile(prefix="edgewright-", suffix=".npy") as unpacked, archive.open(info) as member:
-        shutil.copyfileobj(member, unpacked, 1 << 20)
-        unpacked.flush()
-        unpacked.seek(0)
-        return map_array(unpacked, Path(unpacked.name))
-
-
-def map_array(file: IO[bytes], path: Path) -> Array:
-    """The array that begins where the file is."""
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
-    if dtype.hasobject:
-        raise ValueError("it holds Python objects, which are never loaded")
-    if 0 in shape:
-        return np.zeros(shape, dtype)
-    return np.memmap(path, dtype, "r", file.tell(), shape, "F" if fortran else "C")
+    return Entries(names, given.__getitem__, labels is not None, fetch, sha256(content.encode()).hexdigest(), notes)
 
 
 def choose_arrays(arrays: Mapping[str, Array], path: Path, task: Task) -> dict[str, Array]:

@@ -293,13 +293,13 @@ def label_names(task: Task) -> tuple[str, ...]:
     if not file:
         return ()
     from edgewright.errors import ConfigError
+    from edgewright.formats.ordinary import read_ordinary
 
     try:
-        lines = Path(file).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"the labels file {file} cannot be read", str(error), "one class on each line, in UTF-8"
-        ) from None
+        lines = read_ordinary(Path(file)).decode("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise ConfigError(f"the labels file {file} cannot be read", why, "one class on each line, in UTF-8") from None
     names = tuple(line.strip() for line in lines)
     while names and not names[-1]:
         names = names[:-1]

@@ -3,7 +3,7 @@
 A sample that cannot be read is skipped and counted; more than one in a hundred end the reading with a DataError.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from heapq import nsmallest
@@ -15,17 +15,17 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from edgewright.errors import DataError
+from edgewright.errors import DataError, EdgewrightError
 from edgewright.tasks.contract import NextToken, Task
 from edgewright.tasks.entries import LAYOUT, Entries, open_folder, open_zip
 from edgewright.tasks.feeding import make_feeds, move_label, next_tokens
-from edgewright.tasks.functions import is_function, load_function
+from edgewright.tasks.functions import MISTAKES, is_function, load_function
 from edgewright.tasks.images import Unreadable
 from edgewright.tasks.labels import Label
 
-MISTAKES = (TypeError, ValueError, OSError, LookupError, ArithmeticError, AttributeError)  # of the user's own code
 MOST_SKIPPED = 0.01  # of the samples asked for
 SHOWN = 3
+MOST_LETTERS = 500  # of what the user's code says
 
 
 class Sample(Struct, frozen=True, kw_only=True):
@@ -91,8 +91,11 @@ class Data:
         return self._entries.names[index]
 
     def label(self, index: int) -> Label:
-        """As the data set has it: boxes in pixels of the picture itself."""
-        return self._entries.label(index)
+        """As the data set has it: boxes in pixels of the picture itself. DataError where a function gives none."""
+        try:
+            return self._entries.label(index)
+        except Unreadable as error:
+            raise DataError(f"{self.title} gives no label for {self.name(index)}", str(error), "mend it") from error
 
     def check(self, indices: Iterable[int]) -> None:
         """DataError for an index that is none."""
@@ -121,8 +124,18 @@ class Data:
                     raise too_many(self.title, failed, len(wanted)) from None
 
     def _read_one(self, index: int) -> Sample:
+        try:
+            return self._make_one(index)
+        except (EdgewrightError, Unreadable):
+            raise
+        except MISTAKES as error:
+            if not self.labels_cost:  # it is not the user's own code that gave it
+                raise
+            raise Unreadable(f"it is no sample: {type(error).__name__}: {error}"[:MOST_LETTERS]) from error
+
+    def _make_one(self, index: int) -> Sample:
         feeds, placement = make_feeds(self._entries.fetch(index), self._task)
-        label = move_label(self.label(index), placement, self._task)
+        label = move_label(self._entries.label(index), placement, self._task)
         label = next_tokens(feeds, self._task) if label is None else label
         return Sample(index=index, name=self.name(index), feeds=feeds, label=label)
 
@@ -137,17 +150,18 @@ def too_many(title: str, failed: Iterable[Skipped], asked: int) -> DataError:
     )
 
 
-def open_data(spec: str, task: Task) -> Data:
+def open_data(spec: str, task: Task, code: Collection[str] = ()) -> Data:
     """A data set by a path or by a function.
 
     Args:
         spec: a folder or zip with labels.csv or with one folder for each class, an .npz, or `FILE.py:function` (or
             `module:function`) that gives a sequence of (input, label).
+        code: functions that the user allowed to run.
 
-    Raises DataError, and ConfigError for a function that cannot be loaded.
+    Raises DataError, and ConfigError for a function that cannot be loaded or is not allowed.
     """
     if is_function(spec) and not Path(spec).exists():
-        return Data(spec, task, checked(spec, open_function(spec)))
+        return Data(spec, task, checked(spec, open_function(spec, code)))
     path = Path(spec)
     if path.is_dir():
         return Data(spec, task, checked(spec, open_folder(path, task)))
@@ -169,7 +183,7 @@ def checked(title: str, entries: Entries) -> Entries:
     return entries
 
 
-def open_function(spec: str) -> Entries:
+def open_function(spec: str, code: Collection[str]) -> Entries:
     """What the user's function gives: a sequence (`len` and `[i]`) of (input, label).
 
     An input is an array or a dict of arrays by input name, a path, bytes of a file, or a Pillow picture.
@@ -184,17 +198,23 @@ def open_function(spec: str) -> Entries:
         try:
             return pair(index)[0]
         except MISTAKES as error:
-            raise Unreadable(f"{type(error).__name__}: {error}") from error
+            raise Unreadable(f"{type(error).__name__}: {error}"[:MOST_LETTERS]) from error
 
     def label(index: int) -> Label:
-        return as_label(pair(index)[1])
+        try:
+            return as_label(pair(index)[1])
+        except MISTAKES as error:
+            raise Unreadable(f"{type(error).__name__}: {error}"[:MOST_LETTERS]) from error
 
+    function = load_function(spec, code)
     try:
-        given = load_function(spec)()
+        given = function()
         count = len(given)
         labelled = bool(count) and label(0) is not None
+    except EdgewrightError:
+        raise
     except MISTAKES as error:
-        why = f"{type(error).__name__}: {error}"
+        why = f"{type(error).__name__}: {error}"[:MOST_LETTERS]
         raise DataError(f"{spec} gives no data set", why, "return a list of (input, label)") from error
     return Entries([f"#{i}" for i in range(count)], label, labelled, fetch, "", labels_cost=True)
 

@@ -2,16 +2,17 @@
 
 import os
 import zlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import BadZipFile, ZipFile, ZipInfo
 
-import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.errors import DataError
+from edgewright.formats.npz import NpzError, expansion_problem, parse_npy
+from edgewright.formats.ordinary import read_ordinary
 from edgewright.tasks import images
 from edgewright.tasks.contract import AudioInput, ImageInput, Task, label_names, number_of_classes
 from edgewright.tasks.images import Unreadable
@@ -20,8 +21,6 @@ from edgewright.tasks.labels import LABELS_FILE, MOST_BYTES, Label, is_whole, re
 Array = NDArray[Any]
 
 MOST_FILE_BYTES = 1 << 28
-MOST_RATIO = 200  # of a zipped file's size to its bytes in the archive
-SMALL_BYTES = 1 << 20  # below, no ratio is a bomb
 LAYOUT = "a folder or zip with labels.csv (file,label), or one folder for each class"
 DAMAGED = (OSError, ValueError, BadZipFile, EOFError, RuntimeError, NotImplementedError, MemoryError)
 
@@ -58,25 +57,50 @@ def open_folder(path: Path, task: Task) -> Entries:
     """Files by class, by labels.csv, or without labels."""
     found = [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
     sizes = {file.relative_to(path).as_posix(): file.stat().st_size for file in found if file.is_file()}
-    table = path / LABELS_FILE
-    if table.is_file() and table.stat().st_size > MOST_BYTES:
-        raise DataError(f"{table} is too large", f"it has over {MOST_BYTES:,} bytes")
-    names, labels, notes = label_files(sizes, table.read_bytes() if table.is_file() else None, str(path), task)
+    check_names(path, sizes)
+    table = read_beside(path / LABELS_FILE)
+    names, labels, notes = label_files(sizes, table, str(path), task)
     known = sha256("\n".join(f"{name} {sizes.get(name, 0)}" for name in sorted(sizes)).encode())
-    known.update(table.read_bytes() if table.is_file() else b"")
+    known.update(table or b"")
 
     def fetch(index: int) -> bytes:
-        file = path / names[index]
-        try:
-            with file.open("rb") as opened:
-                data = opened.read(MOST_FILE_BYTES + 1)
-        except OSError as error:
-            raise Unreadable(error.strerror or str(error)) from None
-        if len(data) > MOST_FILE_BYTES:
-            raise Unreadable(f"it has over {MOST_FILE_BYTES:,} bytes")
-        return data
+        return read_sample(path / names[index])
 
     return Entries(names, labels.__getitem__, has_labels(labels), fetch, known.hexdigest(), notes)
+
+
+def check_names(path: Path, names: Iterable[str]) -> None:
+    """DataError for a name that cannot be written down: it goes on record and into reports."""
+    try:
+        "\n".join(names).encode()
+    except UnicodeEncodeError:
+        strange = next(name for name in names if not name.isascii() and "\ufffd" in printable(name))
+        raise DataError(
+            f"{path} holds a file whose name is not UTF-8", printable(strange)[:200], "give it another name"
+        ) from None
+
+
+def printable(name: str) -> str:
+    """The name with a replacement character for each byte that is not UTF-8."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def read_beside(table: Path) -> bytes | None:
+    """The bytes of a labels.csv; None where there is none."""
+    try:
+        return read_ordinary(table, MOST_BYTES)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError(f"{table} cannot be read", error.strerror or str(error), LAYOUT) from None
+
+
+def read_sample(file: Path) -> bytes:
+    """The bytes of one sample's file. Raises Unreadable."""
+    try:
+        return read_ordinary(file, MOST_FILE_BYTES)
+    except OSError as error:
+        raise Unreadable(error.strerror or str(error)) from None
 
 
 def open_zip(path: Path, task: Task) -> Entries:
@@ -123,8 +147,8 @@ def read_member(archive: ZipFile, info: ZipInfo, most: int) -> bytes:
     """The bytes of a member, never more than `most`. Raises Unreadable."""
     if info.file_size > most:
         raise Unreadable(f"it would have {info.file_size:,} bytes unpacked, over {most:,}")
-    if info.file_size > SMALL_BYTES + MOST_RATIO * info.compress_size:
-        raise Unreadable(f"{info.compress_size:,} bytes would become {info.file_size:,}, as in a zip bomb")
+    if problem := expansion_problem(info.compress_size, info.file_size):
+        raise Unreadable(problem)
     try:
         with archive.open(info) as member:
             return member.read(info.file_size + 1)
@@ -225,12 +249,7 @@ def number_folders(folders: Sequence[str], title: str, task: Task) -> dict[str, 
 
 def array_from_bytes(data: bytes) -> Array:
     """An array from a .npy file's bytes. Raises Unreadable."""
-    from io import BytesIO
-
     try:
-        loaded = np.load(BytesIO(data), allow_pickle=False)
-    except (*DAMAGED, SyntaxError) as error:
-        raise Unreadable(str(error).partition("\n")[0]) from None
-    if not isinstance(loaded, np.ndarray):
-        raise Unreadable("it is no .npy file")
-    return loaded
+        return parse_npy(data)
+    except NpzError as error:
+        raise Unreadable(str(error)) from None

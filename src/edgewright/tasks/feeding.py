@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.tasks.contract import AudioInput, Boxes, ImageInput, NextToken, Task, TensorInput, TokensInput
-from edgewright.tasks.entries import MOST_FILE_BYTES, array_from_bytes
+from edgewright.tasks.entries import array_from_bytes, read_sample
 from edgewright.tasks.images import Unreadable, arrange, decode, from_array, store_values, to_mode, to_tensor, upright
 from edgewright.tasks.labels import Label
 from edgewright.tasks.resize import Placement
@@ -20,7 +20,7 @@ Array = NDArray[Any]
 def make_feeds(item: Any, task: Task) -> tuple[dict[str, Array], Placement | None]:
     """One array for each input with its batch of 1, and where a picture lies in it. Raises Unreadable."""
     if isinstance(item, Path | str):
-        item = read_path(Path(item))
+        item = read_sample(Path(item))
     given = item if isinstance(item, dict) else {task.inputs[0].name: item}
     feeds: dict[str, Array] = {}
     placement = None
@@ -38,17 +38,6 @@ def make_feeds(item: Any, task: Task) -> tuple[dict[str, Array], Placement | Non
             case TokensInput():
                 feeds.update(feed_tokens(as_array(value), given, one))
     return feeds, placement
-
-
-def read_path(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MOST_FILE_BYTES + 1)
-    except OSError as error:
-        raise Unreadable(error.strerror or str(error)) from None
-    if len(data) > MOST_FILE_BYTES:
-        raise Unreadable(f"it has over {MOST_FILE_BYTES:,} bytes")
-    return data
 
 
 def as_array(value: Any) -> Array:

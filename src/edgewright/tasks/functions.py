@@ -1,7 +1,11 @@
-"""Code of the user's own, named on the command line or in a task: `FILE.py:function`, or `module:function`."""
+"""Code of the user's own, named on the command line or in a task: `FILE.py:function`, or `module:function`.
+
+It runs where the user allowed it: every function that is loaded is among those handed to `load_function`, and a plan
+names them (`code`). Whoever makes the plan decides; see docs/decisions/0017-what-a-project-file-may-set.md.
+"""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from hashlib import sha256
 from importlib import import_module
@@ -9,7 +13,9 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
-from edgewright.errors import ConfigError
+from edgewright.errors import ConfigError, EdgewrightError
+
+MISTAKES = (Exception, SystemExit)  # the user's code may raise anything
 
 
 def is_function(spec: str) -> bool:
@@ -18,18 +24,33 @@ def is_function(spec: str) -> bool:
     return bool(colon) and name.isidentifier() and (head.endswith(".py") or head.replace(".", "").isidentifier())
 
 
-@lru_cache(maxsize=16)
-def load_function(spec: str) -> Callable[..., Any]:
-    """The function; its file runs. ConfigError where there is none.
+def load_function(spec: str, code: Collection[str]) -> Callable[..., Any]:
+    """Return the function; its file runs. ConfigError where there is none, or it is not among the allowed `code`.
 
     A module must be installed: the current folder is not searched, since it may have come from a stranger.
     """
+    if spec not in code:
+        raise refuse_code(spec, "")
+    return _load(spec)
+
+
+def refuse_code(spec: str, named_by: str) -> ConfigError:
+    """The error for code that a file names and the user did not allow."""
+    return ConfigError(
+        f"{named_by or 'a file'} names code that is not allowed to run: {spec!r}",
+        "a file that came from elsewhere must not run code on this machine",
+        "read the code, then allow it: --allow-code, or allow_code = true for the command in your own config file",
+    )
+
+
+@lru_cache(maxsize=16)
+def _load(spec: str) -> Callable[..., Any]:
     head, _, name = spec.rpartition(":")
     try:
         module = load_file(Path(head)) if head.endswith(".py") else import_module(head)
-    except ConfigError:
+    except EdgewrightError:
         raise
-    except Exception as error:  # the user's code may raise anything
+    except MISTAKES as error:
         hint = "name a file of your own as FILE.py:function" if isinstance(error, ImportError) else "mend it"
         raise ConfigError(f"{spec} cannot be loaded", f"{type(error).__name__}: {error}", hint) from error
     function = getattr(module, name, None)

@@ -1,6 +1,6 @@
 """How well a model does: judged chunk by chunk, so that no output has to be kept, and summed up with an interval."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import exp
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgewright.errors import ConfigError, DataError
 from edgewright.tasks.contract import Boxes, Classification, Embedding, NextToken, Regression, Task
 from edgewright.tasks.detection import Objects, judge_objects, mean_precision
-from edgewright.tasks.functions import load_function
+from edgewright.tasks.functions import MISTAKES, load_function
 from edgewright.tasks.intervals import (
     Bounds,
     Difference,
@@ -62,18 +62,19 @@ class Judged(Struct, frozen=True, kw_only=True):
 NONE = np.zeros(0)
 
 
-def judge(task: Task, outputs: Mapping[str, Array], labels: Sequence[Label]) -> Judged:
+def judge(task: Task, outputs: Mapping[str, Array], labels: Sequence[Label], code: Collection[str] = ()) -> Judged:
     """Judge some samples.
 
     Args:
         outputs: by the source's names, stacked: [n, …], the model's own batch of 1 included.
         labels: one for each sample.
+        code: functions that the user allowed to run.
 
     Raises DataError where labels and outputs do not belong together, ConfigError for a metric of the user's own.
     """
     output = task.output
     if ":" in task.metric:
-        return judge_by_function(task, outputs, labels)
+        return judge_by_function(task, outputs, labels, code)
     if isinstance(output, Boxes):
         size = image_size(task)
         objects = tuple(judge_objects(output, outputs, labels, size))
@@ -196,10 +197,13 @@ def judge_tokens(output: NextToken, array: Array, labels: Sequence[Label]) -> Ju
     return judged(np.array(values), weights=np.array(weights, np.float64))
 
 
-def judge_by_function(task: Task, outputs: Mapping[str, Array], labels: Sequence[Label]) -> Judged:
+def judge_by_function(
+    task: Task, outputs: Mapping[str, Array], labels: Sequence[Label], code: Collection[str]
+) -> Judged:
+    function = load_function(task.metric, code)
     try:
-        given = np.asarray(load_function(task.metric)(dict(outputs), list(labels)), np.float64)
-    except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+        given = np.asarray(function(dict(outputs), list(labels)), np.float64)
+    except MISTAKES as error:
         raise ConfigError(f"the metric {task.metric} failed", f"{type(error).__name__}: {error}", "mend it") from error
     if given.shape != (len(labels),):
         raise ConfigError(
@@ -312,9 +316,9 @@ def auc_of(scores: Array, positive: Array) -> float:
     return float((ranks[positive].sum() - up * (up + 1) / 2) / (up * down))
 
 
-def score(task: Task, outputs: Mapping[str, Array], labels: Sequence[Label]) -> Score:
+def score(task: Task, outputs: Mapping[str, Array], labels: Sequence[Label], code: Collection[str] = ()) -> Score:
     """The metric of stacked outputs [n, …] by the source's names, in one go."""
-    return summarise(task, settle(task, judge(task, outputs, labels)))
+    return summarise(task, settle(task, judge(task, outputs, labels, code)))
 
 
 def pair(task: Task, a: Judged, b: Judged) -> Difference:

@@ -1,7 +1,6 @@
 """A task as TOML: read with the place of what is wrong, written with what each key means."""
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from math import isfinite
 from pathlib import Path
@@ -11,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from edgewright.errors import ConfigError
+from edgewright.formats.toml import TomlError, parse_toml, read_toml
 from edgewright.tasks.contract import (
     OWN_METRICS,
     SCHEMA,
@@ -31,7 +31,6 @@ from edgewright.tasks.propose import propose_task
 
 __all__ = ["Task", "parse_task", "propose_task", "read_task", "write_task"]
 
-MOST_BYTES = 1 << 20
 KINDS: dict[str, tuple[type[Struct], ...]] = {
     "inputs": (ImageInput, TensorInput, AudioInput, TokensInput),
     "output": (Classification, Regression, Embedding, Boxes, NextToken),
@@ -69,22 +68,28 @@ REMARKS = {
 }
 
 
-def read_task(path: Path) -> Task:
-    """The task in a file; its labels file by its whole path. ConfigError names the line of what is wrong."""
+def read_task(path: Path, within: Path | None = None) -> Task:
+    """Return the task in a file; its labels file by its whole path. ConfigError names the line of what is wrong.
+
+    Args:
+        within: a folder that the labels file must lie in, links followed.
+    """
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ConfigError(f"{path} is no task file", "it is over 1 MB", SEE)
-        text = path.read_text(encoding="utf-8-sig")
+        table, text = read_toml(path)
     except FileNotFoundError:
         raise ConfigError(
             f"there is no task file {path}", "", "edgewright task init MODEL -o task.toml writes one"
         ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read", str(error), "a task is a TOML file in UTF-8") from None
-    task = parse_task(text, str(path))
+    except TomlError as error:
+        raise ConfigError(f"{path} is no task file", str(error), SEE) from None
+    task = convert_task(table, text, str(path))
     labels = getattr(task.output, "labels", "")
     if labels:
-        output = msgspec.structs.replace(task.output, labels=str(path.absolute().parent / labels))
+        file = path.absolute().parent / labels
+        if within is not None and not file.resolve().is_relative_to(within.resolve()):
+            why = "a folder that came from elsewhere must not reach your other files"
+            raise ConfigError(f"{path}: labels leads out of {within}", why, f"name the task yourself: --task {path}")
+        output = msgspec.structs.replace(task.output, labels=str(file))
         task = msgspec.structs.replace(task, output=output)
         label_names(task)
     return task
@@ -93,9 +98,14 @@ def read_task(path: Path) -> Task:
 def parse_task(text: str, title: str = "the task") -> Task:
     """The task in this text; `title` names it in errors."""
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        table = parse_toml(text)
+    except TomlError as error:
         raise ConfigError(f"{title} is not TOML", str(error), SEE) from None
+    return convert_task(table, text, title)
+
+
+def convert_task(table: Mapping[str, Any], text: str, title: str) -> Task:
+    """The task in the tables of this text."""
     if (schema := table.get("schema")) is not None and schema != SCHEMA:
         raise ConfigError(f"{title} has schema {schema}", f"this Edgewright knows {SCHEMA}", SEE)
     try:

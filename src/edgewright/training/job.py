@@ -133,6 +133,7 @@ class TrainJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
             is trained itself, with its batch normalisations folded, as those of `graph` are.
         shapes: of the inputs, with the batch of 1.
         task: `edgewright.task/1` as JSON.
+        code: functions that its metric may name: the user allowed them to run.
         data, settings: what with and how.
         teaching, thinning: None where there is none.
         outputs: names that `model.onnx` gives a module's outputs, in their order; empty leaves torch's.
@@ -146,6 +147,7 @@ class TrainJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     float_graph: str = ""
     shapes: dict[str, tuple[int, ...]]
     task: str
+    code: tuple[str, ...] = ()
     data: Laid
     settings: Settings
     teaching: Teaching | None = None

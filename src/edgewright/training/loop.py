@@ -54,6 +54,7 @@ class Plan(NamedTuple):
         job: fingerprint of the job that the checkpoints are for.
         planned: steps.
         memory: folder of the checkpoints.
+        code: functions that the task's metric may name.
     """
 
     job: str
@@ -63,6 +64,7 @@ class Plan(NamedTuple):
     planned: int
     precision: str
     memory: Path
+    code: tuple[str, ...] = ()
 
 
 class Ending(NamedTuple):
@@ -214,7 +216,7 @@ class Training:
             for batch in ahead(samples.read, chunks(places, self._plan.settings.batch)):
                 outputs = name_made(self._module(**on_device(batch, self._fabric.device).inputs))
                 arrays = {name: tensor.float().cpu().numpy()[:, None] for name, tensor in outputs.items()}
-                parts.append(judge(task, arrays, list_labels(task, samples.labels_of(batch.places))))
+                parts.append(judge(task, arrays, list_labels(task, samples.labels_of(batch.places)), self._plan.code))
         self._wrapped.train()
         whole = settle(task, join(parts))
         return float(measure_of(task, whole)(np.arange(len(whole.values))))

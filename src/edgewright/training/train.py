@@ -63,7 +63,7 @@ def run_train(job: TrainJob, say: Say) -> None:
     else:
         precision = state["precision"]
     fabric = open_fabric(precision)
-    plan = Plan(key, job.title, task, settings, plan_steps(job, samples), precision, memory)
+    plan = Plan(key, job.title, task, settings, plan_steps(job, samples), precision, memory, job.code)
     lesson.attach(trainable.module, fabric.device, precision)
     last_channels(trainable.module)
     speak: Say = say if fabric.is_global_zero else lambda word: None

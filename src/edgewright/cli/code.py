@@ -1,0 +1,63 @@
+"""Code that a command may run: what the user typed runs, what a file names only with `--allow-code`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgewright.cli.project_file import FILE_NAME, MAY_SET, from_project, is_code
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgewright.tasks.contract import Task
+
+allow_code = click.option(
+    "--allow-code",
+    is_flag=True,
+    help="Run the code that the task names (its metric), or ./edgewright.toml (data, torch sources).",
+)
+
+
+def check_code(given: dict[str, Any]) -> None:
+    """ConfigError for code that the project file names and the user did not allow. Nothing of it is imported."""
+    from edgewright.tasks.functions import refuse_code
+
+    context = click.get_current_context()
+    for name in _code_words(given):
+        if from_project(context, name) and not given["allow_code"]:
+            raise refuse_code(given[name], f"{FILE_NAME}: [{context.command.name}] {name}")
+
+
+def read_task(given: dict[str, Any]) -> tuple[Task, tuple[str, ...]]:
+    """Return the task, and the functions that may run: those named as data, and the task's metric.
+
+    ConfigError for a task that cannot be used, or whose metric is code that the user did not allow: a task file is
+    data, whoever named it.
+    """
+    from pathlib import Path
+
+    from edgewright.tasks.functions import refuse_code
+    from edgewright.tasks.task import read_task as read_file
+
+    task = read_file(Path(given["task_file"]), within=task_folder())
+    code = [given[name] for name in _code_words(given) if MAY_SET[name] == "data"]
+    if ":" in task.metric:
+        if not given["allow_code"]:
+            raise refuse_code(task.metric, f"{given['task_file']}: metric")
+        code.append(task.metric)
+    return task, tuple(dict.fromkeys(code))
+
+
+def task_folder() -> Path | None:
+    """The folder that the files of the task must stay in; None for a task that the user named."""
+    from pathlib import Path
+
+    return Path.cwd() if from_project(click.get_current_context(), "task_file") else None
+
+
+def _code_words(given: dict[str, Any]) -> list[str]:
+    """The options whose value is code."""
+    kinds = {name: kind for name, kind in MAY_SET.items() if kind in ("data", "model")}
+    return [name for name, kind in kinds.items() if given.get(name) and is_code(kind, given[name])]

@@ -1,0 +1,212 @@
+"""The one reader of .npz and .npy: every length is compared with the file's, every checksum with the bytes.
+
+numpy maps nothing from an archive, and does not look at checksums where it is asked for parts. Here arrays are mapped
+from the file, so that a data set may be larger than memory, and are still known to be what was written.
+"""
+
+import os
+import shutil
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryFile, gettempdir
+from typing import IO, Any, NamedTuple
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.formats.ordinary import open_ordinary
+
+Array = NDArray[Any]
+
+MOST_RATIO = 200  # of a zipped file's size to its bytes in the archive
+SMALL_BYTES = 1 << 20  # below, no ratio is a bomb
+LOCAL_HEADER = 30  # bytes of a member's own header before its name and extra field (PKWARE's appnote, 4.3.7)
+LOCAL_MAGIC = b"PK\x03\x04"
+CHUNK = 1 << 20
+_intact: set[tuple[object, ...]] = set()  # members whose checksum was compared in this process, by file and time
+
+
+class NpzError(ValueError):
+    """The file is no .npz of plain arrays, or is damaged; its text says why."""
+
+
+class Npz(NamedTuple):
+    """The arrays of a file, by name, and what tells its content apart from another's (sizes and checksums)."""
+
+    arrays: dict[str, Array]
+    content: str
+
+
+def expansion_problem(packed: int, unpacked: int) -> str:
+    """Why so many bytes in an archive are not unpacked to so many; empty where they may be."""
+    if unpacked <= SMALL_BYTES + MOST_RATIO * packed:
+        return ""
+    return (
+        f"{packed:,} bytes would become {unpacked:,}, as in a zip bomb: over {MOST_RATIO} times as many. "
+        "Pack it without compression (zip -0, numpy.savez), which has no such limit"
+    )
+
+
+def read_npz(path: Path, most: int) -> Npz:
+    """Return all arrays of a file in memory. Raises FileNotFoundError and NpzError, also for over `most` bytes."""
+    with _opened(path) as (file, archive, infos):
+        if (total := sum(info.file_size for info in infos.values())) > most:
+            raise NpzError(f"its arrays have {total:,} bytes, and at most {most:,} are read")
+        arrays = {}
+        for name, info in infos.items():
+            _member_start(file, info)
+            with archive.open(info) as member:  # zipfile compares the checksum
+                arrays[name] = _parse(member.read(info.file_size + 1), info.filename)
+        return Npz(arrays, _content(infos))
+
+
+def map_npz(path: Path) -> Npz:
+    """Return the arrays of a file, whose pages are read when they are asked for.
+
+    A compressed one is unpacked into a file of the temporary folder that vanishes with it.
+
+    Raises FileNotFoundError and NpzError.
+    """
+    with _opened(path) as (file, archive, infos):
+        return Npz({name: _map(file, archive, info) for name, info in infos.items()}, _content(infos))
+
+
+def parse_npy(data: bytes) -> Array:
+    """Return the array in the bytes of a .npy. NpzError for anything else."""
+    try:
+        return _parse(data, "the file")
+    except NpzError:
+        raise
+    except Exception as error:  # numpy's reader of headers raises nearly anything
+        raise NpzError(_words(error)) from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[IO[bytes], ZipFile, dict[str, ZipInfo]]]:
+    """The file as an archive, and its members by the names of their arrays."""
+    try:
+        with open_ordinary(path) as file:
+            _check_archive(file)
+            with ZipFile(file) as archive:
+                yield file, archive, _members(archive, _size(file))
+    except (NpzError, FileNotFoundError):
+        raise
+    except Exception as error:  # zipfile, zlib and numpy's reader of headers raise nearly anything
+        raise NpzError(_words(error)) from None
+
+
+def _check_archive(file: IO[bytes]) -> None:
+    if file.read(6) == b"\x93NUMPY":
+        raise NpzError("it holds a single array, which has no name")
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).partition("\n")[0][:200] or type(error).__name__
+
+
+def _members(archive: ZipFile, size: int) -> dict[str, ZipInfo]:
+    infos = archive.infolist()
+    named = {info.filename.removesuffix(".npy"): info for info in infos}
+    if len(named) < len(infos):
+        raise NpzError("two of its arrays have the same name")
+    if strange := next((info.filename for info in infos if not info.filename.endswith(".npy")), None):
+        raise NpzError(f"'{strange[:200]}' in it is no array (.npy)")
+    for info in infos:
+        if problem := expansion_problem(info.compress_size, info.file_size):
+            raise NpzError(f"{info.filename[:200]}: {problem}")
+    if problem := expansion_problem(size, sum(info.file_size for info in infos)):  # members may share their bytes
+        raise NpzError(problem)
+    return named
+
+
+def _content(infos: dict[str, ZipInfo]) -> str:
+    return "\n".join(f"{name} {info.file_size} {info.CRC}" for name, info in sorted(infos.items()))
+
+
+def _member_start(file: IO[bytes], info: ZipInfo) -> int:
+    """Where the bytes of a member begin. NpzError where they do not lie in the file, or lengths contradict."""
+    file.seek(info.header_offset)
+    head = file.read(LOCAL_HEADER)
+    if len(head) < LOCAL_HEADER or not head.startswith(LOCAL_MAGIC):
+        raise NpzError(f"{info.filename[:200]} does not begin where the archive says")
+    start = file.tell() + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
+    stored = info.compress_type == ZIP_STORED
+    if (stored and info.compress_size != info.file_size) or start + info.compress_size > _size(file):
+        raise NpzError(f"{info.filename[:200]} is not whole: its lengths contradict each other, or the file ends early")
+    return start
+
+
+def _size(file: IO[bytes]) -> int:
+    return os.fstat(file.fileno()).st_size
+
+
+def _map(file: IO[bytes], archive: ZipFile, info: ZipInfo) -> Array:
+    start = _member_start(file, info)
+    if info.compress_type == ZIP_STORED and not info.flag_bits & 1:
+        _check_sum(file, start, info)
+        file.seek(start)
+        return _map_array(file, info.file_size, info.filename)
+    if info.file_size > shutil.disk_usage(gettempdir()).free:
+        raise NpzError(f"{info.filename} has {info.file_size:,} bytes unpacked, more than the disk has left")
+    with TemporaryFile(prefix="edgewright-", suffix=".npy") as unpacked, archive.open(info) as member:
+        shutil.copyfileobj(member, unpacked, CHUNK)
+        unpacked.flush()
+        unpacked.seek(0)
+        return _map_array(unpacked, info.file_size, info.filename)
+
+
+def _check_sum(file: IO[bytes], start: int, info: ZipInfo) -> None:
+    """NpzError where the checksum is not that of the bytes. Each member of an unchanged file is read once for it."""
+    status = os.fstat(file.fileno())
+    known = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, start, info.file_size, info.CRC)
+    if known in _intact:
+        return
+    file.seek(start)
+    left, found = info.file_size, 0
+    while left and (chunk := file.read(min(CHUNK, left))):
+        found, left = zlib.crc32(chunk, found), left - len(chunk)
+    if left or found != info.CRC:
+        raise NpzError(f"{info.filename} is damaged: its bytes do not have the checksum that was written with them")
+    _intact.add(known)
+
+
+def _map_array(file: IO[bytes], size: int, title: str) -> Array:
+    shape, fortran, dtype = _read_header(file, size, title)
+    if 0 in shape:
+        return np.zeros(shape, dtype)
+    return np.memmap(file, dtype, "r", file.tell(), shape, "F" if fortran else "C")
+
+
+def _parse(data: bytes, title: str) -> Array:
+    file = BytesIO(data)
+    shape, fortran, dtype = _read_header(file, len(data), title)
+    return np.ndarray(shape, dtype, bytearray(data[file.tell() :]), order="F" if fortran else "C")
+
+
+def _read_header(file: IO[bytes], size: int, title: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """What a .npy of `size` bytes that begins where the file is says of itself. NpzError where it is not just that."""
+    began = file.tell()
+    if file.read(6) != b"\x93NUMPY":
+        raise NpzError(f"{title} is no array (.npy)")
+    file.seek(began)
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise NpzError(f"{title} is a .npy of version {version[0]}.{version[1]}, which is not known")
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    if dtype.hasobject:
+        raise NpzError(f"{title} holds Python objects, which are never loaded")
+    if any(isinstance(one, bool) or one < 0 for one in shape) or not dtype.itemsize:
+        raise NpzError(f"{title} has the shape {list(shape)} of {dtype}, which no array has")
+    expected = dtype.itemsize
+    for one in shape:
+        expected *= one
+    if expected != size - (file.tell() - began):
+        raise NpzError(f"{title} has {size - (file.tell() - began):,} bytes behind its header, which says {expected:,}")
+    return shape, fortran, dtype

@@ -1,0 +1,56 @@
+"""The one reader of TOML: configuration, tasks and recipes come from folders of strangers too."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from edgewright.formats.ordinary import read_ordinary
+
+MOST_BYTES = 1 << 20
+MOST_DEPTH = 32
+# tomllib takes minutes for one key of 40,000 parts.
+PART = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.){0,128}+"|'[^'\n]{0,128}+')"""
+DOTTED = re.compile(rf"(?<![\w-])(?:{PART}[ \t]*+\.[ \t]*+){{{MOST_DEPTH}}}")
+
+
+class TomlError(ValueError):
+    """The text is not TOML, or nested too deep to be a file of ours; its text says why."""
+
+
+def read_toml(path: Path) -> tuple[dict[str, Any], str]:
+    """Return the tables of a TOML file and its text.
+
+    Raises FileNotFoundError, and TomlError for what cannot be read, is no ordinary file, or is no TOML.
+    """
+    try:
+        text = read_ordinary(path, MOST_BYTES).decode("utf-8-sig")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise TomlError(error.strerror or str(error)) from None
+    except UnicodeDecodeError as error:
+        raise TomlError(f"it is not UTF-8: {error}") from None
+    return parse_toml(text), text
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return the tables of a TOML text. TomlError says what is wrong with it."""
+    too_deep = f"its tables or lists are nested more than {MOST_DEPTH} deep"
+    if DOTTED.search(text):
+        raise TomlError(too_deep)
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise TomlError(str(error)) from None
+    except RecursionError:
+        raise TomlError(too_deep) from None
+    except ValueError as error:  # a number of more digits than Python converts, a date that is none
+        raise TomlError(str(error)) from None
+    level: list[Any] = [tables]
+    for _ in range(MOST_DEPTH):
+        level = [inner for one in level for inner in (one.values() if isinstance(one, dict) else one)]
+        level = [one for one in level if isinstance(one, dict | list)]
+    if level:
+        raise TomlError(too_deep)
+    return tables
