@@ -76,7 +76,7 @@ def test_a_member_that_is_no_array(tmp_path: Path, number: int) -> None:
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_whole_arrays(tmp_path: Path, packing: int) -> None:
-    arrays = {
+    arrays: dict[str, Any] = {
         "a": np.arange(6, dtype=np.float32).reshape(2, 3),
         "f": np.asfortranarray(np.arange(6).reshape(2, 3)),
         "none": np.zeros((0, 5)),
