@@ -54,6 +54,6 @@ def test_what_is_suggested_suffices() -> None:
 
 
 def test_time_is_spent_and_grows_with_the_files() -> None:
-    assert Budget(seconds=10).after(4).seconds == 6
-    assert Budget(seconds=10).after(40).seconds == 0
+    assert Budget(seconds=10).after(4).left_seconds == 6
+    assert Budget(seconds=10).after(4).after(40).left_seconds == 0
     assert Budget(seconds=10).for_files(40_000_000).seconds == 12

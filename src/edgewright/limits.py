@@ -5,11 +5,15 @@ it is allocated, and processes that load models run under a limit of the system 
 """
 
 import os
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import ceil, inf, isfinite
 from re import fullmatch
+from threading import current_thread, main_thread
+from typing import NoReturn
 
 from edgewright.errors import ConfigError, LimitReached
 from edgewright.facts.units import show_bytes
@@ -32,10 +36,17 @@ class Budget:
         memory_bytes: inputs, activations and constants that are computed; the bytes of the model's own files and what a
             runtime needs to start come on top.
         seconds: reading a model and finding out its shapes.
+        spent_seconds: how many of them have passed.
     """
 
     memory_bytes: float = inf
     seconds: float = inf
+    spent_seconds: float = 0.0
+
+    @property
+    def left_seconds(self) -> float:
+        """The seconds that are left."""
+        return max(self.seconds - self.spent_seconds, 0.0)
 
     def check_bytes(self, needed: float, what: str, hint: str = "") -> None:
         """Raise LimitReached where `what` needs more memory than there is; `hint` is another way out."""
@@ -65,9 +76,15 @@ class Budget:
         """The budget of a model of `size` bytes: large files may take longer."""
         return replace(self, seconds=self.seconds + size / BYTES_PER_SECOND)
 
+    def environment(self) -> dict[str, str]:
+        """Return the variables by which a child process reads the same budget."""
+        memory = str(int(max(self.memory_bytes, LEAST_BYTES))) if isfinite(self.memory_bytes) else UNLIMITED
+        seconds = f"{max(self.left_seconds, 1):.3f}" if isfinite(self.seconds) else UNLIMITED
+        return {MEMORY_VARIABLE: memory, TIME_VARIABLE: seconds}
+
     def after(self, seconds: float) -> "Budget":
-        """What is left when `seconds` have passed."""
-        return replace(self, seconds=max(self.seconds - seconds, 0.0))
+        """The budget when `seconds` more have passed."""
+        return replace(self, spent_seconds=self.spent_seconds + seconds)
 
 
 def read_budget(environ: Mapping[str, str] = os.environ) -> Budget:
@@ -77,6 +94,33 @@ def read_budget(environ: Mapping[str, str] = os.environ) -> Budget:
         memory_bytes=parse_bytes(memory) if memory else min(DEFAULT_BYTES, half_of_machine()),
         seconds=parse_seconds(seconds) if seconds else DEFAULT_SECONDS,
     )
+
+
+@contextmanager
+def interrupted_after(seconds: float) -> Iterator[None]:
+    """Raise OverTime in the block once `seconds` have passed, as far as what runs there can be interrupted.
+
+    Python code can, regular expressions included; a call of native code cannot. It is done by a timer of the system,
+    which is there for the main thread alone and not on Windows; elsewhere nothing happens.
+    """
+    if not hasattr(signal, "setitimer") or current_thread() is not main_thread() or not isfinite(seconds):
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, _raise_over_time)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _raise_over_time(number: int, frame: object) -> NoReturn:
+    raise OverTime
+
+
+class OverTime(BaseException):
+    """What runs in `interrupted_after` took too long; a library's `except Exception` does not keep it."""
 
 
 def half_of_machine() -> float:

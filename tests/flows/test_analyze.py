@@ -10,7 +10,7 @@ from onnx import helper
 from edgewright.errors import ModelNotFound, ModelUnreadable, UsageError
 from edgewright.flows.analysis import Analysis, RuntimeReport, UnitReport
 from edgewright.flows.analyze import analyze, as_json
-from edgewright.flows.partitions import Item, count_partitions
+from edgewright.flows.partitions import Item, count_partitions, link
 from edgewright.runtimes.support import Subject
 from tests.models.onnx_files import (
     constant,
@@ -236,4 +236,4 @@ DIAMOND = [item("a", "x"), item("l", "a"), item("r", "a"), item("y", "l r")]
     ],
 )
 def test_partitions(items: list[Item], taken: str, pieces: int) -> None:
-    assert count_partitions(items, [mark == "1" for mark in taken]) == pieces
+    assert count_partitions(link(items), [mark == "1" for mark in taken]) == pieces

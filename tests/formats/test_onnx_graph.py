@@ -9,9 +9,10 @@ import onnx
 import pytest
 from onnx import helper
 
-from edgewright.errors import EdgewrightError, ExternalDataMissing, InputError, ModelUnreadable
+from edgewright.errors import EdgewrightError, ExternalDataMissing, InputError, LimitReached, ModelUnreadable
 from edgewright.formats.onnx_graph import read_onnx_graph
 from edgewright.formats.onnx_skim import skim, varint
+from edgewright.limits import Budget
 from tests.models.onnx_files import (
     constant,
     node,
@@ -222,7 +223,7 @@ def test_mutated_files_are_answered(tmp_path: Path, seed: int) -> None:
         data[int(random.integers(len(data)))] = int(random.integers(256))
     (tmp_path / "m.onnx").write_bytes(data)
     try:
-        read_onnx_graph(tmp_path / "m.onnx", timeout_s=30)
+        read_onnx_graph(tmp_path / "m.onnx", budget=Budget(seconds=30))
     except EdgewrightError as error:
         assert error.what
 
@@ -236,8 +237,8 @@ def test_weights_beside_the_model(tmp_path: Path) -> None:
 
 
 def test_a_time_limit(tmp_path: Path) -> None:
-    with pytest.raises(ModelUnreadable, match="cannot be analysed"):
-        read_onnx_graph(write_conv_net(tmp_path / "m.onnx"), timeout_s=0.001)
+    with pytest.raises(LimitReached, match="takes longer than allowed"):
+        read_onnx_graph(write_conv_net(tmp_path / "m.onnx"), budget=Budget(seconds=0.001))
 
 
 # Size

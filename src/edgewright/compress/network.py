@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewright.formats.onnx_fold import infer_shapes
+
 Array = NDArray[Any]
 FLOAT = 1  # TensorProto.FLOAT
 
@@ -41,14 +43,13 @@ class Network:
     """
 
     def __init__(self, model: Any) -> None:
-        import onnx
         from onnx import numpy_helper
 
         flatten_biases(model)
         self.model = model
         self.nodes = list(model.graph.node)
         self.constants: dict[str, Array] = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
-        inferred = onnx.shape_inference.infer_shapes(model, strict_mode=False, data_prop=True)
+        inferred = infer_shapes(model)
         known = (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output)
         self.types = {value.name: value.type.tensor_type.elem_type for value in known}
         self.inputs = [value.name for value in model.graph.input if value.name not in self.constants]

@@ -2,18 +2,21 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Literal
 
 import msgspec
 
-from edgewright.errors import ModelUnreadable, UsageError
+from edgewright.errors import LimitReached, ModelUnreadable, UsageError
 from edgewright.flows.analysis import AnalysedModel, Analysis, Finding, Rewrite, RuntimeReport, State, UnitReport
-from edgewright.flows.partitions import Item, as_item, as_planned, count_partitions
+from edgewright.flows.partitions import Linked, as_item, as_planned, count_partitions, link
 from edgewright.formats.costs import measure_costs
 from edgewright.formats.files import hash_files, sniff, title_of
-from edgewright.formats.onnx_graph import read_onnx_graph
+from edgewright.formats.needs import check_need
+from edgewright.formats.onnx_graph import file_size, read_onnx_graph
 from edgewright.formats.tflite_graph import read_tflite_graph
 from edgewright.formats.typed_graph import TypedGraph
+from edgewright.limits import Budget, read_budget
 from edgewright.runtimes.litert.dry_run import DryRun, plan_file
 from edgewright.runtimes.support import (
     Kind,
@@ -29,23 +32,37 @@ from edgewright.runtimes.support import (
 from edgewright.runtimes.table import TABLE, runtime_info
 
 Tell = Callable[[str], None]
+DRY_RUN_SHARE = 0.4  # of the time that is left, what is kept for the runtimes behind
 
 
-def analyze(path: Path, shapes: Mapping[str, Sequence[int]], runtimes: Sequence[str], tell: Tell) -> Analysis:
+def analyze(
+    path: Path, shapes: Mapping[str, Sequence[int]], runtimes: Sequence[str], tell: Tell, budget: Budget | None = None
+) -> Analysis:
     """Analyse an ONNX or a TFLite file; the names of no runtime stand for all.
 
-    Raises ModelNotFound, ModelUnreadable, ExternalDataMissing, InputError, and UsageError for an unknown runtime.
+    Where the budget's time ends, the runtimes that are left are reported as unknown. Without a budget it is what the
+    environment sets, with more time for larger files.
+
+    Raises ModelNotFound, ModelUnreadable, ExternalDataMissing, InputError, LimitReached where reading takes more than
+    the budget has, and UsageError for an unknown runtime.
     """
-    chosen = choose_runtimes(runtimes)
+    chosen, began = choose_runtimes(runtimes), monotonic()
+    budget = budget or read_budget().for_files(file_size(path))
     tell(f"{path.name}: reading")
-    graph = read_graph(path, shapes)
+    graph = read_graph(path, shapes, budget)
     tell(f"{path.name}: counting")
     costs = measure_costs(graph)
+    source = link([as_item(graph, node) for node in graph.computing()])
     reports = []
     for name in chosen:
         tell(f"{path.name}: {name}")
-        reports.append(report_runtime(name, path, graph))
-    return Analysis(model=describe_model(path, graph), notes=note_reading(graph), costs=costs, runtimes=tuple(reports))
+        left = budget.after(monotonic() - began)
+        try:
+            reports.append(report_runtime(name, path, graph, source, left))
+        except LimitReached as error:
+            reports.append(empty_report(name, f"{error}; {error.try_this}", read_table(name)))
+    notes = (*note_reading(graph), *note_need(graph, budget))
+    return Analysis(model=describe_model(path, graph), notes=notes, costs=costs, runtimes=tuple(reports))
 
 
 def choose_runtimes(words: Sequence[str]) -> list[str]:
@@ -62,10 +79,10 @@ def choose_runtimes(words: Sequence[str]) -> list[str]:
     return names
 
 
-def read_graph(path: Path, shapes: Mapping[str, Sequence[int]]) -> TypedGraph:
+def read_graph(path: Path, shapes: Mapping[str, Sequence[int]], budget: Budget) -> TypedGraph:
     match kind := sniff(path):
         case "onnx":
-            return read_onnx_graph(path, shapes)
+            return read_onnx_graph(path, shapes, budget)
         case "tflite":
             return read_tflite_graph(path, shapes)
     raise ModelUnreadable(
@@ -107,6 +124,15 @@ def note_reading(graph: TypedGraph) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def note_need(graph: TypedGraph, budget: Budget) -> list[str]:
+    """What speaks against running the model within the memory limit."""
+    try:
+        check_need(graph, budget, graph.format)
+    except LimitReached as error:
+        return [f"running it: {error.what}: {error.why}; {error.try_this}"]
+    return []
+
+
 def free_inputs(graph: TypedGraph) -> list[str]:
     return [name for name, sizes in graph.shapes.items() if any(isinstance(size, str) for size in sizes)]
 
@@ -114,15 +140,17 @@ def free_inputs(graph: TypedGraph) -> list[str]:
 # Runtimes
 
 
-def report_runtime(name: str, path: Path, graph: TypedGraph) -> RuntimeReport:
+def report_runtime(name: str, path: Path, graph: TypedGraph, source: Linked, left: Budget) -> RuntimeReport:
     table = read_table(name)
+    if not left.left_seconds:
+        raise left.time_error("the analysis")
     if table is None:
         return empty_report(name, "it has no support table")
     if graph.format not in table.reads:
         return empty_report(name, f"it is compiled from {' or '.join(table.reads)}", table)
     if graph.format == "tflite":
-        return report_own(table, [as_item(graph, node) for node in graph.computing()])
-    return report_dry_run(table, path, graph) if table.units_in == "own" else report_table(table, graph)
+        return report_own(table, source)
+    return report_dry_run(table, path, graph, left) if table.units_in == "own" else report_table(table, graph, source)
 
 
 def empty_report(name: str, reason: str, table: SupportTable | None = None) -> RuntimeReport:
@@ -136,10 +164,10 @@ def empty_report(name: str, reason: str, table: SupportTable | None = None) -> R
     )
 
 
-def report_table(table: SupportTable, graph: TypedGraph) -> RuntimeReport:
+def report_table(table: SupportTable, graph: TypedGraph, source: Linked) -> RuntimeReport:
     """By the table alone."""
     table = as_quantised(table) if graph.precision == "w8a8" else table
-    items = [as_item(graph, node) for node in graph.computing()]
+    items = source.items
     refused = {item.subject.name: verdict for item in items if (verdict := judge_compile(table, item.subject))}
     findings = [*find_model(table, graph), *(explain(item.subject, refused.get(item.subject.name)) for item in items)]
     found = tuple(one for one in findings if one is not None)
@@ -158,7 +186,7 @@ def report_table(table: SupportTable, graph: TypedGraph) -> RuntimeReport:
             and (rule := table.operators.get(item.subject.op)) is not None
             and rule.rewrite
         ),
-        units=tuple(report_unit(unit, items, refused, "source") for unit in table.units),
+        units=tuple(report_unit(unit, source, refused, "source") for unit in table.units),
     )
 
 
@@ -199,17 +227,17 @@ def find_model(table: SupportTable, graph: TypedGraph) -> list[Finding]:
     return found
 
 
-def report_dry_run(table: SupportTable, path: Path, graph: TypedGraph) -> RuntimeReport:
+def report_dry_run(table: SupportTable, path: Path, graph: TypedGraph, left: Budget) -> RuntimeReport:
     """LiteRT's writer is asked itself; the units are judged by the operators that it would write."""
     if blocking := find_model(table, graph):
         units = tuple(unknown_unit(unit) for unit in table.units)
         return own_report(table, decide(blocking), tuple(blocking), units)
     sizes = {name: tuple(int(size) for size in shape) for name, shape in graph.shapes.items()}
-    run = plan_file(path, sizes)
+    run = plan_file(path, sizes, left.after(DRY_RUN_SHARE * left.left_seconds))
     if run.failure or run.refused:
         units = tuple(unknown_unit(unit) for unit in table.units)
         return own_report(table, "refused", tuple(list_refused(run, table)), units)
-    return report_own(table, [as_planned(i, one) for i, one in enumerate(run.operators)])
+    return report_own(table, link([as_planned(i, one) for i, one in enumerate(run.operators)]))
 
 
 def list_refused(run: DryRun, table: SupportTable) -> list[Finding]:
@@ -245,8 +273,8 @@ def name_kind(reason: str) -> Kind:
     return next((kind for words, kind in WORDS.items() if words in reason), "attribute")
 
 
-def report_own(table: SupportTable, items: Sequence[Item]) -> RuntimeReport:
-    units = tuple(report_unit(unit, items, {}, "own") for unit in table.units)
+def report_own(table: SupportTable, linked: Linked) -> RuntimeReport:
+    units = tuple(report_unit(unit, linked, {}, "own") for unit in table.units)
     return own_report(table, "compiles", (), units)
 
 
@@ -289,8 +317,9 @@ def suggest(op: str, besides: str = "") -> str:
 
 
 def report_unit(
-    unit: UnitTable, items: Sequence[Item], refused: Mapping[str, Verdict], counted: Literal["source", "own"]
+    unit: UnitTable, linked: Linked, refused: Mapping[str, Verdict], counted: Literal["source", "own"]
 ) -> UnitReport:
+    items = linked.items
     verdicts = [refused.get(item.subject.name) or judge_unit(unit, item.subject) for item in items]
     own = [
         explain(item.subject, verdict)
@@ -304,7 +333,7 @@ def report_unit(
         counted=counted,
         operators=len(items),
         supported=sum(taken),
-        partitions=count_partitions(items, taken),
+        partitions=count_partitions(linked, taken),
         listed=unit.operators is not None,
         source=unit.source,
         note=unit.note,

@@ -22,7 +22,6 @@ def as_item(graph: TypedGraph, node: TypedNode) -> Item:
     """A node of the source, or of a TFLite file."""
     names = [*node.inputs, *node.outputs[:1]]
     kinds = [graph.tensors.get(name) for name in names]
-    known = [name for name in names if name]
     subject = Subject(
         name=node.name,
         op=node.op,
@@ -34,7 +33,7 @@ def as_item(graph: TypedGraph, node: TypedNode) -> Item:
         quantised=any(kind is not None and kind.dtype in INTEGERS for kind in kinds),
         problem=node.problem,
     )
-    reads = tuple(name for name in node.inputs if name in known and not graph.tensors[name].constant)
+    reads = tuple(name for name in node.inputs if name and name in graph.tensors and not graph.tensors[name].constant)
     return Item(subject, reads, node.outputs)
 
 
@@ -52,32 +51,41 @@ def as_planned(position: int, one: Planned) -> Item:
     return Item(subject, tuple(map(str, one.reads)), tuple(map(str, one.makes)))
 
 
-def count_partitions(items: Sequence[Item], taken: Sequence[bool]) -> int:
+class Linked(NamedTuple):
+    """Items with what hangs together: by position how many others an item waits for, and which wait for it."""
+
+    items: tuple[Item, ...]
+    waits: tuple[int, ...]
+    enables: tuple[tuple[int, ...], ...]
+
+
+def link(items: Sequence[Item]) -> Linked:
+    maker = {name: position for position, item in enumerate(items) for name in item.makes if name}
+    waits, enables = [0] * len(items), [list[int]() for _ in items]
+    for position, item in enumerate(items):
+        for before in {maker[name] for name in item.reads if name in maker}:
+            waits[position] += 1
+            enables[before].append(position)
+    return Linked(tuple(items), tuple(waits), tuple(map(tuple, enables)))
+
+
+def count_partitions(linked: Linked, taken: Sequence[bool]) -> int:
     """Pieces that the unit runs in one go, as TFLite cuts a graph: take in turn all that can run here, then elsewhere.
 
     Source: `PartitionGraphIntoIndependentNodeSubsets`, tflite/graph_info.cc of google-ai-edge/LiteRT.
     """
-    made_here = {name for item in items for name in item.makes}
-    ready = {name for item in items for name in item.reads if name not in made_here}
-    waiting = list(range(len(items)))
-    pieces, here, idle = 0, True, 0
-    while waiting and idle < 2:
-        ran, waiting = run_piece(items, taken, waiting, ready, here=here)
-        pieces += bool(ran) and here
-        idle = 0 if ran else idle + 1
+    missing = list(linked.waits)
+    ready: dict[bool, list[int]] = {True: [], False: []}
+    for position, count in enumerate(missing):
+        if not count:
+            ready[taken[position]].append(position)
+    pieces, here = 0, True
+    while ready[True] or ready[False]:
+        pieces += here and bool(ready[here])
+        while ready[here]:
+            for position in linked.enables[ready[here].pop()]:
+                missing[position] -= 1
+                if not missing[position]:
+                    ready[taken[position]].append(position)
         here = not here
     return pieces
-
-
-def run_piece(
-    items: Sequence[Item], taken: Sequence[bool], waiting: Sequence[int], ready: set[str], *, here: bool
-) -> tuple[int, list[int]]:
-    """How many nodes of one side can run now, one behind the other, and what is left. The nodes are in order."""
-    left, ran = [], 0
-    for i in waiting:
-        if taken[i] == here and ready.issuperset(items[i].reads):
-            ready.update(items[i].makes)
-            ran += 1
-        else:
-            left.append(i)
-    return ran, left

@@ -2,13 +2,18 @@
 
 from math import prod
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
+from edgewright.facts.units import show_bytes
 from edgewright.formats.onnx import dtype_name, location, tensors_of
 from edgewright.formats.typed_graph import Size, TensorType
+from edgewright.limits import MEMORY_VARIABLE, TIME_VARIABLE, Budget, OverTime, interrupted_after
 
 SMALL = 4096  # elements; larger constants are not computed
+NODE_SHARE, FOLDING_SHARE = 0.1, 0.5  # of the budget's seconds: computing one constant, computing them all
 MOST_ROUNDS = 12
+MOST_ROWS = 4_000_000  # entries of one-dimensional values, up to which onnx may follow numbers
 OWN_DOMAINS = ("", "ai.onnx")
 RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
 CONTROL = {"If", "Loop", "Scan"}
@@ -43,10 +48,14 @@ class Folder:
         constant: names of values that depend on no input.
         values: arrays of the small ones among them that are known.
         problems: by node name, why the shape of what it makes is not known.
+        skipped: by node name, the limit because of which its constant value was not computed.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, budget: Budget | None = None) -> None:
         self.model = model
+        self.budget = budget or Budget()
+        self.deadline = monotonic() + FOLDING_SHARE * self.budget.seconds
+        self.skipped: dict[str, str] = {}
         self.opset = {entry.domain: entry.version for entry in model.opset_import}
         self.constant: set[str] = set()
         self.values: dict[str, Any] = {}
@@ -151,14 +160,52 @@ class Folder:
 
     def evaluate(self, node: Any) -> list[Any]:
         """By onnx's reference implementation; nothing where an input or an output is large, or it fails."""
+        if node.name in self.skipped or any(name and name not in self.values for name in node.input):
+            return []
+        if any(size is not None and size > SMALL for size in self.foresee(node)):
+            return []
+        left = min(NODE_SHARE * self.budget.seconds, self.deadline - monotonic())
+        if left <= 0:
+            self.skip(node, TIME_VARIABLE, f"computing constants took {FOLDING_SHARE * self.budget.seconds:.3g} s")
+            return []
+        try:
+            evaluator, names = self.make_evaluator(node)
+            with interrupted_after(left):
+                made = iter(evaluator.run(None, {name: self.values[name] for name in names}))
+        except OverTime:
+            self.skip(node, TIME_VARIABLE, f"it takes over {left:.3g} s")
+            return []
+        except MemoryError:
+            self.skip(node, MEMORY_VARIABLE, f"it takes over {show_bytes(self.budget.memory_bytes)}")
+            return []
+        except Exception:  # it raises whatever numpy does; the value then stays unknown
+            return []
+        return [next(made) if name else None for name in node.output]
+
+    def foresee(self, node: Any) -> list[int | None]:
+        """How many elements each output will have, given the values of the inputs; None where that is not known."""
+        import onnx
+        from onnx import helper, numpy_helper, shape_inference
+
+        version = self.opset.get(node.domain, self.opset.get("ai.onnx", 1))
+        try:
+            values = {name: numpy_helper.from_array(self.values[name]) for name in node.input if name}
+            types = {name: helper.make_tensor_type_proto(one.data_type, one.dims) for name, one in values.items()}
+            schema = onnx.defs.get_schema(node.op_type, version, "")
+            found = shape_inference.infer_node_outputs(
+                schema, node, types, values, opset_imports=[helper.make_opsetid("", version)]
+            )
+        except Exception:  # onnx's own classes and whatever damaged attributes bring about
+            found = {}
+        kinds = [found[name].tensor_type for name in node.output if name in found]
+        known = [TensorType(dtype="", shape=read_shape(kind)).elements() for kind in kinds if kind.HasField("shape")]
+        return [*known, *(self.types[name].elements() for name in node.output if name in self.types)]
+
+    def make_evaluator(self, node: Any) -> tuple[Any, list[str]]:
+        """The node as a model of its own, and the names of its inputs."""
         from onnx import helper
         from onnx.reference import ReferenceEvaluator
 
-        if any(name and name not in self.values for name in node.input):
-            return []
-        sizes = [self.types[name].elements() for name in node.output if name in self.types]
-        if any(size is not None and size > SMALL for size in sizes):
-            return []
         names = [name for name in dict.fromkeys(node.input) if name]
         told = [
             helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(self.values[n].dtype), None) for n in names
@@ -166,12 +213,10 @@ class Folder:
         outputs = [helper.make_empty_tensor_value_info(name) for name in node.output if name]
         graph = helper.make_graph([node], "fold", told, outputs)
         opsets = [helper.make_opsetid(domain, version) for domain, version in self.opset.items()]
-        try:
-            evaluator = ReferenceEvaluator(helper.make_model(graph, opset_imports=opsets))
-            made = iter(evaluator.run(None, {name: self.values[name] for name in names}))
-        except Exception:  # it raises whatever numpy does; the value then stays unknown
-            return []
-        return [next(made) if name else None for name in node.output]
+        return ReferenceEvaluator(helper.make_model(graph, opset_imports=opsets)), names
+
+    def skip(self, node: Any, variable: str, why: str) -> None:
+        self.skipped[node.name] = f"{why} ({variable})"
 
     def note_problem(self, node: Any) -> None:
         """Why the outputs' shapes are not known, for the first node that is to blame."""
@@ -203,7 +248,7 @@ def find_problem(model: Any, node: Any, opset: dict[str, int], known: list[Tenso
 
 def infer(model: Any, values: dict[str, Any]) -> Any:
     """The graph with the shapes that onnx infers, given the values that are known."""
-    from onnx import ModelProto, helper, numpy_helper, shape_inference
+    from onnx import ModelProto, helper, numpy_helper
 
     shown = ModelProto()
     shown.CopyFrom(model)
@@ -221,9 +266,31 @@ def infer(model: Any, values: dict[str, Any]) -> Any:
         still = {name for node in kept for name in node.output}
         graph.initializer.extend(numpy_helper.from_array(values[name], name) for name in folded if name not in still)
     try:
-        return shape_inference.infer_shapes(shown, data_prop=True).graph
+        return infer_shapes(shown).graph
     except Exception:  # a model that it refuses as a whole is told node by node
         return graph
+
+
+def infer_shapes(model: Any) -> Any:
+    """The model with the shapes that onnx infers, following the numbers in small values where rows are short.
+
+    Following numbers, onnx notes each entry of a one-dimensional value by itself, also where it knows none: 40 bytes
+    for each entry of a row that an operator such as Cast reads.
+    """
+    from onnx import shape_inference
+
+    plain = shape_inference.infer_shapes(model)
+    graph = plain.graph
+    rows = [tensor.dims[0] for tensor in graph.initializer if len(tensor.dims) == 1]
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        dims = value.type.tensor_type.shape.dim
+        rows += [dims[0].dim_value] if len(dims) == 1 else []
+    if sum(row for row in rows if row > SMALL) > MOST_ROWS:
+        return plain
+    try:
+        return shape_inference.infer_shapes(model, data_prop=True)
+    except MemoryError:
+        return plain
 
 
 def read_shape(kind: Any) -> tuple[Size, ...]:

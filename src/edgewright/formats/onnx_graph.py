@@ -3,9 +3,11 @@
 onnx's shape inference is C++ and may crash, hang or take all memory on a hostile file: the caller only waits for it.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 
 import msgspec
@@ -13,9 +15,9 @@ from msgspec import Struct
 
 from edgewright import errors
 from edgewright.errors import ModelError, ModelUnreadable
+from edgewright.fence import has_limit, is_exhausted
 from edgewright.formats.typed_graph import TypedGraph
-
-TIMEOUT_S = 120.0
+from edgewright.limits import Budget, read_budget
 
 
 class Trouble(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="trouble"):
@@ -34,36 +36,52 @@ class Found(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="
 
 
 def read_onnx_graph(
-    path: Path, shapes: Mapping[str, Sequence[int]] | None = None, *, timeout_s: float = TIMEOUT_S
+    path: Path, shapes: Mapping[str, Sequence[int]] | None = None, budget: Budget | None = None
 ) -> TypedGraph:
     """The operators of an ONNX file with the shape and type of every value.
 
     Args:
         path: the model. Weights of over 4 kB are not read, wherever they lie.
         shapes: sizes of inputs. Of an input that is not named, a leading free size is taken as 1, and others stay free.
-        timeout_s: the longest time that reading may take.
+        budget: the memory and time that reading may take; without one, what the environment sets, more time for larger
+            files.
 
     Raises:
         ModelUnreadable: it is damaged, cyclic, or crashes onnx's shape inference.
         ExternalDataMissing: weights lie in a file that is absent, or outside of the model's folder.
         InputError: `shapes` names no input, or does not fit one.
+        LimitReached: the budget does not suffice.
     """
+    budget = budget or read_budget().for_files(file_size(path))
     command = [sys.executable, "-P", "-m", "edgewright.formats.onnx_typing", str(path.absolute())]
     request = msgspec.json.encode({name: list(sizes) for name, sizes in (shapes or {}).items()})
+    environment = {**os.environ, **budget.environment()}
+    patience = budget.left_seconds if isfinite(budget.seconds) else None
     try:
-        done = subprocess.run(command, input=request, capture_output=True, timeout=timeout_s, check=False)  # noqa: S603 - our own module
+        done = subprocess.run(  # noqa: S603 - our own module
+            command, input=request, capture_output=True, timeout=patience, env=environment, check=False
+        )
     except subprocess.TimeoutExpired:
-        why = f"finding out its shapes takes more than {timeout_s:g} seconds"
-        raise ModelUnreadable(f"{path} cannot be analysed", why, "fix its input shapes, or simplify it") from None
-    return take_answer(path, done)
+        raise budget.time_error(f"finding out the shapes in {path.name}") from None
+    return take_answer(path, done, budget)
 
 
-def take_answer(path: Path, done: "subprocess.CompletedProcess[bytes]") -> TypedGraph:
+def file_size(path: Path) -> int:
+    """Bytes of a file; 0 where it cannot be looked at."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def take_answer(path: Path, done: "subprocess.CompletedProcess[bytes]", budget: Budget) -> TypedGraph:
     try:
         answer = msgspec.json.decode(done.stdout, type=Found | Trouble)
     except msgspec.MsgspecError:
         how = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
         words = done.stderr.decode(errors="replace").strip().splitlines()
+        if has_limit() and is_exhausted("\n".join(words)):
+            raise budget.memory_error(f"reading {path.name}") from None
         why = f"the process that reads it ended with {how}" + (f": {words[-1][:300]}" if words else "")
         raise ModelUnreadable(f"{path} cannot be analysed", why, "check it with onnx.checker") from None
     if isinstance(answer, Trouble):

@@ -14,15 +14,16 @@ from typing import Any
 import msgspec
 
 from edgewright.errors import EdgewrightError, InputError, ModelUnreadable
+from edgewright.fence import confine
 from edgewright.formats.onnx import OnnxFile, check_data_file, location, parse, tensors_of
 from edgewright.formats.onnx_fold import Folder, load_small
+from edgewright.formats.onnx_functions import inline_functions
 from edgewright.formats.onnx_graph import Found, Trouble
 from edgewright.formats.onnx_skim import skim
 from edgewright.formats.prepare import name_nodes
 from edgewright.formats.typed_graph import Size, TypedGraph, TypedNode
+from edgewright.limits import Budget, read_budget
 
-GIGABYTE = 2**30
-MOST_NODES = 200_000
 OWN_DOMAINS = ("", "ai.onnx")
 TENSOR, GRAPH, TENSORS, GRAPHS = 4, 5, 9, 10  # AttributeProto's types that are no plain values
 SPARSE = (11, 12, 13, 14)
@@ -33,47 +34,46 @@ def main() -> None:
     os.dup2(2, 1)  # what native code prints is no part of the answer
     path = Path(sys.argv[1])
     shapes = msgspec.json.decode(sys.stdin.buffer.read() or b"{}", type=dict[str, tuple[int, ...]])
-    confine()
+    budget = read_budget()
+    die_with_parent()
+    confine(budget.memory_bytes)
     try:
-        answer: Found | Trouble = Found(graph=read_typed(path, shapes))
+        answer: Found | Trouble = Found(graph=read_typed(path, shapes, budget))
     except EdgewrightError as error:
-        answer = Trouble(kind=type(error).__name__, what=error.what, why=error.why, try_this=error.try_this)
+        answer = as_trouble(error)
     except MemoryError:
-        answer = Trouble(
-            kind="ModelUnreadable", what=f"{path} cannot be analysed", why="it takes too much memory", try_this=""
-        )
+        answer = as_trouble(budget.memory_error(f"reading {path.name}"))
     with os.fdopen(channel, "wb") as out:
         out.write(msgspec.json.encode(answer))
 
 
-def confine() -> None:
-    """Allocate no more than eight gigabytes and end with the parent; both are Linux's own."""
-    if sys.platform != "linux":
-        return
-    import resource
-    from ctypes import CDLL
+def die_with_parent() -> None:
+    """On Linux the kernel ends this process when the one that started it ends."""
+    if sys.platform == "linux":
+        from ctypes import CDLL
 
-    CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    most = 8 * GIGABYTE
-    resource.setrlimit(resource.RLIMIT_DATA, (most if hard < 0 else min(most, hard), hard))
+        CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
 
 
-def read_typed(path: Path, shapes: Mapping[str, Sequence[int]]) -> TypedGraph:
+def as_trouble(error: EdgewrightError) -> Trouble:
+    return Trouble(kind=type(error).__name__, what=error.what, why=error.why, try_this=error.try_this)
+
+
+def read_typed(path: Path, shapes: Mapping[str, Sequence[int]], budget: Budget | None = None) -> TypedGraph:
     """See `onnx_graph.read_onnx_graph`."""
+    budget = budget or read_budget()
     model, file = read_message(path)
-    notes = inline_functions(model)
+    notes = write_out_functions(model, budget)
     graph = model.graph
-    if len(graph.node) > MOST_NODES:
-        raise ModelUnreadable(f"{path} has {len(graph.node)} operators", f"up to {MOST_NODES} are looked at")
     name_nodes(graph)
     notes += order_nodes(path, graph)
     signature = file.signature()
     taken, assumed = settle_inputs(graph, {spec.name for spec in signature.inputs}, shapes)
     data_files = find_data_files(path, graph)
     load_small(graph, path.parent)
-    folder = Folder(model)
+    folder = Folder(model, budget)
     tensors = folder.settle()
+    notes += note_skipped(folder.skipped)
     nodes = tuple(read_node(node, folder) for node in graph.node)
     return TypedGraph(
         format="onnx",
@@ -105,20 +105,25 @@ def read_message(path: Path) -> tuple[Any, OnnxFile]:
             raise ModelUnreadable(f"{path} cannot be read as ONNX", str(error)) from None
 
 
-def inline_functions(model: Any) -> list[str]:
+def write_out_functions(model: Any, budget: Budget) -> list[str]:
     """Put the bodies of the model's own functions in their places; a note that says so."""
-    if not model.functions:
-        return []
-    import onnx.inliner
-
     count = len(model.functions)
-    try:
-        model.CopyFrom(onnx.inliner.inline_local_functions(model))
-    except Exception as error:  # onnx's own classes
-        raise ModelUnreadable("the model's functions cannot be inlined", str(error)[:300]) from None
+    inlined = inline_functions(model, budget)
+    if not count:
+        return []
+    model.CopyFrom(inlined)
     return [
         f"{count} function{'s' * (count > 1)} of the model's own {'are' if count > 1 else 'is'} written out in place"
     ]
+
+
+def note_skipped(skipped: Mapping[str, str]) -> list[str]:
+    """Say which constants were not computed; what depends on their values stays unknown."""
+    if not skipped:
+        return []
+    name, why = next(iter(skipped.items()))
+    others = f" and {len(skipped) - 1} others" if len(skipped) > 1 else ""
+    return [f"the constant that '{name[:80]}'{others} makes was not computed: {why}; what depends on it is not known"]
 
 
 def order_nodes(path: Path, graph: Any) -> list[str]:

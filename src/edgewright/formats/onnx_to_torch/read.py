@@ -12,6 +12,7 @@ from onnx.external_data_helper import load_external_data_for_model
 from edgewright.errors import ModelNotConvertible
 from edgewright.facts.model import Signature
 from edgewright.formats.onnx import OnnxFile, parse, tensors_of
+from edgewright.formats.onnx_functions import inline_functions
 from edgewright.formats.onnx_to_torch.call import Array
 
 OLDEST_OPSET = 9
@@ -46,7 +47,7 @@ def read_graph(path: Path, known: Mapping[str, object]) -> Graph:
     model = parse(path)
     if any(tensor.data_location == 1 for tensor in tensors_of(model.graph)):
         load_external_data_for_model(model, str(path.parent))
-    model = spell_out(onnx.inliner.inline_local_functions(model) if model.functions else model, known)
+    model = spell_out(inline_functions(model), known)
     opset = read_opset(model)
     if missing := unknown_operators(model.graph, known):
         raise ModelNotConvertible("the model cannot be said in torch", "\n".join(missing))

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,12 +17,12 @@ import msgspec
 from msgspec import Struct
 
 from edgewright.errors import EdgewrightError
+from edgewright.fence import CONVERTER_COPIES, confine, has_limit, is_exhausted
+from edgewright.limits import Budget, read_budget
 
 if TYPE_CHECKING:
     from edgewright.runtimes.litert.writer.graph import Graph, Refusal
     from edgewright.runtimes.litert.writer.program import Program
-
-TIMEOUT_S = 300.0
 
 
 class Planned(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,17 +62,28 @@ class DryRun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     remedy: str = ""
 
 
-def plan_file(path: Path, shapes: Mapping[str, Sequence[int]], *, timeout_s: float = TIMEOUT_S) -> DryRun:
-    """The dry run in a process of its own; `failure` says where that crashed or took too long."""
+def plan_file(path: Path, shapes: Mapping[str, Sequence[int]], budget: Budget | None = None) -> DryRun:
+    """The dry run in a process of its own; `failure` says where that crashed.
+
+    Raises LimitReached where it takes more time or memory than the budget has.
+    """
+    budget = budget or read_budget()
     command = [sys.executable, "-P", "-m", "edgewright.runtimes.litert.dry_run", str(path.absolute())]
     request = msgspec.json.encode({name: list(sizes) for name, sizes in shapes.items()})
+    environment = {**os.environ, **budget.environment()}
+    patience = budget.left_seconds if isfinite(budget.seconds) else None
     try:
-        done = subprocess.run(command, input=request, capture_output=True, timeout=timeout_s, check=False)  # noqa: S603 - our own module
-        return msgspec.json.decode(done.stdout, type=DryRun)
+        done = subprocess.run(  # noqa: S603 - our own module
+            command, input=request, capture_output=True, timeout=patience, env=environment, check=False
+        )
     except subprocess.TimeoutExpired:
-        return DryRun(failure=f"the writer's dry run takes more than {timeout_s:g} seconds")
+        raise budget.time_error("the writer's dry run") from None
+    try:
+        return msgspec.json.decode(done.stdout, type=DryRun)
     except msgspec.MsgspecError:
         words = done.stderr.decode(errors="replace").strip().splitlines()
+        if has_limit() and is_exhausted("\n".join(words)):
+            raise budget.memory_error("the writer's dry run") from None
         return DryRun(failure=f"the writer's dry run ended with {done.returncode}: {words[-1][:300] if words else ''}")
 
 
@@ -82,8 +94,12 @@ def main() -> None:
     channel = os.dup(1)
     os.dup2(2, 1)
     shapes = msgspec.json.decode(sys.stdin.buffer.read() or b"{}", type=dict[str, tuple[int, ...]])
+    path, budget = Path(sys.argv[1]), read_budget()
+    confine(budget.memory_bytes + CONVERTER_COPIES * path.stat().st_size)
     try:
-        answer = walk(Path(sys.argv[1]), shapes)
+        answer = walk(path, shapes)
+    except MemoryError:
+        sys.exit("MemoryError")  # a word that `fence.is_exhausted` knows
     except EdgewrightError as error:
         answer = DryRun(failure=": ".join(filter(None, (error.what, error.why))), remedy=error.try_this)
     with os.fdopen(channel, "wb") as out:

@@ -7,6 +7,8 @@ written so that the forms it reads right are left; each rewrite says which fault
 from collections.abc import Mapping
 from typing import Any
 
+from edgewright.errors import LimitReached
+from edgewright.formats.onnx_functions import inline_functions
 from edgewright.runtimes.contract import Array, NotConvertible
 from edgewright.runtimes.ncnn.booleans import floats_only
 from edgewright.runtimes.ncnn.gelu import order_gelus
@@ -23,14 +25,15 @@ INNER_GRAPHS = ("If", "Loop", "Scan")
 def read_model(path: str) -> Any:
     """The source as it is rewritten: function bodies put in place of their calls, opset 13 or newer."""
     import onnx
-    from onnx import inliner, version_converter
+    from onnx import version_converter
 
     try:
         model: Any = onnx.load(path)
-        if model.functions:
-            model = inliner.inline_local_functions(model)
+        model = inline_functions(model)
         if opset_of(model) < OLDEST:
             model = version_converter.convert_version(model, OLDEST)
+    except LimitReached:
+        raise
     except Exception as error:  # protobuf's and onnx's own classes, and missing weights
         reason = f"the model cannot be read, or brought to opset {OLDEST}: {str(error).strip()[:300]}"
         raise NotConvertible(reason, "export it again with opset 17 or 18") from error

@@ -8,6 +8,7 @@ import numpy as np
 
 from edgewright.errors import ExternalDataMissing, InputError, ModelNotConvertible, ModelUnreadable
 from edgewright.formats.onnx import check_data_file, check_texts, location
+from edgewright.formats.onnx_functions import inline_functions
 from edgewright.runtimes.litert.writer.graph import Array, Graph, Node, Shape, sort_nodes
 from edgewright.runtimes.litert.writer.weights import Stripped, map_file, strip_weights
 
@@ -62,8 +63,7 @@ def read_graph(model: Path | bytes, shapes: Mapping[str, Sequence[int]], known: 
     proto, stripped = read_model(model)
     opset = _read_opset(proto)
     _check_size(proto.graph)
-    if proto.functions:
-        proto = _inline(proto)
+    proto = inline_functions(proto)
     for _ in range(MOST_BODIES):  # a body may hold operators that have bodies themselves
         if bodies := _find_bodies(proto.graph, opset, known):
             proto = _spell_out(proto, bodies, shapes)
@@ -91,16 +91,6 @@ def _read_opset(proto: Any) -> int:
             "export it with a newer opset, or run onnx.version_converter on it",
         )
     return int(opset)
-
-
-def _inline(proto: Any) -> Any:
-    """The model without functions of its own."""
-    import onnx.inliner
-
-    try:
-        return onnx.inliner.inline_local_functions(proto)
-    except Exception as error:
-        raise ModelUnreadable("the model's functions cannot be inlined", str(error)[:300]) from None
 
 
 def _find_bodies(graph: Any, opset: int, known: Collection[str]) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from edgewright.errors import ModelUnreadable
+from edgewright.limits import TIME_VARIABLE, OverTime, interrupted_after, read_budget
 from edgewright.runtimes.litert.writer.graph import Array, Graph, Node, Refusal, Shape
 from edgewright.runtimes.litert.writer.read import MOST_DIMENSIONS, MOST_TENSOR_BYTES
 from edgewright.runtimes.litert.writer.unroll import CONTROL, spell_out
@@ -15,6 +16,7 @@ SMALL = 4096
 DAMAGE = (RuntimeError, TypeError, ValueError, KeyError, AttributeError, OverflowError)
 # A folded value may be as large as this, or as twice what it is made from.
 MOST_FOLDED_BYTES = 64 * 2**20
+FOLDING_SHARE = 0.1  # of the budget's seconds: computing one value
 # What comes out differs from run to run, or the constant is wanted as it is.
 NEVER_FOLDED = {
     "DequantizeLinear",
@@ -232,7 +234,10 @@ def evaluate(graph: Graph, node: Node) -> list[Array]:
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", graph.opset)])
     feeds = {name: graph.constants[name] for name in node.inputs if name}
     try:
-        results = ReferenceEvaluator(model).run(None, feeds)
+        with interrupted_after(FOLDING_SHARE * read_budget().seconds):
+            results = ReferenceEvaluator(model).run(None, feeds)
+    except OverTime:
+        raise Refusal(f"its constant value takes too long to compute ({TIME_VARIABLE})") from None
     except Exception as error:
         raise Refusal(f"its constant value cannot be computed: {str(error)[:200]}") from None
     by_name = dict(zip([value.name for value in outputs], results, strict=True))

@@ -1,0 +1,54 @@
+"""What running a model takes, known from its shapes before anything is allocated."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from edgewright.errors import EdgewrightError, LimitReached
+from edgewright.formats.arena import find_arena
+from edgewright.formats.files import sniff
+from edgewright.formats.onnx_graph import read_onnx_graph
+from edgewright.formats.tflite_graph import read_tflite_graph
+from edgewright.formats.typed_graph import TypedGraph
+from edgewright.limits import Budget
+
+
+class Need(NamedTuple):
+    """The memory of one inference, and what it is needed for."""
+
+    size: int
+    what: str
+
+
+def find_need(graph: TypedGraph) -> Need:
+    """The larger of two figures: the activations that live at one time, and the constants around one folded node.
+
+    What is not known counts nothing.
+    """
+    peak, node = find_arena(graph, {})
+    needs = [Need(peak or 0, f"the activations at '{node[:80]}'" if node else "the inputs")]
+    for one in graph.nodes:
+        if one.folded:
+            kinds = (graph.tensors[name] for name in {*one.inputs, *one.outputs} if name in graph.tensors)
+            size = sum(kind.bytes() or 0 for kind in kinds if not kind.stored)
+            needs.append(Need(size, f"the constant that '{one.name[:80]}' computes"))
+    return max(needs, key=lambda need: need.size)
+
+
+def check_need(graph: TypedGraph, budget: Budget, name: str) -> None:
+    """Raise LimitReached where running the model takes more memory than the budget has."""
+    size, what = find_need(graph)
+    budget.check_bytes(size, f"{name}: {what}")
+
+
+def check_file(path: Path, shapes: dict[str, tuple[int, ...]], budget: Budget) -> None:
+    """`check_need` of an ONNX or TFLite file; what cannot be read here is left to those who load it."""
+    kind = sniff(path)
+    if kind not in ("onnx", "tflite"):
+        return
+    try:
+        graph = read_onnx_graph(path, shapes, budget) if kind == "onnx" else read_tflite_graph(path, shapes)
+    except LimitReached:
+        raise
+    except EdgewrightError:
+        return
+    check_need(graph, budget, path.name)
