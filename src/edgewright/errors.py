@@ -33,6 +33,7 @@ all three; nothing below the command line prints.
 """
 
 import errno
+import re
 
 
 class EdgewrightError(Exception):
@@ -133,15 +134,36 @@ class OutputError(EdgewrightError):
     default_hint = "check that the folder can be written to and that the disk is not full"
 
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_TEXTS = re.compile(
+    r"No space left on device|Disk quota exceeded|File too large|[Dd]isk (?:is )?full"
+    r"|\(os error (?:28|122|27)\)|[0-9]+ requested and [0-9]+ written"
+)
 
 
 def full_disk(error: BaseException) -> OutputError | None:
-    """What an OSError of a full disk is to be told as; None of any other error."""
-    if not isinstance(error, OSError) or error.errno not in FULL:
-        return None
-    where = f" for {error.filename}" if error.filename else ""
-    return OutputError("the disk is full", f"there is no room{where}", "free some space, and run the same again")
+    """Return the error that reports a full disk, if that has caused the given one; None otherwise.
+
+    What it was raised from counts too, and the words of libraries that raise classes of their own: numpy's for an
+    array that was written in part, Rust's and C's for the system's errors.
+    """
+    seen: list[BaseException] = []
+    one: BaseException | None = error
+    while one is not None and one not in seen:
+        seen.append(one)
+        if is_of_full_disk(one):
+            where = f" for {one.filename}" if isinstance(one, OSError) and one.filename else ""
+            return OutputError(
+                "the disk is full", f"there is no room{where}", "free some space, and run the same again"
+            )
+        one = one.__cause__ or one.__context__
+    return None
+
+
+def is_of_full_disk(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in FULL
+    return isinstance(error, Exception) and FULL_TEXTS.search(str(error)[:10_000]) is not None
 
 
 class DeviceUnreachable(EdgewrightError):

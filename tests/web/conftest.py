@@ -16,7 +16,7 @@ from msgspec import Struct
 from edgewright.store.store import Store, open_store
 from edgewright.web.app import make_app
 from edgewright.web.guard import Doors
-from edgewright.web.serving import bind
+from edgewright.web.serving import bind, make_config
 from edgewright.web.state import Desk
 from tests.web.records import Record, fill
 
@@ -86,7 +86,7 @@ def served(
     socket = bind("127.0.0.1", 0)
     folder.mkdir(exist_ok=True)
     app, desk = make_app(store, doors, folder, work_folders, wait_s=wait_s)
-    config = uvicorn.Config(app, log_level="critical", lifespan="on", timeout_graceful_shutdown=1, ws="none")
+    config = make_config(app)
     server = uvicorn.Server(config)
     ready = threading.Event()
     startup = server.startup

@@ -16,6 +16,7 @@ from edgewright.web.login import load_key
 from edgewright.web.serving import is_loopback
 from tests.web.conftest import Pages, served
 from tests.web.records import SCRIPT, Record, fill, make_run
+from tests.web.test_jobs import wait_for
 
 KEY = "the key of this test"
 POSTS = sorted(route.path for route in ROUTES if isinstance(route, Route) and "POST" in (route.methods or ()))
@@ -236,3 +237,31 @@ def test_half_a_request_does_not_stop_the_others(pages: Pages, record: Record) -
             b"Content-Type: application/x-www-form-urlencoded\r\n\r\ncsrf="
         )
         assert pages.get("/runs").status == 200
+
+
+@pytest.mark.parametrize("coded", [False, True], ids=["length", "chunked"])
+def test_a_form_that_is_cut_off_is_not_carried_out(pages: Pages, record: Record, coded: bool) -> None:
+    body = f"csrf={pages.csrf}&run={record.first.id}&new_tag=cut%3Dhalf-of-the-val".encode()
+    length = b"Transfer-Encoding: chunked" if coded else b"Content-Length: 4000"
+    head = b"POST /runs/tag HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    with socket.create_connection(("127.0.0.1", pages.port), timeout=30) as cut:
+        cut.sendall(head + length + b"\r\n\r\n" + (b"%x\r\n%s\r\n" % (len(body), body) if coded else body))
+        cut.shutdown(socket.SHUT_WR)
+        while cut.recv(1000):  # until the server has done with it
+            pass
+    assert pages.get("/runs").status == 200
+    assert pages.store.load(record.first.id).tags == record.first.tags
+
+
+def test_an_upload_that_is_cut_off_leaves_nothing(pages: Pages, capfd: pytest.CaptureFixture[str]) -> None:
+    head = f"POST /models/upload?name=a.onnx HTTP/1.1\r\nHost: localhost\r\nX-CSRF-Token: {pages.csrf}\r\n"
+    kind = "Content-Type: application/octet-stream\r\nContent-Length: 4000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", pages.port), timeout=30) as cut:
+        cut.sendall((head + kind).encode() + b"half a model")
+        cut.shutdown(socket.SHUT_WR)
+        while cut.recv(1000):
+            pass
+    wait_for(lambda: not any(pages.desk.upload_folder.iterdir()))
+    assert pages.get("/runs").status == 200
+    assert pages.desk.uploads == {}
+    assert "Traceback" not in capfd.readouterr().err

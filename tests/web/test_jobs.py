@@ -369,3 +369,33 @@ def next_progress(stream: http.client.HTTPResponse) -> dict[str, Any]:
             first: dict[str, Any] = found[0]
             return first
     raise AssertionError("the stream ended before")
+
+
+KILLED_SERVER = """
+import os, signal, sys, threading
+from edgewright.web.jobs import Job, Jobs
+worked = threading.Event()
+jobs = Jobs(lambda event, data: worked.set() if event == "log" and "process 1" in data["line"] else None)
+words = ["benchmark", sys.argv[1], "--processes", "99", "--seconds", "9"]
+jobs.add(Job(kind="benchmark", title="a job", shown="", prepare=lambda folder: words))
+worked.wait(60)
+print(jobs._process.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_job_ends_with_a_server_that_is_killed(own_home: Path, tmp_path: Path) -> None:
+    model = pretend_model(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_SERVER, str(model)], stdout=subprocess.PIPE, text=True, timeout=100, check=False
+    )
+    wait_for(lambda: not (Path("/proc") / done.stdout.strip()).exists())
+    assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(own_home).encode() in environ_of(path)]
+
+
+def environ_of(path: Path) -> bytes:
+    try:
+        return path.with_name("environ").read_bytes()
+    except OSError:
+        return b""

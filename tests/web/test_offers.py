@@ -1,9 +1,11 @@
 """What of a work folder can be named from a page, and that nothing else can."""
 
+import os
 import shutil
+import socket
 import zipfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import chdir, closing
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +204,21 @@ def test_every_device_that_is_offered_can_be_opened() -> None:
     for word in DEVICES:
         with closing(open_device(word)) as device:
             assert device.facts().kind == word
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no such files")
+def test_what_is_no_file_is_never_opened(folder: Path) -> None:
+    before = names(folder)
+    for name in ("x.toml", "x.npz", "x.zip", "labels.txt"):
+        os.mkfifo(folder / name)
+    (folder / "device.toml").symlink_to("/dev/zero")
+    (folder / "loop.toml").symlink_to(folder / "loop.toml")
+    (folder / "large.toml").write_bytes(TASK.encode() + b"#" * (2 << 20))
+    (folder / "piped.toml").write_text(f'{TASK}[output]\nlabels = "labels.txt"\n')
+    with socket.socket(socket.AF_UNIX) as bound:
+        with chdir(folder):  # the name of a socket must be short
+            bound.bind("s.toml")
+        assert names(folder) == before
+    os.mkfifo(folder / "table" / "1.png")
+    with pytest.raises(UsageError, match="cannot be used"):
+        check_links(folder / "table", [folder])

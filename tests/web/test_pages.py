@@ -254,7 +254,8 @@ def test_delete_and_undo(pages: Pages, record: Record) -> None:
     assert "1 run deleted" in listed
     assert f'data-run="{record.first.id}"' not in listed
     assert pages.get(f"/runs/{record.first.id}").status == 404
-    pages.post("/runs/undo", [("run", record.first.id)])
+    answer = pages.post("/runs/undo", [("run", record.first.id), ("run", "01M00000000000000000000000")])
+    assert "1 of 2 runs restored; the others had been deleted" in pages.get(answer.headers["location"]).text
     assert pages.get(f"/runs/{record.first.id}").status == 200
 
 

@@ -34,14 +34,16 @@ from edgewright.compress.recipe import Recipe, parse_recipe, write_recipe
 from edgewright.compress.search import Aim, Judgement
 from edgewright.compress.static import SOME, Outcome, Static
 from edgewright.compress.write import FOUR_BIT_OPSET, guard_floats
-from edgewright.errors import EdgewrightError, InputError, ModelNotConvertible
+from edgewright.errors import EdgewrightError, InputError, ModelNotConvertible, full_disk
 from edgewright.formats.prepare import drop_origins
+from edgewright.system.parent import die_with_parent
 
 GRAPHS = (5, 10)  # AttributeProto.GRAPH and GRAPHS
 PAIRS_OPSET = 13  # the first in which pairs have an axis
 
 
 def main(path: str) -> None:
+    die_with_parent()
     channel = os.dup(1)
     os.dup2(2, 1)  # what libraries print must not stand between the words
 
@@ -60,8 +62,11 @@ def main(path: str) -> None:
                 )
             )
         )
-    except EdgewrightError as error:
-        say(trouble(error))
+    except Exception as error:
+        told = full_disk(error) or error
+        if not isinstance(told, EdgewrightError):
+            raise
+        say(trouble(told))
     else:
         say(Finished())
 

@@ -4,7 +4,6 @@ import os
 import platform
 import shutil
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -21,6 +20,7 @@ from edgewright.errors import UsageError
 from edgewright.facts.run import Device as DeviceFacts
 from edgewright.runtimes.environments import environment_command, ready_locks
 from edgewright.runtimes.table import TABLE
+from edgewright.system.temporary import TemporaryFolder
 
 WORKER = ("-P", "-m", "edgewright.runtimes.worker")
 
@@ -47,7 +47,7 @@ class LocalDevice:
         self._worker = tuple(worker)
         self._environments = environments
         self._sensors = find_sensors(root)
-        self._folder = tempfile.mkdtemp(prefix="edgewright-")
+        self._folder = TemporaryFolder()
 
     def facts(self) -> DeviceFacts:
         """The host's name goes into the id, hashed, and nowhere else: runs are exported to other people."""
@@ -73,7 +73,7 @@ class LocalDevice:
             shutil.copyfile(remote, path)
 
     def workspace(self) -> str:
-        return self._folder
+        return str(self._folder.path)
 
     def start_worker(
         self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path, environment: str = ""
@@ -86,7 +86,7 @@ class LocalDevice:
         return self._sensors.read()
 
     def close(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.close()
 
 
 def check_affinity(affinity: Sequence[int]) -> set[int]:

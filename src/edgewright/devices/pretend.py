@@ -6,7 +6,6 @@ is tested without one.
 
 import shutil
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +17,7 @@ from edgewright.devices.contract import Reading
 from edgewright.errors import DeviceUnreachable
 from edgewright.facts.run import Device as DeviceFacts
 from edgewright.runtimes.environments import environment_command, ready_locks
+from edgewright.system.temporary import TemporaryFolder
 
 ENERGY_PER_READING_UJ = 1000
 DEGREES_PER_READING = 0.5
@@ -39,7 +39,7 @@ class PretendDevice:
         self._left = workers
         self._environments = environments
         self._readings = 0
-        self._folder = tempfile.mkdtemp(prefix="edgewright-pretend-")
+        self._folder = TemporaryFolder("pretend")
 
     def facts(self) -> DeviceFacts:
         facts = {"model": "Pretend A1", "logical_cores": 8, "machine": "pretend"}
@@ -54,7 +54,7 @@ class PretendDevice:
 
     def push(self, path: Path, sha256: str, beside: Mapping[str, Path] = MappingProxyType({})) -> str:
         """Copies under the files' own names, as onto another disk; skipped where they already lie there."""
-        folder = Path(self._folder) / sha256[:12]
+        folder = self._folder.path / sha256[:12]
         for name, source in {**beside, path.name: path}.items():
             target = folder / name
             if not target.exists():
@@ -69,7 +69,7 @@ class PretendDevice:
             shutil.copyfile(remote, path)
 
     def workspace(self) -> str:
-        return self._folder
+        return str(self._folder.path)
 
     def start_worker(
         self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path, environment: str = ""
@@ -92,7 +92,7 @@ class PretendDevice:
         )
 
     def close(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.close()
 
 
 def lost(why: str) -> DeviceUnreachable:

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from os import cpu_count
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import msgspec
 from msgspec import Struct
@@ -40,6 +39,7 @@ from edgewright.runtimes.table import runtime_info
 from edgewright.runtimes.wire import SessionRequest
 from edgewright.store.ids import new_run_id
 from edgewright.store.store import Store, utc_now
+from edgewright.system.temporary import TemporaryFolder
 
 LOG_BYTES = 64 * 1024
 
@@ -85,15 +85,15 @@ def benchmark(plan: BenchmarkPlan, device: Device, store: Store, tell: Tell, tag
     plan, models = resolve_plan(plan)
     if plan.device == "local":
         check_host(plan, device)
-    with TemporaryDirectory(prefix="edgewright-") as folder:
-        lanes = make_lanes(plan, models, device, Path(folder))
+    with TemporaryFolder() as folder:
+        lanes = make_lanes(plan, models, device, folder)
         session = Session(plan=plan, device=device, store=store, lanes=lanes, before=device.moment())
         tell = store.telling(tell)
         with kept_when_interrupted(session.finish):
             session.begin(models, tags)
-            measure(device, lanes, plan, Path(folder), tell)
+            measure(device, lanes, plan, folder, tell)
             if plan.layers:
-                profile_all(device, lanes, plan, Path(folder), tell)
+                profile_all(device, lanes, plan, folder, tell)
             check_unchanged(lanes, plan, models)
         return session.finish("done")
 

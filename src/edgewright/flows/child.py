@@ -18,6 +18,7 @@ from edgewright.bench.session import Tell
 from edgewright.compress.job import Finished, Step, Trouble, Word
 from edgewright.devices.connection import hint_of, how_it_ended
 from edgewright.errors import EdgewrightError, WorkerCrashed, WorkerTimeout
+from edgewright.system.disk import blame_full_disk
 
 Started = Callable[["subprocess.Popen[bytes]"], None]
 TAIL_BYTES = 2000
@@ -89,11 +90,12 @@ def run_job(
             "mend it, or allow more with --timeout",
         )  # fmt: skip
     if isinstance(last, Trouble):
-        raise as_error(last)
+        raise blame_full_disk(as_error(last), [folder])
     if last is None:
         tail = log.read_bytes()[-TAIL_BYTES:].decode(errors="replace").strip()
         what, why = f"{title} {how_it_ended(process.returncode)}", tail or hint_of(process.returncode)
-        raise WorkerCrashed(what, why, "run the same command again: it goes on where it was")
+        crash = WorkerCrashed(what, why, "run the same command again: it goes on where it was")
+        raise blame_full_disk(crash, [folder])
 
 
 def with_huge_pages(environment: Mapping[str, str]) -> dict[str, str]:

@@ -46,6 +46,7 @@ from edgewright.formats.artifacts import read_artifact
 from edgewright.runtimes.table import RuntimeInfo, runtime_info
 from edgewright.store.ids import new_run_id
 from edgewright.store.store import Store, utc_now
+from edgewright.system.disk import ROOM_BYTES, blame_full_disk
 
 SCHEMA = "edgewright.compile/1"
 MOST_STEM = 60  # characters of the source's name: with what is added it stays a name that every file system takes
@@ -259,6 +260,8 @@ def check_numbers(record: Artifact, folder: Path, twin: Path | None, info: Runti
 def report_failure(
     cell: CompileCell, error: EdgewrightError, numerics: Numerics | None, seconds: float, started: str, job: Job
 ) -> tuple[CellReport, EdgewrightError]:
+    needed = max(ROOM_BYTES, job.prepared.model.bytes)  # an artifact is about as large as its source
+    error = blame_full_disk(error, [job.work, job.out], needed)
     unsupported = isinstance(error, ModelNotConvertible | ModelRejected)
     report = CellReport(
         runtime=cell.runtime,

@@ -33,8 +33,8 @@ from edgewright.flows.publish import told_as_output
 from edgewright.flows.resolve import check_number, check_runs_here
 from edgewright.formats.files import hash_file
 from edgewright.runtimes.table import runtime_info
-from edgewright.store.locks import try_lock
 from edgewright.store.store import Store
+from edgewright.system.locks import try_lock
 from edgewright.tasks.check import check_labels, check_task
 from edgewright.tasks.contract import Task
 from edgewright.tasks.data import Data, open_data

@@ -4,7 +4,6 @@ from collections.abc import Collection, Sequence
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import msgspec
 from msgspec import Struct
@@ -25,6 +24,7 @@ from edgewright.flows.resolve import can_run
 from edgewright.formats.files import read_model
 from edgewright.runtimes.table import TABLE, install_command
 from edgewright.store.store import Store
+from edgewright.system.temporary import TemporaryFolder
 from edgewright.tasks.metrics import Score
 from edgewright.tasks.task import read_task
 
@@ -120,8 +120,8 @@ def run_demo(device: Device, store: Store, tell: Tell) -> tuple[Demo, Edgewright
     With the first error where a model failed while all were benchmarked. Raises RuntimeMissing where no runtime
     works here, and whatever an evaluation raises.
     """
-    with TemporaryDirectory(prefix="edgewright-") as folder:
-        candidates, left_out = compile_demo(Path(folder), device, store, tell)
+    with TemporaryFolder() as folder:
+        candidates, left_out = compile_demo(folder, device, store, tell)
         evaluated = evaluate(evaluation_plan(candidates), device, store, tell, {"demo": "digits"})
         if evaluated.error is not None:
             raise evaluated.error

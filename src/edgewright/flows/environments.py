@@ -36,7 +36,7 @@ from edgewright.runtimes.environments import (
     normal_name,
     read_lock,
 )
-from edgewright.store.locks import try_lock
+from edgewright.system.locks import try_lock
 
 Tell = Callable[[str], None]
 # pip unpacks beside what it keeps, and a file system needs some room of its own.

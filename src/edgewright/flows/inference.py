@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,6 +18,7 @@ from edgewright.flows.resolve import free_shapes
 from edgewright.runtimes.tensor_file import SUFFIX, read_tensor_file, write_tensor_file
 from edgewright.runtimes.wire import Invoke, Open, Opened, SessionRequest, Told
 from edgewright.store.ids import new_run_id
+from edgewright.system.temporary import TemporaryFolder
 from edgewright.tasks.ports import feed_artifact, read_artifact_outputs
 
 Array = NDArray[Any]
@@ -70,7 +70,7 @@ class Runner:
         self.notes: tuple[str, ...] = ()
         self._model, self._record, self._runtime, self._device = model, record, runtime, device
         self._options, self._threads, self._timeout_s = dict(options), threads, timeout_s
-        self._folder = TemporaryDirectory(prefix="edgewright-")
+        self._folder = TemporaryFolder()
         self._outputs = f"{device.workspace()}/{new_run_id()}{SUFFIX}"
         self._worker: Connection | None = None
 
@@ -85,7 +85,7 @@ class Runner:
     @property
     def log(self) -> Path:
         """What the worker wrote to stderr."""
-        return Path(self._folder.name) / "worker.log"
+        return self._folder.path / "worker.log"
 
     def run(self, stack: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs for every entry of the stacked inputs. Raises whatever the worker raises."""
@@ -94,7 +94,7 @@ class Runner:
         if self._worker is None:
             self._worker = self._open(own)
         self._worker.ask(Invoke(feeds=every, outputs=self._outputs, stacked=bool(own)), Told)
-        here = Path(self._folder.name) / f"outputs{SUFFIX}"
+        here = self._folder.path / f"outputs{SUFFIX}"
         self._device.pull(self._outputs, here)
         outputs = read_tensor_file(here)
         given = outputs if own else {name: array[np.newaxis] for name, array in outputs.items()}
@@ -120,7 +120,7 @@ class Runner:
 
     def _send(self, name: str, arrays: Mapping[str, Array]) -> str:
         """The arrays on the device. Their key is new each time: hashing chunks would cost 5 % of a picture."""
-        path = Path(self._folder.name) / name
+        path = self._folder.path / name
         write_tensor_file(path, arrays)
         return self._device.push(path, sha256(new_run_id().encode()).hexdigest())
 
@@ -133,4 +133,4 @@ class Runner:
         """End the worker, and remove what was made for it."""
         if self._worker is not None:
             self._worker.end()
-        self._folder.cleanup()
+        self._folder.close()

@@ -14,9 +14,9 @@ from edgewright.facts.artifact import Artifact
 from edgewright.facts.run import Output
 from edgewright.formats.artifacts import read_artifact, record_path, write_record
 from edgewright.formats.files import hash_file, hash_files
-from edgewright.store.locks import try_lock
 from edgewright.store.queries import RunFilter
 from edgewright.store.store import Store
+from edgewright.system.locks import try_lock
 
 RECORD_ROLE = "record"
 PREFIX, MARK = ".edgewright-compile-", "workshop"

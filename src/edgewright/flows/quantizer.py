@@ -8,7 +8,7 @@ import msgspec
 
 from edgewright.bench.session import Tell
 from edgewright.compress.job import Job, QuantizationReport
-from edgewright.errors import EdgewrightError, WorkerCrashed
+from edgewright.errors import EdgewrightError, OutputError, WorkerCrashed
 from edgewright.flows.child import run_job
 
 VARIANTS = ("onnxruntime",)
@@ -34,7 +34,7 @@ def run_quantizer(job: Job, work: Path, tell: Tell) -> Quantized:
     """
     try:
         run_job("edgewright.compress.worker", job, work, tell, title="the quantiser")
-    except WorkerCrashed:
+    except (WorkerCrashed, OutputError):
         raise
     except EdgewrightError:
         rmtree(job.memory, ignore_errors=True)  # another try of the same would end the same

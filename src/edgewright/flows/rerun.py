@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 
 import msgspec
 from msgspec import Struct
@@ -16,6 +15,7 @@ from edgewright.facts.run import OWN_TAGS, Comparison, Run
 from edgewright.flows.benchmark import Outcome, benchmark
 from edgewright.flows.compare import compare_two
 from edgewright.store.store import Store
+from edgewright.system.temporary import TemporaryFolder
 
 
 class Repeated(Struct, frozen=True, kw_only=True):
@@ -51,8 +51,8 @@ def rerun(run_id: str, device: Device, store: Store, tell: Tell, *, moved_to: st
     """
     original = store.load(run_id)
     plan = recorded_plan(original)
-    with TemporaryDirectory(prefix="edgewright-") as folder:
-        files = fetch_files(original, store, Path(folder))
+    with TemporaryFolder() as folder:
+        files = fetch_files(original, store, folder)
         plan = msgspec.structs.replace(move_plan(plan, files), device=moved_to or plan.device)
         outcome = benchmark(plan, device, store, tell, kept_tags(original))
     again = outcome.runs[0]

@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -23,6 +22,8 @@ from edgewright.formats.onnx_skim import skim
 from edgewright.formats.prepare import name_nodes
 from edgewright.formats.typed_graph import Size, TypedGraph, TypedNode
 from edgewright.limits import Budget, read_budget
+from edgewright.system.parent import die_with_parent
+from edgewright.system.temporary import TemporaryFolder
 
 OWN_DOMAINS = ("", "ai.onnx")
 TENSOR, GRAPH, TENSORS, GRAPHS = 4, 5, 9, 10  # AttributeProto's types that are no plain values
@@ -45,14 +46,6 @@ def main() -> None:
         answer = as_trouble(budget.memory_error(f"reading {path.name}"))
     with os.fdopen(channel, "wb") as out:
         out.write(msgspec.json.encode(answer))
-
-
-def die_with_parent() -> None:
-    """On Linux the kernel ends this process when the one that started it ends."""
-    if sys.platform == "linux":
-        from ctypes import CDLL
-
-        CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
 
 
 def as_trouble(error: EdgewrightError) -> Trouble:
@@ -94,8 +87,8 @@ def read_typed(path: Path, shapes: Mapping[str, Sequence[int]], budget: Budget |
 
 def read_message(path: Path) -> tuple[Any, OnnxFile]:
     """The message without its large weights, and the reader of signature and precision on the same."""
-    with TemporaryDirectory(prefix="edgewright-") as folder:
-        short = Path(folder) / "model.onnx"
+    with TemporaryFolder() as folder:
+        short = folder / "model.onnx"
         try:
             short.write_bytes(skim(path))
             return parse(short), OnnxFile(short)

@@ -193,6 +193,9 @@ class Told(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="t
     memory: Memory
 
 
+RefusalKind = Literal["model", "input", "conversion", "missing", "memory", "room", "internal"]
+
+
 class Refused(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="refused"):
     """The command failed and the worker lives on.
 
@@ -201,7 +204,7 @@ class Refused(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     full) or `internal`; `trace` is the traceback for the log, `hint` the next step where the refusal knows one.
     """
 
-    kind: Literal["model", "input", "conversion", "missing", "memory", "room", "internal"]
+    kind: RefusalKind
     why: str
     trace: str
     hint: str = ""

@@ -15,7 +15,6 @@ from io import FileIO
 from pathlib import Path
 from time import perf_counter_ns, process_time_ns
 from types import ModuleType
-from typing import Any
 
 import msgspec
 
@@ -25,9 +24,16 @@ from edgewright.runtimes.contract import Array, Mismatch, NotConvertible, Reject
 from edgewright.runtimes.memory import memory_now
 from edgewright.runtimes.table import runtime_info, runtime_module
 from edgewright.runtimes.tensor_file import SUFFIX, read_tensor_file, write_tensor_file
+from edgewright.system.parent import die_with_parent
 
 REFERENCE_STEPS = 20_000
-PR_SET_PDEATHSIG = 1
+REFUSALS: dict[wire.RefusalKind, type[Exception]] = {
+    "model": Rejected,
+    "input": Mismatch,
+    "conversion": NotConvertible,
+    "missing": ImportError,
+    "memory": MemoryError,
+}
 OUT_OF_MEMORY = ("bad_alloc", "Failed to allocate memory")
 
 
@@ -49,14 +55,6 @@ def take_stdout() -> FileIO:
     channel = os.dup(1)
     os.dup2(2, 1)
     return FileIO(channel, "w")
-
-
-def die_with_parent() -> None:
-    """On Linux the kernel ends this process when the thread that started it ends; elsewhere the end of stdin does."""
-    if sys.platform == "linux":
-        from ctypes import CDLL
-
-        CDLL(None).prctl(PR_SET_PDEATHSIG, 9)
 
 
 def send(channel: FileIO, message: object) -> None:
@@ -106,18 +104,8 @@ class Desk:
         """The command's result; what it raises becomes a `Refused`."""
         try:
             return self.act(command)
-        except Rejected as error:
-            return refuse("model", error)
-        except Mismatch as error:
-            return refuse("input", error)
-        except NotConvertible as error:
-            return refuse("conversion", error, error.hint)
-        except ImportError as error:
-            return refuse("missing", error)
-        except MemoryError as error:
-            return refuse("memory", error)
         except Exception as error:
-            return refuse("room" if full_disk(error) else "internal", error)
+            return refuse(kind_of(error), error, error.hint if isinstance(error, NotConvertible) else "")
 
     def act(self, command: wire.Command) -> wire.Result:
         match command:
@@ -207,12 +195,19 @@ def told_as_the_models() -> Iterator[None]:
         raise Rejected(why) from error
 
 
+def kind_of(error: Exception) -> wire.RefusalKind:
+    """Return the kind of refusal for what a command raised; a full disk counts before all that was made of it."""
+    if full_disk(error):
+        return "room"
+    return next((kind for kind, classes in REFUSALS.items() if isinstance(error, classes)), "internal")
+
+
 def last_line(error: Exception) -> str:
     """The end of the error's text: converters put the cause last."""
     return (str(error).strip().splitlines() or ["it gave no reason"])[-1][:500]
 
 
-def refuse(kind: Any, error: Exception, hint: str = "") -> wire.Refused:
+def refuse(kind: wire.RefusalKind, error: Exception, hint: str = "") -> wire.Refused:
     why = str(error) or type(error).__name__
     return wire.Refused(kind=kind, why=why, trace=trace_of_this(), hint=hint)
 

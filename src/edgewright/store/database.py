@@ -14,8 +14,8 @@ from sqlalchemy.exc import ArgumentError
 
 from edgewright.errors import ConfigError, StoreCorrupt, StoreError, StoreNewer
 from edgewright.store.failures import told
-from edgewright.store.locks import hold
 from edgewright.store.schema import REVISION, REVISIONS, metadata
+from edgewright.system.locks import hold
 
 BUSY_TIMEOUT_S = 10.0
 _SCRIPTS = Path(__file__).parent / "migrations"

@@ -42,9 +42,8 @@ _POSTGRES: dict[str, type[StoreError]] = {
     "42703": StoreCorrupt,
     "53100": StoreFull,
 }
-_FULL = {*FULL, errno.EFBIG}
 # Rust's words for the same, inside obstore's texts.
-_FULL_TEXTS = tuple(f"(os error {code})" for code in sorted(_FULL))
+_FULL_TEXTS = tuple(f"(os error {code})" for code in sorted(FULL))
 _UNTOLD = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 _NO_SPACE_BYTES = 1 << 20
 _ELSEWHERE = "point EDGEWRIGHT_HOME at a folder that can be written"
@@ -80,7 +79,7 @@ def kind_of(failure: BaseException) -> type[StoreError] | None:
     if isinstance(failure, sqlite3.Error):
         return _kind_of_driver(failure)
     if isinstance(failure, OSError) and not isinstance(failure, InterruptedError):
-        return StoreFull if failure.errno in _FULL else StoreError
+        return StoreFull if failure.errno in FULL else StoreError
     # A row or file that holds something else than was written.
     if isinstance(failure, msgspec.DecodeError | UnicodeDecodeError):
         return StoreCorrupt

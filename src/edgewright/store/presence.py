@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from edgewright.store.ids import is_run_id, new_run_id
-from edgewright.store.locks import hold, try_lock
+from edgewright.system.locks import hold, try_lock
 
 _WAIT_S = 10.0
 _SAID = ".progress"

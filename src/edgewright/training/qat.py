@@ -9,7 +9,6 @@ it. What comes out is the same graph with other integers.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +23,7 @@ from edgewright.errors import ModelNotConvertible
 from edgewright.formats.onnx_qdq import DEQUANTIZE, OWN_DOMAINS, QUANTIZE, WEIGHTED, along
 from edgewright.formats.onnx_to_torch.build import load_network
 from edgewright.formats.prepare import name_nodes
+from edgewright.system.temporary import TemporaryFolder
 from edgewright.training.checkpoint import write_whole
 
 Array = NDArray[Any]
@@ -270,8 +270,8 @@ class Graph(nn.Module):  # type: ignore[misc]  # torch's types are not read by m
     def build(self, shapes: Mapping[str, Sequence[int]]) -> Any:
         import onnx
 
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / "model.onnx"
+        with TemporaryFolder() as folder:
+            path = folder / "model.onnx"
             onnx.save(self.parts.open_graph(), str(path))
             network = load_network(path, shapes)
         free_batch(network)

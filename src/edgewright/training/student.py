@@ -9,7 +9,6 @@ counted, not estimated.
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from edgewright.compress.pruning.cut import kept_places
 from edgewright.compress.pruning.groups import Group, Groups, find_groups
 from edgewright.errors import GateFailed, UsageError
+from edgewright.system.temporary import TemporaryFolder
 from edgewright.training.job import Source
 from edgewright.training.named import export_named
 from edgewright.training.sliceable import Sliceable, count_numbers, find_sliceable
@@ -84,8 +84,8 @@ def make_student(
 def find_widths(module: Any, shapes: Mapping[str, Sequence[int]]) -> tuple[Groups, Sliceable]:
     import onnx
 
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "named.onnx"
+    with TemporaryFolder() as folder:
+        path = folder / "named.onnx"
         export_named(module, shapes, path)
         model = onnx.load(str(path))
     names = [one.name for one in try_forward(module, shapes).inputs]

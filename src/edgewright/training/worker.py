@@ -11,11 +11,13 @@ from pathlib import Path
 import msgspec
 
 from edgewright.compress.job import Finished, Trouble
-from edgewright.errors import EdgewrightError, OutputError, RuntimeMissing
+from edgewright.errors import EdgewrightError, OutputError, RuntimeMissing, full_disk
+from edgewright.system.parent import die_with_parent
 from edgewright.training.job import AskJob, InspectJob, Job, TrainJob, Word
 
 
 def main(path: str) -> None:
+    die_with_parent()
     channel = os.dup(1)
     os.dup2(2, 1)  # what libraries print must not stand between the words
 
@@ -26,7 +28,7 @@ def main(path: str) -> None:
     try:
         run(job, say)
     except EdgewrightError as error:
-        say(trouble(error))
+        say(trouble(full_disk(error) or error))
     except ImportError as error:
         say(
             trouble(
@@ -36,7 +38,11 @@ def main(path: str) -> None:
             )
         )
     except OSError as error:
-        say(trouble(OutputError("a file cannot be read or written", str(error))))
+        say(trouble(full_disk(error) or OutputError("a file cannot be read or written", str(error))))
+    except Exception as error:
+        if (full := full_disk(error)) is None:
+            raise
+        say(trouble(full))
     else:
         say(Finished())
 

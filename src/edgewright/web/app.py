@@ -7,8 +7,8 @@ from pathlib import Path
 
 from anyio import to_thread
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response, StreamingResponse
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from edgewright.errors import EdgewrightError
@@ -16,7 +16,7 @@ from edgewright.store.store import Store
 from edgewright.web import comparing, devices, login, models, netron, reports, run_detail, run_list, work
 from edgewright.web.answers import error_answer
 from edgewright.web.assets import static_file
-from edgewright.web.guard import Doors, Guard
+from edgewright.web.guard import CUT_OFF, Doors, Guard
 from edgewright.web.jobs import Jobs
 from edgewright.web.live import Live
 from edgewright.web.state import Desk, desk_of
@@ -24,6 +24,7 @@ from edgewright.web.undo import WAIT_S, Bin
 
 Handler = Callable[[Request], Response]
 SWEEP_S = 2.0
+MOST_STREAMS = 200
 
 
 def page(path: str, handler: Handler) -> list[BaseRoute]:
@@ -76,6 +77,8 @@ ROUTES: list[BaseRoute] = [
 
 async def events(request: Request) -> Response:
     """What happens now, as long as the page is open."""
+    if desk_of(request).live.watchers >= MOST_STREAMS:
+        return PlainTextResponse("Too many pages are open.", 503)
     headers = {"cache-control": "no-store", "x-accel-buffering": "no", "content-encoding": "identity"}
     return StreamingResponse(desk_of(request).live.stream(), media_type="text/event-stream", headers=headers)
 
@@ -83,6 +86,11 @@ async def events(request: Request) -> Response:
 def tell_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, EdgewrightError)  # noqa: S101 - registered for no other
     return error_answer(request, error)
+
+
+def tell_cut_off(request: Request, error: Exception) -> Response:
+    """Answer a request whose end never came; nobody may be left to read it."""
+    return PlainTextResponse(CUT_OFF, 400)
 
 
 def tell_absent(request: Request, error: Exception) -> Response:
@@ -118,6 +126,7 @@ def make_app(
             yield
         finally:
             live.close()
+            desk.bin.stop()
             for task in tasks:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
@@ -127,7 +136,12 @@ def make_app(
     app = Starlette(
         routes=[Route("/events", events), *ROUTES],
         lifespan=lifespan,
-        exception_handlers={EdgewrightError: tell_error, 404: tell_absent, Exception: tell_broken},
+        exception_handlers={
+            EdgewrightError: tell_error,
+            ClientDisconnect: tell_cut_off,
+            404: tell_absent,
+            Exception: tell_broken,
+        },
     )
     app.state.desk = desk
     return Guard(app, doors), desk  # around all: what goes wrong inside gets its headers too
@@ -143,4 +157,4 @@ async def sweep(desk: Desk) -> None:
 
 def close_desk(desk: Desk) -> None:
     desk.jobs.close()
-    desk.bin.empty(desk.store, at_once=True)
+    desk.bin.close(desk.store)

@@ -15,7 +15,7 @@ from hashlib import sha256
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -38,6 +38,7 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=(), usb=(), payment=()",
 }
+CUT_OFF = "The connection was cut before the end of the request: nothing was done."
 NOT_KNOWN = "This address is not one of Edgewright's own names; it answers to localhost and to addresses in numbers."
 
 
@@ -107,7 +108,10 @@ class Guard:
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         token = headers.get("x-csrf-token", "")
         if kind == FORM:
-            body = await read_body(receive)
+            try:
+                body = await read_body(receive)
+            except ClientDisconnect:
+                return PlainTextResponse(CUT_OFF, 400), receive
             if body is None:
                 return PlainTextResponse("The form is too large.", 413), receive
             try:
@@ -135,10 +139,12 @@ def is_own_origin(headers: Mapping[str, str]) -> bool:
 
 
 async def read_body(receive: Receive) -> bytes | None:
-    """The whole body; None where it is over the limit."""
+    """Return the whole body, or None where it is over the limit. Raises ClientDisconnect where its end never came."""
     body = b""
     while True:
         message = await receive()
+        if message["type"] != "http.request":
+            raise ClientDisconnect
         body += bytes(message.get("body", b""))
         if len(body) > MOST_FORM_BYTES:
             return None

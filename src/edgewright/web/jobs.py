@@ -2,7 +2,8 @@
 
 A measurement must not be disturbed by another, so jobs wait for each other. The process belongs to the one thread
 that lives as long as the server: on Linux a child that asks to die with its parent dies with the thread that
-started it. SIGTERM ends a job as Ctrl-C would: what was measured is written down first.
+started it. SIGTERM ends a job as Ctrl-C would: what was measured is written down first. When the server itself is
+killed, its job gets SIGTERM from the system, and ends its worker.
 """
 
 import os
@@ -16,7 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Queue
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import msgspec
@@ -24,6 +24,7 @@ import msgspec
 from edgewright.errors import EdgewrightError
 from edgewright.store.ids import new_run_id
 from edgewright.store.store import utc_now
+from edgewright.system.temporary import TemporaryFolder
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 MOST_LINES = 2_000
@@ -161,12 +162,12 @@ class Jobs:
                 self._end(job, "failed", f"something went wrong inside Edgewright: {type(error).__name__}")
 
     def _run(self, job: Job) -> None:
-        with TemporaryDirectory(prefix="edgewright-job-") as folder:
-            words = job.prepare(Path(folder))
+        with TemporaryFolder("job") as folder:
+            words = job.prepare(folder)
             if job.state != "running":
                 self._end(job, "cancelled")
                 return
-            answer = Path(folder) / "answer.json"
+            answer = folder / "answer.json"
             with answer.open("wb") as out:
                 process = self._start(words, out)
             if job.state != "running":  # cancelled between the two
@@ -183,7 +184,8 @@ class Jobs:
             "NO_COLOR": "1",
             "PYTHONUNBUFFERED": "1",
         }
-        command = [sys.executable, "-P", "-m", "edgewright", *words, "--json"]
+        ends_with_us = ["edgewright.system.parent", str(os.getpid())]
+        command = [sys.executable, "-P", "-m", *ends_with_us, "edgewright", *words, "--json"]
         with self._guard:
             self._process = subprocess.Popen(  # noqa: S603 - our own command, its words checked by kinds.py
                 command,

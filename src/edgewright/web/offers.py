@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from edgewright.errors import UsageError
+from edgewright.system.files import read_regular
 
 Shelf = Literal["tasks", "data", "recipes"]
 SCHEMAS: dict[object, Shelf] = {"edgewright.task/1": "tasks", "edgewright.recipe/1": "recipes"}
@@ -74,6 +75,14 @@ def children(folder: Path, most: int = MOST_SEEN) -> list[Path]:
     return [folder / name for name in sorted(names)]
 
 
+def is_file_inside(path: Path, root: Path) -> bool:
+    """Return whether it is a regular file: opening a pipe or a device could wait for ever."""
+    try:
+        return is_inside(path, root) and path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
 def is_inside(path: Path, root: Path) -> bool:
     try:
         return path.resolve(strict=True).is_relative_to(root)
@@ -84,6 +93,8 @@ def is_inside(path: Path, root: Path) -> bool:
 def shelf_of(path: Path, root: Path) -> Shelf | None:
     if path.is_dir():
         return "data" if is_data_folder(path) else None
+    if not path.is_file():
+        return None
     if path.suffix.lower() in (".zip", ".npz"):
         return "data"
     return shelf_of_text(path, root) if path.suffix.lower() == ".toml" else None
@@ -100,23 +111,26 @@ def is_data_folder(path: Path) -> bool:
 def shelf_of_text(path: Path, root: Path) -> Shelf | None:
     """By the schema that the file names; a task whose labels lie elsewhere would let them be read."""
     try:
-        if path.stat().st_size > MOST_TEXT_BYTES:
-            return None
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        table = tomllib.loads(read_regular(path, MOST_TEXT_BYTES).decode("utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         return None
     schema = table.get("schema")
     output = table.get("output")
     labels = output.get("labels", "") if isinstance(output, dict) else ""
-    if labels and not (isinstance(labels, str) and is_inside(path.parent / labels, root)):
+    if labels and not (isinstance(labels, str) and is_file_inside(path.parent / labels, root)):
         return None
     return SCHEMAS.get(schema) if isinstance(schema, str) else None
 
 
 def check_links(path: Path, folders: Sequence[Path]) -> None:
-    """UsageError where a data set, or something in it, leads out of the folders by now."""
+    """Raise UsageError where a data set, or something in it, leads out of the folders by now, or is no file."""
     roots = [folder.resolve() for folder in folders]
     inside = (Path(at) / name for at, below, names in os.walk(path) for name in (*below, *names))
-    links = [path, *(one for one in inside if one.is_symlink())]
-    if astray := next((one for one in links if not any(is_inside(one, root) for root in roots)), None):
-        raise UsageError(f"{astray.name[:80]} cannot be used", "it leads out of the work folder", "put a copy there")
+    for one in (path, *inside):
+        why = ""
+        if (one is path or one.is_symlink()) and not any(is_inside(one, root) for root in roots):
+            why = "it leads out of the work folder"
+        elif not (one.is_file() or one.is_dir()):
+            why = "it is neither a file nor a folder"
+        if why:
+            raise UsageError(f"{one.name[:80]} cannot be used", why, "put a copy of the data there")

@@ -1,5 +1,6 @@
 """The list of runs, and what is done to several at once."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ COLUMNS = (
     ("started", "Started"),
 )
 WHISKER_PX = 110.0
+RESTORED = re.compile(r"([0-9]{1,7})-([0-9]{1,7})")
 MOST_AT_ONCE = 10_000
 MOST_COMPARED = 8
 
@@ -188,12 +190,22 @@ def choices_shown(choices: Choices, state: ListState) -> list[tuple[str, str, li
 def notice_from(request: Request, hidden: Sequence[str]) -> dict[str, Any] | None:
     """What the last action did, from the address that it led to; what can still be undone."""
     done = request.query_params.get("done", "")
+    restored = RESTORED.fullmatch(request.query_params.get("restored", ""))
+    texts = [tell_restored(*map(int, restored.groups()))] if restored else []
     if hidden:
-        what = f"{plural(len(hidden), 'run')} deleted."
-        return {"text": what, "undo": hidden}
+        texts.append(f"{plural(len(hidden), 'run')} deleted.")
+    if texts:
+        return {"text": " ".join(texts), "undo": hidden}
     if done.isascii() and done.isdigit() and len(done) < 8:
         return {"text": f"{plural(int(done), 'run')} tagged.", "undo": ()}
     return None
+
+
+def tell_restored(restored: int, asked: int) -> str:
+    """Return what Undo did, in a sentence."""
+    if restored >= asked:
+        return f"{plural(restored, 'run')} restored."
+    return f"{restored} of {plural(asked, 'run')} restored; the others had been deleted already."
 
 
 def chosen_runs(form: Mapping[str, Sequence[str]]) -> list[str]:
@@ -243,10 +255,12 @@ def refuse_running(store: Store, run_ids: Sequence[str]) -> None:
 
 
 def undo_delete(request: Request) -> Response:
-    """Take back what is not deleted yet."""
+    """Restore the runs that are not deleted yet."""
     form, desk = form_of(request), desk_of(request)
-    desk.bin.take_back(chosen_runs(form))
-    return back_to(form)
+    run_ids = chosen_runs(form)
+    desk.bin.take_back(run_ids)
+    restored = desk.store.known_ids(run_ids).difference(desk.bin.hidden())
+    return back_to(form, restored=f"{len(restored)}-{len(run_ids)}")
 
 
 def compare_chosen(request: Request) -> Response:

@@ -1,23 +1,25 @@
 """Binds the address and serves until it is told to stop."""
 
+import asyncio
 import ipaddress
 import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from edgewright.errors import UsageError
 from edgewright.store.store import Store
+from edgewright.system.temporary import TemporaryFolder
 from edgewright.web.app import make_app
+from edgewright.web.connections import BACKLOG, LimitedProtocol, most_connections, quiet_accept
 from edgewright.web.guard import Doors
 
 MOST_TRIED = 20
 LINGER_S = 2
-BACKLOG = 256
 
 
 def is_loopback(host: str) -> bool:
@@ -84,24 +86,32 @@ def listening(table: Path, port: int) -> list[str]:
     return []
 
 
+def make_config(app: ASGIApp) -> uvicorn.Config:
+    """Return how the pages are served."""
+    most_connections()  # before the first of them
+    return uvicorn.Config(
+        app,
+        http=LimitedProtocol,
+        loop="asyncio",
+        backlog=BACKLOG,
+        log_level="error",  # a warning for each malformed request would let anyone fill the log
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=LINGER_S,
+        server_header=False,
+        date_header=False,
+        ws="none",
+        proxy_headers=False,
+    )
+
+
 def serve(
     store: Store, server: socket.socket, doors: Doors, ready: Callable[[], None], work_folders: tuple[Path, ...] = ()
 ) -> None:
     """Serve until SIGINT or SIGTERM; running work is cancelled then, and what was measured is kept."""
-    with TemporaryDirectory(prefix="edgewright-ui-") as folder:
-        app, desk = make_app(store, doors, Path(folder), work_folders)
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            lifespan="on",
-            timeout_graceful_shutdown=LINGER_S,
-            server_header=False,
-            date_header=False,
-            ws="none",
-            proxy_headers=False,
-        )
-        running = Telling(config, ready, desk.live.close)
+    with TemporaryFolder("ui") as folder:
+        app, desk = make_app(store, doors, folder, work_folders)
+        running = Telling(make_config(app), ready, desk.live.close)
         running.run(sockets=[server])
 
 
@@ -113,6 +123,7 @@ class Telling(uvicorn.Server):
         self._ready, self._ending = ready, ending
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        quiet_accept(asyncio.get_running_loop())
         await super().startup(sockets)
         self._ready()
 

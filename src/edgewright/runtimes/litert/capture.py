@@ -20,10 +20,10 @@ from edgewright.formats.tflite import Graph, graph_names, read_tflite
 from edgewright.runtimes.litert.capi import CompiledModel, Unavailable
 from edgewright.runtimes.litert.trace import C_API, Event, ProfiledRun, Trace, write_trace
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.system.parent import die_with_parent
 
 ORDER_FILE, FEEDS_FILE, REFUSAL_FILE = "order.json", "order.npz", "refusal.txt"
 WARMUP_RUNS, WARMUP_NS = 10, 500_000_000
-PR_SET_PDEATHSIG = 1
 
 Value = TypeVar("Value")
 
@@ -48,14 +48,6 @@ def main(folder: Path) -> int:
         (folder / REFUSAL_FILE).write_text(str(refusal), encoding="utf-8")
         return 1
     return 0
-
-
-def die_with_parent() -> None:
-    """On Linux the kernel ends this process when the worker dies, so that Ctrl-C leaves nothing behind."""
-    if sys.platform == "linux":
-        from ctypes import CDLL
-
-        CDLL(None).prctl(PR_SET_PDEATHSIG, 9)
 
 
 def capture(order: Order, feeds: Mapping[str, NDArray[Any]]) -> Trace:

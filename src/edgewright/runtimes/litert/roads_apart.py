@@ -6,8 +6,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
+
+from edgewright.system.temporary import TemporaryFolder
 
 
 @contextmanager
@@ -18,12 +19,13 @@ def apart() -> Iterator[Path]:
     folder is gone.
     """
     before = Path.cwd()
-    with TemporaryDirectory(prefix="edgewright-") as name, no_network():
+    with TemporaryFolder() as folder, no_network():
+        name = str(folder)
         programs = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         os.chdir(name)
         try:
             with changed_environment(PATH=programs, HOME=name, USERPROFILE=name):
-                yield Path(name)
+                yield folder
         finally:
             os.chdir(before)
 

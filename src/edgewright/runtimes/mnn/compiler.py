@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import msgspec
@@ -24,6 +23,7 @@ from edgewright.runtimes.mnn.int8_graph import arrange
 from edgewright.runtimes.mnn.normalise import infer_shapes, normalise
 from edgewright.runtimes.mnn.trial import Verdict
 from edgewright.runtimes.wire import Compiled, CompileRequest
+from edgewright.system.temporary import TemporaryFolder
 
 # LSTM and GRU stay one operator: as loops MNN's interpreter would not run them, and the converter crashed on one.
 FLAGS = ("--useOriginRNNImpl",)
@@ -57,8 +57,7 @@ def compile_model(request: CompileRequest) -> Compiled:
     inputs, outputs = read_values(model)
     main = f"{request.stem}.mnn"
     notes: tuple[str, ...] = ()
-    with TemporaryDirectory() as name:
-        folder = Path(name)
+    with TemporaryFolder() as folder:
         if request.precision == "w8a8":
             notes = convert_quantised(model, folder, main)
         else:

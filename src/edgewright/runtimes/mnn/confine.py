@@ -2,8 +2,9 @@
 
 import sys
 
+from edgewright.system.parent import die_with_parent
+
 GIGABYTE = 2**30
-PR_SET_PDEATHSIG, SIGKILL = 1, 9
 
 
 def confine(model_bytes: int) -> None:
@@ -14,9 +15,8 @@ def confine(model_bytes: int) -> None:
     if sys.platform != "linux":
         return
     import resource
-    from ctypes import CDLL
 
-    CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL)
+    die_with_parent()
     most = 4 * GIGABYTE + 20 * model_bytes
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (most if hard < 0 else min(most, hard), hard))

@@ -2,7 +2,6 @@
 
 import copy
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -26,6 +25,7 @@ from edgewright.runtimes.ncnn.probe import run_all_blobs, run_all_tensors
 from edgewright.runtimes.ncnn.reshapes import fix_reshapes
 from edgewright.runtimes.ncnn.session import import_ncnn
 from edgewright.runtimes.wire import Compiled, CompileRequest
+from edgewright.system.temporary import TemporaryFolder
 
 TOOLS = ("onnx", "pnnx", "ncnn")
 LARGEST_MODEL = 2**31 - 1
@@ -92,8 +92,8 @@ def read_source(request: CompileRequest) -> Source:
 
 def convert(request: CompileRequest, given: Source, values: Mapping[str, Array], unbind: bool) -> Compiled:
     plain = normalise(copy.deepcopy(given.model), values, unbind)  # it rewrites what it is given
-    with tempfile.TemporaryDirectory(prefix="edgewright-") as folder:
-        source = Path(folder) / "model.onnx"
+    with TemporaryFolder() as folder:
+        source = folder / "model.onnx"
         source.write_bytes(plain.SerializeToString())
         files = run_pnnx(source, half=request.precision == "fp16")
         conversion = try_out(files, plain, values)

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 import msgspec
 
 from edgewright.errors import ModelRejected
 from edgewright.runtimes.litert.writer.trial import LOOSE, Difference, Entry, Report, Request
+from edgewright.system.temporary import TemporaryFolder
 
 Check = Literal["numbers", "load", "none"]
 Kind = Literal["float", "half", "quantised"]
@@ -57,8 +57,7 @@ class Proof:
 
 def check_file(subject: Subject, how: Check, seconds: float = SECONDS) -> Proof:
     """Run the file in a child process; ModelRejected where LiteRT does not run it or its numbers are others."""
-    with TemporaryDirectory() as name:
-        folder = Path(name)
+    with TemporaryFolder() as folder:
         request = prepare(subject, how, folder)
         report = try_out(request, folder, seconds)
     if report.refused:

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edgewright.runtimes.litert.capture import die_with_parent
 from edgewright.runtimes.litert.writer.graph import Array
+from edgewright.system.parent import die_with_parent
 
 SEEDS = (0, 1, 2)
 EQUAL_DB = 200.0  # stands for equal bit for bit

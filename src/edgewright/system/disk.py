@@ -1,0 +1,59 @@
+"""Tell a disk that is full from the failures that it causes."""
+
+import shutil
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from edgewright.errors import (
+    EdgewrightError,
+    GateFailed,
+    ModelError,
+    ModelNotFound,
+    OutputError,
+    WorkerError,
+    WorkerTimeout,
+    full_disk,
+)
+from edgewright.facts.units import show_bytes
+
+ROOM_BYTES = 1 << 20
+
+
+def blame_full_disk(
+    error: EdgewrightError, folders: Iterable[Path] = (), needed_bytes: int = ROOM_BYTES
+) -> EdgewrightError:
+    """Return OutputError in place of an error that a full disk has caused, or else the error itself.
+
+    Native libraries write files that are cut short, or fail without a word. So where a model cannot be converted,
+    read or run, or a worker dies, and less than `needed_bytes` are free in one of the folders or in the temporary
+    one, the disk is named as the cause.
+    """
+    if full := full_disk(error):
+        return error if isinstance(error, OutputError) else full
+    if not may_come_from_disk(error):
+        return error
+    for folder in (*folders, Path(tempfile.gettempdir())):
+        free = free_bytes(folder)
+        if free is not None and free < needed_bytes:
+            why = f"{folder} has {show_bytes(free)} free, and this failed: {error.what}"
+            full = OutputError("the disk is full", why, "free some space, and run the same again")
+            full.__cause__ = error
+            return full
+    return error
+
+
+def may_come_from_disk(error: EdgewrightError) -> bool:
+    """Return whether a file that was cut short, or could not be written, could have led to this error."""
+    if isinstance(error, ModelNotFound | WorkerTimeout):
+        return False
+    return isinstance(error, ModelError | WorkerError | GateFailed) or type(error) is EdgewrightError
+
+
+def free_bytes(folder: Path) -> int | None:
+    """Return what is free for this user where the folder is, or will be made; None where that is not known."""
+    nearest = next((one for one in (folder, *folder.absolute().parents) if one.is_dir()), None)
+    with suppress(OSError):
+        return shutil.disk_usage(nearest).free if nearest is not None else None
+    return None

@@ -1,0 +1,137 @@
+"""Temporary folders and files that do not stay behind when their process is killed.
+
+Beside each folder lies a mark with a lock, which the system takes away when the process ends, however it ends. The
+first folder that a later process makes, and every command that opens the record, removes the folders of this user
+whose mark nobody holds. What must lie elsewhere, beside the file that it will replace, is named beside such a mark.
+"""
+
+import os
+import re
+import shutil
+import stat
+import sys
+import tempfile
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from edgewright.system.locks import try_lock
+
+PREFIX, NEW = "edgewright-", "edgewright-new-"
+MARK, ELSEWHERE, FILES = "in-use", "elsewhere", "files"
+NAME = re.compile(r"edgewright-(?:[a-z]+-)?[a-z0-9_]{8}")
+BESIDE = re.compile(r"\.edgewright-[a-z0-9_]{8}(?:\..*)?", re.DOTALL)
+# A folder gets its name when its mark is locked. Windows renames no folder with an open file in it, so there a
+# folder without a lock may be one that is just being made.
+YOUNG_S = 3600.0
+_swept = False
+
+
+class TemporaryFolder:
+    """A folder that is removed at `close`, at the end of the `with` block or of the process, or by a later process."""
+
+    def __init__(self, kind: str = "") -> None:
+        global _swept
+        if not _swept:
+            _swept = True
+            sweep()
+        root, mark = _make(f"{PREFIX}{kind}-" if kind else PREFIX)
+        self._remove = weakref.finalize(self, _remove, root, mark)
+        self.path = root / FILES
+        self.path.mkdir()
+
+    def close(self) -> None:
+        """Remove the folder; a second time does nothing."""
+        self._remove()
+
+    def __enter__(self) -> Path:
+        return self.path
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@contextmanager
+def beside(target: Path) -> Iterator[Path]:
+    """Give the path of nothing yet, in the same folder as `target`; what stands there after the block is removed.
+
+    It is a file or a folder that is to be renamed to `target` once it is whole.
+    """
+    with TemporaryFolder() as ticket:
+        token = ticket.parent.name[-8:]
+        part = target.absolute().with_name(f".edgewright-{token}{target.suffix[:20]}")
+        (ticket.parent / ELSEWHERE).write_bytes(os.fsencode(part))
+        try:
+            yield part
+        finally:
+            _discard(part)
+
+
+def sweep(folder: Path | None = None, now: float | None = None) -> None:
+    """Remove what killed processes of this user left, as far as it is known to be theirs."""
+    root = folder or Path(tempfile.gettempdir())
+    moment = time.time() if now is None else now
+    with suppress(OSError):
+        with os.scandir(root) as found:
+            names = [entry.name for entry in found if NAME.fullmatch(entry.name)]
+        for name in names:
+            with suppress(OSError):
+                _sweep_one(root / name, moment)
+
+
+def _sweep_one(path: Path, now: float) -> None:
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "geteuid") and status.st_uid != os.geteuid()):
+        return
+    is_young = now - status.st_mtime < YOUNG_S
+    if path.name.startswith(NEW):
+        if not is_young:
+            shutil.rmtree(path, ignore_errors=True)
+        return
+    if sys.platform == "win32" and is_young:
+        return
+    with (path / MARK).open("rb+") as mark:
+        if not try_lock(mark):
+            return
+        with suppress(FileNotFoundError):
+            elsewhere = Path(os.fsdecode((path / ELSEWHERE).read_bytes()))
+            if BESIDE.fullmatch(elsewhere.name) and elsewhere.is_absolute():
+                _discard(elsewhere)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _make(prefix: str) -> tuple[Path, IO[bytes]]:
+    """Return a new folder, and its mark with the lock."""
+    new = Path(tempfile.mkdtemp(prefix=NEW))
+    try:
+        mark = (new / MARK).open("wb")
+        with suppress(OSError):  # a file system without locks: then nobody else gets one either, and it stays
+            try_lock(mark)
+        if sys.platform == "win32":
+            return new, mark
+        path = new.with_name(prefix + new.name.removeprefix(NEW))
+        new.rename(path)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    return path, mark
+
+
+def _remove(path: Path, mark: IO[bytes]) -> None:
+    mark.close()
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _discard(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()

@@ -1,0 +1,90 @@
+"""Files that are written whole or not at all."""
+
+import os
+import stat
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edgewright.errors import OutputError
+from edgewright.system.files import read_regular, write_whole, written_whole
+
+
+@pytest.fixture
+def full_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of its own with room for 64 kB, half of which is taken."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a file system")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_leaves_the_old_file(full_folder: Path) -> None:
+    report = full_folder / "report.html"
+    report.write_text("of yesterday")
+    with pytest.raises(OutputError, match="cannot be written") as told:
+        write_whole(report, "x" * 100_000)
+    assert "No space left" in told.value.why
+    assert told.value.exit_code == 1
+    assert [path.name for path in full_folder.iterdir()] == ["report.html"]
+    assert report.read_text() == "of yesterday"
+
+
+def test_a_failure_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    report.write_text("of yesterday")
+    with pytest.raises(ZeroDivisionError), written_whole(report) as part:
+        part.write_text("half")
+        _ = 1 / 0
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert report.read_text() == "of yesterday"
+
+
+def test_mode_and_link_stay(tmp_path: Path) -> None:
+    report, link = tmp_path / "report.html", tmp_path / "link"
+    report.write_text("old")
+    report.chmod(0o640)
+    link.symlink_to(report)
+    write_whole(link, "new")
+    assert link.is_symlink()
+    assert report.read_text() == "new"
+    assert stat.S_IMODE(report.stat().st_mode) == 0o640
+
+
+def test_a_new_file_has_the_users_mode(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("")
+    write_whole(tmp_path / "new", b"")
+    assert (tmp_path / "new").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_pipe_is_written_to(tmp_path: Path) -> None:
+    pipe, read = tmp_path / "pipe", list[str]()
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    write_whole(pipe, "words")
+    reader.join()
+    assert read == ["words"]
+
+
+@pytest.mark.parametrize("name", ["folder", "absent/file"])
+def test_places_where_no_file_can_be(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OutputError):
+        write_whole(tmp_path / name, "words")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_only_regular_files_of_a_size_are_read(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"1234")
+    os.mkfifo(tmp_path / "pipe")
+    assert read_regular(tmp_path / "file", 4) == b"1234"
+    for path, most in ((tmp_path / "file", 3), (tmp_path / "pipe", 9), (Path("/dev/zero"), 9), (tmp_path, 9)):
+        with pytest.raises(OSError, match=str(path)):
+            read_regular(path, most)

@@ -1,0 +1,83 @@
+"""Temporary folders that do not stay behind."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from edgewright.system.temporary import NEW, TemporaryFolder, beside, sweep
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from edgewright.system.temporary import TemporaryFolder, beside
+folder = TemporaryFolder("job")
+(folder.path / "file").write_text("left")
+with beside(Path(sys.argv[1])) as part:
+    part.mkdir()
+    (part / "file").write_text("left")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_what_a_killed_process_left_is_removed(temporary: Path, tmp_path: Path) -> None:
+    with TemporaryFolder() as living:
+        subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "export")], check=False)
+        assert len(list(temporary.iterdir())) == 3
+        (left,) = tmp_path.glob(".edgewright-*")
+        sweep()
+        assert list(temporary.iterdir()) == [living.parent]
+        assert list(living.iterdir()) == []
+        assert not left.exists()
+    assert list(temporary.iterdir()) == []
+
+
+def test_what_is_not_known_to_be_ours_stays(temporary: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.write_text("of the user")
+    for name in ("edgewright-unsaved-01M00000000000000000000000.json", "edgewright-abcdefgh"):
+        (temporary / name).write_text("a file")
+    (temporary / "edgewright-aaaaaaaa").mkdir()  # without a mark
+    (temporary / "edgewright-cccccccc").symlink_to(tmp_path)
+    (temporary / f"{NEW}dddddddd").mkdir()  # just being made
+    foreign = temporary / "edgewright-eeeeeeee"
+    foreign.mkdir()
+    (foreign / "in-use").touch()
+    (foreign / "elsewhere").write_bytes(os.fsencode(kept))
+    before = {path.name for path in temporary.iterdir()}
+    sweep()
+    assert {path.name for path in temporary.iterdir()} == before - {"edgewright-eeeeeeee"}
+    assert kept.read_text() == "of the user"
+    sweep(now=(temporary / f"{NEW}dddddddd").stat().st_mtime + 1e5)
+    assert not (temporary / f"{NEW}dddddddd").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give a folder away")
+def test_what_is_another_users_stays(temporary: Path) -> None:
+    folder = temporary / "edgewright-aaaaaaaa"
+    folder.mkdir()
+    (folder / "in-use").touch()
+    os.chown(folder, 12345, 12345)
+    sweep()
+    assert folder.exists()
+
+
+def test_nothing_stays_beside_a_target(temporary: Path, tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), beside(tmp_path / "x.html") as part:
+        assert part.suffix == ".html"
+        part.write_text("half")
+        _ = 1 / 0
+    assert list(tmp_path.iterdir()) == [temporary]
+    assert list(temporary.iterdir()) == []
