@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo all-runtimes test test-slow lint format benchmarks benchmarks-long clean help
+.PHONY: demo all-runtimes test test-slow fuzz lint format benchmarks benchmarks-long clean help
 
 help:
 	@echo "make demo        install Edgewright into .venv and run the demo"
 	@echo "make all-runtimes  install every runtime beside it: ncnn, MNN, OpenVINO, ExecuTorch, Core ML"
 	@echo "make test        install the development tools into .venv, check the code, run the tests"
 	@echo "make test-slow   tests that watch whole processes for minutes; needs strace, and every runtime (make all-runtimes)"
+	@echo "make fuzz        run mutated models, exports and settings through it (16,000 cases, about an hour); FUZZ_CASES=200 runs 200"
 	@echo "make lint        only the checks: ruff, mypy, import-linter"
 	@echo "make format      format the code"
 	@echo "make benchmarks  measure Edgewright itself (about 30 minutes on a quiet machine)"
@@ -65,6 +66,10 @@ test: lint
 
 test-slow: $(VENV)/.ready-dev
 	@$(BIN)/python -m pytest tests_slow $(PYTEST_OPTIONS)
+
+fuzz: $(VENV)/.ready-dev
+	@echo "==> Fuzzing"
+	@$(BIN)/python -m tests.fuzz $(if $(FUZZ_CASES),--cases $(FUZZ_CASES)) $(if $(FUZZ_START),--start $(FUZZ_START))
 
 format: $(VENV)/.ready-dev
 	@$(BIN)/ruff check --fix .

@@ -37,6 +37,8 @@ def onnx_to_litert(
             `io="integer"`, also a model that is not quantised.
         InputError: `shapes` does not fit the model.
         RuntimeMissing: the `litert` extra is not installed.
+        OutputError: the disk is full.
+        MemoryError: the model does not fit into memory.
     """
     from importlib import import_module
 

@@ -4,6 +4,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -31,6 +32,10 @@ def one_node(op: str, inputs: list[TensorType], output: TensorType, **attributes
     node = TypedNode(name="node", op=op, inputs=tuple(names), outputs=("y",), attributes=attributes)
     fed = tuple(name for name, kind in zip(names, inputs, strict=True) if not kind.constant)
     return make_graph([node], dict(zip([*names, "y"], [*inputs, output], strict=True)), fed, ("y",))
+
+
+def one_tflite_node(op: str, inputs: list[TensorType], output: TensorType) -> TypedGraph:
+    return msgspec.structs.replace(one_node(op, inputs, output), format="tflite")
 
 
 def make_graph(
@@ -67,10 +72,23 @@ IMAGE = tensor(1, 8, 10, 12)
         (one_node("Attention", [tensor(1, 2, 6, 8), tensor(1, 2, 9, 8), tensor(1, 2, 9, 4)], tensor(1, 2, 6, 4)), 1296),
         (one_node("QLinearConv", [IMAGE, *[weight()] * 2, weight(4, 8, 1, 1)], tensor(1, 4, 10, 12)), 480 * 8),
         (one_node("Relu", [IMAGE], IMAGE), 0),
-        (one_node("CONV_2D", [tensor(1, 10, 12, 8), weight(16, 3, 3, 8)], tensor(1, 10, 12, 16)), 16 * 120 * 72),
-        (one_node("DEPTHWISE_CONV_2D", [tensor(1, 10, 12, 8), weight(1, 3, 3, 8)], tensor(1, 10, 12, 8)), 960 * 9),
-        (one_node("FULLY_CONNECTED", [tensor(3, 16), weight(5, 16)], tensor(3, 5)), 240),
-        (one_node("BATCH_MATMUL", [tensor(2, 6, 16), tensor(2, 5, 16)], tensor(2, 6, 5)), 2 * 6 * 16 * 5),
+        (one_tflite_node("CONV_2D", [tensor(1, 10, 12, 8), weight(16, 3, 3, 8)], tensor(1, 10, 12, 16)), 16 * 120 * 72),
+        (
+            one_tflite_node("DEPTHWISE_CONV_2D", [tensor(1, 10, 12, 8), weight(1, 3, 3, 8)], tensor(1, 10, 12, 8)),
+            960 * 9,
+        ),
+        (one_tflite_node("FULLY_CONNECTED", [tensor(3, 16), weight(5, 16)], tensor(3, 5)), 240),
+        (one_tflite_node("BATCH_MATMUL", [tensor(2, 6, 16), tensor(2, 5, 16)], tensor(2, 6, 5)), 2 * 6 * 16 * 5),
+        (
+            one_tflite_node("RNN", [tensor(3, 8), weight(4, 8), weight(4, 4), weight(4), tensor(3, 4)], tensor(3, 4)),
+            144,
+        ),
+        (one_tflite_node("LSTM", [tensor(1, 8), *[weight(4, 8)] * 4, *[weight(4, 4)] * 4], tensor(1, 4)), 192),
+        (one_tflite_node("UNIDIRECTIONAL_SEQUENCE_RNN", [tensor(5, 2, 8), weight(4, 8)], tensor(5, 2, 4)), 320),
+        (one_tflite_node("RNN", [tensor(3, 8), tensor(4, 8)], tensor(3, 4)), None),
+        (one_node("LSTM", [tensor(7, 16), weight(1, 32, 16), weight(1, 32, 8)], tensor(7, 8)), None),
+        (one_node("Attention", [tensor(1, 2, 3)] * 3, tensor(1, 2, 3), q_num_heads="x"), None),
+        (one_node("MatMul", [tensor(2**40, 2**40), weight(2**40, 2)], tensor(2**40, 2**40)), None),
         (one_node("Conv", [tensor(1, 8, "h", 12), weight(16, 8, 3, 3)], tensor(1, 16, "h", 12)), None),
     ],
 )
@@ -181,3 +199,15 @@ def test_mobilenet_v2_is_what_was_published() -> None:
     assert tflite.macs == pytest.approx(PUBLISHED_MACS, rel=0.01)
     assert onnx.parameters == pytest.approx(3.5e6, rel=0.01)
     assert tflite.arena_bytes == pytest.approx((onnx.arena_bytes or 0) / 4, rel=0.01)
+
+
+def test_sums_that_no_number_of_64_bits_holds_are_unknown() -> None:
+    nodes = [TypedNode(name=f"n{i}", op="Relu", inputs=("x",), outputs=(f"y{i}",)) for i in range(4)]
+    sizes = {name: tensor(2**60) for name in ("x", "y0", "y1", "y2", "y3")}
+    costs = measure_costs(make_graph(nodes, sizes, ("x",), ("y0", "y1", "y2", "y3")))
+    assert costs.arena_bytes is None
+    assert "64 bits" in costs.unknown["arena_bytes"]
+    assert costs.layers[0].read_bytes == 2**62
+    assert tensor(2**63).bytes() is None
+    assert tensor(-3, 4).bytes() is None
+    msgspec.json.encode(costs)

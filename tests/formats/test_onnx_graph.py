@@ -12,6 +12,7 @@ from onnx import helper
 from edgewright.errors import EdgewrightError, ExternalDataMissing, InputError, LimitReached, ModelUnreadable
 from edgewright.formats.onnx_graph import read_onnx_graph
 from edgewright.formats.onnx_skim import skim, varint
+from edgewright.formats.onnx_typing import read_typed
 from edgewright.limits import Budget
 from tests.models.onnx_files import (
     constant,
@@ -294,3 +295,35 @@ def write_sparse(path: Path, rows: int, columns: int) -> Path:
     with path.open("r+b") as file:
         file.truncate(len(data) + count)
     return path
+
+
+@pytest.mark.parametrize("version", [2**62, -1, 0, 10**6])
+def test_an_opset_that_cannot_be(tmp_path: Path, version: int) -> None:
+    path = write_onnx(tmp_path / "m.onnx", [node("NoSuch", ["x"], ["y"])], [value("x", [2])], [value("y", None)])
+    model = onnx.load(path)
+    model.opset_import[0].version = version
+    path.write_bytes(model.SerializeToString())
+    assert "opset" in read_typed(path, {}).nodes[0].problem
+
+
+def test_attributes_of_any_type_and_none(tmp_path: Path) -> None:
+    path = write_onnx(tmp_path / "m.onnx", [node("Relu", ["x"], ["y"])], [value("x", [2])], [value("y", None)])
+    model = onnx.load(path)
+    for kind in range(12):
+        model.graph.node[0].attribute.add(name=f"of type {kind}", type=kind)
+    model.graph.node[0].attribute.add(name="text", type=3, s=b"\xff")
+    path.write_bytes(model.SerializeToString())
+    found = read_typed(path, {}).nodes[0].attributes
+    assert found["text"] == "\ufffd"
+    assert found["of type 2"] == 0
+    assert found["of type 0"] is None
+
+
+@pytest.mark.parametrize("sizes", [[-1], [2**63 - 1, 2], [10**12] * 400])
+def test_weights_of_impossible_sizes(tmp_path: Path, sizes: list[int]) -> None:
+    path = write_conv_net(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    model.graph.initializer[0].dims[:] = sizes
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelUnreadable, match="impossible sizes"):
+        read_typed(path, {})

@@ -63,7 +63,6 @@ def run_all(cases: list[tuple[str, int]], seeds: Path, work: Path, jobs: int) ->
 
 def show_case(name: str, seeds: Path, work: Path) -> int:
     """Run one case; its files stay in a folder that is printed."""
-    from tests.fuzz.pool import run_cases
 
     kind, number = name.split(":")
     case = make_case(kind, int(number), seeds)

@@ -48,9 +48,7 @@ def make_case(kind: str, number: int, seeds: Path) -> Case:
 
 def choose_cases(count: int, start: int = 0) -> list[tuple[str, int]]:
     """Return `count` kinds and numbers, mixed by `SHARES`; those of each kind are numbered from `start` on."""
-    pattern = sorted(
-        ((place + 0.5) / share, kind) for kind, share in SHARES.items() for place in range(share)
-    )
+    pattern = sorted(((place + 0.5) / share, kind) for kind, share in SHARES.items() for place in range(share))
     numbers = dict.fromkeys(KINDS, start)
     chosen = []
     for place in range(count):

@@ -20,9 +20,9 @@ Place = tuple[str | int, ...]
 
 SCRIPT = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 TEXTS = (
-    "", "-", "%", "1", "us", SCRIPT, "=1+1", "A" * 100_000, "\u0000", "\u202e", "a\nb\r\nSet-Cookie: x=1", "nan", "\x1b[31m",
-    "../../../victim/keep.bin", "../x", "/etc/passwd", "done", "running", "benchmark", "quantize", "prune", "distil",
-    "evaluate", "compile", "9999-12-31T23:59:59+00:00", "0001-01-01T00:00:00", "2099-01-01T00:00:00+00:00",
+    "", "-", "%", "1", "us", SCRIPT, "=1+1", "A" * 100_000, "\u0000", "\u202e", "a\nb\r\nSet-Cookie: x=1", "nan",
+    "\x1b[31m", "../../../victim/keep.bin", "../x", "/etc/passwd", "done", "running", "benchmark", "quantize", "prune",
+    "distil", "evaluate", "compile", "9999-12-31T23:59:59+00:00", "0001-01-01T00:00:00", "2099-01-01T00:00:00+00:00",
     "01M8MKTEKJ9V5544WAC44DRGHN", "resnet.py:build", "m.pt2", "model", "data:../x", "artifact:x",
 )  # fmt: skip
 NUMBERS = (0, -1, 1, 2**31, 2**63 - 1, 2**63, 2**64, -(2**63) - 1, 10**30, 10**400, 1e308, -1e308, 5e-324, -0.0, 3.5)
@@ -33,7 +33,7 @@ SHOWN = (
     [["runs", "show", "{run}", "--json"], ["runs", "list", "--json"]],
     [["compare", "{good}", "{run}"], ["compare", "{run}", "{good}", "--json"]],
     [["runs", "export", "{run}", "--html", "{out}/report.html"], ["runs", "export", "{run}", "{out}/again"]],
-    [["runs", "export", "{run}", "--csv", "{out}/t.csv"], ["runs", "export", "{run}", "--chrome-trace", "{out}/t.json"]],
+    [["runs", "export", "{run}", "--csv", "{out}/t.csv"], ["runs", "export", "{run}", "--chrome-trace", "{out}/t"]],
     [["runs", "export", "--site", "{out}/site"], ["runs", "export", "{run}", "--model-explorer", "{out}/t.json"]],
 )  # fmt: skip
 
@@ -96,7 +96,8 @@ def spoil_figures(run: dict[str, Any], chance: Chance) -> str:
     row = chance.choice(run[kind])
     value: Any = chance.choice(FIGURES)
     if kind == "series":
-        row["data"] = chance.choice(([value] * len(row["data"]), [value], [], [chance.choice(FIGURES) for _ in range(20)]))
+        mixed = [chance.choice(FIGURES) for _ in range(20)]
+        row["data"] = chance.choice(([value] * len(row["data"]), [value], [], mixed))
         return f"series {row['name']} = {value}"
     if kind == "metrics":
         key = chance.choice(("value", "low", "high", "n", "unit", "name"))
@@ -122,7 +123,8 @@ def walk(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
 
 def other_value(value: Any, chance: Chance) -> Any:
     """Return a value of the same type mostly, else of any."""
-    anything = chance.choice((*TEXTS, *NUMBERS, None, True, [], {}, [1, 2], {"a": 1}, nested(chance.choice((30, 330, 900)))))
+    deep = nested(chance.choice((30, 330, 900)))
+    anything = chance.choice((*TEXTS, *NUMBERS, None, True, [], {}, [1, 2], {"a": 1}, deep))
     if chance.random() < 0.35:
         return anything
     match value:

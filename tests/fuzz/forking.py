@@ -88,7 +88,8 @@ def run_apart(run: Callable[[], object]) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     tempfile.tempdir = None
-    sys.stdin, sys.stdout, sys.stderr = (open(place, "w" if place else "r", closefd=False) for place in range(3))
+    streams = [os.fdopen(place, "w" if place else "r", closefd=False) for place in range(3)]
+    sys.stdin, sys.stdout, sys.stderr = streams
     warnings.simplefilter("ignore")
     code = 0
     try:

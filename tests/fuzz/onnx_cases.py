@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +17,29 @@ Chance = random.Random
 
 INTEGERS = (0, -1, 1, -2, 7, 65536, 10**6, 2**20, 2**31 - 1, 2**31, 2**32, 2**40, 10**12, 2**63 - 1, -(2**63))
 TEXTS = (
-    "", " ", "\x00", "a\nb", "\x1b[31mred\x1b[0m", "../../victim/keep.bin", "<script>alert(1)</script>", "=cmd|' /C x'!A0",
-    "a/b/c", "x" * 255, "é" * 20_000, "A" * 300_000, "\u202eevil", "{}", "{0.__class__}", "%s%n", "'; DROP TABLE run;--",
-    "#0", "a#1",
+    "", " ", "\x00", "a\nb", "\x1b[31mred\x1b[0m", "../../victim/keep.bin", "<script>alert(1)</script>",
+    "=cmd|' /C x'!A0", "a/b/c", "x" * 255, "é" * 20_000, "A" * 300_000, "\u202eevil", "{}", "{0.__class__}", "%s%n",
+    "'; DROP TABLE run;--", "#0", "a#1",
 )  # fmt: skip
 # Names of data types that exist, and some that do not.
 DTYPES = (0, 1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 14, 15, 16, 17, 20, 21, 22, 23, 50, 99, -1, -7, 2**31 - 1)
-OPERATORS = tuple(
-    """Abs Add And ArgMax AveragePool BatchNormalization BitShift Cast CastLike Celu Clip Compress Concat
-    ConcatFromSequence Constant ConstantOfShape Conv ConvInteger ConvTranspose Cos CumSum DepthToSpace DequantizeLinear
-    DFT Div Dropout DynamicQuantizeLinear Einsum Elu Equal Erf Exp Expand EyeLike Flatten GRU Gather GatherElements
-    GatherND Gelu Gemm GlobalAveragePool GridSample GroupNormalization HardSigmoid Hardmax Identity If
-    InstanceNormalization IsInf LRN LSTM LayerNormalization LeakyRelu Log LogSoftmax Loop LpNormalization LpPool MatMul
-    MatMulInteger Max MaxPool MaxRoiPool MaxUnpool Mean MelWeightMatrix Min Mod Mul Multinomial Neg NonMaxSuppression
-    NonZero Not OneHot Optional OptionalGetElement Or PRelu Pad Pow QLinearConv QLinearMatMul QuantizeLinear RNN
-    RandomNormal RandomUniformLike Range Reciprocal ReduceMean ReduceSum RegexFullMatch Relu Reshape Resize
-    ReverseSequence RoiAlign Round STFT Scan ScatterElements ScatterND Selu SequenceAt SequenceConstruct SequenceInsert
-    Shape Shrink Sigmoid Sign Size Slice Softmax SpaceToDepth Split SplitToSequence Sqrt Squeeze StringNormalizer Sub
-    Sum TfIdfVectorizer ThresholdedRelu Tile TopK Transpose Trilu Unique Unsqueeze Upsample Where Xor""".split()
-)
+OPERATORS = (
+    "Abs", "Add", "And", "ArgMax", "AveragePool", "BatchNormalization", "BitShift", "Cast", "CastLike", "Celu", "Clip",
+    "Compress", "Concat", "ConcatFromSequence", "Constant", "ConstantOfShape", "Conv", "ConvInteger", "ConvTranspose",
+    "Cos", "CumSum", "DepthToSpace", "DequantizeLinear", "DFT", "Div", "Dropout", "DynamicQuantizeLinear", "Einsum",
+    "Elu", "Equal", "Erf", "Exp", "Expand", "EyeLike", "Flatten", "GRU", "Gather", "GatherElements", "GatherND", "Gelu",
+    "Gemm", "GlobalAveragePool", "GridSample", "GroupNormalization", "HardSigmoid", "Hardmax", "Identity", "If",
+    "InstanceNormalization", "IsInf", "LRN", "LSTM", "LayerNormalization", "LeakyRelu", "Log", "LogSoftmax", "Loop",
+    "LpNormalization", "LpPool", "MatMul", "MatMulInteger", "Max", "MaxPool", "MaxRoiPool", "MaxUnpool", "Mean",
+    "MelWeightMatrix", "Min", "Mod", "Mul", "Multinomial", "Neg", "NonMaxSuppression", "NonZero", "Not", "OneHot",
+    "Optional", "OptionalGetElement", "Or", "PRelu", "Pad", "Pow", "QLinearConv", "QLinearMatMul", "QuantizeLinear",
+    "RNN", "RandomNormal", "RandomUniformLike", "Range", "Reciprocal", "ReduceMean", "ReduceSum", "RegexFullMatch",
+    "Relu", "Reshape", "Resize", "ReverseSequence", "RoiAlign", "Round", "STFT", "Scan", "ScatterElements", "ScatterND",
+    "Selu", "SequenceAt", "SequenceConstruct", "SequenceInsert", "Shape", "Shrink", "Sigmoid", "Sign", "Size", "Slice",
+    "Softmax", "SpaceToDepth", "Split", "SplitToSequence", "Sqrt", "Squeeze", "StringNormalizer", "Sub", "Sum",
+    "TfIdfVectorizer", "ThresholdedRelu", "Tile", "TopK", "Transpose", "Trilu", "Unique", "Unsqueeze", "Upsample",
+    "Where", "Xor",
+)  # fmt: skip
 ATTRIBUTES = ("axis", "axes", "perm", "pads", "group", "kernel_shape", "strides", "dilations", "auto_pad", "to",
               "value", "keepdims", "hidden_size", "direction", "mode", "", "A" * 1000)  # fmt: skip
 FOREIGN = ("com.microsoft", "ai.onnx.ml", "ai.onnx", "evil", "\x00", "A" * 10_000)
@@ -263,7 +268,7 @@ def add_functions(model: Model, chance: Chance) -> None:
         callee = chance.choice(("Relu", *OPERATORS)) if is_last else f"F{level + 1}"
         callee, domain = ("F0", "own") if is_last and chance.random() < 0.3 else (callee, "" if is_last else "own")
         steps = ["a", *(f"t{i}" for i in range(8)), "z"]
-        nodes = [helper.make_node(callee, [one], [two], domain=domain) for one, two in zip(steps, steps[1:], strict=False)]
+        nodes = [helper.make_node(callee, [one], [two], domain=domain) for one, two in pairwise(steps)]
         model.functions.append(helper.make_function("own", f"F{level}", ["a"], ["z"], nodes, imports))
     model.opset_import.append(helper.make_opsetid("own", 1))
     source = model.graph.input[0].name if model.graph.input else "x"
@@ -280,7 +285,9 @@ def change_external(model: Model, chance: Chance) -> None:
         for key, values in (("location", LOCATIONS), ("offset", OFFSETS), ("length", LENGTHS)):
             if chance.random() < 0.85:
                 entry = tensor.external_data.add()
-                entry.key, entry.value = key, "w.bin" if chance.random() < 0.4 and key == "location" else chance.choice(values)
+                entry.key, entry.value = key, chance.choice(values)
+                if key == "location" and chance.random() < 0.4:
+                    entry.value = "w.bin"
 
 
 def add_constants(model: Model, chance: Chance) -> None:

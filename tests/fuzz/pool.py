@@ -27,8 +27,10 @@ WATCH_S = 0.1
 WALL_BYTES = 6 * 2**30
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 # What no case runs, and what would be long to load.
-LEFT_OUT = ("store.migrations.", "training", "flows.installing", "runtimes.torch", "runtimes.executorch", "runtimes.coreml", "runtimes.mnn",
-            "runtimes.ncnn", "runtimes.openvino", "formats.torch", "formats.onnx_to_torch")  # fmt: skip
+LEFT_OUT = (
+    "store.migrations.", "training", "flows.installing", "formats.torch", "formats.onnx_to_torch", "runtimes.torch",
+    "runtimes.executorch", "runtimes.coreml", "runtimes.mnn", "runtimes.ncnn", "runtimes.openvino",
+)  # fmt: skip
 
 
 @dataclass
@@ -164,7 +166,7 @@ def be_case(kind: str, number: int, seeds: Path, folder: Path) -> NoReturn:
         null = os.open(os.devnull, os.O_RDWR)
         for place in range(3):
             os.dup2(null, place)
-        faulthandler.dump_traceback_later(MOST_SECONDS - 2, file=(folder.parent / f"{folder.name}.stack").open("w"))
+        faulthandler.dump_traceback_later(0.95 * MOST_SECONDS, file=(folder.parent / f"{folder.name}.stack").open("w"))
         fork_own_modules()
         code = run_apart(whole)
     finally:
@@ -239,5 +241,3 @@ def kill_all(pids: Iterable[int]) -> None:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
-
-

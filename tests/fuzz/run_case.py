@@ -1,8 +1,8 @@
 """One case in a process of its own: its folder, its commands one after the other, and the judgement.
 
-    case/deep/er/cwd    the current folder, with the case's files; `fifo`, `link.bin`, `linked/` lead out of it
-    case/victim         what no command may touch; nor may one add files elsewhere but in home, out and tmp
-    case/home out tmp   the record of runs, the output folder, the temporary folder
+case/deep/er/cwd    the current folder, with the case's files; `fifo`, `link.bin`, `linked/` lead out of it
+case/victim         what no command may touch; nor may one add files elsewhere but in home, out and tmp
+case/home out tmp   the record of runs, the output folder, the temporary folder
 """
 
 import gc

@@ -61,11 +61,14 @@ def write_shapes(path: Path) -> None:
         node("ReduceSum", ["e"], ["total"], keepdims=0),
         node("Add", ["part", "total"], ["out"]),
     ]
-    sizes = {"sizes": [2, 3], "repeats": [2, 2], "wide": [4, 6], "square": [4, 4], "pads": [0, 0, 1, 1], "starts": [0, 0],
-             "ends": [2, 2], "places": [1, 2], "zero": 0, "one": 1, "limit": 5, "depth": 4}  # fmt: skip
+    sizes = {"sizes": [2, 3], "repeats": [2, 2], "wide": [4, 6], "square": [4, 4], "pads": [0, 0, 1, 1],
+             "starts": [0, 0], "ends": [2, 2], "places": [1, 2],
+             "zero": 0, "one": 1, "limit": 5, "depth": 4}  # fmt: skip
     constants = [onnx_files.constant(name, held, np.int64) for name, held in sizes.items()]
     constants.append(onnx_files.constant("values", [0.0, 1.0]))
-    outputs = [onnx_files.value(name, None, kind) for name, kind in (("out", "FLOAT"), ("r", "INT64"), ("hot", "FLOAT"))]
+    outputs = [
+        onnx_files.value(name, None, kind) for name, kind in (("out", "FLOAT"), ("r", "INT64"), ("hot", "FLOAT"))
+    ]
     onnx_files.write_onnx(path, nodes, [onnx_files.value("x", ["N", 16])], outputs, constants)
 
 
@@ -74,7 +77,8 @@ def write_recurrent(path: Path) -> None:
     body = helper.make_graph(
         [helper.make_node("Identity", ["go"], ["again"]), helper.make_node("Add", ["sum_in", "sum_in"], ["sum_out"])],
         "body",
-        [helper.make_tensor_value_info("i", TensorProto.INT64, []), helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+        [helper.make_tensor_value_info("i", TensorProto.INT64, []),
+         helper.make_tensor_value_info("go", TensorProto.BOOL, []),
          helper.make_tensor_value_info("sum_in", TensorProto.FLOAT, [1, 1, 4])],
         [helper.make_tensor_value_info("again", TensorProto.BOOL, []),
          helper.make_tensor_value_info("sum_out", TensorProto.FLOAT, [1, 1, 4])],
@@ -85,7 +89,9 @@ def write_recurrent(path: Path) -> None:
     ]
     constants = [onnx_files.weights("w", 1, 16, 3), onnx_files.weights("r", 1, 16, 4),
                  onnx_files.constant("trips", 3, np.int64), onnx_files.constant("yes", True, np.bool_)]  # fmt: skip
-    onnx_files.write_onnx(path, nodes, [onnx_files.value("x", [5, 1, 3])], [onnx_files.value("y", [1, 1, 4])], constants)
+    onnx_files.write_onnx(
+        path, nodes, [onnx_files.value("x", [5, 1, 3])], [onnx_files.value("y", [1, 1, 4])], constants
+    )
 
 
 def write_tflite_seeds(folder: Path) -> None:

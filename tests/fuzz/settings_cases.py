@@ -42,14 +42,20 @@ precision = "fp32"
 """
 VALUES = (
     "-1", "0", "1", "true", "nan", "inf", "-0.0", "1e400", "1e308", "9223372036854775808", "99999999999999999999999",
-    '""', '"\\u0000"', '"../../victim"', '"/etc/passwd"', '"/dev/zero"', '"fifo"', '"."', '"evil.py:make"', '"os:system"',
-    '"(a+)+$"', "[]", "[[]]", "[1, [2]]", "{}", "1979-05-27", "'x=99999999999999999999'", '"0-99999999999"',
+    '""', '"\\u0000"', '"../../victim"', '"/etc/passwd"', '"/dev/zero"', '"fifo"', '"."', '"evil.py:make"',
+    '"os:system"', '"(a+)+$"', "[]", "[[]]", "[1, [2]]", "{}", "1979-05-27", "'x=99999999999999999999'",
+    '"0-99999999999"',
     "[" * 4000 + "]" * 4000, "{a=" * 2000 + "1" + "}" * 2000, '"' + "A" * 100_000 + '"',
 )  # fmt: skip
-DTYPES = ("'<f4'", "'<f8'", "'|O'", "'<U999999999'", "'|S0'", "'<M8[s]'", "'V99999999999'", "'<c16'", "[('a','<f4')]",
-          "'x'", "5", "'<f4', 'more': 1", "('<f4',(9999999999,))", "__import__('os').getcwd()")  # fmt: skip
-SHAPES = ("(16, 1, 8, 8)", "(0,)", "()", "(-1, 64)", "(2**40,)", "(9223372036854775807,)", "(99999999999999999999999,)",
-          "(16L,)", "'x'", "(True, 64)", "1", "(" + "1," * 70 + ")", "(" * 3000, "(16, 1, 8, 8, 0)", "None")  # fmt: skip
+DTYPES = (
+    "'<f4'", "'|O'", "'<U999999999'", "'|S0'", "'<M8[s]'", "'V99999999999'", "'<c16'", "[('a','<f4')]", "'x'", "5",
+    "'<f4', 'more': 1", "('<f4',(9999999999,))", "__import__('os').getcwd()",
+)  # fmt: skip
+SHAPES = (
+    "(0,)", "()", "(-1, 64)", "(2**40,)", "(9223372036854775807,)", "(99999999999999999999999,)", "(16L,)", "'x'", "1",
+    "(True, 64)", "(" + "1," * 70 + ")", "(" * 3000, "(16, 8, 8, 0)", "None",
+)  # fmt: skip
+TABLES = ("[store]\nhome = 'evil'", "[[benchmark]]", "[a.b.c]", "benchmark = 5", "[augment]\nshift = 1e999")
 EVIL = b"import pathlib\npathlib.Path('code ran').touch()\ndef make():\n    return []\n"
 
 
@@ -99,7 +105,7 @@ def spoil_settings(text: str, chance: Chance) -> tuple[str, bytes]:
             lines.insert(chance.choice(keys), f"{name} = {chance.choice(VALUES)}")
             return f"{name[:30]} is added", "\n".join(lines).encode()
         case "table":
-            lines.append(chance.choice(("[store]\nhome = 'evil'", "[[benchmark]]", "[a.b.c]", "benchmark = 5", "[augment]\nshift = 1e999")))
+            lines.append(chance.choice(TABLES))
             return lines[-1][:20], "\n".join(lines).encode()
         case "empty":
             return "empty", b""

@@ -16,7 +16,9 @@ def fill(case: Case, chance: random.Random, seeds: Path) -> None:
     """Give the case a mutated model and the commands that read it."""
     source = chance.choice(sorted((seeds / "tflite").glob("*.tflite")))
     data = source.read_bytes()
-    change = chance.choice((change_words, change_words, change_offsets, change_offsets, change_tables, change_tables, spoil))
+    change = chance.choice(
+        (change_words, change_words, change_offsets, change_offsets, change_tables, change_tables, spoil)
+    )
     how, data = change(data, chance)
     case.label = f"{source.stem}: {how}"
     case.files = {"m.tflite": data}
@@ -59,17 +61,23 @@ def change_tables(data: bytes, chance: random.Random) -> tuple[str, bytes]:
     schema = import_module("ai_edge_litert.schema_py_generated")
     model = schema.ModelT.InitFromPackedBuf(data, 0)
     graph = model.subgraphs[0]
-    changes = {
-        "shape": change_shape,
-        "dtype": lambda graph, model, chance: setattr(chance.choice(graph.tensors), "type", chance.randrange(20)),
-        "buffer": lambda graph, model, chance: setattr(chance.choice(graph.tensors), "buffer", chance.choice((0, 1, 10**6))),
-        "wire": change_wire,
-        "code": change_code,
-        "ends": lambda graph, model, chance: setattr(graph, chance.choice(("inputs", "outputs")), chance.choice(([], [0], [0, 0], [999], [-1]))),
-        "options": lambda graph, model, chance: setattr(chance.choice(graph.operators), "builtinOptions", None),
-    }  # fmt: skip
-    how = chance.choice(sorted(changes))
-    changes[how](graph, model, chance)
+    match how := chance.choice(
+        ("shape", "shape", "dtype", "buffer", "wire", "wire", "code", "code", "ends", "options")
+    ):
+        case "shape":
+            change_shape(graph, chance)
+        case "dtype":
+            chance.choice(graph.tensors).type = chance.randrange(20)
+        case "buffer":
+            chance.choice(graph.tensors).buffer = chance.choice((0, 1, 10**6))
+        case "wire":
+            change_wire(graph, chance)
+        case "code":
+            change_code(model, chance)
+        case "ends":
+            setattr(graph, chance.choice(("inputs", "outputs")), chance.choice(([], [0], [0, 0], [999], [-1])))
+        case _:
+            chance.choice(graph.operators).builtinOptions = None
     builder = import_module("flatbuffers").Builder(1024)
     try:
         builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
@@ -78,7 +86,7 @@ def change_tables(data: bytes, chance: random.Random) -> tuple[str, bytes]:
     return how, bytes(builder.Output())
 
 
-def change_shape(graph: Any, model: Any, chance: random.Random) -> None:
+def change_shape(graph: Any, chance: random.Random) -> None:
     tensor = chance.choice(graph.tensors)
     shape = [int(size) for size in tensor.shape] if tensor.shape is not None else []
     sizes = (0, 1, 2, 65536, 2**31 - 1, -1, -(2**31))
@@ -94,7 +102,7 @@ def change_shape(graph: Any, model: Any, chance: random.Random) -> None:
     tensor.shape = shape
 
 
-def change_wire(graph: Any, model: Any, chance: random.Random) -> None:
+def change_wire(graph: Any, chance: random.Random) -> None:
     operator = chance.choice(graph.operators)
     side = chance.choice(("inputs", "outputs"))
     tensors = [int(one) for one in getattr(operator, side)]
@@ -108,7 +116,7 @@ def change_wire(graph: Any, model: Any, chance: random.Random) -> None:
     setattr(operator, side, tensors)
 
 
-def change_code(graph: Any, model: Any, chance: random.Random) -> None:
+def change_code(model: Any, chance: random.Random) -> None:
     """Make an operator of one kind one of another kind, with the inputs it has."""
     code = chance.choice(model.operatorCodes)
     code.builtinCode = chance.randrange(210)

@@ -81,7 +81,7 @@ def show(analysis: Analysis, *, layers: bool) -> None:
 
 
 def describe_model(analysis: Analysis) -> list[tuple[str, str]]:
-    from edgewright.facts.units import UNKNOWN, digits, show_bytes
+    from edgewright.facts.units import UNKNOWN, digits, show_bytes, show_count
 
     model, costs = analysis.model, analysis.costs
     opset = f"opset {model.opset}" if model.opset is not None else ""
@@ -109,18 +109,6 @@ def describe_model(analysis: Analysis) -> list[tuple[str, str]]:
 def show_spec(spec: TensorSpec, taken: Sequence[int | str] | None) -> str:
     sizes = spec.shape if taken is None else taken
     return f"{spec.name} {spec.dtype}[{', '.join(str(size) if size != '' else '?' for size in sizes)}]"
-
-
-def show_count(count: int | None) -> str:
-    """Thousands, millions and billions with three digits, and the number itself."""
-    from edgewright.facts.units import UNKNOWN, digits
-
-    if count is None:
-        return UNKNOWN
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= size:
-            return f"{digits(count / size)} {unit} ({count:,})"
-    return str(count)
 
 
 def runtime_rows(report: RuntimeReport) -> list[tuple[str, ...]]:

@@ -1,12 +1,21 @@
-"""Numbers as people read them."""
+"""Numbers as people read them. Any int or float can be shown: none is too large, NaN, infinite or negative."""
 
 UNKNOWN = "–"
+
+
+def as_float(value: float) -> float:
+    """Return the nearest float; infinity for an int that is larger than any."""
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
 
 
 def show_us(microseconds: float | None) -> str:
     """Three significant digits in µs, ms or s."""
     if microseconds is None:
         return UNKNOWN
+    microseconds = as_float(microseconds)
     for unit, size in (("s", 1e6), ("ms", 1e3)):
         if abs(microseconds) >= size:
             return f"{digits(microseconds / size)} {unit}"
@@ -15,6 +24,7 @@ def show_us(microseconds: float | None) -> str:
 
 def digits(value: float) -> str:
     """Three significant digits, and no exponent."""
+    value = as_float(value)
     if abs(value) >= 100:
         return f"{value:.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
@@ -24,10 +34,24 @@ def show_bytes(count: float | None) -> str:
     """Decimal units: 1 MB is 1,000,000 bytes."""
     if count is None:
         return UNKNOWN
+    count = as_float(count)
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
+        if abs(count) >= size:
             return f"{digits(count / size)} {unit}"
     return f"{count:.0f} B"
+
+
+def show_count(count: int | None) -> str:
+    """Thousands, millions and billions with three digits, and the number itself."""
+    if count is None:
+        return UNKNOWN
+    value = as_float(count)
+    if value in (float("inf"), float("-inf")):
+        return f"{value:.0f}"
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= size:
+            return f"{digits(value / size)} {unit} ({count:,})"
+    return str(count)
 
 
 def show_range(low_us: float | None, high_us: float | None) -> str:

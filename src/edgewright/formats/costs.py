@@ -12,7 +12,9 @@ from msgspec import Struct
 
 from edgewright.formats.arena import find_arena
 from edgewright.formats.macs import count_macs
-from edgewright.formats.typed_graph import TensorType, TypedGraph, TypedNode
+from edgewright.formats.typed_graph import TensorType, TypedGraph, TypedNode, bounded
+
+TOO_LARGE = "it is more than 64 bits can count: the model's sizes are impossible"
 
 
 class LayerCost(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,6 +68,8 @@ def measure_costs(graph: TypedGraph) -> Costs:
     unknown: dict[str, str] = {}
     macs = add_macs(graph, layers, unknown)
     arena, at = find_arena(graph, unknown)
+    if arena is not None and bounded(arena) is None:
+        arena, unknown["arena_bytes"] = None, TOO_LARGE
     stored = [kind for kind in graph.tensors.values() if kind.stored]
     moved = [add(layer.read_bytes, layer.written_bytes, layer.weight_bytes) for layer in layers]
     total = None if any(one is None for one in moved) else sum(one or 0 for one in moved)
@@ -84,15 +88,18 @@ def measure_costs(graph: TypedGraph) -> Costs:
 def add_macs(graph: TypedGraph, layers: Sequence[LayerCost], unknown: dict[str, str]) -> int | None:
     hidden = [layer for layer in layers if layer.macs is None]
     if not hidden:
-        return sum(layer.macs or 0 for layer in layers)
+        total = bounded(sum(layer.macs or 0 for layer in layers))
+        if total is None:
+            unknown["macs"] = TOO_LARGE
+        return total
     names = ", ".join(f"{layer.op} '{layer.name}'" for layer in hidden[:3])
     more = f" and {len(hidden) - 3} more" if len(hidden) > 3 else ""
-    unknown["macs"] = f"not known for {names}{more}: sizes are free, or the operator is none of ONNX's"
+    unknown["macs"] = f"not known for {names}{more}: sizes are free or impossible, or the operator is none of ONNX's"
     return None
 
 
 def add(*parts: int | None) -> int | None:
-    return None if any(part is None for part in parts) else sum(part or 0 for part in parts)
+    return None if any(part is None for part in parts) else bounded(sum(part or 0 for part in parts))
 
 
 def cost_layer(

@@ -7,7 +7,7 @@ ONNX's are those of https://onnx.ai/onnx/operators/, TFLite's those of its kerne
 from collections.abc import Callable
 from math import isqrt, prod
 
-from edgewright.formats.typed_graph import TypedGraph, TypedNode
+from edgewright.formats.typed_graph import TypedGraph, TypedNode, bounded
 
 OWN_DOMAINS = ("", "com.microsoft")
 
@@ -21,15 +21,15 @@ Rule = Callable[[TypedGraph, TypedNode], int]
 
 
 def count_macs(graph: TypedGraph, node: TypedNode) -> int | None:
-    """Of one node; None where a size it depends on is free, or it holds graphs whose rounds only a run tells."""
-    if node.bodies:
+    """Of one node; None where a size it depends on is free or does not fit, or only a run tells how often it runs."""
+    if node.bodies or node.domain not in OWN_DOMAINS:
         return None
-    rule = RULES.get(node.op) if node.domain in OWN_DOMAINS else None
+    rule = (TFLITE_RULES if graph.format == "tflite" else ONNX_RULES).get(node.op)
     if rule is None:
-        return None if node.domain not in OWN_DOMAINS else 0
+        return 0
     try:
-        return rule(graph, node)
-    except (Unknown, IndexError, KeyError, ZeroDivisionError):
+        return bounded(rule(graph, node))
+    except (Unknown, LookupError, ArithmeticError, TypeError, ValueError):  # inputs or attributes that do not fit
         return None
 
 
@@ -121,14 +121,24 @@ def fully_connected(graph: TypedGraph, node: TypedNode) -> int:
     return prod(made(graph, node)) * sizes(graph, node, 1)[-1]
 
 
-def sequence(graph: TypedGraph, node: TypedNode) -> int:
-    """TFLite's sequence LSTM: every matrix is used once for each step of each sample."""
-    image = sizes(graph, node, 0)
-    matrices = [fixed(graph, name) for name in node.inputs[1:] if name and graph.tensors[name].stored]
-    return image[0] * image[1] * sum(prod(matrix) for matrix in matrices if len(matrix) == 2)
+def cell(axes: int) -> Rule:
+    """TFLite's RNN, LSTM and SVDF: every matrix is used once for each sample, and each step where the input has them.
+
+    `axes` of the input count those: batch alone, or batch and time in either order.
+    """
+
+    def rule(graph: TypedGraph, node: TypedNode) -> int:
+        runs = prod(sizes(graph, node, 0)[:axes])
+        weights = [fixed(graph, name) for name in node.inputs[1:] if name and graph.tensors[name].stored]
+        matrices = [shape for shape in weights if len(shape) == 2]
+        if not matrices:
+            raise Unknown("its weights are computed")
+        return runs * sum(map(prod, matrices))
+
+    return rule
 
 
-RULES: dict[str, Rule] = {
+ONNX_RULES: dict[str, Rule] = {
     "Conv": conv(1),
     "ConvInteger": conv(1),
     "QLinearConv": conv(3),
@@ -147,11 +157,20 @@ RULES: dict[str, Rule] = {
     "GRU": recurrent,
     "RNN": recurrent,
     "Attention": attention,
+}
+
+TFLITE_RULES: dict[str, Rule] = {
     "CONV_2D": conv(1),
     "CONV_3D": lambda graph, node: prod(made(graph, node)) * prod(sizes(graph, node, 1)[:-1]),
     "DEPTHWISE_CONV_2D": depthwise,
     "TRANSPOSE_CONV": transposed,
     "FULLY_CONNECTED": fully_connected,
     "BATCH_MATMUL": batch_matmul,
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": sequence,
+    "RNN": cell(1),
+    "LSTM": cell(1),
+    "SVDF": cell(1),
+    "UNIDIRECTIONAL_SEQUENCE_RNN": cell(2),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": cell(2),
+    "BIDIRECTIONAL_SEQUENCE_RNN": cell(2),
+    "BIDIRECTIONAL_SEQUENCE_LSTM": cell(2),
 }

@@ -238,7 +238,7 @@ def find_problem(model: Any, node: Any, opset: dict[str, int], known: list[Tenso
         return f"opset {version} is newer than the installed onnx knows ({newest})"
     try:
         onnx.defs.get_schema(node.op_type, version, "" if node.domain in OWN_DOMAINS else node.domain)
-    except onnx.defs.SchemaError:
+    except (onnx.defs.SchemaError, TypeError):  # TypeError: the version is beyond a C++ int
         where = f" of domain '{node.domain}'" if node.domain not in OWN_DOMAINS else ""
         return f"operator {node.op_type}{where} is not known in opset {version}"
     if any(kind is None or kind.shape is None for kind in known):

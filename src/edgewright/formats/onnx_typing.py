@@ -7,6 +7,7 @@ constants: a Reshape whose sizes are computed from a Shape is then a Reshape wit
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import msgspec
 from edgewright.errors import EdgewrightError, InputError, ModelUnreadable
 from edgewright.fence import confine
 from edgewright.formats.onnx import OnnxFile, check_data_file, location, parse, tensors_of
+from edgewright.formats.onnx_attributes import read_value
 from edgewright.formats.onnx_fold import Folder, load_small
 from edgewright.formats.onnx_functions import inline_functions
 from edgewright.formats.onnx_graph import Found, Trouble
 from edgewright.formats.onnx_skim import skim
 from edgewright.formats.prepare import name_nodes
-from edgewright.formats.typed_graph import Size, TypedGraph, TypedNode
+from edgewright.formats.typed_graph import Size, TypedGraph, TypedNode, bounded
 from edgewright.limits import Budget, read_budget
 from edgewright.system.parent import die_with_parent
 from edgewright.system.temporary import TemporaryFolder
@@ -63,6 +65,7 @@ def read_typed(path: Path, shapes: Mapping[str, Sequence[int]], budget: Budget |
     signature = file.signature()
     taken, assumed = settle_inputs(graph, {spec.name for spec in signature.inputs}, shapes)
     data_files = find_data_files(path, graph)
+    check_weights(path, graph)
     load_small(graph, path.parent)
     folder = Folder(model, budget)
     tensors = folder.settle()
@@ -245,6 +248,14 @@ def forget_shapes(graph: Any, bound: Mapping[str, int]) -> None:
                 dim.Clear()
 
 
+def check_weights(path: Path, graph: Any) -> None:
+    """Raise ModelUnreadable for weights of sizes that no tensor can have."""
+    for tensor in tensors_of(graph):
+        if min(tensor.dims, default=0) < 0 or bounded(prod(tensor.dims)) is None:
+            sizes = ", ".join(map(str, tensor.dims[:8]))
+            raise ModelUnreadable(f"{path}: '{tensor.name[:200]}' has impossible sizes", f"[{sizes}]")
+
+
 def find_data_files(path: Path, graph: Any) -> tuple[str, ...]:
     names = dict.fromkeys(location(tensor) for tensor in tensors_of(graph) if tensor.data_location == 1)
     for name in names:
@@ -260,25 +271,11 @@ def read_node(node: Any, folder: "Folder") -> TypedNode:
         domain="" if node.domain in OWN_DOMAINS else node.domain,
         inputs=tuple(node.input),
         outputs=tuple(node.output),
-        attributes={one.name: read_attribute(one) for one in plain},
+        attributes={one.name: read_value(one) for one in plain},
         folded=all(name in folder.constant for name in node.output if name) and any(node.output),
         bodies=sum(one.HasField("g") + len(one.graphs) for one in node.attribute),
         problem=folder.problems.get(node.name, ""),
     )
-
-
-def read_attribute(attribute: Any) -> Any:
-    from onnx import helper
-
-    try:
-        value = helper.get_attribute_value(attribute)
-    except ValueError:
-        return None
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, int | float | str):
-        return value
-    return [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in value]
 
 
 if __name__ == "__main__":

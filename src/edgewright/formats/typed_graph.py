@@ -22,6 +22,11 @@ BITS = {
 }
 
 
+def bounded(count: int) -> int | None:
+    """Return a count that 64 bits hold; None for one that is negative or larger, which no real model has."""
+    return count if 0 <= count < 2**63 else None
+
+
 class TensorType(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is known of one value.
 
@@ -38,15 +43,15 @@ class TensorType(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stored: bool = False
 
     def elements(self) -> int | None:
-        """Number of elements; None where a size is free."""
-        if self.shape is None or any(isinstance(size, str) for size in self.shape):
+        """Number of elements; None where a size is free or negative."""
+        if self.shape is None or any(isinstance(size, str) or size < 0 for size in self.shape):
             return None
         return prod(size for size in self.shape if isinstance(size, int))
 
     def bytes(self) -> int | None:
-        """Bytes, packed; None where a size is free or the type has no fixed width."""
+        """Bytes, packed; None as for `elements`, where the type has no fixed width or 64 bits do not hold it."""
         count, bits = self.elements(), BITS.get(self.dtype)
-        return None if count is None or bits is None else -(-count * bits // 8)
+        return None if count is None or bits is None else bounded(-(-count * bits // 8))
 
 
 class TypedNode(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgewright.errors import EdgewrightError, InputError, ModelNotConvertible, ModelUnreadable
+from edgewright.errors import EdgewrightError, InputError, ModelNotConvertible, ModelUnreadable, OutputError
 from edgewright.runtimes.litert.writer import convert_onnx
 from tests.models.onnx_files import constant, node, value, write_conv_net, write_onnx
 from tests.runtimes.litert_writer.node_tests import run_litert
@@ -99,3 +99,56 @@ def test_text_is_refused(tmp_path: Path) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     with pytest.raises(ModelNotConvertible):
         convert_onnx(model.SerializeToString())
+
+
+@pytest.mark.parametrize("op", ["If", "Loop", "Scan", "Compress", "EyeLike", "Range", "Constant", "Shape", "Resize"])
+@pytest.mark.parametrize("inputs", [[], ["k"], ["k", "k"], ["", "", "k"]], ids=len)
+@pytest.mark.parametrize("body", ["none", "empty", "number"])
+def test_operators_without_what_they_need_are_refused_if_at_all(
+    tmp_path: Path, op: str, inputs: list[str], body: str
+) -> None:
+    bad = node(op, inputs, ["y"], "bad one")
+    for name in ("body", "then_branch", "else_branch", "num_scan_inputs", "axis", "dtype", "end"):
+        if body == "empty":
+            bad.attribute.append(helper.make_attribute(name, helper.make_graph([], "g", [], [])))
+        elif body == "number":
+            bad.attribute.append(helper.make_attribute(name, 10**12))
+    nodes = [bad, node("Relu", ["y"], ["z"])]
+    path = write_onnx(tmp_path / "m.onnx", nodes, [value("x", [1])], [value("z", [1])], [constant("k", 1, np.int64)])
+    try:
+        convert_onnx(path, check="none")
+    except (ModelNotConvertible, ModelUnreadable) as error:
+        assert "the LiteRT writer failed" not in error.what
+
+
+@pytest.mark.parametrize("version", [2**62, 10**6])
+def test_an_opset_that_no_onnx_has(tmp_path: Path, version: int) -> None:
+    path = write_conv_net(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    model.opset_import[0].version = version
+    with pytest.raises(ModelUnreadable, match="no such opset"):
+        convert_onnx(model.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (KeyError("of ours"), ModelNotConvertible),
+        (RecursionError("deep"), ModelNotConvertible),
+        (OSError(28, "No space left on device"), OutputError),
+        (MemoryError(), MemoryError),
+        (InputError("as it is"), InputError),
+    ],
+)
+def test_a_fault_of_the_writer_is_no_other_error(
+    tmp_path: Path, raised: BaseException, expected: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk and too little memory stay what they are; a fault of the writer keeps its traceback."""
+
+    def fail(*_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("edgewright.runtimes.litert.writer.convert.write_file", fail)
+    with pytest.raises(expected) as caught:
+        convert_onnx(write_conv_net(tmp_path / "m.onnx"), check="none")
+    assert raised in (caught.value, caught.value.__cause__)

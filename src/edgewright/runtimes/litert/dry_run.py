@@ -112,7 +112,15 @@ def walk(path: Path, shapes: Mapping[str, Sequence[int]]) -> DryRun:
     Where an early station refuses something, the later ones go on with the rest, so that as much as can be is told.
     """
     from edgewright.runtimes.litert.writer import convert
+
+    with convert.documented_errors():
+        return _walk(path, shapes)
+
+
+def _walk(path: Path, shapes: Mapping[str, Sequence[int]]) -> DryRun:
+    from edgewright.runtimes.litert.writer import convert
     from edgewright.runtimes.litert.writer.build import Builder
+    from edgewright.runtimes.litert.writer.graph import DAMAGE
     from edgewright.runtimes.litert.writer.operators import TABLE
     from edgewright.runtimes.litert.writer.read import read_graph
     from edgewright.runtimes.litert.writer.rewrite import REWRITTEN
@@ -128,7 +136,7 @@ def walk(path: Path, shapes: Mapping[str, Sequence[int]]) -> DryRun:
         refused += list_refusals(graph, convert.write_nodes(builder))
         if not refused:
             convert.take_outputs(builder, "channels_last")
-    except (EdgewrightError, *convert.DAMAGE):
+    except (EdgewrightError, *DAMAGE):
         if not refused:
             raise
     if refused:

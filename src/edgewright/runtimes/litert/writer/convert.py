@@ -1,19 +1,20 @@
 """The whole road, and what it gives."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from edgewright.errors import ModelNotConvertible, RuntimeMissing
+from edgewright.errors import EdgewrightError, ModelNotConvertible, ModelUnreadable, RuntimeMissing, full_disk
 from edgewright.runtimes.litert.writer.border import Border, take_off_border
 from edgewright.runtimes.litert.writer.build import DTYPES, Builder, check_dtype
 from edgewright.runtimes.litert.writer.check import Check, Kind, Proof, Subject, check_file
 from edgewright.runtimes.litert.writer.file import write_file
 from edgewright.runtimes.litert.writer.fuse import fuse
-from edgewright.runtimes.litert.writer.graph import Graph, Node, Refusal, Scales, Shape
+from edgewright.runtimes.litert.writer.graph import CHECK, DAMAGE, Graph, Node, Refusal, Scales, Shape, misfit
 from edgewright.runtimes.litert.writer.half import halve_weights
 from edgewright.runtimes.litert.writer.layout import channels_last, plain, store
 from edgewright.runtimes.litert.writer.metadata import NAME as METADATA
@@ -39,8 +40,6 @@ QUANTISING = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QL
 # Operators that give as many results as the numbers decide, while a file's shapes are fixed.
 UNSIZED = {"NonMaxSuppression", "NonZero", "Unique"}
 CUT = "cut the model in front of it and do the rest in the application: how much it gives depends on numbers"
-# What a node with missing or misfit attributes and inputs leads to.
-DAMAGE = (KeyError, IndexError, ValueError, TypeError, AttributeError, ZeroDivisionError, OverflowError)
 # Operators that the search for those looks through.
 TRANSPARENT = {"Add", "Sub", "Mul", "Div", "Cast", "Pad", "BatchNormalization", "QuantizeLinear", "DequantizeLinear",
                "Relu", "Clip", "Identity", "Unsqueeze", "Squeeze", "Concat", "Split", "Slice"}  # fmt: skip
@@ -121,10 +120,28 @@ def convert_onnx(
         ExternalDataMissing: weights lie in a file that is absent.
         InputError: `shapes` or `task` does not fit the model.
         ModelRejected: LiteRT does not load or run what was written, or its numbers are not the source's.
+        LimitReached: it needs more memory or time than is allowed.
+        OutputError: the disk is full.
+        MemoryError: it does not fit into memory.
     """
     need_litert()
     model = Path(model) if isinstance(model, str) else model
-    graph = read_graph(model, shapes or {}, {*TABLE, *FOLDED, *REWRITTEN, *CONTROL})
+    with documented_errors():
+        return _convert(model, shapes or {}, io, precision, Ending(check, task or Task()))
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What is done with a program that is written: how it is checked, and the task that goes along."""
+
+    check: Check | bool
+    task: Task
+
+
+def _convert(
+    model: Path | bytes, shapes: Mapping[str, Sequence[int]], io: Io, precision: Width, end: Ending
+) -> Converted:
+    graph = read_graph(model, shapes, {*TABLE, *FOLDED, *REWRITTEN, *CONTROL})
     unsettled = settle_shapes(graph)
     refuse_all(graph, unsettled | find_unknown(graph))
     kind = _find_kind(graph, precision)
@@ -141,14 +158,14 @@ def convert_onnx(
     steps = _find_steps(builder)
     builder.forget()
     converted = Converted(
-        _write(program, inputs, outputs, task or Task()),
+        _write(program, inputs, outputs, end.task),
         tuple(inputs),
         tuple(outputs),
         tuple(operator.code for operator in program.operators),
         tuple(operator.sources for operator in program.operators),
         notes=tuple(border.notes),
     )
-    how: Check = ("numbers" if check else "none") if isinstance(check, bool) else check
+    how: Check = ("numbers" if end.check else "none") if isinstance(end.check, bool) else end.check
     return converted if how == "none" else replace(converted, proof=_check(converted, model, how, kind, steps))
 
 
@@ -205,17 +222,32 @@ def need_litert() -> None:
 
 def reshape_graph(graph: Graph) -> None:
     """The stations that change the graph as a whole."""
-    try:
+    with documented_errors():
         rewrite(graph)
         fuse(graph)
         quantise(graph)
         untie_flattening(graph)
-    except Refusal as refusal:
-        raise ModelNotConvertible("the model cannot be written for LiteRT", str(refusal), refusal.help) from None
-    except DAMAGE as error:
-        why = f"attributes or inputs do not fit: {type(error).__name__} {str(error)[:200]}"
-        raise ModelNotConvertible("the model cannot be written for LiteRT", why, "onnx.checker finds more") from None
     graph.drop_unused()
+
+
+@contextmanager
+def documented_errors() -> Iterator[None]:
+    """Let nothing but EdgewrightError and MemoryError out; what was raised instead stays the cause.
+
+    Every operator that is known to stand in the way was refused by its name before. What is left is a damaged model,
+    or a fault of the writer, which the error admits.
+    """
+    try:
+        yield
+    except (EdgewrightError, MemoryError):
+        raise
+    except Refusal as refusal:
+        raise ModelNotConvertible("the model cannot be written for LiteRT", str(refusal), refusal.help) from refusal
+    except OSError as error:
+        raise full_disk(error) or ModelUnreadable("the model cannot be read", str(error)) from error
+    except Exception as error:
+        why = f"{type(error).__name__}: {str(error)[:300]}"
+        raise ModelNotConvertible("the LiteRT writer failed on this model", why, CHECK) from error
 
 
 def find_unknown(graph: Graph) -> dict[str, Refusal]:
@@ -239,8 +271,7 @@ def write_nodes(b: Builder) -> dict[str, Refusal]:
         except Refusal as refusal:
             refusals[node.name] = refusal
         except DAMAGE as error:
-            why = f"its attributes or inputs do not fit: {type(error).__name__} {str(error)[:200]}"
-            refusals[node.name] = Refusal(why, "check the model with onnx.checker")
+            refusals[node.name] = misfit(error)
     return refusals
 
 
@@ -267,6 +298,7 @@ def refuse_all(graph: Graph, refusals: Mapping[str, Refusal]) -> None:
     if not refusals:
         return
     by_name = {node.name: node for node in graph.nodes}
+    cause = next((refusal.__cause__ for refusal in refusals.values() if refusal.__cause__), None)
     lines = []
     for name, refusal in refusals.items():
         node = by_name.get(name)
@@ -276,7 +308,7 @@ def refuse_all(graph: Graph, refusals: Mapping[str, Refusal]) -> None:
     count = len(refusals)
     raise ModelNotConvertible(
         f"{count} operator{'s' if count > 1 else ''} cannot be written for LiteRT", "\n".join(lines), "; ".join(helps)
-    )
+    ) from cause
 
 
 # The border

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
+CHECK = "check the model with onnx.checker; if it is valid, report this with the output of --debug"
+# What a node with missing or misfit attributes and inputs leads to.
+DAMAGE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
 
 
 class Refusal(Exception):
@@ -17,6 +20,13 @@ class Refusal(Exception):
     def __init__(self, why: str, help: str = "") -> None:
         super().__init__(why)
         self.help = help
+
+
+def misfit(error: Exception) -> Refusal:
+    """Return the refusal of a node whose attributes or inputs led to one of `DAMAGE`; `error` stays its cause."""
+    refusal = Refusal(f"its attributes or inputs do not fit: {type(error).__name__} {str(error)[:200]}", CHECK)
+    refusal.__cause__ = error
+    return refusal
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from edgewright.runtimes.litert.writer.graph import Array, Graph, Node, Shape, s
 from edgewright.runtimes.litert.writer.weights import Stripped, map_file, strip_weights
 
 OLDEST_OPSET = 11
+NEWEST_OPSET = 10_000  # far beyond any that onnx will define; larger ones are no numbers for its C++
 MOST_NODES = 200_000
 # A TFLite flatbuffer is addressed by signed 32-bit offsets.
 MOST_TENSOR_BYTES = 2**31 - 1
@@ -90,6 +91,8 @@ def _read_opset(proto: Any) -> int:
             f"opsets {OLDEST_OPSET} and newer are converted",
             "export it with a newer opset, or run onnx.version_converter on it",
         )
+    if opset > NEWEST_OPSET:
+        raise ModelUnreadable(f"the model is written in opset {opset}", "there is no such opset")
     return int(opset)
 
 

@@ -6,14 +6,12 @@ import numpy as np
 
 from edgewright.errors import ModelUnreadable
 from edgewright.limits import TIME_VARIABLE, OverTime, interrupted_after, read_budget
-from edgewright.runtimes.litert.writer.graph import Array, Graph, Node, Refusal, Shape
+from edgewright.runtimes.litert.writer.graph import DAMAGE, Array, Graph, Node, Refusal, Shape, misfit
 from edgewright.runtimes.litert.writer.read import MOST_DIMENSIONS, MOST_TENSOR_BYTES
 from edgewright.runtimes.litert.writer.unroll import CONTROL, spell_out
 
 # Shape inference looks into constants up to this size (axes, sizes, pads), never into weights.
 SMALL = 4096
-# What onnx raises for nodes that are not what its definitions say.
-DAMAGE = (RuntimeError, TypeError, ValueError, KeyError, AttributeError, OverflowError)
 # A folded value may be as large as this, or as twice what it is made from.
 MOST_FOLDED_BYTES = 64 * 2**20
 FOLDING_SHARE = 0.1  # of the budget's seconds: computing one value
@@ -56,6 +54,9 @@ def settle_shapes(graph: Graph) -> dict[str, Refusal]:
             folded = _settle_node(graph, node)
         except Refusal as refusal:
             refusals[node.name] = refusal
+            folded = False
+        except DAMAGE as error:
+            refusals[node.name] = misfit(error)
             folded = False
         if not folded:
             kept.append(node)
@@ -149,7 +150,7 @@ def _infer(graph: Graph, node: Node) -> None:
             {name: _tensor(graph.constants[name]) for name in node.inputs if _is_small(graph, name)},
             opset_imports=[onnx.helper.make_opsetid(node.domain, graph.opset)],
         )
-    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, *DAMAGE) as error:
+    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, *DAMAGE) as error:
         raise Refusal(f"its sizes cannot be: {str(error).strip()[:200]}") from None
     for name in node.outputs:
         if name:
