@@ -57,7 +57,7 @@ def test_only_modules_of_edgewright_are_forked() -> None:
         ("Path('../../../out/m.html').write_text('<html>')", "m.html is not whole"),
         ("while True: pass", "more than 0.5 s"),
         ("held = b'x' * 4 * 10**8\nwhile True: pass", "more than 0.3 GB"),
-        ("os.kill(os.getpid(), 11)", "signal 11"),
+        ("os.kill(os.getpid(), 9)", "signal 9"),
         ("subprocess.run([sys.executable, '-m', 'edgewright.no_such_module'])", "a process of ours ended with"),
     ],
 )
