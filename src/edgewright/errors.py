@@ -25,6 +25,7 @@
     │   ├── StoreCorrupt                  1   it is damaged
     │   ├── StoreNewer                    1   a newer Edgewright wrote it
     │   ├── StoreFull                     1   no space is left
+    │   ├── ImportRejected                2   an exported run is not what it claims to be
     │   └── RunNotFound                   2   no run has this id
     └── Cancelled                       130   the user stopped it
 
@@ -231,6 +232,13 @@ class StoreFull(StoreError):
     """No space is left for the record."""
 
     default_hint = "free some space, or point EDGEWRIGHT_HOME at another disk"
+
+
+class ImportRejected(StoreError):
+    """An exported run is damaged, or is not what it claims to be; nothing of it was taken in."""
+
+    exit_code = 2
+    default_hint = "export the run again where it was made"
 
 
 class RunNotFound(StoreError):

@@ -12,6 +12,7 @@ from edgewright.errors import ModelRejected, RunNotFound, StoreError, UsageError
 from edgewright.facts.run import Output, Run
 from edgewright.flows.benchmark import benchmark
 from edgewright.flows.rerun import recorded_plan, rerun
+from edgewright.formats.files import join_hashes
 from edgewright.store.ids import new_run_id
 from edgewright.store.store import Store
 from tests.bench.quick import QuickDevice, make_plan
@@ -125,11 +126,13 @@ def test_no_file_of_a_stranger_leaves_its_folder(
     (original,) = benchmark(make_plan(str(write_conv_net(tmp_path / "m.onnx"))), device, store, ignore, {}).runs
     model = original.outputs[0]
     data = Output(role=f"data:{name}", sha256=model.sha256, bytes=model.bytes)
-    with pytest.raises(StoreError, match="cannot be repeated"):
-        rerun(stranger(original, store, outputs=(model, data)), device, store, ignore)
     assert original.model is not None
+    joined = join_hashes([model.sha256, model.sha256])
+    heavy = msgspec.structs.replace(original.model, data_files=(name,), sha256=joined)
+    changes = {"outputs": (msgspec.structs.replace(model, model_id=joined), data), "model": heavy}
+    with pytest.raises(StoreError, match="a file with the name"):
+        rerun(stranger(original, store, **changes), device, store, ignore)
     renamed = msgspec.structs.replace(original.model, name=name)
-    if name:
-        with pytest.raises(StoreError, match="cannot be repeated"):
-            rerun(stranger(original, store, model=renamed), device, store, ignore)
+    with pytest.raises(StoreError, match="a file with the name"):
+        rerun(stranger(original, store, model=renamed), device, store, ignore)
     assert list(place.iterdir()) == []

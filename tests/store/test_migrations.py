@@ -8,8 +8,12 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from msgspec.structs import replace
+from sqlalchemy import column, insert, table
 
-from edgewright.store import database
+from edgewright.facts.run import Run
+from edgewright.store import database, schema
+from edgewright.store.queries import RunFilter
+from edgewright.store.rows import _run_values, _write_shared
 from edgewright.store.schema import REVISIONS, metadata
 from edgewright.store.store import Store
 from tests.contracts.sample_runs import begun_run, finished_run
@@ -28,6 +32,16 @@ def test_revisions_are_those_of_the_scripts() -> None:
     assert tuple(reversed(scripts)) == REVISIONS
 
 
+def finish_then(store: Store, run: Run) -> None:
+    """Write a run without layers as a store with older tables did."""
+    values = _run_values(run, None)
+    columns = [one.name for one in schema.run.c if one.name not in ("imported", "imported_at")]
+    with store.database.writing("the run of then") as connection:
+        _write_shared(connection, run)
+        old = table("run", *map(column, columns))
+        connection.execute(insert(old), {name: values[name] for name in columns})
+
+
 def test_layers_from_before_their_intervals(open_again: Callable[[], Store], monkeypatch: pytest.MonkeyPatch) -> None:
     """A record with the first tables is brought up to date; what it never knew is not known."""
     finished = finished_run(begun_run())
@@ -35,7 +49,7 @@ def test_layers_from_before_their_intervals(open_again: Callable[[], Store], mon
     with monkeypatch.context() as patch:
         patch.setattr(database, "REVISION", "0001")
         old = open_again()
-        old.finish(replace(finished, layers=()))
+        finish_then(old, finished)
         with old.database.writing("the layer of then") as connection:
             connection.exec_driver_sql(
                 "INSERT INTO layer (run_id, position, layer_position, name, op, source_nodes, unit, backend, evidence,"
@@ -49,3 +63,17 @@ def test_layers_from_before_their_intervals(open_again: Callable[[], Store], mon
     with today.database.reading("compare") as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
+
+
+def test_runs_from_before_their_origin(open_again: Callable[[], Store], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether they were imported is not known: they pass for neither."""
+    finished = finished_run(begun_run())
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "REVISION", "0002")
+        old = open_again()
+        finish_then(old, finished)
+        old.close()
+    today = open_again()
+    assert today.load(finished.id).imported is None
+    assert [row.imported for row in today.list_runs()] == [None]
+    assert today.list_runs(RunFilter(imported=False)) == today.list_runs(RunFilter(imported=True)) == []

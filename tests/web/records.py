@@ -1,5 +1,6 @@
 """Runs for the pages' tests: ordinary ones, and ones whose every text is an attack or absurd."""
 
+import hashlib
 import math
 import random
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from edgewright.store.ids import new_run_id
 from edgewright.store.store import Store
 
 PROCESSES = 10
+MODEL_BYTES = b"bytes of a model"
+MODEL_ID = hashlib.sha256(MODEL_BYTES).hexdigest()
 SCRIPT = "<script>alert('x')</script><img src=x onerror=alert(1)>\"'>"
 
 
@@ -138,9 +141,10 @@ class Record:
 
 
 def fill(store: Store) -> Record:
-    source, made = make_model("net.onnx", "a"), make_model("net-litert.tflite", "b", "w8a8")
+    source = replace(make_model("net.onnx"), sha256=MODEL_ID)
+    made = make_model("net-litert.tflite", "b", "w8a8")
     first = make_run(model=source)
-    first = replace(first, outputs=(store.put_bytes(first.id, b"bytes of a model", role="model", model_id="a" * 64),))
+    first = replace(first, outputs=(store.put_bytes(first.id, MODEL_BYTES, role="model", model_id=MODEL_ID),))
     second = make_run(model=made, middle_us=500.0, parent=first.id, runtime="litert", seed=1)
     third = make_run(model=source, device=make_device("phone"), middle_us=1_001.0, seed=2, runtime="onnxruntime")
     evaluation = make_evaluation(made, "litert", 0.98)

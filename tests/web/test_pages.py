@@ -12,7 +12,7 @@ from edgewright.store.ids import new_run_id
 from edgewright.store.store import Store
 from edgewright.web.comparing import figure_rows
 from tests.web.conftest import Pages
-from tests.web.records import Record, make_evaluation
+from tests.web.records import MODEL_ID, Record, make_evaluation
 
 
 @pytest.mark.parametrize("path", ["/runs", "/models", "/devices", "/work"])
@@ -105,7 +105,7 @@ def test_run_twin(pages: Pages, record: Record) -> None:
     told = pages.get(f"/runs/{record.second.id}.json").json()
     assert told["run"]["latency_us"]["p50"] == 500.0
     assert [row["id"] for row in told["lineage"]["session"]] == [record.first.id]
-    assert told["lineage"]["from"][0]["model_id"] == "a" * 64
+    assert told["lineage"]["from"][0]["model_id"] == MODEL_ID
 
 
 def test_layers_are_filtered_grouped_and_sorted(pages: Pages, record: Record) -> None:
@@ -168,7 +168,7 @@ def test_model_page(pages: Pages, record: Record) -> None:
     answer = pages.get(f"/models/{'b' * 64}")
     assert answer.status == 200
     assert "1 × 3 × 8 × width" in answer.text
-    assert pages.get(f"/models/{'b' * 64}.json").json()["family"] == ["a" * 64, "b" * 64]
+    assert pages.get(f"/models/{'b' * 64}.json").json()["family"] == sorted([MODEL_ID, "b" * 64])
     assert pages.get("/models/none").status == 404
 
 
@@ -288,8 +288,8 @@ def netron(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_graph_in_netron_reaches_nothing_but_us(pages: Pages, record: Record, netron: Path) -> None:
-    base = f"/netron/{'a' * 64}"
-    assert f'href="{base}/"' in pages.get(f"/models/{'a' * 64}").text
+    base = f"/netron/{MODEL_ID}"
+    assert f'href="{base}/"' in pages.get(f"/models/{MODEL_ID}").text
     page = pages.get(f"{base}/")
     assert 'content="0.0.0"' in page.text
     assert page.headers["set-cookie"].startswith("consent=1; Path=/netron/")
@@ -306,8 +306,8 @@ def test_graph_in_netron_reaches_nothing_but_us(pages: Pages, record: Record, ne
 def test_graph_without_netron(pages: Pages, record: Record) -> None:
     if find_spec("netron") is not None:
         pytest.skip("Netron is installed here")
-    assert "/netron/" not in pages.get(f"/models/{'a' * 64}").text
-    answer = pages.get(f"/netron/{'a' * 64}/")
+    assert "/netron/" not in pages.get(f"/models/{MODEL_ID}").text
+    answer = pages.get(f"/netron/{MODEL_ID}/")
     assert answer.status == 409
     assert "pip install netron" in answer.text
 

@@ -64,7 +64,7 @@ def list_row(row: RunRow) -> tuple[str, ...]:
     return (
         row.id,
         row.started_at[:16].replace("T", " "),
-        row.kind,
+        row.kind + (" (imported)" if row.imported else ""),
         row.state,
         row.model_name or UNKNOWN,
         row.runtime,

@@ -136,6 +136,7 @@ def show_run(run: Run, lineage: Lineage) -> None:
         ("state", f"{run.state}{f': {run.error}' if run.error else ''}"),
         ("started", run.started_at),
         ("finished", run.finished_at or UNKNOWN),
+        ("imported", show_origin(run.imported, run.imported_at)),
         ("model", f"{row.model} {row.precision} {row.model_sha256[:12]}"),
         ("runtime", f"{run.runtime} {runtime_version(run)}".strip()),
         ("device", f"{row.device} {run.device.facts.get('model', '') if run.device else ''}".strip()),
@@ -166,6 +167,13 @@ def show_run(run: Run, lineage: Lineage) -> None:
         show_layers(row.layers)
     for warning in run.warnings:
         put(f"Warning ({warning.code}): {warning.text}.")
+
+
+def show_origin(imported: bool | None, at: str | None) -> str:
+    """Where a run comes from; empty for one that was made here."""
+    if imported is None:
+        return "unknown: recorded by an older version"
+    return (at or "yes") if imported else ""
 
 
 def output_row(output: Output) -> tuple[str, ...]:

@@ -125,6 +125,8 @@ class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One run, whole. Times are ISO 8601 in UTC; `plan` and `environment` are plain JSON values.
 
     The runs of one session share a `parent_id`: the id of the session's first run (which has None itself).
+    `imported` is whether the run was made elsewhere and came in by `runs import`, at `imported_at`; None where it was
+    recorded before that was written down.
     """
 
     id: str
@@ -147,3 +149,5 @@ class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     warnings: tuple[Warn, ...] = ()
     outputs: tuple[Output, ...] = ()
     tags: dict[str, str] = {}
+    imported: bool | None = False
+    imported_at: str | None = None

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from edgewright.errors import OutputError, StoreError
+from edgewright.errors import ModelUnreadable, OutputError, StoreError
 from edgewright.facts.artifact import Artifact
 from edgewright.facts.run import Output
-from edgewright.formats.artifacts import read_artifact, record_path, write_record
+from edgewright.formats.artifacts import find_stranger, parse_record, read_artifact, record_path, write_record
 from edgewright.formats.files import hash_file, hash_files
 from edgewright.store.queries import RunFilter
 from edgewright.store.store import Store
@@ -48,8 +48,11 @@ def publish(record: Artifact, made: Path, out: Path) -> Path:
     """Move an artifact's files from `made` into `out`, its record last; its main path there.
 
     An older artifact of the same name loses its record first, so that at no moment a record stands beside files that
-    are not its own.
+    are not its own. Raises OutputError for a record whose names lead out of `out`; nothing is touched then.
     """
+    if (stranger := find_stranger(record)) is not None:
+        why = f"the artifact names a file {stranger[:80]!r}, which leads out of it or is no name of a file"
+        raise OutputError(f"{record.main[:80]!r} cannot be written", why, "compile the model again")
     if made == out:
         with told_as_output(out):
             write_record(record, out)
@@ -58,7 +61,7 @@ def publish(record: Artifact, made: Path, out: Path) -> Path:
         record_path(out / record.main).unlink(missing_ok=True)
         tops = sorted({name.split("/")[0] for name in record.files}, key=lambda name: name == record.main)
         for name in tops:
-            if (out / name).is_dir():
+            if (out / name).is_dir() and not (out / name).is_symlink():
                 shutil.rmtree(out / name)
             (made / name).replace(out / name)
         write_record(record, made)
@@ -81,21 +84,25 @@ def artifact_hash(record: Artifact, folder: Path) -> str:
 
 
 def find_made(key: str, main: Path, store: Store, work: Path) -> tuple[Artifact, Path] | None:
-    """An artifact that the record of runs has under this key, and the folder that its files lie in.
+    """An artifact that was made here under this key, and the folder that its files lie in.
 
-    That is the folder of `main` where they lie there unchanged, or `work`. The artifact's own record is not asked:
-    anyone may have changed it.
+    That is the folder of `main` where they lie there unchanged, or `work`. The record beside an artifact is not asked:
+    anyone may have changed it. Runs that were imported, or may have been, are not asked either: nobody here has seen
+    their compiler.
     """
-    rows = store.list_runs(RunFilter(kind="compile", state="done", plan_hash=key, limit=1, metrics=()))
+    wanted = RunFilter(kind="compile", state="done", plan_hash=key, imported=False, limit=1, metrics=())
+    rows = store.list_runs(wanted)
     if not rows:
         return None
     outputs = store.load(rows[0].id).outputs
     try:
         record = fetch_record(outputs, store)
+        if record.key != key or record.main != main.name:
+            return None
         if all(is_same(main.parent / name, sha256) for name, sha256 in record.files.items()):
             return record, main.parent
-        fetch_files(record, outputs, store, work)
-    except (StoreError, msgspec.MsgspecError, StopIteration):  # its bytes are gone: it is made again
+        fetch_files(record, store, work)
+    except (StoreError, ModelUnreadable, StopIteration, OSError):  # its bytes are gone: it is made again
         empty(work)
         return None
     return record, work
@@ -113,14 +120,14 @@ def is_same(path: Path, sha256: str) -> bool:
 
 def fetch_record(outputs: Sequence[Output], store: Store) -> Artifact:
     with store.open_blob(next(one.sha256 for one in outputs if one.role == RECORD_ROLE)) as file:
-        return msgspec.json.decode(file.read(), type=Artifact)
+        return parse_record(file.read(), "the record of the artifact")
 
 
-def fetch_files(record: Artifact, outputs: Sequence[Output], store: Store, work: Path) -> None:
-    by_role = {one.role: one.sha256 for one in outputs}
-    for name in record.files:
+def fetch_files(record: Artifact, store: Store, work: Path) -> None:
+    """Write an artifact's files into `work`: the bytes whose hashes its record, which was parsed, has."""
+    for name, sha256 in record.files.items():
         (work / name).parent.mkdir(parents=True, exist_ok=True)
-        store.get_file(by_role.get(f"artifact:{name}", ""), work / name)
+        store.get_file(sha256, work / name)
 
 
 def place(path: Path, to: Path) -> None:

@@ -1,7 +1,7 @@
 """Repeat a run from its record alone."""
 
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import msgspec
 from msgspec import Struct
@@ -14,6 +14,7 @@ from edgewright.facts.plan import BenchmarkPlan
 from edgewright.facts.run import OWN_TAGS, Comparison, Run
 from edgewright.flows.benchmark import Outcome, benchmark
 from edgewright.flows.compare import compare_two
+from edgewright.flows.stored_model import fetch_model
 from edgewright.store.store import Store
 from edgewright.system.temporary import TemporaryFolder
 
@@ -68,30 +69,15 @@ def kept_tags(original: Run) -> dict[str, str]:
 
 
 def fetch_files(run: Run, store: Store, folder: Path) -> dict[str, Path]:
-    """The run's model, weight files and inputs from the store, under the names they had."""
-    if run.model is None:
-        raise StoreError(f"run {run.id} has no model on record", "it failed before the model was stored")
-    names = {"model": run.model.name, "inputs": "inputs.npz"}
-    files: dict[str, Path] = {}
+    """The run's model and its inputs, where it had some, from the store."""
+    files = {"model": fetch_model(run, store, folder)}
     for output in run.outputs:
-        name = names.get(output.role) or output.role.removeprefix("data:")
-        if output.role == "log":
-            continue
-        path = folder / inside(name, run)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        store.get_file(output.sha256, path)
-        files[output.role] = path
-    if "model" not in files:
-        raise StoreError(f"the model of run {run.id} is not in the record", "it was imported without its files")
+        if output.role == "inputs":
+            inputs = folder / "inputs"
+            inputs.mkdir()
+            files["inputs"] = inputs / "inputs.npz"
+            store.get_file(output.sha256, files["inputs"])
     return files
-
-
-def inside(name: str, run: Run) -> PurePosixPath:
-    """The name as a path that stays in its folder: a run that was imported comes from a stranger."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or not path.name or "\\" in name:
-        raise StoreError(f"run {run.id} cannot be repeated", f"its record has a file with the name '{name[:200]}'")
-    return path
 
 
 def move_plan(plan: BenchmarkPlan, files: Mapping[str, Path]) -> BenchmarkPlan:

@@ -1,8 +1,9 @@
 """Read and write the record that lies beside an artifact's files."""
 
+import re
 from contextlib import suppress
 from math import prod
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import msgspec
 
@@ -14,6 +15,9 @@ from edgewright.formats.ordinary import read_ordinary
 DTYPES = {"str", "bool", "float16", "bfloat16", "float32", "float64"} | {
     f"{sign}int{bits}" for sign in ("", "u") for bits in (4, 8, 16, 32, 64)
 }
+# Names that Windows gives to devices, whatever suffix follows.
+DEVICE_NAME = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³])\s*(\..*)?", re.IGNORECASE)
+MOST_NAME_BYTES, MOST_PATH_BYTES = 255, 1024
 FORMATS = ("ncnn", "mnn", "openvino", "executorch", "coreml")  # files that tell too little of themselves
 
 
@@ -40,8 +44,19 @@ def find_record(main: Path) -> Artifact | None:
 def read_record(path: Path) -> Artifact:
     """The record in a file; ModelUnreadable says what is wrong with it."""
     try:
-        record = msgspec.json.decode(read_ordinary(path), type=Artifact)
-    except (OSError, msgspec.MsgspecError) as error:
+        data = read_ordinary(path)
+    except OSError as error:
+        raise ModelUnreadable(
+            f"{path} is not the record of an artifact", str(error), "compile the model again"
+        ) from None
+    return parse_record(data, str(path))
+
+
+def parse_record(data: bytes, path: str) -> Artifact:
+    """The record in these bytes; ModelUnreadable, which names `path`, says what is wrong with them."""
+    try:
+        record = msgspec.json.decode(data, type=Artifact)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ModelUnreadable(
             f"{path} is not the record of an artifact", str(error), "compile the model again"
         ) from None
@@ -51,12 +66,18 @@ def read_record(path: Path) -> Artifact:
         )
     if fault := find_fault(record):
         raise ModelUnreadable(f"{path} contradicts itself", fault, "compile the model again")
-    strangers = [name for name in (record.main, *record.files) if not is_inside(name)]
-    if strangers:
+    if (stranger := find_stranger(record)) is not None:
         raise ModelUnreadable(
-            f"{path} names a file outside of its folder", strangers[0][:200], "compile the model again"
+            f"{path} names a file outside of its folder", repr(stranger[:200]), "compile the model again"
         )
     return record
+
+
+def find_stranger(record: Artifact) -> str | None:
+    """The first name in a record that does not stay in its folder; None where all do."""
+    if not is_file_name(record.main):
+        return record.main
+    return next((name for name in record.files if not is_inside(name)), None)
 
 
 def find_fault(record: Artifact) -> str:
@@ -82,9 +103,31 @@ def fault_of(port: Port) -> str:
 
 
 def is_inside(name: str) -> bool:
-    """Whether a relative name stays in its folder: a record may come from a stranger."""
-    path = Path(name)
-    return bool(name) and not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name
+    """Whether a relative name, with `/` between its parts, stays in its folder on every system.
+
+    A name in a record may come from a stranger: whoever makes a path from one asks here first.
+    """
+    parts = name.split("/")
+    return len(name.encode("utf-8", "replace")) <= MOST_PATH_BYTES and all(map(is_file_name, parts))
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a name is that of a file or folder on every system: no path and no device."""
+    return (
+        name not in ("", ".", "..")
+        and not any(letter < " " or letter in "/\\\x7f" for letter in name)
+        and name[-1] not in ". "  # which Windows drops, so that another name is meant
+        and not PureWindowsPath(name).drive
+        and DEVICE_NAME.fullmatch(name) is None
+        and is_writable_name(name)
+    )
+
+
+def is_writable_name(name: str) -> bool:
+    try:
+        return len(name.encode()) <= MOST_NAME_BYTES
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
 
 
 def write_record(record: Artifact, folder: Path) -> Path:

@@ -48,9 +48,8 @@ def sniff(path: Path) -> str:
         raise ModelUnreadable(
             f"{path} is empty", "it has 0 bytes", "export the model again; check that the disk is not full"
         )
-    for info in FORMATS:
-        if any(head[offset : offset + len(magic)] == magic for offset, magic in info.magic):
-            return info.name
+    if found := format_of(head):
+        return found
     if path.suffix.lower() in (".onnx", ".mnn"):  # neither has a magic number
         return path.suffix.lower().removeprefix(".")
     raise ModelUnreadable(
@@ -58,6 +57,14 @@ def sniff(path: Path) -> str:
         f"it begins with {head[:8].hex(' ')}",
         f"known are {', '.join(READABLE[:2])} files",
     )
+
+
+def format_of(head: bytes) -> str:
+    """The format of a file that begins so; empty where the bytes do not tell."""
+    for info in FORMATS:
+        if any(head[offset : offset + len(magic)] == magic for offset, magic in info.magic):
+            return info.name
+    return ""
 
 
 def read_head(path: Path) -> bytes:
@@ -187,7 +194,11 @@ def read_graph(path: Path, kind: str) -> Sequence[GraphNode]:
 
 def hash_files(paths: Sequence[Path]) -> str:
     """The main file's hash; with weight files the hash of all their hex digests in order."""
-    digests = [hash_file(path) for path in paths]
+    return join_hashes([hash_file(path) for path in paths])
+
+
+def join_hashes(digests: Sequence[str]) -> str:
+    """The hash of a model from those of its files, the main one first."""
     return digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest()
 
 

@@ -124,9 +124,14 @@ def hash_of(source: BinaryIO) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
+def is_sha256(text: str) -> bool:
+    """Whether the text is a SHA-256 in lower case."""
+    return _SHA256.fullmatch(text) is not None
+
+
 def check_sha256(text: str) -> str:
     """The text again, if it is a SHA-256 in lower case; anything else could be a path. Raises StoreError."""
-    if _SHA256.fullmatch(text) is None:
+    if not is_sha256(text):
         raise StoreError("this is not a hash", f"{text[:80]!r} is not 64 digits of 0–9 and a–f")
     return text
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, and_, func, select
+from sqlalchemy import Connection, and_, case, func, select
 
 from edgewright.store.schema import device, model, output, run, tag
 
@@ -103,7 +103,8 @@ def list_models(connection: Connection) -> list[ModelRow]:
     newest = and_(run.c.model_id == last.c.model_id, run.c.started_us == last.c.last)
     query = select(run.c.model_id, last.c.number, run.c.started_at, run.c.precision).join(last, newest)
     known = {row.model_id: row for row in connection.execute(query)}
-    stored = set(connection.scalars(select(output.c.model_id).where(output.c.role == "model").distinct()))
+    own = select(output.c.model_id).join(run, output.c.run_id == run.c.id).where(run.c.model_id == output.c.model_id)
+    stored = set(connection.scalars(own.where(output.c.role == "model").distinct()))
     found = []
     for row in connection.execute(select(model)):
         latest = known.get(row.id)
@@ -121,6 +122,15 @@ def list_models(connection: Connection) -> list[ModelRow]:
             )
         )
     return sorted(found, key=lambda one: one.last_run_at or one.added_at, reverse=True)
+
+
+def list_holders(connection: Connection, model_id: str, most: int) -> list[str]:
+    """Runs of a model whose output `model` is that model, not what they made of it."""
+    query = select(run.c.id).join(output, output.c.run_id == run.c.id)
+    own = query.where(run.c.model_id == model_id, output.c.role == "model", output.c.model_id == model_id)
+    made_here = run.c.imported.is_(False)
+    order = (case((made_here, 0), else_=1), run.c.started_us.desc(), run.c.id.desc())
+    return list(connection.scalars(own.order_by(*order).limit(most)))
 
 
 def list_links(connection: Connection) -> list[Link]:

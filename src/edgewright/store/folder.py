@@ -18,19 +18,18 @@ from typing import Any, NoReturn
 import msgspec
 from msgspec import Struct
 
-from edgewright.errors import StoreError, StoreNewer
-from edgewright.facts.plan import BenchmarkPlan
+from edgewright.errors import ImportRejected, StoreError, StoreNewer
 from edgewright.facts.run import Output, Run
-from edgewright.store.blobs import check_sha256, hash_of
-from edgewright.store.ids import is_run_id, new_run_id
+from edgewright.store.blobs import hash_of, is_sha256
+from edgewright.store.checks import find_fault
+from edgewright.store.ids import new_run_id
 from edgewright.store.portable import from_plain, to_plain
-from edgewright.store.rows import microseconds
 
 SCHEMA = "edgewright.run/1"
 PLAN_SCHEMA = "edgewright.plan/1"
 _MOST_JSON_BYTES = 1 << 30
+NOT_EXPORTED = ("imported", "imported_at")  # who takes the run in knows by himself
 _FILE = re.compile(r"artefacts/[^/\\\0]+")
-_HINT = "export the run again where it was made"
 
 
 class Artefact(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,7 +64,10 @@ def write_folder(run: Run, folder: Path, fetch: Callable[[Output, Path], bool]) 
     """
     with _appearing(folder) as part:
         artefacts = [_write_artefact(part, place, run, fetch) for place, _ in enumerate(run.outputs)]
-        content = ExportedRun(schema=SCHEMA, run=to_plain(run), artefacts=tuple(artefacts))
+        plain = to_plain(run)
+        for name in NOT_EXPORTED:
+            del plain[name]
+        content = ExportedRun(schema=SCHEMA, run=plain, artefacts=tuple(artefacts))
         text = msgspec.json.format(msgspec.json.encode(content), indent=1)
         (part / "run.json").write_bytes(text + b"\n")
         (part / "SHA256SUMS").write_text(_sums(part), encoding="utf-8", newline="\n")
@@ -73,9 +75,9 @@ def write_folder(run: Run, folder: Path, fetch: Callable[[Output, Path], bool]) 
 
 
 def read_folder(folder: Path) -> tuple[Run, dict[str, Path]]:
-    """The run of a folder and its files by SHA-256, every one of them verified.
+    """The run of a folder and its files by SHA-256, every one of them verified, see `checks.py`.
 
-    Raises StoreNewer for a later schema, StoreError for anything that is not as it was exported.
+    Raises StoreNewer for a later schema, ImportRejected for anything that is not as it was exported.
     """
     data = _read_json(folder)
     try:
@@ -85,9 +87,15 @@ def read_folder(folder: Path) -> tuple[Run, dict[str, Path]]:
         run = from_plain(content.run)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         _refuse(folder, f"run.json: {error}", error)
-    _check_run(run, content, folder)
+    _check_plan_schema(run, folder)
+    said = [(output.role, output.sha256, output.bytes) for output in run.outputs]
+    if said != [(artefact.role, artefact.sha256, artefact.bytes) for artefact in content.artefacts]:
+        _refuse(folder, "its artefacts are not the outputs of its run", None)
     kept = [artefact for artefact in content.artefacts if artefact.file is not None]
-    return run, {artefact.sha256: _checked_file(folder, artefact) for artefact in kept}
+    files = {artefact.sha256: _checked_file(folder, artefact) for artefact in kept}
+    if fault := find_fault(run, files):
+        _refuse(folder, fault, None)
+    return run, files
 
 
 @contextmanager
@@ -165,45 +173,16 @@ def _check_schema(schema: str, folder: Path, known: str) -> None:
     _refuse(folder, f"its schema is {schema[:40]!r}, not {known}", None)
 
 
-def _check_run(run: Run, content: ExportedRun, folder: Path) -> None:
-    if not is_run_id(run.id):
-        _refuse(folder, f"{run.id[:40]!r} is not the id of a run", None)
-    if run.state in ("queued", "running"):
-        _refuse(folder, f"run {run.id} is {run.state}: it has no result", None)
-    try:
-        microseconds(run.started_at)
-    except (ValueError, OverflowError) as error:
-        _refuse(folder, f"its time is not a time: {error}", error)
-    _check_plan(run, folder)
-    _check_environment(run, folder)
-    said = [(output.role, output.sha256, output.bytes) for output in run.outputs]
-    if said != [(artefact.role, artefact.sha256, artefact.bytes) for artefact in content.artefacts]:
-        _refuse(folder, "its artefacts are not the outputs of its run", None)
-
-
-def _check_plan(run: Run, folder: Path) -> None:
-    """The plan of a benchmark is read back to compare and to repeat it."""
-    if run.kind != "benchmark":
-        return
-    schema = run.plan.get("schema", PLAN_SCHEMA)
-    _check_schema(schema if isinstance(schema, str) else "", folder, PLAN_SCHEMA)
-    try:
-        plan = msgspec.convert(run.plan, BenchmarkPlan)
-    except msgspec.ValidationError as error:
-        _refuse(folder, f"the plan of run {run.id} is no plan of a benchmark: {error}", error)
-    if len(plan.candidates) != 1:
-        _refuse(folder, f"the plan of run {run.id} has {len(plan.candidates)} candidates; a run has one", None)
-
-
-def _check_environment(run: Run, folder: Path) -> None:
-    try:
-        msgspec.convert(run.environment.get("packages", {}), dict[str, str])
-    except msgspec.ValidationError as error:
-        _refuse(folder, f"the packages in the environment of run {run.id} are not names and versions: {error}", error)
+def _check_plan_schema(run: Run, folder: Path) -> None:
+    """A plan of a later version is refused by name."""
+    if run.kind == "benchmark":
+        schema = run.plan.get("schema", PLAN_SCHEMA)
+        _check_schema(schema if isinstance(schema, str) else "", folder, PLAN_SCHEMA)
 
 
 def _checked_file(folder: Path, artefact: Artefact) -> Path:
-    check_sha256(artefact.sha256)
+    if not is_sha256(artefact.sha256):
+        _refuse(folder, f"{artefact.sha256[:80]!r} is no hash", None)
     file = artefact.file or ""
     if _FILE.fullmatch(file) is None or PurePosixPath(file).name in ("..", "."):
         _refuse(folder, f"{file[:80]!r} is no place in its artefacts", None)
@@ -216,4 +195,4 @@ def _checked_file(folder: Path, artefact: Artefact) -> Path:
 
 
 def _refuse(folder: Path, why: str, cause: Exception | None) -> NoReturn:
-    raise StoreError(f"{os.fspath(folder)} cannot be imported", why, _HINT) from cause
+    raise ImportRejected(f"{os.fspath(folder)} cannot be imported", why) from cause

@@ -40,6 +40,7 @@ class RunFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ids: only these.
         plan_hash: the hash of the run's plan.
         model_id: the model's whole sha256.
+        imported: whether it was imported. Runs of unknown origin pass neither True nor False.
         metrics: the metrics a row carries; None gives all of them, which is slow for thousands of runs.
     """
 
@@ -55,6 +56,7 @@ class RunFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     text: str | None = None
     plan_hash: str | None = None
     model_id: str | None = None
+    imported: bool | None = None
     precision: str | None = None
     limit: int | None = 50
     offset: int = 0
@@ -88,6 +90,8 @@ class RunRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     note: str
     metrics: dict[str, Metric]
     tags: dict[str, str]
+    imported: bool | None = False
+    imported_at: str | None = None
 
 
 _NAMES = tuple(name for name in RunRow.__struct_fields__ if name not in ("metrics", "tags"))
@@ -205,6 +209,8 @@ def _conditions(wanted: RunFilter) -> Iterator[ColumnElement[bool]]:
         yield run.c.plan_hash == wanted.plan_hash
     if wanted.model_id is not None:
         yield run.c.model_id == wanted.model_id
+    if wanted.imported is not None:
+        yield run.c.imported.is_(wanted.imported)
     if wanted.precision is not None:
         yield run.c.precision == wanted.precision
     if wanted.ids:

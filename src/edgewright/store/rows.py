@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 from sqlalchemy import Connection, Row, Table, delete, insert, select, update
 
 from edgewright.errors import StoreCorrupt
@@ -48,6 +49,18 @@ def write_run(connection: Connection, run: Run, process: str | None, *, known: b
             connection.execute(insert(table), rows)
 
 
+def as_stored(run: Run) -> Run:
+    """The run as it comes back from the tables: what is not a number is not known, but for samples."""
+    metrics = tuple(
+        replace(one, value=_known(one.value), low=_known(one.low), high=_known(one.high)) for one in run.metrics
+    )
+    layers = tuple(
+        replace(one, start_us=_known(one.start_us), low_us=_known(one.low_us), high_us=_known(one.high_us))
+        for one in run.layers
+    )
+    return replace(run, metrics=metrics, layers=layers)
+
+
 def insert_missing(connection: Connection, table: Table, values: Values) -> None:
     """Insert the row unless its key is there."""
     connection.execute(_insert(connection, table).values(values).on_conflict_do_nothing())
@@ -79,6 +92,8 @@ def read_run(connection: Connection, row: Row[Any]) -> Run:
         warnings=tuple(Warn(code=part.code, text=part.text) for part in parts["warning"]),
         outputs=tuple(_output_of(part) for part in parts["output"]),
         tags={part.name: part.value for part in parts["tag"]},
+        imported=row.imported,
+        imported_at=row.imported_at,
     )
 
 
@@ -142,10 +157,11 @@ def _write_shared(connection: Connection, run: Run) -> None:
     if run.model is not None:
         insert_missing(connection, schema.model, _model_values(run.model, run.started_at))
     if run.device is not None:
-        _write_device(connection, run.device, run.finished_at or run.started_at)
+        _write_device(connection, run.device, run.finished_at or run.started_at, trusted=not run.imported)
 
 
-def _write_device(connection: Connection, device: Device, seen_at: str) -> None:
+def _write_device(connection: Connection, device: Device, seen_at: str, *, trusted: bool) -> None:
+    """Write down a new device, or what a `trusted` run saw of a known one later than others did."""
     values = {
         "id": device.id,
         "name": device.name,
@@ -154,6 +170,9 @@ def _write_device(connection: Connection, device: Device, seen_at: str) -> None:
         "facts": _json(device.facts),
         "seen_at": seen_at,
     }
+    if not trusted:
+        insert_missing(connection, schema.device, values)
+        return
     statement = _insert(connection, schema.device).values(values)
     newer = schema.device.c.seen_at < statement.excluded.seen_at
     connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values, where=newer))
@@ -194,6 +213,8 @@ def _run_values(run: Run, process: str | None) -> Values:
         "error": run.error,
         "note": run.note,
         "process": process,
+        "imported": run.imported,
+        "imported_at": run.imported_at,
     }
 
 

@@ -6,6 +6,7 @@ compares the two.
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Double,
     ForeignKey,
@@ -17,7 +18,7 @@ from sqlalchemy import (
     Text,
 )
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 REVISION = REVISIONS[-1]
 
 metadata = MetaData(
@@ -92,6 +93,8 @@ run = Table(
     Column("error", Text),
     Column("note", Text, nullable=False),
     Column("process", Text),
+    Column("imported", Boolean),
+    Column("imported_at", Text),
 )
 Index("ix_run_started_us", run.c.started_us, run.c.id)
 metric = Table(

@@ -38,7 +38,7 @@ from typing import BinaryIO, Self, cast
 from msgspec.structs import replace
 from sqlalchemy import Connection, delete, insert, select, union, update
 
-from edgewright.errors import StoreError, StoreLocked, UsageError
+from edgewright.errors import ImportRejected, StoreError, StoreLocked, UsageError
 from edgewright.facts.run import Output, Run, Series
 from edgewright.store.blobs import Blobs, check_sha256, hash_of
 from edgewright.store.browse import (
@@ -50,6 +50,7 @@ from edgewright.store.browse import (
     known_ids,
     list_choices,
     list_devices,
+    list_holders,
     list_links,
     list_models,
     list_running,
@@ -62,7 +63,7 @@ from edgewright.store.ids import new_run_id
 from edgewright.store.portable import readable, to_json
 from edgewright.store.presence import Presence
 from edgewright.store.queries import RunFilter, RunRow, count_rows, find_run, list_rows
-from edgewright.store.rows import insert_missing, read_run, series_of, write_run
+from edgewright.store.rows import as_stored, insert_missing, read_run, series_of, write_run
 from edgewright.store.schema import blob, claim, environment, output, run, series, snapshot, tag
 from edgewright.store.unsaved import add_words, check_begun, check_finished, keep_aside, take_in
 
@@ -243,6 +244,11 @@ class Store:
         with self.database.reading("the models cannot be listed") as connection:
             return model_names(connection, model_ids)
 
+    def list_holders(self, model_id: str, most: int) -> list[str]:
+        """Ids of the runs of a model that kept its own bytes: first those made here, then the newest."""
+        with self.database.reading("the runs cannot be listed") as connection:
+            return list_holders(connection, model_id, most)
+
     def list_links(self) -> list[Link]:
         """Which model was made from which, and by which run."""
         with self.database.reading("the models cannot be listed") as connection:
@@ -338,19 +344,23 @@ class Store:
     def import_run(self, folder: Path) -> str:
         """Take in an exported run and return its id. One that is here already, the same, is no error.
 
-        Raises StoreNewer for a later schema, StoreError for a folder that is not as it was exported, and where
+        The run is marked as imported, whatever it says of itself. Several may import the same one at once.
+
+        Raises StoreNewer for a later schema, ImportRejected for a folder that is not as it was exported, and where
         another run has the id. Tags and note of a run that is here already stay as they are.
         """
         with told("the run cannot be imported", str(folder)):
             given, files = read_folder(folder)
-        given = readable(given)
-        is_new = not self._has_same(given)
+        given = as_stored(replace(readable(given), imported=True, imported_at=utc_now()))
+        with self.database.reading("the run cannot be read") as connection:
+            _has_same(connection, given)
         try:
             for one in given.outputs:
                 if one.sha256 in files:
                     self.put_file(given.id, files[one.sha256], role=one.role)
-            if is_new:
-                self.record([given])
+            with self.database.writing("the run cannot be imported", alone=True) as connection:
+                if not _has_same(connection, given):
+                    write_run(connection, given, None, known=False)
         finally:
             with self.database.writing("the run cannot be imported") as connection:
                 connection.execute(delete(claim).where(claim.c.run_id == given.id))
@@ -437,22 +447,24 @@ class Store:
         self.get_file(wanted.sha256, to)
         return True
 
-    def _has_same(self, given: Run) -> bool:
-        with self.database.reading("the run cannot be read") as connection:
-            row = connection.execute(select(run).where(run.c.id == given.id)).first()
-            here = None if row is None else read_run(connection, row)
-        if here is not None and _content(here) != _content(given):
-            raise StoreError(
-                f"run {given.id} cannot be imported",
-                "another run with this id is here, and its content differs",
-                "delete or export the one that is here first",
-            )
-        return here is not None
+
+def _has_same(connection: Connection, given: Run) -> bool:
+    """Whether the run is here already. Raises ImportRejected where another run has its id."""
+    row = connection.execute(select(run).where(run.c.id == given.id)).first()
+    if row is None:
+        return False
+    if _content(read_run(connection, row)) != _content(given):
+        raise ImportRejected(
+            f"run {given.id} cannot be imported",
+            "another run with this id is here, and its content differs",
+            "delete or export the one that is here first",
+        )
+    return True
 
 
 def _content(given: Run) -> bytes:
-    """What of a run never changes."""
-    return to_json(replace(given, note="", tags={}))
+    """What of a run never changes, and is the same wherever it is kept."""
+    return to_json(replace(given, note="", tags={}, imported=False, imported_at=None))
 
 
 def _find_to_change(connection: Connection, run_id: str) -> str:

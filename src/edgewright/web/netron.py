@@ -16,6 +16,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from edgewright.errors import RuntimeMissing
 from edgewright.facts.run import Output, Run
+from edgewright.flows.stored_model import file_name_of, stored_model
 from edgewright.web.state import desk_of
 from edgewright.web.work import run_with_file
 
@@ -60,7 +61,7 @@ def graph_page(request: Request) -> Response:
     if folder is None:
         raise RuntimeMissing("Netron is not installed", "it shows a model's graph", "pip install netron")
     run = find_run(request)
-    name = escape(run.model.name if run.model else "model")
+    name = escape(file_name_of(stored_model(run)))
     told = f'<meta name="type" content="Python"><meta name="version" content="{UNSENT}">'
     told += f'<meta name="file" content="data/{name}"><meta name="name" content="{name}">'
     page = (folder / "index.html").read_text(encoding="utf-8")
@@ -106,6 +107,6 @@ def model_file(request: Request) -> Response:
 
 
 def name_of(output: Output, run: Run) -> str:
-    if output.role == "model" and run.model:
-        return run.model.name
+    if output.role == "model":
+        return file_name_of(stored_model(run))
     return output.role.removeprefix("data:") if output.role.startswith("data:") else ""

@@ -7,10 +7,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
-from edgewright.errors import RunNotFound, UsageError
+from edgewright.errors import RunNotFound, StoreError, UsageError
 from edgewright.facts.artifact import Artifact
 from edgewright.facts.run import OWN_TAGS, Output, Run
 from edgewright.flows.report import make_row
+from edgewright.flows.stored_model import stored_model
 from edgewright.store.queries import RunFilter
 from edgewright.store.store import Store
 from edgewright.web import figures, traces
@@ -56,6 +57,8 @@ def run_facts(run: Run, store: Store) -> dict[str, Any]:
         "kind": run.kind,
         "started_at": run.started_at,
         "finished_at": run.finished_at,
+        "imported": run.imported,
+        "imported_at": run.imported_at,
         "note": run.note,
         "tags": run.tags,
         "metrics": run.metrics,
@@ -100,11 +103,20 @@ def run_context(run: Run, store: Store, view: LayerView) -> dict[str, Any]:
         "plan_lines": flatten(run.plan),
         "lineage": lineage_of(run, store),
         "command": figures.command_of(run),
-        "can_repeat": run.kind == "benchmark" and bool(run.plan) and any(one.role == "model" for one in run.outputs),
+        "can_repeat": run.kind == "benchmark" and bool(run.plan) and has_model(run),
         "numerics": numerics_of(run, store),
         "quantization": quantization_of(run, store) if run.kind == "quantize" else None,
         "training": training_of(run, store),
     }
+
+
+def has_model(run: Run) -> bool:
+    """Whether the record has the run's model, as far as the run itself tells."""
+    try:
+        stored_model(run)
+    except StoreError:
+        return False
+    return True
 
 
 def layer_address(run_id: str, view: LayerView, fields: Mapping[str, str]) -> str:

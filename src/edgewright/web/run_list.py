@@ -86,6 +86,7 @@ CSV_HEADER = (
     "accuracy_metric",
     "error",
     "note",
+    "imported",
 )
 
 
@@ -112,6 +113,7 @@ def csv_row(row: RunRow) -> Sequence[object]:
         accuracy and accuracy.name,
         row.error,
         row.note,
+        {True: "yes", False: "no", None: "unknown"}[row.imported],
     )
 
 

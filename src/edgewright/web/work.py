@@ -10,10 +10,11 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from edgewright.errors import EdgewrightError, ModelUnreadable, RunNotFound, UsageError
+from edgewright.errors import EdgewrightError, ModelUnreadable, RunNotFound, StoreError, UsageError
 from edgewright.facts.run import Run
 from edgewright.flows.device import DEVICES
-from edgewright.flows.rerun import fetch_files, recorded_plan
+from edgewright.flows.rerun import recorded_plan
+from edgewright.flows.stored_model import fetch_model, stored_model
 from edgewright.formats.files import sniff
 from edgewright.store.browse import ModelRow
 from edgewright.store.ids import new_run_id
@@ -135,18 +136,28 @@ def source_of(word: str, desk: Desk) -> tuple[str, Any]:
 
     def bring(folder: Path) -> Path:
         folder.mkdir(parents=True)
-        return fetch_files(desk.store.load(run.id), desk.store, folder)["model"]
+        return fetch_model(desk.store.load(run.id), desk.store, folder)
 
     return known[word].name, bring
 
 
 def run_with_file(model_id: str, store: Store) -> Run:
-    """The newest run that kept the model's own bytes."""
-    for row in store.list_runs(RunFilter(model_id=model_id, limit=MOST_LISTED, metrics=())):
-        run = store.load(row.id)
-        if any(one.role == "model" for one in run.outputs):
-            return run
-    raise UsageError("this model's file is not in the record", "it was imported without it", "bring the file")
+    """The newest run that kept the model's own bytes: one that was made here before one that was imported.
+
+    StoreError where there are only bytes that cannot be used.
+    """
+    refusal: EdgewrightError = UsageError(
+        "this model's file is not in the record", "it was imported without it", "bring the file"
+    )
+    for run_id in store.list_holders(model_id, MOST_LISTED):
+        run = store.load(run_id)
+        try:
+            stored_model(run)
+        except StoreError as error:
+            refusal = error
+            continue
+        return run
+    raise refusal
 
 
 def start_rerun(request: Request) -> Response:

@@ -1,0 +1,86 @@
+"""The model of a run, from the record to a file again: verified, and under a name of our own."""
+
+import re
+from pathlib import Path, PurePosixPath
+
+from edgewright.errors import ModelError, StoreError
+from edgewright.facts.artifact import RECORD_SUFFIX
+from edgewright.facts.model import Model
+from edgewright.facts.run import Run
+from edgewright.formats import artifacts
+from edgewright.formats.artifacts import is_file_name, is_inside
+from edgewright.formats.files import FORMATS, READABLE, read_model
+from edgewright.store.checks import claimed_model, is_claim_true
+from edgewright.store.store import Store
+
+IMPORTED_FORMATS = ("onnx", "tflite")
+MOST_STEM = 60  # letters
+
+
+def fetch_model(run: Run, store: Store, folder: Path) -> Path:
+    """Write the model of a run with its weight files into `folder`, and return its path.
+
+    It is ONNX or TFLite, or, of a run that was made here, an artifact of another runtime; never a torch program or
+    Python. Its name is made from letters and digits of the run's and the suffix of its format.
+
+    Raises StoreError where the record lacks it, or where its files are not the model that the run names.
+    """
+    model = stored_model(run)
+    hashes = {output.role: output.sha256 for output in run.outputs}
+    path = folder / file_name_of(model)
+    names = {path.name: "model", **{name: f"data:{name}" for name in model.data_files}}
+    record = PurePosixPath(model.name).stem + RECORD_SUFFIX
+    if f"data:{record}" in hashes:
+        names[artifacts.record_path(path).name] = f"data:{record}"
+    for name, role in names.items():
+        if role not in hashes:
+            raise StoreError(f"the model of run {run.id} is not in the record", "it was imported without its files")
+        if not is_inside(name):
+            raise untrusted(run, f"its record has a file with the name {name[:200]!r}")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        store.get_file(hashes[role], folder / name)
+    check_fetched(path, model, run)
+    return path
+
+
+def stored_model(run: Run) -> Model:
+    """The model of a run; StoreError where there is none, or none of a format that is taken from the record."""
+    if run.model is None:
+        raise StoreError(f"run {run.id} has no model on record", "it failed before the model was stored")
+    known = (*READABLE, *artifacts.FORMATS) if run.imported is False else IMPORTED_FORMATS
+    if run.model.format not in known:
+        raise untrusted(run, f"its model is {run.model.format[:40]}; taken from the record are {', '.join(known)}")
+    if not is_file_name(run.model.name):
+        raise untrusted(run, f"its record has a file with the name {run.model.name[:200]!r}")
+    kept = next((output for output in run.outputs if output.role == "model"), None)
+    if kept is None or claimed_model(run, kept) != run.model.sha256:
+        raise StoreError(f"the model of run {run.id} is not in the record", "it was imported without its files")
+    if not is_claim_true(run, kept):
+        raise untrusted(run, "the bytes on record are those of another model")
+    return run.model
+
+
+def file_name_of(model: Model) -> str:
+    """The name that a model from the record gets: of ours, and like the one it had."""
+    if model.format in artifacts.FORMATS:  # made here, and its record names its files
+        return model.name
+    suffix = next(info.suffixes[0] for info in FORMATS if info.name == model.format)
+    stem = re.sub(r"[^\w.-]", "_", model.name.removesuffix(suffix)).lstrip(".-")[:MOST_STEM]
+    return f"{stem}{suffix}" if stem and is_file_name(f"{stem}{suffix}") else f"model{suffix}"
+
+
+def check_fetched(path: Path, model: Model, run: Run) -> None:
+    """Read the file as it lies there: the same format, weight files and hash as the run's model, or StoreError."""
+    try:
+        found = read_model(path)
+    except ModelError as error:
+        raise untrusted(run, f"its model cannot be read: {error}") from None
+    if (found.format, found.sha256, set(found.data_files)) != (model.format, model.sha256, set(model.data_files)):
+        raise untrusted(run, "the bytes on record are those of another model")
+
+
+def untrusted(run: Run, why: str) -> StoreError:
+    """The error of a run whose files cannot be taken."""
+    return StoreError(
+        f"the model of run {run.id} cannot be used", why, "delete the run, and bring the model's own file"
+    )
