@@ -129,7 +129,9 @@ def test_names_that_are_none(name: str) -> None:
     assert not is_inside(name)
 
 
-@pytest.mark.parametrize("name", ["a", "a/b.c", "größe.onnx", "xx:y", "onnx__MatMul_1", ".hidden", "a b", "console.txt"])
+@pytest.mark.parametrize(
+    "name", ["a", "a/b.c", "größe.onnx", "xx:y", "onnx__MatMul_1", ".hidden", "a b", "console.txt"]
+)
 def test_names_that_are_fine(name: str) -> None:
     assert is_inside(name)
 
