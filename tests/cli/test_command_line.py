@@ -269,6 +269,8 @@ def test_a_place_that_is_not_utf_8(call: Call, folder: Path, monkeypatch: pytest
     monkeypatch.setenv("EDGEWRIGHT_HOME", f"{folder}/\udcff")
     assert "EDGEWRIGHT_HOME is not UTF-8" in call("runs", "list").error()[0]
     monkeypatch.delenv("EDGEWRIGHT_HOME")
+    monkeypatch.setenv("XDG_DATA_HOME", f"{folder}/\udcff")
+    assert "the home of the record is not UTF-8" in call("runs", "list").error()[0]
     odd = folder / "\udcff"
     odd.mkdir()
     monkeypatch.chdir(odd)

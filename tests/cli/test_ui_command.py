@@ -1,5 +1,6 @@
 """`edgewright ui`: its address, its key, its words."""
 
+import os
 import socket
 from pathlib import Path
 
@@ -54,3 +55,20 @@ def test_progress_tells_every_line_when_asked(call: Call, monkeypatch: pytest.Mo
     assert "process 3 of 3" not in call(*words).err
     monkeypatch.setenv("EDGEWRIGHT_PROGRESS", "all")
     assert "process 3 of 3" in call(*words).err
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_jobs_run_the_code_of_tasks_only_where_allowed(
+    call: Call, monkeypatch: pytest.MonkeyPatch, allowed: bool
+) -> None:
+    monkeypatch.setenv("EDGEWRIGHT_EVALUATE_ALLOW_CODE", "0")
+    monkeypatch.setenv("EDGEWRIGHT_QUANTIZE_ALLOW_CODE", "0")
+    inherited: list[str] = []
+
+    def serve(_store: object, server: socket.socket, *_: object) -> None:
+        server.close()
+        inherited.extend(os.environ[f"EDGEWRIGHT_{name}_ALLOW_CODE"] for name in ("EVALUATE", "QUANTIZE"))
+
+    monkeypatch.setattr("edgewright.web.serving.serve", serve)
+    assert call("ui", "--port", "0", "--no-open", *["--allow-code"] * allowed).code == 0
+    assert inherited == ["1" if allowed else "0"] * 2

@@ -11,13 +11,23 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from edgewright.bench.feeds import write_feeds
-from edgewright.errors import ConfigError, EdgewrightError, InputError, UsageError
+from edgewright.errors import ConfigError, EdgewrightError, InputError, ModelUnreadable, UsageError
 from edgewright.facts.model import Model, Signature
 from edgewright.facts.plan import BenchmarkPlan, Candidate, plan_hash, plan_json
 from edgewright.flows.benchmark import resolve_plan
-from edgewright.flows.resolve import BOUNDS, check_plan, free_shapes, model_feeds, pair_candidates, read_plan
+from edgewright.flows.resolve import (
+    BOUNDS,
+    check_plan,
+    free_shapes,
+    model_feeds,
+    native_runtime,
+    pair_candidates,
+    read_plan,
+)
+from edgewright.formats.artifacts import find_record, read_record, record_path
 from edgewright.formats.files import read_model
 from tests.bench.quick import make_plan
+from tests.models.artifact_records import put_artifact
 from tests.models.onnx_files import write_conv_net, write_many_outputs
 
 
@@ -252,3 +262,27 @@ def test_the_users_inputs_decide_free_sizes(tmp_path: Path) -> None:
     write_feeds(tmp_path / "i.npz", {"x": np.zeros((7, 3, 8, 8), np.float32)})
     feeds = model_feeds(model, make_plan("m", inputs=str(tmp_path / "i.npz")))
     assert free_shapes(model, feeds) == {"x": (7, 3, 8, 8)}
+
+
+def test_an_artifact_of_a_format_that_nothing_reads(tmp_path: Path) -> None:
+    main = put_artifact(tmp_path)
+    record = record_path(main)
+    record.write_text(record.read_text().replace('"format": "ncnn"', '"format": "nobody"'))
+    with pytest.raises(ModelUnreadable, match=r"is not what its record says: .* format is 'nobody'"):
+        read_model(main)
+    with pytest.raises(ModelUnreadable, match="cannot run in any runtime: its format is 'nobody'"):
+        native_runtime(model_of("m", "nobody"))
+
+
+def test_a_record_that_never_ends(tmp_path: Path) -> None:
+    main = put_artifact(tmp_path)
+    record_path(main).unlink()
+    record_path(main).symlink_to("/dev/zero")
+    assert find_record(main) is None  # it lies beside the model as if it were not there
+    with pytest.raises(ModelUnreadable, match="not an ordinary file"):
+        read_record(record_path(main))
+
+
+def test_a_plan_that_never_ends() -> None:
+    with pytest.raises(ConfigError, match="is not a plan"):
+        read_plan(Path("/dev/zero"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import event, text
+from sqlalchemy import create_engine, event, text
 
 from edgewright.errors import ConfigError, StoreCorrupt, StoreError, StoreFull, StoreNewer
 from edgewright.store.store import Store, open_store
@@ -203,3 +203,14 @@ def test_damaged_blob_is_not_exported(store: Store, tmp_path: Path) -> None:
     with pytest.raises(StoreCorrupt, match="damaged"):
         store.export_run(begun.id, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_database_without_an_encoding(tmp_path: Path, postgres: str) -> None:
+    admin = create_engine(postgres.format("postgres"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.exec_driver_sql(
+            "CREATE DATABASE ascii ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'"
+        )
+    admin.dispose()
+    with pytest.raises(StoreError, match="the encoding must be UTF8"):
+        open_store(tmp_path / "home", postgres.format("ascii"))

@@ -592,3 +592,27 @@ def test_a_damaged_npz(tmp_path: Path) -> None:
     path.write_bytes(whole)
     with pytest.raises(DataError, match=r"d\.npz cannot be read as \.npz: .* is damaged"):
         open_data(str(path), TENSORS)
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_archives_that_are_damaged(tmp_path: Path, packing: int) -> None:
+    path = tmp_path / "d.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for number in range(200):
+            archive.writestr(f"{number % 3}/{number}.png", picture(number % 5))
+        archive.writestr("0/last.png", picture(5), packing)
+    whole = path.read_bytes()
+    start = whole.rindex(b"0/last.png", 0, whole.index(b"PK\x01\x02")) + len("0/last.png")
+    path.write_bytes(whole[: start + 12] + b"\xff" * 6 + whole[start + 18 :])
+    with open_data(str(path), PICTURES) as data:
+        assert len(list(data.read())) == 200
+        assert [one.name for one in data.skipped.values()] == ["0/last.png"]
+
+
+def test_a_member_without_a_name(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "d.zip", FILES)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("#", b"x")
+    path.write_bytes(path.read_bytes().replace(b"#", b"\0"))
+    with open_data(str(path), PICTURES) as data:
+        assert len(data) == len(FILES)

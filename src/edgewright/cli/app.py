@@ -13,6 +13,7 @@ from edgewright import __version__
 from edgewright.cli.commands import COMMANDS, find_command, normal
 from edgewright.cli.interrupts import came, stop_code, stop_name
 from edgewright.cli.output import say
+from edgewright.cli.parse import check_utf8
 from edgewright.cli.streams import readers_may_leave
 from edgewright.errors import Cancelled, EdgewrightError, UsageError, full_disk
 
@@ -69,7 +70,7 @@ def run(arguments: list[str]) -> int:
 
 def run_plainly(arguments: list[str], *, debug: bool) -> int:
     try:
-        check_text(arguments, os.environ)
+        check_words(arguments, os.environ)
         result = edgewright.main(arguments, prog_name="edgewright", standalone_mode=False)
     except Cancelled as error:
         told = Cancelled(error.what.replace("Ctrl-C", stop_name()), error.why, error.try_this)
@@ -91,16 +92,15 @@ def run_plainly(arguments: list[str], *, debug: bool) -> int:
     return result if isinstance(result, int) else 0
 
 
-def check_text(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
-    """UsageError for words that are not UTF-8: paths go into plans, reports and the record, which are."""
-    own = {name: value for name, value in environ.items() if name.startswith("EDGEWRIGHT_")}
-    places = {**{f"the argument {n}": word for n, word in enumerate(arguments, 1)}, **own}
+def check_words(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
+    """UsageError for an argument, a variable of ours or a current folder that is not UTF-8."""
+    for number, word in enumerate(arguments, 1):
+        check_utf8(f"the argument {number}", word)
+    for name, value in environ.items():
+        if name.startswith("EDGEWRIGHT_"):
+            check_utf8(name, value)
     with suppress(OSError):  # a current folder that was deleted
-        places["the current folder"] = str(Path.cwd())
-    for place, text in places.items():
-        if any("\ud800" <= letter <= "\udfff" for letter in text):
-            shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-            raise UsageError(f"{place} is not UTF-8: {shown}", "paths are written down as UTF-8", "rename it")
+        check_utf8("the current folder", str(Path.cwd()))
 
 
 def tell_stop() -> int:

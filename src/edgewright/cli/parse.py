@@ -4,6 +4,8 @@ from typing import Any
 
 import click
 
+from edgewright.errors import UsageError
+
 MOST_INDICES = 10_000_000
 
 
@@ -106,6 +108,15 @@ class Percent(click.ParamType[float]):
         if not 0 <= number <= 100:  # not a number fails this too
             self.fail(f"'{value}' is no percentage from 0 to 100", param, ctx)
         return number
+
+
+def check_utf8(place: str, text: str) -> None:
+    """UsageError for a word with bytes that are not UTF-8: paths go into plans, reports and the record, which are."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        raise UsageError(f"{place} is not UTF-8: {shown}", "paths are written down as UTF-8", "rename it") from None
 
 
 class FilePath(click.Path):

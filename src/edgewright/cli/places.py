@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from edgewright.cli.config import store_places
+from edgewright.cli.parse import check_utf8
 from edgewright.store.place import home
 from edgewright.store.store import Store, open_store
 
@@ -11,4 +12,5 @@ from edgewright.store.store import Store, open_store
 def open_user_store() -> Store:
     places = store_places(os.environ)
     folder = Path(places["home"]).expanduser() if "home" in places else home(os.environ)
+    check_utf8("the home of the record", str(folder))
     return open_store(folder, places.get("database_url"), places.get("blob_url"))

@@ -36,6 +36,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "power_w": (0.001, 1_000_000),
 }
 FLAGS = {"timeout_s": "timeout"}
+MOST_PLAN_BYTES = 16 << 20
 
 
 def pair_candidates(models: Sequence[Model], runtimes: Sequence[str], options: Sequence[str]) -> tuple[Candidate, ...]:
@@ -153,7 +154,8 @@ def put_option(
 def read_plan(path: Path) -> BenchmarkPlan:
     """A plan file, as --dry-run prints it; ConfigError says what is wrong with it."""
     try:
-        plan = msgspec.json.decode(path.read_bytes(), type=BenchmarkPlan)
+        with path.open("rb") as file:  # a pipe will do
+            plan = msgspec.json.decode(file.read(MOST_PLAN_BYTES), type=BenchmarkPlan)
     except FileNotFoundError:
         raise ConfigError(
             f"there is no plan file {path}", "", "edgewright benchmark MODEL --dry-run > FILE writes one"

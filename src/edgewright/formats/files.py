@@ -129,6 +129,12 @@ def read_recorded(path: Path, record: Artifact | None, kind: str) -> Model:
             f"it is {title_of(kind)}, and {artifacts.record_path(path).name} would tell its inputs and outputs",
             f"edgewright compile SOURCE --runtime {kind} writes both",
         )
+    if record.format != kind:
+        raise ModelUnreadable(
+            f"{path} is not what its record says",
+            f"it is {title_of(kind)}, and the record's format is '{record.format[:60]}'",
+            "compile the model again",
+        )
     files = sorted(record.files, key=lambda name: name != record.main)
     return artifacts.read_artifact(path, record, hash_files([path.parent / name for name in files]))
 

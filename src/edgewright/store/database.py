@@ -120,12 +120,14 @@ def _engine(address: URL, busy_timeout_s: float) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     try:
-        engine = create_engine(address, pool_pre_ping=True, connect_args={"connect_timeout": 10})
+        engine = create_engine(
+            address, pool_pre_ping=True, connect_args={"connect_timeout": 10, "client_encoding": "utf8"}
+        )
     except ImportError as error:
         raise StoreError(
             "PostgreSQL cannot be used", str(error), "pip install 'edgewright[postgres]' brings its driver"
         ) from error
-    event.listen(engine, "connect", _postgres_settings(busy_timeout_s))
+    event.listen(engine, "connect", _postgres_settings(busy_timeout_s, address.database or ""))
     return engine
 
 
@@ -157,8 +159,14 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
 
-def _postgres_settings(busy_timeout_s: float) -> Any:
+def _postgres_settings(busy_timeout_s: float, name: str) -> Any:
     def apply(connection: Any, _record: object) -> None:
+        if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
+            raise StoreError(
+                f"the database {name} cannot hold the record of runs",
+                "its encoding is SQL_ASCII, which keeps bytes and no text; the encoding must be UTF8",
+                f"createdb --encoding UTF8 --template template0 {name}",
+            )
         connection.autocommit = True
         connection.execute(f"SET lock_timeout = {round(busy_timeout_s * 1000)}")
         connection.autocommit = False
