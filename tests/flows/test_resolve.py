@@ -279,7 +279,7 @@ def test_a_record_that_never_ends(tmp_path: Path) -> None:
     record_path(main).unlink()
     record_path(main).symlink_to("/dev/zero")
     assert find_record(main) is None  # it lies beside the model as if it were not there
-    with pytest.raises(ModelUnreadable, match="not an ordinary file"):
+    with pytest.raises(ModelUnreadable, match="not a regular file"):
         read_record(record_path(main))
 
 

@@ -151,7 +151,7 @@ def test_files_that_are_no_archive_of_arrays(tmp_path: Path) -> None:
         made.writestr("x.npy", npy(np.zeros(3)))
         made.writestr("x.npy", npy(np.zeros(3)))
     for name, words in (
-        ("fifo", "not an ordinary file"),
+        ("fifo", "not a regular file"),
         ("text", "not a zip"),
         ("single", "a single array"),
         ("mixed", "'README' in it is no array"),

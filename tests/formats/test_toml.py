@@ -43,7 +43,7 @@ def test_a_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_bytes(b"#" * (MOST_BYTES + 1))
     with pytest.raises(TomlError, match="over 1,048,576 bytes"):
         read_toml(tmp_path / "a.toml")
-    with pytest.raises(TomlError, match="not an ordinary file"):
+    with pytest.raises(TomlError, match="not a regular file"):
         read_toml(Path("/dev/zero"))
     with pytest.raises(FileNotFoundError):
         read_toml(tmp_path / "absent.toml")

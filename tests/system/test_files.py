@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgewright.errors import OutputError
-from edgewright.system.files import read_regular, write_whole, written_whole
+from edgewright.system.files import open_regular, read_regular, write_whole, written_whole
 
 
 @pytest.fixture
@@ -88,3 +88,24 @@ def test_only_regular_files_of_a_size_are_read(tmp_path: Path) -> None:
     for path, most in ((tmp_path / "file", 3), (tmp_path / "pipe", 9), (Path("/dev/zero"), 9), (tmp_path, 9)):
         with pytest.raises(OSError, match=str(path)):
             read_regular(path, most)
+
+
+def test_a_regular_file(tmp_path: Path) -> None:
+    file = tmp_path / "a"
+    file.write_bytes(b"abc")
+    (tmp_path / "link").symlink_to(file)
+    assert read_regular(tmp_path / "link", 3) == b"abc"
+    with pytest.raises(OSError, match="it has over 2 bytes"):
+        read_regular(file, 2)
+
+
+def test_what_never_ends_or_never_begins(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to(tmp_path / "fifo")
+    for name in ("fifo", "link", ".", "/dev/zero"):
+        with pytest.raises(OSError, match="not a regular file"):
+            open_regular(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        open_regular(tmp_path / "absent")
+    with pytest.raises(OSError, match="null"):
+        open_regular(Path("a\0b"))

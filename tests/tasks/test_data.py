@@ -573,10 +573,10 @@ def test_files_that_are_no_samples(tmp_path: Path) -> None:
     os.mkfifo(folder / "fifo.png")
     with open_data(str(folder), PICTURES) as data:
         assert len(list(data.read())) == 200
-        assert [one.why for one in data.skipped.values()] == ["it is not an ordinary file"]
+        assert [one.why for one in data.skipped.values()] == ["it is not a regular file"]
     (folder / "labels.csv").unlink()
     os.mkfifo(folder / "labels.csv")
-    with pytest.raises(DataError, match="not an ordinary file"):
+    with pytest.raises(DataError, match="not a regular file"):
         open_data(str(folder), PICTURES)
     (folder / "labels.csv").unlink()
     (folder / "\udcff.png").write_bytes(picture(0))

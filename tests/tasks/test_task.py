@@ -217,9 +217,9 @@ def test_labels_that_never_end(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes(b"\xe4")
     text = write_task(Task(inputs=(PICTURE,), output=Classification()))
     for name, words in (
-        ("/dev/zero", "not an ordinary file"),
-        ("fifo", "not an ordinary file"),
-        (".", "not an ordinary file"),
+        ("/dev/zero", "not a regular file"),
+        ("fifo", "not a regular file"),
+        (".", "not a regular file"),
         ("large", "over 16,777,216 bytes"),
         ("latin", "utf-8"),
         ("absent", "No such file"),
@@ -230,7 +230,7 @@ def test_labels_that_never_end(tmp_path: Path) -> None:
             read_task(tmp_path / "task.toml")
         assert words in caught.value.why
     os.mkfifo(tmp_path / "task")
-    with pytest.raises(ConfigError, match="not an ordinary file"):
+    with pytest.raises(ConfigError, match="not a regular file"):
         read_task(tmp_path / "task")
     with pytest.raises(ConfigError, match="nested"):
         parse_task("x = " + "[" * 5_000 + "]" * 5_000)

@@ -10,7 +10,7 @@ import msgspec
 from edgewright.errors import ModelUnreadable
 from edgewright.facts.artifact import RECORD_SCHEMA, RECORD_SUFFIX, Artifact, Port
 from edgewright.facts.model import Model, Signature, TensorSpec
-from edgewright.formats.ordinary import read_ordinary
+from edgewright.system.files import read_regular
 
 DTYPES = {"str", "bool", "float16", "bfloat16", "float32", "float64"} | {
     f"{sign}int{bits}" for sign in ("", "u") for bits in (4, 8, 16, 32, 64)
@@ -44,7 +44,7 @@ def find_record(main: Path) -> Artifact | None:
 def read_record(path: Path) -> Artifact:
     """The record in a file; ModelUnreadable says what is wrong with it."""
     try:
-        data = read_ordinary(path)
+        data = read_regular(path)
     except OSError as error:
         raise ModelUnreadable(
             f"{path} is not the record of an artifact", str(error), "compile the model again"

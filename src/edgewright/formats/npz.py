@@ -18,7 +18,7 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.formats.ordinary import open_ordinary
+from edgewright.system.files import open_regular
 
 Array = NDArray[Any]
 
@@ -89,7 +89,7 @@ def parse_npy(data: bytes) -> Array:
 def _opened(path: Path) -> Iterator[tuple[IO[bytes], ZipFile, dict[str, ZipInfo]]]:
     """The file as an archive, and its members by the names of their arrays."""
     try:
-        with open_ordinary(path) as file:
+        with open_regular(path) as file:
             _check_archive(file)
             with ZipFile(file) as archive:
                 yield file, archive, _members(archive, _size(file))

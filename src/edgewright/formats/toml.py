@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from edgewright.formats.ordinary import read_ordinary
+from edgewright.system.files import read_regular
 
 MOST_BYTES = 1 << 20
 MOST_DEPTH = 32
@@ -21,10 +21,10 @@ class TomlError(ValueError):
 def read_toml(path: Path) -> tuple[dict[str, Any], str]:
     """Return the tables of a TOML file and its text.
 
-    Raises FileNotFoundError, and TomlError for what cannot be read, is no ordinary file, or is no TOML.
+    Raises FileNotFoundError, and TomlError for what cannot be read, is no regular file, or is no TOML.
     """
     try:
-        text = read_ordinary(path, MOST_BYTES).decode("utf-8-sig")
+        text = read_regular(path, MOST_BYTES).decode("utf-8-sig")
     except FileNotFoundError:
         raise
     except OSError as error:

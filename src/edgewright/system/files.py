@@ -1,13 +1,17 @@
-"""Files that are written whole or not at all, and files that are read without waiting."""
+"""Files that are written whole or not at all, and files that are read without waiting, and to a limit."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from edgewright.errors import OutputError, full_disk
 from edgewright.system.temporary import beside
+
+MOST_TEXT_BYTES = 16 << 20  # of a list, table or record that is read as a whole
 
 
 @contextmanager
@@ -57,17 +61,32 @@ def is_special(path: Path) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
-def read_regular(path: Path, most_bytes: int) -> bytes:
-    """Return the bytes of a regular file. Raises OSError for anything else, and for more bytes than that.
-
-    It never waits: a pipe without a writer would let an ordinary `open` wait for ever.
-    """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+def open_regular(path: Path) -> IO[bytes]:
+    """Open a file for reading. OSError, with the reason as its `strerror`, where it is a device, a FIFO or a folder."""
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        _check_regular(path.stat(), path)  # some devices do something as soon as they are opened
+        descriptor = os.open(path, flags)  # without waiting for the other end of a FIFO
+    except ValueError as error:  # a zero byte in the name
+        raise OSError(errno.EINVAL, str(error), str(path)) from None
+    try:
+        _check_regular(os.fstat(descriptor), path)
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
         os.close(descriptor)
-        raise OSError(f"{path} is no regular file")
-    with os.fdopen(descriptor, "rb") as file:
-        data = file.read(most_bytes + 1)
-    if len(data) > most_bytes:
-        raise OSError(f"{path} is larger than {most_bytes} bytes")
+        raise
+
+
+def _check_regular(status: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+
+
+def read_regular(path: Path, most: int = MOST_TEXT_BYTES) -> bytes:
+    """Return the bytes of a regular file. OSError, with the reason as its `strerror`, also where it has over `most`
+    bytes."""
+    with open_regular(path) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it has over {most:,} bytes", str(path))
     return data

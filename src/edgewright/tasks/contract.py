@@ -293,10 +293,10 @@ def label_names(task: Task) -> tuple[str, ...]:
     if not file:
         return ()
     from edgewright.errors import ConfigError
-    from edgewright.formats.ordinary import read_ordinary
+    from edgewright.system.files import read_regular
 
     try:
-        lines = read_ordinary(Path(file)).decode("utf-8-sig").splitlines()
+        lines = read_regular(Path(file)).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise ConfigError(f"the labels file {file} cannot be read", why, "one class on each line, in UTF-8") from None

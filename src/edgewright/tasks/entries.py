@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgewright.errors import DataError
 from edgewright.formats.npz import NpzError, expansion_problem, parse_npy
-from edgewright.formats.ordinary import read_ordinary
+from edgewright.system.files import read_regular
 from edgewright.tasks import images
 from edgewright.tasks.contract import AudioInput, ImageInput, Task, label_names, number_of_classes
 from edgewright.tasks.images import Unreadable
@@ -86,7 +86,7 @@ def printable(name: str) -> str:
 def read_beside(table: Path) -> bytes | None:
     """The bytes of a labels.csv; None where there is none."""
     try:
-        return read_ordinary(table, MOST_BYTES)
+        return read_regular(table, MOST_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -96,7 +96,7 @@ def read_beside(table: Path) -> bytes | None:
 def read_sample(file: Path) -> bytes:
     """The bytes of one sample's file. Raises Unreadable."""
     try:
-        return read_ordinary(file, MOST_FILE_BYTES)
+        return read_regular(file, MOST_FILE_BYTES)
     except OSError as error:
         raise Unreadable(error.strerror or str(error)) from None
 

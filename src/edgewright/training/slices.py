@@ -13,7 +13,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from edgewright.errors import EdgewrightError, ModelNotConvertible, ModelNotFound, ModelUnreadable
-from edgewright.formats.ordinary import read_ordinary
+from edgewright.system.files import read_regular
 from edgewright.training.job import Source
 
 Places = Mapping[str, Mapping[int, Sequence[int] | NDArray[Any]]]
@@ -57,7 +57,7 @@ class Slices(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def read_slices(path: Path) -> Slices:
     """ModelNotFound, ModelUnreadable."""
     try:
-        return msgspec.json.decode(read_ordinary(path, MOST_BYTES), type=Slices)
+        return msgspec.json.decode(read_regular(path, MOST_BYTES), type=Slices)
     except FileNotFoundError:
         raise ModelNotFound(f"{path} is not there", "it says what was cut from the model", AGAIN) from None
     except (OSError, msgspec.MsgspecError) as error:

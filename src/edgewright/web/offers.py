@@ -5,14 +5,13 @@ a link or a task's labels may lead; nothing hidden is.
 """
 
 import os
-import tomllib
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from edgewright.errors import UsageError
-from edgewright.system.files import read_regular
+from edgewright.formats.toml import TomlError, read_toml
 
 Shelf = Literal["tasks", "data", "recipes"]
 SCHEMAS: dict[object, Shelf] = {"edgewright.task/1": "tasks", "edgewright.recipe/1": "recipes"}
@@ -20,7 +19,6 @@ SAMPLES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".wav", ".npy")
 MOST_DEPTH = 3
 MOST_SEEN = 2_000  # entries of a folder and its own, however deep
 MOST_OFFERED = 200  # of a kind
-MOST_TEXT_BYTES = 1 << 20
 PEEKED = 20  # entries that tell whether a folder holds samples
 HIDDEN = (".", "__MACOSX")
 
@@ -111,8 +109,8 @@ def is_data_folder(path: Path) -> bool:
 def shelf_of_text(path: Path, root: Path) -> Shelf | None:
     """By the schema that the file names; a task whose labels lie elsewhere would let them be read."""
     try:
-        table = tomllib.loads(read_regular(path, MOST_TEXT_BYTES).decode("utf-8-sig"))
-    except (OSError, ValueError, RecursionError):
+        table, _ = read_toml(path)
+    except (OSError, TomlError):
         return None
     schema = table.get("schema")
     output = table.get("output")
