@@ -26,6 +26,7 @@ from edgewright.runtimes.wire import (
     Told,
 )
 
+PATIENCE_S = 500.0  # an import that takes a second takes minutes where all are watched side by side
 # The format of a source and the sizes of its inputs, by its suffix: the digits, and the network of the torch tests.
 SHAPES: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
     ".onnx": ("onnx", {"image": (1, 1, 8, 8)}),
@@ -36,7 +37,7 @@ SHAPES: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
 def main(runtime: str, source: str, artifact: str, seconds: float) -> None:
     command = [sys.executable, "-P", "-m", "edgewright.runtimes.worker", runtime]
     began = time.monotonic()
-    with start_worker(command, runtime, 200, Path("worker.log")) as worker:
+    with start_worker(command, runtime, PATIENCE_S, Path("worker.log")) as worker:
         done = compile_here(worker, source) if artifact == "-" else run_here(worker, artifact)
         done["threads"] = count_threads(worker)
         while time.monotonic() - began < seconds:
@@ -46,7 +47,7 @@ def main(runtime: str, source: str, artifact: str, seconds: float) -> None:
         done["seconds"] = time.monotonic() - began
         worker.leave()
     if artifact != "-":
-        with start_worker(command, runtime, 200, Path("worker.log")) as worker:
+        with start_worker(command, runtime, PATIENCE_S, Path("worker.log")) as worker:
             session, feeds = plan_session(artifact)
             Path("trace").mkdir()
             worker.ask(Profile(session=session, feeds=feeds, runs=3, folder=str(Path("trace").absolute())), Told)

@@ -14,14 +14,17 @@ import ipaddress
 import os
 import re
 import shutil
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from edgewright.telemetry import SWITCHES
 
 STRACE = shutil.which("strace")
+FAST = ("--seccomp-bpf",)  # only the calls that are looked at stop the process
+Until = Callable[[Path], None]
 ROOT = Path(__file__).parents[1]
 SENDING = ("connect", "sendto", "sendmsg", "sendmmsg")
 MAKING = (
@@ -38,7 +41,8 @@ LOCAL_PATH = re.compile(r'sun_path=@?"([^"]*)"')
 OPENED = re.compile(r"= \d+<([^>]*)>")
 PATHS = re.compile(r'(?:AT_FDCWD(?:<([^>]*)>)?|\d+<([^>]*)>)?(?:, )?"((?:[^"\\]|\\.)*)"')
 WRITING = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC|O_TMPFILE")
-HARMLESS = re.compile(r"^(/dev/(null|zero|tty|ptmx|pts/.*)|/proc/.*|/memfd:.*|anon_inode:.*|/SYSV.*)$")
+# Devices, the process's own memory, and semaphores, which have names only while they are made.
+HARMLESS = re.compile(r"^(/dev/(null|zero|tty|ptmx|pts/.*)|/proc/.*|/memfd:.*|anon_inode:.*|/SYSV.*|/dev/shm/sem\..*)$")
 VARIABLES = {switch.variable: switch.value for switch in SWITCHES if switch.variable}
 
 
@@ -52,7 +56,9 @@ def why_not() -> str:
     """Why nothing can be watched here; empty where it can."""
     if STRACE is None:
         return "strace is not installed: nothing was watched"
-    tried = subprocess.run([STRACE, "-qq", "-o", os.devnull, "true"], capture_output=True, text=True, check=False)
+    tried = subprocess.run(
+        [STRACE, *FAST, "-f", "-qq", "-o", os.devnull, "true"], capture_output=True, text=True, check=False
+    )
     return "" if tried.returncode == 0 else f"strace may not trace here: {tried.stderr.strip()}"
 
 
@@ -62,7 +68,6 @@ class Scene:
     Attributes:
         folder: of the scene; the current one of the command.
         home: the user's home, which must stay empty.
-        log: where strace writes.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -70,7 +75,6 @@ class Scene:
         self.home, self.temporary, self.work = folder / "home", folder / "tmp", folder / "work"
         for one in (self.home, self.temporary, self.work):
             one.mkdir(parents=True)
-        self.log = folder / "calls"
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("EDGEWRIGHT_", "XDG_"))}
         for name in ("CI", *VARIABLES):  # some packages send nothing in CI; and the product must set its own switches
             kept.pop(name, None)
@@ -85,34 +89,49 @@ class Scene:
             "PYTHONDONTWRITEBYTECODE": "1",
         }
 
-    def run(self, command: Sequence[str], *, network: bool = True, seconds: float = 280) -> "Watched":
-        """Run a command in `work` to its end. Without `network` each connection fails before it leaves the process."""
+    def run(
+        self, command: Sequence[str], *, network: bool = True, seconds: float = 600, until: Until | None = None
+    ) -> "Watched":
+        """Run a command in `work` to its end.
+
+        Args:
+            network: without it each connection fails before it leaves the process.
+            seconds: the longest that it may take.
+            until: called with the file that the command prints to; the command is ended by SIGTERM when it returns.
+        """
         calls = ",".join((*SENDING, *MAKING, "execve", "execveat"))
-        watch = [str(STRACE), "-f", "-qq", "-y", "-v", "-s", "300", "-e", f"trace={calls}", "-e", "signal=none"]
+        watch = [str(STRACE), *FAST, "-f", "-qq", "-y", "-v", "-s", "300", "-e", f"trace={calls}", "-e", "signal=none"]
         if not network:
             watch += ["-e", f"inject={','.join(SENDING)}:error=ENETUNREACH"]
-        log = self.log.with_suffix(f".{len(list(self.folder.glob('calls*')))}")
-        done = subprocess.run(
-            [*watch, "-o", str(log), *command],
-            cwd=self.work,
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            timeout=seconds,
-            check=False,
-        )
-        text = log.read_text(errors="replace")
-        return Watched(done.returncode, done.stdout, done.stderr, find(text, (self.work, self.temporary)))
+        number = len(list(self.folder.glob("calls.*")))
+        log, out = self.folder / f"calls.{number}", self.folder / f"out.{number}"
+        with out.open("wb") as printed:
+            process = subprocess.Popen(
+                [*watch, "-o", str(log), *command], cwd=self.work, env=self.environ, stdout=printed, stderr=printed
+            )
+        try:
+            if until:
+                until(out)
+                (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+                os.kill(int(child), signal.SIGTERM)
+            code = process.wait(seconds)
+        finally:
+            process.kill()
+            process.wait()
+        found = find(log.read_text(errors="replace"), (self.work, self.temporary))
+        return Watched(code, out.read_text(errors="replace"), found)
 
     def leftovers(self) -> list[str]:
-        """What lies in the home and in the temporary folder."""
-        return [str(path) for folder in (self.home, self.temporary) for path in sorted(folder.rglob("*"))]
+        """What lies in the home, and the files in the temporary folder; torch leaves an empty folder there."""
+        left = [path for path in self.temporary.rglob("*") if path.is_file()]
+        return [str(path) for path in (*sorted(self.home.rglob("*")), *sorted(left))]
 
 
 class Watched(NamedTuple):
+    """What a command printed, to both of its streams, and what was found."""
+
     code: int
     out: str
-    err: str
     findings: list[Finding]
 
 
@@ -191,7 +210,3 @@ def is_allowed(place: Path, allowed: Sequence[Path]) -> bool:
 
 def show(findings: Sequence[Finding]) -> str:
     return "\n".join(f"{finding.kind}: [{finding.process}] {finding.what}" for finding in findings)
-
-
-def with_switches(environ: Mapping[str, str]) -> dict[str, str]:
-    return {**environ, **VARIABLES}
