@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
+from math import inf
 from statistics import median
 
 import numpy as np
@@ -75,15 +76,21 @@ def chunk_medians(tapes: Sequence[Tape]) -> list[list[float]]:
 
 
 def stored_medians(run: Run) -> list[list[float]]:
-    """`chunk_medians` from a run's series."""
+    """`chunk_medians` from a run's series; what is no time (an imported run may hold anything) is left out."""
     series = {row.name: row.data for row in run.series}
-    chunks = [int(count) for count in series.get("chunk.samples", ())]
+    chunks = as_counts(series.get("chunk.samples", ()))
     found = []
-    for samples in cut(series.get("wall", ()), [int(count) for count in series.get("wall.samples", ())]):
+    for samples in cut(series.get("wall", ()), as_counts(series.get("wall.samples", ()))):
         taken = chunks_of(len(samples), chunks)
-        if samples:
-            found.append(cut_medians(samples, taken))
+        medians = [one for one in cut_medians(samples, taken) if 0 < one < inf]
+        if medians:
+            found.append(medians)
     return found
+
+
+def as_counts(values: Sequence[float]) -> list[int]:
+    """Counts that were stored as samples; what is none counts nothing."""
+    return [int(value) if 0 <= value < inf else 0 for value in values]
 
 
 def chunks_of(samples: int, chunks: list[int]) -> list[int]:

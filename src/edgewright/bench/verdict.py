@@ -24,6 +24,7 @@ from edgewright.facts.words import Verdict
 CONFIDENCE = 0.99
 LEAST_CONFIDENCE = 0.95
 SESSION_DRIFT = 0.05
+MOST_LOGARITHM = 700.0
 
 Processes = Sequence[Sequence[float]]
 
@@ -55,12 +56,17 @@ def unknown(a: str, b: str) -> Comparison:
 
 
 def conclude(a: str, b: str, interval: Interval, threshold: float, drift: float = 0.0) -> Comparison:
-    low = None if interval.low is None else exp(interval.low)
-    high = None if interval.high is None else exp(interval.high)
-    ratio = exp(interval.value)
+    low = None if interval.low is None else ratio_of(interval.low)
+    high = None if interval.high is None else ratio_of(interval.high)
+    ratio = ratio_of(interval.value)
     sure = interval.confidence >= LEAST_CONFIDENCE
     verdict = judge(ratio, low, high, threshold, drift) if sure else "inconclusive"
     return Comparison(a=a, b=b, ratio=ratio, low=low, high=high, confidence=interval.confidence, verdict=verdict)
+
+
+def ratio_of(logarithm: float) -> float:
+    """The ratio of a logarithm, kept where a float and its reciprocal can hold it."""
+    return exp(min(max(logarithm, -MOST_LOGARITHM), MOST_LOGARITHM))
 
 
 def judge(ratio: float, low: float | None, high: float | None, threshold: float, drift: float = 0.0) -> Verdict:

@@ -52,8 +52,10 @@ def find_differences(a: Run, b: Run) -> dict[str, tuple[object, object]]:
 
 def options_of(run: Run) -> dict[str, str]:
     """The runtime's own options that the run was made with."""
-    candidates = run.plan.get("candidates") or [{}]
-    return dict(candidates[0].get("options", {}))
+    candidates = run.plan.get("candidates")
+    first = candidates[0] if isinstance(candidates, list | tuple) and candidates else {}
+    options = first.get("options", {}) if isinstance(first, dict) else {}
+    return dict(options) if isinstance(options, dict) else {}
 
 
 class EvaluationComparison(Struct, frozen=True, kw_only=True):
@@ -122,7 +124,8 @@ def pair_runs(a: Run, b: Run) -> EvaluationComparison:
 
 
 def metric_of(run: Run) -> str:
-    return str(run.plan.get("task", {}).get("metric", ""))
+    task = run.plan.get("task", {})
+    return str(task.get("metric", "")) if isinstance(task, dict) else ""
 
 
 def values_by_index(run: Run) -> dict[int, float]:

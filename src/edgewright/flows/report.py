@@ -8,6 +8,7 @@ from edgewright.bench.explain import Finding, Profile, explain
 from edgewright.facts.run import Comparison, Layer, Metric, Run, Warn
 
 SCHEMA = "edgewright.benchmark/1"
+MOST_WHOLE = 2**53
 Number = float | None
 
 
@@ -132,7 +133,7 @@ def make_row(run: Run) -> RunRow:
         runtime=run.runtime,
         precision=run.model.precision if run.model else "",
         device=run.device.name if run.device else "",
-        threads=int(run.plan.get("threads", 1)),
+        threads=whole(run.plan.get("threads"), 1),
         processes=max((metric.n for metric in run.metrics if metric.name == "load"), default=0),
         latency_us=make_timing("latency", metrics),
         cpu_time_us=make_timing("cpu", metrics),
@@ -158,6 +159,11 @@ def make_row(run: Run) -> RunRow:
     )
 
 
+def whole(value: object, unknown: int = 0) -> int:
+    """A whole number of a record that may hold anything."""
+    return int(value) if isinstance(value, int | float) and abs(value) < MOST_WHOLE else unknown
+
+
 def find_causes(run: Run, metrics: Mapping[str, Metric]) -> tuple[Finding, ...]:
     if not run.layers or run.model is None:
         return ()
@@ -165,7 +171,7 @@ def find_causes(run: Run, metrics: Mapping[str, Metric]) -> tuple[Finding, ...]:
     profile = Profile(
         layers=run.layers,
         precision=run.model.precision,
-        partitions=int(value(metrics, "layers.partitions") or 0),
+        partitions=whole(value(metrics, "layers.partitions")),
         machine=str(facts.get("machine", "")),
         features=facts.get("features"),
     )
@@ -216,8 +222,8 @@ def layer_totals(run: Run, metrics: Mapping[str, Metric]) -> LayerTotals | None:
         via=run.tags.get("layers-via", ""),
         sum_us=value(metrics, "layers.sum") or 0.0,
         whole_us=value(metrics, "layers.whole"),
-        partitions=int(value(metrics, "layers.partitions") or 0),
-        fallbacks=int(value(metrics, "layers.fallbacks") or 0),
+        partitions=whole(value(metrics, "layers.partitions")),
+        fallbacks=whole(value(metrics, "layers.fallbacks")),
     )
 
 

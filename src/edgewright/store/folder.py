@@ -17,11 +17,13 @@ from typing import Any, NoReturn
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from edgewright.errors import ImportRejected, StoreError, StoreNewer
 from edgewright.facts.run import Output, Run
 from edgewright.store.blobs import hash_of, is_sha256
 from edgewright.store.checks import find_fault
+from edgewright.store.folders import TEXT_ROLES, bare_bytes, without_folders
 from edgewright.store.ids import new_run_id
 from edgewright.store.portable import from_plain, to_plain
 
@@ -54,7 +56,9 @@ class _Head(Struct):
 
 
 def write_folder(run: Run, folder: Path, fetch: Callable[[Output, Path], bool]) -> list[Output]:
-    """Write a run to a folder that is absent or empty; it appears whole or not at all.
+    """Write a run to a folder that is absent or empty, without the folders of this machine (see `folders.py`).
+
+    It appears whole or not at all.
 
     Args:
         fetch: writes the bytes of an output to a path; False where the store does not have them.
@@ -64,7 +68,11 @@ def write_folder(run: Run, folder: Path, fetch: Callable[[Output, Path], bool]) 
     """
     with _appearing(folder) as part:
         artefacts = [_write_artefact(part, place, run, fetch) for place, _ in enumerate(run.outputs)]
-        plain = to_plain(run)
+        outputs = tuple(
+            replace(output, sha256=one.sha256, bytes=one.bytes)
+            for output, one in zip(run.outputs, artefacts, strict=True)
+        )
+        plain = to_plain(replace(without_folders(run), outputs=outputs))
         for name in NOT_EXPORTED:
             del plain[name]
         content = ExportedRun(schema=SCHEMA, run=plain, artefacts=tuple(artefacts))
@@ -116,8 +124,13 @@ def _appearing(folder: Path) -> Iterator[Path]:
 def _write_artefact(part: Path, place: int, run: Run, fetch: Callable[[Output, Path], bool]) -> Artefact:
     output = run.outputs[place]
     file = f"artefacts/{place + 1:02}-{_readable_name(output, run)}"
-    kept = fetch(output, part / file)
-    return Artefact(role=output.role, sha256=output.sha256, bytes=output.bytes, file=file if kept else None)
+    if not fetch(output, part / file):
+        return Artefact(role=output.role, sha256=output.sha256, bytes=output.bytes, file=None)
+    if output.role not in TEXT_ROLES:
+        return Artefact(role=output.role, sha256=output.sha256, bytes=output.bytes, file=file)
+    (part / file).write_bytes(bare_bytes(output.role, (part / file).read_bytes(), run))
+    sha256, size = _hash_file(part / file)
+    return Artefact(role=output.role, sha256=sha256, bytes=size, file=file)
 
 
 def _readable_name(output: Output, run: Run) -> str:

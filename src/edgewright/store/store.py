@@ -59,6 +59,7 @@ from edgewright.store.browse import (
 from edgewright.store.database import BUSY_TIMEOUT_S, Database, open_database
 from edgewright.store.failures import told
 from edgewright.store.folder import read_folder, write_folder
+from edgewright.store.folders import TEXT_ROLES, without_folders
 from edgewright.store.ids import new_run_id
 from edgewright.store.portable import readable, to_json
 from edgewright.store.presence import Presence
@@ -463,8 +464,9 @@ def _has_same(connection: Connection, given: Run) -> bool:
 
 
 def _content(given: Run) -> bytes:
-    """What of a run never changes, and is the same wherever it is kept."""
-    return to_json(replace(given, note="", tags={}, imported=False, imported_at=None))
+    """What of a run never changes, and is the same wherever it is kept: an export has no folders, also in its logs."""
+    outputs = tuple(replace(one, sha256="", bytes=0) if one.role in TEXT_ROLES else one for one in given.outputs)
+    return to_json(replace(without_folders(given), note="", tags={}, imported=False, imported_at=None, outputs=outputs))
 
 
 def _find_to_change(connection: Connection, run_id: str) -> str:

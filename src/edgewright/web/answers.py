@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -71,6 +72,20 @@ def answer(
     desk = desk_of(request)
     shared = {"page": page, "csrf": desk.doors.csrf, "twin": twin_of(request)}
     return HTMLResponse(render(template, ServerLinks(), {**shared, **context}))
+
+
+@contextmanager
+def shown(*run_ids: str) -> Iterator[None]:
+    """A block that shows runs: what fails for the values that they hold becomes a StoreError that says so."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        name = run_ids[0] if len(run_ids) == 1 else " or ".join(run_ids)
+        raise StoreError(
+            f"run {name} cannot be shown",
+            f"its record holds values that no page can show ({type(error).__name__})",
+            "edgewright runs show ID --json prints it as it is; delete the run if nobody needs it",
+        ) from error
 
 
 def wants_part(request: Request) -> bool:

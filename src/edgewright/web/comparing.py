@@ -17,7 +17,7 @@ from edgewright.flows.compare import compare_two, session_of
 from edgewright.flows.report import make_row
 from edgewright.store.store import Store
 from edgewright.web import figures
-from edgewright.web.answers import answer, csv_answer
+from edgewright.web.answers import answer, csv_answer, shown
 from edgewright.web.draw.charts import strips
 from edgewright.web.layers import Row, align
 from edgewright.web.numbers import MORE_IS_BETTER, unit_of
@@ -49,8 +49,9 @@ def compare_page(request: Request) -> Response:
     runs = load_runs(request)
     if request.query_params.get("by") not in (None, "", "time"):
         raise UsageError("layers are sorted by order or by time", "", "by=time")
-    context = compare_context(runs, by_time=request.query_params.get("by") == "time")
-    return answer(request, "compare.html", "compare", lambda: compare_facts(runs), context)
+    with shown(*(run.id for run in runs)):
+        context = compare_context(runs, by_time=request.query_params.get("by") == "time")
+        return answer(request, "compare.html", "compare", lambda: compare_facts(runs), context)
 
 
 def load_runs(request: Request) -> list[Run]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from markupsafe import Markup
 from msgspec import Struct
 
-from edgewright.bench.summary import stored_medians
+from edgewright.bench.summary import as_counts, stored_medians
 from edgewright.facts.run import Metric, Run
 from edgewright.flows.compare import options_of
 from edgewright.web.draw import charts
@@ -111,7 +111,7 @@ def main_samples(run: Run) -> tuple[str, tuple[float, ...]]:
 
 def process_counts(run: Run) -> list[int]:
     """How many wall samples each process took."""
-    return [int(count) for count in series_of(run, "wall.samples") if count == count]
+    return as_counts(series_of(run, "wall.samples"))
 
 
 def draw_distribution(run: Run) -> Markup:

@@ -1,7 +1,7 @@
 """Reports that need no server: one HTML file, or a folder of static pages; no script and no address in them."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,11 +10,12 @@ from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
-from edgewright.errors import OutputError, UsageError
+from edgewright.errors import OutputError, StoreError, UsageError
 from edgewright.facts.run import Run
+from edgewright.store.folders import bare_text, known_folders, without_folders
 from edgewright.store.queries import RunFilter
 from edgewright.store.store import Store
-from edgewright.web.answers import attached, make_csv, render
+from edgewright.web.answers import attached, make_csv, render, shown
 from edgewright.web.assets import style_text
 from edgewright.web.comparing import MOST, compare_context, load_runs
 from edgewright.web.devices import devices_context
@@ -28,7 +29,7 @@ from edgewright.web.state import desk_of
 from edgewright.web.traces import chrome_trace, node_data
 
 MOST_PAGES = 2_000
-FILES = ("model", "source", "weights", "data", "eval_data", "inputs", "labels")  # of a plan
+HERE = known_folders(None)
 
 
 def report(template: str, links: Links, context: dict[str, Any], page: str) -> str:
@@ -37,25 +38,24 @@ def report(template: str, links: Links, context: dict[str, Any], page: str) -> s
 
 
 def run_text(run: Run, store: Store, links: Links | None = None) -> str:
-    return report("run_report.html", links or NoLinks(), run_context(without_folders(run), store, LayerView()), "runs")
+    with shown(run.id):
+        context = run_context(without_folders(run), store, LayerView())
+        return report("run_report.html", links or NoLinks(), context, "runs")
 
 
 def compare_text(runs: Sequence[Run]) -> str:
-    return report("compare_report.html", NoLinks(), compare_context([without_folders(run) for run in runs]), "compare")
+    with shown(*(run.id for run in runs)):
+        context = compare_context([without_folders(run) for run in runs])
+        return report("compare_report.html", NoLinks(), context, "compare")
 
 
-def without_folders(run: Run) -> Run:
-    """The run with the files of its plan by their names alone: a report goes to others."""
-    return replace(run, plan=bare(run.plan))
-
-
-def bare(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {
-            key: PurePath(one).name if key in FILES and isinstance(one, str) else bare(one)
-            for key, one in value.items()
-        }
-    return [bare(one) for one in value] if isinstance(value, list | tuple) else value
+def page_of(run_id: str, store: Store, links: Links) -> str:
+    """The page of a run on a site; of one that cannot be shown a page that says so."""
+    try:
+        return run_text(store.load(run_id), store, links)
+    except StoreError as error:
+        told = {"status": "", "what": error.what, "why": error.why, "try_this": error.try_this}
+        return report("error.html", links, told, "runs")
 
 
 def one_file(runs: Sequence[Run], store: Store) -> str:
@@ -89,6 +89,7 @@ def write_site(folder: Path, run_ids: Sequence[str], store: Store) -> int:
     if run_ids:
         wanted = {store.load(run_id).id for run_id in run_ids}
         rows = [row for row in rows if row.id in wanted]
+    rows = [replace(row, error=row.error and bare_text(row.error, HERE)) for row in rows]
     links = SiteLinks(frozenset(row.id for row in rows))
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -103,7 +104,7 @@ def write_site(folder: Path, run_ids: Sequence[str], store: Store) -> int:
         write_text(folder / "runs.csv", make_csv(CSV_HEADER, map(csv_row, rows)))
         write_text(folder / "runs.json", msgspec.json.encode({"schema": "edgewright.runs/1", "runs": rows}).decode())
         for row in rows:
-            write_text(folder / f"run-{row.id}.html", run_text(store.load(row.id), store, links))
+            write_text(folder / f"run-{row.id}.html", page_of(row.id, store, links))
     except OSError as error:
         raise OutputError(f"{folder} cannot be written", error.strerror or str(error)) from None
     return len(rows) + 3

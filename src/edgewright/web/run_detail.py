@@ -15,7 +15,7 @@ from edgewright.flows.stored_model import stored_model
 from edgewright.store.queries import RunFilter
 from edgewright.store.store import Store
 from edgewright.web import figures, traces
-from edgewright.web.answers import answer, attached, csv_answer, json_answer, wants_part
+from edgewright.web.answers import answer, attached, csv_answer, json_answer, shown, wants_part
 from edgewright.web.draw.timeline import make_spans, timeline
 from edgewright.web.guard import form_of
 from edgewright.web.layers import GROUPS, LayerView, choose, group, total_us, view_from
@@ -35,10 +35,11 @@ def run_page(request: Request) -> Response:
     desk = desk_of(request)
     run = find_run(request)
     view = view_from(request.query_params)
-    context = run_context(run, desk.store, view)
-    if wants_part(request):
-        return answer(request, "layers.html", "run", dict, context)
-    return answer(request, "run.html", "run", lambda: run_facts(run, desk.store), context)
+    with shown(run.id):
+        context = run_context(run, desk.store, view)
+        if wants_part(request):
+            return answer(request, "layers.html", "run", dict, context)
+        return answer(request, "run.html", "run", lambda: run_facts(run, desk.store), context)
 
 
 def find_run(request: Request) -> Run:

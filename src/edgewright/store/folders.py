@@ -1,0 +1,135 @@
+"""A run without the folders of the machine that made it: what is exported or reported goes to others.
+
+Names of files stay. Folders tell who the user is and how his disk is laid out, and say nothing about a result.
+"""
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Collection
+from pathlib import Path, PurePath, PureWindowsPath
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from edgewright.facts.run import Run
+
+# Keys of plans and reports whose values are files or folders; those of a torch source name a function too.
+FILE_KEYS = frozenset(
+    (
+        *("model", "source", "weights", "data", "eval_data", "inputs", "labels", "task", "recipe", "module"),
+        *("student", "teacher", "teacher_weights", "student_weights", "graph", "path", "output", "train"),
+    )
+)
+# Outputs that are text of ours; the bytes of all others are kept as they are.
+TEXT_ROLES = ("log", "record", "recipe", "quantization", "prune", "distil")
+ROOTS = frozenset(
+    (
+        *("home", "Users", "root", "tmp", "var", "private", "mnt", "media", "Volumes", "usr", "opt", "srv", "nix"),
+        *("workspace", "workspaces", "scratch", "export", "etc", "run", "proc", "sys", "dev", "cygdrive"),
+    )
+)
+NAMES_A_USER = ("home", "Users")
+GONE = "…"
+_PART = r"""[^/\\\s"'`<>|:;,()\[\]{}=*]"""
+_POSIX = re.compile(rf"(?<![\w.~/…-])(?P<top>~|/{_PART}+)(?P<rest>(?:/{_PART}*)*)")
+_WINDOWS = re.compile(rf"(?<!\w)(?:[A-Za-z]:|\\\\{_PART}+)[\\/](?P<rest>(?:{_PART}*[\\/])*{_PART}*)")
+
+
+def without_folders(run: Run) -> Run:
+    """The run with file names where it has paths; once more changes nothing."""
+    known = known_folders(run)
+
+    def bare(value: Any) -> Any:
+        return bare_value(value, known)
+
+    return replace(
+        run,
+        model=run.model and replace(run.model, path=base_name(run.model.path)),
+        device=run.device and replace(run.device, facts=bare(run.device.facts)),
+        plan=bare(run.plan),
+        environment={
+            name: bare_variables(one) if name == "variables" else bare(one) for name, one in run.environment.items()
+        },
+        error=None if run.error is None else bare_text(run.error, known),
+        warnings=tuple(replace(one, text=bare_text(one.text, known)) for one in run.warnings),
+    )
+
+
+def known_folders(run: Run | None) -> tuple[str, ...]:
+    """Folders that are removed wherever they lie: of this machine and of the run's model; the longest first."""
+    found = {str(Path.home()), tempfile.gettempdir(), sys.prefix, sys.base_prefix}
+    if run is not None and run.model is not None and PurePath(run.model.path).is_absolute():
+        found.add(str(PurePath(run.model.path).parent))
+    return tuple(sorted((one for one in found if len(one) > 1), key=lambda one: (-len(one), one)))
+
+
+def bare_bytes(role: str, data: bytes, run: Run) -> bytes:
+    """The bytes of an output of ours without folders; those of others, and what needs no change, as they are."""
+    if role not in TEXT_ROLES:
+        return data
+    known = known_folders(run)
+    try:
+        value = msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return bare_text(data.decode("utf-8", "surrogateescape"), known).encode("utf-8", "surrogateescape")
+    bare = bare_value(value, known)
+    return data if bare == value else msgspec.json.encode(bare)
+
+
+def bare_value(value: Any, known: Collection[str], key: str = "") -> Any:
+    """Plain JSON values with the folders of all texts removed."""
+    if isinstance(value, dict):
+        return {name: bare_value(one, known, str(name)) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(bare_value(one, known, key) for one in value)
+    if isinstance(value, str):
+        return base_name(value) if key in FILE_KEYS and is_path(value) else bare_text(value, known)
+    return value
+
+
+def bare_variables(value: Any) -> Any:
+    """Variables of the environment: every absolute path in them by its name alone."""
+    if not isinstance(value, dict):
+        return bare_value(value, ())
+    return {name: _cut(one, ROOTS, anywhere=True) if isinstance(one, str) else one for name, one in value.items()}
+
+
+def bare_text(text: str, known: Collection[str]) -> str:
+    """A text whose paths have their last part only."""
+    for folder in known:
+        text = text.replace(folder + os.sep, f"{GONE}/") if folder in text else text
+        text = re.sub(rf"{re.escape(folder)}(?![\w.-])", GONE, text) if folder in text else text
+    text = re.sub(rf"{GONE}/(?:{_PART}*/)*", f"{GONE}/", text) if GONE in text else text
+    return _cut(text, ROOTS)
+
+
+def _cut(text: str, roots: Collection[str], *, anywhere: bool = False) -> str:
+    def posix(match: re.Match[str]) -> str:
+        top = match["top"].removeprefix("/")
+        if not (anywhere or top == "~" or top in roots) or not match["rest"]:
+            return match[0]
+        return _last(match["rest"], short=top in NAMES_A_USER)
+
+    if "\\" in text or ":" in text:
+        text = _WINDOWS.sub(lambda match: _last("/" + match["rest"].replace("\\", "/")), text)
+    return _POSIX.sub(posix, text) if "/" in text else text
+
+
+def _last(rest: str, *, short: bool = False) -> str:
+    """The last part of a path; of a home folder itself nothing."""
+    parts = [part for part in rest.split("/") if part]
+    if not parts or (len(parts) == 1 and short) or rest.endswith("/"):
+        return GONE
+    return f"{GONE}/{parts[-1]}"
+
+
+def is_path(text: str) -> bool:
+    return "/" in text or "\\" in text
+
+
+def base_name(text: str) -> str:
+    """The last part of a path of any system."""
+    return PureWindowsPath(text).name or text
