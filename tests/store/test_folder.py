@@ -3,7 +3,9 @@
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from edgewright.errors import StoreError, StoreNewer
+from edgewright.errors import ImportRejected, LimitReached, StoreError, StoreNewer
 from edgewright.facts.run import Layer, Metric, Run, Series, Warn
 from edgewright.store.folder import read_folder, write_folder
+from edgewright.store.folders import without_folders
 from edgewright.store.portable import from_json, to_json
 from edgewright.store.store import Store
 from tests.contracts.sample_runs import begun_run, finished_run, sample_layer
@@ -75,6 +78,7 @@ QUIET = settings(
 @given(run=RUNS)
 def test_any_run_survives_the_database_and_the_folder(store: Store, tmp_path: Path, run: Run) -> None:
     folder = tmp_path / run.id
+    run = without_folders(run)
     store.finish(run)
     # Compared as JSON, since NaN is not equal to itself.
     assert to_json(store.load(run.id)) == to_json(run)
@@ -238,6 +242,85 @@ def test_newer_plan(folder: Path) -> None:
 def test_plan_of_another_kind_is_its_own_affair(folder: Path) -> None:
     rewrite(folder, lambda content: content["run"].update(kind="evaluate", plan={"threads": "x"}))
     assert read_folder(folder)[0].plan == {"threads": "x"}
+
+
+def nested(depth: int) -> object:
+    value: object = 1
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda run: run.update(plan={"a": nested(300)}, kind="evaluate"),
+        lambda run: run.update(environment={"a": nested(40)}),
+        lambda run: run["device"].update(facts={"cores": 10**30}),
+        lambda run: run.update(series=[{"name": "wall.samples", "unit": "1", "data": ["inf", "inf"]}]),
+        lambda run: run.update(series=[{"name": "chunk.samples", "unit": "1", "data": ["nan"]}]),
+        lambda run: run.update(series=[{"name": "wall.samples", "unit": "1", "data": [-1.0]}]),
+        lambda run: run.update(series=[{"name": "wall.samples", "unit": "1", "data": [0.5]}]),
+        lambda run: run["layers"][0].update(position=2**40),
+        lambda run: run["layers"][0].update(memory_bytes=-5),
+        lambda run: run["metrics"][0].update(n=-1),
+        lambda run: run["model"].update(bytes=2**70),
+        lambda run: run["model"].update(name="../m.onnx"),
+        lambda run: run["model"].update(data_files=["../weights"]),
+        lambda run: run.update(finished_at="yesterday"),
+        lambda run: run.update(started_at="0001-01-01T00:00:00+23:59"),
+        lambda run: run.update(parent_id="../x"),
+        lambda run: run["plan"]["candidates"][0].update(model_sha256="f" * 64),
+    ],
+)
+def test_values_that_no_page_can_show(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    rewrite(folder, lambda content: change(content["run"]))
+    with pytest.raises(ImportRejected) as refusal:
+        read_folder(folder)
+    assert refusal.value.exit_code == 2
+
+
+def test_the_same_run_from_several_at_once(folder: Path, open_again: Callable[[], Store]) -> None:
+    """Threads of several stores on one home: all get the id, and the run is there once."""
+    stores = [open_again() for _ in range(4)]
+    ready = threading.Barrier(len(stores))
+
+    def take_in(store: Store) -> str:
+        ready.wait(30)
+        return store.import_run(folder)
+
+    with ThreadPoolExecutor(len(stores)) as pool:
+        ids = list(pool.map(take_in, stores))
+    assert len(set(ids)) == 1
+    (row,) = stores[0].list_runs()
+    assert row.id == ids[0]
+
+
+def test_a_figure_that_is_no_number_is_the_same_again(folder: Path, store: Store) -> None:
+    rewrite(folder, lambda content: content["run"]["metrics"][0].update(value="nan", low="nan"))
+    rewrite(folder, lambda content: content["run"]["layers"][0].update(median_us="nan", start_us="nan"))
+    assert store.import_run(folder) == store.import_run(folder)
+
+
+def test_an_export_is_the_same_where_it_was_made(tmp_path: Path, store: Store) -> None:
+    """Without its folders, and with a log that was changed for it."""
+    begun = begun_run()
+    store.begin(begun)
+    log = store.put_bytes(begun.id, b'File "/home/alice/venv/lib/x.py", line 1', role="log")
+    store.finish(replace(finished_run(begun), outputs=(log,), error="/home/alice/m.onnx is broken"))
+    store.export_run(begun.id, tmp_path / "out")
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file() and b"alice" in path.read_bytes()]
+    assert store.import_run(tmp_path / "out") == begun.id
+    assert not store.load(begun.id).imported
+
+
+def test_a_large_run_names_the_limit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its memory is told from the file before it is read."""
+    monkeypatch.setenv("EDGEWRIGHT_MEMORY_LIMIT", "16MB")
+    rewrite(folder, lambda content: content["run"].update(series=[{"name": "w", "unit": "us", "data": [0] * 400_000}]))
+    with pytest.raises(LimitReached) as reached:
+        read_folder(folder)
+    assert "EDGEWRIGHT_MEMORY_LIMIT" in reached.value.why + reached.value.try_this
 
 
 def test_numbers_too_large_for_the_tables(folder: Path, store: Store) -> None:

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from edgewright.errors import ImportRejected, StoreError, StoreNewer
 from edgewright.facts.run import Output, Run
+from edgewright.limits import read_budget
 from edgewright.store.blobs import hash_of, is_sha256
 from edgewright.store.checks import find_fault
 from edgewright.store.folders import TEXT_ROLES, bare_bytes, without_folders
@@ -29,7 +30,8 @@ from edgewright.store.portable import from_plain, to_plain
 
 SCHEMA = "edgewright.run/1"
 PLAN_SCHEMA = "edgewright.plan/1"
-_MOST_JSON_BYTES = 1 << 30
+_MOST_SUMS_BYTES = 16 << 20
+_BYTES_PER_BYTE, _BYTES_PER_VALUE = 6, 100  # upper bounds: nine million samples took half of what they give
 NOT_EXPORTED = ("imported", "imported_at")  # who takes the run in knows by himself
 _FILE = re.compile(r"artefacts/[^/\\\0]+")
 
@@ -92,6 +94,7 @@ def read_folder(folder: Path) -> tuple[Run, dict[str, Path]]:
         head = msgspec.json.decode(data, type=_Head)
         _check_schema(head.schema, folder, SCHEMA)
         content = msgspec.json.decode(data, type=ExportedRun)
+        del data
         run = from_plain(content.run)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         _refuse(folder, f"run.json: {error}", error)
@@ -154,16 +157,23 @@ def _read_json(folder: Path) -> bytes:
     path = folder / "run.json"
     if not path.is_file() or path.is_symlink():
         _refuse(folder, "it has no run.json", None)
-    if path.stat().st_size > _MOST_JSON_BYTES:
-        _refuse(folder, f"run.json has more than {_MOST_JSON_BYTES >> 20} MiB", None)
+    budget, what = read_budget(), f"run.json of {os.fspath(folder)}"
+    budget.check_bytes(path.stat().st_size, what)
     if _stated_sum(folder) != _hash_file(path)[0]:
         _refuse(folder, "run.json is not the file that SHA256SUMS states", None)
-    return path.read_bytes()
+    data = path.read_bytes()
+    budget.check_bytes(needed_bytes(data), what)
+    return data
+
+
+def needed_bytes(data: bytes) -> int:
+    """The memory that reading this JSON may take: every value is behind a comma, a colon or a bracket."""
+    return _BYTES_PER_BYTE * len(data) + _BYTES_PER_VALUE * sum(map(data.count, (b",", b":", b"[", b"{")))
 
 
 def _stated_sum(folder: Path) -> str | None:
     sums = folder / "SHA256SUMS"
-    if not sums.is_file() or sums.is_symlink() or sums.stat().st_size > _MOST_JSON_BYTES:
+    if not sums.is_file() or sums.is_symlink() or sums.stat().st_size > _MOST_SUMS_BYTES:
         return None
     for line in sums.read_text(encoding="utf-8", errors="replace").splitlines():
         if line.endswith("  run.json"):

@@ -1,0 +1,88 @@
+"""What goes to others has no folders of the machine that made it."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from edgewright.facts.run import Warn
+from edgewright.store.folders import bare_bytes, bare_text, bare_variables, without_folders
+from tests.contracts.sample_runs import begun_run, finished_run
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/home/alice/a/m.onnx is broken", "…/m.onnx is broken"),
+        ("cannot open '/Users/alice/m.onnx'", "cannot open '…/m.onnx'"),
+        ("in /home/alice", "in …"),
+        ("~/models/m.onnx", "…/m.onnx"),
+        (r"C:\Users\alice\m.onnx", "…/m.onnx"),
+        ("D:/work/alice/m.onnx", "…/m.onnx"),
+        (r"\\server\share\alice\m.onnx", "…/m.onnx"),
+        ("/tmp/edgewright-x/0/m.onnx:12", "…/m.onnx:12"),
+        ("PATH=/usr/alice/bin:/opt/alice/b", "PATH=…/bin:…/b"),
+        ("node /conv1/Conv of layer4/1", "node /conv1/Conv of layer4/1"),
+        ("https://example.org/home/page", "https://example.org/home/page"),
+        ("1/2 and a / b", "1/2 and a / b"),
+        ("…/m.onnx is broken", "…/m.onnx is broken"),
+    ],
+)
+def test_texts(text: str, expected: str) -> None:
+    assert bare_text(text, ()) == expected
+    assert bare_text(expected, ()) == expected
+
+
+def test_folders_of_this_machine_and_of_the_model() -> None:
+    """Wherever they lie, and with spaces."""
+    home = str(Path.home())
+    run = finished_run(begun_run())
+    assert run.model is not None
+    run = replace(run, model=replace(run.model, path="/work of ann/m.onnx"), error=f"{home}/x y/a.so, /work of ann/z")
+    bare = without_folders(run)
+    assert bare.model is not None
+    assert bare.model.path == "m.onnx"
+    assert "ann" not in (bare.error or "")
+    assert without_folders(bare) == bare
+
+
+def test_every_field() -> None:
+    run = finished_run(begun_run())
+    plan = {
+        **run.plan,
+        "inputs": "/data/alice/i.npz",
+        "data": "rel/alice/set",
+        "weights": r"..\alice\w.pt",
+        "source": "/data/alice/net.py:build",
+        "options": {"library": "/home/alice/lib.so"},
+    }
+    run = replace(
+        run,
+        plan=plan,
+        environment={"variables": {"OMP_TOOL_LIBRARIES": "/home/alice/a.so:/data/alice/b.so", "OMP_NUM_THREADS": "1"}},
+        error="/home/alice/m.onnx",
+        warnings=(Warn(code="x", text="see /home/alice/log"),),
+    )
+    bare = without_folders(run)
+    assert b"alice" not in msgspec.json.encode(bare)
+    assert bare.environment["variables"] == {"OMP_TOOL_LIBRARIES": "…/a.so:…/b.so", "OMP_NUM_THREADS": "1"}
+    assert (bare.plan["inputs"], bare.plan["source"], bare.plan["weights"]) == ("i.npz", "net.py:build", "w.pt")
+    assert bare.layers == run.layers
+    assert (bare.note, bare.tags) == (run.note, run.tags)
+
+
+def test_outputs_of_ours_alone_are_changed() -> None:
+    run = finished_run(begun_run())
+    log = b'File "/home/alice/venv/lib/python3/x.py", line 3\xff'
+    assert bare_bytes("log", log, run) == b'File "\xe2\x80\xa6/x.py", line 3\xff'
+    assert bare_bytes("inputs", log, run) == bare_bytes("model", log, run) == log
+    report = msgspec.json.encode({"source": "/data/alice/net.py:build", "nodes": ["/conv1/Conv"]})
+    assert msgspec.json.decode(bare_bytes("prune", report, run)) == {"source": "net.py:build", "nodes": ["/conv1/Conv"]}
+    plain = b'{ "a": 1 }'
+    assert bare_bytes("record", plain, run) == plain
+
+
+def test_variables_that_are_none() -> None:
+    assert bare_variables("x") == "x"
+    assert bare_variables({"a": 5}) == {"a": 5}
