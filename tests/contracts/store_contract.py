@@ -3,6 +3,7 @@
 Inherit `StoreContract` and give it a fixture `open_again` that opens the same, at first empty, record each time.
 """
 
+import hashlib
 import math
 import random
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from msgspec.structs import replace
 
 from edgewright.errors import RunNotFound, StoreError, UsageError
 from edgewright.facts.run import Metric, Output, Series
+from edgewright.store.folders import without_folders
 from edgewright.store.ids import new_run_id
 from edgewright.store.queries import RunFilter
 from edgewright.store.store import KILLED, Store
@@ -363,18 +365,24 @@ class StoreContract:
     # Other machines
 
     def test_export_and_import(self, store: Store, tmp_path: Path) -> None:
+        data = b"\x08model bytes"
+        facts = replace(sample_model(), sha256=hashlib.sha256(data).hexdigest())
         begun = begun_run()
-        model = store.put_bytes(begun.id, b"model bytes", role="model")
+        candidate = {**begun.plan["candidates"][0], "model_sha256": facts.sha256}
+        begun = replace(begun, model=facts, plan={**begun.plan, "candidates": [candidate]})
+        model = store.put_bytes(begun.id, data, role="model")
         lost = Output(role="inputs", sha256="9" * 64, bytes=7)
         finished = replace(finished_run(begun), outputs=(model, lost))
         store.finish(finished)
         assert store.export_run(begun.id[:26], tmp_path / "run") == [lost]
-        assert (tmp_path / "run/artefacts/01-mobilenet_v2.onnx").read_bytes() == b"model bytes"
+        assert (tmp_path / "run/artefacts/01-mobilenet_v2.onnx").read_bytes() == data
         assert store.import_run(tmp_path / "run") == begun.id
         store.delete([begun.id])
         assert store.import_run(tmp_path / "run") == begun.id
-        assert store.load(begun.id) == finished
-        assert read_blob(store, model) == b"model bytes"
+        back = store.load(begun.id)
+        assert back.imported
+        assert replace(back, imported=False, imported_at=None) == without_folders(finished)
+        assert read_blob(store, model) == data
 
     def test_import_of_another_run_with_the_same_id(self, store: Store, tmp_path: Path) -> None:
         finished = saved_run(store)
