@@ -114,6 +114,8 @@ def test_every_option_has_its_variable() -> None:
         ("[benchmark]\nthreads = [2]\n", "threads = [2]"),
         ("[benchmark]\nthreads = 2026-11-20\n", "threads = "),
         ("[benchmark]\nlayers = 1\n", "layers = 1"),
+        ("[benchmark]\ninputs = 1\n", "inputs = 1"),
+        ("[compile]\noutput = -1\n", "output = -1"),
         ("[benchmark]\nruntime = { a = 1 }\n", "runtime = "),
         ("[benchmark]\ntag = ['a=b', 3.5]\n", "tag = "),
         ("[benchmark]\nthreads = 0\n", "--threads 0"),

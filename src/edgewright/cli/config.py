@@ -97,6 +97,8 @@ def fit_value(place: str, key: str, option: click.Option, value: object) -> obje
 def kinds_of(option: click.Option) -> tuple[type, ...]:
     if option.is_flag:
         return (bool,)
+    if isinstance(option.type, click.Path):  # a number would be taken for an open file
+        return (str,)
     return {"integer": (int,), "float": (int, float), "percent": (int, float)}.get(option.type.name, (str, int))
 
 

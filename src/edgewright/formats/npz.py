@@ -186,7 +186,7 @@ def _map_array(file: IO[bytes], size: int, title: str) -> Array:
 def _parse(data: bytes, title: str) -> Array:
     file = BytesIO(data)
     shape, fortran, dtype = _read_header(file, len(data), title)
-    return np.ndarray(shape, dtype, bytearray(data[file.tell() :]), order="F" if fortran else "C")
+    return np.ndarray(shape, dtype, bytearray(memoryview(data)[file.tell() :]), order="F" if fortran else "C")
 
 
 def _read_header(file: IO[bytes], size: int, title: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
