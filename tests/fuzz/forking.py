@@ -44,8 +44,10 @@ def _start_process(self: "subprocess.Popen[Any]", *words: Any) -> None:
         become(lambda: run_module(command), asked, pipes)
     self.pid = pid
     self._child_created = True  # type: ignore[attr-defined]  # what subprocess itself sets here
-    for descriptor in {one for one in pipes if one > 2}:
-        os.close(descriptor)
+    both = ("p2cread", "p2cwrite"), ("c2pwrite", "c2pread"), ("errwrite", "errread")
+    for child, parent in both:  # of a pipe, and only of a pipe, the child's end is closed here
+        if asked[child] >= 0 and asked[parent] >= 0:
+            os.close(asked[child])
 
 
 def own_module(command: Sequence[Any]) -> str | None:

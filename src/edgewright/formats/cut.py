@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from edgewright.formats.onnx import parse, tensors_of
+from edgewright.formats.onnx import parse
+from edgewright.formats.onnx_external import load_external
 
 FLOATS = (1, 10, 11, 16)  # TensorProto.FLOAT, FLOAT16, DOUBLE, BFLOAT16
 
@@ -23,10 +24,7 @@ class Cuttable:
         import onnx
 
         model = parse(path)
-        if any(tensor.data_location == 1 for tensor in tensors_of(model.graph)):
-            from onnx.external_data_helper import load_external_data_for_model
-
-            load_external_data_for_model(model, str(path.parent))
+        load_external(path, model)
         self._model = model
         inferred = onnx.shape_inference.infer_shapes(model)
         self._values = {value.name: value for value in (*inferred.graph.value_info, *inferred.graph.output)}

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from math import prod
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from edgewright.errors import ExternalDataMissing, ModelUnreadable
+from edgewright.errors import ModelUnreadable
 from edgewright.facts.model import GraphNode, Signature, TensorSpec
 from edgewright.facts.words import Precision
+from edgewright.formats.onnx_external import check_external, tensors_of_model
 
 DTYPE_NAMES = {
     "FLOAT": "float32",
@@ -27,7 +28,8 @@ class OnnxFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.graph = parse(path).graph
+        self.model = parse(path)
+        self.graph = self.model.graph
         if not self.graph.node and not self.graph.output:
             raise ModelUnreadable(f"{path} holds no graph", "it has no operators and no outputs")
         self.constants = {tensor.name for tensor in self.graph.initializer} | {
@@ -35,14 +37,8 @@ class OnnxFile:
         }
 
     def data_files(self) -> tuple[str, ...]:
-        """Names of the weight files, relative to the model, in the order of first use."""
-        names: dict[str, None] = {}
-        for tensor in tensors_of(self.graph):
-            if tensor.data_location == 1:  # TensorProto.EXTERNAL
-                names[location(tensor)] = None
-        for name in names:
-            check_data_file(self.path, name)
-        return tuple(names)
+        """Names of the weight files, relative to the model, in the order of first use: see `check_external`."""
+        return check_external(self.path, self.model)
 
     def signature(self) -> Signature:
         inputs = [value for value in self.graph.input if value.name not in self.constants]
@@ -114,61 +110,27 @@ def parse(path: Path) -> Any:
 
     try:
         model = ModelProto.FromString(path.read_bytes())
-        check_texts(model.graph)
+        check_texts(model)
     except (DecodeError, ValueError, MemoryError, OSError) as error:
         raise ModelUnreadable(f"{path} cannot be read as ONNX", str(error).strip() or type(error).__name__) from None
     return model
 
 
-def check_texts(graph: Any) -> None:
+def check_texts(model: Any) -> None:
     """Raise ValueError for a text that is not UTF-8: protobuf then gives bytes, and only when it is read."""
-    if any(isinstance(text, bytes) for text in texts_of(graph)):
+    if any(isinstance(text, bytes) for text in texts_of(model)):
         raise ValueError("a name in it is not UTF-8")
 
 
-def texts_of(graph: Any) -> Iterator[str | bytes]:
+def texts_of(model: Any) -> Iterator[str | bytes]:
+    graph = model.graph
     for node in graph.node:
         yield from (node.name, node.op_type, *node.input, *node.output)
     for value in (*graph.input, *graph.output):
         yield from (value.name, *(dim.dim_param for dim in value.type.tensor_type.shape.dim))
-    for tensor in tensors_of(graph):
+    for tensor in tensors_of_model(model):
         yield from (tensor.name, *(text for entry in tensor.external_data for text in (entry.key, entry.value)))
     yield from (sparse.values.name for sparse in graph.sparse_initializer)
-
-
-def tensors_of(graph: Any) -> Iterator[Any]:
-    """The initializers, and the constants in the operators' attributes, inner graphs included."""
-    yield from graph.initializer
-    for attribute in (attribute for node in graph.node for attribute in node.attribute):
-        if attribute.HasField("t"):
-            yield attribute.t
-        yield from attribute.tensors
-        for inner in (attribute.g, *attribute.graphs):
-            yield from tensors_of(inner)
-
-
-def location(tensor: Any) -> str:
-    return next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-
-
-def check_data_file(model: Path, name: str) -> None:
-    """Weights lie beside the model: neither above its folder nor at an absolute path."""
-    parts = PurePosixPath(name)
-    if not name or parts.is_absolute() or ".." in parts.parts:
-        raise ExternalDataMissing(
-            f"{model} keeps weights outside of its folder",
-            f"location '{name[:200]}'",
-            "export it with a plain file name",
-        )
-    if not lies_there(model.parent / name):
-        raise ExternalDataMissing(f"{model} needs the weight file '{name[:200]}'", f"it is not in {model.parent}")
-
-
-def lies_there(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name that no file can have
-        return False
 
 
 def describe(value: Any) -> TensorSpec:

@@ -6,7 +6,8 @@ from time import monotonic
 from typing import Any
 
 from edgewright.facts.units import show_bytes
-from edgewright.formats.onnx import dtype_name, location, tensors_of
+from edgewright.formats.onnx import dtype_name
+from edgewright.formats.onnx_external import EXTERNAL, read_range, tensors_of
 from edgewright.formats.typed_graph import Size, TensorType
 from edgewright.limits import MEMORY_VARIABLE, TIME_VARIABLE, Budget, OverTime, interrupted_after
 
@@ -24,14 +25,13 @@ def load_small(graph: Any, folder: Path) -> None:
     from onnx import helper
 
     for tensor in tensors_of(graph):
-        if tensor.data_location != 1 or prod(max(1, size) for size in tensor.dims) > SMALL:
+        if tensor.data_location != EXTERNAL or prod(max(1, size) for size in tensor.dims) > SMALL:
             continue
-        entries = {entry.key: entry.value for entry in tensor.external_data}
+        place = read_range(tensor)
         try:
             width = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-            offset = int(entries.get("offset", "0"))
-            with (folder / location(tensor)).open("rb") as file:
-                file.seek(offset)
+            with (folder / place.name).open("rb") as file:
+                file.seek(place.offset)
                 data = file.read(width * prod(tensor.dims))
         except (OSError, ValueError, KeyError, OverflowError):
             continue

@@ -15,8 +15,9 @@ import msgspec
 
 from edgewright.errors import EdgewrightError, InputError, ModelUnreadable
 from edgewright.fence import confine
-from edgewright.formats.onnx import OnnxFile, check_data_file, location, parse, tensors_of
+from edgewright.formats.onnx import OnnxFile, parse
 from edgewright.formats.onnx_attributes import read_value
+from edgewright.formats.onnx_external import check_external, tensors_of
 from edgewright.formats.onnx_fold import Folder, load_small
 from edgewright.formats.onnx_functions import inline_functions
 from edgewright.formats.onnx_graph import Found, Trouble
@@ -64,7 +65,7 @@ def read_typed(path: Path, shapes: Mapping[str, Sequence[int]], budget: Budget |
     notes += order_nodes(path, graph)
     signature = file.signature()
     taken, assumed = settle_inputs(graph, {spec.name for spec in signature.inputs}, shapes)
-    data_files = find_data_files(path, graph)
+    data_files = check_external(path, model)
     check_weights(path, graph)
     load_small(graph, path.parent)
     folder = Folder(model, budget)
@@ -254,13 +255,6 @@ def check_weights(path: Path, graph: Any) -> None:
         if min(tensor.dims, default=0) < 0 or bounded(prod(tensor.dims)) is None:
             sizes = ", ".join(map(str, tensor.dims[:8]))
             raise ModelUnreadable(f"{path}: '{tensor.name[:200]}' has impossible sizes", f"[{sizes}]")
-
-
-def find_data_files(path: Path, graph: Any) -> tuple[str, ...]:
-    names = dict.fromkeys(location(tensor) for tensor in tensors_of(graph) if tensor.data_location == 1)
-    for name in names:
-        check_data_file(path, name)
-    return tuple(names)
 
 
 def read_node(node: Any, folder: "Folder") -> TypedNode:

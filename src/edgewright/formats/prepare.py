@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgewright.formats.onnx import parse, tensors_of
+from edgewright.formats.onnx import parse
+from edgewright.formats.onnx_external import load_external
 
 PROTOBUF_LIMIT = 2**31 - 1
 
@@ -22,10 +23,7 @@ def prepare_onnx(path: Path, shapes: Mapping[str, Sequence[int]], to: Path) -> P
     changed = [fix_inputs(model.graph, shapes), name_nodes(model.graph)]
     if not any(changed):
         return path
-    if any(tensor.data_location == 1 for tensor in tensors_of(model.graph)):
-        from onnx.external_data_helper import load_external_data_for_model
-
-        load_external_data_for_model(model, str(path.parent))
+    load_external(path, model)
     save(model, to)
     return to
 

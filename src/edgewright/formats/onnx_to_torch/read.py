@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 from onnx import numpy_helper
-from onnx.external_data_helper import load_external_data_for_model
 
 from edgewright.errors import ModelNotConvertible
 from edgewright.facts.model import Signature
-from edgewright.formats.onnx import OnnxFile, parse, tensors_of
+from edgewright.formats.onnx import OnnxFile, parse
+from edgewright.formats.onnx_external import load_external
 from edgewright.formats.onnx_functions import inline_functions
 from edgewright.formats.onnx_to_torch.call import Array
 
@@ -45,8 +45,7 @@ def read_graph(path: Path, known: Mapping[str, object]) -> Graph:
     """
     signature = OnnxFile(path).signature()
     model = parse(path)
-    if any(tensor.data_location == 1 for tensor in tensors_of(model.graph)):
-        load_external_data_for_model(model, str(path.parent))
+    load_external(path, model)
     model = spell_out(inline_functions(model), known)
     opset = read_opset(model)
     if missing := unknown_operators(model.graph, known):

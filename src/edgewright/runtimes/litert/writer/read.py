@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from edgewright.errors import ExternalDataMissing, InputError, ModelNotConvertible, ModelUnreadable
-from edgewright.formats.onnx import check_data_file, check_texts, location
+from edgewright.formats.onnx import check_texts
+from edgewright.formats.onnx_external import check_external, check_range, find_data_file, read_range
 from edgewright.formats.onnx_functions import inline_functions
 from edgewright.runtimes.litert.writer.graph import Array, Graph, Node, Shape, sort_nodes
 from edgewright.runtimes.litert.writer.weights import Stripped, map_file, strip_weights
@@ -31,7 +32,7 @@ def read_model(model: Path | bytes) -> tuple[Any, Stripped]:
     try:
         stripped = strip_weights(map_file(model))
         proto = ModelProto.FromString(stripped.message)
-        check_texts(proto.graph)
+        check_texts(proto)
         _check_names(proto.graph)
     except (DecodeError, ValueError, MemoryError, OSError) as error:
         name = "the given bytes" if isinstance(model, bytes) else str(model)
@@ -63,6 +64,8 @@ def read_graph(model: Path | bytes, shapes: Mapping[str, Sequence[int]], known: 
     """
     proto, stripped = read_model(model)
     opset = _read_opset(proto)
+    if isinstance(model, Path):
+        check_external(model, proto)  # of all weights: ONNX Runtime loads the source too
     _check_size(proto.graph)
     proto = inline_functions(proto)
     for _ in range(MOST_BODIES):  # a body may hold operators that have bodies themselves
@@ -187,17 +190,16 @@ def _read_external(tensor: Any, model: Path | None) -> Array:
         raise ExternalDataMissing(
             "the model keeps weights in a file of their own", "it was given as bytes", "give the path of the model"
         )
-    name = location(tensor)
-    check_data_file(model, name)
-    entries = {entry.key: entry.value for entry in tensor.external_data}
+    place = read_range(tensor)
+    path = find_data_file(model, place.name)
+    check_range(model, tensor, place, path.stat().st_size)
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
-    path, offset = model.parent / name, int(entries.get("offset", 0))
     count = int(np.prod(tensor.dims, dtype=np.int64))
-    if offset < 0 or offset + count * dtype.itemsize > path.stat().st_size:
-        raise ModelUnreadable(f"the weights '{tensor.name[:200]}' run past the end of '{name[:200]}'")
+    if place.offset + count * dtype.itemsize > path.stat().st_size:  # types that numpy holds in more bytes
+        raise ModelUnreadable(f"the weights '{tensor.name[:200]}' run past the end of '{place.name[:200]}'")
     if count == 0 or dtype.itemsize == 0:
         return np.zeros(tuple(tensor.dims), dtype)
-    return np.memmap(path, dtype, "r", offset, tuple(tensor.dims))
+    return np.memmap(path, dtype, "r", place.offset, tuple(tensor.dims))
 
 
 def _check_dimensions(name: str, sizes: tuple[int, ...]) -> None:

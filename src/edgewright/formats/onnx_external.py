@@ -1,0 +1,174 @@
+"""Weights that an ONNX model keeps in files of their own: which they are, and whether they may and can be read.
+
+Every reader of a model calls `check_external` before anything loads it. A model may come from a stranger: its weights
+lie in its own folder, no link leads out of that, and each range lies within its file. A runtime that maps a file which
+is shorter than the model says would be killed by a signal.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from math import prod
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from edgewright.errors import ExternalDataMissing, ModelUnreadable
+
+EXTERNAL = 1  # TensorProto.DataLocation
+# ONNX Runtime takes such a location for a place in its own memory.
+MEMORY_MARK = "_ORT_MEM_ADDR_"
+# Bits of one element, by TensorProto.DataType; texts cannot lie in a file.
+BITS = {
+    **dict.fromkeys((21, 22, 23), 4),
+    **dict.fromkeys((25, 26), 2),
+    **dict.fromkeys((2, 3, 9, 17, 18, 19, 20, 24), 8),
+    **dict.fromkeys((4, 5, 10, 16), 16),
+    **dict.fromkeys((1, 6, 12), 32),
+    **dict.fromkeys((7, 11, 13, 14), 64),
+    15: 128,
+}
+AGAIN = "copy or export the model again, together with its weights"
+
+
+class Range(NamedTuple):
+    """Where the numbers of a tensor lie; `length` is None where the model leaves it to the tensor's sizes."""
+
+    name: str
+    offset: int
+    length: int | None
+
+
+def check_external(path: Path, model: Any) -> tuple[str, ...]:
+    """Return the names of a model's weight files, relative to it, in the order of first use.
+
+    Raises:
+        ExternalDataMissing: a file is absent, is none, or lies outside of the model's folder.
+        ModelUnreadable: a range is no range, or ends behind the end of its file.
+    """
+    sizes: dict[str, int] = {}
+    for tensor in external_tensors(model):
+        place = read_range(tensor)
+        if place.name not in sizes:
+            sizes[place.name] = find_data_file(path, place.name).stat().st_size
+        check_range(path, tensor, place, sizes[place.name])
+    return tuple(sizes)
+
+
+def load_external(path: Path, model: Any) -> None:
+    """Read the weights into the message, after `check_external`."""
+    if check_external(path, model):
+        from onnx.external_data_helper import load_external_data_for_model
+
+        load_external_data_for_model(model, str(path.parent))
+
+
+def external_tensors(model: Any) -> Iterator[Any]:
+    """The tensors of a message whose numbers lie in other files, wherever in it they stand."""
+    return (tensor for tensor in tensors_of_model(model) if tensor.data_location == EXTERNAL)
+
+
+def tensors_of_model(model: Any) -> Iterator[Any]:
+    yield from tensors_of(model.graph)
+    for training in model.training_info:
+        yield from tensors_of(training.initialization)
+        yield from tensors_of(training.algorithm)
+    for function in model.functions:
+        yield from tensors_of_nodes(function.node)
+        yield from tensors_of_attributes(function.attribute_proto)
+
+
+def tensors_of(graph: Any) -> Iterator[Any]:
+    """The initializers, and the constants in the operators' attributes, inner graphs included."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from tensors_of_nodes(graph.node)
+
+
+def tensors_of_nodes(nodes: Iterable[Any]) -> Iterator[Any]:
+    for node in nodes:
+        yield from tensors_of_attributes(node.attribute)
+
+
+def tensors_of_attributes(attributes: Iterable[Any]) -> Iterator[Any]:
+    for attribute in attributes:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+            yield from (sparse.values, sparse.indices)
+        for inner in (attribute.g, *attribute.graphs):
+            yield from tensors_of(inner)
+
+
+def read_range(tensor: Any) -> Range:
+    """Return where a tensor's numbers lie; ModelUnreadable where that is said twice, or not in whole numbers."""
+    entries: dict[str, str] = {}
+    for entry in tensor.external_data:
+        if entry.key in entries:
+            raise unreadable(tensor, f"it names its {entry.key[:40]} twice")
+        entries[entry.key] = entry.value
+    length = entries.get("length")
+    return Range(
+        entries.get("location", ""),
+        read_count(tensor, "offset", entries.get("offset", "0")),
+        None if length is None else read_count(tensor, "length", length),
+    )
+
+
+def read_count(tensor: Any, key: str, text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,19}", text):
+        raise unreadable(tensor, f"its {key} is '{text[:40]}', which is no number of bytes")
+    return int(text)
+
+
+def check_range(path: Path, tensor: Any, place: Range, size: int) -> None:
+    """Raise ModelUnreadable where the tensor's numbers do not lie within its file of `size` bytes."""
+    bits = BITS.get(tensor.data_type)
+    needed = 0 if bits is None else -(-prod(max(0, count) for count in tensor.dims) * bits // 8)
+    if place.length is not None and place.length < needed:
+        raise unreadable(tensor, f"its sizes need {needed} bytes, and its length is {place.length}")
+    end = place.offset + (needed if place.length is None else place.length)
+    if end > size:
+        raise ModelUnreadable(
+            f"the weight file '{place.name[:200]}' of {path} is too short",
+            f"it has {size} bytes, and '{tensor.name[:200]}' runs past the end, to {show_end(end)}",
+            AGAIN,
+        )
+
+
+def show_end(end: int) -> str:
+    return str(end) if end < 2**63 else "a place that no file has"
+
+
+def unreadable(tensor: Any, why: str) -> ModelUnreadable:
+    return ModelUnreadable(f"the weights '{tensor.name[:200]}' cannot be read", why, AGAIN)
+
+
+def find_data_file(model: Path, name: str) -> Path:
+    """Return the path of a weight file, which lies in the model's folder or below it, links followed."""
+    parts = PurePosixPath(name)
+    if not name or parts.is_absolute() or ".." in parts.parts or MEMORY_MARK in name:
+        raise ExternalDataMissing(
+            f"{model} keeps weights outside of its folder",
+            f"location '{name[:200]}'",
+            "export it with a plain file name",
+        )
+    path = model.parent / name
+    if not lies_there(path):
+        raise ExternalDataMissing(f"{model} needs the weight file '{name[:200]}'", f"it is not in {model.parent}")
+    # A model that is a link itself (a download cache) may have its weights beside the file it leads to.
+    folders = (model.parent.resolve(), model.resolve().parent)
+    if not any(path.resolve().is_relative_to(folder) for folder in folders):
+        raise ExternalDataMissing(
+            f"{model} keeps weights outside of its folder",
+            f"'{name[:200]}' is a link to {path.resolve()}",
+            "copy the file itself beside the model",
+        )
+    return path
+
+
+def lies_there(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
