@@ -87,8 +87,8 @@ def test_weights_that_lead_out_of_the_folder(tmp_path: Path, read: Callable[[Pat
     "entries",
     [
         {"offset": "abc"}, {"offset": "-1"}, {"offset": "1e3"}, {"offset": "9" * 5000}, {"offset": "57"},
-        {"offset": "٣"}, {"length": "x"}, {"length": "-8"}, {"length": "4"}, {"length": "65"}, {"length": str(2**63)}, {"length": ""},
-        {"offset": "60", "length": "8"},
+        {"offset": "٣"}, {"length": "x"}, {"length": "-8"}, {"length": "4"}, {"length": "65"}, {"length": str(2**63)},
+        {"length": ""}, {"offset": "60", "length": "8"},
     ],
     ids=str,
 )  # fmt: skip

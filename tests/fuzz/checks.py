@@ -28,7 +28,7 @@ PAGES = (
     "/models.csv", "/models/{model}", "/models/{model}.json", "/devices", "/devices.json", "/work", "/work.json",
     "/runs?sort=started", "/runs?sort=device&text=a", "/runs?tag=a=b",
 )  # fmt: skip
-PAGES_EACH = 6
+PAGES_EACH = 3
 
 
 class Fault(AssertionError):
