@@ -147,3 +147,18 @@ def words_of(kind: type[Struct]) -> set[str]:
 
 def test_schemas() -> None:
     demand("schemas", missing(re.findall(r"\"(edgewright\.[a-z-]+/\d+)\"", SOURCE)))
+
+
+def test_links_lead_somewhere() -> None:
+    """Relative links of the security page and of what names it, with their headings."""
+    page = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    assert "../SECURITY.md" in (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page):
+        path, _, anchor = target.partition("#")
+        text = (ROOT / path).read_text(encoding="utf-8")
+        headings = [
+            re.sub(r"[^\w\- ]", "", line.lstrip("# ")).lower().replace(" ", "-")
+            for line in text.splitlines()
+            if line.startswith("#")
+        ]
+        assert not anchor or anchor in headings, target
