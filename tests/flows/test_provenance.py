@@ -20,7 +20,7 @@ from edgewright.facts.run import Run
 from edgewright.flows.benchmark import benchmark
 from edgewright.flows.compile import CellReport, compile_all
 from edgewright.flows.publish import publish
-from edgewright.flows.stored_model import fetch_model
+from edgewright.flows.stored_model import fetch_model, file_name_of
 from edgewright.formats.artifacts import find_record, is_inside
 from edgewright.formats.files import join_hashes
 from edgewright.store.ids import new_run_id
@@ -28,6 +28,7 @@ from edgewright.store.queries import RunFilter
 from edgewright.store.store import Store, open_store
 from edgewright.web.work import run_with_file
 from tests.bench.quick import QuickDevice, make_plan
+from tests.contracts.sample_runs import sample_model
 from tests.models.onnx_files import write_conv_net
 from tests.store.forging import put_output, rewrite
 
@@ -322,13 +323,16 @@ def test_weights_that_changed_places(tmp_path: Path, store: Store, own: Run) -> 
         ("a b.onnx", "a_b.onnx"),
     ],
 )
-def test_a_model_from_the_record_has_a_name_of_ours(
-    own: Run, tmp_path: Path, store: Store, name: str, expected: str
-) -> None:
+def test_a_model_from_the_record_has_a_name_of_ours(name: str, expected: str) -> None:
+    assert file_name_of(replace(sample_model(name), name=name)) == expected
+
+
+def test_a_model_from_the_record_is_the_one_that_was_measured(own: Run, tmp_path: Path, store: Store) -> None:
     assert own.model is not None
     (tmp_path / "work").mkdir()
-    path = fetch_model(replace(own, model=replace(own.model, name=name)), store, tmp_path / "work")
-    assert path == tmp_path / "work" / expected
+    renamed = replace(own, model=replace(own.model, name="resnet50.pt2"))
+    path = fetch_model(renamed, store, tmp_path / "work")
+    assert path == tmp_path / "work/resnet50.pt2.onnx"
     assert path.read_bytes() == Path(own.model.path).read_bytes()
 
 
