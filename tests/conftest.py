@@ -48,3 +48,16 @@ def switches_reach_children() -> Iterator[None]:
     _lacking.clear()
     yield
     assert not _lacking, _lacking
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of its own that has room for 64 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    if not is_root or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("a disk can be mounted by root only")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)

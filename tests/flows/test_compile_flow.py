@@ -416,3 +416,13 @@ def test_numbers_and_words_that_cannot_be(
     with pytest.raises(EdgewrightError) as told:
         compile_here(model, tmp_path / "out", device, store, **fields)
     assert told.value.exit_code == 2
+
+
+def test_a_full_disk_is_no_failed_conversion(tiny_disk: Path, model: Path, device: LocalDevice, store: Store) -> None:
+    (tiny_disk / "filler").write_bytes(bytes(56 << 10))
+    report, error = compile_here(model, tiny_disk / "out", device, store, cell("onnxruntime"), cell("ncnn"))
+    assert isinstance(error, OutputError)
+    assert "free some space" in error.try_this
+    assert {one.state for one in report.artifacts} == {"failed"}
+    assert store.list_runs() == []
+    assert sorted(path.name for path in tiny_disk.rglob("*")) == ["filler", "out"]

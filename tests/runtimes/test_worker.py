@@ -1,5 +1,6 @@
 """The worker: its greeting, its answers, its limits, and what it does with rubbish."""
 
+import errno
 import json
 import os
 import subprocess
@@ -18,7 +19,7 @@ from edgewright.errors import InputError, ModelRejected, WorkerError
 from edgewright.facts.model import Signature, TensorSpec
 from edgewright.formats.onnx import OnnxFile
 from edgewright.runtimes import onnxruntime, wire, worker
-from edgewright.runtimes.contract import Array, Mismatch, Rejected
+from edgewright.runtimes.contract import Array, Mismatch, NotConvertible, Rejected
 from tests.models.onnx_files import (
     normal_feed,
     write_conv_net,
@@ -418,3 +419,38 @@ def test_a_worker_that_measures_loads_neither_profiler_nor_onnx() -> None:
     loaded = set(json.loads(done.stderr))
     assert "onnxruntime" in loaded
     assert not {"onnx", "sqlalchemy", "click", "edgewright.devices", "edgewright.runtimes.onnxruntime.rows"} & loaded
+
+
+class Wrapped(Exception):
+    """Of a class that the worker does not know."""
+
+
+def broken_off(cause: Exception) -> Exception:
+    """What a compiler makes of the failure of its library."""
+    error = NotConvertible("it cannot be converted")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        OSError("4800 requested and 3040 written"),  # numpy
+        Wrapped("[Errno 28] No space left on device: 'model.bin'"),
+        Wrapped("File system error: write failed (os error 28)"),
+    ],
+    ids=["full", "quota", "numpy", "text", "rust"],
+)
+@pytest.mark.parametrize("wrap", [broken_off, lambda cause: Rejected(str(cause)), lambda cause: cause], ids=str)
+def test_a_full_disk_is_no_refusal(raised: Exception, wrap: Any) -> None:
+
+    def fail(request: wire.CompileRequest) -> wire.Compiled:
+        raise wrap(raised)
+
+    module = cast(ModuleType, SimpleNamespace(compile=fail))
+    request = wire.CompileRequest(source="s", format="onnx", precision="fp32", shapes={}, folder="f", stem="s")
+    told = worker.Desk(module).answer(wire.Compile(request=request))
+    assert isinstance(told, wire.Refused)
+    assert told.kind == "room"

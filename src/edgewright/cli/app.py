@@ -15,7 +15,7 @@ from edgewright.cli.interrupts import came, stop_code, stop_name
 from edgewright.cli.output import say
 from edgewright.cli.parse import check_utf8
 from edgewright.cli.streams import readers_may_leave
-from edgewright.errors import Cancelled, EdgewrightError, UsageError, full_disk
+from edgewright.errors import Cancelled, EdgewrightError, GateFailed, UsageError, full_disk
 
 DEBUG = "EDGEWRIGHT_DEBUG"
 
@@ -77,7 +77,7 @@ def run_plainly(arguments: list[str], *, debug: bool) -> int:
         tell_error(told.with_traceback(error.__traceback__), debug=debug)
         return stop_code()
     except EdgewrightError as error:
-        return tell_error(error, debug=debug)
+        return tell_error(with_cause(error), debug=debug)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
@@ -101,6 +101,13 @@ def check_words(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
             check_utf8(name, value)
     with suppress(OSError):  # a current folder that was deleted
         check_utf8("the current folder", str(Path.cwd()))
+
+
+def with_cause(error: EdgewrightError) -> EdgewrightError:
+    """Return the error of a full disk where that has caused this one. What a gate says was measured."""
+    from edgewright.system.disk import blame_full_disk
+
+    return error if isinstance(error, GateFailed) else blame_full_disk(error)
 
 
 def tell_stop() -> int:

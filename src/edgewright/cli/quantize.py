@@ -185,10 +185,10 @@ def run(plan: QuantizePlan, output: str, html: str | None, *, sites: bool, as_js
 
 
 def write_html(path: Path, report: QuantizeReport) -> None:
+    from edgewright.system.files import write_whole
     from edgewright.web.quantization import render_quantization
-    from edgewright.web.reports import write_text
 
-    write_text(path, render_quantization(report))
+    write_whole(path, render_quantization(report))
     say(f"Wrote {path}.")
 
 

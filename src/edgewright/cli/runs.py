@@ -133,7 +133,8 @@ def write_report(name: str, path: str, items: tuple[str, ...], store: Store) -> 
     from pathlib import Path
 
     from edgewright.errors import UsageError
-    from edgewright.web.reports import one_file, write_layers, write_site, write_text
+    from edgewright.system.files import write_whole
+    from edgewright.web.reports import one_file, write_layers, write_site
 
     if name == "site":
         write_site(Path(path), items, store)
@@ -143,7 +144,7 @@ def write_report(name: str, path: str, items: tuple[str, ...], store: Store) -> 
         raise UsageError(what, f"given is {len(items)}", "name it by its id")
     runs = [store.load(item) for item in items]
     if name == "html":
-        write_text(Path(path), one_file(runs, store))
+        write_whole(Path(path), one_file(runs, store))
     else:
         write_layers(name, Path(path), runs[0])
 

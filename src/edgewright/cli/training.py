@@ -209,8 +209,8 @@ def check_html(html: str | None) -> None:
 
 
 def write_html(path: Path, report: PruneReport | DistilReport) -> None:
-    from edgewright.web.reports import write_text
+    from edgewright.system.files import write_whole
     from edgewright.web.training import render_training
 
-    write_text(path, render_training(report))
+    write_whole(path, render_training(report))
     say(f"Wrote {path}.")

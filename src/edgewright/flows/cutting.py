@@ -35,6 +35,7 @@ from edgewright.flows.pruning import WidthRow, width_rows
 from edgewright.flows.trainings import Trained, train
 from edgewright.formats.onnx_graph import read_onnx_graph
 from edgewright.store.store import Store, open_store
+from edgewright.system.files import write_whole
 from edgewright.training.inspect import Inspected
 from edgewright.training.job import InspectJob, Source, Teaching, TrainJob
 from edgewright.training.sliceable import Sliceable, count_numbers
@@ -298,9 +299,7 @@ class Rounds:
         if not chosen.is_file():
             found = search.run(groups, search.scores(groups, taylor_of(inspected)), left, step=step, speedup=speedup)
             choice = Choice(keep={name: tuple(int(unit) for unit in kept) for name, kept in found.items()})
-            partial = chosen.with_suffix(".part")
-            partial.write_bytes(msgspec.json.encode(choice))
-            partial.replace(chosen)
+            write_whole(chosen, msgspec.json.encode(choice))
         choice = msgspec.json.decode(chosen.read_bytes(), type=Choice)
         keep: Keep = {name: np.array(kept) for name, kept in choice.keep.items()}
         places = kept_places(groups, keep)

@@ -33,6 +33,7 @@ from edgewright.flows.teaching import ask_file, ask_module, check_teaching, view
 from edgewright.flows.trainings import Trained, torch_source, train_sides
 from edgewright.formats.files import read_model
 from edgewright.store.store import Store, utc_now
+from edgewright.system.files import write_whole
 from edgewright.training.job import Teaching, TrainJob
 
 
@@ -299,5 +300,5 @@ def publish(report: DistilReport, plan: DistilPlan, taught: Taught, out: Path) -
         report = msgspec.structs.replace(
             report, model=str(out / f"{stem}.onnx"), module=module, weights=str(out / f"{stem}.safetensors")
         )
-        (out / f"{stem}.distil.json").write_bytes(msgspec.json.encode(report))
+        write_whole(out / f"{stem}.distil.json", msgspec.json.encode(report))
     return report

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from edgewright.flows.resolve import check_runs_here, runtime_of
 from edgewright.formats.artifacts import find_record
 from edgewright.formats.files import read_model
 from edgewright.runtimes.table import check_options
+from edgewright.system.files import written_whole
 
 Array = NDArray[Any]
 
@@ -45,16 +45,8 @@ def invoke(
 def save_outputs(path: Path, outputs: Mapping[str, Array]) -> None:
     """Write an .npz under its name only when it is whole; OutputError where it cannot be written."""
     check_place(path)
-    part = None
-    try:
-        with NamedTemporaryFile(prefix=".edgewright-", dir=path.parent, delete=False) as file:
-            part = Path(file.name)
+    with written_whole(path) as part:
         write_feeds(part, outputs)
-        part.replace(path)
-    except OSError as error:
-        if part is not None:
-            part.unlink(missing_ok=True)
-        raise OutputError(f"{path} cannot be written", error.strerror or str(error)) from None
 
 
 def check_place(path: Path) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgewright.bench.session import Tell
 from edgewright.errors import DataError, OutputError
 from edgewright.facts.units import show_bytes
+from edgewright.system.files import write_whole
 from edgewright.tasks.data import Data, Sample, split
 from edgewright.training.job import Laid
 
@@ -52,9 +53,7 @@ def lay_out_training(opener: Callable[[], Data], folder: Path, *, held_out: floa
         held_out=tuple(held),
         indices=indices,
     )
-    partial = names.with_suffix(".part")
-    partial.write_bytes(msgspec.json.encode(laid))
-    partial.replace(names)
+    write_whole(names, msgspec.json.encode(laid))
     return placed(laid, folder)
 
 

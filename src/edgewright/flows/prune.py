@@ -46,6 +46,7 @@ from edgewright.flows.sources import (
 from edgewright.flows.teaching import ask_module, check_teaching, views_of
 from edgewright.flows.trainings import Trained, torch_source, train_sides
 from edgewright.store.store import Store, utc_now
+from edgewright.system.files import write_whole
 from edgewright.training.job import Laid, Source, Teaching, Thinning, TrainJob
 from edgewright.training.slices import write_built
 
@@ -359,5 +360,5 @@ def publish(report: PruneReport, plan: PrunePlan, pruned: Pruned, out: Path) -> 
             else:
                 module = plan.source
         report = msgspec.structs.replace(report, model=str(model), module=module, weights=weights)
-        (out / f"{stem}.prune.json").write_bytes(msgspec.json.encode(report))
+        write_whole(out / f"{stem}.prune.json", msgspec.json.encode(report))
     return report

@@ -16,6 +16,7 @@ from edgewright.formats.artifacts import find_stranger, parse_record, read_artif
 from edgewright.formats.files import hash_file, hash_files
 from edgewright.store.queries import RunFilter
 from edgewright.store.store import Store
+from edgewright.system.files import written_whole
 from edgewright.system.locks import try_lock
 
 RECORD_ROLE = "record"
@@ -58,13 +59,13 @@ def publish(record: Artifact, made: Path, out: Path) -> Path:
             write_record(record, out)
         return out / record.main
     with told_as_output(out):
+        write_record(record, made)  # first: nothing after it needs room, so a full disk leaves what was there
         record_path(out / record.main).unlink(missing_ok=True)
         tops = sorted({name.split("/")[0] for name in record.files}, key=lambda name: name == record.main)
         for name in tops:
             if (out / name).is_dir() and not (out / name).is_symlink():
                 shutil.rmtree(out / name)
             (made / name).replace(out / name)
-        write_record(record, made)
         record_path(made / record.main).replace(record_path(out / record.main))
     return out / record.main
 
@@ -132,9 +133,8 @@ def fetch_files(record: Artifact, store: Store, work: Path) -> None:
 
 def place(path: Path, to: Path) -> None:
     """A copy under its name, whole or not at all."""
-    partial = to.with_name(f".{to.name}.part")
-    shutil.copyfile(path, partial)
-    partial.replace(to)
+    with written_whole(to) as part:
+        shutil.copyfile(path, part)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from hashlib import sha256
 from pathlib import Path
-from shutil import copyfile, rmtree
+from shutil import rmtree
 from time import monotonic
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from edgewright.flows.calibration import choose_calibration, lay_out
 from edgewright.flows.conversion import check_installed
 from edgewright.flows.judging import Begun, compile_graphs, gate, judge_accuracy, judge_speed, with_figures
 from edgewright.flows.learning import curve_pair
-from edgewright.flows.publish import publish, told_as_output, workshop
+from edgewright.flows.publish import place, publish, told_as_output, workshop
 from edgewright.flows.quantization import (
     QuantizedRow,
     QuantizeReport,
@@ -39,6 +39,7 @@ from edgewright.formats.onnx_graph import read_onnx_graph
 from edgewright.runtimes.table import runtime_info
 from edgewright.store.ids import new_run_id
 from edgewright.store.store import Store, utc_now
+from edgewright.system.files import write_whole
 from edgewright.tasks.check import check_labels, check_task
 from edgewright.tasks.contract import Classification, Task
 from edgewright.tasks.data import Data, open_data, split
@@ -241,11 +242,11 @@ def publish_graph(begun: Begun, quantized: Quantized, out: Path) -> tuple[Path, 
     stem = f"{Path(begun.prepared.name).stem}-{begun.precision}"
     graph, recipe = out / f"{stem}.onnx", out / f"{stem}.recipe.toml"
     with told_as_output(out):
-        copyfile(
+        place(
             quantized.variants.get("onnxruntime", quantized.model) if begun.form == "static" else quantized.model, graph
         )
-        recipe.write_text(quantized.recipe, encoding="utf-8")
-        (out / f"{stem}.quantization.json").write_bytes(msgspec.json.encode(quantized.report))
+        write_whole(recipe, quantized.recipe)
+        write_whole(out / f"{stem}.quantization.json", msgspec.json.encode(quantized.report))
     return graph, recipe
 
 

@@ -12,6 +12,7 @@ from edgewright.facts.plan import ModelMetadata
 from edgewright.flows.resolve import source_signature
 from edgewright.flows.sources import is_torch
 from edgewright.formats.files import read_model
+from edgewright.system.files import write_whole
 from edgewright.tasks.check import check_task
 from edgewright.tasks.contract import (
     Boxes,
@@ -58,10 +59,7 @@ def save_task(path: Path, text: str, *, force: bool) -> None:
         raise OutputError(f"{path} cannot be written", "it is a folder", "name a file: -o task.toml")
     if path.exists() and not force:
         raise UsageError(f"{path} is there already", "it may have been edited", "--force writes over it")
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written", error.strerror or str(error)) from None
+    write_whole(path, text)
 
 
 def open_task(file: Path, model: Path | None, within: Path | None = None) -> Task:

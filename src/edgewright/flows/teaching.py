@@ -17,6 +17,7 @@ from edgewright.flows.trainings import run_worker
 from edgewright.formats.artifacts import find_record
 from edgewright.formats.files import read_model
 from edgewright.store.store import Store
+from edgewright.system.files import written_whole
 from edgewright.tasks.check import check_task, output_name
 from edgewright.training.augment import augment
 from edgewright.training.job import AskJob, Laid, Source
@@ -110,6 +111,5 @@ def answer(
 
 def save(path: Path, array: Array) -> None:
     """Under its name only once it is whole."""
-    partial = path.with_suffix(".part.npy")
-    np.save(partial, array)
-    partial.replace(path)
+    with written_whole(path) as part:
+        np.save(part, array)

@@ -10,7 +10,7 @@ import msgspec
 from edgewright.errors import ModelUnreadable
 from edgewright.facts.artifact import RECORD_SCHEMA, RECORD_SUFFIX, Artifact, Port
 from edgewright.facts.model import Model, Signature, TensorSpec
-from edgewright.system.files import read_regular
+from edgewright.system.files import read_regular, write_whole
 
 DTYPES = {"str", "bool", "float16", "bfloat16", "float32", "float64"} | {
     f"{sign}int{bits}" for sign in ("", "u") for bits in (4, 8, 16, 32, 64)
@@ -132,7 +132,7 @@ def is_writable_name(name: str) -> bool:
 
 def write_record(record: Artifact, folder: Path) -> Path:
     path = record_path(folder / record.main)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+    write_whole(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
     return path
 
 

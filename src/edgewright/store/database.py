@@ -3,17 +3,19 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
 
-from edgewright.errors import ConfigError, StoreCorrupt, StoreError, StoreNewer
+from edgewright.errors import ConfigError, StoreCorrupt, StoreError, StoreFull, StoreNewer
 from edgewright.store.failures import told
+from edgewright.store.reserve import Reserve
 from edgewright.store.schema import REVISION, REVISIONS, metadata
 from edgewright.system.locks import hold
 
@@ -27,10 +29,16 @@ _BLOB_KEY = 0x_ED6E_0002
 
 @dataclass(frozen=True)
 class Database:
-    """An open database with today's tables. `where` names it to people, without its password."""
+    """An open database with today's tables.
+
+    Attributes:
+        where: names it to people, without its password.
+        reserve: room that is given up on a full disk; None for PostgreSQL and a disk that nobody can write to.
+    """
 
     engine: Engine
     where: str
+    reserve: Reserve | None = None
 
     @contextmanager
     def reading(self, what: str) -> Iterator[Connection]:
@@ -65,9 +73,19 @@ class Database:
         """Whether the database lies on a disk that is mounted read-only."""
         return self.engine.url.query.get("immutable") == "1"
 
+    def shrink_log(self) -> None:
+        """Give back the room of SQLite's log on a full disk, and take the reserve again."""
+        if self.reserve is None or not self.reserve.is_released:
+            return
+        with suppress(SQLAlchemyError), self.engine.connect() as connection:
+            _raw(connection).execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.reserve.keep()
+
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+        if self.reserve is not None:
+            self.reserve.keep()
 
 
 def open_database(home: Path, url: str | None, busy_timeout_s: float) -> Database:
@@ -75,13 +93,33 @@ def open_database(home: Path, url: str | None, busy_timeout_s: float) -> Databas
     address = _address(home, url)
     where = address.database or "" if _is_sqlite(address) else address.render_as_string(hide_password=True)
     with told("the record of runs cannot be opened", where):
-        database = Database(engine=_engine(address, busy_timeout_s), where=where)
+        reserve = _reserve(address)
         try:
-            _bring_up_to_date(database, address)
-        except BaseException:
-            database.close()
-            raise
+            return _opened(address, where, _engine(address, busy_timeout_s), reserve)
+        except StoreFull:
+            if reserve is None:
+                raise
+            # Reading needs little room: that of the reserve, or none where this process has the database alone.
+            engine = _engine(address, busy_timeout_s, alone=not reserve.release())
+            return _opened(address, where, engine, reserve)
+
+
+def _opened(address: URL, where: str, engine: Engine, reserve: Reserve | None) -> Database:
+    database = Database(engine=engine, where=where, reserve=reserve)
+    try:
+        _bring_up_to_date(database, address)
+    except BaseException:
+        engine.dispose()
+        raise
+    if reserve is not None:
+        reserve.keep()
     return database
+
+
+def _reserve(address: URL) -> Reserve | None:
+    if not _is_sqlite(address) or _is_on_read_only_disk(address.database or ""):
+        return None
+    return Reserve(Path(address.database or ""))
 
 
 def _address(home: Path, url: str | None) -> URL:
@@ -111,12 +149,14 @@ def _is_sqlite(address: URL) -> bool:
     return address.get_backend_name() == "sqlite"
 
 
-def _engine(address: URL, busy_timeout_s: float) -> Engine:
+def _engine(address: URL, busy_timeout_s: float, *, alone: bool = False) -> Engine:
+    """Connect. `alone`, a SQLite database is locked for this process, which then needs no file for what they share."""
     if _is_sqlite(address):
         assert address.database is not None  # noqa: S101 - `_address` saw to it
         Path(address.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(_unchanging(address) if _is_on_read_only_disk(address.database) else address)
-        event.listen(engine, "connect", _sqlite_settings(busy_timeout_s))
+        one: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0} if alone else {}
+        engine = create_engine(_unchanging(address) if _is_on_read_only_disk(address.database) else address, **one)
+        event.listen(engine, "connect", _sqlite_settings(busy_timeout_s, alone=alone))
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     try:
@@ -140,12 +180,14 @@ def _unchanging(address: URL) -> URL:
     return address.set(database=f"file:{quote(address.database or '')}", query={"immutable": "1", "uri": "true"})
 
 
-def _sqlite_settings(busy_timeout_s: float) -> Any:
+def _sqlite_settings(busy_timeout_s: float, *, alone: bool) -> Any:
     def apply(connection: sqlite3.Connection, _record: object) -> None:
         # Transactions are begun by `_begin_sqlite`; Python's own habit would begin them too late and too weak.
         connection.isolation_level = None
         connection.execute(f"PRAGMA busy_timeout = {round(busy_timeout_s * 1000)}")
         connection.execute("PRAGMA foreign_keys = ON")
+        if alone:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         # In WAL this is what makes a run that was reported as saved outlive a power cut.
         connection.execute("PRAGMA synchronous = FULL")
 

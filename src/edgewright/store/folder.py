@@ -9,7 +9,6 @@ What is read here may come from a stranger: no path leaves the folder, no link i
 
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -25,8 +24,8 @@ from edgewright.limits import read_budget
 from edgewright.store.blobs import hash_of, is_sha256
 from edgewright.store.checks import find_fault
 from edgewright.store.folders import TEXT_ROLES, bare_bytes, without_folders
-from edgewright.store.ids import new_run_id
 from edgewright.store.portable import from_plain, to_plain
+from edgewright.system.files import written_folder
 
 SCHEMA = "edgewright.run/1"
 PLAN_SCHEMA = "edgewright.plan/1"
@@ -113,15 +112,9 @@ def read_folder(folder: Path) -> tuple[Run, dict[str, Path]]:
 def _appearing(folder: Path) -> Iterator[Path]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StoreError("the run cannot be exported", f"{folder} is there and is not empty", "give a new folder")
-    part = folder.absolute().with_name(f".{folder.absolute().name[:100]}-{new_run_id()}")
-    (part / "artefacts").mkdir(parents=True)
-    try:
+    with written_folder(folder, "run.json") as part:
+        (part / "artefacts").mkdir()
         yield part
-        if folder.is_dir():
-            folder.rmdir()
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def _write_artefact(part: Path, place: int, run: Run, fetch: Callable[[Output, Path], bool]) -> Artefact:

@@ -6,6 +6,7 @@ a process number this holds across reboots and containers. Names carry the id of
 only stores on the same home may judge them, since on PostgreSQL others may write from elsewhere.
 """
 
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -17,6 +18,7 @@ from edgewright.system.locks import hold, try_lock
 
 _WAIT_S = 10.0
 _SAID = ".progress"
+_NEW, _NEW_S = ".new-", 3600.0
 _SAY_EVERY_S = 0.25
 _MOST_LETTERS = 500
 
@@ -38,10 +40,42 @@ class Presence:
             if self._file is None:
                 name = new_run_id()
                 self._folder.mkdir(parents=True, exist_ok=True)
-                self._file = (self._folder / name).open("ab")
-                try_lock(self._file)
+                self._file = self._made(name)
                 self._name = f"{self._home_id()}/{name}"
             return self._name
+
+    def _made(self, name: str) -> IO[bytes]:
+        """The file of that name with its lock, which it has before its name: `sweep` meets no living one without."""
+        if sys.platform == "win32":  # an open file is neither renamed nor removed there
+            file = (self._folder / name).open("ab")
+            try_lock(file)
+            return file
+        new = self._folder / f"{_NEW}{name}"
+        file = new.open("ab")
+        try_lock(file)
+        new.rename(self._folder / name)
+        return file
+
+    def sweep(self) -> None:
+        """Remove the files that killed stores left. The name of a store without a file counts as gone, too."""
+        with suppress(OSError):
+            for path in list(self._folder.iterdir()):
+                name = path.name.removeprefix(_NEW).removesuffix(_SAID)
+                if is_run_id(name) and name != self._name.rpartition("/")[2]:
+                    with suppress(OSError):
+                        self._sweep_one(path)
+
+    def _sweep_one(self, path: Path) -> None:
+        if path.name.startswith(_NEW):
+            if time.time() - path.stat().st_mtime > _NEW_S:
+                path.unlink()
+        elif path.suffix == _SAID:
+            if not path.with_suffix("").exists():
+                path.unlink()
+        else:
+            with path.open("rb+") as file:
+                if try_lock(file):
+                    path.unlink()
 
     def is_gone(self, name: str) -> bool:
         """Whether the store of that name was made in this home and no longer lives."""

@@ -38,7 +38,7 @@ from typing import BinaryIO, Self, cast
 from msgspec.structs import replace
 from sqlalchemy import Connection, delete, insert, select, union, update
 
-from edgewright.errors import ImportRejected, StoreError, StoreLocked, UsageError
+from edgewright.errors import ImportRejected, StoreError, StoreFull, StoreLocked, UsageError
 from edgewright.facts.run import Output, Run, Series
 from edgewright.store.blobs import Blobs, check_sha256, hash_of
 from edgewright.store.browse import (
@@ -102,8 +102,9 @@ def open_store(
     store = Store(home=home, database=database, blobs=blobs, presence=Presence(home))
     try:
         if not database.is_read_only:
-            take_in(home, store._save)
-            store._mark_killed(now())
+            with suppress(StoreFull):  # a full disk is looked at all the same
+                take_in(home, store._save)
+                store._mark_killed(now())
     except BaseException:
         store.close()
         raise
@@ -164,6 +165,8 @@ class Store:
         Takes ids or unique beginnings. Raises RunNotFound, or StoreError for a run that is still running (unless
         `even_running`, for one whose process is known to be gone on another machine); then nothing is removed.
         """
+        if self.database.reserve is not None:
+            self.database.reserve.release_if_full()
         with self.database.writing("the runs cannot be deleted", alone=True) as connection:
             ids = [find_run(connection, run_id) for run_id in run_ids]
             if not even_running:
@@ -173,6 +176,7 @@ class Store:
             _delete_unused_facts(connection)
         while self._sweep_blobs() == _SWEPT_AT_ONCE:
             pass
+        self.database.shrink_log()
 
     def tag(self, run_id: str, name: str, value: str) -> None:
         """Give a run a tag, or another value for one it has."""
@@ -401,6 +405,7 @@ class Store:
             running = select(run.c.process).where(run.c.state == "running", run.c.process.is_not(None))
             names = list(connection.scalars(union(running, select(claim.c.process))))
         gone = [name for name in names if self.presence.is_gone(name)]
+        self.presence.sweep()
         if not gone:
             return
         # Where another process is writing, the next start does it: nobody waits for it before a list.

@@ -9,9 +9,11 @@ from pathlib import Path
 from edgewright.errors import (
     EdgewrightError,
     GateFailed,
+    LimitReached,
     ModelError,
     ModelNotFound,
     OutputError,
+    StoreError,
     WorkerError,
     WorkerTimeout,
     full_disk,
@@ -31,7 +33,11 @@ def blame_full_disk(
     one, the disk is named as the cause.
     """
     if full := full_disk(error):
-        return error if isinstance(error, OutputError) else full
+        if isinstance(error, OutputError | StoreError):  # it says so itself
+            return error
+        full.why += f": {error.what}"
+        full.__cause__ = error
+        return full
     if not may_come_from_disk(error):
         return error
     for folder in (*folders, Path(tempfile.gettempdir())):
@@ -46,7 +52,7 @@ def blame_full_disk(
 
 def may_come_from_disk(error: EdgewrightError) -> bool:
     """Return whether a file that was cut short, or could not be written, could have led to this error."""
-    if isinstance(error, ModelNotFound | WorkerTimeout):
+    if isinstance(error, ModelNotFound | LimitReached | WorkerTimeout):
         return False
     return isinstance(error, ModelError | WorkerError | GateFailed) or type(error) is EdgewrightError
 

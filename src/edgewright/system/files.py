@@ -38,6 +38,25 @@ def written_whole(path: Path) -> Iterator[Path]:
         raise output_error(path, error) from None
 
 
+@contextmanager
+def written_folder(folder: Path, last: str) -> Iterator[Path]:
+    """Give a new folder, whose files stand in `folder` at the end of the block, the one named `last` as the last.
+
+    `folder` is absent or empty; it stays so when the block fails. Raises OSError for what the file system refuses.
+    """
+    is_there = folder.is_dir()
+    if not is_there:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    with beside(folder / "files" if is_there else folder) as part:
+        part.mkdir()
+        yield part
+        if not is_there:
+            part.rename(folder)
+            return
+        for path in sorted(part.iterdir(), key=lambda path: path.name == last):
+            path.rename(folder / path.name)
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file under its name only when it is whole. Raises OutputError."""
     data = content.encode() if isinstance(content, str) else content

@@ -7,6 +7,7 @@ whose mark nobody holds. What must lie elsewhere, beside the file that it will r
 
 import os
 import re
+import secrets
 import shutil
 import stat
 import sys
@@ -14,7 +15,8 @@ import tempfile
 import time
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -28,17 +30,13 @@ BESIDE = re.compile(r"\.edgewright-[a-z0-9_]{8}(?:\..*)?", re.DOTALL)
 # A folder gets its name when its mark is locked. Windows renames no folder with an open file in it, so there a
 # folder without a lock may be one that is just being made.
 YOUNG_S = 3600.0
-_swept = False
 
 
 class TemporaryFolder:
     """A folder that is removed at `close`, at the end of the `with` block or of the process, or by a later process."""
 
     def __init__(self, kind: str = "") -> None:
-        global _swept
-        if not _swept:
-            _swept = True
-            sweep()
+        sweep_once()
         root, mark = _make(f"{PREFIX}{kind}-" if kind else PREFIX)
         self._remove = weakref.finalize(self, _remove, root, mark)
         self.path = root / FILES
@@ -63,14 +61,22 @@ def beside(target: Path) -> Iterator[Path]:
 
     It is a file or a folder that is to be renamed to `target` once it is whole.
     """
-    with TemporaryFolder() as ticket:
-        token = ticket.parent.name[-8:]
-        part = target.absolute().with_name(f".edgewright-{token}{target.suffix[:20]}")
-        (ticket.parent / ELSEWHERE).write_bytes(os.fsencode(part))
+    token = secrets.token_hex(4)
+    part = target.absolute().with_name(f".edgewright-{token}{target.suffix[:20]}")
+    with ExitStack() as stack:
+        with suppress(OSError):  # where the temporary folder is full, it goes without
+            ticket = stack.enter_context(TemporaryFolder())
+            (ticket.parent / ELSEWHERE).write_bytes(os.fsencode(part))
         try:
             yield part
         finally:
             _discard(part)
+
+
+@cache
+def sweep_once() -> None:
+    """Remove what killed processes left, the first time that this process asks for it."""
+    sweep()
 
 
 def sweep(folder: Path | None = None, now: float | None = None) -> None:

@@ -10,11 +10,12 @@ from msgspec.structs import replace
 from starlette.requests import Request
 from starlette.responses import Response
 
-from edgewright.errors import OutputError, StoreError, UsageError
+from edgewright.errors import StoreError, UsageError
 from edgewright.facts.run import Run
 from edgewright.store.folders import bare_text, known_folders, without_folders
-from edgewright.store.queries import RunFilter
+from edgewright.store.queries import RunFilter, RunRow
 from edgewright.store.store import Store
+from edgewright.system.files import output_error, write_whole, written_folder
 from edgewright.web.answers import attached, make_csv, render, shown
 from edgewright.web.assets import style_text
 from edgewright.web.comparing import MOST, compare_context, load_runs
@@ -90,24 +91,33 @@ def write_site(folder: Path, run_ids: Sequence[str], store: Store) -> int:
         wanted = {store.load(run_id).id for run_id in run_ids}
         rows = [row for row in rows if row.id in wanted]
     rows = [replace(row, error=row.error and bare_text(row.error, HERE)) for row in rows]
-    links = SiteLinks(frozenset(row.id for row in rows))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
+        if folder.is_dir() and any(folder.iterdir()):
             raise UsageError(f"{folder} is not empty", "a site is not mixed with other files", "name a new folder")
-        write_text(folder / "style.css", style_text())
-        listed = list_context(rows, len(rows), ListState(words={}))
-        write_text(folder / "index.html", report("runs_report.html", links, listed, "runs"))
-        write_text(folder / "models.html", report("models_report.html", links, models_context(store, {}), "models"))
-        devices = devices_context(store.list_devices(), store)
-        write_text(folder / "devices.html", report("devices_report.html", links, devices, "devices"))
-        write_text(folder / "runs.csv", make_csv(CSV_HEADER, map(csv_row, rows)))
-        write_text(folder / "runs.json", msgspec.json.encode({"schema": "edgewright.runs/1", "runs": rows}).decode())
-        for row in rows:
-            write_text(folder / f"run-{row.id}.html", page_of(row.id, store, links))
+        with written_folder(folder, "index.html") as part:
+            write_pages(part, rows, store)
     except OSError as error:
-        raise OutputError(f"{folder} cannot be written", error.strerror or str(error)) from None
+        raise output_error(folder, error) from None
     return len(rows) + 3
+
+
+def write_pages(folder: Path, rows: Sequence[RunRow], store: Store) -> None:
+    """Write all files of a site."""
+    links = SiteLinks(frozenset(row.id for row in rows))
+    listed = list_context(rows, len(rows), ListState(words={}))
+    devices = devices_context(store.list_devices(), store)
+    pages = {
+        "style.css": style_text(),
+        "index.html": report("runs_report.html", links, listed, "runs"),
+        "models.html": report("models_report.html", links, models_context(store, {}), "models"),
+        "devices.html": report("devices_report.html", links, devices, "devices"),
+        "runs.csv": make_csv(CSV_HEADER, map(csv_row, rows)),
+        "runs.json": msgspec.json.encode({"schema": "edgewright.runs/1", "runs": rows}).decode(),
+    }
+    for name, text in pages.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    for row in rows:
+        (folder / f"run-{row.id}.html").write_text(page_of(row.id, store, links), encoding="utf-8")
 
 
 def write_layers(name: str, path: Path, run: Run) -> None:
@@ -115,7 +125,7 @@ def write_layers(name: str, path: Path, run: Run) -> None:
     if not run.layers:
         why = f"it is a {run.kind}, {run.state}"
         raise UsageError(f"run {run.id} has no layers", why, "choose a benchmark with them")
-    write_text(path, LAYER_FILES[name](run))
+    write_whole(path, LAYER_FILES[name](run))
 
 
 LAYER_FILES: dict[str, Callable[[Run], str]] = {
@@ -123,11 +133,3 @@ LAYER_FILES: dict[str, Callable[[Run], str]] = {
     "model_explorer": lambda run: msgspec.json.encode(node_data(run)).decode(),
     "csv": lambda run: make_csv(LAYER_HEADER, layer_cells(run)),
 }
-
-
-def write_text(path: Path, content: str) -> None:
-    """OutputError where it cannot be written."""
-    try:
-        path.write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written", error.strerror or str(error)) from None

@@ -1,0 +1,65 @@
+"""A full disk told from the failures that it causes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgewright.errors import (
+    DataError,
+    EdgewrightError,
+    ModelNotConvertible,
+    ModelNotFound,
+    OutputError,
+    StoreFull,
+    UsageError,
+    WorkerCrashed,
+    full_disk,
+)
+from edgewright.system import disk
+from edgewright.system.disk import blame_full_disk, free_bytes
+
+
+def test_errors_without_a_full_disk_stay() -> None:
+    for error in (OSError(2, "No such file"), ValueError("4 requested"), KeyboardInterrupt("No space left on device")):
+        assert full_disk(error) is None
+    plain = WorkerCrashed("it died")
+    assert blame_full_disk(plain) is plain
+
+
+def test_what_a_full_disk_was_made_into_says_so() -> None:
+    error = DataError("the samples cannot be kept")
+    error.__cause__ = OSError(28, "No space left on device", "x.npy")
+    told = blame_full_disk(error)
+    assert isinstance(told, OutputError)
+    assert told.why == "there is no room for x.npy: the samples cannot be kept"
+    error.__cause__.__cause__ = error  # a circle ends
+    assert full_disk(error) is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "blamed"),
+    [
+        (ModelNotConvertible, True),
+        (WorkerCrashed, True),
+        (EdgewrightError, True),
+        (ModelNotFound, False),
+        (UsageError, False),
+        (StoreFull, False),
+    ],
+)
+def test_silent_failures_where_nothing_is_free(
+    kind: Callable[[str], EdgewrightError], blamed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(disk, "free_bytes", lambda folder: 4096 if folder == tmp_path else 1 << 40)
+    error = kind("it failed")
+    assert blame_full_disk(error) is error
+    told = blame_full_disk(error, [tmp_path])
+    assert isinstance(told, OutputError) == blamed
+    if blamed:
+        assert str(tmp_path) in told.why
+        assert "it failed" in told.why
+
+
+def test_free_space_of_a_folder_that_is_not_made_yet(tmp_path: Path) -> None:
+    assert (free_bytes(tmp_path / "a" / "b") or 0) > 0
