@@ -81,13 +81,17 @@ def assert_same(source: Path, path: Path, io_map: IoMap) -> None:
 
 def test_a_converter_stands_in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("USERPROFILE", raising=False)
     path = os.environ["PATH"]
     with apart() as folder:
         assert Path.cwd() == folder.resolve() != tmp_path
+        assert Path.home() == folder  # a package that is imported may write there, as Keras does
         assert os.environ["PATH"].startswith(str(Path(sys.executable).parent))
         Path("left").write_text("x")
     assert Path.cwd() == tmp_path and list(tmp_path.iterdir()) == []
     assert (os.environ["PATH"], folder.exists()) == (path, False)
+    assert Path.home() == tmp_path and "USERPROFILE" not in os.environ
 
 
 def test_the_folder_is_left_when_the_converter_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
