@@ -46,9 +46,10 @@ def live(runtime: str, scene: Scene) -> list[Watched]:
 
 def benchmark(scene: Scene) -> list[Watched]:
     """Two runtimes with layers, then what is made of the runs."""
-    scene.run([*EDGEWRIGHT, "compile", MODEL, "--runtime", "litert", "-o", "out"])
-    measure = [*EDGEWRIGHT, "benchmark", MODEL, "out", "--processes", "6", "--seconds", "0.5"]
-    return [scene.run(measure), scene.run([*EDGEWRIGHT, "runs", "list"]), scene.run([*EDGEWRIGHT, "doctor", "--json"])]
+    compile_one = ["compile", MODEL, "--runtime", "litert", "-o", "out"]
+    measure = ["benchmark", MODEL, "out", "--processes", "6", "--seconds", "0.5"]
+    orders = (compile_one, measure, ["runs", "list"], ["doctor", "--json"])
+    return [scene.run([*EDGEWRIGHT, *words]) for words in orders]
 
 
 def quantize(scene: Scene, *more: str) -> list[Watched]:
