@@ -12,6 +12,7 @@ from edgewright.store.ids import new_run_id
 from edgewright.store.store import open_store
 from tests.cli.calling import QUICK, Call
 from tests.models.onnx_files import write_conv_net
+from tests.store.forging import rewrite
 from tests.web.records import make_model, make_run
 
 UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -141,8 +142,30 @@ def test_export_and_import(
     monkeypatch.setenv("EDGEWRIGHT_HOME", str(folder / "elsewhere"))
     assert call("runs", "import", folder / "out").out.strip() == run
     assert call("runs", "import", folder / "out").code == 0
-    assert call("runs", "show", run, "--json").json() == before
-    assert call("runs", "import", folder / "absent").code == 1
+    after = call("runs", "show", run, "--json").json()
+    assert after["run"].pop("imported") is True
+    assert after["run"].pop("imported_at") is not None
+    assert before["run"].pop("imported") is False
+    assert before["run"].pop("imported_at") is None
+    name = Path(before["run"]["model"]["path"]).name
+    before["run"]["model"]["path"] = before["run"]["plan"]["candidates"][0]["model"] = name  # exports have no folders
+    assert after == before
+    assert "benchmark (imported)" in call("runs", "list").out
+    assert call("runs", "list", "--json").json()["runs"][0]["imported"] is True
+    assert "imported" in call("runs", "show", run).out
+
+
+def test_import_of_what_is_no_export(call: Call, measure: Callable[..., str], folder: Path) -> None:
+    """Rejected with the reason, and nothing of it is taken in."""
+    run = measure()
+    assert call("runs", "export", run, folder / "out").code == 0
+    call("runs", "delete", run, "--yes")
+    rewrite(folder / "out", lambda content: content["run"]["model"].update(sha256="a" * 64))
+    told = call("runs", "import", folder / "out")
+    assert told.code == 2
+    assert "that of another model" in told.err
+    assert call("runs", "list", "--json").json()["runs"] == []
+    assert call("runs", "import", folder / "absent").code == 2
 
 
 def test_rerun_after_the_model_is_gone(call: Call, measure: Callable[..., str], folder: Path) -> None:

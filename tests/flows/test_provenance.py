@@ -20,6 +20,7 @@ from edgewright.facts.run import Run
 from edgewright.flows.benchmark import benchmark
 from edgewright.flows.compile import CellReport, compile_all
 from edgewright.flows.publish import publish
+from edgewright.flows.rerun import rerun
 from edgewright.flows.stored_model import fetch_model, file_name_of
 from edgewright.formats.artifacts import find_record, is_inside
 from edgewright.formats.files import join_hashes
@@ -334,6 +335,16 @@ def test_a_model_from_the_record_is_the_one_that_was_measured(own: Run, tmp_path
     path = fetch_model(renamed, store, tmp_path / "work")
     assert path == tmp_path / "work/resnet50.pt2.onnx"
     assert path.read_bytes() == Path(own.model.path).read_bytes()
+
+
+def test_a_run_is_repeated_from_an_export(kit: Path, tmp_path: Path, store: Store) -> None:
+    """Which has no folders: the model comes from the record."""
+    run_id = store.import_run(kit / "benchmark")
+    assert str(kit).encode() not in (kit / "benchmark/run.json").read_bytes()
+    again = rerun(run_id, QuickDevice(tmp_path), store, lambda text: None).outcome.runs[0]
+    assert again.state == "done"
+    assert not again.imported
+    assert again.tags["rerun-of"] == run_id
 
 
 def test_an_imported_run_stays_imported(forged: Callable[[str], Path], tmp_path: Path, store: Store) -> None:
