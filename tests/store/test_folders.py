@@ -55,6 +55,8 @@ def test_every_field() -> None:
         "data": "rel/alice/set",
         "weights": r"..\alice\w.pt",
         "source": "/data/alice/net.py:build",
+        "recipe": "[[rule]]\nnodes = '/conv1/*'",
+        "code": ["/data/alice/metrics.py:f1"],
         "options": {"library": "/home/alice/lib.so"},
     }
     run = replace(
@@ -68,6 +70,8 @@ def test_every_field() -> None:
     assert b"alice" not in msgspec.json.encode(bare)
     assert bare.environment["variables"] == {"OMP_TOOL_LIBRARIES": "…/a.so:…/b.so", "OMP_NUM_THREADS": "1"}
     assert (bare.plan["inputs"], bare.plan["source"], bare.plan["weights"]) == ("i.npz", "net.py:build", "w.pt")
+    assert bare.plan["recipe"] == plan["recipe"]
+    assert bare.plan["code"] == ["metrics.py:f1"]
     assert bare.layers == run.layers
     assert (bare.note, bare.tags) == (run.note, run.tags)
 
@@ -79,6 +83,8 @@ def test_outputs_of_ours_alone_are_changed() -> None:
     assert bare_bytes("inputs", log, run) == bare_bytes("model", log, run) == log
     report = msgspec.json.encode({"source": "/data/alice/net.py:build", "nodes": ["/conv1/Conv"]})
     assert msgspec.json.decode(bare_bytes("prune", report, run)) == {"source": "net.py:build", "nodes": ["/conv1/Conv"]}
+    record = msgspec.json.encode({"io_map": {"inputs": [{"source": "/conv1/Conv_output_0"}]}})
+    assert bare_bytes("record", record, run) == record
     plain = b'{ "a": 1 }'
     assert bare_bytes("record", plain, run) == plain
 

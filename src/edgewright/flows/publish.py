@@ -98,7 +98,7 @@ def find_made(key: str, main: Path, store: Store, work: Path) -> tuple[Artifact,
     outputs = store.load(rows[0].id).outputs
     try:
         record = fetch_record(outputs, store)
-        if record.key != key or record.main != main.name:
+        if record.key != key:
             return None
         if all(is_same(main.parent / name, sha256) for name, sha256 in record.files.items()):
             return record, main.parent

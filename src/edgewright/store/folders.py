@@ -19,12 +19,13 @@ from edgewright.facts.run import Run
 # Keys of plans and reports whose values are files or folders; those of a torch source name a function too.
 FILE_KEYS = frozenset(
     (
-        *("model", "source", "weights", "data", "eval_data", "inputs", "labels", "task", "recipe", "module"),
-        *("student", "teacher", "teacher_weights", "student_weights", "graph", "path", "output", "train"),
+        *("model", "source", "weights", "module", "student", "teacher", "teacher_weights", "student_weights"),
+        *("data", "eval_data", "val", "inputs", "labels", "code", "metric"),
     )
 )
 # Outputs that are text of ours; the bytes of all others are kept as they are.
 TEXT_ROLES = ("log", "record", "recipe", "quantization", "prune", "distil")
+TRAININGS = ("prune", "distil")  # whose reports have keys as plans do; in the others they are names of tensors
 ROOTS = frozenset(
     (
         *("home", "Users", "root", "tmp", "var", "private", "mnt", "media", "Volumes", "usr", "opt", "srv", "nix"),
@@ -49,7 +50,7 @@ def without_folders(run: Run) -> Run:
         run,
         model=run.model and replace(run.model, path=base_name(run.model.path)),
         device=run.device and replace(run.device, facts=bare(run.device.facts)),
-        plan=bare(run.plan),
+        plan=bare_value(run.plan, known, FILE_KEYS),
         environment={
             name: bare_variables(one) if name == "variables" else bare(one) for name, one in run.environment.items()
         },
@@ -75,18 +76,18 @@ def bare_bytes(role: str, data: bytes, run: Run) -> bytes:
         value = msgspec.json.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return bare_text(data.decode("utf-8", "surrogateescape"), known).encode("utf-8", "surrogateescape")
-    bare = bare_value(value, known)
+    bare = bare_value(value, known, FILE_KEYS if role in TRAININGS else ())
     return data if bare == value else msgspec.json.encode(bare)
 
 
-def bare_value(value: Any, known: Collection[str], key: str = "") -> Any:
-    """Plain JSON values with the folders of all texts removed."""
+def bare_value(value: Any, known: Collection[str], keys: Collection[str] = (), key: str = "") -> Any:
+    """Plain JSON values with the folders of all texts removed; under `keys` a relative path has its name alone too."""
     if isinstance(value, dict):
-        return {name: bare_value(one, known, str(name)) for name, one in value.items()}
+        return {name: bare_value(one, known, keys, str(name)) for name, one in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(bare_value(one, known, key) for one in value)
+        return type(value)(bare_value(one, known, keys, key) for one in value)
     if isinstance(value, str):
-        return base_name(value) if key in FILE_KEYS and is_path(value) else bare_text(value, known)
+        return base_name(value) if key in keys and is_path(value) else bare_text(value, known)
     return value
 
 
