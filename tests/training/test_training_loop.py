@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 
 from edgewright.compress.job import Finished, Step, Trouble
-from edgewright.errors import DataError, EdgewrightError, InputError, TrainingDiverged, UsageError
+from edgewright.errors import ConfigError, DataError, EdgewrightError, InputError, TrainingDiverged, UsageError
 from edgewright.tasks.contract import Boxes, Classification, Embedding, NextToken, Regression, Task
 from edgewright.training.job import Settings, TrainJob, TrainReport
 from tests.training.training_files import (
@@ -215,6 +215,14 @@ def test_outputs_without_a_loss_are_refused(tmp_path: Path, output: Any) -> None
     metric = "map" if isinstance(output, Boxes) else "top1"
     error = refuse(make_job(tmp_path, task=make_task(output, metric=metric)))
     assert "classification, regression and next-token" in error.why
+
+
+def test_a_metric_of_ones_own_runs_where_it_is_allowed(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("def half(outputs, labels):\n    return [0.5] * len(labels)\n")
+    spec = f"{tmp_path}/own.py:half"
+    job = make_job(tmp_path, Settings(epochs=1, batch=16, precision="fp32", threads=1), make_task(metric=spec))
+    assert "not allowed to run" in refuse(job, ConfigError).what
+    assert train(msgspec.structs.replace(job, code=(spec,))).metric == 0.5
 
 
 def test_a_background_class_and_probabilities(tmp_path: Path) -> None:
