@@ -56,7 +56,7 @@ HEADERS = [
     b"\x93NUMPY\x09\x00" + b"\xff" * 100,
     b"\x93NUMPY\x02\x00\xff\xff\xff\x7f{",
     b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65_535,
-    b"\x93NUMPY\x01\x00\x40\x1f" + b"(" * 8_000,
+    b"\x93NUMPY\x01\x00\xe8\x03" + b"(" * 1_000,
     b"\x93NUMPY\x03\x00\x10\0\0\0" + b"{" * 16,
     b"",
     b"abc",
