@@ -209,7 +209,16 @@ def test_a_task_that_runs_nothing_is_shown(call: Call, cloned: Path) -> None:
     assert not (cloned / "it-ran").exists()
 
 
-# What a task of the folder leads to
+# What a task or a data set of the folder leads to
+
+
+def test_links_of_a_data_set_stay_in_the_folder(call: Call, cloned: Path) -> None:
+    (cloned / "data" / "3").mkdir(parents=True)
+    (cloned / "data" / "3" / "a.png").symlink_to("/etc/hostname")
+    write(cloned, '[evaluate]\ndata = "data"\n')
+    told = refused(call, cloned, "evaluate", MODEL, "--task", TASK)
+    assert "a.png cannot be used" in told
+    assert "leads out of the folder" in told
 
 
 def test_labels_stay_in_the_folder(call: Call, cloned: Path) -> None:

@@ -21,10 +21,19 @@ allow_code = click.option(
 
 
 def check_code(given: dict[str, Any]) -> None:
-    """ConfigError for code that the project file names and the user did not allow. Nothing of it is imported."""
+    """ConfigError for code that the project file names and the user did not allow; nothing of it is imported.
+
+    UsageError for a data set that it names with a link in it that leads out of the current folder.
+    """
+    from pathlib import Path
+
     from edgewright.tasks.functions import refuse_code
+    from edgewright.web.offers import check_links
 
     context = click.get_current_context()
+    for name in (name for name, kind in MAY_SET.items() if kind == "data"):
+        if given.get(name) and from_project(context, name) and Path(given[name]).is_dir():
+            check_links(Path(given[name]), [Path.cwd()])
     for name in _code_words(given):
         if from_project(context, name) and not given["allow_code"]:
             raise refuse_code(given[name], f"{FILE_NAME}: [{context.command.name}] {name}")

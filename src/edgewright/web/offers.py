@@ -127,7 +127,7 @@ def check_links(path: Path, folders: Sequence[Path]) -> None:
     for one in (path, *inside):
         why = ""
         if (one is path or one.is_symlink()) and not any(is_inside(one, root) for root in roots):
-            why = "it leads out of the work folder"
+            why = "it leads out of the folder"
         elif not (one.is_file() or one.is_dir()):
             why = "it is neither a file nor a folder"
         if why:
