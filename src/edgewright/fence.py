@@ -14,8 +14,8 @@ from pathlib import Path
 
 MODEL_COPIES = 4  # a runtime parses, keeps and repacks the weights
 CONVERTER_COPIES = 8  # a converter also changes and writes them
-SPARE_BYTES = 500_000_000  # code and tables that a runtime loads with its first model
-CONVERTER_SPARE_BYTES = 1_500_000_000  # compilers and frameworks that are imported on the way
+SPARE_BYTES = 250_000_000  # what a runtime imports and sets up with its first model
+CONVERTER_SPARE_BYTES = 400_000_000  # the same of converters; torch takes 270 MB of it
 THREAD_BYTES = 32_000_000  # stack and buffers of one thread of a pool
 # What libraries say where an allocation fails.
 SIGNS = (

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from edgewright.errors import InputError
 from edgewright.facts.model import Signature, TensorSpec
 from edgewright.formats.npz import NpzError, read_npz
+from edgewright.limits import MEMORY_VARIABLE, read_budget
 
-MOST_BYTES = 1 << 33
+BLOCK = 1 << 20  # elements that are drawn at a time: numpy draws in double precision
+MOST_NPZ_BYTES = 2**60  # stands for no limit
 MOST_AXES = 64  # numpy's own limit
 FLOATS = ("float16", "float32", "float64")
 SMALL_INTS = ("int8", "uint8", "int16", "uint16")
@@ -65,20 +67,17 @@ def make_feeds(signature: Signature, shapes: Mapping[str, Sequence[int]], seed: 
 
     Floats are standard normal. 8- and 16-bit integers cover their whole range, as quantised inputs do; wider ones are
     0 or 1, which is a valid index or mask for any model; booleans are even.
+
+    Raises InputError for what no array can be, and LimitReached where the arrays take more memory than the budget has.
     """
+    check_size(signature, shapes)
     random = np.random.default_rng(seed)
     return {spec.name: make_array(spec, tuple(shapes[spec.name]), random) for spec in signature.inputs}
 
 
 def make_array(spec: TensorSpec, shape: tuple[int, ...], random: np.random.Generator) -> Array:
-    if len(shape) > MOST_AXES or prod(max(1, size) for size in shape) * 8 > MOST_BYTES:
-        raise InputError(
-            f"input '{spec.name}' of shape {list(shape)} is too large",
-            "it takes over 8 GiB, or has over 64 axes",
-            "give smaller sizes",
-        )
     if spec.dtype in FLOATS:
-        return random.standard_normal(shape).astype(spec.dtype)
+        return draw_normal(shape, np.dtype(spec.dtype), random)
     if spec.dtype == "bool":
         return random.integers(0, 2, shape).astype(bool)
     if spec.dtype in SMALL_INTS:
@@ -89,6 +88,33 @@ def make_array(spec: TensorSpec, shape: tuple[int, ...], random: np.random.Gener
     raise InputError(
         f"input '{spec.name}' is {spec.dtype}", "such arrays cannot be made up", "give them with --inputs FILE.npz"
     )
+
+
+def check_size(signature: Signature, shapes: Mapping[str, Sequence[int]], samples: int = 1) -> None:
+    """Raise LimitReached where so many samples of the inputs take more memory than the budget has."""
+    for spec in signature.inputs:
+        if len(shapes[spec.name]) > MOST_AXES:
+            what = f"input '{spec.name}' has {len(shapes[spec.name])} axes"
+            raise InputError(what, f"arrays have up to {MOST_AXES}", "give fewer sizes")
+    size = sum(count_bytes(spec, shapes[spec.name]) for spec in signature.inputs)
+    what = "the model's input" if len(signature.inputs) == 1 else "the model's inputs"
+    hint = "give smaller sizes with --shape" if samples == 1 or 2 * size > read_budget().memory_bytes else "--samples 1"
+    read_budget().check_bytes(samples * size, f"{samples} samples of {what}" if samples > 1 else what, hint)
+
+
+def count_bytes(spec: TensorSpec, shape: Sequence[int]) -> int:
+    """Bytes of an array; of integers, which are drawn with 64 bits first, both."""
+    width = np.dtype(spec.dtype).itemsize if spec.dtype in FLOATS else 16
+    return prod(max(1, size) for size in shape) * width
+
+
+def draw_normal(shape: tuple[int, ...], dtype: "np.dtype[Any]", random: np.random.Generator) -> Array:
+    """Standard normal numbers, drawn in blocks: the same numbers as in one go, without all of them in double."""
+    array = np.empty(prod(shape), dtype)
+    for start in range(0, array.size, BLOCK):
+        block = array[start : start + BLOCK]
+        block[:] = random.standard_normal(block.size)
+    return array.reshape(shape)
 
 
 def read_feeds(path: Path, signature: Signature) -> dict[str, Array]:
@@ -114,11 +140,12 @@ def read_feeds(path: Path, signature: Signature) -> dict[str, Array]:
 
 def load_npz(path: Path) -> dict[str, Array]:
     try:
-        return read_npz(path, MOST_BYTES).arrays
+        return read_npz(path, int(min(read_budget().memory_bytes, MOST_NPZ_BYTES))).arrays
     except FileNotFoundError:
         raise InputError(f"there is no file {path}", "", "check the path given to --inputs") from None
     except NpzError as error:
-        raise InputError(f"{path} cannot be read as .npz", str(error), "numpy.savez(FILE, name=array)") from None
+        hint = f"numpy.savez(FILE, name=array); {MEMORY_VARIABLE} says how large its arrays may be"
+        raise InputError(f"{path} cannot be read as .npz", str(error), hint) from None
 
 
 def check_array(path: Path, spec: TensorSpec, array: Array) -> None:

@@ -6,7 +6,8 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -16,6 +17,7 @@ import msgspec
 from edgewright.errors import (
     EdgewrightError,
     InputError,
+    LimitReached,
     ModelNotConvertible,
     ModelRejected,
     OutputError,
@@ -24,6 +26,18 @@ from edgewright.errors import (
     WorkerError,
     WorkerTimeout,
 )
+from edgewright.fence import (
+    CONVERTER_COPIES,
+    CONVERTER_SPARE_BYTES,
+    MODEL_COPIES,
+    SPARE_BYTES,
+    THREAD_BYTES,
+    has_limit,
+    is_exhausted,
+    limit_process,
+)
+from edgewright.formats.needs import check_file
+from edgewright.limits import read_budget
 from edgewright.runtimes import wire
 from edgewright.runtimes.table import RuntimeInfo, install_command, runtime_info
 
@@ -63,6 +77,8 @@ class Connection:
         self._runtime = runtime
         self._log = log
         self._timeout_s = timeout_s
+        self._budget = read_budget()
+        self._model: tuple[Path, Mapping[str, Sequence[int]]] = (Path(), {})
         self._buffer = bytearray()
         self._next_id = 1
         self._decode = msgspec.json.Decoder(wire.Answer).decode
@@ -101,6 +117,7 @@ class Connection:
     def ask(self, command: wire.Command, kind: type[ResultT]) -> ResultT:
         """Send a command and wait for its answer, which is a `kind`; a refusal is raised as its error."""
         number, self._next_id = self._next_id, self._next_id + 1
+        self._limit_memory(command)
         self._send(msgspec.json.encode(wire.Request(id=number, command=command)) + b"\n")
         doing = DOING[type(command)]
         answer: wire.Answer = self._parse(self._read_line(doing), wire.Answer)
@@ -111,6 +128,33 @@ class Connection:
                 f"the {self._runtime} worker answered with something else while {doing}", repr(answer)[:200]
             )
         return answer.result
+
+    def _limit_memory(self, command: wire.Command) -> None:
+        """Before a model is loaded: let the worker allocate what the budget and the model's size allow from here on."""
+        match command:
+            case wire.Open(session=opened) | wire.Profile(session=opened):
+                allowed = SPARE_BYTES + MODEL_COPIES * opened.model_bytes
+                self._model = Path(opened.model), opened.shapes
+            case wire.Compile(request=request):
+                allowed = CONVERTER_SPARE_BYTES + CONVERTER_COPIES * request.model_bytes
+                self._model = Path(request.source), request.shapes
+            case _:
+                return
+        allowed += THREAD_BYTES * (os.cpu_count() or 1)
+        limit_process(self._process.pid, allowed + self._budget.memory_bytes)
+
+    def _memory_error(self, why: str) -> EdgewrightError:
+        """An allocation failed: by our own limit where this system has one, and then with what the model needs."""
+        if not has_limit() or not isfinite(self._budget.memory_bytes):
+            return WorkerError(f"the {self._runtime} worker ran out of memory", why, "use a smaller model or batch")
+        path, shapes = self._model
+        try:
+            check_file(path, shapes, self._budget)
+            error = self._budget.memory_error(f"{path.name} in {self._runtime}")
+        except LimitReached as known:
+            error = known
+        error.why = "\n".join(filter(None, (error.why, why)))
+        return error
 
     def end(self) -> None:
         """End the worker and whatever it started."""
@@ -171,7 +215,10 @@ class Connection:
             code = self._process.wait(LEAVE_SECONDS)
         except subprocess.TimeoutExpired:
             return WorkerCrashed(f"the {self._runtime} worker closed its channel {moment}", self._tail())
-        return WorkerCrashed(f"the {self._runtime} worker {how_it_ended(code)} {moment}", self._tail(), hint_of(code))
+        tail = self._tail()
+        if is_exhausted(tail):
+            return self._memory_error(tail)
+        return WorkerCrashed(f"the {self._runtime} worker {how_it_ended(code)} {moment}", tail, hint_of(code))
 
     def _refusal(self, refused: wire.Refused) -> EdgewrightError:
         with contextlib.suppress(OSError), self._log.open("a") as log:  # a full disk must not hide the refusal
@@ -191,11 +238,9 @@ class Connection:
             case "missing":
                 return missing_runtime(runtime_info(self._runtime), refused.why)
             case "memory":
-                return WorkerError(
-                    f"the {self._runtime} worker ran out of memory",
-                    refused.why,
-                    "use a smaller model or batch",
-                )
+                return self._memory_error(refused.why)
+            case "limit":
+                return LimitReached(f"the model is too large for {self._runtime}", refused.why, refused.hint)
             case "room":
                 return OutputError("the disk is full", refused.why, "free some space, and run the same again")
         return WorkerError(f"{self._runtime} failed", refused.why)

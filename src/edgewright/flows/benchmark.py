@@ -147,6 +147,7 @@ def make_lane(plan: BenchmarkPlan, position: int, models: Mapping[str, Model], d
         threads=plan.threads,
         options=candidate.options,
         shapes=free_shapes(model, feeds),
+        model_bytes=model.bytes,
     )
     entry = Entry(
         title=f"{model.name} in {candidate.runtime}",

@@ -18,6 +18,7 @@ from edgewright.errors import (
     EdgewrightError,
     GateFailed,
     InputError,
+    LimitReached,
     ModelNotConvertible,
     ModelRejected,
     OutputError,
@@ -43,6 +44,8 @@ from edgewright.flows.sources import (
 )
 from edgewright.flows.twins import judge, take_twin
 from edgewright.formats.artifacts import read_artifact
+from edgewright.formats.needs import check_file
+from edgewright.limits import read_budget
 from edgewright.runtimes.table import RuntimeInfo, runtime_info
 from edgewright.store.ids import new_run_id
 from edgewright.store.store import Store, utc_now
@@ -108,7 +111,7 @@ def compile_all(
 
     With the error of the first cell whose numbers are wrong, else that of the first that failed for another reason.
     With `bisect` the first layer that differs is looked for where numbers are wrong. Raises what stands in the way of
-    all: the source, its shapes or inputs, the folder.
+    all: the source, its shapes or inputs, the folder, and LimitReached where the source needs too much memory to run.
     """
     plan = complete_plan(plan)
     with workshop(out) as work:
@@ -116,6 +119,8 @@ def compile_all(
         reports, errors = [], []
         for cell in plan.cells:
             one, error = compile_cell(cell, job)
+            if isinstance(error, LimitReached):  # of the model itself, or of this converter alone
+                check_file(Path(job.prepared.model.path), job.prepared.shapes, read_budget())
             if bisect and isinstance(error, GateFailed):
                 one = msgspec.structs.replace(one, culprit=find_culprit(cell, job))
             reports.append(one)

@@ -107,6 +107,7 @@ def run_converter(
         stem=stem,
         options=converter_options(converter, cell, kind, job),
         metadata=job.plan.metadata,
+        model_bytes=job.prepared.model.bytes,
     )
     log = job.work / f"{folder.name}.log"
     with job.device.start_worker(info.name, (), job.plan.timeout_s, log, converter.environment) as worker:

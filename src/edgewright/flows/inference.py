@@ -108,6 +108,7 @@ class Runner:
             threads=self._threads,
             options=self._options,
             shapes=free_shapes(self._model, first),
+            model_bytes=self._model.bytes,
         )
         one = self._send(f"one{SUFFIX}", first)
         worker = self._device.start_worker(self._runtime, (), self._timeout_s, self.log)

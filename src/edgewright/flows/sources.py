@@ -9,15 +9,19 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.bench.feeds import fix_shapes, make_feeds, read_feeds
+from edgewright.bench.feeds import check_size, fix_shapes, make_feeds, read_feeds
 from edgewright.devices.contract import Device
 from edgewright.errors import InputError, ModelNotConvertible, ModelNotFound, UsageError
 from edgewright.facts.artifact import Source
 from edgewright.facts.model import Model, Signature
 from edgewright.facts.plan import CompilePlan
+from edgewright.fence import has_limit
 from edgewright.flows.inference import infer
 from edgewright.formats.files import hash_file, read_graph, read_model
+from edgewright.formats.needs import check_file
+from edgewright.formats.onnx_graph import file_size
 from edgewright.formats.prepare import drop_file_origins, prepare_onnx
+from edgewright.limits import read_budget
 from edgewright.runtimes.wire import Compile, Compiled, CompileRequest
 
 Array = NDArray[Any]
@@ -77,7 +81,8 @@ def prepare_source(plan: CompilePlan, folder: Path, device: Device, *, bare: boo
     `bare` leaves out what torch's exporter notes of each node: lines of code, of use to a compiler's errors, and bytes
     where sizes are compared.
 
-    Raises what `read_model` raises, InputError for shapes that do not fit, and the errors of the torch worker.
+    Raises what `read_model` raises, InputError for shapes that do not fit, LimitReached where running it takes too much
+    memory, and the errors of the torch worker.
     """
     if is_torch(plan.source):
         exported, notes = export_torch(plan, folder, device)
@@ -86,8 +91,12 @@ def prepare_source(plan: CompilePlan, folder: Path, device: Device, *, bare: boo
         prepared = prepare_file(exported, plan.shapes, folder)
         files = {**prepared.files, "torch": plan.source}
         name = Path(plan.source.partition(":")[0]).name
-        return prepared._replace(files=files, sha256=hash_source(plan), name=name, format="torch", notes=notes)
-    return prepare_file(Path(plan.source), plan.shapes, folder)
+        prepared = prepared._replace(files=files, sha256=hash_source(plan), name=name, format="torch", notes=notes)
+    else:
+        prepared = prepare_file(Path(plan.source), plan.shapes, folder)
+    if prepared.model.format == "tflite" or not has_limit():  # else the system's limit finds it out, at no cost
+        check_file(Path(prepared.model.path), prepared.shapes, read_budget().for_files(prepared.model.bytes))
+    return prepared
 
 
 def prepare_file(path: Path, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> Prepared:
@@ -131,6 +140,7 @@ def export_torch(plan: CompilePlan, folder: Path, device: Device) -> tuple[Path,
         folder=str(target),
         stem="exported",
         options={"weights": str(Path(plan.weights).absolute())} if plan.weights else {},
+        model_bytes=sum(file_size(Path(one)) for one in (plan.source, plan.weights) if one),
     )
     with device.start_worker("torch", (), plan.timeout_s, folder / "export.log") as worker:
         try:
@@ -173,8 +183,13 @@ def make_stack(prepared: Prepared, plan: CompilePlan) -> dict[str, Array]:
     if plan.inputs is not None:
         feeds = read_feeds(Path(plan.inputs), prepared.model.signature)
         return {name: array[np.newaxis] for name, array in feeds.items()}
-    made = [make_feeds(prepared.model.signature, prepared.shapes, plan.seed + i) for i in range(plan.samples)]
-    return {name: np.stack([feeds[name] for feeds in made]) for name in made[0]} if made[0] else {}
+    signature = prepared.model.signature
+    check_size(signature, prepared.shapes, plan.samples)
+    stack: dict[str, Array] = {}
+    for i in range(plan.samples):
+        for name, array in make_feeds(signature, prepared.shapes, plan.seed + i).items():
+            stack.setdefault(name, np.empty((plan.samples, *array.shape), array.dtype))[i] = array
+    return stack
 
 
 def run_reference(prepared: Prepared, stack: Mapping[str, Array], device: Device, timeout_s: float) -> dict[str, Array]:

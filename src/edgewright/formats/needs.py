@@ -1,5 +1,6 @@
 """What running a model takes, known from its shapes before anything is allocated."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,12 +41,12 @@ def check_need(graph: TypedGraph, budget: Budget, name: str) -> None:
     budget.check_bytes(size, f"{name}: {what}")
 
 
-def check_file(path: Path, shapes: dict[str, tuple[int, ...]], budget: Budget) -> None:
+def check_file(path: Path, shapes: Mapping[str, Sequence[int]], budget: Budget) -> None:
     """`check_need` of an ONNX or TFLite file; what cannot be read here is left to those who load it."""
-    kind = sniff(path)
-    if kind not in ("onnx", "tflite"):
-        return
     try:
+        kind = sniff(path)
+        if kind not in ("onnx", "tflite"):
+            return
         graph = read_onnx_graph(path, shapes, budget) if kind == "onnx" else read_tflite_graph(path, shapes)
     except LimitReached:
         raise

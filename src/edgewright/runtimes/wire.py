@@ -44,12 +44,14 @@ class SessionRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         threads: threads for one inference.
         options: the runtime's own options, already known to be among `RuntimeInfo.options`.
         shapes: sizes for the inputs whose shape is free.
+        model_bytes: of all the model's files; what the worker may allocate grows with them.
     """
 
     model: str
     threads: int = 1
     options: dict[str, str] = {}
     shapes: dict[str, tuple[int, ...]] = {}
+    model_bytes: int = 0
 
 
 class Open(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="open"):
@@ -109,6 +111,7 @@ class CompileRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         stem: what the names of all written files and folders begin with.
         options: the runtime's own options, already known to be among `RuntimeInfo.compile_options`.
         metadata: what the artifact shall say of itself where its format can.
+        model_bytes: of all the source's files; what the worker may allocate grows with them.
     """
 
     source: str
@@ -119,6 +122,7 @@ class CompileRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     stem: str
     options: dict[str, str] = {}
     metadata: ModelMetadata | None = None
+    model_bytes: int = 0
 
 
 class Compile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="compile"):
@@ -193,15 +197,16 @@ class Told(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="t
     memory: Memory
 
 
-RefusalKind = Literal["model", "input", "conversion", "missing", "memory", "room", "internal"]
+RefusalKind = Literal["model", "input", "conversion", "missing", "memory", "limit", "room", "internal"]
 
 
 class Refused(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="refused"):
     """The command failed and the worker lives on.
 
     `kind` is `model` (the runtime's library refused), `input` (the feeds do not fit), `conversion` (a compiler cannot
-    express the model), `missing` (a package is not installed), `memory` (an allocation failed), `room` (the disk is
-    full) or `internal`; `trace` is the traceback for the log, `hint` the next step where the refusal knows one.
+    express the model), `missing` (a package is not installed), `memory` (an allocation failed), `limit` (the memory or
+    time for one model does not suffice), `room` (the disk is full) or `internal`; `trace` is the traceback for the log,
+    `hint` the next step where the refusal knows one.
     """
 
     kind: RefusalKind

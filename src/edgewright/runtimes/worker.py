@@ -18,7 +18,8 @@ from types import ModuleType
 
 import msgspec
 
-from edgewright.errors import full_disk
+from edgewright.errors import LimitReached, full_disk
+from edgewright.fence import is_exhausted
 from edgewright.runtimes import wire
 from edgewright.runtimes.contract import Array, Mismatch, NotConvertible, Rejected, Session
 from edgewright.runtimes.memory import memory_now
@@ -33,8 +34,8 @@ REFUSALS: dict[wire.RefusalKind, type[Exception]] = {
     "conversion": NotConvertible,
     "missing": ImportError,
     "memory": MemoryError,
+    "limit": LimitReached,
 }
-OUT_OF_MEMORY = ("bad_alloc", "Failed to allocate memory")
 
 
 def main() -> None:
@@ -105,7 +106,7 @@ class Desk:
         try:
             return self.act(command)
         except Exception as error:
-            return refuse(kind_of(error), error, error.hint if isinstance(error, NotConvertible) else "")
+            return refuse(kind_of(error), error, hint_of(error))
 
     def act(self, command: wire.Command) -> wire.Result:
         match command:
@@ -163,7 +164,7 @@ class Desk:
         gc.enable()  # nothing is timed here, and converters leave much behind
         try:
             compiled: wire.Compiled = self.module.compile(command.request)
-        except (NotConvertible, Rejected, MemoryError, ImportError):
+        except (NotConvertible, Rejected, MemoryError, ImportError, LimitReached):
             raise
         except Exception as error:  # each converter has classes of its own
             raise NotConvertible(f"{type(error).__name__}: {last_line(error)}") from error
@@ -190,8 +191,6 @@ def told_as_the_models() -> Iterator[None]:
         raise
     except Exception as error:  # each library has classes of its own
         why = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        if any(sign in why for sign in OUT_OF_MEMORY):
-            raise MemoryError(why) from error
         raise Rejected(why) from error
 
 
@@ -199,7 +198,14 @@ def kind_of(error: Exception) -> wire.RefusalKind:
     """Return the kind of refusal for what a command raised; a full disk counts before all that was made of it."""
     if full_disk(error):
         return "room"
+    if is_exhausted(str(error)):
+        return "memory"
     return next((kind for kind, classes in REFUSALS.items() if isinstance(error, classes)), "internal")
+
+
+def hint_of(error: Exception) -> str:
+    """The next step, where an error knows one."""
+    return error.try_this if isinstance(error, LimitReached) else getattr(error, "hint", "")
 
 
 def last_line(error: Exception) -> str:

@@ -2,9 +2,11 @@
 
 import sys
 
+from edgewright import fence
+from edgewright.limits import read_budget
 from edgewright.system.parent import die_with_parent
 
-GIGABYTE = 2**30
+COPIES = 20  # of the model's bytes, as measured
 
 
 def confine(model_bytes: int) -> None:
@@ -14,9 +16,5 @@ def confine(model_bytes: int) -> None:
     """
     if sys.platform != "linux":
         return
-    import resource
-
     die_with_parent()
-    most = 4 * GIGABYTE + 20 * model_bytes
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (most if hard < 0 else min(most, hard), hard))
+    fence.confine(read_budget().memory_bytes + fence.SPARE_BYTES + COPIES * model_bytes)

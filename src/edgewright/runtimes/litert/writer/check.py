@@ -13,6 +13,8 @@ from typing import Literal
 import msgspec
 
 from edgewright.errors import ModelRejected
+from edgewright.fence import CONVERTER_COPIES, SPARE_BYTES
+from edgewright.limits import read_budget
 from edgewright.runtimes.litert.writer.trial import LOOSE, Difference, Entry, Report, Request
 from edgewright.system.temporary import TemporaryFolder
 
@@ -23,8 +25,7 @@ Kind = Literal["float", "half", "quantised"]
 LEAST_DB: Mapping[Kind, float] = {"float": 60.0, "half": 30.0, "quantised": 15.0}
 MOST_STEPS = 2.0
 SECONDS = 300.0
-SPARE_BYTES = 6 * 2**30  # of address space: libraries, stacks of threads, activations
-COPIES = 8  # of the model: both runtimes map it, and repack its weights
+MOST_BYTES = 2**60  # stands for no limit
 TRIAL = "edgewright.runtimes.litert.writer.trial"
 
 
@@ -84,7 +85,7 @@ def prepare(subject: Subject, how: Check, folder: Path) -> Request:
         inputs=subject.inputs,
         outputs=subject.outputs,
         optimised=subject.kind != "quantised",  # ONNX Runtime's own int8 kernels would add their rounding
-        most_bytes=SPARE_BYTES + COPIES * size,
+        most_bytes=int(min(read_budget().memory_bytes + SPARE_BYTES + CONVERTER_COPIES * size, MOST_BYTES)),
     )
 
 

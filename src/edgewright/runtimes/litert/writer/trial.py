@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from edgewright.fence import confine
 from edgewright.runtimes.litert.writer.graph import Array
 from edgewright.system.parent import die_with_parent
 
@@ -84,8 +85,7 @@ def limit_memory(most: int) -> None:
     except ImportError:  # Windows
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    confine(most)
 
 
 Run = tuple[Mapping[str, Array], Mapping[str, Array]]
