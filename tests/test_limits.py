@@ -1,11 +1,23 @@
 """The budget of memory and time."""
 
+import re
+import signal
+from contextlib import suppress
 from math import inf
 
 import pytest
 
 from edgewright.errors import ConfigError, LimitReached
-from edgewright.limits import DEFAULT_BYTES, DEFAULT_SECONDS, Budget, half_of_machine, read_budget, suggest_bytes
+from edgewright.limits import (
+    DEFAULT_BYTES,
+    DEFAULT_SECONDS,
+    Budget,
+    OverTime,
+    half_of_machine,
+    interrupted_after,
+    read_budget,
+    suggest_bytes,
+)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +63,27 @@ def test_what_is_suggested_suffices() -> None:
     for needed in (17e6, 1e8, 9e8, 2e9, 3.3e10):
         assert read_budget({"EDGEWRIGHT_MEMORY_LIMIT": suggest_bytes(needed)}).memory_bytes >= needed
     assert suggest_bytes(inf) == "none"
+
+
+def test_sizes_that_no_float_holds_are_told() -> None:
+    with pytest.raises(LimitReached, match="the memory limit is reached: the input"):
+        Budget(memory_bytes=1e9).check_bytes(10**400, "the input")
+
+
+def test_a_child_reads_the_same_budget() -> None:
+    budget = Budget(memory_bytes=64_000_000, seconds=40).after(10)
+    assert read_budget(budget.environment()) == Budget(memory_bytes=64_000_000, seconds=30)
+    assert read_budget(Budget().environment()) == Budget()
+
+
+def test_python_that_hangs_is_interrupted() -> None:
+    handler = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(OverTime), interrupted_after(0.05), suppress(Exception):
+        re.match("(a+)+$", "a" * 60 + "!")
+    assert signal.getsignal(signal.SIGALRM) is handler
+    with interrupted_after(60):
+        pass
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_time_is_spent_and_grows_with_the_files() -> None:

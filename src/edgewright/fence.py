@@ -21,6 +21,7 @@ THREAD_BYTES = 32_000_000  # stack and buffers of one thread of a pool
 SIGNS = (
     "bad_alloc", "bad allocation", "Failed to allocate memory", "MemoryError", "Cannot allocate memory",
     "Unable to allocate", "can't allocate memory", "out of memory", "Out of memory", "not enough memory",
+    "Memory allocation",
 )  # fmt: skip
 
 

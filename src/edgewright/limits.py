@@ -23,6 +23,7 @@ TIME_VARIABLE = "EDGEWRIGHT_TIME_LIMIT"
 DEFAULT_BYTES = 1_500_000_000
 LEAST_BYTES = 16_000_000  # below this no interpreter starts
 DEFAULT_SECONDS = 45.0
+MOST_SHOWN = 10.0**24  # sizes in a file may be integers that no float holds
 BYTES_PER_SECOND = 20_000_000  # of the model's files: large weights may take longer to read
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 UNLIMITED = "none"
@@ -56,11 +57,12 @@ class Budget:
     def memory_error(self, what: str, needed: float | None = None, hint: str = "") -> LimitReached:
         """The error of a memory limit that was reached."""
         limit = show_bytes(self.memory_bytes)
+        needed = min(needed, MOST_SHOWN) if needed is not None else None
         need = f"{show_bytes(needed)} are needed" if needed is not None else "more memory is needed"
         raised = f"{MEMORY_VARIABLE}={suggest_bytes(needed or 2 * self.memory_bytes)}"
         advice = f"set the environment variable {raised} to allow more"
         return LimitReached(
-            f"{what} needs more memory than allowed", f"{need}, and the memory limit is {limit} ({MEMORY_VARIABLE})",
+            f"the memory limit is reached: {what}", f"{need}, and the memory limit is {limit} ({MEMORY_VARIABLE})",
             f"{hint}, or {advice}" if hint else advice,
         )  # fmt: skip
 
@@ -68,7 +70,7 @@ class Budget:
         """The error of a time limit that was reached."""
         raised = f"{TIME_VARIABLE}={max(2 * self.seconds, 1):.0f}"
         return LimitReached(
-            f"{what} takes longer than allowed", f"the time limit is {self.seconds:.3g} s ({TIME_VARIABLE})",
+            f"the time limit is reached: {what}", f"the time limit is {self.seconds:.3g} s ({TIME_VARIABLE})",
             f"set the environment variable {raised} to allow more",
         )  # fmt: skip
 

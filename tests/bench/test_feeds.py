@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgewright.bench.feeds import fix_shapes, make_feeds, read_feeds, write_feeds
+from edgewright.bench.feeds import check_size, fix_shapes, make_feeds, read_feeds, write_feeds
 from edgewright.cli.parse import SHAPE
-from edgewright.errors import InputError
+from edgewright.errors import InputError, LimitReached
 from edgewright.facts.model import Signature, TensorSpec
 
 
@@ -90,9 +90,40 @@ def test_what_cannot_be_made_up(dtype: str) -> None:
     assert "--inputs" in error.try_this
 
 
-@pytest.mark.parametrize("shape", [(1 << 40,), (1 << 20, 1 << 20), (10**30,), (0, 10**30), (1,) * 65])
+@pytest.mark.parametrize("shape", [(1 << 40,), (1 << 20, 1 << 20), (10**30,), (0, 10**30), (10**400,)])
 def test_absurd_sizes(shape: tuple[int, ...]) -> None:
-    assert "too large" in refusal(make_feeds, signature(x=("int8", shape)), {"x": shape}, 0).what
+    with pytest.raises(LimitReached, match="the memory limit is reached"):
+        make_feeds(signature(x=("int8", shape)), {"x": shape}, 0)
+
+
+def test_too_many_axes() -> None:
+    shape = (1,) * 65
+    assert "65 axes" in refusal(make_feeds, signature(x=("int8", shape)), {"x": shape}, 0).what
+
+
+def test_inputs_are_counted_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEWRIGHT_MEMORY_LIMIT", "64MB")
+    large = signature(x=("float32", (1, 25_000_000)))
+    monkeypatch.setattr(np, "empty", None)  # nothing may be allocated
+    with pytest.raises(LimitReached) as caught:
+        make_feeds(large, {"x": (1, 25_000_000)}, 0)
+    assert "100 MB are needed" in caught.value.why
+    assert "EDGEWRIGHT_MEMORY_LIMIT=133MB" in caught.value.try_this
+    half = signature(x=("float32", (1, 5_000_000)))
+    check_size(half, {"x": (1, 5_000_000)}, 3)
+    with pytest.raises(LimitReached, match="4 samples of the model's input") as caught:
+        check_size(half, {"x": (1, 5_000_000)}, 4)
+    assert caught.value.try_this.startswith("--samples 1, or ")
+
+
+def test_blocks_give_the_same_numbers_as_one_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgewright.bench.feeds.BLOCK", 7)
+    own = signature(x=("float32", (3, 9)), y=("float64", (5,)), z=("int32", (4,)))
+    made = make_feeds(own, {"x": (3, 9), "y": (5,), "z": (4,)}, 3)
+    random = np.random.default_rng(3)
+    assert np.array_equal(made["x"], random.standard_normal((3, 9)).astype("float32"))
+    assert np.array_equal(made["y"], random.standard_normal(5))
+    assert np.array_equal(made["z"], random.integers(0, 2, 4))
 
 
 # The user's own

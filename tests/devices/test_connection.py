@@ -13,7 +13,15 @@ from pathlib import Path
 import pytest
 
 from edgewright.devices.connection import Connection, hint_of, how_it_ended, missing_runtime, start_worker
-from edgewright.errors import EdgewrightError, ModelRejected, RuntimeMissing, WorkerCrashed, WorkerError, WorkerTimeout
+from edgewright.errors import (
+    EdgewrightError,
+    LimitReached,
+    ModelRejected,
+    RuntimeMissing,
+    WorkerCrashed,
+    WorkerError,
+    WorkerTimeout,
+)
 from edgewright.runtimes.table import TABLE
 from edgewright.runtimes.wire import PROTOCOL, Calibrate, Calibration, Invoke, MemoryNow, RunTimes, Times, Told
 from tests.runtimes.workers import TIMEOUT_S, ends_soon, exists, is_running, open_pretend, start, start_script
@@ -312,3 +320,24 @@ def test_files_that_cannot_be_written_are_an_error_and_not_the_end(tmp_path: Pat
         with pytest.raises(WorkerError, match="absent"):
             worker.ask(command, Told)
         assert worker.ask(MemoryNow(), Told).memory.peak != 0
+
+
+@pytest.mark.parametrize(
+    ("words", "limit", "kind"),
+    [
+        ("terminate called: std::bad_alloc", "64MB", LimitReached),
+        ("terminate called: std::bad_alloc", "none", WorkerError),
+        ("free(): invalid pointer", "64MB", WorkerCrashed),
+    ],
+)
+def test_a_death_by_the_memory_limit_is_told_from_others(
+    words: str, limit: str, kind: type[EdgewrightError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEWRIGHT_MEMORY_LIMIT", limit)
+    script = GREET + f"greet(); sys.stdin.readline(); print({words!r}, file=sys.stderr, flush=True); os.abort()"
+    worker = start_script(script, tmp_path)
+    with worker, pytest.raises(EdgewrightError) as failure:
+        worker.ask(RunTimes(runs=5, seconds=9), Times)
+    assert type(failure.value) is kind
+    assert words in failure.value.why
+    assert (failure.value.exit_code == 6) == (kind is LimitReached)

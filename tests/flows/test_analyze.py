@@ -8,9 +8,12 @@ import pytest
 from onnx import helper
 
 from edgewright.errors import ModelNotFound, ModelUnreadable, UsageError
+from edgewright.facts.model import Signature
 from edgewright.flows.analysis import Analysis, RuntimeReport, UnitReport
-from edgewright.flows.analyze import analyze, as_json
-from edgewright.flows.partitions import Item, count_partitions, link
+from edgewright.flows.analyze import analyze, as_json, read_graph
+from edgewright.flows.partitions import Item, as_item, count_partitions, link
+from edgewright.formats.typed_graph import TensorType, TypedGraph, TypedNode
+from edgewright.limits import Budget
 from edgewright.runtimes.support import Subject
 from tests.models.onnx_files import (
     constant,
@@ -237,3 +240,61 @@ DIAMOND = [item("a", "x"), item("l", "a"), item("r", "a"), item("y", "l r")]
 )
 def test_partitions(items: list[Item], taken: str, pieces: int) -> None:
     assert count_partitions(link(items), [mark == "1" for mark in taken]) == pieces
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_partitions_are_those_of_taking_turns(seed: int) -> None:
+    """Against the definition: again and again all that can run here, then all that can run elsewhere."""
+    random = np.random.default_rng(seed)
+    count = int(random.integers(1, 40))
+    items = [
+        Item(CHAIN[0].subject, tuple(f"v{i}" for i in random.choice(at, min(at, 2))) if at else (), (f"v{at}",))
+        for at in range(count)
+    ]
+    taken = [bool(mark) for mark in random.integers(0, 2, count)]
+    ready, waiting, pieces, here = set[str](), list(range(count)), 0, True
+    while waiting:
+        ran = [at for at in waiting if taken[at] == here and (ready.issuperset(items[at].reads))]
+        while fresh := [at for at in ran if items[at].makes[0] not in ready]:
+            ready.update(items[at].makes[0] for at in fresh)
+            ran = [at for at in waiting if taken[at] == here and ready.issuperset(items[at].reads)]
+        waiting = [at for at in waiting if at not in ran]
+        pieces += here and bool(ran)
+        here = not here
+    assert count_partitions(link(items), taken) == pieces
+
+
+class CountedName(str):
+    """A name that counts how often it is compared with another."""
+
+    __slots__ = ()
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        CountedName.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_an_operator_of_many_inputs_is_looked_at_in_linear_time() -> None:
+    names = tuple(CountedName(f"t{i}") for i in range(400))
+    kind = TensorType(dtype="float32", shape=(1,))
+    one = TypedNode(name="n", op="Concat", inputs=names, outputs=("y",))
+    graph = TypedGraph(
+        format="onnx", opset=17, domains={}, signature=Signature(inputs=(), outputs=()), precision="fp32", nodes=(one,),
+        tensors=dict.fromkeys((*names, "y"), kind), inputs=names, outputs=("y",), shapes={},
+    )  # fmt: skip
+    CountedName.compared = 0
+    assert as_item(graph, one).reads == names
+    assert CountedName.compared < 10 * len(names)
+
+
+def test_runtimes_behind_the_time_limit_are_unknown(tmp_path: Path) -> None:
+    path = write_conv_net(tmp_path / "m.onnx")
+    graph = read_graph(path, {}, Budget())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgewright.flows.analyze.read_graph", lambda *given: graph)
+        told = analyze(path, {}, ["ort", "litert"], lambda text: None, Budget(seconds=0.0))
+    assert [one.state for one in told.runtimes] == ["unknown", "unknown"]
+    assert "EDGEWRIGHT_TIME_LIMIT" in told.runtimes[0].reason

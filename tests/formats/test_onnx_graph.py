@@ -238,7 +238,7 @@ def test_weights_beside_the_model(tmp_path: Path) -> None:
 
 
 def test_a_time_limit(tmp_path: Path) -> None:
-    with pytest.raises(LimitReached, match="takes longer than allowed"):
+    with pytest.raises(LimitReached, match="the time limit is reached"):
         read_onnx_graph(write_conv_net(tmp_path / "m.onnx"), budget=Budget(seconds=0.001))
 
 

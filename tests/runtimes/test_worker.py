@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from edgewright.errors import InputError, ModelRejected, WorkerError
+from edgewright.errors import InputError, LimitReached, ModelRejected, WorkerError
 from edgewright.facts.model import Signature, TensorSpec
 from edgewright.formats.onnx import OnnxFile
 from edgewright.runtimes import onnxruntime, wire, worker
@@ -341,7 +341,7 @@ def test_refusals_of_a_real_runtime_have_their_error(tmp_path: Path) -> None:
         with pytest.raises(ModelRejected, match="out of data bounds"):
             connection.ask(wire.RunTimes(runs=2, seconds=9), wire.Times)
         connection.ask(wire.Open(session=expand, feeds=huge), wire.Opened)
-        with pytest.raises(WorkerError, match="ran out of memory"):
+        with pytest.raises(LimitReached, match="the memory limit is reached"):
             connection.ask(wire.RunTimes(runs=2, seconds=9), wire.Times)
         connection.ask(wire.Open(session=request, feeds=good), wire.Opened)
         assert len(connection.ask(wire.RunTimes(runs=2, seconds=9), wire.Times).wall_ns) == 2

@@ -127,9 +127,9 @@ def note_reading(graph: TypedGraph) -> tuple[str, ...]:
 def note_need(graph: TypedGraph, budget: Budget) -> list[str]:
     """What speaks against running the model within the memory limit."""
     try:
-        check_need(graph, budget, graph.format)
+        check_need(graph, budget, "the model")
     except LimitReached as error:
-        return [f"running it: {error.what}: {error.why}; {error.try_this}"]
+        return [f"to run it, {error}; {error.try_this}"]
     return []
 
 

@@ -38,7 +38,7 @@ def find_need(graph: TypedGraph) -> Need:
 def check_need(graph: TypedGraph, budget: Budget, name: str) -> None:
     """Raise LimitReached where running the model takes more memory than the budget has."""
     size, what = find_need(graph)
-    budget.check_bytes(size, f"{name}: {what}")
+    budget.check_bytes(size, f"{what} of {name}")
 
 
 def check_file(path: Path, shapes: Mapping[str, Sequence[int]], budget: Budget) -> None:
@@ -52,4 +52,4 @@ def check_file(path: Path, shapes: Mapping[str, Sequence[int]], budget: Budget) 
         raise
     except EdgewrightError:
         return
-    check_need(graph, budget, path.name)
+    check_need(graph, budget, "the model")

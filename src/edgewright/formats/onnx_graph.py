@@ -62,7 +62,7 @@ def read_onnx_graph(
             command, input=request, capture_output=True, timeout=patience, env=environment, check=False
         )
     except subprocess.TimeoutExpired:
-        raise budget.time_error(f"finding out the shapes in {path.name}") from None
+        raise budget.time_error(f"finding out the shapes of {path.name}") from None
     return take_answer(path, done, budget)
 
 

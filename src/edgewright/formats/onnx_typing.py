@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from edgewright.errors import EdgewrightError, InputError, ModelUnreadable
-from edgewright.fence import confine
+from edgewright.fence import SPARE_BYTES, confine
 from edgewright.formats.onnx import OnnxFile, parse
 from edgewright.formats.onnx_attributes import read_value
 from edgewright.formats.onnx_external import check_external, tensors_of
@@ -40,7 +40,7 @@ def main() -> None:
     shapes = msgspec.json.decode(sys.stdin.buffer.read() or b"{}", type=dict[str, tuple[int, ...]])
     budget = read_budget()
     die_with_parent()
-    confine(budget.memory_bytes)
+    confine(SPARE_BYTES + budget.memory_bytes)
     try:
         answer: Found | Trouble = Found(graph=read_typed(path, shapes, budget))
     except EdgewrightError as error:

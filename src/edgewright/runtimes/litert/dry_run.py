@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from edgewright.errors import EdgewrightError
-from edgewright.fence import CONVERTER_COPIES, confine, has_limit, is_exhausted
+from edgewright.fence import CONVERTER_COPIES, SPARE_BYTES, confine, has_limit, is_exhausted
 from edgewright.limits import Budget, read_budget
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def main() -> None:
     os.dup2(2, 1)
     shapes = msgspec.json.decode(sys.stdin.buffer.read() or b"{}", type=dict[str, tuple[int, ...]])
     path, budget = Path(sys.argv[1]), read_budget()
-    confine(budget.memory_bytes + CONVERTER_COPIES * path.stat().st_size)
+    confine(SPARE_BYTES + budget.memory_bytes + CONVERTER_COPIES * path.stat().st_size)
     try:
         answer = walk(path, shapes)
     except MemoryError:

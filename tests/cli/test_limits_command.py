@@ -1,0 +1,54 @@
+"""What asks for more than the limits allow ends with exit code 6, and says how to raise them."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.calling import Call
+from tests.formats.bounds import nested_functions, write_range
+
+HUGE = 1_000_000_000
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are under a limit on Linux alone")
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEWRIGHT_MEMORY_LIMIT", "64MB")
+
+
+def test_analyze_goes_on_and_says_what_running_would_take(call: Call, tmp_path: Path) -> None:
+    told = call("analyze", write_range(tmp_path / "m.onnx", HUGE), "--runtime", "ort", "--json")
+    assert told.code == 0
+    notes = told.json()["notes"]
+    assert any("12.0 GB are needed" in note and "EDGEWRIGHT_MEMORY_LIMIT=16GB" in note for note in notes)
+
+
+def test_analyze_refuses_what_it_cannot_hold(call: Call, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(nested_functions(7).SerializeToString())
+    told = call("analyze", path)
+    assert told.code == 6
+    what, why, hint = told.error()
+    assert "10000000 operators" in what
+    assert "64.0 MB (EDGEWRIGHT_MEMORY_LIMIT)" in why
+    assert "EDGEWRIGHT_MEMORY_LIMIT=100GB" in hint
+
+
+def test_compile_says_it_once(call: Call, tmp_path: Path) -> None:
+    told = call("compile", write_range(tmp_path / "m.onnx", HUGE), "--runtime", "ort,litert", "-o", tmp_path / "o")
+    assert told.code == 6
+    what, why, hint = told.error()
+    assert what == "the memory limit is reached: the constant that 'Cast#1' computes of the model"
+    assert "12.0 GB are needed, and the memory limit is 64.0 MB (EDGEWRIGHT_MEMORY_LIMIT)" in why
+    assert "EDGEWRIGHT_MEMORY_LIMIT=16GB" in hint
+    assert not list((tmp_path / "o").glob("m*"))
+
+
+def test_a_benchmark_keeps_the_reason_with_the_run(call: Call, tmp_path: Path) -> None:
+    path = write_range(tmp_path / "m.onnx", HUGE)
+    told = call("benchmark", path, "--processes", "1", "--runs", "2", "--no-layers", "--json")
+    assert told.code == 6
+    assert "EDGEWRIGHT_MEMORY_LIMIT" in told.error()[1]
+    kept = call("runs", "list", "--json").json()
+    assert any("the memory limit is reached" in str(run) for run in kept["runs"])
