@@ -26,7 +26,11 @@ from edgewright.errors import (
     WorkerError,
     WorkerTimeout,
 )
-from edgewright.fence import (
+from edgewright.formats.needs import check_file
+from edgewright.limits import read_budget
+from edgewright.runtimes import wire
+from edgewright.runtimes.table import RuntimeInfo, install_command, runtime_info
+from edgewright.system.fence import (
     CONVERTER_COPIES,
     CONVERTER_SPARE_BYTES,
     MODEL_COPIES,
@@ -36,10 +40,6 @@ from edgewright.fence import (
     is_exhausted,
     limit_process,
 )
-from edgewright.formats.needs import check_file
-from edgewright.limits import read_budget
-from edgewright.runtimes import wire
-from edgewright.runtimes.table import RuntimeInfo, install_command, runtime_info
 
 TAIL_LINES = 12
 TAIL_BYTES = 8192

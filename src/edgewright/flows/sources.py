@@ -15,7 +15,6 @@ from edgewright.errors import InputError, ModelNotConvertible, ModelNotFound, Us
 from edgewright.facts.artifact import Source
 from edgewright.facts.model import Model, Signature
 from edgewright.facts.plan import CompilePlan
-from edgewright.fence import has_limit
 from edgewright.flows.inference import infer
 from edgewright.formats.files import hash_file, read_graph, read_model
 from edgewright.formats.needs import check_file
@@ -23,6 +22,7 @@ from edgewright.formats.onnx_graph import file_size
 from edgewright.formats.prepare import drop_file_origins, prepare_onnx
 from edgewright.limits import read_budget
 from edgewright.runtimes.wire import Compile, Compiled, CompileRequest
+from edgewright.system.fence import has_limit
 
 Array = NDArray[Any]
 TORCH_SUFFIXES = (".pt2", ".pt", ".pth")

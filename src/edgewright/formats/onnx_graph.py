@@ -15,9 +15,9 @@ from msgspec import Struct
 
 from edgewright import errors
 from edgewright.errors import ModelError, ModelUnreadable
-from edgewright.fence import has_limit, is_exhausted
 from edgewright.formats.typed_graph import TypedGraph
 from edgewright.limits import Budget, read_budget
+from edgewright.system.fence import has_limit, is_exhausted
 
 
 class Trouble(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="trouble"):

@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 
 from edgewright.errors import EdgewrightError, InputError, ModelUnreadable
-from edgewright.fence import SPARE_BYTES, confine
 from edgewright.formats.onnx import OnnxFile, parse
 from edgewright.formats.onnx_attributes import read_value
 from edgewright.formats.onnx_external import check_external, tensors_of
@@ -25,6 +24,7 @@ from edgewright.formats.onnx_skim import skim
 from edgewright.formats.prepare import name_nodes
 from edgewright.formats.typed_graph import Size, TypedGraph, TypedNode, bounded
 from edgewright.limits import Budget, read_budget
+from edgewright.system.fence import SPARE_BYTES, confine
 from edgewright.system.parent import die_with_parent
 from edgewright.system.temporary import TemporaryFolder
 

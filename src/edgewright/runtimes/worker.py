@@ -19,12 +19,12 @@ from types import ModuleType
 import msgspec
 
 from edgewright.errors import LimitReached, full_disk
-from edgewright.fence import is_exhausted
 from edgewright.runtimes import wire
 from edgewright.runtimes.contract import Array, Mismatch, NotConvertible, Rejected, Session
 from edgewright.runtimes.memory import memory_now
 from edgewright.runtimes.table import runtime_info, runtime_module
 from edgewright.runtimes.tensor_file import SUFFIX, read_tensor_file, write_tensor_file
+from edgewright.system.fence import is_exhausted
 from edgewright.system.parent import die_with_parent
 
 REFERENCE_STEPS = 20_000

@@ -17,8 +17,8 @@ import msgspec
 from msgspec import Struct
 
 from edgewright.errors import EdgewrightError
-from edgewright.fence import CONVERTER_COPIES, SPARE_BYTES, confine, has_limit, is_exhausted
 from edgewright.limits import Budget, read_budget
+from edgewright.system.fence import CONVERTER_COPIES, SPARE_BYTES, confine, has_limit, is_exhausted
 
 if TYPE_CHECKING:
     from edgewright.runtimes.litert.writer.graph import Graph, Refusal

@@ -2,8 +2,8 @@
 
 import sys
 
-from edgewright import fence
 from edgewright.limits import read_budget
+from edgewright.system import fence
 from edgewright.system.parent import die_with_parent
 
 COPIES = 20  # of the model's bytes, as measured

@@ -13,9 +13,9 @@ from typing import Literal
 import msgspec
 
 from edgewright.errors import ModelRejected
-from edgewright.fence import CONVERTER_COPIES, SPARE_BYTES
 from edgewright.limits import read_budget
 from edgewright.runtimes.litert.writer.trial import LOOSE, Difference, Entry, Report, Request
+from edgewright.system.fence import CONVERTER_COPIES, SPARE_BYTES
 from edgewright.system.temporary import TemporaryFolder
 
 Check = Literal["numbers", "load", "none"]

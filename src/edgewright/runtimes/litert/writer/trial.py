@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edgewright.fence import confine
 from edgewright.runtimes.litert.writer.graph import Array
+from edgewright.system.fence import confine
 from edgewright.system.parent import die_with_parent
 
 SEEDS = (0, 1, 2)

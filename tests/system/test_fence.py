@@ -6,21 +6,21 @@ from math import inf
 
 import pytest
 
-from edgewright.fence import is_exhausted
+from edgewright.system.fence import is_exhausted
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's own")
 
 
 @pytest.mark.parametrize(("allowed", "succeeds"), [(50e6, False), (300e6, True), (inf, True)])
 def test_what_exceeds_the_limit_fails_as_an_allocation(allowed: float, succeeds: bool) -> None:
-    script = f"from edgewright.fence import confine; confine(float('{allowed}')); bytearray(150_000_000)"
+    script = f"from edgewright.system.fence import confine; confine(float('{allowed}')); bytearray(150_000_000)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode == 0) == succeeds
     assert is_exhausted(done.stderr) != succeeds
 
 
 def test_a_limit_that_is_there_already_stays() -> None:
-    script = "from edgewright.fence import confine; confine(50e6); confine(900e6); bytearray(150_000_000)"
+    script = "from edgewright.system.fence import confine; confine(50e6); confine(900e6); bytearray(150_000_000)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert "MemoryError" in done.stderr
 
