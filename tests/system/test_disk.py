@@ -17,7 +17,7 @@ from edgewright.errors import (
     full_disk,
 )
 from edgewright.system import disk
-from edgewright.system.disk import blame_full_disk, free_bytes
+from edgewright.system.disk import allocate, blame_full_disk, free_bytes
 
 
 def test_errors_without_a_full_disk_stay() -> None:
@@ -63,3 +63,16 @@ def test_silent_failures_where_nothing_is_free(
 
 def test_free_space_of_a_folder_that_is_not_made_yet(tmp_path: Path) -> None:
     assert (free_bytes(tmp_path / "a" / "b") or 0) > 0
+
+
+def test_a_file_without_room_is_an_error_and_no_signal(tiny_disk: Path) -> None:
+    path = tiny_disk / "stack.npy"
+    for size, fits in ((32 << 10, True), (1 << 20, False)):
+        with path.open("wb") as file:
+            file.truncate(size)
+        if fits:
+            allocate(path)
+            continue
+        with pytest.raises(OSError, match=r"stack\.npy") as told:
+            allocate(path)
+        assert full_disk(told.value) is not None

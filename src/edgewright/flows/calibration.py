@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.errors import DataError
+from edgewright.system.disk import allocate
 from edgewright.tasks.data import Data, split
 
 Array = NDArray[Any]
@@ -70,17 +71,21 @@ def lay_out(data: Data, indices: Sequence[int], folder: Path) -> Calibration:
                 )
             stacks = parts.setdefault(part, {})
             if name not in stacks:
-                stacks[name] = np.lib.format.open_memmap(
-                    folder / f"{part}-{len(stacks)}.all.npy",
-                    mode="w+",
-                    dtype=array.dtype,
-                    shape=(len(indices), *array.shape),
-                )
+                path = folder / f"{part}-{len(stacks)}.all.npy"
+                shape = (most_rows(part, len(indices)), *array.shape)
+                stacks[name] = np.lib.format.open_memmap(path, mode="w+", dtype=array.dtype, shape=shape)
+                allocate(path)
             stacks[name][counts[part]] = array
         counts[part] += 1
         used.append(sample.index)
     files = {part: cut(stacks, counts[part], folder, part) for part, stacks in parts.items()}
     return Calibration(files.get("fit", {}), files.get("check", {}), shapes, tuple(used))
+
+
+def most_rows(part: str, samples: int) -> int:
+    """Return how many of the samples a part can have."""
+    checked = -(-samples // CHECK_EVERY)
+    return checked if part == "check" else samples - checked
 
 
 def cut(stacks: dict[str, Array], count: int, folder: Path, part: str) -> dict[str, Path]:

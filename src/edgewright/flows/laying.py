@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgewright.bench.session import Tell
 from edgewright.errors import DataError, OutputError
 from edgewright.facts.units import show_bytes
+from edgewright.system.disk import allocate
 from edgewright.system.files import write_whole
 from edgewright.tasks.data import Data, Sample, split
 from edgewright.training.job import Laid
@@ -109,12 +110,12 @@ def open_stacks(first: Sample, count: int, folder: Path) -> dict[str, Array]:
             f"{show_bytes(free)} are free",
             "name an --output folder on another disk",
         )
-    return {
-        name: np.lib.format.open_memmap(
-            folder / f"input-{place}.npy", mode="w+", dtype=array.dtype, shape=(count, *array.shape[1:])
-        )
-        for place, (name, array) in enumerate(first.feeds.items())
-    }
+    stacks: dict[str, Array] = {}
+    for place, (name, array) in enumerate(first.feeds.items()):
+        path, shape = folder / f"input-{place}.npy", (count, *array.shape[1:])
+        stacks[name] = np.lib.format.open_memmap(path, mode="w+", dtype=array.dtype, shape=shape)
+        allocate(path)
+    return stacks
 
 
 def stack_labels(labels: list[Any], title: str) -> Array | None:

@@ -18,6 +18,7 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewright.errors import OutputError
 from edgewright.system.files import open_regular
 
 Array = NDArray[Any]
@@ -152,8 +153,9 @@ def _map(file: IO[bytes], archive: ZipFile, info: ZipInfo) -> Array:
         _check_sum(file, start, info)
         file.seek(start)
         return _map_array(file, info.file_size, info.filename)
-    if info.file_size > shutil.disk_usage(gettempdir()).free:
-        raise NpzError(f"{info.filename} has {info.file_size:,} bytes unpacked, more than the disk has left")
+    if info.file_size > (free := shutil.disk_usage(gettempdir()).free):
+        why = f"{info.filename} has {info.file_size:,} bytes unpacked, and {gettempdir()} has {free:,} left"
+        raise OutputError("the disk is full", why, "free some space, or name another temporary folder with TMPDIR")
     with TemporaryFile(prefix="edgewright-", suffix=".npy") as unpacked, archive.open(info) as member:
         shutil.copyfileobj(member, unpacked, CHUNK)
         unpacked.flush()

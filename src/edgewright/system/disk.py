@@ -1,5 +1,7 @@
 """Tell a disk that is full from the failures that it causes."""
 
+import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -7,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from edgewright.errors import (
+    FULL,
     EdgewrightError,
     GateFailed,
     LimitReached,
@@ -48,6 +51,24 @@ def blame_full_disk(
             full.__cause__ = error
             return full
     return error
+
+
+def allocate(path: Path) -> None:
+    """Give every byte of a file its place on the disk. Raises OSError where it has no room.
+
+    A process that writes into a mapped file with holes, on a disk that is full, is ended by a signal.
+    """
+    size = path.stat().st_size
+    if not hasattr(os, "posix_fallocate"):
+        if size > shutil.disk_usage(path.parent).free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return
+    with path.open("rb+") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, max(size, 1))
+        except OSError as error:
+            if error.errno in FULL:
+                raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def may_come_from_disk(error: EdgewrightError) -> bool:
