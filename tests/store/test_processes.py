@@ -2,6 +2,8 @@
 
 import random
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -226,3 +228,21 @@ def test_a_line_that_cannot_be_written_costs_nothing(sqlite_place: Place) -> Non
         store.telling(told.append)("a line")
         assert told == ["a line"]
         (sqlite_place.home / "processes" / f"{store.presence.name().rpartition('/')[2]}.progress").rmdir()
+
+
+def test_the_files_of_killed_processes_are_removed(sqlite_place: Place) -> None:
+    """Also of those that no row names: killed before they wrote one, or whose runs were deleted."""
+    folder = sqlite_place.home / "processes"
+    script = (
+        "import os, signal, sys; from pathlib import Path; from edgewright.store.store import open_store\n"
+        "store = open_store(Path(sys.argv[1])); store.presence.name(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    with open_store(sqlite_place.home) as living:
+        name = living.presence.name().rpartition("/")[2]
+        subprocess.run([sys.executable, "-c", script, str(sqlite_place.home)], check=False)
+        (folder / "01M00000000000000000000000.progress").write_text("of nobody")
+        (folder / "notes.txt").write_text("of the user")
+        assert len(list(folder.iterdir())) == 4
+        with open_store(sqlite_place.home):
+            assert sorted(path.name for path in folder.iterdir()) == [name, "notes.txt"]
+        assert not living.presence.is_gone(living.presence.name())
