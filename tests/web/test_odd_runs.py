@@ -13,6 +13,7 @@ from edgewright.flows.compare import options_of
 from edgewright.flows.report import make_row
 from edgewright.store.store import Store
 from edgewright.web import answers
+from edgewright.web.models import learn
 from edgewright.web.reports import one_file, run_text, write_site
 from tests.web.records import SCRIPT, make_run
 
@@ -104,3 +105,22 @@ def test_no_folder_and_no_script_in_reports(store: Store, tmp_path: Path) -> Non
     assert not any("alice" in text for text in texts)
     pages = [path.read_text() for path in (tmp_path / "site").glob("*.html")]
     assert not any("<script>" in page or "<img src=x" in page for page in pages)
+
+
+def test_an_imported_run_of_the_future_stands_for_nothing_of_ours(store: Store) -> None:
+    own = make_run(samples=40, layers=0, middle_us=1_000.0)
+    assert own.device is not None
+    theirs = replace(
+        make_run(samples=40, layers=0, middle_us=1.0),
+        started_at="2099-01-01T00:00:00+00:00",
+        finished_at="2099-01-01T00:00:01+00:00",
+        device=replace(own.device, facts={"model": "another"}),
+        imported=True,
+        imported_at="2026-11-20T00:00:00+00:00",
+    )
+    store.record([theirs])
+    store.record([own])
+    (device,) = store.list_devices()
+    assert device.facts == own.device.facts
+    (row,) = learn(store).benchmarks.values()
+    assert row.id == own.id

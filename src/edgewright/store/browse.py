@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
-from sqlalchemy import Connection, and_, case, func, select
+from sqlalchemy import ColumnElement, Connection, and_, case, func, select
 
 from edgewright.store.schema import device, model, output, run, tag
 
@@ -128,9 +128,13 @@ def list_holders(connection: Connection, model_id: str, most: int) -> list[str]:
     """Runs of a model whose output `model` is that model, not what they made of it."""
     query = select(run.c.id).join(output, output.c.run_id == run.c.id)
     own = query.where(run.c.model_id == model_id, output.c.role == "model", output.c.model_id == model_id)
-    made_here = run.c.imported.is_(False)
-    order = (case((made_here, 0), else_=1), run.c.started_us.desc(), run.c.id.desc())
+    order = (_made_here_first(), run.c.started_us.desc(), run.c.id.desc())
     return list(connection.scalars(own.order_by(*order).limit(most)))
+
+
+def _made_here_first() -> ColumnElement[int]:
+    """Whoever made up a run also chose its time: the newest is asked for among one's own first."""
+    return case((run.c.imported.is_(False), 0), else_=1)
 
 
 def list_links(connection: Connection) -> list[Link]:
@@ -138,9 +142,10 @@ def list_links(connection: Connection) -> list[Link]:
     columns = (run.c.model_id, run.c.model_name, output.c.model_id, run.c.id, run.c.kind, run.c.runtime, output.c.role)
     query = select(*columns).join(output, output.c.run_id == run.c.id)
     made = query.where(output.c.model_id.is_not(None), output.c.model_id != run.c.model_id)
-    rows = connection.execute(made.order_by(run.c.started_us.desc(), run.c.id, output.c.position)).all()
+    order = (_made_here_first(), run.c.started_us.desc(), run.c.id, output.c.position)
+    rows = connection.execute(made.order_by(*order)).all()
     found: dict[tuple[str, str], Link] = {}
-    for row in rows:  # the newest run that made it stands for all
+    for row in rows:  # the newest run that made it stands for all, an imported one only where there is no other
         link = Link(**dict(zip(Link.__struct_fields__, row, strict=True)))
         found.setdefault((link.parent, link.child), link)
     return list(found.values())

@@ -157,7 +157,10 @@ def _write_shared(connection: Connection, run: Run) -> None:
     if run.model is not None:
         insert_missing(connection, schema.model, _model_values(run.model, run.started_at))
     if run.device is not None:
-        _write_device(connection, run.device, run.finished_at or run.started_at, trusted=not run.imported)
+        seen_at = run.finished_at or run.started_at
+        if run.imported and run.imported_at is not None:  # which may say that it is of the future
+            seen_at = min(seen_at, run.imported_at)
+        _write_device(connection, run.device, seen_at, trusted=not run.imported)
 
 
 def _write_device(connection: Connection, device: Device, seen_at: str, *, trusted: bool) -> None:

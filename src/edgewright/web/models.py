@@ -61,19 +61,25 @@ def learn(store: Store, device: str = "") -> Known:
     """Five queries, however many models."""
     newest = RunFilter(kind="benchmark", state="done", device=device or None, limit=MOST_RUNS, metrics=("latency.p50",))
     benchmarks: dict[tuple[str, str, str], RunRow] = {}
-    for row in store.list_runs(newest):
+    for row in own_first(store.list_runs(newest)):
         benchmarks.setdefault((row.model_id or "", row.runtime, row.device_id or ""), row)
     links = store.list_links()
     made_by = {link.run_id: link for link in links}
     qualities: dict[tuple[str, str], dict[str, Metric]] = {}
     for kind in ("evaluate", "quantize", "compile"):
-        for row in store.list_runs(RunFilter(kind=kind, state="done", limit=MOST_RUNS, metrics=tuple(QUALITIES))):
+        wanted = RunFilter(kind=kind, state="done", limit=MOST_RUNS, metrics=tuple(QUALITIES))
+        for row in own_first(store.list_runs(wanted)):
             link = made_by.get(row.id)
             key = (link.child if link and kind != "evaluate" else row.model_id or "", row.runtime)
             for name, metric in row.metrics.items():
                 qualities.setdefault(key, {}).setdefault(name, metric)
     models = {model.id: model for model in store.list_models()}
     return Known(models=models, links=links, benchmarks=benchmarks, qualities=qualities)
+
+
+def own_first(rows: Sequence[RunRow]) -> list[RunRow]:
+    """Runs that were made here before those that were not: an imported one stands for a model that has no other."""
+    return sorted(rows, key=lambda row: row.imported is not False)
 
 
 def points_of(known: Known, quality: str, only: set[str] | None = None) -> list[Point]:
