@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from msgspec import Struct
 
-from edgewright.bench.summary import stored_medians
+from edgewright.bench.summary import as_counts, stored_medians
 from edgewright.bench.verdict import compare_paired, compare_sessions
 from edgewright.errors import UsageError
 from edgewright.facts.run import Comparison, Run
@@ -131,4 +131,4 @@ def metric_of(run: Run) -> str:
 def values_by_index(run: Run) -> dict[int, float]:
     """What each sample counts, by its place in the data set; the same sample may have been asked for twice."""
     series = {one.name: one.data for one in run.series}
-    return dict(zip(map(int, series.get("sample.index", ())), series.get("sample.value", ()), strict=False))
+    return dict(zip(as_counts(series.get("sample.index", ())), series.get("sample.value", ()), strict=False))
