@@ -22,6 +22,7 @@ from edgewright.errors import (
     EdgewrightError,
     GateFailed,
     InputError,
+    LimitReached,
     ModelNotConvertible,
     ModelNotFound,
     RuntimeMissing,
@@ -400,3 +401,24 @@ def test_the_culprits_are_named_on_either_road() -> None:
     assert told(site("a", sqnr_db=20.0), site("b", sqnr_db=10.0)).startswith("MatMul 'b' (10.0 dB alone)")
     assert told(site("a", output_db=8.0), site("b", output_db=9.0)).startswith("MatMul 'a' (8.0 dB at its output)")
     assert told(site("a")) == ""
+
+
+def test_a_model_that_needs_too_much_memory_is_not_begun(
+    plan: QuantizePlan, tmp_path: Path, device: Device, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEWRIGHT_MEMORY_LIMIT", "64MB")
+    model = onnx.load(plan.source)
+    graph = model.graph
+    graph.node[-1].output[0] = "small"
+    graph.initializer.append(constant("shape", [30_000, 30_000], np.int64))
+    graph.node.extend(
+        [
+            node("ConstantOfShape", ["shape"], ["zeros"], name="zeros"),
+            node("ReduceSum", ["zeros"], ["zero"], keepdims=0),
+            node("Add", ["small", "zero"], ["y"]),
+        ]
+    )
+    onnx.save(model, plan.source)
+    with pytest.raises(LimitReached, match="the memory limit is reached: the constant that") as caught:
+        quantize(plan, tmp_path / "out", device, store, ignore)
+    assert "3.60 GB are needed" in caught.value.why

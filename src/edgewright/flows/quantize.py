@@ -35,7 +35,9 @@ from edgewright.flows.tuning import Tuning, check_form, check_tuning, describe_t
 from edgewright.formats.artifacts import find_record
 from edgewright.formats.costs import measure_costs
 from edgewright.formats.files import read_model
+from edgewright.formats.needs import check_file
 from edgewright.formats.onnx_graph import read_onnx_graph
+from edgewright.limits import read_budget
 from edgewright.runtimes.table import runtime_info
 from edgewright.store.ids import new_run_id
 from edgewright.store.store import Store, utc_now
@@ -104,6 +106,8 @@ def begin(plan: QuantizePlan, work: Path, device: Device, tell: Tell) -> Begun:
         prepared = prepare_source(source, work, device)
         check_float_onnx(prepared, "quantised")
         check_task(task, prepared.model.signature)
+        # The quantizer's own process has no limit of the system: what its samples take depends on their number.
+        check_file(Path(prepared.files["onnx"]), prepared.shapes, read_budget().for_files(prepared.model.bytes))
         tell(f"{prepared.name}: {len(indices)} calibration samples")
         calibration = lay_out(data, indices, work)
         plan = msgspec.structs.replace(plan, source_sha256=prepared.sha256, data_fingerprint=data.fingerprint)
