@@ -7,6 +7,7 @@ import pytest
 
 from tests.cli.calling import Call
 from tests.formats.bounds import nested_functions, write_range
+from tests.models.tflite_files import Node, Tensor, write_tflite
 
 HUGE = 1_000_000_000
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are under a limit on Linux alone")
@@ -52,3 +53,13 @@ def test_a_benchmark_keeps_the_reason_with_the_run(call: Call, tmp_path: Path) -
     assert "EDGEWRIGHT_MEMORY_LIMIT" in told.error()[1]
     kept = call("runs", "list", "--json").json()
     assert any("the memory limit is reached" in str(run) for run in kept["runs"])
+
+
+def test_a_runtime_that_does_not_name_memory(call: Call, tmp_path: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    tensors = [Tensor("a", (30_000, 1)), Tensor("b", (1, 30_000)), Tensor("c", (30_000, 30_000))]
+    nodes = [Node("ADD", ("a", "b"), ("c",), "AddOptions")]
+    path = write_tflite(tmp_path / "m.tflite", tensors, nodes, ["a", "b"], ["c"])
+    told = call("benchmark", path, "--processes", "1", "--runs", "2", "--no-layers")
+    assert told.code == 6
+    assert told.error()[0] == "the memory limit is reached: the activations at 'ADD#0' of the model"

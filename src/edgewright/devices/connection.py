@@ -147,14 +147,23 @@ class Connection:
         """An allocation failed: by our own limit where this system has one, and then with what the model needs."""
         if not has_limit() or not isfinite(self._budget.memory_bytes):
             return WorkerError(f"the {self._runtime} worker ran out of memory", why, "use a smaller model or batch")
-        path, shapes = self._model
-        try:
-            check_file(path, shapes, self._budget)
-            error = self._budget.memory_error(f"{path.name} in {self._runtime}")
-        except LimitReached as known:
-            error = known
+        error = self._budget.memory_error(f"{self._model[0].name} in {self._runtime}")
         error.why = "\n".join(filter(None, (error.why, why)))
-        return error
+        return self._known_limit(why) or error
+
+    def _known_limit(self, why: str) -> LimitReached | None:
+        """The error of a model that failed and that is known to need more than it may allocate.
+
+        Not every library says that an allocation failed.
+        """
+        if not has_limit():
+            return None
+        try:
+            check_file(*self._model, self._budget)
+        except LimitReached as error:
+            error.why = "\n".join(filter(None, (error.why, why)))
+            return error
+        return None
 
     def end(self) -> None:
         """End the worker and whatever it started."""
@@ -218,14 +227,16 @@ class Connection:
         tail = self._tail()
         if is_exhausted(tail):
             return self._memory_error(tail)
-        return WorkerCrashed(f"the {self._runtime} worker {how_it_ended(code)} {moment}", tail, hint_of(code))
+        crashed = WorkerCrashed(f"the {self._runtime} worker {how_it_ended(code)} {moment}", tail, hint_of(code))
+        return (self._known_limit(tail) if code < 0 else None) or crashed
 
     def _refusal(self, refused: wire.Refused) -> EdgewrightError:
         with contextlib.suppress(OSError), self._log.open("a") as log:  # a full disk must not hide the refusal
             log.write(refused.trace)
         match refused.kind:
             case "model":
-                return ModelRejected(f"{self._runtime} refuses the model", refused.why)
+                rejected = ModelRejected(f"{self._runtime} refuses the model", refused.why)
+                return self._known_limit(refused.why) or rejected
             case "input":
                 return InputError(
                     "the inputs do not fit the model",
