@@ -443,7 +443,11 @@ def broken_off(cause: Exception) -> Exception:
     ],
     ids=["full", "quota", "numpy", "text", "rust"],
 )
-@pytest.mark.parametrize("wrap", [broken_off, lambda cause: Rejected(str(cause)), lambda cause: cause], ids=str)
+@pytest.mark.parametrize(
+    "wrap",
+    [broken_off, lambda cause: Rejected(str(cause)), lambda cause: cause],
+    ids=["broken off", "rejected", "plain"],
+)
 def test_a_full_disk_is_no_refusal(raised: Exception, wrap: Any) -> None:
 
     def fail(request: wire.CompileRequest) -> wire.Compiled:
