@@ -21,6 +21,7 @@ from edgewright.errors import (
 from edgewright.facts.plan import CompilePlan, PrunePlan
 from edgewright.flows import prune as flow
 from edgewright.flows import trainings
+from edgewright.flows.course import key_of, read_settings
 from edgewright.flows.demo import digits_folder
 from edgewright.flows.learning import Side
 from edgewright.flows.prune import prune
@@ -213,6 +214,12 @@ def test_what_was_trained_is_not_trained_again(
     assert error is None
     assert report.state == "ok"
     assert left_in(tmp_path / "elsewhere") == []
+
+
+def test_a_folder_with_unfinished_work_of_somebody_else_has_another_name(files: dict[str, str]) -> None:
+    plan = prune_plan(files)
+    names = {key_of(plan, "content", "data", read_settings(plan), secret) for secret in ("mine", "mine", "theirs")}
+    assert len(names) == 2
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ from edgewright.flows.publish import told_as_output
 from edgewright.flows.resolve import check_number, check_runs_here
 from edgewright.formats.files import hash_file
 from edgewright.runtimes.table import runtime_info
+from edgewright.store.secret import folder_key
 from edgewright.store.store import Store
 from edgewright.system.locks import try_lock
 from edgewright.tasks.check import check_labels, check_task
@@ -107,7 +108,7 @@ def begin_course(
         if trained == judged:
             why = "what was trained on does not judge"
             raise UsageError("--data and --val are the same data set", why, "split it in two")
-    key = key_of(plan, content, trained, settings)
+    key = key_of(plan, content, trained, settings, folder_key(store.home))
     court = Court(plan.task, plan.val, plan.runtime, plan.threads, plan.timeout_s, device, store, tell, code=plan.code)
     return Course(task, settings, shapes, out / f".edgewright-{verb}-{key}", None, (trained, judged), court)
 
@@ -218,8 +219,11 @@ def first_shapes(data: Data) -> dict[str, tuple[int, ...]]:
     return {name: array.shape for name, array in sample.feeds.items()}
 
 
-def key_of(plan: Plan, content: str, fingerprint: str, settings: Settings) -> str:
-    """Hash of all that decides what is trained, without any path: a folder that was moved goes on elsewhere."""
+def key_of(plan: Plan, content: str, fingerprint: str, settings: Settings, secret: str) -> str:
+    """Return a hash of all that decides what is trained, without any path, so that a folder may be moved.
+
+    The secret of the user's record is in it: a folder that came with somebody else's files is never gone on from.
+    """
     bare = msgspec.to_builtins(plan)
     for name in UNTRAINED:
         bare.pop(name, None)
@@ -234,7 +238,7 @@ def key_of(plan: Plan, content: str, fingerprint: str, settings: Settings) -> st
     if bare["task"]["output"].get("labels"):
         bare["task"]["output"]["labels"] = ""
     steps = msgspec.to_builtins(settings) | {"checkpoint_s": 0, "threads": 0}
-    said: list[Any] = [__version__, content, fingerprint, bare, steps]
+    said: list[Any] = [__version__, secret, content, fingerprint, bare, steps]
     return sha256(msgspec.json.encode(said, order="sorted")).hexdigest()[:16]
 
 

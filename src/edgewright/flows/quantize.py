@@ -40,6 +40,7 @@ from edgewright.formats.onnx_graph import read_onnx_graph
 from edgewright.limits import read_budget
 from edgewright.runtimes.table import runtime_info
 from edgewright.store.ids import new_run_id
+from edgewright.store.secret import folder_key
 from edgewright.store.store import Store, utc_now
 from edgewright.system.files import write_whole
 from edgewright.tasks.check import check_labels, check_task
@@ -67,7 +68,7 @@ def quantize(
         begun = begin(plan, work, device, tell)
         if settings is not None:
             check_form(begun.form)
-        memory = out / f"{MEMORY}-{key_of(begun)}"
+        memory = out / f"{MEMORY}-{key_of(begun, folder_key(store.home))}"
         quantized = None
         if begun.form != "float":
             quantized = run_quantizer(make_job(begun, begun.form, work, memory), work, tell)
@@ -183,10 +184,11 @@ def convolution_share(prepared: Prepared) -> float:
     return sum(macs for op, macs in work if op.startswith("Conv")) / total if total else 1.0
 
 
-def key_of(begun: Begun) -> str:
-    """Hash of all that decides what the quantiser finds."""
+def key_of(begun: Begun, secret: str) -> str:
+    """Return a hash of all that decides what the quantizer finds, and of the secret of the user's record."""
     said = [
         __version__,
+        secret,
         begun.prepared.model.sha256,
         begun.plan.data_fingerprint or begun.plan.data,
         list(begun.calibration.used),

@@ -1,0 +1,33 @@
+"""A secret of this user's record, so that nobody else can name a folder that a command would go on from."""
+
+import os
+import secrets
+from pathlib import Path
+
+from edgewright.store.failures import told
+from edgewright.system.temporary import beside
+
+FILE = "folder-key"
+LENGTH = 64
+
+
+def folder_key(home: Path) -> str:
+    """Return the secret that is part of the names of folders with unfinished work; it is made at the first call.
+
+    Raises StoreError where the home cannot be written.
+    """
+    path = home / FILE
+    with told("the key of unfinished work cannot be kept", str(path)):
+        if len(known := _read(path)) == LENGTH:
+            return known
+        home.mkdir(parents=True, exist_ok=True)
+        with beside(path) as part:
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(secrets.token_hex(LENGTH // 2))
+            part.replace(path)
+        return _read(path)
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="ascii", errors="replace").strip() if path.is_file() else ""
