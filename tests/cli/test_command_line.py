@@ -202,7 +202,9 @@ def read_terminal(*words: str, columns: int = 250, **environ: str) -> str:
 
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    environment = {**os.environ, "TERM": "xterm-256color", **environ}
+    ours_only = {"COLUMNS", "LINES"}  # pytest-xdist sets them, and they go before the size of the terminal
+    inherited = {name: value for name, value in os.environ.items() if name not in ours_only}
+    environment = {**inherited, "TERM": "xterm-256color", **environ}
     process = subprocess.Popen([*COMMAND, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
     said = b""

@@ -95,7 +95,7 @@ def test_a_gate_is_exit_3_and_leaves_nothing(call: Call, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "code", "what"),
     [
-        (("--task", ""), 2, "--task is missing"),
+        (("--task", ""), 2, "it is empty"),
         (("--data", ""), 2, "--data is missing"),
         (("--task", "absent.toml"), 2, "there is no task file"),
         (("--data", "absent"), 2, "there is no data set"),
