@@ -116,6 +116,14 @@ def test_a_member_that_reads_on_into_the_next(tmp_path: Path) -> None:
             read(path)
 
 
+def test_a_member_with_another_name_in_its_own_header(tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.npz", {"images.npy": npy(np.ones(10))})
+    path.write_bytes(path.read_bytes().replace(b"images.npy", b"labels.npy", 1))
+    for read in READERS:
+        with pytest.raises(NpzError):
+            read(path)
+
+
 def test_lengths_that_contradict_each_other(tmp_path: Path) -> None:
     path = archive(tmp_path / "a.npz", {"x.npy": npy(np.ones(100))})
     whole = path.read_bytes()

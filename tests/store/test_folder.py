@@ -20,6 +20,7 @@ from edgewright.facts.run import Layer, Metric, Run, Series, Warn
 from edgewright.store.folder import read_folder, write_folder
 from edgewright.store.folders import without_folders
 from edgewright.store.portable import from_json, to_json
+from edgewright.store.rows import as_stored
 from edgewright.store.store import Store
 from tests.contracts.sample_runs import begun_run, finished_run, sample_layer
 from tests.store.forging import put_json, rewrite
@@ -78,7 +79,7 @@ QUIET = settings(
 @given(run=RUNS)
 def test_any_run_survives_the_database_and_the_folder(store: Store, tmp_path: Path, run: Run) -> None:
     folder = tmp_path / run.id
-    run = without_folders(run)
+    run = as_stored(without_folders(run))
     store.finish(run)
     # Compared as JSON, since NaN is not equal to itself.
     assert to_json(store.load(run.id)) == to_json(run)
@@ -299,6 +300,12 @@ def test_the_same_run_from_several_at_once(folder: Path, open_again: Callable[[]
 def test_a_figure_that_is_no_number_is_the_same_again(folder: Path, store: Store) -> None:
     rewrite(folder, lambda content: content["run"]["metrics"][0].update(value="nan", low="nan"))
     rewrite(folder, lambda content: content["run"]["layers"][0].update(median_us="nan", start_us="nan"))
+    assert store.import_run(folder) == store.import_run(folder)
+
+
+def test_a_zero_with_a_sign_is_the_same_again(folder: Path, store: Store) -> None:
+    rewrite(folder, lambda content: content["run"]["metrics"][0].update(value=-0.0, low=-0.0))
+    rewrite(folder, lambda content: content["run"]["layers"][0].update(median_us=-0.0, start_us=-0.0))
     assert store.import_run(folder) == store.import_run(folder)
 
 

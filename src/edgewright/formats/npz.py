@@ -148,6 +148,7 @@ def _size(file: IO[bytes]) -> int:
 
 
 def _map(file: IO[bytes], archive: ZipFile, info: ZipInfo) -> Array:
+    archive.open(info).close()  # zipfile compares the member's own header with the archive's list
     start = _member_start(file, info)
     if info.compress_type == ZIP_STORED and not info.flag_bits & 1:
         _check_sum(file, start, info)

@@ -55,7 +55,14 @@ def as_stored(run: Run) -> Run:
         replace(one, value=_known(one.value), low=_known(one.low), high=_known(one.high)) for one in run.metrics
     )
     layers = tuple(
-        replace(one, start_us=_known(one.start_us), low_us=_known(one.low_us), high_us=_known(one.high_us))
+        replace(
+            one,
+            start_us=_known(one.start_us),
+            median_us=one.median_us + 0.0,
+            p90_us=one.p90_us + 0.0,
+            low_us=_known(one.low_us),
+            high_us=_known(one.high_us),
+        )
         for one in run.layers
     )
     return replace(run, metrics=metrics, layers=layers)
@@ -252,8 +259,10 @@ def _layer_values(layer: Layer) -> Values:
 
 
 def _known(value: Any) -> Any:
-    """SQLite has no NaN: what is not a number is not known."""
-    return None if isinstance(value, float) and math.isnan(value) else value
+    """Return the value as SQLite keeps it: it has no NaN, which is then not known, and no sign of zero."""
+    if not isinstance(value, float):
+        return value
+    return None if math.isnan(value) else value + 0.0
 
 
 def _json(value: Any) -> str:
