@@ -95,6 +95,15 @@ def test_bad_words(call: Call, model: Path, tmp_path: Path, words: tuple[str, ..
     assert not list((tmp_path / "out").glob("*"))
 
 
+def test_an_output_that_is_a_file(call: Call, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    told = call("compile", model, "-o", tmp_path / "out", "--runtime", "ort")
+    assert told.code == 1
+    assert "is a file" in told.err
+    assert "--output" in told.err
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_labels_and_scaling_of_a_task_go_into_a_litert_file(call: Call, tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
     from tests.runtimes.litert_writer.test_metadata import read_metadata

@@ -72,6 +72,7 @@ def test_bad_words(call: Call, folder: Path, words: tuple[str, ...], code: int, 
     np.savez(folder / "d.npz", x=np.zeros((4, 8, 8, 3), np.uint8), labels=np.zeros(4, int))
     told = call("evaluate", *words)
     assert told.code == code
+    assert "no more is known" not in told.err
     assert what in told.error()[0]
     assert call("runs", "list", "--json").json()["runs"] == []
 

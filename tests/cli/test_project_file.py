@@ -219,6 +219,7 @@ def test_links_of_a_data_set_stay_in_the_folder(call: Call, cloned: Path) -> Non
     told = refused(call, cloned, "evaluate", MODEL, "--task", TASK)
     assert "a.png cannot be used" in told
     assert "leads out of the folder" in told
+    assert "--data on the command line" in told
 
 
 def test_labels_stay_in_the_folder(call: Call, cloned: Path) -> None:

@@ -165,7 +165,11 @@ def test_import_of_what_is_no_export(call: Call, measure: Callable[..., str], fo
     assert told.code == 2
     assert "that of another model" in told.err
     assert call("runs", "list", "--json").json()["runs"] == []
-    assert call("runs", "import", folder / "absent").code == 2
+    absent = call("runs", "import", folder / "absent")
+    assert absent.code == 2
+    assert "there is no such folder" in absent.err
+    (folder / "file").write_text("hello")
+    assert "it is not a folder" in call("runs", "import", folder / "file").err
 
 
 def test_rerun_after_the_model_is_gone(call: Call, measure: Callable[..., str], folder: Path) -> None:

@@ -233,6 +233,7 @@ def test_a_folder_with_unfinished_work_of_somebody_else_has_another_name(files: 
         ({"target_macs": "many"}, "is no amount"),
         ({"target_macs": "1x"}, "no less than it has"),
         ({"target_bytes": "0.5x"}, "no less than it has"),
+        ({"target_macs": "0.7"}, "less than one"),
         ({"target_speedup": float("inf")}, "a factor above 1"),
         ({"pattern": "4"}, "N of each M"),
         ({"round_epochs": 0.0}, "nothing would be trained"),

@@ -338,5 +338,5 @@ def test_numbers_too_large_for_the_tables(folder: Path, store: Store) -> None:
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"no run\.json"):
+    with pytest.raises(StoreError, match=r"no such folder"):
         read_folder(tmp_path / "absent")

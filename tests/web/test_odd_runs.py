@@ -13,8 +13,9 @@ from edgewright.flows.compare import options_of
 from edgewright.flows.report import make_row
 from edgewright.store.store import Store
 from edgewright.web import answers
+from edgewright.web.comparing import compare_facts
 from edgewright.web.models import learn
-from edgewright.web.reports import one_file, run_text, write_site
+from edgewright.web.reports import compare_text, one_file, run_text, write_site
 from tests.web.records import SCRIPT, make_run
 
 
@@ -91,6 +92,11 @@ def test_pages_say_where_a_run_comes_from(store: Store, tmp_path: Path) -> None:
     assert "imported" in run_text(store.load(imported.id), store)
     assert "origin unknown" in run_text(store.load(old.id), store)
     assert "imported" not in run_text(store.load(own.id), store)
+    compared = compare_text([store.load(run.id) for run in (own, imported, old)])
+    assert [word in compared for word in (">origin<", ">made here<", ">imported<", ">origin unknown<")] == [True] * 4
+    assert ">origin<" not in compare_text([store.load(own.id)] * 2)
+    facts = compare_facts([store.load(run.id) for run in (own, imported, old)])
+    assert facts["imported"] == {own.id: False, imported.id: True, old.id: None}
     write_site(tmp_path / "site", (), store)
     assert (tmp_path / "site/index.html").read_text().count(">imported<") == 1
 

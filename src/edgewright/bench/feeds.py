@@ -142,7 +142,11 @@ def load_npz(path: Path) -> dict[str, Array]:
     try:
         return read_npz(path, int(min(read_budget().memory_bytes, MOST_NPZ_BYTES))).arrays
     except FileNotFoundError:
-        raise InputError(f"there is no file {path}", "", "check the path given to --inputs") from None
+        raise InputError(
+            f"there is no file {path}",
+            "a relative path starts in the current folder",
+            "check the path given to --inputs",
+        ) from None
     except NpzError as error:
         hint = f"numpy.savez(FILE, name=array); {MEMORY_VARIABLE} says how large its arrays may be"
         raise InputError(f"{path} cannot be read as .npz", str(error), hint) from None

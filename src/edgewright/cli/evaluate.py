@@ -87,11 +87,15 @@ def make_plan(given: dict[str, Any]) -> EvaluatePlan:
 
     example = "edgewright evaluate MODEL --task task.toml --data DATA"
     if not given["models"]:
-        raise UsageError("no model is given", "", example)
+        raise UsageError("no model is given", "at least one model or artifact is needed", example)
     if given["task_file"] is None:
-        raise UsageError("no task is given", "", "edgewright task init MODEL -o task.toml, then --task task.toml")
+        raise UsageError(
+            "no task is given",
+            "it describes the inputs and outputs of the model",
+            "edgewright task init MODEL -o task.toml, then --task task.toml",
+        )
     if given["data"] is None:
-        raise UsageError("no data is given", "", example)
+        raise UsageError("no data is given", "labelled samples are needed", example)
     runtimes = [word for words in given["runtime"] for word in words]
     task, code = read_task(given)
     paths = expand_folders(given["models"], runtimes)

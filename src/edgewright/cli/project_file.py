@@ -70,7 +70,8 @@ def check_setting(table: str, key: str, value: object) -> None:
 
 def own_way(table: str, key: str) -> str:
     """How a user sets himself what a project file must not."""
-    return f"--{key.replace('_', '-')} on the command line, or [{table}] in your own config file; {SEE}"
+    option = f"--{key.replace('_', '-')}"
+    return f"remove it there, and use {option} on the command line or [{table}] in your own config file; {SEE}"
 
 
 def check_option(place: str, text: str) -> None:
@@ -90,7 +91,7 @@ def check_inside(place: str, text: str) -> None:
         raise ConfigError(
             f"{place} = {text!r} leads out of the current folder",
             f"it is {found}; a folder that came from elsewhere must not reach your other files",
-            f"name a path inside of {here}, or give it on the command line or in your own config file; {SEE}",
+            f"name a path inside of {here}, or remove it there and use the command line or your own config file; {SEE}",
         )
 
 

@@ -137,6 +137,9 @@ def check_plan(plan: PrunePlan) -> None:
         what = f"--round-epochs {plan.round_epochs:g} cannot be used"
         raise UsageError(what, "nothing would be trained", "--round-epochs 1")
     for text, flag in ((plan.target_bytes, "--target-bytes"), (plan.target_macs, "--target-macs")):
+        if text and (amount := parse_amount(text, inf, flag)) < 1:
+            why = "an amount is a count, and this is less than one"
+            raise UsageError(f"{flag} {text} cannot be used", why, f"{flag} {1 / amount:.3g}x for this share of it")
         if text and parse_amount(text, inf, flag) == inf and parse_amount(text, 1.0, flag) >= 1:
             raise UsageError(f"{flag} {text} is no less than it has", "1x leaves it as it is", f"{flag} 2x")
     if plan.pattern and (

@@ -29,6 +29,9 @@ def told_as_output(folder: Path) -> Iterator[None]:
     """What the file system raises becomes OutputError."""
     try:
         yield
+    except (FileExistsError, NotADirectoryError):
+        why, hint = "it, or a folder on its path, is a file", "choose another folder with --output"
+        raise OutputError(f"{folder} cannot be written", why, hint) from None
     except OSError as error:
         raise OutputError(f"{folder} cannot be written", error.strerror or str(error)) from None
 

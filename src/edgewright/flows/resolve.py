@@ -230,7 +230,11 @@ def hash_npz(inputs: str | None) -> str:
         return ""
     path = Path(inputs)
     if not path.is_file():
-        raise InputError(f"there is no file {path}", "", "check the path given to --inputs")
+        raise InputError(
+            f"there is no file {path}",
+            "a relative path starts in the current folder",
+            "check the path given to --inputs",
+        )
     try:
         return hash_file(path)
     except OSError as error:

@@ -71,7 +71,9 @@ def hash_source(plan: CompilePlan) -> str:
     path = Path(f"{file}.py" if factory else plan.source)
     paths = [path, *([Path(plan.weights)] if plan.weights else [])]
     if missing := next((one for one in paths if not one.is_file()), None):
-        raise ModelNotFound(f"there is no file {missing}", "", "check the path")
+        raise ModelNotFound(
+            f"there is no file {missing}", "a relative path starts in the current folder", "check the path"
+        )
     return sha256(" ".join([*map(hash_file, paths), factory]).encode()).hexdigest()
 
 

@@ -76,7 +76,9 @@ def read_head(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(HEAD_BYTES)
     except FileNotFoundError:
-        raise ModelNotFound(f"there is no file {path}", "", "check the path") from None
+        raise ModelNotFound(
+            f"there is no file {path}", "a relative path starts in the current folder", "check the path"
+        ) from None
     except OSError as error:
         raise ModelNotFound(f"{path} cannot be opened", error.strerror or str(error)) from None
 

@@ -148,6 +148,9 @@ def _hash_file(path: Path) -> tuple[str, int]:
 
 def _read_json(folder: Path) -> bytes:
     path = folder / "run.json"
+    if not folder.is_dir():
+        why = "it is not a folder" if folder.exists() else "there is no such folder"
+        raise ImportRejected(f"{folder} cannot be imported", why, "name a folder that edgewright runs export wrote")
     if not path.is_file() or path.is_symlink():
         _refuse(folder, "it has no run.json", None)
     budget, what = read_budget(), f"run.json of {os.fspath(folder)}"

@@ -38,8 +38,8 @@ def refuse_code(spec: str, named_by: str) -> ConfigError:
     """The error for code that a file names and the user did not allow."""
     return ConfigError(
         f"{named_by or 'a file'} names code that is not allowed to run: {spec!r}",
-        "a file that came from elsewhere must not run code on this machine",
-        "read the code, then allow it: --allow-code, or allow_code = true for the command in your own config file",
+        "project and task files may come from elsewhere, so the code that they name runs only if you allow it",
+        "read the code, then add --allow-code, or set allow_code = true for the command in your own config file",
     )
 
 

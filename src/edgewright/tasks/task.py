@@ -78,7 +78,9 @@ def read_task(path: Path, within: Path | None = None) -> Task:
         table, text = read_toml(path)
     except FileNotFoundError:
         raise ConfigError(
-            f"there is no task file {path}", "", "edgewright task init MODEL -o task.toml writes one"
+            f"there is no task file {path}",
+            "a relative path starts in the current folder",
+            "check the path; edgewright task init MODEL -o task.toml writes a task file",
         ) from None
     except TomlError as error:
         raise ConfigError(f"{path} is no task file", str(error), SEE) from None

@@ -77,6 +77,7 @@ def compare_facts(runs: Sequence[Run]) -> dict[str, Any]:
     """The page's JSON."""
     return {
         "runs": [make_row(run) for run in runs],
+        "imported": {run.id: run.imported for run in runs},
         "comparisons": [one for one in judge(runs) if one],
         "figures": figure_rows(runs),
         "layers": align(runs),
@@ -92,6 +93,7 @@ def compare_context(runs: Sequence[Run], *, by_time: bool = False) -> dict[str, 
     return {
         "runs": list(zip(LETTERS, runs, strict=False)),
         "verdicts": [tell_verdict(one) for one in judge(runs)],
+        "others": any(run.imported is not False for run in runs),
         "sessions": len({session_of(run) for run in runs}),
         "figure_rows": figure_rows(runs),
         "strips": draw_strips(runs),

@@ -123,12 +123,13 @@ def shelf_of_text(path: Path, root: Path) -> Shelf | None:
 def check_links(path: Path, folders: Sequence[Path]) -> None:
     """Raise UsageError where a data set, or something in it, leads out of the folders by now, or is no file."""
     roots = [folder.resolve() for folder in folders]
+    hint = "replace it by a copy of the data, or name the data set with --data on the command line"
     inside = (Path(at) / name for at, below, names in os.walk(path) for name in (*below, *names))
     for one in (path, *inside):
         why = ""
         if (one is path or one.is_symlink()) and not any(is_inside(one, root) for root in roots):
-            why = "it leads out of the folder"
+            why = "it, or a link on its path, leads out of the folder that data may be taken from"
         elif not (one.is_file() or one.is_dir()):
             why = "it is neither a file nor a folder"
         if why:
-            raise UsageError(f"{one.name[:80]} cannot be used", why, "put a copy of the data there")
+            raise UsageError(f"{one.name[:80]} cannot be used", why, hint)
