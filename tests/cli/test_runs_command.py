@@ -153,6 +153,10 @@ def test_export_and_import(
     assert "benchmark (imported)" in call("runs", "list").out
     assert call("runs", "list", "--json").json()["runs"][0]["imported"] is True
     assert "imported" in call("runs", "show", run).out
+    own = measure()
+    assert [line for line in call("compare", own, run).err.splitlines() if "is imported" in line] == [
+        f"{run} is imported: it was measured elsewhere."
+    ]
 
 
 def test_import_of_what_is_no_export(call: Call, measure: Callable[..., str], folder: Path) -> None:

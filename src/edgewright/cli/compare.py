@@ -102,6 +102,9 @@ def show(runs: list[Run], comparisons: tuple[Comparison, ...]) -> None:
 
     names = {run.id: f"{run.id} {run.model.name if run.model else ''} in {run.runtime}" for run in runs}
     show_comparisons(comparisons, names)
+    for run in runs:
+        if run.imported:
+            say(f"{run.id} is imported: it was measured elsewhere.")
     for run in runs[1:]:
         if session_of(run) != session_of(runs[0]):
             say(f"{run.id} is of another session: a verdict needs an interval wholly beyond 5 %.")
