@@ -137,7 +137,7 @@ class OutputError(EdgewrightError):
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 FULL_TEXTS = re.compile(
-    r"No space left on device|Disk quota exceeded|File too large|[Dd]isk (?:is )?full"
+    r"No space left on device|Disk quota exceeded|File too large|database or disk is full"
     r"|\(os error (?:28|122|27)\)|[0-9]+ requested and [0-9]+ written"
 )
 
@@ -164,7 +164,8 @@ def full_disk(error: BaseException) -> OutputError | None:
 def is_of_full_disk(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in FULL
-    return isinstance(error, Exception) and FULL_TEXTS.search(str(error)[:10_000]) is not None
+    text = error.why if isinstance(error, EdgewrightError) else str(error)  # what failed may name a user's file
+    return isinstance(error, Exception) and FULL_TEXTS.search(text[:10_000]) is not None
 
 
 class DeviceUnreachable(EdgewrightError):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from math import ceil, inf, isfinite
 from re import fullmatch
 from threading import current_thread, main_thread
+from time import monotonic
 from typing import NoReturn
 
 from edgewright.errors import ConfigError, LimitReached
@@ -108,13 +109,16 @@ def interrupted_after(seconds: float) -> Iterator[None]:
     if not hasattr(signal, "setitimer") or current_thread() is not main_thread() or not isfinite(seconds):
         yield
         return
-    before = signal.signal(signal.SIGALRM, _raise_over_time)
+    before, began = signal.signal(signal.SIGALRM, _raise_over_time), monotonic()
+    left, interval = 0.0, 0.0
     try:
-        signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
+        left, interval = signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        if left:  # a timer of the program that called us
+            signal.setitimer(signal.ITIMER_REAL, max(left - (monotonic() - began), 1e-3), interval)
 
 
 def _raise_over_time(number: int, frame: object) -> NoReturn:

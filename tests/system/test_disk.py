@@ -10,12 +10,15 @@ from edgewright.errors import (
     EdgewrightError,
     ModelNotConvertible,
     ModelNotFound,
+    ModelUnreadable,
     OutputError,
     StoreFull,
     UsageError,
     WorkerCrashed,
     full_disk,
 )
+from edgewright.formats.files import read_model
+from edgewright.formats.toml import MOST_BYTES, TomlError, read_toml
 from edgewright.system import disk
 from edgewright.system.disk import allocate, blame_full_disk, free_bytes
 
@@ -76,3 +79,22 @@ def test_a_file_without_room_is_an_error_and_no_signal(tiny_disk: Path) -> None:
         with pytest.raises(OSError, match=r"stack\.npy") as told:
             allocate(path)
         assert full_disk(told.value) is not None
+
+
+def test_a_name_in_an_error_is_no_full_disk(tmp_path: Path) -> None:
+    path = tmp_path / "disk is full.onnx"
+    with pytest.raises(ModelNotFound) as missing:
+        read_model(path)
+    path.write_bytes(b"garbage")
+    with pytest.raises(ModelUnreadable) as damaged:
+        read_model(path)
+    assert full_disk(missing.value) is None
+    assert full_disk(damaged.value) is None
+
+
+def test_a_text_file_that_is_too_large_is_no_full_disk(tmp_path: Path) -> None:
+    path = tmp_path / "task.toml"
+    path.write_bytes(b"#" * (MOST_BYTES + 1))
+    with pytest.raises(TomlError, match="it has over") as large:
+        read_toml(path)
+    assert full_disk(large.value) is None

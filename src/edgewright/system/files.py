@@ -107,5 +107,5 @@ def read_regular(path: Path, most: int = MOST_TEXT_BYTES) -> bytes:
     with open_regular(path) as file:
         data = file.read(most + 1)
     if len(data) > most:
-        raise OSError(errno.EFBIG, f"it has over {most:,} bytes", str(path))
+        raise OSError(errno.EINVAL, f"it has over {most:,} bytes", str(path))  # EFBIG would be a full disk: `full_disk`
     return data
