@@ -15,9 +15,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 SLEEPER = """
 import signal, sys, time
-print(*sys.argv[1:], flush=True)
 try:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    print(*sys.argv[1:], flush=True)  # the parent is killed when it has read this
     time.sleep(60)
 except KeyboardInterrupt:
     sys.stderr.write("written down")
