@@ -37,7 +37,7 @@ class Budget:
     Attributes:
         memory_bytes: inputs, activations and constants that are computed; the bytes of the model's own files and what a
             runtime needs to start come on top.
-        seconds: reading a model and finding out its shapes.
+        seconds: reading a model and finding out its shapes; running it for reference outputs.
         spent_seconds: how many of them have passed.
     """
 

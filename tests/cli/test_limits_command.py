@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.calling import Call
-from tests.formats.bounds import nested_functions, write_range
+from tests.formats.bounds import nested_functions, write_endless_loop, write_range
 from tests.models.tflite_files import Node, Tensor, write_tflite
 
 HUGE = 1_000_000_000
@@ -63,3 +63,13 @@ def test_a_runtime_that_does_not_name_memory(call: Call, tmp_path: Path) -> None
     told = call("benchmark", path, "--processes", "1", "--runs", "2", "--no-layers")
     assert told.code == 6
     assert told.error()[0] == "the memory limit is reached: the activations at 'ADD#0' of the model"
+
+
+def test_a_model_that_runs_without_end(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEWRIGHT_TIME_LIMIT", "2")
+    told = call("compile", write_endless_loop(tmp_path / "m.onnx"), "--runtime", "ort,litert", "-o", tmp_path / "o")
+    assert told.code == 6
+    what, why, hint = told.error()
+    assert "running m.onnx for the reference outputs" in what
+    assert "2 s (EDGEWRIGHT_TIME_LIMIT)" in why
+    assert "EDGEWRIGHT_TIME_LIMIT=4" in hint

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgewright.bench.feeds import check_size, fix_shapes, make_feeds, read_feeds
 from edgewright.devices.contract import Device
-from edgewright.errors import InputError, ModelNotConvertible, ModelNotFound, UsageError
+from edgewright.errors import InputError, ModelNotConvertible, ModelNotFound, UsageError, WorkerTimeout
 from edgewright.facts.artifact import Source
 from edgewright.facts.model import Model, Signature
 from edgewright.facts.plan import CompilePlan
@@ -195,10 +195,20 @@ def make_stack(prepared: Prepared, plan: CompilePlan) -> dict[str, Array]:
 
 
 def run_reference(prepared: Prepared, stack: Mapping[str, Array], device: Device, timeout_s: float) -> dict[str, Array]:
-    """The source's outputs: of ONNX in ONNX Runtime, of TFLite in LiteRT; a QDQ graph as it stands."""
+    """Return the source's outputs: of ONNX in ONNX Runtime, of TFLite in LiteRT; a QDQ graph as it stands.
+
+    Raises LimitReached where they take longer than the time limit of the model, which may be less than `timeout_s`.
+    """
     model = prepared.model
     options = AS_IT_STANDS if model.format == "onnx" and model.precision in PAIRED else {}
-    outputs, _ = infer(model, None, REFERENCE[model.format], stack, device, options=options, timeout_s=timeout_s)
+    budget = read_budget().for_files(model.bytes)
+    least = min(timeout_s, budget.seconds)
+    try:
+        outputs, _ = infer(model, None, REFERENCE[model.format], stack, device, options=options, timeout_s=least)
+    except WorkerTimeout:
+        if least == timeout_s:
+            raise
+        raise budget.time_error(f"running {prepared.name} for the reference outputs") from None
     return outputs
 
 

@@ -22,7 +22,6 @@ from edgewright.errors import ImportRejected, StoreError, StoreNewer
 from edgewright.facts.run import Output, Run
 from edgewright.limits import read_budget
 from edgewright.store.blobs import hash_of, is_sha256
-from edgewright.store.checks import find_fault
 from edgewright.store.folders import TEXT_ROLES, bare_bytes, without_folders
 from edgewright.store.portable import from_plain, to_plain
 from edgewright.system.files import written_folder
@@ -88,6 +87,8 @@ def read_folder(folder: Path) -> tuple[Run, dict[str, Path]]:
 
     Raises StoreNewer for a later schema, ImportRejected for anything that is not as it was exported.
     """
+    from edgewright.store.checks import find_fault  # only an import needs it, and it takes time to load
+
     data = _read_json(folder)
     try:
         head = msgspec.json.decode(data, type=_Head)
