@@ -16,6 +16,7 @@ from edgewright.web import answers
 from edgewright.web.comparing import compare_facts
 from edgewright.web.models import learn
 from edgewright.web.reports import compare_text, one_file, run_text, write_site
+from tests.web.conftest import Pages
 from tests.web.records import SCRIPT, make_run
 
 
@@ -83,6 +84,22 @@ def test_a_site_goes_on_with_the_other_runs(store: Store, tmp_path: Path, monkey
     write_site(tmp_path / "site", (), store)
     assert "cannot be shown" in (tmp_path / f"site/run-{odd.id}.html").read_text()
     assert "Median latency" in (tmp_path / f"site/run-{good.id}.html").read_text()
+
+
+def test_a_fault_behind_a_page_is_logged(
+    store: Store, pages: Pages, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run with odd values and a mistake of ours look alike to the page, so that the server names the place."""
+    run = make_run(samples=40, layers=0)
+    store.record([run])
+
+    def fail(*_: Any) -> Any:
+        raise AttributeError("no such figure")
+
+    monkeypatch.setattr("edgewright.web.run_detail.run_context", fail)
+    answer = pages.ask("GET", f"/runs/{run.id}")
+    assert "cannot be shown" in answer.text
+    assert "no such figure" in caplog.text
 
 
 def test_pages_say_where_a_run_comes_from(store: Store, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """All addresses, and what holds for each: the guard in front, errors in three lines, the desk behind."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -85,6 +86,8 @@ async def events(request: Request) -> Response:
 
 def tell_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, EdgewrightError)  # noqa: S101 - registered for no other
+    if isinstance(error.__cause__, AttributeError | LookupError | TypeError):  # odd values of a run, or a fault of ours
+        logging.getLogger("uvicorn.error").error("%s", error.what, exc_info=error.__cause__)
     return error_answer(request, error)
 
 
