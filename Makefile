@@ -62,7 +62,7 @@ lint: $(VENV)/.ready-dev
 
 test: lint
 	@echo "==> pytest"
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_OPTIONS)
+	@$(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
 test-slow: $(VENV)/.ready-dev
 	@$(BIN)/python -m pytest tests_slow $(PYTEST_OPTIONS)

@@ -17,8 +17,9 @@ from edgewright.devices.local import LocalDevice
 from edgewright.devices.pretend import PretendDevice
 from edgewright.errors import Cancelled, EdgewrightError, OutputError, RuntimeMissing, UsageError
 from edgewright.flows import environments as flow
+from edgewright.flows import installing
 from edgewright.flows.environments import clear_unfinished, held, plan_setup, relocate, remove, set_up
-from edgewright.flows.installing import Chore, run
+from edgewright.flows.installing import Chore, install, make_venv, run, site_packages
 from edgewright.runtimes.environments import ENVIRONMENTS, environment_path, examine_environment, lock_hash, python_of
 from tests.flows.tiny_environment import PACKAGES, declare_tiny
 from tests.runtimes.workers import ends_soon
@@ -257,7 +258,7 @@ def test_two_at_once_are_refused(folder: Path) -> None:
 def test_a_pip_that_outlives_its_parent_keeps_others_out(folder: Path, tmp_path: Path) -> None:
     script = (
         "import sys\nfrom pathlib import Path\nfrom edgewright.flows.environments import held\n"
-        "from edgewright.flows.installing import Chore, run\n"
+        "from edgewright.flows.installing import Chore, install, make_venv, run, site_packages\n"
         "from edgewright.runtimes.environments import ENVIRONMENTS\n"
         "folder = Path(sys.argv[1])\n"
         "with held(folder, 'tiny') as lock:\n"
@@ -279,6 +280,28 @@ def test_a_pip_that_outlives_its_parent_keeps_others_out(folder: Path, tmp_path:
     assert ends_soon(int(pid.read_text()))
     with held(folder, "tiny"):
         pass
+
+
+def test_the_current_folder_is_not_searched_for_modules(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    def note(command: list[str], *rest: object) -> int:
+        commands.append([sys.executable, *command[1:]])
+        site_packages(chore.part).mkdir(parents=True, exist_ok=True)
+        return 0
+
+    (tmp_path / "from_elsewhere.py").write_text("")
+    chore = Chore(ENVIRONMENTS["tiny"], folder / "part", tmp_path / "log", 0, nothing)
+    monkeypatch.setattr(installing, "run", note)
+    make_venv(chore)
+    install(chore)
+    assert [command[command.index("-m") + 1] for command in commands] == ["venv", "pip"]
+    for command in commands:
+        flags = command[: command.index("-m")]
+        done = subprocess.run([*flags, "-c", "import from_elsewhere"], capture_output=True, cwd=tmp_path)
+        assert b"No module named" in done.stderr, command
 
 
 @POSIX

@@ -9,6 +9,7 @@ import pytest
 
 from edgewright.errors import OutputError
 from edgewright.system.files import open_regular, read_regular, write_whole, written_whole
+from edgewright.training import checkpoint
 
 
 def test_a_full_disk_leaves_the_old_file(tiny_disk: Path) -> None:
@@ -37,10 +38,32 @@ def test_mode_and_link_stay(tmp_path: Path) -> None:
     report.write_text("old")
     report.chmod(0o640)
     link.symlink_to(report)
-    write_whole(link, "new")
+    write_whole(link, "new", follow=True)
     assert link.is_symlink()
     assert report.read_text() == "new"
     assert stat.S_IMODE(report.stat().st_mode) == 0o640
+    write_whole(report, "newer")
+    assert stat.S_IMODE(report.stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("target", ["elsewhere/precious", "nothing", "loop"])
+def test_a_link_in_a_folder_is_replaced(tmp_path: Path, target: str) -> None:
+    out, precious = tmp_path / "out", tmp_path / "elsewhere" / "precious"
+    out.mkdir()
+    precious.parent.mkdir()
+    precious.write_text("precious")
+    (out / "loop").symlink_to(tmp_path / target if target != "loop" else out / "loop")
+    write_whole(out / "loop", "new")
+    assert not (out / "loop").is_symlink()
+    assert (out / "loop").read_text() == "new"
+    assert precious.read_text() == "precious"
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_pipe_in_a_folder_is_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "report.json")
+    write_whole(tmp_path / "report.json", "new")
+    assert stat.S_ISREG((tmp_path / "report.json").lstat().st_mode)
 
 
 def test_a_new_file_has_the_users_mode(tmp_path: Path) -> None:
@@ -54,7 +77,7 @@ def test_a_pipe_is_written_to(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
     reader.start()
-    write_whole(pipe, "words")
+    write_whole(pipe, "words", follow=True)
     reader.join()
     assert read == ["words"]
 
@@ -95,3 +118,11 @@ def test_what_never_ends_or_never_begins(tmp_path: Path) -> None:
         open_regular(tmp_path / "absent")
     with pytest.raises(OSError, match="null"):
         open_regular(Path("a\0b"))
+
+
+def test_the_file_of_a_training_is_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "report.json.part").symlink_to(tmp_path / "precious")
+    checkpoint.write_whole(tmp_path / "report.json", lambda file: file.write(b"new"))
+    assert (tmp_path / "report.json").read_text() == "new"
+    assert (tmp_path / "precious").read_text() == "precious"

@@ -188,7 +188,7 @@ def write_html(path: Path, report: QuantizeReport) -> None:
     from edgewright.system.files import write_whole
     from edgewright.web.quantization import render_quantization
 
-    write_whole(path, render_quantization(report))
+    write_whole(path, render_quantization(report), follow=True)
     say(f"Wrote {path}.")
 
 

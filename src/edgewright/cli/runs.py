@@ -144,7 +144,7 @@ def write_report(name: str, path: str, items: tuple[str, ...], store: Store) -> 
         raise UsageError(what, f"given is {len(items)}", "name it by its id")
     runs = [store.load(item) for item in items]
     if name == "html":
-        write_whole(Path(path), one_file(runs, store))
+        write_whole(Path(path), one_file(runs, store), follow=True)
     else:
         write_layers(name, Path(path), runs[0])
 

@@ -212,5 +212,5 @@ def write_html(path: Path, report: PruneReport | DistilReport) -> None:
     from edgewright.system.files import write_whole
     from edgewright.web.training import render_training
 
-    write_whole(path, render_training(report))
+    write_whole(path, render_training(report), follow=True)
     say(f"Wrote {path}.")

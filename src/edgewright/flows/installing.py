@@ -60,7 +60,7 @@ class Chore(NamedTuple):
 def make_venv(chore: Chore) -> None:
     """An empty environment with pip in it; EdgewrightError where this Python cannot make one."""
     chore.tell(f"{chore.info.name}: making the environment")
-    if run([sys.executable, "-m", "venv", str(chore.part)], chore) == 0:
+    if run([sys.executable, "-I", "-m", "venv", str(chore.part)], chore) == 0:
         (site_packages(chore.part) / "sitecustomize.py").write_text(SITE, encoding="utf-8")
         return
     said = read_tail(chore.log)
@@ -108,7 +108,7 @@ def install_torch(chore: Chore, build: str) -> None:
 def pip(chore: Chore, title: str, wants: Sequence[str], follow: Callable[[str], None] | None = None) -> int:
     """pip's exit code. pip reads the user's own configuration: indexes, proxies, certificates."""
     options = ["--no-deps", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
-    command = [str(python_of(chore.part)), "-m", "pip", "install", *options]
+    command = [str(python_of(chore.part)), "-I", "-m", "pip", "install", *options]
     return run([*command, "--report", str(report_path(chore, title)), *wants], chore, follow)
 
 

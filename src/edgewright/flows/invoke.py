@@ -45,7 +45,7 @@ def invoke(
 def save_outputs(path: Path, outputs: Mapping[str, Array]) -> None:
     """Write an .npz under its name only when it is whole; OutputError where it cannot be written."""
     check_place(path)
-    with written_whole(path) as part:
+    with written_whole(path, follow=True) as part:
         write_feeds(part, outputs)
 
 

@@ -59,7 +59,7 @@ def save_task(path: Path, text: str, *, force: bool) -> None:
         raise OutputError(f"{path} cannot be written", "it is a folder", "name a file: -o task.toml")
     if path.exists() and not force:
         raise UsageError(f"{path} is there already", "it may have been edited", "--force writes over it")
-    write_whole(path, text)
+    write_whole(path, text, follow=True)
 
 
 def open_task(file: Path, model: Path | None, within: Path | None = None) -> Task:

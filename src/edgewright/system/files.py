@@ -15,23 +15,28 @@ MOST_TEXT_BYTES = 16 << 20  # of a list, table or record that is read as a whole
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, *, follow: bool = False) -> Iterator[Path]:
     """Give a path to write to, whose file takes the name `path` at the end of the block.
 
-    When the block fails, what stood at `path` is still there, and nothing else. A pipe or a device, such as
-    `/dev/stdout`, is written to directly. Raises OutputError for what the file system refuses.
+    When the block fails, what stood at `path` is still there, and nothing else. Raises OutputError for what the file
+    system refuses.
+
+    Args:
+        follow: for a file that the user named himself. A link is followed, and a pipe or a device, such as
+            `/dev/stdout`, is written to directly. Files in a folder that the user named are written without: the folder
+            may come from elsewhere, and a link in it would lead out of it. The new file replaces it.
     """
     try:
-        if is_special(path):
+        if follow and is_special(path):
             yield path
             return
-        target = Path(os.path.realpath(path))
+        target = Path(os.path.realpath(path)) if follow else path
         with beside(target) as part:
             yield part
-            mode = target.stat().st_mode if target.exists() else None
+            mode = target.lstat().st_mode if os.path.lexists(target) else None
             with part.open("rb+") as file:
                 os.fsync(file.fileno())
-            if mode is not None:
+            if mode is not None and stat.S_ISREG(mode):
                 part.chmod(stat.S_IMODE(mode))
             part.replace(target)
     except OSError as error:
@@ -57,10 +62,10 @@ def written_folder(folder: Path, last: str) -> Iterator[Path]:
             path.rename(folder / path.name)
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file under its name only when it is whole. Raises OutputError."""
+def write_whole(path: Path, content: str | bytes, *, follow: bool = False) -> None:
+    """Write a file under its name only when it is whole; `follow` as in `written_whole`. Raises OutputError."""
     data = content.encode() if isinstance(content, str) else content
-    with written_whole(path) as part:
+    with written_whole(path, follow=follow) as part:
         part.write_bytes(data)
 
 

@@ -17,7 +17,8 @@ def write_whole(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
     """The file under its name only when all of it is on the disk. OutputError leaves the one before as it was."""
     part = path.with_name(path.name + ".part")
     try:
-        with part.open("wb") as file:
+        part.unlink(missing_ok=True)  # a link of this name, in a folder from elsewhere, is not written through
+        with part.open("xb") as file:
             write(file)
             file.flush()
             os.fsync(file.fileno())

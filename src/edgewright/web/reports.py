@@ -125,7 +125,7 @@ def write_layers(name: str, path: Path, run: Run) -> None:
     if not run.layers:
         why = f"it is a {run.kind}, {run.state}"
         raise UsageError(f"run {run.id} has no layers", why, "choose a benchmark with them")
-    write_whole(path, LAYER_FILES[name](run))
+    write_whole(path, LAYER_FILES[name](run), follow=True)
 
 
 LAYER_FILES: dict[str, Callable[[Run], str]] = {
