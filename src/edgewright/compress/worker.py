@@ -63,10 +63,10 @@ def main(path: str) -> None:
             )
         )
     except Exception as error:
-        told = full_disk(error) or error
-        if not isinstance(told, EdgewrightError):
+        reported = full_disk(error) or error
+        if not isinstance(reported, EdgewrightError):
             raise
-        say(trouble(told))
+        say(trouble(reported))
     else:
         say(Finished())
 

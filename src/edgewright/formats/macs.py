@@ -21,7 +21,7 @@ Rule = Callable[[TypedGraph, TypedNode], int]
 
 
 def count_macs(graph: TypedGraph, node: TypedNode) -> int | None:
-    """Of one node; None where a size it depends on is free or does not fit, or only a run tells how often it runs."""
+    """Return the multiply-accumulates of one node; None if a size is free or wrong, or known only after a run."""
     if node.bodies or node.domain not in OWN_DOMAINS:
         return None
     rule = (TFLITE_RULES if graph.format == "tflite" else ONNX_RULES).get(node.op)
