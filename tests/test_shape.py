@@ -2,13 +2,13 @@
 
 import ast
 import json
-import subprocess
 import sys
 from pathlib import Path
 
-from scripts.shape import Function, Module, find_repeated_classes, find_unused, imports, length
+import pytest
 
-ROOT = Path(__file__).parent.parent
+from scripts import shape
+from scripts.shape import Function, Module, find_repeated_classes, find_unused, imports, length
 
 
 def module(name: str, text: str) -> Module:
@@ -33,9 +33,13 @@ def test_the_length_of_a_function_leaves_out_its_docstring() -> None:
     assert length(function) == 3
 
 
-def test_it_prints_json() -> None:
-    done = subprocess.run(
-        [sys.executable, "scripts/shape.py", "--json"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    keys = "lines median_function p90_function largest_file largest_folder repeated_class_names unused_public"
-    assert set(json.loads(done.stdout)) >= set(keys.split())
+def test_it_prints_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "one.py").write_text("def f():\n    a = 1\n    return a\n")
+    monkeypatch.setattr(shape, "SOURCE", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["shape.py", "--json"])
+    shape.main()
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["lines"] == facts["median_function"] == facts["p90_function"] == facts["largest_file"] == 3
+    assert (facts["largest_folder"], facts["largest_file_path"]) == (1, "pack/one.py")
+    assert (facts["repeated_class_names"], facts["unused_public"]) == (0, 1)

@@ -23,6 +23,7 @@ from edgewright.errors import (
 from edgewright.facts.plan import CompileCell, CompilePlan
 from edgewright.flows.cells import plan_cells
 from edgewright.flows.compile import CompileReport, compile_all
+from edgewright.flows.publish import publish
 from edgewright.formats.artifacts import find_record, record_path
 from edgewright.store.store import Store, open_store
 from tests.models.onnx_files import constant, node, value, weights, write_conv_net, write_onnx
@@ -263,17 +264,21 @@ def test_a_killed_compile_leaves_nothing_under_a_final_name(model: Path, tmp_pat
 def test_a_full_disk_half_way_leaves_the_old_artifact(
     model: Path, tmp_path: Path, device: LocalDevice, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compile_here(model, tmp_path / "out", device, store)
-    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    out, made = tmp_path / "out", tmp_path / "made"
+    report, _ = compile_here(model, out, device, store)
+    record = find_record(Path(report.artifacts[0].path or ""))
+    assert record is not None
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    made.mkdir()
+    (made / record.main).write_bytes(b"another network")
 
     def full(record: object, folder: Path) -> Path:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("edgewright.flows.publish.write_record", full)
-    report, error = compile_here(model, tmp_path / "out", device, store, seed=7)
-    assert isinstance(error, OutputError)
-    assert report.artifacts[0].state == "failed"
-    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    with pytest.raises(OutputError):
+        publish(record, made, out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
 # Cells

@@ -1,4 +1,4 @@
-"""Two hundred mutated files of a fixed corpus; `make fuzz` runs thousands."""
+"""Some mutated files of a fixed corpus; `make fuzz` runs thousands."""
 
 import os
 import random
@@ -14,14 +14,15 @@ from tests.fuzz.pool import run_cases
 from tests.fuzz.spoil_bytes import spoil
 
 ROOT = Path(__file__).parents[2]
+CASES = 64  # four of each sixteenth: of every kind, at a few seconds
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the fuzzer reads /proc")
 
 
 @linux
-def test_two_hundred_cases_pass() -> None:
-    command = [sys.executable, "-m", "tests.fuzz", "--cases", "200"]
+def test_the_first_cases_pass() -> None:
+    command = [sys.executable, "-m", "tests.fuzz", "--cases", str(CASES)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ, check=False)
-    assert done.stdout.splitlines()[-1] == "200 passed, 0 failed", done.stdout[-5000:] + done.stderr[-1000:]
+    assert done.stdout.splitlines()[-1] == f"{CASES} passed, 0 failed", done.stdout[-5000:] + done.stderr[-1000:]
 
 
 def test_cases_are_mixed_and_numbered_from_the_start() -> None:

@@ -14,11 +14,12 @@ from edgewright.store.store import open_store
 from edgewright.web import connections
 from tests.web.conftest import Pages
 
-SILENT = 300
+DESCRIPTORS = 128
+SILENT = 150  # more than there are descriptors
 
 
 def limit_descriptors() -> None:
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit of descriptors is set as Linux has it")

@@ -9,8 +9,16 @@ from msgspec.structs import replace
 
 from edgewright.errors import RunNotFound, StoreLocked
 from edgewright.store.store import Store
-from edgewright.web.undo import BATCH, Bin
+from edgewright.web import undo
+from edgewright.web.undo import Bin
 from tests.web.records import Record, make_run
+
+BATCH = 4
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(undo, "BATCH", BATCH)
 
 
 class Clock:
@@ -78,17 +86,17 @@ def many_runs(store: Store) -> list[str]:
 
 def test_undo_while_runs_are_being_deleted(store: Store) -> None:
     run_ids = many_runs(store)
-    bin_, back, undo = Bin(0.0, Clock()), list[str](), list[Thread]()
+    bin_, back, threads = Bin(0.0, Clock()), list[str](), list[Thread]()
 
     def press_undo(batch: Sequence[str]) -> None:
-        undo.append(Thread(target=lambda: back.extend(bin_.take_back(run_ids))))
-        undo[0].start()
+        threads.append(Thread(target=lambda: back.extend(bin_.take_back(run_ids))))
+        threads[0].start()
         while len(bin_.hidden()) > len(batch):  # until the thread has what it can have without waiting
             pass
 
     bin_.put(run_ids)
     assert bin_.empty(slow(store, press_undo)) == BATCH
-    undo[0].join()
+    threads[0].join()
     assert bin_.empty(store) == 0
     assert set(back) == store.known_ids(run_ids)
     assert len(back) == 2 * BATCH
