@@ -37,7 +37,7 @@ class Budget:
     Attributes:
         memory_bytes: inputs, activations and constants that are computed; the bytes of the model's own files and what a
             runtime needs to start come on top.
-        seconds: reading a model and finding out its shapes; running it for reference outputs.
+        seconds: reading a model and inferring its shapes; running it for reference outputs.
         spent_seconds: how many of them have passed.
     """
 
@@ -47,7 +47,7 @@ class Budget:
 
     @property
     def left_seconds(self) -> float:
-        """The seconds that are left."""
+        """Return the seconds that are left."""
         return max(self.seconds - self.spent_seconds, 0.0)
 
     def check_bytes(self, needed: float, what: str, hint: str = "") -> None:
@@ -56,7 +56,7 @@ class Budget:
             raise self.memory_error(what, needed, hint)
 
     def memory_error(self, what: str, needed: float | None = None, hint: str = "") -> LimitReached:
-        """The error of a memory limit that was reached."""
+        """Return the error for a memory limit that was reached."""
         limit = show_bytes(self.memory_bytes)
         needed = min(needed, MOST_SHOWN) if needed is not None else None
         need = f"{show_bytes(needed)} are needed" if needed is not None else "more memory is needed"
@@ -68,7 +68,7 @@ class Budget:
         )  # fmt: skip
 
     def time_error(self, what: str) -> LimitReached:
-        """The error of a time limit that was reached."""
+        """Return the error for a time limit that was reached."""
         raised = f"{TIME_VARIABLE}={max(2 * self.seconds, 1):.0f}"
         return LimitReached(
             f"the time limit is reached: {what}", f"the time limit is {self.seconds:.3g} s ({TIME_VARIABLE})",
@@ -76,7 +76,7 @@ class Budget:
         )  # fmt: skip
 
     def for_files(self, size: int) -> "Budget":
-        """The budget of a model of `size` bytes: large files may take longer."""
+        """Return the budget for a model of `size` bytes: large files may take longer."""
         return replace(self, seconds=self.seconds + size / BYTES_PER_SECOND)
 
     def environment(self) -> dict[str, str]:
@@ -86,7 +86,7 @@ class Budget:
         return {MEMORY_VARIABLE: memory, TIME_VARIABLE: seconds}
 
     def after(self, seconds: float) -> "Budget":
-        """The budget when `seconds` more have passed."""
+        """Return the budget when `seconds` more have passed."""
         return replace(self, spent_seconds=self.spent_seconds + seconds)
 
 
@@ -130,7 +130,7 @@ class OverTime(BaseException):
 
 
 def half_of_machine() -> float:
-    """Half of the machine's memory in bytes; infinity where the system does not say."""
+    """Return half of the machine's memory in bytes; infinity where the system does not say."""
     if sys.platform == "win32":
         return inf
     try:
@@ -166,7 +166,7 @@ def parse_seconds(text: str) -> float:
 
 
 def suggest_bytes(needed: float) -> str:
-    """A limit in whole gigabytes that allows what is needed and a third more; below 1 GB in megabytes."""
+    """Return a limit in whole gigabytes that allows what is needed and a third more; below 1 GB in megabytes."""
     if not isfinite(needed):
         return UNLIMITED
     whole = 1.33 * needed / 1e9

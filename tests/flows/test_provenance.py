@@ -180,8 +180,9 @@ def test_an_artifact_with_other_bytes_than_its_record_says(
         store.import_run(folder)
 
 
-def test_an_own_compile_that_was_tampered_with(kit: Path, model: Path, tmp_path: Path, store: Store) -> None:
-    """Bytes are compared with the record again where they are taken from it."""
+@pytest.mark.parametrize("lie", ["name", "key"])
+def test_an_own_compile_that_was_tampered_with(kit: Path, model: Path, tmp_path: Path, store: Store, lie: str) -> None:
+    """Bytes are compared with the record again where they are taken from it; so is what they were compiled for."""
     with open_store(kit / "home") as theirs:
         (row,) = theirs.list_runs(RunFilter(kind="compile"))
         made = theirs.load(row.id)
@@ -190,9 +191,11 @@ def test_an_own_compile_that_was_tampered_with(kit: Path, model: Path, tmp_path:
     again = replace(made, id=new_run_id(), outputs=(), imported=False)
     store.begin(again)
     evil = store.put_bytes(again.id, b"#!/bin/sh\n", role="artifact:../x")
-    bad = replace(record, files={**record.files, "../x": evil.sha256})
+    bad = replace(record, files={**record.files, "../x": evil.sha256} if lie == "name" else record.files)
+    bad = replace(bad, key="f" * 64 if lie == "key" else record.key)
     kept = store.put_bytes(again.id, msgspec.json.encode(bad), role="record")
-    store.finish(replace(again, outputs=(evil, kept)))
+    honest = store.put_bytes(again.id, (kit / "made" / record.main).read_bytes(), role=f"artifact:{record.main}")
+    store.finish(replace(again, outputs=(evil, honest, kept)))
     assert store.list_runs(RunFilter(kind="compile", plan_hash=made.plan_hash, imported=False))
     (tmp_path / "x").write_text("years of work")
     assert not compile_here(model, tmp_path / "out", store).cached

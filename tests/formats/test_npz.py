@@ -112,7 +112,7 @@ def test_a_member_that_reads_on_into_the_next(tmp_path: Path) -> None:
     raw = npy(np.ones((100, 8)))
     path = archive(tmp_path / "a.npz", {"x.npy": raw[: len(raw) // 10], "y.npy": npy(np.zeros(1_000))})
     for read in READERS:
-        with pytest.raises(NpzError, match="bytes behind its header"):
+        with pytest.raises(NpzError, match="bytes after its header"):
             read(path)
 
 

@@ -136,12 +136,15 @@ def test_tensors_are_found_wherever_they_stand(tmp_path: Path) -> None:
     sparse = onnx.SparseTensorProto(values=held, indices=held)
     imports = [helper.make_opsetid("", 18)]
     function = helper.make_function("d", "F", ["a"], ["b"], [helper.make_node("C", [], ["b"], value=held)], imports)
+    function.attribute_proto.append(helper.make_attribute("default", held))
     nodes = [helper.make_node("If", ["c"], ["y"], then_branch=inner), helper.make_node("C", [], ["z"], sparse=sparse)]
     nodes.append(helper.make_node("C", [], ["q"], many=[held, held]))
     model = helper.make_model(helper.make_graph(nodes, "g", [], []), functions=[function])
     model.graph.sparse_initializer.append(sparse)
-    model.training_info.add().initialization.CopyFrom(inner)
-    assert len(list(external_tensors(model))) == 1 + 2 + 2 + 2 + 1 + 1
+    training = model.training_info.add()
+    training.initialization.CopyFrom(inner)
+    training.algorithm.CopyFrom(inner)
+    assert len(list(external_tensors(model))) == 1 + 2 + 2 + 2 + 2 + 2
     with pytest.raises(ModelError):
         check_external(tmp_path / "m.onnx", model)
 

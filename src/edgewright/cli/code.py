@@ -21,7 +21,7 @@ allow_code = click.option(
 
 
 def check_code(given: dict[str, Any]) -> None:
-    """ConfigError for code that the project file names and the user did not allow; nothing of it is imported.
+    """Raise ConfigError for code that the project file names and the user did not allow; none of it is imported.
 
     UsageError for a data set that it names with a link in it that leads out of the current folder.
     """
@@ -60,13 +60,13 @@ def read_task(given: dict[str, Any]) -> tuple[Task, tuple[str, ...]]:
 
 
 def task_folder() -> Path | None:
-    """The folder that the files of the task must stay in; None for a task that the user named."""
+    """Return the folder that the files of the task must stay in; None for a task that the user named."""
     from pathlib import Path
 
     return Path.cwd() if from_project(click.get_current_context(), "task_file") else None
 
 
 def _code_words(given: dict[str, Any]) -> list[str]:
-    """The options whose value is code."""
+    """Return the options whose value is code."""
     kinds = {name: kind for name, kind in MAY_SET.items() if kind in ("data", "model")}
     return [name for name, kind in kinds.items() if given.get(name) and is_code(kind, given[name])]

@@ -51,7 +51,7 @@ PATH_OPTIONS = ("weights",)  # options of compilers that are paths: there is a k
 
 
 def check_setting(table: str, key: str, value: object) -> None:
-    """ConfigError for what a project file must not set. Code is left to `check_code`, where the command line is known.
+    """Raise ConfigError for what a project file must not set. Code is checked in `check_code`, with the command line.
 
     Args:
         value: of the type that the option takes; a list where it may be repeated.
@@ -69,7 +69,7 @@ def check_setting(table: str, key: str, value: object) -> None:
 
 
 def own_way(table: str, key: str) -> str:
-    """How a user sets himself what a project file must not."""
+    """Return how users set themselves what a project file must not."""
     option = f"--{key.replace('_', '-')}"
     return f"remove it there, and use {option} on the command line or [{table}] in your own config file; {SEE}"
 
@@ -81,7 +81,7 @@ def check_option(place: str, text: str) -> None:
 
 
 def check_inside(place: str, text: str) -> None:
-    """ConfigError for a path that leads out of the current folder, links followed."""
+    """Raise ConfigError for a path that leads out of the current folder, links followed."""
     here = Path.cwd().resolve()
     try:
         found = (here / text).resolve()
@@ -96,7 +96,7 @@ def check_inside(place: str, text: str) -> None:
 
 
 def is_code(kind: Kind, text: str) -> bool:
-    """Whether a word of a kind names a function, or a torch source, which runs as code."""
+    """Return whether a word of a kind names a function, or a torch source, which runs as code."""
     if kind == "data":
         from edgewright.tasks.functions import is_function
 
@@ -109,6 +109,6 @@ def is_code(kind: Kind, text: str) -> bool:
 
 
 def from_project(context: click.Context, name: str) -> bool:
-    """Whether a parameter of the running command has its value from the project file."""
+    """Return whether a parameter of the running command has its value from the project file."""
     named = context.meta.get(FILE_NAME, {}).get(context.command.name, frozenset())
     return name in named and context.get_parameter_source(name) is click.core.ParameterSource.DEFAULT_MAP

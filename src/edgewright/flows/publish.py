@@ -55,7 +55,7 @@ def publish(record: Artifact, made: Path, out: Path) -> Path:
     are not its own. Raises OutputError for a record whose names lead out of `out`; nothing is touched then.
     """
     if (stranger := find_stranger(record)) is not None:
-        why = f"the artifact names a file {stranger[:80]!r}, which leads out of it or is no name of a file"
+        why = f"the artifact names a file {stranger[:80]!r}, which leads out of it or is not a valid file name"
         raise OutputError(f"{record.main[:80]!r} cannot be written", why, "compile the model again")
     if made == out:
         with told_as_output(out):

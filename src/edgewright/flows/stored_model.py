@@ -1,4 +1,4 @@
-"""The model of a run, from the record to a file again: verified, and under a name of our own."""
+"""Write a run's model from the record to a file: verified, and under a name that Edgewright chooses."""
 
 import re
 from pathlib import Path, PurePosixPath
@@ -44,12 +44,14 @@ def fetch_model(run: Run, store: Store, folder: Path) -> Path:
 
 
 def stored_model(run: Run) -> Model:
-    """The model of a run; StoreError where there is none, or none of a format that is taken from the record."""
+    """Return the model of a run. StoreError where there is none, or its format is not fetched from the record."""
     if run.model is None:
         raise StoreError(f"run {run.id} has no model on record", "it failed before the model was stored")
     known = (*READABLE, *artifacts.FORMATS) if run.imported is False else IMPORTED_FORMATS
     if run.model.format not in known:
-        raise untrusted(run, f"its model is {run.model.format[:40]}; taken from the record are {', '.join(known)}")
+        raise untrusted(
+            run, f"its model is {run.model.format[:40]}; only {', '.join(known)} can be fetched from the record"
+        )
     if not is_file_name(run.model.name):
         raise untrusted(run, f"its record has a file with the name {run.model.name[:200]!r}")
     kept = next((output for output in run.outputs if output.role == "model"), None)
@@ -61,7 +63,7 @@ def stored_model(run: Run) -> Model:
 
 
 def file_name_of(model: Model) -> str:
-    """The name that a model from the record gets: of ours, and like the one it had."""
+    """Return the file name for a model from the record, made from the name it had."""
     if model.format in artifacts.FORMATS:  # made here, and its record names its files
         return model.name
     suffix = next(info.suffixes[0] for info in FORMATS if info.name == model.format)
@@ -80,7 +82,7 @@ def check_fetched(path: Path, model: Model, run: Run) -> None:
 
 
 def untrusted(run: Run, why: str) -> StoreError:
-    """The error of a run whose files cannot be taken."""
+    """Return the error for a run whose files cannot be used."""
     return StoreError(
         f"the model of run {run.id} cannot be used", why, "delete the run, and bring the model's own file"
     )

@@ -21,7 +21,7 @@ class Need(NamedTuple):
 
 
 def find_need(graph: TypedGraph) -> Need:
-    """The larger of two figures: the activations that live at one time, and the constants around one folded node.
+    """Return the larger of two figures: activations that live at one time, and constants around one folded node.
 
     What is not known counts nothing.
     """
@@ -42,7 +42,7 @@ def check_need(graph: TypedGraph, budget: Budget, name: str) -> None:
 
 
 def check_file(path: Path, shapes: Mapping[str, Sequence[int]], budget: Budget) -> None:
-    """`check_need` of an ONNX or TFLite file; what cannot be read here is left to those who load it."""
+    """Call `check_need` for an ONNX or TFLite file; a file that cannot be read is left to its loader."""
     try:
         kind = sniff(path)
         if kind not in ("onnx", "tflite"):

@@ -43,7 +43,7 @@ class Npz(NamedTuple):
 
 
 def expansion_problem(packed: int, unpacked: int) -> str:
-    """Why so many bytes in an archive are not unpacked to so many; empty where they may be."""
+    """Return why `packed` bytes are not unpacked to `unpacked` bytes; empty where they may be."""
     if unpacked <= SMALL_BYTES + MOST_RATIO * packed:
         return ""
     return (
@@ -88,7 +88,7 @@ def parse_npy(data: bytes) -> Array:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[IO[bytes], ZipFile, dict[str, ZipInfo]]]:
-    """The file as an archive, and its members by the names of their arrays."""
+    """Open the file as an archive; give it with its members by the names of their arrays."""
     try:
         with open_regular(path) as file:
             _check_archive(file)
@@ -131,7 +131,7 @@ def _content(infos: dict[str, ZipInfo]) -> str:
 
 
 def _member_start(file: IO[bytes], info: ZipInfo) -> int:
-    """Where the bytes of a member begin. NpzError where they do not lie in the file, or lengths contradict."""
+    """Return where the bytes of a member begin. NpzError where they are not in the file, or lengths contradict."""
     file.seek(info.header_offset)
     head = file.read(LOCAL_HEADER)
     if len(head) < LOCAL_HEADER or not head.startswith(LOCAL_MAGIC):
@@ -165,7 +165,7 @@ def _map(file: IO[bytes], archive: ZipFile, info: ZipInfo) -> Array:
 
 
 def _check_sum(file: IO[bytes], start: int, info: ZipInfo) -> None:
-    """NpzError where the checksum is not that of the bytes. Each member of an unchanged file is read once for it."""
+    """Compare the checksum, once for each member of an unchanged file. NpzError where it is not that of the bytes."""
     status = os.fstat(file.fileno())
     known = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, start, info.file_size, info.CRC)
     if known in _intact:
@@ -193,14 +193,14 @@ def _parse(data: bytes, title: str) -> Array:
 
 
 def _read_header(file: IO[bytes], size: int, title: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """What a .npy of `size` bytes that begins where the file is says of itself. NpzError where it is not just that."""
+    """Read the header of a .npy of `size` bytes at the file's position. NpzError where the data does not fit it."""
     began = file.tell()
     if file.read(6) != b"\x93NUMPY":
         raise NpzError(f"{title} is no array (.npy)")
     file.seek(began)
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0), (3, 0)):
-        raise NpzError(f"{title} is a .npy of version {version[0]}.{version[1]}, which is not known")
+        raise NpzError(f"{title} has version {version[0]}.{version[1]} of the .npy format, which is not supported")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read(file)
     if dtype.hasobject:
@@ -211,5 +211,5 @@ def _read_header(file: IO[bytes], size: int, title: str) -> tuple[tuple[int, ...
     for one in shape:
         expected *= one
     if expected != size - (file.tell() - began):
-        raise NpzError(f"{title} has {size - (file.tell() - began):,} bytes behind its header, which says {expected:,}")
+        raise NpzError(f"{title} has {size - (file.tell() - began):,} bytes after its header, which says {expected:,}")
     return shape, fortran, dtype

@@ -41,8 +41,8 @@ def check_external(path: Path, model: Any) -> tuple[str, ...]:
     """Return the names of a model's weight files, relative to it, in the order of first use.
 
     Raises:
-        ExternalDataMissing: a file is absent, is none, or lies outside of the model's folder.
-        ModelUnreadable: a range is no range, or ends behind the end of its file.
+        ExternalDataMissing: a file is absent, is not a regular file, or lies outside of the model's folder.
+        ModelUnreadable: a range is not in whole numbers, or ends after the end of its file.
     """
     sizes: dict[str, int] = {}
     for tensor in external_tensors(model):
@@ -62,7 +62,7 @@ def load_external(path: Path, model: Any) -> None:
 
 
 def external_tensors(model: Any) -> Iterator[Any]:
-    """The tensors of a message whose numbers lie in other files, wherever in it they stand."""
+    """Find all tensors of a model whose numbers are in other files."""
     return (tensor for tensor in tensors_of_model(model) if tensor.data_location == EXTERNAL)
 
 
@@ -77,7 +77,7 @@ def tensors_of_model(model: Any) -> Iterator[Any]:
 
 
 def tensors_of(graph: Any) -> Iterator[Any]:
-    """The initializers, and the constants in the operators' attributes, inner graphs included."""
+    """Find the initializers, and the constants in the operators' attributes, inner graphs included."""
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)

@@ -1,4 +1,4 @@
-"""Functions that an ONNX model defines itself: counted before they are written out in place.
+"""Functions that an ONNX model defines itself: counted before they are inlined.
 
 Each function may call others several times, so that a model of a kilobyte can stand for billions of operators.
 """
@@ -39,7 +39,7 @@ def check_operators(model: Any, budget: Budget) -> None:
 
 
 def count_operators(model: Any) -> int:
-    """Operators of the main graph and the graphs within it, each call of a function counted as what it stands for."""
+    """Count the operators of the main graph and its inner graphs, with those behind each call of a function."""
     bodies = {key_of(one, one.name): one for one in model.functions}
     counts: dict[tuple[str, str, str], int] = {}
     for key in bodies:
@@ -71,13 +71,13 @@ def count_calls(start: tuple[str, str, str], bodies: dict[Any, Any], counts: dic
 
 
 def key_of(one: Any, name: str) -> tuple[str, str, str]:
-    """What a call and its function have in common."""
+    """Return the key by which a call finds its function."""
     domain = "" if one.domain == "ai.onnx" else one.domain
     return domain, name, getattr(one, "overload", "")
 
 
 def nodes_of(graph: Any) -> Iterator[Any]:
-    """The nodes of a graph or function, and of the graphs within them."""
+    """Find the nodes of a graph or function, and of the graphs within them."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:

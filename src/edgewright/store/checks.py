@@ -1,8 +1,8 @@
-"""What an exported run must be to be taken in: it may come from a stranger, and its bytes are nothing but data.
+"""Check an exported run before it is imported: it may come from a stranger, and its bytes are data.
 
-Everything that is believed later is checked here once: that figures can be shown, that names stay in their folders,
-that a model's bytes are those of the model that they are said to be. `find_fault` gives the first reason against a
-run; what cannot be verified is a reason too.
+Everything that is relied on later is checked here once: that figures can be shown, that names stay in their folders,
+that files have the hashes of the model that the run names. `find_fault` returns the first fault; content that cannot be
+verified is a fault too.
 """
 
 import math
@@ -37,7 +37,7 @@ Files = Mapping[str, Path]
 
 
 def find_fault(run: Run, files: Files) -> str:
-    """Why a run cannot be believed; empty where nothing speaks against it.
+    """Return why a run cannot be imported; empty where no fault was found.
 
     Args:
         files: the run's files by their SHA-256, which was checked; one that was not exported is absent.
@@ -72,9 +72,9 @@ def _time_fault(moment: str) -> str:
 
 
 def _plan_faults(run: Run) -> Iterator[str]:
-    """The plan of a benchmark is read back to compare and to repeat it."""
+    """Find faults of a benchmark's plan, which is read to compare and to repeat the run."""
     if why := _conversion_fault(run.plan, BenchmarkPlan):
-        yield f"the plan of run {run.id} is no plan of a benchmark: {why}"
+        yield f"the plan of run {run.id} is not a valid benchmark plan: {why}"
         return
     plan = msgspec.convert(run.plan, BenchmarkPlan)
     if len(plan.candidates) != 1:
@@ -92,7 +92,7 @@ def _conversion_fault(value: object, kind: Any) -> str:
 
 
 def _number_faults(run: Run) -> Iterator[str]:
-    """Figures that no table or page can hold."""
+    """Find figures that no table or page can hold."""
     facts = {"plan": run.plan, "environment": run.environment, "device": run.device and run.device.facts}
     for name, value in facts.items():
         if why := _json_fault(value):
@@ -102,13 +102,13 @@ def _number_faults(run: Run) -> Iterator[str]:
             yield f"a text of it has more than {MOST_LETTERS:,} letters"
     for one in run.series:
         if one.name.endswith(COUNTS) and not all(map(_is_count, one.data)):
-            yield f"series {one.name[:80]} holds something else than counts"
+            yield f"series {one.name[:80]} holds values that are not whole numbers"
     sizes = [metric.n for metric in run.metrics] + [output.bytes for output in run.outputs]
     sizes += [layer.memory_bytes or 0 for layer in run.layers] + ([run.model.bytes] if run.model else [])
     if not all(0 <= size <= MOST_INT64 for size in sizes):
-        yield "a number of bytes or samples cannot be"
+        yield "a number of bytes or samples is out of range"
     if not all(0 <= layer.position <= MOST_INT32 for layer in run.layers):
-        yield "the place of a layer cannot be"
+        yield "the position of a layer is out of range"
 
 
 def _is_count(value: float) -> bool:
@@ -116,7 +116,7 @@ def _is_count(value: float) -> bool:
 
 
 def _json_fault(value: object, depth: int = 0) -> str:
-    """Why a plain JSON value is not kept; empty where it is."""
+    """Return why a plain JSON value cannot be stored; empty where it can."""
     if depth > MOST_DEPTH:
         return f"it is nested more than {MOST_DEPTH} deep"
     if isinstance(value, dict):
@@ -133,7 +133,7 @@ def _json_fault(value: object, depth: int = 0) -> str:
 
 
 def _name_faults(run: Run) -> Iterator[str]:
-    """Names that lead out of their folder, or that no file can have."""
+    """Find names that lead out of their folder, or that no file can have."""
     roles = Counter(output.role for output in run.outputs)
     if repeated := next((role for role, number in roles.items() if number > 1), None):
         yield f"it has several outputs {repeated[:80]!r}"
@@ -141,18 +141,18 @@ def _name_faults(run: Run) -> Iterator[str]:
     if run.model is not None:
         names += run.model.data_files
         if not is_file_name(run.model.name):
-            yield f"its model is named {run.model.name[:80]!r}, which is no name of a file"
+            yield f"its model is named {run.model.name[:80]!r}, which is not a valid file name"
     for name in names:
         if not is_inside(name):
-            yield f"a file of it is named {name[:80]!r}, which leads out of its folder or is no name of a file"
+            yield f"its file {name[:80]!r} has a name that leads out of its folder or is not valid"
 
 
 def _model_faults(run: Run) -> Iterator[str]:
-    """Outputs that are said to be a model, and have other hashes than it."""
+    """Find outputs with the role of a model whose hashes are not those of the model."""
     known = {output.role: output for output in run.outputs}
     for role in ("model", "model:plain"):
         if role in known and not is_claim_true(run, known[role]):
-            yield f"its output {role} is not the model that it is said to be: the hash differs"
+            yield f"its output {role} is not the model that it claims to be: the hash differs"
     data = [role.removeprefix("data:") for role in known if role.startswith("data:")]
     own = {*run.model.data_files, PurePosixPath(run.model.name).stem + RECORD_SUFFIX} if run.model else set()
     if strangers := [name for name in data if name not in own]:
@@ -160,7 +160,7 @@ def _model_faults(run: Run) -> Iterator[str]:
 
 
 def is_claim_true(run: Run, output: Output) -> bool:
-    """Whether the bytes of an output `model` are those of the model that it names, by the hashes of its files."""
+    """Return whether the bytes of an output `model` are those of the model that it names, by their hashes."""
     claimed = claimed_model(run, output)
     if output.sha256 == claimed:
         return True
@@ -175,12 +175,12 @@ def is_claim_true(run: Run, output: Output) -> bool:
 
 
 def claimed_model(run: Run, output: Output) -> str:
-    """The hash of the model that an output is said to be."""
+    """Return the hash of the model that an output claims to be."""
     return output.model_id or (run.model.sha256 if run.model else "")
 
 
 def _file_faults(run: Run, files: Files) -> Iterator[str]:
-    """What only the bytes tell: the format of a model, and the record of an artifact."""
+    """Find faults that only the bytes show: the format of a model, and the record of an artifact."""
     for output in run.outputs:
         if output.role in ("model", "model:plain") and output.sha256 in files:
             yield from _format_faults(run, output, files[output.sha256])
@@ -200,7 +200,7 @@ def _format_faults(run: Run, output: Output, path: Path) -> Iterator[str]:
     if claimed not in allowed:
         yield f"its model is {claimed[:40]}; known are {', '.join(allowed)}"
     elif known != claimed and (known or claimed not in UNMARKED_FORMATS):
-        yield f"its model is said to be {claimed} and is {known or 'something else'} by its bytes"
+        yield f"its model claims to be {claimed} and is {known or 'something else'} by its bytes"
 
 
 def _record_faults(run: Run, kept: Output, made: Mapping[str, Output], path: Path) -> Iterator[str]:
@@ -217,10 +217,10 @@ def _record_faults(run: Run, kept: Output, made: Mapping[str, Output], path: Pat
     elif run.model is None or record.source.sha256 != run.model.sha256:
         yield "its artifact was made from another model"
     elif {output.model_id for output in made.values()} != {artifact_hash(record)}:
-        yield "its artifact is not the model that it is said to be: the hash differs"
+        yield "its artifact is not the model that it claims to be: the hash differs"
 
 
 def artifact_hash(record: Artifact) -> str:
-    """The hash of an artifact as a model, from those that its record names."""
+    """Return the hash of an artifact as a model, from those that its record names."""
     names = sorted(record.files, key=lambda name: (name != record.main, name))
     return join_hashes([record.files[name] for name in names])

@@ -1,6 +1,6 @@
-"""A run without the folders of the machine that made it: what is exported or reported goes to others.
+"""Remove the folders of the machine from a run: exports and reports go to others.
 
-Names of files stay. Folders tell who the user is and how his disk is laid out, and say nothing about a result.
+File names stay. Folders show who the user is and how the disk is organized, and say nothing about a result.
 """
 
 import os
@@ -40,7 +40,7 @@ _WINDOWS = re.compile(rf"(?<!\w)(?:[A-Za-z]:|\\\\{_PART}+)[\\/](?P<rest>(?:{_PAR
 
 
 def without_folders(run: Run) -> Run:
-    """The run with file names where it has paths; once more changes nothing."""
+    """Return the run with file names in place of paths; a second call changes nothing."""
     known = known_folders(run)
 
     def bare(value: Any) -> Any:
@@ -60,7 +60,7 @@ def without_folders(run: Run) -> Run:
 
 
 def known_folders(run: Run | None) -> tuple[str, ...]:
-    """Folders that are removed wherever they lie: of this machine and of the run's model; the longest first."""
+    """Return the folders to remove, those of this machine and of the run's model, the longest first."""
     found = {str(Path.home()), tempfile.gettempdir(), sys.prefix, sys.base_prefix}
     if run is not None and run.model is not None and PurePath(run.model.path).is_absolute():
         found.add(str(PurePath(run.model.path).parent))
@@ -68,7 +68,7 @@ def known_folders(run: Run | None) -> tuple[str, ...]:
 
 
 def bare_bytes(role: str, data: bytes, run: Run) -> bytes:
-    """The bytes of an output of ours without folders; those of others, and what needs no change, as they are."""
+    """Return the bytes of a text output without folders, and those of any other output unchanged."""
     if role not in TEXT_ROLES:
         return data
     known = known_folders(run)
@@ -81,7 +81,7 @@ def bare_bytes(role: str, data: bytes, run: Run) -> bytes:
 
 
 def bare_value(value: Any, known: Collection[str], keys: Collection[str] = (), key: str = "") -> Any:
-    """Plain JSON values with the folders of all texts removed; under `keys` a relative path has its name alone too."""
+    """Return JSON values with the folders of all texts removed; under `keys` also those of relative paths."""
     if isinstance(value, dict):
         return {name: bare_value(one, known, keys, str(name)) for name, one in value.items()}
     if isinstance(value, list | tuple):
@@ -92,14 +92,14 @@ def bare_value(value: Any, known: Collection[str], keys: Collection[str] = (), k
 
 
 def bare_variables(value: Any) -> Any:
-    """Variables of the environment: every absolute path in them by its name alone."""
+    """Return environment variables with every absolute path in them reduced to its last part."""
     if not isinstance(value, dict):
         return bare_value(value, ())
     return {name: _cut(one, ROOTS, anywhere=True) if isinstance(one, str) else one for name, one in value.items()}
 
 
 def bare_text(text: str, known: Collection[str]) -> str:
-    """A text whose paths have their last part only."""
+    """Return a text with its paths reduced to their last part."""
     for folder in known:
         text = text.replace(folder + os.sep, f"{GONE}/") if folder in text else text
         text = re.sub(rf"{re.escape(folder)}(?![\w.-])", GONE, text) if folder in text else text
@@ -120,7 +120,7 @@ def _cut(text: str, roots: Collection[str], *, anywhere: bool = False) -> str:
 
 
 def _last(rest: str, *, short: bool = False) -> str:
-    """The last part of a path; of a home folder itself nothing."""
+    """Return the last part of a path; nothing of a home folder itself."""
     parts = [part for part in rest.split("/") if part]
     if not parts or (len(parts) == 1 and short) or rest.endswith("/"):
         return GONE
@@ -132,5 +132,5 @@ def is_path(text: str) -> bool:
 
 
 def base_name(text: str) -> str:
-    """The last part of a path of any system."""
+    """Return the last part of a path of any system."""
     return PureWindowsPath(text).name or text

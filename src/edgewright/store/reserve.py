@@ -1,7 +1,7 @@
-"""Some room on the disk of the database that is given up when the disk is full.
+"""Disk space beside the database that is released when the disk is full.
 
-SQLite needs a little room even to read (the index of its log) and more to delete. Without it a full disk could
-neither be looked at nor be freed by deleting runs.
+SQLite needs some space even to read (the index of its log) and more to delete. Without it, runs on a full disk could
+neither be listed nor be deleted.
 """
 
 import os
@@ -15,14 +15,14 @@ SHARE = 8  # of the free space, one part is taken at most
 
 
 class Reserve:
-    """The file that holds the room. Any process may call, at any time; nothing here raises an OSError."""
+    """The file that reserves the space. Any process may call, at any time; no method raises OSError."""
 
     def __init__(self, database: Path) -> None:
         self._path = database.with_name(database.name + SUFFIX)
         self._released_bytes = 0
 
     def keep(self) -> None:
-        """Take the room, if it is not taken: where there is plenty, or all that was released before."""
+        """Reserve the space, if it is not reserved: a share of what is free, at least what was released before."""
         with suppress(OSError):
             free = shutil.disk_usage(self._path.parent).free
             size = max(min(MOST_BYTES, free // SHARE), min(self._released_bytes, free))
@@ -35,7 +35,7 @@ class Reserve:
                 self.release()
 
     def release(self) -> bool:
-        """Give the room up; whether there was any."""
+        """Release the space; return whether there was any."""
         try:
             size = self._path.stat().st_size
             self._path.unlink()
@@ -49,7 +49,7 @@ class Reserve:
         return not self._path.exists()
 
     def release_if_full(self) -> None:
-        """Give the room up where hardly any other is left."""
+        """Release the space where hardly any other is left."""
         with suppress(OSError):
             if shutil.disk_usage(self._path.parent).free < MOST_BYTES:
                 self.release()

@@ -1,4 +1,4 @@
-"""A secret of this user's record, so that nobody else can name a folder that a command would go on from."""
+"""A secret of this user's record, so that nobody else can make a folder that a command would resume from."""
 
 import os
 import secrets

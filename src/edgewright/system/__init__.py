@@ -1,1 +1,1 @@
-"""What the operating system is asked for: files written whole, temporary folders, locks, the end of a parent."""
+"""Services of the operating system: files written whole, temporary folders, locks, limits, the end of a parent."""

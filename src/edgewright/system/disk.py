@@ -31,7 +31,7 @@ def blame_full_disk(
 ) -> EdgewrightError:
     """Return OutputError in place of an error that a full disk has caused, or else the error itself.
 
-    Native libraries write files that are cut short, or fail without a word. So where a model cannot be converted,
+    Native libraries write incomplete files, or fail without a message. So where a model cannot be converted,
     read or run, or a worker dies, and less than `needed_bytes` are free in one of the folders or in the temporary
     one, the disk is named as the cause.
     """

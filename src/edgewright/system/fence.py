@@ -1,9 +1,9 @@
 """The system's limit on what a process may allocate: the second line behind `limits`.
 
 What a library allocates for a model cannot be foreseen in every case. A process that handles models is therefore
-allowed a certain amount beyond what it has taken when the limit is set; what exceeds it fails there and then as an
-allocation, instead of taking the memory of all others. The kernel checks it where it checks allocations anyway, so that
-nothing is added to what is timed. Linux alone has such a limit (RLIMIT_DATA, setrlimit(2)).
+allowed a certain amount beyond what it has taken when the limit is set. An allocation beyond it fails at once and does
+not take the memory of other processes. The kernel compares the limit in each allocation in any case, so that nothing is
+added to what is timed. Only Linux has such a limit (RLIMIT_DATA, setrlimit(2)).
 """
 
 import os
@@ -48,17 +48,17 @@ def limit_process(process: int, allowed: float) -> None:
 
 
 def read_data_bytes(process: int) -> int:
-    """What the kernel counts against the limit, in bytes."""
+    """Return the bytes that the kernel counts against the limit."""
     status = Path(f"/proc/{process}/status").read_text()
     found = re.search(r"^VmData:\s*(\d+)", status, re.MULTILINE)
     return int(found[1]) * 1024 if found else 0
 
 
 def has_limit() -> bool:
-    """Whether this system can limit what a process allocates."""
+    """Return whether this system can limit what a process allocates."""
     return sys.platform == "linux"
 
 
 def is_exhausted(text: str) -> bool:
-    """Whether a text is what a library says where an allocation fails."""
+    """Return whether a library's message says that an allocation failed."""
     return any(sign in text for sign in SIGNS)

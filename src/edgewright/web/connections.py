@@ -27,7 +27,7 @@ BUSY_RESPONSE = (
 
 
 class LimitedProtocol(H11Protocol):
-    """One connection."""
+    """A connection whose requests must arrive in time."""
 
     _timer: asyncio.TimerHandle | None = None
     _since = 0.0
@@ -93,7 +93,7 @@ class LimitedProtocol(H11Protocol):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the rest of a request is missing."""
+        """Return whether the rest of a request is missing."""
         return self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
 
 
