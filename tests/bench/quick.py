@@ -1,6 +1,7 @@
 """A device whose workers live in this process, so that a whole session takes milliseconds; and made-up tapes."""
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self, cast
@@ -110,7 +111,7 @@ class QuickWorker:
         self._device.ended += not self._ended
         self._ended = True
 
-    def ask(self, command: wire.Command, kind: type[Any]) -> Any:
+    def ask(self, command: wire.Command, kind: type[Any], expected_s: float = inf) -> Any:
         self._device.count(command)
         if isinstance(command, wire.Calibrate):
             return QUIET

@@ -11,8 +11,9 @@ from edgewright.bench.session import Lane, measure, mirrored, profile_layers, ru
 from edgewright.devices.contract import Reading
 from edgewright.devices.pretend import PretendDevice
 from edgewright.errors import DeviceUnreachable, ModelRejected, WorkerCrashed, WorkerError, WorkerTimeout
-from edgewright.runtimes.wire import MemoryNow, Open, RunTimes
-from tests.bench.quick import QuickDevice, failure_of, make_lane, make_plan
+from edgewright.facts.plan import BenchmarkPlan
+from edgewright.runtimes.wire import MemoryNow, Open, Profile, RunTimes
+from tests.bench.quick import QuickDevice, failure_of, make_lane, make_plan, make_tape
 
 
 def ignore(text: str) -> None:
@@ -56,13 +57,46 @@ def test_one_process_after_the_other_where_asked_for(tmp_path: Path) -> None:
     assert [type(question) for question in asked] == [Open, MemoryNow, Open, MemoryNow]
 
 
-def test_runs_left() -> None:
-    fixed, timed = make_plan(runs=5), make_plan(runs=None, seconds=0.3)
-    assert [runs_left([1.0] * taken, fixed) for taken in (0, 4, 5)] == [5, 1, 0]
-    assert runs_left([1e6] * 9, timed) > 0
-    assert runs_left([1e6] * 10, timed) == 0
-    assert runs_left([1.0] * 10, timed) > 0
-    assert runs_left([1.0] * session.MOST_RUNS, timed) == 0
+def test_runs_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEWRIGHT_TIME_LIMIT", "60")
+
+    def left(taken_us: list[float], plan: BenchmarkPlan) -> int:
+        lane = make_lane(tmp_path)
+        lane.tapes.append(make_tape(taken_us))
+        return runs_left(lane, plan)
+
+    fixed, timed, long = make_plan(runs=5), make_plan(runs=None, seconds=0.3), make_plan(runs=None, seconds=60.0)
+    assert [left([1e8] * taken, fixed) for taken in (0, 4, 5)] == [5, 1, 0]
+    assert left([1e6] * 9, timed) > 0
+    assert left([1e6] * 10, timed) == 0
+    assert left([1.0] * 10, timed) > 0
+    assert left([1.0] * session.MOST_RUNS, timed) == 0
+    assert left([9e6] * 2, timed) > 0
+    assert left([9e6] * 3, timed) == 0  # more than a third of the time limit
+    assert left([9e6] * 6, long) > 0
+
+
+@pytest.mark.parametrize(("limit", "runs"), [("60", 2), ("6000", 3), ("none", 3)])
+def test_slow_inferences_are_profiled_fewer_times(
+    limit: str, runs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEWRIGHT_TIME_LIMIT", limit)
+    lane, device = make_lane(tmp_path), QuickDevice(tmp_path)
+    lane.tapes.append(make_tape([5e6]))
+    profile_layers(device, lane, make_plan(layer_runs=3), tmp_path / "layers")
+    assert [question.runs for question in device.questions if isinstance(question, Profile)] == [runs]
+
+
+def test_an_inference_too_slow_to_be_profiled_within_the_time_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEWRIGHT_TIME_LIMIT", "60")
+    lane, device = make_lane(tmp_path), QuickDevice(tmp_path)
+    lane.tapes.append(make_tape([11e6]))
+    profile_layers(device, lane, make_plan(), tmp_path / "layers")
+    assert device.questions == []
+    assert "one inference takes 11 s" in lane.layer_failure
+    assert "EDGEWRIGHT_TIME_LIMIT" in lane.layer_failure
 
 
 def test_what_a_tape_holds(tmp_path: Path) -> None:

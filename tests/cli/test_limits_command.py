@@ -3,8 +3,10 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from edgewright.bench.feeds import write_feeds
 from tests.cli.calling import Call
 from tests.formats.bounds import nested_functions, write_endless_loop, write_range
 from tests.models.tflite_files import Node, Tensor, write_tflite
@@ -70,6 +72,22 @@ def test_a_model_that_runs_without_end(call: Call, tmp_path: Path, monkeypatch: 
     told = call("compile", write_endless_loop(tmp_path / "m.onnx"), "--runtime", "ort,litert", "-o", tmp_path / "o")
     assert told.code == 6
     what, why, hint = told.error()
-    assert "running m.onnx for the reference outputs" in what
+    assert what == "the time limit is reached: m.onnx in onnxruntime, while running the model"
     assert "1 s (EDGEWRIGHT_TIME_LIMIT)" in why
     assert "EDGEWRIGHT_TIME_LIMIT=2" in hint
+
+
+@pytest.mark.parametrize("command", [("benchmark", "--processes", "1"), ("invoke", "--inputs", "x.npz", "-o", "y.npz")])
+def test_a_first_inference_without_end(
+    command: tuple[str, ...], call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGEWRIGHT_TIME_LIMIT", "1")
+    write_feeds(Path("x.npz"), {"x": np.ones((1, 4), np.float32)})
+    told = call(command[0], write_endless_loop(Path("m.onnx")), *command[1:])
+    assert told.code == 6
+    what, why, hint = told.error()
+    assert what.startswith("the time limit is reached: m.onnx in onnxruntime, while ")
+    assert why == "the time limit is 1 s (EDGEWRIGHT_TIME_LIMIT)"
+    assert "EDGEWRIGHT_TIME_LIMIT=2" in hint
+    assert not list(tmp_path.glob("y.npz*"))

@@ -22,6 +22,7 @@ from edgewright.errors import (
     WorkerError,
     WorkerTimeout,
 )
+from edgewright.limits import Budget
 from edgewright.runtimes.table import TABLE
 from edgewright.runtimes.wire import PROTOCOL, Calibrate, Calibration, Invoke, MemoryNow, RunTimes, Times, Told
 from tests.runtimes.workers import TIMEOUT_S, ends_soon, exists, is_running, open_pretend, start, start_script
@@ -81,15 +82,41 @@ def test_a_kill_hints_at_memory(tmp_path: Path) -> None:
     assert "memory runs out" in failure.value.try_this
 
 
-def test_a_hang_ends_at_the_time_limit(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("expected_s", "kind"), [(0.1, LimitReached), (9.0, WorkerTimeout)])
+def test_an_inference_ends_at_the_models_time_limit_beyond_what_was_expected(
+    expected_s: float, kind: type[EdgewrightError], tmp_path: Path
+) -> None:
     worker = start("pretend", tmp_path)
     open_pretend(worker, tmp_path, fail="hang")
-    worker._timeout_s = 2.0  # what hangs does so from now on
-    with failing(worker, WorkerTimeout) as failure:
-        worker.ask(RunTimes(runs=5, seconds=9), Times)
-    assert failure.value.what == "the pretend worker gave no answer in 2 s while timing inferences"
-    assert failure.value.exit_code == 124
-    assert "--timeout" in failure.value.try_this
+    worker._inference = Budget(seconds=0.2)
+    worker._timeout_s = 0.8  # what hangs does so from now on
+    with failing(worker, kind) as failure:
+        worker.ask(RunTimes(runs=5, seconds=9), Times, expected_s)
+    if kind is LimitReached:
+        assert failure.value.what.endswith("in pretend, while timing inferences")
+        assert failure.value.why == "the time limit is 0.2 s (EDGEWRIGHT_TIME_LIMIT)"
+        assert "EDGEWRIGHT_TIME_LIMIT=" in failure.value.try_this
+        assert failure.value.exit_code == 6
+    else:
+        assert failure.value.what == "the pretend worker gave no answer in 0.8 s while timing inferences"
+        assert failure.value.exit_code == 124
+        assert "--timeout" in failure.value.try_this
+
+
+def test_the_time_limit_comes_on_top_of_what_is_asked_for(tmp_path: Path) -> None:
+    with start("pretend", tmp_path) as worker:
+        open_pretend(worker, tmp_path)
+        worker._inference = Budget(seconds=0.2)
+        times = worker.ask(RunTimes(runs=1_000_000, seconds=0.4), Times, expected_s=0.4)
+        assert sum(times.wall_ns) > 0.2e9
+
+
+def test_loading_and_the_first_inference_share_one_time_limit(tmp_path: Path) -> None:
+    with start("pretend", tmp_path) as worker:
+        open_pretend(worker, tmp_path)
+        assert 0 < worker._inference.spent_seconds < worker._inference.seconds
+        worker.ask(RunTimes(runs=1, seconds=0.0), Times)
+        assert worker._inference.spent_seconds == 0
 
 
 def test_an_exception_of_the_library_leaves_the_worker_alive(tmp_path: Path) -> None:

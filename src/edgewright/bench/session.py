@@ -6,7 +6,6 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from math import inf
 from pathlib import Path
 from statistics import median
 from time import monotonic
@@ -21,6 +20,7 @@ from edgewright.errors import EdgewrightError
 from edgewright.facts.model import GraphNode, Signature
 from edgewright.facts.plan import BenchmarkPlan
 from edgewright.facts.run import LayerReport
+from edgewright.limits import Budget, read_budget
 from edgewright.runtimes.table import runtime_info, runtime_module
 from edgewright.runtimes.wire import (
     Calibrate,
@@ -41,6 +41,8 @@ CHUNK_SECONDS = 1.0
 SETTLING_RUNS = 2
 FEWEST_RUNS, MOST_RUNS = 10, 1000
 SETTLED_BELOW_US = 50_000.0
+LIMIT_SHARE = 1 / 3  # of the model's time limit: its fewest samples in one process; its layer pass
+PROFILED_TWICE = 2  # warming up and what profiling costs take about as long as the profiled inferences
 LEAST_NS = 1.0  # no clock sees less, and a ratio of times needs more than nothing
 
 Tell = Callable[[str], None]
@@ -161,14 +163,17 @@ def mirrored(order: Iterable[int], number: int) -> list[int]:
 def profile_layers(device: Device, lane: Lane, plan: BenchmarkPlan, folder: Path) -> None:
     """Profile the layers in a fresh worker, apart from the measurement, since profiling disturbs.
 
-    The trace is brought to `folder`. Without layers the run is still a run: a failure is told, not raised.
+    The trace is brought to `folder`. Without layers the run is still a run: a failure is told, not raised. Slow
+    inferences are profiled fewer times than the plan says.
     """
     entry = lane.entry
     remote = f"{device.workspace()}/{folder.name}"
+    inference_s = median(lane.tapes[-1].wall_us) / 1e6 if lane.tapes else LEAST_NS / 1e9
     try:
+        runs = int(min(plan.layer_runs, affordable_runs(entry, inference_s)))
         with device.start_worker(entry.runtime, plan.affinity, plan.timeout_s, folder.with_suffix(".log")) as worker:
-            command = Profile(session=entry.request, feeds=entry.feeds, runs=plan.layer_runs, folder=remote)
-            worker.ask(command, Told)
+            command = Profile(session=entry.request, feeds=entry.feeds, runs=runs, folder=remote)
+            worker.ask(command, Told, expected_s=PROFILED_TWICE * runs * inference_s)
             worker.leave()
         device.pull(remote, folder)
         report: LayerReport = runtime_module(runtime_info(entry.runtime)).layers(folder, entry.graph)
@@ -177,6 +182,19 @@ def profile_layers(device: Device, lane: Lane, plan: BenchmarkPlan, folder: Path
         lane.layer_failure = str(error)
     except Exception as error:  # whatever a trace that is not as expected makes its reader raise
         lane.layer_failure = f"{type(error).__name__}: {error}"
+
+
+def affordable_runs(entry: Entry, inference_s: float) -> float:
+    """How many inferences can be profiled in their share of the model's time limit; LimitReached where none can."""
+    budget = limit_of(entry)
+    affordable = LIMIT_SHARE * budget.seconds / (PROFILED_TWICE * inference_s)
+    if affordable < 1:
+        raise budget.time_error(f"profiling the layers of {entry.title}, where one inference takes {inference_s:.3g} s")
+    return affordable
+
+
+def limit_of(entry: Entry) -> Budget:
+    return read_budget().for_files(entry.request.model_bytes)
 
 
 def trace_to_source(report: LayerReport, origins: Mapping[str, tuple[str, ...]]) -> LayerReport:
@@ -201,10 +219,10 @@ def prepare(worker: Connection, entry: Entry, tape: Tape, plan: BenchmarkPlan) -
     tape.start_us, tape.import_us = worker.start_us, worker.hello.import_us
     tape.memory_before = worker.hello.memory.rss
     tape.calibration = worker.ask(Calibrate(runs=CALIBRATION_RUNS), Calibration)
-    opened = worker.ask(Open(session=entry.request, feeds=entry.feeds), Opened)
+    opened = worker.ask(Open(session=entry.request, feeds=entry.feeds), Opened, expected_s=0.0)
     tape.load_us, tape.notes, tape.signature = opened.load_us, opened.notes, opened.signature
     tape.memory_loaded = opened.memory.rss
-    tape.first_us = take(worker, tape, runs=1)[0][0]
+    tape.first_us = take(worker, tape, runs=1, seconds=0.0)[0][0]
     warm_up(worker, tape, plan.warmup_seconds)
 
 
@@ -214,11 +232,9 @@ def leave(worker: Connection, lane: Lane) -> None:
         worker.leave()
 
 
-def take(
-    worker: Connection, tape: Tape, runs: int, seconds: float = inf, settle: int = 0
-) -> tuple[list[float], list[float]]:
-    """Time some inferences: wall and CPU microseconds without the harness's own cost."""
-    times = worker.ask(RunTimes(runs=runs, seconds=min(seconds, 1e6), settle=settle), Times)
+def take(worker: Connection, tape: Tape, runs: int, seconds: float, settle: int = 0) -> tuple[list[float], list[float]]:
+    """Time up to `runs` inferences begun within `seconds`: wall and CPU microseconds without the harness's cost."""
+    times = worker.ask(RunTimes(runs=runs, seconds=seconds, settle=settle), Times, expected_s=seconds)
     own_wall, own_cpu = (tape.calibration.wall_ns, tape.calibration.cpu_ns) if tape.calibration else (0.0, 0.0)
     wall = [max(LEAST_NS, ns - own_wall) / 1e3 for ns in times.wall_ns]
     return wall, [max(0.0, ns - own_cpu) / 1e3 for ns in times.cpu_ns]
@@ -244,15 +260,16 @@ def sample(workers: Mapping[int, Connection], lanes: Mapping[int, Lane], plan: B
     while wanting:
         for position in mirrored(wanting, turn):
             with kept_in(lanes[position]), ended_on_failure(workers[position]):
-                take_chunk(workers[position], lanes[position].tapes[-1], plan, device)
-        wanting = [p for p in wanting if lanes[p].failure is None and runs_left(lanes[p].tapes[-1].wall_us, plan) > 0]
+                take_chunk(workers[position], lanes[position], plan, device)
+        wanting = [p for p in wanting if lanes[p].failure is None and runs_left(lanes[p], plan) > 0]
         turn += 1
 
 
-def take_chunk(worker: Connection, tape: Tape, plan: BenchmarkPlan, device: Device) -> None:
+def take_chunk(worker: Connection, lane: Lane, plan: BenchmarkPlan, device: Device) -> None:
     """One chunk of samples, with the sensors read before and after."""
+    tape = lane.tapes[-1]
     settle = SETTLING_RUNS if (tape.first_us or 0.0) < SETTLED_BELOW_US else 0
-    runs = min(runs_left(tape.wall_us, plan), -(-(plan.runs or MOST_RUNS) // CHUNKS))
+    runs = min(runs_left(lane, plan), -(-(plan.runs or MOST_RUNS) // CHUNKS))
     before, began = device.sensors(), monotonic()
     wall, cpu = take(worker, tape, runs, plan.seconds / CHUNKS if plan.runs is None else CHUNK_SECONDS, settle)
     tape.wall_us.extend(wall)
@@ -261,10 +278,16 @@ def take_chunk(worker: Connection, tape: Tape, plan: BenchmarkPlan, device: Devi
     tape.readings.append((before, device.sensors(), len(wall) + settle, monotonic() - began))
 
 
-def runs_left(taken_us: Sequence[float], plan: BenchmarkPlan) -> int:
-    """How many inferences are still wanted; 0 ends the process."""
+def runs_left(lane: Lane, plan: BenchmarkPlan) -> int:
+    """How many inferences are still wanted of the newest process; 0 ends it.
+
+    Slow inferences are fewer than `FEWEST_RUNS` where these would take more than their share of the time limit.
+    """
+    taken_us = lane.tapes[-1].wall_us
     if plan.runs is not None:
         return plan.runs - len(taken_us)
-    if len(taken_us) >= FEWEST_RUNS and sum(taken_us) >= plan.seconds * 1e6:
+    seconds = sum(taken_us) / 1e6
+    enough = max(plan.seconds, LIMIT_SHARE * limit_of(lane.entry).seconds)
+    if seconds >= plan.seconds and (len(taken_us) >= FEWEST_RUNS or seconds >= enough):
         return 0
     return MOST_RUNS - len(taken_us)

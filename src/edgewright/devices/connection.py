@@ -7,7 +7,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Collection, Mapping, Sequence
-from math import isfinite
+from dataclasses import replace
+from math import inf, isfinite
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -78,6 +79,7 @@ class Connection:
         self._log = log
         self._timeout_s = timeout_s
         self._budget = read_budget()
+        self._inference = self._budget  # for loading the model together with the first inference, or for one after it
         self._model: tuple[Path, Mapping[str, Sequence[int]]] = (Path(), {})
         self._buffer = bytearray()
         self._next_id = 1
@@ -114,13 +116,21 @@ class Connection:
             )
         self.hello = greeting
 
-    def ask(self, command: wire.Command, kind: type[ResultT]) -> ResultT:
-        """Send a command and wait for its answer, which is a `kind`; a refusal is raised as its error."""
+    def ask(self, command: wire.Command, kind: type[ResultT], expected_s: float = inf) -> ResultT:
+        """Send a command and wait for its answer, which is a `kind`; a refusal is raised as its error.
+
+        Args:
+            expected_s: how long it should take. The time limit of one inference comes on top of it; where both have
+                passed, LimitReached is raised. Loading a model and its first inference share one such limit.
+        """
         number, self._next_id = self._next_id, self._next_id + 1
-        self._limit_memory(command)
+        self._limit_model(command)
         self._send(msgspec.json.encode(wire.Request(id=number, command=command)) + b"\n")
-        doing = DOING[type(command)]
-        answer: wire.Answer = self._parse(self._read_line(doing), wire.Answer)
+        doing, began = DOING[type(command)], time.monotonic()
+        line = self._read_line(doing, expected_s + self._inference.left_seconds)
+        answer: wire.Answer = self._parse(line, wire.Answer)
+        spent = time.monotonic() - began if isinstance(command, wire.Open) else 0.0
+        self._inference = replace(self._inference, spent_seconds=spent)
         if isinstance(answer.result, wire.Refused):
             raise self._refusal(answer.result)
         if answer.id != number or not isinstance(answer.result, kind):
@@ -129,11 +139,12 @@ class Connection:
             )
         return answer.result
 
-    def _limit_memory(self, command: wire.Command) -> None:
-        """Before a model is loaded: let the worker allocate what the budget and the model's size allow from here on."""
+    def _limit_model(self, command: wire.Command) -> None:
+        """Before a model is loaded: set its time limit, and let the worker allocate what its budget and size allow."""
         match command:
             case wire.Open(session=opened) | wire.Profile(session=opened):
                 allowed = SPARE_BYTES + MODEL_COPIES * opened.model_bytes
+                self._inference = self._budget.for_files(opened.model_bytes)
                 self._model = Path(opened.model), opened.shapes
             case wire.Compile(request=request):
                 allowed = CONVERTER_SPARE_BYTES + CONVERTER_COPIES * request.model_bytes
@@ -189,22 +200,27 @@ class Connection:
         except BrokenPipeError:
             raise self._death("before the next question") from None
 
-    def _read_line(self, doing: str) -> bytes:
-        deadline = time.monotonic() + self._timeout_s
+    def _read_line(self, doing: str, allowed_s: float = inf) -> bytes:
+        deadline = time.monotonic() + min(allowed_s, self._timeout_s)
         searched = 0
         while (end := self._buffer.find(b"\n", searched)) < 0:
             searched = len(self._buffer)
-            self._read_more(deadline, doing)
+            if not self._selector.select(max(0.0, deadline - time.monotonic())):
+                raise self._late(doing, limited=allowed_s < self._timeout_s)
+            self._read_more(doing)
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         return line
 
-    def _read_more(self, deadline: float, doing: str) -> None:
-        if not self._selector.select(max(0.0, deadline - time.monotonic())):
-            raise WorkerTimeout(
-                f"the {self._runtime} worker gave no answer in {self._timeout_s:g} s while {doing}",
-                self._tail() or "it said nothing on stderr either",
-            )
+    def _late(self, doing: str, *, limited: bool) -> EdgewrightError:
+        if limited:
+            return self._inference.time_error(f"{self._model[0].name} in {self._runtime}, while {doing}")
+        return WorkerTimeout(
+            f"the {self._runtime} worker gave no answer in {self._timeout_s:g} s while {doing}",
+            self._tail() or "it said nothing on stderr either",
+        )
+
+    def _read_more(self, doing: str) -> None:
         chunk = os.read(self._stdout.fileno(), READ_BYTES)
         if not chunk:
             raise self._death(f"while {doing}")

@@ -1,8 +1,9 @@
 """Run a model over stacks of inputs, in a worker of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from edgewright.devices.connection import Connection
 from edgewright.devices.contract import Device
+from edgewright.errors import WorkerError
 from edgewright.facts.artifact import Artifact
 from edgewright.facts.model import Model
 from edgewright.facts.plan import TIMEOUT_S
@@ -22,6 +24,8 @@ from edgewright.system.temporary import TemporaryFolder
 from edgewright.tasks.ports import feed_artifact, read_artifact_outputs
 
 Array = NDArray[Any]
+
+SLOWER = 10  # inferences of one model differ with their inputs, but not by more than this
 
 
 def infer(
@@ -49,6 +53,23 @@ def infer(
         return outputs, runner.notes
 
 
+def split_first(own: Mapping[str, Array]) -> list[dict[str, Array]]:
+    """The first entry of a stack, which shows whether the model ends within its time limit, and the rest."""
+    parts = [{name: array[part] for name, array in own.items()} for part in (slice(0, 1), slice(1, None))]
+    return parts if all(len(array) for array in parts[1].values()) else parts[:1]
+
+
+def join(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """The outputs of the parts of a stack, one after the other."""
+    if len(parts) == 1:
+        return dict(parts[0])
+    for name, array in parts[0].items():
+        if other := next((part[name].shape[1:] for part in parts if part[name].shape[1:] != array.shape[1:]), None):
+            shapes = f"{list(array.shape[1:])} and {list(other)}"
+            raise WorkerError("the model's outputs have no common shape", f"'{name}' of two inputs is {shapes}")
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
 class Runner:
     """A model that stays open in its worker, from the first stack on until the `with` block ends.
 
@@ -73,6 +94,7 @@ class Runner:
         self._folder = TemporaryFolder()
         self._outputs = f"{device.workspace()}/{new_run_id()}{SUFFIX}"
         self._worker: Connection | None = None
+        self._entry_s = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -90,15 +112,24 @@ class Runner:
     def run(self, stack: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs for every entry of the stacked inputs. Raises whatever the worker raises."""
         own = feed_artifact(stack, self._record.io_map, stacked=True) if self._record else dict(stack)
-        every = self._send(f"all{SUFFIX}", own)
+        parts = [own]
         if self._worker is None:
             self._worker = self._open(own)
-        self._worker.ask(Invoke(feeds=every, outputs=self._outputs, stacked=bool(own)), Told)
+            parts = split_first(own)
+        given = join([self._run_part(self._worker, part) for part in parts])
+        return read_artifact_outputs(given, self._record.io_map, stacked=True) if self._record else given
+
+    def _run_part(self, worker: Connection, own: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs for some entries; the time of the first ones says what to expect of those that follow."""
+        count = len(next(iter(own.values()))) if own else 1
+        command = Invoke(feeds=self._send(f"all{SUFFIX}", own), outputs=self._outputs, stacked=bool(own))
+        began = monotonic()
+        worker.ask(command, Told, expected_s=SLOWER * count * self._entry_s)
+        self._entry_s = max(self._entry_s, (monotonic() - began) / count)
         here = self._folder.path / f"outputs{SUFFIX}"
         self._device.pull(self._outputs, here)
         outputs = read_tensor_file(here)
-        given = outputs if own else {name: array[np.newaxis] for name, array in outputs.items()}
-        return read_artifact_outputs(given, self._record.io_map, stacked=True) if self._record else given
+        return outputs if own else {name: array[np.newaxis] for name, array in outputs.items()}
 
     def _open(self, own: Mapping[str, Array]) -> Connection:
         first = {name: array[0] for name, array in own.items()}
@@ -113,7 +144,7 @@ class Runner:
         one = self._send(f"one{SUFFIX}", first)
         worker = self._device.start_worker(self._runtime, (), self._timeout_s, self.log)
         try:
-            self.notes = worker.ask(Open(session=request, feeds=one), Opened).notes
+            self.notes = worker.ask(Open(session=request, feeds=one), Opened, expected_s=0.0).notes
         except BaseException:
             worker.end()
             raise

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgewright.bench.feeds import check_size, fix_shapes, make_feeds, read_feeds
 from edgewright.devices.contract import Device
-from edgewright.errors import InputError, ModelNotConvertible, ModelNotFound, UsageError, WorkerTimeout
+from edgewright.errors import InputError, LimitReached, ModelNotConvertible, ModelNotFound, UsageError, WorkerTimeout
 from edgewright.facts.artifact import Source
 from edgewright.facts.model import Model, Signature
 from edgewright.facts.plan import CompilePlan
@@ -209,6 +209,9 @@ def run_reference(prepared: Prepared, stack: Mapping[str, Array], device: Device
         if least == timeout_s:
             raise
         raise budget.time_error(f"running {prepared.name} for the reference outputs") from None
+    except LimitReached as error:
+        error.what = error.what.replace(Path(model.path).name, prepared.name)  # the file is a copy of the user's
+        raise
     return outputs
 
 

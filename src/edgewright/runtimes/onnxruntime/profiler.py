@@ -12,7 +12,7 @@ from edgewright.runtimes.contract import Array
 from edgewright.runtimes.onnxruntime.session import OnnxSession, load, provider_name, session_options
 from edgewright.runtimes.wire import SessionRequest
 
-WARMUP_RUNS = 10
+WARMUP_RUNS, WARMUP_NS = 10, 500_000_000
 TRACE, RAN = "trace.json", "ran.json"
 EXTERNAL_FILE = "optimized.data"
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
@@ -56,10 +56,10 @@ def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs:
     options.optimized_model_filepath = str(folder / "optimized.onnx")
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", EXTERNAL_FILE)
     raw = load(request, options, name_nodes(Path(request.model), options))
-    runs_us = time_profiled(OnnxSession(raw, request), feeds, runs)
+    warmup, runs_us = time_profiled(OnnxSession(raw, request), feeds, runs)
     Path(raw.end_profiling()).replace(folder / TRACE)
     nodes = tuple(read_nodes(folder / "optimized.onnx"))
-    ran = Ran(provider=provider_name(request.options), warmup=WARMUP_RUNS, runs_us=runs_us, nodes=nodes)
+    ran = Ran(provider=provider_name(request.options), warmup=warmup, runs_us=runs_us, nodes=nodes)
     (folder / RAN).write_bytes(msgspec.json.encode(ran))
 
 
@@ -86,16 +86,19 @@ def name_nodes(path: Path, options: Any) -> bytes | None:
     return bytes(model.SerializeToString())
 
 
-def time_profiled(session: OnnxSession, feeds: Mapping[str, Array], runs: int) -> tuple[float, ...]:
+def time_profiled(session: OnnxSession, feeds: Mapping[str, Array], runs: int) -> tuple[int, tuple[float, ...]]:
+    """The number of inferences that came first to warm up, and the microseconds of those after them."""
     session.bind(feeds)
-    for _ in range(WARMUP_RUNS):
+    warmup, deadline = 0, perf_counter_ns() + WARMUP_NS
+    while warmup < WARMUP_RUNS and perf_counter_ns() < deadline:
         session.run()
+        warmup += 1
     times = []
     for _ in range(runs):
         begin = perf_counter_ns()
         session.run()
         times.append((perf_counter_ns() - begin) / 1e3)
-    return tuple(times)
+    return warmup, tuple(times)
 
 
 def read_nodes(path: Path) -> Iterable[RanNode]:
