@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from google.protobuf.message import EncodeError
+from onnx import TensorProto, helper, numpy_helper
 
 import edgewright
-from edgewright.errors import ExternalDataMissing, ModelError, ModelUnreadable
+from edgewright.errors import ExternalDataMissing, LimitReached, ModelError, ModelUnreadable
 from edgewright.formats.cut import Cuttable
 from edgewright.formats.files import read_model
-from edgewright.formats.onnx_external import BITS, check_external, external_tensors
+from edgewright.formats.onnx_external import BITS, check_external, external_tensors, needs_data_file
 from edgewright.formats.onnx_to_torch.read import read_graph as read_for_torch
 from edgewright.formats.onnx_typing import read_typed
 from edgewright.formats.prepare import prepare_onnx
@@ -88,7 +89,7 @@ def test_weights_that_lead_out_of_the_folder(tmp_path: Path, read: Callable[[Pat
     [
         {"offset": "abc"}, {"offset": "-1"}, {"offset": "1e3"}, {"offset": "9" * 5000}, {"offset": "57"},
         {"offset": "٣"}, {"length": "x"}, {"length": "-8"}, {"length": "4"}, {"length": "65"}, {"length": str(2**63)},
-        {"length": ""}, {"offset": "60", "length": "8"},
+        {"length": ""}, {"offset": "60", "length": "8"}, {"length": "64"},
     ],
     ids=str,
 )  # fmt: skip
@@ -106,6 +107,52 @@ def test_a_file_that_was_cut_short(tmp_path: Path, read: Callable[[Path], Any]) 
     path.with_name("w.bin").write_bytes(bytes(7))
     with pytest.raises(ModelUnreadable, match="too short"):
         read(path)
+
+
+@every_reader
+def test_many_tensors_in_the_same_bytes_count_against_the_memory_limit(
+    tmp_path: Path, read: Callable[[Path], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of zeros that takes no room on the disk, named a hundred times, would fill the memory."""
+    path = write_model(tmp_path / "m")
+    model = onnx.load(path, load_external_data=False)
+    for number in range(100):
+        tensor = model.graph.initializer.add()
+        tensor.CopyFrom(model.graph.initializer[0])
+        tensor.name, tensor.dims[:] = f"w{number}", [1 << 18]
+    path.write_bytes(model.SerializeToString())
+    with path.with_name("w.bin").open("wb") as file:
+        file.truncate(1 << 20)
+    monkeypatch.setenv("EDGEWRIGHT_MEMORY_LIMIT", "64MB")
+    with pytest.raises(LimitReached, match="EDGEWRIGHT_MEMORY_LIMIT") as caught:
+        read(path)
+    assert caught.value.exit_code == 6
+
+
+def test_a_range_without_a_length_is_as_long_as_its_tensor(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m", offset="8")
+    path.with_name("w.bin").write_bytes(np.arange(16, dtype=np.float32).tobytes())
+    ready = onnx.load(prepare_onnx(path, {"x": (1, 2)}, tmp_path / "ready.onnx"))
+    assert numpy_helper.to_array(ready.graph.initializer[0]).tolist() == [2, 3]
+
+
+def test_a_type_that_no_file_holds(tmp_path: Path) -> None:
+    path = write_model(tmp_path / "m")
+    model = onnx.load(path, load_external_data=False)
+    model.graph.initializer[0].data_type = TensorProto.STRING
+    path.write_bytes(model.SerializeToString())
+    path.with_name("w.bin").write_bytes(bytes(8))
+    with pytest.raises(ModelUnreadable, match="type"):
+        read_model(path)
+
+
+def test_a_message_over_two_gigabytes_needs_a_data_file() -> None:
+    class Message:
+        def ByteSize(self) -> int:
+            raise EncodeError
+
+    assert needs_data_file(Message())
+    assert not needs_data_file(onnx.ModelProto())
 
 
 def test_links_within_the_folder_and_to_a_cache_are_followed(tmp_path: Path) -> None:

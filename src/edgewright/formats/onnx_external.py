@@ -2,7 +2,8 @@
 
 Every reader of a model calls `check_external` before anything loads it. A model may come from a stranger: its weights
 lie in its own folder, no link leads out of that, and each range lies within its file. A runtime that maps a file which
-is shorter than the model says would be killed by a signal.
+is shorter than the model says would be killed by a signal. A few bytes can name the range of a large file again and
+again, so that what the ranges have together is compared with the memory limit too.
 """
 
 import re
@@ -12,8 +13,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from edgewright.errors import ExternalDataMissing, ModelUnreadable
+from edgewright.limits import read_budget
 
 EXTERNAL = 1  # TensorProto.DataLocation
+PROTOBUF_LIMIT = 2**31 - 1
 # ONNX Runtime takes such a location for a place in its own memory.
 MEMORY_MARK = "_ORT_MEM_ADDR_"
 # Bits of one element, by TensorProto.DataType; texts cannot lie in a file.
@@ -42,23 +45,42 @@ def check_external(path: Path, model: Any) -> tuple[str, ...]:
 
     Raises:
         ExternalDataMissing: a file is absent, is not a regular file, or lies outside of the model's folder.
-        ModelUnreadable: a range is not in whole numbers, or ends after the end of its file.
+        ModelUnreadable: a range is not in whole numbers, ends after the end of its file, or is not as long as its tensor.
+        LimitReached: the tensors have more bytes together than their files, by more than the memory limit.
     """
     sizes: dict[str, int] = {}
+    total = 0
     for tensor in external_tensors(model):
         place = read_range(tensor)
         if place.name not in sizes:
             sizes[place.name] = find_data_file(path, place.name).stat().st_size
         check_range(path, tensor, place, sizes[place.name])
+        total += count_bytes(tensor)
+    what = f"the weights of {path.name[:200]}, which lie in its files at the same places"
+    read_budget().check_bytes(total - sum(sizes.values()), what)
     return tuple(sizes)
 
 
 def load_external(path: Path, model: Any) -> None:
-    """Read the weights into the message, after `check_external`."""
-    if check_external(path, model):
-        from onnx.external_data_helper import load_external_data_for_model
+    """Read the weights into the message, after `check_external`: of each tensor as many bytes as its sizes need."""
+    check_external(path, model)
+    for tensor in external_tensors(model):
+        place = read_range(tensor)
+        with find_data_file(path, place.name).open("rb") as file:
+            file.seek(place.offset)
+            tensor.raw_data = file.read(count_bytes(tensor))
+        tensor.ClearField("data_location")
+        del tensor.external_data[:]
 
-        load_external_data_for_model(model, str(path.parent))
+
+def needs_data_file(model: Any) -> bool:
+    """Whether a message is too large for one file, so that weights must lie beside it."""
+    from google.protobuf.message import EncodeError
+
+    try:
+        return bool(model.ByteSize() > PROTOBUF_LIMIT)
+    except EncodeError:  # it is so large that protobuf cannot even count its bytes
+        return True
 
 
 def external_tensors(model: Any) -> Iterator[Any]:
@@ -123,21 +145,27 @@ def read_count(tensor: Any, key: str, text: str) -> int:
 
 def check_range(path: Path, tensor: Any, place: Range, size: int) -> None:
     """Raise ModelUnreadable where the tensor's numbers do not lie within its file of `size` bytes."""
-    bits = BITS.get(tensor.data_type)
-    needed = 0 if bits is None else -(-prod(max(0, count) for count in tensor.dims) * bits // 8)
-    if place.length is not None and place.length < needed:
-        raise unreadable(tensor, f"its sizes need {needed} bytes, and its length is {place.length}")
-    end = place.offset + (needed if place.length is None else place.length)
+    if tensor.data_type not in BITS:
+        raise unreadable(tensor, "it is of a type that cannot lie in a file")
+    needed = count_bytes(tensor)
+    if place.length not in (None, needed):
+        raise unreadable(tensor, f"its sizes need {show_count(needed)} bytes, and its length is {place.length}")
+    end = place.offset + needed
     if end > size:
         raise ModelUnreadable(
             f"the weight file '{place.name[:200]}' of {path} is too short",
-            f"it has {size} bytes, and '{tensor.name[:200]}' runs past the end, to {show_end(end)}",
+            f"it has {size} bytes, and '{tensor.name[:200]}' runs past the end, to byte {show_count(end)}",
             AGAIN,
         )
 
 
-def show_end(end: int) -> str:
-    return str(end) if end < 2**63 else "a place that no file has"
+def count_bytes(tensor: Any) -> int:
+    """How many bytes a tensor of these sizes and this type has in a file."""
+    return -(-prod(max(0, count) for count in tensor.dims) * BITS[tensor.data_type] // 8)
+
+
+def show_count(count: int) -> str:
+    return str(count) if count < 2**63 else "2^63 or more"
 
 
 def unreadable(tensor: Any, why: str) -> ModelUnreadable:

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgewright.formats.onnx import parse
-from edgewright.formats.onnx_external import load_external
-
-PROTOBUF_LIMIT = 2**31 - 1
+from edgewright.formats.onnx_external import load_external, needs_data_file
 
 
 def prepare_onnx(path: Path, shapes: Mapping[str, Sequence[int]], to: Path) -> Path:
@@ -31,7 +29,7 @@ def prepare_onnx(path: Path, shapes: Mapping[str, Sequence[int]], to: Path) -> P
 def save(model: Any, to: Path) -> None:
     import onnx
 
-    large = model.ByteSize() > PROTOBUF_LIMIT
+    large = needs_data_file(model)
     onnx.save(model, str(to), save_as_external_data=large, location=f"{to.name}.data" if large else None)
 
 

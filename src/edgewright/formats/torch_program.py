@@ -26,10 +26,10 @@ from edgewright.errors import (
     full_disk,
 )
 from edgewright.facts.artifact import IoMap, Port
+from edgewright.formats.onnx_external import needs_data_file
 from edgewright.formats.torch_weights import load_weights
 
 OPSET = 18
-PROTOBUF_LIMIT = 2**31 - 1
 MOST_MIXED = 4
 Shapes = Mapping[str, Sequence[int]]
 
@@ -324,8 +324,7 @@ def export_onnx(loaded: Loaded, to: Path) -> None:
                 torch.onnx.export(loaded.program, loaded.examples, str(to), dynamo=False, **names)
                 return
             program = torch.onnx.export(loaded.program, loaded.examples, dynamo=True, verbose=False, **names)
-            large = program.model_proto.ByteSize() > PROTOBUF_LIMIT
-            program.save(str(to), external_data=large)
+            program.save(str(to), external_data=needs_data_file(program.model_proto))
     except Exception as error:  # the exporter raises what it pleases
         if full_disk(error):
             raise

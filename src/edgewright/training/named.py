@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from edgewright.errors import ModelNotConvertible
-from edgewright.formats.torch_program import OPSET, PROTOBUF_LIMIT, name_outputs, quiet
+from edgewright.formats.onnx_external import needs_data_file
+from edgewright.formats.torch_program import OPSET, name_outputs, quiet
 from edgewright.training.source import evaluating, tensors, try_forward
 
 
@@ -45,7 +46,7 @@ def export_named(module: Any, shapes: Mapping[str, Sequence[int]], path: Path) -
     own = tensors(module)
     drop_zero_biases(model.graph, own)
     name_nodes_by_layer(model.graph, own)
-    onnx.save(model, str(path), save_as_external_data=model.ByteSize() > PROTOBUF_LIMIT, location=f"{path.name}.data")
+    onnx.save(model, str(path), save_as_external_data=needs_data_file(model), location=f"{path.name}.data")
     return loaded
 
 

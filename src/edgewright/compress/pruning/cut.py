@@ -12,8 +12,8 @@ from edgewright.compress.pruning.groups import Groups
 from edgewright.compress.pruning.outline import Outline, settle_nodes
 from edgewright.errors import UsageError
 from edgewright.formats.cut import keep_only, read_by
+from edgewright.formats.onnx_external import needs_data_file
 from edgewright.formats.onnx_typing import OWN_DOMAINS
-from edgewright.formats.prepare import PROTOBUF_LIMIT
 
 Keep = Mapping[str, NDArray[np.int64]]  # by group the numbers of the units that stay, sorted, at least one
 
@@ -69,7 +69,7 @@ def cut_graph(model: Any, groups: Groups, keep: Keep) -> Any:
         return made
     settle_nodes(made.graph)
     Scissors(Outline(model, groups.shapes), groups, stays).cut(made.graph)
-    if made.ByteSize() < PROTOBUF_LIMIT:
+    if not needs_data_file(made):
         onnx.checker.check_model(made)
     return made
 
