@@ -234,6 +234,14 @@ def test_a_plan_for_another_model_or_other_inputs(tmp_path: Path) -> None:
     assert "not the inputs of the plan" in refusal(ConfigError, resolve_plan, replace(plan, inputs=None)).what
 
 
+@pytest.mark.parametrize("runtime", ["litert", "ncnn", "torch"])
+def test_a_plan_whose_runtime_does_not_read_its_model(tmp_path: Path, runtime: str) -> None:
+    """A plan of an imported run may name any runtime; one of torch would run what it is given as code."""
+    plan = make_plan(str(write_conv_net(tmp_path / "m.onnx")))
+    other = replace(plan, candidates=(replace(plan.candidates[0], runtime=runtime, options={}),))
+    assert "cannot run in" in refusal(UsageError, resolve_plan, other).what
+
+
 # Inputs and shapes
 
 

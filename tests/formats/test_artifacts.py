@@ -7,6 +7,7 @@ import pytest
 
 from edgewright.errors import ModelUnreadable
 from edgewright.facts.artifact import Artifact
+from edgewright.facts.model import Quantization
 from edgewright.formats.artifacts import find_record, list_records, record_path
 from edgewright.formats.files import read_graph, read_model
 from tests.models.artifact_records import put_artifact
@@ -91,6 +92,8 @@ def test_all_of_a_folder(tmp_path: Path) -> None:
         {"shape": (-7, 4, 5, 3)},
         {"dtype": "banana"},
         {"source": "stranger"},
+        {"quantization": Quantization(scale=0.0, zero_point=0)},
+        {"quantization": Quantization(scale=-1.0, zero_point=0)},
     ],
 )
 def test_a_record_that_contradicts_itself(tmp_path: Path, fields: dict[str, object]) -> None:

@@ -97,6 +97,13 @@ def test_initializers_are_not_inputs(tmp_path: Path) -> None:
     assert [spec.name for spec in OnnxFile(path).signature().inputs] == ["x"]
 
 
+@pytest.mark.parametrize(("inputs", "outputs"), [("aa", "y"), ("a", "yy")])
+def test_two_of_the_same_name(tmp_path: Path, inputs: str, outputs: str) -> None:
+    ends = [value(name, [1]) for name in inputs], [value(name, [1]) for name in outputs]
+    with pytest.raises(ModelUnreadable, match="same name"):
+        read_model(write_onnx(tmp_path / "m.onnx", [node("Relu", ["a"], ["y"])], *ends))
+
+
 def test_a_sequence_has_no_dtype_to_make_up(tmp_path: Path) -> None:
     assert OnnxFile(write_sequence(tmp_path / "m.onnx")).signature().outputs[0].dtype == "undefined"
 

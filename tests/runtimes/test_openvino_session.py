@@ -143,7 +143,7 @@ def test_streams_are_read(text: str, streams: int | None) -> None:
     assert read_streams({"streams": text}) == streams
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "two", ""])
+@pytest.mark.parametrize("text", ["0", "-1", "two", "", "9" * 30])
 def test_streams_that_are_no_number_are_rejected(text: str) -> None:
     with pytest.raises(Rejected, match="streams="):
         read_streams({"streams": text})

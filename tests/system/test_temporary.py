@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edgewright.system.locks import try_lock
 from edgewright.system.temporary import NEW, TemporaryFolder, beside, sweep
 
 KILLED = """
@@ -62,6 +63,26 @@ def test_what_is_not_known_to_be_ours_stays(temporary: Path, tmp_path: Path) -> 
     assert kept.read_text() == "of the user"
     sweep(now=(temporary / f"{NEW}dddddddd").stat().st_mtime + 1e5)
     assert not (temporary / f"{NEW}dddddddd").exists()
+
+
+def test_a_folder_of_the_users_that_is_named_like_a_new_one_stays(temporary: Path) -> None:
+    folder = temporary / f"{NEW}features"
+    folder.mkdir()
+    (folder / "work.txt").write_text("of the user")
+    sweep(now=folder.stat().st_mtime + 1e5)
+    assert (folder / "work.txt").read_text() == "of the user"
+
+
+def test_a_new_folder_whose_mark_is_held_stays(temporary: Path) -> None:
+    """Windows renames no folder with an open file in it, so that a folder in use keeps the name of a new one."""
+    folder = temporary / f"{NEW}ffffffff"
+    folder.mkdir()
+    with (folder / "in-use").open("wb") as mark:
+        assert try_lock(mark)
+        sweep(now=folder.stat().st_mtime + 1e5)
+        assert folder.exists()
+    sweep(now=folder.stat().st_mtime + 1e5)
+    assert not folder.exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give a folder away")

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgewright.errors import ModelUnreadable
 from edgewright.facts.artifact import IoMap, Port
 from edgewright.facts.model import Quantization
 from edgewright.tasks.ports import feed_artifact, read_artifact_outputs
@@ -50,6 +51,20 @@ def test_a_size_that_only_a_run_tells_is_taken_as_it_comes() -> None:
     port = make_port((-1, 2), (0, 1))
     given = np.ones((7, 2), np.float32)
     assert read_artifact_outputs({"in0": given}, both(port))["x"].shape == (7, 2)
+
+
+@pytest.mark.parametrize(
+    "port",
+    [make_port(own=(3, 4, 1 << 40)), make_port((1, 3, 4, 1 << 40)), make_port((3, 4), (1, 0))],
+    ids=["own-shape", "shape", "rank"],
+)
+def test_a_record_that_says_something_else_than_its_artifact(port: Port) -> None:
+    for feeds in ({"x": np.ones((1, 3, 4, 5), np.float32)}, {}):
+        with pytest.raises(ModelUnreadable, match="not what its record says"):
+            feed_artifact(feeds, both(port))
+    for taken in ({"in0": np.ones((1, 4, 5, 2), np.float32)}, {"in0": np.full((1, 4, 5, 3), "a")}, {}):
+        with pytest.raises(ModelUnreadable, match="not what its record says"):
+            read_artifact_outputs(taken, both(port))
 
 
 def test_integers_narrow_and_widen() -> None:

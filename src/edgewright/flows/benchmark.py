@@ -26,6 +26,7 @@ from edgewright.facts.words import RunState
 from edgewright.flows.keeping import interrupts_held, kept_when_interrupted
 from edgewright.flows.resolve import (
     check_plan,
+    check_reads,
     check_runs_here,
     check_shape_names,
     fill_hashes,
@@ -63,6 +64,8 @@ def resolve_plan(plan: BenchmarkPlan) -> tuple[BenchmarkPlan, dict[str, Model]]:
     """
     check_plan(plan)
     models = read_models([candidate.model for candidate in plan.candidates])
+    for candidate in plan.candidates:
+        check_reads(runtime_info(candidate.runtime), models[candidate.model])
     check_shape_names(plan, models)
     plan = fill_hashes(plan, models)
     for model in models.values():

@@ -11,7 +11,7 @@ from edgewright.bench.feeds import read_feeds, write_feeds
 from edgewright.devices.contract import Device
 from edgewright.errors import OutputError
 from edgewright.flows.inference import infer
-from edgewright.flows.resolve import check_runs_here, runtime_of
+from edgewright.flows.resolve import check_reads, check_runs_here, runtime_of
 from edgewright.formats.artifacts import find_record
 from edgewright.formats.files import read_model
 from edgewright.runtimes.table import check_options
@@ -36,6 +36,7 @@ def invoke(
     check_runs_here(info)
     check_options(info, dict(options))
     model, record = read_model(path), find_record(path)
+    check_reads(info, model)
     feeds = read_feeds(inputs, record.source.signature if record else model.signature)
     stack = {name: array[np.newaxis] for name, array in feeds.items()}
     outputs, notes = infer(model, record, info.name, stack, device, options=options, timeout_s=timeout_s)

@@ -77,6 +77,11 @@ def runtime_of(path: Path, word: str) -> RuntimeInfo:
     return runtime_info(record.runtime) if record else native_runtime(read_model(path))
 
 
+def check_reads(info: RuntimeInfo, model: Model) -> None:
+    """UsageError for a runtime that does not read the model's format, as a plan or a record may name one."""
+    check_all_used([model], [info], [(model, info)] if model.format in info.reads else [])
+
+
 def check_runs_here(info: RuntimeInfo) -> None:
     """DeviceUnreachable for a runtime that this system does not have."""
     if info.systems and system() not in info.systems:

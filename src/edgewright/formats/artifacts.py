@@ -2,7 +2,7 @@
 
 import re
 from contextlib import suppress
-from math import prod
+from math import inf, prod
 from pathlib import Path, PureWindowsPath
 
 import msgspec
@@ -98,6 +98,8 @@ def fault_of(port: Port) -> str:
         return f"'{port.source}' has a negative size"
     if -1 not in (*port.shape, *port.source_shape) and prod(port.shape) != prod(port.source_shape):
         return f"'{port.source}' has {prod(port.source_shape)} elements, and {prod(port.shape)} in the artifact"
+    if port.quantization is not None and not (0 < port.quantization.scale < inf):
+        return f"'{port.source}' has the scale {port.quantization.scale}"
     strangers = {port.dtype, port.source_dtype} - DTYPES
     return f"'{port.source}' is of an unknown type {min(strangers)[:40]}" if strangers else ""
 

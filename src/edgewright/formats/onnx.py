@@ -42,6 +42,9 @@ class OnnxFile:
 
     def signature(self) -> Signature:
         inputs = [value for value in self.graph.input if value.name not in self.constants]
+        for title, values in (("inputs", inputs), ("outputs", self.graph.output)):
+            if len({value.name for value in values}) < len(values):  # a runtime gives one of them
+                raise ModelUnreadable(f"{self.path} cannot be used", f"two of its {title} have the same name")
         return Signature(inputs=tuple(map(describe, inputs)), outputs=tuple(map(describe, self.graph.output)))
 
     def nodes(self) -> tuple[GraphNode, ...]:

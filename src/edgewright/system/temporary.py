@@ -95,12 +95,10 @@ def _sweep_one(path: Path, now: float) -> None:
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "geteuid") and status.st_uid != os.geteuid()):
         return
-    is_young = now - status.st_mtime < YOUNG_S
-    if path.name.startswith(NEW):
-        if not is_young:
-            shutil.rmtree(path, ignore_errors=True)
+    if (path.name.startswith(NEW) or sys.platform == "win32") and now - status.st_mtime < YOUNG_S:
         return
-    if sys.platform == "win32" and is_young:
+    if path.name.startswith(NEW) and not any(path.iterdir()):  # its process was killed before it made the mark
+        path.rmdir()
         return
     with (path / MARK).open("rb+") as mark:
         if not try_lock(mark):

@@ -1,11 +1,13 @@
 """Between a source's arrays and those that an artifact takes and gives."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgewright.errors import ModelUnreadable
 from edgewright.facts.artifact import IoMap, Port
 from edgewright.facts.model import TensorSpec
 from edgewright.tasks.tensors import store_as
@@ -16,14 +18,36 @@ Array = NDArray[Any]
 def feed_artifact(feeds: Mapping[str, Array], io_map: IoMap, *, stacked: bool = False) -> dict[str, Array]:
     """The source's inputs, by its names, as the artifact takes them.
 
-    With `stacked` each array has one more leading axis, which stays.
+    With `stacked` each array has one more leading axis, which stays. Raises ModelUnreadable for a record that does not
+    fit.
     """
-    return {port.name: to_artifact(feeds[port.source], port, lead=int(stacked)) for port in io_map.inputs}
+    found = {}
+    for port in io_map.inputs:
+        with by_record(port):
+            found[port.name] = to_artifact(feeds[port.source], port, lead=int(stacked))
+    return found
 
 
 def read_artifact_outputs(outputs: Mapping[str, Array], io_map: IoMap, *, stacked: bool = False) -> dict[str, Array]:
-    """The artifact's outputs as the source would have given them: its names, order of axes, shapes and dtypes."""
-    return {port.source: to_source(outputs[port.name], port, lead=int(stacked)) for port in io_map.outputs}
+    """The artifact's outputs as the source would have given them: its names, order of axes, shapes and dtypes.
+
+    Raises ModelUnreadable for a record that does not fit.
+    """
+    found = {}
+    for port in io_map.outputs:
+        with by_record(port):
+            found[port.source] = to_source(outputs[port.name], port, lead=int(stacked))
+    return found
+
+
+@contextmanager
+def by_record(port: Port) -> Iterator[None]:
+    """What fails in the block fails for what the record says of this port, and becomes a ModelUnreadable."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
+        why = f"{port.source[:80]!r} does not fit: {type(error).__name__}: {str(error)[:200]}"
+        raise ModelUnreadable("the artifact is not what its record says", why, "compile the model again") from error
 
 
 def to_artifact(array: Array, port: Port, *, lead: int = 0) -> Array:

@@ -23,6 +23,7 @@ LEVELS = {
     "disable": "ORT_DISABLE_ALL",
 }
 ERRORS_ONLY = 3
+MOST_DIGITS = 4  # of a number of threads: more is a slip, or would fill the machine
 
 
 def version() -> str:
@@ -55,7 +56,7 @@ def session_options(request: SessionRequest) -> Any:
 def read_count(options: Mapping[str, str], name: str) -> int:
     """An option that counts something, 1 where it is not given; Rejected for what is not such a number."""
     text = options.get(name, "1")
-    if not text.isdecimal() or int(text) < 1:
+    if not (text.isdecimal() and len(text) <= MOST_DIGITS and int(text) >= 1):
         raise Rejected(f"{name}={text}: a whole number from 1 on is needed")
     return int(text)
 

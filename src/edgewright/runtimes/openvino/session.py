@@ -26,6 +26,7 @@ DTYPES = {
     "bf16": "bfloat16",
 }
 ON_CPU = ("CPU", "AUTO")
+MOST_DIGITS = 4  # of a number of streams: more is a slip, or would fill the machine
 
 
 def open_session(request: SessionRequest) -> "OpenvinoSession":
@@ -127,7 +128,7 @@ def read_streams(options: Mapping[str, str]) -> int | None:
     text = options.get("streams", "1")
     if text == "auto":
         return None
-    if not text.isdecimal() or int(text) < 1:
+    if not (text.isdecimal() and len(text) <= MOST_DIGITS and int(text) >= 1):
         raise Rejected(f"streams={text}: a whole number from 1 on is needed, or auto")
     return int(text)
 
