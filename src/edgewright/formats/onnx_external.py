@@ -75,7 +75,7 @@ def load_external(path: Path, model: Any) -> None:
 
 def needs_data_file(model: Any) -> bool:
     """Whether a message is too large for one file, so that weights must lie beside it."""
-    from google.protobuf.message import EncodeError
+    from google.protobuf.message import EncodeError  # type: ignore[import-untyped]  # ships no types
 
     try:
         return bool(model.ByteSize() > PROTOBUF_LIMIT)
@@ -161,7 +161,8 @@ def check_range(path: Path, tensor: Any, place: Range, size: int) -> None:
 
 def count_bytes(tensor: Any) -> int:
     """How many bytes a tensor of these sizes and this type has in a file."""
-    return -(-prod(max(0, count) for count in tensor.dims) * BITS[tensor.data_type] // 8)
+    count: int = prod(max(0, size) for size in tensor.dims)
+    return -(-count * BITS[tensor.data_type] // 8)
 
 
 def show_count(count: int) -> str:
