@@ -45,7 +45,7 @@ def check_external(path: Path, model: Any) -> tuple[str, ...]:
 
     Raises:
         ExternalDataMissing: a file is absent, is not a regular file, or lies outside of the model's folder.
-        ModelUnreadable: a range is not in whole numbers, ends after the end of its file, or is not as long as its tensor.
+        ModelUnreadable: a range is not in whole numbers, ends after the end of its file, or does not fit its tensor.
         LimitReached: the tensors have more bytes together than their files, by more than the memory limit.
     """
     sizes: dict[str, int] = {}
