@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -21,7 +22,7 @@ from edgewright.flows.benchmark import benchmark
 from edgewright.flows.compile import CellReport, compile_all
 from edgewright.flows.publish import publish
 from edgewright.flows.rerun import rerun
-from edgewright.flows.stored_model import fetch_model, file_name_of
+from edgewright.flows.stored_model import fetch_model, file_name_of, stored_model
 from edgewright.formats.artifacts import find_record, is_inside
 from edgewright.formats.files import join_hashes
 from edgewright.store.ids import new_run_id
@@ -180,6 +181,25 @@ def test_an_artifact_with_other_bytes_than_its_record_says(
         store.import_run(folder)
 
 
+def test_an_artifact_of_another_model(forged: Callable[[str], Path], store: Store) -> None:
+    folder = forged("compile")
+    forge_artifact(folder, lambda one: replace(one, source=replace(one.source, sha256="f" * 64)), {})
+    with pytest.raises(ImportRejected, match="made from another model"):
+        store.import_run(folder)
+
+
+def test_an_artifact_with_the_hash_of_another(forged: Callable[[str], Path], store: Store) -> None:
+    def change(content: dict[str, Any]) -> None:
+        for output in content["run"]["outputs"]:
+            if output["role"].startswith("artifact:"):
+                output["model_id"] = "f" * 64
+
+    folder = forged("compile")
+    rewrite(folder, change)
+    with pytest.raises(ImportRejected, match="its artifact is not the model that it claims to be"):
+        store.import_run(folder)
+
+
 @pytest.mark.parametrize("lie", ["name", "key"])
 def test_an_own_compile_that_was_tampered_with(kit: Path, model: Path, tmp_path: Path, store: Store, lie: str) -> None:
     """Bytes are compared with the record again where they are taken from it; so is what they were compiled for."""
@@ -296,6 +316,15 @@ def test_a_record_that_holds_a_stranger_s_bytes_already(
     store.delete([own.id])
     with pytest.raises(StoreError, match="those of another model"):
         run_with_file(own.model.sha256, store)
+
+
+@pytest.mark.parametrize("imported", [True, None])
+def test_an_artifact_that_is_not_of_this_machine_is_not_fetched(own: Run, imported: bool | None) -> None:
+    assert own.model is not None
+    artifact = replace(own, model=replace(own.model, format="ncnn"))
+    assert stored_model(artifact).format == "ncnn"
+    with pytest.raises(StoreError, match="only onnx, tflite can be fetched"):
+        stored_model(replace(artifact, imported=imported))
 
 
 def test_weights_that_changed_places(tmp_path: Path, store: Store, own: Run) -> None:

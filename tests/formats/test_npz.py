@@ -4,6 +4,7 @@ import os
 import struct
 import zipfile
 from collections.abc import Callable
+from copy import copy
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -147,6 +148,19 @@ def test_few_bytes_that_become_many(tmp_path: Path) -> None:
     big = archive(tmp_path / "b.npz", {"x.npy": npy(np.zeros(1_000))})
     with pytest.raises(NpzError, match="at most 1,000 are read"):
         read_npz(big, 1_000)
+
+
+def test_members_that_share_their_bytes(tmp_path: Path) -> None:
+    """None of them is packed, and together they are far more than the file."""
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w") as made:
+        made.writestr("x.npy", npy(np.zeros(25_000, np.float32)))
+        for number in range(400):
+            made.filelist.append(copy(made.filelist[0]))
+            made.filelist[-1].filename = f"{number}.npy"
+    for read in READERS:
+        with pytest.raises(NpzError, match="over 200 times as many"):
+            read(path)
 
 
 def test_files_that_are_no_archive_of_arrays(tmp_path: Path) -> None:

@@ -390,12 +390,16 @@ def test_a_job_ends_with_a_server_that_is_killed(own_home: Path, tmp_path: Path)
     done = subprocess.run(
         [sys.executable, "-c", KILLED_SERVER, str(model)], stdout=subprocess.PIPE, text=True, timeout=100, check=False
     )
-    wait_for(lambda: not (Path("/proc") / done.stdout.strip()).exists())
-    assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(own_home).encode() in environ_of(path)]
+    job = done.stdout.strip()
+    assert job.isdigit()
+    wait_for(lambda: not environ_of(Path("/proc") / job / "environ"))  # that of one that nobody waited for is empty
+    wait_for(
+        lambda: not any(str(own_home).encode() in environ_of(path) for path in Path("/proc").glob("[0-9]*/environ"))
+    )
 
 
 def environ_of(path: Path) -> bytes:
     try:
-        return path.with_name("environ").read_bytes()
+        return path.read_bytes()
     except OSError:
         return b""

@@ -102,6 +102,24 @@ def test_undo_while_runs_are_being_deleted(store: Store) -> None:
     assert len(back) == 2 * BATCH
 
 
+def test_undo_waits_for_a_batch_that_is_not_deleted_after_all(store: Store) -> None:
+    run_ids = many_runs(store)
+    bin_, back, threads = Bin(0.0, Clock()), list[str](), list[Thread]()
+
+    def press_undo(batch: Sequence[str]) -> None:
+        threads.append(Thread(target=lambda: back.extend(bin_.take_back(run_ids))))
+        threads[0].start()
+        while len(bin_.hidden()) > len(batch):
+            pass
+        raise StoreLocked("no", "held")
+
+    bin_.put(run_ids)
+    assert bin_.empty(slow(store, press_undo)) == 0
+    threads[0].join()
+    assert back == run_ids
+    assert bin_.hidden() == ()
+
+
 def test_undo_of_runs_that_could_not_be_deleted_in_time(store: Store) -> None:
     run_ids = many_runs(store)
     bin_ = Bin(0.0, Clock())
