@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright.cli.output import plain, print_table, stage_lines
+from edgewright.cli.output import print_json, print_table, stage_lines
 from edgewright.cli.parse import AFFINITY, PERCENT, SHAPE, TAG, WORDS
 from edgewright.cli.tables import show_tags
 from edgewright.facts.units import show_bytes, show_range, show_ratio, show_share, show_us
@@ -98,7 +98,10 @@ def test_a_pipe_keeps_its_columns(capfd: pytest.CaptureFixture[str]) -> None:
 def test_control_characters_are_shown_as_such(capfd: pytest.CaptureFixture[str]) -> None:
     print_table(("a",), [("\x1b[31mred\x1b[0m",), ("\x00\r\x7f\x9b",)])
     assert capfd.readouterr().out == "a\n\ufffd[31mred\ufffd[0m\n\ufffd\ufffd\ufffd\ufffd\n"
-    assert plain("a\tb\nc é 模") == "a\tb\nc é 模"
+    print_table(("a",), [("evil\u202ecod\u200b.exe\u2028",)])
+    assert capfd.readouterr().out == "a\nevil\ufffdcod\ufffd.exe\ufffd\n"
+    print_json({"name": "evil\u202e\x9b"})
+    assert capfd.readouterr().out == '{"name":"evil\\u202e\\u009b"}\n'
 
 
 @pytest.mark.parametrize(

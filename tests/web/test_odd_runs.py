@@ -70,6 +70,17 @@ def test_a_page_shows_it_or_says_so(store: Store, kind: str) -> None:
     options_of(odd)
 
 
+def test_names_that_hide_or_turn_what_follows(store: Store) -> None:
+    run = make_run(samples=40, layers=3)
+    assert run.model is not None
+    name = "evil\u202e\u2066\u200bxnno.exe\u2028\x9b31m"
+    layers = tuple(replace(layer, name=f"{name}{layer.name}", source_nodes=(name,)) for layer in run.layers)
+    odd = replace(run, model=replace(run.model, name=name), layers=layers, tags={"note": name})
+    page = one_file([odd], store)
+    assert "evil\ufffd\ufffd\ufffdxnno.exe\ufffd\ufffd31m" in page
+    assert not set(page) & set("\u202e\u2066\u200b\u2028\x9b")
+
+
 def test_a_site_goes_on_with_the_other_runs(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     odd, good = make_run(samples=40, layers=3), make_run(seed=1, samples=40, layers=3)
     store.record([odd, good])

@@ -13,19 +13,13 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from edgewright.cli.interrupts import raise_if_came
+from edgewright.facts.text import escape_json, printable
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-# Names come from model files: an escape sequence in one must not move the cursor or colour the terminal.
-CONTROLS = {code: "\ufffd" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"}
 ENDLESS_COLUMNS = 10_000
 PROGRESS = "EDGEWRIGHT_PROGRESS"  # `all`: every line of the progress, as the pages show it
-
-
-def plain(text: str) -> str:
-    """The text with U+FFFD for every control character but tab and newline."""
-    return text.translate(CONTROLS)
 
 
 def print_table(
@@ -75,14 +69,14 @@ def lay_out(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str, *
     from rich.text import Text
 
     chosen = [position for position, header in enumerate(headers) if header not in left_out]
-    heading = Text(plain(title)) if title else None
+    heading = Text(printable(title)) if title else None
     table = Table(title=heading, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for position in chosen:
         numeric = is_numeric(rows, position)
         justify: Literal["left", "right"] = "right" if numeric else "left"
         table.add_column(headers[position], justify=justify, overflow="fold", no_wrap=numeric)
     for row in rows:
-        table.add_row(*(Text(plain(row[position])) for position in chosen))
+        table.add_row(*(Text(printable(row[position])) for position in chosen))
     return table
 
 
@@ -96,17 +90,17 @@ def print_json(value: object) -> None:
     """One JSON object, on one line."""
     import msgspec
 
-    click.echo(msgspec.json.encode(value).decode())
+    click.echo(escape_json(msgspec.json.encode(value).decode()))
 
 
 def put(text: str) -> None:
     """A line of the answer, on stdout."""
-    click.echo(plain(text))
+    click.echo(printable(text))
 
 
 def say(text: str) -> None:
     """A line for the person, on stderr."""
-    click.echo(plain(text), err=True)
+    click.echo(printable(text), err=True)
 
 
 @contextmanager
@@ -132,7 +126,7 @@ def progress() -> Iterator[Callable[[str], None]]:
 
 def living_line(text: str) -> None:
     """Write over the last line of the terminal."""
-    text = plain(text)[: shutil.get_terminal_size().columns - 1]
+    text = printable(text)[: shutil.get_terminal_size().columns - 1]
     sys.stderr.write(f"\r\x1b[2K{text}")
     sys.stderr.flush()
 

@@ -9,12 +9,14 @@ from typing import Any
 
 import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from edgewright import __version__
 from edgewright.errors import EdgewrightError, RunNotFound, StoreError, StoreLocked, UsageError
 from edgewright.facts.run import OWN_TAGS
+from edgewright.facts.text import printable
 from edgewright.facts.units import show_share
 from edgewright.web import numbers
 from edgewright.web.assets import own_addresses
@@ -36,12 +38,13 @@ def templates() -> Environment:
         loader=PackageLoader("edgewright.web"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=as_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     found.filters |= {"short": numbers.shorten, "moment": numbers.moment, "share": show_share, "show": numbers.show}
     found.filters |= {"own_tags": own_tags, "bar": mini_bar, "unit_of": numbers.unit_of}
-    found.filters["breakable"] = numbers.breakable
+    found.filters |= {"breakable": numbers.breakable, "unchanged": Unchanged}
     found.globals |= {
         "quantity": numbers.quantity,
         "bounds": numbers.bounds,
@@ -51,6 +54,19 @@ def templates() -> Environment:
     found.globals["accuracy_of"] = numbers.accuracy_of
     found.globals["own"] = own_addresses()
     return found
+
+
+class Unchanged(str):
+    """Text that comes back from a form, where a character that is replaced would make it another one."""
+
+    __slots__ = ()
+
+
+def as_shown(value: Any) -> Any:
+    """Return what a template shows of a value: names from files may hold characters that do not show as themselves."""
+    if not isinstance(value, str) or isinstance(value, Unchanged):
+        return value
+    return Markup(printable(value)) if isinstance(value, Markup) else printable(value)  # noqa: S704 - it was Markup
 
 
 def own_tags(tags: Mapping[str, str]) -> list[tuple[str, str]]:

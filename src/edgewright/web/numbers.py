@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from edgewright.facts.run import Metric
+from edgewright.facts.text import REPLACEMENT, printable
 from edgewright.facts.units import UNKNOWN, digits, show_bytes, show_range, show_share, show_us
 
 MOST_NAME = 120
@@ -113,11 +114,8 @@ def one_range(first: str, last: str) -> str:
 
 def shorten(text: str, most: int = MOST_NAME) -> str:
     """The begin and the end of a long name."""
-    text = (
-        "".join(letter if letter.isprintable() else "\ufffd" for letter in text[: 4 * most] + text[-most:])
-        if len(text) > 5 * most
-        else "".join(c if c.isprintable() else "\ufffd" for c in text)
-    )
+    text = printable(text[: 4 * most] + text[-most:] if len(text) > 5 * most else text)
+    text = text.replace("\t", REPLACEMENT).replace("\n", REPLACEMENT)
     if len(text) <= most:
         return text
     half = most // 2 - 1

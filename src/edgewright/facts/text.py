@@ -1,0 +1,31 @@
+"""Text from strangers, made safe to show.
+
+Names of models, nodes and tensors come from files. A control character in one could move the cursor of a terminal. A
+bidirectional override, a zero-width character or a line separator could make a name look like another one.
+"""
+
+import re
+from unicodedata import category
+
+REPLACEMENT = "\ufffd"
+UNSEEN = ("Cc", "Cf", "Co", "Cs", "Zl", "Zp")  # controls, format characters, private use, surrogates, separators
+_UNUSUAL = re.compile(r"[^\t\n -~]+")
+
+
+def printable(text: str) -> str:
+    """Return the text with U+FFFD for every character that does not show as itself; tab and newline stay."""
+    return _UNUSUAL.sub(lambda found: "".join(REPLACEMENT if _is_unseen(one) else one for one in found[0]), text)
+
+
+def escape_json(text: str) -> str:
+    """Return JSON in which such characters are escaped, so that it means the same and is safe to show."""
+    return _UNUSUAL.sub(lambda found: "".join(_escape(one) if _is_unseen(one) else one for one in found[0]), text)
+
+
+def _is_unseen(letter: str) -> bool:
+    return category(letter) in UNSEEN
+
+
+def _escape(letter: str) -> str:
+    units = letter.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at] << 8 | units[at + 1]:04x}" for at in range(0, len(units), 2))
