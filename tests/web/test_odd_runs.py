@@ -81,6 +81,11 @@ def test_names_that_hide_or_turn_what_follows(store: Store) -> None:
     assert not set(page) & set("\u202e\u2066\u200b\u2028\x9b")
 
 
+def test_no_template_shows_text_that_hides_or_turns_what_follows() -> None:
+    page = answers.templates().from_string("{{ name }} {{ name|breakable }} {{ name|unchanged }}")
+    assert page.render(name="<a\u202e>") == "&lt;a\ufffd&gt; &lt;a\ufffd&gt; &lt;a\u202e&gt;"
+
+
 def test_a_site_goes_on_with_the_other_runs(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     odd, good = make_run(samples=40, layers=3), make_run(seed=1, samples=40, layers=3)
     store.record([odd, good])
