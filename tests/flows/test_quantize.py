@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import onnxruntime
 import pytest
 from PIL import Image
 
-from edgewright.compress.job import Judged, QuantizationReport, SiteReport
+from edgewright.compress.job import Job, Judged, QuantizationReport, SiteReport
 from edgewright.devices.contract import Device
 from edgewright.errors import (
     Cancelled,
@@ -422,3 +423,30 @@ def test_a_model_that_needs_too_much_memory_is_not_begun(
     with pytest.raises(LimitReached, match="the memory limit is reached: the constant that") as caught:
         quantize(plan, tmp_path / "out", device, store, ignore)
     assert "3.60 GB are needed" in caught.value.why
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are under a limit on Linux alone")
+@pytest.mark.parametrize(
+    ("code", "what"),
+    [
+        ("import time; time.sleep(60)", "the time limit is reached: running the model on the first calibration"),
+        ("bytearray(1_000_000_000)", "the memory limit is reached: quantizing with these samples"),
+    ],
+)
+def test_the_process_of_the_quantizer_is_under_the_limits(
+    code: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hostile.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(quantizer, "WORKER", "hostile")
+    monkeypatch.setenv("EDGEWRIGHT_MEMORY_LIMIT", "64MB")
+    monkeypatch.setenv("EDGEWRIGHT_TIME_LIMIT", "1")
+    files = {"x": str(tmp_path / "x.npy")}
+    np.save(files["x"], np.zeros((2, 1, 4), np.float32))
+    job = Job(
+        model=files["x"], fit=files, check=files, recipe="", aim_db=1, aim_flips=1, out="", memory=str(tmp_path / "m")
+    )
+    with pytest.raises(LimitReached) as caught:
+        quantizer.run_quantizer(job, tmp_path, ignore)
+    assert caught.value.what.startswith(what)
+    assert "_LIMIT=" in caught.value.try_this

@@ -107,7 +107,6 @@ def begin(plan: QuantizePlan, work: Path, device: Device, tell: Tell) -> Begun:
         prepared = prepare_source(source, work, device)
         check_float_onnx(prepared, "quantised")
         check_task(task, prepared.model.signature)
-        # The quantizer's own process has no limit of the system: what its samples take depends on their number.
         check_file(Path(prepared.files["onnx"]), prepared.shapes, read_budget().for_files(prepared.model.bytes))
         tell(f"{prepared.name}: {len(indices)} calibration samples")
         calibration = lay_out(data, indices, work)

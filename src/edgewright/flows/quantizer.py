@@ -1,7 +1,11 @@
 """The quantiser in a process of its own, and what it leaves."""
 
+import os
+import subprocess
+from math import isfinite
 from pathlib import Path
 from shutil import rmtree
+from threading import Timer
 from typing import NamedTuple
 
 import msgspec
@@ -10,8 +14,19 @@ from edgewright.bench.session import Tell
 from edgewright.compress.job import Job, QuantizationReport
 from edgewright.errors import EdgewrightError, OutputError, WorkerCrashed
 from edgewright.flows.child import run_job
+from edgewright.limits import half_of_machine, read_budget
+from edgewright.system.fence import (
+    CONVERTER_COPIES,
+    CONVERTER_SPARE_BYTES,
+    THREAD_BYTES,
+    has_limit,
+    is_exhausted,
+    limit_process,
+)
 
+WORKER = "edgewright.compress.worker"
 VARIANTS = ("onnxruntime",)
+SAMPLE_COPIES = 128  # the activations of all samples at one layer, in float and quantized, are this much of the inputs
 
 
 class Quantized(NamedTuple):
@@ -33,7 +48,7 @@ def run_quantizer(job: Job, work: Path, tell: Tell) -> Quantized:
     Ctrl-C ends it; what it found until then lies in `job.memory`, and the next try goes on from there.
     """
     try:
-        run_job("edgewright.compress.worker", job, work, tell, title="the quantiser")
+        run_within_limits(job, work, tell)
     except (WorkerCrashed, OutputError):
         raise
     except EdgewrightError:
@@ -43,3 +58,54 @@ def run_quantizer(job: Job, work: Path, tell: Tell) -> Quantized:
     report = msgspec.json.decode((out / "report.json").read_bytes(), type=QuantizationReport)
     variants = {name: path for name in VARIANTS if (path := out / f"model-{name}.onnx").exists()}
     return Quantized(out / "model.onnx", variants, (out / "recipe.toml").read_text(encoding="utf-8"), report)
+
+
+def run_within_limits(job: Job, work: Path, tell: Tell) -> None:
+    """Run the worker under the memory limit, and until its first report of progress under the time limit.
+
+    Raises what `run_job` raises, and LimitReached.
+    """
+    size = Path(job.model).stat().st_size
+    budget, late = read_budget().for_files(size), False
+
+    def end(process: "subprocess.Popen[bytes]") -> None:
+        nonlocal late
+        late = True
+        process.kill()
+
+    timers: list[Timer] = []
+
+    def started(process: "subprocess.Popen[bytes]") -> None:
+        limit_process(process.pid, allowed_bytes(job, size))
+        if isfinite(budget.seconds):
+            timers.append(Timer(budget.seconds, end, [process]))
+            timers[0].daemon = True
+            timers[0].start()
+
+    def heard(text: str) -> None:
+        for timer in timers:
+            timer.cancel()
+        tell(text)
+
+    try:
+        run_job(WORKER, job, work, heard, title="the quantiser", started=started)
+    except WorkerCrashed as error:
+        if late:
+            raise budget.time_error("running the model on the first calibration samples") from None
+        if has_limit() and isfinite(budget.memory_bytes) and is_exhausted(error.why):
+            raise budget.memory_error("quantizing with these samples", hint="fewer --samples") from error
+        raise
+    finally:
+        for timer in timers:
+            timer.cancel()
+
+
+def allowed_bytes(job: Job, model_bytes: int) -> float:
+    """Return what the worker may allocate: the budget, and for the samples up to half of the machine's memory.
+
+    The activations of all samples at one layer are held at the same time.
+    """
+    samples = sum(Path(path).stat().st_size for path in {*job.fit.values(), *job.check.values()})
+    held = min(SAMPLE_COPIES * samples, half_of_machine())
+    own = CONVERTER_SPARE_BYTES + CONVERTER_COPIES * model_bytes + THREAD_BYTES * (os.cpu_count() or 1)
+    return own + held + read_budget().memory_bytes
