@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from edgewright.bench import session
 from edgewright.bench.session import Lane, measure, mirrored, profile_layers, runs_left
 from edgewright.devices.contract import Reading
 from edgewright.devices.pretend import PretendDevice
 from edgewright.errors import DeviceUnreachable, ModelRejected, WorkerCrashed, WorkerError, WorkerTimeout
+from edgewright.facts.model import GraphNode
 from edgewright.facts.plan import BenchmarkPlan
 from edgewright.runtimes.wire import MemoryNow, Open, Profile, RunTimes
 from tests.bench.quick import QuickDevice, failure_of, make_lane, make_plan, make_tape
@@ -85,6 +87,15 @@ def test_slow_inferences_are_profiled_fewer_times(
     lane.tapes.append(make_tape([5e6]))
     profile_layers(device, lane, make_plan(layer_runs=3), tmp_path / "layers")
     assert [question.runs for question in device.questions if isinstance(question, Profile)] == [runs]
+
+
+def test_many_nodes_are_profiled_fewer_times(tmp_path: Path) -> None:
+    lane, device = make_lane(tmp_path), QuickDevice(tmp_path)
+    node = GraphNode(name="sum", op="CumSum", inputs=("a",), outputs=("b",))
+    lane.entry = replace(lane.entry, graph=(node,) * 20_000)
+    lane.tapes.append(make_tape([1e3]))
+    profile_layers(device, lane, make_plan(layer_runs=30), tmp_path / "layers")
+    assert [question.runs for question in device.questions if isinstance(question, Profile)] == [5]
 
 
 def test_an_inference_too_slow_to_be_profiled_within_the_time_limit(

@@ -42,6 +42,7 @@ SETTLING_RUNS = 2
 FEWEST_RUNS, MOST_RUNS = 10, 1000
 SETTLED_BELOW_US = 50_000.0
 LIMIT_SHARE = 1 / 3  # of the model's time limit: its fewest samples in one process; its layer pass
+MOST_EXECUTIONS = 200_000  # of nodes in one layer pass: profilers keep each in memory, and so does who reads the trace
 PROFILED_TWICE = 2  # warming up and what profiling costs take about as long as the profiled inferences
 LEAST_NS = 1.0  # no clock sees less, and a ratio of times needs more than nothing
 
@@ -164,13 +165,13 @@ def profile_layers(device: Device, lane: Lane, plan: BenchmarkPlan, folder: Path
     """Profile the layers in a fresh worker, apart from the measurement, since profiling disturbs.
 
     The trace is brought to `folder`. Without layers the run is still a run: a failure is told, not raised. Slow
-    inferences are profiled fewer times than the plan says.
+    inferences, and those of very many nodes, are profiled fewer times than the plan says.
     """
     entry = lane.entry
     remote = f"{device.workspace()}/{folder.name}"
     inference_s = median(lane.tapes[-1].wall_us) / 1e6 if lane.tapes else LEAST_NS / 1e9
     try:
-        runs = int(min(plan.layer_runs, affordable_runs(entry, inference_s)))
+        runs = max(1, int(min(plan.layer_runs, affordable_runs(entry, inference_s))))
         with device.start_worker(entry.runtime, plan.affinity, plan.timeout_s, folder.with_suffix(".log")) as worker:
             command = Profile(session=entry.request, feeds=entry.feeds, runs=runs, folder=remote)
             worker.ask(command, Told, expected_s=PROFILED_TWICE * runs * inference_s)
@@ -185,12 +186,12 @@ def profile_layers(device: Device, lane: Lane, plan: BenchmarkPlan, folder: Path
 
 
 def affordable_runs(entry: Entry, inference_s: float) -> float:
-    """How many inferences can be profiled in their share of the model's time limit; LimitReached where none can."""
+    """How many inferences can be profiled in their share of the time limit, and in memory; LimitReached for no time."""
     budget = limit_of(entry)
     affordable = LIMIT_SHARE * budget.seconds / (PROFILED_TWICE * inference_s)
     if affordable < 1:
         raise budget.time_error(f"profiling the layers of {entry.title}, where one inference takes {inference_s:.3g} s")
-    return affordable
+    return min(affordable, MOST_EXECUTIONS / (PROFILED_TWICE * max(1, len(entry.graph))))
 
 
 def limit_of(entry: Entry) -> Budget:

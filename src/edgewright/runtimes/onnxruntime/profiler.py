@@ -90,7 +90,7 @@ def time_profiled(session: OnnxSession, feeds: Mapping[str, Array], runs: int) -
     """The number of inferences that came first to warm up, and the microseconds of those after them."""
     session.bind(feeds)
     warmup, deadline = 0, perf_counter_ns() + WARMUP_NS
-    while warmup < WARMUP_RUNS and perf_counter_ns() < deadline:
+    while warmup < min(WARMUP_RUNS, runs) and perf_counter_ns() < deadline:
         session.run()
         warmup += 1
     times = []
