@@ -38,6 +38,19 @@ def test_a_small_file_of_nested_functions_is_not_inlined(tmp_path, monkeypatch) 
         read_typed(path, {}, Budget(memory_bytes=64_000_000))
 
 
+def test_constants_that_calls_copy_count_too() -> None:
+    """Eight bytes for each call copy a constant of a megabyte."""
+    model = nested_functions(3)
+    held = helper.make_tensor("c", onnx.TensorProto.INT8, [1 << 20], bytes(1 << 20), raw=True)
+    for function in model.functions:
+        function.node.append(helper.make_node("Constant", [], ["c"], value=held))
+    with pytest.raises(LimitReached, match="functions written out"):
+        inline_functions(model, Budget(memory_bytes=64_000_000))
+    del model.functions[:]
+    model.graph.node.append(helper.make_node("Constant", [], ["c"], value=held))
+    assert inline_functions(model, Budget(memory_bytes=64_000_000)) is model
+
+
 def test_functions_that_call_each_other_in_a_circle() -> None:
     model = nested_functions(2)
     del model.functions[1].node[:]

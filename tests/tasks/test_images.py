@@ -1,17 +1,19 @@
 """Pictures: every rule of resizing against golden vectors, every kind of file against what it shows."""
 
+import os
 import struct
 import zlib
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from edgewright.tasks import images
 from edgewright.tasks.contract import ImageInput
-from edgewright.tasks.images import Unreadable, arrange, decode, from_array, to_tensor
+from edgewright.tasks.images import FORMATS, SUFFIXES, Unreadable, arrange, decode, from_array, to_tensor
 from tests.tasks.pictures import ROWS, encode, noise, smooth
 
 # Pillow 13's own resize of ROWS to 3 × 2 in each filter.
@@ -259,6 +261,23 @@ def test_truncated_files_are_unreadable(format: str) -> None:
 def test_rubbish_is_unreadable(data: bytes) -> None:
     with pytest.raises(Unreadable):
         decode(data, RGB)
+
+
+def test_a_picture_that_is_a_program_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow has Ghostscript run an EPS file, whatever its name ends with."""
+    program = tmp_path / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+    with pytest.raises(Unreadable, match="known format"):
+        decode(eps, RGB)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_every_suffix_is_of_a_known_format() -> None:
+    assert {Image.registered_extensions().get(suffix) for suffix in SUFFIXES} <= {*FORMATS, None}
 
 
 def png_of(width: int, height: int) -> bytes:

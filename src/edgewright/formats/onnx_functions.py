@@ -3,11 +3,15 @@
 Each function may call others several times, so that a model of a kilobyte can stand for billions of operators.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 from edgewright.errors import ModelUnreadable
 from edgewright.limits import Budget, read_budget
+
+Key = tuple[str, str, str]  # domain, name and overload of a function
+Weigh = Callable[[Any], int]
 
 MOST = 10**15  # counting ends here
 OPERATOR_BYTES = 7_500  # what one operator takes while a model is read and judged, as measured
@@ -32,37 +36,55 @@ def inline_functions(model: Any, budget: Budget | None = None) -> Any:
 
 
 def check_operators(model: Any, budget: Budget) -> None:
-    """Raise LimitReached where there are more operators than the budget has memory for."""
+    """Raise LimitReached where the operators, and the constants that calls copy, take more memory than the budget."""
     count = count_operators(model)
     written_out = " (its functions written out)" if model.functions else ""
-    budget.check_bytes(count * OPERATOR_BYTES, f"a graph of {count} operators{written_out}", "export it in parts")
+    needed = count * OPERATOR_BYTES + (count_copies(model) if model.functions else 0)
+    budget.check_bytes(needed, f"a graph of {count} operators{written_out}", "export it in parts")
 
 
 def count_operators(model: Any) -> int:
     """Count the operators of the main graph and its inner graphs, with those behind each call of a function."""
+    return add_up(model, lambda node: 1)
+
+
+def count_copies(model: Any) -> int:
+    """Count the bytes of constants that writing the functions out adds to what the file itself holds."""
+    own = sum(map(constant_bytes, chain(nodes_of(model.graph), *map(nodes_of, model.functions))))
+    return max(0, add_up(model, constant_bytes) - own)
+
+
+def constant_bytes(node: Any) -> int:
+    """Return the bytes of an operator's own tensors."""
+    return sum(attribute.t.ByteSize() for attribute in node.attribute if attribute.HasField("t"))
+
+
+def add_up(model: Any, weigh: Weigh) -> int:
+    """Add up what the operators weigh, with those behind each call of a function."""
     bodies = {key_of(one, one.name): one for one in model.functions}
-    counts: dict[tuple[str, str, str], int] = {}
+    counts: dict[Key, int] = {}
     for key in bodies:
-        count_calls(key, bodies, counts)
-    return sum(counts.get(key_of(node, node.op_type), 1) for node in nodes_of(model.graph))
+        count_calls(key, bodies, counts, weigh)
+    calls = ((key_of(node, node.op_type), node) for node in nodes_of(model.graph))
+    return sum(counts[call] if call in counts else weigh(node) for call, node in calls)
 
 
-def count_calls(start: tuple[str, str, str], bodies: dict[Any, Any], counts: dict[Any, int]) -> None:
-    """Put what a function stands for into `counts`, and before it the functions that it calls.
+def count_calls(start: Key, bodies: dict[Key, Any], counts: dict[Key, int], weigh: Weigh) -> None:
+    """Put what a function weighs into `counts`, and before it the functions that it calls.
 
     Without recursion: a chain of functions may be as long as the file allows.
     """
-    open_calls: list[tuple[str, str, str]] = [start]
-    begun: set[tuple[str, str, str]] = set()
+    open_calls: list[Key] = [start]
+    begun: set[Key] = set()
     while open_calls:
         key = open_calls[-1]
         if key in counts:
             open_calls.pop()
             continue
-        calls = [key_of(node, node.op_type) for node in nodes_of(bodies[key])]
-        waiting = [call for call in calls if call in bodies and call not in counts]
+        calls = [(key_of(node, node.op_type), node) for node in nodes_of(bodies[key])]
+        waiting = [call for call, _ in calls if call in bodies and call not in counts]
         if not waiting:
-            counts[key] = min(sum(counts.get(call, 1) for call in calls), MOST)
+            counts[key] = min(sum(counts[call] if call in counts else weigh(node) for call, node in calls), MOST)
         elif key in begun:
             raise ModelUnreadable(f"the model's function {key[1][:200]} calls itself", "ONNX has no recursion")
         else:
@@ -70,7 +92,7 @@ def count_calls(start: tuple[str, str, str], bodies: dict[Any, Any], counts: dic
             open_calls += dict.fromkeys(waiting)
 
 
-def key_of(one: Any, name: str) -> tuple[str, str, str]:
+def key_of(one: Any, name: str) -> Key:
     """Return the key by which a call finds its function."""
     domain = "" if one.domain == "ai.onnx" else one.domain
     return domain, name, getattr(one, "overload", "")

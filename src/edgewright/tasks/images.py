@@ -1,6 +1,6 @@
 """From the bytes of a picture to what a model takes. Every rule is held to golden vectors in tests/tasks."""
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from io import BytesIO
 from typing import Any
 
@@ -26,6 +26,7 @@ FILTERS = {
     "hamming": Image.Resampling.HAMMING,
 }
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")  # Pillow's names of the same
 
 
 class Unreadable(ValueError):
@@ -38,7 +39,7 @@ def decode(data: bytes, spec: ImageInput) -> Image.Image:
     The first frame of an animation; colour profiles are not applied, as no training loader does.
     """
     try:
-        picture = Image.open(BytesIO(data))
+        picture = Image.open(BytesIO(data), formats=known_formats())
         check_pixels(picture.width, picture.height)
         picture.load()
         return to_mode(upright(picture), spec)
@@ -60,6 +61,16 @@ def decode(data: bytes, spec: ImageInput) -> Image.Image:
         UserWarning,
     ) as error:
         raise Unreadable(str(error).partition("\n")[0] or type(error).__name__) from None  # each format has its own
+
+
+@cache
+def known_formats() -> tuple[str, ...]:
+    """The formats that are decoded, as far as this Pillow has them.
+
+    Pillow tells them by their bytes, whatever a file is named, and hands some that are programs (EPS) to others to run.
+    """
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def check_pixels(width: int, height: int) -> None:
