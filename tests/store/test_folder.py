@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import pytest
@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from edgewright.errors import ImportRejected, LimitReached, StoreError, StoreNewer
 from edgewright.facts.run import Layer, Metric, Run, Series, Warn
+from edgewright.store.blobs import hash_of
 from edgewright.store.folder import read_folder, write_folder
 from edgewright.store.folders import without_folders
 from edgewright.store.portable import from_json, to_json
@@ -328,6 +329,32 @@ def test_a_large_run_names_the_limit(folder: Path, monkeypatch: pytest.MonkeyPat
     with pytest.raises(LimitReached) as reached:
         read_folder(folder)
     assert "EDGEWRIGHT_MEMORY_LIMIT" in reached.value.why + reached.value.try_this
+
+
+def test_a_file_of_many_outputs_is_read_and_written_once(
+    folder: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A megabyte of run.json would have a large file be read thousands of times, and exported as often."""
+
+    def change(content: dict[str, Any]) -> None:
+        for rows in (content["run"]["outputs"], content["artefacts"]):
+            rows += [rows[0] | {"role": f"more{number}"} for number in range(50)]
+
+    rewrite(folder, change)
+    read: list[str] = []
+
+    def hash_and_note(file: BinaryIO) -> tuple[str, int]:
+        read.append(str(getattr(file, "name", "")))
+        return hash_of(file)
+
+    for module in ("folder", "store"):
+        monkeypatch.setattr(f"edgewright.store.{module}.hash_of", hash_and_note)
+    run_id = store.import_run(folder)
+    assert len(store.load(run_id).outputs) == 51
+    assert sum(name.endswith("01-log") for name in read) == 2
+    store.export_run(run_id, tmp_path / "again")
+    assert len(list((tmp_path / "again/artefacts").iterdir())) == 2  # a log is text of ours, and may be changed
+    assert len(read_folder(tmp_path / "again")[0].outputs) == 51
 
 
 def test_numbers_too_large_for_the_tables(folder: Path, store: Store) -> None:

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
@@ -67,7 +68,7 @@ def write_folder(run: Run, folder: Path, fetch: Callable[[Output, Path], bool]) 
         The outputs whose bytes are not in the store.
     """
     with _appearing(folder) as part:
-        artefacts = [_write_artefact(part, place, run, fetch) for place, _ in enumerate(run.outputs)]
+        artefacts = _write_artefacts(part, run, fetch)
         outputs = tuple(
             replace(output, sha256=one.sha256, bytes=one.bytes)
             for output, one in zip(run.outputs, artefacts, strict=True)
@@ -103,7 +104,8 @@ def read_folder(folder: Path) -> tuple[Run, dict[str, Path]]:
     if said != [(artefact.role, artefact.sha256, artefact.bytes) for artefact in content.artefacts]:
         _refuse(folder, "its artefacts are not the outputs of its run", None)
     kept = [artefact for artefact in content.artefacts if artefact.file is not None]
-    files = {artefact.sha256: _checked_file(folder, artefact) for artefact in kept}
+    hash_once = cache(_hash_file)  # any number of outputs may name the same file
+    files = {artefact.sha256: _checked_file(folder, artefact, hash_once) for artefact in kept}
     if fault := find_fault(run, files):
         _refuse(folder, fault, None)
     return run, files
@@ -116,6 +118,19 @@ def _appearing(folder: Path) -> Iterator[Path]:
     with written_folder(folder, "run.json") as part:
         (part / "artefacts").mkdir()
         yield part
+
+
+def _write_artefacts(part: Path, run: Run, fetch: Callable[[Output, Path], bool]) -> list[Artefact]:
+    """Write each file once: a small run.json may name the same large one any number of times."""
+    written: dict[str, Artefact] = {}
+    artefacts = []
+    for place, output in enumerate(run.outputs):
+        known = None if output.role in TEXT_ROLES else written.get(output.sha256)
+        one = replace(known, role=output.role) if known else _write_artefact(part, place, run, fetch)
+        artefacts.append(one)
+        if one.file is not None and output.role not in TEXT_ROLES:
+            written[output.sha256] = one
+    return artefacts
 
 
 def _write_artefact(part: Path, place: int, run: Run, fetch: Callable[[Output, Path], bool]) -> Artefact:
@@ -200,7 +215,7 @@ def _check_plan_schema(run: Run, folder: Path) -> None:
         _check_schema(schema if isinstance(schema, str) else "", folder, PLAN_SCHEMA)
 
 
-def _checked_file(folder: Path, artefact: Artefact) -> Path:
+def _checked_file(folder: Path, artefact: Artefact, hash_file: Callable[[Path], tuple[str, int]]) -> Path:
     if not is_sha256(artefact.sha256):
         _refuse(folder, f"{artefact.sha256[:80]!r} is no hash", None)
     file = artefact.file or ""
@@ -209,7 +224,7 @@ def _checked_file(folder: Path, artefact: Artefact) -> Path:
     path = folder / file
     if (folder / "artefacts").is_symlink() or path.is_symlink() or not path.is_file():
         _refuse(folder, f"{file[:80]} is missing, or is not a file", None)
-    if _hash_file(path) != (artefact.sha256, artefact.bytes):
+    if hash_file(path) != (artefact.sha256, artefact.bytes):
         _refuse(folder, f"{file[:80]} is not the file that was exported: its hash or size differs", None)
     return path
 

@@ -360,9 +360,8 @@ class Store:
         with self.database.reading("the run cannot be read") as connection:
             _has_same(connection, given)
         try:
-            for one in given.outputs:
-                if one.sha256 in files:
-                    self.put_file(given.id, files[one.sha256], role=one.role)
+            for file in files.values():
+                self.put_file(given.id, file, role="imported")
             with self.database.writing("the run cannot be imported", alone=True) as connection:
                 if not _has_same(connection, given):
                     write_run(connection, given, None, known=False)
