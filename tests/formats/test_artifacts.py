@@ -106,6 +106,15 @@ def test_a_record_that_contradicts_itself(tmp_path: Path, fields: dict[str, obje
         find_record(main)
 
 
+@pytest.mark.parametrize("size", [0, -5, 10**15])
+def test_a_record_of_another_size_than_its_files(tmp_path: Path, size: int) -> None:
+    """What a model may take of memory and time goes by its size."""
+    main = put_artifact(tmp_path)
+    change(main, bytes=size)
+    with pytest.raises(ModelUnreadable, match="its record says"):
+        read_model(main)
+
+
 def test_a_record_without_its_main_file_in_the_list(tmp_path: Path) -> None:
     main = put_artifact(tmp_path)
     change(main, files={})

@@ -121,6 +121,10 @@ def check_files(path: Path, record: Artifact) -> None:
             raise ModelUnreadable(
                 f"{path} is not what was compiled", f"{name} was changed afterwards", "compile the model again"
             )
+    size = sum((path.parent / name).stat().st_size for name in record.files)
+    if size != record.bytes:  # limits of memory and time go by it
+        why = f"its files have {size} bytes, and its record says {record.bytes}"
+        raise ModelUnreadable(f"{path} is not what was compiled", why, "compile the model again")
 
 
 def read_recorded(path: Path, record: Artifact | None, kind: str) -> Model:
