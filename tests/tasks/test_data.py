@@ -416,7 +416,17 @@ def test_sounds(tmp_path: Path) -> None:
         for sample in data.read():
             assert sample.feeds["s"].shape == (1, 6, 1)
             assert sample.feeds["s"].ravel().tolist() == [1.0, -2.0, 0.0, 0.5, 0.0, 0.0], sample.name
-    for bad, words in ((wav(low, rate=16000), "16000 samples a second"), (b"RIFF....", ""), (b"text", "")):
+    streamed = wav(low).replace((8).to_bytes(4, "little") + low.tobytes(), b"\xff" * 4 + low.tobytes())
+    with open_data(str(write_folder(tmp_path / "s", {"a/1.wav": streamed})), task) as data:
+        assert next(iter(data.read())).feeds["s"].ravel().tolist()[:4] == [1.0, -2.0, 0.0, 0.5]
+    short, empty = (wav(low)[:-3], "cut short"), (wav(low[:0]), "no samples")
+    for bad, words in (
+        (wav(low, rate=16000), "16000 samples a second"),
+        short,
+        empty,
+        (b"RIFF....", ""),
+        (b"text", ""),
+    ):
         with open_data(str(write_folder(tmp_path / "e", {"a/1.wav": bad})), task) as data:
             with pytest.raises(DataError) as caught:
                 list(data.read())

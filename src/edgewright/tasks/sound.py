@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from edgewright.tasks.images import Unreadable
 
+STREAMED_BYTES = (1 << 31) - (1 << 16)  # a program that writes to a pipe states such a size, since it knows none
+
 
 def read_sound(file: IO[bytes], sample_rate: int) -> NDArray[Any]:
     """The first channel, from −1 to 1, [samples]. Raises Unreadable, for another sample rate too."""
@@ -21,6 +23,11 @@ def read_sound(file: IO[bytes], sample_rate: int) -> NDArray[Any]:
         raise Unreadable(f"it has {rate} samples a second, the task says {sample_rate}")
     if width not in (1, 2, 3, 4):
         raise Unreadable(f"it has {8 * width} bits a sample")
+    stated = frames * width * channels
+    if len(data) < stated < STREAMED_BYTES:
+        raise Unreadable(f"it is cut short: it has {len(data):,} of {stated:,} bytes")
+    if len(data) < width * channels:
+        raise Unreadable("it has no samples")
     whole = len(data) // (width * channels) * width * channels
     octets = np.frombuffer(data[:whole], np.uint8).reshape(-1, channels, width)[:, 0]
     if width == 1:  # WAV's 8 bits are unsigned, all others signed and little-endian
