@@ -61,11 +61,11 @@ def run_ours(count: int) -> dict[str, float]:
     """The same by the product."""
     import msgspec
 
-    from edgewright.facts.plan import Candidate, EvaluatePlan
-    from edgewright.flows.device import open_device
-    from edgewright.flows.evaluate import evaluate
+    from edgewright.flows.device_names import open_device
+    from edgewright.flows.evaluate.flow import evaluate
+    from edgewright.schema.plan import Candidate, EvaluatePlan
     from edgewright.store.store import open_store
-    from edgewright.tasks.contract import Classification, ImageInput, Task
+    from edgewright.tasks.spec.task import Classification, ImageInput, Task
 
     picture = ImageInput(name="x", size=(SIZE, SIZE), resize="none", mean=127.5, std=127.5)
     plan = EvaluatePlan(

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.bench.feeds import fix_shapes, make_feeds
+from edgewright.bench.feeds import make_feeds, resolve_shapes
 from edgewright.formats.files import read_model
-from edgewright.formats.tflite import read_tflite
+from edgewright.formats.tflite.reader import read_tflite
 
 Array = NDArray[Any]
 Detail = Mapping[str, Any]
@@ -58,7 +58,7 @@ def compare(interpreter: Any, source: Path, shapes: Sequence[str]) -> float:
     given = {name: [int(size) for size in sizes.split(",")] for name, sizes in (s.split("=") for s in shapes)}
     wanted, got = [], []
     for seed in range(SAMPLES):
-        feeds = make_feeds(signature, fix_shapes(signature, given), seed)
+        feeds = make_feeds(signature, resolve_shapes(signature, given), seed)
         wanted.append(session.run(None, feeds))
         got.append(run_file(interpreter, feeds))
     return min(worst_output([run[place] for run in wanted], got) for place in range(len(wanted[0])))

@@ -23,20 +23,20 @@ import numpy as np
 
 from benchmarks.measuring import describe_machine, find_model
 from edgewright.devices.local import LocalDevice
-from edgewright.facts.plan import BenchmarkPlan, Candidate
-from edgewright.flows.benchmark import benchmark
+from edgewright.flows.benchmark.flow import benchmark
 from edgewright.runtimes import litert, onnxruntime
 from edgewright.runtimes.contract import Array, Session
 from edgewright.runtimes.litert.writer import convert_onnx
 from edgewright.runtimes.litert.writer.check import Check
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.plan import BenchmarkPlan, Candidate
 from edgewright.store.store import open_store
 
 IMAGES = Path(__file__).parents[2] / "shared" / "data" / "imagenet" / "imagenet_dev500.zip"
 CALIBRATION_IMAGES = 100
 MEMORY = (
     "import sys, onnx, numpy, ai_edge_litert.schema_py_generated, ai_edge_litert.interpreter\n"
-    "from edgewright.runtimes.memory import memory_now\n"
+    "from edgewright.runtimes.memory import read_resident_memory\n"
     "from edgewright.runtimes.litert.writer import convert_onnx\n"
     "before = memory_now().rss\n"
     "convert_onnx(sys.argv[1], check='none')\n"

@@ -8,7 +8,7 @@ from math import exp, log
 from pathlib import Path
 
 from edgewright.bench.statistics import paired_interval
-from edgewright.devices.cpu import cpu_facts
+from edgewright.devices.cpu import read_cpu_facts
 
 MOBILENET = Path(__file__).parents[2] / "shared" / "data" / "models" / "mobilenet_v2.onnx"
 
@@ -22,7 +22,7 @@ def find_model() -> Path:
 
 
 def describe_machine() -> str:
-    facts = cpu_facts()
+    facts = read_cpu_facts()
     day = datetime.now(UTC).date().isoformat()
     cores = facts.get("logical_cores", os.cpu_count())
     model = facts.get("model", platform.machine())

@@ -16,8 +16,8 @@ import numpy as np
 from benchmarks.measuring import describe_machine, find_model, tell_ratio
 from edgewright.bench.feeds import write_feeds
 from edgewright.runtimes import onnxruntime as runtime
-from edgewright.runtimes.wire import Calibrate, Calibration, Open, RunTimes, SessionRequest, Times
-from edgewright.runtimes.worker import Desk
+from edgewright.runtimes.wire import Calibrate, ClockCalibration, Open, SessionRequest, TimeRuns, Times
+from edgewright.runtimes.worker import RequestHandler
 
 
 def main() -> None:
@@ -38,30 +38,30 @@ def compare(model: Path, blocks: int, runs: int) -> tuple[list[float], list[floa
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    desk, own_ns = open_desk(model, image)
+    handler, own_ns = open_handler(model, image)
     ours, bare = [], []
     for block in range(blocks + 2):
-        pair = (time_ours(desk, own_ns, runs), time_bare(session, image, runs))
+        pair = (time_ours(handler, own_ns, runs), time_bare(session, image, runs))
         if block >= 2:  # the first blocks warm both up
             ours.append(pair[0])
             bare.append(pair[1])
     return ours, bare
 
 
-def open_desk(model: Path, image: np.ndarray) -> tuple[Desk, float]:
-    desk = Desk(runtime)
+def open_handler(model: Path, image: np.ndarray) -> tuple[RequestHandler, float]:
+    handler = RequestHandler(runtime)
     with TemporaryDirectory() as folder:
         feeds = Path(folder) / "feeds.npz"
         write_feeds(feeds, {"x": image})
-        desk.answer(Open(session=SessionRequest(model=str(model)), feeds=str(feeds)))
-    calibration = desk.answer(Calibrate(runs=2000))
-    if not isinstance(calibration, Calibration):
+        handler.answer(Open(session=SessionRequest(model=str(model)), feeds=str(feeds)))
+    calibration = handler.answer(Calibrate(runs=2000))
+    if not isinstance(calibration, ClockCalibration):
         raise SystemExit(str(calibration))
-    return desk, calibration.wall_ns
+    return handler, calibration.wall_ns
 
 
-def time_ours(desk: Desk, own_ns: float, runs: int) -> float:
-    times = desk.answer(RunTimes(runs=runs, seconds=60, settle=1))
+def time_ours(handler: RequestHandler, own_ns: float, runs: int) -> float:
+    times = handler.answer(TimeRuns(runs=runs, seconds=60, settle=1))
     if not isinstance(times, Times):
         raise SystemExit(str(times))
     return (median(times.wall_ns) - own_ns) / 1e3

@@ -32,18 +32,18 @@ from benchmarks.measuring import MOBILENET, describe_machine
 from benchmarks.quantize_peers import Made, make_peers
 from benchmarks.session_turns import take_turns
 from benchmarks.turns import Share
-from edgewright.compress.recipe import Recipe, write_recipe
 from edgewright.errors import EdgewrightError
-from edgewright.facts.plan import Candidate, CompileCell, CompilePlan, EvaluatePlan, QuantizePlan
-from edgewright.flows.compile import CompileReport, compile_all
-from edgewright.flows.device import open_device
-from edgewright.flows.evaluate import evaluate
-from edgewright.flows.evaluation import EvaluationReport
-from edgewright.flows.quantization import QuantizedRow, QuantizeReport
-from edgewright.flows.quantize import quantize
+from edgewright.flows.compile.flow import CompileReport, compile_all
+from edgewright.flows.device_names import open_device
+from edgewright.flows.evaluate.flow import evaluate
+from edgewright.flows.evaluate.report import EvaluationReport
+from edgewright.flows.quantize.flow import quantize
+from edgewright.flows.quantize.report import QuantizedRow, QuantizeReport
+from edgewright.quantization.recipe import Recipe, write_recipe
+from edgewright.schema.plan import Candidate, CompileCell, CompilePlan, EvaluatePlan, QuantizePlan
 from edgewright.store.store import open_store
-from edgewright.tasks.data import open_data, split
-from edgewright.tasks.task import read_task
+from edgewright.tasks.data.dataset import open_dataset, split
+from edgewright.tasks.spec.file import read_task
 
 ROOT = Path(__file__).parents[1]
 SHARED = MOBILENET.parents[1]
@@ -256,7 +256,7 @@ class Bench:
 
     def _calibration(self) -> Any:
         """The tensors that the flow calibrates on, [samples, 1, …]."""
-        with open_data(str(self._subject.data), self._task) as data:
+        with open_dataset(str(self._subject.data), self._task) as data:
             chosen = split(len(data), self._subject.samples, SEED)[0]
             return np.stack([next(iter(sample.feeds.values())) for sample in data.read(chosen)])
 

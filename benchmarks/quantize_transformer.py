@@ -24,9 +24,9 @@ from benchmarks.suite.export import export_onnx
 from benchmarks.suite.settle import build_model, make_inputs
 from benchmarks.suite.table import Entry, find_entry
 from edgewright.bench.statistics import paired_interval
-from edgewright.compress.matmul_graphs import part_norms
-from edgewright.compress.matmuls import Precision, Quantized, quantize_matmuls
-from edgewright.formats.prepare import name_nodes
+from edgewright.formats.onnx.prepare import name_nodes
+from edgewright.quantization.matmul.graphs import prevent_skip_norm_fusion
+from edgewright.quantization.matmul.stages import Precision, QuantizedTransformer, quantize_matmuls
 from edgewright.runtimes import litert, onnxruntime, openvino
 from edgewright.runtimes.contract import Array, Session
 from edgewright.runtimes.litert.writer import convert_onnx
@@ -119,10 +119,13 @@ def make_files(model: Any, samples: list[dict[str, Array]], block: int, folder: 
     return made
 
 
-def tell_made(precision: str, quantized: Quantized, seconds: float) -> None:
+def tell_made(precision: str, quantized: QuantizedTransformer, seconds: float) -> None:
     share = quantized.bytes / quantized.float_bytes
-    fine = f", 16 bits for {', '.join(quantized.fine)}" if quantized.fine else ""
-    print(f"{precision}: {seconds:.0f} s, {len(quantized.sites)} products, {share:.3f} of their bytes{fine}")
+    high_precision = f", 16 bits for {', '.join(quantized.high_precision)}" if quantized.high_precision else ""
+    print(
+        f"{precision}: {seconds:.0f} s, {len(quantized.weight_nodes)} products, {share:.3f} of their bytes"
+        f"{high_precision}"
+    )
 
 
 def make_peers(source: Path, block: int, folder: Path) -> dict[str, Path]:
@@ -139,7 +142,7 @@ def make_peers(source: Path, block: int, folder: Path) -> dict[str, Path]:
         quantizer.process()
         save(quantizer.model.model, f"onnxruntime MatMulNBits, RTN {name}", folder, made)
     parted = onnx.load(source)
-    part_norms(parted)
+    prevent_skip_norm_fusion(parted)
     save(parted, "onnxruntime fp32, norms parted", folder, made)
     return made
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.turns import Share, compare
 from edgewright.runtimes.contract import Array, Session
-from edgewright.runtimes.table import runtime_info, runtime_module
+from edgewright.runtimes.table import find_runtime, import_runtime
 from edgewright.runtimes.wire import SessionRequest
 
 WARM_TURNS = 3
@@ -38,7 +38,7 @@ def time_files(runtime: str, files: Sequence[Path], turns: int, number: int) -> 
     os.dup2(2, 1)  # MNN talks on stdout
     places = list(range(len(files)))
     places = places[number % len(places) :] + places[: number % len(places)]
-    module = runtime_module(runtime_info(runtime))
+    module = import_runtime(find_runtime(runtime))
     sessions = [module.open_session(SessionRequest(model=str(file))) for file in files]
     for session in sessions:
         session.bind(make_feeds(session))

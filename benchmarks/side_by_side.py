@@ -15,9 +15,9 @@ import numpy as np
 
 from benchmarks.measuring import describe_machine, tell_ratio
 from benchmarks.training_loop import TEACHER
-from edgewright.flows.trainings import train_all
-from edgewright.tasks.contract import Augment, Classification, ImageInput, Task
-from edgewright.training.job import Laid, Settings, Source, TrainJob
+from edgewright.flows.experiment.trainings import train_all
+from edgewright.tasks.spec.task import Augment, Classification, ImageInput, Task
+from edgewright.training.job import CachedDataset, ModuleSource, Settings, TrainJob
 
 BATCH = 128
 
@@ -29,12 +29,12 @@ def main() -> None:
     arguments = parser.parse_args()
     seconds: dict[int, list[float]] = {0: [], len(os.sched_getaffinity(0)): []}
     with TemporaryDirectory() as folder:
-        laid = lay_out(Path(folder), arguments.steps)
+        dataset = lay_out(Path(folder), arguments.steps)
         for pair in range(arguments.pairs):
             for threads in sorted(seconds, reverse=bool(pair % 2)):
                 out = Path(folder) / f"{pair}-{threads}"
                 began = perf_counter()
-                train_all([make_job(out, name, laid, threads) for name in ("one", "two")], lambda text: None)
+                train_all([make_job(out, name, dataset, threads) for name in ("one", "two")], lambda text: None)
                 seconds[threads].append(perf_counter() - began)
     together, alone = seconds.values()
     print(describe_machine())
@@ -45,25 +45,25 @@ def main() -> None:
     )
 
 
-def lay_out(folder: Path, steps: int) -> Laid:
+def lay_out(folder: Path, steps: int) -> CachedDataset:
     rng = np.random.default_rng(0)
     count = steps * BATCH
     np.save(folder / "x.npy", rng.standard_normal((count, 3, 32, 32), np.float32))
     np.save(folder / "y.npy", rng.integers(0, 10, count))
     inputs, labels = {"x": str(folder / "x.npy")}, str(folder / "y.npy")
-    return Laid(inputs=inputs, labels=labels, fit=tuple(range(count)), held_out=())
+    return CachedDataset(inputs=inputs, labels=labels, fit=tuple(range(count)), held_out=())
 
 
-def make_job(folder: Path, name: str, laid: Laid, threads: int) -> TrainJob:
+def make_job(folder: Path, name: str, dataset: CachedDataset, threads: int) -> TrainJob:
     task = Task(
         inputs=(ImageInput(name="x", size=(32, 32)),), output=Classification(), augment=Augment(flip=True, shift=4)
     )
     return TrainJob(
         title=name,
-        module=Source(factory=f"{TEACHER}:build"),
+        module=ModuleSource(factory=f"{TEACHER}:build"),
         shapes={"x": (1, 3, 32, 32)},
         task=msgspec.json.encode(task).decode(),
-        data=laid,
+        data=dataset,
         settings=Settings(epochs=1, batch=BATCH, threads=threads),
         out=str(folder / name),
         memory=str(folder / f"{name}-memory"),

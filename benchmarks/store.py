@@ -24,10 +24,10 @@ from typing import Any
 
 import msgspec
 
-from edgewright.facts.model import Model, Signature, TensorSpec
-from edgewright.facts.run import Device, Layer, Metric, Run, Series, Warn
-from edgewright.store.ids import IdMaker
-from edgewright.store.queries import RunFilter
+from edgewright.schema.model import Model, Signature, TensorSpec
+from edgewright.schema.run import DeviceRecord, Layer, Metric, Run, RunWarning, Series
+from edgewright.store.runs.ids import IdGenerator
+from edgewright.store.runs.queries import RunFilter
 from edgewright.store.store import Store, open_store
 
 SCHEMA = "edgewright.benchmark-store/1"
@@ -62,7 +62,7 @@ def make_runs(count: int, samples: int) -> Iterator[Run]:
     """Seeded runs: 20 models, 4 devices, two series' worth of metrics, some layers, one series of samples."""
     chance = random.Random(0)
     times = iter(range(1_700_000_000_000, 1_700_000_000_000 + count * 60_000, 60_000))
-    make_id = IdMaker(lambda: next(times), chance.getrandbits)
+    make_id = IdGenerator(lambda: next(times), chance.getrandbits)
     return (make_run(number, make_id(), samples, chance) for number in range(count))
 
 
@@ -78,7 +78,9 @@ def make_run(number: int, run_id: str, samples: int, chance: random.Random) -> R
         started_at=moment,
         finished_at=moment,
         model=make_model(number % 20),
-        device=Device(id=f"d{number % 4}", name=f"board {number % 4}", kind="ssh", address="", facts={"cores": 4}),
+        device=DeviceRecord(
+            id=f"d{number % 4}", name=f"board {number % 4}", kind="ssh", address="", facts={"cores": 4}
+        ),
         runtime=("onnxruntime", "litert")[number % 2],
         plan={"threads": 1, "processes": 10, "seconds": 0.3, "candidates": [{"model": "m.onnx", "options": {}}]},
         plan_hash=f"{number % 50:064x}",
@@ -86,7 +88,7 @@ def make_run(number: int, run_id: str, samples: int, chance: random.Random) -> R
         metrics=tuple(make_metric(name, median, samples) for name in METRICS),
         series=(Series(name="latency", unit="us", data=data),),
         layers=tuple(make_layer(position, median / LAYERS) for position in range(LAYERS)),
-        warnings=(Warn(code="noisy", text="the samples scatter: close other programs and run again"),),
+        warnings=(RunWarning(code="noisy", text="the samples scatter: close other programs and run again"),),
         tags={"branch": ("main", "dev")[number % 2]},
     )
 

@@ -16,10 +16,10 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
-from edgewright.tasks.contract import Augment, Task
-from edgewright.tasks.task import read_task
-from edgewright.training.augment import augment
-from edgewright.training.job import Laid
+from edgewright.tasks.spec.file import read_task
+from edgewright.tasks.spec.task import Augment, Task
+from edgewright.training.data.augment import augment
+from edgewright.training.job import CachedDataset
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -28,7 +28,7 @@ class Job(Struct, frozen=True, kw_only=True):
     factory: str
     weights: str
     task: str
-    laid: Laid
+    dataset: CachedDataset
     shape: tuple[int, ...]
     macs: float
     epochs: int
@@ -99,9 +99,9 @@ def tune(module: Any, job: Job) -> None:
     import torch
 
     task = read_task(Path(job.task))
-    images = np.load(next(iter(job.laid.inputs.values())), mmap_mode="r")
-    labels = np.load(job.laid.labels)
-    fit = np.array(job.laid.fit)
+    images = np.load(next(iter(job.dataset.inputs.values())), mmap_mode="r")
+    labels = np.load(job.dataset.labels)
+    fit = np.array(job.dataset.fit)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     milestones = [round(0.6 * job.epochs), round(0.8 * job.epochs)]
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, 0.1)

@@ -23,23 +23,23 @@ from benchmarks.matrix import make_table
 from benchmarks.measuring import MOBILENET, describe_machine
 from benchmarks.torch_pruning_once import Job as PeerJob
 from benchmarks.torch_pruning_once import Told
-from edgewright.facts.plan import CompilePlan, DistilPlan, PrunePlan, QuantizePlan
-from edgewright.flows.contest import Court, judge_all, race
-from edgewright.flows.device import open_device
-from edgewright.flows.distil import distil
-from edgewright.flows.distillation import DistilReport
-from edgewright.flows.laying import lay_out_training
-from edgewright.flows.learning import Side, Versus
-from edgewright.flows.prune import prune
-from edgewright.flows.pruning import PruneReport
-from edgewright.flows.quantization import QuantizeReport, Speedup
-from edgewright.flows.quantize import quantize
-from edgewright.flows.sources import prepare_source
-from edgewright.formats.prepare import drop_file_origins
+from edgewright.flows.compile.sources import prepare_source
+from edgewright.flows.device_names import open_device
+from edgewright.flows.distill.flow import distill
+from edgewright.flows.distill.report import DistillReport
+from edgewright.flows.experiment.control import EvaluationContext, compare_speed, evaluate_networks
+from edgewright.flows.experiment.dataset_cache import cache_dataset
+from edgewright.flows.experiment.report import MetricDelta, NetworkReport
+from edgewright.flows.prune.flow import prune
+from edgewright.flows.prune.report import PruneReport
+from edgewright.flows.quantize.flow import quantize
+from edgewright.flows.quantize.report import QuantizeReport, Speedup
+from edgewright.formats.onnx.prepare import remove_file_exporter_metadata
+from edgewright.schema.plan import CompilePlan, DistillPlan, PrunePlan, QuantizePlan
 from edgewright.store.store import open_store
-from edgewright.tasks.contract import Augment
-from edgewright.tasks.data import open_data
-from edgewright.tasks.task import read_task
+from edgewright.tasks.data.dataset import open_dataset
+from edgewright.tasks.spec.file import read_task
+from edgewright.tasks.spec.task import Augment
 
 ROOT = Path(__file__).parents[1]
 SHARED = MOBILENET.parents[1]
@@ -102,9 +102,11 @@ class Bench:
         """Accuracy, bytes, speed and cost of Torch-Pruning's recipe at as few MACs."""
         out = self._out / "peer"
         out.mkdir(exist_ok=True)
-        laid = lay_out_training(partial(open_data, TRAIN, TASK), out / "data", held_out=0.1, seed=0, tell=self.tell)
+        dataset = cache_dataset(
+            partial(open_dataset, TRAIN, TASK), out / "data", held_out=0.1, seed=0, progress=self.tell
+        )
         job = PeerJob(
-            factory=FACTORY, weights=WEIGHTS, task=str(ROOT / "docs/examples/cifar10_teacher.toml"), laid=laid,
+            factory=FACTORY, weights=WEIGHTS, task=str(ROOT / "docs/examples/cifar10_teacher.toml"), dataset=dataset,
             shape=(1, 3, 32, 32), macs=macs, epochs=int(PRUNE["epochs"]), out=str(out),
         )  # fmt: skip
         if not (out / "told.json").is_file():
@@ -112,12 +114,12 @@ class Bench:
             command = [sys.executable, "-m", "benchmarks.torch_pruning_once", str(out / "job.json")]
             subprocess.run(command, cwd=ROOT, check=True)
         told = msgspec.json.decode((out / "told.json").read_bytes(), type=Told)
-        court = Court(WORDS, VAL, "onnxruntime", 1, 600.0, self._device, self._store, self.tell)
-        drop_file_origins(out / "model.onnx")  # as ours are
-        rows = judge_all({"peer": out / "model.onnx"}, court)
+        context = EvaluationContext(WORDS, VAL, "onnxruntime", 1, 600.0, self._device, self._store, self.tell)
+        remove_file_exporter_metadata(out / "model.onnx")  # as ours are
+        rows = evaluate_networks({"peer": out / "model.onnx"}, context)
         metric = rows["peer"].metric
-        raced = race(self.source(), out / "model.onnx", court, {})
-        return metric.value if metric else 0.0, (out / "model.onnx").stat().st_size, raced.speedup, told
+        speed_comparison = compare_speed(self.source(), out / "model.onnx", context, {})
+        return metric.value if metric else 0.0, (out / "model.onnx").stat().st_size, speed_comparison.speedup, told
 
     def source(self) -> Path:
         """The teacher as ONNX."""
@@ -132,13 +134,13 @@ class Bench:
             prepared = prepare_source(plan, Path(folder), self._device, bare=True)
             to.write_bytes(Path(prepared.files["onnx"]).read_bytes())
 
-    def distil(self) -> DistilReport:
-        plan = DistilPlan(
+    def distil(self) -> DistillReport:
+        plan = DistillPlan(
             teacher=FACTORY, teacher_weights=WEIGHTS, student="auto:5x", task=WORDS, data=TRAIN, val=VAL,
             settings=DISTIL, seeds=3,
         )  # fmt: skip
-        found: DistilReport = self.kept(
-            "distil", DistilReport, lambda: distil(plan, self._out / "distil", self._device, self._store, self.tell)
+        found: DistillReport = self.kept(
+            "distil", DistillReport, lambda: distill(plan, self._out / "distil", self._device, self._store, self.tell)
         )
         return found
 
@@ -152,7 +154,7 @@ class Bench:
         )
         return found
 
-    def chain(self) -> tuple[DistilReport, QuantizeReport, Speedup, int]:
+    def chain(self) -> tuple[DistillReport, QuantizeReport, Speedup, int]:
         """The pruned network taught by the teacher, then INT8; against the teacher in fp32."""
         cut = PrunePlan(
             source=FACTORY, weights=WEIGHTS, task=WORDS, data=TRAIN, val=VAL, target_bytes="2.45x", target_speedup=1.6,
@@ -161,14 +163,14 @@ class Bench:
         pruned: PruneReport = self.kept(
             "chain-prune", PruneReport, lambda: prune(cut, self._out / "chain", self._device, self._store, self.tell)
         )
-        plan = DistilPlan(
+        plan = DistillPlan(
             teacher=FACTORY, teacher_weights=WEIGHTS, student=pruned.module or "", student_weights=pruned.weights,
             task=WORDS, data=TRAIN, val=VAL, settings=CHAIN, views=CHAIN_VIEWS, control=False,
         )  # fmt: skip
-        taught: DistilReport = self.kept(
+        taught: DistillReport = self.kept(
             "chain-distil",
-            DistilReport,
-            lambda: distil(plan, self._out / "chain", self._device, self._store, self.tell),
+            DistillReport,
+            lambda: distill(plan, self._out / "chain", self._device, self._store, self.tell),
         )
         small = QuantizePlan(
             source=taught.model or "", runtimes=("onnxruntime",), task=WORDS, data=TRAIN, eval_data=VAL, max_drop=100.0
@@ -179,9 +181,9 @@ class Bench:
         )  # fmt: skip
         whole = self.source()
         made = Path(done.artifacts[0].path or "")
-        court = Court(WORDS, VAL, "onnxruntime", 1, 600.0, self._device, self._store, self.tell)
-        raced = race(whole, made, court, {})
-        return taught, done, raced.speedup, whole.stat().st_size
+        context = EvaluationContext(WORDS, VAL, "onnxruntime", 1, 600.0, self._device, self._store, self.tell)
+        speed_comparison = compare_speed(whole, made, context, {})
+        return taught, done, speed_comparison.speedup, whole.stat().st_size
 
 
 def zstd_bytes(path: Path) -> int:
@@ -191,7 +193,7 @@ def zstd_bytes(path: Path) -> int:
     return len(zstandard.ZstdCompressor(level=19).compress(path.read_bytes()))
 
 
-def show_sides(sides: tuple[Side, ...]) -> str:
+def show_sides(sides: tuple[NetworkReport, ...]) -> str:
     rows = [
         (
             side.name,
@@ -208,7 +210,7 @@ def show_sides(sides: tuple[Side, ...]) -> str:
     return make_table(HEADS, rows)
 
 
-def say_versus(against: tuple[Versus, ...]) -> None:
+def say_versus(against: tuple[MetricDelta, ...]) -> None:
     for one in against:
         reach = f" ({one.low:+.2f} to {one.high:+.2f} over {one.over})" if one.low is not None else ""
         print(f"against {one.against}: {one.value:+.2f} {one.unit}{reach}")
@@ -236,7 +238,7 @@ def main() -> None:
 def run(bench: Bench, parts: set[str]) -> None:
     for name in ("prune", "zeros", "distil"):
         if name in parts:
-            report: PruneReport | DistilReport = getattr(bench, name)()
+            report: PruneReport | DistillReport = getattr(bench, name)()
             print(f"\n{name}, {report.seconds:.0f} s\n{show_sides(report.sides)}")
             say_versus(report.against)
             say_speed(report.speedup)

@@ -15,12 +15,12 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.measuring import MOBILENET, describe_machine, tell_ratio
-from edgewright.tasks.contract import Augment, Classification, ImageInput, Task
-from edgewright.training.job import Laid, Settings, Source
-from edgewright.training.loop import Plan, Training
-from edgewright.training.samples import Samples, last_channels
-from edgewright.training.teach import Lesson
-from edgewright.training.train import open_fabric
+from edgewright.tasks.spec.task import Augment, Classification, ImageInput, Task
+from edgewright.training.data.samples import TrainingSamples, set_channels_last
+from edgewright.training.distillation.losses import DistillationLoss
+from edgewright.training.job import CachedDataset, ModuleSource, Settings
+from edgewright.training.loop.loop import TrainingLoop, TrainingPlan
+from edgewright.training.loop.train import open_fabric
 
 TEACHER = MOBILENET.parent / "cifar10_teacher.py"
 SAMPLES, BATCH = 1280, 64
@@ -56,9 +56,9 @@ def compare(
     np.save(folder / "x.npy", rng.standard_normal((SAMPLES, 3, 32, 32), np.float32))
     np.save(folder / "y.npy", rng.integers(0, 10, SAMPLES))
     torch.manual_seed(0)
-    ours, bare = (load_module(Source(factory=f"{TEACHER}:build"), 0) for _ in range(2))
+    ours, bare = (load_module(ModuleSource(factory=f"{TEACHER}:build"), 0) for _ in range(2))
     for one in (ours, bare):
-        last_channels(one)
+        set_channels_last(one)
     alone = make_bare(bare, folder, bf16=precision == "bf16")
     fabric = open_fabric(precision)
     wall: tuple[list[float], list[float]] = ([], [])
@@ -79,16 +79,16 @@ def make_ours(module: Any, fabric: Any, folder: Path, precision: str, *, augment
     inputs = (ImageInput(name="x", size=(32, 32)),)
     wanted = Augment(flip=True, shift=4, erase=0.25) if augmented else None
     task = Task(inputs=inputs, output=Classification(), augment=wanted)
-    data = Laid(
+    data = CachedDataset(
         inputs={"x": str(folder / "x.npy")}, labels=str(folder / "y.npy"), fit=tuple(range(SAMPLES)), held_out=()
     )
     settings = Settings(epochs=1, batch=BATCH)
-    samples = Samples(data, task, settings)
+    samples = TrainingSamples(data, task, settings)
     memory = folder / "memory"
     memory.mkdir(exist_ok=True)
-    plan = Plan("benchmark", "benchmark", task, settings, samples.each_epoch, precision, memory)
-    lesson = Lesson(task, settings, None, None, samples.read(samples.fit[:1]))
-    return Training(fabric, module, lesson, samples, plan, lambda word: None).run
+    plan = TrainingPlan("benchmark", "benchmark", task, settings, samples.steps_per_epoch, precision, memory)
+    distillation_loss = DistillationLoss(task, settings, None, None, samples.read(samples.fit[:1]))
+    return TrainingLoop(fabric, module, distillation_loss, samples, plan, lambda word: None).run
 
 
 def make_bare(module: Any, folder: Path, *, bf16: bool) -> Callable[[], Any]:

@@ -19,12 +19,12 @@ from time import perf_counter
 
 from benchmarks.measuring import describe_machine, find_model
 from edgewright.bench.statistics import shift_interval
-from edgewright.bench.verdict import CONFIDENCE, judge
+from edgewright.bench.verdict import CONFIDENCE, decide_verdict
 from edgewright.devices.connection import Connection
 from edgewright.devices.local import WORKER, LocalDevice
-from edgewright.facts.plan import BenchmarkPlan, Candidate
-from edgewright.facts.run import Comparison, Run
-from edgewright.flows.benchmark import benchmark
+from edgewright.flows.benchmark.flow import benchmark
+from edgewright.schema.plan import BenchmarkPlan, Candidate
+from edgewright.schema.run import Comparison, Run
 from edgewright.store.store import open_store
 
 SLOWED = ("-P", str(Path(__file__).with_name("slowed_worker.py")))
@@ -90,7 +90,9 @@ def compare_samples(a: list[float], b: list[float]) -> str:
     interval = shift_interval(a, b, CONFIDENCE)
     if interval.low is None or interval.high is None:
         return "inconclusive"
-    return judge(exp(interval.value), exp(interval.low), exp(interval.high), BenchmarkPlan(candidates=()).threshold)
+    return decide_verdict(
+        exp(interval.value), exp(interval.low), exp(interval.high), BenchmarkPlan(candidates=()).threshold
+    )
 
 
 def tell(name: str, rows: Sequence[dict[str, object]]) -> None:

@@ -33,9 +33,9 @@ from msgspec.structs import replace
 from benchmarks.measuring import describe_machine
 from benchmarks.store import BATCH, make_runs
 from edgewright.bench.verdict import compare_paired
-from edgewright.facts.run import Layer, Metric, Run, Series
-from edgewright.flows.demo import digits_folder
-from edgewright.store.ids import new_run_id
+from edgewright.flows.demo.flow import get_digits_folder
+from edgewright.schema.run import Layer, Metric, Run, Series
+from edgewright.store.runs.ids import new_run_id
 from edgewright.store.store import open_store
 
 GOALS = {"list": 0.2, "filter": 0.2, "run": 0.3, "compare": 0.6, "paint": 1.0, "memory_mb": 150.0}
@@ -199,7 +199,15 @@ def drain(one: socket.socket) -> None:
 
 def one_median(home: Path) -> float:
     """p50 of one process of the demo's digits, microseconds, by the command line."""
-    words = ["benchmark", str(digits_folder() / "digits.onnx"), "--processes", "1", "--seconds", "0.5", "--no-layers"]
+    words = [
+        "benchmark",
+        str(get_digits_folder() / "digits.onnx"),
+        "--processes",
+        "1",
+        "--seconds",
+        "0.5",
+        "--no-layers",
+    ]
     command = [sys.executable, "-m", "edgewright", *words, "--json"]
     environ = {**os.environ, "EDGEWRIGHT_HOME": str(home)}
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ from time import perf_counter_ns
 
 from benchmarks.measuring import describe_machine, tell_ratio
 from edgewright.devices.local import LocalDevice
-from edgewright.runtimes.wire import MemoryNow, Told
+from edgewright.runtimes.wire import CommandDone, ReadMemory
 
 DEVICE = LocalDevice()
 
@@ -41,7 +41,7 @@ def time_questions(count: int) -> list[float]:
         times = []
         for _ in range(count):
             begin = perf_counter_ns()
-            worker.ask(MemoryNow(), Told)
+            worker.ask(ReadMemory(), CommandDone)
             times.append((perf_counter_ns() - begin) / 1e3)
     return times
 

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.runtimes.litert_writer.node_tests import Case, Outcome, is_outside, list_cases, run_case  # noqa: E402 - the path is set above
+from tests.runtimes.litert.writer.node_tests import Case, Outcome, is_outside, list_cases, run_case  # noqa: E402 - the path is set above
 
 PAGE = ROOT / "docs" / "litert-coverage.md"
 HEAD = """# What the LiteRT writer covers

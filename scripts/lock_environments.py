@@ -23,10 +23,10 @@ from tempfile import TemporaryDirectory
 from edgewright.runtimes.environments import (
     ENVIRONMENTS,
     TORCH_INDEX,
-    cpu_build,
-    environment_info,
-    lock_path,
-    python_of,
+    find_environment,
+    get_lock_path,
+    get_python_path,
+    select_cpu_build,
 )
 
 HEADER = """\
@@ -37,25 +37,33 @@ HEADER = """\
 
 def main(words: Sequence[str]) -> None:
     for word in words or list(ENVIRONMENTS):
-        name = environment_info(word).name
+        name = find_environment(word).name
         with TemporaryDirectory() as folder:
             lines = resolve(name, Path(folder))
-        lock_path(name).write_text(head(name) + "\n".join(lines) + "\n", encoding="utf-8")
+        get_lock_path(name).write_text(head(name) + "\n".join(lines) + "\n", encoding="utf-8")
         print(f"{name}: {len(lines)} packages", file=sys.stderr)
 
 
 def head(name: str) -> str:
     where = f"{platform.system()} {platform.machine()}, Python {sys.version_info.major}.{sys.version_info.minor}"
-    return HEADER.format(where=where, wants=" ".join(ENVIRONMENTS[name].wants))
+    return HEADER.format(where=where, requirements=" ".join(ENVIRONMENTS[name].requirements))
 
 
 def resolve(name: str, folder: Path) -> list[str]:
     """The closure as `name==version`, sorted; a local version such as `+cpu` is left out."""
     subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
     report = folder / "report.json"
-    wants = [cpu_build(want) for want in ENVIRONMENTS[name].wants]
-    command = [str(python_of(folder / "env")), "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
-    command += ["--report", str(report), *wants]
+    requirements = [select_cpu_build(want) for want in ENVIRONMENTS[name].requirements]
+    command = [
+        str(get_python_path(folder / "env")),
+        "-m",
+        "pip",
+        "install",
+        "--dry-run",
+        "--ignore-installed",
+        "--quiet",
+    ]
+    command += ["--report", str(report), *requirements]
     if subprocess.run(command).returncode:  # the indexes that pip is set to may lack torch without CUDA
         subprocess.run([*command, "--extra-index-url", TORCH_INDEX], check=True)
     packages = [item["metadata"] for item in json.loads(report.read_text())["install"]]

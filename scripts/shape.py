@@ -24,7 +24,7 @@ class Module(NamedTuple):
     """One source file.
 
     Attributes:
-        name: as it is imported, for example `edgewright.store.ids`.
+        name: as it is imported, for example `edgewright.store.runs.ids`.
         imported: pairs of a module and a name that it imports from there, or reads as an attribute of it.
     """
 

@@ -2,7 +2,7 @@
 
     python scripts/support_tables.py [--check] [--from FOLDER] [RUNTIME...]
 
-Each probe of `tests/runtimes/support_probes.py` is compiled by each runtime: some 20 minutes for the slow ones. What
+Each probe of `tests/runtimes/support/probes.py` is compiled by each runtime: some 20 minutes for the slow ones. What
 came out is kept as FOLDER/RUNTIME.json, and `--from` takes it from there. With --check nothing is written, and the exit
 code says whether the tables are what a run gives.
 """
@@ -22,9 +22,9 @@ sys.path.insert(0, str(ROOT))
 
 from edgewright.runtimes.table import TABLE  # noqa: E402 - the path is set above
 from scripts.support_units import NCNN_VULKAN, OPENVINO_FOREIGN, OPENVINO_OPERATIONS, UNITS  # noqa: E402 - as above
-from tests.runtimes.support_bases import Probe  # noqa: E402 - as above
-from tests.runtimes.support_probes import fewer_probes, probes  # noqa: E402 - as above
-from tests.runtimes.support_trial import Outcome, try_probes  # noqa: E402 - as above
+from tests.runtimes.support.bases import Probe  # noqa: E402 - as above
+from tests.runtimes.support.probes import fewer_probes, probes  # noqa: E402 - as above
+from tests.runtimes.support.trial import Outcome, try_probes  # noqa: E402 - as above
 
 SLOW = ("ncnn", "mnn", "executorch", "coreml")
 # Attributes of which a refused value stands for all beyond the usual one.

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from edgewright.telemetry import SWITCHES
+from tests.paths import ROOT
 
-SOURCE = str(Path(__file__).parents[1] / "src")
+SOURCE = str(ROOT / "src")
 _lacking: list[str] = []
 
 

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Literal, get_args, get_origin
 
 import click
@@ -11,22 +10,29 @@ from msgspec.structs import fields
 
 from edgewright.bench.warnings import RULES
 from edgewright.cli.app import edgewright
-from edgewright.cli.commands import ALIASES, COMMANDS, options_of
-from edgewright.cli.config import STORE_KEYS, known_keys
-from edgewright.compress.job import Judged, QuantizationReport, SiteReport, TensorReport
-from edgewright.compress.recipe import Method, Recipe, Rounding, Rule, Treated
-from edgewright.flows.distillation import DistilReport
-from edgewright.flows.learning import SeedRow, Side, Versus
-from edgewright.flows.pruning import PruneReport, WidthRow
-from edgewright.flows.quantization import Kept, MetricAgainst, QuantizedRow, QuantizeReport, Speedup, Tuned
+from edgewright.cli.config import STORE_KEYS, list_known_keys
+from edgewright.cli.registry import ALIASES, COMMANDS, list_options
+from edgewright.flows.distill.report import DistillReport
+from edgewright.flows.experiment.report import MetricDelta, NetworkReport, SeedRow
+from edgewright.flows.prune.report import PruneReport, WidthRow
+from edgewright.flows.quantize.report import (
+    FinetuneReport,
+    MetricWithReference,
+    ProtectedOperator,
+    QuantizedRow,
+    QuantizeReport,
+    Speedup,
+)
+from edgewright.quantization.job import FidelityReport, QuantizationReport, TensorReport, WeightNodeReport
+from edgewright.quantization.recipe import Method, NodePrecision, Recipe, RecipeRule, Rounding
 from edgewright.runtimes.table import TABLE
-from edgewright.tasks.contract import OWN_METRICS, Dtype, Input, Output
-from edgewright.tasks.task import Task
-from edgewright.training.job import Settings, Teaching, Thinning
+from edgewright.tasks.spec.file import Task
+from edgewright.tasks.spec.task import BUILTIN_METRICS, Dtype, Input, Output
+from edgewright.training.job import DistillationSettings, Settings, SparsitySettings
+from tests.paths import ROOT
 from tests.test_errors import OURS
 
 INPUTS, OUTPUTS = get_args(Input), get_args(Output)
-ROOT = Path(__file__).parents[1]
 TEXT = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
 SOURCE = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "src").rglob("*.py")))
 
@@ -52,7 +58,7 @@ def commands(command: click.Command = edgewright, path: str = "edgewright") -> d
 
 
 def flags(command: click.Command) -> list[str]:
-    return [name for option in options_of(command).values() for name in (*option.opts, *option.secondary_opts)]
+    return [name for option in list_options(command).values() for name in (*option.opts, *option.secondary_opts)]
 
 
 def test_commands() -> None:
@@ -77,8 +83,8 @@ def test_options_of_runtimes() -> None:
 
 
 def test_config_tables_and_keys() -> None:
-    demand("config tables", [f"[{table}]" for table in known_keys() if f"[{table}]" not in TEXT])
-    demand("config keys", [f"[{table}] {key}" for table, keys in known_keys().items() for key in missing(keys)])
+    demand("config tables", [f"[{table}]" for table in list_known_keys() if f"[{table}]" not in TEXT])
+    demand("config keys", [f"[{table}] {key}" for table, keys in list_known_keys().items() for key in missing(keys)])
 
 
 def test_errors_with_their_exit_codes() -> None:
@@ -114,29 +120,39 @@ def test_keys_of_a_task() -> None:
     demand("keys of task.toml", [key for key in sorted(keys) if f"`{key}`" not in page])
     words = {str(kind.__struct_config__.tag) for kind in kinds if kind is not Task}
     demand("kinds of task.toml", [word for word in sorted(words) if f'kind = "{word}"' not in page])
-    choices = {word for kind in kinds for word in words_of(kind)} | set(OWN_METRICS)
+    choices = {word for kind in kinds for word in words_of(kind)} | set(BUILTIN_METRICS)
     demand("values of task.toml", [word for word in sorted(choices) if f"`{word}`" not in page])
 
 
 def test_keys_of_a_recipe_and_of_a_quantisation() -> None:
     page = (ROOT / "docs/quantize.md").read_text(encoding="utf-8")
-    kinds = (Recipe, Rule, QuantizeReport, QuantizedRow, MetricAgainst, Speedup, Kept, QuantizationReport, Judged)
-    keys = {key for kind in (*kinds, SiteReport, TensorReport) for key in kind.__struct_fields__}
+    kinds = (
+        Recipe,
+        RecipeRule,
+        QuantizeReport,
+        QuantizedRow,
+        MetricWithReference,
+        Speedup,
+        ProtectedOperator,
+        QuantizationReport,
+        FidelityReport,
+    )
+    keys = {key for kind in (*kinds, WeightNodeReport, TensorReport) for key in kind.__struct_fields__}
     demand("keys of a recipe or of a quantisation", [key for key in sorted(keys) if f"`{key}`" not in page])
-    choices = {str(word) for kind in (Treated, Method, Rounding) for word in get_args(kind)}
+    choices = {str(word) for kind in (NodePrecision, Method, Rounding) for word in get_args(kind)}
     demand("values of recipe.toml", [word for word in sorted(choices) if f"`{word}`" not in page])
 
 
 def test_keys_of_trainings() -> None:
     pages = "".join((ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in ("prune", "distil"))
-    kinds = (PruneReport, DistilReport, Side, SeedRow, Versus, WidthRow)
+    kinds = (PruneReport, DistillReport, NetworkReport, SeedRow, MetricDelta, WidthRow)
     keys = {key for kind in kinds for key in kind.__struct_fields__} - {"schema"}
     demand("keys of a training's report", [key for key in sorted(keys) if f"`{key}`" not in pages])
     page = (ROOT / "docs/training.md").read_text(encoding="utf-8")
-    words = {key for kind in (Settings, Teaching, Thinning) for key in kind.__struct_fields__}
+    words = {key for kind in (Settings, DistillationSettings, SparsitySettings) for key in kind.__struct_fields__}
     demand("words of a training", [key for key in sorted(words) if f"`{key}`" not in page])
     quantize = (ROOT / "docs/quantize.md").read_text(encoding="utf-8")
-    demand("keys of a fine-tuning", [key for key in Tuned.__struct_fields__ if f"`{key}`" not in quantize])
+    demand("keys of a fine-tuning", [key for key in FinetuneReport.__struct_fields__ if f"`{key}`" not in quantize])
 
 
 def words_of(kind: type[Struct]) -> set[str]:

@@ -39,8 +39,8 @@ def test_the_drawn_tree_is_the_real_one() -> None:
 
 def test_no_error_is_defined_elsewhere() -> None:
     import edgewright.cli.app
-    import edgewright.cli.benchmark
-    import edgewright.flows.rerun
+    import edgewright.cli.commands.benchmark
+    import edgewright.flows.benchmark.rerun
     import edgewright.store.store  # noqa: F401
 
     elsewhere = [kind for kind in all_classes() if kind.__module__.startswith("edgewright.") and kind not in OURS]

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from edgewright import telemetry
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 HEAVY = (
     "onnx",
     "numpy",
@@ -39,7 +39,7 @@ def found(modules: set[str], names: tuple[str, ...]) -> set[str]:
 
 def test_help_is_light() -> None:
     modules = modules_after("from edgewright.cli.app import run\nassert run(['--help']) == 0")
-    assert "edgewright.cli.benchmark" in modules
+    assert "edgewright.cli.commands.benchmark" in modules
     assert found(modules, HEAVY) == set()
 
 

@@ -11,10 +11,10 @@ from edgewright.errors import ConfigError, LimitReached
 from edgewright.limits import (
     DEFAULT_BYTES,
     DEFAULT_SECONDS,
-    Budget,
-    OverTime,
-    half_of_machine,
-    interrupted_after,
+    ResourceBudget,
+    TimeLimitExceeded,
+    get_half_of_memory,
+    interrupt_after,
     read_budget,
     suggest_bytes,
 )
@@ -41,13 +41,13 @@ def test_seconds_that_are_none_are_rejected(text: str) -> None:
 
 
 def test_defaults_fit_the_machine() -> None:
-    assert read_budget({}) == Budget(min(DEFAULT_BYTES, half_of_machine()), DEFAULT_SECONDS)
+    assert read_budget({}) == ResourceBudget(min(DEFAULT_BYTES, get_half_of_memory()), DEFAULT_SECONDS)
     assert read_budget({"EDGEWRIGHT_TIME_LIMIT": "600"}).seconds == 600
     assert read_budget({"EDGEWRIGHT_TIME_LIMIT": "none"}).seconds == inf
 
 
 def test_the_error_names_the_limit_the_need_and_how_to_raise_it() -> None:
-    budget = Budget(memory_bytes=64_000_000, seconds=10)
+    budget = ResourceBudget(memory_bytes=64_000_000, seconds=10)
     budget.check_bytes(64_000_000, "the input")
     with pytest.raises(LimitReached) as caught:
         budget.check_bytes(2e9, "the input", "give smaller sizes")
@@ -67,29 +67,29 @@ def test_what_is_suggested_suffices() -> None:
 
 def test_sizes_that_no_float_holds_are_told() -> None:
     with pytest.raises(LimitReached, match="the memory limit is reached: the input"):
-        Budget(memory_bytes=1e9).check_bytes(10**400, "the input")
+        ResourceBudget(memory_bytes=1e9).check_bytes(10**400, "the input")
 
 
 def test_a_child_reads_the_same_budget() -> None:
-    budget = Budget(memory_bytes=64_000_000, seconds=40).after(10)
-    assert read_budget(budget.environment()) == Budget(memory_bytes=64_000_000, seconds=30)
-    assert read_budget(Budget().environment()) == Budget()
+    budget = ResourceBudget(memory_bytes=64_000_000, seconds=40).after(10)
+    assert read_budget(budget.environment()) == ResourceBudget(memory_bytes=64_000_000, seconds=30)
+    assert read_budget(ResourceBudget().environment()) == ResourceBudget()
 
 
 def test_python_that_hangs_is_interrupted() -> None:
     handler, timer = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
-    with pytest.raises(OverTime), interrupted_after(0.05), suppress(Exception):
+    with pytest.raises(TimeLimitExceeded), interrupt_after(0.05), suppress(Exception):
         re.match("(a+)+$", "a" * 60 + "!")
     assert signal.getsignal(signal.SIGALRM) is handler
-    with interrupted_after(60):
+    with interrupt_after(60):
         pass
     assert bool(signal.getitimer(signal.ITIMER_REAL)[0]) is bool(timer[0])
 
 
 def test_time_is_spent_and_grows_with_the_files() -> None:
-    assert Budget(seconds=10).after(4).left_seconds == 6
-    assert Budget(seconds=10).after(4).after(40).left_seconds == 0
-    assert Budget(seconds=10).for_files(40_000_000).seconds == 12
+    assert ResourceBudget(seconds=10).after(4).left_seconds == 6
+    assert ResourceBudget(seconds=10).after(4).after(40).left_seconds == 0
+    assert ResourceBudget(seconds=10).for_files(40_000_000).seconds == 12
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer of the system")
@@ -97,7 +97,7 @@ def test_the_timer_of_the_calling_program_goes_on() -> None:
     before = signal.signal(signal.SIGALRM, signal.SIG_IGN)
     timer = signal.setitimer(signal.ITIMER_REAL, 600, 300)
     try:
-        with interrupted_after(60), interrupted_after(60):
+        with interrupt_after(60), interrupt_after(60):
             pass
         left, interval = signal.getitimer(signal.ITIMER_REAL)
     finally:

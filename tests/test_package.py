@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.paths import ROOT
+
 MOST_BYTES = 1_250_000  # docs/decisions/0015-the-size-of-the-wheel.md
 
 

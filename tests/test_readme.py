@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.paths import ROOT
+
 README = (ROOT / "README.md").read_text()
 COMMANDS = re.findall(r"^\$ edgewright (.+)$", README, re.MULTILINE)
 
@@ -19,7 +20,7 @@ def test_readme_states_the_two_commands_first() -> None:
 
 
 def test_readme_shows_the_demo_as_it_is() -> None:
-    from edgewright.cli.demo import ACCURACY_INTERVAL, HEADERS
+    from edgewright.cli.commands.demo import ACCURACY_INTERVAL, HEADERS
 
     shown = next(line for line in README.splitlines() if line.startswith("runtime "))
     assert re.split(r" {2,}", shown.strip()) == [header for header in HEADERS if header != ACCURACY_INTERVAL]

@@ -1,9 +1,9 @@
 """Every silenced check of the code says why it is silenced."""
 
 import re
-from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from tests.paths import ROOT
+
 FOLDERS = ("src", "benchmarks", "scripts")
 BARE = re.compile(r"#\s*(noqa|type: ?ignore|pragma: no cover)(: ?[A-Z0-9, ]+|\[[a-z, -]+\])?\s*$", re.MULTILINE)
 

@@ -8,8 +8,9 @@ import onnx
 import pytest
 
 from benchmarks.suite.table import ENTRIES, Entry, find_entry
+from tests.paths import ROOT
 
-SUITE = Path(__file__).parents[1] / "benchmarks" / "suite"
+SUITE = ROOT / "benchmarks" / "suite"
 SMALLEST = ("espcn", "gru")
 
 needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="torch is not installed")

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from edgewright import telemetry
-from edgewright.flows.doctor import describe_switch
-from edgewright.runtimes.launch import SITE, VARIABLE
-from edgewright.runtimes.wire import Open, Opened, RunTimes, SessionRequest, Times
+from edgewright.flows.doctor.flow import describe_switch
+from edgewright.runtimes.launch import SITE_CODE, VARIABLE
+from edgewright.runtimes.wire import Open, Opened, SessionRequest, TimeRuns, Times
 from tests.models.onnx_files import normal_feed, write_conv_net
+from tests.paths import ROOT
 from tests.runtimes.workers import save_feeds, start
 
-ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "edgewright"
 VARIABLES = {switch.variable: switch.value for switch in telemetry.SWITCHES if switch.variable}
 CONTRARY = dict.fromkeys(VARIABLES, "0")
@@ -39,7 +39,7 @@ def test_a_program_that_imports_the_package_and_its_children_have_the_switches()
 
 def test_an_isolated_environment_has_the_switches() -> None:
     """Its interpreter finds no installed package and reads no PYTHON variable; `sitecustomize` lends it ours."""
-    command = [sys.executable, "-I", "-S", "-c", f"{SITE}\n{SHOW}"]
+    command = [sys.executable, "-I", "-S", "-c", f"{SITE_CODE}\n{SHOW}"]
     assert switches_in(command, {**CONTRARY, VARIABLE: str(PACKAGE)}) == VARIABLES
 
 
@@ -55,7 +55,7 @@ def test_a_worker_of_onnxruntime_writes_no_identifier_and_starts_no_thread(
     with start("onnxruntime", tmp_path) as worker:
         session = SessionRequest(model=str(write_conv_net(tmp_path / "m.onnx")))
         worker.ask(Open(session=session, feeds=feeds), Opened)
-        worker.ask(RunTimes(runs=3, seconds=10.0), Times)
+        worker.ask(TimeRuns(runs=3, seconds=10.0), Times)
         threads = [path.read_text().strip() for path in Path(f"/proc/{worker._process.pid}/task").glob("*/comm")]
         worker.leave()
     assert [str(path.relative_to(home)) for path in home.rglob("*")] == []

@@ -14,16 +14,16 @@ import numpy as np
 from edgewright.devices.connection import Connection, start_worker
 from edgewright.formats.artifacts import artifact_signature, read_record
 from edgewright.runtimes.wire import (
+    CommandDone,
     Compile,
     Compiled,
     CompileRequest,
     Open,
     Opened,
-    Profile,
-    RunTimes,
+    ProfileRuns,
     SessionRequest,
+    TimeRuns,
     Times,
-    Told,
 )
 
 PATIENCE_S = 500.0  # an import that takes a second takes minutes where all are watched side by side
@@ -42,7 +42,7 @@ def main(runtime: str, source: str, artifact: str, seconds: float) -> None:
         done["threads"] = count_threads(worker)
         while time.monotonic() - began < seconds:
             if artifact != "-":
-                done["inferences"] += len(worker.ask(RunTimes(runs=20, seconds=1.0), Times).wall_ns)
+                done["inferences"] += len(worker.ask(TimeRuns(runs=20, seconds=1.0), Times).wall_ns)
             time.sleep(1)
         done["seconds"] = time.monotonic() - began
         worker.leave()
@@ -50,7 +50,9 @@ def main(runtime: str, source: str, artifact: str, seconds: float) -> None:
         with start_worker(command, runtime, PATIENCE_S, Path("worker.log")) as worker:
             session, feeds = plan_session(artifact)
             Path("trace").mkdir()
-            worker.ask(Profile(session=session, feeds=feeds, runs=3, folder=str(Path("trace").absolute())), Told)
+            worker.ask(
+                ProfileRuns(session=session, feeds=feeds, runs=3, folder=str(Path("trace").absolute())), CommandDone
+            )
             worker.leave()
     print(json.dumps(done))
 

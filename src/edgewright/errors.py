@@ -135,14 +135,14 @@ class OutputError(EdgewrightError):
     default_hint = "check that the folder can be written to and that the disk is not full"
 
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-FULL_TEXTS = re.compile(
+FULL_DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL_DISK_PATTERN = re.compile(
     r"No space left on device|Disk quota exceeded|File too large|database or disk is full"
     r"|\(os error (?:28|122|27)\)|[0-9]+ requested and [0-9]+ written"
 )
 
 
-def full_disk(error: BaseException) -> OutputError | None:
+def find_full_disk_error(error: BaseException) -> OutputError | None:
     """Return the error that reports a full disk, if that has caused the given one; None otherwise.
 
     What it was raised from counts too, and the words of libraries that raise classes of their own: numpy's for an
@@ -152,7 +152,7 @@ def full_disk(error: BaseException) -> OutputError | None:
     one: BaseException | None = error
     while one is not None and one not in seen:
         seen.append(one)
-        if is_of_full_disk(one):
+        if is_full_disk(one):
             where = f" for {one.filename}" if isinstance(one, OSError) and one.filename else ""
             return OutputError(
                 "the disk is full", f"there is no room{where}", "free some space, and run the same again"
@@ -161,11 +161,11 @@ def full_disk(error: BaseException) -> OutputError | None:
     return None
 
 
-def is_of_full_disk(error: BaseException) -> bool:
+def is_full_disk(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno is not None:
-        return error.errno in FULL
+        return error.errno in FULL_DISK_ERRNOS
     text = error.why if isinstance(error, EdgewrightError) else str(error)  # what failed may name a user's file
-    return isinstance(error, Exception) and FULL_TEXTS.search(text[:10_000]) is not None
+    return isinstance(error, Exception) and FULL_DISK_PATTERN.search(text[:10_000]) is not None
 
 
 class DeviceUnreachable(EdgewrightError):

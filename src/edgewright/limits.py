@@ -17,21 +17,21 @@ from time import monotonic
 from typing import NoReturn
 
 from edgewright.errors import ConfigError, LimitReached
-from edgewright.facts.units import show_bytes
+from edgewright.schema.units import show_bytes
 
 MEMORY_VARIABLE = "EDGEWRIGHT_MEMORY_LIMIT"
 TIME_VARIABLE = "EDGEWRIGHT_TIME_LIMIT"
 DEFAULT_BYTES = 1_500_000_000
-LEAST_BYTES = 16_000_000  # below this no interpreter starts
+MIN_BYTES = 16_000_000  # below this no interpreter starts
 DEFAULT_SECONDS = 45.0
-MOST_SHOWN = 10.0**24  # sizes in a file may be integers that no float holds
+MAX_SHOWN_BYTES = 10.0**24  # sizes in a file may be integers that no float holds
 BYTES_PER_SECOND = 20_000_000  # of the model's files: large weights may take longer to read
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 UNLIMITED = "none"
 
 
 @dataclass(frozen=True)
-class Budget:
+class ResourceBudget:
     """What one model may take in each process that handles it.
 
     Attributes:
@@ -58,7 +58,7 @@ class Budget:
     def memory_error(self, what: str, needed: float | None = None, hint: str = "") -> LimitReached:
         """Return the error for a memory limit that was reached."""
         limit = show_bytes(self.memory_bytes)
-        needed = min(needed, MOST_SHOWN) if needed is not None else None
+        needed = min(needed, MAX_SHOWN_BYTES) if needed is not None else None
         need = f"{show_bytes(needed)} are needed" if needed is not None else "more memory is needed"
         raised = f"{MEMORY_VARIABLE}={suggest_bytes(needed or 2 * self.memory_bytes)}"
         advice = f"set the environment variable {raised} to allow more"
@@ -75,32 +75,32 @@ class Budget:
             f"set the environment variable {raised} to allow more",
         )  # fmt: skip
 
-    def for_files(self, size: int) -> "Budget":
+    def for_files(self, size: int) -> "ResourceBudget":
         """Return the budget for a model of `size` bytes: large files may take longer."""
         return replace(self, seconds=self.seconds + size / BYTES_PER_SECOND)
 
     def environment(self) -> dict[str, str]:
         """Return the variables by which a child process reads the same budget."""
-        memory = str(int(max(self.memory_bytes, LEAST_BYTES))) if isfinite(self.memory_bytes) else UNLIMITED
+        memory = str(int(max(self.memory_bytes, MIN_BYTES))) if isfinite(self.memory_bytes) else UNLIMITED
         seconds = f"{max(self.left_seconds, 1):.3f}" if isfinite(self.seconds) else UNLIMITED
         return {MEMORY_VARIABLE: memory, TIME_VARIABLE: seconds}
 
-    def after(self, seconds: float) -> "Budget":
+    def after(self, seconds: float) -> "ResourceBudget":
         """Return the budget when `seconds` more have passed."""
         return replace(self, spent_seconds=self.spent_seconds + seconds)
 
 
-def read_budget(environ: Mapping[str, str] = os.environ) -> Budget:
+def read_budget(environ: Mapping[str, str] = os.environ) -> ResourceBudget:
     """Return the budget that the environment sets; ConfigError for a value that is none."""
     memory, seconds = environ.get(MEMORY_VARIABLE, ""), environ.get(TIME_VARIABLE, "")
-    return Budget(
-        memory_bytes=parse_bytes(memory) if memory else min(DEFAULT_BYTES, half_of_machine()),
+    return ResourceBudget(
+        memory_bytes=parse_bytes(memory) if memory else min(DEFAULT_BYTES, get_half_of_memory()),
         seconds=parse_seconds(seconds) if seconds else DEFAULT_SECONDS,
     )
 
 
 @contextmanager
-def interrupted_after(seconds: float) -> Iterator[None]:
+def interrupt_after(seconds: float) -> Iterator[None]:
     """Raise OverTime in the block once `seconds` have passed, as far as what runs there can be interrupted.
 
     Python code can, regular expressions included; a call of native code cannot. It is done by a timer of the system,
@@ -109,7 +109,7 @@ def interrupted_after(seconds: float) -> Iterator[None]:
     if not hasattr(signal, "setitimer") or current_thread() is not main_thread() or not isfinite(seconds):
         yield
         return
-    before, began = signal.signal(signal.SIGALRM, _raise_over_time), monotonic()
+    before, began = signal.signal(signal.SIGALRM, _raise_time_limit_exceeded), monotonic()
     left, interval = 0.0, 0.0
     try:
         left, interval = signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
@@ -121,20 +121,20 @@ def interrupted_after(seconds: float) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, max(left - (monotonic() - began), 1e-3), interval)
 
 
-def _raise_over_time(number: int, frame: object) -> NoReturn:
-    raise OverTime
+def _raise_time_limit_exceeded(number: int, frame: object) -> NoReturn:
+    raise TimeLimitExceeded
 
 
-class OverTime(BaseException):
-    """What runs in `interrupted_after` took too long; a library's `except Exception` does not keep it."""
+class TimeLimitExceeded(BaseException):
+    """What runs in `interrupt_after` took too long; a library's `except Exception` does not keep it."""
 
 
-def half_of_machine() -> float:
+def get_half_of_memory() -> float:
     """Return half of the machine's memory in bytes; infinity where the system does not say."""
     if sys.platform == "win32":
         return inf
     try:
-        return max(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2, LEAST_BYTES)
+        return max(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2, MIN_BYTES)
     except (ValueError, OSError):
         return inf
 
@@ -145,8 +145,8 @@ def parse_bytes(text: str) -> float:
         return inf
     match = fullmatch(r"([0-9]{1,18}(?:\.[0-9]{0,6})?) ?([kmgt]?i?)b?", text.strip().lower())
     size = float(match[1]) * UNITS[match[2]] if match is not None and match[2] in UNITS else 0.0
-    if size < LEAST_BYTES:
-        why = f"a memory limit is a size of at least {show_bytes(LEAST_BYTES)}, or {UNLIMITED}"
+    if size < MIN_BYTES:
+        why = f"a memory limit is a size of at least {show_bytes(MIN_BYTES)}, or {UNLIMITED}"
         raise ConfigError(f"{MEMORY_VARIABLE}={text[:60]} cannot be used", why, f"{MEMORY_VARIABLE}=8GB")
     return size
 

@@ -6,18 +6,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self, cast
 
-from edgewright.bench.session import Entry, Lane, Tape
+from edgewright.bench.session import CandidateProcesses, PreparedCandidate, ProcessSamples
 from edgewright.devices.connection import Connection
-from edgewright.devices.contract import Reading
+from edgewright.devices.protocol import Reading
 from edgewright.errors import EdgewrightError, ModelRejected
-from edgewright.facts.plan import BenchmarkPlan, Candidate
-from edgewright.facts.run import Device as DeviceFacts
 from edgewright.runtimes import wire
-from edgewright.runtimes.table import runtime_info, runtime_module
-from edgewright.runtimes.wire import Calibration, SessionRequest
-from edgewright.runtimes.worker import Desk, greet
+from edgewright.runtimes.table import find_runtime, import_runtime
+from edgewright.runtimes.wire import ClockCalibration, SessionRequest
+from edgewright.runtimes.worker import RequestHandler, greet
+from edgewright.schema.plan import BenchmarkPlan, Candidate
+from edgewright.schema.run import DeviceRecord as DeviceFacts
 
-QUIET = Calibration(wall_ns=100.0, cpu_ns=80.0, resolution_ns=10.0, reference_us=500.0)
+QUIET = ClockCalibration(wall_ns=100.0, cpu_ns=80.0, resolution_ns=10.0, reference_us=500.0)
 NO_SENSOR = Reading(source="no sensor here")
 
 
@@ -60,7 +60,7 @@ class QuickDevice:
     def environment(self) -> dict[str, Any]:
         return {"kernel": "none"}
 
-    def moment(self) -> dict[str, float]:
+    def system_state(self) -> dict[str, float]:
         return {"load1": 0.0, "swap_used_bytes": 0.0}
 
     def push(self, path: Path, sha256: str, beside: Mapping[str, Path] = MappingProxyType({})) -> str:
@@ -92,13 +92,13 @@ class QuickWorker:
     """The worker's own desk without a process around it."""
 
     def __init__(self, device: QuickDevice, runtime: str) -> None:
-        module = runtime_module(runtime_info(runtime))
+        module = import_runtime(find_runtime(runtime))
         hello = greet(runtime, module)
         assert isinstance(hello, wire.Hello)
         self.hello = hello
         self.start_us = 1000.0
         self._device = device
-        self._desk = Desk(module)
+        self._desk = RequestHandler(module)
         self._ended = False
 
     def __enter__(self) -> Self:
@@ -116,13 +116,13 @@ class QuickWorker:
         if isinstance(command, wire.Calibrate):
             return QUIET
         result = self._desk.answer(command)
-        if isinstance(result, wire.Refused):
+        if isinstance(result, wire.CommandFailed):
             raise ModelRejected(f"the worker refuses ({result.kind})", result.why)
         assert isinstance(result, kind)
         return result
 
     def leave(self) -> None:
-        self.ask(wire.Close(), wire.Told)
+        self.ask(wire.Close(), wire.CommandDone)
 
 
 def make_plan(*models: str, **changes: Any) -> BenchmarkPlan:
@@ -135,7 +135,7 @@ def make_plan(*models: str, **changes: Any) -> BenchmarkPlan:
     return BenchmarkPlan(candidates=candidates, **{**quick, **changes})
 
 
-def make_lane(folder: Path, name: str = "m", **options: str) -> Lane:
+def make_lane(folder: Path, name: str = "m", **options: str) -> CandidateProcesses:
     """A lane of the pretend runtime; `fail`, `warmup`, `throttle` and the like are its options."""
     from edgewright.bench.feeds import write_feeds
 
@@ -143,22 +143,26 @@ def make_lane(folder: Path, name: str = "m", **options: str) -> Lane:
     write_feeds(feeds, {})
     plain = {key.replace("_", "-"): value for key, value in options.items()}
     request = SessionRequest(model=name, options={"latency-us": "50", **plain})
-    return Lane(entry=Entry(title=f"{name} in pretend", runtime="pretend", request=request, feeds=str(feeds)))
+    return CandidateProcesses(
+        entry=PreparedCandidate(title=f"{name} in pretend", runtime="pretend", request=request, feeds=str(feeds))
+    )
 
 
-def make_tape(wall_us: Sequence[float], **changes: Any) -> Tape:
+def make_tape(wall_us: Sequence[float], **changes: Any) -> ProcessSamples:
     """What one process may have told."""
-    tape = Tape(log=Path("worker.log"), start_us=30_000.0, import_us=9_000.0, load_us=2_000.0, first_us=500.0)
-    tape.steady, tape.calibration = True, QUIET
-    tape.memory_before, tape.memory_loaded, tape.memory_peak = 10_000_000, 15_000_000, 20_000_000
-    tape.wall_us.extend(wall_us)
-    tape.cpu_us.extend(wall_us)
-    tape.chunks = [len(wall_us)]
+    process = ProcessSamples(
+        log=Path("worker.log"), start_us=30_000.0, import_us=9_000.0, load_us=2_000.0, first_us=500.0
+    )
+    process.steady, process.calibration = True, QUIET
+    process.memory_before, process.memory_loaded, process.memory_peak = 10_000_000, 15_000_000, 20_000_000
+    process.wall_us.extend(wall_us)
+    process.cpu_us.extend(wall_us)
+    process.chunks = [len(wall_us)]
     for name, value in changes.items():
-        setattr(tape, name, value)
-    return tape
+        setattr(process, name, value)
+    return process
 
 
-def failure_of(lane: Lane) -> EdgewrightError:
-    assert lane.failure is not None
-    return lane.failure
+def failure_of(candidate: CandidateProcesses) -> EdgewrightError:
+    assert candidate.failure is not None
+    return candidate.failure

@@ -2,9 +2,9 @@
 
 import pytest
 
-from edgewright.bench.explain import CAUSES, Finding, Profile, explain
-from edgewright.facts.run import Layer
-from edgewright.facts.words import Precision
+from edgewright.bench.slowdown import CAUSES, LayerProfile, SlowdownCause, explain_slowdown
+from edgewright.schema.run import Layer
+from edgewright.schema.vocabulary import Precision
 
 PLAIN = ("Conv", "Relu", "Gemm")
 
@@ -26,9 +26,11 @@ def layer(op: str, us: float = 10.0, backend: str = "XNNPACK", sources: tuple[st
 
 def find(
     *layers: Layer, precision: Precision = "fp32", partitions: int = 1, features: tuple[str, ...] = ()
-) -> dict[str, Finding]:
-    profile = Profile(layers=layers, precision=precision, partitions=partitions, machine="x86_64", features=features)
-    return {finding.code: finding for finding in explain(profile)}
+) -> dict[str, SlowdownCause]:
+    profile = LayerProfile(
+        layers=layers, precision=precision, partitions=partitions, machine="x86_64", features=features
+    )
+    return {finding.code: finding for finding in explain_slowdown(profile)}
 
 
 def test_a_sound_profile_has_no_cause() -> None:
@@ -106,8 +108,8 @@ def test_missing_features_have_no_share_and_come_last() -> None:
 
 
 def test_unknown_features_are_not_called_missing() -> None:
-    profile = Profile(layers=(), precision="w8a8", partitions=0, machine="x86_64", features=None)
-    assert explain(profile) == ()
+    profile = LayerProfile(layers=(), precision="w8a8", partitions=0, machine="x86_64", features=None)
+    assert explain_slowdown(profile) == ()
 
 
 def test_the_costliest_comes_first() -> None:

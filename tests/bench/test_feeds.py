@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgewright.bench.feeds import check_size, fix_shapes, make_feeds, read_feeds, write_feeds
+from edgewright.bench.feeds import check_size, make_feeds, read_feeds, resolve_shapes, write_feeds
 from edgewright.cli.parse import SHAPE
 from edgewright.errors import InputError, LimitReached
-from edgewright.facts.model import Signature, TensorSpec
+from edgewright.schema.model import Signature, TensorSpec
 
 
 def signature(**inputs: tuple[str, tuple[int | str, ...]]) -> Signature:
@@ -36,33 +36,33 @@ def refusal(call: Any, *arguments: Any) -> InputError:
 
 
 def test_fixed_shapes_need_nothing() -> None:
-    assert fix_shapes(ONE, {}) == {"x": (2, 3)}
-    assert fix_shapes(ONE, {"x": [2, 3]}) == {"x": (2, 3)}
-    assert fix_shapes(signature(s=("float32", ())), {}) == {"s": ()}
+    assert resolve_shapes(ONE, {}) == {"x": (2, 3)}
+    assert resolve_shapes(ONE, {"x": [2, 3]}) == {"x": (2, 3)}
+    assert resolve_shapes(signature(s=("float32", ())), {}) == {"s": ()}
 
 
 @pytest.mark.parametrize("shape", [("N", 3, "", "W"), ("batch",), (1, "seq"), ("", "")])
 def test_free_sizes_are_named_and_the_hint_works(shape: tuple[int | str, ...]) -> None:
     free = signature(image=("float32", shape))
-    error = refusal(fix_shapes, free, {})
+    error = refusal(resolve_shapes, free, {})
     assert "'image'" in error.what
     for size in shape:
         assert str(size) in error.what + error.why
     name, sizes = SHAPE.convert(error.try_this.removeprefix("--shape "), None, None)
-    fixed = fix_shapes(free, {name: sizes})
+    fixed = resolve_shapes(free, {name: sizes})
     assert make_feeds(free, fixed, 0)["image"].shape == sizes
 
 
 def test_a_default_of_the_file_is_taken_and_may_be_changed() -> None:
     spec = TensorSpec(name="x", dtype="float32", shape=("", 3), default_shape=(1, 3))
     own = Signature(inputs=(spec,), outputs=())
-    assert fix_shapes(own, {}) == {"x": (1, 3)}
-    assert fix_shapes(own, {"x": (4, 3)}) == {"x": (4, 3)}
+    assert resolve_shapes(own, {}) == {"x": (1, 3)}
+    assert resolve_shapes(own, {"x": (4, 3)}) == {"x": (4, 3)}
 
 
 @pytest.mark.parametrize("given_shape", [(2,), (2, 3, 1), (2, 4), ()])
 def test_contradictions(given_shape: tuple[int, ...]) -> None:
-    assert "[2, 3]" in refusal(fix_shapes, ONE, {"x": given_shape}).why
+    assert "[2, 3]" in refusal(resolve_shapes, ONE, {"x": given_shape}).why
 
 
 # Made inputs
@@ -71,7 +71,7 @@ def test_contradictions(given_shape: tuple[int, ...]) -> None:
 def test_made_inputs_are_seeded() -> None:
     dtypes = {"a": "float32", "b": "int8", "c": "int64", "d": "bool", "e": "float16"}
     wide = signature(**{name: (dtype, (50,)) for name, dtype in dtypes.items()})
-    shapes = fix_shapes(wide, {})
+    shapes = resolve_shapes(wide, {})
     once, again, other = make_feeds(wide, shapes, 1), make_feeds(wide, shapes, 1), make_feeds(wide, shapes, 2)
     for name, spec in zip("abcde", wide.inputs, strict=True):
         assert once[name].dtype.name == spec.dtype

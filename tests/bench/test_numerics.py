@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright.bench.numerics import COARSER, EQUAL_DB, compare_outputs, find_faults, sqnr_db
-from edgewright.facts.artifact import Numerics
+from edgewright.bench.numerics import EQUAL_DB, SYMMETRIC_THRESHOLD, compare_outputs, compute_sqnr_db, find_faults
+from edgewright.schema.artifact import Numerics
 
 
 def compare(reference: object, given: object) -> Numerics:
@@ -54,7 +54,7 @@ def test_the_worst_output_counts() -> None:
     good, bad = np.ones((1, 4)), np.full((1, 4), 1.5)
     numerics = compare_outputs({"a": good, "b": good}, {"a": good, "b": bad}, seed=None)
     assert numerics.worst_output == "b"
-    assert numerics.sqnr_db == pytest.approx(sqnr_db(good, bad))
+    assert numerics.sqnr_db == pytest.approx(compute_sqnr_db(good, bad))
     assert [one.name for one in numerics.outputs] == ["a", "b"]
 
 
@@ -103,6 +103,6 @@ def test_no_values_break_it(left: list[float], right: list[float]) -> None:
 
 
 def test_a_format_without_zero_points_is_judged_by_six_decibels_less() -> None:
-    assert not find_faults(noisy(15.0), "w8a8", COARSER)
+    assert not find_faults(noisy(15.0), "w8a8", SYMMETRIC_THRESHOLD)
     assert find_faults(noisy(15.0), "w8a8")
-    assert "below 14 dB" in find_faults(noisy(13.0), "w8a8", COARSER)[-1]
+    assert "below 14 dB" in find_faults(noisy(13.0), "w8a8", SYMMETRIC_THRESHOLD)[-1]

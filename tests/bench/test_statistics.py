@@ -16,7 +16,7 @@ from edgewright.bench.statistics import (
     paired_interval,
     shift_interval,
 )
-from edgewright.facts.ranks import binomial_cover, median_bounds
+from edgewright.schema.ranks import compute_binomial_coverage, compute_median_bounds
 
 # Distinct, and no sum or difference of some of them is zero.
 GENERIC = (1.0, 2.1, 4.3, 8.7, 17.9, 35.3, 71.1, 143.9, 290.3)
@@ -83,18 +83,18 @@ def test_median_interval_is_the_narrowest_that_suffices(n: int) -> None:
     interval = median_interval(range(n), 0.95)
     assert interval.low is not None
     cut = int(interval.low)  # the values are their own places
-    assert binomial_cover(n, cut) == interval.confidence >= 0.95
-    assert 2 * (cut + 1) >= n or binomial_cover(n, cut + 1) < 0.95
+    assert compute_binomial_coverage(n, cut) == interval.confidence >= 0.95
+    assert 2 * (cut + 1) >= n or compute_binomial_coverage(n, cut + 1) < 0.95
 
 
 @pytest.mark.parametrize("n", range(40))
 def test_bounds_of_a_median_are_those_of_the_interval_or_unknown(n: int) -> None:
     values = [float(place * 7919 % 101) for place in range(n)]
     if n < 6:  # the whole range of five covers with 0.9375
-        assert median_bounds(values) == (None, None)
+        assert compute_median_bounds(values) == (None, None)
         return
     interval = median_interval(values, 0.95)
-    assert median_bounds(values) == (interval.low, interval.high)
+    assert compute_median_bounds(values) == (interval.low, interval.high)
 
 
 @pytest.mark.parametrize(

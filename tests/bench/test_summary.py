@@ -9,37 +9,39 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgewright.bench.energy import Energy
-from edgewright.bench.session import Tape
+from edgewright.bench.session import ProcessSamples
 from edgewright.bench.summary import (
-    chunk_medians,
+    compute_chunk_medians,
+    compute_process_medians,
     make_metrics,
+    make_moment_metrics,
     make_series,
-    moment_metrics,
-    process_medians,
-    stored_medians,
+    read_chunk_medians,
 )
-from edgewright.devices.contract import Reading
-from edgewright.facts.run import Layer, LayerReport, Metric, Run
+from edgewright.devices.protocol import Reading
+from edgewright.schema.run import Layer, LayerReport, Metric, Run
 from tests.bench.quick import make_tape
 
 UNKNOWN = Energy(uj_per_inference=None, evidence="none", source="no sensor")
 walls = st.lists(st.lists(st.floats(0.001, 1e9), max_size=12), max_size=6)
 
 
-def run_of(tapes: list[Tape]) -> Run:
-    return Run(id="x", kind="benchmark", state="done", started_at="2026-11-20T00:00:00Z", series=make_series(tapes))
+def run_of(processes: list[ProcessSamples]) -> Run:
+    return Run(id="x", kind="benchmark", state="done", started_at="2026-11-20T00:00:00Z", series=make_series(processes))
 
 
-def metrics_of(tapes: list[Tape], report: LayerReport | None = None) -> dict[str, Metric]:
-    return {metric.name: metric for metric in make_metrics(tapes, 1234, UNKNOWN, report)}
+def metrics_of(processes: list[ProcessSamples], report: LayerReport | None = None) -> dict[str, Metric]:
+    return {metric.name: metric for metric in make_metrics(processes, 1234, UNKNOWN, report)}
 
 
 @given(walls)
 def test_stored_medians_are_the_tapes_medians(samples: list[list[float]]) -> None:
-    tapes = [make_tape(wall, chunks=split(len(wall))) for wall in samples]
-    assert stored_medians(run_of(tapes)) == chunk_medians(tapes)
-    assert [len(chunks) for chunks in chunk_medians(tapes)] == [len(split(len(wall))) for wall in samples if wall]
-    assert len(process_medians(tapes)) == len(chunk_medians(tapes))
+    processes = [make_tape(wall, chunks=split(len(wall))) for wall in samples]
+    assert read_chunk_medians(run_of(processes)) == compute_chunk_medians(processes)
+    assert [len(chunks) for chunks in compute_chunk_medians(processes)] == [
+        len(split(len(wall))) for wall in samples if wall
+    ]
+    assert len(compute_process_medians(processes)) == len(compute_chunk_medians(processes))
 
 
 def split(samples: int) -> list[int]:
@@ -48,8 +50,8 @@ def split(samples: int) -> list[int]:
 
 
 def test_series_are_raw_and_in_order() -> None:
-    tapes = [make_tape([3.0, 1.0]), make_tape([]), make_tape([2.0], load_us=None, memory_peak=None)]
-    series = {row.name: row for row in run_of(tapes).series}
+    processes = [make_tape([3.0, 1.0]), make_tape([]), make_tape([2.0], load_us=None, memory_peak=None)]
+    series = {row.name: row for row in run_of(processes).series}
     assert series["wall"].data == (3.0, 1.0, 2.0)
     assert series["wall.samples"].data == (2.0, 0.0, 1.0)
     assert series["load"].data[:2] == (2000.0, 2000.0)
@@ -67,8 +69,8 @@ def test_sensor_series() -> None:
 
 
 def test_p50_is_the_median_of_medians_and_the_rest_is_pooled() -> None:
-    tapes = [make_tape([10.0, 20.0, 90.0]), make_tape([30.0]), make_tape([40.0, 50.0])]
-    found = metrics_of(tapes)
+    processes = [make_tape([10.0, 20.0, 90.0]), make_tape([30.0]), make_tape([40.0, 50.0])]
+    found = metrics_of(processes)
     assert found["latency.p50"].value == 30.0  # of 20, 30, 45
     assert (found["latency.p50"].low, found["latency.p50"].high, found["latency.p50"].n) == (20.0, 45.0, 6)
     assert found["latency.p50_confidence"].value == 0.75
@@ -95,8 +97,8 @@ def test_peak_memory_is_the_highest_and_no_median_bounds_it() -> None:
 
 
 def test_cold_start_is_summed_process_by_process() -> None:
-    tapes = [make_tape([1.0], load_us=1.0, first_us=100.0), make_tape([1.0], load_us=50.0, first_us=2.0)]
-    assert metrics_of(tapes)["cold_start"].value == 76.5
+    processes = [make_tape([1.0], load_us=1.0, first_us=100.0), make_tape([1.0], load_us=50.0, first_us=2.0)]
+    assert metrics_of(processes)["cold_start"].value == 76.5
     assert "cold_start" not in metrics_of([make_tape([], load_us=None, first_us=None)])
 
 
@@ -142,5 +144,7 @@ def test_layers_that_take_no_time() -> None:
 
 
 def test_moments_keep_their_units() -> None:
-    found = {metric.name: metric.unit for metric in moment_metrics("before", {"load1": 0.5, "swap_used_bytes": 1.0})}
+    found = {
+        metric.name: metric.unit for metric in make_moment_metrics("before", {"load1": 0.5, "swap_used_bytes": 1.0})
+    }
     assert found == {"before.load1": "1", "before.swap_used_bytes": "bytes"}

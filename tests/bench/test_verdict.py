@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgewright.bench.verdict import SESSION_DRIFT, compare_paired, compare_sessions, judge
-from edgewright.facts.words import Verdict
+from edgewright.bench.verdict import SESSION_DRIFT, compare_paired, compare_sessions, decide_verdict
+from edgewright.schema.vocabulary import Verdict
 
 Floats = NDArray[np.float64]
 PROCESSES = 10
@@ -33,13 +33,13 @@ PROCESSES = 10
     ],
 )
 def test_judge(ratio: float, low: float | None, high: float | None, verdict: Verdict) -> None:
-    assert judge(ratio, low, high, 0.02) == verdict
+    assert decide_verdict(ratio, low, high, 0.02) == verdict
 
 
 @pytest.mark.parametrize(("ratio", "low", "high"), [(1.1, 1.05, 1.2), (1.0, 0.99, 1.01), (1.03, 0.9, 1.3)])
 def test_swapping_the_sides_swaps_the_verdict(ratio: float, low: float, high: float) -> None:
     other: dict[Verdict, Verdict] = {"slower": "faster", "faster": "slower"}
-    there, back = judge(ratio, low, high, 0.02), judge(1 / ratio, 1 / high, 1 / low, 0.02)
+    there, back = decide_verdict(ratio, low, high, 0.02), decide_verdict(1 / ratio, 1 / high, 1 / low, 0.02)
     assert back == other.get(there, there)
 
 

@@ -8,13 +8,13 @@ import pytest
 from msgspec.structs import replace
 
 from edgewright.bench.energy import Energy
-from edgewright.bench.session import Tape
+from edgewright.bench.session import ProcessSamples
 from edgewright.bench.summary import make_metrics
-from edgewright.bench.warnings import RULES, Case, find_warnings
-from edgewright.devices.contract import Reading
-from edgewright.facts.plan import BenchmarkPlan
-from edgewright.facts.run import LayerReport
-from edgewright.runtimes.wire import Calibration
+from edgewright.bench.warnings import RULES, WarningContext, find_warnings
+from edgewright.devices.protocol import Reading
+from edgewright.runtimes.wire import ClockCalibration
+from edgewright.schema.plan import BenchmarkPlan
+from edgewright.schema.run import LayerReport
 from tests.bench.quick import make_plan, make_tape
 from tests.bench.test_summary import layer
 
@@ -23,13 +23,16 @@ PLAN = replace(make_plan(), processes=10)
 
 
 def case_of(
-    tapes: list[Tape] | None = None, plan: BenchmarkPlan = PLAN, report: LayerReport | None = None, **changes: Any
-) -> Case:
-    tapes = [make_tape(WALL) for _ in range(10)] if tapes is None else tapes
+    processes: list[ProcessSamples] | None = None,
+    plan: BenchmarkPlan = PLAN,
+    report: LayerReport | None = None,
+    **changes: Any,
+) -> WarningContext:
+    processes = [make_tape(WALL) for _ in range(10)] if processes is None else processes
     energy = Energy(uj_per_inference=None, evidence="none", source="no sensor")
-    metrics = {metric.name: metric for metric in make_metrics(tapes, 10, energy, report)}
+    metrics = {metric.name: metric for metric in make_metrics(processes, 10, energy, report)}
     plain: dict[str, Any] = {"before": {"load1": 0.1}, "after": {"load1": 1.0}, "cores": 4}
-    return Case(plan=plan, tapes=tapes, metrics=metrics, report=report, **{**plain, **changes})
+    return WarningContext(plan=plan, processes=processes, metrics=metrics, report=report, **{**plain, **changes})
 
 
 def report_of(*layers: Any, whole_us: float = 100.0) -> LayerReport:
@@ -40,14 +43,14 @@ def slowly(factor: float) -> list[float]:
     return [100.0 * (1 + factor * k / 30) for k in range(30)]
 
 
-def clock(resolution_ns: float = 10.0, wall_ns: float = 100.0) -> Calibration:
-    return Calibration(wall_ns=wall_ns, cpu_ns=0.0, resolution_ns=resolution_ns, reference_us=1.0)
+def clock(resolution_ns: float = 10.0, wall_ns: float = 100.0) -> ClockCalibration:
+    return ClockCalibration(wall_ns=wall_ns, cpu_ns=0.0, resolution_ns=resolution_ns, reference_us=1.0)
 
 
 WHOLE = report_of(layer(0, "npu", 60.0), layer(1, "npu", 40.0))
 
 # For each code: a case that brings it, words that its text must have, and a case close by that does not bring it.
-CASES: dict[str, tuple[Callable[[], Case], str, Callable[[], Case]]] = {
+CASES: dict[str, tuple[Callable[[], WarningContext], str, Callable[[], WarningContext]]] = {
     "backend-absent": (
         lambda: case_of([make_tape(WALL, notes=("XNNPACK is not in this build",))]),
         "XNNPACK is not in this build",
@@ -122,8 +125,8 @@ CASES: dict[str, tuple[Callable[[], Case], str, Callable[[], Case]]] = {
 }
 
 
-def texts(case: Case) -> dict[str, str]:
-    return {warning.code: warning.text for warning in find_warnings(case)}
+def texts(context: WarningContext) -> dict[str, str]:
+    return {warning.code: warning.text for warning in find_warnings(context)}
 
 
 def test_every_rule_has_its_case() -> None:
@@ -151,12 +154,12 @@ def test_nothing_measured_does_not_break_a_rule() -> None:
 
 
 def test_advice_against_noise_follows_what_was_tried() -> None:
-    tapes = [make_tape([100.0 + 4 * k]) for k in range(10)]
+    processes = [make_tape([100.0 + 4 * k]) for k in range(10)]
     many = replace(PLAN, processes=20)
-    assert "--affinity" in texts(case_of(tapes, many))["noisy-machine"]
+    assert "--affinity" in texts(case_of(processes, many))["noisy-machine"]
     bound = replace(many, affinity=(1,))
-    assert "--affinity" not in texts(case_of(tapes, bound))["noisy-machine"]
-    assert "quieter machine" in texts(case_of(tapes, bound))["noisy-machine"]
+    assert "--affinity" not in texts(case_of(processes, bound))["noisy-machine"]
+    assert "quieter machine" in texts(case_of(processes, bound))["noisy-machine"]
 
 
 def test_a_machine_that_becomes_faster_drifts_too() -> None:
@@ -175,8 +178,8 @@ def test_the_temperature_is_named_where_it_rose() -> None:
 
 
 def test_the_harness_may_be_the_coarse_part() -> None:
-    case = case_of([make_tape([1.0] * 30, calibration=clock(wall_ns=90.0, resolution_ns=1.0))])
-    assert "the harness costs 90 ns a sample" in texts(case)["timer-resolution"]
+    context = case_of([make_tape([1.0] * 30, calibration=clock(wall_ns=90.0, resolution_ns=1.0))])
+    assert "the harness costs 90 ns a sample" in texts(context)["timer-resolution"]
 
 
 def test_pressure_and_stolen_time_are_load_too() -> None:

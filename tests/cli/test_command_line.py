@@ -13,7 +13,7 @@ import pytest
 from edgewright import __version__
 from edgewright.cli import app
 from edgewright.cli.app import edgewright, run
-from edgewright.cli.commands import ALIASES, COMMANDS, options_of
+from edgewright.cli.registry import ALIASES, COMMANDS, list_options
 from edgewright.errors import EdgewrightError, UsageError
 from tests.cli.calling import QUICK, Call
 from tests.test_errors import OURS
@@ -47,10 +47,10 @@ def test_every_error_has_its_code_and_three_lines(
     kind: type[EdgewrightError], call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app.edgewright, "main", raiser(kind("it broke", "first\nsecond", "do this")))
-    told = call("doctor")
-    assert told.code == kind.exit_code
-    assert told.out == ""
-    assert told.err == "Error: it broke\n  Why: first\n       second\n  Try: do this\n"
+    result = call("doctor")
+    assert result.code == kind.exit_code
+    assert result.out == ""
+    assert result.err == "Error: it broke\n  Why: first\n       second\n  Try: do this\n"
 
 
 def test_an_error_without_a_cause(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,9 +60,9 @@ def test_an_error_without_a_cause(call: Call, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_failure_of_our_own(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app.edgewright, "main", raiser(ZeroDivisionError("by zero")))
-    told = call("doctor")
-    assert told.code == 1
-    what, why, try_this = told.error()
+    result = call("doctor")
+    assert result.code == 1
+    what, why, try_this = result.error()
     assert "inside Edgewright" in what
     assert why == "ZeroDivisionError: by zero"
     assert "--debug" in try_this
@@ -77,10 +77,10 @@ def test_ctrl_c_anywhere(call: Call, monkeypatch: pytest.MonkeyPatch, error: Bas
 def test_debug_shows_the_traceback(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("benchmark", "absent.onnx")
     assert "Traceback" not in call(*words).err
-    for told in (call("--debug", *words), call(*words, "--debug")):
-        assert "Traceback" in told.err
-        assert "ModelNotFound" in told.err
-        assert told.code == 2
+    for result in (call("--debug", *words), call(*words, "--debug")):
+        assert "Traceback" in result.err
+        assert "ModelNotFound" in result.err
+        assert result.code == 2
     monkeypatch.setenv("EDGEWRIGHT_DEBUG", "1")
     assert "Traceback" in call(*words).err
     monkeypatch.setenv("EDGEWRIGHT_DEBUG", "0")
@@ -106,10 +106,10 @@ def test_debug_shows_the_traceback(call: Call, monkeypatch: pytest.MonkeyPatch) 
     ],
 )
 def test_a_wrong_command_line_has_three_lines_too(call: Call, words: list[str], what: str, why: str) -> None:
-    told = call(*words)
-    assert told.code == 2
-    assert told.out == ""
-    said, because, try_this = told.error()
+    result = call(*words)
+    assert result.code == 2
+    assert result.out == ""
+    said, because, try_this = result.error()
     assert what in said
     assert why in because
     assert "--help" in try_this
@@ -135,7 +135,7 @@ def test_every_option_has_a_help_text() -> None:
             found = command.get_command(context, name)
             assert found is not None
             command = found
-        assert all(option.help for option in options_of(command).values()), path
+        assert all(option.help for option in list_options(command).values()), path
         assert command.help, path
 
 
@@ -146,9 +146,9 @@ def test_commands_are_listed_in_order_of_use(call: Call) -> None:
 
 
 def test_nothing_given_is_a_question(call: Call) -> None:
-    told = call()
-    assert (told.code, told.out) == (2, "")
-    assert "Usage: edgewright" in told.err
+    result = call()
+    assert (result.code, result.out) == (2, "")
+    assert "Usage: edgewright" in result.err
 
 
 def test_version(call: Call) -> None:
@@ -243,10 +243,10 @@ def test_a_narrow_terminal_gets_no_paths_it_has_no_room_for(call: Call) -> None:
 
 def test_names_of_a_model_cannot_speak_to_the_terminal(call: Call) -> None:
     Path("\x1b]0;mine\x07\x9b2J.onnx").write_bytes(b"no model")
-    told = call("benchmark", "\x1b]0;mine\x07\x9b2J.onnx")
-    assert told.code == 6
-    assert "\ufffd]0;mine\ufffd\ufffd2J.onnx" in told.err
-    assert not {"\x1b", "\x07", "\x9b"} & set(told.err)
+    result = call("benchmark", "\x1b]0;mine\x07\x9b2J.onnx")
+    assert result.code == 6
+    assert "\ufffd]0;mine\ufffd\ufffd2J.onnx" in result.err
+    assert not {"\x1b", "\x07", "\x9b"} & set(result.err)
 
 
 def test_every_command_is_where_the_table_says() -> None:
@@ -262,9 +262,9 @@ def test_every_command_is_where_the_table_says() -> None:
     "words", [("analyze", "m\udcff.onnx"), ("compile", "m.onnx", "-o", "a\udcff/b"), ("runs", "show", "\udcff")]
 )
 def test_words_that_are_not_utf_8(call: Call, words: tuple[str, ...]) -> None:
-    told = call(*words)
-    assert told.code == 2
-    assert "is not UTF-8: " in told.error()[0]
+    result = call(*words)
+    assert result.code == 2
+    assert "is not UTF-8: " in result.error()[0]
 
 
 def test_a_place_that_is_not_utf_8(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,6 +292,6 @@ def test_a_place_that_is_not_utf_8(call: Call, folder: Path, monkeypatch: pytest
     ],
 )
 def test_an_empty_path(call: Call, words: tuple[str, ...]) -> None:
-    told = call(*words)
-    assert told.code == 2
-    assert "it is empty" in told.error()[0]
+    result = call(*words)
+    assert result.code == 2
+    assert "it is empty" in result.error()[0]

@@ -6,8 +6,8 @@ import click
 import pytest
 
 from edgewright.cli.app import edgewright
-from edgewright.cli.commands import COMMANDS, options_of
-from edgewright.cli.config import STORE_KEYS, known_keys, store_places
+from edgewright.cli.config import STORE_KEYS, list_known_keys, load_store_settings
+from edgewright.cli.registry import COMMANDS, list_options
 from edgewright.errors import ConfigError
 from tests.cli.calling import Call
 
@@ -20,17 +20,17 @@ def user_file(own_home: Path) -> Path:
 
 
 def plan(call: Call, *words: str) -> dict[str, object]:
-    told = call("benchmark", "m.pretend", "--dry-run", *words)
-    assert told.code == 0, told.err
-    found = told.json()
+    result = call("benchmark", "m.pretend", "--dry-run", *words)
+    assert result.code == 0, result.err
+    found = result.json()
     assert isinstance(found, dict)
     return found
 
 
 def config_error(call: Call) -> str:
-    told = call("benchmark", "m.pretend", "--dry-run")
-    assert told.code == 2
-    return " ".join(told.error())
+    result = call("benchmark", "m.pretend", "--dry-run")
+    assert result.code == 2
+    return " ".join(result.error())
 
 
 def test_the_order(call: Call, folder: Path, user_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +95,7 @@ def test_every_option_has_its_variable() -> None:
     for name in COMMANDS:
         command = edgewright.get_command(context, name)
         assert command is not None
-        for key, option in options_of(command).items():
+        for key, option in list_options(command).items():
             assert option.envvar == f"EDGEWRIGHT_{name}_{key}".upper()
 
 
@@ -135,7 +135,7 @@ def test_a_folder_in_place_of_the_file_is_no_config(call: Call, folder: Path) ->
 
 
 def test_known_keys() -> None:
-    known = known_keys()
+    known = list_known_keys()
     assert known["store"] == STORE_KEYS
     assert set(known) == {"store", *COMMANDS} - {"runs", "runtimes", "task"}
     assert {"threads", "timeout", "shape", "json", "fail_on_fallback"} <= set(known["benchmark"])
@@ -145,18 +145,18 @@ def test_known_keys() -> None:
 
 
 def test_the_store_is_where_it_is_told(folder: Path, own_home: Path, user_file: Path) -> None:
-    assert store_places({"XDG_CONFIG_HOME": str(own_home.with_name("own-config"))}) == {}
+    assert load_store_settings({"XDG_CONFIG_HOME": str(own_home.with_name("own-config"))}) == {}
     user_file.write_text("[store]\nhome = '/user'\nblob-url = 's3://bucket'\n")
     environ = {"XDG_CONFIG_HOME": str(own_home.with_name("own-config"))}
-    assert store_places(environ) == {"home": "/user", "blob_url": "s3://bucket"}
-    assert store_places({**environ, "EDGEWRIGHT_HOME": "/env"})["home"] == "/env"
-    assert store_places({**environ, "EDGEWRIGHT_DATABASE_URL": "sqlite:///x"})["database_url"] == "sqlite:///x"
+    assert load_store_settings(environ) == {"home": "/user", "blob_url": "s3://bucket"}
+    assert load_store_settings({**environ, "EDGEWRIGHT_HOME": "/env"})["home"] == "/env"
+    assert load_store_settings({**environ, "EDGEWRIGHT_DATABASE_URL": "sqlite:///x"})["database_url"] == "sqlite:///x"
 
 
 def test_a_broken_config_is_a_config_error(folder: Path) -> None:
     (folder / "edgewright.toml").write_text("[nonsense]\n")
     with pytest.raises(ConfigError) as caught:
-        store_places({})
+        load_store_settings({})
     assert caught.value.exit_code == 2
 
 
@@ -172,14 +172,14 @@ def test_the_home_of_a_config_file_is_used(
 @pytest.mark.parametrize("line", ["home = 'here'", "blob_url = 'file:///elsewhere'", "database_url = 'sqlite:///x'"])
 def test_the_current_folder_does_not_say_where_runs_go(call: Call, folder: Path, line: str) -> None:
     (folder / "edgewright.toml").write_text(f"[store]\n{line}\n")
-    told = call("runs", "list")
-    assert told.code == 2
-    assert "[store] is not taken from the current folder" in told.err
+    result = call("runs", "list")
+    assert result.code == 2
+    assert "[store] is not taken from the current folder" in result.err
 
 
 def test_a_home_that_cannot_be_made(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "a-file").write_text("")
     monkeypatch.setenv("EDGEWRIGHT_HOME", str(folder / "a-file" / "below"))
-    told = call("runs", "list")
-    assert told.code == 1
-    assert "a-file" in " ".join(told.error())
+    result = call("runs", "list")
+    assert result.code == 1
+    assert "a-file" in " ".join(result.error())

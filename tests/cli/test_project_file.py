@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgewright.cli.config import known_keys
+from edgewright.cli.config import list_known_keys
 from edgewright.cli.project_file import MAY_NOT_SET, MAY_SET
-from edgewright.flows.demo import digits_folder
-from edgewright.tasks.task import read_task
+from edgewright.flows.demo.flow import get_digits_folder
+from edgewright.tasks.spec.file import read_task
 from tests.cli.calling import Call
+from tests.paths import ROOT
 
-DIGITS = digits_folder()
+DIGITS = get_digits_folder()
 MODEL = DIGITS / "digits.onnx"
 TASK = DIGITS / "task.toml"
 EVIL = """
@@ -29,7 +30,7 @@ def build():
     import torch
     return torch.nn.Identity()
 """
-DOCUMENTED = Path(__file__).parents[2] / "docs" / "configuration.md"
+DOCUMENTED = ROOT / "docs" / "configuration.md"
 
 
 @pytest.fixture
@@ -46,10 +47,10 @@ def write(folder: Path, text: str) -> None:
 
 
 def refused(call: Call, folder: Path, *words: object) -> str:
-    told = call(*words)
-    assert told.code == 2, told.err
+    result = call(*words)
+    assert result.code == 2, result.err
     assert not (folder / "it-ran").exists()
-    return "\n".join(told.error())
+    return "\n".join(result.error())
 
 
 def own_metric(folder: Path, metric: str = "evil.py:f") -> Path:
@@ -62,7 +63,7 @@ def own_metric(folder: Path, metric: str = "evil.py:f") -> Path:
 
 
 def test_every_option_is_decided() -> None:
-    keys = {key for name, keys in known_keys().items() if name != "store" for key in keys}
+    keys = {key for name, keys in list_known_keys().items() if name != "store" for key in keys}
     assert keys == MAY_SET.keys() | MAY_NOT_SET.keys()
     assert not MAY_SET.keys() & MAY_NOT_SET.keys()
 
@@ -109,9 +110,9 @@ def test_what_it_must_not_set(call: Call, cloned: Path, text: str, key: str) -> 
     (cloned / "link").symlink_to(cloned.parent)
     (cloned / "loop").symlink_to("loop")
     write(cloned, text)
-    told = refused(call, cloned, "doctor", "--json")  # by any command: the file is wrong as a whole
-    assert f"edgewright.toml: {key}" in told
-    assert "docs/configuration.md" in told
+    result = refused(call, cloned, "doctor", "--json")  # by any command: the file is wrong as a whole
+    assert f"edgewright.toml: {key}" in result
+    assert "docs/configuration.md" in result
 
 
 def test_what_it_may_set(call: Call, cloned: Path) -> None:
@@ -122,9 +123,9 @@ def test_what_it_may_set(call: Call, cloned: Path) -> None:
         '[compile]\noutput = "inside/made"\noption = "litert.io=source"\n[distil]\nstudent = "auto:5x"\n'
         '[ui]\nwork_folder = "."\n',
     )
-    told = call("evaluate", "digits.onnx", "--json")
-    assert told.code == 0, told.err
-    assert told.json()["samples"] == 20
+    result = call("evaluate", "digits.onnx", "--json")
+    assert result.code == 0, result.err
+    assert result.json()["samples"] == 20
 
 
 # Code
@@ -144,9 +145,9 @@ CODE: Mapping[str, tuple[str, tuple[object, ...]]] = {
 def test_code_that_it_names_does_not_run(call: Call, cloned: Path, text: str) -> None:
     key, words = CODE[text]
     write(cloned, text)
-    told = refused(call, cloned, *words)
-    assert f"edgewright.toml: {key} names code" in told
-    assert "--allow-code" in told
+    result = refused(call, cloned, *words)
+    assert f"edgewright.toml: {key} names code" in result
+    assert "--allow-code" in result
 
 
 @pytest.mark.parametrize("chosen_by", ["project file", "command line"])
@@ -164,16 +165,16 @@ def test_a_metric_of_a_task_does_not_run(call: Call, cloned: Path, command: str,
         write(cloned, f'[{command}]\ntask = "own.toml"\n')
     else:
         words += ["--task", "own.toml"]
-    told = refused(call, cloned, command, *words)
-    assert "own.toml: metric names code" in told
-    assert "evil.py:f" in told
-    assert "--allow-code" in told
+    result = refused(call, cloned, command, *words)
+    assert "own.toml: metric names code" in result
+    assert "evil.py:f" in result
+    assert "--allow-code" in result
 
 
 def evaluated(call: Call, *words: object) -> Any:
-    told = call("evaluate", MODEL, "--samples", 4, "--json", *words)
-    assert told.code == 0, told.err
-    return told.json()
+    result = call("evaluate", MODEL, "--samples", 4, "--json", *words)
+    assert result.code == 0, result.err
+    return result.json()
 
 
 def test_code_that_the_user_allows(call: Call, cloned: Path, own_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,10 +217,10 @@ def test_links_of_a_data_set_stay_in_the_folder(call: Call, cloned: Path) -> Non
     (cloned / "data" / "3").mkdir(parents=True)
     (cloned / "data" / "3" / "a.png").symlink_to("/etc/hostname")
     write(cloned, '[evaluate]\ndata = "data"\n')
-    told = refused(call, cloned, "evaluate", MODEL, "--task", TASK)
-    assert "a.png cannot be used" in told
-    assert "leads out of the folder" in told
-    assert "--data on the command line" in told
+    result = refused(call, cloned, "evaluate", MODEL, "--task", TASK)
+    assert "a.png cannot be used" in result
+    assert "leads out of the folder" in result
+    assert "--data on the command line" in result
 
 
 def test_labels_stay_in_the_folder(call: Call, cloned: Path) -> None:

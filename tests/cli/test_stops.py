@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edgewright.cli.streams import Patient
+from edgewright.cli.rendering.streams import ClosableStream
 from tests.cli.calling import HEEDING, Call
 
 COMMAND = [sys.executable, "-c", f"{HEEDING}; from edgewright.cli import main; main()"]
@@ -47,8 +47,8 @@ def test_one_that_the_shell_ignores_stays_ignored(folder: Path) -> None:
         "from edgewright.cli.interrupts import watch_interrupts; watch_interrupts(); "
         "print(signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, signal.getsignal(signal.SIGTERM).__name__)"
     )
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
-    assert told.stdout == "True _remember\n"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
+    assert result.stdout == "True _remember\n"
 
 
 def test_the_third_ends_the_process_at_once(folder: Path) -> None:
@@ -64,15 +64,15 @@ def test_the_third_ends_the_process_at_once(folder: Path) -> None:
         "    os.kill(os.getpid(), signal.SIGINT)\n"
         "    print('never', flush=True)\n"
     )
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, text=True)
-    assert (told.returncode, told.stdout, told.stderr) == (-signal.SIGINT, "still here\n", "")
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (-signal.SIGINT, "still here\n", "")
 
 
 def test_a_stream_without_a_reader_takes_everything() -> None:
     ours, theirs = os.pipe()
     os.close(ours)
     with os.fdopen(theirs, "w", encoding="utf-8") as stream:
-        patient = Patient(stream)
+        patient = ClosableStream(stream)
         for _ in range(3):
             assert patient.write("text") == 4
             patient.flush()
@@ -81,7 +81,7 @@ def test_a_stream_without_a_reader_takes_everything() -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
 def test_a_full_disk_is_no_reader_that_left() -> None:
     stream = Path("/dev/full").open("w", encoding="utf-8")  # noqa: SIM115 - leaving a block would fail too
-    patient = Patient(stream)
+    patient = ClosableStream(stream)
     patient.write("text")
     with pytest.raises(OSError) as failure:
         patient.flush()

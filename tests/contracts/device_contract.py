@@ -18,9 +18,19 @@ import msgspec
 import numpy as np
 import pytest
 
-from edgewright.devices.contract import Device
+from edgewright.devices.protocol import Device
 from edgewright.errors import EdgewrightError
-from edgewright.runtimes.wire import Close, Invoke, MemoryNow, Open, Opened, RunTimes, SessionRequest, Times, Told
+from edgewright.runtimes.wire import (
+    Close,
+    CommandDone,
+    Invoke,
+    Open,
+    Opened,
+    ReadMemory,
+    SessionRequest,
+    TimeRuns,
+    Times,
+)
 
 OpenDevice = Callable[[], Device]
 TIMEOUT_S = 60.0
@@ -53,8 +63,8 @@ class DeviceContract:
         assert json.loads(json.dumps(environment, allow_nan=False)) == environment
 
     def test_the_moment_is_told_in_numbers(self, device: Device) -> None:
-        moment = device.moment()
-        assert all(isinstance(value, int | float) and value >= 0 for value in moment.values())
+        system_state = device.system_state()
+        assert all(isinstance(value, int | float) and value >= 0 for value in system_state.values())
 
     def test_sensors_say_what_they_are_or_why_there_is_none(self, device: Device) -> None:
         first, second = device.sensors(), device.sensors()
@@ -122,8 +132,8 @@ class DeviceContract:
             assert worker.hello.runtime == "pretend"
             assert worker.start_us > 0
             worker.ask(Open(session=request, feeds=remote_feeds), Opened)
-            assert len(worker.ask(RunTimes(runs=3, seconds=10), Times).wall_ns) == 3
-            worker.ask(Invoke(feeds=remote_feeds, outputs=result), Told)
+            assert len(worker.ask(TimeRuns(runs=3, seconds=10), Times).wall_ns) == 3
+            worker.ask(Invoke(feeds=remote_feeds, outputs=result), CommandDone)
             worker.leave()
         device.pull(device.workspace(), tmp_path / "results")
         with np.load(tmp_path / "results" / "out.npz") as outputs:
@@ -134,7 +144,7 @@ class DeviceContract:
         for number in range(2):
             with device.start_worker("pretend", (), TIMEOUT_S, tmp_path / f"{number}.log") as worker:
                 pids.add(worker.hello.pid)
-                worker.ask(Close(), Told)
+                worker.ask(Close(), CommandDone)
         assert len(pids) == 2
 
     def test_two_workers_live_side_by_side(self, device: Device, tmp_path: Path) -> None:
@@ -144,7 +154,7 @@ class DeviceContract:
         ):
             assert one.hello.pid != two.hello.pid
             one.leave()
-            assert two.ask(MemoryNow(), Told).memory.peak != 0
+            assert two.ask(ReadMemory(), CommandDone).memory.peak != 0
 
     def test_a_runtime_that_does_not_exist_is_an_error(self, device: Device, tmp_path: Path) -> None:
         with pytest.raises(EdgewrightError):

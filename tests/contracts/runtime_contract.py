@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from edgewright.devices.connection import start_worker
 from edgewright.errors import ModelRejected, RuntimeMissing
-from edgewright.facts.model import GraphNode, Signature
-from edgewright.facts.words import Evidence, Unit
 from edgewright.runtimes.contract import Mismatch, Rejected, Session
-from edgewright.runtimes.table import RuntimeInfo, runtime_info, runtime_module
-from edgewright.runtimes.wire import MemoryNow, Open, Opened, SessionRequest, Told
+from edgewright.runtimes.table import RuntimeInfo, find_runtime, import_runtime
+from edgewright.runtimes.wire import CommandDone, Open, Opened, ReadMemory, SessionRequest
+from edgewright.schema.model import GraphNode, Signature
+from edgewright.schema.vocabulary import Evidence, Unit
 
 Feeds = Mapping[str, NDArray[Any]]
 
@@ -81,11 +81,11 @@ class RuntimeContract:
 
     @pytest.fixture
     def info(self, case: RuntimeCase) -> RuntimeInfo:
-        return runtime_info(case.runtime)
+        return find_runtime(case.runtime)
 
     @pytest.fixture
     def module(self, info: RuntimeInfo) -> ModuleType:
-        return runtime_module(info)
+        return import_runtime(info)
 
     @pytest.fixture
     def session(self, case: RuntimeCase, module: ModuleType) -> Session:
@@ -122,7 +122,7 @@ class RuntimeContract:
             bad = SessionRequest(model=str(case.bad), options=dict(case.bad_options))
             with pytest.raises(ModelRejected):
                 worker.ask(Open(session=bad, feeds=str(feeds)), Opened)
-            assert worker.ask(MemoryNow(), Told).memory.peak != 0
+            assert worker.ask(ReadMemory(), CommandDone).memory.peak != 0
             opened = worker.ask(Open(session=SessionRequest(model=str(case.model)), feeds=str(feeds)), Opened)
             assert opened.load_us > 0
 

@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from edgewright.facts.model import Model, Signature, TensorSpec
-from edgewright.facts.plan import BenchmarkPlan, Candidate, plan_json
-from edgewright.facts.run import Device, Layer, Metric, Output, Run, Series, Warn
-from edgewright.store.ids import new_run_id
+from edgewright.schema.model import Model, Signature, TensorSpec
+from edgewright.schema.plan import BenchmarkPlan, Candidate, encode_plan
+from edgewright.schema.run import DeviceRecord, Layer, Metric, Run, RunOutput, RunWarning, Series
+from edgewright.store.runs.ids import new_run_id
 from edgewright.store.store import Store
 
 
@@ -28,16 +28,16 @@ def sample_model(name: str = "mobilenet_v2", digit: str = "a") -> Model:
     )
 
 
-def sample_device(name: str = "this host") -> Device:
+def sample_device(name: str = "this host") -> DeviceRecord:
     """A device with some facts."""
-    return Device(id=f"id of {name}", name=name, kind="local", address="", facts={"cores": 2, "cpu": "x"})
+    return DeviceRecord(id=f"id of {name}", name=name, kind="local", address="", facts={"cores": 2, "cpu": "x"})
 
 
 def sample_plan() -> dict[str, Any]:
     """A benchmark's plan as it stands in a run: one candidate, plain JSON values."""
     candidate = Candidate(model="/models/mobilenet_v2.onnx", runtime="onnxruntime", model_sha256="a" * 64)
     plan = BenchmarkPlan(candidates=(candidate,), shapes={"x": (1, 3, 224, 224)})
-    return dict(msgspec.json.decode(plan_json(plan)))
+    return dict(msgspec.json.decode(encode_plan(plan)))
 
 
 def begun_run(minute: int = 0, run_id: str | None = None) -> Run:
@@ -73,8 +73,8 @@ def finished_run(begun: Run, seed: int = 0, samples: int = 20) -> Run:
             Series(name="empty", unit="us", data=()),
         ),
         layers=(sample_layer(0), sample_layer(1)),
-        warnings=(Warn(code="noisy", text="close other programs"), Warn(code="noisy", text="twice")),
-        outputs=(Output(role="log", sha256="c" * 64, bytes=3),),
+        warnings=(RunWarning(code="noisy", text="close other programs"), RunWarning(code="noisy", text="twice")),
+        outputs=(RunOutput(role="log", sha256="c" * 64, bytes=3),),
         tags={"branch": "main", "größe": "groß"},
         note="first try",
     )
@@ -108,7 +108,7 @@ def saved_run(store: Store, minute: int = 0) -> Run:
     return finished
 
 
-def read_blob(store: Store, output: Output) -> bytes:
+def read_blob(store: Store, output: RunOutput) -> bytes:
     """All bytes of an output."""
     with store.open_blob(output.sha256) as file:
         return file.read()

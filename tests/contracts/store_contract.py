@@ -15,10 +15,10 @@ import pytest
 from msgspec.structs import replace
 
 from edgewright.errors import RunNotFound, StoreError, UsageError
-from edgewright.facts.run import Metric, Output, Series
-from edgewright.store.folders import without_folders
-from edgewright.store.ids import new_run_id
-from edgewright.store.queries import RunFilter
+from edgewright.schema.run import Metric, RunOutput, Series
+from edgewright.store.exports.paths import strip_folders
+from edgewright.store.runs.ids import new_run_id
+from edgewright.store.runs.queries import RunFilter
 from edgewright.store.store import KILLED, Store
 from tests.contracts.sample_runs import (
     begun_run,
@@ -86,7 +86,7 @@ class StoreContract:
     def test_failing_transaction_leaves_nothing_half(self, store: Store) -> None:
         begun = begun_run()
         store.begin(begun)
-        unstorable = Output(role="last rows written", sha256="d" * 64, bytes=1 << 80)
+        unstorable = RunOutput(role="last rows written", sha256="d" * 64, bytes=1 << 80)
         with pytest.raises(StoreError) as raised:
             store.finish(replace(finished_run(begun), outputs=(unstorable,)))
         assert store.load(begun.id) == begun
@@ -371,7 +371,7 @@ class StoreContract:
         candidate = {**begun.plan["candidates"][0], "model_sha256": facts.sha256}
         begun = replace(begun, model=facts, plan={**begun.plan, "candidates": [candidate]})
         model = store.put_bytes(begun.id, data, role="model")
-        lost = Output(role="inputs", sha256="9" * 64, bytes=7)
+        lost = RunOutput(role="inputs", sha256="9" * 64, bytes=7)
         finished = replace(finished_run(begun), outputs=(model, lost))
         store.finish(finished)
         assert store.export_run(begun.id[:26], tmp_path / "run") == [lost]
@@ -381,7 +381,7 @@ class StoreContract:
         assert store.import_run(tmp_path / "run") == begun.id
         back = store.load(begun.id)
         assert back.imported
-        assert replace(back, imported=False, imported_at=None) == without_folders(finished)
+        assert replace(back, imported=False, imported_at=None) == strip_folders(finished)
         assert read_blob(store, model) == data
 
     def test_import_of_another_run_with_the_same_id(self, store: Store, tmp_path: Path) -> None:
@@ -422,9 +422,9 @@ class StoreContract:
 
         assert ids(sort="p50")[0] == slow.id
         assert ids(sort="p50")[-1] == none.id
-        assert ids(sort="p50", rising=True)[-2:] == [slow.id, none.id]
-        assert ids(sort="runtime", rising=True)[0] == none.id
-        assert ids(sort="started", rising=True)[:2] == [runs[0].id, slow.id]
+        assert ids(sort="p50", ascending=True)[-2:] == [slow.id, none.id]
+        assert ids(sort="runtime", ascending=True)[0] == none.id
+        assert ids(sort="started", ascending=True)[:2] == [runs[0].id, slow.id]
         everything = ids()
         assert [*ids(limit=2), *ids(limit=2, offset=2), *ids(limit=9, offset=4)] == everything
         assert ids(without=tuple(everything[1:])) == everything[:1]
@@ -438,7 +438,7 @@ class StoreContract:
     def test_choices_models_links_and_devices(self, store: Store) -> None:
         first = saved_run(store)
         made = sample_model("made", "b")
-        output = Output(role="artifact:made", sha256="d" * 64, bytes=1, model_id=made.sha256)
+        output = RunOutput(role="artifact:made", sha256="d" * 64, bytes=1, model_id=made.sha256)
         compiled = replace(first, id=new_run_id(), kind="compile", outputs=(output,))
         of_made = replace(first, id=new_run_id(), model=made, device=sample_device("phone"), outputs=())
         store.record([compiled, of_made])
@@ -452,9 +452,9 @@ class StoreContract:
         models = {model.name: model for model in store.list_models()}
         assert (models["mobilenet_v2"].runs, models["made"].runs, models["made"].precision) == (2, 1, "fp32")
         assert not models["made"].has_file
-        assert store.model_names(["b" * 64, "absent"]) == {"b" * 64: "made"}
+        assert store.get_model_names(["b" * 64, "absent"]) == {"b" * 64: "made"}
         assert {device.name: device.runs for device in store.list_devices()} == {"this host": 2, "phone": 1}
-        assert store.known_ids([first.id, "absent"]) == {first.id}
+        assert store.find_existing_ids([first.id, "absent"]) == {first.id}
 
     def test_what_runs_now(self, store: Store) -> None:
         begun = begun_run()

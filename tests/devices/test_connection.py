@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edgewright.devices.connection import Connection, hint_of, how_it_ended, missing_runtime, start_worker
+from edgewright.devices.connection import Connection, describe_exit, make_exit_hint, make_missing_error, start_worker
 from edgewright.errors import (
     EdgewrightError,
     LimitReached,
@@ -22,9 +22,19 @@ from edgewright.errors import (
     WorkerError,
     WorkerTimeout,
 )
-from edgewright.limits import Budget
+from edgewright.limits import ResourceBudget
 from edgewright.runtimes.table import TABLE
-from edgewright.runtimes.wire import PROTOCOL, Calibrate, Calibration, Invoke, MemoryNow, RunTimes, Times, Told
+from edgewright.runtimes.wire import (
+    PROTOCOL,
+    Calibrate,
+    ClockCalibration,
+    CommandDone,
+    Invoke,
+    ReadMemory,
+    TimeRuns,
+    Times,
+)
+from tests.paths import ROOT
 from tests.runtimes.workers import TIMEOUT_S, ends_soon, exists, is_running, open_pretend, start, start_script
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")
@@ -59,7 +69,7 @@ def test_a_segmentation_fault_is_named_with_the_last_words(tmp_path: Path) -> No
     worker = start("pretend", tmp_path)
     open_pretend(worker, tmp_path, fail="segfault")
     with failing(worker, WorkerCrashed) as failure:
-        worker.ask(RunTimes(runs=5, seconds=9), Times)
+        worker.ask(TimeRuns(runs=5, seconds=9), Times)
     assert failure.value.what == "the pretend worker died by SIGSEGV while timing inferences"
     assert failure.value.why.endswith("pretend: about to read address zero")
     assert failure.value.exit_code == 1
@@ -69,7 +79,7 @@ def test_leaving_early_is_named_with_the_exit_code(tmp_path: Path) -> None:
     worker = start("pretend", tmp_path)
     open_pretend(worker, tmp_path, fail="exit")
     with failing(worker, WorkerCrashed) as failure:
-        worker.ask(RunTimes(runs=5, seconds=9), Times)
+        worker.ask(TimeRuns(runs=5, seconds=9), Times)
     assert "left with exit code 3" in failure.value.what
 
 
@@ -77,7 +87,7 @@ def test_a_kill_hints_at_memory(tmp_path: Path) -> None:
     worker = start("pretend", tmp_path)
     open_pretend(worker, tmp_path, fail="oom")
     with failing(worker, WorkerCrashed) as failure:
-        worker.ask(RunTimes(runs=5, seconds=9), Times)
+        worker.ask(TimeRuns(runs=5, seconds=9), Times)
     assert "died by SIGKILL" in failure.value.what
     assert "memory runs out" in failure.value.try_this
 
@@ -88,10 +98,10 @@ def test_an_inference_ends_at_the_models_time_limit_beyond_what_was_expected(
 ) -> None:
     worker = start("pretend", tmp_path)
     open_pretend(worker, tmp_path, fail="hang")
-    worker._inference = Budget(seconds=0.2)
+    worker._inference = ResourceBudget(seconds=0.2)
     worker._timeout_s = 0.8  # what hangs does so from now on
     with failing(worker, kind) as failure:
-        worker.ask(RunTimes(runs=5, seconds=9), Times, expected_s)
+        worker.ask(TimeRuns(runs=5, seconds=9), Times, expected_s)
     if kind is LimitReached:
         assert failure.value.what.endswith("in pretend, while timing inferences")
         assert failure.value.why == "the time limit is 0.2 s (EDGEWRIGHT_TIME_LIMIT)"
@@ -106,8 +116,8 @@ def test_an_inference_ends_at_the_models_time_limit_beyond_what_was_expected(
 def test_the_time_limit_comes_on_top_of_what_is_asked_for(tmp_path: Path) -> None:
     with start("pretend", tmp_path) as worker:
         open_pretend(worker, tmp_path)
-        worker._inference = Budget(seconds=0.2)
-        times = worker.ask(RunTimes(runs=1_000_000, seconds=0.4), Times, expected_s=0.4)
+        worker._inference = ResourceBudget(seconds=0.2)
+        times = worker.ask(TimeRuns(runs=1_000_000, seconds=0.4), Times, expected_s=0.4)
         assert sum(times.wall_ns) > 0.2e9
 
 
@@ -115,7 +125,7 @@ def test_loading_and_the_first_inference_share_one_time_limit(tmp_path: Path) ->
     with start("pretend", tmp_path) as worker:
         open_pretend(worker, tmp_path)
         assert 0 < worker._inference.spent_seconds < worker._inference.seconds
-        worker.ask(RunTimes(runs=1, seconds=0.0), Times)
+        worker.ask(TimeRuns(runs=1, seconds=0.0), Times)
         assert worker._inference.spent_seconds == 0
 
 
@@ -123,8 +133,8 @@ def test_an_exception_of_the_library_leaves_the_worker_alive(tmp_path: Path) -> 
     with start("pretend", tmp_path) as worker:
         open_pretend(worker, tmp_path, fail="run")
         with pytest.raises(ModelRejected, match="asked to raise"):
-            worker.ask(RunTimes(runs=5, seconds=9), Times)
-        assert worker.ask(MemoryNow(), Told).memory.peak != 0
+            worker.ask(TimeRuns(runs=5, seconds=9), Times)
+        assert worker.ask(ReadMemory(), CommandDone).memory.peak != 0
     assert "Traceback" in (tmp_path / "log").read_text()
 
 
@@ -133,7 +143,7 @@ def test_a_worker_that_died_between_two_commands_is_told_at_the_next(tmp_path: P
     os.kill(worker.hello.pid, signal.SIGTERM)
     assert ends_soon(worker.hello.pid)
     with failing(worker, WorkerCrashed) as failure:
-        worker.ask(MemoryNow(), Told)
+        worker.ask(ReadMemory(), CommandDone)
     assert "died by SIGTERM" in failure.value.what
 
 
@@ -178,14 +188,14 @@ def test_what_the_worker_started_ends_with_it(tmp_path: Path) -> None:
 )
 def test_a_worker_that_says_something_else_is_an_error(script: str, told: str, tmp_path: Path) -> None:
     with pytest.raises(WorkerError, match=told) as failure, start_script(script, tmp_path) as worker:
-        worker.ask(Calibrate(runs=1), Calibration)
+        worker.ask(Calibrate(runs=1), ClockCalibration)
     assert type(failure.value) is WorkerError
 
 
 def test_a_long_answer_arrives_whole(tmp_path: Path) -> None:
     with start("pretend", tmp_path) as worker:
         open_pretend(worker, tmp_path, latency_us="0")
-        assert len(worker.ask(RunTimes(runs=100_000, seconds=60), Times).wall_ns) == 100_000
+        assert len(worker.ask(TimeRuns(runs=100_000, seconds=60), Times).wall_ns) == 100_000
 
 
 def test_an_answer_in_pieces_arrives_whole(tmp_path: Path) -> None:
@@ -194,14 +204,14 @@ def test_an_answer_in_pieces_arrives_whole(tmp_path: Path) -> None:
         GREET + f"greet(); sys.stdin.readline()\nfor c in '{line}': print(c, end='', flush=True); time.sleep(0.002)\n"
     )
     with start_script(script + "print(flush=True); time.sleep(600)", tmp_path) as worker:
-        assert worker.ask(MemoryNow(), Told).memory.rss == 1
+        assert worker.ask(ReadMemory(), CommandDone).memory.rss == 1
 
 
 def test_a_closed_channel_is_told_though_the_process_lives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgewright.devices.connection.LEAVE_SECONDS", 0.2)
+    monkeypatch.setattr("edgewright.devices.connection.SHUTDOWN_SECONDS", 0.2)
     worker = start_script(GREET + "greet(); sys.stdin.readline(); os.close(1); time.sleep(600)", tmp_path)
     with failing(worker, WorkerCrashed) as failure:
-        worker.ask(MemoryNow(), Told)
+        worker.ask(ReadMemory(), CommandDone)
     assert "closed its channel" in failure.value.what
 
 
@@ -236,17 +246,17 @@ def test_a_program_that_is_not_there_raises_what_the_system_says(tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["onnxruntime", "litert"])
 def test_a_missing_library_tells_the_command_that_brings_it(name: str) -> None:
-    error = missing_runtime(TABLE[name], "No module named x")
+    error = make_missing_error(TABLE[name], "No module named x")
     assert isinstance(error, RuntimeMissing)
     assert error.exit_code == 5
     assert error.try_this == {"onnxruntime": "pip install onnxruntime", "litert": "pip install ai-edge-litert"}[name]
 
 
 def test_ends_are_told_in_words() -> None:
-    assert how_it_ended(3) == "left with exit code 3"
-    assert how_it_ended(-signal.SIGSEGV) == "died by SIGSEGV"
-    assert how_it_ended(-250) == "died by signal 250"
-    assert hint_of(-signal.SIGSEGV) == ""
+    assert describe_exit(3) == "left with exit code 3"
+    assert describe_exit(-signal.SIGSEGV) == "died by SIGSEGV"
+    assert describe_exit(-250) == "died by signal 250"
+    assert make_exit_hint(-signal.SIGSEGV) == ""
 
 
 def test_an_answer_too_late_is_not_taken_for_the_next_one(tmp_path: Path) -> None:
@@ -257,11 +267,11 @@ def test_an_answer_too_late_is_not_taken_for_the_next_one(tmp_path: Path) -> Non
     with start_script(script, tmp_path) as worker:
         worker._timeout_s = 0.5  # it has started: only the answer is late
         with pytest.raises(WorkerTimeout):
-            worker.ask(MemoryNow(), Told)
+            worker.ask(ReadMemory(), CommandDone)
         late.touch()
         worker._timeout_s = TIMEOUT_S
         with pytest.raises(WorkerError, match="something else"):
-            worker.ask(MemoryNow(), Told)
+            worker.ask(ReadMemory(), CommandDone)
 
 
 def test_connections_in_several_threads_do_not_disturb_each_other(tmp_path: Path) -> None:
@@ -272,7 +282,7 @@ def test_connections_in_several_threads_do_not_disturb_each_other(tmp_path: Path
         folder.mkdir()
         with start("pretend", folder) as worker:
             open_pretend(worker, folder)
-            counts.append(len(worker.ask(RunTimes(runs=20 + number, seconds=60), Times).wall_ns))
+            counts.append(len(worker.ask(TimeRuns(runs=20 + number, seconds=60), Times).wall_ns))
 
     threads = [threading.Thread(target=measure, args=(number,)) for number in range(3)]
     for thread in threads:
@@ -285,14 +295,14 @@ def test_connections_in_several_threads_do_not_disturb_each_other(tmp_path: Path
 PARENT = """
 import sys
 from pathlib import Path
-from edgewright.runtimes.wire import RunTimes, Times
+from edgewright.runtimes.wire import TimeRuns, Times
 from tests.runtimes.workers import is_running, open_pretend, start
 folder = Path(sys.argv[1])
 with start("pretend", folder) as worker:
     open_pretend(worker, folder, fail=sys.argv[2], latency_us="1000")
     try:
         print(worker.hello.pid, flush=True)
-        worker.ask(RunTimes(runs=1_000_000, seconds=600), Times)
+        worker.ask(TimeRuns(runs=1_000_000, seconds=600), Times)
     except KeyboardInterrupt:
         print("alive" if is_running(worker.hello.pid) else "dead", flush=True)
         raise
@@ -307,7 +317,7 @@ def measuring_parent(folder: Path, how: str) -> Iterator[tuple["subprocess.Popen
         command,
         text=True,
         start_new_session=True,
-        cwd=Path(__file__).parents[2],
+        cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     ) as parent:
@@ -345,8 +355,8 @@ def test_files_that_cannot_be_written_are_an_error_and_not_the_end(tmp_path: Pat
         open_pretend(worker, tmp_path)
         command = Invoke(feeds=str(tmp_path / "feeds.npz"), outputs=str(tmp_path / "absent" / "out.npz"))
         with pytest.raises(WorkerError, match="absent"):
-            worker.ask(command, Told)
-        assert worker.ask(MemoryNow(), Told).memory.peak != 0
+            worker.ask(command, CommandDone)
+        assert worker.ask(ReadMemory(), CommandDone).memory.peak != 0
 
 
 @pytest.mark.parametrize(
@@ -364,7 +374,7 @@ def test_a_death_by_the_memory_limit_is_told_from_others(
     script = GREET + f"greet(); sys.stdin.readline(); print({words!r}, file=sys.stderr, flush=True); os.abort()"
     worker = start_script(script, tmp_path)
     with worker, pytest.raises(EdgewrightError) as failure:
-        worker.ask(RunTimes(runs=5, seconds=9), Times)
+        worker.ask(TimeRuns(runs=5, seconds=9), Times)
     assert type(failure.value) is kind
     assert words in failure.value.why
     assert (failure.value.exit_code == 6) == (kind is LimitReached)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edgewright.devices.cpu import cpu_facts, find_model, find_virtual, parse_size
+from edgewright.devices.cpu import find_model, find_virtual, parse_size, read_cpu_facts
 from edgewright.devices.sysfs import parse_cpu_list
 from tests.devices.trees import plant_tree, write
 
@@ -12,7 +12,7 @@ CPUS = "sys/devices/system/cpu"
 
 
 def test_laptop(tmp_path: Path) -> None:
-    facts = cpu_facts(plant_tree("laptop", tmp_path))
+    facts = read_cpu_facts(plant_tree("laptop", tmp_path))
     caches = facts.pop("caches")
     assert facts == {
         "model": "Made-up Laptop i5 CPU @ 1.60GHz",
@@ -33,7 +33,7 @@ def test_laptop(tmp_path: Path) -> None:
 
 
 def test_arm_board(tmp_path: Path) -> None:
-    facts = cpu_facts(plant_tree("arm-board", tmp_path))
+    facts = read_cpu_facts(plant_tree("arm-board", tmp_path))
     assert facts["model"] == "Cortex-A76 + Cortex-A55"
     assert (facts["vendor"], facts["architecture"], facts["board"]) == ("Arm", "aarch64", "Made-up Board Rev 1.2")
     assert (facts["physical_cores"], facts["logical_cores"], facts["threads_per_core"]) == (6, 6, 1)
@@ -46,7 +46,7 @@ def test_arm_board(tmp_path: Path) -> None:
 
 
 def test_virtual_machine_tells_only_what_it_knows(tmp_path: Path) -> None:
-    assert cpu_facts(plant_tree("virtual-machine", tmp_path)) == {
+    assert read_cpu_facts(plant_tree("virtual-machine", tmp_path)) == {
         "model": "Made-up EPYC",
         "vendor": "AuthenticAMD",
         "architecture": "x86_64",
@@ -57,7 +57,7 @@ def test_virtual_machine_tells_only_what_it_knows(tmp_path: Path) -> None:
 
 
 def test_empty_root_has_no_facts(tmp_path: Path) -> None:
-    assert cpu_facts(tmp_path) == {}
+    assert read_cpu_facts(tmp_path) == {}
 
 
 def test_unreadable_and_senseless_files_are_left_out(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_unreadable_and_senseless_files_are_left_out(tmp_path: Path) -> None:
         write(tmp_path, f"{CPUS}/cpu{n}/cpufreq/cpuinfo_max_freq", "<unsupported>")
         write(tmp_path, f"{CPUS}/cpu{n}/topology/thread_siblings_list", "none")
     (tmp_path / "proc/sys/kernel/arch").write_bytes(b"\xff\xfe")
-    facts = cpu_facts(tmp_path)
+    facts = read_cpu_facts(tmp_path)
     assert "max_khz" not in facts
     assert facts["base_khz"] == 1_600_000  # from the name
     assert (facts["physical_cores"], facts["threads_per_core"]) == (2, 2)  # from cpuinfo's core ids
@@ -77,12 +77,12 @@ def test_unreadable_and_senseless_files_are_left_out(tmp_path: Path) -> None:
 def test_features_are_those_of_all_processors(tmp_path: Path) -> None:
     blocks = ("processor : 0\nFeatures : asimd asimddp i8mm sve2", "processor : 1\nFeatures : asimd asimddp")
     write(tmp_path, "proc/cpuinfo", "\n\n".join(blocks))
-    assert cpu_facts(tmp_path)["features"] == ["asimd", "asimddp"]
+    assert read_cpu_facts(tmp_path)["features"] == ["asimd", "asimddp"]
 
 
 def test_nominal_frequency_of_cppc_is_in_mhz(tmp_path: Path) -> None:
     write(tmp_path, f"{CPUS}/cpu0/acpi_cppc/nominal_freq", "3400")
-    assert cpu_facts(tmp_path)["base_khz"] == 3_400_000
+    assert read_cpu_facts(tmp_path)["base_khz"] == 3_400_000
 
 
 def test_an_unknown_arm_part_is_told_as_a_number() -> None:
@@ -92,7 +92,7 @@ def test_an_unknown_arm_part_is_told_as_a_number() -> None:
 def test_small_differences_of_boost_make_no_clusters(tmp_path: Path) -> None:
     plant_tree("laptop", tmp_path)
     write(tmp_path, f"{CPUS}/cpu0/cpufreq/cpuinfo_max_freq", "3500000")
-    assert "clusters" not in cpu_facts(tmp_path)
+    assert "clusters" not in read_cpu_facts(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_small_differences_of_boost_make_no_clusters(tmp_path: Path) -> None:
 )
 def test_hypervisor_by_name(tmp_path: Path, path: str, text: str, name: str) -> None:
     write(tmp_path, path, text)
-    facts = cpu_facts(tmp_path)
+    facts = read_cpu_facts(tmp_path)
     assert (facts["virtual"], facts["hypervisor"]) == (True, name)
 
 

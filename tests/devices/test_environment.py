@@ -10,17 +10,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgewright import __version__
-from edgewright.devices.cgroup import cgroup_limits
-from edgewright.devices.environment import environment_facts, find_turbo, list_variables
-from edgewright.devices.moment import moment
-from edgewright.devices.sensors import find_on_battery, find_sensors
+from edgewright.devices.cgroup import read_cgroup_limits
+from edgewright.devices.environment import find_turbo, list_variables, read_environment_facts
+from edgewright.devices.sensors import find_sensors, is_on_battery
+from edgewright.devices.system_state import read_system_state
 from tests.devices.trees import NAMES, plant_tree, write
 
 CPUS = "sys/devices/system/cpu"
 
 
 def test_laptop(tmp_path: Path) -> None:
-    facts = environment_facts(
+    facts = read_environment_facts(
         plant_tree("laptop", tmp_path), ["msgspec", "no-such-distribution"], {"OMP_NUM_THREADS": "1"}
     )
     assert facts["memory_bytes"] == 8_000_000 * 1024
@@ -36,20 +36,20 @@ def test_laptop(tmp_path: Path) -> None:
 
 
 def test_arm_board(tmp_path: Path) -> None:
-    facts = environment_facts(plant_tree("arm-board", tmp_path), [], {})
+    facts = read_environment_facts(plant_tree("arm-board", tmp_path), [], {})
     assert (facts["governors"], facts["turbo"], facts["allowed_cpus"]) == (["schedutil"], False, [4, 5])
     # The process's own group says max; the group above it has a quota, and memory.high is the lower one.
     assert facts["cgroup"] == {"cpus": 1.5, "memory_bytes": 1 << 30}
 
 
 def test_empty_root_leaves_what_python_knows(tmp_path: Path) -> None:
-    assert set(environment_facts(tmp_path, [], {})) == {"python", "edgewright"}
+    assert set(read_environment_facts(tmp_path, [], {})) == {"python", "edgewright"}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_changes_by_the_minute_is_not_in_it(tmp_path: Path, name: str) -> None:
     plant_tree(name, tmp_path)
-    before = json.dumps(environment_facts(tmp_path, ["msgspec", "click"], {"OMP_NUM_THREADS": "2"}))
+    before = json.dumps(read_environment_facts(tmp_path, ["msgspec", "click"], {"OMP_NUM_THREADS": "2"}))
     write(tmp_path, "proc/loadavg", "9.0 9.0 9.0 9/99 9")
     write(tmp_path, "proc/stat", "cpu 9 9 9 9 9 9 9 9 9 9")
     write(tmp_path, f"{CPUS}/cpu0/cpufreq/scaling_cur_freq", "123456")
@@ -61,13 +61,13 @@ def test_what_changes_by_the_minute_is_not_in_it(tmp_path: Path, name: str) -> N
             file,
             text.replace("MemAvailable:   ", "MemAvailable:   1").replace("cpu MHz\t\t: ", "cpu MHz\t\t: 1"),
         )
-    assert json.dumps(environment_facts(tmp_path, ["click", "msgspec"], {"OMP_NUM_THREADS": "2"})) == before
+    assert json.dumps(read_environment_facts(tmp_path, ["click", "msgspec"], {"OMP_NUM_THREADS": "2"})) == before
 
 
 def test_a_governor_changes_it(tmp_path: Path) -> None:
     plant_tree("laptop", tmp_path)
     write(tmp_path, f"{CPUS}/cpu2/cpufreq/scaling_governor", "performance")
-    assert environment_facts(tmp_path, [], {})["governors"] == ["performance", "powersave"]
+    assert read_environment_facts(tmp_path, [], {})["governors"] == ["performance", "powersave"]
 
 
 def test_variables_that_matter_and_never_a_secret() -> None:
@@ -104,7 +104,7 @@ def test_boost_of_other_drivers(tmp_path: Path) -> None:
 def test_cgroup_files_on_another_file_system_limit_nothing(tmp_path: Path) -> None:
     plant_tree("virtual-machine", tmp_path)
     assert (tmp_path / "sys/fs/cgroup/cpu.max").is_file()
-    assert cgroup_limits(tmp_path) == {}
+    assert read_cgroup_limits(tmp_path) == {}
 
 
 def plant_v1(root: Path, mount_root: str, group: str) -> None:
@@ -126,26 +126,26 @@ def test_cgroup_v1(tmp_path: Path) -> None:
     write(memory, "memory.limit_in_bytes", "9223372036854771712")
     write(memory, "jobs/memory.limit_in_bytes", "536870912")
     write(memory, "other/memory.limit_in_bytes", "4096")
-    assert cgroup_limits(tmp_path) == {"cpus": 0.5, "memory_bytes": 536870912}
+    assert read_cgroup_limits(tmp_path) == {"cpus": 0.5, "memory_bytes": 536870912}
 
 
 def test_cgroup_v1_seen_from_a_container(tmp_path: Path) -> None:
     plant_v1(tmp_path, "/docker/abc", "/docker/abc/inner")
     write(tmp_path, "sys/fs/cgroup/memory/memory.limit_in_bytes", "2097152")
     write(tmp_path, "sys/fs/cgroup/memory/inner/memory.limit_in_bytes", "1048576")
-    assert cgroup_limits(tmp_path) == {"memory_bytes": 1048576}
+    assert read_cgroup_limits(tmp_path) == {"memory_bytes": 1048576}
 
 
 def test_a_group_outside_the_mount_counts_the_mount_alone(tmp_path: Path) -> None:
     plant_v1(tmp_path, "/docker/abc", "/../other")
     write(tmp_path, "sys/fs/cgroup/memory/memory.limit_in_bytes", "2097152")
-    assert cgroup_limits(tmp_path) == {"memory_bytes": 2097152}
+    assert read_cgroup_limits(tmp_path) == {"memory_bytes": 2097152}
 
 
 READERS: tuple[Callable[[Path], Any], ...] = (
-    lambda root: environment_facts(root, [], {}),
-    moment,
-    find_on_battery,
+    lambda root: read_environment_facts(root, [], {}),
+    read_system_state,
+    is_on_battery,
     lambda root: find_sensors(root).read(),
 )
 WORDS = st.sampled_from(
@@ -165,9 +165,9 @@ def test_no_text_in_any_file_makes_a_reader_raise(tmp_path: Path, name: str) -> 
         whole = file.read_bytes()
         file.write_bytes(text.encode("utf-8", "surrogatepass"))
         try:
-            told = [read(tmp_path) for read in READERS]
+            readings = [read(tmp_path) for read in READERS]
         finally:
             file.write_bytes(whole)
-        json.dumps(told[:2], allow_nan=False)
+        json.dumps(readings[:2], allow_nan=False)
 
     damage_one()

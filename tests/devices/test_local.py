@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edgewright.devices.contract import Device
 from edgewright.devices.local import LocalDevice, check_affinity
+from edgewright.devices.protocol import Device
 from edgewright.errors import UsageError
 from tests.contracts.device_contract import DeviceContract
 
@@ -67,7 +67,7 @@ def test_the_worker_does_not_import_from_the_folder_it_is_started_in(
 
 def test_facts_come_from_the_root_that_is_given(tmp_path: Path) -> None:
     device = LocalDevice(root=tmp_path, environ={})
-    assert device.moment() == {}
+    assert device.system_state() == {}
     assert device.sensors().energy_uj is None
     assert device.sensors().source
     device.close()

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from edgewright.devices.moment import moment, steal_share
+from edgewright.devices.system_state import compute_steal_share, read_system_state
 from tests.devices.trees import plant_tree, write
 
 
 def test_laptop(tmp_path: Path) -> None:
-    assert moment(plant_tree("laptop", tmp_path)) == {
+    assert read_system_state(plant_tree("laptop", tmp_path)) == {
         "load1": 2.75,
         "running_processes": 3.0,
         "psi_cpu_some_avg10": 12.5,
@@ -23,13 +23,13 @@ def test_laptop(tmp_path: Path) -> None:
 
 
 def test_kernel_without_pressure(tmp_path: Path) -> None:
-    told = moment(plant_tree("arm-board", tmp_path))
-    assert not [name for name in told if name.startswith("psi_")]
-    assert told["load1"] == 0.1
+    state = read_system_state(plant_tree("arm-board", tmp_path))
+    assert not [name for name in state if name.startswith("psi_")]
+    assert state["load1"] == 0.1
 
 
 def test_empty_root_tells_nothing(tmp_path: Path) -> None:
-    assert moment(tmp_path) == {}
+    assert read_system_state(tmp_path) == {}
 
 
 @pytest.mark.parametrize(
@@ -46,13 +46,13 @@ def test_empty_root_tells_nothing(tmp_path: Path) -> None:
 )
 def test_senseless_text_is_left_out(tmp_path: Path, path: str, text: str) -> None:
     write(tmp_path, path, text)
-    assert moment(tmp_path) == {}
+    assert read_system_state(tmp_path) == {}
 
 
 def test_steal_between_two_moments() -> None:
     before = {"cpu_steal_ticks": 40.0, "cpu_total_ticks": 1000.0}
     after = {"cpu_steal_ticks": 65.0, "cpu_total_ticks": 1100.0}
-    assert steal_share(before, after) == 0.25
-    assert steal_share(after, after) is None
-    assert steal_share({}, before) == 0.04
-    assert steal_share({}, {}) is None
+    assert compute_steal_share(before, after) == 0.25
+    assert compute_steal_share(after, after) is None
+    assert compute_steal_share({}, before) == 0.04
+    assert compute_steal_share({}, {}) is None

@@ -13,8 +13,8 @@ import pytest
 
 from edgewright.devices.connection import Connection, start_worker
 from edgewright.errors import EdgewrightError
-from edgewright.runtimes.table import runtime_info, runtime_module
-from edgewright.runtimes.wire import Open, Opened, Profile, RunTimes, SessionRequest, Times, Told
+from edgewright.runtimes.table import find_runtime, import_runtime
+from edgewright.runtimes.wire import CommandDone, Open, Opened, ProfileRuns, SessionRequest, TimeRuns, Times
 from tests.models.onnx_files import normal_feed, write_conv_net, write_qdq_net
 from tests.runtimes.workers import exists, save_feeds
 
@@ -91,8 +91,8 @@ def use(runtime: str, model: Path, feeds: str, folder: Path) -> str:
         with start_limited(runtime, folder) as worker:
             pid = worker.hello.pid
             worker.ask(Open(session=request, feeds=feeds), Opened)
-            worker.ask(RunTimes(runs=3, seconds=1), Times)
-            worker.ask(Profile(session=request, feeds=feeds, runs=2, folder=str(folder / "trace")), Told)
+            worker.ask(TimeRuns(runs=3, seconds=1), Times)
+            worker.ask(ProfileRuns(session=request, feeds=feeds, runs=2, folder=str(folder / "trace")), CommandDone)
     except EdgewrightError as error:
         assert error.what
         assert error.try_this
@@ -111,7 +111,7 @@ def survive(runtime: str, write: Callable[[Path], Path], feeds: str, folder: Pat
             mutate(model, seed)
             end = use(runtime, model, feeds, Path(made))
             if end == "used":
-                assert runtime_module(runtime_info(runtime)).layers(Path(made) / "trace", ()).via
+                assert import_runtime(find_runtime(runtime)).layers(Path(made) / "trace", ()).via
             ends.add(end)
     return ends
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from edgewright.devices.contract import Device
 from edgewright.devices.pretend import PretendDevice
+from edgewright.devices.protocol import Device
 from edgewright.errors import DeviceUnreachable
 from tests.contracts.device_contract import DeviceContract
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright.devices.sensors import EnergyCounter, choose_channel, find_on_battery, find_sensors
+from edgewright.devices.sensors import EnergyCounter, choose_channel, find_sensors, is_on_battery
 from tests.devices.trees import plant_tree, write
 
 CPUS = "sys/devices/system/cpu"
@@ -76,11 +76,11 @@ def test_energy_between_reads_is_exact_over_wrap_arounds(range_uj: int, start: i
 def test_a_counter_that_falls_without_a_range_is_unknown_from_then_on(tmp_path: Path) -> None:
     file = tmp_path / "energy1_input"
     counter = EnergyCounter(file, None)
-    told = []
+    readings = []
     for text in ("100", "150", "30", "200"):
         file.write_text(text)
-        told.append(counter.read())
-    assert told == [100, 150, None, None]
+        readings.append(counter.read())
+    assert readings == [100, 150, None, None]
 
 
 def test_unreadable_rapl_says_how_to_allow_it(laptop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,10 +152,10 @@ def test_battery_that_charges_tells_no_use(laptop: Path) -> None:
 
 
 def test_on_battery(laptop: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    assert find_on_battery(laptop) is True
+    assert is_on_battery(laptop) is True
     write(laptop, "sys/class/power_supply/AC/online", "1")
-    assert find_on_battery(laptop) is False
-    assert find_on_battery(tmp_path_factory.mktemp("nothing")) is None
+    assert is_on_battery(laptop) is False
+    assert is_on_battery(tmp_path_factory.mktemp("nothing")) is None
 
 
 def test_nothing_has_a_reason_in_words(tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ They are text and not folders because names such as `intel-rapl:0` are no file n
 
 from pathlib import Path
 
-FOLDER = Path(__file__).parents[1] / "fixtures" / "sysfs"
+from tests.paths import ROOT
+
+FOLDER = ROOT / "tests" / "fixtures" / "sysfs"
 NAMES = ("laptop", "arm-board", "virtual-machine")
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from edgewright.devices.contract import Device
-from edgewright.flows import contest
-from edgewright.flows.device import open_device
+from edgewright.devices.protocol import Device
+from edgewright.flows.device_names import open_device
+from edgewright.flows.experiment import control
 from edgewright.store.store import Store, open_store
 
 
@@ -27,5 +27,5 @@ def device() -> Iterator[Device]:
 @pytest.fixture
 def quick_races(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where it is not tested which network is faster."""
-    monkeypatch.setattr(contest, "PROCESSES", 2)
-    monkeypatch.setattr(contest, "SECONDS", 0.01)
+    monkeypatch.setattr(control, "PROCESSES", 2)
+    monkeypatch.setattr(control, "SECONDS", 0.01)

@@ -7,9 +7,9 @@ import pytest
 
 from edgewright.devices.pretend import PretendDevice
 from edgewright.errors import RuntimeMissing
-from edgewright.facts.plan import BenchmarkPlan, Candidate
-from edgewright.flows import benchmark
-from edgewright.flows.benchmark import check_host
+from edgewright.flows.benchmark import flow
+from edgewright.flows.benchmark.flow import check_host
+from edgewright.schema.plan import BenchmarkPlan, Candidate
 
 
 class WithLocks(PretendDevice):
@@ -28,11 +28,11 @@ PLAN = BenchmarkPlan(candidates=(Candidate(model="m.mnn", runtime="mnn"),))
 
 @pytest.mark.parametrize("locks", [{}, {"onnx2tf": "1"}])
 def test_a_runtime_that_is_nowhere_is_missing(locks: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "find_spec", lambda name: None)
+    monkeypatch.setattr(flow, "find_spec", lambda name: None)
     with pytest.raises(RuntimeMissing, match="mnn"):
         check_host(PLAN, WithLocks(locks))
 
 
 def test_one_with_an_environment_of_its_own_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "find_spec", lambda name: None)
+    monkeypatch.setattr(flow, "find_spec", lambda name: None)
     check_host(PLAN, WithLocks({"mnn": "1"}))

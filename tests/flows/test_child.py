@@ -6,7 +6,7 @@ import pytest
 from msgspec import Struct
 
 from edgewright.errors import DataError, WorkerCrashed, WorkerTimeout
-from edgewright.flows.child import run_job
+from edgewright.flows.child_process import run_job
 
 WORDS = {
     "works": """
@@ -39,7 +39,7 @@ def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_job_that_tells_how_far_it_is_outlives_the_limit_of_silence(tmp_path: Path) -> None:
     told: list[str] = []
-    run_job("stranger_works", Nothing(), tmp_path, told.append, title="the job", silence_s=60)
+    run_job("stranger_works", Nothing(), tmp_path, told.append, title="the job", idle_timeout_s=60)
     assert [line.partition(",")[0] for line in told] == ["walk: 1 of 3", "walk: 2 of 3", "walk: 3 of 3"]
 
 
@@ -56,7 +56,7 @@ def test_a_death_is_told(tmp_path: Path) -> None:
 
 def test_silence_ends_it(tmp_path: Path) -> None:
     with pytest.raises(WorkerTimeout, match=r"the job gave no sign for 0\.5 s"):
-        run_job("stranger_waits", Nothing(), tmp_path, lambda _: None, title="the job", silence_s=0.5)
+        run_job("stranger_waits", Nothing(), tmp_path, lambda _: None, title="the job", idle_timeout_s=0.5)
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,16 @@
 
 import msgspec
 
-from edgewright.facts.run import Output, Run
 from edgewright.flows.lineage import trace_lineage
-from edgewright.store.ids import new_run_id
+from edgewright.schema.run import Run, RunOutput
+from edgewright.store.runs.ids import new_run_id
 from edgewright.store.store import Store
 from tests.web.records import make_model, make_run
 
 
 def made(parent: str, child: str, kind: str, **changes: str) -> Run:
     """A run that makes `child` from `parent`, models of one letter."""
-    output = Output(role="model", sha256=child * 64, bytes=9, model_id=child * 64)
+    output = RunOutput(role="model", sha256=child * 64, bytes=9, model_id=child * 64)
     run = msgspec.structs.replace(make_run(samples=0, layers=0), id=new_run_id(), kind=kind, series=(), **changes)
     return msgspec.structs.replace(run, model=make_model(f"{parent}.onnx", parent), outputs=(output,))
 

@@ -6,10 +6,10 @@ import msgspec
 import pytest
 
 from edgewright.errors import ModelUnreadable
-from edgewright.facts.artifact import Artifact
-from edgewright.facts.model import Quantization
 from edgewright.formats.artifacts import find_record, list_records, record_path
 from edgewright.formats.files import read_graph, read_model
+from edgewright.schema.artifact import Artifact
+from edgewright.schema.model import Quantization
 from tests.models.artifact_records import put_artifact
 
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from edgewright.errors import LimitReached
-from edgewright.formats.needs import check_file, find_need
-from edgewright.formats.onnx_graph import read_onnx_graph
-from edgewright.formats.onnx_typing import read_typed
-from edgewright.limits import Budget
+from edgewright.formats.memory_estimate import check_file_memory, find_need
+from edgewright.formats.onnx.typed import read_onnx_graph
+from edgewright.formats.onnx.typing_process import read_typed
+from edgewright.limits import ResourceBudget
 from tests.formats.bounds import write_range, write_slow_pattern
 from tests.models.onnx_files import constant, node, value, write_conv_net, write_onnx
 from tests.models.tflite_files import write_convnet
 
-SMALL = Budget(memory_bytes=64_000_000, seconds=60)
+SMALL = ResourceBudget(memory_bytes=64_000_000, seconds=60)
 
 
 def test_a_long_range_is_not_counted_out(tmp_path: Path) -> None:
@@ -29,7 +29,7 @@ def test_a_long_range_is_not_counted_out(tmp_path: Path) -> None:
 def test_no_large_constant_is_computed(op: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     computed = []
     monkeypatch.setattr(
-        "edgewright.formats.onnx_fold.Folder.make_evaluator", lambda self, node: computed.append(node.op_type)
+        "edgewright.formats.onnx.fold.ConstantFolder.make_evaluator", lambda self, node: computed.append(node.op_type)
     )
     numbers = {name: constant(name, number, np.int64) for name, number in (("0", 0), ("1", 1), ("n", 9_000_000))}
     rows = {name: constant(name, row, np.int64) for name, row in (("[n]", [9_000_000]), ("[0n]", [0, 9_000_000]))}
@@ -49,26 +49,26 @@ def test_no_large_constant_is_computed(op: str, tmp_path: Path, monkeypatch: pyt
         nodes.insert(0, node("ConstantOfShape", ["[3000]"], ["grid"]))
     constants = [*numbers.values(), *rows.values(), one, *more]
     path = write_onnx(tmp_path / "m.onnx", nodes, [value("x", [1])], [value("y", [1])], constants)
-    graph = read_typed(path, {}, Budget(seconds=60))
+    graph = read_typed(path, {}, ResourceBudget(seconds=60))
     assert graph.tensors["big"].elements() == 9_000_000 + (op == "Pad")
     assert computed == []
 
 
 def test_a_constant_that_takes_too_long_stays_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert current_thread() is main_thread(), "nothing else can be interrupted"
-    monkeypatch.setattr("edgewright.formats.onnx_fold.NODE_SHARE", 0.0005)
-    graph = read_typed(write_slow_pattern(tmp_path / "m.onnx"), {}, Budget(seconds=600))
+    monkeypatch.setattr("edgewright.formats.onnx.fold.NODE_SHARE", 0.0005)
+    graph = read_typed(write_slow_pattern(tmp_path / "m.onnx"), {}, ResourceBudget(seconds=600))
     assert graph.tensors["y"].shape == (1, 4)
     assert any("'match'" in note and "EDGEWRIGHT_TIME_LIMIT" in note for note in graph.notes)
 
 
 def test_needs_of_a_file_are_compared_with_the_budget(tmp_path: Path) -> None:
     net = write_convnet(tmp_path / "m.tflite")
-    check_file(net, {}, Budget(memory_bytes=1e6))
+    check_file_memory(net, {}, ResourceBudget(memory_bytes=1e6))
     with pytest.raises(LimitReached, match="of the model"):
-        check_file(net, {}, Budget(memory_bytes=100.0))
+        check_file_memory(net, {}, ResourceBudget(memory_bytes=100.0))
     large = write_range(tmp_path / "m.onnx", 6_000_000)
     with pytest.raises(LimitReached, match="the constant that 'Cast#1' computes") as caught:
-        check_file(large, {}, SMALL)
+        check_file_memory(large, {}, SMALL)
     assert "72.0 MB are needed" in caught.value.why
-    check_file(write_conv_net(tmp_path / "n.onnx"), {}, SMALL)
+    check_file_memory(write_conv_net(tmp_path / "n.onnx"), {}, SMALL)

@@ -8,14 +8,15 @@ import msgspec
 import numpy as np
 import pytest
 
-from edgewright.facts.model import Signature
-from edgewright.formats.costs import Costs, measure_costs
-from edgewright.formats.onnx_graph import read_onnx_graph
-from edgewright.formats.tflite_graph import read_tflite_graph
+from edgewright.formats.costs import ModelCosts, measure_costs
+from edgewright.formats.onnx.typed import read_onnx_graph
+from edgewright.formats.tflite.typed import read_tflite_graph
 from edgewright.formats.typed_graph import TensorType, TypedGraph, TypedNode
+from edgewright.schema.model import Signature
 from tests.models.onnx_files import write_conv_net, write_qdq_net, write_residual_net
+from tests.paths import ROOT
 
-SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "models"
+SHARED = ROOT.parent / "shared" / "data" / "models"
 PUBLISHED_MACS = 300e6  # MobileNetV2 1.0 at 224²: Sandler et al. 2018, table 4
 
 
@@ -130,7 +131,7 @@ def test_scales_are_no_parameters(tmp_path: Path) -> None:
     assert conv.weight_bytes == 8 * 8 * 9 + 4 + 1  # int8 weights, their scale and zero point
 
 
-def chain(*ops: str, size: int = 100, kept: tuple[str, ...] = ()) -> Costs:
+def chain(*ops: str, size: int = 100, kept: tuple[str, ...] = ()) -> ModelCosts:
     """Operators one behind the other, each of a value of `size` floats."""
     names = [f"v{i}" for i in range(len(ops) + 1)]
     nodes = [TypedNode(name=op, op=op, inputs=(names[i],), outputs=(names[i + 1],)) for i, op in enumerate(ops)]
@@ -150,7 +151,7 @@ def chain(*ops: str, size: int = 100, kept: tuple[str, ...] = ()) -> Costs:
         (chain("ReduceX", "Relu", "ReduceX", kept=("v1",)), 3),
     ],
 )
-def test_the_arena_is_the_peak_of_what_lives(costs: Costs, values: int) -> None:
+def test_the_arena_is_the_peak_of_what_lives(costs: ModelCosts, values: int) -> None:
     assert costs.arena_bytes == values * 400
 
 

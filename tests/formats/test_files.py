@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from edgewright.errors import EdgewrightError, ExternalDataMissing, ModelError, ModelNotFound, ModelUnreadable
 from edgewright.formats.files import FORMATS, READABLE, hash_file, hash_files, read_graph, read_model, sniff
 from tests.models.onnx_files import write_conv_net, write_external
+from tests.paths import ROOT
 
-SHIPPED = Path(__file__).parents[2] / "src" / "edgewright" / "flows" / "digits"
-FIXTURES = Path(__file__).parents[1] / "fixtures" / "digits"
+SHIPPED = ROOT / "src" / "edgewright" / "flows" / "digits"
+FIXTURES = ROOT / "tests" / "fixtures" / "digits"
 DIGITS = {path.name: path for folder in (SHIPPED, FIXTURES) for path in folder.iterdir()}
 
 
@@ -21,7 +22,7 @@ def put(path: Path, data: bytes) -> Path:
     return path
 
 
-def refusal(path: Path) -> ModelError:
+def read_error(path: Path) -> ModelError:
     with pytest.raises(ModelError) as caught:
         read_model(path)
     assert caught.value.what
@@ -64,14 +65,14 @@ def test_only_the_suffix_tells_an_onnx_file_with_other_fields_first(tmp_path: Pa
 
 @pytest.mark.parametrize("head", [b"PK\x03\x04", b"\x89HDF\r\n\x1a\n", b"xxxxORTM"])
 def test_known_and_not_usable(tmp_path: Path, head: bytes) -> None:
-    error = refusal(put(tmp_path / "model.onnx", head))
+    error = read_error(put(tmp_path / "model.onnx", head))
     assert isinstance(error, ModelUnreadable)
     assert "onnx or tflite" in error.try_this
 
 
 @pytest.mark.parametrize("head", [b"7767517\n", b"xxxxET12", b"<?xml version"])
 def test_an_artifact_without_its_record(tmp_path: Path, head: bytes) -> None:
-    error = refusal(put(tmp_path / "model.bin", head))
+    error = read_error(put(tmp_path / "model.bin", head))
     assert "has no record beside it" in error.what
     assert "model.edgewright.json" in error.why
 
@@ -80,7 +81,7 @@ def test_an_artifact_without_its_record(tmp_path: Path, head: bytes) -> None:
 
 
 def test_no_such_file(tmp_path: Path) -> None:
-    error = refusal(tmp_path / "absent.onnx")
+    error = read_error(tmp_path / "absent.onnx")
     assert isinstance(error, ModelNotFound)
     assert error.exit_code == 2
     assert "absent.onnx" in error.what
@@ -92,31 +93,31 @@ def test_what_is_no_file(tmp_path: Path, name: str) -> None:
     (tmp_path / "under").write_bytes(b"x")
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "dev").symlink_to("/dev/zero")
-    error = refusal(tmp_path / name)
+    error = read_error(tmp_path / name)
     assert isinstance(error, ModelNotFound)
     assert error.exit_code == 2
 
 
 def test_a_link_to_nowhere(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").symlink_to(tmp_path / "gone.onnx")
-    assert isinstance(refusal(tmp_path / "m.onnx"), ModelNotFound)
+    assert isinstance(read_error(tmp_path / "m.onnx"), ModelNotFound)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
     path = write_conv_net(tmp_path / "m.onnx")
     path.chmod(0)
-    assert refusal(path).exit_code == 2
+    assert read_error(path).exit_code == 2
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="there is no file here that fails to be read")
 def test_a_file_that_fails_to_be_read() -> None:
-    assert "cannot be opened" in refusal(Path("/proc/self/mem")).what
+    assert "cannot be opened" in read_error(Path("/proc/self/mem")).what
 
 
 @pytest.mark.parametrize("name", ["m.onnx", "m.tflite", "m"])
 def test_an_empty_file(tmp_path: Path, name: str) -> None:
-    error = refusal(put(tmp_path / name, b""))
+    error = read_error(put(tmp_path / name, b""))
     assert "is empty" in error.what
     assert error.exit_code == 6
 
@@ -125,14 +126,14 @@ def test_an_empty_file(tmp_path: Path, name: str) -> None:
 def test_truncated_models(tmp_path: Path, name: str) -> None:
     whole = DIGITS[name].read_bytes()
     for share in (0.001, 0.1, 0.5, 0.9, 0.999):
-        assert refusal(put(tmp_path / name, whole[: int(len(whole) * share)])).exit_code == 6
+        assert read_error(put(tmp_path / name, whole[: int(len(whole) * share)])).exit_code == 6
 
 
 @pytest.mark.parametrize("name", ["m.json", "m.textproto", "m.onnxtxt", "m.onnx"])
 def test_a_suffix_of_a_text_format_does_not_lead_astray(tmp_path: Path, name: str) -> None:
     whole = DIGITS["digits.onnx"].read_bytes()
     assert read_model(put(tmp_path / name, whole)).format == "onnx"
-    assert isinstance(refusal(put(tmp_path / name, b"\x08{")), ModelUnreadable)
+    assert isinstance(read_error(put(tmp_path / name, b"\x08{")), ModelUnreadable)
 
 
 # Models
@@ -177,7 +178,7 @@ def test_weights_beside_the_model_count(tmp_path: Path) -> None:
 def test_weights_that_are_gone(tmp_path: Path) -> None:
     path = write_external(tmp_path / "m.onnx")
     (tmp_path / "weights.bin").unlink()
-    error = refusal(path)
+    error = read_error(path)
     assert isinstance(error, ExternalDataMissing)
     assert error.exit_code == 6
     assert "weights.bin" in error.what
@@ -186,7 +187,7 @@ def test_weights_that_are_gone(tmp_path: Path) -> None:
 # Whatever bytes
 
 
-def read_or_refuse(path: Path) -> None:
+def read_or_reject(path: Path) -> None:
     try:
         model = read_model(path)
         nodes = read_graph(path, model.format)
@@ -201,7 +202,7 @@ def read_or_refuse(path: Path) -> None:
 @given(st.sampled_from((b"", b"\x08", b"\x08\x07\x3a", b"xxxxTFL3", b"pretend")), st.binary(max_size=200))
 def test_random_bytes(tmp_path: Path, head: bytes, data: bytes) -> None:
     for name in ("m.onnx", "m"):
-        read_or_refuse(put(tmp_path / name, head + data))
+        read_or_reject(put(tmp_path / name, head + data))
 
 
 changes = st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 255)), min_size=1, max_size=8)
@@ -220,4 +221,4 @@ def test_mutated_models(tmp_path: Path, kind: str, places: list[tuple[int, int]]
     data = bytearray(path.read_bytes())
     for place, value in places:
         data[place % (min(len(data), 300) if near_the_start else len(data))] = value
-    read_or_refuse(put(path, bytes(data)))
+    read_or_reject(put(path, bytes(data)))

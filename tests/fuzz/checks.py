@@ -10,14 +10,14 @@ from urllib.parse import quote
 import numpy as np
 
 import edgewright
-from edgewright.bench.feeds import fix_shapes, make_feeds
+from edgewright.bench.feeds import make_feeds, resolve_shapes
 from edgewright.errors import EdgewrightError, InputError, ModelError, RuntimeMissing
-from edgewright.facts.model import Model
 from edgewright.formats.files import read_graph, read_model
-from edgewright.formats.prepare import prepare_onnx
+from edgewright.formats.onnx.prepare import prepare_onnx
+from edgewright.schema.model import Model
 from edgewright.store.store import Store, open_store
-from edgewright.web.app import make_app
-from edgewright.web.guard import Doors
+from edgewright.web.server.access import AccessRules
+from edgewright.web.server.app import make_app
 
 PAGES = (
     "/runs", "/runs.json", "/runs.csv", "/runs/{run}", "/runs/{run}.json", "/runs/{run}/samples.json",
@@ -43,7 +43,7 @@ def read(word: str) -> None:
     given = {
         spec.name: [size if isinstance(size, int) else 1 for size in spec.shape] for spec in model.signature.inputs
     }
-    shapes = fix_shapes(model.signature, given)
+    shapes = resolve_shapes(model.signature, given)
     make_feeds(model.signature, shapes, 0)
     if model.format == "onnx":
         prepare_onnx(path, shapes, Path("../../../tmp/prepared.onnx"))
@@ -97,11 +97,11 @@ def compare(model: Model, data: bytes) -> None:
 
 def arrays(word: str) -> None:
     """Hold what a data set of arrays yields against what numpy and zipfile read."""
-    from edgewright.tasks.data import open_data
-    from edgewright.tasks.task import read_task
+    from edgewright.tasks.data.dataset import open_dataset
+    from edgewright.tasks.spec.file import read_task
 
     try:
-        with open_data(word, read_task(Path("task.toml"))) as data:
+        with open_dataset(word, read_task(Path("task.toml"))) as data:
             count = len(list(data.read()))
     except EdgewrightError:
         return
@@ -128,7 +128,7 @@ def pages(word: str, home: Path, run: str, good: str) -> None:
 
 
 async def ask_all(store: Store, addresses: list[str]) -> None:
-    app, desk = make_app(store, Doors(), Path.cwd())
+    app, app_state = make_app(store, AccessRules(), Path.cwd())
     try:
         for address in addresses:
             status, headers, body = await ask(app, address)
@@ -139,7 +139,7 @@ async def ask_all(store: Store, addresses: list[str]) -> None:
             if any(b"\n" in value or b"\r" in value for value in headers.values()):
                 raise Fault(f"{address[:60]} carries a header of the record")
     finally:
-        desk.jobs.close()
+        app_state.jobs.close()
 
 
 async def ask(app: Callable[..., Any], address: str) -> tuple[int, dict[bytes, bytes], bytes]:

@@ -80,10 +80,10 @@ def load_product() -> None:
             continue
     for name in ("onnxruntime", "onnx.inliner", "onnx.reference", "ai_edge_litert.interpreter", "tests.fuzz.run_case"):
         import_module(name)
-    from edgewright.web.answers import templates
+    from edgewright.web.server.responses import load_templates
 
-    for name in templates().list_templates(["html"]):
-        templates().get_template(name)
+    for name in load_templates().list_templates(["html"]):
+        load_templates().get_template(name)
     gc.collect()
     gc.freeze()
 

@@ -11,9 +11,10 @@ from edgewright.store.store import open_store
 from tests.fuzz.settings_cases import as_member, pack
 from tests.models import onnx_files, tflite_files
 from tests.models.tflite_files import Node, Tensor
+from tests.paths import ROOT
 from tests.web.records import fill
 
-DIGITS = Path(__file__).parents[2] / "src/edgewright/flows/digits"
+DIGITS = ROOT / "src/edgewright/flows/digits"
 
 
 def write_seeds(folder: Path) -> Path:

@@ -12,8 +12,8 @@ from tests.fuzz.cases import KINDS, choose_cases
 from tests.fuzz.forking import own_module
 from tests.fuzz.pool import run_cases
 from tests.fuzz.spoil_bytes import spoil
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 CASES = 64  # four of each sixteenth: of every kind, at a few seconds
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the fuzzer reads /proc")
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from edgewright.facts.artifact import Artifact, IoMap, Port, Source
-from edgewright.facts.model import Quantization, Signature, TensorSpec
 from edgewright.formats.artifacts import write_record
 from edgewright.formats.files import hash_file
+from edgewright.schema.artifact import Artifact, IoMap, Port, SourceModel
+from edgewright.schema.model import Quantization, Signature, TensorSpec
 
 
 def make_port(
@@ -46,7 +46,9 @@ def put_artifact(
         files={path.name: hash_file(path) for path in (main, weights)},
         bytes=main.stat().st_size + 7,
         key="k",
-        source=Source(name="m.onnx", sha256="0" * 64, format="onnx", signature=Signature(inputs=(spec,), outputs=())),
+        source=SourceModel(
+            name="m.onnx", sha256="0" * 64, format="onnx", signature=Signature(inputs=(spec,), outputs=())
+        ),
         io_map=IoMap(inputs=(port,), outputs=()),
     )
     write_record(record, folder)

@@ -30,7 +30,7 @@ PLAIN = [*quantize("x"), node("LeakyRelu", ["x_dq"], ["m"], "leaky"), requantize
 ENDED = [*PLAIN, dequantize("m_q", "m", "y")]
 
 
-def write_border(path: Path, nodes: list[Any], outputs: tuple[str, ...] = ("y",), inputs: Any = None) -> Path:
+def write_integer_io_model(path: Path, nodes: list[Any], outputs: tuple[str, ...] = ("y",), inputs: Any = None) -> Path:
     """x float32[1,4] → `outputs`, through nodes that may use the scales of x, m, s and of `other`."""
     ends = [value(name, [1, 4], "FLOAT" if not name.endswith("_q") else "UINT8") for name in outputs]
     return write_onnx(path, nodes, inputs or [value("x", [1, 4])], ends, scales(("other", 0.5, 7)))

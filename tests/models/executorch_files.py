@@ -6,9 +6,9 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
-from edgewright.facts.words import Precision
-from edgewright.formats.onnx import OnnxFile
+from edgewright.formats.onnx.reader import OnnxFile
 from edgewright.runtimes.wire import Compiled, CompileRequest
+from edgewright.schema.vocabulary import Precision
 
 
 def compile_program(source: Path, folder: Path, precision: Precision = "fp32") -> Compiled:

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from edgewright.facts.words import Precision
 from edgewright.runtimes import mnn
 from edgewright.runtimes.wire import Compiled, CompileRequest
+from edgewright.schema.vocabulary import Precision
 from tests.models.onnx_files import constant, node, value, weights, write_onnx
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from edgewright.facts.words import Precision
-from edgewright.formats.onnx import OnnxFile
-from edgewright.formats.prepare import prepare_onnx
+from edgewright.formats.onnx.prepare import prepare_onnx
+from edgewright.formats.onnx.reader import OnnxFile
 from edgewright.runtimes import openvino
 from edgewright.runtimes.wire import Compiled, CompileRequest
+from edgewright.schema.vocabulary import Precision
 
 
 def compile_onnx(

@@ -53,7 +53,9 @@ def write_mobile_net(path: Path) -> Path:
     return write_onnx(path, nodes, [value("x", list(SHAPE))], [value("y", [1, 5])], constants)
 
 
-def quantise(source: Path, target: Path, feeds: Iterator[Feeds], *, kind: str = "QUInt8", **options: Any) -> Path:
+def quantize_network(
+    source: Path, target: Path, feeds: Iterator[Feeds], *, kind: str = "QUInt8", **options: Any
+) -> Path:
     """Per channel, with int8 weights; `kind` is that of activations."""
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime asks for a subclass and ships no types
@@ -76,7 +78,7 @@ def quantise(source: Path, target: Path, feeds: Iterator[Feeds], *, kind: str = 
 def write_mobile_qdq(folder: Path, *, kind: str = "QUInt8", **options: Any) -> Path:
     """The network above, quantised, with a name on every node; the quantiser leaves out its ReLUs."""
     source = write_mobile_net(folder / "float.onnx")
-    path = quantise(source, folder / "q.onnx", images(8), kind=kind, **options)
+    path = quantize_network(source, folder / "q.onnx", images(8), kind=kind, **options)
     model = onnx.load(str(path))
     for position, one in enumerate(model.graph.node):
         one.name = one.name or f"{one.op_type}#{position}"

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-FIXTURES = Path(__file__).parents[1] / "fixtures/digits"
+from tests.paths import ROOT
+
+FIXTURES = ROOT / "tests" / "fixtures/digits"
 NAMES = ("numpy.py", "signal.py", "queue.py", "msgspec.py", "onnxruntime.py")
 
 

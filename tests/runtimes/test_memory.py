@@ -5,28 +5,28 @@ import sys
 import numpy as np
 import pytest
 
-from edgewright.runtimes.memory import memory_now, parse_status, peak_of_rusage
-from edgewright.runtimes.wire import Memory
+from edgewright.runtimes.memory import parse_status, peak_of_rusage, read_resident_memory
+from edgewright.runtimes.wire import ResidentMemory
 
 STATUS = "Name:\tpython3\nVmPeak:\t  900000 kB\nVmHWM:\t   20480 kB\nVmRSS:\t   10240 kB\nThreads:\t1\n"
 
 
 def test_status_is_read_in_bytes() -> None:
-    assert parse_status(STATUS) == Memory(rss=10 << 20, peak=20 << 20)
+    assert parse_status(STATUS) == ResidentMemory(rss=10 << 20, peak=20 << 20)
 
 
 @pytest.mark.parametrize("text", ["", "Name:\tx\n", "no colon at all\n"])
 def test_what_the_system_does_not_tell_is_unknown(text: str) -> None:
-    assert parse_status(text) == Memory(rss=None, peak=None)
+    assert parse_status(text) == ResidentMemory(rss=None, peak=None)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_peak_keeps_what_was_given_back() -> None:
-    before = memory_now()
+    before = read_resident_memory()
     block = np.ones(64 << 20, np.uint8)
-    during = memory_now()
+    during = read_resident_memory()
     del block
-    after = memory_now()
+    after = read_resident_memory()
     assert before.rss is not None and during.rss is not None and after.rss is not None
     assert during.peak is not None and after.peak is not None
     assert during.rss - before.rss > 32 << 20

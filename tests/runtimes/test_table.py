@@ -13,9 +13,9 @@ from edgewright.runtimes.table import (
     Option,
     RuntimeInfo,
     check_options,
+    find_runtime,
+    import_runtime,
     known_runtimes,
-    runtime_info,
-    runtime_module,
 )
 
 PLUGIN = RuntimeInfo("mine", "Mine", "mine.runtime", ("mine",), "mine", "", ("mine",), (Option("fast", (), "no", "?"),))
@@ -46,18 +46,18 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     [("onnxruntime", "onnxruntime"), ("ORT", "onnxruntime"), ("onnx", "onnxruntime"), ("TFLite", "litert")],
 )
 def test_aliases_lead_to_their_runtime(word: str, name: str) -> None:
-    assert runtime_info(word) is TABLE[name]
+    assert find_runtime(word) is TABLE[name]
 
 
 def test_an_unknown_runtime_lists_the_known_ones() -> None:
     with pytest.raises(UsageError, match="nonsense") as error:
-        runtime_info("nonsense")
+        find_runtime("nonsense")
     assert all(name in error.value.why for name in TABLE)
 
 
 @pytest.mark.usefixtures("plugins")
 def test_a_plug_in_is_found_and_a_broken_one_takes_nothing_with_it() -> None:
-    assert runtime_info("Mine") is PLUGIN
+    assert find_runtime("Mine") is PLUGIN
     assert known_runtimes() == [*(name for name, info in TABLE.items() if info.reads), "mine"]
 
 
@@ -66,7 +66,7 @@ def test_every_row_is_whole(info: RuntimeInfo) -> None:
     assert TABLE[info.name] is info
     assert info.reads or info.compiles
     for function in ("version", *(("open_session", "profile", "layers") if info.reads else ("compile",))):
-        assert callable(getattr(runtime_module(info), function))
+        assert callable(getattr(import_runtime(info), function))
     for option in info.options:
         assert option.name == option.name.lower().replace("_", "-")
         assert option.text

@@ -50,7 +50,7 @@ def test_every_message_survives_the_way(kind: Any, data: st.DataObject) -> None:
     assert msgspec.json.decode(line, type=kind) == message
 
 
-@pytest.mark.parametrize("part", [*COMMANDS, *RESULTS, wire.SessionRequest, wire.Memory, wire.Hello])
+@pytest.mark.parametrize("part", [*COMMANDS, *RESULTS, wire.SessionRequest, wire.ResidentMemory, wire.Hello])
 @given(data=st.data())
 @settings(max_examples=5, deadline=None, derandomize=True)
 def test_an_unknown_field_is_refused(part: Any, data: st.DataObject) -> None:

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 
 from edgewright.errors import InputError, LimitReached, ModelRejected, WorkerError
-from edgewright.facts.model import Signature, TensorSpec
-from edgewright.formats.onnx import OnnxFile
+from edgewright.formats.onnx.reader import OnnxFile
 from edgewright.runtimes import onnxruntime, wire, worker
 from edgewright.runtimes.contract import Array, Mismatch, NotConvertible, Rejected
+from edgewright.schema.model import Signature, TensorSpec
 from tests.models.onnx_files import (
     normal_feed,
     write_conv_net,
@@ -66,14 +66,14 @@ class CountingSession:
         self.closed = True
 
 
-def desk_of(session: CountingSession, folder: Path) -> worker.Desk:
+def open_handler(session: CountingSession, folder: Path) -> worker.RequestHandler:
     """A desk with the session open."""
-    desk = worker.Desk(cast(ModuleType, SimpleNamespace(open_session=lambda request: session)))
+    handler = worker.RequestHandler(cast(ModuleType, SimpleNamespace(open_session=lambda request: session)))
     feeds = save_feeds(folder / "feeds.npz", {"x": np.array(1.0)})
-    opened = desk.answer(wire.Open(session=wire.SessionRequest(model="m"), feeds=feeds))
+    opened = handler.answer(wire.Open(session=wire.SessionRequest(model="m"), feeds=feeds))
     assert isinstance(opened, wire.Opened)
     assert opened.notes == ("a note",)
-    return desk
+    return handler
 
 
 def test_the_greeting_comes_first_and_tells_who_it_is() -> None:
@@ -119,8 +119,8 @@ def test_rubbish_ends_it_with_one_line_that_says_why(line: bytes) -> None:
 def test_native_code_that_prints_does_not_corrupt_the_channel(tmp_path: Path) -> None:
     with start("pretend", tmp_path) as connection:
         open_pretend(connection, tmp_path, fail="chatter")
-        assert len(connection.ask(wire.RunTimes(runs=3, seconds=60), wire.Times).wall_ns) == 3
-        assert connection.ask(wire.MemoryNow(), wire.Told).memory.peak != 0
+        assert len(connection.ask(wire.TimeRuns(runs=3, seconds=60), wire.Times).wall_ns) == 3
+        assert connection.ask(wire.ReadMemory(), wire.CommandDone).memory.peak != 0
     assert (tmp_path / "log").read_text().count("native code that prints to stdout") == 3
 
 
@@ -128,7 +128,7 @@ def test_each_run_gives_one_wall_and_one_cpu_time(tmp_path: Path) -> None:
     with start("pretend", tmp_path) as connection:
         open_pretend(connection, tmp_path)
         for runs in (1, 7, 50):
-            times = connection.ask(wire.RunTimes(runs=runs, seconds=60), wire.Times)
+            times = connection.ask(wire.TimeRuns(runs=runs, seconds=60), wire.Times)
             assert len(times.wall_ns) == len(times.cpu_ns) == runs
             assert all(ns >= 10_000 for ns in times.wall_ns)  # the pretend inference waits for 10 µs at the median
             assert all(ns >= 0 for ns in times.cpu_ns)
@@ -136,7 +136,7 @@ def test_each_run_gives_one_wall_and_one_cpu_time(tmp_path: Path) -> None:
 
 def test_runs_that_settle_are_run_and_not_timed(tmp_path: Path) -> None:
     session = CountingSession()
-    times = desk_of(session, tmp_path).answer(wire.RunTimes(runs=5, seconds=60, settle=3))
+    times = open_handler(session, tmp_path).answer(wire.TimeRuns(runs=5, seconds=60, settle=3))
     assert isinstance(times, wire.Times)
     assert len(times.wall_ns) == 5
     assert session.runs == 8
@@ -144,31 +144,31 @@ def test_runs_that_settle_are_run_and_not_timed(tmp_path: Path) -> None:
 
 def test_the_time_limit_ends_a_series_early_and_never_before_one_run(tmp_path: Path) -> None:
     session = CountingSession(seconds=0.01)
-    desk = desk_of(session, tmp_path)
-    some = desk.answer(wire.RunTimes(runs=1000, seconds=0.05))
-    one = desk.answer(wire.RunTimes(runs=1000, seconds=0))
+    handler = open_handler(session, tmp_path)
+    some = handler.answer(wire.TimeRuns(runs=1000, seconds=0.05))
+    one = handler.answer(wire.TimeRuns(runs=1000, seconds=0))
     assert isinstance(some, wire.Times) and isinstance(one, wire.Times)
     assert 1 <= len(some.wall_ns) <= 5
     assert len(one.wall_ns) == 1
 
 
 def test_calibration_tells_the_cost_of_timing_nothing() -> None:
-    told = worker.calibrate(500)
-    assert 0 < told.wall_ns < 1e6
-    assert 0 <= told.cpu_ns < 1e6
-    assert told.resolution_ns > 0
-    assert told.reference_us > 0
+    reported = worker.calibrate(500)
+    assert 0 < reported.wall_ns < 1e6
+    assert 0 <= reported.cpu_ns < 1e6
+    assert reported.resolution_ns > 0
+    assert reported.reference_us > 0
 
 
 @pytest.mark.parametrize(("values", "median"), [([3], 3), ([4, 1], 2.5), ([9, 1, 5], 5), ([1, 2, 3, 10], 2.5)])
 def test_the_middle_is_the_median(values: list[int], median: float) -> None:
-    assert worker.middle(values) == median
+    assert worker.compute_median(values) == median
 
 
 @pytest.mark.parametrize(
     "command",
     [
-        wire.RunTimes(runs=1, seconds=1),
+        wire.TimeRuns(runs=1, seconds=1),
         wire.Invoke(feeds="feeds.npz", outputs="out.npz"),
     ],
 )
@@ -199,13 +199,13 @@ def test_every_failure_becomes_a_refusal_with_its_kind(error: Exception, kind: s
     def fail(request: wire.SessionRequest) -> None:
         raise error
 
-    desk = worker.Desk(cast(ModuleType, SimpleNamespace(open_session=fail)))
+    handler = worker.RequestHandler(cast(ModuleType, SimpleNamespace(open_session=fail)))
     feeds = save_feeds(tmp_path / "feeds.npz")
-    refused = desk.answer(wire.Open(session=wire.SessionRequest(model="m"), feeds=feeds))
-    assert isinstance(refused, wire.Refused)
-    assert refused.kind == kind
-    assert refused.why
-    assert type(error).__name__ in refused.trace
+    rejected = handler.answer(wire.Open(session=wire.SessionRequest(model="m"), feeds=feeds))
+    assert isinstance(rejected, wire.CommandFailed)
+    assert rejected.kind == kind
+    assert rejected.why
+    assert type(error).__name__ in rejected.trace
 
 
 @pytest.mark.parametrize(
@@ -224,32 +224,32 @@ def test_what_a_library_raises_in_an_inference_is_a_failure_of_the_model(
         raise error
 
     session = CountingSession()
-    desk = desk_of(session, tmp_path)
+    handler = open_handler(session, tmp_path)
     session.run = fail  # type: ignore[method-assign]  # the stand-in for a library's failure
-    refused = desk.answer(wire.RunTimes(runs=1, seconds=1))
-    assert isinstance(refused, wire.Refused)
-    assert refused.kind == kind
-    assert "second line" not in refused.why
+    rejected = handler.answer(wire.TimeRuns(runs=1, seconds=1))
+    assert isinstance(rejected, wire.CommandFailed)
+    assert rejected.kind == kind
+    assert "second line" not in rejected.why
 
 
 def test_memory_that_cannot_be_had_is_told_as_such(tmp_path: Path) -> None:
     model = write_expand(tmp_path / "m.onnx")
     feeds = tmp_path / "feeds.npz"
     np.savez(feeds, size=np.array([1 << 22, 1 << 22]))
-    desk = worker.Desk(onnxruntime)
-    desk.answer(wire.Open(session=wire.SessionRequest(model=str(model)), feeds=str(feeds)))
-    refused = desk.answer(wire.RunTimes(runs=1, seconds=1))
-    assert isinstance(refused, wire.Refused)
-    assert refused.kind == "memory"
+    handler = worker.RequestHandler(onnxruntime)
+    handler.answer(wire.Open(session=wire.SessionRequest(model=str(model)), feeds=str(feeds)))
+    rejected = handler.answer(wire.TimeRuns(runs=1, seconds=1))
+    assert isinstance(rejected, wire.CommandFailed)
+    assert rejected.kind == "memory"
 
 
 def test_close_frees_the_session(tmp_path: Path) -> None:
     session = CountingSession()
-    desk = desk_of(session, tmp_path)
-    assert isinstance(desk.answer(wire.Close()), wire.Told)
+    handler = open_handler(session, tmp_path)
+    assert isinstance(handler.answer(wire.Close()), wire.CommandDone)
     assert session.closed
-    assert isinstance(desk.answer(wire.Close()), wire.Told)
-    assert isinstance(desk.answer(wire.RunTimes(runs=1, seconds=1)), wire.Refused)
+    assert isinstance(handler.answer(wire.Close()), wire.CommandDone)
+    assert isinstance(handler.answer(wire.TimeRuns(runs=1, seconds=1)), wire.CommandFailed)
 
 
 def invoke(model: Path, feeds: dict[str, Any], folder: Path, stacked: bool = False) -> dict[str, Any]:
@@ -260,7 +260,7 @@ def invoke(model: Path, feeds: dict[str, Any], folder: Path, stacked: bool = Fal
         opened = worker_feeds(folder / "open.npz", first)
         connection.ask(wire.Open(session=session, feeds=opened), wire.Opened)
         given, outputs = worker_feeds(folder / "given.npz", feeds), folder / "out.npz"
-        connection.ask(wire.Invoke(feeds=given, outputs=str(outputs), stacked=stacked), wire.Told)
+        connection.ask(wire.Invoke(feeds=given, outputs=str(outputs), stacked=stacked), wire.CommandDone)
     return worker.read_arrays(str(outputs))
 
 
@@ -339,12 +339,12 @@ def test_refusals_of_a_real_runtime_have_their_error(tmp_path: Path) -> None:
             connection.ask(wire.Open(session=request, feeds=huge), wire.Opened)
         connection.ask(wire.Open(session=request, feeds=out_of_table), wire.Opened)
         with pytest.raises(ModelRejected, match="out of data bounds"):
-            connection.ask(wire.RunTimes(runs=2, seconds=9), wire.Times)
+            connection.ask(wire.TimeRuns(runs=2, seconds=9), wire.Times)
         connection.ask(wire.Open(session=expand, feeds=huge), wire.Opened)
         with pytest.raises(LimitReached, match="the memory limit is reached"):
-            connection.ask(wire.RunTimes(runs=2, seconds=9), wire.Times)
+            connection.ask(wire.TimeRuns(runs=2, seconds=9), wire.Times)
         connection.ask(wire.Open(session=request, feeds=good), wire.Opened)
-        assert len(connection.ask(wire.RunTimes(runs=2, seconds=9), wire.Times).wall_ns) == 2
+        assert len(connection.ask(wire.TimeRuns(runs=2, seconds=9), wire.Times).wall_ns) == 2
     assert "Traceback" in (tmp_path / "log").read_text()
 
 
@@ -366,8 +366,8 @@ def test_memory_grows_with_what_the_worker_does(tmp_path: Path) -> None:
         before = connection.hello.memory.peak or 0
         given = save_feeds(tmp_path / "feeds.npz", feeds)
         connection.ask(wire.Open(session=request, feeds=given), wire.Opened)
-        connection.ask(wire.RunTimes(runs=1, seconds=9), wire.Times)
-        after = connection.ask(wire.MemoryNow(), wire.Told).memory.peak or 0
+        connection.ask(wire.TimeRuns(runs=1, seconds=9), wire.Times)
+        after = connection.ask(wire.ReadMemory(), wire.CommandDone).memory.peak or 0
     assert after - before > 24 << 20  # 16 MiB of input and as much of output
 
 
@@ -384,7 +384,7 @@ def test_threads_are_as_many_as_were_asked_for(tmp_path: Path) -> None:
         with start("onnxruntime", tmp_path) as connection:
             request = wire.SessionRequest(model=model, threads=threads)
             connection.ask(wire.Open(session=request, feeds=feeds), wire.Opened)
-            connection.ask(wire.RunTimes(runs=2, seconds=9), wire.Times)
+            connection.ask(wire.TimeRuns(runs=2, seconds=9), wire.Times)
             counts.append(count_threads(connection.hello.pid))
     assert [count - counts[0] for count in counts] == [0, 1, 3]
 
@@ -397,7 +397,7 @@ def test_options_reach_the_profiled_session(tmp_path: Path) -> None:
         request = wire.SessionRequest(model=str(model), options={"optimization": level})
         folder = tmp_path / "deep" / level
         with start("onnxruntime", tmp_path) as connection:
-            connection.ask(wire.Profile(session=request, feeds=feeds, runs=2, folder=str(folder)), wire.Told)
+            connection.ask(wire.ProfileRuns(session=request, feeds=feeds, runs=2, folder=str(folder)), wire.CommandDone)
         rows[level] = onnxruntime.layers(folder, OnnxFile(model).nodes()).layers
     assert len(rows["disable"]) == len(OnnxFile(model).nodes()) > len(rows["all"])
 
@@ -455,6 +455,6 @@ def test_a_full_disk_is_no_refusal(raised: Exception, wrap: Any) -> None:
 
     module = cast(ModuleType, SimpleNamespace(compile=fail))
     request = wire.CompileRequest(source="s", format="onnx", precision="fp32", shapes={}, folder="f", stem="s")
-    told = worker.Desk(module).answer(wire.Compile(request=request))
-    assert isinstance(told, wire.Refused)
-    assert told.kind == "room"
+    reported = worker.RequestHandler(module).answer(wire.Compile(request=request))
+    assert isinstance(reported, wire.CommandFailed)
+    assert reported.kind == "room"

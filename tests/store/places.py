@@ -6,6 +6,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from tests.paths import ROOT
+
 
 class Place(Struct, frozen=True, kw_only=True):
     """What `open_store` is given."""
@@ -29,7 +31,7 @@ store = open_store(Path(home), url or None, busy_timeout_s=30)
 def start_child(place: Place, body: str, *words: str) -> subprocess.Popen[str]:
     """Run `body` in a process of its own, with `store` open, and `words` beside it."""
     arguments = [str(place.home), place.database_url or "", *words]
-    root = Path(__file__).parents[2]
+    root = ROOT
     return subprocess.Popen(
         [sys.executable, "-W", "ignore::ResourceWarning", "-c", _CHILD + body, *arguments],
         cwd=root,

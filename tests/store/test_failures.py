@@ -14,7 +14,7 @@ import sqlalchemy.exc
 from sqlalchemy.exc import SQLAlchemyError
 
 from edgewright.errors import RunNotFound, StoreCorrupt, StoreError, StoreFull, StoreLocked
-from edgewright.store.failures import kind_of, told
+from edgewright.store.failures import classify_failure, translate_errors
 
 
 def _sqlite(code: int, words: str = "words") -> SQLAlchemyError:
@@ -66,7 +66,7 @@ def _postgres(state: str | None) -> SQLAlchemyError:
     ],
 )
 def test_mapped(failure: Exception, kind: type[StoreError]) -> None:
-    with pytest.raises(StoreError) as raised, told("it failed", "/place"):
+    with pytest.raises(StoreError) as raised, translate_errors("it failed", "/place"):
         raise failure
     assert type(raised.value) is kind
     assert raised.value.what == "it failed"
@@ -78,14 +78,17 @@ def test_mapped(failure: Exception, kind: type[StoreError]) -> None:
 def test_full_disk_that_sqlite_does_not_name(code: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=4096))
-    with pytest.raises(StoreFull, match="no space is left on the disk"), told("it failed", str(tmp_path / "x/y.db")):
+    with (
+        pytest.raises(StoreFull, match="no space is left on the disk"),
+        translate_errors("it failed", str(tmp_path / "x/y.db")),
+    ):
         raise _sqlite(code)
 
 
 def test_disk_with_space_is_not_called_full(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 30))
-    with pytest.raises(StoreError) as raised, told("it failed", str(tmp_path / "y.db")):
+    with pytest.raises(StoreError) as raised, translate_errors("it failed", str(tmp_path / "y.db")):
         raise _sqlite(sqlite3.SQLITE_IOERR, "disk I/O error")
     assert type(raised.value) is StoreError
     assert raised.value.why == f"{tmp_path / 'y.db'}: disk I/O error"
@@ -93,7 +96,10 @@ def test_disk_with_space_is_not_called_full(monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_folder_that_may_not_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(StoreError, match="no permission to write there") as raised, told("it failed", str(tmp_path)):
+    with (
+        pytest.raises(StoreError, match="no permission to write there") as raised,
+        translate_errors("it failed", str(tmp_path)),
+    ):
         raise _sqlite(sqlite3.SQLITE_CANTOPEN)
     assert "EDGEWRIGHT_HOME" in raised.value.try_this
 
@@ -105,18 +111,18 @@ def test_every_error_class_of_the_libraries_is_mapped() -> None:
             is_failure = issubclass(kind, SQLAlchemyError) or library is obstore.exceptions
             if is_failure and issubclass(kind, Exception):
                 bare = kind.__new__(kind)
-                assert kind_of(bare) is not None, f"{library.__name__}.{name}"
+                assert classify_failure(bare) is not None, f"{library.__name__}.{name}"
 
 
 @pytest.mark.parametrize("failure", [KeyboardInterrupt(), ValueError("a bug"), TypeError("a bug")])
 def test_let_through(failure: BaseException) -> None:
-    with pytest.raises(type(failure)) as raised, told("it failed", "/place"):
+    with pytest.raises(type(failure)) as raised, translate_errors("it failed", "/place"):
         raise failure
     assert raised.value is failure
 
 
 def test_own_errors_are_not_wrapped() -> None:
     own = RunNotFound("no run")
-    with pytest.raises(RunNotFound) as raised, told("it failed", "/place"):
+    with pytest.raises(RunNotFound) as raised, translate_errors("it failed", "/place"):
         raise own
     assert raised.value is own

@@ -10,10 +10,10 @@ from alembic.script import ScriptDirectory
 from msgspec.structs import replace
 from sqlalchemy import column, insert, table
 
-from edgewright.facts.run import Run
+from edgewright.schema.run import Run
 from edgewright.store import database, schema
-from edgewright.store.queries import RunFilter
-from edgewright.store.rows import _run_values, _write_shared
+from edgewright.store.runs.queries import RunFilter
+from edgewright.store.runs.rows import _make_run_values, _write_shared
 from edgewright.store.schema import REVISIONS, metadata
 from edgewright.store.store import Store
 from tests.contracts.sample_runs import begun_run, finished_run
@@ -34,7 +34,7 @@ def test_revisions_are_those_of_the_scripts() -> None:
 
 def finish_then(store: Store, run: Run) -> None:
     """Write a run without layers as a store with older tables did."""
-    values = _run_values(run, None)
+    values = _make_run_values(run, None)
     columns = [one.name for one in schema.run.c if one.name not in ("imported", "imported_at")]
     with store.database.writing("the run of then") as connection:
         _write_shared(connection, run)

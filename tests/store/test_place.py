@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edgewright.store.place import home
+from edgewright.store.location import find_home
 
 USER = Path("/home/ada")
 
@@ -22,9 +22,9 @@ USER = Path("/home/ada")
     ],
 )
 def test_home(environ: dict[str, str], platform: str, expected: str) -> None:
-    assert home(environ, platform, USER) == Path(expected)
+    assert find_home(environ, platform, USER) == Path(expected)
 
 
 def test_relative_home_is_made_absolute() -> None:
-    assert home({"EDGEWRIGHT_HOME": "runs"}) == Path.cwd() / "runs"
-    assert home({"EDGEWRIGHT_HOME": "~/runs"}) == Path("~/runs").expanduser()
+    assert find_home({"EDGEWRIGHT_HOME": "runs"}) == Path.cwd() / "runs"
+    assert find_home({"EDGEWRIGHT_HOME": "~/runs"}) == Path("~/runs").expanduser()

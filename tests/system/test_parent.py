@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.paths import ROOT
+
 PARENT = """
 import os, signal, subprocess, sys
 words = [sys.executable, "-m", "edgewright.system.parent", str(os.getpid()), "sleeper", "one", "two"]
@@ -27,7 +29,7 @@ except KeyboardInterrupt:
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
 def test_a_child_is_told_that_its_parent_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sleeper.py").write_text(SLEEPER)
-    source = Path(__file__).parents[2] / "src"
+    source = ROOT / "src"
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{source}")
     # The child holds this pipe too, so that its end is the end of both.
     done = subprocess.run([sys.executable, "-c", PARENT], capture_output=True, text=True, timeout=50, check=False)

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from edgewright.system.locks import try_lock
-from edgewright.system.temporary import NEW, TemporaryFolder, beside, sweep
+from edgewright.system.temporary import NEW, TemporaryFolder, create_sibling, remove_stale_folders
 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from edgewright.system.temporary import TemporaryFolder, beside
+from edgewright.system.temporary import TemporaryFolder, create_sibling
 folder = TemporaryFolder("job")
 (folder.path / "file").write_text("left")
-with beside(Path(sys.argv[1])) as part:
+with create_sibling(Path(sys.argv[1])) as part:
     part.mkdir()
     (part / "file").write_text("left")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -38,7 +38,7 @@ def test_what_a_killed_process_left_is_removed(temporary: Path, tmp_path: Path) 
         subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "export")], check=False)
         assert len(list(temporary.iterdir())) == 3
         (left,) = tmp_path.glob(".edgewright-*")
-        sweep()
+        remove_stale_folders()
         assert list(temporary.iterdir()) == [living.parent]
         assert list(living.iterdir()) == []
         assert not left.exists()
@@ -58,10 +58,10 @@ def test_what_is_not_known_to_be_ours_stays(temporary: Path, tmp_path: Path) -> 
     (foreign / "in-use").touch()
     (foreign / "elsewhere").write_bytes(os.fsencode(kept))
     before = {path.name for path in temporary.iterdir()}
-    sweep()
+    remove_stale_folders()
     assert {path.name for path in temporary.iterdir()} == before - {"edgewright-eeeeeeee"}
     assert kept.read_text() == "of the user"
-    sweep(now=(temporary / f"{NEW}dddddddd").stat().st_mtime + 1e5)
+    remove_stale_folders(now=(temporary / f"{NEW}dddddddd").stat().st_mtime + 1e5)
     assert not (temporary / f"{NEW}dddddddd").exists()
 
 
@@ -69,7 +69,7 @@ def test_a_folder_of_the_users_that_is_named_like_a_new_one_stays(temporary: Pat
     folder = temporary / f"{NEW}features"
     folder.mkdir()
     (folder / "work.txt").write_text("of the user")
-    sweep(now=folder.stat().st_mtime + 1e5)
+    remove_stale_folders(now=folder.stat().st_mtime + 1e5)
     assert (folder / "work.txt").read_text() == "of the user"
 
 
@@ -79,9 +79,9 @@ def test_a_new_folder_whose_mark_is_held_stays(temporary: Path) -> None:
     folder.mkdir()
     with (folder / "in-use").open("wb") as mark:
         assert try_lock(mark)
-        sweep(now=folder.stat().st_mtime + 1e5)
+        remove_stale_folders(now=folder.stat().st_mtime + 1e5)
         assert folder.exists()
-    sweep(now=folder.stat().st_mtime + 1e5)
+    remove_stale_folders(now=folder.stat().st_mtime + 1e5)
     assert not folder.exists()
 
 
@@ -91,12 +91,12 @@ def test_what_is_another_users_stays(temporary: Path) -> None:
     folder.mkdir()
     (folder / "in-use").touch()
     os.chown(folder, 12345, 12345)
-    sweep()
+    remove_stale_folders()
     assert folder.exists()
 
 
 def test_nothing_stays_beside_a_target(temporary: Path, tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), beside(tmp_path / "x.html") as part:
+    with pytest.raises(ZeroDivisionError), create_sibling(tmp_path / "x.html") as part:
         assert part.suffix == ".html"
         part.write_text("half")
         _ = 1 / 0

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from edgewright.errors import OutputError
-from edgewright.system.files import open_regular, read_regular, write_whole, written_whole
-from edgewright.training import checkpoint
+from edgewright.system.files import open_regular, read_regular, replace_atomically, write_atomically
+from edgewright.training.loop import checkpoint
 
 
 def test_a_full_disk_leaves_the_old_file(tiny_disk: Path) -> None:
     report = tiny_disk / "report.html"
     report.write_text("of yesterday")
     with pytest.raises(OutputError, match="cannot be written") as told:
-        write_whole(report, "x" * 100_000)
+        write_atomically(report, "x" * 100_000)
     assert "No space left" in told.value.why
     assert told.value.exit_code == 1
     assert [path.name for path in tiny_disk.iterdir()] == ["report.html"]
@@ -26,7 +26,7 @@ def test_a_full_disk_leaves_the_old_file(tiny_disk: Path) -> None:
 def test_a_failure_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
     report = tmp_path / "report.html"
     report.write_text("of yesterday")
-    with pytest.raises(ZeroDivisionError), written_whole(report) as part:
+    with pytest.raises(ZeroDivisionError), replace_atomically(report) as part:
         part.write_text("half")
         _ = 1 / 0
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
@@ -38,11 +38,11 @@ def test_mode_and_link_stay(tmp_path: Path) -> None:
     report.write_text("old")
     report.chmod(0o640)
     link.symlink_to(report)
-    write_whole(link, "new", follow=True)
+    write_atomically(link, "new", follow=True)
     assert link.is_symlink()
     assert report.read_text() == "new"
     assert stat.S_IMODE(report.stat().st_mode) == 0o640
-    write_whole(report, "newer")
+    write_atomically(report, "newer")
     assert stat.S_IMODE(report.stat().st_mode) == 0o640
 
 
@@ -53,7 +53,7 @@ def test_a_link_in_a_folder_is_replaced(tmp_path: Path, target: str) -> None:
     precious.parent.mkdir()
     precious.write_text("precious")
     (out / "loop").symlink_to(tmp_path / target if target != "loop" else out / "loop")
-    write_whole(out / "loop", "new")
+    write_atomically(out / "loop", "new")
     assert not (out / "loop").is_symlink()
     assert (out / "loop").read_text() == "new"
     assert precious.read_text() == "precious"
@@ -62,13 +62,13 @@ def test_a_link_in_a_folder_is_replaced(tmp_path: Path, target: str) -> None:
 
 def test_a_pipe_in_a_folder_is_replaced(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "report.json")
-    write_whole(tmp_path / "report.json", "new")
+    write_atomically(tmp_path / "report.json", "new")
     assert stat.S_ISREG((tmp_path / "report.json").lstat().st_mode)
 
 
 def test_a_new_file_has_the_users_mode(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("")
-    write_whole(tmp_path / "new", b"")
+    write_atomically(tmp_path / "new", b"")
     assert (tmp_path / "new").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
@@ -77,7 +77,7 @@ def test_a_pipe_is_written_to(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
     reader.start()
-    write_whole(pipe, "words", follow=True)
+    write_atomically(pipe, "words", follow=True)
     reader.join()
     assert read == ["words"]
 
@@ -86,7 +86,7 @@ def test_a_pipe_is_written_to(tmp_path: Path) -> None:
 def test_places_where_no_file_can_be(tmp_path: Path, name: str) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(OutputError):
-        write_whole(tmp_path / name, "words")
+        write_atomically(tmp_path / name, "words")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
@@ -123,6 +123,6 @@ def test_what_never_ends_or_never_begins(tmp_path: Path) -> None:
 def test_the_file_of_a_training_is_not_written_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("precious")
     (tmp_path / "report.json.part").symlink_to(tmp_path / "precious")
-    checkpoint.write_whole(tmp_path / "report.json", lambda file: file.write(b"new"))
+    checkpoint.write_atomically(tmp_path / "report.json", lambda file: file.write(b"new"))
     assert (tmp_path / "report.json").read_text() == "new"
     assert (tmp_path / "precious").read_text() == "precious"

@@ -10,18 +10,18 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
-from edgewright.compress.job import Job
-from edgewright.compress.recipe import Recipe, write_recipe
-from edgewright.compress.worker import run as run_quantizer
 from edgewright.errors import ModelNotConvertible
-from edgewright.tasks.contract import Classification, Task, TensorInput
-from edgewright.training.job import Laid, Settings, TrainJob, TrainReport
-from tests.compress.mobile_files import SHAPE, make_feeds, make_mobile
+from edgewright.quantization.job import QuantizationJob
+from edgewright.quantization.recipe import Recipe, write_recipe
+from edgewright.quantization.worker import run as run_quantizer
+from edgewright.tasks.spec.task import Classification, Task, TensorInput
+from edgewright.training.job import CachedDataset, Settings, TrainJob, TrainReport
+from tests.quantization.mobile_files import SHAPE, make_feeds, make_mobile
 
 torch: Any = pytest.importorskip("torch", reason="torch is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns of its own insides
 
-from edgewright.training.qat import float_module, qat_module  # noqa: E402
+from edgewright.training.qat import build_float_module, build_qat_module  # noqa: E402
 
 SHAPES: dict[str, tuple[int, ...]] = {"x": SHAPE}
 
@@ -49,7 +49,7 @@ def quantize(folder: Path, precision: Any) -> Path:
         np.save(folder / f"{name}.npy", np.stack([one["x"] for one in make_feeds(count, 1)]))
         files[name] = {"x": str(folder / f"{name}.npy")}
     (folder / "memory").mkdir(exist_ok=True)
-    job = Job(
+    job = QuantizationJob(
         model=str(model),
         fit=files["fit"],
         check=files["check"],
@@ -85,7 +85,7 @@ def check_alike(module: Any, path: Path, images: Any) -> None:
 @pytest.mark.parametrize("precision", ["w8a8", "w4a8", "w8a16", "w8"])
 def test_it_begins_as_the_quantised_graph(tmp_path: Path, images: Any, precision: str) -> None:
     graph = quantize(tmp_path, precision)
-    module = qat_module(graph, tmp_path / "float.onnx", SHAPES)
+    module = build_qat_module(graph, tmp_path / "float.onnx", SHAPES)
     check_alike(module, graph, images)
     module.write(tmp_path / "again.onnx")
     before, after = (onnx.load(tmp_path / name) for name in ("model.onnx", "again.onnx"))
@@ -96,7 +96,7 @@ def test_it_begins_as_the_quantised_graph(tmp_path: Path, images: Any, precision
 
 def test_weights_lean_to_what_rounding_took(tmp_path: Path) -> None:
     graph = quantize(tmp_path, "w4a8")
-    leaning, upright = (qat_module(graph, path, SHAPES) for path in (tmp_path / "float.onnx", None))
+    leaning, upright = (build_qat_module(graph, path, SHAPES) for path in (tmp_path / "float.onnx", None))
     wanted = numpy_helper.to_array(next(one for one in make_mobile().graph.initializer if one.name == "point/w"))
     place = leaning.names.index("point/weights/dq")
     far, near = (np.abs(one.weights[place].detach().numpy() - wanted).mean() for one in (upright, leaning))
@@ -108,7 +108,7 @@ def test_what_was_trained_is_written(tmp_path: Path, images: Any) -> None:
     other = {"point/w": np.random.default_rng(9).standard_normal((8, 8, 1, 1)).astype(np.float32) / 3}
     onnx.save(make_mobile(changes=other), str(tmp_path / "other.onnx"))
     wanted = run_onnx(tmp_path / "other.onnx", images)
-    module = qat_module(graph, tmp_path / "float.onnx", SHAPES)
+    module = build_qat_module(graph, tmp_path / "float.onnx", SHAPES)
     fitted, target = torch.from_numpy(images[:200]), torch.from_numpy(wanted[:200])
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-2)
     for _ in range(100):
@@ -128,12 +128,12 @@ def test_what_was_trained_is_written(tmp_path: Path, images: Any) -> None:
 
 def test_the_loop_trains_a_graph(tmp_path: Path, images: Any) -> None:
     pytest.importorskip("lightning_fabric", reason="lightning-fabric is not installed")
-    from edgewright.training.train import run_train
+    from edgewright.training.loop.train import run_training
 
     graph = quantize(tmp_path, "w4a8")
     np.save(tmp_path / "x.npy", images)
     np.save(tmp_path / "labels.npy", run_onnx(tmp_path / "float.onnx", images).argmax(1))
-    data = Laid(
+    data = CachedDataset(
         inputs={"x": str(tmp_path / "x.npy")},
         labels=str(tmp_path / "labels.npy"),
         fit=tuple(range(300)),
@@ -141,7 +141,7 @@ def test_the_loop_trains_a_graph(tmp_path: Path, images: Any) -> None:
     )
     task = Task(inputs=(TensorInput(name="x", shape=SHAPE),), output=Classification(name="y"))
     (tmp_path / "out").mkdir()
-    run_train(
+    run_training(
         TrainJob(
             title="trained",
             graph=str(graph),
@@ -165,10 +165,10 @@ def test_the_loop_trains_a_graph(tmp_path: Path, images: Any) -> None:
 def test_the_float_graph_trains_as_its_control(tmp_path: Path, images: Any) -> None:
     """The same weights in the same graph, without a rounding."""
     quantize(tmp_path, "w4a8")
-    module = float_module(tmp_path / "float.onnx", SHAPES)
+    module = build_float_module(tmp_path / "float.onnx", SHAPES)
     np.testing.assert_allclose(run_module(module, images), run_onnx(tmp_path / "float.onnx", images), atol=1e-4)
     assert not module.rounders
-    rounded = qat_module(tmp_path / "model.onnx", tmp_path / "float.onnx", SHAPES)
+    rounded = build_qat_module(tmp_path / "model.onnx", tmp_path / "float.onnx", SHAPES)
     assert [tuple(one.shape) for one in module.weights] == [tuple(one.shape) for one in rounded.weights]
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
     module(x=torch.from_numpy(images[:64]))["y"].square().mean().backward()
@@ -196,15 +196,15 @@ def test_sizes_that_name_the_batch_take_more(tmp_path: Path, images: Any) -> Non
     numbers = {"x/scale": np.float32(0.03), "x/zero": np.uint8(128)}
     model.graph.initializer.extend(numpy_helper.from_array(np.asarray(one), name) for name, one in numbers.items())
     onnx.save(model, str(tmp_path / "m.onnx"))
-    check_alike(qat_module(tmp_path / "m.onnx", None, SHAPES), tmp_path / "m.onnx", images)
+    check_alike(build_qat_module(tmp_path / "m.onnx", None, SHAPES), tmp_path / "m.onnx", images)
 
 
 def test_graphs_that_round_nothing_or_by_blocks_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelNotConvertible, match="rounds nothing"):
-        qat_module(write_float(tmp_path), None, SHAPES)
+        build_qat_module(write_float(tmp_path), None, SHAPES)
     model = onnx.load(quantize(tmp_path, "w4a8"))
     node = next(one for one in model.graph.node if one.name == "stem/weights/dequantize")
     node.attribute.append(helper.make_attribute("block_size", 4))
     onnx.save(model, str(tmp_path / "m.onnx"))
     with pytest.raises(ModelNotConvertible, match="blocks"):
-        qat_module(tmp_path / "m.onnx", None, SHAPES)
+        build_qat_module(tmp_path / "m.onnx", None, SHAPES)

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edgewright.compress.job import Finished, Step, Trouble
-from edgewright.tasks.contract import Augment, Classification, ImageInput, Output, Task, TensorInput
-from edgewright.training.job import Job, Laid, Settings, Source, TrainJob, TrainReport, Word
+from edgewright.quantization.job import JobError, JobFinished, StageProgress
+from edgewright.tasks.spec.task import Augment, Classification, ImageInput, Output, Task, TensorInput
+from edgewright.training.job import CachedDataset, JobMessage, ModuleSource, Settings, TrainJob, TrainReport, WorkerJob
 
 CLASSES = 4
 SHAPES: dict[str, tuple[int, ...]] = {"image": (1, 3, 8, 8)}
@@ -86,7 +86,7 @@ def make_task(output: Output | None = None, augment: Augment | None = None, metr
     return Task(inputs=(image,), output=output or Classification(), augment=augment, metric=metric)
 
 
-def make_data(folder: Path, samples: int = 160, labels: Any = None) -> Laid:
+def make_data(folder: Path, samples: int = 160, labels: Any = None) -> CachedDataset:
     """Pictures whose class is in their colour, a quarter of them held out."""
     rng = np.random.default_rng(7)
     classes = rng.integers(0, CLASSES, samples)
@@ -94,7 +94,7 @@ def make_data(folder: Path, samples: int = 160, labels: Any = None) -> Laid:
     images += 2 * np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [-1, -1, -1]], np.float32)[classes][:, :, None, None]
     np.save(folder / "images.npy", images)
     np.save(folder / "labels.npy", classes if labels is None else labels)
-    return Laid(
+    return CachedDataset(
         inputs={"image": str(folder / "images.npy")},
         labels=str(folder / "labels.npy"),
         fit=tuple(place for place in range(samples) if place % 4 != 1),
@@ -102,10 +102,10 @@ def make_data(folder: Path, samples: int = 160, labels: Any = None) -> Laid:
     )
 
 
-def source(folder: Path, factory: str = "build") -> Source:
+def source(folder: Path, factory: str = "build") -> ModuleSource:
     path = folder / "training_network.py"
     path.write_text(NETWORK, encoding="utf-8")
-    return Source(factory=f"{path}:{factory}")
+    return ModuleSource(factory=f"{path}:{factory}")
 
 
 def make_job(folder: Path, settings: Settings | None = None, task: Task | None = None, **changes: Any) -> TrainJob:
@@ -122,18 +122,20 @@ def make_job(folder: Path, settings: Settings | None = None, task: Task | None =
     return msgspec.structs.replace(job, **changes)
 
 
-def start(folder: Path, job: Job) -> "subprocess.Popen[bytes]":
+def start(folder: Path, job: WorkerJob) -> "subprocess.Popen[bytes]":
     path = folder / "job.json"
     path.write_bytes(msgspec.json.encode(job))
     command = [sys.executable, "-P", "-m", "edgewright.training.worker", str(path)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-def run_worker(folder: Path, job: Job) -> tuple[list[Word], str]:
+def run_worker(folder: Path, job: WorkerJob) -> tuple[list[JobMessage], str]:
     """The words of a worker, and what it wrote to stderr."""
     with start(folder, job) as process:
         out, log = process.communicate(timeout=120)
-    return [msgspec.json.decode(line, type=Step | Trouble | Finished) for line in out.splitlines()], log.decode()
+    return [
+        msgspec.json.decode(line, type=StageProgress | JobError | JobFinished) for line in out.splitlines()
+    ], log.decode()
 
 
 def read_report(job: TrainJob) -> TrainReport:

@@ -14,10 +14,10 @@ import uvicorn
 from msgspec import Struct
 
 from edgewright.store.store import Store, open_store
-from edgewright.web.app import make_app
-from edgewright.web.guard import Doors
-from edgewright.web.serving import bind, make_config
-from edgewright.web.state import Desk
+from edgewright.web.server.access import AccessRules
+from edgewright.web.server.app import make_app
+from edgewright.web.server.serving import bind, make_config
+from edgewright.web.server.state import AppState
 from tests.web.records import Record, fill
 
 PATIENCE_S = 60.0
@@ -43,7 +43,7 @@ class Pages(Struct, frozen=True, kw_only=True):
 
     port: int
     store: Store
-    desk: Desk
+    app_state: AppState
 
     @property
     def address(self) -> str:
@@ -51,7 +51,7 @@ class Pages(Struct, frozen=True, kw_only=True):
 
     @property
     def csrf(self) -> str:
-        return self.desk.doors.csrf
+        return self.app_state.access_rules.csrf
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
         """One request; the names of headers have `_` for `-`."""
@@ -59,9 +59,9 @@ class Pages(Struct, frozen=True, kw_only=True):
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
             connection.request(method, path, body, named)
-            told = connection.getresponse()
-            found = {name.lower(): value for name, value in told.getheaders()}
-            return Answer(status=told.status, headers=found, body=told.read())
+            result = connection.getresponse()
+            found = {name.lower(): value for name, value in result.getheaders()}
+            return Answer(status=result.status, headers=found, body=result.read())
         finally:
             connection.close()
 
@@ -80,12 +80,12 @@ Serve = Callable[..., Pages]
 
 @contextmanager
 def served(
-    store: Store, folder: Path, doors: Doors, wait_s: float = 60.0, work_folders: tuple[Path, ...] = ()
+    store: Store, folder: Path, access_rules: AccessRules, wait_s: float = 60.0, work_folders: tuple[Path, ...] = ()
 ) -> Iterator[Pages]:
     """The pages of a store, served from a thread."""
     socket = bind("127.0.0.1", 0)
     folder.mkdir(exist_ok=True)
-    app, desk = make_app(store, doors, folder, work_folders, wait_s=wait_s)
+    app, app_state = make_app(store, access_rules, folder, work_folders, wait_s=wait_s)
     config = make_config(app)
     server = uvicorn.Server(config)
     ready = threading.Event()
@@ -100,7 +100,7 @@ def served(
     thread.start()
     try:
         assert ready.wait(PATIENCE_S)
-        yield Pages(port=socket.getsockname()[1], store=store, desk=desk)
+        yield Pages(port=socket.getsockname()[1], store=store, app_state=app_state)
     finally:
         server.should_exit = True
         thread.join(PATIENCE_S)
@@ -122,5 +122,5 @@ def record(store: Store) -> Record:
 @pytest.fixture
 def pages(store: Store, tmp_path: Path) -> Iterator[Pages]:
     """Loopback, no key."""
-    with served(store, tmp_path / "uploads", Doors()) as running:
+    with served(store, tmp_path / "uploads", AccessRules()) as running:
         yield running

@@ -10,12 +10,12 @@ from typing import Any
 from msgspec.structs import replace
 
 from edgewright.devices.local import LocalDevice
-from edgewright.facts.model import Model, Signature, TensorSpec
-from edgewright.facts.plan import BenchmarkPlan, Candidate
-from edgewright.facts.run import Device, Layer, Metric, Output, Run, Series, Warn
-from edgewright.facts.words import Precision
-from edgewright.flows.benchmark import benchmark
-from edgewright.store.ids import new_run_id
+from edgewright.flows.benchmark.flow import benchmark
+from edgewright.schema.model import Model, Signature, TensorSpec
+from edgewright.schema.plan import BenchmarkPlan, Candidate
+from edgewright.schema.run import DeviceRecord, Layer, Metric, Run, RunOutput, RunWarning, Series
+from edgewright.schema.vocabulary import Precision
+from edgewright.store.runs.ids import new_run_id
 from edgewright.store.store import Store
 
 PROCESSES = 10
@@ -37,8 +37,8 @@ def make_model(name: str = "net.onnx", digit: str = "a", precision: Precision = 
     )
 
 
-def make_device(name: str = "desk") -> Device:
-    return Device(id=f"id-{name}", name=name, kind="local", address="here", facts={"model": "CPU 9", "cores": 4})
+def make_device(name: str = "desk") -> DeviceRecord:
+    return DeviceRecord(id=f"id-{name}", name=name, kind="local", address="here", facts={"model": "CPU 9", "cores": 4})
 
 
 def make_layers(count: int, us: float = 10.0, unit: Any = "CPU", text: str = "") -> tuple[Layer, ...]:
@@ -67,7 +67,7 @@ def make_run(
     layers: int = 12,
     middle_us: float = 1_000.0,
     model: Model | None = None,
-    device: Device | None = None,
+    device: DeviceRecord | None = None,
     runtime: str = "pretend",
     parent: str | None = None,
     text: str = "",
@@ -115,11 +115,11 @@ def make_run(
             Series(name="temperature", unit="degC", data=tuple(40 + place / 10 for place in range(40))),
         ),
         layers=make_layers(layers, middle_us / 100, text=text),
-        warnings=(Warn(code=f"noisy{text}", text=f"the machine was busy{text}"),),
+        warnings=(RunWarning(code=f"noisy{text}", text=f"the machine was busy{text}"),),
         tags={f"branch{text}": f"main{text}", "layers-via": "profiler"},
         note=text,
         error=text or None,
-        outputs=(Output(role=f"data:odd{text}", sha256="f" * 64, bytes=3),) if text else (),
+        outputs=(RunOutput(role=f"data:odd{text}", sha256="f" * 64, bytes=3),) if text else (),
     )
 
 
@@ -149,7 +149,7 @@ def fill(store: Store) -> Record:
     third = make_run(model=source, device=make_device("phone"), middle_us=1_001.0, seed=2, runtime="onnxruntime")
     evaluation = make_evaluation(made, "litert", 0.98)
     base = make_run(samples=0, layers=0, model=source, runtime="litert")
-    output = Output(role="artifact:net-litert.tflite", sha256="c" * 64, bytes=10, model_id=made.sha256)
+    output = RunOutput(role="artifact:net-litert.tflite", sha256="c" * 64, bytes=10, model_id=made.sha256)
     compiled = replace(base, kind="compile", series=(), metrics=(), outputs=(output,))
     store.record([first, second, third, evaluation, compiled])
     return Record(first=first, second=second, third=third, evaluation=evaluation, compiled=compiled)

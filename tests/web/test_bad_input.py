@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from edgewright.errors import StoreError
 from edgewright.store.store import Store, open_store
-from edgewright.web.guard import Doors
+from edgewright.web.server.access import AccessRules
 from tests.web.conftest import Pages, served
 from tests.web.records import make_run, not_numbers
 
@@ -175,7 +175,7 @@ def test_store_on_a_read_only_disk(small_disk: Path, tmp_path: Path) -> None:
         store.record([run])
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     try:
-        with open_store(small_disk / "home") as store, served(store, tmp_path / "uploads", Doors()) as pages:
+        with open_store(small_disk / "home") as store, served(store, tmp_path / "uploads", AccessRules()) as pages:
             for path in ("/runs", f"/runs/{run.id}", "/models", "/devices"):
                 assert pages.get(path).status == 200
             answer = pages.post(f"/runs/{run.id}/tag", [("new_tag", "a=b")])
@@ -207,8 +207,8 @@ def test_server_ends_by_a_signal_and_tells_its_address(own_home: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("http://127.0.0.1:")
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
-    assert "Traceback" not in told
+        _, result = process.communicate(timeout=60)
+    assert "Traceback" not in result
     assert process.returncode in (0, 130)
 
 

@@ -12,18 +12,19 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from edgewright.flows.demo import digits_folder
+from edgewright.flows.demo.flow import get_digits_folder
 from edgewright.store.store import Store, open_store
-from edgewright.web.guard import Doors
-from edgewright.web.training import Report, render_training
+from edgewright.web.pages.training import TrainingReport, render_training
+from edgewright.web.server.access import AccessRules
+from tests.paths import ROOT
 from tests.web.conftest import Pages, served
+from tests.web.pages.test_training import make_distil, make_prune
 from tests.web.records import Record, fill, make_run, measured
-from tests.web.test_training import make_distil, make_prune
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="the Python package playwright is not installed")
 CHROMIUM = os.environ.get("TEST_CHROMIUM") or shutil.which("chromium")
-SHOTS = Path(__file__).parents[2] / "build" / "screenshots"
-AXE = Path(__file__).parents[1] / "fixtures" / "axe-4.14.1.min.js"
+SHOTS = ROOT / "build" / "screenshots"
+AXE = ROOT / "tests" / "fixtures" / "axe-4.14.1.min.js"
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
 
 # A browser that asks nobody for anything but what a test tells it to.
@@ -55,7 +56,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pages, Re
     with open_store(folder / "home") as store:
         record = fill(store)
         store.record([make_run(seed=seed, runtime=f"runtime{seed % 3}") for seed in range(60)])
-        with served(store, folder / "uploads", Doors(), work_folders=(digits_folder(),)) as running:
+        with served(store, folder / "uploads", AccessRules(), work_folders=(get_digits_folder(),)) as running:
             yield running, record
 
 
@@ -162,7 +163,10 @@ def test_no_page_is_wider_than_a_phone(shared: tuple[Pages, Record], open_page: 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_reports_of_trainings_fit_the_window(shared: tuple[Pages, Record], open_page: Open, scheme: str) -> None:
     page = open_page(shared[0].port, color_scheme=scheme)
-    reports: dict[str, Report] = {"prune": make_prune(text="_with_a_long_name" * 4, epochs=2), "distil": make_distil()}
+    reports: dict[str, TrainingReport] = {
+        "prune": make_prune(text="_with_a_long_name" * 4, epochs=2),
+        "distil": make_distil(),
+    }
     for name, report in reports.items():
         page.set_content(render_training(report))
         for width in (1100, 390):
@@ -268,14 +272,14 @@ def test_timeline_zooms_by_keys_and_moves_by_the_mouse(shared: tuple[Pages, Reco
     page = open_page(pages.port)
     page.goto(pages.address + paths(record)["run"])
     page.wait_for_selector("canvas[data-ready]")
-    told = page.locator(".under-canvas")
-    whole = told.inner_text()
+    result = page.locator(".under-canvas")
+    whole = result.inner_text()
     page.focus("canvas.timeline")
     page.keyboard.press("+")
-    sync_api.expect(told).not_to_have_text(whole)
-    zoomed = told.inner_text()
+    sync_api.expect(result).not_to_have_text(whole)
+    zoomed = result.inner_text()
     page.keyboard.press("ArrowRight")
-    sync_api.expect(told).not_to_have_text(zoomed)
+    sync_api.expect(result).not_to_have_text(zoomed)
     box = page.locator("canvas.timeline").bounding_box()
     page.mouse.move(box["x"] + 300, box["y"] + 10)
     page.mouse.down()
@@ -283,7 +287,7 @@ def test_timeline_zooms_by_keys_and_moves_by_the_mouse(shared: tuple[Pages, Reco
     page.mouse.up()
     page.keyboard.press("0")
     page.mouse.move(5, 5)
-    sync_api.expect(told).to_have_text(whole)
+    sync_api.expect(result).to_have_text(whole)
 
 
 def test_layers_are_filtered_in_place(shared: tuple[Pages, Record], open_page: Open) -> None:
@@ -372,7 +376,7 @@ def test_the_list_follows_what_begins_and_ends(pages: Pages, tmp_path: Path, ope
     pages.store.begin(begun)
     page.wait_for_selector(f'tr[data-run="{begun.id}"].running')
     title = f"{begun.model.name} in {begun.runtime}:" if begun.model else ""
-    pages.store.telling(lambda text: None)(f"{title} process 3 of 7")
+    pages.store.publish_progress(lambda text: None)(f"{title} process 3 of 7")
     row = page.locator(f'tr[data-run="{begun.id}"] [data-live-line]')
     sync_api.expect(row).to_have_text("process 3 of 7")
     pages.store.finish(begun)

@@ -6,8 +6,8 @@ from typing import Literal
 
 from msgspec import Struct
 
-from edgewright.bench.session import Tape
-from edgewright.devices.contract import Reading
+from edgewright.bench.session import ProcessSamples
+from edgewright.devices.protocol import Reading
 
 
 class Energy(Struct, frozen=True, kw_only=True):
@@ -19,15 +19,15 @@ class Energy(Struct, frozen=True, kw_only=True):
     inferences: int = 0
 
 
-def energy_of(tapes: Sequence[Tape], power_w: float | None) -> Energy:
+def compute_energy(processes: Sequence[ProcessSamples], power_w: float | None) -> Energy:
     """Energy of the steady part of all processes over the inferences in it.
 
     A counter (RAPL, hwmon) gives the energy between two readings; a power sensor gives the mean of the two
     readings times the time between them. Either counts the whole package or device, idle share included.
     """
-    readings = [reading for tape in tapes for reading in tape.readings]
+    readings = [reading for process in processes for reading in process.readings]
     inferences = sum(count for _, _, count, _ in readings)
-    counted = counted_uj([(before, after) for before, after, _, _ in readings])
+    counted = sum_counter_uj([(before, after) for before, after, _, _ in readings])
     if counted is not None and inferences:
         return Energy(
             uj_per_inference=counted / inferences,
@@ -37,17 +37,17 @@ def energy_of(tapes: Sequence[Tape], power_w: float | None) -> Energy:
         )
     powers = [power for before, after, _, _ in readings for power in (before.power_uw, after.power_uw)]
     if powers and all(power is not None for power in powers):
-        return from_power(
-            tapes, mean(power for power in powers if power is not None), "measured", readings[0][0].source
+        return compute_from_power(
+            processes, mean(power for power in powers if power is not None), "measured", readings[0][0].source
         )
     if power_w is not None:
-        return from_power(tapes, power_w * 1e6, "estimated", f"{power_w:g} W as stated by the user × time")
+        return compute_from_power(processes, power_w * 1e6, "estimated", f"{power_w:g} W as stated by the user × time")
     return Energy(
         uj_per_inference=None, evidence="none", source=readings[0][0].source if readings else "nothing was run"
     )
 
 
-def counted_uj(pairs: Sequence[tuple[Reading, Reading]]) -> float | None:
+def sum_counter_uj(pairs: Sequence[tuple[Reading, Reading]]) -> float | None:
     """Microjoules counted between the readings; None without a counter."""
     total = 0
     for before, after in pairs:
@@ -57,11 +57,11 @@ def counted_uj(pairs: Sequence[tuple[Reading, Reading]]) -> float | None:
     return float(total) if pairs else None
 
 
-def from_power(
-    tapes: Sequence[Tape], power_uw: float, evidence: Literal["measured", "estimated"], source: str
+def compute_from_power(
+    processes: Sequence[ProcessSamples], power_uw: float, evidence: Literal["measured", "estimated"], source: str
 ) -> Energy:
     """Power times the mean wall time of an inference."""
-    wall = [sample for tape in tapes for sample in tape.wall_us]
+    wall = [sample for process in processes for sample in process.wall_us]
     if not wall:
         return Energy(uj_per_inference=None, evidence="none", source="nothing was run")
     return Energy(uj_per_inference=power_uw * mean(wall) / 1e6, evidence=evidence, source=source, inferences=len(wall))

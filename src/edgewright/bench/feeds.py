@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.errors import InputError
-from edgewright.facts.model import Signature, TensorSpec
 from edgewright.formats.npz import NpzError, read_npz
 from edgewright.limits import MEMORY_VARIABLE, read_budget
+from edgewright.schema.model import Signature, TensorSpec
 
 BLOCK = 1 << 20  # elements that are drawn at a time: numpy draws in double precision
-MOST_NPZ_BYTES = 2**60  # stands for no limit
-MOST_AXES = 64  # numpy's own limit
+MAX_NPZ_BYTES = 2**60  # stands for no limit
+MAX_AXES = 64  # numpy's own limit
 FLOATS = ("float16", "float32", "float64")
 SMALL_INTS = ("int8", "uint8", "int16", "uint16")
 INTS = (*SMALL_INTS, "int32", "int64", "uint32", "uint64")
@@ -24,12 +24,12 @@ INTS = (*SMALL_INTS, "int32", "int64", "uint32", "uint64")
 Array = NDArray[Any]
 
 
-def fix_shapes(signature: Signature, shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
+def resolve_shapes(signature: Signature, shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
     """The full shape of every input; InputError for a free size that `shapes` does not give, or a contradiction."""
-    return {spec.name: fix_shape(spec, shapes.get(spec.name)) for spec in signature.inputs}
+    return {spec.name: resolve_shape(spec, shapes.get(spec.name)) for spec in signature.inputs}
 
 
-def fix_shape(spec: TensorSpec, given: Sequence[int] | None) -> tuple[int, ...]:
+def resolve_shape(spec: TensorSpec, given: Sequence[int] | None) -> tuple[int, ...]:
     known = tuple(size for size in spec.shape if isinstance(size, int))
     if given is None and len(known) == len(spec.shape):
         return known
@@ -93,9 +93,9 @@ def make_array(spec: TensorSpec, shape: tuple[int, ...], random: np.random.Gener
 def check_size(signature: Signature, shapes: Mapping[str, Sequence[int]], samples: int = 1) -> None:
     """Raise LimitReached where so many samples of the inputs take more memory than the budget has."""
     for spec in signature.inputs:
-        if len(shapes[spec.name]) > MOST_AXES:
+        if len(shapes[spec.name]) > MAX_AXES:
             what = f"input '{spec.name}' has {len(shapes[spec.name])} axes"
-            raise InputError(what, f"arrays have up to {MOST_AXES}", "give fewer sizes")
+            raise InputError(what, f"arrays have up to {MAX_AXES}", "give fewer sizes")
     size = sum(count_bytes(spec, shapes[spec.name]) for spec in signature.inputs)
     what = "the model's input" if len(signature.inputs) == 1 else "the model's inputs"
     hint = "give smaller sizes with --shape" if samples == 1 or 2 * size > read_budget().memory_bytes else "--samples 1"
@@ -127,9 +127,9 @@ def read_feeds(path: Path, signature: Signature) -> dict[str, Array]:
             f"it has {sorted(feeds) or 'no arrays'}; the model takes {sorted(wanted)}",
             "name the arrays as the model names its inputs: numpy.savez(FILE, name=array)",
         )
-    if strangers := feeds.keys() - wanted.keys():
+    if unexpected := feeds.keys() - wanted.keys():
         raise InputError(
-            f"{path} has an array '{min(strangers)}' that is no input",
+            f"{path} has an array '{min(unexpected)}' that is no input",
             f"the model takes {sorted(wanted)}",
             "leave it out",
         )
@@ -140,7 +140,7 @@ def read_feeds(path: Path, signature: Signature) -> dict[str, Array]:
 
 def load_npz(path: Path) -> dict[str, Array]:
     try:
-        return read_npz(path, int(min(read_budget().memory_bytes, MOST_NPZ_BYTES))).arrays
+        return read_npz(path, int(min(read_budget().memory_bytes, MAX_NPZ_BYTES))).arrays
     except FileNotFoundError:
         raise InputError(
             f"there is no file {path}",

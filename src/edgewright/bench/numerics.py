@@ -7,8 +7,8 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from edgewright.facts.artifact import Numerics, OutputNumerics
-from edgewright.facts.words import Precision
+from edgewright.schema.artifact import Numerics, OutputNumerics
+from edgewright.schema.vocabulary import Precision
 
 Array = NDArray[Any]
 
@@ -31,13 +31,13 @@ THRESHOLDS: dict[Precision, Threshold] = {
     "fp16": Threshold(cosine=0.999, sqnr_db=30.0),
     "bf16": Threshold(cosine=0.99, sqnr_db=20.0),
 }
-QUANTIZED = Threshold(cosine=0.99, sqnr_db=20.0)
+QUANTIZED_THRESHOLD = Threshold(cosine=0.99, sqnr_db=20.0)
 # A format without zero points has half as many steps, one bit or 6 dB less, where values lie on one side of zero.
-COARSER = Threshold(cosine=0.98, sqnr_db=14.0)
+SYMMETRIC_THRESHOLD = Threshold(cosine=0.98, sqnr_db=14.0)
 
 
-def threshold_of(precision: Precision) -> Threshold:
-    return THRESHOLDS.get(precision, QUANTIZED)
+def get_threshold(precision: Precision) -> Threshold:
+    return THRESHOLDS.get(precision, QUANTIZED_THRESHOLD)
 
 
 def compare_outputs(reference: Mapping[str, Array], given: Mapping[str, Array], seed: int | None) -> Numerics:
@@ -80,15 +80,15 @@ def compare_output(name: str, reference: Array, given: Array | None) -> OutputNu
     x, y = a / largest, b / largest  # so that no square overflows
     return OutputNumerics(
         name=name,
-        cosine=cosine(x, y),
-        sqnr_db=sqnr_db(x, y) if np.any(x != y) or np.all(same | ~sound) else NEARLY_EQUAL_DB,
+        cosine=compute_cosine(x, y),
+        sqnr_db=compute_sqnr_db(x, y) if np.any(x != y) or np.all(same | ~sound) else NEARLY_EQUAL_DB,
         max_abs=float(np.max(np.abs(a - b), initial=0.0)),
-        argmax_agreement=argmax_agreement(reference, a, b),
+        argmax_agreement=compute_argmax_agreement(reference, a, b),
         not_finite=not_finite,
     )
 
 
-def cosine(a: Array, b: Array) -> float:
+def compute_cosine(a: Array, b: Array) -> float:
     """Of the flattened arrays; 1 where both are all zeros, 0 where one is."""
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))
     if norms == 0.0:
@@ -96,7 +96,7 @@ def cosine(a: Array, b: Array) -> float:
     return min(1.0, float(np.vdot(a, b)) / norms)
 
 
-def sqnr_db(signal: Array, other: Array) -> float:
+def compute_sqnr_db(signal: Array, other: Array) -> float:
     """10 log10 of the signal's power over that of the difference, at most `EQUAL_DB`."""
     noise = float(np.sum(np.square(signal - other)))
     if noise == 0.0:
@@ -105,23 +105,23 @@ def sqnr_db(signal: Array, other: Array) -> float:
     return min(EQUAL_DB, 10 * float(np.log10(power / noise))) if power else -EQUAL_DB
 
 
-def argmax_agreement(reference: Array, a: Array, b: Array) -> float | None:
+def compute_argmax_agreement(reference: Array, a: Array, b: Array) -> float | None:
     """Share of the vectors along the last axis whose largest entry is the same one; None for what has no classes."""
     if reference.dtype.kind != "f" or a.ndim < 2 or a.shape[-1] < 2:
         return None
     return float(np.mean(np.argmax(a, -1) == np.argmax(b, -1)))
 
 
-def find_faults(numerics: Numerics, precision: Precision, least: Threshold | None = None) -> Sequence[str]:
+def find_faults(numerics: Numerics, precision: Precision, threshold: Threshold | None = None) -> Sequence[str]:
     """What keeps an artifact from passing its precision's threshold, or another; empty where it computes the same."""
-    least = least or threshold_of(precision)
+    threshold = threshold or get_threshold(precision)
     faults = []
     if numerics.not_finite:
         faults.append(f"{numerics.not_finite} values are NaN or infinite that are not so in the source")
-    if not numerics.cosine >= least.cosine:  # not a number fails too
-        faults.append(f"cosine {numerics.cosine:.6f} is below {least.cosine}")
-    if not numerics.sqnr_db >= least.sqnr_db:
+    if not numerics.cosine >= threshold.cosine:  # not a number fails too
+        faults.append(f"cosine {numerics.cosine:.6f} is below {threshold.cosine}")
+    if not numerics.sqnr_db >= threshold.sqnr_db:
         faults.append(
-            f"SQNR {numerics.sqnr_db:.1f} dB is below {least.sqnr_db:g} dB in output '{numerics.worst_output}'"
+            f"SQNR {numerics.sqnr_db:.1f} dB is below {threshold.sqnr_db:g} dB in output '{numerics.worst_output}'"
         )
     return faults

@@ -13,43 +13,43 @@ from time import monotonic
 from msgspec import Struct
 from msgspec.structs import replace
 
-from edgewright.bench.steady import is_steady, window_runs
+from edgewright.bench.steady_state import count_window_runs, is_steady
 from edgewright.devices.connection import Connection
-from edgewright.devices.contract import Device, Reading
+from edgewright.devices.protocol import Device, Reading
 from edgewright.errors import EdgewrightError
-from edgewright.facts.model import GraphNode, Signature
-from edgewright.facts.plan import BenchmarkPlan
-from edgewright.facts.run import LayerReport
-from edgewright.limits import Budget, read_budget
-from edgewright.runtimes.table import runtime_info, runtime_module
+from edgewright.limits import ResourceBudget, read_budget
+from edgewright.runtimes.table import find_runtime, import_runtime
 from edgewright.runtimes.wire import (
     Calibrate,
-    Calibration,
-    MemoryNow,
+    ClockCalibration,
+    CommandDone,
     Open,
     Opened,
-    Profile,
-    RunTimes,
+    ProfileRuns,
+    ReadMemory,
     SessionRequest,
+    TimeRuns,
     Times,
-    Told,
 )
+from edgewright.schema.model import GraphNode, Signature
+from edgewright.schema.plan import BenchmarkPlan
+from edgewright.schema.run import LayerReport
 
 CALIBRATION_RUNS = 2000
 CHUNKS = 8  # of one process; short, so that the candidates of a round meet the same moments
 CHUNK_SECONDS = 1.0
 SETTLING_RUNS = 2
-FEWEST_RUNS, MOST_RUNS = 10, 1000
+MIN_RUNS, MAX_RUNS = 10, 1000
 SETTLED_BELOW_US = 50_000.0
 LIMIT_SHARE = 1 / 3  # of the model's time limit: its fewest samples in one process; its layer pass
 MOST_EXECUTIONS = 200_000  # of nodes in one layer pass: profilers keep each in memory, and so does who reads the trace
 PROFILED_TWICE = 2  # warming up and what profiling costs take about as long as the profiled inferences
-LEAST_NS = 1.0  # no clock sees less, and a ratio of times needs more than nothing
+MIN_NS = 1.0  # no clock sees less, and a ratio of times needs more than nothing
 
-Tell = Callable[[str], None]
+Progress = Callable[[str], None]
 
 
-class Entry(Struct, frozen=True, kw_only=True):
+class PreparedCandidate(Struct, frozen=True, kw_only=True):
     """A candidate made ready: its model and inputs lie on the device, at these paths.
 
     `graph` is what the layers are joined to; `origins` names the source's nodes by that graph's, where it is not the
@@ -65,7 +65,7 @@ class Entry(Struct, frozen=True, kw_only=True):
 
 
 @dataclass(slots=True)
-class Tape:
+class ProcessSamples:
     """All that one process told, filled while it runs, so that an interrupted one keeps what it had.
 
     Times are microseconds; the harness's own cost is already subtracted from `wall_us` and `cpu_us`. `chunks` holds
@@ -82,7 +82,7 @@ class Tape:
     wall_us: array[float] = field(default_factory=lambda: array("d"))
     cpu_us: array[float] = field(default_factory=lambda: array("d"))
     chunks: list[int] = field(default_factory=list)
-    calibration: Calibration | None = None
+    calibration: ClockCalibration | None = None
     memory_before: int | None = None
     memory_loaded: int | None = None
     memory_peak: int | None = None
@@ -92,17 +92,19 @@ class Tape:
 
 
 @dataclass(slots=True)
-class Lane:
+class CandidateProcesses:
     """One candidate on its way through the session, with all that came of it."""
 
-    entry: Entry
-    tapes: list[Tape] = field(default_factory=list)
+    entry: PreparedCandidate
+    processes: list[ProcessSamples] = field(default_factory=list)
     report: LayerReport | None = None
     layer_failure: str = ""
     failure: EdgewrightError | None = None
 
 
-def measure(device: Device, lanes: Sequence[Lane], plan: BenchmarkPlan, logs: Path, tell: Tell) -> None:
+def measure(
+    device: Device, candidates: Sequence[CandidateProcesses], plan: BenchmarkPlan, logs: Path, progress: Progress
+) -> None:
     """Fill each lane with one tape per process, round by round: A B C, C B A, A B C, …
 
     Every other round is mirrored, so that a machine that drifts evenly favours nobody.
@@ -111,43 +113,48 @@ def measure(device: Device, lanes: Sequence[Lane], plan: BenchmarkPlan, logs: Pa
     through and leaves in the lanes what was measured until then.
     """
     for number in range(plan.processes):
-        order = mirrored(range(len(lanes)), number)
+        order = mirror_order(range(len(candidates)), number)
         groups = [order] if plan.interleave == "chunks" else [[position] for position in order]
         for group in groups:
-            measure_round(device, {position: lanes[position] for position in group}, number, plan, logs, tell)
+            measure_round(device, {position: candidates[position] for position in group}, number, plan, logs, progress)
 
 
 def measure_round(
-    device: Device, lanes: Mapping[int, Lane], number: int, plan: BenchmarkPlan, logs: Path, tell: Tell
+    device: Device,
+    candidates: Mapping[int, CandidateProcesses],
+    number: int,
+    plan: BenchmarkPlan,
+    logs: Path,
+    progress: Progress,
 ) -> None:
     """One fresh process of each lane: all are started and warmed up one after the other, then sampled in turn."""
     with ExitStack() as stack:
         at_work: dict[int, Connection] = {}
-        for position, lane in lanes.items():
-            if lane.failure is None:
-                tell(f"{lane.entry.title}: process {number + 1} of {plan.processes}")
-                lane.tapes.append(Tape(log=logs / f"{position}-{number}.log"))
-                with kept_in(lane):
-                    worker = at_work[position] = stack.enter_context(start(device, lane, plan))
-                    with ended_on_failure(worker):
-                        prepare(worker, lane.entry, lane.tapes[-1], plan)
-        sample(at_work, lanes, plan, device)
+        for position, candidate in candidates.items():
+            if candidate.failure is None:
+                progress(f"{candidate.entry.title}: process {number + 1} of {plan.processes}")
+                candidate.processes.append(ProcessSamples(log=logs / f"{position}-{number}.log"))
+                with capture_failure(candidate):
+                    worker = at_work[position] = stack.enter_context(start_worker(device, candidate, plan))
+                    with end_on_failure(worker):
+                        load_and_warm_up(worker, candidate.entry, candidate.processes[-1], plan)
+        take_samples(at_work, candidates, plan, device)
         for position, worker in at_work.items():
-            with kept_in(lanes[position]):
-                leave(worker, lanes[position])
+            with capture_failure(candidates[position]):
+                finish_worker(worker, candidates[position])
 
 
 @contextmanager
-def kept_in(lane: Lane) -> Iterator[None]:
+def capture_failure(candidate: CandidateProcesses) -> Iterator[None]:
     """A failure is the lane's own: it is kept there, and the others go on."""
     try:
         yield
     except EdgewrightError as error:
-        lane.failure = lane.failure or error
+        candidate.failure = candidate.failure or error
 
 
 @contextmanager
-def ended_on_failure(worker: Connection) -> Iterator[None]:
+def end_on_failure(worker: Connection) -> Iterator[None]:
     """A worker that failed is ended at once: one that hangs would disturb the others of its round."""
     try:
         yield
@@ -156,36 +163,36 @@ def ended_on_failure(worker: Connection) -> Iterator[None]:
         raise
 
 
-def mirrored(order: Iterable[int], number: int) -> list[int]:
+def mirror_order(order: Iterable[int], number: int) -> list[int]:
     """The order itself in even turns, turned round in odd ones."""
     return list(order) if number % 2 == 0 else list(order)[::-1]
 
 
-def profile_layers(device: Device, lane: Lane, plan: BenchmarkPlan, folder: Path) -> None:
+def profile_layers(device: Device, candidate: CandidateProcesses, plan: BenchmarkPlan, folder: Path) -> None:
     """Profile the layers in a fresh worker, apart from the measurement, since profiling disturbs.
 
     The trace is brought to `folder`. Without layers the run is still a run: a failure is told, not raised. Slow
     inferences, and those of very many nodes, are profiled fewer times than the plan says.
     """
-    entry = lane.entry
+    entry = candidate.entry
     remote = f"{device.workspace()}/{folder.name}"
-    inference_s = median(lane.tapes[-1].wall_us) / 1e6 if lane.tapes else LEAST_NS / 1e9
+    inference_s = median(candidate.processes[-1].wall_us) / 1e6 if candidate.processes else MIN_NS / 1e9
     try:
         runs = max(1, int(min(plan.layer_runs, affordable_runs(entry, inference_s))))
         with device.start_worker(entry.runtime, plan.affinity, plan.timeout_s, folder.with_suffix(".log")) as worker:
-            command = Profile(session=entry.request, feeds=entry.feeds, runs=runs, folder=remote)
-            worker.ask(command, Told, expected_s=PROFILED_TWICE * runs * inference_s)
+            command = ProfileRuns(session=entry.request, feeds=entry.feeds, runs=runs, folder=remote)
+            worker.ask(command, CommandDone, expected_s=PROFILED_TWICE * runs * inference_s)
             worker.leave()
         device.pull(remote, folder)
-        report: LayerReport = runtime_module(runtime_info(entry.runtime)).layers(folder, entry.graph)
-        lane.report = trace_to_source(report, entry.origins)
+        report: LayerReport = import_runtime(find_runtime(entry.runtime)).layers(folder, entry.graph)
+        candidate.report = map_to_source_nodes(report, entry.origins)
     except EdgewrightError as error:
-        lane.layer_failure = str(error)
+        candidate.layer_failure = str(error)
     except Exception as error:  # whatever a trace that is not as expected makes its reader raise
-        lane.layer_failure = f"{type(error).__name__}: {error}"
+        candidate.layer_failure = f"{type(error).__name__}: {error}"
 
 
-def affordable_runs(entry: Entry, inference_s: float) -> float:
+def affordable_runs(entry: PreparedCandidate, inference_s: float) -> float:
     """How many inferences can be profiled in their share of the time limit, and in memory; LimitReached for no time."""
     budget = limit_of(entry)
     affordable = LIMIT_SHARE * budget.seconds / (PROFILED_TWICE * inference_s)
@@ -194,11 +201,11 @@ def affordable_runs(entry: Entry, inference_s: float) -> float:
     return min(affordable, MOST_EXECUTIONS / (PROFILED_TWICE * max(1, len(entry.graph))))
 
 
-def limit_of(entry: Entry) -> Budget:
+def limit_of(entry: PreparedCandidate) -> ResourceBudget:
     return read_budget().for_files(entry.request.model_bytes)
 
 
-def trace_to_source(report: LayerReport, origins: Mapping[str, tuple[str, ...]]) -> LayerReport:
+def map_to_source_nodes(report: LayerReport, origins: Mapping[str, tuple[str, ...]]) -> LayerReport:
     """The report with the source's nodes for those of the artifact, each once; a node without an origin stays."""
     if not origins:
         return report
@@ -211,84 +218,94 @@ def trace_to_source(report: LayerReport, origins: Mapping[str, tuple[str, ...]])
     return replace(report, layers=layers)
 
 
-def start(device: Device, lane: Lane, plan: BenchmarkPlan) -> Connection:
-    return device.start_worker(lane.entry.runtime, plan.affinity, plan.timeout_s, lane.tapes[-1].log)
+def start_worker(device: Device, candidate: CandidateProcesses, plan: BenchmarkPlan) -> Connection:
+    return device.start_worker(candidate.entry.runtime, plan.affinity, plan.timeout_s, candidate.processes[-1].log)
 
 
-def prepare(worker: Connection, entry: Entry, tape: Tape, plan: BenchmarkPlan) -> None:
+def load_and_warm_up(
+    worker: Connection, entry: PreparedCandidate, process: ProcessSamples, plan: BenchmarkPlan
+) -> None:
     """Load the model, run it for the first time, and warm up."""
-    tape.start_us, tape.import_us = worker.start_us, worker.hello.import_us
-    tape.memory_before = worker.hello.memory.rss
-    tape.calibration = worker.ask(Calibrate(runs=CALIBRATION_RUNS), Calibration)
+    process.start_us, process.import_us = worker.start_us, worker.hello.import_us
+    process.memory_before = worker.hello.memory.rss
+    process.calibration = worker.ask(Calibrate(runs=CALIBRATION_RUNS), ClockCalibration)
     opened = worker.ask(Open(session=entry.request, feeds=entry.feeds), Opened, expected_s=0.0)
-    tape.load_us, tape.notes, tape.signature = opened.load_us, opened.notes, opened.signature
-    tape.memory_loaded = opened.memory.rss
-    tape.first_us = take(worker, tape, runs=1, seconds=0.0)[0][0]
-    warm_up(worker, tape, plan.warmup_seconds)
+    process.load_us, process.notes, process.signature = opened.load_us, opened.notes, opened.signature
+    process.memory_loaded = opened.memory.rss
+    process.first_us = time_inferences(worker, process, runs=1, seconds=0.0)[0][0]
+    warm_up(worker, process, plan.warmup_seconds)
 
 
-def leave(worker: Connection, lane: Lane) -> None:
-    if lane.failure is None:
-        lane.tapes[-1].memory_peak = worker.ask(MemoryNow(), Told).memory.peak
+def finish_worker(worker: Connection, candidate: CandidateProcesses) -> None:
+    if candidate.failure is None:
+        candidate.processes[-1].memory_peak = worker.ask(ReadMemory(), CommandDone).memory.peak
         worker.leave()
 
 
-def take(worker: Connection, tape: Tape, runs: int, seconds: float, settle: int = 0) -> tuple[list[float], list[float]]:
+def time_inferences(
+    worker: Connection, process: ProcessSamples, runs: int, seconds: float, settle: int = 0
+) -> tuple[list[float], list[float]]:
     """Time up to `runs` inferences begun within `seconds`: wall and CPU microseconds without the harness's cost."""
-    times = worker.ask(RunTimes(runs=runs, seconds=seconds, settle=settle), Times, expected_s=seconds)
-    own_wall, own_cpu = (tape.calibration.wall_ns, tape.calibration.cpu_ns) if tape.calibration else (0.0, 0.0)
-    wall = [max(LEAST_NS, ns - own_wall) / 1e3 for ns in times.wall_ns]
+    times = worker.ask(TimeRuns(runs=runs, seconds=seconds, settle=settle), Times, expected_s=seconds)
+    own_wall, own_cpu = (process.calibration.wall_ns, process.calibration.cpu_ns) if process.calibration else (0.0, 0.0)
+    wall = [max(MIN_NS, ns - own_wall) / 1e3 for ns in times.wall_ns]
     return wall, [max(0.0, ns - own_cpu) / 1e3 for ns in times.cpu_ns]
 
 
-def warm_up(worker: Connection, tape: Tape, most_seconds: float) -> None:
+def warm_up(worker: Connection, process: ProcessSamples, max_seconds: float) -> None:
     """Run windows of inferences until they are steady or the time is over."""
-    window = window_runs(tape.first_us or 0.0)
-    deadline = monotonic() + most_seconds
+    window = count_window_runs(process.first_us or 0.0)
+    deadline = monotonic() + max_seconds
     while monotonic() < deadline:
-        wall, _ = take(worker, tape, window, seconds=max(0.0, deadline - monotonic()))
-        tape.warmup_us.extend(wall)
-        tape.steady = is_steady(tape.warmup_us, window)
-        if tape.steady and window >= window_runs(median(wall)):
+        wall, _ = time_inferences(worker, process, window, seconds=max(0.0, deadline - monotonic()))
+        process.warmup_us.extend(wall)
+        process.steady = is_steady(process.warmup_us, window)
+        if process.steady and window >= count_window_runs(median(wall)):
             return
-        window = max(window, window_runs(median(wall)))  # the first inference is slower than those that follow
+        window = max(window, count_window_runs(median(wall)))  # the first inference is slower than those that follow
 
 
-def sample(workers: Mapping[int, Connection], lanes: Mapping[int, Lane], plan: BenchmarkPlan, device: Device) -> None:
+def take_samples(
+    workers: Mapping[int, Connection], candidates: Mapping[int, CandidateProcesses], plan: BenchmarkPlan, device: Device
+) -> None:
     """Take the steady samples chunk by chunk in turn, mirrored every other time, until each lane has its own."""
-    wanting = [position for position in workers if lanes[position].failure is None]
-    turn = 0
-    while wanting:
-        for position in mirrored(wanting, turn):
-            with kept_in(lanes[position]), ended_on_failure(workers[position]):
-                take_chunk(workers[position], lanes[position], plan, device)
-        wanting = [p for p in wanting if lanes[p].failure is None and runs_left(lanes[p], plan) > 0]
-        turn += 1
+    unfinished = [position for position in workers if candidates[position].failure is None]
+    iteration = 0
+    while unfinished:
+        for position in mirror_order(unfinished, iteration):
+            with capture_failure(candidates[position]), end_on_failure(workers[position]):
+                take_chunk(workers[position], candidates[position], plan, device)
+        unfinished = [
+            p for p in unfinished if candidates[p].failure is None and count_runs_left(candidates[p], plan) > 0
+        ]
+        iteration += 1
 
 
-def take_chunk(worker: Connection, lane: Lane, plan: BenchmarkPlan, device: Device) -> None:
+def take_chunk(worker: Connection, candidate: CandidateProcesses, plan: BenchmarkPlan, device: Device) -> None:
     """One chunk of samples, with the sensors read before and after."""
-    tape = lane.tapes[-1]
-    settle = SETTLING_RUNS if (tape.first_us or 0.0) < SETTLED_BELOW_US else 0
-    runs = min(runs_left(lane, plan), -(-(plan.runs or MOST_RUNS) // CHUNKS))
+    process = candidate.processes[-1]
+    settle = SETTLING_RUNS if (process.first_us or 0.0) < SETTLED_BELOW_US else 0
+    runs = min(count_runs_left(candidate, plan), -(-(plan.runs or MAX_RUNS) // CHUNKS))
     before, began = device.sensors(), monotonic()
-    wall, cpu = take(worker, tape, runs, plan.seconds / CHUNKS if plan.runs is None else CHUNK_SECONDS, settle)
-    tape.wall_us.extend(wall)
-    tape.cpu_us.extend(cpu)
-    tape.chunks.append(len(wall))
-    tape.readings.append((before, device.sensors(), len(wall) + settle, monotonic() - began))
+    wall, cpu = time_inferences(
+        worker, process, runs, plan.seconds / CHUNKS if plan.runs is None else CHUNK_SECONDS, settle
+    )
+    process.wall_us.extend(wall)
+    process.cpu_us.extend(cpu)
+    process.chunks.append(len(wall))
+    process.readings.append((before, device.sensors(), len(wall) + settle, monotonic() - began))
 
 
-def runs_left(lane: Lane, plan: BenchmarkPlan) -> int:
+def count_runs_left(candidate: CandidateProcesses, plan: BenchmarkPlan) -> int:
     """How many inferences are still wanted of the newest process; 0 ends it.
 
     Slow inferences are fewer than `FEWEST_RUNS` where these would take more than their share of the time limit.
     """
-    taken_us = lane.tapes[-1].wall_us
+    taken_us = candidate.processes[-1].wall_us
     if plan.runs is not None:
         return plan.runs - len(taken_us)
     seconds = sum(taken_us) / 1e6
-    enough = max(plan.seconds, LIMIT_SHARE * limit_of(lane.entry).seconds)
-    if seconds >= plan.seconds and (len(taken_us) >= FEWEST_RUNS or seconds >= enough):
+    enough = max(plan.seconds, LIMIT_SHARE * limit_of(candidate.entry).seconds)
+    if seconds >= plan.seconds and (len(taken_us) >= MIN_RUNS or seconds >= enough):
         return 0
-    return MOST_RUNS - len(taken_us)
+    return MAX_RUNS - len(taken_us)

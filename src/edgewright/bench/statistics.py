@@ -14,7 +14,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from edgewright.facts.ranks import binomial_cover, binomial_cut
+from edgewright.schema.ranks import compute_binomial_coverage, compute_binomial_cut
 
 Floats = NDArray[np.float64]
 
@@ -34,7 +34,7 @@ class Interval(Struct, frozen=True, kw_only=True):
 def median_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
     """The median with the interval between two of the sorted values.
 
-    The narrowest pair with at least the wanted confidence is taken (`facts/ranks.py`); with too few values the whole
+    The narrowest pair with at least the wanted confidence is taken (`schema/ranks.py`); with too few values the whole
     range, with the confidence that it has.
     """
     if not values:
@@ -43,8 +43,10 @@ def median_interval(values: Sequence[float], confidence: float = 0.95) -> Interv
     n, middle = len(ordered), float(np.median(ordered))
     if n < 2:
         return Interval(value=middle, low=None, high=None, confidence=0.0)
-    cut = binomial_cut(n, confidence)
-    return Interval(value=middle, low=ordered[cut], high=ordered[n - 1 - cut], confidence=binomial_cover(n, cut))
+    cut = compute_binomial_cut(n, confidence)
+    return Interval(
+        value=middle, low=ordered[cut], high=ordered[n - 1 - cut], confidence=compute_binomial_coverage(n, cut)
+    )
 
 
 def paired_interval(differences: Sequence[float], confidence: float = 0.99) -> Interval:

@@ -18,13 +18,13 @@ from math import exp, log
 from statistics import median
 
 from edgewright.bench.statistics import Interval, paired_interval, shift_interval
-from edgewright.facts.run import Comparison
-from edgewright.facts.words import Verdict
+from edgewright.schema.run import Comparison
+from edgewright.schema.vocabulary import Verdict
 
 CONFIDENCE = 0.99
-LEAST_CONFIDENCE = 0.95
+MIN_CONFIDENCE = 0.95
 SESSION_DRIFT = 0.05
-MOST_LOGARITHM = 700.0
+MAX_LOGARITHM = 700.0
 
 Processes = Sequence[Sequence[float]]
 
@@ -33,12 +33,12 @@ def compare_paired(a: str, b: str, a_us: Processes, b_us: Processes, threshold: 
     """Compare run b with run a of the same session; medians of the chunks per process, in the order of the rounds."""
     pairs = list(zip(a_us, b_us, strict=False))  # a session that was cut short leaves the last round uneven
     if not pairs:
-        return unknown(a, b)
-    interval = paired_interval([round_difference(before, after) for before, after in pairs], CONFIDENCE)
-    return conclude(a, b, interval, threshold)
+        return make_inconclusive(a, b)
+    interval = paired_interval([compute_round_difference(before, after) for before, after in pairs], CONFIDENCE)
+    return make_comparison(a, b, interval, threshold)
 
 
-def round_difference(a_us: Sequence[float], b_us: Sequence[float]) -> float:
+def compute_round_difference(a_us: Sequence[float], b_us: Sequence[float]) -> float:
     """Logarithm of b over a in one round; chunk i of one lies beside chunk i of the other."""
     return median(log(after / before) for before, after in zip(a_us, b_us, strict=False))
 
@@ -46,30 +46,32 @@ def round_difference(a_us: Sequence[float], b_us: Sequence[float]) -> float:
 def compare_sessions(a: str, b: str, a_us: Processes, b_us: Processes, threshold: float) -> Comparison:
     """Compare run b with run a of another session; medians of the chunks per process."""
     if not a_us or not b_us:
-        return unknown(a, b)
+        return make_inconclusive(a, b)
     interval = shift_interval([log(median(x)) for x in a_us], [log(median(x)) for x in b_us], CONFIDENCE)
-    return conclude(a, b, interval, max(threshold, SESSION_DRIFT), SESSION_DRIFT)
+    return make_comparison(a, b, interval, max(threshold, SESSION_DRIFT), SESSION_DRIFT)
 
 
-def unknown(a: str, b: str) -> Comparison:
+def make_inconclusive(a: str, b: str) -> Comparison:
     return Comparison(a=a, b=b, ratio=float("nan"), low=None, high=None, confidence=0.0, verdict="inconclusive")
 
 
-def conclude(a: str, b: str, interval: Interval, threshold: float, drift: float = 0.0) -> Comparison:
-    low = None if interval.low is None else ratio_of(interval.low)
-    high = None if interval.high is None else ratio_of(interval.high)
-    ratio = ratio_of(interval.value)
-    sure = interval.confidence >= LEAST_CONFIDENCE
-    verdict = judge(ratio, low, high, threshold, drift) if sure else "inconclusive"
+def make_comparison(a: str, b: str, interval: Interval, threshold: float, drift: float = 0.0) -> Comparison:
+    low = None if interval.low is None else compute_ratio(interval.low)
+    high = None if interval.high is None else compute_ratio(interval.high)
+    ratio = compute_ratio(interval.value)
+    sure = interval.confidence >= MIN_CONFIDENCE
+    verdict = decide_verdict(ratio, low, high, threshold, drift) if sure else "inconclusive"
     return Comparison(a=a, b=b, ratio=ratio, low=low, high=high, confidence=interval.confidence, verdict=verdict)
 
 
-def ratio_of(logarithm: float) -> float:
+def compute_ratio(logarithm: float) -> float:
     """The ratio of a logarithm, kept where a float and its reciprocal can hold it."""
-    return exp(min(max(logarithm, -MOST_LOGARITHM), MOST_LOGARITHM))
+    return exp(min(max(logarithm, -MAX_LOGARITHM), MAX_LOGARITHM))
 
 
-def judge(ratio: float, low: float | None, high: float | None, threshold: float, drift: float = 0.0) -> Verdict:
+def decide_verdict(
+    ratio: float, low: float | None, high: float | None, threshold: float, drift: float = 0.0
+) -> Verdict:
     """The verdict for a ratio with its interval; `drift` is how far from 1 the whole interval must lie."""
     if low is None or high is None:
         return "inconclusive"

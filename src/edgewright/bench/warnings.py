@@ -8,16 +8,16 @@ from statistics import median
 
 from msgspec import Struct
 
-from edgewright.bench.session import Tape
-from edgewright.bench.summary import process_medians
-from edgewright.devices.moment import steal_share
-from edgewright.facts.plan import BenchmarkPlan
-from edgewright.facts.run import LayerReport, Metric, Warn
+from edgewright.bench.session import ProcessSamples
+from edgewright.bench.summary import compute_process_medians
+from edgewright.devices.system_state import compute_steal_share
+from edgewright.schema.plan import BenchmarkPlan
+from edgewright.schema.run import LayerReport, Metric, RunWarning
 
-NOISY = 0.05  # half the interval of p50 over p50; pyperf warns from a relative deviation of 10 % of single samples
-DRIFT = 0.05
-LEAST_FOR_P99 = 100
-LEAST_PROCESSES = 6  # below it no rank interval reaches 95 %
+MAX_NOISE = 0.05  # half the interval of p50 over p50; pyperf warns from a relative deviation of 10 % of single samples
+MAX_DRIFT = 0.05
+MIN_SAMPLES_FOR_P99 = 100
+MIN_PROCESSES = 6  # below it no rank interval reaches 95 %
 COARSE_CLOCK = 0.01
 COSTLY_HARNESS = 0.05
 BUSY_LOAD = 0.5  # runnable processes per core besides our own
@@ -26,11 +26,11 @@ BUSY_STEAL = 0.02
 LAYER_GAP = 0.15
 
 
-class Case(Struct, frozen=True, kw_only=True):
+class WarningContext(Struct, frozen=True, kw_only=True):
     """All that the rules look at. `before` and `after` are moments of the device; `failure` is a lost layer pass."""
 
     plan: BenchmarkPlan
-    tapes: Sequence[Tape]
+    processes: Sequence[ProcessSamples]
     metrics: Mapping[str, Metric]
     before: Mapping[str, float]
     after: Mapping[str, float]
@@ -43,66 +43,66 @@ class Case(Struct, frozen=True, kw_only=True):
         return metric.value if metric else None
 
 
-def find_warnings(case: Case) -> tuple[Warn, ...]:
+def find_warnings(context: WarningContext) -> tuple[RunWarning, ...]:
     """The warnings that hold for this case, in the order of `RULES`."""
-    found = ((code, rule(case)) for code, rule in RULES.items())
-    return tuple(Warn(code=code, text=text) for code, text in found if text)
+    found = ((code, rule(context)) for code, rule in RULES.items())
+    return tuple(RunWarning(code=code, text=text) for code, text in found if text)
 
 
-def backend_absent(case: Case) -> str | None:
-    notes = dict.fromkeys(note for tape in case.tapes for note in tape.notes)
+def check_backend_absent(context: WarningContext) -> str | None:
+    notes = dict.fromkeys(note for process in context.processes for note in process.notes)
     return "; ".join(notes) or None
 
 
-def fallback(case: Case) -> str | None:
-    if case.report is None or not (fallen := case.report.fallbacks()):
+def check_fallback(context: WarningContext) -> str | None:
+    if context.report is None or not (fallen := context.report.fallbacks()):
         return None
     operators = ", ".join(sorted({layer.op for layer in fallen}))
     return (
-        f"{len(fallen)} of {len(case.report.layers)} operators ({operators}) did not run in {case.report.asked} but in "
-        f"{', '.join(sorted({layer.backend for layer in fallen}))}: {case.report.partitions} partitions"
+        f"{len(fallen)} of {len(context.report.layers)} operators ({operators}) did not run in {context.report.asked} "
+        f"but in {', '.join(sorted({layer.backend for layer in fallen}))}: {context.report.partitions} partitions"
     )
 
 
-def noisy_machine(case: Case) -> str | None:
-    p50 = case.metrics.get("latency.p50")
+def check_noisy_machine(context: WarningContext) -> str | None:
+    p50 = context.metrics.get("latency.p50")
     if p50 is None or not p50.value or p50.low is None or p50.high is None:
         return None
     half = (p50.high - p50.low) / 2 / p50.value
-    if half <= NOISY:
+    if half <= MAX_NOISE:
         return None
-    advice = quieter(case.plan)
+    advice = suggest_noise_remedy(context.plan)
     return f"p50 is known to ±{half:.0%} only: processes differ from each other; {advice}"
 
 
-def quieter(plan: BenchmarkPlan) -> str:
+def suggest_noise_remedy(plan: BenchmarkPlan) -> str:
     """What else the user can do against noise."""
     if plan.processes < 20:
         return f"try --processes {2 * plan.processes}, or a quieter machine"
     return "close other programs, or bind the worker with --affinity" if not plan.affinity else "use a quieter machine"
 
 
-def drift(case: Case) -> str | None:
+def check_drift(context: WarningContext) -> str | None:
     """The first third of the processes against the last third."""
-    medians = process_medians(case.tapes)
+    medians = compute_process_medians(context.processes)
     third = len(medians) // 3
     if third < 2:
         return None
     first, last = medians[:third], medians[-third:]
     change = median(last) / median(first) - 1
     apart = max(first) < min(last) or min(first) > max(last)
-    if abs(change) <= DRIFT or not apart:
+    if abs(change) <= MAX_DRIFT or not apart:
         return None
     word = "slower" if change > 0 else "faster"
     return f"the last processes were {abs(change):.0%} {word} than the first: let the machine come to rest, and repeat"
 
 
-def throttling(case: Case) -> str | None:
+def check_throttling(context: WarningContext) -> str | None:
     """Within the processes: the last third of the samples against the first third, and what the sensors say."""
-    changes = [within(tape.wall_us) for tape in case.tapes if len(tape.wall_us) >= 9]
-    if not changes or median(changes) <= DRIFT:
+    changes = [compute_change_within(process.wall_us) for process in context.processes if len(process.wall_us) >= 9]
+    if not changes or median(changes) <= MAX_DRIFT:
         return None
-    ends = [after for tape in case.tapes for _, after, _, _ in tape.readings]
+    ends = [after for process in context.processes for _, after, _, _ in process.readings]
     hot = [end.temperature_c for end in ends if end.temperature_c is not None]
     evidence = f" while the temperature rose to {max(hot):.0f} °C" if hot and max(hot) > hot[0] + 1 else ""
     return (
@@ -111,41 +111,41 @@ def throttling(case: Case) -> str | None:
     )
 
 
-def within(samples: Sequence[float]) -> float:
+def compute_change_within(samples: Sequence[float]) -> float:
     third = len(samples) // 3
     return median(samples[-third:]) / median(samples[:third]) - 1
 
 
-def not_steady(case: Case) -> str | None:
-    late = sum(not tape.steady for tape in case.tapes)
+def check_not_steady(context: WarningContext) -> str | None:
+    late = sum(not process.steady for process in context.processes)
     if not late:
         return None
-    longer = 4 * case.plan.warmup_seconds
+    longer = 4 * context.plan.warmup_seconds
     return (
-        f"{late} of {len(case.tapes)} processes were still warming up after {case.plan.warmup_seconds:g} s: "
+        f"{late} of {len(context.processes)} processes were still warming up after {context.plan.warmup_seconds:g} s: "
         f"try --warmup-seconds {longer:g}"
     )
 
 
-def too_few_samples(case: Case) -> str | None:
-    p50 = case.metrics.get("latency.p50")
-    if p50 is None or p50.n >= LEAST_FOR_P99:
+def check_too_few_samples(context: WarningContext) -> str | None:
+    p50 = context.metrics.get("latency.p50")
+    if p50 is None or p50.n >= MIN_SAMPLES_FOR_P99:
         return None
-    wanted = -(-LEAST_FOR_P99 // max(1, len(case.tapes)))
+    wanted = -(-MIN_SAMPLES_FOR_P99 // max(1, len(context.processes)))
     return f"{p50.n} samples do not tell p99: try --runs {wanted} or more"
 
 
-def too_few_processes(case: Case) -> str | None:
-    if len(case.tapes) >= LEAST_PROCESSES:
+def check_too_few_processes(context: WarningContext) -> str | None:
+    if len(context.processes) >= MIN_PROCESSES:
         return None
     return (
-        f"an interval from fewer than {LEAST_PROCESSES} processes (here {len(case.tapes)}) does not reach 95 %, "
+        f"an interval from fewer than {MIN_PROCESSES} processes (here {len(context.processes)}) does not reach 95 %, "
         "so there is no verdict: try --processes 15"
     )
 
 
-def timer_resolution(case: Case) -> str | None:
-    p50, step, own = case.value("latency.p50"), case.value("clock.resolution"), case.value("overhead.wall")
+def check_timer_resolution(context: WarningContext) -> str | None:
+    p50, step, own = context.value("latency.p50"), context.value("clock.resolution"), context.value("overhead.wall")
     if not p50 or step is None or own is None:
         return None
     if step / 1e3 > COARSE_CLOCK * p50:
@@ -157,71 +157,71 @@ def timer_resolution(case: Case) -> str | None:
     return None
 
 
-def background_load(case: Case) -> str | None:
-    load, pressure = case.before.get("load1", 0.0), case.before.get("psi_cpu_some_avg10", 0.0)
-    steal = steal_share(case.before, case.after) or 0.0
+def check_background_load(context: WarningContext) -> str | None:
+    load, pressure = context.before.get("load1", 0.0), context.before.get("psi_cpu_some_avg10", 0.0)
+    steal = compute_steal_share(context.before, context.after) or 0.0
     if steal > BUSY_STEAL:
         return f"the hypervisor took {steal:.0%} of the processor time away: compare within one session only"
-    if load > BUSY_LOAD * case.cores or pressure > BUSY_PRESSURE:
+    if load > BUSY_LOAD * context.cores or pressure > BUSY_PRESSURE:
         return (
-            f"the machine was busy before the first sample (load {load:.1f} on {case.cores} processors, "
+            f"the machine was busy before the first sample (load {load:.1f} on {context.cores} processors, "
             f"pressure {pressure:.0f} %): wait until it is idle"
         )
     return None
 
 
-def swap(case: Case) -> str | None:
-    grown = case.after.get("swap_used_bytes", 0.0) - case.before.get("swap_used_bytes", 0.0)
+def check_swap(context: WarningContext) -> str | None:
+    grown = context.after.get("swap_used_bytes", 0.0) - context.before.get("swap_used_bytes", 0.0)
     if grown <= 0:
         return None
     return f"{grown / 1e6:.0f} MB went to swap during the measurement: free memory, or use a smaller model"
 
 
-def layer_sum(case: Case) -> str | None:
-    whole, total = case.value("layers.whole"), case.value("layers.sum")
+def check_layer_sum(context: WarningContext) -> str | None:
+    whole, total = context.value("layers.whole"), context.value("layers.sum")
     if not whole or total is None or abs(total / whole - 1) <= LAYER_GAP:
         return None
-    via = case.report.via if case.report else ""
+    via = context.report.via if context.report else ""
     return (
         f"the layers sum up to {total / whole:.0%} of a profiled inference ({via}): read their shares, not their times"
     )
 
 
-def profiling_cost(case: Case) -> str | None:
+def check_profiling_cost(context: WarningContext) -> str | None:
     """A profiled inference against an unprofiled one."""
-    whole, p50 = case.value("layers.whole"), case.value("latency.p50")
+    whole, p50 = context.value("layers.whole"), context.value("latency.p50")
     if not whole or not p50 or whole <= 1.25 * p50:
         return None
     return f"profiling made an inference {whole / p50:.2f} × as long: read the layers' shares, not their times"
 
 
-def layers_cut_out(case: Case) -> str | None:
-    if case.report is None or not case.report.reason:
+def check_layers_cut_out(context: WarningContext) -> str | None:
+    if context.report is None or not context.report.reason:
         return None
     return (
-        f"the layers were timed another way ({case.report.via}), since {case.report.reason}: they tell which "
+        f"the layers were timed another way ({context.report.via}), since {context.report.reason}: they tell which "
         "operators are heavy, not what each costs in place"
     )
 
 
-def layers_missing(case: Case) -> str | None:
-    return f"no layer times: {case.failure}" if case.failure else None
+def check_layers_missing(context: WarningContext) -> str | None:
+    return f"no layer times: {context.failure}" if context.failure else None
 
 
-RULES: dict[str, Callable[[Case], str | None]] = {
-    "backend-absent": backend_absent,
-    "fallback": fallback,
-    "noisy-machine": noisy_machine,
-    "drift": drift,
-    "throttling": throttling,
-    "not-steady": not_steady,
-    "too-few-samples": too_few_samples,
-    "too-few-processes": too_few_processes,
-    "timer-resolution": timer_resolution,
-    "background-load": background_load,
-    "swap": swap,
-    "layer-sum": layer_sum,
-    "profiling-cost": profiling_cost,
-    "layers-cut-out": layers_cut_out,
-    "layers-missing": layers_missing,
+RULES: dict[str, Callable[[WarningContext], str | None]] = {
+    "backend-absent": check_backend_absent,
+    "fallback": check_fallback,
+    "noisy-machine": check_noisy_machine,
+    "drift": check_drift,
+    "throttling": check_throttling,
+    "not-steady": check_not_steady,
+    "too-few-samples": check_too_few_samples,
+    "too-few-processes": check_too_few_processes,
+    "timer-resolution": check_timer_resolution,
+    "background-load": check_background_load,
+    "swap": check_swap,
+    "layer-sum": check_layer_sum,
+    "profiling-cost": check_profiling_cost,
+    "layers-cut-out": check_layers_cut_out,
+    "layers-missing": check_layers_missing,
 }

@@ -14,17 +14,17 @@ def main() -> None:
 
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
-        code = tell_early_stop()
-    from edgewright.cli.interrupts import forget_interrupts
+        code = print_early_stop()
+    from edgewright.cli.interrupts import restore_handlers
 
-    forget_interrupts()
+    restore_handlers()
     sys.exit(code)
 
 
-def tell_early_stop() -> int:
+def print_early_stop() -> int:
     """A stop before the command began."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    from edgewright.cli.interrupts import stop_code, stop_name
+    from edgewright.cli.interrupts import get_exit_code, get_signal_name
 
-    sys.stderr.write(f"\nStopped by {stop_name()}.\n")
-    return stop_code()
+    sys.stderr.write(f"\nStopped by {get_signal_name()}.\n")
+    return get_exit_code()

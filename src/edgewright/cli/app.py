@@ -10,12 +10,12 @@ from pathlib import Path
 import click
 
 from edgewright import __version__
-from edgewright.cli.commands import COMMANDS, find_command, normal
-from edgewright.cli.interrupts import came, stop_code, stop_name
-from edgewright.cli.output import say
+from edgewright.cli.interrupts import get_exit_code, get_signal_name, was_interrupted
 from edgewright.cli.parse import check_utf8
-from edgewright.cli.streams import readers_may_leave
-from edgewright.errors import Cancelled, EdgewrightError, GateFailed, UsageError, full_disk
+from edgewright.cli.registry import COMMANDS, find_command, normalize_word
+from edgewright.cli.rendering.output import print_message
+from edgewright.cli.rendering.streams import tolerate_closed_streams
+from edgewright.errors import Cancelled, EdgewrightError, GateFailed, UsageError, find_full_disk_error
 
 DEBUG = "EDGEWRIGHT_DEBUG"
 
@@ -40,7 +40,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={
-        "token_normalize_func": normal,
+        "token_normalize_func": normalize_word,
         "help_option_names": ["-h", "--help"],
         "max_content_width": 100,
     },
@@ -52,11 +52,11 @@ class LazyGroup(click.Group):
 @click.pass_context
 def edgewright(ctx: click.Context, debug: bool) -> None:
     """Take a trained model to phones and edge devices, and measure what it does there."""
-    from edgewright.cli.config import command_defaults, load_config
+    from edgewright.cli.config import load_config, make_command_defaults
     from edgewright.cli.project_file import FILE_NAME
 
     config = load_config(os.environ)
-    ctx.default_map = command_defaults(config)
+    ctx.default_map = make_command_defaults(config)
     ctx.meta[FILE_NAME] = config.project
 
 
@@ -64,35 +64,35 @@ def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     debug = "--debug" in arguments or os.environ.get(DEBUG, "0") not in ("", "0", "off", "no", "false")
     arguments = [argument for argument in arguments if argument != "--debug"]  # it may stand anywhere
-    with readers_may_leave():
-        return run_plainly(arguments, debug=debug)
+    with tolerate_closed_streams():
+        return run_command(arguments, debug=debug)
 
 
-def run_plainly(arguments: list[str], *, debug: bool) -> int:
+def run_command(arguments: list[str], *, debug: bool) -> int:
     try:
-        check_words(arguments, os.environ)
+        check_encoding(arguments, os.environ)
         result = edgewright.main(arguments, prog_name="edgewright", standalone_mode=False)
     except Cancelled as error:
-        told = Cancelled(error.what.replace("Ctrl-C", stop_name()), error.why, error.try_this)
-        tell_error(told.with_traceback(error.__traceback__), debug=debug)
-        return stop_code()
+        cancelled = Cancelled(error.what.replace("Ctrl-C", get_signal_name()), error.why, error.try_this)
+        print_error(cancelled.with_traceback(error.__traceback__), debug=debug)
+        return get_exit_code()
     except EdgewrightError as error:
-        return tell_error(with_cause(error), debug=debug)
+        return print_error(find_cause(error), debug=debug)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
     except click.ClickException as error:
-        return tell_error(translate(error), debug=debug)
+        return print_error(translate_click_error(error), debug=debug)
     except (KeyboardInterrupt, click.Abort):
-        return tell_stop()
+        return print_stop()
     except Exception as error:
-        if came():  # it struck inside a library that made another exception of it
-            return tell_stop()
-        return tell_unexpected(error, debug=debug)
+        if was_interrupted():  # it struck inside a library that made another exception of it
+            return print_stop()
+        return print_unexpected(error, debug=debug)
     return result if isinstance(result, int) else 0
 
 
-def check_words(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
+def check_encoding(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
     """UsageError for an argument, a variable of ours or a current folder that is not UTF-8."""
     for number, word in enumerate(arguments, 1):
         check_utf8(f"the argument {number}", word)
@@ -103,19 +103,19 @@ def check_words(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
         check_utf8("the current folder", str(Path.cwd()))
 
 
-def with_cause(error: EdgewrightError) -> EdgewrightError:
+def find_cause(error: EdgewrightError) -> EdgewrightError:
     """Return the error of a full disk where that has caused this one. What a gate says was measured."""
-    from edgewright.system.disk import blame_full_disk
+    from edgewright.system.disk import attribute_to_full_disk
 
-    return error if isinstance(error, GateFailed) else blame_full_disk(error)
-
-
-def tell_stop() -> int:
-    say(f"Stopped by {stop_name()}.")
-    return stop_code()
+    return error if isinstance(error, GateFailed) else attribute_to_full_disk(error)
 
 
-def translate(error: click.ClickException) -> UsageError:
+def print_stop() -> int:
+    print_message(f"Stopped by {get_signal_name()}.")
+    return get_exit_code()
+
+
+def translate_click_error(error: click.ClickException) -> UsageError:
     """Click's complaint about the command line in our three lines."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is None:
@@ -126,26 +126,26 @@ def translate(error: click.ClickException) -> UsageError:
     return UsageError(error.format_message().rstrip("."), why, f"{context.command_path} --help")
 
 
-def tell_error(error: EdgewrightError, *, debug: bool) -> int:
+def print_error(error: EdgewrightError, *, debug: bool) -> int:
     """Three lines on stderr: what, why, try this."""
     if debug:
         traceback.print_exception(error, file=sys.stderr)
-    say(f"Error: {error.what}")
-    say(f"  Why: {indented(error.why) or 'no more is known'}")
-    say(f"  Try: {indented(error.try_this)}")
+    print_message(f"Error: {error.what}")
+    print_message(f"  Why: {indent_lines(error.why) or 'no more is known'}")
+    print_message(f"  Try: {indent_lines(error.try_this)}")
     return error.exit_code
 
 
-def indented(text: str) -> str:
+def indent_lines(text: str) -> str:
     return text.strip().replace("\n", "\n       ")
 
 
-def tell_unexpected(error: Exception, *, debug: bool) -> int:
+def print_unexpected(error: Exception, *, debug: bool) -> int:
     """A failure of our own, in the same three lines."""
     hint = "report it with the output of the same command and --debug"
-    own = full_disk(error) or EdgewrightError(
+    own = find_full_disk_error(error) or EdgewrightError(
         "something went wrong inside Edgewright", f"{type(error).__name__}: {error}", hint
     )
     if debug:
         traceback.print_exception(error, file=sys.stderr)
-    return tell_error(own, debug=False)
+    return print_error(own, debug=False)

@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 
 import click
 
-from edgewright.cli.commands import COMMANDS, find_command, options_of
 from edgewright.cli.project_file import FILE_NAME, check_setting
+from edgewright.cli.registry import COMMANDS, find_command, list_options
 from edgewright.errors import ConfigError
 from edgewright.formats.toml import TomlError, read_toml
 
 STORE_KEYS = ("home", "database_url", "blob_url")
 
 
-def config_paths(environ: Mapping[str, str]) -> list[Path]:
+def find_config_files(environ: Mapping[str, str]) -> list[Path]:
     """The config files in use, the strongest last."""
     folder = environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
     return [path for path in (Path(folder) / "edgewright" / "config.toml", Path(FILE_NAME)) if path.is_file()]
@@ -39,7 +39,7 @@ class Config(NamedTuple):
 def load_config(environ: Mapping[str, str]) -> Config:
     """Return what the config files say; ConfigError for what is no table or no key, or must not be set there."""
     merged = Config({}, {})
-    for path in config_paths(environ):
+    for path in find_config_files(environ):
         for name, table in read_config(path).items():
             merged.tables.setdefault(name, {}).update(table)
             if path == Path(FILE_NAME):
@@ -57,7 +57,7 @@ def read_config(path: Path) -> dict[str, dict[str, Any]]:
 
 def check_table(path: Path, name: str, table: object) -> dict[str, Any]:
     """The table with click's names for its keys; ConfigError for a key or a value that no command takes."""
-    known = known_keys()
+    known = list_known_keys()
     if name == "store" and path == Path(FILE_NAME):
         raise ConfigError(
             f"{path}: [store] is not taken from the current folder",
@@ -69,32 +69,32 @@ def check_table(path: Path, name: str, table: object) -> dict[str, Any]:
             f"{path}: '{name}' is not known", f"known tables: {', '.join(known)}", "see docs/configuration.md"
         )
     plain = {key.replace("-", "_"): value for key, value in table.items()}
-    if strangers := plain.keys() - set(known[name]):
+    if unknown := plain.keys() - set(known[name]):
         raise ConfigError(
-            f"{path}: [{name}] has no key '{min(strangers)}'",
+            f"{path}: [{name}] has no key '{min(unknown)}'",
             f"known keys: {', '.join(known[name])}",
             "see docs/configuration.md",
         )
     if name == "store":
         return plain
-    options = command_options(name)
-    place = f"{path}: [{name}]"
-    fitted = {key: fit_value(place, key, options[key], value) for key, value in plain.items()}
+    options = list_command_options(name)
+    location = f"{path}: [{name}]"
+    fitted = {key: convert_value(location, key, options[key], value) for key, value in plain.items()}
     if path == Path(FILE_NAME):
         for key, value in fitted.items():
             check_setting(name, key, value)
     return {str(options[key].name): value for key, value in fitted.items()}
 
 
-def fit_value(place: str, key: str, option: click.Option, value: object) -> object:
+def convert_value(location: str, key: str, option: click.Option, value: object) -> object:
     """The value as click takes it: an option that may be repeated has a list, and a single value stands for one."""
     values = value if option.multiple and isinstance(value, list) else [value]
-    if not all(isinstance(one, kinds_of(option)) and isinstance(one, bool) == option.is_flag for one in values):
-        raise ConfigError(f"{place} cannot take {key} = {value!r}", f"it is of another type: {option.help}")
+    if not all(isinstance(one, list_value_types(option)) and isinstance(one, bool) == option.is_flag for one in values):
+        raise ConfigError(f"{location} cannot take {key} = {value!r}", f"it is of another type: {option.help}")
     return values if option.multiple else value
 
 
-def kinds_of(option: click.Option) -> tuple[type, ...]:
+def list_value_types(option: click.Option) -> tuple[type, ...]:
     if option.is_flag:
         return (bool,)
     if isinstance(option.type, click.Path):  # a number would be taken for an open file
@@ -102,24 +102,24 @@ def kinds_of(option: click.Option) -> tuple[type, ...]:
     return {"integer": (int,), "float": (int, float), "percent": (int, float)}.get(option.type.name, (str, int))
 
 
-def known_keys() -> dict[str, tuple[str, ...]]:
+def list_known_keys() -> dict[str, tuple[str, ...]]:
     """Every table and key that a config file may have: each command's options, and the store's places."""
-    tables = {name: tuple(command_options(name)) for name in COMMANDS}
+    tables = {name: tuple(list_command_options(name)) for name in COMMANDS}
     return {"store": STORE_KEYS, **{name: keys for name, keys in tables.items() if keys}}
 
 
-def command_options(name: str) -> dict[str, click.Option]:
+def list_command_options(name: str) -> dict[str, click.Option]:
     """The options of a command by their keys; of a group there are none."""
     command = find_command(name)
-    return {} if command is None or isinstance(command, click.Group) else options_of(command)
+    return {} if command is None or isinstance(command, click.Group) else list_options(command)
 
 
-def command_defaults(config: Config) -> dict[str, Any]:
+def make_command_defaults(config: Config) -> dict[str, Any]:
     """What click takes as defaults, one mapping per command."""
     return {name: table for name, table in config.tables.items() if name != "store"}
 
 
-def store_places(environ: Mapping[str, str]) -> dict[str, str]:
+def load_store_settings(environ: Mapping[str, str]) -> dict[str, str]:
     """`home`, `database_url` and `blob_url` where they are set, by environment or config file."""
     table = load_config(environ).tables.get("store", {})
     for key in STORE_KEYS:

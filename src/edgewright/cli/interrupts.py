@@ -8,29 +8,29 @@ import os
 import signal
 from types import FrameType
 
-STOPS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
+SIGNAL_NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM", signal.SIGHUP: "SIGHUP"}
 
-_came: list[int] = []
+_received: list[int] = []
 
 
 def watch_interrupts() -> None:
     """Remember every stop from now on, beside raising it; one that the caller's shell ignores stays ignored."""
-    for number in STOPS:
+    for number in SIGNAL_NAMES:
         if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
             signal.signal(number, _remember)
 
 
 def _remember(number: int, frame: FrameType | None) -> None:
     """The first ends the command; the second must not disturb that end; the third ends the process at once."""
-    _came.append(number)
-    if len(_came) == 1:
+    _received.append(number)
+    if len(_received) == 1:
         raise KeyboardInterrupt
-    if len(_came) > 2:
+    if len(_received) > 2:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
 
-def forget_interrupts() -> None:
+def restore_handlers() -> None:
     """For the moments in which Python ends: Ctrl-C would only print a traceback, the others end it as ever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -38,22 +38,22 @@ def forget_interrupts() -> None:
             signal.signal(number, signal.SIG_DFL)
 
 
-def came() -> bool:
+def was_interrupted() -> bool:
     """Whether there was a stop, even one that somebody swallowed or turned into another exception."""
-    return bool(_came)
+    return bool(_received)
 
 
-def raise_if_came() -> None:
+def raise_if_interrupted() -> None:
     """KeyboardInterrupt if one came that somebody swallowed."""
-    if came():
+    if was_interrupted():
         raise KeyboardInterrupt
 
 
-def stop_name() -> str:
+def get_signal_name() -> str:
     """What stopped the command, as people call it."""
-    return STOPS[signal.Signals(_came[0])] if _came else STOPS[signal.SIGINT]
+    return SIGNAL_NAMES[signal.Signals(_received[0])] if _received else SIGNAL_NAMES[signal.SIGINT]
 
 
-def stop_code() -> int:
+def get_exit_code() -> int:
     """The exit code of a stopped command, as shells count it: 130, 143 or 129."""
-    return 128 + (_came[0] if _came else signal.SIGINT)
+    return 128 + (_received[0] if _received else signal.SIGINT)

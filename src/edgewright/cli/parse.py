@@ -6,7 +6,7 @@ import click
 
 from edgewright.errors import UsageError
 
-MOST_INDICES = 10_000_000
+MAX_INDICES = 10_000_000
 
 
 class Words(click.ParamType[list[str]]):
@@ -68,7 +68,7 @@ class Indices(click.ParamType[tuple[int, ...]]):
             ranges = [range(int(first), int(last if dash else first) + 1) for first, dash, last in parts]
         except ValueError:
             ranges = [range(0)]
-        if not all(ranges) or sum(map(len, ranges)) > MOST_INDICES:
+        if not all(ranges) or sum(map(len, ranges)) > MAX_INDICES:
             self.fail(f"'{value}' is no list of samples, as 0-99,200", param, ctx)
         return tuple(index for numbers in ranges for index in numbers)
 
@@ -110,13 +110,13 @@ class Percent(click.ParamType[float]):
         return number
 
 
-def check_utf8(place: str, text: str) -> None:
+def check_utf8(location: str, text: str) -> None:
     """UsageError for a word with bytes that are not UTF-8: paths go into plans, reports and the record, which are."""
     try:
         text.encode()
     except UnicodeEncodeError:
         shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        raise UsageError(f"{place} is not UTF-8: {shown}", "paths are written down as UTF-8", "rename it") from None
+        raise UsageError(f"{location} is not UTF-8: {shown}", "paths are written down as UTF-8", "rename it") from None
 
 
 class FilePath(click.Path):

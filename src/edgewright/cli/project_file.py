@@ -13,11 +13,11 @@ import click
 from edgewright.errors import ConfigError
 
 FILE_NAME = "edgewright.toml"
-SEE = "docs/configuration.md lists what it may set"
+SEE_DOCS = "docs/configuration.md lists what it may set"
 
 # value: taken as it is. path: has to stay inside of the folder. data: such a path, or a function. model: such a path,
 # or a torch source. Functions and torch sources are code. options: of runtimes, none of which is a path.
-Kind = Literal["value", "path", "data", "model", "options"]
+SettingKind = Literal["value", "path", "data", "model", "options"]
 
 _VALUES = """
     threads affinity runs seconds processes interleave shape seed warmup_seconds timeout layers layer_runs threshold
@@ -27,7 +27,7 @@ _VALUES = """
     target_bytes target_macs sparsity scope pattern multiple rounds round_epochs seeds temperature alpha transfer
     transfer_weight
 """
-MAY_SET: dict[str, Kind] = {
+MAY_SET: dict[str, SettingKind] = {
     **dict.fromkeys(_VALUES.split(), "value"),
     **dict.fromkeys(
         ("inputs", "task", "recipe", "weights", "teacher_weights", "student_weights", "output", "html", "work_folder"),
@@ -56,59 +56,60 @@ def check_setting(table: str, key: str, value: object) -> None:
     Args:
         value: of the type that the option takes; a list where it may be repeated.
     """
-    place = f"{FILE_NAME}: [{table}] {key}"
+    location = f"{FILE_NAME}: [{table}] {key}"
     kind = MAY_SET.get(key)
     if kind is None:
         why = MAY_NOT_SET.get(key, "it is not in the list of what a file in the current folder may set")
-        raise ConfigError(f"{place} is not taken from the current folder", why, own_way(table, key))
+        raise ConfigError(f"{location} is not taken from the current folder", why, suggest_alternative(table, key))
     for one in value if isinstance(value, list) else [value]:
         if kind == "options":
-            check_option(place, str(one))
+            check_option(location, str(one))
         elif kind != "value" and not is_code(kind, str(one)) and not (kind == "model" and str(one).startswith("auto:")):
-            check_inside(place, str(one))
+            check_inside(location, str(one))
 
 
-def own_way(table: str, key: str) -> str:
+def suggest_alternative(table: str, key: str) -> str:
     """Return how users set themselves what a project file must not."""
     option = f"--{key.replace('_', '-')}"
-    return f"remove it there, and use {option} on the command line or [{table}] in your own config file; {SEE}"
+    return f"remove it there, and use {option} on the command line or [{table}] in your own config file; {SEE_DOCS}"
 
 
-def check_option(place: str, text: str) -> None:
+def check_option(location: str, text: str) -> None:
     name = text.partition("=")[0].strip().lower().replace("_", "-").rpartition(".")[2]
     if name in PATH_OPTIONS:
-        raise ConfigError(f"{place} = {text!r} is not taken from the current folder", f"{name} is a path", SEE)
+        raise ConfigError(f"{location} = {text!r} is not taken from the current folder", f"{name} is a path", SEE_DOCS)
 
 
-def check_inside(place: str, text: str) -> None:
+def check_inside(location: str, text: str) -> None:
     """Raise ConfigError for a path that leads out of the current folder, links followed."""
     here = Path.cwd().resolve()
     try:
         found = (here / text).resolve()
     except (OSError, ValueError, RuntimeError) as error:  # a zero byte, a loop of links
-        raise ConfigError(f"{place} = {text!r} is no path", str(error), SEE) from None
+        raise ConfigError(f"{location} = {text!r} is no path", str(error), SEE_DOCS) from None
     if not found.is_relative_to(here):
         raise ConfigError(
-            f"{place} = {text!r} leads out of the current folder",
+            f"{location} = {text!r} leads out of the current folder",
             f"it is {found}; a folder that came from elsewhere must not reach your other files",
-            f"name a path inside of {here}, or remove it there and use the command line or your own config file; {SEE}",
+            f"name a path inside of {here}, or remove it there and use the command line or your own config file; "
+            f"{SEE_DOCS}",
         )
 
 
-def is_code(kind: Kind, text: str) -> bool:
+def is_code(kind: SettingKind, text: str) -> bool:
     """Return whether a word of a kind names a function, or a torch source, which runs as code."""
     if kind == "data":
-        from edgewright.tasks.functions import is_function
+        from edgewright.tasks.spec.functions import is_function
 
         return is_function(text) and not Path(text).exists()
     if kind == "model":
-        from edgewright.flows.sources import is_torch
+        from edgewright.flows.compile.sources import is_torch
 
         return is_torch(text)
     return False
 
 
-def from_project(context: click.Context, name: str) -> bool:
+def is_from_project(context: click.Context, name: str) -> bool:
     """Return whether a parameter of the running command has its value from the project file."""
     named = context.meta.get(FILE_NAME, {}).get(context.command.name, frozenset())
     return name in named and context.get_parameter_source(name) is click.core.ParameterSource.DEFAULT_MAP

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgewright.cli.code import allow_code
-from edgewright.cli.output import print_json, print_table, progress, say
 from edgewright.cli.parse import PATH, SHAPE
+from edgewright.cli.rendering.output import print_json, print_message, print_table, show_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from msgspec import Struct
 
-    from edgewright.flows.distillation import DistilReport
-    from edgewright.flows.learning import Side, Versus
-    from edgewright.flows.pruning import PruneReport
-    from edgewright.flows.quantization import Speedup
+    from edgewright.flows.distill.report import DistillReport
+    from edgewright.flows.experiment.report import MetricDelta, NetworkReport
+    from edgewright.flows.prune.report import PruneReport
+    from edgewright.flows.quantize.report import Speedup
 
     Command = Callable[..., None]
 
-SIDE_HEADERS = (
+NETWORK_HEADERS = (
     "network",
     "metric",
     "interval",
@@ -35,14 +35,14 @@ SIDE_HEADERS = (
     "MACs",
     "latency",
 )
-SETTINGS = (
+TRAINING_SETTINGS = (
     "epochs", "batch", "lr", "schedule", "warmup", "optimizer", "momentum", "weight_decay", "label_smoothing", "clip",
     "train_precision", "patience", "checkpoint_s", "train_threads", "seed",
 )  # fmt: skip
-TAUGHT = ("temperature", "alpha", "views")
+DISTILLATION_OPTIONS = ("temperature", "alpha", "views")
 
 
-def training_options(command: Command) -> Command:
+def add_training_options(command: Command) -> Command:
     """Put the options of the training on a command."""
     options = (
         click.option("--epochs", type=float, default=None, help="Passes over the training data; default: 10."),
@@ -69,7 +69,7 @@ def training_options(command: Command) -> Command:
     return command
 
 
-def teaching_options(command: Command) -> Command:
+def add_distillation_options(command: Command) -> Command:
     """Put the options `TAUGHT` on a command."""
     options = (
         click.option("--temperature", type=float, default=4.0, show_default=True,
@@ -84,12 +84,12 @@ def teaching_options(command: Command) -> Command:
     return command
 
 
-def seed_options(command: Command) -> Command:
+def add_seed_options(command: Command) -> Command:
     command = click.option("--seeds", type=int, default=1, show_default=True, help="How often it is repeated.")(command)
     return click.option("--seed", type=int, default=0, show_default=True, help="The first seed.")(command)
 
 
-def result_options(schema: str) -> Callable[[Command], Command]:
+def add_result_options(schema: str) -> Callable[[Command], Command]:
     """Put the options of what comes out on a command that prints this schema."""
 
     def put(command: Command) -> Command:
@@ -113,7 +113,7 @@ def result_options(schema: str) -> Callable[[Command], Command]:
     return put
 
 
-def carry_out(
+def run_training_command(
     check: Callable[[Any], None], run: Callable[..., Any], plan: Struct, given: dict[str, Any],
     show: Callable[[Any], None],
 ) -> None:  # fmt: skip
@@ -121,16 +121,16 @@ def carry_out(
     from contextlib import closing
     from pathlib import Path
 
-    from edgewright.cli.places import open_user_store
-    from edgewright.flows.device import open_device
+    from edgewright.cli.user_store import open_user_store
+    from edgewright.flows.device_names import open_device
 
     if given["dry_run"]:
         check(plan)
         print_json(plan)
         return
-    check_html(given["html"])
-    with closing(open_device("local")) as device, closing(open_user_store()) as store, progress() as tell:
-        report, error = run(plan, Path(given["output"]), device, store, tell)
+    check_html_folder(given["html"])
+    with closing(open_device("local")) as device, closing(open_user_store()) as store, show_progress() as progress:
+        report, error = run(plan, Path(given["output"]), device, store, progress)
     if given["as_json"]:
         print_json(report)
     else:
@@ -141,7 +141,7 @@ def carry_out(
         raise error
 
 
-def refuse_idle(words: Sequence[str], why: str, hint: str) -> None:
+def reject_unused_options(words: Sequence[str], why: str, hint: str) -> None:
     """UsageError where one of these options was named and would do nothing."""
     from click.core import ParameterSource
 
@@ -156,49 +156,49 @@ def refuse_idle(words: Sequence[str], why: str, hint: str) -> None:
 def read_settings(given: dict[str, Any]) -> dict[str, Any]:
     """Those that were named; all others keep the defaults of `training.job.Settings`."""
     names = {"train_precision": "precision", "train_threads": "threads"}
-    settings = {names.get(name, name): given[name] for name in SETTINGS if given[name] is not None}
+    settings = {names.get(name, name): given[name] for name in TRAINING_SETTINGS if given[name] is not None}
     if settings.get("optimizer") == "adamw":
         settings.setdefault("lr", 0.001)
     return settings
 
 
-def show_sides(sides: Sequence[Side]) -> None:
-    from edgewright.facts.units import show_bytes
+def show_networks(sides: Sequence[NetworkReport]) -> None:
+    from edgewright.schema.units import show_bytes
 
     rows = []
-    for side in sides:
-        metric = side.metric
+    for network in sides:
+        metric = network.metric
         rows.append(
             (
-                side.name,
+                network.name,
                 f"{metric.name} {metric.value:.4f}" if metric else "–",
                 f"{metric.low:.4f}–{metric.high:.4f}" if metric else "–",
-                f"{side.mean:.4f}" if side.mean is not None and len(side.seeds) > 1 else "–",
-                show_bytes(side.bytes),
-                show_bytes(side.packed_bytes),
-                f"{side.parameters:,}" if side.parameters is not None else "–",
-                f"{side.zeros / side.parameters:.0%}" if side.zeros and side.parameters else "–",
-                f"{side.macs / 1e6:.2f} M" if side.macs else "–",
-                f"{side.latency_us:.0f} µs" if side.latency_us else "–",
+                f"{network.mean:.4f}" if network.mean is not None and len(network.seeds) > 1 else "–",
+                show_bytes(network.bytes),
+                show_bytes(network.packed_bytes),
+                f"{network.parameters:,}" if network.parameters is not None else "–",
+                f"{network.zeros / network.parameters:.0%}" if network.zeros and network.parameters else "–",
+                f"{network.macs / 1e6:.2f} M" if network.macs else "–",
+                f"{network.latency_us:.0f} µs" if network.latency_us else "–",
             )
         )
-    print_table(SIDE_HEADERS, rows, droppable=("mean of seeds", "interval", "packed", "parameters"))
+    print_table(NETWORK_HEADERS, rows, droppable=("mean of seeds", "interval", "packed", "parameters"))
 
 
-def show_verdicts(name: str, against: Sequence[Versus], speedup: Speedup | None) -> None:
+def show_comparisons(name: str, against: Sequence[MetricDelta], speedup: Speedup | None) -> None:
     """The comparisons in words."""
     for one in against:
-        reach = ""
+        interval = ""
         if one.low is not None and one.high is not None:
             over = f"{one.n} seeds" if one.over == "seeds" else "the samples of one seed"
-            reach = f" (95 % over {over}: {one.low:+.2f} to {one.high:+.2f})"
-        say(f"{name} against {one.against}: {one.value:+.2f} {one.unit}{reach}")
+            interval = f" (95 % over {over}: {one.low:+.2f} to {one.high:+.2f})"
+        print_message(f"{name} against {one.against}: {one.value:+.2f} {one.unit}{interval}")
     if speedup is not None:
-        reach = f" ({speedup.low:.2f}–{speedup.high:.2f})" if speedup.low and speedup.high else ""
-        say(f"Speed-up: {speedup.ratio:.2f} ×{reach}, {speedup.verdict}")
+        interval = f" ({speedup.low:.2f}–{speedup.high:.2f})" if speedup.low and speedup.high else ""
+        print_message(f"Speed-up: {speedup.ratio:.2f} ×{interval}, {speedup.verdict}")
 
 
-def check_html(html: str | None) -> None:
+def check_html_folder(html: str | None) -> None:
     """OutputError now, not after the work."""
     from pathlib import Path
 
@@ -208,9 +208,9 @@ def check_html(html: str | None) -> None:
         raise OutputError(f"{html} cannot be written", "its folder does not exist")
 
 
-def write_html(path: Path, report: PruneReport | DistilReport) -> None:
-    from edgewright.system.files import write_whole
-    from edgewright.web.training import render_training
+def write_html(path: Path, report: PruneReport | DistillReport) -> None:
+    from edgewright.system.files import write_atomically
+    from edgewright.web.pages.training import render_training
 
-    write_whole(path, render_training(report), follow=True)
-    say(f"Wrote {path}.")
+    write_atomically(path, render_training(report), follow=True)
+    print_message(f"Wrote {path}.")

@@ -24,7 +24,7 @@ class Mount(NamedTuple):
     options: tuple[str, ...]
 
 
-def cgroup_limits(root: Path) -> dict[str, float]:
+def read_cgroup_limits(root: Path) -> dict[str, float]:
     """The tightest limits on the way from this process's group to the mount point.
 
     `cpus` is the processor time per time (1.5 is one and a half processors), `memory_bytes` the memory.
@@ -32,8 +32,8 @@ def cgroup_limits(root: Path) -> dict[str, float]:
     """
     mounts = list_mounts(root)
     groups = list_groups(root)
-    cpus = [quota for folder in _folders(root, mounts, groups, "cpu") if (quota := read_quota(folder)) is not None]
-    sizes = [size for folder in _folders(root, mounts, groups, "memory") for size in read_memory_limits(folder)]
+    cpus = [quota for folder in _list_folders(root, mounts, groups, "cpu") if (quota := read_quota(folder)) is not None]
+    sizes = [size for folder in _list_folders(root, mounts, groups, "memory") for size in read_memory_limits(folder)]
     limits: dict[str, float] = {}
     if cpus:
         limits["cpus"] = min(cpus)
@@ -49,11 +49,11 @@ def list_mounts(root: Path) -> list[Mount]:
         before, found, after = line.partition(" - ")
         left, right = before.split(), after.split()
         if found and len(left) > 5 and len(right) > 2 and right[0] in ("cgroup", "cgroup2"):
-            mounts.append(Mount(_plain(left[3]), _plain(left[4]), right[0], tuple(right[2].split(","))))
+            mounts.append(Mount(_unescape(left[3]), _unescape(left[4]), right[0], tuple(right[2].split(","))))
     return mounts
 
 
-def _plain(path: str) -> str:
+def _unescape(path: str) -> str:
     # mountinfo writes a blank in a path as \040 (proc(5)).
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)
 
@@ -68,15 +68,15 @@ def list_groups(root: Path) -> dict[str, str]:
     return groups
 
 
-def _folders(root: Path, mounts: list[Mount], groups: dict[str, str], controller: str) -> Iterator[Path]:
+def _list_folders(root: Path, mounts: list[Mount], groups: dict[str, str], controller: str) -> Iterator[Path]:
     for mount in mounts:
         if mount.kind == "cgroup2":
-            yield from _climb(root, mount, groups.get("", "/"))
+            yield from _list_ancestors(root, mount, groups.get("", "/"))
         elif controller in mount.options:
-            yield from _climb(root, mount, groups.get(controller, "/"))
+            yield from _list_ancestors(root, mount, groups.get(controller, "/"))
 
 
-def _climb(root: Path, mount: Mount, group: str) -> Iterator[Path]:
+def _list_ancestors(root: Path, mount: Mount, group: str) -> Iterator[Path]:
     """The group's folder and all above it up to the mount point.
 
     A container sees its own part of the tree as the whole: the mount's root is then cut off the group's path.

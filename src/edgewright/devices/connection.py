@@ -27,38 +27,38 @@ from edgewright.errors import (
     WorkerError,
     WorkerTimeout,
 )
-from edgewright.formats.needs import check_file
+from edgewright.formats.memory_estimate import check_file_memory
 from edgewright.limits import read_budget
 from edgewright.runtimes import wire
-from edgewright.runtimes.table import RuntimeInfo, install_command, runtime_info
-from edgewright.system.fence import (
+from edgewright.runtimes.table import RuntimeInfo, find_runtime, make_install_command
+from edgewright.system.memory_limit import (
     CONVERTER_COPIES,
     CONVERTER_SPARE_BYTES,
     MODEL_COPIES,
     SPARE_BYTES,
     THREAD_BYTES,
-    has_limit,
-    is_exhausted,
+    is_allocation_failure,
     limit_process,
+    supports_limit,
 )
 
 TAIL_LINES = 12
 TAIL_BYTES = 8192
-LEAVE_SECONDS = 5.0
+SHUTDOWN_SECONDS = 5.0
 READ_BYTES = 1 << 20
 
-DOING: dict[type[wire.Command], str] = {
+COMMAND_DESCRIPTIONS: dict[type[wire.Command], str] = {
     wire.Open: "opening the model",
-    wire.RunTimes: "timing inferences",
+    wire.TimeRuns: "timing inferences",
     wire.Calibrate: "timing empty inferences",
     wire.Invoke: "running the model",
-    wire.Profile: "profiling",
+    wire.ProfileRuns: "profiling",
     wire.Compile: "compiling",
-    wire.MemoryNow: "telling its memory",
+    wire.ReadMemory: "telling its memory",
     wire.Close: "leaving",
 }
 
-ResultT = TypeVar("ResultT", wire.Opened, wire.Times, wire.Calibration, wire.Compiled, wire.Told)
+ResultT = TypeVar("ResultT", wire.Opened, wire.Times, wire.ClockCalibration, wire.Compiled, wire.CommandDone)
 
 
 class Connection:
@@ -101,13 +101,13 @@ class Connection:
     ) -> None:
         self.end()
 
-    def greet(self, began_ns: int) -> None:
+    def read_greeting(self, began_ns: int) -> None:
         """Wait for the greeting; RuntimeMissing where the runtime cannot be imported."""
         line = self._read_line("starting")
         self.start_us = (time.perf_counter_ns() - began_ns) / 1e3
         greeting: wire.Greeting = self._parse(line, wire.Greeting)
-        if isinstance(greeting, wire.Refused):
-            raise missing_runtime(runtime_info(self._runtime), greeting.why)
+        if isinstance(greeting, wire.CommandFailed):
+            raise make_missing_error(find_runtime(self._runtime), greeting.why)
         if greeting.protocol != wire.PROTOCOL:
             raise WorkerError(
                 f"the worker speaks protocol {greeting.protocol}, this Edgewright {wire.PROTOCOL}",
@@ -126,23 +126,23 @@ class Connection:
         number, self._next_id = self._next_id, self._next_id + 1
         self._limit_model(command)
         self._send(msgspec.json.encode(wire.Request(id=number, command=command)) + b"\n")
-        doing, began = DOING[type(command)], time.monotonic()
-        line = self._read_line(doing, expected_s + self._inference.left_seconds)
+        activity, began = COMMAND_DESCRIPTIONS[type(command)], time.monotonic()
+        line = self._read_line(activity, expected_s + self._inference.left_seconds)
         answer: wire.Answer = self._parse(line, wire.Answer)
         spent = time.monotonic() - began if isinstance(command, wire.Open) else 0.0
         self._inference = replace(self._inference, spent_seconds=spent)
-        if isinstance(answer.result, wire.Refused):
-            raise self._refusal(answer.result)
+        if isinstance(answer.result, wire.CommandFailed):
+            raise self._make_rejection_error(answer.result)
         if answer.id != number or not isinstance(answer.result, kind):
             raise WorkerError(
-                f"the {self._runtime} worker answered with something else while {doing}", repr(answer)[:200]
+                f"the {self._runtime} worker answered with something else while {activity}", repr(answer)[:200]
             )
         return answer.result
 
     def _limit_model(self, command: wire.Command) -> None:
         """Before a model is loaded: set its time limit, and let the worker allocate what its budget and size allow."""
         match command:
-            case wire.Open(session=opened) | wire.Profile(session=opened):
+            case wire.Open(session=opened) | wire.ProfileRuns(session=opened):
                 allowed = SPARE_BYTES + MODEL_COPIES * opened.model_bytes
                 self._inference = self._budget.for_files(opened.model_bytes)
                 self._model = Path(opened.model), opened.shapes
@@ -156,21 +156,21 @@ class Connection:
 
     def _memory_error(self, why: str) -> EdgewrightError:
         """An allocation failed: by our own limit where this system has one, and then with what the model needs."""
-        if not has_limit() or not isfinite(self._budget.memory_bytes):
+        if not supports_limit() or not isfinite(self._budget.memory_bytes):
             return WorkerError(f"the {self._runtime} worker ran out of memory", why, "use a smaller model or batch")
         error = self._budget.memory_error(f"{self._model[0].name} in {self._runtime}")
         error.why = "\n".join(filter(None, (error.why, why)))
-        return self._known_limit(why) or error
+        return self._find_limit_error(why) or error
 
-    def _known_limit(self, why: str) -> LimitReached | None:
+    def _find_limit_error(self, why: str) -> LimitReached | None:
         """The error of a model that failed and that is known to need more than it may allocate.
 
         Not every library says that an allocation failed.
         """
-        if not has_limit():
+        if not supports_limit():
             return None
         try:
-            check_file(*self._model, self._budget)
+            check_file_memory(*self._model, self._budget)
         except LimitReached as error:
             error.why = "\n".join(filter(None, (error.why, why)))
             return error
@@ -189,41 +189,41 @@ class Connection:
 
     def leave(self) -> None:
         """Ask the worker to leave and wait a moment for it."""
-        self.ask(wire.Close(), wire.Told)
+        self.ask(wire.Close(), wire.CommandDone)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(LEAVE_SECONDS)
+            self._process.wait(SHUTDOWN_SECONDS)
 
     def _send(self, line: bytes) -> None:
         try:
             self._stdin.write(line)
             self._stdin.flush()
         except BrokenPipeError:
-            raise self._death("before the next question") from None
+            raise self._make_crash_error("before the next question") from None
 
-    def _read_line(self, doing: str, allowed_s: float = inf) -> bytes:
+    def _read_line(self, activity: str, allowed_s: float = inf) -> bytes:
         deadline = time.monotonic() + min(allowed_s, self._timeout_s)
         searched = 0
         while (end := self._buffer.find(b"\n", searched)) < 0:
             searched = len(self._buffer)
             if not self._selector.select(max(0.0, deadline - time.monotonic())):
-                raise self._late(doing, limited=allowed_s < self._timeout_s)
-            self._read_more(doing)
+                raise self._late(activity, limited=allowed_s < self._timeout_s)
+            self._read_more(activity)
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         return line
 
-    def _late(self, doing: str, *, limited: bool) -> EdgewrightError:
+    def _late(self, activity: str, *, limited: bool) -> EdgewrightError:
         if limited:
-            return self._inference.time_error(f"{self._model[0].name} in {self._runtime}, while {doing}")
+            return self._inference.time_error(f"{self._model[0].name} in {self._runtime}, while {activity}")
         return WorkerTimeout(
-            f"the {self._runtime} worker gave no answer in {self._timeout_s:g} s while {doing}",
+            f"the {self._runtime} worker gave no answer in {self._timeout_s:g} s while {activity}",
             self._tail() or "it said nothing on stderr either",
         )
 
-    def _read_more(self, doing: str) -> None:
+    def _read_more(self, activity: str) -> None:
         chunk = os.read(self._stdout.fileno(), READ_BYTES)
         if not chunk:
-            raise self._death(f"while {doing}")
+            raise self._make_crash_error(f"while {activity}")
         self._buffer += chunk
 
     def _parse(self, line: bytes, kind: Any) -> Any:
@@ -235,42 +235,44 @@ class Connection:
                 f"the {self._runtime} worker sent a message that cannot be read", f"{error}: {line[:120]!r}"
             ) from None
 
-    def _death(self, moment: str) -> EdgewrightError:
+    def _make_crash_error(self, moment: str) -> EdgewrightError:
         try:
-            code = self._process.wait(LEAVE_SECONDS)
+            code = self._process.wait(SHUTDOWN_SECONDS)
         except subprocess.TimeoutExpired:
             return WorkerCrashed(f"the {self._runtime} worker closed its channel {moment}", self._tail())
         tail = self._tail()
-        if is_exhausted(tail):
+        if is_allocation_failure(tail):
             return self._memory_error(tail)
-        crashed = WorkerCrashed(f"the {self._runtime} worker {how_it_ended(code)} {moment}", tail, hint_of(code))
-        return (self._known_limit(tail) if code < 0 else None) or crashed
+        crashed = WorkerCrashed(
+            f"the {self._runtime} worker {describe_exit(code)} {moment}", tail, make_exit_hint(code)
+        )
+        return (self._find_limit_error(tail) if code < 0 else None) or crashed
 
-    def _refusal(self, refused: wire.Refused) -> EdgewrightError:
+    def _make_rejection_error(self, rejection: wire.CommandFailed) -> EdgewrightError:
         with contextlib.suppress(OSError), self._log.open("a") as log:  # a full disk must not hide the refusal
-            log.write(refused.trace)
-        match refused.kind:
+            log.write(rejection.trace)
+        match rejection.kind:
             case "model":
-                rejected = ModelRejected(f"{self._runtime} refuses the model", refused.why)
-                return self._known_limit(refused.why) or rejected
+                rejected = ModelRejected(f"{self._runtime} refuses the model", rejection.why)
+                return self._find_limit_error(rejection.why) or rejected
             case "input":
                 return InputError(
                     "the inputs do not fit the model",
-                    refused.why,
+                    rejection.why,
                     "numpy.savez(FILE, name=array), one array for each input, in its dtype and shape",
                 )
             case "conversion":
-                title = runtime_info(self._runtime).title
-                return ModelNotConvertible(f"{title} cannot express the model", refused.why, refused.hint)
+                title = find_runtime(self._runtime).title
+                return ModelNotConvertible(f"{title} cannot express the model", rejection.why, rejection.hint)
             case "missing":
-                return missing_runtime(runtime_info(self._runtime), refused.why)
+                return make_missing_error(find_runtime(self._runtime), rejection.why)
             case "memory":
-                return self._memory_error(refused.why)
+                return self._memory_error(rejection.why)
             case "limit":
-                return LimitReached(f"the model is too large for {self._runtime}", refused.why, refused.hint)
+                return LimitReached(f"the model is too large for {self._runtime}", rejection.why, rejection.hint)
             case "room":
-                return OutputError("the disk is full", refused.why, "free some space, and run the same again")
-        return WorkerError(f"{self._runtime} failed", refused.why)
+                return OutputError("the disk is full", rejection.why, "free some space, and run the same again")
+        return WorkerError(f"{self._runtime} failed", rejection.why)
 
     def _tail(self) -> str:
         """The last lines that the worker wrote to stderr."""
@@ -284,7 +286,7 @@ class Connection:
         return "\n".join(lines[-TAIL_LINES:])
 
 
-def how_it_ended(code: int) -> str:
+def describe_exit(code: int) -> str:
     if code >= 0:
         return f"left with exit code {code}"
     try:
@@ -294,14 +296,14 @@ def how_it_ended(code: int) -> str:
     return f"died by {name}"
 
 
-def hint_of(code: int) -> str:
+def make_exit_hint(code: int) -> str:
     if code == -signal.SIGKILL:
         return "the system kills a process when memory runs out: free some, or use a smaller model or batch"
     return ""
 
 
-def missing_runtime(info: RuntimeInfo, why: str) -> RuntimeMissing:
-    return RuntimeMissing(f"the runtime {info.name} cannot be used here", why, install_command(info))
+def make_missing_error(info: RuntimeInfo, why: str) -> RuntimeMissing:
+    return RuntimeMissing(f"the runtime {info.name} cannot be used here", why, make_install_command(info))
 
 
 def start_worker(
@@ -321,7 +323,7 @@ def start_worker(
     try:
         if affinity:  # the process has not begun to import anything yet, and its threads will inherit it
             os.sched_setaffinity(process.pid, affinity)
-        connection.greet(began_ns)
+        connection.read_greeting(began_ns)
     except BaseException:
         connection.end()
         raise

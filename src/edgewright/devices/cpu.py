@@ -15,7 +15,7 @@ from edgewright.devices.sysfs import (
     read_text,
 )
 
-CPUS = "sys/devices/system/cpu"
+CPU_FOLDER = "sys/devices/system/cpu"
 
 # The kernel's names of the instruction sets that inference kernels choose by.
 FEATURES = frozenset(
@@ -106,7 +106,7 @@ HYPERVISORS = {
 Blocks = Sequence[Mapping[str, str]]
 
 
-def cpu_facts(root: Path = Path("/")) -> dict[str, Any]:
+def read_cpu_facts(root: Path = Path("/")) -> dict[str, Any]:
     """Stable facts of the processor, read from `root`/proc and `root`/sys. What is unknown is left out.
 
     Keys: `model`, `vendor`, `architecture`, `board`, `physical_cores`, `logical_cores`, `threads_per_core`,
@@ -145,26 +145,26 @@ def find_model(blocks: Blocks) -> str | None:
     kinds = dict.fromkeys(name for block in blocks if (name := name_core(block)))
     known = [kind for kind in kinds if not kind.startswith("part ")]
     if kinds and (known or not any("model name" in block for block in blocks)):
-        return " + ".join(sorted(kinds, key=lambda kind: -_largest_part(kind, blocks)))
+        return " + ".join(sorted(kinds, key=lambda kind: -_find_largest_part(kind, blocks)))
     return next((block["model name"] for block in blocks if block.get("model name")), None)
 
 
-def _largest_part(kind: str, blocks: Blocks) -> int:
+def _find_largest_part(kind: str, blocks: Blocks) -> int:
     # Arm numbers larger cores of a generation higher, and big.LITTLE lists are read large first.
-    return max(_hex(block.get("CPU part")) or 0 for block in blocks if name_core(block) == kind)
+    return max(_parse_hex(block.get("CPU part")) or 0 for block in blocks if name_core(block) == kind)
 
 
 def name_core(block: Mapping[str, str]) -> str | None:
     """The core's name from an ARM block's implementer and part; `part 0x…` where it is not known here."""
-    part = _hex(block.get("CPU part"))
+    part = _parse_hex(block.get("CPU part"))
     if part is None:
         return None
-    if _hex(block.get("CPU implementer")) == 0x41 and part in ARM_PARTS:
+    if _parse_hex(block.get("CPU implementer")) == 0x41 and part in ARM_PARTS:
         return ARM_PARTS[part]
     return f"part {part:#05x}"
 
 
-def _hex(text: str | None) -> int | None:
+def _parse_hex(text: str | None) -> int | None:
     try:
         return int(text, 16) if text else None
     except ValueError:
@@ -175,7 +175,7 @@ def find_vendor(blocks: Blocks) -> str | None:
     for block in blocks:
         if block.get("vendor_id"):
             return block["vendor_id"]
-        code = _hex(block.get("CPU implementer"))
+        code = _parse_hex(block.get("CPU implementer"))
         if code is not None:
             return IMPLEMENTERS.get(code, f"implementer {code:#x}")
     return None
@@ -183,10 +183,10 @@ def find_vendor(blocks: Blocks) -> str | None:
 
 def find_architecture(root: Path, blocks: Blocks) -> str | None:
     """The kernel's word (`x86_64`, `aarch64`); from the flags where the kernel is older than 6.1."""
-    told = read_text(root / "proc/sys/kernel/arch")
-    if told:
-        return told
-    flags = _flags(blocks[0]) if blocks else set()
+    reported = read_text(root / "proc/sys/kernel/arch")
+    if reported:
+        return reported
+    flags = _list_flags(blocks[0]) if blocks else set()
     if "fpu" in flags:
         return "x86_64" if "lm" in flags else "i686"
     if {"asimd", "neon"} & flags:
@@ -203,7 +203,7 @@ def find_board(root: Path) -> str | None:
     return None
 
 
-def _flags(block: Mapping[str, str]) -> set[str]:
+def _list_flags(block: Mapping[str, str]) -> set[str]:
     return set((block.get("flags") or block.get("Features") or "").split())
 
 
@@ -211,12 +211,12 @@ def list_features(blocks: Blocks) -> list[str]:
     """The instruction sets among FEATURES that every processor has, sorted."""
     if not blocks:
         return []
-    return sorted(FEATURES.intersection(*(_flags(block) for block in blocks)))
+    return sorted(FEATURES.intersection(*(_list_flags(block) for block in blocks)))
 
 
 def count_cores(root: Path, blocks: Blocks) -> dict[str, Any]:
     """Counts of online processors; sysfs tells the siblings, or cpuinfo's core ids where that is silent."""
-    groups = core_groups(root) or _groups_of_cpuinfo(blocks)
+    groups = list_core_groups(root) or _group_by_core_id(blocks)
     logical = sum(len(group) for group in groups) or len(blocks)
     if not groups:
         return {"logical_cores": logical or None}
@@ -228,17 +228,17 @@ def count_cores(root: Path, blocks: Blocks) -> dict[str, Any]:
     }
 
 
-def core_groups(root: Path) -> list[tuple[int, ...]]:
+def list_core_groups(root: Path) -> list[tuple[int, ...]]:
     """The processors of each physical core, from sysfs."""
     groups = set()
-    for cpu in list_numbered(root / CPUS, "cpu"):
+    for cpu in list_numbered(root / CPU_FOLDER, "cpu"):
         text = read_text(cpu / "topology/core_cpus_list") or read_text(cpu / "topology/thread_siblings_list")
         if text:
             groups.add(parse_cpu_list(text))
     return sorted(group for group in groups if group)
 
 
-def _groups_of_cpuinfo(blocks: Blocks) -> list[tuple[int, ...]]:
+def _group_by_core_id(blocks: Blocks) -> list[tuple[int, ...]]:
     cores: dict[tuple[str, str], list[int]] = {}
     for block in blocks:
         number = parse_int(block["processor"])
@@ -250,7 +250,7 @@ def _groups_of_cpuinfo(blocks: Blocks) -> list[tuple[int, ...]]:
 def read_max_khz(root: Path) -> dict[int, int]:
     """The highest frequency of each processor that cpufreq manages."""
     found = {}
-    for cpu in list_numbered(root / CPUS, "cpu"):
+    for cpu in list_numbered(root / CPU_FOLDER, "cpu"):
         khz = read_int(cpu / "cpufreq/cpuinfo_max_freq")
         if khz is not None:
             found[int(cpu.name.removeprefix("cpu"))] = khz
@@ -259,10 +259,10 @@ def read_max_khz(root: Path) -> dict[int, int]:
 
 def find_base_khz(root: Path, blocks: Blocks) -> int | None:
     """The frequency without boost: of the driver, of ACPI's CPPC table, or of the name (`@ 2.60GHz`)."""
-    first = root / CPUS / "cpu0"
-    told = read_int(first / "cpufreq/base_frequency")
-    if told:
-        return told
+    first = root / CPU_FOLDER / "cpu0"
+    reported = read_int(first / "cpufreq/base_frequency")
+    if reported:
+        return reported
     nominal_mhz = read_int(first / "acpi_cppc/nominal_freq")
     if nominal_mhz:
         return nominal_mhz * 1000
@@ -273,7 +273,7 @@ def find_base_khz(root: Path, blocks: Blocks) -> int | None:
 def list_caches(root: Path) -> list[dict[str, Any]]:
     """The caches by level and type; `count` is how many of that size the machine has."""
     seen: set[tuple[int, str, int, str]] = set()
-    for cpu in list_numbered(root / CPUS, "cpu"):
+    for cpu in list_numbered(root / CPU_FOLDER, "cpu"):
         for index in list_numbered(cpu / "cache", "index"):
             level, size = read_int(index / "level"), parse_size(read_text(index / "size"))
             shared = read_text(index / "shared_cpu_list")
@@ -307,10 +307,10 @@ def list_clusters(root: Path, blocks: Blocks) -> list[dict[str, Any]]:
     if len(kinds) < 2 and (not speeds or min(speeds) > 0.85 * max(speeds)):
         return []
     ordered = sorted(groups.items(), key=lambda item: (-item[0][1], item[1]))
-    return [_cluster(name, speed, cpus) for (name, speed), cpus in ordered]
+    return [_make_cluster(name, speed, cpus) for (name, speed), cpus in ordered]
 
 
-def _cluster(name: str, khz: int, cpus: list[int]) -> dict[str, Any]:
+def _make_cluster(name: str, khz: int, cpus: list[int]) -> dict[str, Any]:
     facts = {"cpus": cpus, "model": name, "max_khz": khz}
     return {key: value for key, value in facts.items() if value}
 
@@ -319,18 +319,16 @@ def find_virtual(root: Path, blocks: Blocks) -> bool | None:
     """True under a hypervisor; False only where x86 says so; None where nothing tells."""
     if find_hypervisor(root):
         return True
-    flags = _flags(blocks[0]) if blocks else set()
+    flags = _list_flags(blocks[0]) if blocks else set()
     return "hypervisor" in flags if "fpu" in flags else None
 
 
 def find_hypervisor(root: Path) -> str | None:
     """The hypervisor's name, from Xen's own file, the device tree or DMI."""
-    told = read_text(root / "sys/hypervisor/type")
-    if told and told != "none":
-        return {"xen": "Xen"}.get(told, told)
-    places = [root / "proc/device-tree/hypervisor/compatible", root / "proc/device-tree/model"]
-    places += [
-        entry for entry in list_folder(root / "sys/class/dmi/id") if entry.name in ("sys_vendor", "product_name")
-    ]
-    text = " ".join(read_text(place) or "" for place in places).lower()
+    reported = read_text(root / "sys/hypervisor/type")
+    if reported and reported != "none":
+        return {"xen": "Xen"}.get(reported, reported)
+    paths = [root / "proc/device-tree/hypervisor/compatible", root / "proc/device-tree/model"]
+    paths += [entry for entry in list_folder(root / "sys/class/dmi/id") if entry.name in ("sys_vendor", "product_name")]
+    text = " ".join(read_text(path) or "" for path in paths).lower()
     return next((name for mark, name in HYPERVISORS.items() if mark in text), None)

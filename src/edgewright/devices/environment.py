@@ -9,26 +9,19 @@ from types import MappingProxyType
 from typing import Any
 
 from edgewright import __version__
-from edgewright.devices.cgroup import cgroup_limits
-from edgewright.devices.cpu import CPUS, cpu_facts
-from edgewright.devices.sysfs import (
-    list_numbered,
-    parse_cpu_list,
-    parse_pairs,
-    read_int,
-    read_meminfo,
-    read_text,
-)
+from edgewright.devices.cgroup import read_cgroup_limits
+from edgewright.devices.cpu import CPU_FOLDER, read_cpu_facts
+from edgewright.devices.sysfs import list_numbered, parse_cpu_list, parse_pairs, read_int, read_meminfo, read_text
 
 # Variables that thread pools, runtimes and allocators read.
-PREFIXES = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "ORT_", "TFLITE_", "XNNPACK_", "MALLOC_", "TF_")
-NAMES = frozenset(("LD_PRELOAD", "PYTHONMALLOC"))
+VARIABLE_PREFIXES = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "ORT_", "TFLITE_", "XNNPACK_", "MALLOC_", "TF_")
+VARIABLE_NAMES = frozenset(("LD_PRELOAD", "PYTHONMALLOC"))
 # TF_VAR_ and TF_TOKEN_ are Terraform's and often hold credentials; so may whatever is named like one.
 SECRET = re.compile(r"^TF_(VAR|TOKEN|CLI|CLOUD)_|TOKEN|SECRET|PASS|KEY|CREDENTIAL|AUTH")
 SECRET_VALUE = re.compile(r"://[^/\s]*@")
 
 
-def environment_facts(
+def read_environment_facts(
     root: Path,
     packages: Iterable[str],
     environ: Mapping[str, str],
@@ -42,23 +35,23 @@ def environment_facts(
         environ: the variables of the process; only those that matter to a measurement are kept.
         locks: sha256 of the locks of the isolated environments that workers may run in, by name.
 
-    Keys: `processor` (see `cpu_facts`), `memory_bytes`, `kernel`, `kernel_build`, `system`, `governors`,
+    Keys: `processor` (see `read_cpu_facts`), `memory_bytes`, `kernel`, `kernel_build`, `system`, `governors`,
     `frequency_driver`, `turbo`, `smt`, `allowed_cpus`, `isolated_cpus`, `cgroup`, `transparent_huge_pages`,
     `aslr`, `python`, `edgewright`, `packages`, `variables`, `locks`.
     """
     facts = {
-        "processor": cpu_facts(root),
+        "processor": read_cpu_facts(root),
         "memory_bytes": read_meminfo(root).get("MemTotal"),
         "kernel": read_text(root / "proc/sys/kernel/osrelease"),
         "kernel_build": read_text(root / "proc/sys/kernel/version"),
         "system": find_system(root),
         "governors": list_governors(root),
-        "frequency_driver": read_text(root / CPUS / "cpu0/cpufreq/scaling_driver"),
+        "frequency_driver": read_text(root / CPU_FOLDER / "cpu0/cpufreq/scaling_driver"),
         "turbo": find_turbo(root),
         "smt": find_smt(root),
         "allowed_cpus": list_allowed_cpus(root),
-        "isolated_cpus": list(parse_cpu_list(read_text(root / CPUS / "isolated") or "")),
-        "cgroup": cgroup_limits(root),
+        "isolated_cpus": list(parse_cpu_list(read_text(root / CPU_FOLDER / "isolated") or "")),
+        "cgroup": read_cgroup_limits(root),
         "transparent_huge_pages": find_huge_pages(root),
         "aslr": read_int(root / "proc/sys/kernel/randomize_va_space"),
         "python": {"version": platform.python_version(), "implementation": platform.python_implementation()},
@@ -81,23 +74,23 @@ def find_system(root: Path) -> str | None:
 
 def list_governors(root: Path) -> list[str]:
     """The frequency governors in use, each once, sorted."""
-    cpus = list_numbered(root / CPUS, "cpu")
+    cpus = list_numbered(root / CPU_FOLDER, "cpu")
     found = {read_text(cpu / "cpufreq/scaling_governor") for cpu in cpus}
     return sorted(governor for governor in found if governor)
 
 
 def find_turbo(root: Path) -> bool | None:
     """Whether processors may go above their base frequency; None where no driver tells."""
-    no_turbo = read_int(root / CPUS / "intel_pstate/no_turbo")
+    no_turbo = read_int(root / CPU_FOLDER / "intel_pstate/no_turbo")
     if no_turbo is not None:
         return no_turbo == 0
-    boost = read_int(root / CPUS / "cpufreq/boost")
+    boost = read_int(root / CPU_FOLDER / "cpufreq/boost")
     return None if boost is None else boost != 0
 
 
 def find_smt(root: Path) -> bool | None:
     """Whether two threads share a core now."""
-    active = read_int(root / CPUS / "smt/active")
+    active = read_int(root / CPU_FOLDER / "smt/active")
     return None if active is None else active != 0
 
 
@@ -126,11 +119,13 @@ def list_versions(packages: Iterable[str]) -> dict[str, str]:
 
 def list_variables(environ: Mapping[str, str]) -> dict[str, str]:
     """The variables that matter to a measurement, never one that may hold a secret."""
-    return {name: value for name, value in sorted(environ.items()) if _matters(name) and not _is_secret(name, value)}
+    return {
+        name: value for name, value in sorted(environ.items()) if _is_relevant(name) and not _is_secret(name, value)
+    }
 
 
-def _matters(name: str) -> bool:
-    return name in NAMES or name.startswith(PREFIXES)
+def _is_relevant(name: str) -> bool:
+    return name in VARIABLE_NAMES or name.startswith(VARIABLE_PREFIXES)
 
 
 def _is_secret(name: str, value: str) -> bool:

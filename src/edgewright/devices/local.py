@@ -11,15 +11,15 @@ from types import MappingProxyType
 from typing import Any
 
 from edgewright.devices.connection import Connection, start_worker
-from edgewright.devices.contract import Reading
-from edgewright.devices.cpu import cpu_facts
-from edgewright.devices.environment import environment_facts
-from edgewright.devices.moment import moment
+from edgewright.devices.cpu import read_cpu_facts
+from edgewright.devices.environment import read_environment_facts
+from edgewright.devices.protocol import Reading
 from edgewright.devices.sensors import find_sensors
+from edgewright.devices.system_state import read_system_state
 from edgewright.errors import UsageError
-from edgewright.facts.run import Device as DeviceFacts
-from edgewright.runtimes.environments import environment_command, ready_locks
+from edgewright.runtimes.environments import find_ready_locks, make_environment_command
 from edgewright.runtimes.table import TABLE
+from edgewright.schema.run import DeviceRecord as DeviceFacts
 from edgewright.system.temporary import TemporaryFolder
 
 WORKER = ("-P", "-m", "edgewright.runtimes.worker")
@@ -51,16 +51,16 @@ class LocalDevice:
 
     def facts(self) -> DeviceFacts:
         """The host's name goes into the id, hashed, and nowhere else: runs are exported to other people."""
-        facts = {**cpu_facts(self._root), "system": platform.system(), "machine": platform.machine()}
+        facts = {**read_cpu_facts(self._root), "system": platform.system(), "machine": platform.machine()}
         identity = sha256(f"{platform.node()} {facts.get('model')} {facts['machine']}".encode()).hexdigest()
         return DeviceFacts(id=identity[:16], name="local", kind="local", address="localhost", facts=facts)
 
     def environment(self) -> dict[str, Any]:
         packages = sorted({"numpy", "pillow", *(info.distribution for info in TABLE.values())})
-        return environment_facts(self._root, packages, self._environ, ready_locks(self._environments))
+        return read_environment_facts(self._root, packages, self._environ, find_ready_locks(self._environments))
 
-    def moment(self) -> dict[str, float]:
-        return moment(self._root)
+    def system_state(self) -> dict[str, float]:
+        return read_system_state(self._root)
 
     def push(self, path: Path, sha256: str, beside: Mapping[str, Path] = MappingProxyType({})) -> str:
         """The file is here already, and so is what lies beside it."""
@@ -78,7 +78,7 @@ class LocalDevice:
     def start_worker(
         self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path, environment: str = ""
     ) -> Connection:
-        isolated = environment_command(self._environments, runtime, environment)
+        isolated = make_environment_command(self._environments, runtime, environment)
         command = isolated or [sys.executable, *self._worker, runtime]
         return start_worker(command, runtime, timeout_s, log, check_affinity(affinity))
 
@@ -100,9 +100,9 @@ def check_affinity(affinity: Sequence[int]) -> set[int]:
             "leave it out",
         )
     allowed = os.sched_getaffinity(0)
-    if strangers := set(affinity) - allowed:
+    if forbidden := set(affinity) - allowed:
         raise UsageError(
-            f"--affinity: processor {min(strangers)} cannot be used",
+            f"--affinity: processor {min(forbidden)} cannot be used",
             f"this process may use {sorted(allowed)}",
             "choose among those",
         )

@@ -13,10 +13,10 @@ from typing import Any
 
 from edgewright import __version__
 from edgewright.devices.connection import Connection, start_worker
-from edgewright.devices.contract import Reading
+from edgewright.devices.protocol import Reading
 from edgewright.errors import DeviceUnreachable
-from edgewright.facts.run import Device as DeviceFacts
-from edgewright.runtimes.environments import environment_command, ready_locks
+from edgewright.runtimes.environments import find_ready_locks, make_environment_command
+from edgewright.schema.run import DeviceRecord as DeviceFacts
 from edgewright.system.temporary import TemporaryFolder
 
 ENERGY_PER_READING_UJ = 1000
@@ -35,7 +35,7 @@ class PretendDevice:
 
     def __init__(self, *, reachable: bool = True, workers: int | None = None, environments: Path | None = None) -> None:
         if not reachable:
-            raise lost("it does not answer")
+            raise make_unreachable_error("it does not answer")
         self._left = workers
         self._environments = environments
         self._readings = 0
@@ -46,10 +46,10 @@ class PretendDevice:
         return DeviceFacts(id="pretend-0001", name="pretend", kind="pretend", address="usb:0", facts=facts)
 
     def environment(self) -> dict[str, Any]:
-        locks = ready_locks(self._environments)
+        locks = find_ready_locks(self._environments)
         return {**self.facts().facts, "edgewright": __version__, **({"locks": locks} if locks else {})}
 
-    def moment(self) -> dict[str, float]:
+    def system_state(self) -> dict[str, float]:
         return {"load1": 0.0, "memory_available_bytes": 4e9}
 
     def push(self, path: Path, sha256: str, beside: Mapping[str, Path] = MappingProxyType({})) -> str:
@@ -75,10 +75,10 @@ class PretendDevice:
         self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path, environment: str = ""
     ) -> Connection:
         if self._left == 0:
-            raise lost("the connection broke")
+            raise make_unreachable_error("the connection broke")
         if self._left is not None:
             self._left -= 1
-        isolated = environment_command(self._environments, runtime, environment)
+        isolated = make_environment_command(self._environments, runtime, environment)
         return start_worker(isolated or [sys.executable, *WORKER, runtime], runtime, timeout_s, log)
 
     def sensors(self) -> Reading:
@@ -95,5 +95,5 @@ class PretendDevice:
         self._folder.close()
 
 
-def lost(why: str) -> DeviceUnreachable:
+def make_unreachable_error(why: str) -> DeviceUnreachable:
     return DeviceUnreachable("the device pretend cannot be reached", why, "plug the cable in again")

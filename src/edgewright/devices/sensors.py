@@ -10,19 +10,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from edgewright.devices.contract import Reading
-from edgewright.devices.cpu import CPUS
+from edgewright.devices.cpu import CPU_FOLDER
+from edgewright.devices.protocol import Reading
 from edgewright.devices.sysfs import list_folder, list_numbered, read_int, read_text
 
 # Chips whose power is not that of the processor or the board: graphics cards, disks, chargers and batteries
 # (a battery is read as one, so that its charging is not taken for use).
-STRANGERS = re.compile(
+EXCLUDED_CHIPS = re.compile(
     r"amdgpu|nouveau|radeon|i915|^xe$|nvidia|nvme|drivetemp|ucsi|^ACAD|^AC\d*$|^ADP|BAT|charger",
     re.IGNORECASE,
 )
 # Channels that feed the whole board, then those of the processor alone.
-WHOLE = re.compile(r"VDD_IN|5V_IN|VIN|total|system|board|socket", re.IGNORECASE)
-PROCESSOR = re.compile(r"cpu|core|soc|package", re.IGNORECASE)
+BOARD_CHANNEL = re.compile(r"VDD_IN|5V_IN|VIN|total|system|board|socket", re.IGNORECASE)
+PROCESSOR_CHANNEL = re.compile(r"cpu|core|soc|package", re.IGNORECASE)
 
 CPU_ZONE = re.compile(r"x86_pkg_temp|cpu|soc|\bbig\b|\bmid\b|\blittle\b|cluster", re.IGNORECASE)
 OTHER_ZONE = re.compile(r"batt|iwlwifi|wifi|nvme|skin|charg|usb|gpu|pmic|modem|dram|ddr|quiet|lcd", re.IGNORECASE)
@@ -175,7 +175,7 @@ def find_sensors(root: Path = Path("/")) -> Sensors:
         source=source,
         batteries=batteries,
         temperatures=find_temperatures(root),
-        frequencies=[cpu / "cpufreq/scaling_cur_freq" for cpu in list_numbered(root / CPUS, "cpu")],
+        frequencies=[cpu / "cpufreq/scaling_cur_freq" for cpu in list_numbered(root / CPU_FOLDER, "cpu")],
         reason=explain_absence(root, batteries),
     )
 
@@ -207,7 +207,7 @@ def list_chips(root: Path) -> dict[str, Path]:
     chips: dict[str, Path] = {}
     for folder in list_numbered(root / "sys/class/hwmon", "hwmon"):
         name = read_text(folder / "name") or ""
-        if name and not STRANGERS.search(name):
+        if name and not EXCLUDED_CHIPS.search(name):
             chips.setdefault(name if name not in chips else f"{name}@{folder.name}", folder)
     return chips
 
@@ -215,7 +215,7 @@ def list_chips(root: Path) -> dict[str, Path]:
 def find_hwmon_energy(root: Path) -> tuple[list[EnergyCounter], str]:
     """The energy counters of sockets, or else the one channel that covers most."""
     for name, folder in list_chips(root).items():
-        channels = {_label(folder, path): path for path in _channels(folder, r"energy\d+_input")}
+        channels = {_read_label(folder, path): path for path in _list_channels(folder, r"energy\d+_input")}
         if channels:
             sockets = [label for label in channels if "socket" in label.lower()]
             chosen = sockets or [choose_channel(list(channels))]
@@ -227,37 +227,38 @@ def find_hwmon_power(root: Path) -> tuple[list[PowerProbe], str]:
     """The one power channel that covers most: channels often contain each other, so they are not summed."""
     for name, folder in list_chips(root).items():
         probes = {
-            _label(folder, path): PowerProbe(power=path) for path in _channels(folder, r"power\d+_(input|average)")
+            _read_label(folder, path): PowerProbe(power=path)
+            for path in _list_channels(folder, r"power\d+_(input|average)")
         }
-        probes = probes or _product_probes(folder)
+        probes = probes or _make_product_probes(folder)
         if probes:
             chosen = choose_channel(list(probes))
             return [probes[chosen]], f"hwmon:{name}/{chosen}"
     return [], ""
 
 
-def _channels(folder: Path, pattern: str) -> list[Path]:
+def _list_channels(folder: Path, pattern: str) -> list[Path]:
     return [path for path in list_folder(folder) if re.fullmatch(pattern, path.name) and read_int(path) is not None]
 
 
-def _label(folder: Path, channel: Path) -> str:
+def _read_label(folder: Path, channel: Path) -> str:
     stem = channel.name.rpartition("_")[0]
     return read_text(folder / f"{stem}_label") or stem
 
 
-def _product_probes(folder: Path) -> dict[str, PowerProbe]:
+def _make_product_probes(folder: Path) -> dict[str, PowerProbe]:
     """Power from voltage and current, as the ina3221 of many boards tells it (mV and mA)."""
     probes = {}
-    for current in _channels(folder, r"curr\d+_input"):
+    for current in _list_channels(folder, r"curr\d+_input"):
         voltage = folder / current.name.replace("curr", "in", 1)
         if read_int(voltage) is not None:
-            probes[_label(folder, voltage)] = PowerProbe(voltage=voltage, current=current)
+            probes[_read_label(folder, voltage)] = PowerProbe(voltage=voltage, current=current)
     return probes
 
 
 def choose_channel(labels: Sequence[str]) -> str:
     """The label that names the whole board, else the processor, else the first."""
-    for pattern in (WHOLE, PROCESSOR):
+    for pattern in (BOARD_CHANNEL, PROCESSOR_CHANNEL):
         for label in labels:
             if pattern.search(label):
                 return label
@@ -268,20 +269,20 @@ def find_batteries(root: Path) -> list[Battery]:
     """The machine's own batteries; one of a mouse or a keyboard says `Device` in its scope."""
     supplies = list_folder(root / "sys/class/power_supply")
     own = [folder for folder in supplies if _is_own(folder, "Battery")]
-    return [Battery(folder, _battery_probe(folder)) for folder in own]
+    return [Battery(folder, _make_battery_probe(folder)) for folder in own]
 
 
 def _is_own(folder: Path, *kinds: str) -> bool:
     return read_text(folder / "type") in kinds and read_text(folder / "scope") != "Device"
 
 
-def _battery_probe(folder: Path) -> PowerProbe:
+def _make_battery_probe(folder: Path) -> PowerProbe:
     if read_int(folder / "power_now") is not None:
         return PowerProbe(power=folder / "power_now")
     return PowerProbe(voltage=folder / "voltage_now", current=folder / "current_now", scale=1e-6)
 
 
-def find_on_battery(root: Path) -> bool | None:
+def is_on_battery(root: Path) -> bool | None:
     """Whether the machine runs on its battery; None on a machine that has none."""
     batteries = find_batteries(root)
     if not batteries:
@@ -300,12 +301,12 @@ def find_temperatures(root: Path) -> list[Path]:
     }
     others = [path for path, kind in zones.items() if not OTHER_ZONE.search(kind)]
     named = [path for path in others if CPU_ZONE.search(zones[path])]
-    return named or _chip_temperatures(root) or others
+    return named or _list_chip_temperatures(root) or others
 
 
-def _chip_temperatures(root: Path) -> list[Path]:
+def _list_chip_temperatures(root: Path) -> list[Path]:
     chips = [folder for name, folder in list_chips(root).items() if CPU_CHIP.search(name)]
-    return [path for folder in chips for path in _channels(folder, r"temp\d+_input")]
+    return [path for folder in chips for path in _list_channels(folder, r"temp\d+_input")]
 
 
 def explain_absence(root: Path, batteries: Sequence[Battery]) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # Far above what any kernel is built for (8,192); keeps a damaged list from filling the memory.
-MOST_CPUS = 1 << 16
+MAX_CPUS = 1 << 16
 
 
 def read_text(path: Path) -> str | None:
@@ -44,24 +44,24 @@ def list_folder(folder: Path) -> list[Path]:
 
 def list_numbered(folder: Path, prefix: str) -> list[Path]:
     """The entries named `prefix` and a number, in the order of the numbers (cpu2 before cpu10)."""
-    found = [entry for entry in list_folder(folder) if _number(entry.name, prefix) is not None]
-    return sorted(found, key=lambda entry: _number(entry.name, prefix) or 0)
+    found = [entry for entry in list_folder(folder) if _parse_number(entry.name, prefix) is not None]
+    return sorted(found, key=lambda entry: _parse_number(entry.name, prefix) or 0)
 
 
-def _number(name: str, prefix: str) -> int | None:
+def _parse_number(name: str, prefix: str) -> int | None:
     rest = name.removeprefix(prefix)
     return int(rest) if rest != name and rest.isdecimal() else None
 
 
 def parse_cpu_list(text: str) -> tuple[int, ...]:
     """Processors of a kernel list: `0-2,8` is 0, 1, 2, 8; parts that are not numbers are skipped."""
-    return tuple(sorted({cpu for part in text.split(",") for cpu in _span(part)}))
+    return tuple(sorted({cpu for part in text.split(",") for cpu in _parse_span(part)}))
 
 
-def _span(part: str) -> range:
+def _parse_span(part: str) -> range:
     first, _, last = part.strip().partition("-")
     low, high = parse_int(first), parse_int(last or first)
-    if low is None or high is None or high > MOST_CPUS:
+    if low is None or high is None or high > MAX_CPUS:
         return range(0)
     return range(low, high + 1)
 

@@ -2,14 +2,14 @@
 
 from msgspec import Struct
 
-from edgewright.facts.run import Run
-from edgewright.store.browse import Link
+from edgewright.schema.run import Run
+from edgewright.store.runs.browse import LineageLink
 from edgewright.store.store import Store
 
-MOST_STEPS = 20
+MAX_STEPS = 20
 
 
-class Step(Struct, frozen=True, kw_only=True):
+class LineageStep(Struct, frozen=True, kw_only=True):
     """A model that another one was made from or into, and the run that did it.
 
     Attributes:
@@ -36,34 +36,34 @@ class Lineage(Struct, frozen=True, kw_only=True):
         made_into: what was made from the run's outputs.
     """
 
-    made_from: tuple[Step, ...]
-    made_into: tuple[Step, ...]
+    made_from: tuple[LineageStep, ...]
+    made_into: tuple[LineageStep, ...]
 
 
 def trace_lineage(run: Run, store: Store) -> Lineage:
     """Two queries, however long the way is."""
     links = store.list_links()  # the newest first
-    makers: dict[str, Link] = {}
+    makers: dict[str, LineageLink] = {}
     for link in links:
         makers.setdefault(link.child, link)
-    above: list[Link] = []
+    above: list[LineageLink] = []
     here = run.model.sha256 if run.model else ""
     seen = {here}
-    while (maker := makers.get(here)) and maker.parent not in seen and len(above) < MOST_STEPS:
+    while (maker := makers.get(here)) and maker.parent not in seen and len(above) < MAX_STEPS:
         above.append(maker)
         here = maker.parent
         seen.add(here)
     own = {one.model_id for one in run.outputs if one.model_id}
     below = [link for link in links if link.parent in own]
-    names = store.model_names([link.child for link in below]) | {link.parent: link.parent_name for link in links}
+    names = store.get_model_names([link.child for link in below]) | {link.parent: link.parent_name for link in links}
     return Lineage(
-        made_from=tuple(step_of(link, link.parent, link.parent_name) for link in above),
-        made_into=tuple(step_of(link, link.child, names.get(link.child, link.child[:12])) for link in below),
+        made_from=tuple(make_step(link, link.parent, link.parent_name) for link in above),
+        made_into=tuple(make_step(link, link.child, names.get(link.child, link.child[:12])) for link in below),
     )
 
 
-def step_of(link: Link, model_id: str, name: str) -> Step:
-    return Step(
+def make_step(link: LineageLink, model_id: str, name: str) -> LineageStep:
+    return LineageStep(
         model_id=model_id,
         name=name,
         run_id=link.run_id,

@@ -4,17 +4,17 @@ import re
 from pathlib import Path, PurePosixPath
 
 from edgewright.errors import ModelError, StoreError
-from edgewright.facts.artifact import RECORD_SUFFIX
-from edgewright.facts.model import Model
-from edgewright.facts.run import Run
 from edgewright.formats import artifacts
 from edgewright.formats.artifacts import is_file_name, is_inside
 from edgewright.formats.files import FORMATS, READABLE, read_model
-from edgewright.store.checks import claimed_model, is_claim_true
+from edgewright.schema.artifact import RECORD_SUFFIX
+from edgewright.schema.model import Model
+from edgewright.schema.run import Run
+from edgewright.store.exports.checks import get_claimed_hash, is_claim_true
 from edgewright.store.store import Store
 
 IMPORTED_FORMATS = ("onnx", "tflite")
-MOST_STEM = 60  # letters
+MAX_STEM_CHARS = 60  # letters
 
 
 def fetch_model(run: Run, store: Store, folder: Path) -> Path:
@@ -25,9 +25,9 @@ def fetch_model(run: Run, store: Store, folder: Path) -> Path:
 
     Raises StoreError where the record lacks it, or where its files are not the model that the run names.
     """
-    model = stored_model(run)
+    model = get_stored_model(run)
     hashes = {output.role: output.sha256 for output in run.outputs}
-    path = folder / file_name_of(model)
+    path = folder / make_file_name(model)
     names = {path.name: "model", **{name: f"data:{name}" for name in model.data_files}}
     record = PurePosixPath(model.name).stem + RECORD_SUFFIX
     if f"data:{record}" in hashes:
@@ -36,38 +36,38 @@ def fetch_model(run: Run, store: Store, folder: Path) -> Path:
         if role not in hashes:
             raise StoreError(f"the model of run {run.id} is not in the record", "it was imported without its files")
         if not is_inside(name):
-            raise untrusted(run, f"its record has a file with the name {name[:200]!r}")
+            raise make_untrusted_error(run, f"its record has a file with the name {name[:200]!r}")
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         store.get_file(hashes[role], folder / name)
     check_fetched(path, model, run)
     return path
 
 
-def stored_model(run: Run) -> Model:
+def get_stored_model(run: Run) -> Model:
     """Return the model of a run. StoreError where there is none, or its format is not fetched from the record."""
     if run.model is None:
         raise StoreError(f"run {run.id} has no model on record", "it failed before the model was stored")
     known = (*READABLE, *artifacts.FORMATS) if run.imported is False else IMPORTED_FORMATS
     if run.model.format not in known:
-        raise untrusted(
+        raise make_untrusted_error(
             run, f"its model is {run.model.format[:40]}; only {', '.join(known)} can be fetched from the record"
         )
     if not is_file_name(run.model.name):
-        raise untrusted(run, f"its record has a file with the name {run.model.name[:200]!r}")
-    kept = next((output for output in run.outputs if output.role == "model"), None)
-    if kept is None or claimed_model(run, kept) != run.model.sha256:
+        raise make_untrusted_error(run, f"its record has a file with the name {run.model.name[:200]!r}")
+    saved = next((output for output in run.outputs if output.role == "model"), None)
+    if saved is None or get_claimed_hash(run, saved) != run.model.sha256:
         raise StoreError(f"the model of run {run.id} is not in the record", "it was imported without its files")
-    if not is_claim_true(run, kept):
-        raise untrusted(run, "the bytes on record are those of another model")
+    if not is_claim_true(run, saved):
+        raise make_untrusted_error(run, "the bytes on record are those of another model")
     return run.model
 
 
-def file_name_of(model: Model) -> str:
+def make_file_name(model: Model) -> str:
     """Return the file name for a model from the record, made from the name it had."""
     if model.format in artifacts.FORMATS:  # made here, and its record names its files
         return model.name
     suffix = next(info.suffixes[0] for info in FORMATS if info.name == model.format)
-    stem = re.sub(r"[^\w.-]", "_", model.name.removesuffix(suffix)).lstrip(".-")[:MOST_STEM]
+    stem = re.sub(r"[^\w.-]", "_", model.name.removesuffix(suffix)).lstrip(".-")[:MAX_STEM_CHARS]
     return f"{stem}{suffix}" if stem and is_file_name(f"{stem}{suffix}") else f"model{suffix}"
 
 
@@ -76,12 +76,12 @@ def check_fetched(path: Path, model: Model, run: Run) -> None:
     try:
         found = read_model(path)
     except ModelError as error:
-        raise untrusted(run, f"its model cannot be read: {error}") from None
+        raise make_untrusted_error(run, f"its model cannot be read: {error}") from None
     if (found.format, found.sha256, set(found.data_files)) != (model.format, model.sha256, set(model.data_files)):
-        raise untrusted(run, "the bytes on record are those of another model")
+        raise make_untrusted_error(run, "the bytes on record are those of another model")
 
 
-def untrusted(run: Run, why: str) -> StoreError:
+def make_untrusted_error(run: Run, why: str) -> StoreError:
     """Return the error for a run whose files cannot be used."""
     return StoreError(
         f"the model of run {run.id} cannot be used", why, "delete the run, and bring the model's own file"

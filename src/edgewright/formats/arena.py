@@ -7,20 +7,20 @@ from edgewright.formats.typed_graph import TypedGraph, TypedNode
 # What these make is the same bytes under another shape.
 VIEWS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "RESHAPE", "SQUEEZE", "EXPAND_DIMS"}
 # These can write over their input where nobody reads it any more.
-IN_PLACE = {
+IN_PLACE_OPS = {
     "Relu", "Clip", "Sigmoid", "Tanh", "LeakyRelu", "Elu", "HardSwish", "HardSigmoid", "Gelu", "PRelu", "Abs", "Neg",
     "Exp", "Sqrt", "BatchNormalization", "Add", "Mul", "Sub", "Div", "Erf", "Mish", "Swish", "Softmax",
     "RELU", "RELU6", "LOGISTIC", "TANH", "ADD", "MUL", "SUB", "DIV", "HARD_SWISH", "GELU", "SOFTMAX",
 }  # fmt: skip
 
 
-def find_arena(graph: TypedGraph, unknown: dict[str, str]) -> tuple[int | None, str]:
+def find_peak_memory(graph: TypedGraph, unknown: dict[str, str]) -> tuple[int | None, str]:
     """The peak of live activations and the node at which it is.
 
     A value lives from the node that makes it to the last one that reads it, inputs from the start and outputs to the
     end. Views take nothing; elementwise operators write over an input of the same size that dies with them.
     """
-    home = share_buffers(graph)
+    home = assign_buffers(graph)
     buffers = {name: home[name] for name in home}
     free = next((n for n in home.values() if graph.tensors[n].bytes() is None), None)
     if free is not None:
@@ -48,27 +48,27 @@ def fresh_buffers(node: TypedNode, buffers: Mapping[str, str], born: set[str]) -
             yield buffer
 
 
-def share_buffers(graph: TypedGraph) -> dict[str, str]:
+def assign_buffers(graph: TypedGraph) -> dict[str, str]:
     """By activation, the value whose memory it lies in: its own, or that of what it is a view of or written over."""
     home = {name: name for name in graph.inputs if name in graph.tensors and not graph.tensors[name].constant}
     shown = find_views(graph)
     readers = last_readers(graph, shown)
     for node in graph.computing():
         home.update({name: name for name in node.outputs if name and name in graph.tensors})
-        source = take_over(graph, node, home, shown, readers)
+        source = find_reused_input(graph, node, home, shown, readers)
         if source and node.outputs and node.outputs[0] in home:
             home[node.outputs[0]] = home[source]
     return home
 
 
-def take_over(
+def find_reused_input(
     graph: TypedGraph, node: TypedNode, home: Mapping[str, str], shown: Mapping[str, str], readers: Mapping[str, str]
 ) -> str:
     """The input whose memory the node's output lies in; empty where there is none."""
     activations = [name for name in node.inputs if name in home]
     if is_view(node):
         return activations[0] if activations else ""
-    if node.op not in IN_PLACE or node.domain or not node.outputs:
+    if node.op not in IN_PLACE_OPS or node.domain or not node.outputs:
         return ""
     result = graph.tensors[node.outputs[0]].bytes()
     kept = {*graph.inputs, *graph.outputs}

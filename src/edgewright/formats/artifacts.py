@@ -8,9 +8,9 @@ from pathlib import Path, PureWindowsPath
 import msgspec
 
 from edgewright.errors import ModelUnreadable
-from edgewright.facts.artifact import RECORD_SCHEMA, RECORD_SUFFIX, Artifact, Port
-from edgewright.facts.model import Model, Signature, TensorSpec
-from edgewright.system.files import read_regular, write_whole
+from edgewright.schema.artifact import RECORD_SCHEMA, RECORD_SUFFIX, Artifact, Port
+from edgewright.schema.model import Model, Signature, TensorSpec
+from edgewright.system.files import read_regular, write_atomically
 
 DTYPES = {"str", "bool", "float16", "bfloat16", "float32", "float64"} | {
     f"{sign}int{bits}" for sign in ("", "u") for bits in (4, 8, 16, 32, 64)
@@ -64,33 +64,33 @@ def parse_record(data: bytes, path: str) -> Artifact:
         raise ModelUnreadable(
             f"{path} has schema {record.schema}", f"this Edgewright knows {RECORD_SCHEMA}", "compile the model again"
         )
-    if fault := find_fault(record):
-        raise ModelUnreadable(f"{path} contradicts itself", fault, "compile the model again")
-    if (stranger := find_stranger(record)) is not None:
+    if problem := find_problem(record):
+        raise ModelUnreadable(f"{path} contradicts itself", problem, "compile the model again")
+    if (outside := find_name_outside(record)) is not None:
         raise ModelUnreadable(
-            f"{path} names a file outside of its folder", repr(stranger[:200]), "compile the model again"
+            f"{path} names a file outside of its folder", repr(outside[:200]), "compile the model again"
         )
     return record
 
 
-def find_stranger(record: Artifact) -> str | None:
+def find_name_outside(record: Artifact) -> str | None:
     """The first name in a record that does not stay in its folder; None where all do."""
     if not is_file_name(record.main):
         return record.main
     return next((name for name in record.files if not is_inside(name)), None)
 
 
-def find_fault(record: Artifact) -> str:
+def find_problem(record: Artifact) -> str:
     """What in a record cannot be; empty where nothing is found."""
     if not any(name == record.main or name.startswith(f"{record.main}/") for name in record.files):
         return f"its main file {record.main[:200]} is not among its files"
     inputs = {port.source for port in record.io_map.inputs}
     if strangers := inputs - {spec.name for spec in record.source.signature.inputs}:
         return f"it maps '{min(strangers)[:200]}', which is no input of the source"
-    return next(filter(None, map(fault_of, (*record.io_map.inputs, *record.io_map.outputs))), "")
+    return next(filter(None, map(find_port_problem, (*record.io_map.inputs, *record.io_map.outputs))), "")
 
 
-def fault_of(port: Port) -> str:
+def find_port_problem(port: Port) -> str:
     """What in a port cannot be; sizes of -1 are known to a run alone."""
     if sorted(port.axes) != list(range(len(port.source_shape))):
         return f"the axes {list(port.axes)} of '{port.source}' are no order of {len(port.source_shape)} axes"
@@ -134,7 +134,7 @@ def is_writable_name(name: str) -> bool:
 
 def write_record(record: Artifact, folder: Path) -> Path:
     path = record_path(folder / record.main)
-    write_whole(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
     return path
 
 
@@ -147,7 +147,7 @@ def list_records(folder: Path) -> list[tuple[Path, Artifact]]:
     return [(path.with_name(record.main), record) for path, record in found]
 
 
-def same_port(spec: TensorSpec, source: str = "") -> Port:
+def make_same_port(spec: TensorSpec, source: str = "") -> Port:
     """An input or output that lies in the artifact as in the source, where it may have the other name `source`.
 
     A size that only a run would tell (that of NonZero, for one) is written as -1.

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
-from edgewright.formats.arena import find_arena
+from edgewright.formats.arena import find_peak_memory
 from edgewright.formats.macs import count_macs
-from edgewright.formats.typed_graph import TensorType, TypedGraph, TypedNode, bounded
+from edgewright.formats.typed_graph import TensorType, TypedGraph, TypedNode, limit_count
 
 TOO_LARGE = "it is more than 64 bits can count: the model's sizes are impossible"
 
@@ -41,7 +41,7 @@ class LayerCost(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     intensity: float | None
 
 
-class Costs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ModelCosts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The sums of a model. A figure that is None has its reason in `unknown`, under its own name.
 
     Attributes:
@@ -61,19 +61,19 @@ class Costs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     unknown: dict[str, str] = {}
 
 
-def measure_costs(graph: TypedGraph) -> Costs:
+def measure_costs(graph: TypedGraph) -> ModelCosts:
     """All figures of a model."""
     weights, counted = trace_weights(graph), count_parameters(graph)
     layers = tuple(cost_layer(graph, node, weights, counted) for node in graph.computing())
     unknown: dict[str, str] = {}
     macs = add_macs(graph, layers, unknown)
-    arena, at = find_arena(graph, unknown)
-    if arena is not None and bounded(arena) is None:
+    arena, at = find_peak_memory(graph, unknown)
+    if arena is not None and limit_count(arena) is None:
         arena, unknown["arena_bytes"] = None, TOO_LARGE
     stored = [kind for kind in graph.tensors.values() if kind.stored]
     moved = [add(layer.read_bytes, layer.written_bytes, layer.weight_bytes) for layer in layers]
     total = None if any(one is None for one in moved) else sum(one or 0 for one in moved)
-    return Costs(
+    return ModelCosts(
         layers=layers,
         parameters=sum(counted.values()),
         weight_bytes=sum(kind.bytes() or 0 for kind in stored),
@@ -88,7 +88,7 @@ def measure_costs(graph: TypedGraph) -> Costs:
 def add_macs(graph: TypedGraph, layers: Sequence[LayerCost], unknown: dict[str, str]) -> int | None:
     hidden = [layer for layer in layers if layer.macs is None]
     if not hidden:
-        total = bounded(sum(layer.macs or 0 for layer in layers))
+        total = limit_count(sum(layer.macs or 0 for layer in layers))
         if total is None:
             unknown["macs"] = TOO_LARGE
         return total
@@ -99,7 +99,7 @@ def add_macs(graph: TypedGraph, layers: Sequence[LayerCost], unknown: dict[str, 
 
 
 def add(*parts: int | None) -> int | None:
-    return None if any(part is None for part in parts) else bounded(sum(part or 0 for part in parts))
+    return None if any(part is None for part in parts) else limit_count(sum(part or 0 for part in parts))
 
 
 def cost_layer(
@@ -170,12 +170,12 @@ def count_parameters(graph: TypedGraph) -> dict[str, int]:
 
     Those are all floats but the scales of a quantisation, and of the integers the quantised weights and biases.
     """
-    scales, quantised = roles(graph, SCALES), roles(graph, STORED)
+    scales, quantized = roles(graph, SCALES), roles(graph, STORED)
     return {
         name: kind.elements() or 0
         for name, kind in graph.tensors.items()
         if kind.stored
-        and ((kind.dtype in FLOATS and name not in scales) or (kind.dtype not in FLOATS and name in quantised))
+        and ((kind.dtype in FLOATS and name not in scales) or (kind.dtype not in FLOATS and name in quantized))
     }
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edgewright.errors import ModelNotFound, ModelUnreadable
-from edgewright.facts.artifact import Artifact
-from edgewright.facts.model import GraphNode, Model
 from edgewright.formats import artifacts
+from edgewright.schema.artifact import Artifact
+from edgewright.schema.model import GraphNode, Model
 
 HEAD_BYTES = 64
 
@@ -48,7 +48,7 @@ def sniff(path: Path) -> str:
         raise ModelUnreadable(
             f"{path} is empty", "it has 0 bytes", "export the model again; check that the disk is not full"
         )
-    if found := format_of(head):
+    if found := detect_format(head):
         return found
     if path.suffix.lower() in (".onnx", ".mnn"):  # neither has a magic number
         return path.suffix.lower().removeprefix(".")
@@ -59,7 +59,7 @@ def sniff(path: Path) -> str:
     )
 
 
-def format_of(head: bytes) -> str:
+def detect_format(head: bytes) -> str:
     """The format of a file that begins so; empty where the bytes do not tell."""
     for info in FORMATS:
         if any(head[offset : offset + len(magic)] == magic for offset, magic in info.magic):
@@ -104,10 +104,12 @@ def read_model(path: Path) -> Model:
             return read_tflite(path)
         case "pretend":
             return read_pretend(path)
-    raise ModelUnreadable(f"{path} cannot be used here", f"it is {title_of(kind)}", f"use {' or '.join(READABLE[:2])}")
+    raise ModelUnreadable(
+        f"{path} cannot be used here", f"it is {get_format_title(kind)}", f"use {' or '.join(READABLE[:2])}"
+    )
 
 
-def title_of(kind: str) -> str:
+def get_format_title(kind: str) -> str:
     return next(info.title for info in FORMATS if info.name == kind)
 
 
@@ -132,13 +134,13 @@ def read_recorded(path: Path, record: Artifact | None, kind: str) -> Model:
     if record is None:
         raise ModelUnreadable(
             f"{path} has no record beside it",
-            f"it is {title_of(kind)}, and {artifacts.record_path(path).name} would tell its inputs and outputs",
+            f"it is {get_format_title(kind)}, and {artifacts.record_path(path).name} would tell its inputs and outputs",
             f"edgewright compile SOURCE --runtime {kind} writes both",
         )
     if record.format != kind:
         raise ModelUnreadable(
             f"{path} is not what its record says",
-            f"it is {title_of(kind)}, and the record's format is '{record.format[:60]}'",
+            f"it is {get_format_title(kind)}, and the record's format is '{record.format[:60]}'",
             "compile the model again",
         )
     files = sorted(record.files, key=lambda name: name != record.main)
@@ -146,7 +148,7 @@ def read_recorded(path: Path, record: Artifact | None, kind: str) -> Model:
 
 
 def read_onnx(path: Path) -> Model:
-    from edgewright.formats.onnx import OnnxFile
+    from edgewright.formats.onnx.reader import OnnxFile
 
     file = OnnxFile(path)
     data = file.data_files()
@@ -163,7 +165,7 @@ def read_onnx(path: Path) -> Model:
 
 
 def read_tflite(path: Path) -> Model:
-    from edgewright.formats import tflite
+    from edgewright.formats.tflite import reader
 
     return Model(
         path=str(path),
@@ -171,13 +173,13 @@ def read_tflite(path: Path) -> Model:
         format="tflite",
         sha256=hash_files([path]),
         bytes=path.stat().st_size,
-        signature=tflite.read_signature(path),
-        precision=tflite.read_precision(path),
+        signature=reader.read_signature(path),
+        precision=reader.read_precision(path),
     )
 
 
 def read_pretend(path: Path) -> Model:
-    from edgewright.facts.model import Signature
+    from edgewright.schema.model import Signature
 
     return Model(
         path=str(path),
@@ -193,13 +195,13 @@ def read_pretend(path: Path) -> Model:
 def read_graph(path: Path, kind: str) -> Sequence[GraphNode]:
     """The operators of a model of this format, in file order; those of its source where the format does not tell."""
     if kind == "onnx":
-        from edgewright.formats.onnx import OnnxFile
+        from edgewright.formats.onnx.reader import OnnxFile
 
         return OnnxFile(path).nodes()
     if kind == "tflite":
-        from edgewright.formats import tflite
+        from edgewright.formats.tflite import reader
 
-        return tflite.read_graph(path)
+        return reader.read_graph(path)
     record = artifacts.find_record(path) if kind in artifacts.FORMATS else None
     return record.source.graph if record else ()
 

@@ -7,12 +7,12 @@ ONNX's are those of https://onnx.ai/onnx/operators/, TFLite's those of its kerne
 from collections.abc import Callable
 from math import isqrt, prod
 
-from edgewright.formats.typed_graph import TypedGraph, TypedNode, bounded
+from edgewright.formats.typed_graph import TypedGraph, TypedNode, limit_count
 
 OWN_DOMAINS = ("", "com.microsoft")
 
 
-class Unknown(Exception):
+class UnknownSize(Exception):
     """A size that a figure needs is free; the text says which."""
 
 
@@ -28,8 +28,8 @@ def count_macs(graph: TypedGraph, node: TypedNode) -> int | None:
     if rule is None:
         return 0
     try:
-        return bounded(rule(graph, node))
-    except (Unknown, LookupError, ArithmeticError, TypeError, ValueError):  # inputs or attributes that do not fit
+        return limit_count(rule(graph, node))
+    except (UnknownSize, LookupError, ArithmeticError, TypeError, ValueError):  # inputs or attributes that do not fit
         return None
 
 
@@ -38,20 +38,20 @@ def sizes(graph: TypedGraph, node: TypedNode, position: int) -> Sizes:
     return fixed(graph, node.inputs[position])
 
 
-def made(graph: TypedGraph, node: TypedNode) -> Sizes:
+def read_output_sizes(graph: TypedGraph, node: TypedNode) -> Sizes:
     return fixed(graph, node.outputs[0])
 
 
 def fixed(graph: TypedGraph, name: str) -> Sizes:
     kind = graph.tensors[name]
     if kind.shape is None or any(isinstance(size, str) for size in kind.shape):
-        raise Unknown(name)
+        raise UnknownSize(name)
     return tuple(size for size in kind.shape if isinstance(size, int))
 
 
 def conv(weights: int) -> Rule:
     """Output elements × (channels of a group × kernel): the weights' sizes [out, in / groups, …] but the first."""
-    return lambda graph, node: prod(made(graph, node)) * prod(sizes(graph, node, weights)[1:])
+    return lambda graph, node: prod(read_output_sizes(graph, node)) * prod(sizes(graph, node, weights)[1:])
 
 
 def conv_transpose(graph: TypedGraph, node: TypedNode) -> int:
@@ -61,12 +61,12 @@ def conv_transpose(graph: TypedGraph, node: TypedNode) -> int:
 
 def matmul(left: int) -> Rule:
     """Output elements × the length of the row that each is the product of."""
-    return lambda graph, node: prod(made(graph, node)) * sizes(graph, node, left)[-1]
+    return lambda graph, node: prod(read_output_sizes(graph, node)) * sizes(graph, node, left)[-1]
 
 
 def gemm(graph: TypedGraph, node: TypedNode) -> int:
     first = sizes(graph, node, 0)
-    return prod(made(graph, node)) * (first[0] if node.attributes.get("transA") else first[-1])
+    return prod(read_output_sizes(graph, node)) * (first[0] if node.attributes.get("transA") else first[-1])
 
 
 def einsum(graph: TypedGraph, node: TypedNode) -> int:
@@ -75,7 +75,7 @@ def einsum(graph: TypedGraph, node: TypedNode) -> int:
     labels: dict[str, int] = {}
     for i, term in enumerate(equation.split("->")[0].split(",")):
         if "." in term:
-            raise Unknown("…")
+            raise UnknownSize("…")
         labels.update(zip(term, sizes(graph, node, i), strict=False))
     return prod(labels.values()) * max(0, len(node.inputs) - 1)
 
@@ -103,7 +103,7 @@ def packed_matmul(graph: TypedGraph, node: TypedNode) -> int:
 
 def depthwise(graph: TypedGraph, node: TypedNode) -> int:
     """TFLite's weights are [1, height, width, channels]."""
-    return prod(made(graph, node)) * prod(sizes(graph, node, 1)[1:3])
+    return prod(read_output_sizes(graph, node)) * prod(sizes(graph, node, 1)[1:3])
 
 
 def transposed(graph: TypedGraph, node: TypedNode) -> int:
@@ -113,12 +113,12 @@ def transposed(graph: TypedGraph, node: TypedNode) -> int:
 
 def batch_matmul(graph: TypedGraph, node: TypedNode) -> int:
     """TFLite may transpose either side: both sides' elements over the result's give the inner size squared."""
-    left, right, result = sizes(graph, node, 0), sizes(graph, node, 1), made(graph, node)
+    left, right, result = sizes(graph, node, 0), sizes(graph, node, 1), read_output_sizes(graph, node)
     return prod(result) * isqrt(prod(left[-2:]) * prod(right[-2:]) // prod(result[-2:]))
 
 
 def fully_connected(graph: TypedGraph, node: TypedNode) -> int:
-    return prod(made(graph, node)) * sizes(graph, node, 1)[-1]
+    return prod(read_output_sizes(graph, node)) * sizes(graph, node, 1)[-1]
 
 
 def cell(axes: int) -> Rule:
@@ -132,7 +132,7 @@ def cell(axes: int) -> Rule:
         weights = [fixed(graph, name) for name in node.inputs[1:] if name and graph.tensors[name].stored]
         matrices = [shape for shape in weights if len(shape) == 2]
         if not matrices:
-            raise Unknown("its weights are computed")
+            raise UnknownSize("its weights are computed")
         return runs * sum(map(prod, matrices))
 
     return rule
@@ -161,7 +161,7 @@ ONNX_RULES: dict[str, Rule] = {
 
 TFLITE_RULES: dict[str, Rule] = {
     "CONV_2D": conv(1),
-    "CONV_3D": lambda graph, node: prod(made(graph, node)) * prod(sizes(graph, node, 1)[:-1]),
+    "CONV_3D": lambda graph, node: prod(read_output_sizes(graph, node)) * prod(sizes(graph, node, 1)[:-1]),
     "DEPTHWISE_CONV_2D": depthwise,
     "TRANSPOSE_CONV": transposed,
     "FULLY_CONNECTED": fully_connected,

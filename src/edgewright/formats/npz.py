@@ -42,7 +42,7 @@ class Npz(NamedTuple):
     content: str
 
 
-def expansion_problem(packed: int, unpacked: int) -> str:
+def find_expansion_problem(packed: int, unpacked: int) -> str:
     """Return why `packed` bytes are not unpacked to `unpacked` bytes; empty where they may be."""
     if unpacked <= SMALL_BYTES + MOST_RATIO * packed:
         return ""
@@ -83,7 +83,7 @@ def parse_npy(data: bytes) -> Array:
     except NpzError:
         raise
     except Exception as error:  # numpy's reader of headers raises nearly anything
-        raise NpzError(_words(error)) from None
+        raise NpzError(_describe_error(error)) from None
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def _opened(path: Path) -> Iterator[tuple[IO[bytes], ZipFile, dict[str, ZipInfo]
     except (NpzError, FileNotFoundError):
         raise
     except Exception as error:  # zipfile, zlib and numpy's reader of headers raise nearly anything
-        raise NpzError(_words(error)) from None
+        raise NpzError(_describe_error(error)) from None
 
 
 def _check_archive(file: IO[bytes]) -> None:
@@ -105,7 +105,7 @@ def _check_archive(file: IO[bytes]) -> None:
         raise NpzError("it holds a single array, which has no name")
 
 
-def _words(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error).partition("\n")[0][:200] or type(error).__name__
@@ -119,9 +119,9 @@ def _members(archive: ZipFile, size: int) -> dict[str, ZipInfo]:
     if strange := next((info.filename for info in infos if not info.filename.endswith(".npy")), None):
         raise NpzError(f"'{strange[:200]}' in it is no array (.npy)")
     for info in infos:
-        if problem := expansion_problem(info.compress_size, info.file_size):
+        if problem := find_expansion_problem(info.compress_size, info.file_size):
             raise NpzError(f"{info.filename[:200]}: {problem}")
-    if problem := expansion_problem(size, sum(info.file_size for info in infos)):  # members may share their bytes
+    if problem := find_expansion_problem(size, sum(info.file_size for info in infos)):  # members may share their bytes
         raise NpzError(problem)
     return named
 

@@ -10,8 +10,8 @@ from edgewright.system.files import read_regular
 MOST_BYTES = 1 << 20
 MOST_DEPTH = 32
 # tomllib takes minutes for one key of 40,000 parts.
-PART = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.){0,128}+"|'[^'\n]{0,128}+')"""
-DOTTED = re.compile(rf"(?<![\w-])(?:{PART}[ \t]*+\.[ \t]*+){{{MOST_DEPTH}}}")
+KEY_PART = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.){0,128}+"|'[^'\n]{0,128}+')"""
+DOTTED = re.compile(rf"(?<![\w-])(?:{KEY_PART}[ \t]*+\.[ \t]*+){{{MOST_DEPTH}}}")
 
 
 class TomlError(ValueError):

@@ -5,8 +5,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from edgewright.facts.model import Signature
-from edgewright.facts.words import Precision
+from edgewright.schema.model import Signature
+from edgewright.schema.vocabulary import Precision
 
 Size = int | str
 # Bits of one element by numpy's names, and those that numpy has no name for.
@@ -22,7 +22,7 @@ BITS = {
 }
 
 
-def bounded(count: int) -> int | None:
+def limit_count(count: int) -> int | None:
     """Return a count that 64 bits hold; None for one that is negative or larger, which no real model has."""
     return count if 0 <= count < 2**63 else None
 
@@ -51,7 +51,7 @@ class TensorType(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def bytes(self) -> int | None:
         """Bytes, packed; None as for `elements`, where the type has no fixed width or 64 bits do not hold it."""
         count, bits = self.elements(), BITS.get(self.dtype)
-        return None if count is None or bits is None else bounded(-(-count * bits // 8))
+        return None if count is None or bits is None else limit_count(-(-count * bits // 8))
 
 
 class TypedNode(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from edgewright.facts.model import GraphNode, Signature, TensorSpec
-from edgewright.facts.run import LayerReport
 from edgewright.runtimes.wire import Compiled, CompileRequest, SessionRequest
+from edgewright.schema.model import GraphNode, Signature, TensorSpec
+from edgewright.schema.run import LayerReport
 
 Array = NDArray[Any]
 

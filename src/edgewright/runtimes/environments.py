@@ -1,7 +1,7 @@
 """Isolated environments: folders with a Python and the packages of one lock, for what cannot live beside all else.
 
 They lie in `environments` under the folder of the user's data, are made by `edgewright runtimes setup NAME` and by
-nothing else (`flows/environments.py`), and lend their interpreter to workers.
+nothing else (`flows/environments/flow.py`), and lend their interpreter to workers.
 
 A lock is the file `locks/NAME.txt`: every package of the closure as `name==version`, written by
 `scripts/lock_environments.py`. Its hash stands in the folder's name, so that an environment of an older lock is
@@ -45,7 +45,7 @@ class Environment(NamedTuple):
     name: str
     runtime: str
     purpose: str
-    wants: tuple[str, ...]
+    requirements: tuple[str, ...]
     megabytes: int
     newest_python: tuple[int, int] = (3, 13)
 
@@ -76,9 +76,9 @@ class EnvironmentRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 ONNX = "onnx==1.23.2"
 # What every worker imports, whatever it runs.
-WORKERS_OWN = ("msgspec==0.22.0", "numpy==2.4.6")
+WORKER_REQUIREMENTS = ("msgspec==0.22.0", "numpy==2.4.6")
 # Edgewright's own dependencies that compilers use: they hold what they make against ONNX Runtime.
-BASE = ("onnxruntime==1.31.1", ONNX, *WORKERS_OWN)
+BASE = ("onnxruntime==1.31.1", ONNX, *WORKER_REQUIREMENTS)
 TORCH = "torch==2.13.0"
 
 ENVIRONMENTS: dict[str, Environment] = {
@@ -86,70 +86,70 @@ ENVIRONMENTS: dict[str, Environment] = {
         name="onnxruntime",
         runtime="onnxruntime",
         purpose="ONNX Runtime",
-        wants=BASE,
+        requirements=BASE,
         megabytes=200,
     ),
     "litert": Environment(
         name="litert",
         runtime="litert",
         purpose="LiteRT and our own writer of its files",
-        wants=("ai-edge-litert==2.3.0", "flatbuffers==25.12.19", *BASE),
+        requirements=("ai-edge-litert==2.3.0", "flatbuffers==25.12.19", *BASE),
         megabytes=260,
     ),
     "ncnn": Environment(
         name="ncnn",
         runtime="ncnn",
         purpose="ncnn and its converter pnnx",
-        wants=("ncnn==1.0.20261020", "pnnx==20261020", TORCH, *BASE),
+        requirements=("ncnn==1.0.20261020", "pnnx==20261020", TORCH, *BASE),
         megabytes=1170,
     ),
     "mnn": Environment(
         name="mnn",
         runtime="mnn",
         purpose="MNN and its converter",
-        wants=("mnn==3.6.1", *BASE),
+        requirements=("mnn==3.6.1", *BASE),
         megabytes=250,
     ),
     "openvino": Environment(
         name="openvino",
         runtime="openvino",
         purpose="OpenVINO and its converter",
-        wants=("openvino==2026.4.1", *BASE),
+        requirements=("openvino==2026.4.1", *BASE),
         megabytes=380,
     ),
     "executorch": Environment(
         name="executorch",
         runtime="executorch",
         purpose="ExecuTorch and its compiler, with torch",
-        wants=("executorch==1.5.1", TORCH, "torchao==0.18.0", *BASE),
+        requirements=("executorch==1.5.1", TORCH, "torchao==0.18.0", *BASE),
         megabytes=1570,
     ),
     "coreml": Environment(
         name="coreml",
         runtime="coreml",
         purpose="Core ML's converter, with torch",
-        wants=("coremltools==9.0", TORCH, *BASE),
+        requirements=("coremltools==9.0", TORCH, *BASE),
         megabytes=1080,
     ),
     "litert-torch": Environment(
         name="litert-torch",
         runtime="litert",
         purpose="torch programs to LiteRT",
-        wants=("litert-torch==0.10.0", TORCH, ONNX, *WORKERS_OWN),
+        requirements=("litert-torch==0.10.0", TORCH, ONNX, *WORKER_REQUIREMENTS),
         megabytes=2150,
     ),
     "onnx2tf": Environment(
         name="onnx2tf",
         runtime="litert",
         purpose="ONNX to LiteRT by TensorFlow, for what our own writer refuses",
-        wants=("onnx2tf==1.29.24", "msgspec==0.22.0"),
+        requirements=("onnx2tf==1.29.24", "msgspec==0.22.0"),
         megabytes=2560,
         newest_python=(3, 11),
     ),
 }
 
 
-class Standing(NamedTuple):
+class EnvironmentStatus(NamedTuple):
     """How an environment stands on this machine.
 
     Attributes:
@@ -166,7 +166,7 @@ class Standing(NamedTuple):
     leftovers: tuple[Path, ...] = ()
 
 
-def environment_info(word: str) -> Environment:
+def find_environment(word: str) -> Environment:
     """The environment that `word` names; UsageError lists the known ones."""
     name = word.strip().lower().replace("_", "-")
     if name in ENVIRONMENTS:
@@ -178,28 +178,28 @@ def environment_info(word: str) -> Environment:
     )
 
 
-def lock_path(name: str) -> Path:
+def get_lock_path(name: str) -> Path:
     return LOCKS / f"{name}.txt"
 
 
 def lock_hash(name: str) -> str:
     """sha256 of the lock file, 64 hex digits."""
-    return sha256(lock_path(name).read_bytes()).hexdigest()
+    return sha256(get_lock_path(name).read_bytes()).hexdigest()
 
 
 def read_lock(name: str) -> dict[str, str]:
     """Versions by the names of the packages, normalised as pip does."""
-    lines = [line.partition("#")[0].strip() for line in lock_path(name).read_text(encoding="utf-8").splitlines()]
+    lines = [line.partition("#")[0].strip() for line in get_lock_path(name).read_text(encoding="utf-8").splitlines()]
     pairs = [line.split("==") for line in lines if line]
-    return {normal_name(package): version for package, version in pairs}
+    return {normalize_name(package): version for package, version in pairs}
 
 
-def cpu_build(requirement: str) -> str:
+def select_cpu_build(requirement: str) -> str:
     """On Linux torch is wanted in its build without CUDA, which is a version of its own; elsewhere it has no other."""
     return f"{requirement}+cpu" if requirement.startswith("torch==") and sys.platform == "linux" else requirement
 
 
-def normal_name(package: str) -> str:
+def normalize_name(package: str) -> str:
     """As PEP 503 compares names."""
     return package.lower().replace("_", "-").replace(".", "-")
 
@@ -209,20 +209,20 @@ def environment_path(folder: Path, name: str) -> Path:
     return folder / f"{name}-{lock_hash(name)[:HASH_DIGITS]}"
 
 
-def python_of(path: Path) -> Path:
+def get_python_path(path: Path) -> Path:
     """The interpreter of an environment."""
     return path / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 
-def examine_environment(folder: Path, name: str) -> Standing:
+def examine_environment(folder: Path, name: str) -> EnvironmentStatus:
     """How an environment stands, without starting anything."""
     info, path, lock = ENVIRONMENTS[name], environment_path(folder, name), lock_hash(name)
     leftovers = tuple(other for other in siblings(folder, name) if other != path)
     if not path.is_dir():
-        return Standing(info, "outdated" if leftovers else "absent", lock, path, None, leftovers)
+        return EnvironmentStatus(info, "outdated" if leftovers else "absent", lock, path, None, leftovers)
     record = read_record(path)
-    whole = record is not None and record.lock == lock and python_of(path).exists()
-    return Standing(info, "ready" if whole else "broken", lock, path, record if whole else None, leftovers)
+    whole = record is not None and record.lock == lock and get_python_path(path).exists()
+    return EnvironmentStatus(info, "ready" if whole else "broken", lock, path, record if whole else None, leftovers)
 
 
 def siblings(folder: Path, name: str) -> list[Path]:
@@ -239,12 +239,12 @@ def read_record(path: Path) -> EnvironmentRecord | None:
         return None
 
 
-def examine_environments(folder: Path) -> list[Standing]:
+def examine_environments(folder: Path) -> list[EnvironmentStatus]:
     """All of the table, in its order."""
     return [examine_environment(folder, name) for name in ENVIRONMENTS]
 
 
-def ready_locks(folder: Path | None) -> dict[str, str]:
+def find_ready_locks(folder: Path | None) -> dict[str, str]:
     """The locks' hashes by name, of the environments that workers would use; empty without a folder."""
     if folder is None or not folder.is_dir():
         return {}
@@ -256,14 +256,14 @@ def choose_environment(locks: Mapping[str, str], runtime: str, wanted: str) -> s
     """The environment that a worker of this runtime runs in; empty for our own interpreter.
 
     Args:
-        locks: what `ready_locks` told.
+        locks: what `find_ready_locks` told.
         wanted: one by name, or empty for the runtime's own where it is ready.
 
     RuntimeMissing where the one that is wanted is not ready.
     """
     if not wanted:
         return runtime if runtime in locks else ""
-    name = environment_info(wanted).name
+    name = find_environment(wanted).name
     if name not in locks:
         raise RuntimeMissing(
             f"the environment {name} is not set up",
@@ -273,15 +273,15 @@ def choose_environment(locks: Mapping[str, str], runtime: str, wanted: str) -> s
     return name
 
 
-def environment_command(folder: Path | None, runtime: str, wanted: str) -> list[str]:
+def make_environment_command(folder: Path | None, runtime: str, wanted: str) -> list[str]:
     """What starts a worker in its environment, the runtime's name last; empty where our own interpreter is to.
 
     Raises as `choose_environment`.
     """
-    name = choose_environment(ready_locks(folder), runtime, wanted)
-    return launch_command(environment_path(folder, name), WORKER, runtime) if folder and name else []
+    name = choose_environment(find_ready_locks(folder), runtime, wanted)
+    return make_launch_command(environment_path(folder, name), WORKER, runtime) if folder and name else []
 
 
-def launch_command(path: Path, module: str, *arguments: str) -> list[str]:
+def make_launch_command(path: Path, module: str, *arguments: str) -> list[str]:
     """Run a module of our own in an environment. `-I` keeps out PYTHONPATH, the user's packages and the folder."""
-    return [str(python_of(path)), "-I", str(LAUNCHER), module, *arguments]
+    return [str(get_python_path(path)), "-I", str(LAUNCHER), module, *arguments]

@@ -4,7 +4,7 @@ import os
 import re
 import sys
 
-from edgewright.runtimes.wire import Memory
+from edgewright.runtimes.wire import ResidentMemory
 
 STATUS = "/proc/self/status"
 STATUS_BYTES = 16384
@@ -12,7 +12,7 @@ RSS = re.compile(r"^VmRSS:\s*(\d+)", re.MULTILINE)
 PEAK = re.compile(r"^VmHWM:\s*(\d+)", re.MULTILINE)
 
 
-def memory_now() -> Memory:
+def read_resident_memory() -> ResidentMemory:
     """Bytes resident now and at the peak since this program was started.
 
     On Linux the peak is VmHWM and not `ru_maxrss`, which a process inherits from the one that started it
@@ -20,7 +20,7 @@ def memory_now() -> Memory:
     """
     if sys.platform == "linux":
         return parse_status(read_status())
-    return Memory(rss=None, peak=peak_of_rusage())
+    return ResidentMemory(rss=None, peak=peak_of_rusage())
 
 
 def read_status() -> str:
@@ -32,8 +32,8 @@ def read_status() -> str:
         os.close(descriptor)
 
 
-def parse_status(text: str) -> Memory:
-    return Memory(rss=_bytes_of(RSS, text), peak=_bytes_of(PEAK, text))
+def parse_status(text: str) -> ResidentMemory:
+    return ResidentMemory(rss=_bytes_of(RSS, text), peak=_bytes_of(PEAK, text))
 
 
 def _bytes_of(field: re.Pattern[str], text: str) -> int | None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
-from edgewright.facts.words import Unit
+from edgewright.schema.vocabulary import Unit
 
 SCHEMA = "edgewright.support/1"
 Kind = Literal["operator", "attribute", "dtype", "rank", "dynamic shape", "opset", "constant"]
@@ -22,7 +22,7 @@ OWN_DOMAINS = ("", "ai.onnx")
 PAIR = ("QuantizeLinear", "DequantizeLinear")
 
 
-class Rule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SupportRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one operator may be; what is left out is not restricted.
 
     Attributes:
@@ -73,10 +73,10 @@ class UnitTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     backend: str
     source: str
     operators: tuple[str, ...] | None = None
-    rules: dict[str, Rule] = {}
+    rules: dict[str, SupportRule] = {}
     refused: dict[str, str] = {}
     dtypes: tuple[str, ...] | None = None
-    quantised: bool = False
+    quantized: bool = False
     static: bool = False
     most_axes: int | None = None
     note: str = ""
@@ -107,7 +107,7 @@ class SupportTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     reads: tuple[str, ...]
     units_in: Literal["source", "own"] = "source"
     opsets: tuple[int, int] | None = None
-    operators: dict[str, Rule] = {}
+    operators: dict[str, SupportRule] = {}
     refused: dict[str, str] = {}
     pairs: str = ""
     most_axes: int | None = None
@@ -115,7 +115,7 @@ class SupportTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     units: tuple[UnitTable, ...] = ()
 
 
-class Subject(Struct, frozen=True, kw_only=True):
+class CheckedOperator(Struct, frozen=True, kw_only=True):
     """An operator as the rules look at it.
 
     Attributes:
@@ -132,7 +132,7 @@ class Subject(Struct, frozen=True, kw_only=True):
     dtypes: tuple[str, ...]
     shapes: tuple[tuple[int | str, ...] | None, ...]
     constant: tuple[bool, ...]
-    quantised: bool = False
+    quantized: bool = False
     problem: str = ""
 
     def main(self, position: int | None) -> int:
@@ -142,7 +142,7 @@ class Subject(Struct, frozen=True, kw_only=True):
         return next((i for i, constant in enumerate(self.constant) if not constant), 0)
 
 
-class Verdict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class UnsupportedReason(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Why an operator is not taken, and what to do about it."""
 
     kind: Kind
@@ -160,11 +160,11 @@ def read_table(runtime: str) -> SupportTable | None:
     return msgspec.json.decode(place.read_bytes(), type=SupportTable)
 
 
-def as_quantised(table: SupportTable) -> SupportTable:
+def adapt_to_quantized(table: SupportTable) -> SupportTable:
     """The table as it speaks of a w8a8 model."""
     if not table.pairs:
         return table
-    rules = dict.fromkeys(PAIR, Rule(rewrite=table.pairs))
+    rules = dict.fromkeys(PAIR, SupportRule(rewrite=table.pairs))
     units = tuple(
         msgspec.structs.replace(unit, operators=None if unit.operators is None else (*unit.operators, *PAIR))
         for unit in table.units
@@ -177,53 +177,57 @@ def as_quantised(table: SupportTable) -> SupportTable:
     )
 
 
-def judge_compile(table: SupportTable, subject: Subject) -> Verdict | None:
+def check_compile(table: SupportTable, operator: CheckedOperator) -> UnsupportedReason | None:
     """Why the runtime's compiler refuses an operator; None where nothing is known against it."""
-    if subject.domain not in OWN_DOMAINS and f"{subject.domain}::{subject.op}" not in table.operators:
-        what = f"operator {subject.op} of domain '{subject.domain}' is not in its table"
-        return Verdict(kind="operator", reason=what, remedy="write it out in ONNX's own operators", source=table.source)
-    name = subject.op if subject.domain in OWN_DOMAINS else f"{subject.domain}::{subject.op}"
+    if operator.domain not in OWN_DOMAINS and f"{operator.domain}::{operator.op}" not in table.operators:
+        what = f"operator {operator.op} of domain '{operator.domain}' is not in its table"
+        return UnsupportedReason(
+            kind="operator", reason=what, remedy="write it out in ONNX's own operators", source=table.source
+        )
+    name = operator.op if operator.domain in OWN_DOMAINS else f"{operator.domain}::{operator.op}"
     if name in table.refused:
-        return Verdict(kind="operator", reason=table.refused[name], remedy="", source=table.source)
+        return UnsupportedReason(kind="operator", reason=table.refused[name], remedy="", source=table.source)
     rule = table.operators.get(name)
     if rule is None:
-        return Verdict(
+        return UnsupportedReason(
             kind="operator",
-            reason=f"operator {subject.op} is not in its table: it was not tried",
+            reason=f"operator {operator.op} is not in its table: it was not tried",
             remedy="",
             source=table.source,
         )
-    return judge_rank(table.most_axes, subject, table.source) or judge_rule(rule, subject, table.source)
+    return check_rank(table.most_axes, operator, table.source) or check_rule(rule, operator, table.source)
 
 
-def judge_unit(unit: UnitTable, subject: Subject) -> Verdict | None:
+def check_unit(unit: UnitTable, operator: CheckedOperator) -> UnsupportedReason | None:
     """Why a unit does not take an operator; None where it does."""
-    if subject.op in unit.refused:
-        return Verdict(kind="operator", reason=unit.refused[subject.op], remedy=unit.remedy, source=unit.source)
-    if unit.operators is not None and subject.op not in unit.operators and subject.op not in unit.rules:
-        reason = f"operator {subject.op} is not among those that it takes"
-        return Verdict(kind="operator", reason=reason, remedy=unit.remedy, source=unit.source)
+    if operator.op in unit.refused:
+        return UnsupportedReason(
+            kind="operator", reason=unit.refused[operator.op], remedy=unit.remedy, source=unit.source
+        )
+    if unit.operators is not None and operator.op not in unit.operators and operator.op not in unit.rules:
+        reason = f"operator {operator.op} is not among those that it takes"
+        return UnsupportedReason(kind="operator", reason=reason, remedy=unit.remedy, source=unit.source)
     found = (
-        judge_static(unit, subject)
-        or judge_quantised(unit, subject)
-        or judge_rank(unit.most_axes, subject, unit.source)
+        check_static(unit, operator)
+        or check_quantized(unit, operator)
+        or check_rank(unit.most_axes, operator, unit.source)
     )
-    if found is None and unit.dtypes is not None and not unit.quantised:
-        found = judge_dtype(unit.dtypes, subject, None, unit.source)
-    if found is None and subject.op in unit.rules:
-        rule = unit.rules[subject.op]
-        found = judge_rule(rule, subject, rule.source or unit.source)
+    if found is None and unit.dtypes is not None and not unit.quantized:
+        found = check_dtype(unit.dtypes, operator, None, unit.source)
+    if found is None and operator.op in unit.rules:
+        rule = unit.rules[operator.op]
+        found = check_rule(rule, operator, rule.source or unit.source)
     return found
 
 
-def judge_static(unit: UnitTable, subject: Subject) -> Verdict | None:
-    if not unit.static or all(is_fixed(shape) for shape in subject.shapes):
+def check_static(unit: UnitTable, operator: CheckedOperator) -> UnsupportedReason | None:
+    if not unit.static or all(is_fixed(shape) for shape in operator.shapes):
         return None
     reason = "it takes fixed sizes alone, and here one is free"
-    remedy = "" if subject.problem else "fix the inputs' sizes with --shape"
-    return Verdict(
+    remedy = "" if operator.problem else "fix the inputs' sizes with --shape"
+    return UnsupportedReason(
         kind="dynamic shape",
-        reason=f"{reason}: {subject.problem}" if subject.problem else reason,
+        reason=f"{reason}: {operator.problem}" if operator.problem else reason,
         remedy=remedy or "make the operator's parameters constants of the model",
         source=unit.source,
     )
@@ -233,11 +237,11 @@ def is_fixed(shape: Sequence[int | str] | None) -> bool:
     return shape is not None and all(isinstance(size, int) for size in shape)
 
 
-def judge_quantised(unit: UnitTable, subject: Subject) -> Verdict | None:
-    if not unit.quantised or subject.quantised:
+def check_quantized(unit: UnitTable, operator: CheckedOperator) -> UnsupportedReason | None:
+    if not unit.quantized or operator.quantized:
         return None
-    dtype = subject.dtypes[subject.main(None)] if subject.dtypes else ""
-    return Verdict(
+    dtype = operator.dtypes[operator.main(None)] if operator.dtypes else ""
+    return UnsupportedReason(
         kind="dtype",
         reason=f"it computes in integers alone, and this is {dtype or 'of an unknown type'} that is not quantised",
         remedy="quantise the model to w8a8 (QDQ), this operator included",
@@ -245,11 +249,11 @@ def judge_quantised(unit: UnitTable, subject: Subject) -> Verdict | None:
     )
 
 
-def judge_rank(most: int | None, subject: Subject, source: str) -> Verdict | None:
-    highest = max((len(shape) for shape in subject.shapes if shape is not None), default=0)
+def check_rank(most: int | None, operator: CheckedOperator, source: str) -> UnsupportedReason | None:
+    highest = max((len(shape) for shape in operator.shapes if shape is not None), default=0)
     if most is None or highest <= most:
         return None
-    return Verdict(
+    return UnsupportedReason(
         kind="rank",
         reason=f"it has up to {most} axes, and here a value has {highest}",
         remedy=f"reshape to {most} axes around the operator",
@@ -257,73 +261,83 @@ def judge_rank(most: int | None, subject: Subject, source: str) -> Verdict | Non
     )
 
 
-def judge_rule(rule: Rule, subject: Subject, source: str) -> Verdict | None:
+def check_rule(rule: SupportRule, operator: CheckedOperator, source: str) -> UnsupportedReason | None:
     """The first thing that the rule forbids."""
     source = rule.source or source
-    found = judge_count(rule, subject, source) or judge_constants(rule, subject, source)
+    found = check_count(rule, operator, source) or check_constants(rule, operator, source)
     if found is None and rule.dtypes is not None:
-        found = judge_dtype(rule.dtypes, subject, rule.main, source)
+        found = check_dtype(rule.dtypes, operator, rule.main, source)
     if found is None and rule.ranks is not None:
-        found = judge_ranks(rule, subject, source)
+        found = check_ranks(rule, operator, source)
     if found is None:
-        found = judge_attributes(rule, subject, source) or judge_need(rule, subject, source)
+        found = check_attributes(rule, operator, source) or check_required_attributes(rule, operator, source)
     return msgspec.structs.replace(found, remedy=rule.remedy) if found is not None and rule.remedy else found
 
 
-def judge_count(rule: Rule, subject: Subject, source: str) -> Verdict | None:
-    count = len(subject.constant)
+def check_count(rule: SupportRule, operator: CheckedOperator, source: str) -> UnsupportedReason | None:
+    count = len(operator.constant)
     if rule.most_inputs is None or count <= rule.most_inputs:
         return None
     reason = f"it takes up to {rule.most_inputs} inputs, and here are {count}"
-    return Verdict(kind="attribute", reason=reason, remedy="join them in two steps", source=source)
+    return UnsupportedReason(kind="attribute", reason=reason, remedy="join them in two steps", source=source)
 
 
-def judge_constants(rule: Rule, subject: Subject, source: str) -> Verdict | None:
+def check_constants(rule: SupportRule, operator: CheckedOperator, source: str) -> UnsupportedReason | None:
     for position in rule.constants:
-        if position < len(subject.constant) and not subject.constant[position]:
+        if position < len(operator.constant) and not operator.constant[position]:
             remedy = "make it a constant of the model: fold constants, or export with fixed parameters"
-            return Verdict(kind="constant", reason=f"its input {position} is computed", remedy=remedy, source=source)
+            return UnsupportedReason(
+                kind="constant", reason=f"its input {position} is computed", remedy=remedy, source=source
+            )
     for position in rule.computed:
-        if position < len(subject.constant) and subject.constant[position]:
-            return Verdict(kind="constant", reason=f"its input {position} is a constant", remedy="", source=source)
+        if position < len(operator.constant) and operator.constant[position]:
+            return UnsupportedReason(
+                kind="constant", reason=f"its input {position} is a constant", remedy="", source=source
+            )
     return None
 
 
-def judge_dtype(allowed: Sequence[str], subject: Subject, main: int | None, source: str) -> Verdict | None:
-    position = subject.main(main)
-    dtype = subject.dtypes[position] if position < len(subject.dtypes) else ""
+def check_dtype(
+    allowed: Sequence[str], operator: CheckedOperator, main: int | None, source: str
+) -> UnsupportedReason | None:
+    position = operator.main(main)
+    dtype = operator.dtypes[position] if position < len(operator.dtypes) else ""
     if not dtype or dtype in allowed:
         return None
     remedy = f"cast it to {allowed[0]} around the operator" if allowed else ""
-    return Verdict(kind="dtype", reason=f"type {dtype} is not among {', '.join(allowed)}", remedy=remedy, source=source)
+    return UnsupportedReason(
+        kind="dtype", reason=f"type {dtype} is not among {', '.join(allowed)}", remedy=remedy, source=source
+    )
 
 
-def judge_ranks(rule: Rule, subject: Subject, source: str) -> Verdict | None:
-    position = subject.main(rule.main)
-    shape = subject.shapes[position] if position < len(subject.shapes) else None
+def check_ranks(rule: SupportRule, operator: CheckedOperator, source: str) -> UnsupportedReason | None:
+    position = operator.main(rule.main)
+    shape = operator.shapes[position] if position < len(operator.shapes) else None
     if shape is None or rule.ranks is None or len(shape) in rule.ranks:
         return None
     shown = ", ".join(map(str, rule.ranks))
     nearest = min(rule.ranks, key=lambda rank: abs(rank - len(shape)), default=len(shape))
     remedy = f"reshape to {nearest} axes around the operator"
-    return Verdict(kind="rank", reason=f"{len(shape)} axes are not among {shown}", remedy=remedy, source=source)
+    return UnsupportedReason(
+        kind="rank", reason=f"{len(shape)} axes are not among {shown}", remedy=remedy, source=source
+    )
 
 
-def judge_attributes(rule: Rule, subject: Subject, source: str) -> Verdict | None:
+def check_attributes(rule: SupportRule, operator: CheckedOperator, source: str) -> UnsupportedReason | None:
     for condition in rule.refuse:
-        if condition and all(matches(subject.attributes.get(name), wanted) for name, wanted in condition.items()):
-            shown = ", ".join(f"{name}={show(subject.attributes[name])}" for name in condition)
+        if condition and all(matches(operator.attributes.get(name), wanted) for name, wanted in condition.items()):
+            shown = ", ".join(f"{name}={show(operator.attributes[name])}" for name in condition)
             remedy = f"export it with another {' or '.join(condition)}"
-            return Verdict(kind="attribute", reason=f"{shown} is not supported", remedy=remedy, source=source)
+            return UnsupportedReason(kind="attribute", reason=f"{shown} is not supported", remedy=remedy, source=source)
     return None
 
 
-def judge_need(rule: Rule, subject: Subject, source: str) -> Verdict | None:
-    given = subject.attributes
+def check_required_attributes(rule: SupportRule, operator: CheckedOperator, source: str) -> UnsupportedReason | None:
+    given = operator.attributes
     if not rule.need or any(all(given.get(name) == wanted for name, wanted in one.items()) for one in rule.need):
         return None
     shown = " or ".join(", ".join(f"{name}={show(wanted)}" for name, wanted in one.items()) for one in rule.need)
-    return Verdict(
+    return UnsupportedReason(
         kind="attribute", reason=f"it works with {shown} alone", remedy=f"export it with {shown}", source=source
     )
 

@@ -7,7 +7,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from edgewright.errors import UsageError
-from edgewright.facts.words import Precision, runtime_name
+from edgewright.schema.vocabulary import Precision, normalize_runtime_name
 
 ENTRY_POINTS = "edgewright.runtimes"
 
@@ -290,9 +290,9 @@ TABLE: dict[str, RuntimeInfo] = {
 }
 
 
-def runtime_info(word: str) -> RuntimeInfo:
+def find_runtime(word: str) -> RuntimeInfo:
     """The runtime that `word` names, from the table or from a plug-in; UsageError lists the known ones."""
-    name = runtime_name(word)
+    name = normalize_runtime_name(word)
     if name in TABLE:
         return TABLE[name]
     for info in plugin_runtimes():
@@ -316,7 +316,7 @@ def plugin_runtimes() -> list[RuntimeInfo]:
     return found
 
 
-def install_command(info: RuntimeInfo) -> str:
+def make_install_command(info: RuntimeInfo) -> str:
     """What brings a runtime: its own packages, since an extra of ours installs only where Edgewright comes from."""
     return info.install or f"pip install {info.distribution}"
 
@@ -325,7 +325,7 @@ def known_runtimes() -> list[str]:
     return [name for name, info in TABLE.items() if info.reads] + [info.name for info in plugin_runtimes()]
 
 
-def runtime_module(info: RuntimeInfo) -> ModuleType:
+def import_runtime(info: RuntimeInfo) -> ModuleType:
     """The runtime's module; its library is not imported by this."""
     return import_module(info.module)
 

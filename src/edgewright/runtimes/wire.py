@@ -9,15 +9,15 @@ from typing import Literal
 
 from msgspec import Struct
 
-from edgewright.facts.artifact import IoMap
-from edgewright.facts.model import Signature
-from edgewright.facts.plan import ModelMetadata
-from edgewright.facts.words import Precision
+from edgewright.schema.artifact import IoMap
+from edgewright.schema.model import Signature
+from edgewright.schema.plan import ModelMetadata
+from edgewright.schema.vocabulary import Precision
 
 PROTOCOL = 2
 
 
-class Memory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ResidentMemory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Resident memory of the worker in bytes, now and at its peak; None where the system does not tell."""
 
     rss: int | None
@@ -33,7 +33,7 @@ class Hello(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="
     pid: int
     python: str
     import_us: float
-    memory: Memory
+    memory: ResidentMemory
 
 
 class SessionRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -61,7 +61,7 @@ class Open(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="o
     feeds: str
 
 
-class RunTimes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="run"):
+class TimeRuns(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="run"):
     """Time `runs` inferences, or fewer if `seconds` pass before.
 
     `settle` inferences are run first and not timed: the pause between two requests cools the caches.
@@ -89,7 +89,7 @@ class Invoke(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=
     stacked: bool = False
 
 
-class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="profile"):
+class ProfileRuns(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="profile"):
     """Profile `runs` inferences and leave the trace in `folder`."""
 
     session: SessionRequest
@@ -103,7 +103,7 @@ class CompileRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     Attributes:
         source: path of the source model on the machine of the worker. An ONNX source has fixed shapes and a unique
-            name on every node (`formats/prepare.py`).
+            name on every node (`formats/onnx/prepare.py`).
         format: the source's format, one of `RuntimeInfo.compiles`.
         precision: fp32 leaves the source's types as they are, those of a quantised one too.
         shapes: sizes of every input.
@@ -131,7 +131,7 @@ class Compile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     request: CompileRequest
 
 
-class MemoryNow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="memory"):
+class ReadMemory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="memory"):
     """Tell the resident memory."""
 
 
@@ -139,7 +139,7 @@ class Close(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="
     """Free the session and leave."""
 
 
-Command = Open | RunTimes | Calibrate | Invoke | Profile | Compile | MemoryNow | Close
+Command = Open | TimeRuns | Calibrate | Invoke | ProfileRuns | Compile | ReadMemory | Close
 
 
 class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -149,7 +149,7 @@ class Request(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class Opened(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="opened"):
     load_us: float
-    memory: Memory
+    memory: ResidentMemory
     signature: Signature
     notes: tuple[str, ...]
 
@@ -161,7 +161,7 @@ class Times(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="
     cpu_ns: tuple[int, ...]
 
 
-class Calibration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="calibration"):
+class ClockCalibration(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="calibration"):
     """The harness's own cost per sample, the clock's smallest step, and the time of the fixed arithmetic."""
 
     wall_ns: float
@@ -191,16 +191,16 @@ class Compiled(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     twin: str = ""
 
 
-class Told(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="told"):
+class CommandDone(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="told"):
     """Done; the memory at that moment."""
 
-    memory: Memory
+    memory: ResidentMemory
 
 
-RefusalKind = Literal["model", "input", "conversion", "missing", "memory", "limit", "room", "internal"]
+FailureKind = Literal["model", "input", "conversion", "missing", "memory", "limit", "room", "internal"]
 
 
-class Refused(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="refused"):
+class CommandFailed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="refused"):
     """The command failed and the worker lives on.
 
     `kind` is `model` (the runtime's library refused), `input` (the feeds do not fit), `conversion` (a compiler cannot
@@ -209,14 +209,14 @@ class Refused(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     `hint` the next step where the refusal knows one.
     """
 
-    kind: RefusalKind
+    kind: FailureKind
     why: str
     trace: str
     hint: str = ""
 
 
-Greeting = Hello | Refused
-Result = Opened | Times | Calibration | Compiled | Told | Refused
+Greeting = Hello | CommandFailed
+Result = Opened | Times | ClockCalibration | Compiled | CommandDone | CommandFailed
 
 
 class Answer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

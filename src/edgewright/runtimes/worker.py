@@ -18,17 +18,17 @@ from types import ModuleType
 
 import msgspec
 
-from edgewright.errors import LimitReached, full_disk
+from edgewright.errors import LimitReached, find_full_disk_error
 from edgewright.runtimes import wire
 from edgewright.runtimes.contract import Array, Mismatch, NotConvertible, Rejected, Session
-from edgewright.runtimes.memory import memory_now
-from edgewright.runtimes.table import runtime_info, runtime_module
+from edgewright.runtimes.memory import read_resident_memory
+from edgewright.runtimes.table import find_runtime, import_runtime
 from edgewright.runtimes.tensor_file import SUFFIX, read_tensor_file, write_tensor_file
-from edgewright.system.fence import is_exhausted
+from edgewright.system.memory_limit import is_allocation_failure
 from edgewright.system.parent import die_with_parent
 
 REFERENCE_STEPS = 20_000
-REFUSALS: dict[wire.RefusalKind, type[Exception]] = {
+FAILURE_KINDS: dict[wire.FailureKind, type[Exception]] = {
     "model": Rejected,
     "input": Mismatch,
     "conversion": NotConvertible,
@@ -44,7 +44,7 @@ def main() -> None:
     die_with_parent()
     gc.disable()  # a collection in the middle of a sample would be the harness's time, not the model's
     name = sys.argv[1]
-    module = runtime_module(runtime_info(name))
+    module = import_runtime(find_runtime(name))
     greeting = greet(name, module)
     send(channel, greeting)
     if isinstance(greeting, wire.Hello):
@@ -69,7 +69,7 @@ def greet(name: str, module: ModuleType) -> wire.Greeting:
     try:
         version = module.version()
     except ImportError as error:
-        return wire.Refused(kind="missing", why=str(error), trace=trace_of_this())
+        return wire.CommandFailed(kind="missing", why=str(error), trace=trace_of_this())
     return wire.Hello(
         protocol=wire.PROTOCOL,
         runtime=name,
@@ -77,24 +77,24 @@ def greet(name: str, module: ModuleType) -> wire.Greeting:
         pid=os.getpid(),
         python=sys.version.split()[0],
         import_us=(perf_counter_ns() - began) / 1e3,
-        memory=memory_now(),
+        memory=read_resident_memory(),
     )
 
 
 def serve(channel: FileIO, module: ModuleType) -> None:
     decode = msgspec.json.Decoder(wire.Request).decode
-    desk = Desk(module)
+    handler = RequestHandler(module)
     for line in sys.stdin.buffer:
         try:
             request = decode(line)
         except msgspec.MsgspecError as error:
             sys.exit(f"the worker leaves: a request cannot be read: {error}")
-        send(channel, wire.Answer(id=request.id, result=desk.answer(request.command)))
+        send(channel, wire.Answer(id=request.id, result=handler.answer(request.command)))
         if isinstance(request.command, wire.Close):
             return
 
 
-class Desk:
+class RequestHandler:
     """Answers commands; holds the one session of this worker."""
 
     def __init__(self, module: ModuleType) -> None:
@@ -106,11 +106,11 @@ class Desk:
         try:
             return self.act(command)
         except Exception as error:
-            return refuse(kind_of(error), error, hint_of(error))
+            return report_failure(kind_of(error), error, hint_of(error))
 
     def act(self, command: wire.Command) -> wire.Result:
         match command:
-            case wire.RunTimes():
+            case wire.TimeRuns():
                 return self.time_runs(command)
             case wire.Open():
                 return self.open(command)
@@ -118,12 +118,12 @@ class Desk:
                 return calibrate(command.runs)
             case wire.Invoke():
                 return self.invoke(command)
-            case wire.Profile():
+            case wire.ProfileRuns():
                 return self.profile(command)
             case wire.Compile():
                 return self.compile(command)
-            case wire.MemoryNow():
-                return wire.Told(memory=memory_now())
+            case wire.ReadMemory():
+                return wire.CommandDone(memory=read_resident_memory())
             case wire.Close():
                 return self.close()
 
@@ -132,33 +132,33 @@ class Desk:
         began = perf_counter_ns()
         session: Session = self.module.open_session(command.session)
         load_us = (perf_counter_ns() - began) / 1e3
-        memory = memory_now()
+        memory = read_resident_memory()
         self.session = session
         session.bind(feeds)
         notes = tuple(session.notes)
         return wire.Opened(load_us=load_us, memory=memory, signature=session.signature, notes=notes)
 
-    def time_runs(self, command: wire.RunTimes) -> wire.Times:
+    def time_runs(self, command: wire.TimeRuns) -> wire.Times:
         run = self.loaded().run
-        with told_as_the_models():
+        with reject_model_errors():
             for _ in range(command.settle):
                 run()
             wall, cpu = time_calls(run, command.runs, command.seconds)
         return wire.Times(wall_ns=tuple(wall), cpu_ns=tuple(cpu))
 
-    def invoke(self, command: wire.Invoke) -> wire.Told:
+    def invoke(self, command: wire.Invoke) -> wire.CommandDone:
         feeds = read_arrays(command.feeds)
         outputs = run_stacked(self.loaded(), feeds) if command.stacked else run_once(self.loaded(), feeds)
         write_arrays(command.outputs, outputs)
-        return wire.Told(memory=memory_now())
+        return wire.CommandDone(memory=read_resident_memory())
 
-    def profile(self, command: wire.Profile) -> wire.Told:
+    def profile(self, command: wire.ProfileRuns) -> wire.CommandDone:
         feeds = read_arrays(command.feeds)
         folder = Path(command.folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with told_as_the_models():
+        with reject_model_errors():
             self.module.profile(command.session, feeds, command.runs, folder)
-        return wire.Told(memory=memory_now())
+        return wire.CommandDone(memory=read_resident_memory())
 
     def compile(self, command: wire.Compile) -> wire.Compiled:
         gc.enable()  # nothing is timed here, and converters leave much behind
@@ -170,11 +170,11 @@ class Desk:
             raise NotConvertible(f"{type(error).__name__}: {last_line(error)}") from error
         return compiled
 
-    def close(self) -> wire.Told:
+    def close(self) -> wire.CommandDone:
         if self.session is not None:
             self.session.close()
             self.session = None
-        return wire.Told(memory=memory_now())
+        return wire.CommandDone(memory=read_resident_memory())
 
     def loaded(self) -> Session:
         if self.session is None:
@@ -183,7 +183,7 @@ class Desk:
 
 
 @contextmanager
-def told_as_the_models() -> Iterator[None]:
+def reject_model_errors() -> Iterator[None]:
     """What a library raises in the middle of an inference is a failure of the model, not of the worker."""
     try:
         yield
@@ -194,13 +194,13 @@ def told_as_the_models() -> Iterator[None]:
         raise Rejected(why) from error
 
 
-def kind_of(error: Exception) -> wire.RefusalKind:
+def kind_of(error: Exception) -> wire.FailureKind:
     """Return the kind of refusal for what a command raised; a full disk counts before all that was made of it."""
-    if full_disk(error):
+    if find_full_disk_error(error):
         return "room"
-    if is_exhausted(str(error)):
+    if is_allocation_failure(str(error)):
         return "memory"
-    return next((kind for kind, classes in REFUSALS.items() if isinstance(error, classes)), "internal")
+    return next((kind for kind, classes in FAILURE_KINDS.items() if isinstance(error, classes)), "internal")
 
 
 def hint_of(error: Exception) -> str:
@@ -213,9 +213,9 @@ def last_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or ["it gave no reason"])[-1][:500]
 
 
-def refuse(kind: wire.RefusalKind, error: Exception, hint: str = "") -> wire.Refused:
+def report_failure(kind: wire.FailureKind, error: Exception, hint: str = "") -> wire.CommandFailed:
     why = str(error) or type(error).__name__
-    return wire.Refused(kind=kind, why=why, trace=trace_of_this(), hint=hint)
+    return wire.CommandFailed(kind=kind, why=why, trace=trace_of_this(), hint=hint)
 
 
 def trace_of_this() -> str:
@@ -245,14 +245,17 @@ def time_calls(call: Callable[[], object], most: int, seconds: float) -> tuple[l
     return wall, cpu
 
 
-def nothing() -> None:
+def do_nothing() -> None:
     """What is timed to learn what timing costs."""
 
 
-def calibrate(runs: int) -> wire.Calibration:
-    wall, cpu = time_calls(nothing, runs, 1.0)
-    return wire.Calibration(
-        wall_ns=middle(wall), cpu_ns=middle(cpu), resolution_ns=clock_step_ns(), reference_us=reference_us()
+def calibrate(runs: int) -> wire.ClockCalibration:
+    wall, cpu = time_calls(do_nothing, runs, 1.0)
+    return wire.ClockCalibration(
+        wall_ns=compute_median(wall),
+        cpu_ns=compute_median(cpu),
+        resolution_ns=clock_step_ns(),
+        reference_us=reference_us(),
     )
 
 
@@ -274,7 +277,7 @@ def arithmetic() -> int:
     return total
 
 
-def middle(values: list[int]) -> float:
+def compute_median(values: list[int]) -> float:
     """The median, without importing the statistics module."""
     ordered = sorted(values)
     half = len(ordered) // 2
@@ -309,7 +312,7 @@ def write_arrays(path: str, arrays: dict[str, Array]) -> None:
 
 def run_once(session: Session, feeds: dict[str, Array]) -> dict[str, Array]:
     session.bind(feeds)
-    with told_as_the_models():
+    with reject_model_errors():
         session.run()
     return session.fetch()
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from edgewright.errors import ConfigError, StoreCorrupt, StoreError
-from edgewright.store.failures import told
+from edgewright.store.failures import translate_errors
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -32,17 +32,17 @@ class Blobs:
     """
 
     def __init__(self, folder: Path, url: str | None) -> None:
-        self._folder, self._url = _local_folder(folder, url), url
-        self._guard = threading.Lock()
+        self._folder, self._url = _find_local_folder(folder, url), url
+        self._lock = threading.Lock()
         self._opened: ObjectStore | None = None
-        self.where = str(self._folder) if self._folder else _without_secrets(url or "")
+        self.where = str(self._folder) if self._folder else _remove_secrets(url or "")
 
     def size_bytes(self, sha256: str) -> int | None:
         """Size of the blob; None where there is none."""
         import obstore
 
         try:
-            return obstore.head(self._store, _key(sha256))["size"]
+            return obstore.head(self._store, _make_key(sha256))["size"]
         except FileNotFoundError:
             return None
 
@@ -56,11 +56,11 @@ class Blobs:
         # A damaged blob is written again.
         if self.size_bytes(sha256) == size_bytes and self._is_sound(sha256):
             return
-        content = _checked(source, sha256)
+        content = _verify_chunks(source, sha256)
         if size_bytes <= _PART_BYTES:
-            obstore.put(self._store, _key(sha256), b"".join(content), use_multipart=False)
+            obstore.put(self._store, _make_key(sha256), b"".join(content), use_multipart=False)
         else:
-            obstore.put(self._store, _key(sha256), content, use_multipart=True, chunk_size=_PART_BYTES)
+            obstore.put(self._store, _make_key(sha256), content, use_multipart=True, chunk_size=_PART_BYTES)
 
     def read(self, sha256: str) -> Iterator[bytes]:
         """The bytes in pieces. They may be used only once the iterator has ended: it ends by comparing the hash.
@@ -70,9 +70,9 @@ class Blobs:
         import obstore
 
         digest = hashlib.sha256()
-        with told("a stored file cannot be read", self.where):
+        with translate_errors("a stored file cannot be read", self.where):
             try:
-                found = obstore.get(self._store, _key(sha256))
+                found = obstore.get(self._store, _make_key(sha256))
             except FileNotFoundError as error:
                 raise StoreError("a stored file is missing", f"{self.where} has no {sha256}") from error
             for piece in found.stream(min_chunk_size=_CHUNK_BYTES):
@@ -92,9 +92,9 @@ class Blobs:
         import obstore
 
         with suppress(FileNotFoundError):
-            obstore.delete(self._store, _key(sha256))
+            obstore.delete(self._store, _make_key(sha256))
         if self._folder is not None:
-            for rest in self._folder.glob(f"{_key(sha256)}#*"):
+            for rest in self._folder.glob(f"{_make_key(sha256)}#*"):
                 rest.unlink(missing_ok=True)
 
     def _is_sound(self, sha256: str) -> bool:
@@ -109,13 +109,13 @@ class Blobs:
 
     @property
     def _store(self) -> "ObjectStore":
-        with self._guard:
+        with self._lock:
             if self._opened is None:
                 self._opened = _open(self._folder, self._url)
             return self._opened
 
 
-def hash_of(source: BinaryIO) -> tuple[str, int]:
+def hash_stream(source: BinaryIO) -> tuple[str, int]:
     """SHA-256 and size of the rest of a file."""
     digest, size = hashlib.sha256(), 0
     while piece := source.read(_CHUNK_BYTES):
@@ -136,7 +136,7 @@ def check_sha256(text: str) -> str:
     return text
 
 
-def _checked(source: BinaryIO, sha256: str) -> Iterator[bytes]:
+def _verify_chunks(source: BinaryIO, sha256: str) -> Iterator[bytes]:
     digest = hashlib.sha256()
     while piece := source.read(_CHUNK_BYTES):
         digest.update(piece)
@@ -145,12 +145,12 @@ def _checked(source: BinaryIO, sha256: str) -> Iterator[bytes]:
         raise StoreError("a file changed while it was being stored", f"it had the hash {sha256} at first")
 
 
-def _key(sha256: str) -> str:
+def _make_key(sha256: str) -> str:
     check_sha256(sha256)
     return f"{sha256[:2]}/{sha256[2:]}"
 
 
-def _local_folder(folder: Path, url: str | None) -> Path | None:
+def _find_local_folder(folder: Path, url: str | None) -> Path | None:
     if not url:
         return folder
     parts = urlsplit(url)
@@ -175,6 +175,6 @@ def _open(folder: Path | None, url: str | None) -> "ObjectStore":
         ) from error
 
 
-def _without_secrets(url: str) -> str:
+def _remove_secrets(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

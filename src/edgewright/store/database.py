@@ -14,10 +14,10 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from edgewright.errors import ConfigError, StoreCorrupt, StoreError, StoreFull, StoreNewer
-from edgewright.store.failures import told
-from edgewright.store.reserve import Reserve
+from edgewright.store.failures import translate_errors
+from edgewright.store.recovery.reserve import Reserve
 from edgewright.store.schema import REVISION, REVISIONS, metadata
-from edgewright.system.locks import hold
+from edgewright.system.locks import hold_lock
 
 BUSY_TIMEOUT_S = 10.0
 _SCRIPTS = Path(__file__).parent / "migrations"
@@ -43,23 +43,23 @@ class Database:
     @contextmanager
     def reading(self, what: str) -> Iterator[Connection]:
         """A transaction that sees one state of the database throughout and writes nothing."""
-        with told(what, self.where), self.engine.connect() as connection:
+        with translate_errors(what, self.where), self.engine.connect() as connection:
             if self.is_postgres:
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
                 yield connection
 
     @contextmanager
-    def writing(self, what: str, *, alone: bool = False) -> Iterator[Connection]:
+    def writing(self, what: str, *, exclusive: bool = False) -> Iterator[Connection]:
         """A transaction that is kept as a whole at the end of the block, or not at all.
 
         SQLite lets one writer in at a time. PostgreSQL lets many in, except while one is `alone`.
         """
-        with told(what, self.where), self.engine.connect() as connection:
+        with translate_errors(what, self.where), self.engine.connect() as connection:
             connection = connection.execution_options(writing=True)
             with connection.begin():
                 if self.is_postgres:
-                    take = "pg_advisory_xact_lock" if alone else "pg_advisory_xact_lock_shared"
+                    take = "pg_advisory_xact_lock" if exclusive else "pg_advisory_xact_lock_shared"
                     connection.execute(text(f"SELECT {take}(:key)"), {"key": _BLOB_KEY})
                 yield connection
 
@@ -78,67 +78,67 @@ class Database:
         if self.reserve is None or not self.reserve.is_released:
             return
         with suppress(SQLAlchemyError), self.engine.connect() as connection:
-            _raw(connection).execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self.reserve.keep()
+            _get_raw_connection(connection).execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.reserve.acquire()
 
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
         if self.reserve is not None:
-            self.reserve.keep()
+            self.reserve.acquire()
 
 
 def open_database(home: Path, url: str | None, busy_timeout_s: float) -> Database:
     """Connect, and bring the tables up to date. Raises StoreError and its children."""
-    address = _address(home, url)
+    address = _parse_address(home, url)
     where = address.database or "" if _is_sqlite(address) else address.render_as_string(hide_password=True)
-    with told("the record of runs cannot be opened", where):
-        reserve = _reserve(address)
+    with translate_errors("the record of runs cannot be opened", where):
+        reserve = _make_reserve(address)
         try:
-            return _opened(address, where, _engine(address, busy_timeout_s), reserve)
+            return _prepare_database(address, where, _make_engine(address, busy_timeout_s), reserve)
         except StoreFull:
             if reserve is None:
                 raise
             # Reading needs little room: that of the reserve, or none where this process has the database alone.
-            engine = _engine(address, busy_timeout_s, alone=not reserve.release())
-            return _opened(address, where, engine, reserve)
+            engine = _make_engine(address, busy_timeout_s, exclusive=not reserve.release())
+            return _prepare_database(address, where, engine, reserve)
 
 
-def _opened(address: URL, where: str, engine: Engine, reserve: Reserve | None) -> Database:
+def _prepare_database(address: URL, where: str, engine: Engine, reserve: Reserve | None) -> Database:
     database = Database(engine=engine, where=where, reserve=reserve)
     try:
-        _bring_up_to_date(database, address)
+        _upgrade(database, address)
     except BaseException:
         engine.dispose()
         raise
     if reserve is not None:
-        reserve.keep()
+        reserve.acquire()
     return database
 
 
-def _reserve(address: URL) -> Reserve | None:
+def _make_reserve(address: URL) -> Reserve | None:
     if not _is_sqlite(address) or _is_on_read_only_disk(address.database or ""):
         return None
     return Reserve(Path(address.database or ""))
 
 
-def _address(home: Path, url: str | None) -> URL:
+def _parse_address(home: Path, url: str | None) -> URL:
     if not url:
         return URL.create("sqlite", database=str(home / "edgewright.db"))
     try:
         address = make_url(url)
     except (ArgumentError, ValueError) as error:
-        raise _bad_address("it is not an address") from error
+        raise _make_address_error("it is not an address") from error
     if address.drivername in ("postgresql", "postgres"):
         address = address.set(drivername="postgresql+psycopg")
     if address.drivername == "postgresql+psycopg":
         return address
     if address.drivername in ("sqlite", "sqlite+pysqlite") and address.database not in (None, "", ":memory:"):
         return address
-    raise _bad_address(f"{address.drivername} is neither SQLite (in a file) nor PostgreSQL")
+    raise _make_address_error(f"{address.drivername} is neither SQLite (in a file) nor PostgreSQL")
 
 
-def _bad_address(why: str) -> ConfigError:
+def _make_address_error(why: str) -> ConfigError:
     examples = "postgresql://user@host/edgewright or sqlite:////path/to/edgewright.db"
     return ConfigError(
         "EDGEWRIGHT_DATABASE_URL cannot be used", why, f"give {examples}, or leave it out for the default"
@@ -149,14 +149,14 @@ def _is_sqlite(address: URL) -> bool:
     return address.get_backend_name() == "sqlite"
 
 
-def _engine(address: URL, busy_timeout_s: float, *, alone: bool = False) -> Engine:
+def _make_engine(address: URL, busy_timeout_s: float, *, exclusive: bool = False) -> Engine:
     """Connect. `alone`, a SQLite database is locked for this process, which then needs no file for what they share."""
     if _is_sqlite(address):
         assert address.database is not None  # noqa: S101 - `_address` saw to it
         Path(address.database).parent.mkdir(parents=True, exist_ok=True)
-        one: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0} if alone else {}
-        engine = create_engine(_unchanging(address) if _is_on_read_only_disk(address.database) else address, **one)
-        event.listen(engine, "connect", _sqlite_settings(busy_timeout_s, alone=alone))
+        one: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0} if exclusive else {}
+        engine = create_engine(_make_immutable(address) if _is_on_read_only_disk(address.database) else address, **one)
+        event.listen(engine, "connect", _make_sqlite_setup(busy_timeout_s, exclusive=exclusive))
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     try:
@@ -167,7 +167,7 @@ def _engine(address: URL, busy_timeout_s: float, *, alone: bool = False) -> Engi
         raise StoreError(
             "PostgreSQL cannot be used", str(error), "pip install 'edgewright[postgres]' brings its driver"
         ) from error
-    event.listen(engine, "connect", _postgres_settings(busy_timeout_s, address.database or ""))
+    event.listen(engine, "connect", _make_postgres_setup(busy_timeout_s, address.database or ""))
     return engine
 
 
@@ -176,17 +176,17 @@ def _is_on_read_only_disk(path: str) -> bool:
     return hasattr(os, "statvfs") and Path(path).is_file() and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
-def _unchanging(address: URL) -> URL:
+def _make_immutable(address: URL) -> URL:
     return address.set(database=f"file:{quote(address.database or '')}", query={"immutable": "1", "uri": "true"})
 
 
-def _sqlite_settings(busy_timeout_s: float, *, alone: bool) -> Any:
+def _make_sqlite_setup(busy_timeout_s: float, *, exclusive: bool) -> Any:
     def apply(connection: sqlite3.Connection, _record: object) -> None:
         # Transactions are begun by `_begin_sqlite`; Python's own habit would begin them too late and too weak.
         connection.isolation_level = None
         connection.execute(f"PRAGMA busy_timeout = {round(busy_timeout_s * 1000)}")
         connection.execute("PRAGMA foreign_keys = ON")
-        if alone:
+        if exclusive:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         # In WAL this is what makes a run that was reported as saved outlive a power cut.
         connection.execute("PRAGMA synchronous = FULL")
@@ -201,7 +201,7 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
 
-def _postgres_settings(busy_timeout_s: float, name: str) -> Any:
+def _make_postgres_setup(busy_timeout_s: float, name: str) -> Any:
     def apply(connection: Any, _record: object) -> None:
         if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
             raise StoreError(
@@ -216,8 +216,8 @@ def _postgres_settings(busy_timeout_s: float, name: str) -> Any:
     return apply
 
 
-def _bring_up_to_date(database: Database, address: URL) -> None:
-    if _revision(database) == REVISION:
+def _upgrade(database: Database, address: URL) -> None:
+    if _load_revision(database) == REVISION:
         return
     if database.is_postgres:
         with database.engine.begin() as connection:
@@ -226,20 +226,20 @@ def _bring_up_to_date(database: Database, address: URL) -> None:
             _migrate(connection, database.where)
         return
     # SQLite's own locks do not cover the switch to WAL.
-    with hold(Path(f"{address.database}.lock"), _MIGRATION_WAIT_S):
+    with hold_lock(Path(f"{address.database}.lock"), _MIGRATION_WAIT_S):
         with database.engine.connect() as connection:
-            _raw(connection).execute("PRAGMA journal_mode = WAL")
+            _get_raw_connection(connection).execute("PRAGMA journal_mode = WAL")
         with database.writing("the record of runs cannot be brought up to date") as connection:
             _migrate(connection, database.where)
 
 
-def _raw(connection: Connection) -> sqlite3.Connection:
+def _get_raw_connection(connection: Connection) -> sqlite3.Connection:
     raw = connection.connection.driver_connection
     assert isinstance(raw, sqlite3.Connection)  # noqa: S101 - called for SQLite only
     return raw
 
 
-def _revision(database: Database) -> str | None:
+def _load_revision(database: Database) -> str | None:
     with database.reading("the record of runs cannot be opened") as connection:
         return _read_revision(connection)
 
@@ -256,7 +256,7 @@ def _migrate(connection: Connection, where: str) -> None:
     found = _read_revision(connection)
     if found == REVISION:
         return
-    _refuse_what_is_not_ours(connection, found, where)
+    _reject_foreign_tables(connection, found, where)
     # Alembic costs a quarter of a second, so only those pay who need it.
     from alembic import command
     from alembic.config import Config
@@ -267,16 +267,16 @@ def _migrate(connection: Connection, where: str) -> None:
     command.upgrade(config, REVISION)
 
 
-def _refuse_what_is_not_ours(connection: Connection, found: str | None, where: str) -> None:
+def _reject_foreign_tables(connection: Connection, found: str | None, where: str) -> None:
     if found is not None and found not in REVISIONS:
         raise StoreNewer(
             "the record of runs is from a newer Edgewright",
             f"{where} has revision {found}; this Edgewright knows up to {REVISION}",
         )
-    taken = set(metadata.tables) & set(inspect(connection).get_table_names())
-    if found is None and taken:
+    existing = set(metadata.tables) & set(inspect(connection).get_table_names())
+    if found is None and existing:
         raise StoreCorrupt(
             "this is not a record of runs",
-            f"{where} has tables of these names, but no revision: {', '.join(sorted(taken))}",
+            f"{where} has tables of these names, but no revision: {', '.join(sorted(existing))}",
             "point EDGEWRIGHT_HOME or EDGEWRIGHT_DATABASE_URL at a place of its own",
         )

@@ -21,9 +21,9 @@ from pathlib import Path
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
 
-from edgewright.errors import FULL, EdgewrightError, StoreCorrupt, StoreError, StoreFull, StoreLocked
+from edgewright.errors import FULL_DISK_ERRNOS, EdgewrightError, StoreCorrupt, StoreError, StoreFull, StoreLocked
 
-_SQLITE: dict[int, type[StoreError]] = {
+_SQLITE_ERRORS: dict[int, type[StoreError]] = {
     sqlite3.SQLITE_BUSY: StoreLocked,
     sqlite3.SQLITE_LOCKED: StoreLocked,
     sqlite3.SQLITE_PROTOCOL: StoreLocked,
@@ -31,7 +31,7 @@ _SQLITE: dict[int, type[StoreError]] = {
     sqlite3.SQLITE_NOTADB: StoreCorrupt,
     sqlite3.SQLITE_FULL: StoreFull,
 }
-_POSTGRES: dict[str, type[StoreError]] = {
+_POSTGRES_ERRORS: dict[str, type[StoreError]] = {
     "55P03": StoreLocked,
     "40001": StoreLocked,
     "40P01": StoreLocked,
@@ -43,15 +43,15 @@ _POSTGRES: dict[str, type[StoreError]] = {
     "53100": StoreFull,
 }
 # Rust's words for the same, inside obstore's texts.
-_FULL_TEXTS = tuple(f"(os error {code})" for code in sorted(FULL))
-_UNTOLD = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+_FULL_TEXTS = tuple(f"(os error {code})" for code in sorted(FULL_DISK_ERRNOS))
+_AMBIGUOUS_CODES = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 _NO_SPACE_BYTES = 1 << 20
-_ELSEWHERE = "point EDGEWRIGHT_HOME at a folder that can be written"
-_LAID_OUT_WRONG = ("no such table", "no such column", "has no column named")
+_WRITABLE_HINT = "point EDGEWRIGHT_HOME at a folder that can be written"
+_SCHEMA_MESSAGES = ("no such table", "no such column", "has no column named")
 
 
 @contextmanager
-def told(what: str, where: str) -> Iterator[None]:
+def translate_errors(what: str, where: str) -> Iterator[None]:
     """Let nothing out of the block but EdgewrightErrors, and what is no failure of the store (Ctrl-C, a bug).
 
     Args:
@@ -63,23 +63,23 @@ def told(what: str, where: str) -> Iterator[None]:
     except EdgewrightError:
         raise
     except Exception as failure:
-        kind = kind_of(failure)
+        kind = classify_failure(failure)
         if kind is None:
             raise
-        if _hides_its_cause(failure):
-            raise _error_of_disk(what, where, reason_of(failure)) from failure
-        raise kind(what, f"{where}: {reason_of(failure)}", _hint_for(failure)) from failure
+        if _is_ambiguous(failure):
+            raise _make_disk_error(what, where, describe_failure(failure)) from failure
+        raise kind(what, f"{where}: {describe_failure(failure)}", _make_hint(failure)) from failure
 
 
-def kind_of(failure: BaseException) -> type[StoreError] | None:
+def classify_failure(failure: BaseException) -> type[StoreError] | None:
     """The error that stands for a failure; None for what no store can cause."""
     if isinstance(failure, SQLAlchemyError):
         inner = getattr(failure, "orig", None)
-        return StoreError if inner is None else _kind_of_driver(inner)
+        return StoreError if inner is None else _classify_driver_error(inner)
     if isinstance(failure, sqlite3.Error):
-        return _kind_of_driver(failure)
+        return _classify_driver_error(failure)
     if isinstance(failure, OSError) and not isinstance(failure, InterruptedError):
-        return StoreFull if failure.errno in FULL else StoreError
+        return StoreFull if failure.errno in FULL_DISK_ERRNOS else StoreError
     # A row or file that holds something else than was written.
     if isinstance(failure, msgspec.DecodeError | UnicodeDecodeError):
         return StoreCorrupt
@@ -89,21 +89,21 @@ def kind_of(failure: BaseException) -> type[StoreError] | None:
     return StoreError if isinstance(failure, OverflowError) else None
 
 
-def reason_of(failure: BaseException) -> str:
+def describe_failure(failure: BaseException) -> str:
     """The lower library's own words, one line of them."""
     inner = getattr(failure, "orig", None) or failure
     text = str(inner).strip() or type(inner).__name__
     return text.splitlines()[0]
 
 
-def _kind_of_driver(failure: BaseException) -> type[StoreError]:
+def _classify_driver_error(failure: BaseException) -> type[StoreError]:
     state = getattr(failure, "sqlstate", None)
     if state is not None:
-        return _POSTGRES.get(state, StoreError)
+        return _POSTGRES_ERRORS.get(state, StoreError)
     code = getattr(failure, "sqlite_errorcode", None)
-    if code is not None and (code & 0xFF) in _SQLITE:
-        return _SQLITE[code & 0xFF]
-    if any(text in str(failure) for text in _LAID_OUT_WRONG):
+    if code is not None and (code & 0xFF) in _SQLITE_ERRORS:
+        return _SQLITE_ERRORS[code & 0xFF]
+    if any(text in str(failure) for text in _SCHEMA_MESSAGES):
         return StoreCorrupt
     return StoreError
 
@@ -113,21 +113,21 @@ def _is_from_obstore(failure: BaseException) -> bool:
     return any(kind.__module__.startswith("obstore") for kind in type(failure).__mro__)
 
 
-def _hides_its_cause(failure: BaseException) -> bool:
+def _is_ambiguous(failure: BaseException) -> bool:
     code = getattr(getattr(failure, "orig", None) or failure, "sqlite_errorcode", None)
-    return code is not None and (code & 0xFF) in _UNTOLD
+    return code is not None and (code & 0xFF) in _AMBIGUOUS_CODES
 
 
-def _error_of_disk(what: str, where: str, reason: str) -> StoreError:
+def _make_disk_error(what: str, where: str, reason: str) -> StoreError:
     """The error for a failure whose cause only the disk beneath `where` shows."""
     folder = _nearest_folder(Path(where))
     with suppress(OSError):
         if shutil.disk_usage(folder).free < _NO_SPACE_BYTES:
             return StoreFull(what, f"{where}: no space is left on the disk ({reason})")
     if _is_read_only(folder):
-        return StoreError(what, f"{where}: read-only file system ({reason})", _ELSEWHERE)
+        return StoreError(what, f"{where}: read-only file system ({reason})", _WRITABLE_HINT)
     if not os.access(folder, os.W_OK):
-        return StoreError(what, f"{where}: no permission to write there ({reason})", _ELSEWHERE)
+        return StoreError(what, f"{where}: no permission to write there ({reason})", _WRITABLE_HINT)
     return StoreError(what, f"{where}: {reason}")
 
 
@@ -143,6 +143,6 @@ def _is_read_only(folder: Path) -> bool:
     return False
 
 
-def _hint_for(failure: BaseException) -> str:
+def _make_hint(failure: BaseException) -> str:
     """A hint better than the class's own, where there is one."""
-    return _ELSEWHERE if getattr(failure, "errno", None) == errno.EROFS else ""
+    return _WRITABLE_HINT if getattr(failure, "errno", None) == errno.EROFS else ""

@@ -30,7 +30,7 @@ metadata = MetaData(
 )
 
 
-def _of_run() -> tuple["Column[str]", "Column[int]"]:
+def _make_run_columns() -> tuple["Column[str]", "Column[int]"]:
     """Rows of a run have a place in it and no other key: names may be as long as they like, and may repeat."""
     run_id = Column("run_id", Text, ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
     return run_id, Column("position", Integer, primary_key=True, autoincrement=False)
@@ -100,7 +100,7 @@ Index("ix_run_started_us", run.c.started_us, run.c.id)
 metric = Table(
     "metric",
     metadata,
-    *_of_run(),
+    *_make_run_columns(),
     Column("name", Text, nullable=False),
     Column("unit", Text, nullable=False),
     Column("value", Double),
@@ -112,7 +112,7 @@ metric = Table(
 series = Table(
     "series",
     metadata,
-    *_of_run(),
+    *_make_run_columns(),
     Column("name", Text, nullable=False),
     Column("unit", Text, nullable=False),
     Column("n", BigInteger, nullable=False),
@@ -121,7 +121,7 @@ series = Table(
 layer = Table(
     "layer",
     metadata,
-    *_of_run(),
+    *_make_run_columns(),
     Column("layer_position", Integer, nullable=False),
     Column("name", Text, nullable=False),
     Column("op", Text, nullable=False),
@@ -139,14 +139,14 @@ layer = Table(
 warning = Table(
     "warning",
     metadata,
-    *_of_run(),
+    *_make_run_columns(),
     Column("code", Text, nullable=False),
     Column("text", Text, nullable=False),
 )
 output = Table(
     "output",
     metadata,
-    *_of_run(),
+    *_make_run_columns(),
     Column("role", Text, nullable=False),
     Column("sha256", Text, nullable=False, index=True),
     Column("bytes", BigInteger, nullable=False),

@@ -4,24 +4,24 @@ import os
 import secrets
 from pathlib import Path
 
-from edgewright.store.failures import told
-from edgewright.system.temporary import beside
+from edgewright.store.failures import translate_errors
+from edgewright.system.temporary import create_sibling
 
-FILE = "folder-key"
+KEY_FILE = "folder-key"
 LENGTH = 64
 
 
-def folder_key(home: Path) -> str:
+def load_folder_key(home: Path) -> str:
     """Return the secret that is part of the names of folders with unfinished work; it is made at the first call.
 
     Raises StoreError where the home cannot be written.
     """
-    path = home / FILE
-    with told("the key of unfinished work cannot be kept", str(path)):
+    path = home / KEY_FILE
+    with translate_errors("the key of unfinished work cannot be kept", str(path)):
         if len(known := _read(path)) == LENGTH:
             return known
         home.mkdir(parents=True, exist_ok=True)
-        with beside(path) as part:
+        with create_sibling(path) as part:
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w", encoding="ascii") as file:
                 file.write(secrets.token_hex(LENGTH // 2))

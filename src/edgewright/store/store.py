@@ -39,37 +39,43 @@ from msgspec.structs import replace
 from sqlalchemy import Connection, delete, insert, select, union, update
 
 from edgewright.errors import ImportRejected, StoreError, StoreFull, StoreLocked, UsageError
-from edgewright.facts.run import Output, Run, Series
-from edgewright.store.blobs import Blobs, check_sha256, hash_of
-from edgewright.store.browse import (
-    Choices,
+from edgewright.schema.run import Run, RunOutput, Series
+from edgewright.store.blobs import Blobs, check_sha256, hash_stream
+from edgewright.store.database import BUSY_TIMEOUT_S, Database, open_database
+from edgewright.store.exports.folder import read_folder, write_folder
+from edgewright.store.exports.paths import TEXT_ROLES, strip_folders
+from edgewright.store.exports.portable import make_storable, to_json
+from edgewright.store.failures import translate_errors
+from edgewright.store.recovery.presence import Presence
+from edgewright.store.recovery.unsaved import (
+    check_begun,
+    check_finished,
+    explain_saved_file,
+    import_unsaved,
+    save_to_file,
+)
+from edgewright.store.runs.browse import (
     DeviceRow,
-    Link,
+    FilterChoices,
+    LineageLink,
     ModelRow,
-    Progress,
-    known_ids,
+    ProgressLine,
+    find_existing_ids,
+    get_model_names,
     list_choices,
     list_devices,
-    list_holders,
     list_links,
     list_models,
     list_running,
-    model_names,
+    list_runs_with_file,
 )
-from edgewright.store.database import BUSY_TIMEOUT_S, Database, open_database
-from edgewright.store.failures import told
-from edgewright.store.folder import read_folder, write_folder
-from edgewright.store.folders import TEXT_ROLES, without_folders
-from edgewright.store.ids import new_run_id
-from edgewright.store.portable import readable, to_json
-from edgewright.store.presence import Presence
-from edgewright.store.queries import RunFilter, RunRow, count_rows, find_run, list_rows
-from edgewright.store.rows import as_stored, insert_missing, read_run, series_of, write_run
+from edgewright.store.runs.ids import new_run_id
+from edgewright.store.runs.queries import RunFilter, RunSummary, count_rows, find_run, list_rows
+from edgewright.store.runs.rows import insert_missing, make_series, normalize_run, read_run, write_run
 from edgewright.store.schema import blob, claim, environment, output, run, series, snapshot, tag
-from edgewright.store.unsaved import add_words, check_begun, check_finished, keep_aside, take_in
 
 KILLED = "the process was killed"
-_SWEPT_AT_ONCE = 100
+_BLOBS_PER_SWEEP = 100
 _IN_MEMORY_BYTES = 8 << 20
 
 
@@ -95,7 +101,7 @@ def open_store(
         busy_timeout_s: how long a call waits for another process before StoreLocked.
         now: ISO 8601 in UTC, for the end of killed runs.
     """
-    with told("the record of runs cannot be opened", str(home)):
+    with translate_errors("the record of runs cannot be opened", str(home)):
         home.mkdir(parents=True, exist_ok=True)
     blobs = Blobs(home / "blobs", blob_url)
     database = open_database(home, database_url, busy_timeout_s)
@@ -103,8 +109,8 @@ def open_store(
     try:
         if not database.is_read_only:
             with suppress(StoreFull):  # a full disk is looked at all the same
-                take_in(home, store._save)
-                store._mark_killed(now())
+                import_unsaved(home, store._save)
+                store._mark_killed_runs(now())
     except BaseException:
         store.close()
         raise
@@ -128,7 +134,7 @@ class Store:
         Its id comes from `new_run_id`. Raises StoreError where the id is taken.
         """
         check_begun(begun)
-        begun = replace(readable(begun), state="running")
+        begun = replace(make_storable(begun), state="running")
         with self.database.writing("the run cannot be recorded") as connection:
             write_run(connection, begun, self._name(), known=False)
 
@@ -139,24 +145,24 @@ class Store:
         is written all the same. Raises ValueError where it is finished already.
         """
         check_finished(finished)
-        finished = readable(finished)
+        finished = make_storable(finished)
         try:
             is_new = self._save(finished)
         except StoreError as failure:
-            add_words(failure, self.home, keep_aside(self.home, finished))
+            explain_saved_file(failure, self.home, save_to_file(self.home, finished))
             raise
         except (KeyboardInterrupt, SystemExit, MemoryError):
-            keep_aside(self.home, finished)
+            save_to_file(self.home, finished)
             raise
         if not is_new:
             raise ValueError(f"run {finished.id} is finished already")
 
     def record(self, finished: Iterable[Run]) -> None:
         """Write many runs that are finished and new, in one transaction: all or none."""
-        with self.database.writing("the runs cannot be saved", alone=True) as connection:
+        with self.database.writing("the runs cannot be saved", exclusive=True) as connection:
             for one in finished:
                 check_finished(one)
-                write_run(connection, readable(one), None, known=False)
+                write_run(connection, make_storable(one), None, known=False)
                 connection.execute(delete(claim).where(claim.c.run_id == one.id))
 
     def delete(self, run_ids: Sequence[str], *, even_running: bool = False) -> None:
@@ -167,14 +173,14 @@ class Store:
         """
         if self.database.reserve is not None:
             self.database.reserve.release_if_full()
-        with self.database.writing("the runs cannot be deleted", alone=True) as connection:
+        with self.database.writing("the runs cannot be deleted", exclusive=True) as connection:
             ids = [find_run(connection, run_id) for run_id in run_ids]
             if not even_running:
-                self._refuse_running(connection, ids)
+                self._reject_running(connection, ids)
             connection.execute(delete(run).where(run.c.id.in_(ids)))
             connection.execute(delete(claim).where(claim.c.run_id.in_(ids)))
             _delete_unused_facts(connection)
-        while self._sweep_blobs() == _SWEPT_AT_ONCE:
+        while self._sweep_blobs() == _BLOBS_PER_SWEEP:
             pass
         self.database.shrink_log()
 
@@ -217,9 +223,9 @@ class Store:
                 names = list(connection.scalars(select(series.c.name).where(series.c.run_id == found)))
                 known = f"it has: {', '.join(names)}" if names else "it has none"
                 raise StoreError(f"run {found} has no series {name[:80]}", known)
-            return series_of(row)
+            return make_series(row)
 
-    def list_runs(self, wanted: RunFilter | None = None) -> list[RunRow]:
+    def list_runs(self, wanted: RunFilter | None = None) -> list[RunSummary]:
         """The runs that pass the filter, newest first, without samples, layers and plans."""
         with self.database.reading("the runs cannot be listed") as connection:
             return list_rows(connection, wanted or RunFilter())
@@ -229,12 +235,12 @@ class Store:
         with self.database.reading("the runs cannot be counted") as connection:
             return count_rows(connection, wanted or RunFilter())
 
-    def known_ids(self, run_ids: Sequence[str]) -> set[str]:
+    def find_existing_ids(self, run_ids: Sequence[str]) -> set[str]:
         """Those of the whole ids that are here."""
         with self.database.reading("the runs cannot be read") as connection:
-            return known_ids(connection, run_ids)
+            return find_existing_ids(connection, run_ids)
 
-    def list_choices(self) -> Choices:
+    def list_choices(self) -> FilterChoices:
         """What the filters of a list can be set to, with the number of runs of each."""
         with self.database.reading("the runs cannot be counted") as connection:
             return list_choices(connection)
@@ -244,17 +250,17 @@ class Store:
         with self.database.reading("the models cannot be listed") as connection:
             return list_models(connection)
 
-    def model_names(self, model_ids: Sequence[str]) -> dict[str, str]:
+    def get_model_names(self, model_ids: Sequence[str]) -> dict[str, str]:
         """Names by id, of those that are here."""
         with self.database.reading("the models cannot be listed") as connection:
-            return model_names(connection, model_ids)
+            return get_model_names(connection, model_ids)
 
-    def list_holders(self, model_id: str, most: int) -> list[str]:
+    def list_runs_with_file(self, model_id: str, most: int) -> list[str]:
         """Ids of the runs of a model that kept its own bytes: first those made here, then the newest."""
         with self.database.reading("the runs cannot be listed") as connection:
-            return list_holders(connection, model_id, most)
+            return list_runs_with_file(connection, model_id, most)
 
-    def list_links(self) -> list[Link]:
+    def list_links(self) -> list[LineageLink]:
         """Which model was made from which, and by which run."""
         with self.database.reading("the models cannot be listed") as connection:
             return list_links(connection)
@@ -269,39 +275,39 @@ class Store:
         with self.database.reading("the runs cannot be listed") as connection:
             return list_running(connection)
 
-    def telling(self, tell: Callable[[str], None]) -> Callable[[str], None]:
+    def publish_progress(self, progress: Callable[[str], None]) -> Callable[[str], None]:
         """`tell`, and the same line for whoever looks at this home while the runs that were begun here go on."""
 
-        def told_too(text: str) -> None:
-            self.presence.say(text)
-            tell(text)
+        def publish(text: str) -> None:
+            self.presence.write_progress(text)
+            progress(text)
 
-        return told_too
+        return publish
 
-    def list_progress(self) -> list[Progress]:
+    def list_progress(self) -> list[ProgressLine]:
         """What the processes of this home that have runs going said last."""
         with self.database.reading("the runs cannot be listed") as connection:
             owned = select(run.c.id, run.c.process).where(run.c.state == "running", run.c.process.is_not(None))
             runs: dict[str, list[str]] = {}
             for row in connection.execute(owned.order_by(run.c.id)):
                 runs.setdefault(row.process, []).append(row.id)
-        said = [Progress(line=self.presence.hear(name), runs=tuple(ids)) for name, ids in runs.items()]
-        return [one for one in said if one.line]
+        lines = [ProgressLine(line=self.presence.read_progress(name), runs=tuple(ids)) for name, ids in runs.items()]
+        return [one for one in lines if one.line]
 
     # Blobs
 
-    def put_file(self, run_id: str, path: Path, *, role: str, model_id: str | None = None) -> Output:
+    def put_file(self, run_id: str, path: Path, *, role: str, model_id: str | None = None) -> RunOutput:
         """Store a file for a run; the Output that comes back belongs into the run's `outputs`.
 
         The file is read once to know its hash, and once more only if its bytes are new. Raises StoreError where it
         cannot be read, or changes meanwhile.
         """
-        with told("a file cannot be stored", str(path)), path.open("rb") as file:
-            return self._put(run_id, file, Output(role=role, sha256="", bytes=0, model_id=model_id))
+        with translate_errors("a file cannot be stored", str(path)), path.open("rb") as file:
+            return self._put(run_id, file, RunOutput(role=role, sha256="", bytes=0, model_id=model_id))
 
-    def put_bytes(self, run_id: str, data: bytes, *, role: str, model_id: str | None = None) -> Output:
+    def put_bytes(self, run_id: str, data: bytes, *, role: str, model_id: str | None = None) -> RunOutput:
         """Store bytes for a run, as `put_file` does."""
-        return self._put(run_id, io.BytesIO(data), Output(role=role, sha256="", bytes=0, model_id=model_id))
+        return self._put(run_id, io.BytesIO(data), RunOutput(role=role, sha256="", bytes=0, model_id=model_id))
 
     def get_file(self, sha256: str, to: Path) -> None:
         """Write a blob to a path, replacing what is there only when the bytes are verified.
@@ -309,7 +315,7 @@ class Store:
         Raises StoreError where there is no such blob, StoreCorrupt where its bytes are not its name's.
         """
         part = to.with_name(f".{new_run_id()}.part")
-        with told("a stored file cannot be written", str(to)):
+        with translate_errors("a stored file cannot be written", str(to)):
             try:
                 with part.open("xb") as file:
                     for piece in self.blobs.read(check_sha256(sha256)):
@@ -323,7 +329,7 @@ class Store:
 
         Raises StoreError where there is no such blob, StoreCorrupt where its bytes are not its name's.
         """
-        with told("a stored file cannot be read", self.blobs.where):
+        with translate_errors("a stored file cannot be read", self.blobs.where):
             file = SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115 - the caller closes it
             try:
                 file.writelines(self.blobs.read(check_sha256(sha256)))
@@ -335,7 +341,7 @@ class Store:
 
     # Other machines
 
-    def export_run(self, run_id: str, folder: Path) -> list[Output]:
+    def export_run(self, run_id: str, folder: Path) -> list[RunOutput]:
         """Write a finished run to a folder that is absent or empty, see `folder.py`.
 
         Returns the outputs whose bytes the store does not have; all others are in the folder.
@@ -343,7 +349,7 @@ class Store:
         found = self.load(run_id)
         if found.state in ("queued", "running"):
             raise StoreError(f"run {found.id} cannot be exported", f"it is {found.state}", "wait until it ends")
-        with told("the run cannot be exported", str(folder)):
+        with translate_errors("the run cannot be exported", str(folder)):
             return write_folder(found, folder, self._fetch)
 
     def import_run(self, folder: Path) -> str:
@@ -354,15 +360,15 @@ class Store:
         Raises StoreNewer for a later schema, ImportRejected for a folder that is not as it was exported, and where
         another run has the id. Tags and note of a run that is here already stay as they are.
         """
-        with told("the run cannot be imported", str(folder)):
+        with translate_errors("the run cannot be imported", str(folder)):
             given, files = read_folder(folder)
-        given = as_stored(replace(readable(given), imported=True, imported_at=utc_now()))
+        given = normalize_run(replace(make_storable(given), imported=True, imported_at=utc_now()))
         with self.database.reading("the run cannot be read") as connection:
             _has_same(connection, given)
         try:
             for file in files.values():
                 self.put_file(given.id, file, role="imported")
-            with self.database.writing("the run cannot be imported", alone=True) as connection:
+            with self.database.writing("the run cannot be imported", exclusive=True) as connection:
                 if not _has_same(connection, given):
                     write_run(connection, given, None, known=False)
         finally:
@@ -386,7 +392,7 @@ class Store:
     # Inside
 
     def _name(self) -> str:
-        with told("the record of runs cannot be written", str(self.home)):
+        with translate_errors("the record of runs cannot be written", str(self.home)):
             return self.presence.name()
 
     def _save(self, finished: Run) -> bool:
@@ -399,7 +405,7 @@ class Store:
             connection.execute(delete(claim).where(claim.c.run_id == finished.id))
         return True
 
-    def _mark_killed(self, now: str) -> None:
+    def _mark_killed_runs(self, now: str) -> None:
         with self.database.reading("the runs cannot be read") as connection:
             running = select(run.c.process).where(run.c.state == "running", run.c.process.is_not(None))
             names = list(connection.scalars(union(running, select(claim.c.process))))
@@ -416,7 +422,7 @@ class Store:
         for name in gone:
             self.presence.forget(name)
 
-    def _refuse_running(self, connection: Connection, ids: Sequence[str]) -> None:
+    def _reject_running(self, connection: Connection, ids: Sequence[str]) -> None:
         running = select(run.c.id, run.c.process).where(run.c.id.in_(ids), run.c.state == "running")
         for row in connection.execute(running):
             if row.process is not None and not self.presence.is_gone(row.process):
@@ -424,29 +430,29 @@ class Store:
 
     def _sweep_blobs(self) -> int:
         """Remove some blobs that nothing uses, alone: nobody can claim one while its bytes go."""
-        with self.database.writing("unused files cannot be removed", alone=True) as connection:
+        with self.database.writing("unused files cannot be removed", exclusive=True) as connection:
             used = select(output.c.sha256).where(output.c.sha256 == blob.c.sha256).exists()
             claimed = select(claim.c.sha256).where(claim.c.sha256 == blob.c.sha256).exists()
-            unused = select(blob.c.sha256).where(~used, ~claimed).limit(_SWEPT_AT_ONCE)
+            unused = select(blob.c.sha256).where(~used, ~claimed).limit(_BLOBS_PER_SWEEP)
             found = list(connection.scalars(unused))
             for sha256 in found:
-                with told("unused files cannot be removed", self.blobs.where):
+                with translate_errors("unused files cannot be removed", self.blobs.where):
                     self.blobs.remove(sha256)
             connection.execute(delete(blob).where(blob.c.sha256.in_(found)))
         return len(found)
 
-    def _put(self, run_id: str, source: BinaryIO, put: Output) -> Output:
-        sha256, size_bytes = hash_of(source)
+    def _put(self, run_id: str, source: BinaryIO, put: RunOutput) -> RunOutput:
+        sha256, size_bytes = hash_stream(source)
         source.seek(0)
         with self.database.writing("a file cannot be stored") as connection:
             insert_missing(connection, blob, {"sha256": sha256, "bytes": size_bytes})
             insert_missing(connection, claim, {"run_id": run_id, "sha256": sha256, "process": self._name()})
-        with told("a file cannot be stored", self.blobs.where):
+        with translate_errors("a file cannot be stored", self.blobs.where):
             self.blobs.put(source, sha256, size_bytes)
         return replace(put, sha256=sha256, bytes=size_bytes)
 
-    def _fetch(self, wanted: Output, to: Path) -> bool:
-        with told("a stored file cannot be read", self.blobs.where):
+    def _fetch(self, wanted: RunOutput, to: Path) -> bool:
+        with translate_errors("a stored file cannot be read", self.blobs.where):
             if self.blobs.size_bytes(wanted.sha256) is None:
                 return False
         self.get_file(wanted.sha256, to)
@@ -458,7 +464,7 @@ def _has_same(connection: Connection, given: Run) -> bool:
     row = connection.execute(select(run).where(run.c.id == given.id)).first()
     if row is None:
         return False
-    if _content(read_run(connection, row)) != _content(given):
+    if _encode_content(read_run(connection, row)) != _encode_content(given):
         raise ImportRejected(
             f"run {given.id} cannot be imported",
             "another run with this id is here, and its content differs",
@@ -467,10 +473,10 @@ def _has_same(connection: Connection, given: Run) -> bool:
     return True
 
 
-def _content(given: Run) -> bytes:
+def _encode_content(given: Run) -> bytes:
     """What of a run never changes, and is the same wherever it is kept: an export has no folders, also in its logs."""
     outputs = tuple(replace(one, sha256="", bytes=0) if one.role in TEXT_ROLES else one for one in given.outputs)
-    return to_json(replace(without_folders(given), note="", tags={}, imported=False, imported_at=None, outputs=outputs))
+    return to_json(replace(strip_folders(given), note="", tags={}, imported=False, imported_at=None, outputs=outputs))
 
 
 def _find_to_change(connection: Connection, run_id: str) -> str:
@@ -490,4 +496,4 @@ def _delete_unused_facts(connection: Connection) -> None:
     connection.execute(delete(snapshot).where(snapshot.c.id.not_in(seen)))
 
 
-__all__ = ["KILLED", "RunFilter", "RunRow", "Store", "open_store", "utc_now"]
+__all__ = ["KILLED", "RunFilter", "RunSummary", "Store", "open_store", "utc_now"]

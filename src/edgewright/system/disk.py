@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from edgewright.errors import (
-    FULL,
+    FULL_DISK_ERRNOS,
     EdgewrightError,
     GateFailed,
     LimitReached,
@@ -19,15 +19,15 @@ from edgewright.errors import (
     StoreError,
     WorkerError,
     WorkerTimeout,
-    full_disk,
+    find_full_disk_error,
 )
-from edgewright.facts.units import show_bytes
+from edgewright.schema.units import show_bytes
 
-ROOM_BYTES = 1 << 20
+MIN_FREE_BYTES = 1 << 20
 
 
-def blame_full_disk(
-    error: EdgewrightError, folders: Iterable[Path] = (), needed_bytes: int = ROOM_BYTES
+def attribute_to_full_disk(
+    error: EdgewrightError, folders: Iterable[Path] = (), needed_bytes: int = MIN_FREE_BYTES
 ) -> EdgewrightError:
     """Return OutputError in place of an error that a full disk has caused, or else the error itself.
 
@@ -35,16 +35,16 @@ def blame_full_disk(
     read or run, or a worker dies, and less than `needed_bytes` are free in one of the folders or in the temporary
     one, the disk is named as the cause.
     """
-    if full := full_disk(error):
+    if full := find_full_disk_error(error):
         if isinstance(error, OutputError | StoreError):  # it says so itself
             return error
         full.why += f": {error.what}"
         full.__cause__ = error
         return full
-    if not may_come_from_disk(error):
+    if not may_be_disk_failure(error):
         return error
     for folder in (*folders, Path(tempfile.gettempdir())):
-        free = free_bytes(folder)
+        free = count_free_bytes(folder)
         if free is not None and free < needed_bytes:
             why = f"{folder} has {show_bytes(free)} free, and this failed: {error.what}"
             full = OutputError("the disk is full", why, "free some space, and run the same again")
@@ -53,7 +53,7 @@ def blame_full_disk(
     return error
 
 
-def allocate(path: Path) -> None:
+def preallocate(path: Path) -> None:
     """Give every byte of a file its place on the disk. Raises OSError where it has no room.
 
     A process that writes into a mapped file with holes, on a disk that is full, is ended by a signal.
@@ -67,18 +67,18 @@ def allocate(path: Path) -> None:
         try:
             os.posix_fallocate(file.fileno(), 0, max(size, 1))
         except OSError as error:
-            if error.errno in FULL:
+            if error.errno in FULL_DISK_ERRNOS:
                 raise OSError(error.errno, error.strerror, str(path)) from None
 
 
-def may_come_from_disk(error: EdgewrightError) -> bool:
+def may_be_disk_failure(error: EdgewrightError) -> bool:
     """Return whether a file that was cut short, or could not be written, could have led to this error."""
     if isinstance(error, ModelNotFound | LimitReached | WorkerTimeout):
         return False
     return isinstance(error, ModelError | WorkerError | GateFailed) or type(error) is EdgewrightError
 
 
-def free_bytes(folder: Path) -> int | None:
+def count_free_bytes(folder: Path) -> int | None:
     """Return what is free for this user where the folder is, or will be made; None where that is not known."""
     nearest = next((one for one in (folder, *folder.absolute().parents) if one.is_dir()), None)
     with suppress(OSError):

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from edgewright.errors import OutputError, full_disk
-from edgewright.system.temporary import beside
+from edgewright.errors import OutputError, find_full_disk_error
+from edgewright.system.temporary import create_sibling
 
-MOST_TEXT_BYTES = 16 << 20  # of a list, table or record that is read as a whole
+MAX_TEXT_BYTES = 16 << 20  # of a list, table or record that is read as a whole
 
 
 @contextmanager
-def written_whole(path: Path, *, follow: bool = False) -> Iterator[Path]:
+def replace_atomically(path: Path, *, follow: bool = False) -> Iterator[Path]:
     """Give a path to write to, whose file takes the name `path` at the end of the block.
 
     When the block fails, what stood at `path` is still there, and nothing else. Raises OutputError for what the file
@@ -31,7 +31,7 @@ def written_whole(path: Path, *, follow: bool = False) -> Iterator[Path]:
             yield path
             return
         target = Path(os.path.realpath(path)) if follow else path
-        with beside(target) as part:
+        with create_sibling(target) as part:
             yield part
             mode = target.lstat().st_mode if os.path.lexists(target) else None
             with part.open("rb+") as file:
@@ -40,11 +40,11 @@ def written_whole(path: Path, *, follow: bool = False) -> Iterator[Path]:
                 part.chmod(stat.S_IMODE(mode))
             part.replace(target)
     except OSError as error:
-        raise output_error(path, error) from None
+        raise make_output_error(path, error) from None
 
 
 @contextmanager
-def written_folder(folder: Path, last: str) -> Iterator[Path]:
+def create_folder_atomically(folder: Path, last: str) -> Iterator[Path]:
     """Give a new folder, whose files stand in `folder` at the end of the block, the one named `last` as the last.
 
     `folder` is absent or empty; it stays so when the block fails. Raises OSError for what the file system refuses.
@@ -52,7 +52,7 @@ def written_folder(folder: Path, last: str) -> Iterator[Path]:
     is_there = folder.is_dir()
     if not is_there:
         folder.parent.mkdir(parents=True, exist_ok=True)
-    with beside(folder / "files" if is_there else folder) as part:
+    with create_sibling(folder / "files" if is_there else folder) as part:
         part.mkdir()
         yield part
         if not is_there:
@@ -62,16 +62,16 @@ def written_folder(folder: Path, last: str) -> Iterator[Path]:
             path.rename(folder / path.name)
 
 
-def write_whole(path: Path, content: str | bytes, *, follow: bool = False) -> None:
-    """Write a file under its name only when it is whole; `follow` as in `written_whole`. Raises OutputError."""
+def write_atomically(path: Path, content: str | bytes, *, follow: bool = False) -> None:
+    """Write a file under its name only when it is whole; `follow` as in `replace_atomically`. Raises OutputError."""
     data = content.encode() if isinstance(content, str) else content
-    with written_whole(path, follow=follow) as part:
+    with replace_atomically(path, follow=follow) as part:
         part.write_bytes(data)
 
 
-def output_error(path: Path, error: OSError) -> OutputError:
+def make_output_error(path: Path, error: OSError) -> OutputError:
     """Return the error for a file or folder that cannot be written."""
-    full = full_disk(error)
+    full = find_full_disk_error(error)
     hint = full.try_this if full else ""
     return OutputError(f"{path} cannot be written", error.strerror or str(error), hint)
 
@@ -106,11 +106,13 @@ def _check_regular(status: os.stat_result, path: Path) -> None:
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
 
 
-def read_regular(path: Path, most: int = MOST_TEXT_BYTES) -> bytes:
+def read_regular(path: Path, most: int = MAX_TEXT_BYTES) -> bytes:
     """Return the bytes of a regular file. OSError, with the reason as its `strerror`, also where it has over `most`
     bytes."""
     with open_regular(path) as file:
         data = file.read(most + 1)
     if len(data) > most:
-        raise OSError(errno.EINVAL, f"it has over {most:,} bytes", str(path))  # EFBIG would be a full disk: `full_disk`
+        raise OSError(
+            errno.EINVAL, f"it has over {most:,} bytes", str(path)
+        )  # EFBIG would be a full disk: `find_full_disk_error`
     return data

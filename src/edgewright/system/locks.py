@@ -35,7 +35,7 @@ else:
 
 
 @contextmanager
-def hold(path: Path, wait_s: float) -> Iterator[None]:
+def hold_lock(path: Path, wait_s: float) -> Iterator[None]:
     """Hold the lock on `path`, made if absent, for the length of the block. Raises StoreLocked after `wait_s`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + wait_s

@@ -24,21 +24,21 @@ from typing import IO
 from edgewright.system.locks import try_lock
 
 PREFIX, NEW = "edgewright-", "edgewright-new-"
-MARK, ELSEWHERE, FILES = "in-use", "elsewhere", "files"
-NAME = re.compile(r"edgewright-(?:[a-z]+-)?[a-z0-9_]{8}")
-BESIDE = re.compile(r"\.edgewright-[a-z0-9_]{8}(?:\..*)?", re.DOTALL)
+LOCK_FILE, SIBLING_FILE, FILES = "in-use", "elsewhere", "files"
+FOLDER_NAME = re.compile(r"edgewright-(?:[a-z]+-)?[a-z0-9_]{8}")
+SIBLING_NAME = re.compile(r"\.edgewright-[a-z0-9_]{8}(?:\..*)?", re.DOTALL)
 # A folder gets its name when its mark is locked. Windows renames no folder with an open file in it, so there a
 # folder without a lock may be one that is just being made.
-YOUNG_S = 3600.0
+MIN_AGE_S = 3600.0
 
 
 class TemporaryFolder:
     """A folder that is removed at `close`, at the end of the `with` block or of the process, or by a later process."""
 
     def __init__(self, kind: str = "") -> None:
-        sweep_once()
-        root, mark = _make(f"{PREFIX}{kind}-" if kind else PREFIX)
-        self._remove = weakref.finalize(self, _remove, root, mark)
+        remove_stale_folders_once()
+        root, mark = _make_folder(f"{PREFIX}{kind}-" if kind else PREFIX)
+        self._remove = weakref.finalize(self, _remove_folder, root, mark)
         self.path = root / FILES
         self.path.mkdir()
 
@@ -56,7 +56,7 @@ class TemporaryFolder:
 
 
 @contextmanager
-def beside(target: Path) -> Iterator[Path]:
+def create_sibling(target: Path) -> Iterator[Path]:
     """Give the path of nothing yet, in the same folder as `target`; what stands there after the block is removed.
 
     It is a file or a folder that is to be renamed to `target` once it is whole.
@@ -66,55 +66,55 @@ def beside(target: Path) -> Iterator[Path]:
     with ExitStack() as stack:
         with suppress(OSError):  # where the temporary folder is full, it goes without
             ticket = stack.enter_context(TemporaryFolder())
-            (ticket.parent / ELSEWHERE).write_bytes(os.fsencode(part))
+            (ticket.parent / SIBLING_FILE).write_bytes(os.fsencode(part))
         try:
             yield part
         finally:
-            _discard(part)
+            _remove_path(part)
 
 
 @cache
-def sweep_once() -> None:
+def remove_stale_folders_once() -> None:
     """Remove what killed processes left, the first time that this process asks for it."""
-    sweep()
+    remove_stale_folders()
 
 
-def sweep(folder: Path | None = None, now: float | None = None) -> None:
+def remove_stale_folders(folder: Path | None = None, now: float | None = None) -> None:
     """Remove what killed processes of this user left, as far as it is known to be theirs."""
     root = folder or Path(tempfile.gettempdir())
     moment = time.time() if now is None else now
     with suppress(OSError):
         with os.scandir(root) as found:
-            names = [entry.name for entry in found if NAME.fullmatch(entry.name)]
+            names = [entry.name for entry in found if FOLDER_NAME.fullmatch(entry.name)]
         for name in names:
             with suppress(OSError):
-                _sweep_one(root / name, moment)
+                _remove_if_stale(root / name, moment)
 
 
-def _sweep_one(path: Path, now: float) -> None:
+def _remove_if_stale(path: Path, now: float) -> None:
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "geteuid") and status.st_uid != os.geteuid()):
         return
-    if (path.name.startswith(NEW) or sys.platform == "win32") and now - status.st_mtime < YOUNG_S:
+    if (path.name.startswith(NEW) or sys.platform == "win32") and now - status.st_mtime < MIN_AGE_S:
         return
     if path.name.startswith(NEW) and not any(path.iterdir()):  # its process was killed before it made the mark
         path.rmdir()
         return
-    with (path / MARK).open("rb+") as mark:
+    with (path / LOCK_FILE).open("rb+") as mark:
         if not try_lock(mark):
             return
         with suppress(FileNotFoundError):
-            elsewhere = Path(os.fsdecode((path / ELSEWHERE).read_bytes()))
-            if BESIDE.fullmatch(elsewhere.name) and elsewhere.is_absolute():
-                _discard(elsewhere)
+            elsewhere = Path(os.fsdecode((path / SIBLING_FILE).read_bytes()))
+            if SIBLING_NAME.fullmatch(elsewhere.name) and elsewhere.is_absolute():
+                _remove_path(elsewhere)
     shutil.rmtree(path, ignore_errors=True)
 
 
-def _make(prefix: str) -> tuple[Path, IO[bytes]]:
+def _make_folder(prefix: str) -> tuple[Path, IO[bytes]]:
     """Return a new folder, and its mark with the lock."""
     new = Path(tempfile.mkdtemp(prefix=NEW))
     try:
-        mark = (new / MARK).open("wb")
+        mark = (new / LOCK_FILE).open("wb")
         with suppress(OSError):  # a file system without locks: then nobody else gets one either, and it stays
             try_lock(mark)
         if sys.platform == "win32":
@@ -127,12 +127,12 @@ def _make(prefix: str) -> tuple[Path, IO[bytes]]:
     return path, mark
 
 
-def _remove(path: Path, mark: IO[bytes]) -> None:
+def _remove_folder(path: Path, mark: IO[bytes]) -> None:
     mark.close()
     shutil.rmtree(path, ignore_errors=True)
 
 
-def _discard(path: Path) -> None:
+def _remove_path(path: Path) -> None:
     """Remove a file or a folder, if it is there."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)

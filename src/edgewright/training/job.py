@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from edgewright.compress.job import Finished, Step, Trouble
+from edgewright.quantization.job import JobError, JobFinished, StageProgress
 
 
-class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ModuleSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A torch module.
 
     Attributes:
@@ -27,7 +27,7 @@ class Source(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     fresh: bool = False
 
 
-class Laid(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CachedDataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Samples as files, read by memory map.
 
     Attributes:
@@ -81,7 +81,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seed: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
 
 
-class Teaching(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class DistillationSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a student is taught by, besides the labels.
 
     Attributes:
@@ -99,14 +99,14 @@ class Teaching(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     logits: str = ""
     views: int = 0
-    teacher: Source | None = None
+    teacher: ModuleSource | None = None
     temperature: float = 4.0
     alpha: float = 0.9
     transfer: Literal["none", "features", "attention"] = "none"
     transfer_weight: float = 1.0
 
 
-class Thinning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SparsitySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Weights that are set to zero one by one, while it trains.
 
     Attributes:
@@ -142,16 +142,16 @@ class TrainJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     """
 
     title: str
-    module: Source | None = None
+    module: ModuleSource | None = None
     graph: str = ""
     float_graph: str = ""
     shapes: dict[str, tuple[int, ...]]
     task: str
     code: tuple[str, ...] = ()
-    data: Laid
+    data: CachedDataset
     settings: Settings
-    teaching: Teaching | None = None
-    thinning: Thinning | None = None
+    teaching: DistillationSettings | None = None
+    thinning: SparsitySettings | None = None
     outputs: tuple[str, ...] = ()
     out: str
     memory: str
@@ -172,10 +172,10 @@ class InspectJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
             and `inspected.json`.
     """
 
-    module: Source
+    module: ModuleSource
     shapes: dict[str, tuple[int, ...]]
     task: str
-    data: Laid | None = None
+    data: CachedDataset | None = None
     settings: Settings = Settings()
     taylor: bool = False
     taylor_samples: int = 1024
@@ -184,7 +184,7 @@ class InspectJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     out: str
 
 
-class AskJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="ask"):
+class TeacherJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="ask"):
     """Let a teacher answer for every view of every sample that is learnt from.
 
     Attributes:
@@ -193,16 +193,16 @@ class AskJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=
             an unfinished one goes on where it was.
     """
 
-    teacher: Source
+    teacher: ModuleSource
     shapes: dict[str, tuple[int, ...]]
     task: str
-    data: Laid
+    data: CachedDataset
     settings: Settings
     views: int
     out: str
 
 
-Job = TrainJob | InspectJob | AskJob
+WorkerJob = TrainJob | InspectJob | TeacherJob
 
 
 class Curve(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -244,4 +244,4 @@ class TrainReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     notes: tuple[str, ...] = ()
 
 
-Word = Step | Trouble | Finished
+JobMessage = StageProgress | JobError | JobFinished

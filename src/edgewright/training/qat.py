@@ -16,25 +16,25 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from edgewright.compress.fold import fold_batch_norms
-from edgewright.compress.network import Network as FloatNetwork
-from edgewright.compress.write import pack_four_bits
 from edgewright.errors import ModelNotConvertible
-from edgewright.formats.onnx_qdq import DEQUANTIZE, OWN_DOMAINS, QUANTIZE, WEIGHTED, along
+from edgewright.formats.onnx.prepare import name_nodes
+from edgewright.formats.onnx.qdq import DEQUANTIZE, OWN_DOMAINS, QUANTIZE, WEIGHTED, reshape_along_axis
 from edgewright.formats.onnx_to_torch.build import load_network
-from edgewright.formats.prepare import name_nodes
+from edgewright.quantization.network import FloatNetwork as FloatNetwork
+from edgewright.quantization.static.fold import fold_batch_norms
+from edgewright.quantization.static.write import pack_four_bits
 from edgewright.system.temporary import TemporaryFolder
-from edgewright.training.checkpoint import write_whole
+from edgewright.training.loop.checkpoint import write_atomically
 
 Array = NDArray[Any]
 Tensor = Any
-LEAN = 0.45  # of a step: how far a weight starts from its integer, at most
-LEAST = 1e-12
+MAX_OFFSET = 0.45  # of a step: how far a weight starts from its integer, at most
+MIN_SCALE = 1e-12
 INT4 = 22  # TensorProto.INT4
-HOW = "quantise it with edgewright quantize --precision w8a8, w8a16 or w4a8"
+QUANTIZE_HINT = "quantise it with edgewright quantize --precision w8a8, w8a16 or w4a8"
 
 
-class Stored(NamedTuple):
+class QuantizedInitializer(NamedTuple):
     """Integers behind a DequantizeLinear.
 
     Attributes:
@@ -51,7 +51,7 @@ class Stored(NamedTuple):
     high: int
 
 
-class Trained(NamedTuple):
+class TrainedTensor(NamedTuple):
     """A tensor that is trained, under the name by which its layer reads it.
 
     Attributes:
@@ -61,12 +61,12 @@ class Trained(NamedTuple):
     """
 
     start: Array
-    stored: Stored | None
-    site: str
+    stored: QuantizedInitializer | None
+    layer: str
     position: int
 
 
-def qat_module(graph: Path, float_graph: Path | None, shapes: Mapping[str, Sequence[int]]) -> "Graph":
+def build_qat_module(graph: Path, float_graph: Path | None, shapes: Mapping[str, Sequence[int]]) -> "QatModule":
     """The graph as a torch module that takes its inputs, and gives its outputs, by name, and that can write it.
 
     Args:
@@ -78,23 +78,25 @@ def qat_module(graph: Path, float_graph: Path | None, shapes: Mapping[str, Seque
     """
     import onnx
 
-    parts = Parts(onnx.load(str(graph)))
-    if not parts.rounds and not any(one.stored for one in parts.trained.values()):
-        raise ModelNotConvertible("the graph rounds nothing", "it has no QuantizeLinear and no integer weights", HOW)
-    leaning = lean(parts, float_graph) if float_graph else {}
-    return Graph(parts, leaning, shapes)
+    qat_graph = QatGraph(onnx.load(str(graph)))
+    if not qat_graph.rounds and not any(one.stored for one in qat_graph.trained.values()):
+        raise ModelNotConvertible(
+            "the graph rounds nothing", "it has no QuantizeLinear and no integer weights", QUANTIZE_HINT
+        )
+    offsets = compute_offsets(qat_graph, float_graph) if float_graph else {}
+    return QatModule(qat_graph, offsets, shapes)
 
 
-def float_module(graph: Path, shapes: Mapping[str, Sequence[int]]) -> "Graph":
+def build_float_module(graph: Path, shapes: Mapping[str, Sequence[int]]) -> "QatModule":
     """A float graph as it is before it is quantised, its batch normalisations folded: what trains the same weights
     without the rounding. ModelNotConvertible where it holds none, or counts the batch."""
-    parts = Parts(folded(graph))
-    if not parts.trained:
+    qat_graph = QatGraph(load_folded_graph(graph))
+    if not qat_graph.trained:
         raise ModelNotConvertible("the graph cannot be trained", "it has no weights of layers", "")
-    return Graph(parts, {}, shapes)
+    return QatModule(qat_graph, {}, shapes)
 
 
-def folded(graph: Path) -> Any:
+def load_folded_graph(graph: Path) -> Any:
     """The float graph under the names that the quantiser gives its nodes."""
     import onnx
 
@@ -104,7 +106,7 @@ def folded(graph: Path) -> Any:
     return model
 
 
-class Parts:
+class QatGraph:
     """A graph: what of it is trained, and which tensors are rounded how."""
 
     def __init__(self, model: Any) -> None:
@@ -113,38 +115,38 @@ class Parts:
         self.model = model
         self.constants = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
         self.types = {one.name: one.data_type for one in model.graph.initializer}
-        self.makers = {name: node for node in model.graph.node for name in node.output}
-        self.trained: dict[str, Trained] = {}
+        self.producers = {name: node for node in model.graph.node for name in node.output}
+        self.trained: dict[str, TrainedTensor] = {}
         self.rounds: dict[str, tuple[str, str]] = {}  # name of a QuantizeLinear: names of scale and zero point
         for node in model.graph.node:
             if node.op_type in WEIGHTED and node.domain in OWN_DOMAINS:
-                self.take_layer(node)
+                self.collect_layer(node)
             elif node.op_type == QUANTIZE and node.input[0] not in self.constants:
-                self.take_rounding(node)
+                self.collect_activation(node)
 
-    def take_layer(self, node: Any) -> None:
+    def collect_layer(self, node: Any) -> None:
         for position, name in enumerate(node.input[:3]):
-            maker = self.makers.get(name)
+            producer = self.producers.get(name)
             if position == 0 or not name or name in self.trained:
                 continue
             if name in self.constants and self.constants[name].dtype == np.float32:
-                self.trained[name] = Trained(self.constants[name], None, node.name, position)
-            elif maker is not None and maker.op_type == DEQUANTIZE and maker.input[0] in self.constants:
-                stored = self.read_stored(maker)
-                self.trained[name] = Trained(self.real(stored), stored, node.name, position)
+                self.trained[name] = TrainedTensor(self.constants[name], None, node.name, position)
+            elif producer is not None and producer.op_type == DEQUANTIZE and producer.input[0] in self.constants:
+                stored = self.read_stored(producer)
+                self.trained[name] = TrainedTensor(self.real(stored), stored, node.name, position)
 
-    def take_rounding(self, node: Any) -> None:
+    def collect_activation(self, node: Any) -> None:
         scale, zero = (self.constants.get(name) for name in node.input[1:3])
         if len(node.input) < 3 or scale is None or zero is None or scale.size != 1 or zero.dtype.itemsize > 2:
             why = f"QuantizeLinear ('{node.name}'): not one constant scale and zero point of 8 or 16 bits"
-            raise ModelNotConvertible("the graph cannot be trained", why, HOW)
+            raise ModelNotConvertible("the graph cannot be trained", why, QUANTIZE_HINT)
         self.rounds[node.name] = (node.input[1], node.input[2])
 
-    def read_stored(self, node: Any) -> Stored:
+    def read_stored(self, node: Any) -> QuantizedInitializer:
         attributes = {one.name: one.i for one in node.attribute}
         if attributes.get("block_size") or node.input[1] not in self.constants:
             why = f"DequantizeLinear ('{node.name}') has scales for blocks, or computes them"
-            raise ModelNotConvertible("the graph cannot be trained", why, HOW)
+            raise ModelNotConvertible("the graph cannot be trained", why, QUANTIZE_HINT)
         values = self.constants[node.input[0]].astype(np.int64)
         if self.types[node.input[0]] == INT4:
             limits = (-8, 7)
@@ -154,16 +156,16 @@ class Parts:
         zeros = node.input[2] if len(node.input) > 2 else ""
         # What a quantiser leaves out, as kernels of some processors want it, stays out.
         low = limits[0] + 1 if limits[0] < 0 and values.min(initial=0) > limits[0] else limits[0]
-        return Stored(node.input[0], node.input[1], zeros, attributes.get("axis", 1), low, limits[1])
+        return QuantizedInitializer(node.input[0], node.input[1], zeros, attributes.get("axis", 1), low, limits[1])
 
-    def real(self, stored: Stored) -> Array:
+    def real(self, stored: QuantizedInitializer) -> Array:
         values = self.constants[stored.values].astype(np.float32)
         zeros = self.zeros(stored)
         rank = values.ndim
-        scales = along(np.atleast_1d(self.constants[stored.scales]), stored.axis, rank)
-        return np.asarray((values - along(zeros, stored.axis, rank)) * scales, np.float32)
+        scales = reshape_along_axis(np.atleast_1d(self.constants[stored.scales]), stored.axis, rank)
+        return np.asarray((values - reshape_along_axis(zeros, stored.axis, rank)) * scales, np.float32)
 
-    def zeros(self, stored: Stored) -> Array:
+    def zeros(self, stored: QuantizedInitializer) -> Array:
         size = np.atleast_1d(self.constants[stored.scales]).shape
         found = self.constants[stored.zeros] if stored.zeros else np.zeros(size)
         return np.asarray(np.atleast_1d(found), np.float32)
@@ -196,32 +198,32 @@ class Parts:
         return model
 
 
-def lean(parts: Parts, float_graph: Path) -> dict[str, Array]:
+def compute_offsets(qat_graph: QatGraph, float_graph: Path) -> dict[str, Array]:
     """By name of rounded weights, how far the float ones are from their integers, in steps; 0 where it is more than
     one, since those were scaled before they were rounded.
     """
-    network = FloatNetwork(folded(float_graph))
+    network = FloatNetwork(load_folded_graph(float_graph))
     found = {}
-    for name, one in parts.trained.items():
-        site = network.sites.get(one.site)
-        if one.stored is None or one.position != 1 or site is None:
+    for name, one in qat_graph.trained.items():
+        layer = network.weight_nodes.get(one.layer)
+        if one.stored is None or one.position != 1 or layer is None:
             continue
-        real = network.constants[site.weight]
+        real = network.constants[layer.weight]
         if real.shape != one.start.shape:
             continue
-        scales = along(np.atleast_1d(parts.constants[one.stored.scales]), one.stored.axis, real.ndim)
-        steps = (real - one.start) / np.maximum(scales, LEAST)
-        found[name] = np.where(np.abs(steps) > 1, 0, np.clip(steps, -LEAN, LEAN)).astype(np.float32)
+        scales = reshape_along_axis(np.atleast_1d(qat_graph.constants[one.stored.scales]), one.stored.axis, real.ndim)
+        steps = (real - one.start) / np.maximum(scales, MIN_SCALE)
+        found[name] = np.where(np.abs(steps) > 1, 0, np.clip(steps, -MAX_OFFSET, MAX_OFFSET)).astype(np.float32)
     return found
 
 
-class Rounder(nn.Module):  # type: ignore[misc]  # torch's types are not read by mypy
+class WeightQuantizer(nn.Module):  # type: ignore[misc]  # torch's types are not read by mypy
     """Weights on the integers of a channel's scale, of which the logarithm of its change is learned too."""
 
-    def __init__(self, stored: Stored, scales: Array, zeros: Array, shape: Sequence[int]) -> None:
+    def __init__(self, stored: QuantizedInitializer, scales: Array, zeros: Array, shape: Sequence[int]) -> None:
         super().__init__()
         self.stored, self.rank = stored, len(shape)
-        first = torch.from_numpy(np.maximum(np.atleast_1d(scales).astype(np.float32), LEAST))
+        first = torch.from_numpy(np.maximum(np.atleast_1d(scales).astype(np.float32), MIN_SCALE))
         self.change = nn.Parameter(torch.zeros_like(first))
         self.register_buffer("first", first)
         self.register_buffer("zeros", torch.from_numpy(zeros))
@@ -229,7 +231,7 @@ class Rounder(nn.Module):  # type: ignore[misc]  # torch's types are not read by
     def scales(self) -> Tensor:
         return self.first * self.change.exp()
 
-    def spread(self, tensor: Tensor) -> Tensor:
+    def broadcast(self, tensor: Tensor) -> Tensor:
         if tensor.numel() == 1:
             return tensor.reshape(())
         shape = [1] * self.rank
@@ -237,31 +239,31 @@ class Rounder(nn.Module):  # type: ignore[misc]  # torch's types are not read by
         return tensor.reshape(shape)
 
     def forward(self, weights: Tensor) -> Tensor:
-        scales, zeros = self.spread(self.scales()), self.spread(self.zeros)
+        scales, zeros = self.broadcast(self.scales()), self.broadcast(self.zeros)
         steps = torch.clamp(weights / scales, self.stored.low - zeros, self.stored.high - zeros)
         return (steps + (steps.round() - steps).detach()) * scales
 
     def integers(self, weights: Tensor) -> Array:
-        made = (weights / self.spread(self.scales())).round() + self.spread(self.zeros)
+        made = (weights / self.broadcast(self.scales())).round() + self.broadcast(self.zeros)
         return np.asarray(made.clamp(self.stored.low, self.stored.high).detach().cpu().numpy())
 
 
-class Graph(nn.Module):  # type: ignore[misc]  # torch's types are not read by mypy
+class QatModule(nn.Module):  # type: ignore[misc]  # torch's types are not read by mypy
     """An ONNX graph whose weights are trained."""
 
-    def __init__(self, parts: Parts, leaning: Mapping[str, Array], shapes: Mapping[str, Sequence[int]]) -> None:
+    def __init__(self, qat_graph: QatGraph, offsets: Mapping[str, Array], shapes: Mapping[str, Sequence[int]]) -> None:
         super().__init__()
-        self.parts = parts
-        self.names = list(parts.trained)
+        self.qat_graph = qat_graph
+        self.names = list(qat_graph.trained)
         self.weights = nn.ParameterList()
         self.rounders = nn.ModuleDict()
-        for place, (name, one) in enumerate(parts.trained.items()):
+        for place, (name, one) in enumerate(qat_graph.trained.items()):
             start = one.start
             if one.stored is not None and one.position == 1:
-                scales, zeros = parts.constants[one.stored.scales], parts.zeros(one.stored)
-                self.rounders[str(place)] = rounder = Rounder(one.stored, scales, zeros, start.shape)
-                steps = rounder.spread(rounder.first).numpy()
-                start = start + leaning.get(name, np.float32(0)) * steps
+                scales, zeros = qat_graph.constants[one.stored.scales], qat_graph.zeros(one.stored)
+                self.rounders[str(place)] = rounder = WeightQuantizer(one.stored, scales, zeros, start.shape)
+                steps = rounder.broadcast(rounder.first).numpy()
+                start = start + offsets.get(name, np.float32(0)) * steps
             self.weights.append(nn.Parameter(torch.from_numpy(np.array(start, np.float32))))
         self.network = self.build(shapes)
         self.check_batch(shapes)  # before activations are rounded, where a hair's breadth may become a step
@@ -272,16 +274,18 @@ class Graph(nn.Module):  # type: ignore[misc]  # torch's types are not read by m
 
         with TemporaryFolder() as folder:
             path = folder / "model.onnx"
-            onnx.save(self.parts.open_graph(), str(path))
+            onnx.save(self.qat_graph.open_graph(), str(path))
             network = load_network(path, shapes)
-        free_batch(network)
+        make_batch_dynamic(network)
         return network
 
     def round_activations(self) -> None:
         for step in self.network.steps:
-            if step.call.name in self.parts.rounds:
-                scale, zero = (self.parts.constants[name].reshape(-1)[0] for name in self.parts.rounds[step.call.name])
-                step.function = rounding(float(scale), int(zero), zero.dtype)
+            if step.call.name in self.qat_graph.rounds:
+                scale, zero = (
+                    self.qat_graph.constants[name].reshape(-1)[0] for name in self.qat_graph.rounds[step.call.name]
+                )
+                step.function = make_fake_quantize(float(scale), int(zero), zero.dtype)
 
     def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
         held = {}
@@ -301,71 +305,75 @@ class Graph(nn.Module):  # type: ignore[misc]  # torch's types are not read by m
                 both = self(**pair)
                 alone = [self(**{name: one[at : at + 1] for name, one in pair.items()}) for at in (0, 1)]
         except RuntimeError as error:
-            raise ModelNotConvertible("the graph cannot be trained in batches", str(error)[:300], HOW) from error
+            raise ModelNotConvertible(
+                "the graph cannot be trained in batches", str(error)[:300], QUANTIZE_HINT
+            ) from error
         for name, tensor in both.items():
             wanted = torch.cat([one[name] for one in alone])
             if tensor.shape != wanted.shape or not torch.allclose(
                 tensor, wanted, atol=1e-3 * float(wanted.abs().max())
             ):
                 why = f"two samples together give another '{name}' than each alone"
-                raise ModelNotConvertible("the graph cannot be trained in batches", why, HOW)
+                raise ModelNotConvertible("the graph cannot be trained in batches", why, QUANTIZE_HINT)
 
     def write(self, path: Path) -> None:
         """The graph with what was learned."""
         import onnx
 
-        learned = self.learned()
+        trained_arrays = self.trained_arrays()
         model = onnx.ModelProto()
-        model.CopyFrom(self.parts.model)
+        model.CopyFrom(self.qat_graph.model)
         for tensor in model.graph.initializer:
-            if tensor.name in learned:
-                array = learned[tensor.name]
+            if tensor.name in trained_arrays:
+                array = trained_arrays[tensor.name]
                 four = tensor.data_type == INT4
                 made = pack_four_bits(tensor.name, array) if four else onnx.numpy_helper.from_array(array, tensor.name)
                 tensor.CopyFrom(made)
-        write_whole(path, lambda file: file.write(model.SerializeToString()))
+        write_atomically(path, lambda file: file.write(model.SerializeToString()))
 
-    def learned(self) -> dict[str, Array]:
+    def trained_arrays(self) -> dict[str, Array]:
         """Initializers of the graph by name."""
         found: dict[str, Array] = {}
         scales: dict[str, Array] = {}  # of the weights, by layer
-        for place, (name, one) in enumerate(self.parts.trained.items()):
+        for place, (name, one) in enumerate(self.qat_graph.trained.items()):
             weights = self.weights[place].detach().cpu()
             if one.stored is None:
                 found[name] = weights.contiguous().numpy()
             elif one.position == 1:
                 rounder = self.rounders[str(place)]
-                own = self.parts.constants[one.stored.scales]
-                scales[one.site] = rounder.scales().detach().cpu().numpy().reshape(own.shape)
-                found[one.stored.scales] = scales[one.site]
-                dtype = self.parts.constants[one.stored.values].dtype
+                own = self.qat_graph.constants[one.stored.scales]
+                scales[one.layer] = rounder.scales().detach().cpu().numpy().reshape(own.shape)
+                found[one.stored.scales] = scales[one.layer]
+                dtype = self.qat_graph.constants[one.stored.values].dtype
                 found[one.stored.values] = np.ascontiguousarray(rounder.integers(self.weights[place]).astype(dtype))
-        for place, one in enumerate(self.parts.trained.values()):
+        for place, one in enumerate(self.qat_graph.trained.values()):
             if one.stored is not None and one.position == 2:
                 bias = self.weights[place].detach().cpu().numpy().astype(np.float64)
                 found |= self.write_bias(one, one.stored, bias, scales)
         return found
 
-    def write_bias(self, one: Trained, stored: Stored, bias: Array, scales: Mapping[str, Array]) -> dict[str, Array]:
+    def write_bias(
+        self, one: TrainedTensor, stored: QuantizedInitializer, bias: Array, scales: Mapping[str, Array]
+    ) -> dict[str, Array]:
         """Integers of a bias, whose scale is that of input × weights where it was so."""
-        own = self.parts.constants[stored.scales]
-        layer = next(node for node in self.parts.model.graph.node if node.name == one.site)
-        source = self.parts.makers.get(layer.input[0])
-        if source is not None and source.op_type == DEQUANTIZE and one.site in scales:
+        own = self.qat_graph.constants[stored.scales]
+        layer = next(node for node in self.qat_graph.model.graph.node if node.name == one.layer)
+        source = self.qat_graph.producers.get(layer.input[0])
+        if source is not None and source.op_type == DEQUANTIZE and one.layer in scales:
             before = next(
-                self.parts.constants[t.stored.scales]
-                for t in self.parts.trained.values()
-                if t.site == one.site and t.position == 1 and t.stored is not None
+                self.qat_graph.constants[t.stored.scales]
+                for t in self.qat_graph.trained.values()
+                if t.layer == one.layer and t.position == 1 and t.stored is not None
             )
-            product = self.parts.constants[source.input[1]] * before
+            product = self.qat_graph.constants[source.input[1]] * before
             if np.allclose(product, own, rtol=1e-3):
-                own = np.asarray(self.parts.constants[source.input[1]] * scales[one.site], np.float32)
-        zeros = self.parts.zeros(stored)
+                own = np.asarray(self.qat_graph.constants[source.input[1]] * scales[one.layer], np.float32)
+        zeros = self.qat_graph.zeros(stored)
         made = np.clip(np.rint(bias / np.maximum(own, 1e-30)) + zeros, stored.low, stored.high)
-        return {stored.scales: own, stored.values: made.astype(self.parts.constants[stored.values].dtype)}
+        return {stored.scales: own, stored.values: made.astype(self.qat_graph.constants[stored.values].dtype)}
 
 
-def rounding(scale: float, zero: int, dtype: np.dtype[Any]) -> Callable[..., Tensor]:
+def make_fake_quantize(scale: float, zero: int, dtype: np.dtype[Any]) -> Callable[..., Tensor]:
     """A step that rounds an activation; its range stays."""
     limits = np.iinfo(dtype)
     low, high = int(limits.min), int(limits.max)
@@ -376,7 +384,7 @@ def rounding(scale: float, zero: int, dtype: np.dtype[Any]) -> Callable[..., Ten
     return run
 
 
-def free_batch(network: Any) -> None:
+def make_batch_dynamic(network: Any) -> None:
     """Let constants of shapes that begin with the batch of 1 take any."""
     sizes: dict[str, Sequence[int]] = {}
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from edgewright.errors import EdgewrightError, ModelNotConvertible, ModelNotFound, ModelUnreadable
 from edgewright.system.files import read_regular
-from edgewright.training.job import Source
+from edgewright.training.job import ModuleSource
 
-Places = Mapping[str, Mapping[int, Sequence[int] | NDArray[Any]]]
+KeptIndices = Mapping[str, Mapping[int, Sequence[int] | NDArray[Any]]]
 SUFFIX = ".slices.json"
 MOST_BYTES = 1 << 28
-MARK = f'.with_suffix("{SUFFIX}")'  # of a file that `write_built` wrote
-AGAIN = "prune it again, or bring back the file it was"
+MARK = f'.with_suffix("{SUFFIX}")'  # of a file that `write_built_module` wrote
+RESTORE_HINT = "prune it again, or bring back the file it was"
 BUILT = '''"""What is left of {factory}: {stem}{suffix} says which of its weights."""
 
 from pathlib import Path
@@ -59,17 +59,17 @@ def read_slices(path: Path) -> Slices:
     try:
         return msgspec.json.decode(read_regular(path, MOST_BYTES), type=Slices)
     except FileNotFoundError:
-        raise ModelNotFound(f"{path} is not there", "it says what was cut from the model", AGAIN) from None
+        raise ModelNotFound(f"{path} is not there", "it says what was cut from the model", RESTORE_HINT) from None
     except (OSError, msgspec.MsgspecError) as error:
-        raise ModelUnreadable(f"{path} cannot be read", str(error), AGAIN) from None
+        raise ModelUnreadable(f"{path} cannot be read", str(error), RESTORE_HINT) from None
 
 
 def write_slices(slices: Slices, path: Path) -> None:
     path.write_bytes(msgspec.json.encode(slices) + b"\n")
 
 
-def unfold(source: Source) -> Source:
-    """A source that `write_built` wrote as the whole module's, with the slices beside it; any other as it is.
+def resolve_built_source(source: ModuleSource) -> ModuleSource:
+    """A source that `write_built_module` wrote as the whole module's, with the slices beside it; any other as it is.
 
     Raises ModelNotFound, ModelUnreadable where the whole module's file went, or changed.
     """
@@ -81,10 +81,10 @@ def unfold(source: Source) -> Source:
     return msgspec.structs.replace(source, factory=f"{whole}:{name}", slices=str(beside), whole_weights=False)
 
 
-def describe_slices(
-    source: Source,
+def make_slices(
+    source: ModuleSource,
     folder: Path,
-    places: Places,
+    places: KeptIndices,
     *,
     removed: Sequence[str] = (),
     numbers: Mapping[str, Mapping[str, int]] | None = None,
@@ -96,8 +96,8 @@ def describe_slices(
     Args:
         places: kept places by name and axis, as the source's module counts them.
     """
-    source = unfold(source)
-    now = point_at(
+    source = resolve_built_source(source)
+    now = set_factory(
         source.factory,
         folder,
         Slices(
@@ -114,13 +114,13 @@ def describe_slices(
     return compose(read_slices(Path(source.slices)), now) if source.slices else now
 
 
-def point_at(factory: str, folder: Path, slices: Slices) -> Slices:
+def set_factory(factory: str, folder: Path, slices: Slices) -> Slices:
     """The slices with the factory as seen from the folder."""
     file, name = split_factory(factory)
-    return msgspec.structs.replace(slices, factory=f"{relative(file, folder)}:{name}", factory_sha256=digest(file))
+    return msgspec.structs.replace(slices, factory=f"{make_relative(file, folder)}:{name}", factory_sha256=digest(file))
 
 
-def cut_weights(weights: Path, places: Places, to: Path, *, removed: Sequence[str] = ()) -> None:
+def slice_weights(weights: Path, places: KeptIndices, to: Path, *, removed: Sequence[str] = ()) -> None:
     """Write the kept places of a module's `.safetensors`, without those of removed modules."""
     from safetensors.numpy import load_file, save_file
 
@@ -161,7 +161,7 @@ def compose(first: Slices, then: Slices) -> Slices:
     )
 
 
-def relative(path: Path, folder: Path) -> str:
+def make_relative(path: Path, folder: Path) -> str:
     """As seen from the folder; absolute where there is no way, as between two drives."""
     try:
         return Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()
@@ -181,19 +181,23 @@ def find_factory(slices: Slices, path: Path) -> tuple[Path, str]:
     file, _, name = slices.factory.rpartition(":")
     found = path.parent / file
     if not found.is_file():
-        raise ModelNotFound(f"{found} is not there", f"{path.name} says what was cut from the module it builds", AGAIN)
+        raise ModelNotFound(
+            f"{found} is not there", f"{path.name} says what was cut from the module it builds", RESTORE_HINT
+        )
     if slices.factory_sha256 and digest(found) != slices.factory_sha256:
-        raise ModelUnreadable(f"{found} has changed", f"{path.name} says what was cut from what it built before", AGAIN)
+        raise ModelUnreadable(
+            f"{found} has changed", f"{path.name} says what was cut from what it built before", RESTORE_HINT
+        )
     return found, name
 
 
-def write_built(folder: Path, stem: str, source: Source) -> Path:
+def write_built_module(folder: Path, stem: str, source: ModuleSource) -> Path:
     """Write `STEM.py`, whose `build` gives the source's cut module, and `STEM.slices.json`; the weights, in
     `STEM.safetensors`, are the caller's.
     """
-    source = unfold(source)
+    source = resolve_built_source(source)
     own = read_slices(Path(source.slices)) if source.slices else Slices(factory="")
-    slices = point_at(source.factory, folder, own)
+    slices = set_factory(source.factory, folder, own)
     path = folder / f"{stem}{SUFFIX}"
     write_slices(slices, path)
     text = BUILT.format(factory=Path(slices.factory).name, stem=stem, suffix=SUFFIX, digest=digest(path))
@@ -203,17 +207,17 @@ def write_built(folder: Path, stem: str, source: Source) -> Path:
 
 
 def build_sliced(path: Path, expected: str = "") -> Any:
-    """The cut module, with the weights that its factory gives. What a file of `write_built` calls.
+    """The cut module, with the weights that its factory gives. What a file of `write_built_module` calls.
 
     Args:
         path: of `slices.json`.
         expected: sha256 of it.
     """
-    from edgewright.formats.torch_program import build_module
+    from edgewright.formats.torch.program import build_module
 
     slices = read_slices(path)
     if expected and digest(path) != expected:
-        raise ModelUnreadable(f"{path} has changed", "the model beside it was made with another one", AGAIN)
+        raise ModelUnreadable(f"{path} has changed", "the model beside it was made with another one", RESTORE_HINT)
     file, name = find_factory(slices, path)
     module = build_module(file, name, None)
     apply_slices(module, slices)
@@ -233,21 +237,21 @@ def apply_slices(module: Any, slices: Slices, *, rescale: bool = False) -> None:
     """
     from torch import nn
 
-    from edgewright.training.layers import set_sizes
+    from edgewright.training.slicing.layers import slice_layer
     from edgewright.training.source import try_forward
 
     for path in slices.removed:
-        set_part(module, path, nn.Identity())
+        set_submodule(module, path, nn.Identity())
     cuts: dict[int, Any] = {}
     for name, axes in slices.parameters.items():
         tensor = find_tensor(module, name)
         if id(tensor) not in cuts:  # tied weights are cut once
-            cuts[id(tensor)] = (tensor, cut(tensor, axes, name), axes)
+            cuts[id(tensor)] = (tensor, slice_tensor(tensor, axes, name), axes)
     for path, layer in module.named_modules():
-        set_sizes(layer, path, cuts, rescale=rescale)
+        slice_layer(layer, path, cuts, rescale=rescale)
     for path, values in slices.numbers.items():
         for name, value in values.items():
-            setattr(find_part(module, path), name, value)
+            setattr(find_submodule(module, path), name, value)
     if not slices.shapes:
         return
     try:
@@ -255,46 +259,46 @@ def apply_slices(module: Any, slices: Slices, *, rescale: bool = False) -> None:
     except EdgewrightError as error:
         raise ModelNotConvertible(
             "the module does not run with what was cut from it",
-            f"{error.why} ({blame(module, error)})",
+            f"{error.why} ({locate_failure(module, error)})",
             "leave the groups of that layer whole, or let forward take its sizes from its tensors",
         ) from error
 
 
-def blame(module: Any, error: BaseException) -> str:
+def locate_failure(module: Any, error: BaseException) -> str:
     """The innermost module of the user's own, and its line, in which it failed, as far as the traceback tells."""
     paths = {id(part): path or "the module itself" for path, part in module.named_modules()}
-    told = "no place is known"
+    location = "no place is known"
     cause = error.__cause__ or error
     for frame, line in walk_tb(cause.__traceback__):
         own = frame.f_locals.get("self")
         file = Path(frame.f_code.co_filename)
         if id(own) in paths and "torch" not in file.parts:
-            told = f"in '{paths[id(own)]}' ({type(own).__name__}), {file.name}:{line}"
-    return told
+            location = f"in '{paths[id(own)]}' ({type(own).__name__}), {file.name}:{line}"
+    return location
 
 
-def find_part(module: Any, path: str) -> Any:
+def find_submodule(module: Any, path: str) -> Any:
     try:
         return module.get_submodule(path)
     except AttributeError as error:
-        raise ModelUnreadable("the slices are not this module's", str(error), AGAIN) from None
+        raise ModelUnreadable("the slices are not this module's", str(error), RESTORE_HINT) from None
 
 
-def set_part(module: Any, path: str, part: Any) -> None:
+def set_submodule(module: Any, path: str, part: Any) -> None:
     parent, _, name = path.rpartition(".")
-    find_part(module, path)
-    setattr(find_part(module, parent), name, part)
+    find_submodule(module, path)
+    setattr(find_submodule(module, parent), name, part)
 
 
 def find_tensor(module: Any, name: str) -> Any:
     path, _, own = name.rpartition(".")
-    found = getattr(find_part(module, path), own, None)
+    found = getattr(find_submodule(module, path), own, None)
     if not hasattr(found, "data_ptr"):
-        raise ModelUnreadable("the slices are not this module's", f"it has no tensor '{name}'", AGAIN)
+        raise ModelUnreadable("the slices are not this module's", f"it has no tensor '{name}'", RESTORE_HINT)
     return found
 
 
-def cut(tensor: Any, axes: Mapping[int, Sequence[int]], name: str) -> Any:
+def slice_tensor(tensor: Any, axes: Mapping[int, Sequence[int]], name: str) -> Any:
     import torch
 
     made = tensor.detach()
@@ -302,7 +306,7 @@ def cut(tensor: Any, axes: Mapping[int, Sequence[int]], name: str) -> Any:
         places = np.asarray(kept, np.int64)
         if axis >= made.ndim or not places.size or places.min() < 0 or places.max() >= made.shape[axis]:
             why = f"'{name}' is {list(tensor.shape)}, and axis {axis} is to keep up to place {max(kept, default=-1)}"
-            raise ModelUnreadable("the slices are not this module's", why, AGAIN)
+            raise ModelUnreadable("the slices are not this module's", why, RESTORE_HINT)
         made = made.index_select(axis, torch.from_numpy(places).to(made.device))
     if isinstance(tensor, torch.nn.Parameter):
         return torch.nn.Parameter(made.contiguous(), requires_grad=tensor.requires_grad)

@@ -8,29 +8,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgewright.formats.prepare import drop_file_origins
-from edgewright.formats.torch_program import build_module, describe_program, export_onnx
-from edgewright.formats.torch_weights import load_weights
-from edgewright.training.job import Source
+from edgewright.formats.onnx.prepare import remove_file_exporter_metadata
+from edgewright.formats.torch.program import build_module, describe_program, export_onnx
+from edgewright.formats.torch.weights import load_weights
+from edgewright.training.job import ModuleSource
 from edgewright.training.slices import apply_slices, read_slices, split_factory
 
 Shapes = Mapping[str, Sequence[int]]
 
 
-def load_module(source: Source, seed: int) -> Any:
+def load_module(source: ModuleSource, seed: int) -> Any:
     """The module on the CPU, ready to be trained. The factory runs under the seed, so that what it draws can be drawn
     again.
 
-    With `fresh` the weights are those that the factory draws, even where it loads some: see `draw_anew`.
+    With `fresh` the weights are those that the factory draws, even where it loads some: see `reinitialize_weights`.
 
     Raises:
         ModelNotFound: no such file.
         ModelUnreadable: the factory is missing, raises, or gives no module; weights or slices do not fit it.
     """
     file, factory = split_factory(source.factory)
-    module = build_under(file, factory, seed)
+    module = build_with_seed(file, factory, seed)
     if source.fresh:
-        draw_anew(module, build_under(file, factory, seed + 1), seed)
+        reinitialize_weights(module, build_with_seed(file, factory, seed + 1), seed)
     if source.weights and source.whole_weights:
         load_weights(module, Path(source.weights))
     if source.slices:
@@ -40,7 +40,7 @@ def load_module(source: Source, seed: int) -> Any:
     return module.train()
 
 
-def build_under(file: Path, factory: str, seed: int) -> Any:
+def build_with_seed(file: Path, factory: str, seed: int) -> Any:
     """The module without weights of its own; torch's generator is left as it was found."""
     import torch
 
@@ -49,7 +49,7 @@ def build_under(file: Path, factory: str, seed: int) -> Any:
         return build_module(file, factory, None)
 
 
-def draw_anew(module: Any, other: Any, seed: int) -> list[str]:
+def reinitialize_weights(module: Any, other: Any, seed: int) -> list[str]:
     """Draw what the factory does not draw by itself; `other` is what it builds under another seed.
 
     A parameter that is the same under both seeds, and more than one number repeated, was loaded by the factory, or
@@ -61,30 +61,30 @@ def draw_anew(module: Any, other: Any, seed: int) -> list[str]:
     """
     import torch
 
-    twin = dict(other.named_parameters())
-    stay = []
+    reference = dict(other.named_parameters())
+    unchanged = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for path, layer in module.named_modules():
             if hasattr(layer, "reset_running_stats"):
                 layer.reset_running_stats()
             own = {f"{path}.{name}".lstrip("."): value for name, value in layer.named_parameters(recurse=False)}
-            loaded = [name for name, value in own.items() if is_loaded(value, twin.get(name))]
+            loaded = [name for name, value in own.items() if is_loaded(value, reference.get(name))]
             if loaded and callable(getattr(layer, "reset_parameters", None)):
                 layer.reset_parameters()
             else:
-                stay += loaded
-    return stay
+                unchanged += loaded
+    return unchanged
 
 
-def is_loaded(value: Any, twin: Any) -> bool:
-    if twin is None or value.shape != twin.shape or value.numel() < 2:
+def is_loaded(value: Any, reference: Any) -> bool:
+    if reference is None or value.shape != reference.shape or value.numel() < 2:
         return False
-    return bool((value == twin).all()) and bool((value != value.reshape(-1)[0]).any())
+    return bool((value == reference).all()) and bool((value != value.reshape(-1)[0]).any())
 
 
 @contextmanager
-def evaluating(module: Any) -> Iterator[None]:
+def evaluation_mode(module: Any) -> Iterator[None]:
     """The module in evaluation mode; each part of it in its own mode again behind."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
@@ -97,11 +97,11 @@ def evaluating(module: Any) -> Iterator[None]:
 
 def try_forward(module: Any, shapes: Shapes) -> Any:
     """The module described as a program, having run on zeros. InputError with torch's words where it does not run."""
-    with evaluating(module):
+    with evaluation_mode(module):
         return describe_program(module, "module", shapes)
 
 
-def tensors(module: Any) -> dict[str, Any]:
+def get_named_tensors(module: Any) -> dict[str, Any]:
     """Parameters and buffers under each of their names."""
     return {
         **dict(module.named_parameters(remove_duplicate=False)),
@@ -115,10 +115,10 @@ def export_module(module: Any, shapes: Shapes, path: Path, outputs: Sequence[str
     Its outputs get the names `outputs` where there are as many. Raises InputError for shapes it does not run on,
     ModelNotConvertible for what torch cannot export.
     """
-    with evaluating(module):
+    with evaluation_mode(module):
         loaded = describe_program(module, "module", shapes)
         if len(outputs) == len(loaded.outputs):
             named = [one._replace(name=name) for one, name in zip(loaded.outputs, outputs, strict=True)]
             loaded = loaded._replace(outputs=tuple(named))
         export_onnx(loaded, path)
-    drop_file_origins(path)
+    remove_file_exporter_metadata(path)

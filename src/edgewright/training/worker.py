@@ -1,6 +1,7 @@
 """`python -m edgewright.training.worker JOB.json`: train, inspect or ask, telling how far it is, a JSON line each.
 
-A process of its own, as `compress/worker.py` is: torch lives here alone, and stdout belongs to the words of `job.py`.
+A process of its own, as `quantization/worker.py` is: torch is loaded here alone, and stdout carries the messages of
+`job.py`.
 """
 
 import os
@@ -10,10 +11,10 @@ from pathlib import Path
 
 import msgspec
 
-from edgewright.compress.job import Finished, Trouble
-from edgewright.errors import EdgewrightError, OutputError, RuntimeMissing, full_disk
+from edgewright.errors import EdgewrightError, OutputError, RuntimeMissing, find_full_disk_error
+from edgewright.quantization.job import JobError, JobFinished
 from edgewright.system.parent import die_with_parent
-from edgewright.training.job import AskJob, InspectJob, Job, TrainJob, Word
+from edgewright.training.job import InspectJob, JobMessage, TeacherJob, TrainJob, WorkerJob
 
 
 def main(path: str) -> None:
@@ -21,50 +22,50 @@ def main(path: str) -> None:
     channel = os.dup(1)
     os.dup2(2, 1)  # what libraries print must not stand between the words
 
-    def say(word: Word) -> None:
+    def send(word: JobMessage) -> None:
         os.write(channel, msgspec.json.encode(word) + b"\n")
 
-    job: Job = msgspec.json.decode(Path(path).read_bytes(), type=Job)
+    job: WorkerJob = msgspec.json.decode(Path(path).read_bytes(), type=WorkerJob)
     try:
-        run(job, say)
+        run(job, send)
     except EdgewrightError as error:
-        say(trouble(full_disk(error) or error))
+        send(make_job_error(find_full_disk_error(error) or error))
     except ImportError as error:
-        say(
-            trouble(
+        send(
+            make_job_error(
                 RuntimeMissing(
                     f"training needs the package {error.name}", str(error), 'pip install "edgewright[train]"'
                 )
             )
         )
     except OSError as error:
-        say(trouble(full_disk(error) or OutputError("a file cannot be read or written", str(error))))
+        send(make_job_error(find_full_disk_error(error) or OutputError("a file cannot be read or written", str(error))))
     except Exception as error:
-        if (full := full_disk(error)) is None:
+        if (full := find_full_disk_error(error)) is None:
             raise
-        say(trouble(full))
+        send(make_job_error(full))
     else:
-        say(Finished())
+        send(JobFinished())
 
 
-def trouble(error: EdgewrightError) -> Trouble:
-    return Trouble(kind=type(error).__name__, what=error.what, why=error.why, try_this=error.try_this)
+def make_job_error(error: EdgewrightError) -> JobError:
+    return JobError(kind=type(error).__name__, what=error.what, why=error.why, try_this=error.try_this)
 
 
-def run(job: Job, say: Callable[[Word], None]) -> None:
+def run(job: WorkerJob, send: Callable[[JobMessage], None]) -> None:
     match job:
         case TrainJob():
-            from edgewright.training.train import run_train
+            from edgewright.training.loop.train import run_training
 
-            run_train(job, say)
-        case AskJob():
-            from edgewright.training.teach import run_ask
+            run_training(job, send)
+        case TeacherJob():
+            from edgewright.training.distillation.losses import run_teacher_job
 
-            run_ask(job, say)
+            run_teacher_job(job, send)
         case InspectJob():
-            from edgewright.training.inspect import run_inspect
+            from edgewright.training.inspection import run_inspect
 
-            run_inspect(job, say)
+            run_inspect(job, send)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from edgewright.errors import ModelNotConvertible
-from edgewright.facts.model import TensorSpec
-from edgewright.formats.onnx_to_torch.call import Arranged, Array, Call, Operator, Tensor
-from edgewright.formats.onnx_to_torch.network import Argument, Constant, Network, Step, Value
+from edgewright.formats.onnx_to_torch.call import Arranged, Array, Call, Tensor, TorchOperator
+from edgewright.formats.onnx_to_torch.network import Argument, Constant, NetworkStep, OnnxNetwork, Value
 from edgewright.formats.onnx_to_torch.operators import OPERATORS
-from edgewright.formats.onnx_to_torch.read import Graph, Node, read_graph
-from edgewright.formats.onnx_to_torch.rewrite import rewrite
-from edgewright.formats.onnx_to_torch.rounding import UNROUND_WEIGHTS, mark_rounding
+from edgewright.formats.onnx_to_torch.qdq import DEQUANTIZE_WEIGHTS_NODE, mark_quantized_nodes
+from edgewright.formats.onnx_to_torch.read import SourceGraph, SourceNode, read_graph
+from edgewright.formats.onnx_to_torch.rewrite import fuse_gelus
+from edgewright.schema.model import TensorSpec
 
 SHAPE_ALONE = ("Shape", "Size")  # what they give does not depend on the values of what they are given
 HALF_LIMIT = float(np.finfo(np.float16).max)
@@ -31,7 +31,7 @@ def load_network(
     half: bool = False,
     unroll: bool = False,
     integers: bool = False,
-) -> Network:
+) -> OnnxNetwork:
     """The network of an ONNX file, in evaluation mode, for these shapes of its inputs.
 
     With `half` its weights and activations are float16, its inputs and outputs as in the source. With `unroll` LSTM,
@@ -40,28 +40,28 @@ def load_network(
 
     Raises ModelUnreadable, and ModelNotConvertible that names the operator and the node that stand in the way.
     """
-    graph = rewrite(read_graph(path, OPERATORS))
-    graph = mark_rounding(graph) if integers else graph
+    graph = fuse_gelus(read_graph(path, OPERATORS))
+    graph = mark_quantized_nodes(graph) if integers else graph
     with torch.no_grad():
-        return Builder(graph, shapes, torch.float16 if half else torch.float32, unroll).build()
+        return NetworkBuilder(graph, shapes, torch.float16 if half else torch.float32, unroll).build()
 
 
-class Builder:
+class NetworkBuilder:
     """Walks the graph once."""
 
-    def __init__(self, graph: Graph, shapes: Mapping[str, Sequence[int]], float_type: Any, unroll: bool) -> None:
+    def __init__(self, graph: SourceGraph, shapes: Mapping[str, Sequence[int]], float_type: Any, unroll: bool) -> None:
         self.graph, self.float_type, self.unroll = graph, float_type, unroll
         self.known = {name: to_tensor(array) for name, array in graph.constants.items()}
         inputs = [spec for spec in graph.signature.inputs if spec.name not in self.known]
         self.values = {spec.name: make_example(spec, shapes) for spec in inputs}
         names = [spec.name for spec in graph.signature.outputs]
-        self.network = Network([spec.name for spec in inputs], names, tuple(self.values.values()))
+        self.network = OnnxNetwork([spec.name for spec in inputs], names, tuple(self.values.values()))
 
-    def build(self) -> Network:
+    def build(self) -> OnnxNetwork:
         for node in live_nodes(self.graph):
             self.take(node)
         for name in self.network.outputs:
-            self.hand_out(name)
+            self.add_output_step(name)
         results = [self.values[name] for name in self.network.outputs]
         self.network.sizes = tuple(tuple(tensor.shape) for tensor in results)
         self.network.types = tuple(tensor.dtype for tensor in results)
@@ -69,7 +69,7 @@ class Builder:
         self.network.eval()
         return self.network
 
-    def take(self, node: Node) -> None:
+    def take(self, node: SourceNode) -> None:
         """Fold the node, or make a step of it."""
         call = Call(node.name, node.op, self.graph.opset, node.attributes, len(node.outputs), unroll=self.unroll)
         operator = OPERATORS[node.op]
@@ -80,28 +80,28 @@ class Builder:
             return
         function, arguments, constants = self.plan(call, operator, node, given)
         results = compute(call, function, fill(arguments, self.values, constants))
-        step = Step(call._replace(float_type=self.float_type), function, arguments, node.outputs, node.sources)
+        step = NetworkStep(call._replace(float_type=self.float_type), function, arguments, node.outputs, node.sources)
         for name, tensor in constants.items():
             step.hold(name, self.convert(tensor))
         self.network.steps.append(step)
         self.values.update(zip(node.outputs, results, strict=False))
 
-    def is_known(self, node: Node) -> bool:
-        if node.op == UNROUND_WEIGHTS:  # a compiler shall see the integers
+    def is_known(self, node: SourceNode) -> bool:
+        if node.op == DEQUANTIZE_WEIGHTS_NODE:  # a compiler shall see the integers
             return False
         return node.op in SHAPE_ALONE or all(not name or name in self.known for name in node.inputs)
 
-    def arguments_of(self, call: Call, operator: Operator, node: Node, given: Sequence[Tensor]) -> list[Any]:
+    def arguments_of(self, call: Call, operator: TorchOperator, node: SourceNode, given: Sequence[Tensor]) -> list[Any]:
         """All inputs of a node that is folded."""
         if operator.arrange and node.op in ("LSTM", "GRU", "RNN"):
-            raise call.refuse("it depends on no input of the model")
+            raise call.reject("it depends on no input of the model")
         return [
             tensor.numpy() if position in operator.static and tensor is not None else tensor
             for position, tensor in enumerate(given)
         ]
 
     def plan(
-        self, call: Call, operator: Operator, node: Node, given: Sequence[Tensor]
+        self, call: Call, operator: TorchOperator, node: SourceNode, given: Sequence[Tensor]
     ) -> tuple[Any, list[Argument], dict[str, Tensor]]:
         """The function to call, its arguments, and the constants that the step holds."""
         constants = {i: self.known[name] for i, name in enumerate(node.inputs) if name in self.known}
@@ -113,14 +113,14 @@ class Builder:
             arranged = Arranged(operator.function, held)
         else:
             static = {}
-        arguments = place(node, self.values, arranged.constants, static)
+        arguments = place_arguments(node, self.values, arranged.constants, static)
         return arranged.function, arguments, {f"c{i}": tensor for i, tensor in arranged.constants.items()}
 
-    def check_static(self, call: Call, operator: Operator, node: Node) -> None:
+    def check_static(self, call: Call, operator: TorchOperator, node: SourceNode) -> None:
         for position in operator.static:
             name = node.inputs[position] if position < len(node.inputs) else ""
             if name and name not in self.known:
-                raise call.refuse(f"its input {position} ('{name}') is known only when the model runs")
+                raise call.reject(f"its input {position} ('{name}') is known only when the model runs")
 
     def convert(self, tensor: Tensor) -> Tensor:
         """A constant as the network holds it."""
@@ -130,14 +130,14 @@ class Builder:
             tensor = tensor.clamp(-HALF_LIMIT, HALF_LIMIT).to(torch.float16)
         return nn.Parameter(tensor, requires_grad=False)
 
-    def hand_out(self, name: str) -> None:
+    def add_output_step(self, name: str) -> None:
         """An output that is a constant or an input needs a step that gives it."""
         if name in self.known:
             self.values[name] = self.known[name]
-            step = Step(identity_call(name, self.graph.opset), copy, [Constant("c0")], [name], [])
+            step = NetworkStep(identity_call(name, self.graph.opset), copy, [Constant("c0")], [name], [])
             step.hold("c0", self.convert(self.known[name]))
         elif name in self.network.inputs:
-            step = Step(identity_call(name, self.graph.opset), copy, [Value(name)], [name], [])
+            step = NetworkStep(identity_call(name, self.graph.opset), copy, [Value(name)], [name], [])
         elif name in self.values:
             return
         else:
@@ -172,7 +172,7 @@ def make_example(spec: TensorSpec, shapes: Mapping[str, Sequence[int]]) -> Tenso
         raise ModelNotConvertible("the model cannot be said in torch", f"input '{spec.name}': {error}") from None
 
 
-def live_nodes(graph: Graph) -> list[Node]:
+def live_nodes(graph: SourceGraph) -> list[SourceNode]:
     """The nodes that an output depends on."""
     wanted = {spec.name for spec in graph.signature.outputs}
     live = []
@@ -183,8 +183,8 @@ def live_nodes(graph: Graph) -> list[Node]:
     return live[::-1]
 
 
-def place(
-    node: Node, values: Mapping[str, Tensor], held: Mapping[int, Tensor], static: Mapping[int, Array]
+def place_arguments(
+    node: SourceNode, values: Mapping[str, Tensor], held: Mapping[int, Tensor], static: Mapping[int, Array]
 ) -> list[Argument]:
     """The arguments by position, as far as any is given."""
     found: dict[int, Argument] = {i: Value(name) for i, name in enumerate(node.inputs) if name in values}
@@ -210,5 +210,5 @@ def compute(call: Call, function: Any, arguments: Sequence[Any]) -> tuple[Tensor
         made = function(call, *arguments)
     except (RuntimeError, IndexError, ValueError, TypeError, KeyError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise call.refuse(f"torch refuses it: {lines[0][:300]}") from error
+        raise call.reject(f"torch refuses it: {lines[0][:300]}") from error
     return tuple(made) if isinstance(made, tuple | list) else (made,)

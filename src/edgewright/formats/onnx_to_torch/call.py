@@ -61,10 +61,10 @@ class Call(NamedTuple):
         """The torch type of a TensorProto's; what is float32 in the source is this network's float."""
         kind = TYPES.get(number)
         if kind is None:
-            raise self.refuse(f"torch has no type for number {number} of TensorProto")
+            raise self.reject(f"torch has no type for number {number} of TensorProto")
         return self.float_type if kind == torch.float32 else kind
 
-    def refuse(self, why: str) -> ModelNotConvertible:
+    def reject(self, why: str) -> ModelNotConvertible:
         return ModelNotConvertible("the model cannot be said in torch", f"{self.op} ('{self.name}'): {why}")
 
 
@@ -80,7 +80,7 @@ class Arranged(NamedTuple):
     constants: Constants
 
 
-class Operator(NamedTuple):
+class TorchOperator(NamedTuple):
     """How one ONNX operator is computed.
 
     Attributes:
@@ -95,24 +95,24 @@ class Operator(NamedTuple):
     arrange: Arrange | None = None
 
 
-def plain(function: Function) -> Operator:
+def make_operator(function: Function) -> TorchOperator:
     """An operator that is a function of torch on its tensors alone."""
-    return Operator(lambda call, *tensors: function(*tensors))
+    return TorchOperator(lambda call, *tensors: function(*tensors))
 
 
-def integers(array: Array | None) -> list[int]:
+def to_integers(array: Array | None) -> list[int]:
     return [] if array is None else [int(value) for value in np.asarray(array).reshape(-1)]
 
 
-def scalar(array: Array | None, default: float) -> float:
+def to_scalar(array: Array | None, default: float) -> float:
     return default if array is None or not np.size(array) else float(np.asarray(array).reshape(-1)[0])
 
 
-def positive(axis: int, rank: int) -> int:
+def normalize_axis(axis: int, rank: int) -> int:
     return axis + rank if axis < 0 else axis
 
 
-def shape_of(tensor: Tensor) -> list[int]:
+def get_shape(tensor: Tensor) -> list[int]:
     """Plain numbers, which they are not by themselves while torch traces."""
     return [int(size) for size in tensor.shape]
 

@@ -24,7 +24,7 @@ class Constant(NamedTuple):
 Argument = Value | Constant | Array | None
 
 
-class Step(nn.Module):  # type: ignore[misc]  # torch's types are not read by mypy
+class NetworkStep(nn.Module):  # type: ignore[misc]  # torch's types are not read by mypy
     """One node. Its weights are its own parameters, so that an exported program names the step they belong to."""
 
     def __init__(
@@ -60,7 +60,7 @@ class Step(nn.Module):  # type: ignore[misc]  # torch's types are not read by my
         return self.function(self.call, *given)
 
 
-class Network(nn.Module):  # type: ignore[misc]  # torch's types are not read by mypy
+class OnnxNetwork(nn.Module):  # type: ignore[misc]  # torch's types are not read by mypy
     """Takes the graph's inputs and gives a tuple of its outputs, both in the graph's order.
 
     Inputs and outputs keep the source's types: with half precision inside, float32 is cast on the way in and out.

@@ -9,18 +9,18 @@ import onnx
 from onnx import numpy_helper
 
 from edgewright.errors import ModelNotConvertible
-from edgewright.facts.model import Signature
-from edgewright.formats.onnx import OnnxFile, parse
-from edgewright.formats.onnx_external import load_external
-from edgewright.formats.onnx_functions import inline_functions
+from edgewright.formats.onnx.external import load_external
+from edgewright.formats.onnx.functions import inline_functions
+from edgewright.formats.onnx.reader import OnnxFile, parse_model
 from edgewright.formats.onnx_to_torch.call import Array
+from edgewright.schema.model import Signature
 
 OLDEST_OPSET = 9
 OWN_DOMAINS = ("", "ai.onnx")
 MOST_BODIES = 3  # a body may hold operators that have bodies themselves
 
 
-class Node(NamedTuple):
+class SourceNode(NamedTuple):
     """`sources` are the names of the file's nodes that it stands for."""
 
     name: str
@@ -31,22 +31,22 @@ class Node(NamedTuple):
     sources: tuple[str, ...]
 
 
-class Graph(NamedTuple):
+class SourceGraph(NamedTuple):
     opset: int
-    nodes: list[Node]
+    nodes: list[SourceNode]
     constants: dict[str, Array]
     signature: Signature
 
 
-def read_graph(path: Path, known: Mapping[str, object]) -> Graph:
+def read_graph(path: Path, known: Mapping[str, object]) -> SourceGraph:
     """The main graph; operators that are not `known` are replaced by the body that ONNX defines for them, if any.
 
     Raises ModelUnreadable or ModelNotConvertible.
     """
     signature = OnnxFile(path).signature()
-    model = parse(path)
+    model = parse_model(path)
     load_external(path, model)
-    model = spell_out(inline_functions(model), known)
+    model = inline_bodies(inline_functions(model), known)
     opset = read_opset(model)
     if missing := unknown_operators(model.graph, known):
         raise ModelNotConvertible("the model cannot be said in torch", "\n".join(missing))
@@ -54,7 +54,7 @@ def read_graph(path: Path, known: Mapping[str, object]) -> Graph:
         raise ModelNotConvertible("the model cannot be said in torch", "it holds sparse weights")
     constants = {tensor.name: read_tensor(tensor) for tensor in model.graph.initializer}
     nodes = [read_node(node, position) for position, node in enumerate(model.graph.node)]
-    return Graph(opset, nodes, constants, signature)
+    return SourceGraph(opset, nodes, constants, signature)
 
 
 def read_opset(model: Any) -> int:
@@ -76,7 +76,7 @@ def unknown_operators(graph: Any, known: Mapping[str, object]) -> list[str]:
     return list(found.values())
 
 
-def spell_out(model: Any, known: Mapping[str, object]) -> Any:
+def inline_bodies(model: Any, known: Mapping[str, object]) -> Any:
     """Bodies in the place of unknown operators; the model as it was where onnx cannot say them."""
     import onnx.inliner
 
@@ -121,10 +121,10 @@ def add_defaults(model: Any, bodies: list[tuple[str, str]]) -> None:
                     node.attribute.append(attribute.default_value)
 
 
-def read_node(node: Any, position: int) -> Node:
+def read_node(node: Any, position: int) -> SourceNode:
     name = node.name or f"{node.op_type}#{position}"
     attributes = {attribute.name: read_attribute(attribute, name) for attribute in node.attribute}
-    return Node(name, node.op_type, tuple(node.input), tuple(node.output), attributes, (name,))
+    return SourceNode(name, node.op_type, tuple(node.input), tuple(node.output), attributes, (name,))
 
 
 def read_attribute(attribute: Any, node: str) -> Any:

@@ -4,33 +4,33 @@ from collections.abc import Mapping
 from math import sqrt
 from typing import NamedTuple
 
-from edgewright.formats.onnx_to_torch.read import Graph, Node
+from edgewright.formats.onnx_to_torch.read import SourceGraph, SourceNode
 
 CLOSE = 1e-4
 
 
-class Ways(NamedTuple):
+class GraphIndex(NamedTuple):
     """Who makes a tensor, how often it is read, and what it holds if it is one known number."""
 
-    maker: Mapping[str, Node]
+    producer: Mapping[str, SourceNode]
     reads: Mapping[str, int]
     numbers: Mapping[str, float]
 
 
-def rewrite(graph: Graph) -> Graph:
+def fuse_gelus(graph: SourceGraph) -> SourceGraph:
     """The graph with exact GELU as one node."""
-    ways = find_ways(graph)
+    index = index_graph(graph)
     gone: set[str] = set()
-    made: dict[str, Node] = {}
+    made: dict[str, SourceNode] = {}
     for node in graph.nodes:
-        if found := find_gelu(node, ways):
+        if found := find_gelu(node, index):
             made[node.name] = found
             gone.update(found.sources)
     nodes = [made.get(node.name, node) for node in graph.nodes if node.name in made or node.name not in gone]
     return graph._replace(nodes=nodes)
 
 
-def find_ways(graph: Graph) -> Ways:
+def index_graph(graph: SourceGraph) -> GraphIndex:
     reads: dict[str, int] = {spec.name: 1 for spec in graph.signature.outputs}
     for node in graph.nodes:
         for name in node.inputs:
@@ -40,56 +40,56 @@ def find_ways(graph: Graph) -> Ways:
         value = node.attributes.get("value") if node.op == "Constant" else None
         if value is not None and getattr(value, "size", 0) == 1:
             numbers[node.outputs[0]] = float(value.reshape(-1)[0])
-    return Ways({name: node for node in graph.nodes for name in node.outputs}, reads, numbers)
+    return GraphIndex({name: node for node in graph.nodes for name in node.outputs}, reads, numbers)
 
 
-def find_gelu(node: Node, ways: Ways) -> Node | None:
+def find_gelu(node: SourceNode, index: GraphIndex) -> SourceNode | None:
     """x · 0.5 · (1 + erf(x / √2)), the factors in any order, from its last multiplication."""
-    factors = flatten_product(node, ways) if node.op == "Mul" else None
+    factors = flatten_product(node, index) if node.op == "Mul" else None
     if factors is None:
         return None
     names, used = factors
     for name in names:
-        rest = [other for other in names if other != name and not close(ways.numbers.get(other), 0.5)]
-        adder = ways.maker.get(name)
-        fits = len(rest) == 1 and len(names) == 3 and adder and adder.op == "Add" and once(name, ways)
-        if adder and fits and (inner := match_one_plus_erf(adder, rest[0], ways)):
+        rest = [other for other in names if other != name and not close(index.numbers.get(other), 0.5)]
+        adder = index.producer.get(name)
+        fits = len(rest) == 1 and len(names) == 3 and adder and adder.op == "Add" and once(name, index)
+        if adder and fits and (inner := match_one_plus_erf(adder, rest[0], index)):
             sources = tuple(part.name for part in (*inner, *used))
-            return Node(node.name, "Gelu", (rest[0],), node.outputs, {}, sources)
+            return SourceNode(node.name, "Gelu", (rest[0],), node.outputs, {}, sources)
     return None
 
 
-def flatten_product(node: Node, ways: Ways) -> tuple[list[str], list[Node]] | None:
+def flatten_product(node: SourceNode, index: GraphIndex) -> tuple[list[str], list[SourceNode]] | None:
     """The three factors of two multiplications, and both nodes."""
     for i, name in enumerate(node.inputs):
-        inner = ways.maker.get(name)
-        if inner and inner.op == "Mul" and once(name, ways):
+        inner = index.producer.get(name)
+        if inner and inner.op == "Mul" and once(name, index):
             return [*inner.inputs, node.inputs[1 - i]], [inner, node]
     return None
 
 
-def match_one_plus_erf(add: Node, source: str, ways: Ways) -> list[Node] | None:
-    erf = other_maker(add, 1.0, ways)
-    if erf is None or erf.op != "Erf" or not once(erf.outputs[0], ways):
+def match_one_plus_erf(add: SourceNode, source: str, index: GraphIndex) -> list[SourceNode] | None:
+    erf = other_maker(add, 1.0, index)
+    if erf is None or erf.op != "Erf" or not once(erf.outputs[0], index):
         return None
-    scale = ways.maker.get(erf.inputs[0])
-    if scale is None or not once(erf.inputs[0], ways) or source not in scale.inputs:
+    scale = index.producer.get(erf.inputs[0])
+    if scale is None or not once(erf.inputs[0], index) or source not in scale.inputs:
         return None
     rest = [name for name in scale.inputs if name != source]
-    number = ways.numbers.get(rest[0]) if len(rest) == 1 else None
+    number = index.numbers.get(rest[0]) if len(rest) == 1 else None
     divided = scale.op == "Div" and scale.inputs[0] == source and close(number, sqrt(2))
     scaled = scale.op == "Mul" and close(number, 1 / sqrt(2))
     return [scale, erf, add] if divided or scaled else None
 
 
-def other_maker(node: Node, number: float, ways: Ways) -> Node | None:
+def other_maker(node: SourceNode, number: float, index: GraphIndex) -> SourceNode | None:
     """Who makes the input beside the one that is this number."""
-    others = [name for name in node.inputs if not close(ways.numbers.get(name), number)]
-    return ways.maker.get(others[0]) if len(others) == 1 else None
+    others = [name for name in node.inputs if not close(index.numbers.get(name), number)]
+    return index.producer.get(others[0]) if len(others) == 1 else None
 
 
-def once(name: str, ways: Ways) -> bool:
-    return ways.reads.get(name, 0) == 1
+def once(name: str, index: GraphIndex) -> bool:
+    return index.reads.get(name, 0) == 1
 
 
 def close(value: float | None, wanted: float) -> bool:

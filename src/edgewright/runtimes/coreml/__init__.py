@@ -9,10 +9,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgewright.facts.model import GraphNode
-from edgewright.facts.run import LayerReport
 from edgewright.runtimes.contract import Rejected, Session
 from edgewright.runtimes.wire import Compiled, CompileRequest, SessionRequest
+from edgewright.schema.model import GraphNode
+from edgewright.schema.run import LayerReport
 
 DISTRIBUTION = "coremltools"
 NO_TIMES = "Core ML tells no times of single operators through coremltools"

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from edgewright.errors import EdgewrightError
-from edgewright.facts.artifact import IoMap, Port
-from edgewright.formats.torch_program import Loaded, Tensor, load_source
+from edgewright.formats.torch.program import LoadedProgram, TorchPort, load_source
 from edgewright.runtimes.contract import NotConvertible
-from edgewright.runtimes.coreml.library import load_library, silenced
-from edgewright.runtimes.coreml.package import Program, read_program
+from edgewright.runtimes.coreml.library import load_library, silence_library
+from edgewright.runtimes.coreml.package import MlProgram, read_program
 from edgewright.runtimes.wire import Compiled, CompileRequest
+from edgewright.schema.artifact import IoMap, Port
 
 TOOLS = ("onnx", "torch", "coremltools")
 MOST_DIMENSIONS = 5
 DEFAULT_TARGET = "iOS16"
 # What Core ML's arrays can hold, by the source's type.
-HELD = {
+CONVERTED_DTYPES = {
     "float16": "float32",
     "float32": "float32",
     "float64": "float32",
@@ -35,9 +35,9 @@ HELD = {
 def compile_model(request: CompileRequest) -> Compiled:
     """See `contract.Runtime.compile`. Weights and compute are float16 with fp16; inputs and outputs are float32."""
     library = load_library()
-    with silenced():
+    with silence_library():
         loaded = load(request)
-        inputs, outputs = map_side(loaded.inputs), map_side(loaded.outputs, port_names(loaded.inputs))
+        inputs, outputs = map_ports(loaded.inputs), map_ports(loaded.outputs, port_names(loaded.inputs))
         model = convert(library, loaded, inputs, outputs, request)
         main = f"{request.stem}.mlpackage"
         path = Path(request.folder) / main
@@ -48,19 +48,19 @@ def compile_model(request: CompileRequest) -> Compiled:
     return Compiled(main=main, io_map=io_map, tools=tools)
 
 
-def load(request: CompileRequest) -> Loaded:
+def load(request: CompileRequest) -> LoadedProgram:
     try:
         return load_source(request.source, request.format, request.shapes, weights=request.options.get("weights"))
     except EdgewrightError as error:
         raise NotConvertible(error.why or error.what, error.try_this) from error
 
 
-def map_side(tensors: Sequence[Tensor], taken: Iterable[str] = ()) -> tuple[Port, ...]:
+def map_ports(tensors: Sequence[TorchPort], taken: Iterable[str] = ()) -> tuple[Port, ...]:
     """Ports under names that Core ML can have."""
     names: set[str] = set(taken)
     ports = []
     for one in tensors:
-        if one.dtype not in HELD:
+        if one.dtype not in CONVERTED_DTYPES:
             raise NotConvertible(f"Core ML has no arrays of {one.dtype}: '{one.name}'")
         if not 1 <= len(one.shape) <= MOST_DIMENSIONS:
             raise NotConvertible(
@@ -72,8 +72,8 @@ def map_side(tensors: Sequence[Tensor], taken: Iterable[str] = ()) -> tuple[Port
     return tuple(ports)
 
 
-def port_names(tensors: Sequence[Tensor]) -> list[str]:
-    return [port.name for port in map_side(tensors)]
+def port_names(tensors: Sequence[TorchPort]) -> list[str]:
+    return [port.name for port in map_ports(tensors)]
 
 
 def valid_name(name: str, taken: set[str]) -> str:
@@ -83,7 +83,7 @@ def valid_name(name: str, taken: set[str]) -> str:
     return plain if plain not in taken else valid_name(f"{plain}_", taken)
 
 
-def as_port(one: Tensor, name: str) -> Port:
+def as_port(one: TorchPort, name: str) -> Port:
     return Port(
         source=one.name,
         name=name,
@@ -91,12 +91,12 @@ def as_port(one: Tensor, name: str) -> Port:
         source_dtype=one.dtype,
         axes=tuple(range(len(one.shape))),
         shape=one.shape,
-        dtype=HELD[one.dtype],
+        dtype=CONVERTED_DTYPES[one.dtype],
     )
 
 
 def convert(
-    library: Any, loaded: Loaded, inputs: Sequence[Port], outputs: Sequence[Port], request: CompileRequest
+    library: Any, loaded: LoadedProgram, inputs: Sequence[Port], outputs: Sequence[Port], request: CompileRequest
 ) -> Any:
     """By coremltools, from a TorchScript trace: its road from torch.export drops the names of inputs and outputs."""
     import numpy as np
@@ -119,7 +119,7 @@ def convert(
         raise NotConvertible(f"coremltools cannot convert it: {lines[-1][:400]}") from error
 
 
-def trace(loaded: Loaded) -> Any:
+def trace(loaded: LoadedProgram) -> Any:
     """A TorchScript trace that takes and gives types which Core ML's arrays have."""
     import torch
 
@@ -138,13 +138,14 @@ def trace(loaded: Loaded) -> Any:
             return tuple(one.to(torch.int32) if one.dtype == torch.bool else one for one in results)
 
     held = tuple(
-        example.to(getattr(torch, HELD[str(example.dtype).removeprefix("torch.")])) for example in loaded.examples
+        example.to(getattr(torch, CONVERTED_DTYPES[str(example.dtype).removeprefix("torch.")]))
+        for example in loaded.examples
     )
     with torch.no_grad():
         return torch.jit.trace(Held().eval(), held, check_trace=False)
 
 
-def check_written(io_map: IoMap, program: Program) -> IoMap:
+def check_written(io_map: IoMap, program: MlProgram) -> IoMap:
     """NotConvertible where the package's inputs and outputs are not those that were asked for."""
     wanted = [port.name for port in (*io_map.inputs, *io_map.outputs)]
     written = [*program.inputs, *program.outputs]

@@ -9,7 +9,7 @@ from typing import Any
 
 
 @contextmanager
-def silenced() -> Iterator[None]:
+def silence_library() -> Iterator[None]:
     """No log lines, warnings or progress bars."""
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -22,6 +22,6 @@ def silenced() -> Iterator[None]:
 
 
 def load_library() -> Any:
-    with silenced():
+    with silence_library():
         import coremltools
     return coremltools

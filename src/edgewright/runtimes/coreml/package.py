@@ -20,7 +20,7 @@ FLOAT16, FLOAT32, INT32, BOOL = 10, 11, 23, 1  # MIL.proto DataType
 TYPES = {FLOAT16: np.float16, FLOAT32: np.float32, INT32: np.int32, BOOL: np.bool_, 21: np.int8, 31: np.uint8}
 
 
-class Operator(NamedTuple):
+class CoremlOperator(NamedTuple):
     """One operator of the main function; `inputs` are names of values."""
 
     kind: str
@@ -28,23 +28,23 @@ class Operator(NamedTuple):
     outputs: tuple[str, ...]
 
 
-class Program(NamedTuple):
+class MlProgram(NamedTuple):
     """`weights` are the constants that lie in the weight file, by the names of their values."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    operators: tuple[Operator, ...]
+    operators: tuple[CoremlOperator, ...]
     weights: dict[str, NDArray[Any]]
 
 
-def read_program(package: Path) -> Program:
+def read_program(package: Path) -> MlProgram:
     """The ML program of a package; Rejected where it holds none."""
     data = package / "Data" / "com.apple.CoreML"
     spec = read_spec(data / MODEL)
     function = spec.mlProgram.functions["main"]
     block = function.block_specializations[function.opset]
     store = (data / WEIGHTS).read_bytes() if (data / WEIGHTS).is_file() else b""
-    return Program(
+    return MlProgram(
         inputs=tuple(value.name for value in spec.description.input),
         outputs=tuple(value.name for value in spec.description.output),
         operators=tuple(read_operators(block)),
@@ -69,14 +69,14 @@ def read_spec(path: Path) -> Any:
     return spec
 
 
-def read_operators(block: Any) -> Iterator[Operator]:
+def read_operators(block: Any) -> Iterator[CoremlOperator]:
     """All but constants, those of inner blocks included."""
     for operation in block.operations:
         for inner in operation.blocks:
             yield from read_operators(inner)
         if operation.type != "const":
             arguments = [one.name for given in operation.inputs.values() for one in given.arguments if one.name]
-            yield Operator(operation.type, tuple(arguments), tuple(value.name for value in operation.outputs))
+            yield CoremlOperator(operation.type, tuple(arguments), tuple(value.name for value in operation.outputs))
 
 
 def read_weights(block: Any, store: bytes) -> Iterator[tuple[str, NDArray[Any]]]:

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.facts.model import Signature, TensorSpec
 from edgewright.runtimes.contract import Rejected, check_feeds
-from edgewright.runtimes.coreml.library import load_library, silenced
+from edgewright.runtimes.coreml.library import load_library, silence_library
 from edgewright.runtimes.coreml.package import read_spec
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.model import Signature, TensorSpec
 
 UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "cpu-gpu": "CPU_AND_GPU", "cpu-npu": "CPU_AND_NE"}
 # FeatureTypes.proto ArrayFeatureType.ArrayDataType
 TYPES = {65552: "float16", 65568: "float32", 65600: "float64", 131104: "int32"}
 THREADS = "Core ML chooses its threads itself: the number asked for has no effect"
-ELSEWHERE = (
+NOT_MACOS_REASON = (
     "Core ML runs on macOS alone; this system is {system}. The package itself can be compiled and shipped from here"
 )
 
@@ -31,7 +31,7 @@ class CoremlSession:
 
     def __init__(self, request: SessionRequest, system: str = sys.platform) -> None:
         if system != "darwin":
-            raise Rejected(ELSEWHERE.format(system=system))
+            raise Rejected(NOT_MACOS_REASON.format(system=system))
         self._model: Any = load_model(request)
         self.signature = read_signature(Path(request.model))
         self.notes = (THREADS,)
@@ -60,7 +60,7 @@ def load_model(request: SessionRequest) -> Any:
     library = load_library()
     units = library.ComputeUnit[UNITS[request.options.get("units", "all")]]
     try:
-        with silenced():
+        with silence_library():
             return library.models.MLModel(request.model, compute_units=units)
     except Exception as error:  # coremltools raises what it pleases
         raise Rejected(str(error).strip() or type(error).__name__) from error
@@ -68,10 +68,10 @@ def load_model(request: SessionRequest) -> Any:
 
 def read_signature(package: Path) -> Signature:
     description = read_spec(package / "Data" / "com.apple.CoreML" / "model.mlmodel").description
-    return Signature(inputs=read_side(description.input), outputs=read_side(description.output))
+    return Signature(inputs=read_specs(description.input), outputs=read_specs(description.output))
 
 
-def read_side(values: Any) -> tuple[TensorSpec, ...]:
+def read_specs(values: Any) -> tuple[TensorSpec, ...]:
     arrays = [(value.name, value.type.multiArrayType) for value in values]
     return tuple(
         TensorSpec(name=name, dtype=TYPES.get(kind.dataType, "unknown"), shape=tuple(int(size) for size in kind.shape))

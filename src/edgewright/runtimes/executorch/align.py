@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from functools import cache
 
-from edgewright.runtimes.executorch.description import Operator
+from edgewright.runtimes.executorch.description import ExecutorchOperator
 
 NUMBER = re.compile(r" #\d+$")
 DETAIL = re.compile(r" \(.*")
@@ -53,9 +53,9 @@ def agrees(ran: str, made: str) -> bool:
     return wanted.rstrip("0123456789") == kind or kind in wanted
 
 
-def align(ran: Sequence[str], made: Sequence[Operator]) -> list[tuple[str, ...]]:
+def align_operators(ran: Sequence[str], made: Sequence[ExecutorchOperator]) -> list[tuple[str, ...]]:
     """The source nodes of each operator that ran."""
-    pairs = match([kind_of(name) for name in ran], [one.kind for one in made], agrees)
+    pairs = find_common_pairs([kind_of(name) for name in ran], [one.kind for one in made], agrees)
     found: list[dict[str, None]] = [{} for _ in ran]
     last = pairs[0][0] if pairs else 0
     partner = {j: i for i, j in pairs}
@@ -66,7 +66,9 @@ def align(ran: Sequence[str], made: Sequence[Operator]) -> list[tuple[str, ...]]
     return [tuple(names) for names in found]
 
 
-def match(ran: Sequence[str], made: Sequence[str], same: Callable[[str, str], bool]) -> list[tuple[int, int]]:
+def find_common_pairs(
+    ran: Sequence[str], made: Sequence[str], same: Callable[[str, str], bool]
+) -> list[tuple[int, int]]:
     """Pairs of positions of the longest common subsequence, in order."""
     table = [[0] * (len(made) + 1) for _ in range(len(ran) + 1)]
     for i in range(len(ran) - 1, -1, -1):

@@ -9,9 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from edgewright.errors import EdgewrightError
-from edgewright.formats.torch_program import Loaded, load_source, map_ports
+from edgewright.formats.torch.program import LoadedProgram, load_source, map_ports
 from edgewright.runtimes.contract import NotConvertible
-from edgewright.runtimes.executorch.description import METHOD, Description, note_kernels, write_description
+from edgewright.runtimes.executorch.description import (
+    METHOD,
+    ProgramDescription,
+    describe_undelegated,
+    write_description,
+)
 from edgewright.runtimes.wire import Compiled, CompileRequest
 
 TOOLS = ("onnx", "torch", "executorch")
@@ -41,7 +46,7 @@ def compile_model(request: CompileRequest) -> Compiled:
         main=main,
         io_map=map_ports(loaded),
         tools={name: installed_version(name) for name in TOOLS},
-        notes=note_kernels(description),
+        notes=describe_undelegated(description),
     )
 
 
@@ -58,7 +63,7 @@ def silenced() -> Iterator[None]:
         logging.disable(level)
 
 
-def write_program(loaded: Loaded) -> tuple[bytes, Description]:
+def write_program(loaded: LoadedProgram) -> tuple[bytes, ProgramDescription]:
     """Lower, and emit twice: only the first result tells the order of the calls that the description names.
 
     Inputs get no place in the planned memory: what is bound there would be overwritten by the first inference.
@@ -75,18 +80,18 @@ def write_program(loaded: Loaded) -> tuple[bytes, Description]:
     edge = to_edge_transform_and_lower(loaded.export(), partitioner=[XnnpackPartitioner()])
     made = edge.to_executorch(config())
     calls = describe_calls(made.exported_program(), loaded.sources_of)
-    description = Description(
+    description = ProgramDescription(
         inputs=tuple(port.name for port in loaded.inputs),
         outputs=tuple(port.name for port in loaded.outputs),
         calls=calls,
     )
-    told = ExecutorchProgramManager(
+    program = ExecutorchProgramManager(
         {"forward": made.exported_program()},
         {METHOD: write_description(description)},
         config(),
         made._named_data,  # weights that partitions share: no public name leads to them
     )
-    return told.buffer, description
+    return program.buffer, description
 
 
 def check_loads(path: Path) -> None:

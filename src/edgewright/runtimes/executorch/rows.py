@@ -6,18 +6,18 @@ from operator import eq
 
 import numpy as np
 
-from edgewright.facts.model import GraphNode
-from edgewright.facts.ranks import median_bounds
-from edgewright.facts.run import Layer, LayerReport
-from edgewright.runtimes.executorch.align import align, match
-from edgewright.runtimes.executorch.description import Call, Description
-from edgewright.runtimes.executorch.trace import Event, Trace
+from edgewright.runtimes.executorch.align import align_operators, find_common_pairs
+from edgewright.runtimes.executorch.description import Instruction, ProgramDescription
+from edgewright.runtimes.executorch.trace import ExecutorchEvent, ExecutorchTrace
+from edgewright.schema.model import GraphNode
+from edgewright.schema.ranks import compute_median_bounds
+from edgewright.schema.run import Layer, LayerReport
 
-XNNPACK, OWN = "XNNPACK", "portable"
-UNTOLD = "a delegate told nothing of its inside: its time is one row"
+XNNPACK, PORTABLE = "XNNPACK", "portable"
+OPAQUE_DELEGATE_REASON = "a delegate told nothing of its inside: its time is one row"
 
 
-def report_layers(trace: Trace, graph: Sequence[GraphNode]) -> LayerReport:
+def report_layers(trace: ExecutorchTrace, graph: Sequence[GraphNode]) -> LayerReport:
     """One row for each operator; those of XNNPACK's partitions by themselves where its profiler told them."""
     first = trace.runs[0]
     alike = [run for run in trace.runs if [event.name for event in run] == [event.name for event in first]]
@@ -26,7 +26,7 @@ def report_layers(trace: Trace, graph: Sequence[GraphNode]) -> LayerReport:
     begun = np.median([[event.start for event in run] for run in alike], axis=0) / 1e3
     starts = np.maximum.accumulate(begun)  # XNNPACK adds up times of its own, which may reach beyond its partition
     times = np.array([[event.duration for event in run] for run in alike]) / 1e3
-    bounds = [median_bounds(column) for column in times.T.tolist()]
+    bounds = [compute_median_bounds(column) for column in times.T.tolist()]
     rows = [
         Layer(
             position=position,
@@ -34,7 +34,7 @@ def report_layers(trace: Trace, graph: Sequence[GraphNode]) -> LayerReport:
             op=event.name.split(" #")[0],
             source_nodes=tuple(name for name in sources[position] if name in known),
             unit="CPU",
-            backend=XNNPACK if event.delegate else OWN,
+            backend=XNNPACK if event.delegate else PORTABLE,
             evidence="measured",
             start_us=float(starts[position]),
             median_us=float(np.median(times[:, position])),
@@ -50,34 +50,34 @@ def report_layers(trace: Trace, graph: Sequence[GraphNode]) -> LayerReport:
         whole_us=float(np.median(trace.runs_us)),
         partitions=count_pieces(first),
         asked=XNNPACK,
-        reason=UNTOLD if any(event.name == "partition" for event in first) else "",
+        reason=OPAQUE_DELEGATE_REASON if any(event.name == "partition" for event in first) else "",
     )
 
 
-def count_pieces(events: Iterable[Event]) -> int:
+def count_pieces(events: Iterable[ExecutorchEvent]) -> int:
     """Delegates, and stretches of kernels between them."""
     return sum(1 for _ in groupby(events, lambda event: (event.delegate, event.instruction if event.delegate else -1)))
 
 
-def find_sources(events: Sequence[Event], told: Description | None) -> list[tuple[str, ...]]:
+def find_sources(events: Sequence[ExecutorchEvent], description: ProgramDescription | None) -> list[tuple[str, ...]]:
     """The source nodes of each event; none where the program tells nothing of it.
 
     Instructions and the description's calls are matched in order, since views of memory may run as instructions too.
     """
     sources: list[tuple[str, ...]] = [()] * len(events)
     groups = [list(group) for _, group in groupby(range(len(events)), lambda i: events[i].instruction)]
-    calls = told.calls if told else ()
+    calls = description.calls if description else ()
     ran = ["" if events[group[0]].delegate else events[group[0]].name for group in groups]
     made = ["" if call.delegate else call.operators[0].kind for call in calls]
-    for i, j in match(ran, made, eq):
+    for i, j in find_common_pairs(ran, made, eq):
         names = [events[k].name for k in groups[i]]
         for k, found in zip(groups[i], sources_of_call(names, calls[j]), strict=True):
             sources[k] = found
     return sources
 
 
-def sources_of_call(names: Sequence[str], call: Call) -> list[tuple[str, ...]]:
+def sources_of_call(names: Sequence[str], call: Instruction) -> list[tuple[str, ...]]:
     """The source nodes of the operators that one instruction ran."""
     if call.delegate and list(names) != ["partition"]:
-        return align(names, call.operators)
+        return align_operators(names, call.operators)
     return [tuple(dict.fromkeys(name for one in call.operators for name in one.sources))] * len(names)

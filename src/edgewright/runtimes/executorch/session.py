@@ -7,10 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.facts.model import Signature, TensorSpec
 from edgewright.runtimes.contract import Mismatch, Rejected, check_feeds
-from edgewright.runtimes.executorch.description import METHOD, Description, note_kernels, read_description
+from edgewright.runtimes.executorch.description import (
+    METHOD,
+    ProgramDescription,
+    describe_undelegated,
+    read_description,
+)
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.model import Signature, TensorSpec
 
 # c10/core/ScalarType.h
 TYPES = {
@@ -26,13 +31,13 @@ TYPES = {
 }
 
 
-class Method(NamedTuple):
+class LoadedMethod(NamedTuple):
     """A loaded program with its method `forward`; the program must outlive the method."""
 
     program: Any
     forward: Any
     meta: Any
-    description: Description | None
+    description: ProgramDescription | None
 
 
 class ExecutorchSession:
@@ -48,10 +53,10 @@ class ExecutorchSession:
 
     def __init__(self, request: SessionRequest) -> None:
         set_threads(request.threads)
-        self._method: Method | None = load_method(Path(request.model))
+        self._method: LoadedMethod | None = load_method(Path(request.model))
         self.signature = read_signature(self._method)
         check_shapes(self.signature, request.shapes)
-        self.notes = note_kernels(self._method.description)
+        self.notes = describe_undelegated(self._method.description)
         self._bound: list[Any] = []
         meta = self._method.meta
         planned = any(meta.input_tensor_meta(i).is_memory_planned() for i in range(meta.num_inputs()))
@@ -82,7 +87,7 @@ class ExecutorchSession:
         forward.set_inputs(self._bound)
         forward.execute()
 
-    def _open(self) -> Method:
+    def _open(self) -> LoadedMethod:
         if self._method is None:
             raise RuntimeError("the session is closed")
         return self._method
@@ -103,7 +108,7 @@ def set_threads(threads: int) -> None:
         library._unsafe_reset_threadpool(threads)
 
 
-def load_method(path: Path, *, events: bool = False) -> Method:
+def load_method(path: Path, *, events: bool = False) -> LoadedMethod:
     """Rejected with ExecuTorch's own reason. With `events` its operators leave their times."""
     library = native()
     try:
@@ -115,24 +120,24 @@ def load_method(path: Path, *, events: bool = False) -> Method:
             raise Rejected(f"the program has no method 'forward'; it has {', '.join(names) or 'none'}")
         description = describe(program) if METHOD in names else None
         forward = program.load_method("forward")
-        return Method(program, forward, forward.method_meta(), description)
+        return LoadedMethod(program, forward, forward.method_meta(), description)
     except (RuntimeError, ValueError) as error:
         raise Rejected(str(error).strip() or type(error).__name__) from error
 
 
-def describe(program: Any) -> Description | None:
+def describe(program: Any) -> ProgramDescription | None:
     (text,) = program.load_method(METHOD).call([])
     return read_description(text) if isinstance(text, str) else None
 
 
-def read_signature(method: Method) -> Signature:
+def read_signature(method: LoadedMethod) -> Signature:
     """Names come from the description; a program of someone else's has input0, output0 and so on."""
-    meta, told = method.meta, method.description
+    meta, description = method.meta, method.description
     inputs = [meta.input_tensor_meta(i) for i in range(meta.num_inputs())]
     outputs = [meta.output_tensor_meta(i) for i in range(meta.num_outputs())]
     return Signature(
-        inputs=name_tensors(inputs, told.inputs if told else (), "input"),
-        outputs=name_tensors(outputs, told.outputs if told else (), "output"),
+        inputs=name_tensors(inputs, description.inputs if description else (), "input"),
+        outputs=name_tensors(outputs, description.outputs if description else (), "output"),
     )
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from edgewright.runtimes.executorch.description import Description
+from edgewright.runtimes.executorch.description import ProgramDescription
 
 TRACE = "trace.json"
 
 
-class Event(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ExecutorchEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One operator of one inference; times are nanoseconds, `start` from the inference's begin.
 
     `instruction` is the number of the program's instruction it belongs to, `delegate` whether it ran in a delegate.
@@ -23,15 +23,15 @@ class Event(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     duration: float
 
 
-class Trace(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ExecutorchTrace(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     runs_us: tuple[float, ...]
-    runs: tuple[tuple[Event, ...], ...]
-    description: Description | None
+    runs: tuple[tuple[ExecutorchEvent, ...], ...]
+    description: ProgramDescription | None
 
 
-def write_trace(trace: Trace, folder: Path) -> None:
+def write_trace(trace: ExecutorchTrace, folder: Path) -> None:
     (folder / TRACE).write_bytes(msgspec.json.encode(trace))
 
 
-def read_trace(folder: Path) -> Trace:
-    return msgspec.json.decode((folder / TRACE).read_bytes(), type=Trace)
+def read_trace(folder: Path) -> ExecutorchTrace:
+    return msgspec.json.decode((folder / TRACE).read_bytes(), type=ExecutorchTrace)

@@ -9,10 +9,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgewright.facts.model import GraphNode
-from edgewright.facts.run import LayerReport
 from edgewright.runtimes.contract import Session
 from edgewright.runtimes.wire import Compiled, CompileRequest, SessionRequest
+from edgewright.schema.model import GraphNode
+from edgewright.schema.run import LayerReport
 
 DISTRIBUTION = "ai-edge-litert"
 
@@ -42,14 +42,14 @@ def open_session(request: SessionRequest) -> Session:
 
 def profile(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, folder: Path) -> None:
     """Time each operator of `runs` inferences and leave `trace.json` in `folder`; raises Rejected as `open_session`."""
-    from edgewright.runtimes.litert.profiler import profile_operators
+    from edgewright.runtimes.litert.profiling.profiler import profile_operators
 
     profile_operators(request, feeds, runs, folder)
 
 
 def layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
     """The rows that `trace.json` in `folder` tells, joined to `graph`: the file's own (`formats.tflite.read_graph`)."""
-    from edgewright.runtimes.litert.rows import report_layers
-    from edgewright.runtimes.litert.trace import read_trace
+    from edgewright.runtimes.litert.profiling.rows import report_layers
+    from edgewright.runtimes.litert.profiling.trace import read_trace
 
     return report_layers(read_trace(folder), graph)

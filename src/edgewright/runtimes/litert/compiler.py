@@ -6,30 +6,30 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 
 from edgewright.errors import EdgewrightError
-from edgewright.facts.artifact import IoMap, Port
-from edgewright.facts.model import Signature, TensorSpec
-from edgewright.facts.plan import ModelMetadata
-from edgewright.formats.artifacts import same_port
-from edgewright.formats.tflite import read_graph, read_signature
+from edgewright.formats.artifacts import make_same_port
+from edgewright.formats.tflite.reader import read_graph, read_signature
 from edgewright.runtimes.contract import NotConvertible
-from edgewright.runtimes.litert.writer import Converted, Io, Output, Task, convert_onnx
+from edgewright.runtimes.litert.writer import Converted, ConvertedPort, Io, TaskMetadata, convert_onnx
 from edgewright.runtimes.wire import Compiled, CompileRequest
+from edgewright.schema.artifact import IoMap, Port
+from edgewright.schema.model import Signature, TensorSpec
+from edgewright.schema.plan import ModelMetadata
 
 
 def compile_model(request: CompileRequest) -> Compiled:
     """See `contract.Runtime.compile`."""
     if request.format == "tflite":
-        return take_over(request)
+        return copy_tflite(request)
     converter = request.options.get("converter", "writer")
     if converter != "writer" and read_io(request) == "integer":
         raise NotConvertible(f"{converter} does not write integer inputs and outputs", "leave converter= or io= out")
     match converter:
         case "onnx2tf":
-            from edgewright.runtimes.litert.roads import compile_onnx2tf
+            from edgewright.runtimes.litert.converters.isolated import compile_onnx2tf
 
             return compile_onnx2tf(request)
         case "litert-torch":
-            from edgewright.runtimes.litert.roads import compile_litert_torch
+            from edgewright.runtimes.litert.converters.isolated import compile_litert_torch
 
             return compile_litert_torch(request)
     return write_model(request)
@@ -44,7 +44,7 @@ def write_model(request: CompileRequest) -> Compiled:
             io=read_io(request),
             precision="fp16" if request.precision == "fp16" else "fp32",
             check="none",
-            task=told_of(request.metadata),
+            task=to_task_metadata(request.metadata),
         )
     except EdgewrightError as error:
         raise NotConvertible(f"{error.what}: {error.why}" if error.why else error.what, error.try_this) from error
@@ -69,9 +69,9 @@ def read_io(request: CompileRequest) -> Io:
     return "channels_last"
 
 
-def told_of(metadata: ModelMetadata | None) -> Task | None:
+def to_task_metadata(metadata: ModelMetadata | None) -> TaskMetadata | None:
     """The metadata as the writer takes it."""
-    return Task(labels=metadata.labels, mean=metadata.mean, std=metadata.std) if metadata else None
+    return TaskMetadata(labels=metadata.labels, mean=metadata.mean, std=metadata.std) if metadata else None
 
 
 def map_io(converted: Converted, signature: Signature) -> IoMap:
@@ -83,7 +83,7 @@ def map_io(converted: Converted, signature: Signature) -> IoMap:
     )
 
 
-def as_port(one: Output, spec: TensorSpec) -> Port:
+def as_port(one: ConvertedPort, spec: TensorSpec) -> Port:
     source_shape = [0] * len(one.axes)
     for size, axis in zip(one.shape, one.axes, strict=True):
         source_shape[axis] = size
@@ -104,7 +104,7 @@ def trace_origins(converted: Converted, path: Path) -> dict[str, tuple[str, ...]
     return {node.name: nodes for node, nodes in zip(read_graph(path), converted.sources, strict=True) if nodes}
 
 
-def take_over(request: CompileRequest) -> Compiled:
+def copy_tflite(request: CompileRequest) -> Compiled:
     """A TFLite file is LiteRT's own already: its bytes are taken as they are."""
     if request.precision == "fp16":
         raise NotConvertible(f"a TFLite file is taken as it is, and cannot be made {request.precision}", "leave it out")
@@ -115,15 +115,15 @@ def take_over(request: CompileRequest) -> Compiled:
     return Compiled(
         main=main,
         io_map=IoMap(
-            inputs=tuple(same_port(spec) for spec in signature.inputs),
-            outputs=tuple(same_port(spec) for spec in signature.outputs),
+            inputs=tuple(make_same_port(spec) for spec in signature.inputs),
+            outputs=tuple(make_same_port(spec) for spec in signature.outputs),
         ),
         tools={},
-        notes=tuple(floats_at_border(signature)) if read_io(request) == "integer" else (),
+        notes=tuple(find_float_ports(signature)) if read_io(request) == "integer" else (),
     )
 
 
-def floats_at_border(signature: Signature) -> Iterator[str]:
+def find_float_ports(signature: Signature) -> Iterator[str]:
     for kind, specs in (("input", signature.inputs), ("output", signature.outputs)):
         for spec in specs:
             if spec.dtype.startswith("float"):

@@ -17,15 +17,21 @@ import msgspec
 from msgspec import Struct
 
 from edgewright.errors import EdgewrightError
-from edgewright.limits import Budget, read_budget
-from edgewright.system.fence import CONVERTER_COPIES, SPARE_BYTES, confine, has_limit, is_exhausted
+from edgewright.limits import ResourceBudget, read_budget
+from edgewright.system.memory_limit import (
+    CONVERTER_COPIES,
+    SPARE_BYTES,
+    is_allocation_failure,
+    limit_this_process,
+    supports_limit,
+)
 
 if TYPE_CHECKING:
-    from edgewright.runtimes.litert.writer.graph import Graph, Refusal
+    from edgewright.runtimes.litert.writer.graph import Graph, OperatorRejected
     from edgewright.runtimes.litert.writer.program import Program
 
 
-class Planned(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PlannedOperator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One operator of the file that would be written, as the tables of LiteRT's units look at it.
 
     Attributes:
@@ -44,7 +50,7 @@ class Planned(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     makes: tuple[int, ...]
 
 
-class Refused(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RejectedNode(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A node that the writer cannot express."""
 
     node: str
@@ -56,13 +62,13 @@ class Refused(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class DryRun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Either the operators of the file, or what stands in its way; `failure` where the model cannot be read at all."""
 
-    operators: tuple[Planned, ...] = ()
-    refused: tuple[Refused, ...] = ()
+    operators: tuple[PlannedOperator, ...] = ()
+    refused: tuple[RejectedNode, ...] = ()
     failure: str = ""
     remedy: str = ""
 
 
-def plan_file(path: Path, shapes: Mapping[str, Sequence[int]], budget: Budget | None = None) -> DryRun:
+def plan_file(path: Path, shapes: Mapping[str, Sequence[int]], budget: ResourceBudget | None = None) -> DryRun:
     """The dry run in a process of its own; `failure` says where that crashed.
 
     Raises LimitReached where it takes more time or memory than the budget has.
@@ -71,20 +77,20 @@ def plan_file(path: Path, shapes: Mapping[str, Sequence[int]], budget: Budget | 
     command = [sys.executable, "-P", "-m", "edgewright.runtimes.litert.dry_run", str(path.absolute())]
     request = msgspec.json.encode({name: list(sizes) for name, sizes in shapes.items()})
     environment = {**os.environ, **budget.environment()}
-    patience = budget.left_seconds if isfinite(budget.seconds) else None
+    timeout = budget.left_seconds if isfinite(budget.seconds) else None
     try:
         done = subprocess.run(  # noqa: S603 - our own module
-            command, input=request, capture_output=True, timeout=patience, env=environment, check=False
+            command, input=request, capture_output=True, timeout=timeout, env=environment, check=False
         )
     except subprocess.TimeoutExpired:
         raise budget.time_error("the writer's dry run") from None
     try:
         return msgspec.json.decode(done.stdout, type=DryRun)
     except msgspec.MsgspecError:
-        words = done.stderr.decode(errors="replace").strip().splitlines()
-        if has_limit() and is_exhausted("\n".join(words)):
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        if supports_limit() and is_allocation_failure("\n".join(lines)):
             raise budget.memory_error("the writer's dry run") from None
-        return DryRun(failure=f"the writer's dry run ended with {done.returncode}: {words[-1][:300] if words else ''}")
+        return DryRun(failure=f"the writer's dry run ended with {done.returncode}: {lines[-1][:300] if lines else ''}")
 
 
 # In the process
@@ -95,9 +101,9 @@ def main() -> None:
     os.dup2(2, 1)
     shapes = msgspec.json.decode(sys.stdin.buffer.read() or b"{}", type=dict[str, tuple[int, ...]])
     path, budget = Path(sys.argv[1]), read_budget()
-    confine(SPARE_BYTES + budget.memory_bytes + CONVERTER_COPIES * path.stat().st_size)
+    limit_this_process(SPARE_BYTES + budget.memory_bytes + CONVERTER_COPIES * path.stat().st_size)
     try:
-        answer = walk(path, shapes)
+        answer = plan_operators(path, shapes)
     except MemoryError:
         sys.exit("MemoryError")  # a word that `fence.is_exhausted` knows
     except EdgewrightError as error:
@@ -106,7 +112,7 @@ def main() -> None:
         out.write(msgspec.json.encode(answer))
 
 
-def walk(path: Path, shapes: Mapping[str, Sequence[int]]) -> DryRun:
+def plan_operators(path: Path, shapes: Mapping[str, Sequence[int]]) -> DryRun:
     """The writer's stations in the order of `writer.convert.convert_onnx`, without its last one.
 
     Where an early station refuses something, the later ones go on with the rest, so that as much as can be is told.
@@ -114,28 +120,28 @@ def walk(path: Path, shapes: Mapping[str, Sequence[int]]) -> DryRun:
     from edgewright.runtimes.litert.writer import convert
 
     with convert.documented_errors():
-        return _walk(path, shapes)
+        return _plan_operators(path, shapes)
 
 
-def _walk(path: Path, shapes: Mapping[str, Sequence[int]]) -> DryRun:
+def _plan_operators(path: Path, shapes: Mapping[str, Sequence[int]]) -> DryRun:
     from edgewright.runtimes.litert.writer import convert
     from edgewright.runtimes.litert.writer.build import Builder
     from edgewright.runtimes.litert.writer.graph import DAMAGE
     from edgewright.runtimes.litert.writer.operators import TABLE
-    from edgewright.runtimes.litert.writer.read import read_graph
-    from edgewright.runtimes.litert.writer.rewrite import REWRITTEN
-    from edgewright.runtimes.litert.writer.shapes import FOLDED, settle_shapes
-    from edgewright.runtimes.litert.writer.unroll import CONTROL
+    from edgewright.runtimes.litert.writer.passes.rewrite import REWRITTEN
+    from edgewright.runtimes.litert.writer.reading.read import read_graph
+    from edgewright.runtimes.litert.writer.reading.shapes import FOLDED, resolve_shapes
+    from edgewright.runtimes.litert.writer.reading.unroll import CONTROL
 
     graph = read_graph(path, shapes, {*TABLE, *FOLDED, *REWRITTEN, *CONTROL})
-    refused = list_refusals(graph, {**settle_shapes(graph), **convert.find_unknown(graph)})
+    refused = list_rejections(graph, {**resolve_shapes(graph), **convert.find_unknown(graph)})
     try:
         convert.reshape_graph(graph)
         builder = Builder(graph)
         convert.place_inputs(builder, "channels_last")
-        refused += list_refusals(graph, convert.write_nodes(builder))
+        refused += list_rejections(graph, convert.write_nodes(builder))
         if not refused:
-            convert.take_outputs(builder, "channels_last")
+            convert.place_outputs(builder, "channels_last")
     except (EdgewrightError, *DAMAGE):
         if not refused:
             raise
@@ -145,14 +151,15 @@ def _walk(path: Path, shapes: Mapping[str, Sequence[int]]) -> DryRun:
     return DryRun(operators=list_operators(builder.program))
 
 
-def list_refusals(graph: "Graph", refusals: Mapping[str, "Refusal"]) -> list[Refused]:
+def list_rejections(graph: "Graph", rejections: Mapping[str, "OperatorRejected"]) -> list[RejectedNode]:
     ops = {node.name: node.op for node in graph.nodes}
     return [
-        Refused(node=name, op=ops.get(name, ""), reason=str(one), remedy=one.help) for name, one in refusals.items()
+        RejectedNode(node=name, op=ops.get(name, ""), reason=str(one), remedy=one.help)
+        for name, one in rejections.items()
     ]
 
 
-def list_operators(program: "Program") -> tuple[Planned, ...]:
+def list_operators(program: "Program") -> tuple[PlannedOperator, ...]:
     numbers: dict[int, int] = {}
     planned = []
     for operator in program.operators:
@@ -162,7 +169,7 @@ def list_operators(program: "Program") -> tuple[Planned, ...]:
         for tensor in (*inputs, *outputs):
             numbers.setdefault(id(tensor), len(numbers))
         planned.append(
-            Planned(
+            PlannedOperator(
                 op=operator.code,
                 sources=tuple(operator.sources),
                 dtypes=tuple(tensor.dtype.name for tensor in described),

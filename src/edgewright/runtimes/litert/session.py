@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgewright.facts.model import Quantization, Signature, TensorSpec
-from edgewright.formats.tflite import invert_names, name_tensors
+from edgewright.formats.tflite.reader import invert_names, name_tensors
 from edgewright.runtimes.contract import Mismatch, Rejected, check_feeds
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.model import Quantization, Signature, TensorSpec
 
-NOTHING_DELEGATED = "XNNPACK was asked for and took none of the model's operators: the built-in kernels run them all"
+NOTHING_DELEGATED_NOTE = (
+    "XNNPACK was asked for and took none of the model's operators: the built-in kernels run them all"
+)
 DELEGATE_NODE = "DELEGATE"
 
 
@@ -24,7 +26,7 @@ class LiteRtSession:
 
     def __init__(self, request: SessionRequest) -> None:
         self._interpreter = open_interpreter(request)
-        self._inputs, self._outputs = name_tensors_of(self._interpreter)
+        self._inputs, self._outputs = map_tensor_details(self._interpreter)
         self.signature = Signature(
             inputs=tuple(_spec(name, detail) for name, detail in self._inputs.items()),
             outputs=tuple(_spec(name, detail) for name, detail in self._outputs.items()),
@@ -65,7 +67,7 @@ def open_interpreter(request: SessionRequest) -> Any:
     return interpreter
 
 
-def name_tensors_of(interpreter: Any) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+def map_tensor_details(interpreter: Any) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
     """The details of inputs and outputs by the names that `formats.tflite.read_signature` gives them."""
     names_in, names_out = _signature_names(interpreter)
     return (
@@ -89,7 +91,7 @@ def _decoded(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _resize(interpreter: Any, request: SessionRequest) -> None:
-    inputs, _ = name_tensors_of(interpreter)
+    inputs, _ = map_tensor_details(interpreter)
     for name, shape in request.shapes.items():
         if name not in inputs:
             raise Mismatch(f"the model has no input '{name}'; its inputs are {sorted(inputs)}")
@@ -132,7 +134,7 @@ def _quantization(parameters: Mapping[str, Any]) -> Quantization | None:
 def _notes(interpreter: Any, request: SessionRequest) -> tuple[str, ...]:
     if request.options.get("delegate", "xnnpack") == "none" or is_delegated(interpreter):
         return ()
-    return (NOTHING_DELEGATED,)
+    return (NOTHING_DELEGATED_NOTE,)
 
 
 def is_delegated(interpreter: Any) -> bool:

@@ -9,11 +9,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgewright.facts.model import GraphNode
-from edgewright.facts.run import LayerReport
 from edgewright.runtimes.contract import Session
 from edgewright.runtimes.mnn.library import version
 from edgewright.runtimes.wire import Compiled, CompileRequest, SessionRequest
+from edgewright.schema.model import GraphNode
+from edgewright.schema.run import LayerReport
 
 __all__ = ["compile", "layers", "open_session", "profile", "version"]
 

@@ -12,17 +12,17 @@ from typing import Any, NamedTuple
 import msgspec
 
 from edgewright.errors import ModelNotConvertible
-from edgewright.facts.artifact import IoMap, Port
-from edgewright.facts.model import Signature, TensorSpec
-from edgewright.formats.onnx_qdq import TakenApart, take_apart
+from edgewright.formats.onnx.qdq import ExtractedFloatModel, extract_float_model
 from edgewright.runtimes.contract import NotConvertible
-from edgewright.runtimes.mnn.graph import settle_uuid
-from edgewright.runtimes.mnn.int8 import describe as describe_layers
-from edgewright.runtimes.mnn.int8 import find_layers, find_quantised, write_parameters
-from edgewright.runtimes.mnn.int8_graph import arrange
-from edgewright.runtimes.mnn.normalise import infer_shapes, normalise
-from edgewright.runtimes.mnn.trial import Verdict
+from edgewright.runtimes.mnn.conversion.int8 import describe_layers as describe_layers
+from edgewright.runtimes.mnn.conversion.int8 import find_layers, find_quantized_layers, write_parameters
+from edgewright.runtimes.mnn.conversion.int8_graph import prepare_int8_graph
+from edgewright.runtimes.mnn.conversion.normalize import infer_shapes, normalize_model
+from edgewright.runtimes.mnn.conversion.trial import TrialResult
+from edgewright.runtimes.mnn.graph import set_stable_uuid
 from edgewright.runtimes.wire import Compiled, CompileRequest
+from edgewright.schema.artifact import IoMap, Port
+from edgewright.schema.model import Signature, TensorSpec
 from edgewright.system.temporary import TemporaryFolder
 
 # LSTM and GRU stay one operator: as loops MNN's interpreter would not run them, and the converter crashed on one.
@@ -30,13 +30,13 @@ FLAGS = ("--useOriginRNNImpl",)
 PRECISION_FLAGS = {"fp16": ("--fp16",)}
 UNKNOWN = re.compile(r"These Op Not Support: (.*)")
 DONE = "Converted Success!"
-ENGINE_WORDS = ("Error", "error", "don't support")
+ENGINE_ERROR_WORDS = ("Error", "error", "don't support")
 NO_NODE = "the model has no node"
 NO_LAYER = "no convolution or product of the model has both rounded inputs and rounded weights"
 MOST_ATTEMPTS = 3
 
 
-class Value(NamedTuple):
+class OnnxPort(NamedTuple):
     """An input or output of the ONNX model; -1 for a size that its file does not tell."""
 
     name: str
@@ -44,7 +44,7 @@ class Value(NamedTuple):
     shape: tuple[int, ...]
 
 
-class Said(NamedTuple):
+class ProcessOutput(NamedTuple):
     """How the converter's process ended, and what it printed."""
 
     code: int
@@ -59,12 +59,12 @@ def compile_model(request: CompileRequest) -> Compiled:
     notes: tuple[str, ...] = ()
     with TemporaryFolder() as folder:
         if request.precision == "w8a8":
-            notes = convert_quantised(model, folder, main)
+            notes = convert_quantized(model, folder, main)
         else:
-            source = save(normalise(model, request.precision), folder)
-            said = convert(source, folder / main, PRECISION_FLAGS.get(request.precision, ()))
-            check_converted(said, folder / main, model)
-        (folder / main).write_bytes(settle_uuid((folder / main).read_bytes()))
+            source = save(normalize_model(model, request.precision), folder)
+            output = convert(source, folder / main, PRECISION_FLAGS.get(request.precision, ()))
+            check_converted(output, folder / main, model)
+        (folder / main).write_bytes(set_stable_uuid((folder / main).read_bytes()))
         signature = try_out(folder / main, folder)
         move_files(folder, main, Path(request.folder))
     return Compiled(
@@ -78,25 +78,25 @@ def compile_model(request: CompileRequest) -> Compiled:
     )
 
 
-def convert_quantised(model: Any, folder: Path, main: str) -> tuple[str, ...]:
+def convert_quantized(model: Any, folder: Path, main: str) -> tuple[str, ...]:
     """Convert the float graph of a QDQ model with its scales beside it; what the user should know of it.
 
     A layer that the converter leaves in float needs its bounds back: then it is done again without the others.
     """
     try:
-        apart = with_shapes(take_apart(model))
+        extracted = with_shapes(extract_float_model(model))
     except ModelNotConvertible as error:
         raise NotConvertible(error.why, error.try_this) from error
-    layers, left = find_layers(apart)
+    layers, left = find_layers(extracted)
     parameters = folder / "scales.bin"
     for _ in range(MOST_ATTEMPTS):
         if not layers:
             raise NotConvertible("\n".join(f"'{name}': {why}" for name, why in left.items()) or NO_LAYER)
         write_parameters(layers, parameters)
-        source = save(normalise(infer_shapes(arrange(apart, layers)), "w8a8"), folder)
-        said = convert(source, folder / main, ("--compressionParamsFile", str(parameters)))
-        check_converted(said, folder / main, model)
-        done = find_quantised(folder / main, layers)
+        source = save(normalize_model(infer_shapes(prepare_int8_graph(extracted, layers)), "w8a8"), folder)
+        output = convert(source, folder / main, ("--compressionParamsFile", str(parameters)))
+        check_converted(output, folder / main, model)
+        done = find_quantized_layers(folder / main, layers)
         if len(done) == len(layers):
             return describe_layers(done, left)
         left.update({layer.node: "MNN's converter left it so" for layer in layers if layer.node not in done})
@@ -104,8 +104,8 @@ def convert_quantised(model: Any, folder: Path, main: str) -> tuple[str, ...]:
     raise NotConvertible("MNN's converter makes other layers INT8 each time")
 
 
-def with_shapes(apart: TakenApart) -> TakenApart:
-    return apart._replace(model=infer_shapes(apart.model))
+def with_shapes(extracted: ExtractedFloatModel) -> ExtractedFloatModel:
+    return extracted._replace(model=infer_shapes(extracted.model))
 
 
 def read_source(path: Path) -> Any:
@@ -117,21 +117,21 @@ def read_source(path: Path) -> Any:
         raise NotConvertible(f"the model cannot be read: {str(error).strip()[:300]}") from error
 
 
-def read_values(model: Any) -> tuple[list[Value], list[Value]]:
+def read_values(model: Any) -> tuple[list[OnnxPort], list[OnnxPort]]:
     """The inputs that are fed and the outputs."""
     constants = {tensor.name for tensor in model.graph.initializer}
     fed = [value for value in model.graph.input if value.name not in constants]
     return [describe(value) for value in fed], [describe(value) for value in model.graph.output]
 
 
-def describe(value: Any) -> Value:
+def describe(value: Any) -> OnnxPort:
     from onnx.helper import tensor_dtype_to_np_dtype
 
     if not value.type.HasField("tensor_type") or not value.type.tensor_type.elem_type:
         raise NotConvertible(f"'{value.name}' is no tensor")
     kind = value.type.tensor_type
     sizes = tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in kind.shape.dim)
-    return Value(value.name, tensor_dtype_to_np_dtype(kind.elem_type).name, sizes)
+    return OnnxPort(value.name, tensor_dtype_to_np_dtype(kind.elem_type).name, sizes)
 
 
 def save(model: Any, folder: Path) -> Path:
@@ -143,28 +143,28 @@ def save(model: Any, folder: Path) -> Path:
     return path
 
 
-def convert(source: Path, target: Path, flags: Sequence[str]) -> Said:
+def convert(source: Path, target: Path, flags: Sequence[str]) -> ProcessOutput:
     """Run the converter in the folder of its files, so that whatever it leaves goes with that folder."""
     return run_module("convert", [str(source), str(target), *FLAGS, *flags], target.parent)
 
 
-def run_module(name: str, arguments: Sequence[str], folder: Path) -> Said:
+def run_module(name: str, arguments: Sequence[str], folder: Path) -> ProcessOutput:
     """Run one of our modules in a process of its own; what it says also goes to the worker's log."""
-    command = [sys.executable, "-P", "-m", f"edgewright.runtimes.mnn.{name}", *arguments]
+    command = [sys.executable, "-P", "-m", f"edgewright.runtimes.mnn.conversion.{name}", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=folder, check=False)  # noqa: S603 - our own module
     text = done.stdout + done.stderr
     sys.stderr.write(text)
-    return Said(done.returncode, text)
+    return ProcessOutput(done.returncode, text)
 
 
-def check_converted(said: Said, target: Path, model: Any) -> None:
+def check_converted(output: ProcessOutput, target: Path, model: Any) -> None:
     """NotConvertible where the converter failed, whatever it says itself."""
-    if unknown := UNKNOWN.search(said.text):
+    if unknown := UNKNOWN.search(output.text):
         raise unknown_operators(unknown.group(1), model)
-    if said.code < 0:
-        raise NotConvertible(f"MNN's converter was ended by signal {-said.code}: {last_words(said.text)}")
-    if said.code or DONE not in said.text or not target.is_file():
-        raise NotConvertible(f"MNN's converter fails: {last_words(said.text)}")
+    if output.code < 0:
+        raise NotConvertible(f"MNN's converter was ended by signal {-output.code}: {get_last_words(output.text)}")
+    if output.code or DONE not in output.text or not target.is_file():
+        raise NotConvertible(f"MNN's converter fails: {get_last_words(output.text)}")
 
 
 def unknown_operators(listed: str, model: Any) -> NotConvertible:
@@ -175,15 +175,15 @@ def unknown_operators(listed: str, model: Any) -> NotConvertible:
     return NotConvertible("\n".join(lines), "rewrite these operators, or compile for another runtime")
 
 
-def last_words(text: str) -> str:
+def get_last_words(text: str) -> str:
     """The end of what the converter said: the cause comes last."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and DONE not in line]
     return " / ".join(lines[-3:])[:500] or "it gave no reason"
 
 
-def engine_words(text: str) -> str:
+def find_engine_errors(text: str) -> str:
     """The lines in which MNN's engine names what stands in its way."""
-    found = [line.strip() for line in text.splitlines() if any(word in line for word in ENGINE_WORDS)]
+    found = [line.strip() for line in text.splitlines() if any(word in line for word in ENGINE_ERROR_WORDS)]
     return f"({' / '.join(found[:2])[:300]})" if found else ""
 
 
@@ -197,18 +197,20 @@ def move_files(folder: Path, main: str, to: Path) -> None:
 def try_out(path: Path, folder: Path) -> Signature:
     """Load and run the file once: operators that cannot be laid out or crash show here, not at the user."""
     answer = folder / "verdict.json"
-    said = run_module("trial", [str(path), str(answer)], folder)
-    if said.code < 0:
-        raise NotConvertible(f"MNN converts the model and then crashes on it with signal {-said.code}")
-    if said.code or not answer.is_file():
-        raise NotConvertible(f"MNN converts the model and then cannot run it: {last_words(said.text)}")
-    verdict = msgspec.json.decode(answer.read_bytes(), type=Verdict)
+    output = run_module("trial", [str(path), str(answer)], folder)
+    if output.code < 0:
+        raise NotConvertible(f"MNN converts the model and then crashes on it with signal {-output.code}")
+    if output.code or not answer.is_file():
+        raise NotConvertible(f"MNN converts the model and then cannot run it: {get_last_words(output.text)}")
+    verdict = msgspec.json.decode(answer.read_bytes(), type=TrialResult)
     if verdict.signature is None:
-        raise NotConvertible(f"MNN converts the model and then cannot run it: {verdict.why} {engine_words(said.text)}")
+        raise NotConvertible(
+            f"MNN converts the model and then cannot run it: {verdict.why} {find_engine_errors(output.text)}"
+        )
     return verdict.signature
 
 
-def match_ports(values: Sequence[Value], specs: Sequence[TensorSpec]) -> tuple[Port, ...]:
+def match_ports(values: Sequence[OnnxPort], specs: Sequence[TensorSpec]) -> tuple[Port, ...]:
     """MNN keeps names; NotConvertible where one is lost, or holds another number of values."""
     found = {spec.name: spec for spec in specs}
     if lost := [value.name for value in values if value.name not in found]:
@@ -216,7 +218,7 @@ def match_ports(values: Sequence[Value], specs: Sequence[TensorSpec]) -> tuple[P
     return tuple(as_port(value, found[value.name]) for value in values)
 
 
-def as_port(value: Value, spec: TensorSpec) -> Port:
+def as_port(value: OnnxPort, spec: TensorSpec) -> Port:
     sizes = tuple(size if isinstance(size, int) else -1 for size in spec.shape)
     known = value.shape if -1 not in value.shape else sizes
     if math.prod(known) != math.prod(sizes):

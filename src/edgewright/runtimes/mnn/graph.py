@@ -26,11 +26,11 @@ DTYPES = {
 }
 
 
-class Unreadable(Exception):
+class MnnFileUnreadable(Exception):
     """The bytes are no MNN model."""
 
 
-class Operator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MnnOperator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One operator of the file; `kind` is its number in OpType, `inputs` and `outputs` are tensor names."""
 
     name: str
@@ -39,7 +39,7 @@ class Operator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     outputs: tuple[str, ...]
 
 
-class Entry(NamedTuple):
+class MnnInput(NamedTuple):
     """An input as the file declares it: a size of -1 is free, `dtype` is what a session takes."""
 
     name: str
@@ -47,16 +47,16 @@ class Entry(NamedTuple):
     dtype: str
 
 
-class Net(NamedTuple):
+class MnnModel(NamedTuple):
     """What a file tells of itself; `subgraphs` counts the bodies of its branches and loops."""
 
-    operators: tuple[Operator, ...]
-    inputs: tuple[Entry, ...]
+    operators: tuple[MnnOperator, ...]
+    inputs: tuple[MnnInput, ...]
     outputs: tuple[str, ...]
     subgraphs: int
 
 
-class Table(NamedTuple):
+class FlatbufferTable(NamedTuple):
     """A FlatBuffer table: its fields are found through the offsets that stand before it."""
 
     data: bytes
@@ -82,9 +82,9 @@ class Table(NamedTuple):
         place = self.find(slot)
         return read_text(self.data, place) if place else ""
 
-    def table(self, slot: int) -> "Table | None":
+    def table(self, slot: int) -> "FlatbufferTable | None":
         place = self.find(slot)
-        return Table(self.data, place + read_uint(self.data, place)) if place else None
+        return FlatbufferTable(self.data, place + read_uint(self.data, place)) if place else None
 
     def places(self, slot: int) -> list[int]:
         """Where the entries of a vector of four-byte values or references lie."""
@@ -100,8 +100,8 @@ class Table(NamedTuple):
     def texts(self, slot: int) -> tuple[str, ...]:
         return tuple(read_text(self.data, place) for place in self.places(slot))
 
-    def tables(self, slot: int) -> "list[Table]":
-        return [Table(self.data, place + read_uint(self.data, place)) for place in self.places(slot)]
+    def tables(self, slot: int) -> "list[FlatbufferTable]":
+        return [FlatbufferTable(self.data, place + read_uint(self.data, place)) for place in self.places(slot)]
 
 
 def read_uint(data: bytes, at: int) -> int:
@@ -113,18 +113,18 @@ def read_text(data: bytes, place: int) -> str:
     return data[begin + 4 : begin + 4 + read_uint(data, begin)].decode("utf-8", "replace")
 
 
-def read_net(path: Path) -> Net:
+def read_mnn_model(path: Path) -> MnnModel:
     """The model in a file; Unreadable where it is not MNN's, OSError where there is none."""
     data = path.read_bytes()
     try:
-        return describe_net(Table.root(data))
+        return describe_net(FlatbufferTable.root(data))
     except (struct.error, IndexError, MemoryError) as error:
-        raise Unreadable(f"{path.name} is no MNN model") from error
+        raise MnnFileUnreadable(f"{path.name} is no MNN model") from error
 
 
-def settle_uuid(data: bytes) -> bytes:
+def set_stable_uuid(data: bytes) -> bytes:
     """The file with an identity that follows from its content: the converter draws a new one each time."""
-    net = Table.root(data)
+    net = FlatbufferTable.root(data)
     place = net.find(NET_UUID)
     length = len(net.text(NET_UUID).encode())
     if not place or not length:
@@ -135,16 +135,16 @@ def settle_uuid(data: bytes) -> bytes:
     return data[:begin] + (digest * (length // len(digest) + 1))[:length] + data[begin + length :]
 
 
-def describe_net(net: Table) -> Net:
+def describe_net(net: FlatbufferTable) -> MnnModel:
     tensors = net.texts(NET_TENSORS)
     tables = net.tables(NET_OPS)
     operators = tuple(describe_operator(table, tensors) for table in tables)
     entries = [read_entry(table) for table in tables if table.number(OP_TYPE) == INPUT]
-    return Net(operators, tuple(entries), net.texts(NET_OUTPUTS), len(net.places(NET_SUBGRAPHS)))
+    return MnnModel(operators, tuple(entries), net.texts(NET_OUTPUTS), len(net.places(NET_SUBGRAPHS)))
 
 
-def describe_operator(table: Table, tensors: Sequence[str]) -> Operator:
-    return Operator(
+def describe_operator(table: FlatbufferTable, tensors: Sequence[str]) -> MnnOperator:
+    return MnnOperator(
         name=table.text(OP_NAME),
         kind=table.number(OP_TYPE),
         inputs=tuple(tensors[i] for i in table.numbers(OP_INPUTS) if i >= 0),
@@ -152,8 +152,8 @@ def describe_operator(table: Table, tensors: Sequence[str]) -> Operator:
     )
 
 
-def read_entry(table: Table) -> Entry:
+def read_entry(table: FlatbufferTable) -> MnnInput:
     main = table.table(OP_MAIN)
     if main is None:
-        return Entry(table.text(OP_NAME), (), DTYPES[FLOAT])
-    return Entry(table.text(OP_NAME), main.numbers(DIMS), DTYPES.get(main.number(DTYPE, FLOAT), "unknown"))
+        return MnnInput(table.text(OP_NAME), (), DTYPES[FLOAT])
+    return MnnInput(table.text(OP_NAME), main.numbers(DIMS), DTYPES.get(main.number(DTYPE, FLOAT), "unknown"))

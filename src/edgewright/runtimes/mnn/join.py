@@ -9,28 +9,28 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from edgewright.facts.model import GraphNode
-from edgewright.runtimes.mnn.graph import Operator
+from edgewright.runtimes.mnn.graph import MnnOperator
+from edgewright.schema.model import GraphNode
 
-PART = re.compile(r"_raster_\d+$")
+RASTER_SUFFIX = re.compile(r"_raster_\d+$")
 CONVERTED = "__matmul_converted"
-MOVES = ("Raster", "ConvertTensor", "FloatToInt8", "Int8ToFloat")
+MOVE_KERNELS = ("Raster", "ConvertTensor", "FloatToInt8", "Int8ToFloat")
 # Operators of ONNX that only move or choose values: where MNN moves data for another operator, it is these.
-MOVING = (
+DATA_MOVEMENT_OPS = (
     *("Cast", "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Pad"),
     *("Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
 )
 
 
-class Kernel(NamedTuple):
+class MnnKernel(NamedTuple):
     """What ran: its name, and the type of operator that MNN says it is."""
 
     name: str
     op: str
 
 
-def source_nodes(
-    ran: Sequence[Kernel], operators: Sequence[Operator], graph: Sequence[GraphNode]
+def find_source_nodes(
+    ran: Sequence[MnnKernel], operators: Sequence[MnnOperator], graph: Sequence[GraphNode]
 ) -> list[tuple[str, ...]]:
     """For each kernel that ran, the names of the source nodes that it computes, the most upstream first.
 
@@ -38,24 +38,24 @@ def source_nodes(
     the moves of data take the nodes that only move data, the others take the rest. A move where the source has none
     is a change of layout and computes nothing of the source.
     """
-    maker = {tensor: node for node in graph for tensor in node.outputs if tensor}
-    finder = Finder(operators, maker)
-    ends = [finder.find(PART.sub("", kernel.name)) for kernel in ran]
+    producer = {tensor: node for node in graph for tensor in node.outputs if tensor}
+    finder = SourceFinder(operators, producer)
+    ends = [finder.find(RASTER_SUFFIX.sub("", kernel.name)) for kernel in ran]
     stops = {tensor for tensors in ends for tensor in tensors}
-    computing = {tensors for kernel, tensors in zip(ran, ends, strict=True) if kernel.op not in MOVES}
+    computing = {tensors for kernel, tensors in zip(ran, ends, strict=True) if kernel.op not in MOVE_KERNELS}
     return [
-        choose(walk_back(tensors, stops, maker), kernel.op in MOVES, tensors in computing)
+        choose(find_upstream_nodes(tensors, stops, producer), kernel.op in MOVE_KERNELS, tensors in computing)
         for kernel, tensors in zip(ran, ends, strict=True)
     ]
 
 
-class Finder:
+class SourceFinder:
     """From the name of an operator of the file to the tensors of the source that its work ends in."""
 
-    def __init__(self, operators: Sequence[Operator], maker: Mapping[str, GraphNode]) -> None:
-        self.maker = maker
+    def __init__(self, operators: Sequence[MnnOperator], producer: Mapping[str, GraphNode]) -> None:
+        self.producer = producer
         self.named = {operator.name: operator for operator in operators}
-        self.readers: dict[str, list[Operator]] = {}
+        self.readers: dict[str, list[MnnOperator]] = {}
         for operator in operators:
             for tensor in operator.inputs:
                 self.readers.setdefault(tensor, []).append(operator)
@@ -76,15 +76,15 @@ class Finder:
     def own_ends(self, name: str) -> tuple[str, ...]:
         operator = self.named.get(name)
         tensors = (name.removesuffix(CONVERTED), *(operator.outputs if operator else ()))
-        return tuple(dict.fromkeys(tensor for tensor in tensors if tensor in self.maker))
+        return tuple(dict.fromkeys(tensor for tensor in tensors if tensor in self.producer))
 
 
-def walk_back(ends: Sequence[str], stops: set[str], maker: Mapping[str, GraphNode]) -> list[GraphNode]:
+def find_upstream_nodes(ends: Sequence[str], stops: set[str], producer: Mapping[str, GraphNode]) -> list[GraphNode]:
     """The source nodes from `ends` upstream to the next stops, the most upstream first; constants are left out."""
     found: dict[str, GraphNode] = {}
     left = list(ends)
     while left:
-        node = maker.get(left.pop())
+        node = producer.get(left.pop())
         if node is None or node.name in found or node.op == "Constant":
             continue
         found[node.name] = node
@@ -96,6 +96,6 @@ def choose(nodes: Sequence[GraphNode], moves: bool, computed: bool) -> tuple[str
     """Of the nodes that kernels share, those of a kernel that `moves` data, or of one that computes."""
     if not computed:
         return tuple(node.name for node in nodes)
-    return tuple(node.name for node in nodes if (node.op in MOVING) == moves) or (
+    return tuple(node.name for node in nodes if (node.op in DATA_MOVEMENT_OPS) == moves) or (
         () if moves else tuple(node.name for node in nodes)
     )

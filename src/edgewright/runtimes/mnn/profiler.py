@@ -9,15 +9,15 @@ import msgspec
 from msgspec import Struct
 
 from edgewright.runtimes.contract import Array
-from edgewright.runtimes.mnn.graph import Operator
-from edgewright.runtimes.mnn.session import DEBUG, MnnSession, asked_backend
+from edgewright.runtimes.mnn.graph import MnnOperator
+from edgewright.runtimes.mnn.session import DEBUG, MnnSession, find_asked_backend
 from edgewright.runtimes.wire import SessionRequest
 
 WARMUP_RUNS = 5
 TRACE = "trace.json"
 
 
-class Ran(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MnnOperatorTimes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One operator as MNN ran it; times in microseconds, one for each profiled inference."""
 
     name: str
@@ -26,17 +26,17 @@ class Ran(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     times_us: tuple[float, ...]
 
 
-class Trace(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class MnnTrace(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a profiling pass leaves: what ran in its order, and the operators of the file."""
 
     asked: str
     backend: str
     runs_us: tuple[float, ...]
-    ran: tuple[Ran, ...]
-    operators: tuple[Operator, ...]
+    ran: tuple[MnnOperatorTimes, ...]
+    operators: tuple[MnnOperator, ...]
 
 
-class Watch:
+class OperatorCallbacks:
     """The callbacks of one inference after the other. They read the clock first and last, so as to count little."""
 
     def __init__(self) -> None:
@@ -61,31 +61,31 @@ def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs:
     for _ in range(WARMUP_RUNS):
         watch_run(session)
     watched = [watch_run(session) for _ in range(runs)]
-    trace = Trace(
-        asked=asked_backend(request.options),
+    trace = MnnTrace(
+        asked=find_asked_backend(request.options),
         backend=session.backend,
         runs_us=tuple((end - begin) / 1e3 for begin, end, _ in watched),
-        ran=gather([(begin, watch) for begin, _, watch in watched]),
+        ran=gather_times([(begin, watch) for begin, _, watch in watched]),
         operators=session.net.operators,
     )
     (folder / TRACE).write_bytes(msgspec.json.encode(trace))
     session.close()
 
 
-def watch_run(session: MnnSession) -> tuple[int, int, Watch]:
+def watch_run(session: MnnSession) -> tuple[int, int, OperatorCallbacks]:
     """Begin and end of one inference in nanoseconds, and what was seen in it."""
-    watch = Watch()
+    watch = OperatorCallbacks()
     begin = perf_counter_ns()
     session.run_with(watch.begin, watch.end)
     return begin, perf_counter_ns(), watch
 
 
-def gather(watched: list[tuple[int, Watch]]) -> tuple[Ran, ...]:
+def gather_times(watched: list[tuple[int, OperatorCallbacks]]) -> tuple[MnnOperatorTimes, ...]:
     """The operators of all inferences: MNN runs the same ones in the same order each time."""
     if not watched:
         return ()
     return tuple(
-        Ran(
+        MnnOperatorTimes(
             name=name,
             op=op,
             starts_us=tuple((watch.begins[i] - begin) / 1e3 for begin, watch in watched),

@@ -6,12 +6,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edgewright.facts.model import GraphNode
-from edgewright.facts.ranks import median_bounds
-from edgewright.facts.run import Layer, LayerReport
-from edgewright.facts.words import Evidence, Unit
-from edgewright.runtimes.mnn.join import Kernel, source_nodes
-from edgewright.runtimes.mnn.profiler import TRACE, Ran, Trace
+from edgewright.runtimes.mnn.join import MnnKernel, find_source_nodes
+from edgewright.runtimes.mnn.profiler import TRACE, MnnOperatorTimes, MnnTrace
+from edgewright.schema.model import GraphNode
+from edgewright.schema.ranks import compute_median_bounds
+from edgewright.schema.run import Layer, LayerReport
+from edgewright.schema.vocabulary import Evidence, Unit
 
 UNITS: dict[str, Unit] = {"CPU": "CPU", "OpenCL": "GPU", "Vulkan": "GPU"}
 
@@ -22,8 +22,8 @@ def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
     A session on the CPU has no other place to run, so the unit was measured. One on a GPU may give an operator back to
     the CPU and does not tell: there the unit is only what was assigned.
     """
-    trace = msgspec.json.decode((folder / TRACE).read_bytes(), type=Trace)
-    sources = source_nodes([Kernel(ran.name, kind_of(ran.op)) for ran in trace.ran], trace.operators, graph)
+    trace = msgspec.json.decode((folder / TRACE).read_bytes(), type=MnnTrace)
+    sources = find_source_nodes([MnnKernel(ran.name, kind_of(ran.op)) for ran in trace.ran], trace.operators, graph)
     rows = [layer_row(i, ran, names, trace) for i, (ran, names) in enumerate(zip(trace.ran, sources, strict=True))]
     return LayerReport(
         layers=tuple(rows),
@@ -39,8 +39,8 @@ def kind_of(op: str) -> str:
     return op.partition(" [")[0]
 
 
-def layer_row(position: int, ran: Ran, sources: tuple[str, ...], trace: Trace) -> Layer:
-    low, high = median_bounds(ran.times_us)
+def layer_row(position: int, ran: MnnOperatorTimes, sources: tuple[str, ...], trace: MnnTrace) -> Layer:
+    low, high = compute_median_bounds(ran.times_us)
     evidence: Evidence = "measured" if trace.backend == "CPU" else "assigned"
     return Layer(
         position=position,

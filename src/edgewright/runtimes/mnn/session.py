@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from edgewright.facts.model import Signature, TensorSpec
 from edgewright.runtimes.contract import Array, Mismatch, Rejected, check_feeds
-from edgewright.runtimes.mnn.graph import CUSTOM, Net, Unreadable, read_net
+from edgewright.runtimes.mnn.graph import CUSTOM, MnnFileUnreadable, MnnModel, read_mnn_model
 from edgewright.runtimes.mnn.library import load_library
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.model import Signature, TensorSpec
 
 BACKENDS = {"CPU": "CPU", "OpenCL": "OPENCL", "Vulkan": "VULKAN"}
 # MNNForwardType, which the session tells of itself; 13 is the CPU with AVX2, AVX-512 or ARMv8.2.
@@ -52,7 +52,7 @@ class MnnSession:
         self._outputs: dict[str, Any] = self._interpreter.getSessionOutputAll(self._session)
         self.signature = self._read_signature()
         self.backend = FORWARD_TYPES.get(int(self._interpreter.getSessionInfo(self._session, INFO_BACKENDS)), "UNKNOWN")
-        self.notes = backend_notes(asked_backend(request.options), self.backend)
+        self.notes = backend_notes(find_asked_backend(request.options), self.backend)
         self._call: Callable[[Any], int] = self._interpreter.runSession
         self._copies: list[tuple[Callable[[Any], bool], Any]] = []
 
@@ -124,11 +124,11 @@ class MnnSession:
         return TensorSpec(name=name, dtype=dtype, shape=tuple(size if size >= 0 else "" for size in tensor.getShape()))
 
 
-def read_file(path: Path) -> Net:
+def read_file(path: Path) -> MnnModel:
     """The file's own account of itself; Rejected for what MNN's interpreter cannot run or would crash on."""
     try:
-        net = read_net(path)
-    except (Unreadable, OSError) as error:
+        net = read_mnn_model(path)
+    except (MnnFileUnreadable, OSError) as error:
         raise Rejected(str(error)) from error
     if net.subgraphs:
         raise Rejected("the model has branches or loops, which MNN's interpreter does not run")
@@ -161,7 +161,7 @@ def check_sizes(interpreter: Any, session: Any) -> None:
 
 def session_config(request: SessionRequest) -> dict[str, Any]:
     """MNN's `ScheduleConfig`. On a GPU its number of threads means how to tune, and is left as it is."""
-    backend = asked_backend(request.options)
+    backend = find_asked_backend(request.options)
     config: dict[str, Any] = {
         "backend": BACKENDS[backend],
         "precision": request.options.get("precision", "high"),
@@ -171,7 +171,7 @@ def session_config(request: SessionRequest) -> dict[str, Any]:
     return {**config, "numThread": request.threads} if backend == "CPU" else config
 
 
-def asked_backend(options: Mapping[str, str]) -> str:
+def find_asked_backend(options: Mapping[str, str]) -> str:
     return options.get("backend", "CPU")
 
 

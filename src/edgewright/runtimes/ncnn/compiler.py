@@ -10,26 +10,33 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from edgewright.errors import ModelNotConvertible
-from edgewright.facts.artifact import IoMap, Port
-from edgewright.facts.model import GraphNode
-from edgewright.formats.onnx_qdq import TakenApart, take_apart
+from edgewright.formats.onnx.qdq import ExtractedFloatModel, extract_float_model
 from edgewright.runtimes.contract import Array, NotConvertible, Rejected
-from edgewright.runtimes.ncnn.check import HINT, check_layers, check_outputs, describe, uncommon
-from edgewright.runtimes.ncnn.int8 import describe_quantised, make_twin, quantise
+from edgewright.runtimes.ncnn.conversion.check import HINT, check_layers, check_outputs, describe_nodes, find_uncommon
+from edgewright.runtimes.ncnn.conversion.int8 import describe_quantized, make_reference_model, quantize_layers
+from edgewright.runtimes.ncnn.conversion.normalize import normalize_model, read_model
+from edgewright.runtimes.ncnn.conversion.pnnx import PnnxFiles, run_pnnx
+from edgewright.runtimes.ncnn.conversion.reshapes import fix_reshapes
 from edgewright.runtimes.ncnn.matching import match_blobs
-from edgewright.runtimes.ncnn.naming import join_rows, name_blobs, name_layers, plain_name, read_nodes
-from edgewright.runtimes.ncnn.normalise import normalise, read_model
-from edgewright.runtimes.ncnn.param import Row, index_inputs, input_params, read_param, shape_hint, write_param
-from edgewright.runtimes.ncnn.pnnx import Files, run_pnnx
+from edgewright.runtimes.ncnn.naming import join_rows, make_plain_name, name_blobs, name_layers, read_nodes
+from edgewright.runtimes.ncnn.param import (
+    ParamRow,
+    find_index_inputs,
+    make_input_params,
+    make_shape_hint,
+    read_param,
+    write_param,
+)
 from edgewright.runtimes.ncnn.probe import run_all_blobs, run_all_tensors
-from edgewright.runtimes.ncnn.reshapes import fix_reshapes
 from edgewright.runtimes.ncnn.session import import_ncnn
 from edgewright.runtimes.wire import Compiled, CompileRequest
+from edgewright.schema.artifact import IoMap, Port
+from edgewright.schema.model import GraphNode
 from edgewright.system.temporary import TemporaryFolder
 
 TOOLS = ("onnx", "pnnx", "ncnn")
 LARGEST_MODEL = 2**31 - 1
-TWIN = "twin.onnx"
+REFERENCE_FILE = "twin.onnx"
 LARGEST_RANK = 4  # of an ncnn blob
 
 
@@ -42,7 +49,7 @@ class Conversion(NamedTuple):
         feeds, blobs: the inputs of the same run as ncnn takes them, and all that it computed from them, by blob.
     """
 
-    rows: Sequence[Row]
+    rows: Sequence[ParamRow]
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     values: Mapping[str, Array]
@@ -50,7 +57,7 @@ class Conversion(NamedTuple):
     blobs: Mapping[str, Array]
 
 
-class Source(NamedTuple):
+class ConversionSource(NamedTuple):
     """A model to be converted: what converts, and whose nodes the layers are called after.
 
     Attributes:
@@ -61,7 +68,7 @@ class Source(NamedTuple):
 
     model: Any
     nodes: Sequence[GraphNode]
-    apart: TakenApart | None
+    extracted: ExtractedFloatModel | None
 
 
 def compile_model(request: CompileRequest) -> Compiled:
@@ -79,19 +86,19 @@ def compile_model(request: CompileRequest) -> Compiled:
             raise first from None
 
 
-def read_source(request: CompileRequest) -> Source:
+def read_source(request: CompileRequest) -> ConversionSource:
     model = read_model(request.source)
     if request.precision != "w8a8":
-        return Source(model, read_nodes(model), None)
+        return ConversionSource(model, read_nodes(model), None)
     try:
-        apart = take_apart(model)
+        extracted = extract_float_model(model)
     except ModelNotConvertible as error:
         raise NotConvertible(error.why, error.try_this) from error
-    return Source(apart.model, read_nodes(model), apart)
+    return ConversionSource(extracted.model, read_nodes(model), extracted)
 
 
-def convert(request: CompileRequest, given: Source, values: Mapping[str, Array], unbind: bool) -> Compiled:
-    plain = normalise(copy.deepcopy(given.model), values, unbind)  # it rewrites what it is given
+def convert(request: CompileRequest, given: ConversionSource, values: Mapping[str, Array], unbind: bool) -> Compiled:
+    plain = normalize_model(copy.deepcopy(given.model), values, unbind)  # it rewrites what it is given
     with TemporaryFolder() as folder:
         source = folder / "model.onnx"
         source.write_bytes(plain.SerializeToString())
@@ -101,13 +108,13 @@ def convert(request: CompileRequest, given: Source, values: Mapping[str, Array],
         return write_artifact(request, given, conversion, files)
 
 
-def try_out(files: Files, plain: Any, values: Mapping[str, Array]) -> Conversion:
+def try_out(files: PnnxFiles, plain: Any, values: Mapping[str, Array]) -> Conversion:
     """Run pnnx's result on the inputs of `values`; NotConvertible where this build of ncnn does not know a layer."""
     rows = read_param(files.param)
     check_layers(import_ncnn(), rows, plain)
     inputs = {value.name: f"in{place}" for place, value in enumerate(plain.graph.input)}
     outputs = {value.name: f"out{place}" for place, value in enumerate(plain.graph.output)}
-    indices = index_inputs(rows)
+    indices = find_index_inputs(rows)
     feeds = {
         blob: as_feed(name, values[name], files.batches.get(blob), np.int32 if blob in indices else np.float32)
         for name, blob in inputs.items()
@@ -115,7 +122,7 @@ def try_out(files: Files, plain: Any, values: Mapping[str, Array]) -> Conversion
     try:
         blobs = run_all_blobs(files.param, files.weights, rows, feeds)
     except Rejected as error:
-        unusual = describe(uncommon(plain.graph.node))
+        unusual = describe_nodes(find_uncommon(plain.graph.node))
         raise NotConvertible(
             f"ncnn refuses what pnnx wrote ({error}); operators to look at: {unusual}", HINT
         ) from error
@@ -134,7 +141,9 @@ def as_feed(name: str, value: Array, batch: int | None, dtype: Any) -> Array:
     return np.atleast_1d(value).astype(dtype)
 
 
-def write_artifact(request: CompileRequest, given: Source, conversion: Conversion, files: Files) -> Compiled:
+def write_artifact(
+    request: CompileRequest, given: ConversionSource, conversion: Conversion, files: PnnxFiles
+) -> Compiled:
     """Name what pnnx wrote after the source's tensors and nodes, and put it where it belongs."""
     sources = [value.name for value in given.model.graph.input if value.name in conversion.values]
     blob_names = name_blobs(conversion.rows, match_tensors(conversion, given, half=request.precision == "fp16"))
@@ -145,15 +154,17 @@ def write_artifact(request: CompileRequest, given: Source, conversion: Conversio
     origins = {row.name: found for row, found in zip(rows, join_rows(rows, given.nodes), strict=True) if found}
     main = Path(request.folder) / f"{request.stem}.param"
     notes: tuple[str, ...] = ()
-    if given.apart is None:
+    if given.extracted is None:
         shutil.copyfile(files.weights, main.with_suffix(".bin"))
     else:
         kept = ("ConvolutionDepthWise",) if request.options.get("depthwise") == "fp32" else ()
-        computed = join_rows(rows, read_nodes(given.apart.model))
-        made = quantise(rows, files.weights.read_bytes(), computed, given.apart, kept)
-        rows, notes = made.rows, describe_quantised(made, given.apart)
+        computed = join_rows(rows, read_nodes(given.extracted.model))
+        made = quantize_layers(rows, files.weights.read_bytes(), computed, given.extracted, kept)
+        rows, notes = made.rows, describe_quantized(made, given.extracted)
         main.with_suffix(".bin").write_bytes(made.weights)
-        (main.parent / TWIN).write_bytes(make_twin(given.apart, made.steps).SerializeToString())
+        (main.parent / REFERENCE_FILE).write_bytes(
+            make_reference_model(given.extracted, made.steps).SerializeToString()
+        )
     write_param(rows, main)
     return Compiled(
         main=main.name,
@@ -161,11 +172,11 @@ def write_artifact(request: CompileRequest, given: Source, conversion: Conversio
         tools={name: installed_version(name) for name in TOOLS},
         origins=origins,
         notes=notes,
-        twin=TWIN if given.apart is not None else "",
+        twin=REFERENCE_FILE if given.extracted is not None else "",
     )
 
 
-def match_tensors(conversion: Conversion, given: Source, half: bool) -> dict[str, str]:
+def match_tensors(conversion: Conversion, given: ConversionSource, half: bool) -> dict[str, str]:
     """The source's tensor by blob; inputs and outputs are known, the others are found by their values."""
     known = {blob: name for name, blob in (*conversion.inputs.items(), *conversion.outputs.items())}
     own = {name for node in given.nodes for name in node.outputs} - set(known.values())
@@ -173,23 +184,23 @@ def match_tensors(conversion: Conversion, given: Source, half: bool) -> dict[str
     return match_blobs(conversion.rows, conversion.blobs, others, half, set(known)) | known
 
 
-def renamed(row: Row, names: Mapping[str, str]) -> Row:
+def renamed(row: ParamRow, names: Mapping[str, str]) -> ParamRow:
     return row._replace(bottoms=tuple(names[b] for b in row.bottoms), tops=tuple(names[t] for t in row.tops))
 
 
-def unread_input(name: str, conversion: Conversion) -> Row:
+def unread_input(name: str, conversion: Conversion) -> ParamRow:
     """pnnx leaves out an input that nothing reads; whoever feeds the model still gives it."""
     shape = np.atleast_1d(np.squeeze(conversion.values[name])).shape
-    return Row("Input", plain_name(name), (), (plain_name(name),), input_params(shape))
+    return ParamRow("Input", make_plain_name(name), (), (make_plain_name(name),), make_input_params(shape))
 
 
-def with_shapes(row: Row, old: Row, conversion: Conversion) -> Row:
+def with_shapes(row: ParamRow, old: ParamRow, conversion: Conversion) -> ParamRow:
     """The shapes of inputs, and as hints those of outputs, so that the file alone tells the model's signature."""
     if row.op == "Input":
-        return row._replace(params=input_params(conversion.feeds[old.tops[0]].shape))
+        return row._replace(params=make_input_params(conversion.feeds[old.tops[0]].shape))
     if not set(conversion.outputs.values()).intersection(old.tops):
         return row
-    return row._replace(params={**row.params, **shape_hint([conversion.blobs[top].shape for top in old.tops])})
+    return row._replace(params={**row.params, **make_shape_hint([conversion.blobs[top].shape for top in old.tops])})
 
 
 def map_io(sources: Sequence[str], conversion: Conversion, names: Mapping[str, str]) -> IoMap:
@@ -198,7 +209,7 @@ def map_io(sources: Sequence[str], conversion: Conversion, names: Mapping[str, s
     for name in sources:
         blob = conversion.inputs.get(name)
         feed = conversion.feeds[blob] if blob else np.atleast_1d(np.squeeze(values[name])).astype(np.float32)
-        inputs.append(as_port(name, names[blob] if blob else plain_name(name), values[name], feed))
+        inputs.append(as_port(name, names[blob] if blob else make_plain_name(name), values[name], feed))
     outputs = [
         as_port(name, names[blob], values[name], conversion.blobs[blob]) for name, blob in conversion.outputs.items()
     ]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from edgewright.runtimes.contract import Array
-from edgewright.runtimes.ncnn.param import COPIES, Row
+from edgewright.runtimes.ncnn.param import COPIES, ParamRow
 
 CLOSE = 1e-3  # relative size of the difference up to which two tensors are the same one, in float32
 CLOSE_HALF = 3e-2
@@ -17,7 +17,7 @@ NUMBERS = "fiub"
 
 
 def match_blobs(
-    rows: Sequence[Row], blobs: Mapping[str, Array], values: Mapping[str, Array], half: bool, known: set[str]
+    rows: Sequence[ParamRow], blobs: Mapping[str, Array], values: Mapping[str, Array], half: bool, known: set[str]
 ) -> dict[str, str]:
     """The source's tensor by blob, each tensor once, in the order of the layers.
 

@@ -6,8 +6,8 @@ So the .param file alone leads from a layer to the nodes that it computes.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgewright.facts.model import GraphNode
-from edgewright.runtimes.ncnn.param import COPIES, Row
+from edgewright.runtimes.ncnn.param import COPIES, ParamRow
+from edgewright.schema.model import GraphNode
 
 LONGEST = 200  # ncnn reads names of up to 255 characters
 SHAPE_OPS = ("Shape", "Size")
@@ -23,17 +23,17 @@ HEAVY = (
 )  # what a fused layer is called after
 
 
-def plain_name(name: str) -> str:
+def make_plain_name(name: str) -> str:
     """A name as it can stand in a .param file, where spaces separate."""
     return ("_".join(name.split()) or "_")[-LONGEST:]
 
 
-def name_blobs(rows: Sequence[Row], tensors: Mapping[str, str]) -> dict[str, str]:
+def name_blobs(rows: Sequence[ParamRow], tensors: Mapping[str, str]) -> dict[str, str]:
     """A new name for each blob: its tensor's where it has one, else one that no tensor has."""
     names: dict[str, str] = {}
     taken: set[str] = set()
     for blob, tensor in tensors.items():
-        names[blob] = unique(plain_name(tensor), taken)
+        names[blob] = unique(make_plain_name(tensor), taken)
     for row in rows:
         for place, top in enumerate(row.tops):
             if top not in names:
@@ -42,7 +42,7 @@ def name_blobs(rows: Sequence[Row], tensors: Mapping[str, str]) -> dict[str, str
     return names
 
 
-def name_layers(rows: Sequence[Row], graph: Sequence[GraphNode]) -> list[Row]:
+def name_layers(rows: Sequence[ParamRow], graph: Sequence[GraphNode]) -> list[ParamRow]:
     """The rows, called after the nodes that they compute; pnnx's name stays where there are none."""
     ops = {node.name: node.op for node in graph}
     taken: set[str] = set()
@@ -50,7 +50,7 @@ def name_layers(rows: Sequence[Row], graph: Sequence[GraphNode]) -> list[Row]:
     for row, nodes in zip(rows, join_rows(rows, graph), strict=True):
         heavy = [name for name in nodes if ops[name] in HEAVY]
         stem = row.tops[0] if row.op == "Input" else [*heavy, *reversed(nodes), row.name][0]
-        named.append(row._replace(name=unique(plain_name(stem), taken)))
+        named.append(row._replace(name=unique(make_plain_name(stem), taken)))
     return named
 
 
@@ -77,14 +77,14 @@ def read_nodes(model: Any) -> list[GraphNode]:
     ]
 
 
-def join_rows(rows: Sequence[Row], graph: Sequence[GraphNode]) -> list[tuple[str, ...]]:
+def join_rows(rows: Sequence[ParamRow], graph: Sequence[GraphNode]) -> list[tuple[str, ...]]:
     """For each layer the source nodes that it computes, the most upstream first, by the names of its blobs.
 
     A layer whose blobs bear no tensor's name stands inside of what a later one computes, and has none. So has a Split,
     which copies nothing and computes nothing.
     """
-    tensors = {plain_name(tensor): tensor for node in graph for tensor in node.outputs if tensor}
-    maker = {tensor: node for node in graph for tensor in node.outputs if tensor}
+    tensors = {make_plain_name(tensor): tensor for node in graph for tensor in node.outputs if tensor}
+    producer = {tensor: node for node in graph for tensor in node.outputs if tensor}
     copies = {row.bottoms[0]: row.tops for row in rows if row.op == "Split"}
     ends = [
         [tensors[name] for top in row.tops for name in (top, *copies.get(top, ())) if name in tensors]
@@ -93,10 +93,10 @@ def join_rows(rows: Sequence[Row], graph: Sequence[GraphNode]) -> list[tuple[str
         for row in rows
     ]
     stops = {tensor for one in ends for tensor in one}
-    return [walk_back(one, stops, maker) for one in ends]
+    return [find_upstream_nodes(one, stops, producer) for one in ends]
 
 
-def walk_back(ends: Sequence[str], stops: set[str], maker: Mapping[str, GraphNode]) -> tuple[str, ...]:
+def find_upstream_nodes(ends: Sequence[str], stops: set[str], producer: Mapping[str, GraphNode]) -> tuple[str, ...]:
     """Names of the source nodes from `ends` upstream to the next stops, the most upstream first.
 
     What only reads a shape computes nothing from the tensor, so the walk ends there.
@@ -104,7 +104,7 @@ def walk_back(ends: Sequence[str], stops: set[str], maker: Mapping[str, GraphNod
     found: dict[str, None] = {}
     left = list(ends)
     while left:
-        node = maker.get(left.pop())
+        node = producer.get(left.pop())
         if node is None or node.name in found:
             continue
         found[node.name] = None

@@ -19,7 +19,7 @@ HEAD = 4
 COPIES = ("Input", "Split")  # layers that compute nothing
 
 
-class Row(NamedTuple):
+class ParamRow(NamedTuple):
     """One layer; `params` are texts by parameter number."""
 
     op: str
@@ -29,7 +29,7 @@ class Row(NamedTuple):
     params: Mapping[str, str]
 
 
-def read_param(path: Path) -> list[Row]:
+def read_param(path: Path) -> list[ParamRow]:
     """The layers of a file; Rejected where it is none."""
     try:
         lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -44,26 +44,26 @@ def read_param(path: Path) -> list[Row]:
     return rows
 
 
-def read_row(words: Sequence[str]) -> Row:
+def read_row(words: Sequence[str]) -> ParamRow:
     first, last = HEAD + int(words[2]), HEAD + int(words[2]) + int(words[3])
     if len(words) < last:
         raise ValueError(f"the line of layer '{words[1]}' ends too early")
     params = dict(word.split("=", 1) for word in words[last:])
-    return Row(words[0], words[1], tuple(words[HEAD:first]), tuple(words[first:last]), params)
+    return ParamRow(words[0], words[1], tuple(words[HEAD:first]), tuple(words[first:last]), params)
 
 
-def write_param(rows: Sequence[Row], path: Path) -> None:
+def write_param(rows: Sequence[ParamRow], path: Path) -> None:
     blobs = len({top for row in rows for top in row.tops})
     path.write_text("\n".join([MAGIC, f"{len(rows)} {blobs}", *map(write_row, rows)]) + "\n", encoding="utf-8")
 
 
-def write_row(row: Row) -> str:
+def write_row(row: ParamRow) -> str:
     params = [f"{key}={text}" for key, text in row.params.items()]
     counts = [str(len(row.bottoms)), str(len(row.tops))]
     return " ".join([f"{row.op:<24}", f"{row.name:<24}", *counts, *row.bottoms, *row.tops, *params])
 
 
-def input_params(shape: Sequence[int]) -> dict[str, str]:
+def make_input_params(shape: Sequence[int]) -> dict[str, str]:
     """The parameters of an Input of this shape, outermost axis first; at most four axes."""
     sizes = list(reversed(shape))
     named = dict(zip(SIZES, [*sizes[:2], *sizes[-1:]] if len(sizes) > HINT_RANK else sizes, strict=False))
@@ -72,7 +72,7 @@ def input_params(shape: Sequence[int]) -> dict[str, str]:
     return {key: str(size) for key, size in named.items()}
 
 
-def input_shape(row: Row) -> tuple[int, ...] | None:
+def read_input_shape(row: ParamRow) -> tuple[int, ...] | None:
     """The shape that an Input tells, outermost axis first; None where it tells none."""
     w, h, c = (int(row.params.get(key, "0")) for key in SIZES)
     d = int(row.params.get(DEPTH, "0"))
@@ -80,7 +80,7 @@ def input_shape(row: Row) -> tuple[int, ...] | None:
     return sizes or None
 
 
-def shape_hint(shapes: Sequence[Sequence[int]]) -> dict[str, str]:
+def make_shape_hint(shapes: Sequence[Sequence[int]]) -> dict[str, str]:
     """The hint of a layer's output shapes; none where a shape has more axes than ncnn's hints."""
     if any(len(shape) > HINT_RANK for shape in shapes):
         return {}
@@ -88,7 +88,7 @@ def shape_hint(shapes: Sequence[Sequence[int]]) -> dict[str, str]:
     return {SHAPE_HINT: ",".join(map(str, [len(numbers), *numbers]))}
 
 
-def hinted_shape(row: Row, blob: str) -> tuple[int, ...] | None:
+def read_hinted_shape(row: ParamRow, blob: str) -> tuple[int, ...] | None:
     """The shape of one of the row's outputs, outermost axis first, where there is a hint."""
     if SHAPE_HINT not in row.params:
         return None
@@ -98,7 +98,7 @@ def hinted_shape(row: Row, blob: str) -> tuple[int, ...] | None:
     return tuple(reversed(sizes[:rank]))
 
 
-def index_inputs(rows: Sequence[Row]) -> set[str]:
+def find_index_inputs(rows: Sequence[ParamRow]) -> set[str]:
     """The inputs that hold row numbers for an Embed, which reads int32; all others are float32."""
     indices = {row.bottoms[0] for row in rows if row.op == "Embed"}
     for row in reversed(rows):
@@ -107,7 +107,7 @@ def index_inputs(rows: Sequence[Row]) -> set[str]:
     return indices.intersection(top for row in rows if row.op == "Input" for top in row.tops)
 
 
-def output_blobs(rows: Sequence[Row]) -> list[str]:
+def find_output_blobs(rows: Sequence[ParamRow]) -> list[str]:
     """What no layer reads, in the order of the layers; an unused input is no output."""
     read = {blob for row in rows for blob in row.bottoms}
     return [top for row in rows if row.op != "Input" for top in row.tops if top not in read]

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from edgewright.runtimes.contract import Array, NotConvertible
-from edgewright.runtimes.ncnn.param import Row
-from edgewright.runtimes.ncnn.session import as_mat, load_net
+from edgewright.runtimes.ncnn.param import ParamRow
+from edgewright.runtimes.ncnn.session import load_net, to_mat
 
 SEED = 0
 
@@ -77,12 +77,12 @@ def count_rows(model: Any, tensor: str, constants: dict[str, tuple[int, ...]]) -
     return min((shape[0] for shape in tables if shape), default=2)
 
 
-def run_all_blobs(param: Path, weights: Path, rows: Sequence[Row], feeds: Mapping[str, Array]) -> dict[str, Array]:
+def run_all_blobs(param: Path, weights: Path, rows: Sequence[ParamRow], feeds: Mapping[str, Array]) -> dict[str, Array]:
     """Every blob that ncnn computes in float32, by name; those from the first layer on that fails are missing."""
     net = load_net(param, weights, lightmode=False)
     extractor = net.create_extractor()
     for name, array in feeds.items():
-        extractor.input(name, as_mat(array))
+        extractor.input(name, to_mat(array))
     blobs: dict[str, Array] = {}
     for top in (top for row in rows if row.op != "Input" for top in row.tops):
         code, mat = extractor.extract(top)

@@ -12,18 +12,18 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from edgewright.facts.model import Signature
 from edgewright.runtimes.contract import Array, Rejected, check_feeds
-from edgewright.runtimes.ncnn.param import Row, read_param
-from edgewright.runtimes.ncnn.session import as_mat, import_ncnn, input_specs, load_net
+from edgewright.runtimes.ncnn.param import ParamRow, read_param
+from edgewright.runtimes.ncnn.session import import_ncnn, load_net, make_input_specs, to_mat
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.model import Signature
 
 WARMUP_RUNS = 5
 TRACE = "trace.json"
 AS_IT_IS = 1  # extract without converting the blob to float32 in rows
 
 
-class RanLayer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ProfiledLayer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A layer and its times, one for each inference; `bytes` is the size of what it wrote."""
 
     op: str
@@ -36,15 +36,15 @@ class RanLayer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     vulkan: bool
 
 
-class Trace(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class NcnnTrace(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `rows` reads; `runs_us` are the times of whole inferences of the same passes."""
 
     asked: str
     runs_us: tuple[float, ...]
-    layers: tuple[RanLayer, ...]
+    layers: tuple[ProfiledLayer, ...]
 
 
-class Pass(NamedTuple):
+class ProfiledPass(NamedTuple):
     """One inference: when each layer ended, nanoseconds from its begin on, and how many bytes it wrote."""
 
     ends: list[int]
@@ -55,13 +55,13 @@ def profile_layers(request: SessionRequest, feeds: Mapping[str, Array], runs: in
     """Leave `trace.json` (`Trace`) in `folder`."""
     param = Path(request.model)
     rows = read_param(param)
-    check_feeds(Signature(inputs=input_specs(rows, request.shapes), outputs=()), feeds)
+    check_feeds(Signature(inputs=make_input_specs(rows, request.shapes), outputs=()), feeds)
     net = load_net(param, param.with_suffix(".bin"), lightmode=False, request=request)
-    bound = [(name, as_mat(array)) for name, array in feeds.items()]
+    bound = [(name, to_mat(array)) for name, array in feeds.items()]
     ran = [row for row in rows if row.op != "Input"]
     pool = make_pool()
     passes = [run_layers(net, ran, bound, pool) for _ in range(WARMUP_RUNS + runs)][WARMUP_RUNS:]
-    trace = Trace(
+    trace = NcnnTrace(
         asked="Vulkan" if request.options.get("vulkan") == "on" else "ncnn",
         runs_us=tuple(one.ends[-1] / 1e3 for one in passes if one.ends),
         layers=describe_layers(net, ran, passes),
@@ -78,7 +78,7 @@ def make_pool() -> Any:
     return pool
 
 
-def run_layers(net: Any, rows: Sequence[Row], bound: Sequence[tuple[str, Any]], pool: Any) -> Pass:
+def run_layers(net: Any, rows: Sequence[ParamRow], bound: Sequence[tuple[str, Any]], pool: Any) -> ProfiledPass:
     extractor = net.create_extractor()
     if not net.opt.use_vulkan_compute:
         extractor.set_blob_allocator(pool)
@@ -95,17 +95,17 @@ def run_layers(net: Any, rows: Sequence[Row], bound: Sequence[tuple[str, Any]], 
     del results, extractor  # what lies in the pool must go before it, also where this raises
     if failed:
         raise Rejected(f"ncnn fails at the layer that makes '{failed[0]}'")
-    return Pass(ends, sizes)
+    return ProfiledPass(ends, sizes)
 
 
-def describe_layers(net: Any, rows: Sequence[Row], passes: Sequence[Pass]) -> tuple[RanLayer, ...]:
+def describe_layers(net: Any, rows: Sequence[ParamRow], passes: Sequence[ProfiledPass]) -> tuple[ProfiledLayer, ...]:
     able = {layer.name: layer.support_vulkan for layer in net.layers()}
-    told = []
+    described = []
     for place, row in enumerate(rows):
         starts = [one.ends[place - 1] / 1e3 if place else 0.0 for one in passes]
         times = [one.ends[place] / 1e3 - start for one, start in zip(passes, starts, strict=True)]
-        told.append(
-            RanLayer(
+        described.append(
+            ProfiledLayer(
                 op=row.op,
                 name=row.name,
                 bottoms=row.bottoms,
@@ -116,4 +116,4 @@ def describe_layers(net: Any, rows: Sequence[Row], passes: Sequence[Pass]) -> tu
                 vulkan=bool(net.opt.use_vulkan_compute and able.get(row.name)),
             )
         )
-    return tuple(told)
+    return tuple(described)

@@ -7,20 +7,20 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edgewright.facts.model import GraphNode
-from edgewright.facts.ranks import median_bounds
-from edgewright.facts.run import Layer, LayerReport
 from edgewright.runtimes.ncnn.naming import join_rows
-from edgewright.runtimes.ncnn.param import Row
-from edgewright.runtimes.ncnn.profiler import TRACE, RanLayer, Trace
+from edgewright.runtimes.ncnn.param import ParamRow
+from edgewright.runtimes.ncnn.profiler import TRACE, NcnnTrace, ProfiledLayer
+from edgewright.schema.model import GraphNode
+from edgewright.schema.ranks import compute_median_bounds
+from edgewright.schema.run import Layer, LayerReport
 
 VIA = "extractor"
 
 
 def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
     """Read `trace.json` of the profiling pass."""
-    trace = msgspec.json.decode((folder / TRACE).read_bytes(), type=Trace)
-    rows = [Row(layer.op, layer.name, layer.bottoms, layer.tops, {}) for layer in trace.layers]
+    trace = msgspec.json.decode((folder / TRACE).read_bytes(), type=NcnnTrace)
+    rows = [ParamRow(layer.op, layer.name, layer.bottoms, layer.tops, {}) for layer in trace.layers]
     sources = join_rows(rows, graph)
     layers = tuple(as_layer(place, *pair) for place, pair in enumerate(zip(trace.layers, sources, strict=True)))
     return LayerReport(
@@ -32,9 +32,9 @@ def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
     )
 
 
-def as_layer(place: int, ran: RanLayer, sources: tuple[str, ...]) -> Layer:
+def as_layer(place: int, ran: ProfiledLayer, sources: tuple[str, ...]) -> Layer:
     """The CPU's own layers are seen to run; of Vulkan only ncnn's plan is known."""
-    low, high = median_bounds(ran.times_us)
+    low, high = compute_median_bounds(ran.times_us)
     return Layer(
         position=place,
         name=ran.name,

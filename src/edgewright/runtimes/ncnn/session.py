@@ -9,10 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from edgewright.facts.model import Signature, TensorSpec
 from edgewright.runtimes.contract import Array, Mismatch, Rejected, check_feeds
-from edgewright.runtimes.ncnn.param import Row, hinted_shape, index_inputs, input_shape, output_blobs, read_param
+from edgewright.runtimes.ncnn.param import (
+    ParamRow,
+    find_index_inputs,
+    find_output_blobs,
+    read_hinted_shape,
+    read_input_shape,
+    read_param,
+)
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.model import Signature, TensorSpec
 
 # libgomp reads these once, when it is loaded: its threads shall sleep and not spin while they wait.
 QUIET = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
@@ -55,7 +62,7 @@ def load_net(param: Path, weights: Path, lightmode: bool, request: SessionReques
     Without `lightmode` ncnn keeps every blob until the extractor goes.
     """
     ncnn = import_ncnn()
-    refuse_unknown(ncnn, read_param(param))
+    reject_unknown_layers(ncnn, read_param(param))
     if not weights.is_file():
         raise Rejected(f"the weights {weights.name} do not lie beside {param.name}")
     net = ncnn.Net()
@@ -81,13 +88,13 @@ def set_options(ncnn: Any, options: Any, request: SessionRequest, weights: Path)
     options.use_winograd_convolution = wish.get("winograd", "on") == "on"
 
 
-def refuse_unknown(ncnn: Any, rows: Sequence[Row]) -> None:
-    unknown = unknown_layers(ncnn, rows)
+def reject_unknown_layers(ncnn: Any, rows: Sequence[ParamRow]) -> None:
+    unknown = find_unknown_layers(ncnn, rows)
     if unknown:
         raise Rejected(f"this build of ncnn has no layer {', '.join(unknown)}")
 
 
-def unknown_layers(ncnn: Any, rows: Sequence[Row]) -> list[str]:
+def find_unknown_layers(ncnn: Any, rows: Sequence[ParamRow]) -> list[str]:
     """Types that ncnn cannot make; some that it has a number for are left out of its builds."""
     return [op for op in dict.fromkeys(row.op for row in rows) if ncnn.create_layer(op) is None]
 
@@ -141,17 +148,17 @@ class NcnnSession:
         self._net = load_net(param, param.with_suffix(".bin"), lightmode=True, request=request)
         self._bound: list[tuple[str, Any]] = []
         self._results: list[tuple[int, Any]] = []
-        self._outputs = output_blobs(rows)
+        self._outputs = find_output_blobs(rows)
         self.notes = find_notes(self._net, request)
-        inputs = input_specs(rows, request.shapes)
+        inputs = make_input_specs(rows, request.shapes)
         self.signature = Signature(inputs=inputs, outputs=self._output_specs(inputs, rows))
 
-    def _output_specs(self, inputs: Sequence[TensorSpec], rows: Sequence[Row]) -> tuple[TensorSpec, ...]:
+    def _output_specs(self, inputs: Sequence[TensorSpec], rows: Sequence[ParamRow]) -> tuple[TensorSpec, ...]:
         """By the file's shape hints; where it has none, or other shapes were asked for, by a run on zeros."""
         makers = {top: row for row in rows for top in row.tops}
-        shapes = [hinted_shape(makers[name], name) for name in self._outputs]
-        if None in shapes or any(input_shape(makers[spec.name]) != spec.shape for spec in inputs):
-            self._bound = [(spec.name, as_mat(np.zeros(fixed(spec.shape), spec.dtype))) for spec in inputs]
+        shapes = [read_hinted_shape(makers[name], name) for name in self._outputs]
+        if None in shapes or any(read_input_shape(makers[spec.name]) != spec.shape for spec in inputs):
+            self._bound = [(spec.name, to_mat(np.zeros(fixed(spec.shape), spec.dtype))) for spec in inputs]
             self.run()
             shapes = [array.shape for array in self._read_results()]
             self._bound, self._results = [], []
@@ -163,7 +170,7 @@ class NcnnSession:
     def bind(self, feeds: Mapping[str, Array]) -> None:
         """Copy the inputs into ncnn's own memory."""
         check_feeds(self.signature, feeds)
-        self._bound = [(name, as_mat(array)) for name, array in feeds.items()]
+        self._bound = [(name, to_mat(array)) for name, array in feeds.items()]
 
     def run(self) -> None:
         extractor = self._net.create_extractor()
@@ -189,14 +196,14 @@ class NcnnSession:
         self._net = None
 
 
-def input_specs(rows: Sequence[Row], shapes: Mapping[str, Sequence[int]]) -> tuple[TensorSpec, ...]:
+def make_input_specs(rows: Sequence[ParamRow], shapes: Mapping[str, Sequence[int]]) -> tuple[TensorSpec, ...]:
     """The inputs with the shapes of the request or of the file; Rejected where neither tells one."""
-    indices = index_inputs(rows)
+    indices = find_index_inputs(rows)
     specs = []
     for row in rows:
         if row.op == "Input":
             name = row.tops[0]
-            shape = tuple(shapes.get(name, ())) or input_shape(row)
+            shape = tuple(shapes.get(name, ())) or read_input_shape(row)
             if shape is None:
                 raise Rejected(f"the file does not tell the shape of input '{name}'; give it with --shape")
             dtype = "int32" if name in indices else "float32"
@@ -211,7 +218,7 @@ def fixed(shape: Sequence[int | str]) -> tuple[int, ...]:
     return tuple(size for size in shape if isinstance(size, int))
 
 
-def as_mat(array: Array) -> Any:
+def to_mat(array: Array) -> Any:
     """ncnn's own copy of an array of one to four axes."""
     rows = np.ascontiguousarray(array)  # a Mat does not hold what it looks at: this must live until it is copied
     return import_ncnn().Mat(rows).clone()

@@ -9,10 +9,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from edgewright.facts.model import GraphNode
-from edgewright.facts.run import LayerReport
 from edgewright.runtimes.onnxruntime.session import open_session, version
 from edgewright.runtimes.wire import Compiled, CompileRequest, SessionRequest
+from edgewright.schema.model import GraphNode
+from edgewright.schema.run import LayerReport
 
 __all__ = ["compile", "layers", "open_session", "profile", "version"]
 

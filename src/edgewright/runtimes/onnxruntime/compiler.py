@@ -6,14 +6,14 @@ from typing import Any
 
 import msgspec
 
-from edgewright.facts.artifact import IoMap, Port
-from edgewright.facts.model import TensorSpec
-from edgewright.formats.artifacts import same_port
-from edgewright.formats.onnx_border import Edge, take_off_border
-from edgewright.formats.prepare import drop_origins, save
+from edgewright.formats.artifacts import make_same_port
+from edgewright.formats.onnx.integer_io import IntegerPort, make_io_integer
+from edgewright.formats.onnx.prepare import remove_exporter_metadata, save_model
 from edgewright.runtimes.contract import NotConvertible, Rejected
-from edgewright.runtimes.onnxruntime.session import load, read_signature, session_options, version
+from edgewright.runtimes.onnxruntime.session import load_session, make_session_options, read_signature, version
 from edgewright.runtimes.wire import Compiled, CompileRequest, SessionRequest
+from edgewright.schema.artifact import IoMap, Port
+from edgewright.schema.model import TensorSpec
 
 
 def compile_model(request: CompileRequest) -> Compiled:
@@ -23,18 +23,18 @@ def compile_model(request: CompileRequest) -> Compiled:
     model = read_source(request)
     if request.precision == "fp16":
         model = to_half(model)
-    edges: dict[str, Edge] = {}
+    integer_ports: dict[str, IntegerPort] = {}
     notes: tuple[str, ...] = ()
     if request.options.get("io") == "integer":
         if request.precision in ("fp32", "fp16"):
             raise NotConvertible("io=integer: the model is not quantised", "edgewright quantize MODEL")
-        edges, notes = take_off_border(model)
+        integer_ports, notes = make_io_integer(model)
     main = f"{request.stem}.onnx"
-    drop_origins(model)
-    save(model, Path(request.folder) / main)
+    remove_exporter_metadata(model)
+    save_model(model, Path(request.folder) / main)
     return Compiled(
         main=main,
-        io_map=map_io(SessionRequest(model=str(Path(request.folder) / main)), request, edges),
+        io_map=map_io(SessionRequest(model=str(Path(request.folder) / main)), request, integer_ports),
         tools={"onnx": onnx.__version__, "onnxruntime": version()},
         notes=notes,
     )
@@ -62,22 +62,22 @@ def to_half(model: Any) -> Any:
         raise NotConvertible(f"ONNX Runtime's converter to float16 fails: {str(error).strip()[:300]}") from error
 
 
-def map_io(session: SessionRequest, request: CompileRequest, edges: Mapping[str, Edge]) -> IoMap:
+def map_io(session: SessionRequest, request: CompileRequest, integer_ports: Mapping[str, IntegerPort]) -> IoMap:
     """Inputs and outputs are the source's own; the shapes of the outputs are those that ONNX Runtime infers."""
     try:
-        loaded = load(session, session_options(session))
+        loaded = load_session(session, make_session_options(session))
     except Rejected as error:
         raise NotConvertible(f"ONNX Runtime refuses the model: {error}") from error
     signature = read_signature(loaded, request.shapes)
     return IoMap(
-        inputs=tuple(as_port(spec, edges.get(spec.name)) for spec in signature.inputs),
-        outputs=tuple(as_port(spec, edges.get(spec.name)) for spec in signature.outputs),
+        inputs=tuple(as_port(spec, integer_ports.get(spec.name)) for spec in signature.inputs),
+        outputs=tuple(as_port(spec, integer_ports.get(spec.name)) for spec in signature.outputs),
     )
 
 
-def as_port(spec: TensorSpec, edge: Edge | None) -> Port:
+def as_port(spec: TensorSpec, integer_port: IntegerPort | None) -> Port:
     """One that lies as in the source; the integers of an `edge` stand for the source's floats."""
-    port = same_port(spec)
-    if edge is None:
+    port = make_same_port(spec)
+    if integer_port is None:
         return port
-    return msgspec.structs.replace(port, source_dtype="float32", quantization=edge.quantization)
+    return msgspec.structs.replace(port, source_dtype="float32", quantization=integer_port.quantization)

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Self
 
-from edgewright.facts.model import GraphNode
-from edgewright.runtimes.onnxruntime.profiler import RanNode
+from edgewright.runtimes.onnxruntime.profiler import ExecutedNode
+from edgewright.schema.model import GraphNode
 
 ADDEND = 3  # position of the tensor that a fused convolution adds to its result
 NCHWC = re.compile(r"_nchwc(_token_\d+|_\d+)?$")
@@ -14,10 +14,10 @@ TOKEN = re.compile(r"_token_\d+$")  # ONNX Runtime makes names unique by it
 ABSORBED = ("Relu", "Clip", "Identity")
 
 
-class Source(NamedTuple):
+class SourceIndex(NamedTuple):
     """The source graph with its ways: who makes a tensor, who reads it, who bears a name."""
 
-    maker: Mapping[str, GraphNode]
+    producer: Mapping[str, GraphNode]
     readers: Mapping[str, Sequence[GraphNode]]
     named: Mapping[str, GraphNode]
 
@@ -27,42 +27,42 @@ class Source(NamedTuple):
         for node in graph:
             for tensor in node.inputs:
                 readers.setdefault(tensor, []).append(node)
-        maker = {tensor: node for node in graph for tensor in node.outputs if tensor}
-        return cls(maker, readers, {node.name: node for node in graph})
+        producer = {tensor: node for node in graph for tensor in node.outputs if tensor}
+        return cls(producer, readers, {node.name: node for node in graph})
 
 
-def source_nodes(ran: Sequence[RanNode], graph: Sequence[GraphNode]) -> list[tuple[str, ...]]:
+def find_source_nodes(ran: Sequence[ExecutedNode], graph: Sequence[GraphNode]) -> list[tuple[str, ...]]:
     """For each node that ran, the names of the source nodes that it computes, the most upstream first.
 
     A node that ran still ends in a tensor of the source graph: under its own name, or under one that ONNX Runtime
     made from that tensor's or its node's name when it changed the layout. Everything between that tensor and the
     next such tensors upstream was fused into the node. A change of layout computes nothing of the source.
     """
-    source = Source.of(graph)
-    ends = [end_tensors(node, source) for node in ran]
+    source = SourceIndex.of(graph)
+    ends = [find_end_tensors(node, source) for node in ran]
     stops = {tensor for tensors in ends for tensor in tensors}
-    return [walk_back(tensors, stops, source.maker) for tensors in ends]
+    return [find_upstream_nodes(tensors, stops, source.producer) for tensors in ends]
 
 
-def end_tensors(node: RanNode, source: Source) -> list[str]:
+def find_end_tensors(node: ExecutedNode, source: SourceIndex) -> list[str]:
     """The source tensors that the node ends in, and those that an addition fused into it passes on the way."""
     if is_layout_change(node, source):
         return []
-    ends = [tensor for tensor in (*node.outputs, NCHWC.sub("", node.name)) if tensor in source.maker]
+    ends = [tensor for tensor in (*node.outputs, NCHWC.sub("", node.name)) if tensor in source.producer]
     if node.op in ("Conv", "FusedConv") and len(node.inputs) > ADDEND and node.inputs[ADDEND]:
         return [follow(follow(tensor, "Add", source), node.activation, source) for tensor in ends]
-    return list(dict.fromkeys(ends)) or ends_by_name(node, source)
+    return list(dict.fromkeys(ends)) or find_ends_by_name(node, source)
 
 
-def is_layout_change(node: RanNode, source: Source) -> bool:
+def is_layout_change(node: ExecutedNode, source: SourceIndex) -> bool:
     """Whether ONNX Runtime put the node in to change the layout; a Transpose may be the source's own, too."""
     if node.op.startswith("Reorder"):
         return True
-    makers = [source.maker[tensor].op for tensor in node.outputs if tensor in source.maker]
-    return node.op == "Transpose" and "Transpose" not in makers and TOKEN.sub("", node.name) not in source.named
+    producers = [source.producer[tensor].op for tensor in node.outputs if tensor in source.producer]
+    return node.op == "Transpose" and "Transpose" not in producers and TOKEN.sub("", node.name) not in source.named
 
 
-def ends_by_name(node: RanNode, source: Source) -> list[str]:
+def find_ends_by_name(node: ExecutedNode, source: SourceIndex) -> list[str]:
     """The outputs of the source node whose name this one bears; of a quantised one, what its quantisation makes."""
     named = source.named.get(TOKEN.sub("", node.name))
     if named is None:
@@ -71,13 +71,13 @@ def ends_by_name(node: RanNode, source: Source) -> list[str]:
     return [follow_to_quantize(tensor, source) for tensor in ends] if node.op.startswith("Q") else ends
 
 
-def follow(tensor: str, op: str, source: Source) -> str:
+def follow(tensor: str, op: str, source: SourceIndex) -> str:
     """The output of the only `op` that reads the tensor, or the tensor itself."""
     found = [node for node in source.readers.get(tensor, ()) if node.op == op]
     return found[0].outputs[0] if len(found) == 1 else tensor
 
 
-def follow_to_quantize(tensor: str, source: Source) -> str:
+def follow_to_quantize(tensor: str, source: SourceIndex) -> str:
     """The output of the QuantizeLinear at the end of the tensor's only way, or the tensor itself."""
     end = tensor
     for _ in range(len(ABSORBED) + 1):
@@ -90,12 +90,12 @@ def follow_to_quantize(tensor: str, source: Source) -> str:
     return tensor
 
 
-def walk_back(ends: Sequence[str], stops: set[str], maker: Mapping[str, GraphNode]) -> tuple[str, ...]:
+def find_upstream_nodes(ends: Sequence[str], stops: set[str], producer: Mapping[str, GraphNode]) -> tuple[str, ...]:
     """Names of the source nodes from `ends` upstream to the next stops, the most upstream first."""
     found: dict[str, None] = {}
     left = list(ends)
     while left:
-        node = maker.get(left.pop())
+        node = producer.get(left.pop())
         if node is None or node.name in found:
             continue
         found[node.name] = None
@@ -103,7 +103,9 @@ def walk_back(ends: Sequence[str], stops: set[str], maker: Mapping[str, GraphNod
     return tuple(reversed(found))
 
 
-def by_name(ran: Sequence[RanNode], sources: Iterable[tuple[str, ...]]) -> dict[tuple[str, str], tuple[str, ...]]:
+def index_by_name(
+    ran: Sequence[ExecutedNode], sources: Iterable[tuple[str, ...]]
+) -> dict[tuple[str, str], tuple[str, ...]]:
     """The sources by name and operator, as the trace tells them; those that two nodes share are left out.
 
     A node without a name, made by a fusion, stands under the empty name.

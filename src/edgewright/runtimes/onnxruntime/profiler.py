@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from edgewright.runtimes.contract import Array
-from edgewright.runtimes.onnxruntime.session import OnnxSession, load, provider_name, session_options
+from edgewright.runtimes.onnxruntime.session import OnnxSession, choose_provider, load_session, make_session_options
 from edgewright.runtimes.wire import SessionRequest
 
 WARMUP_RUNS, WARMUP_NS = 10, 500_000_000
@@ -18,7 +18,7 @@ EXTERNAL_FILE = "optimized.data"
 EXTERNAL_FOLDER = "session.model_external_initializers_file_folder_path"
 
 
-class RanNode(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ExecutedNode(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A node of the graph as ONNX Runtime rewrote it.
 
     Empty names in `inputs` are optional inputs that are left out; `activation` is the operator fused into it.
@@ -32,7 +32,7 @@ class RanNode(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     activation: str = ""
 
 
-class Ran(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class OnnxruntimeProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the trace alone does not tell.
 
     `runs_us` are the wall times of the profiled inferences, after `warmup` unprofiled-for-statistics ones.
@@ -41,7 +41,7 @@ class Ran(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     provider: str
     warmup: int
     runs_us: tuple[float, ...]
-    nodes: tuple[RanNode, ...]
+    nodes: tuple[ExecutedNode, ...]
 
 
 def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs: int, folder: Path) -> None:
@@ -50,16 +50,16 @@ def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs:
     The optimised graph is written out as well, since its node names alone do not lead back to the source. Nodes
     without a name are given one before, since the trace would number them as no other file does.
     """
-    options = session_options(request)
+    options = make_session_options(request)
     options.enable_profiling = True
     options.profile_file_prefix = str(folder / "profile")
     options.optimized_model_filepath = str(folder / "optimized.onnx")
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", EXTERNAL_FILE)
-    raw = load(request, options, name_nodes(Path(request.model), options))
+    raw = load_session(request, options, name_nodes(Path(request.model), options))
     warmup, runs_us = time_profiled(OnnxSession(raw, request), feeds, runs)
     Path(raw.end_profiling()).replace(folder / TRACE)
     nodes = tuple(read_nodes(folder / "optimized.onnx"))
-    ran = Ran(provider=provider_name(request.options), warmup=warmup, runs_us=runs_us, nodes=nodes)
+    ran = OnnxruntimeProfile(provider=choose_provider(request.options), warmup=warmup, runs_us=runs_us, nodes=nodes)
     (folder / RAN).write_bytes(msgspec.json.encode(ran))
 
 
@@ -101,12 +101,12 @@ def time_profiled(session: OnnxSession, feeds: Mapping[str, Array], runs: int) -
     return warmup, tuple(times)
 
 
-def read_nodes(path: Path) -> Iterable[RanNode]:
+def read_nodes(path: Path) -> Iterable[ExecutedNode]:
     import onnx
 
     model: Any = onnx.load(str(path), load_external_data=False)
     for node in model.graph.node:
-        yield RanNode(
+        yield ExecutedNode(
             name=node.name,
             op=node.op_type,
             domain=node.domain,

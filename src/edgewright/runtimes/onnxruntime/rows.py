@@ -7,12 +7,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edgewright.facts.model import GraphNode
-from edgewright.facts.ranks import median_bounds
-from edgewright.facts.run import Layer, LayerReport
-from edgewright.runtimes.onnxruntime.join import by_name, source_nodes
-from edgewright.runtimes.onnxruntime.profiler import RAN, TRACE, Ran
+from edgewright.runtimes.onnxruntime.join import find_source_nodes, index_by_name
+from edgewright.runtimes.onnxruntime.profiler import RAN, TRACE, OnnxruntimeProfile
 from edgewright.runtimes.onnxruntime.trace import Execution, split_inferences
+from edgewright.schema.model import GraphNode
+from edgewright.schema.ranks import compute_median_bounds
+from edgewright.schema.run import Layer, LayerReport
 
 RESOLUTION_US = 1.0  # the trace has whole microseconds, cut off: a time of 3 stands for 3 to 4
 ON_CPU = ("CPUExecutionProvider", "XnnpackExecutionProvider")
@@ -25,10 +25,10 @@ def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
 
     The graph inside an If, Loop or Scan has no rows of its own: it is part of that operator's.
     """
-    ran = msgspec.json.decode((folder / RAN).read_bytes(), type=Ran)
+    ran = msgspec.json.decode((folder / RAN).read_bytes(), type=OnnxruntimeProfile)
     events = msgspec.json.decode((folder / TRACE).read_bytes())
-    sources = by_name(ran.nodes, source_nodes(ran.nodes, graph))
-    found = gather(split_inferences(events)[ran.warmup :])
+    sources = index_by_name(ran.nodes, find_source_nodes(ran.nodes, graph))
+    found = group_executions(split_inferences(events)[ran.warmup :])
     rows = tuple(layer_row(position, *seen, sources) for position, seen in enumerate(found))
     return LayerReport(
         layers=rows,
@@ -39,7 +39,7 @@ def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
     )
 
 
-def gather(inferences: Sequence[Sequence[Execution]]) -> list[tuple[list[Execution], list[float]]]:
+def group_executions(inferences: Sequence[Sequence[Execution]]) -> list[tuple[list[Execution], list[float]]]:
     """Per node its executions and their starts within the inference, in the order of its median start.
 
     Nodes are told apart by ONNX Runtime's number and not by their place in the order, which changes where operators
@@ -58,7 +58,7 @@ def gather(inferences: Sequence[Sequence[Execution]]) -> list[tuple[list[Executi
 def layer_row(position: int, executions: Sequence[Execution], starts: Sequence[float], sources: Sources) -> Layer:
     first = executions[0]
     times = [execution.duration for execution in executions]
-    low, high = median_bounds(times)
+    low, high = compute_median_bounds(times)
     return Layer(
         position=position,
         name=first.node,

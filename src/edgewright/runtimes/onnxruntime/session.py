@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from edgewright.facts.model import Signature, TensorSpec
 from edgewright.runtimes.contract import Array, Rejected, check_feeds
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.model import Signature, TensorSpec
 
 DTYPES = {
     "tensor(float)": "float32",
@@ -33,7 +33,7 @@ def version() -> str:
     return str(onnxruntime.__version__)
 
 
-def session_options(request: SessionRequest) -> Any:
+def make_session_options(request: SessionRequest) -> Any:
     """ONNX Runtime's `SessionOptions` for the request."""
     import onnxruntime
 
@@ -61,12 +61,12 @@ def read_count(options: Mapping[str, str], name: str) -> int:
     return int(text)
 
 
-def load(request: SessionRequest, options: Any, content: bytes | None = None) -> Any:
+def load_session(request: SessionRequest, options: Any, content: bytes | None = None) -> Any:
     """An `InferenceSession` of the file, or of its `content`; Rejected with ONNX Runtime's words where it refuses."""
     import onnxruntime
 
     # An absent provider is left out here and told in the session's notes: ONNX Runtime would drop it anyway.
-    wanted = dict.fromkeys((provider_name(request.options), "CPUExecutionProvider"))
+    wanted = dict.fromkeys((choose_provider(request.options), "CPUExecutionProvider"))
     providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
     try:
         return onnxruntime.InferenceSession(content or request.model, options, providers=providers)
@@ -74,7 +74,7 @@ def load(request: SessionRequest, options: Any, content: bytes | None = None) ->
         raise Rejected(first_line(error)) from error
 
 
-def provider_name(options: Mapping[str, str]) -> str:
+def choose_provider(options: Mapping[str, str]) -> str:
     """The execution provider that is asked for, by ONNX Runtime's name."""
     wish = options.get("provider", "CPU")
     names = {
@@ -155,7 +155,7 @@ def as_plain(array: Array) -> Array:
 
 def open_session(request: SessionRequest) -> OnnxSession:
     """Load the model of the request."""
-    return OnnxSession(load(request, session_options(request)), request)
+    return OnnxSession(load_session(request, make_session_options(request)), request)
 
 
 def read_signature(session: Any, shapes: Mapping[str, Sequence[int]]) -> Signature:
@@ -175,7 +175,7 @@ def describe(arg: Any, shape: Sequence[int] | None) -> TensorSpec:
 
 def provider_notes(session: Any, options: Mapping[str, str]) -> tuple[str, ...]:
     """ONNX Runtime falls back without a word: an absent provider only misses from the list it gives back."""
-    wanted = provider_name(options)
+    wanted = choose_provider(options)
     given = session.get_providers()
     if wanted in given:
         return ()

@@ -8,15 +8,15 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from edgewright.facts.artifact import IoMap
-from edgewright.facts.model import Signature
-from edgewright.formats.artifacts import same_port
-from edgewright.formats.onnx import OnnxFile
+from edgewright.formats.artifacts import make_same_port
+from edgewright.formats.onnx.reader import OnnxFile
 from edgewright.runtimes.contract import NotConvertible, Rejected
-from edgewright.runtimes.openvino.library import import_library, tell_error, version
-from edgewright.runtimes.openvino.normalise import mend_pools
+from edgewright.runtimes.openvino.library import get_error_text, import_library, version
+from edgewright.runtimes.openvino.normalize import fix_pools
 from edgewright.runtimes.openvino.session import OpenvinoSession, read_model, read_signature
 from edgewright.runtimes.wire import Compiled, CompileRequest, SessionRequest
+from edgewright.schema.artifact import IoMap
+from edgewright.schema.model import Signature
 
 HALF_NOTE = "weights are stored in half precision; the CPU computes in the precision of inference-precision (f32)"
 FLOATS = ("fp32", "fp16")
@@ -29,18 +29,18 @@ def compile_model(request: CompileRequest) -> Compiled:
     library = import_library()
     core = library.Core()
     model = read_source(core, request)
-    mend_pools(model)
-    name_parts(model)
+    fix_pools(model)
+    name_decomposed_nodes(model)
     path = Path(request.folder) / f"{request.stem}.xml"
     try:
         library.save_model(model, str(path), compress_to_fp16=request.precision == "fp16")
-        io_map = prove(core, path, OnnxFile(Path(request.source)).signature())
+        io_map = check_loads(core, path, OnnxFile(Path(request.source)).signature())
     except NotConvertible:
         remove(path)
         raise
     except Exception as error:
         remove(path)
-        raise NotConvertible(f"OpenVINO cannot write the model: {tell_error(error)}") from error
+        raise NotConvertible(f"OpenVINO cannot write the model: {get_error_text(error)}") from error
     return Compiled(
         main=path.name,
         io_map=io_map,
@@ -71,7 +71,7 @@ def read_source(core: Any, request: CompileRequest) -> Any:
     except Exception as error:
         unknown = find_unknown(str(error))
         if not unknown:
-            raise NotConvertible(f"OpenVINO cannot read the model: {tell_error(error)}") from error
+            raise NotConvertible(f"OpenVINO cannot read the model: {get_error_text(error)}") from error
         why = "\n".join(explain(op, request.source) for op in unknown)
         raise NotConvertible(why, "write it with operators that OpenVINO knows, or leave it out") from error
 
@@ -95,7 +95,7 @@ def read_nodes(source: str) -> Any:
     return onnx.load(source, load_external_data=False).graph.node
 
 
-def name_parts(model: Any) -> None:
+def name_decomposed_nodes(model: Any) -> None:
     """Call the parts that a node was taken apart into `NODE/Multiply`, after the next operator that bears a name.
 
     OpenVINO numbers them (`Multiply_41`), and numbers in the same way what it makes later, when it loads the file: two
@@ -123,7 +123,7 @@ def free_name(name: str, taken: Container[str]) -> str:
     return next(one for one in chain([name], (f"{name}#{i}" for i in count(2))) if one not in taken)
 
 
-def prove(core: Any, path: Path, source: Signature) -> IoMap:
+def check_loads(core: Any, path: Path, source: Signature) -> IoMap:
     """Load what was written, once, as a session will; NotConvertible where OpenVINO's own CPU refuses it."""
     request = SessionRequest(model=str(path))
     try:
@@ -135,6 +135,6 @@ def prove(core: Any, path: Path, source: Signature) -> IoMap:
         raise NotConvertible(f"OpenVINO refuses what it wrote itself: {error}") from error
     # By their order: a tensor that a removed no-op stood before bears the names of both.
     return IoMap(
-        inputs=tuple(map(same_port, signature.inputs, (spec.name for spec in source.inputs))),
-        outputs=tuple(map(same_port, signature.outputs, (spec.name for spec in source.outputs))),
+        inputs=tuple(map(make_same_port, signature.inputs, (spec.name for spec in source.inputs))),
+        outputs=tuple(map(make_same_port, signature.outputs, (spec.name for spec in source.outputs))),
     )

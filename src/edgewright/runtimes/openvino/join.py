@@ -4,16 +4,16 @@ import re
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 
-from edgewright.facts.model import GraphNode
-from edgewright.runtimes.openvino.profiler import Executed, Operator
+from edgewright.runtimes.openvino.profiler import ExecutedOperator, OpenvinoOperator
+from edgewright.schema.model import GraphNode
 
 # What OpenVINO puts between operators that want different layouts or types. It computes nothing of the source.
 BETWEEN = ("Reorder", "Convert")
 PORT = re.compile(r"\.\d+$")  # stands behind the name of an operator with several outputs
 
 
-def source_nodes(
-    executed: Sequence[Executed], operators: Sequence[Operator], graph: Sequence[GraphNode]
+def find_source_nodes(
+    executed: Sequence[ExecutedOperator], operators: Sequence[OpenvinoOperator], graph: Sequence[GraphNode]
 ) -> list[tuple[str, ...]]:
     """For each operator that ran, the names of the source nodes that it computes, in the source's order.
 
@@ -41,7 +41,7 @@ def find_named(originals: str, named: Mapping[str, set[str]]) -> set[str]:
     return {node for name in names for node in named.get(name, set()) or named.get(PORT.sub("", name), set())}
 
 
-def next_downstream(place: int, executed: Sequence[Executed], direct: Sequence[set[str]]) -> set[str]:
+def next_downstream(place: int, executed: Sequence[ExecutedOperator], direct: Sequence[set[str]]) -> set[str]:
     """The source nodes of the nearest operators downstream that have some."""
     seen, left, found = {place}, deque([place]), set[str]()
     while left:
@@ -53,21 +53,21 @@ def next_downstream(place: int, executed: Sequence[Executed], direct: Sequence[s
     return found
 
 
-def name_sources(operators: Sequence[Operator], graph: Sequence[GraphNode]) -> dict[str, set[str]]:
+def name_sources(operators: Sequence[OpenvinoOperator], graph: Sequence[GraphNode]) -> dict[str, set[str]]:
     """The source nodes by the names of the file's operators."""
-    makers = {tensor: node.name for node in graph for tensor in node.outputs if tensor}
+    producers = {tensor: node.name for node in graph for tensor in node.outputs if tensor}
     found: dict[str, set[str]] = {}
     for place, operator in enumerate(operators):
-        found.setdefault(operator.name, set()).update(find_sources(place, operators, makers))
+        found.setdefault(operator.name, set()).update(find_sources(place, operators, producers))
     return found
 
 
-def find_sources(place: int, operators: Sequence[Operator], makers: Mapping[str, str]) -> set[str]:
+def find_sources(place: int, operators: Sequence[OpenvinoOperator], producers: Mapping[str, str]) -> set[str]:
     """The nodes that make the operator's tensors; where it makes none, it is a part of the next ones downstream."""
     seen, left, found = {place}, deque([place]), set[str]()
     while left:
         operator = operators[left.popleft()]
-        own = {makers[tensor] for tensor in operator.tensors if tensor in makers}
+        own = {producers[tensor] for tensor in operator.tensors if tensor in producers}
         found |= own
         if own or operator.tensors:  # tensors without a maker are inputs and weights
             continue
@@ -91,14 +91,14 @@ def split_names(text: str, known: Iterable[str]) -> list[str]:
 
 def folded_into(nodes: set[str], claimed: set[str], graph: Sequence[GraphNode]) -> set[str]:
     """The unclaimed source nodes upstream of `nodes`, up to the next claimed ones."""
-    makers = {tensor: node for node in graph for tensor in node.outputs if tensor}
+    producers = {tensor: node for node in graph for tensor in node.outputs if tensor}
     by_name = {node.name: node for node in graph}
     found: set[str] = set()
     left = [by_name[name] for name in nodes]
     while left:
         for tensor in left.pop().inputs:
-            maker = makers.get(tensor)
-            if maker is not None and maker.name not in claimed and maker.name not in found:
-                found.add(maker.name)
-                left.append(maker)
+            producer = producers.get(tensor)
+            if producer is not None and producer.name not in claimed and producer.name not in found:
+                found.add(producer.name)
+                left.append(producer)
     return found

@@ -16,12 +16,12 @@ CONVERTER = "openvino.tools.ovc"
 
 def import_library() -> Any:
     """Import the package `openvino` and return it; ImportError where it is absent."""
-    with absent(CONVERTER):
+    with hide_module(CONVERTER):
         return import_module("openvino")
 
 
 @contextmanager
-def absent(module: str) -> Iterator[None]:
+def hide_module(module: str) -> Iterator[None]:
     """The module cannot be imported for this while. The converter costs three quarters of OpenVINO's import time."""
     known = module in sys.modules
     sys.modules.setdefault(module, None)  # type: ignore[arg-type]  # None is how Python marks a barred module
@@ -37,7 +37,7 @@ def version() -> str:
     return str(import_library().__version__).split("-")[0]
 
 
-def tell_error(error: Exception) -> str:
+def get_error_text(error: Exception) -> str:
     """What OpenVINO says, without the places in its C++ files that it begins with."""
     lines = [line.strip() for line in str(error).splitlines()]
     kept = [line for line in lines if line and not line.startswith(("Exception from ", "Check '"))]

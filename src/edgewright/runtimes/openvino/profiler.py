@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from edgewright.runtimes.contract import Array
 from edgewright.runtimes.openvino.library import import_library
-from edgewright.runtimes.openvino.session import OpenvinoSession, read_model, running_on
+from edgewright.runtimes.openvino.session import OpenvinoSession, list_execution_devices, read_model
 from edgewright.runtimes.wire import SessionRequest
 
 RAN = "ran.json"
@@ -27,7 +27,7 @@ MOST_BLOCKS = 10
 NO_WORK = ("Input", "Output", "Parameter", "Result")
 
 
-class Executed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ExecutedOperator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An operator of the graph that the device runs.
 
     Attributes:
@@ -46,7 +46,7 @@ class Executed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     samples_us: tuple[float, ...] = ()
 
 
-class Operator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class OpenvinoOperator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An operator of the file; `readers` are positions of the operators that take its outputs."""
 
     name: str
@@ -54,17 +54,17 @@ class Operator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     readers: tuple[int, ...]
 
 
-class Ran(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class OpenvinoProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All that `layers` needs. `wholes_us` are wall times of whole inferences, sampled as the operators' times are."""
 
     asked: str
     device: str
     wholes_us: tuple[float, ...]
-    executed: tuple[Executed, ...]
-    operators: tuple[Operator, ...]
+    executed: tuple[ExecutedOperator, ...]
+    operators: tuple[OpenvinoOperator, ...]
 
 
-class Sample(NamedTuple):
+class InferenceSample(NamedTuple):
     """Microseconds of a whole inference and of each operator in it."""
 
     whole: float
@@ -76,15 +76,15 @@ def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs:
     core = import_library().Core()
     model = read_model(core, request)
     operators = read_operators(model)
-    samples: list[Sample] = []
+    samples: list[InferenceSample] = []
     for size in split_runs(runs):
         session = OpenvinoSession(core, model, request, count=True)
         session.bind(feeds)
-        device, executed = running_on(session.compiled)[0], read_executed(session.compiled)
+        device, executed = list_execution_devices(session.compiled)[0], read_executed(session.compiled)
         samples += run_block(session, device, [one.name for one in executed], size)
         session.close()
     asked = request.options.get("device", "CPU")
-    ran = Ran(
+    ran = OpenvinoProfile(
         asked=device if asked == "AUTO" else asked,
         device=device,
         wholes_us=tuple(sample.whole for sample in samples),
@@ -94,7 +94,9 @@ def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs:
     (folder / RAN).write_bytes(msgspec.json.encode(ran))
 
 
-def with_samples(executed: Sequence[Executed], samples: Sequence[Sample]) -> Iterator[Executed]:
+def with_samples(
+    executed: Sequence[ExecutedOperator], samples: Sequence[InferenceSample]
+) -> Iterator[ExecutedOperator]:
     """Every block compiles to the same operators in the same order, though some of their names are numbered anew."""
     for one, times in zip(executed, zip(*(sample.operators for sample in samples), strict=True), strict=True):
         yield msgspec.structs.replace(one, samples_us=times)
@@ -106,19 +108,19 @@ def split_runs(runs: int) -> list[int]:
     return [runs // count + (1 if i < runs % count else 0) for i in range(count)]
 
 
-def run_block(session: OpenvinoSession, device: str, names: Sequence[str], size: int) -> Iterator[Sample]:
+def run_block(session: OpenvinoSession, device: str, names: Sequence[str], size: int) -> Iterator[InferenceSample]:
     """Run `size` inferences after the warm-up: one sample of them all on a CPU, one of each elsewhere."""
     for _ in range(WARMUP_RUNS):
         session.run()
     if not device.startswith("CPU"):
         for _ in range(size):
-            yield Sample(time_run(session), read_counters(session, names))
+            yield InferenceSample(time_run(session), read_counters(session, names))
         return
-    before = sums(read_counters(session, names), WARMUP_RUNS)
-    wholes = [time_run(session) for _ in range(size)]
-    after = sums(read_counters(session, names), WARMUP_RUNS + size)
+    before = restore_sums(read_counters(session, names), WARMUP_RUNS)
+    whole_times = [time_run(session) for _ in range(size)]
+    after = restore_sums(read_counters(session, names), WARMUP_RUNS + size)
     times = [max(end - begin, 0.0) / size for begin, end in zip(before, after, strict=True)]
-    yield Sample(sum(wholes) / size, times)
+    yield InferenceSample(sum(whole_times) / size, times)
 
 
 def time_run(session: OpenvinoSession) -> float:
@@ -127,7 +129,7 @@ def time_run(session: OpenvinoSession) -> float:
     return (perf_counter_ns() - begin) / 1e3
 
 
-def sums(means: Sequence[float], count: int) -> list[float]:
+def restore_sums(means: Sequence[float], count: int) -> list[float]:
     """The sums behind means that were cut to whole microseconds: the middle of what they can have been."""
     return [mean * count + (count - 1) / 2 if mean else 0.0 for mean in means]
 
@@ -137,14 +139,14 @@ def read_counters(session: OpenvinoSession, names: Sequence[str]) -> list[float]
 
     Of operators with the same name, the first in the counters is the first in the graph.
     """
-    told: dict[str, list[float]] = {}
+    counters: dict[str, list[float]] = {}
     for info in session.request.get_profiling_info():
-        told.setdefault(info.node_name, []).append(info.real_time.total_seconds() * 1e6)
-    left = {name: iter(times) for name, times in told.items()}
+        counters.setdefault(info.node_name, []).append(info.real_time.total_seconds() * 1e6)
+    left = {name: iter(times) for name, times in counters.items()}
     return [next(left.get(name, iter(())), 0.0) for name in names]
 
 
-def read_executed(compiled: Any) -> list[Executed]:
+def read_executed(compiled: Any) -> list[ExecutedOperator]:
     """The operators of the executed graph that do work, in the order of execution."""
     found: list[tuple[int, Any, dict[str, str]]] = []
     constant: set[str] = set()
@@ -158,7 +160,7 @@ def read_executed(compiled: Any) -> list[Executed]:
     found.sort(key=lambda each: each[0])
     places = {op.get_name(): place for place, (_, op, _) in enumerate(found)}
     return [
-        Executed(
+        ExecutedOperator(
             name=op.get_friendly_name(),
             kind=facts["layerType"],
             primitive=facts.get("primitiveType", ""),
@@ -180,11 +182,11 @@ def find_readers(op: Any, places: Mapping[str, int]) -> tuple[int, ...]:
     return tuple(sorted(places[name] for name in names if name in places))
 
 
-def read_operators(model: Any) -> tuple[Operator, ...]:
+def read_operators(model: Any) -> tuple[OpenvinoOperator, ...]:
     ops = model.get_ordered_ops()
     places = {op.get_name(): place for place, op in enumerate(ops)}  # OpenVINO's own names are unique
     return tuple(
-        Operator(
+        OpenvinoOperator(
             name=op.get_friendly_name(),
             tensors=tuple(sorted({name for port in op.outputs() for name in port.get_names()})),
             readers=find_readers(op, places),

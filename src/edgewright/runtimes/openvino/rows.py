@@ -6,20 +6,20 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from edgewright.facts.model import GraphNode
-from edgewright.facts.ranks import median_bounds
-from edgewright.facts.run import Layer, LayerReport
-from edgewright.facts.words import Unit
-from edgewright.runtimes.openvino.join import source_nodes
-from edgewright.runtimes.openvino.profiler import RAN, Executed, Ran
+from edgewright.runtimes.openvino.join import find_source_nodes
+from edgewright.runtimes.openvino.profiler import RAN, ExecutedOperator, OpenvinoProfile
+from edgewright.schema.model import GraphNode
+from edgewright.schema.ranks import compute_median_bounds
+from edgewright.schema.run import Layer, LayerReport
+from edgewright.schema.vocabulary import Unit
 
 UNITS: dict[str, Unit] = {"CPU": "CPU", "GPU": "GPU", "NPU": "NPU"}
 
 
 def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
     """Read `ran.json` of the profiling pass. When an operator began is not told, so `start_us` is None."""
-    ran = msgspec.json.decode((folder / RAN).read_bytes(), type=Ran)
-    sources = source_nodes(ran.executed, ran.operators, graph)
+    ran = msgspec.json.decode((folder / RAN).read_bytes(), type=OpenvinoProfile)
+    sources = find_source_nodes(ran.executed, ran.operators, graph)
     rows = [
         layer_row(position, one, nodes, ran.device)
         for position, (one, nodes) in enumerate(zip(ran.executed, sources, strict=True))
@@ -33,9 +33,9 @@ def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
     )
 
 
-def layer_row(position: int, one: Executed, nodes: tuple[str, ...], device: str) -> Layer:
+def layer_row(position: int, one: ExecutedOperator, nodes: tuple[str, ...], device: str) -> Layer:
     samples = one.samples_us or (0.0,)
-    low, high = median_bounds(samples)
+    low, high = compute_median_bounds(samples)
     return Layer(
         position=position,
         name=one.name,
@@ -52,7 +52,7 @@ def layer_row(position: int, one: Executed, nodes: tuple[str, ...], device: str)
     )
 
 
-def name_operator(one: Executed) -> str:
+def name_operator(one: ExecutedOperator) -> str:
     """The operator with its kernel and precision, where OpenVINO tells one: `Convolution (brgconv_avx512_f32)`."""
     untold = not one.primitive or one.primitive.startswith(("unknown", "undef"))
     return one.kind if untold else f"{one.kind} ({one.primitive})"

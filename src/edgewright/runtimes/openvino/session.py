@@ -4,10 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from edgewright.facts.model import Signature, TensorSpec
 from edgewright.runtimes.contract import Array, Rejected, check_feeds
-from edgewright.runtimes.openvino.library import import_library, tell_error
+from edgewright.runtimes.openvino.library import get_error_text, import_library
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.model import Signature, TensorSpec
 
 # OpenVINO's type names by numpy's. Types that numpy lacks keep OpenVINO's own name, and no array fits them.
 DTYPES = {
@@ -81,7 +81,7 @@ def read_model(core: Any, request: SessionRequest) -> Any:
         if fixed:
             model.reshape(fixed)
     except Exception as error:  # the library raises plain RuntimeError, pybind its own
-        raise Rejected(tell_error(error)) from error
+        raise Rejected(get_error_text(error)) from error
     return model
 
 
@@ -90,7 +90,7 @@ def compile_for(core: Any, model: Any, device: str, config: Mapping[str, object]
     try:
         return core.compile_model(model, device, dict(config))
     except Exception as error:
-        raise Rejected(tell_error(error)) from error
+        raise Rejected(get_error_text(error)) from error
 
 
 def choose_device(core: Any, options: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
@@ -144,7 +144,7 @@ def compare_settings(compiled: Any, request: SessionRequest) -> tuple[str, ...]:
     if threads is not None and threads < request.threads:
         notes.append(f"{request.threads} threads were asked for and OpenVINO takes {threads}")
     if request.options.get("device") == "AUTO":
-        notes.append(f"AUTO chose {', '.join(running_on(compiled))}")
+        notes.append(f"AUTO chose {', '.join(list_execution_devices(compiled))}")
     return tuple(notes)
 
 
@@ -153,7 +153,7 @@ def setting(compiled: Any, name: str) -> Any:
     return compiled.get_property(name) if name in compiled.get_property("SUPPORTED_PROPERTIES") else None
 
 
-def running_on(compiled: Any) -> list[str]:
+def list_execution_devices(compiled: Any) -> list[str]:
     """The devices that run the model, as `CPU` or `GPU.0`; AUTO puts the one it will leave in brackets."""
     return [str(name).strip("()") for name in compiled.get_property("EXECUTION_DEVICES")]
 

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from edgewright import __version__
-from edgewright.facts.artifact import IoMap
 from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.pretend.session import FAILURES
 from edgewright.runtimes.wire import Compiled, CompileRequest
+from edgewright.schema.artifact import IoMap
 
 
 def compile_model(request: CompileRequest) -> Compiled:

@@ -13,11 +13,11 @@ import msgspec
 import numpy as np
 
 from edgewright import __version__
-from edgewright.facts.model import GraphNode, Signature, TensorSpec
-from edgewright.facts.ranks import median_bounds
-from edgewright.facts.run import Layer, LayerReport
 from edgewright.runtimes.contract import Array, Rejected
 from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.model import GraphNode, Signature, TensorSpec
+from edgewright.schema.ranks import compute_median_bounds
+from edgewright.schema.run import Layer, LayerReport
 
 THROTTLED_AFTER = 200
 LAYER_SHARES = (0.5, 0.3, 0.2)
@@ -166,7 +166,7 @@ def layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
 
 def _layer(position: int, share: float, shares: Sequence[float], times: Array) -> Layer:
     fell_back = position == len(LAYER_SHARES)
-    low, high = median_bounds((times * share).tolist())
+    low, high = compute_median_bounds((times * share).tolist())
     return Layer(
         position=position,
         name=f"layer{position}",

@@ -4,7 +4,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 
 from edgewright.errors import EdgewrightError
-from edgewright.formats.torch_program import export_onnx, load_torch, map_ports
+from edgewright.formats.torch.program import export_onnx, load_torch, map_ports
 from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.wire import Compiled, CompileRequest
 

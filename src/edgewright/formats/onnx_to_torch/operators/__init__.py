@@ -1,26 +1,26 @@
 """The operators that are known, by ONNX's names."""
 
-from edgewright.formats.onnx_to_torch.call import Operator
+from edgewright.formats.onnx_to_torch.call import TorchOperator
 from edgewright.formats.onnx_to_torch.operators import (
     elementwise,
     matmul,
-    normalisation,
+    normalization,
+    qdq,
     recurrent,
     reduction,
     resize,
-    rounding,
     structure,
     window,
 )
 
-OPERATORS: dict[str, Operator] = {
+OPERATORS: dict[str, TorchOperator] = {
     **elementwise.TABLE,
     **matmul.TABLE,
-    **normalisation.TABLE,
+    **normalization.TABLE,
     **recurrent.TABLE,
     **reduction.TABLE,
     **resize.TABLE,
-    **rounding.TABLE,
+    **qdq.TABLE,
     **structure.TABLE,
     **window.TABLE,
 }

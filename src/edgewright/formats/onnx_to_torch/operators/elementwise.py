@@ -7,7 +7,16 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from edgewright.formats.onnx_to_torch.call import Arranged, Array, Call, Constants, Operator, Tensor, plain, shape_of
+from edgewright.formats.onnx_to_torch.call import (
+    Arranged,
+    Array,
+    Call,
+    Constants,
+    Tensor,
+    TorchOperator,
+    get_shape,
+    make_operator,
+)
 
 
 def divide(call: Call, left: Tensor, right: Tensor) -> Tensor:
@@ -39,9 +48,9 @@ def square_or_power(call: Call, constants: Constants) -> Arranged | None:
     return Arranged(lambda call, tensor: torch.pow(tensor, value), {})
 
 
-def fold(function: Callable[[Tensor, Tensor], Tensor]) -> Operator:
+def fold(function: Callable[[Tensor, Tensor], Tensor]) -> TorchOperator:
     """Of two or more inputs, or of one."""
-    return Operator(lambda call, *tensors: reduce(function, tensors))
+    return TorchOperator(lambda call, *tensors: reduce(function, tensors))
 
 
 def mean(call: Call, *tensors: Tensor) -> Tensor:
@@ -50,8 +59,8 @@ def mean(call: Call, *tensors: Tensor) -> Tensor:
 
 def clip(call: Call, tensor: Tensor, low: Array | None = None, high: Array | None = None) -> Tensor:
     """Bounds that the type cannot hold are none."""
-    least = bound(call, low, "min", tensor)
-    most = bound(call, high, "max", tensor)
+    least = read_bound(call, low, "min", tensor)
+    most = read_bound(call, high, "max", tensor)
     if least is None and most is None:
         return tensor
     if least == 0 and most is None:
@@ -61,7 +70,7 @@ def clip(call: Call, tensor: Tensor, low: Array | None = None, high: Array | Non
     return torch.clamp(tensor, least, most)
 
 
-def bound(call: Call, array: Array | None, name: str, tensor: Tensor) -> float | int | None:
+def read_bound(call: Call, array: Array | None, name: str, tensor: Tensor) -> float | int | None:
     given = call.attributes.get(name) if array is None or not np.size(array) else np.asarray(array).item()
     if given is None or not tensor.is_floating_point():
         return None if given is None else int(given)
@@ -115,9 +124,9 @@ def swish(call: Call, tensor: Tensor) -> Tensor:
 
 def prelu(call: Call, tensor: Tensor, slope: Tensor) -> Tensor:
     """By channel where the slope has one number for each of them, else as ONNX spreads it."""
-    channels = shape_of(tensor)[1] if tensor.dim() > 1 else 1
+    channels = get_shape(tensor)[1] if tensor.dim() > 1 else 1
     ones = [channels if axis == 1 else 1 for axis in range(tensor.dim())][1:]
-    if slope.numel() == 1 or shape_of(slope) == ones:
+    if slope.numel() == 1 or get_shape(slope) == ones:
         return F.prelu(tensor, slope.reshape(-1))
     return torch.where(tensor < 0, tensor * slope, tensor)
 
@@ -125,7 +134,7 @@ def prelu(call: Call, tensor: Tensor, slope: Tensor) -> Tensor:
 def prelu_by_channel(call: Call, constants: Constants) -> Arranged | None:
     """A known slope that has one number, or one for each channel, the axes behind it being 1."""
     slope = constants.get(1)
-    if slope is None or 0 in constants or (slope.numel() > 1 and (slope.dim() < 2 or shape_of(slope)[-1] != 1)):
+    if slope is None or 0 in constants or (slope.numel() > 1 and (slope.dim() < 2 or get_shape(slope)[-1] != 1)):
         return None
     channels = slope.reshape(-1).contiguous()
 
@@ -133,11 +142,11 @@ def prelu_by_channel(call: Call, constants: Constants) -> Arranged | None:
         last = (
             tensor.dim()
             - 1
-            - next((i for i, size in enumerate(reversed(shape_of(slope))) if size != 1), tensor.dim() - 2)
+            - next((i for i, size in enumerate(reversed(get_shape(slope))) if size != 1), tensor.dim() - 2)
         )
-        if channels.numel() == 1 or (last == 1 and channels.numel() == shape_of(tensor)[1]):
+        if channels.numel() == 1 or (last == 1 and channels.numel() == get_shape(tensor)[1]):
             return F.prelu(tensor, channels)
-        return torch.where(tensor < 0, tensor * channels.reshape(shape_of(slope)), tensor)
+        return torch.where(tensor < 0, tensor * channels.reshape(get_shape(slope)), tensor)
 
     return Arranged(run, {1: channels})
 
@@ -187,76 +196,76 @@ def softplus(call: Call, tensor: Tensor) -> Tensor:
     return F.softplus(tensor)
 
 
-TABLE: dict[str, Operator] = {
-    "Abs": plain(torch.abs),
-    "Acos": plain(torch.acos),
-    "Acosh": plain(torch.acosh),
-    "Add": plain(torch.add),
-    "And": plain(torch.logical_and),
-    "Asin": plain(torch.asin),
-    "Asinh": plain(torch.asinh),
-    "Atan": plain(torch.atan),
-    "Atanh": plain(torch.atanh),
-    "BitwiseAnd": plain(torch.bitwise_and),
-    "BitwiseNot": plain(torch.bitwise_not),
-    "BitwiseOr": plain(torch.bitwise_or),
-    "BitwiseXor": plain(torch.bitwise_xor),
-    "Cast": Operator(cast),
-    "Ceil": plain(torch.ceil),
-    "Celu": Operator(celu),
-    "Clip": Operator(clip, static=(1, 2)),
-    "Cos": plain(torch.cos),
-    "Cosh": plain(torch.cosh),
-    "DequantizeLinear": Operator(dequantize),
-    "Div": Operator(divide),
-    "Dropout": Operator(random_free),
-    "Elu": Operator(elu),
-    "Equal": plain(torch.eq),
-    "Erf": plain(torch.erf),
-    "Exp": plain(torch.exp),
-    "Floor": plain(torch.floor),
-    "Gelu": Operator(gelu),
-    "Greater": plain(torch.gt),
-    "GreaterOrEqual": plain(torch.ge),
-    "HardSigmoid": Operator(hard_sigmoid),
-    "HardSwish": plain(F.hardswish),
-    "Identity": plain(lambda tensor: tensor),
-    "IsInf": Operator(is_infinite),
-    "IsNaN": plain(torch.isnan),
-    "LeakyRelu": Operator(leaky_relu),
-    "Less": plain(torch.lt),
-    "LessOrEqual": plain(torch.le),
-    "Log": plain(torch.log),
+TABLE: dict[str, TorchOperator] = {
+    "Abs": make_operator(torch.abs),
+    "Acos": make_operator(torch.acos),
+    "Acosh": make_operator(torch.acosh),
+    "Add": make_operator(torch.add),
+    "And": make_operator(torch.logical_and),
+    "Asin": make_operator(torch.asin),
+    "Asinh": make_operator(torch.asinh),
+    "Atan": make_operator(torch.atan),
+    "Atanh": make_operator(torch.atanh),
+    "BitwiseAnd": make_operator(torch.bitwise_and),
+    "BitwiseNot": make_operator(torch.bitwise_not),
+    "BitwiseOr": make_operator(torch.bitwise_or),
+    "BitwiseXor": make_operator(torch.bitwise_xor),
+    "Cast": TorchOperator(cast),
+    "Ceil": make_operator(torch.ceil),
+    "Celu": TorchOperator(celu),
+    "Clip": TorchOperator(clip, static=(1, 2)),
+    "Cos": make_operator(torch.cos),
+    "Cosh": make_operator(torch.cosh),
+    "DequantizeLinear": TorchOperator(dequantize),
+    "Div": TorchOperator(divide),
+    "Dropout": TorchOperator(random_free),
+    "Elu": TorchOperator(elu),
+    "Equal": make_operator(torch.eq),
+    "Erf": make_operator(torch.erf),
+    "Exp": make_operator(torch.exp),
+    "Floor": make_operator(torch.floor),
+    "Gelu": TorchOperator(gelu),
+    "Greater": make_operator(torch.gt),
+    "GreaterOrEqual": make_operator(torch.ge),
+    "HardSigmoid": TorchOperator(hard_sigmoid),
+    "HardSwish": make_operator(F.hardswish),
+    "Identity": make_operator(lambda tensor: tensor),
+    "IsInf": TorchOperator(is_infinite),
+    "IsNaN": make_operator(torch.isnan),
+    "LeakyRelu": TorchOperator(leaky_relu),
+    "Less": make_operator(torch.lt),
+    "LessOrEqual": make_operator(torch.le),
+    "Log": make_operator(torch.log),
     "Max": fold(torch.maximum),
-    "Mean": Operator(mean),
+    "Mean": TorchOperator(mean),
     "Min": fold(torch.minimum),
-    "Mish": plain(F.mish),
-    "Mod": Operator(modulo),
-    "Mul": plain(torch.mul),
-    "Neg": plain(torch.neg),
-    "Not": plain(torch.logical_not),
-    "Or": plain(torch.logical_or),
-    "PRelu": Operator(prelu, arrange=prelu_by_channel),
-    "Pow": Operator(power, arrange=square_or_power),
-    "QuantizeLinear": Operator(quantize),
-    "Reciprocal": plain(torch.reciprocal),
-    "Relu": plain(F.relu),
-    "Round": plain(torch.round),
-    "Selu": Operator(selu),
-    "Shrink": Operator(shrink),
-    "Sigmoid": plain(torch.sigmoid),
-    "Sign": plain(torch.sign),
-    "Sin": plain(torch.sin),
-    "Sinh": plain(torch.sinh),
-    "Softplus": Operator(softplus),
-    "Softsign": plain(F.softsign),
-    "Sqrt": plain(torch.sqrt),
-    "Sub": plain(torch.sub),
+    "Mish": make_operator(F.mish),
+    "Mod": TorchOperator(modulo),
+    "Mul": make_operator(torch.mul),
+    "Neg": make_operator(torch.neg),
+    "Not": make_operator(torch.logical_not),
+    "Or": make_operator(torch.logical_or),
+    "PRelu": TorchOperator(prelu, arrange=prelu_by_channel),
+    "Pow": TorchOperator(power, arrange=square_or_power),
+    "QuantizeLinear": TorchOperator(quantize),
+    "Reciprocal": make_operator(torch.reciprocal),
+    "Relu": make_operator(F.relu),
+    "Round": make_operator(torch.round),
+    "Selu": TorchOperator(selu),
+    "Shrink": TorchOperator(shrink),
+    "Sigmoid": make_operator(torch.sigmoid),
+    "Sign": make_operator(torch.sign),
+    "Sin": make_operator(torch.sin),
+    "Sinh": make_operator(torch.sinh),
+    "Softplus": TorchOperator(softplus),
+    "Softsign": make_operator(F.softsign),
+    "Sqrt": make_operator(torch.sqrt),
+    "Sub": make_operator(torch.sub),
     "Sum": fold(torch.add),
-    "Swish": Operator(swish),
-    "Tan": plain(torch.tan),
-    "Tanh": plain(torch.tanh),
-    "ThresholdedRelu": Operator(thresholded_relu),
-    "Where": Operator(where),
-    "Xor": plain(torch.logical_xor),
+    "Swish": TorchOperator(swish),
+    "Tan": make_operator(torch.tan),
+    "Tanh": make_operator(torch.tanh),
+    "ThresholdedRelu": TorchOperator(thresholded_relu),
+    "Where": TorchOperator(where),
+    "Xor": make_operator(torch.logical_xor),
 }

@@ -3,15 +3,15 @@
 import torch
 from torch.nn import functional as F
 
-from edgewright.formats.onnx_to_torch.call import Arranged, Call, Constants, Operator, Tensor, shape_of
+from edgewright.formats.onnx_to_torch.call import Arranged, Call, Constants, Tensor, TorchOperator, get_shape
 
 
 def multiply(call: Call, left: Tensor, right: Tensor) -> Tensor:
     """With batches of the same sizes as one batch: torch's own way would spread both first."""
     rank = left.dim()
-    if rank > 3 and right.dim() == rank and shape_of(left)[:-2] == shape_of(right)[:-2]:
-        product = torch.bmm(left.reshape(-1, *shape_of(left)[-2:]), right.reshape(-1, *shape_of(right)[-2:]))
-        return product.reshape(*shape_of(left)[:-1], shape_of(right)[-1])
+    if rank > 3 and right.dim() == rank and get_shape(left)[:-2] == get_shape(right)[:-2]:
+        product = torch.bmm(left.reshape(-1, *get_shape(left)[-2:]), right.reshape(-1, *get_shape(right)[-2:]))
+        return product.reshape(*get_shape(left)[:-1], get_shape(right)[-1])
     return torch.matmul(left, right)
 
 
@@ -39,9 +39,9 @@ def gemm_by_linear(call: Call, constants: Constants) -> Arranged | None:
     scaled = {1: (weight * call.number("alpha", 1.0)).contiguous()}
     if bias is None:
         return Arranged(linear_and_add, scaled)
-    if bias.numel() not in (1, shape_of(weight)[0]) or (bias.dim() > 1 and shape_of(bias)[-1] != bias.numel()):
+    if bias.numel() not in (1, get_shape(weight)[0]) or (bias.dim() > 1 and get_shape(bias)[-1] != bias.numel()):
         return None
-    row = (bias * call.number("beta", 1.0)).reshape(-1).expand(shape_of(weight)[0]).contiguous()
+    row = (bias * call.number("beta", 1.0)).reshape(-1).expand(get_shape(weight)[0]).contiguous()
     return Arranged(lambda call, tensor, weight, row: F.linear(tensor, weight, row), {**scaled, 2: row})
 
 
@@ -54,8 +54,8 @@ def einsum(call: Call, *tensors: Tensor) -> Tensor:
     return torch.einsum(call.text("equation", ""), *tensors)
 
 
-TABLE: dict[str, Operator] = {
-    "Einsum": Operator(einsum),
-    "Gemm": Operator(gemm, arrange=gemm_by_linear),
-    "MatMul": Operator(multiply, arrange=by_linear),
+TABLE: dict[str, TorchOperator] = {
+    "Einsum": TorchOperator(einsum),
+    "Gemm": TorchOperator(gemm, arrange=gemm_by_linear),
+    "MatMul": TorchOperator(multiply, arrange=by_linear),
 }

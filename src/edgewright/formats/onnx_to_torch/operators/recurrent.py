@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from edgewright.formats.onnx_to_torch.call import Arranged, Call, Constants, Function, Operator, Tensor, shape_of
+from edgewright.formats.onnx_to_torch.call import Arranged, Call, Constants, Function, Tensor, TorchOperator, get_shape
 
 X, W, R, B, LENGTHS, INITIAL, CELL, PEEPHOLES = range(8)
 ORDER = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
@@ -53,7 +53,7 @@ def check(call: Call, constants: Constants) -> None:
     }
     for why, is_so in faults.items():
         if is_so:
-            raise call.refuse(why)
+            raise call.reject(why)
 
 
 def runner(call: Call, biased: bool, both: bool) -> Function:
@@ -67,32 +67,32 @@ def runner(call: Call, biased: bool, both: bool) -> Function:
         cell = rest[CELL - 1] if is_lstm else None
         weights = [weight for weight in rest[7 if is_lstm else 5 :] if weight is not None]
         if lengths is not None:
-            raise call.refuse("sequence_lens is not written")
+            raise call.reject("sequence_lens is not written")
         batch_first = bool(call.integer("layout", 0))
         tensor = tensor.transpose(0, 1) if batch_first else tensor
         tensor = tensor.flip(0) if backwards else tensor
         hidden = start(call, tensor, initial, both, batch_first)
         states = (hidden, start(call, tensor, cell, both, batch_first)) if is_lstm else hidden
         if call.unroll:
-            told, *last = unroll(call, tensor, states, weights, both)
+            outputs, *last = unroll(call, tensor, states, weights, both)
         else:
-            told, *last = function(tensor, states, weights, biased, 1, 0.0, False, both, False)
-        told = told.flip(0) if backwards else told
-        return shape_results(call, told, last, both, batch_first)
+            outputs, *last = function(tensor, states, weights, biased, 1, 0.0, False, both, False)
+        outputs = outputs.flip(0) if backwards else outputs
+        return shape_results(call, outputs, last, both, batch_first)
 
     return run
 
 
 def start(call: Call, tensor: Tensor, given: Tensor | None, both: bool, batch_first: bool) -> Tensor:
     if given is None:
-        return torch.zeros(1 + both, shape_of(tensor)[1], call.integer("hidden_size", 0), dtype=tensor.dtype)
+        return torch.zeros(1 + both, get_shape(tensor)[1], call.integer("hidden_size", 0), dtype=tensor.dtype)
     return given.transpose(0, 1) if batch_first else given
 
 
-def shape_results(call: Call, told: Tensor, last: list[Tensor], both: bool, batch_first: bool) -> tuple[Tensor, ...]:
+def shape_results(call: Call, outputs: Tensor, last: list[Tensor], both: bool, batch_first: bool) -> tuple[Tensor, ...]:
     """Y as [steps, directions, batch, hidden], or batch first where the layout says so."""
-    steps, batch, width = shape_of(told)
-    split = told.reshape(steps, batch, 1 + both, width // (1 + both))
+    steps, batch, width = get_shape(outputs)
+    split = outputs.reshape(steps, batch, 1 + both, width // (1 + both))
     if batch_first:
         return (split.permute(1, 0, 2, 3), *(state.transpose(0, 1) for state in last))
     return (split.permute(0, 2, 1, 3), *last)
@@ -102,42 +102,42 @@ def unroll(call: Call, tensor: Tensor, states: Any, weights: list[Tensor], both:
     """What torch's layer gives, by operators on one step after the other, all of a kind that XNNPACK has."""
     hidden, cell = states if call.op == "LSTM" else (states, None)
     each = len(weights) // (1 + both)
-    told, last_hidden, last_cell = [], [], []
+    outputs, last_hidden, last_cell = [], [], []
     for i in range(1 + both):
         mine = weights[i * each : (i + 1) * each]
         carried = (pick(hidden, i), None if cell is None else pick(cell, i))
-        made, carried = walk(call, tensor, carried, mine, bool(i))
-        told.append(made)
+        made, carried = run_direction(call, tensor, carried, mine, bool(i))
+        outputs.append(made)
         last_hidden.append(carried[0])
         last_cell.append(carried[1])
-    results = (torch.cat(told, 2) if both else told[0], torch.stack(last_hidden))
+    results = (torch.cat(outputs, 2) if both else outputs[0], torch.stack(last_hidden))
     return results if cell is None else (*results, torch.stack(last_cell))
 
 
-def walk(
-    call: Call, tensor: Tensor, carried: tuple[Tensor, Tensor], weights: list[Tensor], turned: bool
+def run_direction(
+    call: Call, tensor: Tensor, carried: tuple[Tensor, Tensor], weights: list[Tensor], is_reversed: bool
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """One direction: the outputs [steps, batch, hidden] in the order of the input, and the last state."""
     w, r, *biases = weights
-    steps, batch, _ = shape_of(tensor)
+    steps, batch, _ = get_shape(tensor)
     entering = F.linear(tensor, w, biases[0] if biases else None)
     made: list[Tensor] = []
-    for step in range(steps - 1, -1, -1) if turned else range(steps):
-        x = entering.narrow(0, step, 1).reshape(batch, shape_of(w)[0])
+    for step in range(steps - 1, -1, -1) if is_reversed else range(steps):
+        x = entering.narrow(0, step, 1).reshape(batch, get_shape(w)[0])
         carried = CELLS[call.op](call, x, carried, r, biases[1] if biases else None)
-        made.append(carried[0].reshape(1, batch, shape_of(r)[1]))
-    return join(made[::-1] if turned else made), carried
+        made.append(carried[0].reshape(1, batch, get_shape(r)[1]))
+    return join(made[::-1] if is_reversed else made), carried
 
 
 def step_lstm(call: Call, x: Tensor, carried: Any, r: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     hidden, cell = carried
-    inner, forget, change, outer = pieces(x + F.linear(hidden, r, bias), shape_of(r)[1])
+    inner, forget, change, outer = pieces(x + F.linear(hidden, r, bias), get_shape(r)[1])
     cell = torch.sigmoid(forget) * cell + torch.sigmoid(inner) * torch.tanh(change)
     return torch.sigmoid(outer) * torch.tanh(cell), cell
 
 
 def step_gru(call: Call, x: Tensor, carried: Any, r: Tensor, bias: Tensor | None) -> tuple[Tensor, None]:
-    hidden, size = carried[0], shape_of(r)[1]
+    hidden, size = carried[0], get_shape(r)[1]
     if call.integer("linear_before_reset", 0):
         reset_h, update_h, new_h = pieces(F.linear(hidden, r, bias), size)
         reset_x, update_x, new_x = pieces(x, size)
@@ -159,12 +159,12 @@ CELLS: dict[str, Function] = {"LSTM": step_lstm, "GRU": step_gru, "RNN": step_rn
 
 
 def pick(states: Tensor, direction: int) -> Tensor:
-    return states.narrow(0, direction, 1).reshape(shape_of(states)[1:])
+    return states.narrow(0, direction, 1).reshape(get_shape(states)[1:])
 
 
 def pieces(tensor: Tensor, size: int) -> list[Tensor]:
     """Even slices: XNNPACK has no split."""
-    return [tensor.narrow(1, begin, size) for begin in range(0, shape_of(tensor)[1], size)]
+    return [tensor.narrow(1, begin, size) for begin in range(0, get_shape(tensor)[1], size)]
 
 
 def join(parts: list[Tensor]) -> Tensor:
@@ -176,7 +176,7 @@ def join(parts: list[Tensor]) -> Tensor:
 
 
 def unarranged(call: Call, *tensors: Tensor) -> Tensor:
-    raise call.refuse("its weights are made while the model runs")
+    raise call.reject("its weights are made while the model runs")
 
 
-TABLE: dict[str, Operator] = {name: Operator(unarranged, arrange=arrange) for name in ORDER}
+TABLE: dict[str, TorchOperator] = {name: TorchOperator(unarranged, arrange=arrange) for name in ORDER}

@@ -2,20 +2,29 @@
 
 import torch
 
-from edgewright.formats.onnx_to_torch.call import Array, Call, Function, Operator, Tensor, integers, positive, shape_of
+from edgewright.formats.onnx_to_torch.call import (
+    Array,
+    Call,
+    Function,
+    Tensor,
+    TorchOperator,
+    get_shape,
+    normalize_axis,
+    to_integers,
+)
 
 
-def reduction(function: Function) -> Operator:
+def reduction(function: Function) -> TorchOperator:
     """`function` takes a tensor, a list of axes and whether they stay with size 1."""
 
     def reduce(call: Call, tensor: Tensor, axes: Array | None = None) -> Tensor:
-        wanted = integers(axes) or call.integers("axes")
+        wanted = to_integers(axes) or call.integers("axes")
         if not wanted and call.integer("noop_with_empty_axes", 0):
             return tensor
-        along = sorted(positive(axis, tensor.dim()) for axis in wanted) or list(range(tensor.dim()))
+        along = sorted(normalize_axis(axis, tensor.dim()) for axis in wanted) or list(range(tensor.dim()))
         return function(tensor, along, bool(call.integer("keepdims", 1)))
 
-    return Operator(reduce, static=(1,))
+    return TorchOperator(reduce, static=(1,))
 
 
 def product(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
@@ -27,7 +36,7 @@ def product(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
 def mean(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
     """Axes are dropped afterwards: XNNPACK takes a mean that keeps them."""
     made = torch.mean(tensor, axes, keepdim=True)
-    return made if keep else made.reshape([size for axis, size in enumerate(shape_of(made)) if axis not in axes])
+    return made if keep else made.reshape([size for axis, size in enumerate(get_shape(made)) if axis not in axes])
 
 
 def total(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
@@ -64,18 +73,18 @@ def find_smallest(call: Call, tensor: Tensor) -> Tensor:
 
 def find(call: Call, tensor: Tensor, function: Function) -> Tensor:
     if call.integer("select_last_index", 0):
-        raise call.refuse("select_last_index is not written")
+        raise call.reject("select_last_index is not written")
     return function(tensor, call.integer("axis", 0), keepdim=bool(call.integer("keepdims", 1)))
 
 
 def top(call: Call, tensor: Tensor, count: Array) -> tuple[Tensor, Tensor]:
     largest, ordered = bool(call.integer("largest", 1)), bool(call.integer("sorted", 1))
-    values, places = torch.topk(tensor, integers(count)[0], call.integer("axis", -1), largest, ordered)
+    values, places = torch.topk(tensor, to_integers(count)[0], call.integer("axis", -1), largest, ordered)
     return values, places
 
 
 def running_sum(call: Call, tensor: Tensor, axis: Array) -> Tensor:
-    along = positive(integers(axis)[0], tensor.dim())
+    along = normalize_axis(to_integers(axis)[0], tensor.dim())
     turned = bool(call.integer("reverse", 0))
     source = tensor.flip(along) if turned else tensor
     summed = torch.cumsum(source, along, dtype=tensor.dtype)
@@ -83,10 +92,10 @@ def running_sum(call: Call, tensor: Tensor, axis: Array) -> Tensor:
     return summed.flip(along) if turned else summed
 
 
-TABLE: dict[str, Operator] = {
-    "ArgMax": Operator(find_largest),
-    "ArgMin": Operator(find_smallest),
-    "CumSum": Operator(running_sum, static=(1,)),
+TABLE: dict[str, TorchOperator] = {
+    "ArgMax": TorchOperator(find_largest),
+    "ArgMin": TorchOperator(find_smallest),
+    "CumSum": TorchOperator(running_sum, static=(1,)),
     "ReduceL1": reduction(absolute_sum),
     "ReduceL2": reduction(euclidean),
     "ReduceLogSum": reduction(log_sum),
@@ -97,5 +106,5 @@ TABLE: dict[str, Operator] = {
     "ReduceProd": reduction(product),
     "ReduceSum": reduction(total),
     "ReduceSumSquare": reduction(square_sum),
-    "TopK": Operator(top, static=(1,)),
+    "TopK": TorchOperator(top, static=(1,)),
 }

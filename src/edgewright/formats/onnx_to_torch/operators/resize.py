@@ -10,7 +10,16 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from edgewright.formats.onnx_to_torch.call import Array, Call, Operator, Tensor, as_tensor, integers, positive, shape_of
+from edgewright.formats.onnx_to_torch.call import (
+    Array,
+    Call,
+    Tensor,
+    TorchOperator,
+    as_tensor,
+    get_shape,
+    normalize_axis,
+    to_integers,
+)
 
 OUTSIDE = 1e-9
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -20,18 +29,18 @@ def resize(
     call: Call, tensor: Tensor, roi: Array | None = None, scales: Array | None = None, sizes: Array | None = None
 ) -> Tensor:
     if call.text("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
-        raise call.refuse("tf_crop_and_resize is not written")
+        raise call.reject("tf_crop_and_resize is not written")
     if call.text("keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise call.refuse("keep_aspect_ratio_policy is not written")
+        raise call.reject("keep_aspect_ratio_policy is not written")
     rank = tensor.dim()
-    axes = [positive(axis, rank) for axis in call.integers("axes")] or list(range(rank))
-    targets, factors = shape_of(tensor), [1.0] * rank
+    axes = [normalize_axis(axis, rank) for axis in call.integers("axes")] or list(range(rank))
+    targets, factors = get_shape(tensor), [1.0] * rank
     for i, axis in enumerate(axes):
-        if wanted := integers(sizes):
-            targets[axis], factors[axis] = wanted[i], wanted[i] / shape_of(tensor)[axis]
+        if wanted := to_integers(sizes):
+            targets[axis], factors[axis] = wanted[i], wanted[i] / get_shape(tensor)[axis]
         else:
             factors[axis] = float(np.asarray(scales).reshape(-1)[i])
-            targets[axis] = int(np.floor(shape_of(tensor)[axis] * factors[axis]))
+            targets[axis] = int(np.floor(get_shape(tensor)[axis] * factors[axis]))
     return resize_to(call, tensor, targets, factors)
 
 
@@ -44,17 +53,17 @@ def upsample(call: Call, tensor: Tensor, scales: Array | None = None) -> Tensor:
 
 def resize_to(call: Call, tensor: Tensor, targets: list[int], factors: list[float]) -> Tensor:
     mode = call.text("mode", "nearest")
-    changed = [axis for axis, size in enumerate(shape_of(tensor)) if targets[axis] != size or factors[axis] != 1.0]
+    changed = [axis for axis, size in enumerate(get_shape(tensor)) if targets[axis] != size or factors[axis] != 1.0]
     if not changed:
         return tensor
     spatial = tensor.dim() >= 3 and changed[0] >= 2
     if mode == "nearest":
-        places = {axis: nearest(call, shape_of(tensor)[axis], targets[axis], factors[axis]) for axis in changed}
+        places = {axis: nearest(call, get_shape(tensor)[axis], targets[axis], factors[axis]) for axis in changed}
         if (
             spatial
             and tensor.dim() <= 5
             and all(
-                np.array_equal(places[axis], torch_nearest(shape_of(tensor)[axis], targets[axis])) for axis in changed
+                np.array_equal(places[axis], torch_nearest(get_shape(tensor)[axis], targets[axis])) for axis in changed
             )
         ):
             return F.interpolate(tensor, targets[2:], mode="nearest")
@@ -64,7 +73,7 @@ def resize_to(call: Call, tensor: Tensor, targets: list[int], factors: list[floa
     if spatial and (by_torch := interpolate(call, tensor, targets, factors, mode)) is not None:
         return by_torch
     for axis in changed:
-        tensor = apply(weights(call, shape_of(tensor)[axis], targets[axis], factors[axis], mode), tensor, axis)
+        tensor = apply(weights(call, get_shape(tensor)[axis], targets[axis], factors[axis], mode), tensor, axis)
     return tensor
 
 
@@ -73,7 +82,7 @@ def interpolate(call: Call, tensor: Tensor, targets: list[int], factors: list[fl
     how = call.text("coordinate_transformation_mode", "half_pixel")
     name = LINEAR.get(tensor.dim() - 2) if mode == "linear" else "bicubic" if tensor.dim() == 4 else None
     exact = all(
-        size * factor == target for size, factor, target in zip(shape_of(tensor), factors, targets, strict=True)
+        size * factor == target for size, factor, target in zip(get_shape(tensor), factors, targets, strict=True)
     )
     aligned = how == "align_corners"
     same = how == "half_pixel" or (how == "pytorch_half_pixel" and min(targets[2:]) > 1) or aligned
@@ -105,7 +114,7 @@ def coordinates(call: Call, size: int, target: int, factor: float) -> Array:
         case "half_pixel":
             return (place + 0.5) / factor - 0.5
         case other:
-            raise call.refuse(f"coordinates by {other} are not written")
+            raise call.reject(f"coordinates by {other} are not written")
 
 
 def nearest(call: Call, size: int, target: int, factor: float) -> Array:
@@ -127,9 +136,9 @@ def weights(call: Call, size: int, target: int, factor: float, mode: str) -> Arr
     stretch = factor if antialias else 1.0
     kernel = triangle if mode == "linear" else cubic(call.number("cubic_coeff_a", -0.75))
     reach = (1 if mode == "linear" else 2) / stretch
-    for row, centre in enumerate(coordinates(call, size, target, factor)):
-        taps = np.arange(int(np.floor(centre - reach)) + 1, int(np.ceil(centre + reach)) + 1)
-        shares = kernel(np.abs(taps - centre) * stretch)
+    for row, center in enumerate(coordinates(call, size, target, factor)):
+        taps = np.arange(int(np.floor(center - reach)) + 1, int(np.ceil(center + reach)) + 1)
+        shares = kernel(np.abs(taps - center) * stretch)
         if call.integer("exclude_outside", 0) or antialias:
             shares = np.where((taps >= 0) & (taps < size), shares, 0.0)
             shares = shares / shares.sum()
@@ -163,8 +172,8 @@ def sample_grid(call: Call, tensor: Tensor, grid: Tensor) -> Tensor:
     return F.grid_sample(tensor, grid, names.get(mode, mode), call.text("padding_mode", "zeros"), aligned)
 
 
-TABLE: dict[str, Operator] = {
-    "GridSample": Operator(sample_grid),
-    "Resize": Operator(resize, static=(1, 2, 3)),
-    "Upsample": Operator(upsample, static=(1,)),
+TABLE: dict[str, TorchOperator] = {
+    "GridSample": TorchOperator(sample_grid),
+    "Resize": TorchOperator(resize, static=(1, 2, 3)),
+    "Upsample": TorchOperator(upsample, static=(1,)),
 }

@@ -11,27 +11,27 @@ from edgewright.formats.onnx_to_torch.call import (
     Array,
     Call,
     Constants,
-    Operator,
     Tensor,
+    TorchOperator,
     as_tensor,
-    integers,
-    positive,
-    scalar,
-    shape_of,
+    get_shape,
+    normalize_axis,
+    to_integers,
+    to_scalar,
 )
 
 
 def reshape(call: Call, tensor: Tensor, shape: Array) -> Tensor:
     """A zero keeps the size of the same place."""
-    sizes = integers(shape)
+    sizes = to_integers(shape)
     if not call.integer("allowzero", 0):
-        sizes = [shape_of(tensor)[i] if size == 0 else size for i, size in enumerate(sizes)]
+        sizes = [get_shape(tensor)[i] if size == 0 else size for i, size in enumerate(sizes)]
     return tensor.reshape(sizes)
 
 
 def flatten(call: Call, tensor: Tensor) -> Tensor:
-    axis = positive(call.integer("axis", 1), tensor.dim())
-    rows = int(np.prod(shape_of(tensor)[:axis], dtype=np.int64))
+    axis = normalize_axis(call.integer("axis", 1), tensor.dim())
+    rows = int(np.prod(get_shape(tensor)[:axis], dtype=np.int64))
     return tensor.reshape(rows, -1)
 
 
@@ -40,16 +40,18 @@ def transpose(call: Call, tensor: Tensor) -> Tensor:
 
 
 def squeeze(call: Call, tensor: Tensor, axes: Array | None = None) -> Tensor:
-    wanted = integers(axes) or call.integers("axes")
+    wanted = to_integers(axes) or call.integers("axes")
     rank = tensor.dim()
-    gone = {positive(axis, rank) for axis in wanted} or {i for i, size in enumerate(shape_of(tensor)) if size == 1}
-    return tensor.reshape([size for i, size in enumerate(shape_of(tensor)) if i not in gone])
+    gone = {normalize_axis(axis, rank) for axis in wanted} or {
+        i for i, size in enumerate(get_shape(tensor)) if size == 1
+    }
+    return tensor.reshape([size for i, size in enumerate(get_shape(tensor)) if i not in gone])
 
 
 def unsqueeze(call: Call, tensor: Tensor, axes: Array | None = None) -> Tensor:
-    wanted = integers(axes) or call.integers("axes")
-    shape = shape_of(tensor)
-    for axis in sorted(positive(axis, tensor.dim() + len(wanted)) for axis in wanted):
+    wanted = to_integers(axes) or call.integers("axes")
+    shape = get_shape(tensor)
+    for axis in sorted(normalize_axis(axis, tensor.dim() + len(wanted)) for axis in wanted):
         shape.insert(axis, 1)
     return tensor.reshape(shape)
 
@@ -61,9 +63,9 @@ def concat(call: Call, *tensors: Tensor) -> Tensor:
 def split(call: Call, tensor: Tensor, sizes: Array | None = None) -> tuple[Tensor, ...]:
     """Without sizes in even parts, of which the last may be smaller."""
     axis = call.integer("axis", 0)
-    lengths = integers(sizes) or call.integers("split")
+    lengths = to_integers(sizes) or call.integers("split")
     if not lengths:
-        lengths = even_parts(shape_of(tensor)[axis], call.outputs)
+        lengths = split_evenly(get_shape(tensor)[axis], call.outputs)
     parts, begin = [], 0
     for length in lengths:
         parts.append(tensor.narrow(axis, begin, length))
@@ -71,12 +73,12 @@ def split(call: Call, tensor: Tensor, sizes: Array | None = None) -> tuple[Tenso
     return tuple(parts)
 
 
-def even_parts(whole: int, count: int) -> list[int]:
+def split_evenly(whole: int, count: int) -> list[int]:
     length = -(-whole // count)
     return [min(length, whole - length * i) for i in range(count)]
 
 
-def cut(
+def slice_tensor(
     call: Call,
     tensor: Tensor,
     starts: Array | None = None,
@@ -84,16 +86,16 @@ def cut(
     axes: Array | None = None,
     steps: Array | None = None,
 ) -> Tensor:
-    first, last = integers(starts) or call.integers("starts"), integers(ends) or call.integers("ends")
-    along = integers(axes) or call.integers("axes") or list(range(len(first)))
-    strides = integers(steps) or [1] * len(first)
+    first, last = to_integers(starts) or call.integers("starts"), to_integers(ends) or call.integers("ends")
+    along = to_integers(axes) or call.integers("axes") or list(range(len(first)))
+    strides = to_integers(steps) or [1] * len(first)
     for begin, end, axis, step in zip(first, last, along, strides, strict=True):
-        tensor = cut_axis(tensor, begin, end, positive(axis, tensor.dim()), step)
+        tensor = slice_axis(tensor, begin, end, normalize_axis(axis, tensor.dim()), step)
     return tensor
 
 
-def cut_axis(tensor: Tensor, begin: int, end: int, axis: int, step: int) -> Tensor:
-    size = shape_of(tensor)[axis]
+def slice_axis(tensor: Tensor, begin: int, end: int, axis: int, step: int) -> Tensor:
+    size = get_shape(tensor)[axis]
     places = range(*slice(begin, None if step < 0 and end < -size else end, step).indices(size))
     if places == range(size):
         return tensor
@@ -109,89 +111,89 @@ def cut_axis(tensor: Tensor, begin: int, end: int, axis: int, step: int) -> Tens
 
 def gather(call: Call, tensor: Tensor, index: Tensor) -> Tensor:
     """Whole slices along one axis; negative places count from the end."""
-    axis = positive(call.integer("axis", 0), tensor.dim())
-    index = torch.where(index < 0, index + shape_of(tensor)[axis], index).to(torch.int64)
+    axis = normalize_axis(call.integer("axis", 0), tensor.dim())
+    index = torch.where(index < 0, index + get_shape(tensor)[axis], index).to(torch.int64)
     if axis == 0 and tensor.dim() == 2 and tensor.is_floating_point():
         return F.embedding(index, tensor)
     taken = tensor.index_select(axis, index.reshape(-1))
-    return taken.reshape([*shape_of(tensor)[:axis], *shape_of(index), *shape_of(tensor)[axis + 1 :]])
+    return taken.reshape([*get_shape(tensor)[:axis], *get_shape(index), *get_shape(tensor)[axis + 1 :]])
 
 
-def gather_at_known_places(call: Call, constants: Constants) -> Arranged | None:
+def arrange_gather(call: Call, constants: Constants) -> Arranged | None:
     if 1 not in constants or 0 in constants:
         return None
     index = constants[1].numpy()
-    return Arranged(lambda call, tensor: gather_known(call, tensor, index), {})
+    return Arranged(lambda call, tensor: gather_constant(call, tensor, index), {})
 
 
-def gather_known(call: Call, tensor: Tensor, index: Array) -> Tensor:
+def gather_constant(call: Call, tensor: Tensor, index: Array) -> Tensor:
     """With the places known: one place is a slice, a run of them too."""
-    axis = positive(call.integer("axis", 0), tensor.dim())
-    size = shape_of(tensor)[axis]
-    places = [positive(place, size) for place in integers(index)]
+    axis = normalize_axis(call.integer("axis", 0), tensor.dim())
+    size = get_shape(tensor)[axis]
+    places = [normalize_axis(place, size) for place in to_integers(index)]
     if np.ndim(index) == 0:
-        return tensor.narrow(axis, places[0], 1).reshape([*shape_of(tensor)[:axis], *shape_of(tensor)[axis + 1 :]])
-    taken = take(tensor, axis, places)
+        return tensor.narrow(axis, places[0], 1).reshape([*get_shape(tensor)[:axis], *get_shape(tensor)[axis + 1 :]])
+    taken = select_indices(tensor, axis, places)
     return (
         taken
         if np.ndim(index) == 1
-        else taken.reshape([*shape_of(tensor)[:axis], *np.shape(index), *shape_of(tensor)[axis + 1 :]])
+        else taken.reshape([*get_shape(tensor)[:axis], *np.shape(index), *get_shape(tensor)[axis + 1 :]])
     )
 
 
-def take(tensor: Tensor, axis: int, places: Sequence[int]) -> Tensor:
+def select_indices(tensor: Tensor, axis: int, places: Sequence[int]) -> Tensor:
     if list(places) == list(range(places[0], places[0] + len(places))):
         return tensor.narrow(axis, places[0], len(places))
     return tensor.index_select(axis, torch.tensor(list(places)))
 
 
 def gather_elements(call: Call, tensor: Tensor, index: Tensor) -> Tensor:
-    axis = positive(call.integer("axis", 0), tensor.dim())
-    return torch.gather(tensor, axis, torch.where(index < 0, index + shape_of(tensor)[axis], index))
+    axis = normalize_axis(call.integer("axis", 0), tensor.dim())
+    return torch.gather(tensor, axis, torch.where(index < 0, index + get_shape(tensor)[axis], index))
 
 
 def gather_nd(call: Call, tensor: Tensor, index: Tensor) -> Tensor:
     if call.integer("batch_dims", 0):
-        raise call.refuse("batch_dims is not written")
+        raise call.reject("batch_dims is not written")
     return tensor[tuple(index.unbind(-1))]
 
 
 def scatter_elements(call: Call, tensor: Tensor, index: Tensor, updates: Tensor) -> Tensor:
-    axis = positive(call.integer("axis", 0), tensor.dim())
+    axis = normalize_axis(call.integer("axis", 0), tensor.dim())
     if call.text("reduction", "none") == "add":
         return tensor.scatter_add(axis, index, updates)
     if call.text("reduction", "none") != "none":
-        raise call.refuse("this reduction is not written")
-    return tensor.scatter(axis, torch.where(index < 0, index + shape_of(tensor)[axis], index), updates)
+        raise call.reject("this reduction is not written")
+    return tensor.scatter(axis, torch.where(index < 0, index + get_shape(tensor)[axis], index), updates)
 
 
 def scatter_nd(call: Call, tensor: Tensor, index: Tensor, updates: Tensor) -> Tensor:
     reduction = call.text("reduction", "none")
     if reduction not in ("none", "add"):
-        raise call.refuse("this reduction is not written")
+        raise call.reject("this reduction is not written")
     return tensor.index_put(tuple(index.unbind(-1)), updates, accumulate=reduction == "add")
 
 
 def expand(call: Call, tensor: Tensor, shape: Array) -> Tensor:
-    sizes = np.broadcast_shapes(tuple(shape_of(tensor)), tuple(integers(shape)))
+    sizes = np.broadcast_shapes(tuple(get_shape(tensor)), tuple(to_integers(shape)))
     return tensor.expand(sizes)
 
 
 def tile(call: Call, tensor: Tensor, repeats: Array) -> Tensor:
-    return tensor.repeat(integers(repeats))
+    return tensor.repeat(to_integers(repeats))
 
 
 def pad(
     call: Call, tensor: Tensor, pads: Array | None = None, value: Array | None = None, axes: Array | None = None
 ) -> Tensor:
-    sizes = integers(pads) or call.integers("pads")
-    along = [positive(axis, tensor.dim()) for axis in integers(axes)] or list(range(tensor.dim()))
-    mode, fill = call.text("mode", "constant"), scalar(value, call.number("value", 0.0))
+    sizes = to_integers(pads) or call.integers("pads")
+    along = [normalize_axis(axis, tensor.dim()) for axis in to_integers(axes)] or list(range(tensor.dim()))
+    mode, fill = call.text("mode", "constant"), to_scalar(value, call.number("value", 0.0))
     pairs = {axis: (sizes[i], sizes[i + len(along)]) for i, axis in enumerate(along)}
     if mode == "constant":
         return pad_constant(tensor, pairs, fill)
     for axis, (before, behind) in pairs.items():
-        places = mirror(shape_of(tensor)[axis], before, behind, mode)
+        places = mirror(get_shape(tensor)[axis], before, behind, mode)
         if before or behind:
             tensor = tensor.index_select(axis, torch.tensor(places))
     return tensor
@@ -214,8 +216,8 @@ def mirror(size: int, before: int, behind: int, mode: str) -> list[int]:
     return [int(place) for place in places]
 
 
-def tell_shape(call: Call, tensor: Tensor) -> Tensor:
-    sizes = shape_of(tensor)
+def get_shape_tensor(call: Call, tensor: Tensor) -> Tensor:
+    sizes = get_shape(tensor)
     return torch.tensor(sizes[call.integer("start", 0) : call.attributes.get("end", len(sizes))], dtype=torch.int64)
 
 
@@ -225,7 +227,7 @@ def count(call: Call, tensor: Tensor) -> Tensor:
 
 def constant_of_shape(call: Call, shape: Array) -> Tensor:
     value = call.attributes.get("value", np.zeros(1, np.float32))
-    return torch.from_numpy(np.full(integers(shape), np.asarray(value).reshape(-1)[0]))
+    return torch.from_numpy(np.full(to_integers(shape), np.asarray(value).reshape(-1)[0]))
 
 
 def make_range(call: Call, start: Array, limit: Array, delta: Array) -> Tensor:
@@ -236,20 +238,20 @@ def depth_to_space(call: Call, tensor: Tensor) -> Tensor:
     block = call.integer("blocksize", 1)
     if call.text("mode", "DCR") == "CRD":
         return F.pixel_shuffle(tensor, block)
-    batch, depth, height, width = shape_of(tensor)
+    batch, depth, height, width = get_shape(tensor)
     parts = tensor.reshape(batch, block, block, depth // block**2, height, width).permute(0, 3, 4, 1, 5, 2)
     return parts.reshape(batch, depth // block**2, height * block, width * block)
 
 
 def space_to_depth(call: Call, tensor: Tensor) -> Tensor:
     block = call.integer("blocksize", 1)
-    batch, depth, height, width = shape_of(tensor)
+    batch, depth, height, width = get_shape(tensor)
     parts = tensor.reshape(batch, depth, height // block, block, width // block, block).permute(0, 3, 5, 1, 2, 4)
     return parts.reshape(batch, depth * block**2, height // block, width // block)
 
 
 def triangle(call: Call, tensor: Tensor, diagonal: Array | None = None) -> Tensor:
-    offset = int(scalar(diagonal, 0))
+    offset = int(to_scalar(diagonal, 0))
     return torch.triu(tensor, offset) if call.integer("upper", 1) else torch.tril(tensor, offset)
 
 
@@ -264,7 +266,7 @@ def one_hot(call: Call, index: Tensor, depth: Array, values: Array) -> Tensor:
 
 
 def eye_like(call: Call, tensor: Tensor) -> Tensor:
-    rows, columns = shape_of(tensor)
+    rows, columns = get_shape(tensor)
     kind = call.type(call.integer("dtype", 1)) if "dtype" in call.attributes else tensor.dtype
     return torch.from_numpy(np.eye(rows, columns, call.integer("k", 0), dtype=np.float32)).to(kind)
 
@@ -277,34 +279,34 @@ def constant(call: Call) -> Tensor:
         kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
         if name in kinds:
             return torch.from_numpy(np.array(value, kinds[name]))
-    raise call.refuse("a constant of text is not written")
+    raise call.reject("a constant of text is not written")
 
 
-TABLE: dict[str, Operator] = {
-    "Concat": Operator(concat),
-    "Constant": Operator(constant),
-    "ConstantOfShape": Operator(constant_of_shape, static=(0,)),
-    "DepthToSpace": Operator(depth_to_space),
-    "Expand": Operator(expand, static=(1,)),
-    "EyeLike": Operator(eye_like),
-    "Flatten": Operator(flatten),
-    "Gather": Operator(gather, arrange=gather_at_known_places),
-    "GatherElements": Operator(gather_elements),
-    "GatherND": Operator(gather_nd),
-    "OneHot": Operator(one_hot, static=(1, 2)),
-    "Pad": Operator(pad, static=(1, 2, 3)),
-    "Range": Operator(make_range, static=(0, 1, 2)),
-    "Reshape": Operator(reshape, static=(1,)),
-    "ScatterElements": Operator(scatter_elements),
-    "ScatterND": Operator(scatter_nd),
-    "Shape": Operator(tell_shape),
-    "Size": Operator(count),
-    "Slice": Operator(cut, static=(1, 2, 3, 4)),
-    "SpaceToDepth": Operator(space_to_depth),
-    "Split": Operator(split, static=(1,)),
-    "Squeeze": Operator(squeeze, static=(1,)),
-    "Tile": Operator(tile, static=(1,)),
-    "Transpose": Operator(transpose),
-    "Trilu": Operator(triangle, static=(1,)),
-    "Unsqueeze": Operator(unsqueeze, static=(1,)),
+TABLE: dict[str, TorchOperator] = {
+    "Concat": TorchOperator(concat),
+    "Constant": TorchOperator(constant),
+    "ConstantOfShape": TorchOperator(constant_of_shape, static=(0,)),
+    "DepthToSpace": TorchOperator(depth_to_space),
+    "Expand": TorchOperator(expand, static=(1,)),
+    "EyeLike": TorchOperator(eye_like),
+    "Flatten": TorchOperator(flatten),
+    "Gather": TorchOperator(gather, arrange=arrange_gather),
+    "GatherElements": TorchOperator(gather_elements),
+    "GatherND": TorchOperator(gather_nd),
+    "OneHot": TorchOperator(one_hot, static=(1, 2)),
+    "Pad": TorchOperator(pad, static=(1, 2, 3)),
+    "Range": TorchOperator(make_range, static=(0, 1, 2)),
+    "Reshape": TorchOperator(reshape, static=(1,)),
+    "ScatterElements": TorchOperator(scatter_elements),
+    "ScatterND": TorchOperator(scatter_nd),
+    "Shape": TorchOperator(get_shape_tensor),
+    "Size": TorchOperator(count),
+    "Slice": TorchOperator(slice_tensor, static=(1, 2, 3, 4)),
+    "SpaceToDepth": TorchOperator(space_to_depth),
+    "Split": TorchOperator(split, static=(1,)),
+    "Squeeze": TorchOperator(squeeze, static=(1,)),
+    "Tile": TorchOperator(tile, static=(1,)),
+    "Transpose": TorchOperator(transpose),
+    "Trilu": TorchOperator(triangle, static=(1,)),
+    "Unsqueeze": TorchOperator(unsqueeze, static=(1,)),
 }

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional as F
 
-from edgewright.formats.onnx_to_torch.call import Array, Call, Operator, Tensor, as_tensor, shape_of
+from edgewright.formats.onnx_to_torch.call import Array, Call, Tensor, TorchOperator, as_tensor, get_shape
 
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
@@ -16,7 +16,7 @@ AVERAGE_POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 def convolve(call: Call, tensor: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     rank = tensor.dim() - 2
     strides, dilations = call.integers("strides") or [1] * rank, call.integers("dilations") or [1] * rank
-    begins, ends = pads_of(call, tensor, shape_of(weight)[2:], strides, dilations)
+    begins, ends = pads_of(call, tensor, get_shape(weight)[2:], strides, dilations)
     if begins != ends:
         tensor, begins = pad(tensor, begins, ends, 0.0), [0] * rank
     return CONV[rank](tensor, weight, bias, strides, begins, dilations, call.integer("group", 1))
@@ -27,11 +27,11 @@ def convolve_transposed(call: Call, tensor: Tensor, weight: Tensor, bias: Tensor
     rank = tensor.dim() - 2
     strides, dilations = call.integers("strides") or [1] * rank, call.integers("dilations") or [1] * rank
     extra = call.integers("output_padding") or [0] * rank
-    kernel = shape_of(weight)[2:]
+    kernel = get_shape(weight)[2:]
     whole = [
         stride * (size - 1) + dilation * (length - 1) + 1 + more
         for size, stride, dilation, length, more in zip(
-            shape_of(tensor)[2:], strides, dilations, kernel, extra, strict=True
+            get_shape(tensor)[2:], strides, dilations, kernel, extra, strict=True
         )
     ]
     begins, ends = transposed_pads(call, tensor, whole, strides)
@@ -39,9 +39,9 @@ def convolve_transposed(call: Call, tensor: Tensor, weight: Tensor, bias: Tensor
     if begins == ends and all(more < stride for more, stride in zip(extra, strides, strict=True)):
         return function(tensor, weight, bias, strides, begins, extra, group, dilations)
     grown = function(tensor, weight, bias, strides, 0, 0, group, dilations)
-    missing = [size - have for size, have in zip(whole, shape_of(grown)[2:], strict=True)]
+    missing = [size - have for size, have in zip(whole, get_shape(grown)[2:], strict=True)]
     if any(missing):
-        raise call.refuse("its output_padding is not smaller than its stride, and its padding is not symmetric")
+        raise call.reject("its output_padding is not smaller than its stride, and its padding is not symmetric")
     for axis, (begin, end) in enumerate(zip(begins, ends, strict=True)):
         grown = grown.narrow(axis + 2, begin, whole[axis] - begin - end)
     return grown
@@ -53,7 +53,7 @@ def transposed_pads(
     wanted = call.integers("output_shape")[-len(whole) :]
     auto = call.text("auto_pad", "NOTSET")
     if auto in ("SAME_UPPER", "SAME_LOWER") and not wanted:
-        wanted = [size * stride for size, stride in zip(shape_of(tensor)[2:], strides, strict=True)]
+        wanted = [size * stride for size, stride in zip(get_shape(tensor)[2:], strides, strict=True)]
     if not wanted:
         pads = call.integers("pads") or [0] * 2 * len(whole)
         return pads[: len(whole)], pads[len(whole) :]
@@ -71,7 +71,7 @@ def pads_of(
         pads = (call.integers("pads") if auto == "NOTSET" else []) or [0] * 2 * rank
         return pads[:rank], pads[rank:]
     total = []
-    for size, length, stride, dilation in zip(shape_of(tensor)[2:], kernel, strides, dilations, strict=True):
+    for size, length, stride, dilation in zip(get_shape(tensor)[2:], kernel, strides, dilations, strict=True):
         steps = -(-size // stride)
         total.append(max(0, (steps - 1) * stride + dilation * (length - 1) + 1 - size))
     less, more = [size // 2 for size in total], [size - size // 2 for size in total]
@@ -85,7 +85,7 @@ def pad(tensor: Tensor, begins: Sequence[int], ends: Sequence[int], value: float
 
 def pool_max(call: Call, tensor: Tensor) -> Tensor:
     if call.outputs > 1:
-        raise call.refuse("its second output, the places of the maxima, is not written")
+        raise call.reject("its second output, the places of the maxima, is not written")
     kernel = call.integers("kernel_shape")
     strides, dilations = call.integers("strides") or [1] * len(kernel), call.integers("dilations") or [1] * len(kernel)
     begins, ends = pads_of(call, tensor, kernel, strides, dilations)
@@ -94,16 +94,16 @@ def pool_max(call: Call, tensor: Tensor) -> Tensor:
     ceil = bool(call.integer("ceil_mode", 0))
     if len(kernel) > 1:
         return MAX_POOL[len(kernel)](tensor, kernel, strides, begins, dilations, ceil)
-    image = tensor.reshape(*shape_of(tensor)[:2], 1, shape_of(tensor)[2])  # XNNPACK pools images alone
+    image = tensor.reshape(*get_shape(tensor)[:2], 1, get_shape(tensor)[2])  # XNNPACK pools images alone
     pooled = F.max_pool2d(image, [1, *kernel], [1, *strides], [0, *begins], [1, *dilations], ceil)
-    return pooled.reshape(*shape_of(tensor)[:2], shape_of(pooled)[-1])
+    return pooled.reshape(*get_shape(tensor)[:2], get_shape(pooled)[-1])
 
 
 def pool_average(call: Call, tensor: Tensor) -> Tensor:
     kernel = call.integers("kernel_shape")
     strides, dilations = call.integers("strides") or [1] * len(kernel), call.integers("dilations") or [1] * len(kernel)
     if any(dilation != 1 for dilation in dilations):
-        raise call.refuse("an average pool with dilations is not written")
+        raise call.reject("an average pool with dilations is not written")
     begins, ends = pads_of(call, tensor, kernel, strides, dilations)
     include, ceil = bool(call.integer("count_include_pad", 0)), bool(call.integer("ceil_mode", 0))
     function = AVERAGE_POOL[len(kernel)]
@@ -111,13 +111,15 @@ def pool_average(call: Call, tensor: Tensor) -> Tensor:
     if begins == ends and fits:
         return function(tensor, kernel, strides, begins, ceil, include)
     if ceil:
-        raise call.refuse("an average pool with ceil_mode and uneven padding is not written")
+        raise call.reject("an average pool with ceil_mode and uneven padding is not written")
     padded = pad(tensor, begins, ends, 0.0)
     pooled = function(padded, kernel, strides)
-    return pooled if include else pooled * as_tensor(shares(tensor, begins, ends, kernel, strides), tensor)
+    return (
+        pooled if include else pooled * as_tensor(find_average_factors(tensor, begins, ends, kernel, strides), tensor)
+    )
 
 
-def shares(
+def find_average_factors(
     tensor: Tensor, begins: Sequence[int], ends: Sequence[int], kernel: Sequence[int], strides: Sequence[int]
 ) -> Array:
     """Size of a window over the number of real values in it."""
@@ -125,7 +127,7 @@ def shares(
 
     result: Array = np.ones([1] * tensor.dim())
     for axis, (begin, end, length, stride) in enumerate(zip(begins, ends, kernel, strides, strict=True)):
-        real = np.pad(np.ones(shape_of(tensor)[axis + 2]), (begin, end))
+        real = np.pad(np.ones(get_shape(tensor)[axis + 2]), (begin, end))
         counts = np.array([real[i : i + length].sum() for i in range(0, len(real) - length + 1, stride)])
         shape = [1] * tensor.dim()
         shape[axis + 2] = -1
@@ -141,11 +143,11 @@ def pool_max_globally(call: Call, tensor: Tensor) -> Tensor:
     return torch.amax(tensor, dim=list(range(2, tensor.dim())), keepdim=True)
 
 
-TABLE: dict[str, Operator] = {
-    "AveragePool": Operator(pool_average),
-    "Conv": Operator(convolve),
-    "ConvTranspose": Operator(convolve_transposed),
-    "GlobalAveragePool": Operator(pool_globally),
-    "GlobalMaxPool": Operator(pool_max_globally),
-    "MaxPool": Operator(pool_max),
+TABLE: dict[str, TorchOperator] = {
+    "AveragePool": TorchOperator(pool_average),
+    "Conv": TorchOperator(convolve),
+    "ConvTranspose": TorchOperator(convolve_transposed),
+    "GlobalAveragePool": TorchOperator(pool_globally),
+    "GlobalMaxPool": TorchOperator(pool_max_globally),
+    "MaxPool": TorchOperator(pool_max),
 }

@@ -15,7 +15,7 @@
 Importing this module loads neither onnx nor LiteRT.
 """
 
-from edgewright.runtimes.litert.writer.convert import Converted, Io, Output, convert_onnx, onnx_to_litert
-from edgewright.runtimes.litert.writer.metadata import Task
+from edgewright.runtimes.litert.writer.convert import Converted, ConvertedPort, Io, convert_onnx, onnx_to_litert
+from edgewright.runtimes.litert.writer.metadata import TaskMetadata
 
-__all__ = ["Converted", "Io", "Output", "Task", "convert_onnx", "onnx_to_litert"]
+__all__ = ["Converted", "ConvertedPort", "Io", "TaskMetadata", "convert_onnx", "onnx_to_litert"]

@@ -10,8 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from edgewright.runtimes.litert.writer.graph import Array, Graph, Node, Refusal, Scales, Shape
-from edgewright.runtimes.litert.writer.layout import Layout, invert, keeps_order, plain, steps, store
+from edgewright.runtimes.litert.writer.graph import Array, Graph, Node, OperatorRejected, Scales, Shape
+from edgewright.runtimes.litert.writer.passes.layout import (
+    Layout,
+    find_permutation,
+    has_same_bytes,
+    invert_layout,
+    make_plain,
+    permute_shape,
+)
 from edgewright.runtimes.litert.writer.program import Operator, Program, Tensor
 
 # The element types that LiteRT's kernels compute with; others are refused where they would be stored.
@@ -54,7 +61,7 @@ class Builder:
         """The constant at an input of this node; Refusal where it is computed."""
         data = self.constant(self.node.inputs[position])
         if data is None:
-            raise Refusal(f"its {what} are not constant", f"export the model with constant {what}")
+            raise OperatorRejected(f"its {what} are not constant", f"export the model with constant {what}")
         return data
 
     def read_ints(self, attribute: str, position: int | None = None) -> list[int] | None:
@@ -71,14 +78,14 @@ class Builder:
     def layout(self, name: str) -> Layout:
         """A layout in which the value is stored; the plain one for constants."""
         places = self.placed.get(name)
-        return next(iter(places)) if places else plain(self.rank(name))
+        return next(iter(places)) if places else make_plain(self.rank(name))
 
     def layouts(self, name: str) -> Sequence[Layout]:
         return tuple(self.placed.get(name, ()))
 
     def take(self, name: str, layout: Layout | None = None) -> Tensor:
         """The value stored in `layout` (plain where none is given), moved there if it has to be."""
-        layout = plain(self.rank(name)) if layout is None else layout
+        layout = make_plain(self.rank(name)) if layout is None else layout
         places = self.placed.setdefault(name, {})
         if layout not in places:
             places[layout] = self._move(name, layout)
@@ -93,24 +100,26 @@ class Builder:
             return tensor
         if not self.placed[name]:
             if 0 in self.shape(name):
-                raise Refusal(f"'{name}' is a tensor without elements", "LiteRT has none such")
-            raise Refusal(f"its input '{name}' could not be written")
+                raise OperatorRejected(f"'{name}' is a tensor without elements", "LiteRT has none such")
+            raise OperatorRejected(f"its input '{name}' could not be written")
         have, tensor = next(iter(self.placed[name].items()))
         for other, candidate in self.placed[name].items():
-            if keeps_order(self.shape(name), other, layout):
+            if has_same_bytes(self.shape(name), other, layout):
                 have, tensor = other, candidate
-        stored = store(self.shape(name), layout)
-        if keeps_order(self.shape(name), have, layout):
+        stored = permute_shape(self.shape(name), layout)
+        if has_same_bytes(self.shape(name), have, layout):
             return self.reshape(tensor, stored)
-        return self.transpose(tensor, steps(have, layout))
+        return self.transpose(tensor, find_permutation(have, layout))
 
     def place(self, name: str, tensor: Tensor, layout: Layout | None = None) -> None:
         """Say that a value is stored in `tensor`; the tensor takes its name."""
-        layout = plain(self.rank(name)) if layout is None else layout
-        if tensor.shape != store(self.shape(name), layout):
-            raise Refusal(f"the writer made {tensor.shape} where {store(self.shape(name), layout)} was due")
+        layout = make_plain(self.rank(name)) if layout is None else layout
+        if tensor.shape != permute_shape(self.shape(name), layout):
+            raise OperatorRejected(
+                f"the writer made {tensor.shape} where {permute_shape(self.shape(name), layout)} was due"
+            )
         if tensor.dtype != self.dtype(name):
-            raise Refusal(f"the writer made {tensor.dtype} where {self.dtype(name)} was due")
+            raise OperatorRejected(f"the writer made {tensor.dtype} where {self.dtype(name)} was due")
         self.placed.setdefault(name, {})[layout] = tensor
 
     # Writing
@@ -137,9 +146,9 @@ class Builder:
 
     def make(self, name: str, layout: Layout | None = None) -> Tensor:
         """A new tensor for a value of the graph."""
-        layout = plain(self.rank(name)) if layout is None else layout
+        layout = make_plain(self.rank(name)) if layout is None else layout
         check_dtype(self.dtype(name))
-        tensor = Tensor(name, store(self.shape(name), layout), self.dtype(name), None, self.scales(name))
+        tensor = Tensor(name, permute_shape(self.shape(name), layout), self.dtype(name), None, self.scales(name))
         self.placed.setdefault(name, {})[layout] = tensor
         return tensor
 
@@ -174,7 +183,7 @@ class Builder:
         return result
 
     def transpose(self, tensor: Tensor, permutation: Sequence[int]) -> Tensor:
-        shape = store(tensor.shape, tuple(permutation))
+        shape = permute_shape(tensor.shape, tuple(permutation))
         return self.run("TRANSPOSE", [tensor, self.ints(permutation)], shape, scales=tensor.scales)
 
     def reshape(self, tensor: Tensor, shape: Sequence[int]) -> Tensor:
@@ -199,7 +208,9 @@ class Builder:
 
 def check_dtype(dtype: np.dtype[Any]) -> None:
     if dtype.name not in DTYPES:
-        raise Refusal(f"LiteRT's kernels do not compute with {dtype.name}", "convert the model to float32 or int32")
+        raise OperatorRejected(
+            f"LiteRT's kernels do not compute with {dtype.name}", "convert the model to float32 or int32"
+        )
 
 
 def _move_axis(scales: Scales | None, layout: Layout) -> Scales | None:
@@ -207,5 +218,5 @@ def _move_axis(scales: Scales | None, layout: Layout) -> Scales | None:
         return scales
     if scales.block:
         scale, zero_point = np.transpose(scales.scale, layout), np.transpose(scales.zero_point, layout)
-        return Scales(scale, zero_point, invert(layout)[scales.axis], scales.block)
-    return Scales(scales.scale, scales.zero_point, invert(layout)[scales.axis])
+        return Scales(scale, zero_point, invert_layout(layout)[scales.axis], scales.block)
+    return Scales(scales.scale, scales.zero_point, invert_layout(layout)[scales.axis])

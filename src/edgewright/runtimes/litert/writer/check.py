@@ -14,23 +14,29 @@ import msgspec
 
 from edgewright.errors import ModelRejected
 from edgewright.limits import read_budget
-from edgewright.runtimes.litert.writer.trial import LOOSE, Difference, Entry, Report, Request
-from edgewright.system.fence import CONVERTER_COPIES, SPARE_BYTES
+from edgewright.runtimes.litert.writer.trial import (
+    MAX_DIFFERING_SHARE,
+    OutputDifference,
+    TrialPort,
+    TrialReport,
+    TrialRequest,
+)
+from edgewright.system.memory_limit import CONVERTER_COPIES, SPARE_BYTES
 from edgewright.system.temporary import TemporaryFolder
 
 Check = Literal["numbers", "load", "none"]
-Kind = Literal["float", "half", "quantised"]
+Kind = Literal["float", "half", "quantized"]
 # Rounding in another order of summation costs a few bits of 24; a weight of 16 bits keeps 11. In int8, kernels round
 # differently by one step each: what is asked there is that the conversion did not break the model.
-LEAST_DB: Mapping[Kind, float] = {"float": 60.0, "half": 30.0, "quantised": 15.0}
+LEAST_DB: Mapping[Kind, float] = {"float": 60.0, "half": 30.0, "quantized": 15.0}
 MOST_STEPS = 2.0
 SECONDS = 300.0
 MOST_BYTES = 2**60  # stands for no limit
-TRIAL = "edgewright.runtimes.litert.writer.trial"
+TRIAL_MODULE = "edgewright.runtimes.litert.writer.trial"
 
 
 @dataclass(frozen=True)
-class Subject:
+class CheckedFile:
     """What is checked.
 
     `steps` are the scales of quantised outputs by name; `sources[i]` the ONNX nodes of the file's operator `i`.
@@ -39,8 +45,8 @@ class Subject:
     data: bytes
     source: Path | bytes
     kind: Kind
-    inputs: tuple[Entry, ...]
-    outputs: tuple[Entry, ...]
+    inputs: tuple[TrialPort, ...]
+    outputs: tuple[TrialPort, ...]
     steps: Mapping[str, float]
     sources: Sequence[tuple[str, ...]]
 
@@ -56,59 +62,59 @@ class Proof:
     note: str = ""
 
 
-def check_file(subject: Subject, how: Check, seconds: float = SECONDS) -> Proof:
+def check_file(checked: CheckedFile, how: Check, seconds: float = SECONDS) -> Proof:
     """Run the file in a child process; ModelRejected where LiteRT does not run it or its numbers are others."""
     with TemporaryFolder() as folder:
-        request = prepare(subject, how, folder)
+        request = prepare(checked, how, folder)
         report = try_out(request, folder, seconds)
     if report.refused:
-        why = explain(report.refused, subject.sources)
+        why = explain(report.refused, checked.sources)
         raise ModelRejected("LiteRT does not run the file that was written", why)
-    if faults := find_faults(report, subject):
-        raise ModelRejected("the file that was written computes other numbers than its source", "; ".join(faults))
+    if mismatches := find_mismatches(report, checked):
+        raise ModelRejected("the file that was written computes other numbers than its source", "; ".join(mismatches))
     floats = [one.sqnr_db for one in report.differences[0]] if report.differences else []
     return Proof(min(floats, default=None), report.unknown)
 
 
-def prepare(subject: Subject, how: Check, folder: Path) -> Request:
+def prepare(checked: CheckedFile, how: Check, folder: Path) -> TrialRequest:
     file = folder / "model.tflite"
-    file.write_bytes(subject.data)
-    if isinstance(subject.source, bytes):
+    file.write_bytes(checked.data)
+    if isinstance(checked.source, bytes):
         source = folder / "model.onnx"
-        source.write_bytes(subject.source)
+        source.write_bytes(checked.source)
     else:
-        source = subject.source
-    size = len(subject.data) + source.stat().st_size
-    return Request(
+        source = checked.source
+    size = len(checked.data) + source.stat().st_size
+    return TrialRequest(
         file=str(file),
         source=str(source.absolute()) if how == "numbers" else "",
-        inputs=subject.inputs,
-        outputs=subject.outputs,
-        optimised=subject.kind != "quantised",  # ONNX Runtime's own int8 kernels would add their rounding
+        inputs=checked.inputs,
+        outputs=checked.outputs,
+        optimized=checked.kind != "quantized",  # ONNX Runtime's own int8 kernels would add their rounding
         most_bytes=int(min(read_budget().memory_bytes + SPARE_BYTES + CONVERTER_COPIES * size, MOST_BYTES)),
     )
 
 
-def try_out(request: Request, folder: Path, seconds: float) -> Report:
+def try_out(request: TrialRequest, folder: Path, seconds: float) -> TrialReport:
     """What the child says; where the source itself ends it, the file is tried alone."""
     code, lines, errors = run_child(request, folder, seconds)
     if code == 0 and len(lines) == 3:
-        return msgspec.json.decode(lines[2], type=Report)
-    how = describe_end(code, seconds)
+        return msgspec.json.decode(lines[2], type=TrialReport)
+    how = describe_exit(code, seconds)
     if lines[-1:] == ["source"] and request.source:
         alone = try_out(msgspec.structs.replace(request, source=""), folder, seconds)
         return msgspec.structs.replace(alone, unknown=f"ONNX Runtime {how} on the source")
-    return Report(refused=f"its process {how}: {last_words(errors)}")
+    return TrialReport(refused=f"its process {how}: {get_last_words(errors)}")
 
 
-def run_child(request: Request, folder: Path, seconds: float) -> tuple[int | None, list[str], str]:
+def run_child(request: TrialRequest, folder: Path, seconds: float) -> tuple[int | None, list[str], str]:
     """Exit code (None: out of time), the lines of its answer, and what it said besides.
 
     It imports from where this process does, but never from the current folder.
     """
     path = folder / "request.json"
     path.write_bytes(msgspec.json.encode(request))
-    command = [sys.executable, "-P", "-m", TRIAL, str(path)]
+    command = [sys.executable, "-P", "-m", TRIAL_MODULE, str(path)]
     places = os.pathsep.join(path for path in sys.path if path and Path(path).is_absolute())
     quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": places}
     try:
@@ -124,7 +130,7 @@ def decode(text: bytes | None) -> str:
     return (text or b"").decode(errors="replace")
 
 
-def describe_end(code: int | None, seconds: float) -> str:
+def describe_exit(code: int | None, seconds: float) -> str:
     if code is None:
         return f"did not end within {seconds:.0f} s"
     if code >= 0:
@@ -135,7 +141,7 @@ def describe_end(code: int | None, seconds: float) -> str:
         return f"was ended by signal {-code}"
 
 
-def last_words(errors: str) -> str:
+def get_last_words(errors: str) -> str:
     return " ".join(errors.split())[-300:] or "it said nothing"
 
 
@@ -150,29 +156,29 @@ def explain(text: str, sources: Sequence[tuple[str, ...]]) -> str:
 # Numbers
 
 
-def find_faults(report: Report, subject: Subject) -> list[str]:
+def find_mismatches(report: TrialReport, checked: CheckedFile) -> list[str]:
     """What keeps the outputs from being the source's. Of integers, the best seed counts: near ties may fall
     differently."""
-    faults = []
-    for at, entry in enumerate(subject.outputs if report.differences else ()):
+    mismatches = []
+    for at, entry in enumerate(checked.outputs if report.differences else ()):
         seeds = [found[at] for found in report.differences]
-        if not any(is_close(one, subject) for one in (seeds[:1] if seeds[0].is_float else seeds)):
-            faults.append(tell(seeds[0], LEAST_DB[subject.kind], entry.name))
-    return faults
+        if not any(is_close(one, checked) for one in (seeds[:1] if seeds[0].is_float else seeds)):
+            mismatches.append(describe_mismatch(seeds[0], LEAST_DB[checked.kind], entry.name))
+    return mismatches
 
 
-def is_close(one: Difference, subject: Subject) -> bool:
-    step = subject.steps.get(one.name)
+def is_close(one: OutputDifference, checked: CheckedFile) -> bool:
+    step = checked.steps.get(one.name)
     if one.not_finite:
         return False
     if step is not None and one.max_abs <= MOST_STEPS * (step if one.is_float else 1.0):
         return True
     if one.is_float or step is not None:
-        return one.sqnr_db >= LEAST_DB[subject.kind]
-    return one.differing <= LOOSE
+        return one.sqnr_db >= LEAST_DB[checked.kind]
+    return one.differing <= MAX_DIFFERING_SHARE
 
 
-def tell(one: Difference, least: float, name: str) -> str:
+def describe_mismatch(one: OutputDifference, least: float, name: str) -> str:
     if one.not_finite:
         return f"output '{name}': {one.not_finite} values are NaN or infinite in one of the two"
     if one.is_float:

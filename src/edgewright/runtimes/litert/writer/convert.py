@@ -8,26 +8,41 @@ from typing import Literal
 
 import numpy as np
 
-from edgewright.errors import EdgewrightError, ModelNotConvertible, ModelUnreadable, RuntimeMissing, full_disk
-from edgewright.runtimes.litert.writer.border import Border, take_off_border
+from edgewright.errors import (
+    EdgewrightError,
+    ModelNotConvertible,
+    ModelUnreadable,
+    RuntimeMissing,
+    find_full_disk_error,
+)
 from edgewright.runtimes.litert.writer.build import DTYPES, Builder, check_dtype
-from edgewright.runtimes.litert.writer.check import Check, Kind, Proof, Subject, check_file
+from edgewright.runtimes.litert.writer.check import Check, CheckedFile, Kind, Proof, check_file
 from edgewright.runtimes.litert.writer.file import write_file
-from edgewright.runtimes.litert.writer.fuse import fuse
-from edgewright.runtimes.litert.writer.graph import CHECK, DAMAGE, Graph, Node, Refusal, Scales, Shape, misfit
-from edgewright.runtimes.litert.writer.half import halve_weights
-from edgewright.runtimes.litert.writer.layout import channels_last, plain, store
+from edgewright.runtimes.litert.writer.graph import (
+    CHECK,
+    DAMAGE,
+    Graph,
+    Node,
+    OperatorRejected,
+    Scales,
+    Shape,
+    make_rejection,
+)
 from edgewright.runtimes.litert.writer.metadata import NAME as METADATA
-from edgewright.runtimes.litert.writer.metadata import Task, append_labels, check_task, pack_task
+from edgewright.runtimes.litert.writer.metadata import TaskMetadata, append_labels, check_task, pack_task
 from edgewright.runtimes.litert.writer.operators import TABLE
-from edgewright.runtimes.litert.writer.operators.elementwise import copy
+from edgewright.runtimes.litert.writer.operators.elementwise import copy_tensor
+from edgewright.runtimes.litert.writer.passes.fuse import fuse_operators
+from edgewright.runtimes.litert.writer.passes.half import halve_weights
+from edgewright.runtimes.litert.writer.passes.integer_io import IntegerIo, make_io_integer
+from edgewright.runtimes.litert.writer.passes.layout import make_channels_last, make_plain, permute_shape
+from edgewright.runtimes.litert.writer.passes.quantize import quantize_graph
+from edgewright.runtimes.litert.writer.passes.rewrite import REWRITTEN, reorder_flattened_weights, rewrite_nodes
 from edgewright.runtimes.litert.writer.program import Program, Tensor
-from edgewright.runtimes.litert.writer.quantise import quantise
-from edgewright.runtimes.litert.writer.read import read_graph
-from edgewright.runtimes.litert.writer.rewrite import REWRITTEN, rewrite, untie_flattening
-from edgewright.runtimes.litert.writer.shapes import FOLDED, settle_shapes
-from edgewright.runtimes.litert.writer.trial import Entry
-from edgewright.runtimes.litert.writer.unroll import CONTROL
+from edgewright.runtimes.litert.writer.reading.read import read_graph
+from edgewright.runtimes.litert.writer.reading.shapes import FOLDED, resolve_shapes
+from edgewright.runtimes.litert.writer.reading.unroll import CONTROL
+from edgewright.runtimes.litert.writer.trial import TrialPort
 
 Io = Literal["channels_last", "source", "integer"]
 Width = Literal["fp32", "fp16"]
@@ -36,17 +51,17 @@ SPATIAL = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalA
            "DepthToSpace", "SpaceToDepth", "InstanceNormalization", "LRN"}  # fmt: skip
 # Operators that leave out what holds no elements.
 EMPTY_TAKEN = {"Concat", "Split"}
-QUANTISING = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"}
+QUANTIZING_OPS = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"}
 # Operators that give as many results as the numbers decide, while a file's shapes are fixed.
 UNSIZED = {"NonMaxSuppression", "NonZero", "Unique"}
-CUT = "cut the model in front of it and do the rest in the application: how much it gives depends on numbers"
+CUT_HINT = "cut the model in front of it and do the rest in the application: how much it gives depends on numbers"
 # Operators that the search for those looks through.
 TRANSPARENT = {"Add", "Sub", "Mul", "Div", "Cast", "Pad", "BatchNormalization", "QuantizeLinear", "DequantizeLinear",
                "Relu", "Clip", "Identity", "Unsqueeze", "Squeeze", "Concat", "Split", "Slice"}  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Output:
+class ConvertedPort:
     """How one input or output of the source lies in the file.
 
     `axes` maps the file's axes to the source's: `(0, 2, 3, 1)` says that the file holds NHWC of a source's NCHW.
@@ -70,8 +85,8 @@ class Converted:
     """
 
     data: bytes
-    inputs: tuple[Output, ...]
-    outputs: tuple[Output, ...]
+    inputs: tuple[ConvertedPort, ...]
+    outputs: tuple[ConvertedPort, ...]
     operators: tuple[str, ...]
     sources: tuple[tuple[str, ...], ...]
     proof: Proof | None = None
@@ -85,7 +100,7 @@ def onnx_to_litert(
     io: Io = "channels_last",
     precision: Width = "fp32",
     check: Check | bool = "numbers",
-    task: Task | None = None,
+    task: TaskMetadata | None = None,
 ) -> bytes:
     """Convert an ONNX model to the bytes of a LiteRT (TFLite) file. See `convert_onnx`."""
     return convert_onnx(model, shapes=shapes, io=io, precision=precision, check=check, task=task).data
@@ -98,7 +113,7 @@ def convert_onnx(
     io: Io = "channels_last",
     precision: Width = "fp32",
     check: Check | bool = "numbers",
-    task: Task | None = None,
+    task: TaskMetadata | None = None,
 ) -> Converted:
     """Convert an ONNX model (opset 11 or newer) to a LiteRT file, with the record of how the two belong together.
 
@@ -127,30 +142,30 @@ def convert_onnx(
     need_litert()
     model = Path(model) if isinstance(model, str) else model
     with documented_errors():
-        return _convert(model, shapes or {}, io, precision, Ending(check, task or Task()))
+        return _convert(model, shapes or {}, io, precision, OutputOptions(check, task or TaskMetadata()))
 
 
 @dataclass(frozen=True)
-class Ending:
+class OutputOptions:
     """What is done with a program that is written: how it is checked, and the task that goes along."""
 
     check: Check | bool
-    task: Task
+    task: TaskMetadata
 
 
 def _convert(
-    model: Path | bytes, shapes: Mapping[str, Sequence[int]], io: Io, precision: Width, end: Ending
+    model: Path | bytes, shapes: Mapping[str, Sequence[int]], io: Io, precision: Width, end: OutputOptions
 ) -> Converted:
     graph = read_graph(model, shapes, {*TABLE, *FOLDED, *REWRITTEN, *CONTROL})
-    unsettled = settle_shapes(graph)
-    refuse_all(graph, unsettled | find_unknown(graph))
+    unsettled = resolve_shapes(graph)
+    raise_rejections(graph, unsettled | find_unknown(graph))
     kind = _find_kind(graph, precision)
     reshape_graph(graph)
-    border = _take_border(graph, kind) if io == "integer" else Border()
+    integer_io = _make_io_integer(graph, kind) if io == "integer" else IntegerIo()
     builder = Builder(graph)
-    inputs = tell_reals(place_inputs(builder, io), border)
-    refuse_all(graph, write_nodes(builder))
-    outputs = tell_reals(take_outputs(builder, io), border)
+    inputs = describe_float_ports(place_inputs(builder, io), integer_io)
+    raise_rejections(graph, write_nodes(builder))
+    outputs = describe_float_ports(place_outputs(builder, io), integer_io)
     program = builder.program
     program.drop_unused()
     if kind == "half" or precision == "fp16":
@@ -163,13 +178,15 @@ def _convert(
         tuple(outputs),
         tuple(operator.code for operator in program.operators),
         tuple(operator.sources for operator in program.operators),
-        notes=tuple(border.notes),
+        notes=tuple(integer_io.notes),
     )
     how: Check = ("numbers" if end.check else "none") if isinstance(end.check, bool) else end.check
     return converted if how == "none" else replace(converted, proof=_check(converted, model, how, kind, steps))
 
 
-def _write(program: Program, inputs: Sequence[Output], outputs: Sequence[Output], task: Task) -> bytes:
+def _write(
+    program: Program, inputs: Sequence[ConvertedPort], outputs: Sequence[ConvertedPort], task: TaskMetadata
+) -> bytes:
     if not task.labels and not task.mean and not task.std:
         return write_file(program)
     check_task(task, [one.shape for one in inputs], [one.shape for one in outputs])
@@ -179,17 +196,19 @@ def _write(program: Program, inputs: Sequence[Output], outputs: Sequence[Output]
 
 
 def _find_kind(graph: Graph, precision: Width) -> Kind:
-    if any(node.op in QUANTISING for node in graph.nodes):
-        return "quantised"
+    if any(node.op in QUANTIZING_OPS for node in graph.nodes):
+        return "quantized"
     return "half" if precision == "fp16" or np.float16 in graph.dtypes.values() else "float"
 
 
 def _find_steps(b: Builder) -> dict[str, float]:
     """The scale of each output that is quantised, or that comes straight from a quantised value."""
-    makers, steps = b.graph.producers(), {}
+    producers, steps = b.graph.producers(), {}
     for name in b.graph.outputs:
-        maker = makers.get(name)
-        scales = b.scales(name) or (b.scales(maker.inputs[0]) if maker and maker.op == "DequantizeLinear" else None)
+        producer = producers.get(name)
+        scales = b.scales(name) or (
+            b.scales(producer.inputs[0]) if producer and producer.op == "DequantizeLinear" else None
+        )
         if scales is not None:
             steps[name] = float(np.max(scales.scale))
     return steps
@@ -197,14 +216,14 @@ def _find_steps(b: Builder) -> dict[str, float]:
 
 def _check(converted: Converted, model: Path | bytes, how: Check, kind: Kind, steps: Mapping[str, float]) -> Proof:
     ends = [tuple(map(_as_entry, side)) for side in (converted.inputs, converted.outputs)]
-    subject = Subject(converted.data, model, kind, ends[0], ends[1], steps, converted.sources)
-    return check_file(subject, how)
+    checked = CheckedFile(converted.data, model, kind, ends[0], ends[1], steps, converted.sources)
+    return check_file(checked, how)
 
 
-def _as_entry(one: Output) -> Entry:
+def _as_entry(one: ConvertedPort) -> TrialPort:
     if one.scales is None:
-        return Entry(one.name, one.axes)
-    return Entry(one.name, one.axes, float(one.scales.scale.flat[0]), int(one.scales.zero_point.flat[0]))
+        return TrialPort(one.name, one.axes)
+    return TrialPort(one.name, one.axes, float(one.scales.scale.flat[0]), int(one.scales.zero_point.flat[0]))
 
 
 def need_litert() -> None:
@@ -223,10 +242,10 @@ def need_litert() -> None:
 def reshape_graph(graph: Graph) -> None:
     """The stations that change the graph as a whole."""
     with documented_errors():
-        rewrite(graph)
-        fuse(graph)
-        quantise(graph)
-        untie_flattening(graph)
+        rewrite_nodes(graph)
+        fuse_operators(graph)
+        quantize_graph(graph)
+        reorder_flattened_weights(graph)
     graph.drop_unused()
 
 
@@ -241,71 +260,75 @@ def documented_errors() -> Iterator[None]:
         yield
     except (EdgewrightError, MemoryError):
         raise
-    except Refusal as refusal:
-        raise ModelNotConvertible("the model cannot be written for LiteRT", str(refusal), refusal.help) from refusal
+    except OperatorRejected as rejection:
+        raise ModelNotConvertible(
+            "the model cannot be written for LiteRT", str(rejection), rejection.help
+        ) from rejection
     except OSError as error:
-        raise full_disk(error) or ModelUnreadable("the model cannot be read", str(error)) from error
+        raise find_full_disk_error(error) or ModelUnreadable("the model cannot be read", str(error)) from error
     except Exception as error:
         why = f"{type(error).__name__}: {str(error)[:300]}"
         raise ModelNotConvertible("the LiteRT writer failed on this model", why, CHECK) from error
 
 
-def find_unknown(graph: Graph) -> dict[str, Refusal]:
+def find_unknown(graph: Graph) -> dict[str, OperatorRejected]:
     """The refusals of operators that neither the table has nor an earlier station takes out."""
     known = {*TABLE, *FOLDED, *REWRITTEN, *CONTROL}
-    return {node.name: _refuse_operator(node) for node in graph.nodes if node.domain or node.op not in known}
+    return {node.name: _reject_operator(node) for node in graph.nodes if node.domain or node.op not in known}
 
 
-def write_nodes(b: Builder) -> dict[str, Refusal]:
+def write_nodes(b: Builder) -> dict[str, OperatorRejected]:
     """Write all nodes; the refusals by node name."""
-    refusals: dict[str, Refusal] = {}
+    rejections: dict[str, OperatorRejected] = {}
     for node in b.graph.nodes:
         b.node = node
         missing = [name for name in node.inputs if name and name not in b.placed and name not in b.graph.constants]
         if missing and not (node.op in EMPTY_TAKEN and all(0 in b.shape(name) for name in missing)):
             if TABLE.get(node.op) is None or node.domain:
-                refusals[node.name] = _refuse_operator(node)
+                rejections[node.name] = _reject_operator(node)
             continue
         try:
             _write_node(b, node)
-        except Refusal as refusal:
-            refusals[node.name] = refusal
+        except OperatorRejected as rejection:
+            rejections[node.name] = rejection
         except DAMAGE as error:
-            refusals[node.name] = misfit(error)
-    return refusals
+            rejections[node.name] = make_rejection(error)
+    return rejections
 
 
 def _write_node(b: Builder, node: Node) -> None:
     write = TABLE.get(node.op) if not node.domain else None
     if write is None:
-        raise _refuse_operator(node)
+        raise _reject_operator(node)
     if all(0 in b.shape(name) for name in node.outputs if name):
         return  # whoever reads it is refused, or can do without
     for name in (*node.inputs, *node.outputs) if node.op not in EMPTY_TAKEN else ():
         if name and 0 in b.shape(name) and b.constant(name) is None:
-            raise Refusal(f"'{name}' holds no elements", "LiteRT has no empty tensors")
+            raise OperatorRejected(f"'{name}' holds no elements", "LiteRT has no empty tensors")
     write(b, node)
 
 
-def _refuse_operator(node: Node) -> Refusal:
+def _reject_operator(node: Node) -> OperatorRejected:
     where = f" of domain '{node.domain}'" if node.domain else ""
     reason = f"operator {node.op}{where} is not in the writer's table"
-    return Refusal(reason, CUT if node.op in UNSIZED and not node.domain else "docs/litert-coverage.md lists what is")
+    return OperatorRejected(
+        reason, CUT_HINT if node.op in UNSIZED and not node.domain else "docs/litert-coverage.md lists what is"
+    )
 
 
-def refuse_all(graph: Graph, refusals: Mapping[str, Refusal]) -> None:
+def raise_rejections(graph: Graph, rejections: Mapping[str, OperatorRejected]) -> None:
     """Raise one error that names every node that stands in the way."""
-    if not refusals:
+    if not rejections:
         return
     by_name = {node.name: node for node in graph.nodes}
-    cause = next((refusal.__cause__ for refusal in refusals.values() if refusal.__cause__), None)
+    cause = next((rejection.__cause__ for rejection in rejections.values() if rejection.__cause__), None)
     lines = []
-    for name, refusal in refusals.items():
+    for name, rejection in rejections.items():
         node = by_name.get(name)
         place = f" ({node.location})" if node and node.location else ""
-        lines.append(f"{node.op if node else 'node'} '{name}'{place}: {refusal}")
-    helps = dict.fromkeys(refusal.help for refusal in refusals.values() if refusal.help)
-    count = len(refusals)
+        lines.append(f"{node.op if node else 'node'} '{name}'{place}: {rejection}")
+    helps = dict.fromkeys(rejection.help for rejection in rejections.values() if rejection.help)
+    count = len(rejections)
     raise ModelNotConvertible(
         f"{count} operator{'s' if count > 1 else ''} cannot be written for LiteRT", "\n".join(lines), "; ".join(helps)
     ) from cause
@@ -314,22 +337,22 @@ def refuse_all(graph: Graph, refusals: Mapping[str, Refusal]) -> None:
 # The border
 
 
-def _take_border(graph: Graph, kind: Kind) -> Border:
-    if kind != "quantised":
+def _make_io_integer(graph: Graph, kind: Kind) -> IntegerIo:
+    if kind != "quantized":
         why = "it has no QuantizeLinear and DequantizeLinear, whose integers could be taken and given"
         raise ModelNotConvertible("io=integer: the model is not quantised", why, "edgewright quantize MODEL")
-    return take_off_border(graph)
+    return make_io_integer(graph)
 
 
-def tell_reals(ends: Sequence[Output], border: Border) -> list[Output]:
+def describe_float_ports(ends: Sequence[ConvertedPort], integer_io: IntegerIo) -> list[ConvertedPort]:
     """The ends of a file whose integers stand for the source's floats, as such."""
     return [
-        replace(one, dtype="float32", scales=border.scales[one.name]) if one.name in border.scales else one
+        replace(one, dtype="float32", scales=integer_io.scales[one.name]) if one.name in integer_io.scales else one
         for one in ends
     ]
 
 
-def place_inputs(b: Builder, io: Io) -> list[Output]:
+def place_inputs(b: Builder, io: Io) -> list[ConvertedPort]:
     described = []
     spatial = find_spatial(b.graph) if io != "source" else set()
     for name in b.graph.inputs:
@@ -337,11 +360,11 @@ def place_inputs(b: Builder, io: Io) -> list[Output]:
         if dtype.name not in DTYPES:
             why = "LiteRT's kernels do not compute with it"
             raise ModelNotConvertible(f"input '{name}' is of {dtype}", why, "export the model in float32")
-        layout = channels_last(len(shape)) if name in spatial else plain(len(shape))
-        tensor = Tensor(name, store(shape, layout), dtype, None, b.scales(name))
+        layout = make_channels_last(len(shape)) if name in spatial else make_plain(len(shape))
+        tensor = Tensor(name, permute_shape(shape, layout), dtype, None, b.scales(name))
         b.place(name, tensor, layout)
         b.program.inputs[name] = tensor
-        described.append(Output(name, tensor.shape, dtype.name, layout))
+        described.append(ConvertedPort(name, tensor.shape, dtype.name, layout))
     return described
 
 
@@ -368,29 +391,29 @@ def _reaches(readers: Mapping[str, Sequence[Node]], name: str) -> bool:
     return False
 
 
-def take_outputs(b: Builder, io: Io) -> list[Output]:
+def place_outputs(b: Builder, io: Io) -> list[ConvertedPort]:
     described = []
     is_spatial = any(node.op in SPATIAL for node in b.graph.nodes)
     for name in b.graph.outputs:
         b.node = Node("Output", [name], [name], {}, (name,))
         rank = b.rank(name)
-        last = channels_last(rank)
+        last = make_channels_last(rank)
         keep = io != "source" and is_spatial and rank >= 3 and b.layouts(name)[:1] == (last,)
-        layout = last if keep else plain(rank)
+        layout = last if keep else make_plain(rank)
         try:
             tensor = b.take(name, layout)
             check_dtype(b.dtype(name))
-        except Refusal as refusal:
-            refuse_all(b.graph, {name: refusal})
+        except OperatorRejected as rejection:
+            raise_rejections(b.graph, {name: rejection})
             raise
-        tensor = _own(b, tensor)
+        tensor = _make_own_tensor(b, tensor)
         tensor.name = name
         b.program.outputs[name] = tensor
-        described.append(Output(name, tensor.shape, tensor.dtype.name, layout))
+        described.append(ConvertedPort(name, tensor.shape, tensor.dtype.name, layout))
     return described
 
 
-def _own(b: Builder, tensor: Tensor) -> Tensor:
+def _make_own_tensor(b: Builder, tensor: Tensor) -> Tensor:
     """A tensor that no input, constant or other output is."""
     taken = [*b.program.inputs.values(), *b.program.outputs.values()]
-    return copy(b, tensor) if tensor.data is not None or any(tensor is other for other in taken) else tensor
+    return copy_tensor(b, tensor) if tensor.data is not None or any(tensor is other for other in taken) else tensor

@@ -14,7 +14,7 @@ import numpy as np
 from edgewright.errors import ModelNotConvertible
 from edgewright.runtimes.litert.writer.graph import Array, Scales
 from edgewright.runtimes.litert.writer.program import Operator, Program, Tensor
-from edgewright.runtimes.litert.writer.weights import release
+from edgewright.runtimes.litert.writer.reading.weights import release_pages
 
 ALIGNMENT = 16
 VERSION = 3
@@ -120,7 +120,7 @@ def _append(head: bytes, buffers: "Sequence[AlignedBuffer]") -> bytes:
             file.write(_raw(buffer.data).data)
             untouched += buffer.bytes
             if untouched > RELEASED_BYTES:
-                release(buffer.data)
+                release_pages(buffer.data)
                 untouched = 0
             buffer.data = None
     return file.getvalue()

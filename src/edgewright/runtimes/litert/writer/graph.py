@@ -14,7 +14,7 @@ CHECK = "check the model with onnx.checker; if it is valid, report this with the
 DAMAGE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
 
 
-class Refusal(Exception):
+class OperatorRejected(Exception):
     """An operator cannot be expressed; the text says why, `help` what would help."""
 
     def __init__(self, why: str, help: str = "") -> None:
@@ -22,11 +22,13 @@ class Refusal(Exception):
         self.help = help
 
 
-def misfit(error: Exception) -> Refusal:
+def make_rejection(error: Exception) -> OperatorRejected:
     """Return the refusal of a node whose attributes or inputs led to one of `DAMAGE`; `error` stays its cause."""
-    refusal = Refusal(f"its attributes or inputs do not fit: {type(error).__name__} {str(error)[:200]}", CHECK)
-    refusal.__cause__ = error
-    return refusal
+    rejection = OperatorRejected(
+        f"its attributes or inputs do not fit: {type(error).__name__} {str(error)[:200]}", CHECK
+    )
+    rejection.__cause__ = error
+    return rejection
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,12 @@ IDENTIFIER = b"M001"
 LEAST_PARSER = "1.0.0"
 LABELS_FILE = "labels.txt"
 # Numbers of the schema.
-FEATURE, IMAGE, NORMALISATION, RGB, GREY, AXIS_LABELS = 1, 2, 1, 1, 2, 2
+FEATURE, IMAGE, NORMALIZATION, RGB, GRAY, AXIS_LABELS = 1, 2, 1, 1, 2, 2
 STAMP = (1980, 1, 1, 0, 0, 0)  # the same labels give the same bytes
 
 
 @dataclass(frozen=True)
-class Task:
+class TaskMetadata:
     """What the model is for.
 
     Attributes:
@@ -36,7 +36,7 @@ class Task:
     std: Sequence[float] = ()
 
 
-def check_task(task: Task, inputs: Sequence[tuple[int, ...]], outputs: Sequence[tuple[int, ...]]) -> None:
+def check_task(task: TaskMetadata, inputs: Sequence[tuple[int, ...]], outputs: Sequence[tuple[int, ...]]) -> None:
     """InputError where labels or numbers do not fit the first output and input, whose stored shapes are given."""
     if task.labels and (not outputs or not outputs[0] or outputs[0][-1] != len(task.labels)):
         raise InputError(f"{len(task.labels)} labels do not fit the first output", f"its shape is {outputs[:1]}")
@@ -48,12 +48,12 @@ def check_task(task: Task, inputs: Sequence[tuple[int, ...]], outputs: Sequence[
         raise InputError(f"{len(task.mean)} means do not fit the first input", f"its shape is {inputs[:1]}")
 
 
-def pack_task(task: Task, inputs: Sequence[tuple[str, tuple[int, ...]]], outputs: Sequence[str]) -> bytes:
+def pack_task(task: TaskMetadata, inputs: Sequence[tuple[str, tuple[int, ...]]], outputs: Sequence[str]) -> bytes:
     """The metadata's flatbuffer; inputs are given with their stored shapes."""
     import flatbuffers  # type: ignore[import-untyped]  # ships no types
 
     b = flatbuffers.Builder(1024)
-    ins = [_pack_input(b, name, shape, task if at == 0 else Task()) for at, (name, shape) in enumerate(inputs)]
+    ins = [_pack_input(b, name, shape, task if at == 0 else TaskMetadata()) for at, (name, shape) in enumerate(inputs)]
     outs = [_pack_output(b, name, task.labels if at == 0 else ()) for at, name in enumerate(outputs)]
     ends = {2: _refer(b, _vector(b, ins)), 3: _refer(b, _vector(b, outs))}
     subgraphs = _vector(b, [_table(b, 10, ends)])
@@ -70,13 +70,13 @@ def append_labels(data: bytes, labels: Sequence[str]) -> bytes:
     return file.getvalue()
 
 
-def _pack_input(b: Any, name: str, shape: tuple[int, ...], task: Task) -> int:
+def _pack_input(b: Any, name: str, shape: tuple[int, ...], task: TaskMetadata) -> int:
     is_image = len(shape) == 4 and shape[-1] in (1, 3)
     fields = {0: _refer(b, b.CreateString(name)), 3: _refer(b, _pack_content(b, shape[-1] if is_image else 0))}
     if task.mean:
         numbers = {0: _refer(b, _floats(b, task.mean)), 1: _refer(b, _floats(b, task.std))}
         options = _table(b, 2, numbers)
-        unit = _table(b, 2, {0: _byte(b, NORMALISATION), 1: _refer(b, options)})
+        unit = _table(b, 2, {0: _byte(b, NORMALIZATION), 1: _refer(b, options)})
         fields[4] = _refer(b, _vector(b, [unit]))
     return _table(b, 7, fields)
 
@@ -92,8 +92,8 @@ def _pack_output(b: Any, name: str, labels: Sequence[str]) -> int:
 
 def _pack_content(b: Any, channels: int) -> int:
     """An image of so many channels, or plain features."""
-    colours = {0: _byte(b, RGB if channels == 3 else GREY)} if channels else {}
-    properties = _table(b, 2 if channels else 0, colours)
+    colors = {0: _byte(b, RGB if channels == 3 else GRAY)} if channels else {}
+    properties = _table(b, 2 if channels else 0, colors)
     return _table(b, 3, {0: _byte(b, IMAGE if channels else FEATURE), 1: _refer(b, properties)})
 
 

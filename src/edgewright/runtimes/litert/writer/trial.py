@@ -14,17 +14,17 @@ import msgspec
 import numpy as np
 
 from edgewright.runtimes.litert.writer.graph import Array
-from edgewright.system.fence import confine
+from edgewright.system.memory_limit import limit_this_process
 from edgewright.system.parent import die_with_parent
 
 SEEDS = (0, 1, 2)
 EQUAL_DB = 200.0  # stands for equal bit for bit
 # Of the entries of an integer output, the share that may differ: places of the largest, where two are nearly equal.
-LOOSE = 0.1
+MAX_DIFFERING_SHARE = 0.1
 LARGEST_INTEGERS = (10, 2, 1)  # indices and masks: the first range that the source takes
 
 
-class Entry(msgspec.Struct, frozen=True):
+class TrialPort(msgspec.Struct, frozen=True):
     """An input or output: its name, and which axis of the source each of the file's axes is.
 
     With a `scale` above zero the file has integers there that stand for the source's floats.
@@ -36,18 +36,18 @@ class Entry(msgspec.Struct, frozen=True):
     zero: int = 0
 
 
-class Request(msgspec.Struct, frozen=True):
+class TrialRequest(msgspec.Struct, frozen=True):
     """What is tried. `source` is empty where only loading and one run are asked for."""
 
     file: str
     source: str
-    inputs: tuple[Entry, ...]
-    outputs: tuple[Entry, ...]
-    optimised: bool
+    inputs: tuple[TrialPort, ...]
+    outputs: tuple[TrialPort, ...]
+    optimized: bool
     most_bytes: int
 
 
-class Difference(msgspec.Struct, frozen=True):
+class OutputDifference(msgspec.Struct, frozen=True):
     """One output of the file against the source's on one seed."""
 
     name: str
@@ -58,19 +58,19 @@ class Difference(msgspec.Struct, frozen=True):
     not_finite: int
 
 
-class Report(msgspec.Struct, frozen=True):
+class TrialReport(msgspec.Struct, frozen=True):
     """`refused` is LiteRT's reason; `unknown` says why there is nothing to compare with."""
 
     refused: str = ""
     unknown: str = ""
-    differences: tuple[tuple[Difference, ...], ...] = ()
+    differences: tuple[tuple[OutputDifference, ...], ...] = ()
 
 
 def main() -> None:
     channel = os.dup(1)
     os.dup2(2, 1)  # what native code prints does not reach the answer
     die_with_parent()
-    request = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Request)
+    request = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=TrialRequest)
     limit_memory(request.most_bytes)
     os.write(channel, b"source\n")
     expected, unknown = run_source(request)
@@ -85,13 +85,13 @@ def limit_memory(most: int) -> None:
     except ImportError:  # Windows
         return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    confine(most)
+    limit_this_process(most)
 
 
 Run = tuple[Mapping[str, Array], Mapping[str, Array]]
 
 
-def run_source(request: Request) -> tuple[list[Run], str]:
+def run_source(request: TrialRequest) -> tuple[list[Run], str]:
     """Inputs and outputs of the source for each seed; or why ONNX Runtime does not run it."""
     if not request.source:
         return [], ""
@@ -101,15 +101,15 @@ def run_source(request: Request) -> tuple[list[Run], str]:
         options = onnxruntime.SessionOptions()
         options.log_severity_level, options.intra_op_num_threads = 4, 1
         levels = onnxruntime.GraphOptimizationLevel
-        level = levels.ORT_ENABLE_BASIC if request.optimised else levels.ORT_DISABLE_ALL
+        level = levels.ORT_ENABLE_BASIC if request.optimized else levels.ORT_DISABLE_ALL
         options.graph_optimization_level = level
         session = onnxruntime.InferenceSession(request.source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # it has no class of errors of its own
-        return [], shorten(str(error))
+        return [], shorten_text(str(error))
     return run_seeds(session, request)
 
 
-def run_seeds(session: Any, request: Request) -> tuple[list[Run], str]:
+def run_seeds(session: Any, request: TrialRequest) -> tuple[list[Run], str]:
     names, reason = [entry.name for entry in request.outputs], ""
     for largest in LARGEST_INTEGERS:
         runs: list[Run] = []
@@ -118,7 +118,7 @@ def run_seeds(session: Any, request: Request) -> tuple[list[Run], str]:
                 feeds = make_feeds(session, request, seed, largest)
                 runs.append((feeds, dict(zip(names, session.run(names, feeds), strict=True))))
         except Exception as error:
-            reason = shorten(str(error))
+            reason = shorten_text(str(error))
         else:
             return runs, ""
     return [], reason
@@ -131,7 +131,7 @@ def has_integers(session: Any) -> bool:
 KINDS = {"float": "float32", "double": "float64"}
 
 
-def make_feeds(session: Any, request: Request, seed: int, largest: int) -> dict[str, Array]:
+def make_feeds(session: Any, request: TrialRequest, seed: int, largest: int) -> dict[str, Array]:
     """Seeded inputs of the source: floats of −1 to 1, bytes over their whole range, other integers from 0 on."""
     random = np.random.default_rng(seed)
     kinds = {value.name: value.type[len("tensor(") : -1] for value in session.get_inputs()}
@@ -152,9 +152,9 @@ def draw(random: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ..
     return random.integers(0, largest, shape).astype(dtype)
 
 
-def read_shapes(request: Request) -> dict[str, tuple[int, ...]]:
+def read_shapes(request: TrialRequest) -> dict[str, tuple[int, ...]]:
     """The source's shapes, from the file's."""
-    from edgewright.formats.tflite import read_signature
+    from edgewright.formats.tflite.reader import read_signature
 
     stored = {spec.name: spec.shape for spec in read_signature(Path(request.file)).inputs}
     found = {}
@@ -164,28 +164,28 @@ def read_shapes(request: Request) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def try_file(request: Request, expected: list[Run], unknown: str) -> Report:
+def try_file(request: TrialRequest, expected: list[Run], unknown: str) -> TrialReport:
     try:
         runner = FileRunner(request)
         if not expected:
             runner.run(None)
-            return Report(unknown=unknown)
+            return TrialReport(unknown=unknown)
         differences = []
         for feeds, outputs in expected:
             made = runner.run(feeds)
             found = tuple(compare(entry.name, outputs[entry.name], made[entry.name]) for entry in request.outputs)
             differences.append(found)
-            if all(one.is_float or one.differing <= LOOSE for one in found):
+            if all(one.is_float or one.differing <= MAX_DIFFERING_SHARE for one in found):
                 break
-        return Report(differences=tuple(differences))
+        return TrialReport(differences=tuple(differences))
     except (ValueError, RuntimeError, TypeError, MemoryError) as error:
-        return Report(refused=str(error).strip()[-300:] or type(error).__name__)
+        return TrialReport(refused=str(error).strip()[-300:] or type(error).__name__)
 
 
 class FileRunner:
     """The file in LiteRT's interpreter, fed and read in the source's layout."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: TrialRequest) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
         self.request = request
@@ -213,7 +213,7 @@ class FileRunner:
         return made
 
 
-def store(array: Array, entry: Entry, dtype: Any) -> Array:
+def store(array: Array, entry: TrialPort, dtype: Any) -> Array:
     """Floats as the integers that the file takes; others as they are."""
     if not entry.scale:
         return array
@@ -222,11 +222,11 @@ def store(array: Array, entry: Entry, dtype: Any) -> Array:
     return np.clip(whole, limits.min, limits.max)
 
 
-def real(array: Array, entry: Entry) -> Array:
+def real(array: Array, entry: TrialPort) -> Array:
     return (array.astype(np.float32) - np.float32(entry.zero)) * np.float32(entry.scale) if entry.scale else array
 
 
-def compare(name: str, expected: Array, made: Array) -> Difference:
+def compare(name: str, expected: Array, made: Array) -> OutputDifference:
     if expected.shape != made.shape:
         raise ValueError(f"output '{name}' has shape {made.shape}, the source's is {expected.shape}")
     a, b = np.asarray(expected, np.float64), np.asarray(made, np.float64)
@@ -235,7 +235,7 @@ def compare(name: str, expected: Array, made: Array) -> Difference:
     gap = np.where(sound, a, 0.0) - np.where(sound, b, 0.0)
     noise, power = float(np.sum(gap * gap)), float(np.sum(np.square(a[sound])))
     ratio = 10 * float(np.log10(power / noise)) if noise and power else -EQUAL_DB
-    return Difference(
+    return OutputDifference(
         name=name,
         is_float=expected.dtype.kind == "f",
         sqnr_db=EQUAL_DB if not noise else min(ratio, EQUAL_DB),
@@ -245,7 +245,7 @@ def compare(name: str, expected: Array, made: Array) -> Difference:
     )
 
 
-def shorten(text: str) -> str:
+def shorten_text(text: str) -> str:
     return " ".join(text.split())[:300]
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from edgewright.runtimes.litert.writer.build import Builder
-from edgewright.runtimes.litert.writer.graph import Graph, Node, Refusal
-from edgewright.runtimes.litert.writer.layout import Layout, channels_last
-from edgewright.runtimes.litert.writer.operators.window import Windows, pad, read_windows
+from edgewright.runtimes.litert.writer.graph import Graph, Node, OperatorRejected
+from edgewright.runtimes.litert.writer.operators.window import Windows, pad_windows, read_windows
+from edgewright.runtimes.litert.writer.passes.layout import Layout, make_channels_last
 from edgewright.runtimes.litert.writer.program import Tensor
 
 
@@ -19,12 +19,12 @@ def conv(b: Builder, node: Node) -> None:
     rank = b.rank(node.inputs[0])
     weights = b.shape(node.inputs[1])
     if rank not in (4, 5) or len(weights) != rank:
-        raise Refusal(f"a convolution over {rank - 2} axes", "LiteRT has one to three")
+        raise OperatorRejected(f"a convolution over {rank - 2} axes", "LiteRT has one to three")
     windows = read_windows(b, node, weights[2:])
-    x = b.take(node.inputs[0], channels_last(rank))
+    x = b.take(node.inputs[0], make_channels_last(rank))
     padding = windows.padding
     if padding is None:
-        x, padding = pad(b, x, windows), "VALID"
+        x, padding = pad_windows(b, x, windows), "VALID"
     write = _write_3d if rank == 5 else _write_2d
     write(b, node, x, windows, padding)
 
@@ -33,7 +33,7 @@ def _write_2d(b: Builder, node: Node, x: Tensor, windows: Windows, padding: str)
     group, channels = int(node.attributes.get("group", 1)), b.shape(node.inputs[0])[1]
     outputs, per_group = b.shape(node.inputs[1])[:2]
     if group < 1 or per_group * group != channels or outputs % group:
-        raise Refusal("its weights do not fit its groups")
+        raise OperatorRejected("its weights do not fit its groups")
     options: dict[str, Any] = {
         "padding": padding,
         "strideH": windows.strides[0],
@@ -49,11 +49,11 @@ def _write_2d(b: Builder, node: Node, x: Tensor, windows: Windows, padding: str)
             return
         weights = take_weights(b, node, (1, 2, 3, 0), x)
         operands = [x, weights, take_bias(b, node, x, outputs)]
-        b.emit("DEPTHWISE_CONV_2D", operands, [b.make(node.outputs[0], channels_last(4))], options)
+        b.emit("DEPTHWISE_CONV_2D", operands, [b.make(node.outputs[0], make_channels_last(4))], options)
         return
     weights = take_weights(b, node, (0, 2, 3, 1), x)
     operands = [x, weights, take_bias(b, node, x, outputs)]
-    b.emit("CONV_2D", operands, [b.make(node.outputs[0], channels_last(4))], options)
+    b.emit("CONV_2D", operands, [b.make(node.outputs[0], make_channels_last(4))], options)
 
 
 # XNNPACK has depthwise kernels of up to so many weights a channel; larger ones it runs several times slower, as a
@@ -73,13 +73,13 @@ def _write_bands(b: Builder, node: Node, x: Tensor, windows: Windows, options: d
     `x` is padded where its padding is no kernel's own.
     """
     if options["padding"] == "SAME":
-        x = pad(b, x, windows)
+        x = pad_windows(b, x, windows)
     outputs, (rows, columns) = b.shape(node.inputs[1])[0], windows.kernel
     weights = np.transpose(b.need_constant(1, "weights"), (1, 2, 3, 0))
     height, stride, spread = windows.outputs[0], windows.strides[0], windows.dilations[0]
     count = -(-rows // (MOST_TAPS // columns))
     shape, total = (x.shape[0], *windows.outputs, outputs), None
-    for first, last in zip(_share(rows, count)[:-1], _share(rows, count)[1:], strict=True):
+    for first, last in zip(_split_evenly(rows, count)[:-1], _split_evenly(rows, count)[1:], strict=True):
         reach = (height - 1) * stride + (last - first - 1) * spread + 1
         size = (x.shape[0], reach, *x.shape[2:])
         part = b.run("SLICE", [x, b.ints((0, first * spread, 0, 0)), b.ints(size)], size) if size != x.shape else x
@@ -90,17 +90,17 @@ def _write_bands(b: Builder, node: Node, x: Tensor, windows: Windows, options: d
         kind = options["fusedActivationFunction"] if last == rows else "NONE"
         total = made if total is None else b.run("ADD", [total, made], shape, options={"fusedActivationFunction": kind})
     assert total is not None  # noqa: S101  # there are two bands and more
-    b.place(node.outputs[0], total, channels_last(4))
+    b.place(node.outputs[0], total, make_channels_last(4))
 
 
-def _share(size: int, count: int) -> list[int]:
+def _split_evenly(size: int, count: int) -> list[int]:
     """The bounds of `count` parts, as equal as they can be."""
     return [size * part // count for part in range(count + 1)]
 
 
 def _write_3d(b: Builder, node: Node, x: Tensor, windows: Windows, padding: str) -> None:
     if node.attributes.get("group", 1) != 1:
-        raise Refusal("a grouped convolution over three axes")
+        raise OperatorRejected("a grouped convolution over three axes")
     outputs = b.shape(node.inputs[1])[0]
     weights = take_weights(b, node, (2, 3, 4, 1, 0), x)
     names = ("D", "H", "W")
@@ -108,7 +108,7 @@ def _write_3d(b: Builder, node: Node, x: Tensor, windows: Windows, padding: str)
     options |= {f"stride{n}": s for n, s in zip(names, windows.strides, strict=True)}
     options |= {f"dilation{n}Factor": d for n, d in zip(names, windows.dilations, strict=True)}
     bias = take_bias(b, node, x, outputs)
-    b.emit("CONV_3D", [x, weights, bias], [b.make(node.outputs[0], channels_last(5))], options)
+    b.emit("CONV_3D", [x, weights, bias], [b.make(node.outputs[0], make_channels_last(5))], options)
 
 
 def take_weights(b: Builder, node: Node, layout: Layout, x: Tensor) -> Tensor:
@@ -124,7 +124,7 @@ def take_bias(b: Builder, node: Node, x: Tensor, outputs: int) -> Tensor:
     if node.has(2):
         return b.take(node.inputs[2])
     if x.scales is not None:
-        raise Refusal("a quantised convolution without a bias should have got one")
+        raise OperatorRejected("a quantised convolution without a bias should have got one")
     return b.add_constant(np.zeros(outputs, np.float32))
 
 
@@ -134,12 +134,14 @@ def conv_transpose(b: Builder, node: Node) -> None:
     Input [N, C, H, W], weights [C, O/group, kH, kW], as ONNX's ConvTranspose; groups are computed one by one.
     """
     if b.rank(node.inputs[0]) == 5:
-        _spread_3d(b, node)
+        _write_transposed_3d(b, node)
         return
     if b.rank(node.inputs[0]) != 4:
-        raise Refusal(f"a transposed convolution over {b.rank(node.inputs[0]) - 2} axes", "LiteRT has one to three")
-    x, sizes = b.take(node.inputs[0], channels_last(4)), b.shape(node.outputs[0])[2:]
-    weights, group = _take_spread(b, node, x), int(node.attributes.get("group", 1))
+        raise OperatorRejected(
+            f"a transposed convolution over {b.rank(node.inputs[0]) - 2} axes", "LiteRT has one to three"
+        )
+    x, sizes = b.take(node.inputs[0], make_channels_last(4)), b.shape(node.outputs[0])[2:]
+    weights, group = _take_transposed_weights(b, node, x), int(node.attributes.get("group", 1))
     strides = tuple(node.attributes.get("strides") or [1, 1])
     kernel = weights.shape[1:3]
     full = tuple((size - 1) * s + k for size, s, k in zip(x.shape[1:3], strides, kernel, strict=True))
@@ -149,20 +151,24 @@ def conv_transpose(b: Builder, node: Node) -> None:
     if group == 1 and (reaches or bias is None):
         same = sizes == tuple(size * s for size, s in zip(x.shape[1:3], strides, strict=True))
         same = same and begin == tuple(max(k - s, 0) // 2 for k, s in zip(kernel, strides, strict=True))
-        whole = _spread(b, node, x, weights, bias, sizes if same else full)
-        made = whole if same else _cut(b, whole, begin, sizes)
+        whole = _write_transposed(b, node, x, weights, bias, sizes if same else full)
+        made = whole if same else _slice_output(b, whole, begin, sizes)
     else:
-        whole = _spread_groups(b, node, x, weights, group) if group > 1 else _spread(b, node, x, weights, None, full)
-        made = _cut(b, whole, begin, sizes)
+        whole = (
+            _write_transposed_groups(b, node, x, weights, group)
+            if group > 1
+            else _write_transposed(b, node, x, weights, None, full)
+        )
+        made = _slice_output(b, whole, begin, sizes)
         made = made if bias is None else b.run("ADD", [made, bias], made.shape)
-    b.place(node.outputs[0], made, channels_last(4))
+    b.place(node.outputs[0], made, make_channels_last(4))
 
 
-def _spread_3d(b: Builder, node: Node) -> None:
+def _write_transposed_3d(b: Builder, node: Node) -> None:
     """CONV_3D_TRANSPOSE over the whole reach, and cut; LiteRT's kernel has neither groups nor dilations."""
     if node.attributes.get("group", 1) != 1 or any(d != 1 for d in node.attributes.get("dilations") or [1]):
-        raise Refusal("a transposed convolution over three axes with groups or dilations")
-    x, sizes = b.take(node.inputs[0], channels_last(5)), b.shape(node.outputs[0])[2:]
+        raise OperatorRejected("a transposed convolution over three axes with groups or dilations")
+    x, sizes = b.take(node.inputs[0], make_channels_last(5)), b.shape(node.outputs[0])[2:]
     weights = take_weights(b, node, (2, 3, 4, 1, 0), x)
     strides = tuple(node.attributes.get("strides") or [1, 1, 1])
     full = tuple((size - 1) * s + k for size, s, k in zip(x.shape[1:4], strides, weights.shape[:3], strict=True))
@@ -171,19 +177,21 @@ def _spread_3d(b: Builder, node: Node) -> None:
     options |= {f"stride{n}": s for n, s in zip("DHW", strides, strict=True)}
     options |= {f"dilation{n}Factor": 1 for n in "DHW"}
     whole = b.run("CONV_3D_TRANSPOSE", [b.ints(shape), weights, x], shape, dtype=x.dtype, options=options)
-    made = _cut(b, whole, _find_begin(b, node, full), sizes)
+    made = _slice_output(b, whole, _find_begin(b, node, full), sizes)
     if node.has(2):
         made = b.run("ADD", [made, b.take(node.inputs[2])], made.shape)
-    b.place(node.outputs[0], made, channels_last(5))
+    b.place(node.outputs[0], made, make_channels_last(5))
 
 
-def is_whole_spread(graph: Graph, node: Node) -> bool:
+def is_single_kernel_transpose(graph: Graph, node: Node) -> bool:
     """Whether a transposed convolution is one kernel, its bias included: no groups, nothing added behind its reach."""
     plain = all(d == 1 for d in node.attributes.get("dilations") or [1]) and node.attributes.get("group", 1) == 1
     return plain and not any(node.attributes.get("output_padding") or [0]) and len(graph.shapes[node.inputs[0]]) == 4
 
 
-def _spread(b: Builder, node: Node, x: Tensor, weights: Tensor, bias: Tensor | None, sizes: tuple[int, ...]) -> Tensor:
+def _write_transposed(
+    b: Builder, node: Node, x: Tensor, weights: Tensor, bias: Tensor | None, sizes: tuple[int, ...]
+) -> Tensor:
     """[N, H, W, C] by weights [O, kH, kW, C]; all of its reach, or the part that SAME gives."""
     strides = tuple(node.attributes.get("strides") or [1, 1])
     full = tuple((size - 1) * s + k for size, s, k in zip(x.shape[1:3], strides, weights.shape[1:3], strict=True))
@@ -194,9 +202,9 @@ def _spread(b: Builder, node: Node, x: Tensor, weights: Tensor, bias: Tensor | N
     return b.run("TRANSPOSE_CONV", operands, shape, dtype=x.dtype, scales=scales, options=options)
 
 
-def _spread_groups(b: Builder, node: Node, x: Tensor, weights: Tensor, group: int) -> Tensor:
+def _write_transposed_groups(b: Builder, node: Node, x: Tensor, weights: Tensor, group: int) -> Tensor:
     if weights.data is None or weights.shape[3] % group:
-        raise Refusal("a transposed convolution in groups with computed weights")
+        raise OperatorRejected("a transposed convolution in groups with computed weights")
     width = weights.shape[3] // group
     shape = (*x.shape[:3], width)
     strides = node.attributes.get("strides") or [1, 1]
@@ -206,12 +214,12 @@ def _spread_groups(b: Builder, node: Node, x: Tensor, weights: Tensor, group: in
         columns = slice(at * width, (at + 1) * width)
         part = b.run("SLICE", [x, b.ints((0, 0, 0, columns.start)), b.ints(shape)], shape)
         own = b.add_constant(np.ascontiguousarray(weights.data[..., columns]))
-        parts.append(_spread(b, node, part, own, None, full))
+        parts.append(_write_transposed(b, node, part, own, None, full))
     whole = (*parts[0].shape[:3], sum(part.shape[3] for part in parts))
     return b.run("CONCATENATION", parts, whole, options={"axis": 3, "fusedActivationFunction": "NONE"})
 
 
-def _take_spread(b: Builder, node: Node, x: Tensor) -> Tensor:
+def _take_transposed_weights(b: Builder, node: Node, x: Tensor) -> Tensor:
     """Weights [O, kH, kW, C], with zeros between them for dilations."""
     dilations = node.attributes.get("dilations") or [1, 1]
     if all(d == 1 for d in dilations):
@@ -229,7 +237,7 @@ def _find_begin(b: Builder, node: Node, full: tuple[int, ...]) -> tuple[int, ...
     mode = node.attributes.get("auto_pad", "NOTSET") or "NOTSET"
     extra = node.attributes.get("output_padding") or [0] * len(full)
     if mode != "NOTSET" and any(extra):
-        raise Refusal("auto_pad together with output_padding, where readers of ONNX disagree")
+        raise OperatorRejected("auto_pad together with output_padding, where readers of ONNX disagree")
     if mode == "VALID":
         return (0,) * len(full)
     if mode == "NOTSET" and "output_shape" not in node.attributes:
@@ -240,7 +248,7 @@ def _find_begin(b: Builder, node: Node, full: tuple[int, ...]) -> tuple[int, ...
     return tuple(t // 2 if upper else t - t // 2 for t in total)
 
 
-def _cut(b: Builder, whole: Tensor, begin: tuple[int, ...], sizes: tuple[int, ...]) -> Tensor:
+def _slice_output(b: Builder, whole: Tensor, begin: tuple[int, ...], sizes: tuple[int, ...]) -> Tensor:
     """What lies from `begin` on along the axes between; zeros behind the end where the output reaches beyond."""
     missing = [max(low + size - full, 0) for low, size, full in zip(begin, sizes, whole.shape[1:-1], strict=True)]
     if any(missing):

@@ -3,9 +3,9 @@
 import numpy as np
 
 from edgewright.runtimes.litert.writer.build import Builder
-from edgewright.runtimes.litert.writer.graph import Node, Refusal, Shape
-from edgewright.runtimes.litert.writer.layout import Layout
-from edgewright.runtimes.litert.writer.operators.elementwise import copy
+from edgewright.runtimes.litert.writer.graph import Node, OperatorRejected, Shape
+from edgewright.runtimes.litert.writer.operators.elementwise import copy_tensor
+from edgewright.runtimes.litert.writer.passes.layout import Layout
 from edgewright.runtimes.litert.writer.program import Tensor
 
 # Names for the axes behind an ellipsis.
@@ -15,13 +15,13 @@ SPARE = "αβγδεζηθ"
 def einsum(b: Builder, node: Node) -> None:
     """Up to two operands, none with one letter twice."""
     if b.dtype(node.outputs[0]) != np.float32:
-        raise Refusal(f"sums of products of {b.dtype(node.outputs[0])}", "cast to float32 before")
+        raise OperatorRejected(f"sums of products of {b.dtype(node.outputs[0])}", "cast to float32 before")
     terms, result = _read(b, node)
     if len(terms) > 2 or any(len(set(term)) != len(term) for term in (*terms, result)):
-        raise Refusal("more than two operands, or a diagonal")
+        raise OperatorRejected("more than two operands, or a diagonal")
     if len(terms) == 1:
         stored, letters = _sum_out(b, node.inputs[0], terms[0], result)
-        stored = copy(b, stored) if stored in b.placed[node.inputs[0]].values() else stored
+        stored = copy_tensor(b, stored) if stored in b.placed[node.inputs[0]].values() else stored
     else:
         stored, letters = _multiply(b, node, terms, result)
     b.place(node.outputs[0], stored, tuple(result.index(letter) for letter in letters))
@@ -59,7 +59,7 @@ def _multiply(b: Builder, node: Node, terms: list[str], result: str) -> tuple[Te
     left, right = terms
     shared = [letter for letter in left if letter in right]
     if any(_size(b, node, 0, left, a) != _size(b, node, 1, right, a) for a in shared):
-        raise Refusal("an axis of size 1 is stretched")
+        raise OperatorRejected("an axis of size 1 is stretched")
     batch = "".join(letter for letter in result if letter in shared)
     inner = "".join(letter for letter in shared if letter not in result)
     sides, own = [], []
@@ -74,7 +74,7 @@ def _multiply(b: Builder, node: Node, terms: list[str], result: str) -> tuple[Te
     depth = int(np.prod(sides[0].shape[len(batch) + len(own[0]) :]))
     x = b.reshape(sides[0], (*outer, count[0], depth))
     y = b.reshape(sides[1], (*outer, depth, count[1]))
-    made = b.run("BATCH_MATMUL", [x, copy(b, y) if x is y else y], (*outer, count[0], count[1]))
+    made = b.run("BATCH_MATMUL", [x, copy_tensor(b, y) if x is y else y], (*outer, count[0], count[1]))
     ends = sides[0].shape[len(batch) : len(batch) + len(own[0])], sides[1].shape[len(batch) + len(inner) :]
     return b.reshape(made, (*outer, *ends[0], *ends[1])), batch + own[0] + own[1]
 

@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 
 from edgewright.runtimes.litert.writer.build import Builder
-from edgewright.runtimes.litert.writer.graph import Node, Refusal, Shape
-from edgewright.runtimes.litert.writer.operators.align import align
+from edgewright.runtimes.litert.writer.graph import Node, OperatorRejected, Shape
+from edgewright.runtimes.litert.writer.operators.align import align_inputs
 from edgewright.runtimes.litert.writer.program import Tensor
 
 # Integers that LiteRT's arithmetic takes only as quantised numbers: they are computed as int32.
-NARROW = {"int8", "uint8", "int16"}
+NARROW_DTYPES = {"int8", "uint8", "int16"}
 
 
-def compute(
+def emit_widened(
     b: Builder,
     code: str,
     inputs: Sequence[Tensor],
@@ -25,14 +25,14 @@ def compute(
 ) -> Tensor:
     """An operator on tensors that are not quantised; narrow integers are widened and wrap around as ONNX has it."""
     first = inputs[0].dtype
-    if first.name not in NARROW:
+    if first.name not in NARROW_DTYPES:
         return b.run(code, inputs, shape, dtype=result, options=options)
     wide = [b.cast(tensor, np.int32) for tensor in inputs]
     made = b.run(code, wide, shape, dtype=result or np.int32, options=options)
     return made if result is not None else b.cast(made, first)
 
 
-def broadcast(*tensors: Tensor) -> Shape:
+def broadcast_shapes(*tensors: Tensor) -> Shape:
     return tuple(np.broadcast_shapes(*(tensor.shape for tensor in tensors)))
 
 
@@ -40,13 +40,15 @@ def arithmetic(code: str) -> Callable[[Builder, Node], None]:
     """ADD, SUB, MUL, DIV: the kernels that take a fused activation."""
 
     def write(b: Builder, node: Node) -> None:
-        tensors, layout = align(b, node.inputs, node.outputs[0])
+        tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
         activation = node.attributes.get("activation", "NONE")
         options: dict[str, Any] = {"fusedActivationFunction": activation}
         if code in {"ADD", "SUB"} and tensors[0].dtype == np.int16:
             options["potScaleInt16"] = False
-        if tensors[0].dtype.name in NARROW and tensors[0].scales is None:
-            b.place(node.outputs[0], compute(b, code, tensors, broadcast(*tensors), options=options), layout)
+        if tensors[0].dtype.name in NARROW_DTYPES and tensors[0].scales is None:
+            b.place(
+                node.outputs[0], emit_widened(b, code, tensors, broadcast_shapes(*tensors), options=options), layout
+            )
         else:
             b.emit(code, tensors, [b.make(node.outputs[0], layout)], options)
 
@@ -56,10 +58,10 @@ def arithmetic(code: str) -> Callable[[Builder, Node], None]:
 def divide(b: Builder, node: Node) -> None:
     """DIV; of whole numbers only as int32, rounded towards zero."""
     if b.dtype(node.outputs[0]).kind in "iu" and b.dtype(node.outputs[0]) != np.int32:
-        tensors, layout = align(b, node.inputs, node.outputs[0])
+        tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
         if b.dtype(node.outputs[0]).itemsize > 4:
-            raise Refusal("LiteRT divides no 64-bit integers", "cast them to int32 or float32 before")
-        b.place(node.outputs[0], compute(b, "DIV", tensors, broadcast(*tensors)), layout)
+            raise OperatorRejected("LiteRT divides no 64-bit integers", "cast them to int32 or float32 before")
+        b.place(node.outputs[0], emit_widened(b, "DIV", tensors, broadcast_shapes(*tensors)), layout)
         return
     arithmetic("DIV")(b, node)
 
@@ -68,11 +70,11 @@ def unary(code: str) -> Callable[[Builder, Node], None]:
     """An operator on one input."""
 
     def write(b: Builder, node: Node) -> None:
-        tensors, layout = align(b, node.inputs[:1], node.outputs[0])
+        tensors, layout = align_inputs(b, node.inputs[:1], node.outputs[0])
         if tensors[0].scales is not None:
             b.emit(code, tensors, [b.make(node.outputs[0], layout)])
         else:
-            b.place(node.outputs[0], compute(b, code, tensors, tensors[0].shape), layout)
+            b.place(node.outputs[0], emit_widened(b, code, tensors, tensors[0].shape), layout)
 
     return write
 
@@ -81,8 +83,8 @@ def binary(code: str) -> Callable[[Builder, Node], None]:
     """An operator on two inputs, without a fused activation."""
 
     def write(b: Builder, node: Node) -> None:
-        tensors, layout = align(b, node.inputs, node.outputs[0])
-        b.place(node.outputs[0], compute(b, code, tensors, broadcast(*tensors)), layout)
+        tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
+        b.place(node.outputs[0], emit_widened(b, code, tensors, broadcast_shapes(*tensors)), layout)
 
     return write
 
@@ -91,10 +93,10 @@ def comparison(*codes: str) -> Callable[[Builder, Node], None]:
     """A comparison, whose result is of bool."""
 
     def write(b: Builder, node: Node) -> None:
-        tensors, layout = align(b, node.inputs, node.outputs[0])
+        tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
         if tensors[0].dtype == np.bool_ and codes[0] not in {"EQUAL", "NOT_EQUAL"}:
-            raise Refusal("it compares truth values")
-        made = compute(b, codes[0], tensors, broadcast(*tensors), result=np.bool_)
+            raise OperatorRejected("it compares truth values")
+        made = emit_widened(b, codes[0], tensors, broadcast_shapes(*tensors), result=np.bool_)
         b.place(node.outputs[0], made, layout)
 
     return write
@@ -102,8 +104,8 @@ def comparison(*codes: str) -> Callable[[Builder, Node], None]:
 
 def logic(code: str) -> Callable[[Builder, Node], None]:
     def write(b: Builder, node: Node) -> None:
-        tensors, layout = align(b, node.inputs, node.outputs[0])
-        shape = broadcast(*tensors)
+        tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
+        shape = broadcast_shapes(*tensors)
         b.place(node.outputs[0], b.run(code, tensors, shape), layout)
 
     return write
@@ -113,47 +115,47 @@ def variadic(code: str) -> Callable[[Builder, Node], None]:
     """An operator on any number of inputs, as a chain of pairs."""
 
     def write(b: Builder, node: Node) -> None:
-        tensors, layout = align(b, node.inputs, node.outputs[0])
+        tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
         total = tensors[0]
         for tensor in tensors[1:]:
-            total = compute(b, code, [total, tensor], broadcast(total, tensor))
-        b.place(node.outputs[0], copy_if_given(b, total, node), layout)
+            total = emit_widened(b, code, [total, tensor], broadcast_shapes(total, tensor))
+        b.place(node.outputs[0], copy_if_unchanged(b, total, node), layout)
 
     return write
 
 
-def copy_if_given(b: Builder, tensor: Tensor, node: Node) -> Tensor:
+def copy_if_unchanged(b: Builder, tensor: Tensor, node: Node) -> Tensor:
     """A tensor of the node's own: a copy where nothing was computed."""
     if any(tensor in places.values() for places in (b.placed.get(name, {}) for name in node.inputs)):
-        return copy(b, tensor)
+        return copy_tensor(b, tensor)
     return tensor
 
 
-def copy(b: Builder, tensor: Tensor) -> Tensor:
+def copy_tensor(b: Builder, tensor: Tensor) -> Tensor:
     options = {"newShape": list(tensor.shape)}
     return b.run("RESHAPE", [tensor, b.ints(tensor.shape)], tensor.shape, scales=tensor.scales, options=options)
 
 
 def mean(b: Builder, node: Node) -> None:
     """The mean of the inputs, element by element."""
-    tensors, layout = align(b, node.inputs, node.outputs[0])
+    tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
     total = tensors[0]
     for tensor in tensors[1:]:
-        total = b.run("ADD", [total, tensor], broadcast(total, tensor))
+        total = b.run("ADD", [total, tensor], broadcast_shapes(total, tensor))
     b.place(node.outputs[0], b.run("MUL", [total, b.number(1 / len(tensors), total)], total.shape), layout)
 
 
 def power(b: Builder, node: Node) -> None:
     """POW, or what is quicker for a constant exponent: products, SQRT, RSQRT."""
     exponent = b.graph.number(node.inputs[1])
-    tensors, layout = align(b, node.inputs, node.outputs[0])
+    tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
     base = tensors[0]
-    shape = broadcast(*tensors)
+    shape = broadcast_shapes(*tensors)
     if exponent in PRODUCTS and base.shape == shape:
         b.place(node.outputs[0], _multiply(b, base, int(exponent or 0)), layout)
         return
     if base.dtype.kind != "f":
-        raise Refusal("powers of whole numbers", "cast them to float32 before")
+        raise OperatorRejected("powers of whole numbers", "cast them to float32 before")
     if exponent in ROOTS and base.shape == shape:
         b.place(node.outputs[0], b.run(ROOTS[exponent], [base], shape), layout)
         return
@@ -166,19 +168,19 @@ ROOTS = {0.5: "SQRT", -0.5: "RSQRT"}
 
 
 def _multiply(b: Builder, base: Tensor, times: int) -> Tensor:
-    square = compute(b, "MUL", [base, base], base.shape)
-    return square if times == 2 else compute(b, "MUL", [square, base if times == 3 else square], base.shape)
+    square = emit_widened(b, "MUL", [base, base], base.shape)
+    return square if times == 2 else emit_widened(b, "MUL", [square, base if times == 3 else square], base.shape)
 
 
 def remainder(b: Builder, node: Node) -> None:
     """FLOOR_MOD: the sign of the divisor; with `fmod` the sign of the dividend, by ABS and SIGN."""
-    tensors, layout = align(b, node.inputs, node.outputs[0])
-    shape, dtype = broadcast(*tensors), tensors[0].dtype
+    tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
+    shape, dtype = broadcast_shapes(*tensors), tensors[0].dtype
     if not node.attributes.get("fmod", 0):
-        b.place(node.outputs[0], compute(b, "FLOOR_MOD", tensors, shape), layout)
+        b.place(node.outputs[0], emit_widened(b, "FLOOR_MOD", tensors, shape), layout)
         return
     if dtype != np.float32:
-        raise Refusal("fmod of whole numbers")
+        raise OperatorRejected("fmod of whole numbers")
     left = b.run("ABS", [tensors[0]], tensors[0].shape)
     right = b.run("ABS", [tensors[1]], tensors[1].shape)
     rest = b.run("FLOOR_MOD", [left, right], shape)
@@ -188,41 +190,41 @@ def remainder(b: Builder, node: Node) -> None:
 
 def select(b: Builder, node: Node) -> None:
     """Where."""
-    tensors, layout = align(b, node.inputs, node.outputs[0])
-    shape = broadcast(*tensors)
+    tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
+    shape = broadcast_shapes(*tensors)
     b.place(node.outputs[0], b.run("SELECT_V2", tensors, shape, dtype=tensors[1].dtype), layout)
 
 
 def cast(b: Builder, node: Node) -> None:
     """Cast and CastLike."""
-    tensors, layout = align(b, node.inputs[:1], node.outputs[0])
+    tensors, layout = align_inputs(b, node.inputs[:1], node.outputs[0])
     wanted = b.dtype(node.outputs[0])
     if tensors[0].scales is not None:
-        raise Refusal("a cast of quantised numbers")
+        raise OperatorRejected("a cast of quantised numbers")
     if wanted.name == "float64":
-        raise Refusal(f"a cast from {tensors[0].dtype} to {wanted}")
+        raise OperatorRejected(f"a cast from {tensors[0].dtype} to {wanted}")
     if tensors[0].dtype.kind == "f" and wanted.kind in "iu" and wanted.itemsize < 4:
         tensors[0] = b.cast(tensors[0], np.int32)  # numbers out of range wrap around, as in ONNX Runtime
     made = _to_bool(b, tensors[0]) if wanted == np.bool_ else b.cast(tensors[0], wanted)
-    b.place(node.outputs[0], copy_if_given(b, made, node), layout)
+    b.place(node.outputs[0], copy_if_unchanged(b, made, node), layout)
 
 
 def _to_bool(b: Builder, tensor: Tensor) -> Tensor:
     if tensor.dtype == np.bool_:
         return tensor
-    return compute(b, "NOT_EQUAL", [tensor, b.number(0, tensor)], tensor.shape, result=np.bool_)
+    return emit_widened(b, "NOT_EQUAL", [tensor, b.number(0, tensor)], tensor.shape, result=np.bool_)
 
 
 def is_nan(b: Builder, node: Node) -> None:
     """Only what is no number differs from itself."""
-    tensors, layout = align(b, node.inputs, node.outputs[0])
+    tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
     made = b.run("NOT_EQUAL", [tensors[0], tensors[0]], tensors[0].shape, dtype=np.bool_)
     b.place(node.outputs[0], made, layout)
 
 
 def is_infinite(b: Builder, node: Node) -> None:
     """Compared with the infinities that the attributes let count."""
-    tensors, layout = align(b, node.inputs, node.outputs[0])
+    tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
     x = tensors[0]
     signs = [
         np.inf * sign
@@ -230,7 +232,7 @@ def is_infinite(b: Builder, node: Node) -> None:
         if node.attributes.get(name, 1)
     ]
     if not signs:
-        raise Refusal("it detects nothing")
+        raise OperatorRejected("it detects nothing")
     found = [b.run("EQUAL", [x, b.number(value, x)], x.shape, dtype=np.bool_) for value in signs]
     made = found[0] if len(found) == 1 else b.run("LOGICAL_OR", found, x.shape)
     b.place(node.outputs[0], made, layout)
@@ -240,7 +242,7 @@ def identity(b: Builder, node: Node) -> None:
     """The value under another name: Identity, and Dropout as it is when a model is used."""
     if b.constant(node.inputs[0]) is not None:
         layout = b.layout(node.inputs[0])
-        b.place(node.outputs[0], copy(b, b.take(node.inputs[0], layout)), layout)
+        b.place(node.outputs[0], copy_tensor(b, b.take(node.inputs[0], layout)), layout)
         return
     b.placed[node.outputs[0]] = dict(b.placed[node.inputs[0]])
 
@@ -248,7 +250,7 @@ def identity(b: Builder, node: Node) -> None:
 def dropout(b: Builder, node: Node) -> None:
     training = b.graph.number(node.inputs[2]) if node.has(2) else 0.0
     if training != 0.0:
-        raise Refusal("it is in training mode", "export the model for inference")
+        raise OperatorRejected("it is in training mode", "export the model for inference")
     if len(node.outputs) > 1 and node.outputs[1]:
-        raise Refusal("its mask is asked for", "export the model for inference")
+        raise OperatorRejected("its mask is asked for", "export the model for inference")
     identity(b, node)

@@ -3,9 +3,9 @@
 import numpy as np
 
 from edgewright.runtimes.litert.writer.build import Builder
-from edgewright.runtimes.litert.writer.graph import Node, Refusal
-from edgewright.runtimes.litert.writer.layout import drop_axes, plain, put_last, store
-from edgewright.runtimes.litert.writer.operators.elementwise import copy_if_given
+from edgewright.runtimes.litert.writer.graph import Node, OperatorRejected
+from edgewright.runtimes.litert.writer.operators.elementwise import copy_if_unchanged
+from edgewright.runtimes.litert.writer.passes.layout import drop_axes, make_plain, move_axis_last, permute_shape
 from edgewright.runtimes.litert.writer.program import Tensor
 
 
@@ -14,7 +14,7 @@ def take_indices(b: Builder, name: str, size: int) -> Tensor:
     data = b.constant(name)
     if data is not None:
         if data.size and (data.min() < -size or data.max() >= size):
-            raise Refusal("an index lies outside of its axis")
+            raise OperatorRejected("an index lies outside of its axis")
         return b.add_constant((data % size).astype(np.int32), name)
     indices = b.cast(b.take(name), np.int32)
     return b.run("FLOOR_MOD", [indices, b.number(size, indices)], indices.shape)
@@ -24,14 +24,14 @@ def gather(b: Builder, node: Node) -> None:
     """GATHER along one axis."""
     source, places, target = node.inputs[0], node.inputs[1], node.outputs[0]
     axis = int(node.attributes.get("axis", 0)) % b.rank(source)
-    if _gather_run(b, source, places, axis, target):
+    if _gather_slice(b, source, places, axis, target):
         return
     indices = take_indices(b, places, b.shape(source)[axis])
     options = {"axis": axis, "batchDims": 0}
     b.emit("GATHER", [b.take(source), indices], [b.make(target)], options)
 
 
-def _gather_run(b: Builder, source: str, places: str, axis: int, target: str) -> bool:
+def _gather_slice(b: Builder, source: str, places: str, axis: int, target: str) -> bool:
     """SLICE in the stored layout where the indices are constant and follow one another."""
     data, size = b.constant(places), b.shape(source)[axis]
     if data is None or not data.size or data.min() < -size or data.max() >= size:
@@ -39,14 +39,14 @@ def _gather_run(b: Builder, source: str, places: str, axis: int, target: str) ->
     flat = data.reshape(-1) % size
     if not np.array_equal(flat, np.arange(flat[0], flat[0] + flat.size)) or b.constant(source) is not None:
         return False
-    layout = b.layout(source) if data.ndim < 2 else plain(b.rank(source))
+    layout = b.layout(source) if data.ndim < 2 else make_plain(b.rank(source))
     x, at = b.take(source, layout), layout.index(axis)
     begin = [int(flat[0]) if place == at else 0 for place in range(len(layout))]
     shape = tuple(flat.size if place == at else length for place, length in enumerate(x.shape))
     made = b.run("SLICE", [x, b.ints(begin), b.ints(shape)], shape, scales=x.scales)
     if data.ndim != 1:
-        layout = drop_axes(layout, {axis}) if data.ndim == 0 else plain(b.rank(target))
-        made = b.reshape(made, store(b.shape(target), layout))
+        layout = drop_axes(layout, {axis}) if data.ndim == 0 else make_plain(b.rank(target))
+        made = b.reshape(made, permute_shape(b.shape(target), layout))
     b.place(target, made, layout)
     return True
 
@@ -95,8 +95,8 @@ def top_k(b: Builder, node: Node) -> None:
     count = int(b.need_constant(1, "count").reshape(-1)[0])
     smallest = not node.attributes.get("largest", 1)
     if smallest and b.dtype(source) != np.float32:
-        raise Refusal("the smallest of whole numbers are asked for", "cast to float32 before")
-    layout = put_last(b.layout(source), axis)
+        raise OperatorRejected("the smallest of whole numbers are asked for", "cast to float32 before")
+    layout = move_axis_last(b.layout(source), axis)
     values = b.take(source, layout)
     values = b.run("NEG", [values], values.shape) if smallest else values
     shape = (*values.shape[:-1], count)
@@ -137,7 +137,7 @@ def triangle(b: Builder, node: Node) -> None:
     full = b.add_constant(np.broadcast_to(mask, shape).copy())
     zeros = b.add_constant(np.zeros(shape, x.dtype))
     made = b.run("SELECT_V2", [full, x, zeros], shape, dtype=x.dtype)
-    b.place(node.outputs[0], copy_if_given(b, made, node))
+    b.place(node.outputs[0], copy_if_unchanged(b, made, node))
 
 
 def reverse_sequence(b: Builder, node: Node) -> None:

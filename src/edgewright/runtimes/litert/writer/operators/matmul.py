@@ -5,21 +5,21 @@ from typing import Any
 import numpy as np
 
 from edgewright.runtimes.litert.writer.build import Builder
-from edgewright.runtimes.litert.writer.graph import Node, Refusal
-from edgewright.runtimes.litert.writer.layout import Layout, plain
-from edgewright.runtimes.litert.writer.operators.elementwise import copy
+from edgewright.runtimes.litert.writer.graph import Node, OperatorRejected
+from edgewright.runtimes.litert.writer.operators.elementwise import copy_tensor
+from edgewright.runtimes.litert.writer.passes.layout import Layout, make_plain
 from edgewright.runtimes.litert.writer.program import Tensor
 
 
 def gemm(b: Builder, node: Node) -> None:
     """FULLY_CONNECTED: alpha A B + beta C, A [M, K] and B [K, N], either transposed."""
     if b.dtype(node.outputs[0]) != np.float32 and b.scales(node.outputs[0]) is None:
-        raise Refusal(f"products of {b.dtype(node.outputs[0])}", "cast to float32 before")
+        raise OperatorRejected(f"products of {b.dtype(node.outputs[0])}", "cast to float32 before")
     alpha, beta = float(node.attributes.get("alpha", 1.0)), float(node.attributes.get("beta", 1.0))
     x = b.take(node.inputs[0], (1, 0) if node.attributes.get("transA", 0) else None)
     weights = b.take(node.inputs[1], None if node.attributes.get("transB", 0) else (1, 0))
     if alpha == 1.0 and beta == 1.0 and (not node.has(2) or _is_row(b, node)):
-        bias = _take_row(b, node) if node.has(2) else None
+        bias = _take_bias_row(b, node) if node.has(2) else None
         connect(b, node, x, weights, bias, b.make(node.outputs[0]))
         return
     shape = b.shape(node.outputs[0])
@@ -49,7 +49,7 @@ def _is_row(b: Builder, node: Node) -> bool:
     return bool(shape) and shape[-1] == columns and int(np.prod(shape)) == columns
 
 
-def _take_row(b: Builder, node: Node) -> Tensor:
+def _take_bias_row(b: Builder, node: Node) -> Tensor:
     return b.reshape(b.take(node.inputs[2]), b.shape(node.outputs[0])[-1:])
 
 
@@ -69,17 +69,17 @@ def matmul(b: Builder, node: Node) -> None:
     left, right = node.inputs[:2]
     output = node.outputs[0]
     if b.dtype(output) != np.float32 and b.scales(output) is None:
-        raise Refusal(f"products of {b.dtype(output)}", "cast to float32 before")
+        raise OperatorRejected(f"products of {b.dtype(output)}", "cast to float32 before")
     if b.rank(left) >= 2 and b.rank(right) == 2 and b.constant(right) is not None:
         bias = b.take(node.inputs[2]) if node.has(2) else None
         connect(b, node, b.take(left), b.take(right, (1, 0)), bias, b.make(output))
         return
     if node.has(2):
-        raise Refusal("a bias for a product of computed matrices")
-    x, adjoint_x = _take_side(b, left, 0)
-    y, adjoint_y = _take_side(b, right, 1)
+        raise OperatorRejected("a bias for a product of computed matrices")
+    x, adjoint_x = _take_factor(b, left, 0)
+    y, adjoint_y = _take_factor(b, right, 1)
     if x is y:  # XNNPACK, taking a TRANSPOSE before into the product, takes it into one side alone
-        y = copy(b, y)
+        y = copy_tensor(b, y)
     options = {"adjX": adjoint_x, "adjY": adjoint_y}
     if b.rank(left) >= 2 and b.rank(right) >= 2:
         b.emit("BATCH_MATMUL", [x, y], [b.make(output)], options)
@@ -91,13 +91,13 @@ def matmul(b: Builder, node: Node) -> None:
     b.place(output, b.reshape(made, b.shape(output)))
 
 
-def _take_side(b: Builder, name: str, side: int) -> tuple[Tensor, bool]:
+def _take_factor(b: Builder, name: str, side: int) -> tuple[Tensor, bool]:
     """A factor, and whether it is stored with its last two axes exchanged, which the kernel takes as it is."""
     rank = b.rank(name)
     if rank == 1:
         size = b.shape(name)[0]
         return b.reshape(b.take(name), (1, size) if side == 0 else (size, 1)), False
-    swapped: Layout = (*plain(rank)[:-2], rank - 1, rank - 2)
-    if plain(rank) not in b.layouts(name) and swapped in b.layouts(name):
+    swapped: Layout = (*make_plain(rank)[:-2], rank - 1, rank - 2)
+    if make_plain(rank) not in b.layouts(name) and swapped in b.layouts(name):
         return b.take(name, swapped), True
     return b.take(name), False

@@ -5,43 +5,43 @@ import functools
 import numpy as np
 
 from edgewright.runtimes.litert.writer.build import Builder
-from edgewright.runtimes.litert.writer.graph import Array, Node, Refusal
-from edgewright.runtimes.litert.writer.layout import channels_last, invert
-from edgewright.runtimes.litert.writer.operators.elementwise import copy
-from edgewright.runtimes.litert.writer.operators.structure import cut
-from edgewright.runtimes.litert.writer.operators.window import Windows, pad, read_windows
+from edgewright.runtimes.litert.writer.graph import Array, Node, OperatorRejected
+from edgewright.runtimes.litert.writer.operators.elementwise import copy_tensor
+from edgewright.runtimes.litert.writer.operators.structure import slice_tensor
+from edgewright.runtimes.litert.writer.operators.window import Windows, pad_windows, read_windows
+from edgewright.runtimes.litert.writer.passes.layout import invert_layout, make_channels_last
 from edgewright.runtimes.litert.writer.program import Tensor
 
 
 def max_pool(b: Builder, node: Node) -> None:
     """MAX_POOL_2D; padding that is not SAME becomes the least number before it."""
     if not any(node.outputs[1:]) and _is_dilated(node):
-        _pool_by_places(b, node, float(np.finfo(np.float32).min))
+        _pool_by_positions(b, node, float(np.finfo(np.float32).min))
         return
     if b.rank(node.inputs[0]) == 5 and not any(node.outputs[1:]):
-        _pool_in_turns(b, node, float(np.finfo(np.float32).min))
+        _pool_in_passes(b, node, float(np.finfo(np.float32).min))
         return
     if len(node.outputs) > 1 and node.outputs[1]:
-        raise Refusal("the places of the largest are asked for", "use only the values that it gives")
+        raise OperatorRejected("the places of the largest are asked for", "use only the values that it gives")
     windows = _read_2d(b, node)
-    x = b.take(node.inputs[0], channels_last(4))
+    x = b.take(node.inputs[0], make_channels_last(4))
     padding = windows.padding
     if padding is None:
         least = float(np.iinfo(x.dtype).min) if x.scales is not None else float(np.finfo(np.float32).min)
         # Where nothing is below zero, zeros do as well, and XNNPACK has that padding.
         least_of_all = None if x.scales is None and _is_positive(b, x) else least
-        x, padding = pad(b, x, windows, least_of_all), "VALID"
-    result = b.make(node.outputs[0], channels_last(4))
+        x, padding = pad_windows(b, x, windows, least_of_all), "VALID"
+    result = b.make(node.outputs[0], make_channels_last(4))
     b.emit("MAX_POOL_2D", [x], [result], _options(windows, padding))
 
 
 def _is_positive(b: Builder, x: Tensor) -> bool:
-    maker = next((o for o in reversed(b.program.operators) if any(x is output for output in o.outputs)), None)
-    if maker is None:
+    producer = next((o for o in reversed(b.program.operators) if any(x is output for output in o.outputs)), None)
+    if producer is None:
         return False
-    if maker.code in {"MAX_POOL_2D", "AVERAGE_POOL_2D", "RESHAPE", "TRANSPOSE"} and maker.inputs[0] is not None:
-        return _is_positive(b, maker.inputs[0])
-    return maker.code in {"RELU", "RELU6", "LOGISTIC", "ABS"} or maker.options.get("fusedActivationFunction") in {
+    if producer.code in {"MAX_POOL_2D", "AVERAGE_POOL_2D", "RESHAPE", "TRANSPOSE"} and producer.inputs[0] is not None:
+        return _is_positive(b, producer.inputs[0])
+    return producer.code in {"RELU", "RELU6", "LOGISTIC", "ABS"} or producer.options.get("fusedActivationFunction") in {
         "RELU", "RELU6"
     }  # fmt: skip
 
@@ -49,40 +49,40 @@ def _is_positive(b: Builder, x: Tensor) -> bool:
 def average_pool(b: Builder, node: Node) -> None:
     """AVERAGE_POOL_2D, which leaves SAME padding out of the count; else the sum is shared out by a mask."""
     if _is_dilated(node):
-        _pool_by_places(b, node, None)
+        _pool_by_positions(b, node, None)
         return
     if b.rank(node.inputs[0]) == 5:
-        _pool_in_turns(b, node, None)
+        _pool_in_passes(b, node, None)
         return
     windows = _read_2d(b, node)
-    x = b.take(node.inputs[0], channels_last(4))
+    x = b.take(node.inputs[0], make_channels_last(4))
     counts = _count(node, windows)
     padded = any(windows.begin) or any(windows.end)
     same = windows.padding == "SAME" and np.array_equal(counts, _count_inside(windows))
     if same or not padded:
-        result = b.make(node.outputs[0], channels_last(4))
+        result = b.make(node.outputs[0], make_channels_last(4))
         b.emit("AVERAGE_POOL_2D", [x], [result], _options(windows, windows.padding or "VALID"))
         return
     if x.scales is not None:
-        raise Refusal("a quantised pool whose padding is not SAME")
-    b.place(node.outputs[0], _share(b, pad(b, x, windows), windows, counts), channels_last(4))
+        raise OperatorRejected("a quantised pool whose padding is not SAME")
+    b.place(node.outputs[0], _correct_averages(b, pad_windows(b, x, windows), windows, counts), make_channels_last(4))
 
 
-def _pool_in_turns(b: Builder, node: Node, least: float | None) -> None:
+def _pool_in_passes(b: Builder, node: Node, least: float | None) -> None:
     """A pool over three axes: over the last two, then over the first. Averages are shared out by all three counts."""
-    layout = channels_last(5)
+    layout = make_channels_last(5)
     if b.dtype(node.inputs[0]) != np.float32:
-        raise Refusal(f"a pool of {b.dtype(node.inputs[0])} over three axes", "cast to float32 before")
+        raise OperatorRejected(f"a pool of {b.dtype(node.inputs[0])} over three axes", "cast to float32 before")
     whole = read_windows(b, node, node.attributes["kernel_shape"])
     x = b.take(node.inputs[0], layout)
     counts = None if least is not None else _count(node, whole)
-    x = pad(b, x, whole, least) if any((*whole.begin, *whole.end)) else x
+    x = pad_windows(b, x, whole, least) if any((*whole.begin, *whole.end)) else x
     (batch, depth, height, width, channels), outputs = x.shape, whole.outputs
     code = "AVERAGE_POOL_2D" if least is None else "MAX_POOL_2D"
     x = b.reshape(x, (batch * depth, height, width, channels))
-    x = b.run(code, [x], (batch * depth, *outputs[1:], channels), options=_turn(whole, 1))
+    x = b.run(code, [x], (batch * depth, *outputs[1:], channels), options=_make_pass_options(whole, 1))
     x = b.reshape(x, (batch, depth, outputs[1] * outputs[2], channels))
-    x = b.run(code, [x], (batch, outputs[0], outputs[1] * outputs[2], channels), options=_turn(whole, 0))
+    x = b.run(code, [x], (batch, outputs[0], outputs[1] * outputs[2], channels), options=_make_pass_options(whole, 0))
     x = b.reshape(x, (batch, *outputs, channels))
     area = int(np.prod(whole.kernel))
     if counts is not None and np.any(counts != area):
@@ -94,19 +94,19 @@ def _is_dilated(node: Node) -> bool:
     return any(d != 1 for d in node.attributes.get("dilations") or [1])
 
 
-def _pool_by_places(b: Builder, node: Node, least: float | None) -> None:
+def _pool_by_positions(b: Builder, node: Node, least: float | None) -> None:
     """A pool over windows with gaps: the largest, or the sum over its count, of what lies at each of their places."""
-    layout = channels_last(b.rank(node.inputs[0]))
+    layout = make_channels_last(b.rank(node.inputs[0]))
     windows = read_windows(b, node, node.attributes["kernel_shape"])
     if b.dtype(node.inputs[0]) != np.float32:
-        raise Refusal(f"a dilated pool of {b.dtype(node.inputs[0])}", "cast to float32 before")
+        raise OperatorRejected(f"a dilated pool of {b.dtype(node.inputs[0])}", "cast to float32 before")
     x = b.take(node.inputs[0], layout)
-    padded = pad(b, x, windows, least) if any((*windows.begin, *windows.end)) else x
+    padded = pad_windows(b, x, windows, least) if any((*windows.begin, *windows.end)) else x
     total = _combine(b, padded, windows, "ADD" if least is None else "MAXIMUM")
     if least is None:
         share = (1 / _count(node, windows)).astype(np.float32)[None, ..., None]
         total = b.run("MUL", [total, b.add_constant(share)], total.shape)
-    b.place(node.outputs[0], copy(b, total) if total is x else total, layout)
+    b.place(node.outputs[0], copy_tensor(b, total) if total is x else total, layout)
 
 
 def _combine(b: Builder, x: Tensor, windows: Windows, code: str) -> Tensor:
@@ -119,20 +119,20 @@ def _combine(b: Builder, x: Tensor, windows: Windows, code: str) -> Tensor:
             begin, stop = [0] * len(x.shape), list(x.shape)
             begin[axis + 1] = place * windows.dilations[axis]
             stop[axis + 1] = begin[axis + 1] + reach
-            part = cut(b, x, begin, stop, step)
+            part = slice_tensor(b, x, begin, stop, step)
             total = part if total is None else b.run(code, [total, part], part.shape)
         x = total or x
     return x
 
 
-def _turn(whole: Windows, first: int) -> dict[str, object]:
+def _make_pass_options(whole: Windows, first: int) -> dict[str, object]:
     """The options of one turn: over the first axis alone, or over the two behind it."""
     kernel, strides = ((*part[first : first + 2],) if first else (part[0], 1) for part in (whole.kernel, whole.strides))
     names = ("filterHeight", "filterWidth", "strideH", "strideW")
     return dict(zip(names, (*kernel, *strides), strict=True)) | {"padding": "VALID", "fusedActivationFunction": "NONE"}
 
 
-def _share(b: Builder, x: Tensor, windows: Windows, counts: Array) -> Tensor:
+def _correct_averages(b: Builder, x: Tensor, windows: Windows, counts: Array) -> Tensor:
     """Averages over whole windows, corrected by how many of their elements count."""
     area = int(np.prod(windows.kernel))
     shape = (x.shape[0], *windows.outputs, x.shape[3])
@@ -168,20 +168,22 @@ def _count_until(windows: Windows, low: list[int], high: list[int]) -> Array:
         per_axis.append(np.sum((places >= low[axis]) & (places < high[axis]), axis=1))
     counts: Array = functools.reduce(np.multiply.outer, per_axis)
     if np.any(counts == 0):
-        raise Refusal("some of its windows lie in the padding alone")
+        raise OperatorRejected("some of its windows lie in the padding alone")
     return counts
 
 
 def _read_2d(b: Builder, node: Node) -> Windows:
     if b.rank(node.inputs[0]) != 4:
-        raise Refusal(f"a pool over {b.rank(node.inputs[0]) - 2} axes", "LiteRT has pools over one and two axes")
+        raise OperatorRejected(
+            f"a pool over {b.rank(node.inputs[0]) - 2} axes", "LiteRT has pools over one and two axes"
+        )
     if b.dtype(node.inputs[0]) != np.float32 and b.scales(node.inputs[0]) is None:
-        raise Refusal(f"a pool of {b.dtype(node.inputs[0])}", "cast to float32 before")
+        raise OperatorRejected(f"a pool of {b.dtype(node.inputs[0])}", "cast to float32 before")
     windows = read_windows(b, node, node.attributes["kernel_shape"])
     same = str(node.attributes.get("auto_pad", "NOTSET")).startswith("SAME")
     sides = zip(windows.kernel, windows.strides, windows.sizes, strict=True)
     if node.op != "MaxPool" and same and any((size - 1) % stride >= k for k, stride, size in sides):
-        raise Refusal("auto_pad with windows that leave elements out, where readers of ONNX disagree")
+        raise OperatorRejected("auto_pad with windows that leave elements out, where readers of ONNX disagree")
     return windows
 
 
@@ -200,13 +202,13 @@ def lp_pool(b: Builder, node: Node) -> None:
     """(Σ |x|^p)^(1/p), the sum by AVERAGE_POOL_2D times the window's size, or place by place."""
     in_2d = b.rank(node.inputs[0]) == 4 and not _is_dilated(node)
     windows = _read_2d(b, node) if in_2d else read_windows(b, node, node.attributes["kernel_shape"])
-    layout, p = channels_last(b.rank(node.inputs[0])), float(node.attributes.get("p", 2))
+    layout, p = make_channels_last(b.rank(node.inputs[0])), float(node.attributes.get("p", 2))
     if b.dtype(node.inputs[0]) != np.float32:
-        raise Refusal(f"a pool of {b.dtype(node.inputs[0])}", "cast to float32 before")
+        raise OperatorRejected(f"a pool of {b.dtype(node.inputs[0])}", "cast to float32 before")
     x = b.take(node.inputs[0], layout)
     x = b.run("ABS", [x], x.shape)
     powers = x if p == 1 else b.run("POW", [x, b.number(p, x)], x.shape)
-    source = pad(b, powers, windows) if any((*windows.begin, *windows.end)) else powers
+    source = pad_windows(b, powers, windows) if any((*windows.begin, *windows.end)) else powers
     total = _sum_windows(b, source, windows) if in_2d else _combine(b, source, windows, "ADD")
     b.place(node.outputs[0], total if p == 1 else b.run("POW", [total, b.number(1 / p, total)], total.shape), layout)
 
@@ -222,9 +224,9 @@ def global_pool(b: Builder, node: Node) -> None:
     code = {"GlobalAveragePool": "MEAN", "GlobalMaxPool": "REDUCE_MAX"}[node.op]
     rank = b.rank(node.inputs[0])
     if rank < 3:
-        raise Refusal("there is no axis to pool over")
-    layout = channels_last(rank)
+        raise OperatorRejected("there is no axis to pool over")
+    layout = make_channels_last(rank)
     x = b.take(node.inputs[0], layout)
-    axes = sorted(invert(layout)[axis] for axis in range(2, rank))
+    axes = sorted(invert_layout(layout)[axis] for axis in range(2, rank))
     result = b.make(node.outputs[0], layout)
     b.emit(code, [x, b.ints(axes)], [result], {"keepDims": True})

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgewright.runtimes.litert.writer.build import Builder
-from edgewright.runtimes.litert.writer.graph import Array, Node, Refusal
-from edgewright.runtimes.litert.writer.operators.elementwise import copy
+from edgewright.runtimes.litert.writer.graph import Array, Node, OperatorRejected
+from edgewright.runtimes.litert.writer.operators.elementwise import copy_tensor
 from edgewright.runtimes.litert.writer.program import Tensor
 
 MOST_STEPS = 512
@@ -27,11 +27,11 @@ DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, 
 # How many gates' inputs are computed together: those that meet the state's product of as many gates.
 TOGETHER = {"LSTM": (4,), "GRU": (2, 1), "RNN": (1,)}
 # From the state and the projected inputs of one step to the next state.
-Step = Callable[["Cell", list[Tensor], list[Tensor]], list[Tensor]]
+Step = Callable[["RecurrentCell", list[Tensor], list[Tensor]], list[Tensor]]
 
 
 @dataclass
-class Cell:
+class RecurrentCell:
     """One direction: the builder, sizes, and the constant weights of the state [gates × hidden, hidden].
 
     `in_place` is whether they are to be read where they lie.
@@ -99,7 +99,7 @@ def recurrent(step: Step) -> Callable[[Builder, Node], None]:
                 rows.append(states[0])
             sequences.append(rows[:: -1 if backwards else 1])
             finals.append(states)
-        _place(b, node, sequences, finals, (steps, batch, hidden))
+        _place_outputs(b, node, sequences, finals, (steps, batch, hidden))
 
     return write
 
@@ -108,14 +108,14 @@ def _check(b: Builder, node: Node) -> Sequence[bool]:
     directions = DIRECTIONS.get(node.attributes.get("direction", "forward"), ())
     usual = DEFAULTS[node.op] * len(directions)
     if not directions or (node.attributes.get("activations") or usual) not in (usual, [a.encode() for a in usual]):
-        raise Refusal("activations other than the usual ones")
+        raise OperatorRejected("activations other than the usual ones")
     if "clip" in node.attributes or node.attributes.get("input_forget", 0):
-        raise Refusal("a clip or coupled gates")
+        raise OperatorRejected("a clip or coupled gates")
     steps = b.shape(node.inputs[0])[1 if is_batch_first(node) else 0]
     if node.has(7) or (node.has(4) and np.any(b.need_constant(4, "lengths") != steps)):
-        raise Refusal("peepholes, or sequences of several lengths")
+        raise OperatorRejected("peepholes, or sequences of several lengths")
     if steps > MOST_STEPS:
-        raise Refusal(f"more than {MOST_STEPS} steps", "cut the sequences")
+        raise OperatorRejected(f"more than {MOST_STEPS} steps", "cut the sequences")
     return directions
 
 
@@ -128,7 +128,7 @@ def take_sequence(b: Builder, node: Node) -> Tensor:
     return b.take(node.inputs[0], (1, 0, 2) if is_batch_first(node) else None)
 
 
-def _prepare(b: Builder, node: Node, at: int, batch: int, hidden: int) -> tuple[Cell, list[list[Tensor]]]:
+def _prepare(b: Builder, node: Node, at: int, batch: int, hidden: int) -> tuple[RecurrentCell, list[list[Tensor]]]:
     """The cell of one direction, and the input of each step times its weights, [batch, gates × hidden]."""
     gates = GATES[node.op]
     weights, state_weights = (b.need_constant(i, "weights")[at].astype(np.float32) for i in (1, 2))
@@ -148,7 +148,7 @@ def _prepare(b: Builder, node: Node, at: int, batch: int, hidden: int) -> tuple[
             added = np.concatenate([added, state_bias[outside:]])
         inputs.append(_project(b, x, columns, added.astype(np.float32)))
         first += count
-    cell = Cell(b, batch, hidden, state_weights, state_bias.astype(np.float32), before_reset, in_place)
+    cell = RecurrentCell(b, batch, hidden, state_weights, state_bias.astype(np.float32), before_reset, in_place)
     return cell, inputs
 
 
@@ -173,7 +173,7 @@ def _start(b: Builder, node: Node, position: int, at: int, shape: tuple[int, int
     return b.reshape(b.run("SLICE", [whole, b.ints((at, 0, 0)), b.ints(size)], size), shape)
 
 
-def step_lstm(cell: Cell, states: list[Tensor], x: list[Tensor]) -> list[Tensor]:
+def step_lstm(cell: RecurrentCell, states: list[Tensor], x: list[Tensor]) -> list[Tensor]:
     """Gates in ONNX's order: input, output, forget, cell."""
     hidden, memory = states
     gates = cell.split(cell.project_onto(x[0], hidden, 0, 4), 4)
@@ -183,7 +183,7 @@ def step_lstm(cell: Cell, states: list[Tensor], x: list[Tensor]) -> list[Tensor]
     return [cell.do("MUL", give, cell.do("TANH", memory)), memory]
 
 
-def step_gru(cell: Cell, states: list[Tensor], x: list[Tensor]) -> list[Tensor]:
+def step_gru(cell: RecurrentCell, states: list[Tensor], x: list[Tensor]) -> list[Tensor]:
     """Gates in ONNX's order: update, reset, hidden."""
     (hidden,) = states
     if cell.before_reset and cell.in_place:  # the third gate's bias, which reset scales too, stands behind x[0]
@@ -200,11 +200,11 @@ def step_gru(cell: Cell, states: list[Tensor], x: list[Tensor]) -> list[Tensor]:
     return [cell.do("ADD", fresh, cell.do("MUL", update, cell.do("SUB", hidden, fresh)))]
 
 
-def step_rnn(cell: Cell, states: list[Tensor], x: list[Tensor]) -> list[Tensor]:
+def step_rnn(cell: RecurrentCell, states: list[Tensor], x: list[Tensor]) -> list[Tensor]:
     return [cell.do("TANH", cell.project_onto(x[0], states[0], 0, 1))]
 
 
-def _place(
+def _place_outputs(
     b: Builder, node: Node, sequences: list[list[Tensor]], finals: list[list[Tensor]], sizes: tuple[int, int, int]
 ) -> None:
     """Y [steps, directions, batch, hidden], and the last states [directions, batch, hidden]."""
@@ -223,6 +223,6 @@ def _place(
 def _stack(b: Builder, rows: list[Tensor]) -> Tensor:
     """[batch, hidden] each, one below another."""
     if len(rows) == 1:
-        return copy(b, rows[0])
+        return copy_tensor(b, rows[0])
     shape = (sum(row.shape[0] for row in rows), rows[0].shape[1])
     return b.run("CONCATENATION", rows, shape, options={"axis": 0, "fusedActivationFunction": "NONE"})

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from edgewright.runtimes.litert.writer.build import Builder
-from edgewright.runtimes.litert.writer.graph import Node, Refusal
-from edgewright.runtimes.litert.writer.layout import Layout, drop_axes, plain, put_last
-from edgewright.runtimes.litert.writer.operators.elementwise import NARROW, copy_if_given
+from edgewright.runtimes.litert.writer.graph import Node, OperatorRejected
+from edgewright.runtimes.litert.writer.operators.elementwise import NARROW_DTYPES, copy_if_unchanged
+from edgewright.runtimes.litert.writer.passes.layout import Layout, drop_axes, make_plain, move_axis_last
 from edgewright.runtimes.litert.writer.program import Tensor
 
 Reduce = Callable[..., Tensor]
@@ -33,14 +33,14 @@ def composed(write_terms: Callable[[Builder, Tensor, Reduce], Tensor]) -> Callab
             return _reduce(b, code, tensor, [layout.index(axis) for axis in axes], keep=keep)
 
         if x.scales is not None:
-            b.emit("MEAN", [x, _places(b, layout, axes)], [b.make(target, result)], {"keepDims": keep})
+            b.emit("MEAN", [x, _make_axes_constant(b, layout, axes)], [b.make(target, result)], {"keepDims": keep})
             return
-        b.place(target, copy_if_given(b, write_terms(b, x, reduce), node), result)
+        b.place(target, copy_if_unchanged(b, write_terms(b, x, reduce), node), result)
 
     return write
 
 
-def _places(b: Builder, layout: Layout, axes: Sequence[int]) -> Tensor:
+def _make_axes_constant(b: Builder, layout: Layout, axes: Sequence[int]) -> Tensor:
     return b.ints(sorted(layout.index(axis) for axis in axes))
 
 
@@ -57,7 +57,7 @@ def _reduce(b: Builder, code: str, x: Tensor, places: list[int], *, keep: bool) 
     if not places:
         return x
     shape = tuple(1 if at in places else size for at, size in enumerate(x.shape) if keep or at not in places)
-    wide = b.cast(x, np.int32) if x.dtype.name in NARROW else x
+    wide = b.cast(x, np.int32) if x.dtype.name in NARROW_DTYPES else x
     if x.dtype == np.bool_:
         code = {"REDUCE_MAX": "REDUCE_ANY", "REDUCE_MIN": "REDUCE_ALL"}.get(code, code)
     made = b.run(code, [wide, b.ints(sorted(places))], shape, options={"keepDims": keep})
@@ -122,8 +122,8 @@ def hard_max(b: Builder, node: Node) -> None:
     rank = b.rank(source)
     axis = int(node.attributes.get("axis", -1 if b.graph.opset >= 13 else 1)) % rank
     if b.dtype(source) != np.float32 or (b.graph.opset < 13 and axis != rank - 1):
-        raise Refusal("it works on several axes at once, or not on float32")
-    layout = put_last(b.layout(source), axis)
+        raise OperatorRejected("it works on several axes at once, or not on float32")
+    layout = move_axis_last(b.layout(source), axis)
     x = b.take(source, layout)
     options = {"outputType": np.dtype(np.int32)}
     place = b.add_constant(np.asarray(rank - 1, np.int32))
@@ -145,9 +145,11 @@ def softmax(code: str) -> Callable[[Builder, Node], None]:
             flat = b.reshape(
                 b.take(source), (int(np.prod(b.shape(source)[:axis])), int(np.prod(b.shape(source)[axis:])))
             )
-            b.place(target, b.reshape(b.run(code, [flat], flat.shape, options=options), b.shape(source)), plain(rank))
+            b.place(
+                target, b.reshape(b.run(code, [flat], flat.shape, options=options), b.shape(source)), make_plain(rank)
+            )
             return
-        layout = next((have for have in b.layouts(source) if have[-1] == axis), put_last(b.layout(source), axis))
+        layout = next((have for have in b.layouts(source) if have[-1] == axis), move_axis_last(b.layout(source), axis))
         b.emit(code, [b.take(source, layout)], [b.make(target, layout)], options)
 
     return write

@@ -5,13 +5,13 @@ from collections.abc import Callable
 import numpy as np
 
 from edgewright.runtimes.litert.writer.build import Builder
-from edgewright.runtimes.litert.writer.graph import Array, Graph, Node, Refusal
-from edgewright.runtimes.litert.writer.layout import channels_last
+from edgewright.runtimes.litert.writer.graph import Array, Graph, Node, OperatorRejected
+from edgewright.runtimes.litert.writer.passes.layout import make_channels_last
 from edgewright.runtimes.litert.writer.program import Tensor
-from edgewright.runtimes.litert.writer.shapes import evaluate
+from edgewright.runtimes.litert.writer.reading.shapes import evaluate_node
 
 # Kernels interpolate at float32 places, so that two rules are the same where they differ by less than this.
-SAME_PLACE = 1e-5
+SAME_POSITION_TOLERANCE = 1e-5
 
 
 def resize(b: Builder, node: Node) -> None:
@@ -19,26 +19,26 @@ def resize(b: Builder, node: Node) -> None:
     source, target = node.inputs[0], node.outputs[0]
     attributes = node.attributes
     if attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise Refusal("it keeps the aspect ratio by itself")
+        raise OperatorRejected("it keeps the aspect ratio by itself")
     if (b.dtype(source) != np.float32 and b.scales(source) is None) or b.rank(source) not in (3, 4):
-        raise Refusal("only float images of three or four axes are resized")
+        raise OperatorRejected("only float images of three or four axes are resized")
     rank = b.rank(source)
     old, new = b.shape(source), b.shape(target)
     if old[:2] != new[:2]:
-        raise Refusal("it resizes the batch or the channels")
+        raise OperatorRejected("it resizes the batch or the channels")
     scales = _read_scales(b, node, old, new)
-    layout = channels_last(rank)
+    layout = make_channels_last(rank)
     x = b.take(source, layout)
     if attributes.get("antialias", 0) or attributes.get("mode") == "cubic":
         b.place(target, _multiply(b, node, x, old, scales), layout)
         return
     if attributes.get("mode", "nearest") == "nearest":
-        places = [_nearest_places(node, old[a], new[a], scales[a]) for a in range(2, rank)]
+        places = [_find_nearest_positions(node, old[a], new[a], scales[a]) for a in range(2, rank)]
         b.place(target, _pick(b, x, places), layout)
         return
     if attributes.get("mode") != "linear":
-        raise Refusal(f"mode '{attributes.get('mode')}'")
-    lines = [_linear_places(node, old[a], new[a], scales[a]) for a in range(2, rank)]
+        raise OperatorRejected(f"mode '{attributes.get('mode')}'")
+    lines = [_find_linear_positions(node, old[a], new[a], scales[a]) for a in range(2, rank)]
     b.place(target, _interpolate(b, x, lines), layout)
 
 
@@ -47,10 +47,10 @@ def has_kernel(graph: Graph, node: Node) -> bool:
     trial = Builder(graph, node=node)
     shape, stored = graph.shapes[node.inputs[0]], Tensor("", (), np.dtype(np.float32))
     stored.shape = (shape[0], *shape[2:], shape[1])
-    trial.placed[node.inputs[0]] = {channels_last(len(shape)): stored}
+    trial.placed[node.inputs[0]] = {make_channels_last(len(shape)): stored}
     try:
         resize(trial, node)
-    except (Refusal, KeyError, IndexError, ValueError):
+    except (OperatorRejected, KeyError, IndexError, ValueError):
         return False
     return [operator.code for operator in trial.program.operators] in (["RESIZE_BILINEAR"], ["RESIZE_NEAREST_NEIGHBOR"])
 
@@ -61,7 +61,7 @@ def _multiply(b: Builder, node: Node, x: Tensor, old: tuple[int, ...], scales: l
         new = b.shape(node.outputs[0])[axis]
         matrix = _find_matrix(b, node, old[axis], new, scales[axis])
         if len(matrix) != new:
-            raise Refusal("scales that give no whole size")
+            raise OperatorRejected("scales that give no whole size")
         if not np.array_equal(matrix, np.eye(old[axis])):
             at = axis - 1
             before, behind = int(np.prod(x.shape[:at])), int(np.prod(x.shape[at + 1 :]))
@@ -80,17 +80,17 @@ def _find_matrix(b: Builder, node: Node, old: int, new: int, scale: float) -> Ar
     """What each element of the result takes of each of the source's, [new, old]: onnx's own definition of the unit
     vectors."""
     if node.attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize" or old * old * scale > MOST_MATRIX:
-        raise Refusal("a part of the image in smooth steps, or an image too large for a product of matrices")
+        raise OperatorRejected("a part of the image in smooth steps, or an image too large for a product of matrices")
     graph = Graph(b.graph.opset, [], [], [])
     graph.set_constant("units", np.eye(old, dtype=np.float32)[:, None])
-    sized = abs(scale - new / old) < SAME_PLACE / old
+    sized = abs(scale - new / old) < SAME_POSITION_TOLERANCE / old
     graph.set_constant("sizes", np.asarray([old, 1, new], np.int64))
     graph.set_constant("scales", np.asarray([1, 1, scale], np.float32))
     own = {key: value for key, value in node.attributes.items() if key not in {"axes", "keep_aspect_ratio_policy"}}
     single = Node("Resize", ["units", "", *(["", "sizes"] if sized else ["scales"])], ["made"], own)
     graph.shapes["made"] = (old, 1, new)
     graph.dtypes["made"] = np.dtype(np.float32)
-    return np.asarray(evaluate(graph, single)[0][:, 0].T)
+    return np.asarray(evaluate_node(graph, single)[0][:, 0].T)
 
 
 def _read_scales(b: Builder, node: Node, old: tuple[int, ...], new: tuple[int, ...]) -> list[float]:
@@ -106,14 +106,14 @@ def _read_scales(b: Builder, node: Node, old: tuple[int, ...], new: tuple[int, .
     return ratios
 
 
-def _find_places(node: Node, old: int, new: int, scale: float, kind: type[np.floating] = np.float64) -> Array:
+def _find_positions(node: Node, old: int, new: int, scale: float, kind: type[np.floating] = np.float64) -> Array:
     """The place in the source of each element of the result, as the node's coordinate mode has it."""
     mode = node.attributes.get("coordinate_transformation_mode", "half_pixel")
     at = np.arange(new, dtype=kind)
     scale = kind(scale)  # type: ignore[assignment]  # keeps numpy at this precision
     if mode == "align_corners":
-        if abs(scale * old - new) > SAME_PLACE:
-            raise Refusal("align_corners with scales that give no whole size, where readers of ONNX disagree")
+        if abs(scale * old - new) > SAME_POSITION_TOLERANCE:
+            raise OperatorRejected("align_corners with scales that give no whole size, where readers of ONNX disagree")
         return at * (old - 1) / (new - 1) if new > 1 else np.zeros(1)
     if mode == "asymmetric":
         return at / scale
@@ -123,13 +123,13 @@ def _find_places(node: Node, old: int, new: int, scale: float, kind: type[np.flo
         return np.zeros(1)
     if mode == "half_pixel_symmetric":
         adjustment = new / (new if scale * old == new else scale * old)
-        centre = old / 2
-        return centre * (1 - adjustment) + (at + 0.5) / scale - 0.5
-    raise Refusal(f"coordinate mode '{mode}'")
+        center = old / 2
+        return center * (1 - adjustment) + (at + 0.5) / scale - 0.5
+    raise OperatorRejected(f"coordinate mode '{mode}'")
 
 
-def _nearest_places(node: Node, old: int, new: int, scale: float) -> Array:
-    places = _find_places(node, old, new, scale)
+def _find_nearest_positions(node: Node, old: int, new: int, scale: float) -> Array:
+    places = _find_positions(node, old, new, scale)
     rule = node.attributes.get("nearest_mode", "round_prefer_floor")
     rules: dict[str, Callable[[Array], Array]] = {
         "floor": np.floor,
@@ -138,15 +138,15 @@ def _nearest_places(node: Node, old: int, new: int, scale: float) -> Array:
         "round_prefer_ceil": lambda v: np.floor(v + 0.5),
     }
     if rule not in rules:
-        raise Refusal(f"nearest mode '{rule}'")
+        raise OperatorRejected(f"nearest mode '{rule}'")
     chosen = np.asarray(np.clip(rules[rule](places), 0, old - 1), np.int64)
     symmetric = node.attributes.get("coordinate_transformation_mode") == "half_pixel_symmetric"
-    slack = SAME_PLACE if symmetric else 0.0  # readers order its sums differently
+    slack = SAME_POSITION_TOLERANCE if symmetric else 0.0  # readers order its sums differently
     if any(not np.array_equal(chosen, np.clip(rules[rule](places + s), 0, old - 1)) for s in (slack, -slack)):
-        raise Refusal("rounding errors decide which element is the nearest")
-    coarse = np.clip(rules[rule](_find_places(node, old, new, scale, np.float32)), 0, old - 1)
+        raise OperatorRejected("rounding errors decide which element is the nearest")
+    coarse = np.clip(rules[rule](_find_positions(node, old, new, scale, np.float32)), 0, old - 1)
     if not np.array_equal(chosen, coarse):
-        raise Refusal("rounding errors of its scale decide which element is the nearest")
+        raise OperatorRejected("rounding errors of its scale decide which element is the nearest")
     return chosen
 
 
@@ -154,11 +154,11 @@ def _pick(b: Builder, x: Tensor, places: list[Array]) -> Tensor:
     """RESIZE_NEAREST_NEIGHBOR where it picks just these, else a GATHER along each axis that changes."""
     sizes = x.shape[1:-1]
     if len(sizes) == 2:
-        for centred in (False, True):
-            offset = 0.5 if centred else 0.0
-            kernel = [_kernel_places(old, len(p), offset) for old, p in zip(sizes, places, strict=True)]
+        for centered in (False, True):
+            offset = 0.5 if centered else 0.0
+            kernel = [_find_kernel_positions(old, len(p), offset) for old, p in zip(sizes, places, strict=True)]
             if all(np.array_equal(k, p) for k, p in zip(kernel, places, strict=True)):
-                return _run(b, "RESIZE_NEAREST_NEIGHBOR", x, places, centred=centred, aligned=False)
+                return _run(b, "RESIZE_NEAREST_NEIGHBOR", x, places, centered=centered, aligned=False)
     for axis, at in enumerate(places, start=1):
         if not np.array_equal(at, np.arange(x.shape[axis])):
             shape = (*x.shape[:axis], len(at), *x.shape[axis + 1 :])
@@ -166,41 +166,44 @@ def _pick(b: Builder, x: Tensor, places: list[Array]) -> Tensor:
     return x
 
 
-def _kernel_places(old: int, new: int, offset: float) -> Array:
+def _find_kernel_positions(old: int, new: int, offset: float) -> Array:
     """What RESIZE_NEAREST_NEIGHBOR picks, in float32 as it computes."""
     ratio = np.float32(old) / np.float32(new)
     at = np.floor((np.arange(new, dtype=np.float32) + np.float32(offset)) * ratio)
     return np.asarray(np.minimum(at, old - 1), np.int64)
 
 
-def _linear_places(node: Node, old: int, new: int, scale: float) -> Array:
+def _find_linear_positions(node: Node, old: int, new: int, scale: float) -> Array:
     """The places to interpolate at, held within the image."""
-    return np.clip(_find_places(node, old, new, scale), 0, old - 1)
+    return np.clip(_find_positions(node, old, new, scale), 0, old - 1)
 
 
 def _interpolate(b: Builder, x: Tensor, lines: list[Array]) -> Tensor:
     """RESIZE_BILINEAR where it reads at just these places, else a product with a matrix along each axis."""
     sizes = x.shape[1:-1]
     if len(sizes) == 2:
-        for centred, aligned in ((True, False), (False, True), (False, False)):
+        for centered, aligned in ((True, False), (False, True), (False, False)):
             kernel = [
-                _bilinear_places(old, len(line), centred=centred, aligned=aligned)
+                _find_bilinear_positions(old, len(line), centered=centered, aligned=aligned)
                 for old, line in zip(sizes, lines, strict=True)
             ]
-            if all(np.allclose(k, line, rtol=0, atol=SAME_PLACE) for k, line in zip(kernel, lines, strict=True)):
-                return _run(b, "RESIZE_BILINEAR", x, lines, centred=centred, aligned=aligned)
+            if all(
+                np.allclose(k, line, rtol=0, atol=SAME_POSITION_TOLERANCE)
+                for k, line in zip(kernel, lines, strict=True)
+            ):
+                return _run(b, "RESIZE_BILINEAR", x, lines, centered=centered, aligned=aligned)
     for axis, line in enumerate(lines, start=1):
         if not np.array_equal(line, np.arange(x.shape[axis])):
             x = _mix(b, x, axis, line)
     return x
 
 
-def _bilinear_places(old: int, new: int, *, centred: bool, aligned: bool) -> Array:
+def _find_bilinear_positions(old: int, new: int, *, centered: bool, aligned: bool) -> Array:
     at = np.arange(new, dtype=np.float64)
     if aligned and new > 1:
         places = at * (old - 1) / (new - 1)
     else:
-        places = (at + 0.5) * old / new - 0.5 if centred else at * old / new
+        places = (at + 0.5) * old / new - 0.5 if centered else at * old / new
     return np.clip(places, 0, old - 1)
 
 
@@ -218,8 +221,8 @@ def _mix(b: Builder, x: Tensor, axis: int, line: Array) -> Tensor:
     return b.run("ADD", [near, b.run("MUL", [far, b.add_constant(share)], shape)], shape)
 
 
-def _run(b: Builder, code: str, x: Tensor, places: list[Array], *, centred: bool, aligned: bool) -> Tensor:
+def _run(b: Builder, code: str, x: Tensor, places: list[Array], *, centered: bool, aligned: bool) -> Tensor:
     sizes = [len(p) for p in places]
-    options = {"alignCorners": aligned, "halfPixelCenters": centred}
+    options = {"alignCorners": aligned, "halfPixelCenters": centered}
     shape = (x.shape[0], *sizes, x.shape[-1])
     return b.run(code, [x, b.ints(sizes)], shape, scales=x.scales, options=options)

@@ -3,11 +3,11 @@
 import numpy as np
 
 from edgewright.runtimes.litert.writer.build import Builder
-from edgewright.runtimes.litert.writer.graph import Array, Node, Refusal
+from edgewright.runtimes.litert.writer.graph import Array, Node, OperatorRejected
 from edgewright.runtimes.litert.writer.program import Tensor
 
 # How what is written meets what was there; SCATTER_ND itself adds up what falls on one place.
-MEETING = {"add": "ADD", "mul": "MUL", "max": "MAXIMUM", "min": "MINIMUM"}
+REDUCTION_KERNELS = {"add": "ADD", "mul": "MUL", "max": "MAXIMUM", "min": "MINIMUM"}
 MOST_ROUNDS = 16
 
 
@@ -31,12 +31,12 @@ def _write(b: Builder, node: Node, places: Array, updates: Tensor) -> None:
     """SCATTER_ND of the updates, and a choice by a mask or a meeting with what was there."""
     x, shape = b.take(node.inputs[0]), b.shape(node.inputs[0])
     reduction = str(node.attributes.get("reduction", "none"))
-    if x.dtype != np.float32 or reduction not in {"none", *MEETING}:
-        raise Refusal(f"it scatters {x.dtype}, or by '{reduction}'")
+    if x.dtype != np.float32 or reduction not in {"none", *REDUCTION_KERNELS}:
+        raise OperatorRejected(f"it scatters {x.dtype}, or by '{reduction}'")
     flat = places.reshape(-1, places.shape[-1])
     rounds = _find_rounds(flat)
     if len(rounds) > (1 if reduction == "none" else MOST_ROUNDS) and reduction != "add":
-        raise Refusal("it writes one place more than once")
+        raise OperatorRejected("it writes one place more than once")
     if reduction == "add":
         operands = [b.add_constant(places), updates, b.ints(shape)]
         spread = b.run("SCATTER_ND", operands, shape, dtype=x.dtype)
@@ -53,9 +53,9 @@ def _find_rounds(flat: Array) -> list[list[int]]:
     seen: dict[tuple[int, ...], int] = {}
     rounds: list[list[int]] = []
     for at, row in enumerate(map(tuple, flat.tolist())):
-        turn = seen[row] = seen.get(row, -1) + 1
-        rounds += [[]] if turn == len(rounds) else []
-        rounds[turn].append(at)
+        occurrence = seen[row] = seen.get(row, -1) + 1
+        rounds += [[]] if occurrence == len(rounds) else []
+        rounds[occurrence].append(at)
     return rounds
 
 
@@ -72,5 +72,5 @@ def _write_once(b: Builder, x: Tensor, places: Array, rows: Tensor, reduction: s
     operands = [b.add_constant(places), rows, b.ints(x.shape)]
     spread = b.run("SCATTER_ND", operands, x.shape, dtype=x.dtype)
     if reduction != "none":
-        spread = b.run(MEETING[reduction], [x, spread], x.shape)
+        spread = b.run(REDUCTION_KERNELS[reduction], [x, spread], x.shape)
     return b.run("SELECT_V2", [b.add_constant(mask), spread, x], x.shape, dtype=x.dtype)

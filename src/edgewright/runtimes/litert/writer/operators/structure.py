@@ -5,18 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from edgewright.runtimes.litert.writer.build import Builder
-from edgewright.runtimes.litert.writer.graph import Node, Refusal, Shape
-from edgewright.runtimes.litert.writer.layout import (
+from edgewright.runtimes.litert.writer.graph import Node, OperatorRejected, Shape
+from edgewright.runtimes.litert.writer.operators.align import choose_layout
+from edgewright.runtimes.litert.writer.operators.elementwise import copy_tensor
+from edgewright.runtimes.litert.writer.passes.layout import (
     Layout,
     carry_reshape,
-    channels_last,
     gather_groups,
-    plain,
-    rename,
-    store,
+    make_channels_last,
+    make_plain,
+    permute_layout,
+    permute_shape,
 )
-from edgewright.runtimes.litert.writer.operators.align import choose_layout
-from edgewright.runtimes.litert.writer.operators.elementwise import copy
 from edgewright.runtimes.litert.writer.program import Tensor
 
 
@@ -24,34 +24,34 @@ def reshape(b: Builder, node: Node) -> None:
     """Reshape, Flatten, Squeeze, Unsqueeze: on the stored bytes where the layout allows, else plainly."""
     source, target = node.inputs[0], node.outputs[0]
     old, new = b.shape(source), b.shape(target)
-    for have in b.layouts(source) or (plain(len(old)),):
+    for have in b.layouts(source) or (make_plain(len(old)),):
         layout = carry_reshape(old, new, have)
         if layout is not None:
             break
     else:
         have, layout = _choose(old, new, have)
     tensor = b.take(source, have)
-    made = b.reshape(tensor, store(new, layout))
-    b.place(target, copy(b, made) if made is tensor and made.data is not None else made, layout)
+    made = b.reshape(tensor, permute_shape(new, layout))
+    b.place(target, copy_tensor(b, made) if made is tensor and made.data is not None else made, layout)
 
 
 def _choose(old: Shape, new: Shape, have: Layout) -> tuple[Layout, Layout]:
     """Where the bytes must move: an image stays with its channels last, anything else becomes plain."""
     near = gather_groups(old, new, have)
     layout = carry_reshape(old, new, near)
-    if layout is not None and len(new) >= 4 and layout == channels_last(len(new)):
+    if layout is not None and len(new) >= 4 and layout == make_channels_last(len(new)):
         return near, layout
-    return plain(len(old)), plain(len(new))
+    return make_plain(len(old)), make_plain(len(new))
 
 
 def transpose(b: Builder, node: Node) -> None:
     """No data moves: every place in which the value lies is told under the new axes."""
     source, target = node.inputs[0], node.outputs[0]
-    permutation = node.attributes.get("perm") or list(plain(b.rank(source)))[::-1]
+    permutation = node.attributes.get("perm") or list(make_plain(b.rank(source)))[::-1]
     if not b.layouts(source):
         b.take(source)
     for have in b.layouts(source):
-        b.place(target, b.take(source, have), rename(have, permutation))
+        b.place(target, b.take(source, have), permute_layout(have, permutation))
 
 
 def concat(b: Builder, node: Node) -> None:
@@ -64,7 +64,7 @@ def concat(b: Builder, node: Node) -> None:
     tensors = [b.take(name, layout) for name in names]
     options = {"axis": layout.index(axis), "fusedActivationFunction": "NONE"}
     if len(tensors) == 1:
-        b.place(target, copy(b, tensors[0]), layout)
+        b.place(target, copy_tensor(b, tensors[0]), layout)
         return
     b.emit("CONCATENATION", tensors, [b.make(target, layout)], options)
 
@@ -76,15 +76,15 @@ def split(b: Builder, node: Node) -> None:
     layout = b.layout(source)
     x = b.take(source, layout)
     if not all(node.outputs):
-        raise Refusal("one of its parts has no name")
+        raise OperatorRejected("one of its parts has no name")
     names = [name for name in node.outputs if 0 not in b.shape(name)]
     sizes = [b.shape(name)[axis] for name in names]
     if len(sizes) == 1:
-        b.place(names[0], copy(b, x), layout)
+        b.place(names[0], copy_tensor(b, x), layout)
         return
     results = [b.make(name, layout) for name in names]
     at = layout.index(axis)
-    if len(set(sizes)) == 1 and (len(sizes) <= MOST_PARTS or len(x.shape) > MOST_SLICED):
+    if len(set(sizes)) == 1 and (len(sizes) <= MAX_PARTS or len(x.shape) > MOST_SLICED):
         place = b.add_constant(np.asarray(at, np.int32))
         b.emit("SPLIT", [place, x], results, {"numSplits": len(sizes)})
     elif len(x.shape) > MOST_SLICED:
@@ -96,7 +96,7 @@ def split(b: Builder, node: Node) -> None:
             b.emit("SLICE", [x, b.ints(begin), b.ints(result.shape)], [result])
 
 
-MOST_PARTS = 4  # of XNNPACK's SPLIT
+MAX_PARTS = 4  # of XNNPACK's SPLIT
 MOST_SLICED = 5  # axes of LiteRT's SLICE
 
 
@@ -114,11 +114,11 @@ def slice_axes(b: Builder, node: Node) -> None:
         if stride < 0 and stop[at] < 0:
             stop[at] = -1
     layout = b.layout(source)
-    made = cut(b, b.take(source, layout), *(store(v, layout) for v in (begin, stop, step)))
-    b.place(target, copy(b, made) if made in b.placed[source].values() else made, layout)
+    made = slice_tensor(b, b.take(source, layout), *(permute_shape(v, layout) for v in (begin, stop, step)))
+    b.place(target, copy_tensor(b, made) if made in b.placed[source].values() else made, layout)
 
 
-def cut(b: Builder, x: Tensor, begin: Sequence[int], stop: Sequence[int], step: Sequence[int]) -> Tensor:
+def slice_tensor(b: Builder, x: Tensor, begin: Sequence[int], stop: Sequence[int], step: Sequence[int]) -> Tensor:
     """Part of a tensor by start, stop and step of each axis, as `range` has them."""
     backwards = [axis for axis, stride in enumerate(step) if stride < 0]
     if backwards:
@@ -171,13 +171,13 @@ def pad_axes(b: Builder, node: Node) -> None:
     x = b.take(source, layout)
     if min((*low, *high), default=0) < 0:
         if mode != "constant":
-            raise Refusal("a padding that cuts and mirrors")
+            raise OperatorRejected("a padding that cuts and mirrors")
         begin = [max(-v, 0) for v in low]
         stop = [size - max(-v, 0) for size, v in zip(b.shape(source), high, strict=True)]
-        x = cut(b, x, store(begin, layout), store(stop, layout), [1] * rank)
+        x = slice_tensor(b, x, permute_shape(begin, layout), permute_shape(stop, layout), [1] * rank)
         low, high = [max(v, 0) for v in low], [max(v, 0) for v in high]
-    made = _pad(b, node, x, store(low, layout), store(high, layout), mode)
-    b.place(target, copy(b, made) if made in b.placed[source].values() else made, layout)
+    made = _pad(b, node, x, permute_shape(low, layout), permute_shape(high, layout), mode)
+    b.place(target, copy_tensor(b, made) if made in b.placed[source].values() else made, layout)
 
 
 def _pad(b: Builder, node: Node, x: Tensor, low: Sequence[int], high: Sequence[int], mode: str) -> Tensor:
@@ -206,7 +206,7 @@ def _pad_constant(b: Builder, node: Node, x: Tensor, amounts: Tensor, shape: tup
     if value == 0.0:
         return b.run("PAD", [x, amounts], shape, scales=x.scales)
     if x.scales is not None:
-        raise Refusal("a quantised padding by another number than zero")
+        raise OperatorRejected("a quantised padding by another number than zero")
     return b.run("PADV2", [x, amounts, b.number(value, x)], shape)
 
 
@@ -216,7 +216,7 @@ def expand(b: Builder, node: Node) -> None:
     shape = b.shape(target)
     x = b.take(source)
     if x.shape == shape:
-        b.place(target, copy(b, x))
+        b.place(target, copy_tensor(b, x))
         return
     b.emit("BROADCAST_TO", [x, b.ints(shape)], [b.make(target)])
 
@@ -226,7 +226,7 @@ def tile(b: Builder, node: Node) -> None:
     layout = b.layout(source)
     repeats = [n // o for n, o in zip(b.shape(node.outputs[0]), b.shape(source), strict=True)]
     b.need_constant(1, "repeats")
-    b.emit("TILE", [b.take(source, layout), b.ints(store(repeats, layout))], [b.make(node.outputs[0], layout)])
+    b.emit("TILE", [b.take(source, layout), b.ints(permute_shape(repeats, layout))], [b.make(node.outputs[0], layout)])
 
 
 def depth_to_space(b: Builder, node: Node) -> None:
@@ -247,6 +247,6 @@ def depth_to_space(b: Builder, node: Node) -> None:
 def space_to_depth(b: Builder, node: Node) -> None:
     size = int(node.attributes["blocksize"])
     if node.attributes.get("mode", "DCR") != "DCR":
-        raise Refusal("it keeps the depth together")
+        raise OperatorRejected("it keeps the depth together")
     x = b.take(node.inputs[0], (0, 2, 3, 1))
     b.emit("SPACE_TO_DEPTH", [x], [b.make(node.outputs[0], (0, 2, 3, 1))], {"blockSize": size})

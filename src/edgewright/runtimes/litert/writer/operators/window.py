@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgewright.runtimes.litert.writer.build import Builder
-from edgewright.runtimes.litert.writer.graph import Node, Refusal
+from edgewright.runtimes.litert.writer.graph import Node, OperatorRejected
 from edgewright.runtimes.litert.writer.program import Tensor
 
 MOST_SIZE = 2**16
@@ -49,23 +49,23 @@ def read_windows(b: Builder, node: Node, kernel: Sequence[int]) -> Windows:
     strides = tuple(node.attributes.get("strides") or [1] * count)
     dilations = tuple(node.attributes.get("dilations") or [1] * count)
     if len(kernel) != count or len(strides) != count or len(dilations) != count:
-        raise Refusal("its attributes do not fit its input's axes")
+        raise OperatorRejected("its attributes do not fit its input's axes")
     if min((*kernel, *strides, *dilations), default=1) < 1 or max((*kernel, *strides, *dilations)) > MOST_SIZE:
-        raise Refusal("its window has impossible sizes")
+        raise OperatorRejected("its window has impossible sizes")
     begin, given = _read_pads(node, sizes, kernel, strides, dilations)
     needed = [(o - 1) * s + (k - 1) * d + 1 for o, s, k, d in zip(outputs, strides, kernel, dilations, strict=True)]
     end = tuple(max(n - size - p, 0) for n, size, p in zip(needed, sizes, begin, strict=True))
     for size, low, high, stride, need in zip(sizes, begin, end, strides, needed, strict=True):
         if size + low + high - need >= stride:
-            raise Refusal("its last windows are left out")
+            raise OperatorRejected("its last windows are left out")
     if any((o - 1) * s >= size + low for o, s, size, low in zip(outputs, strides, sizes, begin, strict=True)):
-        raise Refusal("its last window begins behind the input, where readers of ONNX disagree")
+        raise OperatorRejected("its last window begins behind the input, where readers of ONNX disagree")
     rounds_up = node.op != "Conv" and node.attributes.get("ceil_mode", 0)
     if not rounds_up and any(e > g for e, g in zip(end, given, strict=True)):
-        raise Refusal("its padding does not fit its shapes")
+        raise OperatorRejected("its padding does not fit its shapes")
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     if any(r > s + low + high for r, s, low, high in zip(reach, sizes, begin, given, strict=True)):
-        raise Refusal("its window is larger than its padded input")
+        raise OperatorRejected("its window is larger than its padded input")
     return Windows(sizes, outputs, tuple(kernel), strides, dilations, begin, end)
 
 
@@ -77,7 +77,7 @@ def _read_pads(
     if mode == "NOTSET":
         pads = node.attributes.get("pads") or [0] * (2 * count)
         if min(pads) < 0 or len(pads) != 2 * count or max(pads) > MOST_SIZE:
-            raise Refusal("its padding is negative or impossible")
+            raise OperatorRejected("its padding is negative or impossible")
         return tuple(pads[:count]), tuple(pads[count:])
     if mode == "VALID":
         return (0,) * count, (0,) * count
@@ -89,7 +89,7 @@ def _read_pads(
     return (small, large) if mode == "SAME_UPPER" else (large, small)
 
 
-def pad(b: Builder, x: Tensor, windows: Windows, value: float | None = None) -> Tensor:
+def pad_windows(b: Builder, x: Tensor, windows: Windows, value: float | None = None) -> Tensor:
     """Padding around the spatial axes of a tensor stored with channels last; zeros where no value is given."""
     pairs = [(0, 0), *zip(windows.begin, windows.end, strict=True), (0, 0)]
     shape = tuple(size + low + high for size, (low, high) in zip(x.shape, pairs, strict=True))

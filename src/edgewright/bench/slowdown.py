@@ -1,0 +1,206 @@
+"""Why is it slow? What the layers of a run tell, each cause with its measured share of the time and a suggestion.
+
+Every cause is one function from the profile to a finding, or None; `CAUSES` is the whole set.
+"""
+
+import re
+from collections.abc import Callable, Collection, Sequence
+
+from msgspec import Struct
+
+from edgewright.schema.run import Layer
+from edgewright.schema.vocabulary import Precision
+
+MIN_SHARE = 0.02  # of the layers' time: less is not worth a change
+INTEGER_PRECISIONS = ("w8a8", "w8a16", "w8a8-dynamic", "mixed")
+
+# The operators by the names that the runtimes' traces give them: ONNX's own, LiteRT's and XNNPACK's, OpenVINO's,
+# MNN's and ncnn's.
+TRANSPOSE = re.compile(r"^(transpose|permute)\b", re.I)
+REFORMAT = re.compile(r"^(reorderinput|reorderoutput|reorder|packing|converttensor|subgraph-reformat)\b", re.I)
+CAST = re.compile(r"^(cast|(inserted)?precisionfreecast|convert\b(?! ?\(NC, ?(F32|Q))|floattofp16)", re.I)
+QUANTIZE = re.compile(
+    r"^(quantizelinear|dequantizelinear|dynamicquantizelinear|quantize|dequantize|fakequantize"
+    r"|floattoint8|int8tofloat|convert ?\(NC, ?(F32, ?Q|Q\w+, ?F32))",
+    re.I,
+)
+COMPUTE = re.compile(r"conv|gemm|matmul|fully[ _]?connected|innerproduct|linear\b|lstm|gru", re.I)
+QUANTIZED_KERNEL = re.compile(r"qlinear|integer|qgemm|int8|\bi8\b|\bu8\b|\bq[sucdbp]?\w*8|dynamicquantize", re.I)
+FLOAT_KERNEL = re.compile(
+    r"\bf(p|)(32|16)\b|^(nhwc)?(fused)?(conv|gemm|matmul)(transpose)?$|^fusedgemm$|^(lstm|gru)$", re.I
+)
+
+
+class SlowdownCause(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One cause.
+
+    Attributes:
+        code: one word that the documentation explains.
+        text: what was seen, and what would help.
+        share: of the layers' time that it takes; None where that was not measured.
+        layers: names of those that it is about.
+    """
+
+    code: str
+    text: str
+    share: float | None
+    layers: tuple[str, ...] = ()
+
+
+class LayerProfile(Struct, frozen=True, kw_only=True):
+    """All that the causes look at.
+
+    Attributes:
+        partitions: connected pieces that one backend ran in one go.
+        features: the processor's instruction sets, as the kernel names them; None where they are not known.
+    """
+
+    layers: Sequence[Layer]
+    precision: Precision
+    partitions: int
+    machine: str
+    features: Collection[str] | None
+
+    def share(self, layers: Sequence[Layer]) -> float:
+        total = sum(layer.median_us for layer in self.layers)
+        return sum(layer.median_us for layer in layers) / total if total else 0.0
+
+    def find_layers(self, pattern: re.Pattern[str]) -> list[Layer]:
+        return [layer for layer in self.layers if pattern.search(layer.op)]
+
+
+def explain_slowdown(profile: LayerProfile) -> tuple[SlowdownCause, ...]:
+    """The causes that hold, the costliest first; those whose share is not known come last."""
+    found = [finding for cause in CAUSES.values() if (finding := cause(profile)) is not None]
+    worth = [one for one in found if one.share is None or one.share >= MIN_SHARE]
+    return tuple(sorted(worth, key=lambda one: -(one.share or 0.0)))
+
+
+def make_cause(code: str, layers: Sequence[Layer], profile: LayerProfile, text: str) -> SlowdownCause | None:
+    if not layers:
+        return None
+    names = tuple(layer.name for layer in layers)
+    return SlowdownCause(code=code, text=text, share=profile.share(layers), layers=names)
+
+
+def describe_count(layers: Sequence[Layer], word: str) -> str:
+    """`3 transposes, 2 of them without a node in the source`."""
+    own = sum(not layer.source_nodes for layer in layers)
+    plural = word if len(layers) == 1 else f"{word}s"
+    inserted = f", {own} of them without a node in the source" if own else ""
+    return f"{len(layers)} {plural}{inserted}"
+
+
+def find_transposes(profile: LayerProfile) -> SlowdownCause | None:
+    layers = profile.find_layers(TRANSPOSE)
+    text = (
+        f"{describe_count(layers, 'transpose')}: data is moved and nothing computed; compile with the layout that the "
+        "runtime works in (LiteRT: -p io=channels-last), or move the model's own Transpose nodes out of its loop"
+    )
+    return make_cause("transposes", layers, profile, text)
+
+
+def find_reformats(profile: LayerProfile) -> SlowdownCause | None:
+    layers = profile.find_layers(REFORMAT)
+    text = (
+        f"{describe_count(layers, 'reformat')} between the runtime's memory layouts: operators that it has only in a "
+        "plain layout stand between those that it has in a fast one; replace or fuse them, or try another runtime"
+    )
+    return make_cause("reformats", layers, profile, text)
+
+
+def find_casts(profile: LayerProfile) -> SlowdownCause | None:
+    layers = profile.find_layers(CAST)
+    text = (
+        f"{describe_count(layers, 'cast')}: this processor or runtime does not compute in the model's type throughout; "
+        "compile with --precision fp32, or quantise"
+    )
+    return make_cause("casts", layers, profile, text)
+
+
+def find_quantize_islands(profile: LayerProfile) -> SlowdownCause | None:
+    layers = profile.find_layers(QUANTIZE)
+    text = (
+        f"{describe_count(layers, 'step')} between integers and floats: operators without an integer kernel lie "
+        "between quantized ones; leave whole blocks in float, or quantize what lies between"
+    )
+    return make_cause("quantize-islands", layers, profile, text)
+
+
+def find_float_fallbacks(profile: LayerProfile) -> SlowdownCause | None:
+    """Convolutions and matrix products that ran in float though the model is quantised."""
+    if profile.precision not in INTEGER_PRECISIONS:
+        return None
+    layers = [
+        layer
+        for layer in profile.find_layers(COMPUTE)
+        if FLOAT_KERNEL.search(layer.op) and not QUANTIZED_KERNEL.search(layer.op)
+    ]
+    text = (
+        f"{len(layers)} convolutions or matrix products of a {profile.precision} model ran in float: their inputs "
+        "have no quantisation parameters, or the runtime has no integer kernel for them; quantise them per channel "
+        "with 8-bit activations"
+    )
+    return make_cause("float-fallbacks", layers, profile, text)
+
+
+def find_partitions(profile: LayerProfile) -> SlowdownCause | None:
+    """Many pieces, each with a border to cross; the share is that of the backend with less of the time."""
+    backends = {layer.backend for layer in profile.layers}
+    if profile.partitions < 2 or len(backends) < 2:
+        return None
+    main = max(backends, key=lambda name: profile.share([one for one in profile.layers if one.backend == name]))
+    layers = [layer for layer in profile.layers if layer.backend != main]
+    operators = ", ".join(dict.fromkeys(layer.op for layer in layers))
+    text = (
+        f"{profile.partitions} partitions: {main} does not take {operators}; each border costs a copy and a wait; "
+        "edgewright analyze says why, operator by operator"
+    )
+    return make_cause("partitions", layers, profile, text)
+
+
+def find_missing_features(profile: LayerProfile) -> SlowdownCause | None:
+    """Instruction sets without which a precision is not faster; their cost is not known from this run alone."""
+    if profile.features is None:
+        return None
+    wanted = list_useful_features(profile.precision, profile.machine)
+    if not wanted or wanted & set(profile.features):
+        return None
+    text = (
+        f"the processor has none of {', '.join(sorted(wanted))}: {profile.precision} gains little speed without "
+        "them; compare with fp32 on this device"
+    )
+    return SlowdownCause(code="missing-features", text=text, share=None)
+
+
+def list_useful_features(precision: Precision, machine: str) -> set[str]:
+    """Any of these makes the precision fast on this machine, by the kernel's names; empty where none is known."""
+    arm = machine.lower() in ("aarch64", "arm64")
+    if precision in ("w8a8", "w8a8-dynamic"):
+        return {"asimddp", "i8mm"} if arm else {"avx512_vnni", "avx_vnni", "avxvnni", "amx_int8"}
+    if precision == "fp16":
+        return {"asimdhp"} if arm else {"avx512_fp16", "amx_fp16"}
+    return set()
+
+
+CAUSES: dict[str, Callable[[LayerProfile], SlowdownCause | None]] = {
+    "transposes": find_transposes,
+    "reformats": find_reformats,
+    "casts": find_casts,
+    "quantize-islands": find_quantize_islands,
+    "float-fallbacks": find_float_fallbacks,
+    "partitions": find_partitions,
+    "missing-features": find_missing_features,
+}
+
+
+def compute_integer_share(layers: Sequence[Layer]) -> float | None:
+    """Share of the convolutions and matrix products that ran on integers; None where the trace does not tell.
+
+    By the kernel's name where that says it.
+    """
+    computing = [layer for layer in layers if COMPUTE.search(layer.op)]
+    classified = [layer for layer in computing if QUANTIZED_KERNEL.search(layer.op) or FLOAT_KERNEL.search(layer.op)]
+    if not computing or not classified:
+        return None
+    return sum(bool(QUANTIZED_KERNEL.search(layer.op)) for layer in computing) / len(computing)

@@ -1,0 +1,178 @@
+"""`edgewright analyze`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from edgewright.cli.parse import PATH, SHAPE, WORDS
+from edgewright.cli.rendering.output import print_json, print_line, print_message, print_table, show_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from edgewright.flows.analyze.report import Analysis, RuntimeReport, SupportFinding, UnitReport
+    from edgewright.formats.costs import LayerCost
+    from edgewright.schema.model import TensorSpec
+
+UNIT_HEADERS = ("runtime", "unit", "backend", "operators", "partitions", "first reason", "do this")
+FINDING_HEADERS = ("runtime", "unit", "operator", "nodes", "kind", "reason", "do this")
+LAYER_HEADERS = ("#", "name", "operator", "output", "MACs", "parameters", "weights", "read", "written", "intensity")
+MAX_NAMES = 3
+MAX_FINDINGS = 30
+EVERYWHERE = "all"
+
+
+@click.command()
+@click.argument("model", type=PATH, metavar="MODEL")
+@click.option("--runtime", type=WORDS, multiple=True, help="Runtimes, comma-separated, or all; default: all.")
+@click.option(
+    "--shape",
+    "shapes",
+    type=SHAPE,
+    multiple=True,
+    metavar="NAME=SIZES",
+    help="Sizes of a free input, as x=1,3,224,224.",
+)
+@click.option("--layers", is_flag=True, help="Also list every operator with its costs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.analysis/1).")
+def analyze(
+    model: str,
+    runtime: tuple[list[str], ...],
+    shapes: tuple[tuple[str, tuple[int, ...]], ...],
+    layers: bool,
+    as_json: bool,
+) -> None:
+    """Say what a model costs and which runtimes and units take it, without running it.
+
+    MODEL is an ONNX or a TFLite file. Nothing is compiled, and no runtime needs to be installed. An operator that is
+    not supported is an answer, not a failure: the exit code is 0.
+    """
+    from pathlib import Path
+
+    from edgewright.flows.analyze.flow import analyze as examine
+
+    with show_progress() as progress:
+        analysis = examine(Path(model), dict(shapes), [word for words in runtime for word in words], progress)
+    if as_json:
+        print_json(analysis)
+        return
+    show(analysis, layers=layers)
+
+
+def show(analysis: Analysis, *, layers: bool) -> None:
+    for note in analysis.notes:
+        print_message(f"Note: {note}.")
+    print_table(("fact", "value"), describe_model(analysis))
+    print_line("")
+    rows = [row for report in analysis.runtimes for row in make_runtime_rows(report)]
+    print_table(UNIT_HEADERS, rows, droppable=("do this", "first reason"))
+    findings = group_findings(analysis.runtimes)
+    if findings:
+        print_line("")
+        print_table(FINDING_HEADERS, findings[:MAX_FINDINGS], "Not supported")
+        if len(findings) > MAX_FINDINGS:
+            print_message(f"{len(findings) - MAX_FINDINGS} more reasons are in --json.")
+    show_rewrites(analysis.runtimes)
+    if layers:
+        print_line("")
+        print_table(LAYER_HEADERS, [make_layer_row(i, one) for i, one in enumerate(analysis.costs.layers)])
+
+
+def describe_model(analysis: Analysis) -> list[tuple[str, str]]:
+    from edgewright.schema.units import UNKNOWN, format_digits, show_bytes, show_count
+
+    model, costs = analysis.model, analysis.costs
+    opset = f"opset {model.opset}" if model.opset is not None else ""
+    others = ", ".join(f"{name} {number}" for name, number in model.domains.items() if name != "ai.onnx")
+    unknown = {name: f"{UNKNOWN} ({reason})" for name, reason in costs.unknown.items()}
+    arena = show_bytes(costs.arena_bytes) + (f" at '{costs.arena_at}'" if costs.arena_at else "")
+    intensity = UNKNOWN if costs.intensity is None else f"{format_digits(costs.intensity)} operations a byte"
+    folded = f", {model.folded} of them constant" if model.folded else ""
+    facts = [
+        ("model", f"{model.name} {model.sha256[:12]}"),
+        ("format", " ".join(word for word in (model.format, model.precision, opset, others) if word)),
+        ("size", show_bytes(model.bytes)),
+        *(("input", format_spec(spec, model.shapes.get(spec.name))) for spec in model.signature.inputs),
+        *(("output", format_spec(spec, None)) for spec in model.signature.outputs),
+        ("operators", f"{model.operators}{folded}"),
+        ("parameters", show_count(costs.parameters)),
+        ("MACs", unknown.get("macs") or show_count(costs.macs)),
+        ("weights", show_bytes(costs.weight_bytes)),
+        ("arena", unknown.get("arena_bytes") or arena),
+        ("intensity", intensity),
+    ]
+    return [(name, text) for name, text in facts if text]
+
+
+def format_spec(spec: TensorSpec, taken: Sequence[int | str] | None) -> str:
+    sizes = spec.shape if taken is None else taken
+    return f"{spec.name} {spec.dtype}[{', '.join(str(size) if size != '' else '?' for size in sizes)}]"
+
+
+def make_runtime_rows(report: RuntimeReport) -> list[tuple[str, ...]]:
+    """A row for each unit; one for the runtime where nothing is known."""
+    from edgewright.schema.units import UNKNOWN
+
+    if report.state == "unknown":
+        return [(report.runtime, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, report.reason, "")]
+    return [make_unit_row(report, unit) for unit in report.units]
+
+
+def make_unit_row(report: RuntimeReport, unit: UnitReport) -> tuple[str, ...]:
+    from edgewright.schema.units import UNKNOWN
+
+    first = next(iter((*report.findings, *unit.findings)), None)
+    count = UNKNOWN if unit.supported is None else f"{unit.supported} of {unit.operators}"
+    reason = "" if first is None else f"{first.op}: {first.reason}" if first.op else first.reason
+    partitions = UNKNOWN if unit.partitions is None or report.state == "refused" else str(unit.partitions)
+    remedy = "" if first is None else first.remedy
+    return (report.runtime, unit.unit, unit.backend, count, partitions, reason, remedy)
+
+
+def group_findings(reports: Sequence[RuntimeReport]) -> list[tuple[str, ...]]:
+    """A row for each reason and remedy of a place, with its operators and the first of its nodes."""
+    locations = [(report.runtime, EVERYWHERE, report.findings) for report in reports]
+    locations += [(report.runtime, unit.backend, unit.findings) for report in reports for unit in report.units]
+    rows: list[tuple[str, ...]] = []
+    for runtime, backend, findings in locations:
+        grouped: dict[tuple[str, str, str], list[SupportFinding]] = {}
+        for one in findings:
+            grouped.setdefault((one.kind, one.reason, one.remedy), []).append(one)
+        for (kind, reason, remedy), alike in grouped.items():
+            ops = shorten_names(list(dict.fromkeys(one.op for one in alike if one.op))) or "the model"
+            nodes = shorten_names([one.node for one in alike if one.node])
+            rows.append((runtime, backend, ops, nodes, kind, reason, remedy))
+    return rows
+
+
+def shorten_names(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    shown = ", ".join(names[:MAX_NAMES])
+    return f"{shown} and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else shown
+
+
+def show_rewrites(reports: Sequence[RuntimeReport]) -> None:
+    """What Edgewright will write in another way, on stderr."""
+    for report in reports:
+        if ops := sorted({rewrite.op for rewrite in report.rewrites}):
+            print_message(f"{report.runtime}: Edgewright rewrites {', '.join(ops)} where it has to; --json says how.")
+
+
+def make_layer_row(position: int, layer: LayerCost) -> tuple[str, ...]:
+    from edgewright.schema.units import UNKNOWN, format_digits, show_bytes
+
+    sizes = "" if layer.output_shape is None else "×".join("?" if n < 0 else str(n) for n in layer.output_shape)
+    return (
+        str(position),
+        layer.name,
+        layer.op,
+        f"{sizes} {layer.output_dtype}".strip(),
+        UNKNOWN if layer.macs is None else str(layer.macs),
+        str(layer.parameters),
+        show_bytes(layer.weight_bytes),
+        show_bytes(layer.read_bytes),
+        show_bytes(layer.written_bytes),
+        UNKNOWN if layer.intensity is None else format_digits(layer.intensity),
+    )

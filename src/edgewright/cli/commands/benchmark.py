@@ -1,0 +1,194 @@
+"""`edgewright benchmark`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from edgewright.cli.parse import AFFINITY, PATH, PERCENT, SHAPE, TAG, WORDS
+from edgewright.cli.rendering.output import print_json, show_progress
+
+if TYPE_CHECKING:
+    from edgewright.flows.benchmark.flow import BenchmarkOutcome
+    from edgewright.schema.plan import BenchmarkPlan
+
+PLAN_OPTIONS = (
+    "threads",
+    "affinity",
+    "runs",
+    "seconds",
+    "processes",
+    "interleave",
+    "seed",
+    "warmup_seconds",
+    "layers",
+    "layer_runs",
+    "threshold",
+    "power_w",
+)
+
+ALLOWED_WITH_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_json")
+
+
+@click.command()
+@click.argument("models", nargs=-1, metavar="MODEL...")
+@click.option(
+    "--runtime", type=WORDS, multiple=True, help="Runtimes, comma-separated; default: the one made for the format."
+)
+@click.option("--threads", type=int, default=1, show_default=True, help="Threads for one inference.")
+@click.option(
+    "--affinity", type=AFFINITY, default=None, metavar="CPUS", help="Bind the worker to processors, as 0,1 or 0-3."
+)
+@click.option(
+    "--runs", type=int, default=None, help="Timed inferences per process; default: as many as fill --seconds."
+)
+@click.option("--seconds", type=float, default=0.2, show_default=True, help="Steady time per process without --runs.")
+@click.option("--processes", type=int, default=15, show_default=True, help="Fresh processes per candidate.")
+@click.option(
+    "--interleave",
+    type=click.Choice(["chunks", "processes"]),
+    default="chunks",
+    show_default=True,
+    help="Take turns between short chunks of samples, or run one process after the other.",
+)
+@click.option(
+    "--inputs",
+    type=PATH,
+    default=None,
+    metavar="FILE.npz",
+    help="One array per input; default: made from --seed.",
+)
+@click.option(
+    "--shape",
+    "shapes",
+    type=SHAPE,
+    multiple=True,
+    metavar="NAME=SIZES",
+    help="Sizes of a free input, as x=1,3,224,224.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the made inputs.")
+@click.option(
+    "-p",
+    "--option",
+    "options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="An option of a runtime, as optimization=basic or litert.delegate=none.",
+)
+@click.option("--warmup-seconds", type=float, default=2.0, show_default=True, help="Longest warm-up of a process.")
+@click.option(
+    "--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Longest silence of a worker, seconds."
+)
+@click.option("--layers/--no-layers", default=True, show_default=True, help="Time the layers in a pass of their own.")
+@click.option("--layer-runs", type=int, default=30, show_default=True, help="Profiled inferences.")
+@click.option(
+    "--threshold", type=float, default=0.02, show_default=True, help="Smallest relative difference that counts."
+)
+@click.option(
+    "--power-w", type=float, default=None, help="The device's power in watts, for an energy estimate without a sensor."
+)
+@click.option(
+    "--fail-on-fallback",
+    type=PERCENT,
+    default=None,
+    metavar="PCT",
+    help="Exit 3 if over PCT % of the layers' time fell back.",
+)
+@click.option("--on", "device", default="local", show_default=True, help="The device; local is this machine.")
+@click.option("--tag", "tags", type=TAG, multiple=True, metavar="NAME=VALUE", help="Put a tag on the runs.")
+@click.option("--plan", "plan_file", type=PATH, default=None, metavar="FILE", help="Take the plan from a file.")
+@click.option("--dry-run", is_flag=True, help="Print the resolved plan, and measure nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.benchmark/1).")
+@click.pass_context
+def benchmark(ctx: click.Context, /, **given: Any) -> None:
+    """Measure models, interleaved, each in fresh processes.
+
+    A folder stands for the artifacts in it (see `edgewright compile`). The first row is the reference of the verdicts.
+    Everything is kept: see `edgewright runs`.
+    """
+    from edgewright.flows.benchmark.flow import resolve_plan
+
+    if given["plan_file"] is not None:
+        reject_beside_plan(ctx)
+    plan = make_plan(given)
+    if given["dry_run"]:
+        print_json(resolve_plan(plan)[0])
+        return
+    outcome = measure_plan(plan, dict(given["tags"]))
+    show(outcome, as_json=given["as_json"])
+    if outcome.error is not None:
+        raise outcome.error
+    if given["fail_on_fallback"] is not None:
+        check_fallback(outcome, given["fail_on_fallback"])
+
+
+def reject_beside_plan(ctx: click.Context) -> None:
+    """UsageError for an option on the command line that a plan file decides."""
+    from edgewright.errors import UsageError
+
+    typed = [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
+    for option in (
+        param for param in ctx.command.params if param.name in typed and param.name not in ALLOWED_WITH_PLAN
+    ):
+        name = option.opts[-1] if isinstance(option, click.Option) else "MODEL"
+        raise UsageError(f"--plan and {name} exclude each other", "the plan decides that", "change it in the plan file")
+
+
+def make_plan(given: dict[str, Any]) -> BenchmarkPlan:
+    """The plan that the options say, or the plan file with the models given beside it."""
+    from pathlib import Path
+
+    from edgewright.errors import UsageError
+    from edgewright.flows.candidates import expand_folders, pair_candidates, read_models, read_plan
+    from edgewright.schema.plan import BenchmarkPlan
+
+    if given["plan_file"] is not None:
+        return read_plan(Path(given["plan_file"]))
+    if not given["models"]:
+        raise UsageError("no model is given", "", "edgewright benchmark MODEL")
+    runtimes = [word for words in given["runtime"] for word in words]
+    paths = expand_folders(given["models"], runtimes)
+    models = read_models(paths)
+    candidates = pair_candidates([models[path] for path in paths], runtimes, given["options"])
+    plain = {name: given[name] for name in PLAN_OPTIONS if given[name] is not None}
+    return BenchmarkPlan(
+        candidates=candidates,
+        device=given["device"],
+        inputs=str(Path(given["inputs"]).absolute()) if given["inputs"] else None,
+        shapes=dict(given["shapes"]),
+        timeout_s=given["timeout_s"],
+        **plain,
+    )
+
+
+def measure_plan(plan: BenchmarkPlan, tags: dict[str, str]) -> BenchmarkOutcome:
+    """Run the plan on its device and record it."""
+    from contextlib import closing
+
+    from edgewright.cli.user_store import open_user_store
+    from edgewright.flows.benchmark.flow import benchmark as run_benchmark
+    from edgewright.flows.device_names import open_device
+
+    with closing(open_device(plan.device)) as device, closing(open_user_store()) as store, show_progress() as progress:
+        return run_benchmark(plan, device, store, progress, tags)
+
+
+def show(outcome: BenchmarkOutcome, *, as_json: bool) -> None:
+    from edgewright.cli.rendering.tables import print_warnings, show_benchmark
+    from edgewright.flows.benchmark.report import make_report
+
+    report = make_report(outcome.runs, outcome.comparisons)
+    if as_json:
+        print_json(report)
+    else:
+        show_benchmark(report)
+    print_warnings(report.runs)
+
+
+def check_fallback(outcome: BenchmarkOutcome, percent: float) -> None:
+    """GateFailed where more of the layers' time fell back than allowed, or where that is not known."""
+    from edgewright.flows.benchmark.gates import check_fallback_shares
+
+    check_fallback_shares(outcome.runs, percent)

@@ -1,0 +1,171 @@
+"""`edgewright compile`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgewright.cli.code import find_task_folder
+from edgewright.cli.parse import PATH, SHAPE, WORDS
+from edgewright.cli.rendering.output import print_json, print_message, print_table, show_progress
+
+if TYPE_CHECKING:
+    from edgewright.flows.compile.flow import CellReport, CompileReport
+    from edgewright.schema.plan import CompilePlan
+
+MAX_LINES = 6
+HEADERS = ("runtime", "precision", "state", "size", "seconds", "cosine", "SQNR", "max abs", "same arg-max", "artifact")
+
+
+@click.command("compile")
+@click.argument("model", metavar="MODEL")
+@click.option(
+    "--runtime", type=WORDS, multiple=True, help="Runtimes, comma-separated, or all; default: all that are installed."
+)
+@click.option(
+    "--precision", type=WORDS, multiple=True, help="Precisions, comma-separated: fp32, fp16; default: the model's own."
+)
+@click.option("-o", "--output", type=PATH, default="artifacts", show_default=True, help="Folder of the artifacts.")
+@click.option(
+    "--shape",
+    "shapes",
+    type=SHAPE,
+    multiple=True,
+    metavar="NAME=SIZES",
+    help="Sizes of a free input, as x=1,3,224,224.",
+)
+@click.option("--weights", type=PATH, default=None, help="Weights of a torch model made by FILE.py:FACTORY.")
+@click.option(
+    "-p",
+    "--option",
+    "options",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="An option of a compiler, as litert.io=source.",
+)
+@click.option(
+    "--check/--no-check", default=True, show_default=True, help="Run the artifacts and compare their numbers."
+)
+@click.option("--samples", type=int, default=8, show_default=True, help="Seeded inputs that they are compared on.")
+@click.option("--inputs", type=PATH, default=None, metavar="FILE.npz", help="One array per input, to compare on.")
+@click.option(
+    "--task", "task_file", type=PATH, default=None, metavar="FILE.toml", help="Its labels and scaling go along."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the made inputs.")
+@click.option("--bisect", is_flag=True, help="Name the first layer whose numbers differ, where an artifact fails.")
+@click.option(
+    "--timeout", "timeout_s", type=float, default=600.0, show_default=True, help="Longest time of a step, seconds."
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan, and compile nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.compile/1).")
+def compile(**given: Any) -> None:
+    """Turn one model into artifacts for every runtime, and prove that their numbers are the same.
+
+    MODEL is an ONNX or TFLite file, a torch program (.pt2, or TorchScript .pt), or FILE.py:FACTORY. An artifact gets
+    its name only after it was run and compared.
+    """
+    plan = make_plan(given)
+    if given["dry_run"]:
+        from edgewright.flows.compile.flow import complete_plan
+
+        print_json(complete_plan(plan))
+        return
+    run(plan, given["output"], bisect=given["bisect"], as_json=given["as_json"])
+
+
+def make_plan(given: dict[str, Any]) -> CompilePlan:
+    from pathlib import Path
+
+    from edgewright.flows.candidates import hash_npz, split_compile_options
+    from edgewright.flows.compile.cells import plan_cells, read_source_precision
+    from edgewright.flows.tasks.flow import make_model_metadata
+    from edgewright.schema.plan import CompilePlan
+
+    runtimes = [word for words in given["runtime"] for word in words]
+    names = choose_runtimes(runtimes)
+    precisions = [word for words in given["precision"] for word in words]
+    inputs = str(Path(given["inputs"]).absolute()) if given["inputs"] else None
+    return CompilePlan(
+        source=given["model"],
+        weights=given["weights"],
+        cells=plan_cells(
+            names, precisions, split_compile_options(given["options"], names), read_source_precision(given["model"])
+        ),
+        shapes=dict(given["shapes"]),
+        check=given["check"],
+        samples=given["samples"],
+        inputs=inputs,
+        inputs_sha256=hash_npz(inputs),
+        seed=given["seed"],
+        timeout_s=given["timeout_s"],
+        metadata=make_model_metadata(Path(given["task_file"]), given["model"], find_task_folder())
+        if given["task_file"]
+        else None,
+    )
+
+
+def choose_runtimes(words: list[str]) -> list[str]:
+    """The named runtimes; all that have a compiler for `all`; without a name those of them that are installed."""
+    from edgewright.flows.doctor.flow import TEST_RUNTIME, examine_runtime
+    from edgewright.runtimes.table import TABLE
+
+    compiling = [info for info in TABLE.values() if info.writes and info.reads and info.name != TEST_RUNTIME]
+    if words and "all" not in words:
+        return words
+    return [info.name for info in compiling if words or examine_runtime(info).usable]
+
+
+def run(plan: CompilePlan, output: str, *, bisect: bool, as_json: bool) -> None:
+    from contextlib import closing
+    from pathlib import Path
+
+    from edgewright.cli.user_store import open_user_store
+    from edgewright.flows.compile.flow import compile_all
+    from edgewright.flows.device_names import open_device
+
+    with closing(open_device("local")) as device, closing(open_user_store()) as store, show_progress() as progress:
+        report, error = compile_all(plan, Path(output), device, store, progress, bisect=bisect)
+    if as_json:
+        print_json(report)
+    else:
+        show(report)
+    if error is not None:
+        raise error
+
+
+def show(report: CompileReport) -> None:
+    print_table(HEADERS, [make_cell_row(cell) for cell in report.artifacts], droppable=("max abs", "seconds", "cosine"))
+    for cell in report.artifacts:
+        title = f"{cell.runtime} {cell.precision}"
+        if cell.reason:
+            print_message(f"{title}: {shorten_reason(cell.reason)}")
+        if cell.try_this:
+            print_message(f"    try: {cell.try_this}")
+        for note in cell.notes:
+            print_message(f"{title}: {note}")
+        if (found := cell.culprit) is not None:
+            before = "" if found.before_db is None else f", {found.before_db:.1f} dB in front of it"
+            print_message(
+                f"{title}: the numbers part at {found.op} '{found.node}': {found.sqnr_db:.1f} dB behind it{before}"
+            )
+
+
+def shorten_reason(reason: str) -> str:
+    """The beginning of a reason with many lines, such as the log of a worker that crashed."""
+    lines = reason.splitlines()
+    return "\n    ".join(lines[:MAX_LINES]) + (
+        f"\n    … and {len(lines) - MAX_LINES} more lines, in --json" * (len(lines) > MAX_LINES)
+    )
+
+
+def make_cell_row(cell: CellReport) -> tuple[str, ...]:
+    from edgewright.schema.units import UNKNOWN, show_bytes, show_share
+
+    state = "cached" if cell.cached else cell.state
+    figures = (UNKNOWN,) * 4
+    if (n := cell.numerics) is not None:
+        agreement = UNKNOWN if n.argmax_agreement is None else show_share(n.argmax_agreement)
+        figures = (f"{n.cosine:.6f}", f"{n.sqnr_db:.1f} dB", f"{n.max_abs:.2g}", agreement)
+    size = UNKNOWN if cell.bytes is None else show_bytes(cell.bytes)
+    return (cell.runtime, cell.precision, state, size, f"{cell.seconds:.1f}", *figures, cell.path or UNKNOWN)

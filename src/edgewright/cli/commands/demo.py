@@ -1,0 +1,84 @@
+"""`edgewright demo`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from edgewright.cli.rendering.output import print_json, print_message, print_table, show_progress
+
+if TYPE_CHECKING:
+    from edgewright.flows.benchmark.report import BenchmarkRow
+    from edgewright.flows.demo.flow import DemoReport
+    from edgewright.tasks.metrics.metrics import Score
+
+ACCURACY_INTERVAL = "accuracy, 95 % interval"
+HEADERS = (
+    "runtime",
+    "precision",
+    "size",
+    "accuracy",
+    ACCURACY_INTERVAL,
+    "p50",
+    "95 % interval",
+    "p90",
+    "peak memory",
+    "cold start",
+    "verdict",
+)
+DROPPABLE = ("peak memory", "cold start", "p90", "size", "95 % interval")  # where a terminal is narrow
+
+LAYER_WARNINGS = ("layer-sum", "profiling-cost")  # the demo's table shows no layers
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.demo/1).")
+def demo(as_json: bool) -> None:
+    """Compile, evaluate and benchmark a digit classifier in every runtime that is installed.
+
+    The model, made for 8 × 8 images of handwritten digits, comes with Edgewright; nothing is downloaded.
+    """
+    from contextlib import closing
+
+    from edgewright.cli.user_store import open_user_store
+    from edgewright.flows.demo.flow import run_demo
+    from edgewright.flows.device_names import open_device
+
+    with closing(open_device("local")) as device, closing(open_user_store()) as store, show_progress() as progress:
+        result, error = run_demo(device, store, progress)
+    if as_json:
+        print_json(result)
+    else:
+        show(result)
+    if error is not None:
+        raise error
+
+
+def show(demo: DemoReport) -> None:
+    from edgewright.cli.rendering.tables import format_verdict, print_warnings
+
+    verdicts = {comparison.b: format_verdict(comparison) for comparison in demo.benchmark.comparisons}
+    rows = [
+        make_demo_row(score, row, verdicts.get(row.run_id, "reference") if row.state == "done" else row.state)
+        for score, row in zip(demo.accuracies, demo.benchmark.runs, strict=True)
+    ]
+    print_table(
+        HEADERS,
+        rows,
+        f"Handwritten digits: {demo.accuracies[0].n} held-out images, one thread",
+        piped_only=(ACCURACY_INTERVAL,),
+        droppable=DROPPABLE,
+    )
+    for text in demo.left_out:
+        print_message(f"Left out: {text}.")
+    print_warnings(demo.benchmark.runs, hidden=LAYER_WARNINGS)
+    print_message("Every run is kept, with layers and all warnings: edgewright ui, edgewright runs list.")
+
+
+def make_demo_row(score: Score, row: BenchmarkRow, verdict: str) -> tuple[str, ...]:
+    from edgewright.cli.rendering.tables import format_figures
+
+    size, p50, interval, p90, peak, cold = format_figures(row)
+    bounds = f"{score.low:.1%}–{score.high:.1%}"
+    return (row.runtime, row.precision, size, f"{score.value:.1%}", bounds, p50, interval, p90, peak, cold, verdict)

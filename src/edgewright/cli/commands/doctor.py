@@ -1,0 +1,91 @@
+"""`edgewright doctor`: which runtimes work here, and what will spoil measurements."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from edgewright.flows.doctor.flow import Diagnosis, EnvironmentState, RuntimeState, TelemetryState
+
+HEADERS = ("name", "state", "detail", "do this")
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.doctor/1).")
+def doctor(as_json: bool) -> None:
+    """Say which runtimes work here, and what on this machine will spoil measurements.
+
+    Nothing is started or changed. Exit code 5 when no runtime works.
+    """
+    import os
+    from pathlib import Path
+
+    from edgewright.cli.config import load_store_settings
+    from edgewright.cli.rendering.output import print_json
+    from edgewright.errors import RuntimeMissing
+    from edgewright.flows.doctor.flow import diagnose, has_usable_runtime
+    from edgewright.runtimes.environments import FOLDER
+    from edgewright.store.location import find_home
+
+    configured = load_store_settings(os.environ).get("home")
+    environments = find_home(os.environ) / FOLDER
+    diagnosis = diagnose(
+        Path("/"), os.environ, Path(configured).expanduser() if configured else find_home(os.environ), environments
+    )
+    if as_json:
+        print_json(diagnosis)
+    else:
+        print_diagnosis(diagnosis)
+    if not has_usable_runtime(diagnosis):
+        remedy = next((runtime.remedy for runtime in diagnosis.runtimes if runtime.remedy), "")
+        raise RuntimeMissing(
+            "no runtime works here", "none of those that measure anything real is installed whole", remedy
+        )
+
+
+def print_diagnosis(diagnosis: Diagnosis) -> None:
+    """Print up to four tables with the same columns, so that a pipe can read them as one."""
+    from edgewright.cli.rendering.output import print_message, print_table
+
+    only_paths = all(runtime.usable for runtime in diagnosis.runtimes)
+    droppable = ("detail",) if only_paths else ()  # on a narrow terminal; a problem must be seen on any
+    print_table(HEADERS, [make_runtime_row(runtime) for runtime in diagnosis.runtimes], "Runtimes", droppable=droppable)
+    if diagnosis.environments:
+        print_table(HEADERS, [make_environment_row(one) for one in diagnosis.environments], "Isolated environments")
+    print_table(HEADERS, [make_telemetry_row(one) for one in diagnosis.telemetry], "Telemetry of dependencies")
+    if not diagnosis.findings:
+        print_message("nothing was found here that will spoil measurements")
+        return
+    rows = [(found.code, found.severity, found.text, found.advice) for found in diagnosis.findings]
+    print_table(HEADERS, rows, f"What will spoil measurements on {name_machine(diagnosis)}")
+
+
+def make_runtime_row(runtime: RuntimeState) -> tuple[str, str, str, str]:
+    """State is one word and the version; a runtime for tests says so."""
+    state = " ".join(word for word in ("works" if runtime.usable else "missing", runtime.version) if word)
+    detail = runtime.file if runtime.usable and runtime.file else runtime.problem
+    if runtime.environment:
+        state += " (isolated)"
+    return (runtime.name, f"{state} (for tests)" if runtime.for_tests else state, detail, runtime.remedy)
+
+
+def make_environment_row(environment: EnvironmentState) -> tuple[str, str, str, str]:
+    from edgewright.schema.units import show_bytes
+
+    size = "" if environment.bytes is None else f" {show_bytes(environment.bytes)}"
+    return (environment.name, f"{environment.state}{size}", environment.path, environment.remedy)
+
+
+def make_telemetry_row(switch: TelemetryState) -> tuple[str, str, str, str]:
+    """State is `off` or `on`; the detail says how it is kept off."""
+    detail = f"{switch.variable}={switch.value}" if switch.variable else switch.barrier
+    advice = "" if switch.set else f"import edgewright before {switch.package}"
+    return (f"{switch.package} telemetry", "off" if switch.set else "on", detail, advice)
+
+
+def name_machine(diagnosis: Diagnosis) -> str:
+    processor = diagnosis.environment.get("processor", {})
+    parts = [processor.get("board"), processor.get("model"), diagnosis.environment.get("system")]
+    return ", ".join(part for part in parts if part) or "this machine"

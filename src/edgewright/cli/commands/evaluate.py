@@ -1,0 +1,174 @@
+"""`edgewright evaluate`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgewright.cli.code import allow_code, check_code, read_task
+from edgewright.cli.parse import INDICES, PATH, TAG, WORDS
+from edgewright.cli.rendering.output import print_json, print_message, print_table, show_progress
+
+if TYPE_CHECKING:
+    from edgewright.flows.evaluate.report import EvaluationReport, EvaluationRow, PairedRow
+    from edgewright.schema.plan import EvaluatePlan
+
+HEADERS = (
+    "model",
+    "runtime",
+    "precision",
+    "samples",
+    "metric",
+    "interval",
+    "difference",
+    "p",
+    "agreement",
+    "SQNR",
+    "samples/s",
+    "run",
+)
+DROPPABLE = ("samples/s", "p", "precision", "interval")
+MAX_SHOWN = 5
+
+
+@click.command()
+@click.argument("models", nargs=-1, metavar="MODEL...")
+@click.option("--task", "task_file", type=PATH, default=None, metavar="FILE.toml", help="What the model is for.")
+@click.option("--data", default=None, metavar="DATA", help="Folder, .zip, .npz, or FILE.py:function.")
+@click.option(
+    "--runtime", type=WORDS, multiple=True, help="Runtimes, comma-separated; default: the one made for the format."
+)
+@click.option("--samples", type=int, default=None, help="Evaluate so many samples, chosen by --seed; default: all.")
+@click.option(
+    "--leave-out", type=int, default=None, help="Evaluate all but those that --samples of so many would choose."
+)
+@click.option("--indices", type=INDICES, default=None, metavar="LIST", help="Evaluate these samples, as 0-99,200.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the choice.")
+@click.option("--threads", type=int, default=1, show_default=True, help="Threads for one inference.")
+@click.option("-p", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of a runtime.")
+@click.option(
+    "--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Longest silence of a worker, seconds."
+)
+@click.option("--on", "device", default="local", show_default=True, help="The device; local is this machine.")
+@click.option("--tag", "tags", type=TAG, multiple=True, metavar="NAME=VALUE", help="Put a tag on the runs.")
+@allow_code
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.evaluate/1).")
+def evaluate(**given: Any) -> None:
+    """Score models on labelled data, all on the same samples.
+
+    A folder stands for the artifacts in it. The first row is the reference of agreement and difference. Everything is
+    kept: see `edgewright runs`.
+    """
+    from contextlib import closing
+
+    from edgewright.cli.user_store import open_user_store
+    from edgewright.flows.device_names import open_device
+    from edgewright.flows.evaluate.flow import evaluate as run_evaluation
+
+    check_code(given)
+    plan = make_plan(given)
+    with closing(open_device(plan.device)) as device, closing(open_user_store()) as store, show_progress() as progress:
+        result = run_evaluation(plan, device, store, progress, dict(given["tags"]))
+    if given["as_json"]:
+        print_json(result.report)
+    else:
+        show(result.report)
+    if result.error is not None:
+        raise result.error
+
+
+def make_plan(given: dict[str, Any]) -> EvaluatePlan:
+    import msgspec
+
+    from edgewright.errors import UsageError
+    from edgewright.flows.candidates import expand_folders, pair_candidates, read_models
+    from edgewright.schema.plan import EvaluatePlan
+
+    example = "edgewright evaluate MODEL --task task.toml --data DATA"
+    if not given["models"]:
+        raise UsageError("no model is given", "at least one model or artifact is needed", example)
+    if given["task_file"] is None:
+        raise UsageError(
+            "no task is given",
+            "it describes the inputs and outputs of the model",
+            "edgewright task init MODEL -o task.toml, then --task task.toml",
+        )
+    if given["data"] is None:
+        raise UsageError("no data is given", "labelled samples are needed", example)
+    runtimes = [word for words in given["runtime"] for word in words]
+    task, code = read_task(given)
+    paths = expand_folders(given["models"], runtimes)
+    models = read_models(paths)
+    return EvaluatePlan(
+        candidates=pair_candidates([models[path] for path in paths], runtimes, given["options"]),
+        device=given["device"],
+        task=msgspec.to_builtins(task),
+        code=code,
+        data=given["data"],
+        samples=given["samples"],
+        leave_out=given["leave_out"],
+        indices=given["indices"],
+        seed=given["seed"],
+        threads=given["threads"],
+        timeout_s=given["timeout_s"],
+    )
+
+
+def show(report: EvaluationReport) -> None:
+    from edgewright.cli.rendering.output import print_line
+    from edgewright.schema.units import show_share
+
+    headers = [report.metric if header == "metric" else header for header in HEADERS]
+    print_table(headers, [make_evaluation_row(row) for row in report.results], piped_only=("run",), droppable=DROPPABLE)
+    for row in report.results:
+        if any(one.n - one.correct > 1 for one in row.worst_classes):  # single misses of single samples tell nothing
+            print_line("")
+            print_line(f"{row.model} in {row.runtime}: the classes with the most misses")
+            for one in row.worst_classes[:MAX_SHOWN]:
+                right = f"{one.correct} of {one.n} right ({show_share(one.correct / one.n)})"
+                other = format_class(one.taken_for, one.taken_for_name)
+                print_line(f"    {format_class(one.label, one.name)}: {right}, taken for {other} {one.times}×")
+    for note in report.notes:
+        print_message(f"{report.data}: {note}.")
+    for skipped in report.skipped[:MAX_SHOWN]:
+        print_message(f"Skipped {skipped.name}: {skipped.why}.")
+    if len(report.skipped) > MAX_SHOWN:
+        print_message(f"… and {len(report.skipped) - MAX_SHOWN} more of {report.samples}.")
+
+
+def format_class(label: int, name: str) -> str:
+    return f"{label} {name}" if name else str(label)
+
+
+def make_evaluation_row(row: EvaluationRow) -> tuple[str, ...]:
+    from edgewright.schema.units import UNKNOWN, show_share
+
+    metric, paired = row.metric, row.paired
+    share = metric is not None and metric.low >= 0 and metric.high <= 1
+
+    def figure(value: float) -> str:
+        return f"{value:.2%}" if share else f"{value:.4g}"
+
+    return (
+        row.model,
+        row.runtime,
+        row.precision,
+        str(row.evaluated),
+        row.state if metric is None else figure(metric.value),
+        UNKNOWN if metric is None else f"{figure(metric.low)}–{figure(metric.high)}",
+        ("reference" if row.reference else UNKNOWN) if paired is None else format_difference(paired, share=share),
+        UNKNOWN if paired is None else f"{paired.p:.2g}",
+        UNKNOWN if row.agreement is None else show_share(row.agreement.value),
+        UNKNOWN if row.sqnr_db is None else f"{row.sqnr_db:.1f} dB",
+        UNKNOWN if row.samples_per_second is None else f"{row.samples_per_second:.0f}",
+        row.run_id,
+    )
+
+
+def format_difference(paired: PairedRow, *, share: bool) -> str:
+    """In points of a percent for shares."""
+    value, low, high = paired.difference, paired.low, paired.high
+    if share:
+        return f"{value * 100:+.2f} pt ({low * 100:+.2f} to {high * 100:+.2f})"
+    return f"{value:+.4g} ({low:+.4g} to {high:+.4g})"

@@ -1,0 +1,68 @@
+"""`edgewright invoke`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from edgewright.cli.parse import PATH
+from edgewright.cli.rendering.output import print_json, print_message, print_table, show_progress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgewright.bench.feeds import Array
+
+
+@click.command()
+@click.argument("artifact", type=PATH, metavar="ARTIFACT")
+@click.option("--inputs", type=PATH, required=True, metavar="FILE.npz", help="One array per input of the source.")
+@click.option("-o", "--output", type=PATH, required=True, metavar="FILE.npz", help="Where the outputs go.")
+@click.option("--runtime", default="", help="Another runtime that reads the format.")
+@click.option("-p", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the runtime.")
+@click.option("--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Longest silence, seconds.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.invocation/1).")
+def invoke(
+    artifact: str, inputs: str, output: str, runtime: str, options: tuple[str, ...], timeout_s: float, as_json: bool
+) -> None:
+    """Run a model once on your inputs and write its outputs.
+
+    An artifact of `edgewright compile` takes and gives what its source does: the same names, shapes and layouts.
+    """
+    from contextlib import closing
+    from pathlib import Path
+
+    from edgewright.flows.candidates import check_number, choose_runtime, split_options
+    from edgewright.flows.device_names import open_device
+    from edgewright.flows.evaluate.invoke import check_output_path, save_outputs
+    from edgewright.flows.evaluate.invoke import invoke as run_once
+
+    check_output_path(Path(output))
+    check_number("timeout_s", timeout_s)
+    info = choose_runtime(Path(artifact), runtime)
+    runtime_options = split_options(options, [info])[info.name]
+    with closing(open_device("local")) as device, show_progress() as progress:
+        progress(f"{Path(artifact).name} in {info.name}: running")
+        outputs, notes = run_once(
+            Path(artifact), Path(inputs), device, runtime=info.name, options=runtime_options, timeout_s=timeout_s
+        )
+    save_outputs(Path(output), outputs)
+    for note in notes:
+        print_message(note)
+    show(outputs, Path(output), info.name, as_json=as_json)
+
+
+def show(outputs: dict[str, Array], path: Path, runtime: str, *, as_json: bool) -> None:
+    described = [(name, array.dtype.name, list(array.shape)) for name, array in outputs.items()]
+    if as_json:
+        print_json(
+            {
+                "schema": "edgewright.invocation/1",
+                "runtime": runtime,
+                "path": str(path),
+                "outputs": [{"name": name, "dtype": dtype, "shape": shape} for name, dtype, shape in described],
+            }
+        )
+        return
+    print_table(("output", "type", "shape"), [(name, dtype, str(shape)) for name, dtype, shape in described])

@@ -1,0 +1,226 @@
+"""`edgewright runs`: what was measured, kept."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from edgewright.cli.parse import PATH, TAG
+from edgewright.cli.rendering.output import print_json, print_message, print_table, show_progress
+from edgewright.schema.vocabulary import RunState
+
+if TYPE_CHECKING:
+    from edgewright.store.runs.queries import RunSummary
+    from edgewright.store.store import Store
+
+LIST_HEADERS = ("run", "started", "kind", "state", "model", "runtime", "precision", "device", "p50", "interval", "tags")
+
+
+@click.group()
+def runs() -> None:
+    """The record of runs: list, show, export, import, rerun, tag, delete."""
+
+
+@runs.command("list")
+@click.option("--model", default=None, help="Name of the model, or the first digits of its hash.")
+@click.option("--runtime", default=None, help="Runtime.")
+@click.option("--device", default=None, help="Device, by name or id.")
+@click.option(
+    "--tag", "tags", type=TAG, multiple=True, metavar="NAME=VALUE", help="Only with this tag; may be repeated."
+)
+@click.option("--state", type=click.Choice(get_args(RunState)), default=None, help="State of the run.")
+@click.option("--since", default=None, metavar="DATE", help="Started then or later, as 2026-11-01 (UTC).")
+@click.option("--until", default=None, metavar="DATE", help="Started before then.")
+@click.option("--text", default=None, help="Part of a note, an error, or a name of model, device or runtime.")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="The newest so many.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.runs/1).")
+def list_command(tags: tuple[tuple[str, str], ...], as_json: bool, **wanted: Any) -> None:
+    """List the runs, newest first."""
+    from edgewright.cli.user_store import open_user_store
+    from edgewright.store.runs.queries import RunFilter
+
+    chosen = RunFilter(tags=dict(tags), metrics=("latency.p50",), **wanted)
+    with closing(open_user_store()) as store:
+        rows = store.list_runs(chosen)
+    if as_json:
+        print_json({"schema": "edgewright.runs/1", "runs": rows})
+        return
+    print_table(
+        LIST_HEADERS,
+        [make_list_row(row) for row in rows],
+        droppable=("tags", "device", "kind", "interval", "precision", "started", "state"),
+    )
+    if not rows:
+        print_message("No runs. edgewright benchmark MODEL makes one, edgewright demo a dozen.")
+
+
+def make_list_row(row: RunSummary) -> tuple[str, ...]:
+    from edgewright.cli.rendering.tables import format_tags
+    from edgewright.schema.units import UNKNOWN, show_range, show_us
+
+    p50 = row.metrics.get("latency.p50")
+    return (
+        row.id,
+        row.started_at[:16].replace("T", " "),
+        row.kind + (" (imported)" if row.imported else ""),
+        row.state,
+        row.model_name or UNKNOWN,
+        row.runtime,
+        row.precision or UNKNOWN,
+        row.device_name or UNKNOWN,
+        show_us(p50.value if p50 else None),
+        show_range(p50.low, p50.high) if p50 else UNKNOWN,
+        format_tags(row.tags),
+    )
+
+
+@runs.command()
+@click.argument("run_id", metavar="ID")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole record (edgewright.run/1).")
+def show(run_id: str, as_json: bool) -> None:
+    """Show one run: facts, figures, outputs, lineage, layers, warnings."""
+    from edgewright.cli.rendering.tables import show_run
+    from edgewright.cli.user_store import open_user_store
+    from edgewright.flows.lineage import trace_lineage
+
+    with closing(open_user_store()) as store:
+        run = store.load(run_id)
+        lineage = trace_lineage(run, store)
+    if as_json:
+        print_json({"schema": "edgewright.run/1", "run": run, "lineage": lineage})
+        return
+    show_run(run, lineage)
+
+
+@runs.command("export")
+@click.argument("items", nargs=-1, metavar="ID... [FOLDER]")
+@click.option("--html", type=PATH, default=None, metavar="FILE", help="A report of one to eight runs.")
+@click.option("--site", type=PATH, default=None, metavar="FOLDER", help="Static pages; without ID of all runs.")
+@click.option("--chrome-trace", type=PATH, default=None, metavar="FILE", help="The layers for Perfetto.")
+@click.option(
+    "--model-explorer", type=PATH, default=None, metavar="FILE", help="The layers as node data for its graph."
+)
+@click.option("--csv", type=PATH, default=None, metavar="FILE", help="The layers as a table.")
+def export_command(items: tuple[str, ...], **wanted: str | None) -> None:
+    """Write a run with its model into a folder that another machine can import; or runs as reports."""
+    from edgewright.cli.user_store import open_user_store
+
+    chosen = {name: path for name, path in wanted.items() if path is not None}
+    with closing(open_user_store()) as store:
+        if not chosen:
+            export_folder(items, store)
+        for name, path in chosen.items():
+            write_report(name, path, items, store)
+            click.echo(path)
+
+
+def export_folder(items: tuple[str, ...], store: Store) -> None:
+    from pathlib import Path
+
+    from edgewright.errors import UsageError
+
+    if len(items) != 2:
+        what = "a run and a folder are expected"
+        raise UsageError(what, f"given is {len(items)}", "edgewright runs export ID FOLDER")
+    for output in store.export_run(items[0], Path(items[1])):
+        print_message(f"Warning: the bytes of {output.role} are not in the record and were left out.")
+    click.echo(items[1])
+
+
+def write_report(name: str, path: str, items: tuple[str, ...], store: Store) -> None:
+    from pathlib import Path
+
+    from edgewright.errors import UsageError
+    from edgewright.system.files import write_atomically
+    from edgewright.web.pages.reports import render_one_file, write_layers, write_site
+
+    if name == "site":
+        write_site(Path(path), items, store)
+        return
+    if not items or (name != "html" and len(items) > 1):
+        what = f"--{name.replace('_', '-')} needs {'one run' if name != 'html' else 'a run'}"
+        raise UsageError(what, f"given is {len(items)}", "name it by its id")
+    runs = [store.load(item) for item in items]
+    if name == "html":
+        write_atomically(Path(path), render_one_file(runs, store), follow=True)
+    else:
+        write_layers(name, Path(path), runs[0])
+
+
+@runs.command("import")
+@click.argument("folder", type=PATH, metavar="FOLDER")
+def import_command(folder: str) -> None:
+    """Take in a run that was exported elsewhere."""
+    from pathlib import Path
+
+    from edgewright.cli.user_store import open_user_store
+
+    with closing(open_user_store()) as store:
+        click.echo(store.import_run(Path(folder)))
+
+
+@runs.command()
+@click.argument("run_id", metavar="ID")
+@click.option("--on", "device", default="", help="Another device than the run's own.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.rerun/1).")
+def rerun(run_id: str, device: str, as_json: bool) -> None:
+    """Repeat a run from its record alone, and compare the two."""
+    from edgewright.cli.rendering.tables import show_benchmark, show_comparisons
+    from edgewright.cli.user_store import open_user_store
+    from edgewright.flows.benchmark.report import make_report
+    from edgewright.flows.benchmark.rerun import load_recorded_plan
+    from edgewright.flows.benchmark.rerun import rerun as repeat
+    from edgewright.flows.device_names import open_device
+
+    with closing(open_user_store()) as store:
+        word = device or load_recorded_plan(store.load(run_id)).device
+        with closing(open_device(word)) as opened, show_progress() as progress:
+            repeated = repeat(run_id, opened, store, progress, moved_to=device)
+    comparisons = (repeated.comparison,) if repeated.comparison else ()
+    report = make_report([repeated.original, *repeated.outcome.runs], comparisons)
+    if as_json:
+        print_json({"schema": "edgewright.rerun/1", "runs": report.runs, "comparisons": comparisons})
+    else:
+        show_benchmark(report)
+        show_comparisons(comparisons, {row.run_id: row.run_id for row in report.runs})
+    if repeated.outcome.error is not None:
+        raise repeated.outcome.error
+
+
+@runs.command()
+@click.argument("run_id", metavar="ID")
+@click.argument("tags", nargs=-1, type=TAG, metavar="[NAME=VALUE]...")
+@click.option("--note", default=None, help="Replace the run's note.")
+@click.option("--remove", multiple=True, metavar="NAME", help="Take a tag off; may be repeated.")
+def tag(run_id: str, tags: tuple[tuple[str, str], ...], note: str | None, remove: tuple[str, ...]) -> None:
+    """Put tags or a note on a run."""
+    from edgewright.cli.user_store import open_user_store
+
+    with closing(open_user_store()) as store:
+        for name, value in tags:
+            store.tag(run_id, name, value)
+        for name in remove:
+            store.untag(run_id, name)
+        if note is not None:
+            store.note(run_id, note)
+
+
+@runs.command()
+@click.argument("run_ids", nargs=-1, required=True, metavar="ID...")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def delete(run_ids: tuple[str, ...], yes: bool) -> None:
+    """Delete runs, and the files that no other run uses."""
+    import sys
+
+    from edgewright.cli.user_store import open_user_store
+    from edgewright.errors import UsageError
+
+    if not yes and not sys.stdin.isatty():
+        raise UsageError("nothing was deleted", "there is no terminal to ask on", "add --yes")
+    with closing(open_user_store()) as store:
+        ids = [store.load(run_id).id for run_id in run_ids]
+        if yes or click.confirm(f"Delete {len(ids)} run{'s' if len(ids) > 1 else ''}?", err=True):
+            store.delete(ids)
+            print_message(f"Deleted {', '.join(ids)}.")

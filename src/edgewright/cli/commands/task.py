@@ -1,0 +1,52 @@
+"""`edgewright task`: propose a task for a model, show what one says."""
+
+import click
+
+from edgewright.cli.parse import PATH
+from edgewright.cli.rendering.output import print_json, print_line, print_table
+
+
+@click.group()
+def task() -> None:
+    """The contract of a model: what it eats, what it gives, and how well it does."""
+
+
+@task.command("init")
+@click.argument("model", type=PATH, metavar="MODEL")
+@click.option("-o", "--output", type=PATH, default=None, metavar="FILE.toml", help="Where it goes; default: stdout.")
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+def init(model: str, output: str | None, force: bool) -> None:
+    """Propose a task from a model's signature.
+
+    Sizes, layouts and types are the model's; scaling, resizing and metric are a convention to be checked.
+    """
+    from pathlib import Path
+
+    from edgewright.cli.rendering.output import print_message
+    from edgewright.flows.tasks.flow import propose_task_text, save_task
+
+    text, doubts = propose_task_text(Path(model))
+    if output is None:
+        print_line(text.rstrip("\n"))
+    else:
+        save_task(Path(output), text, force=force)
+        print_message(f"Wrote {output}.")
+    for doubt in doubts:
+        print_message(f"Check this: {doubt}.")
+
+
+@task.command("show")
+@click.argument("file", type=PATH, metavar="FILE.toml")
+@click.option("--model", type=PATH, default=None, help="Check it against this model.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole task as one JSON object (edgewright.task/1).")
+def show(file: str, model: str | None, as_json: bool) -> None:
+    """Check a task file and show all that it says, defaults included."""
+    from pathlib import Path
+
+    from edgewright.flows.tasks.flow import list_task_fields, open_task
+
+    read = open_task(Path(file), Path(model) if model else None)
+    if as_json:
+        print_json(read)
+        return
+    print_table(("key", "value"), list_task_fields(read))

@@ -1,0 +1,97 @@
+"""`edgewright ui`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from edgewright.cli.parse import FilePath
+from edgewright.cli.rendering.output import print_message
+
+if TYPE_CHECKING:
+    from edgewright.store.store import Store
+    from edgewright.web.server.access import AccessRules
+
+PORT = 8420
+ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 - to recognise them
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True, help="0 takes any free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address; any but loopback needs the key.")
+@click.option("--open/--no-open", "open_it", default=None, help="Open the browser; default: where there is a terminal.")
+@click.option(
+    "--work-folder",
+    "folders",
+    type=FilePath(exists=True, file_okay=False),
+    multiple=True,
+    metavar="DIR",
+    help="Offer its tasks, data sets and recipes to quantise and evaluate; more than one can be given.",
+)
+@click.option("--allow-code", is_flag=True, help="Let jobs run code that the tasks of work folders name.")
+@click.option("--new-key", is_flag=True, help="Make a new key for other machines; the old one ends.")
+def ui(port: int, host: str, open_it: bool | None, folders: tuple[str, ...], allow_code: bool, new_key: bool) -> None:
+    """See runs, layers, devices and comparisons in the browser, and start work from there."""
+    import os
+    from contextlib import closing
+    from pathlib import Path
+
+    from edgewright.cli.user_store import open_user_store
+    from edgewright.web.server.serving import bind, serve
+
+    if allow_code:  # jobs are commands of their own, which inherit it
+        os.environ |= {f"EDGEWRIGHT_{name}_ALLOW_CODE": "1" for name in ("EVALUATE", "QUANTIZE")}
+    with closing(open_user_store()) as store:
+        access_rules = make_access_rules(store, host, renew=new_key)
+        server = bind(host, port)
+        address = make_address(host, server.getsockname()[1])
+
+        def ready() -> None:
+            click.echo(address)
+            print_message("Ctrl-C ends it.")
+            if open_it or (open_it is None and has_terminal()):
+                open_browser(address)
+
+        serve(store, server, access_rules, ready, tuple(Path(folder).absolute() for folder in folders))
+
+
+def has_terminal() -> bool:
+    import sys
+
+    return sys.stdout.isatty()
+
+
+def open_browser(address: str) -> None:
+    """In the user's browser; from a thread, since some of its kinds wait for it to end."""
+    import threading
+    import webbrowser
+
+    threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
+
+
+def make_address(host: str, port: int) -> str:
+    """What to type into a browser; for all addresses at once this machine's name stands."""
+    import socket
+
+    if host in ALL_ADDRESSES:
+        host = socket.gethostname()
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def make_access_rules(store: Store, host: str, *, renew: bool) -> AccessRules:
+    """Loopback needs no key; for anything else it is made once, told once, and kept as a hash."""
+    import socket
+
+    from edgewright.web.server.access import AccessRules
+    from edgewright.web.server.login import load_key
+    from edgewright.web.server.serving import is_loopback
+
+    if is_loopback(host):
+        return AccessRules()
+    digest, key = load_key(store.home, renew=renew)
+    print_message(
+        f"Warning: {host} can be reached from other machines, without encryption. Whoever has the key can start work."
+    )
+    print_message(f"Key (told once): {key}" if key else "The key was told when it was made; --new-key makes another.")
+    return AccessRules(loopback=False, names=(socket.gethostname().lower(),), key_hash=digest)

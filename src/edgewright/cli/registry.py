@@ -1,0 +1,55 @@
+"""Which commands there are, and what their options are called in config files and the environment."""
+
+from importlib import import_module
+
+import click
+
+COMMANDS = {
+    "doctor": "edgewright.cli.commands.doctor",
+    "demo": "edgewright.cli.commands.demo",
+    "analyze": "edgewright.cli.commands.analyze",
+    "compile": "edgewright.cli.commands.compile",
+    "quantize": "edgewright.cli.commands.quantize",
+    "prune": "edgewright.cli.commands.prune",
+    "distil": "edgewright.cli.commands.distill",
+    "invoke": "edgewright.cli.commands.invoke",
+    "task": "edgewright.cli.commands.task",
+    "evaluate": "edgewright.cli.commands.evaluate",
+    "benchmark": "edgewright.cli.commands.benchmark",
+    "compare": "edgewright.cli.commands.compare",
+    "runs": "edgewright.cli.commands.runs",
+    "runtimes": "edgewright.cli.commands.runtimes",
+    "ui": "edgewright.cli.commands.ui",
+}
+ALIASES = {"profile": "benchmark", "bench": "benchmark"}
+
+
+def normalize_word(word: str) -> str:
+    """Options and commands may be written with `-` or `_`."""
+    return word.replace("_", "-")
+
+
+def find_command(word: str) -> click.Command | None:
+    """The command that is meant, its file imported now; None where there is none."""
+    name = ALIASES.get(normalize_word(word), normalize_word(word))
+    if name not in COMMANDS:
+        return None
+    command: click.Command = getattr(import_module(COMMANDS[name]), name)
+    name_variables(command, f"EDGEWRIGHT_{name.upper()}")
+    return command
+
+
+def list_options(command: click.Command) -> dict[str, click.Option]:
+    """The options of a command by their long names, with `_` for `-`: the keys of a config file."""
+    options = [param for param in command.params if isinstance(param, click.Option)]
+    long = [next(name for name in option.opts if name.startswith("--")) for option in options]
+    return {name.removeprefix("--").replace("-", "_"): option for name, option in zip(long, options, strict=True)}
+
+
+def name_variables(command: click.Command, prefix: str) -> None:
+    """Name every option's variable: EDGEWRIGHT_BENCHMARK_THREADS, EDGEWRIGHT_RUNS_LIST_LIMIT."""
+    for key, option in list_options(command).items():
+        option.envvar = f"{prefix}_{key.upper()}"
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            name_variables(inner, f"{prefix}_{name.upper()}")

@@ -1,0 +1,1 @@
+"""Output: stdout, stderr, tables."""

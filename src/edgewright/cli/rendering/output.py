@@ -1,0 +1,144 @@
+"""stdout is the answer, stderr is everything else."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from edgewright.cli.interrupts import raise_if_interrupted
+from edgewright.schema.text import escape_json, printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+UNLIMITED_COLUMNS = 10_000
+PROGRESS = "EDGEWRIGHT_PROGRESS"  # `all`: every line of the progress, as the pages show it
+
+
+def print_table(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    title: str = "",
+    *,
+    piped_only: Sequence[str] = (),
+    droppable: Sequence[str] = (),
+) -> None:
+    """A table on a terminal; tab-separated lines with a header line in a pipe.
+
+    Columns named in `piped_only` are too wide for a terminal and are left out there. Those in `droppable` go, the
+    first one first, until the table fits the terminal.
+    """
+    if sys.stdout.isatty():
+        print_rich(headers, rows, title, left_out=piped_only, droppable=droppable)
+        return
+    for row in (headers, *rows):
+        print_line("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
+
+
+def print_rich(
+    headers: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    title: str,
+    *,
+    left_out: Sequence[str],
+    droppable: Sequence[str],
+) -> None:
+    from rich.console import Console
+
+    console = Console()
+    endless = console.options.update_width(UNLIMITED_COLUMNS)
+    for dropped in range(len(droppable) + 1):
+        table = make_table(headers, rows, title, left_out=(*left_out, *droppable[:dropped]))
+        if console.measure(table, options=endless).maximum <= console.width:
+            break
+    console.print(table)
+    if dropped:
+        print_message(f"No room for: {', '.join(droppable[:dropped])}. A wider terminal or a pipe has all.")
+
+
+def make_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str, *, left_out: Sequence[str]) -> Table:
+    """A table without the columns that are left out; Text, since a name with brackets in it is no markup."""
+    from rich.table import Table
+    from rich.text import Text
+
+    chosen = [position for position, header in enumerate(headers) if header not in left_out]
+    heading = Text(printable(title)) if title else None
+    table = Table(title=heading, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for position in chosen:
+        numeric = is_numeric(rows, position)
+        justify: Literal["left", "right"] = "right" if numeric else "left"
+        table.add_column(headers[position], justify=justify, overflow="fold", no_wrap=numeric)
+    for row in rows:
+        table.add_row(*(Text(printable(row[position])) for position in chosen))
+    return table
+
+
+def is_numeric(rows: Sequence[Sequence[str]], position: int) -> bool:
+    """Whether every cell of the column begins with a digit."""
+    cells = [row[position] for row in rows if row[position]]
+    return bool(cells) and all(cell[0].isdigit() for cell in cells)
+
+
+def print_json(value: object) -> None:
+    """One JSON object, on one line."""
+    import msgspec
+
+    click.echo(escape_json(msgspec.json.encode(value).decode()))
+
+
+def print_line(text: str) -> None:
+    """A line of the answer, on stdout."""
+    click.echo(printable(text))
+
+
+def print_message(text: str) -> None:
+    """A line for the person, on stderr."""
+    click.echo(printable(text), err=True)
+
+
+@contextmanager
+def show_progress() -> Iterator[Callable[[str], None]]:
+    """A function to tell what is being done: one living line on a terminal, else one line per stage.
+
+    The line changes only when told to: a spinner would turn while something is measured.
+    """
+    is_terminal = sys.stderr.isatty()
+    shows_all = os.environ.get(PROGRESS) == "all"
+    show = print_message if shows_all else rewrite_line if is_terminal else make_stage_printer()
+
+    def progress(text: str) -> None:
+        raise_if_interrupted()
+        show(text)
+
+    try:
+        yield progress
+    finally:
+        if is_terminal and not shows_all:
+            rewrite_line("")
+
+
+def rewrite_line(text: str) -> None:
+    """Write over the last line of the terminal."""
+    text = printable(text)[: shutil.get_terminal_size().columns - 1]
+    sys.stderr.write(f"\r\x1b[2K{text}")
+    sys.stderr.flush()
+
+
+def make_stage_printer() -> Callable[[str], None]:
+    """Says each stage once; the stages of one candidate differ in how far it is."""
+    seen: set[str] = set()
+
+    def progress(text: str) -> None:
+        stage = re.sub(r"process \d+|\d+ of \d+[^;]*|trial \d+", "#", text)
+        if stage not in seen:
+            seen.add(stage)
+            print_message(text)
+
+    return progress

@@ -1,0 +1,252 @@
+"""The tables that people read, made from the same report that --json prints."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from edgewright.bench.verdict import CONFIDENCE
+from edgewright.cli.rendering.output import print_line, print_message, print_table
+from edgewright.flows.benchmark.report import BenchmarkReport, BenchmarkRow, LayerRow, make_row
+from edgewright.flows.lineage import Lineage
+from edgewright.runtimes.table import TABLE
+from edgewright.schema.run import RESERVED_TAGS, Comparison, Metric, Run, RunOutput, RunWarning
+from edgewright.schema.units import UNKNOWN, show_bounds, show_bytes, show_range, show_ratio, show_share, show_us
+
+HEADERS = (
+    "model",
+    "runtime",
+    "precision",
+    "size",
+    "p50",
+    "interval",
+    "p90",
+    "peak memory",
+    "cold start",
+    "verdict",
+    "run",
+)
+LAYER_HEADERS = ("#", "name", "operator", "unit", "backend", "evidence", "time", "share", "source")
+TOP_LAYERS = 10
+
+
+def show_benchmark(report: BenchmarkReport) -> None:
+    """The runs, one row each; with a single run its slowest layers too."""
+    verdicts = {comparison.b: format_verdict(comparison) for comparison in report.comparisons}
+    rows = [make_benchmark_row(row, verdicts) for row in report.runs]
+    print_table(HEADERS, rows, piped_only=("run",), droppable=("cold start", "peak memory", "p90", "size", "precision"))
+    print_line("")
+    for row in report.runs:
+        print_line(f"{row.run_id} {describe_layers(row)}")
+        show_findings(row)
+    if len(report.runs) == 1 and report.runs[0].layers:
+        show_layers(report.runs[0].layers, most=TOP_LAYERS)
+
+
+def make_benchmark_row(row: BenchmarkRow, verdicts: dict[str, str]) -> tuple[str, ...]:
+    verdict = row.state if row.state != "done" else verdicts.get(row.run_id, "reference")
+    return (row.model, row.runtime, row.precision, *format_figures(row), verdict, row.run_id)
+
+
+def format_figures(row: BenchmarkRow) -> tuple[str, str, str, str, str, str]:
+    """Size, p50, its interval, p90, peak memory and cold start."""
+    timing, cold = row.latency_us, row.cold_start_us
+    known = cold.load is not None and cold.first_inference is not None
+    return (
+        show_bytes(row.memory_bytes.file),
+        show_us(timing.p50 if timing else None),
+        show_range(timing.p50_low, timing.p50_high) if timing else UNKNOWN,
+        show_us(timing.p90 if timing else None),
+        show_bytes(row.memory_bytes.peak),
+        show_us((cold.load or 0.0) + (cold.first_inference or 0.0) if known else None),
+    )
+
+
+def format_verdict(comparison: Comparison) -> str:
+    """In words that need no thought about which way a ratio goes: `1.69× faster (1.54–1.96)`."""
+    ratio, low, high = comparison.ratio, comparison.low, comparison.high
+    text = f"{comparison.verdict}{show_bounds(low, high)}"
+    if comparison.verdict == "faster":
+        text = f"{show_ratio(1 / ratio, None, None)} faster{show_bounds(high and 1 / high, low and 1 / low)}"
+    if comparison.verdict == "slower":
+        text = f"{show_ratio(ratio, None, None)} slower{show_bounds(low, high)}"
+    return text + format_confidence(comparison)
+
+
+def format_confidence(comparison: Comparison) -> str:
+    """Said only where too few processes keep the interval from its 99 %."""
+    short = comparison.low is not None and comparison.confidence < CONFIDENCE
+    return f" at {comparison.confidence:.0%}" if short else ""
+
+
+def describe_layers(row: BenchmarkRow) -> str:
+    """The layers against the whole, and where they ran, in one line."""
+    totals = row.layer_totals
+    if totals is None:
+        return f"{row.model} in {row.runtime}: no layer times"
+    total = f" of {show_us(totals.whole_us)} ({totals.sum_us / totals.whole_us:.0%})" if totals.whole_us else ""
+    shares = ", ".join(f"{unit} {show_share(share)}" for unit, share in row.path.items())
+    return (
+        f"{row.model} in {row.runtime}: {len(row.layers)} operators sum up to {show_us(totals.sum_us)}{total}, "
+        f"measured by {totals.via}; {shares}; partitions: {totals.partitions}, fallbacks: {totals.fallbacks}"
+    )
+
+
+def show_findings(row: BenchmarkRow) -> None:
+    """Why it is slow, one cause a line, the costliest first."""
+    for finding in row.findings:
+        share = "" if finding.share is None else f"{show_share(finding.share)} of the time: "
+        print_line(f"    slow ({finding.code}): {share}{finding.text}.")
+
+
+def show_layers(layers: Sequence[LayerRow], most: int | None = None) -> None:
+    """The layers in the order they ran, or only the slowest ones."""
+    chosen = sorted(layers, key=lambda layer: -layer.median_us)[:most] if most else layers
+    title = f"the {len(chosen)} slowest of {len(layers)} layers" if most and len(chosen) < len(layers) else "layers"
+    print_table(
+        LAYER_HEADERS, [make_layer_row(layer) for layer in chosen], title, droppable=("source", "evidence", "unit")
+    )
+
+
+def make_layer_row(layer: LayerRow) -> tuple[str, ...]:
+    return (
+        str(layer.position),
+        layer.name,
+        layer.op,
+        layer.unit,
+        layer.backend,
+        layer.evidence,
+        show_us(layer.median_us),
+        show_share(layer.share),
+        " + ".join(layer.source_nodes),
+    )
+
+
+def show_comparisons(comparisons: Sequence[Comparison], names: dict[str, str]) -> None:
+    print_table(
+        ("reference", "compared", "time ratio (99 % interval)", "verdict"),
+        [make_comparison_row(c, names) for c in comparisons],
+    )
+
+
+def make_comparison_row(comparison: Comparison, names: dict[str, str]) -> tuple[str, ...]:
+    ratio = show_ratio(comparison.ratio, comparison.low, comparison.high) + format_confidence(comparison)
+    return (names[comparison.a], names[comparison.b], ratio, comparison.verdict)
+
+
+def show_run(run: Run, lineage: Lineage) -> None:
+    """Everything about one run that a person reads."""
+    row = make_row(run)
+    facts = [
+        ("run", run.id),
+        ("state", f"{run.state}{f': {run.error}' if run.error else ''}"),
+        ("started", run.started_at),
+        ("finished", run.finished_at or UNKNOWN),
+        ("imported", format_origin(run.imported, run.imported_at)),
+        ("model", f"{row.model} {row.precision} {row.model_sha256[:12]}"),
+        ("runtime", f"{run.runtime} {find_runtime_version(run)}".strip()),
+        ("device", f"{row.device} {run.device.facts.get('model', '') if run.device else ''}".strip()),
+        ("threads", str(row.threads)),
+        (
+            "energy",
+            f"{format_uj(row.energy.uj_per_inference)} ({row.energy.evidence}: {row.energy.source})"
+            if row.energy
+            else f"unknown: {row.energy_source}",
+        ),
+        ("note", run.note),
+        ("tags", format_tags(run.tags)),
+    ]
+    print_table(("fact", "value"), [fact for fact in facts if fact[1]])
+    print_line("")
+    print_table(("figure", "value", "low", "high", "n"), [make_metric_row(metric) for metric in run.metrics])
+    if run.outputs:
+        print_line("")
+        print_table(("output", "name", "size", "sha256"), [make_output_row(one) for one in run.outputs])
+    show_lineage(lineage)
+    if run.environment:
+        print_line("")
+        print_table(("environment", "value"), [(name, format_fact(fact)) for name, fact in run.environment.items()])
+    if row.layers:
+        print_line("")
+        print_line(describe_layers(row))
+        show_findings(row)
+        show_layers(row.layers)
+    for warning in run.warnings:
+        print_line(f"Warning ({warning.code}): {warning.text}.")
+
+
+def format_origin(imported: bool | None, at: str | None) -> str:
+    """Where a run comes from; empty for one that was made here."""
+    if imported is None:
+        return "unknown: recorded by an older version"
+    return (at or "yes") if imported else ""
+
+
+def make_output_row(output: RunOutput) -> tuple[str, ...]:
+    kind, _, name = output.role.partition(":")
+    return (kind, name or UNKNOWN, show_bytes(output.bytes), output.sha256[:12])
+
+
+def show_lineage(lineage: Lineage) -> None:
+    """What the model was made from, one step up a line, and what was made from the outputs."""
+    steps = [("made from", one) for one in lineage.made_from] + [("made into", one) for one in lineage.made_into]
+    if not steps:
+        return
+    rows = [
+        (word, one.name, one.model_id[:12], one.kind, one.runtime or UNKNOWN, one.output, one.run_id)
+        for word, one in steps
+    ]
+    print_line("")
+    print_table(("lineage", "model", "sha256", "by", "for", "as", "run"), rows, droppable=("for", "sha256"))
+
+
+def format_fact(fact: object) -> str:
+    """A value of the environment in one line."""
+    if isinstance(fact, dict):
+        return ", ".join(f"{name} {value}" for name, value in fact.items())
+    return ", ".join(map(str, fact)) if isinstance(fact, list | tuple) else str(fact)
+
+
+def find_runtime_version(run: Run) -> str:
+    """The version of the runtime's own package, as the run's environment has it."""
+    packages = run.environment.get("packages", {})
+    return str(packages.get(TABLE[run.runtime].distribution, "")) if run.runtime in TABLE else ""
+
+
+def format_tags(tags: Mapping[str, str]) -> str:
+    """The user's own tags; what the product notes down for itself has its own place."""
+    return ", ".join(f"{name}={value}" for name, value in tags.items() if name not in RESERVED_TAGS)
+
+
+def make_metric_row(metric: Metric) -> tuple[str, ...]:
+    show = FORMATTERS.get(metric.unit, format_plain)
+    return (metric.name, show(metric.value), show(metric.low), show(metric.high), str(metric.n))
+
+
+def format_plain(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:g}"
+
+
+def format_ns(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.0f} ns"
+
+
+def format_uj(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.3g} µJ"
+
+
+FORMATTERS: dict[str, Callable[[float | None], str]] = {
+    "us": show_us,
+    "ns": format_ns,
+    "bytes": show_bytes,
+    "uJ": format_uj,
+}
+
+
+def print_warnings(rows: Sequence[BenchmarkRow], *, hidden: Sequence[str] = ()) -> None:
+    """The warnings on stderr, each once, with the runs that it is about."""
+    about: dict[RunWarning, list[str]] = {}
+    for row in rows:
+        for warning in row.warnings:
+            if warning.code not in hidden:
+                about.setdefault(warning, []).append(f"{row.model} in {row.runtime}")
+    for warning, names in about.items():
+        subject = "all" if len(names) == len(rows) > 1 else ", ".join(names)
+        print_message(f"Warning ({subject}; {warning.code}): {warning.text}.")

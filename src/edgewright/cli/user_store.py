@@ -1,0 +1,18 @@
+"""Opens the user's store, where environment and config say it is."""
+
+import os
+from pathlib import Path
+
+from edgewright.cli.config import load_store_settings
+from edgewright.cli.parse import check_utf8
+from edgewright.store.location import find_home
+from edgewright.store.store import Store, open_store
+from edgewright.system.temporary import remove_stale_folders_once
+
+
+def open_user_store() -> Store:
+    remove_stale_folders_once()
+    settings = load_store_settings(os.environ)
+    folder = Path(settings["home"]).expanduser() if "home" in settings else find_home(os.environ)
+    check_utf8("the home of the record", str(folder))
+    return open_store(folder, settings.get("database_url"), settings.get("blob_url"))

@@ -1,0 +1,76 @@
+"""What a device is: a place where a worker can be started."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from edgewright.devices.connection import Connection
+from edgewright.schema.run import DeviceRecord as DeviceFacts
+
+
+class Reading(Struct, frozen=True, kw_only=True):
+    """What the sensors tell at one moment; a quantity without a sensor is None.
+
+    Attributes:
+        energy_uj: a running count of microjoules, so that two readings give the energy between them.
+        power_uw: power at this moment, microwatts.
+        temperature_c: the hottest thermal zone.
+        frequency_khz: mean current frequency of the processors.
+        source: which sensor gave energy or power, as `rapl:package-0`; or, without one, why there is none.
+    """
+
+    energy_uj: int | None = None
+    power_uw: int | None = None
+    temperature_c: float | None = None
+    frequency_khz: float | None = None
+    source: str
+
+
+class Device(Protocol):
+    """A connection to one device. Paths given to a worker are paths on the device."""
+
+    def facts(self) -> DeviceFacts:
+        """Who the device is: stable facts only (processor, memory, system)."""
+
+    def environment(self) -> dict[str, Any]:
+        """All that can change a result and is not the plan: stable facts, governor, kernel, package versions,
+        Edgewright's version, and the environment variables that matter. Plain JSON values.
+
+        Where isolated environments are set up, `locks` has the sha256 of each one's lock by its name.
+        """
+
+    def system_state(self) -> dict[str, float]:
+        """What changes from minute to minute: load averages, pressure (PSI), free memory and swap in use.
+
+        Keys are those of `devices/system_state.py`; what the system does not tell is left out.
+        """
+
+    def push(self, path: Path, sha256: str, beside: Mapping[str, Path] = MappingProxyType({})) -> str:
+        """Make the file available on the device and return its path there; skipped where it already is.
+
+        `sha256` stands for the file and all that lies `beside` it: files by their names relative to its folder.
+        """
+
+    def pull(self, remote: str, path: Path) -> None:
+        """Bring a file or folder of the device here."""
+
+    def workspace(self) -> str:
+        """A folder on the device for traces and tensors, empty at first, removed by `close`."""
+
+    def start_worker(
+        self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path, environment: str = ""
+    ) -> Connection:
+        """Start a fresh worker; its stderr goes to `log`. Raises RuntimeMissing, WorkerError.
+
+        It runs in the isolated `environment` of that name; without one in the runtime's own, where the user has set it
+        up, else in our own interpreter (`runtimes/environments.py`).
+        """
+
+    def sensors(self) -> Reading:
+        """Read the sensors once."""
+
+    def close(self) -> None:
+        """Release the device."""

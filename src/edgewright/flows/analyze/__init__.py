@@ -1,0 +1,1 @@
+"""Describe a model and which runtimes support it, without running it."""

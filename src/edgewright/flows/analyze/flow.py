@@ -1,0 +1,392 @@
+"""What a model is, what it costs, and which runtimes and units take it: before any compile, and without running it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Literal
+
+import msgspec
+
+from edgewright.errors import LimitReached, ModelUnreadable, UsageError
+from edgewright.flows.analyze.partitions import (
+    LinkedOperators,
+    count_partitions,
+    link_operators,
+    make_item,
+    make_planned_item,
+)
+from edgewright.flows.analyze.report import (
+    Analysis,
+    AnalyzedModel,
+    Rewrite,
+    RuntimeReport,
+    SupportFinding,
+    SupportState,
+    UnitReport,
+)
+from edgewright.formats.costs import measure_costs
+from edgewright.formats.files import get_format_title, hash_files, sniff
+from edgewright.formats.memory_estimate import check_memory
+from edgewright.formats.onnx.typed import measure_file, read_onnx_graph
+from edgewright.formats.tflite.typed import read_tflite_graph
+from edgewright.formats.typed_graph import TypedGraph
+from edgewright.limits import ResourceBudget, read_budget
+from edgewright.runtimes.litert.dry_run import DryRun, plan_file
+from edgewright.runtimes.support import (
+    CheckedOperator,
+    Kind,
+    SupportTable,
+    UnitTable,
+    UnsupportedReason,
+    adapt_to_quantized,
+    check_compile,
+    check_unit,
+    read_table,
+)
+from edgewright.runtimes.table import TABLE, find_runtime
+
+Progress = Callable[[str], None]
+DRY_RUN_SHARE = 0.4  # of the time that is left, what is kept for the runtimes behind
+
+
+def analyze(
+    path: Path,
+    shapes: Mapping[str, Sequence[int]],
+    runtimes: Sequence[str],
+    progress: Progress,
+    budget: ResourceBudget | None = None,
+) -> Analysis:
+    """Analyse an ONNX or a TFLite file; the names of no runtime stand for all.
+
+    Where the budget's time ends, the runtimes that are left are reported as unknown. Without a budget it is what the
+    environment sets, with more time for larger files.
+
+    Raises ModelNotFound, ModelUnreadable, ExternalDataMissing, InputError, LimitReached where reading takes more than
+    the budget has, and UsageError for an unknown runtime.
+    """
+    chosen, began = choose_runtimes(runtimes), monotonic()
+    budget = budget or read_budget().for_files(measure_file(path))
+    progress(f"{path.name}: reading")
+    graph = read_graph(path, shapes, budget)
+    progress(f"{path.name}: counting")
+    costs = measure_costs(graph)
+    source = link_operators([make_item(graph, node) for node in graph.computing()])
+    reports = []
+    for name in chosen:
+        progress(f"{path.name}: {name}")
+        left = budget.after(monotonic() - began)
+        try:
+            reports.append(report_runtime(name, path, graph, source, left))
+        except LimitReached as error:
+            reports.append(make_unknown_report(name, f"{error}; {error.try_this}", read_table(name)))
+    notes = (*list_reading_notes(graph), *list_memory_notes(graph, budget))
+    return Analysis(model=describe_model(path, graph), notes=notes, costs=costs, runtimes=tuple(reports))
+
+
+def choose_runtimes(words: Sequence[str]) -> list[str]:
+    if not words or list(words) == ["all"]:
+        return [name for name in TABLE if read_table(name) is not None]
+    names = list(dict.fromkeys(find_runtime(word).name for word in words))
+    for name in names:
+        if read_table(name) is None:
+            raise UsageError(
+                f"{name} has no support table",
+                "it is a runtime for tests, or comes from another package",
+                "leave it out",
+            )
+    return names
+
+
+def read_graph(path: Path, shapes: Mapping[str, Sequence[int]], budget: ResourceBudget) -> TypedGraph:
+    match kind := sniff(path):
+        case "onnx":
+            return read_onnx_graph(path, shapes, budget)
+        case "tflite":
+            return read_tflite_graph(path, shapes)
+    raise ModelUnreadable(
+        f"{path} cannot be analysed",
+        f"it is {get_format_title(kind)}",
+        "analyse the ONNX or TFLite file that it was made from",
+    )
+
+
+def describe_model(path: Path, graph: TypedGraph) -> AnalyzedModel:
+    files = [path, *(path.parent / name for name in graph.data_files)]
+    return AnalyzedModel(
+        path=str(path),
+        name=path.name,
+        format=graph.format,
+        sha256=hash_files(files),
+        bytes=sum(file.stat().st_size for file in files),
+        precision=graph.precision,
+        opset=graph.opset,
+        domains=graph.domains,
+        signature=graph.signature,
+        shapes=graph.shapes,
+        assumed=graph.assumed,
+        operators=len(graph.nodes),
+        folded=len(graph.nodes) - len(graph.computing()),
+    )
+
+
+def list_reading_notes(graph: TypedGraph) -> tuple[str, ...]:
+    """What the figures rest on."""
+    notes = list(graph.notes)
+    if graph.assumed:
+        names = ", ".join(f"'{name}'" for name in graph.assumed)
+        notes.append(f"the leading size of {names} is free and taken as 1: --shape says otherwise")
+    for name in list_free_inputs(graph):
+        shown = ",".join(str(size) if isinstance(size, int) else size or "?" for size in graph.shapes[name])
+        notes.append(f"input '{name}' has free sizes ({shown}): give them with --shape for all figures")
+    doubles = [name for name, kind in graph.tensors.items() if kind.stored and kind.dtype == "float64"]
+    if doubles:
+        notes.append(f"{len(doubles)} constants are float64, first '{doubles[0][:80]}': few units compute in it")
+    return tuple(notes)
+
+
+def list_memory_notes(graph: TypedGraph, budget: ResourceBudget) -> list[str]:
+    """What speaks against running the model within the memory limit."""
+    try:
+        check_memory(graph, budget, "the model")
+    except LimitReached as error:
+        return [f"to run it, {error}; {error.try_this}"]
+    return []
+
+
+def list_free_inputs(graph: TypedGraph) -> list[str]:
+    return [name for name, sizes in graph.shapes.items() if any(isinstance(size, str) for size in sizes)]
+
+
+# Runtimes
+
+
+def report_runtime(
+    name: str, path: Path, graph: TypedGraph, source: LinkedOperators, left: ResourceBudget
+) -> RuntimeReport:
+    table = read_table(name)
+    if not left.left_seconds:
+        raise left.time_error("the analysis")
+    if table is None:
+        return make_unknown_report(name, "it has no support table")
+    if graph.format not in table.reads:
+        return make_unknown_report(name, f"it is compiled from {' or '.join(table.reads)}", table)
+    if graph.format == "tflite":
+        return report_own_operators(table, source)
+    return (
+        report_dry_run(table, path, graph, left) if table.units_in == "own" else report_by_table(table, graph, source)
+    )
+
+
+def make_unknown_report(name: str, reason: str, table: SupportTable | None = None) -> RuntimeReport:
+    return RuntimeReport(
+        runtime=name,
+        state="unknown",
+        reason=reason,
+        versions=table.versions if table else {},
+        source=table.source if table else "",
+        note=table.note if table else "",
+    )
+
+
+def report_by_table(table: SupportTable, graph: TypedGraph, source: LinkedOperators) -> RuntimeReport:
+    """By the table alone."""
+    table = adapt_to_quantized(table) if graph.precision == "w8a8" else table
+    items = source.items
+    refused = {item.subject.name: verdict for item in items if (verdict := check_compile(table, item.subject))}
+    findings = [
+        *check_model(table, graph),
+        *(make_finding(item.subject, refused.get(item.subject.name)) for item in items),
+    ]
+    found = tuple(one for one in findings if one is not None)
+    return RuntimeReport(
+        runtime=table.runtime,
+        state=decide_state(found),
+        reason="",
+        versions=table.versions,
+        source=table.source,
+        note=table.note,
+        findings=found,
+        rewrites=tuple(
+            Rewrite(node=item.subject.name, op=item.subject.op, text=rule.rewrite)
+            for item in items
+            if item.subject.name not in refused
+            and (rule := table.operators.get(item.subject.op)) is not None
+            and rule.rewrite
+        ),
+        units=tuple(report_unit(unit, source, refused, "source") for unit in table.units),
+    )
+
+
+def decide_state(findings: Sequence[SupportFinding]) -> SupportState:
+    if not findings:
+        return "compiles"
+    return "needs shapes" if all(one.kind == "dynamic shape" for one in findings) else "refused"
+
+
+def check_model(table: SupportTable, graph: TypedGraph) -> list[SupportFinding]:
+    """What stands in the way of the model as a whole: its opset, and sizes that are free."""
+    found = []
+    if table.opsets and graph.opset is not None and not table.opsets[0] <= graph.opset <= table.opsets[1]:
+        low, high = table.opsets
+        found.append(
+            SupportFinding(
+                node="",
+                op="",
+                kind="opset",
+                reason=f"opset {graph.opset} is outside of {low} to {high}",
+                remedy=f"export the model with opset {min(max(graph.opset, low), high)}",
+                source=table.source,
+            )
+        )
+    for name in list_free_inputs(graph):
+        sizes = ",".join(str(size) if isinstance(size, int) else "…" for size in graph.shapes[name])
+        reason = f"input '{name}' has free sizes, and artifacts have fixed ones"
+        found.append(
+            SupportFinding(
+                node="",
+                op="",
+                kind="dynamic shape",
+                reason=reason,
+                remedy=f"--shape {name}={sizes}",
+                source="docs/compile.md",
+            )
+        )
+    return found
+
+
+def report_dry_run(table: SupportTable, path: Path, graph: TypedGraph, left: ResourceBudget) -> RuntimeReport:
+    """LiteRT's writer is asked itself; the units are judged by the operators that it would write."""
+    if blocking := check_model(table, graph):
+        units = tuple(make_unknown_unit(unit) for unit in table.units)
+        return make_own_report(table, decide_state(blocking), tuple(blocking), units)
+    sizes = {name: tuple(int(size) for size in shape) for name, shape in graph.shapes.items()}
+    run = plan_file(path, sizes, left.after(DRY_RUN_SHARE * left.left_seconds))
+    if run.failure or run.refused:
+        units = tuple(make_unknown_unit(unit) for unit in table.units)
+        return make_own_report(table, "refused", tuple(list_rejected(run, table)), units)
+    return report_own_operators(
+        table, link_operators([make_planned_item(i, one) for i, one in enumerate(run.operators)])
+    )
+
+
+def list_rejected(run: DryRun, table: SupportTable) -> list[SupportFinding]:
+    source = "the writer's dry run"
+    if run.failure:
+        return [SupportFinding(node="", op="", kind="operator", reason=run.failure, remedy=run.remedy, source=source)]
+    return [
+        SupportFinding(
+            node=one.node,
+            op=one.op,
+            kind=classify_reason(one.reason),
+            reason=one.reason,
+            remedy=one.remedy or suggest(one.op, table.runtime),
+            source=source,
+        )
+        for one in run.refused
+    ]
+
+
+# The writer says why in words; these are the ones that tell a kind.
+REASON_KINDS: dict[str, Kind] = {
+    "not in the writer's table": "operator",
+    "not known in opset": "operator",
+    "shape of what it makes": "dynamic shape",
+    "kernels do not compute": "dtype",
+    "not constant": "constant",
+    "is computed": "constant",
+    "axes": "rank",
+}
+
+
+def classify_reason(reason: str) -> Kind:
+    return next((kind for words, kind in REASON_KINDS.items() if words in reason), "attribute")
+
+
+def report_own_operators(table: SupportTable, linked: LinkedOperators) -> RuntimeReport:
+    units = tuple(report_unit(unit, linked, {}, "own") for unit in table.units)
+    return make_own_report(table, "compiles", (), units)
+
+
+def make_own_report(
+    table: SupportTable, state: SupportState, findings: tuple[SupportFinding, ...], units: tuple[UnitReport, ...]
+) -> RuntimeReport:
+    return RuntimeReport(
+        runtime=table.runtime,
+        state=state,
+        reason="",
+        versions=table.versions,
+        source=table.source,
+        note=table.note,
+        findings=findings,
+        units=units,
+    )
+
+
+def make_finding(subject: CheckedOperator, verdict: UnsupportedReason | None) -> SupportFinding | None:
+    if verdict is None:
+        return None
+    return SupportFinding(
+        node=subject.name,
+        op=subject.op,
+        kind=verdict.kind,
+        reason=verdict.reason,
+        remedy=verdict.remedy or suggest(subject.op),
+        source=verdict.source,
+    )
+
+
+def suggest(op: str, besides: str = "") -> str:
+    """Which other runtimes compile the operator."""
+    tables = [table for name in TABLE if name != besides and (table := read_table(name)) is not None]
+    others = [table.runtime for table in tables if op in table.operators]
+    return f"rewrite it, or compile for {', '.join(others[:3])}" if others else "rewrite it by other operators"
+
+
+# Units
+
+
+def report_unit(
+    unit: UnitTable,
+    linked: LinkedOperators,
+    refused: Mapping[str, UnsupportedReason],
+    counted: Literal["source", "own"],
+) -> UnitReport:
+    items = linked.items
+    verdicts = [refused.get(item.subject.name) or check_unit(unit, item.subject) for item in items]
+    own = [
+        make_finding(item.subject, verdict)
+        for item, verdict in zip(items, verdicts, strict=True)
+        if item.subject.name not in refused
+    ]
+    taken = [verdict is None for verdict in verdicts]
+    return UnitReport(
+        unit=unit.unit,
+        backend=unit.backend,
+        counted=counted,
+        operators=len(items),
+        supported=sum(taken),
+        partitions=count_partitions(linked, taken),
+        listed=unit.operators is not None,
+        source=unit.source,
+        note=unit.note,
+        findings=tuple(one for one in own if one is not None),
+    )
+
+
+def make_unknown_unit(unit: UnitTable) -> UnitReport:
+    return UnitReport(
+        unit=unit.unit,
+        backend=unit.backend,
+        counted="own",
+        operators=None,
+        supported=None,
+        partitions=None,
+        listed=unit.operators is not None,
+        source=unit.source,
+        note=unit.note,
+    )
+
+
+def encode_analysis(analysis: Analysis) -> bytes:
+    """The answer of --json."""
+    return msgspec.json.encode(analysis)

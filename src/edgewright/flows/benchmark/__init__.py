@@ -1,0 +1,1 @@
+"""Measure candidates, report runs, compare them, repeat them."""

@@ -1,0 +1,134 @@
+"""Compare runs that are in the store: benchmarks by their times, evaluations sample by sample."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from msgspec import Struct
+
+from edgewright.bench.summary import parse_counts, read_chunk_medians
+from edgewright.bench.verdict import compare_paired, compare_sessions
+from edgewright.errors import UsageError
+from edgewright.flows.candidates import check_number
+from edgewright.schema.run import Comparison, Run
+from edgewright.tasks.metrics.intervals import compare_paired_means, mcnemar
+
+
+def compare_runs(runs: list[Run], threshold: float) -> tuple[Comparison, ...]:
+    """Every run against the first.
+
+    Runs of one session are paired process by process; others are not, and need a larger difference for a verdict.
+    UsageError for a run without samples, or a threshold out of bounds.
+    """
+    check_number("threshold", threshold)
+    for run in runs:
+        if not read_chunk_medians(run):
+            raise UsageError(
+                f"run {run.id} has no samples to compare", f"it is {run.state}", "choose a finished benchmark"
+            )
+    return tuple(compare_pair(runs[0], run, threshold) for run in runs[1:])
+
+
+def compare_pair(a: Run, b: Run, threshold: float) -> Comparison:
+    judge = compare_paired if get_session_id(a) == get_session_id(b) and a.id != b.id else compare_sessions
+    return judge(a.id, b.id, read_chunk_medians(a), read_chunk_medians(b), threshold)
+
+
+def get_session_id(run: Run) -> str:
+    """The id of the session's first run."""
+    return run.parent_id or run.id
+
+
+def find_differences(a: Run, b: Run) -> dict[str, tuple[object, object]]:
+    """What differs between two runs in plan and environment, so that a difference in time can be explained."""
+    found: dict[str, tuple[object, object]] = {}
+    if get_options(a) != get_options(b):
+        found["plan.options"] = (get_options(a), get_options(b))
+    for prefix, one, other in (("plan", a.plan, b.plan), ("environment", a.environment, b.environment)):
+        for key in sorted(one.keys() | other.keys()):
+            if one.get(key) != other.get(key) and key not in ("candidates", "inputs"):
+                found[f"{prefix}.{key}"] = (one.get(key), other.get(key))
+    return found
+
+
+def get_options(run: Run) -> dict[str, str]:
+    """The runtime's own options that the run was made with."""
+    candidates = run.plan.get("candidates")
+    first = candidates[0] if isinstance(candidates, list | tuple) and candidates else {}
+    options = first.get("options", {}) if isinstance(first, dict) else {}
+    return dict(options) if isinstance(options, dict) else {}
+
+
+class EvaluationComparison(Struct, frozen=True, kw_only=True):
+    """Metric of run `b` less that of run `a` on the `n` samples that both evaluated; 95 %."""
+
+    a: str
+    b: str
+    metric: str
+    n: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    test: str
+
+
+METRICS_WITHOUT_MEAN = ("auc", "map", "map50", "perplexity")  # their figure is no mean of what each sample counts
+
+
+def are_evaluations(runs: Sequence[Run]) -> bool:
+    return all(run.kind == "evaluate" for run in runs)
+
+
+def compare_evaluations(runs: Sequence[Run]) -> tuple[EvaluationComparison, ...]:
+    """Every evaluation against the first, sample by sample; they may be of different sessions.
+
+    UsageError where they are of different metrics or data, share no sample, or their metric is no mean over samples.
+    """
+    return tuple(pair_runs(runs[0], run) for run in runs[1:])
+
+
+def pair_runs(a: Run, b: Run) -> EvaluationComparison:
+    metric = get_metric(a)
+    if metric in METRICS_WITHOUT_MEAN:
+        raise UsageError(
+            f"{metric} of two runs cannot be paired", "it is no mean over samples", "evaluate both at once"
+        )
+    for what, one, other in (
+        ("metric", metric, get_metric(b)),
+        ("data", a.plan.get("data_fingerprint"), b.plan.get("data_fingerprint")),
+    ):
+        if not one or one != other:
+            raise UsageError(
+                f"{a.id} and {b.id} cannot be paired",
+                f"{what}: {one or 'unknown'} and {other or 'unknown'}",
+                "evaluate again",
+            )
+    first, second = map_values_by_index(a), map_values_by_index(b)
+    common = sorted(first.keys() & second.keys())
+    if not common:
+        raise UsageError(f"{a.id} and {b.id} share no sample", "", "evaluate both on the same samples")
+    x, y = (np.array([values[index] for index in common]) for values in (first, second))
+    share = bool(np.isin(np.concatenate([x, y]), (0.0, 1.0)).all())
+    found = mcnemar(x > 0.5, y > 0.5) if share else compare_paired_means(x, y)
+    return EvaluationComparison(
+        a=a.id,
+        b=b.id,
+        metric=metric,
+        n=found.n,
+        difference=found.value,
+        low=found.low,
+        high=found.high,
+        p=found.p,
+        test=found.test,
+    )
+
+
+def get_metric(run: Run) -> str:
+    task = run.plan.get("task", {})
+    return str(task.get("metric", "")) if isinstance(task, dict) else ""
+
+
+def map_values_by_index(run: Run) -> dict[int, float]:
+    """What each sample counts, by its place in the data set; the same sample may have been asked for twice."""
+    series = {one.name: one.data for one in run.series}
+    return dict(zip(parse_counts(series.get("sample.index", ())), series.get("sample.value", ()), strict=False))

@@ -1,0 +1,328 @@
+"""Measure the candidates of a plan, and keep what came of it."""
+
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
+from os import cpu_count
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from edgewright.bench.energy import compute_energy
+from edgewright.bench.feeds import write_feeds
+from edgewright.bench.session import CandidateProcesses, PreparedCandidate, Progress, measure, profile_layers
+from edgewright.bench.summary import compute_chunk_medians, make_metrics, make_moment_metrics, make_series
+from edgewright.bench.verdict import compare_paired
+from edgewright.bench.warnings import WarningContext, find_warnings
+from edgewright.devices.connection import make_missing_error
+from edgewright.devices.local import check_affinity
+from edgewright.devices.protocol import Device
+from edgewright.errors import EdgewrightError, ModelUnreadable, StoreError
+from edgewright.flows.candidates import (
+    check_plan,
+    check_reads,
+    check_runs_here,
+    check_shape_names,
+    fill_hashes,
+    get_free_shapes,
+    make_model_feeds,
+    read_models,
+)
+from edgewright.flows.interrupts import defer_interrupts, finish_on_interrupt
+from edgewright.formats.artifacts import find_record, record_path
+from edgewright.formats.files import hash_file, hash_files, read_graph
+from edgewright.runtimes.table import find_runtime
+from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.model import Model
+from edgewright.schema.plan import BenchmarkPlan, hash_plan
+from edgewright.schema.run import Comparison, Metric, Run, RunOutput
+from edgewright.schema.vocabulary import RunState
+from edgewright.store.runs.ids import new_run_id
+from edgewright.store.store import Store, utc_now
+from edgewright.system.temporary import TemporaryFolder
+
+LOG_BYTES = 64 * 1024
+
+
+class BenchmarkOutcome(Struct, frozen=True, kw_only=True):
+    """The runs of one session, the verdicts against the first, and what went wrong.
+
+    `error` is the first one of a candidate, or the record's where a run could not be written: what was measured is
+    in `runs` all the same.
+    """
+
+    runs: tuple[Run, ...]
+    comparisons: tuple[Comparison, ...]
+    error: EdgewrightError | None = None
+
+
+def resolve_plan(plan: BenchmarkPlan) -> tuple[BenchmarkPlan, dict[str, Model]]:
+    """The plan with everything filled in and checked, and its models. Starts and writes nothing.
+
+    Raises what can be known beforehand: UsageError, InputError, ConfigError, ModelError.
+    """
+    check_plan(plan)
+    models = read_models([candidate.model for candidate in plan.candidates])
+    for candidate in plan.candidates:
+        check_reads(find_runtime(candidate.runtime), models[candidate.model])
+    check_shape_names(plan, models)
+    plan = fill_hashes(plan, models)
+    for model in models.values():
+        make_model_feeds(model, plan)
+    return plan, models
+
+
+def benchmark(
+    plan: BenchmarkPlan, device: Device, store: Store, progress: Progress, tags: Mapping[str, str]
+) -> BenchmarkOutcome:
+    """Measure all candidates, interleaved, and record one run for each.
+
+    Args:
+        plan: may be incomplete; see `resolve_plan`.
+        tell: is told what is being done, one line at a time.
+        tags: put on every run.
+
+    Raises:
+        Cancelled: after Ctrl-C; the partial runs are kept as `cancelled`.
+        EdgewrightError: before anything was measured. An error of one candidate is in the outcome.
+    """
+    plan, models = resolve_plan(plan)
+    if plan.device == "local":
+        check_host(plan, device)
+    with TemporaryFolder() as folder:
+        all_measured = prepare_candidates(plan, models, device, folder)
+        session = BenchmarkSession(
+            plan=plan, device=device, store=store, all_measured=all_measured, before=device.system_state()
+        )
+        progress = store.publish_progress(progress)
+        with finish_on_interrupt(session.finish):
+            session.begin(models, tags)
+            measure(device, all_measured, plan, folder, progress)
+            if plan.layers:
+                profile_all(device, all_measured, plan, folder, progress)
+            check_unchanged(all_measured, plan, models)
+        return session.finish("done")
+
+
+def check_host(plan: BenchmarkPlan, device: Device) -> None:
+    """What this machine lacks, found before a run is begun: RuntimeMissing, DeviceUnreachable for a runtime of
+    another system, or UsageError for a processor."""
+    check_affinity(plan.affinity)
+    for candidate in plan.candidates:
+        info = find_runtime(candidate.runtime)
+        check_runs_here(info)
+        absent = [name for name in info.needs if find_spec(name) is None]
+        if absent and info.name not in device.environment().get("locks", {}):
+            raise make_missing_error(info, f"{absent[0]} is not installed")
+
+
+def check_unchanged(
+    all_measured: Sequence[CandidateProcesses], plan: BenchmarkPlan, models: Mapping[str, Model]
+) -> None:
+    """Fail the lanes whose model file is not what it was at the beginning: nobody knows what was measured there."""
+    for candidate, measured in zip(plan.candidates, all_measured, strict=True):
+        model = models[candidate.model]
+        if measured.failure is None and hash_current_files(model) != model.sha256:
+            measured.failure = ModelUnreadable(
+                f"{model.name} changed while it was measured",
+                "its content is not what it was at the beginning",
+                "measure it again, and leave the file alone meanwhile",
+            )
+
+
+def hash_current_files(model: Model) -> str:
+    path = Path(model.path)
+    try:
+        return hash_files([path, *(path.parent / name for name in model.data_files)])
+    except OSError:
+        return ""
+
+
+def prepare_candidates(
+    plan: BenchmarkPlan, models: Mapping[str, Model], device: Device, folder: Path
+) -> list[CandidateProcesses]:
+    """Bring models and inputs to the device."""
+    return [prepare_candidate(plan, position, models, device, folder) for position in range(len(plan.candidates))]
+
+
+def prepare_candidate(
+    plan: BenchmarkPlan, position: int, models: Mapping[str, Model], device: Device, folder: Path
+) -> CandidateProcesses:
+    candidate = plan.candidates[position]
+    model = models[candidate.model]
+    feeds = make_model_feeds(model, plan)
+    file = folder / f"feeds-{position}.npz"
+    write_feeds(file, feeds)
+    beside = {name: Path(model.path).parent / name for name in model.data_files}
+    request = SessionRequest(
+        model=device.push(Path(model.path), model.sha256, beside),
+        threads=plan.threads,
+        options=candidate.options,
+        shapes=get_free_shapes(model, feeds),
+        model_bytes=model.bytes,
+    )
+    entry = PreparedCandidate(
+        title=f"{model.name} in {candidate.runtime}",
+        runtime=candidate.runtime,
+        request=request,
+        feeds=device.push(file, hash_file(file)),
+        graph=read_graph(Path(model.path), model.format),
+        origins=record.origins if (record := find_record(Path(model.path))) else {},
+    )
+    return CandidateProcesses(entry=entry)
+
+
+def profile_all(
+    device: Device, all_measured: Sequence[CandidateProcesses], plan: BenchmarkPlan, folder: Path, progress: Progress
+) -> None:
+    for position, measured in enumerate(all_measured):
+        if measured.failure is None:
+            progress(f"{measured.entry.title}: layers")
+            profile_layers(device, measured, plan, folder / f"layers-{position}")
+
+
+class BenchmarkSession:
+    """The runs of one benchmark in the store: begun together, ended once, in whatever state they are then."""
+
+    def __init__(
+        self,
+        plan: BenchmarkPlan,
+        device: Device,
+        store: Store,
+        all_measured: Sequence[CandidateProcesses],
+        before: Mapping[str, float],
+    ) -> None:
+        self._plan, self._device, self._store = plan, device, store
+        self._all_measured, self._before = all_measured, before
+        self._runs: list[Run] = []
+
+    def begin(self, models: Mapping[str, Model], tags: Mapping[str, str]) -> None:
+        """Record one run per candidate with its model and inputs: a full disk shows before anything is measured."""
+        facts, environment = self._device.facts(), self._device.environment()
+        for candidate in self._plan.candidates:
+            own = msgspec.structs.replace(self._plan, candidates=(candidate,))
+            run = Run(
+                id=new_run_id(),
+                kind="benchmark",
+                state="running",
+                started_at=utc_now(),
+                parent_id=self._runs[0].id if self._runs else None,
+                model=models[candidate.model],
+                device=facts,
+                runtime=candidate.runtime,
+                plan=msgspec.to_builtins(own),
+                plan_hash=hash_plan(own),
+                environment=environment,
+                tags=dict(tags),
+            )
+            self._store.begin(run)
+            self._runs.append(run)
+            outputs = tuple(save_files(self._store, run, self._plan))
+            self._runs[-1] = msgspec.structs.replace(run, outputs=outputs)
+
+    def finish(self, state: RunState, error: str = "") -> BenchmarkOutcome:
+        """Write every run with all that was measured, and tell the verdicts against the first."""
+        with defer_interrupts():
+            system_state = self._last_moment()
+            ended = tuple(
+                self._end(run, measured, state, error, system_state)
+                for run, measured in zip(self._runs, self._all_measured, strict=False)
+            )
+            failures: list[EdgewrightError] = [*self._save(ended)]
+        failures += [measured.failure for measured in self._all_measured if measured.failure is not None]
+        return BenchmarkOutcome(runs=ended, comparisons=self._compare(), error=failures[0] if failures else None)
+
+    def _save(self, ended: Sequence[Run]) -> list[StoreError]:
+        """Every run is tried, so that one that cannot be written does not cost the others."""
+        failures = []
+        for run in ended:
+            try:
+                self._store.finish(run)
+            except StoreError as failure:
+                failures.append(failure)
+        return failures
+
+    def _last_moment(self) -> Mapping[str, float]:
+        """A device that is gone does not keep what it gave from being written down."""
+        try:
+            return self._device.system_state()
+        except EdgewrightError:
+            return self._before
+
+    def _end(
+        self, run: Run, measured: CandidateProcesses, state: RunState, error: str, system_state: Mapping[str, float]
+    ) -> Run:
+        energy = compute_energy(measured.processes, self._plan.power_w)
+        metrics = (
+            *make_metrics(measured.processes, run.model.bytes if run.model else 0, energy, measured.report),
+            *make_moment_metrics("before", self._before),
+            *make_moment_metrics("after", system_state),
+        )
+        via = {"layers-via": measured.report.via} if measured.report else {}
+        return msgspec.structs.replace(
+            run,
+            state="failed" if measured.failure is not None else state,
+            finished_at=utc_now(),
+            error=str(measured.failure or error) or None,
+            metrics=metrics,
+            series=make_series(measured.processes),
+            layers=measured.report.layers if measured.report else (),
+            warnings=find_warnings(self._make_warning_context(run, measured, metrics, system_state))
+            if measured.failure is None
+            else (),
+            outputs=(*run.outputs, *self._save_log(run, measured)),
+            tags={**run.tags, "energy-source": energy.source, "energy-evidence": energy.evidence, **via},
+        )
+
+    def _make_warning_context(
+        self, run: Run, measured: CandidateProcesses, metrics: Sequence[Metric], system_state: Mapping[str, float]
+    ) -> WarningContext:
+        return WarningContext(
+            plan=self._plan,
+            processes=measured.processes,
+            metrics={metric.name: metric for metric in metrics},
+            before=self._before,
+            after=system_state,
+            cores=int((run.device.facts if run.device else {}).get("logical_cores") or cpu_count() or 1),
+            report=measured.report,
+            failure=measured.layer_failure,
+        )
+
+    def _save_log(self, run: Run, measured: CandidateProcesses) -> list[RunOutput]:
+        """What the failed worker said, and our own traceback; a log that cannot be kept costs no run."""
+        if measured.failure is None:
+            return []
+        log = measured.processes[-1].log if measured.processes else None
+        worker_output = log.read_bytes()[-LOG_BYTES:] if log and log.is_file() else b""
+        trace = "".join(traceback.format_exception(measured.failure)).encode()
+        try:
+            return [self._store.put_bytes(run.id, worker_output + b"\n" + trace, role="log")]
+        except StoreError:
+            return []
+
+    def _compare(self) -> tuple[Comparison, ...]:
+        """Every candidate against the first; those that failed are left out."""
+        medians = [
+            compute_chunk_medians(measured.processes) if measured.failure is None else []
+            for measured in self._all_measured
+        ]
+        return tuple(
+            compare_paired(self._runs[0].id, run.id, medians[0], own, self._plan.threshold)
+            for run, own in zip(self._runs[1:], medians[1:], strict=False)
+            if own and medians[0]
+        )
+
+
+def save_files(store: Store, run: Run, plan: BenchmarkPlan) -> Iterator[RunOutput]:
+    """Put the model, its weight files and the user's inputs into the store, so that the run can be repeated."""
+    if run.model is None:
+        return
+    path = Path(run.model.path)
+    yield store.put_file(run.id, path, role="model", model_id=run.model.sha256)
+    for name in run.model.data_files:
+        yield store.put_file(run.id, path.parent / name, role=f"data:{name}")
+    if find_record(path) is not None:
+        yield store.put_file(run.id, record_path(path), role=f"data:{record_path(path).name}")
+    if plan.inputs is not None:
+        yield store.put_file(run.id, Path(plan.inputs), role="inputs")

@@ -1,0 +1,244 @@
+"""A benchmark as its documented JSON object, made from runs as the store keeps them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from msgspec import Struct, field
+
+from edgewright.bench.slowdown import LayerProfile, SlowdownCause, explain_slowdown
+from edgewright.schema.run import Comparison, Layer, Metric, Run, RunWarning
+
+SCHEMA = "edgewright.benchmark/1"
+MAX_INTEGER = 2**53
+Number = float | None
+
+
+class Timing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Microseconds. `p50` is the median of the processes' medians, its interval covers with `p50_confidence`."""
+
+    n: int
+    p50: Number
+    p50_low: Number
+    p50_high: Number
+    p50_confidence: Number
+    p90: Number
+    p99: Number
+    mean: Number
+    stdev: Number
+    min: Number
+    max: Number
+
+
+class ColdStart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Microseconds: `import` is interpreter and import, the cold start proper is `load` and `first_inference`."""
+
+    import_: Number = field(name="import")
+    load: Number
+    first_inference: Number
+
+
+class MemoryBytes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Resident bytes of the worker; `file` is the model on disk with its external data."""
+
+    before_load: Number
+    after_load: Number
+    peak: Number
+    file: Number
+
+
+class LayerRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`facts.run.Layer` with its share of the layers' sum."""
+
+    position: int
+    name: str
+    op: str
+    source_nodes: tuple[str, ...]
+    unit: str
+    backend: str
+    evidence: str
+    start_us: Number
+    median_us: float
+    p90_us: float
+    share: float
+    memory_bytes: int | None
+    low_us: Number = None
+    high_us: Number = None
+
+
+class LayerTotals(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The layers together, beside the whole profiled inference."""
+
+    via: str
+    sum_us: float
+    whole_us: Number
+    partitions: int
+    fallbacks: int
+
+
+class EnergyRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Microjoules of one inference."""
+
+    uj_per_inference: float
+    evidence: str
+    source: str
+
+
+class BenchmarkRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One run. `path` is the share of layer time per unit, `backends` per backend; `findings` tell why it is slow."""
+
+    run_id: str
+    state: str
+    error: str | None
+    model: str
+    model_sha256: str
+    runtime: str
+    precision: str
+    device: str
+    threads: int
+    processes: int
+    latency_us: Timing | None
+    cpu_time_us: Timing | None
+    cold_start_us: ColdStart
+    memory_bytes: MemoryBytes
+    layers: tuple[LayerRow, ...]
+    layer_totals: LayerTotals | None
+    path: dict[str, float]
+    backends: dict[str, float]
+    energy: EnergyRow | None
+    energy_source: str
+    warnings: tuple[RunWarning, ...]
+    findings: tuple[SlowdownCause, ...] = ()
+
+
+class BenchmarkReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `edgewright benchmark --json` prints."""
+
+    schema: str = SCHEMA
+    runs: tuple[BenchmarkRow, ...]
+    comparisons: tuple[Comparison, ...]
+
+
+def make_report(runs: Iterable[Run], comparisons: Iterable[Comparison]) -> BenchmarkReport:
+    return BenchmarkReport(runs=tuple(map(make_row, runs)), comparisons=tuple(comparisons))
+
+
+def make_row(run: Run) -> BenchmarkRow:
+    """One run's row of the report."""
+    metrics = {metric.name: metric for metric in run.metrics}
+    return BenchmarkRow(
+        run_id=run.id,
+        state=run.state,
+        error=run.error,
+        model=run.model.name if run.model else "",
+        model_sha256=run.model.sha256 if run.model else "",
+        runtime=run.runtime,
+        precision=run.model.precision if run.model else "",
+        device=run.device.name if run.device else "",
+        threads=to_integer(run.plan.get("threads"), 1),
+        processes=max((metric.n for metric in run.metrics if metric.name == "load"), default=0),
+        latency_us=make_timing("latency", metrics),
+        cpu_time_us=make_timing("cpu", metrics),
+        cold_start_us=ColdStart(
+            import_=get_value(metrics, "start"),
+            load=get_value(metrics, "load"),
+            first_inference=get_value(metrics, "first_inference"),
+        ),
+        memory_bytes=MemoryBytes(
+            before_load=get_value(metrics, "memory.before_load"),
+            after_load=get_value(metrics, "memory.after_load"),
+            peak=get_value(metrics, "memory.peak"),
+            file=get_value(metrics, "model.file"),
+        ),
+        layers=make_layer_rows(run.layers),
+        layer_totals=make_layer_totals(run, metrics),
+        path=get_shares(metrics, "share.unit."),
+        backends=get_shares(metrics, "share.backend."),
+        energy=make_energy_row(run, metrics),
+        energy_source=run.tags.get("energy-source", ""),
+        warnings=run.warnings,
+        findings=find_causes(run, metrics),
+    )
+
+
+def to_integer(value: object, unknown: int = 0) -> int:
+    """A whole number of a record that may hold anything."""
+    return int(value) if isinstance(value, int | float) and abs(value) < MAX_INTEGER else unknown
+
+
+def find_causes(run: Run, metrics: Mapping[str, Metric]) -> tuple[SlowdownCause, ...]:
+    if not run.layers or run.model is None:
+        return ()
+    facts = run.device.facts if run.device else {}
+    profile = LayerProfile(
+        layers=run.layers,
+        precision=run.model.precision,
+        partitions=to_integer(get_value(metrics, "layers.partitions")),
+        machine=str(facts.get("machine", "")),
+        features=facts.get("features"),
+    )
+    return explain_slowdown(profile)
+
+
+def get_value(metrics: Mapping[str, Metric], name: str) -> Number:
+    metric = metrics.get(name)
+    return metric.value if metric else None
+
+
+def make_timing(name: str, metrics: Mapping[str, Metric]) -> Timing | None:
+    p50 = metrics.get(f"{name}.p50")
+    if p50 is None:
+        return None
+    rest = {key: get_value(metrics, f"{name}.{key}") for key in ("p90", "p99", "mean", "stdev", "min", "max")}
+    confidence = get_value(metrics, f"{name}.p50_confidence")
+    return Timing(n=p50.n, p50=p50.value, p50_low=p50.low, p50_high=p50.high, p50_confidence=confidence, **rest)
+
+
+def make_layer_rows(layers: Sequence[Layer]) -> tuple[LayerRow, ...]:
+    total = sum(layer.median_us for layer in layers)
+    return tuple(
+        LayerRow(
+            position=layer.position,
+            name=layer.name,
+            op=layer.op,
+            source_nodes=layer.source_nodes,
+            unit=layer.unit,
+            backend=layer.backend,
+            evidence=layer.evidence,
+            start_us=layer.start_us,
+            median_us=layer.median_us,
+            p90_us=layer.p90_us,
+            share=layer.median_us / total if total else 0.0,
+            memory_bytes=layer.memory_bytes,
+            low_us=layer.low_us,
+            high_us=layer.high_us,
+        )
+        for layer in layers
+    )
+
+
+def make_layer_totals(run: Run, metrics: Mapping[str, Metric]) -> LayerTotals | None:
+    if not run.layers:
+        return None
+    return LayerTotals(
+        via=run.tags.get("layers-via", ""),
+        sum_us=get_value(metrics, "layers.sum") or 0.0,
+        whole_us=get_value(metrics, "layers.whole"),
+        partitions=to_integer(get_value(metrics, "layers.partitions")),
+        fallbacks=to_integer(get_value(metrics, "layers.fallbacks")),
+    )
+
+
+def get_shares(metrics: Mapping[str, Metric], prefix: str) -> dict[str, float]:
+    return {
+        name.removeprefix(prefix): metric.value or 0.0 for name, metric in metrics.items() if name.startswith(prefix)
+    }
+
+
+def make_energy_row(run: Run, metrics: Mapping[str, Metric]) -> EnergyRow | None:
+    joules = get_value(metrics, "energy")
+    if joules is None:
+        return None
+    return EnergyRow(
+        uj_per_inference=joules,
+        evidence=run.tags.get("energy-evidence", ""),
+        source=run.tags.get("energy-source", ""),
+    )

@@ -1,0 +1,141 @@
+"""A job in a process of its own: started, listened to, and ended whatever happens."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from math import inf
+from pathlib import Path
+from threading import Event, Thread
+from time import monotonic
+from types import TracebackType
+
+import msgspec
+from msgspec import Struct
+
+from edgewright import errors
+from edgewright.bench.session import Progress
+from edgewright.devices.connection import describe_exit, make_exit_hint
+from edgewright.errors import EdgewrightError, WorkerCrashed, WorkerTimeout
+from edgewright.quantization.job import JobError, JobFinished, JobMessage, StageProgress
+from edgewright.system.disk import attribute_to_full_disk
+
+OnStarted = Callable[["subprocess.Popen[bytes]"], None]
+TAIL_BYTES = 2000
+TUNABLES, HUGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"
+
+
+class Watchdog:
+    """Calls `end` once nothing was heard for `seconds`."""
+
+    def __init__(self, seconds: float, end: Callable[[], None]) -> None:
+        self._seconds, self._end = seconds, end
+        self._activity, self._over = Event(), False
+        self.expired = False
+        self._thread = Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> "Watchdog":
+        if self._seconds < inf:
+            self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._over = True
+        self._activity.set()
+
+    def report_activity(self) -> None:
+        self._activity.set()
+
+    def _run(self) -> None:
+        while self._activity.wait(self._seconds):
+            if self._over:
+                return
+            self._activity.clear()
+        self.expired = True
+        self._end()
+
+
+def run_job(
+    module: str,
+    job: Struct,
+    folder: Path,
+    progress: Progress,
+    *,
+    title: str,
+    idle_timeout_s: float = inf,
+    started: OnStarted = lambda process: None,
+) -> None:
+    """Run `python -m MODULE JOB.json` to its end, with job and log in `folder`.
+
+    Raises the error that it tells, WorkerCrashed where it dies without one, and WorkerTimeout where it says nothing for
+    `silence_s`. Ctrl-C ends it; another thread can end it by the process that `started` is given.
+    """
+    path, log = folder / "job.json", folder / "job.log"
+    path.write_bytes(msgspec.json.encode(job))
+    command = [sys.executable, "-P", "-m", module, str(path)]
+    environment = enable_huge_pages(os.environ)
+    with (
+        log.open("wb") as stderr,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=environment) as process,  # noqa: S603 - our own module
+    ):
+        try:
+            started(process)
+            with Watchdog(idle_timeout_s, process.kill) as watch:
+                last = relay_progress(process, progress, watch.report_activity)
+        finally:
+            process.kill()
+    if watch.expired and last is None:  # else its last word came just then
+        raise WorkerTimeout(
+            f"{title} gave no sign for {idle_timeout_s:g} s", "code of the model waits for something, or computes long",
+            "mend it, or allow more with --timeout",
+        )  # fmt: skip
+    if isinstance(last, JobError):
+        raise attribute_to_full_disk(to_error(last), [folder])
+    if last is None:
+        tail = log.read_bytes()[-TAIL_BYTES:].decode(errors="replace").strip()
+        what, why = f"{title} {describe_exit(process.returncode)}", tail or make_exit_hint(process.returncode)
+        crash = WorkerCrashed(what, why, "run the same command again: it goes on where it was")
+        raise attribute_to_full_disk(crash, [folder])
+
+
+def enable_huge_pages(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process whose large arrays lie in huge pages, where glibc 2.35 and the kernel give them.
+
+    A training takes and returns megabytes in every layer, and each time their pages are faulted in anew. What the user
+    has set stays.
+    """
+    tunables = environment.get(TUNABLES, "")
+    if "glibc.malloc.hugetlb" in tunables:
+        return dict(environment)
+    return {**environment, TUNABLES: ":".join(one for one in (tunables, HUGE_PAGES) if one)}
+
+
+def relay_progress(
+    process: "subprocess.Popen[bytes]", progress: Progress, on_activity: Callable[[], None]
+) -> JobError | JobFinished | None:
+    """Tell how far it is until its last word; None where it left without one. Every word is `heard`."""
+    decode = msgspec.json.Decoder(JobMessage).decode
+    stage, began, first = "", monotonic(), 0
+    for line in process.stdout or ():
+        on_activity()
+        message: JobMessage = decode(line)
+        if not isinstance(message, StageProgress):
+            return message
+        if message.stage != stage:
+            stage, began, first = message.stage, monotonic(), max(message.done - 1, 0)
+        progress(describe_step(message, monotonic() - began, first))
+    return None
+
+
+def describe_step(step: StageProgress, seconds: float, first: int) -> str:
+    """How far it is, and the time left at the pace since `first`: a job that goes on does not begin at nothing."""
+    if not step.of:
+        return f"{step.stage}: trial {step.done}"
+    left = step.left_s if step.left_s is not None else seconds * (step.of - step.done) / max(step.done - first, 1)
+    return f"{step.stage}: {step.done} of {step.of}, {left:.0f} s left"
+
+
+def to_error(job_error: JobError) -> EdgewrightError:
+    kind = getattr(errors, job_error.kind, EdgewrightError)
+    error: EdgewrightError = kind(job_error.what, job_error.why, job_error.try_this)
+    return error

@@ -1,0 +1,1 @@
+"""Compile one model for every runtime and prove each artifact's outputs."""

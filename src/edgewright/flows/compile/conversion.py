@@ -1,0 +1,175 @@
+"""From a source to one artifact's files: which converter, in which place, and what its record says."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from numpy.typing import NDArray
+
+from edgewright import __version__
+from edgewright.bench.feeds import Array
+from edgewright.bench.session import Progress
+from edgewright.devices.connection import make_missing_error
+from edgewright.devices.protocol import Device
+from edgewright.errors import ModelNotConvertible, UsageError
+from edgewright.flows.compile.publication import clear_folder, hash_artifact
+from edgewright.flows.compile.sources import PreparedSource, make_absolute
+from edgewright.runtimes.table import Converter, RuntimeInfo
+from edgewright.runtimes.wire import Compile, Compiled, CompileRequest
+from edgewright.schema.artifact import Artifact, SourceModel
+from edgewright.schema.plan import CompileCell, CompilePlan, encode_plan
+from edgewright.store.store import Store
+
+
+@dataclass(frozen=True)
+class CompileJob:
+    """What all cells of one compile share. `locks` has the locks of the isolated environments that are set up."""
+
+    plan: CompilePlan
+    prepared: PreparedSource
+    source: SourceModel
+    stack: Mapping[str, Array]
+    reference: Mapping[str, NDArray[Any]]
+    device: Device
+    store: Store
+    locks: Mapping[str, str]
+    out: Path
+    work: Path
+    progress: Progress
+
+
+def choose_converters(cell: CompileCell, info: RuntimeInfo, locks: Mapping[str, str]) -> tuple[Converter, ...]:
+    """The one that the options name, or the runtime's default and behind it those whose environment is set up."""
+    if not info.converters:
+        return (Converter(info.name, info.compiles),)
+    if wanted := cell.options.get("converter", ""):
+        return tuple(one for one in info.converters if one.name == wanted)
+    default, *others = info.converters
+    return (default, *(one for one in others if one.environment in locks))
+
+
+def run_compiler(
+    cell: CompileCell, info: RuntimeInfo, job: CompileJob, folder: Path, stem: str
+) -> tuple[Compiled, str]:
+    """Compile with the first converter that can, and the lock of the environment it ran in.
+
+    Raises the error of the first one where none can.
+    """
+    first: ModelNotConvertible | None = None
+    for converter in choose_converters(cell, info, job.locks):
+        try:
+            compiled = run_converter(converter, cell, info, job, folder, stem)
+        except ModelNotConvertible as error:
+            first = first or error
+            clear_folder(folder)
+            continue
+        if first is not None:
+            note = f"{converter.name} wrote it, since the default converter cannot: {first.why.splitlines()[0]}"
+            compiled = msgspec.structs.replace(compiled, notes=(*compiled.notes, note))
+        return compiled, job.locks.get(converter.environment or info.name, "")
+    if first is None:
+        raise UsageError(f"{info.name} has no such converter", "", "edgewright compile --help")
+    first.try_this = "; ".join((first.try_this, *suggest_converters(cell, info, job)))
+    raise first
+
+
+def suggest_converters(cell: CompileCell, info: RuntimeInfo, job: CompileJob) -> list[str]:
+    """The command that sets up a converter which takes this source and is not there yet."""
+    others = [one for one in info.converters if one.environment and one.environment not in job.locks]
+    fitting = [
+        one for one in others if set(one.compiles) & job.prepared.files.keys() and not cell.options.get("converter")
+    ]
+    return [f"edgewright runtimes setup {one.environment} lets {one.name} try" for one in fitting]
+
+
+def run_converter(
+    converter: Converter, cell: CompileCell, info: RuntimeInfo, job: CompileJob, folder: Path, stem: str
+) -> Compiled:
+    """Compile in a worker; whatever it does, it costs this cell alone."""
+    kind = next((kind for kind in converter.compiles if kind in job.prepared.files), None)
+    if kind is None:
+        raise ModelNotConvertible(
+            f"{converter.name} does not take {job.prepared.format} models",
+            f"it takes {' and '.join(converter.compiles)}",
+            "compile from one of these, or choose another runtime",
+        )
+    if not converter.environment and info.name not in job.locks:
+        check_installed(info)
+    request = CompileRequest(
+        source=make_absolute(job.prepared.files[kind]),
+        format=kind,
+        precision=cell.precision,
+        shapes=job.prepared.shapes,
+        folder=str(folder.absolute()),
+        stem=stem,
+        options=make_converter_options(converter, cell, kind, job),
+        metadata=job.plan.metadata,
+        model_bytes=job.prepared.model.bytes,
+    )
+    log = job.work / f"{folder.name}.log"
+    with job.device.start_worker(info.name, (), job.plan.timeout_s, log, converter.environment) as worker:
+        compiled = worker.ask(Compile(request=request), Compiled)
+        worker.leave()
+    if not (folder / compiled.main).exists():
+        raise ModelNotConvertible(f"{info.title} wrote no artifact", f"{compiled.main} is missing")
+    return compiled
+
+
+def make_converter_options(converter: Converter, cell: CompileCell, kind: str, job: CompileJob) -> dict[str, str]:
+    """The user's options, the converter that was chosen, and where a torch program finds its weights."""
+    weights = {"weights": str(Path(job.plan.weights).absolute())} if job.plan.weights and kind == "torch" else {}
+    chosen = {"converter": converter.name} if converter.name != cell.runtime else {}
+    return {**cell.options, **chosen, **weights}
+
+
+def check_installed(info: RuntimeInfo) -> None:
+    """RuntimeMissing for a package that compiling needs and that no environment of the runtime's own brings."""
+    if absent := [name for name in (*info.needs, *info.compile_needs) if find_spec(name) is None]:
+        raise make_missing_error(info, f"{absent[0]} is not installed, which compiling needs")
+
+
+def make_artifact_record(
+    cell: CompileCell, info: RuntimeInfo, compiled: Compiled, folder: Path, key: str, job: CompileJob, lock: str = ""
+) -> Artifact:
+    files, total = hash_artifact(folder, compiled.main)
+    return Artifact(
+        runtime=cell.runtime,
+        format=info.writes,
+        precision=cell.precision,
+        main=compiled.main,
+        files=files,
+        bytes=total,
+        key=key,
+        source=job.source,
+        io_map=compiled.io_map,
+        options=dict(cell.options),
+        tools={**compiled.tools, "edgewright": __version__},
+        environment=lock,
+        origins=compiled.origins,
+        notes=(*job.prepared.notes, *compiled.notes),
+        unchecked="" if job.plan.check else "its numbers were not checked: --no-check",
+    )
+
+
+def hash_cell(cell: CompileCell, info: RuntimeInfo, job: CompileJob) -> str:
+    """Hash of all that decides the artifact and what its record says: source, plan, and versions of the tools."""
+    # The name is part of the artifact's own; what a torch source gives is known by its export alone.
+    given = [job.prepared.name, job.prepared.model.sha256]
+    bare = msgspec.structs.replace(job.plan, source="", weights=None, inputs=None, cells=(cell,), timeout_s=0.0)
+    tools = {name: find_version(name) for name in info.compile_tools}
+    places = {info.name, *(one.environment for one in info.converters)}
+    locks = {name: lock for name, lock in job.locks.items() if name in places}
+    made_by = msgspec.json.encode([__version__, tools, locks, info.compiles, given], order="sorted")
+    return sha256(encode_plan(bare) + made_by).hexdigest()
+
+
+def find_version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""

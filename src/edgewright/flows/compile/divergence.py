@@ -1,0 +1,110 @@
+"""Where the numbers of an artifact part from its source's: the graph is cut in halves until one layer is left."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from msgspec import Struct
+
+from edgewright.bench.numerics import compare_outputs, find_faults
+from edgewright.errors import EdgewrightError
+from edgewright.flows.compile.conversion import CompileJob, make_artifact_record, run_compiler
+from edgewright.flows.compile.rounding_reference import run_rounding_reference, take_rounding_reference
+from edgewright.flows.compile.sources import prepare_file, run_reference
+from edgewright.flows.evaluate.inference import infer
+from edgewright.formats.artifacts import read_artifact
+from edgewright.formats.onnx.submodel import CutPoint, SubmodelExtractor
+from edgewright.runtimes.table import find_runtime
+from edgewright.schema.artifact import Numerics
+from edgewright.schema.plan import CompileCell
+
+
+class DivergingNode(Struct, frozen=True, kw_only=True):
+    """The first source node behind which an artifact differs by more than its precision allows.
+
+    Attributes:
+        sqnr_db: behind it.
+        before_db: behind the last node in front of it that was measured; None where it is the first one.
+    """
+
+    node: str
+    op: str
+    tensor: str
+    sqnr_db: float
+    before_db: float | None
+
+
+def find_diverging_node(cell: CompileCell, job: CompileJob) -> DivergingNode | None:
+    """Bisect over the graph's tensors in their order of execution.
+
+    Each step compiles the part of the graph in front of one tensor, runs it, and compares it with ONNX Runtime's run
+    of the same part. Errors are taken to stay once they are there: where they vanish again further on, the layer that
+    is named is one of those that differ, and not surely the first. None where the source is no ONNX, where a part
+    cannot be compiled alone, or where every part alone is right (converters may treat a part otherwise than a whole).
+    """
+    if "onnx" not in job.prepared.files:
+        return None
+    extractor = SubmodelExtractor(Path(job.prepared.files["onnx"]))
+    cut_points = extractor.cut_points()
+    measured: dict[int, float] = {}
+
+    def differs(position: int) -> bool:
+        job.progress(f"{find_runtime(cell.runtime).title} {cell.precision}: bisecting, {cut_points[position].node}")
+        numerics = measure_subgraph(extractor, cut_points[position], position, cell, job)
+        measured[position] = numerics.sqnr_db
+        return bool(find_faults(numerics, cell.precision))
+
+    try:
+        first = find_first_true(range(len(cut_points)), differs)
+    except (EdgewrightError, ValueError, KeyError):
+        return None
+    if first is None:
+        return None
+    place, before = cut_points[first], max((i for i in measured if i < first), default=None)
+    return DivergingNode(
+        node=place.node,
+        op=place.op,
+        tensor=place.tensor,
+        sqnr_db=measured[first],
+        before_db=None if before is None else measured[before],
+    )
+
+
+def find_first_true(positions: Sequence[int], test: Callable[[int], bool]) -> int | None:
+    """The first position that passes the test, taking it that all behind it do; None where the last does not."""
+    if not positions or not test(positions[-1]):
+        return None
+    low, high = 0, len(positions) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if test(positions[middle]):
+            high = middle
+        else:
+            low = middle + 1
+    return positions[high]
+
+
+def measure_subgraph(
+    extractor: SubmodelExtractor, place: CutPoint, position: int, cell: CompileCell, job: CompileJob
+) -> Numerics:
+    """The artifact of the graph's part in front of a tensor, against the source's, or its twin's."""
+    folder = job.work / f"part-{cell.runtime}-{cell.precision}-{position}"
+    folder.mkdir()
+    path = extractor.extract(place.tensor, job.work / f"{folder.name}.onnx")
+    prepared = prepare_file(path, {}, job.work)
+    stack = {spec.name: job.stack[spec.name] for spec in prepared.model.signature.inputs}
+    part = replace(job, prepared=prepared, stack=stack)
+    info = find_runtime(cell.runtime)
+    compiled, _ = run_compiler(cell, info, part, folder, "part")
+    rounding_reference = take_rounding_reference(compiled, folder, part)
+    record = make_artifact_record(cell, info, compiled, folder, "", part)
+    reference = (
+        run_rounding_reference(rounding_reference, part)
+        if rounding_reference
+        else run_reference(prepared, stack, job.device, job.plan.timeout_s)
+    )
+    outputs, _ = infer(
+        read_artifact(folder / record.main, record, ""), record, cell.runtime, stack, job.device,
+        timeout_s=job.plan.timeout_s,
+    )  # fmt: skip
+    return compare_outputs(reference, outputs, None)

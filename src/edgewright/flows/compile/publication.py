@@ -1,0 +1,170 @@
+"""Put an artifact where the user wants it: whole, or not at all; and find one that was made before."""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from edgewright.errors import ModelUnreadable, OutputError, StoreError
+from edgewright.formats.artifacts import find_name_outside, parse_record, read_artifact, record_path, write_record
+from edgewright.formats.files import hash_file, hash_files
+from edgewright.schema.artifact import Artifact
+from edgewright.schema.run import RunOutput
+from edgewright.store.runs.queries import RunFilter
+from edgewright.store.store import Store
+from edgewright.system.files import replace_atomically
+from edgewright.system.locks import try_lock
+
+RECORD_ROLE = "record"
+PREFIX, LOCK_FILE = ".edgewright-compile-", "workshop"
+WORK_FOLDER = re.compile(re.escape(PREFIX) + "[a-z0-9_]{8}")
+
+
+@contextmanager
+def raise_output_errors(folder: Path) -> Iterator[None]:
+    """What the file system raises becomes OutputError."""
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError):
+        why, hint = "it, or a folder on its path, is a file", "choose another folder with --output"
+        raise OutputError(f"{folder} cannot be written", why, hint) from None
+    except OSError as error:
+        raise OutputError(f"{folder} cannot be written", error.strerror or str(error)) from None
+
+
+def list_files(folder: Path) -> list[Path]:
+    """All files in a folder, by name."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def hash_artifact(folder: Path, main: str) -> tuple[dict[str, str], int]:
+    """Hashes of an artifact's files by their names in its folder, the main one first, and their bytes in all."""
+    files = sorted(list_files(folder), key=lambda path: (path != folder / main, path))
+    names = {path.relative_to(folder).as_posix(): hash_file(path) for path in files}
+    return names, sum(path.stat().st_size for path in files)
+
+
+def publish_artifact(record: Artifact, made: Path, out: Path) -> Path:
+    """Move an artifact's files from `made` into `out`, its record last; its main path there.
+
+    An older artifact of the same name loses its record first, so that at no moment a record stands beside files that
+    are not its own. Raises OutputError for a record whose names lead out of `out`; nothing is touched then.
+    """
+    if (unsafe_name := find_name_outside(record)) is not None:
+        why = f"the artifact names a file {unsafe_name[:80]!r}, which leads out of it or is not a valid file name"
+        raise OutputError(f"{record.main[:80]!r} cannot be written", why, "compile the model again")
+    if made == out:
+        with raise_output_errors(out):
+            write_record(record, out)
+        return out / record.main
+    with raise_output_errors(out):
+        write_record(record, made)  # first: nothing after it needs room, so a full disk leaves what was there
+        record_path(out / record.main).unlink(missing_ok=True)
+        tops = sorted({name.split("/")[0] for name in record.files}, key=lambda name: name == record.main)
+        for name in tops:
+            if (out / name).is_dir() and not (out / name).is_symlink():
+                shutil.rmtree(out / name)
+            (made / name).replace(out / name)
+        record_path(made / record.main).replace(record_path(out / record.main))
+    return out / record.main
+
+
+def store_artifact(store: Store, run_id: str, record: Artifact, made: Path) -> tuple[RunOutput, ...]:
+    """Put the artifact's files and its record into the store."""
+    model_id = read_artifact(made / record.main, record, hash_artifact_files(record, made)).sha256
+    files = tuple(
+        store.put_file(run_id, made / name, role=f"artifact:{name}", model_id=model_id) for name in record.files
+    )
+    return (*files, store.put_bytes(run_id, msgspec.json.encode(record), role=RECORD_ROLE))
+
+
+def hash_artifact_files(record: Artifact, folder: Path) -> str:
+    names = sorted(record.files, key=lambda name: (name != record.main, name))
+    return hash_files([folder / name for name in names])
+
+
+def find_cached_artifact(key: str, main: Path, store: Store, work: Path) -> tuple[Artifact, Path] | None:
+    """An artifact that was made here under this key, and the folder that its files lie in.
+
+    That is the folder of `main` where they lie there unchanged, or `work`. The record beside an artifact is not asked:
+    anyone may have changed it. Runs that were imported, or may have been, are not asked either: nobody here has seen
+    their compiler.
+    """
+    wanted = RunFilter(kind="compile", state="done", plan_hash=key, imported=False, limit=1, metrics=())
+    rows = store.list_runs(wanted)
+    if not rows:
+        return None
+    outputs = store.load(rows[0].id).outputs
+    try:
+        record = fetch_record(outputs, store)
+        if record.key != key:
+            return None
+        if all(is_unchanged(main.parent / name, sha256) for name, sha256 in record.files.items()):
+            return record, main.parent
+        fetch_files(record, store, work)
+    except (StoreError, ModelUnreadable, StopIteration, OSError):  # its bytes are gone: it is made again
+        clear_folder(work)
+        return None
+    return record, work
+
+
+def clear_folder(folder: Path) -> None:
+    """Remove what was left half done."""
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def is_unchanged(path: Path, sha256: str) -> bool:
+    return path.is_file() and hash_file(path) == sha256
+
+
+def fetch_record(outputs: Sequence[RunOutput], store: Store) -> Artifact:
+    with store.open_blob(next(one.sha256 for one in outputs if one.role == RECORD_ROLE)) as file:
+        return parse_record(file.read(), "the record of the artifact")
+
+
+def fetch_files(record: Artifact, store: Store, work: Path) -> None:
+    """Write an artifact's files into `work`: the bytes whose hashes its record, which was parsed, has."""
+    for name, sha256 in record.files.items():
+        (work / name).parent.mkdir(parents=True, exist_ok=True)
+        store.get_file(sha256, work / name)
+
+
+def copy_atomically(path: Path, to: Path) -> None:
+    """A copy under its name, whole or not at all."""
+    with replace_atomically(to) as part:
+        shutil.copyfile(path, part)
+
+
+@contextmanager
+def open_work_folder(out: Path) -> Iterator[Path]:
+    """A folder in `out` to make artifacts in, so that they can be renamed into their place; removed at the end.
+
+    What a compile that was killed left there is removed first: folders of just this kind of name, with our mark in
+    them, that no living process holds a lock on.
+    """
+    with raise_output_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        for left in [
+            path for path in out.iterdir() if WORK_FOLDER.fullmatch(path.name) and (path / LOCK_FILE).is_file()
+        ]:
+            if not is_locked(left / LOCK_FILE):
+                shutil.rmtree(left, ignore_errors=True)
+        work = Path(tempfile.mkdtemp(prefix=PREFIX, dir=out))
+        lock_file = (work / LOCK_FILE).open("wb")
+    try:
+        try_lock(lock_file)
+        yield work
+    finally:
+        lock_file.close()
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def is_locked(lock_file: Path) -> bool:
+    """Whether a living process has the lock on a workshop's mark."""
+    with lock_file.open("ab") as file:
+        return not try_lock(file)

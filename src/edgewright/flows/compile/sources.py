@@ -1,0 +1,238 @@
+"""What a model is compiled from: the file as it was given, and what converters are handed."""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.bench.feeds import check_size, make_feeds, read_feeds, resolve_shapes
+from edgewright.devices.protocol import Device
+from edgewright.errors import InputError, LimitReached, ModelNotConvertible, ModelNotFound, UsageError, WorkerTimeout
+from edgewright.flows.evaluate.inference import infer
+from edgewright.formats.files import hash_file, read_graph, read_model
+from edgewright.formats.memory_estimate import check_file_memory
+from edgewright.formats.onnx.prepare import prepare_onnx, remove_file_exporter_metadata
+from edgewright.formats.onnx.typed import measure_file
+from edgewright.limits import read_budget
+from edgewright.runtimes.wire import Compile, Compiled, CompileRequest
+from edgewright.schema.artifact import SourceModel
+from edgewright.schema.model import Model, Signature
+from edgewright.schema.plan import CompilePlan
+from edgewright.system.memory_limit import supports_limit
+
+Array = NDArray[Any]
+TORCH_SUFFIXES = (".pt2", ".pt", ".pth")
+REFERENCE_RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}
+QDQ_PRECISIONS = ("w8a8", "w8a16", "w4a8")  # precisions of QDQ graphs
+# Optimising, ONNX Runtime 1.31 rounds the float weights of a layer between rounded activations by itself, with one
+# scale for all of them (its WeightBiasQuantization), and calls it the same graph.
+WITHOUT_OPTIMIZATION = {"optimization": "disable"}
+
+
+class PreparedSource(NamedTuple):
+    """A source made ready.
+
+    Attributes:
+        model: as converters get it, all shapes fixed.
+        shapes: of every input.
+        files: path by format: `onnx` and, where the user gave one, `torch`; or `tflite`.
+        sha256: of the file that the user gave.
+        name: of that file.
+        format: of that file.
+        notes: what happened on the way.
+    """
+
+    model: Model
+    shapes: dict[str, tuple[int, ...]]
+    files: dict[str, str]
+    sha256: str
+    name: str
+    format: str
+    notes: tuple[str, ...] = ()
+
+
+def is_torch(source: str) -> bool:
+    """Whether a source is a torch program: an archive, or `FILE.py:FACTORY`."""
+    return ".py:" in source or Path(source).suffix in TORCH_SUFFIXES
+
+
+def hash_source(plan: CompilePlan) -> str:
+    """Hash of what the user gave; of a torch model made by a factory its file, the factory's name and its weights."""
+    if plan.source.endswith(".py"):
+        why = "a torch source is a file and the function in it that builds the module"
+        raise UsageError(f"{plan.source} names no factory", why, f"{plan.source}:build")
+    if not is_torch(plan.source):
+        return read_model(Path(plan.source)).sha256
+    file, _, factory = plan.source.partition(".py:")
+    path = Path(f"{file}.py" if factory else plan.source)
+    paths = [path, *([Path(plan.weights)] if plan.weights else [])]
+    if missing := next((one for one in paths if not one.is_file()), None):
+        raise ModelNotFound(
+            f"there is no file {missing}", "a relative path starts in the current folder", "check the path"
+        )
+    return sha256(" ".join([*map(hash_file, paths), factory]).encode()).hexdigest()
+
+
+def prepare_source(plan: CompilePlan, folder: Path, device: Device, *, bare: bool = False) -> PreparedSource:
+    """Read the source, export a torch program, and fix the shapes; files go into `folder`.
+
+    `bare` leaves out what torch's exporter notes of each node: lines of code, of use to a compiler's errors, and bytes
+    where sizes are compared.
+
+    Raises what `read_model` raises, InputError for shapes that do not fit, LimitReached where running it takes too much
+    memory, and the errors of the torch worker.
+    """
+    if is_torch(plan.source):
+        exported, notes = export_torch(plan, folder, device)
+        if bare:
+            remove_file_exporter_metadata(exported)
+        prepared = prepare_file(exported, plan.shapes, folder)
+        files = {**prepared.files, "torch": plan.source}
+        name = Path(plan.source.partition(":")[0]).name
+        prepared = prepared._replace(files=files, sha256=hash_source(plan), name=name, format="torch", notes=notes)
+    else:
+        prepared = prepare_file(Path(plan.source), plan.shapes, folder)
+    if prepared.model.format == "tflite" or not supports_limit():  # else the system's limit finds it out, at no cost
+        check_file_memory(Path(prepared.model.path), prepared.shapes, read_budget().for_files(prepared.model.bytes))
+    return prepared
+
+
+def prepare_file(path: Path, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> PreparedSource:
+    model = read_model(path)
+    check_names(model, shapes)
+    fixed = resolve_shapes(model.signature, shapes)
+    if model.format == "onnx":
+        ready = prepare_onnx(path, fixed, folder / "source.onnx")
+        read = read_model(ready) if ready != path else model
+        files = {"onnx": str(ready.absolute())}
+    else:
+        read, files = model, {model.format: str(path.absolute())}
+    return PreparedSource(
+        model=read, shapes=fixed, files=files, sha256=model.sha256, name=path.name, format=model.format
+    )
+
+
+def check_names(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    names = {spec.name for spec in model.signature.inputs}
+    if unexpected := shapes.keys() - names:
+        raise InputError(
+            f"--shape {min(unexpected)}: the model has no such input",
+            f"inputs are {', '.join(sorted(names)) or 'none'}",
+            "use one of these names",
+        )
+
+
+def export_torch(plan: CompilePlan, folder: Path, device: Device) -> tuple[Path, tuple[str, ...]]:
+    """Export a torch program to ONNX, in a worker: the user's code runs there and nowhere else."""
+    if not plan.shapes:
+        raise InputError(
+            f"{plan.source} does not tell the shapes of its inputs",
+            "a torch program takes any",
+            "--shape x=1,3,224,224, by the names of forward's parameters",
+        )
+    target = folder / "exported"
+    target.mkdir()
+    request = CompileRequest(
+        source=make_absolute(plan.source),
+        format="torch",
+        precision="fp32",
+        shapes=plan.shapes,
+        folder=str(target),
+        stem="exported",
+        options={"weights": str(Path(plan.weights).absolute())} if plan.weights else {},
+        model_bytes=sum(measure_file(Path(one)) for one in (plan.source, plan.weights) if one),
+    )
+    with device.start_worker("torch", (), plan.timeout_s, folder / "export.log") as worker:
+        try:
+            compiled = worker.ask(Compile(request=request), Compiled)
+        except ModelNotConvertible as error:
+            what = f"{Path(plan.source).name} cannot be brought to ONNX"
+            raise ModelNotConvertible(what, error.why, error.try_this) from error
+        worker.leave()
+    return target / compiled.main, compiled.notes
+
+
+def get_stem(source: str) -> str:
+    """The stem of a file, or of that of a factory: what is made from it is named after it."""
+    return Path(source.partition(":")[0]).stem
+
+
+def make_absolute(source: str) -> str:
+    """The path of a source made absolute, the name of a factory kept."""
+    file, colon, factory = source.rpartition(":") if ".py:" in source else (source, "", "")
+    return f"{Path(file).absolute()}{colon}{factory}"
+
+
+def check_float_onnx(prepared: PreparedSource, done: str) -> None:
+    """ModelNotConvertible for what is no float ONNX graph, which alone can be `done` (`quantised`, `pruned`)."""
+    if "onnx" not in prepared.files:
+        why = f"it is {prepared.format}, and only ONNX and torch are read here"
+        raise ModelNotConvertible(f"{prepared.name} cannot be {done}", why, "take the model that it was made from")
+    if prepared.model.precision != "fp32":
+        raise ModelNotConvertible(
+            f"{prepared.name} is quantised already"
+            if prepared.model.precision != "fp16"
+            else f"{prepared.name} is fp16",
+            f"its precision is {prepared.model.precision}",
+            f"take the fp32 model that it was made from: it can be {done}",
+        )
+
+
+def make_stack(prepared: PreparedSource, plan: CompilePlan) -> dict[str, Array]:
+    """The inputs that artifacts are compared on: the user's own, or seeded ones; one more leading axis."""
+    if plan.inputs is not None:
+        feeds = read_feeds(Path(plan.inputs), prepared.model.signature)
+        return {name: array[np.newaxis] for name, array in feeds.items()}
+    signature = prepared.model.signature
+    check_size(signature, prepared.shapes, plan.samples)
+    stack: dict[str, Array] = {}
+    for i in range(plan.samples):
+        for name, array in make_feeds(signature, prepared.shapes, plan.seed + i).items():
+            stack.setdefault(name, np.empty((plan.samples, *array.shape), array.dtype))[i] = array
+    return stack
+
+
+def run_reference(
+    prepared: PreparedSource, stack: Mapping[str, Array], device: Device, timeout_s: float
+) -> dict[str, Array]:
+    """Return the source's outputs: of ONNX in ONNX Runtime, of TFLite in LiteRT; a QDQ graph as it stands.
+
+    Raises LimitReached where they take longer than the time limit of the model, which may be less than `timeout_s`.
+    """
+    model = prepared.model
+    options = WITHOUT_OPTIMIZATION if model.format == "onnx" and model.precision in QDQ_PRECISIONS else {}
+    budget = read_budget().for_files(model.bytes)
+    least = min(timeout_s, budget.seconds)
+    try:
+        outputs, _ = infer(
+            model, None, REFERENCE_RUNTIMES[model.format], stack, device, options=options, timeout_s=least
+        )
+    except WorkerTimeout:
+        if least == timeout_s:
+            raise
+        raise budget.time_error(f"running {prepared.name} for the reference outputs") from None
+    except LimitReached as error:
+        error.what = error.what.replace(Path(model.path).name, prepared.name)  # the file is a copy of the user's
+        raise
+    return outputs
+
+
+def describe_source(prepared: PreparedSource, reference: Mapping[str, Array]) -> SourceModel:
+    """The source as an artifact's record names it; the shapes of its outputs are those that came."""
+    signature = prepared.model.signature
+    inputs = tuple(msgspec.structs.replace(spec, shape=prepared.shapes[spec.name]) for spec in signature.inputs)
+    outputs = tuple(
+        msgspec.structs.replace(spec, shape=reference[spec.name].shape[1:]) if spec.name in reference else spec
+        for spec in signature.outputs
+    )
+    return SourceModel(
+        name=prepared.name,
+        sha256=prepared.sha256,
+        format=prepared.format,
+        signature=Signature(inputs=inputs, outputs=outputs),
+        graph=tuple(read_graph(Path(prepared.model.path), prepared.model.format)),
+    )

@@ -1,0 +1,1 @@
+"""The demo: a digit classifier through every verb."""

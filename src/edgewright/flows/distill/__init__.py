@@ -1,0 +1,1 @@
+"""Train a student network with a teacher, beside a control."""

@@ -1,0 +1,170 @@
+"""Which network is taught: the user's own, or one of the teacher's family, narrower and shallower."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from edgewright.errors import ConfigError, DataError, UsageError
+from edgewright.flows.compile.sources import get_stem
+from edgewright.flows.experiment.control import inspect_module
+from edgewright.flows.experiment.setup import Experiment
+from edgewright.flows.experiment.trainings import make_torch_source
+from edgewright.flows.prune.report import WidthRow, make_module_name
+from edgewright.formats.files import read_model
+from edgewright.formats.torch.program import name_outputs
+from edgewright.schema.model import Signature
+from edgewright.schema.plan import DistillPlan
+from edgewright.tasks.spec.check import check_task
+from edgewright.tasks.spec.task import Task
+from edgewright.training.inspection import InspectionReport
+from edgewright.training.job import InspectJob, ModuleSource
+from edgewright.training.slices import find_factory, read_slices, write_built_module
+
+OUTPUT_NAMES = ("name", "boxes", "scores", "classes_out")  # fields of a task's output that name one of the model
+
+
+class PreparedStudent(NamedTuple):
+    """What is trained.
+
+    Attributes:
+        factory: as the user names it; empty for one that was made.
+        task: as it is trained, where torch names the outputs.
+        outputs: their names in the teacher, which the trained student gets.
+    """
+
+    source: ModuleSource
+    factory: str
+    task: Task
+    outputs: tuple[str, ...]
+    widths: tuple[WidthRow, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def publish(self, out: Path, stem: str) -> str:
+        """`FILE.py:FACTORY` that builds it."""
+        if self.factory:
+            return self.factory
+        return f"{write_built_module(out, make_module_name(stem), self.source)}:build"
+
+
+def make_student(
+    plan: DistillPlan, teacher: ModuleSource | None, teacher_signature: Signature, experiment: Experiment
+) -> PreparedStudent:
+    """The student of a teacher with the signature `taught`.
+
+    UsageError for a size that is none, or outputs that are not the teacher's; GateFailed where the smallest student is
+    larger.
+    """
+    if plan.student.startswith("auto:"):
+        return make_smaller_student(plan, teacher, teacher_signature, experiment)
+    source = make_torch_source(plan.student, plan.student_weights)
+    source = msgspec.structs.replace(source, fresh=source.weights is None)
+    task = rename_task_outputs(experiment.task, teacher_signature)
+    inspect_student(source, task, teacher_signature, experiment)
+    return PreparedStudent(source, plan.student, task, list_output_names(teacher_signature))
+
+
+def list_output_names(signature: Signature) -> tuple[str, ...]:
+    return tuple(one.name for one in signature.outputs)
+
+
+def rename_task_outputs(task: Task, teacher_signature: Signature) -> Task:
+    """The task of a torch student, whose outputs have the names that torch gives them."""
+    names = list_output_names(teacher_signature)
+    own = dict(zip(names, name_outputs(len(names)), strict=True))
+    fields = msgspec.structs.asdict(task.output)
+    changed = {field: own[fields[field]] for field in OUTPUT_NAMES if fields.get(field) in own}
+    return msgspec.structs.replace(task, output=msgspec.structs.replace(task.output, **changed))
+
+
+def inspect_student(source: ModuleSource, task: Task, teacher_signature: Signature, experiment: Experiment) -> None:
+    """Build the student and run it once, before the teacher says a word. Raises what stands in the way of that."""
+    job = InspectJob(
+        module=source, shapes=experiment.shapes, task=msgspec.json.encode(task).decode(), settings=experiment.settings,
+        out=str(experiment.memory / "student"),
+    )  # fmt: skip
+    own = read_model(inspect_module(job, experiment.context) / "named.onnx").signature
+    check_output_sizes(teacher_signature, own)
+    with prefix_errors("the student"):
+        check_task(task, own)
+
+
+def check_output_sizes(teacher_signature: Signature, own: Signature) -> None:
+    """UsageError where as many outputs are not of the same sizes; the training looks at what is not known here."""
+    teacher, student = ([one.shape[1:] for one in signature.outputs] for signature in (teacher_signature, own))
+    known = all(isinstance(size, int) for shape in (*teacher, *student) for size in shape)
+    if known and len(teacher) == len(student) and teacher != student:
+        sizes = (" and ".join(" × ".join(map(str, shape)) for shape in shapes) for shapes in (teacher, student))
+        raise UsageError(
+            "the teacher gives {} numbers for a sample, the student {}".format(*sizes),
+            "their outputs are compared one by one",
+            "give the student as many classes as the teacher has",
+        )
+
+
+@contextmanager
+def prefix_errors(network: str) -> Iterator[None]:
+    """What does not fit the task, with the side that it is about."""
+    try:
+        yield
+    except (ConfigError, DataError) as error:
+        raise type(error)(f"{network}: {error.what}", error.why, error.try_this) from error
+
+
+def make_smaller_student(
+    plan: DistillPlan, teacher: ModuleSource | None, teacher_signature: Signature, experiment: Experiment
+) -> PreparedStudent:
+    if teacher is None:
+        raise UsageError(f"--student {plan.student} needs a torch teacher", "", "--student FILE.py:FACTORY")
+    times = parse_reduction(plan.student)
+    job = InspectJob(
+        module=teacher, shapes=experiment.shapes, task=experiment.task_json,
+        settings=experiment.settings, student=times,
+        out=str(experiment.memory / "student"),
+    )  # fmt: skip
+    folder = inspect_module(job, experiment.context)
+    inspection = msgspec.json.decode((folder / "inspected.json").read_bytes(), type=InspectionReport)
+    path = folder / "student.slices.json"
+    slices = read_slices(path)
+    file, name = find_factory(slices, path)
+    widths = tuple(
+        WidthRow(name=group, kind="channels", before=before, after=after, layers=())
+        for group, (after, before) in inspection.widths.items()
+    )
+    notes = [f"the student has {inspection.student:,} of {inspection.parameters:,} parameters"]
+    if slices.removed:
+        notes.append(f"blocks that were left out: {', '.join(slices.removed)}")
+    source = ModuleSource(factory=f"{file.absolute()}:{name}", slices=str(path), fresh=True)
+    return PreparedStudent(
+        source,
+        "",
+        rename_task_outputs(experiment.task, teacher_signature),
+        list_output_names(teacher_signature),
+        widths,
+        tuple(notes),
+    )
+
+
+def parse_reduction(student: str) -> float:
+    """N of `auto:Nx`; 1 for a student of the user's own. UsageError for no number above 1."""
+    if not student.startswith("auto:"):
+        return 1.0
+    try:
+        times = float(student.removeprefix("auto:").rstrip("x×"))
+    except ValueError:
+        times = 0.0
+    if not 1 < times < float("inf"):
+        raise UsageError(f"--student {student} is no student", "how many times smaller is it to be?", "auto:5x")
+    return times
+
+
+def get_family_stem(plan: DistillPlan) -> str:
+    """The stem of the names of all networks of a distillation."""
+    return get_stem(plan.teacher if plan.student.startswith("auto:") else plan.student)
+
+
+def name_student(plan: DistillPlan) -> str:
+    """The stem of the files that come out."""
+    return f"{get_family_stem(plan)}-{'student' if plan.student.startswith('auto:') else 'distilled'}"

@@ -1,0 +1,1 @@
+"""Check the installed runtimes and the machine's state for measurements."""

@@ -1,0 +1,1 @@
+"""Set up and remove isolated environments for runtimes and converters."""

@@ -1,0 +1,245 @@
+"""Python and pip as child processes that fill an environment, and what they say when they fail."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from edgewright.errors import EdgewrightError, OutputError
+from edgewright.runtimes.environments import (
+    TORCH_INDEX,
+    WORKER,
+    Environment,
+    get_lock_path,
+    get_python_path,
+    make_launch_command,
+    read_lock,
+    select_cpu_build,
+)
+from edgewright.runtimes.launch import SITE_CODE
+from edgewright.runtimes.wire import Greeting, Hello
+
+POLL_S = 0.2
+TAIL_BYTES = 65536
+WORKER_START_SECONDS = 180
+# These would lead the installation elsewhere than into the environment, or mix packages into it.
+REDIRECTING_VARIABLES = {
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "PIP_TARGET",
+    "PIP_PREFIX",
+    "PIP_ROOT",
+    "PIP_USER",
+    "PIP_DRY_RUN",
+    "PIP_PYTHON",
+}
+NETWORK_ERROR = re.compile(
+    r"NewConnectionError|NameResolutionError|ConnectTimeoutError|ReadTimeoutError|ProxyError|Max retries exceeded"
+    r"|Temporary failure in name resolution|Network is unreachable|Connection refused|Connection aborted|SSLError"
+)
+DISK_FULL_ERROR = re.compile(r"No space left on device|Errno 28|Disk quota exceeded")
+
+
+class EnvironmentSetup(NamedTuple):
+    """A setup that is under way.
+
+    Attributes:
+        part: the folder that it fills.
+        log: where Python and pip write to.
+        lock: descriptor of the held lock; pip inherits it, so that a pip that outlives us keeps others out.
+        tell: is told each stage.
+    """
+
+    info: Environment
+    part: Path
+    log: Path
+    lock: int
+    progress: Callable[[str], None]
+
+
+def make_venv(setup: EnvironmentSetup) -> None:
+    """An empty environment with pip in it; EdgewrightError where this Python cannot make one."""
+    setup.progress(f"{setup.info.name}: making the environment")
+    if run_logged([sys.executable, "-I", "-m", "venv", str(setup.part)], setup) == 0:
+        (find_site_packages(setup.part) / "sitecustomize.py").write_text(SITE_CODE, encoding="utf-8")
+        return
+    output = read_tail(setup.log)
+    check_disk_full(setup, output)
+    lacking = "ensurepip is not" in output or "No module named" in output
+    raise EdgewrightError(
+        f"{setup.info.name} was not set up: Python could not make an environment",
+        f"{extract_error_lines(output)}\nsee {setup.log}",
+        "install the package python3-venv of your system"
+        if lacking
+        else "python -m venv FOLDER shows the same by hand",
+    )
+
+
+def find_site_packages(path: Path) -> Path:
+    """Where an environment's packages lie."""
+    return next(iter([*path.glob("lib/python3*/site-packages"), path / "Lib" / "site-packages"]))
+
+
+def install_packages(setup: EnvironmentSetup) -> None:
+    """Install the lock, nothing more and nothing resolved. Torch comes first, in its build without CUDA."""
+    lock = read_lock(setup.info.name)
+    if "torch" in lock:
+        install_torch(setup, select_cpu_build(f"torch=={lock['torch']}"))
+    count = len(lock)
+    seen: set[str] = set()
+
+    def follow(text: str) -> None:
+        seen.update(re.findall(r"^(?:Collecting|Processing|Requirement already satisfied:) (\S+)", text, re.MULTILINE))
+        share = min(len(seen), count) * 4 // count * 25
+        unpacks = "Installing collected packages" in text
+        setup.progress(f"{setup.info.name}: {'unpacking' if unpacks else f'fetching {count} packages, {share} %'}")
+
+    if run_pip(setup, "packages", ["-r", str(get_lock_path(setup.info.name))], follow):
+        raise make_pip_error(setup)
+
+
+def install_torch(setup: EnvironmentSetup, build: str) -> None:
+    """From the user's own indexes where they have that build, else from PyTorch's."""
+    setup.progress(f"{setup.info.name}: fetching {build}")
+    if run_pip(setup, "torch", [build]) and run_pip(setup, "torch", ["--extra-index-url", TORCH_INDEX, build]):
+        raise make_pip_error(setup)
+
+
+def run_pip(
+    setup: EnvironmentSetup, title: str, wants: Sequence[str], follow: Callable[[str], None] | None = None
+) -> int:
+    """pip's exit code. pip reads the user's own configuration: indexes, proxies, certificates."""
+    options = ["--no-deps", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
+    command = [str(get_python_path(setup.part)), "-I", "-m", "pip", "install", *options]
+    return run_logged([*command, "--report", str(get_report_path(setup, title)), *wants], setup, follow)
+
+
+def get_report_path(setup: EnvironmentSetup, title: str) -> Path:
+    return setup.part / f"pip-{title}.json"
+
+
+def run_logged(command: Sequence[str], setup: EnvironmentSetup, follow: Callable[[str], None] | None = None) -> int:
+    """Run to the end with all output in the log; the exit code. What is raised meanwhile ends the process."""
+    environ = {name: value for name, value in os.environ.items() if name not in REDIRECTING_VARIABLES}
+    with setup.log.open("ab") as log:
+        begin = setup.log.stat().st_size
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter, and words of our own
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=environ,
+            start_new_session=True,
+            pass_fds=() if sys.platform == "win32" else (setup.lock,),
+        )
+        try:
+            while process.poll() is None:
+                if follow:
+                    follow(setup.log.read_bytes()[begin:].decode(errors="replace"))
+                time.sleep(POLL_S)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
+    return process.returncode
+
+
+def query_pip(setup: EnvironmentSetup, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [str(get_python_path(setup.part)), "-I", "-m", "pip", "--disable-pip-version-check", *words]
+    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - as above
+
+
+def read_packages(setup: EnvironmentSetup) -> dict[str, str]:
+    """The versions that are installed, by name."""
+    listing = query_pip(setup, "list", "--format=json").stdout
+    return {item["name"]: item["version"] for item in json.loads(listing or "[]")}
+
+
+def find_conflicts(setup: EnvironmentSetup) -> tuple[str, ...]:
+    """What `pip check` finds: a lock is resolved on one system, and another may want more."""
+    setup.progress(f"{setup.info.name}: checking that all fits together")
+    checked = query_pip(setup, "check")
+    return tuple(checked.stdout.strip().splitlines()) if checked.returncode else ()
+
+
+def read_wheels(setup: EnvironmentSetup) -> dict[str, str]:
+    """sha256 of the files that pip installed, by name (pip's installation report, version 1)."""
+    items: list[dict[str, Any]] = []
+    for path in setup.part.glob("pip-*.json"):
+        items += json.loads(path.read_text(encoding="utf-8"))["install"]
+        path.unlink()
+    hashes = {item["metadata"]["name"]: item["download_info"].get("archive_info", {}) for item in items}
+    return {
+        name: info["hashes"]["sha256"] for name, info in sorted(hashes.items()) if "sha256" in info.get("hashes", {})
+    }
+
+
+def check_worker(setup: EnvironmentSetup) -> None:
+    """Start the worker that the environment is for: what was installed must also load."""
+    setup.progress(f"{setup.info.name}: starting a worker in it")
+    command = make_launch_command(setup.part, WORKER, setup.info.runtime)
+    output, greeting = f"it did not greet within {WORKER_START_SECONDS} s", None
+    try:
+        done = subprocess.run(  # noqa: S603 - as above
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=WORKER_START_SECONDS, check=False
+        )
+        output = done.stderr
+        greeting = msgspec.json.decode(done.stdout.partition("\n")[0], type=Greeting)
+    except (subprocess.TimeoutExpired, msgspec.MsgspecError):
+        pass
+    if not isinstance(greeting, Hello):
+        why = greeting.why if greeting else extract_error_lines(output)
+        with setup.log.open("a") as log:
+            log.write(output)
+        raise EdgewrightError(
+            f"{setup.info.name} was not set up: its worker does not start",
+            f"{why}\nsee {setup.log}",
+            "report it with the log",
+        )
+
+
+def make_pip_error(setup: EnvironmentSetup) -> EdgewrightError:
+    """What to tell of a pip that failed."""
+    output = read_tail(setup.log)
+    check_disk_full(setup, output)
+    if NETWORK_ERROR.search(output):
+        return EdgewrightError(
+            f"{setup.info.name} was not set up: the package index cannot be reached",
+            f"{extract_error_lines(output)}\nsee {setup.log}",
+            "check the connection, or name another index: pip config set global.index-url URL",
+        )
+    return EdgewrightError(
+        f"{setup.info.name} was not set up: pip failed",
+        f"{extract_error_lines(output)}\nsee {setup.log}",
+        "the log tells all; a package may have no wheel for this system and Python",
+    )
+
+
+def check_disk_full(setup: EnvironmentSetup, output: str) -> None:
+    if DISK_FULL_ERROR.search(output):
+        raise OutputError(
+            f"{setup.info.name} was not set up: the disk is full",
+            f"see {setup.log}",
+            "free some space, or point EDGEWRIGHT_HOME at another disk (and TMPDIR, where pip unpacks)",
+        )
+
+
+def read_tail(log: Path) -> str:
+    return log.read_bytes()[-TAIL_BYTES:].decode(errors="replace")
+
+
+def extract_error_lines(text: str) -> str:
+    """The last three lines that say what went wrong: pip marks them, others put them at the end."""
+    lines = [line.strip()[:300] for line in text.splitlines() if line.strip()]
+    marked = [line for line in lines if line.startswith("ERROR")]
+    return "\n".join((marked or lines)[-3:]) or "nothing was said"

@@ -1,0 +1,1 @@
+"""Run models on data: evaluation, single inferences."""

@@ -1,0 +1,120 @@
+"""Samples in chunks, decoded by a thread while the last ones are computed."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from queue import Empty, Full, Queue
+from threading import Event, Thread
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from edgewright.tasks.data.dataset import Dataset, Sample
+from edgewright.tasks.data.labels import Label
+
+Array = NDArray[Any]
+
+CHUNK_BYTES = 8 << 20  # of all inputs of a chunk: memory stays flat, and the wire's cost is shared by some samples
+MAX_SAMPLES = 64
+PUT_TIMEOUT_S = 0.2
+
+
+class Chunk(Struct, frozen=True, kw_only=True):
+    """Some samples.
+
+    Attributes:
+        indices: their places in the data set.
+        stack: one array for each input by the source's names, [samples, 1, …].
+        labels: one for each.
+    """
+
+    indices: tuple[int, ...]
+    stack: dict[str, Array]
+    labels: tuple[Label, ...]
+
+
+class EndOfChunks(Struct, frozen=True):
+    """The last word of the thread: what it failed of, if it did."""
+
+    error: BaseException | None
+
+
+class ChunkPrefetcher:
+    """The chunks of a data set, one of them always being decoded. Use it in a `with`, which ends the thread.
+
+    An error of the data set is raised where its chunk would have come.
+    """
+
+    def __init__(self, data: Dataset, indices: Sequence[int]) -> None:
+        self._data, self._indices = data, indices
+        self._queue: Queue[Chunk | EndOfChunks] = Queue(maxsize=1)
+        self._ended = Event()
+        self._thread = Thread(target=self._decode, name="edgewright-decode", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        with suppress(Empty):
+            self._queue.get_nowait()
+        self._thread.join()
+
+    def __iter__(self) -> Iterator[Chunk]:
+        while isinstance(given := self._queue.get(), Chunk):
+            yield given
+        if given.error is not None:
+            raise given.error
+
+    def _decode(self) -> None:
+        error: BaseException | None = None
+        try:
+            for chunk in split_into_chunks(self._data, self._indices):
+                if not self._put(chunk):
+                    return
+        except BaseException as caught:  # it is raised again by the one who waits
+            error = caught
+        self._put(EndOfChunks(error))
+
+    def _put(self, given: Chunk | EndOfChunks) -> bool:
+        """Whether somebody still wants it."""
+        while not self._ended.is_set():
+            with suppress(Full):
+                self._queue.put(given, timeout=PUT_TIMEOUT_S)
+                return True
+        return False
+
+
+def split_into_chunks(data: Dataset, indices: Sequence[int]) -> Iterator[Chunk]:
+    """As many samples together as fit into `CHUNK_BYTES`, and whose inputs have the same shapes."""
+    held: list[Sample] = []
+    for sample in data.read(indices):
+        if held and (len(held) == count_max_samples(held[0]) or get_shapes(held[0]) != get_shapes(sample)):
+            yield stack_samples(held)
+            held = []
+        held.append(sample)
+    if held:
+        yield stack_samples(held)
+
+
+def count_max_samples(sample: Sample) -> int:
+    size = sum(array.nbytes for array in sample.feeds.values())
+    return max(1, min(MAX_SAMPLES, CHUNK_BYTES // max(1, size)))
+
+
+def get_shapes(sample: Sample) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in sample.feeds.items()}
+
+
+def stack_samples(samples: Sequence[Sample]) -> Chunk:
+    names = samples[0].feeds
+    return Chunk(
+        indices=tuple(sample.index for sample in samples),
+        stack={name: np.stack([sample.feeds[name] for sample in samples]) for name in names},
+        labels=tuple(sample.label for sample in samples),
+    )

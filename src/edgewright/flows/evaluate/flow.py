@@ -1,0 +1,332 @@
+"""How well models do on data, in the runtimes that will run them: each in one worker, all on the same samples."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from edgewright.bench.session import Progress
+from edgewright.devices.protocol import Device
+from edgewright.errors import ConfigError, EdgewrightError, StoreError, UsageError
+from edgewright.flows.candidates import check_number, check_runs_here, read_models, read_source_signature
+from edgewright.flows.evaluate.chunks import Chunk, ChunkPrefetcher
+from edgewright.flows.evaluate.inference import Runner
+from edgewright.flows.evaluate.report import (
+    EvaluationReport,
+    EvaluationRow,
+    SkippedRow,
+    make_metric_row,
+    make_paired_row,
+    make_share_row,
+    name_classes,
+    to_metrics,
+    to_series,
+)
+from edgewright.flows.interrupts import defer_interrupts, finish_on_interrupt
+from edgewright.formats.artifacts import find_record
+from edgewright.runtimes.table import check_options, find_runtime
+from edgewright.schema.model import Model, Signature
+from edgewright.schema.plan import EvaluatePlan
+from edgewright.schema.run import Run
+from edgewright.schema.vocabulary import RunState
+from edgewright.store.runs.ids import new_run_id
+from edgewright.store.store import Store, utc_now
+from edgewright.tasks.data.dataset import Dataset, open_dataset, split
+from edgewright.tasks.metrics.metrics import (
+    SampleResults,
+    compare_paired,
+    evaluate_samples,
+    finalize_results,
+    find_worst_classes,
+    join,
+    summarize_results,
+)
+from edgewright.tasks.metrics.similarity import OutputAgreement
+from edgewright.tasks.spec.check import check_labels, check_task, get_output_name
+from edgewright.tasks.spec.task import Classification, Task, read_label_names
+
+Array = NDArray[Any]
+
+
+class EvaluationResult(Struct, frozen=True, kw_only=True):
+    """The report, and what went wrong first, of a candidate or of the record; the others are evaluated all the same."""
+
+    report: EvaluationReport
+    error: EdgewrightError | None = None
+
+
+@dataclass
+class CandidateEvaluation:
+    """One candidate on its way through the data."""
+
+    runner: Runner
+    run: Run
+    likeness: OutputAgreement
+    scores: list[SampleResults] = field(default_factory=list)
+    indices: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+    failure: EdgewrightError | None = None
+
+
+def evaluate(
+    plan: EvaluatePlan, device: Device, store: Store, progress: Progress, tags: Mapping[str, str] = {}
+) -> EvaluationResult:
+    """Evaluate all candidates of a plan, chunk by chunk on the same samples, and record one run for each.
+
+    Args:
+        tell: is told how far it is, one line at a time.
+        tags: put on every run.
+
+    Raises:
+        Cancelled: after Ctrl-C; what was evaluated is kept as `cancelled`.
+        EdgewrightError: before anything ran, or where the data set fails. An error of one candidate is in the result.
+    """
+    task, models = resolve_evaluation(plan)
+    with open_dataset(plan.data, task, plan.code) as data:
+        indices = choose_samples(plan, data)
+        data.check(indices)
+        for candidate in plan.candidates:
+            check_labels(data, task, read_source_signature(models[candidate.model]), indices)
+        plan = msgspec.structs.replace(plan, data_fingerprint=data.fingerprint)
+        session = EvaluationSession(plan=plan, task=task, data=data, device=device, store=store, asked=len(indices))
+        with ExitStack() as workers, finish_on_interrupt(session.finish):
+            session.begin(models, workers, tags)
+            with ChunkPrefetcher(data, indices) as chunks:
+                session.run(chunks, store.publish_progress(progress))
+        return session.finish("done")
+
+
+def resolve_evaluation(plan: EvaluatePlan) -> tuple[Task, dict[str, Model]]:
+    """The task and the models, checked against each other. Starts and writes nothing."""
+    try:
+        task = msgspec.convert(plan.task, Task)
+    except msgspec.ValidationError as error:
+        raise ConfigError("the plan's task cannot be used", str(error), "docs/task.md has every key") from None
+    for name in ("threads", "seed", "timeout_s"):
+        check_number(name, getattr(plan, name))
+    if not plan.candidates:
+        raise UsageError("no model is given", "", "edgewright evaluate MODEL --task task.toml --data DATA")
+    models = read_models([candidate.model for candidate in plan.candidates])
+    for candidate in plan.candidates:
+        info = find_runtime(candidate.runtime)
+        check_runs_here(info)
+        check_options(info, candidate.options)
+        check_task(task, read_source_signature(models[candidate.model]))
+    return task, models
+
+
+def choose_samples(plan: EvaluatePlan, data: Dataset) -> Sequence[int]:
+    """The samples that the plan wants, in its order.
+
+    UsageError where two words of it exclude each other, or where none is left.
+    """
+    given = [
+        name
+        for name, value in (("samples", plan.samples), ("leave-out", plan.leave_out), ("indices", plan.indices))
+        if value is not None
+    ]
+    if len(given) > 1:
+        raise UsageError(f"--{given[0]} and --{given[1]} exclude each other", "each chooses the samples", "give one")
+    chosen: Sequence[int] = range(len(data)) if plan.indices is None else plan.indices
+    if plan.samples is not None:
+        chosen = split(len(data), plan.samples, plan.seed)[0]
+    if plan.leave_out is not None:
+        chosen = split(len(data), plan.leave_out, plan.seed)[1]
+    if not chosen:
+        raise UsageError(f"--{given[0]} leaves no sample", f"{data.title} has {len(data)}", f"leave --{given[0]} out")
+    return chosen
+
+
+class EvaluationSession:
+    """The runs of one evaluation: begun together, ended once, in whatever state they are then."""
+
+    def __init__(
+        self, *, plan: EvaluatePlan, task: Task, data: Dataset, device: Device, store: Store, asked: int
+    ) -> None:
+        self._plan, self._task, self._data = plan, task, data
+        self._device, self._store, self._asked = device, store, asked
+        self._evaluations: list[CandidateEvaluation] = []
+        self._began = monotonic()
+
+    def begin(self, models: Mapping[str, Model], workers: ExitStack, tags: Mapping[str, str]) -> None:
+        """Record one run for each candidate, and make ready for its worker."""
+        facts, environment = self._device.facts(), self._device.environment()
+        for candidate in self._plan.candidates:
+            model = models[candidate.model]
+            own = msgspec.structs.replace(self._plan, candidates=(candidate,))
+            run = Run(
+                id=new_run_id(),
+                kind="evaluate",
+                state="running",
+                started_at=utc_now(),
+                parent_id=self._evaluations[0].run.id if self._evaluations else None,
+                model=model,
+                device=facts,
+                runtime=candidate.runtime,
+                plan=msgspec.to_builtins(own),
+                environment=environment,
+                tags=dict(tags),
+            )
+            self._store.begin(run)
+            runner = Runner(
+                model,
+                find_record(Path(model.path)),
+                candidate.runtime,
+                self._device,
+                options=candidate.options,
+                threads=self._plan.threads,
+                timeout_s=self._plan.timeout_s,
+            )
+            likeness = OutputAgreement(self._get_class_output(read_source_signature(model)))
+            self._evaluations.append(
+                CandidateEvaluation(runner=workers.enter_context(runner), run=run, likeness=likeness)
+            )
+
+    def _get_class_output(self, signature: Signature) -> str | None:
+        """The output whose largest entry is a class."""
+        return get_output_name(self._task, signature) if isinstance(self._task.output, Classification) else None
+
+    def run(self, chunks: ChunkPrefetcher, progress: Progress) -> None:
+        """Every chunk through every candidate that has not failed."""
+        title = f"evaluate {len(self._evaluations)} candidate{'s' if len(self._evaluations) > 1 else ''}"
+        progress(f"{title}: 0 of {self._asked} samples")
+        done, began = 0, monotonic()
+        for chunk in chunks:
+            reference: dict[str, Array] | None = None
+            for evaluation in self._evaluations:
+                outputs = self._run_chunk(evaluation, chunk, reference)
+                reference = outputs if evaluation is self._evaluations[0] else reference
+            if all(evaluation.failure is not None for evaluation in self._evaluations):
+                return
+            done += len(chunk.indices)
+            left = (self._asked - done) * (monotonic() - began) / done
+            progress(f"{title}: {done} of {self._asked} samples, {left:.0f} s left")
+
+    def _run_chunk(
+        self, evaluation: CandidateEvaluation, chunk: Chunk, reference: dict[str, Array] | None
+    ) -> dict[str, Array] | None:
+        """The outputs; None where the candidate failed, which is written down."""
+        if evaluation.failure is not None:
+            return None
+        began = monotonic()
+        try:
+            outputs = evaluation.runner.run(chunk.stack)
+        except EdgewrightError as error:
+            evaluation.failure = error
+            return None
+        seconds = monotonic() - began
+        scores = evaluate_samples(
+            self._task, outputs, chunk.labels, self._plan.code
+        )  # a label that does not fit fails for all
+        if reference is not None:
+            evaluation.likeness.add(reference, outputs)
+        evaluation.seconds += seconds
+        evaluation.scores.append(scores)
+        evaluation.indices += chunk.indices
+        return outputs
+
+    def finish(self, state: RunState, error: str = "") -> EvaluationResult:
+        """Sum up and write every run. A metric that cannot be summed up fails its run alone."""
+        with defer_interrupts():
+            self._align()
+            whole = [self._summarize_scores(evaluation) for evaluation in self._evaluations]
+            rows = [
+                self._row(evaluation, own, whole[0], state, error)
+                for evaluation, own in zip(self._evaluations, whole, strict=True)
+            ]
+            failures = [evaluation.failure for evaluation in self._evaluations if evaluation.failure is not None]
+            for evaluation, own, row in zip(self._evaluations, whole, rows, strict=True):
+                failures += self._save(evaluation, own, row)
+        return EvaluationResult(report=self._report(rows), error=failures[0] if failures else None)
+
+    def _align(self) -> None:
+        """Drop the chunk that an interruption left to some of the candidates alone, so that they can be compared."""
+        sound = [evaluation for evaluation in self._evaluations if evaluation.failure is None]
+        common = min((len(evaluation.scores) for evaluation in sound), default=0)
+        for evaluation in sound:
+            dropped = sum(len(one.values) for one in evaluation.scores[common:])
+            evaluation.scores = evaluation.scores[:common]
+            evaluation.indices = evaluation.indices[: len(evaluation.indices) - dropped]
+
+    def _summarize_scores(self, evaluation: CandidateEvaluation) -> SampleResults | None:
+        """All that was judged; None where nothing was."""
+        if not evaluation.scores:
+            return None
+        try:
+            return finalize_results(self._task, join(evaluation.scores))
+        except EdgewrightError as error:
+            evaluation.failure = evaluation.failure or error
+            return None
+
+    def _row(
+        self,
+        evaluation: CandidateEvaluation,
+        own: SampleResults | None,
+        first: SampleResults | None,
+        state: RunState,
+        error: str,
+    ) -> EvaluationRow:
+        model, reference = evaluation.run.model, evaluation is self._evaluations[0]
+        paired = None
+        if not reference and own is not None and first is not None and len(own.values) == len(first.values):
+            paired = make_paired_row(compare_paired(self._task, first, own))
+        return EvaluationRow(
+            run_id=evaluation.run.id,
+            state="failed" if evaluation.failure is not None else state,
+            error=str(evaluation.failure or error) or None,
+            model=model.name if model else "",
+            model_sha256=model.sha256 if model else "",
+            runtime=evaluation.run.runtime,
+            precision=model.precision if model else "",
+            reference=reference,
+            evaluated=len(evaluation.indices),
+            metric=make_metric_row(summarize_results(self._task, own), higher=self._task.higher_is_better)
+            if own
+            else None,
+            agreement=make_share_row(evaluation.likeness.agreement()),
+            sqnr_db=evaluation.likeness.sqnr_db(),
+            paired=paired,
+            samples_per_second=len(evaluation.indices) / evaluation.seconds if evaluation.seconds else None,
+            worst_classes=name_classes(find_worst_classes(own), read_label_names(self._task)) if own else (),
+            notes=evaluation.runner.notes,
+        )
+
+    def _save(
+        self, evaluation: CandidateEvaluation, own: SampleResults | None, row: EvaluationRow
+    ) -> list[EdgewrightError]:
+        """Every run is tried, so that one that cannot be written does not cost the others."""
+        run = msgspec.structs.replace(
+            evaluation.run,
+            state=row.state,
+            finished_at=utc_now(),
+            error=row.error,
+            metrics=to_metrics(row, len(self._data.skipped)),
+            series=to_series(evaluation.indices, own) if own is not None else (),
+        )
+        try:
+            self._store.finish(run)
+        except StoreError as failure:
+            return [failure]
+        return []
+
+    def _report(self, rows: Sequence[EvaluationRow]) -> EvaluationReport:
+        return EvaluationReport(
+            task=self._task.name,
+            metric=self._task.metric,
+            data=self._plan.data,
+            data_fingerprint=self._plan.data_fingerprint,
+            samples=self._asked,
+            evaluated=max((row.evaluated for row in rows), default=0),
+            seconds=monotonic() - self._began,
+            skipped=tuple(
+                SkippedRow(index=index, name=one.name, why=one.why) for index, one in sorted(self._data.skipped.items())
+            ),
+            notes=self._data.notes,
+            results=tuple(rows),
+        )

@@ -1,0 +1,168 @@
+"""Run a model over stacks of inputs, in a worker of its own."""
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.devices.connection import Connection
+from edgewright.devices.protocol import Device
+from edgewright.errors import WorkerError
+from edgewright.flows.candidates import get_free_shapes
+from edgewright.runtimes.tensor_file import SUFFIX, read_tensor_file, write_tensor_file
+from edgewright.runtimes.wire import CommandDone, Invoke, Open, Opened, SessionRequest
+from edgewright.schema.artifact import Artifact
+from edgewright.schema.model import Model
+from edgewright.schema.plan import TIMEOUT_S
+from edgewright.store.runs.ids import new_run_id
+from edgewright.system.temporary import TemporaryFolder
+from edgewright.tasks.data.ports import feed_artifact, read_artifact_outputs
+
+Array = NDArray[Any]
+
+SLOWER = 10  # inferences of one model differ with their inputs, but not by more than this
+
+
+def infer(
+    model: Model,
+    record: Artifact | None,
+    runtime: str,
+    stack: Mapping[str, Array],
+    device: Device,
+    *,
+    options: Mapping[str, str] = {},
+    timeout_s: float = TIMEOUT_S,
+) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """The outputs for every entry of the stacked inputs, and what the session noted.
+
+    Args:
+        record: that of an artifact, whose inputs and outputs then go by the source's names and layouts.
+        stack: one array per input with one more leading axis, whose entries are run one after the other. A model
+            without inputs runs once.
+
+    Raises whatever the worker raises.
+    """
+    with Runner(model, record, runtime, device, options=options, timeout_s=timeout_s) as runner:
+        outputs = runner.run(stack)
+        runner.leave()
+        return outputs, runner.notes
+
+
+def split_first(own: Mapping[str, Array]) -> list[dict[str, Array]]:
+    """The first entry of a stack, which shows whether the model ends within its time limit, and the rest."""
+    parts = [{name: array[part] for name, array in own.items()} for part in (slice(0, 1), slice(1, None))]
+    return parts if all(len(array) for array in parts[1].values()) else parts[:1]
+
+
+def join(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    """The outputs of the parts of a stack, one after the other."""
+    if len(parts) == 1:
+        return dict(parts[0])
+    for name, array in parts[0].items():
+        if other := next((part[name].shape[1:] for part in parts if part[name].shape[1:] != array.shape[1:]), None):
+            shapes = f"{list(array.shape[1:])} and {list(other)}"
+            raise WorkerError("the model's outputs have no common shape", f"'{name}' of two inputs is {shapes}")
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+class Runner:
+    """A model that stays open in its worker, from the first stack on until the `with` block ends.
+
+    Attributes:
+        notes: what the session noted.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        record: Artifact | None,
+        runtime: str,
+        device: Device,
+        *,
+        options: Mapping[str, str] = {},
+        threads: int = 1,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        self.notes: tuple[str, ...] = ()
+        self._model, self._record, self._runtime, self._device = model, record, runtime, device
+        self._options, self._threads, self._timeout_s = dict(options), threads, timeout_s
+        self._folder = TemporaryFolder()
+        self._outputs = f"{device.workspace()}/{new_run_id()}{SUFFIX}"
+        self._worker: Connection | None = None
+        self._entry_s = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.end()
+
+    @property
+    def log(self) -> Path:
+        """What the worker wrote to stderr."""
+        return self._folder.path / "worker.log"
+
+    def run(self, stack: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs for every entry of the stacked inputs. Raises whatever the worker raises."""
+        own = feed_artifact(stack, self._record.io_map, stacked=True) if self._record else dict(stack)
+        parts = [own]
+        if self._worker is None:
+            self._worker = self._open(own)
+            parts = split_first(own)
+        given = join([self._run_part(self._worker, part) for part in parts])
+        return read_artifact_outputs(given, self._record.io_map, stacked=True) if self._record else given
+
+    def _run_part(self, worker: Connection, own: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs for some entries; the time of the first ones says what to expect of those that follow."""
+        count = len(next(iter(own.values()))) if own else 1
+        command = Invoke(feeds=self._send(f"all{SUFFIX}", own), outputs=self._outputs, stacked=bool(own))
+        began = monotonic()
+        worker.ask(command, CommandDone, expected_s=SLOWER * count * self._entry_s)
+        self._entry_s = max(self._entry_s, (monotonic() - began) / count)
+        here = self._folder.path / f"outputs{SUFFIX}"
+        self._device.pull(self._outputs, here)
+        outputs = read_tensor_file(here)
+        return outputs if own else {name: array[np.newaxis] for name, array in outputs.items()}
+
+    def _open(self, own: Mapping[str, Array]) -> Connection:
+        first = {name: array[0] for name, array in own.items()}
+        beside = {name: Path(self._model.path).parent / name for name in self._model.data_files}
+        request = SessionRequest(
+            model=self._device.push(Path(self._model.path), self._model.sha256, beside),
+            threads=self._threads,
+            options=self._options,
+            shapes=get_free_shapes(self._model, first),
+            model_bytes=self._model.bytes,
+        )
+        one = self._send(f"one{SUFFIX}", first)
+        worker = self._device.start_worker(self._runtime, (), self._timeout_s, self.log)
+        try:
+            self.notes = worker.ask(Open(session=request, feeds=one), Opened, expected_s=0.0).notes
+        except BaseException:
+            worker.end()
+            raise
+        return worker
+
+    def _send(self, name: str, arrays: Mapping[str, Array]) -> str:
+        """The arrays on the device. Their key is new each time: hashing chunks would cost 5 % of a picture."""
+        path = self._folder.path / name
+        write_tensor_file(path, arrays)
+        return self._device.push(path, sha256(new_run_id().encode()).hexdigest())
+
+    def leave(self) -> None:
+        """Ask the worker to leave."""
+        if self._worker is not None:
+            self._worker.leave()
+
+    def end(self) -> None:
+        """End the worker, and remove what was made for it."""
+        if self._worker is not None:
+            self._worker.end()
+        self._folder.close()

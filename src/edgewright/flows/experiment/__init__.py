@@ -1,0 +1,1 @@
+"""What pruning, distillation and quantization-aware training share: setup, data, trainings, records."""

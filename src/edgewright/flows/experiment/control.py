@@ -1,0 +1,198 @@
+"""A technique against its control: judged on the same data, and timed."""
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from edgewright.bench.session import Progress
+from edgewright.devices.protocol import Device
+from edgewright.errors import EdgewrightError
+from edgewright.flows.benchmark.flow import BenchmarkOutcome, benchmark
+from edgewright.flows.candidates import find_native_runtime
+from edgewright.flows.compile.flow import compile_all
+from edgewright.flows.evaluate.flow import evaluate
+from edgewright.flows.evaluate.report import EvaluationRow
+from edgewright.flows.experiment.trainings import run_training_worker
+from edgewright.flows.quantize.acceptance import PROCESSES, SECONDS
+from edgewright.flows.quantize.report import Speedup
+from edgewright.formats.artifacts import find_record
+from edgewright.formats.costs import ModelCosts, measure_costs
+from edgewright.formats.files import read_model
+from edgewright.formats.onnx.typed import read_onnx_graph
+from edgewright.formats.tflite.typed import read_tflite_graph
+from edgewright.runtimes.table import find_runtime
+from edgewright.schema.plan import BenchmarkPlan, Candidate, CompileCell, CompilePlan, EvaluatePlan
+from edgewright.store.store import Store
+from edgewright.training.job import InspectJob
+
+
+def inspect_module(job: InspectJob, context: "EvaluationContext") -> Path:
+    """The folder with what the worker found, which may be there from an earlier try. It is the first to run the user's
+    code in the training's process, so that the court's limit of silence holds."""
+    out = Path(job.out)
+    if not (out / "inspected.json").is_file():
+        run_training_worker(
+            job, context.progress, title="reading the module", out=out, idle_timeout_s=context.timeout_s
+        )
+    return out
+
+
+def measure_file_costs(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> ModelCosts | None:
+    """Of an ONNX or TFLite file; None of another one, whose operators are not counted."""
+    model = read_model(path)
+    if model.format == "tflite":
+        return measure_costs(read_tflite_graph(path))
+    if model.format != "onnx":
+        return None
+    return measure_costs(read_onnx_graph(path, dict(shapes)))
+
+
+def choose_network_runtime(path: Path, wanted: str) -> str:
+    """The wanted runtime where it reads the file, else the one the file was made for."""
+    record = find_record(path)
+    if record is not None:
+        return record.runtime
+    model = read_model(path)
+    return wanted if model.format in find_runtime(wanted).reads else find_native_runtime(model).name
+
+
+def convert_for_runtime(
+    path: Path, runtime: str, work: Path, device: Device, store: Store, progress: Progress, timeout_s: float
+) -> tuple[Path, EdgewrightError | None]:
+    """The model in a form that the runtime takes: itself, or ONNX compiled into `work`."""
+    model = read_model(path)
+    if model.format != "onnx" or find_native_runtime(model).name == runtime:
+        return path, None
+    cells = (CompileCell(runtime=runtime, precision="fp32"),)
+    work.mkdir(parents=True, exist_ok=True)
+    compiled, error = compile_all(
+        CompilePlan(source=str(path), cells=cells, timeout_s=timeout_s), work, device, store, progress
+    )
+    made = compiled.artifacts[0].path
+    return (Path(made), None) if made else (path, error or EdgewrightError(compiled.artifacts[0].reason))
+
+
+def name_network_files(models: Mapping[str, Path], stem: str, folder: Path) -> dict[str, Path]:
+    """The files by `side/place`, under names that tell them apart in the record: `net-control`, `net-pruned-1`.
+
+    Those that belong with other files beside them stay where they are.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    named = {}
+    for key, path in models.items():
+        network, _, index = key.partition("/")
+        named[key] = path
+        if path.suffix == ".onnx" and find_record(path) is None and not read_model(path).data_files:
+            named[key] = folder / f"{stem}-{network}{f'-{index}' if index != '0' else ''}.onnx"
+            shutil.copyfile(path, named[key])
+    return named
+
+
+def convert_all_for_runtime(
+    models: Mapping[str, Path],
+    runtime: str,
+    work: Path,
+    device: Device,
+    store: Store,
+    progress: Progress,
+    timeout_s: float,
+) -> dict[str, Path]:
+    """All of them, or the first error."""
+    found = {}
+    for name, path in models.items():
+        found[name], error = convert_for_runtime(path, runtime, work / name, device, store, progress, timeout_s)
+        if error is not None:
+            raise error
+    return found
+
+
+class EvaluationContext(NamedTuple):
+    """Where and on what networks are judged; `indices` are those of `val`, None takes all; `code` as in
+    the plan."""
+
+    task: dict[str, object]
+    val: str
+    runtime: str
+    threads: int
+    timeout_s: float
+    device: Device
+    store: Store
+    progress: Progress
+    indices: tuple[int, ...] | None = None
+    code: tuple[str, ...] = ()
+
+
+def make_candidates(models: Iterable[Path], context: EvaluationContext) -> tuple[Candidate, ...]:
+    return tuple(Candidate(model=str(path), runtime=choose_network_runtime(path, context.runtime)) for path in models)
+
+
+def evaluate_networks(models: Mapping[str, Path], context: EvaluationContext) -> dict[str, EvaluationRow]:
+    """Rows by name; differences are paired with the first one."""
+    result = evaluate(
+        EvaluatePlan(
+            candidates=make_candidates(models.values(), context),
+            task=context.task,
+            code=context.code,
+            data=context.val,
+            indices=context.indices,
+            timeout_s=context.timeout_s,
+        ),
+        context.device,
+        context.store,
+        context.progress,
+    )
+    if result.error is not None:
+        raise result.error
+    return dict(zip(models, result.report.results, strict=True))
+
+
+class SpeedComparison(NamedTuple):
+    """Two networks against each other on the clock."""
+
+    before_us: float
+    after_us: float
+    speedup: Speedup
+
+
+def compare_speed(before: Path, after: Path, context: EvaluationContext, tags: Mapping[str, str]) -> SpeedComparison:
+    """How much faster the second is, interleaved; recorded as a benchmark."""
+    outcome = benchmark_models((before, after), context, tags, processes=PROCESSES, seconds=SECONDS)
+    if outcome.error is not None:
+        raise outcome.error
+    one = outcome.comparisons[0]
+    medians = [get_median_us(outcome, index) for index in range(2)]
+    return SpeedComparison(
+        medians[0],
+        medians[1],
+        Speedup(
+            ratio=1 / one.ratio,
+            low=1 / one.high if one.high else None,
+            high=1 / one.low if one.low else None,
+            verdict=one.verdict,
+        ),
+    )
+
+
+def benchmark_models(
+    models: Sequence[Path],
+    context: EvaluationContext,
+    tags: Mapping[str, str],
+    *,
+    processes: int,
+    seconds: float,
+) -> BenchmarkOutcome:
+    plan = BenchmarkPlan(
+        candidates=make_candidates(models, context),
+        processes=processes,
+        seconds=seconds,
+        threads=context.threads,
+        layers=False,
+        timeout_s=context.timeout_s,
+    )
+    return benchmark(plan, context.device, context.store, context.progress, tags)
+
+
+def get_median_us(outcome: BenchmarkOutcome, index: int) -> float:
+    """Of the wall time of one inference."""
+    return next(float(one.value or 0.0) for one in outcome.runs[index].metrics if one.name == "latency.p50")

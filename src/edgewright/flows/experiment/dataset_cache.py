@@ -1,0 +1,132 @@
+"""Samples that a network is trained on: decoded once, and laid into files that every training maps into memory."""
+
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.bench.session import Progress
+from edgewright.errors import DataError, OutputError
+from edgewright.schema.units import show_bytes
+from edgewright.system.disk import preallocate
+from edgewright.system.files import write_atomically
+from edgewright.tasks.data.dataset import Dataset, Sample, split
+from edgewright.training.job import CachedDataset
+
+Array = NDArray[Any]
+MIN_SAMPLES = 16
+PROGRESS_EVERY = 500
+SPARE_BYTES = 64 << 20  # for checkpoints
+INDEX_FILE = "laid.json"
+
+
+def cache_dataset(
+    opener: Callable[[], Dataset], folder: Path, *, held_out: float, seed: int, progress: Progress
+) -> CachedDataset:
+    """The samples of the data set that `opener` opens in `folder`, which may hold them from an earlier try.
+
+    `held_out` of them are chosen as `tasks.data.split` does, and are not to be trained on.
+
+    Raises DataError for too few samples, samples of different shapes, or labels that cannot be trained on; OutputError
+    where the disk has not the room.
+    """
+    names = folder / INDEX_FILE
+    if names.is_file():
+        return resolve_paths(msgspec.json.decode(names.read_bytes(), type=CachedDataset), folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with opener() as data:
+        if len(data) < MIN_SAMPLES:
+            raise DataError(f"{data.title} has {len(data)} samples", f"training needs {MIN_SAMPLES} at least", "")
+        inputs, labels, indices = write_stacks(data, folder, progress)
+    count = len(next(iter(inputs.values())))
+    held, fit = split(count, round(held_out * count), seed)
+    file = ""
+    if labels is not None:
+        file = "labels.npy"
+        np.save(folder / file, labels)
+    dataset = CachedDataset(
+        inputs={name: f"input-{index}.npy" for index, name in enumerate(inputs)},
+        labels=file,
+        fit=tuple(fit),
+        held_out=tuple(held),
+        indices=indices,
+    )
+    write_atomically(names, msgspec.json.encode(dataset))
+    return resolve_paths(dataset, folder)
+
+
+def resolve_paths(dataset: CachedDataset, folder: Path) -> CachedDataset:
+    """With paths instead of names, so that the folder can be moved."""
+    return msgspec.structs.replace(
+        dataset,
+        inputs={name: str((folder / file).absolute()) for name, file in dataset.inputs.items()},
+        labels=str((folder / dataset.labels).absolute()) if dataset.labels else "",
+    )
+
+
+def write_stacks(
+    data: Dataset, folder: Path, progress: Progress
+) -> tuple[dict[str, Array], Array | None, tuple[int, ...]]:
+    """Every readable sample, in order, with its labels (None where one of them has none) and its index."""
+    stacks: dict[str, Array] = {}
+    labels: list[Any] = []
+    indices: list[int] = []
+    done = 0
+    for sample in data.read():
+        if not stacks:
+            stacks = open_stacks(sample, len(data), folder)
+        for name, array in sample.feeds.items():
+            if array.shape[1:] != stacks[name].shape[1:]:
+                raise DataError(
+                    f"sample '{sample.name}' gives input '{name}' the shape {list(array.shape[1:])}",
+                    f"the first one gave {list(stacks[name].shape[1:])}; a batch has one shape",
+                    "make the task resize or pad to one size",
+                )
+            stacks[name][done] = array[0]
+        labels.append(sample.label)
+        indices.append(sample.index)
+        done += 1
+        if done % PROGRESS_EVERY == 0:
+            progress(f"{data.title}: {done} of {len(data)} samples decoded")
+    for index, (name, stack) in enumerate(stacks.items()):
+        stack.flush()  # type: ignore[attr-defined] # a memmap
+        if done < len(stack):  # some could not be read
+            np.save(folder / f"input-{index}.npy", stack[:done].copy())
+            stacks[name] = np.load(folder / f"input-{index}.npy", mmap_mode="r")
+    return stacks, stack_labels(labels, data.title), tuple(indices)
+
+
+def open_stacks(first: Sample, count: int, folder: Path) -> dict[str, Array]:
+    """Empty stacks for so many samples like the first one, and no folder where there is no room for them."""
+    needed = count * sum(array.nbytes for array in first.feeds.values())
+    free = shutil.disk_usage(folder).free
+    if needed + SPARE_BYTES > free:
+        with suppress(OSError):  # it holds what an earlier try left
+            folder.rmdir()
+        raise OutputError(
+            f"{folder} has not the room for the training data",
+            f"decoded it takes {show_bytes(needed)}, and {show_bytes(SPARE_BYTES)} are kept for checkpoints; "
+            f"{show_bytes(free)} are free",
+            "name an --output folder on another disk",
+        )
+    stacks: dict[str, Array] = {}
+    for index, (name, array) in enumerate(first.feeds.items()):
+        path, shape = folder / f"input-{index}.npy", (count, *array.shape[1:])
+        stacks[name] = np.lib.format.open_memmap(path, mode="w+", dtype=array.dtype, shape=shape)
+        preallocate(path)
+    return stacks
+
+
+def stack_labels(labels: list[Any], title: str) -> Array | None:
+    if any(label is None for label in labels):
+        return None
+    first = np.asarray(labels[0])
+    if any(np.asarray(label).shape != first.shape for label in labels):
+        raise DataError(f"the labels of {title} have different shapes", "they cannot be stacked into a batch", "")
+    stacked = np.stack([np.asarray(label) for label in labels])
+    return stacked.astype(np.int64 if stacked.dtype.kind in "iub" else np.float32)

@@ -1,0 +1,86 @@
+"""The record of a pruning or a distillation: its report, its model and weights with their lineage, figures, curves."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from edgewright.devices.protocol import Device
+from edgewright.flows.compile.sources import hash_source
+from edgewright.flows.distill.report import DistillReport
+from edgewright.flows.experiment.report import make_curve_series, make_network_metrics
+from edgewright.flows.experiment.trainings import TrainedNetwork
+from edgewright.flows.prune.report import PruneReport
+from edgewright.formats.files import read_model
+from edgewright.schema.model import Model
+from edgewright.schema.plan import CompilePlan, DistillPlan, PrunePlan
+from edgewright.schema.run import Metric, Run
+from edgewright.store.runs.ids import new_run_id
+from edgewright.store.store import Store, utc_now
+from edgewright.training.loop.checkpoint import write_atomically
+
+Report = TypeVar("Report", PruneReport, DistillReport)
+
+
+def record_training(
+    kind: str, report: Report, plan: PrunePlan | DistillPlan, model: Model,
+    trained: Mapping[str, Sequence[TrainedNetwork]],
+    started: str, device: Device, store: Store,
+) -> Report:  # fmt: skip
+    """Keep the run, and give the report its id, also that beside the model.
+
+    Args:
+        kind: of the run; also the role of its report and the first word of its figures.
+        model: that it began with, as the user named it.
+        trained: by side, one for each seed.
+    """
+    run = Run(
+        id=new_run_id(),
+        kind=kind,
+        state="running",
+        started_at=started,
+        model=model,
+        device=device.facts(),
+        runtime=plan.runtime,
+        plan=msgspec.to_builtins(plan),
+        environment=device.environment(),
+    )
+    store.begin(run)
+    outputs = []
+    if report.model is not None:
+        path = Path(report.model)
+        outputs.append(store.put_file(run.id, path, role="model", model_id=read_model(path).sha256))
+    if report.module is not None and report.weights is not None:
+        made = hash_source(CompilePlan(source=report.module, weights=report.weights, cells=()))
+        outputs.append(store.put_file(run.id, Path(report.weights), role="weights", model_id=made))
+    outputs.append(store.put_bytes(run.id, msgspec.json.encode(report), role=kind))
+    metrics: list[Metric] = [metric for network in report.sides for metric in make_network_metrics(network)]
+    if (one := report.speedup) is not None:
+        metrics.append(Metric(name=f"{kind}.speedup", unit="1", value=one.ratio, low=one.low, high=one.high))
+    seed = plan.settings.get("seed", 0)
+    store.finish(
+        msgspec.structs.replace(
+            run,
+            state="done" if report.state == "ok" else "failed",
+            finished_at=utc_now(),
+            error=report.reason or None,
+            outputs=tuple(outputs),
+            metrics=(*metrics, Metric(name=f"{kind}.seconds", unit="s", value=report.seconds)),
+            series=tuple(
+                series
+                for network, own in trained.items()
+                for series in make_curve_series(network, [every.report for every in own], seed)
+            ),
+        )
+    )
+    report_with_id = msgspec.structs.replace(report, run_id=run.id)
+    if report_with_id.model is not None:
+        beside = Path(report_with_id.model).with_suffix(f".{kind}.json")
+        write_atomically(beside, lambda file: file.write(msgspec.json.encode(report_with_id)))
+    return report_with_id
+
+
+def rename_model(model: Model, name: str, sha256: str, path: str) -> Model:
+    """The model that was read, as the user gave it."""
+    return msgspec.structs.replace(model, name=name, sha256=sha256, path=path, data_files=())

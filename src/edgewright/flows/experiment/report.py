@@ -1,0 +1,196 @@
+"""What trainings give, for one technique and for its control: the parts that the reports of prune and distil share."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from math import sqrt
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Literal
+
+from msgspec import Struct
+
+from edgewright.flows.evaluate.report import EvaluationRow, MetricRow, PairedRow
+from edgewright.flows.quantize.acceptance import SHARE_METRICS
+from edgewright.formats.costs import ModelCosts
+from edgewright.formats.files import read_model
+from edgewright.pruning.magnitude import measure_packed_bytes
+from edgewright.schema.run import Metric, Series
+from edgewright.training.job import Curve, TrainReport
+
+# Two-sided 95 % quantiles of Student's t (Student 1908), by degrees of freedom; beyond them the next smaller one.
+T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+
+
+class SeedRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One training.
+
+    Attributes:
+        metric: on the data that judges; `held_out`: on the part of the training data that was not trained on.
+        steps: that were taken; fewer than planned where it stopped early.
+        threads: that it computed with, on processors; None in reports of before they were told.
+        resumed: how often it went on from a checkpoint.
+    """
+
+    seed: int
+    metric: float | None
+    held_out: float | None
+    steps: int
+    seconds: float
+    precision: str
+    threads: int | None = None
+    resumed: int
+
+
+class NetworkReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One network of the comparison.
+
+    Attributes:
+        name: `source`, `pruned`, `control`, `teacher` or `student`.
+        packed_bytes: of the file after deflate, as app packages and zips store it.
+        parameters, macs: None of a file whose operators are not counted.
+        zeros: how many of the parameters are zero.
+        latency_us: median time of an inference; None where it was not timed.
+        metric: of the first seed, with the 95 % interval over samples.
+        mean: over the seeds.
+    """
+
+    name: str
+    parameters: int | None
+    zeros: int
+    macs: int | None
+    bytes: int
+    packed_bytes: int
+    latency_us: float | None
+    metric: MetricRow | None
+    mean: float | None
+    seeds: tuple[SeedRow, ...] = ()
+
+
+class MetricDelta(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The metric of a network less that of another, positive where it is greater.
+
+    Attributes:
+        over: `seeds`: mean of the differences seed by seed, with Student's 95 % interval; `samples`: of one seed, with
+            the paired 95 % interval over the samples where it was judged, which does not tell how another seed would
+            end.
+        n: of seeds.
+        unit: `points` of a share, or the metric's own.
+    """
+
+    against: str
+    value: float
+    low: float | None
+    high: float | None
+    over: Literal["seeds", "samples"]
+    n: int
+    unit: str
+
+
+def make_network_report(
+    name: str,
+    path: Path,
+    costs: ModelCosts | None,
+    rows: Sequence[EvaluationRow],
+    reports: Sequence[TrainReport],
+    first_seed: int,
+) -> NetworkReport:
+    """A network, by its ONNX file, its evaluations (one for each seed) and its trainings."""
+    values = [row.metric.value if row.metric else None for row in rows]
+    known = [one for one in values if one is not None]
+    return NetworkReport(
+        name=name,
+        parameters=costs.parameters if costs else None,
+        zeros=reports[0].zeros if reports else 0,
+        macs=costs.macs if costs else None,
+        bytes=read_model(path).bytes,
+        packed_bytes=measure_packed_bytes(path),
+        latency_us=None,
+        metric=rows[0].metric if rows else None,
+        mean=mean(known) if known else None,
+        seeds=tuple(
+            SeedRow(
+                seed=first_seed + index,
+                metric=value,
+                held_out=report.metric,
+                steps=report.steps,
+                seconds=report.seconds,
+                precision=report.precision,
+                threads=report.threads,
+                resumed=report.resumed,
+            )
+            for index, (value, report) in enumerate(zip(values, reports, strict=False))
+        ),
+    )
+
+
+def compare_networks(one: NetworkReport, other: NetworkReport, paired: PairedRow | None) -> MetricDelta | None:
+    """`one` less `other`: over seeds where there are several of both, else over samples, from `paired`."""
+    if one.metric is None or other.metric is None:
+        return None
+    factor, unit = get_metric_scale(one.metric.name)
+    theirs = [row.metric for row in other.seeds] or [other.mean] * len(one.seeds)
+    both = [(row.metric, metric) for row, metric in zip(one.seeds, theirs, strict=False)]
+    differences = [factor * (a - b) for a, b in both if a is not None and b is not None]
+    if len(differences) > 1:
+        value, reach = mean(differences), compute_t_half_width(differences)
+        return MetricDelta(
+            against=other.name, value=value, low=value - reach, high=value + reach, over="seeds",
+            n=len(differences), unit=unit,
+        )  # fmt: skip
+    if paired is None:
+        return MetricDelta(
+            against=other.name, value=factor * (one.metric.value - other.metric.value), low=None, high=None,
+            over="samples", n=1, unit=unit,
+        )  # fmt: skip
+    value, low, high = (factor * number for number in (paired.difference, paired.low, paired.high))
+    return MetricDelta(against=other.name, value=value, low=low, high=high, over="samples", n=1, unit=unit)
+
+
+def get_metric_scale(metric: str) -> tuple[float, str]:
+    return (100.0, "points") if metric in SHARE_METRICS else (1.0, metric)
+
+
+def compute_t_half_width(values: Sequence[float]) -> float:
+    """Half of Student's 95 % interval of the mean of two or more values."""
+    return T95[min(len(values) - 1, len(T95)) - 1] * stdev(values) / sqrt(len(values))
+
+
+def compute_mean_drop(network: NetworkReport, other: NetworkReport) -> float:
+    """How much worse the mean of `side` is, in points of a share or in the metric's unit; 0 where nothing is known."""
+    if network.metric is None or network.mean is None or other.mean is None:
+        return 0.0
+    worse = other.mean - network.mean if network.metric.better == "higher" else network.mean - other.mean
+    return worse * get_metric_scale(network.metric.name)[0]
+
+
+def make_curve_series(name: str, reports: Sequence[TrainReport], first_seed: int) -> Iterator[Series]:
+    """Every curve as a series of the run, as `pruned.seed0.loss`, each with its steps."""
+    for index, report in enumerate(reports):
+        for curve in report.curves:
+            yield from make_curve_pair(f"{name}.seed{first_seed + index}.{curve.name}", curve)
+
+
+def make_curve_pair(title: str, curve: Curve) -> tuple[Series, Series]:
+    """Its values, and the steps that they are of."""
+    steps = Series(name=f"{title}.steps", unit="1", data=tuple(map(float, curve.steps)))
+    return Series(name=title, unit=curve.unit, data=curve.values), steps
+
+
+def make_network_metrics(network: NetworkReport) -> Iterator[Metric]:
+    """What the record keeps of a network."""
+    yield Metric(name=f"{network.name}.bytes", unit="bytes", value=float(network.bytes))
+    if network.parameters is not None:
+        yield Metric(name=f"{network.name}.parameters", unit="1", value=float(network.parameters))
+    if network.macs is not None:
+        yield Metric(name=f"{network.name}.macs", unit="1", value=float(network.macs))
+    if network.metric is not None:
+        one = network.metric
+        yield Metric(name=f"{network.name}.{one.name}", unit="1", value=one.value, low=one.low, high=one.high, n=one.n)
+
+
+def collect_training_notes(reports: Iterable[TrainReport]) -> tuple[str, ...]:
+    """What the trainings noted, each once."""
+    return tuple(dict.fromkeys(note for report in reports for note in report.notes))
+
+
+def get_first_curves(reports: Sequence[TrainReport]) -> tuple[Curve, ...]:
+    return reports[0].curves if reports else ()

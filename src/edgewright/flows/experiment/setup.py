@@ -1,0 +1,264 @@
+"""What prune and distil begin with: task, data and settings read and checked, and the training data laid out."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from hashlib import sha256
+from importlib.util import find_spec
+from pathlib import Path
+from shutil import rmtree
+from typing import Any, NamedTuple
+
+import msgspec
+
+from edgewright import __version__
+from edgewright.bench.session import Progress
+from edgewright.devices.protocol import Device
+from edgewright.errors import (
+    Cancelled,
+    ConfigError,
+    DeviceUnreachable,
+    EdgewrightError,
+    RuntimeMissing,
+    StoreError,
+    UsageError,
+    WorkerError,
+)
+from edgewright.flows.candidates import check_number, check_runs_here
+from edgewright.flows.compile.conversion import check_installed
+from edgewright.flows.compile.publication import raise_output_errors
+from edgewright.flows.experiment.control import EvaluationContext
+from edgewright.flows.experiment.dataset_cache import cache_dataset
+from edgewright.formats.files import hash_file
+from edgewright.runtimes.table import find_runtime
+from edgewright.schema.model import Signature
+from edgewright.schema.plan import DistillPlan, PrunePlan
+from edgewright.store.secret import load_folder_key
+from edgewright.store.store import Store
+from edgewright.system.locks import try_lock
+from edgewright.tasks.data.dataset import Dataset, open_dataset
+from edgewright.tasks.spec.check import check_labels, check_task
+from edgewright.tasks.spec.task import Task
+from edgewright.training.job import CachedDataset, Settings
+from edgewright.training.loop.checkpoint import NAME as CHECKPOINT
+
+TrainingPlan = PrunePlan | DistillPlan
+MAX_SEEDS = 20
+LOCK_FILE = "held"
+TRAINING_PACKAGES = ("torch", "onnxscript", "lightning_fabric", "safetensors")
+# What a plan says beside what is trained: paths, whose content counts, and how it is judged.
+UNHASHED_FIELDS = (
+    "source", "weights", "teacher", "teacher_weights", "student_weights", "data", "val", "val_fingerprint", "timeout_s",
+    "threads", "control", "settings", "code",
+)  # fmt: skip
+
+
+class Experiment(NamedTuple):
+    """All that is known before anything is trained.
+
+    Attributes:
+        shapes: of the inputs, with the batch of 1.
+        memory: folder of what is trained, kept until all is done.
+        laid: the training data; None where nothing is trained, and before it is laid out.
+        fingerprints: of the training data, and of what judges.
+    """
+
+    task: Task
+    settings: Settings
+    shapes: dict[str, tuple[int, ...]]
+    memory: Path
+    dataset: CachedDataset | None
+    fingerprints: tuple[str, str]
+    context: EvaluationContext
+
+    @property
+    def task_json(self) -> str:
+        return msgspec.json.encode(self.task).decode()
+
+
+def prepare_experiment(
+    plan: TrainingPlan,
+    content: str,
+    verb: str,
+    out: Path,
+    device: Device,
+    store: Store,
+    progress: Progress,
+    *,
+    trains: bool,
+) -> Experiment:
+    """Read and check everything.
+
+    Args:
+        content: hash of the model or models.
+        verb: `prune` or `distil`.
+        trains: whether the training data is wanted.
+
+    Raises UsageError, ConfigError, DataError, and RuntimeMissing.
+    """
+    settings = read_settings(plan)
+    check_host(plan.runtime, device)
+    if trains:
+        check_training_packages()
+    task = msgspec.convert(plan.task, Task)
+    with open_dataset(plan.val, task, plan.code) as val:
+        if not val.labeled:
+            raise ConfigError(
+                f"{plan.val} has no labels", "the result is judged by the task's metric", "bring labelled data as --val"
+            )
+        shapes = dict(plan.shapes) or read_input_shapes(val)
+        val_fingerprint = compute_fingerprint(plan.val, val)
+    trained = ""
+    if trains:
+        with open_dataset(plan.data, task, plan.code) as data:
+            trained = compute_fingerprint(plan.data, data)
+            check_classes(data)
+        if trained == val_fingerprint:
+            why = "what was trained on does not judge"
+            raise UsageError("--data and --val are the same data set", why, "split it in two")
+    key = compute_key(plan, content, trained, settings, load_folder_key(store.home))
+    context = EvaluationContext(
+        plan.task, plan.val, plan.runtime, plan.threads, plan.timeout_s, device, store, progress, code=plan.code
+    )
+    return Experiment(
+        task, settings, shapes, out / f".edgewright-{verb}-{key}", None, (trained, val_fingerprint), context
+    )
+
+
+def check_validation_data(experiment: Experiment, signature: Signature) -> None:
+    """ConfigError, DataError where the task or the labels that judge do not fit the model."""
+    check_task(experiment.task, signature)
+    with open_dataset(experiment.context.val, experiment.task, experiment.context.code) as val:
+        check_labels(val, experiment.task, signature, range(len(val)))
+
+
+@contextmanager
+def open_experiment_folder(experiment: Experiment, plan: TrainingPlan) -> Iterator[Experiment]:
+    """The course with its training data, laid out in the folder that keeps what is trained; nobody else works there.
+
+    What breaks off leaves it for the next try once something was trained, and always where the cause lies outside.
+    UsageError where the same command is running, Cancelled for Ctrl-C.
+    """
+    with raise_output_errors(experiment.memory):
+        experiment.memory.mkdir(parents=True, exist_ok=True)
+    with (experiment.memory / LOCK_FILE).open("ab") as lock_file:
+        if not try_lock(lock_file):
+            what, why = "the same command is running already", f"it holds {lock_file.name}"
+            raise UsageError(what, why, "wait until it has ended, or name another --output")
+        try:
+            dataset = cache_dataset(
+                partial(open_dataset, plan.data, experiment.task, plan.code), experiment.memory / "data",
+                held_out=plan.held_out, seed=experiment.settings.seed, progress=experiment.context.progress,
+            )  # fmt: skip
+            yield experiment._replace(dataset=dataset)
+        except (KeyboardInterrupt, Cancelled) as error:
+            what = error.what if isinstance(error, Cancelled) else "stopped by Ctrl-C"
+            done = "trained" if has_trained(experiment.memory) else "prepared (no training had come to a checkpoint)"
+            why = f"what was {done} is kept in {experiment.memory}"
+            raise Cancelled(what, why, "the same command goes on where it was") from None
+        except (WorkerError, StoreError, DeviceUnreachable):
+            raise
+        except EdgewrightError:
+            if not has_trained(experiment.memory):
+                remove_folder(experiment.memory)
+            raise
+
+
+def compute_fingerprint(spec: str, data: Dataset) -> str:
+    """Of the data set; of a function's, which has none, its name and its file."""
+    if data.fingerprint:
+        return data.fingerprint
+    file = Path(spec.rpartition(":")[0])
+    return (
+        f"{file.name if file.is_file() else ''}{spec.rpartition(':')[2]} {hash_file(file) if file.is_file() else spec}"
+    )
+
+
+def read_settings(plan: TrainingPlan) -> Settings:
+    if not 1 <= plan.seeds <= MAX_SEEDS:
+        raise UsageError(f"--seeds {plan.seeds} cannot be used", f"from 1 to {MAX_SEEDS}", "--seeds 3")
+    if not 0 < plan.held_out < 1:
+        raise UsageError(f"--held-out {plan.held_out:g} cannot be used", "it is a share of the data", "--held-out 0.1")
+    check_number("timeout_s", plan.timeout_s)
+    check_number("threads", plan.threads)
+    return parse_settings(plan.settings)
+
+
+def parse_settings(given: Mapping[str, Any]) -> Settings:
+    """UsageError for what no training can have."""
+    if unknown := [word for word, value in given.items() if isinstance(value, float) and value != value]:
+        raise UsageError("the training cannot be set so", f"{unknown[0]}: nan is no number", "leave it at its default")
+    try:
+        return msgspec.convert(given, Settings)
+    except msgspec.ValidationError as error:
+        what, _, word = str(error).partition(" - at `$.")
+        why = f"{word.rstrip('`')}: {what}" if word else what
+        raise UsageError("the training cannot be set so", why, "docs/training.md has every word") from None
+
+
+def check_host(runtime: str, device: Device) -> None:
+    info = find_runtime(runtime)
+    check_runs_here(info)
+    if info.name not in device.environment().get("locks", {}):
+        check_installed(info)
+
+
+def check_training_packages() -> None:
+    """RuntimeMissing where a package that trains is not installed."""
+    if missing := [name for name in TRAINING_PACKAGES if find_spec(name) is None]:
+        raise RuntimeMissing(
+            f"training needs {missing[0]}, which is not installed",
+            "torch is installed first, alone and exactly, or it brings gigabytes of CUDA packages",
+            "pip install torch==2.13.0, then pip install 'edgewright[train]'",
+        )
+
+
+def check_classes(data: Dataset) -> None:
+    """ConfigError where there is nothing to tell apart: one class only."""
+    if not data.labeled or data.labels_are_slow:
+        return
+    first = data.label(0)
+    if isinstance(first, int) and all(data.label(index) == first for index in range(1, len(data))):
+        raise ConfigError(
+            f"all samples of {data.title} are of one class, {first}",
+            "there is nothing to learn to tell apart",
+            "bring samples of the other classes",
+        )
+
+
+def read_input_shapes(data: Dataset) -> dict[str, tuple[int, ...]]:
+    sample = next(iter(data.read([0])))
+    return {name: array.shape for name, array in sample.feeds.items()}
+
+
+def compute_key(plan: TrainingPlan, content: str, fingerprint: str, settings: Settings, secret: str) -> str:
+    """Return a hash of all that decides what is trained, without any path, so that a folder may be moved.
+
+    The secret of the user's record is in it: a folder that came with somebody else's files is never gone on from.
+    """
+    bare = msgspec.to_builtins(plan)
+    for name in UNHASHED_FIELDS:
+        bare.pop(name, None)
+    if (
+        isinstance(plan, DistillPlan)
+        or plan.method == "unstructured"
+        or any((plan.target_speedup, plan.target_bytes, plan.target_macs))
+    ):
+        bare.pop("max_drop")
+    if "student" in bare:
+        bare["student"] = Path(bare["student"]).name
+    if bare["task"]["output"].get("labels"):
+        bare["task"]["output"]["labels"] = ""
+    steps = msgspec.to_builtins(settings) | {"checkpoint_s": 0, "threads": 0}
+    hashed: list[Any] = [__version__, secret, content, fingerprint, bare, steps]
+    return sha256(msgspec.json.encode(hashed, order="sorted")).hexdigest()[:16]
+
+
+def has_trained(memory: Path) -> bool:
+    """Whether there is a checkpoint, or what a whole training left."""
+    return any(path.name in (CHECKPOINT, "report.json") for path in memory.rglob("*"))
+
+
+def remove_folder(memory: Path) -> None:
+    if memory.is_dir():
+        rmtree(memory)

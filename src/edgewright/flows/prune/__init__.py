@@ -1,0 +1,1 @@
+"""Prune a model within budgets, beside a control."""

@@ -1,0 +1,119 @@
+"""The budgets of pruning: bytes and multiply-accumulates, which are counted, and time, which is measured in the chosen
+runtime: what each width of each group saves alone, and then each network as a whole.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgewright.errors import UsageError
+from edgewright.flows.benchmark.flow import BenchmarkOutcome
+from edgewright.flows.experiment.control import EvaluationContext, benchmark_models
+from edgewright.pruning.graph_pruner import prune_graph
+from edgewright.pruning.groups import PruningGroup, PruningGroups
+from edgewright.pruning.importance import UnitScores
+from edgewright.pruning.widths import list_widths, select_units
+
+UNITS = {"": 1.0, "b": 1.0, "kb": 1e3, "k": 1e3, "mb": 1e6, "m": 1e6, "gb": 1e9, "g": 1e9}
+MAX_TIMED = 40  # networks that are timed one group at a time
+BATCH_SIZE = 5
+PROCESSES, SECONDS = 3, 0.05  # with two processes, two searches of three ended in another network
+
+
+def parse_amount(text: str, whole: float, flag: str) -> float:
+    """`800kB` or `15M` as a number; `2x` as the whole over two. UsageError."""
+    word = text.strip().lower().replace(" ", "")
+    number = word.rstrip("abcdefghijklmnopqrstuvwxyz×")
+    unit = word[len(number) :]
+    try:
+        value = float(number)
+    except ValueError:
+        value = 0.0
+    if value <= 0 or (unit not in UNITS and unit not in ("x", "×")):
+        raise UsageError(
+            f"{flag} {text} is no amount", "a number with k, M or kB, MB, or how many times less", f"{flag} 2x"
+        )
+    return whole / value if unit in ("x", "×") else value * UNITS[unit]
+
+
+def tabulate_times(
+    model: Any,
+    groups: PruningGroups,
+    free: Sequence[PruningGroup],
+    scores: UnitScores,
+    multiple: int,
+    timer: "NetworkTimer",
+    now: float = 1.0,
+) -> dict[str, dict[int, float]]:
+    """Share of the network's time that each width of each group saves alone; measured at some widths where there are
+    many, straight lines between them. `now` is the share that `model` takes as it is."""
+    asked = [(group, width) for group in free for width in choose_timed_widths(group, multiple, len(free))]
+    cuts = [select_units(groups, scores, {group.name: width}) for group, width in asked]
+    shares = timer.shares([prune_graph(model, groups, keep) for keep in cuts])
+    table: dict[str, dict[int, float]] = {}
+    for group in free:
+        known = [
+            (width, max(0.0, now - share)) for (one, width), share in zip(asked, shares, strict=True) if one is group
+        ]
+        known.append((group.size, 0.0))
+        known.sort()
+        xs, ys = zip(*known, strict=True)
+        table[group.name] = {width: float(np.interp(width, xs, ys)) for width in list_widths(group, multiple)}
+    return table
+
+
+def choose_timed_widths(group: PruningGroup, multiple: int, groups: int) -> Sequence[int]:
+    """As many as there is time for, the narrowest and a middle one first."""
+    widths = list_widths(group, multiple)
+    most = max(1, MAX_TIMED // max(groups, 1))
+    if len(widths) <= most:
+        return widths
+    indices = np.unique(np.linspace(0, len(widths) - 1, most + 1).round().astype(int)[1:])
+    return [widths[index] for index in indices]
+
+
+class NetworkTimer:
+    """Times cut networks against the whole one, in the runtime, without a trace in the user's record.
+
+    Args:
+        ready: brings an ONNX file into the form that the runtime takes.
+    """
+
+    def __init__(self, whole: Path, context: EvaluationContext, folder: Path, ready: Callable[[Path], Path]) -> None:
+        self._context, self._folder, self._ready = context, folder, ready
+        folder.mkdir(parents=True, exist_ok=True)
+        self._whole = ready(whole)
+        self._written = 0
+
+    def shares(self, models: Sequence[Any], *, processes: int = PROCESSES) -> list[float]:
+        """Time of each over that of the whole network."""
+        found: list[float] = []
+        for start in range(0, len(models), BATCH_SIZE):
+            batch = [self._ready(self._write(model)) for model in models[start : start + BATCH_SIZE]]
+            outcome = benchmark_models((self._whole, *batch), self._context, {}, processes=processes, seconds=SECONDS)
+            if outcome.error is not None:
+                raise outcome.error
+            found += [self._share(outcome, index) for index in range(1, len(outcome.runs))]
+            self._context.progress(f"timing what each width saves: {len(found)} of {len(models)}")
+        return found
+
+    def _share(self, outcome: BenchmarkOutcome, index: int) -> float:
+        """By processor time where one thread computes: a machine with other work to do hardly changes it."""
+        if self._context.threads == 1:
+            cpu = [
+                next((one.value for one in outcome.runs[at].metrics if one.name == "cpu.p50"), None)
+                for at in (0, index)
+            ]
+            if cpu[0] and cpu[1]:
+                return cpu[1] / cpu[0]
+        return outcome.comparisons[index - 1].ratio
+
+    def _write(self, model: Any) -> Path:
+        import onnx
+
+        self._written += 1
+        path = self._folder / f"cut{self._written}.onnx"
+        onnx.save(model, str(path))
+        return path

@@ -1,0 +1,406 @@
+"""Prune a model: find what hangs together, cut what matters least until the budget is met, train back what was lost.
+
+Everything that is trained lies in a folder of the output that is kept until all is done: the same command goes on
+where it was broken off, on this machine or another one.
+"""
+
+import re
+from collections.abc import Mapping
+from contextlib import nullcontext
+from math import inf
+from pathlib import Path
+from time import monotonic
+from typing import Any, NamedTuple
+
+import msgspec
+
+from edgewright.bench.session import Progress
+from edgewright.devices.protocol import Device
+from edgewright.errors import EdgewrightError, GateFailed, StoreError, UsageError
+from edgewright.flows.compile.publication import copy_atomically, open_work_folder, raise_output_errors
+from edgewright.flows.compile.sources import (
+    PreparedSource,
+    check_float_onnx,
+    get_stem,
+    hash_source,
+    is_torch,
+    prepare_source,
+)
+from edgewright.flows.evaluate.report import EvaluationRow
+from edgewright.flows.experiment.control import (
+    compare_speed,
+    convert_all_for_runtime,
+    evaluate_networks,
+    measure_file_costs,
+    name_network_files,
+)
+from edgewright.flows.experiment.records import record_training, rename_model
+from edgewright.flows.experiment.report import (
+    NetworkReport,
+    collect_training_notes,
+    compare_networks,
+    compute_mean_drop,
+    get_first_curves,
+    get_metric_scale,
+    make_network_report,
+)
+from edgewright.flows.experiment.setup import (
+    Experiment,
+    check_validation_data,
+    open_experiment_folder,
+    prepare_experiment,
+    read_settings,
+    remove_folder,
+)
+from edgewright.flows.experiment.teacher_outputs import check_distillation, compute_module_outputs, count_views
+from edgewright.flows.experiment.trainings import TrainedNetwork, make_torch_source, train_networks
+from edgewright.flows.prune.budgets import parse_amount
+from edgewright.flows.prune.report import PruneReport, list_targets, make_module_name
+from edgewright.flows.prune.rounds import PruneResult, prune_file, prune_module, sparsify_file
+from edgewright.schema.plan import CompilePlan, PrunePlan
+from edgewright.store.store import Store, utc_now
+from edgewright.system.files import write_atomically
+from edgewright.training.job import CachedDataset, DistillationSettings, ModuleSource, SparsitySettings, TrainJob
+from edgewright.training.slices import write_built_module
+
+SIMILAR_COST_SHARE = 0.5  # of the MACs: on two processors a shorter training saves nothing beside the whole network's
+PATTERN = re.compile(r"[1-9]\d*:[1-9]\d*")
+UNTRAINED_NOTE = "it is not trained again: that needs a torch source, FILE.py:FACTORY with its weights, and --data"
+
+
+class PrunedNetworks(NamedTuple):
+    """The networks of the comparison, by side: one ONNX file for each seed, and how it was trained."""
+
+    files: dict[str, list[Path]]
+    trained: dict[str, list[TrainedNetwork]]
+    result: PruneResult
+    module: ModuleSource | None = None
+
+
+def prune(
+    plan: PrunePlan, out: Path, device: Device, store: Store, progress: Progress
+) -> tuple[PruneReport, EdgewrightError | None]:
+    """Prune a model into the folder `out` and record the run; with the gate that kept the result back.
+
+    Raises what stands in the way, GateFailed for a budget that cannot be met.
+    """
+    started, began = utc_now(), monotonic()
+    check_plan(plan)
+    content = hash_source(CompilePlan(source=plan.source, weights=plan.weights, cells=()))
+    trains = ".py:" in plan.source and bool(plan.data)
+    if not trains and plan.importance == "taylor":  # which needs gradients
+        plan = msgspec.structs.replace(plan, importance="l2")
+    experiment = prepare_experiment(plan, content, "prune", out, device, store, progress, trains=trains)
+    plan = msgspec.structs.replace(
+        plan,
+        source_sha256=content,
+        data_fingerprint=experiment.fingerprints[0],
+        val_fingerprint=experiment.fingerprints[1],
+    )
+    with open_work_folder(out) as work:
+        source = CompilePlan(
+            source=plan.source, weights=plan.weights, cells=(), timeout_s=plan.timeout_s,
+            shapes=experiment.shapes if is_torch(plan.source) or plan.source.endswith(".onnx") else dict(plan.shapes),
+        )  # fmt: skip
+        prepared = prepare_source(source, work, device, bare=True)
+        check_float_onnx(prepared, "pruned")
+        check_validation_data(experiment, prepared.model.signature)
+        with open_experiment_folder(experiment, plan) if trains else nullcontext(experiment) as ready:
+            pruned = make_networks(plan, prepared, ready, work)
+            rows, speed_comparison = evaluate_and_time(plan, pruned, Path(prepared.files["onnx"]), ready, work)
+            report = make_report(plan, prepared, pruned, ready, rows, speed_comparison)
+            report, gate_error = apply_gate(msgspec.structs.replace(report, seconds=monotonic() - began), plan)
+            error: EdgewrightError | None = gate_error
+            if error is None:
+                report = publish_pruned(report, plan, pruned, out)
+            try:
+                model = rename_model(prepared.model, prepared.name, prepared.sha256, plan.source)
+                report = record_training("prune", report, plan, model, pruned.trained, started, device, store)
+            except StoreError as unsaved:
+                error = error or unsaved
+        if report.model is not None:  # what a gate keeps back is not trained again when the gate is moved
+            remove_folder(experiment.memory)
+    return report, error
+
+
+def check_plan(plan: PrunePlan) -> None:
+    """UsageError for what cannot be asked for, whatever the model."""
+    read_settings(plan)
+    if plan.method == "unstructured" and not 0 < plan.sparsity < 1:
+        raise UsageError(
+            f"--sparsity {plan.sparsity:g} cannot be used",
+            "0 removes nothing, and 1 leaves nothing" if plan.sparsity in (0, 1) else "it is a share of the weights",
+            "--sparsity 0.8",
+        )
+    if plan.target_speedup is not None and not 1 < plan.target_speedup < inf:
+        what = f"--target-speedup {plan.target_speedup:g} cannot be used"
+        raise UsageError(what, "it is a factor above 1, which is as fast as it is", "--target-speedup 1.5")
+    budgets = [one for one in (plan.target_speedup, plan.target_bytes, plan.target_macs) if one]
+    if plan.method == "unstructured" and budgets:
+        why = "single weights that are zero make no network faster or smaller before it is packed"
+        raise UsageError("--method unstructured has no such budget", why, "--sparsity 0.8")
+    if not plan.max_drop >= 0:
+        what = f"--max-drop {plan.max_drop:g} cannot be used"
+        raise UsageError(what, "it is how much worse the metric may get", "--max-drop 1")
+    for count, flag, usual in (
+        (plan.multiple, "--multiple", 8),
+        (plan.rounds, "--rounds", 1),
+    ):
+        if count < 1:
+            raise UsageError(f"{flag} {count} cannot be used", "it counts from 1", f"{flag} {usual}")
+    check_distillation(plan)
+    if not 0 < plan.round_epochs < inf:
+        what = f"--round-epochs {plan.round_epochs:g} cannot be used"
+        raise UsageError(what, "nothing would be trained", "--round-epochs 1")
+    for text, flag in ((plan.target_bytes, "--target-bytes"), (plan.target_macs, "--target-macs")):
+        if text and (amount := parse_amount(text, inf, flag)) < 1:
+            why = "an amount is a count, and this is less than one"
+            raise UsageError(f"{flag} {text} cannot be used", why, f"{flag} {1 / amount:.3g}x for this share of it")
+        if text and parse_amount(text, inf, flag) == inf and parse_amount(text, 1.0, flag) >= 1:
+            raise UsageError(f"{flag} {text} is no less than it has", "1x leaves it as it is", f"{flag} 2x")
+    if plan.pattern and (
+        not PATTERN.fullmatch(plan.pattern) or int(plan.pattern.split(":")[0]) >= int(plan.pattern.split(":")[1])
+    ):
+        what = f"--pattern {plan.pattern} cannot be used"
+        raise UsageError(what, "N:M keeps N of each M weights, and fewer than all", "--pattern 2:4")
+
+
+def make_networks(plan: PrunePlan, prepared: PreparedSource, experiment: Experiment, work: Path) -> PrunedNetworks:
+    """Every network of the comparison, trained where that can be."""
+    onnx = Path(prepared.files["onnx"])
+    if experiment.dataset is None:
+        make = prune_file if plan.method == "structured" else sparsify_file
+        result = make(plan, onnx, experiment, work / "cut")
+        return PrunedNetworks({"pruned": [result.onnx]}, {}, result)
+    whole = make_torch_source(plan.source, plan.weights)
+    teaching = prepare_teacher(whole, plan, experiment, experiment.dataset) if plan.teach else None
+    if plan.method == "structured":
+        result, module, thinning = *prune_module(plan, whole, onnx, experiment, work, teaching), None
+    else:
+        result, module, thinning = (
+            PruneResult(onnx, (), {}),
+            whole,
+            SparsitySettings(sparsity=plan.sparsity, scope=plan.scope, pattern=plan.pattern),
+        )
+    seeds = range(experiment.settings.seed, experiment.settings.seed + plan.seeds)
+    jobs = {}
+    if plan.control:
+        jobs["control"] = [
+            make_train_job("control", whole, None, teaching, seed, plan, experiment, result.epochs) for seed in seeds
+        ]
+    jobs["pruned"] = [
+        make_train_job("pruned", module, thinning, teaching, seed, plan, experiment, 0.0) for seed in seeds
+    ]
+    trained = train_networks(jobs, experiment.context.progress, similar_cost=result.macs >= SIMILAR_COST_SHARE)
+    files = {name: [one.onnx for one in all_seeds] for name, all_seeds in trained.items()}
+    return PrunedNetworks(files, trained, result, module)
+
+
+def prepare_teacher(
+    whole: ModuleSource, plan: PrunePlan, experiment: Experiment, dataset: CachedDataset
+) -> DistillationSettings:
+    """The source as the teacher, of the pruned network and of the control alike."""
+    outputs_path = compute_module_outputs(plan.views, whole, experiment, dataset)
+    alpha = plan.alpha if dataset.labels else 1.0
+    return DistillationSettings(
+        logits=str(outputs_path), views=count_views(plan.views, experiment), temperature=plan.temperature, alpha=alpha
+    )
+
+
+def make_train_job(
+    network: str,
+    module: ModuleSource,
+    thinning: SparsitySettings | None,
+    teaching: DistillationSettings | None,
+    seed: int,
+    plan: PrunePlan,
+    experiment: Experiment,
+    more: float,
+) -> TrainJob:
+    """One training; `more` epochs than the settings say, for the control of one that was trained on the way too."""
+    if experiment.dataset is None:
+        raise UsageError("there is nothing to train on", "", "--data")
+    index = seed - experiment.settings.seed + 1
+    title = f"{network} network" + (f", seed {index} of {plan.seeds}" if plan.seeds > 1 else "")
+    settings = msgspec.structs.replace(experiment.settings, seed=seed, epochs=experiment.settings.epochs + more)
+    return TrainJob(
+        title=title,
+        module=module,
+        shapes=experiment.shapes,
+        task=experiment.task_json,
+        code=experiment.context.code,
+        data=experiment.dataset,
+        settings=settings,
+        teaching=teaching,
+        thinning=thinning,
+        out=str(experiment.memory / f"{network}-{seed}"),
+        memory=str(experiment.memory / f"{network}-{seed}-checkpoints"),
+    )
+
+
+def evaluate_and_time(
+    plan: PrunePlan, pruned: PrunedNetworks, source: Path, experiment: Experiment, work: Path
+) -> tuple[dict[str, EvaluationRow], Any]:
+    """Rows by `side/place`, the control (else the source) first, since the others are paired with it; and the race."""
+    files = {
+        f"{network}/{index}": path
+        for network in ("control", "pruned")
+        for index, path in enumerate_files(pruned.files, network)
+    }
+    first = next(iter(files))
+    models = (
+        {first: files[first], **files, "source/0": source}
+        if "control" in pruned.files
+        else {"source/0": source, **files}
+    )
+    context = experiment.context
+    named = name_network_files(models, get_stem(plan.source), work / "judged")
+    ready = convert_all_for_runtime(
+        named, context.runtime, work / "runnable", context.device, context.store, context.progress, context.timeout_s
+    )
+    rows = evaluate_networks(ready, context)
+    return rows, compare_speed(ready["source/0"], ready["pruned/0"], context, {"prune": "speed"})
+
+
+def enumerate_files(files: Mapping[str, list[Path]], network: str) -> list[tuple[int, Path]]:
+    return list(enumerate(files.get(network, ())))
+
+
+def make_report(
+    plan: PrunePlan,
+    prepared: PreparedSource,
+    pruned: PrunedNetworks,
+    experiment: Experiment,
+    rows: Mapping[str, EvaluationRow],
+    speed_comparison: Any,
+) -> PruneReport:
+    seed = experiment.settings.seed
+    files = {"source": [Path(prepared.files["onnx"])], **pruned.files}
+    reports = {network: [one.report for one in pruned.trained.get(network, ())] for network in files}
+    sides = {}
+    for network, paths in files.items():
+        own = [rows[f"{network}/{index}"] for index in range(len(paths))]
+        sides[network] = make_network_report(
+            network, paths[0], measure_file_costs(paths[0], experiment.shapes), own, reports[network], seed
+        )
+    sides["source"] = msgspec.structs.replace(sides["source"], latency_us=speed_comparison.before_us)
+    sides["pruned"] = msgspec.structs.replace(
+        sides["pruned"], latency_us=speed_comparison.after_us, zeros=sides["pruned"].zeros or pruned.result.zeros
+    )
+    against = [
+        compare_networks(
+            sides["pruned"], sides[name], rows["pruned/0"].paired if name == get_baseline_name(sides) else None
+        )
+        for name in ("control", "source")
+        if name in sides
+    ]
+    evaluated = rows["pruned/0"].evaluated
+    return PruneReport(
+        source=plan.source,
+        source_sha256=prepared.sha256,
+        method=plan.method,
+        importance=plan.importance if plan.method == "structured" else "magnitude",
+        targets=list_targets(plan),
+        runtime=plan.runtime,
+        model=None,
+        module=None,
+        weights=None,
+        trained_on=len(experiment.dataset.fit) if experiment.dataset else 0,
+        held_out=len(experiment.dataset.held_out) if experiment.dataset else 0,
+        evaluated_on=evaluated,
+        sides=tuple(sides.values()),
+        against=tuple(one for one in against if one is not None),
+        speedup=speed_comparison.speedup,
+        widths=pruned.result.widths,
+        fixed=pruned.result.fixed,
+        curves={network: get_first_curves(all_seeds) for network, all_seeds in reports.items() if all_seeds},
+        notes=list_notes(plan, experiment, pruned),
+        state="ok",
+        reason="",
+        seconds=0.0,
+    )
+
+
+def get_baseline_name(sides: Mapping[str, NetworkReport]) -> str:
+    return "control" if "control" in sides else "source"
+
+
+def list_notes(plan: PrunePlan, experiment: Experiment, pruned: PrunedNetworks) -> tuple[str, ...]:
+    notes = [*collect_training_notes(one.report for one in pruned.trained.get("pruned", ()))]
+    if experiment.dataset is None:
+        notes.append(UNTRAINED_NOTE)
+    elif plan.teach:
+        views = count_views(plan.views, experiment)
+        notes.append(
+            f"the source taught the pruned network{' and the control alike' if plan.control else ''}: "
+            f"temperature {plan.temperature:g}, alpha {plan.alpha if experiment.dataset.labels else 1:g}, "
+            f"{views} view{'s'[: views > 1]} of each sample"
+        )
+    if ".py:" in plan.source and not plan.weights:
+        notes.append("no --weights were named: it began with what its factory gives, random unless that loads some")
+    if experiment.dataset is not None and not experiment.dataset.labels:
+        notes.append("the training data has no labels: the networks learn from the source alone")
+    if plan.method == "unstructured":
+        notes.append(
+            f"it is smaller only once it is packed, and not faster: {plan.runtime} multiplies by zeros as by any number"
+        )
+    if plan.seeds > 1 and experiment.dataset is not None:
+        notes.append(
+            f"the model put out is that of seed {experiment.settings.seed}, which was not chosen by its result"
+        )
+    return tuple(notes)
+
+
+def apply_gate(report: PruneReport, plan: PrunePlan) -> tuple[PruneReport, GateFailed | None]:
+    """The report, and the error where the metric is worse than the source's, or than the control's, by more than is
+    allowed."""
+    sides = {network.name: network for network in report.sides}
+    pruned = sides.pop("pruned")
+    drops = {name: compute_mean_drop(pruned, other) for name, other in sides.items()}
+    worst = max(drops, key=lambda name: drops[name])
+    faults, speed = [], report.speedup
+    if drops[worst] > plan.max_drop + 1e-9:
+        unit = get_metric_scale(pruned.metric.name)[1] if pruned.metric else ""
+        faults.append(f"it is {drops[worst]:.2f} {unit} below the {worst}, more than --max-drop {plan.max_drop:g}")
+    if plan.target_speedup and speed is not None and (speed.high or speed.ratio) < plan.target_speedup:
+        faults.append(f"it is {speed.ratio:.2f} × as fast, less than --target-speedup {plan.target_speedup:g}")
+    source = next(network for network in report.sides if network.name == "source")
+    for text, own, whole, flag in (
+        (plan.target_bytes, pruned.bytes, source.bytes, "--target-bytes"),
+        (plan.target_macs, pruned.macs or 0, source.macs or 0, "--target-macs"),
+    ):
+        if text and own > parse_amount(text, whole, flag):
+            faults.append(f"it has {own:,}, more than {flag} {text}")
+    if not faults:
+        if plan.target_speedup and speed is not None and speed.ratio < plan.target_speedup:
+            note = f"timed again it is {speed.ratio:.2f} × as fast: within the noise of --target-speedup"
+            report = msgspec.structs.replace(report, notes=(*report.notes, note))
+        return report, None
+    error = GateFailed(
+        f"{Path(plan.source).name} pruned is kept back",
+        "; ".join(faults),
+        "a smaller target, more --epochs, more data; or a greater --max-drop"
+        if report.trained_on
+        else "a smaller target, a torch source with --data, which is trained again; or a greater --max-drop",
+    )
+    return msgspec.structs.replace(report, state="refused", reason=error.why), error
+
+
+def publish_pruned(report: PruneReport, plan: PrunePlan, pruned: PrunedNetworks, out: Path) -> PruneReport:
+    """The first seed's network under its names: ONNX, and for a torch source a factory with its weights."""
+    word = "pruned" if plan.method == "structured" else "thinned"
+    stem = f"{get_stem(plan.source)}-{word}"
+    model = out / f"{stem}.onnx"
+    module = weights = None
+    with raise_output_errors(out):
+        copy_atomically(pruned.files["pruned"][0], model)
+        if "pruned" in pruned.trained:
+            weights = str(out / f"{stem}.safetensors")
+            copy_atomically(pruned.trained["pruned"][0].weights, Path(weights))
+            if pruned.module is not None and pruned.module.slices:
+                module = f"{write_built_module(out, make_module_name(stem), pruned.module)}:build"
+            else:
+                module = plan.source
+        report = msgspec.structs.replace(report, model=str(model), module=module, weights=weights)
+        write_atomically(out / f"{stem}.prune.json", msgspec.json.encode(report))
+    return report

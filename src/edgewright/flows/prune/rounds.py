@@ -1,0 +1,399 @@
+"""From a model and a budget to what is cut: round by round where it is trained on the way."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from edgewright.errors import GateFailed, ModelNotConvertible, UsageError
+from edgewright.flows.experiment.control import convert_for_runtime, evaluate_networks, inspect_module
+from edgewright.flows.experiment.report import get_metric_scale
+from edgewright.flows.experiment.setup import Experiment
+from edgewright.flows.experiment.trainings import TrainedNetwork, train
+from edgewright.flows.prune.budgets import NetworkTimer, parse_amount, tabulate_times
+from edgewright.flows.prune.report import WidthRow, make_width_rows
+from edgewright.formats.onnx.typed import read_onnx_graph
+from edgewright.pruning.graph_pruner import find_kept_indices, prune_graph
+from edgewright.pruning.groups import PruningGroups, find_groups
+from edgewright.pruning.importance import UnitScores, score_units
+from edgewright.pruning.magnitude import sparsify_graph
+from edgewright.pruning.widths import (
+    KeptUnits,
+    PruningBudget,
+    WidthTable,
+    measure_gain_per_unit,
+    search_widths,
+    shrink_graph,
+    sum_constant_bytes,
+    sum_folded_bytes,
+    sum_macs,
+    tabulate_losses,
+)
+from edgewright.schema.plan import PrunePlan
+from edgewright.store.store import Store, open_store
+from edgewright.system.files import write_atomically
+from edgewright.training.inspection import InspectionReport
+from edgewright.training.job import DistillationSettings, InspectJob, ModuleSource, TrainJob
+from edgewright.training.slices import make_slices, resolve_built_source, slice_weights, write_slices
+from edgewright.training.slicing.sliceable import SliceableGroups, compute_size_attributes
+
+Array = NDArray[Any]
+INEXACT_REASON = "a layer normalisation takes its statistics over it, which only training would mend"
+DECISIVE_PROCESSES = 6  # processes of a time that decides
+MARGIN = 1.02  # the search aims a little beyond the target, which is measured again in the end
+SPEEDUP_STEPS = (1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)  # speed-ups that are tried where a drop is the budget
+
+
+class PruneResult(NamedTuple):
+    """What is cut.
+
+    Attributes:
+        onnx: of a file the cut graph, which is not trained.
+        zeros: of unstructured pruning.
+        epochs: that were trained on the way.
+        macs: multiply-accumulates that are left, as a share of the source's.
+    """
+
+    onnx: Path
+    widths: tuple[WidthRow, ...]
+    fixed: dict[str, str]
+    zeros: int = 0
+    epochs: float = 0.0
+    macs: float = 1.0
+
+
+class RoundChoice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was chosen in one round, kept so that another try of the same goes on with it."""
+
+    keep: dict[str, tuple[int, ...]]
+
+
+def sparsify_file(plan: PrunePlan, onnx: Path, _: Experiment, folder: Path) -> PruneResult:
+    """Unstructured, of an ONNX model."""
+    import onnx as onnx_library
+
+    folder.mkdir(parents=True)
+    thinned = sparsify_graph(onnx_library.load(str(onnx)), plan.sparsity, scope=plan.scope, pattern=plan.pattern)
+    path = folder / onnx.name
+    save_onnx(thinned.model, path)
+    return PruneResult(path, (), {}, zeros=sum(zeros for zeros, _ in thinned.zeros.values()))
+
+
+def prune_file(plan: PrunePlan, onnx: Path, experiment: Experiment, folder: Path) -> PruneResult:
+    """Structured, of an ONNX model: the graph itself, its weights as they are."""
+    search = WidthSearch(plan, experiment, onnx, onnx, folder)
+    groups = find_prunable_groups(search.model, experiment)
+    if not list_budget_kinds(plan):
+        raise UsageError(
+            f"{onnx.name} needs a target", "how much it may lose cannot be tried out without training it",
+            "--target-speedup 1.5",
+        )  # fmt: skip
+    left = {group.name: INEXACT_REASON for group in groups.groups if not group.exact}
+    keep = search.run(groups, search.scores(groups, {}), left)
+    path = folder / "cut" / onnx.name
+    path.parent.mkdir()
+    save_onnx(prune_graph(search.model, groups, keep), path)
+    return PruneResult(
+        path, make_width_rows(groups, {name: len(kept) for name, kept in keep.items()}), {**groups.fixed, **left}
+    )
+
+
+def prune_module(
+    plan: PrunePlan,
+    whole: ModuleSource,
+    onnx: Path,
+    experiment: Experiment,
+    work: Path,
+    teaching: DistillationSettings | None,
+) -> tuple[PruneResult, ModuleSource]:
+    """Structured, of a torch module; and the module that is still to be trained."""
+    rounds = PruningRounds(plan, experiment, onnx, work, teaching)
+    return rounds.run_to_budget(whole) if list_budget_kinds(plan) else rounds.run_to_max_drop(whole)
+
+
+def list_budget_kinds(plan: PrunePlan) -> tuple[str, ...]:
+    """What is not to be exceeded; none where the drop alone is the budget. Counts come first: they cost no time."""
+    given = {"macs": plan.target_macs, "bytes": plan.target_bytes, "time": plan.target_speedup}
+    return tuple(name for name, value in given.items() if value)
+
+
+def save_onnx(model: Any, path: Path) -> None:
+    import onnx
+
+    onnx.save(model, str(path))
+
+
+def find_prunable_groups(model: Any, experiment: Experiment, left: Mapping[str, str] = {}) -> PruningGroups:
+    """The groups. ModelNotConvertible where there is none but those in `left`."""
+    groups = find_groups(model, experiment.shapes)
+    if all(group.name in left or group.size < 2 for group in groups.groups):
+        why = "; ".join(f"{name}: {reason}" for name, reason in list({**groups.fixed, **left}.items())[:5])
+        raise ModelNotConvertible(
+            "nothing of the model can be pruned by channels", why, "--method unstructured takes any weights"
+        )
+    return groups
+
+
+def interpolate_budget(now: float, most: float, step: float) -> float:
+    """What one round may have, where all rounds save the same ratio and the last may have `most`."""
+    return now * (most / now) ** step if 0 < most < now else most
+
+
+class WidthSearch:
+    """The search for what one model keeps, in the plan's budget."""
+
+    def __init__(self, plan: PrunePlan, experiment: Experiment, onnx: Path, path: Path, folder: Path) -> None:
+        """`onnx` is the whole network, `path` the one that is cut: the same, or one that was cut before."""
+        import onnx as onnx_library
+
+        self._plan, self._experiment, self._onnx, self._path, self._folder = plan, experiment, onnx, path, folder
+        self.model = onnx_library.load(str(path))
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def scores(self, groups: PruningGroups, taylor: Mapping[str, Array]) -> UnitScores:
+        from onnx import numpy_helper
+
+        if self._plan.importance == "latency":
+            return {group.name: np.full(group.size, 1 / group.size) for group in groups.groups}
+        if self._plan.importance == "taylor":
+            return score_units(groups, taylor, "taylor")
+        arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in self.model.graph.initializer}
+        return score_units(groups, arrays, self._plan.importance)
+
+    def run(
+        self,
+        groups: PruningGroups,
+        scores: UnitScores,
+        left: Mapping[str, str],
+        *,
+        step: float = 1.0,
+        speedup: float = 0.0,
+    ) -> KeptUnits:
+        """What is kept to meet the budgets, or the part of the way to each that `step` says (1 is all).
+
+        Args:
+            left: groups that stay whole.
+            speedup: instead of the plan's budgets.
+        """
+        plan, progress = self._plan, self._experiment.context.progress
+        free = [group for group in groups.groups if group.name not in left]
+        losses = tabulate_losses(free, scores, plan.multiple)
+        kinds = ("time",) if speedup else list_budget_kinds(plan)
+        counted = [self._make_counted_budget(kind, groups, losses, step) for kind in kinds if kind != "time"]
+        if "time" not in kinds:
+            return search_widths(groups, scores, losses, counted, progress)
+        with open_store(self._folder / "search") as store:
+            timer = NetworkTimer(
+                self._onnx,
+                self._experiment.context._replace(store=store),
+                self._folder / "timed",
+                self._make_converter(store),
+            )
+            wanted = speedup or plan.target_speedup or 1.0
+            now = timer.shares([self.model], processes=DECISIVE_PROCESSES)[0]
+            timed = PruningBudget(
+                now=now,
+                most=interpolate_budget(now, 1 / wanted, step),
+                target=interpolate_budget(now, 1 / (wanted * MARGIN), step),
+                saved=tabulate_times(self.model, groups, free, scores, plan.multiple, timer, now),
+                measure=lambda keep: timer.shares(
+                    [prune_graph(self.model, groups, keep)], processes=DECISIVE_PROCESSES
+                )[0],
+                words=lambda share: f"{1 / share:.2f} × as fast",
+            )
+            return search_widths(groups, scores, losses, (*counted, timed), progress)
+
+    def _make_counted_budget(self, kind: str, groups: PruningGroups, losses: WidthTable, step: float) -> PruningBudget:
+        """Bytes or multiply-accumulates. UsageError for a target that is none."""
+        plan = self._plan
+        total, text = (sum_constant_bytes, plan.target_bytes) if kind == "bytes" else (sum_macs, plan.target_macs)
+        graph = read_onnx_graph(self._path, self._experiment.shapes)
+        of_cut = (
+            sum_folded_bytes if kind == "bytes" and self._path != self._onnx else total
+        )  # a module's is yet to be exported
+        whole = total(read_onnx_graph(self._onnx, self._experiment.shapes))
+        beside = self._onnx.stat().st_size - whole if kind == "bytes" else 0.0  # names and operators of the file
+        most = parse_amount(text, whole + beside, f"--target-{kind}") - beside
+        if most >= whole:
+            what = f"--target-{kind} {text} is no less than it has"
+            raise UsageError(what, f"it has {whole + beside:,.0f}", f"--target-{kind} 2x")
+        now = of_cut(graph)
+        allowed = interpolate_budget(now, most, step)
+        sizes = {group.name: group.size for group in groups.groups}
+        gains = measure_gain_per_unit(graph, groups, of_cut)
+        unit = "bytes" if kind == "bytes" else "multiply-accumulates"
+        return PruningBudget(
+            now=now,
+            most=allowed,
+            target=allowed,
+            saved={name: {width: gains[name] * (sizes[name] - width) for width in own} for name, own in losses.items()},
+            measure=lambda keep: of_cut(shrink_graph(graph, groups, keep)),
+            words=lambda amount: f"{amount + beside:,.0f} {unit}",
+        )
+
+    def _make_converter(self, store: Store) -> Callable[[Path], Path]:
+        context = self._experiment.context
+
+        def ready(path: Path) -> Path:
+            made, error = convert_for_runtime(
+                path, context.runtime, self._folder / "compiled" / path.stem, context.device, store, context.progress,
+                context.timeout_s,
+            )  # fmt: skip
+            if error is not None:
+                raise error
+            return made
+
+        return ready
+
+
+class PruningRounds:
+    """A torch module cut in one or more rounds, each trained before the next."""
+
+    def __init__(
+        self, plan: PrunePlan, experiment: Experiment, onnx: Path, work: Path, teaching: DistillationSettings | None
+    ) -> None:
+        self._plan, self._experiment, self._onnx, self._work, self._teaching = plan, experiment, onnx, work, teaching
+
+    def run_to_budget(self, whole: ModuleSource) -> tuple[PruneResult, ModuleSource]:
+        """To the plan's budget."""
+        rounds, current, result = self._plan.rounds, whole, None
+        for number in range(rounds):
+            step = 1 / (rounds - number)
+            result, module = self._prune(number, current, result, step=step)
+            if number < rounds - 1:
+                current = self._train(number, module)[0]
+        if result is None:
+            raise UsageError("--rounds counts from 1", "", "--rounds 1")
+        return result._replace(epochs=(rounds - 1) * self._plan.round_epochs), module
+
+    def run_to_max_drop(self, whole: ModuleSource) -> tuple[PruneResult, ModuleSource]:
+        """Faster and faster, until more than the plan's drop is lost on the samples held out."""
+        if self._experiment.dataset is None or not self._experiment.dataset.labels:
+            raise UsageError("--max-drop as the budget needs labels", "--data has none", "--target-speedup 1.5")
+        held = self._held_out_metric()
+        current, good, best = whole, None, None
+        result: PruneResult | None = None
+        for number, speedup in enumerate(SPEEDUP_STEPS):
+            try:
+                result, module = self._prune(number, current, result, speedup=speedup)
+            except GateFailed as error:
+                if number == 0:
+                    what = f"--max-drop {self._plan.max_drop:g} leads nowhere: {error.what}"
+                    raise GateFailed(what, error.why, "a --target of your own, or a smaller --multiple") from error
+                break
+            current, trained = self._train(number, module)
+            lost = self._measure_drop(held, trained)
+            self._experiment.context.progress(f"{speedup:g} × as fast: {lost:.2f} lost on the samples held out")
+            if lost > self._plan.max_drop:
+                break
+            good, best = (result._replace(epochs=(number + 1) * self._plan.round_epochs), current), speedup
+        if good is None or best is None:
+            raise GateFailed(
+                f"--max-drop {self._plan.max_drop:g} cannot be met",
+                f"a network {SPEEDUP_STEPS[0]:g} × as fast loses more after {self._plan.round_epochs:g} epochs",
+                "more --round-epochs, more data, or a greater --max-drop",
+            )
+        return good
+
+    def _prune(
+        self, number: int, current: ModuleSource, before: PruneResult | None, *, step: float = 1.0, speedup: float = 0.0
+    ) -> tuple[PruneResult, ModuleSource]:
+        experiment, folder = self._experiment, self._experiment.memory / f"round{number}"
+        inspected = inspect_module(
+            InspectJob(
+                module=current, shapes=experiment.shapes, task=experiment.task_json, data=experiment.dataset,
+                settings=experiment.settings, groups=True, taylor=self._plan.importance == "taylor",
+                out=str(folder / "inspected"),
+            ),
+            experiment.context,
+        )  # fmt: skip
+        search = WidthSearch(
+            self._plan, experiment, self._onnx, inspected / "named.onnx", self._work / f"search{number}"
+        )
+        inspection = msgspec.json.decode((inspected / "inspected.json").read_bytes(), type=InspectionReport)
+        left = inspection.refused
+        groups = find_prunable_groups(search.model, experiment, left)
+        chosen = folder / "choice.json"
+        if not chosen.is_file():
+            found = search.run(
+                groups, search.scores(groups, load_taylor_scores(inspected)), left, step=step, speedup=speedup
+            )
+            choice = RoundChoice(keep={name: tuple(int(unit) for unit in kept) for name, kept in found.items()})
+            write_atomically(chosen, msgspec.json.encode(choice))
+        choice = msgspec.json.decode(chosen.read_bytes(), type=RoundChoice)
+        keep: KeptUnits = {name: np.array(kept) for name, kept in choice.keep.items()}
+        places = find_kept_indices(groups, keep)
+        numbers = compute_size_attributes(
+            SliceableGroups(inspection.sliceable, inspection.refused, inspection.numbers), keep
+        )
+        slices = make_slices(current, folder, places, numbers=numbers, shapes=experiment.shapes)
+        write_slices(slices, folder / "slices.json")
+        weights = folder / "cut.safetensors"
+        slice_weights(inspected / "weights.safetensors", places, weights)
+        widths = {name: len(kept) for name, kept in keep.items()}
+        whole, current_graph = (
+            read_onnx_graph(path, experiment.shapes) for path in (self._onnx, inspected / "named.onnx")
+        )
+        share = sum_macs(shrink_graph(current_graph, groups, keep)) / (sum_macs(whole) or 1.0)
+        rows = make_width_rows(groups, widths, before.widths if before else ())
+        result = PruneResult(self._onnx, rows, {**groups.fixed, **left}, macs=share)
+        source = ModuleSource(
+            factory=resolve_built_source(current).factory, weights=str(weights), slices=str(folder / "slices.json")
+        )
+        return result, source
+
+    def _train(self, number: int, module: ModuleSource) -> tuple[ModuleSource, TrainedNetwork]:
+        """The module after a round's training, as a source that can be cut further."""
+        experiment, folder = self._experiment, self._experiment.memory / f"round{number}"
+        if experiment.dataset is None:
+            raise UsageError("there is nothing to train on", "", "--data")
+        trained = train(
+            TrainJob(
+                title=f"network of round {number + 1}",
+                module=module,
+                shapes=experiment.shapes,
+                task=experiment.task_json,
+                code=experiment.context.code,
+                data=experiment.dataset,
+                settings=msgspec.structs.replace(experiment.settings, epochs=self._plan.round_epochs),
+                teaching=self._teaching,
+                out=str(folder / "trained"),
+                memory=str(folder / "checkpoints"),
+            ),
+            experiment.context.progress,
+        )
+        return msgspec.structs.replace(module, weights=str(trained.weights)), trained
+
+    def _held_out_metric(self) -> float:
+        """Of the source, on the samples that steer."""
+        experiment = self._experiment
+        with open_store(self._work / "held-out") as store:
+            held = (
+                tuple(experiment.dataset.indices[index] for index in experiment.dataset.held_out)
+                if experiment.dataset
+                else None
+            )
+            context = experiment.context._replace(store=store, val=self._plan.data, indices=held)
+            row = evaluate_networks({"source": self._onnx}, context)["source"]
+        return row.metric.value if row.metric else 0.0
+
+    def _measure_drop(self, before: float, trained: TrainedNetwork) -> float:
+        """In points of a share, or the metric's unit."""
+        if trained.report.metric is None:
+            raise UsageError("--max-drop needs labels", "the samples held out have none", "--target-speedup 1.5")
+        worse = (
+            before - trained.report.metric if self._experiment.task.higher_is_better else trained.report.metric - before
+        )
+        return worse * get_metric_scale(self._experiment.task.metric)[0]
+
+
+def load_taylor_scores(inspected: Path) -> dict[str, Array]:
+    path = inspected / "importance.npz"
+    if not path.is_file():
+        return {}
+    with np.load(path, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}

@@ -1,0 +1,1 @@
+"""Quantize a model once for every runtime."""

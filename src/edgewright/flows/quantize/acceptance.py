@@ -1,0 +1,197 @@
+"""A quantised graph in every runtime of a plan: compiled, judged on data that took no part, timed, let pass or not."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from edgewright.bench.session import Progress
+from edgewright.bench.slowdown import compute_integer_share
+from edgewright.devices.protocol import Device
+from edgewright.errors import EdgewrightError, GateFailed, StoreError
+from edgewright.flows.benchmark.flow import benchmark
+from edgewright.flows.compile.cells import make_quantized_cell
+from edgewright.flows.compile.flow import CellReport, compile_all
+from edgewright.flows.compile.sources import PreparedSource
+from edgewright.flows.evaluate.flow import evaluate
+from edgewright.flows.evaluate.report import EvaluationRow, MetricRow
+from edgewright.flows.quantize.calibration import CalibrationData
+from edgewright.flows.quantize.job import QuantizerOutput
+from edgewright.flows.quantize.report import (
+    QuantizedRow,
+    Speedup,
+    compare_metric,
+    describe_costly_operators,
+    find_gate_faults,
+)
+from edgewright.formats.files import read_model
+from edgewright.quantization.job import QuantizationForm, QuantizationReport
+from edgewright.quantization.recipe import NodePrecision, Recipe
+from edgewright.schema.plan import BenchmarkPlan, Candidate, CompileCell, CompilePlan, EvaluatePlan, QuantizePlan
+from edgewright.store.store import Store
+from edgewright.tasks.spec.task import Task
+
+MIN_AGREEMENT = 0.9
+# Enough to tell a factor of two, and whether a result is slower than float: not the benchmark's own precision.
+PROCESSES, SECONDS = 8, 0.1
+SHARE_METRICS = ("top1", "top5", "accuracy", "auc", "map", "map50")
+
+
+class QuantizeSetup(NamedTuple):
+    """All that is known before the quantiser starts.
+
+    Attributes:
+        precision: that is carried out, with `why`.
+        form: see `compress.job.Job`; `float` where there is nothing to quantise, only to compile.
+    """
+
+    plan: QuantizePlan
+    task: Task
+    prepared: PreparedSource
+    calibration: CalibrationData
+    recipe: Recipe
+    precision: NodePrecision | Literal["fp16"]
+    form: QuantizationForm | Literal["float"]
+    why: str
+
+
+def compile_graphs(
+    setup: QuantizeSetup,
+    quantized: QuantizerOutput | None,
+    work: Path,
+    device: Device,
+    store: Store,
+    progress: Progress,
+) -> tuple[list[CellReport], EdgewrightError | None]:
+    """A cell for each runtime, in the plan's order, from its own variant of the graph where there is one."""
+    found: dict[str, CellReport] = {}
+    first: EdgewrightError | None = None
+    by_graph: dict[Path, list[str]] = {}
+    for name in setup.plan.runtimes:
+        graph = quantized.variants.get(name, quantized.model) if quantized else Path(setup.prepared.files["onnx"])
+        by_graph.setdefault(graph, []).append(name)
+    for graph, names in by_graph.items():
+        precision = read_model(graph).precision if quantized else "fp16"
+        source = CompilePlan(
+            source=str(graph),
+            cells=tuple(make_quantized_cell(name, precision, integer_io=setup.plan.integer_io) for name in names),
+            timeout_s=setup.plan.timeout_s,
+        )
+        compiled, error = compile_all(source, work / "made", device, store, progress)
+        first = first or error
+        found |= {cell.runtime: cell for cell in compiled.artifacts}
+    return [found[name] for name in setup.plan.runtimes], first
+
+
+def evaluate_accuracy(
+    setup: QuantizeSetup,
+    made: Mapping[str, Path],
+    graphs: Mapping[str, Path],
+    device: Device,
+    store: Store,
+    progress: Progress,
+) -> dict[str, EvaluationRow]:
+    """Rows by runtime, under "" that of the source in ONNX Runtime, and those of other graphs there by their names."""
+    plan = setup.plan
+    source = Candidate(model=setup.prepared.files["onnx"], runtime="onnxruntime")
+    result = evaluate(
+        EvaluatePlan(
+            candidates=(
+                source,
+                *(Candidate(model=str(path), runtime=name) for name, path in made.items()),
+                *(Candidate(model=str(path), runtime="onnxruntime") for path in graphs.values()),
+            ),
+            task=plan.task,
+            code=plan.code,
+            data=plan.eval_data or plan.data,
+            leave_out=None if plan.eval_data else plan.samples,
+            seed=plan.seed,
+            timeout_s=plan.timeout_s,
+        ),
+        device,
+        store,
+        progress,
+    )
+    rows = dict(zip(["", *made, *graphs], result.report.results, strict=True))
+    if result.error is not None and (rows[""].state != "done" or isinstance(result.error, StoreError)):
+        raise result.error
+    return rows
+
+
+class ArtifactSpeed(NamedTuple):
+    """Of an artifact against the float one of the same runtime."""
+
+    speedup: Speedup
+    int8_share: float | None
+
+
+def measure_speed(
+    setup: QuantizeSetup, made: Mapping[str, Path], work: Path, device: Device, store: Store, progress: Progress
+) -> dict[str, ArtifactSpeed]:
+    """By runtime; one whose float artifact cannot be made or timed is left out."""
+    cells = tuple(CompileCell(runtime=name, precision="fp32") for name in made)
+    if not cells:
+        return {}
+    exact = CompilePlan(source=setup.prepared.files["onnx"], cells=cells, check=False, timeout_s=setup.plan.timeout_s)
+    compiled, _ = compile_all(exact, work / "float", device, store, progress)
+    found = {}
+    for cell in compiled.artifacts:
+        if cell.path is None:
+            continue
+        candidates = tuple(Candidate(model=path, runtime=cell.runtime) for path in (cell.path, str(made[cell.runtime])))
+        timed = BenchmarkPlan(
+            candidates=candidates, processes=PROCESSES, seconds=SECONDS, timeout_s=setup.plan.timeout_s
+        )
+        outcome = benchmark(timed, device, store, progress, {"quantize": "speed"})
+        if outcome.error is None and outcome.comparisons:
+            one = outcome.comparisons[0]
+            speedup = Speedup(
+                ratio=1 / one.ratio,
+                low=1 / one.high if one.high else None,
+                high=1 / one.low if one.low else None,
+                verdict=one.verdict,
+            )
+            found[cell.runtime] = ArtifactSpeed(speedup, compute_integer_share(outcome.runs[-1].layers))
+    return found
+
+
+def add_measurements(
+    row: QuantizedRow,
+    seen: EvaluationRow,
+    reference: MetricRow | None,
+    speed: ArtifactSpeed | None,
+    setup: QuantizeSetup,
+) -> QuantizedRow:
+    return msgspec.structs.replace(
+        row,
+        bytes_ratio=setup.prepared.model.bytes / row.bytes if row.bytes else None,
+        metric=compare_metric(seen, reference),
+        agreement=seen.agreement.value if seen.agreement else None,
+        sqnr_db=seen.sqnr_db,
+        speedup=speed.speedup if speed else None,
+        int8_share=speed.int8_share if speed else None,
+    )
+
+
+def apply_gate(
+    row: QuantizedRow, reference: MetricRow | None, setup: QuantizeSetup, report: QuantizationReport | None
+) -> tuple[QuantizedRow, GateFailed | None]:
+    """The row, and the error where a gate keeps its artifact back."""
+    plan = setup.plan
+    faults: list[str] = []
+    if reference is not None:
+        share = setup.task.metric in SHARE_METRICS
+        least = MIN_AGREEMENT if plan.qat is None else 0.0  # a trained network need not say what it said before
+        faults += find_gate_faults(row, reference, plan.max_drop, least, share=share)
+    hint = "more calibration samples, another --precision, or leave this runtime out"
+    if report is not None and (costly := describe_costly_operators(report)):
+        hint = f"operators that cost most: {costly}; keep them in float by a rule of the recipe"
+    if plan.precision == "auto" and not plan.force and row.speedup is not None and row.speedup.verdict == "slower":
+        faults.append(f"it is {1 / row.speedup.ratio:.2f} × as slow as float")
+        hint = "--force keeps it; or leave this runtime out"
+    if not faults:
+        return row, None
+    tried = "; tried: better treatment of " + ", ".join(one.node for one in row.kept) if row.kept else ""
+    error = GateFailed(f"{row.runtime} {row.precision} is kept back", "; ".join(faults) + tried, hint)
+    return msgspec.structs.replace(row, state="refused", reason=error.why), error

@@ -1,0 +1,406 @@
+"""Quantise once for every runtime: calibrate, round, compile, judge on data that took no part, then publish."""
+
+from hashlib import sha256
+from pathlib import Path
+from shutil import rmtree
+from time import monotonic
+from typing import Any, Literal
+
+import msgspec
+
+from edgewright import __version__
+from edgewright.bench.session import Progress
+from edgewright.devices.protocol import Device
+from edgewright.errors import EdgewrightError, GateFailed, StoreError, UsageError, WorkerError
+from edgewright.flows.candidates import check_number, check_runs_here
+from edgewright.flows.compile.conversion import check_installed
+from edgewright.flows.compile.publication import (
+    copy_atomically,
+    open_work_folder,
+    publish_artifact,
+    raise_output_errors,
+)
+from edgewright.flows.compile.sources import PreparedSource, check_float_onnx, hash_source, is_torch, prepare_source
+from edgewright.flows.experiment.report import make_curve_pair
+from edgewright.flows.quantize.acceptance import (
+    QuantizeSetup,
+    add_measurements,
+    apply_gate,
+    compile_graphs,
+    evaluate_accuracy,
+    measure_speed,
+)
+from edgewright.flows.quantize.calibration import cache_calibration_data, choose_calibration_samples
+from edgewright.flows.quantize.finetuning import (
+    Finetuning,
+    check_finetuning,
+    check_form,
+    finetune,
+    make_finetune_report,
+)
+from edgewright.flows.quantize.job import QuantizerOutput, run_quantizer
+from edgewright.flows.quantize.report import QuantizedRow, QuantizeReport, list_notes, list_protected
+from edgewright.formats.artifacts import find_record
+from edgewright.formats.costs import measure_costs
+from edgewright.formats.files import read_model
+from edgewright.formats.memory_estimate import check_file_memory
+from edgewright.formats.onnx.typed import read_onnx_graph
+from edgewright.limits import read_budget
+from edgewright.quantization.job import QuantizationForm, QuantizationJob
+from edgewright.quantization.recipe import NodePrecision, Recipe, parse_recipe, write_recipe
+from edgewright.runtimes.table import find_runtime
+from edgewright.schema.plan import CompilePlan, QuantizePlan
+from edgewright.schema.run import Metric, Run
+from edgewright.schema.vocabulary import QUANTIZED_PRECISIONS
+from edgewright.store.runs.ids import new_run_id
+from edgewright.store.secret import load_folder_key
+from edgewright.store.store import Store, utc_now
+from edgewright.system.files import write_atomically
+from edgewright.tasks.data.dataset import Dataset, open_dataset, split
+from edgewright.tasks.spec.check import check_labels, check_task
+from edgewright.tasks.spec.task import Classification, Task
+
+CACHE_PREFIX = ".edgewright-quantize"
+# Good enough on calibration samples that took no part in the fitting: below either, operators are treated better.
+# Expected flips of half of what the guard lets pass; 4-bit weights may come nearer to it.
+TARGET_SQNR_DB: dict[str, float] = {
+    "w8a8": 17.0,
+    "w8a8-dynamic": 0.0,
+    "w8a16": 25.0,
+    "w8": 20.0,
+    "w4a8": 10.0,
+    "w4": 10.0,
+}
+TARGET_FLIPS: dict[str, float] = {
+    "w8a8": 0.05,
+    "w8a8-dynamic": 1.0,
+    "w8a16": 0.02,
+    "w8": 0.03,
+    "w4a8": 0.06,
+    "w4": 0.06,
+}
+
+
+def quantize(
+    plan: QuantizePlan, out: Path, device: Device, store: Store, progress: Progress
+) -> tuple[QuantizeReport, EdgewrightError | None]:
+    """Quantise a model into the folder `out`, for all runtimes of the plan, and record the run.
+
+    With the first gate that kept an artifact back, else the first other error of one artifact. Nothing that failed
+    gets its final name. Raises what stands in the way of all, before calibration wherever it can be known.
+    """
+    started, began = utc_now(), monotonic()
+    with open_work_folder(out) as work:
+        settings = check_finetuning(plan) if plan.qat is not None else None
+        setup = prepare_quantization(plan, work, device, progress)
+        if settings is not None:
+            check_form(setup.form)
+        memory = out / f"{CACHE_PREFIX}-{compute_key(setup, load_folder_key(store.home))}"
+        quantized = None
+        if setup.form != "float":
+            quantized = run_quantizer(make_quantizer_job(setup, setup.form, work, memory), work, progress)
+            quantized = rename_graphs(quantized, Path(setup.prepared.name).stem, work)
+        tuning = None
+        if quantized is not None and settings is not None:
+            tuning = finetune(setup, settings, quantized, memory, work, progress)
+            quantized = tuning.after
+        report, error = evaluate_artifacts(setup, quantized, tuning, work, out, device, store, progress)
+        report = msgspec.structs.replace(report, seconds=monotonic() - began)
+        try:
+            report = record_run(report, setup, quantized, started, device, store)
+        except StoreError as unsaved:  # the artifacts lie in their place: they are not lost with the record
+            error = error or unsaved
+        remove_folder(memory)
+    return report, error
+
+
+def prepare_quantization(plan: QuantizePlan, work: Path, device: Device, progress: Progress) -> QuantizeSetup:
+    """Read and check everything, and lay the calibration samples out."""
+    check_plan(plan)
+    locks = device.environment().get("locks", {})
+    for info in map(find_runtime, plan.runtimes):
+        check_runs_here(info)
+        if info.name not in locks:
+            check_installed(info)
+    task = msgspec.convert(plan.task, Task)
+    progress(f"{Path(plan.source).name}: reading")
+    with open_dataset(plan.data, task, plan.code) as data:
+        indices = choose_calibration_samples(
+            data, plan.samples, plan.seed, separate_evaluation=plan.eval_data is not None
+        )
+        check_task_and_labels(plan, task, data)
+        shapes = plan.shapes or read_input_shapes(data, indices[0])
+        source = CompilePlan(
+            source=plan.source, weights=plan.weights, cells=(), shapes=shapes, timeout_s=plan.timeout_s
+        )
+        prepared = prepare_source(source, work, device)
+        check_float_onnx(prepared, "quantised")
+        check_task(task, prepared.model.signature)
+        check_file_memory(Path(prepared.files["onnx"]), prepared.shapes, read_budget().for_files(prepared.model.bytes))
+        progress(f"{prepared.name}: {len(indices)} calibration samples")
+        calibration = cache_calibration_data(data, indices, work)
+        plan = msgspec.structs.replace(plan, source_sha256=prepared.sha256, data_fingerprint=data.fingerprint)
+    recipe = parse_recipe(plan.recipe, "the recipe") if plan.recipe else Recipe()
+    precision, form, why = choose_precision(recipe.precision if plan.recipe else plan.precision, prepared)
+    if precision != "fp16":
+        recipe = msgspec.structs.replace(recipe, precision=precision)
+    return QuantizeSetup(plan, task, prepared, calibration, recipe, precision, form, why)
+
+
+def check_plan(plan: QuantizePlan) -> None:
+    if not plan.runtimes:
+        raise UsageError("no runtime is named", "artifacts are made for one at least", "--runtime onnxruntime,litert")
+    if not plan.max_drop >= 0:
+        raise UsageError(
+            f"--max-drop {plan.max_drop:g} cannot be used", "it is how much worse the metric may get", "--max-drop 0.5"
+        )
+    check_number("seed", plan.seed)
+    check_number("timeout_s", plan.timeout_s)
+    if not is_torch(plan.source):
+        hash_source(CompilePlan(source=plan.source, cells=()))
+
+
+def check_task_and_labels(plan: QuantizePlan, task: Task, data: Dataset) -> None:
+    """Task and labels against the model before the first sample is decoded, where its signature is known by then."""
+    if is_torch(plan.source):
+        return
+    signature = read_model(Path(plan.source)).signature
+    check_task(task, signature)
+    if plan.eval_data is None:
+        check_labels(data, task, signature, split(len(data), plan.samples, plan.seed)[1])
+        return
+    with open_dataset(plan.eval_data, task, plan.code) as others:
+        check_labels(others, task, signature, range(len(others)))
+
+
+def read_input_shapes(data: Any, index: int) -> dict[str, tuple[int, ...]]:
+    sample = next(iter(data.read([index])))
+    return {name: array.shape for name, array in sample.feeds.items()}
+
+
+def choose_precision(
+    wanted: str, prepared: PreparedSource
+) -> tuple[NodePrecision | Literal["fp16"], QuantizationForm | Literal["float"], str]:
+    """The precision that is carried out, by which road, and why. UsageError for one that the model's kind has not."""
+    if wanted == "fp16":
+        return "fp16", "float", "asked for"
+    share = compute_convolution_share(prepared)
+    form: QuantizationForm = "static" if share >= 0.5 else "products"
+    work = f"{share:.0%} of its multiplications are convolutions"
+    if wanted == "auto":
+        if form == "static":
+            return "w8a8", "static", f"{work}: static INT8 suits those, dynamic INT8 slows them down"
+        return "w8a8-dynamic", "products", f"{work}: dynamic INT8 suits matrix products"
+    if wanted in ("w8a8", "w8a16"):
+        return wanted, "static", "asked for"  # type: ignore[return-value] # mypy does not narrow str by `in`
+    if wanted in ("w8", "w4", "w4a8"):
+        return wanted, form, "asked for"  # type: ignore[return-value] # as above
+    if wanted == "w8a8-dynamic" and form == "products":
+        return "w8a8-dynamic", "products", "asked for"
+    if wanted == "w8a8-dynamic":
+        raise UsageError(
+            f"{prepared.name} is not quantised to w8a8-dynamic",
+            f"{work}, and those run several times slower with ranges found while they run",
+            "--precision w8a8",
+        )
+    raise UsageError(
+        f"--precision {wanted} is not known here", f"known are {', '.join(QUANTIZED_PRECISIONS)}", "--precision w8a8"
+    )
+
+
+def compute_convolution_share(prepared: PreparedSource) -> float:
+    """Of the multiply-accumulates; by the number of operators where those are not known."""
+    costs = measure_costs(read_onnx_graph(Path(prepared.files["onnx"]), prepared.shapes))
+    work = [(layer.op, layer.macs or 0) for layer in costs.layers]
+    total = sum(macs for _, macs in work)
+    return sum(macs for op, macs in work if op.startswith("Conv")) / total if total else 1.0
+
+
+def compute_key(setup: QuantizeSetup, secret: str) -> str:
+    """Return a hash of all that decides what the quantizer finds, and of the secret of the user's record."""
+    hashed = [
+        __version__,
+        secret,
+        setup.prepared.model.sha256,
+        setup.plan.data_fingerprint or setup.plan.data,
+        list(setup.calibration.used),
+        msgspec.to_builtins(setup.task),
+        write_recipe(setup.recipe),
+        setup.form,
+        None if setup.plan.qat is None else {**setup.plan.qat, "checkpoint_s": 0, "threads": 0},
+        setup.plan.held_out,
+    ]
+    return sha256(msgspec.json.encode(hashed, order="sorted")).hexdigest()[:16]
+
+
+def make_quantizer_job(setup: QuantizeSetup, form: QuantizationForm, work: Path, memory: Path) -> QuantizationJob:
+    found = work / "quantized"
+    found.mkdir()
+    return QuantizationJob(
+        model=setup.prepared.files["onnx"],
+        fit={name: str(path) for name, path in setup.calibration.fit.items()},
+        check={name: str(path) for name, path in setup.calibration.check.items()},
+        recipe=write_recipe(setup.recipe),
+        aim_db=TARGET_SQNR_DB[setup.precision],
+        aim_flips=TARGET_FLIPS[setup.precision] if isinstance(setup.task.output, Classification) else 1.0,
+        out=str(found),
+        memory=str(memory),
+        form=form,
+        precision=setup.precision,
+    )
+
+
+def rename_graphs(quantized: QuantizerOutput, stem: str, work: Path) -> QuantizerOutput:
+    """The graphs under the source's name, which artifacts take theirs from."""
+    moved = {}
+    for runtime, path in {"": quantized.model, **quantized.variants}.items():
+        folder = work / f"graph{runtime}"
+        folder.mkdir()
+        moved[runtime] = path.rename(folder / f"{stem}.onnx")
+    return quantized._replace(model=moved.pop(""), variants=moved)
+
+
+def remove_folder(memory: Path) -> None:
+    if memory.is_dir():
+        rmtree(memory)
+
+
+def publish_file(main: Path, out: Path) -> Path:
+    record = find_record(main)
+    if record is None:
+        raise UsageError(f"{main.name} has lost its record", "", "quantise again")
+    return publish_artifact(record, main.parent, out)
+
+
+def publish_graph(setup: QuantizeSetup, quantized: QuantizerOutput, out: Path) -> tuple[Path, Path]:
+    """Put graph, recipe and report into `out`.
+
+    Of a static graph the one that ONNX Runtime leaves alone: it computes the same everywhere, and people open it there.
+    """
+    stem = f"{Path(setup.prepared.name).stem}-{setup.precision}"
+    graph, recipe = out / f"{stem}.onnx", out / f"{stem}.recipe.toml"
+    with raise_output_errors(out):
+        copy_atomically(
+            quantized.variants.get("onnxruntime", quantized.model) if setup.form == "static" else quantized.model, graph
+        )
+        write_atomically(recipe, quantized.recipe)
+        write_atomically(out / f"{stem}.quantization.json", msgspec.json.encode(quantized.report))
+    return graph, recipe
+
+
+def evaluate_artifacts(
+    setup: QuantizeSetup,
+    quantized: QuantizerOutput | None,
+    tuning: Finetuning | None,
+    work: Path,
+    out: Path,
+    device: Device,
+    store: Store,
+    progress: Progress,
+) -> tuple[QuantizeReport, EdgewrightError | None]:
+    """Compile for every runtime, evaluate on samples that took no part, time, and publish what passes."""
+    plan = setup.plan
+    cells, error = compile_graphs(setup, quantized, work, device, store, progress)
+    made = {cell.runtime: Path(cell.path) for cell in cells if cell.path is not None}
+    evaluated = evaluate_accuracy(setup, made, tuning.graphs if tuning else {}, device, store, progress)
+    reference = evaluated[""].metric if evaluated else None
+    speeds = measure_speed(setup, made, work, device, store, progress) if plan.measure else {}
+    findings = quantized.report if quantized else None
+    kept = list_protected(findings)
+    rows = []
+    for cell in cells:
+        row = QuantizedRow(
+            runtime=cell.runtime, precision=setup.precision, path=None, bytes=cell.bytes, bytes_ratio=None, metric=None,
+            agreement=None, sqnr_db=None, speedup=None, int8_share=None, kept=kept,
+            state=cell.state, reason=cell.reason, notes=list_notes(cell, integer_io=plan.integer_io),
+            run_id=cell.run_id,
+        )  # fmt: skip
+        if cell.runtime in made and evaluated[cell.runtime].state != "done":
+            row = msgspec.structs.replace(
+                row, state="failed", reason=evaluated[cell.runtime].error or "it was not judged"
+            )
+            error = error or WorkerError(f"{cell.runtime} {setup.precision} cannot be judged", row.reason)
+        elif cell.runtime in made:
+            row = add_measurements(row, evaluated[cell.runtime], reference, speeds.get(cell.runtime), setup)
+            row, gate_error = apply_gate(row, reference, setup, findings)
+            error = error if gate_error is None or isinstance(error, GateFailed) else gate_error
+            if gate_error is None:
+                row = msgspec.structs.replace(row, path=str(publish_file(made[cell.runtime], out)))
+        rows.append(row)
+    graph = recipe = None
+    if quantized is not None and any(row.path for row in rows):
+        graph, recipe = publish_graph(setup, quantized, out)
+    return (
+        QuantizeReport(
+            source=plan.source,
+            source_sha256=setup.prepared.sha256,
+            precision=setup.precision,
+            why=setup.why,
+            graph=str(graph) if graph else None,
+            recipe=str(recipe) if recipe else None,
+            calibrated_on=len(setup.calibration.used),
+            evaluated_on=evaluated[""].evaluated if evaluated else 0,
+            seconds=0.0,
+            reference=reference,
+            artifacts=tuple(rows),
+            quantization=findings,
+            tuning=make_finetune_report(tuning, evaluated, reference) if tuning and reference else None,
+        ),
+        error,
+    )
+
+
+def record_run(
+    report: QuantizeReport,
+    setup: QuantizeSetup,
+    quantized: QuantizerOutput | None,
+    started: str,
+    device: Device,
+    store: Store,
+) -> QuantizeReport:
+    """Keep the run: the source as its model, graph, recipe and report as its outputs."""
+    run = Run(
+        id=new_run_id(),
+        kind="quantize",
+        state="running",
+        started_at=started,
+        model=msgspec.structs.replace(
+            setup.prepared.model, name=setup.prepared.name, sha256=setup.prepared.sha256, path=setup.plan.source,
+            data_files=(),
+        ),
+        device=device.facts(),
+        plan=msgspec.to_builtins(setup.plan),
+        environment=device.environment(),
+    )  # fmt: skip
+    store.begin(run)
+    passed = any(row.path for row in report.artifacts)
+    outputs, metrics = [], [Metric(name="quantize.seconds", unit="s", value=report.seconds)]
+    if quantized is not None and report.graph is not None:
+        path = Path(report.graph)
+        outputs.append(store.put_file(run.id, path, role="model", model_id=read_model(path).sha256))
+        if (plain := read_model(quantized.model).sha256) != outputs[0].model_id:
+            outputs.append(store.put_file(run.id, quantized.model, role="model:plain", model_id=plain))
+        outputs.append(store.put_bytes(run.id, quantized.recipe.encode(), role="recipe"))
+    if report.quantization is not None:
+        outputs.append(store.put_bytes(run.id, msgspec.json.encode(report.quantization), role="quantization"))
+        final, n = report.quantization.final, report.quantization.checked_on
+        metrics.append(Metric(name="quantize.sqnr", unit="dB", value=final.sqnr_db, n=n))
+    series = []
+    if (tuned := report.tuning) is not None:
+        for name, one in (("before", tuned.before), ("after", tuned.after)):
+            metrics.append(
+                Metric(name=f"tuning.{name}.{one.name}", unit="1", value=one.value, low=one.low, high=one.high, n=one.n)
+            )
+        series = [one for curve in tuned.curves for one in make_curve_pair(f"tuning.{curve.name}", curve)]
+    store.finish(
+        msgspec.structs.replace(
+            run,
+            state="done" if passed else "failed",
+            finished_at=utc_now(),
+            error=None if passed else next((row.reason for row in report.artifacts if row.reason), "nothing was made"),
+            outputs=tuple(outputs),
+            metrics=tuple(metrics),
+            series=tuple(series),
+        )
+    )
+    return msgspec.structs.replace(report, run_id=run.id)

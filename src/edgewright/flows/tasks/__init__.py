@@ -1,0 +1,1 @@
+"""Create, check and show task files."""

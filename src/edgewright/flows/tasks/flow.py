@@ -1,0 +1,113 @@
+"""Task files: proposed from a model, checked against it, shown."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgewright.errors import OutputError, UsageError
+from edgewright.flows.candidates import read_source_signature
+from edgewright.flows.compile.sources import is_torch
+from edgewright.formats.files import read_model
+from edgewright.schema.model import Signature
+from edgewright.schema.plan import ModelMetadata
+from edgewright.system.files import write_atomically
+from edgewright.tasks.spec.check import check_task
+from edgewright.tasks.spec.file import propose_task, read_task, write_task
+from edgewright.tasks.spec.task import (
+    Boxes,
+    Classification,
+    ImageInput,
+    Input,
+    NextToken,
+    Task,
+    TokensInput,
+    read_label_names,
+)
+
+
+def read_signature(model: Path) -> Signature:
+    """What the source of this model or artifact takes and gives."""
+    return read_source_signature(read_model(model))
+
+
+def propose_task_text(model: Path) -> tuple[str, list[str]]:
+    """A task for the model as TOML, and what in it its signature could not tell."""
+    task = propose_task(read_signature(model), model.stem)
+    return write_task(task), list(list_uncertainties(task))
+
+
+def list_uncertainties(task: Task) -> Iterator[str]:
+    """What a user must check in a proposal."""
+    for one in task.inputs:
+        if isinstance(one, ImageInput):
+            yield f"mean, std, color and resize of '{one.name}' are a convention, not known of this model"
+        if isinstance(one, TokensInput):
+            yield f"pad of '{one.name}' is the tokenizer's"
+    if isinstance(task.output, Classification):
+        yield 'labels = "labels.txt" gives the classes their names'
+    if isinstance(task.output, Boxes):
+        yield "format, normalized and objectness of the boxes are a guess"
+    if isinstance(task.output, NextToken):
+        yield "the output is taken for logits of the next token"
+
+
+def save_task(path: Path, text: str, *, force: bool) -> None:
+    """Write a new file. UsageError where there is one already, OutputError where it cannot be written."""
+    if path.is_dir() or not path.name:
+        raise OutputError(f"{path} cannot be written", "it is a folder", "name a file: -o task.toml")
+    if path.exists() and not force:
+        raise UsageError(f"{path} is there already", "it may have been edited", "--force writes over it")
+    write_atomically(path, text, follow=True)
+
+
+def open_task(file: Path, model: Path | None, within: Path | None = None) -> Task:
+    """The task of a file, checked against a model where one is given."""
+    task = read_task(file, within)
+    if model is not None:
+        check_task(task, read_signature(model))
+    return task
+
+
+def make_model_metadata(file: Path, source: str, within: Path | None = None) -> ModelMetadata:
+    """Labels and scaling of a task file, checked against the source where its signature is known by now."""
+    task = read_task(file, within) if is_torch(source) else open_task(file, Path(source), within)
+    labels: tuple[str, ...] = ()
+    if isinstance(task.output, Classification) and (names := read_label_names(task)):
+        labels = ("background",) * task.output.first_class + names
+    mean, std = compute_scaling(task.inputs[0])
+    return ModelMetadata(labels=labels, mean=mean, std=std)
+
+
+def compute_scaling(one: Input) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std for values from 0 to 255 with the task's scale in them; empty for what is no picture."""
+    if not isinstance(one, ImageInput):
+        return (), ()
+    scale, mean, std = (
+        given if isinstance(given, tuple) else (given,) * one.channels for given in (one.scale, one.mean, one.std)
+    )
+    if 0 in scale:
+        return (), ()
+    means = tuple(m / s for m, s in zip(mean, scale, strict=True))
+    stds = tuple(d / s for d, s in zip(std, scale, strict=True))
+    return (means[:1], stds[:1]) if len({*zip(means, stds, strict=True)}) == 1 else (means, stds)
+
+
+def list_task_fields(task: Task) -> list[tuple[str, str]]:
+    """Every key with its value, defaults included."""
+    return list(flatten(msgspec.to_builtins(task), ""))
+
+
+def flatten(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from flatten(inner, f"{path}.{name}" if path else name)
+    elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
+        for position, inner in enumerate(value):
+            yield from flatten(inner, f"{path}[{position}]")
+    else:
+        yield (
+            path,
+            "" if value is None else ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value),
+        )

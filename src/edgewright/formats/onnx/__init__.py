@@ -1,0 +1,1 @@
+"""ONNX models: signature, typed graph, quantization parameters, external weights."""

@@ -1,0 +1,203 @@
+"""Weights that an ONNX model keeps in files of their own: which they are, and whether they may and can be read.
+
+Every reader of a model calls `check_external` before anything loads it. A model may come from a stranger: its weights
+lie in its own folder, no link leads out of that, and each range lies within its file. A runtime that maps a file which
+is shorter than the model says would be killed by a signal. A few bytes can name the range of a large file again and
+again, so that what the ranges have together is compared with the memory limit too.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from math import prod
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from edgewright.errors import ExternalDataMissing, ModelUnreadable
+from edgewright.limits import read_budget
+
+EXTERNAL = 1  # TensorProto.DataLocation
+PROTOBUF_LIMIT = 2**31 - 1
+# ONNX Runtime takes such a location for a place in its own memory.
+MEMORY_ADDRESS_MARK = "_ORT_MEM_ADDR_"
+# Bits of one element, by TensorProto.DataType; texts cannot lie in a file.
+BITS = {
+    **dict.fromkeys((21, 22, 23), 4),
+    **dict.fromkeys((25, 26), 2),
+    **dict.fromkeys((2, 3, 9, 17, 18, 19, 20, 24), 8),
+    **dict.fromkeys((4, 5, 10, 16), 16),
+    **dict.fromkeys((1, 6, 12), 32),
+    **dict.fromkeys((7, 11, 13, 14), 64),
+    15: 128,
+}
+EXPORT_AGAIN = "copy or export the model again, together with its weights"
+
+
+class DataRange(NamedTuple):
+    """Where the numbers of a tensor lie; `length` is None where the model leaves it to the tensor's sizes."""
+
+    name: str
+    offset: int
+    length: int | None
+
+
+def check_external(path: Path, model: Any) -> tuple[str, ...]:
+    """Return the names of a model's weight files, relative to it, in the order of first use.
+
+    Raises:
+        ExternalDataMissing: a file is absent, is not a regular file, or lies outside of the model's folder.
+        ModelUnreadable: a range is not in whole numbers, ends after the end of its file, or does not fit its tensor.
+        LimitReached: the tensors have more bytes together than their files, by more than the memory limit.
+    """
+    sizes: dict[str, int] = {}
+    total = 0
+    for tensor in external_tensors(model):
+        place = read_range(tensor)
+        if place.name not in sizes:
+            sizes[place.name] = find_data_file(path, place.name).stat().st_size
+        check_range(path, tensor, place, sizes[place.name])
+        total += count_bytes(tensor)
+    what = f"the weights of {path.name[:200]}, which lie in its files at the same places"
+    read_budget().check_bytes(total - sum(sizes.values()), what)
+    return tuple(sizes)
+
+
+def load_external(path: Path, model: Any) -> None:
+    """Read the weights into the message, after `check_external`: of each tensor as many bytes as its sizes need."""
+    check_external(path, model)
+    for tensor in external_tensors(model):
+        place = read_range(tensor)
+        with find_data_file(path, place.name).open("rb") as file:
+            file.seek(place.offset)
+            tensor.raw_data = file.read(count_bytes(tensor))
+        tensor.ClearField("data_location")
+        del tensor.external_data[:]
+
+
+def needs_data_file(model: Any) -> bool:
+    """Whether a message is too large for one file, so that weights must lie beside it."""
+    from google.protobuf.message import EncodeError  # type: ignore[import-untyped]  # ships no types
+
+    try:
+        return bool(model.ByteSize() > PROTOBUF_LIMIT)
+    except EncodeError:  # it is so large that protobuf cannot even count its bytes
+        return True
+
+
+def external_tensors(model: Any) -> Iterator[Any]:
+    """Find all tensors of a model whose numbers are in other files."""
+    return (tensor for tensor in iterate_model_tensors(model) if tensor.data_location == EXTERNAL)
+
+
+def iterate_model_tensors(model: Any) -> Iterator[Any]:
+    yield from iterate_graph_tensors(model.graph)
+    for training in model.training_info:
+        yield from iterate_graph_tensors(training.initialization)
+        yield from iterate_graph_tensors(training.algorithm)
+    for function in model.functions:
+        yield from tensors_of_nodes(function.node)
+        yield from tensors_of_attributes(function.attribute_proto)
+
+
+def iterate_graph_tensors(graph: Any) -> Iterator[Any]:
+    """Find the initializers, and the constants in the operators' attributes, inner graphs included."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from tensors_of_nodes(graph.node)
+
+
+def tensors_of_nodes(nodes: Iterable[Any]) -> Iterator[Any]:
+    for node in nodes:
+        yield from tensors_of_attributes(node.attribute)
+
+
+def tensors_of_attributes(attributes: Iterable[Any]) -> Iterator[Any]:
+    for attribute in attributes:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+            yield from (sparse.values, sparse.indices)
+        for inner in (attribute.g, *attribute.graphs):
+            yield from iterate_graph_tensors(inner)
+
+
+def read_range(tensor: Any) -> DataRange:
+    """Return where a tensor's numbers lie; ModelUnreadable where that is said twice, or not in whole numbers."""
+    entries: dict[str, str] = {}
+    for entry in tensor.external_data:
+        if entry.key in entries:
+            raise unreadable(tensor, f"it names its {entry.key[:40]} twice")
+        entries[entry.key] = entry.value
+    length = entries.get("length")
+    return DataRange(
+        entries.get("location", ""),
+        read_count(tensor, "offset", entries.get("offset", "0")),
+        None if length is None else read_count(tensor, "length", length),
+    )
+
+
+def read_count(tensor: Any, key: str, text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,19}", text):
+        raise unreadable(tensor, f"its {key} is '{text[:40]}', which is no number of bytes")
+    return int(text)
+
+
+def check_range(path: Path, tensor: Any, place: DataRange, size: int) -> None:
+    """Raise ModelUnreadable where the tensor's numbers do not lie within its file of `size` bytes."""
+    if tensor.data_type not in BITS:
+        raise unreadable(tensor, "it is of a type that cannot lie in a file")
+    needed = count_bytes(tensor)
+    if place.length not in (None, needed):
+        raise unreadable(tensor, f"its sizes need {show_count(needed)} bytes, and its length is {place.length}")
+    end = place.offset + needed
+    if end > size:
+        raise ModelUnreadable(
+            f"the weight file '{place.name[:200]}' of {path} is too short",
+            f"it has {size} bytes, and '{tensor.name[:200]}' runs past the end, to byte {show_count(end)}",
+            EXPORT_AGAIN,
+        )
+
+
+def count_bytes(tensor: Any) -> int:
+    """How many bytes a tensor of these sizes and this type has in a file."""
+    count: int = prod(max(0, size) for size in tensor.dims)
+    return -(-count * BITS[tensor.data_type] // 8)
+
+
+def show_count(count: int) -> str:
+    return str(count) if count < 2**63 else "2^63 or more"
+
+
+def unreadable(tensor: Any, why: str) -> ModelUnreadable:
+    return ModelUnreadable(f"the weights '{tensor.name[:200]}' cannot be read", why, EXPORT_AGAIN)
+
+
+def find_data_file(model: Path, name: str) -> Path:
+    """Return the path of a weight file, which lies in the model's folder or below it, links followed."""
+    parts = PurePosixPath(name)
+    if not name or parts.is_absolute() or ".." in parts.parts or MEMORY_ADDRESS_MARK in name:
+        raise ExternalDataMissing(
+            f"{model} keeps weights outside of its folder",
+            f"location '{name[:200]}'",
+            "export it with a plain file name",
+        )
+    path = model.parent / name
+    if not is_file_inside(path):
+        raise ExternalDataMissing(f"{model} needs the weight file '{name[:200]}'", f"it is not in {model.parent}")
+    # A model that is a link itself (a download cache) may have its weights beside the file it leads to.
+    folders = (model.parent.resolve(), model.resolve().parent)
+    if not any(path.resolve().is_relative_to(folder) for folder in folders):
+        raise ExternalDataMissing(
+            f"{model} keeps weights outside of its folder",
+            f"'{name[:200]}' is a link to {path.resolve()}",
+            "copy the file itself beside the model",
+        )
+    return path
+
+
+def is_file_inside(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False

@@ -1,0 +1,159 @@
+"""A QDQ graph that takes and gives the integers themselves: its outermost QuantizeLinear and DequantizeLinear gone.
+
+What they did is then done outside, with the scales that are told here. Where that would change what the graph computes,
+an input or output stays as it is, and the reason is told.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.formats.onnx.qdq import DEQUANTIZE, OWN_DOMAINS, QUANTIZE, read_constant
+from edgewright.formats.onnx.reader import describe_value
+from edgewright.schema.model import Quantization
+
+Array = NDArray[Any]
+STORED = ("int8", "uint8", "int16", "uint16")
+
+
+class IntegerPort(NamedTuple):
+    """An input or output that is integers now, which stand for float32: their type and scale."""
+
+    dtype: str
+    quantization: Quantization
+
+
+def make_io_integer(model: Any) -> tuple[dict[str, IntegerPort], tuple[str, ...]]:
+    """Change a model in place; the edges that are integers now, by name, and why others are not."""
+    rewriter = IntegerIoRewriter(model)
+    notes = [
+        *map(rewriter.make_input_integer, rewriter.inputs()),
+        *map(rewriter.make_output_integer, model.graph.output),
+    ]
+    rewriter.drop_unread()
+    return rewriter.integer_ports, tuple(note for note in notes if note)
+
+
+class IntegerIoRewriter:
+    """The graph's first and last nodes."""
+
+    def __init__(self, model: Any) -> None:
+        from onnx import numpy_helper
+
+        self.graph = model.graph
+        self.constants: dict[str, Array] = {one.name: numpy_helper.to_array(one) for one in self.graph.initializer}
+        for node in self.graph.node:
+            if node.op_type == "Constant" and (value := read_constant(node)) is not None:
+                self.constants[node.output[0]] = value
+        self.inner = set(inner_names(self.graph))
+        self.given = {value.name for value in self.graph.output}
+        self.integer_ports: dict[str, IntegerPort] = {}
+
+    def inputs(self) -> list[Any]:
+        """Those that no initializer gives a value to."""
+        return [value for value in self.graph.input if value.name not in self.constants]
+
+    def make_input_integer(self, value: Any) -> str:
+        """Let an input be what its QuantizeLinear made; else the reason why it stays."""
+        name = value.name
+        readers = [node for node in self.graph.node if name in node.input]
+        prefix = f"input '{name}' stays {type_of(value)}: "
+        if type_of(value) != "float32":
+            return prefix + "it is no float32 that could be quantised"
+        if name in self.inner or name in self.given:
+            return prefix + "it is an output too, or a graph inside of an operator reads it"
+        if not readers:
+            return prefix + "nothing reads it"
+        if (raw := next((node for node in readers if not is_standard_op(node, QUANTIZE)), None)) is not None:
+            return prefix + f"{raw.op_type} '{raw.name}' reads it as it is"
+        integer_ports = {self.read_port(node) for node in readers}
+        integer_port = integer_ports.pop()
+        if integer_ports or integer_port is None:
+            return prefix + "it is not quantised by one scale"
+        made = {node.output[0] for node in readers}
+        if made & (self.given | self.inner):
+            return prefix + "its integers are an output already"
+        for node in readers:
+            self.graph.node.remove(node)
+        self.rename(made, name)
+        self.retype(value, integer_port)
+        return ""
+
+    def make_output_integer(self, value: Any) -> str:
+        """Let an output be what its DequantizeLinear reads; else the reason why it stays."""
+        name = value.name
+        prefix = f"output '{name}' stays {type_of(value)}: "
+        if type_of(value) != "float32":
+            return prefix + "it is no float32 that was quantised"
+        makers = self.makers()
+        maker = makers.get(name)
+        if maker is None or not is_standard_op(maker, DEQUANTIZE):
+            return prefix + (f"{maker.op_type} '{maker.name}' makes it" if maker else "no operator makes it")
+        integer_port, stored = self.read_port(maker), maker.input[0]
+        if integer_port is None:
+            return prefix + "it is not quantised by one scale"
+        if stored not in makers or stored in self.given | self.inner:
+            return prefix + f"its integers are '{stored}', which is an input, a constant or another output"
+        if name in self.inner or any(name in node.input for node in self.graph.node):
+            return prefix + "operators of the graph read it too"
+        self.graph.node.remove(maker)
+        producer = makers[stored]
+        producer.output[list(producer.output).index(stored)] = name
+        self.rename({stored}, name)
+        self.retype(value, integer_port)
+        return ""
+
+    def makers(self) -> dict[str, Any]:
+        return {name: node for node in self.graph.node for name in node.output if name}
+
+    def read_port(self, node: Any) -> IntegerPort | None:
+        """The scale of a pair's half; None where it is not one constant scale and zero point."""
+        scale = self.constants.get(node.input[1])
+        has_zero = len(node.input) > 2 and bool(node.input[2])
+        zero = self.constants.get(node.input[2]) if has_zero else np.zeros((), np.uint8)
+        if scale is None or zero is None or scale.size != 1 or zero.size != 1 or scale.dtype != np.float32:
+            return None
+        if any(one.name in ("output_dtype", "block_size") and one.i for one in node.attribute):
+            return None
+        found = Quantization(scale=float(scale.reshape(-1)[0]), zero_point=int(zero.reshape(-1)[0]))
+        return IntegerPort(zero.dtype.name, found) if zero.dtype.name in STORED and found.scale > 0 else None
+
+    def rename(self, old: set[str], new: str) -> None:
+        for node in self.graph.node:
+            for at, name in enumerate(node.input):
+                if name in old:
+                    node.input[at] = new
+        for value in [value for value in self.graph.value_info if value.name in old]:
+            self.graph.value_info.remove(value)
+
+    def retype(self, value: Any, integer_port: IntegerPort) -> None:
+        from onnx import helper
+
+        value.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(integer_port.dtype))
+        self.integer_ports[value.name] = integer_port
+
+    def drop_unread(self) -> None:
+        """Scales and zero points that nobody needs any more."""
+        read = {name for node in self.graph.node for name in node.input} | self.inner | self.given
+        inputs = {value.name for value in self.graph.input}
+        for one in [one for one in self.graph.initializer if one.name not in read | inputs]:
+            self.graph.initializer.remove(one)
+
+
+def is_standard_op(node: Any, op: str) -> bool:
+    return bool(node.op_type == op and node.domain in OWN_DOMAINS)
+
+
+def type_of(value: Any) -> str:
+    return describe_value(value).dtype
+
+
+def inner_names(graph: Any) -> Iterator[str]:
+    """What graphs inside of operators read, their own values included."""
+    for attribute in (attribute for node in graph.node for attribute in node.attribute):
+        for inner in (*attribute.graphs, *((attribute.g,) if attribute.HasField("g") else ())):
+            yield from (name for node in inner.node for name in node.input)
+            yield from (value.name for value in inner.output)
+            yield from inner_names(inner)

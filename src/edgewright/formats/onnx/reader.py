@@ -1,0 +1,165 @@
+"""Read ONNX: signature, graph, precision and the files that hold its weights."""
+
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from edgewright.errors import ModelUnreadable
+from edgewright.formats.onnx.external import check_external, iterate_model_tensors
+from edgewright.schema.model import GraphNode, Signature, TensorSpec
+from edgewright.schema.vocabulary import Precision
+
+DTYPE_NAMES = {
+    "FLOAT": "float32",
+    "DOUBLE": "float64",
+    "STRING": "str",
+}
+INT8_OPS = {"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "DynamicQuantizeMatMul", "QGemm"}
+
+
+class OnnxFile:
+    """An ONNX file without its external weights; reads what is asked for.
+
+    Raises:
+        ModelUnreadable: the bytes are no ONNX model, or the graph in it is not one.
+        ExternalDataMissing: weights lie in a file that is absent, or outside of the model's folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.model = parse_model(path)
+        self.graph = self.model.graph
+        if not self.graph.node and not self.graph.output:
+            raise ModelUnreadable(f"{path} holds no graph", "it has no operators and no outputs")
+        self.constants = {tensor.name for tensor in self.graph.initializer} | {
+            sparse.values.name for sparse in self.graph.sparse_initializer
+        }
+
+    def data_files(self) -> tuple[str, ...]:
+        """Names of the weight files, relative to the model, in the order of first use: see `check_external`."""
+        return check_external(self.path, self.model)
+
+    def signature(self) -> Signature:
+        inputs = [value for value in self.graph.input if value.name not in self.constants]
+        for title, values in (("inputs", inputs), ("outputs", self.graph.output)):
+            if len({value.name for value in values}) < len(values):  # a runtime gives one of them
+                raise ModelUnreadable(f"{self.path} cannot be used", f"two of its {title} have the same name")
+        return Signature(
+            inputs=tuple(map(describe_value, inputs)), outputs=tuple(map(describe_value, self.graph.output))
+        )
+
+    def nodes(self) -> tuple[GraphNode, ...]:
+        return tuple(
+            GraphNode(
+                name=node.name or f"{node.op_type}#{position}",
+                op=node.op_type,
+                inputs=tuple(name for name in node.input if name and name not in self.constants),
+                outputs=tuple(node.output),
+            )
+            for position, node in enumerate(self.graph.node)
+        )
+
+    def precision(self) -> Precision:
+        """By what its operators compute with: QDQ and integer operators, else the type that most weights have."""
+        ops = [node.op_type for node in self.graph.node]
+        if "DynamicQuantizeLinear" in ops or "DynamicQuantizeMatMul" in ops:
+            return "w8a8-dynamic"
+        if "QuantizeLinear" in ops or INT8_OPS & set(ops):
+            return self._activation_precision()
+        if "MatMulNBits" in ops:
+            return self._block_precision()
+        if "DequantizeLinear" in ops:
+            return "w4" if self._has_most_in_four_bits() else "w8"
+        return self._float_precision()
+
+    def _activation_precision(self) -> Precision:
+        wide = {5, 4}  # TensorProto.INT16, UINT16
+        zero_points = {tensor.name: tensor.data_type for tensor in self.graph.initializer}
+        quantize = [node for node in self.graph.node if node.op_type == "QuantizeLinear" and len(node.input) > 2]
+        sixteen = sum(zero_points.get(node.input[2]) in wide for node in quantize)
+        if quantize and sixteen * 2 > len(quantize):
+            return "w8a16"
+        return "w4a8" if self._has_most_in_four_bits() else "w8a8"
+
+    def _block_precision(self) -> Precision:
+        """By the first MatMulNBits: its bits, 4 where it names none, and whether it may round activations to int8."""
+        node = next(one for one in self.graph.node if one.op_type == "MatMulNBits")
+        attributes = {one.name: one.i for one in node.attribute}
+        if attributes.get("bits", 4) != 4:
+            return "w8"
+        return "w4a8" if attributes.get("accuracy_level", 0) == 4 else "w4"
+
+    def _has_most_in_four_bits(self) -> bool:
+        """Whether most integer weights are of 4 bits."""
+        sizes = {4: 0, 8: 0}
+        for tensor in self.graph.initializer:
+            bits = {21: 4, 22: 4, 2: 8, 3: 8}.get(tensor.data_type)  # TensorProto.UINT4, INT4, UINT8, INT8
+            if bits:
+                sizes[bits] += prod(tensor.dims)
+        return sizes[4] > sizes[8]
+
+    def _float_precision(self) -> Precision:
+        sizes: dict[int, int] = {}
+        for tensor in self.graph.initializer:
+            sizes[tensor.data_type] = sizes.get(tensor.data_type, 0) + count_elements(tensor.dims)
+        floats: dict[int, Precision] = {1: "fp32", 11: "fp32", 10: "fp16", 16: "bf16"}
+        most = max((kind for kind in sizes if kind in floats), key=lambda kind: sizes[kind], default=1)
+        return floats[most]
+
+
+def parse_model(path: Path) -> Any:
+    """The protobuf message; ModelUnreadable where the bytes are none."""
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no types
+    from onnx import ModelProto
+
+    try:
+        model = ModelProto.FromString(path.read_bytes())
+        check_strings(model)
+    except (DecodeError, ValueError, MemoryError, OSError) as error:
+        raise ModelUnreadable(f"{path} cannot be read as ONNX", str(error).strip() or type(error).__name__) from None
+    return model
+
+
+def check_strings(model: Any) -> None:
+    """Raise ValueError for a text that is not UTF-8: protobuf then gives bytes, and only when it is read."""
+    if any(isinstance(text, bytes) for text in texts_of(model)):
+        raise ValueError("a name in it is not UTF-8")
+
+
+def texts_of(model: Any) -> Iterator[str | bytes]:
+    graph = model.graph
+    for node in graph.node:
+        yield from (node.name, node.op_type, *node.input, *node.output)
+    for value in (*graph.input, *graph.output):
+        yield from (value.name, *(dim.dim_param for dim in value.type.tensor_type.shape.dim))
+    for tensor in iterate_model_tensors(model):
+        yield from (tensor.name, *(text for entry in tensor.external_data for text in (entry.key, entry.value)))
+    yield from (sparse.values.name for sparse in graph.sparse_initializer)
+
+
+def describe_value(value: Any) -> TensorSpec:
+    kind = value.type.tensor_type
+    return TensorSpec(name=value.name, dtype=get_dtype_name(kind.elem_type), shape=tuple(sizes(kind)))
+
+
+def get_dtype_name(number: int) -> str:
+    import onnx
+
+    try:
+        name = str(onnx.TensorProto.DataType.Name(number))
+    except ValueError:
+        return "unknown"
+    return DTYPE_NAMES.get(name, name.lower())
+
+
+def sizes(kind: Any) -> Iterator[int | str]:
+    for dim in kind.shape.dim:
+        yield dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else dim.dim_param
+
+
+def count_elements(dims: Any) -> int:
+    total = 1
+    for size in dims:
+        total *= max(0, size)
+    return total

@@ -1,0 +1,276 @@
+"""The process behind `onnx_graph`: `python -m edgewright.formats.onnx.typing_process MODEL`, shapes as JSON on stdin.
+
+Shapes come from onnx's own inference with data propagation, over and over with what has become known folded into
+constants: a Reshape whose sizes are computed from a Shape is then a Reshape with fixed sizes.
+"""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from edgewright.errors import EdgewrightError, InputError, ModelUnreadable
+from edgewright.formats.onnx.attributes import read_value
+from edgewright.formats.onnx.external import check_external, iterate_graph_tensors
+from edgewright.formats.onnx.fold import ConstantFolder, load_small
+from edgewright.formats.onnx.functions import inline_functions
+from edgewright.formats.onnx.prepare import name_nodes
+from edgewright.formats.onnx.reader import OnnxFile, parse_model
+from edgewright.formats.onnx.typed import GraphRead, GraphReadError
+from edgewright.formats.onnx.weightless import load_without_weights
+from edgewright.formats.typed_graph import Size, TypedGraph, TypedNode, limit_count
+from edgewright.limits import ResourceBudget, read_budget
+from edgewright.system.memory_limit import SPARE_BYTES, limit_this_process
+from edgewright.system.parent import die_with_parent
+from edgewright.system.temporary import TemporaryFolder
+
+OWN_DOMAINS = ("", "ai.onnx")
+TENSOR, GRAPH, TENSORS, GRAPHS = 4, 5, 9, 10  # AttributeProto's types that are no plain values
+SPARSE = (11, 12, 13, 14)
+
+
+def main() -> None:
+    channel = os.dup(1)
+    os.dup2(2, 1)  # what native code prints is no part of the answer
+    path = Path(sys.argv[1])
+    shapes = msgspec.json.decode(sys.stdin.buffer.read() or b"{}", type=dict[str, tuple[int, ...]])
+    budget = read_budget()
+    die_with_parent()
+    limit_this_process(SPARE_BYTES + budget.memory_bytes)
+    try:
+        answer: GraphRead | GraphReadError = GraphRead(graph=read_typed(path, shapes, budget))
+    except EdgewrightError as error:
+        answer = to_read_error(error)
+    except MemoryError:
+        answer = to_read_error(budget.memory_error(f"reading {path.name}"))
+    with os.fdopen(channel, "wb") as out:
+        out.write(msgspec.json.encode(answer))
+
+
+def to_read_error(error: EdgewrightError) -> GraphReadError:
+    return GraphReadError(kind=type(error).__name__, what=error.what, why=error.why, try_this=error.try_this)
+
+
+def read_typed(path: Path, shapes: Mapping[str, Sequence[int]], budget: ResourceBudget | None = None) -> TypedGraph:
+    """See `onnx_graph.read_onnx_graph`."""
+    budget = budget or read_budget()
+    model, file = read_message(path)
+    notes = write_out_functions(model, budget)
+    graph = model.graph
+    name_nodes(graph)
+    notes += order_nodes(path, graph)
+    signature = file.signature()
+    taken, assumed = fix_input_sizes(graph, {spec.name for spec in signature.inputs}, shapes)
+    data_files = check_external(path, model)
+    check_weights(path, graph)
+    load_small(graph, path.parent)
+    folder = ConstantFolder(model, budget)
+    tensors = folder.resolve()
+    notes += note_skipped(folder.skipped)
+    nodes = tuple(read_node(node, folder) for node in graph.node)
+    return TypedGraph(
+        format="onnx",
+        opset=max((entry.version for entry in model.opset_import if entry.domain in OWN_DOMAINS), default=None),
+        domains={entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
+        signature=signature,
+        precision=file.precision(),
+        nodes=nodes,
+        tensors=tensors,
+        inputs=tuple(spec.name for spec in signature.inputs),
+        outputs=tuple(spec.name for spec in signature.outputs),
+        shapes=taken,
+        assumed=assumed,
+        data_files=data_files,
+        notes=tuple(notes),
+    )
+
+
+def read_message(path: Path) -> tuple[Any, OnnxFile]:
+    """The message without its large weights, and the reader of signature and precision on the same."""
+    with TemporaryFolder() as folder:
+        short = folder / "model.onnx"
+        try:
+            short.write_bytes(load_without_weights(path))
+            return parse_model(short), OnnxFile(short)
+        except ModelUnreadable as error:
+            raise ModelUnreadable(error.what.replace(str(short), str(path)), error.why, error.try_this) from None
+        except (OSError, ValueError) as error:
+            raise ModelUnreadable(f"{path} cannot be read as ONNX", str(error)) from None
+
+
+def write_out_functions(model: Any, budget: ResourceBudget) -> list[str]:
+    """Put the bodies of the model's own functions in their places; a note that says so."""
+    count = len(model.functions)
+    inlined = inline_functions(model, budget)
+    if not count:
+        return []
+    model.CopyFrom(inlined)
+    return [
+        f"{count} function{'s' * (count > 1)} of the model's own {'are' if count > 1 else 'is'} written out in place"
+    ]
+
+
+def note_skipped(skipped: Mapping[str, str]) -> list[str]:
+    """Say which constants were not computed; what depends on their values stays unknown."""
+    if not skipped:
+        return []
+    name, why = next(iter(skipped.items()))
+    others = f" and {len(skipped) - 1} others" if len(skipped) > 1 else ""
+    return [f"the constant that '{name[:80]}'{others} makes was not computed: {why}; what depends on it is not known"]
+
+
+def order_nodes(path: Path, graph: Any) -> list[str]:
+    """Bring the nodes into an order in which they can run; ModelUnreadable where there is none."""
+    given = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    given |= {sparse.values.name for sparse in graph.sparse_initializer}
+    made = [name for node in graph.node for name in node.output if name]
+    if len(set(made)) != len(made) or not given.isdisjoint(made):
+        raise ModelUnreadable(f"{path} makes one value twice", "each value of an ONNX graph has one producer")
+    order = sort_nodes(graph.node, given)
+    if len(order) < len(graph.node):
+        stuck = next(node.name for i, node in enumerate(graph.node) if i not in set(order))
+        why = "they lie on a cycle, or read a value that nothing makes"
+        raise ModelUnreadable(f"{len(graph.node) - len(order)} operators can never run, first '{stuck[:200]}'", why)
+    lost = [value.name for value in graph.output if value.name not in given and value.name not in set(made)]
+    if lost:
+        raise ModelUnreadable(f"nothing makes the output '{lost[0][:200]}'")
+    if order == list(range(len(order))):
+        return []
+    nodes = [type(node).FromString(node.SerializeToString()) for node in graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes[i] for i in order)
+    return ["its operators are not in an order in which they can run: runtimes other than LiteRT refuse such a file"]
+
+
+def sort_nodes(nodes: Sequence[Any], given: set[str]) -> list[int]:
+    """Positions in an order that can run, as near to the file's own as can be; those that never can are left out."""
+    import heapq
+
+    waiting: dict[str, list[int]] = {}
+    missing = []
+    for position, node in enumerate(nodes):
+        names = {name for name in (*node.input, *find_outer_names(node)) if name and name not in given}
+        missing.append(len(names))
+        for name in names:
+            waiting.setdefault(name, []).append(position)
+    ready = [position for position, count in enumerate(missing) if not count]
+    order = []
+    while ready:
+        position = heapq.heappop(ready)
+        order.append(position)
+        for name in nodes[position].output:
+            for reader in waiting.pop(name, ()):
+                missing[reader] -= 1
+                if not missing[reader]:
+                    heapq.heappush(ready, reader)
+    return order
+
+
+def find_outer_names(node: Any) -> set[str]:
+    """Values of the outer graph that the graphs within a node read."""
+    found: set[str] = set()
+    for attribute in node.attribute:
+        for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            own = {value.name for value in inner.input} | {tensor.name for tensor in inner.initializer}
+            own |= {name for one in inner.node for name in one.output}
+            read = {name for one in inner.node for name in (*one.input, *find_outer_names(one))}
+            found |= read | {value.name for value in inner.output}
+            found -= own
+    return found
+
+
+def fix_input_sizes(
+    graph: Any, names: set[str], shapes: Mapping[str, Sequence[int]]
+) -> tuple[dict[str, tuple[Size, ...]], tuple[str, ...]]:
+    """Write the sizes into the inputs; what they are then, and those whose leading free size became 1."""
+    if strangers := sorted(set(shapes) - names):
+        listed = ", ".join(sorted(names)) or "none"
+        raise InputError(
+            f"--shape {strangers[0]}: the model has no such input", f"inputs are {listed}", "use one of these names"
+        )
+    taken: dict[str, tuple[Size, ...]] = {}
+    assumed, bound = [], dict[str, int]()
+    for value in (value for value in graph.input if value.name in names):
+        dims = value.type.tensor_type.shape.dim
+        wanted = shapes.get(value.name)
+        if wanted is not None:
+            check_fit(value, wanted)
+        elif len(dims) and not dims[0].HasField("dim_value"):
+            wanted = [1, *([-1] * (len(dims) - 1))]
+            assumed.append(value.name)
+        taken[value.name] = write_sizes(dims, wanted or [-1] * len(dims), bound)
+    forget_shapes(graph, bound)
+    return taken, tuple(assumed)
+
+
+def check_fit(value: Any, wanted: Sequence[int]) -> None:
+    dims = value.type.tensor_type.shape.dim
+    own = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in dims]
+    if len(own) != len(wanted) or any(isinstance(o, int) and o != w for o, w in zip(own, wanted, strict=True)):
+        sizes = ", ".join(str(size) or "?" for size in own)
+        given = ",".join(map(str, wanted))
+        raise InputError(
+            f"--shape {value.name}={given} does not fit",
+            f"the model's shape is [{sizes}]",
+            "give the fixed sizes as they are",
+        )
+
+
+def write_sizes(dims: Any, wanted: Sequence[int], bound: dict[str, int]) -> tuple[Size, ...]:
+    """Put the sizes that are not -1 into free dimensions; names that are bound to one thereby go into `bound`."""
+    for dim, size in zip(dims, wanted, strict=True):
+        if dim.HasField("dim_value"):
+            continue
+        name = dim.dim_param
+        size = bound.get(name, size) if name and size < 0 else size
+        if size >= 0:
+            if name:
+                bound[name] = size
+            dim.dim_value = size
+    return tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in dims)
+
+
+def forget_shapes(graph: Any, bound: Mapping[str, int]) -> None:
+    """Leave to inference what the file says of inner values, but for operators that onnx does not know."""
+    foreign = {name for node in graph.node if node.domain not in OWN_DOMAINS for name in node.output}
+    kept = [value for value in graph.value_info if value.name in foreign]
+    kept = [type(value).FromString(value.SerializeToString()) for value in kept]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)
+    for value in (*graph.value_info, *graph.output):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in bound:
+                dim.dim_value = bound[dim.dim_param]
+            elif dim.HasField("dim_param") and value not in kept:
+                dim.Clear()
+
+
+def check_weights(path: Path, graph: Any) -> None:
+    """Raise ModelUnreadable for weights of sizes that no tensor can have."""
+    for tensor in iterate_graph_tensors(graph):
+        if min(tensor.dims, default=0) < 0 or limit_count(prod(tensor.dims)) is None:
+            sizes = ", ".join(map(str, tensor.dims[:8]))
+            raise ModelUnreadable(f"{path}: '{tensor.name[:200]}' has impossible sizes", f"[{sizes}]")
+
+
+def read_node(node: Any, folder: "ConstantFolder") -> TypedNode:
+    plain = (one for one in node.attribute if one.type not in (TENSOR, GRAPH, TENSORS, GRAPHS, *SPARSE))
+    return TypedNode(
+        name=node.name,
+        op=node.op_type,
+        domain="" if node.domain in OWN_DOMAINS else node.domain,
+        inputs=tuple(node.input),
+        outputs=tuple(node.output),
+        attributes={one.name: read_value(one) for one in plain},
+        folded=all(name in folder.constant for name in node.output if name) and any(node.output),
+        bodies=sum(one.HasField("g") + len(one.graphs) for one in node.attribute),
+        problem=folder.problems.get(node.name, ""),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,451 @@
+"""Reads the signature, the graph and the precision of a `.tflite` file without any other package.
+
+The file is a flatbuffer (https://flatbuffers.dev/internals/) and may be hostile: each offset is checked against
+the file's size before it is followed, nothing is copied that the file does not hold, and the number of vector
+elements and text bytes that are looked at is bounded by the file's size, so that vectors that overlap cannot
+make the reader slow. The file is mapped, not read: weights are never touched.
+"""
+
+import mmap
+import struct
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from edgewright.errors import ModelNotFound, ModelUnreadable
+from edgewright.formats.tflite.schema import COMPUTE, CUSTOM, OPERATORS, PLACEHOLDER, TENSOR_TYPES, Slot
+from edgewright.schema.model import GraphNode, Quantization, Signature, TensorSpec
+from edgewright.schema.vocabulary import Precision
+
+IDENTIFIER = b"TFL3"
+SMALLEST_BYTES = 16
+# Writers share vectors and texts between tables; four times the file is more than any of them needs.
+LEEWAY = 4
+MOST_LOOKED_AT = 1 << 26
+DIMENSIONS_LIMIT = 64
+# No tensor list or name of a real model comes near; longer ones are not even copied.
+LONGEST_VECTOR = 1 << 20
+
+_TWO_BYTES = struct.Struct("<H")
+_FORMATS = {code: struct.Struct("<" + code) for code in "bBiIqQf"}
+
+
+class MalformedFlatbuffer(Exception):
+    """The flatbuffer cannot be followed; the text says where."""
+
+
+class TfliteTensor(NamedTuple):
+    """A tensor of the main subgraph. `shape` has -1 where the size is free; `default_shape` never does."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    default_shape: tuple[int, ...]
+    quantization: Quantization | None
+    constant: bool
+
+
+class TfliteOperator(NamedTuple):
+    """An operator; `inputs` and `outputs` are tensor indices, -1 stands for an optional input left out."""
+
+    op: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+class TfliteGraph(NamedTuple):
+    """The main subgraph. `names` are the signature's names by tensor index, empty where there is none."""
+
+    tensors: tuple[TfliteTensor, ...]
+    operators: tuple[TfliteOperator, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    input_names: Mapping[int, str]
+    output_names: Mapping[int, str]
+
+
+def read_signature(path: Path) -> Signature:
+    """The inputs and outputs of the main subgraph, in the file's order.
+
+    Names are those of the signature def where the file has exactly one and it names them all, else the
+    tensors' own, made unique.
+
+    Raises:
+        ModelNotFound: there is no such file.
+        ModelUnreadable: the file is not a whole TFLite model.
+    """
+    return make_signature(read_tflite(path))
+
+
+def make_signature(graph: TfliteGraph) -> Signature:
+    names_in, names_out = name_ports(graph)
+    return Signature(
+        inputs=tuple(_spec(graph.tensors[i], name) for i, name in zip(graph.inputs, names_in, strict=True)),
+        outputs=tuple(_spec(graph.tensors[i], name) for i, name in zip(graph.outputs, names_out, strict=True)),
+    )
+
+
+def read_graph(path: Path) -> tuple[GraphNode, ...]:
+    """The operators of the main subgraph in the file's order, which is an order of execution.
+
+    A node is named `OP#position`; tensor names are unique, and those of inputs and outputs are the signature's.
+    Raises as `read_signature`.
+    """
+    graph = read_tflite(path)
+    labels = _label_tensors(graph)
+    return tuple(
+        GraphNode(
+            name=f"{operator.op}#{position}",
+            op=operator.op,
+            inputs=tuple(labels[i] for i in operator.inputs if i >= 0 and not graph.tensors[i].constant),
+            outputs=tuple(labels[i] for i in operator.outputs if i >= 0),
+        )
+        for position, operator in enumerate(graph.operators)
+    )
+
+
+def read_precision(path: Path) -> Precision:
+    """What the model is called by the types of its compute operators (convolutions, matrix products, recurrent cells).
+
+    `mixed` when two kinds each hold more than a tenth of these operators. Raises as `read_signature`.
+    """
+    return find_precision(read_tflite(path))
+
+
+def name_tensors(indices: Sequence[int], own: Mapping[int, str], signature: Mapping[int, str]) -> tuple[str, ...]:
+    """Unique names for the tensors at `indices`: the signature's if it names them all, else their own."""
+    known = signature if all(i in signature for i in indices) else own
+    names: dict[str, None] = {}
+    for i in indices:
+        names[_free_name(known.get(i) or f"tensor#{i}", i, names)] = None
+    return tuple(names)
+
+
+def name_ports(graph: TfliteGraph) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The names of the inputs and of the outputs."""
+    own = {i: graph.tensors[i].name for i in (*graph.inputs, *graph.outputs)}
+    return (
+        name_tensors(graph.inputs, own, graph.input_names),
+        name_tensors(graph.outputs, own, graph.output_names),
+    )
+
+
+def _free_name(name: str, index: int, taken: Container[str]) -> str:
+    while name in taken:
+        name = f"{name}#{index}"
+    return name
+
+
+def _label_tensors(graph: TfliteGraph) -> dict[int, str]:
+    names_in, names_out = name_ports(graph)
+    labels: dict[int, str] = {}
+    taken: set[str] = set()
+    wanted = [*zip(graph.inputs, names_in, strict=True), *zip(graph.outputs, names_out, strict=True)]
+    wanted += [(i, tensor.name or f"tensor#{i}") for i, tensor in enumerate(graph.tensors)]
+    for i, name in wanted:
+        if i not in labels:
+            labels[i] = _free_name(name, i, taken)
+            taken.add(labels[i])
+    return labels
+
+
+def _spec(tensor: TfliteTensor, name: str) -> TensorSpec:
+    shape = tuple("" if size < 0 else size for size in tensor.shape)
+    default = tensor.default_shape if "" in shape and min(tensor.default_shape, default=1) > 0 else None
+    return TensorSpec(
+        name=name, dtype=tensor.dtype, shape=shape, quantization=tensor.quantization, default_shape=default
+    )
+
+
+# Precision
+
+
+def find_precision(graph: TfliteGraph) -> Precision:
+    sources = {o: operator for operator in graph.operators if operator.op == "DEQUANTIZE" for o in operator.outputs}
+    kinds = [k for o in graph.operators if o.op in COMPUTE and (k := _operator_precision(graph, o, sources))]
+    if not kinds:
+        return _activation_precision(graph)
+    counts = {kind: kinds.count(kind) for kind in set(kinds)}
+    big = [kind for kind, count in counts.items() if count * 10 > len(kinds)]
+    return big[0] if len(big) == 1 else "mixed"
+
+
+def _operator_precision(
+    graph: TfliteGraph, operator: TfliteOperator, dequantized: Mapping[int, TfliteOperator]
+) -> Precision | None:
+    """The precision of one compute operator; None where it has no weights."""
+    activation, weights, stored_smaller = "", "", False
+    for i in operator.inputs:
+        if i < 0 or graph.tensors[i].dtype in ("int32", "int64", "bool"):
+            continue
+        stored = _stored_type(graph, i, dequantized)
+        if stored is None:
+            activation = activation or graph.tensors[i].dtype
+        elif not weights:
+            weights, stored_smaller = stored, stored != graph.tensors[i].dtype
+    return _name_precision(activation, weights, explicit=stored_smaller) if weights else None
+
+
+def _stored_type(graph: TfliteGraph, index: int, dequantized: Mapping[int, TfliteOperator]) -> str | None:
+    """The type in which a constant lies in the file; None for what is computed."""
+    if graph.tensors[index].constant:
+        return graph.tensors[index].dtype
+    source = dequantized.get(index)
+    if source is not None and source.inputs and source.inputs[0] >= 0 and graph.tensors[source.inputs[0]].constant:
+        return graph.tensors[source.inputs[0]].dtype
+    return None
+
+
+def _name_precision(activation: str, weights: str, *, explicit: bool) -> Precision:
+    """`explicit`: a DEQUANTIZE stands between weights and operator, so that the arithmetic itself is float."""
+    if weights in ("int4", "uint4", "int2"):
+        return "w4a8" if activation in ("int8", "uint8") else "w4"
+    if weights in ("int8", "uint8"):
+        by_activation: dict[str, Precision] = {"int8": "w8a8", "uint8": "w8a8", "int16": "w8a16"}
+        return by_activation.get(activation, "w8" if explicit else "w8a8-dynamic")
+    by_weights: dict[str, Precision] = {"float16": "fp16", "bfloat16": "bf16"}
+    return by_weights.get(weights, "fp32")
+
+
+def _activation_precision(graph: TfliteGraph) -> Precision:
+    """For a model without compute operators: by the type of most of its computed tensors."""
+    types = [graph.tensors[i].dtype for o in graph.operators for i in o.outputs if i >= 0]
+    names: dict[str, Precision] = {"int8": "w8a8", "uint8": "w8a8", "float16": "fp16", "bfloat16": "bf16"}
+    return names.get(max(set(types), key=types.count), "fp32") if types else "fp32"
+
+
+# The flatbuffer
+
+
+def read_tflite(path: Path) -> TfliteGraph:
+    """The main subgraph of the file. Raises as `read_signature`."""
+    with _mapped(path) as data:
+        try:
+            return _read_model(FlatbufferReader(data))
+        except MalformedFlatbuffer as error:
+            _reject(path, str(error))
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[mmap.mmap]:
+    if not path.is_file():
+        raise ModelNotFound(f"no model at {path}", "there is no such file, or it is not a file")
+    try:
+        with path.open("rb") as file:
+            if (size := path.stat().st_size) < SMALLEST_BYTES:
+                _reject(path, "it is empty" if size == 0 else f"it holds {size} bytes, fewer than any model")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                yield data
+    except OSError as error:
+        _reject(path, error.strerror or str(error))
+
+
+def _reject(path: Path, why: str) -> NoReturn:
+    raise ModelUnreadable(
+        f"{path.name} is not a whole TFLite model",
+        why,
+        "copy the file again, or export it again with the tool that wrote it",
+    )
+
+
+class FlatbufferReader:
+    """The file's bytes with checked access. A table or vector is told by the position where it begins."""
+
+    def __init__(self, data: mmap.mmap | bytes) -> None:
+        self.data = data
+        self.size = len(data)
+        self.left = min(LEEWAY * self.size + 65536, MOST_LOOKED_AT)
+
+    def spend(self, bytes_looked_at: int) -> None:
+        self.left -= bytes_looked_at
+        if self.left < 0:
+            raise MalformedFlatbuffer("its tables overlap or are too long, as no writer makes them")
+
+    def number(self, at: int, code: str) -> int:
+        value: int = self._unpack(_FORMATS[code], at)
+        return value
+
+    def _unpack(self, form: struct.Struct, at: int) -> int:
+        if at < 0 or at + form.size > self.size:
+            raise MalformedFlatbuffer(f"it ends before byte {at + form.size}: it is truncated or damaged")
+        value: int = form.unpack_from(self.data, at)[0]
+        return value
+
+    def follow(self, at: int) -> int:
+        """The position that the offset at `at` names."""
+        offset = self.number(at, "I")
+        if offset == 0 or at + offset > self.size - 4:
+            raise MalformedFlatbuffer(f"the offset at byte {at} leads out of it: it is truncated or damaged")
+        return at + offset
+
+    def field(self, table: int, slot: int) -> int:
+        """The position of a table's field; 0 where the table leaves it out."""
+        vtable = table - self.number(table, "i")
+        length = self._unpack(_TWO_BYTES, vtable)
+        place = 4 + 2 * slot
+        if place + 2 > length:
+            return 0
+        offset = self._unpack(_TWO_BYTES, vtable + place)
+        return table + offset if offset else 0
+
+    def value(self, table: int, slot: int, code: str, default: int = 0) -> int:
+        at = self.field(table, slot)
+        return self.number(at, code) if at else default
+
+    def vector(self, table: int, slot: int, item_bytes: int) -> tuple[int, int]:
+        """Where a vector's first element lies, and how many there are; (0, 0) without the field."""
+        at = self.field(table, slot)
+        if not at:
+            return 0, 0
+        start = self.follow(at)
+        count = self.number(start, "I")
+        if start + 4 + count * item_bytes > self.size:
+            raise MalformedFlatbuffer(f"the vector at byte {start} runs past its end: it is truncated or damaged")
+        return start + 4, count
+
+    def numbers(self, table: int, slot: int, code: str) -> tuple[int, ...]:
+        form = _FORMATS[code]
+        start, count = self.vector(table, slot, form.size)
+        self.spend(count * form.size if count <= LONGEST_VECTOR else MOST_LOOKED_AT + 1)
+        return struct.unpack_from(f"<{count}{code}", self.data, start)
+
+    def tables(self, table: int, slot: int) -> Iterator[int]:
+        start, count = self.vector(table, slot, 4)
+        for at in range(start, start + 4 * count, 4):
+            self.spend(4)
+            yield self.follow(at)
+
+    def text(self, table: int, slot: int) -> str:
+        start, count = self.vector(table, slot, 1)
+        self.spend(count if count <= LONGEST_VECTOR else MOST_LOOKED_AT + 1)
+        return bytes(self.data[start : start + count]).decode("utf-8", "replace")
+
+
+def _read_model(flat: FlatbufferReader) -> TfliteGraph:
+    if bytes(flat.data[4:8]) != IDENTIFIER:
+        raise MalformedFlatbuffer("it does not carry the mark TFL3 of a TFLite model")
+    model = flat.follow(0)
+    if (version := flat.value(model, Slot.MODEL_VERSION, "I")) != 3:
+        raise MalformedFlatbuffer(f"its schema version is {version}, and only version 3 is known")
+    filled = [_is_filled(flat, buffer) for buffer in flat.tables(model, Slot.MODEL_BUFFERS)]
+    codes = [_read_code(flat, code) for code in flat.tables(model, Slot.MODEL_CODES)]
+    subgraph = next(flat.tables(model, Slot.MODEL_SUBGRAPHS), None)
+    if subgraph is None:
+        raise MalformedFlatbuffer("it holds no subgraph")
+    return _read_subgraph(flat, model, subgraph, codes, filled)
+
+
+def _is_filled(flat: FlatbufferReader, buffer: int) -> bool:
+    """Whether a buffer holds data; its whole length must lie within the file."""
+    _, count = flat.vector(buffer, Slot.BUFFER_DATA, 1)
+    offset = flat.value(buffer, Slot.BUFFER_OFFSET, "Q")
+    size = flat.value(buffer, Slot.BUFFER_SIZE, "Q")
+    # Offsets 0 and 1 are placeholders of the schema for "no data behind the flatbuffer".
+    if offset > 1 and offset + size > flat.size:
+        raise MalformedFlatbuffer(
+            f"weights are said to lie at bytes {offset} to {offset + size} of {flat.size}: it is truncated"
+        )
+    return count > 0 or (offset > 1 and size > 0)
+
+
+def _read_code(flat: FlatbufferReader, code: int) -> str:
+    # Codes beyond 127 do not fit the old byte, which then holds the placeholder: the larger one counts.
+    number = max(flat.value(code, Slot.CODE_OLD, "b"), flat.value(code, Slot.CODE_BUILTIN, "i"))
+    if number == CUSTOM:
+        return flat.text(code, Slot.CODE_CUSTOM) or "CUSTOM"
+    if number < 0 or number == PLACEHOLDER:
+        raise MalformedFlatbuffer(f"operator code {number} is none")
+    return OPERATORS[number] if number < len(OPERATORS) else f"BUILTIN_{number}"
+
+
+def _read_subgraph(
+    flat: FlatbufferReader, model: int, subgraph: int, codes: Sequence[str], filled: Sequence[bool]
+) -> TfliteGraph:
+    tensors = tuple(_read_tensor(flat, tensor, filled) for tensor in flat.tables(subgraph, Slot.GRAPH_TENSORS))
+    inputs = flat.numbers(subgraph, Slot.GRAPH_INPUTS, "i")
+    outputs = flat.numbers(subgraph, Slot.GRAPH_OUTPUTS, "i")
+    operators = tuple(_read_operator(flat, o, codes) for o in flat.tables(subgraph, Slot.GRAPH_OPERATORS))
+    _check_indices((*inputs, *outputs), len(tensors), least=0)
+    for operator in operators:
+        _check_indices((*operator.inputs, *operator.outputs), len(tensors), least=-1)
+    names_in, names_out = _read_names(flat, model)
+    return TfliteGraph(tensors, operators, inputs, outputs, names_in, names_out)
+
+
+def _check_indices(indices: Sequence[int], count: int, *, least: int) -> None:
+    for index in indices:
+        if not least <= index < count:
+            raise MalformedFlatbuffer(f"tensor {index} is used, and there are {count} tensors")
+
+
+def _read_operator(flat: FlatbufferReader, operator: int, codes: Sequence[str]) -> TfliteOperator:
+    index = flat.value(operator, Slot.OPERATOR_CODE, "I")
+    if index >= len(codes):
+        raise MalformedFlatbuffer(f"operator code {index} is used, and there are {len(codes)} codes")
+    inputs = flat.numbers(operator, Slot.OPERATOR_INPUTS, "i")
+    return TfliteOperator(codes[index], inputs, flat.numbers(operator, Slot.OPERATOR_OUTPUTS, "i"))
+
+
+def _read_tensor(flat: FlatbufferReader, tensor: int, filled: Sequence[bool]) -> TfliteTensor:
+    kind = flat.value(tensor, Slot.TENSOR_TYPE, "b")
+    if not 0 <= kind < len(TENSOR_TYPES):
+        raise MalformedFlatbuffer(f"tensor type {kind} is not known")
+    buffer = flat.value(tensor, Slot.TENSOR_BUFFER, "I")
+    if buffer >= max(len(filled), 1):
+        raise MalformedFlatbuffer(f"buffer {buffer} is used, and there are {len(filled)} buffers")
+    variable = bool(flat.value(tensor, Slot.TENSOR_VARIABLE, "B"))
+    stored = bool(filled and filled[buffer]) or flat.value(tensor, Slot.TENSOR_EXTERNAL, "I") > 0
+    return TfliteTensor(
+        name=flat.text(tensor, Slot.TENSOR_NAME),
+        dtype=TENSOR_TYPES[kind],
+        shape=_read_shape(flat, tensor),
+        default_shape=tuple(flat.numbers(tensor, Slot.TENSOR_SHAPE, "i")),
+        quantization=_read_quantization(flat, tensor),
+        constant=stored and not variable,
+    )
+
+
+def _read_shape(flat: FlatbufferReader, tensor: int) -> tuple[int, ...]:
+    shape = flat.numbers(tensor, Slot.TENSOR_SHAPE, "i")
+    free = flat.numbers(tensor, Slot.TENSOR_SHAPE_SIGNATURE, "i")
+    shape = free if len(free) == len(shape) else shape
+    if len(shape) > DIMENSIONS_LIMIT or any(size < -1 for size in shape):
+        raise MalformedFlatbuffer("a tensor's shape is impossible")
+    return shape
+
+
+def _read_quantization(flat: FlatbufferReader, tensor: int) -> Quantization | None:
+    at = flat.field(tensor, Slot.TENSOR_QUANTIZATION)
+    if not at:
+        return None
+    table = flat.follow(at)
+    if flat.vector(table, Slot.QUANTIZATION_SCALE, 4)[1] != 1:
+        return None
+    (scale,) = flat.numbers(table, Slot.QUANTIZATION_SCALE, "f")
+    zero_points = flat.numbers(table, Slot.QUANTIZATION_ZERO_POINT, "q")
+    return Quantization(scale=float(scale), zero_point=zero_points[0] if zero_points else 0)
+
+
+def _read_names(flat: FlatbufferReader, model: int) -> tuple[dict[int, str], dict[int, str]]:
+    """Names by tensor index, from the signature def where there is exactly one and it is the main subgraph's."""
+    signatures = list(flat.tables(model, Slot.MODEL_SIGNATURES))
+    if len(signatures) != 1 or flat.value(signatures[0], Slot.SIGNATURE_SUBGRAPH, "I") != 0:
+        return {}, {}
+    return (
+        _read_map(flat, signatures[0], Slot.SIGNATURE_INPUTS),
+        _read_map(flat, signatures[0], Slot.SIGNATURE_OUTPUTS),
+    )
+
+
+def _read_map(flat: FlatbufferReader, signature: int, slot: int) -> dict[int, str]:
+    pairs = [
+        (flat.text(entry, Slot.MAP_NAME), flat.value(entry, Slot.MAP_TENSOR, "I"))
+        for entry in flat.tables(signature, slot)
+    ]
+    return invert_names(pairs)
+
+
+def invert_names(pairs: Sequence[tuple[str, int]]) -> dict[int, str]:
+    """Name by tensor index; of two names for one tensor the first in the alphabet."""
+    return {index: name for name, index in sorted(pairs, reverse=True) if name}

@@ -1,0 +1,1 @@
+"""Torch programs and weights."""

@@ -1,0 +1,348 @@
+"""Torch programs: what a user hands over, as one thing that can be exported. Only for use in a worker process.
+
+A source is `FILE.py:FACTORY` (a function that builds the module, whose weights may lie in a file of their own), a
+`.pt2` of torch.export, a TorchScript file (`.pt`), or an ONNX file. The first of them is the user's code and runs as
+such; the third may hold code too, which TorchScript's own interpreter runs.
+"""
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from importlib.util import module_from_spec, spec_from_file_location
+from inspect import Parameter, isclass, isfunction, signature
+from io import StringIO
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from edgewright.errors import (
+    EdgewrightError,
+    InputError,
+    ModelNotConvertible,
+    ModelNotFound,
+    ModelUnreadable,
+    find_full_disk_error,
+)
+from edgewright.formats.onnx.external import needs_data_file
+from edgewright.formats.torch.weights import load_weights
+from edgewright.schema.artifact import IoMap, Port
+
+OPSET = 18
+MOST_MIXED = 4
+Shapes = Mapping[str, Sequence[int]]
+
+
+class TorchPort(NamedTuple):
+    """One input or output; the type is numpy's name."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class LoadedProgram(NamedTuple):
+    """A torch program ready to be exported.
+
+    Attributes:
+        program: a torch.nn.Module in evaluation mode, a TorchScript module, or an ExportedProgram.
+        kind: which of the three.
+        examples: one tensor for each input.
+        sources_of: names of the source nodes of a path of modules; for ONNX sources alone.
+    """
+
+    program: Any
+    kind: Literal["module", "script", "exported"]
+    inputs: tuple[TorchPort, ...]
+    outputs: tuple[TorchPort, ...]
+    examples: tuple[Any, ...]
+    sources_of: Callable[[str], tuple[str, ...]]
+
+    def export(self) -> Any:
+        """As torch.export.ExportedProgram."""
+        import torch
+
+        if self.kind == "exported":
+            return self.program
+        if self.kind == "script":
+            raise ModelNotConvertible(
+                "a TorchScript file cannot be exported", "torch.export does not take it", "hand over FILE.py:FACTORY"
+            )
+        with torch.no_grad():
+            return torch.export.export(self.program, self.examples)
+
+    def callable(self) -> Any:
+        """As a function of the inputs."""
+        return self.program.module() if self.kind == "exported" else self.program
+
+
+def load_source(
+    source: str,
+    format: str,
+    shapes: Shapes,
+    *,
+    half: bool = False,
+    unroll: bool = False,
+    integers: bool = False,
+    weights: str | None = None,
+) -> LoadedProgram:
+    """Load an ONNX file (`format` "onnx") or a torch source ("torch").
+
+    `half` gives weights and activations of float16 with inputs and outputs left as they are; `unroll` writes recurrent
+    layers of an ONNX file step by step; `integers` keeps what a QDQ graph rounds.
+
+    Raises EdgewrightErrors that name what stands in the way.
+    """
+    if format == "onnx":
+        return load_onnx(Path(source), shapes, half=half, unroll=unroll, integers=integers)
+    return load_torch(source, shapes, half=half, weights=weights)
+
+
+def load_onnx(path: Path, shapes: Shapes, *, half: bool, unroll: bool, integers: bool = False) -> LoadedProgram:
+    from edgewright.formats.onnx_to_torch.build import load_network
+
+    network = load_network(path, shapes, half=half, unroll=unroll, integers=integers)
+    steps = {f"steps.{i}": step.sources for i, step in enumerate(network.steps)}
+    outputs = [
+        TorchPort(name, sizes, type_name(kind))
+        for name, sizes, kind in zip(network.outputs, network.sizes, network.types, strict=True)
+    ]
+    return LoadedProgram(
+        network,
+        "module",
+        describe_examples(network.inputs, network.examples),
+        tuple(outputs),
+        network.examples,
+        lambda path: steps.get(path, ()),
+    )
+
+
+def load_torch(source: str, shapes: Shapes, *, half: bool = False, weights: str | None = None) -> LoadedProgram:
+    """A torch source: inputs are named as the parameters of `forward`, outputs `output`, or `output0` and so on."""
+    program, kind = load_program(source, weights)
+    return describe_program(program, kind, shapes, half=half)
+
+
+def describe_program(
+    program: Any, kind: Literal["module", "script", "exported"], shapes: Shapes, *, half: bool = False
+) -> LoadedProgram:
+    names, examples = make_examples(program, kind, shapes)
+    if half:
+        if kind == "exported":
+            raise ModelNotConvertible("a .pt2 cannot be made fp16", "its types are fixed", "hand over FILE.py:FACTORY")
+        program = halve(program)
+    examples, made = try_types(program.module() if kind == "exported" else program, kind, examples)
+    results = flatten_tensors(made)
+    outputs = tuple(
+        TorchPort(name, tuple(tensor.shape), type_name(tensor.dtype))
+        for name, tensor in zip(name_outputs(len(results)), results, strict=True)
+    )
+    return LoadedProgram(program, kind, describe_examples(names, examples), outputs, examples, lambda path: ())
+
+
+def load_program(source: str, weights: str | None) -> tuple[Any, Literal["module", "script", "exported"]]:
+    import torch
+
+    file, _, factory = source.rpartition(":")
+    if file.endswith(".py"):
+        return build_module(Path(file), factory, weights), "module"
+    path = Path(source)
+    if not path.is_file():
+        raise ModelNotFound(f"{source} is not there")
+    try:
+        if path.suffix == ".pt2":
+            return torch.export.load(str(path)), "exported"
+        return torch.jit.load(str(path), map_location="cpu").eval(), "script"
+    except Exception as error:  # torch raises what it pleases on a bad file
+        raise ModelUnreadable(f"{source} cannot be read by torch", str(error).strip().splitlines()[0][:300]) from error
+
+
+def build_module(path: Path, factory: str, weights: str | None) -> Any:
+    """Run the user's file from its own folder, call its factory, and load the weights, which may hold no code."""
+    import torch
+
+    if not path.is_file():
+        raise ModelNotFound(f"{path} is not there")
+    spec = spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ModelUnreadable(f"{path} is not a Python file")
+    module = module_from_spec(spec)
+    sys.path.insert(0, str(path.parent.absolute()))
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+        built = find_factory(module, factory, path)()
+    except EdgewrightError:  # of a source that Edgewright wrote
+        raise
+    except (Exception, SystemExit) as error:  # it is the user's code
+        why, hint = f"{type(error).__name__}: {error}", f"mend {path.name}, until {factory}() gives the module"
+        raise ModelUnreadable(f"{path}:{factory} cannot be built", why, hint) from error
+    if not isinstance(built, torch.nn.Module):
+        why, hint = f"it gives {type(built).__name__}", f"let {factory}() give a torch.nn.Module"
+        raise ModelUnreadable(f"{path}:{factory} gives no torch module", why, hint)
+    if weights:
+        load_weights(built, Path(weights))
+    return built.eval()
+
+
+def find_factory(module: Any, factory: str, path: Path) -> Any:
+    if not callable(getattr(module, factory, None)):
+        have = ", ".join(name for name, one in vars(module).items() if isfunction(one) or isclass(one)) or "none"
+        why, hint = (
+            f"no function '{factory}', but {have}",
+            f"{path.name}:NAME, with the function that builds the module",
+        )
+        raise ModelUnreadable(f"{path} has no factory '{factory}'", why, hint)
+    return getattr(module, factory)
+
+
+def make_examples(program: Any, kind: str, shapes: Shapes) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    """Names and examples of the inputs: a .pt2 tells them, a module's `forward` names them and `shapes` gives sizes."""
+    import torch
+
+    if kind == "exported":
+        args, _ = program.example_inputs
+        names = [name for name in program.graph_signature.user_inputs if isinstance(name, str)]
+        tensors = tuple(torch.zeros_like(tensor) for tensor in flatten_tensors(args))
+        given = {name: tuple(tensor.shape) for name, tensor in zip(names, tensors, strict=True)}
+        if wrong := [name for name, shape in shapes.items() if given.get(name) != tuple(shape)]:
+            raise InputError(f"shape of '{wrong[0]}' is not the program's", f"its inputs are {given}")
+        return tuple(names), tensors
+    names = name_inputs(program, kind)
+    wanted = [name for name in names if name in shapes]
+    if strangers := sorted(set(shapes) - set(names)):
+        why = f"its forward takes {', '.join(names) or 'nothing'}"
+        hint = f"call it {(names or ['x'])[0]} in the task or in --shape, or {strangers[0]} in forward"
+        raise InputError(f"the module has no input '{strangers[0]}'", why, hint)
+    if not wanted:
+        raise InputError(
+            "the inputs' shapes are not known", f"forward takes {', '.join(names)}", "--shape NAME=1,3,32,32"
+        )
+    return tuple(wanted), tuple(torch.zeros(tuple(shapes[name])) for name in wanted)
+
+
+def try_types(run: Any, kind: str, examples: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
+    """The examples with which the program runs, and what it gives: of float32, or with some of them int64.
+
+    Only a .pt2 tells the types of its inputs. Where there are many inputs, all of them take the same type.
+    """
+    import torch
+
+    kinds = (torch.float32, torch.int64)
+    count = len(examples)
+    choices = product(kinds, repeat=count) if count <= MOST_MIXED else ((one,) * count for one in kinds)
+    first: Exception | None = None
+    for choice in [()] if kind == "exported" else choices:
+        typed = tuple(one.to(wanted) for one, wanted in zip(examples, choice, strict=True)) if choice else examples
+        try:
+            with torch.no_grad():
+                return typed, run(*typed)
+        except Exception as error:  # it is the user's code
+            first = first or error
+    lines = str(first).strip().splitlines() or [type(first).__name__]
+    raise InputError("the model does not run on these shapes", lines[0][:300], "--shape NAME=1,3,32,32") from first
+
+
+def name_inputs(program: Any, kind: str) -> list[str]:
+    if kind == "script":
+        return [value.debugName().split(".")[0] for value in list(program.graph.inputs())[1:]]
+    skipped = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+    return [name for name, one in signature(program.forward).parameters.items() if one.kind not in skipped]
+
+
+def name_outputs(count: int) -> list[str]:
+    return ["output"] if count == 1 else [f"output{i}" for i in range(count)]
+
+
+def flatten_tensors(made: Any) -> list[Any]:
+    """The tensors of what a program gives or takes, in order."""
+    import torch
+    from torch.utils._pytree import tree_leaves
+
+    return [leaf for leaf in tree_leaves(made) if isinstance(leaf, torch.Tensor)]
+
+
+def halve(module: Any) -> Any:
+    """The module in float16, with float32 cast on the way in and out."""
+    import torch
+
+    class Halved(torch.nn.Module):  # type: ignore[misc]  # torch's types are not read by mypy
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = module.half()
+
+        def forward(self, *tensors: Any) -> Any:
+            made = self.inner(*(one.half() if one.is_floating_point() else one for one in tensors))
+            return tuple(one.float() if one.dtype == torch.float16 else one for one in flatten_tensors(made))
+
+    return Halved().eval()
+
+
+def describe_examples(names: Sequence[str], examples: Sequence[Any]) -> tuple[TorchPort, ...]:
+    return tuple(
+        TorchPort(name, tuple(tensor.shape), type_name(tensor.dtype))
+        for name, tensor in zip(names, examples, strict=True)
+    )
+
+
+def type_name(kind: Any) -> str:
+    return str(kind).removeprefix("torch.")
+
+
+def map_ports(loaded: LoadedProgram) -> IoMap:
+    """Inputs and outputs are the source's own, in all."""
+    return IoMap(inputs=tuple(map(as_port, loaded.inputs)), outputs=tuple(map(as_port, loaded.outputs)))
+
+
+def as_port(one: TorchPort) -> Port:
+    return Port(
+        source=one.name,
+        name=one.name,
+        source_shape=one.shape,
+        source_dtype=one.dtype,
+        axes=tuple(range(len(one.shape))),
+        shape=one.shape,
+        dtype=one.dtype,
+    )
+
+
+def export_onnx(loaded: LoadedProgram, to: Path) -> None:
+    """Write opset-18 ONNX with the inputs' and outputs' own names, and fixed sizes.
+
+    A TorchScript file goes the way of torch's older exporter, the only one that takes it.
+    """
+    import torch
+
+    names = {
+        "input_names": [one.name for one in loaded.inputs],
+        "output_names": [one.name for one in loaded.outputs],
+        "opset_version": OPSET,
+    }
+    try:
+        with silence_exporter(), torch.no_grad():
+            if loaded.kind == "script":
+                torch.onnx.export(loaded.program, loaded.examples, str(to), dynamo=False, **names)
+                return
+            program = torch.onnx.export(loaded.program, loaded.examples, dynamo=True, verbose=False, **names)
+            program.save(str(to), external_data=needs_data_file(program.model_proto))
+    except Exception as error:  # the exporter raises what it pleases
+        if find_full_disk_error(error):
+            raise
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelNotConvertible(
+            "torch cannot export the model to ONNX", f"{type(error).__name__}: {lines[0][:400]}"
+        ) from error
+
+
+@contextmanager
+def silence_exporter() -> Iterator[None]:
+    """torch's exporters warn, and print their progress."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

@@ -1,0 +1,274 @@
+"""A graph without some of its units."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.errors import UsageError
+from edgewright.formats.onnx.external import needs_data_file
+from edgewright.formats.onnx.submodel import keep_only, list_inputs
+from edgewright.formats.onnx.typing_process import OWN_DOMAINS
+from edgewright.pruning.coupling import Labels
+from edgewright.pruning.groups import PruningGroups
+from edgewright.pruning.static_graph import StaticGraph, normalize_nodes
+from edgewright.quantization.network import get_attributes
+
+KeptUnits = Mapping[str, NDArray[np.int64]]  # by group the numbers of the units that stay, sorted, at least one
+
+
+def find_kept_indices(groups: PruningGroups, keep: KeptUnits) -> dict[str, dict[int, Labels]]:
+    """By initializer and axis the places that stay, where some go.
+
+    Raises:
+        UsageError: `keep` names no group, or none of its units, or units that it does not have.
+    """
+    kept_mask = mark_kept_units(groups, keep)
+    found: dict[str, dict[int, Labels]] = {}
+    for group in groups.groups:
+        for member in group.members if group.name in keep and keep[group.name].size < group.size else ():
+            axis = groups.units[member.tensor][member.axis]
+            found.setdefault(member.tensor, {})[member.axis] = np.flatnonzero(kept_mask[axis])
+    return found
+
+
+def mark_kept_units(groups: PruningGroups, keep: KeptUnits) -> NDArray[np.bool_]:
+    """By unit, counted through, whether it stays; the last, for places that are in none, always does."""
+    check(groups, keep)
+    parts = [np.isin(np.arange(one.size), keep.get(one.name, np.arange(one.size))) for one in groups.groups]
+    return np.concatenate([*parts, [True]])
+
+
+def check(groups: PruningGroups, keep: KeptUnits) -> None:
+    sizes = {group.name: group.size for group in groups.groups}
+    for name, units in keep.items():
+        if name not in sizes:
+            raise UsageError(f"the model has no group '{name}'", f"its groups are {', '.join(sizes) or 'none'}")
+        if not units.size:
+            raise UsageError(f"nothing would be left of '{name}'", "each group keeps one unit at least", "prune less")
+        if (np.diff(units) <= 0).any() or units[0] < 0 or units[-1] >= sizes[name]:
+            raise UsageError(f"'{name}' has the units 0 to {sizes[name] - 1}", "each is named once, in order")
+
+
+def prune_graph(model: Any, groups: PruningGroups, keep: KeptUnits) -> Any:
+    """The model (`onnx.ModelProto`) with only the units in `keep`; groups that are not named stay whole.
+
+    It computes what the original does when the weights of the other units are zero (`Group.exact`). `groups` are those
+    that `find_groups` found in `model`, which stays as it is. Sizes that a graph computes from shapes are written out.
+
+    Raises:
+        UsageError: `keep` does not fit.
+    """
+    import onnx
+
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    kept_mask = mark_kept_units(groups, keep)
+    if kept_mask.all():
+        return made
+    normalize_nodes(made.graph)
+    GraphPruner(StaticGraph(model, groups.shapes), groups, kept_mask).prune(made.graph)
+    if not needs_data_file(made):
+        onnx.checker.check_model(made)
+    return made
+
+
+class GraphPruner:
+    """Which places stay, and how what an operator says of them is put right."""
+
+    def __init__(self, static_graph: StaticGraph, groups: PruningGroups, kept_mask: NDArray[np.bool_]) -> None:
+        self._outline, self._groups, self._stays = static_graph, groups, kept_mask
+        self._graph: Any = None
+
+    def prune(self, graph: Any) -> None:
+        self._graph = graph
+        for tensor in graph.initializer:
+            self.prune_tensor(tensor, tensor.name)
+        for node in list(graph.node):
+            if node.domain not in OWN_DOMAINS:
+                continue
+            if node.op_type == "Constant":
+                for attribute in node.attribute:
+                    if attribute.HasField("t"):
+                        self.prune_tensor(attribute.t, node.output[0])
+            elif (mend := NODE_UPDATERS.get(node.op_type)) is not None:
+                mend(self, node)
+        for value in graph.input:  # of old files, which list initializers as inputs too
+            if value.name in self._groups.units:
+                for dim, size in zip(value.type.tensor_type.shape.dim, self.kept(value.name), strict=True):
+                    dim.dim_value = size
+        keep_only(graph.value_info, [value for value in graph.value_info if value.name not in self._groups.units])
+        remove_unused(graph)
+
+    def prune_tensor(self, tensor: Any, name: str) -> None:
+        from onnx import numpy_helper
+
+        axes = self._groups.units.get(name)
+        if axes is None:
+            return
+        array = numpy_helper.to_array(tensor)
+        for axis in range(array.ndim):
+            array = np.compress(self.kept_flags(name)[axis], array, axis)
+        tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), tensor.name))
+
+    def kept_flags(self, name: str) -> list[NDArray[np.bool_]]:
+        """By axis, which places stay."""
+        if name in self._groups.units:
+            return [self._stays[axis] for axis in self._groups.units[name]]
+        return [np.ones(size, bool) for size in self._outline.shapes[name]]
+
+    def kept(self, name: str) -> list[int]:
+        return [int(axis.sum()) for axis in self.kept_flags(name)]
+
+    def read_ints(self, node: Any, place: int, name: str) -> list[int]:
+        attributes = get_attributes(node)
+        if name in attributes:
+            return list(attributes[name])
+        given = len(node.input) > place and node.input[place]
+        return self._outline.values[node.input[place]].ravel().tolist() if given else []
+
+    def write(self, node: Any, place: int, name: str, values: Sequence[int]) -> None:
+        """A parameter anew: as the attribute that it is, or as a constant of this node alone."""
+        from onnx import helper
+
+        attributes = [one for one in node.attribute if one.name == name]
+        if attributes:
+            attributes[0].CopyFrom(helper.make_attribute(name, list(values)))
+            return
+        while len(node.input) <= place:
+            node.input.append("")
+        self.replace(node, place, name, np.asarray(values, np.int64))
+
+    def replace(self, node: Any, place: int, name: str, array: NDArray[Any]) -> None:
+        from onnx import numpy_helper
+
+        node.input[place] = f"{node.name}/{name}/kept"
+        self._graph.initializer.append(numpy_helper.from_array(array, node.input[place]))
+
+    def is_computed(self, node: Any, place: int) -> bool:
+        """Whether a parameter comes from another tensor's shape, which may be another one now."""
+        return len(node.input) > place and bool(node.input[place]) and node.input[place] not in self._outline.stored
+
+
+def update_conv(pruner: GraphPruner, node: Any) -> None:
+    """Whole groups went, or the same places of each: the weights' second axis tells which."""
+    from onnx import helper
+
+    groups = get_attributes(node).get("group", 1)
+    if groups == 1:
+        return
+    wide = pruner.kept(node.input[0] if node.op_type == "Conv" else node.output[0])[1]
+    left = wide // pruner.kept(node.input[1])[1]
+    next(one for one in node.attribute if one.name == "group").CopyFrom(helper.make_attribute("group", left))
+
+
+def update_group_norm(pruner: GraphPruner, node: Any) -> None:
+    attribute = next(one for one in node.attribute if one.name == "num_groups")
+    kept_flags = pruner.kept_flags(node.input[0])[1]
+    attribute.i = attribute.i * int(kept_flags.sum()) // kept_flags.size
+
+
+def update_target_shape(pruner: GraphPruner, node: Any) -> None:
+    """Reshape and Expand: sizes that are named; a 1, a −1 and Reshape's 0 stay right."""
+    before, after = pruner.read_ints(node, 1, "shape"), pruner.kept(node.output[0])
+    wanted = before
+    if node.op_type == "Reshape" and len(before) == len(after):
+        wanted = [size if old > 0 else old for old, size in zip(before, after, strict=True)]
+    elif node.op_type == "Expand":
+        after = after[len(after) - len(before) :]
+        wanted = [size if old > 1 else old for old, size in zip(before, after, strict=True)]
+    if wanted != before or pruner.is_computed(node, 1):
+        pruner.write(node, 1, "shape", wanted)
+
+
+def update_filled_shape(pruner: GraphPruner, node: Any) -> None:
+    if pruner.kept(node.output[0]) != pruner.read_ints(node, 0, "") or pruner.is_computed(node, 0):
+        pruner.write(node, 0, "shape", pruner.kept(node.output[0]))
+
+
+def update_split(pruner: GraphPruner, node: Any) -> None:
+    axis = int(get_attributes(node).get("axis", 0)) % len(pruner.kept_flags(node.input[0]))
+    if pruner.kept_flags(node.input[0])[axis].all() and not pruner.is_computed(node, 1):
+        return
+    sizes = [pruner.kept(name)[axis] for name in node.output]
+    if pruner._outline.opset < 13 and not any(one.name == "split" for one in node.attribute):
+        from onnx import helper
+
+        node.attribute.append(helper.make_attribute("split", sizes))
+        return
+    kept = [one for one in node.attribute if one.name != "num_outputs"]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    pruner.write(node, 1, "split", sizes)
+
+
+def update_slice(pruner: GraphPruner, node: Any) -> None:
+    """Begin and end counted among the places that stay."""
+    kept_flags = pruner.kept_flags(node.input[0])
+    starts, ends = pruner.read_ints(node, 1, "starts"), pruner.read_ints(node, 2, "ends")
+    axes = [axis % len(kept_flags) for axis in pruner.read_ints(node, 3, "axes") or range(len(starts))]
+    changed = any(pruner.is_computed(node, place) for place in range(1, 5))
+    for place, axis in enumerate(axes):
+        if not kept_flags[axis].all():
+            changed = True
+            start, end, _ = slice(starts[place], ends[place]).indices(kept_flags[axis].size)
+            starts[place] = int(kept_flags[axis][:start].sum())
+            ends[place] = int(kept_flags[axis][:end].sum())
+    if changed:
+        pruner.write(node, 1, "starts", starts)
+        pruner.write(node, 2, "ends", ends)
+
+
+def update_resize(pruner: GraphPruner, node: Any) -> None:
+    if len(node.input) > 3 and node.input[3]:
+        axes = get_attributes(node).get("axes") or range(len(pruner.read_ints(node, 3, "sizes")))
+        kept = pruner.kept(node.output[0])
+        pruner.write(node, 3, "sizes", [kept[axis] for axis in axes])
+
+
+def update_gather(pruner: GraphPruner, node: Any) -> None:
+    """Numbers of places that stay, counted among them; where the axis lost none, they are left."""
+    kept_flags = pruner.kept_flags(node.input[0])
+    axis = int(get_attributes(node).get("axis", 0)) % len(kept_flags)
+    numbers = pruner._outline.values.get(node.input[1])
+    if kept_flags[axis].all() or numbers is None:
+        return
+    numbers = numbers % kept_flags[axis].size
+    kept = (np.cumsum(kept_flags[axis]) - 1)[numbers[kept_flags[axis][numbers]]]
+    pruner.replace(node, 1, "indices", kept.reshape([1 if size == 1 else -1 for size in numbers.shape]))
+
+
+def update_recurrent(pruner: GraphPruner, node: Any) -> None:
+    for attribute in node.attribute:
+        if attribute.name == "hidden_size":
+            attribute.i = pruner.kept(node.input[2])[2]
+
+
+def remove_unused(graph: Any) -> None:
+    """Take out what nothing reads any more, as sizes that were replaced."""
+    needed = {value.name for value in (*graph.output, *graph.input)}
+    nodes = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            nodes.append(node)
+            needed.update(list_inputs(node))
+    keep_only(graph.node, nodes[::-1])
+    keep_only(graph.initializer, [tensor for tensor in graph.initializer if tensor.name in needed])
+
+
+NODE_UPDATERS = {
+    "ConstantOfShape": update_filled_shape,
+    "Conv": update_conv,
+    "ConvTranspose": update_conv,
+    "Expand": update_target_shape,
+    "Gather": update_gather,
+    "GroupNormalization": update_group_norm,
+    "GRU": update_recurrent,
+    "LSTM": update_recurrent,
+    "RNN": update_recurrent,
+    "Reshape": update_target_shape,
+    "Resize": update_resize,
+    "Slice": update_slice,
+    "Split": update_split,
+}

@@ -1,0 +1,66 @@
+"""What is lost with each unit, from the weights alone or from gradients."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.errors import UsageError
+from edgewright.pruning.groups import GroupMember, PruningGroup, PruningGroups
+
+Array = NDArray[Any]
+Method = Literal["l1", "l2", "bn-gamma", "taylor"]
+UnitScores = dict[str, NDArray[np.float64]]  # by group [size], never below zero
+
+
+def score_units(groups: PruningGroups, arrays: Mapping[str, Array], method: Method) -> UnitScores:
+    """How much each unit matters, by group.
+
+    Args:
+        arrays: by name of an initializer (or of the parameter it comes from): its numbers for `l1` (mean of absolute
+            values), `l2` (root of the mean square) and `bn-gamma` (gain of batch normalisation, Liu et al. 2017,
+            https://arxiv.org/abs/1708.06519); for `taylor` the square of weight × gradient (Molchanov et al. 2019,
+            https://arxiv.org/abs/1906.10771). Members without numbers are left out.
+        method: each gives the unit's share of a tensor, summed over the weights that make and read the units and the
+            gains between (`taylor`: all parameters): a layer's whole width is worth 1, so that a group of many layers
+            costs more. For `bn-gamma` a group without gains is scored by `l2`.
+
+    Raises:
+        UsageError: a group has no numbers, or no group has a gain.
+    """
+    if method == "bn-gamma" and not any(member.role == "scale" for group in groups.groups for member in group.members):
+        why = "its batch normalisations are folded into the weights, or it has none"
+        raise UsageError("bn-gamma: the model has no normalisation's gain", why, "use --importance l2")
+    return {group.name: score_group(group, arrays, method) for group in groups.groups}
+
+
+def score_group(group: PruningGroup, arrays: Mapping[str, Array], method: Method) -> NDArray[np.float64]:
+    members = [member for member in group.members if member.tensor in arrays]
+    gains = [member for member in members if member.role == "scale"]
+    weights = [member for member in members if member.role or method == "taylor"]
+    chosen = gains if method == "bn-gamma" and gains else weights
+    if not chosen:
+        raise UsageError(f"'{group.name}' cannot be scored", f"no numbers are given for its weights ({method})")
+    total: NDArray[np.float64] = np.sum(
+        [normalize_scores(measure(one, arrays[one.tensor], method)) for one in chosen], 0
+    )
+    return total
+
+
+def measure(member: GroupMember, array: Array, method: Method) -> NDArray[np.float64]:
+    table = collect_unit_values(member, array)
+    plain = method in ("l1", "taylor")  # what is given for taylor is squared already
+    result: NDArray[np.float64] = np.abs(table).mean(-1) if plain else np.sqrt(np.square(table).mean(-1))
+    return result
+
+
+def collect_unit_values(member: GroupMember, array: Array) -> NDArray[np.float64]:
+    """All numbers of each unit, [size, n]."""
+    moved = np.moveaxis(np.asarray(array, np.float64), member.axis, 0)[member.indices]
+    return moved.reshape(len(member.indices), -1)
+
+
+def normalize_scores(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    total = scores.sum()
+    return scores / total if total else np.full(scores.shape, 1 / scores.size)

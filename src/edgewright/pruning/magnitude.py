@@ -1,0 +1,121 @@
+"""Single weights that are set to zero by their size, in an ONNX graph and without training."""
+
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.errors import UsageError
+from edgewright.quantization.network import get_attributes
+
+Array = NDArray[Any]
+OPERATORS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+FLOATS = (1, 10, 11)  # TensorProto.FLOAT, FLOAT16, DOUBLE
+
+
+class SparseModel(NamedTuple):
+    """A model, and how many of its layers' weights are zero by name of the initializer: zeros, all."""
+
+    model: Any
+    zeros: dict[str, tuple[int, int]]
+
+
+def find_layer_weights(model: Any) -> dict[str, int]:
+    """By initializer that a layer multiplies with, the axis of its input channels."""
+    held = {one.name: one for one in model.graph.initializer if one.data_type in FLOATS and len(one.dims) > 1}
+    found = {}
+    for node in model.graph.node:
+        if node.op_type not in OPERATORS or node.domain not in ("", "ai.onnx"):
+            continue
+        for place in (0, 1) if node.op_type == "MatMul" else (1,):
+            tensor = held.get(node.input[place])
+            if tensor is None or tensor.name in found:
+                continue
+            last = len(tensor.dims) - 1
+            axis = {"Conv": 1, "ConvTranspose": 0, "MatMul": last - place}.get(node.op_type)
+            found[tensor.name] = int(get_attributes(node).get("transB", 0)) if axis is None else axis
+    return found
+
+
+def sparsify_graph(
+    model: Any, sparsity: float, *, scope: Literal["global", "layer"] = "global", pattern: str = ""
+) -> SparseModel:
+    """The model (`onnx.ModelProto`) with its smallest weights at zero; the one that is given stays as it is.
+
+    Args:
+        sparsity: share of the weights of convolutions and matrix products that become zero.
+        scope: whether the smallest are chosen over all layers, or in each.
+        pattern: `N:M` keeps the N largest of each M along the input channels, whatever `sparsity` says; layers with
+            less than M input channels, as depthwise ones, are left alone.
+
+    Raises:
+        UsageError: a sparsity that is not between 0 and 1, a pattern that is none, or a model without such weights.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    axes = find_layer_weights(model)
+    if not axes:
+        raise UsageError("the model has no weights to thin out", "it has no constant weights of a Conv, Gemm or MatMul")
+    arrays = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer if one.name in axes}
+    masks = mask_pattern(arrays, axes, pattern) if pattern else mask_smallest(arrays, sparsity, scope)
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    zeros = {}
+    for tensor in made.graph.initializer:
+        if tensor.name in masks:
+            array = np.where(masks[tensor.name], arrays[tensor.name], np.zeros((), arrays[tensor.name].dtype))
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+            zeros[tensor.name] = (int((array == 0).sum()), array.size)
+    return SparseModel(made, zeros)
+
+
+def mask_smallest(arrays: Mapping[str, Array], sparsity: float, scope: str) -> dict[str, NDArray[np.bool_]]:
+    """What stays, by name."""
+    if not 0 < sparsity < 1:
+        why = "with all weights at zero nothing is left" if sparsity >= 1 else "no weight would become zero"
+        raise UsageError(f"--sparsity {sparsity:g}", why, "give a share between 0 and 1, as 0.8")
+    if scope == "layer":
+        return {name: mask_largest(np.abs(array), sparsity) for name, array in arrays.items()}
+    flat = mask_largest(
+        np.concatenate([np.abs(array, dtype=np.float64).ravel() for array in arrays.values()]), sparsity
+    )
+    parts = np.split(flat, np.cumsum([array.size for array in arrays.values()])[:-1])
+    return {name: part.reshape(array.shape) for (name, array), part in zip(arrays.items(), parts, strict=True)}
+
+
+def mask_largest(sizes: Array, sparsity: float) -> NDArray[np.bool_]:
+    kept_mask = np.ones(sizes.size, bool)
+    count = round(sparsity * sizes.size)
+    kept_mask[np.argsort(sizes, axis=None, kind="stable")[:count]] = False
+    return kept_mask.reshape(sizes.shape)
+
+
+def mask_pattern(arrays: Mapping[str, Array], axes: Mapping[str, int], pattern: str) -> dict[str, NDArray[np.bool_]]:
+    kept, _, block = pattern.partition(":")
+    if not (kept.isdecimal() and block.isdecimal() and 0 < int(kept) < int(block)):
+        raise UsageError(f"--pattern {pattern}", "N:M keeps N of each M weights", "give a smaller N than M, as 2:4")
+    n, m = int(kept), int(block)
+    masks = {}
+    for name, array in arrays.items():
+        if array.shape[axes[name]] < m:
+            continue
+        moved = np.abs(np.moveaxis(array, axes[name], -1))
+        whole = moved.shape[-1] // m * m  # a rest of less than M stays as it is
+        ranks = moved[..., :whole].reshape(-1, m).argsort(-1, kind="stable").argsort(-1, kind="stable")
+        mask = np.ones(moved.shape, bool)
+        mask[..., :whole] = (ranks >= m - n).reshape(*moved.shape[:-1], whole)
+        masks[name] = np.moveaxis(mask, -1, axes[name])
+    return masks
+
+
+def measure_packed_bytes(path: Path) -> int:
+    """Bytes of a file as a zip or an Android package stores it (deflate, level 9)."""
+    packer, count = zlib.compressobj(9, wbits=-15), 0
+    with path.open("rb") as file:
+        while part := file.read(2**20):
+            count += len(packer.compress(part))
+    return count + len(packer.flush())

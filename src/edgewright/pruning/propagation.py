@@ -1,0 +1,173 @@
+"""Labels on their way through a graph: what an operator's rule reads and what it leaves."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from edgewright.formats.onnx.typing_process import OWN_DOMAINS, find_outer_names
+from edgewright.pruning.coupling import FIXED_LABEL, Axes, CouplingBuilder, Labels
+from edgewright.pruning.static_graph import StaticGraph
+from edgewright.quantization.network import get_attributes
+
+
+class NodeRejected(Exception):
+    """A rule does not take this node; the text says why."""
+
+
+class LayerLabels(NamedTuple):
+    """A node with constant weights: its outputs' labels, and by which name it is told."""
+
+    node: str
+    op: str
+    title: str
+    makes: Labels
+    reads: Labels
+
+
+class ReshapeSplit(NamedTuple):
+    """A Reshape that splits an axis: which of its parts carries the labels, of how many that could."""
+
+    node: str
+    carried: Labels
+    choices: int
+
+
+class LabelPropagation:
+    """Labels of every value, and what the rules found on the way.
+
+    Attributes:
+        layers: nodes with constant weights, in order.
+        left: by name of a layer that no rule takes, why.
+        splits: every Reshape that had a choice.
+        heads: labels over which a product of two computed tensors repeats.
+    """
+
+    def __init__(self, static_graph: StaticGraph, choices: Mapping[str, int]) -> None:
+        self.static_graph, self.choices = static_graph, choices
+        self.coupling_builder = CouplingBuilder()
+        self.labels: dict[str, Axes] = {}
+        self.layers: list[LayerLabels] = []
+        self.left: dict[str, str] = {}
+        self.splits: list[ReshapeSplit] = []
+        self.heads: list[Labels] = []
+
+    def labels_of(self, name: str) -> Axes:
+        """The labels of a value; Refused where its shape is not known."""
+        if name not in self.labels:
+            shape = self.static_graph.shapes.get(name)
+            if shape is None:
+                raise NodeRejected(f"the shape of '{name}' is not known")
+            stored = name in self.static_graph.stored
+            self.labels[name] = tuple(map(self.coupling_builder.make if stored else make_fixed_labels, shape))
+        return self.labels[name]
+
+    def input_labels(self, node: Any, place: int) -> Axes:
+        return self.labels_of(node.input[place])
+
+    def has_input(self, node: Any, place: int) -> bool:
+        return len(node.input) > place and bool(node.input[place])
+
+    def is_constant(self, node: Any, place: int) -> bool:
+        return node.input[place] in self.static_graph.constant
+
+    def made(self, node: Any, place: int = 0) -> tuple[int, ...]:
+        """The shape of an output."""
+        shape = self.static_graph.shapes.get(node.output[place])
+        if shape is None:
+            raise NodeRejected(f"the shape of '{node.output[place]}' is not known")
+        return shape
+
+    def read_ints(self, node: Any, place: int, name: str) -> list[int] | None:
+        """A parameter that is an attribute in old operator sets and an input in new ones; None where it is left out."""
+        attributes = get_attributes(node)
+        if name in attributes:
+            return [int(one) for one in np.atleast_1d(attributes[name])]
+        if not self.has_input(node, place):
+            return None
+        if node.input[place] not in self.static_graph.values:
+            raise NodeRejected(f"its {name} are computed from the input")
+        return [int(one) for one in self.static_graph.values[node.input[place]].ravel()]
+
+    def couple(self, node: Any, left: Labels, right: Labels) -> None:
+        if left.shape != right.shape and 1 not in (left.size, right.size):
+            raise NodeRejected("its sizes do not fit")
+        self.coupling_builder.couple(left, right, f"'{node.name}' ({node.op_type}) joins them with places that stay")
+
+    def require_all(self, node: Any, *places: Labels) -> None:
+        for one in places:
+            self.coupling_builder.fix(one, f"'{node.name}' ({node.op_type}) needs all of them")
+
+    def run(self) -> None:
+        """Every node in order, then the outputs."""
+        from edgewright.pruning.operators import RULES
+
+        for node in self.static_graph.graph.node:
+            if node.op_type == "Constant" and node.domain in OWN_DOMAINS:
+                continue
+            try:
+                for name, place in self.static_graph.get_used_sizes(node):
+                    self.require_all(node, self.labels_of(name)[place])
+                self.store_outputs(
+                    node,
+                    (RULES.get(node.op_type, reject_operator) if node.domain in OWN_DOMAINS else reject_operator)(
+                        self, node
+                    ),
+                )
+            except NodeRejected as rejection:
+                self.reject(node, f"'{node.name}' ({node.op_type}): {rejection}")
+        for value in self.static_graph.graph.output:
+            if value.name in self.static_graph.shapes:
+                for axis in self.labels_of(value.name):
+                    self.coupling_builder.fix(axis, f"'{value.name}' is an output of the model")
+
+    def store_outputs(self, node: Any, outputs: Sequence[Axes]) -> None:
+        """Take what a rule says of the outputs, each with the size that is known."""
+        for place, (name, axes) in enumerate(zip(node.output, outputs, strict=False)):
+            if not name:
+                continue
+            if tuple(axis.size for axis in axes) != self.made(node, place):
+                raise NodeRejected("its output has another shape than expected")
+            for axis in axes:
+                if axis.size == 1:
+                    self.coupling_builder.fix(axis, f"'{node.name}' ({node.op_type}) makes an axis of one place")
+            self.labels[name] = axes
+
+    def reject(self, node: Any, why: str) -> None:
+        for name in dict.fromkeys((*node.input, *find_outer_names(node))):
+            if name and name in self.static_graph.shapes:
+                for axis in self.labels_of(name):
+                    self.coupling_builder.fix(axis, why)
+        for place, name in enumerate(node.input):
+            if len(self.static_graph.stored.get(name, ())) > 1:
+                self.left[self.title(node, place)] = why
+        for name in node.output:
+            self.labels.pop(name, None)
+
+    def note_layer(self, node: Any, place: int, makes: Labels, reads: Labels) -> None:
+        """Where the input at `place` is constant: what this layer makes and reads."""
+        if self.is_constant(node, place):
+            self.coupling_builder.assign(makes, "out")
+            self.coupling_builder.assign(reads, "in")
+            self.layers.append(LayerLabels(node.name, node.op_type, self.title(node, place), makes, reads))
+
+    def title(self, node: Any, place: int) -> str:
+        """The name of the module whose weights these are, where they are named after it; else the node's."""
+        name: str = node.input[place]
+        while (
+            name not in self.static_graph.stored
+            and (producer := self.static_graph.producer.get(name)) is not None
+            and producer.input
+        ):
+            name = producer.input[0]
+        if all(part.isidentifier() or part.isdecimal() for part in name.split(".")) and "." in name:
+            return name.removesuffix(".weight")
+        return str(node.name)
+
+
+def reject_operator(propagation: LabelPropagation, node: Any) -> list[Axes]:
+    raise NodeRejected(f"pruning does not follow {node.op_type}")
+
+
+def make_fixed_labels(count: int) -> Labels:
+    return np.full(count, FIXED_LABEL, np.int64)

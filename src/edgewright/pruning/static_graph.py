@@ -1,0 +1,149 @@
+"""A graph as pruning looks at it: shapes and small values, and the sizes that were computed from shapes."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgewright.formats.onnx.fold import SMALL, ConstantFolder
+from edgewright.formats.onnx.prepare import name_nodes
+from edgewright.formats.onnx.typing_process import OWN_DOMAINS, find_outer_names, fix_input_sizes
+from edgewright.quantization.network import get_attributes
+
+SizeSource = tuple[str, int]  # a value and one of its axes
+# Inputs that are sizes, and are written anew by `prune_graph`.
+SIZE_INPUTS = {
+    "Reshape": (1,),
+    "Expand": (1,),
+    "ConstantOfShape": (0,),
+    "Slice": (1, 2, 3, 4),
+    "Resize": (3,),
+    "Split": (1,),
+}
+KEEPS = ("Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze")
+
+
+class StaticGraph:
+    """A graph without its large weights.
+
+    Attributes:
+        graph: its nodes have names.
+        stored: sizes of every dense constant that lies in the file.
+        values: small constants, also such as are computed from shapes.
+        constant: names of values that depend on no input.
+        sources: by value that is computed from shapes, for each element the sizes that it comes from.
+    """
+
+    def __init__(self, model: Any, shapes: Mapping[str, Sequence[int]]) -> None:
+        stripped = strip(model)
+        given = {one.name for one in stripped.graph.initializer}
+        fix_input_sizes(stripped.graph, {one.name for one in stripped.graph.input if one.name not in given}, shapes)
+        normalize_nodes(stripped.graph)
+        self.graph = stripped.graph
+        self.opset = max((one.version for one in stripped.opset_import if one.domain in OWN_DOMAINS), default=1)
+        folder = ConstantFolder(stripped)
+        types = folder.resolve()
+        self.shapes = {
+            name: tuple(int(size) for size in kind.shape or ())
+            for name, kind in types.items()
+            if kind.elements() is not None
+        }
+        self.values, self.constant = folder.values, folder.constant
+        sparse = {one.values.name for one in stripped.graph.sparse_initializer}
+        self.stored = {name: size for name, size in self.shapes.items() if types[name].stored and name not in sparse}
+        self.producer = {name: node for node in self.graph.node for name in node.output if name}
+        self.consumers: dict[str, list[Any]] = defaultdict(list)
+        self.sources: dict[str, list[frozenset[SizeSource]]] = {}
+        for node in self.graph.node:
+            for name in dict.fromkeys((*node.input, *find_outer_names(node))):
+                self.consumers[name].append(node)
+            if all(name in self.values for name in node.output if name):
+                self.trace_sizes(node)
+
+    def trace_sizes(self, node: Any) -> None:
+        """Note which sizes the elements of a small constant come from."""
+        read = [
+            name for place, name in enumerate(node.input) if name and place not in SIZE_INPUTS.get(node.op_type, ())
+        ]
+        if node.op_type in ("Shape", "Size"):
+            attributes = get_attributes(node)
+            axes = range(len(self.shapes[read[0]]))[attributes.get("start", 0) : attributes.get("end")]
+            each = [frozenset([(read[0], axis)]) for axis in axes]
+            self.sources[node.output[0]] = each if node.op_type == "Shape" else [frozenset().union(*each)]
+        elif any(name in self.sources for name in read):
+            inputs = [self.sources.get(name) or [frozenset()] * self.values[name].size for name in read]
+            flat = [one for parts in inputs for one in parts]
+            for name in filter(None, node.output):
+                made = [frozenset[SizeSource]().union(*flat)] * self.values[name].size
+                if node.op_type == "Concat":
+                    made = flat
+                elif node.op_type == "Gather":
+                    made = [inputs[0][int(place)] for place in self.values[node.input[1]].ravel()]
+                elif node.op_type == "Slice" and len(node.input) > 2:
+                    bounds = [node.input[1], node.input[2], *node.input[4:]]  # starts, ends, and steps where given
+                    made = inputs[0][slice(*(int(self.values[one].ravel()[0]) for one in bounds))]
+                elif node.op_type in KEEPS:
+                    made = inputs[0]
+                self.sources[name] = made
+
+    def get_used_sizes(self, node: Any) -> frozenset[SizeSource]:
+        """Sizes that a node calculates with, so that they may not change."""
+        if node.op_type in ("Shape", "Size") or all(name in self.values for name in node.output if name):
+            return frozenset()
+        places = SIZE_INPUTS.get(node.op_type, ())
+        read = (name for place, name in enumerate(node.input) if place not in places)
+        return frozenset[SizeSource]().union(*(one for name in read for one in self.sources.get(name, ())))
+
+
+def strip(model: Any) -> Any:
+    """A copy in which large initializers have no numbers."""
+    import onnx
+
+    stripped = onnx.ModelProto(ir_version=model.ir_version)
+    stripped.opset_import.extend(model.opset_import)
+    stripped.functions.extend(model.functions)
+    graph = stripped.graph
+    graph.node.extend(model.graph.node)
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    graph.sparse_initializer.extend(model.graph.sparse_initializer)
+    for tensor in model.graph.initializer:
+        if np.prod(tensor.dims) <= SMALL:
+            graph.initializer.append(tensor)
+        else:
+            graph.initializer.add(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    return stripped
+
+
+def normalize_nodes(graph: Any) -> None:
+    """Name every node, and write the parts of a SplitToSequence as slices of what it splits."""
+    from onnx import helper, numpy_helper
+
+    name_nodes(graph)
+    held = {one.name: one for one in graph.initializer}
+    held |= {node.output[0]: one.t for node in graph.node if node.op_type == "Constant" for one in node.attribute}
+    splits = {node.output[0]: node for node in graph.node if node.op_type == "SplitToSequence"}
+    for node in graph.node:
+        split = splits.get(node.input[0]) if node.op_type == "SequenceAt" else None
+        if split is None or len(split.input) < 2 or not {node.input[1], split.input[1]} <= held.keys():
+            continue
+        place = int(numpy_helper.to_array(held[node.input[1]]).ravel()[0])
+        sizes = numpy_helper.to_array(held[split.input[1]])
+        if place < 0:
+            continue
+        start = place * sizes if sizes.ndim == 0 else sizes[:place].sum()
+        end = start + (sizes if sizes.ndim == 0 else sizes[place])
+        numbers = {"starts": int(start), "ends": int(end), "axes": get_attributes(split).get("axis", 0)}
+        names = [f"{node.name}/{name}" for name in numbers]
+        graph.initializer.extend(
+            numpy_helper.from_array(np.array([number]), name)
+            for name, number in zip(names, numbers.values(), strict=True)
+        )
+        node.CopyFrom(helper.make_node("Slice", [split.input[0], *names], list(node.output), node.name))
+    read = {name for node in graph.node for name in (*node.input, *find_outer_names(node))}
+    kept = [node for node in graph.node if node.op_type != "SplitToSequence" or node.output[0] in read]
+    if len(kept) < len(graph.node):
+        kept = [type(node).FromString(node.SerializeToString()) for node in kept]
+        del graph.node[:]
+        graph.node.extend(kept)

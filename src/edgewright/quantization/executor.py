@@ -1,0 +1,139 @@
+"""Walk through a network with samples, site by site, holding only the tensors that are still to be read."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+IR_VERSION = 10
+
+
+class IncrementalExecutor:
+    """Samples on their way through a graph's nodes; the constants may be changed before they are used.
+
+    Args:
+        nodes: in an order of execution.
+        constants: by name, read when a node that uses them is run.
+        samples: the feeds of each sample, by input name.
+        types: the ONNX element type of every tensor that may cross a cut.
+        wanted: tensors that are read after the end.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Any],
+        constants: Mapping[str, Array],
+        samples: Iterable[Mapping[str, Array]],
+        types: Mapping[str, int],
+        wanted: Iterable[str] = (),
+        *,
+        opset: int,
+    ) -> None:
+        self._waiting = list(nodes)
+        self._constants = constants
+        self._types = types
+        self._wanted = set(wanted)
+        self._opset = opset
+        self.live: list[dict[str, Array]] = [dict(sample) for sample in samples]
+
+    def reach(self, *targets: str) -> None:
+        """Run what is needed for these tensors, on every sample, and forget what nobody will read any more."""
+        missing = [name for name in targets if name not in self.live[0]]
+        if not missing:
+            return
+        needed = self._ancestors(missing)
+        steps = [node for node in self._waiting if id(node) in needed]
+        self._waiting = [node for node in self._waiting if id(node) not in needed]
+        later = {name for node in self._waiting for name in node.input} | self._wanted | set(targets)
+        made = {name for node in steps for name in node.output if name}
+        results = sorted(made & later)
+        taken = sorted({name for node in steps for name in node.input} & self.live[0].keys() - made)
+        session = self._open(steps, taken, results)
+        for live in self.live:
+            outputs = session.run(results, {name: live[name] for name in taken})
+            live.update(zip(results, outputs, strict=True))
+            for name in [name for name in live if name not in later]:
+                del live[name]
+
+    def make_remaining(self, output: str) -> Callable[[Mapping[str, Array]], Array]:
+        """What is still to be run up to `output`, as a function of the live tensors of one sample."""
+        if output in self.live[0]:
+            return lambda live: live[output]
+        needed = self._ancestors([output])
+        steps = [node for node in self._waiting if id(node) in needed]
+        made = {name for node in steps for name in node.output}
+        taken = sorted({name for node in steps for name in node.input} & self.live[0].keys() - made)
+        session = self._open(steps, taken, [output], optimize=True)
+
+        def run(live: Mapping[str, Array]) -> Array:
+            result: Array = session.run([output], {name: live[name] for name in taken})[0]
+            return result
+
+        return run
+
+    def _ancestors(self, names: Sequence[str]) -> set[int]:
+        producers = {name: node for node in self._waiting for name in node.output if name}
+        found: set[int] = set()
+        queue = list(names)
+        while queue:
+            node = producers.get(queue.pop())
+            if node is not None and id(node) not in found:
+                found.add(id(node))
+                queue.extend(node.input)
+        return found
+
+    def _open(
+        self, steps: Sequence[Any], taken: Sequence[str], results: Sequence[str], *, optimize: bool = False
+    ) -> Any:
+        return open_graph(steps, taken, results, self._constants, self._type, self._opset, optimize=optimize)
+
+    def _type(self, name: str) -> int:
+        from onnx import helper
+
+        if self.live and name in self.live[0]:
+            return helper.np_dtype_to_tensor_dtype(self.live[0][name].dtype)
+        return self._types.get(name, 1)
+
+
+def open_graph(
+    nodes: Sequence[Any],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    constants: Mapping[str, Array],
+    type_of: Callable[[str], int],
+    opset: int,
+    *,
+    optimize: bool = False,
+) -> Any:
+    """A session over some nodes; `type_of` gives the ONNX element type of inputs and outputs."""
+    from onnx import helper, numpy_helper
+
+    read = {name for node in nodes for name in node.input}
+    graph = helper.make_graph(
+        nodes,
+        "part",
+        [helper.make_tensor_value_info(name, type_of(name), None) for name in inputs],
+        [helper.make_tensor_value_info(name, type_of(name), None) for name in outputs],
+        [numpy_helper.from_array(array, name) for name, array in constants.items() if name in read],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=IR_VERSION)
+    return open_session(model.SerializeToString(), optimize=optimize)
+
+
+def open_session(model: bytes | str, *, optimize: bool = False, threads: int = 0) -> Any:
+    """ONNX Runtime on the CPU; without its optimisations a pair stays the rounding of floats that it means."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    if not optimize:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def run_model(model: Any, output: str, samples: Iterable[Mapping[str, Array]]) -> list[Array]:
+    """The output of each sample, in ONNX Runtime as users run it."""
+    session = open_session(model.SerializeToString(), optimize=True)
+    return [session.run([output], dict(feeds))[0] for feeds in samples]

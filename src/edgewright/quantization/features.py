@@ -1,0 +1,108 @@
+"""What a site's weights are multiplied with: activations as columns, and their second moments."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.quantization.network import WeightNode
+
+Array = NDArray[Any]
+
+
+def to_matrices(weight_node: WeightNode, weights: Array) -> Array:
+    """Weights as [groups, outputs of a group, K]: one row for each output channel."""
+    if weight_node.op in ("Conv",):
+        return weights.reshape(weight_node.groups, weights.shape[0] // weight_node.groups, -1)
+    if weight_node.op == "ConvTranspose":
+        return np.moveaxis(weights, 1, 0).reshape(1, weights.shape[1], -1)
+    return (weights if weight_node.axis == 0 else weights.T)[np.newaxis]
+
+
+def from_matrices(weight_node: WeightNode, rows: Array, shape: tuple[int, ...]) -> Array:
+    """The inverse of `to_matrices`; `shape` is that of the weights."""
+    if weight_node.op == "Conv":
+        return rows.reshape(shape)
+    if weight_node.op == "ConvTranspose":
+        moved = (shape[1], shape[0], *shape[2:])
+        return np.ascontiguousarray(np.moveaxis(rows.reshape(moved), 0, 1))
+    return np.ascontiguousarray(rows[0] if weight_node.axis == 0 else rows[0].T)
+
+
+def to_columns(
+    weight_node: WeightNode, attributes: dict[str, Any], x: Array, kernel: tuple[int, ...], places: int, seed: int
+) -> Array:
+    """Activations as [groups, K, P] so that `to_matrices(w) @ columns` is the site's output before the bias.
+
+    At most `places` positions of the output are taken, chosen by `seed`.
+    """
+    if weight_node.op != "Conv":
+        vectors = x.reshape(-1, x.shape[-1])
+        return pick(vectors, places, seed).T[np.newaxis]
+    spatial = x.ndim - 2
+    strides = attributes.get("strides") or [1] * spatial
+    dilations = attributes.get("dilations") or [1] * spatial
+    pads = find_pads(attributes, x.shape[2:], kernel, strides, dilations)
+    if any(pads):
+        x = np.pad(x, [(0, 0), (0, 0), *zip(pads[:spatial], pads[spatial:], strict=True)])
+    reach = [(size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True)]
+    windows = np.lib.stride_tricks.sliding_window_view(x, reach, axis=tuple(range(2, 2 + spatial)))
+    taken = (slice(None), slice(None), *(slice(None, None, step) for step in strides),
+             *(slice(None, None, step) for step in dilations))  # fmt: skip
+    windows = windows[taken]  # [N, C, out…, kernel…]
+    outputs = windows.shape[2 : 2 + spatial]
+    flat = np.moveaxis(windows, 1, 1 + spatial)  # [N, out…, C, kernel…]
+    count = x.shape[0] * int(np.prod(outputs))
+    chosen = choose(count, places, seed)
+    where = np.unravel_index(chosen, (x.shape[0], *outputs))
+    rows = flat[where].reshape(len(chosen), weight_node.groups, -1)  # [P, G, K]
+    return np.ascontiguousarray(rows.transpose(1, 2, 0))
+
+
+def find_pads(
+    attributes: dict[str, Any],
+    sizes: tuple[int, ...],
+    kernel: tuple[int, ...],
+    strides: list[int],
+    dilations: list[int],
+) -> list[int]:
+    """Begins, then ends, as the Conv operator's `pads` and `auto_pad` have them."""
+    auto = attributes.get("auto_pad", b"NOTSET")
+    auto = auto.decode() if isinstance(auto, bytes) else auto
+    if auto in ("NOTSET", ""):
+        return list(attributes.get("pads") or [0] * (2 * len(sizes)))
+    if auto == "VALID":
+        return [0] * (2 * len(sizes))
+    whole = [
+        max(0, (-(-size // step) - 1) * step + (k - 1) * wide + 1 - size)
+        for size, k, step, wide in zip(sizes, kernel, strides, dilations, strict=True)
+    ]
+    small, large = [one // 2 for one in whole], [one - one // 2 for one in whole]
+    return small + large if auto == "SAME_UPPER" else large + small
+
+
+def choose(count: int, places: int, seed: int) -> Array:
+    if count <= places:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(seed).choice(count, places, replace=False))
+
+
+def pick(rows: Array, places: int, seed: int) -> Array:
+    return rows[choose(len(rows), places, seed)]
+
+
+class Moments(NamedTuple):
+    """Of a site's columns: second moments about the mean [G, K, K], and the mean [G, K]."""
+
+    square: Array
+    mean: Array
+
+
+def find_moments(samples: Sequence[Array]) -> Moments:
+    """From columns [G, K, P] of each sample."""
+    columns = np.concatenate(samples, axis=2)
+    mean = columns.mean(axis=2, dtype=np.float64)
+    columns = columns - mean[:, :, None].astype(np.float32)
+    square = (columns @ columns.transpose(0, 2, 1)).astype(np.float64) / columns.shape[2]
+    return Moments(square, mean)

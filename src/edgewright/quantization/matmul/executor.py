@@ -1,0 +1,297 @@
+"""Samples on their way through a float transformer and, beside it, through what is quantised of it so far."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.errors import InputError
+from edgewright.quantization.executor import IncrementalExecutor
+from edgewright.quantization.features import from_matrices, to_matrices
+from edgewright.quantization.matmul.blocks import compute_block_params, round_blocks, round_nearest, search_block_params
+from edgewright.quantization.matmul.graphs import EmbeddingTable, QuantizedMatmul, name_bias
+from edgewright.quantization.matmul.moments import CrossMoments
+from edgewright.quantization.network import FloatNetwork, WeightNode
+
+Array = NDArray[Any]
+
+# How far weights may leave their own values to mend earlier errors, as fractions of the mean moment: far … not at all.
+RIDGE_FRACTIONS = (0.03, 0.3, float("inf"))
+SHRINKAGE = 0.3  # the share of the off-diagonal moments that is given up with no columns at all
+# An input that brings this share of all the noise is rounded more finely; of few inputs one always would.
+LARGE_SHARE, MIN_INPUTS = 0.15, 8
+
+
+class PairedExecutor:
+    """Two walks with the same samples; the quantised one reads what was rounded, as soon as it is rounded.
+
+    Args:
+        samples: none leave the road empty: then weights are rounded without knowing what they are multiplied with.
+        rounded: tensors that are rounded to 8 bits where sites read them, as DynamicQuantizeLinear does it.
+    """
+
+    def __init__(
+        self,
+        network: FloatNetwork,
+        weight_nodes: Sequence[WeightNode],
+        tables: Iterable[EmbeddingTable],
+        samples: Sequence[Mapping[str, Array]],
+        *,
+        rounded: Collection[str],
+    ) -> None:
+        self._network, self._rounded = network, rounded
+        self._remaining_reads = Counter(weight_node.input for weight_node in weight_nodes)
+        self._half_moments: dict[str, tuple[CrossMoments, CrossMoments]] = {}
+        self._constants = dict(network.constants)
+        self._bias_reads = {weight_node.node: find_bias(network, weight_node) for weight_node in weight_nodes}
+        opset = next(one.version for one in network.model.opset_import if one.domain in ("", "ai.onnx"))
+        self._count = len(samples)
+        self._exact = self._quant = None
+        if samples:
+            self._exact = IncrementalExecutor(network.nodes, network.constants, samples, network.types, opset=opset)
+            nodes = self._replace(weight_nodes, tables)
+            self._quant = IncrementalExecutor(nodes, self._constants, samples, network.types, opset=opset)
+
+    def _replace(self, weight_nodes: Sequence[WeightNode], tables: Iterable[EmbeddingTable]) -> list[Any]:
+        """The nodes as they compute when quantised, with the real values of what is stored as constants."""
+        import onnx
+
+        chosen = {weight_node.node: weight_node for weight_node in weight_nodes}
+        picked = {table.node: table for table in tables}
+        biases = {
+            found[0][0]: (weight_node, found[0][1])
+            for weight_node, found in self._bias_reads.items()
+            if found is not None
+        }
+        nodes: list[Any] = []
+        done: set[str] = set()
+        for node in self._network.nodes:
+            copy = onnx.NodeProto()
+            copy.CopyFrom(node)
+            if node.name in biases:
+                weight_node, position = biases[node.name]
+                copy.input[position] = f"{weight_node}/bias"
+            if node.name in picked:
+                copy.input[0] = f"{node.name}/real"
+                table = picked[node.name]
+                self._constants[copy.input[0]] = table.numbers.astype(np.float32) * table.scale
+            if node.name in chosen:
+                copy.input[1] = f"{node.name}/real"
+                copy.input[0] = self._input_name(chosen[node.name])
+            if node.name in chosen and copy.input[0] != node.input[0] and copy.input[0] not in done:
+                done.add(copy.input[0])
+                nodes += make_dynamic_quantization(node.input[0], copy.input[0])
+            nodes.append(copy)
+        return nodes
+
+    def _input_name(self, weight_node: WeightNode) -> str:
+        return f"{weight_node.input}/rounded" if weight_node.input in self._rounded else weight_node.input
+
+    def round_node(self, weight_node: WeightNode, bits: int, block: int, *, adaptive: bool) -> QuantizedMatmul:
+        """The site's weights as integers; raises InputError where what it reads is not finite."""
+        rows = to_matrices(weight_node, self._network.constants[weight_node.weight])[0].astype(np.float64)
+        size = block if bits == 4 else rows.shape[1]
+        found = self._bias_reads[weight_node.node]
+        bias_read, bias = found if found is not None else (None, None)
+        if not adaptive:
+            blocks = compute_block_params(rows, bits, size)
+            return make_quantized_matmul(
+                weight_node, round_nearest(rows, blocks), blocks.scale, bits, size, bias, bias_read
+            )
+        first, second = self._collect_moments(weight_node)
+        whole = first.join(second)
+        free = bias is not None  # to take up what the mean moves by
+        goal = compensate_weights(rows, first, second, free=free)
+        square = shrink_moments(whole.moments(centered=free)[0], whole.n)
+        numbers, blocks = round_blocks(goal, square, search_block_params(goal, square, bits, size))
+        if bias is not None:
+            exact, quant = whole.means
+            shift = rows @ exact - blocks.real(numbers) @ quant
+            bias = (bias.astype(np.float64) + shift).astype(np.float32)
+        return make_quantized_matmul(weight_node, numbers, blocks.scale, bits, size, bias, bias_read)
+
+    def restore_node(
+        self, weight_node: WeightNode, bits: int, block: int, known: Mapping[str, Array]
+    ) -> QuantizedMatmul:
+        """A site that an earlier try has rounded, by `matmuls.arrays_of`."""
+        self._remaining_reads[weight_node.input] -= 1
+        found, bias = self._bias_reads[weight_node.node], known["bias"] if known["bias"].size else None
+        size = block if bits == 4 else known["numbers"].shape[1]
+        return QuantizedMatmul(
+            weight_node, known["numbers"], known["scale"], bits, size, bias, found[0] if found is not None else None
+        )
+
+    def _collect_moments(self, weight_node: WeightNode) -> tuple[CrossMoments, CrossMoments]:
+        """Of what the site reads, of every other sample and of the rest; shared by all that read the same."""
+        self._remaining_reads[weight_node.input] -= 1
+        if weight_node.input not in self._half_moments and self._exact is not None and self._quant is not None:
+            name = self._input_name(weight_node)
+            self._exact.reach(weight_node.input)
+            self._quant.reach(name)
+            depth = self._exact.live[0][weight_node.input].shape[-1]
+            halves = CrossMoments(depth), CrossMoments(depth)
+            for place, (exact, quant) in enumerate(zip(self._exact.live, self._quant.live, strict=True)):
+                columns = [to_float64_columns(live) for live in (exact[weight_node.input], quant[name])]
+                if not all(np.isfinite(part).all() for part in columns):
+                    raise InputError(f"sample {place}: what {weight_node.node} reads is not finite",
+                                     f"{weight_node.input} has NaN or infinity, in the float or the quantized model",
+                                     "check the samples, or keep the nodes before it float")  # fmt: skip
+                for half, part in self._split(place, columns, halves):
+                    half.add(*part)
+            self._half_moments[weight_node.input] = halves
+        halves = self._half_moments[weight_node.input]
+        if not self._remaining_reads[weight_node.input]:
+            del self._half_moments[weight_node.input]
+        return halves
+
+    def _split(
+        self, place: int, columns: list[Array], halves: tuple[CrossMoments, CrossMoments]
+    ) -> list[tuple[CrossMoments, list[Array]]]:
+        """Samples by turns; the columns of a single one by turns."""
+        if self._count > 1:
+            return [(halves[place % 2], columns)]
+        return [(half, [part[:, start::2] for part in columns]) for start, half in enumerate(halves)]
+
+    def update_weights(self, stored: QuantizedMatmul) -> float | None:
+        """Give the rounded weights to the quantised walk; the SQNR of the site's output in dB, its bias included."""
+        weight_node, shape = stored.weight_node, self._network.constants[stored.weight_node.weight].shape
+        self._constants[f"{weight_node.node}/real"] = from_matrices(weight_node, stored.real()[np.newaxis], shape)
+        output = weight_node.output
+        if stored.bias_read is not None and stored.bias is not None:
+            self._constants[name_bias(stored)] = stored.bias
+            output = next(node.output[0] for node in self._network.nodes if node.name == stored.bias_read[0])
+        if self._exact is None or self._quant is None:
+            return None
+        self._exact.reach(output)
+        self._quant.reach(output)
+        pairs = zip(self._exact.live, self._quant.live, strict=True)
+        return compute_sqnr_db([(exact[output], quant[output]) for exact, quant in pairs])
+
+
+def find_bias(network: FloatNetwork, weight_node: WeightNode) -> tuple[tuple[str, int], Array] | None:
+    """Where the site's bias is read, node and position, and the bias: its own or that of the Add behind it."""
+    node, position = network.producer[weight_node.output], 2
+    if not weight_node.bias:
+        consumers = network.consumers[weight_node.output]
+        if (
+            len(consumers) != 1
+            or consumers[0].op_type != "Add"
+            or consumers[0].domain
+            or weight_node.output in network.outputs
+        ):
+            return None
+        node = consumers[0]
+        position = 1 - list(node.input).index(weight_node.output)
+    bias = network.constants.get(node.input[position])
+    count = network.constants[weight_node.weight].shape[weight_node.axis]
+    if bias is None or bias.dtype != np.float32 or bias.shape != (count,):
+        return None
+    return (node.name, position), bias
+
+
+def find_high_precision_inputs(
+    network: FloatNetwork, weight_nodes: Sequence[WeightNode], samples: Sequence[Mapping[str, Array]]
+) -> list[str]:
+    """The inputs of sites that alone bring a large share of all the noise when activations are rounded to 8 bits."""
+    exact = run_network(network, samples, "")
+    noise = {}
+    for name in dict.fromkeys(weight_node.input for weight_node in weight_nodes):
+        reads = {weight_node.node for weight_node in weight_nodes if weight_node.input == name}
+        rough = run_network(network, samples, name, reads)
+        noise[name] = sum(
+            10 ** (-compute_sqnr_db(list(zip(a, b, strict=True))) / 10) for a, b in zip(exact, rough, strict=True)
+        )
+    large = LARGE_SHARE * sum(noise.values())
+    return [name for name, one in noise.items() if one > large and len(noise) >= MIN_INPUTS]
+
+
+def run_network(
+    network: FloatNetwork, samples: Sequence[Mapping[str, Array]], rounded: str, reads: Collection[str] = ()
+) -> list[list[Array]]:
+    """By output, what the float network gives for each sample; with `rounded` in 8 bits where `reads` read it."""
+    import onnx
+
+    nodes: list[Any] = []
+    done = False
+    for node in network.nodes:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        if node.name in reads:
+            copy.input[0] = f"{rounded}/rounded"
+            nodes += make_dynamic_quantization(rounded, copy.input[0]) if not done else []
+            done = True
+        nodes.append(copy)
+    opset = next(one.version for one in network.model.opset_import if one.domain in ("", "ai.onnx"))
+    executor = IncrementalExecutor(nodes, network.constants, samples, network.types, network.outputs, opset=opset)
+    executor.reach(*network.outputs)
+    return [[live[name] for live in executor.live] for name in network.outputs]
+
+
+def make_dynamic_quantization(name: str, to: str) -> list[Any]:
+    from onnx import helper
+
+    outputs = [f"{to}/stored", f"{to}/scale", f"{to}/zero"]
+    return [
+        helper.make_node("DynamicQuantizeLinear", [name], outputs, f"{to}/quantize"),
+        helper.make_node("DequantizeLinear", outputs, [to], f"{to}/dequantize"),
+    ]
+
+
+def make_quantized_matmul(
+    weight_node: WeightNode,
+    numbers: Array,
+    scale: Array,
+    bits: int,
+    size: int,
+    bias: Array | None,
+    bias_read: tuple[str, int] | None,
+) -> QuantizedMatmul:
+    return QuantizedMatmul(weight_node, numbers.astype(np.int8), scale.astype(np.float32), bits, size, bias, bias_read)
+
+
+def to_float64_columns(x: Array) -> Array:
+    return np.ascontiguousarray(x.reshape(-1, x.shape[-1]).T, np.float64)
+
+
+def shrink_moments(square: Array, count: int) -> Array:
+    """Moments of few columns hang together more than what will come: their off-diagonal part is made smaller."""
+    share = SHRINKAGE * len(square) / (len(square) + count)
+    shrunk: Array = (1 - share) * square + share * np.diag(np.diag(square))
+    return shrunk
+
+
+def compensate_weights(rows: Array, first: CrossMoments, second: CrossMoments, *, free: bool) -> Array:
+    """Real weights that come closest to the float output from what arrives in the quantised network.
+
+    They are found by ridge regression towards the weights as they are; how strong the ridge must be is seen on the
+    half of the samples that the other half's weights do not know.
+    """
+    if not first.n or not second.n:
+        return rows
+    loss = np.zeros(len(RIDGE_FRACTIONS))
+    for known, new in ((first, second), (second, first)):
+        square, cross = new.moments(centered=free)
+        for place, ridge in enumerate(RIDGE_FRACTIONS):
+            moved = solve_ridge(rows, *known.moments(centered=free), ridge)
+            loss[place] += ((moved @ square - 2 * rows @ cross) * moved).sum()
+    best = RIDGE_FRACTIONS[int(np.argmin(loss))]
+    return solve_ridge(rows, *first.join(second).moments(centered=free), best)
+
+
+def solve_ridge(rows: Array, square: Array, cross: Array, ridge: float) -> Array:
+    if ridge == float("inf"):
+        return rows
+    extra = np.eye(len(square)) * (ridge * max(float(np.diag(square).mean()), 1e-12))
+    moved: Array = np.linalg.solve(square + extra, (rows @ (cross + extra)).T).T
+    return moved
+
+
+def compute_sqnr_db(pairs: Sequence[tuple[Array, Array]]) -> float:
+    """Signal to noise in dB; infinity where there is no noise."""
+    signal = sum(float((exact.astype(np.float64) ** 2).sum()) for exact, _ in pairs)
+    noise = sum(float(((exact.astype(np.float64) - quant) ** 2).sum()) for exact, quant in pairs)
+    if noise == 0:
+        return float("inf")
+    return float(10 * np.log10(max(signal, 1e-300) / noise))

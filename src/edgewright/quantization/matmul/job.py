@@ -1,0 +1,109 @@
+"""Matrix products quantised as a job asks: both graphs written, and judged on samples that took no part."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.quantization.checkpoint import Checkpoint
+from edgewright.quantization.executor import run_model
+from edgewright.quantization.job import FidelityReport, QuantizationJob, QuantizationReport, WeightNodeReport
+from edgewright.quantization.matmul.stages import QuantizedTransformer, quantize_matmuls
+from edgewright.quantization.network import FloatNetwork
+from edgewright.quantization.probe import compare
+from edgewright.quantization.recipe import Recipe, assign_precisions, write_recipe
+from edgewright.quantization.search import estimate_flips
+
+Array = NDArray[Any]
+Feeds = Mapping[str, Array]
+
+
+def run_matmul_job(
+    model: Any,
+    network: FloatNetwork,
+    job: QuantizationJob,
+    recipe: Recipe,
+    fit: Sequence[Feeds],
+    check: Sequence[Feeds],
+    out: Path,
+    progress: Callable[[str, int, int], None],
+) -> QuantizationReport:
+    """Write `model.onnx`, `model-onnxruntime.onnx` and `recipe.toml` into `out`."""
+    import onnx
+
+    done = 0
+
+    def report_progress(text: str) -> None:
+        nonlocal done
+        done += text.startswith("rounding")
+        progress("rounding weights", done, len(network.weight_nodes))
+
+    kept = [name for name, precision in assign_precisions(network.weight_nodes, recipe).items() if precision == "fp32"]
+    quantized = quantize_matmuls(
+        model,
+        fit,
+        precision=job.precision,  # type: ignore[arg-type] # the flow asks for those that this road knows
+        rounding=recipe.rounding,
+        keep=kept,
+        store=Checkpoint(Path(job.memory)),
+        progress=report_progress,
+    )
+    onnx.save(quantized.graphs["qdq"], str(out / "model.onnx"))
+    onnx.save(quantized.graphs["onnxruntime"], str(out / "model-onnxruntime.onnx"))
+    (out / "recipe.toml").write_text(write_recipe(recipe), encoding="utf-8")
+    fidelity = measure_fidelity(model, quantized, network.outputs[0], check)
+    return describe(network, job, quantized, kept, fidelity, fitted=len(fit), checked=len(check))
+
+
+def measure_fidelity(
+    model: Any, quantized: QuantizedTransformer, output: str, check: Sequence[Feeds]
+) -> FidelityReport:
+    """The graph for ONNX Runtime against the source."""
+    exact = run_model(model, output, check)
+    given = run_model(quantized.graphs["onnxruntime"], output, check)
+    loss = compare(exact, given)
+    return FidelityReport(sqnr_db=loss.sqnr_db, agreement=1 - loss.flips, expected_flips=estimate_flips(exact, given))
+
+
+def describe(
+    network: FloatNetwork,
+    job: QuantizationJob,
+    quantized: QuantizedTransformer,
+    kept: Sequence[str],
+    fidelity: FidelityReport,
+    *,
+    fitted: int,
+    checked: int,
+) -> QuantizationReport:
+    found = {one.node: one for one in quantized.weight_nodes}
+    sites = []
+    for name, weight_node in network.weight_nodes.items():
+        one = found.get(name)
+        why = "the recipe says so" if name in kept else "it is no product of matrices"
+        sites.append(
+            WeightNodeReport(
+                node=name,
+                op=weight_node.op,
+                precision=job.precision if one else "fp32",
+                kept="" if one else why,
+                sqnr_db=None,
+                weights_db=None,
+                input_db=None,
+                agreement=None,
+                output_db=one.sqnr_db if one else None,
+                weight_bytes=one.bytes if one else int(np.asarray(network.constants[weight_node.weight]).nbytes),
+            )
+        )
+    return QuantizationReport(
+        precision=job.precision,
+        fitted_on=fitted,
+        checked_on=checked,
+        first=fidelity,
+        final=fidelity,
+        sites=tuple(sites),
+        tensors=(),
+        integer_operators=len(found) if job.precision in ("w8a8-dynamic", "w4a8") else 0,
+        operators=len(network.nodes),
+    )

@@ -1,0 +1,257 @@
+"""Quantise the products of a transformer: weights alone, or weights stored and activations rounded while it runs.
+
+Sites are taken in the order of execution. Each one's weights are aimed at the float network's output given what really
+arrives there in the quantised network, so that errors of earlier sites are mended as far as they can be foreseen; then
+they are rounded under the second moments of what arrives (`blocks`), and the bias takes up the shift of the mean.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.errors import InputError, ModelNotConvertible, UsageError
+from edgewright.quantization.matmul.blocks import compute_block_params, round_nearest
+from edgewright.quantization.matmul.executor import PairedExecutor, find_high_precision_inputs
+from edgewright.quantization.matmul.graphs import (
+    VENDOR,
+    EmbeddingTable,
+    QuantizedMatmul,
+    count_bytes,
+    list_initializer_names,
+    make_dynamic_writer,
+    make_nbits_writer,
+    prevent_skip_norm_fusion,
+    set_opset,
+    write_dequantize,
+    write_graph,
+)
+from edgewright.quantization.network import FloatNetwork, WeightNode, get_attributes
+
+Array = NDArray[Any]
+Samples = Sequence[Mapping[str, Array]]
+Precision = Literal["w8a8-dynamic", "w8", "w4", "w4a8"]
+Rounding = Literal["adaptive", "nearest"]
+
+BITS: dict[str, int] = {"w8a8-dynamic": 8, "w8": 8, "w4": 4, "w4a8": 4}
+BLOCKS = (16, 32, 64, 128, 256)  # of MatMulNBits
+OPSETS = {8: 13, 4: 21}  # that have scales per channel; int4 and blocks
+MIN_TABLE_SIZE = 4096  # entries from which a table of embeddings is worth two more operators
+PROBES = 4  # samples on which the noise of single activations is looked at
+QUANTIZED_OPS = {"QuantizeLinear", "DequantizeLinear", "MatMulInteger", "MatMulNBits", "DynamicQuantizeMatMul"}
+
+
+class ArrayStore(Protocol):
+    """What an interrupted try has left; see `checkpoint.py`."""
+
+    def get_arrays(self, name: str) -> dict[str, Array] | None: ...
+
+    def put_arrays(self, name: str, arrays: Mapping[str, Array]) -> None: ...
+
+
+class MatmulReport(NamedTuple):
+    """What became of one site.
+
+    Attributes:
+        block: columns that share a scale, 0 where an output channel has one.
+        sqnr_db: of the site's output on the calibration samples, all earlier errors included; None without samples.
+        bytes: of the stored weights and their scales.
+    """
+
+    node: str
+    bits: int
+    block: int
+    sqnr_db: float | None
+    bytes: int
+
+
+class QuantizedTransformer(NamedTuple):
+    """A quantised transformer.
+
+    Attributes:
+        graphs: by form. `qdq` is the truth, in ONNX's own operators, for every reader; `onnxruntime` computes with the
+            same stored numbers in the operators that ONNX Runtime is quick at.
+        fine: activations that the graph for ONNX Runtime rounds to 16 bits, as two terms of 8.
+        sites: in the order of execution.
+        tables: the Gather nodes whose rows are stored as int8.
+        float_bytes, bytes: of the constants that were replaced, before and after.
+    """
+
+    graphs: dict[str, Any]
+    high_precision: list[str]
+    weight_nodes: list[MatmulReport]
+    tables: list[str]
+    float_bytes: int
+    bytes: int
+
+
+def quantize_matmuls(
+    model: Any,
+    samples: Samples,
+    *,
+    precision: Precision,
+    block: int = 32,
+    rounding: Rounding = "adaptive",
+    keep: Collection[str] = (),
+    tables: bool = True,
+    store: ArrayStore | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> QuantizedTransformer:
+    """Quantise every MatMul and Gemm with constant weights, and the tables of embeddings.
+
+    Args:
+        model: an onnx.ModelProto with fixed shapes and a unique name on every node; it is not changed.
+        samples: the feeds of single inferences, by input name; not needed to round to the nearest.
+        precision: `w8a8-dynamic` and `w8` store int8 per output channel, `w4` and `w4a8` int4 in blocks. They differ
+            from each other in what ONNX Runtime computes with: integers in those with a8, float32 in the others.
+        block: entries along the axis that is summed over that share a scale, for int4.
+        keep: nodes that stay float.
+        tables: whether the rows of embeddings become int8 too.
+        memory: keeps each site as soon as it is rounded; what an interrupted try of the same left in it is taken.
+
+    Raises:
+        UsageError: a setting that is not known, or a name in `keep` that no node has.
+        InputError: adaptive rounding without samples, or a sample that is not finite where a product reads it.
+        ModelNotConvertible: the model is quantised already, or nothing in it can be.
+    """
+    check_settings(precision, block, rounding)
+    bits = BITS[precision]
+    model = prepare(model, OPSETS[bits])
+    network = FloatNetwork(model)
+    weight_nodes = find_matmuls(network, keep)
+    if rounding == "adaptive" and not samples:
+        raise InputError("no samples", "adaptive rounding learns from what the products read",
+                         "give samples, or rounding=nearest")  # fmt: skip
+    picked = {table.node: table for table in find_embedding_tables(network, keep)} if tables else {}
+    high_precision, rounded = list[str](), set[str]()
+    if precision == "w8a8-dynamic":
+        progress("looking for activations that 8 bits are too few for")
+        high_precision = find_high_precision_inputs(network, weight_nodes, samples[:PROBES]) if samples else []
+        rounded = {weight_node.input for weight_node in weight_nodes} - set(high_precision)
+    executor = PairedExecutor(network, weight_nodes, picked.values(), samples, rounded=rounded)
+    stored: dict[str, QuantizedMatmul] = {}
+    noise: dict[str, float | None] = {}
+    for number, weight_node in enumerate(weight_nodes, 1):
+        progress(f"rounding {weight_node.node} ({number} of {len(weight_nodes)})")
+        known = store.get_arrays(f"product-{number}") if store else None
+        if known is not None:
+            stored[weight_node.node] = executor.restore_node(weight_node, bits, block, known)
+        else:
+            stored[weight_node.node] = executor.round_node(weight_node, bits, block, adaptive=rounding == "adaptive")
+        if store and known is None:
+            store.put_arrays(f"product-{number}", to_arrays(stored[weight_node.node]))
+        noise[weight_node.node] = executor.update_weights(stored[weight_node.node])
+    graphs = write_graphs(model, stored, picked, precision, high_precision)
+    replaced = {weight_node.weight for weight_node in weight_nodes} | {
+        node.input[0] for node in network.nodes if node.name in picked
+    }
+    return QuantizedTransformer(
+        graphs,
+        high_precision,
+        [describe_matmul(one, noise[name], graphs["qdq"]) for name, one in stored.items()],
+        list(picked),
+        sum(network.constants[name].nbytes for name in replaced),
+        count_bytes(graphs["qdq"], list_initializer_names([*stored, *picked])),
+    )
+
+
+def check_settings(precision: str, block: int, rounding: str) -> None:
+    if precision not in BITS:
+        raise UsageError(f"precision {precision}", "not one for matrix products", f"one of {', '.join(BITS)}")
+    if block not in BLOCKS:
+        known = ", ".join(str(size) for size in BLOCKS)
+        raise UsageError(f"block {block}", "no runtime reads blocks of that size", f"one of {known}")
+    if rounding not in ("adaptive", "nearest"):
+        raise UsageError(f"rounding {rounding}", "not known", "adaptive or nearest")
+
+
+def prepare(model: Any, opset: int) -> Any:
+    """A copy of the model at this opset or a newer one."""
+    import onnx
+    from onnx import version_converter
+
+    taken = sorted({node.op_type for node in model.graph.node} & QUANTIZED_OPS)
+    if taken:
+        raise ModelNotConvertible("the model is quantised already", f"it has {', '.join(taken)}",
+                                  "start from the float model")  # fmt: skip
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    version = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if version >= opset:
+        return copy
+    changed = {"GridSample", "GroupNormalization"} & {node.op_type for node in model.graph.node}
+    if version >= 18 and not changed:  # nothing else means anything else from 18 to 21
+        set_opset(copy, "", opset)
+        copy.ir_version = max(copy.ir_version, 10)
+        return copy
+    try:
+        return version_converter.convert_version(copy, opset)
+    except Exception as error:
+        raise ModelNotConvertible(f"the model has opset {version}", f"opset {opset} is needed: {error}",
+                                  f"export it with opset {opset}") from None  # fmt: skip
+
+
+def find_matmuls(network: FloatNetwork, keep: Collection[str]) -> list[WeightNode]:
+    """The products that are to be quantised, in the order of execution."""
+    unknown = sorted(set(keep) - {node.name for node in network.nodes})
+    if unknown:
+        raise UsageError(f"keep: {', '.join(unknown)}", "no node has this name", "edgewright analyze lists the nodes")
+    weight_nodes = [
+        weight_node
+        for weight_node in network.weight_nodes.values()
+        if weight_node.op in ("MatMul", "Gemm") and weight_node.node not in keep
+    ]
+    if not weight_nodes:
+        raise ModelNotConvertible("nothing to quantise", "no MatMul or Gemm with constant weights, or all are kept",
+                                  "quantise a convolutional network statically: w8a8")  # fmt: skip
+    for weight_node in weight_nodes:
+        if not np.isfinite(network.constants[weight_node.weight]).all():
+            raise ModelNotConvertible(f"{weight_node.node}: weights {weight_node.weight} are not finite",
+                                      "they have NaN or infinity",
+                                      "train the model anew, or keep this node float")  # fmt: skip
+    return weight_nodes
+
+
+def find_embedding_tables(network: FloatNetwork, keep: Collection[str]) -> list[EmbeddingTable]:
+    """Embeddings that are picked by computed indices, each row int8 with a scale of its own."""
+    found = []
+    for node in network.nodes:
+        table = network.constants.get(node.input[0]) if node.op_type == "Gather" and not node.domain else None
+        if table is None or node.name in keep or node.input[1] in network.constants or get_attributes(node).get("axis"):
+            continue
+        if table.dtype == np.float32 and table.ndim == 2 and table.size >= MIN_TABLE_SIZE and np.isfinite(table).all():
+            rows = compute_block_params(table.astype(np.float64), 8, table.shape[1])
+            numbers = round_nearest(table.astype(np.float64), rows)
+            found.append(EmbeddingTable(node.name, numbers.astype(np.int8), rows.scale.astype(np.float32)))
+    return found
+
+
+def write_graphs(
+    model: Any,
+    stored: Mapping[str, QuantizedMatmul],
+    tables: Mapping[str, EmbeddingTable],
+    precision: Precision,
+    high_precision: Collection[str],
+) -> dict[str, Any]:
+    writer = (
+        make_dynamic_writer(high_precision)
+        if precision == "w8a8-dynamic"
+        else make_nbits_writer(4 if precision == "w4a8" else 1)
+    )
+    own = write_graph(model, stored, tables, writer)
+    set_opset(own, VENDOR, 1)
+    prevent_skip_norm_fusion(own)
+    return {"qdq": write_graph(model, stored, tables, write_dequantize), "onnxruntime": own}
+
+
+def to_arrays(stored: QuantizedMatmul) -> dict[str, Array]:
+    """What is not known of a site beforehand; an empty bias stands for none."""
+    bias = np.zeros(0, np.float32) if stored.bias is None else stored.bias
+    return {"numbers": stored.numbers, "scale": stored.scale, "bias": bias}
+
+
+def describe_matmul(stored: QuantizedMatmul, sqnr: float | None, graph: Any) -> MatmulReport:
+    block = stored.size if stored.scale.shape[1] > 1 else 0
+    used = count_bytes(graph, list_initializer_names([stored.weight_node.node]))
+    return MatmulReport(stored.weight_node.node, stored.bits, block, sqnr, used)

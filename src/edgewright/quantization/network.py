@@ -1,0 +1,134 @@
+"""A float ONNX model as quantisation sees it: constants as arrays, who makes and reads what, and where weights are."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.formats.onnx.fold import infer_shapes
+
+Array = NDArray[Any]
+FLOAT = 1  # TensorProto.FLOAT
+
+
+class WeightNode(NamedTuple):
+    """An operator with constant weights: Conv, ConvTranspose, Gemm or MatMul.
+
+    Attributes:
+        node: its name.
+        input: the tensor that is multiplied with the weights.
+        weight: name of the constant weights.
+        bias: name of the constant bias, empty where there is none.
+        output: what it makes.
+        axis: of the weights that counts the output channels.
+        groups: of a convolution; 1 for a matrix product.
+    """
+
+    node: str
+    op: str
+    input: str
+    weight: str
+    bias: str
+    output: str
+    axis: int
+    groups: int
+
+
+class FloatNetwork:
+    """A model with fixed shapes and a name on every node.
+
+    The graph is shared, not copied: who changes a node changes it for all.
+    """
+
+    def __init__(self, model: Any) -> None:
+        from onnx import numpy_helper
+
+        flatten_biases(model)
+        self.model = model
+        self.nodes = list(model.graph.node)
+        self.constants: dict[str, Array] = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
+        inferred = infer_shapes(model)
+        known = (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output)
+        self.types = {value.name: value.type.tensor_type.elem_type for value in known}
+        self.inputs = [value.name for value in model.graph.input if value.name not in self.constants]
+        self.outputs = [value.name for value in model.graph.output]
+        self.producer = {name: node for node in self.nodes for name in node.output if name}
+        self.consumers: dict[str, list[Any]] = defaultdict(list)
+        for node in self.nodes:
+            for name in dict.fromkeys(node.input):
+                if name:
+                    self.consumers[name].append(node)
+        self._by_name = {node.name: node for node in self.nodes}
+        self.opset = next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
+        self.weight_nodes = {
+            weight_node.node: weight_node for node in self.nodes if (weight_node := self._find_site(node)) is not None
+        }
+
+    def _find_site(self, node: Any) -> WeightNode | None:
+        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or node.domain not in ("", "ai.onnx"):
+            return None
+        weight = self.constants.get(node.input[1])
+        if weight is None or weight.dtype != np.float32 or node.input[0] in self.constants:
+            return None
+        bias = node.input[2] if len(node.input) > 2 else ""
+        if bias and (bias not in self.constants or self.constants[bias].ndim != 1):
+            return None
+        attributes = get_attributes(node)
+        if node.op_type == "MatMul" and weight.ndim != 2:
+            return None
+        if node.op_type == "Gemm" and (
+            attributes.get("transA", 0) or attributes.get("alpha", 1.0) != 1.0 or attributes.get("beta", 1.0) != 1.0
+        ):
+            return None
+        axis = 0 if node.op_type == "Conv" or (node.op_type == "Gemm" and attributes.get("transB", 0)) else 1
+        groups = int(attributes.get("group", 1))
+        if node.op_type == "ConvTranspose" and groups != 1:
+            return None
+        return WeightNode(node.name, node.op_type, node.input[0], node.input[1], bias, node.output[0], axis, groups)
+
+    def node(self, name: str) -> Any:
+        return self._by_name[name]
+
+    def is_float(self, name: str) -> bool:
+        return bool(self.types.get(name, 0) == FLOAT)
+
+
+def flatten_biases(model: Any) -> None:
+    """Give each Gemm whose constant bias is a number or a matrix of one row that bias as [outputs]."""
+    from onnx import numpy_helper
+
+    shapes = {one.name: tuple(one.dims) for one in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type != "Gemm" or len(node.input) < 3 or not {node.input[1], node.input[2]} <= shapes.keys():
+            continue
+        outputs = shapes[node.input[1]][0 if get_attributes(node).get("transB", 0) else 1]
+        shape = shapes[node.input[2]]
+        if shape == (outputs,) or len(shape) > 2 or shape not in ((), (1,), (1, 1), (1, outputs)):
+            continue
+        array = next(numpy_helper.to_array(one) for one in model.graph.initializer if one.name == node.input[2])
+        row = np.ascontiguousarray(np.broadcast_to(array.reshape(-1), (outputs,)))
+        node.input[2] = f"{node.name}/bias-row"
+        model.graph.initializer.append(numpy_helper.from_array(row, node.input[2]))
+
+
+def get_attributes(node: Any) -> dict[str, Any]:
+    from onnx import helper
+
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def get_clip_bounds(node: Any, constants: Mapping[str, Array]) -> tuple[float, float] | None:
+    """Lower and upper bound of a Clip or Relu; None for any other operator, or bounds that are computed."""
+    if node.op_type == "Relu":
+        return 0.0, float("inf")
+    if node.op_type != "Clip":
+        return None
+    bounds = [-float("inf"), float("inf")]
+    for position, name in enumerate(node.input[1:3]):
+        if name and name not in constants:
+            return None
+        if name:
+            bounds[position] = float(constants[name].reshape(-1)[0])
+    return bounds[0], bounds[1]

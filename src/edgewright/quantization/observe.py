@@ -1,0 +1,75 @@
+"""What values the tensors of a float network take on calibration samples."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.quantization.executor import open_session
+from edgewright.quantization.network import FloatNetwork
+
+Array = NDArray[Any]
+
+MAX_VALUES = 16 << 20  # kept of all tensors and samples together: 64 MB
+MAX_VALUES_PER_SAMPLE = 8192
+
+
+class NotFinite(Exception):
+    """A tensor holds NaN or infinities.
+
+    Args:
+        tensor: its name.
+        sample: place of the sample.
+    """
+
+    def __init__(self, tensor: str, sample: int) -> None:
+        super().__init__(f"tensor '{tensor}' has NaN or infinite values on sample {sample}")
+        self.tensor, self.sample = tensor, sample
+
+
+class TensorValues(NamedTuple):
+    """Lowest and highest value of a tensor over all samples, and some of its values, drawn evenly from each sample."""
+
+    low: float
+    high: float
+    some: Array
+
+
+def observe(
+    network: FloatNetwork, tensors: Sequence[str], samples: Sequence[Any], progress: Callable[[int, int], None]
+) -> dict[str, TensorValues]:
+    """Values of each tensor; `tell` gets the number of samples done and of all. Raises NotFinite."""
+    session = open_session(with_outputs(network, tensors))
+    each = max(64, min(MAX_VALUES_PER_SAMPLE, MAX_VALUES // max(1, len(tensors) * len(samples))))
+    low, high = dict.fromkeys(tensors, np.inf), dict.fromkeys(tensors, -np.inf)
+    some: dict[str, list[Array]] = {name: [] for name in tensors}
+    computed = [name for name in tensors if name not in network.inputs]
+    for position, feeds in enumerate(samples):
+        given = {**feeds, **dict(zip(computed, session.run(computed, dict(feeds)), strict=True))}
+        for name in tensors:
+            flat = np.asarray(given[name], np.float32).reshape(-1)
+            least, most = float(flat.min(initial=np.inf)), float(flat.max(initial=-np.inf))
+            if not np.isfinite(least + most) and flat.size:
+                raise NotFinite(name, position)
+            low[name], high[name] = min(low[name], least), max(high[name], most)
+            step = max(1, flat.size // each)
+            some[name].append(flat[position % step :: step][:each].copy())
+        progress(position + 1, len(samples))
+    return {name: TensorValues(low[name], high[name], np.concatenate(some[name])) for name in tensors}
+
+
+def with_outputs(network: FloatNetwork, tensors: Sequence[str]) -> bytes:
+    """The model's bytes with these tensors as outputs too."""
+    import onnx
+
+    model = onnx.ModelProto()
+    model.CopyFrom(network.model)
+    there = {value.name for value in model.graph.output} | set(network.inputs)
+    model.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, network.types.get(name, 1), None)
+        for name in tensors
+        if name not in there
+    )
+    data: bytes = model.SerializeToString()
+    return data

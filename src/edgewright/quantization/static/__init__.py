@@ -1,0 +1,1 @@
+"""Static quantization: activations and weights in integers, with calibration data."""

@@ -1,0 +1,60 @@
+"""Normalisation with constant statistics folded into the weights in front of it (Jacob et al., arXiv 1712.05877)."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.quantization.network import FloatNetwork, WeightNode, get_attributes
+
+Array = NDArray[Any]
+
+
+def fold_batch_norms(model: Any) -> int:
+    """Fold every BatchNormalization that alone reads a Conv, ConvTranspose or Gemm; the number of those that went.
+
+    The model is changed in place: new weights and biases are added under the layer's name, the node goes, and what
+    read it reads the layer.
+    """
+    from onnx import numpy_helper
+
+    network = FloatNetwork(model)
+    producers = {
+        weight_node.output: weight_node for weight_node in network.weight_nodes.values() if weight_node.op != "MatMul"
+    }
+    gone = []
+    for node in network.nodes:
+        weight_node = producers.get(node.input[0]) if node.op_type == "BatchNormalization" else None
+        if weight_node is None or not can_fold(network, node, weight_node):
+            continue
+        weights, bias = fold(network, node, weight_node)
+        layer = network.node(weight_node.node)
+        for name, array in ((f"{weight_node.node}/folded", weights), (f"{weight_node.node}/folded-bias", bias)):
+            model.graph.initializer.append(numpy_helper.from_array(array, name))
+        layer.input[1] = f"{weight_node.node}/folded"
+        del layer.input[2:]
+        layer.input.append(f"{weight_node.node}/folded-bias")
+        layer.output[0] = node.output[0]
+        gone.append(node)
+    for node in gone:
+        model.graph.node.remove(node)
+    return len(gone)
+
+
+def can_fold(network: FloatNetwork, node: Any, weight_node: WeightNode) -> bool:
+    constants = all(name in network.constants for name in node.input[1:5])
+    training = get_attributes(node).get("training_mode", 0)
+    alone = len(network.consumers[weight_node.output]) == 1 and weight_node.output not in network.outputs
+    return constants and not training and alone and not any(node.output[1:])
+
+
+def fold(network: FloatNetwork, node: Any, weight_node: WeightNode) -> tuple[Array, Array]:
+    """Weights and bias of the layer that computes both."""
+    scale, shift, mean, variance = (network.constants[name].astype(np.float64) for name in node.input[1:5])
+    factor = scale / np.sqrt(variance + get_attributes(node).get("epsilon", 1e-5))
+    weights = network.constants[weight_node.weight].astype(np.float64)
+    shape = [1] * weights.ndim
+    shape[weight_node.axis] = -1
+    bias = network.constants[weight_node.bias].astype(np.float64) if weight_node.bias else np.zeros_like(mean)
+    folded = (weights * factor.reshape(shape)).astype(np.float32)
+    return folded, ((bias - mean) * factor + shift).astype(np.float32)

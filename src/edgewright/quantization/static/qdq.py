@@ -1,0 +1,80 @@
+"""Write quantisation into an ONNX graph: pairs of QuantizeLinear and DequantizeLinear at activations and weights."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+class TensorQuantParams(NamedTuple):
+    """How a tensor's values are stored: value = (stored − zero) × scale."""
+
+    scale: Array
+    zero: Array
+    axis: int | None = None
+
+
+def compute_quant_params(
+    low: float, high: float, dtype: np.dtype[Any], *, symmetric: bool = False
+) -> TensorQuantParams:
+    """Steps per tensor that cover [low, high] and hold zero exactly."""
+    limits = np.iinfo(dtype)
+    low, high = min(low, 0.0), max(high, 0.0)
+    if symmetric:
+        reach = max(-low, high) or 1.0
+        return TensorQuantParams(np.asarray(reach / limits.max, np.float32), np.asarray(0, dtype))
+    scale = np.float32(((high - low) or 1.0) / (int(limits.max) - int(limits.min)))
+    zero = np.clip(np.rint(limits.min - low / scale), limits.min, limits.max)
+    return TensorQuantParams(np.asarray(scale, np.float32), np.asarray(zero, dtype))
+
+
+def insert_qdq_pairs(
+    nodes: Iterable[Any], inputs: Iterable[str], tensor_params: Mapping[str, TensorQuantParams], outputs: Iterable[str]
+) -> tuple[list[Any], dict[str, Array]]:
+    """The nodes with a pair behind each tensor of `steps`, and the constants of the pairs.
+
+    All that reads such a tensor then reads `NAME/dq`. A graph output keeps its name behind the pair: what makes it
+    then writes `NAME/raw`.
+    """
+    import onnx
+    from onnx import helper
+
+    outputs = set(outputs)
+    constants: dict[str, Array] = {}
+    made: list[Any] = []
+
+    def add_pair(name: str) -> None:
+        one = tensor_params[name]
+        source, result = (f"{name}/raw", name) if name in outputs else (name, f"{name}/dq")
+        constants[f"{name}/scale"], constants[f"{name}/zero"] = one.scale, one.zero
+        parameters = [f"{name}/scale", f"{name}/zero"]
+        made.append(helper.make_node("QuantizeLinear", [source, *parameters], [f"{name}/q"], name=f"{name}/quantize"))
+        made.append(
+            helper.make_node("DequantizeLinear", [f"{name}/q", *parameters], [result], name=f"{name}/dequantize")
+        )
+
+    for name in inputs:
+        if name in tensor_params:
+            add_pair(name)
+    for node in nodes:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        for at, name in enumerate(copy.input):
+            if name in tensor_params and name not in outputs:
+                copy.input[at] = f"{name}/dq"
+        for at, name in enumerate(copy.output):
+            if name in tensor_params and name in outputs:
+                copy.output[at] = f"{name}/raw"
+        made.append(copy)
+        for name in node.output:
+            if name in tensor_params:
+                add_pair(name)
+    return made, constants
+
+
+def get_dequantized_name(name: str, tensor_params: Mapping[str, TensorQuantParams], outputs: Iterable[str]) -> str:
+    """Under what name the readers of a tensor find it behind its pair."""
+    return f"{name}/dq" if name in tensor_params and name not in set(outputs) else name

@@ -1,0 +1,115 @@
+"""Which operators run on integers, and behind which tensors a pair stands."""
+
+from collections.abc import Collection
+from typing import Any, NamedTuple
+
+from edgewright.quantization.network import FloatNetwork, get_clip_bounds
+
+# Operators with an integer kernel in most runtimes; the others compute real numbers between two pairs.
+COMPUTE_OPS = {"Add", "Sub", "Mul", "GlobalAveragePool", "AveragePool", "ReduceMean", "Concat", "Resize", "Relu",
+               "Clip",
+             "LeakyRelu", "HardSwish", "HardSigmoid", "Sigmoid"}  # fmt: skip
+# Operators that only move numbers: what they give has the steps of what they take.
+DATA_MOVEMENT_OPS = {"MaxPool", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split",
+                     "Pad", "Identity",
+          "DepthToSpace", "SpaceToDepth"}  # fmt: skip
+FIRST_INPUT_OPS = {"Reshape", "Squeeze", "Unsqueeze", "Slice", "Split", "Pad", "Resize", "ReduceMean", "Clip"}
+FUSED_OPS = {"Relu", "Clip"}
+
+
+class QuantizationScope(NamedTuple):
+    """What is quantised.
+
+    Attributes:
+        operators: names of the nodes that run on integers.
+        tensors: behind each of them stands a pair, in the order in which they are made.
+        same: tensor by tensor, the one whose steps it shares because an operator only moved its numbers.
+        constants: tensors of constant operands, such as a number that is added.
+        fused: an activation's output by the site's output that it stands behind, without a pair between.
+    """
+
+    operators: frozenset[str]
+    tensors: tuple[str, ...]
+    shared_params: dict[str, str]
+    constants: tuple[str, ...]
+    fused: dict[str, str]
+
+
+def find_quantization_scope(network: FloatNetwork, kept: Collection[str]) -> QuantizationScope:
+    """Regions of a network in which the nodes `kept` compute real numbers."""
+    operators: set[str] = set()
+    integer_tensors: set[str] = set()  # tensors made by operators on integers
+    for node in network.nodes:
+        if node.name in kept or not runs_on_integers(network, node, integer_tensors):
+            continue
+        operators.add(node.name)
+        integer_tensors.update(name for name in node.output if name)
+    fused = find_fused_activations(network, operators)
+    wanted: dict[str, None] = {}
+    for name in network.inputs:
+        if network.is_float(name) and any(
+            is_data_input(network, node, name, operators) for node in network.consumers[name]
+        ):
+            wanted[name] = None
+    for node in network.nodes:
+        for name in node.output:
+            if not name or not network.is_float(name) or name in fused:
+                continue
+            read = any(is_data_input(network, consumer, name, operators) for consumer in network.consumers[name])
+            if read or node.name in operators:
+                wanted[name] = None
+    shared_params = {
+        name: node.input[0]
+        for node in network.nodes
+        if node.name in operators and node.op_type in DATA_MOVEMENT_OPS and node.input[0] in wanted
+        for name in node.output
+        if name in wanted
+    }
+    constants = [
+        name
+        for node in network.nodes
+        if node.name in operators and node.op_type in COMPUTE_OPS
+        for name in get_data_inputs(node)
+        if name in network.constants and network.constants[name].dtype == "float32"
+    ]
+    return QuantizationScope(frozenset(operators), tuple(wanted), shared_params, tuple(dict.fromkeys(constants)), fused)
+
+
+def runs_on_integers(network: FloatNetwork, node: Any, integer_tensors: Collection[str]) -> bool:
+    if node.domain not in ("", "ai.onnx"):
+        return False
+    if node.name in network.weight_nodes:
+        return True
+    if node.op_type not in COMPUTE_OPS and node.op_type not in DATA_MOVEMENT_OPS:
+        return False
+    data = [name for name in get_data_inputs(node) if name not in network.constants]
+    if not data or not all(network.is_float(name) for name in (*data, *filter(None, node.output[:1]))):
+        return False
+    if node.op_type in FUSED_OPS and get_clip_bounds(node, network.constants) is None:
+        return False
+    return any(
+        name in integer_tensors or (name in network.inputs and node.op_type in DATA_MOVEMENT_OPS) for name in data
+    )
+
+
+def get_data_inputs(node: Any) -> list[str]:
+    """The inputs that are numbers to compute with; the others are parameters."""
+    if node.op_type in FIRST_INPUT_OPS or node.op_type in ("Conv", "ConvTranspose", "Gemm"):
+        return list(node.input[:1])
+    return [name for name in node.input if name]
+
+
+def is_data_input(network: FloatNetwork, node: Any, name: str, operators: Collection[str]) -> bool:
+    return node.name in operators and name in get_data_inputs(node)
+
+
+def find_fused_activations(network: FloatNetwork, operators: Collection[str]) -> dict[str, str]:
+    """Outputs of sites that only an activation reads, which runtimes compute in one go with the site."""
+    found = {}
+    for weight_node in network.weight_nodes.values():
+        consumers = network.consumers.get(weight_node.output, [])
+        if weight_node.node in operators and len(consumers) == 1 and weight_node.output not in network.outputs:
+            node = consumers[0]
+            if node.op_type in FUSED_OPS and node.name in operators:
+                found[weight_node.output] = node.output[0]
+    return found

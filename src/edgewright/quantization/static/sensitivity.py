@@ -1,0 +1,131 @@
+"""What each tensor's range and each site's integers cost by themselves, everything else left in float."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.quantization.executor import IncrementalExecutor, open_graph
+from edgewright.quantization.network import FloatNetwork, WeightNode
+from edgewright.quantization.observe import TensorValues
+from edgewright.quantization.probe import OutputLoss, Probe
+from edgewright.quantization.static.qdq import TensorQuantParams, compute_quant_params
+from edgewright.quantization.static.ranges import ValueRange, fake_quantize, list_candidates
+from edgewright.quantization.static.reconstruct import QuantizedWeights
+
+Array = NDArray[Any]
+SAME_RANGE_TOLERANCE = 0.02  # ranges nearer to each other than this share are not tried apart
+MAX_NOISE_RATIO = 0.9  # a range must leave less noise than this share of the first one's
+
+
+class Sensitivity(NamedTuple):
+    """Of the network's output when this site alone runs on integers: weights and input together, and each alone."""
+
+    both: OutputLoss
+    weights: OutputLoss
+    inputs: OutputLoss
+
+
+def choose_ranges(
+    network: FloatNetwork,
+    values: Mapping[str, TensorValues],
+    dtype: np.dtype[Any],
+    samples: Sequence[Mapping[str, Array]],
+    progress: Callable[[int, int], None],
+) -> dict[str, ValueRange]:
+    """For each tensor the range that costs the output least on the samples, all other tensors in float."""
+    probe = make_probe(network, samples)
+    chosen = {}
+    for position, (name, seen) in enumerate(values.items()):
+        tried = remove_similar_ranges(list_candidates(seen, dtype))
+        if len(tried) > 1:
+            probe.executor.reach(name)
+            exact = [live[name] for live in probe.executor.live]
+            tensor_params = [compute_quant_params(one.low, one.high, dtype) for one in tried]
+            losses = probe.try_changes(name, [[fake_quantize(x, one) for x in exact] for one in tensor_params])
+            noises = np.asarray([loss.noise for loss in losses])
+            best = int(np.argmin(noises))
+            chosen[name] = tried[best] if noises[best] < MAX_NOISE_RATIO * noises[0] else tried[0]
+        else:
+            chosen[name] = tried[0]
+        progress(position + 1, len(values))
+    return chosen
+
+
+def make_probe(network: FloatNetwork, samples: Sequence[Mapping[str, Array]]) -> Probe:
+    """At the beginning of the float network, to be judged by its first output."""
+    output = network.outputs[0]
+    whole = IncrementalExecutor(network.nodes, network.constants, samples, network.types, [output], opset=network.opset)
+    whole.reach(output)
+    exact = [live[output] for live in whole.live]
+    executor = IncrementalExecutor(
+        network.nodes, network.constants, samples, network.types, [output], opset=network.opset
+    )
+    return Probe(executor, output, exact)
+
+
+def remove_similar_ranges(ranges: Sequence[ValueRange]) -> list[ValueRange]:
+    """Without those that are nearly the same as one before."""
+    found: list[ValueRange] = []
+    for one in ranges:
+        width = max(one.high - one.low, 1e-12)
+        if all(abs(one.low - other.low) + abs(one.high - other.high) > SAME_RANGE_TOLERANCE * width for other in found):
+            found.append(one)
+    return found
+
+
+def measure_sensitivity(
+    network: FloatNetwork,
+    tensor_params: Mapping[str, TensorQuantParams],
+    stored: Mapping[str, QuantizedWeights],
+    samples: Sequence[Mapping[str, Array]],
+    progress: Callable[[int, int], None],
+) -> dict[str, Sensitivity]:
+    """Sensitivity of each stored site, by node."""
+    probe = make_probe(network, samples)
+    found = {}
+    for position, (name, one) in enumerate(stored.items()):
+        weight_node = network.weight_nodes[name]
+        probe.executor.reach(weight_node.input)
+        exact = [live[weight_node.input] for live in probe.executor.live]
+        rounded = [
+            fake_quantize(x, tensor_params[weight_node.input]) if weight_node.input in tensor_params else x
+            for x in exact
+        ]
+        runs = [make_node_runner(network, weight_node, weights, exact[0].dtype) for weights in (None, one)]
+        changes = [
+            [runs[1](x) for x in rounded],
+            [runs[1](x) for x in exact],
+            [runs[0](x) for x in rounded],
+        ]
+        probe.executor.reach(weight_node.output)
+        found[name] = Sensitivity(*probe.try_changes(weight_node.output, changes))
+        progress(position + 1, len(stored))
+    return found
+
+
+def make_node_runner(
+    network: FloatNetwork, weight_node: WeightNode, stored: QuantizedWeights | None, dtype: Any
+) -> Callable[[Array], Array]:
+    """The site alone, with its own weights or the stored ones."""
+    constants = dict(network.constants)
+    if stored is not None:
+        constants[weight_node.weight] = stored.real()
+        if weight_node.bias:
+            constants[weight_node.bias] = stored.bias
+    session = open_graph(
+        [network.node(weight_node.node)],
+        [weight_node.input],
+        [weight_node.output],
+        constants,
+        lambda _: 1,
+        network.opset,
+        optimize=True,
+    )
+
+    def run(x: Array) -> Array:
+        result: Array = session.run([weight_node.output], {weight_node.input: x.astype(dtype, copy=False)})[0]
+        return result
+
+    return run

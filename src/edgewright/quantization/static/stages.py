@@ -1,0 +1,334 @@
+"""Static quantisation, station by station: observe → ranges → reconstruct → judge → better treatment → write."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.quantization.executor import IncrementalExecutor, run_model
+from edgewright.quantization.network import FloatNetwork, WeightNode
+from edgewright.quantization.observe import TensorValues, observe
+from edgewright.quantization.probe import compare
+from edgewright.quantization.recipe import NodePrecision, Recipe, RecipeRule, assign_precisions
+from edgewright.quantization.search import Fidelity, FidelityTarget, estimate_flips, search_upgrades
+from edgewright.quantization.static.qdq import TensorQuantParams, compute_quant_params
+from edgewright.quantization.static.ranges import METHODS, ValueRange
+from edgewright.quantization.static.reconstruct import QuantizedWeights, RoundingSettings, reconstruct
+from edgewright.quantization.static.scope import QuantizationScope, find_quantization_scope
+from edgewright.quantization.static.sensitivity import Sensitivity, choose_ranges, measure_sensitivity
+from edgewright.quantization.static.timing import measure_time_gains
+from edgewright.quantization.static.write import protect_float_layers, write_qdq
+
+Array = NDArray[Any]
+Feeds = Mapping[str, Array]
+ProgressCallback = Callable[[str, int, int], None]
+
+RANGE_SAMPLES = 4  # samples that decide between ranges
+SENSITIVITY_SAMPLES = 8  # samples that sensitivity is measured on, and the reach of channels
+WEIGHT_BITS: dict[NodePrecision, int] = {"w8a8": 8, "w8a16": 8, "w8": 8, "w4a8": 4, "w4": 4}
+ACTIVATION_DTYPES: dict[NodePrecision, np.dtype[Any]] = {
+    "w8a8": np.dtype(np.uint8),
+    "w4a8": np.dtype(np.uint8),
+    "w8a16": np.dtype(np.int16),
+}
+MAX_UPGRADE_SHARE: dict[NodePrecision, float] = {"fp32": 0.3, "w8a8": 0.6, "w8": 0.6}
+UPGRADED_PRECISION: dict[NodePrecision, NodePrecision] = {
+    "w8a8": "fp32",
+    "w8a16": "fp32",
+    "w8": "fp32",
+    "w4a8": "w8a8",
+    "w4": "w8",
+}
+
+
+class ValueStore(Protocol):
+    """What an interrupted try has left; see `checkpoint.py`."""
+
+    def get(self, name: str) -> Any: ...
+
+    def put(self, name: str, value: Any) -> None: ...
+
+
+class QuantizedNetwork(NamedTuple):
+    """A quantised network.
+
+    Attributes:
+        model: the QDQ graph.
+        recipe: what was asked, with a rule for each decision that was taken.
+        judgement: of the graph in ONNX Runtime, on samples that took no part in the fitting.
+        first: the same before any site was treated better; equal to `judgement` where none was.
+        ranges, values: of each tensor with a pair.
+        sensitivity: of each site that runs on integers.
+        stored: its weights.
+        treated: precision of each site.
+        steps: of each tensor with a pair.
+        operators: names of the nodes that run on integers.
+    """
+
+    model: Any
+    recipe: Recipe
+    fidelity: Fidelity
+    first: Fidelity
+    ranges: dict[str, ValueRange]
+    values: dict[str, TensorValues]
+    sensitivity: dict[str, Sensitivity]
+    stored: dict[str, QuantizedWeights]
+    precisions: dict[str, NodePrecision]
+    tensor_params: dict[str, TensorQuantParams]
+    operators: frozenset[str]
+
+
+class FittedNetwork(NamedTuple):
+    """One treatment of all sites, carried through."""
+
+    scope: QuantizationScope
+    ranges: dict[str, ValueRange]
+    values: dict[str, TensorValues]
+    tensor_params: dict[str, TensorQuantParams]
+    operands: dict[str, TensorQuantParams]
+    stored: dict[str, QuantizedWeights]
+
+
+class StaticQuantizer:
+    """A network that is being quantised.
+
+    Args:
+        fit: feeds that everything is fitted to.
+        check: feeds that decide whether it is good enough.
+    """
+
+    def __init__(
+        self,
+        network: FloatNetwork,
+        fit: Sequence[Feeds],
+        check: Sequence[Feeds],
+        store: ValueStore,
+        progress: ProgressCallback,
+    ) -> None:
+        self._network, self._fit, self._check = network, fit, check
+        self._store, self._progress = store, progress
+        self._exact = run_model(network.model, network.outputs[0], check)
+        self._seen: dict[str, TensorValues] = {}
+
+    def quantize(self, recipe: Recipe, target: FidelityTarget) -> QuantizedNetwork:
+        """Carry the recipe out; where it allows a search, treat sites better until the aim is met."""
+        fitted = self._fit_network(recipe)
+        first = fidelity = self._measure_fidelity(write(self._network, fitted))
+        sensitivity = self._measure(fitted)
+        if recipe.search and not first.meets(target):
+            better, _ = self._search(recipe, fitted, sensitivity, target)
+            recipe = add_rules(recipe, better, UPGRADED_PRECISION[recipe.precision])
+            fitted = self._fit_network(recipe)
+            fidelity = self._measure_fidelity(write(self._network, fitted))
+        recipe = add_range_rules(msgspec.structs.replace(recipe, search=False), fitted.ranges)
+        return QuantizedNetwork(
+            model=write(self._network, fitted),
+            recipe=recipe,
+            fidelity=fidelity,
+            first=first,
+            ranges=fitted.ranges,
+            values=fitted.values,
+            sensitivity=sensitivity,
+            stored=fitted.stored,
+            precisions=assign_precisions(self._network.weight_nodes, recipe),
+            tensor_params=fitted.tensor_params,
+            operators=fitted.scope.operators,
+        )
+
+    # Stations
+
+    def _fit_network(self, recipe: Recipe) -> FittedNetwork:
+        network = self._network
+        precisions = assign_precisions(network.weight_nodes, recipe)
+        dtype = ACTIVATION_DTYPES.get(recipe.precision)
+        scope = (
+            find_quantization_scope(network, list_float_nodes(network, recipe))
+            if dtype
+            else QuantizationScope(frozenset(), (), {}, (), {})
+        )
+        values = self._observe(scope.tensors)
+        ranges = self._choose(recipe, values, dtype) if dtype else {}
+        tensor_params = {name: compute_range_params(one, dtype) for name, one in ranges.items()} if dtype else {}
+        for name, source in scope.shared_params.items():
+            tensor_params[name] = tensor_params[source]
+        operands = (
+            {name: compute_operand_params(network.constants[name], dtype) for name in scope.constants} if dtype else {}
+        )
+        treatments = {
+            name: RoundingSettings(WEIGHT_BITS[precision], self._is_adaptive(recipe, name))
+            for name, precision in precisions.items()
+            if precision != "fp32"
+        }
+        stored = self._reconstruct(tensor_params, treatments)
+        return FittedNetwork(scope, ranges, values, tensor_params, operands, stored)
+
+    def _is_adaptive(self, recipe: Recipe, name: str) -> bool:
+        weight_node = self._network.weight_nodes[name]
+        depth, count = list(self._network.weight_nodes).index(name), len(self._network.weight_nodes)
+        return (
+            weight_node.op != "ConvTranspose" and recipe.get_rounding(name, weight_node.op, depth, count) == "adaptive"
+        )
+
+    def _observe(self, tensors: Sequence[str]) -> dict[str, TensorValues]:
+        missing = [name for name in tensors if name not in self._seen]
+        if missing:
+            self._seen |= observe(self._network, missing, self._fit, lambda n, of: self._progress("observing", n, of))
+        return {name: self._seen[name] for name in tensors}
+
+    def _choose(
+        self, recipe: Recipe, values: Mapping[str, TensorValues], dtype: np.dtype[Any]
+    ) -> dict[str, ValueRange]:
+        methods = {name: recipe.get_range_method(name) for name in values}
+        fixed = {name: METHODS[method](values[name], dtype) for name, method in methods.items() if method != "auto"}
+        open_ones = {name: one for name, one in values.items() if methods[name] == "auto"}
+        key = f"ranges-{len(open_ones)}-{dtype}"
+        found = self._store.get(key)
+        if found is None or set(found) != set(open_ones):
+            found = choose_ranges(
+                self._network,
+                open_ones,
+                dtype,
+                self._fit[:RANGE_SAMPLES],
+                lambda n, of: self._progress("choosing ranges", n, of),
+            )
+            self._store.put(key, {name: tuple(one) for name, one in found.items()})
+        fixed |= {name: ValueRange(*one) for name, one in found.items()}
+        return {name: fixed[name] for name in values}
+
+    def _reconstruct(
+        self, tensor_params: Mapping[str, TensorQuantParams], treatments: Mapping[str, RoundingSettings]
+    ) -> dict[str, QuantizedWeights]:
+        count = 0
+        prefix = f"sites-{compute_fingerprint(tensor_params, treatments)}-"
+
+        def done(weight_node: WeightNode, stored: QuantizedWeights) -> None:
+            nonlocal count
+            count += 1
+            self._store.put(f"{prefix}{count}", stored)
+            self._progress("rounding weights", count, len(treatments))
+
+        def known(weight_node: WeightNode) -> QuantizedWeights | None:
+            found: QuantizedWeights | None = self._store.get(f"{prefix}{count + 1}")
+            return found
+
+        return reconstruct(self._network, tensor_params, treatments, self._fit, known, done)
+
+    def _measure_fidelity(self, model: Any) -> Fidelity:
+        outputs = run_model(protect_float_layers(model) or model, self._network.outputs[0], self._check)
+        return Fidelity(compare(self._exact, outputs), estimate_flips(self._exact, outputs))
+
+    def _measure(self, fitted: FittedNetwork) -> dict[str, Sensitivity]:
+        return measure_sensitivity(
+            self._network, fitted.tensor_params, fitted.stored, self._fit[:SENSITIVITY_SAMPLES],
+            lambda n, of: self._progress("measuring sensitivity", n, of),
+        )  # fmt: skip
+
+    def _search(
+        self, recipe: Recipe, fitted: FittedNetwork, sensitivity: Mapping[str, Sensitivity], target: FidelityTarget
+    ) -> tuple[list[str], Fidelity]:
+        """Sites to be treated better, by their harm for what better treatment costs."""
+        better = UPGRADED_PRECISION[recipe.precision]
+        upgraded = fitted.stored
+        if better == "fp32":
+            cost_by_node = measure_time_gains(
+                self._network, fitted.tensor_params, fitted.stored, self._node_inputs(fitted.stored)
+            )
+        else:
+            treatments = {name: RoundingSettings(8, self._is_adaptive(recipe, name)) for name in fitted.stored}
+            upgraded = self._reconstruct(fitted.tensor_params, treatments)
+            cost_by_node = {name: float(one.values.size) for name, one in fitted.stored.items()}
+        noise_by_node = {name: one.both.noise for name, one in sensitivity.items()}
+        trials = 0
+
+        def evaluate(names: Sequence[str]) -> Fidelity:
+            nonlocal trials
+            trials += 1
+            self._progress("searching", trials, 0)
+            return self._measure_fidelity(
+                write(self._network, self._apply_upgrades(recipe, fitted, upgraded, names, better))
+            )
+
+        return search_upgrades(noise_by_node, cost_by_node, evaluate, target, MAX_UPGRADE_SHARE[better])
+
+    def _apply_upgrades(
+        self,
+        recipe: Recipe,
+        fitted: FittedNetwork,
+        upgraded: Mapping[str, QuantizedWeights],
+        names: Sequence[str],
+        better: NodePrecision,
+    ) -> FittedNetwork:
+        """The fitted network with these sites treated better, all others as they were rounded."""
+        if better != "fp32":
+            return fitted._replace(stored={**fitted.stored, **{name: upgraded[name] for name in names}})
+        scope = find_quantization_scope(
+            self._network, list_float_nodes(self._network, add_rules(recipe, names, better))
+        )
+        return fitted._replace(
+            tensor_params={name: one for name, one in fitted.tensor_params.items() if name in scope.tensors},
+            stored={name: one for name, one in fitted.stored.items() if name not in names},
+        )
+
+    def _node_inputs(self, names: Sequence[str] | Mapping[str, Any]) -> dict[str, Array]:
+        network = self._network
+        executor = IncrementalExecutor(
+            network.nodes, network.constants, self._fit[:1], network.types, opset=network.opset
+        )
+        found = {}
+        for name in network.weight_nodes:
+            if name in names:
+                executor.reach(network.weight_nodes[name].input)
+                found[name] = executor.live[0][network.weight_nodes[name].input]
+        return found
+
+
+def write(network: FloatNetwork, fitted: FittedNetwork) -> Any:
+    return write_qdq(network, fitted.tensor_params, fitted.stored, fitted.operands)
+
+
+def list_float_nodes(network: FloatNetwork, recipe: Recipe) -> set[str]:
+    """All nodes that the recipe leaves in float, those without weights too."""
+    depths = {name: depth for depth, name in enumerate(network.weight_nodes)}
+    return {
+        node.name
+        for node in network.nodes
+        if recipe.get_precision(node.name, node.op_type, depths.get(node.name, -1), len(depths)) == "fp32"
+    }
+
+
+def compute_range_params(one: ValueRange, dtype: np.dtype[Any]) -> TensorQuantParams:
+    """16-bit steps have no zero point, as LiteRT's kernels want them."""
+    return compute_quant_params(one.low, one.high, dtype, symmetric=dtype.itemsize > 1)
+
+
+def compute_operand_params(array: Array, dtype: np.dtype[Any]) -> TensorQuantParams:
+    low, high = float(array.min(initial=0.0)), float(array.max(initial=0.0))
+    return compute_quant_params(low, high, dtype, symmetric=dtype.itemsize > 1)
+
+
+def add_rules(recipe: Recipe, names: Sequence[str], precision: NodePrecision) -> Recipe:
+    rules = tuple(RecipeRule(nodes=name, precision=precision, why="found by search: it harmed most") for name in names)
+    return msgspec.structs.replace(recipe, rules=(*recipe.rules, *rules))
+
+
+def add_range_rules(recipe: Recipe, ranges: Mapping[str, ValueRange]) -> Recipe:
+    """The recipe with the method of each tensor as a rule, where it was left to be chosen."""
+    rules = tuple(
+        RecipeRule(tensors=name, ranges=one.method, why="chosen on calibration data")  # type: ignore[arg-type] # a word of METHODS
+        for name, one in ranges.items()
+        if recipe.get_range_method(name) == "auto"
+    )
+    return msgspec.structs.replace(recipe, rules=(*recipe.rules, *rules))
+
+
+def compute_fingerprint(
+    tensor_params: Mapping[str, TensorQuantParams], treatments: Mapping[str, RoundingSettings]
+) -> str:
+    from hashlib import sha256
+
+    text = repr([(name, float(one.scale), int(one.zero)) for name, one in tensor_params.items()]) + repr(
+        dict(treatments)
+    )
+    return sha256(text.encode()).hexdigest()[:16]

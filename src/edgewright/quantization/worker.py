@@ -1,0 +1,212 @@
+"""`python -m edgewright.quantization.worker JOB.json`: quantise one model, telling how far it is, a JSON line each.
+
+A process of its own, so that it can be stopped at any moment and takes its memory with it; stdout belongs to the
+words of `job.py` alone.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from edgewright.errors import EdgewrightError, InputError, ModelNotConvertible, find_full_disk_error
+from edgewright.formats.onnx.prepare import remove_exporter_metadata
+from edgewright.quantization.checkpoint import Checkpoint
+from edgewright.quantization.job import (
+    BINS,
+    FidelityReport,
+    JobError,
+    JobFinished,
+    JobMessage,
+    QuantizationJob,
+    QuantizationReport,
+    StageProgress,
+    TensorReport,
+    WeightNodeReport,
+)
+from edgewright.quantization.matmul.job import run_matmul_job
+from edgewright.quantization.network import FloatNetwork
+from edgewright.quantization.observe import NotFinite, TensorValues
+from edgewright.quantization.recipe import Recipe, parse_recipe, write_recipe
+from edgewright.quantization.search import Fidelity, FidelityTarget
+from edgewright.quantization.static.equalize import equalize
+from edgewright.quantization.static.fold import fold_batch_norms
+from edgewright.quantization.static.stages import SENSITIVITY_SAMPLES, QuantizedNetwork, StaticQuantizer
+from edgewright.quantization.static.write import FOUR_BIT_OPSET, protect_float_layers
+from edgewright.system.parent import die_with_parent
+
+GRAPHS = (5, 10)  # AttributeProto.GRAPH and GRAPHS
+PAIRS_OPSET = 13  # the first in which pairs have an axis
+
+
+def main(path: str) -> None:
+    die_with_parent()
+    channel = os.dup(1)
+    os.dup2(2, 1)  # what libraries print must not stand between the words
+
+    def send(word: JobMessage) -> None:
+        os.write(channel, msgspec.json.encode(word) + b"\n")
+
+    job = msgspec.json.decode(Path(path).read_bytes(), type=QuantizationJob)
+    try:
+        run(job, send)
+    except NotFinite as error:
+        what = f"the model computes NaN or infinities in '{error.tensor}'"
+        send(
+            make_job_error(
+                InputError(
+                    what, f"on calibration sample {error.sample}", "look at the data and at the task's mean and std"
+                )
+            )
+        )
+    except Exception as error:
+        reported = find_full_disk_error(error) or error
+        if not isinstance(reported, EdgewrightError):
+            raise
+        send(make_job_error(reported))
+    else:
+        send(JobFinished())
+
+
+def make_job_error(error: EdgewrightError) -> JobError:
+    return JobError(kind=type(error).__name__, what=error.what, why=error.why, try_this=error.try_this)
+
+
+def run(job: QuantizationJob, send: Any) -> None:
+    import onnx
+
+    recipe = parse_recipe(job.recipe, "the recipe")
+    model = onnx.load(job.model)
+    remove_exporter_metadata(model)
+    model = ensure_opset(model, FOUR_BIT_OPSET if recipe.precision == "w8a16" else PAIRS_OPSET)
+    fold_batch_norms(model)
+    network = FloatNetwork(model)
+    if inner := [node.name for node in network.nodes if any(one.type in GRAPHS for one in node.attribute)]:
+        raise ModelNotConvertible(
+            f"'{inner[0]}' runs a graph of its own",
+            "branches and loops are not quantised",
+            "export the model without them",
+        )
+    if not network.weight_nodes:
+        raise ModelNotConvertible(
+            "there is nothing to quantise",
+            "no Conv, Gemm or MatMul has constant float32 weights",
+            "quantise another model",
+        )
+    fit, check = load(job.fit), load(job.check)
+    if recipe.equalize and job.form == "static":
+        network = equalize_network(model, network, fit[:SENSITIVITY_SAMPLES])
+    progress = lambda stage, done, of: send(StageProgress(stage=stage, done=done, of=of))  # noqa: E731 - one word for one line
+    out = Path(job.out)
+    if job.form == "products":
+        report = run_matmul_job(model, network, job, recipe, fit, check, out, progress)
+        (out / "report.json").write_bytes(msgspec.json.encode(report))
+        return
+    quantizer = StaticQuantizer(network, fit, check, Checkpoint(Path(job.memory)), progress)
+    outcome = quantizer.quantize(recipe, FidelityTarget(job.aim_db, job.aim_flips))
+    onnx.save(outcome.model, str(out / "model.onnx"))
+    if (guarded := protect_float_layers(outcome.model)) is not None:
+        onnx.save(guarded, str(out / "model-onnxruntime.onnx"))
+    (out / "recipe.toml").write_text(write_recipe(outcome.recipe), encoding="utf-8")
+    report = describe(network, recipe, outcome, len(fit), len(check))
+    (out / "report.json").write_bytes(msgspec.json.encode(report))
+
+
+def equalize_network(model: Any, network: FloatNetwork, samples: list[dict[str, Any]]) -> FloatNetwork:
+    """The network with its channels scaled, which computes the same."""
+    from onnx import numpy_helper
+
+    changed = equalize(network, samples)
+    for tensor in model.graph.initializer:
+        if tensor.name in changed:
+            tensor.CopyFrom(numpy_helper.from_array(changed[tensor.name], tensor.name))
+    return FloatNetwork(model) if changed else network
+
+
+def ensure_opset(model: Any, opset: int) -> Any:
+    """The model in that opset or a newer one. ModelNotConvertible."""
+    import onnx
+
+    have = next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
+    if have >= opset:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, opset)
+    except RuntimeError as error:  # what the converter throws, whatever it is
+        raise ModelNotConvertible(
+            f"the model's opset {have} cannot be raised to {opset}", str(error)[:300], "export it anew, at opset 17"
+        ) from None
+
+
+def load(files: dict[str, str]) -> list[dict[str, Any]]:
+    """Samples as feeds; the arrays stay on disk until they are read."""
+    stacks = {name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in files.items()}
+    count = len(next(iter(stacks.values()), ()))
+    return [{name: np.ascontiguousarray(stack[place]) for name, stack in stacks.items()} for place in range(count)]
+
+
+def describe(
+    network: FloatNetwork, asked: Recipe, outcome: QuantizedNetwork, fitted: int, checked: int
+) -> QuantizationReport:
+    return QuantizationReport(
+        precision=asked.precision,
+        fitted_on=fitted,
+        checked_on=checked,
+        first=report_fidelity(outcome.first),
+        final=report_fidelity(outcome.fidelity),
+        sites=tuple(describe_weight_node(network, asked, outcome, name) for name in network.weight_nodes),
+        tensors=tuple(describe_tensor(outcome, name, values) for name, values in outcome.values.items()),
+        integer_operators=len(outcome.operators),
+        operators=len(network.nodes),
+    )
+
+
+def report_fidelity(one: Fidelity) -> FidelityReport:
+    return FidelityReport(sqnr_db=one.loss.sqnr_db, agreement=1 - one.loss.flips, expected_flips=one.flips)
+
+
+def describe_weight_node(
+    network: FloatNetwork, asked: Recipe, outcome: QuantizedNetwork, name: str
+) -> WeightNodeReport:
+    weight_node, precision = network.weight_nodes[name], outcome.precisions[name]
+    seen, stored = outcome.sensitivity.get(name), outcome.stored.get(name)
+    weights = network.constants[weight_node.weight]
+    why = next((rule.why for rule in reversed(outcome.recipe.rules) if rule.nodes == name and rule.precision), "")
+    return WeightNodeReport(
+        node=name,
+        op=weight_node.op,
+        precision=precision,
+        kept="" if precision == asked.precision else why or "the recipe says so",
+        sqnr_db=seen.both.sqnr_db if seen else None,
+        weights_db=seen.weights.sqnr_db if seen else None,
+        input_db=seen.inputs.sqnr_db if seen else None,
+        agreement=1 - seen.both.flips if seen else None,
+        weight_bytes=weights.nbytes if stored is None else stored.values.size * stored.bits // 8,
+    )
+
+
+def describe_tensor(outcome: QuantizedNetwork, name: str, values: TensorValues) -> TensorReport:
+    one, tensor_params = outcome.ranges[name], outcome.tensor_params[name]
+    outside = (values.some < one.low) | (values.some > one.high)
+    reach = (values.low, values.high) if values.high > values.low else (values.low, values.low + 1.0)
+    counts, _ = np.histogram(values.some, bins=BINS, range=reach)
+    return TensorReport(
+        name=name,
+        method=one.method,
+        low=one.low,
+        high=one.high,
+        seen_low=values.low,
+        seen_high=values.high,
+        clipped=float(outside.mean()) if values.some.size else 0.0,
+        scale=float(tensor_params.scale),
+        zero_point=int(tensor_params.zero),
+        dtype=tensor_params.zero.dtype.name,
+        histogram=tuple(int(count) for count in counts),
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

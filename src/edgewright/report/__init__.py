@@ -1,0 +1,1 @@
+"""What people look at, without a server: charts, numbers."""

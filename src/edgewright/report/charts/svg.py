@@ -1,0 +1,58 @@
+"""Elements of SVG, escaped, with numbers short enough to keep pages small."""
+
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup, escape
+
+Value = str | float
+
+
+def element(name: str, attributes: Mapping[str, Value], *inner: str) -> Markup:
+    """One element. `inner` is escaped unless it is Markup; `name` and the attributes' names are our own words."""
+    words = "".join(f' {key}="{escape(format_number(value))}"' for key, value in attributes.items())
+    content = "".join(map(escape, inner))
+    return Markup(f"<{name}{words}>{content}</{name}>")  # noqa: S704 - escaped in the two lines above
+
+
+def format_number(value: Value) -> str:
+    """At most two decimals: a hundredth of a pixel."""
+    return value if isinstance(value, str) else f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def make_drawing(width: float, height: float, title: str, description: str, *inner: str, kind: str = "chart") -> Markup:
+    """A whole picture that scales with the page, with a name and a description for those who do not see it."""
+    box = f"0 0 {format_number(width)} {format_number(height)}"
+    size: dict[str, Value] = {"width": width, "height": height, "viewBox": box}
+    words = element("title", {}, title), element("desc", {}, description)
+    return element(
+        "svg", {"class": kind, **size, "role": "img", "aria-label": f"{title}. {description}"}, *words, *inner
+    )
+
+
+def rect(x: float, y: float, width: float, height: float, css: str, title: str = "", round_: float = 0) -> Markup:
+    """A rectangle, with what the mouse is told over it."""
+    position: dict[str, Value] = {"x": x, "y": y, "width": max(width, 0), "height": max(height, 0), "class": css}
+    if round_:
+        position["rx"] = round_
+    return element("rect", position, *([element("title", {}, title)] if title else []))
+
+
+def line(x1: float, y1: float, x2: float, y2: float, css: str) -> Markup:
+    return element("line", {"x1": x1, "y1": y1, "x2": x2, "y2": y2, "class": css})
+
+
+def circle(x: float, y: float, radius: float, css: str, title: str = "") -> Markup:
+    position: dict[str, Value] = {"cx": x, "cy": y, "r": radius, "class": css}
+    return element("circle", position, *([element("title", {}, title)] if title else []))
+
+
+def text(x: float, y: float, words: str, css: str = "label", anchor: str = "start") -> Markup:
+    return element("text", {"x": x, "y": y, "class": css, "text-anchor": anchor}, words)
+
+
+def path(points: Sequence[tuple[float, float]], css: str, *, closed: bool = False) -> Markup:
+    """A line through the points."""
+    steps = " ".join(
+        f"{'L' if position else 'M'}{format_number(x)} {format_number(y)}" for position, (x, y) in enumerate(points)
+    )
+    return element("path", {"d": steps + (" Z" if closed else ""), "class": css})

@@ -1,0 +1,158 @@
+"""Numbers, names and moments as the pages show them: short for the eye, exact on hover."""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from math import isfinite
+from typing import Any
+
+from markupsafe import Markup
+
+from edgewright.schema.run import Metric
+from edgewright.schema.text import REPLACEMENT, printable
+from edgewright.schema.units import UNKNOWN, format_digits, show_bytes, show_range, show_share, show_us
+
+MAX_NAME = 120
+FormatNumber = Callable[[float], str]
+
+
+def _format_plain(value: float) -> str:
+    return f"{value:,.0f}" if value == round(value) and abs(value) < 1e15 else f"{value:.4g}"
+
+
+FORMATTERS: dict[str, FormatNumber] = {
+    "us": show_us,
+    "ns": lambda value: show_us(value / 1e3) if value >= 1e3 else f"{value:.0f} ns",
+    "s": lambda value: show_us(value * 1e6),
+    "bytes": show_bytes,
+    "B": show_bytes,
+    "uJ": lambda value: f"{value:.3g} µJ",
+    "dB": lambda value: f"{value:.1f} dB",
+    "degC": lambda value: f"{value:.1f} °C",
+    "kHz": lambda value: f"{value / 1e6:.2f} GHz" if value >= 1e6 else f"{value / 1e3:.0f} MHz",
+    "W": lambda value: f"{format_digits(value)} W",
+    "share": show_share,
+    "MACs": lambda value: f"{value / 1e6:.2f} M",
+}
+UNITS = {
+    "us": "µs",
+    "ns": "ns",
+    "s": "s",
+    "bytes": "bytes",
+    "B": "bytes",
+    "uJ": "µJ",
+    "dB": "dB",
+    "degC": "°C",
+    "kHz": "kHz",
+    "W": "W",
+    "MACs": "multiply-accumulates",
+}
+# What `evaluate` and the demo call the share of samples that are put into the right class.
+ACCURACIES = ("accuracy", "top1")
+MORE_IS_BETTER = (*ACCURACIES, "top5", "auc", "map", "map50", "agreement")  # of anything else less is
+SHARES = (
+    *MORE_IS_BETTER,
+    "numerics.argmax-agreement",
+    "layers.fallback_share",
+    "latency.p50_confidence",
+    "cpu.p50_confidence",
+)
+
+
+def find_accuracy(metrics: Mapping[str, Metric]) -> Metric | None:
+    """By whichever of the two names."""
+    return next((metrics[name] for name in ACCURACIES if name in metrics), None)
+
+
+def get_unit(metric: Metric) -> str:
+    """The metric's unit; a bare number that is a share is shown as one."""
+    return "share" if metric.name in SHARES or metric.name.startswith("share.") else metric.unit
+
+
+def format_value(value: float | None, unit: str) -> str:
+    """Three digits or so, in the unit people would say."""
+    if value is None or not isfinite(value):
+        return UNKNOWN
+    return FORMATTERS.get(unit, _format_plain)(value)
+
+
+def format_exact(value: float | None, unit: str) -> str:
+    """All that is known of the value."""
+    if value is None or not isfinite(value):
+        return "not known"
+    word = UNITS.get(unit, "")
+    return f"{value:,.15g}".replace(",", " ") + (f" {word}" if word else "")
+
+
+def format_quantity(value: float | None, unit: str) -> Markup:
+    """A number in a page: short, its exact value on hover."""
+    return Markup('<span class="num" title="{}">{}</span>').format(format_exact(value, unit), format_value(value, unit))
+
+
+def format_layer_time(one: Any) -> Markup:
+    """The `median_us` of a layer or of a sum of them, its interval on hover."""
+    low, high = one.low_us, one.high_us
+    description = (
+        "no interval on record"
+        if low is None or high is None
+        else f"from {format_exact(low, 'us')} to {format_exact(high, 'us')}"
+    )
+    title = f"{format_exact(one.median_us, 'us')}; {description}"
+    return Markup('<span class="num" title="{}">{}</span>').format(title, format_value(one.median_us, "us"))
+
+
+def format_interval(low: float | None, high: float | None, unit: str) -> Markup:
+    """An interval in one unit, or nothing."""
+    if low is None or high is None:
+        return Markup("")
+    shown = show_range(low, high) if unit == "us" else join_range(format_value(low, unit), format_value(high, unit))
+    description = f"from {format_exact(low, unit)} to {format_exact(high, unit)}"
+    return Markup('<span class="interval" title="{}">{}</span>').format(description, shown)
+
+
+def join_range(first: str, last: str) -> str:
+    """`3.1–3.5 MB`: the unit once where both have it."""
+    number, _, word = first.rpartition(" ")
+    return f"{number}–{last}" if number and last.endswith(f" {word}") else f"{first}–{last}"
+
+
+def shorten(text: str, most: int = MAX_NAME) -> str:
+    """The begin and the end of a long name."""
+    text = printable(text[: 4 * most] + text[-most:] if len(text) > 5 * most else text)
+    text = text.replace("\t", REPLACEMENT).replace("\n", REPLACEMENT)
+    if len(text) <= most:
+        return text
+    half = most // 2 - 1
+    return f"{text[:half]} … {text[-half:]}"
+
+
+def make_breakable(text: str) -> Markup:
+    """A name that the page may break behind its dots and slashes."""
+    return Markup("").join(
+        Markup("{}<wbr>").format(piece) if piece in (".", "/") else piece for piece in re.split(r"([./])", text)
+    )
+
+
+def format_time(text: str | None) -> Markup:
+    """A moment in UTC, which the page's script puts into the reader's own time."""
+    if not text:
+        return Markup("–")
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        return Markup("{}").format(shorten(text, 40))
+    return Markup('<time datetime="{}" title="{} UTC">{}</time>').format(
+        text, parsed.strftime("%Y-%m-%d %H:%M:%S"), parsed.strftime("%Y-%m-%d %H:%M")
+    )
+
+
+def count_seconds(begin: str, end: str | None) -> float | None:
+    """Seconds from one moment to another; None where either is none."""
+    try:
+        return (datetime.fromisoformat(end or "") - datetime.fromisoformat(begin)).total_seconds()
+    except (ValueError, TypeError):
+        return None
+
+
+def pluralize(count: int, word: str) -> str:
+    return f"{count:,} {word}" if count == 1 else f"{count:,} {word}s"

@@ -1,0 +1,1 @@
+"""Converters to LiteRT that live in isolated environments."""

@@ -1,0 +1,140 @@
+"""A torch program to TFLite by litert-torch.
+
+Its traps are told by the numbers alone: a MaxPool2d padded on one axis becomes another pool without a word, recurrent
+networks are unrolled. Whoever keeps the file has to compare it with its source.
+"""
+
+import inspect
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from edgewright.errors import EdgewrightError
+from edgewright.formats.torch.weights import load_weights
+from edgewright.runtimes.contract import Array, NotConvertible
+from edgewright.runtimes.litert.converters.ports import ReferenceIo, make_feed
+from edgewright.runtimes.wire import CompileRequest
+
+
+class TorchProgram(NamedTuple):
+    """A torch module in evaluation mode, and made-up inputs for it by the names of forward's parameters, in order."""
+
+    module: Any
+    feeds: dict[str, Array]
+
+
+def convert_torch_program(request: CompileRequest, folder: Path) -> tuple[Path, ReferenceIo]:
+    """The TFLite file that litert-torch makes in `folder`, and the source's outputs; NotConvertible with its reason."""
+    import torch
+
+    program = load_program(request)
+    tensors = [torch.from_numpy(array) for array in program.feeds.values()]
+    with torch.no_grad():
+        outputs = flatten(program.module(*tensors))
+    made = folder / "model.tflite"
+    try:
+        call_litert_torch(program, tensors, outputs, made, in_order=request.options.get("io") == "source")
+    except Exception as error:  # torch, jax, MLIR: each has classes of its own
+        raise NotConvertible(explain(error), "compile the model from its ONNX export") from error
+    names = {name: f"args_{position}" for position, name in enumerate(program.feeds)}
+    given = dict(zip(output_names(len(outputs)), outputs, strict=True))
+    names |= {name: f"output_{position}" for position, name in enumerate(given)}
+    return made, ReferenceIo(program.feeds, {name: tensor.numpy() for name, tensor in given.items()}, names)
+
+
+def call_litert_torch(
+    program: TorchProgram, tensors: Sequence[Any], outputs: Sequence[Any], made: Path, *, in_order: bool
+) -> None:
+    """Images, which here are all tensors of four axes, get their channels last unless `in_order`."""
+    import litert_torch
+
+    module, samples = program.module, list(tensors)
+    images = [position for position, tensor in enumerate(tensors) if tensor.ndim == 4 and not in_order]
+    results = [position for position, tensor in enumerate(outputs) if tensor.ndim == 4 and not in_order]
+    if images or results:
+        module = litert_torch.to_channel_last_io(module, args=images, outputs=results)
+    for position in images:
+        samples[position] = samples[position].permute(0, 2, 3, 1).contiguous()
+    litert_torch.convert(module.eval(), tuple(samples)).export(str(made))
+
+
+def explain(error: Exception) -> str:
+    """The compiler's own error without the place in torch's sources and the operator's text, or the last line."""
+    text = str(error).strip()
+    if marked := re.findall(r"error: (.+?)(?:: %|$)", text, re.MULTILINE):
+        return "\n".join(dict.fromkeys(line[:300] for line in marked[:3]))
+    return f"{type(error).__name__}: {(text.splitlines() or [''])[-1][:300]}"
+
+
+def output_names(count: int) -> list[str]:
+    """A torch program gives its outputs no names."""
+    return ["output"] if count == 1 else [f"output_{position}" for position in range(count)]
+
+
+def flatten(value: Any) -> list[Any]:
+    """The tensors of whatever `forward` returns, in torch's own order."""
+    from torch.utils._pytree import tree_leaves
+
+    return [leaf.detach() for leaf in tree_leaves(value) if hasattr(leaf, "detach")]
+
+
+def load_program(request: CompileRequest) -> TorchProgram:
+    """The module that a request names; NotConvertible for what is no program."""
+    source, colon, factory = request.source.rpartition(":")
+    if colon and source.endswith(".py"):
+        return build_module(Path(source), factory, request.options.get("weights", ""), request.shapes)
+    if Path(request.source).suffix == ".pt2":
+        return read_exported(Path(request.source), request.shapes)
+    raise NotConvertible(
+        f"litert-torch does not take {Path(request.source).name}",
+        "hand it an exported program (torch.export.save, .pt2), or FILE.py:FACTORY",
+    )
+
+
+def build_module(path: Path, factory: str, weights: str, shapes: Mapping[str, Sequence[int]]) -> TorchProgram:
+    """Run the user's own function, and load the weights it is given. Inputs are float32."""
+    module = call_factory(path, factory)
+    if weights:
+        try:
+            load_weights(module, Path(weights))
+        except EdgewrightError as error:
+            raise NotConvertible(str(error), error.try_this) from error
+    known = list(inspect.signature(module.forward).parameters)
+    if strangers := shapes.keys() - set(known):
+        raise NotConvertible(
+            f"forward has no input '{min(strangers)}', only {', '.join(known)}", "name those in --shape"
+        )
+    names = [name for name in known if name in shapes]
+    feeds = {name: make_feed(shapes[name], "float32", position) for position, name in enumerate(names)}
+    return TorchProgram(module.eval(), feeds)
+
+
+def call_factory(path: Path, factory: str) -> Any:
+    """What the function `factory` of a file returns; files beside it can be imported by it."""
+    spec = spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise NotConvertible(f"{path} is no Python file")
+    sys.path.insert(0, str(path.parent))
+    try:
+        file = module_from_spec(spec)
+        spec.loader.exec_module(file)
+        return getattr(file, factory)()
+    finally:
+        sys.path.remove(str(path.parent))
+
+
+def read_exported(path: Path, shapes: Mapping[str, Sequence[int]]) -> TorchProgram:
+    """A program that torch.export.save wrote; its own example inputs tell the types."""
+    import torch
+
+    exported = torch.export.load(path)
+    names = list(exported.graph_signature.user_inputs)
+    specs = {node.name: node.meta["val"] for node in exported.graph.nodes if node.op == "placeholder"}
+    feeds = {}
+    for position, name in enumerate(names):
+        dtype = str(specs[name].dtype).removeprefix("torch.")
+        feeds[name] = make_feed(shapes.get(name, tuple(specs[name].shape)), dtype, position)
+    return TorchProgram(exported.module(), feeds)

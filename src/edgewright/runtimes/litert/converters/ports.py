@@ -1,0 +1,163 @@
+"""How a source's inputs and outputs lie in a file whose converter does not say: by running the file.
+
+A converter may transpose any of them. Names and shapes leave the order of axes open where sizes are equal, so
+that the file is run on the source's own inputs, and the order is taken whose numbers come closest.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice, permutations, product
+from math import prod
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from msgspec.structs import replace
+
+from edgewright.formats.tflite.reader import read_signature
+from edgewright.runtimes.contract import Array, NotConvertible
+from edgewright.runtimes.litert.session import LiteRtSession
+from edgewright.runtimes.wire import SessionRequest
+from edgewright.schema.artifact import IoMap, Port
+from edgewright.schema.model import TensorSpec
+from edgewright.tasks.data.ports import to_artifact, to_source
+
+Axes = tuple[int, ...]
+# Rounding of other kernels stays far below, another order of axes far above.
+NEAR = 1e-2
+MOST_RUNS = 64
+
+
+class ReferenceIo(NamedTuple):
+    """The source's inputs and the outputs it gives on them, by its names, in its order.
+
+    Attributes:
+        names: of inputs and outputs in the file, by those in the source.
+    """
+
+    inputs: Mapping[str, Array]
+    outputs: Mapping[str, Array]
+    names: Mapping[str, str]
+
+
+class PortMatch(NamedTuple):
+    """One way to read a file, and how far its worst output is from the source's (relative, in the 2-norm)."""
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    distance: float
+
+
+def match_ports(path: Path, reference: ReferenceIo) -> tuple[IoMap, tuple[str, ...]]:
+    """The map of a file's inputs and outputs, and what is to be noted of it.
+
+    NotConvertible where the file has other inputs or outputs than the source.
+    """
+    signature = read_signature(path)
+    specs_in = {spec.name: spec for spec in signature.inputs}
+    specs_out = {spec.name: spec for spec in signature.outputs}
+    check_names(reference, specs_in, specs_out)
+    session = LiteRtSession(SessionRequest(model=str(path)))
+    choices = [
+        list(input_ports(name, array, specs_in[reference.names[name]])) for name, array in reference.inputs.items()
+    ]
+    best: PortMatch | None = None
+    for ports in islice(product(*choices), MOST_RUNS):
+        match = try_ports(session, ports, reference, specs_out)
+        if best is None or match.distance < best.distance:
+            best = match
+        if best.distance < NEAR:
+            break
+    session.close()
+    if best is None:
+        raise NotConvertible(f"{path.name} has inputs that the source's do not fit into")
+    far = best.distance >= NEAR
+    note = f"on made-up inputs the file's outputs are {best.distance:.2g} away from the source's (relative, 2-norm)"
+    return IoMap(inputs=best.inputs, outputs=best.outputs), ((note,) if far else ())
+
+
+def check_names(
+    reference: ReferenceIo, specs_in: Mapping[str, TensorSpec], specs_out: Mapping[str, TensorSpec]
+) -> None:
+    for what, wanted, found in (("input", reference.inputs, specs_in), ("output", reference.outputs, specs_out)):
+        if lacking := [name for name in wanted if reference.names[name] not in found]:
+            raise NotConvertible(
+                f"the converter's file lacks the {what} '{lacking[0]}'; it has {', '.join(found) or 'none'}",
+                "it may be constant, or a copy of another one",
+            )
+
+
+def input_ports(name: str, array: Array, spec: TensorSpec) -> Iterator[Port]:
+    """The ways in which an input may lie, the likely ones first: in the source's order, or with channels last."""
+    rank = array.ndim
+    orders = dict.fromkeys([channels_last(rank), tuple(range(rank))])
+    for axes in orders:
+        if fits(array.shape, axes, spec):
+            yield make_port(name, array, axes, spec)
+
+
+def output_port(name: str, wanted: Array, spec: TensorSpec, given: Array) -> tuple[Port, float]:
+    """The order of axes in which an output comes closest to the source's, and how close."""
+    rank = wanted.ndim
+    spec = replace(spec, shape=given.shape)  # what the file says of it may be wrong
+    orders = dict.fromkeys([channels_last(rank), tuple(range(rank)), *(permutations(range(rank)) if rank < 6 else ())])
+    ports = [make_port(name, wanted, axes, spec) for axes in orders if fits(wanted.shape, axes, spec)]
+    if not ports:
+        raise NotConvertible(
+            f"output '{name}' is {list(wanted.shape)} in the source and {list(given.shape)} from the file"
+        )
+    found = [(port, distance(to_source(given, port), wanted)) for port in ports]
+    return min(found, key=lambda pair: pair[1])
+
+
+def try_ports(
+    session: LiteRtSession, ports: Sequence[Port], reference: ReferenceIo, specs: Mapping[str, TensorSpec]
+) -> PortMatch:
+    session.bind({port.name: to_artifact(reference.inputs[port.source], port) for port in ports})
+    session.run()
+    given = session.fetch()
+    found = [
+        output_port(name, wanted, specs[reference.names[name]], given[reference.names[name]])
+        for name, wanted in reference.outputs.items()
+    ]
+    return PortMatch(tuple(ports), tuple(port for port, _ in found), max((far for _, far in found), default=0.0))
+
+
+def channels_last(rank: int) -> Axes:
+    """(0, 2, …, 1): what the channels-last order of a source's axes is called."""
+    return (0, *range(2, rank), 1) if rank > 2 else tuple(range(rank))
+
+
+def fits(shape: Sequence[int], axes: Axes, spec: TensorSpec) -> bool:
+    """Whether the axes in this order have the file's sizes; of another rank, whether they hold as many values."""
+    moved = tuple(shape[axis] for axis in axes)
+    if len(moved) == len(spec.shape):
+        return moved == spec.shape
+    return all(isinstance(size, int) for size in spec.shape) and prod(moved) == prod(map(int, spec.shape))
+
+
+def make_port(name: str, array: Array, axes: Axes, spec: TensorSpec) -> Port:
+    return Port(
+        source=name,
+        name=spec.name,
+        source_shape=array.shape,
+        source_dtype=array.dtype.name,
+        axes=axes,
+        shape=tuple(map(int, spec.shape)),
+        dtype=spec.dtype,
+        quantization=spec.quantization,
+    )
+
+
+def distance(given: Array, wanted: Array) -> float:
+    """‖given − wanted‖ / ‖wanted‖; infinite where it is no number."""
+    a, b = given.astype(np.float64), wanted.astype(np.float64)
+    far = float(np.linalg.norm(a - b) / max(float(np.linalg.norm(b)), 1e-12))
+    return far if np.isfinite(far) else float("inf")
+
+
+def make_feed(shape: Sequence[int], dtype: str, seed: int) -> Array:
+    """Seeded values that any model takes: normal for floats, 0 and 1 for all else."""
+    random = np.random.default_rng(seed)
+    if np.dtype(dtype).kind == "f":
+        return random.standard_normal(tuple(shape)).astype(dtype)
+    return random.integers(0, 2, tuple(shape)).astype(dtype)

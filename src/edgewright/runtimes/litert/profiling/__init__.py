@@ -1,0 +1,1 @@
+"""Times of LiteRT's operators, joined to the source graph."""

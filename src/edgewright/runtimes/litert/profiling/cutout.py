@@ -1,0 +1,195 @@
+"""Each operator of a model run alone, cut out as a model of one operator.
+
+The times are those of an operator with warm caches and without its neighbours: they tell which operators are
+heavy, not what each costs in place.
+"""
+
+from collections.abc import Iterator, Mapping
+from copy import copy
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgewright.formats.tflite.reader import read_tflite
+from edgewright.runtimes.contract import Rejected
+from edgewright.runtimes.litert.profiling.trace import CUT_OUT, CutOut, LiteRtTrace, ProfiledRun, write_trace
+from edgewright.runtimes.litert.session import LiteRtSession, is_delegated, map_tensor_details
+from edgewright.runtimes.wire import SessionRequest
+
+WARMUP_RUNS = 3
+
+
+def write_cut_outs(
+    request: SessionRequest,
+    feeds: Mapping[str, NDArray[Any]],
+    runs: int,
+    folder: Path,
+    *,
+    reason: str,
+    seconds: float,
+) -> None:
+    """Leave a trace of cut-outs in `folder`. An operator that cannot stand alone is left out of it.
+
+    `reason` says why this way was taken; the whole takes about `seconds` at the most, by making fewer runs.
+    """
+    graph = read_tflite(Path(request.model))
+    whole = time_whole_model(request, feeds, runs, seconds / 4)
+    share_s = seconds / 2 / max(len(graph.operators), 1)
+    trace = LiteRtTrace(
+        via=CUT_OUT,
+        reason=reason,
+        version=version("ai-edge-litert"),
+        delegate=request.options.get("delegate", "xnnpack"),
+        threads=request.threads,
+        operators=tuple(operator.op for operator in graph.operators),
+        runs=tuple(ProfiledRun(whole_ns=time_ns, events=()) for time_ns in whole),
+        cut_outs=tuple(time_cut_outs(request, feeds, runs, share_s)),
+    )
+    write_trace(trace, folder)
+
+
+def time_whole_model(
+    request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, seconds: float
+) -> tuple[int, ...]:
+    session = LiteRtSession(request)
+    session.bind(feeds)
+    return time_runs(session.run, runs, seconds)
+
+
+def time_runs(run: Any, runs: int, seconds: float) -> tuple[int, ...]:
+    """Times of up to `runs` calls in ns, begun within `seconds`; at least one."""
+    for _ in range(WARMUP_RUNS):
+        run()
+    times: list[int] = []
+    deadline = perf_counter_ns() + int(seconds * 1e9)
+    while len(times) < runs and (not times or perf_counter_ns() < deadline):
+        begin = perf_counter_ns()
+        run()
+        times.append(perf_counter_ns() - begin)
+    return tuple(times)
+
+
+def time_cut_outs(
+    request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, share_s: float
+) -> Iterator[CutOut]:
+    """The operators that can stand alone, each with up to `share_s` seconds of runs."""
+    values = open_whole_model(request, feeds)
+    for position, content in enumerate(iterate_cut_out_models(request, values)):
+        if content is None:
+            continue
+        try:
+            yield time_cut_out(request, content, values, position, runs, share_s)
+        except (ValueError, RuntimeError, TypeError):
+            continue  # LiteRT refuses the operator alone, as those that need a state do
+
+
+def time_cut_out(
+    request: SessionRequest, content: bytes, values: Any, position: int, runs: int, share_s: float
+) -> CutOut:
+    interpreter = open_content(content, request, keep=False)
+    interpreter.allocate_tensors()
+    for detail in interpreter.get_input_details():
+        # The cut-out names each tensor by its index in the whole model.
+        interpreter.set_tensor(detail["index"], values.get_tensor(int(detail["name"])))
+    return CutOut(
+        position=position,
+        delegated=is_delegated(interpreter),
+        times_ns=time_runs(interpreter.invoke, runs, share_s),
+    )
+
+
+def open_content(model: bytes | Path, request: SessionRequest, *, keep: bool) -> Any:
+    """An interpreter of a file or of bytes; with `keep` it holds all intermediate tensors and uses no delegate."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    plain = keep or request.options.get("delegate", "xnnpack") == "none"
+    return Interpreter(
+        model_path=str(model) if isinstance(model, Path) else None,
+        model_content=None if isinstance(model, Path) else model,
+        num_threads=request.threads,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        if plain
+        else OpResolverType.AUTO,
+        experimental_preserve_all_tensors=keep,
+    )
+
+
+def open_whole_model(request: SessionRequest, feeds: Mapping[str, NDArray[Any]]) -> Any:
+    """The whole model after one inference, with every tensor kept: the cut-outs' inputs come from it."""
+    interpreter = open_content(Path(request.model), request, keep=True)
+    inputs, _ = map_tensor_details(interpreter)
+    for name, shape in request.shapes.items():
+        interpreter.resize_tensor_input(inputs[name]["index"], shape)
+    try:
+        interpreter.allocate_tensors()
+        for name, detail in inputs.items():
+            interpreter.set_tensor(detail["index"], feeds[name])
+        interpreter.invoke()
+    except (ValueError, RuntimeError) as error:
+        raise Rejected(str(error)) from error
+    return interpreter
+
+
+def iterate_cut_out_models(request: SessionRequest, values: Any) -> Iterator[bytes | None]:
+    """For each operator of the main subgraph a model that holds it alone; None where that cannot be."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    content = bytearray(Path(request.model).read_bytes())
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
+    for operator in model.subgraphs[0].operators:
+        yield cut_out_operator(schema, model, operator, values)
+
+
+def cut_out_operator(schema: Any, model: Any, operator: Any, values: Any) -> bytes | None:
+    """The bytes of a model with this operator alone; None for one that calls subgraphs or holds a state."""
+    graph = model.subgraphs[0]
+    used = sorted({int(i) for i in (*operator.inputs, *operator.outputs) if i >= 0})
+    if calls_subgraph(operator) or any(graph.tensors[i].isVariable for i in used):
+        return None
+    place = {old: new for new, old in enumerate(used)}
+    buffers = [schema.BufferT()]
+    tensors = [copy_tensor(model, graph.tensors[i], i, buffers, values) for i in used]
+    alone = copy(operator)
+    alone.opcodeIndex = 0
+    alone.inputs = [place.get(int(i), -1) for i in operator.inputs]
+    alone.outputs = [place[int(i)] for i in operator.outputs]
+    fed = [place[int(i)] for i in dict.fromkeys(operator.inputs) if i >= 0 and not tensors[place[int(i)]].buffer]
+    return pack_model(schema, model.operatorCodes[operator.opcodeIndex], alone, tensors, buffers, fed)
+
+
+def calls_subgraph(operator: Any) -> bool:
+    """Whether the operator's options name a subgraph, as those of IF, WHILE and CALL_ONCE do."""
+    options = (operator.builtinOptions, operator.builtinOptions2)
+    return any("subgraphindex" in name.lower() for option in options if option is not None for name in vars(option))
+
+
+def copy_tensor(model: Any, tensor: Any, index: int, buffers: list[Any], values: Any) -> Any:
+    """The tensor with its weights, named by its index, at the size it has in this inference."""
+    copied = copy(tensor)
+    copied.name = str(index).encode()
+    copied.shape = [int(size) for size in values._get_tensor_details(index, 0)["shape"]]
+    copied.shapeSignature = None
+    copied.buffer = 0
+    data = model.buffers[tensor.buffer].data
+    if data is not None and len(data):
+        copied.buffer = len(buffers)
+        buffers.append(model.buffers[tensor.buffer])
+    return copied
+
+
+def pack_model(
+    schema: Any, code: Any, operator: Any, tensors: list[Any], buffers: list[Any], inputs: list[int]
+) -> bytes:
+    import flatbuffers  # type: ignore[import-untyped]  # comes with ai-edge-litert
+
+    graph = schema.SubGraphT()
+    graph.tensors, graph.operators = tensors, [operator]
+    graph.inputs, graph.outputs = inputs, list(operator.outputs)
+    model = schema.ModelT()
+    model.version, model.operatorCodes, model.subgraphs, model.buffers = 3, [code], [graph], buffers
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())

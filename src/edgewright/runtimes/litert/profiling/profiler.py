@@ -1,0 +1,86 @@
+"""Times of the single operators: in place through the C API, or else of each operator run alone.
+
+The C API is asked in a child process (`capture.py`). If that child refuses, crashes or hangs, this process
+goes on with cut-outs (`cutout.py`), and the trace tells the reason.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.runtimes.litert.profiling.capture import ERROR_FILE, FEEDS_FILE, ORDER_FILE, CaptureRequest
+from edgewright.runtimes.litert.profiling.trace import TRACE_FILE
+from edgewright.runtimes.wire import SessionRequest
+
+# Both roads together stay well under the usual limit of 120 s for a silent worker.
+CAPTURE_SECONDS = 20.0
+CHILD_LIMIT_SECONDS = 45.0
+CUT_OUT_SECONDS = 30.0
+CAPTURE_MODULE = "edgewright.runtimes.litert.profiling.capture"
+
+
+def profile_operators(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, folder: Path) -> None:
+    """Leave a trace of `runs` inferences in `folder`; fewer where they take longer than 20 s.
+
+    Raises Rejected where LiteRT refuses the model, Mismatch where the feeds do not fit it.
+    """
+    open_checked(request, feeds)
+    if reason := capture_in_child(request, feeds, runs, folder):
+        from edgewright.runtimes.litert.profiling.cutout import write_cut_outs
+
+        write_cut_outs(request, feeds, runs, folder, reason=reason, seconds=CUT_OUT_SECONDS)
+
+
+def open_checked(request: SessionRequest, feeds: Mapping[str, NDArray[Any]]) -> None:
+    """Let the interpreter judge model and feeds first, so that refusals are told as in `open_session`."""
+    from edgewright.runtimes.litert.session import LiteRtSession
+
+    session = LiteRtSession(request)
+    session.bind(feeds)
+    session.close()
+
+
+def capture_in_child(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, folder: Path) -> str:
+    """Try the C API; empty when the trace is there, else the reason why not."""
+    capture_request = CaptureRequest(session=request, runs=runs, seconds=CAPTURE_SECONDS)
+    (folder / ORDER_FILE).write_bytes(msgspec.json.encode(capture_request))
+    np.savez(folder / FEEDS_FILE, allow_pickle=False, **feeds)
+    reason = run_child([sys.executable, "-P", "-m", CAPTURE_MODULE, str(folder)], folder)
+    (folder / FEEDS_FILE).unlink()
+    if not reason and not (folder / TRACE_FILE).is_file():
+        reason = "the C API's process left no trace"
+    return reason
+
+
+def run_child(command: list[str], folder: Path) -> str:
+    """Run the capture; the reason of its failure, or nothing.
+
+    It imports from where this process does, but never from the current folder: what lies beside a model is not code.
+    """
+    places = [path for path in sys.path if path and Path(path).is_absolute()]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
+    try:
+        # What it prints goes to the worker's stderr.
+        done = subprocess.run(  # noqa: S603 - our own interpreter and module
+            command, timeout=CHILD_LIMIT_SECONDS, env=environment, stdout=2, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired:
+        return f"the C API gave no answer within {CHILD_LIMIT_SECONDS:.0f} s"
+    return describe_failure(done.returncode, folder) if done.returncode else ""
+
+
+def describe_failure(status: int, folder: Path) -> str:
+    error_file = folder / ERROR_FILE
+    if error_file.is_file():
+        return error_file.read_text(encoding="utf-8")
+    if status < 0:
+        return f"the C API's process died of {signal.Signals(-status).name}"
+    return f"the C API's process ended with status {status}"

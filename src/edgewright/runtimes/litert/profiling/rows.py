@@ -1,0 +1,338 @@
+"""From a trace to layer rows."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from statistics import median
+from typing import NamedTuple
+
+from edgewright.runtimes.litert.profiling.join import (
+    EventOwner,
+    align_events,
+    assign_skipped_operators,
+    partition_graph,
+)
+from edgewright.runtimes.litert.profiling.trace import C_API, LiteRtEvent, LiteRtTrace, ProfiledRun
+from edgewright.schema.model import GraphNode
+from edgewright.schema.ranks import compute_median_bounds
+from edgewright.schema.run import Layer, LayerReport
+
+# Kinds of events, and the subgraph that `metadata2` names: see `capi.py`.
+DEFAULT_KIND, OPERATOR, DELEGATE_KINDS = 1, 2, (4, 8)
+MAIN_SUBGRAPH = 0
+INVOKE = "Invoke"
+XNNPACK, BUILTIN = "XNNPACK", "builtin"
+
+
+class OperatorTimes(NamedTuple):
+    """One executed operator over all runs.
+
+    `place` is its position in the file, or, for a delegated one, in its partition; `block` counts delegated
+    partitions from 0 and is None for a built-in kernel.
+    """
+
+    tag: str
+    position: int
+    block: int | None
+    starts_us: tuple[int, ...]
+    times_us: tuple[int, ...]
+
+
+class RowSource(NamedTuple):
+    """What a row stands for: a name of its own, and the file's operators."""
+
+    name: str
+    nodes: tuple[str, ...]
+
+
+def report_layers(trace: LiteRtTrace, graph: Sequence[GraphNode]) -> LayerReport:
+    """The rows of a trace, one for each executed operator, in order of execution.
+
+    Through the C API (`via` `c-api`) the times are those of the operators in place, and each event tells who ran
+    it (evidence `measured`). XNNPACK tells how long its operators took and not when: within a partition they are
+    laid one behind the other. The profiler counts whole microseconds, cut off, so that a time of 3 stands for 3
+    to 4: medians and quantiles are those of grouped data, linear within the class, as those of Python's
+    `statistics.median_grouped`. Where the inference has no room for half a microsecond more for each operator,
+    the classes are narrowed until it has. `whole_us` is the interpreter's own `Invoke` where
+    the trace has it: what lies outside of it is the C API's handling of buffers, which `run` does not have.
+
+    As cut-outs (`via` `cut-out`) they are those of each operator alone, and who runs it in the whole model is
+    assumed to be who runs it alone (evidence `assigned`); starts are not known.
+
+    `partitions` counts the pieces that one backend ran in one go: each delegated partition is one, and each
+    longest row of built-in kernels between them is one.
+
+    Args:
+        trace: what `profile` left.
+        graph: the nodes of the same file (`formats.tflite.read_graph`); `source_nodes` are their names, and stay
+            empty where the join is not certain, or where `graph` is not the file's.
+    """
+    ours = graph if tuple(node.op for node in graph) == trace.operators else ()
+    return report_events(trace, ours) if trace.via == C_API else report_cut_outs(trace, ours)
+
+
+# Events
+
+
+def report_events(trace: LiteRtTrace, graph: Sequence[GraphNode]) -> LayerReport:
+    runs = _alike(trace)
+    steps = read_steps(trace, runs)
+    sources = name_sources(steps, graph)
+    width = class_width_us(trace, runs)
+    starts = place_starts(steps, _zeros(trace, runs), width)
+    rows = [_row(i, step, sources[i], starts[i], width) for i, step in enumerate(steps)]
+    return LayerReport(
+        layers=tuple(rows),
+        via=trace.via,
+        whole_us=_measure_whole_us(trace, runs),
+        partitions=count_pieces([step.block for step in steps]),
+        asked=find_asked_backend(trace),
+        reason=trace.reason,
+    )
+
+
+def find_asked_backend(trace: LiteRtTrace) -> str:
+    return BUILTIN if trace.delegate == "none" else XNNPACK
+
+
+def _row(position: int, step: OperatorTimes, source: RowSource, start_us: float, width: float) -> Layer:
+    low, high = compute_median_bounds(step.times_us)
+    return Layer(
+        position=position,
+        name=source.name,
+        op=step.tag,
+        source_nodes=source.nodes,
+        unit="CPU",
+        backend=BUILTIN if step.block is None else XNNPACK,
+        evidence="measured",
+        start_us=start_us,
+        median_us=grouped_quantile(step.times_us, 0.5, width),
+        p90_us=grouped_quantile(step.times_us, 0.9, width),
+        low_us=low,
+        high_us=None if high is None else high + width,
+    )
+
+
+def _alike(trace: LiteRtTrace) -> list[ProfiledRun]:
+    """The runs that executed the same operators as most did: where a model branches, runs can differ."""
+    shapes = [tuple((e.tag, e.kind, e.metadata1) for e in operator_events(trace, run)) for run in trace.runs]
+    ((usual, _),) = Counter(shapes).most_common(1)
+    return [run for run, shape in zip(trace.runs, shapes, strict=True) if shape == usual]
+
+
+def operator_events(trace: LiteRtTrace, run: ProfiledRun) -> list[LiteRtEvent]:
+    """The events of single operators, without a delegate's own event around its operators.
+
+    What other subgraphs run is part of the operator that calls them, as IF or WHILE.
+    """
+    kinds = (OPERATOR, *DELEGATE_KINDS)
+    events = [e for e in run.events if e.kind in kinds and e.metadata2 == MAIN_SUBGRAPH]
+    following = [*events[1:], None]
+    return [e for e, after in zip(events, following, strict=True) if not _is_umbrella(trace, e, after)]
+
+
+def _is_umbrella(trace: LiteRtTrace, event: LiteRtEvent, after: LiteRtEvent | None) -> bool:
+    """A delegate's node stands behind the file's operators; its event begins before those of what it runs."""
+    beyond = event.kind == OPERATOR and event.metadata1 >= len(trace.operators)
+    return beyond and after is not None and after.kind in DELEGATE_KINDS
+
+
+def read_steps(trace: LiteRtTrace, runs: Sequence[ProfiledRun]) -> list[OperatorTimes]:
+    steps: list[OperatorTimes] = []
+    block = -1
+    for column in zip(*(operator_events(trace, run) for run in runs), strict=True):
+        event = column[0]
+        delegated = event.kind in DELEGATE_KINDS or event.metadata1 >= len(trace.operators)
+        if delegated and _opens_block(event, steps):
+            block += 1
+        steps.append(
+            OperatorTimes(
+                tag=trace.tags[event.tag],
+                position=event.metadata1,
+                block=block if delegated else None,
+                starts_us=tuple(e.start_us for e in column) if event.kind == OPERATOR else (),
+                times_us=tuple(e.elapsed_us for e in column),
+            )
+        )
+    return steps
+
+
+def _opens_block(event: LiteRtEvent, before: Sequence[OperatorTimes]) -> bool:
+    """XNNPACK counts its operators anew in each partition."""
+    return not before or before[-1].block is None or event.metadata1 <= before[-1].position
+
+
+def count_pieces(blocks: Iterable[int | None]) -> int:
+    return sum(1 for _ in groupby(blocks))
+
+
+def _invokes(trace: LiteRtTrace, run: ProfiledRun) -> LiteRtEvent | None:
+    """The event around the whole inference; other subgraphs have one of the same name."""
+    mine = (e for e in run.events if e.kind == DEFAULT_KIND and e.metadata2 == MAIN_SUBGRAPH)
+    return next((e for e in mine if trace.tags[e.tag] == INVOKE), None)
+
+
+def _zeros(trace: LiteRtTrace, runs: Sequence[ProfiledRun]) -> list[int]:
+    """The begin of each run on the profiler's clock: that of the inference, or else of its first event."""
+    zeros = []
+    for run in runs:
+        invoke = _invokes(trace, run)
+        starts = [e.start_us for e in run.events if e.kind == OPERATOR]
+        zeros.append(invoke.start_us if invoke else min(starts, default=0))
+    return zeros
+
+
+def _measure_whole_us(trace: LiteRtTrace, runs: Sequence[ProfiledRun]) -> float:
+    reported = [invoke.elapsed_us for run in runs if (invoke := _invokes(trace, run))]
+    if len(reported) == len(runs):
+        return grouped_quantile(reported, 0.5)
+    return median(run.whole_ns for run in runs) / 1e3
+
+
+def class_width_us(trace: LiteRtTrace, runs: Sequence[ProfiledRun]) -> float:
+    """The width of the classes that times fall into: 1 µs, or what the inferences have room for."""
+    rooms = []
+    for run in runs:
+        times = [event.elapsed_us for event in operator_events(trace, run)]
+        invoke = _invokes(trace, run)
+        whole = invoke.elapsed_us if invoke else run.whole_ns / 1e3
+        rooms.append((whole - sum(times)) / max(len(times), 1))
+    return min(1.0, max(0.0, 2 * median(rooms)))
+
+
+def place_starts(steps: Sequence[OperatorTimes], zeros: Sequence[int], width: float) -> list[float]:
+    """Starts in microseconds: as told for built-in kernels, one behind the other within a partition."""
+    starts: list[float] = []
+    end = 0.0
+    for step in steps:
+        reported = [start - zero for start, zero in zip(step.starts_us, zeros, strict=True)] if step.starts_us else []
+        start = max(median(reported), 0.0) if reported else end
+        starts.append(start)
+        end = start + grouped_quantile(step.times_us, 0.5, width)
+    return starts
+
+
+def grouped_quantile(values: Sequence[int], share: float, width: float = 1.0) -> float:
+    """The quantile of times that were cut off to whole units: a value v stands for all of v to v + width."""
+    counts = Counter(values)
+    wanted, below = share * len(values), 0
+    for value in sorted(counts):
+        if below + counts[value] >= wanted:
+            return value + width * (wanted - below) / counts[value]
+        below += counts[value]
+    return max(counts) + width
+
+
+# The join
+
+
+def name_sources(steps: Sequence[OperatorTimes], graph: Sequence[GraphNode]) -> list[RowSource]:
+    """What each step stands for; steps that cannot be joined get a name of their own and no nodes."""
+    sources = [_unjoined(step) for step in steps]
+    builtin = {i: step.position for i, step in enumerate(steps) if step.block is None}
+    if not graph or any(position >= len(graph) for position in builtin.values()):
+        return sources
+    for i, position in builtin.items():
+        sources[i] = RowSource(graph[position].name, (graph[position].name,))
+    for members, positions in match_partitions(steps, graph, set(builtin.values())):
+        join_partition(steps, graph, members, positions, sources)
+    return sources
+
+
+def _unjoined(step: OperatorTimes) -> RowSource:
+    return RowSource(f"{head_of(step.tag)}@{step.block}.{step.position}", ())
+
+
+def head_of(tag: str) -> str:
+    """The kind of an XNNPACK operator: `Convolution` of `Convolution (NHWC, F32) IGEMM`."""
+    return tag.split(" (")[0]
+
+
+def match_partitions(
+    steps: Sequence[OperatorTimes], graph: Sequence[GraphNode], builtin: set[int]
+) -> list[tuple[list[int], tuple[int, ...]]]:
+    """Steps and file positions of each delegated partition; none unless the whole order of execution agrees."""
+    blocks: dict[int, list[int]] = {}
+    seen: list[int | str] = []
+    for i, step in enumerate(steps):
+        if step.block is None:
+            seen.append(step.position)
+        else:
+            if step.block not in blocks:
+                seen.append(XNNPACK)
+            blocks.setdefault(step.block, []).append(i)
+    subsets = partition_graph(graph, builtin)
+    expected = [p for s in subsets for p in ((XNNPACK,) if s.delegated else s.positions)]
+    if seen != expected:
+        return []
+    return list(zip(blocks.values(), (s.positions for s in subsets if s.delegated), strict=True))
+
+
+def join_partition(
+    steps: Sequence[OperatorTimes],
+    graph: Sequence[GraphNode],
+    members: Sequence[int],
+    positions: Sequence[int],
+    sources: list[RowSource],
+) -> None:
+    """Write into `sources` what the steps `members` of one partition stand for."""
+    heads = [head_of(steps[i].tag) for i in members]
+    owners, skipped = align_events(heads, [graph[p].op for p in positions])
+    stands_for = {owner.operator: [positions[owner.operator]] for owner in owners.values() if owner.main}
+    assign_skipped_operators(graph, positions, skipped, stands_for)
+    for event, owner in owners.items():
+        sources[members[event]] = _joined(graph, positions, owner, stands_for, heads[event])
+
+
+def _joined(
+    graph: Sequence[GraphNode],
+    positions: Sequence[int],
+    owner: EventOwner,
+    stands_for: dict[int, list[int]],
+    head: str,
+) -> RowSource:
+    name = graph[positions[owner.operator]].name
+    if not owner.main:
+        return RowSource(f"{name}/{head}", (name,))
+    return RowSource(name, tuple(graph[p].name for p in sorted(stands_for[owner.operator])))
+
+
+# Cut-outs
+
+
+def report_cut_outs(trace: LiteRtTrace, graph: Sequence[GraphNode]) -> LayerReport:
+    rows: list[Layer] = []
+    for cut in trace.cut_outs:
+        name = graph[cut.position].name if graph else f"{trace.operators[cut.position]}#{cut.position}"
+        times_us = [time_ns / 1e3 for time_ns in cut.times_ns]
+        low, high = compute_median_bounds(times_us)
+        rows.append(
+            Layer(
+                position=len(rows),
+                name=name,
+                op=trace.operators[cut.position],
+                source_nodes=(name,) if graph else (),
+                unit="CPU",
+                backend=XNNPACK if cut.delegated else BUILTIN,
+                evidence="assigned",
+                start_us=None,
+                median_us=median(times_us),
+                p90_us=nearest_quantile(times_us, 0.9),
+                low_us=low,
+                high_us=high,
+            )
+        )
+    return LayerReport(
+        layers=tuple(rows),
+        via=trace.via,
+        whole_us=median(run.whole_ns for run in trace.runs) / 1e3,
+        partitions=count_pieces([0 if cut.delegated else None for cut in trace.cut_outs]),
+        asked=find_asked_backend(trace),
+        reason=trace.reason,
+    )
+
+
+def nearest_quantile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least `share` of the values do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, -(-int(share * 1000) * len(ordered) // 1000) - 1)]

@@ -1,0 +1,1 @@
+"""Rewrites of the writer's graph."""

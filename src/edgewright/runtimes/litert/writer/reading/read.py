@@ -1,0 +1,299 @@
+"""Station 1: an ONNX file becomes a graph, checked and bounded."""
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgewright.errors import ExternalDataMissing, InputError, ModelNotConvertible, ModelUnreadable
+from edgewright.formats.onnx.external import check_external, check_range, find_data_file, read_range
+from edgewright.formats.onnx.functions import inline_functions
+from edgewright.formats.onnx.reader import check_strings
+from edgewright.runtimes.litert.writer.graph import Array, Graph, Node, Shape, sort_nodes
+from edgewright.runtimes.litert.writer.reading.weights import StrippedModel, map_file, strip_weights
+
+OLDEST_OPSET = 11
+NEWEST_OPSET = 10_000  # far beyond any that onnx will define; larger ones are no numbers for its C++
+MOST_NODES = 200_000
+# A TFLite flatbuffer is addressed by signed 32-bit offsets.
+MOST_TENSOR_BYTES = 2**31 - 1
+MOST_DIMENSIONS = 8
+MOST_BODIES = 3
+DOMAINS = {"", "ai.onnx"}
+TENSORS, GRAPHS = 9, 10  # AttributeProto.TENSORS, GRAPHS
+
+
+def read_model(model: Path | bytes) -> tuple[Any, StrippedModel]:
+    """The protobuf message of a path or of bytes, its large weights left in place; ModelUnreadable where it is none."""
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no types
+    from onnx import ModelProto
+
+    try:
+        stripped = strip_weights(map_file(model))
+        proto = ModelProto.FromString(stripped.message)
+        check_strings(proto)
+        _check_names(proto.graph)
+    except (DecodeError, ValueError, MemoryError, OSError) as error:
+        name = "the given bytes" if isinstance(model, bytes) else str(model)
+        raise ModelUnreadable(f"{name} cannot be read as ONNX", str(error).strip() or type(error).__name__) from None
+    if not proto.graph.node and not proto.graph.output:
+        raise ModelUnreadable("the model holds no graph", "it has no operators and no outputs")
+    return proto, stripped
+
+
+def _check_names(graph: Any) -> None:
+    """Raise ValueError where a name is no text: protobuf gives bytes for what is not UTF-8."""
+    names = [name for node in graph.node for name in (node.name, node.op_type, node.domain, *node.input, *node.output)]
+    names += [attribute.name for node in graph.node for attribute in node.attribute]
+    names += [value.name for value in (*graph.input, *graph.output, *graph.initializer)]
+    if any(not isinstance(name, str) for name in names):
+        raise ValueError("a name in it is no UTF-8 text")
+
+
+def read_graph(model: Path | bytes, shapes: Mapping[str, Sequence[int]], known: Collection[str]) -> Graph:
+    """The main graph with the inputs' sizes set; other values' shapes are still unknown.
+
+    Operators that are not `known` and that ONNX defines by a body of others are replaced by that body.
+
+    Raises:
+        ModelUnreadable: damaged, cyclic, or with sizes that cannot be.
+        ModelNotConvertible: an opset too old, or functions and domains that are not known.
+        InputError: `shapes` names no input, or leaves a size open.
+        ExternalDataMissing: weights lie in a file that is absent.
+    """
+    proto, stripped = read_model(model)
+    opset = _read_opset(proto)
+    if isinstance(model, Path):
+        check_external(model, proto)  # of all weights: ONNX Runtime loads the source too
+    _check_size(proto.graph)
+    proto = inline_functions(proto)
+    for _ in range(MOST_BODIES):  # a body may hold operators that have bodies themselves
+        if bodies := _find_bodies(proto.graph, opset, known):
+            proto = _inline_bodies(proto, bodies, shapes)
+    _check_size(proto.graph)
+    folder = None if isinstance(model, bytes) else model
+    graph = Graph(opset, [], [], [value.name for value in proto.graph.output])
+    for tensor in proto.graph.initializer:
+        graph.set_constant(tensor.name, read_tensor(tensor, folder, stripped))
+    if proto.graph.sparse_initializer:
+        why = "LiteRT's sparse format is not written"
+        raise ModelNotConvertible("the model holds sparse weights", why, "store the weights densely")
+    _add_inputs(graph, proto.graph, shapes)
+    nodes = [read_node(node, position, folder) for position, node in enumerate(proto.graph.node)]
+    _set_order(graph, nodes)
+    return graph
+
+
+def _read_opset(proto: Any) -> int:
+    versions = {entry.domain: entry.version for entry in proto.opset_import}
+    opset = max((version for domain, version in versions.items() if domain in DOMAINS), default=0)
+    if opset < OLDEST_OPSET:
+        raise ModelNotConvertible(
+            f"the model is written in opset {opset}",
+            f"opsets {OLDEST_OPSET} and newer are converted",
+            "export it with a newer opset, or run onnx.version_converter on it",
+        )
+    if opset > NEWEST_OPSET:
+        raise ModelUnreadable(f"the model is written in opset {opset}", "there is no such opset")
+    return int(opset)
+
+
+def _find_bodies(graph: Any, opset: int, known: Collection[str]) -> list[tuple[str, str]]:
+    """The operators that ONNX's own definition spells out."""
+    import onnx
+
+    found = []
+    for op in sorted({node.op_type for node in graph.node if node.domain in DOMAINS} - set(known)):
+        try:
+            schema: Any = onnx.defs.get_schema(op, opset, "")
+        except onnx.defs.SchemaError:
+            continue
+        if schema.has_function or schema.has_context_dependent_function:
+            found.append(("", op))
+    return found
+
+
+def _add_defaults(graph: Any, bodies: list[tuple[str, str]], opset: int) -> None:
+    """Write out attributes that are left to their defaults: onnx's inliner forgets those within a body."""
+    import onnx
+
+    for node in graph.node:
+        if node.domain in DOMAINS and ("", node.op_type) in bodies:
+            given = {attribute.name for attribute in node.attribute}
+            schema = onnx.defs.get_schema(node.op_type, opset, "")
+            for name, attribute in schema.attributes.items():
+                if name not in given and attribute.default_value.type:
+                    node.attribute.append(attribute.default_value)
+
+
+def _inline_bodies(proto: Any, bodies: list[tuple[str, str]], shapes: Mapping[str, Sequence[int]]) -> Any:
+    """The model with the bodies in place of the operators; as it was where onnx cannot say them."""
+    import onnx.inliner
+
+    for value in proto.graph.input:
+        for dim, size in zip(value.type.tensor_type.shape.dim, shapes.get(value.name, ()), strict=False):
+            if not dim.HasField("dim_value") and 0 < size < MOST_TENSOR_BYTES:
+                dim.dim_value = size
+    _add_defaults(proto.graph, bodies, _read_opset(proto))
+    # Bodies depend on the types of what they are given, weights included.
+    for tensor in proto.graph.initializer:
+        proto.graph.value_info.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    # The inliner asks for the type of inputs that are left out, too.
+    proto.graph.value_info.append(onnx.helper.make_tensor_value_info("", onnx.TensorProto.FLOAT, []))
+    try:
+        return onnx.inliner.inline_selected_functions(proto, bodies, inline_schema_functions=True)
+    except Exception:  # the operators are then refused by their names
+        return proto
+
+
+def _check_size(graph: Any) -> None:
+    if len(graph.node) > MOST_NODES:
+        why = f"up to {MOST_NODES} are converted"
+        raise ModelNotConvertible(f"the graph has {len(graph.node)} nodes", why, "export the model in parts")
+
+
+def read_tensor(tensor: Any, model: Path | None, stripped: StrippedModel | None = None) -> Array:
+    """The data of a tensor; ModelUnreadable where its bytes do not fit its sizes."""
+    from onnx import numpy_helper
+
+    _check_dimensions(tensor.name, tuple(tensor.dims))
+    try:
+        if tensor.data_location == 1:  # TensorProto.EXTERNAL
+            return _read_external(tensor, model)
+        if stripped is not None and tensor.name in stripped.places:
+            return _read_stripped(tensor, stripped)
+        return np.asarray(numpy_helper.to_array(tensor))
+    except (ValueError, TypeError, KeyError, OverflowError, OSError) as error:
+        raise ModelUnreadable(f"the weights '{tensor.name[:200]}' cannot be read", str(error)[:300]) from None
+
+
+# Types that numpy has itself, by TensorProto's numbers; others are unpacked by onnx.
+PLAIN = {1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8"}
+
+
+def _read_stripped(tensor: Any, stripped: StrippedModel) -> Array:
+    from onnx import numpy_helper
+
+    if tensor.data_type in PLAIN:
+        data = stripped.view(tensor.name, np.dtype(PLAIN[tensor.data_type]), tuple(tensor.dims))
+        if data is not None:
+            return data
+    tensor.raw_data = stripped.read(tensor.name)
+    return np.asarray(numpy_helper.to_array(tensor))
+
+
+def _read_external(tensor: Any, model: Path | None) -> Array:
+    from onnx import helper
+
+    if model is None:
+        raise ExternalDataMissing(
+            "the model keeps weights in a file of their own", "it was given as bytes", "give the path of the model"
+        )
+    place = read_range(tensor)
+    path = find_data_file(model, place.name)
+    check_range(model, tensor, place, path.stat().st_size)
+    dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
+    count = int(np.prod(tensor.dims, dtype=np.int64))
+    if place.offset + count * dtype.itemsize > path.stat().st_size:  # types that numpy holds in more bytes
+        raise ModelUnreadable(f"the weights '{tensor.name[:200]}' run past the end of '{place.name[:200]}'")
+    if count == 0 or dtype.itemsize == 0:
+        return np.zeros(tuple(tensor.dims), dtype)
+    return np.memmap(path, dtype, "r", place.offset, tuple(tensor.dims))
+
+
+def _check_dimensions(name: str, sizes: tuple[int, ...]) -> None:
+    total = 1
+    for size in sizes:
+        total *= max(size, 1)
+        if size < 0 or total > MOST_TENSOR_BYTES:
+            raise ModelUnreadable(f"'{name[:200]}' has impossible sizes", f"{sizes[:16]}")
+
+
+def _add_inputs(graph: Graph, proto: Any, shapes: Mapping[str, Sequence[int]]) -> None:
+    inputs = [value for value in proto.input if value.name not in graph.constants]
+    if unknown := set(shapes) - {value.name for value in inputs}:
+        names = ", ".join(sorted(value.name for value in inputs))
+        raise InputError(f"the model has no input '{sorted(unknown)[0]}'", f"its inputs are {names}")
+    for value in inputs:
+        if value.type.WhichOneof("value") != "tensor_type":
+            why = "LiteRT takes tensors"
+            raise ModelNotConvertible(f"input '{value.name}' is no tensor", why, "give each tensor an input of its own")
+        _add_input(graph, value, shapes.get(value.name))
+
+
+def _add_input(graph: Graph, value: Any, wanted: Sequence[int] | None) -> None:
+    from onnx import helper
+
+    kind = value.type.tensor_type
+    own = [dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim]
+    shape = tuple(int(size or 0) for size in (wanted if wanted is not None else own))
+    _check_dimensions(value.name, tuple(size for size in own if size is not None))
+    _check_fit(value.name, kind.HasField("shape"), own, shape)
+    _check_dimensions(value.name, shape)
+    try:
+        graph.dtypes[value.name] = np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    except (KeyError, ValueError):
+        raise ModelUnreadable(f"input '{value.name}' has an unknown type", f"number {kind.elem_type}") from None
+    graph.shapes[value.name] = shape
+    graph.inputs.append(value.name)
+
+
+def _check_fit(name: str, has_shape: bool, own: Sequence[int | None], shape: Shape) -> None:
+    if any(size == 0 for size in own):
+        why = "LiteRT has none such"
+        raise ModelNotConvertible(f"input '{name}' is a tensor without elements", why, "give it sizes of 1 and more")
+    if has_shape and len(own) != len(shape):
+        raise InputError(f"the shape given for '{name}' has {len(shape)} sizes", f"the model has {len(own)}")
+    if any(has and has != size for has, size in zip(own, shape, strict=False)):
+        raise InputError(f"the shape given for '{name}' is {list(shape)}", f"the model fixes {list(own)}")
+    if any(size <= 0 for size in shape) or (not has_shape and not shape):
+        raise InputError(
+            f"input '{name}' has no fixed shape",
+            "a LiteRT file is written for fixed shapes" if min(shape, default=0) >= 0 else f"{list(shape)}",
+            f"give it, as shapes={{'{name}': (1, …)}}",
+        )
+
+
+def read_node(node: Any, position: int, model: Path | None) -> Node:
+    metadata = {entry.key: entry.value for entry in getattr(node, "metadata_props", ())}
+    return Node(
+        op=node.op_type,
+        inputs=list(node.input),
+        outputs=list(node.output),
+        attributes={attribute.name: _read_attribute(attribute, model) for attribute in node.attribute},
+        sources=(node.name or f"{node.op_type}#{position}",),
+        domain="" if node.domain in DOMAINS else node.domain,
+        location=metadata.get("pkg.torch.onnx.stack_trace", "").strip().splitlines()[0][:200]
+        if metadata.get("pkg.torch.onnx.stack_trace", "").strip()
+        else "",
+    )
+
+
+def _read_attribute(attribute: Any, model: Path | None) -> Any:
+    from onnx import helper
+
+    if attribute.HasField("t"):
+        return read_tensor(attribute.t, model)
+    try:
+        value = helper.get_attribute_value(attribute)
+    except ValueError as error:
+        raise ModelUnreadable(f"attribute '{attribute.name[:100]}' cannot be read", str(error)[:200]) from None
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return list(value) if attribute.type in range(6, TENSORS) else value
+
+
+def _set_order(graph: Graph, nodes: list[Node]) -> None:
+    made = [name for node in nodes for name in node.outputs if name]
+    given = {*graph.constants, *graph.inputs}
+    if len(set(made)) != len(made) or given.intersection(made):
+        raise ModelUnreadable("the graph makes one value twice", "each value of an ONNX graph has one producer")
+    graph.nodes, left = sort_nodes(nodes, given)
+    if left:
+        raise ModelUnreadable(
+            f"{len(left)} nodes can never run, first '{left[0].name[:200]}'",
+            "they lie on a cycle, or read a value that nothing makes",
+        )
+    if lost := [name for name in graph.outputs if name not in given and name not in set(made)]:
+        raise ModelUnreadable(f"nothing makes the output '{lost[0][:200]}'")

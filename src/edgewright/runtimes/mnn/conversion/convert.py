@@ -1,0 +1,26 @@
+"""MNN's converter in a process of its own.
+
+It is started as `python -m edgewright.runtimes.mnn.conversion.convert SOURCE TARGET [FLAG…]`.
+
+The extension module `_tools` is called itself and not `MNN.tools.mnnconvert`, which installs a package and sends
+records of use. It tells of success where it failed and ends its process on some models: the caller judges by the
+file and by what was printed.
+"""
+
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from edgewright.runtimes.mnn.conversion.confine import confine_process
+
+
+def main() -> None:
+    source, target, *flags = sys.argv[1:]
+    confine_process(Path(source).stat().st_size)
+    import_module("_tools").mnnconvert(
+        ["mnnconvert", "-f", "ONNX", "--modelFile", source, "--MNNModel", target, "--bizCode", "edgewright", *flags]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""INT8 layers in MNN's files, with the scales and zero points of a QDQ graph.
+
+MNN's converter reads them from a file of compression parameters, one entry for each layer by the name of what it
+makes. That file is a protobuf message `MNN.Compression.Pipeline`
+(tools/converter/source/compression/MNN_compression.proto of alibaba/MNN); the few fields that are needed are written
+here. Tensors get their grid by it, and MNN runs whatever stands between such tensors in INT8 by itself.
+"""
+
+import struct
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from edgewright.formats.onnx.qdq import ActivationQuantParams, ExtractedFloatModel, QdqWeights, iterate_quantized_layers
+from edgewright.formats.onnx.weightless import FIXED32, LENGTH, VARINT, encode_varint
+from edgewright.runtimes.contract import Array
+from edgewright.runtimes.mnn.graph import NET_OPS, NET_TENSORS, OP_MAIN, OP_OUTPUTS, OP_TYPE, FlatbufferTable
+
+# Numbers of the fields.
+VERSION, ALGORITHMS = 1, 2
+QUANTIZED_FIELD = 2
+LAYERS = 4
+INPUTS, WEIGHTS, OUTPUTS = 1, 2, 3
+NAME, SCALES, ZERO, LOW, HIGH = 1, 3, 4, 5, 6
+WEIGHTS_LOW, WEIGHTS_HIGH = 4, 5
+
+OWN_VERSION = "0.0.0"
+CONVOLUTIONS = (12, 13)  # members of OpType: Convolution, ConvolutionDepthwise
+SYMMETRIC = 4  # slot of Convolution2D's symmetricQuan, which INT8 convolutions alone have
+BOUNDS = ("Relu", "Clip", "Identity")  # what MNN joins to a layer, which then bears their tensor's name
+NEGATIVE = 2**64
+# What the converter adds to names: of products that it makes convolutions, and of outputs in its own layout.
+CONVERTED, BEFORE_LAYOUT = "__matmul_converted", "__before_tr"
+SUFFIXES = ("", CONVERTED, BEFORE_LAYOUT)
+
+
+class MnnInt8Layer(NamedTuple):
+    """A layer that can be INT8.
+
+    Attributes:
+        node: its name in the source.
+        tensors: what it may be called after: its output, and that of activations which MNN joins to it.
+        scales: of the weights, one for each output.
+        least: the smallest integer of the weights.
+    """
+
+    node: str
+    tensors: tuple[str, ...]
+    weights: str
+    scales: Array
+    least: int
+    source: str
+    input_params: ActivationQuantParams
+    output_params: ActivationQuantParams
+
+
+def find_layers(extracted: ExtractedFloatModel) -> tuple[list[MnnInt8Layer], dict[str, str]]:
+    """The layers that MNN can hold in INT8, and by the names of the other quantised ones why it cannot."""
+    layers, left = [], {}
+    readers = find_readers(extracted.model.graph)
+    constants = {tensor.name: tuple(tensor.dims) for tensor in extracted.model.graph.initializer}
+    ranks = find_ranks(extracted.model.graph)
+    for node, given, quant_params in iterate_quantized_layers(extracted):
+        tensors = follow_bounds(node.output[0], readers)
+        output_params = next(
+            (extracted.output_params[name] for name in reversed(tensors) if name in extracted.output_params), None
+        )
+        scales = broadcast_scales(node, given)
+        if why := find_reason(node, given, scales, output_params) or find_odd_product(node, given, constants, ranks):
+            left[node.name] = why
+        elif output_params is not None and scales is not None:
+            least = int(given.values.min())
+            named = (node.name, tensors, node.input[1], scales, least, node.input[0], quant_params, output_params)
+            layers.append(MnnInt8Layer(*named))
+    return layers, left
+
+
+def find_reason(node: Any, given: QdqWeights, scales: Array | None, output_params: ActivationQuantParams | None) -> str:
+    if node.op_type == "ConvTranspose":
+        return "MNN's converter takes scales for convolutions alone"
+    if given.values.dtype != np.int8 or bool(given.zeros.any()):
+        return "its weights are no int8 without zero points"
+    if scales is None:
+        return "its scales do not lie along its outputs"
+    return "nothing rounds what it makes, and MNN's INT8 layers make integers" if output_params is None else ""
+
+
+def find_odd_product(
+    node: Any, given: QdqWeights, constants: Mapping[str, tuple[int, ...]], ranks: Mapping[str, int]
+) -> str:
+    """Why a product is no convolution of one place; empty where it is one, and for what is no product."""
+    if node.op_type == "MatMul":
+        known = given.values.ndim == 2 and node.output[0] in ranks
+        return "" if known else "it is no product with a matrix, or its sizes are not known"
+    if node.op_type != "Gemm":
+        return ""
+    numbers = {one.name: one.f if one.name in ("alpha", "beta") else one.i for one in node.attribute}
+    if numbers.get("transA") or numbers.get("alpha", 1.0) != 1 or numbers.get("beta", 1.0) != 1:
+        return "MNN's convolutions neither turn nor scale what they are given"
+    outputs = given.values.shape[0 if numbers.get("transB") else 1]
+    if len(node.input) > 2 and constants.get(node.input[2]) != (outputs,):
+        return "its bias is no row of constants"
+    return ""
+
+
+def find_ranks(graph: Any) -> dict[str, int]:
+    """The number of axes of tensors whose sizes are all known."""
+    values = ((value.name, value.type.tensor_type.shape.dim) for value in (*graph.value_info, *graph.output))
+    return {name: len(dims) for name, dims in values if all(dim.dim_value > 0 for dim in dims)}
+
+
+def find_readers(graph: Any) -> Mapping[str, Sequence[Any]]:
+    readers: dict[str, list[Any]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    return readers
+
+
+def follow_bounds(tensor: str, readers: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
+    """The tensor, and those behind it up to the end of a chain of Relu and Clip."""
+    found = [tensor]
+    while (after := readers.get(found[-1], ())) and len(after) == 1 and after[0].op_type in BOUNDS:
+        found.append(after[0].output[0])
+    return tuple(found)
+
+
+def broadcast_scales(node: Any, given: QdqWeights) -> Array | None:
+    """One scale for each output."""
+    transposed = node.op_type == "MatMul" or not any(one.name == "transB" and one.i for one in node.attribute)
+    axis = 0 if node.op_type == "Conv" or not transposed else given.values.ndim - 1
+    count = given.values.shape[axis]
+    if given.scales.size > 1 and given.axis % given.values.ndim != axis:
+        return None
+    return np.broadcast_to(given.scales.reshape(-1), count) if given.scales.size in (1, count) else None
+
+
+def write_parameters(layers: Iterable[MnnInt8Layer], path: Path) -> None:
+    """The file of compression parameters."""
+    named = [(layer, name + suffix) for layer in layers for name in layer.tensors for suffix in SUFFIXES]
+    entries = b"".join(block(LAYERS, write_layer(layer, name)) for layer, name in named)
+    path.write_bytes(block(VERSION, OWN_VERSION.encode()) + block(ALGORITHMS, block(QUANTIZED_FIELD, entries)))
+
+
+def write_layer(layer: MnnInt8Layer, output: str) -> bytes:
+    weights = block(NAME, layer.weights.encode()) + b"".join(real(SCALES, float(one)) for one in layer.scales)
+    weights += encode_integer(WEIGHTS_LOW, min(layer.least, -127)) + encode_integer(WEIGHTS_HIGH, 127)
+    made = [
+        (INPUTS, encode_quant_params(layer.source, layer.input_params)),
+        (WEIGHTS, weights),
+        (OUTPUTS, encode_quant_params(output, layer.output_params)),
+    ]
+    return b"".join(block(number, body) for number, body in made)
+
+
+def encode_quant_params(name: str, quant_params: ActivationQuantParams) -> bytes:
+    signed = quant_params.signed()
+    numbers = encode_integer(ZERO, signed.zero) + encode_integer(LOW, signed.low) + encode_integer(HIGH, signed.high)
+    return block(NAME, name.encode()) + real(SCALES, signed.scale) + numbers
+
+
+def block(number: int, body: bytes) -> bytes:
+    return encode_varint(number << 3 | LENGTH) + encode_varint(len(body)) + body
+
+
+def encode_integer(number: int, value: int) -> bytes:
+    return encode_varint(number << 3 | VARINT) + encode_varint(value % NEGATIVE)
+
+
+def real(number: int, value: float) -> bytes:
+    return encode_varint(number << 3 | FIXED32) + struct.pack("<f", value)
+
+
+def find_quantized_layers(path: Path, layers: Sequence[MnnInt8Layer]) -> set[str]:
+    """The nodes of the layers that the converter did make INT8, as its file tells."""
+    net = FlatbufferTable.root(path.read_bytes())
+    tensors = net.texts(NET_TENSORS)
+    made = {tensors[i] for table in net.tables(NET_OPS) if is_quantized(table) for i in table.numbers(OP_OUTPUTS)}
+    made |= {name.removesuffix(suffix) for name in made for suffix in SUFFIXES}
+    return {layer.node for layer in layers if made.intersection(layer.tensors)}
+
+
+def is_quantized(table: FlatbufferTable) -> bool:
+    main = table.table(OP_MAIN) if table.number(OP_TYPE) in CONVOLUTIONS else None
+    return main is not None and bool(main.find(SYMMETRIC))
+
+
+def describe_layers(done: Collection[str], left: Mapping[str, str]) -> tuple[str, ...]:
+    """What the user should know of the layers."""
+    total = len(done) + len(left)
+    return (
+        f"{len(done)} of {total} quantised layers with weights are INT8",
+        *(f"'{name}' stays in float32: {why}" for name, why in left.items()),
+    )

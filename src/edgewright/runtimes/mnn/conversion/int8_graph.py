@@ -1,0 +1,126 @@
+"""The float graph of a QDQ model as MNN's converter makes the right INT8 file of it.
+
+What is gone round here was seen with MNN 3.6.1 on x86-64: products lose their weights on the way to INT8, the INT8
+kernel of MaxPool takes negative numbers for large ones, and that of AveragePool cuts off where it should round.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgewright.formats.onnx.qdq import ActivationQuantParams, ExtractedFloatModel
+from edgewright.runtimes.mnn.conversion.int8 import CONVERTED, MnnInt8Layer
+
+POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool")
+PRODUCTS = ("Gemm", "MatMul")
+
+
+def prepare_int8_graph(extracted: ExtractedFloatModel, layers: Sequence[MnnInt8Layer]) -> Any:
+    """The float graph as an ONNX model; `apart` is not changed."""
+    from onnx import ModelProto
+
+    model = ModelProto()
+    model.CopyFrom(extracted.model)
+    remove_redundant_bounds(model.graph, layers)
+    keep_pools_in_float(model.graph, extracted.output_params)
+    convert_products(model.graph, {layer.node for layer in layers})
+    return model
+
+
+def remove_redundant_bounds(graph: Any, layers: Iterable[MnnInt8Layer]) -> None:
+    """Leave out the bounds that INT8 layers keep by themselves, since their integers end there."""
+    producers = {name: node for node in graph.node for name in node.output}
+    graph_outputs = {value.name for value in graph.output}
+    for layer in layers:
+        inner, *behind = layer.tensors
+        if behind and inner not in graph_outputs and is_own_bound(producers[behind[0]], layer.output_params, graph):
+            producers[inner].output[0] = behind[0]
+            graph.node.remove(producers[behind[0]])
+
+
+def is_own_bound(node: Any, quant_params: ActivationQuantParams, graph: Any) -> bool:
+    """Whether a Clip ends where the grid does."""
+    from onnx import numpy_helper
+
+    if node.op_type != "Clip" or len(node.input) < 3:
+        return False
+    ends = [one for name in node.input[1:3] for one in graph.initializer if one.name == name]
+    given = [numpy_helper.to_array(one).item() for one in ends]  # some exporters give them an axis
+    return len(given) == 2 and bool(np.allclose(given, (quant_params.floor, quant_params.ceiling)))
+
+
+def keep_pools_in_float(graph: Any, output_params: Mapping[str, ActivationQuantParams]) -> None:
+    """Take the maximum with the grid's own end in front of each pool of a rounded tensor, and behind it.
+
+    That changes no value. But MNN hands grids on through pools, and also through a Clip, from either side; through a
+    maximum it does not, so that the pool lies between tensors without a grid and runs in float.
+    """
+    nodes = []
+    for node in graph.node:
+        quant_params = output_params.get(node.input[0]) if node.op_type in POOLS else None
+        if quant_params is None:
+            nodes.append(node)
+            continue
+        source, result = node.input[0], node.output[0]
+        node.input[0], node.output[0] = f"{result}__before", f"{result}__behind"
+        nodes += [
+            at_least(graph, source, node.input[0], quant_params.floor),
+            node,
+            at_least(graph, node.output[0], result, quant_params.floor),
+        ]
+    rewrite(graph, nodes)
+
+
+def at_least(graph: Any, source: str, result: str, least: float) -> Any:
+    from onnx import helper, numpy_helper
+
+    name = f"{result}__least"
+    graph.initializer.append(numpy_helper.from_array(np.asarray(least, np.float32), name))
+    return helper.make_node("Max", [source, name], [result], name=f"{result}__bound")
+
+
+def convert_products(graph: Any, quantized: Iterable[str]) -> None:
+    """Write each quantised product with a matrix as a convolution of one place, which is what MNN makes of it too."""
+    names = set(quantized)
+    sizes = {value.name: read_sizes(value) for value in (*graph.value_info, *graph.output)}
+    nodes = []
+    for node in graph.node:
+        transposed = node.op_type in PRODUCTS and node.name in names
+        nodes += as_convolution(graph, node, sizes.get(node.output[0], ())) if transposed else [node]
+    rewrite(graph, nodes)
+
+
+def as_convolution(graph: Any, node: Any, sizes: Sequence[int]) -> list[Any]:
+    from onnx import helper, numpy_helper
+
+    result, held = node.output[0], next(one for one in graph.initializer if one.name == node.input[1])
+    matrix = numpy_helper.to_array(held)
+    transposed = node.op_type == "Gemm" and any(one.name == "transB" and one.i for one in node.attribute)
+    matrix = np.ascontiguousarray(matrix if transposed else matrix.T)
+    outputs, inputs = matrix.shape
+    flat, made = f"{result}__flat", f"{result}{CONVERTED}"
+    constants = {
+        f"{result}__matrix": matrix.reshape(outputs, inputs, 1, 1),
+        f"{result}__into": np.array([-1, inputs, 1, 1], np.int64),
+        f"{result}__back": np.array([*sizes[:-1], outputs] if len(sizes) > 2 else [-1, outputs], np.int64),
+    }
+    graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in constants.items())
+    weights, into, back = constants
+    return [
+        helper.make_node("Reshape", [node.input[0], into], [flat], name=f"{node.name}__into"),
+        helper.make_node("Conv", [flat, weights, *node.input[2:]], [made], name=node.name, kernel_shape=[1, 1]),
+        helper.make_node("Reshape", [made, back], [result], name=f"{node.name}__back"),
+    ]
+
+
+def read_sizes(value: Any) -> tuple[int, ...]:
+    """The sizes of a tensor; empty where one is not known."""
+    dims = value.type.tensor_type.shape.dim
+    return tuple(dim.dim_value for dim in dims) if all(dim.dim_value > 0 for dim in dims) else ()
+
+
+def rewrite(graph: Any, nodes: Iterable[Any]) -> None:
+    copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)

@@ -1,0 +1,1 @@
+"""ONNX to ncnn: rewrites before pnnx, INT8 after it."""

@@ -1,0 +1,154 @@
+"""Comparisons, logic and Where in arithmetic of 0 and 1, since ncnn computes with floats only."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from edgewright.runtimes.contract import NotConvertible
+from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node, read_attributes
+
+FAR = 1e30  # stands for infinity, whose product with 0 is no number
+LARGEST_EXACT = 2**24  # whole numbers up to here are float32
+INDEX_INPUTS = {"Gather": 0, "Reshape": 0, "Squeeze": 0, "Unsqueeze": 0, "Slice": 0, "Split": 0, "Expand": 0, "Pad": 0}
+COUNTS = ("Resize", "TopK", "OneHot", "Tile", "CumSum", "Trilu")  # their integers are no values
+
+
+def greater(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    return [*sign_of(graph, node.input[0], node.input[1], node), *clipped(graph, node)]
+
+
+def less(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    return [*sign_of(graph, node.input[1], node.input[0], node), *clipped(graph, node)]
+
+
+def sign_of(graph: EditableGraph, left: str, right: str, node: Node) -> list[Node]:
+    """-1, 0 or 1, in the tensor `OUTPUT_sign`."""
+    difference = graph.fresh(node.output[0])
+    return [make_node("Sub", [left, right], difference), make_node("Sign", [difference], f"{node.output[0]}_sign")]
+
+
+def clipped(graph: EditableGraph, node: Node) -> list[Node]:
+    return [make_node("Relu", [f"{node.output[0]}_sign"], node.output[0])]
+
+
+def greater_or_equal(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    return [*sign_of(graph, node.input[1], node.input[0], node), *one_less(graph, node)]
+
+
+def less_or_equal(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    return [*sign_of(graph, node.input[0], node.input[1], node), *one_less(graph, node)]
+
+
+def one_less(graph: EditableGraph, node: Node) -> list[Node]:
+    over = graph.fresh(node.output[0])
+    return [make_node("Relu", [f"{node.output[0]}_sign"], over), complement(graph, over, node.output[0])]
+
+
+def complement(graph: EditableGraph, source: str, output: str) -> Node:
+    return make_node("Sub", [graph.add(1.0, np.float32), source], output)
+
+
+def equal(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    apart = graph.fresh(node.output[0])
+    signs = sign_of(graph, node.input[0], node.input[1], node)
+    return [*signs, make_node("Abs", [f"{node.output[0]}_sign"], apart), complement(graph, apart, node.output[0])]
+
+
+def negation(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    return [complement(graph, node.input[0], node.output[0])]
+
+
+def conjunction(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    return [make_node("Mul", node.input, node.output[0])]
+
+
+def disjunction(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    return [make_node("Max", node.input, node.output[0])]
+
+
+def choice(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    """a·c + b·(1−c), which is exact for c of 0 and 1 and finite a and b."""
+    condition, *sides = node.input
+    finite = [finite_constant(graph, side) for side in sides]
+    kept, other, taken = (graph.fresh(node.output[0]) for _ in range(3))
+    return [
+        make_node("Mul", [finite[0], condition], taken),
+        complement(graph, condition, other),
+        make_node("Mul", [finite[1], other], kept),
+        make_node("Add", [taken, kept], node.output[0]),
+    ]
+
+
+def finite_constant(graph: EditableGraph, tensor: str) -> str:
+    array = graph.constants.get(tensor)
+    if array is None or array.dtype.kind != "f" or bool(np.isfinite(array).all()):
+        return tensor
+    return graph.add(np.clip(array, -FAR, FAR), np.float32)
+
+
+def conversion(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    """All numbers are floats already: only what rounds or becomes a bool is computed."""
+    from onnx import TensorProto
+
+    to = read_attributes(node)["to"]
+    whole = to in (TensorProto.INT64, TensorProto.INT32, TensorProto.INT16, TensorProto.INT8, TensorProto.UINT8)
+    if whole and graph.is_float(node.input[0]):
+        sign, size, floor = (graph.fresh(node.output[0]) for _ in range(3))
+        return [
+            make_node("Sign", node.input[:1], sign),
+            make_node("Abs", node.input[:1], size),
+            make_node("Floor", [size], floor),
+            make_node("Mul", [sign, floor], node.output[0]),
+        ]
+    if to == TensorProto.BOOL and graph.values[node.input[0]].dtype.kind != "b":
+        sign = graph.fresh(node.output[0])
+        return [make_node("Sign", node.input[:1], sign), make_node("Abs", [sign], node.output[0])]
+    return [make_node("Identity", node.input[:1], node.output[0])]
+
+
+def integer_division(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    """Of whole numbers, toward zero for those that are not negative."""
+    if graph.is_float(node.output[0]):
+        return None
+    quotient = graph.fresh(node.output[0])
+    return [make_node("Div", node.input, quotient), make_node("Floor", [quotient], node.output[0])]
+
+
+def convert_to_floats(graph: EditableGraph, indices: set[str]) -> None:
+    """Give inputs and the constants in arithmetic the type float32, but for the `indices` of tables."""
+    for name in graph.inputs:
+        if name not in indices:
+            graph.values = {**graph.values, name: graph.values[name].astype(np.float32)}
+    for name in graph.inputs:
+        if name in indices:
+            graph.values = {**graph.values, name: graph.values[name].astype(np.int64)}
+    for node in graph.nodes:
+        if node.op_type in COUNTS:
+            continue
+        last = INDEX_INPUTS.get(node.op_type, len(node.input) - 1)
+        for position in range(last + 1):
+            convert_input(graph, node, position)
+
+
+def convert_input(graph: EditableGraph, node: Node, position: int) -> None:
+    array = graph.constant(node, position)
+    if array is None or array.dtype == np.float32 or array.dtype.kind not in "fiub":
+        return
+    if array.dtype.kind in "iu" and array.size and int(np.abs(array).max()) > LARGEST_EXACT:
+        raise NotConvertible(f"{node.op_type} '{node.name}': a whole number over 2^24 is no float32, all that ncnn has")
+    node.input[position] = graph.add(array, np.float32)
+
+
+BOOLEANS: dict[str, Callable[[Node, EditableGraph, int], list[Node] | None]] = {
+    "Greater": greater,
+    "Less": less,
+    "GreaterOrEqual": greater_or_equal,
+    "LessOrEqual": less_or_equal,
+    "Equal": equal,
+    "Not": negation,
+    "And": conjunction,
+    "Or": disjunction,
+    "Where": choice,
+    "Cast": conversion,
+    "Div": integer_division,
+}

@@ -1,0 +1,93 @@
+"""Whether what pnnx wrote is a model that ncnn knows, and the one that it was given."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgewright.runtimes.contract import Array, NotConvertible
+from edgewright.runtimes.ncnn.param import ParamRow
+from edgewright.runtimes.ncnn.session import find_unknown_layers
+from edgewright.schema.vocabulary import Precision
+
+MAX_RELATIVE_DIFFERENCE = 0.1  # relative size of the difference from which an output is another one
+MOST_NAMED = 5
+HINT = "choose another runtime for this model, or replace the operators"
+# What was seen to convert; of an operator that is not among these it is told that it stands in the way.
+COMMON = (
+    "Conv ConvTranspose Gemm MatMul Add Sub Mul Div Neg Abs Sqrt Exp Log Erf Floor Ceil Round Sin Cos Tanh "
+    "Sigmoid Sign Relu LeakyRelu PRelu Elu Selu Celu HardSigmoid HardSwish Softplus Softmax LogSoftmax Clip Max "
+    "Min Reciprocal Concat Split Slice Squeeze Unsqueeze Transpose Flatten Reshape Expand Pad Resize MaxPool "
+    "AveragePool GlobalAveragePool GlobalMaxPool BatchNormalization InstanceNormalization LayerNormalization LSTM "
+    "GRU LRN Gather Atan ReduceMean ReduceMax DepthToSpace Einsum Pow Identity"
+)
+
+
+def check_layers(ncnn: Any, rows: Sequence[ParamRow], plain: Any) -> None:
+    """NotConvertible where pnnx left a layer that this build of ncnn does not know, with the source's likely nodes."""
+    unknown = find_unknown_layers(ncnn, rows)
+    if not unknown:
+        return
+    lines = [
+        f"ncnn has no layer '{op}', which pnnx makes of {describe_nodes(suspects(op, plain.graph.node))}"
+        for op in unknown
+    ]
+    raise NotConvertible("\n".join(lines), HINT)
+
+
+def suspects(op: str, nodes: Sequence[Any]) -> list[Any]:
+    """The nodes that bear the layer's name in ONNX's words, else those that are not common."""
+    word = op.rsplit(".", 1)[-1].lower().replace("_", "")
+    same = [node for node in nodes if node.op_type.lower() == word]
+    return same or find_uncommon(nodes)
+
+
+def find_uncommon(nodes: Sequence[Any]) -> list[Any]:
+    known = set(COMMON.split())
+    return [node for node in nodes if node.op_type not in known]
+
+
+def describe_nodes(nodes: Sequence[Any]) -> str:
+    if not nodes:
+        return "a group of operators that it joins"
+    named = [f"{node.op_type} '{node.name}'" for node in nodes[:MOST_NAMED]]
+    return ", ".join(named) + (f" and {len(nodes) - MOST_NAMED} more" if len(nodes) > MOST_NAMED else "")
+
+
+def check_outputs(
+    outputs: Mapping[str, str],
+    values: Mapping[str, Array],
+    blobs: Mapping[str, Array],
+    rows: Sequence[ParamRow],
+    precision: Precision,
+) -> None:
+    """NotConvertible where an output has another size or quite other values than the source's.
+
+    How good they are is the caller's to judge; this finds what was converted into another model.
+    """
+    for name, blob in outputs.items():
+        if blob not in blobs:
+            stopped = next(
+                (row for row in rows if any(top not in blobs for top in row.tops) and row.op != "Input"), None
+            )
+            where = f"at its layer {stopped.op} '{stopped.name}'" if stopped else "before its end"
+            raise NotConvertible(f"ncnn fails on pnnx's result {where}, so output '{name}' is never made", HINT)
+        wanted, given = values[name], blobs[blob]
+        if wanted.size != given.size:
+            reason = f"pnnx made output '{name}' {list(given.shape)} instead of {list(wanted.shape)}"
+            raise NotConvertible(f"{reason}: it lost an operator's attribute", HINT)
+        off = difference(wanted.reshape(-1), given.reshape(-1))
+        if off > MAX_RELATIVE_DIFFERENCE:
+            reason = f"pnnx's result computes something else: output '{name}' differs by {off:.0%} of its size"
+            raise NotConvertible(f"{reason} in {precision}", HINT)
+
+
+def difference(wanted: Array, given: Array) -> float:
+    """Size of the difference over that of the wanted; values that are not finite in both are left out."""
+    a, b = wanted.astype(np.float64), given.astype(np.float64)
+    both = np.isfinite(a)
+    if not np.isfinite(b[both]).all():
+        return float("inf")
+    size = float(np.linalg.norm(a[both]))
+    distance = float(np.linalg.norm(a[both] - b[both]))
+    return distance / size if size else distance

@@ -1,0 +1,70 @@
+"""Gelu in the one order of operators that pnnx joins into a single layer: x · (1 + erf(x / √2)) · ½."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node
+
+ROOT, HALF, TOLERANCE = float(np.sqrt(2.0)), 0.5, 1e-4
+
+
+def expand_gelu(graph: EditableGraph, x: str, output: str) -> list[Node]:
+    """The nodes of Gelu from `x` to `output`."""
+    scaled, erf, one, product = (graph.fresh(output) for _ in range(4))
+    return [
+        make_node("Div", [x, graph.add(ROOT, np.float32)], scaled),
+        make_node("Erf", [scaled], erf),
+        make_node("Add", [erf, graph.add(1.0, np.float32)], one),
+        make_node("Mul", [x, one], product),
+        make_node("Mul", [product, graph.add(HALF, np.float32)], output),
+    ]
+
+
+def normalize_gelus(graph: EditableGraph) -> None:
+    """Write every Gelu in that order; dynamo's exporter halves 1 + erf first, and gets six layers for one."""
+    producers = {name: node for node in graph.nodes for name in node.output}
+    readers = graph.readers()
+    for erf in [node for node in graph.nodes if node.op_type == "Erf"]:
+        x = scaled_by(graph, producers.get(erf.input[0]), ROOT)
+        last = find_end(graph, erf, x, readers) if x else None
+        if x and last:
+            place = graph.nodes.index(last)
+            graph.nodes[place : place + 1] = expand_gelu(graph, x, last.output[0])
+    graph.drop_unused()
+
+
+def scaled_by(graph: EditableGraph, node: Node | None, divisor: float) -> str | None:
+    """What the node divides by the number, or multiplies by its inverse; None where it does neither."""
+    if node is None or node.op_type not in ("Div", "Mul"):
+        return None
+    wanted = divisor if node.op_type == "Div" else 1 / divisor
+    for place in (1, 0) if node.op_type == "Mul" else (1,):
+        array = graph.constant(node, place)
+        if array is not None and array.size == 1 and abs(float(array.reshape(-1)[0]) - wanted) < TOLERANCE:
+            return str(node.input[1 - place])
+    return None
+
+
+def find_end(graph: EditableGraph, erf: Node, x: str, readers: Mapping[str, Sequence[Node]]) -> Node | None:
+    """The node in which x · (1 + erf) · ½ ends, in whatever order; None where it is something else."""
+    one = only_reader(erf, readers)
+    if one is None or one.op_type != "Add" or not any(is_one(graph, name) for name in one.input):
+        return None
+    first = only_reader(one, readers)
+    second = only_reader(first, readers) if first is not None else None
+    if first is None or second is None or first.op_type != "Mul" or second.op_type not in ("Mul", "Div"):
+        return None
+    halved_first = scaled_by(graph, first, 1 / HALF) == one.output[0] and x in second.input and second.op_type == "Mul"
+    halved_last = x in first.input and scaled_by(graph, second, 1 / HALF) == first.output[0]
+    return second if halved_first or halved_last else None
+
+
+def only_reader(node: Node, readers: Mapping[str, Sequence[Node]]) -> Node | None:
+    found = readers.get(node.output[0], ())
+    return found[0] if len(found) == 1 else None
+
+
+def is_one(graph: EditableGraph, tensor: str) -> bool:
+    array = graph.constants.get(tensor)
+    return array is not None and array.size == 1 and float(array.reshape(-1)[0]) == 1.0

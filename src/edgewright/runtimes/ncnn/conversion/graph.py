@@ -1,0 +1,123 @@
+"""An ONNX graph that is being rewritten: its nodes, its constants, and what a run told of every tensor."""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgewright.runtimes.contract import Array
+
+Node = Any  # onnx.NodeProto: onnx is imported by functions only
+
+
+class EditableGraph:
+    """Nodes in order of execution; constants are arrays and no nodes.
+
+    Attributes:
+        nodes: what depends on the inputs.
+        constants: arrays by tensor name.
+        values: an array of one run by tensor name, for shapes and types; not for tensors that a rewrite made.
+        inputs, outputs: names of the tensors.
+    """
+
+    def __init__(self, model: Any, values: Mapping[str, Array]) -> None:
+        from onnx import numpy_helper
+
+        self.constants: dict[str, Array] = {
+            tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer
+        }
+        self.values = values
+        self.inputs = [value.name for value in model.graph.input if value.name not in self.constants]
+        self.outputs = [value.name for value in model.graph.output]
+        self.nodes: list[Node] = list(model.graph.node)
+        self._taken = set(values) | set(self.constants)
+        self._numbers = itertools.count()
+
+    def fresh(self, stem: str) -> str:
+        """A tensor name that is not taken."""
+        name = next(n for n in (f"{stem}__{i}" for i in self._numbers) if n not in self._taken)
+        self._taken.add(name)
+        return name
+
+    def add(self, array: Any, dtype: Any = None) -> str:
+        """The name of a new constant."""
+        name = self.fresh("constant")
+        self.constants[name] = np.asarray(array, dtype)
+        return name
+
+    def integers(self, values: Iterable[int]) -> str:
+        return self.add(list(values), np.int64)
+
+    def shape(self, tensor: str) -> tuple[int, ...]:
+        """Sizes of a tensor of the source; KeyError for one that a rewrite made."""
+        array = self.constants.get(tensor)
+        return tuple(self.values[tensor].shape if array is None else array.shape)
+
+    def is_float(self, tensor: str) -> bool:
+        array = self.constants.get(tensor)
+        return (self.values[tensor] if array is None else array).dtype.kind == "f"
+
+    def constant(self, node: Node, position: int) -> Array | None:
+        """The constant at an input of the node; None where there is none or it is computed."""
+        if position >= len(node.input) or not node.input[position]:
+            return None
+        return self.constants.get(node.input[position])
+
+    def readers(self) -> dict[str, list[Node]]:
+        found: dict[str, list[Node]] = {}
+        for node in self.nodes:
+            for tensor in node.input:
+                found.setdefault(tensor, []).append(node)
+        return found
+
+    def rename(self, old: str, new: str) -> None:
+        """Let every node read and make `new` where it did `old`."""
+        for node in self.nodes:
+            for names in (node.input, node.output):
+                for position, name in enumerate(names):
+                    if name == old:
+                        names[position] = new
+
+    def drop_unused(self) -> None:
+        """Leave out nodes that no output needs."""
+        needed = set(self.outputs)
+        kept = []
+        for node in reversed(self.nodes):
+            if needed.intersection(node.output):
+                kept.append(node)
+                needed.update(node.input)
+        self.nodes = kept[::-1]
+
+
+def make_node(op: str, inputs: Sequence[str], output: str, **attributes: Any) -> Node:
+    """A node with one output; named by the tensor, which is unique."""
+    from onnx import helper
+
+    return helper.make_node(op, list(inputs), [output], name=f"{op}_{output}", **attributes)
+
+
+def read_attributes(node: Node) -> dict[str, Any]:
+    from onnx import helper
+
+    return {one.name: helper.get_attribute_value(one) for one in node.attribute}
+
+
+def write_graph(graph: EditableGraph, opset: int) -> Any:
+    """The model, with just the constants and inputs that are read."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    read = {name for node in graph.nodes for name in node.input}
+    inputs = [
+        helper.make_tensor_value_info(
+            name, helper.np_dtype_to_tensor_dtype(graph.values[name].dtype), graph.values[name].shape
+        )
+        for name in graph.inputs
+        if name in read
+    ]
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, graph.values[name].shape) for name in graph.outputs
+    ]
+    constants = [numpy_helper.from_array(array, name) for name, array in graph.constants.items() if name in read]
+    made = helper.make_graph(graph.nodes, "graph", inputs, outputs, constants)
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)

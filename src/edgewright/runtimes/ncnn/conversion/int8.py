@@ -1,0 +1,269 @@
+"""INT8 layers in ncnn's files, with the scales of a QDQ graph.
+
+ncnn rounds activations to integers of -127 to 127 without a zero point, so a grid is carried by its reach: it
+multiplies by `127 / reach`. Weights keep their integers. Their float numbers are looked for in the `.bin` byte by byte
+and integers put in their place, so no layer but those is touched or has to be understood. The layout is that of
+`load_model` in ncnn's `convolution.cpp`, `convolutiondepthwise.cpp`, `innerproduct.cpp` and `modelbin.cpp`; that one
+layer hands integers to the next follows ncnn's own `ncnn2int8.cpp`.
+"""
+
+import struct
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from edgewright.formats.onnx.qdq import ActivationQuantParams, ExtractedFloatModel, QdqWeights, iterate_quantized_layers
+from edgewright.runtimes.contract import Array
+from edgewright.runtimes.ncnn.param import ParamRow
+
+FLOAT_TAG, INT8_TAG = 0, 0x000D4B38
+LARGEST = 127.0
+TERM = "8"
+PER_OUTPUT, PER_GROUP, PASSES_INTEGERS = 2, 1, 100
+REQUESTED_REASON = "it was asked for"
+UINT8_OFFSET = 128  # the zero point of weights in uint8 that are symmetric
+
+
+class ParameterNumbers(NamedTuple):
+    """Which parameter of a layer type holds what."""
+
+    outputs: str
+    bias: str
+    group: str
+
+
+KINDS = {
+    "Convolution": ParameterNumbers("0", "5", ""),
+    "ConvolutionDepthWise": ParameterNumbers("0", "5", "7"),
+    "InnerProduct": ParameterNumbers("0", "1", ""),
+}
+CONVOLUTIONS = ("Convolution", "ConvolutionDepthWise")
+
+
+class NcnnInt8Layer(NamedTuple):
+    """A layer that becomes INT8, and where its numbers lie in the `.bin`.
+
+    Attributes:
+        scales: of the weights as ncnn multiplies by them, one for each output or group.
+        bottom: the scale of the input, as ncnn multiplies by it.
+        begin, end: of the float weights with their tag.
+        biases: how many floats of bias follow.
+    """
+
+    position: int
+    values: Array
+    scales: Array
+    bottom: float
+    begin: int
+    end: int
+    biases: int
+
+
+class QuantizedFiles(NamedTuple):
+    """The files with their INT8 layers.
+
+    Attributes:
+        steps: of the inputs of the INT8 layers, by source node.
+        left: the source nodes that had to stay in float, and why.
+    """
+
+    rows: list[ParamRow]
+    weights: bytes
+    steps: dict[str, float]
+    left: dict[str, str]
+
+
+def quantize_layers(
+    rows: Sequence[ParamRow],
+    weights: bytes,
+    nodes: Sequence[tuple[str, ...]],
+    extracted: ExtractedFloatModel,
+    kept: Collection[str] = (),
+) -> QuantizedFiles:
+    """Turn the layers whose input and weights are rounded in the QDQ graph into INT8 ones.
+
+    Args:
+        rows: pnnx's layers of the float graph.
+        weights: pnnx's `.bin`, in float32.
+        nodes: for each row the nodes of the float graph that it computes.
+        apart: the QDQ graph, taken apart.
+        kept: types of layers that shall stay in float.
+    """
+    wanted = {
+        node.name: (node, given, quant_params) for node, given, quant_params in iterate_quantized_layers(extracted)
+    }
+    layers: dict[int, NcnnInt8Layer] = {}
+    steps: dict[str, float] = {}
+    left: dict[str, str] = {}
+    place = 0
+    for position, (row, names) in enumerate(zip(rows, nodes, strict=True)):
+        found = [name for name in names if name in wanted]
+        if not found:
+            continue
+        made: NcnnInt8Layer | str
+        if row.op in kept:
+            made = REQUESTED_REASON
+        elif len(found) > 1:
+            made = "pnnx made one layer of several"
+        else:
+            made = find_layer(position, row, wanted[found[0]], weights, place)
+        if isinstance(made, NcnnInt8Layer):
+            layers[position] = made
+            steps[found[0]] = 1 / made.bottom
+            place = made.end
+        else:
+            left.update(dict.fromkeys(found, made))
+    computed_names = {name for names in nodes for name in names}
+    left.update({name: "no layer of ncnn's bears it" for name in wanted if name not in computed_names})
+    tops = find_tops(rows, layers)
+    changed = [mark_int8(row, layers[i], tops.get(i)) if i in layers else row for i, row in enumerate(rows)]
+    return QuantizedFiles(changed, rewrite(weights, layers, tops), steps, left)
+
+
+def find_layer(
+    position: int, row: ParamRow, wanted: tuple[object, QdqWeights, ActivationQuantParams], weights: bytes, place: int
+) -> NcnnInt8Layer | str:
+    """The layer as it becomes, or why it stays in float."""
+    _, given, quant_params = wanted
+    numbers = KINDS.get(row.op)
+    if numbers is None:
+        return f"ncnn's {row.op} has no INT8 form with fixed scales"
+    values = as_signed(given)
+    if values is None:
+        return "its weights have a zero point"
+    outputs = int(row.params[numbers.outputs])
+    factors = int(row.params.get(numbers.group, "1")) if numbers.group else outputs
+    scales = broadcast_scales(given.scales, outputs, factors)
+    if scales is None:
+        return "its weights have more scales than ncnn has groups"
+    if not quant_params.max_abs or not bool((scales > 0).all()):
+        return "it has a scale of zero"
+    for stored, floats in orders(values, given):
+        begin = weights.find(struct.pack("<I", FLOAT_TAG) + floats.tobytes(), place)
+        if begin >= 0:
+            biases = outputs if row.params.get(numbers.bias, "0") == "1" else 0
+            return NcnnInt8Layer(
+                position, stored, 1 / scales, LARGEST / quant_params.max_abs, begin, begin + 4 + floats.nbytes, biases
+            )
+    return "pnnx changed its weights"
+
+
+def as_signed(given: QdqWeights) -> Array | None:
+    """The weights as int8 without zero points; None where they have any."""
+    middle = UINT8_OFFSET if given.values.dtype == np.uint8 else 0
+    if given.values.dtype not in (np.int8, np.uint8) or not bool((given.zeros == middle).all()):
+        return None
+    return np.asarray(given.values.astype(np.int16) - middle, np.int8)
+
+
+def broadcast_scales(scales: Array, outputs: int, factors: int) -> Array | None:
+    """One scale for each output or group; None where the outputs of a group differ."""
+    every = np.broadcast_to(scales.reshape(-1), outputs) if scales.size in (1, outputs) else None
+    if every is None:
+        return None
+    grouped = every.reshape(factors, -1)
+    return grouped[:, 0].astype(np.float32) if bool((grouped == grouped[:, :1]).all()) else None
+
+
+def orders(values: Array, given: QdqWeights) -> list[tuple[Array, Array]]:
+    """The integers and the float numbers in the orders that ncnn may hold them in: as they are, or transposed."""
+    from edgewright.formats.onnx.qdq import dequantize_weights
+
+    floats = dequantize_weights(given)
+    plain = (values, floats)
+    return [plain, (np.ascontiguousarray(values.T), np.ascontiguousarray(floats.T))] if values.ndim == 2 else [plain]
+
+
+def find_tops(rows: Sequence[ParamRow], layers: Mapping[int, NcnnInt8Layer]) -> dict[int, float]:
+    """The scale at which a convolution may hand integers on: that of all who read it, which are INT8 convolutions."""
+    readers: dict[str, list[int]] = {}
+    for position, row in enumerate(rows):
+        for bottom in row.bottoms:
+            readers.setdefault(bottom, []).append(position)
+    tops = {}
+    for position in layers:
+        if rows[position].op in CONVOLUTIONS:
+            ends = find_readers(rows, rows[position].tops[0], readers)
+            scales = {layers[i].bottom if i in layers and rows[i].op in CONVOLUTIONS else None for i in ends}
+            if len(scales) == 1 and (scale := next(iter(scales))) is not None:
+                tops[position] = scale
+    return tops
+
+
+def find_readers(rows: Sequence[ParamRow], blob: str, readers: Mapping[str, Sequence[int]]) -> list[int]:
+    """Who reads a blob, also its copies; -1 for an output of the model."""
+    found = []
+    for position in readers.get(blob, ()):
+        if rows[position].op == "Split":
+            found += [end for top in rows[position].tops for end in find_readers(rows, top, readers)]
+        else:
+            found.append(position)
+    return found or [-1]
+
+
+def mark_int8(row: ParamRow, layer: NcnnInt8Layer, top: float | None) -> ParamRow:
+    term = PER_GROUP if row.op == "ConvolutionDepthWise" else PER_OUTPUT
+    return row._replace(params={**row.params, TERM: str(term + (PASSES_INTEGERS if top is not None else 0))})
+
+
+def rewrite(weights: bytes, layers: Mapping[int, NcnnInt8Layer], tops: Mapping[int, float]) -> bytes:
+    """The `.bin` with integers in the place of the layers' floats, and their scales behind the bias."""
+    parts, place = [], 0
+    for layer in layers.values():
+        behind = layer.end + 4 * layer.biases
+        parts += [weights[place : layer.begin], pack_integers(layer.values), weights[layer.end : behind]]
+        scales = [*layer.scales, layer.bottom, *([tops[layer.position]] if layer.position in tops else [])]
+        parts.append(np.asarray(scales, "<f4").tobytes())
+        place = behind
+    return b"".join([*parts, weights[place:]])
+
+
+def pack_integers(values: Array) -> bytes:
+    """With their tag, filled up to four bytes."""
+    data = values.tobytes()
+    return struct.pack("<I", INT8_TAG) + data + bytes(-len(data) % 4)
+
+
+def make_reference_model(extracted: ExtractedFloatModel, steps: Mapping[str, float]) -> Any:
+    """The float graph in ONNX, with the inputs of INT8 layers rounded as ncnn rounds them."""
+    from onnx import ModelProto, helper, numpy_helper
+
+    reference = ModelProto()
+    reference.CopyFrom(extracted.model)
+    nodes: list[Any] = []
+    rounded: dict[tuple[str, float], str] = {}
+    numbers: dict[str, Array] = {}
+    for node in reference.graph.node:
+        step = steps.get(node.name)
+        if step is not None:
+            source = node.input[0]
+            made = rounded.setdefault((source, step), f"{source}__ncnn{len(rounded)}")
+            names = (f"{made}/step", f"{made}/zero")
+            if names[0] not in numbers:
+                numbers |= {names[0]: np.asarray(step, np.float32), names[1]: np.asarray(0, np.int8)}
+                nodes.append(helper.make_node("QuantizeLinear", [source, *names], [f"{made}/integers"]))
+                nodes.append(helper.make_node("DequantizeLinear", [f"{made}/integers", *names], [made]))
+            node.input[0] = made
+        nodes.append(node)
+    constants = [
+        *reference.graph.initializer,
+        *(numpy_helper.from_array(array, name) for name, array in numbers.items()),
+    ]
+    reference.graph.CopyFrom(helper.make_graph(nodes, "twin", reference.graph.input, reference.graph.output, constants))
+    return reference
+
+
+def describe_quantized(made: QuantizedFiles, extracted: ExtractedFloatModel) -> tuple[str, ...]:
+    """What the user should know: which layers are INT8, and what ncnn's format could not carry."""
+    total = sum(1 for _ in iterate_quantized_layers(extracted))
+    notes = [
+        f"{len(made.steps)} of {total} quantised layers with weights are INT8; ncnn has no other INT8 operators here"
+    ]
+    all_quant_params = [quant_params for _, _, quant_params in iterate_quantized_layers(extracted)]
+    if any(quant_params.signed().zero != 0 for quant_params in all_quant_params):
+        notes.append("ncnn has no zero points: inputs of layers are rounded to 127 steps on either side of zero")
+    asked = sum(1 for why in made.left.values() if why == REQUESTED_REASON)
+    notes += [f"{asked} depthwise convolutions stay in float32, as asked for"] if asked else []
+    notes += [f"'{name}' stays in float32: {why}" for name, why in made.left.items() if why != REQUESTED_REASON]
+    return tuple(notes)

@@ -1,0 +1,235 @@
+"""ONNX as pnnx takes it without loss: constants folded, few and plain operators, opset 17 at the most.
+
+pnnx tells no failure by its exit code, and reads some forms of an operator silently wrong. What is rewritten here is
+written so that the forms it reads right are left; each rewrite says which fault it goes round.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from edgewright.errors import LimitReached
+from edgewright.formats.onnx.functions import inline_functions
+from edgewright.runtimes.contract import Array, NotConvertible
+from edgewright.runtimes.ncnn.conversion.booleans import convert_to_floats
+from edgewright.runtimes.ncnn.conversion.gelu import normalize_gelus
+from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node, read_attributes, write_graph
+from edgewright.runtimes.ncnn.conversion.rewrites import REWRITES
+
+OLDEST, NEWEST = 13, 17  # the newest opset in which ReduceMean has its axes as an attribute
+SHAPE_OPS = ("Shape", "Size")
+SAME = ("Identity", "Dropout")
+INDEX_PRESERVING_OPS = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Identity", "Expand")
+INNER_GRAPHS = ("If", "Loop", "Scan")
+
+
+def read_model(path: str) -> Any:
+    """The source as it is rewritten: function bodies put in place of their calls, opset 13 or newer."""
+    import onnx
+    from onnx import version_converter
+
+    try:
+        model: Any = onnx.load(path)
+        model = inline_functions(model)
+        if opset_of(model) < OLDEST:
+            model = version_converter.convert_version(model, OLDEST)
+    except LimitReached:
+        raise
+    except Exception as error:  # protobuf's and onnx's own classes, and missing weights
+        reason = f"the model cannot be read, or brought to opset {OLDEST}: {str(error).strip()[:300]}"
+        raise NotConvertible(reason, "export it again with opset 17 or 18") from error
+    return model
+
+
+def opset_of(model: Any) -> int:
+    return next((int(one.version) for one in model.opset_import if one.domain in ("", "ai.onnx")), 1)
+
+
+def normalize_model(model: Any, values: Mapping[str, Array], unbind: bool) -> Any:
+    """The model rewritten; NotConvertible names what stands in the way.
+
+    Integer and bool tensors become float32, but for indices of tables.
+
+    Args:
+        model: as `read_model` gives it.
+        values: those of `probe.run_all_tensors`.
+        unbind: whether slices that take an axis apart become a Split; pnnx knows attention in some models with them
+            and in others without.
+    """
+    opset = opset_of(model)
+    graph = EditableGraph(model, dict(values))
+    fold(graph)
+    reject_subgraphs(graph)
+    skip_copies(graph)
+    if unbind:
+        split_unit_slices(graph)
+    indices = find_indices(graph)
+    graph.nodes = [made for node in graph.nodes for made in rewrite(node, graph, opset)]
+    normalize_gelus(graph)
+    convert_to_floats(graph, indices)
+    skip_copies(graph)
+    graph.drop_unused()
+    return write_graph(graph, min(opset, NEWEST))
+
+
+def rewrite(node: Node, graph: EditableGraph, opset: int) -> list[Node]:
+    change = REWRITES.get(node.op_type)
+    made = change(node, graph, opset) if change else None
+    return [node] if made is None else made
+
+
+def fold(graph: EditableGraph) -> None:
+    """Take what does not depend on the inputs' values for constants; shapes are fixed, so Shape does not."""
+    depends = set(graph.inputs)
+    kept = []
+    for node in graph.nodes:
+        if node.op_type not in SHAPE_OPS and (depends.intersection(node.input) or node.op_type in INNER_GRAPHS):
+            depends.update(node.output)
+            kept.append(node)
+            continue
+        graph.constants.update({name: graph.values[name] for name in node.output if name in graph.values})
+    graph.nodes = kept
+    graph.drop_unused()
+    for name in graph.outputs:
+        if name in graph.constants:
+            raise NotConvertible(f"output '{name}' does not depend on any input", "leave it out of the model")
+
+
+def reject_subgraphs(graph: EditableGraph) -> None:
+    found = [
+        f"{node.op_type} '{node.name}': ncnn has no control flow"
+        for node in graph.nodes
+        if node.op_type in INNER_GRAPHS
+    ]
+    if found:
+        raise NotConvertible("\n".join(found), "export the model with its branches and loops resolved")
+
+
+def skip_copies(graph: EditableGraph) -> None:
+    """Leave out nodes that only pass a tensor on: Identity, Dropout, a Slice of all, an Expand to the same shape."""
+    for node in [node for node in graph.nodes if is_copy(node, graph)]:
+        source, result = node.input[0], node.output[0]
+        graph.nodes.remove(node)
+        if result not in graph.outputs:
+            graph.rename(result, source)
+        elif source in graph.inputs or source in graph.outputs:
+            reason = f"output '{result}' is nothing but '{source}', and ncnn has no layer that only copies"
+            raise NotConvertible(reason, "leave the output out of the model")
+        else:
+            graph.rename(source, result)
+
+
+def is_copy(node: Node, graph: EditableGraph) -> bool:
+    if node.op_type in SAME:
+        return True
+    if node.op_type == "Slice":
+        steps = graph.constant(node, 4)
+        forward = steps is None or bool((steps == 1).all())
+        return forward and same_shape(node, graph)
+    return node.op_type == "Expand" and same_shape(node, graph)
+
+
+def same_shape(node: Node, graph: EditableGraph) -> bool:
+    pair = (node.input[0], node.output[0])
+    return all(name in graph.values for name in pair) and graph.shape(pair[0]) == graph.shape(pair[1])
+
+
+def split_unit_slices(graph: EditableGraph) -> None:
+    """Write slices of one entry each, that together take a whole axis, as Split.
+
+    Dynamo's exporter unbinds q, k and v so; pnnx makes a torch.unbind of it, which ncnn does not have.
+    """
+    for tensor, nodes in graph.readers().items():
+        units = [unit_slice(node, graph) if node.input[0] == tensor else None for node in nodes]
+        if len(nodes) < 2 or None in units or tensor not in graph.values:
+            continue
+        axes = {unit[0] for unit in units if unit}
+        size = graph.shape(tensor)[min(axes)]
+        if len(axes) == 1 and sorted(unit[1] for unit in units if unit) == list(range(size)):
+            join_units(
+                graph, tensor, min(axes), {unit[1]: node for unit, node in zip(units, nodes, strict=True) if unit}
+            )
+
+
+def unit_slice(node: Node, graph: EditableGraph) -> tuple[int, int] | None:
+    """Axis and position of a Slice or Gather that takes one entry of its first input."""
+    rank = len(graph.shape(node.input[0])) if node.input[0] in graph.values else 0
+    if node.op_type == "Gather":
+        index = graph.constant(node, 1)
+        if index is None or index.size != 1 or not rank:
+            return None
+        axis = read_attributes(node).get("axis", 0) % rank
+        return axis, int(index.reshape(-1)[0]) % graph.shape(node.input[0])[axis]
+    parts = [graph.constant(node, position) for position in (1, 2, 3)] if node.op_type == "Slice" else [None]
+    if not rank or any(part is None or part.size != 1 for part in parts):
+        return None
+    start, _, axis = (int(part[0]) for part in parts if part is not None)
+    size = graph.shape(node.input[0])[axis % rank]
+    return (axis % rank, start % size) if graph.shape(node.output[0])[axis % rank] == 1 else None
+
+
+def join_units(graph: EditableGraph, tensor: str, axis: int, nodes: Mapping[int, Node]) -> None:
+    from onnx import helper
+
+    pieces = [graph.fresh(tensor) for _ in nodes]
+    sizes = graph.integers([1] * len(nodes))
+    first = min(graph.nodes.index(node) for node in nodes.values())
+    made = [helper.make_node("Split", [tensor, sizes], pieces, name=f"Split_{tensor}", axis=axis)]
+    for position, node in sorted(nodes.items()):
+        index = graph.constant(node, 1)
+        squeezed = node.op_type == "Gather" and index is not None and index.ndim == 0
+        made.append(
+            make_node("Squeeze", [pieces[position], graph.integers([axis])], node.output[0])
+            if squeezed
+            else make_node("Identity", [pieces[position]], node.output[0])
+        )
+    gone = {id(node) for node in nodes.values()}
+    graph.nodes = [
+        one
+        for place, node in enumerate(graph.nodes)
+        for one in ([*made] if place == first else [] if id(node) in gone else [node])
+    ]
+
+
+def find_indices(graph: EditableGraph) -> set[str]:
+    """The integer tensors that look rows up, from an input on; they stay integers.
+
+    NotConvertible for an input that is both an index and a number: ncnn reads the two in different types.
+    """
+    readers = graph.readers()
+    indices: set[str] = set()
+    for name in graph.inputs:
+        if graph.values[name].dtype.kind == "f":
+            continue
+        carried, uses = follow(name, readers)
+        looks_up = [reads_index(node, tensor, graph) for node, tensor in uses]
+        if any(looks_up) and not all(looks_up):
+            other = next(node for (node, _), index in zip(uses, looks_up, strict=True) if not index)
+            reason = f"input '{name}' is used as an index, and as a number by {other.op_type} '{other.name}'"
+            raise NotConvertible(f"{reason}; ncnn reads an input in one type", "give the model an input for each")
+        if any(looks_up):
+            indices.update(carried)
+    return indices
+
+
+def follow(tensor: str, readers: Mapping[str, list[Node]]) -> tuple[set[str], list[tuple[Node, str]]]:
+    """The tensors with the same values, and who uses them."""
+    carried, uses, left = {tensor}, [], [tensor]
+    while left:
+        name = left.pop()
+        for node in readers.get(name, ()):
+            if (node.op_type in INDEX_PRESERVING_OPS or is_integer_cast(node)) and node.input[0] == name:
+                carried.add(node.output[0])
+                left.append(node.output[0])
+            else:
+                uses.append((node, name))
+    return carried, uses
+
+
+def is_integer_cast(node: Node) -> bool:
+    from onnx import TensorProto
+
+    return node.op_type == "Cast" and read_attributes(node)["to"] in (TensorProto.INT32, TensorProto.INT64)
+
+
+def reads_index(node: Node, tensor: str, graph: EditableGraph) -> bool:
+    return node.op_type == "Gather" and node.input[1] == tensor and node.input[0] in graph.constants

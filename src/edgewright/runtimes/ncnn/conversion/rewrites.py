@@ -1,0 +1,237 @@
+"""One function for each ONNX operator that pnnx or ncnn reads wrong or not at all.
+
+Each takes the node, the graph and the source's opset and gives the nodes to put in its place, or None to leave it.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from edgewright.runtimes.contract import NotConvertible
+from edgewright.runtimes.ncnn.conversion.booleans import BOOLEANS
+from edgewright.runtimes.ncnn.conversion.data_movement import MOVE_REWRITES
+from edgewright.runtimes.ncnn.conversion.gelu import expand_gelu
+from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node, read_attributes
+
+Rewrite = Callable[[Node, EditableGraph, int], list[Node] | None]
+
+AXES_BY_ATTRIBUTE = 18  # from this opset on ReduceMean and its kin have their axes as an input
+LARGEST_POWER = 4
+MOST_SLICES = 64
+GEMM_INPUTS = 3
+
+
+def reduce_by_attribute(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    """pnnx loses an input that holds one axis only, and reduces nothing without a word."""
+    attributes = read_attributes(node)
+    axes = graph.constant(node, 1)
+    if axes is None and opset >= AXES_BY_ATTRIBUTE and attributes.get("noop_with_empty_axes"):
+        return [make_node("Identity", node.input[:1], node.output[0])]
+    rank = len(graph.shape(node.input[0]))
+    chosen = attributes.get("axes") if axes is None else axes.reshape(-1).tolist()
+    chosen = sorted(axis % rank for axis in (chosen or range(rank)))
+    keep = attributes.get("keepdims", 1)
+    if node.op_type != "ReduceSum":
+        return [make_node(node.op_type, node.input[:1], node.output[0], axes=chosen, keepdims=keep)]
+    mean = graph.fresh(node.output[0])
+    count = float(np.prod([graph.shape(node.input[0])[axis] for axis in chosen]))
+    return [
+        make_node("ReduceMean", node.input[:1], mean, axes=chosen, keepdims=keep),
+        make_node("Mul", [mean, graph.add(count, np.float32)], node.output[0]),
+    ]
+
+
+def gemm_as_linear(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    """pnnx makes a product of matrices of a Gemm without a bias, and takes the batch from one side of it only.
+
+    Written as torch's linear layer, with a bias and the weights by outputs, it becomes an InnerProduct.
+    """
+    attributes, weight, bias = read_attributes(node), graph.constant(node, 1), graph.constant(node, 2)
+    absent = len(node.input) < GEMM_INPUTS or not node.input[2]
+    if weight is None or attributes.get("transA", 0) or (bias is None and not absent):
+        return None
+    rows = weight if attributes.get("transB", 0) else weight.T
+    added = np.zeros(len(rows)) if bias is None else bias * attributes.get("beta", 1.0)
+    if added.size not in (1, len(rows)):
+        return None  # a bias of its own for each row
+    added = np.broadcast_to(added.reshape(-1), (len(rows),))
+    inputs = [node.input[0], graph.add(rows * attributes.get("alpha", 1.0), np.float32), graph.add(added, np.float32)]
+    return [make_node("Gemm", inputs, node.output[0], transB=1)]
+
+
+def power_as_product(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    """ncnn's vectorised pow is wrong for a negative base."""
+    exponent = graph.constant(node, 1)
+    if exponent is None or exponent.size != 1:
+        return None
+    power = float(exponent.reshape(-1)[0])
+    if power != int(power) or not 2 <= power <= LARGEST_POWER:
+        return None
+    names = [graph.fresh(node.output[0]) for _ in range(int(power) - 2)] + [node.output[0]]
+    return [
+        make_node("Mul", [last, node.input[0]], name)
+        for last, name in zip([node.input[0], *names], names, strict=False)
+    ]
+
+
+def gelu_as_erf(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    """Gelu is of opset 20; pnnx joins what stands here for it again."""
+    if read_attributes(node).get("approximate", b"none") == b"tanh":
+        return gelu_as_tanh(node, graph)
+    return expand_gelu(graph, node.input[0], node.output[0])
+
+
+def gelu_as_tanh(node: Node, graph: EditableGraph) -> list[Node]:
+    x = node.input[0]
+    square, cube, small, inner, scaled, tanh, one, half = (graph.fresh(node.output[0]) for _ in range(8))
+    return [
+        make_node("Mul", [x, x], square),
+        make_node("Mul", [square, x], cube),
+        make_node("Mul", [cube, graph.add(0.044715, np.float32)], small),
+        make_node("Add", [x, small], inner),
+        make_node("Mul", [inner, graph.add(np.sqrt(2 / np.pi), np.float32)], scaled),
+        make_node("Tanh", [scaled], tanh),
+        make_node("Add", [tanh, graph.add(1.0, np.float32)], one),
+        make_node("Mul", [x, one], half),
+        make_node("Mul", [half, graph.add(0.5, np.float32)], node.output[0]),
+    ]
+
+
+def mish_as_softplus(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    """Mish is of opset 18."""
+    soft, tanh = graph.fresh(node.output[0]), graph.fresh(node.output[0])
+    x = node.input[0]
+    return [
+        make_node("Softplus", [x], soft),
+        make_node("Tanh", [soft], tanh),
+        make_node("Mul", [x, tanh], node.output[0]),
+    ]
+
+
+def softsign_as_product(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    """ncnn has no Softsign, and pnnx makes one of x / (1 + |x|)."""
+    size, one, inverse = (graph.fresh(node.output[0]) for _ in range(3))
+    return [
+        make_node("Abs", node.input[:1], size),
+        make_node("Add", [size, graph.add(1.0, np.float32)], one),
+        make_node("Reciprocal", [one], inverse),
+        make_node("Mul", [node.input[0], inverse], node.output[0]),
+    ]
+
+
+def group_norm_as_instance_norm(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    """GroupNormalization is of opset 18, and its weights became those of channels in 21; pnnx joins these nodes."""
+    attributes = read_attributes(node)
+    groups, shape = int(attributes["num_groups"]), graph.shape(node.input[0])
+    weights = [graph.constant(node, position) for position in (1, 2)]
+    if any(weight is None for weight in weights):
+        return None
+    each = [np.repeat(w, shape[1] // w.size) if w.size != shape[1] else w for w in weights if w is not None]
+    wide = [graph.add(w.reshape(-1, *[1] * (len(shape) - 2)), np.float32) for w in each]
+    flat, normal, back, scaled = (graph.fresh(node.output[0]) for _ in range(4))
+    ones, zeros = graph.add(np.ones(groups), np.float32), graph.add(np.zeros(groups), np.float32)
+    epsilon = attributes.get("epsilon", 1e-5)
+    return [
+        make_node("Reshape", [node.input[0], graph.integers([0, groups, -1])], flat),
+        make_node("InstanceNormalization", [flat, ones, zeros], normal, epsilon=epsilon),
+        make_node("Reshape", [normal, graph.integers(shape)], back),
+        make_node("Mul", [back, wide[0]], scaled),
+        make_node("Add", [scaled, wide[1]], node.output[0]),
+    ]
+
+
+def split_by_sizes(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    """`num_outputs` is of opset 18."""
+    from onnx import helper
+
+    if graph.constant(node, 1) is not None:
+        return None
+    axis = read_attributes(node).get("axis", 0)
+    sizes = graph.integers([graph.shape(name)[axis] for name in node.output])
+    return [helper.make_node("Split", [node.input[0], sizes], list(node.output), name=node.name, axis=axis)]
+
+
+def clip_once(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    """Bounds must be scalars; pnnx reads those of one entry and rank 1 as lists."""
+    for position in (1, 2):
+        bound = graph.constant(node, position)
+        if bound is not None:
+            node.input[position] = graph.add(bound.reshape(()))
+    return None
+
+
+def rewrite_gather(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    """pnnx makes an Embed only of a Gather that does not say `axis=0`; constant indices are cut out instead."""
+    index = graph.constant(node, 1)
+    axis = read_attributes(node).get("axis", 0)
+    if index is not None:
+        return pick(node, graph, index, axis % len(graph.shape(node.input[0])))
+    if node.input[0] not in graph.constants:
+        raise NotConvertible(f"Gather '{node.name}': ncnn looks rows up in a constant table only")
+    if axis != 0 or len(graph.shape(node.input[0])) != 2:
+        raise NotConvertible(f"Gather '{node.name}': ncnn looks up rows of a table only, along axis 0 of two")
+    del node.attribute[:]
+    return None
+
+
+def pick(node: Node, graph: EditableGraph, index: Any, axis: int) -> list[Node] | None:
+    """Slices for constant indices, joined; pnnx gives the first one only of several."""
+    if index.ndim == 0:
+        return None
+    size, output = graph.shape(node.input[0])[axis], node.output[0]
+    runs = find_runs([int(i) % size for i in index.reshape(-1)])
+    if index.ndim > 1:
+        flat = graph.fresh(output)
+        made = join_runs(node, graph, runs, axis, flat) if runs != [(0, size - 1)] else []
+        source = flat if made else before_reshape(node.input[0], graph)
+        return [*made, make_node("Reshape", [source, graph.integers(graph.shape(output))], output)]
+    return join_runs(node, graph, runs, axis, output)
+
+
+def join_runs(node: Node, graph: EditableGraph, runs: Sequence[tuple[int, int]], axis: int, output: str) -> list[Node]:
+    """Slices of the node's first input along the axis, one behind the other."""
+    if len(runs) > MOST_SLICES:
+        raise NotConvertible(f"Gather '{node.name}': {len(runs)} stretches of indices; ncnn can only cut and join")
+    places = graph.integers([axis])
+    pieces = [output] if len(runs) == 1 else [graph.fresh(output) for _ in runs]
+    made = [
+        make_node("Slice", [node.input[0], graph.integers([first]), graph.integers([last + 1]), places], piece)
+        for (first, last), piece in zip(runs, pieces, strict=True)
+    ]
+    return made if len(runs) == 1 else [*made, make_node("Concat", pieces, output, axis=axis)]
+
+
+def before_reshape(tensor: str, graph: EditableGraph) -> str:
+    """What a Reshape made the tensor of, if one did: two of them in a row are one."""
+    return next((one.input[0] for one in graph.nodes if one.op_type == "Reshape" and one.output[0] == tensor), tensor)
+
+
+def find_runs(indices: Sequence[int]) -> list[tuple[int, int]]:
+    """First and last of each stretch of indices that grow by one."""
+    runs: list[tuple[int, int]] = []
+    for i in indices:
+        if runs and runs[-1][1] + 1 == i:
+            runs[-1] = (runs[-1][0], i)
+        else:
+            runs.append((i, i))
+    return runs
+
+
+REDUCTIONS = (
+    "ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceSumSquare"
+)
+REWRITES: dict[str, Rewrite] = {
+    **dict.fromkeys(REDUCTIONS.split(), reduce_by_attribute),
+    "Gemm": gemm_as_linear,
+    "Pow": power_as_product,
+    "Gelu": gelu_as_erf,
+    "Mish": mish_as_softplus,
+    "Softsign": softsign_as_product,
+    "GroupNormalization": group_norm_as_instance_norm,
+    "Split": split_by_sizes,
+    "Clip": clip_once,
+    "Gather": rewrite_gather,
+    **MOVE_REWRITES,
+    **BOOLEANS,
+}

@@ -1,0 +1,1 @@
+"""Exported runs: written, read, verified."""

@@ -1,0 +1,1 @@
+"""Runs as rows: ids, queries, packed samples."""

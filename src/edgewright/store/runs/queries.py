@@ -1,0 +1,263 @@
+"""Finding runs: the filter and the order of a list, and the id that a user means."""
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any, Literal
+
+from msgspec import Struct
+from sqlalchemy import ColumnElement, Connection, Row, Select, Subquery, and_, func, or_, select
+
+from edgewright.errors import RunNotFound, UsageError
+from edgewright.schema.run import Metric
+from edgewright.schema.vocabulary import RunState, normalize_runtime_name
+from edgewright.store.runs.ids import LENGTH
+from edgewright.store.runs.rows import parse_microseconds
+from edgewright.store.schema import metric, run, tag
+
+_SHA_PREFIX_LENGTH = 6
+_MAX_MATCHES = 5
+_MAX_IDS_IN_QUERY = 500
+SortKey = Literal["started", "model", "runtime", "precision", "device", "kind", "state", "p50"]
+
+
+class RunFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which runs to list; what is left out does not restrict. Newest first, unless `sort` says otherwise.
+
+    Attributes:
+        model: the model's name, with or without its suffix, in any case; or the first 6 or more digits of its sha256.
+        runtime: its name or alias.
+        device: its id, or its name in any case.
+        tags: names and values a run must have, all of them.
+        parent: id of a session's first run: that run and the others of the session.
+        since: ISO 8601, a day or a moment, UTC unless it says otherwise: runs started then or later.
+        until: the same: runs started before then.
+        text: part of the note, error, a tag, model's name, device's name or runtime, in any case; or the id's begin.
+        limit: at most so many runs; None gives all.
+        offset: so many are passed over first.
+        sort: what they are ordered by; `p50` is the median latency. Runs without a value come last.
+        rising: the smallest first.
+        without: ids that are left out.
+        ids: only these.
+        plan_hash: the hash of the run's plan.
+        model_id: the model's whole sha256.
+        imported: whether it was imported. Runs of unknown origin pass neither True nor False.
+        metrics: the metrics a row carries; None gives all of them, which is slow for thousands of runs.
+    """
+
+    model: str | None = None
+    runtime: str | None = None
+    device: str | None = None
+    tags: dict[str, str] = {}
+    state: RunState | None = None
+    kind: str | None = None
+    parent: str | None = None
+    since: str | None = None
+    until: str | None = None
+    text: str | None = None
+    plan_hash: str | None = None
+    model_id: str | None = None
+    imported: bool | None = None
+    precision: str | None = None
+    limit: int | None = 50
+    offset: int = 0
+    sort: SortKey = "started"
+    ascending: bool = False
+    without: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+    metrics: tuple[str, ...] | None = None
+
+
+class RunSummary(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One line of a list: a run without its samples, layers and plan.
+
+    `metrics` holds by name those that the filter asked for and the run has.
+    """
+
+    id: str
+    kind: str
+    state: RunState
+    started_at: str
+    finished_at: str | None
+    parent_id: str | None
+    model_id: str | None
+    model_name: str | None
+    precision: str | None
+    device_id: str | None
+    device_name: str | None
+    runtime: str
+    plan_hash: str
+    error: str | None
+    note: str
+    metrics: dict[str, Metric]
+    tags: dict[str, str]
+    imported: bool | None = False
+    imported_at: str | None = None
+
+
+_NAMES = tuple(name for name in RunSummary.__struct_fields__ if name not in ("metrics", "tags"))
+_COLUMNS = tuple(run.c[name] for name in _NAMES)
+
+
+def list_rows(connection: Connection, wanted: RunFilter) -> list[RunSummary]:
+    """Three queries, however many runs: the runs, their metrics, their tags."""
+    found = connection.execute(_apply_filter(select(*_COLUMNS), wanted)).all()
+    if len(found) <= _MAX_IDS_IN_QUERY:  # the order is not worked out again
+        picked = select(run.c.id).where(run.c.id.in_([row.id for row in found])).subquery()
+    else:
+        picked = _apply_filter(select(run.c.id), wanted).subquery()
+    metrics = _load_metrics(connection, picked, wanted.metrics)
+    tags = _load_tags(connection, picked)
+    return [_make_summary(row, metrics, tags) for row in found]
+
+
+def count_rows(connection: Connection, wanted: RunFilter) -> int:
+    """How many runs pass the filter, whatever its limit."""
+    return connection.scalar(select(func.count()).select_from(run).where(*_make_conditions(wanted))) or 0
+
+
+def _apply_filter(query: Select[Any], wanted: RunFilter) -> Select[Any]:
+    ordered = query.where(*_make_conditions(wanted)).order_by(*_make_order(wanted))
+    return ordered.limit(wanted.limit).offset(wanted.offset or None)
+
+
+def _make_order(wanted: RunFilter) -> Iterator[ColumnElement[Any]]:
+    columns: dict[str, ColumnElement[Any]] = {
+        "model": func.lower(run.c.model_name),
+        "runtime": run.c.runtime,
+        "precision": run.c.precision,
+        "device": func.lower(run.c.device_name),
+        "kind": run.c.kind,
+        "state": run.c.state,
+        "p50": _select_first_value("latency.p50"),
+    }
+    if wanted.sort in columns:
+        column = columns[wanted.sort]
+        yield (column.asc() if wanted.ascending else column.desc()).nulls_last()
+    if wanted.sort == "started" and wanted.ascending:
+        yield from (run.c.started_us.asc(), run.c.id.asc())
+    else:
+        yield from (run.c.started_us.desc(), run.c.id.desc())
+
+
+def _select_first_value(name: str) -> ColumnElement[Any]:
+    same = (metric.c.run_id == run.c.id, metric.c.name == name)
+    return select(func.min(metric.c.value)).where(*same).correlate(run).scalar_subquery()
+
+
+def find_run(connection: Connection, run_id: str) -> str:
+    """The id that an id, or the unique beginning of one, stands for. Raises RunNotFound."""
+    wanted = run_id.strip().upper()
+    if not wanted:
+        raise RunNotFound("no run has an empty id")
+    starts = func.substr(run.c.id, 1, len(wanted)) == wanted
+    condition = run.c.id == wanted if len(wanted) >= LENGTH else starts
+    query = select(run.c.id).where(condition).order_by(run.c.id.desc()).limit(_MAX_MATCHES + 1)
+    found = list(connection.scalars(query))
+    if len(found) == 1:
+        return str(found[0])
+    if found:
+        shown = ", ".join(found[:_MAX_MATCHES]) + (" …" if len(found) > _MAX_MATCHES else "")
+        raise RunNotFound(f"{run_id[:LENGTH]} is not one run", f"these begin so: {shown}", "give more of the id")
+    raise _make_not_found_error(connection, run_id)
+
+
+def _make_not_found_error(connection: Connection, run_id: str) -> RunNotFound:
+    ids = list(connection.scalars(select(run.c.id)))
+    close = get_close_matches(run_id.upper()[:LENGTH], ids, n=_MAX_MATCHES, cutoff=0.8)
+    why = f"close to it: {', '.join(close)}" if close else f"none of the {len(ids)} runs begins so"
+    return RunNotFound(f"no run has the id {run_id[: 2 * LENGTH]}", why)
+
+
+def _make_summary(row: Row[Any], metrics: dict[str, dict[str, Metric]], tags: dict[str, dict[str, str]]) -> RunSummary:
+    return RunSummary(**dict(zip(_NAMES, row, strict=True)), metrics=metrics.get(row.id, {}), tags=tags.get(row.id, {}))
+
+
+def _load_metrics(
+    connection: Connection, picked: Subquery, names: tuple[str, ...] | None
+) -> dict[str, dict[str, Metric]]:
+    c = metric.c
+    query = select(c.run_id, c.name, c.unit, c.value, c.low, c.high, c.n).join(picked, c.run_id == picked.c.id)
+    if names is not None:
+        query = query.where(c.name.in_(names))
+    found: dict[str, dict[str, Metric]] = {}
+    # Whole and unpacked: row by row and by attribute this loop takes twice the time.
+    for run_id, name, unit, value, low, high, n in connection.execute(query).all():
+        known = found.setdefault(run_id, {})
+        if name not in known:
+            known[name] = Metric(name=name, unit=unit, value=value, low=low, high=high, n=n)
+    return found
+
+
+def _load_tags(connection: Connection, picked: Subquery) -> dict[str, dict[str, str]]:
+    query = select(tag.c.run_id, tag.c.name, tag.c.value).join(picked, tag.c.run_id == picked.c.id)
+    found: dict[str, dict[str, str]] = {}
+    for run_id, name, value in connection.execute(query).all():
+        found.setdefault(run_id, {})[name] = value
+    return found
+
+
+def _make_conditions(wanted: RunFilter) -> Iterator[ColumnElement[bool]]:
+    if wanted.model is not None:
+        yield _is_model(wanted.model)
+    if wanted.runtime is not None:
+        yield run.c.runtime == normalize_runtime_name(wanted.runtime)
+    if wanted.device is not None:
+        yield or_(run.c.device_id == wanted.device, func.lower(run.c.device_name) == wanted.device.lower())
+    if wanted.state is not None:
+        yield run.c.state == wanted.state
+    if wanted.kind is not None:
+        yield run.c.kind == wanted.kind
+    if wanted.plan_hash is not None:
+        yield run.c.plan_hash == wanted.plan_hash
+    if wanted.model_id is not None:
+        yield run.c.model_id == wanted.model_id
+    if wanted.imported is not None:
+        yield run.c.imported.is_(wanted.imported)
+    if wanted.precision is not None:
+        yield run.c.precision == wanted.precision
+    if wanted.ids:
+        yield run.c.id.in_(wanted.ids)
+    if wanted.without:
+        yield run.c.id.not_in(wanted.without)
+    if wanted.parent is not None:
+        yield or_(run.c.id == wanted.parent, run.c.parent_id == wanted.parent)
+    if wanted.text is not None:
+        yield _contains(wanted.text)
+    yield from _make_time_conditions(wanted.since, wanted.until)
+    yield from (_has_tag(name, value) for name, value in wanted.tags.items())
+
+
+def _is_model(word: str) -> ColumnElement[bool]:
+    name = func.lower(run.c.model_name)
+    same = or_(name == word.lower(), name.startswith(f"{word.lower()}.", autoescape=True))
+    is_digits = len(word) >= _SHA_PREFIX_LENGTH and set(word.lower()) <= set("0123456789abcdef")
+    return or_(same, run.c.model_id.startswith(word.lower())) if is_digits else same
+
+
+def _contains(text: str) -> ColumnElement[bool]:
+    columns = (run.c.note, run.c.error, run.c.model_name, run.c.device_name, run.c.runtime)
+    tagged = (tag.c.run_id == run.c.id, or_(*(c.icontains(text, autoescape=True) for c in (tag.c.name, tag.c.value))))
+    return or_(
+        run.c.id.startswith(text.upper(), autoescape=True),
+        *(column.icontains(text, autoescape=True) for column in columns),
+        select(tag.c.run_id).where(*tagged).exists(),
+    )
+
+
+def _make_time_conditions(since: str | None, until: str | None) -> Iterator[ColumnElement[bool]]:
+    if since is not None:
+        yield run.c.started_us >= _parse_time(since)
+    if until is not None:
+        yield run.c.started_us < _parse_time(until)
+
+
+def _parse_time(text: str) -> int:
+    try:
+        return parse_microseconds(text)
+    except (ValueError, OverflowError) as error:
+        raise UsageError(f"{text} is not a date", str(error), "give 2026-11-20, or 2026-11-20T14:30 in UTC") from error
+
+
+def _has_tag(name: str, value: str) -> ColumnElement[bool]:
+    same = and_(tag.c.run_id == run.c.id, tag.c.name == name, tag.c.value == value)
+    return select(tag.c.run_id).where(same).exists()

@@ -1,0 +1,1 @@
+"""Data sets and preprocessing: from files to the arrays that a model's inputs take."""

@@ -1,0 +1,87 @@
+"""The arrays of an .npz as samples: mapped from the disk, never all in memory."""
+
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.errors import DataError
+from edgewright.formats.npz import NpzError, map_npz
+from edgewright.tasks.data.entries import RawSamples
+from edgewright.tasks.data.labels import Label, make_range_error
+from edgewright.tasks.spec.task import Boxes, NextToken, Regression, Task, count_classes
+
+Array = NDArray[Any]
+
+LABEL_ARRAY_NAMES = ("labels", "label", "y", "targets")
+
+
+def open_npz(path: Path, task: Task) -> RawSamples:
+    """One sample for each entry of the arrays' first axis."""
+    try:
+        arrays, content = map_npz(path)
+    except (NpzError, OSError) as error:
+        hint = "make it again: numpy.savez(FILE, NAME=array, labels=labels)"
+        raise DataError(f"{path} cannot be read as .npz", str(error), hint) from None
+    labels = next((arrays.pop(word) for word in LABEL_ARRAY_NAMES if word in arrays), None)
+    chosen = choose_arrays(arrays, path, task)
+    count = count_entries(chosen, labels, path)
+    given: list[Label] = [None] * count if labels is None else convert_labels(np.asarray(labels), path, task)
+
+    def fetch(index: int) -> dict[str, Array]:
+        return {name: np.asarray(array[index]) for name, array in chosen.items()}
+
+    notes = () if labels is not None else ("there are no labels",)
+    names = [f"#{i}" for i in range(count)]
+    return RawSamples(names, given.__getitem__, labels is not None, fetch, sha256(content.encode()).hexdigest(), notes)
+
+
+def choose_arrays(arrays: Mapping[str, Array], path: Path, task: Task) -> dict[str, Array]:
+    """One array for each input by its name; with a single input the only array there is."""
+    names = [one.name for one in task.inputs]
+    derived = [name for one in task.inputs for name in (getattr(one, "mask", ""), getattr(one, "segments", "")) if name]
+    if len(names) == 1 and names[0] not in arrays and len(arrays) == 1:
+        return {names[0]: next(iter(arrays.values()))}
+    if missing := [name for name in names if name not in arrays]:
+        raise DataError(
+            f"{path} lacks the input '{missing[0]}'",
+            f"it has {', '.join(arrays) or 'no arrays'} beside the labels",
+            "name the arrays as the task names its inputs",
+        )
+    return {name: arrays[name] for name in (*names, *derived) if name in arrays}
+
+
+def count_entries(arrays: Mapping[str, Array], labels: Array | None, path: Path) -> int:
+    every = {**arrays, **({"labels": labels} if labels is not None else {})}
+    counts = {name: len(array) if array.ndim else 0 for name, array in every.items()}
+    if len(set(counts.values())) != 1:
+        raise DataError(
+            f"{path}: the arrays differ in length", ", ".join(f"{n} has {c}" for n, c in counts.items()), "align them"
+        )
+    return next(iter(counts.values()))
+
+
+def convert_labels(labels: Array, path: Path, task: Task) -> list[Label]:
+    """Class numbers, numbers, token ids, or boxes [n, most, 5] filled up with a class of −1. DataError otherwise."""
+    if isinstance(task.output, Regression | NextToken | Boxes):
+        kept = labels if isinstance(task.output, NextToken) else labels.astype(np.float64)
+        if isinstance(task.output, Boxes):
+            return [rows[rows[:, 0] >= 0] for rows in kept]
+        return list(kept.reshape(len(kept), -1))
+    if not len(labels):
+        return []
+    flat = labels.reshape(len(labels), -1)
+    if flat.shape[1:] != (1,):
+        raise DataError(f"{path}: labels has shape {list(labels.shape)}", "a class number is one number", "argmax")
+    values = flat[:, 0]
+    if values.dtype.kind not in "iub" and not (values.dtype.kind == "f" and np.all(values == np.rint(values))):
+        raise DataError(f"{path}: labels are {labels.dtype}", "class numbers are integers from 0", "astype(int64)")
+    class_count = count_classes(task)
+    numbers = [int(value) for value in values]
+    for index, number in enumerate(numbers):
+        if number < 0 or (class_count and number >= class_count):
+            raise make_range_error(f"{path}, label {index}", number, class_count)
+    return list(numbers)

@@ -1,0 +1,239 @@
+"""Data sets: opened by one word, read one sample after the other, never all in memory.
+
+A sample that cannot be read is skipped and counted; more than one in a hundred end the reading with a DataError.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import lru_cache
+from hashlib import sha256
+from heapq import nsmallest
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from edgewright.errors import DataError, EdgewrightError
+from edgewright.tasks.data.entries import LAYOUT, RawSamples, open_folder, open_zip
+from edgewright.tasks.data.feeding import make_feeds, make_next_token_labels, move_label
+from edgewright.tasks.data.images import UnreadableSample
+from edgewright.tasks.data.labels import Label
+from edgewright.tasks.spec.functions import USER_CODE_ERRORS, is_function, load_function
+from edgewright.tasks.spec.task import NextToken, Task
+
+MAX_SKIPPED_SHARE = 0.01  # of the samples asked for
+MAX_SHOWN_SAMPLES = 3
+MAX_MESSAGE_LENGTH = 500  # of what the user's code says
+
+
+class Sample(Struct, frozen=True, kw_only=True):
+    """One sample as the model takes it.
+
+    Attributes:
+        index: its place in the data set.
+        name: of its file, or `#` and its place.
+        feeds: one array for each input, by the source model's names, with a batch of 1, in the task's layout and dtype.
+        label: a class number; numbers [k]; token ids; boxes [k, 5] (class, left, top, right, bottom, in pixels of the
+            model's input); None where the data set has no labels.
+    """
+
+    index: int
+    name: str
+    feeds: dict[str, NDArray[Any]]
+    label: Label
+
+
+class Skipped(NamedTuple):
+    """A sample that could not be read."""
+
+    name: str
+    why: str
+
+
+class Dataset:
+    """A data set that is open; close it, or use it in a `with`.
+
+    Attributes:
+        title: what it was opened by.
+        labelled: whether samples have labels; next tokens are made from the ids.
+        labels_cost: whether `label` makes the whole sample, as a function's does.
+        fingerprint: hash of names, sizes and, in archives, checksums; empty for a function's.
+        notes: what the user should know.
+        skipped: samples that could not be read until now, by index.
+    """
+
+    def __init__(self, title: str, task: Task, entries: RawSamples) -> None:
+        self.title = title
+        self.labels_are_slow = entries.labels_are_slow
+        self.labeled = entries.labeled or isinstance(task.output, NextToken)
+        self.fingerprint = entries.fingerprint
+        self.notes = entries.notes
+        self.skipped: dict[int, Skipped] = {}
+        self._task, self._entries = task, entries
+
+    def __len__(self) -> int:
+        return len(self._entries.names)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._entries.close()
+
+    def name(self, index: int) -> str:
+        return self._entries.names[index]
+
+    def label(self, index: int) -> Label:
+        """As the data set has it: boxes in pixels of the picture itself. DataError where a function gives none."""
+        try:
+            return self._entries.label(index)
+        except UnreadableSample as error:
+            raise DataError(f"{self.title} gives no label for {self.name(index)}", str(error), "mend it") from error
+
+    def check(self, indices: Iterable[int]) -> None:
+        """DataError for an index that is none."""
+        for index in indices:
+            if not 0 <= index < len(self):
+                raise DataError(
+                    f"{self.title} has no sample {index}", f"it has {len(self)}, counted from 0", "choose others"
+                )
+
+    def read(self, indices: Sequence[int] | None = None) -> Iterator[Sample]:
+        """The samples in the order asked for; all where nothing is said.
+
+        Raises:
+            DataError: an index that is none, or more than one in a hundred that cannot be read.
+        """
+        wanted = range(len(self)) if indices is None else indices
+        self.check(wanted)
+        failed: list[Skipped] = []
+        for index in wanted:
+            try:
+                yield self._read_one(index)
+            except UnreadableSample as error:
+                failed.append(Skipped(self.name(index), str(error)))
+                self.skipped[index] = failed[-1]
+                if len(failed) > MAX_SKIPPED_SHARE * len(wanted):
+                    raise make_skip_error(self.title, failed, len(wanted)) from None
+
+    def _read_one(self, index: int) -> Sample:
+        try:
+            return self._make_one(index)
+        except (EdgewrightError, UnreadableSample):
+            raise
+        except USER_CODE_ERRORS as error:
+            if not self.labels_are_slow:  # it is not the user's own code that gave it
+                raise
+            raise UnreadableSample(f"it is no sample: {type(error).__name__}: {error}"[:MAX_MESSAGE_LENGTH]) from error
+
+    def _make_one(self, index: int) -> Sample:
+        feeds, placement = make_feeds(self._entries.fetch(index), self._task)
+        label = move_label(self._entries.label(index), placement, self._task)
+        label = make_next_token_labels(feeds, self._task) if label is None else label
+        return Sample(index=index, name=self.name(index), feeds=feeds, label=label)
+
+
+def make_skip_error(title: str, failed: Iterable[Skipped], asked: int) -> DataError:
+    shown = list(failed)
+    lines = [f"{one.name}: {one.why}" for one in shown[:MAX_SHOWN_SAMPLES]]
+    return DataError(
+        f"{title}: {len(shown)} of {asked} samples cannot be read, more than 1 %",
+        "\n".join(lines),
+        "mend or remove them; if all fail alike, look at the task's inputs (edgewright task show)",
+    )
+
+
+def open_dataset(spec: str, task: Task, code: Collection[str] = ()) -> Dataset:
+    """A data set by a path or by a function.
+
+    Args:
+        spec: a folder or zip with labels.csv or with one folder for each class, an .npz, or `FILE.py:function` (or
+            `module:function`) that gives a sequence of (input, label).
+        code: functions that the user allowed to run.
+
+    Raises DataError, and ConfigError for a function that cannot be loaded or is not allowed.
+    """
+    if is_function(spec) and not Path(spec).exists():
+        return Dataset(spec, task, require_samples(spec, open_function(spec, code)))
+    path = Path(spec)
+    if path.is_dir():
+        return Dataset(spec, task, require_samples(spec, open_folder(path, task)))
+    if not path.is_file():
+        raise DataError(f"there is no data set {spec}", "no such file or folder", LAYOUT)
+    if path.suffix.lower() == ".npz":
+        from edgewright.tasks.data.arrays import open_npz
+
+        return Dataset(spec, task, require_samples(spec, open_npz(path, task)))
+    if path.suffix.lower() == ".zip":
+        return Dataset(spec, task, require_samples(spec, open_zip(path, task)))
+    raise DataError(f"{spec} is no data set", f"it ends with '{path.suffix}'", f"{LAYOUT}, or an .npz")
+
+
+def require_samples(title: str, entries: RawSamples) -> RawSamples:
+    if not len(entries.names):
+        entries.close()
+        raise DataError(f"{title} is empty", "it has no samples", LAYOUT)
+    return entries
+
+
+def open_function(spec: str, code: Collection[str]) -> RawSamples:
+    """What the user's function gives: a sequence (`len` and `[i]`) of (input, label).
+
+    An input is an array or a dict of arrays by input name, a path, bytes of a file, or a Pillow picture.
+    """
+
+    @lru_cache(maxsize=1)  # a sample is asked for its input and then for its label
+    def pair(index: int) -> tuple[Any, Any]:
+        item = given[index]
+        return item if isinstance(item, tuple) and len(item) == 2 else (item, None)
+
+    def fetch(index: int) -> Any:
+        try:
+            return pair(index)[0]
+        except USER_CODE_ERRORS as error:
+            raise UnreadableSample(f"{type(error).__name__}: {error}"[:MAX_MESSAGE_LENGTH]) from error
+
+    def label(index: int) -> Label:
+        try:
+            return as_label(pair(index)[1])
+        except USER_CODE_ERRORS as error:
+            raise UnreadableSample(f"{type(error).__name__}: {error}"[:MAX_MESSAGE_LENGTH]) from error
+
+    function = load_function(spec, code)
+    try:
+        given = function()
+        count = len(given)
+        labeled = bool(count) and label(0) is not None
+    except EdgewrightError:
+        raise
+    except USER_CODE_ERRORS as error:
+        why = f"{type(error).__name__}: {error}"[:MAX_MESSAGE_LENGTH]
+        raise DataError(f"{spec} gives no data set", why, "return a list of (input, label)") from error
+    return RawSamples([f"#{i}" for i in range(count)], label, labeled, fetch, "", labels_are_slow=True)
+
+
+def as_label(label: Any) -> Label:
+    if label is None:
+        return None
+    array = np.asarray(label)
+    return int(array) if array.ndim == 0 and array.dtype.kind in "iub" else np.atleast_1d(array)
+
+
+def split(n: int, samples: int, seed: int) -> tuple[list[int], list[int]]:
+    """Indices for calibration, and the rest, both ascending.
+
+    Calibration takes the `samples` indices whose SHA-256 of "SEED:INDEX" is smallest: the same everywhere and always,
+    whatever a library's random numbers do, and growing `samples` only adds to the choice. DataError where there are
+    fewer than `samples`.
+    """
+    if not 0 <= samples <= n:
+        raise DataError(f"{samples} samples are wanted", f"there are {n}", f"--samples {n}")
+    chosen = set(nsmallest(samples, range(n), key=lambda index: sha256(f"{seed}:{index}".encode()).digest()))
+    return sorted(chosen), [index for index in range(n) if index not in chosen]

@@ -1,0 +1,254 @@
+"""Where samples come from: files in a folder or a zip, arrays of an .npz, or a function. One after the other."""
+
+import os
+from collections.abc import Callable, Collection, Iterable, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+from zipfile import ZipFile, ZipInfo
+
+from numpy.typing import NDArray
+
+from edgewright.errors import DataError
+from edgewright.formats.npz import NpzError, find_expansion_problem, parse_npy
+from edgewright.system.files import read_regular
+from edgewright.tasks.data import images
+from edgewright.tasks.data.images import UnreadableSample
+from edgewright.tasks.data.labels import LABELS_FILE, MAX_TABLE_BYTES, Label, is_integer_text, read_labels
+from edgewright.tasks.spec.task import AudioInput, ImageInput, Task, count_classes, read_label_names
+
+Array = NDArray[Any]
+
+MAX_FILE_BYTES = 1 << 28
+LAYOUT = "a folder or zip with labels.csv (file,label), or one folder for each class"
+
+
+def close_nothing() -> None:
+    """What there is to close where nothing is open."""
+
+
+class RawSamples(NamedTuple):
+    """A data set before it is decoded.
+
+    Attributes:
+        names: of the samples, for people.
+        label: of sample number i; None where there is none.
+        labelled: whether there are labels.
+        fetch: what sample number i is made of: bytes of a file, an array, or arrays by input. Raises Unreadable.
+        fingerprint: hash of what is known of the content without reading all of it; empty where nothing is.
+        notes: what the user should know.
+        close: gives back files that are open.
+        labels_cost: whether asking for a label makes the whole sample.
+    """
+
+    names: Sequence[str]
+    label: Callable[[int], Label]
+    labeled: bool
+    fetch: Callable[[int], Any]
+    fingerprint: str
+    notes: tuple[str, ...] = ()
+    close: Callable[[], None] = close_nothing
+    labels_are_slow: bool = False
+
+
+def open_folder(path: Path, task: Task) -> RawSamples:
+    """Files by class, by labels.csv, or without labels."""
+    found = [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
+    sizes = {file.relative_to(path).as_posix(): file.stat().st_size for file in found if file.is_file()}
+    check_names(path, sizes)
+    table = read_labels_file(path / LABELS_FILE)
+    names, labels, notes = label_files(sizes, table, str(path), task)
+    known = sha256("\n".join(f"{name} {sizes.get(name, 0)}" for name in sorted(sizes)).encode())
+    known.update(table or b"")
+
+    def fetch(index: int) -> bytes:
+        return read_sample(path / names[index])
+
+    return RawSamples(names, labels.__getitem__, has_labels(labels), fetch, known.hexdigest(), notes)
+
+
+def check_names(path: Path, names: Iterable[str]) -> None:
+    """DataError for a name that cannot be written down: it goes on record and into reports."""
+    try:
+        "\n".join(names).encode()
+    except UnicodeEncodeError:
+        strange = next(name for name in names if not name.isascii() and "\ufffd" in to_printable(name))
+        raise DataError(
+            f"{path} holds a file whose name is not UTF-8", to_printable(strange)[:200], "give it another name"
+        ) from None
+
+
+def to_printable(name: str) -> str:
+    """The name with a replacement character for each byte that is not UTF-8."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def read_labels_file(table: Path) -> bytes | None:
+    """The bytes of a labels.csv; None where there is none."""
+    try:
+        return read_regular(table, MAX_TABLE_BYTES)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError(f"{table} cannot be read", error.strerror or str(error), LAYOUT) from None
+
+
+def read_sample(file: Path) -> bytes:
+    """The bytes of one sample's file. Raises Unreadable."""
+    try:
+        return read_regular(file, MAX_FILE_BYTES)
+    except OSError as error:
+        raise UnreadableSample(error.strerror or str(error)) from None
+
+
+def open_zip(path: Path, task: Task) -> RawSamples:
+    """The same in an archive, which is never unpacked onto the disk."""
+    try:
+        archive = ZipFile(path)
+    except Exception as error:  # zipfile raises nearly anything where lengths and places contradict each other
+        why = str(error) or type(error).__name__
+        raise DataError(f"{path} is no whole zip file", why, "copy or pack it again") from None
+    infos = {info.filename: info for info in archive.infolist() if not info.filename.endswith("/")}
+    for name, info in infos.items():
+        check_member(path, name, info)
+    root = find_common_root(infos, get_suffixes(task))
+    inside = {name.removeprefix(root): info for name, info in infos.items()}
+    table = inside.get(LABELS_FILE)
+    data = read_table(archive, table, path) if table else None
+    sizes = {name: info.file_size for name, info in inside.items()}
+    names, labels, notes = label_files(sizes, data, str(path), task)
+    known = "\n".join(f"{name} {info.file_size} {info.CRC}" for name, info in sorted(inside.items()))
+
+    def fetch(index: int) -> bytes:
+        info = inside.get(names[index])
+        if info is None:
+            raise UnreadableSample("it is not in the archive")
+        return read_member(archive, info, MAX_FILE_BYTES)
+
+    return RawSamples(
+        names, labels.__getitem__, has_labels(labels), fetch, sha256(known.encode()).hexdigest(), notes, archive.close
+    )
+
+
+def has_labels(labels: Sequence[Label]) -> bool:
+    return any(label is not None for label in labels[:1])
+
+
+def check_member(path: Path, name: str, info: ZipInfo) -> None:
+    """DataError for a name that leads out of the archive, or a member that needs a password."""
+    if name.startswith("/") or ".." in name.replace("\\", "/").split("/") or ":" in name.partition("/")[0]:
+        raise DataError(f"{path} holds a name that leads out of it", name[:200], "pack it again with plain names")
+    if info.flag_bits & 1:
+        raise DataError(f"{path} is encrypted", f"{name[:200]} needs a password", "pack it again without one")
+
+
+def read_member(archive: ZipFile, info: ZipInfo, most: int) -> bytes:
+    """The bytes of a member, never more than `most`. Raises Unreadable."""
+    if info.file_size > most:
+        raise UnreadableSample(f"it would have {info.file_size:,} bytes unpacked, over {most:,}")
+    if problem := find_expansion_problem(info.compress_size, info.file_size):
+        raise UnreadableSample(problem)
+    try:
+        with archive.open(info) as member:
+            return member.read(info.file_size + 1)
+    except Exception as error:  # what zipfile, zlib, bz2 and lzma raise have no common class
+        raise UnreadableSample(str(error) or type(error).__name__) from None
+
+
+def read_table(archive: ZipFile, table: ZipInfo, path: Path) -> bytes:
+    try:
+        return read_member(archive, table, MAX_TABLE_BYTES)
+    except UnreadableSample as error:
+        raise DataError(f"{path}/{LABELS_FILE} cannot be read", str(error), "pack it again") from None
+
+
+def find_common_root(names: Collection[str], suffixes: tuple[str, ...]) -> str:
+    """The one folder that holds everything, with its `/`; archives are often packed so."""
+    real = [name for name in names if is_wanted(name)]
+    if LABELS_FILE in real or not real:
+        return ""
+    first = real[0].partition("/")[0] + "/"
+    below = all(name.startswith(first) for name in real)
+    samples = [name for name in real if name.lower().endswith(suffixes)]
+    deep = f"{first}{LABELS_FILE}" in real or all(name.count("/") >= 2 for name in samples)
+    return first if below and deep else ""
+
+
+def is_wanted(name: str) -> bool:
+    """No hidden file, and none that macOS adds to archives."""
+    return not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+
+
+def label_files(
+    sizes: Collection[str], table: bytes | None, title: str, task: Task
+) -> tuple[list[str], list[Label], tuple[str, ...]]:
+    """The samples of a folder or archive, their labels, and notes."""
+    suffixes = get_suffixes(task)
+    files = sorted(name for name in sizes if is_wanted(name) and name.lower().endswith(suffixes))
+    if table is not None:
+        known = frozenset(sizes)
+        names, labels = read_labels(table, f"{title}/{LABELS_FILE}", known, task)
+        if not any(name in known for name in names):
+            raise DataError(
+                f"{title}/{LABELS_FILE} names no file of the data set",
+                f"the first is {names[0][:100]}; there are {', '.join(files[:3]) or 'no files'}",
+                "name files relative to labels.csv",
+            )
+        left_out = len(set(files) - set(names))
+        return names, labels, (f"{left_out} files have no row in labels.csv and are left out",) if left_out else ()
+    if not files:
+        raise DataError(f"{title} holds no samples", f"no file in it ends with {', '.join(suffixes[:6])}", LAYOUT)
+    classes = sorted({name.partition("/")[0] for name in files if "/" in name})
+    if not classes:
+        return files, [None] * len(files), ("there are no labels",)
+    inside = [name for name in files if "/" in name]
+    numbers = number_folders(classes, title, task)
+    notes = (f"{len(files) - len(inside)} files lie in no class folder and are left out",)
+    return inside, [numbers[name.partition("/")[0]] for name in inside], notes if len(inside) < len(files) else ()
+
+
+def get_suffixes(task: Task) -> tuple[str, ...]:
+    if any(isinstance(one, ImageInput) for one in task.inputs):
+        return images.SUFFIXES
+    return (".wav", ".npy") if any(isinstance(one, AudioInput) for one in task.inputs) else (".npy",)
+
+
+def number_folders(folders: Sequence[str], title: str, task: Task) -> dict[str, int]:
+    """The class of each folder: its name in the labels file, its number, or its place in the sorted names."""
+    names = {name: number for number, name in enumerate(read_label_names(task))}
+    if names and all(folder in names for folder in folders):
+        return {folder: names[folder] for folder in folders}
+    class_count = count_classes(task)
+    if all(is_integer_text(folder) for folder in folders):
+        numbers = {folder: int(folder) for folder in folders}
+        if min(numbers.values()) < 0 or (class_count and max(numbers.values()) >= class_count):
+            raise DataError(f"{title}: a folder is no class", f"there are {class_count} classes, from 0", LAYOUT)
+        return numbers
+    if class_count > 1 and len(folders) == 1:
+        raise DataError(
+            f"{title} has no labels",
+            f"there is no {LABELS_FILE} in it, and the one folder '{folders[0]}' cannot be {class_count} classes",
+            f"add {LABELS_FILE}, or a folder for each class",
+        )
+    if names:
+        unknown = next(folder for folder in folders if folder not in names)
+        raise DataError(
+            f"{title}: the folder '{unknown}' is no class",
+            f"the labels file has {', '.join(list(names)[:5])} …",
+            "name the folders as the labels file does",
+        )
+    if class_count and len(folders) != class_count:
+        raise DataError(
+            f"{title} has {len(folders)} class folders",
+            f"there are {class_count} classes, and it cannot be told which are missing",
+            "give the task a labels file with the folders' names in order",
+        )
+    return {folder: number for number, folder in enumerate(folders)}
+
+
+def parse_array(data: bytes) -> Array:
+    """An array from a .npy file's bytes. Raises Unreadable."""
+    try:
+        return parse_npy(data)
+    except NpzError as error:
+        raise UnreadableSample(str(error)) from None

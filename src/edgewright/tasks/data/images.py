@@ -1,0 +1,206 @@
+"""From the bytes of a picture to what a model takes. Every rule is held to golden vectors in tests/tasks."""
+
+from functools import cache, lru_cache
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from edgewright.tasks.data.resize import Placement, compute_placement, sample_neighbors
+from edgewright.tasks.spec.task import ImageInput
+
+Array = NDArray[Any]
+
+MAX_PIXELS = 89_478_485  # Pillow's own limit before it warns of a decompression bomb
+# What the readers of the formats raise for damaged files, and their warnings where those are errors.
+DECODE_ERRORS = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    LookupError,
+    EOFError,
+    TypeError,
+    MemoryError,
+    OverflowError,
+    UserWarning,
+)
+FILLS = {"white": (255, 255, 255, 255), "black": (0, 0, 0, 255)}
+FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+    "hamming": Image.Resampling.HAMMING,
+}
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")  # Pillow's names of the same
+
+
+class UnreadableSample(ValueError):
+    """One sample cannot be used; it is skipped and counted."""
+
+
+def decode(data: bytes, spec: ImageInput) -> Image.Image:
+    """The picture upright, in mode RGB or L (for `gray`). Raises Unreadable.
+
+    The first frame of an animation; colour profiles are not applied, as no training loader does.
+    """
+    try:
+        image = Image.open(BytesIO(data), formats=known_formats())
+        check_pixels(image.width, image.height)
+        image.load()
+        return to_mode(apply_exif_orientation(image), spec)
+    except UnidentifiedImageError:
+        raise UnreadableSample("it is no picture of a known format") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise UnreadableSample(f"it has over {MAX_PIXELS:,} pixels") from None
+    except UnreadableSample:
+        raise
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        IndexError,
+        EOFError,
+        TypeError,
+        MemoryError,
+        OverflowError,
+        UserWarning,
+    ) as error:
+        raise UnreadableSample(
+            str(error).partition("\n")[0] or type(error).__name__
+        ) from None  # each format has its own
+
+
+@cache
+def known_formats() -> tuple[str, ...]:
+    """The formats that are decoded, as far as this Pillow has them.
+
+    Pillow tells them by their bytes, whatever a file is named, and hands some that are programs (EPS) to others to run.
+    """
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def check_pixels(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise UnreadableSample(f"{width} × {height} pixels are over {MAX_PIXELS:,}")
+
+
+def apply_exif_orientation(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says; a broken EXIF block turns nothing."""
+    if not image.info.get("exif") and image.format in ("JPEG", "PNG", "WEBP"):
+        return image
+    try:
+        return ImageOps.exif_transpose(image)
+    except (ValueError, SyntaxError, TypeError, KeyError, OSError, ZeroDivisionError, UserWarning):
+        return image
+
+
+def to_mode(image: Image.Image, spec: ImageInput) -> Image.Image:
+    """8 bits a channel: 16-bit grey is scaled, palettes are looked up, transparency goes as `alpha` says."""
+    wanted = "L" if spec.color == "gray" else "RGB"
+    if image.mode == wanted and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        image = to_8_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")  # a palette's transparent colour included
+        if spec.alpha != "drop":
+            ground = Image.new("RGBA", image.size, FILLS[spec.alpha])
+            image = Image.alpha_composite(ground, image)
+        image = image.convert("RGB")
+    return image if image.mode == wanted else image.convert(wanted)
+
+
+def to_8_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey as v × 255 / 65535, rounded; Pillow's own convert would clip at 255."""
+    values = np.asarray(image)
+    if image.mode == "F" or values.min(initial=0) < 0 or values.max(initial=0) > 0xFFFF:
+        raise UnreadableSample(f"its values (mode {image.mode}) have no known range")
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+
+
+def to_image(values: Array) -> Image.Image:
+    """A picture from uint8 [height, width] or [height, width, 1 or 3 or 4]. Raises Unreadable."""
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[:, :, 0]
+    if values.dtype != np.uint8 or not (values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (3, 4))):
+        raise UnreadableSample(
+            f"an array of {values.dtype} {list(values.shape)} is no picture of uint8 [h, w] or [h, w, 3]"
+        )
+    if 0 in values.shape:
+        raise UnreadableSample("it has no pixels")
+    return Image.fromarray(np.ascontiguousarray(values))
+
+
+def resize_and_crop(image: Image.Image, spec: ImageInput) -> tuple[Array, Placement]:
+    """Resized, cropped and filled up: uint8 [height, width, channels] in the order of `color`, and where it lies.
+
+    Raises Unreadable where the picture does not fit and nothing may make it fit.
+    """
+    placement = compute_placement(image.width, image.height, spec)
+    if placement is None:
+        raise UnreadableSample(
+            f"it is {image.width} × {image.height}, the model takes {spec.size[1]} × {spec.size[0]}, "
+            f'and resize is "{spec.resize}"'
+        )
+    check_pixels(*placement.resized)
+    if image.size != placement.resized:
+        image = resize(image, placement.resized, spec)
+    height, width = spec.size
+    left, top = placement.left, placement.top
+    if (left, top, *image.size) != (0, 0, width, height):
+        inside = (max(0, left), max(0, top), min(image.width, left + width), min(image.height, top + height))
+        image = image.crop(inside)
+    values = np.asarray(image)
+    values = values[:, :, np.newaxis] if values.ndim == 2 else values
+    if values.shape[:2] != spec.size:
+        canvas = np.full((*spec.size, values.shape[2]), placement.fill, np.uint8)
+        y, x = max(0, -top), max(0, -left)
+        canvas[y : y + values.shape[0], x : x + values.shape[1]] = values
+        values = canvas
+    return (values[:, :, ::-1] if spec.color == "BGR" else values), placement
+
+
+def resize(image: Image.Image, size: tuple[int, int], spec: ImageInput) -> Image.Image:
+    """To `size` (width, height)."""
+    if spec.antialias or spec.interpolation == "nearest":
+        return image.resize(size, FILTERS[spec.interpolation])
+    return Image.fromarray(sample_neighbors(np.asarray(image), size[1], size[0], cubic=spec.interpolation == "bicubic"))
+
+
+def to_tensor(values: Array, spec: ImageInput) -> Array:
+    """uint8 [height, width, channels] as the model takes it: normalised, with a batch of 1, in its layout and dtype."""
+    table = make_value_table(spec)
+    out: Array = np.empty(spec.shape, spec.dtype)
+    planes = out[0] if spec.layout == "NCHW" else out[0].transpose(2, 0, 1)
+    if (table == table[0]).all():
+        np.take(table[0], values.transpose(2, 0, 1) if spec.layout == "NCHW" else values, out=out[0], mode="clip")
+        return out
+    for channel in range(spec.channels):  # mode="clip" writes straight into `out`, where "raise" would buffer
+        np.take(table[channel], values[:, :, channel], out=planes[channel], mode="clip")
+    return out
+
+
+@lru_cache(maxsize=16)
+def make_value_table(spec: ImageInput) -> Array:
+    """[channels, 256]: what each value becomes, computed in float64 and rounded once."""
+    v = np.arange(256, dtype=np.float64)
+    scale, mean, std = (
+        np.broadcast_to(np.asarray(one, np.float64), spec.channels)[:, None]
+        for one in (spec.scale, spec.mean, spec.std)
+    )
+    return store_values((v * scale - mean) / std, spec.dtype)
+
+
+def store_values(values: Array, dtype: str) -> Array:
+    """Real values in a type: integers are rounded half to even and clipped."""
+    if np.dtype(dtype).kind in "iu":
+        limits = np.iinfo(dtype)
+        values = np.clip(np.rint(values), limits.min, limits.max)
+    stored: Array = values.astype(dtype)
+    return stored

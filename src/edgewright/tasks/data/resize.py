@@ -1,0 +1,116 @@
+"""Where a picture lies in what a model takes: the published rules of resizing and cropping.
+
+- `shorter`: torchvision.transforms.functional.resize with one number: the longer side is int(size × long / short).
+- `center`: torchvision.transforms.functional.center_crop: int(round((h − size) / 2)), zeros around a smaller picture.
+- `pad`: the picture times min(H / h, W / w), each side rounded, as the letterbox of the YOLO family.
+- neighbours: half-pixel centres and edges repeated, as torch.nn.functional.interpolate(align_corners=False), OpenCV's
+  INTER_LINEAR and INTER_CUBIC (a = −0.75), and TensorFlow 2's bilinear.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.tasks.spec.task import ImageInput
+
+Array = NDArray[Any]
+CUBIC_A = -0.75
+
+
+class Placement(NamedTuple):
+    """The picture is resized to `resized` (width, height); the model's left upper corner lies at (left, top) of that.
+
+    Negative ones mean that it is filled up there, with `fill`. `scale_x` and `scale_y` bring the picture's own
+    coordinates to the resized ones.
+    """
+
+    resized: tuple[int, int]
+    left: int
+    top: int
+    fill: int
+    scale_x: float
+    scale_y: float
+
+
+def compute_placement(width: int, height: int, spec: ImageInput) -> Placement | None:
+    """Where a picture of this size lies; None where it does not fit and must not be made to."""
+    resized = compute_resized_size(width, height, spec)
+    high, wide = spec.size
+    if spec.resize == "pad":
+        left, top, fill = *compute_pad_corner(resized, spec), spec.pad_value
+    elif resized == (wide, high):
+        left, top, fill = 0, 0, 0
+    elif spec.crop == "none" or (spec.resize == "none" and (resized[0] < wide or resized[1] < high)):
+        return None
+    else:
+        left, top, fill = compute_crop_start(resized[0], wide), compute_crop_start(resized[1], high), 0
+    return Placement(resized, left, top, fill, resized[0] / width, resized[1] / height)
+
+
+def compute_resized_size(width: int, height: int, spec: ImageInput) -> tuple[int, int]:
+    """Width and height after resizing, before cropping or filling up."""
+    high, wide = spec.size
+    to = spec.resize_to
+    match spec.resize:
+        case "none":
+            return width, height
+        case "exact":
+            if isinstance(to, int):
+                return to, to
+            return (to[1], to[0]) if to else (wide, high)
+        case "pad":
+            ratio = min(high / height, wide / width)
+            return max(1, round(width * ratio)), max(1, round(height * ratio))
+        case "shorter":
+            short = to if isinstance(to, int) else min(high, wide)
+            if width <= height:
+                return short, int(short * height / width)
+            return int(short * width / height), short
+
+
+def compute_crop_start(have: int, want: int) -> int:
+    """Where a crop begins; negative where it is filled up around."""
+    return round((have - want) / 2.0) if have >= want else -((want - have) // 2)
+
+
+def compute_pad_corner(resized: tuple[int, int], spec: ImageInput) -> tuple[int, int]:
+    if spec.pad_align == "corner":
+        return 0, 0
+    return -((spec.size[1] - resized[0]) // 2), -((spec.size[0] - resized[1]) // 2)
+
+
+def sample_neighbors(values: Array, height: int, width: int, *, cubic: bool) -> Array:
+    """uint8 [h, w] or [h, w, c] at another size by 2 (or 4) neighbours along each axis, rounded to uint8."""
+    down = sample_axis(values.astype(np.float32), height, 0, cubic=cubic)
+    both = sample_axis(down, width, 1, cubic=cubic)
+    return np.clip(np.rint(both), 0, 255).astype(np.uint8)
+
+
+def sample_axis(values: Array, size: int, axis: int, *, cubic: bool) -> Array:
+    have = values.shape[axis]
+    at = (np.arange(size, dtype=np.float64) + 0.5) * (have / size) - 0.5
+    if not cubic:
+        at = np.maximum(at, 0.0)
+    first = np.floor(at).astype(np.int64)
+    offsets, weights = compute_cubic_weights(at - first) if cubic else ((0, 1), [1 - (at - first), at - first])
+    shape = [1] * values.ndim
+    shape[axis] = size
+    out: Array = np.zeros([size if i == axis else n for i, n in enumerate(values.shape)], np.float32)
+    for offset, weight in zip(offsets, weights, strict=True):
+        taken = values.take(np.clip(first + offset, 0, have - 1), axis=axis)
+        out += taken * weight.astype(np.float32).reshape(shape)
+    return out
+
+
+def compute_cubic_weights(t: Array) -> tuple[tuple[int, ...], list[Array]]:
+    """Keys' convolution (IEEE Trans. ASSP 29, 1981) at the four neighbours of a place between the second and third."""
+    a = CUBIC_A
+
+    def near(x: Array) -> Array:
+        return ((a + 2) * x - (a + 3)) * x * x + 1
+
+    def far(x: Array) -> Array:
+        return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+
+    return (-1, 0, 1, 2), [far(t + 1), near(t), near(1 - t), far(2 - t)]

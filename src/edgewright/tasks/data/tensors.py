@@ -1,0 +1,18 @@
+"""From real values to what a model's input stores."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.schema.model import TensorSpec
+
+
+def store_as(values: NDArray[np.floating], spec: TensorSpec) -> NDArray[Any]:
+    """Real values in the input's type: quantised inputs by their scale and zero point, rounded half to even."""
+    if spec.quantization is None:
+        return values.astype(spec.dtype)
+    limits = np.iinfo(spec.dtype)
+    stored = np.rint(values / spec.quantization.scale) + spec.quantization.zero_point
+    clipped: NDArray[Any] = np.clip(stored, limits.min, limits.max).astype(spec.dtype)
+    return clipped

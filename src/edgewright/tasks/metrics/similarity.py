@@ -1,0 +1,53 @@
+"""How much two models' outputs are alike, over samples that come chunk by chunk."""
+
+from collections.abc import Mapping
+from math import log10
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgewright.tasks.metrics.metrics import Score, is_same_class, make_agreement_score
+
+Array = NDArray[Any]
+
+EQUAL_DB = 200.0  # as bench/numerics.py: stands for equal bit for bit
+
+
+class OutputAgreement:
+    """Sums over chunks of two models' outputs."""
+
+    def __init__(self, classes: str | None) -> None:
+        """`classes` is the output whose largest entry is a class; None where none is."""
+        self._classes = classes
+        self._hits = self._vectors = 0
+        self._signal: dict[str, float] = {}
+        self._noise: dict[str, float] = {}
+
+    def add(self, reference: Mapping[str, Array], other: Mapping[str, Array]) -> None:
+        """Count in some samples, [n, …] each."""
+        for name, array in reference.items():
+            if array.dtype.kind not in "fiub" or name not in other or other[name].shape != array.shape:
+                continue
+            a, b = array.astype(np.float64), other[name].astype(np.float64)
+            valid = np.isfinite(a) & np.isfinite(b)
+            a, b = np.where(valid, a, 0.0), np.where(valid, b, 0.0)
+            self._signal[name] = self._signal.get(name, 0.0) + float(np.vdot(a, a))
+            self._noise[name] = self._noise.get(name, 0.0) + float(np.vdot(a - b, a - b))
+        if self._classes is not None and self._classes in other:
+            same = is_same_class(reference[self._classes], other[self._classes])
+            self._hits, self._vectors = self._hits + int(same.sum()), self._vectors + len(same)
+
+    def agreement(self) -> Score | None:
+        return make_agreement_score(self._hits, self._vectors) if self._vectors else None
+
+    def sqnr_db(self) -> float | None:
+        """Of the worst output: power of the reference over the power of the difference, all samples together."""
+        figures = [compute_sqnr_db(self._signal[name], self._noise[name]) for name in self._signal]
+        return min(figures, default=None)
+
+
+def compute_sqnr_db(signal: float, noise: float) -> float:
+    if noise == 0.0:
+        return EQUAL_DB
+    return min(EQUAL_DB, 10 * log10(signal / noise)) if signal else -EQUAL_DB

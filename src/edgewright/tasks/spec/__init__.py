@@ -1,0 +1,1 @@
+"""Task files: what a model's inputs and outputs mean."""

@@ -1,0 +1,73 @@
+"""Code of the user's own, named on the command line or in a task: `FILE.py:function`, or `module:function`.
+
+It runs where the user allowed it: every function that is loaded is among those handed to `load_function`, and a plan
+names them (`code`). Whoever makes the plan decides; see docs/decisions/0017-what-a-project-file-may-set.md.
+"""
+
+import sys
+from collections.abc import Callable, Collection
+from functools import lru_cache
+from hashlib import sha256
+from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+from edgewright.errors import ConfigError, EdgewrightError
+
+USER_CODE_ERRORS = (Exception, SystemExit)  # the user's code may raise anything
+
+
+def is_function(spec: str) -> bool:
+    """Whether this names a function rather than a path."""
+    head, colon, name = spec.rpartition(":")
+    return bool(colon) and name.isidentifier() and (head.endswith(".py") or head.replace(".", "").isidentifier())
+
+
+def load_function(spec: str, code: Collection[str]) -> Callable[..., Any]:
+    """Return the function; its file runs. ConfigError where there is none, or it is not among the allowed `code`.
+
+    A module must be installed: the current folder is not searched, since it may have come from a stranger.
+    """
+    if spec not in code:
+        raise make_code_rejection(spec, "")
+    return _load(spec)
+
+
+def make_code_rejection(spec: str, named_by: str) -> ConfigError:
+    """The error for code that a file names and the user did not allow."""
+    return ConfigError(
+        f"{named_by or 'a file'} names code that is not allowed to run: {spec!r}",
+        "project and task files may come from elsewhere, so the code that they name runs only if you allow it",
+        "read the code, then add --allow-code, or set allow_code = true for the command in your own config file",
+    )
+
+
+@lru_cache(maxsize=16)
+def _load(spec: str) -> Callable[..., Any]:
+    head, _, name = spec.rpartition(":")
+    try:
+        module = load_file(Path(head)) if head.endswith(".py") else import_module(head)
+    except EdgewrightError:
+        raise
+    except USER_CODE_ERRORS as error:
+        hint = "name a file of your own as FILE.py:function" if isinstance(error, ImportError) else "mend it"
+        raise ConfigError(f"{spec} cannot be loaded", f"{type(error).__name__}: {error}", hint) from error
+    function = getattr(module, name, None)
+    if not callable(function):
+        raise ConfigError(f"{spec} is no function", f"{head} has no function '{name}'", "FILE.py:function")
+    called: Callable[..., Any] = function
+    return called
+
+
+def load_file(path: Path) -> Any:
+    if not path.is_file():
+        raise ConfigError(f"there is no file {path}", "", "check the path")
+    name = f"{path.stem}_{sha256(str(path.absolute()).encode()).hexdigest()[:12]}"  # two files may have one name
+    spec = spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path} cannot be loaded", "it is no Python file", "FILE.py:function")
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up there
+    spec.loader.exec_module(module)
+    return module

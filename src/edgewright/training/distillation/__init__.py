@@ -1,0 +1,1 @@
+"""Losses of distillation, and students of a teacher's family."""

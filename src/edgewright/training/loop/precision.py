@@ -1,0 +1,41 @@
+"""Whether a training gains by bfloat16, and loses nothing."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from typing import Any, Literal
+
+LOSS_TOLERANCE = 0.03  # of the loss
+
+
+def choose_precision(
+    wanted: Literal["auto", "fp32", "bf16"], module: Any, loss: Callable[[Any], Any]
+) -> tuple[Literal["fp32", "bf16"], str]:
+    """What to compute in, and why it is not bf16 where `auto` could not take it.
+
+    Args:
+        loss: that of the first batch by a module on the processor or GPU.
+    """
+    import torch
+
+    if wanted != "auto":
+        return wanted, ""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if torch.backends.mps.is_available() or not supports_bf16(device):
+        return "fp32", "bf16 is not native here"
+    losses = []
+    for half in (False, True):
+        probe = deepcopy(module).to(device).train()  # normalisation takes notice of what it sees
+        with torch.no_grad(), torch.random.fork_rng(), torch.autocast(device, torch.bfloat16, enabled=half):
+            losses.append(float(loss(probe)))
+    if abs(losses[1] - losses[0]) <= LOSS_TOLERANCE * abs(losses[0]) + 1e-3:
+        return "bf16", ""
+    return "fp32", f"in bf16 the first loss is {losses[1]:.4g} instead of {losses[0]:.4g}"
+
+
+def supports_bf16(device: str) -> bool:
+    import torch
+
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    can = torch.cpu.get_capabilities()
+    return any(can.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -1,0 +1,1 @@
+"""Remove channels of a torch module, or set single weights to zero."""

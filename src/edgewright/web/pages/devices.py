@@ -1,0 +1,74 @@
+"""The devices on record: facts, state, last runs, and the same model across them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from edgewright.store.runs.browse import DeviceRow
+from edgewright.store.runs.queries import RunFilter, RunSummary
+from edgewright.store.store import Store
+from edgewright.web.pages.run_detail import flatten
+from edgewright.web.server.responses import make_csv_response, make_page_response
+from edgewright.web.server.state import get_app_state
+
+LAST_RUNS = 6
+MAX_RUNS = 2_000  # the newest that the matrix of models is made from
+MAX_MODELS = 40
+
+
+def devices_page(request: Request) -> Response:
+    store = get_app_state(request).store
+    devices = store.list_devices()
+    context = make_devices_context(devices, store)
+    return make_page_response(
+        request, "devices.html", "devices", lambda: {"devices": devices, "matrix": context["matrix"]}, context
+    )
+
+
+def devices_csv(request: Request) -> Response:
+    """Median latency, microseconds, by model and runtime, a column for each device."""
+    store = get_app_state(request).store
+    devices = store.list_devices()
+    rows = [
+        (row["model"], row["precision"], row["runtime"], *(get_p50(run) for run in row["runs"]))
+        for row in make_matrix(store, devices)
+    ]
+    return make_csv_response(
+        ("model", "precision", "runtime", *(device.name for device in devices)), rows, "devices.csv"
+    )
+
+
+def get_p50(row: RunSummary | None) -> float | None:
+    metric = row.metrics.get("latency.p50") if row else None
+    return metric.value if metric else None
+
+
+def make_devices_context(devices: Sequence[DeviceRow], store: Store) -> dict[str, Any]:
+    def last(device: DeviceRow) -> list[RunSummary]:
+        return store.list_runs(RunFilter(device=device.id, limit=LAST_RUNS, metrics=("latency.p50",)))
+
+    return {
+        "devices": [(device, last(device), flatten(device.facts)) for device in devices],
+        "matrix": make_matrix(store, devices),
+    }
+
+
+def make_matrix(store: Store, devices: Sequence[DeviceRow]) -> list[dict[str, Any]]:
+    """Median latency by model and runtime, a column for each device: the newest finished run counts."""
+    wanted = RunFilter(kind="benchmark", state="done", limit=MAX_RUNS, metrics=("latency.p50",))
+    found: dict[tuple[str, str, str], dict[str, RunSummary]] = {}
+    for row in store.list_runs(wanted):
+        key = (row.model_name or "", row.precision or "", row.runtime)
+        found.setdefault(key, {}).setdefault(row.device_id or "", row)
+    rows = sorted(found.items(), key=lambda item: (-len(item[1]), item[0]))[:MAX_MODELS]
+    return [
+        {
+            "model": model,
+            "precision": precision,
+            "runtime": runtime,
+            "runs": [by_device.get(device.id) for device in devices],
+        }
+        for (model, precision, runtime), by_device in rows
+    ]

@@ -1,0 +1,223 @@
+"""The figures of a run in the order and the words in which a page shows them."""
+
+from collections.abc import Mapping
+
+from markupsafe import Markup
+from msgspec import Struct
+
+from edgewright.bench.summary import parse_counts, read_chunk_medians
+from edgewright.flows.benchmark.comparison import get_options
+from edgewright.report.charts import run as charts
+from edgewright.report.charts.run import BarSegment
+from edgewright.report.numbers import MORE_IS_BETTER, format_exact, format_value, get_unit
+from edgewright.schema.run import Metric, Run
+
+TITLES: dict[str, str] = {
+    "latency.p50": "Median latency",
+    "accuracy": "Accuracy",
+    "top1": "Top-1 accuracy",
+    "top5": "Top-5 accuracy",
+    "auc": "Area under ROC",
+    "map": "Mean average precision",
+    "map50": "Mean average precision at 0.5",
+    "mae": "Mean absolute error",
+    "perplexity": "Perplexity",
+    "agreement": "Agreement with the first",
+    "sqnr": "SQNR to the first",
+    "latency.p90": "90th percentile",
+    "cold_start": "Cold start",
+    "memory.peak": "Peak memory",
+    "model.file": "Model on disk",
+    "energy": "Energy an inference",
+    "cpu.p50": "CPU time, median",
+    "artifact.bytes": "Artifact",
+    "compile.seconds": "Compile time",
+    "quantize.sqnr": "SQNR to source",
+    "quantize.seconds": "Time to quantise",
+    "numerics.sqnr": "SQNR to source",
+    "numerics.cosine": "Cosine to source",
+    "numerics.max-abs": "Largest difference",
+    "numerics.argmax-agreement": "Same arg-max",
+}
+SAMPLE_METRICS = (*MORE_IS_BETTER, "mae", "perplexity", "sqnr")
+COLD_START_PHASES = (("start", "interpreter and imports"), ("load", "load"), ("first_inference", "first inference"))
+MEMORY_PHASES = (("memory.before_load", "before load"), ("memory.after_load", "model loaded"), ("memory.peak", "peak"))
+SENSORS = (("temperature", "Temperature"), ("frequency", "Frequency"), ("power", "Power"))
+UNIT_ORDER = ("CPU", "GPU", "NPU", "UNKNOWN")
+
+
+class Figure(Struct, frozen=True, kw_only=True):
+    """A headline: what it is called, its value, its interval, and where it comes from."""
+
+    name: str
+    title: str
+    unit: str
+    value: float | None
+    low: float | None
+    high: float | None
+    note: str
+
+
+def index_metrics(run: Run) -> dict[str, Metric]:
+    """By name; the first of a name counts."""
+    return {metric.name: metric for metric in reversed(run.metrics)}
+
+
+def list_figures(run: Run) -> list[Figure]:
+    """Those of `TITLES` that the run has."""
+    metrics = index_metrics(run)
+    return [make_figure(metrics[name], title, run, metrics) for name, title in TITLES.items() if name in metrics]
+
+
+def make_figure(metric: Metric, title: str, run: Run, metrics: Mapping[str, Metric]) -> Figure:
+    return Figure(
+        name=metric.name,
+        title=title,
+        unit=get_unit(metric),
+        value=metric.value,
+        low=metric.low,
+        high=metric.high,
+        note=make_note(metric, run, metrics),
+    )
+
+
+def make_note(metric: Metric, run: Run, metrics: Mapping[str, Metric]) -> str:
+    """One short line below a headline."""
+    if metric.name == "energy":
+        return run.tags.get("energy-evidence", "") if metric.value is not None else "no sensor"
+    if metric.name == "latency.p50":
+        confidence = metrics.get("latency.p50_confidence")
+        share = f"{confidence.value:.0%} interval, " if confidence and confidence.value and metric.low else ""
+        return f"{share}{metric.n:,} samples"
+    if metric.name in SAMPLE_METRICS:
+        return f"{metric.n:,} samples" if metric.low is None else f"95 % interval, {metric.n:,} samples"
+    if metric.low is None:
+        return ""
+    return f"{metric.n:,} samples" if metric.name.endswith(".p50") else f"{metric.n:,} processes"
+
+
+def find_series(run: Run, name: str) -> tuple[float, ...]:
+    return next((series.data for series in run.series if series.name == name), ())
+
+
+def find_main_samples(run: Run) -> tuple[str, tuple[float, ...]]:
+    """The wall times, or else the longest series; its name and its values."""
+    if wall := find_series(run, "wall"):
+        return "wall", wall
+    timed = [series for series in run.series if series.unit == "us"]
+    longest = max(timed, key=lambda series: len(series.data), default=None)
+    return (longest.name, longest.data) if longest and len(longest.data) > 1 else ("", ())
+
+
+def count_process_samples(run: Run) -> list[int]:
+    """How many wall samples each process took."""
+    return parse_counts(find_series(run, "wall.samples"))
+
+
+def draw_distribution(run: Run) -> Markup:
+    metrics = index_metrics(run)
+    _, samples = find_main_samples(run)
+    p50 = metrics.get("latency.p50")
+    marks = [(name, metrics[f"latency.{name}"].value) for name in ("p50", "p90", "p99") if f"latency.{name}" in metrics]
+    interval = (p50.low, p50.high) if p50 else (None, None)
+    return charts.draw_histogram(samples, "us", marks, interval)
+
+
+def draw_samples(run: Run) -> Markup:
+    name, samples = find_main_samples(run)
+    return charts.draw_over_time(samples, "us", count_process_samples(run) if name == "wall" else ())
+
+
+def draw_sensors(run: Run) -> list[tuple[str, Markup]]:
+    """One small picture for each sensor that was read."""
+    known = [(title, series) for name, title in SENSORS for series in run.series if series.name == name]
+    drawn = [(title, charts.draw_over_time(series.data, series.unit, (), title, 110.0)) for title, series in known]
+    return [(title, picture) for title, picture in drawn if picture]
+
+
+def draw_cold_start(run: Run) -> Markup:
+    return charts.draw_levels(make_phase_segments(run, COLD_START_PHASES, "phase"), "us", "Cold start by phase")
+
+
+def draw_memory(run: Run) -> Markup:
+    return charts.draw_levels(make_phase_segments(run, MEMORY_PHASES, "memory"), "bytes", "Memory by phase")
+
+
+def make_phase_segments(run: Run, names: tuple[tuple[str, str], ...], css: str) -> list[BarSegment]:
+    metrics = index_metrics(run)
+    known = [(metrics[name], title) for name, title in names if name in metrics and metrics[name].value is not None]
+    return [BarSegment(css, title, metric.value or 0.0, describe_metric(metric)) for metric, title in known]
+
+
+def describe_metric(metric: Metric) -> str:
+    """A metric in one line, for the mouse."""
+    unit = get_unit(metric)
+    interval = (
+        f" ({format_value(metric.low, unit)} to {format_value(metric.high, unit)})" if metric.low is not None else ""
+    )
+    return f"{metric.name}: {format_exact(metric.value, unit)}{interval}, n = {metric.n}"
+
+
+def draw_units(run: Run) -> Markup:
+    """The layers' time per unit, cut by how well the place is known."""
+    sizes: dict[tuple[str, str], float] = {}
+    for layer in run.layers:
+        if layer.median_us == layer.median_us:
+            key = (layer.unit, layer.evidence)
+            sizes[key] = sizes.get(key, 0.0) + layer.median_us
+    order = sorted(sizes, key=lambda key: (UNIT_ORDER.index(key[0]) if key[0] in UNIT_ORDER else 9, key[1]))
+    parts = [
+        BarSegment(
+            f"{unit.lower()} {evidence}",
+            f"{unit} · {evidence}",
+            sizes[unit, evidence],
+            f"{unit}, {evidence}: {format_value(sizes[unit, evidence], 'us')}",
+        )
+        for unit, evidence in order
+    ]
+    return charts.draw_shares(parts, "Time per unit, with the evidence for the place")
+
+
+def compute_process_medians(run: Run) -> list[float]:
+    """The median of each process's chunks."""
+    return [sorted(chunks)[len(chunks) // 2] for chunks in read_chunk_medians(run) if chunks]
+
+
+def draw_processes(run: Run) -> Markup:
+    """A dot for each process, the interval and the median; nothing for a single process."""
+    medians, p50 = compute_process_medians(run), index_metrics(run).get("latency.p50")
+    if len(medians) < 2 or p50 is None:
+        return Markup("")
+    return charts.draw_strip_plot([("", medians, p50.value, p50.low, p50.high)], "us", width=charts.WIDTH)
+
+
+def make_command(run: Run) -> str:
+    """What a person would type to measure the same again without the record; empty where the plan does not say."""
+    candidates = run.plan.get("candidates")
+    if run.kind != "benchmark" or not isinstance(candidates, list) or run.model is None:
+        return ""
+    words = ["edgewright", "benchmark", run.model.name, "--runtime", run.runtime]
+    defaults: dict[str, object] = {
+        "threads": 1,
+        "runs": None,
+        "seconds": 0.2,
+        "processes": 15,
+        "seed": 0,
+        "warmup_seconds": 2.0,
+        "layer_runs": 30,
+        "threshold": 0.02,
+        "power_w": None,
+        "interleave": "chunks",
+    }
+    for key, default in defaults.items():
+        if (value := run.plan.get(key, default)) != default:
+            words += [f"--{key.replace('_', '-')}", str(value)]
+    if not run.plan.get("layers", True):
+        words.append("--no-layers")
+    for key, sizes in dict(run.plan.get("shapes") or {}).items():
+        words += ["--shape", f"{key}={','.join(map(str, sizes))}"]
+    for key, option in get_options(run).items():
+        words += ["-p", f"{key}={option}"]
+    return " ".join(
+        word if word.isalnum() or all(c.isalnum() or c in "-_.,=/" for c in word) else repr(word) for word in words
+    )

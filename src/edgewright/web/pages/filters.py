@@ -1,0 +1,78 @@
+"""The state of the list of runs, which is its address: filter, order, place."""
+
+from collections.abc import Mapping
+from typing import Any, get_args
+from urllib.parse import parse_qsl
+
+from msgspec import Struct
+from starlette.datastructures import QueryParams
+
+from edgewright.report.numbers import ACCURACIES
+from edgewright.schema.vocabulary import RunState
+from edgewright.store.runs.queries import RunFilter, SortKey
+from edgewright.web.server.links import add_query
+
+PER_PAGE = 50
+FILTER_FIELDS = ("model", "runtime", "precision", "device", "kind", "state", "tag", "since", "until", "text")
+HEADLINE_METRICS = ("latency.p50", "cold_start", "memory.peak", *ACCURACIES, "model.file")
+MAX_LETTERS = 500
+MAX_PAGE = 1_000_000
+
+
+class ListState(Struct, frozen=True, kw_only=True):
+    """What an address of the list says. Empty words do not restrict."""
+
+    words: dict[str, str]
+    sort: SortKey = "started"
+    ascending: bool = False
+    page: int = 1
+
+    def filter(self, hidden: tuple[str, ...] = (), limit: int | None = PER_PAGE) -> RunFilter:
+        """As the record takes it. Raises UsageError for a date that is none, when it is used."""
+        words = {name: word for name, word in self.words.items() if word}
+        name, equals, value = words.pop("tag", "").partition("=")
+        asked = words.pop("state", "")
+        state: RunState | None = next((one for one in get_args(RunState) if one == asked), None)
+        plain: dict[str, Any] = dict(words)
+        return RunFilter(
+            **plain,
+            tags={name: value} if equals else {},
+            state=state,
+            sort=self.sort,
+            ascending=self.ascending,
+            limit=limit,
+            offset=(self.page - 1) * PER_PAGE if limit else 0,
+            without=hidden,
+            metrics=HEADLINE_METRICS,
+        )
+
+    def fields(self) -> list[tuple[str, str]]:
+        """What stands in the address, as names and words."""
+        return parse_qsl(self.address("").removeprefix("?"))
+
+    def address(self, path: str = "/runs", **other: str) -> str:
+        """The address of this state with some fields changed; what is at its default is left out."""
+        fields = {
+            **self.words,
+            "sort": self.sort,
+            "order": "up" if self.ascending else "",
+            "page": str(self.page),
+            **other,
+        }
+        defaults = {"sort": "started", "page": "1"}
+        return add_query(path, [(name, value) for name, value in fields.items() if value != defaults.get(name, "")])
+
+    def sorted_by(self, key: str) -> str:
+        """The address for a click on a column's header: again the same one turns the order."""
+        ascending = key not in ("started",) if key != self.sort else not self.ascending
+        return self.address(sort=key, order="up" if ascending else "", page="1")
+
+
+def parse_list_state(query: Mapping[str, str] | QueryParams) -> ListState:
+    """The state that an address asks for; what is not known asks for nothing."""
+    words = {name: query.get(name, "").strip()[:MAX_LETTERS] for name in FILTER_FIELDS}
+    asked = query.get("sort", "started")
+    sort: SortKey = next((key for key in get_args(SortKey) if key == asked), "started")
+    page = query.get("page", "1")
+    number = int(page) if page.isascii() and page.isdigit() and len(page) < 8 else 1
+    return ListState(words=words, sort=sort, ascending=query.get("order") == "up", page=min(max(number, 1), MAX_PAGE))

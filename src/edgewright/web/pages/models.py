@@ -1,0 +1,259 @@
+"""Models: which was made from which, and what the speed costs in accuracy and size."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import Response
+
+from edgewright.errors import RunNotFound
+from edgewright.report.charts.pareto import Point, draw_pareto, mark_front
+from edgewright.report.numbers import find_accuracy
+from edgewright.schema.run import Metric
+from edgewright.store.runs.browse import LineageLink, ModelRow
+from edgewright.store.runs.queries import RunFilter, RunSummary
+from edgewright.store.store import Store
+from edgewright.web.pages import netron
+from edgewright.web.pages.filters import HEADLINE_METRICS, ListState
+from edgewright.web.pages.run_detail import load_numerics
+from edgewright.web.pages.run_list import make_table_context
+from edgewright.web.server.responses import make_csv_response, make_page_response
+from edgewright.web.server.state import get_app_state
+
+QUALITIES: dict[str, tuple[str, str]] = {
+    "accuracy": ("accuracy", "share"),
+    "top1": ("top-1 accuracy", "share"),
+    "top5": ("top-5 accuracy", "share"),
+    "auc": ("area under ROC", "share"),
+    "map": ("mean average precision", "share"),
+    "map50": ("mean average precision at 0.5", "share"),
+    "agreement": ("agreement with the first of its evaluation", "share"),
+    "sqnr": ("SQNR to the first of its evaluation", "dB"),
+    "numerics.argmax-agreement": ("same arg-max as the source", "share"),
+    "numerics.sqnr": ("SQNR to the source", "dB"),
+}
+MAX_RUNS = 5_000
+MAX_SHOWN = 50
+MAX_DEPTH = 20
+
+
+class ModelTreeNode(Struct, frozen=True, kw_only=True):
+    """A model in the tree, how it was made, and what was made of it."""
+
+    model: ModelRow
+    by: LineageLink | None
+    accuracy: Metric | None
+    latency: RunSummary | None
+    children: tuple["ModelTreeNode", ...]
+
+
+class ModelIndex(Struct, frozen=True, kw_only=True):
+    """What runs say about models: the newest benchmark by model, runtime and device; the newest metric of quality."""
+
+    models: dict[str, ModelRow]
+    links: list[LineageLink]
+    benchmarks: dict[tuple[str, str, str], RunSummary]
+    qualities: dict[tuple[str, str], dict[str, Metric]]
+
+
+def load_model_index(store: Store, device: str = "") -> ModelIndex:
+    """Five queries, however many models."""
+    newest = RunFilter(kind="benchmark", state="done", device=device or None, limit=MAX_RUNS, metrics=("latency.p50",))
+    benchmarks: dict[tuple[str, str, str], RunSummary] = {}
+    for row in sort_local_first(store.list_runs(newest)):
+        benchmarks.setdefault((row.model_id or "", row.runtime, row.device_id or ""), row)
+    links = store.list_links()
+    made_by = {link.run_id: link for link in links}
+    qualities: dict[tuple[str, str], dict[str, Metric]] = {}
+    for kind in ("evaluate", "quantize", "compile"):
+        wanted = RunFilter(kind=kind, state="done", limit=MAX_RUNS, metrics=tuple(QUALITIES))
+        for row in sort_local_first(store.list_runs(wanted)):
+            link = made_by.get(row.id)
+            key = (link.child if link and kind != "evaluate" else row.model_id or "", row.runtime)
+            for name, metric in row.metrics.items():
+                qualities.setdefault(key, {}).setdefault(name, metric)
+    models = {model.id: model for model in store.list_models()}
+    return ModelIndex(models=models, links=links, benchmarks=benchmarks, qualities=qualities)
+
+
+def sort_local_first(rows: Sequence[RunSummary]) -> list[RunSummary]:
+    """Runs that were made here before those that were not: an imported one stands for a model that has no other."""
+    return sorted(rows, key=lambda row: row.imported is not False)
+
+
+def list_pareto_points(index: ModelIndex, quality: str, only: set[str] | None = None) -> list[Point]:
+    """What has both a latency and the quality, its front marked."""
+    _, unit = QUALITIES[quality]
+    points = []
+    for (model_id, runtime, _), row in index.benchmarks.items():
+        p50, metric = row.metrics.get("latency.p50"), index.qualities.get((model_id, runtime), {}).get(quality)
+        model = index.models.get(model_id)
+        if model is None or p50 is None or p50.value is None or metric is None or metric.value is None:
+            continue
+        if only is not None and model_id not in only:
+            continue
+        points.append(
+            Point(
+                name=model.name,
+                model_id=model_id,
+                runtime=runtime,
+                precision=row.precision or "",
+                device=row.device_name or "",
+                run_id=row.id,
+                bytes=model.bytes,
+                latency_us=p50.value,
+                latency_low=p50.low,
+                latency_high=p50.high,
+                quality=metric.value,
+                quality_low=metric.low,
+                quality_high=metric.high,
+                quality_unit=unit,
+            )
+        )
+    return sorted(mark_front(points), key=lambda one: (not one.best, one.latency_us))
+
+
+def build_model_trees(index: ModelIndex) -> list[ModelTreeNode]:
+    """The trees: models that were made from none on record are the roots."""
+    children: dict[str, list[LineageLink]] = {}
+    for link in index.links:
+        if link.child in index.models and link.parent in index.models:
+            children.setdefault(link.parent, []).append(link)
+    made = {link.child for links in children.values() for link in links}
+    fastest: dict[str, RunSummary] = {}
+    for (model_id, _, _), row in index.benchmarks.items():
+        if get_latency(row) < get_latency(fastest.get(model_id)):
+            fastest[model_id] = row
+
+    def branch(model_id: str, by: LineageLink | None, above: frozenset[str]) -> ModelTreeNode:
+        inner = [link for link in children.get(model_id, ()) if link.child not in above and len(above) < MAX_DEPTH]
+        found = [named for (own, _), named in index.qualities.items() if own == model_id]
+        accuracy = next((metric for named in found if (metric := find_accuracy(named))), None)
+        return ModelTreeNode(
+            model=index.models[model_id],
+            by=by,
+            accuracy=accuracy,
+            latency=fastest.get(model_id),
+            children=tuple(branch(link.child, link, above | {model_id}) for link in inner),
+        )
+
+    roots = [model_id for model_id in index.models if model_id not in made]
+    return [branch(model_id, None, frozenset()) for model_id in roots or list(index.models)[:1]]
+
+
+def get_latency(row: RunSummary | None) -> float:
+    metric = row.metrics.get("latency.p50") if row else None
+    return float("inf") if metric is None or metric.value is None else metric.value
+
+
+def find_relatives(tree: Sequence[ModelTreeNode], model_id: str) -> set[str]:
+    """The ids of all models of the trees that hold this one."""
+
+    def ids(one: ModelTreeNode) -> set[str]:
+        return {one.model.id}.union(*(ids(child) for child in one.children))
+
+    return set[str]().union(*(found for one in tree if model_id in (found := ids(one))))
+
+
+def choose_quality(index: ModelIndex, asked: str) -> str:
+    """The one that is asked for, or the first that any model has."""
+    have = {name for named in index.qualities.values() for name, metric in named.items() if metric.value is not None}
+    if asked in QUALITIES:
+        return asked
+    return next((name for name in QUALITIES if name in have), "accuracy")
+
+
+def make_pareto_context(index: ModelIndex, query: Mapping[str, str], only: set[str] | None = None) -> dict[str, Any]:
+    quality = choose_quality(index, query.get("quality", ""))
+    points = list_pareto_points(index, quality, only)
+    return {
+        "points": points,
+        "picture": draw_pareto(points, QUALITIES[quality][0]),
+        "quality": quality,
+        "qualities": [(name, title) for name, (title, _) in QUALITIES.items()],
+    }
+
+
+def models_page(request: Request) -> Response:
+    store = get_app_state(request).store
+    context = make_models_context(store, request.query_params)
+    facts = {name: context[name] for name in ("models", "tree", "points")}
+    return make_page_response(request, "models.html", "models", lambda: facts, context)
+
+
+def models_csv(request: Request) -> Response:
+    """Every model; what has a latency and a quality with both."""
+    store = get_app_state(request).store
+    index = load_model_index(store)
+    rows: list[tuple[object, ...]] = []
+    for model in index.models.values():
+        plain = (model.id, model.name, model.format, model.precision, model.bytes, model.runs)
+        own = [(key[1], row) for key, row in index.benchmarks.items() if key[0] == model.id]
+        for runtime, row in own:
+            named = index.qualities.get((model.id, runtime), {})
+            qualities = (named[name].value if name in named else None for name in QUALITIES)
+            rows.append((*plain, runtime, row.device_name, get_latency(row), *qualities))
+        if not own:
+            rows.append((*plain, *[None] * (3 + len(QUALITIES))))
+    header = ("id", "name", "format", "precision", "bytes", "runs", "runtime", "device", "p50_us", *QUALITIES)
+    return make_csv_response(header, rows, "models.csv")
+
+
+def make_models_context(store: Store, query: Mapping[str, str]) -> dict[str, Any]:
+    """Everything that the template shows, of the page as of a report."""
+    device = query.get("device", "")
+    index = load_model_index(store, device)
+    return {
+        "models": list(index.models.values()),
+        "tree": build_model_trees(index),
+        "devices": [(one.id, one.name) for one in store.list_devices()],
+        "device": device,
+        **make_pareto_context(index, query),
+    }
+
+
+def model_page(request: Request) -> Response:
+    """One model: its family, its runs, its numbers against the source."""
+    app_state = get_app_state(request)
+    wanted = str(request.path_params["model_id"])
+    index = load_model_index(app_state.store)
+    if wanted not in index.models:
+        raise RunNotFound("no model has this id", wanted[:64], "see the page of models")
+    rows = app_state.store.list_runs(
+        RunFilter(model_id=wanted, limit=MAX_SHOWN, metrics=HEADLINE_METRICS, without=app_state.deletions.hidden())
+    )
+    state = ListState(words={})
+    relatives = find_relatives(build_model_trees(index), wanted)
+    newest = app_state.store.load(rows[0].id) if rows else None
+    context = {
+        "model": index.models[wanted],
+        "signature": newest.model.signature if newest and newest.model and newest.model.sha256 == wanted else None,
+        "tree": [one for one in build_model_trees(index) if wanted in find_relatives([one], wanted)],
+        **make_table_context(rows, ticks=False),
+        "columns": [(key, title, state.sorted_by(key), "none") for key, title in MODEL_RUN_COLUMNS],
+        "checks": load_conversion_checks(wanted, index, app_state.store),
+        "can_show_graph": netron.is_installed() and index.models[wanted].has_file,
+        **make_pareto_context(index, request.query_params, relatives),
+    }
+    facts = {"model": context["model"], "runs": rows, "points": context["points"], "family": sorted(relatives)}
+    return make_page_response(request, "model.html", "models", lambda: facts, context)
+
+
+MODEL_RUN_COLUMNS = (
+    ("model", "Model"),
+    ("runtime", "Runtime"),
+    ("precision", "Precision"),
+    ("device", "Device"),
+    ("p50", "Median latency"),
+    ("kind", "Kind"),
+    ("state", "State"),
+    ("started", "Started"),
+)
+
+
+def load_conversion_checks(model_id: str, index: ModelIndex, store: Store) -> list[tuple[LineageLink, Any]]:
+    """The records of what this model was made by and of what was made of it, with their numerics and notes."""
+    near = [link for link in index.links if model_id in (link.parent, link.child)]
+    found = [(link, load_numerics(store.load(link.run_id), store)) for link in near[:MAX_DEPTH]]
+    return [(link, record) for link, record in found if record is not None]

@@ -1,0 +1,275 @@
+"""The list of runs, and what is done to several at once."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from edgewright.errors import UsageError
+from edgewright.report.charts.run import draw_whisker
+from edgewright.report.charts.scales import Scale, fit_scale
+from edgewright.report.numbers import find_accuracy, format_exact, pluralize
+from edgewright.store.runs.browse import FilterChoices
+from edgewright.store.runs.queries import RunSummary
+from edgewright.store.store import Store
+from edgewright.web.pages.filters import PER_PAGE, ListState, parse_list_state
+from edgewright.web.server.access import get_form
+from edgewright.web.server.links import add_query
+from edgewright.web.server.responses import make_csv_response, make_page_response, wants_fragment
+from edgewright.web.server.state import get_app_state
+
+COLUMNS = (
+    ("model", "Model"),
+    ("runtime", "Runtime"),
+    ("precision", "Precision"),
+    ("device", "Device"),
+    ("p50", "Median latency"),
+    ("kind", "Kind"),
+    ("state", "State"),
+    ("started", "Started"),
+)
+WHISKER_PX = 110.0
+RESTORED_PATTERN = re.compile(r"([0-9]{1,7})-([0-9]{1,7})")
+MAX_AT_ONCE = 10_000
+MAX_COMPARED = 8
+
+
+def runs_page(request: Request) -> Response:
+    app_state = get_app_state(request)
+    state = parse_list_state(request.query_params)
+    wanted = state.filter(app_state.deletions.hidden())
+    rows, total = app_state.store.list_runs(wanted), app_state.store.count_runs(wanted)
+    if wants_fragment(request):
+        return make_page_response(request, "run_rows.html", "runs", dict, make_list_context(rows, total, state))
+    choices = app_state.store.list_choices()
+    notice = make_notice(request, app_state.deletions.hidden())
+
+    def facts() -> dict[str, Any]:
+        return {"total": total, "page_number": state.page, "per_page": PER_PAGE, "runs": rows, "choices": choices}
+
+    context = make_list_context(rows, total, state) | {
+        "choices": make_choice_menus(choices, state),
+        "notice": notice,
+        "words": state.words,
+        "sort": state.sort,
+        "rising": state.ascending,
+        "at": state.fields(),
+    }
+    return make_page_response(request, "runs.html", "runs", facts, context)
+
+
+def runs_csv(request: Request) -> Response:
+    """All runs that pass the filter."""
+    app_state = get_app_state(request)
+    rows = app_state.store.list_runs(
+        parse_list_state(request.query_params).filter(app_state.deletions.hidden(), limit=None)
+    )
+    return make_csv_response(CSV_HEADER, map(make_csv_row, rows), "runs.csv")
+
+
+CSV_HEADER = (
+    "id",
+    "started_at",
+    "kind",
+    "state",
+    "model",
+    "runtime",
+    "precision",
+    "device",
+    "p50_us",
+    "p50_low_us",
+    "p50_high_us",
+    "cold_start_us",
+    "peak_memory_bytes",
+    "accuracy",
+    "accuracy_metric",
+    "error",
+    "note",
+    "imported",
+)
+
+
+def make_csv_row(row: RunSummary) -> Sequence[object]:
+    def value(name: str) -> float | None:
+        return row.metrics[name].value if name in row.metrics else None
+
+    p50, accuracy = row.metrics.get("latency.p50"), find_accuracy(row.metrics)
+    return (
+        row.id,
+        row.started_at,
+        row.kind,
+        row.state,
+        row.model_name,
+        row.runtime,
+        row.precision,
+        row.device_name,
+        value("latency.p50"),
+        p50 and p50.low,
+        p50 and p50.high,
+        value("cold_start"),
+        value("memory.peak"),
+        accuracy and accuracy.value,
+        accuracy and accuracy.name,
+        row.error,
+        row.note,
+        {True: "yes", False: "no", None: "unknown"}[row.imported],
+    )
+
+
+def make_list_context(rows: Sequence[RunSummary], total: int, state: ListState) -> dict[str, Any]:
+    """What the table needs, in a page as in a report."""
+    first = (state.page - 1) * PER_PAGE
+    return {
+        **make_table_context(rows),
+        "columns": [(key, title, state.sorted_by(key), describe_order(state, key)) for key, title in COLUMNS],
+        "total": total,
+        "first": min(first + 1, total),
+        "last": min(first + len(rows), total),
+        "before": state.address(page=str(state.page - 1)) if state.page > 1 else "",
+        "after": state.address(page=str(state.page + 1)) if first + len(rows) < total else "",
+        "address": state.address(),
+        "csv": state.address("/runs.csv"),
+        "is_filtered": any(state.words.values()),
+    }
+
+
+def make_table_context(rows: Sequence[RunSummary], *, ticks: bool = True) -> dict[str, Any]:
+    """The rows with their pictures; columns that would say the same in every row are left out."""
+    scale = make_latency_scale(rows)
+    return {
+        "rows": [(row, draw_row_whisker(row, scale)) for row in rows],
+        "several_devices": len({row.device_id for row in rows}) > 1,
+        "accuracies": sorted({found.name for row in rows if (found := find_accuracy(row.metrics))}),
+        "ticks": ticks,
+    }
+
+
+def describe_order(state: ListState, key: str) -> str:
+    """The word that tells a reader of screens how a column is sorted."""
+    if key != state.sort:
+        return "none"
+    return "ascending" if state.ascending else "descending"
+
+
+def make_latency_scale(rows: Sequence[RunSummary]) -> Scale:
+    """One scale for all rows of the table."""
+    known = [row.metrics["latency.p50"] for row in rows if "latency.p50" in row.metrics]
+    values = [value for metric in known for value in (metric.value, metric.low, metric.high)]
+    return fit_scale(values, 4.0, WHISKER_PX, is_log=True)
+
+
+def draw_row_whisker(row: RunSummary, scale: Scale) -> Markup:
+    p50 = row.metrics.get("latency.p50")
+    if p50 is None:
+        return Markup("")
+    description = (
+        f"{format_exact(p50.value, 'us')}, from {format_exact(p50.low, 'us')} to {format_exact(p50.high, 'us')}"
+    )
+    return draw_whisker(p50.value, p50.low, p50.high, scale, description)
+
+
+def make_choice_menus(choices: FilterChoices, state: ListState) -> list[tuple[str, str, list[tuple[str, int, bool]]]]:
+    """The drop-downs: name, title, and (word, number of runs, chosen) of each choice."""
+    titles = {
+        "model": "Model",
+        "runtime": "Runtime",
+        "precision": "Precision",
+        "device": "Device",
+        "kind": "Kind",
+        "state": "State",
+        "tag": "Tag",
+    }
+    found = []
+    for name, title in titles.items():
+        chosen = state.words[name]
+        words: tuple[tuple[str, int], ...] = getattr(choices, name)
+        shown = [(word, number, word == chosen) for word, number in words]
+        if chosen and not any(word == chosen for word, _ in words):
+            shown.insert(0, (chosen, 0, True))
+        found.append((name, title, shown))
+    return found
+
+
+def make_notice(request: Request, hidden: Sequence[str]) -> dict[str, Any] | None:
+    """What the last action did, from the address that it led to; what can still be undone."""
+    done = request.query_params.get("done", "")
+    restored = RESTORED_PATTERN.fullmatch(request.query_params.get("restored", ""))
+    texts = [describe_restored(*map(int, restored.groups()))] if restored else []
+    if hidden:
+        texts.append(f"{pluralize(len(hidden), 'run')} deleted.")
+    if texts:
+        return {"text": " ".join(texts), "undo": hidden}
+    if done.isascii() and done.isdigit() and len(done) < 8:
+        return {"text": f"{pluralize(int(done), 'run')} tagged.", "undo": ()}
+    return None
+
+
+def describe_restored(restored: int, asked: int) -> str:
+    """Return what Undo did, in a sentence."""
+    if restored >= asked:
+        return f"{pluralize(restored, 'run')} restored."
+    return f"{restored} of {pluralize(asked, 'run')} restored; the others had been deleted already."
+
+
+def get_chosen_runs(form: Mapping[str, Sequence[str]]) -> list[str]:
+    run_ids = list(dict.fromkeys(form.get("run", ())))
+    if not run_ids:
+        raise UsageError("no run is chosen", "", "tick the runs first")
+    if len(run_ids) > MAX_AT_ONCE:
+        raise UsageError("too many runs at once", f"{len(run_ids)} are chosen", f"at most {MAX_AT_ONCE}")
+    return run_ids
+
+
+def redirect_to_list(form: Mapping[str, Sequence[str]], **fields: str) -> Response:
+    """The list as it was; only its own state is taken from the form, never an address."""
+    words = {name: values[0] for name, values in form.items() if name.startswith("at.") and values}
+    state = parse_list_state({name.removeprefix("at."): value for name, value in words.items()})
+    return RedirectResponse(state.address(**fields), 303)
+
+
+def tag_runs(request: Request) -> Response:
+    """Put one tag on all chosen runs."""
+    form, store = get_form(request), get_app_state(request).store
+    name, equals, value = (form.get("new_tag") or [""])[0].strip().partition("=")
+    if not (name and equals):
+        raise UsageError("this is no tag", "it needs a name and a value", "give it as name=value")
+    run_ids = get_chosen_runs(form)
+    for run_id in run_ids:
+        store.tag(run_id, name, value)
+    return redirect_to_list(form, done=str(len(run_ids)))
+
+
+def delete_runs(request: Request) -> Response:
+    """Hide the chosen runs now; they are deleted a while later."""
+    form, app_state = get_form(request), get_app_state(request)
+    run_ids = get_chosen_runs(form)
+    reject_running(app_state.store, run_ids)
+    app_state.deletions.put(run_ids)
+    return redirect_to_list(form)
+
+
+def reject_running(store: Store, run_ids: Sequence[str]) -> None:
+    """UsageError for a run that runs, or that is not here any more."""
+    running = {run_id for run_id, _ in store.list_running()}
+    if busy := running.intersection(run_ids):
+        raise UsageError(f"run {min(busy)} cannot be deleted", "it is running", "wait until it ends, or cancel it")
+    if gone := set(run_ids) - store.find_existing_ids(run_ids):
+        raise UsageError(f"run {min(gone)[:26]} is not here", "it was deleted meanwhile", "load the page again")
+
+
+def undo_delete(request: Request) -> Response:
+    """Restore the runs that are not deleted yet."""
+    form, app_state = get_form(request), get_app_state(request)
+    run_ids = get_chosen_runs(form)
+    app_state.deletions.restore(run_ids)
+    restored = app_state.store.find_existing_ids(run_ids).difference(app_state.deletions.hidden())
+    return redirect_to_list(form, restored=f"{len(restored)}-{len(run_ids)}")
+
+
+def compare_chosen(request: Request) -> Response:
+    """From the form's tick marks to an address that can be kept."""
+    run_ids = get_chosen_runs(get_form(request))
+    return RedirectResponse(add_query("/compare", [("run", run_id) for run_id in run_ids]), 303)

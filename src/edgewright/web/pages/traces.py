@@ -1,0 +1,68 @@
+"""A run's layers for other tools: Perfetto and Model Explorer.
+
+Sources: the Trace Event Format that Perfetto reads (complete events, `ph: X`, microseconds); Model Explorer's custom
+node data (0.1.34): `results` at the top is for whichever graph is open, and has a value by the id of a node, or by the
+name of a tensor that it gives. Its TFLite adapter counts operators as ids, its ONNX adapter (0.4.2) takes the nodes'
+names.
+"""
+
+import re
+from typing import Any
+
+from edgewright.report.charts.timeline import UNITS, make_spans
+from edgewright.schema.run import Run
+
+# From little to much: readable on white and on black.
+GRADIENT = ({"stop": 0, "bgColor": "#fff7e6"}, {"stop": 0.5, "bgColor": "#f5a623"}, {"stop": 1, "bgColor": "#c0392b"})
+NUMBERED_OPERATOR = re.compile(r".*#(\d+)", re.DOTALL)  # an operator of a TFLite file: its kind and its place
+
+
+def make_chrome_trace(run: Run) -> dict[str, Any]:
+    """One inference, a thread for each unit. `otherData` says whether the starts were measured."""
+    spans, measured = make_spans(run.layers)
+    layers = {layer.position: layer for layer in run.layers}
+    tracks = {unit: position for position, unit in enumerate(UNITS)}
+    name = f"{run.model.name if run.model else run.id} in {run.runtime}"
+    events: list[dict[str, Any]] = [
+        {"name": "process_name", "ph": "M", "pid": 1, "args": {"name": name}},
+        *({"name": "thread_name", "ph": "M", "pid": 1, "tid": tracks[unit], "args": {"name": unit}} for unit in UNITS),
+    ]
+    for span in spans:
+        layer = layers[span.position]
+        events.append(
+            {
+                "name": span.name,
+                "cat": span.op,
+                "ph": "X",
+                "pid": 1,
+                "tid": tracks.get(span.lane, len(tracks)),
+                "ts": span.start_us,
+                "dur": span.length_us,
+                "args": {
+                    "op": span.op,
+                    "backend": layer.backend,
+                    "evidence": layer.evidence,
+                    "source_nodes": list(layer.source_nodes),
+                },
+            }
+        )
+    other = {"run": run.id, "starts": "measured" if measured else "laid end to end: the runtime tells no starts"}
+    return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": other}
+
+
+def make_node_data(run: Run) -> dict[str, Any]:
+    """Microseconds by node of the source; a layer that stands for several gives each an equal part."""
+    times: dict[str, float] = {}
+    is_tflite = run.model is not None and run.model.format == "tflite"
+
+    def node_id(name: str) -> str:
+        position = NUMBERED_OPERATOR.fullmatch(name) if is_tflite else None
+        return position[1] if position else name
+
+    for layer in run.layers:
+        names = layer.source_nodes or (layer.name,)
+        for name in map(node_id, names):
+            if layer.median_us == layer.median_us:
+                times[name] = times.get(name, 0.0) + layer.median_us / len(names)
+    results = {name: {"value": round(value, 6)} for name, value in times.items()}
+    return {"name": f"µs in {run.runtime}", "results": results, "gradient": list(GRADIENT)}

@@ -1,0 +1,100 @@
+"""What pruning and distilling gave: on the run's page, and as one HTML file."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from markupsafe import Markup
+
+from edgewright.flows.distill.report import DistillReport
+from edgewright.flows.prune.report import PruneReport, list_targets
+from edgewright.report.charts.curves import draw_curves
+from edgewright.schema.plan import PrunePlan
+from edgewright.schema.run import Run
+from edgewright.store.store import Store
+from edgewright.training.job import Curve
+from edgewright.web.server.assets import read_style
+from edgewright.web.server.links import SingleFileLinks
+from edgewright.web.server.responses import render
+
+TrainingReport = PruneReport | DistillReport
+REPORT_TYPES: dict[str, type[TrainingReport]] = {"prune": PruneReport, "distil": DistillReport}
+METHOD_TITLES = {
+    "structured": "structured: whole channels, neurons and heads are cut",
+    "unstructured": "unstructured: single weights become zero",
+}
+HELD_OUT = "held-out."
+MAX_BYTES, MAX_WIDTHS = 8 << 20, 500
+
+
+def render_training(report: TrainingReport) -> str:
+    """A page of its own: no script, no address, nothing beside it."""
+    style = Markup(read_style())  # noqa: S704 - our own file
+    context = {"page": "runs", "style": style, "csrf": "", "twin": "", "training": make_training_context(report)}
+    return render("training_report.html", SingleFileLinks(), context)
+
+
+def make_training_context(report: TrainingReport) -> dict[str, Any]:
+    """What the template shows."""
+    found = dict.fromkeys(curve.name for own in report.curves.values() for curve in own)
+    names = sorted(found, key=lambda name: not name.startswith(HELD_OUT))
+    return {
+        "report": report,
+        "title": make_title(report),
+        "facts": list_facts(report),
+        "controlled": any(network.name == "control" for network in report.sides),
+        "fixed": report.fixed if isinstance(report, PruneReport) else {},
+        "widths": report.widths[:MAX_WIDTHS],
+        "curves": [(name, picture) for name in names if (picture := draw_report_curves(name, report))],
+    }
+
+
+def make_title(report: TrainingReport) -> str:
+    """Without the folders of the machine that made it."""
+    if isinstance(report, PruneReport):
+        return f"{Path(report.source).name}, pruned"
+    return f"{Path(report.student).name}, taught by {Path(report.teacher).name}"
+
+
+def list_facts(report: TrainingReport) -> list[tuple[str, str]]:
+    """What was done, to what."""
+    if isinstance(report, PruneReport):
+        facts = [("pruned", Path(report.source).name), ("method", METHOD_TITLES.get(report.method, report.method))]
+        facts.append(("importance", report.importance))
+        return [*facts, ("to", " · ".join(f"{name} {word}" for name, word in report.targets.items()))]
+    softening = f"temperature {report.temperature:g}, alpha {report.alpha:g}"
+    asked = f"{report.views} of each sample, asked about once" if report.views else "asked about each batch"
+    return [
+        ("teacher", Path(report.teacher).name),
+        ("student", Path(report.student).name),
+        ("teaching", softening + ("" if report.labelled else "; there are no labels")),
+        ("views", asked),
+        ("transfer", report.transfer),
+    ]
+
+
+def draw_report_curves(name: str, report: TrainingReport) -> Markup:
+    found = {network: curve for network, own in report.curves.items() for curve in own if curve.name == name}
+    unit = next(iter(found.values())).unit
+    return draw_curves(name, unit, {network: get_points(curve) for network, curve in found.items()})
+
+
+def get_points(curve: Curve) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    return curve.steps, curve.values
+
+
+def load_training(run: Run, store: Store) -> dict[str, Any] | None:
+    """The report that a run kept, for its page; None where there is none that can be read."""
+    kind = REPORT_TYPES.get(run.kind)
+    found = next((one for one in run.outputs if one.role == run.kind and one.bytes <= MAX_BYTES), None)
+    if kind is None or found is None:
+        return None
+    try:
+        with store.open_blob(found.sha256) as file:
+            report = msgspec.json.decode(file.read(), type=kind)
+        if isinstance(report, PruneReport) and not report.targets:
+            targets = list_targets(msgspec.convert(run.plan, PrunePlan))
+            report = msgspec.structs.replace(report, targets=targets)
+        return make_training_context(report)
+    except Exception:  # bytes that are gone or are no report: the rest of the page stands
+        return None

@@ -1,0 +1,174 @@
+"""Who may ask, and what a browser may do with the answers.
+
+- **Host.** A page elsewhere can point a name of its own at 127.0.0.1 (DNS rebinding): only our own names are answered.
+- **Origin and token.** What changes something must come from our own pages: the browser's `Origin` and
+  `Sec-Fetch-Site` say so, and the form carries a secret that only our pages know (CSRF).
+- **Key.** Bound to anything but loopback, every request needs the key, in a cookie that `/login` sets.
+- **Answers** carry a Content-Security-Policy without inline script or style; nothing may frame or embed them.
+"""
+
+import ipaddress
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+COOKIE = "edgewright-key"
+FORM_TYPE, BINARY_TYPE = "application/x-www-form-urlencoded", "application/octet-stream"
+MAX_FORM_BYTES = 1 << 20
+MAX_FIELDS = 20_000
+PUBLIC_PATHS = ("/login", "/static/")
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "font-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+SECURITY_HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    # `no-referrer` would blank the Origin of our own forms too.
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "permissions-policy": "camera=(), microphone=(), geolocation=(), usb=(), payment=()",
+}
+INCOMPLETE_REQUEST = "The connection was cut before the end of the request: nothing was done."
+UNKNOWN_HOST = "This address is not one of Edgewright's own names; it answers to localhost and to addresses in numbers."
+
+
+@dataclass(frozen=True)
+class AccessRules:
+    """What is let in. `key_hash` is the sha256 of the key in hex; empty where none is needed."""
+
+    loopback: bool = True
+    names: tuple[str, ...] = ()
+    key_hash: str = ""
+    csrf: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+
+    def is_known_host(self, host: str) -> bool:
+        """Whether a `Host` is ours: localhost, an address in numbers, or a name of this machine that was given."""
+        name = parse_host_name(host)
+        if name == "localhost" or name in self.names:
+            return True
+        try:
+            address = ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return address.is_loopback or not self.loopback
+
+    def accepts_key(self, key: str) -> bool:
+        return not self.key_hash or secrets.compare_digest(sha256(key.encode()).hexdigest(), self.key_hash)
+
+
+def parse_host_name(host: str) -> str:
+    """The name in a Host header, without port and brackets."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+class AccessMiddleware:
+    """The outermost layer: refuses, or hands on with the form read and the answer's headers set."""
+
+    def __init__(self, app: ASGIApp, access_rules: AccessRules) -> None:
+        self._app, self._access_rules = app, access_rules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        rejection, receive = await self._reject(scope, receive)
+        await (rejection or self._app)(scope, receive, add_security_headers(send))
+
+    async def _reject(self, scope: Scope, receive: Receive) -> tuple[Response | None, Receive]:
+        headers = Headers(scope=scope)
+        if not self._access_rules.is_known_host(headers.get("host", "")):
+            return PlainTextResponse(UNKNOWN_HOST, 421), receive
+        request = Request(scope)
+        if not self._access_rules.accepts_key(request.cookies.get(COOKIE, "")) and not scope["path"].startswith(
+            PUBLIC_PATHS
+        ):
+            reads_page = scope["method"] == "GET" and "text/html" in headers.get("accept", "")
+            answer = RedirectResponse("/login", 303) if reads_page else PlainTextResponse("The key is missing.", 401)
+            return answer, receive
+        if scope["method"] in ("GET", "HEAD"):
+            return None, receive
+        return await self._reject_change(scope, headers, receive)
+
+    async def _reject_change(self, scope: Scope, headers: Headers, receive: Receive) -> tuple[Response | None, Receive]:
+        if scope["method"] != "POST":
+            return PlainTextResponse("Only GET, HEAD and POST are known.", 405), receive
+        if not is_same_origin(headers):
+            return PlainTextResponse("This request comes from a page of another site.", 403), receive
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        token = headers.get("x-csrf-token", "")
+        if kind == FORM_TYPE:
+            try:
+                body = await read_body(receive)
+            except ClientDisconnect:
+                return PlainTextResponse(INCOMPLETE_REQUEST, 400), receive
+            if body is None:
+                return PlainTextResponse("The form is too large.", 413), receive
+            try:
+                form = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS)
+            except ValueError:
+                return PlainTextResponse("The form cannot be read.", 400), receive
+            scope.setdefault("state", {})["form"] = form
+            token = token or form.get("csrf", [""])[0]
+        elif kind != BINARY_TYPE:
+            return PlainTextResponse("A form or a file is expected.", 415), receive
+        if not secrets.compare_digest(token.encode(), self._access_rules.csrf.encode()):
+            return PlainTextResponse("The page is older than the server: load it again.", 403), receive
+        return None, receive
+
+
+def is_same_origin(headers: Mapping[str, str]) -> bool:
+    """Whether the browser says that our own page asked; a client that is no browser says neither."""
+    if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return False
+    origin = headers.get("origin")
+    try:
+        return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+    except ValueError:  # it is no address
+        return False
+
+
+async def read_body(receive: Receive) -> bytes | None:
+    """Return the whole body, or None where it is over the limit. Raises ClientDisconnect where its end never came."""
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise ClientDisconnect
+        body += bytes(message.get("body", b""))
+        if len(body) > MAX_FORM_BYTES:
+            return None
+        if not message.get("more_body", False):
+            return body
+
+
+def add_security_headers(send: Send) -> Send:
+    """Set our headers on every answer; what is no static file is not kept by the browser."""
+
+    async def send_on(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
+            headers.setdefault("cache-control", "no-store")
+        await send(message)
+
+    return send_on
+
+
+def get_form(request: Request) -> Mapping[str, list[str]]:
+    """The fields of a form that passed the guard."""
+    found: Mapping[str, list[str]] = getattr(request.state, "form", {})
+    return found

@@ -1,0 +1,171 @@
+"""All addresses, and what holds for each: the guard in front, errors in three lines, the desk behind."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+from anyio import to_thread
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from edgewright.errors import EdgewrightError
+from edgewright.store.store import Store
+from edgewright.web.jobs.queue import JobQueue
+from edgewright.web.pages import comparison, devices, models, netron, reports, run_detail, run_list, work
+from edgewright.web.server import login
+from edgewright.web.server.access import INCOMPLETE_REQUEST, AccessMiddleware, AccessRules
+from edgewright.web.server.assets import serve_static_file
+from edgewright.web.server.deletions import UNDO_TIME_S, DeletionQueue
+from edgewright.web.server.events import EventBroadcaster
+from edgewright.web.server.responses import make_error_response
+from edgewright.web.server.state import AppState, get_app_state
+
+Handler = Callable[[Request], Response]
+DELETION_INTERVAL_S = 2.0
+MAX_STREAMS = 200
+
+
+def make_page_routes(path: str, handler: Handler) -> list[BaseRoute]:
+    """A page and its twin. The twin stands first: a page's last part may be a name with a dot in it."""
+    return [Route(f"{path}.json", handler), Route(path, handler)]
+
+
+ROUTES: list[BaseRoute] = [
+    Route("/", lambda request: RedirectResponse("/runs", 303)),
+    *make_page_routes("/runs", run_list.runs_page),
+    Route("/runs.csv", run_list.runs_csv),
+    Route("/runs/compare", run_list.compare_chosen, methods=["POST"]),
+    Route("/runs/tag", run_list.tag_runs, methods=["POST"]),
+    Route("/runs/delete", run_list.delete_runs, methods=["POST"]),
+    Route("/runs/undo", run_list.undo_delete, methods=["POST"]),
+    Route("/runs/{run_id}/samples.json", run_detail.samples_json),
+    Route("/runs/{run_id}/timeline.json", run_detail.spans_json),
+    Route("/runs/{run_id}/trace.json", run_detail.trace_json),
+    Route("/runs/{run_id}/explorer.json", run_detail.explorer_json),
+    Route("/runs/{run_id}/plan.json", run_detail.plan_json),
+    Route("/runs/{run_id}/record.json", run_detail.record_json),
+    Route("/runs/{run_id}/samples.csv", run_detail.samples_csv),
+    Route("/runs/{run_id}/layers.csv", run_detail.layers_csv),
+    Route("/runs/{run_id}/report.html", reports.run_report),
+    Route("/runs/{run_id}/files/{sha256}", run_detail.run_file),
+    Route("/runs/{run_id}/tag", run_detail.tag_run, methods=["POST"]),
+    Route("/runs/{run_id}/rerun", work.start_rerun, methods=["POST"]),
+    *make_page_routes("/runs/{run_id}", run_detail.run_page),
+    *make_page_routes("/compare", comparison.compare_page),
+    Route("/compare.csv", comparison.compare_csv),
+    Route("/compare/report.html", reports.compare_report),
+    *make_page_routes("/models", models.models_page),
+    Route("/models.csv", models.models_csv),
+    Route("/devices.csv", devices.devices_csv),
+    Route("/models/upload", work.upload, methods=["POST"]),
+    *make_page_routes("/models/{model_id}", models.model_page),
+    *make_page_routes("/devices", devices.devices_page),
+    *make_page_routes("/work", work.work_page),
+    Route("/work/start", work.start, methods=["POST"]),
+    Route("/work/{job_id}/cancel", work.cancel, methods=["POST"]),
+    *make_page_routes("/work/{job_id}", work.job_page),
+    Route("/netron/{model_id}/", netron.graph_page),
+    Route("/netron/{model_id}/data/{name:path}", netron.model_file),
+    Route("/netron/{model_id}/{name}", netron.package_file),
+    Route("/login", login.login_page),
+    Route("/login", login.log_in, methods=["POST"]),
+    Route("/static/{name}", serve_static_file),
+]
+
+
+async def stream_events(request: Request) -> Response:
+    """What happens now, as long as the page is open."""
+    if get_app_state(request).live.watchers >= MAX_STREAMS:
+        return PlainTextResponse("Too many pages are open.", 503)
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no", "content-encoding": "identity"}
+    return StreamingResponse(get_app_state(request).live.stream(), media_type="text/event-stream", headers=headers)
+
+
+def handle_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, EdgewrightError)  # noqa: S101 - registered for no other
+    if isinstance(error.__cause__, AttributeError | LookupError | TypeError):  # odd values of a run, or a fault of ours
+        logging.getLogger("uvicorn.error").error("%s", error.what, exc_info=error.__cause__)
+    return make_error_response(request, error)
+
+
+def handle_disconnect(request: Request, error: Exception) -> Response:
+    """Answer a request whose end never came; nobody may be left to read it."""
+    return PlainTextResponse(INCOMPLETE_REQUEST, 400)
+
+
+def handle_not_found(request: Request, error: Exception) -> Response:
+    absent = EdgewrightError("there is no such page", str(request.url.path)[:200], "the pages are named at the top")
+    return make_error_response(request, absent, 404)
+
+
+def handle_internal_error(request: Request, error: Exception) -> Response:
+    """A failure of our own: its kind, and nothing of its inside."""
+    hint = "report it with what the terminal says"
+    return make_error_response(
+        request, EdgewrightError("something went wrong inside Edgewright", type(error).__name__, hint), 500
+    )
+
+
+def make_app(
+    store: Store,
+    access_rules: AccessRules,
+    upload_folder: Path,
+    work_folders: tuple[Path, ...] = (),
+    *,
+    wait_s: float = UNDO_TIME_S,
+) -> tuple[AccessMiddleware, AppState]:
+    """The pages of a record. What runs beside them begins and ends with the server.
+
+    Args:
+        upload_folder: takes the user's files; the caller removes it.
+        work_folders: whose tasks, data sets and recipes the forms offer.
+        wait_s: how long a deletion can be undone.
+    """
+    live = EventBroadcaster()
+    app_state = AppState(
+        store, access_rules, JobQueue(live.publish), live, DeletionQueue(wait_s), upload_folder, work_folders
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(live.follow(store)), asyncio.create_task(delete_due_runs(app_state))]
+        try:
+            yield
+        finally:
+            live.close()
+            app_state.deletions.stop()
+            for task in tasks:
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+            await to_thread.run_sync(close_app_state, app_state)
+
+    app = Starlette(
+        routes=[Route("/events", stream_events), *ROUTES],
+        lifespan=lifespan,
+        exception_handlers={
+            EdgewrightError: handle_error,
+            ClientDisconnect: handle_disconnect,
+            404: handle_not_found,
+            Exception: handle_internal_error,
+        },
+    )
+    app.state.app_state = app_state
+    return AccessMiddleware(app, access_rules), app_state  # around all: what goes wrong inside gets its headers too
+
+
+async def delete_due_runs(app_state: AppState) -> None:
+    """Delete what nobody has taken back in time."""
+    while True:
+        await asyncio.sleep(DELETION_INTERVAL_S)
+        if app_state.deletions.hidden():
+            await to_thread.run_sync(app_state.deletions.delete_due, app_state.store)
+
+
+def close_app_state(app_state: AppState) -> None:
+    app_state.jobs.close()
+    app_state.deletions.close(app_state.store)

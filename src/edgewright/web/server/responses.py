@@ -1,0 +1,179 @@
+"""From a page's data to what is sent: HTML by a template, or the same as JSON at the address with `.json`."""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import msgspec
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from edgewright import __version__
+from edgewright.errors import EdgewrightError, RunNotFound, StoreError, StoreLocked, UsageError
+from edgewright.report import numbers
+from edgewright.report.charts.run import draw_mini_bar
+from edgewright.schema.run import RESERVED_TAGS
+from edgewright.schema.text import printable
+from edgewright.schema.units import show_share
+from edgewright.web.server.assets import list_own_addresses
+from edgewright.web.server.links import Links, ServerLinks
+from edgewright.web.server.state import get_app_state
+
+SCHEMA = "edgewright.page/1"
+MAX_FILE_NAME = 120
+ATTACHMENT_HEADER = "attachment; filename*=UTF-8''{}"
+# A spreadsheet would run what begins so as a formula.
+FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
+
+
+@cache
+def load_templates() -> Environment:
+    """Every variable is escaped; one that is missing is an error."""
+    found = Environment(
+        loader=PackageLoader("edgewright.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=as_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {
+        "short": numbers.shorten,
+        "moment": numbers.format_time,
+        "share": show_share,
+        "show": numbers.format_value,
+    }
+    found.filters |= {"own_tags": list_user_tags, "bar": draw_mini_bar, "unit_of": numbers.get_unit}
+    found.filters |= {"breakable": numbers.make_breakable, "unchanged": Unchanged}
+    found.globals |= {
+        "quantity": numbers.format_quantity,
+        "bounds": numbers.format_interval,
+        "timed": numbers.format_layer_time,
+        "plural": numbers.pluralize,
+    }
+    found.globals["accuracy_of"] = numbers.find_accuracy
+    found.globals["own"] = list_own_addresses()
+    return found
+
+
+class Unchanged(str):
+    """Text that comes back from a form, where a character that is replaced would make it another one."""
+
+    __slots__ = ()
+
+
+def as_shown(value: Any) -> Any:
+    """Return what a template shows of a value: names from files may hold characters that do not show as themselves."""
+    if not isinstance(value, str) or isinstance(value, Unchanged):
+        return value
+    return Markup(printable(value)) if isinstance(value, Markup) else printable(value)  # noqa: S704 - it was Markup
+
+
+def list_user_tags(tags: Mapping[str, str]) -> list[tuple[str, str]]:
+    """The user's own tags."""
+    return [tag for tag in tags.items() if tag[0] not in RESERVED_TAGS]
+
+
+def render(template: str, links: Links, context: Mapping[str, Any]) -> str:
+    """A template's text for a server's page, or for a report, as `links` says."""
+    return load_templates().get_template(template).render(link=links, version=__version__, **context)
+
+
+def make_page_response(
+    request: Request, template: str, page: str, facts: Callable[[], Mapping[str, Any]], context: Mapping[str, Any]
+) -> Response:
+    """The page, or its twin. `facts` gives the twin's content and is called only for it."""
+    if request.url.path.endswith(".json"):
+        return make_json_response({"schema": SCHEMA, "page": page, **facts()})
+    app_state = get_app_state(request)
+    shared = {"page": page, "csrf": app_state.access_rules.csrf, "twin": make_json_address(request)}
+    return HTMLResponse(render(template, ServerLinks(), {**shared, **context}))
+
+
+@contextmanager
+def translate_display_errors(*run_ids: str) -> Iterator[None]:
+    """A block that shows runs: what fails for the values that they hold becomes a StoreError that says so."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        name = run_ids[0] if len(run_ids) == 1 else " or ".join(run_ids)
+        raise StoreError(
+            f"run {name} cannot be shown",
+            f"its record holds values that no page can show ({type(error).__name__})",
+            "edgewright runs show ID --json prints it as it is; delete the run if nobody needs it",
+        ) from error
+
+
+def wants_fragment(request: Request) -> bool:
+    """Whether htmx asks for the part that it will exchange; going back in history it asks for the whole page."""
+    headers = request.headers
+    asks = "hx-request" in headers and "hx-history-restore-request" not in headers
+    return asks and not request.url.path.endswith(".json")
+
+
+def make_json_address(request: Request) -> str:
+    """The address of the page's JSON, with the same query."""
+    path = request.url.path.rstrip("/")
+    return f"{path}.json" + (f"?{request.url.query}" if request.url.query else "")
+
+
+def make_json_response(value: object, name: str = "") -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json", headers=make_attachment_headers(name))
+
+
+def make_csv_response(header: Sequence[str], rows: Iterable[Sequence[object]], name: str) -> Response:
+    return Response(make_csv(header, rows), media_type="text/csv; charset=utf-8", headers=make_attachment_headers(name))
+
+
+def make_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Texts that a spreadsheet would take for a formula get a quotation mark in front."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows([[escape_formula(cell) for cell in row] for row in rows])
+    return out.getvalue()
+
+
+def escape_formula(cell: object) -> object:
+    if isinstance(cell, str) and cell.startswith(FORMULA_PREFIXES):
+        return f"'{cell}"
+    return "" if cell is None else cell
+
+
+def make_attachment_headers(name: str) -> dict[str, str]:
+    """Headers for a file that is to be saved under a name; none for an empty name."""
+    return {"content-disposition": ATTACHMENT_HEADER.format(sanitize_file_name(name))} if name else {}
+
+
+def sanitize_file_name(name: str) -> str:
+    """The name with nothing in it but letters, digits, `.`, `-` and `_`."""
+    return "".join(letter if letter.isascii() and (letter.isalnum() or letter in ".-_") else "_" for letter in name)[
+        -MAX_FILE_NAME:
+    ]
+
+
+def choose_status(error: EdgewrightError) -> int:
+    if isinstance(error, RunNotFound):
+        return 404
+    if isinstance(error, UsageError):
+        return 400
+    if isinstance(error, StoreLocked):
+        return 503
+    return 500 if isinstance(error, StoreError) else 409
+
+
+def make_error_response(request: Request, error: EdgewrightError, status: int = 0) -> Response:
+    """What, why, try this: as a page, or as JSON where JSON was asked for."""
+    fields = {"what": error.what, "why": error.why, "try_this": error.try_this}
+    code = status or choose_status(error)
+    if request.url.path.endswith(".json"):
+        body = msgspec.json.encode({"schema": SCHEMA, "page": "error", "error": fields})
+        return Response(body, code, media_type="application/json")
+    app_state = get_app_state(request)
+    context = {"page": "error", "csrf": app_state.access_rules.csrf, "twin": "", "status": code, **fields}
+    return HTMLResponse(render("error.html", ServerLinks(), context), code)

@@ -1,0 +1,143 @@
+"""Binds the address and serves until it is told to stop."""
+
+import asyncio
+import ipaddress
+import os
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from edgewright.errors import UsageError
+from edgewright.store.store import Store
+from edgewright.system.temporary import TemporaryFolder
+from edgewright.web.server.access import AccessRules
+from edgewright.web.server.app import make_app
+from edgewright.web.server.connections import (
+    BACKLOG,
+    LimitedProtocol,
+    count_allowed_connections,
+    report_accept_failure_once,
+)
+
+MAX_PORTS_TRIED = 20
+SHUTDOWN_TIMEOUT_S = 2
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it; a name but `localhost` may lead anywhere."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes any that is free. UsageError where the address is taken, or is none of ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    server = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind((host, port))
+        server.listen(BACKLOG)
+    except OSError as error:
+        server.close()
+        raise make_bind_error(host, port, family, error) from None
+    return server
+
+
+def make_bind_error(host: str, port: int, family: socket.AddressFamily, error: OSError) -> UsageError:
+    if not is_taken(family, host, port):
+        why = error.strerror or str(error)
+        return UsageError(f"{host} port {port} cannot be served on", why, "--host 127.0.0.1 --port 0")
+    holder = find_holder(port) or "by another process, whose name this user may not see"
+    free = next(
+        (one for one in range(port + 1, min(port + MAX_PORTS_TRIED, 65_536)) if not is_taken(family, host, one)), 0
+    )
+    return UsageError(f"port {port} is taken", holder, f"--port {free}")
+
+
+def is_taken(family: socket.AddressFamily, host: str, port: int) -> bool:
+    """Whether somebody answers there."""
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex((host if host not in ("0.0.0.0", "::") else "localhost", port)) == 0  # noqa: S104 - compared with, not bound to
+
+
+def find_holder(port: int, proc: Path = Path("/proc")) -> str:
+    """`by process 4711: edgewright ui`, as Linux tells it; empty where it does not."""
+    inodes = {inode for table in ("tcp", "tcp6") for inode in list_listening_inodes(proc / "net" / table, port)}
+    for process in proc.glob("[0-9]*") if inodes else ():
+        with suppress(OSError):
+            if any(holds_socket(link, inodes) for link in (process / "fd").iterdir()):
+                words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+                return f"by process {process.name}: {words[:200]}"
+    return ""
+
+
+def holds_socket(link: Path, inodes: set[str]) -> bool:
+    with suppress(OSError):
+        return link.readlink().name.removeprefix("socket:[").removesuffix("]") in inodes
+    return False
+
+
+def list_listening_inodes(table: Path, port: int) -> list[str]:
+    """Inodes of the sockets that listen on a port (state 0A), from /proc/net/tcp."""
+    with suppress(OSError):
+        rows = [line.split() for line in table.read_text(encoding="ascii").splitlines()[1:]]
+        return [row[9] for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port]
+    return []
+
+
+def make_config(app: ASGIApp) -> uvicorn.Config:
+    """Return how the pages are served."""
+    count_allowed_connections()  # before the first of them
+    return uvicorn.Config(
+        app,
+        http=LimitedProtocol,
+        loop="asyncio",
+        backlog=BACKLOG,
+        log_level="error",  # a warning for each malformed request would let anyone fill the log
+        access_log=False,
+        lifespan="on",
+        timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
+        server_header=False,
+        date_header=False,
+        ws="none",
+        proxy_headers=False,
+    )
+
+
+def serve(
+    store: Store,
+    server: socket.socket,
+    access_rules: AccessRules,
+    ready: Callable[[], None],
+    work_folders: tuple[Path, ...] = (),
+) -> None:
+    """Serve until SIGINT or SIGTERM; running work is cancelled then, and what was measured is kept."""
+    with TemporaryFolder("ui") as folder:
+        app, app_state = make_app(store, access_rules, folder, work_folders)
+        running = NotifyingServer(make_config(app), ready, app_state.live.close)
+        running.run(sockets=[server])
+
+
+class NotifyingServer(uvicorn.Server):
+    """Says when it is ready, and when it begins to end; uvicorn has no other place to say it from."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None], ending: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready, self._ending = ready, ending
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        report_accept_failure_once(asyncio.get_running_loop())
+        await super().startup(sockets)
+        self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ending()  # it waits for open streams
+        await super().shutdown(sockets)

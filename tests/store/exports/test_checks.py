@@ -1,0 +1,107 @@
+"""Each fault of an exported run is found for its own reason."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from edgewright.schema.run import Run, RunOutput, Series
+from edgewright.store.exports.checks import MAX_DEPTH, MAX_LETTERS, find_fault
+from tests.contracts.sample_runs import begun_run, finished_run, sample_plan
+
+
+def nested(depth: int) -> Any:
+    """Lists within lists: `depth` of them."""
+    value: Any = 1
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def with_files(run: Run, **files: bytes) -> tuple[Run, Mapping[str, bytes]]:
+    """Return the run with an output for each role, `_` for `:`, and their bytes by hash."""
+    held = {hashlib.sha256(data).hexdigest(): data for data in files.values()}
+    outputs = [
+        RunOutput(role=role.replace("_", ":"), sha256=sha256, bytes=len(data))
+        for role, sha256, data in zip(files, held, files.values(), strict=True)
+    ]
+    return replace(run, outputs=tuple(outputs)), held
+
+
+def with_model(run: Run, **fields: Any) -> Run:
+    assert run.model is not None
+    return replace(run, model=replace(run.model, **fields))
+
+
+def with_plan(**fields: Any) -> Callable[[Run], Run]:
+    return lambda run: replace(run, plan=sample_plan() | fields)
+
+
+@pytest.fixture
+def run() -> Run:
+    return replace(finished_run(begun_run()), outputs=())
+
+
+def test_a_run_without_a_fault(run: Run) -> None:
+    assert find_fault(run, {}) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda run: replace(run, id="../x"), "'../x' is not the id of a run"),
+        (lambda run: replace(run, parent_id="x"), "'x' is not the id of a run"),
+        (lambda run: replace(run, state="running"), "it has no result"),
+        (lambda run: replace(run, finished_at="yesterday"), "'yesterday' is not a time"),
+        (lambda run: replace(run, started_at="1969-01-01T00:00:00+00:00"), "it is before 1970"),
+        (with_plan(threads="x"), "is not a valid benchmark plan"),
+        (with_plan(candidates=[]), "has 0 candidates"),
+        (lambda run: with_model(run, sha256="f" * 64), "its plan is that of another model"),
+        (lambda run: replace(run, environment={"packages": ["numpy"]}), "are not names and versions"),
+        (lambda run: replace(run, environment={"x": nested(MAX_DEPTH + 1)}), "its environment cannot be kept"),
+        (lambda run: replace(run, environment={"x": 2**63}), "a number is too large"),
+        (lambda run: replace(run, environment={"x": float("nan")}), "a number is not finite"),
+        (lambda run: replace(run, note="x" * (MAX_LETTERS + 1)), "a text of it has more than"),
+        (lambda run: replace(run, series=(Series(name="wall.samples", unit="", data=(0.5,)),)), "not whole numbers"),
+        (lambda run: replace(run, layers=(replace(run.layers[0], memory_bytes=-1),)), "samples is out of range"),
+        (lambda run: replace(run, layers=(replace(run.layers[0], position=-1),)), "a layer is out of range"),
+        (lambda run: with_model(run, name="../x"), "which is not a valid file name"),
+        (lambda run: with_model(run, data_files=("../x",)), "its file '../x' has a name that leads out"),
+        (lambda run: with_files(run, data_w=b"1")[0], "its model has no file 'w'"),
+        (lambda run: with_files(run, model=b"other bytes")[0], "its output model is not the model"),
+        (lambda run: replace(run, outputs=(RunOutput(role="log", sha256="c" * 64, bytes=3),) * 2), "several outputs"),
+    ],
+)  # fmt: skip
+def test_faults(run: Run, change: Callable[[Run], Run], why: str) -> None:
+    assert why in find_fault(change(run), {})
+
+
+def test_what_is_just_allowed(run: Run) -> None:
+    environment = {"x": nested(MAX_DEPTH - 1), "y": 2**63 - 1}
+    samples = (Series(name="wall.samples", unit="", data=(0.0, 7.0)),)
+    assert find_fault(replace(run, environment=environment, series=samples), {}) == ""
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "why"),
+    [
+        (b"PK\x03\x04 an archive of torch", "onnx", "claims to be onnx and is"),
+        (b"\x08\x08\x12\x00", "torch", "its model is torch; known are"),
+        (b"\x08\x08\x12\x00", "tflite", "claims to be tflite and is"),
+        (b"\x08\x08\x12\x00", "onnx", ""),
+    ],
+)
+def test_the_format_is_told_by_the_bytes(run: Run, tmp_path: Path, data: bytes, kind: str, why: str) -> None:
+    run, held = with_files(replace(run, kind="evaluate"), model=data)
+    (sha256,) = held
+    (tmp_path / sha256).write_bytes(data)
+    found = find_fault(with_model(run, sha256=sha256, format=kind), {sha256: tmp_path / sha256})
+    assert why in found if why else not found
+
+
+def test_an_artifact_without_its_record(run: Run) -> None:
+    run, _ = with_files(run, artifact_m=b"1")
+    assert "the record of its artifact is missing" in find_fault(run, {})
