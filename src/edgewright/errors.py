@@ -152,7 +152,7 @@ def find_full_disk_error(error: BaseException) -> OutputError | None:
     one: BaseException | None = error
     while one is not None and one not in seen:
         seen.append(one)
-        if is_full_disk(one):
+        if _is_full_disk(one):
             where = f" for {one.filename}" if isinstance(one, OSError) and one.filename else ""
             return OutputError(
                 "the disk is full", f"there is no room{where}", "free some space, and run the same again"
@@ -161,7 +161,7 @@ def find_full_disk_error(error: BaseException) -> OutputError | None:
     return None
 
 
-def is_full_disk(error: BaseException) -> bool:
+def _is_full_disk(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in FULL_DISK_ERRNOS
     text = error.why if isinstance(error, EdgewrightError) else str(error)  # what failed may name a user's file

@@ -94,8 +94,8 @@ def read_budget(environ: Mapping[str, str] = os.environ) -> ResourceBudget:
     """Return the budget that the environment sets; ConfigError for a value that is none."""
     memory, seconds = environ.get(MEMORY_VARIABLE, ""), environ.get(TIME_VARIABLE, "")
     return ResourceBudget(
-        memory_bytes=parse_bytes(memory) if memory else min(DEFAULT_BYTES, get_half_of_memory()),
-        seconds=parse_seconds(seconds) if seconds else DEFAULT_SECONDS,
+        memory_bytes=_parse_bytes(memory) if memory else min(DEFAULT_BYTES, get_half_of_memory()),
+        seconds=_parse_seconds(seconds) if seconds else DEFAULT_SECONDS,
     )
 
 
@@ -139,7 +139,7 @@ def get_half_of_memory() -> float:
         return inf
 
 
-def parse_bytes(text: str) -> float:
+def _parse_bytes(text: str) -> float:
     """Return the bytes that `8GB`, `512MiB`, a plain number or `none` stand for."""
     if text.strip().lower() == UNLIMITED:
         return inf
@@ -151,7 +151,7 @@ def parse_bytes(text: str) -> float:
     return size
 
 
-def parse_seconds(text: str) -> float:
+def _parse_seconds(text: str) -> float:
     """Return the seconds of a time limit, infinity for `none`."""
     if text.strip().lower() == UNLIMITED:
         return inf

@@ -27,7 +27,7 @@ def compute_energy(processes: Sequence[ProcessSamples], power_w: float | None) -
     """
     readings = [reading for process in processes for reading in process.readings]
     inferences = sum(count for _, _, count, _ in readings)
-    counted = sum_counter_uj([(before, after) for before, after, _, _ in readings])
+    counted = _sum_counter_uj([(before, after) for before, after, _, _ in readings])
     if counted is not None and inferences:
         return Energy(
             uj_per_inference=counted / inferences,
@@ -37,17 +37,17 @@ def compute_energy(processes: Sequence[ProcessSamples], power_w: float | None) -
         )
     powers = [power for before, after, _, _ in readings for power in (before.power_uw, after.power_uw)]
     if powers and all(power is not None for power in powers):
-        return compute_from_power(
+        return _compute_from_power(
             processes, mean(power for power in powers if power is not None), "measured", readings[0][0].source
         )
     if power_w is not None:
-        return compute_from_power(processes, power_w * 1e6, "estimated", f"{power_w:g} W as stated by the user × time")
+        return _compute_from_power(processes, power_w * 1e6, "estimated", f"{power_w:g} W as stated by the user × time")
     return Energy(
         uj_per_inference=None, evidence="none", source=readings[0][0].source if readings else "nothing was run"
     )
 
 
-def sum_counter_uj(pairs: Sequence[tuple[Reading, Reading]]) -> float | None:
+def _sum_counter_uj(pairs: Sequence[tuple[Reading, Reading]]) -> float | None:
     """Microjoules counted between the readings; None without a counter."""
     total = 0
     for before, after in pairs:
@@ -57,7 +57,7 @@ def sum_counter_uj(pairs: Sequence[tuple[Reading, Reading]]) -> float | None:
     return float(total) if pairs else None
 
 
-def compute_from_power(
+def _compute_from_power(
     processes: Sequence[ProcessSamples], power_uw: float, evidence: Literal["measured", "estimated"], source: str
 ) -> Energy:
     """Power times the mean wall time of an inference."""

@@ -26,10 +26,10 @@ Array = NDArray[Any]
 
 def resolve_shapes(signature: Signature, shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
     """The full shape of every input; InputError for a free size that `shapes` does not give, or a contradiction."""
-    return {spec.name: resolve_shape(spec, shapes.get(spec.name)) for spec in signature.inputs}
+    return {spec.name: _resolve_shape(spec, shapes.get(spec.name)) for spec in signature.inputs}
 
 
-def resolve_shape(spec: TensorSpec, given: Sequence[int] | None) -> tuple[int, ...]:
+def _resolve_shape(spec: TensorSpec, given: Sequence[int] | None) -> tuple[int, ...]:
     known = tuple(size for size in spec.shape if isinstance(size, int))
     if given is None and len(known) == len(spec.shape):
         return known
@@ -39,25 +39,25 @@ def resolve_shape(spec: TensorSpec, given: Sequence[int] | None) -> tuple[int, .
         free = ", ".join(size or "?" for size in spec.shape if isinstance(size, str))
         raise InputError(
             f"input '{spec.name}' has free sizes ({free})",
-            f"its shape is {show_shape(spec.shape)}",
-            f"--shape {spec.name}={','.join(guess_sizes(spec.shape))}",
+            f"its shape is {_show_shape(spec.shape)}",
+            f"--shape {spec.name}={','.join(_guess_sizes(spec.shape))}",
         )
     if len(given) != len(spec.shape) or any(
         isinstance(w, int) and w != g for w, g in zip(spec.shape, given, strict=True)
     ):
         raise InputError(
             f"--shape {spec.name}={','.join(map(str, given))} does not fit",
-            f"the model's shape is {show_shape(spec.shape)}",
+            f"the model's shape is {_show_shape(spec.shape)}",
             "give the fixed sizes as they are",
         )
     return tuple(given)
 
 
-def show_shape(shape: Sequence[int | str]) -> str:
+def _show_shape(shape: Sequence[int | str]) -> str:
     return "[" + ", ".join(str(size) or "?" for size in shape) + "]"
 
 
-def guess_sizes(shape: Sequence[int | str]) -> list[str]:
+def _guess_sizes(shape: Sequence[int | str]) -> list[str]:
     """An example for the hint: 1 for a leading free size, which is nearly always the batch, 224 for others."""
     return [str(size) if isinstance(size, int) else "1" if i == 0 else "224" for i, size in enumerate(shape)]
 
@@ -72,12 +72,12 @@ def make_feeds(signature: Signature, shapes: Mapping[str, Sequence[int]], seed: 
     """
     check_size(signature, shapes)
     random = np.random.default_rng(seed)
-    return {spec.name: make_array(spec, tuple(shapes[spec.name]), random) for spec in signature.inputs}
+    return {spec.name: _make_array(spec, tuple(shapes[spec.name]), random) for spec in signature.inputs}
 
 
-def make_array(spec: TensorSpec, shape: tuple[int, ...], random: np.random.Generator) -> Array:
+def _make_array(spec: TensorSpec, shape: tuple[int, ...], random: np.random.Generator) -> Array:
     if spec.dtype in FLOATS:
-        return draw_normal(shape, np.dtype(spec.dtype), random)
+        return _draw_normal(shape, np.dtype(spec.dtype), random)
     if spec.dtype == "bool":
         return random.integers(0, 2, shape).astype(bool)
     if spec.dtype in SMALL_INTS:
@@ -96,19 +96,19 @@ def check_size(signature: Signature, shapes: Mapping[str, Sequence[int]], sample
         if len(shapes[spec.name]) > MAX_AXES:
             what = f"input '{spec.name}' has {len(shapes[spec.name])} axes"
             raise InputError(what, f"arrays have up to {MAX_AXES}", "give fewer sizes")
-    size = sum(count_bytes(spec, shapes[spec.name]) for spec in signature.inputs)
+    size = sum(_count_bytes(spec, shapes[spec.name]) for spec in signature.inputs)
     what = "the model's input" if len(signature.inputs) == 1 else "the model's inputs"
     hint = "give smaller sizes with --shape" if samples == 1 or 2 * size > read_budget().memory_bytes else "--samples 1"
     read_budget().check_bytes(samples * size, f"{samples} samples of {what}" if samples > 1 else what, hint)
 
 
-def count_bytes(spec: TensorSpec, shape: Sequence[int]) -> int:
+def _count_bytes(spec: TensorSpec, shape: Sequence[int]) -> int:
     """Bytes of an array; of integers, which are drawn with 64 bits first, both."""
     width = np.dtype(spec.dtype).itemsize if spec.dtype in FLOATS else 16
     return prod(max(1, size) for size in shape) * width
 
 
-def draw_normal(shape: tuple[int, ...], dtype: "np.dtype[Any]", random: np.random.Generator) -> Array:
+def _draw_normal(shape: tuple[int, ...], dtype: "np.dtype[Any]", random: np.random.Generator) -> Array:
     """Standard normal numbers, drawn in blocks: the same numbers as in one go, without all of them in double."""
     array = np.empty(prod(shape), dtype)
     for start in range(0, array.size, BLOCK):
@@ -119,7 +119,7 @@ def draw_normal(shape: tuple[int, ...], dtype: "np.dtype[Any]", random: np.rando
 
 def read_feeds(path: Path, signature: Signature) -> dict[str, Array]:
     """The arrays of an .npz file, checked against the signature; InputError says what does not fit."""
-    feeds = load_npz(path)
+    feeds = _load_npz(path)
     wanted = {spec.name: spec for spec in signature.inputs}
     if missing := wanted.keys() - feeds.keys():
         raise InputError(
@@ -134,11 +134,11 @@ def read_feeds(path: Path, signature: Signature) -> dict[str, Array]:
             "leave it out",
         )
     for name, array in feeds.items():
-        check_array(path, wanted[name], array)
+        _check_array(path, wanted[name], array)
     return feeds
 
 
-def load_npz(path: Path) -> dict[str, Array]:
+def _load_npz(path: Path) -> dict[str, Array]:
     try:
         return read_npz(path, int(min(read_budget().memory_bytes, MAX_NPZ_BYTES))).arrays
     except FileNotFoundError:
@@ -152,7 +152,7 @@ def load_npz(path: Path) -> dict[str, Array]:
         raise InputError(f"{path} cannot be read as .npz", str(error), hint) from None
 
 
-def check_array(path: Path, spec: TensorSpec, array: Array) -> None:
+def _check_array(path: Path, spec: TensorSpec, array: Array) -> None:
     if array.dtype.name != spec.dtype and not (spec.dtype == "str" and array.dtype.kind == "U"):
         raise InputError(
             f"{path}: '{spec.name}' is {array.dtype.name}",
@@ -164,7 +164,7 @@ def check_array(path: Path, spec: TensorSpec, array: Array) -> None:
     ):
         raise InputError(
             f"{path}: '{spec.name}' has shape {list(array.shape)}",
-            f"the model takes {show_shape(spec.shape)}",
+            f"the model takes {_show_shape(spec.shape)}",
             "reshape the array",
         )
 

@@ -36,7 +36,7 @@ QUANTIZED_THRESHOLD = Threshold(cosine=0.99, sqnr_db=20.0)
 SYMMETRIC_THRESHOLD = Threshold(cosine=0.98, sqnr_db=14.0)
 
 
-def get_threshold(precision: Precision) -> Threshold:
+def _get_threshold(precision: Precision) -> Threshold:
     return THRESHOLDS.get(precision, QUANTIZED_THRESHOLD)
 
 
@@ -45,7 +45,7 @@ def compare_outputs(reference: Mapping[str, Array], given: Mapping[str, Array], 
 
     Raises ValueError where an output is missing or has another shape.
     """
-    outputs = [compare_output(name, reference[name], given.get(name)) for name in reference]
+    outputs = [_compare_output(name, reference[name], given.get(name)) for name in reference]
     worst = min(outputs, key=lambda one: one.sqnr_db)
     agreements = [one.argmax_agreement for one in outputs if one.argmax_agreement is not None]
     return Numerics(
@@ -61,7 +61,7 @@ def compare_outputs(reference: Mapping[str, Array], given: Mapping[str, Array], 
     )
 
 
-def compare_output(name: str, reference: Array, given: Array | None) -> OutputNumerics:
+def _compare_output(name: str, reference: Array, given: Array | None) -> OutputNumerics:
     if given is None:
         raise ValueError(f"output '{name}' is missing")
     if given.shape != reference.shape:
@@ -80,15 +80,15 @@ def compare_output(name: str, reference: Array, given: Array | None) -> OutputNu
     x, y = a / largest, b / largest  # so that no square overflows
     return OutputNumerics(
         name=name,
-        cosine=compute_cosine(x, y),
+        cosine=_compute_cosine(x, y),
         sqnr_db=compute_sqnr_db(x, y) if np.any(x != y) or np.all(same | ~sound) else NEARLY_EQUAL_DB,
         max_abs=float(np.max(np.abs(a - b), initial=0.0)),
-        argmax_agreement=compute_argmax_agreement(reference, a, b),
+        argmax_agreement=_compute_argmax_agreement(reference, a, b),
         not_finite=not_finite,
     )
 
 
-def compute_cosine(a: Array, b: Array) -> float:
+def _compute_cosine(a: Array, b: Array) -> float:
     """Of the flattened arrays; 1 where both are all zeros, 0 where one is."""
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))
     if norms == 0.0:
@@ -105,7 +105,7 @@ def compute_sqnr_db(signal: Array, other: Array) -> float:
     return min(EQUAL_DB, 10 * float(np.log10(power / noise))) if power else -EQUAL_DB
 
 
-def compute_argmax_agreement(reference: Array, a: Array, b: Array) -> float | None:
+def _compute_argmax_agreement(reference: Array, a: Array, b: Array) -> float | None:
     """Share of the vectors along the last axis whose largest entry is the same one; None for what has no classes."""
     if reference.dtype.kind != "f" or a.ndim < 2 or a.shape[-1] < 2:
         return None
@@ -114,7 +114,7 @@ def compute_argmax_agreement(reference: Array, a: Array, b: Array) -> float | No
 
 def find_faults(numerics: Numerics, precision: Precision, threshold: Threshold | None = None) -> Sequence[str]:
     """What keeps an artifact from passing its precision's threshold, or another; empty where it computes the same."""
-    threshold = threshold or get_threshold(precision)
+    threshold = threshold or _get_threshold(precision)
     faults = []
     if numerics.not_finite:
         faults.append(f"{numerics.not_finite} values are NaN or infinite that are not so in the source")

@@ -116,10 +116,10 @@ def measure(
         order = mirror_order(range(len(candidates)), number)
         groups = [order] if plan.interleave == "chunks" else [[position] for position in order]
         for group in groups:
-            measure_round(device, {position: candidates[position] for position in group}, number, plan, logs, progress)
+            _measure_round(device, {position: candidates[position] for position in group}, number, plan, logs, progress)
 
 
-def measure_round(
+def _measure_round(
     device: Device,
     candidates: Mapping[int, CandidateProcesses],
     number: int,
@@ -135,13 +135,13 @@ def measure_round(
                 progress(f"{candidate.entry.title}: process {number + 1} of {plan.processes}")
                 candidate.processes.append(ProcessSamples(log=logs / f"{position}-{number}.log"))
                 with capture_failure(candidate):
-                    worker = at_work[position] = stack.enter_context(start_worker(device, candidate, plan))
+                    worker = at_work[position] = stack.enter_context(_start_worker(device, candidate, plan))
                     with end_on_failure(worker):
-                        load_and_warm_up(worker, candidate.entry, candidate.processes[-1], plan)
-        take_samples(at_work, candidates, plan, device)
+                        _load_and_warm_up(worker, candidate.entry, candidate.processes[-1], plan)
+        _take_samples(at_work, candidates, plan, device)
         for position, worker in at_work.items():
             with capture_failure(candidates[position]):
-                finish_worker(worker, candidates[position])
+                _finish_worker(worker, candidates[position])
 
 
 @contextmanager
@@ -178,34 +178,34 @@ def profile_layers(device: Device, candidate: CandidateProcesses, plan: Benchmar
     remote = f"{device.workspace()}/{folder.name}"
     inference_s = median(candidate.processes[-1].wall_us) / 1e6 if candidate.processes else MIN_NS / 1e9
     try:
-        runs = max(1, int(min(plan.layer_runs, affordable_runs(entry, inference_s))))
+        runs = max(1, int(min(plan.layer_runs, _affordable_runs(entry, inference_s))))
         with device.start_worker(entry.runtime, plan.affinity, plan.timeout_s, folder.with_suffix(".log")) as worker:
             command = ProfileRuns(session=entry.request, feeds=entry.feeds, runs=runs, folder=remote)
             worker.ask(command, CommandDone, expected_s=PROFILED_TWICE * runs * inference_s)
             worker.leave()
         device.pull(remote, folder)
         report: LayerReport = import_runtime(find_runtime(entry.runtime)).layers(folder, entry.graph)
-        candidate.report = map_to_source_nodes(report, entry.origins)
+        candidate.report = _map_to_source_nodes(report, entry.origins)
     except EdgewrightError as error:
         candidate.layer_failure = str(error)
     except Exception as error:  # whatever a trace that is not as expected makes its reader raise
         candidate.layer_failure = f"{type(error).__name__}: {error}"
 
 
-def affordable_runs(entry: PreparedCandidate, inference_s: float) -> float:
+def _affordable_runs(entry: PreparedCandidate, inference_s: float) -> float:
     """How many inferences can be profiled in their share of the time limit, and in memory; LimitReached for no time."""
-    budget = limit_of(entry)
+    budget = _limit_of(entry)
     affordable = LIMIT_SHARE * budget.seconds / (PROFILED_TWICE * inference_s)
     if affordable < 1:
         raise budget.time_error(f"profiling the layers of {entry.title}, where one inference takes {inference_s:.3g} s")
     return min(affordable, MOST_EXECUTIONS / (PROFILED_TWICE * max(1, len(entry.graph))))
 
 
-def limit_of(entry: PreparedCandidate) -> ResourceBudget:
+def _limit_of(entry: PreparedCandidate) -> ResourceBudget:
     return read_budget().for_files(entry.request.model_bytes)
 
 
-def map_to_source_nodes(report: LayerReport, origins: Mapping[str, tuple[str, ...]]) -> LayerReport:
+def _map_to_source_nodes(report: LayerReport, origins: Mapping[str, tuple[str, ...]]) -> LayerReport:
     """The report with the source's nodes for those of the artifact, each once; a node without an origin stays."""
     if not origins:
         return report
@@ -218,11 +218,11 @@ def map_to_source_nodes(report: LayerReport, origins: Mapping[str, tuple[str, ..
     return replace(report, layers=layers)
 
 
-def start_worker(device: Device, candidate: CandidateProcesses, plan: BenchmarkPlan) -> Connection:
+def _start_worker(device: Device, candidate: CandidateProcesses, plan: BenchmarkPlan) -> Connection:
     return device.start_worker(candidate.entry.runtime, plan.affinity, plan.timeout_s, candidate.processes[-1].log)
 
 
-def load_and_warm_up(
+def _load_and_warm_up(
     worker: Connection, entry: PreparedCandidate, process: ProcessSamples, plan: BenchmarkPlan
 ) -> None:
     """Load the model, run it for the first time, and warm up."""
@@ -232,17 +232,17 @@ def load_and_warm_up(
     opened = worker.ask(Open(session=entry.request, feeds=entry.feeds), Opened, expected_s=0.0)
     process.load_us, process.notes, process.signature = opened.load_us, opened.notes, opened.signature
     process.memory_loaded = opened.memory.rss
-    process.first_us = time_inferences(worker, process, runs=1, seconds=0.0)[0][0]
-    warm_up(worker, process, plan.warmup_seconds)
+    process.first_us = _time_inferences(worker, process, runs=1, seconds=0.0)[0][0]
+    _warm_up(worker, process, plan.warmup_seconds)
 
 
-def finish_worker(worker: Connection, candidate: CandidateProcesses) -> None:
+def _finish_worker(worker: Connection, candidate: CandidateProcesses) -> None:
     if candidate.failure is None:
         candidate.processes[-1].memory_peak = worker.ask(ReadMemory(), CommandDone).memory.peak
         worker.leave()
 
 
-def time_inferences(
+def _time_inferences(
     worker: Connection, process: ProcessSamples, runs: int, seconds: float, settle: int = 0
 ) -> tuple[list[float], list[float]]:
     """Time up to `runs` inferences begun within `seconds`: wall and CPU microseconds without the harness's cost."""
@@ -252,12 +252,12 @@ def time_inferences(
     return wall, [max(0.0, ns - own_cpu) / 1e3 for ns in times.cpu_ns]
 
 
-def warm_up(worker: Connection, process: ProcessSamples, max_seconds: float) -> None:
+def _warm_up(worker: Connection, process: ProcessSamples, max_seconds: float) -> None:
     """Run windows of inferences until they are steady or the time is over."""
     window = count_window_runs(process.first_us or 0.0)
     deadline = monotonic() + max_seconds
     while monotonic() < deadline:
-        wall, _ = time_inferences(worker, process, window, seconds=max(0.0, deadline - monotonic()))
+        wall, _ = _time_inferences(worker, process, window, seconds=max(0.0, deadline - monotonic()))
         process.warmup_us.extend(wall)
         process.steady = is_steady(process.warmup_us, window)
         if process.steady and window >= count_window_runs(median(wall)):
@@ -265,7 +265,7 @@ def warm_up(worker: Connection, process: ProcessSamples, max_seconds: float) -> 
         window = max(window, count_window_runs(median(wall)))  # the first inference is slower than those that follow
 
 
-def take_samples(
+def _take_samples(
     workers: Mapping[int, Connection], candidates: Mapping[int, CandidateProcesses], plan: BenchmarkPlan, device: Device
 ) -> None:
     """Take the steady samples chunk by chunk in turn, mirrored every other time, until each lane has its own."""
@@ -274,20 +274,20 @@ def take_samples(
     while unfinished:
         for position in mirror_order(unfinished, iteration):
             with capture_failure(candidates[position]), end_on_failure(workers[position]):
-                take_chunk(workers[position], candidates[position], plan, device)
+                _take_chunk(workers[position], candidates[position], plan, device)
         unfinished = [
             p for p in unfinished if candidates[p].failure is None and count_runs_left(candidates[p], plan) > 0
         ]
         iteration += 1
 
 
-def take_chunk(worker: Connection, candidate: CandidateProcesses, plan: BenchmarkPlan, device: Device) -> None:
+def _take_chunk(worker: Connection, candidate: CandidateProcesses, plan: BenchmarkPlan, device: Device) -> None:
     """One chunk of samples, with the sensors read before and after."""
     process = candidate.processes[-1]
     settle = SETTLING_RUNS if (process.first_us or 0.0) < SETTLED_BELOW_US else 0
     runs = min(count_runs_left(candidate, plan), -(-(plan.runs or MAX_RUNS) // CHUNKS))
     before, began = device.sensors(), monotonic()
-    wall, cpu = time_inferences(
+    wall, cpu = _time_inferences(
         worker, process, runs, plan.seconds / CHUNKS if plan.runs is None else CHUNK_SECONDS, settle
     )
     process.wall_us.extend(wall)
@@ -305,7 +305,7 @@ def count_runs_left(candidate: CandidateProcesses, plan: BenchmarkPlan) -> int:
     if plan.runs is not None:
         return plan.runs - len(taken_us)
     seconds = sum(taken_us) / 1e6
-    enough = max(plan.seconds, LIMIT_SHARE * limit_of(candidate.entry).seconds)
+    enough = max(plan.seconds, LIMIT_SHARE * _limit_of(candidate.entry).seconds)
     if seconds >= plan.seconds and (len(taken_us) >= MIN_RUNS or seconds >= enough):
         return 0
     return MAX_RUNS - len(taken_us)

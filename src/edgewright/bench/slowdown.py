@@ -76,14 +76,14 @@ def explain_slowdown(profile: LayerProfile) -> tuple[SlowdownCause, ...]:
     return tuple(sorted(worth, key=lambda one: -(one.share or 0.0)))
 
 
-def make_cause(code: str, layers: Sequence[Layer], profile: LayerProfile, text: str) -> SlowdownCause | None:
+def _make_cause(code: str, layers: Sequence[Layer], profile: LayerProfile, text: str) -> SlowdownCause | None:
     if not layers:
         return None
     names = tuple(layer.name for layer in layers)
     return SlowdownCause(code=code, text=text, share=profile.share(layers), layers=names)
 
 
-def describe_count(layers: Sequence[Layer], word: str) -> str:
+def _describe_count(layers: Sequence[Layer], word: str) -> str:
     """`3 transposes, 2 of them without a node in the source`."""
     own = sum(not layer.source_nodes for layer in layers)
     plural = word if len(layers) == 1 else f"{word}s"
@@ -91,43 +91,43 @@ def describe_count(layers: Sequence[Layer], word: str) -> str:
     return f"{len(layers)} {plural}{inserted}"
 
 
-def find_transposes(profile: LayerProfile) -> SlowdownCause | None:
+def _find_transposes(profile: LayerProfile) -> SlowdownCause | None:
     layers = profile.find_layers(TRANSPOSE)
     text = (
-        f"{describe_count(layers, 'transpose')}: data is moved and nothing computed; compile with the layout that the "
+        f"{_describe_count(layers, 'transpose')}: data is moved and nothing computed; compile with the layout that the "
         "runtime works in (LiteRT: -p io=channels-last), or move the model's own Transpose nodes out of its loop"
     )
-    return make_cause("transposes", layers, profile, text)
+    return _make_cause("transposes", layers, profile, text)
 
 
-def find_reformats(profile: LayerProfile) -> SlowdownCause | None:
+def _find_reformats(profile: LayerProfile) -> SlowdownCause | None:
     layers = profile.find_layers(REFORMAT)
     text = (
-        f"{describe_count(layers, 'reformat')} between the runtime's memory layouts: operators that it has only in a "
+        f"{_describe_count(layers, 'reformat')} between the runtime's memory layouts: operators that it has only in a "
         "plain layout stand between those that it has in a fast one; replace or fuse them, or try another runtime"
     )
-    return make_cause("reformats", layers, profile, text)
+    return _make_cause("reformats", layers, profile, text)
 
 
-def find_casts(profile: LayerProfile) -> SlowdownCause | None:
+def _find_casts(profile: LayerProfile) -> SlowdownCause | None:
     layers = profile.find_layers(CAST)
     text = (
-        f"{describe_count(layers, 'cast')}: this processor or runtime does not compute in the model's type throughout; "
-        "compile with --precision fp32, or quantise"
+        f"{_describe_count(layers, 'cast')}: this processor or runtime does not compute in the model's type "
+        "throughout; compile with --precision fp32, or quantize"
     )
-    return make_cause("casts", layers, profile, text)
+    return _make_cause("casts", layers, profile, text)
 
 
-def find_quantize_islands(profile: LayerProfile) -> SlowdownCause | None:
+def _find_quantize_islands(profile: LayerProfile) -> SlowdownCause | None:
     layers = profile.find_layers(QUANTIZE)
     text = (
-        f"{describe_count(layers, 'step')} between integers and floats: operators without an integer kernel lie "
+        f"{_describe_count(layers, 'step')} between integers and floats: operators without an integer kernel lie "
         "between quantized ones; leave whole blocks in float, or quantize what lies between"
     )
-    return make_cause("quantize-islands", layers, profile, text)
+    return _make_cause("quantize-islands", layers, profile, text)
 
 
-def find_float_fallbacks(profile: LayerProfile) -> SlowdownCause | None:
+def _find_float_fallbacks(profile: LayerProfile) -> SlowdownCause | None:
     """Convolutions and matrix products that ran in float though the model is quantised."""
     if profile.precision not in INTEGER_PRECISIONS:
         return None
@@ -141,10 +141,10 @@ def find_float_fallbacks(profile: LayerProfile) -> SlowdownCause | None:
         "have no quantisation parameters, or the runtime has no integer kernel for them; quantise them per channel "
         "with 8-bit activations"
     )
-    return make_cause("float-fallbacks", layers, profile, text)
+    return _make_cause("float-fallbacks", layers, profile, text)
 
 
-def find_partitions(profile: LayerProfile) -> SlowdownCause | None:
+def _find_partitions(profile: LayerProfile) -> SlowdownCause | None:
     """Many pieces, each with a border to cross; the share is that of the backend with less of the time."""
     backends = {layer.backend for layer in profile.layers}
     if profile.partitions < 2 or len(backends) < 2:
@@ -156,14 +156,14 @@ def find_partitions(profile: LayerProfile) -> SlowdownCause | None:
         f"{profile.partitions} partitions: {main} does not take {operators}; each border costs a copy and a wait; "
         "edgewright analyze says why, operator by operator"
     )
-    return make_cause("partitions", layers, profile, text)
+    return _make_cause("partitions", layers, profile, text)
 
 
-def find_missing_features(profile: LayerProfile) -> SlowdownCause | None:
+def _find_missing_features(profile: LayerProfile) -> SlowdownCause | None:
     """Instruction sets without which a precision is not faster; their cost is not known from this run alone."""
     if profile.features is None:
         return None
-    wanted = list_useful_features(profile.precision, profile.machine)
+    wanted = _list_useful_features(profile.precision, profile.machine)
     if not wanted or wanted & set(profile.features):
         return None
     text = (
@@ -173,7 +173,7 @@ def find_missing_features(profile: LayerProfile) -> SlowdownCause | None:
     return SlowdownCause(code="missing-features", text=text, share=None)
 
 
-def list_useful_features(precision: Precision, machine: str) -> set[str]:
+def _list_useful_features(precision: Precision, machine: str) -> set[str]:
     """Any of these makes the precision fast on this machine, by the kernel's names; empty where none is known."""
     arm = machine.lower() in ("aarch64", "arm64")
     if precision in ("w8a8", "w8a8-dynamic"):
@@ -184,13 +184,13 @@ def list_useful_features(precision: Precision, machine: str) -> set[str]:
 
 
 CAUSES: dict[str, Callable[[LayerProfile], SlowdownCause | None]] = {
-    "transposes": find_transposes,
-    "reformats": find_reformats,
-    "casts": find_casts,
-    "quantize-islands": find_quantize_islands,
-    "float-fallbacks": find_float_fallbacks,
-    "partitions": find_partitions,
-    "missing-features": find_missing_features,
+    "transposes": _find_transposes,
+    "reformats": _find_reformats,
+    "casts": _find_casts,
+    "quantize-islands": _find_quantize_islands,
+    "float-fallbacks": _find_float_fallbacks,
+    "partitions": _find_partitions,
+    "missing-features": _find_missing_features,
 }
 
 

@@ -48,10 +48,10 @@ def make_series(processes: Sequence[ProcessSamples]) -> tuple[Series, ...]:
         if any(value is not None for value in values):
             data = tuple(float("nan") if value is None else float(value) for value in values)
             rows.append(Series(name=name, unit=unit, data=data))
-    return (*rows, *make_sensor_series(processes))
+    return (*rows, *_make_sensor_series(processes))
 
 
-def make_sensor_series(processes: Sequence[ProcessSamples]) -> list[Series]:
+def _make_sensor_series(processes: Sequence[ProcessSamples]) -> list[Series]:
     """Temperature and frequency at the end of each chunk of samples, where there are sensors."""
     ends = [after for process in processes for _, after, _, _ in process.readings]
     found = {
@@ -72,7 +72,7 @@ def compute_process_medians(processes: Sequence[ProcessSamples]) -> list[float]:
 
 def compute_chunk_medians(processes: Sequence[ProcessSamples]) -> list[list[float]]:
     """Median wall time of each chunk, microseconds: one list per process that took samples."""
-    return [compute_medians(process.wall_us, process.chunks) for process in processes if process.wall_us]
+    return [_compute_medians(process.wall_us, process.chunks) for process in processes if process.wall_us]
 
 
 def read_chunk_medians(run: Run) -> list[list[float]]:
@@ -80,9 +80,9 @@ def read_chunk_medians(run: Run) -> list[list[float]]:
     series = {row.name: row.data for row in run.series}
     chunks = parse_counts(series.get("chunk.samples", ()))
     found = []
-    for samples in split_samples(series.get("wall", ()), parse_counts(series.get("wall.samples", ()))):
-        taken = take_chunk_sizes(len(samples), chunks)
-        medians = [one for one in compute_medians(samples, taken) if 0 < one < inf]
+    for samples in _split_samples(series.get("wall", ()), parse_counts(series.get("wall.samples", ()))):
+        taken = _take_chunk_sizes(len(samples), chunks)
+        medians = [one for one in _compute_medians(samples, taken) if 0 < one < inf]
         if medians:
             found.append(medians)
     return found
@@ -93,7 +93,7 @@ def parse_counts(values: Sequence[float]) -> list[int]:
     return [int(value) if 0 <= value < inf else 0 for value in values]
 
 
-def take_chunk_sizes(samples: int, chunks: list[int]) -> list[int]:
+def _take_chunk_sizes(samples: int, chunks: list[int]) -> list[int]:
     """Take the sizes of one process's chunks off the front of the list; what they leave over is one chunk more."""
     taken: list[int] = []
     while sum(taken) < samples and chunks:
@@ -101,14 +101,14 @@ def take_chunk_sizes(samples: int, chunks: list[int]) -> list[int]:
     return [*taken, samples - sum(taken)]
 
 
-def split_samples(samples: Sequence[float], counts: Sequence[int]) -> list[Sequence[float]]:
+def _split_samples(samples: Sequence[float], counts: Sequence[int]) -> list[Sequence[float]]:
     """The samples in pieces of these lengths."""
     ends = list(accumulate(counts))
     return [samples[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
 
-def compute_medians(samples: Sequence[float], counts: Sequence[int]) -> list[float]:
-    return [median(piece) for piece in split_samples(samples, counts) if piece]
+def _compute_medians(samples: Sequence[float], counts: Sequence[int]) -> list[float]:
+    return [median(piece) for piece in _split_samples(samples, counts) if piece]
 
 
 def make_metrics(
@@ -116,17 +116,17 @@ def make_metrics(
 ) -> tuple[Metric, ...]:
     """The summaries of a run, in the order in which they are shown."""
     return (
-        *summarize_times("latency", [list(process.wall_us) for process in processes]),
-        *summarize_times("cpu", [list(process.cpu_us) for process in processes]),
-        *(row for name in PER_PROCESS for row in summarize_process_values(name, processes)),
-        *summarize_cold_start(processes),
+        *_summarize_times("latency", [list(process.wall_us) for process in processes]),
+        *_summarize_times("cpu", [list(process.cpu_us) for process in processes]),
+        *(row for name in PER_PROCESS for row in _summarize_process_values(name, processes)),
+        *_summarize_cold_start(processes),
         Metric(name="model.file", unit="bytes", value=float(file_bytes)),
         Metric(name="energy", unit="uJ", value=energy.uj_per_inference, n=energy.inferences),
-        *(make_layer_metrics(report) if report else ()),
+        *(_make_layer_metrics(report) if report else ()),
     )
 
 
-def summarize_times(name: str, processes: Sequence[Sequence[float]]) -> list[Metric]:
+def _summarize_times(name: str, processes: Sequence[Sequence[float]]) -> list[Metric]:
     """p50 is the median of the processes' medians, with its interval; everything else is of all samples together."""
     middles = [median(samples) for samples in processes if samples]
     if not middles:
@@ -149,7 +149,7 @@ def summarize_times(name: str, processes: Sequence[Sequence[float]]) -> list[Met
     ]
 
 
-def summarize_process_values(name: str, processes: Sequence[ProcessSamples]) -> list[Metric]:
+def _summarize_process_values(name: str, processes: Sequence[ProcessSamples]) -> list[Metric]:
     """Median over the processes; the peak of memory is the highest of all."""
     unit, read = PER_PROCESS[name]
     values = [float(value) for process in processes if (value := read(process)) is not None]
@@ -157,21 +157,21 @@ def summarize_process_values(name: str, processes: Sequence[ProcessSamples]) -> 
         return []
     if name == "memory.peak":  # the interval of a median does not bound it
         return [Metric(name=name, unit=unit, value=max(values), n=len(values))]
-    return [make_interval_metric(name, unit, values)]
+    return [_make_interval_metric(name, unit, values)]
 
 
-def make_interval_metric(name: str, unit: str, values: Sequence[float]) -> Metric:
+def _make_interval_metric(name: str, unit: str, values: Sequence[float]) -> Metric:
     middle = median_interval(values)
     return Metric(name=name, unit=unit, value=middle.value, low=middle.low, high=middle.high, n=len(values))
 
 
-def summarize_cold_start(processes: Sequence[ProcessSamples]) -> list[Metric]:
+def _summarize_cold_start(processes: Sequence[ProcessSamples]) -> list[Metric]:
     """Load and first inference in a fresh process, summed process by process."""
     values = [process.load_us + process.first_us for process in processes if process.load_us and process.first_us]
-    return [make_interval_metric("cold_start", "us", values)] if values else []
+    return [_make_interval_metric("cold_start", "us", values)] if values else []
 
 
-def make_layer_metrics(report: LayerReport) -> list[Metric]:
+def _make_layer_metrics(report: LayerReport) -> list[Metric]:
     """The layers against the whole, and the share of time per unit and backend."""
     total = sum(layer.median_us for layer in report.layers)
     fallback = sum(layer.median_us for layer in report.fallbacks())

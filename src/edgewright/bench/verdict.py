@@ -33,12 +33,12 @@ def compare_paired(a: str, b: str, a_us: Processes, b_us: Processes, threshold: 
     """Compare run b with run a of the same session; medians of the chunks per process, in the order of the rounds."""
     pairs = list(zip(a_us, b_us, strict=False))  # a session that was cut short leaves the last round uneven
     if not pairs:
-        return make_inconclusive(a, b)
-    interval = paired_interval([compute_round_difference(before, after) for before, after in pairs], CONFIDENCE)
-    return make_comparison(a, b, interval, threshold)
+        return _make_inconclusive(a, b)
+    interval = paired_interval([_compute_round_difference(before, after) for before, after in pairs], CONFIDENCE)
+    return _make_comparison(a, b, interval, threshold)
 
 
-def compute_round_difference(a_us: Sequence[float], b_us: Sequence[float]) -> float:
+def _compute_round_difference(a_us: Sequence[float], b_us: Sequence[float]) -> float:
     """Logarithm of b over a in one round; chunk i of one lies beside chunk i of the other."""
     return median(log(after / before) for before, after in zip(a_us, b_us, strict=False))
 
@@ -46,25 +46,25 @@ def compute_round_difference(a_us: Sequence[float], b_us: Sequence[float]) -> fl
 def compare_sessions(a: str, b: str, a_us: Processes, b_us: Processes, threshold: float) -> Comparison:
     """Compare run b with run a of another session; medians of the chunks per process."""
     if not a_us or not b_us:
-        return make_inconclusive(a, b)
+        return _make_inconclusive(a, b)
     interval = shift_interval([log(median(x)) for x in a_us], [log(median(x)) for x in b_us], CONFIDENCE)
-    return make_comparison(a, b, interval, max(threshold, SESSION_DRIFT), SESSION_DRIFT)
+    return _make_comparison(a, b, interval, max(threshold, SESSION_DRIFT), SESSION_DRIFT)
 
 
-def make_inconclusive(a: str, b: str) -> Comparison:
+def _make_inconclusive(a: str, b: str) -> Comparison:
     return Comparison(a=a, b=b, ratio=float("nan"), low=None, high=None, confidence=0.0, verdict="inconclusive")
 
 
-def make_comparison(a: str, b: str, interval: Interval, threshold: float, drift: float = 0.0) -> Comparison:
-    low = None if interval.low is None else compute_ratio(interval.low)
-    high = None if interval.high is None else compute_ratio(interval.high)
-    ratio = compute_ratio(interval.value)
+def _make_comparison(a: str, b: str, interval: Interval, threshold: float, drift: float = 0.0) -> Comparison:
+    low = None if interval.low is None else _compute_ratio(interval.low)
+    high = None if interval.high is None else _compute_ratio(interval.high)
+    ratio = _compute_ratio(interval.value)
     sure = interval.confidence >= MIN_CONFIDENCE
     verdict = decide_verdict(ratio, low, high, threshold, drift) if sure else "inconclusive"
     return Comparison(a=a, b=b, ratio=ratio, low=low, high=high, confidence=interval.confidence, verdict=verdict)
 
 
-def compute_ratio(logarithm: float) -> float:
+def _compute_ratio(logarithm: float) -> float:
     """The ratio of a logarithm, kept where a float and its reciprocal can hold it."""
     return exp(min(max(logarithm, -MAX_LOGARITHM), MAX_LOGARITHM))
 

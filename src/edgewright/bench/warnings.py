@@ -49,12 +49,12 @@ def find_warnings(context: WarningContext) -> tuple[RunWarning, ...]:
     return tuple(RunWarning(code=code, text=text) for code, text in found if text)
 
 
-def check_backend_absent(context: WarningContext) -> str | None:
+def _check_backend_absent(context: WarningContext) -> str | None:
     notes = dict.fromkeys(note for process in context.processes for note in process.notes)
     return "; ".join(notes) or None
 
 
-def check_fallback(context: WarningContext) -> str | None:
+def _check_fallback(context: WarningContext) -> str | None:
     if context.report is None or not (fallen := context.report.fallbacks()):
         return None
     operators = ", ".join(sorted({layer.op for layer in fallen}))
@@ -64,25 +64,25 @@ def check_fallback(context: WarningContext) -> str | None:
     )
 
 
-def check_noisy_machine(context: WarningContext) -> str | None:
+def _check_noisy_machine(context: WarningContext) -> str | None:
     p50 = context.metrics.get("latency.p50")
     if p50 is None or not p50.value or p50.low is None or p50.high is None:
         return None
     half = (p50.high - p50.low) / 2 / p50.value
     if half <= MAX_NOISE:
         return None
-    advice = suggest_noise_remedy(context.plan)
+    advice = _suggest_noise_remedy(context.plan)
     return f"p50 is known to ±{half:.0%} only: processes differ from each other; {advice}"
 
 
-def suggest_noise_remedy(plan: BenchmarkPlan) -> str:
+def _suggest_noise_remedy(plan: BenchmarkPlan) -> str:
     """What else the user can do against noise."""
     if plan.processes < 20:
         return f"try --processes {2 * plan.processes}, or a quieter machine"
     return "close other programs, or bind the worker with --affinity" if not plan.affinity else "use a quieter machine"
 
 
-def check_drift(context: WarningContext) -> str | None:
+def _check_drift(context: WarningContext) -> str | None:
     """The first third of the processes against the last third."""
     medians = compute_process_medians(context.processes)
     third = len(medians) // 3
@@ -97,9 +97,9 @@ def check_drift(context: WarningContext) -> str | None:
     return f"the last processes were {abs(change):.0%} {word} than the first: let the machine come to rest, and repeat"
 
 
-def check_throttling(context: WarningContext) -> str | None:
+def _check_throttling(context: WarningContext) -> str | None:
     """Within the processes: the last third of the samples against the first third, and what the sensors say."""
-    changes = [compute_change_within(process.wall_us) for process in context.processes if len(process.wall_us) >= 9]
+    changes = [_compute_change_within(process.wall_us) for process in context.processes if len(process.wall_us) >= 9]
     if not changes or median(changes) <= MAX_DRIFT:
         return None
     ends = [after for process in context.processes for _, after, _, _ in process.readings]
@@ -111,12 +111,12 @@ def check_throttling(context: WarningContext) -> str | None:
     )
 
 
-def compute_change_within(samples: Sequence[float]) -> float:
+def _compute_change_within(samples: Sequence[float]) -> float:
     third = len(samples) // 3
     return median(samples[-third:]) / median(samples[:third]) - 1
 
 
-def check_not_steady(context: WarningContext) -> str | None:
+def _check_not_steady(context: WarningContext) -> str | None:
     late = sum(not process.steady for process in context.processes)
     if not late:
         return None
@@ -127,7 +127,7 @@ def check_not_steady(context: WarningContext) -> str | None:
     )
 
 
-def check_too_few_samples(context: WarningContext) -> str | None:
+def _check_too_few_samples(context: WarningContext) -> str | None:
     p50 = context.metrics.get("latency.p50")
     if p50 is None or p50.n >= MIN_SAMPLES_FOR_P99:
         return None
@@ -135,7 +135,7 @@ def check_too_few_samples(context: WarningContext) -> str | None:
     return f"{p50.n} samples do not tell p99: try --runs {wanted} or more"
 
 
-def check_too_few_processes(context: WarningContext) -> str | None:
+def _check_too_few_processes(context: WarningContext) -> str | None:
     if len(context.processes) >= MIN_PROCESSES:
         return None
     return (
@@ -144,7 +144,7 @@ def check_too_few_processes(context: WarningContext) -> str | None:
     )
 
 
-def check_timer_resolution(context: WarningContext) -> str | None:
+def _check_timer_resolution(context: WarningContext) -> str | None:
     p50, step, own = context.value("latency.p50"), context.value("clock.resolution"), context.value("overhead.wall")
     if not p50 or step is None or own is None:
         return None
@@ -157,7 +157,7 @@ def check_timer_resolution(context: WarningContext) -> str | None:
     return None
 
 
-def check_background_load(context: WarningContext) -> str | None:
+def _check_background_load(context: WarningContext) -> str | None:
     load, pressure = context.before.get("load1", 0.0), context.before.get("psi_cpu_some_avg10", 0.0)
     steal = compute_steal_share(context.before, context.after) or 0.0
     if steal > BUSY_STEAL:
@@ -170,14 +170,14 @@ def check_background_load(context: WarningContext) -> str | None:
     return None
 
 
-def check_swap(context: WarningContext) -> str | None:
+def _check_swap(context: WarningContext) -> str | None:
     grown = context.after.get("swap_used_bytes", 0.0) - context.before.get("swap_used_bytes", 0.0)
     if grown <= 0:
         return None
     return f"{grown / 1e6:.0f} MB went to swap during the measurement: free memory, or use a smaller model"
 
 
-def check_layer_sum(context: WarningContext) -> str | None:
+def _check_layer_sum(context: WarningContext) -> str | None:
     whole, total = context.value("layers.whole"), context.value("layers.sum")
     if not whole or total is None or abs(total / whole - 1) <= LAYER_GAP:
         return None
@@ -187,7 +187,7 @@ def check_layer_sum(context: WarningContext) -> str | None:
     )
 
 
-def check_profiling_cost(context: WarningContext) -> str | None:
+def _check_profiling_cost(context: WarningContext) -> str | None:
     """A profiled inference against an unprofiled one."""
     whole, p50 = context.value("layers.whole"), context.value("latency.p50")
     if not whole or not p50 or whole <= 1.25 * p50:
@@ -195,7 +195,7 @@ def check_profiling_cost(context: WarningContext) -> str | None:
     return f"profiling made an inference {whole / p50:.2f} × as long: read the layers' shares, not their times"
 
 
-def check_layers_cut_out(context: WarningContext) -> str | None:
+def _check_layers_cut_out(context: WarningContext) -> str | None:
     if context.report is None or not context.report.reason:
         return None
     return (
@@ -204,24 +204,24 @@ def check_layers_cut_out(context: WarningContext) -> str | None:
     )
 
 
-def check_layers_missing(context: WarningContext) -> str | None:
+def _check_layers_missing(context: WarningContext) -> str | None:
     return f"no layer times: {context.failure}" if context.failure else None
 
 
 RULES: dict[str, Callable[[WarningContext], str | None]] = {
-    "backend-absent": check_backend_absent,
-    "fallback": check_fallback,
-    "noisy-machine": check_noisy_machine,
-    "drift": check_drift,
-    "throttling": check_throttling,
-    "not-steady": check_not_steady,
-    "too-few-samples": check_too_few_samples,
-    "too-few-processes": check_too_few_processes,
-    "timer-resolution": check_timer_resolution,
-    "background-load": check_background_load,
-    "swap": check_swap,
-    "layer-sum": check_layer_sum,
-    "profiling-cost": check_profiling_cost,
-    "layers-cut-out": check_layers_cut_out,
-    "layers-missing": check_layers_missing,
+    "backend-absent": _check_backend_absent,
+    "fallback": _check_fallback,
+    "noisy-machine": _check_noisy_machine,
+    "drift": _check_drift,
+    "throttling": _check_throttling,
+    "not-steady": _check_not_steady,
+    "too-few-samples": _check_too_few_samples,
+    "too-few-processes": _check_too_few_processes,
+    "timer-resolution": _check_timer_resolution,
+    "background-load": _check_background_load,
+    "swap": _check_swap,
+    "layer-sum": _check_layer_sum,
+    "profiling-cost": _check_profiling_cost,
+    "layers-cut-out": _check_layers_cut_out,
+    "layers-missing": _check_layers_missing,
 }

@@ -65,34 +65,34 @@ def run(arguments: list[str]) -> int:
     debug = "--debug" in arguments or os.environ.get(DEBUG, "0") not in ("", "0", "off", "no", "false")
     arguments = [argument for argument in arguments if argument != "--debug"]  # it may stand anywhere
     with tolerate_closed_streams():
-        return run_command(arguments, debug=debug)
+        return _run_command(arguments, debug=debug)
 
 
-def run_command(arguments: list[str], *, debug: bool) -> int:
+def _run_command(arguments: list[str], *, debug: bool) -> int:
     try:
-        check_encoding(arguments, os.environ)
+        _check_encoding(arguments, os.environ)
         result = edgewright.main(arguments, prog_name="edgewright", standalone_mode=False)
     except Cancelled as error:
         cancelled = Cancelled(error.what.replace("Ctrl-C", get_signal_name()), error.why, error.try_this)
-        print_error(cancelled.with_traceback(error.__traceback__), debug=debug)
+        _print_error(cancelled.with_traceback(error.__traceback__), debug=debug)
         return get_exit_code()
     except EdgewrightError as error:
-        return print_error(find_cause(error), debug=debug)
+        return _print_error(_find_cause(error), debug=debug)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
     except click.ClickException as error:
-        return print_error(translate_click_error(error), debug=debug)
+        return _print_error(_translate_click_error(error), debug=debug)
     except (KeyboardInterrupt, click.Abort):
-        return print_stop()
+        return _print_stop()
     except Exception as error:
         if was_interrupted():  # it struck inside a library that made another exception of it
-            return print_stop()
-        return print_unexpected(error, debug=debug)
+            return _print_stop()
+        return _print_unexpected(error, debug=debug)
     return result if isinstance(result, int) else 0
 
 
-def check_encoding(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
+def _check_encoding(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
     """UsageError for an argument, a variable of ours or a current folder that is not UTF-8."""
     for number, word in enumerate(arguments, 1):
         check_utf8(f"the argument {number}", word)
@@ -103,19 +103,19 @@ def check_encoding(arguments: Sequence[str], environ: Mapping[str, str]) -> None
         check_utf8("the current folder", str(Path.cwd()))
 
 
-def find_cause(error: EdgewrightError) -> EdgewrightError:
+def _find_cause(error: EdgewrightError) -> EdgewrightError:
     """Return the error of a full disk where that has caused this one. What a gate says was measured."""
     from edgewright.system.disk import attribute_to_full_disk
 
     return error if isinstance(error, GateFailed) else attribute_to_full_disk(error)
 
 
-def print_stop() -> int:
+def _print_stop() -> int:
     print_message(f"Stopped by {get_signal_name()}.")
     return get_exit_code()
 
 
-def translate_click_error(error: click.ClickException) -> UsageError:
+def _translate_click_error(error: click.ClickException) -> UsageError:
     """Click's complaint about the command line in our three lines."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is None:
@@ -126,21 +126,21 @@ def translate_click_error(error: click.ClickException) -> UsageError:
     return UsageError(error.format_message().rstrip("."), why, f"{context.command_path} --help")
 
 
-def print_error(error: EdgewrightError, *, debug: bool) -> int:
+def _print_error(error: EdgewrightError, *, debug: bool) -> int:
     """Three lines on stderr: what, why, try this."""
     if debug:
         traceback.print_exception(error, file=sys.stderr)
     print_message(f"Error: {error.what}")
-    print_message(f"  Why: {indent_lines(error.why) or 'no more is known'}")
-    print_message(f"  Try: {indent_lines(error.try_this)}")
+    print_message(f"  Why: {_indent_lines(error.why) or 'no more is known'}")
+    print_message(f"  Try: {_indent_lines(error.try_this)}")
     return error.exit_code
 
 
-def indent_lines(text: str) -> str:
+def _indent_lines(text: str) -> str:
     return text.strip().replace("\n", "\n       ")
 
 
-def print_unexpected(error: Exception, *, debug: bool) -> int:
+def _print_unexpected(error: Exception, *, debug: bool) -> int:
     """A failure of our own, in the same three lines."""
     hint = "report it with the output of the same command and --debug"
     own = find_full_disk_error(error) or EdgewrightError(
@@ -148,4 +148,4 @@ def print_unexpected(error: Exception, *, debug: bool) -> int:
     )
     if debug:
         traceback.print_exception(error, file=sys.stderr)
-    return print_error(own, debug=False)
+    return _print_error(own, debug=False)

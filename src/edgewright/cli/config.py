@@ -18,7 +18,7 @@ from edgewright.formats.toml import TomlError, read_toml
 STORE_KEYS = ("home", "database_url", "blob_url")
 
 
-def find_config_files(environ: Mapping[str, str]) -> list[Path]:
+def _find_config_files(environ: Mapping[str, str]) -> list[Path]:
     """The config files in use, the strongest last."""
     folder = environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
     return [path for path in (Path(folder) / "edgewright" / "config.toml", Path(FILE_NAME)) if path.is_file()]
@@ -39,23 +39,23 @@ class Config(NamedTuple):
 def load_config(environ: Mapping[str, str]) -> Config:
     """Return what the config files say; ConfigError for what is no table or no key, or must not be set there."""
     merged = Config({}, {})
-    for path in find_config_files(environ):
-        for name, table in read_config(path).items():
+    for path in _find_config_files(environ):
+        for name, table in _read_config(path).items():
             merged.tables.setdefault(name, {}).update(table)
             if path == Path(FILE_NAME):
                 merged.project[name] = frozenset(table)
     return merged
 
 
-def read_config(path: Path) -> dict[str, dict[str, Any]]:
+def _read_config(path: Path) -> dict[str, dict[str, Any]]:
     try:
         tables, _ = read_toml(path)
     except (OSError, TomlError) as error:
         raise ConfigError(f"{path} cannot be read", str(error), "see docs/configuration.md") from None
-    return {name.replace("-", "_"): check_table(path, name.replace("-", "_"), table) for name, table in tables.items()}
+    return {name.replace("-", "_"): _check_table(path, name.replace("-", "_"), table) for name, table in tables.items()}
 
 
-def check_table(path: Path, name: str, table: object) -> dict[str, Any]:
+def _check_table(path: Path, name: str, table: object) -> dict[str, Any]:
     """The table with click's names for its keys; ConfigError for a key or a value that no command takes."""
     known = list_known_keys()
     if name == "store" and path == Path(FILE_NAME):
@@ -77,24 +77,26 @@ def check_table(path: Path, name: str, table: object) -> dict[str, Any]:
         )
     if name == "store":
         return plain
-    options = list_command_options(name)
+    options = _list_command_options(name)
     location = f"{path}: [{name}]"
-    fitted = {key: convert_value(location, key, options[key], value) for key, value in plain.items()}
+    fitted = {key: _convert_value(location, key, options[key], value) for key, value in plain.items()}
     if path == Path(FILE_NAME):
         for key, value in fitted.items():
             check_setting(name, key, value)
     return {str(options[key].name): value for key, value in fitted.items()}
 
 
-def convert_value(location: str, key: str, option: click.Option, value: object) -> object:
+def _convert_value(location: str, key: str, option: click.Option, value: object) -> object:
     """The value as click takes it: an option that may be repeated has a list, and a single value stands for one."""
     values = value if option.multiple and isinstance(value, list) else [value]
-    if not all(isinstance(one, list_value_types(option)) and isinstance(one, bool) == option.is_flag for one in values):
+    if not all(
+        isinstance(one, _list_value_types(option)) and isinstance(one, bool) == option.is_flag for one in values
+    ):
         raise ConfigError(f"{location} cannot take {key} = {value!r}", f"it is of another type: {option.help}")
     return values if option.multiple else value
 
 
-def list_value_types(option: click.Option) -> tuple[type, ...]:
+def _list_value_types(option: click.Option) -> tuple[type, ...]:
     if option.is_flag:
         return (bool,)
     if isinstance(option.type, click.Path):  # a number would be taken for an open file
@@ -104,11 +106,11 @@ def list_value_types(option: click.Option) -> tuple[type, ...]:
 
 def list_known_keys() -> dict[str, tuple[str, ...]]:
     """Every table and key that a config file may have: each command's options, and the store's places."""
-    tables = {name: tuple(list_command_options(name)) for name in COMMANDS}
+    tables = {name: tuple(_list_command_options(name)) for name in COMMANDS}
     return {"store": STORE_KEYS, **{name: keys for name, keys in tables.items() if keys}}
 
 
-def list_command_options(name: str) -> dict[str, click.Option]:
+def _list_command_options(name: str) -> dict[str, click.Option]:
     """The options of a command by their keys; of a group there are none."""
     command = find_command(name)
     return {} if command is None or isinstance(command, click.Group) else list_options(command)

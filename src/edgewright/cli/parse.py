@@ -50,7 +50,7 @@ class Affinity(click.ParamType[tuple[int, ...]]):
         if isinstance(value, tuple):
             return value
         try:
-            return tuple(number for part in str(value).split(",") for number in parse_range(part))
+            return tuple(number for part in str(value).split(",") for number in _parse_range(part))
         except ValueError:
             self.fail(f"'{value}' is no list of processors, as 0,1 or 0-3", param, ctx)
 
@@ -73,7 +73,7 @@ class Indices(click.ParamType[tuple[int, ...]]):
         return tuple(index for numbers in ranges for index in numbers)
 
 
-def parse_range(part: str) -> range:
+def _parse_range(part: str) -> range:
     first, dash, last = part.partition("-")
     numbers = range(int(first), int(last if dash else first) + 1)
     if not 0 < len(numbers) <= 4096 or numbers[0] < 0:

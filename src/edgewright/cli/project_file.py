@@ -60,27 +60,27 @@ def check_setting(table: str, key: str, value: object) -> None:
     kind = MAY_SET.get(key)
     if kind is None:
         why = MAY_NOT_SET.get(key, "it is not in the list of what a file in the current folder may set")
-        raise ConfigError(f"{location} is not taken from the current folder", why, suggest_alternative(table, key))
+        raise ConfigError(f"{location} is not taken from the current folder", why, _suggest_alternative(table, key))
     for one in value if isinstance(value, list) else [value]:
         if kind == "options":
-            check_option(location, str(one))
+            _check_option(location, str(one))
         elif kind != "value" and not is_code(kind, str(one)) and not (kind == "model" and str(one).startswith("auto:")):
-            check_inside(location, str(one))
+            _check_inside(location, str(one))
 
 
-def suggest_alternative(table: str, key: str) -> str:
+def _suggest_alternative(table: str, key: str) -> str:
     """Return how users set themselves what a project file must not."""
     option = f"--{key.replace('_', '-')}"
     return f"remove it there, and use {option} on the command line or [{table}] in your own config file; {SEE_DOCS}"
 
 
-def check_option(location: str, text: str) -> None:
+def _check_option(location: str, text: str) -> None:
     name = text.partition("=")[0].strip().lower().replace("_", "-").rpartition(".")[2]
     if name in PATH_OPTIONS:
         raise ConfigError(f"{location} = {text!r} is not taken from the current folder", f"{name} is a path", SEE_DOCS)
 
 
-def check_inside(location: str, text: str) -> None:
+def _check_inside(location: str, text: str) -> None:
     """Raise ConfigError for a path that leads out of the current folder, links followed."""
     here = Path.cwd().resolve()
     try:

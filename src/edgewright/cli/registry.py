@@ -35,7 +35,7 @@ def find_command(word: str) -> click.Command | None:
     if name not in COMMANDS:
         return None
     command: click.Command = getattr(import_module(COMMANDS[name]), name)
-    name_variables(command, f"EDGEWRIGHT_{name.upper()}")
+    _name_variables(command, f"EDGEWRIGHT_{name.upper()}")
     return command
 
 
@@ -46,10 +46,10 @@ def list_options(command: click.Command) -> dict[str, click.Option]:
     return {name.removeprefix("--").replace("-", "_"): option for name, option in zip(long, options, strict=True)}
 
 
-def name_variables(command: click.Command, prefix: str) -> None:
+def _name_variables(command: click.Command, prefix: str) -> None:
     """Name every option's variable: EDGEWRIGHT_BENCHMARK_THREADS, EDGEWRIGHT_RUNS_LIST_LIMIT."""
     for key, option in list_options(command).items():
         option.envvar = f"{prefix}_{key.upper()}"
     if isinstance(command, click.Group):
         for name, inner in command.commands.items():
-            name_variables(inner, f"{prefix}_{name.upper()}")
+            _name_variables(inner, f"{prefix}_{name.upper()}")

@@ -136,7 +136,7 @@ def run_training_command(
     else:
         show(report)
     if given["html"] is not None:
-        write_html(Path(given["html"]), report)
+        _write_html(Path(given["html"]), report)
     if error is not None:
         raise error
 
@@ -208,7 +208,7 @@ def check_html_folder(html: str | None) -> None:
         raise OutputError(f"{html} cannot be written", "its folder does not exist")
 
 
-def write_html(path: Path, report: PruneReport | DistillReport) -> None:
+def _write_html(path: Path, report: PruneReport | DistillReport) -> None:
     from edgewright.system.files import write_atomically
     from edgewright.web.pages.training import render_training
 

@@ -30,10 +30,12 @@ def read_cgroup_limits(root: Path) -> dict[str, float]:
     `cpus` is the processor time per time (1.5 is one and a half processors), `memory_bytes` the memory.
     What is not limited is left out.
     """
-    mounts = list_mounts(root)
-    groups = list_groups(root)
-    cpus = [quota for folder in _list_folders(root, mounts, groups, "cpu") if (quota := read_quota(folder)) is not None]
-    sizes = [size for folder in _list_folders(root, mounts, groups, "memory") for size in read_memory_limits(folder)]
+    mounts = _list_mounts(root)
+    groups = _list_groups(root)
+    cpus = [
+        quota for folder in _list_folders(root, mounts, groups, "cpu") if (quota := _read_quota(folder)) is not None
+    ]
+    sizes = [size for folder in _list_folders(root, mounts, groups, "memory") for size in _read_memory_limits(folder)]
     limits: dict[str, float] = {}
     if cpus:
         limits["cpus"] = min(cpus)
@@ -42,7 +44,7 @@ def read_cgroup_limits(root: Path) -> dict[str, float]:
     return limits
 
 
-def list_mounts(root: Path) -> list[Mount]:
+def _list_mounts(root: Path) -> list[Mount]:
     """The mounted control group file systems."""
     mounts = []
     for line in (read_text(root / "proc/self/mountinfo") or "").splitlines():
@@ -58,7 +60,7 @@ def _unescape(path: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)
 
 
-def list_groups(root: Path) -> dict[str, str]:
+def _list_groups(root: Path) -> dict[str, str]:
     """Path of this process's group per controller; version 2 stands under `""`."""
     groups = {}
     for line in (read_text(root / "proc/self/cgroup") or "").splitlines():
@@ -92,7 +94,7 @@ def _is_under(group: str, top: str) -> bool:
     return top == "/" or group == top or group.startswith(top.rstrip("/") + "/")
 
 
-def read_quota(folder: Path) -> float | None:
+def _read_quota(folder: Path) -> float | None:
     """Processors that one group may use; None where it is not limited."""
     words = (read_text(folder / "cpu.max") or "").split()
     if len(words) == 2:
@@ -102,7 +104,7 @@ def read_quota(folder: Path) -> float | None:
     return quota / period if quota and period and quota > 0 and period > 0 else None
 
 
-def read_memory_limits(folder: Path) -> list[int]:
+def _read_memory_limits(folder: Path) -> list[int]:
     """The hard limit and, in version 2, the one above which the group is slowed down."""
     names = ("memory.max", "memory.high", "memory.limit_in_bytes")
     sizes = [read_int(folder / name) for name in names]

@@ -115,25 +115,25 @@ def read_cpu_facts(root: Path = Path("/")) -> dict[str, Any]:
     `clusters` (where cores differ: cpus, model, max_khz), `virtual` (True under a hypervisor) and
     `hypervisor` (its name).
     """
-    blocks = read_cpuinfo(root)
+    blocks = _read_cpuinfo(root)
     facts = {
         "model": find_model(blocks),
-        "vendor": find_vendor(blocks),
-        "architecture": find_architecture(root, blocks),
-        "board": find_board(root),
-        **count_cores(root, blocks),
-        "base_khz": find_base_khz(root, blocks),
-        "max_khz": max((khz for khz in read_max_khz(root).values()), default=None),
-        "features": list_features(blocks),
-        "caches": list_caches(root),
-        "clusters": list_clusters(root, blocks),
+        "vendor": _find_vendor(blocks),
+        "architecture": _find_architecture(root, blocks),
+        "board": _find_board(root),
+        **_count_cores(root, blocks),
+        "base_khz": _find_base_khz(root, blocks),
+        "max_khz": max((khz for khz in _read_max_khz(root).values()), default=None),
+        "features": _list_features(blocks),
+        "caches": _list_caches(root),
+        "clusters": _list_clusters(root, blocks),
         "virtual": find_virtual(root, blocks),
-        "hypervisor": find_hypervisor(root),
+        "hypervisor": _find_hypervisor(root),
     }
     return {name: value for name, value in facts.items() if value not in (None, [], "")}
 
 
-def read_cpuinfo(root: Path) -> list[dict[str, str]]:
+def _read_cpuinfo(root: Path) -> list[dict[str, str]]:
     """/proc/cpuinfo as one table per processor; both the x86 and the ARM format."""
     text = read_text(root / "proc/cpuinfo") or ""
     blocks = [dict(parse_pairs(block, ":")) for block in re.split(r"\n\s*\n", text)]
@@ -142,7 +142,7 @@ def read_cpuinfo(root: Path) -> list[dict[str, str]]:
 
 def find_model(blocks: Blocks) -> str | None:
     """The processor's name; on ARM the names of its kinds of core, as `Cortex-A76 + Cortex-A55`."""
-    kinds = dict.fromkeys(name for block in blocks if (name := name_core(block)))
+    kinds = dict.fromkeys(name for block in blocks if (name := _name_core(block)))
     known = [kind for kind in kinds if not kind.startswith("part ")]
     if kinds and (known or not any("model name" in block for block in blocks)):
         return " + ".join(sorted(kinds, key=lambda kind: -_find_largest_part(kind, blocks)))
@@ -151,10 +151,10 @@ def find_model(blocks: Blocks) -> str | None:
 
 def _find_largest_part(kind: str, blocks: Blocks) -> int:
     # Arm numbers larger cores of a generation higher, and big.LITTLE lists are read large first.
-    return max(_parse_hex(block.get("CPU part")) or 0 for block in blocks if name_core(block) == kind)
+    return max(_parse_hex(block.get("CPU part")) or 0 for block in blocks if _name_core(block) == kind)
 
 
-def name_core(block: Mapping[str, str]) -> str | None:
+def _name_core(block: Mapping[str, str]) -> str | None:
     """The core's name from an ARM block's implementer and part; `part 0x…` where it is not known here."""
     part = _parse_hex(block.get("CPU part"))
     if part is None:
@@ -171,7 +171,7 @@ def _parse_hex(text: str | None) -> int | None:
         return None
 
 
-def find_vendor(blocks: Blocks) -> str | None:
+def _find_vendor(blocks: Blocks) -> str | None:
     for block in blocks:
         if block.get("vendor_id"):
             return block["vendor_id"]
@@ -181,7 +181,7 @@ def find_vendor(blocks: Blocks) -> str | None:
     return None
 
 
-def find_architecture(root: Path, blocks: Blocks) -> str | None:
+def _find_architecture(root: Path, blocks: Blocks) -> str | None:
     """The kernel's word (`x86_64`, `aarch64`); from the flags where the kernel is older than 6.1."""
     reported = read_text(root / "proc/sys/kernel/arch")
     if reported:
@@ -194,7 +194,7 @@ def find_architecture(root: Path, blocks: Blocks) -> str | None:
     return None
 
 
-def find_board(root: Path) -> str | None:
+def _find_board(root: Path) -> str | None:
     """The board's or machine's name from the device tree or DMI."""
     for name in ("proc/device-tree/model", "sys/class/dmi/id/product_name"):
         text = read_text(root / name)
@@ -207,14 +207,14 @@ def _list_flags(block: Mapping[str, str]) -> set[str]:
     return set((block.get("flags") or block.get("Features") or "").split())
 
 
-def list_features(blocks: Blocks) -> list[str]:
+def _list_features(blocks: Blocks) -> list[str]:
     """The instruction sets among FEATURES that every processor has, sorted."""
     if not blocks:
         return []
     return sorted(FEATURES.intersection(*(_list_flags(block) for block in blocks)))
 
 
-def count_cores(root: Path, blocks: Blocks) -> dict[str, Any]:
+def _count_cores(root: Path, blocks: Blocks) -> dict[str, Any]:
     """Counts of online processors; sysfs tells the siblings, or cpuinfo's core ids where that is silent."""
     groups = list_core_groups(root) or _group_by_core_id(blocks)
     logical = sum(len(group) for group in groups) or len(blocks)
@@ -247,7 +247,7 @@ def _group_by_core_id(blocks: Blocks) -> list[tuple[int, ...]]:
     return sorted(tuple(cpus) for cpus in cores.values())
 
 
-def read_max_khz(root: Path) -> dict[int, int]:
+def _read_max_khz(root: Path) -> dict[int, int]:
     """The highest frequency of each processor that cpufreq manages."""
     found = {}
     for cpu in list_numbered(root / CPU_FOLDER, "cpu"):
@@ -257,7 +257,7 @@ def read_max_khz(root: Path) -> dict[int, int]:
     return found
 
 
-def find_base_khz(root: Path, blocks: Blocks) -> int | None:
+def _find_base_khz(root: Path, blocks: Blocks) -> int | None:
     """The frequency without boost: of the driver, of ACPI's CPPC table, or of the name (`@ 2.60GHz`)."""
     first = root / CPU_FOLDER / "cpu0"
     reported = read_int(first / "cpufreq/base_frequency")
@@ -270,7 +270,7 @@ def find_base_khz(root: Path, blocks: Blocks) -> int | None:
     return round(float(named[1]) * 1e6) if named else None
 
 
-def list_caches(root: Path) -> list[dict[str, Any]]:
+def _list_caches(root: Path) -> list[dict[str, Any]]:
     """The caches by level and type; `count` is how many of that size the machine has."""
     seen: set[tuple[int, str, int, str]] = set()
     for cpu in list_numbered(root / CPU_FOLDER, "cpu"):
@@ -293,14 +293,14 @@ def parse_size(text: str | None) -> int | None:
     return None if number is None else number * scale
 
 
-def list_clusters(root: Path, blocks: Blocks) -> list[dict[str, Any]]:
+def _list_clusters(root: Path, blocks: Blocks) -> list[dict[str, Any]]:
     """Groups of like cores, fastest first, where the machine has more than one kind (big.LITTLE, hybrid)."""
-    khz = read_max_khz(root)
+    khz = _read_max_khz(root)
     groups: dict[tuple[str, int], list[int]] = {}
     for block in blocks:
         cpu = parse_int(block["processor"])
         if cpu is not None:
-            groups.setdefault((name_core(block) or "", khz.get(cpu, 0)), []).append(cpu)
+            groups.setdefault((_name_core(block) or "", khz.get(cpu, 0)), []).append(cpu)
     # Boost limits that differ a little between equal cores do not make two kinds of core.
     speeds = [speed for _, speed in groups if speed]
     kinds = {name for name, _ in groups}
@@ -317,13 +317,13 @@ def _make_cluster(name: str, khz: int, cpus: list[int]) -> dict[str, Any]:
 
 def find_virtual(root: Path, blocks: Blocks) -> bool | None:
     """True under a hypervisor; False only where x86 says so; None where nothing tells."""
-    if find_hypervisor(root):
+    if _find_hypervisor(root):
         return True
     flags = _list_flags(blocks[0]) if blocks else set()
     return "hypervisor" in flags if "fpu" in flags else None
 
 
-def find_hypervisor(root: Path) -> str | None:
+def _find_hypervisor(root: Path) -> str | None:
     """The hypervisor's name, from Xen's own file, the device tree or DMI."""
     reported = read_text(root / "sys/hypervisor/type")
     if reported and reported != "none":

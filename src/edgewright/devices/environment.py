@@ -44,26 +44,26 @@ def read_environment_facts(
         "memory_bytes": read_meminfo(root).get("MemTotal"),
         "kernel": read_text(root / "proc/sys/kernel/osrelease"),
         "kernel_build": read_text(root / "proc/sys/kernel/version"),
-        "system": find_system(root),
-        "governors": list_governors(root),
+        "system": _find_system(root),
+        "governors": _list_governors(root),
         "frequency_driver": read_text(root / CPU_FOLDER / "cpu0/cpufreq/scaling_driver"),
         "turbo": find_turbo(root),
-        "smt": find_smt(root),
-        "allowed_cpus": list_allowed_cpus(root),
+        "smt": _find_smt(root),
+        "allowed_cpus": _list_allowed_cpus(root),
         "isolated_cpus": list(parse_cpu_list(read_text(root / CPU_FOLDER / "isolated") or "")),
         "cgroup": read_cgroup_limits(root),
-        "transparent_huge_pages": find_huge_pages(root),
+        "transparent_huge_pages": _find_huge_pages(root),
         "aslr": read_int(root / "proc/sys/kernel/randomize_va_space"),
         "python": {"version": platform.python_version(), "implementation": platform.python_implementation()},
         "edgewright": __version__,
-        "packages": list_versions(packages),
+        "packages": _list_versions(packages),
         "variables": list_variables(environ),
         "locks": dict(locks),
     }
     return {name: value for name, value in facts.items() if value not in (None, [], {}, "")}
 
 
-def find_system(root: Path) -> str | None:
+def _find_system(root: Path) -> str | None:
     for name in ("etc/os-release", "usr/lib/os-release"):
         pairs = dict(parse_pairs(read_text(root / name) or "", "="))
         title = pairs.get("PRETTY_NAME") or pairs.get("NAME")
@@ -72,7 +72,7 @@ def find_system(root: Path) -> str | None:
     return None
 
 
-def list_governors(root: Path) -> list[str]:
+def _list_governors(root: Path) -> list[str]:
     """The frequency governors in use, each once, sorted."""
     cpus = list_numbered(root / CPU_FOLDER, "cpu")
     found = {read_text(cpu / "cpufreq/scaling_governor") for cpu in cpus}
@@ -88,26 +88,26 @@ def find_turbo(root: Path) -> bool | None:
     return None if boost is None else boost != 0
 
 
-def find_smt(root: Path) -> bool | None:
+def _find_smt(root: Path) -> bool | None:
     """Whether two threads share a core now."""
     active = read_int(root / CPU_FOLDER / "smt/active")
     return None if active is None else active != 0
 
 
-def list_allowed_cpus(root: Path) -> list[int]:
+def _list_allowed_cpus(root: Path) -> list[int]:
     """The processors that this process may run on."""
     pairs = dict(parse_pairs(read_text(root / "proc/self/status") or "", ":"))
     return list(parse_cpu_list(pairs.get("Cpus_allowed_list", "")))
 
 
-def find_huge_pages(root: Path) -> str | None:
+def _find_huge_pages(root: Path) -> str | None:
     """The choice in brackets of `always [madvise] never`."""
     text = read_text(root / "sys/kernel/mm/transparent_hugepage/enabled") or ""
     chosen = re.search(r"\[(\w+)\]", text)
     return chosen[1] if chosen else None
 
 
-def list_versions(packages: Iterable[str]) -> dict[str, str]:
+def _list_versions(packages: Iterable[str]) -> dict[str, str]:
     found = {}
     for name in sorted(set(packages)):
         try:

@@ -35,7 +35,7 @@ class PretendDevice:
 
     def __init__(self, *, reachable: bool = True, workers: int | None = None, environments: Path | None = None) -> None:
         if not reachable:
-            raise make_unreachable_error("it does not answer")
+            raise _make_unreachable_error("it does not answer")
         self._left = workers
         self._environments = environments
         self._readings = 0
@@ -75,7 +75,7 @@ class PretendDevice:
         self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path, environment: str = ""
     ) -> Connection:
         if self._left == 0:
-            raise make_unreachable_error("the connection broke")
+            raise _make_unreachable_error("the connection broke")
         if self._left is not None:
             self._left -= 1
         isolated = make_environment_command(self._environments, runtime, environment)
@@ -95,5 +95,5 @@ class PretendDevice:
         self._folder.close()
 
 
-def make_unreachable_error(why: str) -> DeviceUnreachable:
+def _make_unreachable_error(why: str) -> DeviceUnreachable:
     return DeviceUnreachable("the device pretend cannot be reached", why, "plug the cable in again")

@@ -162,27 +162,27 @@ def _sum(values: Sequence[int | None]) -> int | None:
 
 def find_sensors(root: Path = Path("/")) -> Sensors:
     """Look for the machine's sensors under `root`/sys; never raises, a machine without any has a reason."""
-    counters, source = find_rapl(root)
+    counters, source = _find_rapl(root)
     probes: list[PowerProbe] = []
     if not counters:
-        counters, source = find_hwmon_energy(root)
+        counters, source = _find_hwmon_energy(root)
     if not counters:
-        probes, source = find_hwmon_power(root)
-    batteries = find_batteries(root)
+        probes, source = _find_hwmon_power(root)
+    batteries = _find_batteries(root)
     return Sensors(
         counters=counters,
         probes=probes,
         source=source,
         batteries=batteries,
-        temperatures=find_temperatures(root),
+        temperatures=_find_temperatures(root),
         frequencies=[cpu / "cpufreq/scaling_cur_freq" for cpu in list_numbered(root / CPU_FOLDER, "cpu")],
-        reason=explain_absence(root, batteries),
+        reason=_explain_absence(root, batteries),
     )
 
 
-def find_rapl(root: Path) -> tuple[list[EnergyCounter], str]:
+def _find_rapl(root: Path) -> tuple[list[EnergyCounter], str]:
     """One counter per processor package; none at all unless every package can be read."""
-    packages = list_packages(root)
+    packages = _list_packages(root)
     if not packages or any(read_int(folder / "energy_uj") is None for folder in packages.values()):
         return [], ""
     counters = [
@@ -191,7 +191,7 @@ def find_rapl(root: Path) -> tuple[list[EnergyCounter], str]:
     return counters, "rapl:" + "+".join(packages)
 
 
-def list_packages(root: Path) -> dict[str, Path]:
+def _list_packages(root: Path) -> dict[str, Path]:
     """RAPL's package domains by name. `psys` overlaps them; the mmio interface tells them again."""
     packages: dict[str, Path] = {}
     for prefix in ("intel-rapl:", "intel-rapl-mmio:"):
@@ -202,7 +202,7 @@ def list_packages(root: Path) -> dict[str, Path]:
     return packages
 
 
-def list_chips(root: Path) -> dict[str, Path]:
+def _list_chips(root: Path) -> dict[str, Path]:
     """hwmon chips by name that may measure the processor or the board."""
     chips: dict[str, Path] = {}
     for folder in list_numbered(root / "sys/class/hwmon", "hwmon"):
@@ -212,9 +212,9 @@ def list_chips(root: Path) -> dict[str, Path]:
     return chips
 
 
-def find_hwmon_energy(root: Path) -> tuple[list[EnergyCounter], str]:
+def _find_hwmon_energy(root: Path) -> tuple[list[EnergyCounter], str]:
     """The energy counters of sockets, or else the one channel that covers most."""
-    for name, folder in list_chips(root).items():
+    for name, folder in _list_chips(root).items():
         channels = {_read_label(folder, path): path for path in _list_channels(folder, r"energy\d+_input")}
         if channels:
             sockets = [label for label in channels if "socket" in label.lower()]
@@ -223,9 +223,9 @@ def find_hwmon_energy(root: Path) -> tuple[list[EnergyCounter], str]:
     return [], ""
 
 
-def find_hwmon_power(root: Path) -> tuple[list[PowerProbe], str]:
+def _find_hwmon_power(root: Path) -> tuple[list[PowerProbe], str]:
     """The one power channel that covers most: channels often contain each other, so they are not summed."""
-    for name, folder in list_chips(root).items():
+    for name, folder in _list_chips(root).items():
         probes = {
             _read_label(folder, path): PowerProbe(power=path)
             for path in _list_channels(folder, r"power\d+_(input|average)")
@@ -265,7 +265,7 @@ def choose_channel(labels: Sequence[str]) -> str:
     return labels[0]
 
 
-def find_batteries(root: Path) -> list[Battery]:
+def _find_batteries(root: Path) -> list[Battery]:
     """The machine's own batteries; one of a mouse or a keyboard says `Device` in its scope."""
     supplies = list_folder(root / "sys/class/power_supply")
     own = [folder for folder in supplies if _is_own(folder, "Battery")]
@@ -284,7 +284,7 @@ def _make_battery_probe(folder: Path) -> PowerProbe:
 
 def is_on_battery(root: Path) -> bool | None:
     """Whether the machine runs on its battery; None on a machine that has none."""
-    batteries = find_batteries(root)
+    batteries = _find_batteries(root)
     if not batteries:
         return None
     mains = [folder for folder in list_folder(root / "sys/class/power_supply") if _is_own(folder, "Mains", "USB")]
@@ -293,7 +293,7 @@ def is_on_battery(root: Path) -> bool | None:
     return any(battery.is_discharging() for battery in batteries)
 
 
-def find_temperatures(root: Path) -> list[Path]:
+def _find_temperatures(root: Path) -> list[Path]:
     """The processor's thermal zones; without any its hwmon chip, then zones not known to be others'."""
     zones = {
         zone / "temp": read_text(zone / "type") or ""
@@ -305,13 +305,13 @@ def find_temperatures(root: Path) -> list[Path]:
 
 
 def _list_chip_temperatures(root: Path) -> list[Path]:
-    chips = [folder for name, folder in list_chips(root).items() if CPU_CHIP.search(name)]
+    chips = [folder for name, folder in _list_chips(root).items() if CPU_CHIP.search(name)]
     return [path for folder in chips for path in _list_channels(folder, r"temp\d+_input")]
 
 
-def explain_absence(root: Path, batteries: Sequence[Battery]) -> str:
+def _explain_absence(root: Path, batteries: Sequence[Battery]) -> str:
     """Why there is neither energy nor power, and how to get it where that is possible."""
-    if list_packages(root):
+    if _list_packages(root):
         return f"RAPL is there but this user may not read it; to allow it: {ALLOW_RAPL}"
     if batteries:
         return "the battery tells power only while it discharges; there is neither RAPL nor a hwmon sensor"

@@ -17,7 +17,7 @@ def read_system_state(root: Path = Path("/")) -> dict[str, float]:
     Documentation/accounting/psi.rst); `memory_available_bytes`, `swap_used_bytes`; and the counters since
     boot `cpu_steal_ticks` and `cpu_total_ticks`, two readings of which give `compute_steal_share`.
     """
-    return {**read_load(root), **read_pressure(root), **read_memory(root), **read_ticks(root)}
+    return {**_read_load(root), **_read_pressure(root), **read_memory(root), **_read_ticks(root)}
 
 
 def compute_steal_share(before: Mapping[str, float], after: Mapping[str, float]) -> float | None:
@@ -32,14 +32,14 @@ def compute_steal_share(before: Mapping[str, float], after: Mapping[str, float])
     return max(stolen, 0.0) / total if total > 0 else None
 
 
-def read_load(root: Path) -> dict[str, float]:
+def _read_load(root: Path) -> dict[str, float]:
     fields = (read_text(root / "proc/loadavg") or "").split()
     load = parse_float(fields[0]) if fields else None
     running = parse_int(fields[3].partition("/")[0]) if len(fields) > 3 else None
     return _drop_unknown({"load1": load, "running_processes": running})
 
 
-def read_pressure(root: Path) -> dict[str, float]:
+def _read_pressure(root: Path) -> dict[str, float]:
     """Pressure stall information; absent on kernels built or booted without it."""
     kinds = ("cpu", "memory", "io")
     return _drop_unknown({f"psi_{kind}_some_avg10": _read_some_avg10(root / "proc/pressure" / kind) for kind in kinds})
@@ -60,7 +60,7 @@ def read_memory(root: Path) -> dict[str, float]:
     return _drop_unknown({"memory_available_bytes": sizes.get("MemAvailable"), "swap_used_bytes": used})
 
 
-def read_ticks(root: Path) -> dict[str, float]:
+def _read_ticks(root: Path) -> dict[str, float]:
     for line in (read_text(root / "proc/stat") or "").splitlines():
         words = line.split()
         if words[:1] == ["cpu"]:

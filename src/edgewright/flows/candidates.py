@@ -44,7 +44,7 @@ def pair_candidates(models: Sequence[Model], runtimes: Sequence[str], options: S
         for info in infos or [find_native_runtime(model)]
         if model.format in info.reads
     ]
-    check_all_used(models, infos, found)
+    _check_all_used(models, infos, found)
     options_by_runtime = split_options(options, list(dict.fromkeys(info for _, info in found)))
     return tuple(
         Candidate(model=model.path, model_sha256=model.sha256, runtime=info.name, options=options_by_runtime[info.name])
@@ -75,7 +75,7 @@ def choose_runtime(path: Path, word: str) -> RuntimeInfo:
 
 def check_reads(info: RuntimeInfo, model: Model) -> None:
     """UsageError for a runtime that does not read the model's format, as a plan or a record may name one."""
-    check_all_used([model], [info], [(model, info)] if model.format in info.reads else [])
+    _check_all_used([model], [info], [(model, info)] if model.format in info.reads else [])
 
 
 def check_runs_here(info: RuntimeInfo) -> None:
@@ -89,7 +89,7 @@ def check_runs_here(info: RuntimeInfo) -> None:
         )
 
 
-def check_all_used(
+def _check_all_used(
     models: Sequence[Model], infos: Sequence[RuntimeInfo], found: Sequence[tuple[Model, RuntimeInfo]]
 ) -> None:
     for model in models:
@@ -111,7 +111,7 @@ def check_all_used(
 
 def split_options(options: Sequence[str], infos: Sequence[RuntimeInfo]) -> dict[str, dict[str, str]]:
     """`key=value` goes to each chosen runtime that knows the key, `runtime.key=value` to that one alone."""
-    result = distribute_options(options, {info.name: info.options for info in infos})
+    result = _distribute_options(options, {info.name: info.options for info in infos})
     for info in infos:
         check_options(info, result[info.name])
     return result
@@ -120,24 +120,24 @@ def split_options(options: Sequence[str], infos: Sequence[RuntimeInfo]) -> dict[
 def split_compile_options(options: Sequence[str], runtimes: Sequence[str]) -> dict[str, dict[str, str]]:
     """The same for the options of compilers."""
     infos = list(dict.fromkeys(map(find_runtime, runtimes)))
-    result = distribute_options(options, {info.name: info.compile_options for info in infos})
+    result = _distribute_options(options, {info.name: info.compile_options for info in infos})
     for info in infos:
         check_compile_options(info, result[info.name])
     return result
 
 
-def distribute_options(options: Sequence[str], declared: Mapping[str, Sequence[Option]]) -> dict[str, dict[str, str]]:
+def _distribute_options(options: Sequence[str], declared: Mapping[str, Sequence[Option]]) -> dict[str, dict[str, str]]:
     """What was given, by runtime; `declared` are the options of the chosen ones."""
     result: dict[str, dict[str, str]] = {name: {} for name in declared}
     for option in options:
         key, equals, value = option.partition("=")
         if not equals or not key:
             raise UsageError(f"-p {option} is not key=value", "", "-p optimization=basic")
-        assign_option(key.strip().lower().replace("_", "-"), value.strip(), declared, result)
+        _assign_option(key.strip().lower().replace("_", "-"), value.strip(), declared, result)
     return result
 
 
-def assign_option(
+def _assign_option(
     key: str, value: str, declared: Mapping[str, Sequence[Option]], result: dict[str, dict[str, str]]
 ) -> None:
     name, dot, rest = key.partition(".")
@@ -211,7 +211,7 @@ def fill_hashes(plan: BenchmarkPlan, models: Mapping[str, Model]) -> BenchmarkPl
                 "use the model that the plan was made with, or remove model_sha256 from the plan",
             )
         candidates.append(msgspec.structs.replace(candidate, model_sha256=actual))
-    inputs = hash_inputs(plan)
+    inputs = _hash_inputs(plan)
     if plan.inputs_sha256 not in ("", inputs):
         raise ConfigError(
             f"{plan.inputs or 'no --inputs file'} is not the inputs of the plan",
@@ -221,7 +221,7 @@ def fill_hashes(plan: BenchmarkPlan, models: Mapping[str, Model]) -> BenchmarkPl
     return msgspec.structs.replace(plan, candidates=tuple(candidates), inputs_sha256=inputs)
 
 
-def hash_inputs(plan: BenchmarkPlan) -> str:
+def _hash_inputs(plan: BenchmarkPlan) -> str:
     return hash_npz(plan.inputs)
 
 
@@ -266,11 +266,11 @@ def read_source_signature(model: Model) -> Signature:
 def make_model_feeds(model: Model, plan: BenchmarkPlan) -> dict[str, Array]:
     """What this model is fed with under this plan; all artifacts of one source with the same values."""
     record = find_record(Path(model.path))
-    feeds = make_source_feeds(record.source.signature if record else model.signature, plan)
+    feeds = _make_source_feeds(record.source.signature if record else model.signature, plan)
     return feed_artifact(feeds, record.io_map) if record else feeds
 
 
-def make_source_feeds(signature: Signature, plan: BenchmarkPlan) -> dict[str, Array]:
+def _make_source_feeds(signature: Signature, plan: BenchmarkPlan) -> dict[str, Array]:
     if plan.inputs is not None:
         return read_feeds(Path(plan.inputs), signature)
     names = {spec.name for spec in signature.inputs}

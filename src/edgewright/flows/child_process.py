@@ -73,7 +73,7 @@ def run_job(
     path, log = folder / "job.json", folder / "job.log"
     path.write_bytes(msgspec.json.encode(job))
     command = [sys.executable, "-P", "-m", module, str(path)]
-    environment = enable_huge_pages(os.environ)
+    environment = _enable_huge_pages(os.environ)
     with (
         log.open("wb") as stderr,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=environment) as process,  # noqa: S603 - our own module
@@ -81,7 +81,7 @@ def run_job(
         try:
             started(process)
             with Watchdog(idle_timeout_s, process.kill) as watch:
-                last = relay_progress(process, progress, watch.report_activity)
+                last = _relay_progress(process, progress, watch.report_activity)
         finally:
             process.kill()
     if watch.expired and last is None:  # else its last word came just then
@@ -90,7 +90,7 @@ def run_job(
             "mend it, or allow more with --timeout",
         )  # fmt: skip
     if isinstance(last, JobError):
-        raise attribute_to_full_disk(to_error(last), [folder])
+        raise attribute_to_full_disk(_to_error(last), [folder])
     if last is None:
         tail = log.read_bytes()[-TAIL_BYTES:].decode(errors="replace").strip()
         what, why = f"{title} {describe_exit(process.returncode)}", tail or make_exit_hint(process.returncode)
@@ -98,7 +98,7 @@ def run_job(
         raise attribute_to_full_disk(crash, [folder])
 
 
-def enable_huge_pages(environment: Mapping[str, str]) -> dict[str, str]:
+def _enable_huge_pages(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of a process whose large arrays lie in huge pages, where glibc 2.35 and the kernel give them.
 
     A training takes and returns megabytes in every layer, and each time their pages are faulted in anew. What the user
@@ -110,7 +110,7 @@ def enable_huge_pages(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, TUNABLES: ":".join(one for one in (tunables, HUGE_PAGES) if one)}
 
 
-def relay_progress(
+def _relay_progress(
     process: "subprocess.Popen[bytes]", progress: Progress, on_activity: Callable[[], None]
 ) -> JobError | JobFinished | None:
     """Tell how far it is until its last word; None where it left without one. Every word is `heard`."""
@@ -123,11 +123,11 @@ def relay_progress(
             return message
         if message.stage != stage:
             stage, began, first = message.stage, monotonic(), max(message.done - 1, 0)
-        progress(describe_step(message, monotonic() - began, first))
+        progress(_describe_step(message, monotonic() - began, first))
     return None
 
 
-def describe_step(step: StageProgress, seconds: float, first: int) -> str:
+def _describe_step(step: StageProgress, seconds: float, first: int) -> str:
     """How far it is, and the time left at the pace since `first`: a job that goes on does not begin at nothing."""
     if not step.of:
         return f"{step.stage}: trial {step.done}"
@@ -135,7 +135,7 @@ def describe_step(step: StageProgress, seconds: float, first: int) -> str:
     return f"{step.stage}: {step.done} of {step.of}, {left:.0f} s left"
 
 
-def to_error(job_error: JobError) -> EdgewrightError:
+def _to_error(job_error: JobError) -> EdgewrightError:
     kind = getattr(errors, job_error.kind, EdgewrightError)
     error: EdgewrightError = kind(job_error.what, job_error.why, job_error.try_this)
     return error

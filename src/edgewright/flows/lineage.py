@@ -57,12 +57,12 @@ def trace_lineage(run: Run, store: Store) -> Lineage:
     below = [link for link in links if link.parent in own]
     names = store.get_model_names([link.child for link in below]) | {link.parent: link.parent_name for link in links}
     return Lineage(
-        made_from=tuple(make_step(link, link.parent, link.parent_name) for link in above),
-        made_into=tuple(make_step(link, link.child, names.get(link.child, link.child[:12])) for link in below),
+        made_from=tuple(_make_step(link, link.parent, link.parent_name) for link in above),
+        made_into=tuple(_make_step(link, link.child, names.get(link.child, link.child[:12])) for link in below),
     )
 
 
-def make_step(link: LineageLink, model_id: str, name: str) -> LineageStep:
+def _make_step(link: LineageLink, model_id: str, name: str) -> LineageStep:
     return LineageStep(
         model_id=model_id,
         name=name,

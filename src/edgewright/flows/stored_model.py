@@ -36,10 +36,10 @@ def fetch_model(run: Run, store: Store, folder: Path) -> Path:
         if role not in hashes:
             raise StoreError(f"the model of run {run.id} is not in the record", "it was imported without its files")
         if not is_inside(name):
-            raise make_untrusted_error(run, f"its record has a file with the name {name[:200]!r}")
+            raise _make_untrusted_error(run, f"its record has a file with the name {name[:200]!r}")
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         store.get_file(hashes[role], folder / name)
-    check_fetched(path, model, run)
+    _check_fetched(path, model, run)
     return path
 
 
@@ -49,16 +49,16 @@ def get_stored_model(run: Run) -> Model:
         raise StoreError(f"run {run.id} has no model on record", "it failed before the model was stored")
     known = (*READABLE, *artifacts.FORMATS) if run.imported is False else IMPORTED_FORMATS
     if run.model.format not in known:
-        raise make_untrusted_error(
+        raise _make_untrusted_error(
             run, f"its model is {run.model.format[:40]}; only {', '.join(known)} can be fetched from the record"
         )
     if not is_file_name(run.model.name):
-        raise make_untrusted_error(run, f"its record has a file with the name {run.model.name[:200]!r}")
+        raise _make_untrusted_error(run, f"its record has a file with the name {run.model.name[:200]!r}")
     saved = next((output for output in run.outputs if output.role == "model"), None)
     if saved is None or get_claimed_hash(run, saved) != run.model.sha256:
         raise StoreError(f"the model of run {run.id} is not in the record", "it was imported without its files")
     if not is_claim_true(run, saved):
-        raise make_untrusted_error(run, "the bytes on record are those of another model")
+        raise _make_untrusted_error(run, "the bytes on record are those of another model")
     return run.model
 
 
@@ -71,17 +71,17 @@ def make_file_name(model: Model) -> str:
     return f"{stem}{suffix}" if stem and is_file_name(f"{stem}{suffix}") else f"model{suffix}"
 
 
-def check_fetched(path: Path, model: Model, run: Run) -> None:
+def _check_fetched(path: Path, model: Model, run: Run) -> None:
     """Read the file as it lies there: the same format, weight files and hash as the run's model, or StoreError."""
     try:
         found = read_model(path)
     except ModelError as error:
-        raise make_untrusted_error(run, f"its model cannot be read: {error}") from None
+        raise _make_untrusted_error(run, f"its model cannot be read: {error}") from None
     if (found.format, found.sha256, set(found.data_files)) != (model.format, model.sha256, set(model.data_files)):
-        raise make_untrusted_error(run, "the bytes on record are those of another model")
+        raise _make_untrusted_error(run, "the bytes on record are those of another model")
 
 
-def make_untrusted_error(run: Run, why: str) -> StoreError:
+def _make_untrusted_error(run: Run, why: str) -> StoreError:
     """Return the error for a run whose files cannot be used."""
     return StoreError(
         f"the model of run {run.id} cannot be used", why, "delete the run, and bring the model's own file"

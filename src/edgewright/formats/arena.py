@@ -20,18 +20,18 @@ def find_peak_memory(graph: TypedGraph, unknown: dict[str, str]) -> tuple[int | 
     A value lives from the node that makes it to the last one that reads it, inputs from the start and outputs to the
     end. Views take nothing; elementwise operators write over an input of the same size that dies with them.
     """
-    home = assign_buffers(graph)
+    home = _assign_buffers(graph)
     buffers = {name: home[name] for name in home}
     free = next((n for n in home.values() if graph.tensors[n].bytes() is None), None)
     if free is not None:
         unknown["arena_bytes"] = f"the size of '{free}' is not known"
         return None, ""
-    last = last_reads(graph, buffers)
+    last = _last_reads(graph, buffers)
     live = sum(graph.tensors[name].bytes() or 0 for name in {buffers[n] for n in graph.inputs if n in buffers})
     peak, at = live, ""
     born = {buffers[n] for n in graph.inputs if n in buffers}
     for step, node in enumerate(graph.computing()):
-        for name in fresh_buffers(node, buffers, born):
+        for name in _fresh_buffers(node, buffers, born):
             live += graph.tensors[name].bytes() or 0
         if live > peak:
             peak, at = live, node.name
@@ -40,7 +40,7 @@ def find_peak_memory(graph: TypedGraph, unknown: dict[str, str]) -> tuple[int | 
     return peak, at
 
 
-def fresh_buffers(node: TypedNode, buffers: Mapping[str, str], born: set[str]) -> Iterator[str]:
+def _fresh_buffers(node: TypedNode, buffers: Mapping[str, str], born: set[str]) -> Iterator[str]:
     for name in node.outputs:
         buffer = buffers.get(name)
         if buffer is not None and buffer not in born:
@@ -48,25 +48,25 @@ def fresh_buffers(node: TypedNode, buffers: Mapping[str, str], born: set[str]) -
             yield buffer
 
 
-def assign_buffers(graph: TypedGraph) -> dict[str, str]:
+def _assign_buffers(graph: TypedGraph) -> dict[str, str]:
     """By activation, the value whose memory it lies in: its own, or that of what it is a view of or written over."""
     home = {name: name for name in graph.inputs if name in graph.tensors and not graph.tensors[name].constant}
-    shown = find_views(graph)
-    readers = last_readers(graph, shown)
+    shown = _find_views(graph)
+    readers = _last_readers(graph, shown)
     for node in graph.computing():
         home.update({name: name for name in node.outputs if name and name in graph.tensors})
-        source = find_reused_input(graph, node, home, shown, readers)
+        source = _find_reused_input(graph, node, home, shown, readers)
         if source and node.outputs and node.outputs[0] in home:
             home[node.outputs[0]] = home[source]
     return home
 
 
-def find_reused_input(
+def _find_reused_input(
     graph: TypedGraph, node: TypedNode, home: Mapping[str, str], shown: Mapping[str, str], readers: Mapping[str, str]
 ) -> str:
     """The input whose memory the node's output lies in; empty where there is none."""
     activations = [name for name in node.inputs if name in home]
-    if is_view(node):
+    if _is_view(node):
         return activations[0] if activations else ""
     if node.op not in IN_PLACE_OPS or node.domain or not node.outputs:
         return ""
@@ -80,20 +80,20 @@ def find_reused_input(
     return ""
 
 
-def is_view(node: TypedNode) -> bool:
+def _is_view(node: TypedNode) -> bool:
     return node.op in VIEWS and not node.domain
 
 
-def find_views(graph: TypedGraph) -> dict[str, str]:
+def _find_views(graph: TypedGraph) -> dict[str, str]:
     """By view, the value that it shows, through views of views."""
     shown: dict[str, str] = {}
     for node in graph.computing():
-        if is_view(node) and node.inputs and node.outputs:
+        if _is_view(node) and node.inputs and node.outputs:
             shown[node.outputs[0]] = shown.get(node.inputs[0], node.inputs[0])
     return shown
 
 
-def last_readers(graph: TypedGraph, shown: Mapping[str, str]) -> dict[str, str]:
+def _last_readers(graph: TypedGraph, shown: Mapping[str, str]) -> dict[str, str]:
     """By value, the node that reads it last; to read a view is to read what it shows."""
     found: dict[str, str] = {}
     for node in graph.computing():
@@ -102,7 +102,7 @@ def last_readers(graph: TypedGraph, shown: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def last_reads(graph: TypedGraph, buffers: Mapping[str, str]) -> dict[int, list[str]]:
+def _last_reads(graph: TypedGraph, buffers: Mapping[str, str]) -> dict[int, list[str]]:
     """By step, the buffers that die behind it; those of the model's outputs never do."""
     kept = {buffers[name] for name in graph.outputs if name in buffers}
     ends: dict[str, int] = {}

@@ -64,7 +64,7 @@ def parse_record(data: bytes, path: str) -> Artifact:
         raise ModelUnreadable(
             f"{path} has schema {record.schema}", f"this Edgewright knows {RECORD_SCHEMA}", "compile the model again"
         )
-    if problem := find_problem(record):
+    if problem := _find_problem(record):
         raise ModelUnreadable(f"{path} contradicts itself", problem, "compile the model again")
     if (outside := find_name_outside(record)) is not None:
         raise ModelUnreadable(
@@ -80,17 +80,17 @@ def find_name_outside(record: Artifact) -> str | None:
     return next((name for name in record.files if not is_inside(name)), None)
 
 
-def find_problem(record: Artifact) -> str:
+def _find_problem(record: Artifact) -> str:
     """What in a record cannot be; empty where nothing is found."""
     if not any(name == record.main or name.startswith(f"{record.main}/") for name in record.files):
         return f"its main file {record.main[:200]} is not among its files"
     inputs = {port.source for port in record.io_map.inputs}
     if strangers := inputs - {spec.name for spec in record.source.signature.inputs}:
         return f"it maps '{min(strangers)[:200]}', which is no input of the source"
-    return next(filter(None, map(find_port_problem, (*record.io_map.inputs, *record.io_map.outputs))), "")
+    return next(filter(None, map(_find_port_problem, (*record.io_map.inputs, *record.io_map.outputs))), "")
 
 
-def find_port_problem(port: Port) -> str:
+def _find_port_problem(port: Port) -> str:
     """What in a port cannot be; sizes of -1 are known to a run alone."""
     if sorted(port.axes) != list(range(len(port.source_shape))):
         return f"the axes {list(port.axes)} of '{port.source}' are no order of {len(port.source_shape)} axes"
@@ -121,11 +121,11 @@ def is_file_name(name: str) -> bool:
         and name[-1] not in ". "  # which Windows drops, so that another name is meant
         and not PureWindowsPath(name).drive
         and DEVICE_NAME.fullmatch(name) is None
-        and is_writable_name(name)
+        and _is_writable_name(name)
     )
 
 
-def is_writable_name(name: str) -> bool:
+def _is_writable_name(name: str) -> bool:
     try:
         return len(name.encode()) <= MOST_NAME_BYTES
     except UnicodeEncodeError:  # half of a surrogate pair
@@ -180,10 +180,10 @@ def read_artifact(path: Path, record: Artifact, sha256: str) -> Model:
 
 
 def artifact_signature(record: Artifact) -> Signature:
-    return Signature(inputs=describe(record.io_map.inputs), outputs=describe(record.io_map.outputs))
+    return Signature(inputs=_describe(record.io_map.inputs), outputs=_describe(record.io_map.outputs))
 
 
-def describe(ports: tuple[Port, ...]) -> tuple[TensorSpec, ...]:
+def _describe(ports: tuple[Port, ...]) -> tuple[TensorSpec, ...]:
     return tuple(
         TensorSpec(name=port.name, dtype=port.dtype, shape=port.shape, quantization=port.quantization) for port in ports
     )

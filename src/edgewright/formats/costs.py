@@ -63,15 +63,15 @@ class ModelCosts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def measure_costs(graph: TypedGraph) -> ModelCosts:
     """All figures of a model."""
-    weights, counted = trace_weights(graph), count_parameters(graph)
-    layers = tuple(cost_layer(graph, node, weights, counted) for node in graph.computing())
+    weights, counted = _trace_weights(graph), _count_parameters(graph)
+    layers = tuple(_cost_layer(graph, node, weights, counted) for node in graph.computing())
     unknown: dict[str, str] = {}
-    macs = add_macs(graph, layers, unknown)
+    macs = _add_macs(graph, layers, unknown)
     arena, at = find_peak_memory(graph, unknown)
     if arena is not None and limit_count(arena) is None:
         arena, unknown["arena_bytes"] = None, TOO_LARGE
     stored = [kind for kind in graph.tensors.values() if kind.stored]
-    moved = [add(layer.read_bytes, layer.written_bytes, layer.weight_bytes) for layer in layers]
+    moved = [_add(layer.read_bytes, layer.written_bytes, layer.weight_bytes) for layer in layers]
     total = None if any(one is None for one in moved) else sum(one or 0 for one in moved)
     return ModelCosts(
         layers=layers,
@@ -85,7 +85,7 @@ def measure_costs(graph: TypedGraph) -> ModelCosts:
     )
 
 
-def add_macs(graph: TypedGraph, layers: Sequence[LayerCost], unknown: dict[str, str]) -> int | None:
+def _add_macs(graph: TypedGraph, layers: Sequence[LayerCost], unknown: dict[str, str]) -> int | None:
     hidden = [layer for layer in layers if layer.macs is None]
     if not hidden:
         total = limit_count(sum(layer.macs or 0 for layer in layers))
@@ -98,25 +98,25 @@ def add_macs(graph: TypedGraph, layers: Sequence[LayerCost], unknown: dict[str, 
     return None
 
 
-def add(*parts: int | None) -> int | None:
+def _add(*parts: int | None) -> int | None:
     return None if any(part is None for part in parts) else limit_count(sum(part or 0 for part in parts))
 
 
-def cost_layer(
+def _cost_layer(
     graph: TypedGraph, node: TypedNode, weights: Mapping[str, frozenset[str]], parameters: Mapping[str, int]
 ) -> LayerCost:
     tensors = graph.tensors
     held = {root for name in node.inputs for root in weights.get(name, ())}
     activations = [tensors[name] for name in dict.fromkeys(node.inputs) if name and not tensors[name].constant]
     outputs = [tensors[name] for name in node.outputs if name]
-    read, written = (add(*(kind.bytes() for kind in side)) for side in (activations, outputs))
+    read, written = (_add(*(kind.bytes() for kind in side)) for side in (activations, outputs))
     weight_bytes = sum(tensors[root].bytes() or 0 for root in held)
     macs = count_macs(graph, node)
-    moved = add(read, written, weight_bytes)
+    moved = _add(read, written, weight_bytes)
     return LayerCost(
         name=node.name,
         op=node.op,
-        output_shape=plain_shape(outputs[0]) if outputs else None,
+        output_shape=_plain_shape(outputs[0]) if outputs else None,
         output_dtype=outputs[0].dtype if outputs else "",
         macs=macs,
         parameters=sum(parameters.get(root, 0) for root in held),
@@ -127,7 +127,7 @@ def cost_layer(
     )
 
 
-def plain_shape(kind: TensorType) -> tuple[int, ...] | None:
+def _plain_shape(kind: TensorType) -> tuple[int, ...] | None:
     return None if kind.shape is None else tuple(size if isinstance(size, int) else -1 for size in kind.shape)
 
 
@@ -165,12 +165,12 @@ STORED: dict[str, tuple[int, ...]] = {
 }
 
 
-def count_parameters(graph: TypedGraph) -> dict[str, int]:
+def _count_parameters(graph: TypedGraph) -> dict[str, int]:
     """Elements by name of every stored constant that is a parameter.
 
     Those are all floats but the scales of a quantisation, and of the integers the quantised weights and biases.
     """
-    scales, quantized = roles(graph, SCALES), roles(graph, STORED)
+    scales, quantized = _roles(graph, SCALES), _roles(graph, STORED)
     return {
         name: kind.elements() or 0
         for name, kind in graph.tensors.items()
@@ -179,7 +179,7 @@ def count_parameters(graph: TypedGraph) -> dict[str, int]:
     }
 
 
-def roles(graph: TypedGraph, positions: Mapping[str, Sequence[int]]) -> set[str]:
+def _roles(graph: TypedGraph, positions: Mapping[str, Sequence[int]]) -> set[str]:
     return {
         node.inputs[i]
         for node in graph.nodes
@@ -188,7 +188,7 @@ def roles(graph: TypedGraph, positions: Mapping[str, Sequence[int]]) -> set[str]
     }
 
 
-def trace_weights(graph: TypedGraph) -> dict[str, frozenset[str]]:
+def _trace_weights(graph: TypedGraph) -> dict[str, frozenset[str]]:
     """By constant value, the stored constants that it is made from."""
     found = {name: frozenset([name]) for name, kind in graph.tensors.items() if kind.stored}
     for node in graph.nodes:

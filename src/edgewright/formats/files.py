@@ -97,13 +97,13 @@ def read_model(path: Path) -> Model:
         check_files(path, record)
     match kind:
         case _ if kind in artifacts.FORMATS:
-            return read_recorded(path, record, kind)
+            return _read_recorded(path, record, kind)
         case "onnx":
-            return read_onnx(path)
+            return _read_onnx(path)
         case "tflite":
-            return read_tflite(path)
+            return _read_tflite(path)
         case "pretend":
-            return read_pretend(path)
+            return _read_pretend(path)
     raise ModelUnreadable(
         f"{path} cannot be used here", f"it is {get_format_title(kind)}", f"use {' or '.join(READABLE[:2])}"
     )
@@ -129,7 +129,7 @@ def check_files(path: Path, record: Artifact) -> None:
         raise ModelUnreadable(f"{path} is not what was compiled", why, "compile the model again")
 
 
-def read_recorded(path: Path, record: Artifact | None, kind: str) -> Model:
+def _read_recorded(path: Path, record: Artifact | None, kind: str) -> Model:
     """A model in a format that tells too little of itself, by the record beside it."""
     if record is None:
         raise ModelUnreadable(
@@ -147,7 +147,7 @@ def read_recorded(path: Path, record: Artifact | None, kind: str) -> Model:
     return artifacts.read_artifact(path, record, hash_files([path.parent / name for name in files]))
 
 
-def read_onnx(path: Path) -> Model:
+def _read_onnx(path: Path) -> Model:
     from edgewright.formats.onnx.reader import OnnxFile
 
     file = OnnxFile(path)
@@ -164,7 +164,7 @@ def read_onnx(path: Path) -> Model:
     )
 
 
-def read_tflite(path: Path) -> Model:
+def _read_tflite(path: Path) -> Model:
     from edgewright.formats.tflite import reader
 
     return Model(
@@ -178,7 +178,7 @@ def read_tflite(path: Path) -> Model:
     )
 
 
-def read_pretend(path: Path) -> Model:
+def _read_pretend(path: Path) -> Model:
     from edgewright.schema.model import Signature
 
     return Model(

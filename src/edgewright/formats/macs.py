@@ -33,62 +33,62 @@ def count_macs(graph: TypedGraph, node: TypedNode) -> int | None:
         return None
 
 
-def sizes(graph: TypedGraph, node: TypedNode, position: int) -> Sizes:
+def _sizes(graph: TypedGraph, node: TypedNode, position: int) -> Sizes:
     """The shape of an input; Unknown where a size is free."""
-    return fixed(graph, node.inputs[position])
+    return _fixed(graph, node.inputs[position])
 
 
-def read_output_sizes(graph: TypedGraph, node: TypedNode) -> Sizes:
-    return fixed(graph, node.outputs[0])
+def _read_output_sizes(graph: TypedGraph, node: TypedNode) -> Sizes:
+    return _fixed(graph, node.outputs[0])
 
 
-def fixed(graph: TypedGraph, name: str) -> Sizes:
+def _fixed(graph: TypedGraph, name: str) -> Sizes:
     kind = graph.tensors[name]
     if kind.shape is None or any(isinstance(size, str) for size in kind.shape):
         raise UnknownSize(name)
     return tuple(size for size in kind.shape if isinstance(size, int))
 
 
-def conv(weights: int) -> Rule:
+def _conv(weights: int) -> Rule:
     """Output elements × (channels of a group × kernel): the weights' sizes [out, in / groups, …] but the first."""
-    return lambda graph, node: prod(read_output_sizes(graph, node)) * prod(sizes(graph, node, weights)[1:])
+    return lambda graph, node: prod(_read_output_sizes(graph, node)) * prod(_sizes(graph, node, weights)[1:])
 
 
-def conv_transpose(graph: TypedGraph, node: TypedNode) -> int:
+def _conv_transpose(graph: TypedGraph, node: TypedNode) -> int:
     """Input elements × (output channels of a group × kernel): weights are [in, out / groups, …]."""
-    return prod(sizes(graph, node, 0)) * prod(sizes(graph, node, 1)[1:])
+    return prod(_sizes(graph, node, 0)) * prod(_sizes(graph, node, 1)[1:])
 
 
-def matmul(left: int) -> Rule:
+def _matmul(left: int) -> Rule:
     """Output elements × the length of the row that each is the product of."""
-    return lambda graph, node: prod(read_output_sizes(graph, node)) * sizes(graph, node, left)[-1]
+    return lambda graph, node: prod(_read_output_sizes(graph, node)) * _sizes(graph, node, left)[-1]
 
 
-def gemm(graph: TypedGraph, node: TypedNode) -> int:
-    first = sizes(graph, node, 0)
-    return prod(read_output_sizes(graph, node)) * (first[0] if node.attributes.get("transA") else first[-1])
+def _gemm(graph: TypedGraph, node: TypedNode) -> int:
+    first = _sizes(graph, node, 0)
+    return prod(_read_output_sizes(graph, node)) * (first[0] if node.attributes.get("transA") else first[-1])
 
 
-def einsum(graph: TypedGraph, node: TypedNode) -> int:
+def _einsum(graph: TypedGraph, node: TypedNode) -> int:
     """One for each combination of all labels, times the factors but one."""
     equation = str(node.attributes.get("equation", "")).replace(" ", "")
     labels: dict[str, int] = {}
     for i, term in enumerate(equation.split("->")[0].split(",")):
         if "." in term:
             raise UnknownSize("…")
-        labels.update(zip(term, sizes(graph, node, i), strict=False))
+        labels.update(zip(term, _sizes(graph, node, i), strict=False))
     return prod(labels.values()) * max(0, len(node.inputs) - 1)
 
 
-def recurrent(graph: TypedGraph, node: TypedNode) -> int:
+def _recurrent(graph: TypedGraph, node: TypedNode) -> int:
     """Steps × batch × the elements of both weight matrices of every direction."""
-    steps, batch, _ = sizes(graph, node, 0)
-    return steps * batch * (prod(sizes(graph, node, 1)) + prod(sizes(graph, node, 2)))
+    steps, batch, _ = _sizes(graph, node, 0)
+    return steps * batch * (prod(_sizes(graph, node, 1)) + prod(_sizes(graph, node, 2)))
 
 
-def attention(graph: TypedGraph, node: TypedNode) -> int:
+def _attention(graph: TypedGraph, node: TypedNode) -> int:
     """Two products for each head: queries × keys, and what comes of it × values (ONNX's Attention-23)."""
-    query, key, value = (sizes(graph, node, i) for i in range(3))
+    query, key, value = (_sizes(graph, node, i) for i in range(3))
     heads = int(node.attributes.get("q_num_heads", 0)) if len(query) == 3 else query[1]
     width = query[-1] // heads if len(query) == 3 else query[-1]
     key_heads = int(node.attributes.get("kv_num_heads", heads)) if len(query) == 3 else 1
@@ -96,40 +96,40 @@ def attention(graph: TypedGraph, node: TypedNode) -> int:
     return query[0] * heads * query[-2] * key[-2] * (width + value_width)
 
 
-def packed_matmul(graph: TypedGraph, node: TypedNode) -> int:
+def _packed_matmul(graph: TypedGraph, node: TypedNode) -> int:
     """MatMulNBits: its attributes K and N are the sizes of the matrix."""
-    return prod(sizes(graph, node, 0)[:-1]) * int(node.attributes["K"]) * int(node.attributes["N"])
+    return prod(_sizes(graph, node, 0)[:-1]) * int(node.attributes["K"]) * int(node.attributes["N"])
 
 
-def depthwise(graph: TypedGraph, node: TypedNode) -> int:
+def _depthwise(graph: TypedGraph, node: TypedNode) -> int:
     """TFLite's weights are [1, height, width, channels]."""
-    return prod(read_output_sizes(graph, node)) * prod(sizes(graph, node, 1)[1:3])
+    return prod(_read_output_sizes(graph, node)) * prod(_sizes(graph, node, 1)[1:3])
 
 
-def transposed(graph: TypedGraph, node: TypedNode) -> int:
+def _transposed(graph: TypedGraph, node: TypedNode) -> int:
     """TFLite's inputs are the output's shape, weights [out, height, width, in], and the image."""
-    return prod(sizes(graph, node, 2)) * prod(sizes(graph, node, 1)[:3])
+    return prod(_sizes(graph, node, 2)) * prod(_sizes(graph, node, 1)[:3])
 
 
-def batch_matmul(graph: TypedGraph, node: TypedNode) -> int:
+def _batch_matmul(graph: TypedGraph, node: TypedNode) -> int:
     """TFLite may transpose either side: both sides' elements over the result's give the inner size squared."""
-    left, right, result = sizes(graph, node, 0), sizes(graph, node, 1), read_output_sizes(graph, node)
+    left, right, result = _sizes(graph, node, 0), _sizes(graph, node, 1), _read_output_sizes(graph, node)
     return prod(result) * isqrt(prod(left[-2:]) * prod(right[-2:]) // prod(result[-2:]))
 
 
-def fully_connected(graph: TypedGraph, node: TypedNode) -> int:
-    return prod(read_output_sizes(graph, node)) * sizes(graph, node, 1)[-1]
+def _fully_connected(graph: TypedGraph, node: TypedNode) -> int:
+    return prod(_read_output_sizes(graph, node)) * _sizes(graph, node, 1)[-1]
 
 
-def cell(axes: int) -> Rule:
+def _cell(axes: int) -> Rule:
     """TFLite's RNN, LSTM and SVDF: every matrix is used once for each sample, and each step where the input has them.
 
     `axes` of the input count those: batch alone, or batch and time in either order.
     """
 
     def rule(graph: TypedGraph, node: TypedNode) -> int:
-        runs = prod(sizes(graph, node, 0)[:axes])
-        weights = [fixed(graph, name) for name in node.inputs[1:] if name and graph.tensors[name].stored]
+        runs = prod(_sizes(graph, node, 0)[:axes])
+        weights = [_fixed(graph, name) for name in node.inputs[1:] if name and graph.tensors[name].stored]
         matrices = [shape for shape in weights if len(shape) == 2]
         if not matrices:
             raise UnknownSize("its weights are computed")
@@ -139,38 +139,38 @@ def cell(axes: int) -> Rule:
 
 
 ONNX_RULES: dict[str, Rule] = {
-    "Conv": conv(1),
-    "ConvInteger": conv(1),
-    "QLinearConv": conv(3),
-    "FusedConv": conv(1),
-    "ConvTranspose": conv_transpose,
-    "Gemm": gemm,
-    "FusedGemm": gemm,
-    "MatMul": matmul(0),
-    "MatMulInteger": matmul(0),
-    "QLinearMatMul": matmul(0),
-    "FusedMatMul": matmul(0),
-    "DynamicQuantizeMatMul": matmul(0),
-    "MatMulNBits": packed_matmul,
-    "Einsum": einsum,
-    "LSTM": recurrent,
-    "GRU": recurrent,
-    "RNN": recurrent,
-    "Attention": attention,
+    "Conv": _conv(1),
+    "ConvInteger": _conv(1),
+    "QLinearConv": _conv(3),
+    "FusedConv": _conv(1),
+    "ConvTranspose": _conv_transpose,
+    "Gemm": _gemm,
+    "FusedGemm": _gemm,
+    "MatMul": _matmul(0),
+    "MatMulInteger": _matmul(0),
+    "QLinearMatMul": _matmul(0),
+    "FusedMatMul": _matmul(0),
+    "DynamicQuantizeMatMul": _matmul(0),
+    "MatMulNBits": _packed_matmul,
+    "Einsum": _einsum,
+    "LSTM": _recurrent,
+    "GRU": _recurrent,
+    "RNN": _recurrent,
+    "Attention": _attention,
 }
 
 TFLITE_RULES: dict[str, Rule] = {
-    "CONV_2D": conv(1),
-    "CONV_3D": lambda graph, node: prod(read_output_sizes(graph, node)) * prod(sizes(graph, node, 1)[:-1]),
-    "DEPTHWISE_CONV_2D": depthwise,
-    "TRANSPOSE_CONV": transposed,
-    "FULLY_CONNECTED": fully_connected,
-    "BATCH_MATMUL": batch_matmul,
-    "RNN": cell(1),
-    "LSTM": cell(1),
-    "SVDF": cell(1),
-    "UNIDIRECTIONAL_SEQUENCE_RNN": cell(2),
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": cell(2),
-    "BIDIRECTIONAL_SEQUENCE_RNN": cell(2),
-    "BIDIRECTIONAL_SEQUENCE_LSTM": cell(2),
+    "CONV_2D": _conv(1),
+    "CONV_3D": lambda graph, node: prod(_read_output_sizes(graph, node)) * prod(_sizes(graph, node, 1)[:-1]),
+    "DEPTHWISE_CONV_2D": _depthwise,
+    "TRANSPOSE_CONV": _transposed,
+    "FULLY_CONNECTED": _fully_connected,
+    "BATCH_MATMUL": _batch_matmul,
+    "RNN": _cell(1),
+    "LSTM": _cell(1),
+    "SVDF": _cell(1),
+    "UNIDIRECTIONAL_SEQUENCE_RNN": _cell(2),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": _cell(2),
+    "BIDIRECTIONAL_SEQUENCE_RNN": _cell(2),
+    "BIDIRECTIONAL_SEQUENCE_LSTM": _cell(2),
 }

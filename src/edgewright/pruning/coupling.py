@@ -73,7 +73,7 @@ class CouplingBuilder:
         self._roles.append((places.ravel(), role))
 
     def settle(self) -> Coupling:
-        root = find_connected_components(self._count, self._ties)
+        root = _find_connected_components(self._count, self._ties)
         reason = np.full(self._count, -1)
         for places, number in reversed(self._fixed):
             reason[root[places]] = number
@@ -86,7 +86,7 @@ class CouplingBuilder:
         return Coupling(root, reason, inexact, role)
 
 
-def find_connected_components(count: int, ties: list[tuple[Labels, Labels]]) -> Labels:
+def _find_connected_components(count: int, ties: list[tuple[Labels, Labels]]) -> Labels:
     """The smallest label of each one's connected part: roots are hooked onto smaller ones until no tie joins two."""
     root = np.arange(count)
     if not ties:

@@ -35,12 +35,12 @@ def find_kept_indices(groups: PruningGroups, keep: KeptUnits) -> dict[str, dict[
 
 def mark_kept_units(groups: PruningGroups, keep: KeptUnits) -> NDArray[np.bool_]:
     """By unit, counted through, whether it stays; the last, for places that are in none, always does."""
-    check(groups, keep)
+    _check(groups, keep)
     parts = [np.isin(np.arange(one.size), keep.get(one.name, np.arange(one.size))) for one in groups.groups]
     return np.concatenate([*parts, [True]])
 
 
-def check(groups: PruningGroups, keep: KeptUnits) -> None:
+def _check(groups: PruningGroups, keep: KeptUnits) -> None:
     sizes = {group.name: group.size for group in groups.groups}
     for name, units in keep.items():
         if name not in sizes:
@@ -99,7 +99,7 @@ class GraphPruner:
                 for dim, size in zip(value.type.tensor_type.shape.dim, self.kept(value.name), strict=True):
                     dim.dim_value = size
         keep_only(graph.value_info, [value for value in graph.value_info if value.name not in self._groups.units])
-        remove_unused(graph)
+        _remove_unused(graph)
 
     def prune_tensor(self, tensor: Any, name: str) -> None:
         from onnx import numpy_helper
@@ -151,7 +151,7 @@ class GraphPruner:
         return len(node.input) > place and bool(node.input[place]) and node.input[place] not in self._outline.stored
 
 
-def update_conv(pruner: GraphPruner, node: Any) -> None:
+def _update_conv(pruner: GraphPruner, node: Any) -> None:
     """Whole groups went, or the same places of each: the weights' second axis tells which."""
     from onnx import helper
 
@@ -163,13 +163,13 @@ def update_conv(pruner: GraphPruner, node: Any) -> None:
     next(one for one in node.attribute if one.name == "group").CopyFrom(helper.make_attribute("group", left))
 
 
-def update_group_norm(pruner: GraphPruner, node: Any) -> None:
+def _update_group_norm(pruner: GraphPruner, node: Any) -> None:
     attribute = next(one for one in node.attribute if one.name == "num_groups")
     kept_flags = pruner.kept_flags(node.input[0])[1]
     attribute.i = attribute.i * int(kept_flags.sum()) // kept_flags.size
 
 
-def update_target_shape(pruner: GraphPruner, node: Any) -> None:
+def _update_target_shape(pruner: GraphPruner, node: Any) -> None:
     """Reshape and Expand: sizes that are named; a 1, a −1 and Reshape's 0 stay right."""
     before, after = pruner.read_ints(node, 1, "shape"), pruner.kept(node.output[0])
     wanted = before
@@ -182,12 +182,12 @@ def update_target_shape(pruner: GraphPruner, node: Any) -> None:
         pruner.write(node, 1, "shape", wanted)
 
 
-def update_filled_shape(pruner: GraphPruner, node: Any) -> None:
+def _update_filled_shape(pruner: GraphPruner, node: Any) -> None:
     if pruner.kept(node.output[0]) != pruner.read_ints(node, 0, "") or pruner.is_computed(node, 0):
         pruner.write(node, 0, "shape", pruner.kept(node.output[0]))
 
 
-def update_split(pruner: GraphPruner, node: Any) -> None:
+def _update_split(pruner: GraphPruner, node: Any) -> None:
     axis = int(get_attributes(node).get("axis", 0)) % len(pruner.kept_flags(node.input[0]))
     if pruner.kept_flags(node.input[0])[axis].all() and not pruner.is_computed(node, 1):
         return
@@ -203,7 +203,7 @@ def update_split(pruner: GraphPruner, node: Any) -> None:
     pruner.write(node, 1, "split", sizes)
 
 
-def update_slice(pruner: GraphPruner, node: Any) -> None:
+def _update_slice(pruner: GraphPruner, node: Any) -> None:
     """Begin and end counted among the places that stay."""
     kept_flags = pruner.kept_flags(node.input[0])
     starts, ends = pruner.read_ints(node, 1, "starts"), pruner.read_ints(node, 2, "ends")
@@ -220,14 +220,14 @@ def update_slice(pruner: GraphPruner, node: Any) -> None:
         pruner.write(node, 2, "ends", ends)
 
 
-def update_resize(pruner: GraphPruner, node: Any) -> None:
+def _update_resize(pruner: GraphPruner, node: Any) -> None:
     if len(node.input) > 3 and node.input[3]:
         axes = get_attributes(node).get("axes") or range(len(pruner.read_ints(node, 3, "sizes")))
         kept = pruner.kept(node.output[0])
         pruner.write(node, 3, "sizes", [kept[axis] for axis in axes])
 
 
-def update_gather(pruner: GraphPruner, node: Any) -> None:
+def _update_gather(pruner: GraphPruner, node: Any) -> None:
     """Numbers of places that stay, counted among them; where the axis lost none, they are left."""
     kept_flags = pruner.kept_flags(node.input[0])
     axis = int(get_attributes(node).get("axis", 0)) % len(kept_flags)
@@ -239,13 +239,13 @@ def update_gather(pruner: GraphPruner, node: Any) -> None:
     pruner.replace(node, 1, "indices", kept.reshape([1 if size == 1 else -1 for size in numbers.shape]))
 
 
-def update_recurrent(pruner: GraphPruner, node: Any) -> None:
+def _update_recurrent(pruner: GraphPruner, node: Any) -> None:
     for attribute in node.attribute:
         if attribute.name == "hidden_size":
             attribute.i = pruner.kept(node.input[2])[2]
 
 
-def remove_unused(graph: Any) -> None:
+def _remove_unused(graph: Any) -> None:
     """Take out what nothing reads any more, as sizes that were replaced."""
     needed = {value.name for value in (*graph.output, *graph.input)}
     nodes = []
@@ -258,17 +258,17 @@ def remove_unused(graph: Any) -> None:
 
 
 NODE_UPDATERS = {
-    "ConstantOfShape": update_filled_shape,
-    "Conv": update_conv,
-    "ConvTranspose": update_conv,
-    "Expand": update_target_shape,
-    "Gather": update_gather,
-    "GroupNormalization": update_group_norm,
-    "GRU": update_recurrent,
-    "LSTM": update_recurrent,
-    "RNN": update_recurrent,
-    "Reshape": update_target_shape,
-    "Resize": update_resize,
-    "Slice": update_slice,
-    "Split": update_split,
+    "ConstantOfShape": _update_filled_shape,
+    "Conv": _update_conv,
+    "ConvTranspose": _update_conv,
+    "Expand": _update_target_shape,
+    "Gather": _update_gather,
+    "GroupNormalization": _update_group_norm,
+    "GRU": _update_recurrent,
+    "LSTM": _update_recurrent,
+    "RNN": _update_recurrent,
+    "Reshape": _update_target_shape,
+    "Resize": _update_resize,
+    "Slice": _update_slice,
+    "Split": _update_split,
 }

@@ -91,20 +91,20 @@ def find_groups(model: Any, shapes: Mapping[str, Sequence[int]]) -> PruningGroup
         stuck = [
             one
             for one in propagation.splits
-            if one.choices > choices.get(one.node, 0) and not has_free_labels(coupling, one.carried)
+            if one.choices > choices.get(one.node, 0) and not _has_free_labels(coupling, one.carried)
         ]
         if not stuck:
-            return gather_groups(propagation, coupling, shapes)
+            return _gather_groups(propagation, coupling, shapes)
         for one in stuck:
             choices[one.node] = choices.get(one.node, 0) + 1
 
 
-def has_free_labels(coupling: Coupling, labels: Labels) -> bool:
+def _has_free_labels(coupling: Coupling, labels: Labels) -> bool:
     """Whether some of these labels do not have to stay."""
     return bool(((labels != FIXED_LABEL) & (coupling.reason[coupling.root[labels]] < 0)).any())
 
 
-def gather_groups(
+def _gather_groups(
     propagation: LabelPropagation, coupling: Coupling, shapes: Mapping[str, Sequence[int]]
 ) -> PruningGroups:
     makes = np.zeros(coupling.root.size, bool)
@@ -118,7 +118,7 @@ def gather_groups(
         for axis, places in enumerate(own)
         if places.any()
     ]
-    found = sort_units([coupling.root[labels] for _, _, labels in axes], free)
+    found = _sort_units([coupling.root[labels] for _, _, labels in axes], free)
     unit = np.full(coupling.root.size, -1)  # by root
     groups: list[PruningGroup] = []
     count = 0
@@ -133,17 +133,17 @@ def gather_groups(
             if name in propagation.static_graph.stored:
                 indices = places[:, which == one]
                 members.append(GroupMember(name, axis, indices, ROLES[coupling.role[labels[indices[0, 0]]]]))
-        groups.append(describe(propagation, coupling, roots, tuple(members), {group.name for group in groups}))
+        groups.append(_describe(propagation, coupling, roots, tuple(members), {group.name for group in groups}))
     units = {name: tuple(unit[coupling.root[axis]] for axis in labels) for name, labels in propagation.labels.items()}
     return PruningGroups(
         tuple(groups),
-        explain(propagation, coupling, unit),
+        _explain(propagation, coupling, unit),
         {name: own for name, own in units.items() if any((axis >= 0).any() for axis in own)},
         {name: tuple(sizes) for name, sizes in shapes.items()},
     )
 
 
-def sort_units(axes: Sequence[Labels], free: NDArray[np.bool_]) -> list[tuple[Labels, Labels, Labels]]:
+def _sort_units(axes: Sequence[Labels], free: NDArray[np.bool_]) -> list[tuple[Labels, Labels, Labels]]:
     """Roots, axes and places of units that lie on the same axes: [size], [k], [size, k], in the order of the roots."""
     roots = np.concatenate(axes) if axes else np.zeros(0, np.int64)
     which = np.repeat(np.arange(len(axes)), [axis.size for axis in axes])
@@ -163,7 +163,7 @@ def sort_units(axes: Sequence[Labels], free: NDArray[np.bool_]) -> list[tuple[La
     return found
 
 
-def describe(
+def _describe(
     propagation: LabelPropagation, coupling: Coupling, roots: Labels, members: tuple[GroupMember, ...], taken: set[str]
 ) -> PruningGroup:
     own = np.zeros(coupling.root.size, bool)
@@ -188,7 +188,7 @@ def describe(
     )
 
 
-def explain(propagation: LabelPropagation, coupling: Coupling, unit: Labels) -> dict[str, str]:
+def _explain(propagation: LabelPropagation, coupling: Coupling, unit: Labels) -> dict[str, str]:
     """By layer of which nothing can be taken, why."""
     fixed = {}
     for layer in propagation.layers:

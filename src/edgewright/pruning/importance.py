@@ -32,10 +32,10 @@ def score_units(groups: PruningGroups, arrays: Mapping[str, Array], method: Meth
     if method == "bn-gamma" and not any(member.role == "scale" for group in groups.groups for member in group.members):
         why = "its batch normalisations are folded into the weights, or it has none"
         raise UsageError("bn-gamma: the model has no normalisation's gain", why, "use --importance l2")
-    return {group.name: score_group(group, arrays, method) for group in groups.groups}
+    return {group.name: _score_group(group, arrays, method) for group in groups.groups}
 
 
-def score_group(group: PruningGroup, arrays: Mapping[str, Array], method: Method) -> NDArray[np.float64]:
+def _score_group(group: PruningGroup, arrays: Mapping[str, Array], method: Method) -> NDArray[np.float64]:
     members = [member for member in group.members if member.tensor in arrays]
     gains = [member for member in members if member.role == "scale"]
     weights = [member for member in members if member.role or method == "taylor"]
@@ -43,24 +43,24 @@ def score_group(group: PruningGroup, arrays: Mapping[str, Array], method: Method
     if not chosen:
         raise UsageError(f"'{group.name}' cannot be scored", f"no numbers are given for its weights ({method})")
     total: NDArray[np.float64] = np.sum(
-        [normalize_scores(measure(one, arrays[one.tensor], method)) for one in chosen], 0
+        [_normalize_scores(_measure(one, arrays[one.tensor], method)) for one in chosen], 0
     )
     return total
 
 
-def measure(member: GroupMember, array: Array, method: Method) -> NDArray[np.float64]:
-    table = collect_unit_values(member, array)
+def _measure(member: GroupMember, array: Array, method: Method) -> NDArray[np.float64]:
+    table = _collect_unit_values(member, array)
     plain = method in ("l1", "taylor")  # what is given for taylor is squared already
     result: NDArray[np.float64] = np.abs(table).mean(-1) if plain else np.sqrt(np.square(table).mean(-1))
     return result
 
 
-def collect_unit_values(member: GroupMember, array: Array) -> NDArray[np.float64]:
+def _collect_unit_values(member: GroupMember, array: Array) -> NDArray[np.float64]:
     """All numbers of each unit, [size, n]."""
     moved = np.moveaxis(np.asarray(array, np.float64), member.axis, 0)[member.indices]
     return moved.reshape(len(member.indices), -1)
 
 
-def normalize_scores(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def _normalize_scores(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     total = scores.sum()
     return scores / total if total else np.full(scores.shape, 1 / scores.size)

@@ -23,7 +23,7 @@ class SparseModel(NamedTuple):
     zeros: dict[str, tuple[int, int]]
 
 
-def find_layer_weights(model: Any) -> dict[str, int]:
+def _find_layer_weights(model: Any) -> dict[str, int]:
     """By initializer that a layer multiplies with, the axis of its input channels."""
     held = {one.name: one for one in model.graph.initializer if one.data_type in FLOATS and len(one.dims) > 1}
     found = {}
@@ -57,11 +57,11 @@ def sparsify_graph(
     import onnx
     from onnx import numpy_helper
 
-    axes = find_layer_weights(model)
+    axes = _find_layer_weights(model)
     if not axes:
         raise UsageError("the model has no weights to thin out", "it has no constant weights of a Conv, Gemm or MatMul")
     arrays = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer if one.name in axes}
-    masks = mask_pattern(arrays, axes, pattern) if pattern else mask_smallest(arrays, sparsity, scope)
+    masks = _mask_pattern(arrays, axes, pattern) if pattern else _mask_smallest(arrays, sparsity, scope)
     made = onnx.ModelProto()
     made.CopyFrom(model)
     zeros = {}
@@ -73,28 +73,28 @@ def sparsify_graph(
     return SparseModel(made, zeros)
 
 
-def mask_smallest(arrays: Mapping[str, Array], sparsity: float, scope: str) -> dict[str, NDArray[np.bool_]]:
+def _mask_smallest(arrays: Mapping[str, Array], sparsity: float, scope: str) -> dict[str, NDArray[np.bool_]]:
     """What stays, by name."""
     if not 0 < sparsity < 1:
         why = "with all weights at zero nothing is left" if sparsity >= 1 else "no weight would become zero"
         raise UsageError(f"--sparsity {sparsity:g}", why, "give a share between 0 and 1, as 0.8")
     if scope == "layer":
-        return {name: mask_largest(np.abs(array), sparsity) for name, array in arrays.items()}
-    flat = mask_largest(
+        return {name: _mask_largest(np.abs(array), sparsity) for name, array in arrays.items()}
+    flat = _mask_largest(
         np.concatenate([np.abs(array, dtype=np.float64).ravel() for array in arrays.values()]), sparsity
     )
     parts = np.split(flat, np.cumsum([array.size for array in arrays.values()])[:-1])
     return {name: part.reshape(array.shape) for (name, array), part in zip(arrays.items(), parts, strict=True)}
 
 
-def mask_largest(sizes: Array, sparsity: float) -> NDArray[np.bool_]:
+def _mask_largest(sizes: Array, sparsity: float) -> NDArray[np.bool_]:
     kept_mask = np.ones(sizes.size, bool)
     count = round(sparsity * sizes.size)
     kept_mask[np.argsort(sizes, axis=None, kind="stable")[:count]] = False
     return kept_mask.reshape(sizes.shape)
 
 
-def mask_pattern(arrays: Mapping[str, Array], axes: Mapping[str, int], pattern: str) -> dict[str, NDArray[np.bool_]]:
+def _mask_pattern(arrays: Mapping[str, Array], axes: Mapping[str, int], pattern: str) -> dict[str, NDArray[np.bool_]]:
     kept, _, block = pattern.partition(":")
     if not (kept.isdecimal() and block.isdecimal() and 0 < int(kept) < int(block)):
         raise UsageError(f"--pattern {pattern}", "N:M keeps N of each M weights", "give a smaller N than M, as 2:4")

@@ -19,12 +19,12 @@ PropagationRule = Callable[[LabelPropagation, Any], list[Axes]]
 # Layers
 
 
-def removes_whole_groups(inputs: int, outputs: int, groups: int) -> bool:
+def _removes_whole_groups(inputs: int, outputs: int, groups: int) -> bool:
     """Whether whole groups of a convolution give way, or the same place of every group: what leaves more units."""
     return groups >= max(inputs // groups, outputs // groups)
 
 
-def couple_groups(
+def _couple_groups(
     propagation: LabelPropagation, node: Any, wide: Labels, narrow: Labels, groups: int, *, whole: bool
 ) -> Labels:
     """Tie the channels of all groups, `wide`, to the places of one group's weights; the labels by group or by place."""
@@ -37,7 +37,7 @@ def couple_groups(
     return table[:, 0]
 
 
-def propagate_conv(propagation: LabelPropagation, node: Any) -> list[Axes]:
+def _propagate_conv(propagation: LabelPropagation, node: Any) -> list[Axes]:
     x, w = propagation.input_labels(node, 0), propagation.input_labels(node, 1)
     groups = int(get_attributes(node).get("group", 1))
     propagation.require_all(node, *x[2:], *w[2:])
@@ -45,34 +45,34 @@ def propagate_conv(propagation: LabelPropagation, node: Any) -> list[Axes]:
     if groups == 1:
         propagation.couple(node, x[1], w[1])
     else:
-        whole = removes_whole_groups(x[1].size, w[0].size, groups)
-        first = couple_groups(propagation, node, x[1], w[1], groups, whole=whole)
+        whole = _removes_whole_groups(x[1].size, w[0].size, groups)
+        first = _couple_groups(propagation, node, x[1], w[1], groups, whole=whole)
         table = w[0].reshape(groups, -1)
         if whole:
             reads = make_fixed_labels(0)
             propagation.couple(node, table.ravel(), np.repeat(first, table.shape[1]))
         else:
             propagation.couple(node, table[1:].ravel(), np.tile(table[0], groups - 1))
-    return finish_conv(propagation, node, x[0], w[0], w[0], reads)
+    return _finish_conv(propagation, node, x[0], w[0], w[0], reads)
 
 
-def propagate_conv_transpose(propagation: LabelPropagation, node: Any) -> list[Axes]:
+def _propagate_conv_transpose(propagation: LabelPropagation, node: Any) -> list[Axes]:
     x, w = propagation.input_labels(node, 0), propagation.input_labels(node, 1)
     groups = int(get_attributes(node).get("group", 1))
     propagation.require_all(node, *x[2:], *w[2:])
     propagation.couple(node, x[1], w[0])
     made, makes = w[1], w[1]
     if groups > 1:
-        whole = removes_whole_groups(x[1].size, w[1].size * groups, groups)
-        first = couple_groups(
+        whole = _removes_whole_groups(x[1].size, w[1].size * groups, groups)
+        first = _couple_groups(
             propagation, node, x[1], make_fixed_labels(0) if whole else x[1][: x[1].size // groups], groups, whole=whole
         )
         made = np.repeat(first, w[1].size) if whole else np.tile(w[1], groups)
         makes = w[0] if whole else w[1]
-    return finish_conv(propagation, node, x[0], made, makes, make_fixed_labels(0) if makes is w[0] else w[0])
+    return _finish_conv(propagation, node, x[0], made, makes, make_fixed_labels(0) if makes is w[0] else w[0])
 
 
-def finish_conv(
+def _finish_conv(
     propagation: LabelPropagation, node: Any, batch: Labels, made: Labels, makes: Labels, reads: Labels
 ) -> list[Axes]:
     if propagation.has_input(node, 2):
@@ -81,22 +81,22 @@ def finish_conv(
     return [(batch, made, *map(make_fixed_labels, propagation.made(node)[2:]))]
 
 
-def propagate_gemm(propagation: LabelPropagation, node: Any) -> list[Axes]:
+def _propagate_gemm(propagation: LabelPropagation, node: Any) -> list[Axes]:
     attributes = get_attributes(node)
     a, b = propagation.input_labels(node, 0), propagation.input_labels(node, 1)
     rows, inner = a[::-1] if attributes.get("transA", 0) else a
     other, columns = b[::-1] if attributes.get("transB", 0) else b
     propagation.couple(node, inner, other)
     if propagation.has_input(node, 2):
-        broadcast_labels(propagation, node, [(rows, columns), propagation.input_labels(node, 2)])
+        _broadcast_labels(propagation, node, [(rows, columns), propagation.input_labels(node, 2)])
     propagation.note_layer(node, 1, columns, other)
     return [(rows, columns)]
 
 
-def propagate_matmul(propagation: LabelPropagation, node: Any) -> list[Axes]:
+def _propagate_matmul(propagation: LabelPropagation, node: Any) -> list[Axes]:
     a, b = propagation.input_labels(node, 0), propagation.input_labels(node, 1)
     propagation.couple(node, a[-1], b[-2] if len(b) > 1 else b[-1])
-    batch = broadcast_labels(propagation, node, [a[:-2], b[:-2]])
+    batch = _broadcast_labels(propagation, node, [a[:-2], b[:-2]])
     rows, columns = a[-2:-1], b[-1:] if len(b) > 1 else ()
     if columns:
         propagation.note_layer(node, 1, columns[0], b[-2])
@@ -107,7 +107,7 @@ def propagate_matmul(propagation: LabelPropagation, node: Any) -> list[Axes]:
     return [(*batch, *rows, *columns)]
 
 
-def propagate_einsum(propagation: LabelPropagation, node: Any) -> list[Axes]:
+def _propagate_einsum(propagation: LabelPropagation, node: Any) -> list[Axes]:
     equation = get_attributes(node)["equation"].decode().replace(" ", "")
     if "." in equation or "->" not in equation:
         raise NodeRejected("its equation is not spelt out")
@@ -124,7 +124,7 @@ def propagate_einsum(propagation: LabelPropagation, node: Any) -> list[Axes]:
     return [tuple(found[letter] for letter in result)]
 
 
-def propagate_gather(propagation: LabelPropagation, node: Any) -> list[Axes]:
+def _propagate_gather(propagation: LabelPropagation, node: Any) -> list[Axes]:
     """Rows by number: numbers that are known are put right when places go; others need every row."""
     data, rows = (
         propagation.input_labels(node, 0),
@@ -145,7 +145,7 @@ def propagate_gather(propagation: LabelPropagation, node: Any) -> list[Axes]:
     return [(*before, *middle, *after)]
 
 
-def propagate_gather_nd(propagation: LabelPropagation, node: Any) -> list[Axes]:
+def _propagate_gather_nd(propagation: LabelPropagation, node: Any) -> list[Axes]:
     data, numbers = propagation.input_labels(node, 0), propagation.static_graph.shapes.get(node.input[1])
     if numbers is None or get_attributes(node).get("batch_dims", 0):
         raise NodeRejected("which axes it reads is not known")
@@ -153,7 +153,7 @@ def propagate_gather_nd(propagation: LabelPropagation, node: Any) -> list[Axes]:
     return [(*map(make_fixed_labels, numbers[:-1]), *data[numbers[-1] :])]
 
 
-def propagate_recurrent(propagation: LabelPropagation, node: Any) -> list[Axes]:
+def _propagate_recurrent(propagation: LabelPropagation, node: Any) -> list[Axes]:
     """LSTM, GRU and RNN: a hidden number lies in every gate, and at the same place of both directions."""
     attributes = get_attributes(node)
     if attributes.get("layout", 0) or "activations" in attributes or propagation.has_input(node, 7):
@@ -175,7 +175,7 @@ def propagate_recurrent(propagation: LabelPropagation, node: Any) -> list[Axes]:
 # Normalisation
 
 
-def propagate_batch_norm(propagation: LabelPropagation, node: Any) -> list[Axes]:
+def _propagate_batch_norm(propagation: LabelPropagation, node: Any) -> list[Axes]:
     x = propagation.input_labels(node, 0)
     for place in range(1, 5):
         propagation.couple(node, x[1], propagation.input_labels(node, place)[0])
@@ -183,7 +183,7 @@ def propagate_batch_norm(propagation: LabelPropagation, node: Any) -> list[Axes]
     return [x, *((x[1],) for _ in node.output[1:])]
 
 
-def propagate_instance_norm(propagation: LabelPropagation, node: Any) -> list[Axes]:
+def _propagate_instance_norm(propagation: LabelPropagation, node: Any) -> list[Axes]:
     x = propagation.input_labels(node, 0)
     propagation.require_all(node, *x[2:])
     for place in (1, 2):
@@ -191,24 +191,24 @@ def propagate_instance_norm(propagation: LabelPropagation, node: Any) -> list[Ax
     return [x]
 
 
-def propagate_group_norm(propagation: LabelPropagation, node: Any) -> list[Axes]:
+def _propagate_group_norm(propagation: LabelPropagation, node: Any) -> list[Axes]:
     """Whole groups, each with its own statistics; scale and shift are by channel or, in opset 18, by group."""
     x, groups = propagation.input_labels(node, 0), int(get_attributes(node)["num_groups"])
     propagation.require_all(node, *x[2:])
-    first = couple_groups(propagation, node, x[1], make_fixed_labels(0), groups, whole=True)
+    first = _couple_groups(propagation, node, x[1], make_fixed_labels(0), groups, whole=True)
     for place in (1, 2):
         own = propagation.input_labels(node, place)[0]
         propagation.couple(node, own, first if own.size == groups else x[1])
     return [x]
 
 
-def propagate_layer_norm(propagation: LabelPropagation, node: Any) -> list[Axes]:
+def _propagate_layer_norm(propagation: LabelPropagation, node: Any) -> list[Axes]:
     """Places of the normalised axes may go, but the statistics of the others then change."""
     x = propagation.input_labels(node, 0)
     start = int(get_attributes(node).get("axis", -1)) % len(x)
     for place in (1, 2):
         if propagation.has_input(node, place):
-            broadcast_labels(propagation, node, [x, propagation.input_labels(node, place)])
+            _broadcast_labels(propagation, node, [x, propagation.input_labels(node, place)])
     for axis in x[start:]:
         propagation.coupling_builder.mark_inexact(axis)
     if propagation.has_input(node, 1) and len(propagation.input_labels(node, 1)) == 1:
@@ -217,7 +217,7 @@ def propagate_layer_norm(propagation: LabelPropagation, node: Any) -> list[Axes]
     return [x, *(statistics for _ in node.output[1:])]
 
 
-def propagate_along_axis(propagation: LabelPropagation, node: Any) -> list[Axes]:
+def _propagate_along_axis(propagation: LabelPropagation, node: Any) -> list[Axes]:
     """An operator that needs all places of its axis."""
     x, axis = (
         propagation.input_labels(node, 0),
@@ -228,22 +228,22 @@ def propagate_along_axis(propagation: LabelPropagation, node: Any) -> list[Axes]
     return [x]
 
 
-def propagate_lp_norm(propagation: LabelPropagation, node: Any) -> list[Axes]:
+def _propagate_lp_norm(propagation: LabelPropagation, node: Any) -> list[Axes]:
     return [propagation.input_labels(node, 0)]  # zeros add nothing to a length
 
 
 # Elementwise
 
 
-def propagate_unary(propagation: LabelPropagation, node: Any) -> list[Axes]:
+def _propagate_unary(propagation: LabelPropagation, node: Any) -> list[Axes]:
     return [propagation.input_labels(node, 0) for _ in node.output]
 
 
-def propagate_broadcast(propagation: LabelPropagation, node: Any) -> list[Axes]:
-    return [broadcast_labels(propagation, node, [propagation.labels_of(name) for name in node.input])]
+def _propagate_broadcast(propagation: LabelPropagation, node: Any) -> list[Axes]:
+    return [_broadcast_labels(propagation, node, [propagation.labels_of(name) for name in node.input])]
 
 
-def broadcast_labels(propagation: LabelPropagation, node: Any, values: list[Axes]) -> Axes:
+def _broadcast_labels(propagation: LabelPropagation, node: Any, values: list[Axes]) -> Axes:
     """The labels of values that are brought to one shape from the right."""
     rank = max(map(len, values), default=0)
     result = []
@@ -260,21 +260,21 @@ def broadcast_labels(propagation: LabelPropagation, node: Any, values: list[Axes
 # Parts of axes
 
 
-def propagate_concat(propagation: LabelPropagation, node: Any) -> list[Axes]:
+def _propagate_concat(propagation: LabelPropagation, node: Any) -> list[Axes]:
     parts = [propagation.labels_of(name) for name in node.input]
     axis = int(get_attributes(node)["axis"]) % len(parts[0])
-    rest = broadcast_labels(propagation, node, [(*part[:axis], *part[axis + 1 :]) for part in parts])
+    rest = _broadcast_labels(propagation, node, [(*part[:axis], *part[axis + 1 :]) for part in parts])
     return [(*rest[:axis], np.concatenate([part[axis] for part in parts]), *rest[axis:])]
 
 
-def propagate_split(propagation: LabelPropagation, node: Any) -> list[Axes]:
+def _propagate_split(propagation: LabelPropagation, node: Any) -> list[Axes]:
     x = propagation.input_labels(node, 0)
     axis = int(get_attributes(node).get("axis", 0)) % len(x)
     ends = np.cumsum([propagation.made(node, place)[axis] for place in range(len(node.output))])
     return [(*x[:axis], part, *x[axis + 1 :]) for part in np.split(x[axis], ends[:-1])]
 
 
-def propagate_slice(propagation: LabelPropagation, node: Any) -> list[Axes]:
+def _propagate_slice(propagation: LabelPropagation, node: Any) -> list[Axes]:
     x = list(propagation.input_labels(node, 0))
     starts, ends = propagation.read_ints(node, 1, "starts"), propagation.read_ints(node, 2, "ends")
     if starts is None or ends is None:
@@ -288,7 +288,7 @@ def propagate_slice(propagation: LabelPropagation, node: Any) -> list[Axes]:
     return [tuple(x)]
 
 
-def propagate_pad(propagation: LabelPropagation, node: Any) -> list[Axes]:
+def _propagate_pad(propagation: LabelPropagation, node: Any) -> list[Axes]:
     x = list(propagation.input_labels(node, 0))
     pads = propagation.read_ints(node, 1, "pads")
     if pads is None:
@@ -305,7 +305,7 @@ def propagate_pad(propagation: LabelPropagation, node: Any) -> list[Axes]:
     return [tuple(x)]
 
 
-def propagate_pool(propagation: LabelPropagation, node: Any) -> list[Axes]:
+def _propagate_pool(propagation: LabelPropagation, node: Any) -> list[Axes]:
     x = propagation.input_labels(node, 0)
     propagation.require_all(node, *x[2:])
     if len(node.output) > 1 and node.output[1]:
@@ -313,13 +313,13 @@ def propagate_pool(propagation: LabelPropagation, node: Any) -> list[Axes]:
     return [(*x[:2], *map(make_fixed_labels, propagation.made(node)[2:])) for _ in node.output]
 
 
-def propagate_resize(propagation: LabelPropagation, node: Any) -> list[Axes]:
+def _propagate_resize(propagation: LabelPropagation, node: Any) -> list[Axes]:
     x, after = propagation.input_labels(node, 0), propagation.made(node)
     propagation.require_all(node, *(axis for axis, size in zip(x, after, strict=True) if axis.size != size))
     return [tuple(axis if axis.size == size else make_fixed_labels(size) for axis, size in zip(x, after, strict=True))]
 
 
-def propagate_reduce(propagation: LabelPropagation, node: Any) -> list[Axes]:
+def _propagate_reduce(propagation: LabelPropagation, node: Any) -> list[Axes]:
     """Zeros add nothing to a sum; a mean or a maximum needs all places that it is taken over."""
     x, attributes = propagation.input_labels(node, 0), get_attributes(node)
     chosen = propagation.read_ints(node, 1, "axes")
@@ -336,7 +336,7 @@ def propagate_reduce(propagation: LabelPropagation, node: Any) -> list[Axes]:
     return [tuple(kept)]
 
 
-def propagate_selection(propagation: LabelPropagation, node: Any) -> list[Axes]:
+def _propagate_selection(propagation: LabelPropagation, node: Any) -> list[Axes]:
     """ArgMax, ArgMin and TopK need all places of their axis, and give others there."""
     x, attributes = list(propagation.input_labels(node, 0)), get_attributes(node)
     axis = int(attributes.get("axis", -1 if node.op_type == "TopK" else 0)) % len(x)
@@ -348,7 +348,7 @@ def propagate_selection(propagation: LabelPropagation, node: Any) -> list[Axes]:
     return [tuple(x) for _ in node.output]
 
 
-def propagate_shape(propagation: LabelPropagation, node: Any) -> list[Axes]:
+def _propagate_shape(propagation: LabelPropagation, node: Any) -> list[Axes]:
     return [tuple(map(make_fixed_labels, propagation.made(node)))]  # a tensor's shape: see `Outline.uses`
 
 
@@ -364,37 +364,37 @@ POOLS = ("AveragePool", "MaxPool", "LpPool", "GlobalAveragePool", "GlobalMaxPool
 SUMS = ("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare")  # fmt: skip
 REDUCTIONS = ("ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd")  # fmt: skip
 RULES: dict[str, PropagationRule] = {
-    **dict.fromkeys(UNARY, propagate_unary),
-    **dict.fromkeys(BROADCAST, propagate_broadcast),
-    **dict.fromkeys(POOLS, propagate_pool),
-    **dict.fromkeys((*SUMS, *REDUCTIONS), propagate_reduce),
-    **dict.fromkeys(("LSTM", "GRU", "RNN"), propagate_recurrent),
-    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), propagate_along_axis),
-    **dict.fromkeys(("ArgMax", "ArgMin", "TopK"), propagate_selection),
-    **dict.fromkeys(("Shape", "Size"), propagate_shape),
+    **dict.fromkeys(UNARY, _propagate_unary),
+    **dict.fromkeys(BROADCAST, _propagate_broadcast),
+    **dict.fromkeys(POOLS, _propagate_pool),
+    **dict.fromkeys((*SUMS, *REDUCTIONS), _propagate_reduce),
+    **dict.fromkeys(("LSTM", "GRU", "RNN"), _propagate_recurrent),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "Hardmax"), _propagate_along_axis),
+    **dict.fromkeys(("ArgMax", "ArgMin", "TopK"), _propagate_selection),
+    **dict.fromkeys(("Shape", "Size"), _propagate_shape),
     **dict.fromkeys(("Reshape", "Flatten"), reshape.propagate_reshape),
-    "BatchNormalization": propagate_batch_norm,
-    "Concat": propagate_concat,
+    "BatchNormalization": _propagate_batch_norm,
+    "Concat": _propagate_concat,
     "ConstantOfShape": reshape.propagate_fill,
-    "Conv": propagate_conv,
-    "ConvTranspose": propagate_conv_transpose,
+    "Conv": _propagate_conv,
+    "ConvTranspose": _propagate_conv_transpose,
     "DepthToSpace": reshape.propagate_depth_to_space,
-    "Einsum": propagate_einsum,
+    "Einsum": _propagate_einsum,
     "Expand": reshape.propagate_expand,
-    "Gather": propagate_gather,
-    "GatherND": propagate_gather_nd,
-    "Gemm": propagate_gemm,
-    "GroupNormalization": propagate_group_norm,
-    "InstanceNormalization": propagate_instance_norm,
-    "LayerNormalization": propagate_layer_norm,
-    "LpNormalization": propagate_lp_norm,
-    "MatMul": propagate_matmul,
-    "Pad": propagate_pad,
-    "RMSNormalization": propagate_layer_norm,
-    "Resize": propagate_resize,
-    "Slice": propagate_slice,
+    "Gather": _propagate_gather,
+    "GatherND": _propagate_gather_nd,
+    "Gemm": _propagate_gemm,
+    "GroupNormalization": _propagate_group_norm,
+    "InstanceNormalization": _propagate_instance_norm,
+    "LayerNormalization": _propagate_layer_norm,
+    "LpNormalization": _propagate_lp_norm,
+    "MatMul": _propagate_matmul,
+    "Pad": _propagate_pad,
+    "RMSNormalization": _propagate_layer_norm,
+    "Resize": _propagate_resize,
+    "Slice": _propagate_slice,
     "SpaceToDepth": reshape.propagate_space_to_depth,
-    "Split": propagate_split,
+    "Split": _propagate_split,
     "Squeeze": reshape.propagate_squeeze,
     "Tile": reshape.propagate_tile,
     "Transpose": reshape.propagate_transpose,

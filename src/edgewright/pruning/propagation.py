@@ -110,7 +110,7 @@ class LabelPropagation:
                     self.require_all(node, self.labels_of(name)[place])
                 self.store_outputs(
                     node,
-                    (RULES.get(node.op_type, reject_operator) if node.domain in OWN_DOMAINS else reject_operator)(
+                    (RULES.get(node.op_type, _reject_operator) if node.domain in OWN_DOMAINS else _reject_operator)(
                         self, node
                     ),
                 )
@@ -165,7 +165,7 @@ class LabelPropagation:
         return str(node.name)
 
 
-def reject_operator(propagation: LabelPropagation, node: Any) -> list[Axes]:
+def _reject_operator(propagation: LabelPropagation, node: Any) -> list[Axes]:
     raise NodeRejected(f"pruning does not follow {node.op_type}")
 
 

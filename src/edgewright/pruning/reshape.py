@@ -29,28 +29,28 @@ def propagate_reshape(propagation: LabelPropagation, node: Any) -> list[Axes]:
     bounds = sorted({1, *inner, *outer})
     pieces = [high // low if high % low == 0 else 0 for low, high in pairwise(bounds)]
     carried: list[Labels | None] = [None] * len(pieces)
-    for axis, own in zip(axes, find_piece_spans(inner, bounds), strict=True):
+    for axis, own in zip(axes, _find_piece_spans(inner, bounds), strict=True):
         if axis.size == 1 or not all(pieces[own]):
             propagation.require_all(node, axis)
         elif axis.any():
-            place, labels = split_axis(propagation, node, axis, pieces[own])
+            place, labels = _split_axis(propagation, node, axis, pieces[own])
             carried[own.start + place] = labels
-    parts = zip(after, find_piece_spans(outer, bounds), strict=True)
-    return [tuple(merge(propagation, node, size, pieces[own], carried[own]) for size, own in parts)]
+    parts = zip(after, _find_piece_spans(outer, bounds), strict=True)
+    return [tuple(_merge(propagation, node, size, pieces[own], carried[own]) for size, own in parts)]
 
 
-def find_piece_spans(ends: list[int], bounds: list[int]) -> list[slice]:
+def _find_piece_spans(ends: list[int], bounds: list[int]) -> list[slice]:
     """Which pieces each axis is made of."""
     places = [bounds.index(end) for end in ends]
     return [slice(start, end) for start, end in zip([0, *places], places, strict=False)]
 
 
-def split_axis(propagation: LabelPropagation, node: Any, axis: Labels, sizes: list[int]) -> tuple[int, Labels]:
+def _split_axis(propagation: LabelPropagation, node: Any, axis: Labels, sizes: list[int]) -> tuple[int, Labels]:
     """The piece that carries the labels, and its labels."""
     if len(sizes) == 1:
         return 0, axis
     order = list(range(len(sizes)))
-    if is_channel_shuffle(propagation, node):
+    if _is_channel_shuffle(propagation, node):
         order.reverse()
     place = order[propagation.choices.get(node.name, 0) % len(order)]
     table = np.moveaxis(axis.reshape(sizes), place, 0).reshape(sizes[place], -1)
@@ -59,7 +59,7 @@ def split_axis(propagation: LabelPropagation, node: Any, axis: Labels, sizes: li
     return place, table[:, 0]
 
 
-def is_channel_shuffle(propagation: LabelPropagation, node: Any) -> bool:
+def _is_channel_shuffle(propagation: LabelPropagation, node: Any) -> bool:
     """Whether Reshape, Transpose, Reshape end in the shape that they began with."""
     name, waited = node.output[0], ["Transpose", "Reshape"]
     while waited:
@@ -71,7 +71,7 @@ def is_channel_shuffle(propagation: LabelPropagation, node: Any) -> bool:
     return propagation.static_graph.shapes.get(name) == propagation.static_graph.shapes.get(node.input[0])
 
 
-def merge(
+def _merge(
     propagation: LabelPropagation, node: Any, size: int, sizes: list[int], carried: list[Labels | None]
 ) -> Labels:
     held = [(place, labels) for place, labels in enumerate(carried) if labels is not None and labels.any()]

@@ -36,7 +36,7 @@ class StaticGraph:
     """
 
     def __init__(self, model: Any, shapes: Mapping[str, Sequence[int]]) -> None:
-        stripped = strip(model)
+        stripped = _strip(model)
         given = {one.name for one in stripped.graph.initializer}
         fix_input_sizes(stripped.graph, {one.name for one in stripped.graph.input if one.name not in given}, shapes)
         normalize_nodes(stripped.graph)
@@ -96,7 +96,7 @@ class StaticGraph:
         return frozenset[SizeSource]().union(*(one for name in read for one in self.sources.get(name, ())))
 
 
-def strip(model: Any) -> Any:
+def _strip(model: Any) -> Any:
     """A copy in which large initializers have no numbers."""
     import onnx
 

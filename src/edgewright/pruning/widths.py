@@ -141,7 +141,7 @@ def search_widths(
     for _ in range(MAX_CORRECTIONS):
         if not any(state.reached > state.budget.target for state in states):
             break
-        if not reduce_widths(widths, losses, states):
+        if not _reduce_widths(widths, losses, states):
             break
         keep = select_units(groups, scores, widths)
         for state in states:
@@ -163,10 +163,10 @@ def search_widths(
                 f"the best found is {state.budget.words(state.best)}",
                 "ask for less, for a smaller --multiple, or start from a smaller model",
             )
-    return select_units(groups, scores, undo_unneeded_steps(groups, scores, widths, losses, budgets))
+    return select_units(groups, scores, _undo_unneeded_steps(groups, scores, widths, losses, budgets))
 
 
-def reduce_widths(widths: dict[str, int], losses: WidthTable, states: Sequence[BudgetState]) -> bool:
+def _reduce_widths(widths: dict[str, int], losses: WidthTable, states: Sequence[BudgetState]) -> bool:
     """Narrow `widths` until every way is estimated to be at its goal; whether there was a step to take."""
     over = [state for state in states if state.estimated > state.goal]
     steps = {name: find_best_step(name, widths, losses, over) for name in losses}
@@ -198,7 +198,7 @@ def find_best_step(
     return best
 
 
-def undo_unneeded_steps(
+def _undo_unneeded_steps(
     groups: PruningGroups,
     scores: UnitScores,
     widths: Mapping[str, int],

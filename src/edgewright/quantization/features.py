@@ -39,11 +39,11 @@ def to_columns(
     """
     if weight_node.op != "Conv":
         vectors = x.reshape(-1, x.shape[-1])
-        return pick(vectors, places, seed).T[np.newaxis]
+        return _pick(vectors, places, seed).T[np.newaxis]
     spatial = x.ndim - 2
     strides = attributes.get("strides") or [1] * spatial
     dilations = attributes.get("dilations") or [1] * spatial
-    pads = find_pads(attributes, x.shape[2:], kernel, strides, dilations)
+    pads = _find_pads(attributes, x.shape[2:], kernel, strides, dilations)
     if any(pads):
         x = np.pad(x, [(0, 0), (0, 0), *zip(pads[:spatial], pads[spatial:], strict=True)])
     reach = [(size - 1) * step + 1 for size, step in zip(kernel, dilations, strict=True)]
@@ -54,13 +54,13 @@ def to_columns(
     outputs = windows.shape[2 : 2 + spatial]
     flat = np.moveaxis(windows, 1, 1 + spatial)  # [N, out…, C, kernel…]
     count = x.shape[0] * int(np.prod(outputs))
-    chosen = choose(count, places, seed)
+    chosen = _choose(count, places, seed)
     where = np.unravel_index(chosen, (x.shape[0], *outputs))
     rows = flat[where].reshape(len(chosen), weight_node.groups, -1)  # [P, G, K]
     return np.ascontiguousarray(rows.transpose(1, 2, 0))
 
 
-def find_pads(
+def _find_pads(
     attributes: dict[str, Any],
     sizes: tuple[int, ...],
     kernel: tuple[int, ...],
@@ -82,14 +82,14 @@ def find_pads(
     return small + large if auto == "SAME_UPPER" else large + small
 
 
-def choose(count: int, places: int, seed: int) -> Array:
+def _choose(count: int, places: int, seed: int) -> Array:
     if count <= places:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).choice(count, places, replace=False))
 
 
-def pick(rows: Array, places: int, seed: int) -> Array:
-    return rows[choose(len(rows), places, seed)]
+def _pick(rows: Array, places: int, seed: int) -> Array:
+    return rows[_choose(len(rows), places, seed)]
 
 
 class Moments(NamedTuple):

@@ -45,7 +45,7 @@ class FloatNetwork:
     def __init__(self, model: Any) -> None:
         from onnx import numpy_helper
 
-        flatten_biases(model)
+        _flatten_biases(model)
         self.model = model
         self.nodes = list(model.graph.node)
         self.constants: dict[str, Array] = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
@@ -95,7 +95,7 @@ class FloatNetwork:
         return bool(self.types.get(name, 0) == FLOAT)
 
 
-def flatten_biases(model: Any) -> None:
+def _flatten_biases(model: Any) -> None:
     """Give each Gemm whose constant bias is a number or a matrix of one row that bias as [outputs]."""
     from onnx import numpy_helper
 

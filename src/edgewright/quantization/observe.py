@@ -40,7 +40,7 @@ def observe(
     network: FloatNetwork, tensors: Sequence[str], samples: Sequence[Any], progress: Callable[[int, int], None]
 ) -> dict[str, TensorValues]:
     """Values of each tensor; `tell` gets the number of samples done and of all. Raises NotFinite."""
-    session = open_session(with_outputs(network, tensors))
+    session = open_session(_with_outputs(network, tensors))
     each = max(64, min(MAX_VALUES_PER_SAMPLE, MAX_VALUES // max(1, len(tensors) * len(samples))))
     low, high = dict.fromkeys(tensors, np.inf), dict.fromkeys(tensors, -np.inf)
     some: dict[str, list[Array]] = {name: [] for name in tensors}
@@ -59,7 +59,7 @@ def observe(
     return {name: TensorValues(low[name], high[name], np.concatenate(some[name])) for name in tensors}
 
 
-def with_outputs(network: FloatNetwork, tensors: Sequence[str]) -> bytes:
+def _with_outputs(network: FloatNetwork, tensors: Sequence[str]) -> bytes:
     """The model's bytes with these tensors as outputs too."""
     import onnx
 

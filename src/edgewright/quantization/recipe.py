@@ -91,19 +91,19 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def get_range_method(self, tensor: str) -> Method:
         found = self.ranges
         for rule in self.rules:
-            if rule.ranges is not None and matches_name(rule.tensors or "*", tensor):
+            if rule.ranges is not None and _matches_name(rule.tensors or "*", tensor):
                 found = rule.ranges
         return found
 
 
-def matches_name(pattern: str, name: str) -> bool:
+def _matches_name(pattern: str, name: str) -> bool:
     """Whether a pattern is about a name; one with brackets or stars in it means itself too."""
     return pattern == name or fnmatchcase(name, pattern)
 
 
 def applies_to_node(rule: RecipeRule, node: str, op: str, depth: int, count: int) -> bool:
     """Whether a rule is about an operator; `depth` is -1 for one without weights."""
-    if rule.tensors or (rule.ops and op not in rule.ops) or not matches_name(rule.nodes, node):
+    if rule.tensors or (rule.ops and op not in rule.ops) or not _matches_name(rule.nodes, node):
         return False
     if rule.depth is None:
         return True
@@ -129,7 +129,7 @@ def read_recipe(path: Path) -> Recipe:
         raise ConfigError(f"{path} is no recipe", str(error), DOCS_HINT) from None
     if not table:
         raise ConfigError(f"{path} is no recipe", "it is empty", "leave --recipe out: a recipe is then made")
-    return convert_recipe(table, str(path))
+    return _convert_recipe(table, str(path))
 
 
 def parse_recipe(text: str, title: str) -> Recipe:
@@ -138,10 +138,10 @@ def parse_recipe(text: str, title: str) -> Recipe:
         table = parse_toml(text)
     except TomlError as error:
         raise ConfigError(f"{title} is no recipe", str(error), DOCS_HINT) from None
-    return convert_recipe(table, title)
+    return _convert_recipe(table, title)
 
 
-def convert_recipe(table: Mapping[str, Any], title: str) -> Recipe:
+def _convert_recipe(table: Mapping[str, Any], title: str) -> Recipe:
     """The recipe in these tables. ConfigError names it by `title`."""
     try:
         recipe = msgspec.convert(table, Recipe)
@@ -161,17 +161,17 @@ def convert_recipe(table: Mapping[str, Any], title: str) -> Recipe:
 def write_recipe(recipe: Recipe) -> str:
     """As TOML; `read_recipe` gives the same again."""
     plain = msgspec.to_builtins(recipe)
-    lines = [f"{key} = {format_toml_value(value)}" for key, value in plain.items() if key != "rules"]
+    lines = [f"{key} = {_format_toml_value(value)}" for key, value in plain.items() if key != "rules"]
     for rule in plain["rules"]:
         said = {
             key: value
             for key, value in rule.items()
             if value not in (None, "", [], ()) and (key, value) != ("nodes", "*")
         }
-        lines += ["", "[[rules]]", *(f"{key} = {format_toml_value(value)}" for key, value in said.items())]
+        lines += ["", "[[rules]]", *(f"{key} = {_format_toml_value(value)}" for key, value in said.items())]
     return "\n".join(lines) + "\n"
 
 
-def format_toml_value(value: Any) -> str:
+def _format_toml_value(value: Any) -> str:
     """A value as TOML writes it; JSON's strings, numbers, lists and booleans are TOML's too."""
     return msgspec.json.encode(value).decode()

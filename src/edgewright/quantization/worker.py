@@ -56,7 +56,7 @@ def main(path: str) -> None:
     except NotFinite as error:
         what = f"the model computes NaN or infinities in '{error.tensor}'"
         send(
-            make_job_error(
+            _make_job_error(
                 InputError(
                     what, f"on calibration sample {error.sample}", "look at the data and at the task's mean and std"
                 )
@@ -66,12 +66,12 @@ def main(path: str) -> None:
         reported = find_full_disk_error(error) or error
         if not isinstance(reported, EdgewrightError):
             raise
-        send(make_job_error(reported))
+        send(_make_job_error(reported))
     else:
         send(JobFinished())
 
 
-def make_job_error(error: EdgewrightError) -> JobError:
+def _make_job_error(error: EdgewrightError) -> JobError:
     return JobError(kind=type(error).__name__, what=error.what, why=error.why, try_this=error.try_this)
 
 
@@ -96,9 +96,9 @@ def run(job: QuantizationJob, send: Any) -> None:
             "no Conv, Gemm or MatMul has constant float32 weights",
             "quantise another model",
         )
-    fit, check = load(job.fit), load(job.check)
+    fit, check = _load(job.fit), _load(job.check)
     if recipe.equalize and job.form == "static":
-        network = equalize_network(model, network, fit[:SENSITIVITY_SAMPLES])
+        network = _equalize_network(model, network, fit[:SENSITIVITY_SAMPLES])
     progress = lambda stage, done, of: send(StageProgress(stage=stage, done=done, of=of))  # noqa: E731 - one word for one line
     out = Path(job.out)
     if job.form == "products":
@@ -111,11 +111,11 @@ def run(job: QuantizationJob, send: Any) -> None:
     if (guarded := protect_float_layers(outcome.model)) is not None:
         onnx.save(guarded, str(out / "model-onnxruntime.onnx"))
     (out / "recipe.toml").write_text(write_recipe(outcome.recipe), encoding="utf-8")
-    report = describe(network, recipe, outcome, len(fit), len(check))
+    report = _describe(network, recipe, outcome, len(fit), len(check))
     (out / "report.json").write_bytes(msgspec.json.encode(report))
 
 
-def equalize_network(model: Any, network: FloatNetwork, samples: list[dict[str, Any]]) -> FloatNetwork:
+def _equalize_network(model: Any, network: FloatNetwork, samples: list[dict[str, Any]]) -> FloatNetwork:
     """The network with its channels scaled, which computes the same."""
     from onnx import numpy_helper
 
@@ -141,34 +141,34 @@ def ensure_opset(model: Any, opset: int) -> Any:
         ) from None
 
 
-def load(files: dict[str, str]) -> list[dict[str, Any]]:
+def _load(files: dict[str, str]) -> list[dict[str, Any]]:
     """Samples as feeds; the arrays stay on disk until they are read."""
     stacks = {name: np.load(path, mmap_mode="r", allow_pickle=False) for name, path in files.items()}
     count = len(next(iter(stacks.values()), ()))
     return [{name: np.ascontiguousarray(stack[place]) for name, stack in stacks.items()} for place in range(count)]
 
 
-def describe(
+def _describe(
     network: FloatNetwork, asked: Recipe, outcome: QuantizedNetwork, fitted: int, checked: int
 ) -> QuantizationReport:
     return QuantizationReport(
         precision=asked.precision,
         fitted_on=fitted,
         checked_on=checked,
-        first=report_fidelity(outcome.first),
-        final=report_fidelity(outcome.fidelity),
-        sites=tuple(describe_weight_node(network, asked, outcome, name) for name in network.weight_nodes),
-        tensors=tuple(describe_tensor(outcome, name, values) for name, values in outcome.values.items()),
+        first=_report_fidelity(outcome.first),
+        final=_report_fidelity(outcome.fidelity),
+        sites=tuple(_describe_weight_node(network, asked, outcome, name) for name in network.weight_nodes),
+        tensors=tuple(_describe_tensor(outcome, name, values) for name, values in outcome.values.items()),
         integer_operators=len(outcome.operators),
         operators=len(network.nodes),
     )
 
 
-def report_fidelity(one: Fidelity) -> FidelityReport:
+def _report_fidelity(one: Fidelity) -> FidelityReport:
     return FidelityReport(sqnr_db=one.loss.sqnr_db, agreement=1 - one.loss.flips, expected_flips=one.flips)
 
 
-def describe_weight_node(
+def _describe_weight_node(
     network: FloatNetwork, asked: Recipe, outcome: QuantizedNetwork, name: str
 ) -> WeightNodeReport:
     weight_node, precision = network.weight_nodes[name], outcome.precisions[name]
@@ -188,7 +188,7 @@ def describe_weight_node(
     )
 
 
-def describe_tensor(outcome: QuantizedNetwork, name: str, values: TensorValues) -> TensorReport:
+def _describe_tensor(outcome: QuantizedNetwork, name: str, values: TensorValues) -> TensorReport:
     one, tensor_params = outcome.ranges[name], outcome.tensor_params[name]
     outside = (values.some < one.low) | (values.some > one.high)
     reach = (values.low, values.high) if values.high > values.low else (values.low, values.low + 1.0)

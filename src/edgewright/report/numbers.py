@@ -105,12 +105,12 @@ def format_interval(low: float | None, high: float | None, unit: str) -> Markup:
     """An interval in one unit, or nothing."""
     if low is None or high is None:
         return Markup("")
-    shown = show_range(low, high) if unit == "us" else join_range(format_value(low, unit), format_value(high, unit))
+    shown = show_range(low, high) if unit == "us" else _join_range(format_value(low, unit), format_value(high, unit))
     description = f"from {format_exact(low, unit)} to {format_exact(high, unit)}"
     return Markup('<span class="interval" title="{}">{}</span>').format(description, shown)
 
 
-def join_range(first: str, last: str) -> str:
+def _join_range(first: str, last: str) -> str:
     """`3.1–3.5 MB`: the unit once where both have it."""
     number, _, word = first.rpartition(" ")
     return f"{number}–{last}" if number and last.endswith(f" {word}") else f"{first}–{last}"

@@ -217,7 +217,7 @@ def get_python_path(path: Path) -> Path:
 def examine_environment(folder: Path, name: str) -> EnvironmentStatus:
     """How an environment stands, without starting anything."""
     info, path, lock = ENVIRONMENTS[name], environment_path(folder, name), lock_hash(name)
-    leftovers = tuple(other for other in siblings(folder, name) if other != path)
+    leftovers = tuple(other for other in _siblings(folder, name) if other != path)
     if not path.is_dir():
         return EnvironmentStatus(info, "outdated" if leftovers else "absent", lock, path, None, leftovers)
     record = read_record(path)
@@ -225,7 +225,7 @@ def examine_environment(folder: Path, name: str) -> EnvironmentStatus:
     return EnvironmentStatus(info, "ready" if whole else "broken", lock, path, record if whole else None, leftovers)
 
 
-def siblings(folder: Path, name: str) -> list[Path]:
+def _siblings(folder: Path, name: str) -> list[Path]:
     """Environments of this name, of any lock."""
     found = folder.glob(f"{name}-{'[0-9a-f]' * HASH_DIGITS}")
     return sorted(path for path in found if path.is_dir())

@@ -25,7 +25,7 @@ if os.path.isfile(launch := os.path.join(os.environ.get("{VARIABLE}", ""), "runt
 """
 
 
-def import_package_from(folder: Path) -> None:
+def _import_package_from(folder: Path) -> None:
     """Make `folder` importable under its name, whatever lies beside it; its modules are then found inside it."""
     spec = spec_from_file_location(folder.name, folder / "__init__.py", submodule_search_locations=[str(folder)])
     if spec is None or spec.loader is None:
@@ -37,7 +37,7 @@ def import_package_from(folder: Path) -> None:
 
 def main() -> None:
     os.environ[VARIABLE] = str(PACKAGE)
-    import_package_from(PACKAGE)
+    _import_package_from(PACKAGE)
     sys.argv = sys.argv[1:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 

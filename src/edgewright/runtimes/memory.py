@@ -19,11 +19,11 @@ def read_resident_memory() -> ResidentMemory:
     (getrusage(2), proc_pid_status(5)).
     """
     if sys.platform == "linux":
-        return parse_status(read_status())
+        return parse_status(_read_status())
     return ResidentMemory(rss=None, peak=peak_of_rusage())
 
 
-def read_status() -> str:
+def _read_status() -> str:
     """The kernel's text; read without Python's file objects, which cost more than the text."""
     descriptor = os.open(STATUS, os.O_RDONLY)
     try:

@@ -195,7 +195,7 @@ def check_compile(table: SupportTable, operator: CheckedOperator) -> Unsupported
             remedy="",
             source=table.source,
         )
-    return check_rank(table.most_axes, operator, table.source) or check_rule(rule, operator, table.source)
+    return _check_rank(table.most_axes, operator, table.source) or _check_rule(rule, operator, table.source)
 
 
 def check_unit(unit: UnitTable, operator: CheckedOperator) -> UnsupportedReason | None:
@@ -208,20 +208,20 @@ def check_unit(unit: UnitTable, operator: CheckedOperator) -> UnsupportedReason 
         reason = f"operator {operator.op} is not among those that it takes"
         return UnsupportedReason(kind="operator", reason=reason, remedy=unit.remedy, source=unit.source)
     found = (
-        check_static(unit, operator)
-        or check_quantized(unit, operator)
-        or check_rank(unit.most_axes, operator, unit.source)
+        _check_static(unit, operator)
+        or _check_quantized(unit, operator)
+        or _check_rank(unit.most_axes, operator, unit.source)
     )
     if found is None and unit.dtypes is not None and not unit.quantized:
-        found = check_dtype(unit.dtypes, operator, None, unit.source)
+        found = _check_dtype(unit.dtypes, operator, None, unit.source)
     if found is None and operator.op in unit.rules:
         rule = unit.rules[operator.op]
-        found = check_rule(rule, operator, rule.source or unit.source)
+        found = _check_rule(rule, operator, rule.source or unit.source)
     return found
 
 
-def check_static(unit: UnitTable, operator: CheckedOperator) -> UnsupportedReason | None:
-    if not unit.static or all(is_fixed(shape) for shape in operator.shapes):
+def _check_static(unit: UnitTable, operator: CheckedOperator) -> UnsupportedReason | None:
+    if not unit.static or all(_is_fixed(shape) for shape in operator.shapes):
         return None
     reason = "it takes fixed sizes alone, and here one is free"
     remedy = "" if operator.problem else "fix the inputs' sizes with --shape"
@@ -233,11 +233,11 @@ def check_static(unit: UnitTable, operator: CheckedOperator) -> UnsupportedReaso
     )
 
 
-def is_fixed(shape: Sequence[int | str] | None) -> bool:
+def _is_fixed(shape: Sequence[int | str] | None) -> bool:
     return shape is not None and all(isinstance(size, int) for size in shape)
 
 
-def check_quantized(unit: UnitTable, operator: CheckedOperator) -> UnsupportedReason | None:
+def _check_quantized(unit: UnitTable, operator: CheckedOperator) -> UnsupportedReason | None:
     if not unit.quantized or operator.quantized:
         return None
     dtype = operator.dtypes[operator.main(None)] if operator.dtypes else ""
@@ -249,7 +249,7 @@ def check_quantized(unit: UnitTable, operator: CheckedOperator) -> UnsupportedRe
     )
 
 
-def check_rank(most: int | None, operator: CheckedOperator, source: str) -> UnsupportedReason | None:
+def _check_rank(most: int | None, operator: CheckedOperator, source: str) -> UnsupportedReason | None:
     highest = max((len(shape) for shape in operator.shapes if shape is not None), default=0)
     if most is None or highest <= most:
         return None
@@ -261,20 +261,20 @@ def check_rank(most: int | None, operator: CheckedOperator, source: str) -> Unsu
     )
 
 
-def check_rule(rule: SupportRule, operator: CheckedOperator, source: str) -> UnsupportedReason | None:
+def _check_rule(rule: SupportRule, operator: CheckedOperator, source: str) -> UnsupportedReason | None:
     """The first thing that the rule forbids."""
     source = rule.source or source
-    found = check_count(rule, operator, source) or check_constants(rule, operator, source)
+    found = _check_count(rule, operator, source) or _check_constants(rule, operator, source)
     if found is None and rule.dtypes is not None:
-        found = check_dtype(rule.dtypes, operator, rule.main, source)
+        found = _check_dtype(rule.dtypes, operator, rule.main, source)
     if found is None and rule.ranks is not None:
-        found = check_ranks(rule, operator, source)
+        found = _check_ranks(rule, operator, source)
     if found is None:
-        found = check_attributes(rule, operator, source) or check_required_attributes(rule, operator, source)
+        found = _check_attributes(rule, operator, source) or _check_required_attributes(rule, operator, source)
     return msgspec.structs.replace(found, remedy=rule.remedy) if found is not None and rule.remedy else found
 
 
-def check_count(rule: SupportRule, operator: CheckedOperator, source: str) -> UnsupportedReason | None:
+def _check_count(rule: SupportRule, operator: CheckedOperator, source: str) -> UnsupportedReason | None:
     count = len(operator.constant)
     if rule.most_inputs is None or count <= rule.most_inputs:
         return None
@@ -282,7 +282,7 @@ def check_count(rule: SupportRule, operator: CheckedOperator, source: str) -> Un
     return UnsupportedReason(kind="attribute", reason=reason, remedy="join them in two steps", source=source)
 
 
-def check_constants(rule: SupportRule, operator: CheckedOperator, source: str) -> UnsupportedReason | None:
+def _check_constants(rule: SupportRule, operator: CheckedOperator, source: str) -> UnsupportedReason | None:
     for position in rule.constants:
         if position < len(operator.constant) and not operator.constant[position]:
             remedy = "make it a constant of the model: fold constants, or export with fixed parameters"
@@ -297,7 +297,7 @@ def check_constants(rule: SupportRule, operator: CheckedOperator, source: str) -
     return None
 
 
-def check_dtype(
+def _check_dtype(
     allowed: Sequence[str], operator: CheckedOperator, main: int | None, source: str
 ) -> UnsupportedReason | None:
     position = operator.main(main)
@@ -310,7 +310,7 @@ def check_dtype(
     )
 
 
-def check_ranks(rule: SupportRule, operator: CheckedOperator, source: str) -> UnsupportedReason | None:
+def _check_ranks(rule: SupportRule, operator: CheckedOperator, source: str) -> UnsupportedReason | None:
     position = operator.main(rule.main)
     shape = operator.shapes[position] if position < len(operator.shapes) else None
     if shape is None or rule.ranks is None or len(shape) in rule.ranks:
@@ -323,20 +323,20 @@ def check_ranks(rule: SupportRule, operator: CheckedOperator, source: str) -> Un
     )
 
 
-def check_attributes(rule: SupportRule, operator: CheckedOperator, source: str) -> UnsupportedReason | None:
+def _check_attributes(rule: SupportRule, operator: CheckedOperator, source: str) -> UnsupportedReason | None:
     for condition in rule.refuse:
         if condition and all(matches(operator.attributes.get(name), wanted) for name, wanted in condition.items()):
-            shown = ", ".join(f"{name}={show(operator.attributes[name])}" for name in condition)
+            shown = ", ".join(f"{name}={_show(operator.attributes[name])}" for name in condition)
             remedy = f"export it with another {' or '.join(condition)}"
             return UnsupportedReason(kind="attribute", reason=f"{shown} is not supported", remedy=remedy, source=source)
     return None
 
 
-def check_required_attributes(rule: SupportRule, operator: CheckedOperator, source: str) -> UnsupportedReason | None:
+def _check_required_attributes(rule: SupportRule, operator: CheckedOperator, source: str) -> UnsupportedReason | None:
     given = operator.attributes
     if not rule.need or any(all(given.get(name) == wanted for name, wanted in one.items()) for one in rule.need):
         return None
-    shown = " or ".join(", ".join(f"{name}={show(wanted)}" for name, wanted in one.items()) for one in rule.need)
+    shown = " or ".join(", ".join(f"{name}={_show(wanted)}" for name, wanted in one.items()) for one in rule.need)
     return UnsupportedReason(
         kind="attribute", reason=f"it works with {shown} alone", remedy=f"export it with {shown}", source=source
     )
@@ -357,5 +357,5 @@ def matches(value: Any, wanted: Any) -> bool:
     return any(number != wanted.get("not") for number in numbers)
 
 
-def show(value: Any) -> str:
+def _show(value: Any) -> str:
     return "[" + ", ".join(map(str, value)) + "]" if isinstance(value, list) else str(value)

@@ -295,7 +295,7 @@ def find_runtime(word: str) -> RuntimeInfo:
     name = normalize_runtime_name(word)
     if name in TABLE:
         return TABLE[name]
-    for info in plugin_runtimes():
+    for info in _plugin_runtimes():
         if info.name == name:
             return info
     raise UsageError(
@@ -305,7 +305,7 @@ def find_runtime(word: str) -> RuntimeInfo:
     )
 
 
-def plugin_runtimes() -> list[RuntimeInfo]:
+def _plugin_runtimes() -> list[RuntimeInfo]:
     """The runtimes that other packages bring through the entry points `edgewright.runtimes`."""
     from importlib import metadata  # costs more than the rest of this module together
 
@@ -322,7 +322,7 @@ def make_install_command(info: RuntimeInfo) -> str:
 
 
 def known_runtimes() -> list[str]:
-    return [name for name, info in TABLE.items() if info.reads] + [info.name for info in plugin_runtimes()]
+    return [name for name, info in TABLE.items() if info.reads] + [info.name for info in _plugin_runtimes()]
 
 
 def import_runtime(info: RuntimeInfo) -> ModuleType:
@@ -332,22 +332,22 @@ def import_runtime(info: RuntimeInfo) -> ModuleType:
 
 def check_options(info: RuntimeInfo, options: dict[str, str]) -> None:
     """Raise UsageError for an option or a value that the runtime does not know."""
-    check_among(info.name, info.options, options)
+    _check_among(info.name, info.options, options)
 
 
 def check_compile_options(info: RuntimeInfo, options: dict[str, str]) -> None:
     """Raise UsageError for an option or a value that the runtime's compiler does not know."""
-    check_among(f"compiling for {info.name}", info.compile_options, options)
+    _check_among(f"compiling for {info.name}", info.compile_options, options)
 
 
-def check_among(owner: str, declared: Sequence[Option], options: dict[str, str]) -> None:
+def _check_among(owner: str, declared: Sequence[Option], options: dict[str, str]) -> None:
     known = {option.name: option for option in declared}
     for name, value in options.items():
         if name not in known:
             raise UsageError(
                 f"{owner} has no option '{name}'",
                 f"known: {', '.join(known) or 'none'}",
-                describe_options(declared),
+                _describe_options(declared),
             )
         values = known[name].values
         if values and value not in values:
@@ -358,5 +358,5 @@ def check_among(owner: str, declared: Sequence[Option], options: dict[str, str])
             )
 
 
-def describe_options(options: Sequence[Option]) -> str:
+def _describe_options(options: Sequence[Option]) -> str:
     return "; ".join(f"-p {o.name}={'|'.join(o.values) or o.default} ({o.text})" for o in options)

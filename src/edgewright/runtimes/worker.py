@@ -40,25 +40,25 @@ FAILURE_KINDS: dict[wire.FailureKind, type[Exception]] = {
 
 def main() -> None:
     """Greet, then answer requests until stdin ends or `Close` comes."""
-    channel = take_stdout()
+    channel = _take_stdout()
     die_with_parent()
     gc.disable()  # a collection in the middle of a sample would be the harness's time, not the model's
     name = sys.argv[1]
     module = import_runtime(find_runtime(name))
     greeting = greet(name, module)
-    send(channel, greeting)
+    _send(channel, greeting)
     if isinstance(greeting, wire.Hello):
-        serve(channel, module)
+        _serve(channel, module)
 
 
-def take_stdout() -> FileIO:
+def _take_stdout() -> FileIO:
     """A private duplicate of stdout; descriptor 1 becomes stderr."""
     channel = os.dup(1)
     os.dup2(2, 1)
     return FileIO(channel, "w")
 
 
-def send(channel: FileIO, message: object) -> None:
+def _send(channel: FileIO, message: object) -> None:
     left = memoryview(msgspec.json.encode(message) + b"\n")
     while left:
         left = left[channel.write(left) or 0 :]
@@ -69,7 +69,7 @@ def greet(name: str, module: ModuleType) -> wire.Greeting:
     try:
         version = module.version()
     except ImportError as error:
-        return wire.CommandFailed(kind="missing", why=str(error), trace=trace_of_this())
+        return wire.CommandFailed(kind="missing", why=str(error), trace=_trace_of_this())
     return wire.Hello(
         protocol=wire.PROTOCOL,
         runtime=name,
@@ -81,7 +81,7 @@ def greet(name: str, module: ModuleType) -> wire.Greeting:
     )
 
 
-def serve(channel: FileIO, module: ModuleType) -> None:
+def _serve(channel: FileIO, module: ModuleType) -> None:
     decode = msgspec.json.Decoder(wire.Request).decode
     handler = RequestHandler(module)
     for line in sys.stdin.buffer:
@@ -89,7 +89,7 @@ def serve(channel: FileIO, module: ModuleType) -> None:
             request = decode(line)
         except msgspec.MsgspecError as error:
             sys.exit(f"the worker leaves: a request cannot be read: {error}")
-        send(channel, wire.Answer(id=request.id, result=handler.answer(request.command)))
+        _send(channel, wire.Answer(id=request.id, result=handler.answer(request.command)))
         if isinstance(request.command, wire.Close):
             return
 
@@ -106,7 +106,7 @@ class RequestHandler:
         try:
             return self.act(command)
         except Exception as error:
-            return report_failure(kind_of(error), error, hint_of(error))
+            return _report_failure(_kind_of(error), error, _hint_of(error))
 
     def act(self, command: wire.Command) -> wire.Result:
         match command:
@@ -143,12 +143,12 @@ class RequestHandler:
         with reject_model_errors():
             for _ in range(command.settle):
                 run()
-            wall, cpu = time_calls(run, command.runs, command.seconds)
+            wall, cpu = _time_calls(run, command.runs, command.seconds)
         return wire.Times(wall_ns=tuple(wall), cpu_ns=tuple(cpu))
 
     def invoke(self, command: wire.Invoke) -> wire.CommandDone:
         feeds = read_arrays(command.feeds)
-        outputs = run_stacked(self.loaded(), feeds) if command.stacked else run_once(self.loaded(), feeds)
+        outputs = run_stacked(self.loaded(), feeds) if command.stacked else _run_once(self.loaded(), feeds)
         write_arrays(command.outputs, outputs)
         return wire.CommandDone(memory=read_resident_memory())
 
@@ -167,7 +167,7 @@ class RequestHandler:
         except (NotConvertible, Rejected, MemoryError, ImportError, LimitReached):
             raise
         except Exception as error:  # each converter has classes of its own
-            raise NotConvertible(f"{type(error).__name__}: {last_line(error)}") from error
+            raise NotConvertible(f"{type(error).__name__}: {_last_line(error)}") from error
         return compiled
 
     def close(self) -> wire.CommandDone:
@@ -194,7 +194,7 @@ def reject_model_errors() -> Iterator[None]:
         raise Rejected(why) from error
 
 
-def kind_of(error: Exception) -> wire.FailureKind:
+def _kind_of(error: Exception) -> wire.FailureKind:
     """Return the kind of refusal for what a command raised; a full disk counts before all that was made of it."""
     if find_full_disk_error(error):
         return "room"
@@ -203,29 +203,29 @@ def kind_of(error: Exception) -> wire.FailureKind:
     return next((kind for kind, classes in FAILURE_KINDS.items() if isinstance(error, classes)), "internal")
 
 
-def hint_of(error: Exception) -> str:
+def _hint_of(error: Exception) -> str:
     """The next step, where an error knows one."""
     return error.try_this if isinstance(error, LimitReached) else getattr(error, "hint", "")
 
 
-def last_line(error: Exception) -> str:
+def _last_line(error: Exception) -> str:
     """The end of the error's text: converters put the cause last."""
     return (str(error).strip().splitlines() or ["it gave no reason"])[-1][:500]
 
 
-def report_failure(kind: wire.FailureKind, error: Exception, hint: str = "") -> wire.CommandFailed:
+def _report_failure(kind: wire.FailureKind, error: Exception, hint: str = "") -> wire.CommandFailed:
     why = str(error) or type(error).__name__
-    return wire.CommandFailed(kind=kind, why=why, trace=trace_of_this(), hint=hint)
+    return wire.CommandFailed(kind=kind, why=why, trace=_trace_of_this(), hint=hint)
 
 
-def trace_of_this() -> str:
+def _trace_of_this() -> str:
     """The traceback of the exception being handled."""
     import traceback  # only a failure needs it, and it brings the tokenizer with it
 
     return traceback.format_exc()
 
 
-def time_calls(call: Callable[[], object], most: int, seconds: float) -> tuple[list[int], list[int]]:
+def _time_calls(call: Callable[[], object], most: int, seconds: float) -> tuple[list[int], list[int]]:
     """Wall and process CPU time, nanoseconds, of up to `most` calls, begun within `seconds`; at least one.
 
     The CPU clock is read outside the wall clock's window, since reading it is a system call.
@@ -245,32 +245,32 @@ def time_calls(call: Callable[[], object], most: int, seconds: float) -> tuple[l
     return wall, cpu
 
 
-def do_nothing() -> None:
+def _do_nothing() -> None:
     """What is timed to learn what timing costs."""
 
 
 def calibrate(runs: int) -> wire.ClockCalibration:
-    wall, cpu = time_calls(do_nothing, runs, 1.0)
+    wall, cpu = _time_calls(_do_nothing, runs, 1.0)
     return wire.ClockCalibration(
         wall_ns=compute_median(wall),
         cpu_ns=compute_median(cpu),
-        resolution_ns=clock_step_ns(),
-        reference_us=reference_us(),
+        resolution_ns=_clock_step_ns(),
+        reference_us=_reference_us(),
     )
 
 
-def clock_step_ns() -> int:
+def _clock_step_ns() -> int:
     """The smallest step that the clock was seen to make."""
     seen = [perf_counter_ns() for _ in range(200)]
     return min(after - before for before, after in itertools.pairwise(seen) if after > before)
 
 
-def reference_us() -> float:
+def _reference_us() -> float:
     """Best of 5 times of a fixed piece of arithmetic: the machine's speed at this moment."""
-    return min(time_calls(arithmetic, 5, 1.0)[0]) / 1e3
+    return min(_time_calls(_arithmetic, 5, 1.0)[0]) / 1e3
 
 
-def arithmetic() -> int:
+def _arithmetic() -> int:
     total = 0
     for step in range(REFERENCE_STEPS):
         total += step & 7
@@ -310,7 +310,7 @@ def write_arrays(path: str, arrays: dict[str, Array]) -> None:
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
-def run_once(session: Session, feeds: dict[str, Array]) -> dict[str, Array]:
+def _run_once(session: Session, feeds: dict[str, Array]) -> dict[str, Array]:
     session.bind(feeds)
     with reject_model_errors():
         session.run()
@@ -325,7 +325,7 @@ def run_stacked(session: Session, feeds: dict[str, Array]) -> dict[str, Array]:
     if len(counts) != 1 or 0 in counts:
         raise Mismatch(f"stacked inputs need one leading axis of the same length, at least 1; found {sorted(counts)}")
     count = counts.pop()
-    results = [run_once(session, {name: stack[i] for name, stack in feeds.items()}) for i in range(count)]
+    results = [_run_once(session, {name: stack[i] for name, stack in feeds.items()}) for i in range(count)]
     return {name: np.stack([result[name] for result in results]) for name in results[0]}
 
 

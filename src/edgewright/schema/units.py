@@ -3,7 +3,7 @@
 UNKNOWN = "–"
 
 
-def to_float(value: float) -> float:
+def _to_float(value: float) -> float:
     """Return the nearest float; infinity for an int that is larger than any."""
     try:
         return float(value)
@@ -15,7 +15,7 @@ def show_us(microseconds: float | None) -> str:
     """Three significant digits in µs, ms or s."""
     if microseconds is None:
         return UNKNOWN
-    microseconds = to_float(microseconds)
+    microseconds = _to_float(microseconds)
     for unit, size in (("s", 1e6), ("ms", 1e3)):
         if abs(microseconds) >= size:
             return f"{format_digits(microseconds / size)} {unit}"
@@ -24,7 +24,7 @@ def show_us(microseconds: float | None) -> str:
 
 def format_digits(value: float) -> str:
     """Three significant digits, and no exponent."""
-    value = to_float(value)
+    value = _to_float(value)
     if abs(value) >= 100:
         return f"{value:.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
@@ -34,7 +34,7 @@ def show_bytes(count: float | None) -> str:
     """Decimal units: 1 MB is 1,000,000 bytes."""
     if count is None:
         return UNKNOWN
-    count = to_float(count)
+    count = _to_float(count)
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if abs(count) >= size:
             return f"{format_digits(count / size)} {unit}"
@@ -45,7 +45,7 @@ def show_count(count: int | None) -> str:
     """Thousands, millions and billions with three digits, and the number itself."""
     if count is None:
         return UNKNOWN
-    value = to_float(count)
+    value = _to_float(count)
     if value in (float("inf"), float("-inf")):
         return f"{value:.0f}"
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):

@@ -67,8 +67,8 @@ def translate_errors(what: str, where: str) -> Iterator[None]:
         if kind is None:
             raise
         if _is_ambiguous(failure):
-            raise _make_disk_error(what, where, describe_failure(failure)) from failure
-        raise kind(what, f"{where}: {describe_failure(failure)}", _make_hint(failure)) from failure
+            raise _make_disk_error(what, where, _describe_failure(failure)) from failure
+        raise kind(what, f"{where}: {_describe_failure(failure)}", _make_hint(failure)) from failure
 
 
 def classify_failure(failure: BaseException) -> type[StoreError] | None:
@@ -89,7 +89,7 @@ def classify_failure(failure: BaseException) -> type[StoreError] | None:
     return StoreError if isinstance(failure, OverflowError) else None
 
 
-def describe_failure(failure: BaseException) -> str:
+def _describe_failure(failure: BaseException) -> str:
     """The lower library's own words, one line of them."""
     inner = getattr(failure, "orig", None) or failure
     text = str(inner).strip() or type(inner).__name__

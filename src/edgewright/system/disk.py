@@ -41,7 +41,7 @@ def attribute_to_full_disk(
         full.why += f": {error.what}"
         full.__cause__ = error
         return full
-    if not may_be_disk_failure(error):
+    if not _may_be_disk_failure(error):
         return error
     for folder in (*folders, Path(tempfile.gettempdir())):
         free = count_free_bytes(folder)
@@ -71,7 +71,7 @@ def preallocate(path: Path) -> None:
                 raise OSError(error.errno, error.strerror, str(path)) from None
 
 
-def may_be_disk_failure(error: EdgewrightError) -> bool:
+def _may_be_disk_failure(error: EdgewrightError) -> bool:
     """Return whether a file that was cut short, or could not be written, could have led to this error."""
     if isinstance(error, ModelNotFound | LimitReached | WorkerTimeout):
         return False

@@ -27,7 +27,7 @@ def replace_atomically(path: Path, *, follow: bool = False) -> Iterator[Path]:
             may come from elsewhere, and a link in it would lead out of it. The new file replaces it.
     """
     try:
-        if follow and is_special(path):
+        if follow and _is_special(path):
             yield path
             return
         target = Path(os.path.realpath(path)) if follow else path
@@ -76,7 +76,7 @@ def make_output_error(path: Path, error: OSError) -> OutputError:
     return OutputError(f"{path} cannot be written", error.strerror or str(error), hint)
 
 
-def is_special(path: Path) -> bool:
+def _is_special(path: Path) -> bool:
     """Return whether something stands there that is neither a file nor a folder: a pipe, a device, a socket."""
     try:
         mode = path.stat().st_mode

@@ -40,14 +40,14 @@ def limit_process(process: int, allowed: float) -> None:
     most = soft
     try:
         if isfinite(allowed):
-            most = read_data_bytes(process) + int(allowed)
+            most = _read_data_bytes(process) + int(allowed)
             most = most if soft == resource.RLIM_INFINITY else min(most, soft)
         resource.prlimit(process, resource.RLIMIT_DATA, (most, hard))
     except OSError:  # it has ended, or may not be looked at
         return
 
 
-def read_data_bytes(process: int) -> int:
+def _read_data_bytes(process: int) -> int:
     """Return the bytes that the kernel counts against the limit."""
     status = Path(f"/proc/{process}/status").read_text()
     found = re.search(r"^VmData:\s*(\d+)", status, re.MULTILINE)

@@ -11,7 +11,7 @@ CHECK_S, GRACE_S = 1.0, 15.0
 def die_with_parent(death: int = 9) -> None:
     """Ask Linux to send a signal, SIGKILL by default, when the thread that started this process ends.
 
-    Other systems know nothing of the kind: there the end of stdin, or `watch_parent`, ends a process.
+    Other systems know nothing of the kind: there the end of stdin, or `_watch_parent`, ends a process.
     """
     if sys.platform == "linux":
         from ctypes import CDLL
@@ -19,7 +19,7 @@ def die_with_parent(death: int = 9) -> None:
         CDLL(None).prctl(PR_SET_PDEATHSIG, death)
 
 
-def watch_parent(parent: int) -> None:
+def _watch_parent(parent: int) -> None:
     """End this process as SIGTERM does when `parent` is gone, and some seconds later in any case."""
     die_with_parent(signal.SIGTERM)
     if sys.platform != "win32":  # a process keeps the number of a parent that is gone there
@@ -43,7 +43,7 @@ def main() -> None:
     import runpy
 
     parent, module = int(sys.argv[1]), sys.argv[2]
-    watch_parent(parent)
+    _watch_parent(parent)
     sys.argv[1:] = sys.argv[3:]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

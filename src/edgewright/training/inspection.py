@@ -76,7 +76,7 @@ def run_inspect(job: InspectJob, send: SendMessage) -> None:
     save_weights(module, out / "weights.safetensors")
     report = InspectionReport(
         parameters=sum(one.numel() for one in module.parameters()),
-        macs=count(named),
+        macs=_count(named),
         shapes={name: tuple(one.shape) for name, one in get_named_tensors(module).items()},
         inputs={one.name: one.shape for one in loaded.inputs},
         outputs={one.name: one.shape for one in loaded.outputs},
@@ -89,7 +89,7 @@ def run_inspect(job: InspectJob, send: SendMessage) -> None:
         report = replace(report, sliceable=found.groups, refused=found.refused, numbers=found.numbers)
         send(StageProgress(stage="inspect", done=2, of=steps))
     if job.taylor:
-        np.savez(out / "importance.npz", **compute_taylor_scores(module, job, send))  # type: ignore[arg-type]  # numpy takes names
+        np.savez(out / "importance.npz", **_compute_taylor_scores(module, job, send))  # type: ignore[arg-type]  # numpy takes names
     if job.student:
         student = make_student(module, job.module, job.shapes, job.student, out)
         write_slices(student.slices, out / "student.slices.json")
@@ -98,14 +98,14 @@ def run_inspect(job: InspectJob, send: SendMessage) -> None:
     send(StageProgress(stage="inspect", done=steps, of=steps))
 
 
-def count(path: Path) -> int | None:
+def _count(path: Path) -> int | None:
     from edgewright.formats.costs import measure_costs
     from edgewright.formats.onnx.typed import read_onnx_graph
 
     return measure_costs(read_onnx_graph(path)).macs
 
 
-def compute_taylor_scores(module: Any, job: InspectJob, send: SendMessage) -> dict[str, Array]:
+def _compute_taylor_scores(module: Any, job: InspectJob, send: SendMessage) -> dict[str, Array]:
     """By name of a parameter the squared product of weight and gradient, each of a batch's mean loss, summed over the
     batches (Molchanov et al. 2019, https://arxiv.org/abs/1906.10771), in evaluation mode.
     """

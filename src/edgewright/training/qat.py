@@ -83,20 +83,20 @@ def build_qat_module(graph: Path, float_graph: Path | None, shapes: Mapping[str,
         raise ModelNotConvertible(
             "the graph rounds nothing", "it has no QuantizeLinear and no integer weights", QUANTIZE_HINT
         )
-    offsets = compute_offsets(qat_graph, float_graph) if float_graph else {}
+    offsets = _compute_offsets(qat_graph, float_graph) if float_graph else {}
     return QatModule(qat_graph, offsets, shapes)
 
 
 def build_float_module(graph: Path, shapes: Mapping[str, Sequence[int]]) -> "QatModule":
     """A float graph as it is before it is quantised, its batch normalisations folded: what trains the same weights
     without the rounding. ModelNotConvertible where it holds none, or counts the batch."""
-    qat_graph = QatGraph(load_folded_graph(graph))
+    qat_graph = QatGraph(_load_folded_graph(graph))
     if not qat_graph.trained:
         raise ModelNotConvertible("the graph cannot be trained", "it has no weights of layers", "")
     return QatModule(qat_graph, {}, shapes)
 
 
-def load_folded_graph(graph: Path) -> Any:
+def _load_folded_graph(graph: Path) -> Any:
     """The float graph under the names that the quantiser gives its nodes."""
     import onnx
 
@@ -198,11 +198,11 @@ class QatGraph:
         return model
 
 
-def compute_offsets(qat_graph: QatGraph, float_graph: Path) -> dict[str, Array]:
+def _compute_offsets(qat_graph: QatGraph, float_graph: Path) -> dict[str, Array]:
     """By name of rounded weights, how far the float ones are from their integers, in steps; 0 where it is more than
     one, since those were scaled before they were rounded.
     """
-    network = FloatNetwork(load_folded_graph(float_graph))
+    network = FloatNetwork(_load_folded_graph(float_graph))
     found = {}
     for name, one in qat_graph.trained.items():
         layer = network.weight_nodes.get(one.layer)
@@ -276,7 +276,7 @@ class QatModule(nn.Module):  # type: ignore[misc]  # torch's types are not read 
             path = folder / "model.onnx"
             onnx.save(self.qat_graph.open_graph(), str(path))
             network = load_network(path, shapes)
-        make_batch_dynamic(network)
+        _make_batch_dynamic(network)
         return network
 
     def round_activations(self) -> None:
@@ -285,7 +285,7 @@ class QatModule(nn.Module):  # type: ignore[misc]  # torch's types are not read 
                 scale, zero = (
                     self.qat_graph.constants[name].reshape(-1)[0] for name in self.qat_graph.rounds[step.call.name]
                 )
-                step.function = make_fake_quantize(float(scale), int(zero), zero.dtype)
+                step.function = _make_fake_quantize(float(scale), int(zero), zero.dtype)
 
     def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
         held = {}
@@ -373,7 +373,7 @@ class QatModule(nn.Module):  # type: ignore[misc]  # torch's types are not read 
         return {stored.scales: own, stored.values: made.astype(self.qat_graph.constants[stored.values].dtype)}
 
 
-def make_fake_quantize(scale: float, zero: int, dtype: np.dtype[Any]) -> Callable[..., Tensor]:
+def _make_fake_quantize(scale: float, zero: int, dtype: np.dtype[Any]) -> Callable[..., Tensor]:
     """A step that rounds an activation; its range stays."""
     limits = np.iinfo(dtype)
     low, high = int(limits.min), int(limits.max)
@@ -384,7 +384,7 @@ def make_fake_quantize(scale: float, zero: int, dtype: np.dtype[Any]) -> Callabl
     return run
 
 
-def make_batch_dynamic(network: Any) -> None:
+def _make_batch_dynamic(network: Any) -> None:
     """Let constants of shapes that begin with the batch of 1 take any."""
     sizes: dict[str, Sequence[int]] = {}
 

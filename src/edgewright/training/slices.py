@@ -25,11 +25,11 @@ BUILT = '''"""What is left of {factory}: {stem}{suffix} says which of its weight
 
 from pathlib import Path
 
-from edgewright.training.slices import build_sliced
+from edgewright.training.slices import _build_sliced
 
 
 def build():
-    return build_sliced(Path(__file__).with_suffix("{suffix}"), "{digest}")
+    return _build_sliced(Path(__file__).with_suffix("{suffix}"), "{digest}")
 '''
 
 
@@ -97,7 +97,7 @@ def make_slices(
         places: kept places by name and axis, as the source's module counts them.
     """
     source = resolve_built_source(source)
-    now = set_factory(
+    now = _set_factory(
         source.factory,
         folder,
         Slices(
@@ -111,13 +111,15 @@ def make_slices(
             shapes={tensor: tuple(sizes) for tensor, sizes in (shapes or {}).items()},
         ),
     )
-    return compose(read_slices(Path(source.slices)), now) if source.slices else now
+    return _compose(read_slices(Path(source.slices)), now) if source.slices else now
 
 
-def set_factory(factory: str, folder: Path, slices: Slices) -> Slices:
+def _set_factory(factory: str, folder: Path, slices: Slices) -> Slices:
     """The slices with the factory as seen from the folder."""
     file, name = split_factory(factory)
-    return msgspec.structs.replace(slices, factory=f"{make_relative(file, folder)}:{name}", factory_sha256=digest(file))
+    return msgspec.structs.replace(
+        slices, factory=f"{_make_relative(file, folder)}:{name}", factory_sha256=_digest(file)
+    )
 
 
 def slice_weights(weights: Path, places: KeptIndices, to: Path, *, removed: Sequence[str] = ()) -> None:
@@ -142,7 +144,7 @@ def split_factory(text: str) -> tuple[Path, str]:
     return Path(file), factory
 
 
-def compose(first: Slices, then: Slices) -> Slices:
+def _compose(first: Slices, then: Slices) -> Slices:
     """What `then` keeps of what `first` kept, as the whole module counts; the factory is that of `then`."""
     parameters: dict[str, dict[int, tuple[int, ...]]] = {name: dict(axes) for name, axes in first.parameters.items()}
     for name, axes in then.parameters.items():
@@ -161,7 +163,7 @@ def compose(first: Slices, then: Slices) -> Slices:
     )
 
 
-def make_relative(path: Path, folder: Path) -> str:
+def _make_relative(path: Path, folder: Path) -> str:
     """As seen from the folder; absolute where there is no way, as between two drives."""
     try:
         return Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()
@@ -169,7 +171,7 @@ def make_relative(path: Path, folder: Path) -> str:
         return path.absolute().as_posix()
 
 
-def digest(path: Path) -> str:
+def _digest(path: Path) -> str:
     try:
         return sha256(path.read_bytes()).hexdigest()
     except OSError as error:
@@ -184,7 +186,7 @@ def find_factory(slices: Slices, path: Path) -> tuple[Path, str]:
         raise ModelNotFound(
             f"{found} is not there", f"{path.name} says what was cut from the module it builds", RESTORE_HINT
         )
-    if slices.factory_sha256 and digest(found) != slices.factory_sha256:
+    if slices.factory_sha256 and _digest(found) != slices.factory_sha256:
         raise ModelUnreadable(
             f"{found} has changed", f"{path.name} says what was cut from what it built before", RESTORE_HINT
         )
@@ -197,16 +199,16 @@ def write_built_module(folder: Path, stem: str, source: ModuleSource) -> Path:
     """
     source = resolve_built_source(source)
     own = read_slices(Path(source.slices)) if source.slices else Slices(factory="")
-    slices = set_factory(source.factory, folder, own)
+    slices = _set_factory(source.factory, folder, own)
     path = folder / f"{stem}{SUFFIX}"
     write_slices(slices, path)
-    text = BUILT.format(factory=Path(slices.factory).name, stem=stem, suffix=SUFFIX, digest=digest(path))
+    text = BUILT.format(factory=Path(slices.factory).name, stem=stem, suffix=SUFFIX, digest=_digest(path))
     file = folder / f"{stem}.py"
     file.write_text(text, encoding="utf-8")
     return file
 
 
-def build_sliced(path: Path, expected: str = "") -> Any:
+def _build_sliced(path: Path, expected: str = "") -> Any:
     """The cut module, with the weights that its factory gives. What a file of `write_built_module` calls.
 
     Args:
@@ -216,7 +218,7 @@ def build_sliced(path: Path, expected: str = "") -> Any:
     from edgewright.formats.torch.program import build_module
 
     slices = read_slices(path)
-    if expected and digest(path) != expected:
+    if expected and _digest(path) != expected:
         raise ModelUnreadable(f"{path} has changed", "the model beside it was made with another one", RESTORE_HINT)
     file, name = find_factory(slices, path)
     module = build_module(file, name, None)
@@ -244,14 +246,14 @@ def apply_slices(module: Any, slices: Slices, *, rescale: bool = False) -> None:
         set_submodule(module, path, nn.Identity())
     cuts: dict[int, Any] = {}
     for name, axes in slices.parameters.items():
-        tensor = find_tensor(module, name)
+        tensor = _find_tensor(module, name)
         if id(tensor) not in cuts:  # tied weights are cut once
-            cuts[id(tensor)] = (tensor, slice_tensor(tensor, axes, name), axes)
+            cuts[id(tensor)] = (tensor, _slice_tensor(tensor, axes, name), axes)
     for path, layer in module.named_modules():
         slice_layer(layer, path, cuts, rescale=rescale)
     for path, values in slices.numbers.items():
         for name, value in values.items():
-            setattr(find_submodule(module, path), name, value)
+            setattr(_find_submodule(module, path), name, value)
     if not slices.shapes:
         return
     try:
@@ -259,12 +261,12 @@ def apply_slices(module: Any, slices: Slices, *, rescale: bool = False) -> None:
     except EdgewrightError as error:
         raise ModelNotConvertible(
             "the module does not run with what was cut from it",
-            f"{error.why} ({locate_failure(module, error)})",
+            f"{error.why} ({_locate_failure(module, error)})",
             "leave the groups of that layer whole, or let forward take its sizes from its tensors",
         ) from error
 
 
-def locate_failure(module: Any, error: BaseException) -> str:
+def _locate_failure(module: Any, error: BaseException) -> str:
     """The innermost module of the user's own, and its line, in which it failed, as far as the traceback tells."""
     paths = {id(part): path or "the module itself" for path, part in module.named_modules()}
     location = "no place is known"
@@ -277,7 +279,7 @@ def locate_failure(module: Any, error: BaseException) -> str:
     return location
 
 
-def find_submodule(module: Any, path: str) -> Any:
+def _find_submodule(module: Any, path: str) -> Any:
     try:
         return module.get_submodule(path)
     except AttributeError as error:
@@ -286,19 +288,19 @@ def find_submodule(module: Any, path: str) -> Any:
 
 def set_submodule(module: Any, path: str, part: Any) -> None:
     parent, _, name = path.rpartition(".")
-    find_submodule(module, path)
-    setattr(find_submodule(module, parent), name, part)
+    _find_submodule(module, path)
+    setattr(_find_submodule(module, parent), name, part)
 
 
-def find_tensor(module: Any, name: str) -> Any:
+def _find_tensor(module: Any, name: str) -> Any:
     path, _, own = name.rpartition(".")
-    found = getattr(find_submodule(module, path), own, None)
+    found = getattr(_find_submodule(module, path), own, None)
     if not hasattr(found, "data_ptr"):
         raise ModelUnreadable("the slices are not this module's", f"it has no tensor '{name}'", RESTORE_HINT)
     return found
 
 
-def slice_tensor(tensor: Any, axes: Mapping[int, Sequence[int]], name: str) -> Any:
+def _slice_tensor(tensor: Any, axes: Mapping[int, Sequence[int]], name: str) -> Any:
     import torch
 
     made = tensor.detach()

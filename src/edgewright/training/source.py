@@ -28,9 +28,9 @@ def load_module(source: ModuleSource, seed: int) -> Any:
         ModelUnreadable: the factory is missing, raises, or gives no module; weights or slices do not fit it.
     """
     file, factory = split_factory(source.factory)
-    module = build_with_seed(file, factory, seed)
+    module = _build_with_seed(file, factory, seed)
     if source.fresh:
-        reinitialize_weights(module, build_with_seed(file, factory, seed + 1), seed)
+        reinitialize_weights(module, _build_with_seed(file, factory, seed + 1), seed)
     if source.weights and source.whole_weights:
         load_weights(module, Path(source.weights))
     if source.slices:
@@ -40,7 +40,7 @@ def load_module(source: ModuleSource, seed: int) -> Any:
     return module.train()
 
 
-def build_with_seed(file: Path, factory: str, seed: int) -> Any:
+def _build_with_seed(file: Path, factory: str, seed: int) -> Any:
     """The module without weights of its own; torch's generator is left as it was found."""
     import torch
 
@@ -69,7 +69,7 @@ def reinitialize_weights(module: Any, other: Any, seed: int) -> list[str]:
             if hasattr(layer, "reset_running_stats"):
                 layer.reset_running_stats()
             own = {f"{path}.{name}".lstrip("."): value for name, value in layer.named_parameters(recurse=False)}
-            loaded = [name for name, value in own.items() if is_loaded(value, reference.get(name))]
+            loaded = [name for name, value in own.items() if _is_loaded(value, reference.get(name))]
             if loaded and callable(getattr(layer, "reset_parameters", None)):
                 layer.reset_parameters()
             else:
@@ -77,7 +77,7 @@ def reinitialize_weights(module: Any, other: Any, seed: int) -> list[str]:
     return unchanged
 
 
-def is_loaded(value: Any, reference: Any) -> bool:
+def _is_loaded(value: Any, reference: Any) -> bool:
     if reference is None or value.shape != reference.shape or value.numel() < 2:
         return False
     return bool((value == reference).all()) and bool((value != value.reshape(-1)[0]).any())

@@ -27,32 +27,34 @@ def main(path: str) -> None:
 
     job: WorkerJob = msgspec.json.decode(Path(path).read_bytes(), type=WorkerJob)
     try:
-        run(job, send)
+        _run(job, send)
     except EdgewrightError as error:
-        send(make_job_error(find_full_disk_error(error) or error))
+        send(_make_job_error(find_full_disk_error(error) or error))
     except ImportError as error:
         send(
-            make_job_error(
+            _make_job_error(
                 RuntimeMissing(
                     f"training needs the package {error.name}", str(error), 'pip install "edgewright[train]"'
                 )
             )
         )
     except OSError as error:
-        send(make_job_error(find_full_disk_error(error) or OutputError("a file cannot be read or written", str(error))))
+        send(
+            _make_job_error(find_full_disk_error(error) or OutputError("a file cannot be read or written", str(error)))
+        )
     except Exception as error:
         if (full := find_full_disk_error(error)) is None:
             raise
-        send(make_job_error(full))
+        send(_make_job_error(full))
     else:
         send(JobFinished())
 
 
-def make_job_error(error: EdgewrightError) -> JobError:
+def _make_job_error(error: EdgewrightError) -> JobError:
     return JobError(kind=type(error).__name__, what=error.what, why=error.why, try_this=error.try_this)
 
 
-def run(job: WorkerJob, send: Callable[[JobMessage], None]) -> None:
+def _run(job: WorkerJob, send: Callable[[JobMessage], None]) -> None:
     match job:
         case TrainJob():
             from edgewright.training.loop.train import run_training

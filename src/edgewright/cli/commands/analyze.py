@@ -58,29 +58,29 @@ def analyze(
     if as_json:
         print_json(analysis)
         return
-    show(analysis, layers=layers)
+    _show(analysis, layers=layers)
 
 
-def show(analysis: Analysis, *, layers: bool) -> None:
+def _show(analysis: Analysis, *, layers: bool) -> None:
     for note in analysis.notes:
         print_message(f"Note: {note}.")
-    print_table(("fact", "value"), describe_model(analysis))
+    print_table(("fact", "value"), _describe_model(analysis))
     print_line("")
-    rows = [row for report in analysis.runtimes for row in make_runtime_rows(report)]
+    rows = [row for report in analysis.runtimes for row in _make_runtime_rows(report)]
     print_table(UNIT_HEADERS, rows, droppable=("do this", "first reason"))
-    findings = group_findings(analysis.runtimes)
+    findings = _group_findings(analysis.runtimes)
     if findings:
         print_line("")
         print_table(FINDING_HEADERS, findings[:MAX_FINDINGS], "Not supported")
         if len(findings) > MAX_FINDINGS:
             print_message(f"{len(findings) - MAX_FINDINGS} more reasons are in --json.")
-    show_rewrites(analysis.runtimes)
+    _show_rewrites(analysis.runtimes)
     if layers:
         print_line("")
-        print_table(LAYER_HEADERS, [make_layer_row(i, one) for i, one in enumerate(analysis.costs.layers)])
+        print_table(LAYER_HEADERS, [_make_layer_row(i, one) for i, one in enumerate(analysis.costs.layers)])
 
 
-def describe_model(analysis: Analysis) -> list[tuple[str, str]]:
+def _describe_model(analysis: Analysis) -> list[tuple[str, str]]:
     from edgewright.schema.units import UNKNOWN, format_digits, show_bytes, show_count
 
     model, costs = analysis.model, analysis.costs
@@ -94,8 +94,8 @@ def describe_model(analysis: Analysis) -> list[tuple[str, str]]:
         ("model", f"{model.name} {model.sha256[:12]}"),
         ("format", " ".join(word for word in (model.format, model.precision, opset, others) if word)),
         ("size", show_bytes(model.bytes)),
-        *(("input", format_spec(spec, model.shapes.get(spec.name))) for spec in model.signature.inputs),
-        *(("output", format_spec(spec, None)) for spec in model.signature.outputs),
+        *(("input", _format_spec(spec, model.shapes.get(spec.name))) for spec in model.signature.inputs),
+        *(("output", _format_spec(spec, None)) for spec in model.signature.outputs),
         ("operators", f"{model.operators}{folded}"),
         ("parameters", show_count(costs.parameters)),
         ("MACs", unknown.get("macs") or show_count(costs.macs)),
@@ -106,21 +106,21 @@ def describe_model(analysis: Analysis) -> list[tuple[str, str]]:
     return [(name, text) for name, text in facts if text]
 
 
-def format_spec(spec: TensorSpec, taken: Sequence[int | str] | None) -> str:
+def _format_spec(spec: TensorSpec, taken: Sequence[int | str] | None) -> str:
     sizes = spec.shape if taken is None else taken
     return f"{spec.name} {spec.dtype}[{', '.join(str(size) if size != '' else '?' for size in sizes)}]"
 
 
-def make_runtime_rows(report: RuntimeReport) -> list[tuple[str, ...]]:
+def _make_runtime_rows(report: RuntimeReport) -> list[tuple[str, ...]]:
     """A row for each unit; one for the runtime where nothing is known."""
     from edgewright.schema.units import UNKNOWN
 
     if report.state == "unknown":
         return [(report.runtime, UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN, report.reason, "")]
-    return [make_unit_row(report, unit) for unit in report.units]
+    return [_make_unit_row(report, unit) for unit in report.units]
 
 
-def make_unit_row(report: RuntimeReport, unit: UnitReport) -> tuple[str, ...]:
+def _make_unit_row(report: RuntimeReport, unit: UnitReport) -> tuple[str, ...]:
     from edgewright.schema.units import UNKNOWN
 
     first = next(iter((*report.findings, *unit.findings)), None)
@@ -131,7 +131,7 @@ def make_unit_row(report: RuntimeReport, unit: UnitReport) -> tuple[str, ...]:
     return (report.runtime, unit.unit, unit.backend, count, partitions, reason, remedy)
 
 
-def group_findings(reports: Sequence[RuntimeReport]) -> list[tuple[str, ...]]:
+def _group_findings(reports: Sequence[RuntimeReport]) -> list[tuple[str, ...]]:
     """A row for each reason and remedy of a place, with its operators and the first of its nodes."""
     locations = [(report.runtime, EVERYWHERE, report.findings) for report in reports]
     locations += [(report.runtime, unit.backend, unit.findings) for report in reports for unit in report.units]
@@ -141,26 +141,26 @@ def group_findings(reports: Sequence[RuntimeReport]) -> list[tuple[str, ...]]:
         for one in findings:
             grouped.setdefault((one.kind, one.reason, one.remedy), []).append(one)
         for (kind, reason, remedy), alike in grouped.items():
-            ops = shorten_names(list(dict.fromkeys(one.op for one in alike if one.op))) or "the model"
-            nodes = shorten_names([one.node for one in alike if one.node])
+            ops = _shorten_names(list(dict.fromkeys(one.op for one in alike if one.op))) or "the model"
+            nodes = _shorten_names([one.node for one in alike if one.node])
             rows.append((runtime, backend, ops, nodes, kind, reason, remedy))
     return rows
 
 
-def shorten_names(names: Sequence[str]) -> str:
+def _shorten_names(names: Sequence[str]) -> str:
     """The first names, and how many more there are."""
     shown = ", ".join(names[:MAX_NAMES])
     return f"{shown} and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else shown
 
 
-def show_rewrites(reports: Sequence[RuntimeReport]) -> None:
+def _show_rewrites(reports: Sequence[RuntimeReport]) -> None:
     """What Edgewright will write in another way, on stderr."""
     for report in reports:
         if ops := sorted({rewrite.op for rewrite in report.rewrites}):
             print_message(f"{report.runtime}: Edgewright rewrites {', '.join(ops)} where it has to; --json says how.")
 
 
-def make_layer_row(position: int, layer: LayerCost) -> tuple[str, ...]:
+def _make_layer_row(position: int, layer: LayerCost) -> tuple[str, ...]:
     from edgewright.schema.units import UNKNOWN, format_digits, show_bytes
 
     sizes = "" if layer.output_shape is None else "×".join("?" if n < 0 else str(n) for n in layer.output_shape)

@@ -111,20 +111,20 @@ def benchmark(ctx: click.Context, /, **given: Any) -> None:
     from edgewright.flows.benchmark.flow import resolve_plan
 
     if given["plan_file"] is not None:
-        reject_beside_plan(ctx)
-    plan = make_plan(given)
+        _reject_beside_plan(ctx)
+    plan = _make_plan(given)
     if given["dry_run"]:
         print_json(resolve_plan(plan)[0])
         return
     outcome = measure_plan(plan, dict(given["tags"]))
-    show(outcome, as_json=given["as_json"])
+    _show(outcome, as_json=given["as_json"])
     if outcome.error is not None:
         raise outcome.error
     if given["fail_on_fallback"] is not None:
-        check_fallback(outcome, given["fail_on_fallback"])
+        _check_fallback(outcome, given["fail_on_fallback"])
 
 
-def reject_beside_plan(ctx: click.Context) -> None:
+def _reject_beside_plan(ctx: click.Context) -> None:
     """UsageError for an option on the command line that a plan file decides."""
     from edgewright.errors import UsageError
 
@@ -136,7 +136,7 @@ def reject_beside_plan(ctx: click.Context) -> None:
         raise UsageError(f"--plan and {name} exclude each other", "the plan decides that", "change it in the plan file")
 
 
-def make_plan(given: dict[str, Any]) -> BenchmarkPlan:
+def _make_plan(given: dict[str, Any]) -> BenchmarkPlan:
     """The plan that the options say, or the plan file with the models given beside it."""
     from pathlib import Path
 
@@ -175,7 +175,7 @@ def measure_plan(plan: BenchmarkPlan, tags: dict[str, str]) -> BenchmarkOutcome:
         return run_benchmark(plan, device, store, progress, tags)
 
 
-def show(outcome: BenchmarkOutcome, *, as_json: bool) -> None:
+def _show(outcome: BenchmarkOutcome, *, as_json: bool) -> None:
     from edgewright.cli.rendering.tables import print_warnings, show_benchmark
     from edgewright.flows.benchmark.report import make_report
 
@@ -187,7 +187,7 @@ def show(outcome: BenchmarkOutcome, *, as_json: bool) -> None:
     print_warnings(report.runs)
 
 
-def check_fallback(outcome: BenchmarkOutcome, percent: float) -> None:
+def _check_fallback(outcome: BenchmarkOutcome, percent: float) -> None:
     """GateFailed where more of the layers' time fell back than allowed, or where that is not known."""
     from edgewright.flows.benchmark.gates import check_fallback_shares
 

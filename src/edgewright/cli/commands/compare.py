@@ -30,9 +30,9 @@ def compare(items: tuple[str, ...], threshold: float, as_json: bool) -> None:
 
     if len(items) < 2:
         raise UsageError("compare needs two runs or models", f"given is {len(items)}", "edgewright compare A B")
-    runs = measure_models(items, threshold) if are_files(items) else load_runs(items)
+    runs = _measure_models(items, threshold) if _are_files(items) else _load_runs(items)
     if are_evaluations(runs):
-        compare_samples(runs, as_json=as_json)
+        _compare_samples(runs, as_json=as_json)
         return
     comparisons = compare_runs(runs, threshold)
     if as_json:
@@ -41,10 +41,10 @@ def compare(items: tuple[str, ...], threshold: float, as_json: bool) -> None:
         rows = make_report(runs, comparisons)
         print_json({"schema": "edgewright.compare/1", "runs": rows.runs, "comparisons": comparisons})
         return
-    show(runs, comparisons)
+    _show(runs, comparisons)
 
 
-def compare_samples(runs: list[Run], *, as_json: bool) -> None:
+def _compare_samples(runs: list[Run], *, as_json: bool) -> None:
     from edgewright.cli.rendering.output import print_table
     from edgewright.flows.benchmark.comparison import compare_evaluations
 
@@ -67,14 +67,14 @@ def compare_samples(runs: list[Run], *, as_json: bool) -> None:
     print_table(("reference", "compared", "metric", "samples", "difference (95 % interval)", "p"), rows)
 
 
-def are_files(items: tuple[str, ...]) -> bool:
+def _are_files(items: tuple[str, ...]) -> bool:
     """Whether models are meant: files, or at least not what an id looks like."""
     from pathlib import Path
 
     return any(Path(item).exists() or "." in item or "/" in item for item in items)
 
 
-def measure_models(items: tuple[str, ...], threshold: float) -> list[Run]:
+def _measure_models(items: tuple[str, ...], threshold: float) -> list[Run]:
     from edgewright.cli.commands.benchmark import measure_plan
     from edgewright.flows.candidates import pair_candidates, read_models
     from edgewright.schema.plan import BenchmarkPlan
@@ -87,7 +87,7 @@ def measure_models(items: tuple[str, ...], threshold: float) -> list[Run]:
     return list(outcome.runs)
 
 
-def load_runs(items: tuple[str, ...]) -> list[Run]:
+def _load_runs(items: tuple[str, ...]) -> list[Run]:
     from contextlib import closing
 
     from edgewright.cli.user_store import open_user_store
@@ -96,7 +96,7 @@ def load_runs(items: tuple[str, ...]) -> list[Run]:
         return [store.load(item) for item in items]
 
 
-def show(runs: list[Run], comparisons: tuple[Comparison, ...]) -> None:
+def _show(runs: list[Run], comparisons: tuple[Comparison, ...]) -> None:
     from edgewright.cli.rendering.tables import show_comparisons
     from edgewright.flows.benchmark.comparison import find_differences, get_session_id
 

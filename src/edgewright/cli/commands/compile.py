@@ -65,16 +65,16 @@ def compile(**given: Any) -> None:
     MODEL is an ONNX or TFLite file, a torch program (.pt2, or TorchScript .pt), or FILE.py:FACTORY. An artifact gets
     its name only after it was run and compared.
     """
-    plan = make_plan(given)
+    plan = _make_plan(given)
     if given["dry_run"]:
         from edgewright.flows.compile.flow import complete_plan
 
         print_json(complete_plan(plan))
         return
-    run(plan, given["output"], bisect=given["bisect"], as_json=given["as_json"])
+    _run(plan, given["output"], bisect=given["bisect"], as_json=given["as_json"])
 
 
-def make_plan(given: dict[str, Any]) -> CompilePlan:
+def _make_plan(given: dict[str, Any]) -> CompilePlan:
     from pathlib import Path
 
     from edgewright.flows.candidates import hash_npz, split_compile_options
@@ -83,7 +83,7 @@ def make_plan(given: dict[str, Any]) -> CompilePlan:
     from edgewright.schema.plan import CompilePlan
 
     runtimes = [word for words in given["runtime"] for word in words]
-    names = choose_runtimes(runtimes)
+    names = _choose_runtimes(runtimes)
     precisions = [word for words in given["precision"] for word in words]
     inputs = str(Path(given["inputs"]).absolute()) if given["inputs"] else None
     return CompilePlan(
@@ -105,7 +105,7 @@ def make_plan(given: dict[str, Any]) -> CompilePlan:
     )
 
 
-def choose_runtimes(words: list[str]) -> list[str]:
+def _choose_runtimes(words: list[str]) -> list[str]:
     """The named runtimes; all that have a compiler for `all`; without a name those of them that are installed."""
     from edgewright.flows.doctor.flow import TEST_RUNTIME, examine_runtime
     from edgewright.runtimes.table import TABLE
@@ -116,7 +116,7 @@ def choose_runtimes(words: list[str]) -> list[str]:
     return [info.name for info in compiling if words or examine_runtime(info).usable]
 
 
-def run(plan: CompilePlan, output: str, *, bisect: bool, as_json: bool) -> None:
+def _run(plan: CompilePlan, output: str, *, bisect: bool, as_json: bool) -> None:
     from contextlib import closing
     from pathlib import Path
 
@@ -129,17 +129,19 @@ def run(plan: CompilePlan, output: str, *, bisect: bool, as_json: bool) -> None:
     if as_json:
         print_json(report)
     else:
-        show(report)
+        _show(report)
     if error is not None:
         raise error
 
 
-def show(report: CompileReport) -> None:
-    print_table(HEADERS, [make_cell_row(cell) for cell in report.artifacts], droppable=("max abs", "seconds", "cosine"))
+def _show(report: CompileReport) -> None:
+    print_table(
+        HEADERS, [_make_cell_row(cell) for cell in report.artifacts], droppable=("max abs", "seconds", "cosine")
+    )
     for cell in report.artifacts:
         title = f"{cell.runtime} {cell.precision}"
         if cell.reason:
-            print_message(f"{title}: {shorten_reason(cell.reason)}")
+            print_message(f"{title}: {_shorten_reason(cell.reason)}")
         if cell.try_this:
             print_message(f"    try: {cell.try_this}")
         for note in cell.notes:
@@ -151,7 +153,7 @@ def show(report: CompileReport) -> None:
             )
 
 
-def shorten_reason(reason: str) -> str:
+def _shorten_reason(reason: str) -> str:
     """The beginning of a reason with many lines, such as the log of a worker that crashed."""
     lines = reason.splitlines()
     return "\n    ".join(lines[:MAX_LINES]) + (
@@ -159,7 +161,7 @@ def shorten_reason(reason: str) -> str:
     )
 
 
-def make_cell_row(cell: CellReport) -> tuple[str, ...]:
+def _make_cell_row(cell: CellReport) -> tuple[str, ...]:
     from edgewright.schema.units import UNKNOWN, show_bytes, show_share
 
     state = "cached" if cell.cached else cell.state

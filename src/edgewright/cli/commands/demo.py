@@ -50,17 +50,17 @@ def demo(as_json: bool) -> None:
     if as_json:
         print_json(result)
     else:
-        show(result)
+        _show(result)
     if error is not None:
         raise error
 
 
-def show(demo: DemoReport) -> None:
+def _show(demo: DemoReport) -> None:
     from edgewright.cli.rendering.tables import format_verdict, print_warnings
 
     verdicts = {comparison.b: format_verdict(comparison) for comparison in demo.benchmark.comparisons}
     rows = [
-        make_demo_row(score, row, verdicts.get(row.run_id, "reference") if row.state == "done" else row.state)
+        _make_demo_row(score, row, verdicts.get(row.run_id, "reference") if row.state == "done" else row.state)
         for score, row in zip(demo.accuracies, demo.benchmark.runs, strict=True)
     ]
     print_table(
@@ -76,7 +76,7 @@ def show(demo: DemoReport) -> None:
     print_message("Every run is kept, with layers and all warnings: edgewright ui, edgewright runs list.")
 
 
-def make_demo_row(score: Score, row: BenchmarkRow, verdict: str) -> tuple[str, ...]:
+def _make_demo_row(score: Score, row: BenchmarkRow, verdict: str) -> tuple[str, ...]:
     from edgewright.cli.rendering.tables import format_figures
 
     size, p50, interval, p90, peak, cold = format_figures(row)

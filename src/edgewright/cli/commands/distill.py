@@ -71,10 +71,10 @@ def distill(**given: Any) -> None:
     from edgewright.flows.distill.flow import distill as run
 
     check_code(given)
-    run_training_command(check_plan, run, make_plan(given), given, show)
+    run_training_command(check_plan, run, _make_plan(given), given, _show)
 
 
-def make_plan(given: dict[str, Any]) -> DistillPlan:
+def _make_plan(given: dict[str, Any]) -> DistillPlan:
     import msgspec
 
     from edgewright.errors import UsageError
@@ -112,7 +112,7 @@ def make_plan(given: dict[str, Any]) -> DistillPlan:
     )
 
 
-def show(report: DistillReport) -> None:
+def _show(report: DistillReport) -> None:
     show_networks(report.sides)
     show_comparisons("student", report.against, report.speedup)
     for note in report.notes:

@@ -37,7 +37,7 @@ def doctor(as_json: bool) -> None:
     if as_json:
         print_json(diagnosis)
     else:
-        print_diagnosis(diagnosis)
+        _print_diagnosis(diagnosis)
     if not has_usable_runtime(diagnosis):
         remedy = next((runtime.remedy for runtime in diagnosis.runtimes if runtime.remedy), "")
         raise RuntimeMissing(
@@ -45,7 +45,7 @@ def doctor(as_json: bool) -> None:
         )
 
 
-def print_diagnosis(diagnosis: Diagnosis) -> None:
+def _print_diagnosis(diagnosis: Diagnosis) -> None:
     """Print up to four tables with the same columns, so that a pipe can read them as one."""
     from edgewright.cli.rendering.output import print_message, print_table
 
@@ -53,8 +53,8 @@ def print_diagnosis(diagnosis: Diagnosis) -> None:
     droppable = ("detail",) if only_paths else ()  # on a narrow terminal; a problem must be seen on any
     print_table(HEADERS, [make_runtime_row(runtime) for runtime in diagnosis.runtimes], "Runtimes", droppable=droppable)
     if diagnosis.environments:
-        print_table(HEADERS, [make_environment_row(one) for one in diagnosis.environments], "Isolated environments")
-    print_table(HEADERS, [make_telemetry_row(one) for one in diagnosis.telemetry], "Telemetry of dependencies")
+        print_table(HEADERS, [_make_environment_row(one) for one in diagnosis.environments], "Isolated environments")
+    print_table(HEADERS, [_make_telemetry_row(one) for one in diagnosis.telemetry], "Telemetry of dependencies")
     if not diagnosis.findings:
         print_message("nothing was found here that will spoil measurements")
         return
@@ -71,14 +71,14 @@ def make_runtime_row(runtime: RuntimeState) -> tuple[str, str, str, str]:
     return (runtime.name, f"{state} (for tests)" if runtime.for_tests else state, detail, runtime.remedy)
 
 
-def make_environment_row(environment: EnvironmentState) -> tuple[str, str, str, str]:
+def _make_environment_row(environment: EnvironmentState) -> tuple[str, str, str, str]:
     from edgewright.schema.units import show_bytes
 
     size = "" if environment.bytes is None else f" {show_bytes(environment.bytes)}"
     return (environment.name, f"{environment.state}{size}", environment.path, environment.remedy)
 
 
-def make_telemetry_row(switch: TelemetryState) -> tuple[str, str, str, str]:
+def _make_telemetry_row(switch: TelemetryState) -> tuple[str, str, str, str]:
     """State is `off` or `on`; the detail says how it is kept off."""
     detail = f"{switch.variable}={switch.value}" if switch.variable else switch.barrier
     advice = "" if switch.set else f"import edgewright before {switch.package}"

@@ -67,18 +67,18 @@ def evaluate(**given: Any) -> None:
     from edgewright.flows.evaluate.flow import evaluate as run_evaluation
 
     check_code(given)
-    plan = make_plan(given)
+    plan = _make_plan(given)
     with closing(open_device(plan.device)) as device, closing(open_user_store()) as store, show_progress() as progress:
         result = run_evaluation(plan, device, store, progress, dict(given["tags"]))
     if given["as_json"]:
         print_json(result.report)
     else:
-        show(result.report)
+        _show(result.report)
     if result.error is not None:
         raise result.error
 
 
-def make_plan(given: dict[str, Any]) -> EvaluatePlan:
+def _make_plan(given: dict[str, Any]) -> EvaluatePlan:
     import msgspec
 
     from edgewright.errors import UsageError
@@ -115,20 +115,22 @@ def make_plan(given: dict[str, Any]) -> EvaluatePlan:
     )
 
 
-def show(report: EvaluationReport) -> None:
+def _show(report: EvaluationReport) -> None:
     from edgewright.cli.rendering.output import print_line
     from edgewright.schema.units import show_share
 
     headers = [report.metric if header == "metric" else header for header in HEADERS]
-    print_table(headers, [make_evaluation_row(row) for row in report.results], piped_only=("run",), droppable=DROPPABLE)
+    print_table(
+        headers, [_make_evaluation_row(row) for row in report.results], piped_only=("run",), droppable=DROPPABLE
+    )
     for row in report.results:
         if any(one.n - one.correct > 1 for one in row.worst_classes):  # single misses of single samples tell nothing
             print_line("")
             print_line(f"{row.model} in {row.runtime}: the classes with the most misses")
             for one in row.worst_classes[:MAX_SHOWN]:
                 right = f"{one.correct} of {one.n} right ({show_share(one.correct / one.n)})"
-                other = format_class(one.taken_for, one.taken_for_name)
-                print_line(f"    {format_class(one.label, one.name)}: {right}, taken for {other} {one.times}×")
+                other = _format_class(one.taken_for, one.taken_for_name)
+                print_line(f"    {_format_class(one.label, one.name)}: {right}, taken for {other} {one.times}×")
     for note in report.notes:
         print_message(f"{report.data}: {note}.")
     for skipped in report.skipped[:MAX_SHOWN]:
@@ -137,11 +139,11 @@ def show(report: EvaluationReport) -> None:
         print_message(f"… and {len(report.skipped) - MAX_SHOWN} more of {report.samples}.")
 
 
-def format_class(label: int, name: str) -> str:
+def _format_class(label: int, name: str) -> str:
     return f"{label} {name}" if name else str(label)
 
 
-def make_evaluation_row(row: EvaluationRow) -> tuple[str, ...]:
+def _make_evaluation_row(row: EvaluationRow) -> tuple[str, ...]:
     from edgewright.schema.units import UNKNOWN, show_share
 
     metric, paired = row.metric, row.paired
@@ -157,7 +159,7 @@ def make_evaluation_row(row: EvaluationRow) -> tuple[str, ...]:
         str(row.evaluated),
         row.state if metric is None else figure(metric.value),
         UNKNOWN if metric is None else f"{figure(metric.low)}–{figure(metric.high)}",
-        ("reference" if row.reference else UNKNOWN) if paired is None else format_difference(paired, share=share),
+        ("reference" if row.reference else UNKNOWN) if paired is None else _format_difference(paired, share=share),
         UNKNOWN if paired is None else f"{paired.p:.2g}",
         UNKNOWN if row.agreement is None else show_share(row.agreement.value),
         UNKNOWN if row.sqnr_db is None else f"{row.sqnr_db:.1f} dB",
@@ -166,7 +168,7 @@ def make_evaluation_row(row: EvaluationRow) -> tuple[str, ...]:
     )
 
 
-def format_difference(paired: PairedRow, *, share: bool) -> str:
+def _format_difference(paired: PairedRow, *, share: bool) -> str:
     """In points of a percent for shares."""
     value, low, high = paired.difference, paired.low, paired.high
     if share:

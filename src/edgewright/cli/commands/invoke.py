@@ -50,10 +50,10 @@ def invoke(
     save_outputs(Path(output), outputs)
     for note in notes:
         print_message(note)
-    show(outputs, Path(output), info.name, as_json=as_json)
+    _show(outputs, Path(output), info.name, as_json=as_json)
 
 
-def show(outputs: dict[str, Array], path: Path, runtime: str, *, as_json: bool) -> None:
+def _show(outputs: dict[str, Array], path: Path, runtime: str, *, as_json: bool) -> None:
     described = [(name, array.dtype.name, list(array.shape)) for name, array in outputs.items()]
     if as_json:
         print_json(

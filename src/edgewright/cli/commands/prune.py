@@ -99,12 +99,12 @@ def prune(**given: Any) -> None:
     from edgewright.flows.prune.flow import check_plan
     from edgewright.flows.prune.flow import prune as run
 
-    check_options(given)
+    _check_options(given)
     check_code(given)
-    run_training_command(check_plan, run, make_plan(given), given, show)
+    run_training_command(check_plan, run, _make_plan(given), given, _show)
 
 
-def check_options(given: dict[str, Any]) -> None:
+def _check_options(given: dict[str, Any]) -> None:
     """UsageError for options that go with another method or source."""
     if given["method"] == "structured":
         why = "it chooses single weights, and whole channels are cut to a budget"
@@ -126,7 +126,7 @@ def check_options(given: dict[str, Any]) -> None:
         reject_unused_options(DISTILLATION_OPTIONS, "the source does not teach", "leave out --no-teach")
 
 
-def make_plan(given: dict[str, Any]) -> PrunePlan:
+def _make_plan(given: dict[str, Any]) -> PrunePlan:
     import msgspec
 
     from edgewright.errors import UsageError
@@ -171,7 +171,7 @@ def make_plan(given: dict[str, Any]) -> PrunePlan:
     )
 
 
-def show(report: PruneReport) -> None:
+def _show(report: PruneReport) -> None:
     show_networks(report.sides)
     if report.widths:
         rows = [(row.name, row.kind, str(row.before), str(row.after), f"{len(row.layers)}") for row in report.widths]

@@ -113,14 +113,14 @@ def quantize(**given: Any) -> None:
         named = [word for word in (*TRAINING_SETTINGS, "held_out", "control") if word != "seed"]
         reject_unused_options(named, "nothing is trained without --qat", "--qat with it, or leave it out")
     check_code(given)
-    plan = make_plan(given)
+    plan = _make_plan(given)
     if given["dry_run"]:
         print_json(plan)
         return
-    run(plan, given["output"], given["html"], sites=given["report"], as_json=given["as_json"])
+    _run(plan, given["output"], given["html"], sites=given["report"], as_json=given["as_json"])
 
 
-def make_plan(given: dict[str, Any]) -> QuantizePlan:
+def _make_plan(given: dict[str, Any]) -> QuantizePlan:
     from pathlib import Path
 
     import msgspec
@@ -173,7 +173,7 @@ def make_plan(given: dict[str, Any]) -> QuantizePlan:
     )
 
 
-def run(plan: QuantizePlan, output: str, html: str | None, *, sites: bool, as_json: bool) -> None:
+def _run(plan: QuantizePlan, output: str, html: str | None, *, sites: bool, as_json: bool) -> None:
     from contextlib import closing
     from pathlib import Path
 
@@ -187,14 +187,14 @@ def run(plan: QuantizePlan, output: str, html: str | None, *, sites: bool, as_js
     if as_json:
         print_json(report)
     else:
-        show(report, sites=sites)
+        _show(report, sites=sites)
     if html is not None:
-        write_html(Path(html), report)
+        _write_html(Path(html), report)
     if error is not None:
         raise error
 
 
-def write_html(path: Path, report: QuantizeReport) -> None:
+def _write_html(path: Path, report: QuantizeReport) -> None:
     from edgewright.system.files import write_atomically
     from edgewright.web.pages.quantization import render_quantization
 
@@ -202,8 +202,8 @@ def write_html(path: Path, report: QuantizeReport) -> None:
     print_message(f"Wrote {path}.")
 
 
-def show(report: QuantizeReport, *, sites: bool) -> None:
-    print_table(HEADERS, [make_artifact_row(row) for row in report.artifacts], droppable=DROPPABLE)
+def _show(report: QuantizeReport, *, sites: bool) -> None:
+    print_table(HEADERS, [_make_artifact_row(row) for row in report.artifacts], droppable=DROPPABLE)
     for row in report.artifacts:
         if row.reason:
             print_message(f"{row.runtime} {row.precision}: {row.reason}")
@@ -228,10 +228,10 @@ def show(report: QuantizeReport, *, sites: bool) -> None:
         nodes = ", ".join(f"{node_report.node} ({node_report.precision})" for node_report in kept)
         print_message(f"Kept in higher precision: {nodes}")
     if sites and findings:
-        show_node_reports(findings)
+        _show_node_reports(findings)
 
 
-def make_artifact_row(row: QuantizedRow) -> tuple[str, ...]:
+def _make_artifact_row(row: QuantizedRow) -> tuple[str, ...]:
     from edgewright.schema.units import show_bytes
 
     metric, speed = row.metric, row.speedup
@@ -252,16 +252,16 @@ def make_artifact_row(row: QuantizedRow) -> tuple[str, ...]:
     )
 
 
-def show_node_reports(sites: Sequence[WeightNodeReport]) -> None:
+def _show_node_reports(sites: Sequence[WeightNodeReport]) -> None:
     """The operators that cost most by themselves first."""
     rows = [
         (
             node_report.node,
             node_report.op,
             node_report.precision,
-            format_db(node_report.sqnr_db),
-            format_db(node_report.weights_db),
-            format_db(node_report.input_db),
+            _format_db(node_report.sqnr_db),
+            _format_db(node_report.weights_db),
+            _format_db(node_report.input_db),
             f"{node_report.agreement:.0%}" if node_report.agreement is not None else "–",
             node_report.kept or "–",
         )
@@ -273,5 +273,5 @@ def show_node_reports(sites: Sequence[WeightNodeReport]) -> None:
     )
 
 
-def format_db(value: float | None) -> str:
+def _format_db(value: float | None) -> str:
     return f"{value:.1f} dB" if value is not None else "–"

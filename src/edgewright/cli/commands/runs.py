@@ -49,14 +49,14 @@ def list_command(tags: tuple[tuple[str, str], ...], as_json: bool, **wanted: Any
         return
     print_table(
         LIST_HEADERS,
-        [make_list_row(row) for row in rows],
+        [_make_list_row(row) for row in rows],
         droppable=("tags", "device", "kind", "interval", "precision", "started", "state"),
     )
     if not rows:
         print_message("No runs. edgewright benchmark MODEL makes one, edgewright demo a dozen.")
 
 
-def make_list_row(row: RunSummary) -> tuple[str, ...]:
+def _make_list_row(row: RunSummary) -> tuple[str, ...]:
     from edgewright.cli.rendering.tables import format_tags
     from edgewright.schema.units import UNKNOWN, show_range, show_us
 
@@ -110,13 +110,13 @@ def export_command(items: tuple[str, ...], **wanted: str | None) -> None:
     chosen = {name: path for name, path in wanted.items() if path is not None}
     with closing(open_user_store()) as store:
         if not chosen:
-            export_folder(items, store)
+            _export_folder(items, store)
         for name, path in chosen.items():
-            write_report(name, path, items, store)
+            _write_report(name, path, items, store)
             click.echo(path)
 
 
-def export_folder(items: tuple[str, ...], store: Store) -> None:
+def _export_folder(items: tuple[str, ...], store: Store) -> None:
     from pathlib import Path
 
     from edgewright.errors import UsageError
@@ -129,7 +129,7 @@ def export_folder(items: tuple[str, ...], store: Store) -> None:
     click.echo(items[1])
 
 
-def write_report(name: str, path: str, items: tuple[str, ...], store: Store) -> None:
+def _write_report(name: str, path: str, items: tuple[str, ...], store: Store) -> None:
     from pathlib import Path
 
     from edgewright.errors import UsageError

@@ -27,13 +27,13 @@ def list_command(as_json: bool) -> None:
     """List the environments that can be set up, and how each stands here."""
     from edgewright.runtimes.environments import examine_environments
 
-    statuses = examine_environments(find_environments_folder())
+    statuses = examine_environments(_find_environments_folder())
     if as_json:
         print_json(
-            {"schema": "edgewright.environments/1", "environments": [describe_environment(one) for one in statuses]}
+            {"schema": "edgewright.environments/1", "environments": [_describe_environment(one) for one in statuses]}
         )
         return
-    print_table(HEADERS, [make_environment_row(one) for one in statuses], droppable=("path", "brings"))
+    print_table(HEADERS, [_make_environment_row(one) for one in statuses], droppable=("path", "brings"))
     print_message(
         "What is not set up here runs in the Python that Edgewright is installed in, where that has its packages."
     )
@@ -54,7 +54,7 @@ def setup(name: str, yes: bool, as_json: bool) -> None:
     from edgewright.runtimes.environments import examine_environment
     from edgewright.schema.units import show_bytes
 
-    folder = find_environments_folder()
+    folder = _find_environments_folder()
     plan = plan_setup(folder, name)
     if examine_environment(folder, plan.environment.name).state != "ready":
         print_message(
@@ -82,14 +82,14 @@ def remove(name: str) -> None:
     """Remove the environment NAME; it can be set up again from its lock."""
     from edgewright.flows.environments.flow import remove_environment as discard
 
-    removed = discard(find_environments_folder(), name)
+    removed = discard(_find_environments_folder(), name)
     for path in removed:
         click.echo(path)
     if not removed:
         print_message(f"{name} is not set up.")
 
 
-def find_environments_folder() -> Path:
+def _find_environments_folder() -> Path:
     """Under EDGEWRIGHT_HOME, or the platform's folder for a user's data."""
     from edgewright.runtimes.environments import FOLDER
     from edgewright.store.location import find_home
@@ -97,7 +97,7 @@ def find_environments_folder() -> Path:
     return find_home(os.environ) / FOLDER
 
 
-def make_environment_row(status: EnvironmentStatus) -> tuple[str, ...]:
+def _make_environment_row(status: EnvironmentStatus) -> tuple[str, ...]:
     from edgewright.schema.units import show_bytes
 
     info, record = status.environment, status.record
@@ -106,7 +106,7 @@ def make_environment_row(status: EnvironmentStatus) -> tuple[str, ...]:
     return (info.name, info.runtime, status.state, size, info.purpose, path)
 
 
-def describe_environment(status: EnvironmentStatus) -> dict[str, Any]:
+def _describe_environment(status: EnvironmentStatus) -> dict[str, Any]:
     """One environment as JSON has it; `bytes` is None where it is not ready, `expected_bytes` a rough guess."""
     info, record = status.environment, status.record
     return {

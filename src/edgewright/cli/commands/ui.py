@@ -50,19 +50,19 @@ def ui(port: int, host: str, open_it: bool | None, folders: tuple[str, ...], all
         def ready() -> None:
             click.echo(address)
             print_message("Ctrl-C ends it.")
-            if open_it or (open_it is None and has_terminal()):
-                open_browser(address)
+            if open_it or (open_it is None and _has_terminal()):
+                _open_browser(address)
 
         serve(store, server, access_rules, ready, tuple(Path(folder).absolute() for folder in folders))
 
 
-def has_terminal() -> bool:
+def _has_terminal() -> bool:
     import sys
 
     return sys.stdout.isatty()
 
 
-def open_browser(address: str) -> None:
+def _open_browser(address: str) -> None:
     """In the user's browser; from a thread, since some of its kinds wait for it to end."""
     import threading
     import webbrowser

@@ -36,13 +36,13 @@ def print_table(
     first one first, until the table fits the terminal.
     """
     if sys.stdout.isatty():
-        print_rich(headers, rows, title, left_out=piped_only, droppable=droppable)
+        _print_rich(headers, rows, title, left_out=piped_only, droppable=droppable)
         return
     for row in (headers, *rows):
         print_line("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in row))
 
 
-def print_rich(
+def _print_rich(
     headers: Sequence[str],
     rows: Sequence[Sequence[str]],
     title: str,
@@ -55,7 +55,7 @@ def print_rich(
     console = Console()
     endless = console.options.update_width(UNLIMITED_COLUMNS)
     for dropped in range(len(droppable) + 1):
-        table = make_table(headers, rows, title, left_out=(*left_out, *droppable[:dropped]))
+        table = _make_table(headers, rows, title, left_out=(*left_out, *droppable[:dropped]))
         if console.measure(table, options=endless).maximum <= console.width:
             break
     console.print(table)
@@ -63,7 +63,7 @@ def print_rich(
         print_message(f"No room for: {', '.join(droppable[:dropped])}. A wider terminal or a pipe has all.")
 
 
-def make_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str, *, left_out: Sequence[str]) -> Table:
+def _make_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str, *, left_out: Sequence[str]) -> Table:
     """A table without the columns that are left out; Text, since a name with brackets in it is no markup."""
     from rich.table import Table
     from rich.text import Text
@@ -72,7 +72,7 @@ def make_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str
     heading = Text(printable(title)) if title else None
     table = Table(title=heading, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for position in chosen:
-        numeric = is_numeric(rows, position)
+        numeric = _is_numeric(rows, position)
         justify: Literal["left", "right"] = "right" if numeric else "left"
         table.add_column(headers[position], justify=justify, overflow="fold", no_wrap=numeric)
     for row in rows:
@@ -80,7 +80,7 @@ def make_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str
     return table
 
 
-def is_numeric(rows: Sequence[Sequence[str]], position: int) -> bool:
+def _is_numeric(rows: Sequence[Sequence[str]], position: int) -> bool:
     """Whether every cell of the column begins with a digit."""
     cells = [row[position] for row in rows if row[position]]
     return bool(cells) and all(cell[0].isdigit() for cell in cells)
@@ -111,7 +111,7 @@ def show_progress() -> Iterator[Callable[[str], None]]:
     """
     is_terminal = sys.stderr.isatty()
     shows_all = os.environ.get(PROGRESS) == "all"
-    show = print_message if shows_all else rewrite_line if is_terminal else make_stage_printer()
+    show = print_message if shows_all else _rewrite_line if is_terminal else make_stage_printer()
 
     def progress(text: str) -> None:
         raise_if_interrupted()
@@ -121,10 +121,10 @@ def show_progress() -> Iterator[Callable[[str], None]]:
         yield progress
     finally:
         if is_terminal and not shows_all:
-            rewrite_line("")
+            _rewrite_line("")
 
 
-def rewrite_line(text: str) -> None:
+def _rewrite_line(text: str) -> None:
     """Write over the last line of the terminal."""
     text = printable(text)[: shutil.get_terminal_size().columns - 1]
     sys.stderr.write(f"\r\x1b[2K{text}")

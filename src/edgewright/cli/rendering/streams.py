@@ -45,7 +45,7 @@ class ClosableStream:
 def tolerate_closed_streams() -> Iterator[None]:
     """Within, sys.stdout and sys.stderr outlive their readers."""
     originals = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = wrap_stream(sys.stdout), wrap_stream(sys.stderr)
+    sys.stdout, sys.stderr = _wrap_stream(sys.stdout), _wrap_stream(sys.stderr)
     try:
         yield
     finally:
@@ -55,6 +55,6 @@ def tolerate_closed_streams() -> Iterator[None]:
         sys.stdout, sys.stderr = originals
 
 
-def wrap_stream(stream: TextIO) -> TextIO:
+def _wrap_stream(stream: TextIO) -> TextIO:
     """Python has None for a stream that was closed before it began."""
     return stream if stream is None else cast("TextIO", ClosableStream(stream))

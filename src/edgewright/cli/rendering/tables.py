@@ -30,17 +30,17 @@ TOP_LAYERS = 10
 def show_benchmark(report: BenchmarkReport) -> None:
     """The runs, one row each; with a single run its slowest layers too."""
     verdicts = {comparison.b: format_verdict(comparison) for comparison in report.comparisons}
-    rows = [make_benchmark_row(row, verdicts) for row in report.runs]
+    rows = [_make_benchmark_row(row, verdicts) for row in report.runs]
     print_table(HEADERS, rows, piped_only=("run",), droppable=("cold start", "peak memory", "p90", "size", "precision"))
     print_line("")
     for row in report.runs:
-        print_line(f"{row.run_id} {describe_layers(row)}")
-        show_findings(row)
+        print_line(f"{row.run_id} {_describe_layers(row)}")
+        _show_findings(row)
     if len(report.runs) == 1 and report.runs[0].layers:
-        show_layers(report.runs[0].layers, most=TOP_LAYERS)
+        _show_layers(report.runs[0].layers, most=TOP_LAYERS)
 
 
-def make_benchmark_row(row: BenchmarkRow, verdicts: dict[str, str]) -> tuple[str, ...]:
+def _make_benchmark_row(row: BenchmarkRow, verdicts: dict[str, str]) -> tuple[str, ...]:
     verdict = row.state if row.state != "done" else verdicts.get(row.run_id, "reference")
     return (row.model, row.runtime, row.precision, *format_figures(row), verdict, row.run_id)
 
@@ -67,16 +67,16 @@ def format_verdict(comparison: Comparison) -> str:
         text = f"{show_ratio(1 / ratio, None, None)} faster{show_bounds(high and 1 / high, low and 1 / low)}"
     if comparison.verdict == "slower":
         text = f"{show_ratio(ratio, None, None)} slower{show_bounds(low, high)}"
-    return text + format_confidence(comparison)
+    return text + _format_confidence(comparison)
 
 
-def format_confidence(comparison: Comparison) -> str:
+def _format_confidence(comparison: Comparison) -> str:
     """Said only where too few processes keep the interval from its 99 %."""
     short = comparison.low is not None and comparison.confidence < CONFIDENCE
     return f" at {comparison.confidence:.0%}" if short else ""
 
 
-def describe_layers(row: BenchmarkRow) -> str:
+def _describe_layers(row: BenchmarkRow) -> str:
     """The layers against the whole, and where they ran, in one line."""
     totals = row.layer_totals
     if totals is None:
@@ -89,23 +89,23 @@ def describe_layers(row: BenchmarkRow) -> str:
     )
 
 
-def show_findings(row: BenchmarkRow) -> None:
+def _show_findings(row: BenchmarkRow) -> None:
     """Why it is slow, one cause a line, the costliest first."""
     for finding in row.findings:
         share = "" if finding.share is None else f"{show_share(finding.share)} of the time: "
         print_line(f"    slow ({finding.code}): {share}{finding.text}.")
 
 
-def show_layers(layers: Sequence[LayerRow], most: int | None = None) -> None:
+def _show_layers(layers: Sequence[LayerRow], most: int | None = None) -> None:
     """The layers in the order they ran, or only the slowest ones."""
     chosen = sorted(layers, key=lambda layer: -layer.median_us)[:most] if most else layers
     title = f"the {len(chosen)} slowest of {len(layers)} layers" if most and len(chosen) < len(layers) else "layers"
     print_table(
-        LAYER_HEADERS, [make_layer_row(layer) for layer in chosen], title, droppable=("source", "evidence", "unit")
+        LAYER_HEADERS, [_make_layer_row(layer) for layer in chosen], title, droppable=("source", "evidence", "unit")
     )
 
 
-def make_layer_row(layer: LayerRow) -> tuple[str, ...]:
+def _make_layer_row(layer: LayerRow) -> tuple[str, ...]:
     return (
         str(layer.position),
         layer.name,
@@ -122,12 +122,12 @@ def make_layer_row(layer: LayerRow) -> tuple[str, ...]:
 def show_comparisons(comparisons: Sequence[Comparison], names: dict[str, str]) -> None:
     print_table(
         ("reference", "compared", "time ratio (99 % interval)", "verdict"),
-        [make_comparison_row(c, names) for c in comparisons],
+        [_make_comparison_row(c, names) for c in comparisons],
     )
 
 
-def make_comparison_row(comparison: Comparison, names: dict[str, str]) -> tuple[str, ...]:
-    ratio = show_ratio(comparison.ratio, comparison.low, comparison.high) + format_confidence(comparison)
+def _make_comparison_row(comparison: Comparison, names: dict[str, str]) -> tuple[str, ...]:
+    ratio = show_ratio(comparison.ratio, comparison.low, comparison.high) + _format_confidence(comparison)
     return (names[comparison.a], names[comparison.b], ratio, comparison.verdict)
 
 
@@ -139,14 +139,14 @@ def show_run(run: Run, lineage: Lineage) -> None:
         ("state", f"{run.state}{f': {run.error}' if run.error else ''}"),
         ("started", run.started_at),
         ("finished", run.finished_at or UNKNOWN),
-        ("imported", format_origin(run.imported, run.imported_at)),
+        ("imported", _format_origin(run.imported, run.imported_at)),
         ("model", f"{row.model} {row.precision} {row.model_sha256[:12]}"),
-        ("runtime", f"{run.runtime} {find_runtime_version(run)}".strip()),
+        ("runtime", f"{run.runtime} {_find_runtime_version(run)}".strip()),
         ("device", f"{row.device} {run.device.facts.get('model', '') if run.device else ''}".strip()),
         ("threads", str(row.threads)),
         (
             "energy",
-            f"{format_uj(row.energy.uj_per_inference)} ({row.energy.evidence}: {row.energy.source})"
+            f"{_format_uj(row.energy.uj_per_inference)} ({row.energy.evidence}: {row.energy.source})"
             if row.energy
             else f"unknown: {row.energy_source}",
         ),
@@ -155,36 +155,36 @@ def show_run(run: Run, lineage: Lineage) -> None:
     ]
     print_table(("fact", "value"), [fact for fact in facts if fact[1]])
     print_line("")
-    print_table(("figure", "value", "low", "high", "n"), [make_metric_row(metric) for metric in run.metrics])
+    print_table(("figure", "value", "low", "high", "n"), [_make_metric_row(metric) for metric in run.metrics])
     if run.outputs:
         print_line("")
-        print_table(("output", "name", "size", "sha256"), [make_output_row(one) for one in run.outputs])
-    show_lineage(lineage)
+        print_table(("output", "name", "size", "sha256"), [_make_output_row(one) for one in run.outputs])
+    _show_lineage(lineage)
     if run.environment:
         print_line("")
-        print_table(("environment", "value"), [(name, format_fact(fact)) for name, fact in run.environment.items()])
+        print_table(("environment", "value"), [(name, _format_fact(fact)) for name, fact in run.environment.items()])
     if row.layers:
         print_line("")
-        print_line(describe_layers(row))
-        show_findings(row)
-        show_layers(row.layers)
+        print_line(_describe_layers(row))
+        _show_findings(row)
+        _show_layers(row.layers)
     for warning in run.warnings:
         print_line(f"Warning ({warning.code}): {warning.text}.")
 
 
-def format_origin(imported: bool | None, at: str | None) -> str:
+def _format_origin(imported: bool | None, at: str | None) -> str:
     """Where a run comes from; empty for one that was made here."""
     if imported is None:
         return "unknown: recorded by an older version"
     return (at or "yes") if imported else ""
 
 
-def make_output_row(output: RunOutput) -> tuple[str, ...]:
+def _make_output_row(output: RunOutput) -> tuple[str, ...]:
     kind, _, name = output.role.partition(":")
     return (kind, name or UNKNOWN, show_bytes(output.bytes), output.sha256[:12])
 
 
-def show_lineage(lineage: Lineage) -> None:
+def _show_lineage(lineage: Lineage) -> None:
     """What the model was made from, one step up a line, and what was made from the outputs."""
     steps = [("made from", one) for one in lineage.made_from] + [("made into", one) for one in lineage.made_into]
     if not steps:
@@ -197,14 +197,14 @@ def show_lineage(lineage: Lineage) -> None:
     print_table(("lineage", "model", "sha256", "by", "for", "as", "run"), rows, droppable=("for", "sha256"))
 
 
-def format_fact(fact: object) -> str:
+def _format_fact(fact: object) -> str:
     """A value of the environment in one line."""
     if isinstance(fact, dict):
         return ", ".join(f"{name} {value}" for name, value in fact.items())
     return ", ".join(map(str, fact)) if isinstance(fact, list | tuple) else str(fact)
 
 
-def find_runtime_version(run: Run) -> str:
+def _find_runtime_version(run: Run) -> str:
     """The version of the runtime's own package, as the run's environment has it."""
     packages = run.environment.get("packages", {})
     return str(packages.get(TABLE[run.runtime].distribution, "")) if run.runtime in TABLE else ""
@@ -215,28 +215,28 @@ def format_tags(tags: Mapping[str, str]) -> str:
     return ", ".join(f"{name}={value}" for name, value in tags.items() if name not in RESERVED_TAGS)
 
 
-def make_metric_row(metric: Metric) -> tuple[str, ...]:
-    show = FORMATTERS.get(metric.unit, format_plain)
+def _make_metric_row(metric: Metric) -> tuple[str, ...]:
+    show = FORMATTERS.get(metric.unit, _format_plain)
     return (metric.name, show(metric.value), show(metric.low), show(metric.high), str(metric.n))
 
 
-def format_plain(value: float | None) -> str:
+def _format_plain(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:g}"
 
 
-def format_ns(value: float | None) -> str:
+def _format_ns(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.0f} ns"
 
 
-def format_uj(value: float | None) -> str:
+def _format_uj(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.3g} µJ"
 
 
 FORMATTERS: dict[str, Callable[[float | None], str]] = {
     "us": show_us,
-    "ns": format_ns,
+    "ns": _format_ns,
     "bytes": show_bytes,
-    "uJ": format_uj,
+    "uJ": _format_uj,
 }
 
 

@@ -64,7 +64,7 @@ def analyze(
     Raises ModelNotFound, ModelUnreadable, ExternalDataMissing, InputError, LimitReached where reading takes more than
     the budget has, and UsageError for an unknown runtime.
     """
-    chosen, began = choose_runtimes(runtimes), monotonic()
+    chosen, began = _choose_runtimes(runtimes), monotonic()
     budget = budget or read_budget().for_files(measure_file(path))
     progress(f"{path.name}: reading")
     graph = read_graph(path, shapes, budget)
@@ -76,14 +76,14 @@ def analyze(
         progress(f"{path.name}: {name}")
         left = budget.after(monotonic() - began)
         try:
-            reports.append(report_runtime(name, path, graph, source, left))
+            reports.append(_report_runtime(name, path, graph, source, left))
         except LimitReached as error:
-            reports.append(make_unknown_report(name, f"{error}; {error.try_this}", read_table(name)))
-    notes = (*list_reading_notes(graph), *list_memory_notes(graph, budget))
-    return Analysis(model=describe_model(path, graph), notes=notes, costs=costs, runtimes=tuple(reports))
+            reports.append(_make_unknown_report(name, f"{error}; {error.try_this}", read_table(name)))
+    notes = (*_list_reading_notes(graph), *_list_memory_notes(graph, budget))
+    return Analysis(model=_describe_model(path, graph), notes=notes, costs=costs, runtimes=tuple(reports))
 
 
-def choose_runtimes(words: Sequence[str]) -> list[str]:
+def _choose_runtimes(words: Sequence[str]) -> list[str]:
     if not words or list(words) == ["all"]:
         return [name for name in TABLE if read_table(name) is not None]
     names = list(dict.fromkeys(find_runtime(word).name for word in words))
@@ -110,7 +110,7 @@ def read_graph(path: Path, shapes: Mapping[str, Sequence[int]], budget: Resource
     )
 
 
-def describe_model(path: Path, graph: TypedGraph) -> AnalyzedModel:
+def _describe_model(path: Path, graph: TypedGraph) -> AnalyzedModel:
     files = [path, *(path.parent / name for name in graph.data_files)]
     return AnalyzedModel(
         path=str(path),
@@ -129,13 +129,13 @@ def describe_model(path: Path, graph: TypedGraph) -> AnalyzedModel:
     )
 
 
-def list_reading_notes(graph: TypedGraph) -> tuple[str, ...]:
+def _list_reading_notes(graph: TypedGraph) -> tuple[str, ...]:
     """What the figures rest on."""
     notes = list(graph.notes)
     if graph.assumed:
         names = ", ".join(f"'{name}'" for name in graph.assumed)
         notes.append(f"the leading size of {names} is free and taken as 1: --shape says otherwise")
-    for name in list_free_inputs(graph):
+    for name in _list_free_inputs(graph):
         shown = ",".join(str(size) if isinstance(size, int) else size or "?" for size in graph.shapes[name])
         notes.append(f"input '{name}' has free sizes ({shown}): give them with --shape for all figures")
     doubles = [name for name, kind in graph.tensors.items() if kind.stored and kind.dtype == "float64"]
@@ -144,7 +144,7 @@ def list_reading_notes(graph: TypedGraph) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def list_memory_notes(graph: TypedGraph, budget: ResourceBudget) -> list[str]:
+def _list_memory_notes(graph: TypedGraph, budget: ResourceBudget) -> list[str]:
     """What speaks against running the model within the memory limit."""
     try:
         check_memory(graph, budget, "the model")
@@ -153,31 +153,31 @@ def list_memory_notes(graph: TypedGraph, budget: ResourceBudget) -> list[str]:
     return []
 
 
-def list_free_inputs(graph: TypedGraph) -> list[str]:
+def _list_free_inputs(graph: TypedGraph) -> list[str]:
     return [name for name, sizes in graph.shapes.items() if any(isinstance(size, str) for size in sizes)]
 
 
 # Runtimes
 
 
-def report_runtime(
+def _report_runtime(
     name: str, path: Path, graph: TypedGraph, source: LinkedOperators, left: ResourceBudget
 ) -> RuntimeReport:
     table = read_table(name)
     if not left.left_seconds:
         raise left.time_error("the analysis")
     if table is None:
-        return make_unknown_report(name, "it has no support table")
+        return _make_unknown_report(name, "it has no support table")
     if graph.format not in table.reads:
-        return make_unknown_report(name, f"it is compiled from {' or '.join(table.reads)}", table)
+        return _make_unknown_report(name, f"it is compiled from {' or '.join(table.reads)}", table)
     if graph.format == "tflite":
-        return report_own_operators(table, source)
+        return _report_own_operators(table, source)
     return (
-        report_dry_run(table, path, graph, left) if table.units_in == "own" else report_by_table(table, graph, source)
+        _report_dry_run(table, path, graph, left) if table.units_in == "own" else _report_by_table(table, graph, source)
     )
 
 
-def make_unknown_report(name: str, reason: str, table: SupportTable | None = None) -> RuntimeReport:
+def _make_unknown_report(name: str, reason: str, table: SupportTable | None = None) -> RuntimeReport:
     return RuntimeReport(
         runtime=name,
         state="unknown",
@@ -188,19 +188,19 @@ def make_unknown_report(name: str, reason: str, table: SupportTable | None = Non
     )
 
 
-def report_by_table(table: SupportTable, graph: TypedGraph, source: LinkedOperators) -> RuntimeReport:
+def _report_by_table(table: SupportTable, graph: TypedGraph, source: LinkedOperators) -> RuntimeReport:
     """By the table alone."""
     table = adapt_to_quantized(table) if graph.precision == "w8a8" else table
     items = source.items
     refused = {item.subject.name: verdict for item in items if (verdict := check_compile(table, item.subject))}
     findings = [
-        *check_model(table, graph),
-        *(make_finding(item.subject, refused.get(item.subject.name)) for item in items),
+        *_check_model(table, graph),
+        *(_make_finding(item.subject, refused.get(item.subject.name)) for item in items),
     ]
     found = tuple(one for one in findings if one is not None)
     return RuntimeReport(
         runtime=table.runtime,
-        state=decide_state(found),
+        state=_decide_state(found),
         reason="",
         versions=table.versions,
         source=table.source,
@@ -213,17 +213,17 @@ def report_by_table(table: SupportTable, graph: TypedGraph, source: LinkedOperat
             and (rule := table.operators.get(item.subject.op)) is not None
             and rule.rewrite
         ),
-        units=tuple(report_unit(unit, source, refused, "source") for unit in table.units),
+        units=tuple(_report_unit(unit, source, refused, "source") for unit in table.units),
     )
 
 
-def decide_state(findings: Sequence[SupportFinding]) -> SupportState:
+def _decide_state(findings: Sequence[SupportFinding]) -> SupportState:
     if not findings:
         return "compiles"
     return "needs shapes" if all(one.kind == "dynamic shape" for one in findings) else "refused"
 
 
-def check_model(table: SupportTable, graph: TypedGraph) -> list[SupportFinding]:
+def _check_model(table: SupportTable, graph: TypedGraph) -> list[SupportFinding]:
     """What stands in the way of the model as a whole: its opset, and sizes that are free."""
     found = []
     if table.opsets and graph.opset is not None and not table.opsets[0] <= graph.opset <= table.opsets[1]:
@@ -238,7 +238,7 @@ def check_model(table: SupportTable, graph: TypedGraph) -> list[SupportFinding]:
                 source=table.source,
             )
         )
-    for name in list_free_inputs(graph):
+    for name in _list_free_inputs(graph):
         sizes = ",".join(str(size) if isinstance(size, int) else "…" for size in graph.shapes[name])
         reason = f"input '{name}' has free sizes, and artifacts have fixed ones"
         found.append(
@@ -254,22 +254,22 @@ def check_model(table: SupportTable, graph: TypedGraph) -> list[SupportFinding]:
     return found
 
 
-def report_dry_run(table: SupportTable, path: Path, graph: TypedGraph, left: ResourceBudget) -> RuntimeReport:
+def _report_dry_run(table: SupportTable, path: Path, graph: TypedGraph, left: ResourceBudget) -> RuntimeReport:
     """LiteRT's writer is asked itself; the units are judged by the operators that it would write."""
-    if blocking := check_model(table, graph):
-        units = tuple(make_unknown_unit(unit) for unit in table.units)
-        return make_own_report(table, decide_state(blocking), tuple(blocking), units)
+    if blocking := _check_model(table, graph):
+        units = tuple(_make_unknown_unit(unit) for unit in table.units)
+        return _make_own_report(table, _decide_state(blocking), tuple(blocking), units)
     sizes = {name: tuple(int(size) for size in shape) for name, shape in graph.shapes.items()}
     run = plan_file(path, sizes, left.after(DRY_RUN_SHARE * left.left_seconds))
     if run.failure or run.refused:
-        units = tuple(make_unknown_unit(unit) for unit in table.units)
-        return make_own_report(table, "refused", tuple(list_rejected(run, table)), units)
-    return report_own_operators(
+        units = tuple(_make_unknown_unit(unit) for unit in table.units)
+        return _make_own_report(table, "refused", tuple(_list_rejected(run, table)), units)
+    return _report_own_operators(
         table, link_operators([make_planned_item(i, one) for i, one in enumerate(run.operators)])
     )
 
 
-def list_rejected(run: DryRun, table: SupportTable) -> list[SupportFinding]:
+def _list_rejected(run: DryRun, table: SupportTable) -> list[SupportFinding]:
     source = "the writer's dry run"
     if run.failure:
         return [SupportFinding(node="", op="", kind="operator", reason=run.failure, remedy=run.remedy, source=source)]
@@ -277,9 +277,9 @@ def list_rejected(run: DryRun, table: SupportTable) -> list[SupportFinding]:
         SupportFinding(
             node=one.node,
             op=one.op,
-            kind=classify_reason(one.reason),
+            kind=_classify_reason(one.reason),
             reason=one.reason,
-            remedy=one.remedy or suggest(one.op, table.runtime),
+            remedy=one.remedy or _suggest(one.op, table.runtime),
             source=source,
         )
         for one in run.refused
@@ -298,16 +298,16 @@ REASON_KINDS: dict[str, Kind] = {
 }
 
 
-def classify_reason(reason: str) -> Kind:
+def _classify_reason(reason: str) -> Kind:
     return next((kind for words, kind in REASON_KINDS.items() if words in reason), "attribute")
 
 
-def report_own_operators(table: SupportTable, linked: LinkedOperators) -> RuntimeReport:
-    units = tuple(report_unit(unit, linked, {}, "own") for unit in table.units)
-    return make_own_report(table, "compiles", (), units)
+def _report_own_operators(table: SupportTable, linked: LinkedOperators) -> RuntimeReport:
+    units = tuple(_report_unit(unit, linked, {}, "own") for unit in table.units)
+    return _make_own_report(table, "compiles", (), units)
 
 
-def make_own_report(
+def _make_own_report(
     table: SupportTable, state: SupportState, findings: tuple[SupportFinding, ...], units: tuple[UnitReport, ...]
 ) -> RuntimeReport:
     return RuntimeReport(
@@ -322,7 +322,7 @@ def make_own_report(
     )
 
 
-def make_finding(subject: CheckedOperator, verdict: UnsupportedReason | None) -> SupportFinding | None:
+def _make_finding(subject: CheckedOperator, verdict: UnsupportedReason | None) -> SupportFinding | None:
     if verdict is None:
         return None
     return SupportFinding(
@@ -330,12 +330,12 @@ def make_finding(subject: CheckedOperator, verdict: UnsupportedReason | None) ->
         op=subject.op,
         kind=verdict.kind,
         reason=verdict.reason,
-        remedy=verdict.remedy or suggest(subject.op),
+        remedy=verdict.remedy or _suggest(subject.op),
         source=verdict.source,
     )
 
 
-def suggest(op: str, besides: str = "") -> str:
+def _suggest(op: str, besides: str = "") -> str:
     """Which other runtimes compile the operator."""
     tables = [table for name in TABLE if name != besides and (table := read_table(name)) is not None]
     others = [table.runtime for table in tables if op in table.operators]
@@ -345,7 +345,7 @@ def suggest(op: str, besides: str = "") -> str:
 # Units
 
 
-def report_unit(
+def _report_unit(
     unit: UnitTable,
     linked: LinkedOperators,
     refused: Mapping[str, UnsupportedReason],
@@ -354,7 +354,7 @@ def report_unit(
     items = linked.items
     verdicts = [refused.get(item.subject.name) or check_unit(unit, item.subject) for item in items]
     own = [
-        make_finding(item.subject, verdict)
+        _make_finding(item.subject, verdict)
         for item, verdict in zip(items, verdicts, strict=True)
         if item.subject.name not in refused
     ]
@@ -373,7 +373,7 @@ def report_unit(
     )
 
 
-def make_unknown_unit(unit: UnitTable) -> UnitReport:
+def _make_unknown_unit(unit: UnitTable) -> UnitReport:
     return UnitReport(
         unit=unit.unit,
         backend=unit.backend,

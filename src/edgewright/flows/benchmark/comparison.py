@@ -84,17 +84,17 @@ def compare_evaluations(runs: Sequence[Run]) -> tuple[EvaluationComparison, ...]
 
     UsageError where they are of different metrics or data, share no sample, or their metric is no mean over samples.
     """
-    return tuple(pair_runs(runs[0], run) for run in runs[1:])
+    return tuple(_pair_runs(runs[0], run) for run in runs[1:])
 
 
-def pair_runs(a: Run, b: Run) -> EvaluationComparison:
-    metric = get_metric(a)
+def _pair_runs(a: Run, b: Run) -> EvaluationComparison:
+    metric = _get_metric(a)
     if metric in METRICS_WITHOUT_MEAN:
         raise UsageError(
             f"{metric} of two runs cannot be paired", "it is no mean over samples", "evaluate both at once"
         )
     for what, one, other in (
-        ("metric", metric, get_metric(b)),
+        ("metric", metric, _get_metric(b)),
         ("data", a.plan.get("data_fingerprint"), b.plan.get("data_fingerprint")),
     ):
         if not one or one != other:
@@ -103,7 +103,7 @@ def pair_runs(a: Run, b: Run) -> EvaluationComparison:
                 f"{what}: {one or 'unknown'} and {other or 'unknown'}",
                 "evaluate again",
             )
-    first, second = map_values_by_index(a), map_values_by_index(b)
+    first, second = _map_values_by_index(a), _map_values_by_index(b)
     common = sorted(first.keys() & second.keys())
     if not common:
         raise UsageError(f"{a.id} and {b.id} share no sample", "", "evaluate both on the same samples")
@@ -123,12 +123,12 @@ def pair_runs(a: Run, b: Run) -> EvaluationComparison:
     )
 
 
-def get_metric(run: Run) -> str:
+def _get_metric(run: Run) -> str:
     task = run.plan.get("task", {})
     return str(task.get("metric", "")) if isinstance(task, dict) else ""
 
 
-def map_values_by_index(run: Run) -> dict[int, float]:
+def _map_values_by_index(run: Run) -> dict[int, float]:
     """What each sample counts, by its place in the data set; the same sample may have been asked for twice."""
     series = {one.name: one.data for one in run.series}
     return dict(zip(parse_counts(series.get("sample.index", ())), series.get("sample.value", ()), strict=False))

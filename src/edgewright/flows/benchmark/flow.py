@@ -91,7 +91,7 @@ def benchmark(
     if plan.device == "local":
         check_host(plan, device)
     with TemporaryFolder() as folder:
-        all_measured = prepare_candidates(plan, models, device, folder)
+        all_measured = _prepare_candidates(plan, models, device, folder)
         session = BenchmarkSession(
             plan=plan, device=device, store=store, all_measured=all_measured, before=device.system_state()
         )
@@ -100,8 +100,8 @@ def benchmark(
             session.begin(models, tags)
             measure(device, all_measured, plan, folder, progress)
             if plan.layers:
-                profile_all(device, all_measured, plan, folder, progress)
-            check_unchanged(all_measured, plan, models)
+                _profile_all(device, all_measured, plan, folder, progress)
+            _check_unchanged(all_measured, plan, models)
         return session.finish("done")
 
 
@@ -117,13 +117,13 @@ def check_host(plan: BenchmarkPlan, device: Device) -> None:
             raise make_missing_error(info, f"{absent[0]} is not installed")
 
 
-def check_unchanged(
+def _check_unchanged(
     all_measured: Sequence[CandidateProcesses], plan: BenchmarkPlan, models: Mapping[str, Model]
 ) -> None:
     """Fail the lanes whose model file is not what it was at the beginning: nobody knows what was measured there."""
     for candidate, measured in zip(plan.candidates, all_measured, strict=True):
         model = models[candidate.model]
-        if measured.failure is None and hash_current_files(model) != model.sha256:
+        if measured.failure is None and _hash_current_files(model) != model.sha256:
             measured.failure = ModelUnreadable(
                 f"{model.name} changed while it was measured",
                 "its content is not what it was at the beginning",
@@ -131,7 +131,7 @@ def check_unchanged(
             )
 
 
-def hash_current_files(model: Model) -> str:
+def _hash_current_files(model: Model) -> str:
     path = Path(model.path)
     try:
         return hash_files([path, *(path.parent / name for name in model.data_files)])
@@ -139,14 +139,14 @@ def hash_current_files(model: Model) -> str:
         return ""
 
 
-def prepare_candidates(
+def _prepare_candidates(
     plan: BenchmarkPlan, models: Mapping[str, Model], device: Device, folder: Path
 ) -> list[CandidateProcesses]:
     """Bring models and inputs to the device."""
-    return [prepare_candidate(plan, position, models, device, folder) for position in range(len(plan.candidates))]
+    return [_prepare_candidate(plan, position, models, device, folder) for position in range(len(plan.candidates))]
 
 
-def prepare_candidate(
+def _prepare_candidate(
     plan: BenchmarkPlan, position: int, models: Mapping[str, Model], device: Device, folder: Path
 ) -> CandidateProcesses:
     candidate = plan.candidates[position]
@@ -173,7 +173,7 @@ def prepare_candidate(
     return CandidateProcesses(entry=entry)
 
 
-def profile_all(
+def _profile_all(
     device: Device, all_measured: Sequence[CandidateProcesses], plan: BenchmarkPlan, folder: Path, progress: Progress
 ) -> None:
     for position, measured in enumerate(all_measured):
@@ -218,7 +218,7 @@ class BenchmarkSession:
             )
             self._store.begin(run)
             self._runs.append(run)
-            outputs = tuple(save_files(self._store, run, self._plan))
+            outputs = tuple(_save_files(self._store, run, self._plan))
             self._runs[-1] = msgspec.structs.replace(run, outputs=outputs)
 
     def finish(self, state: RunState, error: str = "") -> BenchmarkOutcome:
@@ -314,7 +314,7 @@ class BenchmarkSession:
         )
 
 
-def save_files(store: Store, run: Run, plan: BenchmarkPlan) -> Iterator[RunOutput]:
+def _save_files(store: Store, run: Run, plan: BenchmarkPlan) -> Iterator[RunOutput]:
     """Put the model, its weight files and the user's inputs into the store, so that the run can be repeated."""
     if run.model is None:
         return

@@ -14,7 +14,7 @@ def check_fallback_shares(runs: Sequence[Run], percent: float) -> None:
     It fails as well where the layers are not known: a gate that cannot be checked is not passed. The error tells every
     run that fails, so that one does not hide the others.
     """
-    failures = [failure for run in runs if (failure := find_failure(run, percent))]
+    failures = [failure for run in runs if (failure := _find_failure(run, percent))]
     if not failures:
         return
     first = failures[0]
@@ -22,7 +22,7 @@ def check_fallback_shares(runs: Sequence[Run], percent: float) -> None:
     raise GateFailed(first.what, "; also ".join([first.why, *others]), first.try_this)
 
 
-def find_failure(run: Run, percent: float) -> GateFailed | None:
+def _find_failure(run: Run, percent: float) -> GateFailed | None:
     share = next((metric.value for metric in run.metrics if metric.name == FALLBACK_SHARE), None)
     name = f"{run.model.name if run.model else run.id} in {run.runtime}"
     if share is None:

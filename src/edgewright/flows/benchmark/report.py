@@ -133,66 +133,66 @@ def make_row(run: Run) -> BenchmarkRow:
         runtime=run.runtime,
         precision=run.model.precision if run.model else "",
         device=run.device.name if run.device else "",
-        threads=to_integer(run.plan.get("threads"), 1),
+        threads=_to_integer(run.plan.get("threads"), 1),
         processes=max((metric.n for metric in run.metrics if metric.name == "load"), default=0),
-        latency_us=make_timing("latency", metrics),
-        cpu_time_us=make_timing("cpu", metrics),
+        latency_us=_make_timing("latency", metrics),
+        cpu_time_us=_make_timing("cpu", metrics),
         cold_start_us=ColdStart(
-            import_=get_value(metrics, "start"),
-            load=get_value(metrics, "load"),
-            first_inference=get_value(metrics, "first_inference"),
+            import_=_get_value(metrics, "start"),
+            load=_get_value(metrics, "load"),
+            first_inference=_get_value(metrics, "first_inference"),
         ),
         memory_bytes=MemoryBytes(
-            before_load=get_value(metrics, "memory.before_load"),
-            after_load=get_value(metrics, "memory.after_load"),
-            peak=get_value(metrics, "memory.peak"),
-            file=get_value(metrics, "model.file"),
+            before_load=_get_value(metrics, "memory.before_load"),
+            after_load=_get_value(metrics, "memory.after_load"),
+            peak=_get_value(metrics, "memory.peak"),
+            file=_get_value(metrics, "model.file"),
         ),
-        layers=make_layer_rows(run.layers),
-        layer_totals=make_layer_totals(run, metrics),
-        path=get_shares(metrics, "share.unit."),
-        backends=get_shares(metrics, "share.backend."),
-        energy=make_energy_row(run, metrics),
+        layers=_make_layer_rows(run.layers),
+        layer_totals=_make_layer_totals(run, metrics),
+        path=_get_shares(metrics, "share.unit."),
+        backends=_get_shares(metrics, "share.backend."),
+        energy=_make_energy_row(run, metrics),
         energy_source=run.tags.get("energy-source", ""),
         warnings=run.warnings,
-        findings=find_causes(run, metrics),
+        findings=_find_causes(run, metrics),
     )
 
 
-def to_integer(value: object, unknown: int = 0) -> int:
+def _to_integer(value: object, unknown: int = 0) -> int:
     """A whole number of a record that may hold anything."""
     return int(value) if isinstance(value, int | float) and abs(value) < MAX_INTEGER else unknown
 
 
-def find_causes(run: Run, metrics: Mapping[str, Metric]) -> tuple[SlowdownCause, ...]:
+def _find_causes(run: Run, metrics: Mapping[str, Metric]) -> tuple[SlowdownCause, ...]:
     if not run.layers or run.model is None:
         return ()
     facts = run.device.facts if run.device else {}
     profile = LayerProfile(
         layers=run.layers,
         precision=run.model.precision,
-        partitions=to_integer(get_value(metrics, "layers.partitions")),
+        partitions=_to_integer(_get_value(metrics, "layers.partitions")),
         machine=str(facts.get("machine", "")),
         features=facts.get("features"),
     )
     return explain_slowdown(profile)
 
 
-def get_value(metrics: Mapping[str, Metric], name: str) -> Number:
+def _get_value(metrics: Mapping[str, Metric], name: str) -> Number:
     metric = metrics.get(name)
     return metric.value if metric else None
 
 
-def make_timing(name: str, metrics: Mapping[str, Metric]) -> Timing | None:
+def _make_timing(name: str, metrics: Mapping[str, Metric]) -> Timing | None:
     p50 = metrics.get(f"{name}.p50")
     if p50 is None:
         return None
-    rest = {key: get_value(metrics, f"{name}.{key}") for key in ("p90", "p99", "mean", "stdev", "min", "max")}
-    confidence = get_value(metrics, f"{name}.p50_confidence")
+    rest = {key: _get_value(metrics, f"{name}.{key}") for key in ("p90", "p99", "mean", "stdev", "min", "max")}
+    confidence = _get_value(metrics, f"{name}.p50_confidence")
     return Timing(n=p50.n, p50=p50.value, p50_low=p50.low, p50_high=p50.high, p50_confidence=confidence, **rest)
 
 
-def make_layer_rows(layers: Sequence[Layer]) -> tuple[LayerRow, ...]:
+def _make_layer_rows(layers: Sequence[Layer]) -> tuple[LayerRow, ...]:
     total = sum(layer.median_us for layer in layers)
     return tuple(
         LayerRow(
@@ -215,26 +215,26 @@ def make_layer_rows(layers: Sequence[Layer]) -> tuple[LayerRow, ...]:
     )
 
 
-def make_layer_totals(run: Run, metrics: Mapping[str, Metric]) -> LayerTotals | None:
+def _make_layer_totals(run: Run, metrics: Mapping[str, Metric]) -> LayerTotals | None:
     if not run.layers:
         return None
     return LayerTotals(
         via=run.tags.get("layers-via", ""),
-        sum_us=get_value(metrics, "layers.sum") or 0.0,
-        whole_us=get_value(metrics, "layers.whole"),
-        partitions=to_integer(get_value(metrics, "layers.partitions")),
-        fallbacks=to_integer(get_value(metrics, "layers.fallbacks")),
+        sum_us=_get_value(metrics, "layers.sum") or 0.0,
+        whole_us=_get_value(metrics, "layers.whole"),
+        partitions=_to_integer(_get_value(metrics, "layers.partitions")),
+        fallbacks=_to_integer(_get_value(metrics, "layers.fallbacks")),
     )
 
 
-def get_shares(metrics: Mapping[str, Metric], prefix: str) -> dict[str, float]:
+def _get_shares(metrics: Mapping[str, Metric], prefix: str) -> dict[str, float]:
     return {
         name.removeprefix(prefix): metric.value or 0.0 for name, metric in metrics.items() if name.startswith(prefix)
     }
 
 
-def make_energy_row(run: Run, metrics: Mapping[str, Metric]) -> EnergyRow | None:
-    joules = get_value(metrics, "energy")
+def _make_energy_row(run: Run, metrics: Mapping[str, Metric]) -> EnergyRow | None:
+    joules = _get_value(metrics, "energy")
     if joules is None:
         return None
     return EnergyRow(

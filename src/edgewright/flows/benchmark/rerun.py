@@ -53,22 +53,22 @@ def rerun(run_id: str, device: Device, store: Store, progress: Progress, *, move
     original = store.load(run_id)
     plan = load_recorded_plan(original)
     with TemporaryFolder() as folder:
-        files = fetch_files(original, store, folder)
-        plan = msgspec.structs.replace(relocate_plan(plan, files), device=moved_to or plan.device)
-        outcome = benchmark(plan, device, store, progress, make_tags(original))
+        files = _fetch_files(original, store, folder)
+        plan = msgspec.structs.replace(_relocate_plan(plan, files), device=moved_to or plan.device)
+        outcome = benchmark(plan, device, store, progress, _make_tags(original))
     again = outcome.runs[0]
     known = outcome.error is None and read_chunk_medians(original)
     comparison = compare_pair(original, again, plan.threshold) if known else None
     return RerunResult(original=original, outcome=outcome, comparison=comparison)
 
 
-def make_tags(original: Run) -> dict[str, str]:
+def _make_tags(original: Run) -> dict[str, str]:
     """The user's own tags, and where the run comes from."""
     own = {name: value for name, value in original.tags.items() if name not in RESERVED_TAGS}
     return {**own, "rerun-of": original.id}
 
 
-def fetch_files(run: Run, store: Store, folder: Path) -> dict[str, Path]:
+def _fetch_files(run: Run, store: Store, folder: Path) -> dict[str, Path]:
     """The run's model and its inputs, where it had some, from the store."""
     files = {"model": fetch_model(run, store, folder)}
     for output in run.outputs:
@@ -80,7 +80,7 @@ def fetch_files(run: Run, store: Store, folder: Path) -> dict[str, Path]:
     return files
 
 
-def relocate_plan(plan: BenchmarkPlan, files: Mapping[str, Path]) -> BenchmarkPlan:
+def _relocate_plan(plan: BenchmarkPlan, files: Mapping[str, Path]) -> BenchmarkPlan:
     """The same plan with its files where they are now; StoreError where the inputs are not on record."""
     if plan.inputs is not None and "inputs" not in files:
         raise StoreError("the run's own inputs are not in the record", "it was imported without its files")

@@ -18,7 +18,7 @@ def plan_cells(
 ) -> tuple[CompileCell, ...]:
     """Every runtime in every precision, runtime by runtime; without a precision in the model's `own`."""
     names = list(dict.fromkeys(find_runtime(word).name for word in runtimes))
-    wanted = list(dict.fromkeys(resolve_precision(word, own) for word in precisions)) or [own]
+    wanted = list(dict.fromkeys(_resolve_precision(word, own) for word in precisions)) or [own]
     return tuple(
         CompileCell(runtime=name, precision=precision, options=dict(options.get(name, {})))
         for name in names
@@ -26,7 +26,7 @@ def plan_cells(
     )
 
 
-def resolve_precision(word: str, own: Precision) -> Precision:
+def _resolve_precision(word: str, own: Precision) -> Precision:
     """The precision that is meant; UsageError for one that a model of the precision `own` cannot be compiled to."""
     name = normalize_word(word)
     name = PRECISION_ALIASES.get(name, name)

@@ -43,7 +43,7 @@ class CompileJob:
     progress: Progress
 
 
-def choose_converters(cell: CompileCell, info: RuntimeInfo, locks: Mapping[str, str]) -> tuple[Converter, ...]:
+def _choose_converters(cell: CompileCell, info: RuntimeInfo, locks: Mapping[str, str]) -> tuple[Converter, ...]:
     """The one that the options name, or the runtime's default and behind it those whose environment is set up."""
     if not info.converters:
         return (Converter(info.name, info.compiles),)
@@ -61,9 +61,9 @@ def run_compiler(
     Raises the error of the first one where none can.
     """
     first: ModelNotConvertible | None = None
-    for converter in choose_converters(cell, info, job.locks):
+    for converter in _choose_converters(cell, info, job.locks):
         try:
-            compiled = run_converter(converter, cell, info, job, folder, stem)
+            compiled = _run_converter(converter, cell, info, job, folder, stem)
         except ModelNotConvertible as error:
             first = first or error
             clear_folder(folder)
@@ -74,11 +74,11 @@ def run_compiler(
         return compiled, job.locks.get(converter.environment or info.name, "")
     if first is None:
         raise UsageError(f"{info.name} has no such converter", "", "edgewright compile --help")
-    first.try_this = "; ".join((first.try_this, *suggest_converters(cell, info, job)))
+    first.try_this = "; ".join((first.try_this, *_suggest_converters(cell, info, job)))
     raise first
 
 
-def suggest_converters(cell: CompileCell, info: RuntimeInfo, job: CompileJob) -> list[str]:
+def _suggest_converters(cell: CompileCell, info: RuntimeInfo, job: CompileJob) -> list[str]:
     """The command that sets up a converter which takes this source and is not there yet."""
     others = [one for one in info.converters if one.environment and one.environment not in job.locks]
     fitting = [
@@ -87,7 +87,7 @@ def suggest_converters(cell: CompileCell, info: RuntimeInfo, job: CompileJob) ->
     return [f"edgewright runtimes setup {one.environment} lets {one.name} try" for one in fitting]
 
 
-def run_converter(
+def _run_converter(
     converter: Converter, cell: CompileCell, info: RuntimeInfo, job: CompileJob, folder: Path, stem: str
 ) -> Compiled:
     """Compile in a worker; whatever it does, it costs this cell alone."""
@@ -107,7 +107,7 @@ def run_converter(
         shapes=job.prepared.shapes,
         folder=str(folder.absolute()),
         stem=stem,
-        options=make_converter_options(converter, cell, kind, job),
+        options=_make_converter_options(converter, cell, kind, job),
         metadata=job.plan.metadata,
         model_bytes=job.prepared.model.bytes,
     )
@@ -120,7 +120,7 @@ def run_converter(
     return compiled
 
 
-def make_converter_options(converter: Converter, cell: CompileCell, kind: str, job: CompileJob) -> dict[str, str]:
+def _make_converter_options(converter: Converter, cell: CompileCell, kind: str, job: CompileJob) -> dict[str, str]:
     """The user's options, the converter that was chosen, and where a torch program finds its weights."""
     weights = {"weights": str(Path(job.plan.weights).absolute())} if job.plan.weights and kind == "torch" else {}
     chosen = {"converter": converter.name} if converter.name != cell.runtime else {}
@@ -161,14 +161,14 @@ def hash_cell(cell: CompileCell, info: RuntimeInfo, job: CompileJob) -> str:
     # The name is part of the artifact's own; what a torch source gives is known by its export alone.
     given = [job.prepared.name, job.prepared.model.sha256]
     bare = msgspec.structs.replace(job.plan, source="", weights=None, inputs=None, cells=(cell,), timeout_s=0.0)
-    tools = {name: find_version(name) for name in info.compile_tools}
+    tools = {name: _find_version(name) for name in info.compile_tools}
     places = {info.name, *(one.environment for one in info.converters)}
     locks = {name: lock for name, lock in job.locks.items() if name in places}
     made_by = msgspec.json.encode([__version__, tools, locks, info.compiles, given], order="sorted")
     return sha256(encode_plan(bare) + made_by).hexdigest()
 
 
-def find_version(distribution: str) -> str:
+def _find_version(distribution: str) -> str:
     try:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:

@@ -50,12 +50,12 @@ def find_diverging_node(cell: CompileCell, job: CompileJob) -> DivergingNode | N
 
     def differs(position: int) -> bool:
         job.progress(f"{find_runtime(cell.runtime).title} {cell.precision}: bisecting, {cut_points[position].node}")
-        numerics = measure_subgraph(extractor, cut_points[position], position, cell, job)
+        numerics = _measure_subgraph(extractor, cut_points[position], position, cell, job)
         measured[position] = numerics.sqnr_db
         return bool(find_faults(numerics, cell.precision))
 
     try:
-        first = find_first_true(range(len(cut_points)), differs)
+        first = _find_first_true(range(len(cut_points)), differs)
     except (EdgewrightError, ValueError, KeyError):
         return None
     if first is None:
@@ -70,7 +70,7 @@ def find_diverging_node(cell: CompileCell, job: CompileJob) -> DivergingNode | N
     )
 
 
-def find_first_true(positions: Sequence[int], test: Callable[[int], bool]) -> int | None:
+def _find_first_true(positions: Sequence[int], test: Callable[[int], bool]) -> int | None:
     """The first position that passes the test, taking it that all behind it do; None where the last does not."""
     if not positions or not test(positions[-1]):
         return None
@@ -84,7 +84,7 @@ def find_first_true(positions: Sequence[int], test: Callable[[int], bool]) -> in
     return positions[high]
 
 
-def measure_subgraph(
+def _measure_subgraph(
     extractor: SubmodelExtractor, place: CutPoint, position: int, cell: CompileCell, job: CompileJob
 ) -> Numerics:
     """The artifact of the graph's part in front of a tensor, against the source's, or its twin's."""

@@ -114,10 +114,10 @@ def compile_all(
     """
     plan = complete_plan(plan)
     with open_work_folder(out) as work:
-        job = make_job(plan, out, work, device, store, progress)
+        job = _make_job(plan, out, work, device, store, progress)
         reports, errors = [], []
         for cell in plan.cells:
-            one, error = compile_cell(cell, job)
+            one, error = _compile_cell(cell, job)
             if isinstance(error, LimitReached):  # of the model itself, or of this converter alone
                 check_file_memory(Path(job.prepared.model.path), job.prepared.shapes, read_budget())
             if bisect and isinstance(error, GateFailed):
@@ -142,7 +142,7 @@ def complete_plan(plan: CompilePlan) -> CompilePlan:
     return msgspec.structs.replace(plan, source_sha256=hash_source(plan))
 
 
-def make_job(plan: CompilePlan, out: Path, work: Path, device: Device, store: Store, progress: Progress) -> CompileJob:
+def _make_job(plan: CompilePlan, out: Path, work: Path, device: Device, store: Store, progress: Progress) -> CompileJob:
     """Prepare the source and run it once for all cells."""
     progress(f"{Path(plan.source).name}: reading")
     prepared = prepare_source(plan, work, device)
@@ -152,13 +152,13 @@ def make_job(plan: CompilePlan, out: Path, work: Path, device: Device, store: St
         count = len(next(iter(stack.values()), ()))
         progress(f"{prepared.name}: reference outputs" + (f" of {count} inputs" if count else ""))
         reference = run_reference(prepared, stack, device, plan.timeout_s)
-        check_reference(reference)
+        _check_reference(reference)
     source = describe_source(prepared, reference)
     locks = device.environment().get("locks", {})
     return CompileJob(plan, prepared, source, stack, reference, device, store, locks, out, work, progress)
 
 
-def check_reference(reference: Mapping[str, NDArray[Any]]) -> None:
+def _check_reference(reference: Mapping[str, NDArray[Any]]) -> None:
     """InputError where an output of the source holds nothing that could be compared."""
     for name, array in reference.items():
         if array.size and array.dtype.kind == "f" and not np.isfinite(array).any():
@@ -169,21 +169,21 @@ def check_reference(reference: Mapping[str, NDArray[Any]]) -> None:
             )
 
 
-def compile_cell(cell: CompileCell, job: CompileJob) -> tuple[CellReport, EdgewrightError | None]:
+def _compile_cell(cell: CompileCell, job: CompileJob) -> tuple[CellReport, EdgewrightError | None]:
     """Compile, prove and publish one artifact, and record the run, whatever comes of it."""
     began, started = monotonic(), utc_now()
     numerics: Numerics | None = None
     try:
-        record, made, cached = make_artifact(cell, job)
+        record, made, cached = _make_artifact(cell, job)
         numerics = record.numerics
         path = publish_artifact(record, made, job.out)
     except CompileFailure as failed:
-        return report_failure(cell, failed.error, failed.numerics, monotonic() - began, started, job)
+        return _report_failure(cell, failed.error, failed.numerics, monotonic() - began, started, job)
     except EdgewrightError as error:
-        return report_failure(cell, error, numerics, monotonic() - began, started, job)
+        return _report_failure(cell, error, numerics, monotonic() - began, started, job)
     except OSError as error:
         full = OutputError(f"{job.out} cannot be written", error.strerror or str(error))
-        return report_failure(cell, full, numerics, monotonic() - began, started, job)
+        return _report_failure(cell, full, numerics, monotonic() - began, started, job)
     report = CellReport(
         runtime=cell.runtime,
         precision=cell.precision,
@@ -199,21 +199,21 @@ def compile_cell(cell: CompileCell, job: CompileJob) -> tuple[CellReport, Edgewr
     )
     if cached:
         return report, None
-    return save_run(report, record, started, job)
+    return _save_run(report, record, started, job)
 
 
-def save_run(
+def _save_run(
     report: CellReport, record: Artifact | None, started: str, job: CompileJob
 ) -> tuple[CellReport, EdgewrightError | None]:
     """Record the run; a record of runs that cannot be written costs neither this artifact nor those that follow."""
     try:
-        return record_run(report, record, started, job), None
+        return _record_run(report, record, started, job), None
     except StoreError as error:
         note = f"the run could not be recorded: {error}"
         return msgspec.structs.replace(report, notes=(*report.notes, note)), error
 
 
-def make_artifact(cell: CompileCell, job: CompileJob) -> tuple[Artifact, Path, bool]:
+def _make_artifact(cell: CompileCell, job: CompileJob) -> tuple[Artifact, Path, bool]:
     """The artifact's record, the folder its files lie in, and whether it had been made before."""
     info = find_runtime(cell.runtime)
     check_cell(cell, info)
@@ -228,11 +228,11 @@ def make_artifact(cell: CompileCell, job: CompileJob) -> tuple[Artifact, Path, b
     rounding_reference = take_rounding_reference(compiled, folder, job)
     record = make_artifact_record(cell, info, compiled, folder, key, job, lock)
     if job.plan.check:
-        record = check_numerics(record, folder, rounding_reference, info, job)
+        record = _check_numerics(record, folder, rounding_reference, info, job)
     return record, folder, False
 
 
-def check_numerics(
+def _check_numerics(
     record: Artifact, folder: Path, rounding_reference: Path | None, info: RuntimeInfo, job: CompileJob
 ) -> Artifact:
     """The record with its figures against the source; Failed where they are too far apart."""
@@ -263,7 +263,7 @@ def check_numerics(
     )
 
 
-def report_failure(
+def _report_failure(
     cell: CompileCell, error: EdgewrightError, numerics: Numerics | None, seconds: float, started: str, job: CompileJob
 ) -> tuple[CellReport, EdgewrightError]:
     needed = max(MIN_FREE_BYTES, job.prepared.model.bytes)  # an artifact is about as large as its source
@@ -282,10 +282,10 @@ def report_failure(
     )
     if isinstance(error, OutputError | StoreError):
         return report, error
-    return save_run(report, None, started, job)[0], error
+    return _save_run(report, None, started, job)[0], error
 
 
-def record_run(report: CellReport, record: Artifact | None, started: str, job: CompileJob) -> CellReport:
+def _record_run(report: CellReport, record: Artifact | None, started: str, job: CompileJob) -> CellReport:
     """Keep what was made and what came of it; the report with the run's id."""
     info = find_runtime(report.runtime)
     cell = next(c for c in job.plan.cells if (c.runtime, c.precision) == (report.runtime, report.precision))
@@ -313,13 +313,13 @@ def record_run(report: CellReport, record: Artifact | None, started: str, job: C
             finished_at=utc_now(),
             error=report.reason if record is None else None,
             outputs=outputs,
-            metrics=tuple(make_metrics(report)),
+            metrics=tuple(_make_metrics(report)),
         )
     )
     return msgspec.structs.replace(report, run_id=run.id)
 
 
-def make_metrics(report: CellReport) -> Sequence[Metric]:
+def _make_metrics(report: CellReport) -> Sequence[Metric]:
     """What is known of an artifact in numbers."""
     values = {"compile.seconds": ("s", report.seconds), "artifact.bytes": ("B", report.bytes)}
     if report.numerics is not None:

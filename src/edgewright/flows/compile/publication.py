@@ -36,14 +36,14 @@ def raise_output_errors(folder: Path) -> Iterator[None]:
         raise OutputError(f"{folder} cannot be written", error.strerror or str(error)) from None
 
 
-def list_files(folder: Path) -> list[Path]:
+def _list_files(folder: Path) -> list[Path]:
     """All files in a folder, by name."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def hash_artifact(folder: Path, main: str) -> tuple[dict[str, str], int]:
     """Hashes of an artifact's files by their names in its folder, the main one first, and their bytes in all."""
-    files = sorted(list_files(folder), key=lambda path: (path != folder / main, path))
+    files = sorted(_list_files(folder), key=lambda path: (path != folder / main, path))
     names = {path.relative_to(folder).as_posix(): hash_file(path) for path in files}
     return names, sum(path.stat().st_size for path in files)
 
@@ -75,14 +75,14 @@ def publish_artifact(record: Artifact, made: Path, out: Path) -> Path:
 
 def store_artifact(store: Store, run_id: str, record: Artifact, made: Path) -> tuple[RunOutput, ...]:
     """Put the artifact's files and its record into the store."""
-    model_id = read_artifact(made / record.main, record, hash_artifact_files(record, made)).sha256
+    model_id = read_artifact(made / record.main, record, _hash_artifact_files(record, made)).sha256
     files = tuple(
         store.put_file(run_id, made / name, role=f"artifact:{name}", model_id=model_id) for name in record.files
     )
     return (*files, store.put_bytes(run_id, msgspec.json.encode(record), role=RECORD_ROLE))
 
 
-def hash_artifact_files(record: Artifact, folder: Path) -> str:
+def _hash_artifact_files(record: Artifact, folder: Path) -> str:
     names = sorted(record.files, key=lambda name: (name != record.main, name))
     return hash_files([folder / name for name in names])
 
@@ -100,12 +100,12 @@ def find_cached_artifact(key: str, main: Path, store: Store, work: Path) -> tupl
         return None
     outputs = store.load(rows[0].id).outputs
     try:
-        record = fetch_record(outputs, store)
+        record = _fetch_record(outputs, store)
         if record.key != key:
             return None
-        if all(is_unchanged(main.parent / name, sha256) for name, sha256 in record.files.items()):
+        if all(_is_unchanged(main.parent / name, sha256) for name, sha256 in record.files.items()):
             return record, main.parent
-        fetch_files(record, store, work)
+        _fetch_files(record, store, work)
     except (StoreError, ModelUnreadable, StopIteration, OSError):  # its bytes are gone: it is made again
         clear_folder(work)
         return None
@@ -118,16 +118,16 @@ def clear_folder(folder: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def is_unchanged(path: Path, sha256: str) -> bool:
+def _is_unchanged(path: Path, sha256: str) -> bool:
     return path.is_file() and hash_file(path) == sha256
 
 
-def fetch_record(outputs: Sequence[RunOutput], store: Store) -> Artifact:
+def _fetch_record(outputs: Sequence[RunOutput], store: Store) -> Artifact:
     with store.open_blob(next(one.sha256 for one in outputs if one.role == RECORD_ROLE)) as file:
         return parse_record(file.read(), "the record of the artifact")
 
 
-def fetch_files(record: Artifact, store: Store, work: Path) -> None:
+def _fetch_files(record: Artifact, store: Store, work: Path) -> None:
     """Write an artifact's files into `work`: the bytes whose hashes its record, which was parsed, has."""
     for name, sha256 in record.files.items():
         (work / name).parent.mkdir(parents=True, exist_ok=True)
@@ -152,7 +152,7 @@ def open_work_folder(out: Path) -> Iterator[Path]:
         for left in [
             path for path in out.iterdir() if WORK_FOLDER.fullmatch(path.name) and (path / LOCK_FILE).is_file()
         ]:
-            if not is_locked(left / LOCK_FILE):
+            if not _is_locked(left / LOCK_FILE):
                 shutil.rmtree(left, ignore_errors=True)
         work = Path(tempfile.mkdtemp(prefix=PREFIX, dir=out))
         lock_file = (work / LOCK_FILE).open("wb")
@@ -164,7 +164,7 @@ def open_work_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def is_locked(lock_file: Path) -> bool:
+def _is_locked(lock_file: Path) -> bool:
     """Whether a living process has the lock on a workshop's mark."""
     with lock_file.open("ab") as file:
         return not try_lock(file)

@@ -87,7 +87,7 @@ def prepare_source(plan: CompilePlan, folder: Path, device: Device, *, bare: boo
     memory, and the errors of the torch worker.
     """
     if is_torch(plan.source):
-        exported, notes = export_torch(plan, folder, device)
+        exported, notes = _export_torch(plan, folder, device)
         if bare:
             remove_file_exporter_metadata(exported)
         prepared = prepare_file(exported, plan.shapes, folder)
@@ -103,7 +103,7 @@ def prepare_source(plan: CompilePlan, folder: Path, device: Device, *, bare: boo
 
 def prepare_file(path: Path, shapes: Mapping[str, tuple[int, ...]], folder: Path) -> PreparedSource:
     model = read_model(path)
-    check_names(model, shapes)
+    _check_names(model, shapes)
     fixed = resolve_shapes(model.signature, shapes)
     if model.format == "onnx":
         ready = prepare_onnx(path, fixed, folder / "source.onnx")
@@ -116,7 +116,7 @@ def prepare_file(path: Path, shapes: Mapping[str, tuple[int, ...]], folder: Path
     )
 
 
-def check_names(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _check_names(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> None:
     names = {spec.name for spec in model.signature.inputs}
     if unexpected := shapes.keys() - names:
         raise InputError(
@@ -126,7 +126,7 @@ def check_names(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> None:
         )
 
 
-def export_torch(plan: CompilePlan, folder: Path, device: Device) -> tuple[Path, tuple[str, ...]]:
+def _export_torch(plan: CompilePlan, folder: Path, device: Device) -> tuple[Path, tuple[str, ...]]:
     """Export a torch program to ONNX, in a worker: the user's code runs there and nowhere else."""
     if not plan.shapes:
         raise InputError(

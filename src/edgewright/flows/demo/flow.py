@@ -51,13 +51,13 @@ def make_evaluation_plan(candidates: Sequence[Candidate]) -> EvaluatePlan:
     return EvaluatePlan(candidates=tuple(candidates), task=task, data=str(get_digits_folder() / "heldout.npz"))
 
 
-def read_scores(report: EvaluationReport) -> tuple[Score, ...]:
+def _read_scores(report: EvaluationReport) -> tuple[Score, ...]:
     """The accuracy of each candidate, in their order."""
     rows = [row.metric for row in report.results if row.metric is not None]
     return tuple(Score(name="accuracy", value=row.value, low=row.low, high=row.high, n=row.n) for row in rows)
 
 
-def make_quantize_plan(runtimes: Sequence[str]) -> QuantizePlan:
+def _make_quantize_plan(runtimes: Sequence[str]) -> QuantizePlan:
     """Calibrated on 100 images of the training set, without labels; judged on the held-out ones."""
     plan = make_evaluation_plan(())
     return QuantizePlan(
@@ -70,7 +70,7 @@ def make_quantize_plan(runtimes: Sequence[str]) -> QuantizePlan:
     )
 
 
-def choose_demo_runtimes(locks: Collection[str]) -> tuple[list[str], list[str], list[str]]:
+def _choose_demo_runtimes(locks: Collection[str]) -> tuple[list[str], list[str], list[str]]:
     """Runtimes for the float model, those of them that take w8a8, and those left out because they are not installed.
 
     `locks` names the isolated environments that are set up, which bring their runtimes too.
@@ -89,19 +89,19 @@ def choose_demo_runtimes(locks: Collection[str]) -> tuple[list[str], list[str], 
     return ready, integers, left_out
 
 
-def compile_demo(folder: Path, device: Device, store: Store, progress: Progress) -> tuple[list[Candidate], list[str]]:
+def _compile_demo(folder: Path, device: Device, store: Store, progress: Progress) -> tuple[list[Candidate], list[str]]:
     """The demo's model in every runtime that is installed, in float and quantised; and what was left out, and why.
 
     Raises RuntimeMissing where no runtime works here.
     """
-    ready, integers, left_out = choose_demo_runtimes(device.environment().get("locks", {}))
+    ready, integers, left_out = _choose_demo_runtimes(device.environment().get("locks", {}))
     made: list[CellReport | QuantizedRow] = []
     if ready:
         cells = tuple(CompileCell(runtime=name, precision="fp32") for name in ready)
         plan = CompilePlan(source=str(get_digits_folder() / MODEL), cells=cells)
         made += compile_all(plan, folder, device, store, progress)[0].artifacts
     if integers:
-        made += quantize(make_quantize_plan(integers), folder, device, store, progress)[0].artifacts
+        made += quantize(_make_quantize_plan(integers), folder, device, store, progress)[0].artifacts
     candidates = []
     for one in made:
         if one.path is None:
@@ -121,12 +121,12 @@ def run_demo(device: Device, store: Store, progress: Progress) -> tuple[DemoRepo
     works here, and whatever an evaluation raises.
     """
     with TemporaryFolder() as folder:
-        candidates, left_out = compile_demo(folder, device, store, progress)
+        candidates, left_out = _compile_demo(folder, device, store, progress)
         evaluated = evaluate(make_evaluation_plan(candidates), device, store, progress, {"demo": "digits"})
         if evaluated.error is not None:
             raise evaluated.error
         outcome = benchmark(BenchmarkPlan(candidates=tuple(candidates)), device, store, progress, {"demo": "digits"})
     report = make_report(outcome.runs, outcome.comparisons)
     return DemoReport(
-        accuracies=read_scores(evaluated.report), benchmark=report, left_out=tuple(left_out)
+        accuracies=_read_scores(evaluated.report), benchmark=report, left_out=tuple(left_out)
     ), outcome.error

@@ -81,7 +81,7 @@ def distill(
     started, began = utc_now(), monotonic()
     check_plan(plan)
     teacher = hash_source(CompilePlan(source=plan.teacher, weights=plan.teacher_weights, cells=()))
-    content = f"{teacher} {hash_student(plan)}"
+    content = f"{teacher} {_hash_student(plan)}"
     experiment = prepare_experiment(plan, content, "distil", out, device, store, progress, trains=True)
     plan = msgspec.structs.replace(
         plan,
@@ -90,17 +90,17 @@ def distill(
         val_fingerprint=experiment.fingerprints[1],
     )
     with open_work_folder(out) as work:
-        opened = open_teacher(plan, experiment, work)
+        opened = _open_teacher(plan, experiment, work)
         with open_experiment_folder(experiment, plan) as ready:
-            networks = train_student_and_control(plan, *opened, ready, work)
-            rows, speed_comparison = evaluate_and_time(networks, get_family_stem(plan), ready, work)
-            report = make_report(plan, networks, ready, rows, speed_comparison)
-            report, gate_error = apply_gate(msgspec.structs.replace(report, seconds=monotonic() - began), plan)
+            networks = _train_student_and_control(plan, *opened, ready, work)
+            rows, speed_comparison = _evaluate_and_time(networks, get_family_stem(plan), ready, work)
+            report = _make_report(plan, networks, ready, rows, speed_comparison)
+            report, gate_error = _apply_gate(msgspec.structs.replace(report, seconds=monotonic() - began), plan)
             error: EdgewrightError | None = gate_error
             if error is None:
-                report = publish_student(report, plan, networks, out)
+                report = _publish_student(report, plan, networks, out)
             try:
-                model = describe_initial_model(plan, networks, teacher)
+                model = _describe_initial_model(plan, networks, teacher)
                 report = record_training("distil", report, plan, model, networks.trained, started, device, store)
             except StoreError as unsaved:
                 error = error or unsaved
@@ -109,10 +109,10 @@ def distill(
     return report, error
 
 
-def describe_initial_model(plan: DistillPlan, networks: DistilledNetworks, teacher: str) -> Model:
+def _describe_initial_model(plan: DistillPlan, networks: DistilledNetworks, teacher: str) -> Model:
     """What the student was made from: its own weights where it was given some, else its teacher, of that hash."""
     if plan.student_weights:
-        file, source, digest = networks.trained["student"][0].onnx, plan.student, hash_student(plan)
+        file, source, digest = networks.trained["student"][0].onnx, plan.student, _hash_student(plan)
     else:
         file, source, digest = networks.teacher, plan.teacher, teacher
     return rename_model(read_model(file), Path(source.partition(":")[0]).name, digest, source)
@@ -140,13 +140,13 @@ def check_plan(plan: DistillPlan) -> None:
         )
 
 
-def hash_student(plan: DistillPlan) -> str:
+def _hash_student(plan: DistillPlan) -> str:
     if plan.student.startswith("auto:"):
         return plan.student
     return hash_source(CompilePlan(source=plan.student, weights=plan.student_weights, cells=()))
 
 
-def open_teacher(plan: DistillPlan, experiment: Experiment, work: Path) -> tuple[Path, Signature]:
+def _open_teacher(plan: DistillPlan, experiment: Experiment, work: Path) -> tuple[Path, Signature]:
     """Its file, exported where it is a torch source, once it is known to fit the task."""
     prepared = prepare_source(
         CompilePlan(
@@ -163,7 +163,7 @@ def open_teacher(plan: DistillPlan, experiment: Experiment, work: Path) -> tuple
     return teacher, signature
 
 
-def train_student_and_control(
+def _train_student_and_control(
     plan: DistillPlan, teacher: Path, signature: Signature, experiment: Experiment, work: Path
 ) -> DistilledNetworks:
     """Ask the teacher, and train student and control."""
@@ -199,7 +199,7 @@ def train_student_and_control(
     if plan.control and dataset.labels:
         sides["control"] = None
     jobs = {
-        network: [make_train_job(network, student, how, seed, plan, experiment) for seed in seeds]
+        network: [_make_train_job(network, student, how, seed, plan, experiment) for seed in seeds]
         for network, how in sides.items()
     }
     # A teacher that is asked in the loop makes a step of the student much longer than one of the control.
@@ -207,7 +207,7 @@ def train_student_and_control(
     return DistilledNetworks(teacher, student, dict(sorted(trained.items())), alpha)
 
 
-def make_train_job(
+def _make_train_job(
     network: str,
     student: PreparedStudent,
     teaching: DistillationSettings | None,
@@ -234,7 +234,7 @@ def make_train_job(
     )
 
 
-def evaluate_and_time(
+def _evaluate_and_time(
     networks: DistilledNetworks, stem: str, experiment: Experiment, work: Path
 ) -> tuple[dict[str, EvaluationRow], Any]:
     """Rows by `side/place`, the control (else the teacher) first, since the others are paired with it; and the race."""
@@ -258,7 +258,7 @@ def evaluate_and_time(
     )
 
 
-def make_report(
+def _make_report(
     plan: DistillPlan,
     networks: DistilledNetworks,
     experiment: Experiment,
@@ -318,7 +318,7 @@ def make_report(
     )
 
 
-def apply_gate(report: DistillReport, plan: DistillPlan) -> tuple[DistillReport, GateFailed | None]:
+def _apply_gate(report: DistillReport, plan: DistillPlan) -> tuple[DistillReport, GateFailed | None]:
     """The report, and the error where the teacher did harm: the student is worse than its control by more than is
     allowed."""
     sides = {network.name: network for network in report.sides}
@@ -343,7 +343,7 @@ def apply_gate(report: DistillReport, plan: DistillPlan) -> tuple[DistillReport,
     return msgspec.structs.replace(report, state="refused", reason=error.why), error
 
 
-def publish_student(report: DistillReport, plan: DistillPlan, networks: DistilledNetworks, out: Path) -> DistillReport:
+def _publish_student(report: DistillReport, plan: DistillPlan, networks: DistilledNetworks, out: Path) -> DistillReport:
     """The first seed's student under its names: ONNX, and its factory with its weights."""
     stem = name_student(plan)
     first = networks.trained["student"][0]

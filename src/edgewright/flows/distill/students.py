@@ -58,40 +58,40 @@ def make_student(
     larger.
     """
     if plan.student.startswith("auto:"):
-        return make_smaller_student(plan, teacher, teacher_signature, experiment)
+        return _make_smaller_student(plan, teacher, teacher_signature, experiment)
     source = make_torch_source(plan.student, plan.student_weights)
     source = msgspec.structs.replace(source, fresh=source.weights is None)
-    task = rename_task_outputs(experiment.task, teacher_signature)
-    inspect_student(source, task, teacher_signature, experiment)
-    return PreparedStudent(source, plan.student, task, list_output_names(teacher_signature))
+    task = _rename_task_outputs(experiment.task, teacher_signature)
+    _inspect_student(source, task, teacher_signature, experiment)
+    return PreparedStudent(source, plan.student, task, _list_output_names(teacher_signature))
 
 
-def list_output_names(signature: Signature) -> tuple[str, ...]:
+def _list_output_names(signature: Signature) -> tuple[str, ...]:
     return tuple(one.name for one in signature.outputs)
 
 
-def rename_task_outputs(task: Task, teacher_signature: Signature) -> Task:
+def _rename_task_outputs(task: Task, teacher_signature: Signature) -> Task:
     """The task of a torch student, whose outputs have the names that torch gives them."""
-    names = list_output_names(teacher_signature)
+    names = _list_output_names(teacher_signature)
     own = dict(zip(names, name_outputs(len(names)), strict=True))
     fields = msgspec.structs.asdict(task.output)
     changed = {field: own[fields[field]] for field in OUTPUT_NAMES if fields.get(field) in own}
     return msgspec.structs.replace(task, output=msgspec.structs.replace(task.output, **changed))
 
 
-def inspect_student(source: ModuleSource, task: Task, teacher_signature: Signature, experiment: Experiment) -> None:
+def _inspect_student(source: ModuleSource, task: Task, teacher_signature: Signature, experiment: Experiment) -> None:
     """Build the student and run it once, before the teacher says a word. Raises what stands in the way of that."""
     job = InspectJob(
         module=source, shapes=experiment.shapes, task=msgspec.json.encode(task).decode(), settings=experiment.settings,
         out=str(experiment.memory / "student"),
     )  # fmt: skip
     own = read_model(inspect_module(job, experiment.context) / "named.onnx").signature
-    check_output_sizes(teacher_signature, own)
+    _check_output_sizes(teacher_signature, own)
     with prefix_errors("the student"):
         check_task(task, own)
 
 
-def check_output_sizes(teacher_signature: Signature, own: Signature) -> None:
+def _check_output_sizes(teacher_signature: Signature, own: Signature) -> None:
     """UsageError where as many outputs are not of the same sizes; the training looks at what is not known here."""
     teacher, student = ([one.shape[1:] for one in signature.outputs] for signature in (teacher_signature, own))
     known = all(isinstance(size, int) for shape in (*teacher, *student) for size in shape)
@@ -113,7 +113,7 @@ def prefix_errors(network: str) -> Iterator[None]:
         raise type(error)(f"{network}: {error.what}", error.why, error.try_this) from error
 
 
-def make_smaller_student(
+def _make_smaller_student(
     plan: DistillPlan, teacher: ModuleSource | None, teacher_signature: Signature, experiment: Experiment
 ) -> PreparedStudent:
     if teacher is None:
@@ -140,8 +140,8 @@ def make_smaller_student(
     return PreparedStudent(
         source,
         "",
-        rename_task_outputs(experiment.task, teacher_signature),
-        list_output_names(teacher_signature),
+        _rename_task_outputs(experiment.task, teacher_signature),
+        _list_output_names(teacher_signature),
         widths,
         tuple(notes),
     )

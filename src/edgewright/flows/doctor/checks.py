@@ -86,28 +86,28 @@ def read_machine_state(root: Path, environ: Mapping[str, str], packages: Iterabl
         reading=find_sensors(root).read(),
         on_battery=is_on_battery(root),
         home=home,
-        home_error=explain_unwritable(home),
-        free_bytes=read_free_bytes(home),
+        home_error=_explain_unwritable(home),
+        free_bytes=_read_free_bytes(home),
         bad_runs=len(list_bad_files(home)),
     )
 
 
-def find_existing_folder(path: Path) -> Path:
+def _find_existing_folder(path: Path) -> Path:
     """The path itself, or the first above it that exists as far as this user may see."""
     return next((folder for folder in (path, *path.parents) if os.path.lexists(folder)), path)
 
 
-def explain_unwritable(home: Path) -> str:
+def _explain_unwritable(home: Path) -> str:
     """Why the store cannot be written in this folder; empty where it can."""
-    folder = find_existing_folder(home.absolute())
+    folder = _find_existing_folder(home.absolute())
     if not folder.is_dir():
         return f"{folder} is not a folder"
     return "" if os.access(folder, os.W_OK | os.X_OK) else f"{folder} may not be written"
 
 
-def read_free_bytes(home: Path) -> int | None:
+def _read_free_bytes(home: Path) -> int | None:
     try:
-        return shutil.disk_usage(find_existing_folder(home.absolute())).free
+        return shutil.disk_usage(_find_existing_folder(home.absolute())).free
     except OSError:
         return None
 
@@ -118,13 +118,13 @@ def run_checks(machine: MachineState) -> list[DoctorFinding]:
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
-def list_usable_cpus(machine: MachineState) -> list[int]:
+def _list_usable_cpus(machine: MachineState) -> list[int]:
     """The processors that a worker may run on."""
     allowed = machine.environment.get("allowed_cpus")
     return list(allowed or range(machine.environment.get("processor", {}).get("logical_cores", 0)))
 
 
-def check_governor(machine: MachineState) -> Iterator[DoctorFinding]:
+def _check_governor(machine: MachineState) -> Iterator[DoctorFinding]:
     slow = [governor for governor in machine.environment.get("governors", ()) if governor != "performance"]
     if slow:
         yield DoctorFinding(
@@ -135,7 +135,7 @@ def check_governor(machine: MachineState) -> Iterator[DoctorFinding]:
         )
 
 
-def check_turbo(machine: MachineState) -> Iterator[DoctorFinding]:
+def _check_turbo(machine: MachineState) -> Iterator[DoctorFinding]:
     if machine.environment.get("turbo"):
         pstate = str(machine.environment.get("frequency_driver", "")).startswith("intel_")
         switch = "1 | sudo tee {}/intel_pstate/no_turbo" if pstate else "0 | sudo tee {}/cpufreq/boost"
@@ -147,9 +147,9 @@ def check_turbo(machine: MachineState) -> Iterator[DoctorFinding]:
         )
 
 
-def check_load(machine: MachineState) -> Iterator[DoctorFinding]:
+def _check_load(machine: MachineState) -> Iterator[DoctorFinding]:
     load = machine.moment.get("load1", 0.0)
-    cpus = len(list_usable_cpus(machine))
+    cpus = len(_list_usable_cpus(machine))
     if load > max(BUSY_LOAD, BUSY_SHARE_OF_CORES * cpus):
         yield DoctorFinding(
             code="load",
@@ -159,7 +159,7 @@ def check_load(machine: MachineState) -> Iterator[DoctorFinding]:
         )
 
 
-def check_pressure(machine: MachineState) -> Iterator[DoctorFinding]:
+def _check_pressure(machine: MachineState) -> Iterator[DoctorFinding]:
     shares = {kind: machine.moment.get(f"psi_{kind}_some_avg10", 0.0) for kind in ("cpu", "memory", "io")}
     high = [f"{kind} {share:.0f} %" for kind, share in shares.items() if share > PRESSURE_PERCENT]
     if high:
@@ -171,10 +171,10 @@ def check_pressure(machine: MachineState) -> Iterator[DoctorFinding]:
         )
 
 
-def check_smt(machine: MachineState) -> Iterator[DoctorFinding]:
+def _check_smt(machine: MachineState) -> Iterator[DoctorFinding]:
     processor = machine.environment.get("processor", {})
     if machine.environment.get("smt") or processor.get("threads_per_core", 1) > 1:
-        allowed = set(list_usable_cpus(machine))
+        allowed = set(_list_usable_cpus(machine))
         one_each = [cpu for cpu in processor.get("one_per_core", ()) if cpu in allowed]
         yield DoctorFinding(
             code="smt",
@@ -184,8 +184,8 @@ def check_smt(machine: MachineState) -> Iterator[DoctorFinding]:
         )
 
 
-def check_mixed_cores(machine: MachineState) -> Iterator[DoctorFinding]:
-    allowed = set(list_usable_cpus(machine))
+def _check_mixed_cores(machine: MachineState) -> Iterator[DoctorFinding]:
+    allowed = set(_list_usable_cpus(machine))
     clusters = machine.environment.get("processor", {}).get("clusters", [])
     reached = [cluster for cluster in clusters if allowed.intersection(cluster["cpus"])]
     if len(reached) > 1:
@@ -198,8 +198,8 @@ def check_mixed_cores(machine: MachineState) -> Iterator[DoctorFinding]:
         )
 
 
-def check_few_cores(machine: MachineState) -> Iterator[DoctorFinding]:
-    if len(list_usable_cpus(machine)) == 1:
+def _check_few_cores(machine: MachineState) -> Iterator[DoctorFinding]:
+    if len(_list_usable_cpus(machine)) == 1:
         yield DoctorFinding(
             code="few-cores",
             severity="warning",
@@ -208,7 +208,7 @@ def check_few_cores(machine: MachineState) -> Iterator[DoctorFinding]:
         )
 
 
-def check_memory(machine: MachineState) -> Iterator[DoctorFinding]:
+def _check_memory(machine: MachineState) -> Iterator[DoctorFinding]:
     free = machine.moment.get("memory_available_bytes")
     total = machine.environment.get("memory_bytes", 0)
     if free is not None and free < min(GIB, max(256 * MIB, total / 10)):
@@ -220,7 +220,7 @@ def check_memory(machine: MachineState) -> Iterator[DoctorFinding]:
         )
 
 
-def check_swap(machine: MachineState) -> Iterator[DoctorFinding]:
+def _check_swap(machine: MachineState) -> Iterator[DoctorFinding]:
     used = machine.moment.get("swap_used_bytes", 0.0)
     if used > SWAP_BYTES:
         yield DoctorFinding(
@@ -231,10 +231,10 @@ def check_swap(machine: MachineState) -> Iterator[DoctorFinding]:
         )
 
 
-def check_limits(machine: MachineState) -> Iterator[DoctorFinding]:
+def _check_limits(machine: MachineState) -> Iterator[DoctorFinding]:
     limits = machine.environment.get("cgroup", {})
     cpus, size = limits.get("cpus"), limits.get("memory_bytes")
-    if cpus is not None and cpus < max(len(list_usable_cpus(machine)), 1):
+    if cpus is not None and cpus < max(len(_list_usable_cpus(machine)), 1):
         yield DoctorFinding(
             code="cpu-limit",
             severity="warning",
@@ -250,7 +250,7 @@ def check_limits(machine: MachineState) -> Iterator[DoctorFinding]:
         )
 
 
-def check_virtual(machine: MachineState) -> Iterator[DoctorFinding]:
+def _check_virtual(machine: MachineState) -> Iterator[DoctorFinding]:
     processor = machine.environment.get("processor", {})
     if processor.get("virtual"):
         name = processor.get("hypervisor")
@@ -270,7 +270,7 @@ def check_virtual(machine: MachineState) -> Iterator[DoctorFinding]:
         )
 
 
-def check_battery(machine: MachineState) -> Iterator[DoctorFinding]:
+def _check_battery(machine: MachineState) -> Iterator[DoctorFinding]:
     if machine.on_battery:
         yield DoctorFinding(
             code="battery",
@@ -280,7 +280,7 @@ def check_battery(machine: MachineState) -> Iterator[DoctorFinding]:
         )
 
 
-def check_heat(machine: MachineState) -> Iterator[DoctorFinding]:
+def _check_heat(machine: MachineState) -> Iterator[DoctorFinding]:
     heat = machine.reading.temperature_c
     if heat is not None and heat >= HOT_C:
         yield DoctorFinding(
@@ -291,7 +291,7 @@ def check_heat(machine: MachineState) -> Iterator[DoctorFinding]:
         )
 
 
-def check_thread_variables(machine: MachineState) -> Iterator[DoctorFinding]:
+def _check_thread_variables(machine: MachineState) -> Iterator[DoctorFinding]:
     variables = machine.environment.get("variables", {})
     found = [f"{name}={value}" for name, value in variables.items() if name.startswith(THREAD_VARIABLES)]
     if found:
@@ -303,7 +303,7 @@ def check_thread_variables(machine: MachineState) -> Iterator[DoctorFinding]:
         )
 
 
-def check_store(machine: MachineState) -> Iterator[DoctorFinding]:
+def _check_store(machine: MachineState) -> Iterator[DoctorFinding]:
     if machine.home_error:
         yield DoctorFinding(
             code="store-unwritable",
@@ -320,7 +320,7 @@ def check_store(machine: MachineState) -> Iterator[DoctorFinding]:
         )
 
 
-def check_unsaved(machine: MachineState) -> Iterator[DoctorFinding]:
+def _check_unsaved(machine: MachineState) -> Iterator[DoctorFinding]:
     if machine.bad_runs:
         what = "1 finished run" if machine.bad_runs == 1 else f"{machine.bad_runs} finished runs"
         yield DoctorFinding(
@@ -331,7 +331,7 @@ def check_unsaved(machine: MachineState) -> Iterator[DoctorFinding]:
         )
 
 
-def check_energy(machine: MachineState) -> Iterator[DoctorFinding]:
+def _check_energy(machine: MachineState) -> Iterator[DoctorFinding]:
     if machine.reading.energy_uj is None and machine.reading.power_uw is None:
         yield DoctorFinding(
             code="no-energy-sensor",
@@ -342,23 +342,23 @@ def check_energy(machine: MachineState) -> Iterator[DoctorFinding]:
 
 
 CHECKS = (
-    check_store,
-    check_unsaved,
-    check_governor,
-    check_turbo,
-    check_load,
-    check_pressure,
-    check_smt,
-    check_mixed_cores,
-    check_few_cores,
-    check_memory,
-    check_swap,
-    check_limits,
-    check_virtual,
-    check_battery,
-    check_heat,
-    check_thread_variables,
-    check_energy,
+    _check_store,
+    _check_unsaved,
+    _check_governor,
+    _check_turbo,
+    _check_load,
+    _check_pressure,
+    _check_smt,
+    _check_mixed_cores,
+    _check_few_cores,
+    _check_memory,
+    _check_swap,
+    _check_limits,
+    _check_virtual,
+    _check_battery,
+    _check_heat,
+    _check_thread_variables,
+    _check_energy,
 )
 
 

@@ -117,7 +117,7 @@ def diagnose(root: Path, environ: Mapping[str, str], home: Path, environments: P
         environments: the folder of the isolated environments; None where there are none.
     """
     standings = [one for one in examine_environments(environments) if one.state != "absent"] if environments else []
-    runtimes = [apply_environment(runtime, standings) for runtime in examine_runtimes()]
+    runtimes = [_apply_environment(runtime, standings) for runtime in examine_runtimes()]
     packages = ["numpy", *(info.distribution for info in TABLE.values())]
     machine = read_machine_state(root, environ, packages, home)
     return Diagnosis(
@@ -129,7 +129,7 @@ def diagnose(root: Path, environ: Mapping[str, str], home: Path, environments: P
         moment=dict(machine.moment),
         energy=machine.reading.source,
         temperature_c=machine.reading.temperature_c,
-        environments=tuple(describe_environment(standing) for standing in standings),
+        environments=tuple(_describe_environment(standing) for standing in standings),
         telemetry=tuple(describe_switch(switch) for switch in telemetry.SWITCHES),
     )
 
@@ -161,14 +161,14 @@ def examine_plugin(point: metadata.EntryPoint) -> RuntimeState:
 
 def examine_runtime(info: RuntimeInfo) -> RuntimeState:
     """Whether the packages that a runtime needs are there, without importing them."""
-    files = {name: find_file(name) for name in info.needs or (info.module,)}
+    files = {name: _find_file(name) for name in info.needs or (info.module,)}
     missing = tuple(name for name, file in files.items() if file is None)
     return RuntimeState(
         name=info.name,
         title=info.title,
         usable=not missing,
         for_tests=info.name == TEST_RUNTIME,
-        version=find_version(info.distribution),
+        version=_find_version(info.distribution),
         file=next((file for file in files.values() if file), None),
         missing=missing,
         problem=f"not installed: {', '.join(missing)}" if missing else "",
@@ -176,7 +176,7 @@ def examine_runtime(info: RuntimeInfo) -> RuntimeState:
     )
 
 
-def apply_environment(runtime: RuntimeState, standings: Sequence[EnvironmentStatus]) -> RuntimeState:
+def _apply_environment(runtime: RuntimeState, standings: Sequence[EnvironmentStatus]) -> RuntimeState:
     """The runtime as its workers will find it: in the environment of its name, where that is ready."""
     for standing in standings:
         if standing.environment.name == runtime.name and standing.record is not None:
@@ -195,7 +195,7 @@ def apply_environment(runtime: RuntimeState, standings: Sequence[EnvironmentStat
     return runtime
 
 
-def describe_environment(standing: EnvironmentStatus) -> EnvironmentState:
+def _describe_environment(standing: EnvironmentStatus) -> EnvironmentState:
     name = standing.environment.name
     return EnvironmentState(
         name=name,
@@ -219,7 +219,7 @@ def describe_switch(switch: telemetry.Switch) -> TelemetryState:
     )
 
 
-def find_file(module: str) -> str | None:
+def _find_file(module: str) -> str | None:
     """The file that Python would load for a module, or the folder of a namespace package; None where it finds none.
 
     A folder without any code, as an uninstalled package may leave behind, is none.
@@ -234,7 +234,7 @@ def find_file(module: str) -> str | None:
     return next((folder for folder in folders if next(Path(folder).rglob("*.py"), None)), None)
 
 
-def find_version(distribution: str) -> str | None:
+def _find_version(distribution: str) -> str | None:
     try:
         return metadata.version(distribution)
     except (metadata.PackageNotFoundError, ValueError):

@@ -59,12 +59,12 @@ def plan_setup(folder: Path, word: str) -> SetupPlan:
         UsageError: an unknown name, or a Python version that its packages do not support.
     """
     info = find_environment(word)
-    check_python(info)
+    _check_python(info)
     path = examine_environment(folder, info.name).path
     return SetupPlan(info, len(read_lock(info.name)), info.megabytes * 1_000_000, path)
 
 
-def check_python(info: Environment) -> None:
+def _check_python(info: Environment) -> None:
     if sys.version_info[:2] > info.newest_python:
         newest = ".".join(map(str, info.newest_python))
         raise UsageError(
@@ -93,11 +93,11 @@ def set_up_environment(folder: Path, word: str, progress: Progress) -> Environme
         standing = examine_environment(folder, info.name)
         if standing.state == "ready":
             return standing
-        check_disk_space(folder, info)
+        _check_disk_space(folder, info)
         part = folder / f".{info.name}-{os.getpid()}.part"
         setup = EnvironmentSetup(info, part, folder / f"{info.name}.log", lock.fileno(), progress)
         try:
-            activate_environment(setup, build_environment(setup, standing.lock), standing)
+            _activate_environment(setup, _build_environment(setup, standing.lock), standing)
         except KeyboardInterrupt:
             raise Cancelled(
                 f"{info.name} was not set up: stopped by Ctrl-C",
@@ -111,13 +111,13 @@ def set_up_environment(folder: Path, word: str, progress: Progress) -> Environme
     return examine_environment(folder, info.name)
 
 
-def build_environment(setup: EnvironmentSetup, lock: str) -> EnvironmentRecord:
+def _build_environment(setup: EnvironmentSetup, lock: str) -> EnvironmentRecord:
     """Install everything and try it; the record of what was installed."""
     setup.log.write_bytes(b"")
     make_venv(setup)
     install_packages(setup)
     packages = read_packages(setup)
-    check_versions(setup, packages)
+    _check_versions(setup, packages)
     conflicts = find_conflicts(setup)
     check_worker(setup)
     setup.progress(f"{setup.info.name}: measuring its size")
@@ -126,14 +126,14 @@ def build_environment(setup: EnvironmentSetup, lock: str) -> EnvironmentRecord:
         lock=lock,
         python=platform.python_version(),
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        bytes=measure_bytes(setup.part),
+        bytes=_measure_bytes(setup.part),
         packages=packages,
         wheels=read_wheels(setup),
         conflicts=conflicts,
     )
 
 
-def check_versions(setup: EnvironmentSetup, packages: dict[str, str]) -> None:
+def _check_versions(setup: EnvironmentSetup, packages: dict[str, str]) -> None:
     """What is installed must be what the lock says, whatever pip's own configuration made of it."""
     have = {normalize_name(name): version.partition("+")[0] for name, version in packages.items()}
     wrong = [f"{name} {version}" for name, version in read_lock(setup.info.name).items() if have.get(name) != version]
@@ -145,16 +145,16 @@ def check_versions(setup: EnvironmentSetup, packages: dict[str, str]) -> None:
         )
 
 
-def activate_environment(setup: EnvironmentSetup, record: EnvironmentRecord, standing: EnvironmentStatus) -> None:
+def _activate_environment(setup: EnvironmentSetup, record: EnvironmentRecord, standing: EnvironmentStatus) -> None:
     """Give the environment its name; what was there before under it, or of older locks, goes."""
     (setup.part / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
     rewrite_paths(setup.part, standing.path)
     if standing.path.exists():
-        remove_folder(standing.path)
+        _remove_folder(standing.path)
     setup.part.rename(standing.path)
     for path in standing.leftovers:
         setup.progress(f"{setup.info.name}: removing that of an older lock")
-        remove_folder(path)
+        _remove_folder(path)
 
 
 def rewrite_paths(part: Path, final: Path) -> None:
@@ -177,12 +177,12 @@ def remove_environment(folder: Path, word: str) -> list[Path]:
         standing = examine_environment(folder, name)
         paths = [path for path in (standing.path, *standing.leftovers) if path.is_dir()]
         for path in paths:
-            remove_folder(path)
+            _remove_folder(path)
         (folder / f"{name}.log").unlink(missing_ok=True)
     return paths
 
 
-def remove_folder(path: Path) -> None:
+def _remove_folder(path: Path) -> None:
     """Remove a folder; it loses its name first, so that no half of it is ever seen under that."""
     hidden = path.with_name(f".{path.name}.part")
     shutil.rmtree(hidden, ignore_errors=True)
@@ -196,7 +196,7 @@ def clear_unfinished(folder: Path, name: str) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def check_disk_space(folder: Path, info: Environment) -> None:
+def _check_disk_space(folder: Path, info: Environment) -> None:
     wanted, free = info.megabytes * DISK_SPACE_FACTOR, shutil.disk_usage(folder).free / 1e6
     if free < wanted:
         raise OutputError(
@@ -226,6 +226,6 @@ def hold_lock(folder: Path, name: str) -> Iterator[IO[bytes]]:
         yield file
 
 
-def measure_bytes(path: Path) -> int:
+def _measure_bytes(path: Path) -> int:
     """Bytes of all files below; what links point to is not counted."""
     return sum(os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(path) for name in names)  # noqa: PTH118 - Path.walk is Python 3.12's, and rglob takes thrice as long

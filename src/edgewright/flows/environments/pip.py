@@ -72,12 +72,12 @@ def make_venv(setup: EnvironmentSetup) -> None:
     if run_logged([sys.executable, "-I", "-m", "venv", str(setup.part)], setup) == 0:
         (find_site_packages(setup.part) / "sitecustomize.py").write_text(SITE_CODE, encoding="utf-8")
         return
-    output = read_tail(setup.log)
-    check_disk_full(setup, output)
+    output = _read_tail(setup.log)
+    _check_disk_full(setup, output)
     lacking = "ensurepip is not" in output or "No module named" in output
     raise EdgewrightError(
         f"{setup.info.name} was not set up: Python could not make an environment",
-        f"{extract_error_lines(output)}\nsee {setup.log}",
+        f"{_extract_error_lines(output)}\nsee {setup.log}",
         "install the package python3-venv of your system"
         if lacking
         else "python -m venv FOLDER shows the same by hand",
@@ -93,7 +93,7 @@ def install_packages(setup: EnvironmentSetup) -> None:
     """Install the lock, nothing more and nothing resolved. Torch comes first, in its build without CUDA."""
     lock = read_lock(setup.info.name)
     if "torch" in lock:
-        install_torch(setup, select_cpu_build(f"torch=={lock['torch']}"))
+        _install_torch(setup, select_cpu_build(f"torch=={lock['torch']}"))
     count = len(lock)
     seen: set[str] = set()
 
@@ -103,27 +103,27 @@ def install_packages(setup: EnvironmentSetup) -> None:
         unpacks = "Installing collected packages" in text
         setup.progress(f"{setup.info.name}: {'unpacking' if unpacks else f'fetching {count} packages, {share} %'}")
 
-    if run_pip(setup, "packages", ["-r", str(get_lock_path(setup.info.name))], follow):
-        raise make_pip_error(setup)
+    if _run_pip(setup, "packages", ["-r", str(get_lock_path(setup.info.name))], follow):
+        raise _make_pip_error(setup)
 
 
-def install_torch(setup: EnvironmentSetup, build: str) -> None:
+def _install_torch(setup: EnvironmentSetup, build: str) -> None:
     """From the user's own indexes where they have that build, else from PyTorch's."""
     setup.progress(f"{setup.info.name}: fetching {build}")
-    if run_pip(setup, "torch", [build]) and run_pip(setup, "torch", ["--extra-index-url", TORCH_INDEX, build]):
-        raise make_pip_error(setup)
+    if _run_pip(setup, "torch", [build]) and _run_pip(setup, "torch", ["--extra-index-url", TORCH_INDEX, build]):
+        raise _make_pip_error(setup)
 
 
-def run_pip(
+def _run_pip(
     setup: EnvironmentSetup, title: str, wants: Sequence[str], follow: Callable[[str], None] | None = None
 ) -> int:
     """pip's exit code. pip reads the user's own configuration: indexes, proxies, certificates."""
     options = ["--no-deps", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
     command = [str(get_python_path(setup.part)), "-I", "-m", "pip", "install", *options]
-    return run_logged([*command, "--report", str(get_report_path(setup, title)), *wants], setup, follow)
+    return run_logged([*command, "--report", str(_get_report_path(setup, title)), *wants], setup, follow)
 
 
-def get_report_path(setup: EnvironmentSetup, title: str) -> Path:
+def _get_report_path(setup: EnvironmentSetup, title: str) -> Path:
     return setup.part / f"pip-{title}.json"
 
 
@@ -154,21 +154,21 @@ def run_logged(command: Sequence[str], setup: EnvironmentSetup, follow: Callable
     return process.returncode
 
 
-def query_pip(setup: EnvironmentSetup, *words: str) -> subprocess.CompletedProcess[str]:
+def _query_pip(setup: EnvironmentSetup, *words: str) -> subprocess.CompletedProcess[str]:
     command = [str(get_python_path(setup.part)), "-I", "-m", "pip", "--disable-pip-version-check", *words]
     return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - as above
 
 
 def read_packages(setup: EnvironmentSetup) -> dict[str, str]:
     """The versions that are installed, by name."""
-    listing = query_pip(setup, "list", "--format=json").stdout
+    listing = _query_pip(setup, "list", "--format=json").stdout
     return {item["name"]: item["version"] for item in json.loads(listing or "[]")}
 
 
 def find_conflicts(setup: EnvironmentSetup) -> tuple[str, ...]:
     """What `pip check` finds: a lock is resolved on one system, and another may want more."""
     setup.progress(f"{setup.info.name}: checking that all fits together")
-    checked = query_pip(setup, "check")
+    checked = _query_pip(setup, "check")
     return tuple(checked.stdout.strip().splitlines()) if checked.returncode else ()
 
 
@@ -198,7 +198,7 @@ def check_worker(setup: EnvironmentSetup) -> None:
     except (subprocess.TimeoutExpired, msgspec.MsgspecError):
         pass
     if not isinstance(greeting, Hello):
-        why = greeting.why if greeting else extract_error_lines(output)
+        why = greeting.why if greeting else _extract_error_lines(output)
         with setup.log.open("a") as log:
             log.write(output)
         raise EdgewrightError(
@@ -208,24 +208,24 @@ def check_worker(setup: EnvironmentSetup) -> None:
         )
 
 
-def make_pip_error(setup: EnvironmentSetup) -> EdgewrightError:
+def _make_pip_error(setup: EnvironmentSetup) -> EdgewrightError:
     """What to tell of a pip that failed."""
-    output = read_tail(setup.log)
-    check_disk_full(setup, output)
+    output = _read_tail(setup.log)
+    _check_disk_full(setup, output)
     if NETWORK_ERROR.search(output):
         return EdgewrightError(
             f"{setup.info.name} was not set up: the package index cannot be reached",
-            f"{extract_error_lines(output)}\nsee {setup.log}",
+            f"{_extract_error_lines(output)}\nsee {setup.log}",
             "check the connection, or name another index: pip config set global.index-url URL",
         )
     return EdgewrightError(
         f"{setup.info.name} was not set up: pip failed",
-        f"{extract_error_lines(output)}\nsee {setup.log}",
+        f"{_extract_error_lines(output)}\nsee {setup.log}",
         "the log tells all; a package may have no wheel for this system and Python",
     )
 
 
-def check_disk_full(setup: EnvironmentSetup, output: str) -> None:
+def _check_disk_full(setup: EnvironmentSetup, output: str) -> None:
     if DISK_FULL_ERROR.search(output):
         raise OutputError(
             f"{setup.info.name} was not set up: the disk is full",
@@ -234,11 +234,11 @@ def check_disk_full(setup: EnvironmentSetup, output: str) -> None:
         )
 
 
-def read_tail(log: Path) -> str:
+def _read_tail(log: Path) -> str:
     return log.read_bytes()[-TAIL_BYTES:].decode(errors="replace")
 
 
-def extract_error_lines(text: str) -> str:
+def _extract_error_lines(text: str) -> str:
     """The last three lines that say what went wrong: pip marks them, others put them at the end."""
     lines = [line.strip()[:300] for line in text.splitlines() if line.strip()]
     marked = [line for line in lines if line.startswith("ERROR")]

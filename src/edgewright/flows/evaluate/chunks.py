@@ -74,7 +74,7 @@ class ChunkPrefetcher:
     def _decode(self) -> None:
         error: BaseException | None = None
         try:
-            for chunk in split_into_chunks(self._data, self._indices):
+            for chunk in _split_into_chunks(self._data, self._indices):
                 if not self._put(chunk):
                     return
         except BaseException as caught:  # it is raised again by the one who waits
@@ -90,28 +90,28 @@ class ChunkPrefetcher:
         return False
 
 
-def split_into_chunks(data: Dataset, indices: Sequence[int]) -> Iterator[Chunk]:
+def _split_into_chunks(data: Dataset, indices: Sequence[int]) -> Iterator[Chunk]:
     """As many samples together as fit into `CHUNK_BYTES`, and whose inputs have the same shapes."""
     held: list[Sample] = []
     for sample in data.read(indices):
-        if held and (len(held) == count_max_samples(held[0]) or get_shapes(held[0]) != get_shapes(sample)):
-            yield stack_samples(held)
+        if held and (len(held) == _count_max_samples(held[0]) or _get_shapes(held[0]) != _get_shapes(sample)):
+            yield _stack_samples(held)
             held = []
         held.append(sample)
     if held:
-        yield stack_samples(held)
+        yield _stack_samples(held)
 
 
-def count_max_samples(sample: Sample) -> int:
+def _count_max_samples(sample: Sample) -> int:
     size = sum(array.nbytes for array in sample.feeds.values())
     return max(1, min(MAX_SAMPLES, CHUNK_BYTES // max(1, size)))
 
 
-def get_shapes(sample: Sample) -> dict[str, tuple[int, ...]]:
+def _get_shapes(sample: Sample) -> dict[str, tuple[int, ...]]:
     return {name: array.shape for name, array in sample.feeds.items()}
 
 
-def stack_samples(samples: Sequence[Sample]) -> Chunk:
+def _stack_samples(samples: Sequence[Sample]) -> Chunk:
     names = samples[0].feeds
     return Chunk(
         indices=tuple(sample.index for sample in samples),

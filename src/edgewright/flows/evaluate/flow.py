@@ -87,7 +87,7 @@ def evaluate(
         Cancelled: after Ctrl-C; what was evaluated is kept as `cancelled`.
         EdgewrightError: before anything ran, or where the data set fails. An error of one candidate is in the result.
     """
-    task, models = resolve_evaluation(plan)
+    task, models = _resolve_evaluation(plan)
     with open_dataset(plan.data, task, plan.code) as data:
         indices = choose_samples(plan, data)
         data.check(indices)
@@ -102,7 +102,7 @@ def evaluate(
         return session.finish("done")
 
 
-def resolve_evaluation(plan: EvaluatePlan) -> tuple[Task, dict[str, Model]]:
+def _resolve_evaluation(plan: EvaluatePlan) -> tuple[Task, dict[str, Model]]:
     """The task and the models, checked against each other. Starts and writes nothing."""
     try:
         task = msgspec.convert(plan.task, Task)

@@ -53,13 +53,13 @@ def infer(
         return outputs, runner.notes
 
 
-def split_first(own: Mapping[str, Array]) -> list[dict[str, Array]]:
+def _split_first(own: Mapping[str, Array]) -> list[dict[str, Array]]:
     """The first entry of a stack, which shows whether the model ends within its time limit, and the rest."""
     parts = [{name: array[part] for name, array in own.items()} for part in (slice(0, 1), slice(1, None))]
     return parts if all(len(array) for array in parts[1].values()) else parts[:1]
 
 
-def join(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+def _join(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
     """The outputs of the parts of a stack, one after the other."""
     if len(parts) == 1:
         return dict(parts[0])
@@ -115,8 +115,8 @@ class Runner:
         parts = [own]
         if self._worker is None:
             self._worker = self._open(own)
-            parts = split_first(own)
-        given = join([self._run_part(self._worker, part) for part in parts])
+            parts = _split_first(own)
+        given = _join([self._run_part(self._worker, part) for part in parts])
         return read_artifact_outputs(given, self._record.io_map, stacked=True) if self._record else given
 
     def _run_part(self, worker: Connection, own: Mapping[str, Array]) -> dict[str, Array]:

@@ -123,7 +123,7 @@ class EvaluationContext(NamedTuple):
     code: tuple[str, ...] = ()
 
 
-def make_candidates(models: Iterable[Path], context: EvaluationContext) -> tuple[Candidate, ...]:
+def _make_candidates(models: Iterable[Path], context: EvaluationContext) -> tuple[Candidate, ...]:
     return tuple(Candidate(model=str(path), runtime=choose_network_runtime(path, context.runtime)) for path in models)
 
 
@@ -131,7 +131,7 @@ def evaluate_networks(models: Mapping[str, Path], context: EvaluationContext) ->
     """Rows by name; differences are paired with the first one."""
     result = evaluate(
         EvaluatePlan(
-            candidates=make_candidates(models.values(), context),
+            candidates=_make_candidates(models.values(), context),
             task=context.task,
             code=context.code,
             data=context.val,
@@ -161,7 +161,7 @@ def compare_speed(before: Path, after: Path, context: EvaluationContext, tags: M
     if outcome.error is not None:
         raise outcome.error
     one = outcome.comparisons[0]
-    medians = [get_median_us(outcome, index) for index in range(2)]
+    medians = [_get_median_us(outcome, index) for index in range(2)]
     return SpeedComparison(
         medians[0],
         medians[1],
@@ -183,7 +183,7 @@ def benchmark_models(
     seconds: float,
 ) -> BenchmarkOutcome:
     plan = BenchmarkPlan(
-        candidates=make_candidates(models, context),
+        candidates=_make_candidates(models, context),
         processes=processes,
         seconds=seconds,
         threads=context.threads,
@@ -193,6 +193,6 @@ def benchmark_models(
     return benchmark(plan, context.device, context.store, context.progress, tags)
 
 
-def get_median_us(outcome: BenchmarkOutcome, index: int) -> float:
+def _get_median_us(outcome: BenchmarkOutcome, index: int) -> float:
     """Of the wall time of one inference."""
     return next(float(one.value or 0.0) for one in outcome.runs[index].metrics if one.name == "latency.p50")

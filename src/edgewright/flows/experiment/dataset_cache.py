@@ -37,12 +37,12 @@ def cache_dataset(
     """
     names = folder / INDEX_FILE
     if names.is_file():
-        return resolve_paths(msgspec.json.decode(names.read_bytes(), type=CachedDataset), folder)
+        return _resolve_paths(msgspec.json.decode(names.read_bytes(), type=CachedDataset), folder)
     folder.mkdir(parents=True, exist_ok=True)
     with opener() as data:
         if len(data) < MIN_SAMPLES:
             raise DataError(f"{data.title} has {len(data)} samples", f"training needs {MIN_SAMPLES} at least", "")
-        inputs, labels, indices = write_stacks(data, folder, progress)
+        inputs, labels, indices = _write_stacks(data, folder, progress)
     count = len(next(iter(inputs.values())))
     held, fit = split(count, round(held_out * count), seed)
     file = ""
@@ -57,10 +57,10 @@ def cache_dataset(
         indices=indices,
     )
     write_atomically(names, msgspec.json.encode(dataset))
-    return resolve_paths(dataset, folder)
+    return _resolve_paths(dataset, folder)
 
 
-def resolve_paths(dataset: CachedDataset, folder: Path) -> CachedDataset:
+def _resolve_paths(dataset: CachedDataset, folder: Path) -> CachedDataset:
     """With paths instead of names, so that the folder can be moved."""
     return msgspec.structs.replace(
         dataset,
@@ -69,7 +69,7 @@ def resolve_paths(dataset: CachedDataset, folder: Path) -> CachedDataset:
     )
 
 
-def write_stacks(
+def _write_stacks(
     data: Dataset, folder: Path, progress: Progress
 ) -> tuple[dict[str, Array], Array | None, tuple[int, ...]]:
     """Every readable sample, in order, with its labels (None where one of them has none) and its index."""
@@ -79,7 +79,7 @@ def write_stacks(
     done = 0
     for sample in data.read():
         if not stacks:
-            stacks = open_stacks(sample, len(data), folder)
+            stacks = _open_stacks(sample, len(data), folder)
         for name, array in sample.feeds.items():
             if array.shape[1:] != stacks[name].shape[1:]:
                 raise DataError(
@@ -98,10 +98,10 @@ def write_stacks(
         if done < len(stack):  # some could not be read
             np.save(folder / f"input-{index}.npy", stack[:done].copy())
             stacks[name] = np.load(folder / f"input-{index}.npy", mmap_mode="r")
-    return stacks, stack_labels(labels, data.title), tuple(indices)
+    return stacks, _stack_labels(labels, data.title), tuple(indices)
 
 
-def open_stacks(first: Sample, count: int, folder: Path) -> dict[str, Array]:
+def _open_stacks(first: Sample, count: int, folder: Path) -> dict[str, Array]:
     """Empty stacks for so many samples like the first one, and no folder where there is no room for them."""
     needed = count * sum(array.nbytes for array in first.feeds.values())
     free = shutil.disk_usage(folder).free
@@ -122,7 +122,7 @@ def open_stacks(first: Sample, count: int, folder: Path) -> dict[str, Array]:
     return stacks
 
 
-def stack_labels(labels: list[Any], title: str) -> Array | None:
+def _stack_labels(labels: list[Any], title: str) -> Array | None:
     if any(label is None for label in labels):
         return None
     first = np.asarray(labels[0])

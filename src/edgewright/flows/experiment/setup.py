@@ -97,7 +97,7 @@ def prepare_experiment(
     Raises UsageError, ConfigError, DataError, and RuntimeMissing.
     """
     settings = read_settings(plan)
-    check_host(plan.runtime, device)
+    _check_host(plan.runtime, device)
     if trains:
         check_training_packages()
     task = msgspec.convert(plan.task, Task)
@@ -106,12 +106,12 @@ def prepare_experiment(
             raise ConfigError(
                 f"{plan.val} has no labels", "the result is judged by the task's metric", "bring labelled data as --val"
             )
-        shapes = dict(plan.shapes) or read_input_shapes(val)
-        val_fingerprint = compute_fingerprint(plan.val, val)
+        shapes = dict(plan.shapes) or _read_input_shapes(val)
+        val_fingerprint = _compute_fingerprint(plan.val, val)
     trained = ""
     if trains:
         with open_dataset(plan.data, task, plan.code) as data:
-            trained = compute_fingerprint(plan.data, data)
+            trained = _compute_fingerprint(plan.data, data)
             check_classes(data)
         if trained == val_fingerprint:
             why = "what was trained on does not judge"
@@ -153,18 +153,18 @@ def open_experiment_folder(experiment: Experiment, plan: TrainingPlan) -> Iterat
             yield experiment._replace(dataset=dataset)
         except (KeyboardInterrupt, Cancelled) as error:
             what = error.what if isinstance(error, Cancelled) else "stopped by Ctrl-C"
-            done = "trained" if has_trained(experiment.memory) else "prepared (no training had come to a checkpoint)"
+            done = "trained" if _has_trained(experiment.memory) else "prepared (no training had come to a checkpoint)"
             why = f"what was {done} is kept in {experiment.memory}"
             raise Cancelled(what, why, "the same command goes on where it was") from None
         except (WorkerError, StoreError, DeviceUnreachable):
             raise
         except EdgewrightError:
-            if not has_trained(experiment.memory):
+            if not _has_trained(experiment.memory):
                 remove_folder(experiment.memory)
             raise
 
 
-def compute_fingerprint(spec: str, data: Dataset) -> str:
+def _compute_fingerprint(spec: str, data: Dataset) -> str:
     """Of the data set; of a function's, which has none, its name and its file."""
     if data.fingerprint:
         return data.fingerprint
@@ -196,7 +196,7 @@ def parse_settings(given: Mapping[str, Any]) -> Settings:
         raise UsageError("the training cannot be set so", why, "docs/training.md has every word") from None
 
 
-def check_host(runtime: str, device: Device) -> None:
+def _check_host(runtime: str, device: Device) -> None:
     info = find_runtime(runtime)
     check_runs_here(info)
     if info.name not in device.environment().get("locks", {}):
@@ -226,7 +226,7 @@ def check_classes(data: Dataset) -> None:
         )
 
 
-def read_input_shapes(data: Dataset) -> dict[str, tuple[int, ...]]:
+def _read_input_shapes(data: Dataset) -> dict[str, tuple[int, ...]]:
     sample = next(iter(data.read([0])))
     return {name: array.shape for name, array in sample.feeds.items()}
 
@@ -254,7 +254,7 @@ def compute_key(plan: TrainingPlan, content: str, fingerprint: str, settings: Se
     return sha256(msgspec.json.encode(hashed, order="sorted")).hexdigest()[:16]
 
 
-def has_trained(memory: Path) -> bool:
+def _has_trained(memory: Path) -> bool:
     """Whether there is a checkpoint, or what a whole training left."""
     return any(path.name in (CHECKPOINT, "report.json") for path in memory.rglob("*"))
 

@@ -92,16 +92,16 @@ def compute_file_outputs(
         for view in range(count_views(plan.views, experiment)):
             part = experiment.memory / f"answers-{view}.npy"
             if not part.is_file():
-                save_array(part, compute_view_outputs(runner, wanted, inputs, fit, view, plan, experiment))
+                _save_array(part, _compute_view_outputs(runner, wanted, inputs, fit, view, plan, experiment))
             parts.append(part)
         runner.leave()
-    save_array(outputs_path, np.stack([np.load(part, mmap_mode="r") for part in parts]))
+    _save_array(outputs_path, np.stack([np.load(part, mmap_mode="r") for part in parts]))
     for part in parts:
         part.unlink()
     return outputs_path
 
 
-def compute_view_outputs(
+def _compute_view_outputs(
     runner: Runner,
     wanted: str,
     inputs: dict[str, Array],
@@ -125,7 +125,7 @@ def compute_view_outputs(
     return np.concatenate(found).astype(np.float32)
 
 
-def save_array(path: Path, array: Array) -> None:
+def _save_array(path: Path, array: Array) -> None:
     """Under its name only once it is whole."""
     with replace_atomically(path) as part:
         np.save(part, array)

@@ -108,11 +108,11 @@ def prune(
         with open_experiment_folder(experiment, plan) if trains else nullcontext(experiment) as ready:
             pruned = make_networks(plan, prepared, ready, work)
             rows, speed_comparison = evaluate_and_time(plan, pruned, Path(prepared.files["onnx"]), ready, work)
-            report = make_report(plan, prepared, pruned, ready, rows, speed_comparison)
-            report, gate_error = apply_gate(msgspec.structs.replace(report, seconds=monotonic() - began), plan)
+            report = _make_report(plan, prepared, pruned, ready, rows, speed_comparison)
+            report, gate_error = _apply_gate(msgspec.structs.replace(report, seconds=monotonic() - began), plan)
             error: EdgewrightError | None = gate_error
             if error is None:
-                report = publish_pruned(report, plan, pruned, out)
+                report = _publish_pruned(report, plan, pruned, out)
             try:
                 model = rename_model(prepared.model, prepared.name, prepared.sha256, plan.source)
                 report = record_training("prune", report, plan, model, pruned.trained, started, device, store)
@@ -173,7 +173,7 @@ def make_networks(plan: PrunePlan, prepared: PreparedSource, experiment: Experim
         result = make(plan, onnx, experiment, work / "cut")
         return PrunedNetworks({"pruned": [result.onnx]}, {}, result)
     whole = make_torch_source(plan.source, plan.weights)
-    teaching = prepare_teacher(whole, plan, experiment, experiment.dataset) if plan.teach else None
+    teaching = _prepare_teacher(whole, plan, experiment, experiment.dataset) if plan.teach else None
     if plan.method == "structured":
         result, module, thinning = *prune_module(plan, whole, onnx, experiment, work, teaching), None
     else:
@@ -186,17 +186,17 @@ def make_networks(plan: PrunePlan, prepared: PreparedSource, experiment: Experim
     jobs = {}
     if plan.control:
         jobs["control"] = [
-            make_train_job("control", whole, None, teaching, seed, plan, experiment, result.epochs) for seed in seeds
+            _make_train_job("control", whole, None, teaching, seed, plan, experiment, result.epochs) for seed in seeds
         ]
     jobs["pruned"] = [
-        make_train_job("pruned", module, thinning, teaching, seed, plan, experiment, 0.0) for seed in seeds
+        _make_train_job("pruned", module, thinning, teaching, seed, plan, experiment, 0.0) for seed in seeds
     ]
     trained = train_networks(jobs, experiment.context.progress, similar_cost=result.macs >= SIMILAR_COST_SHARE)
     files = {name: [one.onnx for one in all_seeds] for name, all_seeds in trained.items()}
     return PrunedNetworks(files, trained, result, module)
 
 
-def prepare_teacher(
+def _prepare_teacher(
     whole: ModuleSource, plan: PrunePlan, experiment: Experiment, dataset: CachedDataset
 ) -> DistillationSettings:
     """The source as the teacher, of the pruned network and of the control alike."""
@@ -207,7 +207,7 @@ def prepare_teacher(
     )
 
 
-def make_train_job(
+def _make_train_job(
     network: str,
     module: ModuleSource,
     thinning: SparsitySettings | None,
@@ -245,7 +245,7 @@ def evaluate_and_time(
     files = {
         f"{network}/{index}": path
         for network in ("control", "pruned")
-        for index, path in enumerate_files(pruned.files, network)
+        for index, path in _enumerate_files(pruned.files, network)
     }
     first = next(iter(files))
     models = (
@@ -262,11 +262,11 @@ def evaluate_and_time(
     return rows, compare_speed(ready["source/0"], ready["pruned/0"], context, {"prune": "speed"})
 
 
-def enumerate_files(files: Mapping[str, list[Path]], network: str) -> list[tuple[int, Path]]:
+def _enumerate_files(files: Mapping[str, list[Path]], network: str) -> list[tuple[int, Path]]:
     return list(enumerate(files.get(network, ())))
 
 
-def make_report(
+def _make_report(
     plan: PrunePlan,
     prepared: PreparedSource,
     pruned: PrunedNetworks,
@@ -289,7 +289,7 @@ def make_report(
     )
     against = [
         compare_networks(
-            sides["pruned"], sides[name], rows["pruned/0"].paired if name == get_baseline_name(sides) else None
+            sides["pruned"], sides[name], rows["pruned/0"].paired if name == _get_baseline_name(sides) else None
         )
         for name in ("control", "source")
         if name in sides
@@ -314,18 +314,18 @@ def make_report(
         widths=pruned.result.widths,
         fixed=pruned.result.fixed,
         curves={network: get_first_curves(all_seeds) for network, all_seeds in reports.items() if all_seeds},
-        notes=list_notes(plan, experiment, pruned),
+        notes=_list_notes(plan, experiment, pruned),
         state="ok",
         reason="",
         seconds=0.0,
     )
 
 
-def get_baseline_name(sides: Mapping[str, NetworkReport]) -> str:
+def _get_baseline_name(sides: Mapping[str, NetworkReport]) -> str:
     return "control" if "control" in sides else "source"
 
 
-def list_notes(plan: PrunePlan, experiment: Experiment, pruned: PrunedNetworks) -> tuple[str, ...]:
+def _list_notes(plan: PrunePlan, experiment: Experiment, pruned: PrunedNetworks) -> tuple[str, ...]:
     notes = [*collect_training_notes(one.report for one in pruned.trained.get("pruned", ()))]
     if experiment.dataset is None:
         notes.append(UNTRAINED_NOTE)
@@ -351,7 +351,7 @@ def list_notes(plan: PrunePlan, experiment: Experiment, pruned: PrunedNetworks) 
     return tuple(notes)
 
 
-def apply_gate(report: PruneReport, plan: PrunePlan) -> tuple[PruneReport, GateFailed | None]:
+def _apply_gate(report: PruneReport, plan: PrunePlan) -> tuple[PruneReport, GateFailed | None]:
     """The report, and the error where the metric is worse than the source's, or than the control's, by more than is
     allowed."""
     sides = {network.name: network for network in report.sides}
@@ -386,7 +386,7 @@ def apply_gate(report: PruneReport, plan: PrunePlan) -> tuple[PruneReport, GateF
     return msgspec.structs.replace(report, state="refused", reason=error.why), error
 
 
-def publish_pruned(report: PruneReport, plan: PrunePlan, pruned: PrunedNetworks, out: Path) -> PruneReport:
+def _publish_pruned(report: PruneReport, plan: PrunePlan, pruned: PrunedNetworks, out: Path) -> PruneReport:
     """The first seed's network under its names: ONNX, and for a torch source a factory with its weights."""
     word = "pruned" if plan.method == "structured" else "thinned"
     stem = f"{get_stem(plan.source)}-{word}"

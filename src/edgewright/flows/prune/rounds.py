@@ -79,15 +79,15 @@ def sparsify_file(plan: PrunePlan, onnx: Path, _: Experiment, folder: Path) -> P
     folder.mkdir(parents=True)
     thinned = sparsify_graph(onnx_library.load(str(onnx)), plan.sparsity, scope=plan.scope, pattern=plan.pattern)
     path = folder / onnx.name
-    save_onnx(thinned.model, path)
+    _save_onnx(thinned.model, path)
     return PruneResult(path, (), {}, zeros=sum(zeros for zeros, _ in thinned.zeros.values()))
 
 
 def prune_file(plan: PrunePlan, onnx: Path, experiment: Experiment, folder: Path) -> PruneResult:
     """Structured, of an ONNX model: the graph itself, its weights as they are."""
     search = WidthSearch(plan, experiment, onnx, onnx, folder)
-    groups = find_prunable_groups(search.model, experiment)
-    if not list_budget_kinds(plan):
+    groups = _find_prunable_groups(search.model, experiment)
+    if not _list_budget_kinds(plan):
         raise UsageError(
             f"{onnx.name} needs a target", "how much it may lose cannot be tried out without training it",
             "--target-speedup 1.5",
@@ -96,7 +96,7 @@ def prune_file(plan: PrunePlan, onnx: Path, experiment: Experiment, folder: Path
     keep = search.run(groups, search.scores(groups, {}), left)
     path = folder / "cut" / onnx.name
     path.parent.mkdir()
-    save_onnx(prune_graph(search.model, groups, keep), path)
+    _save_onnx(prune_graph(search.model, groups, keep), path)
     return PruneResult(
         path, make_width_rows(groups, {name: len(kept) for name, kept in keep.items()}), {**groups.fixed, **left}
     )
@@ -112,22 +112,22 @@ def prune_module(
 ) -> tuple[PruneResult, ModuleSource]:
     """Structured, of a torch module; and the module that is still to be trained."""
     rounds = PruningRounds(plan, experiment, onnx, work, teaching)
-    return rounds.run_to_budget(whole) if list_budget_kinds(plan) else rounds.run_to_max_drop(whole)
+    return rounds.run_to_budget(whole) if _list_budget_kinds(plan) else rounds.run_to_max_drop(whole)
 
 
-def list_budget_kinds(plan: PrunePlan) -> tuple[str, ...]:
+def _list_budget_kinds(plan: PrunePlan) -> tuple[str, ...]:
     """What is not to be exceeded; none where the drop alone is the budget. Counts come first: they cost no time."""
     given = {"macs": plan.target_macs, "bytes": plan.target_bytes, "time": plan.target_speedup}
     return tuple(name for name, value in given.items() if value)
 
 
-def save_onnx(model: Any, path: Path) -> None:
+def _save_onnx(model: Any, path: Path) -> None:
     import onnx
 
     onnx.save(model, str(path))
 
 
-def find_prunable_groups(model: Any, experiment: Experiment, left: Mapping[str, str] = {}) -> PruningGroups:
+def _find_prunable_groups(model: Any, experiment: Experiment, left: Mapping[str, str] = {}) -> PruningGroups:
     """The groups. ModelNotConvertible where there is none but those in `left`."""
     groups = find_groups(model, experiment.shapes)
     if all(group.name in left or group.size < 2 for group in groups.groups):
@@ -138,7 +138,7 @@ def find_prunable_groups(model: Any, experiment: Experiment, left: Mapping[str, 
     return groups
 
 
-def interpolate_budget(now: float, most: float, step: float) -> float:
+def _interpolate_budget(now: float, most: float, step: float) -> float:
     """What one round may have, where all rounds save the same ratio and the last may have `most`."""
     return now * (most / now) ** step if 0 < most < now else most
 
@@ -182,7 +182,7 @@ class WidthSearch:
         plan, progress = self._plan, self._experiment.context.progress
         free = [group for group in groups.groups if group.name not in left]
         losses = tabulate_losses(free, scores, plan.multiple)
-        kinds = ("time",) if speedup else list_budget_kinds(plan)
+        kinds = ("time",) if speedup else _list_budget_kinds(plan)
         counted = [self._make_counted_budget(kind, groups, losses, step) for kind in kinds if kind != "time"]
         if "time" not in kinds:
             return search_widths(groups, scores, losses, counted, progress)
@@ -197,8 +197,8 @@ class WidthSearch:
             now = timer.shares([self.model], processes=DECISIVE_PROCESSES)[0]
             timed = PruningBudget(
                 now=now,
-                most=interpolate_budget(now, 1 / wanted, step),
-                target=interpolate_budget(now, 1 / (wanted * MARGIN), step),
+                most=_interpolate_budget(now, 1 / wanted, step),
+                target=_interpolate_budget(now, 1 / (wanted * MARGIN), step),
                 saved=tabulate_times(self.model, groups, free, scores, plan.multiple, timer, now),
                 measure=lambda keep: timer.shares(
                     [prune_graph(self.model, groups, keep)], processes=DECISIVE_PROCESSES
@@ -222,7 +222,7 @@ class WidthSearch:
             what = f"--target-{kind} {text} is no less than it has"
             raise UsageError(what, f"it has {whole + beside:,.0f}", f"--target-{kind} 2x")
         now = of_cut(graph)
-        allowed = interpolate_budget(now, most, step)
+        allowed = _interpolate_budget(now, most, step)
         sizes = {group.name: group.size for group in groups.groups}
         gains = measure_gain_per_unit(graph, groups, of_cut)
         unit = "bytes" if kind == "bytes" else "multiply-accumulates"
@@ -316,11 +316,11 @@ class PruningRounds:
         )
         inspection = msgspec.json.decode((inspected / "inspected.json").read_bytes(), type=InspectionReport)
         left = inspection.refused
-        groups = find_prunable_groups(search.model, experiment, left)
+        groups = _find_prunable_groups(search.model, experiment, left)
         chosen = folder / "choice.json"
         if not chosen.is_file():
             found = search.run(
-                groups, search.scores(groups, load_taylor_scores(inspected)), left, step=step, speedup=speedup
+                groups, search.scores(groups, _load_taylor_scores(inspected)), left, step=step, speedup=speedup
             )
             choice = RoundChoice(keep={name: tuple(int(unit) for unit in kept) for name, kept in found.items()})
             write_atomically(chosen, msgspec.json.encode(choice))
@@ -391,7 +391,7 @@ class PruningRounds:
         return worse * get_metric_scale(self._experiment.task.metric)[0]
 
 
-def load_taylor_scores(inspected: Path) -> dict[str, Array]:
+def _load_taylor_scores(inspected: Path) -> dict[str, Array]:
     path = inspected / "importance.npz"
     if not path.is_file():
         return {}

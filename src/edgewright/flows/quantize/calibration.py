@@ -72,23 +72,23 @@ def cache_calibration_data(data: Dataset, indices: Sequence[int], folder: Path) 
             stacks = parts.setdefault(part, {})
             if name not in stacks:
                 path = folder / f"{part}-{len(stacks)}.all.npy"
-                shape = (count_max_rows(part, len(indices)), *array.shape)
+                shape = (_count_max_rows(part, len(indices)), *array.shape)
                 stacks[name] = np.lib.format.open_memmap(path, mode="w+", dtype=array.dtype, shape=shape)
                 preallocate(path)
             stacks[name][counts[part]] = array
         counts[part] += 1
         used.append(sample.index)
-    files = {part: trim_stacks(stacks, counts[part], folder, part) for part, stacks in parts.items()}
+    files = {part: _trim_stacks(stacks, counts[part], folder, part) for part, stacks in parts.items()}
     return CalibrationData(files.get("fit", {}), files.get("check", {}), shapes, tuple(used))
 
 
-def count_max_rows(part: str, samples: int) -> int:
+def _count_max_rows(part: str, samples: int) -> int:
     """Return how many of the samples a part can have."""
     checked = -(-samples // CHECK_EVERY)
     return checked if part == "check" else samples - checked
 
 
-def trim_stacks(stacks: dict[str, Array], count: int, folder: Path, part: str) -> dict[str, Path]:
+def _trim_stacks(stacks: dict[str, Array], count: int, folder: Path, part: str) -> dict[str, Path]:
     """The rows that were filled, in files of their own; the longer ones go."""
     files = {}
     for position, (name, stack) in enumerate(stacks.items()):

@@ -53,7 +53,7 @@ def check_finetuning(plan: QuantizePlan) -> Settings:
             "--data train.zip --eval-data val.zip",
         )  # fmt: skip
     if plan.precision in PRECISIONS_WITHOUT_RANGES:
-        raise make_no_ranges_error(f"--precision {plan.precision}")
+        raise _make_no_ranges_error(f"--precision {plan.precision}")
     if not 0 < plan.held_out < 1:
         raise UsageError(f"--held-out {plan.held_out:g} cannot be used", "it is a share of the data", "--held-out 0.1")
     settings = parse_settings({**DEFAULTS, **(plan.qat or {})})
@@ -68,10 +68,10 @@ def check_finetuning(plan: QuantizePlan) -> Settings:
 def check_form(form: str) -> None:
     """UsageError for a road that gives no graph of static ranges, known once the model and the recipe are."""
     if form != "static":
-        raise make_no_ranges_error("this model in this precision")
+        raise _make_no_ranges_error("this model in this precision")
 
 
-def make_no_ranges_error(what: str) -> UsageError:
+def _make_no_ranges_error(what: str) -> UsageError:
     return UsageError(
         f"--qat does not go with {what}", "it trains a graph of static ranges", "--precision w4a8, w8a8 or w8a16"
     )
@@ -97,12 +97,12 @@ def finetune(
         out=str(memory / "tuned"),
         memory=str(memory / "checkpoints"),
     )
-    made = train_all([job, make_control_job(job, setup.plan, memory)] if setup.plan.control else [job], progress)
+    made = train_all([job, _make_control_job(job, setup.plan, memory)] if setup.plan.control else [job], progress)
     trained, control = made[0], made[1] if setup.plan.control else None
-    return Finetuning(quantized, write_finetuned(quantized, trained.onnx, work), trained, control, dataset)
+    return Finetuning(quantized, _write_finetuned(quantized, trained.onnx, work), trained, control, dataset)
 
 
-def make_control_job(job: TrainJob, plan: QuantizePlan, memory: Path) -> TrainJob:
+def _make_control_job(job: TrainJob, plan: QuantizePlan, memory: Path) -> TrainJob:
     """The same training without the rounding: of the torch module, else of the float graph."""
     module = make_torch_source(plan.source, plan.weights) if ".py:" in plan.source else None
     return msgspec.structs.replace(
@@ -116,7 +116,7 @@ def make_control_job(job: TrainJob, plan: QuantizePlan, memory: Path) -> TrainJo
     )
 
 
-def write_finetuned(quantized: QuantizerOutput, model: Path, work: Path) -> QuantizerOutput:
+def _write_finetuned(quantized: QuantizerOutput, model: Path, work: Path) -> QuantizerOutput:
     """The trained graph under the names of the one before, and the variant that ONNX Runtime leaves alone."""
     import onnx
 

@@ -92,31 +92,31 @@ def quantize(
     started, began = utc_now(), monotonic()
     with open_work_folder(out) as work:
         settings = check_finetuning(plan) if plan.qat is not None else None
-        setup = prepare_quantization(plan, work, device, progress)
+        setup = _prepare_quantization(plan, work, device, progress)
         if settings is not None:
             check_form(setup.form)
-        memory = out / f"{CACHE_PREFIX}-{compute_key(setup, load_folder_key(store.home))}"
+        memory = out / f"{CACHE_PREFIX}-{_compute_key(setup, load_folder_key(store.home))}"
         quantized = None
         if setup.form != "float":
-            quantized = run_quantizer(make_quantizer_job(setup, setup.form, work, memory), work, progress)
-            quantized = rename_graphs(quantized, Path(setup.prepared.name).stem, work)
+            quantized = run_quantizer(_make_quantizer_job(setup, setup.form, work, memory), work, progress)
+            quantized = _rename_graphs(quantized, Path(setup.prepared.name).stem, work)
         tuning = None
         if quantized is not None and settings is not None:
             tuning = finetune(setup, settings, quantized, memory, work, progress)
             quantized = tuning.after
-        report, error = evaluate_artifacts(setup, quantized, tuning, work, out, device, store, progress)
+        report, error = _evaluate_artifacts(setup, quantized, tuning, work, out, device, store, progress)
         report = msgspec.structs.replace(report, seconds=monotonic() - began)
         try:
-            report = record_run(report, setup, quantized, started, device, store)
+            report = _record_run(report, setup, quantized, started, device, store)
         except StoreError as unsaved:  # the artifacts lie in their place: they are not lost with the record
             error = error or unsaved
-        remove_folder(memory)
+        _remove_folder(memory)
     return report, error
 
 
-def prepare_quantization(plan: QuantizePlan, work: Path, device: Device, progress: Progress) -> QuantizeSetup:
+def _prepare_quantization(plan: QuantizePlan, work: Path, device: Device, progress: Progress) -> QuantizeSetup:
     """Read and check everything, and lay the calibration samples out."""
-    check_plan(plan)
+    _check_plan(plan)
     locks = device.environment().get("locks", {})
     for info in map(find_runtime, plan.runtimes):
         check_runs_here(info)
@@ -128,8 +128,8 @@ def prepare_quantization(plan: QuantizePlan, work: Path, device: Device, progres
         indices = choose_calibration_samples(
             data, plan.samples, plan.seed, separate_evaluation=plan.eval_data is not None
         )
-        check_task_and_labels(plan, task, data)
-        shapes = plan.shapes or read_input_shapes(data, indices[0])
+        _check_task_and_labels(plan, task, data)
+        shapes = plan.shapes or _read_input_shapes(data, indices[0])
         source = CompilePlan(
             source=plan.source, weights=plan.weights, cells=(), shapes=shapes, timeout_s=plan.timeout_s
         )
@@ -141,13 +141,13 @@ def prepare_quantization(plan: QuantizePlan, work: Path, device: Device, progres
         calibration = cache_calibration_data(data, indices, work)
         plan = msgspec.structs.replace(plan, source_sha256=prepared.sha256, data_fingerprint=data.fingerprint)
     recipe = parse_recipe(plan.recipe, "the recipe") if plan.recipe else Recipe()
-    precision, form, why = choose_precision(recipe.precision if plan.recipe else plan.precision, prepared)
+    precision, form, why = _choose_precision(recipe.precision if plan.recipe else plan.precision, prepared)
     if precision != "fp16":
         recipe = msgspec.structs.replace(recipe, precision=precision)
     return QuantizeSetup(plan, task, prepared, calibration, recipe, precision, form, why)
 
 
-def check_plan(plan: QuantizePlan) -> None:
+def _check_plan(plan: QuantizePlan) -> None:
     if not plan.runtimes:
         raise UsageError("no runtime is named", "artifacts are made for one at least", "--runtime onnxruntime,litert")
     if not plan.max_drop >= 0:
@@ -160,7 +160,7 @@ def check_plan(plan: QuantizePlan) -> None:
         hash_source(CompilePlan(source=plan.source, cells=()))
 
 
-def check_task_and_labels(plan: QuantizePlan, task: Task, data: Dataset) -> None:
+def _check_task_and_labels(plan: QuantizePlan, task: Task, data: Dataset) -> None:
     """Task and labels against the model before the first sample is decoded, where its signature is known by then."""
     if is_torch(plan.source):
         return
@@ -173,18 +173,18 @@ def check_task_and_labels(plan: QuantizePlan, task: Task, data: Dataset) -> None
         check_labels(others, task, signature, range(len(others)))
 
 
-def read_input_shapes(data: Any, index: int) -> dict[str, tuple[int, ...]]:
+def _read_input_shapes(data: Any, index: int) -> dict[str, tuple[int, ...]]:
     sample = next(iter(data.read([index])))
     return {name: array.shape for name, array in sample.feeds.items()}
 
 
-def choose_precision(
+def _choose_precision(
     wanted: str, prepared: PreparedSource
 ) -> tuple[NodePrecision | Literal["fp16"], QuantizationForm | Literal["float"], str]:
     """The precision that is carried out, by which road, and why. UsageError for one that the model's kind has not."""
     if wanted == "fp16":
         return "fp16", "float", "asked for"
-    share = compute_convolution_share(prepared)
+    share = _compute_convolution_share(prepared)
     form: QuantizationForm = "static" if share >= 0.5 else "products"
     work = f"{share:.0%} of its multiplications are convolutions"
     if wanted == "auto":
@@ -208,7 +208,7 @@ def choose_precision(
     )
 
 
-def compute_convolution_share(prepared: PreparedSource) -> float:
+def _compute_convolution_share(prepared: PreparedSource) -> float:
     """Of the multiply-accumulates; by the number of operators where those are not known."""
     costs = measure_costs(read_onnx_graph(Path(prepared.files["onnx"]), prepared.shapes))
     work = [(layer.op, layer.macs or 0) for layer in costs.layers]
@@ -216,7 +216,7 @@ def compute_convolution_share(prepared: PreparedSource) -> float:
     return sum(macs for op, macs in work if op.startswith("Conv")) / total if total else 1.0
 
 
-def compute_key(setup: QuantizeSetup, secret: str) -> str:
+def _compute_key(setup: QuantizeSetup, secret: str) -> str:
     """Return a hash of all that decides what the quantizer finds, and of the secret of the user's record."""
     hashed = [
         __version__,
@@ -233,7 +233,7 @@ def compute_key(setup: QuantizeSetup, secret: str) -> str:
     return sha256(msgspec.json.encode(hashed, order="sorted")).hexdigest()[:16]
 
 
-def make_quantizer_job(setup: QuantizeSetup, form: QuantizationForm, work: Path, memory: Path) -> QuantizationJob:
+def _make_quantizer_job(setup: QuantizeSetup, form: QuantizationForm, work: Path, memory: Path) -> QuantizationJob:
     found = work / "quantized"
     found.mkdir()
     return QuantizationJob(
@@ -250,7 +250,7 @@ def make_quantizer_job(setup: QuantizeSetup, form: QuantizationForm, work: Path,
     )
 
 
-def rename_graphs(quantized: QuantizerOutput, stem: str, work: Path) -> QuantizerOutput:
+def _rename_graphs(quantized: QuantizerOutput, stem: str, work: Path) -> QuantizerOutput:
     """The graphs under the source's name, which artifacts take theirs from."""
     moved = {}
     for runtime, path in {"": quantized.model, **quantized.variants}.items():
@@ -260,19 +260,19 @@ def rename_graphs(quantized: QuantizerOutput, stem: str, work: Path) -> Quantize
     return quantized._replace(model=moved.pop(""), variants=moved)
 
 
-def remove_folder(memory: Path) -> None:
+def _remove_folder(memory: Path) -> None:
     if memory.is_dir():
         rmtree(memory)
 
 
-def publish_file(main: Path, out: Path) -> Path:
+def _publish_file(main: Path, out: Path) -> Path:
     record = find_record(main)
     if record is None:
         raise UsageError(f"{main.name} has lost its record", "", "quantise again")
     return publish_artifact(record, main.parent, out)
 
 
-def publish_graph(setup: QuantizeSetup, quantized: QuantizerOutput, out: Path) -> tuple[Path, Path]:
+def _publish_graph(setup: QuantizeSetup, quantized: QuantizerOutput, out: Path) -> tuple[Path, Path]:
     """Put graph, recipe and report into `out`.
 
     Of a static graph the one that ONNX Runtime leaves alone: it computes the same everywhere, and people open it there.
@@ -288,7 +288,7 @@ def publish_graph(setup: QuantizeSetup, quantized: QuantizerOutput, out: Path) -
     return graph, recipe
 
 
-def evaluate_artifacts(
+def _evaluate_artifacts(
     setup: QuantizeSetup,
     quantized: QuantizerOutput | None,
     tuning: Finetuning | None,
@@ -325,11 +325,11 @@ def evaluate_artifacts(
             row, gate_error = apply_gate(row, reference, setup, findings)
             error = error if gate_error is None or isinstance(error, GateFailed) else gate_error
             if gate_error is None:
-                row = msgspec.structs.replace(row, path=str(publish_file(made[cell.runtime], out)))
+                row = msgspec.structs.replace(row, path=str(_publish_file(made[cell.runtime], out)))
         rows.append(row)
     graph = recipe = None
     if quantized is not None and any(row.path for row in rows):
-        graph, recipe = publish_graph(setup, quantized, out)
+        graph, recipe = _publish_graph(setup, quantized, out)
     return (
         QuantizeReport(
             source=plan.source,
@@ -350,7 +350,7 @@ def evaluate_artifacts(
     )
 
 
-def record_run(
+def _record_run(
     report: QuantizeReport,
     setup: QuantizeSetup,
     quantized: QuantizerOutput | None,

@@ -48,7 +48,7 @@ def run_quantizer(job: QuantizationJob, work: Path, progress: Progress) -> Quant
     Ctrl-C ends it; what it found until then lies in `job.memory`, and the next try goes on from there.
     """
     try:
-        run_within_limits(job, work, progress)
+        _run_within_limits(job, work, progress)
     except (WorkerCrashed, OutputError):
         raise
     except EdgewrightError:
@@ -60,7 +60,7 @@ def run_quantizer(job: QuantizationJob, work: Path, progress: Progress) -> Quant
     return QuantizerOutput(out / "model.onnx", variants, (out / "recipe.toml").read_text(encoding="utf-8"), report)
 
 
-def run_within_limits(job: QuantizationJob, work: Path, progress: Progress) -> None:
+def _run_within_limits(job: QuantizationJob, work: Path, progress: Progress) -> None:
     """Run the worker under the memory limit, and until its first report of progress under the time limit.
 
     Raises what `run_job` raises, and LimitReached.
@@ -76,7 +76,7 @@ def run_within_limits(job: QuantizationJob, work: Path, progress: Progress) -> N
     timers: list[Timer] = []
 
     def started(process: "subprocess.Popen[bytes]") -> None:
-        limit_process(process.pid, allowed_bytes(job, size))
+        limit_process(process.pid, _allowed_bytes(job, size))
         if isfinite(budget.seconds):
             timers.append(Timer(budget.seconds, end, [process]))
             timers[0].daemon = True
@@ -100,7 +100,7 @@ def run_within_limits(job: QuantizationJob, work: Path, progress: Progress) -> N
             timer.cancel()
 
 
-def allowed_bytes(job: QuantizationJob, model_bytes: int) -> float:
+def _allowed_bytes(job: QuantizationJob, model_bytes: int) -> float:
     """Return what the worker may allocate: the budget, and for the samples up to half of the machine's memory.
 
     The activations of all samples at one layer are held at the same time.

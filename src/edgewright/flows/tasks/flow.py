@@ -27,18 +27,18 @@ from edgewright.tasks.spec.task import (
 )
 
 
-def read_signature(model: Path) -> Signature:
+def _read_signature(model: Path) -> Signature:
     """What the source of this model or artifact takes and gives."""
     return read_source_signature(read_model(model))
 
 
 def propose_task_text(model: Path) -> tuple[str, list[str]]:
     """A task for the model as TOML, and what in it its signature could not tell."""
-    task = propose_task(read_signature(model), model.stem)
-    return write_task(task), list(list_uncertainties(task))
+    task = propose_task(_read_signature(model), model.stem)
+    return write_task(task), list(_list_uncertainties(task))
 
 
-def list_uncertainties(task: Task) -> Iterator[str]:
+def _list_uncertainties(task: Task) -> Iterator[str]:
     """What a user must check in a proposal."""
     for one in task.inputs:
         if isinstance(one, ImageInput):
@@ -66,7 +66,7 @@ def open_task(file: Path, model: Path | None, within: Path | None = None) -> Tas
     """The task of a file, checked against a model where one is given."""
     task = read_task(file, within)
     if model is not None:
-        check_task(task, read_signature(model))
+        check_task(task, _read_signature(model))
     return task
 
 
@@ -76,11 +76,11 @@ def make_model_metadata(file: Path, source: str, within: Path | None = None) -> 
     labels: tuple[str, ...] = ()
     if isinstance(task.output, Classification) and (names := read_label_names(task)):
         labels = ("background",) * task.output.first_class + names
-    mean, std = compute_scaling(task.inputs[0])
+    mean, std = _compute_scaling(task.inputs[0])
     return ModelMetadata(labels=labels, mean=mean, std=std)
 
 
-def compute_scaling(one: Input) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _compute_scaling(one: Input) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and std for values from 0 to 255 with the task's scale in them; empty for what is no picture."""
     if not isinstance(one, ImageInput):
         return (), ()
@@ -96,16 +96,16 @@ def compute_scaling(one: Input) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 def list_task_fields(task: Task) -> list[tuple[str, str]]:
     """Every key with its value, defaults included."""
-    return list(flatten(msgspec.to_builtins(task), ""))
+    return list(_flatten(msgspec.to_builtins(task), ""))
 
 
-def flatten(value: Any, path: str) -> Iterator[tuple[str, str]]:
+def _flatten(value: Any, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict):
         for name, inner in value.items():
-            yield from flatten(inner, f"{path}.{name}" if path else name)
+            yield from _flatten(inner, f"{path}.{name}" if path else name)
     elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
         for position, inner in enumerate(value):
-            yield from flatten(inner, f"{path}[{position}]")
+            yield from _flatten(inner, f"{path}[{position}]")
     else:
         yield (
             path,

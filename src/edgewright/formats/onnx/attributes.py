@@ -14,15 +14,15 @@ def read_value(attribute: Any) -> float | int | str | list[float] | list[int] | 
         case 2:
             return int(attribute.i)
         case 3:
-            return read_text(attribute.s)
+            return _read_text(attribute.s)
         case 6:
             return list(attribute.floats)
         case 7:
             return list(attribute.ints)
         case 8:
-            return [read_text(one) for one in attribute.strings]
+            return [_read_text(one) for one in attribute.strings]
     return None
 
 
-def read_text(value: bytes) -> str:
+def _read_text(value: bytes) -> str:
     return value.decode("utf-8", "replace")

@@ -55,7 +55,7 @@ def check_external(path: Path, model: Any) -> tuple[str, ...]:
         if place.name not in sizes:
             sizes[place.name] = find_data_file(path, place.name).stat().st_size
         check_range(path, tensor, place, sizes[place.name])
-        total += count_bytes(tensor)
+        total += _count_bytes(tensor)
     what = f"the weights of {path.name[:200]}, which lie in its files at the same places"
     read_budget().check_bytes(total - sum(sizes.values()), what)
     return tuple(sizes)
@@ -68,7 +68,7 @@ def load_external(path: Path, model: Any) -> None:
         place = read_range(tensor)
         with find_data_file(path, place.name).open("rb") as file:
             file.seek(place.offset)
-            tensor.raw_data = file.read(count_bytes(tensor))
+            tensor.raw_data = file.read(_count_bytes(tensor))
         tensor.ClearField("data_location")
         del tensor.external_data[:]
 
@@ -94,8 +94,8 @@ def iterate_model_tensors(model: Any) -> Iterator[Any]:
         yield from iterate_graph_tensors(training.initialization)
         yield from iterate_graph_tensors(training.algorithm)
     for function in model.functions:
-        yield from tensors_of_nodes(function.node)
-        yield from tensors_of_attributes(function.attribute_proto)
+        yield from _tensors_of_nodes(function.node)
+        yield from _tensors_of_attributes(function.attribute_proto)
 
 
 def iterate_graph_tensors(graph: Any) -> Iterator[Any]:
@@ -103,15 +103,15 @@ def iterate_graph_tensors(graph: Any) -> Iterator[Any]:
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
-    yield from tensors_of_nodes(graph.node)
+    yield from _tensors_of_nodes(graph.node)
 
 
-def tensors_of_nodes(nodes: Iterable[Any]) -> Iterator[Any]:
+def _tensors_of_nodes(nodes: Iterable[Any]) -> Iterator[Any]:
     for node in nodes:
-        yield from tensors_of_attributes(node.attribute)
+        yield from _tensors_of_attributes(node.attribute)
 
 
-def tensors_of_attributes(attributes: Iterable[Any]) -> Iterator[Any]:
+def _tensors_of_attributes(attributes: Iterable[Any]) -> Iterator[Any]:
     for attribute in attributes:
         if attribute.HasField("t"):
             yield attribute.t
@@ -127,49 +127,49 @@ def read_range(tensor: Any) -> DataRange:
     entries: dict[str, str] = {}
     for entry in tensor.external_data:
         if entry.key in entries:
-            raise unreadable(tensor, f"it names its {entry.key[:40]} twice")
+            raise _unreadable(tensor, f"it names its {entry.key[:40]} twice")
         entries[entry.key] = entry.value
     length = entries.get("length")
     return DataRange(
         entries.get("location", ""),
-        read_count(tensor, "offset", entries.get("offset", "0")),
-        None if length is None else read_count(tensor, "length", length),
+        _read_count(tensor, "offset", entries.get("offset", "0")),
+        None if length is None else _read_count(tensor, "length", length),
     )
 
 
-def read_count(tensor: Any, key: str, text: str) -> int:
+def _read_count(tensor: Any, key: str, text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,19}", text):
-        raise unreadable(tensor, f"its {key} is '{text[:40]}', which is no number of bytes")
+        raise _unreadable(tensor, f"its {key} is '{text[:40]}', which is no number of bytes")
     return int(text)
 
 
 def check_range(path: Path, tensor: Any, place: DataRange, size: int) -> None:
     """Raise ModelUnreadable where the tensor's numbers do not lie within its file of `size` bytes."""
     if tensor.data_type not in BITS:
-        raise unreadable(tensor, "it is of a type that cannot lie in a file")
-    needed = count_bytes(tensor)
+        raise _unreadable(tensor, "it is of a type that cannot lie in a file")
+    needed = _count_bytes(tensor)
     if place.length not in (None, needed):
-        raise unreadable(tensor, f"its sizes need {show_count(needed)} bytes, and its length is {place.length}")
+        raise _unreadable(tensor, f"its sizes need {_show_count(needed)} bytes, and its length is {place.length}")
     end = place.offset + needed
     if end > size:
         raise ModelUnreadable(
             f"the weight file '{place.name[:200]}' of {path} is too short",
-            f"it has {size} bytes, and '{tensor.name[:200]}' runs past the end, to byte {show_count(end)}",
+            f"it has {size} bytes, and '{tensor.name[:200]}' runs past the end, to byte {_show_count(end)}",
             EXPORT_AGAIN,
         )
 
 
-def count_bytes(tensor: Any) -> int:
+def _count_bytes(tensor: Any) -> int:
     """How many bytes a tensor of these sizes and this type has in a file."""
     count: int = prod(max(0, size) for size in tensor.dims)
     return -(-count * BITS[tensor.data_type] // 8)
 
 
-def show_count(count: int) -> str:
+def _show_count(count: int) -> str:
     return str(count) if count < 2**63 else "2^63 or more"
 
 
-def unreadable(tensor: Any, why: str) -> ModelUnreadable:
+def _unreadable(tensor: Any, why: str) -> ModelUnreadable:
     return ModelUnreadable(f"the weights '{tensor.name[:200]}' cannot be read", why, EXPORT_AGAIN)
 
 
@@ -183,7 +183,7 @@ def find_data_file(model: Path, name: str) -> Path:
             "export it with a plain file name",
         )
     path = model.parent / name
-    if not is_file_inside(path):
+    if not _is_file_inside(path):
         raise ExternalDataMissing(f"{model} needs the weight file '{name[:200]}'", f"it is not in {model.parent}")
     # A model that is a link itself (a download cache) may have its weights beside the file it leads to.
     folders = (model.parent.resolve(), model.resolve().parent)
@@ -196,7 +196,7 @@ def find_data_file(model: Path, name: str) -> Path:
     return path
 
 
-def is_file_inside(path: Path) -> bool:
+def _is_file_inside(path: Path) -> bool:
     try:
         return path.is_file()
     except (OSError, ValueError):  # a name that no file can have

@@ -105,7 +105,7 @@ class ConstantFolder:
         shape = tuple(int(size) for size in tensor.dims)
         self.types[name] = TensorType(dtype=get_dtype_name(tensor.data_type), shape=shape)
         self.constant.add(name)
-        array = read_array(tensor) if prod(max(0, size) for size in shape) <= SMALL else None
+        array = _read_array(tensor) if prod(max(0, size) for size in shape) <= SMALL else None
         if array is not None:
             self.values[name] = array
 
@@ -115,7 +115,7 @@ class ConstantFolder:
             resolved = value.name in self.constant and known is not None and known.elements() is not None
             if value.type.WhichOneof("value") != "tensor_type" or resolved:
                 continue
-            shape = read_shape(kind) if kind.HasField("shape") else None
+            shape = _read_shape(kind) if kind.HasField("shape") else None
             self.types[value.name] = TensorType(
                 dtype=get_dtype_name(kind.elem_type) if kind.elem_type else "", shape=shape
             )
@@ -200,7 +200,7 @@ class ConstantFolder:
         except Exception:  # onnx's own classes and whatever damaged attributes bring about
             found = {}
         kinds = [found[name].tensor_type for name in node.output if name in found]
-        known = [TensorType(dtype="", shape=read_shape(kind)).elements() for kind in kinds if kind.HasField("shape")]
+        known = [TensorType(dtype="", shape=_read_shape(kind)).elements() for kind in kinds if kind.HasField("shape")]
         return [*known, *(self.types[name].elements() for name in node.output if name in self.types)]
 
     def make_evaluator(self, node: Any) -> tuple[Any, list[str]]:
@@ -228,10 +228,10 @@ class ConstantFolder:
         before = [self.types.get(name) for name in node.input if name]
         if any(kind is None or kind.elements() is None for kind in before):
             return
-        self.problems[node.name] = find_problem(self.model, node, self.opset, known)
+        self.problems[node.name] = _find_problem(self.model, node, self.opset, known)
 
 
-def find_problem(model: Any, node: Any, opset: dict[str, int], known: list[TensorType | None]) -> str:
+def _find_problem(model: Any, node: Any, opset: dict[str, int], known: list[TensorType | None]) -> str:
     import onnx
 
     version = opset.get(node.domain, opset.get("", opset.get("ai.onnx", 1)) if node.domain in OWN_DOMAINS else 1)
@@ -295,11 +295,11 @@ def infer_shapes(model: Any) -> Any:
         return plain
 
 
-def read_shape(kind: Any) -> tuple[Size, ...]:
+def _read_shape(kind: Any) -> tuple[Size, ...]:
     return tuple(int(dim.dim_value) if dim.HasField("dim_value") else str(dim.dim_param) for dim in kind.shape.dim)
 
 
-def read_array(tensor: Any) -> Any:
+def _read_array(tensor: Any) -> Any:
     """numpy's array; None where the bytes are not there, or do not fit."""
     from onnx import numpy_helper
 

@@ -24,7 +24,7 @@ def inline_functions(model: Any, budget: ResourceBudget | None = None) -> Any:
         LimitReached: the operators would take more memory than the budget has.
         ModelUnreadable: functions that call each other in a circle, or that onnx cannot inline.
     """
-    check_operators(model, budget or read_budget())
+    _check_operators(model, budget or read_budget())
     if not model.functions:
         return model
     import onnx.inliner
@@ -35,41 +35,41 @@ def inline_functions(model: Any, budget: ResourceBudget | None = None) -> Any:
         raise ModelUnreadable("the model's functions cannot be inlined", str(error)[:300]) from None
 
 
-def check_operators(model: Any, budget: ResourceBudget) -> None:
+def _check_operators(model: Any, budget: ResourceBudget) -> None:
     """Raise LimitReached where the operators, and the constants that calls copy, take more memory than the budget."""
     count = count_operators(model)
     written_out = " (its functions written out)" if model.functions else ""
-    needed = count * OPERATOR_BYTES + (count_copies(model) if model.functions else 0)
+    needed = count * OPERATOR_BYTES + (_count_copies(model) if model.functions else 0)
     budget.check_bytes(needed, f"a graph of {count} operators{written_out}", "export it in parts")
 
 
 def count_operators(model: Any) -> int:
     """Count the operators of the main graph and its inner graphs, with those behind each call of a function."""
-    return add_up(model, lambda node: 1)
+    return _add_up(model, lambda node: 1)
 
 
-def count_copies(model: Any) -> int:
+def _count_copies(model: Any) -> int:
     """Count the bytes of constants that writing the functions out adds to what the file itself holds."""
-    own = sum(map(constant_bytes, chain(nodes_of(model.graph), *map(nodes_of, model.functions))))
-    return max(0, add_up(model, constant_bytes) - own)
+    own = sum(map(_constant_bytes, chain(_nodes_of(model.graph), *map(_nodes_of, model.functions))))
+    return max(0, _add_up(model, _constant_bytes) - own)
 
 
-def constant_bytes(node: Any) -> int:
+def _constant_bytes(node: Any) -> int:
     """Return the bytes of an operator's own tensors."""
     return sum(attribute.t.ByteSize() for attribute in node.attribute if attribute.HasField("t"))
 
 
-def add_up(model: Any, weigh: Weigh) -> int:
+def _add_up(model: Any, weigh: Weigh) -> int:
     """Add up what the operators weigh, with those behind each call of a function."""
-    bodies = {key_of(one, one.name): one for one in model.functions}
+    bodies = {_key_of(one, one.name): one for one in model.functions}
     counts: dict[Key, int] = {}
     for key in bodies:
-        count_calls(key, bodies, counts, weigh)
-    calls = ((key_of(node, node.op_type), node) for node in nodes_of(model.graph))
+        _count_calls(key, bodies, counts, weigh)
+    calls = ((_key_of(node, node.op_type), node) for node in _nodes_of(model.graph))
     return sum(counts[call] if call in counts else weigh(node) for call, node in calls)
 
 
-def count_calls(start: Key, bodies: dict[Key, Any], counts: dict[Key, int], weigh: Weigh) -> None:
+def _count_calls(start: Key, bodies: dict[Key, Any], counts: dict[Key, int], weigh: Weigh) -> None:
     """Put what a function weighs into `counts`, and before it the functions that it calls.
 
     Without recursion: a chain of functions may be as long as the file allows.
@@ -81,7 +81,7 @@ def count_calls(start: Key, bodies: dict[Key, Any], counts: dict[Key, int], weig
         if key in counts:
             open_calls.pop()
             continue
-        calls = [(key_of(node, node.op_type), node) for node in nodes_of(bodies[key])]
+        calls = [(_key_of(node, node.op_type), node) for node in _nodes_of(bodies[key])]
         waiting = [call for call, _ in calls if call in bodies and call not in counts]
         if not waiting:
             counts[key] = min(sum(counts[call] if call in counts else weigh(node) for call, node in calls), MOST)
@@ -92,16 +92,16 @@ def count_calls(start: Key, bodies: dict[Key, Any], counts: dict[Key, int], weig
             open_calls += dict.fromkeys(waiting)
 
 
-def key_of(one: Any, name: str) -> Key:
+def _key_of(one: Any, name: str) -> Key:
     """Return the key by which a call finds its function."""
     domain = "" if one.domain == "ai.onnx" else one.domain
     return domain, name, getattr(one, "overload", "")
 
 
-def nodes_of(graph: Any) -> Iterator[Any]:
+def _nodes_of(graph: Any) -> Iterator[Any]:
     """Find the nodes of a graph or function, and of the graphs within them."""
     for node in graph.node:
         yield node
         for attribute in node.attribute:
             for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from nodes_of(inner)
+                yield from _nodes_of(inner)

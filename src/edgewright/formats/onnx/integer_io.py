@@ -47,7 +47,7 @@ class IntegerIoRewriter:
         for node in self.graph.node:
             if node.op_type == "Constant" and (value := read_constant(node)) is not None:
                 self.constants[node.output[0]] = value
-        self.inner = set(inner_names(self.graph))
+        self.inner = set(_inner_names(self.graph))
         self.given = {value.name for value in self.graph.output}
         self.integer_ports: dict[str, IntegerPort] = {}
 
@@ -59,14 +59,14 @@ class IntegerIoRewriter:
         """Let an input be what its QuantizeLinear made; else the reason why it stays."""
         name = value.name
         readers = [node for node in self.graph.node if name in node.input]
-        prefix = f"input '{name}' stays {type_of(value)}: "
-        if type_of(value) != "float32":
+        prefix = f"input '{name}' stays {_type_of(value)}: "
+        if _type_of(value) != "float32":
             return prefix + "it is no float32 that could be quantised"
         if name in self.inner or name in self.given:
             return prefix + "it is an output too, or a graph inside of an operator reads it"
         if not readers:
             return prefix + "nothing reads it"
-        if (raw := next((node for node in readers if not is_standard_op(node, QUANTIZE)), None)) is not None:
+        if (raw := next((node for node in readers if not _is_standard_op(node, QUANTIZE)), None)) is not None:
             return prefix + f"{raw.op_type} '{raw.name}' reads it as it is"
         integer_ports = {self.read_port(node) for node in readers}
         integer_port = integer_ports.pop()
@@ -84,12 +84,12 @@ class IntegerIoRewriter:
     def make_output_integer(self, value: Any) -> str:
         """Let an output be what its DequantizeLinear reads; else the reason why it stays."""
         name = value.name
-        prefix = f"output '{name}' stays {type_of(value)}: "
-        if type_of(value) != "float32":
+        prefix = f"output '{name}' stays {_type_of(value)}: "
+        if _type_of(value) != "float32":
             return prefix + "it is no float32 that was quantised"
         makers = self.makers()
         maker = makers.get(name)
-        if maker is None or not is_standard_op(maker, DEQUANTIZE):
+        if maker is None or not _is_standard_op(maker, DEQUANTIZE):
             return prefix + (f"{maker.op_type} '{maker.name}' makes it" if maker else "no operator makes it")
         integer_port, stored = self.read_port(maker), maker.input[0]
         if integer_port is None:
@@ -142,18 +142,18 @@ class IntegerIoRewriter:
             self.graph.initializer.remove(one)
 
 
-def is_standard_op(node: Any, op: str) -> bool:
+def _is_standard_op(node: Any, op: str) -> bool:
     return bool(node.op_type == op and node.domain in OWN_DOMAINS)
 
 
-def type_of(value: Any) -> str:
+def _type_of(value: Any) -> str:
     return describe_value(value).dtype
 
 
-def inner_names(graph: Any) -> Iterator[str]:
+def _inner_names(graph: Any) -> Iterator[str]:
     """What graphs inside of operators read, their own values included."""
     for attribute in (attribute for node in graph.node for attribute in node.attribute):
         for inner in (*attribute.graphs, *((attribute.g,) if attribute.HasField("g") else ())):
             yield from (name for node in inner.node for name in node.input)
             yield from (value.name for value in inner.output)
-            yield from inner_names(inner)
+            yield from _inner_names(inner)

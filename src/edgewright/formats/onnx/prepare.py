@@ -18,7 +18,7 @@ def prepare_onnx(path: Path, shapes: Mapping[str, Sequence[int]], to: Path) -> P
     That is `path` itself where nothing had to be changed. Weights of over 2 GB in all go into one file beside `to`.
     """
     model = parse_model(path)
-    changed = [fix_inputs(model.graph, shapes), name_nodes(model.graph)]
+    changed = [_fix_inputs(model.graph, shapes), name_nodes(model.graph)]
     if not any(changed):
         return path
     load_external(path, model)
@@ -33,7 +33,7 @@ def save_model(model: Any, to: Path) -> None:
     onnx.save(model, str(to), save_as_external_data=large, location=f"{to.name}.data" if large else None)
 
 
-def fix_inputs(graph: Any, shapes: Mapping[str, Sequence[int]]) -> bool:
+def _fix_inputs(graph: Any, shapes: Mapping[str, Sequence[int]]) -> bool:
     """Write the shapes into the inputs, and forget what the file says of free sizes elsewhere; whether any changed."""
     changed = False
     for value in graph.input:
@@ -47,11 +47,11 @@ def fix_inputs(graph: Any, shapes: Mapping[str, Sequence[int]]) -> bool:
     if changed:
         del graph.value_info[:]  # shapes of the free model: a converter that believes them is led astray
         for value in graph.output:
-            free_sizes(value)
+            _free_sizes(value)
     return changed
 
 
-def free_sizes(value: Any) -> None:
+def _free_sizes(value: Any) -> None:
     """Leave an output's named sizes open: they follow from the inputs now."""
     for dim in value.type.tensor_type.shape.dim:
         if dim.HasField("dim_param"):

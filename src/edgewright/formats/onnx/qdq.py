@@ -125,7 +125,7 @@ class FloatModelExtractor:
         self.output_params: dict[str, ActivationQuantParams] = {}
         self.producer: dict[str, Any] = {}
         self.bounded: dict[tuple[str, ActivationQuantParams], str] = {}
-        self.direct = {name for node in model.graph.node if not is_qdq_node(node) for name in node.input}
+        self.direct = {name for node in model.graph.node if not _is_qdq_node(node) for name in node.input}
         self.direct |= {value.name for value in model.graph.output}
 
     def take(self, node: Any) -> None:
@@ -143,7 +143,7 @@ class FloatModelExtractor:
         source = node.input[0]
         scales, zeros, axis = self.read_scales(node)
         if source in self.constants:
-            self.constants[node.output[0]] = quantize_constant(self.constants[source], scales, zeros, axis)
+            self.constants[node.output[0]] = _quantize_constant(self.constants[source], scales, zeros, axis)
         else:
             quant_params = self.read_quant_params(node, scales, zeros)
             source = self.dequantized[source][0] if source in self.dequantized else source
@@ -159,10 +159,10 @@ class FloatModelExtractor:
         elif source in self.quantized:
             tensor, quant_params, quantizer = self.quantized[source]
             if (quant_params.scale, quant_params.zero) != (float(scales[0]), int(zeros[0])):
-                raise make_rejection(node, "its scale or zero point is not that of its QuantizeLinear")
+                raise _make_rejection(node, "its scale or zero point is not that of its QuantizeLinear")
             self.dequantized[result] = (tensor, quant_params, quantizer)
         else:
-            raise make_rejection(node, f"it reads '{source}', which no QuantizeLinear makes")
+            raise _make_rejection(node, f"it reads '{source}', which no QuantizeLinear makes")
 
     def keep(self, node: Any) -> None:
         from onnx import NodeProto
@@ -171,7 +171,7 @@ class FloatModelExtractor:
         kept.CopyFrom(node)
         for position, name in enumerate(node.input):
             if name in self.quantized:
-                raise make_rejection(node, f"it reads the integers '{name}' themselves")
+                raise _make_rejection(node, f"it reads the integers '{name}' themselves")
             if name in self.dequantized:
                 tensor, quant_params, quantizer = self.dequantized[name]
                 kept.input[position] = self.bound(tensor, quant_params, quantizer)
@@ -234,24 +234,24 @@ class FloatModelExtractor:
 
     def read_scales(self, node: Any) -> tuple[Array, Array, int]:
         if node.input[1] not in self.constants:
-            raise make_rejection(node, "its scale is computed")
+            raise _make_rejection(node, "its scale is computed")
         scales = np.atleast_1d(self.constants[node.input[1]])
         if scales.dtype != np.float32:
-            raise make_rejection(node, f"its scale is {scales.dtype.name}")
+            raise _make_rejection(node, f"its scale is {scales.dtype.name}")
         has_zero = len(node.input) > 2 and node.input[2]
         if has_zero and node.input[2] not in self.constants:
-            raise make_rejection(node, "its zero point is computed")
+            raise _make_rejection(node, "its zero point is computed")
         zeros = self.constants[node.input[2]] if has_zero else np.zeros(scales.shape, np.uint8)
         axis = next((int(one.i) for one in node.attribute if one.name == "axis"), 1)
         if any(one.name == "block_size" and one.i for one in node.attribute):
-            raise make_rejection(node, "it has scales for blocks")
+            raise _make_rejection(node, "it has scales for blocks")
         return scales, np.broadcast_to(np.atleast_1d(zeros), scales.shape), axis
 
     def read_quant_params(self, node: Any, scales: Array, zeros: Array) -> ActivationQuantParams:
         if scales.size != 1:
-            raise make_rejection(node, "an activation has more than one scale")
+            raise _make_rejection(node, "an activation has more than one scale")
         if zeros.dtype not in (np.uint8, np.int8, np.uint16, np.int16):
-            raise make_rejection(node, f"an activation is {zeros.dtype.name}")
+            raise _make_rejection(node, f"an activation is {zeros.dtype.name}")
         limits = np.iinfo(zeros.dtype)
         return ActivationQuantParams(float(scales[0]), int(zeros[0]), int(limits.min), int(limits.max))
 
@@ -297,7 +297,7 @@ class FloatModelExtractor:
         return any(tensor in node.input for node in self.nodes)
 
 
-def is_qdq_node(node: Any) -> bool:
+def _is_qdq_node(node: Any) -> bool:
     return node.op_type in (QUANTIZE, DEQUANTIZE) and node.domain in OWN_DOMAINS
 
 
@@ -325,14 +325,14 @@ def dequantize_weights(weights: QdqWeights) -> Array:
     return np.asarray(shifted * reshape_along_axis(weights.scales, weights.axis, rank), np.float32)
 
 
-def quantize_constant(array: Array, scales: Array, zeros: Array, axis: int) -> Array:
+def _quantize_constant(array: Array, scales: Array, zeros: Array, axis: int) -> Array:
     limits = np.iinfo(zeros.dtype)
     scaled = np.rint(array.astype(np.float32) / reshape_along_axis(scales, axis, array.ndim))
     shifted = scaled + reshape_along_axis(zeros, axis, array.ndim).astype(np.float32)
     return np.asarray(np.clip(shifted, limits.min, limits.max), zeros.dtype)
 
 
-def make_rejection(node: Any, why: str) -> ModelNotConvertible:
+def _make_rejection(node: Any, why: str) -> ModelNotConvertible:
     return ModelNotConvertible(
         "the QDQ graph cannot be taken apart", f"{node.op_type} ('{node.name}'): {why}", QDQ_HINT
     )

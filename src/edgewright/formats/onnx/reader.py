@@ -102,7 +102,7 @@ class OnnxFile:
     def _float_precision(self) -> Precision:
         sizes: dict[int, int] = {}
         for tensor in self.graph.initializer:
-            sizes[tensor.data_type] = sizes.get(tensor.data_type, 0) + count_elements(tensor.dims)
+            sizes[tensor.data_type] = sizes.get(tensor.data_type, 0) + _count_elements(tensor.dims)
         floats: dict[int, Precision] = {1: "fp32", 11: "fp32", 10: "fp16", 16: "bf16"}
         most = max((kind for kind in sizes if kind in floats), key=lambda kind: sizes[kind], default=1)
         return floats[most]
@@ -123,11 +123,11 @@ def parse_model(path: Path) -> Any:
 
 def check_strings(model: Any) -> None:
     """Raise ValueError for a text that is not UTF-8: protobuf then gives bytes, and only when it is read."""
-    if any(isinstance(text, bytes) for text in texts_of(model)):
+    if any(isinstance(text, bytes) for text in _texts_of(model)):
         raise ValueError("a name in it is not UTF-8")
 
 
-def texts_of(model: Any) -> Iterator[str | bytes]:
+def _texts_of(model: Any) -> Iterator[str | bytes]:
     graph = model.graph
     for node in graph.node:
         yield from (node.name, node.op_type, *node.input, *node.output)
@@ -140,7 +140,7 @@ def texts_of(model: Any) -> Iterator[str | bytes]:
 
 def describe_value(value: Any) -> TensorSpec:
     kind = value.type.tensor_type
-    return TensorSpec(name=value.name, dtype=get_dtype_name(kind.elem_type), shape=tuple(sizes(kind)))
+    return TensorSpec(name=value.name, dtype=get_dtype_name(kind.elem_type), shape=tuple(_sizes(kind)))
 
 
 def get_dtype_name(number: int) -> str:
@@ -153,12 +153,12 @@ def get_dtype_name(number: int) -> str:
     return DTYPE_NAMES.get(name, name.lower())
 
 
-def sizes(kind: Any) -> Iterator[int | str]:
+def _sizes(kind: Any) -> Iterator[int | str]:
     for dim in kind.shape.dim:
         yield dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else dim.dim_param
 
 
-def count_elements(dims: Any) -> int:
+def _count_elements(dims: Any) -> int:
     total = 1
     for size in dims:
         total *= max(0, size)

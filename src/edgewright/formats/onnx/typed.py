@@ -63,7 +63,7 @@ def read_onnx_graph(
         )
     except subprocess.TimeoutExpired:
         raise budget.time_error(f"finding out the shapes of {path.name}") from None
-    return decode_answer(path, done, budget)
+    return _decode_answer(path, done, budget)
 
 
 def measure_file(path: Path) -> int:
@@ -74,7 +74,7 @@ def measure_file(path: Path) -> int:
         return 0
 
 
-def decode_answer(path: Path, done: "subprocess.CompletedProcess[bytes]", budget: ResourceBudget) -> TypedGraph:
+def _decode_answer(path: Path, done: "subprocess.CompletedProcess[bytes]", budget: ResourceBudget) -> TypedGraph:
     try:
         answer = msgspec.json.decode(done.stdout, type=GraphRead | GraphReadError)
     except msgspec.MsgspecError:
@@ -85,11 +85,11 @@ def decode_answer(path: Path, done: "subprocess.CompletedProcess[bytes]", budget
         why = f"the process that reads it ended with {how}" + (f": {lines[-1][:300]}" if lines else "")
         raise ModelUnreadable(f"{path} cannot be analysed", why, "check it with onnx.checker") from None
     if isinstance(answer, GraphReadError):
-        raise as_error(answer)
+        raise _as_error(answer)
     return answer.graph
 
 
-def as_error(failure: GraphReadError) -> errors.EdgewrightError:
+def _as_error(failure: GraphReadError) -> errors.EdgewrightError:
     kind = getattr(errors, failure.kind, ModelError)
     error: errors.EdgewrightError = kind(failure.what, failure.why, failure.try_this)
     return error

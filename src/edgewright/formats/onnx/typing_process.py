@@ -44,34 +44,34 @@ def main() -> None:
     try:
         answer: GraphRead | GraphReadError = GraphRead(graph=read_typed(path, shapes, budget))
     except EdgewrightError as error:
-        answer = to_read_error(error)
+        answer = _to_read_error(error)
     except MemoryError:
-        answer = to_read_error(budget.memory_error(f"reading {path.name}"))
+        answer = _to_read_error(budget.memory_error(f"reading {path.name}"))
     with os.fdopen(channel, "wb") as out:
         out.write(msgspec.json.encode(answer))
 
 
-def to_read_error(error: EdgewrightError) -> GraphReadError:
+def _to_read_error(error: EdgewrightError) -> GraphReadError:
     return GraphReadError(kind=type(error).__name__, what=error.what, why=error.why, try_this=error.try_this)
 
 
 def read_typed(path: Path, shapes: Mapping[str, Sequence[int]], budget: ResourceBudget | None = None) -> TypedGraph:
     """See `onnx_graph.read_onnx_graph`."""
     budget = budget or read_budget()
-    model, file = read_message(path)
-    notes = write_out_functions(model, budget)
+    model, file = _read_message(path)
+    notes = _write_out_functions(model, budget)
     graph = model.graph
     name_nodes(graph)
-    notes += order_nodes(path, graph)
+    notes += _order_nodes(path, graph)
     signature = file.signature()
     taken, assumed = fix_input_sizes(graph, {spec.name for spec in signature.inputs}, shapes)
     data_files = check_external(path, model)
-    check_weights(path, graph)
+    _check_weights(path, graph)
     load_small(graph, path.parent)
     folder = ConstantFolder(model, budget)
     tensors = folder.resolve()
-    notes += note_skipped(folder.skipped)
-    nodes = tuple(read_node(node, folder) for node in graph.node)
+    notes += _note_skipped(folder.skipped)
+    nodes = tuple(_read_node(node, folder) for node in graph.node)
     return TypedGraph(
         format="onnx",
         opset=max((entry.version for entry in model.opset_import if entry.domain in OWN_DOMAINS), default=None),
@@ -89,7 +89,7 @@ def read_typed(path: Path, shapes: Mapping[str, Sequence[int]], budget: Resource
     )
 
 
-def read_message(path: Path) -> tuple[Any, OnnxFile]:
+def _read_message(path: Path) -> tuple[Any, OnnxFile]:
     """The message without its large weights, and the reader of signature and precision on the same."""
     with TemporaryFolder() as folder:
         short = folder / "model.onnx"
@@ -102,7 +102,7 @@ def read_message(path: Path) -> tuple[Any, OnnxFile]:
             raise ModelUnreadable(f"{path} cannot be read as ONNX", str(error)) from None
 
 
-def write_out_functions(model: Any, budget: ResourceBudget) -> list[str]:
+def _write_out_functions(model: Any, budget: ResourceBudget) -> list[str]:
     """Put the bodies of the model's own functions in their places; a note that says so."""
     count = len(model.functions)
     inlined = inline_functions(model, budget)
@@ -114,7 +114,7 @@ def write_out_functions(model: Any, budget: ResourceBudget) -> list[str]:
     ]
 
 
-def note_skipped(skipped: Mapping[str, str]) -> list[str]:
+def _note_skipped(skipped: Mapping[str, str]) -> list[str]:
     """Say which constants were not computed; what depends on their values stays unknown."""
     if not skipped:
         return []
@@ -123,14 +123,14 @@ def note_skipped(skipped: Mapping[str, str]) -> list[str]:
     return [f"the constant that '{name[:80]}'{others} makes was not computed: {why}; what depends on it is not known"]
 
 
-def order_nodes(path: Path, graph: Any) -> list[str]:
+def _order_nodes(path: Path, graph: Any) -> list[str]:
     """Bring the nodes into an order in which they can run; ModelUnreadable where there is none."""
     given = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
     given |= {sparse.values.name for sparse in graph.sparse_initializer}
     made = [name for node in graph.node for name in node.output if name]
     if len(set(made)) != len(made) or not given.isdisjoint(made):
         raise ModelUnreadable(f"{path} makes one value twice", "each value of an ONNX graph has one producer")
-    order = sort_nodes(graph.node, given)
+    order = _sort_nodes(graph.node, given)
     if len(order) < len(graph.node):
         stuck = next(node.name for i, node in enumerate(graph.node) if i not in set(order))
         why = "they lie on a cycle, or read a value that nothing makes"
@@ -146,7 +146,7 @@ def order_nodes(path: Path, graph: Any) -> list[str]:
     return ["its operators are not in an order in which they can run: runtimes other than LiteRT refuse such a file"]
 
 
-def sort_nodes(nodes: Sequence[Any], given: set[str]) -> list[int]:
+def _sort_nodes(nodes: Sequence[Any], given: set[str]) -> list[int]:
     """Positions in an order that can run, as near to the file's own as can be; those that never can are left out."""
     import heapq
 
@@ -198,16 +198,16 @@ def fix_input_sizes(
         dims = value.type.tensor_type.shape.dim
         wanted = shapes.get(value.name)
         if wanted is not None:
-            check_fit(value, wanted)
+            _check_fit(value, wanted)
         elif len(dims) and not dims[0].HasField("dim_value"):
             wanted = [1, *([-1] * (len(dims) - 1))]
             assumed.append(value.name)
-        taken[value.name] = write_sizes(dims, wanted or [-1] * len(dims), bound)
-    forget_shapes(graph, bound)
+        taken[value.name] = _write_sizes(dims, wanted or [-1] * len(dims), bound)
+    _forget_shapes(graph, bound)
     return taken, tuple(assumed)
 
 
-def check_fit(value: Any, wanted: Sequence[int]) -> None:
+def _check_fit(value: Any, wanted: Sequence[int]) -> None:
     dims = value.type.tensor_type.shape.dim
     own = [dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in dims]
     if len(own) != len(wanted) or any(isinstance(o, int) and o != w for o, w in zip(own, wanted, strict=True)):
@@ -220,7 +220,7 @@ def check_fit(value: Any, wanted: Sequence[int]) -> None:
         )
 
 
-def write_sizes(dims: Any, wanted: Sequence[int], bound: dict[str, int]) -> tuple[Size, ...]:
+def _write_sizes(dims: Any, wanted: Sequence[int], bound: dict[str, int]) -> tuple[Size, ...]:
     """Put the sizes that are not -1 into free dimensions; names that are bound to one thereby go into `bound`."""
     for dim, size in zip(dims, wanted, strict=True):
         if dim.HasField("dim_value"):
@@ -234,7 +234,7 @@ def write_sizes(dims: Any, wanted: Sequence[int], bound: dict[str, int]) -> tupl
     return tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in dims)
 
 
-def forget_shapes(graph: Any, bound: Mapping[str, int]) -> None:
+def _forget_shapes(graph: Any, bound: Mapping[str, int]) -> None:
     """Leave to inference what the file says of inner values, but for operators that onnx does not know."""
     foreign = {name for node in graph.node if node.domain not in OWN_DOMAINS for name in node.output}
     kept = [value for value in graph.value_info if value.name in foreign]
@@ -249,7 +249,7 @@ def forget_shapes(graph: Any, bound: Mapping[str, int]) -> None:
                 dim.Clear()
 
 
-def check_weights(path: Path, graph: Any) -> None:
+def _check_weights(path: Path, graph: Any) -> None:
     """Raise ModelUnreadable for weights of sizes that no tensor can have."""
     for tensor in iterate_graph_tensors(graph):
         if min(tensor.dims, default=0) < 0 or limit_count(prod(tensor.dims)) is None:
@@ -257,7 +257,7 @@ def check_weights(path: Path, graph: Any) -> None:
             raise ModelUnreadable(f"{path}: '{tensor.name[:200]}' has impossible sizes", f"[{sizes}]")
 
 
-def read_node(node: Any, folder: "ConstantFolder") -> TypedNode:
+def _read_node(node: Any, folder: "ConstantFolder") -> TypedNode:
     plain = (one for one in node.attribute if one.type not in (TENSOR, GRAPH, TENSORS, GRAPHS, *SPARSE))
     return TypedNode(
         name=node.name,

@@ -39,12 +39,12 @@ def load_without_weights(path: Path) -> bytes:
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
-            return b"".join(iterate_fields_without_weights(data, 0, len(data), MODEL))
+            return b"".join(_iterate_fields_without_weights(data, 0, len(data), MODEL))
         except (MalformedMessage, RecursionError):
             return bytes(data[:MOST_DAMAGED])
 
 
-def iterate_fields_without_weights(data: Bytes, low: int, high: int, kind_of_message: int) -> Iterator[bytes]:
+def _iterate_fields_without_weights(data: Bytes, low: int, high: int, kind_of_message: int) -> Iterator[bytes]:
     """The fields between two positions, the large numbers of tensors left out."""
     for number, kind, start, begin, end in iterate_fields(data, low, high):
         is_large = kind == LENGTH and end - begin > LARGE
@@ -52,7 +52,7 @@ def iterate_fields_without_weights(data: Bytes, low: int, high: int, kind_of_mes
             continue
         following = FIELD_PATHS[kind_of_message].get(number)
         if is_large and following is not None:
-            body = b"".join(iterate_fields_without_weights(data, begin, end, following))
+            body = b"".join(_iterate_fields_without_weights(data, begin, end, following))
             yield encode_varint(number << 3 | LENGTH) + encode_varint(len(body)) + body
         else:
             yield bytes(data[start:end])
@@ -62,12 +62,12 @@ def iterate_fields(data: Bytes, at: int, high: int) -> Iterator[tuple[int, int, 
     """Number, kind, where the field starts, where its value begins and ends."""
     while at < high:
         start = at
-        key, at = read_varint(data, at, high)
+        key, at = _read_varint(data, at, high)
         kind, begin = key & 7, at
         if kind == VARINT:
-            _, at = read_varint(data, at, high)
+            _, at = _read_varint(data, at, high)
         elif kind == LENGTH:
-            size, begin = read_varint(data, at, high)
+            size, begin = _read_varint(data, at, high)
             at = begin + size
         elif kind in (FIXED32, FIXED64):
             at += 4 if kind == FIXED32 else 8
@@ -78,7 +78,7 @@ def iterate_fields(data: Bytes, at: int, high: int) -> Iterator[tuple[int, int, 
         yield key >> 3, kind, start, begin, at
 
 
-def read_varint(data: Bytes, at: int, high: int) -> tuple[int, int]:
+def _read_varint(data: Bytes, at: int, high: int) -> tuple[int, int]:
     value = shift = 0
     while at < high and shift < 64:
         byte = data[at]

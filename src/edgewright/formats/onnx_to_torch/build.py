@@ -51,14 +51,14 @@ class NetworkBuilder:
 
     def __init__(self, graph: SourceGraph, shapes: Mapping[str, Sequence[int]], float_type: Any, unroll: bool) -> None:
         self.graph, self.float_type, self.unroll = graph, float_type, unroll
-        self.known = {name: to_tensor(array) for name, array in graph.constants.items()}
+        self.known = {name: _to_tensor(array) for name, array in graph.constants.items()}
         inputs = [spec for spec in graph.signature.inputs if spec.name not in self.known]
-        self.values = {spec.name: make_example(spec, shapes) for spec in inputs}
+        self.values = {spec.name: _make_example(spec, shapes) for spec in inputs}
         names = [spec.name for spec in graph.signature.outputs]
         self.network = OnnxNetwork([spec.name for spec in inputs], names, tuple(self.values.values()))
 
     def build(self) -> OnnxNetwork:
-        for node in live_nodes(self.graph):
+        for node in _live_nodes(self.graph):
             self.take(node)
         for name in self.network.outputs:
             self.add_output_step(name)
@@ -75,11 +75,11 @@ class NetworkBuilder:
         operator = OPERATORS[node.op]
         given = [self.known.get(name, self.values.get(name)) if name else None for name in node.inputs]
         if self.is_known(node):
-            results = compute(call, operator.function, self.arguments_of(call, operator, node, given))
+            results = _compute(call, operator.function, self.arguments_of(call, operator, node, given))
             self.known.update(zip(node.outputs, results, strict=False))
             return
         function, arguments, constants = self.plan(call, operator, node, given)
-        results = compute(call, function, fill(arguments, self.values, constants))
+        results = _compute(call, function, _fill(arguments, self.values, constants))
         step = NetworkStep(call._replace(float_type=self.float_type), function, arguments, node.outputs, node.sources)
         for name, tensor in constants.items():
             step.hold(name, self.convert(tensor))
@@ -113,7 +113,7 @@ class NetworkBuilder:
             arranged = Arranged(operator.function, held)
         else:
             static = {}
-        arguments = place_arguments(node, self.values, arranged.constants, static)
+        arguments = _place_arguments(node, self.values, arranged.constants, static)
         return arranged.function, arguments, {f"c{i}": tensor for i, tensor in arranged.constants.items()}
 
     def check_static(self, call: Call, operator: TorchOperator, node: SourceNode) -> None:
@@ -134,10 +134,10 @@ class NetworkBuilder:
         """An output that is a constant or an input needs a step that gives it."""
         if name in self.known:
             self.values[name] = self.known[name]
-            step = NetworkStep(identity_call(name, self.graph.opset), copy, [Constant("c0")], [name], [])
+            step = NetworkStep(_identity_call(name, self.graph.opset), _copy, [Constant("c0")], [name], [])
             step.hold("c0", self.convert(self.known[name]))
         elif name in self.network.inputs:
-            step = NetworkStep(identity_call(name, self.graph.opset), copy, [Value(name)], [name], [])
+            step = NetworkStep(_identity_call(name, self.graph.opset), _copy, [Value(name)], [name], [])
         elif name in self.values:
             return
         else:
@@ -145,22 +145,22 @@ class NetworkBuilder:
         self.network.steps.append(step)
 
 
-def identity_call(name: str, opset: int) -> Call:
+def _identity_call(name: str, opset: int) -> Call:
     return Call(name, "Identity", opset, {})
 
 
-def copy(call: Call, tensor: Tensor) -> Tensor:
+def _copy(call: Call, tensor: Tensor) -> Tensor:
     return tensor.clone()
 
 
-def to_tensor(array: Array) -> Tensor:
+def _to_tensor(array: Array) -> Tensor:
     try:
         return torch.from_numpy(np.array(array))
     except TypeError as error:
         raise ModelNotConvertible("the model cannot be said in torch", f"a constant: {error}") from None
 
 
-def make_example(spec: TensorSpec, shapes: Mapping[str, Sequence[int]]) -> Tensor:
+def _make_example(spec: TensorSpec, shapes: Mapping[str, Sequence[int]]) -> Tensor:
     """Zeros of the input's type; ModelNotConvertible for a size that is open."""
     given = shapes.get(spec.name, spec.shape)
     shape = [size for size in given if isinstance(size, int)]
@@ -172,7 +172,7 @@ def make_example(spec: TensorSpec, shapes: Mapping[str, Sequence[int]]) -> Tenso
         raise ModelNotConvertible("the model cannot be said in torch", f"input '{spec.name}': {error}") from None
 
 
-def live_nodes(graph: SourceGraph) -> list[SourceNode]:
+def _live_nodes(graph: SourceGraph) -> list[SourceNode]:
     """The nodes that an output depends on."""
     wanted = {spec.name for spec in graph.signature.outputs}
     live = []
@@ -183,7 +183,7 @@ def live_nodes(graph: SourceGraph) -> list[SourceNode]:
     return live[::-1]
 
 
-def place_arguments(
+def _place_arguments(
     node: SourceNode, values: Mapping[str, Tensor], held: Mapping[int, Tensor], static: Mapping[int, Array]
 ) -> list[Argument]:
     """The arguments by position, as far as any is given."""
@@ -193,7 +193,7 @@ def place_arguments(
     return [found.get(i) for i in range(max(found) + 1)]
 
 
-def fill(arguments: Sequence[Argument], values: Mapping[str, Tensor], constants: Mapping[str, Tensor]) -> list[Any]:
+def _fill(arguments: Sequence[Argument], values: Mapping[str, Tensor], constants: Mapping[str, Tensor]) -> list[Any]:
     return [
         values[argument.name]
         if isinstance(argument, Value)
@@ -204,7 +204,7 @@ def fill(arguments: Sequence[Argument], values: Mapping[str, Tensor], constants:
     ]
 
 
-def compute(call: Call, function: Any, arguments: Sequence[Any]) -> tuple[Tensor, ...]:
+def _compute(call: Call, function: Any, arguments: Sequence[Any]) -> tuple[Tensor, ...]:
     """What the node gives, as a tuple; torch's own errors name the node."""
     try:
         made = function(call, *arguments)

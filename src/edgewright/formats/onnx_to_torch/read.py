@@ -46,18 +46,18 @@ def read_graph(path: Path, known: Mapping[str, object]) -> SourceGraph:
     signature = OnnxFile(path).signature()
     model = parse_model(path)
     load_external(path, model)
-    model = inline_bodies(inline_functions(model), known)
-    opset = read_opset(model)
-    if missing := unknown_operators(model.graph, known):
+    model = _inline_bodies(inline_functions(model), known)
+    opset = _read_opset(model)
+    if missing := _unknown_operators(model.graph, known):
         raise ModelNotConvertible("the model cannot be said in torch", "\n".join(missing))
     if model.graph.sparse_initializer:
         raise ModelNotConvertible("the model cannot be said in torch", "it holds sparse weights")
-    constants = {tensor.name: read_tensor(tensor) for tensor in model.graph.initializer}
-    nodes = [read_node(node, position) for position, node in enumerate(model.graph.node)]
+    constants = {tensor.name: _read_tensor(tensor) for tensor in model.graph.initializer}
+    nodes = [_read_node(node, position) for position, node in enumerate(model.graph.node)]
     return SourceGraph(opset, nodes, constants, signature)
 
 
-def read_opset(model: Any) -> int:
+def _read_opset(model: Any) -> int:
     opset = max((entry.version for entry in model.opset_import if entry.domain in OWN_DOMAINS), default=0)
     if opset < OLDEST_OPSET:
         raise ModelNotConvertible(
@@ -66,7 +66,7 @@ def read_opset(model: Any) -> int:
     return int(opset)
 
 
-def unknown_operators(graph: Any, known: Mapping[str, object]) -> list[str]:
+def _unknown_operators(graph: Any, known: Mapping[str, object]) -> list[str]:
     """Each operator that is not in the table, with its first node."""
     found: dict[str, str] = {}
     for node in graph.node:
@@ -76,18 +76,18 @@ def unknown_operators(graph: Any, known: Mapping[str, object]) -> list[str]:
     return list(found.values())
 
 
-def inline_bodies(model: Any, known: Mapping[str, object]) -> Any:
+def _inline_bodies(model: Any, known: Mapping[str, object]) -> Any:
     """Bodies in the place of unknown operators; the model as it was where onnx cannot say them."""
     import onnx.inliner
 
     for _ in range(MOST_BODIES):
-        bodies = find_bodies(model, known)
+        bodies = _find_bodies(model, known)
         if not bodies:
             return model
         for tensor in model.graph.initializer:  # bodies depend on the types of what they are given
             made = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
             model.graph.value_info.append(made)
-        add_defaults(model, bodies)
+        _add_defaults(model, bodies)
         try:
             model = onnx.inliner.inline_selected_functions(model, bodies, inline_schema_functions=True)
         except Exception:  # the operators are then refused by their names
@@ -95,48 +95,48 @@ def inline_bodies(model: Any, known: Mapping[str, object]) -> Any:
     return model
 
 
-def find_bodies(model: Any, known: Mapping[str, object]) -> list[tuple[str, str]]:
+def _find_bodies(model: Any, known: Mapping[str, object]) -> list[tuple[str, str]]:
     found = []
     for op in sorted({node.op_type for node in model.graph.node if node.domain in OWN_DOMAINS} - set(known)):
-        schema = find_schema(op, read_opset(model))
+        schema = _find_schema(op, _read_opset(model))
         if schema and (schema.has_function or schema.has_context_dependent_function):
             found.append(("", op))
     return found
 
 
-def find_schema(op: str, opset: int) -> Any:
+def _find_schema(op: str, opset: int) -> Any:
     try:
         return onnx.defs.get_schema(op, opset, "")
     except onnx.defs.SchemaError:
         return None
 
 
-def add_defaults(model: Any, bodies: list[tuple[str, str]]) -> None:
+def _add_defaults(model: Any, bodies: list[tuple[str, str]]) -> None:
     """Write out attributes that are left to their defaults: onnx's inliner forgets those within a body."""
     for node in model.graph.node:
         if ("", node.op_type) in bodies:
             given = {attribute.name for attribute in node.attribute}
-            for name, attribute in find_schema(node.op_type, read_opset(model)).attributes.items():
+            for name, attribute in _find_schema(node.op_type, _read_opset(model)).attributes.items():
                 if name not in given and attribute.default_value.type:
                     node.attribute.append(attribute.default_value)
 
 
-def read_node(node: Any, position: int) -> SourceNode:
+def _read_node(node: Any, position: int) -> SourceNode:
     name = node.name or f"{node.op_type}#{position}"
-    attributes = {attribute.name: read_attribute(attribute, name) for attribute in node.attribute}
+    attributes = {attribute.name: _read_attribute(attribute, name) for attribute in node.attribute}
     return SourceNode(name, node.op_type, tuple(node.input), tuple(node.output), attributes, (name,))
 
 
-def read_attribute(attribute: Any, node: str) -> Any:
+def _read_attribute(attribute: Any, node: str) -> Any:
     value = onnx.helper.get_attribute_value(attribute)
     if isinstance(value, onnx.TensorProto):
-        return read_tensor(value)
+        return _read_tensor(value)
     if isinstance(value, onnx.GraphProto | onnx.SparseTensorProto):
         raise ModelNotConvertible("the model cannot be said in torch", f"'{node}' holds a graph of its own")
     return value
 
 
-def read_tensor(tensor: Any) -> Array:
+def _read_tensor(tensor: Any) -> Array:
     """numpy's array, in a type that torch knows."""
     array = numpy_helper.to_array(tensor)
     wider = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}

@@ -20,10 +20,10 @@ def read_tflite_graph(path: Path, shapes: Mapping[str, Sequence[int]] | None = N
     """
     graph = read_tflite(path)
     signature = make_signature(graph)
-    names = label_tensors(graph, signature_names(graph))
+    names = _label_tensors(graph, _signature_names(graph))
     taken: dict[str, tuple[Size, ...]] = {names[i]: tuple(graph.tensors[i].default_shape) for i in graph.inputs}
-    check_shapes(shapes or {}, taken)
-    tensors = {names[i]: describe(tensor) for i, tensor in enumerate(graph.tensors)}
+    _check_shapes(shapes or {}, taken)
+    tensors = {names[i]: _describe(tensor) for i, tensor in enumerate(graph.tensors)}
     nodes = tuple(
         TypedNode(
             name=f"{operator.op}#{position}",
@@ -40,7 +40,7 @@ def read_tflite_graph(path: Path, shapes: Mapping[str, Sequence[int]] | None = N
         domains={},
         signature=signature,
         precision=find_precision(graph),
-        nodes=mark_folded_nodes(nodes, tensors),
+        nodes=_mark_folded_nodes(nodes, tensors),
         tensors=tensors,
         inputs=tuple(names[i] for i in graph.inputs),
         outputs=tuple(names[i] for i in graph.outputs),
@@ -49,7 +49,7 @@ def read_tflite_graph(path: Path, shapes: Mapping[str, Sequence[int]] | None = N
     )
 
 
-def mark_folded_nodes(nodes: Sequence[TypedNode], tensors: dict[str, TensorType]) -> tuple[TypedNode, ...]:
+def _mark_folded_nodes(nodes: Sequence[TypedNode], tensors: dict[str, TensorType]) -> tuple[TypedNode, ...]:
     """What depends on constants alone is constant, too: the DEQUANTIZE of half-precision weights."""
     marked = []
     for node in nodes:
@@ -61,13 +61,13 @@ def mark_folded_nodes(nodes: Sequence[TypedNode], tensors: dict[str, TensorType]
     return tuple(marked)
 
 
-def signature_names(graph: TfliteGraph) -> dict[int, str]:
+def _signature_names(graph: TfliteGraph) -> dict[int, str]:
     signature = make_signature(graph)
     pairs = [*zip(graph.inputs, signature.inputs, strict=True), *zip(graph.outputs, signature.outputs, strict=True)]
     return {i: spec.name for i, spec in reversed(pairs)}
 
 
-def label_tensors(graph: TfliteGraph, known: Mapping[int, str]) -> list[str]:
+def _label_tensors(graph: TfliteGraph, known: Mapping[int, str]) -> list[str]:
     """A unique name for each tensor: the signature's, else its own, with its number where that is taken."""
     taken = set(known.values())
     names = []
@@ -81,7 +81,7 @@ def label_tensors(graph: TfliteGraph, known: Mapping[int, str]) -> list[str]:
     return names
 
 
-def check_shapes(shapes: Mapping[str, Sequence[int]], taken: Mapping[str, tuple[Size, ...]]) -> None:
+def _check_shapes(shapes: Mapping[str, Sequence[int]], taken: Mapping[str, tuple[Size, ...]]) -> None:
     for name, sizes in shapes.items():
         if name not in taken:
             listed = ", ".join(taken) or "none"
@@ -97,7 +97,7 @@ def check_shapes(shapes: Mapping[str, Sequence[int]], taken: Mapping[str, tuple[
             )
 
 
-def describe(tensor: TfliteTensor) -> TensorType:
+def _describe(tensor: TfliteTensor) -> TensorType:
     sizes = tensor.default_shape
     shape = tuple(sizes) if min(sizes, default=0) >= 0 else tuple(size if size >= 0 else "" for size in sizes)
     return TensorType(dtype=tensor.dtype, shape=shape, constant=tensor.constant, stored=tensor.constant)

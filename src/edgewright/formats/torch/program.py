@@ -95,23 +95,23 @@ def load_source(
     Raises EdgewrightErrors that name what stands in the way.
     """
     if format == "onnx":
-        return load_onnx(Path(source), shapes, half=half, unroll=unroll, integers=integers)
+        return _load_onnx(Path(source), shapes, half=half, unroll=unroll, integers=integers)
     return load_torch(source, shapes, half=half, weights=weights)
 
 
-def load_onnx(path: Path, shapes: Shapes, *, half: bool, unroll: bool, integers: bool = False) -> LoadedProgram:
+def _load_onnx(path: Path, shapes: Shapes, *, half: bool, unroll: bool, integers: bool = False) -> LoadedProgram:
     from edgewright.formats.onnx_to_torch.build import load_network
 
     network = load_network(path, shapes, half=half, unroll=unroll, integers=integers)
     steps = {f"steps.{i}": step.sources for i, step in enumerate(network.steps)}
     outputs = [
-        TorchPort(name, sizes, type_name(kind))
+        TorchPort(name, sizes, _type_name(kind))
         for name, sizes, kind in zip(network.outputs, network.sizes, network.types, strict=True)
     ]
     return LoadedProgram(
         network,
         "module",
-        describe_examples(network.inputs, network.examples),
+        _describe_examples(network.inputs, network.examples),
         tuple(outputs),
         network.examples,
         lambda path: steps.get(path, ()),
@@ -120,28 +120,28 @@ def load_onnx(path: Path, shapes: Shapes, *, half: bool, unroll: bool, integers:
 
 def load_torch(source: str, shapes: Shapes, *, half: bool = False, weights: str | None = None) -> LoadedProgram:
     """A torch source: inputs are named as the parameters of `forward`, outputs `output`, or `output0` and so on."""
-    program, kind = load_program(source, weights)
+    program, kind = _load_program(source, weights)
     return describe_program(program, kind, shapes, half=half)
 
 
 def describe_program(
     program: Any, kind: Literal["module", "script", "exported"], shapes: Shapes, *, half: bool = False
 ) -> LoadedProgram:
-    names, examples = make_examples(program, kind, shapes)
+    names, examples = _make_examples(program, kind, shapes)
     if half:
         if kind == "exported":
             raise ModelNotConvertible("a .pt2 cannot be made fp16", "its types are fixed", "hand over FILE.py:FACTORY")
-        program = halve(program)
-    examples, made = try_types(program.module() if kind == "exported" else program, kind, examples)
+        program = _halve(program)
+    examples, made = _try_types(program.module() if kind == "exported" else program, kind, examples)
     results = flatten_tensors(made)
     outputs = tuple(
-        TorchPort(name, tuple(tensor.shape), type_name(tensor.dtype))
+        TorchPort(name, tuple(tensor.shape), _type_name(tensor.dtype))
         for name, tensor in zip(name_outputs(len(results)), results, strict=True)
     )
-    return LoadedProgram(program, kind, describe_examples(names, examples), outputs, examples, lambda path: ())
+    return LoadedProgram(program, kind, _describe_examples(names, examples), outputs, examples, lambda path: ())
 
 
-def load_program(source: str, weights: str | None) -> tuple[Any, Literal["module", "script", "exported"]]:
+def _load_program(source: str, weights: str | None) -> tuple[Any, Literal["module", "script", "exported"]]:
     import torch
 
     file, _, factory = source.rpartition(":")
@@ -172,7 +172,7 @@ def build_module(path: Path, factory: str, weights: str | None) -> Any:
     sys.modules[path.stem] = module
     try:
         spec.loader.exec_module(module)
-        built = find_factory(module, factory, path)()
+        built = _find_factory(module, factory, path)()
     except EdgewrightError:  # of a source that Edgewright wrote
         raise
     except (Exception, SystemExit) as error:  # it is the user's code
@@ -186,7 +186,7 @@ def build_module(path: Path, factory: str, weights: str | None) -> Any:
     return built.eval()
 
 
-def find_factory(module: Any, factory: str, path: Path) -> Any:
+def _find_factory(module: Any, factory: str, path: Path) -> Any:
     if not callable(getattr(module, factory, None)):
         have = ", ".join(name for name, one in vars(module).items() if isfunction(one) or isclass(one)) or "none"
         why, hint = (
@@ -197,7 +197,7 @@ def find_factory(module: Any, factory: str, path: Path) -> Any:
     return getattr(module, factory)
 
 
-def make_examples(program: Any, kind: str, shapes: Shapes) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+def _make_examples(program: Any, kind: str, shapes: Shapes) -> tuple[tuple[str, ...], tuple[Any, ...]]:
     """Names and examples of the inputs: a .pt2 tells them, a module's `forward` names them and `shapes` gives sizes."""
     import torch
 
@@ -209,7 +209,7 @@ def make_examples(program: Any, kind: str, shapes: Shapes) -> tuple[tuple[str, .
         if wrong := [name for name, shape in shapes.items() if given.get(name) != tuple(shape)]:
             raise InputError(f"shape of '{wrong[0]}' is not the program's", f"its inputs are {given}")
         return tuple(names), tensors
-    names = name_inputs(program, kind)
+    names = _name_inputs(program, kind)
     wanted = [name for name in names if name in shapes]
     if strangers := sorted(set(shapes) - set(names)):
         why = f"its forward takes {', '.join(names) or 'nothing'}"
@@ -222,7 +222,7 @@ def make_examples(program: Any, kind: str, shapes: Shapes) -> tuple[tuple[str, .
     return tuple(wanted), tuple(torch.zeros(tuple(shapes[name])) for name in wanted)
 
 
-def try_types(run: Any, kind: str, examples: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
+def _try_types(run: Any, kind: str, examples: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
     """The examples with which the program runs, and what it gives: of float32, or with some of them int64.
 
     Only a .pt2 tells the types of its inputs. Where there are many inputs, all of them take the same type.
@@ -244,7 +244,7 @@ def try_types(run: Any, kind: str, examples: tuple[Any, ...]) -> tuple[tuple[Any
     raise InputError("the model does not run on these shapes", lines[0][:300], "--shape NAME=1,3,32,32") from first
 
 
-def name_inputs(program: Any, kind: str) -> list[str]:
+def _name_inputs(program: Any, kind: str) -> list[str]:
     if kind == "script":
         return [value.debugName().split(".")[0] for value in list(program.graph.inputs())[1:]]
     skipped = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
@@ -263,7 +263,7 @@ def flatten_tensors(made: Any) -> list[Any]:
     return [leaf for leaf in tree_leaves(made) if isinstance(leaf, torch.Tensor)]
 
 
-def halve(module: Any) -> Any:
+def _halve(module: Any) -> Any:
     """The module in float16, with float32 cast on the way in and out."""
     import torch
 
@@ -279,23 +279,23 @@ def halve(module: Any) -> Any:
     return Halved().eval()
 
 
-def describe_examples(names: Sequence[str], examples: Sequence[Any]) -> tuple[TorchPort, ...]:
+def _describe_examples(names: Sequence[str], examples: Sequence[Any]) -> tuple[TorchPort, ...]:
     return tuple(
-        TorchPort(name, tuple(tensor.shape), type_name(tensor.dtype))
+        TorchPort(name, tuple(tensor.shape), _type_name(tensor.dtype))
         for name, tensor in zip(names, examples, strict=True)
     )
 
 
-def type_name(kind: Any) -> str:
+def _type_name(kind: Any) -> str:
     return str(kind).removeprefix("torch.")
 
 
 def map_ports(loaded: LoadedProgram) -> IoMap:
     """Inputs and outputs are the source's own, in all."""
-    return IoMap(inputs=tuple(map(as_port, loaded.inputs)), outputs=tuple(map(as_port, loaded.outputs)))
+    return IoMap(inputs=tuple(map(_as_port, loaded.inputs)), outputs=tuple(map(_as_port, loaded.outputs)))
 
 
-def as_port(one: TorchPort) -> Port:
+def _as_port(one: TorchPort) -> Port:
     return Port(
         source=one.name,
         name=one.name,

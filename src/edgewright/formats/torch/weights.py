@@ -21,7 +21,7 @@ class KeyMismatch(NamedTuple):
 
     def __str__(self) -> str:
         lists = {"missing": self.missing, "unexpected": self.unexpected, "of other shapes": self.shapes}
-        return "\n".join(format_names(title, names) for title, names in lists.items() if names)
+        return "\n".join(_format_names(title, names) for title, names in lists.items() if names)
 
 
 def load_weights(module: Any, path: Path) -> None:
@@ -31,8 +31,8 @@ def load_weights(module: Any, path: Path) -> None:
     DataParallel and torch.compile are taken off. What weights are tied to may be missing.
     """
     own = module.state_dict()
-    state = fit_names(read_weights(path), own)
-    misfit = compare(state, own)
+    state = _fit_names(_read_weights(path), own)
+    misfit = _compare(state, own)
     if any(misfit):
         raise ModelUnreadable(
             f"the weights {path} do not fit the module", str(misfit), "hand over those of this module"
@@ -40,14 +40,14 @@ def load_weights(module: Any, path: Path) -> None:
     try:
         module.load_state_dict(state, strict=False)
     except Exception as error:  # it is the user's module, which may load as it likes
-        raise ModelUnreadable(f"the weights {path} do not fit the module", first_line(error)) from error
+        raise ModelUnreadable(f"the weights {path} do not fit the module", _first_line(error)) from error
 
 
-def read_weights(path: Path) -> dict[str, Any]:
+def _read_weights(path: Path) -> dict[str, Any]:
     """Tensors by name. ModelNotFound, ModelUnreadable, RuntimeMissing."""
     if not path.is_file():
         raise ModelNotFound(f"the weights {path} are not there")
-    state = read_safetensors(path) if path.suffix == ".safetensors" else read_saved(path)
+    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_saved(path)
     for key in INSIDE:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
@@ -59,7 +59,7 @@ def read_weights(path: Path) -> dict[str, Any]:
     return {str(name): value for name, value in state.items()}
 
 
-def read_safetensors(path: Path) -> Any:
+def _read_safetensors(path: Path) -> Any:
     try:
         from safetensors.torch import load_file
     except ImportError:
@@ -69,10 +69,10 @@ def read_safetensors(path: Path) -> Any:
     try:
         return load_file(path)
     except Exception as error:  # its own errors, and torch's
-        raise ModelUnreadable(f"the weights {path} cannot be read", first_line(error)) from error
+        raise ModelUnreadable(f"the weights {path} cannot be read", _first_line(error)) from error
 
 
-def read_saved(path: Path) -> Any:
+def _read_saved(path: Path) -> Any:
     import pickle
 
     import torch
@@ -82,14 +82,14 @@ def read_saved(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         why = "it holds pickled code, or objects other than tensors, which are not loaded"
         if "weights_only" not in str(error).lower() and "weights only" not in str(error).lower():
-            why = first_line(error)
+            why = _first_line(error)
         hint = "save model.state_dict() alone, best as .safetensors"
         raise ModelUnreadable(f"the weights {path} are refused", why, hint) from error
     except Exception as error:  # torch raises what it pleases on a bad file
-        raise ModelUnreadable(f"the weights {path} cannot be read", first_line(error)) from error
+        raise ModelUnreadable(f"the weights {path} cannot be read", _first_line(error)) from error
 
 
-def fit_names(state: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def _fit_names(state: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """The tensors without a wrapper's prefix, unless the module has it itself."""
     for prefix in WRAPPERS:
         if all(name.startswith(prefix) for name in state) and not any(name.startswith(prefix) for name in own):
@@ -97,38 +97,38 @@ def fit_names(state: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any
     return dict(state)
 
 
-def compare(state: Mapping[str, Any], own: Mapping[str, Any]) -> KeyMismatch:
+def _compare(state: Mapping[str, Any], own: Mapping[str, Any]) -> KeyMismatch:
     tensors = {name: value for name, value in own.items() if hasattr(value, "data_ptr")}
-    given = {get_storage(tensors[name]) for name in state if name in tensors}
+    given = {_get_storage(tensors[name]) for name in state if name in tensors}
     missing = [
         name
         for name, value in tensors.items()
-        if name not in state and not name.endswith(COUNTER) and get_storage(value) not in given
+        if name not in state and not name.endswith(COUNTER) and _get_storage(value) not in given
     ]
     both = [(name, state[name], value) for name, value in tensors.items() if name in state]
     shapes = [
-        f"{name} ({size(mine)} in the module, {size(value)} in the file)"
+        f"{name} ({_size(mine)} in the module, {_size(value)} in the file)"
         for name, value, mine in both
-        if size(value) != size(mine)
+        if _size(value) != _size(mine)
     ]
     return KeyMismatch(missing, [name for name in state if name not in own], shapes)
 
 
-def get_storage(tensor: Any) -> Any:
+def _get_storage(tensor: Any) -> Any:
     """What two tied weights share."""
     return (tensor.data_ptr(), tuple(tensor.shape)) if tensor.numel() else object()
 
 
-def size(tensor: Any) -> list[int]:
+def _size(tensor: Any) -> list[int]:
     return list(getattr(tensor, "shape", ()))
 
 
-def format_names(title: str, names: list[str]) -> str:
+def _format_names(title: str, names: list[str]) -> str:
     more = f" and {len(names) - MAX_LISTED_NAMES} more" if len(names) > MAX_LISTED_NAMES else ""
     return f"{len(names)} {title}: {', '.join(names[:MAX_LISTED_NAMES])}{more}"
 
 
-def first_line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
@@ -139,7 +139,7 @@ def save_weights(module: Any, path: Path) -> None:
     seen: set[Any] = set()
     kept = {}
     for name, tensor in module.state_dict().items():
-        place = get_storage(tensor)
+        place = _get_storage(tensor)
         if place not in seen:
             kept[name] = tensor.detach().cpu().contiguous().clone()
         seen.add(place)

@@ -55,10 +55,10 @@ def compute_block_params(rows: Array, bits: int, size: int) -> BlockQuantParams:
     most = np.maximum.reduceat(rows, starts, axis=1) / high
     least = np.minimum.reduceat(rows, starts, axis=1) / low
     scale = np.maximum(np.maximum(most, least), 1e-12)
-    return BlockQuantParams(to_storable_scales(scale, blocks=len(starts)), size, low, high)
+    return BlockQuantParams(_to_storable_scales(scale, blocks=len(starts)), size, low, high)
 
 
-def to_storable_scales(scale: Array, *, blocks: int) -> Array:
+def _to_storable_scales(scale: Array, *, blocks: int) -> Array:
     """The scales as the file will hold them: float32, of several blocks to a row float16 where its range allows."""
     single = scale.astype(np.float32)
     if blocks > 1:
@@ -75,7 +75,7 @@ def search_block_params(rows: Array, h: Array, bits: int, size: int) -> BlockQua
         part, inner = rows[:, start : start + size], h[start : start + size, start : start + size]
         least = np.full(len(rows), np.inf)
         for shrink in SCALE_FRACTIONS[bits]:
-            scale = to_storable_scales(whole.scale[:, number] * shrink, blocks=whole.scale.shape[1])
+            scale = _to_storable_scales(whole.scale[:, number] * shrink, blocks=whole.scale.shape[1])
             error = part - np.clip(np.rint(part / scale[:, None]), whole.low, whole.high) * scale[:, None]
             cost = ((error @ inner) * error).sum(axis=1)
             better = cost < least
@@ -176,4 +176,4 @@ def fit_scales(rows: Array, stored: Array, h: Array, blocks: BlockQuantParams) -
     except np.linalg.LinAlgError:
         return blocks
     sane = (fitted > 0.5 * blocks.scale) & (fitted < 2.0 * blocks.scale) & ~empty
-    return blocks._replace(scale=to_storable_scales(np.where(sane, fitted, blocks.scale), blocks=count))
+    return blocks._replace(scale=_to_storable_scales(np.where(sane, fitted, blocks.scale), blocks=count))

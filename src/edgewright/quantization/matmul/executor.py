@@ -45,7 +45,7 @@ class PairedExecutor:
         self._remaining_reads = Counter(weight_node.input for weight_node in weight_nodes)
         self._half_moments: dict[str, tuple[CrossMoments, CrossMoments]] = {}
         self._constants = dict(network.constants)
-        self._bias_reads = {weight_node.node: find_bias(network, weight_node) for weight_node in weight_nodes}
+        self._bias_reads = {weight_node.node: _find_bias(network, weight_node) for weight_node in weight_nodes}
         opset = next(one.version for one in network.model.opset_import if one.domain in ("", "ai.onnx"))
         self._count = len(samples)
         self._exact = self._quant = None
@@ -82,7 +82,7 @@ class PairedExecutor:
                 copy.input[0] = self._input_name(chosen[node.name])
             if node.name in chosen and copy.input[0] != node.input[0] and copy.input[0] not in done:
                 done.add(copy.input[0])
-                nodes += make_dynamic_quantization(node.input[0], copy.input[0])
+                nodes += _make_dynamic_quantization(node.input[0], copy.input[0])
             nodes.append(copy)
         return nodes
 
@@ -97,20 +97,20 @@ class PairedExecutor:
         bias_read, bias = found if found is not None else (None, None)
         if not adaptive:
             blocks = compute_block_params(rows, bits, size)
-            return make_quantized_matmul(
+            return _make_quantized_matmul(
                 weight_node, round_nearest(rows, blocks), blocks.scale, bits, size, bias, bias_read
             )
         first, second = self._collect_moments(weight_node)
         whole = first.join(second)
         free = bias is not None  # to take up what the mean moves by
-        goal = compensate_weights(rows, first, second, free=free)
-        square = shrink_moments(whole.moments(centered=free)[0], whole.n)
+        goal = _compensate_weights(rows, first, second, free=free)
+        square = _shrink_moments(whole.moments(centered=free)[0], whole.n)
         numbers, blocks = round_blocks(goal, square, search_block_params(goal, square, bits, size))
         if bias is not None:
             exact, quant = whole.means
             shift = rows @ exact - blocks.real(numbers) @ quant
             bias = (bias.astype(np.float64) + shift).astype(np.float32)
-        return make_quantized_matmul(weight_node, numbers, blocks.scale, bits, size, bias, bias_read)
+        return _make_quantized_matmul(weight_node, numbers, blocks.scale, bits, size, bias, bias_read)
 
     def restore_node(
         self, weight_node: WeightNode, bits: int, block: int, known: Mapping[str, Array]
@@ -133,7 +133,7 @@ class PairedExecutor:
             depth = self._exact.live[0][weight_node.input].shape[-1]
             halves = CrossMoments(depth), CrossMoments(depth)
             for place, (exact, quant) in enumerate(zip(self._exact.live, self._quant.live, strict=True)):
-                columns = [to_float64_columns(live) for live in (exact[weight_node.input], quant[name])]
+                columns = [_to_float64_columns(live) for live in (exact[weight_node.input], quant[name])]
                 if not all(np.isfinite(part).all() for part in columns):
                     raise InputError(f"sample {place}: what {weight_node.node} reads is not finite",
                                      f"{weight_node.input} has NaN or infinity, in the float or the quantized model",
@@ -170,7 +170,7 @@ class PairedExecutor:
         return compute_sqnr_db([(exact[output], quant[output]) for exact, quant in pairs])
 
 
-def find_bias(network: FloatNetwork, weight_node: WeightNode) -> tuple[tuple[str, int], Array] | None:
+def _find_bias(network: FloatNetwork, weight_node: WeightNode) -> tuple[tuple[str, int], Array] | None:
     """Where the site's bias is read, node and position, and the bias: its own or that of the Add behind it."""
     node, position = network.producer[weight_node.output], 2
     if not weight_node.bias:
@@ -195,11 +195,11 @@ def find_high_precision_inputs(
     network: FloatNetwork, weight_nodes: Sequence[WeightNode], samples: Sequence[Mapping[str, Array]]
 ) -> list[str]:
     """The inputs of sites that alone bring a large share of all the noise when activations are rounded to 8 bits."""
-    exact = run_network(network, samples, "")
+    exact = _run_network(network, samples, "")
     noise = {}
     for name in dict.fromkeys(weight_node.input for weight_node in weight_nodes):
         reads = {weight_node.node for weight_node in weight_nodes if weight_node.input == name}
-        rough = run_network(network, samples, name, reads)
+        rough = _run_network(network, samples, name, reads)
         noise[name] = sum(
             10 ** (-compute_sqnr_db(list(zip(a, b, strict=True))) / 10) for a, b in zip(exact, rough, strict=True)
         )
@@ -207,7 +207,7 @@ def find_high_precision_inputs(
     return [name for name, one in noise.items() if one > large and len(noise) >= MIN_INPUTS]
 
 
-def run_network(
+def _run_network(
     network: FloatNetwork, samples: Sequence[Mapping[str, Array]], rounded: str, reads: Collection[str] = ()
 ) -> list[list[Array]]:
     """By output, what the float network gives for each sample; with `rounded` in 8 bits where `reads` read it."""
@@ -220,7 +220,7 @@ def run_network(
         copy.CopyFrom(node)
         if node.name in reads:
             copy.input[0] = f"{rounded}/rounded"
-            nodes += make_dynamic_quantization(rounded, copy.input[0]) if not done else []
+            nodes += _make_dynamic_quantization(rounded, copy.input[0]) if not done else []
             done = True
         nodes.append(copy)
     opset = next(one.version for one in network.model.opset_import if one.domain in ("", "ai.onnx"))
@@ -229,7 +229,7 @@ def run_network(
     return [[live[name] for live in executor.live] for name in network.outputs]
 
 
-def make_dynamic_quantization(name: str, to: str) -> list[Any]:
+def _make_dynamic_quantization(name: str, to: str) -> list[Any]:
     from onnx import helper
 
     outputs = [f"{to}/stored", f"{to}/scale", f"{to}/zero"]
@@ -239,7 +239,7 @@ def make_dynamic_quantization(name: str, to: str) -> list[Any]:
     ]
 
 
-def make_quantized_matmul(
+def _make_quantized_matmul(
     weight_node: WeightNode,
     numbers: Array,
     scale: Array,
@@ -251,18 +251,18 @@ def make_quantized_matmul(
     return QuantizedMatmul(weight_node, numbers.astype(np.int8), scale.astype(np.float32), bits, size, bias, bias_read)
 
 
-def to_float64_columns(x: Array) -> Array:
+def _to_float64_columns(x: Array) -> Array:
     return np.ascontiguousarray(x.reshape(-1, x.shape[-1]).T, np.float64)
 
 
-def shrink_moments(square: Array, count: int) -> Array:
+def _shrink_moments(square: Array, count: int) -> Array:
     """Moments of few columns hang together more than what will come: their off-diagonal part is made smaller."""
     share = SHRINKAGE * len(square) / (len(square) + count)
     shrunk: Array = (1 - share) * square + share * np.diag(np.diag(square))
     return shrunk
 
 
-def compensate_weights(rows: Array, first: CrossMoments, second: CrossMoments, *, free: bool) -> Array:
+def _compensate_weights(rows: Array, first: CrossMoments, second: CrossMoments, *, free: bool) -> Array:
     """Real weights that come closest to the float output from what arrives in the quantised network.
 
     They are found by ridge regression towards the weights as they are; how strong the ridge must be is seen on the
@@ -274,13 +274,13 @@ def compensate_weights(rows: Array, first: CrossMoments, second: CrossMoments, *
     for known, new in ((first, second), (second, first)):
         square, cross = new.moments(centered=free)
         for place, ridge in enumerate(RIDGE_FRACTIONS):
-            moved = solve_ridge(rows, *known.moments(centered=free), ridge)
+            moved = _solve_ridge(rows, *known.moments(centered=free), ridge)
             loss[place] += ((moved @ square - 2 * rows @ cross) * moved).sum()
     best = RIDGE_FRACTIONS[int(np.argmin(loss))]
-    return solve_ridge(rows, *first.join(second).moments(centered=free), best)
+    return _solve_ridge(rows, *first.join(second).moments(centered=free), best)
 
 
-def solve_ridge(rows: Array, square: Array, cross: Array, ridge: float) -> Array:
+def _solve_ridge(rows: Array, square: Array, cross: Array, ridge: float) -> Array:
     if ridge == float("inf"):
         return rows
     extra = np.eye(len(square)) * (ridge * max(float(np.diag(square).mean()), 1e-12))

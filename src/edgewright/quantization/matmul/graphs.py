@@ -76,7 +76,7 @@ def write_graph(
         if node.name in stored:
             part = write(node, stored[node.name])
         elif node.name in tables:
-            part = write_embedding_table(node, tables[node.name])
+            part = _write_embedding_table(node, tables[node.name])
         nodes += part.nodes
         constants |= part.constants
     read = {name for node in nodes for name in node.input} | {value.name for value in copy.graph.output}
@@ -115,7 +115,7 @@ def write_dequantize(node: Any, stored: QuantizedMatmul) -> NodeReplacement:
     turn = (lambda array: array) if axis == 0 else np.transpose
     whole = np.zeros((outputs, stored.scale.shape[1] * stored.size if blocked else depth), np.int8)
     whole[:, :depth] = stored.numbers
-    numbers = cast_to_bits(np.ascontiguousarray(turn(whole)), stored.bits)
+    numbers = _cast_to_bits(np.ascontiguousarray(turn(whole)), stored.bits)
     scale = np.ascontiguousarray(turn(stored.scale)) if blocked else stored.scale[:, 0]
     attributes: dict[str, Any] = {"axis": 1 - axis, "block_size": stored.size} if blocked else {"axis": axis}
     inputs = [f"{name}/stored", f"{name}/scale"]
@@ -130,7 +130,7 @@ def write_dequantize(node: Any, stored: QuantizedMatmul) -> NodeReplacement:
     return NodeReplacement([pair, cut, node], constants | {place: np.array([value]) for place, value in places.items()})
 
 
-def cast_to_bits(numbers: Array, bits: int) -> Array:
+def _cast_to_bits(numbers: Array, bits: int) -> Array:
     """int4 where 4 bits do; onnx packs two of them into a byte, the first in the low half."""
     import ml_dtypes
 
@@ -151,7 +151,7 @@ def make_dynamic_writer(high_precision: Collection[str]) -> NodeWriter:
     def write(node: Any, stored: QuantizedMatmul) -> NodeReplacement:
         name, x = node.name, node.input[0]
         terms = [x, f"{x}/rest"] if x in high_precision else [x]
-        nodes = [] if x in rounded else make_input_quantization(x, terms)
+        nodes = [] if x in rounded else _make_input_quantization(x, terms)
         rounded.add(x)
         ends = [f"{name}/product", f"{name}/rest"][: len(terms)]
         bias = [node.input[2]] if len(node.input) > 2 and node.input[2] else []
@@ -159,7 +159,7 @@ def make_dynamic_writer(high_precision: Collection[str]) -> NodeWriter:
         final = sums or ends
         final[-1] = node.output[0]
         for number, (term, end) in enumerate(zip(terms, ends, strict=True)):
-            nodes += make_integer_matmul(name if not number else f"{name}/rest", name, term, end)
+            nodes += _make_integer_matmul(name if not number else f"{name}/rest", name, term, end)
         for number, (left, right) in enumerate(zip([ends[0], *sums], [*ends[1:], *bias], strict=False)):
             nodes.append(helper.make_node("Add", [left, right], [sums[number]], f"{name}/add{number}"))
         numbers = np.ascontiguousarray(stored.numbers.T)
@@ -168,7 +168,7 @@ def make_dynamic_writer(high_precision: Collection[str]) -> NodeWriter:
     return write
 
 
-def make_input_quantization(x: str, terms: Sequence[str]) -> list[Any]:
+def _make_input_quantization(x: str, terms: Sequence[str]) -> list[Any]:
     """`x/stored`, `x/scale` and `x/zero`; of a second term those of what the first leaves."""
     from onnx import helper
 
@@ -183,7 +183,7 @@ def make_input_quantization(x: str, terms: Sequence[str]) -> list[Any]:
     return nodes
 
 
-def make_integer_matmul(name: str, weights: str, x: str, output: str) -> list[Any]:
+def _make_integer_matmul(name: str, weights: str, x: str, output: str) -> list[Any]:
     """A product of integers and its way back to float, in the pieces that ONNX Runtime knows to fuse."""
     from onnx import helper
 
@@ -211,13 +211,13 @@ def make_nbits_writer(accuracy: int) -> NodeWriter:
         product = helper.make_node(
             "MatMulNBits", inputs, [node.output[0]], name, domain=VENDOR, accuracy_level=accuracy, **attributes
         )
-        packed = pack(stored.numbers, blocks, size, stored.bits)
+        packed = _pack(stored.numbers, blocks, size, stored.bits)
         return NodeReplacement([product], {f"{name}/stored": packed, f"{name}/scale": scale})
 
     return write
 
 
-def pack(numbers: Array, blocks: int, size: int, bits: int) -> Array:
+def _pack(numbers: Array, blocks: int, size: int, bits: int) -> Array:
     """[outputs, blocks, bytes]: half the range added to each integer; of 4 bits two to a byte, the first lower."""
     whole = np.zeros((len(numbers), blocks * size), np.int16)
     whole[:, : numbers.shape[1]] = numbers
@@ -226,7 +226,7 @@ def pack(numbers: Array, blocks: int, size: int, bits: int) -> Array:
     return packed
 
 
-def write_embedding_table(node: Any, table: EmbeddingTable) -> NodeReplacement:
+def _write_embedding_table(node: Any, table: EmbeddingTable) -> NodeReplacement:
     """Rows are picked as int8, and their scales with them; only what was picked becomes real."""
     from onnx import helper
 

@@ -53,11 +53,11 @@ def run_matmul_job(
     onnx.save(quantized.graphs["qdq"], str(out / "model.onnx"))
     onnx.save(quantized.graphs["onnxruntime"], str(out / "model-onnxruntime.onnx"))
     (out / "recipe.toml").write_text(write_recipe(recipe), encoding="utf-8")
-    fidelity = measure_fidelity(model, quantized, network.outputs[0], check)
-    return describe(network, job, quantized, kept, fidelity, fitted=len(fit), checked=len(check))
+    fidelity = _measure_fidelity(model, quantized, network.outputs[0], check)
+    return _describe(network, job, quantized, kept, fidelity, fitted=len(fit), checked=len(check))
 
 
-def measure_fidelity(
+def _measure_fidelity(
     model: Any, quantized: QuantizedTransformer, output: str, check: Sequence[Feeds]
 ) -> FidelityReport:
     """The graph for ONNX Runtime against the source."""
@@ -67,7 +67,7 @@ def measure_fidelity(
     return FidelityReport(sqnr_db=loss.sqnr_db, agreement=1 - loss.flips, expected_flips=estimate_flips(exact, given))
 
 
-def describe(
+def _describe(
     network: FloatNetwork,
     job: QuantizationJob,
     quantized: QuantizedTransformer,

@@ -115,15 +115,15 @@ def quantize_matmuls(
         InputError: adaptive rounding without samples, or a sample that is not finite where a product reads it.
         ModelNotConvertible: the model is quantised already, or nothing in it can be.
     """
-    check_settings(precision, block, rounding)
+    _check_settings(precision, block, rounding)
     bits = BITS[precision]
-    model = prepare(model, OPSETS[bits])
+    model = _prepare(model, OPSETS[bits])
     network = FloatNetwork(model)
-    weight_nodes = find_matmuls(network, keep)
+    weight_nodes = _find_matmuls(network, keep)
     if rounding == "adaptive" and not samples:
         raise InputError("no samples", "adaptive rounding learns from what the products read",
                          "give samples, or rounding=nearest")  # fmt: skip
-    picked = {table.node: table for table in find_embedding_tables(network, keep)} if tables else {}
+    picked = {table.node: table for table in _find_embedding_tables(network, keep)} if tables else {}
     high_precision, rounded = list[str](), set[str]()
     if precision == "w8a8-dynamic":
         progress("looking for activations that 8 bits are too few for")
@@ -140,23 +140,23 @@ def quantize_matmuls(
         else:
             stored[weight_node.node] = executor.round_node(weight_node, bits, block, adaptive=rounding == "adaptive")
         if store and known is None:
-            store.put_arrays(f"product-{number}", to_arrays(stored[weight_node.node]))
+            store.put_arrays(f"product-{number}", _to_arrays(stored[weight_node.node]))
         noise[weight_node.node] = executor.update_weights(stored[weight_node.node])
-    graphs = write_graphs(model, stored, picked, precision, high_precision)
+    graphs = _write_graphs(model, stored, picked, precision, high_precision)
     replaced = {weight_node.weight for weight_node in weight_nodes} | {
         node.input[0] for node in network.nodes if node.name in picked
     }
     return QuantizedTransformer(
         graphs,
         high_precision,
-        [describe_matmul(one, noise[name], graphs["qdq"]) for name, one in stored.items()],
+        [_describe_matmul(one, noise[name], graphs["qdq"]) for name, one in stored.items()],
         list(picked),
         sum(network.constants[name].nbytes for name in replaced),
         count_bytes(graphs["qdq"], list_initializer_names([*stored, *picked])),
     )
 
 
-def check_settings(precision: str, block: int, rounding: str) -> None:
+def _check_settings(precision: str, block: int, rounding: str) -> None:
     if precision not in BITS:
         raise UsageError(f"precision {precision}", "not one for matrix products", f"one of {', '.join(BITS)}")
     if block not in BLOCKS:
@@ -166,7 +166,7 @@ def check_settings(precision: str, block: int, rounding: str) -> None:
         raise UsageError(f"rounding {rounding}", "not known", "adaptive or nearest")
 
 
-def prepare(model: Any, opset: int) -> Any:
+def _prepare(model: Any, opset: int) -> Any:
     """A copy of the model at this opset or a newer one."""
     import onnx
     from onnx import version_converter
@@ -192,7 +192,7 @@ def prepare(model: Any, opset: int) -> Any:
                                   f"export it with opset {opset}") from None  # fmt: skip
 
 
-def find_matmuls(network: FloatNetwork, keep: Collection[str]) -> list[WeightNode]:
+def _find_matmuls(network: FloatNetwork, keep: Collection[str]) -> list[WeightNode]:
     """The products that are to be quantised, in the order of execution."""
     unknown = sorted(set(keep) - {node.name for node in network.nodes})
     if unknown:
@@ -213,7 +213,7 @@ def find_matmuls(network: FloatNetwork, keep: Collection[str]) -> list[WeightNod
     return weight_nodes
 
 
-def find_embedding_tables(network: FloatNetwork, keep: Collection[str]) -> list[EmbeddingTable]:
+def _find_embedding_tables(network: FloatNetwork, keep: Collection[str]) -> list[EmbeddingTable]:
     """Embeddings that are picked by computed indices, each row int8 with a scale of its own."""
     found = []
     for node in network.nodes:
@@ -227,7 +227,7 @@ def find_embedding_tables(network: FloatNetwork, keep: Collection[str]) -> list[
     return found
 
 
-def write_graphs(
+def _write_graphs(
     model: Any,
     stored: Mapping[str, QuantizedMatmul],
     tables: Mapping[str, EmbeddingTable],
@@ -245,13 +245,13 @@ def write_graphs(
     return {"qdq": write_graph(model, stored, tables, write_dequantize), "onnxruntime": own}
 
 
-def to_arrays(stored: QuantizedMatmul) -> dict[str, Array]:
+def _to_arrays(stored: QuantizedMatmul) -> dict[str, Array]:
     """What is not known of a site beforehand; an empty bias stands for none."""
     bias = np.zeros(0, np.float32) if stored.bias is None else stored.bias
     return {"numbers": stored.numbers, "scale": stored.scale, "bias": bias}
 
 
-def describe_matmul(stored: QuantizedMatmul, sqnr: float | None, graph: Any) -> MatmulReport:
+def _describe_matmul(stored: QuantizedMatmul, sqnr: float | None, graph: Any) -> MatmulReport:
     block = stored.size if stored.scale.shape[1] > 1 else 0
     used = count_bytes(graph, list_initializer_names([stored.weight_node.node]))
     return MatmulReport(stored.weight_node.node, stored.bits, block, sqnr, used)

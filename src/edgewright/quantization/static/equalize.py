@@ -30,26 +30,26 @@ class EqualizationGroup(NamedTuple):
 
 def equalize(network: FloatNetwork, samples: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
     """The constants that change, by name; the network with them computes the same but for rounding."""
-    links = find_equalization_groups(network)
-    reach = observe_channels(network, [link.tensor for link in links], samples)
+    links = _find_equalization_groups(network)
+    reach = _observe_channels(network, [link.tensor for link in links], samples)
     constants = dict(network.constants)
     for link in links:
         wide = np.max(
-            [compute_weight_maxima(weight_node, constants[weight_node.weight]) for weight_node in link.consumers],
+            [_compute_weight_maxima(weight_node, constants[weight_node.weight]) for weight_node in link.consumers],
             axis=0,
         )
-        scale = compute_factors(reach[link.tensor], wide)
-        constants[link.weight_node.weight] = scale_axis(
+        scale = _compute_factors(reach[link.tensor], wide)
+        constants[link.weight_node.weight] = _scale_axis(
             constants[link.weight_node.weight], link.weight_node.axis, 1 / scale
         )
         if link.weight_node.bias:
             constants[link.weight_node.bias] = (constants[link.weight_node.bias] / scale).astype(np.float32)
         for weight_node in link.consumers:
-            constants[weight_node.weight] = scale_input_channels(weight_node, constants[weight_node.weight], scale)
+            constants[weight_node.weight] = _scale_input_channels(weight_node, constants[weight_node.weight], scale)
     return {name: array for name, array in constants.items() if array is not network.constants[name]}
 
 
-def find_equalization_groups(network: FloatNetwork) -> list[EqualizationGroup]:
+def _find_equalization_groups(network: FloatNetwork) -> list[EqualizationGroup]:
     """Links whose weights belong to one site each."""
     owners: dict[str, int] = {}
     for weight_node in network.weight_nodes.values():
@@ -64,7 +64,7 @@ def find_equalization_groups(network: FloatNetwork) -> list[EqualizationGroup]:
             consumers = network.consumers.get(tensor, [])
         weight_nodes = [network.weight_nodes.get(node.name) for node in consumers]
         whole = [
-            one for one in weight_nodes if one is not None and one.input == tensor and can_scale_inputs(network, one)
+            one for one in weight_nodes if one is not None and one.input == tensor and _can_scale_inputs(network, one)
         ]
         alone = all(owners[one.weight] == 1 for one in (weight_node, *whole)) and (
             not weight_node.bias or owners[weight_node.bias] == 1
@@ -73,21 +73,21 @@ def find_equalization_groups(network: FloatNetwork) -> list[EqualizationGroup]:
             whole
             and len(whole) == len(weight_nodes)
             and tensor not in network.outputs
-            and can_scale_inputs(network, weight_node)
+            and _can_scale_inputs(network, weight_node)
             and alone
         ):
             found.append(EqualizationGroup(weight_node, tensor, tuple(whole)))
     return found
 
 
-def can_scale_inputs(network: FloatNetwork, weight_node: WeightNode) -> bool:
+def _can_scale_inputs(network: FloatNetwork, weight_node: WeightNode) -> bool:
     """A product or convolution whose inputs' channels are counted by one axis of its weights, or by its groups."""
     if weight_node.op == "ConvTranspose":
         return False
     return weight_node.groups == 1 or weight_node.groups == network.constants[weight_node.weight].shape[0]
 
 
-def observe_channels(
+def _observe_channels(
     network: FloatNetwork, tensors: Sequence[str], samples: Sequence[Mapping[str, Array]]
 ) -> dict[str, Array]:
     """Largest magnitude of each channel over all samples."""
@@ -105,29 +105,29 @@ def observe_channels(
     return reach
 
 
-def compute_weight_maxima(weight_node: WeightNode, weights: Array) -> Array:
+def _compute_weight_maxima(weight_node: WeightNode, weights: Array) -> Array:
     """Largest magnitude of the weights that read each input channel."""
-    axis = get_input_axis(weight_node, weights)
+    axis = _get_input_axis(weight_node, weights)
     return np.asarray(np.abs(weights).max(axis=tuple(place for place in range(weights.ndim) if place != axis)))
 
 
-def get_input_axis(weight_node: WeightNode, weights: Array) -> int:
+def _get_input_axis(weight_node: WeightNode, weights: Array) -> int:
     if weight_node.groups > 1:
         return 0
     return 1 - weight_node.axis if weights.ndim == 2 else 1
 
 
-def scale_input_channels(weight_node: WeightNode, weights: Array, scale: Array) -> Array:
-    return scale_axis(weights, get_input_axis(weight_node, weights), scale)
+def _scale_input_channels(weight_node: WeightNode, weights: Array, scale: Array) -> Array:
+    return _scale_axis(weights, _get_input_axis(weight_node, weights), scale)
 
 
-def scale_axis(weights: Array, axis: int, scale: Array) -> Array:
+def _scale_axis(weights: Array, axis: int, scale: Array) -> Array:
     shape = [1] * weights.ndim
     shape[axis] = -1
     return (weights * scale.reshape(shape)).astype(np.float32)
 
 
-def compute_factors(active: Array, wide: Array) -> Array:
+def _compute_factors(active: Array, wide: Array) -> Array:
     """Factors with a geometric mean of one that bring each channel's activations and weights to the same reach."""
     valid = (active > 0) & (wide > 0)
     if not valid.any():

@@ -25,9 +25,9 @@ def fold_batch_norms(model: Any) -> int:
     gone = []
     for node in network.nodes:
         weight_node = producers.get(node.input[0]) if node.op_type == "BatchNormalization" else None
-        if weight_node is None or not can_fold(network, node, weight_node):
+        if weight_node is None or not _can_fold(network, node, weight_node):
             continue
-        weights, bias = fold(network, node, weight_node)
+        weights, bias = _fold(network, node, weight_node)
         layer = network.node(weight_node.node)
         for name, array in ((f"{weight_node.node}/folded", weights), (f"{weight_node.node}/folded-bias", bias)):
             model.graph.initializer.append(numpy_helper.from_array(array, name))
@@ -41,14 +41,14 @@ def fold_batch_norms(model: Any) -> int:
     return len(gone)
 
 
-def can_fold(network: FloatNetwork, node: Any, weight_node: WeightNode) -> bool:
+def _can_fold(network: FloatNetwork, node: Any, weight_node: WeightNode) -> bool:
     constants = all(name in network.constants for name in node.input[1:5])
     training = get_attributes(node).get("training_mode", 0)
     alone = len(network.consumers[weight_node.output]) == 1 and weight_node.output not in network.outputs
     return constants and not training and alone and not any(node.output[1:])
 
 
-def fold(network: FloatNetwork, node: Any, weight_node: WeightNode) -> tuple[Array, Array]:
+def _fold(network: FloatNetwork, node: Any, weight_node: WeightNode) -> tuple[Array, Array]:
     """Weights and bias of the layer that computes both."""
     scale, shift, mean, variance = (network.constants[name].astype(np.float64) for name in node.input[1:5])
     factor = scale / np.sqrt(variance + get_attributes(node).get("epsilon", 1e-5))

@@ -87,10 +87,10 @@ def reconstruct(
             if treatment.adaptive:
                 read = get_dequantized_name(weight_node.input, tensor_params, network.outputs)
                 executor.reach(read)
-                moments = gather(network, weight_node, [sample[read] for sample in executor.live])
-                stored = round_adaptively(network, weight_node, moments, treatment.bits, source)
+                moments = _gather(network, weight_node, [sample[read] for sample in executor.live])
+                stored = _round_adaptively(network, weight_node, moments, treatment.bits, source)
             else:
-                stored = round_weights_to_nearest(network, weight_node, treatment.bits, source)
+                stored = _round_weights_to_nearest(network, weight_node, treatment.bits, source)
         found[weight_node.node] = stored
         constants[weight_node.weight] = stored.real()
         if weight_node.bias:
@@ -99,7 +99,7 @@ def reconstruct(
     return found
 
 
-def gather(network: FloatNetwork, weight_node: WeightNode, inputs: Sequence[Array]) -> Moments:
+def _gather(network: FloatNetwork, weight_node: WeightNode, inputs: Sequence[Array]) -> Moments:
     """Moments of a site's inputs, at some places of each sample."""
     weights = network.constants[weight_node.weight]
     size = to_matrices(weight_node, weights).shape[2]
@@ -110,7 +110,7 @@ def gather(network: FloatNetwork, weight_node: WeightNode, inputs: Sequence[Arra
     )
 
 
-def round_adaptively(
+def _round_adaptively(
     network: FloatNetwork, weight_node: WeightNode, moments: Moments, bits: int, source: TensorQuantParams | None
 ) -> QuantizedWeights:
     """Round one site's weights, and correct its bias for what that shifts on average.
@@ -120,25 +120,25 @@ def round_adaptively(
     """
     rows = to_matrices(weight_node, network.constants[weight_node.weight]).astype(np.float64)
     h = damp(moments.square)
-    row_params = raise_scale_for_bias(network, weight_node, search_row_params(rows, h, bits), source)
+    row_params = _raise_scale_for_bias(network, weight_node, search_row_params(rows, h, bits), source)
     integers = round_rows(rows, h, row_params)
-    row_params = raise_scale_for_bias(network, weight_node, refit_scales(rows, integers, h, row_params), source)
+    row_params = _raise_scale_for_bias(network, weight_node, refit_scales(rows, integers, h, row_params), source)
     shift = ((rows - row_params.real(integers)) @ moments.mean[:, :, None]).reshape(-1)
-    return make_quantized_weights(network, weight_node, integers, row_params, bits, shift)
+    return _make_quantized_weights(network, weight_node, integers, row_params, bits, shift)
 
 
-def round_weights_to_nearest(
+def _round_weights_to_nearest(
     network: FloatNetwork, weight_node: WeightNode, bits: int, source: TensorQuantParams | None
 ) -> QuantizedWeights:
     """Round one site's weights to the nearest integers, on scales that hold the largest."""
     rows = to_matrices(weight_node, network.constants[weight_node.weight]).astype(np.float64)
-    row_params = raise_scale_for_bias(network, weight_node, compute_row_params(rows, bits), source)
-    return make_quantized_weights(
+    row_params = _raise_scale_for_bias(network, weight_node, compute_row_params(rows, bits), source)
+    return _make_quantized_weights(
         network, weight_node, round_nearest(rows, row_params), row_params, bits, np.zeros(row_params.scale.size)
     )
 
 
-def make_quantized_weights(
+def _make_quantized_weights(
     network: FloatNetwork, weight_node: WeightNode, integers: Array, row_params: RowQuantParams, bits: int, shift: Array
 ) -> QuantizedWeights:
     bias = network.constants[weight_node.bias] if weight_node.bias else np.zeros(row_params.scale.size)
@@ -151,7 +151,7 @@ def make_quantized_weights(
     )
 
 
-def raise_scale_for_bias(
+def _raise_scale_for_bias(
     network: FloatNetwork, weight_node: WeightNode, row_params: RowQuantParams, source: TensorQuantParams | None
 ) -> RowQuantParams:
     """Scales no finer than the bias allows: it is an int32 with the scale of input × weights.

@@ -70,7 +70,7 @@ def round_rows(rows: Array, h: Array, row_params: RowQuantParams) -> Array:
     order = np.argsort(-np.diagonal(h, axis1=1, axis2=2), axis=1, kind="stable")
     turned = np.take_along_axis(rows, order[:, None, :], axis=2)
     inner = np.take_along_axis(np.take_along_axis(h, order[:, :, None], axis=1), order[:, None, :], axis=2)
-    stored = descend_coordinates(turned, inner, row_params, apply_gptq(turned, inner, row_params))
+    stored = _descend_coordinates(turned, inner, row_params, _apply_gptq(turned, inner, row_params))
     nearest = round_nearest(turned, row_params)
     worse = compute_cost(turned, nearest, inner, row_params) < compute_cost(turned, stored, inner, row_params)
     stored[worse] = nearest[worse]
@@ -100,7 +100,7 @@ def compute_cost(rows: Array, stored: Array, h: Array, row_params: RowQuantParam
     return cost
 
 
-def apply_gptq(rows: Array, h: Array, row_params: RowQuantParams) -> Array:
+def _apply_gptq(rows: Array, h: Array, row_params: RowQuantParams) -> Array:
     """GPTQ: round column by column, and spread each one's error over those to come."""
     factor = np.linalg.cholesky(np.linalg.inv(h), upper=True)
     left, stored = rows.copy(), np.empty_like(rows)
@@ -117,7 +117,7 @@ def apply_gptq(rows: Array, h: Array, row_params: RowQuantParams) -> Array:
     return stored
 
 
-def descend_coordinates(rows: Array, h: Array, row_params: RowQuantParams, stored: Array) -> Array:
+def _descend_coordinates(rows: Array, h: Array, row_params: RowQuantParams, stored: Array) -> Array:
     """Move single entries to their best place while all others stay; the cost never grows."""
     stored = stored.copy()
     pull = (rows - row_params.real(stored)) @ h

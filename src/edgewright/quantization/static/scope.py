@@ -40,22 +40,22 @@ def find_quantization_scope(network: FloatNetwork, kept: Collection[str]) -> Qua
     operators: set[str] = set()
     integer_tensors: set[str] = set()  # tensors made by operators on integers
     for node in network.nodes:
-        if node.name in kept or not runs_on_integers(network, node, integer_tensors):
+        if node.name in kept or not _runs_on_integers(network, node, integer_tensors):
             continue
         operators.add(node.name)
         integer_tensors.update(name for name in node.output if name)
-    fused = find_fused_activations(network, operators)
+    fused = _find_fused_activations(network, operators)
     wanted: dict[str, None] = {}
     for name in network.inputs:
         if network.is_float(name) and any(
-            is_data_input(network, node, name, operators) for node in network.consumers[name]
+            _is_data_input(network, node, name, operators) for node in network.consumers[name]
         ):
             wanted[name] = None
     for node in network.nodes:
         for name in node.output:
             if not name or not network.is_float(name) or name in fused:
                 continue
-            read = any(is_data_input(network, consumer, name, operators) for consumer in network.consumers[name])
+            read = any(_is_data_input(network, consumer, name, operators) for consumer in network.consumers[name])
             if read or node.name in operators:
                 wanted[name] = None
     shared_params = {
@@ -69,20 +69,20 @@ def find_quantization_scope(network: FloatNetwork, kept: Collection[str]) -> Qua
         name
         for node in network.nodes
         if node.name in operators and node.op_type in COMPUTE_OPS
-        for name in get_data_inputs(node)
+        for name in _get_data_inputs(node)
         if name in network.constants and network.constants[name].dtype == "float32"
     ]
     return QuantizationScope(frozenset(operators), tuple(wanted), shared_params, tuple(dict.fromkeys(constants)), fused)
 
 
-def runs_on_integers(network: FloatNetwork, node: Any, integer_tensors: Collection[str]) -> bool:
+def _runs_on_integers(network: FloatNetwork, node: Any, integer_tensors: Collection[str]) -> bool:
     if node.domain not in ("", "ai.onnx"):
         return False
     if node.name in network.weight_nodes:
         return True
     if node.op_type not in COMPUTE_OPS and node.op_type not in DATA_MOVEMENT_OPS:
         return False
-    data = [name for name in get_data_inputs(node) if name not in network.constants]
+    data = [name for name in _get_data_inputs(node) if name not in network.constants]
     if not data or not all(network.is_float(name) for name in (*data, *filter(None, node.output[:1]))):
         return False
     if node.op_type in FUSED_OPS and get_clip_bounds(node, network.constants) is None:
@@ -92,18 +92,18 @@ def runs_on_integers(network: FloatNetwork, node: Any, integer_tensors: Collecti
     )
 
 
-def get_data_inputs(node: Any) -> list[str]:
+def _get_data_inputs(node: Any) -> list[str]:
     """The inputs that are numbers to compute with; the others are parameters."""
     if node.op_type in FIRST_INPUT_OPS or node.op_type in ("Conv", "ConvTranspose", "Gemm"):
         return list(node.input[:1])
     return [name for name in node.input if name]
 
 
-def is_data_input(network: FloatNetwork, node: Any, name: str, operators: Collection[str]) -> bool:
-    return node.name in operators and name in get_data_inputs(node)
+def _is_data_input(network: FloatNetwork, node: Any, name: str, operators: Collection[str]) -> bool:
+    return node.name in operators and name in _get_data_inputs(node)
 
 
-def find_fused_activations(network: FloatNetwork, operators: Collection[str]) -> dict[str, str]:
+def _find_fused_activations(network: FloatNetwork, operators: Collection[str]) -> dict[str, str]:
     """Outputs of sites that only an activation reads, which runtimes compute in one go with the site."""
     found = {}
     for weight_node in network.weight_nodes.values():

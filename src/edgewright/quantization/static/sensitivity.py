@@ -35,10 +35,10 @@ def choose_ranges(
     progress: Callable[[int, int], None],
 ) -> dict[str, ValueRange]:
     """For each tensor the range that costs the output least on the samples, all other tensors in float."""
-    probe = make_probe(network, samples)
+    probe = _make_probe(network, samples)
     chosen = {}
     for position, (name, seen) in enumerate(values.items()):
-        tried = remove_similar_ranges(list_candidates(seen, dtype))
+        tried = _remove_similar_ranges(list_candidates(seen, dtype))
         if len(tried) > 1:
             probe.executor.reach(name)
             exact = [live[name] for live in probe.executor.live]
@@ -53,7 +53,7 @@ def choose_ranges(
     return chosen
 
 
-def make_probe(network: FloatNetwork, samples: Sequence[Mapping[str, Array]]) -> Probe:
+def _make_probe(network: FloatNetwork, samples: Sequence[Mapping[str, Array]]) -> Probe:
     """At the beginning of the float network, to be judged by its first output."""
     output = network.outputs[0]
     whole = IncrementalExecutor(network.nodes, network.constants, samples, network.types, [output], opset=network.opset)
@@ -65,7 +65,7 @@ def make_probe(network: FloatNetwork, samples: Sequence[Mapping[str, Array]]) ->
     return Probe(executor, output, exact)
 
 
-def remove_similar_ranges(ranges: Sequence[ValueRange]) -> list[ValueRange]:
+def _remove_similar_ranges(ranges: Sequence[ValueRange]) -> list[ValueRange]:
     """Without those that are nearly the same as one before."""
     found: list[ValueRange] = []
     for one in ranges:
@@ -83,7 +83,7 @@ def measure_sensitivity(
     progress: Callable[[int, int], None],
 ) -> dict[str, Sensitivity]:
     """Sensitivity of each stored site, by node."""
-    probe = make_probe(network, samples)
+    probe = _make_probe(network, samples)
     found = {}
     for position, (name, one) in enumerate(stored.items()):
         weight_node = network.weight_nodes[name]
@@ -93,7 +93,7 @@ def measure_sensitivity(
             fake_quantize(x, tensor_params[weight_node.input]) if weight_node.input in tensor_params else x
             for x in exact
         ]
-        runs = [make_node_runner(network, weight_node, weights, exact[0].dtype) for weights in (None, one)]
+        runs = [_make_node_runner(network, weight_node, weights, exact[0].dtype) for weights in (None, one)]
         changes = [
             [runs[1](x) for x in rounded],
             [runs[1](x) for x in exact],
@@ -105,7 +105,7 @@ def measure_sensitivity(
     return found
 
 
-def make_node_runner(
+def _make_node_runner(
     network: FloatNetwork, weight_node: WeightNode, stored: QuantizedWeights | None, dtype: Any
 ) -> Callable[[Array], Array]:
     """The site alone, with its own weights or the stored ones."""

@@ -115,16 +115,16 @@ class StaticQuantizer:
     def quantize(self, recipe: Recipe, target: FidelityTarget) -> QuantizedNetwork:
         """Carry the recipe out; where it allows a search, treat sites better until the aim is met."""
         fitted = self._fit_network(recipe)
-        first = fidelity = self._measure_fidelity(write(self._network, fitted))
+        first = fidelity = self._measure_fidelity(_write(self._network, fitted))
         sensitivity = self._measure(fitted)
         if recipe.search and not first.meets(target):
             better, _ = self._search(recipe, fitted, sensitivity, target)
-            recipe = add_rules(recipe, better, UPGRADED_PRECISION[recipe.precision])
+            recipe = _add_rules(recipe, better, UPGRADED_PRECISION[recipe.precision])
             fitted = self._fit_network(recipe)
-            fidelity = self._measure_fidelity(write(self._network, fitted))
-        recipe = add_range_rules(msgspec.structs.replace(recipe, search=False), fitted.ranges)
+            fidelity = self._measure_fidelity(_write(self._network, fitted))
+        recipe = _add_range_rules(msgspec.structs.replace(recipe, search=False), fitted.ranges)
         return QuantizedNetwork(
-            model=write(self._network, fitted),
+            model=_write(self._network, fitted),
             recipe=recipe,
             fidelity=fidelity,
             first=first,
@@ -144,17 +144,17 @@ class StaticQuantizer:
         precisions = assign_precisions(network.weight_nodes, recipe)
         dtype = ACTIVATION_DTYPES.get(recipe.precision)
         scope = (
-            find_quantization_scope(network, list_float_nodes(network, recipe))
+            find_quantization_scope(network, _list_float_nodes(network, recipe))
             if dtype
             else QuantizationScope(frozenset(), (), {}, (), {})
         )
         values = self._observe(scope.tensors)
         ranges = self._choose(recipe, values, dtype) if dtype else {}
-        tensor_params = {name: compute_range_params(one, dtype) for name, one in ranges.items()} if dtype else {}
+        tensor_params = {name: _compute_range_params(one, dtype) for name, one in ranges.items()} if dtype else {}
         for name, source in scope.shared_params.items():
             tensor_params[name] = tensor_params[source]
         operands = (
-            {name: compute_operand_params(network.constants[name], dtype) for name in scope.constants} if dtype else {}
+            {name: _compute_operand_params(network.constants[name], dtype) for name in scope.constants} if dtype else {}
         )
         treatments = {
             name: RoundingSettings(WEIGHT_BITS[precision], self._is_adaptive(recipe, name))
@@ -201,7 +201,7 @@ class StaticQuantizer:
         self, tensor_params: Mapping[str, TensorQuantParams], treatments: Mapping[str, RoundingSettings]
     ) -> dict[str, QuantizedWeights]:
         count = 0
-        prefix = f"sites-{compute_fingerprint(tensor_params, treatments)}-"
+        prefix = f"sites-{_compute_fingerprint(tensor_params, treatments)}-"
 
         def done(weight_node: WeightNode, stored: QuantizedWeights) -> None:
             nonlocal count
@@ -247,7 +247,7 @@ class StaticQuantizer:
             trials += 1
             self._progress("searching", trials, 0)
             return self._measure_fidelity(
-                write(self._network, self._apply_upgrades(recipe, fitted, upgraded, names, better))
+                _write(self._network, self._apply_upgrades(recipe, fitted, upgraded, names, better))
             )
 
         return search_upgrades(noise_by_node, cost_by_node, evaluate, target, MAX_UPGRADE_SHARE[better])
@@ -264,7 +264,7 @@ class StaticQuantizer:
         if better != "fp32":
             return fitted._replace(stored={**fitted.stored, **{name: upgraded[name] for name in names}})
         scope = find_quantization_scope(
-            self._network, list_float_nodes(self._network, add_rules(recipe, names, better))
+            self._network, _list_float_nodes(self._network, _add_rules(recipe, names, better))
         )
         return fitted._replace(
             tensor_params={name: one for name, one in fitted.tensor_params.items() if name in scope.tensors},
@@ -284,11 +284,11 @@ class StaticQuantizer:
         return found
 
 
-def write(network: FloatNetwork, fitted: FittedNetwork) -> Any:
+def _write(network: FloatNetwork, fitted: FittedNetwork) -> Any:
     return write_qdq(network, fitted.tensor_params, fitted.stored, fitted.operands)
 
 
-def list_float_nodes(network: FloatNetwork, recipe: Recipe) -> set[str]:
+def _list_float_nodes(network: FloatNetwork, recipe: Recipe) -> set[str]:
     """All nodes that the recipe leaves in float, those without weights too."""
     depths = {name: depth for depth, name in enumerate(network.weight_nodes)}
     return {
@@ -298,22 +298,22 @@ def list_float_nodes(network: FloatNetwork, recipe: Recipe) -> set[str]:
     }
 
 
-def compute_range_params(one: ValueRange, dtype: np.dtype[Any]) -> TensorQuantParams:
+def _compute_range_params(one: ValueRange, dtype: np.dtype[Any]) -> TensorQuantParams:
     """16-bit steps have no zero point, as LiteRT's kernels want them."""
     return compute_quant_params(one.low, one.high, dtype, symmetric=dtype.itemsize > 1)
 
 
-def compute_operand_params(array: Array, dtype: np.dtype[Any]) -> TensorQuantParams:
+def _compute_operand_params(array: Array, dtype: np.dtype[Any]) -> TensorQuantParams:
     low, high = float(array.min(initial=0.0)), float(array.max(initial=0.0))
     return compute_quant_params(low, high, dtype, symmetric=dtype.itemsize > 1)
 
 
-def add_rules(recipe: Recipe, names: Sequence[str], precision: NodePrecision) -> Recipe:
+def _add_rules(recipe: Recipe, names: Sequence[str], precision: NodePrecision) -> Recipe:
     rules = tuple(RecipeRule(nodes=name, precision=precision, why="found by search: it harmed most") for name in names)
     return msgspec.structs.replace(recipe, rules=(*recipe.rules, *rules))
 
 
-def add_range_rules(recipe: Recipe, ranges: Mapping[str, ValueRange]) -> Recipe:
+def _add_range_rules(recipe: Recipe, ranges: Mapping[str, ValueRange]) -> Recipe:
     """The recipe with the method of each tensor as a rule, where it was left to be chosen."""
     rules = tuple(
         RecipeRule(tensors=name, ranges=one.method, why="chosen on calibration data")  # type: ignore[arg-type] # a word of METHODS
@@ -323,7 +323,7 @@ def add_range_rules(recipe: Recipe, ranges: Mapping[str, ValueRange]) -> Recipe:
     return msgspec.structs.replace(recipe, rules=(*recipe.rules, *rules))
 
 
-def compute_fingerprint(
+def _compute_fingerprint(
     tensor_params: Mapping[str, TensorQuantParams], treatments: Mapping[str, RoundingSettings]
 ) -> str:
     from hashlib import sha256

@@ -32,21 +32,21 @@ def measure_time_gains(
     gains = {}
     for name, x in inputs.items():
         weight_node = network.weight_nodes[name]
-        alone, y = extract_node(network, weight_node, x)
+        alone, y = _extract_node(network, weight_node, x)
         dtype = (
             tensor_params[weight_node.input].zero.dtype if weight_node.input in tensor_params else np.dtype(np.uint8)
         )
         ends = {
-            weight_node.input: tensor_params.get(weight_node.input) or compute_covering_params(x, dtype),
-            weight_node.output: compute_covering_params(y, dtype),
+            weight_node.input: tensor_params.get(weight_node.input) or _compute_covering_params(x, dtype),
+            weight_node.output: _compute_covering_params(y, dtype),
         }
-        exact = measure_median_us(alone.model, weight_node, x)
-        integers = measure_median_us(write_qdq(alone, ends, {name: stored[name]}, {}), weight_node, x)
+        exact = _measure_median_us(alone.model, weight_node, x)
+        integers = _measure_median_us(write_qdq(alone, ends, {name: stored[name]}, {}), weight_node, x)
         gains[name] = max(exact - integers, MIN_GAIN_SHARE * exact)
     return gains
 
 
-def extract_node(network: FloatNetwork, weight_node: WeightNode, x: Array) -> tuple[FloatNetwork, Array]:
+def _extract_node(network: FloatNetwork, weight_node: WeightNode, x: Array) -> tuple[FloatNetwork, Array]:
     """The site as a network of its own, and what it makes of `x`."""
     from onnx import helper, numpy_helper
 
@@ -69,11 +69,11 @@ def extract_node(network: FloatNetwork, weight_node: WeightNode, x: Array) -> tu
     return FloatNetwork(helper.make_model(graph, opset_imports=opset, ir_version=network.model.ir_version)), y
 
 
-def compute_covering_params(x: Array, dtype: np.dtype[Any]) -> TensorQuantParams:
+def _compute_covering_params(x: Array, dtype: np.dtype[Any]) -> TensorQuantParams:
     return compute_quant_params(float(x.min(initial=0.0)), float(x.max(initial=0.0)), dtype)
 
 
-def measure_median_us(model: Any, weight_node: WeightNode, x: Array) -> float:
+def _measure_median_us(model: Any, weight_node: WeightNode, x: Array) -> float:
     session = open_session(model.SerializeToString(), optimize=True, threads=1)
     times = []
     for _ in range(RUNS + 2):

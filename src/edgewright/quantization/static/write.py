@@ -37,11 +37,11 @@ def write_qdq(
     packed: dict[str, Any] = {}
     front: list[Any] = []
     for name, own in operands.items():
-        front.append(store_operand(name, constants.pop(name), own, constants))
+        front.append(_store_operand(name, constants.pop(name), own, constants))
     by_name = {node.name: node for node in nodes}
     for name, one in stored.items():
         weight_node = network.weight_nodes[name]
-        front += store_weights(weight_node, one, by_name[name], tensor_params, network, constants, packed)
+        front += _store_weights(weight_node, one, by_name[name], tensor_params, network, constants, packed)
     for node in nodes:
         for at, name in enumerate(node.input):
             if name in operands:
@@ -56,16 +56,16 @@ def write_qdq(
         onnx.numpy_helper.from_array(array, name) for name, array in constants.items() if name in read
     )
     graph.initializer.extend(packed.values())
-    drop_stale_inputs(graph)
+    _drop_stale_inputs(graph)
     model.producer_name, model.producer_version = "edgewright", ""
     return (
         model
-        if network.opset >= find_needed_opset(tensor_params, stored)
-        else raise_opset(model, find_needed_opset(tensor_params, stored))
+        if network.opset >= _find_needed_opset(tensor_params, stored)
+        else _raise_opset(model, _find_needed_opset(tensor_params, stored))
     )
 
 
-def store_operand(name: str, array: Array, tensor_params: TensorQuantParams, constants: dict[str, Array]) -> Any:
+def _store_operand(name: str, array: Array, tensor_params: TensorQuantParams, constants: dict[str, Array]) -> Any:
     from onnx import helper
 
     limits = np.iinfo(tensor_params.zero.dtype)
@@ -78,7 +78,7 @@ def store_operand(name: str, array: Array, tensor_params: TensorQuantParams, con
     )
 
 
-def store_weights(
+def _store_weights(
     weight_node: WeightNode,
     stored: QuantizedWeights,
     node: Any,
@@ -89,7 +89,7 @@ def store_weights(
 ) -> list[Any]:
     """The DequantizeLinear of a site's weights and bias; `node` then reads those."""
     own = f"{weight_node.node}/weights"  # named by the site: two sites may share one tensor
-    front = [make_dequantize_node(own, stored.scale, stored.axis, constants)]
+    front = [_make_dequantize_node(own, stored.scale, stored.axis, constants)]
     if stored.bits == 4:
         packed[f"{own}/q"] = pack_four_bits(f"{own}/q", stored.values)
         constants.pop(f"{own}/zero")
@@ -104,17 +104,17 @@ def store_weights(
     if source is None or stored.bits == 4:
         if weight_node.bias or np.any(stored.bias):
             constants[name] = stored.bias
-            set_bias(node, name)
+            _set_bias(node, name)
         return front
     scale = (source.scale.astype(np.float32) * stored.scale).astype(np.float32)
     values = np.clip(np.rint(stored.bias.astype(np.float64) / np.maximum(scale, 1e-30)), -BIAS_LIMIT, BIAS_LIMIT)
-    front.append(make_dequantize_node(name, scale, 0, constants, np.int32))
+    front.append(_make_dequantize_node(name, scale, 0, constants, np.int32))
     constants[f"{name}/q"] = values.astype(np.int32)
-    set_bias(node, f"{name}/dq")
+    _set_bias(node, f"{name}/dq")
     return front
 
 
-def make_dequantize_node(
+def _make_dequantize_node(
     name: str, scale: Array, axis: int, constants: dict[str, Array], dtype: type[np.signedinteger[Any]] = np.int8
 ) -> Any:
     from onnx import helper
@@ -124,7 +124,7 @@ def make_dequantize_node(
     return helper.make_node("DequantizeLinear", parameters, [f"{name}/dq"], name=f"{name}/dequantize", axis=axis)
 
 
-def set_bias(node: Any, name: str) -> None:
+def _set_bias(node: Any, name: str) -> None:
     del node.input[2:]
     node.input.append(name)
 
@@ -140,7 +140,7 @@ def pack_four_bits(name: str, values: Array) -> Any:
     return TensorProto(name=name, data_type=TensorProto.INT4, dims=values.shape, raw_data=raw)
 
 
-def drop_stale_inputs(graph: Any) -> None:
+def _drop_stale_inputs(graph: Any) -> None:
     """Constants that are graph inputs too, as files of old exporters have them, are so no more."""
     kept = [value for value in graph.input if value.name not in {one.name for one in graph.initializer}]
     used = {name for node in graph.node for name in node.input}
@@ -149,14 +149,14 @@ def drop_stale_inputs(graph: Any) -> None:
     graph.input.extend(kept)
 
 
-def find_needed_opset(tensor_params: Mapping[str, TensorQuantParams], stored: Mapping[str, QuantizedWeights]) -> int:
+def _find_needed_opset(tensor_params: Mapping[str, TensorQuantParams], stored: Mapping[str, QuantizedWeights]) -> int:
     wide = any(one.zero.dtype.itemsize > 1 for one in tensor_params.values())
     if wide or any(one.bits == 4 for one in stored.values()):
         return FOUR_BIT_OPSET
     return 13  # the first in which QuantizeLinear has an axis
 
 
-def raise_opset(model: Any, opset: int) -> Any:
+def _raise_opset(model: Any, opset: int) -> Any:
     """The same model in a newer opset. Pairs keep their text: only the other operators are converted."""
     import onnx
 

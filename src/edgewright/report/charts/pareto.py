@@ -37,7 +37,7 @@ class Point(Struct, frozen=True, kw_only=True):
 
 def mark_front(points: Sequence[Point]) -> list[Point]:
     """The points with `best` set where no other is at least as good in quality, latency and size and better in one."""
-    return [_with_best(point, not any(dominates(other, point) for other in points)) for point in points]
+    return [_with_best(point, not any(_dominates(other, point) for other in points)) for point in points]
 
 
 def _with_best(point: Point, best: bool) -> Point:
@@ -45,7 +45,7 @@ def _with_best(point: Point, best: bool) -> Point:
     return Point(**{**fields, "best": best})
 
 
-def dominates(one: Point, other: Point) -> bool:
+def _dominates(one: Point, other: Point) -> bool:
     """Whether `one` is nowhere worse than `other`, and somewhere better."""
     worse = one.quality < other.quality or one.latency_us > other.latency_us or one.bytes > other.bytes
     better = one.quality > other.quality or one.latency_us < other.latency_us or one.bytes < other.bytes
@@ -94,7 +94,7 @@ def draw_pareto(points: Sequence[Point], quality: str) -> Markup:
         if bounds := make_drawable_interval(one.quality_low, one.quality_high):
             parts.append(line(x, y_scale(bounds[0]), x, y_scale(bounds[1]), "cross"))
         radius = max(MAX_RADIUS * sqrt(one.bytes / largest), MIN_RADIUS)
-        parts.append(circle(x, y, radius, "point best" if one.best else "point", describe_point(one)))
+        parts.append(circle(x, y, radius, "point best" if one.best else "point", _describe_point(one)))
     for one in sorted(known, key=lambda point: not point.best):
         x, y = x_scale(one.latency_us), y_scale(one.quality) - 20
         if all(abs(x - other) > 84 or abs(y - height) > 13 for other, height in label_positions):
@@ -115,7 +115,7 @@ def draw_pareto(points: Sequence[Point], quality: str) -> Markup:
     )
 
 
-def describe_point(one: Point) -> str:
+def _describe_point(one: Point) -> str:
     return (
         f"{shorten(one.name, 60)} in {one.runtime} on {shorten(one.device, 30)}: "
         f"{format_value(one.quality, one.quality_unit)}"

@@ -29,7 +29,7 @@ class BarSegment(NamedTuple):
     description: str
 
 
-def keep_drawable(values: Sequence[float]) -> list[float]:
+def _keep_drawable(values: Sequence[float]) -> list[float]:
     return [value for value in values if is_drawable(value)]
 
 
@@ -40,7 +40,7 @@ def draw_histogram(
     interval: tuple[float | None, float | None] = (None, None),
 ) -> Markup:
     """How often which time was met; the long tail is counted at the right edge, not drawn to scale."""
-    known = np.asarray(keep_drawable(samples), dtype=np.float64)
+    known = np.asarray(_keep_drawable(samples), dtype=np.float64)
     if len(known) < 2:
         return Markup("")
     low, high = float(known.min()), float(np.quantile(known, MAX_SHOWN))
@@ -48,7 +48,7 @@ def draw_histogram(
         margin = abs(low) * 0.01 + 1e-9
         low, high = low - margin, high + margin
     beyond = int((known > high).sum())
-    is_log = needs_log_scale(low, high)
+    is_log = _needs_log_scale(low, high)
     bin_edges = np.geomspace(low, high, BINS + 1) if is_log else np.linspace(low, high, BINS + 1)
     bin_edges[0], bin_edges[-1] = low, high
     counts, edges = np.histogram(known[known <= high], bins=bin_edges)
@@ -78,7 +78,7 @@ def draw_histogram(
     return make_drawing(WIDTH, height, "Distribution of the samples", description, *parts)
 
 
-def needs_log_scale(low: float, high: float) -> bool:
+def _needs_log_scale(low: float, high: float) -> bool:
     """Whether values reach so far that on a linear scale most would lie upon each other."""
     return low > 0 and high / low > WIDE_RATIO
 
@@ -136,7 +136,7 @@ def draw_over_time(
     top, baseline = 10.0, height - 26.0
     high = float(np.quantile(known, MAX_SHOWN))
     low = float(known.min())
-    y_scale = fit_scale([low, high], baseline, top, is_log=needs_log_scale(low, high))
+    y_scale = fit_scale([low, high], baseline, top, is_log=_needs_log_scale(low, high))
     x_scale = Scale(0.0, float(len(values)), LEFT, WIDTH - RIGHT)
     parts = [*_draw_y_ticks(y_scale, unit)]
     parts += [line(x_scale(end), top, x_scale(end), baseline, "rule") for end in list(accumulate(counts))[:-1]]
@@ -262,7 +262,7 @@ def draw_strip_plot(rows: Sequence[StripPlotRow], unit: str, *, width: float = W
             description = f"{name}: {format_value(low, unit)} to {format_value(high, unit)}"
             drawn.append(rect(begin, y - 8, max(end - begin, 2), 16, "band", description, 3))
         drawn += [
-            circle(x_scale(dot), y, 2.4, "point", f"{name}: {format_value(dot, unit)}") for dot in keep_drawable(dots)
+            circle(x_scale(dot), y, 2.4, "point", f"{name}: {format_value(dot, unit)}") for dot in _keep_drawable(dots)
         ]
         if middle is not None and is_drawable(middle):
             drawn.append(rect(x_scale(middle) - 1.5, y - 10, 3, 20, "dot", f"{name}: {format_value(middle, unit)}", 1))

@@ -9,19 +9,19 @@ Value = str | float
 
 def element(name: str, attributes: Mapping[str, Value], *inner: str) -> Markup:
     """One element. `inner` is escaped unless it is Markup; `name` and the attributes' names are our own words."""
-    words = "".join(f' {key}="{escape(format_number(value))}"' for key, value in attributes.items())
+    words = "".join(f' {key}="{escape(_format_number(value))}"' for key, value in attributes.items())
     content = "".join(map(escape, inner))
     return Markup(f"<{name}{words}>{content}</{name}>")  # noqa: S704 - escaped in the two lines above
 
 
-def format_number(value: Value) -> str:
+def _format_number(value: Value) -> str:
     """At most two decimals: a hundredth of a pixel."""
     return value if isinstance(value, str) else f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def make_drawing(width: float, height: float, title: str, description: str, *inner: str, kind: str = "chart") -> Markup:
     """A whole picture that scales with the page, with a name and a description for those who do not see it."""
-    box = f"0 0 {format_number(width)} {format_number(height)}"
+    box = f"0 0 {_format_number(width)} {_format_number(height)}"
     size: dict[str, Value] = {"width": width, "height": height, "viewBox": box}
     words = element("title", {}, title), element("desc", {}, description)
     return element(
@@ -53,6 +53,6 @@ def text(x: float, y: float, words: str, css: str = "label", anchor: str = "star
 def path(points: Sequence[tuple[float, float]], css: str, *, closed: bool = False) -> Markup:
     """A line through the points."""
     steps = " ".join(
-        f"{'L' if position else 'M'}{format_number(x)} {format_number(y)}" for position, (x, y) in enumerate(points)
+        f"{'L' if position else 'M'}{_format_number(x)} {_format_number(y)}" for position, (x, y) in enumerate(points)
     )
     return element("path", {"d": steps + (" Z" if closed else ""), "class": css})

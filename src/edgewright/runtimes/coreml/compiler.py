@@ -37,13 +37,13 @@ def compile_model(request: CompileRequest) -> Compiled:
     library = load_library()
     with silence_library():
         loaded = load(request)
-        inputs, outputs = map_ports(loaded.inputs), map_ports(loaded.outputs, port_names(loaded.inputs))
+        inputs, outputs = _map_ports(loaded.inputs), _map_ports(loaded.outputs, _port_names(loaded.inputs))
         model = convert(library, loaded, inputs, outputs, request)
         main = f"{request.stem}.mlpackage"
         path = Path(request.folder) / main
         shutil.rmtree(path, ignore_errors=True)
         model.save(str(path))
-    io_map = check_written(IoMap(inputs=inputs, outputs=outputs), read_program(path))
+    io_map = _check_written(IoMap(inputs=inputs, outputs=outputs), read_program(path))
     tools = {name: installed_version(name) for name in TOOLS}
     return Compiled(main=main, io_map=io_map, tools=tools)
 
@@ -55,7 +55,7 @@ def load(request: CompileRequest) -> LoadedProgram:
         raise NotConvertible(error.why or error.what, error.try_this) from error
 
 
-def map_ports(tensors: Sequence[TorchPort], taken: Iterable[str] = ()) -> tuple[Port, ...]:
+def _map_ports(tensors: Sequence[TorchPort], taken: Iterable[str] = ()) -> tuple[Port, ...]:
     """Ports under names that Core ML can have."""
     names: set[str] = set(taken)
     ports = []
@@ -68,12 +68,12 @@ def map_ports(tensors: Sequence[TorchPort], taken: Iterable[str] = ()) -> tuple[
             )
         name = valid_name(one.name, names)
         names.add(name)
-        ports.append(as_port(one, name))
+        ports.append(_as_port(one, name))
     return tuple(ports)
 
 
-def port_names(tensors: Sequence[TorchPort]) -> list[str]:
-    return [port.name for port in map_ports(tensors)]
+def _port_names(tensors: Sequence[TorchPort]) -> list[str]:
+    return [port.name for port in _map_ports(tensors)]
 
 
 def valid_name(name: str, taken: set[str]) -> str:
@@ -83,7 +83,7 @@ def valid_name(name: str, taken: set[str]) -> str:
     return plain if plain not in taken else valid_name(f"{plain}_", taken)
 
 
-def as_port(one: TorchPort, name: str) -> Port:
+def _as_port(one: TorchPort, name: str) -> Port:
     return Port(
         source=one.name,
         name=name,
@@ -145,7 +145,7 @@ def trace(loaded: LoadedProgram) -> Any:
         return torch.jit.trace(Held().eval(), held, check_trace=False)
 
 
-def check_written(io_map: IoMap, program: MlProgram) -> IoMap:
+def _check_written(io_map: IoMap, program: MlProgram) -> IoMap:
     """NotConvertible where the package's inputs and outputs are not those that were asked for."""
     wanted = [port.name for port in (*io_map.inputs, *io_map.outputs)]
     written = [*program.inputs, *program.outputs]

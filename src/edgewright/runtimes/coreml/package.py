@@ -47,8 +47,8 @@ def read_program(package: Path) -> MlProgram:
     return MlProgram(
         inputs=tuple(value.name for value in spec.description.input),
         outputs=tuple(value.name for value in spec.description.output),
-        operators=tuple(read_operators(block)),
-        weights=dict(read_weights(block, store)),
+        operators=tuple(_read_operators(block)),
+        weights=dict(_read_weights(block, store)),
     )
 
 
@@ -69,26 +69,26 @@ def read_spec(path: Path) -> Any:
     return spec
 
 
-def read_operators(block: Any) -> Iterator[CoremlOperator]:
+def _read_operators(block: Any) -> Iterator[CoremlOperator]:
     """All but constants, those of inner blocks included."""
     for operation in block.operations:
         for inner in operation.blocks:
-            yield from read_operators(inner)
+            yield from _read_operators(inner)
         if operation.type != "const":
             arguments = [one.name for given in operation.inputs.values() for one in given.arguments if one.name]
             yield CoremlOperator(operation.type, tuple(arguments), tuple(value.name for value in operation.outputs))
 
 
-def read_weights(block: Any, store: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
+def _read_weights(block: Any, store: bytes) -> Iterator[tuple[str, NDArray[Any]]]:
     for operation in block.operations:
         for inner in operation.blocks:
-            yield from read_weights(inner, store)
+            yield from _read_weights(inner, store)
         value = operation.attributes["val"] if operation.type == "const" else None
         if value is not None and value.WhichOneof("value") == "blobFileValue":
-            yield operation.outputs[0].name, read_blob(store, value)
+            yield operation.outputs[0].name, _read_blob(store, value)
 
 
-def read_blob(store: bytes, value: Any) -> NDArray[Any]:
+def _read_blob(store: bytes, value: Any) -> NDArray[Any]:
     sentinel, _, size, offset = struct.unpack_from(BLOB, store, value.blobFileValue.offset)
     if sentinel != SENTINEL:
         raise Rejected("the package's weight file is damaged")

@@ -68,10 +68,10 @@ def load_model(request: SessionRequest) -> Any:
 
 def read_signature(package: Path) -> Signature:
     description = read_spec(package / "Data" / "com.apple.CoreML" / "model.mlmodel").description
-    return Signature(inputs=read_specs(description.input), outputs=read_specs(description.output))
+    return Signature(inputs=_read_specs(description.input), outputs=_read_specs(description.output))
 
 
-def read_specs(values: Any) -> tuple[TensorSpec, ...]:
+def _read_specs(values: Any) -> tuple[TensorSpec, ...]:
     arrays = [(value.name, value.type.multiArrayType) for value in values]
     return tuple(
         TensorSpec(name=name, dtype=TYPES.get(kind.dataType, "unknown"), shape=tuple(int(size) for size in kind.shape))

@@ -25,33 +25,33 @@ def describe_calls(program: Any, sources_of: SourcesOf) -> tuple[Instruction, ..
         if node.target.__name__ == "executorch_call_delegate":
             lowered = getattr(graph, node.args[0].target)
             calls.append(
-                Instruction(delegate=lowered.backend_id, operators=tuple(describe_delegate(lowered, sources_of)))
+                Instruction(delegate=lowered.backend_id, operators=tuple(_describe_delegate(lowered, sources_of)))
             )
         elif hasattr(node.target, "_schema"):  # a kernel; what reserves memory and picks results has none
-            one = ExecutorchOperator(kind=node.target.__name__, sources=sources_of_node(node, sources_of))
+            one = ExecutorchOperator(kind=node.target.__name__, sources=_sources_of_node(node, sources_of))
             calls.append(Instruction(delegate="", operators=(one,)))
     return tuple(calls)
 
 
-def sources_of_node(node: Any, sources_of: SourcesOf) -> tuple[str, ...]:
+def _sources_of_node(node: Any, sources_of: SourcesOf) -> tuple[str, ...]:
     stack = node.meta.get("nn_module_stack") or {}
     return sources_of(list(stack.values())[-1][0]) if stack else ()
 
 
-def describe_delegate(lowered: Any, sources_of: SourcesOf) -> Iterator[ExecutorchOperator]:
+def _describe_delegate(lowered: Any, sources_of: SourcesOf) -> Iterator[ExecutorchOperator]:
     """XNNPACK's operators in the order of its graph, each with its own source and those that were fused into it."""
     nodes = [node for node in lowered.original_module.graph.nodes if node.op == "call_function"]
-    kinds = list(read_kinds(lowered.processed_bytes))
-    owner = find_owners(nodes, {handle for _, handle in kinds})
+    kinds = list(_read_kinds(lowered.processed_bytes))
+    owner = _find_owners(nodes, {handle for _, handle in kinds})
     sources: dict[int, dict[str, None]] = {}
     for node in nodes:
         if node in owner:
-            sources.setdefault(owner[node], {}).update(dict.fromkeys(sources_of_node(node, sources_of)))
+            sources.setdefault(owner[node], {}).update(dict.fromkeys(_sources_of_node(node, sources_of)))
     for kind, handle in kinds:
         yield ExecutorchOperator(kind=kind, sources=tuple(sources.get(handle, ())))
 
 
-def find_owners(nodes: list[Any], handles: set[int]) -> dict[Any, int]:
+def _find_owners(nodes: list[Any], handles: set[int]) -> dict[Any, int]:
     """The debug handle of the operator that computes each node: its own, or that of what it was fused into."""
     owner: dict[Any, int] = {}
     for node in nodes:
@@ -65,7 +65,7 @@ def find_owners(nodes: list[Any], handles: set[int]) -> dict[Any, int]:
     return owner
 
 
-def read_kinds(processed: bytes) -> Iterator[tuple[str, int]]:
+def _read_kinds(processed: bytes) -> Iterator[tuple[str, int]]:
     """Type and debug handle of each node of XNNPACK's serialised graph."""
     _, _, _, offset, size, _, _ = struct.unpack_from(HEADER, processed)
     schema = find_package_folder() / "backends" / "xnnpack" / "serialization" / "schema.fbs"

@@ -23,7 +23,7 @@ def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs:
     times = time_runs(method, feeds, WARMUP_RUNS + runs)
     dump = folder / "events.etdump"
     method.program.write_etdump_result_to_file(str(dump))
-    blocks = [events for block in read_dump(dump) if (events := read_events(block))]
+    blocks = [events for block in _read_dump(dump) if (events := _read_events(block))]
     dump.unlink()
     if len(blocks) < runs:
         raise Rejected(f"ExecuTorch's tracer told {len(blocks)} inferences of {WARMUP_RUNS + runs}")
@@ -49,7 +49,7 @@ def time_runs(method: LoadedMethod, feeds: Mapping[str, Array], count: int) -> l
     return times
 
 
-def read_dump(path: Path) -> list[Sequence[Mapping[str, Any]]]:
+def _read_dump(path: Path) -> list[Sequence[Mapping[str, Any]]]:
     """The profiling events of each block of the dump."""
     folder = find_package_folder() / "devtools" / "etdump"
     schema = (folder / "etdump_schema_flatcc.fbs").read_text()
@@ -61,27 +61,27 @@ def read_dump(path: Path) -> list[Sequence[Mapping[str, Any]]]:
     ]
 
 
-def read_events(block: Sequence[Mapping[str, Any]]) -> tuple[ExecutorchEvent, ...]:
+def _read_events(block: Sequence[Mapping[str, Any]]) -> tuple[ExecutorchEvent, ...]:
     """The operators of one inference in the order they ran; nothing for a block that is not one."""
     begins = [event["start_time"] for event in block if event.get("name") == INFERENCE_EVENT]
-    return tuple(pick_operators(block, begins[0])) if begins else ()
+    return tuple(_pick_operators(block, begins[0])) if begins else ()
 
 
-def pick_operators(block: Sequence[Mapping[str, Any]], begin: int) -> Iterator[ExecutorchEvent]:
+def _pick_operators(block: Sequence[Mapping[str, Any]], begin: int) -> Iterator[ExecutorchEvent]:
     """Kernels, operators within delegates, and delegates that tell nothing of their inside."""
     names = {event["instruction_id"]: event["name"] for event in block if (event.get("name") or "").startswith(NATIVE)}
     inner = {event["instruction_id"] for event in block if event.get("delegate_debug_id_str")}
     for event in block:
         name, instruction = event.get("name") or "", event["instruction_id"]
         if inside := event.get("delegate_debug_id_str"):
-            yield make_event(event, inside, begin, delegate=True)
+            yield _make_event(event, inside, begin, delegate=True)
         elif name == KERNEL:
-            yield make_event(event, names.get(instruction, UNNAMED).removeprefix(NATIVE), begin, delegate=False)
+            yield _make_event(event, names.get(instruction, UNNAMED).removeprefix(NATIVE), begin, delegate=False)
         elif name == DELEGATE and instruction not in inner:
-            yield make_event(event, "partition", begin, delegate=True)
+            yield _make_event(event, "partition", begin, delegate=True)
 
 
-def make_event(event: Mapping[str, Any], name: str, begin: int, *, delegate: bool) -> ExecutorchEvent:
+def _make_event(event: Mapping[str, Any], name: str, begin: int, *, delegate: bool) -> ExecutorchEvent:
     return ExecutorchEvent(
         name=name,
         instruction=event["instruction_id"],

@@ -22,7 +22,7 @@ def report_layers(trace: ExecutorchTrace, graph: Sequence[GraphNode]) -> LayerRe
     first = trace.runs[0]
     alike = [run for run in trace.runs if [event.name for event in run] == [event.name for event in first]]
     known = {node.name for node in graph}
-    sources = find_sources(first, trace.description)
+    sources = _find_sources(first, trace.description)
     begun = np.median([[event.start for event in run] for run in alike], axis=0) / 1e3
     starts = np.maximum.accumulate(begun)  # XNNPACK adds up times of its own, which may reach beyond its partition
     times = np.array([[event.duration for event in run] for run in alike]) / 1e3
@@ -48,18 +48,18 @@ def report_layers(trace: ExecutorchTrace, graph: Sequence[GraphNode]) -> LayerRe
         layers=tuple(rows),
         via="etdump",
         whole_us=float(np.median(trace.runs_us)),
-        partitions=count_pieces(first),
+        partitions=_count_pieces(first),
         asked=XNNPACK,
         reason=OPAQUE_DELEGATE_REASON if any(event.name == "partition" for event in first) else "",
     )
 
 
-def count_pieces(events: Iterable[ExecutorchEvent]) -> int:
+def _count_pieces(events: Iterable[ExecutorchEvent]) -> int:
     """Delegates, and stretches of kernels between them."""
     return sum(1 for _ in groupby(events, lambda event: (event.delegate, event.instruction if event.delegate else -1)))
 
 
-def find_sources(events: Sequence[ExecutorchEvent], description: ProgramDescription | None) -> list[tuple[str, ...]]:
+def _find_sources(events: Sequence[ExecutorchEvent], description: ProgramDescription | None) -> list[tuple[str, ...]]:
     """The source nodes of each event; none where the program tells nothing of it.
 
     Instructions and the description's calls are matched in order, since views of memory may run as instructions too.
@@ -71,12 +71,12 @@ def find_sources(events: Sequence[ExecutorchEvent], description: ProgramDescript
     made = ["" if call.delegate else call.operators[0].kind for call in calls]
     for i, j in find_common_pairs(ran, made, eq):
         names = [events[k].name for k in groups[i]]
-        for k, found in zip(groups[i], sources_of_call(names, calls[j]), strict=True):
+        for k, found in zip(groups[i], _sources_of_call(names, calls[j]), strict=True):
             sources[k] = found
     return sources
 
 
-def sources_of_call(names: Sequence[str], call: Instruction) -> list[tuple[str, ...]]:
+def _sources_of_call(names: Sequence[str], call: Instruction) -> list[tuple[str, ...]]:
     """The source nodes of the operators that one instruction ran."""
     if call.delegate and list(names) != ["partition"]:
         return align_operators(names, call.operators)

@@ -55,7 +55,7 @@ class ExecutorchSession:
         set_threads(request.threads)
         self._method: LoadedMethod | None = load_method(Path(request.model))
         self.signature = read_signature(self._method)
-        check_shapes(self.signature, request.shapes)
+        _check_shapes(self.signature, request.shapes)
         self.notes = describe_undelegated(self._method.description)
         self._bound: list[Any] = []
         meta = self._method.meta
@@ -118,14 +118,14 @@ def load_method(path: Path, *, events: bool = False) -> LoadedMethod:
         names = [program.get_method_name(i) for i in range(program.num_methods())]
         if "forward" not in names:
             raise Rejected(f"the program has no method 'forward'; it has {', '.join(names) or 'none'}")
-        description = describe(program) if METHOD in names else None
+        description = _describe(program) if METHOD in names else None
         forward = program.load_method("forward")
         return LoadedMethod(program, forward, forward.method_meta(), description)
     except (RuntimeError, ValueError) as error:
         raise Rejected(str(error).strip() or type(error).__name__) from error
 
 
-def describe(program: Any) -> ProgramDescription | None:
+def _describe(program: Any) -> ProgramDescription | None:
     (text,) = program.load_method(METHOD).call([])
     return read_description(text) if isinstance(text, str) else None
 
@@ -136,12 +136,12 @@ def read_signature(method: LoadedMethod) -> Signature:
     inputs = [meta.input_tensor_meta(i) for i in range(meta.num_inputs())]
     outputs = [meta.output_tensor_meta(i) for i in range(meta.num_outputs())]
     return Signature(
-        inputs=name_tensors(inputs, description.inputs if description else (), "input"),
-        outputs=name_tensors(outputs, description.outputs if description else (), "output"),
+        inputs=_name_tensors(inputs, description.inputs if description else (), "input"),
+        outputs=_name_tensors(outputs, description.outputs if description else (), "output"),
     )
 
 
-def name_tensors(infos: Sequence[Any], names: Sequence[str], word: str) -> tuple[TensorSpec, ...]:
+def _name_tensors(infos: Sequence[Any], names: Sequence[str], word: str) -> tuple[TensorSpec, ...]:
     given = names if len(names) == len(infos) else [f"{word}{i}" for i in range(len(infos))]
     return tuple(
         TensorSpec(name=name, dtype=TYPES.get(info.dtype(), "unknown"), shape=tuple(int(size) for size in info.sizes()))
@@ -149,7 +149,7 @@ def name_tensors(infos: Sequence[Any], names: Sequence[str], word: str) -> tuple
     )
 
 
-def check_shapes(signature: Signature, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _check_shapes(signature: Signature, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """A program has fixed sizes."""
     fixed = {spec.name: spec.shape for spec in signature.inputs}
     for name, shape in shapes.items():

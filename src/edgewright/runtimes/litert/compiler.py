@@ -19,9 +19,9 @@ from edgewright.schema.plan import ModelMetadata
 def compile_model(request: CompileRequest) -> Compiled:
     """See `contract.Runtime.compile`."""
     if request.format == "tflite":
-        return copy_tflite(request)
+        return _copy_tflite(request)
     converter = request.options.get("converter", "writer")
-    if converter != "writer" and read_io(request) == "integer":
+    if converter != "writer" and _read_io(request) == "integer":
         raise NotConvertible(f"{converter} does not write integer inputs and outputs", "leave converter= or io= out")
     match converter:
         case "onnx2tf":
@@ -41,10 +41,10 @@ def write_model(request: CompileRequest) -> Compiled:
         converted = convert_onnx(
             Path(request.source),
             shapes=request.shapes,
-            io=read_io(request),
+            io=_read_io(request),
             precision="fp16" if request.precision == "fp16" else "fp32",
             check="none",
-            task=to_task_metadata(request.metadata),
+            task=_to_task_metadata(request.metadata),
         )
     except EdgewrightError as error:
         raise NotConvertible(f"{error.what}: {error.why}" if error.why else error.what, error.try_this) from error
@@ -53,14 +53,14 @@ def write_model(request: CompileRequest) -> Compiled:
     path.write_bytes(converted.data)
     return Compiled(
         main=main,
-        io_map=map_io(converted, read_signature(path)),
+        io_map=_map_io(converted, read_signature(path)),
         tools={name: installed_version(name) for name in ("onnx", "ai-edge-litert", "flatbuffers")},
-        origins=trace_origins(converted, path),
+        origins=_trace_origins(converted, path),
         notes=converted.notes,
     )
 
 
-def read_io(request: CompileRequest) -> Io:
+def _read_io(request: CompileRequest) -> Io:
     match request.options.get("io"):
         case "source":
             return "source"
@@ -69,21 +69,21 @@ def read_io(request: CompileRequest) -> Io:
     return "channels_last"
 
 
-def to_task_metadata(metadata: ModelMetadata | None) -> TaskMetadata | None:
+def _to_task_metadata(metadata: ModelMetadata | None) -> TaskMetadata | None:
     """The metadata as the writer takes it."""
     return TaskMetadata(labels=metadata.labels, mean=metadata.mean, std=metadata.std) if metadata else None
 
 
-def map_io(converted: Converted, signature: Signature) -> IoMap:
+def _map_io(converted: Converted, signature: Signature) -> IoMap:
     """The file's tensors keep the source's names; images may have their channels last."""
     specs = {spec.name: spec for spec in (*signature.inputs, *signature.outputs)}
     return IoMap(
-        inputs=tuple(as_port(one, specs[one.name]) for one in converted.inputs),
-        outputs=tuple(as_port(one, specs[one.name]) for one in converted.outputs),
+        inputs=tuple(_as_port(one, specs[one.name]) for one in converted.inputs),
+        outputs=tuple(_as_port(one, specs[one.name]) for one in converted.outputs),
     )
 
 
-def as_port(one: ConvertedPort, spec: TensorSpec) -> Port:
+def _as_port(one: ConvertedPort, spec: TensorSpec) -> Port:
     source_shape = [0] * len(one.axes)
     for size, axis in zip(one.shape, one.axes, strict=True):
         source_shape[axis] = size
@@ -99,12 +99,12 @@ def as_port(one: ConvertedPort, spec: TensorSpec) -> Port:
     )
 
 
-def trace_origins(converted: Converted, path: Path) -> dict[str, tuple[str, ...]]:
+def _trace_origins(converted: Converted, path: Path) -> dict[str, tuple[str, ...]]:
     """The ONNX nodes of every operator, by the name that `formats.tflite` gives it."""
     return {node.name: nodes for node, nodes in zip(read_graph(path), converted.sources, strict=True) if nodes}
 
 
-def copy_tflite(request: CompileRequest) -> Compiled:
+def _copy_tflite(request: CompileRequest) -> Compiled:
     """A TFLite file is LiteRT's own already: its bytes are taken as they are."""
     if request.precision == "fp16":
         raise NotConvertible(f"a TFLite file is taken as it is, and cannot be made {request.precision}", "leave it out")
@@ -119,11 +119,11 @@ def copy_tflite(request: CompileRequest) -> Compiled:
             outputs=tuple(make_same_port(spec) for spec in signature.outputs),
         ),
         tools={},
-        notes=tuple(find_float_ports(signature)) if read_io(request) == "integer" else (),
+        notes=tuple(_find_float_ports(signature)) if _read_io(request) == "integer" else (),
     )
 
 
-def find_float_ports(signature: Signature) -> Iterator[str]:
+def _find_float_ports(signature: Signature) -> Iterator[str]:
     for kind, specs in (("input", signature.inputs), ("output", signature.outputs)):
         for spec in specs:
             if spec.dtype.startswith("float"):

@@ -134,12 +134,12 @@ def _plan_operators(path: Path, shapes: Mapping[str, Sequence[int]]) -> DryRun:
     from edgewright.runtimes.litert.writer.reading.unroll import CONTROL
 
     graph = read_graph(path, shapes, {*TABLE, *FOLDED, *REWRITTEN, *CONTROL})
-    refused = list_rejections(graph, {**resolve_shapes(graph), **convert.find_unknown(graph)})
+    refused = _list_rejections(graph, {**resolve_shapes(graph), **convert.find_unknown(graph)})
     try:
         convert.reshape_graph(graph)
         builder = Builder(graph)
         convert.place_inputs(builder, "channels_last")
-        refused += list_rejections(graph, convert.write_nodes(builder))
+        refused += _list_rejections(graph, convert.write_nodes(builder))
         if not refused:
             convert.place_outputs(builder, "channels_last")
     except (EdgewrightError, *DAMAGE):
@@ -148,10 +148,10 @@ def _plan_operators(path: Path, shapes: Mapping[str, Sequence[int]]) -> DryRun:
     if refused:
         return DryRun(refused=tuple({one.node: one for one in reversed(refused)}.values())[::-1])
     builder.program.drop_unused()
-    return DryRun(operators=list_operators(builder.program))
+    return DryRun(operators=_list_operators(builder.program))
 
 
-def list_rejections(graph: "Graph", rejections: Mapping[str, "OperatorRejected"]) -> list[RejectedNode]:
+def _list_rejections(graph: "Graph", rejections: Mapping[str, "OperatorRejected"]) -> list[RejectedNode]:
     ops = {node.name: node.op for node in graph.nodes}
     return [
         RejectedNode(node=name, op=ops.get(name, ""), reason=str(one), remedy=one.help)
@@ -159,7 +159,7 @@ def list_rejections(graph: "Graph", rejections: Mapping[str, "OperatorRejected"]
     ]
 
 
-def list_operators(program: "Program") -> tuple[PlannedOperator, ...]:
+def _list_operators(program: "Program") -> tuple[PlannedOperator, ...]:
     numbers: dict[int, int] = {}
     planned = []
     for operator in program.operators:

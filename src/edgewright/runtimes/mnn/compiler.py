@@ -53,38 +53,38 @@ class ProcessOutput(NamedTuple):
 
 def compile_model(request: CompileRequest) -> Compiled:
     """See `contract.Runtime.compile`. A QDQ model becomes one with INT8 layers; no other does."""
-    model = read_source(Path(request.source))
-    inputs, outputs = read_values(model)
+    model = _read_source(Path(request.source))
+    inputs, outputs = _read_values(model)
     main = f"{request.stem}.mnn"
     notes: tuple[str, ...] = ()
     with TemporaryFolder() as folder:
         if request.precision == "w8a8":
-            notes = convert_quantized(model, folder, main)
+            notes = _convert_quantized(model, folder, main)
         else:
             source = save(normalize_model(model, request.precision), folder)
             output = convert(source, folder / main, PRECISION_FLAGS.get(request.precision, ()))
-            check_converted(output, folder / main, model)
+            _check_converted(output, folder / main, model)
         (folder / main).write_bytes(set_stable_uuid((folder / main).read_bytes()))
-        signature = try_out(folder / main, folder)
-        move_files(folder, main, Path(request.folder))
+        signature = _try_out(folder / main, folder)
+        _move_files(folder, main, Path(request.folder))
     return Compiled(
         main=main,
         io_map=IoMap(
-            inputs=match_ports(inputs, signature.inputs),
-            outputs=match_ports(outputs, signature.outputs),
+            inputs=_match_ports(inputs, signature.inputs),
+            outputs=_match_ports(outputs, signature.outputs),
         ),
         tools={"onnx": installed_version("onnx"), "MNN": installed_version("MNN")},
         notes=notes,
     )
 
 
-def convert_quantized(model: Any, folder: Path, main: str) -> tuple[str, ...]:
+def _convert_quantized(model: Any, folder: Path, main: str) -> tuple[str, ...]:
     """Convert the float graph of a QDQ model with its scales beside it; what the user should know of it.
 
     A layer that the converter leaves in float needs its bounds back: then it is done again without the others.
     """
     try:
-        extracted = with_shapes(extract_float_model(model))
+        extracted = _with_shapes(extract_float_model(model))
     except ModelNotConvertible as error:
         raise NotConvertible(error.why, error.try_this) from error
     layers, left = find_layers(extracted)
@@ -95,7 +95,7 @@ def convert_quantized(model: Any, folder: Path, main: str) -> tuple[str, ...]:
         write_parameters(layers, parameters)
         source = save(normalize_model(infer_shapes(prepare_int8_graph(extracted, layers)), "w8a8"), folder)
         output = convert(source, folder / main, ("--compressionParamsFile", str(parameters)))
-        check_converted(output, folder / main, model)
+        _check_converted(output, folder / main, model)
         done = find_quantized_layers(folder / main, layers)
         if len(done) == len(layers):
             return describe_layers(done, left)
@@ -104,11 +104,11 @@ def convert_quantized(model: Any, folder: Path, main: str) -> tuple[str, ...]:
     raise NotConvertible("MNN's converter makes other layers INT8 each time")
 
 
-def with_shapes(extracted: ExtractedFloatModel) -> ExtractedFloatModel:
+def _with_shapes(extracted: ExtractedFloatModel) -> ExtractedFloatModel:
     return extracted._replace(model=infer_shapes(extracted.model))
 
 
-def read_source(path: Path) -> Any:
+def _read_source(path: Path) -> Any:
     import onnx
 
     try:
@@ -117,14 +117,14 @@ def read_source(path: Path) -> Any:
         raise NotConvertible(f"the model cannot be read: {str(error).strip()[:300]}") from error
 
 
-def read_values(model: Any) -> tuple[list[OnnxPort], list[OnnxPort]]:
+def _read_values(model: Any) -> tuple[list[OnnxPort], list[OnnxPort]]:
     """The inputs that are fed and the outputs."""
     constants = {tensor.name for tensor in model.graph.initializer}
     fed = [value for value in model.graph.input if value.name not in constants]
-    return [describe(value) for value in fed], [describe(value) for value in model.graph.output]
+    return [_describe(value) for value in fed], [_describe(value) for value in model.graph.output]
 
 
-def describe(value: Any) -> OnnxPort:
+def _describe(value: Any) -> OnnxPort:
     from onnx.helper import tensor_dtype_to_np_dtype
 
     if not value.type.HasField("tensor_type") or not value.type.tensor_type.elem_type:
@@ -157,17 +157,17 @@ def run_module(name: str, arguments: Sequence[str], folder: Path) -> ProcessOutp
     return ProcessOutput(done.returncode, text)
 
 
-def check_converted(output: ProcessOutput, target: Path, model: Any) -> None:
+def _check_converted(output: ProcessOutput, target: Path, model: Any) -> None:
     """NotConvertible where the converter failed, whatever it says itself."""
     if unknown := UNKNOWN.search(output.text):
-        raise unknown_operators(unknown.group(1), model)
+        raise _unknown_operators(unknown.group(1), model)
     if output.code < 0:
-        raise NotConvertible(f"MNN's converter was ended by signal {-output.code}: {get_last_words(output.text)}")
+        raise NotConvertible(f"MNN's converter was ended by signal {-output.code}: {_get_last_words(output.text)}")
     if output.code or DONE not in output.text or not target.is_file():
-        raise NotConvertible(f"MNN's converter fails: {get_last_words(output.text)}")
+        raise NotConvertible(f"MNN's converter fails: {_get_last_words(output.text)}")
 
 
-def unknown_operators(listed: str, model: Any) -> NotConvertible:
+def _unknown_operators(listed: str, model: Any) -> NotConvertible:
     """Name each operator that the converter does not know with the first of its nodes."""
     ops = [part.strip().removeprefix("ONNX::") for part in listed.split("|")]
     first = {node.op_type: node.name for node in reversed(model.graph.node)}
@@ -175,50 +175,50 @@ def unknown_operators(listed: str, model: Any) -> NotConvertible:
     return NotConvertible("\n".join(lines), "rewrite these operators, or compile for another runtime")
 
 
-def get_last_words(text: str) -> str:
+def _get_last_words(text: str) -> str:
     """The end of what the converter said: the cause comes last."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and DONE not in line]
     return " / ".join(lines[-3:])[:500] or "it gave no reason"
 
 
-def find_engine_errors(text: str) -> str:
+def _find_engine_errors(text: str) -> str:
     """The lines in which MNN's engine names what stands in its way."""
     found = [line.strip() for line in text.splitlines() if any(word in line for word in ENGINE_ERROR_WORDS)]
     return f"({' / '.join(found[:2])[:300]})" if found else ""
 
 
-def move_files(folder: Path, main: str, to: Path) -> None:
+def _move_files(folder: Path, main: str, to: Path) -> None:
     """The artifact's own files: the model, and its weights where they lie beside it."""
     for name in (main, f"{main}.weight"):
         if (folder / name).is_file():
             (to / name).write_bytes((folder / name).read_bytes())
 
 
-def try_out(path: Path, folder: Path) -> Signature:
+def _try_out(path: Path, folder: Path) -> Signature:
     """Load and run the file once: operators that cannot be laid out or crash show here, not at the user."""
     answer = folder / "verdict.json"
     output = run_module("trial", [str(path), str(answer)], folder)
     if output.code < 0:
         raise NotConvertible(f"MNN converts the model and then crashes on it with signal {-output.code}")
     if output.code or not answer.is_file():
-        raise NotConvertible(f"MNN converts the model and then cannot run it: {get_last_words(output.text)}")
+        raise NotConvertible(f"MNN converts the model and then cannot run it: {_get_last_words(output.text)}")
     verdict = msgspec.json.decode(answer.read_bytes(), type=TrialResult)
     if verdict.signature is None:
         raise NotConvertible(
-            f"MNN converts the model and then cannot run it: {verdict.why} {find_engine_errors(output.text)}"
+            f"MNN converts the model and then cannot run it: {verdict.why} {_find_engine_errors(output.text)}"
         )
     return verdict.signature
 
 
-def match_ports(values: Sequence[OnnxPort], specs: Sequence[TensorSpec]) -> tuple[Port, ...]:
+def _match_ports(values: Sequence[OnnxPort], specs: Sequence[TensorSpec]) -> tuple[Port, ...]:
     """MNN keeps names; NotConvertible where one is lost, or holds another number of values."""
     found = {spec.name: spec for spec in specs}
     if lost := [value.name for value in values if value.name not in found]:
         raise NotConvertible(f"MNN's converter loses {', '.join(lost)}")
-    return tuple(as_port(value, found[value.name]) for value in values)
+    return tuple(_as_port(value, found[value.name]) for value in values)
 
 
-def as_port(value: OnnxPort, spec: TensorSpec) -> Port:
+def _as_port(value: OnnxPort, spec: TensorSpec) -> Port:
     sizes = tuple(size if isinstance(size, int) else -1 for size in spec.shape)
     known = value.shape if -1 not in value.shape else sizes
     if math.prod(known) != math.prod(sizes):

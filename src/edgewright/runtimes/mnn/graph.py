@@ -64,7 +64,7 @@ class FlatbufferTable(NamedTuple):
 
     @classmethod
     def root(cls, data: bytes) -> Self:
-        return cls(data, read_uint(data, 0))
+        return cls(data, _read_uint(data, 0))
 
     def find(self, slot: int) -> int:
         """Where the field lies; 0 where it has its default."""
@@ -80,44 +80,44 @@ class FlatbufferTable(NamedTuple):
 
     def text(self, slot: int) -> str:
         place = self.find(slot)
-        return read_text(self.data, place) if place else ""
+        return _read_text(self.data, place) if place else ""
 
     def table(self, slot: int) -> "FlatbufferTable | None":
         place = self.find(slot)
-        return FlatbufferTable(self.data, place + read_uint(self.data, place)) if place else None
+        return FlatbufferTable(self.data, place + _read_uint(self.data, place)) if place else None
 
     def places(self, slot: int) -> list[int]:
         """Where the entries of a vector of four-byte values or references lie."""
         place = self.find(slot)
         if not place:
             return []
-        begin = place + read_uint(self.data, place)
-        return [begin + 4 + 4 * i for i in range(read_uint(self.data, begin))]
+        begin = place + _read_uint(self.data, place)
+        return [begin + 4 + 4 * i for i in range(_read_uint(self.data, begin))]
 
     def numbers(self, slot: int) -> tuple[int, ...]:
         return tuple(struct.unpack_from("<i", self.data, place)[0] for place in self.places(slot))
 
     def texts(self, slot: int) -> tuple[str, ...]:
-        return tuple(read_text(self.data, place) for place in self.places(slot))
+        return tuple(_read_text(self.data, place) for place in self.places(slot))
 
     def tables(self, slot: int) -> "list[FlatbufferTable]":
-        return [FlatbufferTable(self.data, place + read_uint(self.data, place)) for place in self.places(slot)]
+        return [FlatbufferTable(self.data, place + _read_uint(self.data, place)) for place in self.places(slot)]
 
 
-def read_uint(data: bytes, at: int) -> int:
+def _read_uint(data: bytes, at: int) -> int:
     return int(struct.unpack_from("<I", data, at)[0])
 
 
-def read_text(data: bytes, place: int) -> str:
-    begin = place + read_uint(data, place)
-    return data[begin + 4 : begin + 4 + read_uint(data, begin)].decode("utf-8", "replace")
+def _read_text(data: bytes, place: int) -> str:
+    begin = place + _read_uint(data, place)
+    return data[begin + 4 : begin + 4 + _read_uint(data, begin)].decode("utf-8", "replace")
 
 
 def read_mnn_model(path: Path) -> MnnModel:
     """The model in a file; Unreadable where it is not MNN's, OSError where there is none."""
     data = path.read_bytes()
     try:
-        return describe_net(FlatbufferTable.root(data))
+        return _describe_net(FlatbufferTable.root(data))
     except (struct.error, IndexError, MemoryError) as error:
         raise MnnFileUnreadable(f"{path.name} is no MNN model") from error
 
@@ -129,21 +129,21 @@ def set_stable_uuid(data: bytes) -> bytes:
     length = len(net.text(NET_UUID).encode())
     if not place or not length:
         return data
-    begin = place + read_uint(data, place) + 4
+    begin = place + _read_uint(data, place) + 4
     blank = data[:begin] + b"0" * length + data[begin + length :]
     digest = sha256(blank).hexdigest().encode()
     return data[:begin] + (digest * (length // len(digest) + 1))[:length] + data[begin + length :]
 
 
-def describe_net(net: FlatbufferTable) -> MnnModel:
+def _describe_net(net: FlatbufferTable) -> MnnModel:
     tensors = net.texts(NET_TENSORS)
     tables = net.tables(NET_OPS)
-    operators = tuple(describe_operator(table, tensors) for table in tables)
-    entries = [read_entry(table) for table in tables if table.number(OP_TYPE) == INPUT]
+    operators = tuple(_describe_operator(table, tensors) for table in tables)
+    entries = [_read_entry(table) for table in tables if table.number(OP_TYPE) == INPUT]
     return MnnModel(operators, tuple(entries), net.texts(NET_OUTPUTS), len(net.places(NET_SUBGRAPHS)))
 
 
-def describe_operator(table: FlatbufferTable, tensors: Sequence[str]) -> MnnOperator:
+def _describe_operator(table: FlatbufferTable, tensors: Sequence[str]) -> MnnOperator:
     return MnnOperator(
         name=table.text(OP_NAME),
         kind=table.number(OP_TYPE),
@@ -152,7 +152,7 @@ def describe_operator(table: FlatbufferTable, tensors: Sequence[str]) -> MnnOper
     )
 
 
-def read_entry(table: FlatbufferTable) -> MnnInput:
+def _read_entry(table: FlatbufferTable) -> MnnInput:
     main = table.table(OP_MAIN)
     if main is None:
         return MnnInput(table.text(OP_NAME), (), DTYPES[FLOAT])

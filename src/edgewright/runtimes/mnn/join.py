@@ -44,7 +44,7 @@ def find_source_nodes(
     stops = {tensor for tensors in ends for tensor in tensors}
     computing = {tensors for kernel, tensors in zip(ran, ends, strict=True) if kernel.op not in MOVE_KERNELS}
     return [
-        choose(find_upstream_nodes(tensors, stops, producer), kernel.op in MOVE_KERNELS, tensors in computing)
+        _choose(_find_upstream_nodes(tensors, stops, producer), kernel.op in MOVE_KERNELS, tensors in computing)
         for kernel, tensors in zip(ran, ends, strict=True)
     ]
 
@@ -79,7 +79,7 @@ class SourceFinder:
         return tuple(dict.fromkeys(tensor for tensor in tensors if tensor in self.producer))
 
 
-def find_upstream_nodes(ends: Sequence[str], stops: set[str], producer: Mapping[str, GraphNode]) -> list[GraphNode]:
+def _find_upstream_nodes(ends: Sequence[str], stops: set[str], producer: Mapping[str, GraphNode]) -> list[GraphNode]:
     """The source nodes from `ends` upstream to the next stops, the most upstream first; constants are left out."""
     found: dict[str, GraphNode] = {}
     left = list(ends)
@@ -92,7 +92,7 @@ def find_upstream_nodes(ends: Sequence[str], stops: set[str], producer: Mapping[
     return list(reversed(found.values()))
 
 
-def choose(nodes: Sequence[GraphNode], moves: bool, computed: bool) -> tuple[str, ...]:
+def _choose(nodes: Sequence[GraphNode], moves: bool, computed: bool) -> tuple[str, ...]:
     """Of the nodes that kernels share, those of a kernel that `moves` data, or of one that computes."""
     if not computed:
         return tuple(node.name for node in nodes)

@@ -59,20 +59,20 @@ def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs:
     session = MnnSession(request, DEBUG)
     session.bind(feeds)
     for _ in range(WARMUP_RUNS):
-        watch_run(session)
-    watched = [watch_run(session) for _ in range(runs)]
+        _watch_run(session)
+    watched = [_watch_run(session) for _ in range(runs)]
     trace = MnnTrace(
         asked=find_asked_backend(request.options),
         backend=session.backend,
         runs_us=tuple((end - begin) / 1e3 for begin, end, _ in watched),
-        ran=gather_times([(begin, watch) for begin, _, watch in watched]),
+        ran=_gather_times([(begin, watch) for begin, _, watch in watched]),
         operators=session.net.operators,
     )
     (folder / TRACE).write_bytes(msgspec.json.encode(trace))
     session.close()
 
 
-def watch_run(session: MnnSession) -> tuple[int, int, OperatorCallbacks]:
+def _watch_run(session: MnnSession) -> tuple[int, int, OperatorCallbacks]:
     """Begin and end of one inference in nanoseconds, and what was seen in it."""
     watch = OperatorCallbacks()
     begin = perf_counter_ns()
@@ -80,7 +80,7 @@ def watch_run(session: MnnSession) -> tuple[int, int, OperatorCallbacks]:
     return begin, perf_counter_ns(), watch
 
 
-def gather_times(watched: list[tuple[int, OperatorCallbacks]]) -> tuple[MnnOperatorTimes, ...]:
+def _gather_times(watched: list[tuple[int, OperatorCallbacks]]) -> tuple[MnnOperatorTimes, ...]:
     """The operators of all inferences: MNN runs the same ones in the same order each time."""
     if not watched:
         return ()

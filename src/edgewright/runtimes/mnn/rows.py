@@ -23,7 +23,7 @@ def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
     the CPU and does not tell: there the unit is only what was assigned.
     """
     trace = msgspec.json.decode((folder / TRACE).read_bytes(), type=MnnTrace)
-    sources = find_source_nodes([MnnKernel(ran.name, kind_of(ran.op)) for ran in trace.ran], trace.operators, graph)
+    sources = find_source_nodes([MnnKernel(ran.name, _kind_of(ran.op)) for ran in trace.ran], trace.operators, graph)
     rows = [layer_row(i, ran, names, trace) for i, (ran, names) in enumerate(zip(trace.ran, sources, strict=True))]
     return LayerReport(
         layers=tuple(rows),
@@ -34,7 +34,7 @@ def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
     )
 
 
-def kind_of(op: str) -> str:
+def _kind_of(op: str) -> str:
     """The operator of `Convolution [ DT_INT8 ] `, as MNN calls one that computes with integers."""
     return op.partition(" [")[0]
 

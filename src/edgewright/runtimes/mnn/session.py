@@ -42,13 +42,13 @@ class MnnSession:
 
     def __init__(self, request: SessionRequest, mode: int = RELEASE) -> None:
         self._library = load_library()
-        self.net = read_file(Path(request.model))
-        self._interpreter = open_interpreter(self._library, request.model, mode)
-        self._session = create_session(self._interpreter, request)
+        self.net = _read_file(Path(request.model))
+        self._interpreter = _open_interpreter(self._library, request.model, mode)
+        self._session = _create_session(self._interpreter, request)
         self._inputs: dict[str, Any] = self._interpreter.getSessionInputAll(self._session)
         if request.shapes:
             self._resize(request.shapes)
-        check_sizes(self._interpreter, self._session)
+        _check_sizes(self._interpreter, self._session)
         self._outputs: dict[str, Any] = self._interpreter.getSessionOutputAll(self._session)
         self.signature = self._read_signature()
         self.backend = FORWARD_TYPES.get(int(self._interpreter.getSessionInfo(self._session, INFO_BACKENDS)), "UNKNOWN")
@@ -87,7 +87,7 @@ class MnnSession:
         self._session = self._interpreter = None
 
     def _fetch(self, tensor: Any) -> Array:
-        host = self._host(tensor, np.zeros(tensor.getShape(), dtype_of(self._library, tensor)))
+        host = self._host(tensor, np.zeros(tensor.getShape(), _dtype_of(self._library, tensor)))
         if not tensor.copyToHostTensor(host):
             raise Rejected("MNN does not give the output")
         return np.array(host.getNumpyData())
@@ -118,13 +118,13 @@ class MnnSession:
 
     def _describe(self, name: str, tensors: Mapping[str, Any]) -> TensorSpec:
         tensor = tensors[name]
-        dtype = dtype_of(self._library, tensor)
+        dtype = _dtype_of(self._library, tensor)
         if not dtype:
             raise Rejected(f"'{name}' has a type that MNN's Python package can neither feed nor fetch")
         return TensorSpec(name=name, dtype=dtype, shape=tuple(size if size >= 0 else "" for size in tensor.getShape()))
 
 
-def read_file(path: Path) -> MnnModel:
+def _read_file(path: Path) -> MnnModel:
     """The file's own account of itself; Rejected for what MNN's interpreter cannot run or would crash on."""
     try:
         net = read_mnn_model(path)
@@ -137,7 +137,7 @@ def read_file(path: Path) -> MnnModel:
     return net
 
 
-def open_interpreter(library: Any, path: str, mode: int) -> Any:
+def _open_interpreter(library: Any, path: str, mode: int) -> Any:
     try:
         interpreter = library.Interpreter(path)
     except Exception as error:  # the library raises the bare class
@@ -146,20 +146,20 @@ def open_interpreter(library: Any, path: str, mode: int) -> Any:
     return interpreter
 
 
-def create_session(interpreter: Any, request: SessionRequest) -> Any:
+def _create_session(interpreter: Any, request: SessionRequest) -> Any:
     try:
-        return interpreter.createSession(session_config(request))
+        return interpreter.createSession(_session_config(request))
     except Exception as error:  # the library raises the bare class
         raise Rejected("MNN cannot lay the model out, as where sizes follow from values; the log says more") from error
 
 
-def check_sizes(interpreter: Any, session: Any) -> None:
+def _check_sizes(interpreter: Any, session: Any) -> None:
     """MNN makes a session of a model whose sizes it cannot work out, and then neither feeds nor runs it."""
     if interpreter.getSessionInfo(session, INFO_RESIZED):
         raise Rejected("MNN cannot work out the sizes of the model's tensors; the log names the first of them")
 
 
-def session_config(request: SessionRequest) -> dict[str, Any]:
+def _session_config(request: SessionRequest) -> dict[str, Any]:
     """MNN's `ScheduleConfig`. On a GPU its number of threads means how to tune, and is left as it is."""
     backend = find_asked_backend(request.options)
     config: dict[str, Any] = {
@@ -182,7 +182,7 @@ def backend_notes(asked: str, given: str) -> tuple[str, ...]:
     return (f"the backend {asked} was asked for and is not in this build of MNN, or finds no device; {given} ran it",)
 
 
-def dtype_of(library: Any, tensor: Any) -> str:
+def _dtype_of(library: Any, tensor: Any) -> str:
     """Numpy's name of the tensor's type; empty where MNN's Python package has no word for it."""
     kind = tensor.getDataType()
     return next((dtype for name, dtype in DTYPES.items() if kind is getattr(library, name)), "")

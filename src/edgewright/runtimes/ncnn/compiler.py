@@ -73,7 +73,7 @@ class ConversionSource(NamedTuple):
 
 def compile_model(request: CompileRequest) -> Compiled:
     """See `contract.Runtime.compile`. A QDQ model becomes one with INT8 layers; no other does."""
-    source = read_source(request)
+    source = _read_source(request)
     if source.model.ByteSize() > LARGEST_MODEL:
         raise NotConvertible("the model is over 2 GB, more than one ONNX file can hold")
     values = run_all_tensors(source.model)
@@ -86,7 +86,7 @@ def compile_model(request: CompileRequest) -> Compiled:
             raise first from None
 
 
-def read_source(request: CompileRequest) -> ConversionSource:
+def _read_source(request: CompileRequest) -> ConversionSource:
     model = read_model(request.source)
     if request.precision != "w8a8":
         return ConversionSource(model, read_nodes(model), None)
@@ -103,12 +103,12 @@ def convert(request: CompileRequest, given: ConversionSource, values: Mapping[st
         source = folder / "model.onnx"
         source.write_bytes(plain.SerializeToString())
         files = run_pnnx(source, half=request.precision == "fp16")
-        conversion = try_out(files, plain, values)
+        conversion = _try_out(files, plain, values)
         check_outputs(conversion.outputs, values, conversion.blobs, conversion.rows, request.precision)
-        return write_artifact(request, given, conversion, files)
+        return _write_artifact(request, given, conversion, files)
 
 
-def try_out(files: PnnxFiles, plain: Any, values: Mapping[str, Array]) -> Conversion:
+def _try_out(files: PnnxFiles, plain: Any, values: Mapping[str, Array]) -> Conversion:
     """Run pnnx's result on the inputs of `values`; NotConvertible where this build of ncnn does not know a layer."""
     rows = read_param(files.param)
     check_layers(import_ncnn(), rows, plain)
@@ -116,7 +116,7 @@ def try_out(files: PnnxFiles, plain: Any, values: Mapping[str, Array]) -> Conver
     outputs = {value.name: f"out{place}" for place, value in enumerate(plain.graph.output)}
     indices = find_index_inputs(rows)
     feeds = {
-        blob: as_feed(name, values[name], files.batches.get(blob), np.int32 if blob in indices else np.float32)
+        blob: _as_feed(name, values[name], files.batches.get(blob), np.int32 if blob in indices else np.float32)
         for name, blob in inputs.items()
     }
     try:
@@ -129,7 +129,7 @@ def try_out(files: PnnxFiles, plain: Any, values: Mapping[str, Array]) -> Conver
     return Conversion(fix_reshapes(rows, blobs), inputs, outputs, values, feeds, blobs)
 
 
-def as_feed(name: str, value: Array, batch: int | None, dtype: Any) -> Array:
+def _as_feed(name: str, value: Array, batch: int | None, dtype: Any) -> Array:
     """An input as ncnn takes it: without its batch axis where pnnx found one, and with one axis at the least."""
     if batch is not None:
         if value.shape[batch] != 1:
@@ -141,15 +141,15 @@ def as_feed(name: str, value: Array, batch: int | None, dtype: Any) -> Array:
     return np.atleast_1d(value).astype(dtype)
 
 
-def write_artifact(
+def _write_artifact(
     request: CompileRequest, given: ConversionSource, conversion: Conversion, files: PnnxFiles
 ) -> Compiled:
     """Name what pnnx wrote after the source's tensors and nodes, and put it where it belongs."""
     sources = [value.name for value in given.model.graph.input if value.name in conversion.values]
-    blob_names = name_blobs(conversion.rows, match_tensors(conversion, given, half=request.precision == "fp16"))
-    rows = name_layers([renamed(row, blob_names) for row in conversion.rows], given.nodes)
-    rows = [unread_input(name, conversion) for name in sources if name not in conversion.inputs] + [
-        with_shapes(row, old, conversion) for row, old in zip(rows, conversion.rows, strict=True)
+    blob_names = name_blobs(conversion.rows, _match_tensors(conversion, given, half=request.precision == "fp16"))
+    rows = name_layers([_renamed(row, blob_names) for row in conversion.rows], given.nodes)
+    rows = [_unread_input(name, conversion) for name in sources if name not in conversion.inputs] + [
+        _with_shapes(row, old, conversion) for row, old in zip(rows, conversion.rows, strict=True)
     ]
     origins = {row.name: found for row, found in zip(rows, join_rows(rows, given.nodes), strict=True) if found}
     main = Path(request.folder) / f"{request.stem}.param"
@@ -168,7 +168,7 @@ def write_artifact(
     write_param(rows, main)
     return Compiled(
         main=main.name,
-        io_map=map_io(sources, conversion, blob_names),
+        io_map=_map_io(sources, conversion, blob_names),
         tools={name: installed_version(name) for name in TOOLS},
         origins=origins,
         notes=notes,
@@ -176,7 +176,7 @@ def write_artifact(
     )
 
 
-def match_tensors(conversion: Conversion, given: ConversionSource, half: bool) -> dict[str, str]:
+def _match_tensors(conversion: Conversion, given: ConversionSource, half: bool) -> dict[str, str]:
     """The source's tensor by blob; inputs and outputs are known, the others are found by their values."""
     known = {blob: name for name, blob in (*conversion.inputs.items(), *conversion.outputs.items())}
     own = {name for node in given.nodes for name in node.outputs} - set(known.values())
@@ -184,17 +184,17 @@ def match_tensors(conversion: Conversion, given: ConversionSource, half: bool) -
     return match_blobs(conversion.rows, conversion.blobs, others, half, set(known)) | known
 
 
-def renamed(row: ParamRow, names: Mapping[str, str]) -> ParamRow:
+def _renamed(row: ParamRow, names: Mapping[str, str]) -> ParamRow:
     return row._replace(bottoms=tuple(names[b] for b in row.bottoms), tops=tuple(names[t] for t in row.tops))
 
 
-def unread_input(name: str, conversion: Conversion) -> ParamRow:
+def _unread_input(name: str, conversion: Conversion) -> ParamRow:
     """pnnx leaves out an input that nothing reads; whoever feeds the model still gives it."""
     shape = np.atleast_1d(np.squeeze(conversion.values[name])).shape
     return ParamRow("Input", make_plain_name(name), (), (make_plain_name(name),), make_input_params(shape))
 
 
-def with_shapes(row: ParamRow, old: ParamRow, conversion: Conversion) -> ParamRow:
+def _with_shapes(row: ParamRow, old: ParamRow, conversion: Conversion) -> ParamRow:
     """The shapes of inputs, and as hints those of outputs, so that the file alone tells the model's signature."""
     if row.op == "Input":
         return row._replace(params=make_input_params(conversion.feeds[old.tops[0]].shape))
@@ -203,20 +203,20 @@ def with_shapes(row: ParamRow, old: ParamRow, conversion: Conversion) -> ParamRo
     return row._replace(params={**row.params, **make_shape_hint([conversion.blobs[top].shape for top in old.tops])})
 
 
-def map_io(sources: Sequence[str], conversion: Conversion, names: Mapping[str, str]) -> IoMap:
+def _map_io(sources: Sequence[str], conversion: Conversion, names: Mapping[str, str]) -> IoMap:
     values = conversion.values
     inputs = []
     for name in sources:
         blob = conversion.inputs.get(name)
         feed = conversion.feeds[blob] if blob else np.atleast_1d(np.squeeze(values[name])).astype(np.float32)
-        inputs.append(as_port(name, names[blob] if blob else make_plain_name(name), values[name], feed))
+        inputs.append(_as_port(name, names[blob] if blob else make_plain_name(name), values[name], feed))
     outputs = [
-        as_port(name, names[blob], values[name], conversion.blobs[blob]) for name, blob in conversion.outputs.items()
+        _as_port(name, names[blob], values[name], conversion.blobs[blob]) for name, blob in conversion.outputs.items()
     ]
     return IoMap(inputs=tuple(inputs), outputs=tuple(outputs))
 
 
-def as_port(source: str, name: str, value: Array, blob: Array) -> Port:
+def _as_port(source: str, name: str, value: Array, blob: Array) -> Port:
     """The axes keep their order; the batch of one is left out."""
     return Port(
         source=source,

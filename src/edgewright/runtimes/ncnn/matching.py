@@ -35,14 +35,14 @@ def match_blobs(
     found: dict[str, str] = {}
     for top in (top for row in rows if row.op not in COPIES for top in row.tops if top in blobs and top not in known):
         names = by_size.get(blobs[top].size, [])
-        match = find_equal(blobs[top].reshape(-1), names, flat, CLOSE_HALF if half else CLOSE)
+        match = _find_equal(blobs[top].reshape(-1), names, flat, CLOSE_HALF if half else CLOSE)
         if match is not None:
             found[top] = match
             names.remove(match)
     return found
 
 
-def find_equal(blob: Array, names: Iterable[str], values: Mapping[str, Array], tolerance: float) -> str | None:
+def _find_equal(blob: Array, names: Iterable[str], values: Mapping[str, Array], tolerance: float) -> str | None:
     """The first tensor of nearly the same values; zeros equal nothing, since they tell nothing."""
     size = float(np.linalg.norm(blob))
     if not size or not np.isfinite(size):

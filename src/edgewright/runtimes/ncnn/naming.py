@@ -33,12 +33,12 @@ def name_blobs(rows: Sequence[ParamRow], tensors: Mapping[str, str]) -> dict[str
     names: dict[str, str] = {}
     taken: set[str] = set()
     for blob, tensor in tensors.items():
-        names[blob] = unique(make_plain_name(tensor), taken)
+        names[blob] = _unique(make_plain_name(tensor), taken)
     for row in rows:
         for place, top in enumerate(row.tops):
             if top not in names:
                 stem = f"{names[row.bottoms[0]]}_split{place}" if row.op == "Split" else f"ncnn_{top}"
-                names[top] = unique(stem, taken)
+                names[top] = _unique(stem, taken)
     return names
 
 
@@ -50,11 +50,11 @@ def name_layers(rows: Sequence[ParamRow], graph: Sequence[GraphNode]) -> list[Pa
     for row, nodes in zip(rows, join_rows(rows, graph), strict=True):
         heavy = [name for name in nodes if ops[name] in HEAVY]
         stem = row.tops[0] if row.op == "Input" else [*heavy, *reversed(nodes), row.name][0]
-        named.append(row._replace(name=unique(make_plain_name(stem), taken)))
+        named.append(row._replace(name=_unique(make_plain_name(stem), taken)))
     return named
 
 
-def unique(stem: str, taken: set[str]) -> str:
+def _unique(stem: str, taken: set[str]) -> str:
     name, number = stem, 1
     while name in taken:
         number += 1
@@ -93,10 +93,10 @@ def join_rows(rows: Sequence[ParamRow], graph: Sequence[GraphNode]) -> list[tupl
         for row in rows
     ]
     stops = {tensor for one in ends for tensor in one}
-    return [find_upstream_nodes(one, stops, producer) for one in ends]
+    return [_find_upstream_nodes(one, stops, producer) for one in ends]
 
 
-def find_upstream_nodes(ends: Sequence[str], stops: set[str], producer: Mapping[str, GraphNode]) -> tuple[str, ...]:
+def _find_upstream_nodes(ends: Sequence[str], stops: set[str], producer: Mapping[str, GraphNode]) -> tuple[str, ...]:
     """Names of the source nodes from `ends` upstream to the next stops, the most upstream first.
 
     What only reads a shape computes nothing from the tensor, so the walk ends there.

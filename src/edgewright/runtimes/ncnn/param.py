@@ -54,10 +54,10 @@ def read_row(words: Sequence[str]) -> ParamRow:
 
 def write_param(rows: Sequence[ParamRow], path: Path) -> None:
     blobs = len({top for row in rows for top in row.tops})
-    path.write_text("\n".join([MAGIC, f"{len(rows)} {blobs}", *map(write_row, rows)]) + "\n", encoding="utf-8")
+    path.write_text("\n".join([MAGIC, f"{len(rows)} {blobs}", *map(_write_row, rows)]) + "\n", encoding="utf-8")
 
 
-def write_row(row: ParamRow) -> str:
+def _write_row(row: ParamRow) -> str:
     params = [f"{key}={text}" for key, text in row.params.items()]
     counts = [str(len(row.bottoms)), str(len(row.tops))]
     return " ".join([f"{row.op:<24}", f"{row.name:<24}", *counts, *row.bottoms, *row.tops, *params])

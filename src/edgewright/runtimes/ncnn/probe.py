@@ -36,7 +36,7 @@ def run_all_tensors(model: Any) -> dict[str, Array]:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         session = onnxruntime.InferenceSession(shown.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        feeds = make_feeds(model)
+        feeds = _make_feeds(model)
         arrays = session.run(None, feeds)
     except Exception as error:  # the library raises a dozen classes of its own
         raise NotConvertible(f"ONNX Runtime cannot run the model: {str(error).strip()[:300]}") from error
@@ -44,7 +44,7 @@ def run_all_tensors(model: Any) -> dict[str, Array]:
     return feeds | {name: array for name, array in made.items() if isinstance(array, np.ndarray)}
 
 
-def make_feeds(model: Any) -> dict[str, Array]:
+def _make_feeds(model: Any) -> dict[str, Array]:
     """Seeded inputs: normal floats, integers that are rows of the tables they look up, else 0 and 1."""
     from onnx import helper
 
@@ -60,14 +60,14 @@ def make_feeds(model: Any) -> dict[str, Array]:
         if dtype.kind == "f":
             feeds[value.name] = generator.standard_normal(shape).astype(dtype)
         elif dtype.kind in "iub":
-            rows = count_rows(model, value.name, constants)
+            rows = _count_rows(model, value.name, constants)
             feeds[value.name] = np.asarray(generator.integers(0, rows, shape)).astype(dtype)
         else:
             raise NotConvertible(f"input '{value.name}' is {dtype.name}, which ncnn does not have")
     return feeds
 
 
-def count_rows(model: Any, tensor: str, constants: dict[str, tuple[int, ...]]) -> int:
+def _count_rows(model: Any, tensor: str, constants: dict[str, tuple[int, ...]]) -> int:
     """Rows of the smallest constant table that the tensor looks up; 2 where it is no index."""
     tables = [
         constants[node.input[0]]

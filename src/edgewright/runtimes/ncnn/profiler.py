@@ -59,17 +59,17 @@ def profile_layers(request: SessionRequest, feeds: Mapping[str, Array], runs: in
     net = load_net(param, param.with_suffix(".bin"), lightmode=False, request=request)
     bound = [(name, to_mat(array)) for name, array in feeds.items()]
     ran = [row for row in rows if row.op != "Input"]
-    pool = make_pool()
-    passes = [run_layers(net, ran, bound, pool) for _ in range(WARMUP_RUNS + runs)][WARMUP_RUNS:]
+    pool = _make_pool()
+    passes = [_run_layers(net, ran, bound, pool) for _ in range(WARMUP_RUNS + runs)][WARMUP_RUNS:]
     trace = NcnnTrace(
         asked="Vulkan" if request.options.get("vulkan") == "on" else "ncnn",
         runs_us=tuple(one.ends[-1] / 1e3 for one in passes if one.ends),
-        layers=describe_layers(net, ran, passes),
+        layers=_describe_layers(net, ran, passes),
     )
     (folder / TRACE).write_bytes(msgspec.json.encode(trace))
 
 
-def make_pool() -> Any:
+def _make_pool() -> Any:
     """Memory for the blobs that is used again in each pass, as a plain run does: with all blobs kept, ncnn's own pool
     gives them back to the system, and large layers then took twice as long.
     """
@@ -78,7 +78,7 @@ def make_pool() -> Any:
     return pool
 
 
-def run_layers(net: Any, rows: Sequence[ParamRow], bound: Sequence[tuple[str, Any]], pool: Any) -> ProfiledPass:
+def _run_layers(net: Any, rows: Sequence[ParamRow], bound: Sequence[tuple[str, Any]], pool: Any) -> ProfiledPass:
     extractor = net.create_extractor()
     if not net.opt.use_vulkan_compute:
         extractor.set_blob_allocator(pool)
@@ -98,7 +98,7 @@ def run_layers(net: Any, rows: Sequence[ParamRow], bound: Sequence[tuple[str, An
     return ProfiledPass(ends, sizes)
 
 
-def describe_layers(net: Any, rows: Sequence[ParamRow], passes: Sequence[ProfiledPass]) -> tuple[ProfiledLayer, ...]:
+def _describe_layers(net: Any, rows: Sequence[ParamRow], passes: Sequence[ProfiledPass]) -> tuple[ProfiledLayer, ...]:
     able = {layer.name: layer.support_vulkan for layer in net.layers()}
     described = []
     for place, row in enumerate(rows):

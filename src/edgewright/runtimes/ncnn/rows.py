@@ -22,7 +22,7 @@ def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
     trace = msgspec.json.decode((folder / TRACE).read_bytes(), type=NcnnTrace)
     rows = [ParamRow(layer.op, layer.name, layer.bottoms, layer.tops, {}) for layer in trace.layers]
     sources = join_rows(rows, graph)
-    layers = tuple(as_layer(place, *pair) for place, pair in enumerate(zip(trace.layers, sources, strict=True)))
+    layers = tuple(_as_layer(place, *pair) for place, pair in enumerate(zip(trace.layers, sources, strict=True)))
     return LayerReport(
         layers=layers,
         via=VIA,
@@ -32,7 +32,7 @@ def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
     )
 
 
-def as_layer(place: int, ran: ProfiledLayer, sources: tuple[str, ...]) -> Layer:
+def _as_layer(place: int, ran: ProfiledLayer, sources: tuple[str, ...]) -> Layer:
     """The CPU's own layers are seen to run; of Vulkan only ncnn's plan is known."""
     low, high = compute_median_bounds(ran.times_us)
     return Layer(

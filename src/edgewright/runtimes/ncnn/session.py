@@ -62,11 +62,11 @@ def load_net(param: Path, weights: Path, lightmode: bool, request: SessionReques
     Without `lightmode` ncnn keeps every blob until the extractor goes.
     """
     ncnn = import_ncnn()
-    reject_unknown_layers(ncnn, read_param(param))
+    _reject_unknown_layers(ncnn, read_param(param))
     if not weights.is_file():
         raise Rejected(f"the weights {weights.name} do not lie beside {param.name}")
     net = ncnn.Net()
-    set_options(ncnn, net.opt, request or SessionRequest(model=str(param), options={"storage": "fp32"}), weights)
+    _set_options(ncnn, net.opt, request or SessionRequest(model=str(param), options={"storage": "fp32"}), weights)
     net.opt.lightmode = lightmode
     if net.load_param(str(param)) != 0:
         raise Rejected(f"ncnn cannot read {param.name}")
@@ -75,7 +75,7 @@ def load_net(param: Path, weights: Path, lightmode: bool, request: SessionReques
     return net
 
 
-def set_options(ncnn: Any, options: Any, request: SessionRequest, weights: Path) -> None:
+def _set_options(ncnn: Any, options: Any, request: SessionRequest, weights: Path) -> None:
     """ncnn's half precision is on by default, even for weights in float32."""
     wish = request.options
     storage = wish.get("storage", "auto")
@@ -88,7 +88,7 @@ def set_options(ncnn: Any, options: Any, request: SessionRequest, weights: Path)
     options.use_winograd_convolution = wish.get("winograd", "on") == "on"
 
 
-def reject_unknown_layers(ncnn: Any, rows: Sequence[ParamRow]) -> None:
+def _reject_unknown_layers(ncnn: Any, rows: Sequence[ParamRow]) -> None:
     unknown = find_unknown_layers(ncnn, rows)
     if unknown:
         raise Rejected(f"this build of ncnn has no layer {', '.join(unknown)}")
@@ -112,7 +112,7 @@ def has_half_weights(weights: Path) -> bool:
     return False
 
 
-def find_notes(net: Any, request: SessionRequest) -> tuple[str, ...]:
+def _find_notes(net: Any, request: SessionRequest) -> tuple[str, ...]:
     """ncnn leaves aside without a word what it cannot do."""
     notes = []
     if request.options.get("vulkan", "off") == "on" and not net.opt.use_vulkan_compute:
@@ -149,7 +149,7 @@ class NcnnSession:
         self._bound: list[tuple[str, Any]] = []
         self._results: list[tuple[int, Any]] = []
         self._outputs = find_output_blobs(rows)
-        self.notes = find_notes(self._net, request)
+        self.notes = _find_notes(self._net, request)
         inputs = make_input_specs(rows, request.shapes)
         self.signature = Signature(inputs=inputs, outputs=self._output_specs(inputs, rows))
 

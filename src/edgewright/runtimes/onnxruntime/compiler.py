@@ -20,9 +20,9 @@ def compile_model(request: CompileRequest) -> Compiled:
     """See `contract.Runtime.compile`; NotConvertible with ONNX Runtime's own reason where it refuses the model."""
     import onnx
 
-    model = read_source(request)
+    model = _read_source(request)
     if request.precision == "fp16":
-        model = to_half(model)
+        model = _to_half(model)
     integer_ports: dict[str, IntegerPort] = {}
     notes: tuple[str, ...] = ()
     if request.options.get("io") == "integer":
@@ -34,13 +34,13 @@ def compile_model(request: CompileRequest) -> Compiled:
     save_model(model, Path(request.folder) / main)
     return Compiled(
         main=main,
-        io_map=map_io(SessionRequest(model=str(Path(request.folder) / main)), request, integer_ports),
+        io_map=_map_io(SessionRequest(model=str(Path(request.folder) / main)), request, integer_ports),
         tools={"onnx": onnx.__version__, "onnxruntime": version()},
         notes=notes,
     )
 
 
-def read_source(request: CompileRequest) -> Any:
+def _read_source(request: CompileRequest) -> Any:
     import onnx
 
     try:
@@ -49,7 +49,7 @@ def read_source(request: CompileRequest) -> Any:
         raise NotConvertible(f"the model cannot be read: {str(error).strip()[:300]}") from error
 
 
-def to_half(model: Any) -> Any:
+def _to_half(model: Any) -> Any:
     """Weights and activations in half precision, inputs and outputs as they were.
 
     By ONNX Runtime's own converter, which keeps operators in float32 that lose their meaning in half precision.
@@ -62,7 +62,7 @@ def to_half(model: Any) -> Any:
         raise NotConvertible(f"ONNX Runtime's converter to float16 fails: {str(error).strip()[:300]}") from error
 
 
-def map_io(session: SessionRequest, request: CompileRequest, integer_ports: Mapping[str, IntegerPort]) -> IoMap:
+def _map_io(session: SessionRequest, request: CompileRequest, integer_ports: Mapping[str, IntegerPort]) -> IoMap:
     """Inputs and outputs are the source's own; the shapes of the outputs are those that ONNX Runtime infers."""
     try:
         loaded = load_session(session, make_session_options(session))
@@ -70,12 +70,12 @@ def map_io(session: SessionRequest, request: CompileRequest, integer_ports: Mapp
         raise NotConvertible(f"ONNX Runtime refuses the model: {error}") from error
     signature = read_signature(loaded, request.shapes)
     return IoMap(
-        inputs=tuple(as_port(spec, integer_ports.get(spec.name)) for spec in signature.inputs),
-        outputs=tuple(as_port(spec, integer_ports.get(spec.name)) for spec in signature.outputs),
+        inputs=tuple(_as_port(spec, integer_ports.get(spec.name)) for spec in signature.inputs),
+        outputs=tuple(_as_port(spec, integer_ports.get(spec.name)) for spec in signature.outputs),
     )
 
 
-def as_port(spec: TensorSpec, integer_port: IntegerPort | None) -> Port:
+def _as_port(spec: TensorSpec, integer_port: IntegerPort | None) -> Port:
     """One that lies as in the source; the integers of an `edge` stand for the source's floats."""
     port = make_same_port(spec)
     if integer_port is None:

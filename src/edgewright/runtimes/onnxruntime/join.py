@@ -39,22 +39,22 @@ def find_source_nodes(ran: Sequence[ExecutedNode], graph: Sequence[GraphNode]) -
     next such tensors upstream was fused into the node. A change of layout computes nothing of the source.
     """
     source = SourceIndex.of(graph)
-    ends = [find_end_tensors(node, source) for node in ran]
+    ends = [_find_end_tensors(node, source) for node in ran]
     stops = {tensor for tensors in ends for tensor in tensors}
-    return [find_upstream_nodes(tensors, stops, source.producer) for tensors in ends]
+    return [_find_upstream_nodes(tensors, stops, source.producer) for tensors in ends]
 
 
-def find_end_tensors(node: ExecutedNode, source: SourceIndex) -> list[str]:
+def _find_end_tensors(node: ExecutedNode, source: SourceIndex) -> list[str]:
     """The source tensors that the node ends in, and those that an addition fused into it passes on the way."""
-    if is_layout_change(node, source):
+    if _is_layout_change(node, source):
         return []
     ends = [tensor for tensor in (*node.outputs, NCHWC.sub("", node.name)) if tensor in source.producer]
     if node.op in ("Conv", "FusedConv") and len(node.inputs) > ADDEND and node.inputs[ADDEND]:
-        return [follow(follow(tensor, "Add", source), node.activation, source) for tensor in ends]
-    return list(dict.fromkeys(ends)) or find_ends_by_name(node, source)
+        return [_follow(_follow(tensor, "Add", source), node.activation, source) for tensor in ends]
+    return list(dict.fromkeys(ends)) or _find_ends_by_name(node, source)
 
 
-def is_layout_change(node: ExecutedNode, source: SourceIndex) -> bool:
+def _is_layout_change(node: ExecutedNode, source: SourceIndex) -> bool:
     """Whether ONNX Runtime put the node in to change the layout; a Transpose may be the source's own, too."""
     if node.op.startswith("Reorder"):
         return True
@@ -62,22 +62,22 @@ def is_layout_change(node: ExecutedNode, source: SourceIndex) -> bool:
     return node.op == "Transpose" and "Transpose" not in producers and TOKEN.sub("", node.name) not in source.named
 
 
-def find_ends_by_name(node: ExecutedNode, source: SourceIndex) -> list[str]:
+def _find_ends_by_name(node: ExecutedNode, source: SourceIndex) -> list[str]:
     """The outputs of the source node whose name this one bears; of a quantised one, what its quantisation makes."""
     named = source.named.get(TOKEN.sub("", node.name))
     if named is None:
         return []
     ends = [tensor for tensor in named.outputs if tensor]
-    return [follow_to_quantize(tensor, source) for tensor in ends] if node.op.startswith("Q") else ends
+    return [_follow_to_quantize(tensor, source) for tensor in ends] if node.op.startswith("Q") else ends
 
 
-def follow(tensor: str, op: str, source: SourceIndex) -> str:
+def _follow(tensor: str, op: str, source: SourceIndex) -> str:
     """The output of the only `op` that reads the tensor, or the tensor itself."""
     found = [node for node in source.readers.get(tensor, ()) if node.op == op]
     return found[0].outputs[0] if len(found) == 1 else tensor
 
 
-def follow_to_quantize(tensor: str, source: SourceIndex) -> str:
+def _follow_to_quantize(tensor: str, source: SourceIndex) -> str:
     """The output of the QuantizeLinear at the end of the tensor's only way, or the tensor itself."""
     end = tensor
     for _ in range(len(ABSORBED) + 1):
@@ -90,7 +90,7 @@ def follow_to_quantize(tensor: str, source: SourceIndex) -> str:
     return tensor
 
 
-def find_upstream_nodes(ends: Sequence[str], stops: set[str], producer: Mapping[str, GraphNode]) -> tuple[str, ...]:
+def _find_upstream_nodes(ends: Sequence[str], stops: set[str], producer: Mapping[str, GraphNode]) -> tuple[str, ...]:
     """Names of the source nodes from `ends` upstream to the next stops, the most upstream first."""
     found: dict[str, None] = {}
     left = list(ends)

@@ -55,15 +55,15 @@ def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs:
     options.profile_file_prefix = str(folder / "profile")
     options.optimized_model_filepath = str(folder / "optimized.onnx")
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", EXTERNAL_FILE)
-    raw = load_session(request, options, name_nodes(Path(request.model), options))
-    warmup, runs_us = time_profiled(OnnxSession(raw, request), feeds, runs)
+    raw = load_session(request, options, _name_nodes(Path(request.model), options))
+    warmup, runs_us = _time_profiled(OnnxSession(raw, request), feeds, runs)
     Path(raw.end_profiling()).replace(folder / TRACE)
-    nodes = tuple(read_nodes(folder / "optimized.onnx"))
+    nodes = tuple(_read_nodes(folder / "optimized.onnx"))
     ran = OnnxruntimeProfile(provider=choose_provider(request.options), warmup=warmup, runs_us=runs_us, nodes=nodes)
     (folder / RAN).write_bytes(msgspec.json.encode(ran))
 
 
-def name_nodes(path: Path, options: Any) -> bytes | None:
+def _name_nodes(path: Path, options: Any) -> bytes | None:
     """The model with `OP#position` as the name of each nameless node, as `formats.onnx` tells the source graph.
 
     None where every node has a name, or where only ONNX Runtime itself can say what is wrong with the file.
@@ -86,7 +86,7 @@ def name_nodes(path: Path, options: Any) -> bytes | None:
     return bytes(model.SerializeToString())
 
 
-def time_profiled(session: OnnxSession, feeds: Mapping[str, Array], runs: int) -> tuple[int, tuple[float, ...]]:
+def _time_profiled(session: OnnxSession, feeds: Mapping[str, Array], runs: int) -> tuple[int, tuple[float, ...]]:
     """The number of inferences that came first to warm up, and the microseconds of those after them."""
     session.bind(feeds)
     warmup, deadline = 0, perf_counter_ns() + WARMUP_NS
@@ -101,7 +101,7 @@ def time_profiled(session: OnnxSession, feeds: Mapping[str, Array], runs: int) -
     return warmup, tuple(times)
 
 
-def read_nodes(path: Path) -> Iterable[ExecutedNode]:
+def _read_nodes(path: Path) -> Iterable[ExecutedNode]:
     import onnx
 
     model: Any = onnx.load(str(path), load_external_data=False)

@@ -28,18 +28,18 @@ def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
     ran = msgspec.json.decode((folder / RAN).read_bytes(), type=OnnxruntimeProfile)
     events = msgspec.json.decode((folder / TRACE).read_bytes())
     sources = index_by_name(ran.nodes, find_source_nodes(ran.nodes, graph))
-    found = group_executions(split_inferences(events)[ran.warmup :])
-    rows = tuple(layer_row(position, *seen, sources) for position, seen in enumerate(found))
+    found = _group_executions(split_inferences(events)[ran.warmup :])
+    rows = tuple(_layer_row(position, *seen, sources) for position, seen in enumerate(found))
     return LayerReport(
         layers=rows,
         via="profiler",
         whole_us=float(np.median(ran.runs_us)) if ran.runs_us else 0.0,
-        partitions=count_partitions([row.backend for row in rows]),
+        partitions=_count_partitions([row.backend for row in rows]),
         asked=ran.provider,
     )
 
 
-def group_executions(inferences: Sequence[Sequence[Execution]]) -> list[tuple[list[Execution], list[float]]]:
+def _group_executions(inferences: Sequence[Sequence[Execution]]) -> list[tuple[list[Execution], list[float]]]:
     """Per node its executions and their starts within the inference, in the order of its median start.
 
     Nodes are told apart by ONNX Runtime's number and not by their place in the order, which changes where operators
@@ -55,7 +55,7 @@ def group_executions(inferences: Sequence[Sequence[Execution]]) -> list[tuple[li
     return sorted(whole, key=lambda each: float(np.median(each[1])))
 
 
-def layer_row(position: int, executions: Sequence[Execution], starts: Sequence[float], sources: Sources) -> Layer:
+def _layer_row(position: int, executions: Sequence[Execution], starts: Sequence[float], sources: Sources) -> Layer:
     first = executions[0]
     times = [execution.duration for execution in executions]
     low, high = compute_median_bounds(times)
@@ -63,7 +63,7 @@ def layer_row(position: int, executions: Sequence[Execution], starts: Sequence[f
         position=position,
         name=first.node,
         op=first.op,
-        source_nodes=find_sources(first, sources),
+        source_nodes=_find_sources(first, sources),
         unit="CPU" if first.provider in ON_CPU else "UNKNOWN",
         backend=first.provider,
         evidence="measured",
@@ -76,14 +76,14 @@ def layer_row(position: int, executions: Sequence[Execution], starts: Sequence[f
     )
 
 
-def find_sources(execution: Execution, sources: Sources) -> tuple[str, ...]:
+def _find_sources(execution: Execution, sources: Sources) -> tuple[str, ...]:
     """Those of the node's name; the trace calls a nameless node by its operator and number."""
     if execution.node == f"{execution.op}_{execution.number}" and (execution.node, execution.op) not in sources:
         return sources.get(("", execution.op), ())
     return sources.get((execution.node, execution.op), ())
 
 
-def count_partitions(providers: Sequence[str]) -> int:
+def _count_partitions(providers: Sequence[str]) -> int:
     """Connected pieces that one provider ran in one go, in execution order."""
     changes = sum(before != after for before, after in itertools.pairwise(providers))
     return changes + 1 if providers else 0

@@ -41,7 +41,7 @@ def make_session_options(request: SessionRequest) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     options.intra_op_num_threads = request.threads
-    options.inter_op_num_threads = read_count(wish, "inter-op-threads")
+    options.inter_op_num_threads = _read_count(wish, "inter-op-threads")
     options.graph_optimization_level = getattr(
         onnxruntime.GraphOptimizationLevel, LEVELS[wish.get("optimization", "all")]
     )
@@ -53,7 +53,7 @@ def make_session_options(request: SessionRequest) -> Any:
     return options
 
 
-def read_count(options: Mapping[str, str], name: str) -> int:
+def _read_count(options: Mapping[str, str], name: str) -> int:
     """An option that counts something, 1 where it is not given; Rejected for what is not such a number."""
     text = options.get(name, "1")
     if not (text.isdecimal() and len(text) <= MOST_DIGITS and int(text) >= 1):
@@ -71,7 +71,7 @@ def load_session(request: SessionRequest, options: Any, content: bytes | None = 
     try:
         return onnxruntime.InferenceSession(content or request.model, options, providers=providers)
     except Exception as error:  # the library raises a dozen classes of its own
-        raise Rejected(first_line(error)) from error
+        raise Rejected(_first_line(error)) from error
 
 
 def choose_provider(options: Mapping[str, str]) -> str:
@@ -89,7 +89,7 @@ def choose_provider(options: Mapping[str, str]) -> str:
     return names.get(short.lower(), short) + "ExecutionProvider"
 
 
-def first_line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
@@ -102,7 +102,7 @@ class OnnxSession:
         self._feeds: dict[str, Any] = {}
         self._outputs: Sequence[Array] = ()
         self.signature = read_signature(session, request.shapes)
-        self.notes: Sequence[str] = provider_notes(session, request.options)
+        self.notes: Sequence[str] = _provider_notes(session, request.options)
         # Text cannot be bound; a model that takes it pays for handing its inputs over in each run.
         self._takes_text = any(spec.dtype == "str" for spec in self.signature.inputs)
         self.run: Callable[[], None] = self._run_fed if self._takes_text else self._run_bound()
@@ -114,7 +114,7 @@ class OnnxSession:
             self._feeds = dict(feeds)
             return
         # The values do not own their memory: they and the arrays beneath must live as long as they are bound.
-        self._feeds = {name: as_ort_value(name, array) for name, array in feeds.items()}
+        self._feeds = {name: _as_ort_value(name, array) for name, array in feeds.items()}
         self._binding.clear_binding_inputs()
         for name, value in self._feeds.items():
             self._binding.bind_ortvalue_input(name, value)
@@ -130,14 +130,14 @@ class OnnxSession:
 
     def fetch(self) -> dict[str, Array]:
         outputs = self._outputs if self._takes_text else self._binding.copy_outputs_to_cpu()
-        return {spec.name: as_plain(array) for spec, array in zip(self.signature.outputs, outputs, strict=True)}
+        return {spec.name: _as_plain(array) for spec, array in zip(self.signature.outputs, outputs, strict=True)}
 
     def close(self) -> None:
         self._feeds = {}
         del self.run, self._binding, self._session
 
 
-def as_ort_value(name: str, array: Array) -> Any:
+def _as_ort_value(name: str, array: Array) -> Any:
     """The array as ONNX Runtime takes it, in row order; a scalar stays one."""
     import numpy as np
     import onnxruntime
@@ -145,10 +145,10 @@ def as_ort_value(name: str, array: Array) -> Any:
     try:
         return onnxruntime.OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"))
     except RuntimeError as error:
-        raise Rejected(f"input '{name}' of type {array.dtype.name}: {first_line(error)}") from error
+        raise Rejected(f"input '{name}' of type {array.dtype.name}: {_first_line(error)}") from error
 
 
-def as_plain(array: Array) -> Array:
+def _as_plain(array: Array) -> Array:
     """Text comes as Python objects, which no file can take."""
     return array.astype(str) if array.dtype.kind == "O" else array
 
@@ -160,12 +160,12 @@ def open_session(request: SessionRequest) -> OnnxSession:
 
 def read_signature(session: Any, shapes: Mapping[str, Sequence[int]]) -> Signature:
     return Signature(
-        inputs=tuple(describe(arg, shapes.get(arg.name)) for arg in session.get_inputs()),
-        outputs=tuple(describe(arg, None) for arg in session.get_outputs()),
+        inputs=tuple(_describe(arg, shapes.get(arg.name)) for arg in session.get_inputs()),
+        outputs=tuple(_describe(arg, None) for arg in session.get_outputs()),
     )
 
 
-def describe(arg: Any, shape: Sequence[int] | None) -> TensorSpec:
+def _describe(arg: Any, shape: Sequence[int] | None) -> TensorSpec:
     if not arg.type.startswith("tensor("):
         raise Rejected(f"'{arg.name}' is a {arg.type}; only tensors can be fed and measured")
     dtype = DTYPES.get(arg.type, arg.type.removeprefix("tensor(").removesuffix(")"))
@@ -173,7 +173,7 @@ def describe(arg: Any, shape: Sequence[int] | None) -> TensorSpec:
     return TensorSpec(name=arg.name, dtype=dtype, shape=tuple(sizes))
 
 
-def provider_notes(session: Any, options: Mapping[str, str]) -> tuple[str, ...]:
+def _provider_notes(session: Any, options: Mapping[str, str]) -> tuple[str, ...]:
     """ONNX Runtime falls back without a word: an absent provider only misses from the list it gives back."""
     wanted = choose_provider(options)
     given = session.get_providers()

@@ -29,14 +29,14 @@ def split_inferences(events: Iterable[Mapping[str, Any]]) -> list[list[Execution
     current: list[Execution] = []
     for event in events:
         if event.get("name") == "model_run":
-            done.append(sorted(remove_subgraph_kernels(current), key=lambda execution: execution.begin))
+            done.append(sorted(_remove_subgraph_kernels(current), key=lambda execution: execution.begin))
             current = []
         elif event.get("cat") == "Node" and event["name"].endswith(KERNEL):
-            current.append(read_execution(event))
+            current.append(_read_execution(event))
     return done
 
 
-def read_execution(event: Mapping[str, Any]) -> Execution:
+def _read_execution(event: Mapping[str, Any]) -> Execution:
     args = event["args"]
     size = args.get("output_size")
     return Execution(
@@ -51,7 +51,7 @@ def read_execution(event: Mapping[str, Any]) -> Execution:
     )
 
 
-def remove_subgraph_kernels(executions: Sequence[Execution]) -> list[Execution]:
+def _remove_subgraph_kernels(executions: Sequence[Execution]) -> list[Execution]:
     """Without the kernels of the graphs inside If, Loop and Scan: their time is in that of their container.
 
     A kernel is told when it ends. So what was told before its container and began within it, on the same thread,

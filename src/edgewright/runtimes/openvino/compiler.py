@@ -25,16 +25,16 @@ UNKNOWN = "No conversion rule found for operations: "
 
 def compile_model(request: CompileRequest) -> Compiled:
     """See `contract.Runtime.compile`. A QDQ model stays quantised and runs in INT8; no other becomes so."""
-    check_precision(request)
+    _check_precision(request)
     library = import_library()
     core = library.Core()
-    model = read_source(core, request)
+    model = _read_source(core, request)
     fix_pools(model)
-    name_decomposed_nodes(model)
+    _name_decomposed_nodes(model)
     path = Path(request.folder) / f"{request.stem}.xml"
     try:
         library.save_model(model, str(path), compress_to_fp16=request.precision == "fp16")
-        io_map = check_loads(core, path, OnnxFile(Path(request.source)).signature())
+        io_map = _check_loads(core, path, OnnxFile(Path(request.source)).signature())
     except NotConvertible:
         remove(path)
         raise
@@ -49,7 +49,7 @@ def compile_model(request: CompileRequest) -> Compiled:
     )
 
 
-def check_precision(request: CompileRequest) -> None:
+def _check_precision(request: CompileRequest) -> None:
     """NotConvertible for a precision that only the source could bring and does not."""
     if request.precision in FLOATS:
         return
@@ -64,7 +64,7 @@ def remove(path: Path) -> None:
         path.with_suffix(suffix).unlink(missing_ok=True)
 
 
-def read_source(core: Any, request: CompileRequest) -> Any:
+def _read_source(core: Any, request: CompileRequest) -> Any:
     """OpenVINO's graph of the source; NotConvertible names the operators that it does not know, and their nodes."""
     try:
         return core.read_model(request.source)
@@ -72,7 +72,7 @@ def read_source(core: Any, request: CompileRequest) -> Any:
         unknown = find_unknown(str(error))
         if not unknown:
             raise NotConvertible(f"OpenVINO cannot read the model: {get_error_text(error)}") from error
-        why = "\n".join(explain(op, request.source) for op in unknown)
+        why = "\n".join(_explain(op, request.source) for op in unknown)
         raise NotConvertible(why, "write it with operators that OpenVINO knows, or leave it out") from error
 
 
@@ -83,19 +83,19 @@ def find_unknown(text: str) -> list[str]:
     return [name.strip().rpartition("-")[0] or name.strip() for name in names if name.strip()]
 
 
-def explain(op: str, source: str) -> str:
-    nodes = [node.name for node in read_nodes(source) if node.op_type == op.rpartition(".")[2]]
+def _explain(op: str, source: str) -> str:
+    nodes = [node.name for node in _read_nodes(source) if node.op_type == op.rpartition(".")[2]]
     shown = ", ".join(f"'{name}'" for name in nodes[:3]) + (f" and {len(nodes) - 3} more" if len(nodes) > 3 else "")
     return f"{op}: OpenVINO has no rule for it" + (f" (node {shown})" if nodes else "")
 
 
-def read_nodes(source: str) -> Any:
+def _read_nodes(source: str) -> Any:
     import onnx
 
     return onnx.load(source, load_external_data=False).graph.node
 
 
-def name_decomposed_nodes(model: Any) -> None:
+def _name_decomposed_nodes(model: Any) -> None:
     """Call the parts that a node was taken apart into `NODE/Multiply`, after the next operator that bears a name.
 
     OpenVINO numbers them (`Multiply_41`), and numbers in the same way what it makes later, when it loads the file: two
@@ -106,24 +106,24 @@ def name_decomposed_nodes(model: Any) -> None:
     owners: dict[str, str] = {}
     for op in reversed(ops):  # what reads an operator comes before it
         own, name = op.get_name(), op.get_friendly_name()
-        owners[own] = name if name != own else find_owner(op, owners)
+        owners[own] = name if name != own else _find_owner(op, owners)
         if name == own and op.get_type_name() != "Constant":
-            op.set_friendly_name(free_name(f"{owners[own]}/{op.get_type_name()}", taken))
+            op.set_friendly_name(_free_name(f"{owners[own]}/{op.get_type_name()}", taken))
             taken.add(op.get_friendly_name())
 
 
-def find_owner(op: Any, owners: Mapping[str, str]) -> str:
+def _find_owner(op: Any, owners: Mapping[str, str]) -> str:
     """The first by alphabet: OpenVINO tells the readers in no order."""
     readers = {to.get_node().get_name() for port in op.outputs() for to in port.get_target_inputs()}
     return min((owners[reader] for reader in readers), default="")
 
 
-def free_name(name: str, taken: Container[str]) -> str:
+def _free_name(name: str, taken: Container[str]) -> str:
     """The name, or the first that is free of it with a number behind."""
     return next(one for one in chain([name], (f"{name}#{i}" for i in count(2))) if one not in taken)
 
 
-def check_loads(core: Any, path: Path, source: Signature) -> IoMap:
+def _check_loads(core: Any, path: Path, source: Signature) -> IoMap:
     """Load what was written, once, as a session will; NotConvertible where OpenVINO's own CPU refuses it."""
     request = SessionRequest(model=str(path))
     try:

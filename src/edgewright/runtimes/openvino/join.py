@@ -22,26 +22,26 @@ def find_source_nodes(
     several rows. Source nodes that no operator stands for were folded into those that read their outputs, or dropped
     because they compute nothing.
     """
-    named = name_sources(operators, graph)
-    direct = [find_named(one.originals, named) for one in executed]
+    named = _name_sources(operators, graph)
+    direct = [_find_named(one.originals, named) for one in executed]
     claimed = {node for nodes in direct for node in nodes}
     order = {node.name: place for place, node in enumerate(graph)}
     result = []
     for place, one in enumerate(executed):
-        nodes = direct[place] | folded_into(direct[place], claimed, graph)
+        nodes = direct[place] | _folded_into(direct[place], claimed, graph)
         claimed |= nodes
         if not nodes and one.kind not in BETWEEN:
-            nodes = next_downstream(place, executed, direct)
+            nodes = _next_downstream(place, executed, direct)
         result.append(tuple(sorted(nodes, key=order.__getitem__)))
     return result
 
 
-def find_named(originals: str, named: Mapping[str, set[str]]) -> set[str]:
+def _find_named(originals: str, named: Mapping[str, set[str]]) -> set[str]:
     names = split_names(originals, named)
     return {node for name in names for node in named.get(name, set()) or named.get(PORT.sub("", name), set())}
 
 
-def next_downstream(place: int, executed: Sequence[ExecutedOperator], direct: Sequence[set[str]]) -> set[str]:
+def _next_downstream(place: int, executed: Sequence[ExecutedOperator], direct: Sequence[set[str]]) -> set[str]:
     """The source nodes of the nearest operators downstream that have some."""
     seen, left, found = {place}, deque([place]), set[str]()
     while left:
@@ -53,16 +53,16 @@ def next_downstream(place: int, executed: Sequence[ExecutedOperator], direct: Se
     return found
 
 
-def name_sources(operators: Sequence[OpenvinoOperator], graph: Sequence[GraphNode]) -> dict[str, set[str]]:
+def _name_sources(operators: Sequence[OpenvinoOperator], graph: Sequence[GraphNode]) -> dict[str, set[str]]:
     """The source nodes by the names of the file's operators."""
     producers = {tensor: node.name for node in graph for tensor in node.outputs if tensor}
     found: dict[str, set[str]] = {}
     for place, operator in enumerate(operators):
-        found.setdefault(operator.name, set()).update(find_sources(place, operators, producers))
+        found.setdefault(operator.name, set()).update(_find_sources(place, operators, producers))
     return found
 
 
-def find_sources(place: int, operators: Sequence[OpenvinoOperator], producers: Mapping[str, str]) -> set[str]:
+def _find_sources(place: int, operators: Sequence[OpenvinoOperator], producers: Mapping[str, str]) -> set[str]:
     """The nodes that make the operator's tensors; where it makes none, it is a part of the next ones downstream."""
     seen, left, found = {place}, deque([place]), set[str]()
     while left:
@@ -89,7 +89,7 @@ def split_names(text: str, known: Iterable[str]) -> list[str]:
     return [name for name in names if name]
 
 
-def folded_into(nodes: set[str], claimed: set[str], graph: Sequence[GraphNode]) -> set[str]:
+def _folded_into(nodes: set[str], claimed: set[str], graph: Sequence[GraphNode]) -> set[str]:
     """The unclaimed source nodes upstream of `nodes`, up to the next claimed ones."""
     producers = {tensor: node for node in graph for tensor in node.outputs if tensor}
     by_name = {node.name: node for node in graph}

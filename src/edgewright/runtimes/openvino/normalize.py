@@ -13,15 +13,15 @@ def fix_pools(model: Any) -> None:
         facts = op.get_attributes()
         kind = (op.get_type_name(), facts.get("rounding_type"))
         if kind == ("MaxPool", "ceil"):
-            replace(op, rebuild_max(op, facts))
+            _replace(op, _rebuild_max(op, facts))
         elif kind == ("AvgPool", "ceil_torch") and not facts["exclude-pad"]:
-            replace(op, rebuild_average(op, facts))
+            _replace(op, _rebuild_average(op, facts))
     model.validate_nodes_and_infer_types()
 
 
-def rebuild_max(op: Any, facts: dict[str, Any]) -> Any:
+def _rebuild_max(op: Any, facts: dict[str, Any]) -> Any:
     """Leave out a last window that begins behind the input: OpenVINO fills it with the lowest float."""
-    return operators().max_pool(
+    return _operators().max_pool(
         op.input_value(0),
         facts["strides"],
         facts["dilations"],
@@ -35,7 +35,7 @@ def rebuild_max(op: Any, facts: dict[str, Any]) -> Any:
     )
 
 
-def rebuild_average(op: Any, facts: dict[str, Any]) -> Any:
+def _rebuild_average(op: Any, facts: dict[str, Any]) -> Any:
     """Divide a last window that reaches over the padding by what lies within: OpenVINO divides by the whole window.
 
     The padding becomes a part of the input, so that only what lies behind it is left out; a last window that begins in
@@ -44,19 +44,21 @@ def rebuild_average(op: Any, facts: dict[str, Any]) -> Any:
     source, none = op.input_value(0), [0] * len(facts["kernel"])
     if any((*facts["pads_begin"], *facts["pads_end"])):
         ends = [[0, 0, *facts[side]] for side in ("pads_begin", "pads_end")]
-        source = operators().pad(source, *ends, "constant", operators().constant(0.0, op.get_element_type())).output(0)
-    pool = operators().avg_pool(source, facts["strides"], none, none, facts["kernel"], True, "ceil_torch", "explicit")
+        source = (
+            _operators().pad(source, *ends, "constant", _operators().constant(0.0, op.get_element_type())).output(0)
+        )
+    pool = _operators().avg_pool(source, facts["strides"], none, none, facts["kernel"], True, "ceil_torch", "explicit")
     shape = op.get_output_partial_shape(0)
     if shape.is_dynamic or shape == pool.get_output_partial_shape(0):
         return pool
-    return operators().slice(pool, [0] * len(shape), shape.to_shape(), [1] * len(shape))
+    return _operators().slice(pool, [0] * len(shape), shape.to_shape(), [1] * len(shape))
 
 
-def operators() -> Any:
+def _operators() -> Any:
     return import_module("openvino.opset14")
 
 
-def replace(old: Any, new: Any) -> None:
+def _replace(old: Any, new: Any) -> None:
     """Put `new` in the place of `old`, under its name and with its tensors' names."""
     new.set_friendly_name(old.get_friendly_name())
     tensors = [port.get_names() for port in old.outputs()]

@@ -75,12 +75,12 @@ def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs:
     """Leave `ran.json` (`Ran`) in `folder`."""
     core = import_library().Core()
     model = read_model(core, request)
-    operators = read_operators(model)
+    operators = _read_operators(model)
     samples: list[InferenceSample] = []
     for size in split_runs(runs):
         session = OpenvinoSession(core, model, request, count=True)
         session.bind(feeds)
-        device, executed = list_execution_devices(session.compiled)[0], read_executed(session.compiled)
+        device, executed = list_execution_devices(session.compiled)[0], _read_executed(session.compiled)
         samples += run_block(session, device, [one.name for one in executed], size)
         session.close()
     asked = request.options.get("device", "CPU")
@@ -88,13 +88,13 @@ def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs:
         asked=device if asked == "AUTO" else asked,
         device=device,
         wholes_us=tuple(sample.whole for sample in samples),
-        executed=tuple(with_samples(executed, samples)),
+        executed=tuple(_with_samples(executed, samples)),
         operators=operators,
     )
     (folder / RAN).write_bytes(msgspec.json.encode(ran))
 
 
-def with_samples(
+def _with_samples(
     executed: Sequence[ExecutedOperator], samples: Sequence[InferenceSample]
 ) -> Iterator[ExecutedOperator]:
     """Every block compiles to the same operators in the same order, though some of their names are numbered anew."""
@@ -114,16 +114,16 @@ def run_block(session: OpenvinoSession, device: str, names: Sequence[str], size:
         session.run()
     if not device.startswith("CPU"):
         for _ in range(size):
-            yield InferenceSample(time_run(session), read_counters(session, names))
+            yield InferenceSample(_time_run(session), _read_counters(session, names))
         return
-    before = restore_sums(read_counters(session, names), WARMUP_RUNS)
-    whole_times = [time_run(session) for _ in range(size)]
-    after = restore_sums(read_counters(session, names), WARMUP_RUNS + size)
+    before = restore_sums(_read_counters(session, names), WARMUP_RUNS)
+    whole_times = [_time_run(session) for _ in range(size)]
+    after = restore_sums(_read_counters(session, names), WARMUP_RUNS + size)
     times = [max(end - begin, 0.0) / size for begin, end in zip(before, after, strict=True)]
     yield InferenceSample(sum(whole_times) / size, times)
 
 
-def time_run(session: OpenvinoSession) -> float:
+def _time_run(session: OpenvinoSession) -> float:
     begin = perf_counter_ns()
     session.run()
     return (perf_counter_ns() - begin) / 1e3
@@ -134,7 +134,7 @@ def restore_sums(means: Sequence[float], count: int) -> list[float]:
     return [mean * count + (count - 1) / 2 if mean else 0.0 for mean in means]
 
 
-def read_counters(session: OpenvinoSession, names: Sequence[str]) -> list[float]:
+def _read_counters(session: OpenvinoSession, names: Sequence[str]) -> list[float]:
     """OpenVINO's time of each operator in microseconds, 0 for one under a microsecond.
 
     Of operators with the same name, the first in the counters is the first in the graph.
@@ -146,7 +146,7 @@ def read_counters(session: OpenvinoSession, names: Sequence[str]) -> list[float]
     return [next(left.get(name, iter(())), 0.0) for name in names]
 
 
-def read_executed(compiled: Any) -> list[ExecutedOperator]:
+def _read_executed(compiled: Any) -> list[ExecutedOperator]:
     """The operators of the executed graph that do work, in the order of execution."""
     found: list[tuple[int, Any, dict[str, str]]] = []
     constant: set[str] = set()
@@ -165,7 +165,7 @@ def read_executed(compiled: Any) -> list[ExecutedOperator]:
             kind=facts["layerType"],
             primitive=facts.get("primitiveType", ""),
             originals=facts.get("originalLayersNames", ""),
-            readers=find_readers(op, places),
+            readers=_find_readers(op, places),
         )
         for _, op, facts in found
     ]
@@ -177,19 +177,19 @@ def is_constant(op: Any, kind: str, constant: Collection[str]) -> bool:
     return kind == "Const" or (bool(inputs) and all(name in constant for name in inputs))
 
 
-def find_readers(op: Any, places: Mapping[str, int]) -> tuple[int, ...]:
+def _find_readers(op: Any, places: Mapping[str, int]) -> tuple[int, ...]:
     names = {to.get_node().get_name() for port in op.outputs() for to in port.get_target_inputs()}
     return tuple(sorted(places[name] for name in names if name in places))
 
 
-def read_operators(model: Any) -> tuple[OpenvinoOperator, ...]:
+def _read_operators(model: Any) -> tuple[OpenvinoOperator, ...]:
     ops = model.get_ordered_ops()
     places = {op.get_name(): place for place, op in enumerate(ops)}  # OpenVINO's own names are unique
     return tuple(
         OpenvinoOperator(
             name=op.get_friendly_name(),
             tensors=tuple(sorted({name for port in op.outputs() for name in port.get_names()})),
-            readers=find_readers(op, places),
+            readers=_find_readers(op, places),
         )
         for op in ops
     )

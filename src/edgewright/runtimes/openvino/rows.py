@@ -21,7 +21,7 @@ def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
     ran = msgspec.json.decode((folder / RAN).read_bytes(), type=OpenvinoProfile)
     sources = find_source_nodes(ran.executed, ran.operators, graph)
     rows = [
-        layer_row(position, one, nodes, ran.device)
+        _layer_row(position, one, nodes, ran.device)
         for position, (one, nodes) in enumerate(zip(ran.executed, sources, strict=True))
     ]
     return LayerReport(
@@ -29,20 +29,20 @@ def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
         via="profiler",
         whole_us=float(np.median(ran.wholes_us)) if ran.wholes_us else 0.0,
         partitions=1 if rows else 0,
-        asked=name_backend(ran.asked),
+        asked=_name_backend(ran.asked),
     )
 
 
-def layer_row(position: int, one: ExecutedOperator, nodes: tuple[str, ...], device: str) -> Layer:
+def _layer_row(position: int, one: ExecutedOperator, nodes: tuple[str, ...], device: str) -> Layer:
     samples = one.samples_us or (0.0,)
     low, high = compute_median_bounds(samples)
     return Layer(
         position=position,
         name=one.name,
-        op=name_operator(one),
+        op=_name_operator(one),
         source_nodes=nodes,
         unit=UNITS.get(device.split(".")[0], "UNKNOWN"),
-        backend=name_backend(device),
+        backend=_name_backend(device),
         evidence="measured",
         start_us=None,
         median_us=float(np.median(samples)),
@@ -52,11 +52,11 @@ def layer_row(position: int, one: ExecutedOperator, nodes: tuple[str, ...], devi
     )
 
 
-def name_operator(one: ExecutedOperator) -> str:
+def _name_operator(one: ExecutedOperator) -> str:
     """The operator with its kernel and precision, where OpenVINO tells one: `Convolution (brgconv_avx512_f32)`."""
     untold = not one.primitive or one.primitive.startswith(("unknown", "undef"))
     return one.kind if untold else f"{one.kind} ({one.primitive})"
 
 
-def name_backend(device: str) -> str:
+def _name_backend(device: str) -> str:
     return f"OpenVINO {device.split('.')[0]}"

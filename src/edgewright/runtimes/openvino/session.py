@@ -41,7 +41,7 @@ class OpenvinoSession:
     def __init__(self, core: Any, model: Any, request: SessionRequest, *, count: bool = False) -> None:
         """Compile the model for its device; with `count` OpenVINO counts the time of each operator."""
         self.device, notes = choose_device(core, request.options)
-        self.compiled = compile_for(core, model, self.device, configure(request, self.device, count=count))
+        self.compiled = _compile_for(core, model, self.device, configure(request, self.device, count=count))
         self.request = self.compiled.create_infer_request()
         self.signature = read_signature(self.compiled)
         self.notes: Sequence[str] = (*notes, *compare_settings(self.compiled, request))
@@ -76,7 +76,7 @@ def read_model(core: Any, request: SessionRequest) -> Any:
     """OpenVINO's graph with the free sizes of the inputs fixed; Rejected with OpenVINO's words."""
     try:
         model = core.read_model(request.model)
-        shapes = {port_name(port): port for port in model.inputs if port.partial_shape.is_dynamic}
+        shapes = {_port_name(port): port for port in model.inputs if port.partial_shape.is_dynamic}
         fixed = {name: list(request.shapes[name]) for name in shapes if name in request.shapes}
         if fixed:
             model.reshape(fixed)
@@ -85,7 +85,7 @@ def read_model(core: Any, request: SessionRequest) -> Any:
     return model
 
 
-def compile_for(core: Any, model: Any, device: str, config: Mapping[str, object]) -> Any:
+def _compile_for(core: Any, model: Any, device: str, config: Mapping[str, object]) -> Any:
     """OpenVINO's `CompiledModel`; Rejected with OpenVINO's words."""
     try:
         return core.compile_model(model, device, dict(config))
@@ -137,10 +137,10 @@ def compare_settings(compiled: Any, request: SessionRequest) -> tuple[str, ...]:
     """What OpenVINO made of the request without a word: other precision, fewer threads; what AUTO chose."""
     notes = []
     wanted = request.options.get("inference-precision", "f32")
-    given = setting(compiled, "INFERENCE_PRECISION_HINT")
+    given = _setting(compiled, "INFERENCE_PRECISION_HINT")
     if given is not None and (name := given.get_type_name()) not in (wanted, "dynamic"):
         notes.append(f"{wanted} was asked for and the device computes in {name}")
-    threads = setting(compiled, "INFERENCE_NUM_THREADS")
+    threads = _setting(compiled, "INFERENCE_NUM_THREADS")
     if threads is not None and threads < request.threads:
         notes.append(f"{request.threads} threads were asked for and OpenVINO takes {threads}")
     if request.options.get("device") == "AUTO":
@@ -148,7 +148,7 @@ def compare_settings(compiled: Any, request: SessionRequest) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def setting(compiled: Any, name: str) -> Any:
+def _setting(compiled: Any, name: str) -> Any:
     """A property of the compiled model; None where its device does not have it."""
     return compiled.get_property(name) if name in compiled.get_property("SUPPORTED_PROPERTIES") else None
 
@@ -160,18 +160,18 @@ def list_execution_devices(compiled: Any) -> list[str]:
 
 def read_signature(model: Any) -> Signature:
     return Signature(
-        inputs=tuple(describe(port, port_name(port)) for port in model.inputs),
-        outputs=tuple(describe(port, port_name(port)) for port in model.outputs),
+        inputs=tuple(_describe(port, _port_name(port)) for port in model.inputs),
+        outputs=tuple(_describe(port, _port_name(port)) for port in model.outputs),
     )
 
 
-def port_name(port: Any) -> str:
+def _port_name(port: Any) -> str:
     """The tensor's name; of several (a removed no-op leaves both its ends'), the first by alphabet."""
     names = sorted(port.get_names())
     return str(names[0]) if names else str(port.node.get_friendly_name())
 
 
-def describe(port: Any, name: str) -> TensorSpec:
+def _describe(port: Any, name: str) -> TensorSpec:
     kind = port.element_type.get_type_name()
     if kind == "string":
         raise Rejected(f"'{name}' is text, which OpenVINO takes only through tokenizer extensions")

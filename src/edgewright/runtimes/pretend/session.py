@@ -33,11 +33,11 @@ class PretendSession:
     def __init__(self, request: SessionRequest) -> None:
         wish = request.options
         self._fail = wish.get("fail", "never")
-        self._latency_us = read_number(wish, "latency-us", 200)
-        self._noise = read_number(wish, "noise", 0.02)
-        self._warmup = read_number(wish, "warmup", 0)
-        self._throttle = read_number(wish, "throttle", 0)
-        self._random = random.Random(read_number(wish, "seed", 0))  # noqa: S311 - made-up times, no secrets
+        self._latency_us = _read_number(wish, "latency-us", 200)
+        self._noise = _read_number(wish, "noise", 0.02)
+        self._warmup = _read_number(wish, "warmup", 0)
+        self._throttle = _read_number(wish, "throttle", 0)
+        self._random = random.Random(_read_number(wish, "seed", 0))  # noqa: S311 - made-up times, no secrets
         self._count = 0
         self._feeds: dict[str, Array] = {}
         self.signature = Signature(inputs=(), outputs=(TensorSpec(name="sums", dtype="float64", shape=("",)),))
@@ -48,7 +48,7 @@ class PretendSession:
 
     def run(self) -> None:
         fail(self._fail, "run")
-        wait_us(self.next_us())
+        _wait_us(self.next_us())
 
     def next_us(self) -> float:
         """Time of the next inference: median × spread × what warm-up and throttling add."""
@@ -65,7 +65,7 @@ class PretendSession:
         self._feeds = {}
 
 
-def read_number(options: Mapping[str, str], name: str, default: float) -> float:
+def _read_number(options: Mapping[str, str], name: str, default: float) -> float:
     """An option that is a finite number and not negative; Rejected for anything else."""
     text = options.get(name, str(default))
     try:
@@ -82,7 +82,7 @@ def open_session(request: SessionRequest) -> PretendSession:
     return PretendSession(request)
 
 
-def wait_us(duration_us: float) -> None:
+def _wait_us(duration_us: float) -> None:
     end = perf_counter_ns() + int(duration_us * 1e3)
     while perf_counter_ns() < end:
         pass
@@ -144,7 +144,7 @@ def profile(request: SessionRequest, feeds: Mapping[str, Array], runs: int, fold
         begin = perf_counter_ns()
         session.run()
         times.append((perf_counter_ns() - begin) / 1e3)
-    trace = {"runs_us": times, "fallback": read_number(request.options, "fallback", 0)}
+    trace = {"runs_us": times, "fallback": _read_number(request.options, "fallback", 0)}
     (folder / "trace.json").write_bytes(msgspec.json.encode(trace))
 
 

@@ -216,11 +216,11 @@ def _record_faults(run: Run, record_output: RunOutput, made: Mapping[str, RunOut
         yield "the files of its artifact are not those that the artifact's record names"
     elif run.model is None or record.source.sha256 != run.model.sha256:
         yield "its artifact was made from another model"
-    elif {output.model_id for output in made.values()} != {compute_artifact_hash(record)}:
+    elif {output.model_id for output in made.values()} != {_compute_artifact_hash(record)}:
         yield "its artifact is not the model that it claims to be: the hash differs"
 
 
-def compute_artifact_hash(record: Artifact) -> str:
+def _compute_artifact_hash(record: Artifact) -> str:
     """Return the hash of an artifact as a model, from those that its record names."""
     names = sorted(record.files, key=lambda name: (name != record.main, name))
     return join_hashes([record.files[name] for name in names])

@@ -174,11 +174,11 @@ def _read_json(folder: Path) -> bytes:
     if _read_stated_checksum(folder) != _hash_file(path)[0]:
         _reject(folder, "run.json is not the file that SHA256SUMS states", None)
     data = path.read_bytes()
-    budget.check_bytes(estimate_memory_bytes(data), what)
+    budget.check_bytes(_estimate_memory_bytes(data), what)
     return data
 
 
-def estimate_memory_bytes(data: bytes) -> int:
+def _estimate_memory_bytes(data: bytes) -> int:
     """The memory that reading this JSON may take: every value is behind a comma, a colon or a bracket."""
     return _BYTES_PER_BYTE * len(data) + _BYTES_PER_VALUE * sum(map(data.count, (b",", b":", b"[", b"{")))
 

@@ -44,13 +44,13 @@ def strip_folders(run: Run) -> Run:
     known = list_known_folders(run)
 
     def strip(value: Any) -> Any:
-        return strip_value(value, known)
+        return _strip_value(value, known)
 
     return replace(
         run,
-        model=run.model and replace(run.model, path=get_base_name(run.model.path)),
+        model=run.model and replace(run.model, path=_get_base_name(run.model.path)),
         device=run.device and replace(run.device, facts=strip(run.device.facts)),
-        plan=strip_value(run.plan, known, FILE_KEYS),
+        plan=_strip_value(run.plan, known, FILE_KEYS),
         environment={
             name: strip_variables(one) if name == "variables" else strip(one) for name, one in run.environment.items()
         },
@@ -76,25 +76,25 @@ def strip_bytes(role: str, data: bytes, run: Run) -> bytes:
         value = msgspec.json.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return strip_text(data.decode("utf-8", "surrogateescape"), known).encode("utf-8", "surrogateescape")
-    strip = strip_value(value, known, FILE_KEYS if role in TRAINING_ROLES else ())
+    strip = _strip_value(value, known, FILE_KEYS if role in TRAINING_ROLES else ())
     return data if strip == value else msgspec.json.encode(strip)
 
 
-def strip_value(value: Any, known: Collection[str], keys: Collection[str] = (), key: str = "") -> Any:
+def _strip_value(value: Any, known: Collection[str], keys: Collection[str] = (), key: str = "") -> Any:
     """Return JSON values with the folders of all texts removed; under `keys` also those of relative paths."""
     if isinstance(value, dict):
-        return {name: strip_value(one, known, keys, str(name)) for name, one in value.items()}
+        return {name: _strip_value(one, known, keys, str(name)) for name, one in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(strip_value(one, known, keys, key) for one in value)
+        return type(value)(_strip_value(one, known, keys, key) for one in value)
     if isinstance(value, str):
-        return get_base_name(value) if key in keys and is_path(value) else strip_text(value, known)
+        return _get_base_name(value) if key in keys and _is_path(value) else strip_text(value, known)
     return value
 
 
 def strip_variables(value: Any) -> Any:
     """Return environment variables with every absolute path in them reduced to its last part."""
     if not isinstance(value, dict):
-        return strip_value(value, ())
+        return _strip_value(value, ())
     return {
         name: _shorten_paths(one, ROOT_FOLDERS, anywhere=True) if isinstance(one, str) else one
         for name, one in value.items()
@@ -130,10 +130,10 @@ def _keep_last_part(rest: str, *, short: bool = False) -> str:
     return f"{PLACEHOLDER}/{parts[-1]}"
 
 
-def is_path(text: str) -> bool:
+def _is_path(text: str) -> bool:
     return "/" in text or "\\" in text
 
 
-def get_base_name(text: str) -> str:
+def _get_base_name(text: str) -> str:
     """Return the last part of a path of any system."""
     return PureWindowsPath(text).name or text

@@ -27,9 +27,9 @@ def open_npz(path: Path, task: Task) -> RawSamples:
         hint = "make it again: numpy.savez(FILE, NAME=array, labels=labels)"
         raise DataError(f"{path} cannot be read as .npz", str(error), hint) from None
     labels = next((arrays.pop(word) for word in LABEL_ARRAY_NAMES if word in arrays), None)
-    chosen = choose_arrays(arrays, path, task)
-    count = count_entries(chosen, labels, path)
-    given: list[Label] = [None] * count if labels is None else convert_labels(np.asarray(labels), path, task)
+    chosen = _choose_arrays(arrays, path, task)
+    count = _count_entries(chosen, labels, path)
+    given: list[Label] = [None] * count if labels is None else _convert_labels(np.asarray(labels), path, task)
 
     def fetch(index: int) -> dict[str, Array]:
         return {name: np.asarray(array[index]) for name, array in chosen.items()}
@@ -39,7 +39,7 @@ def open_npz(path: Path, task: Task) -> RawSamples:
     return RawSamples(names, given.__getitem__, labels is not None, fetch, sha256(content.encode()).hexdigest(), notes)
 
 
-def choose_arrays(arrays: Mapping[str, Array], path: Path, task: Task) -> dict[str, Array]:
+def _choose_arrays(arrays: Mapping[str, Array], path: Path, task: Task) -> dict[str, Array]:
     """One array for each input by its name; with a single input the only array there is."""
     names = [one.name for one in task.inputs]
     derived = [name for one in task.inputs for name in (getattr(one, "mask", ""), getattr(one, "segments", "")) if name]
@@ -54,7 +54,7 @@ def choose_arrays(arrays: Mapping[str, Array], path: Path, task: Task) -> dict[s
     return {name: arrays[name] for name in (*names, *derived) if name in arrays}
 
 
-def count_entries(arrays: Mapping[str, Array], labels: Array | None, path: Path) -> int:
+def _count_entries(arrays: Mapping[str, Array], labels: Array | None, path: Path) -> int:
     every = {**arrays, **({"labels": labels} if labels is not None else {})}
     counts = {name: len(array) if array.ndim else 0 for name, array in every.items()}
     if len(set(counts.values())) != 1:
@@ -64,7 +64,7 @@ def count_entries(arrays: Mapping[str, Array], labels: Array | None, path: Path)
     return next(iter(counts.values()))
 
 
-def convert_labels(labels: Array, path: Path, task: Task) -> list[Label]:
+def _convert_labels(labels: Array, path: Path, task: Task) -> list[Label]:
     """Class numbers, numbers, token ids, or boxes [n, most, 5] filled up with a class of −1. DataError otherwise."""
     if isinstance(task.output, Regression | NextToken | Boxes):
         kept = labels if isinstance(task.output, NextToken) else labels.astype(np.float64)

@@ -121,7 +121,7 @@ class Dataset:
                 failed.append(Skipped(self.name(index), str(error)))
                 self.skipped[index] = failed[-1]
                 if len(failed) > MAX_SKIPPED_SHARE * len(wanted):
-                    raise make_skip_error(self.title, failed, len(wanted)) from None
+                    raise _make_skip_error(self.title, failed, len(wanted)) from None
 
     def _read_one(self, index: int) -> Sample:
         try:
@@ -140,7 +140,7 @@ class Dataset:
         return Sample(index=index, name=self.name(index), feeds=feeds, label=label)
 
 
-def make_skip_error(title: str, failed: Iterable[Skipped], asked: int) -> DataError:
+def _make_skip_error(title: str, failed: Iterable[Skipped], asked: int) -> DataError:
     shown = list(failed)
     lines = [f"{one.name}: {one.why}" for one in shown[:MAX_SHOWN_SAMPLES]]
     return DataError(
@@ -161,29 +161,29 @@ def open_dataset(spec: str, task: Task, code: Collection[str] = ()) -> Dataset:
     Raises DataError, and ConfigError for a function that cannot be loaded or is not allowed.
     """
     if is_function(spec) and not Path(spec).exists():
-        return Dataset(spec, task, require_samples(spec, open_function(spec, code)))
+        return Dataset(spec, task, _require_samples(spec, _open_function(spec, code)))
     path = Path(spec)
     if path.is_dir():
-        return Dataset(spec, task, require_samples(spec, open_folder(path, task)))
+        return Dataset(spec, task, _require_samples(spec, open_folder(path, task)))
     if not path.is_file():
         raise DataError(f"there is no data set {spec}", "no such file or folder", LAYOUT)
     if path.suffix.lower() == ".npz":
         from edgewright.tasks.data.arrays import open_npz
 
-        return Dataset(spec, task, require_samples(spec, open_npz(path, task)))
+        return Dataset(spec, task, _require_samples(spec, open_npz(path, task)))
     if path.suffix.lower() == ".zip":
-        return Dataset(spec, task, require_samples(spec, open_zip(path, task)))
+        return Dataset(spec, task, _require_samples(spec, open_zip(path, task)))
     raise DataError(f"{spec} is no data set", f"it ends with '{path.suffix}'", f"{LAYOUT}, or an .npz")
 
 
-def require_samples(title: str, entries: RawSamples) -> RawSamples:
+def _require_samples(title: str, entries: RawSamples) -> RawSamples:
     if not len(entries.names):
         entries.close()
         raise DataError(f"{title} is empty", "it has no samples", LAYOUT)
     return entries
 
 
-def open_function(spec: str, code: Collection[str]) -> RawSamples:
+def _open_function(spec: str, code: Collection[str]) -> RawSamples:
     """What the user's function gives: a sequence (`len` and `[i]`) of (input, label).
 
     An input is an array or a dict of arrays by input name, a path, bytes of a file, or a Pillow picture.
@@ -202,7 +202,7 @@ def open_function(spec: str, code: Collection[str]) -> RawSamples:
 
     def label(index: int) -> Label:
         try:
-            return as_label(pair(index)[1])
+            return _as_label(pair(index)[1])
         except USER_CODE_ERRORS as error:
             raise UnreadableSample(f"{type(error).__name__}: {error}"[:MAX_MESSAGE_LENGTH]) from error
 
@@ -219,7 +219,7 @@ def open_function(spec: str, code: Collection[str]) -> RawSamples:
     return RawSamples([f"#{i}" for i in range(count)], label, labeled, fetch, "", labels_are_slow=True)
 
 
-def as_label(label: Any) -> Label:
+def _as_label(label: Any) -> Label:
     if label is None:
         return None
     array = np.asarray(label)

@@ -23,7 +23,7 @@ MAX_FILE_BYTES = 1 << 28
 LAYOUT = "a folder or zip with labels.csv (file,label), or one folder for each class"
 
 
-def close_nothing() -> None:
+def _close_nothing() -> None:
     """What there is to close where nothing is open."""
 
 
@@ -47,7 +47,7 @@ class RawSamples(NamedTuple):
     fetch: Callable[[int], Any]
     fingerprint: str
     notes: tuple[str, ...] = ()
-    close: Callable[[], None] = close_nothing
+    close: Callable[[], None] = _close_nothing
     labels_are_slow: bool = False
 
 
@@ -55,35 +55,35 @@ def open_folder(path: Path, task: Task) -> RawSamples:
     """Files by class, by labels.csv, or without labels."""
     found = [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
     sizes = {file.relative_to(path).as_posix(): file.stat().st_size for file in found if file.is_file()}
-    check_names(path, sizes)
-    table = read_labels_file(path / LABELS_FILE)
-    names, labels, notes = label_files(sizes, table, str(path), task)
+    _check_names(path, sizes)
+    table = _read_labels_file(path / LABELS_FILE)
+    names, labels, notes = _label_files(sizes, table, str(path), task)
     known = sha256("\n".join(f"{name} {sizes.get(name, 0)}" for name in sorted(sizes)).encode())
     known.update(table or b"")
 
     def fetch(index: int) -> bytes:
         return read_sample(path / names[index])
 
-    return RawSamples(names, labels.__getitem__, has_labels(labels), fetch, known.hexdigest(), notes)
+    return RawSamples(names, labels.__getitem__, _has_labels(labels), fetch, known.hexdigest(), notes)
 
 
-def check_names(path: Path, names: Iterable[str]) -> None:
+def _check_names(path: Path, names: Iterable[str]) -> None:
     """DataError for a name that cannot be written down: it goes on record and into reports."""
     try:
         "\n".join(names).encode()
     except UnicodeEncodeError:
-        strange = next(name for name in names if not name.isascii() and "\ufffd" in to_printable(name))
+        strange = next(name for name in names if not name.isascii() and "\ufffd" in _to_printable(name))
         raise DataError(
-            f"{path} holds a file whose name is not UTF-8", to_printable(strange)[:200], "give it another name"
+            f"{path} holds a file whose name is not UTF-8", _to_printable(strange)[:200], "give it another name"
         ) from None
 
 
-def to_printable(name: str) -> str:
+def _to_printable(name: str) -> str:
     """The name with a replacement character for each byte that is not UTF-8."""
     return os.fsencode(name).decode("utf-8", "replace")
 
 
-def read_labels_file(table: Path) -> bytes | None:
+def _read_labels_file(table: Path) -> bytes | None:
     """The bytes of a labels.csv; None where there is none."""
     try:
         return read_regular(table, MAX_TABLE_BYTES)
@@ -110,31 +110,31 @@ def open_zip(path: Path, task: Task) -> RawSamples:
         raise DataError(f"{path} is no whole zip file", why, "copy or pack it again") from None
     infos = {info.filename: info for info in archive.infolist() if not info.filename.endswith("/")}
     for name, info in infos.items():
-        check_member(path, name, info)
-    root = find_common_root(infos, get_suffixes(task))
+        _check_member(path, name, info)
+    root = _find_common_root(infos, _get_suffixes(task))
     inside = {name.removeprefix(root): info for name, info in infos.items()}
     table = inside.get(LABELS_FILE)
-    data = read_table(archive, table, path) if table else None
+    data = _read_table(archive, table, path) if table else None
     sizes = {name: info.file_size for name, info in inside.items()}
-    names, labels, notes = label_files(sizes, data, str(path), task)
+    names, labels, notes = _label_files(sizes, data, str(path), task)
     known = "\n".join(f"{name} {info.file_size} {info.CRC}" for name, info in sorted(inside.items()))
 
     def fetch(index: int) -> bytes:
         info = inside.get(names[index])
         if info is None:
             raise UnreadableSample("it is not in the archive")
-        return read_member(archive, info, MAX_FILE_BYTES)
+        return _read_member(archive, info, MAX_FILE_BYTES)
 
     return RawSamples(
-        names, labels.__getitem__, has_labels(labels), fetch, sha256(known.encode()).hexdigest(), notes, archive.close
+        names, labels.__getitem__, _has_labels(labels), fetch, sha256(known.encode()).hexdigest(), notes, archive.close
     )
 
 
-def has_labels(labels: Sequence[Label]) -> bool:
+def _has_labels(labels: Sequence[Label]) -> bool:
     return any(label is not None for label in labels[:1])
 
 
-def check_member(path: Path, name: str, info: ZipInfo) -> None:
+def _check_member(path: Path, name: str, info: ZipInfo) -> None:
     """DataError for a name that leads out of the archive, or a member that needs a password."""
     if name.startswith("/") or ".." in name.replace("\\", "/").split("/") or ":" in name.partition("/")[0]:
         raise DataError(f"{path} holds a name that leads out of it", name[:200], "pack it again with plain names")
@@ -142,7 +142,7 @@ def check_member(path: Path, name: str, info: ZipInfo) -> None:
         raise DataError(f"{path} is encrypted", f"{name[:200]} needs a password", "pack it again without one")
 
 
-def read_member(archive: ZipFile, info: ZipInfo, most: int) -> bytes:
+def _read_member(archive: ZipFile, info: ZipInfo, most: int) -> bytes:
     """The bytes of a member, never more than `most`. Raises Unreadable."""
     if info.file_size > most:
         raise UnreadableSample(f"it would have {info.file_size:,} bytes unpacked, over {most:,}")
@@ -155,16 +155,16 @@ def read_member(archive: ZipFile, info: ZipInfo, most: int) -> bytes:
         raise UnreadableSample(str(error) or type(error).__name__) from None
 
 
-def read_table(archive: ZipFile, table: ZipInfo, path: Path) -> bytes:
+def _read_table(archive: ZipFile, table: ZipInfo, path: Path) -> bytes:
     try:
-        return read_member(archive, table, MAX_TABLE_BYTES)
+        return _read_member(archive, table, MAX_TABLE_BYTES)
     except UnreadableSample as error:
         raise DataError(f"{path}/{LABELS_FILE} cannot be read", str(error), "pack it again") from None
 
 
-def find_common_root(names: Collection[str], suffixes: tuple[str, ...]) -> str:
+def _find_common_root(names: Collection[str], suffixes: tuple[str, ...]) -> str:
     """The one folder that holds everything, with its `/`; archives are often packed so."""
-    real = [name for name in names if is_wanted(name)]
+    real = [name for name in names if _is_wanted(name)]
     if LABELS_FILE in real or not real:
         return ""
     first = real[0].partition("/")[0] + "/"
@@ -174,17 +174,17 @@ def find_common_root(names: Collection[str], suffixes: tuple[str, ...]) -> str:
     return first if below and deep else ""
 
 
-def is_wanted(name: str) -> bool:
+def _is_wanted(name: str) -> bool:
     """No hidden file, and none that macOS adds to archives."""
     return not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
 
 
-def label_files(
+def _label_files(
     sizes: Collection[str], table: bytes | None, title: str, task: Task
 ) -> tuple[list[str], list[Label], tuple[str, ...]]:
     """The samples of a folder or archive, their labels, and notes."""
-    suffixes = get_suffixes(task)
-    files = sorted(name for name in sizes if is_wanted(name) and name.lower().endswith(suffixes))
+    suffixes = _get_suffixes(task)
+    files = sorted(name for name in sizes if _is_wanted(name) and name.lower().endswith(suffixes))
     if table is not None:
         known = frozenset(sizes)
         names, labels = read_labels(table, f"{title}/{LABELS_FILE}", known, task)
@@ -202,18 +202,18 @@ def label_files(
     if not classes:
         return files, [None] * len(files), ("there are no labels",)
     inside = [name for name in files if "/" in name]
-    numbers = number_folders(classes, title, task)
+    numbers = _number_folders(classes, title, task)
     notes = (f"{len(files) - len(inside)} files lie in no class folder and are left out",)
     return inside, [numbers[name.partition("/")[0]] for name in inside], notes if len(inside) < len(files) else ()
 
 
-def get_suffixes(task: Task) -> tuple[str, ...]:
+def _get_suffixes(task: Task) -> tuple[str, ...]:
     if any(isinstance(one, ImageInput) for one in task.inputs):
         return images.SUFFIXES
     return (".wav", ".npy") if any(isinstance(one, AudioInput) for one in task.inputs) else (".npy",)
 
 
-def number_folders(folders: Sequence[str], title: str, task: Task) -> dict[str, int]:
+def _number_folders(folders: Sequence[str], title: str, task: Task) -> dict[str, int]:
     """The class of each folder: its name in the labels file, its number, or its place in the sorted names."""
     names = {name: number for number, name in enumerate(read_label_names(task))}
     if names and all(folder in names for folder in folders):

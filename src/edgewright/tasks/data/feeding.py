@@ -39,27 +39,27 @@ def make_feeds(item: Any, task: Task) -> tuple[dict[str, Array], Placement | Non
         value = given[one.name]
         match one:
             case ImageInput():
-                feeds[one.name], placement = feed_image(value, one)
+                feeds[one.name], placement = _feed_image(value, one)
             case TensorInput():
-                feeds[one.name] = feed_tensor(as_array(value), one)
+                feeds[one.name] = _feed_tensor(_as_array(value), one)
             case AudioInput():
-                feeds[one.name] = feed_audio(value, one)
+                feeds[one.name] = _feed_audio(value, one)
             case TokensInput():
-                feeds.update(feed_tokens(as_array(value), given, one))
+                feeds.update(_feed_tokens(_as_array(value), given, one))
     return feeds, placement
 
 
-def as_array(value: Any) -> Array:
+def _as_array(value: Any) -> Array:
     return parse_array(value) if isinstance(value, bytes) else np.asarray(value)
 
 
-def feed_image(value: Any, spec: ImageInput) -> tuple[Array, Placement | None]:
+def _feed_image(value: Any, spec: ImageInput) -> tuple[Array, Placement | None]:
     """A picture by all of its rules; an array of floats in the model's own shape is taken as ready."""
     if isinstance(value, bytes):
         image = decode(value, spec)
     elif isinstance(value, np.ndarray):
         if value.dtype != np.uint8:
-            return convert_array(value, spec.shape, spec.dtype), None
+            return _convert_array(value, spec.shape, spec.dtype), None
         image = to_mode(to_image(value), spec)
     else:
         image = to_mode(apply_exif_orientation(value), spec)
@@ -67,7 +67,7 @@ def feed_image(value: Any, spec: ImageInput) -> tuple[Array, Placement | None]:
     return to_tensor(values, spec), placement
 
 
-def convert_array(value: Array, shape: tuple[int, ...], dtype: str) -> Array:
+def _convert_array(value: Array, shape: tuple[int, ...], dtype: str) -> Array:
     """An array as it is, with a batch of 1 in front where that is missing. Raises Unreadable."""
     if shape and value.shape not in (shape, shape[1:]):
         raise UnreadableSample(f"its shape is {list(value.shape)}, the task says {list(shape)}")
@@ -83,26 +83,26 @@ def convert_array(value: Array, shape: tuple[int, ...], dtype: str) -> Array:
     return np.ascontiguousarray(stored.reshape(shape) if shape else stored[np.newaxis])
 
 
-def feed_tensor(value: Array, spec: TensorInput) -> Array:
-    return convert_array(value, spec.shape, spec.dtype)
+def _feed_tensor(value: Array, spec: TensorInput) -> Array:
+    return _convert_array(value, spec.shape, spec.dtype)
 
 
-def feed_audio(value: Any, spec: AudioInput) -> Array:
+def _feed_audio(value: Any, spec: AudioInput) -> Array:
     """A window of the sound. Arrays are [samples]: int16, or floats from −1 to 1."""
     if isinstance(value, bytes) and value[:4] == b"RIFF":
         audio = read_audio(BytesIO(value), spec.sample_rate)
     else:
-        audio = as_array(value)
+        audio = _as_array(value)
         audio = audio / 32768.0 if audio.dtype == np.int16 else audio
     audio = np.atleast_1d(np.squeeze(audio)).astype(np.float64)
     if audio.ndim != 1 or not len(audio) or not np.isfinite(audio).all():
         raise UnreadableSample(f"a sound is one row of finite numbers; its shape is {list(audio.shape)}")
-    window = cut_or_fill(audio, spec.window, align=spec.align)
+    window = _cut_or_fill(audio, spec.window, align=spec.align)
     values = store_values((window * spec.scale - spec.mean) / spec.std, spec.dtype)
     return values.reshape(spec.shape or (1, spec.window))
 
 
-def cut_or_fill(audio: Array, window: int, *, align: str) -> Array:
+def _cut_or_fill(audio: Array, window: int, *, align: str) -> Array:
     spare = len(audio) - window
     start = spare // 2 if align == "center" and spare > 0 else 0
     cut = audio[start : start + window]
@@ -110,23 +110,23 @@ def cut_or_fill(audio: Array, window: int, *, align: str) -> Array:
     return np.pad(cut, (before, window - len(cut) - before))
 
 
-def feed_tokens(ids: Array, given: dict[str, Any], spec: TokensInput) -> dict[str, Array]:
+def _feed_tokens(ids: Array, given: dict[str, Any], spec: TokensInput) -> dict[str, Array]:
     """Ids cut or filled up to `length`, with mask and segments made where they are not given."""
     ids = np.atleast_1d(np.squeeze(ids))
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise UnreadableSample(f"token ids are one row of integers; it is {ids.dtype} {list(ids.shape)}")
     ids = ids[: spec.length]
-    feeds = {spec.name: fill(ids, spec.pad, spec)}
+    feeds = {spec.name: _fill(ids, spec.pad, spec)}
     if spec.mask:
         mask = given.get(spec.mask, np.ones(len(ids)))
-        feeds[spec.mask] = fill(np.atleast_1d(np.squeeze(mask))[: spec.length], 0, spec)
+        feeds[spec.mask] = _fill(np.atleast_1d(np.squeeze(mask))[: spec.length], 0, spec)
     if spec.segments:
         segments = given.get(spec.segments, np.zeros(len(ids)))
-        feeds[spec.segments] = fill(np.atleast_1d(np.squeeze(segments))[: spec.length], 0, spec)
+        feeds[spec.segments] = _fill(np.atleast_1d(np.squeeze(segments))[: spec.length], 0, spec)
     return feeds
 
 
-def fill(row: Array, value: int, spec: TokensInput) -> Array:
+def _fill(row: Array, value: int, spec: TokensInput) -> Array:
     missing = spec.length - len(row)
     sides = (0, missing) if spec.pad_side == "right" else (missing, 0)
     return np.pad(row, sides, constant_values=value).astype(spec.dtype)[np.newaxis]

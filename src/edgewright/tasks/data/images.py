@@ -50,7 +50,7 @@ def decode(data: bytes, spec: ImageInput) -> Image.Image:
     """
     try:
         image = Image.open(BytesIO(data), formats=known_formats())
-        check_pixels(image.width, image.height)
+        _check_pixels(image.width, image.height)
         image.load()
         return to_mode(apply_exif_orientation(image), spec)
     except UnidentifiedImageError:
@@ -85,7 +85,7 @@ def known_formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def check_pixels(width: int, height: int) -> None:
+def _check_pixels(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise UnreadableSample(f"{width} × {height} pixels are over {MAX_PIXELS:,}")
 
@@ -106,7 +106,7 @@ def to_mode(image: Image.Image, spec: ImageInput) -> Image.Image:
     if image.mode == wanted and "transparency" not in image.info:
         return image
     if image.mode.startswith("I") or image.mode == "F":
-        image = to_8_bits(image)
+        image = _to_8_bits(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")  # a palette's transparent colour included
         if spec.alpha != "drop":
@@ -116,7 +116,7 @@ def to_mode(image: Image.Image, spec: ImageInput) -> Image.Image:
     return image if image.mode == wanted else image.convert(wanted)
 
 
-def to_8_bits(image: Image.Image) -> Image.Image:
+def _to_8_bits(image: Image.Image) -> Image.Image:
     """16-bit grey as v × 255 / 65535, rounded; Pillow's own convert would clip at 255."""
     values = np.asarray(image)
     if image.mode == "F" or values.min(initial=0) < 0 or values.max(initial=0) > 0xFFFF:
@@ -148,9 +148,9 @@ def resize_and_crop(image: Image.Image, spec: ImageInput) -> tuple[Array, Placem
             f"it is {image.width} × {image.height}, the model takes {spec.size[1]} × {spec.size[0]}, "
             f'and resize is "{spec.resize}"'
         )
-    check_pixels(*placement.resized)
+    _check_pixels(*placement.resized)
     if image.size != placement.resized:
-        image = resize(image, placement.resized, spec)
+        image = _resize(image, placement.resized, spec)
     height, width = spec.size
     left, top = placement.left, placement.top
     if (left, top, *image.size) != (0, 0, width, height):
@@ -166,7 +166,7 @@ def resize_and_crop(image: Image.Image, spec: ImageInput) -> tuple[Array, Placem
     return (values[:, :, ::-1] if spec.color == "BGR" else values), placement
 
 
-def resize(image: Image.Image, size: tuple[int, int], spec: ImageInput) -> Image.Image:
+def _resize(image: Image.Image, size: tuple[int, int], spec: ImageInput) -> Image.Image:
     """To `size` (width, height)."""
     if spec.antialias or spec.interpolation == "nearest":
         return image.resize(size, FILTERS[spec.interpolation])

@@ -37,33 +37,33 @@ def read_labels(data: bytes, title: str, files: Collection[str], task: Task) -> 
         title: of the table, in errors.
         files: names that exist, with `/`; they decide whether the first line is a header.
     """
-    header, rows = split_rows(decode_text(data, title), title, files)
+    header, rows = _split_rows(_decode_text(data, title), title, files)
     if not rows:
         raise DataError(f"{title} has no rows", "", "write file,label on each line")
     grouped: dict[str, list[LabelRow]] = {}
     for row in rows:
         grouped.setdefault(row.file, []).append(row)
     if isinstance(task.output, Boxes):
-        return list(grouped), read_boxes(list(grouped.values()), header, title, task)
+        return list(grouped), _read_boxes(list(grouped.values()), header, title, task)
     for same in grouped.values():
         if len({row.cells for row in same}) > 1:
             raise DataError(f"{title}, line {same[1].line}: {same[1].file} has two labels", "", "keep one")
     firsts = [same[0] for same in grouped.values()]
     if isinstance(task.output, Regression):
-        return list(grouped), [read_numbers(row, title) for row in firsts]
-    column = find_label_column(header)
+        return list(grouped), [_read_numbers(row, title) for row in firsts]
+    column = _find_label_column(header)
     words = [(row, row.cells[column] if column < len(row.cells) else "") for row in firsts]
-    return list(grouped), list(map_classes(words, title, task))
+    return list(grouped), list(_map_classes(words, title, task))
 
 
-def decode_text(data: bytes, title: str) -> str:
+def _decode_text(data: bytes, title: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{title} is not UTF-8", str(error), "save it again as UTF-8") from None
 
 
-def split_rows(text: str, title: str, files: Collection[str]) -> tuple[list[str], list[LabelRow]]:
+def _split_rows(text: str, title: str, files: Collection[str]) -> tuple[list[str], list[LabelRow]]:
     """The header's words but for that of the file (empty without one), and the rows with the file's cell apart."""
     first_line = text.partition("\n")[0]
     delimiter = max((",", ";", "\t"), key=first_line.count)
@@ -75,25 +75,25 @@ def split_rows(text: str, title: str, files: Collection[str]) -> tuple[list[str]
     lines = [(number, cells) for number, cells in lines if any(cells)]
     header: list[str] = []
     position = 0
-    if lines and is_header(lines[0][1], files):
+    if lines and _is_header(lines[0][1], files):
         words = [cell.lower() for cell in lines[0][1]]
         position = next((words.index(word) for word in FILE_COLUMNS if word in words), 0)
         header = words[:position] + words[position + 1 :]
         lines = lines[1:]
-    return header, [make_row(number, cells, position, title) for number, cells in lines]
+    return header, [_make_row(number, cells, position, title) for number, cells in lines]
 
 
-def is_header(cells: Sequence[str], files: Collection[str]) -> bool:
-    if any(clean_name(cell) in files for cell in cells):
+def _is_header(cells: Sequence[str], files: Collection[str]) -> bool:
+    if any(_clean_name(cell) in files for cell in cells):
         return False
     words = {cell.lower() for cell in cells}
     return bool(words & {*FILE_COLUMNS, *LABEL_COLUMNS})
 
 
-def make_row(line: int, cells: Sequence[str], position: int, title: str) -> LabelRow:
+def _make_row(line: int, cells: Sequence[str], position: int, title: str) -> LabelRow:
     if position >= len(cells) or not cells[position]:
         raise DataError(f"{title}, line {line} names no file", f"it is {','.join(cells)[:100]}", "file,label")
-    name = clean_name(cells[position])
+    name = _clean_name(cells[position])
     if name.startswith("/") or ".." in name.split("/") or ":" in name.split("/")[0] or "\0" in name:
         raise DataError(
             f"{title}, line {line} leads out of the data set", f"the file is {name[:100]}", "name files in the data set"
@@ -101,16 +101,16 @@ def make_row(line: int, cells: Sequence[str], position: int, title: str) -> Labe
     return LabelRow(line, name, (*cells[:position], *cells[position + 1 :]))
 
 
-def clean_name(name: str) -> str:
+def _clean_name(name: str) -> str:
     """With `/` between folders and nothing in front."""
     return name.replace("\\", "/").removeprefix("./")
 
 
-def find_label_column(header: Sequence[str]) -> int:
+def _find_label_column(header: Sequence[str]) -> int:
     return next((header.index(word) for word in LABEL_COLUMNS if word in header), 0)
 
 
-def map_classes(words: Sequence[tuple[LabelRow, str]], title: str, task: Task) -> list[int]:
+def _map_classes(words: Sequence[tuple[LabelRow, str]], title: str, task: Task) -> list[int]:
     """Class numbers: of a name in the task's labels file, of a number itself, or else of the sorted names."""
     for row, word in words:
         if not word:
@@ -120,10 +120,10 @@ def map_classes(words: Sequence[tuple[LabelRow, str]], title: str, task: Task) -
     names = {name: number for number, name in enumerate(read_label_names(task))}
     if not names and not all(is_integer_text(word) for _, word in words):
         names = {name: number for number, name in enumerate(sorted({word for _, word in words}))}
-    return [parse_class_number(row, word, names, title, task) for row, word in words]
+    return [_parse_class_number(row, word, names, title, task) for row, word in words]
 
 
-def parse_class_number(row: LabelRow, word: str, names: Mapping[str, int], title: str, task: Task) -> int:
+def _parse_class_number(row: LabelRow, word: str, names: Mapping[str, int], title: str, task: Task) -> int:
     if word in names:
         return names[word]
     if not is_integer_text(word):
@@ -154,7 +154,7 @@ def is_integer_text(word: str) -> bool:
     return digits.isascii() and digits.isdigit() and len(digits) < 10
 
 
-def read_numbers(row: LabelRow, title: str) -> NDArray[Any]:
+def _read_numbers(row: LabelRow, title: str) -> NDArray[Any]:
     """All cells behind the file's name, as float64 [k]."""
     try:
         values = np.array([float(cell) for cell in row.cells], np.float64)
@@ -165,21 +165,21 @@ def read_numbers(row: LabelRow, title: str) -> NDArray[Any]:
     return values
 
 
-def read_boxes(groups: Sequence[Sequence[LabelRow]], header: Sequence[str], title: str, task: Task) -> list[Label]:
+def _read_boxes(groups: Sequence[Sequence[LabelRow]], header: Sequence[str], title: str, task: Task) -> list[Label]:
     """For each file [k, 5]: class, left, top, right, bottom, in pixels of the picture. A row without box has none."""
-    column = find_label_column(header)
+    column = _find_label_column(header)
     words = next((words for words in BOX_COLUMNS if set(words) <= set(header)), None)
     places = [header.index(word) for word in words] if words else [1, 2, 3, 4]
     boxed = [[row for row in rows if any(row.cells)] for rows in groups]
     flat = [(row, row.cells[column] if column < len(row.cells) else "") for rows in boxed for row in rows]
-    numbers = iter(map_classes(flat, title, task))
+    numbers = iter(_map_classes(flat, title, task))
     return [
-        np.array([[next(numbers), *read_box(row, places, title)] for row in rows], np.float64).reshape(-1, 5)
+        np.array([[next(numbers), *_read_box(row, places, title)] for row in rows], np.float64).reshape(-1, 5)
         for rows in boxed
     ]
 
 
-def read_box(row: LabelRow, places: Sequence[int], title: str) -> list[float]:
+def _read_box(row: LabelRow, places: Sequence[int], title: str) -> list[float]:
     try:
         left, top, right, bottom = (float(row.cells[place]) for place in places)
     except (ValueError, IndexError):

@@ -51,11 +51,11 @@ def by_record(port: Port) -> Iterator[None]:
 
 
 def to_artifact(array: Array, port: Port, *, lead: int = 0) -> Array:
-    moved = array.transpose(shift_axes(port.axes, lead))
-    return store_in(moved.reshape(array.shape[:lead] + port.shape), port)
+    moved = array.transpose(_shift_axes(port.axes, lead))
+    return _store_in(moved.reshape(array.shape[:lead] + port.shape), port)
 
 
-def store_in(array: Array, port: Port) -> Array:
+def _store_in(array: Array, port: Port) -> Array:
     if port.quantization is None or array.dtype.name == port.dtype:
         return np.ascontiguousarray(array, dtype=port.dtype).reshape(array.shape)
     return store_as(array, TensorSpec(name=port.name, dtype=port.dtype, shape=(), quantization=port.quantization))
@@ -63,19 +63,19 @@ def store_in(array: Array, port: Port) -> Array:
 
 def to_source(array: Array, port: Port, *, lead: int = 0) -> Array:
     moved = tuple(port.source_shape[axis] for axis in port.axes)
-    values = dequantize_values(array, port)
+    values = _dequantize_values(array, port)
     if -1 not in moved:
         values = values.reshape(array.shape[:lead] + moved)
-    return np.ascontiguousarray(values.transpose(np.argsort(shift_axes(port.axes, lead))))
+    return np.ascontiguousarray(values.transpose(np.argsort(_shift_axes(port.axes, lead))))
 
 
-def dequantize_values(array: Array, port: Port) -> Array:
+def _dequantize_values(array: Array, port: Port) -> Array:
     if port.quantization is None or port.source_dtype == port.dtype:
         return array.astype(port.source_dtype, copy=False)
     centered = array.astype(np.float32) - np.float32(port.quantization.zero_point)
     return (centered * np.float32(port.quantization.scale)).astype(port.source_dtype)
 
 
-def shift_axes(axes: Sequence[int], lead: int) -> tuple[int, ...]:
+def _shift_axes(axes: Sequence[int], lead: int) -> tuple[int, ...]:
     """The permutation behind `lead` axes that stay where they are."""
     return (*range(lead), *(axis + lead for axis in axes))

@@ -35,20 +35,20 @@ class Placement(NamedTuple):
 
 def compute_placement(width: int, height: int, spec: ImageInput) -> Placement | None:
     """Where a picture of this size lies; None where it does not fit and must not be made to."""
-    resized = compute_resized_size(width, height, spec)
+    resized = _compute_resized_size(width, height, spec)
     high, wide = spec.size
     if spec.resize == "pad":
-        left, top, fill = *compute_pad_corner(resized, spec), spec.pad_value
+        left, top, fill = *_compute_pad_corner(resized, spec), spec.pad_value
     elif resized == (wide, high):
         left, top, fill = 0, 0, 0
     elif spec.crop == "none" or (spec.resize == "none" and (resized[0] < wide or resized[1] < high)):
         return None
     else:
-        left, top, fill = compute_crop_start(resized[0], wide), compute_crop_start(resized[1], high), 0
+        left, top, fill = _compute_crop_start(resized[0], wide), _compute_crop_start(resized[1], high), 0
     return Placement(resized, left, top, fill, resized[0] / width, resized[1] / height)
 
 
-def compute_resized_size(width: int, height: int, spec: ImageInput) -> tuple[int, int]:
+def _compute_resized_size(width: int, height: int, spec: ImageInput) -> tuple[int, int]:
     """Width and height after resizing, before cropping or filling up."""
     high, wide = spec.size
     to = spec.resize_to
@@ -69,12 +69,12 @@ def compute_resized_size(width: int, height: int, spec: ImageInput) -> tuple[int
             return int(short * width / height), short
 
 
-def compute_crop_start(have: int, want: int) -> int:
+def _compute_crop_start(have: int, want: int) -> int:
     """Where a crop begins; negative where it is filled up around."""
     return round((have - want) / 2.0) if have >= want else -((want - have) // 2)
 
 
-def compute_pad_corner(resized: tuple[int, int], spec: ImageInput) -> tuple[int, int]:
+def _compute_pad_corner(resized: tuple[int, int], spec: ImageInput) -> tuple[int, int]:
     if spec.pad_align == "corner":
         return 0, 0
     return -((spec.size[1] - resized[0]) // 2), -((spec.size[0] - resized[1]) // 2)
@@ -82,18 +82,18 @@ def compute_pad_corner(resized: tuple[int, int], spec: ImageInput) -> tuple[int,
 
 def sample_neighbors(values: Array, height: int, width: int, *, cubic: bool) -> Array:
     """uint8 [h, w] or [h, w, c] at another size by 2 (or 4) neighbours along each axis, rounded to uint8."""
-    down = sample_axis(values.astype(np.float32), height, 0, cubic=cubic)
-    both = sample_axis(down, width, 1, cubic=cubic)
+    down = _sample_axis(values.astype(np.float32), height, 0, cubic=cubic)
+    both = _sample_axis(down, width, 1, cubic=cubic)
     return np.clip(np.rint(both), 0, 255).astype(np.uint8)
 
 
-def sample_axis(values: Array, size: int, axis: int, *, cubic: bool) -> Array:
+def _sample_axis(values: Array, size: int, axis: int, *, cubic: bool) -> Array:
     have = values.shape[axis]
     at = (np.arange(size, dtype=np.float64) + 0.5) * (have / size) - 0.5
     if not cubic:
         at = np.maximum(at, 0.0)
     first = np.floor(at).astype(np.int64)
-    offsets, weights = compute_cubic_weights(at - first) if cubic else ((0, 1), [1 - (at - first), at - first])
+    offsets, weights = _compute_cubic_weights(at - first) if cubic else ((0, 1), [1 - (at - first), at - first])
     shape = [1] * values.ndim
     shape[axis] = size
     out: Array = np.zeros([size if i == axis else n for i, n in enumerate(values.shape)], np.float32)
@@ -103,7 +103,7 @@ def sample_axis(values: Array, size: int, axis: int, *, cubic: bool) -> Array:
     return out
 
 
-def compute_cubic_weights(t: Array) -> tuple[tuple[int, ...], list[Array]]:
+def _compute_cubic_weights(t: Array) -> tuple[tuple[int, ...], list[Array]]:
     """Keys' convolution (IEEE Trans. ASSP 29, 1981) at the four neighbours of a place between the second and third."""
     a = CUBIC_A
 

@@ -45,25 +45,25 @@ def evaluate_detections(
         if not isinstance(label, np.ndarray) or label.ndim != 2 or label.shape[1] != 5:
             raise DataError("a label is no list of boxes", repr(label)[:100], "file,label,left,top,right,bottom")
         single = {name: array[index] for name, array in outputs.items()}
-        corners, scores, classes = decode_boxes(output, single, named, size)
+        corners, scores, classes = _decode_boxes(output, single, named, size)
         kept = apply_nms(corners, scores, classes, output)
         corners, scores, classes = corners[kept], scores[kept], classes[kept]
         wanted = label[:, 0].astype(np.int64)
-        yield ImageDetections(scores, classes, match(corners, classes, label[:, 1:], wanted), wanted)
+        yield ImageDetections(scores, classes, _match(corners, classes, label[:, 1:], wanted), wanted)
 
 
-def decode_boxes(
+def _decode_boxes(
     output: Boxes, single: Mapping[str, Array], named: str, size: tuple[int, int]
 ) -> tuple[Array, Array, Array]:
     """Corners [d, 4] in pixels, scores [d] and classes [d] of one picture, of those above the threshold."""
-    rows = as_rows(single[named], columns=output.columns)
+    rows = _as_rows(single[named], columns=output.columns)
     if rows.shape[1] < 4:
         raise ConfigError(
             f"the output '{named}' holds no boxes", f"its shape is {list(single[named].shape)}", "boxes ="
         )
     table = rows[:, 4:]
     if output.scores:
-        table = as_rows(single[output.scores], columns=False)
+        table = _as_rows(single[output.scores], columns=False)
         table = table.T if len(table) != len(rows) and table.shape[1] == len(rows) else table
     if output.objectness and not output.scores:
         table = table[:, 1:] * table[:, :1]
@@ -75,15 +75,15 @@ def decode_boxes(
     else:
         classes, scores = table.argmax(axis=1), table.max(axis=1)
     chosen = scores >= output.score_threshold
-    return to_corners(rows[chosen, :4], output, size), scores[chosen], classes[chosen]
+    return _to_corners(rows[chosen, :4], output, size), scores[chosen], classes[chosen]
 
 
-def as_rows(array: Array, *, columns: bool) -> Array:
+def _as_rows(array: Array, *, columns: bool) -> Array:
     flat = array.reshape(array.shape[-2:]) if array.ndim >= 2 else array.reshape(-1, 1)
     return (flat.T if columns else flat).astype(np.float64)
 
 
-def to_corners(boxes: Array, output: Boxes, size: tuple[int, int]) -> Array:
+def _to_corners(boxes: Array, output: Boxes, size: tuple[int, int]) -> Array:
     """Left, top, right, bottom in pixels of the model's input."""
     a, b, c, d = boxes.T
     match output.format:
@@ -130,7 +130,7 @@ def apply_nms(corners: Array, scores: Array, classes: Array, output: Boxes) -> A
     return np.array(kept, np.int64)
 
 
-def match(corners: Array, classes: Array, true: Array, wanted: Array) -> Array:
+def _match(corners: Array, classes: Array, true: Array, wanted: Array) -> Array:
     """[overlaps, d]: each box in turn takes the true box of its class, not taken yet, that it overlaps most."""
     ratios = compute_iou(corners, true) if len(true) and len(corners) else np.zeros((len(corners), len(true)))
     matched = np.zeros((len(IOU_THRESHOLDS), len(corners)), bool)

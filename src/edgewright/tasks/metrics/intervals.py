@@ -84,10 +84,10 @@ def bootstrap(n: int, statistic: Callable[[Array], float], resamples: int = RESA
     Args:
         statistic: of indices [n] into the samples, some of them twice. NaN (a draw that has no value) is left out.
     """
-    return compute_percentile_interval(draw_resamples(n, statistic, resamples))
+    return _compute_percentile_interval(_draw_resamples(n, statistic, resamples))
 
 
-def draw_resamples(n: int, statistic: Callable[[Array], float], resamples: int) -> Array:
+def _draw_resamples(n: int, statistic: Callable[[Array], float], resamples: int) -> Array:
     """The finite values of a statistic over seeded draws of n samples out of n."""
     random = np.random.default_rng(SEED)
     values = np.array([statistic(random.integers(0, n, n)) for _ in range(resamples)])
@@ -95,7 +95,7 @@ def draw_resamples(n: int, statistic: Callable[[Array], float], resamples: int) 
     return finite
 
 
-def compute_percentile_interval(values: Array) -> ConfidenceInterval:
+def _compute_percentile_interval(values: Array) -> ConfidenceInterval:
     """What 95 % of the values lie between."""
     if not len(values):
         return ConfidenceInterval(float("nan"), float("nan"))
@@ -110,8 +110,8 @@ def bootstrap_difference(
 
     Efron and Tibshirani, An Introduction to the Bootstrap, chapter 15: the interval's level at which it touches 0.
     """
-    values = draw_resamples(n, lambda chosen: b(chosen) - a(chosen), resamples)
-    bounds = compute_percentile_interval(values)
+    values = _draw_resamples(n, lambda chosen: b(chosen) - a(chosen), resamples)
+    bounds = _compute_percentile_interval(values)
     sides = (int((values <= 0).sum()), int((values >= 0).sum()))
     p = min(1.0, 2 * (min(sides) + 1) / (len(values) + 1)) if len(values) else float("nan")
     everything = np.arange(n)

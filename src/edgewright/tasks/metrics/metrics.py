@@ -76,25 +76,25 @@ def evaluate_samples(
     """
     output = task.output
     if ":" in task.metric:
-        return evaluate_with_function(task, outputs, labels, code)
+        return _evaluate_with_function(task, outputs, labels, code)
     if isinstance(output, Boxes):
-        size = get_image_size(task)
+        size = _get_image_size(task)
         objects = tuple(evaluate_detections(output, outputs, labels, size))
-        return make_results(np.array([one.hits(0) for one in objects], np.float64), objects=objects)
-    array = select_output(output.name, outputs)
+        return _make_results(np.array([one.hits(0) for one in objects], np.float64), objects=objects)
+    array = _select_output(output.name, outputs)
     match output:
         case Classification():
-            return evaluate_classes(task.metric, output, array, labels)
+            return _evaluate_classes(task.metric, output, array, labels)
         case Regression():
-            return make_results(compute_absolute_errors(array, labels))
+            return _make_results(_compute_absolute_errors(array, labels))
         case Embedding():
             vectors = array.reshape(len(array), -1).astype(np.float32)
-            return make_results(np.zeros(len(array)), labels=np.array(to_class_numbers(labels)), scores=vectors)
+            return _make_results(np.zeros(len(array)), labels=np.array(_to_class_numbers(labels)), scores=vectors)
         case NextToken():
-            return evaluate_tokens(output, array, labels)
+            return _evaluate_tokens(output, array, labels)
 
 
-def make_results(
+def _make_results(
     values: Array,
     *,
     weights: Array | None = None,
@@ -109,12 +109,12 @@ def make_results(
     )
 
 
-def select_output(name: str, outputs: Mapping[str, Array]) -> Array:
+def _select_output(name: str, outputs: Mapping[str, Array]) -> Array:
     """The one that is named, else the first."""
     return outputs[name] if name else next(iter(outputs.values()))
 
 
-def get_image_size(task: Task) -> tuple[int, int]:
+def _get_image_size(task: Task) -> tuple[int, int]:
     """Height and width of the first picture of the task."""
     size = next((one.size for one in task.inputs if hasattr(one, "size")), None)
     if size is None:
@@ -122,16 +122,16 @@ def get_image_size(task: Task) -> tuple[int, int]:
     return size
 
 
-def to_class_numbers(labels: Sequence[Label]) -> list[int]:
+def _to_class_numbers(labels: Sequence[Label]) -> list[int]:
     if unknown := [label for label in labels if not isinstance(label, int)]:
         raise DataError("a label is no class", f"it is {unknown[0]!r}"[:200], "write class numbers from 0")
     return [label for label in labels if isinstance(label, int)]
 
 
-def evaluate_classes(metric: str, output: Classification, array: Array, labels: Sequence[Label]) -> SampleResults:
+def _evaluate_classes(metric: str, output: Classification, array: Array, labels: Sequence[Label]) -> SampleResults:
     """A hit is a label whose score is the highest (or among the five highest); of equal scores the first counts."""
     scores = array.reshape(len(array), -1)[:, output.first_class :]
-    classes = np.array(to_class_numbers(labels))
+    classes = np.array(_to_class_numbers(labels))
     if scores.dtype.kind == "f":
         scores = np.where(np.isnan(scores), -np.inf, scores)
     single = scores.shape[1] == 1  # one score of the second of two classes
@@ -146,12 +146,12 @@ def evaluate_classes(metric: str, output: Classification, array: Array, labels: 
         hits = predicted == classes
     else:
         predicted = scores.argmax(axis=1)
-        hits = compute_ranks(scores, classes) < (5 if metric == "top5" else 1)
-    kept = to_probabilities(scores, output) if metric == "auc" else EMPTY
-    return make_results(hits.astype(np.float64), labels=classes, predicted=predicted, scores=kept)
+        hits = _compute_ranks(scores, classes) < (5 if metric == "top5" else 1)
+    kept = _to_probabilities(scores, output) if metric == "auc" else EMPTY
+    return _make_results(hits.astype(np.float64), labels=classes, predicted=predicted, scores=kept)
 
 
-def compute_ranks(scores: Array, classes: Array) -> Array:
+def _compute_ranks(scores: Array, classes: Array) -> Array:
     """How many scores come before that of the class, [n]."""
     own = scores[np.arange(len(scores)), classes][:, None]
     earlier = np.arange(scores.shape[1]) < classes[:, None]
@@ -159,7 +159,7 @@ def compute_ranks(scores: Array, classes: Array) -> Array:
     return ranks
 
 
-def to_probabilities(scores: Array, output: Classification) -> Array:
+def _to_probabilities(scores: Array, output: Classification) -> Array:
     """Scores that can be compared between samples, float64."""
     values = scores.astype(np.float64)
     if not output.softmax or values.shape[1] < 2:
@@ -169,7 +169,7 @@ def to_probabilities(scores: Array, output: Classification) -> Array:
     return shares
 
 
-def compute_absolute_errors(array: Array, labels: Sequence[Label]) -> Array:
+def _compute_absolute_errors(array: Array, labels: Sequence[Label]) -> Array:
     """Mean absolute error of each sample, [n]."""
     values = array.reshape(len(array), -1).astype(np.float64)
     wanted = [np.asarray(label, np.float64).reshape(-1) for label in labels]
@@ -181,7 +181,7 @@ def compute_absolute_errors(array: Array, labels: Sequence[Label]) -> Array:
     return np.where(np.isfinite(errors), errors, np.inf)
 
 
-def evaluate_tokens(output: NextToken, array: Array, labels: Sequence[Label]) -> SampleResults:
+def _evaluate_tokens(output: NextToken, array: Array, labels: Sequence[Label]) -> SampleResults:
     """Mean negative log likelihood of each sample's next tokens, weighted by how many count."""
     values, weights = [], []
     for logits, label in zip(array, labels, strict=True):
@@ -198,10 +198,10 @@ def evaluate_tokens(output: NextToken, array: Array, labels: Sequence[Label]) ->
         losses = logs - rows[np.arange(len(counted)), wanted[counted]]
         values.append(float(losses.mean()) if len(losses) else 0.0)
         weights.append(len(counted))
-    return make_results(np.array(values), weights=np.array(weights, np.float64))
+    return _make_results(np.array(values), weights=np.array(weights, np.float64))
 
 
-def evaluate_with_function(
+def _evaluate_with_function(
     task: Task, outputs: Mapping[str, Array], labels: Sequence[Label], code: Collection[str]
 ) -> SampleResults:
     function = load_function(task.metric, code)
@@ -215,7 +215,7 @@ def evaluate_with_function(
             f"it was asked about {len(labels)} samples",
             "return one number for each sample; their mean is the metric",
         )
-    return make_results(given)
+    return _make_results(given)
 
 
 def join(parts: Sequence[SampleResults]) -> SampleResults:
@@ -241,12 +241,12 @@ def finalize_results(task: Task, results: SampleResults) -> SampleResults:
     """With what can only be told of all samples: the nearest neighbour of an embedding."""
     if not isinstance(task.output, Embedding) or ":" in task.metric:
         return results
-    predicted = results.labels[find_nearest_neighbors(results.scores)]
+    predicted = results.labels[_find_nearest_neighbors(results.scores)]
     hits = (predicted == results.labels).astype(np.float64)
-    return make_results(hits, labels=results.labels, predicted=predicted, scores=results.scores)
+    return _make_results(hits, labels=results.labels, predicted=predicted, scores=results.scores)
 
 
-def find_nearest_neighbors(vectors: Array) -> Array:
+def _find_nearest_neighbors(vectors: Array) -> Array:
     """Of each vector the other one with the largest cosine, [n]. DataError for fewer than two."""
     if len(vectors) < 2:
         raise DataError("one sample has no neighbours", "an embedding is scored by its nearest other", "give more")
@@ -264,13 +264,13 @@ def summarize_results(task: Task, results: SampleResults) -> Score:
     n = len(results.values)
     if not n:
         raise DataError("nothing was evaluated", "there are no samples", "give more")
-    value, bounds = compute_metric(task, results)
+    value, bounds = _compute_metric(task, results)
     return Score(name=task.metric, value=value, low=bounds.low, high=bounds.high, n=n)
 
 
-def compute_metric(task: Task, results: SampleResults) -> tuple[float, ConfidenceInterval]:
+def _compute_metric(task: Task, results: SampleResults) -> tuple[float, ConfidenceInterval]:
     n = len(results.values)
-    if is_proportion(task, results):
+    if _is_proportion(task, results):
         hits = int(results.values.sum())
         return hits / n, wilson(hits, n)
     measure = make_metric(task, results)
@@ -280,7 +280,7 @@ def compute_metric(task: Task, results: SampleResults) -> tuple[float, Confidenc
     return value, bootstrap(n, measure, resamples) if resamples else bootstrap(n, measure)
 
 
-def is_proportion(task: Task, results: SampleResults) -> bool:
+def _is_proportion(task: Task, results: SampleResults) -> bool:
     """Whether the metric is the share of samples that are right."""
     own = ":" in task.metric and bool(np.isin(results.values, (0.0, 1.0)).all())
     return own or task.metric in ("top1", "top5", "accuracy")
@@ -304,14 +304,14 @@ def auc(scores: Array, labels: Array) -> float:
     """Area under the ROC curve, ties counted half (Mann and Whitney's U); of more than two classes the mean of each
     against the rest, over those that occur. NaN where a class is missing."""
     if scores.shape[1] == 1:
-        return compute_binary_auc(scores[:, 0], labels == 1)
+        return _compute_binary_auc(scores[:, 0], labels == 1)
     if scores.shape[1] == 2:
-        return compute_binary_auc(scores[:, 1] - scores[:, 0], labels == 1)
-    areas = [compute_binary_auc(scores[:, number], labels == number) for number in np.unique(labels)]
+        return _compute_binary_auc(scores[:, 1] - scores[:, 0], labels == 1)
+    areas = [_compute_binary_auc(scores[:, number], labels == number) for number in np.unique(labels)]
     return float(np.mean(areas)) if areas else float("nan")
 
 
-def compute_binary_auc(scores: Array, positive: Array) -> float:
+def _compute_binary_auc(scores: Array, positive: Array) -> float:
     up, down = int(positive.sum()), int((~positive).sum())
     if not up or not down:
         return float("nan")
@@ -327,7 +327,7 @@ def score(task: Task, outputs: Mapping[str, Array], labels: Sequence[Label], cod
 
 def compare_paired(task: Task, a: SampleResults, b: SampleResults) -> PairedDifference:
     """b − a on the same samples: McNemar for shares, random signs for means, else a bootstrap."""
-    if is_proportion(task, a) and is_proportion(task, b):
+    if _is_proportion(task, a) and _is_proportion(task, b):
         return mcnemar(a.values > 0.5, b.values > 0.5)
     if task.metric in ("auc", "map", "map50", "perplexity"):
         return bootstrap_difference(len(a.values), make_metric(task, a), make_metric(task, b), FEWER_RESAMPLES)

@@ -43,11 +43,11 @@ class OutputAgreement:
 
     def sqnr_db(self) -> float | None:
         """Of the worst output: power of the reference over the power of the difference, all samples together."""
-        figures = [compute_sqnr_db(self._signal[name], self._noise[name]) for name in self._signal]
+        figures = [_compute_sqnr_db(self._signal[name], self._noise[name]) for name in self._signal]
         return min(figures, default=None)
 
 
-def compute_sqnr_db(signal: float, noise: float) -> float:
+def _compute_sqnr_db(signal: float, noise: float) -> float:
     if noise == 0.0:
         return EQUAL_DB
     return min(EQUAL_DB, 10 * log10(signal / noise)) if signal else -EQUAL_DB

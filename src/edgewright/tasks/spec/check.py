@@ -25,7 +25,7 @@ Shape = tuple[int, ...]
 def check_task(task: Task, signature: Signature) -> None:
     """ConfigError where the task does not fit the source's signature, with the likely fix."""
     specs = {spec.name: spec for spec in signature.inputs}
-    wanted = dict(list_task_inputs(task))
+    wanted = dict(_list_task_inputs(task))
     for name, (one, shape) in wanted.items():
         if name not in specs:
             raise ConfigError(
@@ -33,27 +33,27 @@ def check_task(task: Task, signature: Signature) -> None:
                 f"its inputs are {', '.join(specs) or 'none'}",
                 f'name = "{next((free for free in specs if free not in wanted), next(iter(specs), name))}" in the task',
             )
-        check_input(one, shape, specs[name])
+        _check_input(one, shape, specs[name])
     if missing := [name for name in specs if name not in wanted]:
         raise ConfigError(
             f"the task says nothing of the model's input '{missing[0]}'",
             f"it has {', '.join(wanted)}",
             "give it an [[inputs]] table (mask or segments where it is made from token ids)",
         )
-    check_output(task, signature)
+    _check_output(task, signature)
 
 
-def list_task_inputs(task: Task) -> Iterator[tuple[str, tuple[Input, Shape]]]:
+def _list_task_inputs(task: Task) -> Iterator[tuple[str, tuple[Input, Shape]]]:
     """Every input that the task feeds, with its shape; () takes any."""
     for one in task.inputs:
-        shape = get_input_shape(one)
+        shape = _get_input_shape(one)
         yield one.name, (one, shape)
         if isinstance(one, TokensInput):
             for name in filter(None, (one.mask, one.segments)):
                 yield name, (one, shape)
 
 
-def get_input_shape(one: Input) -> Shape:
+def _get_input_shape(one: Input) -> Shape:
     match one:
         case ImageInput() | TensorInput():
             return one.shape
@@ -63,12 +63,12 @@ def get_input_shape(one: Input) -> Shape:
             return (1, one.length)
 
 
-def check_input(one: Input, shape: Shape, spec: TensorSpec) -> None:
+def _check_input(one: Input, shape: Shape, spec: TensorSpec) -> None:
     if spec.dtype != one.dtype:
         raise ConfigError(
             f"the input '{spec.name}' is {spec.dtype} in the model, {one.dtype} in the task",
             "",
-            f'dtype = "{spec.dtype}" in the task' + suggest_integer_scaling(one, spec),
+            f'dtype = "{spec.dtype}" in the task' + _suggest_integer_scaling(one, spec),
         )
     if spec.shape and isinstance(spec.shape[0], int) and spec.shape[0] > 1 and shape[:1] == (1,):
         raise ConfigError(
@@ -76,58 +76,58 @@ def check_input(one: Input, shape: Shape, spec: TensorSpec) -> None:
             "samples are run one after the other",
             "export the model with a batch of 1, or with a free one",
         )
-    if shape and not fits(shape, spec.shape):
+    if shape and not _fits(shape, spec.shape):
         raise ConfigError(
-            f"the input '{spec.name}' is {show(spec.shape)} in the model, {show(shape)} in the task",
+            f"the input '{spec.name}' is {_show(spec.shape)} in the model, {_show(shape)} in the task",
             f"layout {one.layout} and size {list(one.size)}" if isinstance(one, ImageInput) else "",
-            suggest_fix(one, spec),
+            _suggest_fix(one, spec),
         )
 
 
-def suggest_integer_scaling(one: Input, spec: TensorSpec) -> str:
+def _suggest_integer_scaling(one: Input, spec: TensorSpec) -> str:
     if not isinstance(one, ImageInput) or spec.dtype not in ("int8", "uint8"):
         return ""
     mean = 128 if spec.dtype == "int8" else 0
     return f", with mean = {mean} and std = 1 where its values are pixels" + (" − 128" if mean else "")
 
 
-def fits(shape: Sequence[int], known: Sequence[int | str]) -> bool:
+def _fits(shape: Sequence[int], known: Sequence[int | str]) -> bool:
     return len(shape) == len(known) and all(
         isinstance(size, str) or size == given for size, given in zip(known, shape, strict=True)
     )
 
 
-def show(shape: Sequence[int | str]) -> str:
+def _show(shape: Sequence[int | str]) -> str:
     return "[" + ", ".join(str(size) or "?" for size in shape) + "]"
 
 
-def suggest_fix(one: Input, spec: TensorSpec) -> str:
+def _suggest_fix(one: Input, spec: TensorSpec) -> str:
     """The key that most likely is wrong."""
     if isinstance(one, ImageInput) and len(spec.shape) == 4:
-        return suggest_image_fix(one, spec)
+        return _suggest_image_fix(one, spec)
     if isinstance(one, TokensInput) and len(spec.shape) == 2:
         return f"length = {spec.shape[1]} in the task"
     if isinstance(one, AudioInput):
         sizes = [size for size in spec.shape if isinstance(size, int) and size > 1]
         if len(sizes) == 1:
-            return f"window = {sizes[0]} and shape = {show([1, *spec.shape[1:]])} in the task"
-    return f"shape = {show([size if isinstance(size, int) else 1 for size in spec.shape])} in the task"
+            return f"window = {sizes[0]} and shape = {_show([1, *spec.shape[1:]])} in the task"
+    return f"shape = {_show([size if isinstance(size, int) else 1 for size in spec.shape])} in the task"
 
 
-def suggest_image_fix(one: ImageInput, spec: TensorSpec) -> str:
+def _suggest_image_fix(one: ImageInput, spec: TensorSpec) -> str:
     other = "NHWC" if one.layout == "NCHW" else "NCHW"
     height, width = one.size
     for layout in (one.layout, other):
         for channels, color in ((one.channels, one.color), (4 - one.channels, "RGB" if one.channels == 1 else "gray")):
             shape = (1, channels, height, width) if layout == "NCHW" else (1, height, width, channels)
-            if fits(shape, spec.shape):
+            if _fits(shape, spec.shape):
                 changes = [f'layout = "{layout}"'] if layout != one.layout else []
                 changes += [f'color = "{color}"'] if color != one.color else []
                 return " and ".join(changes) + " in the task"
     first = spec.shape[1] in (1, 3)
     sizes = spec.shape[2:] if first else spec.shape[1:3]
     changed = "" if first == (one.layout == "NCHW") else f'layout = "{other}" and '
-    return f"{changed}size = {show(sizes)} in the task"
+    return f"{changed}size = {_show(sizes)} in the task"
 
 
 def get_output_name(task: Task, signature: Signature) -> str:
@@ -136,7 +136,7 @@ def get_output_name(task: Task, signature: Signature) -> str:
     return named or signature.outputs[0].name
 
 
-def check_output(task: Task, signature: Signature) -> None:
+def _check_output(task: Task, signature: Signature) -> None:
     names = [spec.name for spec in signature.outputs]
     named = (
         (task.output.boxes, task.output.scores, task.output.classes_out)

@@ -84,7 +84,7 @@ def read_task(path: Path, within: Path | None = None) -> Task:
         ) from None
     except TomlError as error:
         raise ConfigError(f"{path} is no task file", str(error), DOCS_HINT) from None
-    task = convert_task(table, text, str(path))
+    task = _convert_task(table, text, str(path))
     labels = getattr(task.output, "labels", "")
     if labels:
         file = path.absolute().parent / labels
@@ -103,38 +103,38 @@ def parse_task(text: str, title: str = "the task") -> Task:
         table = parse_toml(text)
     except TomlError as error:
         raise ConfigError(f"{title} is not TOML", str(error), DOCS_HINT) from None
-    return convert_task(table, text, title)
+    return _convert_task(table, text, title)
 
 
-def convert_task(table: Mapping[str, Any], text: str, title: str) -> Task:
+def _convert_task(table: Mapping[str, Any], text: str, title: str) -> Task:
     """The task in the tables of this text."""
     if (schema := table.get("schema")) is not None and schema != SCHEMA:
         raise ConfigError(f"{title} has schema {schema}", f"this Edgewright knows {SCHEMA}", DOCS_HINT)
     try:
         task = msgspec.convert(table, Task)
     except msgspec.ValidationError as error:
-        raise explain(error, text, title, table) from None
-    check_values(task, text, title)
+        raise _explain(error, text, title, table) from None
+    _check_values(task, text, title)
     return task
 
 
-def explain(error: msgspec.ValidationError, text: str, title: str, table: Mapping[str, Any]) -> ConfigError:
+def _explain(error: msgspec.ValidationError, text: str, title: str, table: Mapping[str, Any]) -> ConfigError:
     """The library's complaint with the line that it is about, and the keys that are known there."""
     why, _, where = str(error).partition(" - at `$")
     path = where.rstrip("`").removeprefix(".")
     unknown = re.search(r"unknown field `(.*)`", why)
     missing = re.search(r"missing required field `(.*)`", why)
     key = f"{path}.{unknown[1]}".removeprefix(".") if unknown else path
-    line = find_line(text, key)
+    line = _find_line(text, key)
     what = f"{title}{f', line {line}' if line else ''}: {key or 'it'} cannot be used"
     if unknown:
-        return ConfigError(what, f"there is no such key; known: {', '.join(list_known_keys(path, table))}", DOCS_HINT)
+        return ConfigError(what, f"there is no such key; known: {', '.join(_list_known_keys(path, table))}", DOCS_HINT)
     if missing:
         return ConfigError(f"{what.rpartition(': ')[0]}: {key or 'the file'} has no {missing[1]}", why, DOCS_HINT)
     return ConfigError(what, why, DOCS_HINT)
 
 
-def list_known_keys(path: str, table: Mapping[str, Any]) -> tuple[str, ...]:
+def _list_known_keys(path: str, table: Mapping[str, Any]) -> tuple[str, ...]:
     """The keys that a table of this path may have."""
     head = path.partition("[")[0]
     if head == "augment":
@@ -148,7 +148,7 @@ def list_known_keys(path: str, table: Mapping[str, Any]) -> tuple[str, ...]:
     return ("kind", *(chosen.__struct_fields__ if chosen else ()))
 
 
-def find_line(text: str, key: str) -> int:
+def _find_line(text: str, key: str) -> int:
     """The line where a key such as `inputs[1].size[0]` stands; 0 where it is not found."""
     names = [part for part in re.split(r"\.|\[(?:\d+|\.\.\.)\]", key) if part]
     wanted = re.match(r"\w+\[(\d+)\]", key)
@@ -168,14 +168,14 @@ def find_line(text: str, key: str) -> int:
     return nearest
 
 
-def check_values(task: Task, text: str, title: str) -> None:
+def _check_values(task: Task, text: str, title: str) -> None:
     """ConfigError for what the types alone do not forbid."""
-    for key, why, hint in find_faults(task):
-        line = find_line(text, key)
+    for key, why, hint in _find_faults(task):
+        line = _find_line(text, key)
         raise ConfigError(f"{title}{f', line {line}' if line else ''}: {key} cannot be used", why, hint or DOCS_HINT)
 
 
-def find_faults(task: Task) -> Iterator[tuple[str, str, str]]:
+def _find_faults(task: Task) -> Iterator[tuple[str, str, str]]:
     """Key, reason and hint of each contradiction."""
     if not task.inputs:
         yield "inputs", "a task has one input at least", ""
@@ -183,8 +183,8 @@ def find_faults(task: Task) -> Iterator[tuple[str, str, str]]:
     if len(set(names)) < len(names):
         yield "inputs", f"two inputs have one name: {', '.join(names)}", ""
     for position, one in enumerate(task.inputs):
-        yield from find_input_faults(f"inputs[{position}]", one)
-    yield from find_augment_faults(task)
+        yield from _find_input_faults(f"inputs[{position}]", one)
+    yield from _find_augment_faults(task)
     if ":" in task.metric:
         return
     if task.metric not in BUILTIN_METRICS:
@@ -198,7 +198,7 @@ def find_faults(task: Task) -> Iterator[tuple[str, str, str]]:
         )
 
 
-def find_augment_faults(task: Task) -> Iterator[tuple[str, str, str]]:
+def _find_augment_faults(task: Task) -> Iterator[tuple[str, str, str]]:
     """Keys that no input of the task can be varied by, and shifts that leave nothing of one."""
     if (wanted := task.augment) is None:
         return
@@ -220,7 +220,7 @@ def find_augment_faults(task: Task) -> Iterator[tuple[str, str, str]]:
             yield "augment", f"the input '{one.name}' is {one.dtype}", "only floats are varied"
 
 
-def find_input_faults(key: str, one: Struct) -> Iterator[tuple[str, str, str]]:
+def _find_input_faults(key: str, one: Struct) -> Iterator[tuple[str, str, str]]:
     for name in ("scale", "mean", "std"):
         given = getattr(one, name, ())
         if not all(isfinite(value) for value in (given if isinstance(given, tuple) else (given,))):
@@ -237,7 +237,7 @@ def find_input_faults(key: str, one: Struct) -> Iterator[tuple[str, str, str]]:
         yield f"{key}.std", "a value is divided by it, and it is 0", ""
     if one.resize in ("pad", "none") and one.resize_to is not None:
         yield f"{key}.resize_to", f'resize = "{one.resize}" does not use it', "leave it out"
-    if (small := find_too_small_side(one)) is not None:
+    if (small := _find_too_small_side(one)) is not None:
         yield f"{key}.resize_to", f"{small} is smaller than size, so that the crop would leave the picture", ""
     if one.resize == "shorter" and isinstance(one.resize_to, tuple):
         yield f"{key}.resize_to", 'resize = "shorter" takes one number', 'resize = "exact" takes two'
@@ -245,7 +245,7 @@ def find_input_faults(key: str, one: Struct) -> Iterator[tuple[str, str, str]]:
         yield f"{key}.antialias", f"{one.interpolation} is always antialiased", "antialias = true"
 
 
-def find_too_small_side(one: ImageInput) -> int | None:
+def _find_too_small_side(one: ImageInput) -> int | None:
     """A side after resizing that is shorter than what is cut out of it."""
     if one.resize_to is None or one.resize not in ("shorter", "exact"):
         return None
@@ -258,17 +258,17 @@ def write_task(task: Task) -> str:
     """The task as TOML with what the keys mean; `parse_task` gives it back."""
     lines = [
         "# What the model eats and gives. Every key: docs/task.md",
-        *write_table(task, ("inputs", "output", "augment")),
+        *_write_table(task, ("inputs", "output", "augment")),
     ]
     for one in task.inputs:
-        lines += ["", "[[inputs]]", *write_table(one)]
-    lines += ["", "[output]", *write_table(task.output)]
+        lines += ["", "[[inputs]]", *_write_table(one)]
+    lines += ["", "[output]", *_write_table(task.output)]
     if task.augment is not None:
-        lines += ["", "[augment]", *write_table(task.augment)]
+        lines += ["", "[augment]", *_write_table(task.augment)]
     return "\n".join(lines) + "\n"
 
 
-def write_table(record: Struct, apart: tuple[str, ...] = ()) -> list[str]:
+def _write_table(record: Struct, apart: tuple[str, ...] = ()) -> list[str]:
     """The keys of one table; empty ones are left out where that is their default."""
     kind = record.__struct_config__.tag
     lines = [f'kind = "{kind}"'] if kind else []
@@ -278,21 +278,21 @@ def write_table(record: Struct, apart: tuple[str, ...] = ()) -> list[str]:
         if name in apart or value is None or (value in ("", ()) and value == defaults[name]):
             continue
         remark = f"  # {KEY_COMMENTS[name]}" if name in KEY_COMMENTS else ""
-        lines.append(f"{name} = {write_value(value)}{remark}")
+        lines.append(f"{name} = {_write_value(value)}{remark}")
     return lines
 
 
-def write_value(value: Any) -> str:
+def _write_value(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return write_text(value)
+        return _write_text(value)
     if isinstance(value, tuple):
-        return "[" + ", ".join(map(write_value, value)) + "]"
+        return "[" + ", ".join(map(_write_value, value)) + "]"
     return repr(value)  # of float the shortest that gives it back; TOML knows inf and nan too
 
 
-def write_text(value: str) -> str:
+def _write_text(value: str) -> str:
     """A basic string: quotes, backslashes and control characters escaped."""
     escaped = "".join(
         f"\\{char}" if char in '"\\' else char if ord(char) >= 0x20 and ord(char) != 0x7F else f"\\u{ord(char):04X}"

@@ -47,7 +47,7 @@ def make_code_rejection(spec: str, named_by: str) -> ConfigError:
 def _load(spec: str) -> Callable[..., Any]:
     head, _, name = spec.rpartition(":")
     try:
-        module = load_file(Path(head)) if head.endswith(".py") else import_module(head)
+        module = _load_file(Path(head)) if head.endswith(".py") else import_module(head)
     except EdgewrightError:
         raise
     except USER_CODE_ERRORS as error:
@@ -60,7 +60,7 @@ def _load(spec: str) -> Callable[..., Any]:
     return called
 
 
-def load_file(path: Path) -> Any:
+def _load_file(path: Path) -> Any:
     if not path.is_file():
         raise ConfigError(f"there is no file {path}", "", "check the path")
     name = f"{path.stem}_{sha256(str(path.absolute()).encode()).hexdigest()[:12]}"  # two files may have one name

@@ -32,35 +32,35 @@ WITH_BACKGROUND = 1001  # ImageNet's classes behind a background class, as in Te
 
 def propose_task(signature: Signature, name: str = "") -> Task:
     """What `edgewright task init` writes. Inputs that nothing is known of are tensors."""
-    inputs = tuple(propose_inputs(signature.inputs))
-    output = propose_output(signature.outputs, inputs)
-    return Task(name=name, inputs=inputs, output=output, metric=get_default_metric(output))
+    inputs = tuple(_propose_inputs(signature.inputs))
+    output = _propose_output(signature.outputs, inputs)
+    return Task(name=name, inputs=inputs, output=output, metric=_get_default_metric(output))
 
 
-def propose_inputs(specs: Sequence[TensorSpec]) -> Iterable[Input]:
+def _propose_inputs(specs: Sequence[TensorSpec]) -> Iterable[Input]:
     tokens = [spec for spec in specs if spec.dtype in ("int32", "int64") and len(spec.shape) == 2]
     mask = next((spec.name for spec in tokens if "mask" in spec.name.lower()), "")
-    segments = next((spec.name for spec in tokens if {"type", "segment"} & split_words(spec.name)), "")
+    segments = next((spec.name for spec in tokens if {"type", "segment"} & _split_words(spec.name)), "")
     for spec in specs:
         if spec.name in (mask, segments) and len(tokens) > 1:
             continue
         if spec in tokens:
             yield TokensInput(
                 name=spec.name,
-                length=get_size(spec, 1) or DEFAULT_LENGTH,
+                length=_get_size(spec, 1) or DEFAULT_LENGTH,
                 mask=mask if mask != spec.name else "",
                 segments=segments if segments != spec.name else "",
                 dtype="int32" if spec.dtype == "int32" else "int64",
             )
         else:
-            yield propose_image(spec) or propose_audio(spec) or propose_tensor(spec)
+            yield _propose_image(spec) or _propose_audio(spec) or _propose_tensor(spec)
 
 
-def split_words(name: str) -> set[str]:
+def _split_words(name: str) -> set[str]:
     return set(name.lower().replace("-", "_").replace("/", "_").split("_"))
 
 
-def get_size(spec: TensorSpec, axis: int) -> int:
+def _get_size(spec: TensorSpec, axis: int) -> int:
     """A size of the input; that of the file's own run where it is free; 0 where nothing tells."""
     size = spec.shape[axis]
     if isinstance(size, int):
@@ -68,7 +68,7 @@ def get_size(spec: TensorSpec, axis: int) -> int:
     return spec.default_shape[axis] if spec.default_shape else 0
 
 
-def propose_image(spec: TensorSpec) -> ImageInput | None:
+def _propose_image(spec: TensorSpec) -> ImageInput | None:
     """For four axes of which one is 1 or 3 and can be the channels."""
     if len(spec.shape) != 4 or spec.dtype not in ("float32", "float16", "uint8", "int8"):
         return None
@@ -77,12 +77,12 @@ def propose_image(spec: TensorSpec) -> ImageInput | None:
     if not first and not last:
         return None
     axes = (2, 3) if first else (1, 2)
-    height, width = (get_size(spec, axis) or DEFAULT_SIDE for axis in axes)
+    height, width = (_get_size(spec, axis) or DEFAULT_SIDE for axis in axes)
     gray = spec.shape[1 if first else 3] == 1
     if gray and height != width:  # rather a spectrogram
         return None
     small = max(height, width) <= SMALL_SIDE
-    mean, std = guess_scaling(spec, first=first, gray=gray)
+    mean, std = _guess_scaling(spec, first=first, gray=gray)
     return ImageInput(
         name=spec.name,
         size=(height, width),
@@ -96,7 +96,7 @@ def propose_image(spec: TensorSpec) -> ImageInput | None:
     )
 
 
-def guess_scaling(
+def _guess_scaling(
     spec: TensorSpec, *, first: bool, gray: bool
 ) -> tuple[float | tuple[float, ...], float | tuple[float, ...]]:
     """Mean and std: stored integers as they are; torchvision's for channels first; −1 to 1 for channels last."""
@@ -109,8 +109,8 @@ def guess_scaling(
     return (0.0, 255.0) if gray else (127.5, 127.5)
 
 
-def propose_audio(spec: TensorSpec) -> AudioInput | None:
-    sizes = [get_size(spec, axis) for axis in range(1, len(spec.shape))]
+def _propose_audio(spec: TensorSpec) -> AudioInput | None:
+    sizes = [_get_size(spec, axis) for axis in range(1, len(spec.shape))]
     window = max(sizes, default=0)
     named = any(word in spec.name.lower() for word in AUDIO_WORDS)
     flat = sum(size != 1 for size in sizes) == 1
@@ -119,15 +119,15 @@ def propose_audio(spec: TensorSpec) -> AudioInput | None:
     return AudioInput(name=spec.name, sample_rate=16_000, window=window, shape=(1, *sizes))
 
 
-def propose_tensor(spec: TensorSpec) -> TensorInput:
-    sizes = [get_size(spec, axis) for axis in range(len(spec.shape))]
+def _propose_tensor(spec: TensorSpec) -> TensorInput:
+    sizes = [_get_size(spec, axis) for axis in range(len(spec.shape))]
     if sizes and isinstance(spec.shape[0], str):
         sizes[0] = 1
     known = all(size > 0 for size in sizes)
     return TensorInput(name=spec.name, shape=tuple(sizes) if known else (), dtype=spec.dtype)  # type: ignore[arg-type]  # msgspec checks it when it is read
 
 
-def propose_output(specs: Sequence[TensorSpec], inputs: Sequence[Input]) -> Output:
+def _propose_output(specs: Sequence[TensorSpec], inputs: Sequence[Input]) -> Output:
     """What the outputs most likely mean; regression where nothing speaks for anything else."""
     images = any(isinstance(one, ImageInput) for one in inputs)
     boxes = next((spec for spec in specs if len(spec.shape) == 3 and spec.shape[2] == 4), None)
@@ -149,7 +149,7 @@ def propose_output(specs: Sequence[TensorSpec], inputs: Sequence[Input]) -> Outp
     return Regression(name=first.name)
 
 
-def get_default_metric(output: Output) -> str:
+def _get_default_metric(output: Output) -> str:
     match output:
         case Classification() | Embedding():
             return "top1"

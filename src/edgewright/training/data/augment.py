@@ -50,10 +50,10 @@ def augment(task: Task, inputs: Mapping[str, Array], views: Numbers, places: Arr
     if task.augment is None:
         return dict(inputs)
     kinds = {one.name: one for one in task.inputs}
-    return {name: augment_input(task.augment, kinds.get(name), array, views, places) for name, array in inputs.items()}
+    return {name: _augment_input(task.augment, kinds.get(name), array, views, places) for name, array in inputs.items()}
 
 
-def augment_input(wanted: Augment, kind: Any, array: Array, views: Numbers, places: Array) -> Array:
+def _augment_input(wanted: Augment, kind: Any, array: Array, views: Numbers, places: Array) -> Array:
     if not isinstance(kind, ImageInput | AudioInput):
         return array
 
@@ -66,21 +66,21 @@ def augment_input(wanted: Augment, kind: Any, array: Array, views: Numbers, plac
         return np.floor(draw(what) * (2 * most + 1)).astype(np.int64) - most
 
     if isinstance(kind, AudioInput):
-        return augment_audio(wanted, kind, array, draw, whole)
+        return _augment_audio(wanted, kind, array, draw, whole)
     rows, columns = (2, 3) if kind.layout == "NCHW" else (1, 2)
     if wanted.brightness or wanted.contrast:
-        array = jitter_brightness(wanted, kind, array, draw)
+        array = _jitter_brightness(wanted, kind, array, draw)
     if wanted.flip:
         chosen = draw(FLIP) < 0.5
         array = array.copy()
         array[chosen] = np.flip(array[chosen], columns)
     if wanted.shift:
-        array = move(array, rows, whole(ROWS, wanted.shift))
-        array = move(array, columns, whole(COLUMNS, wanted.shift))
-    return erase(array, wanted.erase, rows, draw(TOP), draw(LEFT)) if wanted.erase else array
+        array = _move(array, rows, whole(ROWS, wanted.shift))
+        array = _move(array, columns, whole(COLUMNS, wanted.shift))
+    return _erase(array, wanted.erase, rows, draw(TOP), draw(LEFT)) if wanted.erase else array
 
 
-def move(array: Array, axis: int, by: NDArray[np.int64]) -> Array:
+def _move(array: Array, axis: int, by: NDArray[np.int64]) -> Array:
     """Each sample moved along the axis by its own number of places; what comes in is 0."""
     moved = np.zeros_like(array)
     size = array.shape[axis]
@@ -92,7 +92,7 @@ def move(array: Array, axis: int, by: NDArray[np.int64]) -> Array:
     return moved
 
 
-def jitter_brightness(wanted: Augment, kind: ImageInput, array: Array, draw: Any) -> Array:
+def _jitter_brightness(wanted: Augment, kind: ImageInput, array: Array, draw: Any) -> Array:
     """Pixels times 1 ± brightness, and their distance from the picture's mean times 1 ± contrast; not clipped."""
     channel = 1 if kind.layout == "NCHW" else 3
     wide = [1, 1, 1, 1]
@@ -106,28 +106,28 @@ def jitter_brightness(wanted: Augment, kind: ImageInput, array: Array, draw: Any
     return lit.astype(array.dtype, copy=False)
 
 
-def erase(array: Array, share: float, rows: int, top: Array, left: Array) -> Array:
+def _erase(array: Array, share: float, rows: int, top: Array, left: Array) -> Array:
     """A square of this share of the sides, anywhere within, set to 0 (cutout, DeVries and Taylor 2017)."""
     height, width = array.shape[rows : rows + 2]
     inside = [
-        mark_interval(size, max(1, round(share * size)), at) for size, at in ((height, top), (width, left))
+        _mark_interval(size, max(1, round(share * size)), at) for size, at in ((height, top), (width, left))
     ]  # [n, height], [n, width]
     kept = ~(inside[0][:, :, None] & inside[1][:, None, :])
     return array * np.expand_dims(kept, 1 if rows == 2 else 3)
 
 
-def mark_interval(size: int, length: int, at: Array) -> NDArray[np.bool_]:
+def _mark_interval(size: int, length: int, at: Array) -> NDArray[np.bool_]:
     first = np.floor(at * (size - length + 1)).astype(np.int64)[:, None]
     places = np.arange(size)
     inside: NDArray[np.bool_] = (places >= first) & (places < first + length)
     return inside
 
 
-def augment_audio(wanted: Augment, kind: AudioInput, array: Array, draw: Any, whole: Any) -> Array:
+def _augment_audio(wanted: Augment, kind: AudioInput, array: Array, draw: Any, whole: Any) -> Array:
     """Moved in time, and with white noise of up to the wanted level."""
     flat = array.reshape(len(array), -1)
     if wanted.shift:
-        flat = move(flat, 1, whole(TIME, wanted.shift))
+        flat = _move(flat, 1, whole(TIME, wanted.shift))
     if wanted.noise:
         length = flat.shape[1]
         table = np.random.default_rng(0).standard_normal(length + NOISE, np.float32)

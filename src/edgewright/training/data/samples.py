@@ -88,12 +88,12 @@ class TrainingSamples:
         """These samples; as they are where no views are given."""
         import torch
 
-        arrays = {name: to_float32(array[places]) for name, array in self._inputs.items()}
+        arrays = {name: _to_float32(array[places]) for name, array in self._inputs.items()}
         if views is not None:
             arrays = augment(self._task, arrays, views, places)
         targets = None
         if self._logits is not None and views is not None:
-            targets = torch.from_numpy(to_float32(self._logits[views.astype(np.int64), self._answer_rows[places]]))
+            targets = torch.from_numpy(_to_float32(self._logits[views.astype(np.int64), self._answer_rows[places]]))
         labels = None if self._labels is None else torch.from_numpy(np.ascontiguousarray(self._labels[places]))
         inputs = {name: self._tensor(name, array) for name, array in arrays.items()}
         return Batch(places, inputs, labels, targets)
@@ -114,10 +114,10 @@ class TrainingSamples:
         some = self.fit[:: max(1, len(self.fit) // 16)]
         seen = [self.labels_of(self.fit), *(array[some] for array in self._inputs.values())]
         seen += [] if self._logits is None else [self._logits[:, self._answer_rows[some]]]
-        return " ".join(digest(array) for array in (self.fit, self.held_out, *seen) if array is not None)
+        return " ".join(_digest(array) for array in (self.fit, self.held_out, *seen) if array is not None)
 
 
-def digest(array: Array) -> str:
+def _digest(array: Array) -> str:
     from hashlib import sha256
 
     return sha256(f"{array.dtype} {array.shape}".encode() + np.ascontiguousarray(array).tobytes()).hexdigest()
@@ -136,7 +136,7 @@ def open_array(path: str) -> Array:
     return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
-def to_float32(array: Array) -> Array:
+def _to_float32(array: Array) -> Array:
     """float32 for all kinds of floats; whole numbers as they are."""
     return array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array
 

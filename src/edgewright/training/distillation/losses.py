@@ -97,9 +97,9 @@ class DistillationLoss:
             if self._teaching is not None and self._teaching.transfer == "features":
                 self.auxiliary.append(torch.nn.Conv2d(own[size].channels, targets[size].channels, 1, bias=False))
         for name, teachers in self._pairs:
-            self._hooks.append(module.get_submodule(name).register_forward_hook(make_output_hook(self._own, name)))
+            self._hooks.append(module.get_submodule(name).register_forward_hook(_make_output_hook(self._own, name)))
             self._hooks.append(
-                self._teacher.get_submodule(teachers).register_forward_hook(make_output_hook(self._targets, teachers))
+                self._teacher.get_submodule(teachers).register_forward_hook(_make_output_hook(self._targets, teachers))
             )
 
     def detach(self) -> None:
@@ -139,9 +139,9 @@ class DistillationLoss:
             wanted = (
                 [batch.targets]
                 if self._teacher is None
-                else select_distilled_outputs(self._task, self._run_teacher(batch))
+                else _select_distilled_outputs(self._task, self._run_teacher(batch))
             )
-            mine = select_distilled_outputs(self._task, outputs)
+            mine = _select_distilled_outputs(self._task, outputs)
             parts["teacher"] = compute_teacher_loss(self._task, mine, wanted, batch.labels, teaching.temperature)
         return parts
 
@@ -166,14 +166,14 @@ class DistillationLoss:
         return sum(losses) / len(losses)
 
 
-def make_output_hook(place: dict[str, Any], name: str) -> Any:
+def _make_output_hook(place: dict[str, Any], name: str) -> Any:
     def keep(layer: Any, given: Any, made: Any) -> None:
         place[name] = made
 
     return keep
 
 
-def select_distilled_outputs(task: Task, outputs: Mapping[str, Any]) -> list[Any]:
+def _select_distilled_outputs(task: Task, outputs: Mapping[str, Any]) -> list[Any]:
     """The outputs that a teacher teaches: the task's, all of them for boxes."""
     return list(outputs.values()) if isinstance(task.output, Boxes) else [select_output(task, outputs)]
 
@@ -264,38 +264,38 @@ def build_distillation_loss(job: TrainJob, task: Task, module: Any, samples: Tra
         check_labels_fit(task, labels, tensor)
     teacher = None
     if teaching is not None:
-        check_distillation_settings(teaching)
-        teacher = open_teacher(teaching, job.settings.seed)
+        _check_distillation_settings(teaching)
+        teacher = _open_teacher(teaching, job.settings.seed)
         if teacher is None:
             shapes = [open_array(teaching.logits).shape[2:]]
         else:
             with torch.no_grad():
                 shapes = [
                     tuple(one.shape[1:])
-                    for one in select_distilled_outputs(task, map_outputs(teacher(**sample_batch.inputs)))
+                    for one in _select_distilled_outputs(task, map_outputs(teacher(**sample_batch.inputs)))
                 ]
-        check_output_shapes(task, [tuple(one.shape[1:]) for one in select_distilled_outputs(task, outputs)], shapes)
+        _check_output_shapes(task, [tuple(one.shape[1:]) for one in _select_distilled_outputs(task, outputs)], shapes)
     return DistillationLoss(task, job.settings, teaching, teacher, sample_batch)
 
 
-def check_distillation_settings(teaching: DistillationSettings) -> None:
+def _check_distillation_settings(teaching: DistillationSettings) -> None:
     if not 0 <= teaching.alpha <= 1:
         raise UsageError(f"an alpha of {teaching.alpha:g} cannot be had", "it is a share", "from 0 to 1")
     if not teaching.temperature > 0:
         raise UsageError(f"a temperature of {teaching.temperature:g} cannot be had", "", "above 0, as 4")
 
 
-def open_teacher(teaching: DistillationSettings, seed: int) -> Any:
+def _open_teacher(teaching: DistillationSettings, seed: int) -> Any:
     """The teacher that is asked meanwhile; None where its answers lie in a file and its stages are not wanted."""
     if teaching.logits and teaching.transfer == "none":
         return None
     if teaching.teacher is None:
         why = "its answers lie in no file, or transfer looks into it"
         raise UsageError("there is no teacher to ask", why, "name a torch module, or transfer none")
-    return load_teacher(teaching.teacher, seed)
+    return _load_teacher(teaching.teacher, seed)
 
 
-def load_teacher(source: ModuleSource, seed: int) -> Any:
+def _load_teacher(source: ModuleSource, seed: int) -> Any:
     from edgewright.training.source import load_module
 
     teacher = load_module(source, seed).eval().requires_grad_(False)
@@ -323,7 +323,7 @@ def fold_normalization(teacher: Any, ask: Callable[[Any], Any]) -> Any:
     return folded if same else teacher  # it is not where a convolution has several normalisations in turn
 
 
-def check_output_shapes(task: Task, mine: Sequence[tuple[int, ...]], targets: Sequence[tuple[int, ...]]) -> None:
+def _check_output_shapes(task: Task, mine: Sequence[tuple[int, ...]], targets: Sequence[tuple[int, ...]]) -> None:
     """UsageError where teacher and student do not give the same shapes."""
     if list(mine) == list(targets):
         return
@@ -349,13 +349,13 @@ def run_teacher_job(job: TeacherJob, send: Callable[[JobMessage], None]) -> None
     if job.views > 1 and task.augment is None:
         raise UsageError(f"{job.views} views are all the same", "the task has no [augment] table", "ask for 1 view")
     samples = TrainingSamples(job.data, task, job.settings)
-    teacher = load_teacher(job.teacher, job.settings.seed)
+    teacher = _load_teacher(job.teacher, job.settings.seed)
     teacher.to("cuda" if torch.cuda.is_available() else "cpu")
     sample_batch = samples.read(np.arange(min(job.settings.batch, samples.count)))
 
     def answer(module: Any, batch: Batch) -> Any:
         device = next(module.parameters()).device
-        made = select_distilled_outputs(
+        made = _select_distilled_outputs(
             task, map_outputs(module(**{name: one.to(device) for name, one in batch.inputs.items()}))
         )
         if len(made) > 1:
@@ -380,7 +380,7 @@ def run_teacher_job(job: TeacherJob, send: Callable[[JobMessage], None]) -> None
     rows = len(samples.fit) * job.views
     try:
         with part.open("ab") as file:
-            head = write_head(file, kind, (job.views, len(samples.fit), *one.shape))
+            head = _write_head(file, kind, (job.views, len(samples.fit), *one.shape))
             done = (file.tell() - head) // (kind.itemsize * one.size)
             file.truncate(head + done * kind.itemsize * one.size)
             began, last_report, start = monotonic(), 0.0, done
@@ -401,7 +401,7 @@ def run_teacher_job(job: TeacherJob, send: Callable[[JobMessage], None]) -> None
         raise OutputError(f"{name} cannot be written", error.strerror or str(error), hint) from None
 
 
-def write_head(file: Any, kind: Any, shape: tuple[int, ...]) -> int:
+def _write_head(file: Any, kind: Any, shape: tuple[int, ...]) -> int:
     """The head of a `.npy`, where there is none yet; its length."""
     head = BytesIO()
     np.lib.format.write_array_header_1_0(head, {"descr": kind.str, "fortran_order": False, "shape": shape})

@@ -60,13 +60,13 @@ def make_student(
     if not times > 1:
         raise UsageError(f"a student of {times:g}× fewer parameters is no student", "it has to be above 1", "auto:5x")
     whole = sum(one.numel() for one in module.parameters())
-    removed = find_removable_blocks(module, shapes) if times > MAX_WIDTH_ONLY_RATIO else []
+    removed = _find_removable_blocks(module, shapes) if times > MAX_WIDTH_ONLY_RATIO else []
     apply_slices(module, Slices(factory="", removed=tuple(removed)))
-    groups, sliceable = find_widths(module, shapes)
+    groups, sliceable = _find_widths(module, shapes)
     budget = int(whole / times)
-    keep = fit(module, groups, sliceable, budget)
+    keep = _fit(module, groups, sliceable, budget)
     places = find_kept_indices(groups, keep)
-    parameters = count(module, places)
+    parameters = _count(module, places)
     if parameters > budget:
         kept_whole = "".join(f"\n'{name}': {why}" for name, why in list(sliceable.refused.items())[:3])
         raise GateFailed(
@@ -81,7 +81,7 @@ def make_student(
     return StudentDesign(slices, parameters, whole, widths)
 
 
-def find_widths(module: Any, shapes: Mapping[str, Sequence[int]]) -> tuple[PruningGroups, SliceableGroups]:
+def _find_widths(module: Any, shapes: Mapping[str, Sequence[int]]) -> tuple[PruningGroups, SliceableGroups]:
     import onnx
 
     with TemporaryFolder() as folder:
@@ -93,42 +93,42 @@ def find_widths(module: Any, shapes: Mapping[str, Sequence[int]]) -> tuple[Pruni
     return groups, find_sliceable_groups(module, model, shapes, groups)
 
 
-def fit(module: Any, groups: PruningGroups, sliceable: SliceableGroups, budget: int) -> KeptUnits:
+def _fit(module: Any, groups: PruningGroups, sliceable: SliceableGroups, budget: int) -> KeptUnits:
     """The widest units that fit, by bisection over the share that is kept; what rounding leaves of the budget goes to
     the groups that lost most."""
     own = {one.name: one for one in groups.groups if one.name in sliceable.groups}
 
     def fits(keep: KeptUnits) -> bool:
-        return count(module, find_kept_indices(groups, keep)) <= budget
+        return _count(module, find_kept_indices(groups, keep)) <= budget
 
     low, high = 0.0, 1.0
     for _ in range(BISECTION_STEPS):
         share = (low + high) / 2
-        low, high = (share, high) if fits(scale(own, share)) else (low, share)
-    keep = scale(own, low)
+        low, high = (share, high) if fits(_scale(own, share)) else (low, share)
+    keep = _scale(own, low)
     for name in sorted(keep, key=lambda one: len(keep[one]) / own[one].size):
-        wider = np.arange(min(own[name].size, len(keep[name]) + get_width_step(own[name])))
+        wider = np.arange(min(own[name].size, len(keep[name]) + _get_width_step(own[name])))
         if fits({**keep, name: wider}):
             keep[name] = wider
     return keep
 
 
-def scale(groups: Mapping[str, PruningGroup], share: float) -> KeptUnits:
-    return {name: np.arange(round_units(one, share)) for name, one in groups.items()}
+def _scale(groups: Mapping[str, PruningGroup], share: float) -> KeptUnits:
+    return {name: np.arange(_round_units(one, share)) for name, one in groups.items()}
 
 
-def get_width_step(group: PruningGroup) -> int:
+def _get_width_step(group: PruningGroup) -> int:
     """What units are kept in multiples of: 8, 4 below 32, 1 for heads and below 8."""
     return 1 if group.kind == "heads" or group.size < 8 else 4 if group.size < 32 else 8
 
 
-def round_units(group: PruningGroup, share: float) -> int:
+def _round_units(group: PruningGroup, share: float) -> int:
     """One multiple at least."""
-    step = get_width_step(group)
+    step = _get_width_step(group)
     return min(group.size, max(step, round(group.size * share / step) * step))
 
 
-def count(module: Any, places: KeptIndices) -> int:
+def _count(module: Any, places: KeptIndices) -> int:
     """Parameters of the module when only these places are kept."""
     total = 0
     counted: set[int] = set()
@@ -142,13 +142,13 @@ def count(module: Any, places: KeptIndices) -> int:
     return total
 
 
-def find_removable_blocks(module: Any, shapes: Mapping[str, Sequence[int]]) -> list[str]:
+def _find_removable_blocks(module: Any, shapes: Mapping[str, Sequence[int]]) -> list[str]:
     """Paths of every second block that gives a shape as it takes it, and stands beside others of its class in a
     Sequential or ModuleList; those that the module does not run without stay.
     """
     from torch import nn
 
-    kept_shape = find_shape_preserving_modules(module, shapes)
+    kept_shape = _find_shape_preserving_modules(module, shapes)
     removed: list[str] = []
     blocks: list[str] = []
     for path, container in module.named_modules():
@@ -164,11 +164,11 @@ def find_removable_blocks(module: Any, shapes: Mapping[str, Sequence[int]]) -> l
         ]
         blocks += own
         same = [one for one in own if one in kept_shape]
-        removed += [one for one in same[1::2] if runs_without(module, one, shapes)]
+        removed += [one for one in same[1::2] if _runs_without(module, one, shapes)]
     return removed
 
 
-def find_shape_preserving_modules(module: Any, shapes: Mapping[str, Sequence[int]]) -> set[str]:
+def _find_shape_preserving_modules(module: Any, shapes: Mapping[str, Sequence[int]]) -> set[str]:
     import torch
 
     found: set[str] = set()
@@ -194,7 +194,7 @@ def find_shape_preserving_modules(module: Any, shapes: Mapping[str, Sequence[int
     return found
 
 
-def runs_without(module: Any, path: str, shapes: Mapping[str, Sequence[int]]) -> bool:
+def _runs_without(module: Any, path: str, shapes: Mapping[str, Sequence[int]]) -> bool:
     from torch import nn
 
     from edgewright.errors import InputError

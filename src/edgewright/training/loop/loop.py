@@ -143,7 +143,7 @@ class TrainingLoop:
         rate = compute_learning_rate(self._step, self._plan.planned, settings)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        batch = move_to_device(batch, self._fabric.device)
+        batch = _move_to_device(batch, self._fabric.device)
         outputs = map_outputs(self._wrapped(**batch.inputs))
         loss, parts = self._objective(outputs, batch)
         self._optimizer.zero_grad(set_to_none=True)
@@ -218,10 +218,10 @@ class TrainingLoop:
         parts = []
         with torch.no_grad(), nullcontext() if exact else self._fabric.autocast():
             for batch in prefetch_batches(samples.read, split_into_chunks(places, self._plan.settings.batch)):
-                outputs = map_outputs(self._module(**move_to_device(batch, self._fabric.device).inputs))
+                outputs = map_outputs(self._module(**_move_to_device(batch, self._fabric.device).inputs))
                 arrays = {name: tensor.float().cpu().numpy()[:, None] for name, tensor in outputs.items()}
                 parts.append(
-                    evaluate_samples(task, arrays, list_labels(task, samples.labels_of(batch.places)), self._plan.code)
+                    evaluate_samples(task, arrays, _list_labels(task, samples.labels_of(batch.places)), self._plan.code)
                 )
         self._wrapped.train()
         whole = finalize_results(task, join(parts))
@@ -281,7 +281,7 @@ class TrainingLoop:
             torch.cuda.set_rng_state_all(state["random_gpu"])
 
 
-def move_to_device(batch: Batch, device: Any) -> Batch:
+def _move_to_device(batch: Batch, device: Any) -> Batch:
     if device.type == "cpu":
         return batch
     inputs = {name: tensor.to(device) for name, tensor in batch.inputs.items()}
@@ -289,7 +289,7 @@ def move_to_device(batch: Batch, device: Any) -> Batch:
     return Batch(batch.places, inputs, labels, targets)
 
 
-def list_labels(task: Task, labels: Any) -> list[Any]:
+def _list_labels(task: Task, labels: Any) -> list[Any]:
     """As `tasks.metrics` takes them: whole numbers of classes, arrays of all else."""
     classes = isinstance(task.output, Classification | Embedding) and labels.ndim == 1
     return [int(one) for one in labels] if classes else list(labels)

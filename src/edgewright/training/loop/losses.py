@@ -65,7 +65,7 @@ def check_labels_fit(task: Task, labels: Any, tensor: Any) -> None:
                 f"labels of shape {list(labels.shape[1:])} for {width} outputs", "", "give one number for each output"
             )
         return
-    check_scores(task, tensor)
+    _check_scores(task, tensor)
     known = labels
     class_count = compute_logits(task, tensor).shape[1] - getattr(task.output, "first_class", 0)
     if isinstance(task.output, NextToken):
@@ -78,7 +78,7 @@ def check_labels_fit(task: Task, labels: Any, tensor: Any) -> None:
         )
 
 
-def check_scores(task: Task, tensor: Any) -> None:
+def _check_scores(task: Task, tensor: Any) -> None:
     """UsageError for logits that the task takes for probabilities: their logarithm would teach nothing."""
     linear = isinstance(task.output, Classification) and not task.output.softmax
     low, high = float(tensor.min()), float(tensor.max())

@@ -18,17 +18,17 @@ def compute_learning_rate(step: int, planned: int, settings: Settings) -> float:
     if settings.schedule == "one-cycle":
         top = RISE * planned
         if step < top:
-            return settings.lr * interpolate_cosine(START, 1.0, step / top)
-        return settings.lr * interpolate_cosine(1.0, END, (step - top) / max(planned - 1 - top, 1))
+            return settings.lr * _interpolate_cosine(START, 1.0, step / top)
+        return settings.lr * _interpolate_cosine(1.0, END, (step - top) / max(planned - 1 - top, 1))
     rise = round(settings.warmup * planned)
     if step < rise:
         return settings.lr * (step + 1) / rise
     return settings.lr * (
-        interpolate_cosine(1.0, 0.0, (step - rise) / max(planned - rise, 1)) if settings.schedule == "cosine" else 1.0
+        _interpolate_cosine(1.0, 0.0, (step - rise) / max(planned - rise, 1)) if settings.schedule == "cosine" else 1.0
     )
 
 
-def interpolate_cosine(first: float, last: float, share: float) -> float:
+def _interpolate_cosine(first: float, last: float, share: float) -> float:
     """Half a cosine from one to the other."""
     return last + (first - last) * (1 + cos(pi * min(share, 1.0))) / 2
 

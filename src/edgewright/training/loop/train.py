@@ -48,10 +48,10 @@ def run_training(job: TrainJob, send: SendMessage) -> None:
         job.data, task, settings, teaching.logits if teaching else "", teaching.views if teaching else 0
     )
     torch.manual_seed(settings.seed)
-    trainable = open_trainable(job)
-    masks = SparsityMasks(trainable.module, job.thinning, plan_steps(job, samples)) if job.thinning else None
+    trainable = _open_trainable(job)
+    masks = SparsityMasks(trainable.module, job.thinning, _plan_steps(job, samples)) if job.thinning else None
     distillation_loss = build_distillation_loss(job, task, trainable.module, samples)
-    key = compute_fingerprint(job, task, trainable.module, samples, distillation_loss)
+    key = _compute_fingerprint(job, task, trainable.module, samples, distillation_loss)
     memory = Path(job.memory)
     memory.mkdir(parents=True, exist_ok=True)
     state, note = load_state(memory, key)
@@ -61,11 +61,11 @@ def run_training(job: TrainJob, send: SendMessage) -> None:
         # The rounding of a graph is finer than that of bf16, and its control trains as it does.
         graph = job.graph or job.float_graph
         wanted = "fp32" if graph and settings.precision == "auto" else settings.precision
-        precision, _ = choose_precision(wanted, trainable.module, make_first_loss(distillation_loss, first))
+        precision, _ = choose_precision(wanted, trainable.module, _make_first_loss(distillation_loss, first))
     else:
         precision = state["precision"]
     fabric = open_fabric(precision)
-    plan = TrainingPlan(key, job.title, task, settings, plan_steps(job, samples), precision, memory, job.code)
+    plan = TrainingPlan(key, job.title, task, settings, _plan_steps(job, samples), precision, memory, job.code)
     distillation_loss.attach(trainable.module, fabric.device, precision)
     set_channels_last(trainable.module)
     send_from_main: SendMessage = send if fabric.is_global_zero else lambda word: None
@@ -77,14 +77,16 @@ def run_training(job: TrainJob, send: SendMessage) -> None:
     if fabric.is_global_zero:
         used = sorted(training.threads)
         mixed = f"its parts were trained with {' and '.join(map(str, used))} threads" if len(used) > 1 else ""
-        write_results(job, trainable, plan, ending, tuple(filter(None, (note, mixed, *(masks.notes if masks else ())))))
+        _write_results(
+            job, trainable, plan, ending, tuple(filter(None, (note, mixed, *(masks.notes if masks else ()))))
+        )
 
 
-def plan_steps(job: TrainJob, samples: TrainingSamples) -> int:
+def _plan_steps(job: TrainJob, samples: TrainingSamples) -> int:
     return max(1, round(job.settings.epochs * samples.steps_per_epoch))
 
 
-def open_trainable(job: TrainJob) -> Trainable:
+def _open_trainable(job: TrainJob) -> Trainable:
     """What the job names, on the processor, ready to be trained."""
     if job.graph or job.float_graph:
         from edgewright.training.qat import build_float_module, build_qat_module
@@ -102,13 +104,13 @@ def open_trainable(job: TrainJob) -> Trainable:
     module = load_module(job.module, job.settings.seed).train()
 
     def write(folder: Path) -> None:
-        write_atomically(folder / "weights.safetensors", lambda file: file.write(pack_weights(module)))
+        write_atomically(folder / "weights.safetensors", lambda file: file.write(_pack_weights(module)))
         export_module(module, job.shapes, folder / "model.onnx", job.outputs)
 
     return Trainable(module, write)
 
 
-def pack_weights(module: Any) -> bytes:
+def _pack_weights(module: Any) -> bytes:
     """The module's state as safetensors, each tensor by itself: tied ones twice."""
     from safetensors.torch import save
 
@@ -116,7 +118,7 @@ def pack_weights(module: Any) -> bytes:
     return packed
 
 
-def compute_fingerprint(
+def _compute_fingerprint(
     job: TrainJob, task: Task, module: Any, samples: TrainingSamples, distillation_loss: DistillationLoss
 ) -> str:
     """What decides the course of a training, by content: another machine may keep it under other paths."""
@@ -133,7 +135,7 @@ def compute_fingerprint(
     return whole.hexdigest()
 
 
-def make_first_loss(distillation_loss: DistillationLoss, batch: Batch) -> Callable[[Any], Any]:
+def _make_first_loss(distillation_loss: DistillationLoss, batch: Batch) -> Callable[[Any], Any]:
     """The first loss as a function of the module."""
 
     def loss(module: Any) -> Any:
@@ -154,7 +156,7 @@ def open_fabric(precision: str) -> Any:
     return fabric
 
 
-def write_results(
+def _write_results(
     job: TrainJob, trainable: Trainable, plan: TrainingPlan, ending: TrainingResult, notes: tuple[str, ...]
 ) -> None:
     import torch

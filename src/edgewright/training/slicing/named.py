@@ -34,7 +34,7 @@ def export_named(module: Any, shapes: Mapping[str, Sequence[int]], path: Path) -
                 input_names=[one.name for one in loaded.inputs],
                 output_names=name_outputs(len(loaded.outputs)),
             )
-            fold_sizes(program.model)
+            _fold_sizes(program.model)
     except Exception as error:  # the exporter raises what it pleases
         lines = str(error).strip().splitlines() or [""]
         raise ModelNotConvertible(
@@ -44,13 +44,13 @@ def export_named(module: Any, shapes: Mapping[str, Sequence[int]], path: Path) -
         torch.backends.mha.set_fastpath_enabled(fast)
     model = program.model_proto
     own = get_named_tensors(module)
-    drop_zero_biases(model.graph, own)
-    name_nodes_by_layer(model.graph, own)
+    _drop_zero_biases(model.graph, own)
+    _name_nodes_by_layer(model.graph, own)
     onnx.save(model, str(path), save_as_external_data=needs_data_file(model), location=f"{path.name}.data")
     return loaded
 
 
-def fold_sizes(model: Any) -> None:
+def _fold_sizes(model: Any) -> None:
     """Compute, in place, what depends on no input and on no number of a parameter."""
     from onnx_ir.passes.common import InlinePass, RemoveUnusedNodesPass
     from onnxscript.optimizer import fold_constants
@@ -67,7 +67,7 @@ def fold_sizes(model: Any) -> None:
         RemoveUnusedNodesPass()(model)
 
 
-def drop_zero_biases(graph: Any, own: Mapping[str, Any]) -> None:
+def _drop_zero_biases(graph: Any, own: Mapping[str, Any]) -> None:
     from onnx import numpy_helper
 
     made = {one.name: one for one in graph.initializer if one.name not in own}
@@ -81,7 +81,7 @@ def drop_zero_biases(graph: Any, own: Mapping[str, Any]) -> None:
             graph.initializer.remove(tensor)
 
 
-def name_nodes_by_layer(graph: Any, own: Mapping[str, Any]) -> None:
+def _name_nodes_by_layer(graph: Any, own: Mapping[str, Any]) -> None:
     """A node that reads a parameter, turned or not, is named as the layer that holds it; the first of a layer is."""
     turned = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Transpose"}
     used = {node.name for node in graph.node}

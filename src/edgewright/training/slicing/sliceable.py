@@ -69,7 +69,7 @@ class SliceTrials:
         self.own = get_named_tensors(module)
         self.numbers: dict[str, tuple[SizeAttribute, ...]] = {}
         self.refused: dict[str, str] = {}
-        self.feeds = make_feeds(module, shapes)
+        self.feeds = _make_feeds(module, shapes)
 
     def find(self) -> SliceableGroups:
         good: list[str] = []
@@ -100,7 +100,7 @@ class SliceTrials:
 
     def try_size_attributes(self, name: str) -> bool:
         """Whether the module takes it once numbers that it keeps are set along."""
-        for numbers in propose_size_attributes(self.module, self.by_name[name], self.own):
+        for numbers in _propose_size_attributes(self.module, self.by_name[name], self.own):
             self.numbers[name] = numbers
             if not self.find_failure([name]):
                 self.suggest_attributes(name)
@@ -113,7 +113,7 @@ class SliceTrials:
         wanted = {one.name for one in self.numbers[name]}
         for other, group in self.by_name.items():
             if other not in self.numbers and other not in self.refused and group.kind == self.by_name[name].kind:
-                proposed = propose_size_attributes(self.module, group, self.own)
+                proposed = _propose_size_attributes(self.module, group, self.own)
                 alike = next((some for some in proposed if {one.name for one in some} == wanted), None)
                 self.numbers |= {other: alike} if alike else {}
 
@@ -140,7 +140,7 @@ class SliceTrials:
         with torch.no_grad(), evaluation_mode(cut):
             made = [
                 one.numpy()
-                for one in flatten_outputs(cut(**{name: torch.from_numpy(x) for name, x in self.feeds.items()}))
+                for one in _flatten_outputs(cut(**{name: torch.from_numpy(x) for name, x in self.feeds.items()}))
             ]
         alike = all(
             one.shape == other.shape
@@ -150,13 +150,13 @@ class SliceTrials:
         return "" if alike else "forward takes the numbers that are left for others"
 
 
-def flatten_outputs(made: Any) -> list[Any]:
+def _flatten_outputs(made: Any) -> list[Any]:
     from edgewright.formats.torch.program import flatten_tensors
 
     return flatten_tensors(made)
 
 
-def make_feeds(module: Any, shapes: Mapping[str, Sequence[int]]) -> dict[str, Array]:
+def _make_feeds(module: Any, shapes: Mapping[str, Sequence[int]]) -> dict[str, Array]:
     """Seeded noise; zeros and ones for whole numbers."""
     made = np.random.default_rng(0)
     feeds = {}
@@ -176,7 +176,7 @@ def run_graph(model: Any, feeds: Mapping[str, Array]) -> list[Array]:
     return list(session.run(None, dict(feeds)))
 
 
-def propose_size_attributes(
+def _propose_size_attributes(
     module: Any, group: PruningGroup, own: Mapping[str, Any]
 ) -> Iterator[tuple[SizeAttribute, ...]]:
     """Sets of attributes, in modules of the user's own around the group's weights, that are as many as its units, or
@@ -187,7 +187,7 @@ def propose_size_attributes(
         size = own[one.tensor].shape[one.axis] if one.tensor in own else 0
         if one.indices.size == size:
             sizes.setdefault(size, size // group.size)
-    around = {path for one in group.members for path in list_parents(one.tensor)}
+    around = {path for one in group.members for path in _list_parents(one.tensor)}
     found = [
         SizeAttribute(module=path, name=name, each=sizes[value])
         for path, part in module.named_modules()
@@ -204,6 +204,6 @@ def propose_size_attributes(
             yield chosen
 
 
-def list_parents(name: str) -> list[str]:
+def _list_parents(name: str) -> list[str]:
     parts = name.split(".")[:-1]
     return [".".join(parts[:count]) for count in range(len(parts) + 1)]

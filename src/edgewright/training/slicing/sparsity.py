@@ -21,7 +21,7 @@ class SparsityMasks:
     def __init__(self, module: Any, thinning: SparsitySettings, planned: int) -> None:
         self.notes: tuple[str, ...] = ()
         self._thinning = thinning
-        self._pattern = read_pattern(thinning)
+        self._pattern = _read_pattern(thinning)
         self._until = max(1, round(thinning.until * planned))
         self._every = max(1, self._until // MASK_UPDATES)
         self._weights = find_prunable_weights(module)
@@ -67,26 +67,26 @@ class SparsityMasks:
         if self._pattern is not None:
             most, group = self._pattern[1] - self._pattern[0], self._pattern[1]
             count = int(most * progress + 1e-9)
-            self._zeros = {name: mask_smallest(one, axis, count, group) for name, (one, axis) in self._weights.items()}
+            self._zeros = {name: _mask_smallest(one, axis, count, group) for name, (one, axis) in self._weights.items()}
         else:
             sizes = {name: one.abs() for name, (one, _) in self._weights.items()}
             share = self._thinning.sparsity * progress
             if self._thinning.scope == "global":
-                edge = find_threshold(torch.cat([one.flatten() for one in sizes.values()]), share)
+                edge = _find_threshold(torch.cat([one.flatten() for one in sizes.values()]), share)
                 self._zeros = {name: one <= edge for name, one in sizes.items()}
             else:
-                self._zeros = {name: one <= find_threshold(one.flatten(), share) for name, one in sizes.items()}
+                self._zeros = {name: one <= _find_threshold(one.flatten(), share) for name, one in sizes.items()}
         every = sum(one.numel() for one in self._zeros.values())
         self._share = sum(int(one.sum()) for one in self._zeros.values()) / every
 
 
-def find_threshold(sizes: Any, share: float) -> Any:
+def _find_threshold(sizes: Any, share: float) -> Any:
     """The largest of the smallest `share` of these; below all where that is none."""
     count = round(share * sizes.numel())
     return sizes.kthvalue(count).values if count else sizes.new_tensor(-1.0)
 
 
-def mask_smallest(weights: Any, axis: int, count: int, group: int) -> Any:
+def _mask_smallest(weights: Any, axis: int, count: int, group: int) -> Any:
     """Where the `count` smallest of each `group` neighbours along the axis are."""
     import torch
 
@@ -111,7 +111,7 @@ def find_prunable_weights(module: Any) -> dict[str, tuple[Any, int]]:
     return found
 
 
-def read_pattern(thinning: SparsitySettings) -> tuple[int, int] | None:
+def _read_pattern(thinning: SparsitySettings) -> tuple[int, int] | None:
     """N and M of `N:M`; None without a pattern. UsageError."""
     if not thinning.pattern:
         if not 0 < thinning.sparsity < 1:

@@ -36,34 +36,34 @@ def list_offers(folders: Sequence[Path]) -> dict[str, list[FormChoice]]:
     found: dict[str, list[FormChoice]] = {"tasks": [], "data": [], "recipes": []}
     for index, folder in enumerate(folders):
         root = folder.resolve()
-        for path in walk_entries(root):
+        for path in _walk_entries(root):
             name = path.relative_to(root).as_posix()
-            kind = classify_path(path, root)
+            kind = _classify_path(path, root)
             if kind and len(found[kind]) < MAX_OFFERED:
                 key = sha256(f"{index}/{name}".encode("utf-8", "replace")).hexdigest()[:16]
                 found[kind].append(FormChoice(key, name, str(path)))
     return found
 
 
-def walk_entries(root: Path) -> Iterator[Path]:
+def _walk_entries(root: Path) -> Iterator[Path]:
     """Files and folders by name, the nearest first. A data set is one entry; a link counts as what it leads to."""
     level, seen = [root], 0
     for _ in range(MAX_DEPTH):
         below: list[Path] = []
         for folder in level:
-            for path in list_entries(folder):
+            for path in _list_entries(folder):
                 seen += 1
                 if seen > MAX_SEEN:
                     return
-                if path.name.startswith(HIDDEN_PREFIXES) or not is_inside(path, root):
+                if path.name.startswith(HIDDEN_PREFIXES) or not _is_inside(path, root):
                     continue
                 yield path
-                if path.is_dir() and not path.is_symlink() and not is_data_folder(path):
+                if path.is_dir() and not path.is_symlink() and not _is_data_folder(path):
                     below.append(path)
         level = below
 
 
-def list_entries(folder: Path, most: int = MAX_SEEN) -> list[Path]:
+def _list_entries(folder: Path, most: int = MAX_SEEN) -> list[Path]:
     """The first entries of a folder that can be read."""
     try:
         with os.scandir(folder) as found:
@@ -73,42 +73,42 @@ def list_entries(folder: Path, most: int = MAX_SEEN) -> list[Path]:
     return [folder / name for name in sorted(names)]
 
 
-def is_file_inside(path: Path, root: Path) -> bool:
+def _is_file_inside(path: Path, root: Path) -> bool:
     """Return whether it is a regular file: opening a pipe or a device could wait for ever."""
     try:
-        return is_inside(path, root) and path.is_file()
+        return _is_inside(path, root) and path.is_file()
     except (OSError, ValueError):  # a name that no file can have
         return False
 
 
-def is_inside(path: Path, root: Path) -> bool:
+def _is_inside(path: Path, root: Path) -> bool:
     try:
         return path.resolve(strict=True).is_relative_to(root)
     except (OSError, RuntimeError):  # a link to nothing, or to itself
         return False
 
 
-def classify_path(path: Path, root: Path) -> OfferKind | None:
+def _classify_path(path: Path, root: Path) -> OfferKind | None:
     if path.is_dir():
-        return "data" if is_data_folder(path) else None
+        return "data" if _is_data_folder(path) else None
     if not path.is_file():
         return None
     if path.suffix.lower() in (".zip", ".npz"):
         return "data"
-    return classify_toml(path, root) if path.suffix.lower() == ".toml" else None
+    return _classify_toml(path, root) if path.suffix.lower() == ".toml" else None
 
 
-def is_data_folder(path: Path) -> bool:
+def _is_data_folder(path: Path) -> bool:
     """Whether it has a table of labels, or samples in itself or in the folders of its classes."""
-    inside = list_entries(path, INSPECTED_ENTRIES)
+    inside = _list_entries(path, INSPECTED_ENTRIES)
     return (path / "labels.csv").is_file() or any(
         one.name.lower().endswith(SAMPLES)
         for child in (path, *inside)
-        for one in list_entries(child, INSPECTED_ENTRIES)
+        for one in _list_entries(child, INSPECTED_ENTRIES)
     )
 
 
-def classify_toml(path: Path, root: Path) -> OfferKind | None:
+def _classify_toml(path: Path, root: Path) -> OfferKind | None:
     """By the schema that the file names; a task whose labels lie elsewhere would let them be read."""
     try:
         table, _ = read_toml(path)
@@ -117,7 +117,7 @@ def classify_toml(path: Path, root: Path) -> OfferKind | None:
     schema = table.get("schema")
     output = table.get("output")
     labels = output.get("labels", "") if isinstance(output, dict) else ""
-    if labels and not (isinstance(labels, str) and is_file_inside(path.parent / labels, root)):
+    if labels and not (isinstance(labels, str) and _is_file_inside(path.parent / labels, root)):
         return None
     return SCHEMAS.get(schema) if isinstance(schema, str) else None
 
@@ -129,7 +129,7 @@ def check_links(path: Path, folders: Sequence[Path]) -> None:
     inside = (Path(at) / name for at, below, names in os.walk(path) for name in (*below, *names))
     for one in (path, *inside):
         why = ""
-        if (one is path or one.is_symlink()) and not any(is_inside(one, root) for root in roots):
+        if (one is path or one.is_symlink()) and not any(_is_inside(one, root) for root in roots):
             why = "it, or a link on its path, leads out of the folder that data may be taken from"
         elif not (one.is_file() or one.is_dir()):
             why = "it is neither a file nor a folder"

@@ -64,13 +64,13 @@ def load_runs(request: Request) -> list[Run]:
             f"from {MIN_RUNS} to {MAX_RUNS} can be",
             "choose them on the list of runs",
         )
-    runs = load_all(words, app_state.store)
+    runs = _load_all(words, app_state.store)
     if gone := set(app_state.deletions.hidden()).intersection(run.id for run in runs):
         raise RunNotFound(f"run {min(gone)} is deleted", "it can still be brought back", "Undo on the list of runs")
     return runs
 
 
-def load_all(words: Sequence[str], store: Store) -> list[Run]:
+def _load_all(words: Sequence[str], store: Store) -> list[Run]:
     runs = [store.load(word) for word in words]
     return list({run.id: run for run in runs}.values())
 
@@ -80,10 +80,10 @@ def make_compare_facts(runs: Sequence[Run]) -> dict[str, Any]:
     return {
         "runs": [make_row(run) for run in runs],
         "imported": {run.id: run.imported for run in runs},
-        "comparisons": [one for one in compare_with_first(runs) if one],
+        "comparisons": [one for one in _compare_with_first(runs) if one],
         "figures": make_figure_rows(runs),
         "layers": align_layers(runs),
-        "differences": list_differences(runs),
+        "differences": _list_differences(runs),
     }
 
 
@@ -94,25 +94,25 @@ def make_compare_context(runs: Sequence[Run], *, by_time: bool = False) -> dict[
         rows.sort(key=lambda row: -max(cell.median_us for cell in row.cells if cell))
     return {
         "runs": list(zip(LETTERS, runs, strict=False)),
-        "verdicts": [format_verdict(one) for one in compare_with_first(runs)],
+        "verdicts": [_format_verdict(one) for one in _compare_with_first(runs)],
         "others": any(run.imported is not False for run in runs),
         "sessions": len({get_session_id(run) for run in runs}),
         "figure_rows": make_figure_rows(runs),
-        "strips": draw_process_medians(runs),
+        "strips": _draw_process_medians(runs),
         "layer_rows": rows,
-        "layer_most": find_max_median(rows),
+        "layer_most": _find_max_median(rows),
         "without_intervals": [
             letter
             for letter, run in zip(LETTERS, runs, strict=False)
             if run.layers and all(layer.low_us is None for layer in run.layers)
         ],
         "by_time": by_time,
-        "differences": list_differences(runs),
+        "differences": _list_differences(runs),
         "run_ids": [run.id for run in runs],
     }
 
 
-def compare_with_first(runs: Sequence[Run]) -> list[Comparison | None]:
+def _compare_with_first(runs: Sequence[Run]) -> list[Comparison | None]:
     """Each against the first; None for the first itself, and where either has no samples."""
     known = [bool(read_chunk_medians(run)) for run in runs]
     return [
@@ -124,7 +124,7 @@ def compare_with_first(runs: Sequence[Run]) -> list[Comparison | None]:
     ]
 
 
-def format_verdict(one: Comparison | None) -> tuple[str, str, str]:
+def _format_verdict(one: Comparison | None) -> tuple[str, str, str]:
     """CSS class, words and interval of a verdict, as `edgewright benchmark` says it."""
     if one is None:
         return "", "", ""
@@ -147,12 +147,12 @@ def make_figure_rows(runs: Sequence[Run]) -> list[FigureRow]:
         first = next((metric for metric in found if metric is not None and metric.value is not None), None)
         if first is None:
             continue
-        cells = tuple(FigureCell(metric=metric, mark=choose_mark(metric, found[0])) for metric in found)
+        cells = tuple(FigureCell(metric=metric, mark=_choose_mark(metric, found[0])) for metric in found)
         rows.append(FigureRow(name=name, title=title, unit=get_unit(first), cells=cells))
     return rows
 
 
-def choose_mark(metric: Metric | None, reference: Metric | None) -> str:
+def _choose_mark(metric: Metric | None, reference: Metric | None) -> str:
     """Whether two intervals lie apart, and which way."""
     if metric is None or reference is None or metric is reference:
         return ""
@@ -168,7 +168,7 @@ def choose_mark(metric: Metric | None, reference: Metric | None) -> str:
     return ""
 
 
-def draw_process_medians(runs: Sequence[Run]) -> Markup:
+def _draw_process_medians(runs: Sequence[Run]) -> Markup:
     """The medians of all processes and the interval of each run, on one scale."""
     rows = []
     for letter, run in zip(LETTERS, runs, strict=False):
@@ -178,11 +178,11 @@ def draw_process_medians(runs: Sequence[Run]) -> Markup:
     return draw_strip_plot(rows, "us") if len(rows) > 1 else Markup("")
 
 
-def find_max_median(rows: Sequence[AlignedRow]) -> float:
+def _find_max_median(rows: Sequence[AlignedRow]) -> float:
     return max((cell.median_us for row in rows for cell in row.cells if cell), default=0.0)
 
 
-def list_differences(runs: Sequence[Run]) -> list[tuple[str, tuple[str, ...]]]:
+def _list_differences(runs: Sequence[Run]) -> list[tuple[str, tuple[str, ...]]]:
     """What is not the same everywhere in plan, environment and device; one value for each run."""
     flat = [
         dict(
@@ -191,7 +191,7 @@ def list_differences(runs: Sequence[Run]) -> list[tuple[str, tuple[str, ...]]]:
                     "plan": {key: value for key, value in run.plan.items() if key not in IGNORED_PLAN_KEYS},
                     "environment": run.environment,
                     "device": run.device.facts if run.device else {},
-                    "options": get_options(run),
+                    "options": _get_options(run),
                 }
             )
         )
@@ -202,7 +202,7 @@ def list_differences(runs: Sequence[Run]) -> list[tuple[str, tuple[str, ...]]]:
     return [(name, values) for name, values in found if len(set(values)) > 1]
 
 
-def get_options(run: Run) -> dict[str, Any]:
+def _get_options(run: Run) -> dict[str, Any]:
     candidates = run.plan.get("candidates")
     first = candidates[0] if isinstance(candidates, list) and candidates else {}
     found: dict[str, Any] = first.get("options", {}) if isinstance(first, dict) else {}

@@ -32,15 +32,15 @@ def devices_csv(request: Request) -> Response:
     store = get_app_state(request).store
     devices = store.list_devices()
     rows = [
-        (row["model"], row["precision"], row["runtime"], *(get_p50(run) for run in row["runs"]))
-        for row in make_matrix(store, devices)
+        (row["model"], row["precision"], row["runtime"], *(_get_p50(run) for run in row["runs"]))
+        for row in _make_matrix(store, devices)
     ]
     return make_csv_response(
         ("model", "precision", "runtime", *(device.name for device in devices)), rows, "devices.csv"
     )
 
 
-def get_p50(row: RunSummary | None) -> float | None:
+def _get_p50(row: RunSummary | None) -> float | None:
     metric = row.metrics.get("latency.p50") if row else None
     return metric.value if metric else None
 
@@ -51,11 +51,11 @@ def make_devices_context(devices: Sequence[DeviceRow], store: Store) -> dict[str
 
     return {
         "devices": [(device, last(device), flatten(device.facts)) for device in devices],
-        "matrix": make_matrix(store, devices),
+        "matrix": _make_matrix(store, devices),
     }
 
 
-def make_matrix(store: Store, devices: Sequence[DeviceRow]) -> list[dict[str, Any]]:
+def _make_matrix(store: Store, devices: Sequence[DeviceRow]) -> list[dict[str, Any]]:
     """Median latency by model and runtime, a column for each device: the newest finished run counts."""
     wanted = RunFilter(kind="benchmark", state="done", limit=MAX_RUNS, metrics=("latency.p50",))
     found: dict[tuple[str, str, str], dict[str, RunSummary]] = {}

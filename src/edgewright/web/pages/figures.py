@@ -66,10 +66,10 @@ def index_metrics(run: Run) -> dict[str, Metric]:
 def list_figures(run: Run) -> list[Figure]:
     """Those of `TITLES` that the run has."""
     metrics = index_metrics(run)
-    return [make_figure(metrics[name], title, run, metrics) for name, title in TITLES.items() if name in metrics]
+    return [_make_figure(metrics[name], title, run, metrics) for name, title in TITLES.items() if name in metrics]
 
 
-def make_figure(metric: Metric, title: str, run: Run, metrics: Mapping[str, Metric]) -> Figure:
+def _make_figure(metric: Metric, title: str, run: Run, metrics: Mapping[str, Metric]) -> Figure:
     return Figure(
         name=metric.name,
         title=title,
@@ -77,11 +77,11 @@ def make_figure(metric: Metric, title: str, run: Run, metrics: Mapping[str, Metr
         value=metric.value,
         low=metric.low,
         high=metric.high,
-        note=make_note(metric, run, metrics),
+        note=_make_note(metric, run, metrics),
     )
 
 
-def make_note(metric: Metric, run: Run, metrics: Mapping[str, Metric]) -> str:
+def _make_note(metric: Metric, run: Run, metrics: Mapping[str, Metric]) -> str:
     """One short line below a headline."""
     if metric.name == "energy":
         return run.tags.get("energy-evidence", "") if metric.value is not None else "no sensor"
@@ -136,20 +136,20 @@ def draw_sensors(run: Run) -> list[tuple[str, Markup]]:
 
 
 def draw_cold_start(run: Run) -> Markup:
-    return charts.draw_levels(make_phase_segments(run, COLD_START_PHASES, "phase"), "us", "Cold start by phase")
+    return charts.draw_levels(_make_phase_segments(run, COLD_START_PHASES, "phase"), "us", "Cold start by phase")
 
 
 def draw_memory(run: Run) -> Markup:
-    return charts.draw_levels(make_phase_segments(run, MEMORY_PHASES, "memory"), "bytes", "Memory by phase")
+    return charts.draw_levels(_make_phase_segments(run, MEMORY_PHASES, "memory"), "bytes", "Memory by phase")
 
 
-def make_phase_segments(run: Run, names: tuple[tuple[str, str], ...], css: str) -> list[BarSegment]:
+def _make_phase_segments(run: Run, names: tuple[tuple[str, str], ...], css: str) -> list[BarSegment]:
     metrics = index_metrics(run)
     known = [(metrics[name], title) for name, title in names if name in metrics and metrics[name].value is not None]
-    return [BarSegment(css, title, metric.value or 0.0, describe_metric(metric)) for metric, title in known]
+    return [BarSegment(css, title, metric.value or 0.0, _describe_metric(metric)) for metric, title in known]
 
 
-def describe_metric(metric: Metric) -> str:
+def _describe_metric(metric: Metric) -> str:
     """A metric in one line, for the mouse."""
     unit = get_unit(metric)
     interval = (

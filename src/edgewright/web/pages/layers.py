@@ -60,11 +60,11 @@ def sum_median_us(layers: Sequence[Layer]) -> float:
 def filter_layers(layers: Sequence[Layer], view: LayerView) -> list[Layer]:
     """Those with the text in a name, an operator, a backend or a source node; sorted."""
     text = view.text.lower()
-    found = [layer for layer in layers if not text or text in join_searchable_text(layer)]
+    found = [layer for layer in layers if not text or text in _join_searchable_text(layer)]
     return sorted(found, key=SORTS[view.sort])
 
 
-def join_searchable_text(layer: Layer) -> str:
+def _join_searchable_text(layer: Layer) -> str:
     return " ".join((layer.name, layer.op, layer.unit, layer.backend, *layer.source_nodes)).lower()
 
 
@@ -133,17 +133,17 @@ def align_layers(runs: Sequence[Run]) -> list[AlignedRow]:
 
     for run in runs:
         for layer in run.layers:
-            first, *rest = list_source_keys(layer)
+            first, *rest = _list_source_keys(layer)
             for node in rest:
                 roots[find(node)] = find(first)
     rows: dict[str, list[list[Layer]]] = {}
     for index, run in enumerate(runs):
         for layer in run.layers:
-            rows.setdefault(find(list_source_keys(layer)[0]), [[] for _ in runs])[index].append(layer)
+            rows.setdefault(find(_list_source_keys(layer)[0]), [[] for _ in runs])[index].append(layer)
     return [_make_row(found) for found in rows.values()]
 
 
-def list_source_keys(layer: Layer) -> tuple[str, ...]:
+def _list_source_keys(layer: Layer) -> tuple[str, ...]:
     return layer.source_nodes or (f"\0{layer.op}",)
 
 
@@ -159,8 +159,8 @@ def _make_cell(layers: Sequence[Layer]) -> LayerCell | None:
         return None
     return LayerCell(
         median_us=sum_median_us(layers),
-        low_us=sum_known([layer.low_us for layer in layers]),
-        high_us=sum_known([layer.high_us for layer in layers]),
+        low_us=_sum_known([layer.low_us for layer in layers]),
+        high_us=_sum_known([layer.high_us for layer in layers]),
         count=len(layers),
         ops=tuple(dict.fromkeys(layer.op for layer in layers)),
     )
@@ -169,16 +169,16 @@ def _make_cell(layers: Sequence[Layer]) -> LayerCell | None:
 def _mark_cell(cell: LayerCell | None, first: LayerCell | None) -> LayerCell | None:
     if cell is None or first is None or cell is first:
         return cell
-    return replace(cell, mark="slower" if is_below(first, cell) else "faster" if is_below(cell, first) else "")
+    return replace(cell, mark="slower" if _is_below(first, cell) else "faster" if _is_below(cell, first) else "")
 
 
-def is_below(one: LayerCell, other: LayerCell) -> bool:
+def _is_below(one: LayerCell, other: LayerCell) -> bool:
     """Whether both have an interval, and the second begins beyond the end of the first and `SESSION_DRIFT`: an interval
     from one process knows nothing of what differs between two."""
     return None not in (one.high_us, other.low_us) and (one.high_us or 0) * (1 + SESSION_DRIFT) < (other.low_us or 0)
 
 
-def sum_known(values: Sequence[float | None]) -> float | None:
+def _sum_known(values: Sequence[float | None]) -> float | None:
     """None where one of them is not known."""
     known = [value for value in values if value is not None and isfinite(value)]
     return sum(known) if len(known) == len(values) else None

@@ -61,14 +61,14 @@ def load_model_index(store: Store, device: str = "") -> ModelIndex:
     """Five queries, however many models."""
     newest = RunFilter(kind="benchmark", state="done", device=device or None, limit=MAX_RUNS, metrics=("latency.p50",))
     benchmarks: dict[tuple[str, str, str], RunSummary] = {}
-    for row in sort_local_first(store.list_runs(newest)):
+    for row in _sort_local_first(store.list_runs(newest)):
         benchmarks.setdefault((row.model_id or "", row.runtime, row.device_id or ""), row)
     links = store.list_links()
     made_by = {link.run_id: link for link in links}
     qualities: dict[tuple[str, str], dict[str, Metric]] = {}
     for kind in ("evaluate", "quantize", "compile"):
         wanted = RunFilter(kind=kind, state="done", limit=MAX_RUNS, metrics=tuple(QUALITIES))
-        for row in sort_local_first(store.list_runs(wanted)):
+        for row in _sort_local_first(store.list_runs(wanted)):
             link = made_by.get(row.id)
             key = (link.child if link and kind != "evaluate" else row.model_id or "", row.runtime)
             for name, metric in row.metrics.items():
@@ -77,12 +77,12 @@ def load_model_index(store: Store, device: str = "") -> ModelIndex:
     return ModelIndex(models=models, links=links, benchmarks=benchmarks, qualities=qualities)
 
 
-def sort_local_first(rows: Sequence[RunSummary]) -> list[RunSummary]:
+def _sort_local_first(rows: Sequence[RunSummary]) -> list[RunSummary]:
     """Runs that were made here before those that were not: an imported one stands for a model that has no other."""
     return sorted(rows, key=lambda row: row.imported is not False)
 
 
-def list_pareto_points(index: ModelIndex, quality: str, only: set[str] | None = None) -> list[Point]:
+def _list_pareto_points(index: ModelIndex, quality: str, only: set[str] | None = None) -> list[Point]:
     """What has both a latency and the quality, its front marked."""
     _, unit = QUALITIES[quality]
     points = []
@@ -114,7 +114,7 @@ def list_pareto_points(index: ModelIndex, quality: str, only: set[str] | None = 
     return sorted(mark_front(points), key=lambda one: (not one.best, one.latency_us))
 
 
-def build_model_trees(index: ModelIndex) -> list[ModelTreeNode]:
+def _build_model_trees(index: ModelIndex) -> list[ModelTreeNode]:
     """The trees: models that were made from none on record are the roots."""
     children: dict[str, list[LineageLink]] = {}
     for link in index.links:
@@ -123,7 +123,7 @@ def build_model_trees(index: ModelIndex) -> list[ModelTreeNode]:
     made = {link.child for links in children.values() for link in links}
     fastest: dict[str, RunSummary] = {}
     for (model_id, _, _), row in index.benchmarks.items():
-        if get_latency(row) < get_latency(fastest.get(model_id)):
+        if _get_latency(row) < _get_latency(fastest.get(model_id)):
             fastest[model_id] = row
 
     def branch(model_id: str, by: LineageLink | None, above: frozenset[str]) -> ModelTreeNode:
@@ -142,12 +142,12 @@ def build_model_trees(index: ModelIndex) -> list[ModelTreeNode]:
     return [branch(model_id, None, frozenset()) for model_id in roots or list(index.models)[:1]]
 
 
-def get_latency(row: RunSummary | None) -> float:
+def _get_latency(row: RunSummary | None) -> float:
     metric = row.metrics.get("latency.p50") if row else None
     return float("inf") if metric is None or metric.value is None else metric.value
 
 
-def find_relatives(tree: Sequence[ModelTreeNode], model_id: str) -> set[str]:
+def _find_relatives(tree: Sequence[ModelTreeNode], model_id: str) -> set[str]:
     """The ids of all models of the trees that hold this one."""
 
     def ids(one: ModelTreeNode) -> set[str]:
@@ -156,7 +156,7 @@ def find_relatives(tree: Sequence[ModelTreeNode], model_id: str) -> set[str]:
     return set[str]().union(*(found for one in tree if model_id in (found := ids(one))))
 
 
-def choose_quality(index: ModelIndex, asked: str) -> str:
+def _choose_quality(index: ModelIndex, asked: str) -> str:
     """The one that is asked for, or the first that any model has."""
     have = {name for named in index.qualities.values() for name, metric in named.items() if metric.value is not None}
     if asked in QUALITIES:
@@ -164,9 +164,9 @@ def choose_quality(index: ModelIndex, asked: str) -> str:
     return next((name for name in QUALITIES if name in have), "accuracy")
 
 
-def make_pareto_context(index: ModelIndex, query: Mapping[str, str], only: set[str] | None = None) -> dict[str, Any]:
-    quality = choose_quality(index, query.get("quality", ""))
-    points = list_pareto_points(index, quality, only)
+def _make_pareto_context(index: ModelIndex, query: Mapping[str, str], only: set[str] | None = None) -> dict[str, Any]:
+    quality = _choose_quality(index, query.get("quality", ""))
+    points = _list_pareto_points(index, quality, only)
     return {
         "points": points,
         "picture": draw_pareto(points, QUALITIES[quality][0]),
@@ -193,7 +193,7 @@ def models_csv(request: Request) -> Response:
         for runtime, row in own:
             named = index.qualities.get((model.id, runtime), {})
             qualities = (named[name].value if name in named else None for name in QUALITIES)
-            rows.append((*plain, runtime, row.device_name, get_latency(row), *qualities))
+            rows.append((*plain, runtime, row.device_name, _get_latency(row), *qualities))
         if not own:
             rows.append((*plain, *[None] * (3 + len(QUALITIES))))
     header = ("id", "name", "format", "precision", "bytes", "runs", "runtime", "device", "p50_us", *QUALITIES)
@@ -206,10 +206,10 @@ def make_models_context(store: Store, query: Mapping[str, str]) -> dict[str, Any
     index = load_model_index(store, device)
     return {
         "models": list(index.models.values()),
-        "tree": build_model_trees(index),
+        "tree": _build_model_trees(index),
         "devices": [(one.id, one.name) for one in store.list_devices()],
         "device": device,
-        **make_pareto_context(index, query),
+        **_make_pareto_context(index, query),
     }
 
 
@@ -224,17 +224,17 @@ def model_page(request: Request) -> Response:
         RunFilter(model_id=wanted, limit=MAX_SHOWN, metrics=HEADLINE_METRICS, without=app_state.deletions.hidden())
     )
     state = ListState(words={})
-    relatives = find_relatives(build_model_trees(index), wanted)
+    relatives = _find_relatives(_build_model_trees(index), wanted)
     newest = app_state.store.load(rows[0].id) if rows else None
     context = {
         "model": index.models[wanted],
         "signature": newest.model.signature if newest and newest.model and newest.model.sha256 == wanted else None,
-        "tree": [one for one in build_model_trees(index) if wanted in find_relatives([one], wanted)],
+        "tree": [one for one in _build_model_trees(index) if wanted in _find_relatives([one], wanted)],
         **make_table_context(rows, ticks=False),
         "columns": [(key, title, state.sorted_by(key), "none") for key, title in MODEL_RUN_COLUMNS],
-        "checks": load_conversion_checks(wanted, index, app_state.store),
+        "checks": _load_conversion_checks(wanted, index, app_state.store),
         "can_show_graph": netron.is_installed() and index.models[wanted].has_file,
-        **make_pareto_context(index, request.query_params, relatives),
+        **_make_pareto_context(index, request.query_params, relatives),
     }
     facts = {"model": context["model"], "runs": rows, "points": context["points"], "family": sorted(relatives)}
     return make_page_response(request, "model.html", "models", lambda: facts, context)
@@ -252,7 +252,7 @@ MODEL_RUN_COLUMNS = (
 )
 
 
-def load_conversion_checks(model_id: str, index: ModelIndex, store: Store) -> list[tuple[LineageLink, Any]]:
+def _load_conversion_checks(model_id: str, index: ModelIndex, store: Store) -> list[tuple[LineageLink, Any]]:
     """The records of what this model was made by and of what was made of it, with their numerics and notes."""
     near = [link for link in index.links if model_id in (link.parent, link.child)]
     found = [(link, load_numerics(store.load(link.run_id), store)) for link in near[:MAX_DEPTH]]

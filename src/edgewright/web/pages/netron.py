@@ -43,14 +43,14 @@ CONSENT_COOKIE = (
 DEVELOPMENT_VERSION = "0.0.0"  # which Netron takes for its own workshop: nothing is counted there
 
 
-def find_package_folder() -> Path | None:
+def _find_package_folder() -> Path | None:
     """Where Netron's files lie; None where it is not installed."""
     found = find_spec("netron")
     return Path(found.submodule_search_locations[0]) if found and found.submodule_search_locations else None
 
 
 def is_installed() -> bool:
-    return find_package_folder() is not None
+    return _find_package_folder() is not None
 
 
 @cache
@@ -61,42 +61,42 @@ def list_files(folder: Path) -> dict[str, Path]:
 
 def graph_page(request: Request) -> Response:
     """Netron's page, told to open this model. RuntimeMissing where the package is absent."""
-    folder = find_package_folder()
+    folder = _find_package_folder()
     if folder is None:
         raise RuntimeMissing("Netron is not installed", "it shows a model's graph", "pip install netron")
-    run = find_run(request)
+    run = _find_run(request)
     name = escape(make_file_name(get_stored_model(run)))
     meta_tags = f'<meta name="type" content="Python"><meta name="version" content="{DEVELOPMENT_VERSION}">'
     meta_tags += f'<meta name="file" content="data/{name}"><meta name="name" content="{name}">'
     page = (folder / "index.html").read_text(encoding="utf-8")
     page = DATE_TAG.sub("", VERSION_TAG.sub(lambda _: meta_tags, page, count=1))
-    answer = Response(page, media_type="text/html", headers=make_policy_headers())
+    answer = Response(page, media_type="text/html", headers=_make_policy_headers())
     answer.set_cookie(CONSENT_COOKIE, "1", path="/netron/", samesite="strict")
     return answer
 
 
-def make_policy_headers() -> dict[str, str]:
+def _make_policy_headers() -> dict[str, str]:
     return {"content-security-policy": POLICY}
 
 
-def find_run(request: Request) -> Run:
+def _find_run(request: Request) -> Run:
     """A run that kept the bytes of the address's model; UsageError where there is none."""
     return find_run_with_file(str(request.path_params["model_id"]), get_app_state(request).store)
 
 
 def package_file(request: Request) -> Response:
     """One of Netron's own files."""
-    folder = find_package_folder()
+    folder = _find_package_folder()
     path = list_files(folder).get(str(request.path_params["name"])) if folder else None
     if path is None:
         return PlainTextResponse("There is no such file.", 404)
-    return Response(path.read_bytes(), media_type=MEDIA_TYPES[path.suffix], headers=make_policy_headers())
+    return Response(path.read_bytes(), media_type=MEDIA_TYPES[path.suffix], headers=_make_policy_headers())
 
 
 def model_file(request: Request) -> Response:
     """The model, or one of its weight files, by the name that the run knows it by."""
-    run, name = find_run(request), str(request.path_params["name"])
-    output = next((one for one in run.outputs if choose_output_name(one, run) == name), None)
+    run, name = _find_run(request), str(request.path_params["name"])
+    output = next((one for one in run.outputs if _choose_output_name(one, run) == name), None)
     if output is None:
         return PlainTextResponse("There is no such file.", 404)
     file = get_app_state(request).store.open_blob(output.sha256)
@@ -110,7 +110,7 @@ def model_file(request: Request) -> Response:
     return StreamingResponse(pieces(), media_type="application/octet-stream", headers=headers)
 
 
-def choose_output_name(output: RunOutput, run: Run) -> str:
+def _choose_output_name(output: RunOutput, run: Run) -> str:
     if output.role == "model":
         return make_file_name(get_stored_model(run))
     return output.role.removeprefix("data:") if output.role.startswith("data:") else ""

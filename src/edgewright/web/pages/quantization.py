@@ -44,14 +44,14 @@ def make_quantization_context(report: QuantizationReport, *, tuned: bool = False
         "sites": sites[:MAX_ROWS],
         "more_sites": max(len(sites) - MAX_ROWS, 0),
         "bars": draw_operator_bars(
-            [make_operator_noise(node_report) for node_report in sites if node_report.sqnr_db is not None][:MAX_BARS]
+            [_make_operator_noise(node_report) for node_report in sites if node_report.sqnr_db is not None][:MAX_BARS]
         ),
-        "tensors": [(one, draw_tensor(one)) for one in tensors[:MAX_TENSORS]],
+        "tensors": [(one, _draw_tensor(one)) for one in tensors[:MAX_TENSORS]],
         "more_tensors": max(len(tensors) - MAX_TENSORS, 0),
     }
 
 
-def make_operator_noise(node_report: WeightNodeReport) -> OperatorNoise:
+def _make_operator_noise(node_report: WeightNodeReport) -> OperatorNoise:
     parts = [
         f"{node_report.node} ({node_report.op}, {node_report.precision})",
         f"alone {format_value(node_report.sqnr_db, 'dB')}",
@@ -65,7 +65,7 @@ def make_operator_noise(node_report: WeightNodeReport) -> OperatorNoise:
     return OperatorNoise(node_report.node, "; ".join(parts), node_report.sqnr_db or 0.0, bool(node_report.kept))
 
 
-def draw_tensor(one: TensorReport) -> Markup:
+def _draw_tensor(one: TensorReport) -> Markup:
     return draw_value_histogram(one.name, one.histogram, (one.seen_low, one.seen_high), (one.low, one.high))
 
 

@@ -33,7 +33,7 @@ MAX_PAGES = 2_000
 LOCAL_FOLDERS = list_known_folders(None)
 
 
-def render_report(template: str, links: Links, context: dict[str, Any], page: str) -> str:
+def _render_report(template: str, links: Links, context: dict[str, Any], page: str) -> str:
     style = Markup(read_style())  # noqa: S704 - our own file
     return render(template, links, {"page": page, "style": style, "csrf": "", "twin": "", **context})
 
@@ -41,22 +41,22 @@ def render_report(template: str, links: Links, context: dict[str, Any], page: st
 def render_run(run: Run, store: Store, links: Links | None = None) -> str:
     with translate_display_errors(run.id):
         context = make_run_context(strip_folders(run), store, LayerView())
-        return render_report("run_report.html", links or SingleFileLinks(), context, "runs")
+        return _render_report("run_report.html", links or SingleFileLinks(), context, "runs")
 
 
 def render_comparison(runs: Sequence[Run]) -> str:
     with translate_display_errors(*(run.id for run in runs)):
         context = make_compare_context([strip_folders(run) for run in runs])
-        return render_report("compare_report.html", SingleFileLinks(), context, "compare")
+        return _render_report("compare_report.html", SingleFileLinks(), context, "compare")
 
 
-def render_run_page(run_id: str, store: Store, links: Links) -> str:
+def _render_run_page(run_id: str, store: Store, links: Links) -> str:
     """The page of a run on a site; of one that cannot be shown a page that says so."""
     try:
         return render_run(store.load(run_id), store, links)
     except StoreError as error:
         fields = {"status": "", "what": error.what, "why": error.why, "try_this": error.try_this}
-        return render_report("error.html", links, fields, "runs")
+        return _render_report("error.html", links, fields, "runs")
 
 
 def render_one_file(runs: Sequence[Run], store: Store) -> str:
@@ -70,14 +70,14 @@ def render_one_file(runs: Sequence[Run], store: Store) -> str:
 
 def run_report(request: Request) -> Response:
     run = find_run(request)
-    return make_html_response(render_run(run, get_app_state(request).store), f"{run.id}.html")
+    return _make_html_response(render_run(run, get_app_state(request).store), f"{run.id}.html")
 
 
 def compare_report(request: Request) -> Response:
-    return make_html_response(render_comparison(load_runs(request)), "comparison.html")
+    return _make_html_response(render_comparison(load_runs(request)), "comparison.html")
 
 
-def make_html_response(content: str, name: str) -> Response:
+def _make_html_response(content: str, name: str) -> Response:
     return Response(content, media_type="text/html", headers=make_attachment_headers(name))
 
 
@@ -95,29 +95,29 @@ def write_site(folder: Path, run_ids: Sequence[str], store: Store) -> int:
         if folder.is_dir() and any(folder.iterdir()):
             raise UsageError(f"{folder} is not empty", "a site is not mixed with other files", "name a new folder")
         with create_folder_atomically(folder, "index.html") as part:
-            write_pages(part, rows, store)
+            _write_pages(part, rows, store)
     except OSError as error:
         raise make_output_error(folder, error) from None
     return len(rows) + 3
 
 
-def write_pages(folder: Path, rows: Sequence[RunSummary], store: Store) -> None:
+def _write_pages(folder: Path, rows: Sequence[RunSummary], store: Store) -> None:
     """Write all files of a site."""
     links = StaticSiteLinks(frozenset(row.id for row in rows))
     listed = make_list_context(rows, len(rows), ListState(words={}))
     devices = make_devices_context(store.list_devices(), store)
     pages = {
         "style.css": read_style(),
-        "index.html": render_report("runs_report.html", links, listed, "runs"),
-        "models.html": render_report("models_report.html", links, make_models_context(store, {}), "models"),
-        "devices.html": render_report("devices_report.html", links, devices, "devices"),
+        "index.html": _render_report("runs_report.html", links, listed, "runs"),
+        "models.html": _render_report("models_report.html", links, make_models_context(store, {}), "models"),
+        "devices.html": _render_report("devices_report.html", links, devices, "devices"),
         "runs.csv": make_csv(CSV_HEADER, map(make_csv_row, rows)),
         "runs.json": msgspec.json.encode({"schema": "edgewright.runs/1", "runs": rows}).decode(),
     }
     for name, text in pages.items():
         (folder / name).write_text(text, encoding="utf-8")
     for row in rows:
-        (folder / f"run-{row.id}.html").write_text(render_run_page(row.id, store, links), encoding="utf-8")
+        (folder / f"run-{row.id}.html").write_text(_render_run_page(row.id, store, links), encoding="utf-8")
 
 
 def write_layers(name: str, path: Path, run: Run) -> None:

@@ -46,7 +46,7 @@ def run_page(request: Request) -> Response:
         context = make_run_context(run, app_state.store, view)
         if wants_fragment(request):
             return make_page_response(request, "layers.html", "run", dict, context)
-        return make_page_response(request, "run.html", "run", lambda: make_run_facts(run, app_state.store), context)
+        return make_page_response(request, "run.html", "run", lambda: _make_run_facts(run, app_state.store), context)
 
 
 def find_run(request: Request) -> Run:
@@ -58,7 +58,7 @@ def find_run(request: Request) -> Run:
     return run
 
 
-def make_run_facts(run: Run, store: Store) -> dict[str, Any]:
+def _make_run_facts(run: Run, store: Store) -> dict[str, Any]:
     """The page's JSON: what `runs show` tells, and the lineage; samples have an address of their own."""
     return {
         "run": make_row(run),
@@ -74,7 +74,7 @@ def make_run_facts(run: Run, store: Store) -> dict[str, Any]:
         "environment": run.environment,
         "device": run.device,
         "outputs": run.outputs,
-        "lineage": load_lineage(run, store),
+        "lineage": _load_lineage(run, store),
     }
 
 
@@ -106,19 +106,19 @@ def make_run_context(run: Run, store: Store, view: LayerView) -> dict[str, Any]:
         "layers": chosen,
         "layers_us": sum_median_us(run.layers),
         "slowest_us": max((layer.median_us for layer in run.layers if layer.median_us == layer.median_us), default=0.0),
-        "layer_address": lambda **fields: make_layer_address(run.id, view, fields),
+        "layer_address": lambda **fields: _make_layer_address(run.id, view, fields),
         "environment": flatten(run.environment),
         "plan_lines": flatten(run.plan),
-        "lineage": load_lineage(run, store),
+        "lineage": _load_lineage(run, store),
         "command": figures.make_command(run),
-        "can_repeat": run.kind == "benchmark" and bool(run.plan) and has_model(run),
+        "can_repeat": run.kind == "benchmark" and bool(run.plan) and _has_model(run),
         "numerics": load_numerics(run, store),
         "quantization": load_quantization(run, store) if run.kind == "quantize" else None,
         "training": load_training(run, store),
     }
 
 
-def has_model(run: Run) -> bool:
+def _has_model(run: Run) -> bool:
     """Whether the record has the run's model, as far as the run itself tells."""
     try:
         get_stored_model(run)
@@ -127,7 +127,7 @@ def has_model(run: Run) -> bool:
     return True
 
 
-def make_layer_address(run_id: str, view: LayerView, fields: Mapping[str, str]) -> str:
+def _make_layer_address(run_id: str, view: LayerView, fields: Mapping[str, str]) -> str:
     """The page's address with another order, group or filter of the layers."""
     now = {"sort": view.sort if view.sort != "position" else "", "group": view.group, "layer": view.text, **fields}
     return add_query(f"/runs/{run_id}", [(name, value) for name, value in now.items() if value]) + "#layers"
@@ -146,7 +146,7 @@ def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     return [(prefix, "–" if value is None or value == "" else str(value))]
 
 
-def load_lineage(run: Run, store: Store) -> dict[str, Any]:
+def _load_lineage(run: Run, store: Store) -> dict[str, Any]:
     """What the model was made from, what was made of it, and the other runs of the session and of the model."""
     model_id = run.model.sha256 if run.model else ""
     links = [link for link in store.list_links() if model_id in (link.parent, link.child)]
@@ -281,17 +281,17 @@ def run_file(request: Request) -> Response:
     if output is None:
         raise RunNotFound(f"run {run.id} has no such file", "", "see the files on the run's page")
     file = get_app_state(request).store.open_blob(output.sha256)
-    headers = make_attachment_headers(choose_file_name(output, run)) | {"content-length": str(output.bytes)}
-    return StreamingResponse(iter_file(file), media_type="application/octet-stream", headers=headers)
+    headers = make_attachment_headers(_choose_file_name(output, run)) | {"content-length": str(output.bytes)}
+    return StreamingResponse(_iter_file(file), media_type="application/octet-stream", headers=headers)
 
 
-def iter_file(file: Any) -> Any:
+def _iter_file(file: Any) -> Any:
     with file:
         while piece := file.read(1 << 20):
             yield piece
 
 
-def choose_file_name(output: RunOutput, run: Run) -> str:
+def _choose_file_name(output: RunOutput, run: Run) -> str:
     """What the file is called when it is saved."""
     if output.role == "model" and run.model:
         return run.model.name

@@ -45,13 +45,13 @@ def runs_page(request: Request) -> Response:
     if wants_fragment(request):
         return make_page_response(request, "run_rows.html", "runs", dict, make_list_context(rows, total, state))
     choices = app_state.store.list_choices()
-    notice = make_notice(request, app_state.deletions.hidden())
+    notice = _make_notice(request, app_state.deletions.hidden())
 
     def facts() -> dict[str, Any]:
         return {"total": total, "page_number": state.page, "per_page": PER_PAGE, "runs": rows, "choices": choices}
 
     context = make_list_context(rows, total, state) | {
-        "choices": make_choice_menus(choices, state),
+        "choices": _make_choice_menus(choices, state),
         "notice": notice,
         "words": state.words,
         "sort": state.sort,
@@ -124,7 +124,7 @@ def make_list_context(rows: Sequence[RunSummary], total: int, state: ListState) 
     first = (state.page - 1) * PER_PAGE
     return {
         **make_table_context(rows),
-        "columns": [(key, title, state.sorted_by(key), describe_order(state, key)) for key, title in COLUMNS],
+        "columns": [(key, title, state.sorted_by(key), _describe_order(state, key)) for key, title in COLUMNS],
         "total": total,
         "first": min(first + 1, total),
         "last": min(first + len(rows), total),
@@ -138,30 +138,30 @@ def make_list_context(rows: Sequence[RunSummary], total: int, state: ListState) 
 
 def make_table_context(rows: Sequence[RunSummary], *, ticks: bool = True) -> dict[str, Any]:
     """The rows with their pictures; columns that would say the same in every row are left out."""
-    scale = make_latency_scale(rows)
+    scale = _make_latency_scale(rows)
     return {
-        "rows": [(row, draw_row_whisker(row, scale)) for row in rows],
+        "rows": [(row, _draw_row_whisker(row, scale)) for row in rows],
         "several_devices": len({row.device_id for row in rows}) > 1,
         "accuracies": sorted({found.name for row in rows if (found := find_accuracy(row.metrics))}),
         "ticks": ticks,
     }
 
 
-def describe_order(state: ListState, key: str) -> str:
+def _describe_order(state: ListState, key: str) -> str:
     """The word that tells a reader of screens how a column is sorted."""
     if key != state.sort:
         return "none"
     return "ascending" if state.ascending else "descending"
 
 
-def make_latency_scale(rows: Sequence[RunSummary]) -> Scale:
+def _make_latency_scale(rows: Sequence[RunSummary]) -> Scale:
     """One scale for all rows of the table."""
     known = [row.metrics["latency.p50"] for row in rows if "latency.p50" in row.metrics]
     values = [value for metric in known for value in (metric.value, metric.low, metric.high)]
     return fit_scale(values, 4.0, WHISKER_PX, is_log=True)
 
 
-def draw_row_whisker(row: RunSummary, scale: Scale) -> Markup:
+def _draw_row_whisker(row: RunSummary, scale: Scale) -> Markup:
     p50 = row.metrics.get("latency.p50")
     if p50 is None:
         return Markup("")
@@ -171,7 +171,7 @@ def draw_row_whisker(row: RunSummary, scale: Scale) -> Markup:
     return draw_whisker(p50.value, p50.low, p50.high, scale, description)
 
 
-def make_choice_menus(choices: FilterChoices, state: ListState) -> list[tuple[str, str, list[tuple[str, int, bool]]]]:
+def _make_choice_menus(choices: FilterChoices, state: ListState) -> list[tuple[str, str, list[tuple[str, int, bool]]]]:
     """The drop-downs: name, title, and (word, number of runs, chosen) of each choice."""
     titles = {
         "model": "Model",
@@ -193,11 +193,11 @@ def make_choice_menus(choices: FilterChoices, state: ListState) -> list[tuple[st
     return found
 
 
-def make_notice(request: Request, hidden: Sequence[str]) -> dict[str, Any] | None:
+def _make_notice(request: Request, hidden: Sequence[str]) -> dict[str, Any] | None:
     """What the last action did, from the address that it led to; what can still be undone."""
     done = request.query_params.get("done", "")
     restored = RESTORED_PATTERN.fullmatch(request.query_params.get("restored", ""))
-    texts = [describe_restored(*map(int, restored.groups()))] if restored else []
+    texts = [_describe_restored(*map(int, restored.groups()))] if restored else []
     if hidden:
         texts.append(f"{pluralize(len(hidden), 'run')} deleted.")
     if texts:
@@ -207,14 +207,14 @@ def make_notice(request: Request, hidden: Sequence[str]) -> dict[str, Any] | Non
     return None
 
 
-def describe_restored(restored: int, asked: int) -> str:
+def _describe_restored(restored: int, asked: int) -> str:
     """Return what Undo did, in a sentence."""
     if restored >= asked:
         return f"{pluralize(restored, 'run')} restored."
     return f"{restored} of {pluralize(asked, 'run')} restored; the others had been deleted already."
 
 
-def get_chosen_runs(form: Mapping[str, Sequence[str]]) -> list[str]:
+def _get_chosen_runs(form: Mapping[str, Sequence[str]]) -> list[str]:
     run_ids = list(dict.fromkeys(form.get("run", ())))
     if not run_ids:
         raise UsageError("no run is chosen", "", "tick the runs first")
@@ -223,7 +223,7 @@ def get_chosen_runs(form: Mapping[str, Sequence[str]]) -> list[str]:
     return run_ids
 
 
-def redirect_to_list(form: Mapping[str, Sequence[str]], **fields: str) -> Response:
+def _redirect_to_list(form: Mapping[str, Sequence[str]], **fields: str) -> Response:
     """The list as it was; only its own state is taken from the form, never an address."""
     words = {name: values[0] for name, values in form.items() if name.startswith("at.") and values}
     state = parse_list_state({name.removeprefix("at."): value for name, value in words.items()})
@@ -236,22 +236,22 @@ def tag_runs(request: Request) -> Response:
     name, equals, value = (form.get("new_tag") or [""])[0].strip().partition("=")
     if not (name and equals):
         raise UsageError("this is no tag", "it needs a name and a value", "give it as name=value")
-    run_ids = get_chosen_runs(form)
+    run_ids = _get_chosen_runs(form)
     for run_id in run_ids:
         store.tag(run_id, name, value)
-    return redirect_to_list(form, done=str(len(run_ids)))
+    return _redirect_to_list(form, done=str(len(run_ids)))
 
 
 def delete_runs(request: Request) -> Response:
     """Hide the chosen runs now; they are deleted a while later."""
     form, app_state = get_form(request), get_app_state(request)
-    run_ids = get_chosen_runs(form)
-    reject_running(app_state.store, run_ids)
+    run_ids = _get_chosen_runs(form)
+    _reject_running(app_state.store, run_ids)
     app_state.deletions.put(run_ids)
-    return redirect_to_list(form)
+    return _redirect_to_list(form)
 
 
-def reject_running(store: Store, run_ids: Sequence[str]) -> None:
+def _reject_running(store: Store, run_ids: Sequence[str]) -> None:
     """UsageError for a run that runs, or that is not here any more."""
     running = {run_id for run_id, _ in store.list_running()}
     if busy := running.intersection(run_ids):
@@ -263,13 +263,13 @@ def reject_running(store: Store, run_ids: Sequence[str]) -> None:
 def undo_delete(request: Request) -> Response:
     """Restore the runs that are not deleted yet."""
     form, app_state = get_form(request), get_app_state(request)
-    run_ids = get_chosen_runs(form)
+    run_ids = _get_chosen_runs(form)
     app_state.deletions.restore(run_ids)
     restored = app_state.store.find_existing_ids(run_ids).difference(app_state.deletions.hidden())
-    return redirect_to_list(form, restored=f"{len(restored)}-{len(run_ids)}")
+    return _redirect_to_list(form, restored=f"{len(restored)}-{len(run_ids)}")
 
 
 def compare_chosen(request: Request) -> Response:
     """From the form's tick marks to an address that can be kept."""
-    run_ids = get_chosen_runs(get_form(request))
+    run_ids = _get_chosen_runs(get_form(request))
     return RedirectResponse(add_query("/compare", [("run", run_id) for run_id in run_ids]), 303)

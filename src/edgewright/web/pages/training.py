@@ -30,33 +30,33 @@ MAX_BYTES, MAX_WIDTHS = 8 << 20, 500
 def render_training(report: TrainingReport) -> str:
     """A page of its own: no script, no address, nothing beside it."""
     style = Markup(read_style())  # noqa: S704 - our own file
-    context = {"page": "runs", "style": style, "csrf": "", "twin": "", "training": make_training_context(report)}
+    context = {"page": "runs", "style": style, "csrf": "", "twin": "", "training": _make_training_context(report)}
     return render("training_report.html", SingleFileLinks(), context)
 
 
-def make_training_context(report: TrainingReport) -> dict[str, Any]:
+def _make_training_context(report: TrainingReport) -> dict[str, Any]:
     """What the template shows."""
     found = dict.fromkeys(curve.name for own in report.curves.values() for curve in own)
     names = sorted(found, key=lambda name: not name.startswith(HELD_OUT))
     return {
         "report": report,
-        "title": make_title(report),
-        "facts": list_facts(report),
+        "title": _make_title(report),
+        "facts": _list_facts(report),
         "controlled": any(network.name == "control" for network in report.sides),
         "fixed": report.fixed if isinstance(report, PruneReport) else {},
         "widths": report.widths[:MAX_WIDTHS],
-        "curves": [(name, picture) for name in names if (picture := draw_report_curves(name, report))],
+        "curves": [(name, picture) for name in names if (picture := _draw_report_curves(name, report))],
     }
 
 
-def make_title(report: TrainingReport) -> str:
+def _make_title(report: TrainingReport) -> str:
     """Without the folders of the machine that made it."""
     if isinstance(report, PruneReport):
         return f"{Path(report.source).name}, pruned"
     return f"{Path(report.student).name}, taught by {Path(report.teacher).name}"
 
 
-def list_facts(report: TrainingReport) -> list[tuple[str, str]]:
+def _list_facts(report: TrainingReport) -> list[tuple[str, str]]:
     """What was done, to what."""
     if isinstance(report, PruneReport):
         facts = [("pruned", Path(report.source).name), ("method", METHOD_TITLES.get(report.method, report.method))]
@@ -73,13 +73,13 @@ def list_facts(report: TrainingReport) -> list[tuple[str, str]]:
     ]
 
 
-def draw_report_curves(name: str, report: TrainingReport) -> Markup:
+def _draw_report_curves(name: str, report: TrainingReport) -> Markup:
     found = {network: curve for network, own in report.curves.items() for curve in own if curve.name == name}
     unit = next(iter(found.values())).unit
-    return draw_curves(name, unit, {network: get_points(curve) for network, curve in found.items()})
+    return draw_curves(name, unit, {network: _get_points(curve) for network, curve in found.items()})
 
 
-def get_points(curve: Curve) -> tuple[tuple[int, ...], tuple[float, ...]]:
+def _get_points(curve: Curve) -> tuple[tuple[int, ...], tuple[float, ...]]:
     return curve.steps, curve.values
 
 
@@ -95,6 +95,6 @@ def load_training(run: Run, store: Store) -> dict[str, Any] | None:
         if isinstance(report, PruneReport) and not report.targets:
             targets = list_targets(msgspec.convert(run.plan, PrunePlan))
             report = msgspec.structs.replace(report, targets=targets)
-        return make_training_context(report)
+        return _make_training_context(report)
     except Exception:  # bytes that are gone or are no report: the rest of the page stands
         return None

@@ -39,7 +39,7 @@ def work_page(request: Request) -> Response:
     jobs = app_state.jobs.list()
     asked = request.query_params.get("kind", "")
     kind = JOB_KINDS.get(asked, next(iter(JOB_KINDS.values())))
-    offered = list_offered(app_state)
+    offered = _list_offered(app_state)
     models = [model for model in app_state.store.list_models() if model.has_file][:MAX_LISTED]
     context = {
         "jobs": jobs,
@@ -56,7 +56,7 @@ def work_page(request: Request) -> Response:
     return make_page_response(request, "work.html", "work", lambda: {"jobs": [job.facts() for job in jobs]}, context)
 
 
-def list_offered(app_state: AppState) -> dict[str, list[FormChoice]]:
+def _list_offered(app_state: AppState) -> dict[str, list[FormChoice]]:
     """What the forms can name: devices (the one for tests where it is on record), and files of the work folders."""
     known = {one.kind for one in app_state.store.list_devices()} | {"local"}
     devices = [FormChoice(word, title, word) for word, title in DEVICES.items() if word in known]
@@ -64,7 +64,7 @@ def list_offered(app_state: AppState) -> dict[str, list[FormChoice]]:
 
 
 def job_page(request: Request) -> Response:
-    job = find_job(request)
+    job = _find_job(request)
     wanted = RunFilter(ids=job.run_ids, sort="started", ascending=True, metrics=HEADLINE_METRICS)
     rows = get_app_state(request).store.list_runs(wanted) if job.run_ids else []
 
@@ -74,7 +74,7 @@ def job_page(request: Request) -> Response:
     return make_page_response(request, "job.html", "work", facts, {"job": job, "rows": rows})
 
 
-def find_job(request: Request) -> QueuedJob:
+def _find_job(request: Request) -> QueuedJob:
     job = get_app_state(request).jobs.find(str(request.path_params["job_id"]))
     if job is None:
         raise RunNotFound("there is no such job", "jobs are kept while the server runs", "its runs are on record")
@@ -87,11 +87,11 @@ def start(request: Request) -> Response:
     kind = JOB_KINDS.get((form.get("kind") or [""])[0])
     if kind is None:
         raise UsageError("there is no such work", "", f"known are {', '.join(JOB_KINDS)}")
-    job = app_state.jobs.add(make_job(kind, form, app_state))
+    job = app_state.jobs.add(_make_job(kind, form, app_state))
     return RedirectResponse(f"/work/{job.id}", 303)
 
 
-def make_job(kind: JobKind, form: Form, app_state: AppState) -> QueuedJob:
+def _make_job(kind: JobKind, form: Form, app_state: AppState) -> QueuedJob:
     """The job that a form asks for; UsageError for what cannot be."""
     chosen = list(dict.fromkeys(form.get("model", ())))
     if not chosen:
@@ -103,8 +103,8 @@ def make_job(kind: JobKind, form: Form, app_state: AppState) -> QueuedJob:
         raise UsageError(
             f"{kind.name} needs files of a work folder", "none is named", "edgewright ui --work-folder DIR"
         )
-    options = parse_form_options(kind, form, list_offered(app_state))
-    sources = [resolve_source(word, app_state) for word in chosen]
+    options = parse_form_options(kind, form, _list_offered(app_state))
+    sources = [_resolve_source(word, app_state) for word in chosen]
     names = [name for name, _ in sources]
     fixed = ["artifacts" if word == JOB_FOLDER else word for word in kind.fixed]
 
@@ -125,7 +125,7 @@ def make_job(kind: JobKind, form: Form, app_state: AppState) -> QueuedJob:
     )
 
 
-def resolve_source(word: str, app_state: AppState) -> tuple[str, Any]:
+def _resolve_source(word: str, app_state: AppState) -> tuple[str, Any]:
     """The name of a model, and what brings its file into a folder: from the record, or from what was uploaded."""
     if path := app_state.uploads.get(word):
         return path.name, lambda folder: path
@@ -172,7 +172,7 @@ def start_rerun(request: Request) -> Response:
 
 
 def cancel(request: Request) -> Response:
-    job = find_job(request)
+    job = _find_job(request)
     get_app_state(request).jobs.cancel(job.id)
     return RedirectResponse(f"/work/{job.id}", 303)
 
@@ -185,8 +185,8 @@ async def upload(request: Request) -> Response:
     path = folder / ("model" + name if name.startswith(".") else name)
     is_saved = False
     try:
-        size = await save_upload(request, path)
-        check_upload(path)
+        size = await _save_upload(request, path)
+        _check_upload(path)
         is_saved = True
     except EdgewrightError as error:
         fields = {"what": error.what.replace(str(path), name), "why": error.why.replace(str(path), name)}
@@ -199,7 +199,7 @@ async def upload(request: Request) -> Response:
     return make_json_response({"upload": word, "name": path.name, "bytes": size})
 
 
-async def save_upload(request: Request, path: Path) -> int:
+async def _save_upload(request: Request, path: Path) -> int:
     """Write what is sent into the file; its bytes. EdgewrightError for too many, or where the disk is full."""
     size = 0
     try:
@@ -219,7 +219,7 @@ async def save_upload(request: Request, path: Path) -> int:
     return size
 
 
-def check_upload(path: Path) -> None:
+def _check_upload(path: Path) -> None:
     """ModelUnreadable for a file that is no ONNX and no TFLite, by its first bytes; the job reads it in full."""
     kind = sniff(path)
     if kind not in UPLOAD_FORMATS:

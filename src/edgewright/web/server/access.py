@@ -85,7 +85,7 @@ class AccessMiddleware:
             await self._app(scope, receive, send)
             return
         rejection, receive = await self._reject(scope, receive)
-        await (rejection or self._app)(scope, receive, add_security_headers(send))
+        await (rejection or self._app)(scope, receive, _add_security_headers(send))
 
     async def _reject(self, scope: Scope, receive: Receive) -> tuple[Response | None, Receive]:
         headers = Headers(scope=scope)
@@ -105,13 +105,13 @@ class AccessMiddleware:
     async def _reject_change(self, scope: Scope, headers: Headers, receive: Receive) -> tuple[Response | None, Receive]:
         if scope["method"] != "POST":
             return PlainTextResponse("Only GET, HEAD and POST are known.", 405), receive
-        if not is_same_origin(headers):
+        if not _is_same_origin(headers):
             return PlainTextResponse("This request comes from a page of another site.", 403), receive
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         token = headers.get("x-csrf-token", "")
         if kind == FORM_TYPE:
             try:
-                body = await read_body(receive)
+                body = await _read_body(receive)
             except ClientDisconnect:
                 return PlainTextResponse(INCOMPLETE_REQUEST, 400), receive
             if body is None:
@@ -129,7 +129,7 @@ class AccessMiddleware:
         return None, receive
 
 
-def is_same_origin(headers: Mapping[str, str]) -> bool:
+def _is_same_origin(headers: Mapping[str, str]) -> bool:
     """Whether the browser says that our own page asked; a client that is no browser says neither."""
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False
@@ -140,7 +140,7 @@ def is_same_origin(headers: Mapping[str, str]) -> bool:
         return False
 
 
-async def read_body(receive: Receive) -> bytes | None:
+async def _read_body(receive: Receive) -> bytes | None:
     """Return the whole body, or None where it is over the limit. Raises ClientDisconnect where its end never came."""
     body = b""
     while True:
@@ -154,7 +154,7 @@ async def read_body(receive: Receive) -> bytes | None:
             return body
 
 
-def add_security_headers(send: Send) -> Send:
+def _add_security_headers(send: Send) -> Send:
     """Set our headers on every answer; what is no static file is not kept by the browser."""
 
     async def send_on(message: Message) -> None:

@@ -29,14 +29,14 @@ DELETION_INTERVAL_S = 2.0
 MAX_STREAMS = 200
 
 
-def make_page_routes(path: str, handler: Handler) -> list[BaseRoute]:
+def _make_page_routes(path: str, handler: Handler) -> list[BaseRoute]:
     """A page and its twin. The twin stands first: a page's last part may be a name with a dot in it."""
     return [Route(f"{path}.json", handler), Route(path, handler)]
 
 
 ROUTES: list[BaseRoute] = [
     Route("/", lambda request: RedirectResponse("/runs", 303)),
-    *make_page_routes("/runs", run_list.runs_page),
+    *_make_page_routes("/runs", run_list.runs_page),
     Route("/runs.csv", run_list.runs_csv),
     Route("/runs/compare", run_list.compare_chosen, methods=["POST"]),
     Route("/runs/tag", run_list.tag_runs, methods=["POST"]),
@@ -54,20 +54,20 @@ ROUTES: list[BaseRoute] = [
     Route("/runs/{run_id}/files/{sha256}", run_detail.run_file),
     Route("/runs/{run_id}/tag", run_detail.tag_run, methods=["POST"]),
     Route("/runs/{run_id}/rerun", work.start_rerun, methods=["POST"]),
-    *make_page_routes("/runs/{run_id}", run_detail.run_page),
-    *make_page_routes("/compare", comparison.compare_page),
+    *_make_page_routes("/runs/{run_id}", run_detail.run_page),
+    *_make_page_routes("/compare", comparison.compare_page),
     Route("/compare.csv", comparison.compare_csv),
     Route("/compare/report.html", reports.compare_report),
-    *make_page_routes("/models", models.models_page),
+    *_make_page_routes("/models", models.models_page),
     Route("/models.csv", models.models_csv),
     Route("/devices.csv", devices.devices_csv),
     Route("/models/upload", work.upload, methods=["POST"]),
-    *make_page_routes("/models/{model_id}", models.model_page),
-    *make_page_routes("/devices", devices.devices_page),
-    *make_page_routes("/work", work.work_page),
+    *_make_page_routes("/models/{model_id}", models.model_page),
+    *_make_page_routes("/devices", devices.devices_page),
+    *_make_page_routes("/work", work.work_page),
     Route("/work/start", work.start, methods=["POST"]),
     Route("/work/{job_id}/cancel", work.cancel, methods=["POST"]),
-    *make_page_routes("/work/{job_id}", work.job_page),
+    *_make_page_routes("/work/{job_id}", work.job_page),
     Route("/netron/{model_id}/", netron.graph_page),
     Route("/netron/{model_id}/data/{name:path}", netron.model_file),
     Route("/netron/{model_id}/{name}", netron.package_file),
@@ -77,7 +77,7 @@ ROUTES: list[BaseRoute] = [
 ]
 
 
-async def stream_events(request: Request) -> Response:
+async def _stream_events(request: Request) -> Response:
     """What happens now, as long as the page is open."""
     if get_app_state(request).live.watchers >= MAX_STREAMS:
         return PlainTextResponse("Too many pages are open.", 503)
@@ -85,24 +85,24 @@ async def stream_events(request: Request) -> Response:
     return StreamingResponse(get_app_state(request).live.stream(), media_type="text/event-stream", headers=headers)
 
 
-def handle_error(request: Request, error: Exception) -> Response:
+def _handle_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, EdgewrightError)  # noqa: S101 - registered for no other
     if isinstance(error.__cause__, AttributeError | LookupError | TypeError):  # odd values of a run, or a fault of ours
         logging.getLogger("uvicorn.error").error("%s", error.what, exc_info=error.__cause__)
     return make_error_response(request, error)
 
 
-def handle_disconnect(request: Request, error: Exception) -> Response:
+def _handle_disconnect(request: Request, error: Exception) -> Response:
     """Answer a request whose end never came; nobody may be left to read it."""
     return PlainTextResponse(INCOMPLETE_REQUEST, 400)
 
 
-def handle_not_found(request: Request, error: Exception) -> Response:
+def _handle_not_found(request: Request, error: Exception) -> Response:
     absent = EdgewrightError("there is no such page", str(request.url.path)[:200], "the pages are named at the top")
     return make_error_response(request, absent, 404)
 
 
-def handle_internal_error(request: Request, error: Exception) -> Response:
+def _handle_internal_error(request: Request, error: Exception) -> Response:
     """A failure of our own: its kind, and nothing of its inside."""
     hint = "report it with what the terminal says"
     return make_error_response(
@@ -132,7 +132,7 @@ def make_app(
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(live.follow(store)), asyncio.create_task(delete_due_runs(app_state))]
+        tasks = [asyncio.create_task(live.follow(store)), asyncio.create_task(_delete_due_runs(app_state))]
         try:
             yield
         finally:
@@ -142,23 +142,23 @@ def make_app(
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
-            await to_thread.run_sync(close_app_state, app_state)
+            await to_thread.run_sync(_close_app_state, app_state)
 
     app = Starlette(
-        routes=[Route("/events", stream_events), *ROUTES],
+        routes=[Route("/events", _stream_events), *ROUTES],
         lifespan=lifespan,
         exception_handlers={
-            EdgewrightError: handle_error,
-            ClientDisconnect: handle_disconnect,
-            404: handle_not_found,
-            Exception: handle_internal_error,
+            EdgewrightError: _handle_error,
+            ClientDisconnect: _handle_disconnect,
+            404: _handle_not_found,
+            Exception: _handle_internal_error,
         },
     )
     app.state.app_state = app_state
     return AccessMiddleware(app, access_rules), app_state  # around all: what goes wrong inside gets its headers too
 
 
-async def delete_due_runs(app_state: AppState) -> None:
+async def _delete_due_runs(app_state: AppState) -> None:
     """Delete what nobody has taken back in time."""
     while True:
         await asyncio.sleep(DELETION_INTERVAL_S)
@@ -166,6 +166,6 @@ async def delete_due_runs(app_state: AppState) -> None:
             await to_thread.run_sync(app_state.deletions.delete_due, app_state.store)
 
 
-def close_app_state(app_state: AppState) -> None:
+def _close_app_state(app_state: AppState) -> None:
     app_state.jobs.close()
     app_state.deletions.close(app_state.store)

@@ -100,10 +100,10 @@ class LimitedProtocol(H11Protocol):
 @cache
 def count_allowed_connections() -> int:
     """Return how many connections this process can have descriptors for, their limit raised where it may be."""
-    return max(MIN_CONNECTIONS, min(MAX_CONNECTIONS, raise_descriptor_limit() - RESERVED))
+    return max(MIN_CONNECTIONS, min(MAX_CONNECTIONS, _raise_descriptor_limit() - RESERVED))
 
 
-def raise_descriptor_limit() -> int:
+def _raise_descriptor_limit() -> int:
     """Raise the process's limit of descriptors to what the connections need, as far as the system lets it."""
     needed = MAX_CONNECTIONS + RESERVED
     try:

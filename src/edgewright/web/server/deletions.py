@@ -72,7 +72,7 @@ class DeletionQueue:
         while batch := self._begin_batch(is_due):
             left = list(batch)
             try:
-                done, left = delete_possible(store, left)
+                done, left = _delete_possible(store, left)
                 deleted += done
             finally:
                 with self._changed:
@@ -90,7 +90,7 @@ class DeletionQueue:
             return dict(self._deleting)
 
 
-def delete_possible(store: Store, run_ids: list[str]) -> tuple[int, list[str]]:
+def _delete_possible(store: Store, run_ids: list[str]) -> tuple[int, list[str]]:
     """Delete runs in one transaction, or in halves where one of them cannot be deleted.
 
     Returns how many were deleted, and those that another process kept from being deleted now.
@@ -103,6 +103,6 @@ def delete_possible(store: Store, run_ids: list[str]) -> tuple[int, list[str]]:
         if len(run_ids) == 1 or isinstance(error, StoreFull | StoreCorrupt):
             return 0, []
         half = len(run_ids) // 2
-        first, second = (delete_possible(store, part) for part in (run_ids[:half], run_ids[half:]))
+        first, second = (_delete_possible(store, part) for part in (run_ids[:half], run_ids[half:]))
         return first[0] + second[0], first[1] + second[1]
     return len(run_ids), []

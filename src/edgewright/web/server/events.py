@@ -34,7 +34,7 @@ class EventBroadcaster:
         """Send an event to all; nothing where the server does not run."""
         if self._loop is not None and self._open:
             with suppress(RuntimeError):  # the loop has just ended
-                self._loop.call_soon_threadsafe(self._put, encode_event(event, data))
+                self._loop.call_soon_threadsafe(self._put, _encode_event(event, data))
 
     async def follow(self, store: Store) -> None:
         """Ask the record once a second while somebody watches, until it is cancelled.
@@ -52,10 +52,10 @@ class EventBroadcaster:
                 new, self._new = self._new, set()
                 running = await to_thread.run_sync(store.list_running)
                 receivers = self._queues if running != before else self._queues & new
-                self._put(encode_event("runs", {"running": [run_id for run_id, _ in running]}), receivers)
+                self._put(_encode_event("runs", {"running": [run_id for run_id, _ in running]}), receivers)
                 before = running
                 if running:  # again each time: a page may have come to it meanwhile
-                    self._put(encode_event("progress", await to_thread.run_sync(store.list_progress)))
+                    self._put(_encode_event("progress", await to_thread.run_sync(store.list_progress)))
 
     async def stream(self) -> AsyncIterator[bytes]:
         """The events from now on, with a sign of life in between."""
@@ -84,7 +84,7 @@ class EventBroadcaster:
 
     def _close(self) -> None:
         self._open = False
-        self._put(encode_event("closed", {}))
+        self._put(_encode_event("closed", {}))
 
     def _put(self, message: bytes, to: Iterable[asyncio.Queue[bytes]] | None = None) -> None:
         for queue in self._queues if to is None else to:
@@ -93,6 +93,6 @@ class EventBroadcaster:
             queue.put_nowait(message)
 
 
-def encode_event(event: str, data: Any) -> bytes:
+def _encode_event(event: str, data: Any) -> bytes:
     """One event of a server-sent stream; JSON has no line breaks."""
     return b"event: " + event.encode() + b"\ndata: " + msgspec.json.encode(data) + b"\n\n"

@@ -38,7 +38,7 @@ def load_templates() -> Environment:
         loader=PackageLoader("edgewright.web"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=as_shown,
+        finalize=_as_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -48,7 +48,7 @@ def load_templates() -> Environment:
         "share": show_share,
         "show": numbers.format_value,
     }
-    found.filters |= {"own_tags": list_user_tags, "bar": draw_mini_bar, "unit_of": numbers.get_unit}
+    found.filters |= {"own_tags": _list_user_tags, "bar": draw_mini_bar, "unit_of": numbers.get_unit}
     found.filters |= {"breakable": numbers.make_breakable, "unchanged": Unchanged}
     found.globals |= {
         "quantity": numbers.format_quantity,
@@ -67,14 +67,14 @@ class Unchanged(str):
     __slots__ = ()
 
 
-def as_shown(value: Any) -> Any:
+def _as_shown(value: Any) -> Any:
     """Return what a template shows of a value: names from files may hold characters that do not show as themselves."""
     if not isinstance(value, str) or isinstance(value, Unchanged):
         return value
     return Markup(printable(value)) if isinstance(value, Markup) else printable(value)  # noqa: S704 - it was Markup
 
 
-def list_user_tags(tags: Mapping[str, str]) -> list[tuple[str, str]]:
+def _list_user_tags(tags: Mapping[str, str]) -> list[tuple[str, str]]:
     """The user's own tags."""
     return [tag for tag in tags.items() if tag[0] not in RESERVED_TAGS]
 
@@ -91,7 +91,7 @@ def make_page_response(
     if request.url.path.endswith(".json"):
         return make_json_response({"schema": SCHEMA, "page": page, **facts()})
     app_state = get_app_state(request)
-    shared = {"page": page, "csrf": app_state.access_rules.csrf, "twin": make_json_address(request)}
+    shared = {"page": page, "csrf": app_state.access_rules.csrf, "twin": _make_json_address(request)}
     return HTMLResponse(render(template, ServerLinks(), {**shared, **context}))
 
 
@@ -116,7 +116,7 @@ def wants_fragment(request: Request) -> bool:
     return asks and not request.url.path.endswith(".json")
 
 
-def make_json_address(request: Request) -> str:
+def _make_json_address(request: Request) -> str:
     """The address of the page's JSON, with the same query."""
     path = request.url.path.rstrip("/")
     return f"{path}.json" + (f"?{request.url.query}" if request.url.query else "")
@@ -135,11 +135,11 @@ def make_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows([[escape_formula(cell) for cell in row] for row in rows])
+    writer.writerows([[_escape_formula(cell) for cell in row] for row in rows])
     return out.getvalue()
 
 
-def escape_formula(cell: object) -> object:
+def _escape_formula(cell: object) -> object:
     if isinstance(cell, str) and cell.startswith(FORMULA_PREFIXES):
         return f"'{cell}"
     return "" if cell is None else cell
@@ -157,7 +157,7 @@ def sanitize_file_name(name: str) -> str:
     ]
 
 
-def choose_status(error: EdgewrightError) -> int:
+def _choose_status(error: EdgewrightError) -> int:
     if isinstance(error, RunNotFound):
         return 404
     if isinstance(error, UsageError):
@@ -170,7 +170,7 @@ def choose_status(error: EdgewrightError) -> int:
 def make_error_response(request: Request, error: EdgewrightError, status: int = 0) -> Response:
     """What, why, try this: as a page, or as JSON where JSON was asked for."""
     fields = {"what": error.what, "why": error.why, "try_this": error.try_this}
-    code = status or choose_status(error)
+    code = status or _choose_status(error)
     if request.url.path.endswith(".json"):
         body = msgspec.json.encode({"schema": SCHEMA, "page": "error", "error": fields})
         return Response(body, code, media_type="application/json")

@@ -46,46 +46,46 @@ def bind(host: str, port: int) -> socket.socket:
         server.listen(BACKLOG)
     except OSError as error:
         server.close()
-        raise make_bind_error(host, port, family, error) from None
+        raise _make_bind_error(host, port, family, error) from None
     return server
 
 
-def make_bind_error(host: str, port: int, family: socket.AddressFamily, error: OSError) -> UsageError:
-    if not is_taken(family, host, port):
+def _make_bind_error(host: str, port: int, family: socket.AddressFamily, error: OSError) -> UsageError:
+    if not _is_taken(family, host, port):
         why = error.strerror or str(error)
         return UsageError(f"{host} port {port} cannot be served on", why, "--host 127.0.0.1 --port 0")
-    holder = find_holder(port) or "by another process, whose name this user may not see"
+    holder = _find_holder(port) or "by another process, whose name this user may not see"
     free = next(
-        (one for one in range(port + 1, min(port + MAX_PORTS_TRIED, 65_536)) if not is_taken(family, host, one)), 0
+        (one for one in range(port + 1, min(port + MAX_PORTS_TRIED, 65_536)) if not _is_taken(family, host, one)), 0
     )
     return UsageError(f"port {port} is taken", holder, f"--port {free}")
 
 
-def is_taken(family: socket.AddressFamily, host: str, port: int) -> bool:
+def _is_taken(family: socket.AddressFamily, host: str, port: int) -> bool:
     """Whether somebody answers there."""
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.settimeout(0.5)
         return probe.connect_ex((host if host not in ("0.0.0.0", "::") else "localhost", port)) == 0  # noqa: S104 - compared with, not bound to
 
 
-def find_holder(port: int, proc: Path = Path("/proc")) -> str:
+def _find_holder(port: int, proc: Path = Path("/proc")) -> str:
     """`by process 4711: edgewright ui`, as Linux tells it; empty where it does not."""
-    inodes = {inode for table in ("tcp", "tcp6") for inode in list_listening_inodes(proc / "net" / table, port)}
+    inodes = {inode for table in ("tcp", "tcp6") for inode in _list_listening_inodes(proc / "net" / table, port)}
     for process in proc.glob("[0-9]*") if inodes else ():
         with suppress(OSError):
-            if any(holds_socket(link, inodes) for link in (process / "fd").iterdir()):
+            if any(_holds_socket(link, inodes) for link in (process / "fd").iterdir()):
                 words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
                 return f"by process {process.name}: {words[:200]}"
     return ""
 
 
-def holds_socket(link: Path, inodes: set[str]) -> bool:
+def _holds_socket(link: Path, inodes: set[str]) -> bool:
     with suppress(OSError):
         return link.readlink().name.removeprefix("socket:[").removesuffix("]") in inodes
     return False
 
 
-def list_listening_inodes(table: Path, port: int) -> list[str]:
+def _list_listening_inodes(table: Path, port: int) -> list[str]:
     """Inodes of the sockets that listen on a port (state 0A), from /proc/net/tcp."""
     with suppress(OSError):
         rows = [line.split() for line in table.read_text(encoding="ascii").splitlines()[1:]]

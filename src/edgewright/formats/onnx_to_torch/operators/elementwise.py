@@ -19,22 +19,22 @@ from edgewright.formats.onnx_to_torch.call import (
 )
 
 
-def divide(call: Call, left: Tensor, right: Tensor) -> Tensor:
+def _divide(call: Call, left: Tensor, right: Tensor) -> Tensor:
     """Integers are divided towards zero, as C does."""
     if left.is_floating_point():
         return left / right
     return torch.div(left, right, rounding_mode="trunc")
 
 
-def modulo(call: Call, left: Tensor, right: Tensor) -> Tensor:
+def _modulo(call: Call, left: Tensor, right: Tensor) -> Tensor:
     return torch.fmod(left, right) if call.integer("fmod", 0) else torch.remainder(left, right)
 
 
-def power(call: Call, left: Tensor, right: Array | Tensor) -> Tensor:
+def _power(call: Call, left: Tensor, right: Array | Tensor) -> Tensor:
     return torch.pow(left, right).to(left.dtype)
 
 
-def square_or_power(call: Call, constants: Constants) -> Arranged | None:
+def _square_or_power(call: Call, constants: Constants) -> Arranged | None:
     exponent = constants.get(1)
     if exponent is None or exponent.numel() != 1 or 0 in constants:
         return None
@@ -48,19 +48,19 @@ def square_or_power(call: Call, constants: Constants) -> Arranged | None:
     return Arranged(lambda call, tensor: torch.pow(tensor, value), {})
 
 
-def fold(function: Callable[[Tensor, Tensor], Tensor]) -> TorchOperator:
+def _fold(function: Callable[[Tensor, Tensor], Tensor]) -> TorchOperator:
     """Of two or more inputs, or of one."""
     return TorchOperator(lambda call, *tensors: reduce(function, tensors))
 
 
-def mean(call: Call, *tensors: Tensor) -> Tensor:
+def _mean(call: Call, *tensors: Tensor) -> Tensor:
     return reduce(torch.add, tensors) / len(tensors)
 
 
-def clip(call: Call, tensor: Tensor, low: Array | None = None, high: Array | None = None) -> Tensor:
+def _clip(call: Call, tensor: Tensor, low: Array | None = None, high: Array | None = None) -> Tensor:
     """Bounds that the type cannot hold are none."""
-    least = read_bound(call, low, "min", tensor)
-    most = read_bound(call, high, "max", tensor)
+    least = _read_bound(call, low, "min", tensor)
+    most = _read_bound(call, high, "max", tensor)
     if least is None and most is None:
         return tensor
     if least == 0 and most is None:
@@ -70,7 +70,7 @@ def clip(call: Call, tensor: Tensor, low: Array | None = None, high: Array | Non
     return torch.clamp(tensor, least, most)
 
 
-def read_bound(call: Call, array: Array | None, name: str, tensor: Tensor) -> float | int | None:
+def _read_bound(call: Call, array: Array | None, name: str, tensor: Tensor) -> float | int | None:
     given = call.attributes.get(name) if array is None or not np.size(array) else np.asarray(array).item()
     if given is None or not tensor.is_floating_point():
         return None if given is None else int(given)
@@ -78,51 +78,51 @@ def read_bound(call: Call, array: Array | None, name: str, tensor: Tensor) -> fl
     return float(given) if limits.min < given < limits.max else None
 
 
-def cast(call: Call, tensor: Tensor) -> Tensor:
+def _cast(call: Call, tensor: Tensor) -> Tensor:
     return tensor.to(call.type(call.integer("to", 1)))
 
 
-def hard_sigmoid(call: Call, tensor: Tensor) -> Tensor:
+def _hard_sigmoid(call: Call, tensor: Tensor) -> Tensor:
     """Spelled out: torch's own is taken apart with casts that XNNPACK does not take."""
     return F.hardtanh(tensor * call.number("alpha", 0.2) + call.number("beta", 0.5), 0.0, 1.0)
 
 
-def leaky_relu(call: Call, tensor: Tensor) -> Tensor:
+def _leaky_relu(call: Call, tensor: Tensor) -> Tensor:
     return F.leaky_relu(tensor, call.number("alpha", 0.01))
 
 
-def elu(call: Call, tensor: Tensor) -> Tensor:
+def _elu(call: Call, tensor: Tensor) -> Tensor:
     return F.elu(tensor, call.number("alpha", 1.0))
 
 
-def celu(call: Call, tensor: Tensor) -> Tensor:
+def _celu(call: Call, tensor: Tensor) -> Tensor:
     return F.celu(tensor, call.number("alpha", 1.0))
 
 
-def selu(call: Call, tensor: Tensor) -> Tensor:
+def _selu(call: Call, tensor: Tensor) -> Tensor:
     alpha, gamma = call.number("alpha", 1.6732632423543772), call.number("gamma", 1.0507009873554805)
     return torch.where(tensor > 0, tensor, alpha * (torch.exp(tensor) - 1)) * gamma
 
 
-def thresholded_relu(call: Call, tensor: Tensor) -> Tensor:
+def _thresholded_relu(call: Call, tensor: Tensor) -> Tensor:
     return F.threshold(tensor, call.number("alpha", 1.0), 0.0)
 
 
-def shrink(call: Call, tensor: Tensor) -> Tensor:
+def _shrink(call: Call, tensor: Tensor) -> Tensor:
     bias, lambd = call.number("bias", 0.0), call.number("lambd", 0.5)
     inner = torch.where(tensor > lambd, tensor - bias, torch.zeros_like(tensor))
     return torch.where(tensor < -lambd, tensor + bias, inner)
 
 
-def gelu(call: Call, tensor: Tensor) -> Tensor:
+def _gelu(call: Call, tensor: Tensor) -> Tensor:
     return F.gelu(tensor, approximate=call.text("approximate", "none"))
 
 
-def swish(call: Call, tensor: Tensor) -> Tensor:
+def _swish(call: Call, tensor: Tensor) -> Tensor:
     return tensor * torch.sigmoid(tensor * call.number("alpha", 1.0))
 
 
-def prelu(call: Call, tensor: Tensor, slope: Tensor) -> Tensor:
+def _prelu(call: Call, tensor: Tensor, slope: Tensor) -> Tensor:
     """By channel where the slope has one number for each of them, else as ONNX spreads it."""
     channels = get_shape(tensor)[1] if tensor.dim() > 1 else 1
     ones = [channels if axis == 1 else 1 for axis in range(tensor.dim())][1:]
@@ -131,7 +131,7 @@ def prelu(call: Call, tensor: Tensor, slope: Tensor) -> Tensor:
     return torch.where(tensor < 0, tensor * slope, tensor)
 
 
-def prelu_by_channel(call: Call, constants: Constants) -> Arranged | None:
+def _prelu_by_channel(call: Call, constants: Constants) -> Arranged | None:
     """A known slope that has one number, or one for each channel, the axes behind it being 1."""
     slope = constants.get(1)
     if slope is None or 0 in constants or (slope.numel() > 1 and (slope.dim() < 2 or get_shape(slope)[-1] != 1)):
@@ -151,34 +151,34 @@ def prelu_by_channel(call: Call, constants: Constants) -> Arranged | None:
     return Arranged(run, {1: channels})
 
 
-def is_infinite(call: Call, tensor: Tensor) -> Tensor:
+def _is_infinite(call: Call, tensor: Tensor) -> Tensor:
     found = torch.isinf(tensor)
     if not call.integer("detect_negative", 1):
         found = found & (tensor > 0)
     return found if call.integer("detect_positive", 1) else found & (tensor < 0)
 
 
-def where(call: Call, condition: Tensor, left: Tensor, right: Tensor) -> Tensor:
+def _where(call: Call, condition: Tensor, left: Tensor, right: Tensor) -> Tensor:
     return torch.where(condition, left, right)
 
 
-def quantize(call: Call, tensor: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
+def _quantize(call: Call, tensor: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
     """ONNX's QuantizeLinear: round half to even, then saturate."""
     kind = torch.uint8 if zero is None else zero.dtype
     limits = torch.iinfo(kind)
-    scaled = torch.round(tensor / along(call, scale, tensor))
-    shift = 0 if zero is None else along(call, zero, tensor).to(tensor.dtype)
+    scaled = torch.round(tensor / _along(call, scale, tensor))
+    shift = 0 if zero is None else _along(call, zero, tensor).to(tensor.dtype)
     return torch.clamp(scaled + shift, limits.min, limits.max).to(kind)
 
 
-def dequantize(call: Call, tensor: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
+def _dequantize(call: Call, tensor: Tensor, scale: Tensor, zero: Tensor | None = None) -> Tensor:
     stored = tensor.to(scale.dtype)
     if zero is not None:
-        stored = stored - along(call, zero, tensor).to(scale.dtype)
-    return stored * along(call, scale, tensor)
+        stored = stored - _along(call, zero, tensor).to(scale.dtype)
+    return stored * _along(call, scale, tensor)
 
 
-def along(call: Call, tensor: Tensor, like: Tensor) -> Tensor:
+def _along(call: Call, tensor: Tensor, like: Tensor) -> Tensor:
     """A scale of one axis, laid along it."""
     if tensor.dim() != 1 or tensor.numel() == 1:
         return tensor.reshape(()) if tensor.numel() == 1 else tensor
@@ -187,12 +187,12 @@ def along(call: Call, tensor: Tensor, like: Tensor) -> Tensor:
     return tensor.reshape(shape)
 
 
-def random_free(call: Call, tensor: Tensor, *rest: Tensor) -> Tensor:
+def _random_free(call: Call, tensor: Tensor, *rest: Tensor) -> Tensor:
     """Dropout as it is in inference."""
     return tensor if call.outputs == 1 else (tensor, torch.ones_like(tensor, dtype=torch.bool))
 
 
-def softplus(call: Call, tensor: Tensor) -> Tensor:
+def _softplus(call: Call, tensor: Tensor) -> Tensor:
     return F.softplus(tensor)
 
 
@@ -210,62 +210,62 @@ TABLE: dict[str, TorchOperator] = {
     "BitwiseNot": make_operator(torch.bitwise_not),
     "BitwiseOr": make_operator(torch.bitwise_or),
     "BitwiseXor": make_operator(torch.bitwise_xor),
-    "Cast": TorchOperator(cast),
+    "Cast": TorchOperator(_cast),
     "Ceil": make_operator(torch.ceil),
-    "Celu": TorchOperator(celu),
-    "Clip": TorchOperator(clip, static=(1, 2)),
+    "Celu": TorchOperator(_celu),
+    "Clip": TorchOperator(_clip, static=(1, 2)),
     "Cos": make_operator(torch.cos),
     "Cosh": make_operator(torch.cosh),
-    "DequantizeLinear": TorchOperator(dequantize),
-    "Div": TorchOperator(divide),
-    "Dropout": TorchOperator(random_free),
-    "Elu": TorchOperator(elu),
+    "DequantizeLinear": TorchOperator(_dequantize),
+    "Div": TorchOperator(_divide),
+    "Dropout": TorchOperator(_random_free),
+    "Elu": TorchOperator(_elu),
     "Equal": make_operator(torch.eq),
     "Erf": make_operator(torch.erf),
     "Exp": make_operator(torch.exp),
     "Floor": make_operator(torch.floor),
-    "Gelu": TorchOperator(gelu),
+    "Gelu": TorchOperator(_gelu),
     "Greater": make_operator(torch.gt),
     "GreaterOrEqual": make_operator(torch.ge),
-    "HardSigmoid": TorchOperator(hard_sigmoid),
+    "HardSigmoid": TorchOperator(_hard_sigmoid),
     "HardSwish": make_operator(F.hardswish),
     "Identity": make_operator(lambda tensor: tensor),
-    "IsInf": TorchOperator(is_infinite),
+    "IsInf": TorchOperator(_is_infinite),
     "IsNaN": make_operator(torch.isnan),
-    "LeakyRelu": TorchOperator(leaky_relu),
+    "LeakyRelu": TorchOperator(_leaky_relu),
     "Less": make_operator(torch.lt),
     "LessOrEqual": make_operator(torch.le),
     "Log": make_operator(torch.log),
-    "Max": fold(torch.maximum),
-    "Mean": TorchOperator(mean),
-    "Min": fold(torch.minimum),
+    "Max": _fold(torch.maximum),
+    "Mean": TorchOperator(_mean),
+    "Min": _fold(torch.minimum),
     "Mish": make_operator(F.mish),
-    "Mod": TorchOperator(modulo),
+    "Mod": TorchOperator(_modulo),
     "Mul": make_operator(torch.mul),
     "Neg": make_operator(torch.neg),
     "Not": make_operator(torch.logical_not),
     "Or": make_operator(torch.logical_or),
-    "PRelu": TorchOperator(prelu, arrange=prelu_by_channel),
-    "Pow": TorchOperator(power, arrange=square_or_power),
-    "QuantizeLinear": TorchOperator(quantize),
+    "PRelu": TorchOperator(_prelu, arrange=_prelu_by_channel),
+    "Pow": TorchOperator(_power, arrange=_square_or_power),
+    "QuantizeLinear": TorchOperator(_quantize),
     "Reciprocal": make_operator(torch.reciprocal),
     "Relu": make_operator(F.relu),
     "Round": make_operator(torch.round),
-    "Selu": TorchOperator(selu),
-    "Shrink": TorchOperator(shrink),
+    "Selu": TorchOperator(_selu),
+    "Shrink": TorchOperator(_shrink),
     "Sigmoid": make_operator(torch.sigmoid),
     "Sign": make_operator(torch.sign),
     "Sin": make_operator(torch.sin),
     "Sinh": make_operator(torch.sinh),
-    "Softplus": TorchOperator(softplus),
+    "Softplus": TorchOperator(_softplus),
     "Softsign": make_operator(F.softsign),
     "Sqrt": make_operator(torch.sqrt),
     "Sub": make_operator(torch.sub),
-    "Sum": fold(torch.add),
-    "Swish": TorchOperator(swish),
+    "Sum": _fold(torch.add),
+    "Swish": TorchOperator(_swish),
     "Tan": make_operator(torch.tan),
     "Tanh": make_operator(torch.tanh),
-    "ThresholdedRelu": TorchOperator(thresholded_relu),
-    "Where": TorchOperator(where),
+    "ThresholdedRelu": TorchOperator(_thresholded_relu),
+    "Where": TorchOperator(_where),
     "Xor": make_operator(torch.logical_xor),
 }

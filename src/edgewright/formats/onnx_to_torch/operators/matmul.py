@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from edgewright.formats.onnx_to_torch.call import Arranged, Call, Constants, Tensor, TorchOperator, get_shape
 
 
-def multiply(call: Call, left: Tensor, right: Tensor) -> Tensor:
+def _multiply(call: Call, left: Tensor, right: Tensor) -> Tensor:
     """With batches of the same sizes as one batch: torch's own way would spread both first."""
     rank = left.dim()
     if rank > 3 and right.dim() == rank and get_shape(left)[:-2] == get_shape(right)[:-2]:
@@ -15,7 +15,7 @@ def multiply(call: Call, left: Tensor, right: Tensor) -> Tensor:
     return torch.matmul(left, right)
 
 
-def by_linear(call: Call, constants: Constants) -> Arranged | None:
+def _by_linear(call: Call, constants: Constants) -> Arranged | None:
     """A product with a known matrix is a linear layer, which runtimes know better."""
     weight = constants.get(1)
     if weight is None or weight.dim() != 2 or 0 in constants:
@@ -23,14 +23,14 @@ def by_linear(call: Call, constants: Constants) -> Arranged | None:
     return Arranged(lambda call, tensor, weight: F.linear(tensor, weight), {1: weight.t().contiguous()})
 
 
-def gemm(call: Call, left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
+def _gemm(call: Call, left: Tensor, right: Tensor, bias: Tensor | None = None) -> Tensor:
     left = left.t() if call.integer("transA", 0) else left
     right = right.t() if call.integer("transB", 0) else right
     product = torch.matmul(left, right) * call.number("alpha", 1.0)
     return product if bias is None else product + bias * call.number("beta", 1.0)
 
 
-def gemm_by_linear(call: Call, constants: Constants) -> Arranged | None:
+def _gemm_by_linear(call: Call, constants: Constants) -> Arranged | None:
     """With known weights, and a known bias for each column if there is one."""
     weight, bias = constants.get(1), constants.get(2)
     if weight is None or call.integer("transA", 0) or 0 in constants:
@@ -38,24 +38,24 @@ def gemm_by_linear(call: Call, constants: Constants) -> Arranged | None:
     weight = weight if call.integer("transB", 0) else weight.t()
     scaled = {1: (weight * call.number("alpha", 1.0)).contiguous()}
     if bias is None:
-        return Arranged(linear_and_add, scaled)
+        return Arranged(_linear_and_add, scaled)
     if bias.numel() not in (1, get_shape(weight)[0]) or (bias.dim() > 1 and get_shape(bias)[-1] != bias.numel()):
         return None
     row = (bias * call.number("beta", 1.0)).reshape(-1).expand(get_shape(weight)[0]).contiguous()
     return Arranged(lambda call, tensor, weight, row: F.linear(tensor, weight, row), {**scaled, 2: row})
 
 
-def linear_and_add(call: Call, tensor: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def _linear_and_add(call: Call, tensor: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     product = F.linear(tensor, weight)
     return product if bias is None else product + bias * call.number("beta", 1.0)
 
 
-def einsum(call: Call, *tensors: Tensor) -> Tensor:
+def _einsum(call: Call, *tensors: Tensor) -> Tensor:
     return torch.einsum(call.text("equation", ""), *tensors)
 
 
 TABLE: dict[str, TorchOperator] = {
-    "Einsum": TorchOperator(einsum),
-    "Gemm": TorchOperator(gemm, arrange=gemm_by_linear),
-    "MatMul": TorchOperator(multiply, arrange=by_linear),
+    "Einsum": TorchOperator(_einsum),
+    "Gemm": TorchOperator(_gemm, arrange=_gemm_by_linear),
+    "MatMul": TorchOperator(_multiply, arrange=_by_linear),
 }

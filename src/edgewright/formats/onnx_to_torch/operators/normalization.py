@@ -8,17 +8,17 @@ from edgewright.formats.onnx_to_torch.call import Call, Function, Tensor, TorchO
 COERCED = 13  # before this opset a softmax sees its input as a matrix
 
 
-def batch_norm(call: Call, tensor: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+def _batch_norm(call: Call, tensor: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     if call.integer("training_mode", 0):
         raise call.reject("it is in training mode")
     return F.batch_norm(tensor, mean, variance, scale, bias, False, 0.0, call.number("epsilon", 1e-5))
 
 
-def instance_norm(call: Call, tensor: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+def _instance_norm(call: Call, tensor: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     return F.instance_norm(tensor, weight=scale, bias=bias, eps=call.number("epsilon", 1e-5))
 
 
-def layer_norm(call: Call, tensor: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
+def _layer_norm(call: Call, tensor: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
     if call.outputs > 1:
         raise call.reject("its outputs of mean and deviation are not written")
     shape = list(get_shape(tensor)[normalize_axis(call.integer("axis", -1), tensor.dim()) :])
@@ -29,13 +29,13 @@ def layer_norm(call: Call, tensor: Tensor, scale: Tensor, bias: Tensor | None = 
     return scaled if bias is None else scaled + bias
 
 
-def rms_norm(call: Call, tensor: Tensor, scale: Tensor) -> Tensor:
+def _rms_norm(call: Call, tensor: Tensor, scale: Tensor) -> Tensor:
     first = normalize_axis(call.integer("axis", -1), tensor.dim())
     mean = (tensor * tensor).mean(dim=list(range(first, tensor.dim())), keepdim=True)
     return tensor * torch.rsqrt(mean + call.number("epsilon", 1e-5)) * scale
 
 
-def group_norm(call: Call, tensor: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+def _group_norm(call: Call, tensor: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     """Scales are one for each group until opset 20, and one for each channel from 21 on."""
     groups = call.integer("num_groups", 1)
     if scale.numel() != get_shape(tensor)[1]:
@@ -44,35 +44,35 @@ def group_norm(call: Call, tensor: Tensor, scale: Tensor, bias: Tensor) -> Tenso
     return F.group_norm(tensor, groups, scale, bias, call.number("epsilon", 1e-5))
 
 
-def local_response_norm(call: Call, tensor: Tensor) -> Tensor:
+def _local_response_norm(call: Call, tensor: Tensor) -> Tensor:
     size, alpha = call.integer("size", 1), call.number("alpha", 1e-4)
     if size % 2 == 0:
         raise call.reject("its size is even, which torch and ONNX understand differently")
     return F.local_response_norm(tensor, size, alpha, call.number("beta", 0.75), call.number("bias", 1.0))
 
 
-def lp_norm(call: Call, tensor: Tensor) -> Tensor:
+def _lp_norm(call: Call, tensor: Tensor) -> Tensor:
     axis = call.integer("axis", -1)
     if call.integer("p", 2) == 1:
         return tensor / torch.sum(torch.abs(tensor), dim=axis, keepdim=True)
     return tensor / torch.sqrt(torch.sum(tensor * tensor, dim=axis, keepdim=True))
 
 
-def mean_variance_norm(call: Call, tensor: Tensor) -> Tensor:
+def _mean_variance_norm(call: Call, tensor: Tensor) -> Tensor:
     axes = call.integers("axes") or [0, 2, 3]
     centered = tensor - tensor.mean(dim=axes, keepdim=True)
     return centered / (torch.sqrt((centered * centered).mean(dim=axes, keepdim=True)) + 1e-9)
 
 
-def softmax(call: Call, tensor: Tensor) -> Tensor:
-    return coerced(call, tensor, torch.softmax)
+def _softmax(call: Call, tensor: Tensor) -> Tensor:
+    return _coerced(call, tensor, torch.softmax)
 
 
-def log_softmax(call: Call, tensor: Tensor) -> Tensor:
-    return coerced(call, tensor, torch.log_softmax)
+def _log_softmax(call: Call, tensor: Tensor) -> Tensor:
+    return _coerced(call, tensor, torch.log_softmax)
 
 
-def coerced(call: Call, tensor: Tensor, function: Function) -> Tensor:
+def _coerced(call: Call, tensor: Tensor, function: Function) -> Tensor:
     if call.opset >= COERCED:
         return function(tensor, call.integer("axis", -1))
     axis = normalize_axis(call.integer("axis", 1), tensor.dim())
@@ -82,14 +82,14 @@ def coerced(call: Call, tensor: Tensor, function: Function) -> Tensor:
 
 
 TABLE: dict[str, TorchOperator] = {
-    "BatchNormalization": TorchOperator(batch_norm),
-    "GroupNormalization": TorchOperator(group_norm),
-    "InstanceNormalization": TorchOperator(instance_norm),
-    "LRN": TorchOperator(local_response_norm),
-    "LayerNormalization": TorchOperator(layer_norm),
-    "LogSoftmax": TorchOperator(log_softmax),
-    "LpNormalization": TorchOperator(lp_norm),
-    "MeanVarianceNormalization": TorchOperator(mean_variance_norm),
-    "RMSNormalization": TorchOperator(rms_norm),
-    "Softmax": TorchOperator(softmax),
+    "BatchNormalization": TorchOperator(_batch_norm),
+    "GroupNormalization": TorchOperator(_group_norm),
+    "InstanceNormalization": TorchOperator(_instance_norm),
+    "LRN": TorchOperator(_local_response_norm),
+    "LayerNormalization": TorchOperator(_layer_norm),
+    "LogSoftmax": TorchOperator(_log_softmax),
+    "LpNormalization": TorchOperator(_lp_norm),
+    "MeanVarianceNormalization": TorchOperator(_mean_variance_norm),
+    "RMSNormalization": TorchOperator(_rms_norm),
+    "Softmax": TorchOperator(_softmax),
 }

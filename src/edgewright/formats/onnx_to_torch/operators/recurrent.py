@@ -17,28 +17,28 @@ MOST_JOINED = 4
 USUAL = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
 
 
-def arrange(call: Call, constants: Constants) -> Arranged | None:
+def _arrange(call: Call, constants: Constants) -> Arranged | None:
     """Weights in torch's order: for each direction W, R and, where there are any, both biases."""
-    check(call, constants)
+    _check(call, constants)
     directions, order = constants[W].shape[0], ORDER[call.op]
     found: list[Tensor] = []
     for i in range(directions):
-        found += [reorder(constants[position][i], order) for position in (W, R)]
+        found += [_reorder(constants[position][i], order) for position in (W, R)]
         if B in constants:
-            found += [reorder(half, order) for half in constants[B][i].chunk(2)]
+            found += [_reorder(half, order) for half in constants[B][i].chunk(2)]
     places = [position for position in (INITIAL, CELL) if position in constants]
     given = {position: constants[position] for position in places}
     first = 8 if call.op == "LSTM" else 6
     arranged = {first + i: tensor.contiguous() for i, tensor in enumerate(found)}
-    return Arranged(runner(call, B in constants, directions == 2), {**given, **arranged})
+    return Arranged(_runner(call, B in constants, directions == 2), {**given, **arranged})
 
 
-def reorder(tensor: Tensor, order: tuple[int, ...]) -> Tensor:
+def _reorder(tensor: Tensor, order: tuple[int, ...]) -> Tensor:
     parts = tensor.chunk(len(order))
     return torch.cat([parts[i] for i in order])
 
 
-def check(call: Call, constants: Constants) -> None:
+def _check(call: Call, constants: Constants) -> None:
     usual = USUAL[call.op]
     given = [value.decode() if isinstance(value, bytes) else value for value in call.attributes.get("activations", ())]
     faults = {
@@ -56,7 +56,7 @@ def check(call: Call, constants: Constants) -> None:
             raise call.reject(why)
 
 
-def runner(call: Call, biased: bool, both: bool) -> Function:
+def _runner(call: Call, biased: bool, both: bool) -> Function:
     """The function that takes the node's inputs (weights left out) and torch's weights behind them."""
     functions = {"LSTM": torch.lstm, "GRU": torch.gru, "RNN": torch.rnn_tanh}
     function, is_lstm = functions[call.op], call.op == "LSTM"
@@ -71,25 +71,27 @@ def runner(call: Call, biased: bool, both: bool) -> Function:
         batch_first = bool(call.integer("layout", 0))
         tensor = tensor.transpose(0, 1) if batch_first else tensor
         tensor = tensor.flip(0) if backwards else tensor
-        hidden = start(call, tensor, initial, both, batch_first)
-        states = (hidden, start(call, tensor, cell, both, batch_first)) if is_lstm else hidden
+        hidden = _start(call, tensor, initial, both, batch_first)
+        states = (hidden, _start(call, tensor, cell, both, batch_first)) if is_lstm else hidden
         if call.unroll:
-            outputs, *last = unroll(call, tensor, states, weights, both)
+            outputs, *last = _unroll(call, tensor, states, weights, both)
         else:
             outputs, *last = function(tensor, states, weights, biased, 1, 0.0, False, both, False)
         outputs = outputs.flip(0) if backwards else outputs
-        return shape_results(call, outputs, last, both, batch_first)
+        return _shape_results(call, outputs, last, both, batch_first)
 
     return run
 
 
-def start(call: Call, tensor: Tensor, given: Tensor | None, both: bool, batch_first: bool) -> Tensor:
+def _start(call: Call, tensor: Tensor, given: Tensor | None, both: bool, batch_first: bool) -> Tensor:
     if given is None:
         return torch.zeros(1 + both, get_shape(tensor)[1], call.integer("hidden_size", 0), dtype=tensor.dtype)
     return given.transpose(0, 1) if batch_first else given
 
 
-def shape_results(call: Call, outputs: Tensor, last: list[Tensor], both: bool, batch_first: bool) -> tuple[Tensor, ...]:
+def _shape_results(
+    call: Call, outputs: Tensor, last: list[Tensor], both: bool, batch_first: bool
+) -> tuple[Tensor, ...]:
     """Y as [steps, directions, batch, hidden], or batch first where the layout says so."""
     steps, batch, width = get_shape(outputs)
     split = outputs.reshape(steps, batch, 1 + both, width // (1 + both))
@@ -98,15 +100,15 @@ def shape_results(call: Call, outputs: Tensor, last: list[Tensor], both: bool, b
     return (split.permute(0, 2, 1, 3), *last)
 
 
-def unroll(call: Call, tensor: Tensor, states: Any, weights: list[Tensor], both: bool) -> tuple[Tensor, ...]:
+def _unroll(call: Call, tensor: Tensor, states: Any, weights: list[Tensor], both: bool) -> tuple[Tensor, ...]:
     """What torch's layer gives, by operators on one step after the other, all of a kind that XNNPACK has."""
     hidden, cell = states if call.op == "LSTM" else (states, None)
     each = len(weights) // (1 + both)
     outputs, last_hidden, last_cell = [], [], []
     for i in range(1 + both):
         mine = weights[i * each : (i + 1) * each]
-        carried = (pick(hidden, i), None if cell is None else pick(cell, i))
-        made, carried = run_direction(call, tensor, carried, mine, bool(i))
+        carried = (_pick(hidden, i), None if cell is None else _pick(cell, i))
+        made, carried = _run_direction(call, tensor, carried, mine, bool(i))
         outputs.append(made)
         last_hidden.append(carried[0])
         last_cell.append(carried[1])
@@ -114,7 +116,7 @@ def unroll(call: Call, tensor: Tensor, states: Any, weights: list[Tensor], both:
     return results if cell is None else (*results, torch.stack(last_cell))
 
 
-def run_direction(
+def _run_direction(
     call: Call, tensor: Tensor, carried: tuple[Tensor, Tensor], weights: list[Tensor], is_reversed: bool
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """One direction: the outputs [steps, batch, hidden] in the order of the input, and the last state."""
@@ -126,48 +128,48 @@ def run_direction(
         x = entering.narrow(0, step, 1).reshape(batch, get_shape(w)[0])
         carried = CELLS[call.op](call, x, carried, r, biases[1] if biases else None)
         made.append(carried[0].reshape(1, batch, get_shape(r)[1]))
-    return join(made[::-1] if is_reversed else made), carried
+    return _join(made[::-1] if is_reversed else made), carried
 
 
-def step_lstm(call: Call, x: Tensor, carried: Any, r: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+def _step_lstm(call: Call, x: Tensor, carried: Any, r: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     hidden, cell = carried
-    inner, forget, change, outer = pieces(x + F.linear(hidden, r, bias), get_shape(r)[1])
+    inner, forget, change, outer = _pieces(x + F.linear(hidden, r, bias), get_shape(r)[1])
     cell = torch.sigmoid(forget) * cell + torch.sigmoid(inner) * torch.tanh(change)
     return torch.sigmoid(outer) * torch.tanh(cell), cell
 
 
-def step_gru(call: Call, x: Tensor, carried: Any, r: Tensor, bias: Tensor | None) -> tuple[Tensor, None]:
+def _step_gru(call: Call, x: Tensor, carried: Any, r: Tensor, bias: Tensor | None) -> tuple[Tensor, None]:
     hidden, size = carried[0], get_shape(r)[1]
     if call.integer("linear_before_reset", 0):
-        reset_h, update_h, new_h = pieces(F.linear(hidden, r, bias), size)
-        reset_x, update_x, new_x = pieces(x, size)
+        reset_h, update_h, new_h = _pieces(F.linear(hidden, r, bias), size)
+        reset_x, update_x, new_x = _pieces(x, size)
         new = torch.tanh(new_x + torch.sigmoid(reset_x + reset_h) * new_h)
     else:
         gates, last = r.narrow(0, 0, 2 * size), r.narrow(0, 2 * size, size)
         parts = (None, None) if bias is None else (bias.narrow(0, 0, 2 * size), bias.narrow(0, 2 * size, size))
-        reset_h, update_h = pieces(F.linear(hidden, gates, parts[0]), size)
-        reset_x, update_x, new_x = pieces(x, size)
+        reset_h, update_h = _pieces(F.linear(hidden, gates, parts[0]), size)
+        reset_x, update_x, new_x = _pieces(x, size)
         new = torch.tanh(new_x + F.linear(torch.sigmoid(reset_x + reset_h) * hidden, last, parts[1]))
     return new + torch.sigmoid(update_x + update_h) * (hidden - new), None
 
 
-def step_rnn(call: Call, x: Tensor, carried: Any, r: Tensor, bias: Tensor | None) -> tuple[Tensor, None]:
+def _step_rnn(call: Call, x: Tensor, carried: Any, r: Tensor, bias: Tensor | None) -> tuple[Tensor, None]:
     return torch.tanh(x + F.linear(carried[0], r, bias)), None
 
 
-CELLS: dict[str, Function] = {"LSTM": step_lstm, "GRU": step_gru, "RNN": step_rnn}
+CELLS: dict[str, Function] = {"LSTM": _step_lstm, "GRU": _step_gru, "RNN": _step_rnn}
 
 
-def pick(states: Tensor, direction: int) -> Tensor:
+def _pick(states: Tensor, direction: int) -> Tensor:
     return states.narrow(0, direction, 1).reshape(get_shape(states)[1:])
 
 
-def pieces(tensor: Tensor, size: int) -> list[Tensor]:
+def _pieces(tensor: Tensor, size: int) -> list[Tensor]:
     """Even slices: XNNPACK has no split."""
     return [tensor.narrow(1, begin, size) for begin in range(0, get_shape(tensor)[1], size)]
 
 
-def join(parts: list[Tensor]) -> Tensor:
+def _join(parts: list[Tensor]) -> Tensor:
     """Concatenate a few at a time: XNNPACK takes no more."""
     while len(parts) > 1:
         groups = [parts[i : i + MOST_JOINED] for i in range(0, len(parts), MOST_JOINED)]
@@ -175,8 +177,8 @@ def join(parts: list[Tensor]) -> Tensor:
     return parts[0]
 
 
-def unarranged(call: Call, *tensors: Tensor) -> Tensor:
+def _unarranged(call: Call, *tensors: Tensor) -> Tensor:
     raise call.reject("its weights are made while the model runs")
 
 
-TABLE: dict[str, TorchOperator] = {name: TorchOperator(unarranged, arrange=arrange) for name in ORDER}
+TABLE: dict[str, TorchOperator] = {name: TorchOperator(_unarranged, arrange=_arrange) for name in ORDER}

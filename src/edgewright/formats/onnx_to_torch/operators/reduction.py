@@ -14,7 +14,7 @@ from edgewright.formats.onnx_to_torch.call import (
 )
 
 
-def reduction(function: Function) -> TorchOperator:
+def _reduction(function: Function) -> TorchOperator:
     """`function` takes a tensor, a list of axes and whether they stay with size 1."""
 
     def reduce(call: Call, tensor: Tensor, axes: Array | None = None) -> Tensor:
@@ -27,63 +27,63 @@ def reduction(function: Function) -> TorchOperator:
     return TorchOperator(reduce, static=(1,))
 
 
-def product(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
+def _product(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
     for axis in reversed(axes):
         tensor = torch.prod(tensor, axis, keepdim=keep)
     return tensor
 
 
-def mean(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
+def _mean(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
     """Axes are dropped afterwards: XNNPACK takes a mean that keeps them."""
     made = torch.mean(tensor, axes, keepdim=True)
     return made if keep else made.reshape([size for axis, size in enumerate(get_shape(made)) if axis not in axes])
 
 
-def total(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
+def _total(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
     return torch.sum(tensor, axes, keepdim=keep, dtype=tensor.dtype)
 
 
-def absolute_sum(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
-    return total(torch.abs(tensor), axes, keep)
+def _absolute_sum(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
+    return _total(torch.abs(tensor), axes, keep)
 
 
-def euclidean(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
-    return torch.sqrt(total(tensor * tensor, axes, keep))
+def _euclidean(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
+    return torch.sqrt(_total(tensor * tensor, axes, keep))
 
 
-def square_sum(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
-    return total(tensor * tensor, axes, keep)
+def _square_sum(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
+    return _total(tensor * tensor, axes, keep)
 
 
-def log_sum(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
-    return torch.log(total(tensor, axes, keep))
+def _log_sum(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
+    return torch.log(_total(tensor, axes, keep))
 
 
-def log_sum_exp(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
+def _log_sum_exp(tensor: Tensor, axes: list[int], keep: bool) -> Tensor:
     return torch.logsumexp(tensor, axes, keepdim=keep)
 
 
-def find_largest(call: Call, tensor: Tensor) -> Tensor:
-    return find(call, tensor, torch.argmax)
+def _find_largest(call: Call, tensor: Tensor) -> Tensor:
+    return _find(call, tensor, torch.argmax)
 
 
-def find_smallest(call: Call, tensor: Tensor) -> Tensor:
-    return find(call, tensor, torch.argmin)
+def _find_smallest(call: Call, tensor: Tensor) -> Tensor:
+    return _find(call, tensor, torch.argmin)
 
 
-def find(call: Call, tensor: Tensor, function: Function) -> Tensor:
+def _find(call: Call, tensor: Tensor, function: Function) -> Tensor:
     if call.integer("select_last_index", 0):
         raise call.reject("select_last_index is not written")
     return function(tensor, call.integer("axis", 0), keepdim=bool(call.integer("keepdims", 1)))
 
 
-def top(call: Call, tensor: Tensor, count: Array) -> tuple[Tensor, Tensor]:
+def _top(call: Call, tensor: Tensor, count: Array) -> tuple[Tensor, Tensor]:
     largest, ordered = bool(call.integer("largest", 1)), bool(call.integer("sorted", 1))
     values, places = torch.topk(tensor, to_integers(count)[0], call.integer("axis", -1), largest, ordered)
     return values, places
 
 
-def running_sum(call: Call, tensor: Tensor, axis: Array) -> Tensor:
+def _running_sum(call: Call, tensor: Tensor, axis: Array) -> Tensor:
     along = normalize_axis(to_integers(axis)[0], tensor.dim())
     turned = bool(call.integer("reverse", 0))
     source = tensor.flip(along) if turned else tensor
@@ -93,18 +93,18 @@ def running_sum(call: Call, tensor: Tensor, axis: Array) -> Tensor:
 
 
 TABLE: dict[str, TorchOperator] = {
-    "ArgMax": TorchOperator(find_largest),
-    "ArgMin": TorchOperator(find_smallest),
-    "CumSum": TorchOperator(running_sum, static=(1,)),
-    "ReduceL1": reduction(absolute_sum),
-    "ReduceL2": reduction(euclidean),
-    "ReduceLogSum": reduction(log_sum),
-    "ReduceLogSumExp": reduction(log_sum_exp),
-    "ReduceMax": reduction(torch.amax),
-    "ReduceMean": reduction(mean),
-    "ReduceMin": reduction(torch.amin),
-    "ReduceProd": reduction(product),
-    "ReduceSum": reduction(total),
-    "ReduceSumSquare": reduction(square_sum),
-    "TopK": TorchOperator(top, static=(1,)),
+    "ArgMax": TorchOperator(_find_largest),
+    "ArgMin": TorchOperator(_find_smallest),
+    "CumSum": TorchOperator(_running_sum, static=(1,)),
+    "ReduceL1": _reduction(_absolute_sum),
+    "ReduceL2": _reduction(_euclidean),
+    "ReduceLogSum": _reduction(_log_sum),
+    "ReduceLogSumExp": _reduction(_log_sum_exp),
+    "ReduceMax": _reduction(torch.amax),
+    "ReduceMean": _reduction(_mean),
+    "ReduceMin": _reduction(torch.amin),
+    "ReduceProd": _reduction(_product),
+    "ReduceSum": _reduction(_total),
+    "ReduceSumSquare": _reduction(_square_sum),
+    "TopK": TorchOperator(_top, static=(1,)),
 }

@@ -25,7 +25,7 @@ OUTSIDE = 1e-9
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
-def resize(
+def _resize(
     call: Call, tensor: Tensor, roi: Array | None = None, scales: Array | None = None, sizes: Array | None = None
 ) -> Tensor:
     if call.text("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
@@ -41,43 +41,43 @@ def resize(
         else:
             factors[axis] = float(np.asarray(scales).reshape(-1)[i])
             targets[axis] = int(np.floor(get_shape(tensor)[axis] * factors[axis]))
-    return resize_to(call, tensor, targets, factors)
+    return _resize_to(call, tensor, targets, factors)
 
 
-def upsample(call: Call, tensor: Tensor, scales: Array | None = None) -> Tensor:
+def _upsample(call: Call, tensor: Tensor, scales: Array | None = None) -> Tensor:
     """Of opset 9: asymmetric, nearest by rounding down."""
     attributes = {**call.attributes, "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     given = scales if scales is not None else np.asarray(call.attributes.get("scales", ()), np.float32)
-    return resize(call._replace(attributes=attributes), tensor, None, given)
+    return _resize(call._replace(attributes=attributes), tensor, None, given)
 
 
-def resize_to(call: Call, tensor: Tensor, targets: list[int], factors: list[float]) -> Tensor:
+def _resize_to(call: Call, tensor: Tensor, targets: list[int], factors: list[float]) -> Tensor:
     mode = call.text("mode", "nearest")
     changed = [axis for axis, size in enumerate(get_shape(tensor)) if targets[axis] != size or factors[axis] != 1.0]
     if not changed:
         return tensor
     spatial = tensor.dim() >= 3 and changed[0] >= 2
     if mode == "nearest":
-        places = {axis: nearest(call, get_shape(tensor)[axis], targets[axis], factors[axis]) for axis in changed}
+        places = {axis: _nearest(call, get_shape(tensor)[axis], targets[axis], factors[axis]) for axis in changed}
         if (
             spatial
             and tensor.dim() <= 5
             and all(
-                np.array_equal(places[axis], torch_nearest(get_shape(tensor)[axis], targets[axis])) for axis in changed
+                np.array_equal(places[axis], _torch_nearest(get_shape(tensor)[axis], targets[axis])) for axis in changed
             )
         ):
             return F.interpolate(tensor, targets[2:], mode="nearest")
         for axis in changed:
             tensor = tensor.index_select(axis, torch.from_numpy(places[axis]))
         return tensor
-    if spatial and (by_torch := interpolate(call, tensor, targets, factors, mode)) is not None:
+    if spatial and (by_torch := _interpolate(call, tensor, targets, factors, mode)) is not None:
         return by_torch
     for axis in changed:
-        tensor = apply(weights(call, get_shape(tensor)[axis], targets[axis], factors[axis], mode), tensor, axis)
+        tensor = _apply(_weights(call, get_shape(tensor)[axis], targets[axis], factors[axis], mode), tensor, axis)
     return tensor
 
 
-def interpolate(call: Call, tensor: Tensor, targets: list[int], factors: list[float], mode: str) -> Tensor | None:
+def _interpolate(call: Call, tensor: Tensor, targets: list[int], factors: list[float], mode: str) -> Tensor | None:
     """By torch; None where torch's definition is another one."""
     how = call.text("coordinate_transformation_mode", "half_pixel")
     name = LINEAR.get(tensor.dim() - 2) if mode == "linear" else "bicubic" if tensor.dim() == 4 else None
@@ -92,13 +92,13 @@ def interpolate(call: Call, tensor: Tensor, targets: list[int], factors: list[fl
     return F.interpolate(tensor, targets[2:], mode=name, align_corners=aligned)
 
 
-def torch_nearest(size: int, target: int) -> Array:
+def _torch_nearest(size: int, target: int) -> Array:
     """The places that torch's nearest reads, which it computes in float32."""
     place: Array = np.floor(np.arange(target, dtype=np.float32) * np.float32(size / target))
     return np.minimum(place, size - 1).astype(np.int64)
 
 
-def coordinates(call: Call, size: int, target: int, factor: float) -> Array:
+def _coordinates(call: Call, size: int, target: int, factor: float) -> Array:
     """Where each result lies on the source's axis."""
     place = np.arange(target, dtype=np.float64)
     match call.text("coordinate_transformation_mode", "half_pixel"):
@@ -117,8 +117,8 @@ def coordinates(call: Call, size: int, target: int, factor: float) -> Array:
             raise call.reject(f"coordinates by {other} are not written")
 
 
-def nearest(call: Call, size: int, target: int, factor: float) -> Array:
-    place = coordinates(call, size, target, factor)
+def _nearest(call: Call, size: int, target: int, factor: float) -> Array:
+    place = _coordinates(call, size, target, factor)
     rounding: dict[str, Callable[[Array], Array]] = {
         "round_prefer_floor": lambda values: np.ceil(values - 0.5),
         "round_prefer_ceil": lambda values: np.floor(values + 0.5),
@@ -129,14 +129,14 @@ def nearest(call: Call, size: int, target: int, factor: float) -> Array:
     return np.clip(found, 0, size - 1).astype(np.int64)
 
 
-def weights(call: Call, size: int, target: int, factor: float, mode: str) -> Array:
+def _weights(call: Call, size: int, target: int, factor: float, mode: str) -> Array:
     """float32 [target, size]: the share of each source value in each result."""
     matrix = np.zeros((target, size))
     antialias = call.integer("antialias", 0) and factor < 1
     stretch = factor if antialias else 1.0
-    kernel = triangle if mode == "linear" else cubic(call.number("cubic_coeff_a", -0.75))
+    kernel = _triangle if mode == "linear" else _cubic(call.number("cubic_coeff_a", -0.75))
     reach = (1 if mode == "linear" else 2) / stretch
-    for row, center in enumerate(coordinates(call, size, target, factor)):
+    for row, center in enumerate(_coordinates(call, size, target, factor)):
         taps = np.arange(int(np.floor(center - reach)) + 1, int(np.ceil(center + reach)) + 1)
         shares = kernel(np.abs(taps - center) * stretch)
         if call.integer("exclude_outside", 0) or antialias:
@@ -146,11 +146,11 @@ def weights(call: Call, size: int, target: int, factor: float, mode: str) -> Arr
     return matrix.astype(np.float32)
 
 
-def triangle(distance: Array) -> Array:
+def _triangle(distance: Array) -> Array:
     return np.maximum(0.0, 1.0 - distance)
 
 
-def cubic(a: float) -> Callable[[Array], Array]:
+def _cubic(a: float) -> Callable[[Array], Array]:
     """Keys' kernel (1981)."""
 
     def kernel(x: Array) -> Array:
@@ -161,11 +161,11 @@ def cubic(a: float) -> Callable[[Array], Array]:
     return kernel
 
 
-def apply(matrix: Array, tensor: Tensor, axis: int) -> Tensor:
+def _apply(matrix: Array, tensor: Tensor, axis: int) -> Tensor:
     return F.linear(tensor.movedim(axis, -1), as_tensor(matrix, tensor)).movedim(-1, axis)
 
 
-def sample_grid(call: Call, tensor: Tensor, grid: Tensor) -> Tensor:
+def _sample_grid(call: Call, tensor: Tensor, grid: Tensor) -> Tensor:
     names = {"linear": "bilinear", "cubic": "bicubic"}
     mode = call.text("mode", "linear")
     aligned = bool(call.integer("align_corners", 0))
@@ -173,7 +173,7 @@ def sample_grid(call: Call, tensor: Tensor, grid: Tensor) -> Tensor:
 
 
 TABLE: dict[str, TorchOperator] = {
-    "GridSample": TorchOperator(sample_grid),
-    "Resize": TorchOperator(resize, static=(1, 2, 3)),
-    "Upsample": TorchOperator(upsample, static=(1,)),
+    "GridSample": TorchOperator(_sample_grid),
+    "Resize": TorchOperator(_resize, static=(1, 2, 3)),
+    "Upsample": TorchOperator(_upsample, static=(1,)),
 }

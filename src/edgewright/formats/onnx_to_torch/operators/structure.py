@@ -21,7 +21,7 @@ from edgewright.formats.onnx_to_torch.call import (
 )
 
 
-def reshape(call: Call, tensor: Tensor, shape: Array) -> Tensor:
+def _reshape(call: Call, tensor: Tensor, shape: Array) -> Tensor:
     """A zero keeps the size of the same place."""
     sizes = to_integers(shape)
     if not call.integer("allowzero", 0):
@@ -29,17 +29,17 @@ def reshape(call: Call, tensor: Tensor, shape: Array) -> Tensor:
     return tensor.reshape(sizes)
 
 
-def flatten(call: Call, tensor: Tensor) -> Tensor:
+def _flatten(call: Call, tensor: Tensor) -> Tensor:
     axis = normalize_axis(call.integer("axis", 1), tensor.dim())
     rows = int(np.prod(get_shape(tensor)[:axis], dtype=np.int64))
     return tensor.reshape(rows, -1)
 
 
-def transpose(call: Call, tensor: Tensor) -> Tensor:
+def _transpose(call: Call, tensor: Tensor) -> Tensor:
     return tensor.permute(call.integers("perm") or list(range(tensor.dim()))[::-1])
 
 
-def squeeze(call: Call, tensor: Tensor, axes: Array | None = None) -> Tensor:
+def _squeeze(call: Call, tensor: Tensor, axes: Array | None = None) -> Tensor:
     wanted = to_integers(axes) or call.integers("axes")
     rank = tensor.dim()
     gone = {normalize_axis(axis, rank) for axis in wanted} or {
@@ -48,7 +48,7 @@ def squeeze(call: Call, tensor: Tensor, axes: Array | None = None) -> Tensor:
     return tensor.reshape([size for i, size in enumerate(get_shape(tensor)) if i not in gone])
 
 
-def unsqueeze(call: Call, tensor: Tensor, axes: Array | None = None) -> Tensor:
+def _unsqueeze(call: Call, tensor: Tensor, axes: Array | None = None) -> Tensor:
     wanted = to_integers(axes) or call.integers("axes")
     shape = get_shape(tensor)
     for axis in sorted(normalize_axis(axis, tensor.dim() + len(wanted)) for axis in wanted):
@@ -56,16 +56,16 @@ def unsqueeze(call: Call, tensor: Tensor, axes: Array | None = None) -> Tensor:
     return tensor.reshape(shape)
 
 
-def concat(call: Call, *tensors: Tensor) -> Tensor:
+def _concat(call: Call, *tensors: Tensor) -> Tensor:
     return torch.cat(tensors, call.integer("axis", 0))
 
 
-def split(call: Call, tensor: Tensor, sizes: Array | None = None) -> tuple[Tensor, ...]:
+def _split(call: Call, tensor: Tensor, sizes: Array | None = None) -> tuple[Tensor, ...]:
     """Without sizes in even parts, of which the last may be smaller."""
     axis = call.integer("axis", 0)
     lengths = to_integers(sizes) or call.integers("split")
     if not lengths:
-        lengths = split_evenly(get_shape(tensor)[axis], call.outputs)
+        lengths = _split_evenly(get_shape(tensor)[axis], call.outputs)
     parts, begin = [], 0
     for length in lengths:
         parts.append(tensor.narrow(axis, begin, length))
@@ -73,12 +73,12 @@ def split(call: Call, tensor: Tensor, sizes: Array | None = None) -> tuple[Tenso
     return tuple(parts)
 
 
-def split_evenly(whole: int, count: int) -> list[int]:
+def _split_evenly(whole: int, count: int) -> list[int]:
     length = -(-whole // count)
     return [min(length, whole - length * i) for i in range(count)]
 
 
-def slice_tensor(
+def _slice_tensor(
     call: Call,
     tensor: Tensor,
     starts: Array | None = None,
@@ -90,11 +90,11 @@ def slice_tensor(
     along = to_integers(axes) or call.integers("axes") or list(range(len(first)))
     strides = to_integers(steps) or [1] * len(first)
     for begin, end, axis, step in zip(first, last, along, strides, strict=True):
-        tensor = slice_axis(tensor, begin, end, normalize_axis(axis, tensor.dim()), step)
+        tensor = _slice_axis(tensor, begin, end, normalize_axis(axis, tensor.dim()), step)
     return tensor
 
 
-def slice_axis(tensor: Tensor, begin: int, end: int, axis: int, step: int) -> Tensor:
+def _slice_axis(tensor: Tensor, begin: int, end: int, axis: int, step: int) -> Tensor:
     size = get_shape(tensor)[axis]
     places = range(*slice(begin, None if step < 0 and end < -size else end, step).indices(size))
     if places == range(size):
@@ -109,7 +109,7 @@ def slice_axis(tensor: Tensor, begin: int, end: int, axis: int, step: int) -> Te
     return tensor.index_select(axis, torch.tensor(list(places)))
 
 
-def gather(call: Call, tensor: Tensor, index: Tensor) -> Tensor:
+def _gather(call: Call, tensor: Tensor, index: Tensor) -> Tensor:
     """Whole slices along one axis; negative places count from the end."""
     axis = normalize_axis(call.integer("axis", 0), tensor.dim())
     index = torch.where(index < 0, index + get_shape(tensor)[axis], index).to(torch.int64)
@@ -119,21 +119,21 @@ def gather(call: Call, tensor: Tensor, index: Tensor) -> Tensor:
     return taken.reshape([*get_shape(tensor)[:axis], *get_shape(index), *get_shape(tensor)[axis + 1 :]])
 
 
-def arrange_gather(call: Call, constants: Constants) -> Arranged | None:
+def _arrange_gather(call: Call, constants: Constants) -> Arranged | None:
     if 1 not in constants or 0 in constants:
         return None
     index = constants[1].numpy()
-    return Arranged(lambda call, tensor: gather_constant(call, tensor, index), {})
+    return Arranged(lambda call, tensor: _gather_constant(call, tensor, index), {})
 
 
-def gather_constant(call: Call, tensor: Tensor, index: Array) -> Tensor:
+def _gather_constant(call: Call, tensor: Tensor, index: Array) -> Tensor:
     """With the places known: one place is a slice, a run of them too."""
     axis = normalize_axis(call.integer("axis", 0), tensor.dim())
     size = get_shape(tensor)[axis]
     places = [normalize_axis(place, size) for place in to_integers(index)]
     if np.ndim(index) == 0:
         return tensor.narrow(axis, places[0], 1).reshape([*get_shape(tensor)[:axis], *get_shape(tensor)[axis + 1 :]])
-    taken = select_indices(tensor, axis, places)
+    taken = _select_indices(tensor, axis, places)
     return (
         taken
         if np.ndim(index) == 1
@@ -141,24 +141,24 @@ def gather_constant(call: Call, tensor: Tensor, index: Array) -> Tensor:
     )
 
 
-def select_indices(tensor: Tensor, axis: int, places: Sequence[int]) -> Tensor:
+def _select_indices(tensor: Tensor, axis: int, places: Sequence[int]) -> Tensor:
     if list(places) == list(range(places[0], places[0] + len(places))):
         return tensor.narrow(axis, places[0], len(places))
     return tensor.index_select(axis, torch.tensor(list(places)))
 
 
-def gather_elements(call: Call, tensor: Tensor, index: Tensor) -> Tensor:
+def _gather_elements(call: Call, tensor: Tensor, index: Tensor) -> Tensor:
     axis = normalize_axis(call.integer("axis", 0), tensor.dim())
     return torch.gather(tensor, axis, torch.where(index < 0, index + get_shape(tensor)[axis], index))
 
 
-def gather_nd(call: Call, tensor: Tensor, index: Tensor) -> Tensor:
+def _gather_nd(call: Call, tensor: Tensor, index: Tensor) -> Tensor:
     if call.integer("batch_dims", 0):
         raise call.reject("batch_dims is not written")
     return tensor[tuple(index.unbind(-1))]
 
 
-def scatter_elements(call: Call, tensor: Tensor, index: Tensor, updates: Tensor) -> Tensor:
+def _scatter_elements(call: Call, tensor: Tensor, index: Tensor, updates: Tensor) -> Tensor:
     axis = normalize_axis(call.integer("axis", 0), tensor.dim())
     if call.text("reduction", "none") == "add":
         return tensor.scatter_add(axis, index, updates)
@@ -167,23 +167,23 @@ def scatter_elements(call: Call, tensor: Tensor, index: Tensor, updates: Tensor)
     return tensor.scatter(axis, torch.where(index < 0, index + get_shape(tensor)[axis], index), updates)
 
 
-def scatter_nd(call: Call, tensor: Tensor, index: Tensor, updates: Tensor) -> Tensor:
+def _scatter_nd(call: Call, tensor: Tensor, index: Tensor, updates: Tensor) -> Tensor:
     reduction = call.text("reduction", "none")
     if reduction not in ("none", "add"):
         raise call.reject("this reduction is not written")
     return tensor.index_put(tuple(index.unbind(-1)), updates, accumulate=reduction == "add")
 
 
-def expand(call: Call, tensor: Tensor, shape: Array) -> Tensor:
+def _expand(call: Call, tensor: Tensor, shape: Array) -> Tensor:
     sizes = np.broadcast_shapes(tuple(get_shape(tensor)), tuple(to_integers(shape)))
     return tensor.expand(sizes)
 
 
-def tile(call: Call, tensor: Tensor, repeats: Array) -> Tensor:
+def _tile(call: Call, tensor: Tensor, repeats: Array) -> Tensor:
     return tensor.repeat(to_integers(repeats))
 
 
-def pad(
+def _pad(
     call: Call, tensor: Tensor, pads: Array | None = None, value: Array | None = None, axes: Array | None = None
 ) -> Tensor:
     sizes = to_integers(pads) or call.integers("pads")
@@ -191,15 +191,15 @@ def pad(
     mode, fill = call.text("mode", "constant"), to_scalar(value, call.number("value", 0.0))
     pairs = {axis: (sizes[i], sizes[i + len(along)]) for i, axis in enumerate(along)}
     if mode == "constant":
-        return pad_constant(tensor, pairs, fill)
+        return _pad_constant(tensor, pairs, fill)
     for axis, (before, behind) in pairs.items():
-        places = mirror(get_shape(tensor)[axis], before, behind, mode)
+        places = _mirror(get_shape(tensor)[axis], before, behind, mode)
         if before or behind:
             tensor = tensor.index_select(axis, torch.tensor(places))
     return tensor
 
 
-def pad_constant(tensor: Tensor, pairs: dict[int, tuple[int, int]], fill: float) -> Tensor:
+def _pad_constant(tensor: Tensor, pairs: dict[int, tuple[int, int]], fill: float) -> Tensor:
     flat = [size for axis in reversed(range(tensor.dim())) for size in pairs.get(axis, (0, 0))]
     while flat and flat[-2:] == [0, 0]:
         del flat[-2:]
@@ -209,32 +209,32 @@ def pad_constant(tensor: Tensor, pairs: dict[int, tuple[int, int]], fill: float)
     return F.pad(tensor, flat, value=fill if tensor.is_floating_point() else int(fill)) if flat else tensor
 
 
-def mirror(size: int, before: int, behind: int, mode: str) -> list[int]:
+def _mirror(size: int, before: int, behind: int, mode: str) -> list[int]:
     """The places that reflected, repeated or wrapped padding reads."""
     name = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}[mode]
     places = np.pad(np.arange(size), (before, behind), mode=name)  # type: ignore[call-overload] # name is a str to mypy
     return [int(place) for place in places]
 
 
-def get_shape_tensor(call: Call, tensor: Tensor) -> Tensor:
+def _get_shape_tensor(call: Call, tensor: Tensor) -> Tensor:
     sizes = get_shape(tensor)
     return torch.tensor(sizes[call.integer("start", 0) : call.attributes.get("end", len(sizes))], dtype=torch.int64)
 
 
-def count(call: Call, tensor: Tensor) -> Tensor:
+def _count(call: Call, tensor: Tensor) -> Tensor:
     return torch.tensor(tensor.numel(), dtype=torch.int64)
 
 
-def constant_of_shape(call: Call, shape: Array) -> Tensor:
+def _constant_of_shape(call: Call, shape: Array) -> Tensor:
     value = call.attributes.get("value", np.zeros(1, np.float32))
     return torch.from_numpy(np.full(to_integers(shape), np.asarray(value).reshape(-1)[0]))
 
 
-def make_range(call: Call, start: Array, limit: Array, delta: Array) -> Tensor:
+def _make_range(call: Call, start: Array, limit: Array, delta: Array) -> Tensor:
     return torch.from_numpy(np.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype))
 
 
-def depth_to_space(call: Call, tensor: Tensor) -> Tensor:
+def _depth_to_space(call: Call, tensor: Tensor) -> Tensor:
     block = call.integer("blocksize", 1)
     if call.text("mode", "DCR") == "CRD":
         return F.pixel_shuffle(tensor, block)
@@ -243,19 +243,19 @@ def depth_to_space(call: Call, tensor: Tensor) -> Tensor:
     return parts.reshape(batch, depth // block**2, height * block, width * block)
 
 
-def space_to_depth(call: Call, tensor: Tensor) -> Tensor:
+def _space_to_depth(call: Call, tensor: Tensor) -> Tensor:
     block = call.integer("blocksize", 1)
     batch, depth, height, width = get_shape(tensor)
     parts = tensor.reshape(batch, depth, height // block, block, width // block, block).permute(0, 3, 5, 1, 2, 4)
     return parts.reshape(batch, depth * block**2, height // block, width // block)
 
 
-def triangle(call: Call, tensor: Tensor, diagonal: Array | None = None) -> Tensor:
+def _triangle(call: Call, tensor: Tensor, diagonal: Array | None = None) -> Tensor:
     offset = int(to_scalar(diagonal, 0))
     return torch.triu(tensor, offset) if call.integer("upper", 1) else torch.tril(tensor, offset)
 
 
-def one_hot(call: Call, index: Tensor, depth: Array, values: Array) -> Tensor:
+def _one_hot(call: Call, index: Tensor, depth: Array, values: Array) -> Tensor:
     size = int(np.asarray(depth).reshape(-1)[0])
     index = torch.where(index < 0, index + size, index).unsqueeze(call.integer("axis", -1))
     shape = [1] * index.dim()
@@ -265,13 +265,13 @@ def one_hot(call: Call, index: Tensor, depth: Array, values: Array) -> Tensor:
     return torch.where(hits, on, off)
 
 
-def eye_like(call: Call, tensor: Tensor) -> Tensor:
+def _eye_like(call: Call, tensor: Tensor) -> Tensor:
     rows, columns = get_shape(tensor)
     kind = call.type(call.integer("dtype", 1)) if "dtype" in call.attributes else tensor.dtype
     return torch.from_numpy(np.eye(rows, columns, call.integer("k", 0), dtype=np.float32)).to(kind)
 
 
-def constant(call: Call) -> Tensor:
+def _constant(call: Call) -> Tensor:
     """The one attribute that holds it."""
     for name, value in call.attributes.items():
         if name == "value":
@@ -283,30 +283,30 @@ def constant(call: Call) -> Tensor:
 
 
 TABLE: dict[str, TorchOperator] = {
-    "Concat": TorchOperator(concat),
-    "Constant": TorchOperator(constant),
-    "ConstantOfShape": TorchOperator(constant_of_shape, static=(0,)),
-    "DepthToSpace": TorchOperator(depth_to_space),
-    "Expand": TorchOperator(expand, static=(1,)),
-    "EyeLike": TorchOperator(eye_like),
-    "Flatten": TorchOperator(flatten),
-    "Gather": TorchOperator(gather, arrange=arrange_gather),
-    "GatherElements": TorchOperator(gather_elements),
-    "GatherND": TorchOperator(gather_nd),
-    "OneHot": TorchOperator(one_hot, static=(1, 2)),
-    "Pad": TorchOperator(pad, static=(1, 2, 3)),
-    "Range": TorchOperator(make_range, static=(0, 1, 2)),
-    "Reshape": TorchOperator(reshape, static=(1,)),
-    "ScatterElements": TorchOperator(scatter_elements),
-    "ScatterND": TorchOperator(scatter_nd),
-    "Shape": TorchOperator(get_shape_tensor),
-    "Size": TorchOperator(count),
-    "Slice": TorchOperator(slice_tensor, static=(1, 2, 3, 4)),
-    "SpaceToDepth": TorchOperator(space_to_depth),
-    "Split": TorchOperator(split, static=(1,)),
-    "Squeeze": TorchOperator(squeeze, static=(1,)),
-    "Tile": TorchOperator(tile, static=(1,)),
-    "Transpose": TorchOperator(transpose),
-    "Trilu": TorchOperator(triangle, static=(1,)),
-    "Unsqueeze": TorchOperator(unsqueeze, static=(1,)),
+    "Concat": TorchOperator(_concat),
+    "Constant": TorchOperator(_constant),
+    "ConstantOfShape": TorchOperator(_constant_of_shape, static=(0,)),
+    "DepthToSpace": TorchOperator(_depth_to_space),
+    "Expand": TorchOperator(_expand, static=(1,)),
+    "EyeLike": TorchOperator(_eye_like),
+    "Flatten": TorchOperator(_flatten),
+    "Gather": TorchOperator(_gather, arrange=_arrange_gather),
+    "GatherElements": TorchOperator(_gather_elements),
+    "GatherND": TorchOperator(_gather_nd),
+    "OneHot": TorchOperator(_one_hot, static=(1, 2)),
+    "Pad": TorchOperator(_pad, static=(1, 2, 3)),
+    "Range": TorchOperator(_make_range, static=(0, 1, 2)),
+    "Reshape": TorchOperator(_reshape, static=(1,)),
+    "ScatterElements": TorchOperator(_scatter_elements),
+    "ScatterND": TorchOperator(_scatter_nd),
+    "Shape": TorchOperator(_get_shape_tensor),
+    "Size": TorchOperator(_count),
+    "Slice": TorchOperator(_slice_tensor, static=(1, 2, 3, 4)),
+    "SpaceToDepth": TorchOperator(_space_to_depth),
+    "Split": TorchOperator(_split, static=(1,)),
+    "Squeeze": TorchOperator(_squeeze, static=(1,)),
+    "Tile": TorchOperator(_tile, static=(1,)),
+    "Transpose": TorchOperator(_transpose),
+    "Trilu": TorchOperator(_triangle, static=(1,)),
+    "Unsqueeze": TorchOperator(_unsqueeze, static=(1,)),
 }

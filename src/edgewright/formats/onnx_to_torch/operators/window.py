@@ -13,16 +13,16 @@ MAX_POOL = {2: F.max_pool2d, 3: F.max_pool3d}
 AVERAGE_POOL = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
-def convolve(call: Call, tensor: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def _convolve(call: Call, tensor: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     rank = tensor.dim() - 2
     strides, dilations = call.integers("strides") or [1] * rank, call.integers("dilations") or [1] * rank
-    begins, ends = pads_of(call, tensor, get_shape(weight)[2:], strides, dilations)
+    begins, ends = _pads_of(call, tensor, get_shape(weight)[2:], strides, dilations)
     if begins != ends:
-        tensor, begins = pad(tensor, begins, ends, 0.0), [0] * rank
+        tensor, begins = _pad(tensor, begins, ends, 0.0), [0] * rank
     return CONV[rank](tensor, weight, bias, strides, begins, dilations, call.integer("group", 1))
 
 
-def convolve_transposed(call: Call, tensor: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def _convolve_transposed(call: Call, tensor: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Padding that torch cannot say is cut off the result."""
     rank = tensor.dim() - 2
     strides, dilations = call.integers("strides") or [1] * rank, call.integers("dilations") or [1] * rank
@@ -34,7 +34,7 @@ def convolve_transposed(call: Call, tensor: Tensor, weight: Tensor, bias: Tensor
             get_shape(tensor)[2:], strides, dilations, kernel, extra, strict=True
         )
     ]
-    begins, ends = transposed_pads(call, tensor, whole, strides)
+    begins, ends = _transposed_pads(call, tensor, whole, strides)
     group, function = call.integer("group", 1), CONV_TRANSPOSE[rank]
     if begins == ends and all(more < stride for more, stride in zip(extra, strides, strict=True)):
         return function(tensor, weight, bias, strides, begins, extra, group, dilations)
@@ -47,7 +47,7 @@ def convolve_transposed(call: Call, tensor: Tensor, weight: Tensor, bias: Tensor
     return grown
 
 
-def transposed_pads(
+def _transposed_pads(
     call: Call, tensor: Tensor, whole: Sequence[int], strides: Sequence[int]
 ) -> tuple[list[int], list[int]]:
     wanted = call.integers("output_shape")[-len(whole) :]
@@ -62,7 +62,7 @@ def transposed_pads(
     return (less, more) if auto == "SAME_UPPER" else (more, less)
 
 
-def pads_of(
+def _pads_of(
     call: Call, tensor: Tensor, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
 ) -> tuple[list[int], list[int]]:
     """What is added before and behind each axis."""
@@ -78,19 +78,19 @@ def pads_of(
     return (less, more) if auto == "SAME_UPPER" else (more, less)
 
 
-def pad(tensor: Tensor, begins: Sequence[int], ends: Sequence[int], value: float) -> Tensor:
+def _pad(tensor: Tensor, begins: Sequence[int], ends: Sequence[int], value: float) -> Tensor:
     pairs = [size for begin, end in zip(reversed(begins), reversed(ends), strict=True) for size in (begin, end)]
     return F.pad(tensor, pairs, value=value)
 
 
-def pool_max(call: Call, tensor: Tensor) -> Tensor:
+def _pool_max(call: Call, tensor: Tensor) -> Tensor:
     if call.outputs > 1:
         raise call.reject("its second output, the places of the maxima, is not written")
     kernel = call.integers("kernel_shape")
     strides, dilations = call.integers("strides") or [1] * len(kernel), call.integers("dilations") or [1] * len(kernel)
-    begins, ends = pads_of(call, tensor, kernel, strides, dilations)
+    begins, ends = _pads_of(call, tensor, kernel, strides, dilations)
     if begins != ends or any(begin * 2 > length for begin, length in zip(begins, kernel, strict=True)):
-        tensor, begins = pad(tensor, begins, ends, torch.finfo(tensor.dtype).min), [0] * len(kernel)
+        tensor, begins = _pad(tensor, begins, ends, torch.finfo(tensor.dtype).min), [0] * len(kernel)
     ceil = bool(call.integer("ceil_mode", 0))
     if len(kernel) > 1:
         return MAX_POOL[len(kernel)](tensor, kernel, strides, begins, dilations, ceil)
@@ -99,12 +99,12 @@ def pool_max(call: Call, tensor: Tensor) -> Tensor:
     return pooled.reshape(*get_shape(tensor)[:2], get_shape(pooled)[-1])
 
 
-def pool_average(call: Call, tensor: Tensor) -> Tensor:
+def _pool_average(call: Call, tensor: Tensor) -> Tensor:
     kernel = call.integers("kernel_shape")
     strides, dilations = call.integers("strides") or [1] * len(kernel), call.integers("dilations") or [1] * len(kernel)
     if any(dilation != 1 for dilation in dilations):
         raise call.reject("an average pool with dilations is not written")
-    begins, ends = pads_of(call, tensor, kernel, strides, dilations)
+    begins, ends = _pads_of(call, tensor, kernel, strides, dilations)
     include, ceil = bool(call.integer("count_include_pad", 0)), bool(call.integer("ceil_mode", 0))
     function = AVERAGE_POOL[len(kernel)]
     fits = all(begin * 2 <= length for begin, length in zip(begins, kernel, strict=True))
@@ -112,14 +112,14 @@ def pool_average(call: Call, tensor: Tensor) -> Tensor:
         return function(tensor, kernel, strides, begins, ceil, include)
     if ceil:
         raise call.reject("an average pool with ceil_mode and uneven padding is not written")
-    padded = pad(tensor, begins, ends, 0.0)
+    padded = _pad(tensor, begins, ends, 0.0)
     pooled = function(padded, kernel, strides)
     return (
-        pooled if include else pooled * as_tensor(find_average_factors(tensor, begins, ends, kernel, strides), tensor)
+        pooled if include else pooled * as_tensor(_find_average_factors(tensor, begins, ends, kernel, strides), tensor)
     )
 
 
-def find_average_factors(
+def _find_average_factors(
     tensor: Tensor, begins: Sequence[int], ends: Sequence[int], kernel: Sequence[int], strides: Sequence[int]
 ) -> Array:
     """Size of a window over the number of real values in it."""
@@ -135,19 +135,19 @@ def find_average_factors(
     return result.astype(np.float32)
 
 
-def pool_globally(call: Call, tensor: Tensor) -> Tensor:
+def _pool_globally(call: Call, tensor: Tensor) -> Tensor:
     return tensor.mean(dim=list(range(2, tensor.dim())), keepdim=True)
 
 
-def pool_max_globally(call: Call, tensor: Tensor) -> Tensor:
+def _pool_max_globally(call: Call, tensor: Tensor) -> Tensor:
     return torch.amax(tensor, dim=list(range(2, tensor.dim())), keepdim=True)
 
 
 TABLE: dict[str, TorchOperator] = {
-    "AveragePool": TorchOperator(pool_average),
-    "Conv": TorchOperator(convolve),
-    "ConvTranspose": TorchOperator(convolve_transposed),
-    "GlobalAveragePool": TorchOperator(pool_globally),
-    "GlobalMaxPool": TorchOperator(pool_max_globally),
-    "MaxPool": TorchOperator(pool_max),
+    "AveragePool": TorchOperator(_pool_average),
+    "Conv": TorchOperator(_convolve),
+    "ConvTranspose": TorchOperator(_convolve_transposed),
+    "GlobalAveragePool": TorchOperator(_pool_globally),
+    "GlobalMaxPool": TorchOperator(_pool_max_globally),
+    "MaxPool": TorchOperator(_pool_max),
 }

@@ -30,7 +30,7 @@ def compile_onnx2tf(request: CompileRequest) -> Compiled:
     with enter_sandbox() as folder:
         made = convert_onnx_file(request, folder)
         reference = run_reference(Path(request.source), request.shapes)
-        return finish_conversion(request, made, reference, ("onnx2tf", "tensorflow", "onnx"))
+        return _finish_conversion(request, made, reference, ("onnx2tf", "tensorflow", "onnx"))
 
 
 def compile_litert_torch(request: CompileRequest) -> Compiled:
@@ -46,10 +46,10 @@ def compile_litert_torch(request: CompileRequest) -> Compiled:
         )
     with enter_sandbox() as folder:
         made, reference = convert_torch_program(request, folder)
-        return finish_conversion(request, made, reference, ("litert-torch", "litert-converter", "torch"))
+        return _finish_conversion(request, made, reference, ("litert-torch", "litert-converter", "torch"))
 
 
-def finish_conversion(request: CompileRequest, made: Path, reference: ReferenceIo, tools: Sequence[str]) -> Compiled:
+def _finish_conversion(request: CompileRequest, made: Path, reference: ReferenceIo, tools: Sequence[str]) -> Compiled:
     """The file under its name, checked for operators that LiteRT lacks, with its inputs and outputs matched."""
     operators = [node.op for node in read_graph(made)]
     reject_foreign_ops(operators)

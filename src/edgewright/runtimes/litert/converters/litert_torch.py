@@ -30,22 +30,22 @@ def convert_torch_program(request: CompileRequest, folder: Path) -> tuple[Path, 
     """The TFLite file that litert-torch makes in `folder`, and the source's outputs; NotConvertible with its reason."""
     import torch
 
-    program = load_program(request)
+    program = _load_program(request)
     tensors = [torch.from_numpy(array) for array in program.feeds.values()]
     with torch.no_grad():
-        outputs = flatten(program.module(*tensors))
+        outputs = _flatten(program.module(*tensors))
     made = folder / "model.tflite"
     try:
-        call_litert_torch(program, tensors, outputs, made, in_order=request.options.get("io") == "source")
+        _call_litert_torch(program, tensors, outputs, made, in_order=request.options.get("io") == "source")
     except Exception as error:  # torch, jax, MLIR: each has classes of its own
-        raise NotConvertible(explain(error), "compile the model from its ONNX export") from error
+        raise NotConvertible(_explain(error), "compile the model from its ONNX export") from error
     names = {name: f"args_{position}" for position, name in enumerate(program.feeds)}
-    given = dict(zip(output_names(len(outputs)), outputs, strict=True))
+    given = dict(zip(_output_names(len(outputs)), outputs, strict=True))
     names |= {name: f"output_{position}" for position, name in enumerate(given)}
     return made, ReferenceIo(program.feeds, {name: tensor.numpy() for name, tensor in given.items()}, names)
 
 
-def call_litert_torch(
+def _call_litert_torch(
     program: TorchProgram, tensors: Sequence[Any], outputs: Sequence[Any], made: Path, *, in_order: bool
 ) -> None:
     """Images, which here are all tensors of four axes, get their channels last unless `in_order`."""
@@ -61,7 +61,7 @@ def call_litert_torch(
     litert_torch.convert(module.eval(), tuple(samples)).export(str(made))
 
 
-def explain(error: Exception) -> str:
+def _explain(error: Exception) -> str:
     """The compiler's own error without the place in torch's sources and the operator's text, or the last line."""
     text = str(error).strip()
     if marked := re.findall(r"error: (.+?)(?:: %|$)", text, re.MULTILINE):
@@ -69,34 +69,34 @@ def explain(error: Exception) -> str:
     return f"{type(error).__name__}: {(text.splitlines() or [''])[-1][:300]}"
 
 
-def output_names(count: int) -> list[str]:
+def _output_names(count: int) -> list[str]:
     """A torch program gives its outputs no names."""
     return ["output"] if count == 1 else [f"output_{position}" for position in range(count)]
 
 
-def flatten(value: Any) -> list[Any]:
+def _flatten(value: Any) -> list[Any]:
     """The tensors of whatever `forward` returns, in torch's own order."""
     from torch.utils._pytree import tree_leaves
 
     return [leaf.detach() for leaf in tree_leaves(value) if hasattr(leaf, "detach")]
 
 
-def load_program(request: CompileRequest) -> TorchProgram:
+def _load_program(request: CompileRequest) -> TorchProgram:
     """The module that a request names; NotConvertible for what is no program."""
     source, colon, factory = request.source.rpartition(":")
     if colon and source.endswith(".py"):
-        return build_module(Path(source), factory, request.options.get("weights", ""), request.shapes)
+        return _build_module(Path(source), factory, request.options.get("weights", ""), request.shapes)
     if Path(request.source).suffix == ".pt2":
-        return read_exported(Path(request.source), request.shapes)
+        return _read_exported(Path(request.source), request.shapes)
     raise NotConvertible(
         f"litert-torch does not take {Path(request.source).name}",
         "hand it an exported program (torch.export.save, .pt2), or FILE.py:FACTORY",
     )
 
 
-def build_module(path: Path, factory: str, weights: str, shapes: Mapping[str, Sequence[int]]) -> TorchProgram:
+def _build_module(path: Path, factory: str, weights: str, shapes: Mapping[str, Sequence[int]]) -> TorchProgram:
     """Run the user's own function, and load the weights it is given. Inputs are float32."""
-    module = call_factory(path, factory)
+    module = _call_factory(path, factory)
     if weights:
         try:
             load_weights(module, Path(weights))
@@ -112,7 +112,7 @@ def build_module(path: Path, factory: str, weights: str, shapes: Mapping[str, Se
     return TorchProgram(module.eval(), feeds)
 
 
-def call_factory(path: Path, factory: str) -> Any:
+def _call_factory(path: Path, factory: str) -> Any:
     """What the function `factory` of a file returns; files beside it can be imported by it."""
     spec = spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
@@ -126,7 +126,7 @@ def call_factory(path: Path, factory: str) -> Any:
         sys.path.remove(str(path.parent))
 
 
-def read_exported(path: Path, shapes: Mapping[str, Sequence[int]]) -> TorchProgram:
+def _read_exported(path: Path, shapes: Mapping[str, Sequence[int]]) -> TorchProgram:
     """A program that torch.export.save wrote; its own example inputs tell the types."""
     import torch
 

@@ -37,11 +37,11 @@ def convert_onnx_file(request: CompileRequest, folder: Path) -> Path:
             f"onnx2tf gives {' and '.join(KINDS)} here, not {request.precision}", "leave converter out"
         )
     model = prepare(Path(request.source))
-    np.save(folder / CALIBRATION_IMAGES_FILE, make_calibration_images())
+    np.save(folder / CALIBRATION_IMAGES_FILE, _make_calibration_images())
     log = io.StringIO()
     try:
         with redirect_stdout(log):
-            call_onnx2tf(model, folder, make_input_options(model, in_order=request.options.get("io") == "source"))
+            _call_onnx2tf(model, folder, make_input_options(model, in_order=request.options.get("io") == "source"))
     except (SystemExit, Exception) as error:  # it has no class of its own
         raise NotConvertible(explain(log.getvalue(), error), "try the default converter, or another runtime") from error
     made = folder / "made" / f"model_{KINDS[request.precision]}.tflite"
@@ -50,7 +50,7 @@ def convert_onnx_file(request: CompileRequest, folder: Path) -> Path:
     return made
 
 
-def call_onnx2tf(model: Any, folder: Path, kept: Mapping[str, list[str]]) -> None:
+def _call_onnx2tf(model: Any, folder: Path, kept: Mapping[str, list[str]]) -> None:
     import onnx
     import onnx2tf
 
@@ -66,7 +66,7 @@ def call_onnx2tf(model: Any, folder: Path, kept: Mapping[str, list[str]]) -> Non
     )
 
 
-def make_calibration_images() -> Array:
+def _make_calibration_images() -> Array:
     """What onnx2tf's pictures look like to it: float32 [20, 128, 128, 3] from 0 to 1."""
     return np.random.default_rng(0).random((20, 128, 128, 3), dtype=np.float32)
 
@@ -76,12 +76,12 @@ def prepare(source: Path) -> Any:
     import onnx
 
     model = onnx.load(str(source))
-    rename(model.graph, file_names(model.graph))
-    write_hard_sigmoids(model.graph)
+    _rename(model.graph, file_names(model.graph))
+    _write_hard_sigmoids(model.graph)
     return model
 
 
-def list_ports(graph: Any) -> tuple[list[Any], list[Any]]:
+def _list_ports(graph: Any) -> tuple[list[Any], list[Any]]:
     """The inputs without those that are weights, and the outputs."""
     constants = {tensor.name for tensor in graph.initializer}
     return [value for value in graph.input if value.name not in constants], list(graph.output)
@@ -89,7 +89,7 @@ def list_ports(graph: Any) -> tuple[list[Any], list[Any]]:
 
 def file_names(graph: Any) -> dict[str, str]:
     """Names that TensorFlow leaves alone: the source's own where they are plain words, else `in_0`, `out_0`."""
-    inputs, outputs = list_ports(graph)
+    inputs, outputs = _list_ports(graph)
     names = {value.name: f"in_{position}" for position, value in enumerate(inputs)}
     names |= {value.name: f"out_{position}" for position, value in enumerate(outputs)}
     if all(PLAIN.fullmatch(name) for name in names) and len({name.lower() for name in names}) == len(names):
@@ -97,19 +97,19 @@ def file_names(graph: Any) -> dict[str, str]:
     return names
 
 
-def rename(graph: Any, names: Mapping[str, str]) -> None:
+def _rename(graph: Any, names: Mapping[str, str]) -> None:
     """Rename values everywhere, in inner graphs too."""
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
         for attribute in node.attribute:
             for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
-                rename(inner, names)
+                _rename(inner, names)
     for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         value.name = names.get(value.name, value.name)
 
 
-def write_hard_sigmoids(graph: Any) -> None:
+def _write_hard_sigmoids(graph: Any) -> None:
     """HardSigmoid(x) = ReLU6(6αx + 6β) / 6 (ONNX operator specification, HardSigmoid-6)."""
     from onnx import helper, numpy_helper
 
@@ -138,7 +138,7 @@ def write_hard_sigmoids(graph: Any) -> None:
 
 def make_input_options(model: Any, *, in_order: bool) -> dict[str, list[str]]:
     """onnx2tf's options for the inputs that are to stay in the source's order."""
-    inputs = [value for value in list_ports(model.graph)[0] if len(value.type.tensor_type.shape.dim) > 2]
+    inputs = [value for value in _list_ports(model.graph)[0] if len(value.type.tensor_type.shape.dim) > 2]
     images = [value.name for value in inputs if is_image(model.graph, value.name)]
     others = [value.name for value in inputs if value.name not in images]
     options = {"keep_shape_absolutely_input_names": others}
@@ -172,10 +172,10 @@ def run_reference(source: Path, shapes: Mapping[str, Sequence[int]]) -> Referenc
     graph = onnx.load(str(source), load_external_data=False).graph
     feeds = {
         value.name: make_feed(shapes[value.name], get_dtype_name(value.type.tensor_type.elem_type), position)
-        for position, value in enumerate(list_ports(graph)[0])
+        for position, value in enumerate(_list_ports(graph)[0])
     }
     session = onnxruntime.InferenceSession(str(source), providers=["CPUExecutionProvider"])
-    names = [value.name for value in list_ports(graph)[1]]
+    names = [value.name for value in _list_ports(graph)[1]]
     return ReferenceIo(feeds, dict(zip(names, session.run(names, feeds), strict=True)), file_names(graph))
 
 

@@ -55,14 +55,14 @@ def match_ports(path: Path, reference: ReferenceIo) -> tuple[IoMap, tuple[str, .
     signature = read_signature(path)
     specs_in = {spec.name: spec for spec in signature.inputs}
     specs_out = {spec.name: spec for spec in signature.outputs}
-    check_names(reference, specs_in, specs_out)
+    _check_names(reference, specs_in, specs_out)
     session = LiteRtSession(SessionRequest(model=str(path)))
     choices = [
-        list(input_ports(name, array, specs_in[reference.names[name]])) for name, array in reference.inputs.items()
+        list(_input_ports(name, array, specs_in[reference.names[name]])) for name, array in reference.inputs.items()
     ]
     best: PortMatch | None = None
     for ports in islice(product(*choices), MOST_RUNS):
-        match = try_ports(session, ports, reference, specs_out)
+        match = _try_ports(session, ports, reference, specs_out)
         if best is None or match.distance < best.distance:
             best = match
         if best.distance < NEAR:
@@ -75,7 +75,7 @@ def match_ports(path: Path, reference: ReferenceIo) -> tuple[IoMap, tuple[str, .
     return IoMap(inputs=best.inputs, outputs=best.outputs), ((note,) if far else ())
 
 
-def check_names(
+def _check_names(
     reference: ReferenceIo, specs_in: Mapping[str, TensorSpec], specs_out: Mapping[str, TensorSpec]
 ) -> None:
     for what, wanted, found in (("input", reference.inputs, specs_in), ("output", reference.outputs, specs_out)):
@@ -86,21 +86,21 @@ def check_names(
             )
 
 
-def input_ports(name: str, array: Array, spec: TensorSpec) -> Iterator[Port]:
+def _input_ports(name: str, array: Array, spec: TensorSpec) -> Iterator[Port]:
     """The ways in which an input may lie, the likely ones first: in the source's order, or with channels last."""
     rank = array.ndim
-    orders = dict.fromkeys([channels_last(rank), tuple(range(rank))])
+    orders = dict.fromkeys([_channels_last(rank), tuple(range(rank))])
     for axes in orders:
-        if fits(array.shape, axes, spec):
-            yield make_port(name, array, axes, spec)
+        if _fits(array.shape, axes, spec):
+            yield _make_port(name, array, axes, spec)
 
 
-def output_port(name: str, wanted: Array, spec: TensorSpec, given: Array) -> tuple[Port, float]:
+def _output_port(name: str, wanted: Array, spec: TensorSpec, given: Array) -> tuple[Port, float]:
     """The order of axes in which an output comes closest to the source's, and how close."""
     rank = wanted.ndim
     spec = replace(spec, shape=given.shape)  # what the file says of it may be wrong
-    orders = dict.fromkeys([channels_last(rank), tuple(range(rank)), *(permutations(range(rank)) if rank < 6 else ())])
-    ports = [make_port(name, wanted, axes, spec) for axes in orders if fits(wanted.shape, axes, spec)]
+    orders = dict.fromkeys([_channels_last(rank), tuple(range(rank)), *(permutations(range(rank)) if rank < 6 else ())])
+    ports = [_make_port(name, wanted, axes, spec) for axes in orders if _fits(wanted.shape, axes, spec)]
     if not ports:
         raise NotConvertible(
             f"output '{name}' is {list(wanted.shape)} in the source and {list(given.shape)} from the file"
@@ -109,25 +109,25 @@ def output_port(name: str, wanted: Array, spec: TensorSpec, given: Array) -> tup
     return min(found, key=lambda pair: pair[1])
 
 
-def try_ports(
+def _try_ports(
     session: LiteRtSession, ports: Sequence[Port], reference: ReferenceIo, specs: Mapping[str, TensorSpec]
 ) -> PortMatch:
     session.bind({port.name: to_artifact(reference.inputs[port.source], port) for port in ports})
     session.run()
     given = session.fetch()
     found = [
-        output_port(name, wanted, specs[reference.names[name]], given[reference.names[name]])
+        _output_port(name, wanted, specs[reference.names[name]], given[reference.names[name]])
         for name, wanted in reference.outputs.items()
     ]
     return PortMatch(tuple(ports), tuple(port for port, _ in found), max((far for _, far in found), default=0.0))
 
 
-def channels_last(rank: int) -> Axes:
+def _channels_last(rank: int) -> Axes:
     """(0, 2, …, 1): what the channels-last order of a source's axes is called."""
     return (0, *range(2, rank), 1) if rank > 2 else tuple(range(rank))
 
 
-def fits(shape: Sequence[int], axes: Axes, spec: TensorSpec) -> bool:
+def _fits(shape: Sequence[int], axes: Axes, spec: TensorSpec) -> bool:
     """Whether the axes in this order have the file's sizes; of another rank, whether they hold as many values."""
     moved = tuple(shape[axis] for axis in axes)
     if len(moved) == len(spec.shape):
@@ -135,7 +135,7 @@ def fits(shape: Sequence[int], axes: Axes, spec: TensorSpec) -> bool:
     return all(isinstance(size, int) for size in spec.shape) and prod(moved) == prod(map(int, spec.shape))
 
 
-def make_port(name: str, array: Array, axes: Axes, spec: TensorSpec) -> Port:
+def _make_port(name: str, array: Array, axes: Axes, spec: TensorSpec) -> Port:
     return Port(
         source=name,
         name=spec.name,

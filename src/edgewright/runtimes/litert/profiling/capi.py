@@ -141,7 +141,7 @@ class LiteRtLibrary:
         return number.value
 
 
-def find_library() -> Path:
+def _find_library() -> Path:
     """The library of the installed wheel; Unavailable where there is none."""
     spec = find_spec("ai_edge_litert")
     suffix = {"darwin": "dylib", "win32": "dll"}.get(sys.platform, "so")
@@ -156,7 +156,7 @@ class CompiledModel:
 
     def __init__(self, model: Path, *, threads: int, delegate: str, shapes: Mapping[int, tuple[int, ...]]) -> None:
         """`shapes` gives sizes by tensor index of the file. Raises Unavailable where any call fails."""
-        self._library = library = LiteRtLibrary(find_library())
+        self._library = library = LiteRtLibrary(_find_library())
         self._environment = library.get("LiteRtCreateEnvironment", 0, None)
         self._model = library.get("LiteRtCreateModelFromFile", self._environment, str(model).encode())
         options = self._make_options(threads, delegate)

@@ -45,25 +45,25 @@ def main(folder: Path) -> int:
     with np.load(folder / FEEDS_FILE, allow_pickle=False) as file:
         feeds = {name: file[name] for name in file.files}
     try:
-        write_trace(capture(request, feeds), folder)
+        write_trace(_capture(request, feeds), folder)
     except CApiUnavailable as error_file:
         (folder / ERROR_FILE).write_text(str(error_file), encoding="utf-8")
         return 1
     return 0
 
 
-def capture(request: CaptureRequest, feeds: Mapping[str, NDArray[Any]]) -> LiteRtTrace:
+def _capture(request: CaptureRequest, feeds: Mapping[str, NDArray[Any]]) -> LiteRtTrace:
     """Profile the runs of the order. Raises Unavailable where the C API cannot do it."""
     session = request.session
     graph = read_tflite(Path(session.model))
     model = open_compiled(session, graph)
     model.bind(by_index(graph, feeds))
-    warm_up(model)
+    _warm_up(model)
     tags: dict[str, int] = {}
     runs: list[ProfiledRun] = []
     deadline = perf_counter_ns() + int(request.seconds * 1e9)
     while len(runs) < request.runs and (not runs or perf_counter_ns() < deadline):
-        runs.append(profile_run(model, tags))
+        runs.append(_profile_run(model, tags))
     return LiteRtTrace(
         via=C_API,
         version=version("ai-edge-litert"),
@@ -90,7 +90,7 @@ def by_index(graph: TfliteGraph, values: Mapping[str, Value]) -> dict[int, Value
     return {index: values[name] for index, name in zip(graph.inputs, names, strict=True) if name in values}
 
 
-def warm_up(model: CompiledModel) -> None:
+def _warm_up(model: CompiledModel) -> None:
     deadline = perf_counter_ns() + WARMUP_NS
     for _ in range(WARMUP_RUNS):
         model.run()
@@ -98,7 +98,7 @@ def warm_up(model: CompiledModel) -> None:
             return
 
 
-def profile_run(model: CompiledModel, tags: dict[str, int]) -> ProfiledRun:
+def _profile_run(model: CompiledModel, tags: dict[str, int]) -> ProfiledRun:
     model.start_profiler()
     begin = perf_counter_ns()
     model.run()

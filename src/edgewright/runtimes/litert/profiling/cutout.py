@@ -36,7 +36,7 @@ def write_cut_outs(
     `reason` says why this way was taken; the whole takes about `seconds` at the most, by making fewer runs.
     """
     graph = read_tflite(Path(request.model))
-    whole = time_whole_model(request, feeds, runs, seconds / 4)
+    whole = _time_whole_model(request, feeds, runs, seconds / 4)
     share_s = seconds / 2 / max(len(graph.operators), 1)
     trace = LiteRtTrace(
         via=CUT_OUT,
@@ -46,20 +46,20 @@ def write_cut_outs(
         threads=request.threads,
         operators=tuple(operator.op for operator in graph.operators),
         runs=tuple(ProfiledRun(whole_ns=time_ns, events=()) for time_ns in whole),
-        cut_outs=tuple(time_cut_outs(request, feeds, runs, share_s)),
+        cut_outs=tuple(_time_cut_outs(request, feeds, runs, share_s)),
     )
     write_trace(trace, folder)
 
 
-def time_whole_model(
+def _time_whole_model(
     request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, seconds: float
 ) -> tuple[int, ...]:
     session = LiteRtSession(request)
     session.bind(feeds)
-    return time_runs(session.run, runs, seconds)
+    return _time_runs(session.run, runs, seconds)
 
 
-def time_runs(run: Any, runs: int, seconds: float) -> tuple[int, ...]:
+def _time_runs(run: Any, runs: int, seconds: float) -> tuple[int, ...]:
     """Times of up to `runs` calls in ns, begun within `seconds`; at least one."""
     for _ in range(WARMUP_RUNS):
         run()
@@ -72,24 +72,24 @@ def time_runs(run: Any, runs: int, seconds: float) -> tuple[int, ...]:
     return tuple(times)
 
 
-def time_cut_outs(
+def _time_cut_outs(
     request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, share_s: float
 ) -> Iterator[CutOut]:
     """The operators that can stand alone, each with up to `share_s` seconds of runs."""
-    values = open_whole_model(request, feeds)
-    for position, content in enumerate(iterate_cut_out_models(request, values)):
+    values = _open_whole_model(request, feeds)
+    for position, content in enumerate(_iterate_cut_out_models(request, values)):
         if content is None:
             continue
         try:
-            yield time_cut_out(request, content, values, position, runs, share_s)
+            yield _time_cut_out(request, content, values, position, runs, share_s)
         except (ValueError, RuntimeError, TypeError):
             continue  # LiteRT refuses the operator alone, as those that need a state do
 
 
-def time_cut_out(
+def _time_cut_out(
     request: SessionRequest, content: bytes, values: Any, position: int, runs: int, share_s: float
 ) -> CutOut:
-    interpreter = open_content(content, request, keep=False)
+    interpreter = _open_content(content, request, keep=False)
     interpreter.allocate_tensors()
     for detail in interpreter.get_input_details():
         # The cut-out names each tensor by its index in the whole model.
@@ -97,11 +97,11 @@ def time_cut_out(
     return CutOut(
         position=position,
         delegated=is_delegated(interpreter),
-        times_ns=time_runs(interpreter.invoke, runs, share_s),
+        times_ns=_time_runs(interpreter.invoke, runs, share_s),
     )
 
 
-def open_content(model: bytes | Path, request: SessionRequest, *, keep: bool) -> Any:
+def _open_content(model: bytes | Path, request: SessionRequest, *, keep: bool) -> Any:
     """An interpreter of a file or of bytes; with `keep` it holds all intermediate tensors and uses no delegate."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -117,9 +117,9 @@ def open_content(model: bytes | Path, request: SessionRequest, *, keep: bool) ->
     )
 
 
-def open_whole_model(request: SessionRequest, feeds: Mapping[str, NDArray[Any]]) -> Any:
+def _open_whole_model(request: SessionRequest, feeds: Mapping[str, NDArray[Any]]) -> Any:
     """The whole model after one inference, with every tensor kept: the cut-outs' inputs come from it."""
-    interpreter = open_content(Path(request.model), request, keep=True)
+    interpreter = _open_content(Path(request.model), request, keep=True)
     inputs, _ = map_tensor_details(interpreter)
     for name, shape in request.shapes.items():
         interpreter.resize_tensor_input(inputs[name]["index"], shape)
@@ -133,40 +133,40 @@ def open_whole_model(request: SessionRequest, feeds: Mapping[str, NDArray[Any]])
     return interpreter
 
 
-def iterate_cut_out_models(request: SessionRequest, values: Any) -> Iterator[bytes | None]:
+def _iterate_cut_out_models(request: SessionRequest, values: Any) -> Iterator[bytes | None]:
     """For each operator of the main subgraph a model that holds it alone; None where that cannot be."""
     from ai_edge_litert import schema_py_generated as schema
 
     content = bytearray(Path(request.model).read_bytes())
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
     for operator in model.subgraphs[0].operators:
-        yield cut_out_operator(schema, model, operator, values)
+        yield _cut_out_operator(schema, model, operator, values)
 
 
-def cut_out_operator(schema: Any, model: Any, operator: Any, values: Any) -> bytes | None:
+def _cut_out_operator(schema: Any, model: Any, operator: Any, values: Any) -> bytes | None:
     """The bytes of a model with this operator alone; None for one that calls subgraphs or holds a state."""
     graph = model.subgraphs[0]
     used = sorted({int(i) for i in (*operator.inputs, *operator.outputs) if i >= 0})
-    if calls_subgraph(operator) or any(graph.tensors[i].isVariable for i in used):
+    if _calls_subgraph(operator) or any(graph.tensors[i].isVariable for i in used):
         return None
     place = {old: new for new, old in enumerate(used)}
     buffers = [schema.BufferT()]
-    tensors = [copy_tensor(model, graph.tensors[i], i, buffers, values) for i in used]
+    tensors = [_copy_tensor(model, graph.tensors[i], i, buffers, values) for i in used]
     alone = copy(operator)
     alone.opcodeIndex = 0
     alone.inputs = [place.get(int(i), -1) for i in operator.inputs]
     alone.outputs = [place[int(i)] for i in operator.outputs]
     fed = [place[int(i)] for i in dict.fromkeys(operator.inputs) if i >= 0 and not tensors[place[int(i)]].buffer]
-    return pack_model(schema, model.operatorCodes[operator.opcodeIndex], alone, tensors, buffers, fed)
+    return _pack_model(schema, model.operatorCodes[operator.opcodeIndex], alone, tensors, buffers, fed)
 
 
-def calls_subgraph(operator: Any) -> bool:
+def _calls_subgraph(operator: Any) -> bool:
     """Whether the operator's options name a subgraph, as those of IF, WHILE and CALL_ONCE do."""
     options = (operator.builtinOptions, operator.builtinOptions2)
     return any("subgraphindex" in name.lower() for option in options if option is not None for name in vars(option))
 
 
-def copy_tensor(model: Any, tensor: Any, index: int, buffers: list[Any], values: Any) -> Any:
+def _copy_tensor(model: Any, tensor: Any, index: int, buffers: list[Any], values: Any) -> Any:
     """The tensor with its weights, named by its index, at the size it has in this inference."""
     copied = copy(tensor)
     copied.name = str(index).encode()
@@ -180,7 +180,7 @@ def copy_tensor(model: Any, tensor: Any, index: int, buffers: list[Any], values:
     return copied
 
 
-def pack_model(
+def _pack_model(
     schema: Any, code: Any, operator: Any, tensors: list[Any], buffers: list[Any], inputs: list[int]
 ) -> bytes:
     import flatbuffers  # type: ignore[import-untyped]  # comes with ai-edge-litert

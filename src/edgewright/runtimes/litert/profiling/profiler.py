@@ -32,14 +32,14 @@ def profile_operators(request: SessionRequest, feeds: Mapping[str, NDArray[Any]]
 
     Raises Rejected where LiteRT refuses the model, Mismatch where the feeds do not fit it.
     """
-    open_checked(request, feeds)
-    if reason := capture_in_child(request, feeds, runs, folder):
+    _open_checked(request, feeds)
+    if reason := _capture_in_child(request, feeds, runs, folder):
         from edgewright.runtimes.litert.profiling.cutout import write_cut_outs
 
         write_cut_outs(request, feeds, runs, folder, reason=reason, seconds=CUT_OUT_SECONDS)
 
 
-def open_checked(request: SessionRequest, feeds: Mapping[str, NDArray[Any]]) -> None:
+def _open_checked(request: SessionRequest, feeds: Mapping[str, NDArray[Any]]) -> None:
     """Let the interpreter judge model and feeds first, so that refusals are told as in `open_session`."""
     from edgewright.runtimes.litert.session import LiteRtSession
 
@@ -48,7 +48,7 @@ def open_checked(request: SessionRequest, feeds: Mapping[str, NDArray[Any]]) -> 
     session.close()
 
 
-def capture_in_child(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, folder: Path) -> str:
+def _capture_in_child(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, folder: Path) -> str:
     """Try the C API; empty when the trace is there, else the reason why not."""
     capture_request = CaptureRequest(session=request, runs=runs, seconds=CAPTURE_SECONDS)
     (folder / ORDER_FILE).write_bytes(msgspec.json.encode(capture_request))
@@ -74,10 +74,10 @@ def run_child(command: list[str], folder: Path) -> str:
         )
     except subprocess.TimeoutExpired:
         return f"the C API gave no answer within {CHILD_LIMIT_SECONDS:.0f} s"
-    return describe_failure(done.returncode, folder) if done.returncode else ""
+    return _describe_failure(done.returncode, folder) if done.returncode else ""
 
 
-def describe_failure(status: int, folder: Path) -> str:
+def _describe_failure(status: int, folder: Path) -> str:
     error_file = folder / ERROR_FILE
     if error_file.is_file():
         return error_file.read_text(encoding="utf-8")

@@ -68,30 +68,30 @@ def report_layers(trace: LiteRtTrace, graph: Sequence[GraphNode]) -> LayerReport
             empty where the join is not certain, or where `graph` is not the file's.
     """
     ours = graph if tuple(node.op for node in graph) == trace.operators else ()
-    return report_events(trace, ours) if trace.via == C_API else report_cut_outs(trace, ours)
+    return _report_events(trace, ours) if trace.via == C_API else _report_cut_outs(trace, ours)
 
 
 # Events
 
 
-def report_events(trace: LiteRtTrace, graph: Sequence[GraphNode]) -> LayerReport:
+def _report_events(trace: LiteRtTrace, graph: Sequence[GraphNode]) -> LayerReport:
     runs = _alike(trace)
-    steps = read_steps(trace, runs)
-    sources = name_sources(steps, graph)
-    width = class_width_us(trace, runs)
-    starts = place_starts(steps, _zeros(trace, runs), width)
+    steps = _read_steps(trace, runs)
+    sources = _name_sources(steps, graph)
+    width = _class_width_us(trace, runs)
+    starts = _place_starts(steps, _zeros(trace, runs), width)
     rows = [_row(i, step, sources[i], starts[i], width) for i, step in enumerate(steps)]
     return LayerReport(
         layers=tuple(rows),
         via=trace.via,
         whole_us=_measure_whole_us(trace, runs),
-        partitions=count_pieces([step.block for step in steps]),
-        asked=find_asked_backend(trace),
+        partitions=_count_pieces([step.block for step in steps]),
+        asked=_find_asked_backend(trace),
         reason=trace.reason,
     )
 
 
-def find_asked_backend(trace: LiteRtTrace) -> str:
+def _find_asked_backend(trace: LiteRtTrace) -> str:
     return BUILTIN if trace.delegate == "none" else XNNPACK
 
 
@@ -115,12 +115,12 @@ def _row(position: int, step: OperatorTimes, source: RowSource, start_us: float,
 
 def _alike(trace: LiteRtTrace) -> list[ProfiledRun]:
     """The runs that executed the same operators as most did: where a model branches, runs can differ."""
-    shapes = [tuple((e.tag, e.kind, e.metadata1) for e in operator_events(trace, run)) for run in trace.runs]
+    shapes = [tuple((e.tag, e.kind, e.metadata1) for e in _operator_events(trace, run)) for run in trace.runs]
     ((usual, _),) = Counter(shapes).most_common(1)
     return [run for run, shape in zip(trace.runs, shapes, strict=True) if shape == usual]
 
 
-def operator_events(trace: LiteRtTrace, run: ProfiledRun) -> list[LiteRtEvent]:
+def _operator_events(trace: LiteRtTrace, run: ProfiledRun) -> list[LiteRtEvent]:
     """The events of single operators, without a delegate's own event around its operators.
 
     What other subgraphs run is part of the operator that calls them, as IF or WHILE.
@@ -137,10 +137,10 @@ def _is_umbrella(trace: LiteRtTrace, event: LiteRtEvent, after: LiteRtEvent | No
     return beyond and after is not None and after.kind in DELEGATE_KINDS
 
 
-def read_steps(trace: LiteRtTrace, runs: Sequence[ProfiledRun]) -> list[OperatorTimes]:
+def _read_steps(trace: LiteRtTrace, runs: Sequence[ProfiledRun]) -> list[OperatorTimes]:
     steps: list[OperatorTimes] = []
     block = -1
-    for column in zip(*(operator_events(trace, run) for run in runs), strict=True):
+    for column in zip(*(_operator_events(trace, run) for run in runs), strict=True):
         event = column[0]
         delegated = event.kind in DELEGATE_KINDS or event.metadata1 >= len(trace.operators)
         if delegated and _opens_block(event, steps):
@@ -162,7 +162,7 @@ def _opens_block(event: LiteRtEvent, before: Sequence[OperatorTimes]) -> bool:
     return not before or before[-1].block is None or event.metadata1 <= before[-1].position
 
 
-def count_pieces(blocks: Iterable[int | None]) -> int:
+def _count_pieces(blocks: Iterable[int | None]) -> int:
     return sum(1 for _ in groupby(blocks))
 
 
@@ -189,18 +189,18 @@ def _measure_whole_us(trace: LiteRtTrace, runs: Sequence[ProfiledRun]) -> float:
     return median(run.whole_ns for run in runs) / 1e3
 
 
-def class_width_us(trace: LiteRtTrace, runs: Sequence[ProfiledRun]) -> float:
+def _class_width_us(trace: LiteRtTrace, runs: Sequence[ProfiledRun]) -> float:
     """The width of the classes that times fall into: 1 µs, or what the inferences have room for."""
     rooms = []
     for run in runs:
-        times = [event.elapsed_us for event in operator_events(trace, run)]
+        times = [event.elapsed_us for event in _operator_events(trace, run)]
         invoke = _invokes(trace, run)
         whole = invoke.elapsed_us if invoke else run.whole_ns / 1e3
         rooms.append((whole - sum(times)) / max(len(times), 1))
     return min(1.0, max(0.0, 2 * median(rooms)))
 
 
-def place_starts(steps: Sequence[OperatorTimes], zeros: Sequence[int], width: float) -> list[float]:
+def _place_starts(steps: Sequence[OperatorTimes], zeros: Sequence[int], width: float) -> list[float]:
     """Starts in microseconds: as told for built-in kernels, one behind the other within a partition."""
     starts: list[float] = []
     end = 0.0
@@ -226,7 +226,7 @@ def grouped_quantile(values: Sequence[int], share: float, width: float = 1.0) ->
 # The join
 
 
-def name_sources(steps: Sequence[OperatorTimes], graph: Sequence[GraphNode]) -> list[RowSource]:
+def _name_sources(steps: Sequence[OperatorTimes], graph: Sequence[GraphNode]) -> list[RowSource]:
     """What each step stands for; steps that cannot be joined get a name of their own and no nodes."""
     sources = [_unjoined(step) for step in steps]
     builtin = {i: step.position for i, step in enumerate(steps) if step.block is None}
@@ -234,21 +234,21 @@ def name_sources(steps: Sequence[OperatorTimes], graph: Sequence[GraphNode]) -> 
         return sources
     for i, position in builtin.items():
         sources[i] = RowSource(graph[position].name, (graph[position].name,))
-    for members, positions in match_partitions(steps, graph, set(builtin.values())):
-        join_partition(steps, graph, members, positions, sources)
+    for members, positions in _match_partitions(steps, graph, set(builtin.values())):
+        _join_partition(steps, graph, members, positions, sources)
     return sources
 
 
 def _unjoined(step: OperatorTimes) -> RowSource:
-    return RowSource(f"{head_of(step.tag)}@{step.block}.{step.position}", ())
+    return RowSource(f"{_head_of(step.tag)}@{step.block}.{step.position}", ())
 
 
-def head_of(tag: str) -> str:
+def _head_of(tag: str) -> str:
     """The kind of an XNNPACK operator: `Convolution` of `Convolution (NHWC, F32) IGEMM`."""
     return tag.split(" (")[0]
 
 
-def match_partitions(
+def _match_partitions(
     steps: Sequence[OperatorTimes], graph: Sequence[GraphNode], builtin: set[int]
 ) -> list[tuple[list[int], tuple[int, ...]]]:
     """Steps and file positions of each delegated partition; none unless the whole order of execution agrees."""
@@ -268,7 +268,7 @@ def match_partitions(
     return list(zip(blocks.values(), (s.positions for s in subsets if s.delegated), strict=True))
 
 
-def join_partition(
+def _join_partition(
     steps: Sequence[OperatorTimes],
     graph: Sequence[GraphNode],
     members: Sequence[int],
@@ -276,7 +276,7 @@ def join_partition(
     sources: list[RowSource],
 ) -> None:
     """Write into `sources` what the steps `members` of one partition stand for."""
-    heads = [head_of(steps[i].tag) for i in members]
+    heads = [_head_of(steps[i].tag) for i in members]
     owners, skipped = align_events(heads, [graph[p].op for p in positions])
     stands_for = {owner.operator: [positions[owner.operator]] for owner in owners.values() if owner.main}
     assign_skipped_operators(graph, positions, skipped, stands_for)
@@ -300,7 +300,7 @@ def _joined(
 # Cut-outs
 
 
-def report_cut_outs(trace: LiteRtTrace, graph: Sequence[GraphNode]) -> LayerReport:
+def _report_cut_outs(trace: LiteRtTrace, graph: Sequence[GraphNode]) -> LayerReport:
     rows: list[Layer] = []
     for cut in trace.cut_outs:
         name = graph[cut.position].name if graph else f"{trace.operators[cut.position]}#{cut.position}"
@@ -326,8 +326,8 @@ def report_cut_outs(trace: LiteRtTrace, graph: Sequence[GraphNode]) -> LayerRepo
         layers=tuple(rows),
         via=trace.via,
         whole_us=median(run.whole_ns for run in trace.runs) / 1e3,
-        partitions=count_pieces([0 if cut.delegated else None for cut in trace.cut_outs]),
-        asked=find_asked_backend(trace),
+        partitions=_count_pieces([0 if cut.delegated else None for cut in trace.cut_outs]),
+        asked=_find_asked_backend(trace),
         reason=trace.reason,
     )
 

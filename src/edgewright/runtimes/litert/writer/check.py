@@ -65,18 +65,18 @@ class Proof:
 def check_file(checked: CheckedFile, how: Check, seconds: float = SECONDS) -> Proof:
     """Run the file in a child process; ModelRejected where LiteRT does not run it or its numbers are others."""
     with TemporaryFolder() as folder:
-        request = prepare(checked, how, folder)
-        report = try_out(request, folder, seconds)
+        request = _prepare(checked, how, folder)
+        report = _try_out(request, folder, seconds)
     if report.refused:
-        why = explain(report.refused, checked.sources)
+        why = _explain(report.refused, checked.sources)
         raise ModelRejected("LiteRT does not run the file that was written", why)
-    if mismatches := find_mismatches(report, checked):
+    if mismatches := _find_mismatches(report, checked):
         raise ModelRejected("the file that was written computes other numbers than its source", "; ".join(mismatches))
     floats = [one.sqnr_db for one in report.differences[0]] if report.differences else []
     return Proof(min(floats, default=None), report.unknown)
 
 
-def prepare(checked: CheckedFile, how: Check, folder: Path) -> TrialRequest:
+def _prepare(checked: CheckedFile, how: Check, folder: Path) -> TrialRequest:
     file = folder / "model.tflite"
     file.write_bytes(checked.data)
     if isinstance(checked.source, bytes):
@@ -95,19 +95,19 @@ def prepare(checked: CheckedFile, how: Check, folder: Path) -> TrialRequest:
     )
 
 
-def try_out(request: TrialRequest, folder: Path, seconds: float) -> TrialReport:
+def _try_out(request: TrialRequest, folder: Path, seconds: float) -> TrialReport:
     """What the child says; where the source itself ends it, the file is tried alone."""
-    code, lines, errors = run_child(request, folder, seconds)
+    code, lines, errors = _run_child(request, folder, seconds)
     if code == 0 and len(lines) == 3:
         return msgspec.json.decode(lines[2], type=TrialReport)
-    how = describe_exit(code, seconds)
+    how = _describe_exit(code, seconds)
     if lines[-1:] == ["source"] and request.source:
-        alone = try_out(msgspec.structs.replace(request, source=""), folder, seconds)
+        alone = _try_out(msgspec.structs.replace(request, source=""), folder, seconds)
         return msgspec.structs.replace(alone, unknown=f"ONNX Runtime {how} on the source")
-    return TrialReport(refused=f"its process {how}: {get_last_words(errors)}")
+    return TrialReport(refused=f"its process {how}: {_get_last_words(errors)}")
 
 
-def run_child(request: TrialRequest, folder: Path, seconds: float) -> tuple[int | None, list[str], str]:
+def _run_child(request: TrialRequest, folder: Path, seconds: float) -> tuple[int | None, list[str], str]:
     """Exit code (None: out of time), the lines of its answer, and what it said besides.
 
     It imports from where this process does, but never from the current folder.
@@ -122,15 +122,15 @@ def run_child(request: TrialRequest, folder: Path, seconds: float) -> tuple[int 
             command, capture_output=True, timeout=seconds, cwd=folder, env=quiet, stdin=subprocess.DEVNULL, check=False
         )
     except subprocess.TimeoutExpired as error:
-        return None, decode(error.stdout).splitlines(), decode(error.stderr)
-    return done.returncode, decode(done.stdout).splitlines(), decode(done.stderr)
+        return None, _decode(error.stdout).splitlines(), _decode(error.stderr)
+    return done.returncode, _decode(done.stdout).splitlines(), _decode(done.stderr)
 
 
-def decode(text: bytes | None) -> str:
+def _decode(text: bytes | None) -> str:
     return (text or b"").decode(errors="replace")
 
 
-def describe_exit(code: int | None, seconds: float) -> str:
+def _describe_exit(code: int | None, seconds: float) -> str:
     if code is None:
         return f"did not end within {seconds:.0f} s"
     if code >= 0:
@@ -141,11 +141,11 @@ def describe_exit(code: int | None, seconds: float) -> str:
         return f"was ended by signal {-code}"
 
 
-def get_last_words(errors: str) -> str:
+def _get_last_words(errors: str) -> str:
     return " ".join(errors.split())[-300:] or "it said nothing"
 
 
-def explain(text: str, sources: Sequence[tuple[str, ...]]) -> str:
+def _explain(text: str, sources: Sequence[tuple[str, ...]]) -> str:
     """LiteRT's own words, with the source of the operator that they number."""
     match = re.search(r"[Nn]ode number (\d+)", text)
     if match and int(match[1]) < len(sources):
@@ -156,18 +156,18 @@ def explain(text: str, sources: Sequence[tuple[str, ...]]) -> str:
 # Numbers
 
 
-def find_mismatches(report: TrialReport, checked: CheckedFile) -> list[str]:
+def _find_mismatches(report: TrialReport, checked: CheckedFile) -> list[str]:
     """What keeps the outputs from being the source's. Of integers, the best seed counts: near ties may fall
     differently."""
     mismatches = []
     for at, entry in enumerate(checked.outputs if report.differences else ()):
         seeds = [found[at] for found in report.differences]
-        if not any(is_close(one, checked) for one in (seeds[:1] if seeds[0].is_float else seeds)):
-            mismatches.append(describe_mismatch(seeds[0], LEAST_DB[checked.kind], entry.name))
+        if not any(_is_close(one, checked) for one in (seeds[:1] if seeds[0].is_float else seeds)):
+            mismatches.append(_describe_mismatch(seeds[0], LEAST_DB[checked.kind], entry.name))
     return mismatches
 
 
-def is_close(one: OutputDifference, checked: CheckedFile) -> bool:
+def _is_close(one: OutputDifference, checked: CheckedFile) -> bool:
     step = checked.steps.get(one.name)
     if one.not_finite:
         return False
@@ -178,7 +178,7 @@ def is_close(one: OutputDifference, checked: CheckedFile) -> bool:
     return one.differing <= MAX_DIFFERING_SHARE
 
 
-def describe_mismatch(one: OutputDifference, least: float, name: str) -> str:
+def _describe_mismatch(one: OutputDifference, least: float, name: str) -> str:
     if one.not_finite:
         return f"output '{name}': {one.not_finite} values are NaN or infinite in one of the two"
     if one.is_float:

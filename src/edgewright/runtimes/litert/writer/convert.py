@@ -120,9 +120,9 @@ def convert_onnx(
     Args:
         model: the path of an ONNX file, or its bytes where it keeps no weights beside it.
         shapes: sizes of the inputs that the model leaves open, as ONNX has them (NCHW).
-        io: `channels_last` stores images with their channels last, as LiteRT's kernels want them, wherever a
+        io: `_channels_last` stores images with their channels last, as LiteRT's kernels want them, wherever a
             convolution or a pool reads them; `source` keeps ONNX's order by a TRANSPOSE at the border; `integer`
-            is `channels_last`, and takes and gives the integers of a quantised model where its border is quantised.
+            is `_channels_last`, and takes and gives the integers of a quantised model where its border is quantised.
         precision: `fp16` stores large float weights as float16; computation stays in float32.
         check: before the file is given, in a process of its own: `numbers` holds it against ONNX Runtime on seeded
             inputs, `load` only runs it once, `none` leaves it unproven. True is `numbers`, False is `none`.
@@ -139,7 +139,7 @@ def convert_onnx(
         OutputError: the disk is full.
         MemoryError: it does not fit into memory.
     """
-    need_litert()
+    _need_litert()
     model = Path(model) if isinstance(model, str) else model
     with documented_errors():
         return _convert(model, shapes or {}, io, precision, OutputOptions(check, task or TaskMetadata()))
@@ -158,14 +158,14 @@ def _convert(
 ) -> Converted:
     graph = read_graph(model, shapes, {*TABLE, *FOLDED, *REWRITTEN, *CONTROL})
     unsettled = resolve_shapes(graph)
-    raise_rejections(graph, unsettled | find_unknown(graph))
+    _raise_rejections(graph, unsettled | find_unknown(graph))
     kind = _find_kind(graph, precision)
     reshape_graph(graph)
     integer_io = _make_io_integer(graph, kind) if io == "integer" else IntegerIo()
     builder = Builder(graph)
-    inputs = describe_float_ports(place_inputs(builder, io), integer_io)
-    raise_rejections(graph, write_nodes(builder))
-    outputs = describe_float_ports(place_outputs(builder, io), integer_io)
+    inputs = _describe_float_ports(place_inputs(builder, io), integer_io)
+    _raise_rejections(graph, write_nodes(builder))
+    outputs = _describe_float_ports(place_outputs(builder, io), integer_io)
     program = builder.program
     program.drop_unused()
     if kind == "half" or precision == "fp16":
@@ -226,7 +226,7 @@ def _as_entry(one: ConvertedPort) -> TrialPort:
     return TrialPort(one.name, one.axes, float(one.scales.scale.flat[0]), int(one.scales.zero_point.flat[0]))
 
 
-def need_litert() -> None:
+def _need_litert() -> None:
     """RuntimeMissing where the package is not installed whose schema the file is written with."""
     from importlib.util import find_spec
 
@@ -316,7 +316,7 @@ def _reject_operator(node: Node) -> OperatorRejected:
     )
 
 
-def raise_rejections(graph: Graph, rejections: Mapping[str, OperatorRejected]) -> None:
+def _raise_rejections(graph: Graph, rejections: Mapping[str, OperatorRejected]) -> None:
     """Raise one error that names every node that stands in the way."""
     if not rejections:
         return
@@ -344,7 +344,7 @@ def _make_io_integer(graph: Graph, kind: Kind) -> IntegerIo:
     return make_io_integer(graph)
 
 
-def describe_float_ports(ends: Sequence[ConvertedPort], integer_io: IntegerIo) -> list[ConvertedPort]:
+def _describe_float_ports(ends: Sequence[ConvertedPort], integer_io: IntegerIo) -> list[ConvertedPort]:
     """The ends of a file whose integers stand for the source's floats, as such."""
     return [
         replace(one, dtype="float32", scales=integer_io.scales[one.name]) if one.name in integer_io.scales else one
@@ -354,7 +354,7 @@ def describe_float_ports(ends: Sequence[ConvertedPort], integer_io: IntegerIo) -
 
 def place_inputs(b: Builder, io: Io) -> list[ConvertedPort]:
     described = []
-    spatial = find_spatial(b.graph) if io != "source" else set()
+    spatial = _find_spatial(b.graph) if io != "source" else set()
     for name in b.graph.inputs:
         shape, dtype = b.shape(name), b.dtype(name)
         if dtype.name not in DTYPES:
@@ -368,7 +368,7 @@ def place_inputs(b: Builder, io: Io) -> list[ConvertedPort]:
     return described
 
 
-def find_spatial(graph: Graph) -> set[str]:
+def _find_spatial(graph: Graph) -> set[str]:
     """The inputs of three axes and more that a spatial operator reads, maybe through some that do not care."""
     readers = graph.consumers()
     found = set()
@@ -404,7 +404,7 @@ def place_outputs(b: Builder, io: Io) -> list[ConvertedPort]:
             tensor = b.take(name, layout)
             check_dtype(b.dtype(name))
         except OperatorRejected as rejection:
-            raise_rejections(b.graph, {name: rejection})
+            _raise_rejections(b.graph, {name: rejection})
             raise
         tensor = _make_own_tensor(b, tensor)
         tensor.name = name

@@ -126,7 +126,7 @@ def _append(head: bytes, buffers: "Sequence[AlignedBuffer]") -> bytes:
     return file.getvalue()
 
 
-def index_tensors(program: Program) -> list[Tensor]:
+def _index_tensors(program: Program) -> list[Tensor]:
     """The tensors in the file's order: inputs first, then as operators use them."""
     order: dict[int, Tensor] = {id(tensor): tensor for tensor in program.inputs.values()}
     for operator in program.operators:
@@ -144,7 +144,7 @@ class AlignedBuffer:
     def __init__(self, data: Array | None) -> None:
         self.data = data
         self.field = 0
-        self.bytes = 0 if data is None else count_bytes(data)
+        self.bytes = 0 if data is None else _count_bytes(data)
 
     def Pack(self, builder: Any) -> Any:  # the name that the generated classes call
         builder.StartObject(BUFFER_FIELDS)
@@ -154,7 +154,7 @@ class AlignedBuffer:
         return builder.EndObject()
 
 
-def count_bytes(data: Array) -> int:
+def _count_bytes(data: Array) -> int:
     return -(-data.size // 2) if data.dtype.name == "int4" else data.nbytes
 
 
@@ -185,10 +185,10 @@ class _Tables:
         }
 
     def make_model(self, program: Program) -> Any:
-        tensors = index_tensors(program)
+        tensors = _index_tensors(program)
         index = {id(tensor): position for position, tensor in enumerate(tensors)}
         buffers = [AlignedBuffer(None)]
-        codes = sorted({(operator.code, find_version(operator)) for operator in program.operators})
+        codes = sorted({(operator.code, _find_version(operator)) for operator in program.operators})
         graph = self.schema.SubGraphT()
         graph.name = "main"
         graph.tensors = [self._make_tensor(tensor, buffers, name) for tensor, name in _name_uniquely(tensors)]
@@ -249,7 +249,7 @@ class _Tables:
 
     def _make_operator(self, operator: Operator, codes: Sequence[tuple[str, int]], index: Mapping[int, int]) -> Any:
         made = self.schema.OperatorT()
-        made.opcodeIndex = codes.index((operator.code, find_version(operator)))
+        made.opcodeIndex = codes.index((operator.code, _find_version(operator)))
         made.inputs = np.asarray([-1 if t is None else index[id(t)] for t in operator.inputs], np.int32)
         made.outputs = np.asarray([index[id(t)] for t in operator.outputs], np.int32)
         if operator.code not in PLAIN or operator.options:
@@ -287,7 +287,7 @@ class _Tables:
         return made
 
 
-def find_version(operator: Operator) -> int:
+def _find_version(operator: Operator) -> int:
     """The version of the operator's kernel that the file asks for."""
     first = next((tensor for tensor in operator.inputs if tensor is not None), None)
     if first is not None and first.dtype == np.float16:

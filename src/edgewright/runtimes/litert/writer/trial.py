@@ -71,15 +71,15 @@ def main() -> None:
     os.dup2(2, 1)  # what native code prints does not reach the answer
     die_with_parent()
     request = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=TrialRequest)
-    limit_memory(request.most_bytes)
+    _limit_memory(request.most_bytes)
     os.write(channel, b"source\n")
-    expected, unknown = run_source(request)
+    expected, unknown = _run_source(request)
     os.write(channel, b"file\n")
-    os.write(channel, msgspec.json.encode(try_file(request, expected, unknown)) + b"\n")
+    os.write(channel, msgspec.json.encode(_try_file(request, expected, unknown)) + b"\n")
     os._exit(0)  # libraries that stumble while they are unloaded do not matter here
 
 
-def limit_memory(most: int) -> None:
+def _limit_memory(most: int) -> None:
     try:
         import resource
     except ImportError:  # Windows
@@ -91,7 +91,7 @@ def limit_memory(most: int) -> None:
 Run = tuple[Mapping[str, Array], Mapping[str, Array]]
 
 
-def run_source(request: TrialRequest) -> tuple[list[Run], str]:
+def _run_source(request: TrialRequest) -> tuple[list[Run], str]:
     """Inputs and outputs of the source for each seed; or why ONNX Runtime does not run it."""
     if not request.source:
         return [], ""
@@ -105,45 +105,45 @@ def run_source(request: TrialRequest) -> tuple[list[Run], str]:
         options.graph_optimization_level = level
         session = onnxruntime.InferenceSession(request.source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # it has no class of errors of its own
-        return [], shorten_text(str(error))
-    return run_seeds(session, request)
+        return [], _shorten_text(str(error))
+    return _run_seeds(session, request)
 
 
-def run_seeds(session: Any, request: TrialRequest) -> tuple[list[Run], str]:
+def _run_seeds(session: Any, request: TrialRequest) -> tuple[list[Run], str]:
     names, reason = [entry.name for entry in request.outputs], ""
     for largest in LARGEST_INTEGERS:
         runs: list[Run] = []
         try:
-            for seed in SEEDS if has_integers(session) else SEEDS[:1]:
-                feeds = make_feeds(session, request, seed, largest)
+            for seed in SEEDS if _has_integers(session) else SEEDS[:1]:
+                feeds = _make_feeds(session, request, seed, largest)
                 runs.append((feeds, dict(zip(names, session.run(names, feeds), strict=True))))
         except Exception as error:
-            reason = shorten_text(str(error))
+            reason = _shorten_text(str(error))
         else:
             return runs, ""
     return [], reason
 
 
-def has_integers(session: Any) -> bool:
+def _has_integers(session: Any) -> bool:
     return any("float" not in value.type for value in session.get_outputs())
 
 
 KINDS = {"float": "float32", "double": "float64"}
 
 
-def make_feeds(session: Any, request: TrialRequest, seed: int, largest: int) -> dict[str, Array]:
+def _make_feeds(session: Any, request: TrialRequest, seed: int, largest: int) -> dict[str, Array]:
     """Seeded inputs of the source: floats of −1 to 1, bytes over their whole range, other integers from 0 on."""
     random = np.random.default_rng(seed)
     kinds = {value.name: value.type[len("tensor(") : -1] for value in session.get_inputs()}
     feeds: dict[str, Array] = {}
-    shapes = read_shapes(request)
+    shapes = _read_shapes(request)
     for entry in request.inputs:
         dtype = np.dtype(KINDS.get(kinds[entry.name], kinds[entry.name]).replace("float16", "f2"))
-        feeds[entry.name] = draw(random, dtype, shapes[entry.name], largest)
+        feeds[entry.name] = _draw(random, dtype, shapes[entry.name], largest)
     return feeds
 
 
-def draw(random: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ...], largest: int) -> Array:
+def _draw(random: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ...], largest: int) -> Array:
     if dtype.kind == "f":
         return random.uniform(-1, 1, shape).astype(dtype)
     if dtype.itemsize == 1 and dtype.kind in "iu" and largest > 1:
@@ -152,7 +152,7 @@ def draw(random: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ..
     return random.integers(0, largest, shape).astype(dtype)
 
 
-def read_shapes(request: TrialRequest) -> dict[str, tuple[int, ...]]:
+def _read_shapes(request: TrialRequest) -> dict[str, tuple[int, ...]]:
     """The source's shapes, from the file's."""
     from edgewright.formats.tflite.reader import read_signature
 
@@ -164,7 +164,7 @@ def read_shapes(request: TrialRequest) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def try_file(request: TrialRequest, expected: list[Run], unknown: str) -> TrialReport:
+def _try_file(request: TrialRequest, expected: list[Run], unknown: str) -> TrialReport:
     try:
         runner = FileRunner(request)
         if not expected:
@@ -173,7 +173,7 @@ def try_file(request: TrialRequest, expected: list[Run], unknown: str) -> TrialR
         differences = []
         for feeds, outputs in expected:
             made = runner.run(feeds)
-            found = tuple(compare(entry.name, outputs[entry.name], made[entry.name]) for entry in request.outputs)
+            found = tuple(_compare(entry.name, outputs[entry.name], made[entry.name]) for entry in request.outputs)
             differences.append(found)
             if all(one.is_float or one.differing <= MAX_DIFFERING_SHARE for one in found):
                 break
@@ -200,7 +200,7 @@ class FileRunner:
         for entry in self.request.inputs:
             detail = details[self.places["inputs"][entry.name]]
             array = np.ones(detail["shape"]) if feeds is None else np.transpose(feeds[entry.name], entry.axes)
-            array = store(array, entry, detail["dtype"])
+            array = _store(array, entry, detail["dtype"])
             self.interpreter.set_tensor(detail["index"], np.ascontiguousarray(array.astype(detail["dtype"])))
         self.interpreter.invoke()
         made = {}
@@ -209,11 +209,11 @@ class FileRunner:
             array = self.interpreter.get_tensor(index)
             if array.shape != self.shapes[index]:
                 raise ValueError(f"output '{entry.name}' of {self.shapes[index]} became {array.shape}")
-            made[entry.name] = np.transpose(real(array, entry), np.argsort(entry.axes))
+            made[entry.name] = np.transpose(_real(array, entry), np.argsort(entry.axes))
         return made
 
 
-def store(array: Array, entry: TrialPort, dtype: Any) -> Array:
+def _store(array: Array, entry: TrialPort, dtype: Any) -> Array:
     """Floats as the integers that the file takes; others as they are."""
     if not entry.scale:
         return array
@@ -222,11 +222,11 @@ def store(array: Array, entry: TrialPort, dtype: Any) -> Array:
     return np.clip(whole, limits.min, limits.max)
 
 
-def real(array: Array, entry: TrialPort) -> Array:
+def _real(array: Array, entry: TrialPort) -> Array:
     return (array.astype(np.float32) - np.float32(entry.zero)) * np.float32(entry.scale) if entry.scale else array
 
 
-def compare(name: str, expected: Array, made: Array) -> OutputDifference:
+def _compare(name: str, expected: Array, made: Array) -> OutputDifference:
     if expected.shape != made.shape:
         raise ValueError(f"output '{name}' has shape {made.shape}, the source's is {expected.shape}")
     a, b = np.asarray(expected, np.float64), np.asarray(made, np.float64)
@@ -245,7 +245,7 @@ def compare(name: str, expected: Array, made: Array) -> OutputDifference:
     )
 
 
-def shorten_text(text: str) -> str:
+def _shorten_text(text: str) -> str:
     return " ".join(text.split())[:300]
 
 

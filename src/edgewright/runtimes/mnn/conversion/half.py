@@ -27,11 +27,11 @@ def fold_batch_norms(graph: Any) -> None:
     producer = {name: node for node in graph.node for name in node.output}
     for norm in [node for node in graph.node if node.op_type == "BatchNormalization"]:
         conv = producer.get(norm.input[0])
-        if conv is not None and can_fold(conv, norm, uses, constants):
-            fold(graph, conv, norm, constants)
+        if conv is not None and _can_fold(conv, norm, uses, constants):
+            _fold(graph, conv, norm, constants)
 
 
-def can_fold(conv: Any, norm: Any, uses: Counter[str], constants: dict[str, Any]) -> bool:
+def _can_fold(conv: Any, norm: Any, uses: Counter[str], constants: dict[str, Any]) -> bool:
     groups = read_attribute(conv, "group", 1)
     return (
         conv.op_type in CONVOLUTIONS
@@ -42,7 +42,7 @@ def can_fold(conv: Any, norm: Any, uses: Counter[str], constants: dict[str, Any]
     )
 
 
-def fold(graph: Any, conv: Any, norm: Any, constants: dict[str, Any]) -> None:
+def _fold(graph: Any, conv: Any, norm: Any, constants: dict[str, Any]) -> None:
     """`scale × (conv − mean) / √(variance + ε) + shift` as new weights and a new bias."""
     from onnx import numpy_helper
 
@@ -56,14 +56,14 @@ def fold(graph: Any, conv: Any, norm: Any, constants: dict[str, Any]) -> None:
     has_bias = len(conv.input) > BIAS and conv.input[BIAS]
     bias = numpy_helper.to_array(constants[conv.input[BIAS]]).astype(np.float64) if has_bias else 0.0
     result = norm.output[0]
-    names = [add_constant(graph, f"{result}.weight", weight * factor.reshape(sizes), constants)]
-    names.append(add_constant(graph, f"{result}.bias", (bias - mean) * factor + shift, constants))
+    names = [_add_constant(graph, f"{result}.weight", weight * factor.reshape(sizes), constants)]
+    names.append(_add_constant(graph, f"{result}.bias", (bias - mean) * factor + shift, constants))
     conv.input[:] = [conv.input[0], *names]
     conv.output[:] = [result]
     graph.node.remove(norm)
 
 
-def add_constant(graph: Any, name: str, array: Array, constants: dict[str, Any]) -> str:
+def _add_constant(graph: Any, name: str, array: Array, constants: dict[str, Any]) -> str:
     """The name under which it was added: one that is free."""
     from onnx import numpy_helper
 
@@ -79,14 +79,14 @@ def round_weights(graph: Any) -> None:
     """Round what MNN stores in half precision: all float32 constants but biases and the numbers of normalisations."""
     from onnx import TensorProto, numpy_helper
 
-    kept = {name for node in graph.node for name in find_unrounded_inputs(node)}
+    kept = {name for node in graph.node for name in _find_unrounded_inputs(node)}
     for tensor in graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and tensor.name not in kept:
             array = np.clip(numpy_helper.to_array(tensor), -LARGEST, LARGEST)
             tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float16).astype(np.float32), tensor.name))
 
 
-def find_unrounded_inputs(node: Any) -> list[str]:
+def _find_unrounded_inputs(node: Any) -> list[str]:
     if node.op_type in NORMS:
         return list(node.input[1:])
     return list(node.input[BIAS:]) if node.op_type in (*CONVOLUTIONS, "Gemm") else []

@@ -59,16 +59,16 @@ class MnnInt8Layer(NamedTuple):
 def find_layers(extracted: ExtractedFloatModel) -> tuple[list[MnnInt8Layer], dict[str, str]]:
     """The layers that MNN can hold in INT8, and by the names of the other quantised ones why it cannot."""
     layers, left = [], {}
-    readers = find_readers(extracted.model.graph)
+    readers = _find_readers(extracted.model.graph)
     constants = {tensor.name: tuple(tensor.dims) for tensor in extracted.model.graph.initializer}
-    ranks = find_ranks(extracted.model.graph)
+    ranks = _find_ranks(extracted.model.graph)
     for node, given, quant_params in iterate_quantized_layers(extracted):
-        tensors = follow_bounds(node.output[0], readers)
+        tensors = _follow_bounds(node.output[0], readers)
         output_params = next(
             (extracted.output_params[name] for name in reversed(tensors) if name in extracted.output_params), None
         )
-        scales = broadcast_scales(node, given)
-        if why := find_reason(node, given, scales, output_params) or find_odd_product(node, given, constants, ranks):
+        scales = _broadcast_scales(node, given)
+        if why := _find_reason(node, given, scales, output_params) or _find_odd_product(node, given, constants, ranks):
             left[node.name] = why
         elif output_params is not None and scales is not None:
             least = int(given.values.min())
@@ -77,7 +77,9 @@ def find_layers(extracted: ExtractedFloatModel) -> tuple[list[MnnInt8Layer], dic
     return layers, left
 
 
-def find_reason(node: Any, given: QdqWeights, scales: Array | None, output_params: ActivationQuantParams | None) -> str:
+def _find_reason(
+    node: Any, given: QdqWeights, scales: Array | None, output_params: ActivationQuantParams | None
+) -> str:
     if node.op_type == "ConvTranspose":
         return "MNN's converter takes scales for convolutions alone"
     if given.values.dtype != np.int8 or bool(given.zeros.any()):
@@ -87,7 +89,7 @@ def find_reason(node: Any, given: QdqWeights, scales: Array | None, output_param
     return "nothing rounds what it makes, and MNN's INT8 layers make integers" if output_params is None else ""
 
 
-def find_odd_product(
+def _find_odd_product(
     node: Any, given: QdqWeights, constants: Mapping[str, tuple[int, ...]], ranks: Mapping[str, int]
 ) -> str:
     """Why a product is no convolution of one place; empty where it is one, and for what is no product."""
@@ -105,13 +107,13 @@ def find_odd_product(
     return ""
 
 
-def find_ranks(graph: Any) -> dict[str, int]:
+def _find_ranks(graph: Any) -> dict[str, int]:
     """The number of axes of tensors whose sizes are all known."""
     values = ((value.name, value.type.tensor_type.shape.dim) for value in (*graph.value_info, *graph.output))
     return {name: len(dims) for name, dims in values if all(dim.dim_value > 0 for dim in dims)}
 
 
-def find_readers(graph: Any) -> Mapping[str, Sequence[Any]]:
+def _find_readers(graph: Any) -> Mapping[str, Sequence[Any]]:
     readers: dict[str, list[Any]] = {}
     for node in graph.node:
         for name in node.input:
@@ -119,7 +121,7 @@ def find_readers(graph: Any) -> Mapping[str, Sequence[Any]]:
     return readers
 
 
-def follow_bounds(tensor: str, readers: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
+def _follow_bounds(tensor: str, readers: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
     """The tensor, and those behind it up to the end of a chain of Relu and Clip."""
     found = [tensor]
     while (after := readers.get(found[-1], ())) and len(after) == 1 and after[0].op_type in BOUNDS:
@@ -127,7 +129,7 @@ def follow_bounds(tensor: str, readers: Mapping[str, Sequence[Any]]) -> tuple[st
     return tuple(found)
 
 
-def broadcast_scales(node: Any, given: QdqWeights) -> Array | None:
+def _broadcast_scales(node: Any, given: QdqWeights) -> Array | None:
     """One scale for each output."""
     transposed = node.op_type == "MatMul" or not any(one.name == "transB" and one.i for one in node.attribute)
     axis = 0 if node.op_type == "Conv" or not transposed else given.values.ndim - 1
@@ -140,36 +142,36 @@ def broadcast_scales(node: Any, given: QdqWeights) -> Array | None:
 def write_parameters(layers: Iterable[MnnInt8Layer], path: Path) -> None:
     """The file of compression parameters."""
     named = [(layer, name + suffix) for layer in layers for name in layer.tensors for suffix in SUFFIXES]
-    entries = b"".join(block(LAYERS, write_layer(layer, name)) for layer, name in named)
-    path.write_bytes(block(VERSION, OWN_VERSION.encode()) + block(ALGORITHMS, block(QUANTIZED_FIELD, entries)))
+    entries = b"".join(_block(LAYERS, _write_layer(layer, name)) for layer, name in named)
+    path.write_bytes(_block(VERSION, OWN_VERSION.encode()) + _block(ALGORITHMS, _block(QUANTIZED_FIELD, entries)))
 
 
-def write_layer(layer: MnnInt8Layer, output: str) -> bytes:
-    weights = block(NAME, layer.weights.encode()) + b"".join(real(SCALES, float(one)) for one in layer.scales)
-    weights += encode_integer(WEIGHTS_LOW, min(layer.least, -127)) + encode_integer(WEIGHTS_HIGH, 127)
+def _write_layer(layer: MnnInt8Layer, output: str) -> bytes:
+    weights = _block(NAME, layer.weights.encode()) + b"".join(_real(SCALES, float(one)) for one in layer.scales)
+    weights += _encode_integer(WEIGHTS_LOW, min(layer.least, -127)) + _encode_integer(WEIGHTS_HIGH, 127)
     made = [
-        (INPUTS, encode_quant_params(layer.source, layer.input_params)),
+        (INPUTS, _encode_quant_params(layer.source, layer.input_params)),
         (WEIGHTS, weights),
-        (OUTPUTS, encode_quant_params(output, layer.output_params)),
+        (OUTPUTS, _encode_quant_params(output, layer.output_params)),
     ]
-    return b"".join(block(number, body) for number, body in made)
+    return b"".join(_block(number, body) for number, body in made)
 
 
-def encode_quant_params(name: str, quant_params: ActivationQuantParams) -> bytes:
+def _encode_quant_params(name: str, quant_params: ActivationQuantParams) -> bytes:
     signed = quant_params.signed()
-    numbers = encode_integer(ZERO, signed.zero) + encode_integer(LOW, signed.low) + encode_integer(HIGH, signed.high)
-    return block(NAME, name.encode()) + real(SCALES, signed.scale) + numbers
+    numbers = _encode_integer(ZERO, signed.zero) + _encode_integer(LOW, signed.low) + _encode_integer(HIGH, signed.high)
+    return _block(NAME, name.encode()) + _real(SCALES, signed.scale) + numbers
 
 
-def block(number: int, body: bytes) -> bytes:
+def _block(number: int, body: bytes) -> bytes:
     return encode_varint(number << 3 | LENGTH) + encode_varint(len(body)) + body
 
 
-def encode_integer(number: int, value: int) -> bytes:
+def _encode_integer(number: int, value: int) -> bytes:
     return encode_varint(number << 3 | VARINT) + encode_varint(value % NEGATIVE)
 
 
-def real(number: int, value: float) -> bytes:
+def _real(number: int, value: float) -> bytes:
     return encode_varint(number << 3 | FIXED32) + struct.pack("<f", value)
 
 
@@ -177,12 +179,12 @@ def find_quantized_layers(path: Path, layers: Sequence[MnnInt8Layer]) -> set[str
     """The nodes of the layers that the converter did make INT8, as its file tells."""
     net = FlatbufferTable.root(path.read_bytes())
     tensors = net.texts(NET_TENSORS)
-    made = {tensors[i] for table in net.tables(NET_OPS) if is_quantized(table) for i in table.numbers(OP_OUTPUTS)}
+    made = {tensors[i] for table in net.tables(NET_OPS) if _is_quantized(table) for i in table.numbers(OP_OUTPUTS)}
     made |= {name.removesuffix(suffix) for name in made for suffix in SUFFIXES}
     return {layer.node for layer in layers if made.intersection(layer.tensors)}
 
 
-def is_quantized(table: FlatbufferTable) -> bool:
+def _is_quantized(table: FlatbufferTable) -> bool:
     main = table.table(OP_MAIN) if table.number(OP_TYPE) in CONVOLUTIONS else None
     return main is not None and bool(main.find(SYMMETRIC))
 

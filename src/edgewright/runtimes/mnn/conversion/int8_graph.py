@@ -22,24 +22,24 @@ def prepare_int8_graph(extracted: ExtractedFloatModel, layers: Sequence[MnnInt8L
 
     model = ModelProto()
     model.CopyFrom(extracted.model)
-    remove_redundant_bounds(model.graph, layers)
-    keep_pools_in_float(model.graph, extracted.output_params)
-    convert_products(model.graph, {layer.node for layer in layers})
+    _remove_redundant_bounds(model.graph, layers)
+    _keep_pools_in_float(model.graph, extracted.output_params)
+    _convert_products(model.graph, {layer.node for layer in layers})
     return model
 
 
-def remove_redundant_bounds(graph: Any, layers: Iterable[MnnInt8Layer]) -> None:
+def _remove_redundant_bounds(graph: Any, layers: Iterable[MnnInt8Layer]) -> None:
     """Leave out the bounds that INT8 layers keep by themselves, since their integers end there."""
     producers = {name: node for node in graph.node for name in node.output}
     graph_outputs = {value.name for value in graph.output}
     for layer in layers:
         inner, *behind = layer.tensors
-        if behind and inner not in graph_outputs and is_own_bound(producers[behind[0]], layer.output_params, graph):
+        if behind and inner not in graph_outputs and _is_own_bound(producers[behind[0]], layer.output_params, graph):
             producers[inner].output[0] = behind[0]
             graph.node.remove(producers[behind[0]])
 
 
-def is_own_bound(node: Any, quant_params: ActivationQuantParams, graph: Any) -> bool:
+def _is_own_bound(node: Any, quant_params: ActivationQuantParams, graph: Any) -> bool:
     """Whether a Clip ends where the grid does."""
     from onnx import numpy_helper
 
@@ -50,7 +50,7 @@ def is_own_bound(node: Any, quant_params: ActivationQuantParams, graph: Any) -> 
     return len(given) == 2 and bool(np.allclose(given, (quant_params.floor, quant_params.ceiling)))
 
 
-def keep_pools_in_float(graph: Any, output_params: Mapping[str, ActivationQuantParams]) -> None:
+def _keep_pools_in_float(graph: Any, output_params: Mapping[str, ActivationQuantParams]) -> None:
     """Take the maximum with the grid's own end in front of each pool of a rounded tensor, and behind it.
 
     That changes no value. But MNN hands grids on through pools, and also through a Clip, from either side; through a
@@ -65,14 +65,14 @@ def keep_pools_in_float(graph: Any, output_params: Mapping[str, ActivationQuantP
         source, result = node.input[0], node.output[0]
         node.input[0], node.output[0] = f"{result}__before", f"{result}__behind"
         nodes += [
-            at_least(graph, source, node.input[0], quant_params.floor),
+            _at_least(graph, source, node.input[0], quant_params.floor),
             node,
-            at_least(graph, node.output[0], result, quant_params.floor),
+            _at_least(graph, node.output[0], result, quant_params.floor),
         ]
-    rewrite(graph, nodes)
+    _rewrite(graph, nodes)
 
 
-def at_least(graph: Any, source: str, result: str, least: float) -> Any:
+def _at_least(graph: Any, source: str, result: str, least: float) -> Any:
     from onnx import helper, numpy_helper
 
     name = f"{result}__least"
@@ -80,18 +80,18 @@ def at_least(graph: Any, source: str, result: str, least: float) -> Any:
     return helper.make_node("Max", [source, name], [result], name=f"{result}__bound")
 
 
-def convert_products(graph: Any, quantized: Iterable[str]) -> None:
+def _convert_products(graph: Any, quantized: Iterable[str]) -> None:
     """Write each quantised product with a matrix as a convolution of one place, which is what MNN makes of it too."""
     names = set(quantized)
-    sizes = {value.name: read_sizes(value) for value in (*graph.value_info, *graph.output)}
+    sizes = {value.name: _read_sizes(value) for value in (*graph.value_info, *graph.output)}
     nodes = []
     for node in graph.node:
         transposed = node.op_type in PRODUCTS and node.name in names
-        nodes += as_convolution(graph, node, sizes.get(node.output[0], ())) if transposed else [node]
-    rewrite(graph, nodes)
+        nodes += _as_convolution(graph, node, sizes.get(node.output[0], ())) if transposed else [node]
+    _rewrite(graph, nodes)
 
 
-def as_convolution(graph: Any, node: Any, sizes: Sequence[int]) -> list[Any]:
+def _as_convolution(graph: Any, node: Any, sizes: Sequence[int]) -> list[Any]:
     from onnx import helper, numpy_helper
 
     result, held = node.output[0], next(one for one in graph.initializer if one.name == node.input[1])
@@ -114,13 +114,13 @@ def as_convolution(graph: Any, node: Any, sizes: Sequence[int]) -> list[Any]:
     ]
 
 
-def read_sizes(value: Any) -> tuple[int, ...]:
+def _read_sizes(value: Any) -> tuple[int, ...]:
     """The sizes of a tensor; empty where one is not known."""
     dims = value.type.tensor_type.shape.dim
     return tuple(dim.dim_value for dim in dims) if all(dim.dim_value > 0 for dim in dims) else ()
 
 
-def rewrite(graph: Any, nodes: Iterable[Any]) -> None:
+def _rewrite(graph: Any, nodes: Iterable[Any]) -> None:
     copies = [type(node).FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(copies)

@@ -14,7 +14,7 @@ EXPANDED_OPS = ("Attention", "GroupNormalization", "Mish", "RMSNormalization", "
 def normalize_model(model: Any, precision: Precision) -> Any:
     """The model as the converter shall have it, with its shapes inferred. NotConvertible names what MNN gets wrong."""
     reject_nodes(model.graph)
-    model = infer_shapes(expand_functions(model))
+    model = infer_shapes(_expand_functions(model))
     rewrite_nodes(model)
     if precision == "fp16":
         from edgewright.runtimes.mnn.conversion.half import fold_batch_norms, round_weights
@@ -24,7 +24,7 @@ def normalize_model(model: Any, precision: Precision) -> Any:
     return model
 
 
-def expand_functions(model: Any) -> Any:
+def _expand_functions(model: Any) -> Any:
     """The model with ONNX's own definition in the place of each operator that MNN does not know and that has one."""
     from onnx import inliner
     from onnx.helper import make_tensor_value_info

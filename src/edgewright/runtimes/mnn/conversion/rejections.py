@@ -21,44 +21,44 @@ RejectionRule = Callable[[Any], str]
 
 def reject_nodes(graph: Any) -> None:
     """NotConvertible with a line for each node that MNN would compute otherwise than ONNX means it."""
-    found = [(node, reason) for node in graph.node if (reason := find_reason(node))]
+    found = [(node, reason) for node in graph.node if (reason := _find_reason(node))]
     if found:
         lines = [f"{node.op_type} (node {node.name}): MNN {reason}" for node, reason in found[:10]]
         raise NotConvertible("\n".join(lines), "export the model without these, or compile for another runtime")
 
 
-def find_reason(node: Any) -> str:
+def _find_reason(node: Any) -> str:
     refuse = REJECTION_RULES.get(node.op_type)
     return refuse(node) if refuse and not node.domain else ""
 
 
-def reject_control_flow(node: Any) -> str:
+def _reject_control_flow(node: Any) -> str:
     return "runs no branches or loops in its interpreter"
 
 
-def reject_last_index(node: Any) -> str:
+def _reject_last_index(node: Any) -> str:
     return "gives the first of equal values" if read_attribute(node, "select_last_index", 0) else ""
 
 
-def reject_grid_sample(node: Any) -> str:
+def _reject_grid_sample(node: Any) -> str:
     reflects = read_attribute(node, "padding_mode", b"zeros") == b"reflection"
     cubic = b"cubic" in read_attribute(node, "mode", b"linear")
     return "has no cubic interpolation and no reflection there" if reflects or cubic else ""
 
 
-def reject_pool(node: Any) -> str:
+def _reject_pool(node: Any) -> str:
     if node.op_type == "MaxPool" and len(node.output) > 1 and node.output[1]:
         return "gives no indices"
     return "leaves no gaps (dilations)" if max(read_attribute(node, "dilations", None) or [1]) > 1 else ""
 
 
-def reject_recurrent(node: Any) -> str:
+def _reject_recurrent(node: Any) -> str:
     if len(node.input) > LENGTHS and node.input[LENGTHS]:
         return "takes no lengths of sequences"
     return "wants the time on the first axis" if read_attribute(node, "layout", 0) else ""
 
 
-def reject_resize(node: Any) -> str:
+def _reject_resize(node: Any) -> str:
     mode = read_attribute(node, "mode", b"nearest")
     if mode == b"cubic" or read_attribute(node, "antialias", 0):
         return "has other cubic weights, and no antialiasing"
@@ -69,26 +69,26 @@ def reject_resize(node: Any) -> str:
     )
 
 
-def reject_scatter_reduction(node: Any) -> str:
+def _reject_scatter_reduction(node: Any) -> str:
     return "replaces values and does not combine them" if read_attribute(node, "reduction", b"none") != b"none" else ""
 
 
-def reject_max_roi_align(node: Any) -> str:
+def _reject_max_roi_align(node: Any) -> str:
     return "interpolates before it takes the maximum" if read_attribute(node, "mode", b"avg") == b"max" else ""
 
 
-def reject_shrink(node: Any) -> str:
+def _reject_shrink(node: Any) -> str:
     return "loses negative values"
 
 
 REJECTION_RULES: Mapping[str, RejectionRule] = {
-    **dict.fromkeys(CONTROL_FLOW, reject_control_flow),
-    **dict.fromkeys(("ArgMax", "ArgMin"), reject_last_index),
-    **dict.fromkeys(POOLS, reject_pool),
-    **dict.fromkeys(RECURRENT, reject_recurrent),
-    **dict.fromkeys(("ScatterElements", "ScatterND"), reject_scatter_reduction),
-    "GridSample": reject_grid_sample,
-    "Resize": reject_resize,
-    "RoiAlign": reject_max_roi_align,
-    "Shrink": reject_shrink,
+    **dict.fromkeys(CONTROL_FLOW, _reject_control_flow),
+    **dict.fromkeys(("ArgMax", "ArgMin"), _reject_last_index),
+    **dict.fromkeys(POOLS, _reject_pool),
+    **dict.fromkeys(RECURRENT, _reject_recurrent),
+    **dict.fromkeys(("ScatterElements", "ScatterND"), _reject_scatter_reduction),
+    "GridSample": _reject_grid_sample,
+    "Resize": _reject_resize,
+    "RoiAlign": _reject_max_roi_align,
+    "Shrink": _reject_shrink,
 }

@@ -43,20 +43,20 @@ def rewrite_nodes(model: Any) -> None:
     graph = model.graph
     opset = max((one.version for one in model.opset_import if not one.domain), default=SOFTMAX_ON_LAST)
     known = ModelFacts(read_constants(graph), read_shapes(graph), opset)
-    changes = [(node, find_change(node, known)) for node in graph.node]
+    changes = [(node, _find_change(node, known)) for node in graph.node]
     del graph.node[:]
     for node, change in changes:
         graph.node.extend(change.nodes if change else [node])
         graph.initializer.extend(change.constants if change else [])
 
 
-def find_change(node: Any, known: ModelFacts) -> ReplacementNodes | None:
-    complete_window(node, known)
+def _find_change(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+    _complete_window(node, known)
     rewrite = REWRITES.get(node.op_type)
     return rewrite(node, known) if rewrite and not node.domain else None
 
 
-def complete_window(node: Any, known: ModelFacts) -> None:
+def _complete_window(node: Any, known: ModelFacts) -> None:
     """Write out strides and padding. MNN takes no strides of a pool for 0, and mistakes some automatic padding."""
     kernel = read_attribute(node, "kernel_shape", None)
     if node.op_type not in WINDOWED or not kernel:
@@ -67,12 +67,12 @@ def complete_window(node: Any, known: ModelFacts) -> None:
     rule = read_attribute(node, "auto_pad", b"NOTSET")
     if rule in (b"SAME_LOWER", b"SAME_UPPER") and shape:
         dilations = read_attribute(node, "dilations", None) or [1] * len(kernel)
-        small, large = pad_same(shape[2:], kernel, strides, dilations)
+        small, large = _pad_same(shape[2:], kernel, strides, dilations)
         write_attribute(node, "auto_pad", "NOTSET")
         write_attribute(node, "pads", [*large, *small] if rule == b"SAME_LOWER" else [*small, *large])
 
 
-def pad_same(sizes: Sizes, kernel: Sizes, strides: Sizes, dilations: Sizes) -> tuple[list[int], list[int]]:
+def _pad_same(sizes: Sizes, kernel: Sizes, strides: Sizes, dilations: Sizes) -> tuple[list[int], list[int]]:
     """Padding of each axis for an output of ⌈size / stride⌉: of the side that gets less, and of the other one."""
     totals = [
         max((ceil(size / stride) - 1) * stride + (extent - 1) * dilation + 1 - size, 0)
@@ -81,24 +81,24 @@ def pad_same(sizes: Sizes, kernel: Sizes, strides: Sizes, dilations: Sizes) -> t
     return [total // 2 for total in totals], [total - total // 2 for total in totals]
 
 
-def expand_gelu(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def _expand_gelu(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     """`x / 2 · (1 + erf(x / √2))` by its parts: MNN's own Gelu is wrong from the fourth digit on."""
     if read_attribute(node, "approximate", b"none") != b"none":
         return None
     source, result = node.input[0], node.output[0]
     root, half, one = (f"{result}/{part}" for part in ("root", "half", "one"))
-    erf = expand_erf(make(node, "Erf", [f"{result}/scaled"], f"{result}/erf"), known)
+    erf = _expand_erf(_make(node, "Erf", [f"{result}/scaled"], f"{result}/erf"), known)
     nodes = [
-        make(node, "Mul", [source, root], f"{result}/scaled"),
+        _make(node, "Mul", [source, root], f"{result}/scaled"),
         *erf.nodes,
-        make(node, "Add", [f"{result}/erf", one], f"{result}/shifted"),
-        make(node, "Mul", [source, half], f"{result}/halved"),
-        make(node, "Mul", [f"{result}/halved", f"{result}/shifted"], result),
+        _make(node, "Add", [f"{result}/erf", one], f"{result}/shifted"),
+        _make(node, "Mul", [source, half], f"{result}/halved"),
+        _make(node, "Mul", [f"{result}/halved", f"{result}/shifted"], result),
     ]
-    return ReplacementNodes(nodes, [*erf.constants, scalar(root, sqrt(0.5)), scalar(half, 0.5), scalar(one, 1.0)])
+    return ReplacementNodes(nodes, [*erf.constants, _scalar(root, sqrt(0.5)), _scalar(half, 0.5), _scalar(one, 1.0)])
 
 
-def expand_erf(node: Any, known: ModelFacts) -> ReplacementNodes:
+def _expand_erf(node: Any, known: ModelFacts) -> ReplacementNodes:
     """Erf by parts that MNN has vectorised; its own took 31 ns for each number, 25 ms of 37 ms of a ConvNeXt.
 
     Abramowitz and Stegun, Handbook of Mathematical Functions, formula 7.1.26: for x ≥ 0 and t = 1 / (1 + p · x),
@@ -109,7 +109,7 @@ def expand_erf(node: Any, known: ModelFacts) -> ReplacementNodes:
     nodes: list[Any] = []
 
     def then(op: str, inputs: list[str], output: str) -> str:
-        nodes.append(make(node, op, inputs, f"{result}/{output}" if output else result))
+        nodes.append(_make(node, op, inputs, f"{result}/{output}" if output else result))
         return str(nodes[-1].output[0])
 
     size = then("Abs", [source], "size")
@@ -120,86 +120,86 @@ def expand_erf(node: Any, known: ModelFacts) -> ReplacementNodes:
     bell = then("Exp", [then("Neg", [then("Mul", [source, source], "square")], "minus")], "bell")
     rest = then("Sub", [f"{result}/one", then("Mul", [tail, bell], "tail")], "rest")
     then("Mul", [then("Sign", [source], "sign"), rest], "")
-    return ReplacementNodes(nodes, [scalar(f"{result}/{name}", number) for name, number in constants.items()])
+    return ReplacementNodes(nodes, [_scalar(f"{result}/{name}", number) for name, number in constants.items()])
 
 
-def transpose_first_input(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def _transpose_first_input(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     """A Gemm of a transpose as a Transpose and a Gemm: MNN reads the first input as it lies."""
     if not read_attribute(node, "transA", 0):
         return None
     transposed = f"{node.output[0]}/turned"
-    transpose = make(node, "Transpose", [node.input[0]], transposed)
+    transpose = _make(node, "Transpose", [node.input[0]], transposed)
     write_attribute(transpose, "perm", [1, 0])
     write_attribute(node, "transA", 0)
     node.input[0] = transposed
     return ReplacementNodes([transpose, node])
 
 
-def count_from_begin(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def _count_from_begin(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     """Constant indices of elements counted from the axis's begin: MNN reads negative ones as they are."""
     tensor, shape = known.constants.get(node.input[1]), known.shapes.get(node.input[0])
     if tensor is None or shape is None:
         return None
-    indices = to_array(tensor)
+    indices = _to_array(tensor)
     if not (indices < 0).any():
         return None
     size = shape[read_attribute(node, "axis", 0)]
     name = f"{node.output[0]}/indices"
     node.input[1] = name
-    return ReplacementNodes([node], [as_tensor(name, np.where(indices < 0, indices + size, indices))])
+    return ReplacementNodes([node], [_as_tensor(name, np.where(indices < 0, indices + size, indices))])
 
 
-def make_depth_integer(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def _make_depth_integer(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     """A constant depth of OneHot as a whole number: MNN takes the bits of a float for one, and all memory with it."""
     tensor = known.constants.get(node.input[1])
-    if tensor is None or to_array(tensor).dtype.kind != "f":
+    if tensor is None or _to_array(tensor).dtype.kind != "f":
         return None
     name = f"{node.output[0]}/depth"
     node.input[1] = name
-    return ReplacementNodes([node], [as_tensor(name, to_array(tensor).astype(np.int64))])
+    return ReplacementNodes([node], [_as_tensor(name, _to_array(tensor).astype(np.int64))])
 
 
-def expand_reduction(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def _expand_reduction(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     """Norms and logarithms of sums by their parts: MNN reduces all axes where they come as an input."""
     if len(node.input) < 2 or not node.input[1]:
         return None
     source, result = node.input[0], node.output[0]
     before, behind = REDUCTIONS[node.op_type]
     operands = {"": [], "Abs": [source], "Mul": [source, source]}[before]
-    nodes = [make(node, before, operands, f"{result}/before")] if before else []
-    summed = make(node, "ReduceSum", [nodes[0].output[0] if nodes else source, node.input[1]], f"{result}/sum")
+    nodes = [_make(node, before, operands, f"{result}/before")] if before else []
+    summed = _make(node, "ReduceSum", [nodes[0].output[0] if nodes else source, node.input[1]], f"{result}/sum")
     for name, default in (("keepdims", 1), ("noop_with_empty_axes", 0)):
         write_attribute(summed, name, read_attribute(node, name, default))
     if not behind:
         summed.output[0] = result
-    return ReplacementNodes([*nodes, summed, *([make(node, behind, [summed.output[0]], result)] if behind else [])])
+    return ReplacementNodes([*nodes, summed, *([_make(node, behind, [summed.output[0]], result)] if behind else [])])
 
 
-def write_axis(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def _write_axis(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     """The axis that a softmax has by default: without it the converter reads one from memory that nobody wrote."""
     if read_attribute(node, "axis", None) is None:
         write_attribute(node, "axis", -1 if known.opset >= SOFTMAX_ON_LAST else 1)
     return None
 
 
-def write_value(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def _write_value(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     """The zero that ConstantOfShape is of by default: the converter would read a value that nobody wrote."""
     if read_attribute(node, "value", None) is None:
-        write_attribute(node, "value", as_tensor("", np.zeros(1, np.float32)))
+        write_attribute(node, "value", _as_tensor("", np.zeros(1, np.float32)))
     return None
 
 
-def raise_to_float(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def _raise_to_float(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     """A constant whole exponent as a float: MNN's Pow wants both of one type."""
     tensor = known.constants.get(node.input[1])
-    if tensor is None or to_array(tensor).dtype.kind != "i":
+    if tensor is None or _to_array(tensor).dtype.kind != "i":
         return None
     name = f"{node.output[0]}/exponent"
     node.input[1] = name
-    return ReplacementNodes([node], [as_tensor(name, to_array(tensor).astype(np.float32))])
+    return ReplacementNodes([node], [_as_tensor(name, _to_array(tensor).astype(np.float32))])
 
 
-def pad_all_axes(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def _pad_all_axes(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     """Constant pads of some axes as pads of all: MNN does not read which axes are meant."""
     if len(node.input) <= PAD_AXES or not node.input[PAD_AXES]:
         return None
@@ -207,17 +207,17 @@ def pad_all_axes(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     pads, axes = (known.constants.get(node.input[i]) for i in (1, PAD_AXES))
     if shape is None or pads is None or axes is None:
         return None
-    begins, ends = to_array(pads).reshape(2, -1)
+    begins, ends = _to_array(pads).reshape(2, -1)
     every = np.zeros((2, len(shape)), np.int64)
-    for axis, begin, end in zip(to_array(axes), begins, ends, strict=True):
+    for axis, begin, end in zip(_to_array(axes), begins, ends, strict=True):
         every[:, axis] = begin, end
     name = f"{node.output[0]}/pads"
     node.input[1] = name
     del node.input[PAD_AXES]
-    return ReplacementNodes([node], [as_tensor(name, every.reshape(-1))])
+    return ReplacementNodes([node], [_as_tensor(name, every.reshape(-1))])
 
 
-def run_forward(node: Any, known: ModelFacts) -> ReplacementNodes | None:
+def _run_forward(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     """A recurrent node as MNN's are: with a name for its first output, which it would take for one left out."""
     if node.output and not node.output[0]:
         node.output[0] = f"{node.name}/Y"
@@ -226,55 +226,55 @@ def run_forward(node: Any, known: ModelFacts) -> ReplacementNodes | None:
     if shape is None:
         return None
     if direction == b"reverse":
-        return reverse_twice(node, shape[0])
+        return _reverse_twice(node, shape[0])
     if direction == b"bidirectional" and node.op_type == "GRU" and len(node.output) > 1 and node.output[1]:
-        return gather_last(node, shape[0])
+        return _gather_last(node, shape[0])
     return None
 
 
-def reverse_twice(node: Any, steps: int) -> ReplacementNodes:
+def _reverse_twice(node: Any, steps: int) -> ReplacementNodes:
     """From the begin of the reversed sequence: MNN does not run from the end."""
     source, result = node.input[0], node.output[0]
-    order = as_tensor(f"{result}/order", np.arange(steps - 1, -1, -1, dtype=np.int64))
+    order = _as_tensor(f"{result}/order", np.arange(steps - 1, -1, -1, dtype=np.int64))
     write_attribute(node, "direction", "forward")
     node.input[0], node.output[0] = f"{source}/{node.name}/reversed", f"{result}/reversed"
-    before = make(node, "Gather", [source, order.name], node.input[0])
-    behind = make(node, "Gather", [node.output[0], order.name], result)
+    before = _make(node, "Gather", [source, order.name], node.input[0])
+    behind = _make(node, "Gather", [node.output[0], order.name], result)
     return ReplacementNodes([before, node, behind], [order])
 
 
-def gather_last(node: Any, steps: int) -> ReplacementNodes:
+def _gather_last(node: Any, steps: int) -> ReplacementNodes:
     """The last states of a bidirectional GRU out of all of its states: MNN gives others."""
     every, last = node.output[0], node.output[1]
     numbers = {"ends": [steps - 1, 0], "stops": [steps, 1], "begins": [0, 1], "to": [1, 2], "axes": [0, 1], "axis": [0]}
-    constants = [as_tensor(f"{last}/{name}", np.asarray(value, np.int64)) for name, value in numbers.items()]
+    constants = [_as_tensor(f"{last}/{name}", np.asarray(value, np.int64)) for name, value in numbers.items()]
     node.output[1] = ""
-    ahead = make(node, "Slice", [every, *(f"{last}/{name}" for name in ("ends", "stops", "axes"))], f"{last}/ahead")
-    back = make(node, "Slice", [every, *(f"{last}/{name}" for name in ("begins", "to", "axes"))], f"{last}/back")
-    both = make(node, "Concat", [f"{last}/ahead", f"{last}/back"], f"{last}/both")
+    ahead = _make(node, "Slice", [every, *(f"{last}/{name}" for name in ("ends", "stops", "axes"))], f"{last}/ahead")
+    back = _make(node, "Slice", [every, *(f"{last}/{name}" for name in ("begins", "to", "axes"))], f"{last}/back")
+    both = _make(node, "Concat", [f"{last}/ahead", f"{last}/back"], f"{last}/both")
     write_attribute(both, "axis", 1)
     return ReplacementNodes(
-        [node, ahead, back, both, make(node, "Squeeze", [both.output[0], f"{last}/axis"], last)], constants
+        [node, ahead, back, both, _make(node, "Squeeze", [both.output[0], f"{last}/axis"], last)], constants
     )
 
 
-def make(node: Any, op: str, inputs: list[str], output: str) -> Any:
+def _make(node: Any, op: str, inputs: list[str], output: str) -> Any:
     from onnx.helper import make_node
 
     return make_node(op, inputs, [output], name=f"{node.name}/{op}#{output}")
 
 
-def scalar(name: str, value: float) -> Any:
-    return as_tensor(name, np.asarray(value, np.float32))
+def _scalar(name: str, value: float) -> Any:
+    return _as_tensor(name, np.asarray(value, np.float32))
 
 
-def as_tensor(name: str, array: Array) -> Any:
+def _as_tensor(name: str, array: Array) -> Any:
     from onnx import numpy_helper
 
     return numpy_helper.from_array(array, name)
 
 
-def to_array(tensor: Any) -> Array:
+def _to_array(tensor: Any) -> Array:
     from onnx import numpy_helper
 
     return numpy_helper.to_array(tensor)
@@ -288,19 +288,19 @@ REDUCTIONS = {
     "ReduceLogSum": ("", "Log"),
 }
 REWRITES: Mapping[str, Rewrite] = {
-    "ConstantOfShape": write_value,
-    "Erf": expand_erf,
-    "Gelu": expand_gelu,
-    "Gemm": transpose_first_input,
-    "GatherElements": count_from_begin,
-    "ScatterElements": count_from_begin,
-    "LogSoftmax": write_axis,
-    "Softmax": write_axis,
-    "OneHot": make_depth_integer,
-    "Pad": pad_all_axes,
-    "Pow": raise_to_float,
-    **dict.fromkeys(REDUCTIONS, expand_reduction),
-    "RNN": run_forward,
-    "GRU": run_forward,
-    "LSTM": run_forward,
+    "ConstantOfShape": _write_value,
+    "Erf": _expand_erf,
+    "Gelu": _expand_gelu,
+    "Gemm": _transpose_first_input,
+    "GatherElements": _count_from_begin,
+    "ScatterElements": _count_from_begin,
+    "LogSoftmax": _write_axis,
+    "Softmax": _write_axis,
+    "OneHot": _make_depth_integer,
+    "Pad": _pad_all_axes,
+    "Pow": _raise_to_float,
+    **dict.fromkeys(REDUCTIONS, _expand_reduction),
+    "RNN": _run_forward,
+    "GRU": _run_forward,
+    "LSTM": _run_forward,
 }

@@ -30,14 +30,14 @@ class TrialResult(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 def main() -> None:
     model, answer = sys.argv[1:]
     confine_process(Path(model).stat().st_size)
-    Path(answer).write_bytes(msgspec.json.encode(try_out(model)))
+    Path(answer).write_bytes(msgspec.json.encode(_try_out(model)))
 
 
-def try_out(model: str) -> TrialResult:
+def _try_out(model: str) -> TrialResult:
     """Load the file and run it once on zeros."""
     try:
         session = MnnSession(SessionRequest(model=model))
-        session.bind(make_zeros(session.signature))
+        session.bind(_make_zeros(session.signature))
         session.run()
         session.fetch()
     except (Rejected, Mismatch) as error:
@@ -45,7 +45,7 @@ def try_out(model: str) -> TrialResult:
     return TrialResult(signature=session.signature)
 
 
-def make_zeros(signature: Signature) -> dict[str, np.ndarray]:
+def _make_zeros(signature: Signature) -> dict[str, np.ndarray]:
     return {
         spec.name: np.zeros([size if isinstance(size, int) else 1 for size in spec.shape], spec.dtype)
         for spec in signature.inputs

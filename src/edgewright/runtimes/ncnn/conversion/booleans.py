@@ -13,80 +13,80 @@ INDEX_INPUTS = {"Gather": 0, "Reshape": 0, "Squeeze": 0, "Unsqueeze": 0, "Slice"
 COUNTS = ("Resize", "TopK", "OneHot", "Tile", "CumSum", "Trilu")  # their integers are no values
 
 
-def greater(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    return [*sign_of(graph, node.input[0], node.input[1], node), *clipped(graph, node)]
+def _greater(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    return [*_sign_of(graph, node.input[0], node.input[1], node), *_clipped(graph, node)]
 
 
-def less(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    return [*sign_of(graph, node.input[1], node.input[0], node), *clipped(graph, node)]
+def _less(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    return [*_sign_of(graph, node.input[1], node.input[0], node), *_clipped(graph, node)]
 
 
-def sign_of(graph: EditableGraph, left: str, right: str, node: Node) -> list[Node]:
+def _sign_of(graph: EditableGraph, left: str, right: str, node: Node) -> list[Node]:
     """-1, 0 or 1, in the tensor `OUTPUT_sign`."""
     difference = graph.fresh(node.output[0])
     return [make_node("Sub", [left, right], difference), make_node("Sign", [difference], f"{node.output[0]}_sign")]
 
 
-def clipped(graph: EditableGraph, node: Node) -> list[Node]:
+def _clipped(graph: EditableGraph, node: Node) -> list[Node]:
     return [make_node("Relu", [f"{node.output[0]}_sign"], node.output[0])]
 
 
-def greater_or_equal(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    return [*sign_of(graph, node.input[1], node.input[0], node), *one_less(graph, node)]
+def _greater_or_equal(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    return [*_sign_of(graph, node.input[1], node.input[0], node), *_one_less(graph, node)]
 
 
-def less_or_equal(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    return [*sign_of(graph, node.input[0], node.input[1], node), *one_less(graph, node)]
+def _less_or_equal(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    return [*_sign_of(graph, node.input[0], node.input[1], node), *_one_less(graph, node)]
 
 
-def one_less(graph: EditableGraph, node: Node) -> list[Node]:
+def _one_less(graph: EditableGraph, node: Node) -> list[Node]:
     over = graph.fresh(node.output[0])
-    return [make_node("Relu", [f"{node.output[0]}_sign"], over), complement(graph, over, node.output[0])]
+    return [make_node("Relu", [f"{node.output[0]}_sign"], over), _complement(graph, over, node.output[0])]
 
 
-def complement(graph: EditableGraph, source: str, output: str) -> Node:
+def _complement(graph: EditableGraph, source: str, output: str) -> Node:
     return make_node("Sub", [graph.add(1.0, np.float32), source], output)
 
 
-def equal(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _equal(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
     apart = graph.fresh(node.output[0])
-    signs = sign_of(graph, node.input[0], node.input[1], node)
-    return [*signs, make_node("Abs", [f"{node.output[0]}_sign"], apart), complement(graph, apart, node.output[0])]
+    signs = _sign_of(graph, node.input[0], node.input[1], node)
+    return [*signs, make_node("Abs", [f"{node.output[0]}_sign"], apart), _complement(graph, apart, node.output[0])]
 
 
-def negation(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    return [complement(graph, node.input[0], node.output[0])]
+def _negation(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+    return [_complement(graph, node.input[0], node.output[0])]
 
 
-def conjunction(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _conjunction(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
     return [make_node("Mul", node.input, node.output[0])]
 
 
-def disjunction(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _disjunction(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
     return [make_node("Max", node.input, node.output[0])]
 
 
-def choice(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _choice(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
     """a·c + b·(1−c), which is exact for c of 0 and 1 and finite a and b."""
     condition, *sides = node.input
-    finite = [finite_constant(graph, side) for side in sides]
+    finite = [_finite_constant(graph, side) for side in sides]
     kept, other, taken = (graph.fresh(node.output[0]) for _ in range(3))
     return [
         make_node("Mul", [finite[0], condition], taken),
-        complement(graph, condition, other),
+        _complement(graph, condition, other),
         make_node("Mul", [finite[1], other], kept),
         make_node("Add", [taken, kept], node.output[0]),
     ]
 
 
-def finite_constant(graph: EditableGraph, tensor: str) -> str:
+def _finite_constant(graph: EditableGraph, tensor: str) -> str:
     array = graph.constants.get(tensor)
     if array is None or array.dtype.kind != "f" or bool(np.isfinite(array).all()):
         return tensor
     return graph.add(np.clip(array, -FAR, FAR), np.float32)
 
 
-def conversion(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _conversion(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
     """All numbers are floats already: only what rounds or becomes a bool is computed."""
     from onnx import TensorProto
 
@@ -106,7 +106,7 @@ def conversion(node: Node, graph: EditableGraph, opset: int) -> list[Node] | Non
     return [make_node("Identity", node.input[:1], node.output[0])]
 
 
-def integer_division(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _integer_division(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
     """Of whole numbers, toward zero for those that are not negative."""
     if graph.is_float(node.output[0]):
         return None
@@ -127,10 +127,10 @@ def convert_to_floats(graph: EditableGraph, indices: set[str]) -> None:
             continue
         last = INDEX_INPUTS.get(node.op_type, len(node.input) - 1)
         for position in range(last + 1):
-            convert_input(graph, node, position)
+            _convert_input(graph, node, position)
 
 
-def convert_input(graph: EditableGraph, node: Node, position: int) -> None:
+def _convert_input(graph: EditableGraph, node: Node, position: int) -> None:
     array = graph.constant(node, position)
     if array is None or array.dtype == np.float32 or array.dtype.kind not in "fiub":
         return
@@ -140,15 +140,15 @@ def convert_input(graph: EditableGraph, node: Node, position: int) -> None:
 
 
 BOOLEANS: dict[str, Callable[[Node, EditableGraph, int], list[Node] | None]] = {
-    "Greater": greater,
-    "Less": less,
-    "GreaterOrEqual": greater_or_equal,
-    "LessOrEqual": less_or_equal,
-    "Equal": equal,
-    "Not": negation,
-    "And": conjunction,
-    "Or": disjunction,
-    "Where": choice,
-    "Cast": conversion,
-    "Div": integer_division,
+    "Greater": _greater,
+    "Less": _less,
+    "GreaterOrEqual": _greater_or_equal,
+    "LessOrEqual": _less_or_equal,
+    "Equal": _equal,
+    "Not": _negation,
+    "And": _conjunction,
+    "Or": _disjunction,
+    "Where": _choice,
+    "Cast": _conversion,
+    "Div": _integer_division,
 }

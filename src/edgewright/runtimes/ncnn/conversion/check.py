@@ -29,13 +29,13 @@ def check_layers(ncnn: Any, rows: Sequence[ParamRow], plain: Any) -> None:
     if not unknown:
         return
     lines = [
-        f"ncnn has no layer '{op}', which pnnx makes of {describe_nodes(suspects(op, plain.graph.node))}"
+        f"ncnn has no layer '{op}', which pnnx makes of {describe_nodes(_suspects(op, plain.graph.node))}"
         for op in unknown
     ]
     raise NotConvertible("\n".join(lines), HINT)
 
 
-def suspects(op: str, nodes: Sequence[Any]) -> list[Any]:
+def _suspects(op: str, nodes: Sequence[Any]) -> list[Any]:
     """The nodes that bear the layer's name in ONNX's words, else those that are not common."""
     word = op.rsplit(".", 1)[-1].lower().replace("_", "")
     same = [node for node in nodes if node.op_type.lower() == word]
@@ -76,13 +76,13 @@ def check_outputs(
         if wanted.size != given.size:
             reason = f"pnnx made output '{name}' {list(given.shape)} instead of {list(wanted.shape)}"
             raise NotConvertible(f"{reason}: it lost an operator's attribute", HINT)
-        off = difference(wanted.reshape(-1), given.reshape(-1))
+        off = _difference(wanted.reshape(-1), given.reshape(-1))
         if off > MAX_RELATIVE_DIFFERENCE:
             reason = f"pnnx's result computes something else: output '{name}' differs by {off:.0%} of its size"
             raise NotConvertible(f"{reason} in {precision}", HINT)
 
 
-def difference(wanted: Array, given: Array) -> float:
+def _difference(wanted: Array, given: Array) -> float:
     """Size of the difference over that of the wanted; values that are not finite in both are left out."""
     a, b = wanted.astype(np.float64), given.astype(np.float64)
     both = np.isfinite(a)

@@ -19,7 +19,7 @@ RESIZE_ATTRIBUTES = (
 INNER_AXES = 2  # ncnn pads the last two axes only
 
 
-def slice_by_reshape(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _slice_by_reshape(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
     """ncnn's Crop has no steps: every step-th entry is the first of `step` in a row."""
     parts = [graph.constant(node, position) for position in (1, 2, 3, 4)]
     steps = parts[3]
@@ -35,12 +35,12 @@ def slice_by_reshape(node: Node, graph: EditableGraph, opset: int) -> list[Node]
             raise NotConvertible(f"Slice '{node.name}': ncnn reads no axis backwards")
         start = min(start % sizes[axis] if start < 0 else start, sizes[axis])
         output = graph.fresh(node.output[0]) if left else node.output[0]
-        made += step_along(graph, source, sizes, axis, start, step, result[axis], output)
+        made += _step_along(graph, source, sizes, axis, start, step, result[axis], output)
         sizes[axis], source = result[axis], output
     return made
 
 
-def step_along(
+def _step_along(
     graph: EditableGraph, source: str, sizes: list[int], axis: int, start: int, step: int, count: int, output: str
 ) -> list[Node]:
     """`count` entries of one axis from `start` on, each `step`-th."""
@@ -48,40 +48,40 @@ def step_along(
     made, shape = [], list(sizes)
     if end > sizes[axis]:
         padded = graph.fresh(output)
-        made += pad_axis(graph, source, shape, axis, 0, end - sizes[axis], 0.0, padded)
+        made += _pad_axis(graph, source, shape, axis, 0, end - sizes[axis], 0.0, padded)
         source, shape[axis] = padded, end
     if (start, end) != (0, shape[axis]):
         cut = graph.fresh(output)
-        made.append(slice_axis(graph, source, axis, start, end, cut))
+        made.append(_slice_axis(graph, source, axis, start, end, cut))
         source = cut
     if step == 1:
         return [
             *made,
             make_node("Reshape", [source, graph.integers([*shape[:axis], count, *shape[axis + 1 :]])], output),
         ]
-    batch, before, after = split_sizes(shape, axis)
+    batch, before, after = _split_sizes(shape, axis)
     rows, first = graph.fresh(output), graph.fresh(output)
     final = [*shape[:axis], count, *shape[axis + 1 :]]
     return [
         *made,
         make_node("Reshape", [source, graph.integers([*batch, before * count, step * after])], rows),
-        slice_axis(graph, rows, len(batch) + 1, 0, after, first),
+        _slice_axis(graph, rows, len(batch) + 1, 0, after, first),
         make_node("Reshape", [first, graph.integers(final)], output),
     ]
 
 
-def split_sizes(shape: list[int], axis: int) -> tuple[list[int], int, int]:
+def _split_sizes(shape: list[int], axis: int) -> tuple[list[int], int, int]:
     """The batch of one if there is one, and how many entries lie before and behind the axis."""
     batch = shape[:1] if axis > 0 and shape[0] == 1 else []
     return batch, int(np.prod(shape[len(batch) : axis])), int(np.prod(shape[axis + 1 :]))
 
 
-def slice_axis(graph: EditableGraph, source: str, axis: int, start: int, end: int, output: str) -> Node:
+def _slice_axis(graph: EditableGraph, source: str, axis: int, start: int, end: int, output: str) -> Node:
     bounds = [graph.integers([number]) for number in (start, end, axis)]
     return make_node("Slice", [source, *bounds], output)
 
 
-def pad_axis(
+def _pad_axis(
     graph: EditableGraph, source: str, shape: list[int], axis: int, before: int, behind: int, fill: float, output: str
 ) -> list[Node]:
     """Constants set before and behind along an axis."""
@@ -92,13 +92,13 @@ def pad_axis(
     return [make_node("Concat", [name for name in (sides[0], source, sides[1]) if name], output, axis=axis)]
 
 
-def pad_in_full(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _pad_in_full(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
     """`axes` is of opset 18, and ncnn pads no channels: those are set beside it."""
     pads, axes, fill = (graph.constant(node, position) for position in (1, 3, 2))
     if pads is None:
         return None
     shape = list(graph.shape(node.input[0]))
-    sides = pads_of_all_axes(pads, axes, len(shape))
+    sides = _pads_of_all_axes(pads, axes, len(shape))
     constant = read_attributes(node).get("mode", b"constant") == b"constant"
     value = 0.0 if fill is None else float(fill.reshape(-1)[0])
     outer = [axis for axis in range(len(shape) - INNER_AXES) if sides[axis] != (0, 0)]
@@ -107,7 +107,7 @@ def pad_in_full(node: Node, graph: EditableGraph, opset: int) -> list[Node] | No
     made, source = [], node.input[0]
     for axis in outer:
         output = graph.fresh(node.output[0])
-        made += pad_axis(graph, source, shape, axis, *sides[axis], value, output)
+        made += _pad_axis(graph, source, shape, axis, *sides[axis], value, output)
         source, shape[axis], sides[axis] = output, shape[axis] + sum(sides[axis]), (0, 0)
     rest = graph.integers([*(side[0] for side in sides), *(side[1] for side in sides)])
     if all(side == (0, 0) for side in sides):
@@ -116,7 +116,7 @@ def pad_in_full(node: Node, graph: EditableGraph, opset: int) -> list[Node] | No
     return [*made, make_node("Pad", inputs, node.output[0], mode=read_attributes(node).get("mode", b"constant"))]
 
 
-def pads_of_all_axes(pads: Array, axes: Array | None, rank: int) -> list[tuple[int, int]]:
+def _pads_of_all_axes(pads: Array, axes: Array | None, rank: int) -> list[tuple[int, int]]:
     chosen = range(rank) if axes is None else [int(axis) % rank for axis in axes]
     sides, half = [(0, 0)] * rank, len(pads) // 2
     for position, axis in enumerate(chosen):
@@ -124,7 +124,7 @@ def pads_of_all_axes(pads: Array, axes: Array | None, rank: int) -> list[tuple[i
     return sides
 
 
-def tile_by_concat(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _tile_by_concat(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
     """ncnn's loader does not know pnnx's torch.tile."""
     repeats = graph.constant(node, 1)
     if repeats is None:
@@ -138,7 +138,7 @@ def tile_by_concat(node: Node, graph: EditableGraph, opset: int) -> list[Node] |
     return made or [make_node("Identity", [source], node.output[0])]
 
 
-def depth_to_space_by_channel(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _depth_to_space_by_channel(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
     """pnnx knows the order of torch's pixel shuffle only: a 1×1 convolution brings the channels into it."""
     attributes = read_attributes(node)
     if attributes.get("mode", b"DCR") != b"DCR":
@@ -153,7 +153,7 @@ def depth_to_space_by_channel(node: Node, graph: EditableGraph, opset: int) -> l
     ]
 
 
-def space_to_depth_by_conv(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _space_to_depth_by_conv(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
     """pnnx gives the channels in another order than ONNX, silently; a convolution of ones takes each place."""
     block, channels = int(read_attributes(node)["blocksize"]), graph.shape(node.input[0])[1]
     weight = np.zeros((block, block, channels, channels, block, block))
@@ -164,7 +164,7 @@ def space_to_depth_by_conv(node: Node, graph: EditableGraph, opset: int) -> list
     return [make_node("Conv", [node.input[0], kernel], node.output[0], kernel_shape=sizes, strides=sizes)]
 
 
-def resize_in_full(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _resize_in_full(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
     """`axes`, `antialias` and `keep_aspect_ratio_policy` are of opset 18; sizes follow from the output's shape."""
     attributes = read_attributes(node)
     if attributes.get("antialias") or node.output[0] not in graph.values:
@@ -181,10 +181,10 @@ def resize_in_full(node: Node, graph: EditableGraph, opset: int) -> list[Node] |
 
 
 MOVE_REWRITES: dict[str, Callable[[Node, EditableGraph, int], list[Node] | None]] = {
-    "Slice": slice_by_reshape,
-    "Pad": pad_in_full,
-    "Resize": resize_in_full,
-    "Tile": tile_by_concat,
-    "DepthToSpace": depth_to_space_by_channel,
-    "SpaceToDepth": space_to_depth_by_conv,
+    "Slice": _slice_by_reshape,
+    "Pad": _pad_in_full,
+    "Resize": _resize_in_full,
+    "Tile": _tile_by_concat,
+    "DepthToSpace": _depth_to_space_by_channel,
+    "SpaceToDepth": _space_to_depth_by_conv,
 }

@@ -26,15 +26,15 @@ def normalize_gelus(graph: EditableGraph) -> None:
     producers = {name: node for node in graph.nodes for name in node.output}
     readers = graph.readers()
     for erf in [node for node in graph.nodes if node.op_type == "Erf"]:
-        x = scaled_by(graph, producers.get(erf.input[0]), ROOT)
-        last = find_end(graph, erf, x, readers) if x else None
+        x = _scaled_by(graph, producers.get(erf.input[0]), ROOT)
+        last = _find_end(graph, erf, x, readers) if x else None
         if x and last:
             place = graph.nodes.index(last)
             graph.nodes[place : place + 1] = expand_gelu(graph, x, last.output[0])
     graph.drop_unused()
 
 
-def scaled_by(graph: EditableGraph, node: Node | None, divisor: float) -> str | None:
+def _scaled_by(graph: EditableGraph, node: Node | None, divisor: float) -> str | None:
     """What the node divides by the number, or multiplies by its inverse; None where it does neither."""
     if node is None or node.op_type not in ("Div", "Mul"):
         return None
@@ -46,25 +46,25 @@ def scaled_by(graph: EditableGraph, node: Node | None, divisor: float) -> str | 
     return None
 
 
-def find_end(graph: EditableGraph, erf: Node, x: str, readers: Mapping[str, Sequence[Node]]) -> Node | None:
+def _find_end(graph: EditableGraph, erf: Node, x: str, readers: Mapping[str, Sequence[Node]]) -> Node | None:
     """The node in which x · (1 + erf) · ½ ends, in whatever order; None where it is something else."""
-    one = only_reader(erf, readers)
-    if one is None or one.op_type != "Add" or not any(is_one(graph, name) for name in one.input):
+    one = _only_reader(erf, readers)
+    if one is None or one.op_type != "Add" or not any(_is_one(graph, name) for name in one.input):
         return None
-    first = only_reader(one, readers)
-    second = only_reader(first, readers) if first is not None else None
+    first = _only_reader(one, readers)
+    second = _only_reader(first, readers) if first is not None else None
     if first is None or second is None or first.op_type != "Mul" or second.op_type not in ("Mul", "Div"):
         return None
-    halved_first = scaled_by(graph, first, 1 / HALF) == one.output[0] and x in second.input and second.op_type == "Mul"
-    halved_last = x in first.input and scaled_by(graph, second, 1 / HALF) == first.output[0]
+    halved_first = _scaled_by(graph, first, 1 / HALF) == one.output[0] and x in second.input and second.op_type == "Mul"
+    halved_last = x in first.input and _scaled_by(graph, second, 1 / HALF) == first.output[0]
     return second if halved_first or halved_last else None
 
 
-def only_reader(node: Node, readers: Mapping[str, Sequence[Node]]) -> Node | None:
+def _only_reader(node: Node, readers: Mapping[str, Sequence[Node]]) -> Node | None:
     found = readers.get(node.output[0], ())
     return found[0] if len(found) == 1 else None
 
 
-def is_one(graph: EditableGraph, tensor: str) -> bool:
+def _is_one(graph: EditableGraph, tensor: str) -> bool:
     array = graph.constants.get(tensor)
     return array is not None and array.size == 1 and float(array.reshape(-1)[0]) == 1.0

@@ -107,7 +107,7 @@ def quantize_layers(
         elif len(found) > 1:
             made = "pnnx made one layer of several"
         else:
-            made = find_layer(position, row, wanted[found[0]], weights, place)
+            made = _find_layer(position, row, wanted[found[0]], weights, place)
         if isinstance(made, NcnnInt8Layer):
             layers[position] = made
             steps[found[0]] = 1 / made.bottom
@@ -116,12 +116,12 @@ def quantize_layers(
             left.update(dict.fromkeys(found, made))
     computed_names = {name for names in nodes for name in names}
     left.update({name: "no layer of ncnn's bears it" for name in wanted if name not in computed_names})
-    tops = find_tops(rows, layers)
-    changed = [mark_int8(row, layers[i], tops.get(i)) if i in layers else row for i, row in enumerate(rows)]
-    return QuantizedFiles(changed, rewrite(weights, layers, tops), steps, left)
+    tops = _find_tops(rows, layers)
+    changed = [_mark_int8(row, layers[i], tops.get(i)) if i in layers else row for i, row in enumerate(rows)]
+    return QuantizedFiles(changed, _rewrite(weights, layers, tops), steps, left)
 
 
-def find_layer(
+def _find_layer(
     position: int, row: ParamRow, wanted: tuple[object, QdqWeights, ActivationQuantParams], weights: bytes, place: int
 ) -> NcnnInt8Layer | str:
     """The layer as it becomes, or why it stays in float."""
@@ -139,7 +139,7 @@ def find_layer(
         return "its weights have more scales than ncnn has groups"
     if not quant_params.max_abs or not bool((scales > 0).all()):
         return "it has a scale of zero"
-    for stored, floats in orders(values, given):
+    for stored, floats in _orders(values, given):
         begin = weights.find(struct.pack("<I", FLOAT_TAG) + floats.tobytes(), place)
         if begin >= 0:
             biases = outputs if row.params.get(numbers.bias, "0") == "1" else 0
@@ -166,7 +166,7 @@ def broadcast_scales(scales: Array, outputs: int, factors: int) -> Array | None:
     return grouped[:, 0].astype(np.float32) if bool((grouped == grouped[:, :1]).all()) else None
 
 
-def orders(values: Array, given: QdqWeights) -> list[tuple[Array, Array]]:
+def _orders(values: Array, given: QdqWeights) -> list[tuple[Array, Array]]:
     """The integers and the float numbers in the orders that ncnn may hold them in: as they are, or transposed."""
     from edgewright.formats.onnx.qdq import dequantize_weights
 
@@ -175,7 +175,7 @@ def orders(values: Array, given: QdqWeights) -> list[tuple[Array, Array]]:
     return [plain, (np.ascontiguousarray(values.T), np.ascontiguousarray(floats.T))] if values.ndim == 2 else [plain]
 
 
-def find_tops(rows: Sequence[ParamRow], layers: Mapping[int, NcnnInt8Layer]) -> dict[int, float]:
+def _find_tops(rows: Sequence[ParamRow], layers: Mapping[int, NcnnInt8Layer]) -> dict[int, float]:
     """The scale at which a convolution may hand integers on: that of all who read it, which are INT8 convolutions."""
     readers: dict[str, list[int]] = {}
     for position, row in enumerate(rows):
@@ -184,30 +184,30 @@ def find_tops(rows: Sequence[ParamRow], layers: Mapping[int, NcnnInt8Layer]) -> 
     tops = {}
     for position in layers:
         if rows[position].op in CONVOLUTIONS:
-            ends = find_readers(rows, rows[position].tops[0], readers)
+            ends = _find_readers(rows, rows[position].tops[0], readers)
             scales = {layers[i].bottom if i in layers and rows[i].op in CONVOLUTIONS else None for i in ends}
             if len(scales) == 1 and (scale := next(iter(scales))) is not None:
                 tops[position] = scale
     return tops
 
 
-def find_readers(rows: Sequence[ParamRow], blob: str, readers: Mapping[str, Sequence[int]]) -> list[int]:
+def _find_readers(rows: Sequence[ParamRow], blob: str, readers: Mapping[str, Sequence[int]]) -> list[int]:
     """Who reads a blob, also its copies; -1 for an output of the model."""
     found = []
     for position in readers.get(blob, ()):
         if rows[position].op == "Split":
-            found += [end for top in rows[position].tops for end in find_readers(rows, top, readers)]
+            found += [end for top in rows[position].tops for end in _find_readers(rows, top, readers)]
         else:
             found.append(position)
     return found or [-1]
 
 
-def mark_int8(row: ParamRow, layer: NcnnInt8Layer, top: float | None) -> ParamRow:
+def _mark_int8(row: ParamRow, layer: NcnnInt8Layer, top: float | None) -> ParamRow:
     term = PER_GROUP if row.op == "ConvolutionDepthWise" else PER_OUTPUT
     return row._replace(params={**row.params, TERM: str(term + (PASSES_INTEGERS if top is not None else 0))})
 
 
-def rewrite(weights: bytes, layers: Mapping[int, NcnnInt8Layer], tops: Mapping[int, float]) -> bytes:
+def _rewrite(weights: bytes, layers: Mapping[int, NcnnInt8Layer], tops: Mapping[int, float]) -> bytes:
     """The `.bin` with integers in the place of the layers' floats, and their scales behind the bias."""
     parts, place = [], 0
     for layer in layers.values():

@@ -30,7 +30,7 @@ def read_model(path: str) -> Any:
     try:
         model: Any = onnx.load(path)
         model = inline_functions(model)
-        if opset_of(model) < OLDEST:
+        if _opset_of(model) < OLDEST:
             model = version_converter.convert_version(model, OLDEST)
     except LimitReached:
         raise
@@ -40,7 +40,7 @@ def read_model(path: str) -> Any:
     return model
 
 
-def opset_of(model: Any) -> int:
+def _opset_of(model: Any) -> int:
     return next((int(one.version) for one in model.opset_import if one.domain in ("", "ai.onnx")), 1)
 
 
@@ -55,29 +55,29 @@ def normalize_model(model: Any, values: Mapping[str, Array], unbind: bool) -> An
         unbind: whether slices that take an axis apart become a Split; pnnx knows attention in some models with them
             and in others without.
     """
-    opset = opset_of(model)
+    opset = _opset_of(model)
     graph = EditableGraph(model, dict(values))
-    fold(graph)
-    reject_subgraphs(graph)
-    skip_copies(graph)
+    _fold(graph)
+    _reject_subgraphs(graph)
+    _skip_copies(graph)
     if unbind:
-        split_unit_slices(graph)
-    indices = find_indices(graph)
-    graph.nodes = [made for node in graph.nodes for made in rewrite(node, graph, opset)]
+        _split_unit_slices(graph)
+    indices = _find_indices(graph)
+    graph.nodes = [made for node in graph.nodes for made in _rewrite(node, graph, opset)]
     normalize_gelus(graph)
     convert_to_floats(graph, indices)
-    skip_copies(graph)
+    _skip_copies(graph)
     graph.drop_unused()
     return write_graph(graph, min(opset, NEWEST))
 
 
-def rewrite(node: Node, graph: EditableGraph, opset: int) -> list[Node]:
+def _rewrite(node: Node, graph: EditableGraph, opset: int) -> list[Node]:
     change = REWRITES.get(node.op_type)
     made = change(node, graph, opset) if change else None
     return [node] if made is None else made
 
 
-def fold(graph: EditableGraph) -> None:
+def _fold(graph: EditableGraph) -> None:
     """Take what does not depend on the inputs' values for constants; shapes are fixed, so Shape does not."""
     depends = set(graph.inputs)
     kept = []
@@ -94,7 +94,7 @@ def fold(graph: EditableGraph) -> None:
             raise NotConvertible(f"output '{name}' does not depend on any input", "leave it out of the model")
 
 
-def reject_subgraphs(graph: EditableGraph) -> None:
+def _reject_subgraphs(graph: EditableGraph) -> None:
     found = [
         f"{node.op_type} '{node.name}': ncnn has no control flow"
         for node in graph.nodes
@@ -104,9 +104,9 @@ def reject_subgraphs(graph: EditableGraph) -> None:
         raise NotConvertible("\n".join(found), "export the model with its branches and loops resolved")
 
 
-def skip_copies(graph: EditableGraph) -> None:
+def _skip_copies(graph: EditableGraph) -> None:
     """Leave out nodes that only pass a tensor on: Identity, Dropout, a Slice of all, an Expand to the same shape."""
-    for node in [node for node in graph.nodes if is_copy(node, graph)]:
+    for node in [node for node in graph.nodes if _is_copy(node, graph)]:
         source, result = node.input[0], node.output[0]
         graph.nodes.remove(node)
         if result not in graph.outputs:
@@ -118,39 +118,39 @@ def skip_copies(graph: EditableGraph) -> None:
             graph.rename(source, result)
 
 
-def is_copy(node: Node, graph: EditableGraph) -> bool:
+def _is_copy(node: Node, graph: EditableGraph) -> bool:
     if node.op_type in SAME:
         return True
     if node.op_type == "Slice":
         steps = graph.constant(node, 4)
         forward = steps is None or bool((steps == 1).all())
-        return forward and same_shape(node, graph)
-    return node.op_type == "Expand" and same_shape(node, graph)
+        return forward and _same_shape(node, graph)
+    return node.op_type == "Expand" and _same_shape(node, graph)
 
 
-def same_shape(node: Node, graph: EditableGraph) -> bool:
+def _same_shape(node: Node, graph: EditableGraph) -> bool:
     pair = (node.input[0], node.output[0])
     return all(name in graph.values for name in pair) and graph.shape(pair[0]) == graph.shape(pair[1])
 
 
-def split_unit_slices(graph: EditableGraph) -> None:
+def _split_unit_slices(graph: EditableGraph) -> None:
     """Write slices of one entry each, that together take a whole axis, as Split.
 
     Dynamo's exporter unbinds q, k and v so; pnnx makes a torch.unbind of it, which ncnn does not have.
     """
     for tensor, nodes in graph.readers().items():
-        units = [unit_slice(node, graph) if node.input[0] == tensor else None for node in nodes]
+        units = [_unit_slice(node, graph) if node.input[0] == tensor else None for node in nodes]
         if len(nodes) < 2 or None in units or tensor not in graph.values:
             continue
         axes = {unit[0] for unit in units if unit}
         size = graph.shape(tensor)[min(axes)]
         if len(axes) == 1 and sorted(unit[1] for unit in units if unit) == list(range(size)):
-            join_units(
+            _join_units(
                 graph, tensor, min(axes), {unit[1]: node for unit, node in zip(units, nodes, strict=True) if unit}
             )
 
 
-def unit_slice(node: Node, graph: EditableGraph) -> tuple[int, int] | None:
+def _unit_slice(node: Node, graph: EditableGraph) -> tuple[int, int] | None:
     """Axis and position of a Slice or Gather that takes one entry of its first input."""
     rank = len(graph.shape(node.input[0])) if node.input[0] in graph.values else 0
     if node.op_type == "Gather":
@@ -167,7 +167,7 @@ def unit_slice(node: Node, graph: EditableGraph) -> tuple[int, int] | None:
     return (axis % rank, start % size) if graph.shape(node.output[0])[axis % rank] == 1 else None
 
 
-def join_units(graph: EditableGraph, tensor: str, axis: int, nodes: Mapping[int, Node]) -> None:
+def _join_units(graph: EditableGraph, tensor: str, axis: int, nodes: Mapping[int, Node]) -> None:
     from onnx import helper
 
     pieces = [graph.fresh(tensor) for _ in nodes]
@@ -190,7 +190,7 @@ def join_units(graph: EditableGraph, tensor: str, axis: int, nodes: Mapping[int,
     ]
 
 
-def find_indices(graph: EditableGraph) -> set[str]:
+def _find_indices(graph: EditableGraph) -> set[str]:
     """The integer tensors that look rows up, from an input on; they stay integers.
 
     NotConvertible for an input that is both an index and a number: ncnn reads the two in different types.
@@ -200,8 +200,8 @@ def find_indices(graph: EditableGraph) -> set[str]:
     for name in graph.inputs:
         if graph.values[name].dtype.kind == "f":
             continue
-        carried, uses = follow(name, readers)
-        looks_up = [reads_index(node, tensor, graph) for node, tensor in uses]
+        carried, uses = _follow(name, readers)
+        looks_up = [_reads_index(node, tensor, graph) for node, tensor in uses]
         if any(looks_up) and not all(looks_up):
             other = next(node for (node, _), index in zip(uses, looks_up, strict=True) if not index)
             reason = f"input '{name}' is used as an index, and as a number by {other.op_type} '{other.name}'"
@@ -211,13 +211,13 @@ def find_indices(graph: EditableGraph) -> set[str]:
     return indices
 
 
-def follow(tensor: str, readers: Mapping[str, list[Node]]) -> tuple[set[str], list[tuple[Node, str]]]:
+def _follow(tensor: str, readers: Mapping[str, list[Node]]) -> tuple[set[str], list[tuple[Node, str]]]:
     """The tensors with the same values, and who uses them."""
     carried, uses, left = {tensor}, [], [tensor]
     while left:
         name = left.pop()
         for node in readers.get(name, ()):
-            if (node.op_type in INDEX_PRESERVING_OPS or is_integer_cast(node)) and node.input[0] == name:
+            if (node.op_type in INDEX_PRESERVING_OPS or _is_integer_cast(node)) and node.input[0] == name:
                 carried.add(node.output[0])
                 left.append(node.output[0])
             else:
@@ -225,11 +225,11 @@ def follow(tensor: str, readers: Mapping[str, list[Node]]) -> tuple[set[str], li
     return carried, uses
 
 
-def is_integer_cast(node: Node) -> bool:
+def _is_integer_cast(node: Node) -> bool:
     from onnx import TensorProto
 
     return node.op_type == "Cast" and read_attributes(node)["to"] in (TensorProto.INT32, TensorProto.INT64)
 
 
-def reads_index(node: Node, tensor: str, graph: EditableGraph) -> bool:
+def _reads_index(node: Node, tensor: str, graph: EditableGraph) -> bool:
     return node.op_type == "Gather" and node.input[1] == tensor and node.input[0] in graph.constants

@@ -30,7 +30,7 @@ class PnnxFiles(NamedTuple):
 
 def run_pnnx(source: Path, half: bool) -> PnnxFiles:
     """Convert an ONNX file that lies in a folder of its own; NotConvertible with pnnx's complaints where it gave up."""
-    command = [str(find_binary()), source.name, f"fp16={int(half)}"]
+    command = [str(_find_binary()), source.name, f"fp16={int(half)}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
     try:
         done = subprocess.run(  # noqa: S603  # our own list of arguments, no shell
@@ -53,7 +53,7 @@ def run_pnnx(source: Path, half: bool) -> PnnxFiles:
     return PnnxFiles(param, weights, read_batches(script.read_text(encoding="utf-8")))
 
 
-def find_binary() -> Path:
+def _find_binary() -> Path:
     """The program inside the package; ImportError where that is not installed.
 
     The package's own launcher may not be on the path of a worker.

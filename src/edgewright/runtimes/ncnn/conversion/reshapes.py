@@ -13,21 +13,21 @@ def fix_reshapes(rows: Sequence[ParamRow], blobs: Mapping[str, Array]) -> list[P
 
     ncnn's Reshape of two blobs took 27 ms where the one with sizes took 0.13 ms (192 × 1600 floats into 192 × 40 × 40).
     """
-    fixed = [with_sizes(row, blobs) if is_computed(row) else row for row in rows]
+    fixed = [_with_sizes(row, blobs) if _is_computed(row) else row for row in rows]
     read = {blob for row in fixed for blob in row.bottoms}
     ends = {top for row in rows for top in row.tops} - {blob for row in rows for blob in row.bottoms}
-    return without_idle_splits(fixed, read | ends)
+    return _without_idle_splits(fixed, read | ends)
 
 
-def is_computed(row: ParamRow) -> bool:
+def _is_computed(row: ParamRow) -> bool:
     return row.op == "Reshape" and EXPRESSION in row.params
 
 
-def with_sizes(row: ParamRow, blobs: Mapping[str, Array]) -> ParamRow:
+def _with_sizes(row: ParamRow, blobs: Mapping[str, Array]) -> ParamRow:
     return row._replace(bottoms=row.bottoms[:1], params=make_input_params(blobs[row.tops[0]].shape))
 
 
-def without_idle_splits(rows: Sequence[ParamRow], read: set[str]) -> list[ParamRow]:
+def _without_idle_splits(rows: Sequence[ParamRow], read: set[str]) -> list[ParamRow]:
     """What a Split gives to nobody would count as an output, and a Split with one reader is none."""
     names: dict[str, str] = {}
     kept = []

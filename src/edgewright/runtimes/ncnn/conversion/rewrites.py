@@ -22,7 +22,7 @@ MOST_SLICES = 64
 GEMM_INPUTS = 3
 
 
-def reduce_by_attribute(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _reduce_by_attribute(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
     """pnnx loses an input that holds one axis only, and reduces nothing without a word."""
     attributes = read_attributes(node)
     axes = graph.constant(node, 1)
@@ -42,7 +42,7 @@ def reduce_by_attribute(node: Node, graph: EditableGraph, opset: int) -> list[No
     ]
 
 
-def gemm_as_linear(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _gemm_as_linear(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
     """pnnx makes a product of matrices of a Gemm without a bias, and takes the batch from one side of it only.
 
     Written as torch's linear layer, with a bias and the weights by outputs, it becomes an InnerProduct.
@@ -60,7 +60,7 @@ def gemm_as_linear(node: Node, graph: EditableGraph, opset: int) -> list[Node] |
     return [make_node("Gemm", inputs, node.output[0], transB=1)]
 
 
-def power_as_product(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _power_as_product(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
     """ncnn's vectorised pow is wrong for a negative base."""
     exponent = graph.constant(node, 1)
     if exponent is None or exponent.size != 1:
@@ -75,14 +75,14 @@ def power_as_product(node: Node, graph: EditableGraph, opset: int) -> list[Node]
     ]
 
 
-def gelu_as_erf(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _gelu_as_erf(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
     """Gelu is of opset 20; pnnx joins what stands here for it again."""
     if read_attributes(node).get("approximate", b"none") == b"tanh":
-        return gelu_as_tanh(node, graph)
+        return _gelu_as_tanh(node, graph)
     return expand_gelu(graph, node.input[0], node.output[0])
 
 
-def gelu_as_tanh(node: Node, graph: EditableGraph) -> list[Node]:
+def _gelu_as_tanh(node: Node, graph: EditableGraph) -> list[Node]:
     x = node.input[0]
     square, cube, small, inner, scaled, tanh, one, half = (graph.fresh(node.output[0]) for _ in range(8))
     return [
@@ -98,7 +98,7 @@ def gelu_as_tanh(node: Node, graph: EditableGraph) -> list[Node]:
     ]
 
 
-def mish_as_softplus(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _mish_as_softplus(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
     """Mish is of opset 18."""
     soft, tanh = graph.fresh(node.output[0]), graph.fresh(node.output[0])
     x = node.input[0]
@@ -109,7 +109,7 @@ def mish_as_softplus(node: Node, graph: EditableGraph, opset: int) -> list[Node]
     ]
 
 
-def softsign_as_product(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _softsign_as_product(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
     """ncnn has no Softsign, and pnnx makes one of x / (1 + |x|)."""
     size, one, inverse = (graph.fresh(node.output[0]) for _ in range(3))
     return [
@@ -120,7 +120,7 @@ def softsign_as_product(node: Node, graph: EditableGraph, opset: int) -> list[No
     ]
 
 
-def group_norm_as_instance_norm(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _group_norm_as_instance_norm(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
     """GroupNormalization is of opset 18, and its weights became those of channels in 21; pnnx joins these nodes."""
     attributes = read_attributes(node)
     groups, shape = int(attributes["num_groups"]), graph.shape(node.input[0])
@@ -141,7 +141,7 @@ def group_norm_as_instance_norm(node: Node, graph: EditableGraph, opset: int) ->
     ]
 
 
-def split_by_sizes(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _split_by_sizes(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
     """`num_outputs` is of opset 18."""
     from onnx import helper
 
@@ -152,7 +152,7 @@ def split_by_sizes(node: Node, graph: EditableGraph, opset: int) -> list[Node] |
     return [helper.make_node("Split", [node.input[0], sizes], list(node.output), name=node.name, axis=axis)]
 
 
-def clip_once(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _clip_once(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
     """Bounds must be scalars; pnnx reads those of one entry and rank 1 as lists."""
     for position in (1, 2):
         bound = graph.constant(node, position)
@@ -161,12 +161,12 @@ def clip_once(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None
     return None
 
 
-def rewrite_gather(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
+def _rewrite_gather(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
     """pnnx makes an Embed only of a Gather that does not say `axis=0`; constant indices are cut out instead."""
     index = graph.constant(node, 1)
     axis = read_attributes(node).get("axis", 0)
     if index is not None:
-        return pick(node, graph, index, axis % len(graph.shape(node.input[0])))
+        return _pick(node, graph, index, axis % len(graph.shape(node.input[0])))
     if node.input[0] not in graph.constants:
         raise NotConvertible(f"Gather '{node.name}': ncnn looks rows up in a constant table only")
     if axis != 0 or len(graph.shape(node.input[0])) != 2:
@@ -175,21 +175,21 @@ def rewrite_gather(node: Node, graph: EditableGraph, opset: int) -> list[Node] |
     return None
 
 
-def pick(node: Node, graph: EditableGraph, index: Any, axis: int) -> list[Node] | None:
+def _pick(node: Node, graph: EditableGraph, index: Any, axis: int) -> list[Node] | None:
     """Slices for constant indices, joined; pnnx gives the first one only of several."""
     if index.ndim == 0:
         return None
     size, output = graph.shape(node.input[0])[axis], node.output[0]
-    runs = find_runs([int(i) % size for i in index.reshape(-1)])
+    runs = _find_runs([int(i) % size for i in index.reshape(-1)])
     if index.ndim > 1:
         flat = graph.fresh(output)
-        made = join_runs(node, graph, runs, axis, flat) if runs != [(0, size - 1)] else []
-        source = flat if made else before_reshape(node.input[0], graph)
+        made = _join_runs(node, graph, runs, axis, flat) if runs != [(0, size - 1)] else []
+        source = flat if made else _before_reshape(node.input[0], graph)
         return [*made, make_node("Reshape", [source, graph.integers(graph.shape(output))], output)]
-    return join_runs(node, graph, runs, axis, output)
+    return _join_runs(node, graph, runs, axis, output)
 
 
-def join_runs(node: Node, graph: EditableGraph, runs: Sequence[tuple[int, int]], axis: int, output: str) -> list[Node]:
+def _join_runs(node: Node, graph: EditableGraph, runs: Sequence[tuple[int, int]], axis: int, output: str) -> list[Node]:
     """Slices of the node's first input along the axis, one behind the other."""
     if len(runs) > MOST_SLICES:
         raise NotConvertible(f"Gather '{node.name}': {len(runs)} stretches of indices; ncnn can only cut and join")
@@ -202,12 +202,12 @@ def join_runs(node: Node, graph: EditableGraph, runs: Sequence[tuple[int, int]],
     return made if len(runs) == 1 else [*made, make_node("Concat", pieces, output, axis=axis)]
 
 
-def before_reshape(tensor: str, graph: EditableGraph) -> str:
+def _before_reshape(tensor: str, graph: EditableGraph) -> str:
     """What a Reshape made the tensor of, if one did: two of them in a row are one."""
     return next((one.input[0] for one in graph.nodes if one.op_type == "Reshape" and one.output[0] == tensor), tensor)
 
 
-def find_runs(indices: Sequence[int]) -> list[tuple[int, int]]:
+def _find_runs(indices: Sequence[int]) -> list[tuple[int, int]]:
     """First and last of each stretch of indices that grow by one."""
     runs: list[tuple[int, int]] = []
     for i in indices:
@@ -222,16 +222,16 @@ REDUCTIONS = (
     "ReduceMean ReduceSum ReduceMax ReduceMin ReduceProd ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceSumSquare"
 )
 REWRITES: dict[str, Rewrite] = {
-    **dict.fromkeys(REDUCTIONS.split(), reduce_by_attribute),
-    "Gemm": gemm_as_linear,
-    "Pow": power_as_product,
-    "Gelu": gelu_as_erf,
-    "Mish": mish_as_softplus,
-    "Softsign": softsign_as_product,
-    "GroupNormalization": group_norm_as_instance_norm,
-    "Split": split_by_sizes,
-    "Clip": clip_once,
-    "Gather": rewrite_gather,
+    **dict.fromkeys(REDUCTIONS.split(), _reduce_by_attribute),
+    "Gemm": _gemm_as_linear,
+    "Pow": _power_as_product,
+    "Gelu": _gelu_as_erf,
+    "Mish": _mish_as_softplus,
+    "Softsign": _softsign_as_product,
+    "GroupNormalization": _group_norm_as_instance_norm,
+    "Split": _split_by_sizes,
+    "Clip": _clip_once,
+    "Gather": _rewrite_gather,
     **MOVE_REWRITES,
     **BOOLEANS,
 }

@@ -55,7 +55,7 @@ def clip(b: Builder, node: Node) -> None:
     """RELU, RELU6 or RELU_N1_TO_1 where the bounds are theirs, else MAXIMUM and MINIMUM."""
     tensors, layout = align_inputs(b, node.inputs[:1], node.outputs[0])
     x = tensors[0]
-    if x.dtype.kind == "f" and (code := find_clamp(b, node)):
+    if x.dtype.kind == "f" and (code := _find_clamp(b, node)):
         b.emit(code, [x], [b.make(node.outputs[0], layout)])
         return
     made = x
@@ -65,7 +65,7 @@ def clip(b: Builder, node: Node) -> None:
     b.place(node.outputs[0], copy_if_unchanged(b, made, node), layout)
 
 
-def find_clamp(b: Builder, node: Node) -> str | None:
+def _find_clamp(b: Builder, node: Node) -> str | None:
     bounds = [float("-inf"), float("inf")]
     for position in (1, 2):
         if node.has(position):

@@ -24,10 +24,10 @@ def align_inputs(b: Builder, names: Sequence[str], output: str) -> tuple[list[Te
     """The inputs of an element-wise operator, and the layout that its output has."""
     rank = b.rank(output)
     layout = choose_layout(b, names, rank)
-    return [fit(b, name, layout) for name in names], layout
+    return [_fit(b, name, layout) for name in names], layout
 
 
-def fit(b: Builder, name: str, layout: Layout) -> Tensor:
+def _fit(b: Builder, name: str, layout: Layout) -> Tensor:
     """The value in `layout`, with axes of size 1 put before its own where it has fewer."""
     rank, shape = b.rank(name), b.shape(name)
     if rank == len(layout):

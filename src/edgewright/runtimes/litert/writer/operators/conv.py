@@ -47,12 +47,12 @@ def _write_2d(b: Builder, node: Node, x: Tensor, windows: Windows, padding: str)
         if _is_wide(b, node, windows, x):
             _write_bands(b, node, x, windows, options)
             return
-        weights = take_weights(b, node, (1, 2, 3, 0), x)
-        operands = [x, weights, take_bias(b, node, x, outputs)]
+        weights = _take_weights(b, node, (1, 2, 3, 0), x)
+        operands = [x, weights, _take_bias(b, node, x, outputs)]
         b.emit("DEPTHWISE_CONV_2D", operands, [b.make(node.outputs[0], make_channels_last(4))], options)
         return
-    weights = take_weights(b, node, (0, 2, 3, 1), x)
-    operands = [x, weights, take_bias(b, node, x, outputs)]
+    weights = _take_weights(b, node, (0, 2, 3, 1), x)
+    operands = [x, weights, _take_bias(b, node, x, outputs)]
     b.emit("CONV_2D", operands, [b.make(node.outputs[0], make_channels_last(4))], options)
 
 
@@ -83,7 +83,7 @@ def _write_bands(b: Builder, node: Node, x: Tensor, windows: Windows, options: d
         reach = (height - 1) * stride + (last - first - 1) * spread + 1
         size = (x.shape[0], reach, *x.shape[2:])
         part = b.run("SLICE", [x, b.ints((0, first * spread, 0, 0)), b.ints(size)], size) if size != x.shape else x
-        bias = take_bias(b, node, x, outputs) if total is None else b.add_constant(np.zeros(outputs, np.float32))
+        bias = _take_bias(b, node, x, outputs) if total is None else b.add_constant(np.zeros(outputs, np.float32))
         band = b.add_constant(np.ascontiguousarray(weights[:, first:last]), f"{node.inputs[1]}/rows{first}")
         own = options | {"padding": "VALID", "fusedActivationFunction": "NONE"}
         made = b.run("DEPTHWISE_CONV_2D", [part, band, bias], shape, options=own)
@@ -102,16 +102,16 @@ def _write_3d(b: Builder, node: Node, x: Tensor, windows: Windows, padding: str)
     if node.attributes.get("group", 1) != 1:
         raise OperatorRejected("a grouped convolution over three axes")
     outputs = b.shape(node.inputs[1])[0]
-    weights = take_weights(b, node, (2, 3, 4, 1, 0), x)
+    weights = _take_weights(b, node, (2, 3, 4, 1, 0), x)
     names = ("D", "H", "W")
     options: dict[str, Any] = {"padding": padding, "fusedActivationFunction": node.attributes.get("activation", "NONE")}
     options |= {f"stride{n}": s for n, s in zip(names, windows.strides, strict=True)}
     options |= {f"dilation{n}Factor": d for n, d in zip(names, windows.dilations, strict=True)}
-    bias = take_bias(b, node, x, outputs)
+    bias = _take_bias(b, node, x, outputs)
     b.emit("CONV_3D", [x, weights, bias], [b.make(node.outputs[0], make_channels_last(5))], options)
 
 
-def take_weights(b: Builder, node: Node, layout: Layout, x: Tensor) -> Tensor:
+def _take_weights(b: Builder, node: Node, layout: Layout, x: Tensor) -> Tensor:
     """The weights in the kernel's order; real numbers beside real activations, by a DEQUANTIZE that runs once."""
     weights = b.take(node.inputs[1], layout)
     if weights.scales is None or x.scales is not None:
@@ -119,7 +119,7 @@ def take_weights(b: Builder, node: Node, layout: Layout, x: Tensor) -> Tensor:
     return b.run("DEQUANTIZE", [weights], weights.shape, dtype=np.float32)
 
 
-def take_bias(b: Builder, node: Node, x: Tensor, outputs: int) -> Tensor:
+def _take_bias(b: Builder, node: Node, x: Tensor, outputs: int) -> Tensor:
     """The bias [O], zeros where there is none."""
     if node.has(2):
         return b.take(node.inputs[2])
@@ -169,7 +169,7 @@ def _write_transposed_3d(b: Builder, node: Node) -> None:
     if node.attributes.get("group", 1) != 1 or any(d != 1 for d in node.attributes.get("dilations") or [1]):
         raise OperatorRejected("a transposed convolution over three axes with groups or dilations")
     x, sizes = b.take(node.inputs[0], make_channels_last(5)), b.shape(node.outputs[0])[2:]
-    weights = take_weights(b, node, (2, 3, 4, 1, 0), x)
+    weights = _take_weights(b, node, (2, 3, 4, 1, 0), x)
     strides = tuple(node.attributes.get("strides") or [1, 1, 1])
     full = tuple((size - 1) * s + k for size, s, k in zip(x.shape[1:4], strides, weights.shape[:3], strict=True))
     shape = (x.shape[0], *full, weights.shape[3])
@@ -223,7 +223,7 @@ def _take_transposed_weights(b: Builder, node: Node, x: Tensor) -> Tensor:
     """Weights [O, kH, kW, C], with zeros between them for dilations."""
     dilations = node.attributes.get("dilations") or [1, 1]
     if all(d == 1 for d in dilations):
-        return take_weights(b, node, (1, 2, 3, 0), x)
+        return _take_weights(b, node, (1, 2, 3, 0), x)
     data = np.transpose(b.need_constant(1, "weights"), (1, 2, 3, 0))
     sizes = [(k - 1) * d + 1 for k, d in zip(data.shape[1:3], dilations, strict=True)]
     spread = np.zeros((data.shape[0], *sizes, data.shape[3]), data.dtype)

@@ -79,7 +79,7 @@ def unary(code: str) -> Callable[[Builder, Node], None]:
     return write
 
 
-def binary(code: str) -> Callable[[Builder, Node], None]:
+def _binary(code: str) -> Callable[[Builder, Node], None]:
     """An operator on two inputs, without a fused activation."""
 
     def write(b: Builder, node: Node) -> None:

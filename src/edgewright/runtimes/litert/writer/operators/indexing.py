@@ -9,7 +9,7 @@ from edgewright.runtimes.litert.writer.passes.layout import drop_axes, make_plai
 from edgewright.runtimes.litert.writer.program import Tensor
 
 
-def take_indices(b: Builder, name: str, size: int) -> Tensor:
+def _take_indices(b: Builder, name: str, size: int) -> Tensor:
     """Indices without negative ones: those count from the end."""
     data = b.constant(name)
     if data is not None:
@@ -26,7 +26,7 @@ def gather(b: Builder, node: Node) -> None:
     axis = int(node.attributes.get("axis", 0)) % b.rank(source)
     if _gather_slice(b, source, places, axis, target):
         return
-    indices = take_indices(b, places, b.shape(source)[axis])
+    indices = _take_indices(b, places, b.shape(source)[axis])
     options = {"axis": axis, "batchDims": 0}
     b.emit("GATHER", [b.take(source), indices], [b.make(target)], options)
 

@@ -20,7 +20,7 @@ def gemm(b: Builder, node: Node) -> None:
     weights = b.take(node.inputs[1], None if node.attributes.get("transB", 0) else (1, 0))
     if alpha == 1.0 and beta == 1.0 and (not node.has(2) or _is_row(b, node)):
         bias = _take_bias_row(b, node) if node.has(2) else None
-        connect(b, node, x, weights, bias, b.make(node.outputs[0]))
+        _connect(b, node, x, weights, bias, b.make(node.outputs[0]))
         return
     shape = b.shape(node.outputs[0])
     options = _options("NONE") | {"asymmetricQuantizeInputs": x.scales is None and weights.scales is not None}
@@ -53,7 +53,7 @@ def _take_bias_row(b: Builder, node: Node) -> Tensor:
     return b.reshape(b.take(node.inputs[2]), b.shape(node.outputs[0])[-1:])
 
 
-def connect(b: Builder, node: Node, x: Tensor, weights: Tensor, bias: Tensor | None, result: Tensor) -> None:
+def _connect(b: Builder, node: Node, x: Tensor, weights: Tensor, bias: Tensor | None, result: Tensor) -> None:
     """FULLY_CONNECTED over the last axis: x […, K], weights [N, K], bias [N]."""
     options = _options(node.attributes.get("activation", "NONE"))
     options["keepNumDims"] = len(result.shape) > 2
@@ -72,7 +72,7 @@ def matmul(b: Builder, node: Node) -> None:
         raise OperatorRejected(f"products of {b.dtype(output)}", "cast to float32 before")
     if b.rank(left) >= 2 and b.rank(right) == 2 and b.constant(right) is not None:
         bias = b.take(node.inputs[2]) if node.has(2) else None
-        connect(b, node, b.take(left), b.take(right, (1, 0)), bias, b.make(output))
+        _connect(b, node, b.take(left), b.take(right, (1, 0)), bias, b.make(output))
         return
     if node.has(2):
         raise OperatorRejected("a bias for a product of computed matrices")

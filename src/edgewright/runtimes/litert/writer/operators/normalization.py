@@ -25,12 +25,12 @@ def batch_normalization(b: Builder, node: Node) -> None:
     b.place(node.outputs[0], b.run("ADD", [made, shift_tensor], x.shape), layout)
 
 
-def normalize(b: Builder, x: Tensor, places: Sequence[int], epsilon: float, *, centered: bool = True) -> Tensor:
+def _normalize(b: Builder, x: Tensor, places: Sequence[int], epsilon: float, *, centered: bool = True) -> Tensor:
     """(x − mean) / √(variance + epsilon) along stored axes; without the mean where not `centred`."""
-    return measure_and_normalize(b, x, places, epsilon, centered=centered)[0]
+    return _measure_and_normalize(b, x, places, epsilon, centered=centered)[0]
 
 
-def measure_and_normalize(
+def _measure_and_normalize(
     b: Builder, x: Tensor, places: Sequence[int], epsilon: float, *, centered: bool = True
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """What `normalise` gives, with the mean and the inverse deviation."""
@@ -62,7 +62,7 @@ def _normalize_last_axes(b: Builder, node: Node, *, centered: bool) -> None:
     rank = b.rank(source)
     places = list(range(int(node.attributes.get("axis", -1)) % rank, rank))
     epsilon = float(node.attributes.get("epsilon", 1e-5))
-    made, mean, inverse = measure_and_normalize(b, b.take(source), places, epsilon, centered=centered)
+    made, mean, inverse = _measure_and_normalize(b, b.take(source), places, epsilon, centered=centered)
     for name, tensor in zip(node.outputs[1:], (mean, inverse), strict=False):
         if name and tensor is not None:
             b.place(name, tensor)
@@ -82,7 +82,7 @@ def instance_normalization(b: Builder, node: Node) -> None:
     source, target = node.inputs[0], node.outputs[0]
     layout = make_channels_last(b.rank(source))
     x = b.take(source, layout)
-    made = normalize(b, x, list(range(1, len(x.shape) - 1)), float(node.attributes.get("epsilon", 1e-5)))
+    made = _normalize(b, x, list(range(1, len(x.shape) - 1)), float(node.attributes.get("epsilon", 1e-5)))
     b.place(target, _scale(b, node, made), layout)
 
 

@@ -87,7 +87,7 @@ def recurrent(step: Step) -> Callable[[Builder, Node], None]:
 
     def write(b: Builder, node: Node) -> None:
         directions = _check(b, node)
-        steps, batch, _ = take_sequence(b, node).shape
+        steps, batch, _ = _take_sequence(b, node).shape
         hidden = int(b.shape(node.inputs[2])[2])
         sequences, finals = [], []
         for at, backwards in enumerate(directions):
@@ -111,7 +111,7 @@ def _check(b: Builder, node: Node) -> Sequence[bool]:
         raise OperatorRejected("activations other than the usual ones")
     if "clip" in node.attributes or node.attributes.get("input_forget", 0):
         raise OperatorRejected("a clip or coupled gates")
-    steps = b.shape(node.inputs[0])[1 if is_batch_first(node) else 0]
+    steps = b.shape(node.inputs[0])[1 if _is_batch_first(node) else 0]
     if node.has(7) or (node.has(4) and np.any(b.need_constant(4, "lengths") != steps)):
         raise OperatorRejected("peepholes, or sequences of several lengths")
     if steps > MOST_STEPS:
@@ -119,13 +119,13 @@ def _check(b: Builder, node: Node) -> Sequence[bool]:
     return directions
 
 
-def is_batch_first(node: Node) -> bool:
+def _is_batch_first(node: Node) -> bool:
     return bool(node.attributes.get("layout", 0))
 
 
-def take_sequence(b: Builder, node: Node) -> Tensor:
+def _take_sequence(b: Builder, node: Node) -> Tensor:
     """X as [steps, batch, inputs]."""
-    return b.take(node.inputs[0], (1, 0, 2) if is_batch_first(node) else None)
+    return b.take(node.inputs[0], (1, 0, 2) if _is_batch_first(node) else None)
 
 
 def _prepare(b: Builder, node: Node, at: int, batch: int, hidden: int) -> tuple[RecurrentCell, list[list[Tensor]]]:
@@ -138,7 +138,7 @@ def _prepare(b: Builder, node: Node, at: int, batch: int, hidden: int) -> tuple[
     # The bias of the state belongs inside of the reset gate's product there, and to the input's elsewhere.
     outside = 2 * hidden if node.op == "GRU" and before_reset else len(bias)
     bias[:outside] += state_bias[:outside]
-    x, inputs, first = take_sequence(b, node), [], 0
+    x, inputs, first = _take_sequence(b, node), [], 0
     in_place = batch == 1 and state_weights.nbytes * x.shape[0] > PACKED_BYTES
     for count in TOGETHER[node.op]:
         rows = slice(first * hidden, (first + count) * hidden)
@@ -168,7 +168,7 @@ def _project(b: Builder, x: Tensor, weights: Array, bias: Array) -> list[Tensor]
 def _start(b: Builder, node: Node, position: int, at: int, shape: tuple[int, int]) -> Tensor:
     if not node.has(position):
         return b.add_constant(np.zeros(shape, np.float32))
-    whole = b.take(node.inputs[position], (1, 0, 2) if is_batch_first(node) else None)
+    whole = b.take(node.inputs[position], (1, 0, 2) if _is_batch_first(node) else None)
     size = (1, *shape)
     return b.reshape(b.run("SLICE", [whole, b.ints((at, 0, 0)), b.ints(size)], size), shape)
 
@@ -211,12 +211,12 @@ def _place_outputs(
     steps, batch, hidden = sizes
     if node.outputs[0]:
         rows = [rows[time] for time in range(steps) for rows in sequences]
-        layout = (1, 2, 0, 3) if is_batch_first(node) else None
+        layout = (1, 2, 0, 3) if _is_batch_first(node) else None
         b.place(node.outputs[0], b.reshape(_stack(b, rows), (steps, len(sequences), batch, hidden)), layout)
     for at, name in enumerate(node.outputs[1:]):
         if name:
             stacked = _stack(b, [states[at] for states in finals])
-            order = (1, 0, 2) if is_batch_first(node) else None
+            order = (1, 0, 2) if _is_batch_first(node) else None
             b.place(name, b.reshape(stacked, (len(finals), batch, hidden)), order)
 
 

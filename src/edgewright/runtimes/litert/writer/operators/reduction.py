@@ -23,7 +23,7 @@ def composed(write_terms: Callable[[Builder, Tensor, Reduce], Tensor]) -> Callab
 
     def write(b: Builder, node: Node) -> None:
         source, target = node.inputs[0], node.outputs[0]
-        axes = read_axes(b, node)
+        axes = _read_axes(b, node)
         layout = b.layout(source)
         x = b.take(source, layout)
         keep = bool(node.attributes.get("keepdims", 1))
@@ -44,7 +44,7 @@ def _make_axes_constant(b: Builder, layout: Layout, axes: Sequence[int]) -> Tens
     return b.ints(sorted(layout.index(axis) for axis in axes))
 
 
-def read_axes(b: Builder, node: Node) -> list[int]:
+def _read_axes(b: Builder, node: Node) -> list[int]:
     """All axes where none are given, or none where the node says that this means nothing is reduced."""
     rank = b.rank(node.inputs[0])
     axes = b.read_ints("axes", 1)

@@ -21,14 +21,14 @@ def fuse_operators(graph: Graph) -> None:
     graph.drop_unused()
 
 
-def follow_once(graph: Graph, node: Node, readers: dict[str, list[Node]]) -> Node | None:
+def _follow_once(graph: Graph, node: Node, readers: dict[str, list[Node]]) -> Node | None:
     """The one node that reads this node's only output."""
     output = node.outputs[0]
     found = readers.get(output, [])
     return found[0] if len(found) == 1 and output not in graph.outputs and not any(node.outputs[1:]) else None
 
 
-def absorb_follower(node: Node, follower: Node) -> None:
+def _absorb_follower(node: Node, follower: Node) -> None:
     """Let `node` make what its follower made; the follower makes nothing any more, and is dropped."""
     node.outputs[0] = follower.outputs[0]
     node.sources = (*node.sources, *follower.sources)
@@ -42,9 +42,9 @@ def _fold_batch_norms(graph: Graph) -> None:
     readers = graph.consumers()
     for node in list(graph.nodes):
         if node.op in {"Conv", "ConvTranspose"} and node.outputs and not node.domain:
-            follower = follow_once(graph, node, readers)
+            follower = _follow_once(graph, node, readers)
             if follower is not None and follower.op == "BatchNormalization" and _fold(graph, node, follower):
-                absorb_follower(node, follower)
+                _absorb_follower(node, follower)
 
 
 def _fold(graph: Graph, conv: Node, norm: Node) -> bool:
@@ -73,7 +73,7 @@ def _reorder_shuffles(graph: Graph) -> None:
     for node in graph.nodes:
         if node.op == "DepthToSpace" and not node.domain and node.attributes.get("mode") == "CRD":
             conv = producers.get(node.inputs[0])
-            if conv is not None and conv.op == "Conv" and follow_once(graph, conv, readers) is node:
+            if conv is not None and conv.op == "Conv" and _follow_once(graph, conv, readers) is node:
                 _reorder_channels(graph, conv, node)
 
 
@@ -99,13 +99,13 @@ def _add_matmul_biases(graph: Graph) -> None:
     for node in list(graph.nodes):
         if not node.outputs or not _is_layer(graph, node, producers):
             continue
-        follower = follow_once(graph, node, readers)
+        follower = _follow_once(graph, node, readers)
         if follower is None or follower.op != "Add":
             continue
         other = next((name for name in follower.inputs if name != node.outputs[0]), "")
         if len(graph.shapes[node.inputs[0]]) >= 2 and _is_row(graph, other, graph.shapes[node.outputs[0]][-1]):
             node.inputs = [*node.inputs[:2], other]
-            absorb_follower(node, follower)
+            _absorb_follower(node, follower)
 
 
 def _is_layer(graph: Graph, node: Node, producers: dict[str, Node]) -> bool:
@@ -138,13 +138,13 @@ def _fuse_activations(graph: Graph) -> None:
             or graph.dtypes.get(node.outputs[0]) != np.float32
         ):
             continue
-        follower = follow_once(graph, node, readers)
-        if follower is not None and (clamp := find_clamp(graph, follower)):
+        follower = _follow_once(graph, node, readers)
+        if follower is not None and (clamp := _find_clamp(graph, follower)):
             node.attributes["activation"] = clamp
-            absorb_follower(node, follower)
+            _absorb_follower(node, follower)
 
 
-def find_clamp(graph: Graph, node: Node) -> str | None:
+def _find_clamp(graph: Graph, node: Node) -> str | None:
     """The activation of LiteRT's kernels that a node is."""
     if node.domain or node.op not in {"Relu", "Clip"}:
         return None

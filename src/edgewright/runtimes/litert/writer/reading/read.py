@@ -24,7 +24,7 @@ DOMAINS = {"", "ai.onnx"}
 TENSORS, GRAPHS = 9, 10  # AttributeProto.TENSORS, GRAPHS
 
 
-def read_model(model: Path | bytes) -> tuple[Any, StrippedModel]:
+def _read_model(model: Path | bytes) -> tuple[Any, StrippedModel]:
     """The protobuf message of a path or of bytes, its large weights left in place; ModelUnreadable where it is none."""
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no types
     from onnx import ModelProto
@@ -62,7 +62,7 @@ def read_graph(model: Path | bytes, shapes: Mapping[str, Sequence[int]], known: 
         InputError: `shapes` names no input, or leaves a size open.
         ExternalDataMissing: weights lie in a file that is absent.
     """
-    proto, stripped = read_model(model)
+    proto, stripped = _read_model(model)
     opset = _read_opset(proto)
     if isinstance(model, Path):
         check_external(model, proto)  # of all weights: ONNX Runtime loads the source too

@@ -108,7 +108,7 @@ def _make_range(graph: Graph, node: Node) -> Array | None:
     if not delta:
         raise OperatorRejected("its step is zero")
     count = max(int(np.ceil((limit - start) / delta)), 0)
-    check_shape(node.outputs[0], (count,))
+    _check_shape(node.outputs[0], (count,))
     row: Array = start + np.arange(count) * delta
     return row.astype(graph.dtypes[node.inputs[0]])
 
@@ -145,7 +145,7 @@ def _infer(graph: Graph, node: Node) -> None:
     try:
         types = shape_inference.infer_node_outputs(
             schema,
-            make_proto(node),
+            _make_proto(node),
             {name: _type(graph, name) for name in node.inputs if name},
             {name: _tensor(graph.constants[name]) for name in node.inputs if _is_small(graph, name)},
             opset_imports=[onnx.helper.make_opsetid(node.domain, graph.opset)],
@@ -170,12 +170,12 @@ def _set_type(graph: Graph, node: Node, name: str, kind: Any) -> None:
         raise OperatorRejected(
             "the shape of what it makes depends on its input's numbers", "make its parameters constants"
         )
-    check_shape(name, shape)
+    _check_shape(name, shape)
     graph.shapes[name] = shape
     graph.dtypes[name] = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
 
 
-def check_shape(name: str, shape: Shape) -> None:
+def _check_shape(name: str, shape: Shape) -> None:
     total = 4
     for size in shape:
         total *= max(size, 1)
@@ -185,7 +185,7 @@ def check_shape(name: str, shape: Shape) -> None:
         raise OperatorRejected(f"a value has {len(shape)} axes", f"LiteRT has up to {MOST_DIMENSIONS}")
 
 
-def make_proto(node: Node) -> Any:
+def _make_proto(node: Node) -> Any:
     from onnx import helper, numpy_helper
 
     attributes = {
@@ -235,7 +235,7 @@ def evaluate_node(graph: Graph, node: Node) -> list[Array]:
 
     inputs = [helper.make_value_info(name, _type(graph, name)) for name in dict.fromkeys(node.inputs) if name]
     outputs = [helper.make_value_info(name, _type(graph, name)) for name in node.outputs if name]
-    body = helper.make_graph([make_proto(node)], "fold", inputs, outputs)
+    body = helper.make_graph([_make_proto(node)], "fold", inputs, outputs)
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", graph.opset)])
     feeds = {name: graph.constants[name] for name in node.inputs if name}
     try:
