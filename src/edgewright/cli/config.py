@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import click
 
 from edgewright.cli.project_file import FILE_NAME, check_setting
-from edgewright.cli.registry import COMMANDS, find_command, list_options
+from edgewright.cli.registry import COMMANDS, FORMER_NAMES, find_command, list_options
 from edgewright.errors import ConfigError
 from edgewright.formats.toml import TomlError, read_toml
 
@@ -52,7 +52,9 @@ def _read_config(path: Path) -> dict[str, dict[str, Any]]:
         tables, _ = read_toml(path)
     except (OSError, TomlError) as error:
         raise ConfigError(f"{path} cannot be read", str(error), "see docs/configuration.md") from None
-    return {name.replace("-", "_"): _check_table(path, name.replace("-", "_"), table) for name, table in tables.items()}
+    current = {former: name for name, former in FORMER_NAMES.items()}
+    names = {name: current.get(name, name.replace("-", "_")) for name in tables}
+    return {names[name]: _check_table(path, names[name], table) for name, table in tables.items()}
 
 
 def _check_table(path: Path, name: str, table: object) -> dict[str, Any]:

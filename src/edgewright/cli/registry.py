@@ -11,7 +11,7 @@ COMMANDS = {
     "compile": "edgewright.cli.commands.compile",
     "quantize": "edgewright.cli.commands.quantize",
     "prune": "edgewright.cli.commands.prune",
-    "distil": "edgewright.cli.commands.distill",
+    "distill": "edgewright.cli.commands.distill",
     "invoke": "edgewright.cli.commands.invoke",
     "task": "edgewright.cli.commands.task",
     "evaluate": "edgewright.cli.commands.evaluate",
@@ -21,7 +21,8 @@ COMMANDS = {
     "runtimes": "edgewright.cli.commands.runtimes",
     "ui": "edgewright.cli.commands.ui",
 }
-ALIASES = {"profile": "benchmark", "bench": "benchmark"}
+ALIASES = {"profile": "benchmark", "bench": "benchmark", "distil": "distill"}
+FORMER_NAMES = {"distill": "distil"}  # their tables of config files and their variables are still read
 
 
 def normalize_word(word: str) -> str:
@@ -35,7 +36,7 @@ def find_command(word: str) -> click.Command | None:
     if name not in COMMANDS:
         return None
     command: click.Command = getattr(import_module(COMMANDS[name]), name)
-    _name_variables(command, f"EDGEWRIGHT_{name.upper()}")
+    _name_variables(command, *(f"EDGEWRIGHT_{one.upper()}" for one in (name, FORMER_NAMES.get(name)) if one))
     return command
 
 
@@ -46,10 +47,11 @@ def list_options(command: click.Command) -> dict[str, click.Option]:
     return {name.removeprefix("--").replace("-", "_"): option for name, option in zip(long, options, strict=True)}
 
 
-def _name_variables(command: click.Command, prefix: str) -> None:
+def _name_variables(command: click.Command, *prefixes: str) -> None:
     """Name every option's variable: EDGEWRIGHT_BENCHMARK_THREADS, EDGEWRIGHT_RUNS_LIST_LIMIT."""
     for key, option in list_options(command).items():
-        option.envvar = f"{prefix}_{key.upper()}"
+        names = [f"{prefix}_{key.upper()}" for prefix in prefixes]
+        option.envvar = names if len(names) > 1 else names[0]
     if isinstance(command, click.Group):
         for name, inner in command.commands.items():
-            _name_variables(inner, f"{prefix}_{name.upper()}")
+            _name_variables(inner, *(f"{prefix}_{name.upper()}" for prefix in prefixes))

@@ -84,7 +84,7 @@ def _make_plan(given: dict[str, Any]) -> DistillPlan:
     needed = {"teacher": "--teacher", "student": "--student", "task_file": "--task", "data": "--data", "val": "--val"}
     for name, flag in needed.items():
         if not given[name]:
-            raise UsageError(f"{flag} is missing", "a student is not taught without it", "see docs/distil.md")
+            raise UsageError(f"{flag} is missing", "a student is not taught without it", "see docs/distill.md")
     task, code = read_task(given)
     return DistillPlan(
         teacher=given["teacher"],
