@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo all-runtimes test test-slow fuzz lint format benchmarks benchmarks-long clean help
+.PHONY: demo all-runtimes test test-fast test-slow fuzz lint format benchmarks benchmarks-long clean help
 
 help:
 	@echo "make demo        install Edgewright into .venv and run the demo"
 	@echo "make all-runtimes  install every runtime beside it: ncnn, MNN, OpenVINO, ExecuTorch, Core ML"
 	@echo "make test        install the development tools into .venv, check the code, run the tests"
+	@echo "make test-fast   the tests that start no process, train nothing and need no browser (under a minute)"
 	@echo "make test-slow   tests that watch whole processes for minutes; needs strace, and every runtime (make all-runtimes)"
 	@echo "make fuzz        run mutated models, exports and settings through it (16,000 cases, about an hour); FUZZ_CASES=200 runs 200"
 	@echo "make lint        only the checks: ruff, mypy, import-linter"
@@ -60,12 +61,19 @@ lint: $(VENV)/.ready-dev
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+# Tests run in as many processes as there are processors; PYTEST_WORKERS=0 runs them in one.
+PYTEST := $(BIN)/python -m pytest --numprocesses $(PYTEST_WORKERS) --dist loadgroup
+PYTEST_WORKERS ?= logical
+
 test: lint
 	@echo "==> pytest"
-	@$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+	@$(PYTEST) -m "not slow" $(PYTEST_OPTIONS)
+
+test-fast: $(VENV)/.ready-dev
+	@$(PYTEST) -m "not slow and not process and not training and not browser" $(PYTEST_OPTIONS)
 
 test-slow: $(VENV)/.ready-dev
-	@$(BIN)/python -m pytest tests_slow $(PYTEST_OPTIONS)
+	@$(PYTEST) -m slow tests tests_slow $(PYTEST_OPTIONS)
 
 fuzz: $(VENV)/.ready-dev
 	@echo "==> Fuzzing"

@@ -19,7 +19,7 @@ PASSED = Path.home() / ".cache" / "edgewright-tests" / "passed"
 LAST_START_S = 40 * 60
 # The files that each slow target depends on; a folder stands for all that is in it.
 SLOW: dict[str, tuple[str, ...]] = {
-    "test-slow": ("src", "tests_slow", "pyproject.toml", "Makefile"),
+    "test-slow": ("src", "tests", "tests_slow", "pyproject.toml", "Makefile"),
 }
 
 

@@ -51,6 +51,16 @@ def switches_reach_children() -> Iterator[None]:
     assert not _lacking, _lacking
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say which skipped tests `make all-runtimes` would run."""
+    reasons = [str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", []) if report.longrepr]
+    absent = sum("not installed" in reason for reason in reasons)
+    if absent:
+        terminalreporter.write_line(
+            f"{absent} tests were skipped for packages that are not installed: make all-runtimes"
+        )
+
+
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A folder on a disk of its own that has room for 64 kB."""

@@ -31,7 +31,12 @@ LIVE = str(Path(__file__).with_name("live_worker.py"))
 # These compile here and cannot run: torch is an exporter, Core ML runs on macOS.
 ONLY_COMPILES = ("torch", "coreml")
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.skipif(bool(why_not()), reason=why_not())]
+pytestmark = [
+    pytest.mark.slow,  # each process is watched for a minute, all side by side: in one process of the tests
+    pytest.mark.xdist_group("watching"),
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(bool(why_not()), reason=why_not()),
+]
 
 
 def live(runtime: str, scene: Scene) -> list[Watched]:
