@@ -9,7 +9,7 @@ branch_labels = None
 depends_on = None
 
 
-def _upgrade() -> None:
+def upgrade() -> None:
     """Make all tables of the first record of runs."""
     _create_shared()
     _create_run()

@@ -9,7 +9,7 @@ branch_labels = None
 depends_on = None
 
 
-def _upgrade() -> None:
+def upgrade() -> None:
     """Two columns, empty."""
     for name in ("low_us", "high_us"):
         op.add_column("layer", sa.Column(name, sa.Double(), nullable=True))

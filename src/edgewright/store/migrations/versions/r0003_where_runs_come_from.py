@@ -9,7 +9,7 @@ branch_labels = None
 depends_on = None
 
 
-def _upgrade() -> None:
+def upgrade() -> None:
     """Two columns, empty."""
     op.add_column("run", sa.Column("imported", sa.Boolean(), nullable=True))
     op.add_column("run", sa.Column("imported_at", sa.Text(), nullable=True))
