@@ -155,10 +155,15 @@ def test_version(call: Call) -> None:
     assert call("--version").out == f"edgewright, version {__version__}\n"
 
 
-@pytest.mark.parametrize("alias", ALIASES)
+@pytest.mark.parametrize("alias", [alias for alias, name in ALIASES.items() if name == "benchmark"])
 def test_aliases(call: Call, alias: str) -> None:
     assert call(alias, "m.pretend", "--dry-run").out == call("benchmark", "m.pretend", "--dry-run").out
     assert "Usage: edgewright benchmark" in call(alias, "-h").out
+
+
+@pytest.mark.parametrize(("alias", "name"), ALIASES.items())
+def test_every_alias_is_its_command(call: Call, alias: str, name: str) -> None:
+    assert f"Usage: edgewright {name}" in call(alias, "--help").out
 
 
 def test_underscores_do_for_hyphens(call: Call) -> None:
@@ -252,7 +257,7 @@ def test_names_of_a_model_cannot_speak_to_the_terminal(call: Call) -> None:
 def test_every_command_is_where_the_table_says() -> None:
     assert run(["--version"]) == 0
     for name, module in COMMANDS.items():
-        assert module == f"edgewright.cli.{name}"
+        assert module == f"edgewright.cli.commands.{name}"
 
 
 # Words that are no paths

@@ -7,7 +7,7 @@ import pytest
 
 from edgewright.cli.app import edgewright
 from edgewright.cli.config import STORE_KEYS, list_known_keys, load_store_settings
-from edgewright.cli.registry import COMMANDS, list_options
+from edgewright.cli.registry import COMMANDS, FORMER_NAMES, list_options
 from edgewright.errors import ConfigError
 from tests.cli.calling import Call
 
@@ -96,7 +96,17 @@ def test_every_option_has_its_variable() -> None:
         command = edgewright.get_command(context, name)
         assert command is not None
         for key, option in list_options(command).items():
-            assert option.envvar == f"EDGEWRIGHT_{name}_{key}".upper()
+            names = [f"EDGEWRIGHT_{one}_{key}".upper() for one in (name, FORMER_NAMES.get(name)) if one]
+            assert option.envvar == (names if len(names) > 1 else names[0])
+
+
+@pytest.mark.parametrize("table", ["distil", "distill"])
+def test_the_former_name_of_a_command_is_read(call: Call, monkeypatch: pytest.MonkeyPatch, table: str) -> None:
+    Path("edgewright.toml").write_text(f"[{table}]\nviews = 'many'\n")
+    assert "views" in call("distill").err
+    Path("edgewright.toml").unlink()
+    monkeypatch.setenv(f"EDGEWRIGHT_{table}_VIEWS".upper(), "many")
+    assert "views" in call("distill").err
 
 
 @pytest.mark.parametrize(

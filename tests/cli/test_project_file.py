@@ -102,7 +102,7 @@ def test_the_documentation_has_the_list() -> None:
         ('[quantize]\nrecipe = "../r.toml"', "[quantize] recipe"),
         ('[evaluate]\ndata = "/etc"', "[evaluate] data"),
         ('[evaluate]\ntask = "/etc/task.toml"', "[evaluate] task"),
-        ('[distil]\nteacher = "../other.onnx"', "[distil] teacher"),
+        ('[distil]\nteacher = "../other.onnx"', "[distill] teacher"),
         ('[prune]\nhtml = "../../report.html"', "[prune] html"),
     ],
 )
@@ -136,8 +136,8 @@ CODE: Mapping[str, tuple[str, tuple[object, ...]]] = {
     '[evaluate]\ndata = "os.path:sep"': ("[evaluate] data", ("evaluate", MODEL, "--task", TASK)),
     '[quantize]\neval_data = "evil.py:make"': ("[quantize] eval_data", ("quantize", MODEL, "--task", TASK)),
     '[prune]\nval = "evil.py:make"': ("[prune] val", ("prune", MODEL, "--task", TASK)),
-    '[distil]\nteacher = "evil.py:build"': ("[distil] teacher", ("distil",)),
-    '[distil]\nstudent = "evil.pt2"': ("[distil] student", ("distil", "--teacher", MODEL)),
+    '[distil]\nteacher = "evil.py:build"': ("[distill] teacher", ("distil",)),
+    '[distil]\nstudent = "evil.pt2"': ("[distill] student", ("distil", "--teacher", MODEL)),
 }
 
 

@@ -271,7 +271,7 @@ def test_a_model_of_a_gigabyte_and_a_half_takes_little_memory(tmp_path: Path) ->
         "from edgewright.runtimes.memory import read_resident_memory\n"
         "graph = read_onnx_graph(Path(sys.argv[1]))\n"
         "print(graph.tensors['w'].bytes(), *graph.tensors['y'].shape)\n"
-        "print(memory_now().peak // 1024, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
+        "print(read_resident_memory().peak // 1024, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)\n"
     )
     reported = subprocess.run([sys.executable, "-P", "-c", script, path], capture_output=True, text=True, check=True)
     facts, peaks_kb = reported.stdout.splitlines()

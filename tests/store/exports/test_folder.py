@@ -347,8 +347,8 @@ def test_a_file_of_many_outputs_is_read_and_written_once(
         read.append(str(getattr(file, "name", "")))
         return hash_stream(file)
 
-    for module in ("folder", "store"):
-        monkeypatch.setattr(f"edgewright.store.{module}.hash_of", hash_and_note)
+    for module in ("exports.folder", "store"):
+        monkeypatch.setattr(f"edgewright.store.{module}.hash_stream", hash_and_note)
     run_id = store.import_run(folder)
     assert len(store.load(run_id).outputs) == 51
     assert sum(name.endswith("01-log") for name in read) == 2
