@@ -61,7 +61,7 @@ def _run(job: WorkerJob, send: Callable[[JobMessage], None]) -> None:
 
             run_training(job, send)
         case TeacherJob():
-            from edgewright.training.distillation.losses import run_teacher_job
+            from edgewright.training.distillation.teacher import run_teacher_job
 
             run_teacher_job(job, send)
         case InspectJob():

@@ -53,7 +53,7 @@ def train(job: TrainJob) -> TrainReport:
 
 
 def ask(folder: Path, teacher: ModuleSource, views: int = 3, augment: Augment | None = VARIED, send: Any = None) -> Any:
-    from edgewright.training.distillation.losses import run_teacher_job
+    from edgewright.training.distillation.teacher import run_teacher_job
 
     job = TeacherJob(
         teacher=teacher,
@@ -102,7 +102,7 @@ def test_answers_are_those_of_the_views(tmp_path: Path, teacher_weights: Path) -
 def test_a_teacher_is_asked_without_its_normalisations_where_that_changes_nothing() -> None:
     from torch import nn
 
-    from edgewright.training.distillation.losses import fold_normalization
+    from edgewright.training.distillation.teacher import fold_normalization
 
     class Shared(nn.Module):  # type: ignore[misc]  # torch is untyped here; one convolution, two normalisations
         def __init__(self) -> None:
@@ -132,7 +132,7 @@ def test_an_interrupted_teacher_goes_on(tmp_path: Path, teacher_weights: Path) -
     teacher = teacher_of(tmp_path, teacher_weights)
     whole = ask(tmp_path, teacher)
     (tmp_path / "logits.npy").unlink()
-    from edgewright.training.distillation import losses as teach
+    from edgewright.training.distillation import teacher as teacher_module
 
     class Stop(Exception):
         pass
@@ -148,7 +148,7 @@ def test_an_interrupted_teacher_goes_on(tmp_path: Path, teacher_weights: Path) -
         asked.append(len(wanted))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(teach, "prefetch_batches", some)
+        patch.setattr(teacher_module, "prefetch_batches", some)
         with pytest.raises(Stop):
             ask(tmp_path, teacher)
         (part,) = tmp_path.glob("logits.npy.*.part")
@@ -164,12 +164,12 @@ def test_an_interrupted_teacher_goes_on(tmp_path: Path, teacher_weights: Path) -
 def test_a_full_disk_is_told_while_a_teacher_answers(
     tmp_path: Path, teacher_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgewright.training.distillation import losses as teach
+    from edgewright.training.distillation import teacher as teacher_module
 
     def full(path: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(teach, "sync_folder", full)
+    monkeypatch.setattr(teacher_module, "sync_folder", full)
     with pytest.raises(OutputError) as caught:
         ask(tmp_path, teacher_of(tmp_path, teacher_weights))
     assert "No space left" in caught.value.why

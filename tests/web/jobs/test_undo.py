@@ -75,7 +75,9 @@ class SlowStore(Store):
 
 
 def slow(store: Store, before: Callable[[Sequence[str]], None]) -> Store:
-    return SlowStore(store.home, store.database, store.blobs, store.presence, before)
+    return SlowStore(
+        home=store.home, database=store.database, blobs=store.blobs, presence=store.presence, before=before
+    )
 
 
 def many_runs(store: Store) -> list[str]:

@@ -1,38 +1,23 @@
-"""Reads the signature, the graph and the precision of a `.tflite` file without any other package.
+"""The signature, the graph and the precision of a `.tflite` file, read without any other package.
 
-The file is a flatbuffer (https://flatbuffers.dev/internals/) and may be hostile: each offset is checked against
-the file's size before it is followed, nothing is copied that the file does not hold, and the number of vector
-elements and text bytes that are looked at is bounded by the file's size, so that vectors that overlap cannot
-make the reader slow. The file is mapped, not read: weights are never touched.
+The file is mapped, not read: weights are never touched.
 """
 
 import mmap
-import struct
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from edgewright.errors import ModelNotFound, ModelUnreadable
+from edgewright.formats.tflite.flatbuffer import FlatbufferReader, MalformedFlatbuffer
 from edgewright.formats.tflite.schema import COMPUTE, CUSTOM, OPERATORS, PLACEHOLDER, TENSOR_TYPES, Slot
 from edgewright.schema.model import GraphNode, Quantization, Signature, TensorSpec
 from edgewright.schema.vocabulary import Precision
 
 IDENTIFIER = b"TFL3"
 SMALLEST_BYTES = 16
-# Writers share vectors and texts between tables; four times the file is more than any of them needs.
-LEEWAY = 4
-MOST_LOOKED_AT = 1 << 26
 DIMENSIONS_LIMIT = 64
-# No tensor list or name of a real model comes near; longer ones are not even copied.
-LONGEST_VECTOR = 1 << 20
-
-_TWO_BYTES = struct.Struct("<H")
-_FORMATS = {code: struct.Struct("<" + code) for code in "bBiIqQf"}
-
-
-class MalformedFlatbuffer(Exception):
-    """The flatbuffer cannot be followed; the text says where."""
 
 
 class TfliteTensor(NamedTuple):
@@ -215,7 +200,7 @@ def _activation_precision(graph: TfliteGraph) -> Precision:
     return names.get(max(set(types), key=types.count), "fp32") if types else "fp32"
 
 
-# The flatbuffer
+# The file
 
 
 def read_tflite(path: Path) -> TfliteGraph:
@@ -247,79 +232,6 @@ def _reject(path: Path, why: str) -> NoReturn:
         why,
         "copy the file again, or export it again with the tool that wrote it",
     )
-
-
-class FlatbufferReader:
-    """The file's bytes with checked access. A table or vector is told by the position where it begins."""
-
-    def __init__(self, data: mmap.mmap | bytes) -> None:
-        self.data = data
-        self.size = len(data)
-        self.left = min(LEEWAY * self.size + 65536, MOST_LOOKED_AT)
-
-    def spend(self, bytes_looked_at: int) -> None:
-        self.left -= bytes_looked_at
-        if self.left < 0:
-            raise MalformedFlatbuffer("its tables overlap or are too long, as no writer makes them")
-
-    def number(self, at: int, code: str) -> int:
-        value: int = self._unpack(_FORMATS[code], at)
-        return value
-
-    def _unpack(self, form: struct.Struct, at: int) -> int:
-        if at < 0 or at + form.size > self.size:
-            raise MalformedFlatbuffer(f"it ends before byte {at + form.size}: it is truncated or damaged")
-        value: int = form.unpack_from(self.data, at)[0]
-        return value
-
-    def follow(self, at: int) -> int:
-        """The position that the offset at `at` names."""
-        offset = self.number(at, "I")
-        if offset == 0 or at + offset > self.size - 4:
-            raise MalformedFlatbuffer(f"the offset at byte {at} leads out of it: it is truncated or damaged")
-        return at + offset
-
-    def field(self, table: int, slot: int) -> int:
-        """The position of a table's field; 0 where the table leaves it out."""
-        vtable = table - self.number(table, "i")
-        length = self._unpack(_TWO_BYTES, vtable)
-        place = 4 + 2 * slot
-        if place + 2 > length:
-            return 0
-        offset = self._unpack(_TWO_BYTES, vtable + place)
-        return table + offset if offset else 0
-
-    def value(self, table: int, slot: int, code: str, default: int = 0) -> int:
-        at = self.field(table, slot)
-        return self.number(at, code) if at else default
-
-    def vector(self, table: int, slot: int, item_bytes: int) -> tuple[int, int]:
-        """Where a vector's first element lies, and how many there are; (0, 0) without the field."""
-        at = self.field(table, slot)
-        if not at:
-            return 0, 0
-        start = self.follow(at)
-        count = self.number(start, "I")
-        if start + 4 + count * item_bytes > self.size:
-            raise MalformedFlatbuffer(f"the vector at byte {start} runs past its end: it is truncated or damaged")
-        return start + 4, count
-
-    def numbers(self, table: int, slot: int, code: str) -> tuple[int, ...]:
-        form = _FORMATS[code]
-        start, count = self.vector(table, slot, form.size)
-        self.spend(count * form.size if count <= LONGEST_VECTOR else MOST_LOOKED_AT + 1)
-        return struct.unpack_from(f"<{count}{code}", self.data, start)
-
-    def tables(self, table: int, slot: int) -> Iterator[int]:
-        start, count = self.vector(table, slot, 4)
-        for at in range(start, start + 4 * count, 4):
-            self.spend(4)
-            yield self.follow(at)
-
-    def text(self, table: int, slot: int) -> str:
-        start, count = self.vector(table, slot, 1)
-        self.spend(count if count <= LONGEST_VECTOR else MOST_LOOKED_AT + 1)
-        return bytes(self.data[start : start + count]).decode("utf-8", "replace")
 
 
 def _read_model(flat: FlatbufferReader) -> TfliteGraph:

@@ -124,7 +124,7 @@ def plan_operators(path: Path, shapes: Mapping[str, Sequence[int]]) -> DryRun:
 
 
 def _plan_operators(path: Path, shapes: Mapping[str, Sequence[int]]) -> DryRun:
-    from edgewright.runtimes.litert.writer import convert
+    from edgewright.runtimes.litert.writer import convert, nodes
     from edgewright.runtimes.litert.writer.build import Builder
     from edgewright.runtimes.litert.writer.graph import DAMAGE
     from edgewright.runtimes.litert.writer.operators import TABLE
@@ -134,12 +134,12 @@ def _plan_operators(path: Path, shapes: Mapping[str, Sequence[int]]) -> DryRun:
     from edgewright.runtimes.litert.writer.reading.unroll import CONTROL
 
     graph = read_graph(path, shapes, {*TABLE, *FOLDED, *REWRITTEN, *CONTROL})
-    refused = _list_rejections(graph, {**resolve_shapes(graph), **convert.find_unknown(graph)})
+    refused = _list_rejections(graph, {**resolve_shapes(graph), **nodes.find_unknown(graph)})
     try:
         convert.reshape_graph(graph)
         builder = Builder(graph)
         convert.place_inputs(builder, "channels_last")
-        refused += _list_rejections(graph, convert.write_nodes(builder))
+        refused += _list_rejections(graph, nodes.write_nodes(builder))
         if not refused:
             convert.place_outputs(builder, "channels_last")
     except (EdgewrightError, *DAMAGE):

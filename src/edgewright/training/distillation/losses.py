@@ -1,29 +1,18 @@
-"""What a student learns from: labels, a teacher's outputs, and a teacher's stages. And a teacher asked beforehand."""
+"""The loss of distillation: labels, a teacher's outputs and a teacher's intermediate features."""
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from hashlib import sha256
-from io import BytesIO
-from pathlib import Path
-from time import monotonic
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-import numpy as np
-
-from edgewright.errors import InputError, OutputError, UsageError
-from edgewright.quantization.job import StageProgress
-from edgewright.tasks.spec.task import Boxes, Classification, NextToken, Task
+from edgewright.errors import InputError, UsageError
+from edgewright.tasks.spec.task import Classification, NextToken, Task
 from edgewright.training.data.samples import (
     Batch,
     TrainingSamples,
     open_array,
-    prefetch_batches,
-    set_channels_last,
-    split_into_chunks,
 )
-from edgewright.training.job import DistillationSettings, JobMessage, ModuleSource, Settings, TeacherJob, TrainJob
-from edgewright.training.loop.checkpoint import digest_module, sync_folder
+from edgewright.training.distillation.teacher import load_teacher, select_distilled_outputs
+from edgewright.training.job import DistillationSettings, Settings, TrainJob
+from edgewright.training.loop.checkpoint import digest_module
 from edgewright.training.loop.losses import (
     check_labels_fit,
     check_labels_have_loss,
@@ -32,10 +21,6 @@ from edgewright.training.loop.losses import (
     map_outputs,
     select_output,
 )
-from edgewright.training.loop.precision import choose_precision
-
-MAX_FLOAT32_OUTPUTS = 4096  # numbers of an answer that are kept as float32; more as float16
-PROGRESS_INTERVAL_S = 0.5
 
 
 class Stage(NamedTuple):
@@ -139,9 +124,9 @@ class DistillationLoss:
             wanted = (
                 [batch.targets]
                 if self._teacher is None
-                else _select_distilled_outputs(self._task, self._run_teacher(batch))
+                else select_distilled_outputs(self._task, self._run_teacher(batch))
             )
-            mine = _select_distilled_outputs(self._task, outputs)
+            mine = select_distilled_outputs(self._task, outputs)
             parts["teacher"] = compute_teacher_loss(self._task, mine, wanted, batch.labels, teaching.temperature)
         return parts
 
@@ -171,11 +156,6 @@ def _make_output_hook(place: dict[str, Any], name: str) -> Any:
         place[name] = made
 
     return keep
-
-
-def _select_distilled_outputs(task: Task, outputs: Mapping[str, Any]) -> list[Any]:
-    """The outputs that a teacher teaches: the task's, all of them for boxes."""
-    return list(outputs.values()) if isinstance(task.output, Boxes) else [select_output(task, outputs)]
 
 
 def compute_teacher_loss(
@@ -272,9 +252,9 @@ def build_distillation_loss(job: TrainJob, task: Task, module: Any, samples: Tra
             with torch.no_grad():
                 shapes = [
                     tuple(one.shape[1:])
-                    for one in _select_distilled_outputs(task, map_outputs(teacher(**sample_batch.inputs)))
+                    for one in select_distilled_outputs(task, map_outputs(teacher(**sample_batch.inputs)))
                 ]
-        _check_output_shapes(task, [tuple(one.shape[1:]) for one in _select_distilled_outputs(task, outputs)], shapes)
+        _check_output_shapes(task, [tuple(one.shape[1:]) for one in select_distilled_outputs(task, outputs)], shapes)
     return DistillationLoss(task, job.settings, teaching, teacher, sample_batch)
 
 
@@ -292,35 +272,7 @@ def _open_teacher(teaching: DistillationSettings, seed: int) -> Any:
     if teaching.teacher is None:
         why = "its answers lie in no file, or transfer looks into it"
         raise UsageError("there is no teacher to ask", why, "name a torch module, or transfer none")
-    return _load_teacher(teaching.teacher, seed)
-
-
-def _load_teacher(source: ModuleSource, seed: int) -> Any:
-    from edgewright.training.source import load_module
-
-    teacher = load_module(source, seed).eval().requires_grad_(False)
-    set_channels_last(teacher)
-    return teacher
-
-
-def fold_normalization(teacher: Any, ask: Callable[[Any], Any]) -> Any:
-    """A copy whose normalisations are part of its convolutions, which answers the same in less time; the teacher itself
-    where there is no such.
-
-    Args:
-        ask: the answers of a module to some samples, in float32.
-    """
-    import torch
-    from torch.fx.experimental.optimization import fuse
-
-    try:
-        with torch.no_grad():
-            folded = fuse(teacher)
-            set_channels_last(folded)
-            same = torch.allclose(ask(folded), ask(teacher), rtol=1e-3, atol=1e-3)
-    except Exception:  # the user's code may do what cannot be traced, and raise whatever it likes then
-        return teacher
-    return folded if same else teacher  # it is not where a convolution has several normalisations in turn
+    return load_teacher(teaching.teacher, seed)
 
 
 def _check_output_shapes(task: Task, mine: Sequence[tuple[int, ...]], targets: Sequence[tuple[int, ...]]) -> None:
@@ -334,78 +286,3 @@ def _check_output_shapes(task: Task, mine: Sequence[tuple[int, ...]], targets: S
             "give the student the teacher's classes",
         )
     raise UsageError(f"the teacher gives {list(targets)}, the student {list(mine)}", "", "give both the same outputs")
-
-
-def run_teacher_job(job: TeacherJob, send: Callable[[JobMessage], None]) -> None:
-    """Write what the teacher answers for each view of each sample of `fit`; an interrupted file goes on where it was.
-
-    UsageError, OutputError, and those of loading a module.
-    """
-    import torch
-
-    if job.settings.threads:
-        torch.set_num_threads(job.settings.threads)
-    task = msgspec.json.decode(job.task, type=Task)
-    if job.views > 1 and task.augment is None:
-        raise UsageError(f"{job.views} views are all the same", "the task has no [augment] table", "ask for 1 view")
-    samples = TrainingSamples(job.data, task, job.settings)
-    teacher = _load_teacher(job.teacher, job.settings.seed)
-    teacher.to("cuda" if torch.cuda.is_available() else "cpu")
-    sample_batch = samples.read(np.arange(min(job.settings.batch, samples.count)))
-
-    def answer(module: Any, batch: Batch) -> Any:
-        device = next(module.parameters()).device
-        made = _select_distilled_outputs(
-            task, map_outputs(module(**{name: one.to(device) for name, one in batch.inputs.items()}))
-        )
-        if len(made) > 1:
-            raise UsageError(f"the teacher has {len(made)} outputs", "one can be kept", "ask it in the loop")
-        return made[0].float()
-
-    precision, _ = choose_precision(
-        job.settings.precision, teacher, lambda module: answer(module, sample_batch).abs().mean()
-    )
-    quick = fold_normalization(teacher, lambda module: answer(module, sample_batch))
-
-    def ask(batch: Batch) -> Any:
-        device = next(quick.parameters()).device.type
-        with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
-            return answer(quick, batch).cpu().numpy()
-
-    one = ask(sample_batch)[0]
-    kind = np.dtype(np.float32 if one.size <= MAX_FLOAT32_OUTPUTS else np.float16)
-    key = sha256(f"{job.views} {precision} {task.augment} {samples.fingerprint()} {digest_module(teacher)}".encode())
-    part = Path(f"{job.out}.{key.hexdigest()[:16]}.part")
-    size = job.settings.batch
-    rows = len(samples.fit) * job.views
-    try:
-        with part.open("ab") as file:
-            head = _write_head(file, kind, (job.views, len(samples.fit), *one.shape))
-            done = (file.tell() - head) // (kind.itemsize * one.size)
-            file.truncate(head + done * kind.itemsize * one.size)
-            began, last_report, start = monotonic(), 0.0, done
-            for batch in prefetch_batches(samples.read_rows, split_into_chunks(np.arange(done, rows), size)):
-                file.write(ask(batch).astype(kind).tobytes())
-                done += len(batch.places)
-                if (now := monotonic()) - last_report > PROGRESS_INTERVAL_S or done == rows:
-                    file.flush()
-                    last_report = now
-                    left = (now - began) / (done - start) * (rows - done)
-                    send(StageProgress(stage="asking the teacher", done=done, of=rows, left_s=round(left, 1)))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(job.out)
-        sync_folder(part.parent)
-    except OSError as error:
-        name, hint = Path(job.out).name, "free some space and run the same again: it goes on from there"
-        raise OutputError(f"{name} cannot be written", error.strerror or str(error), hint) from None
-
-
-def _write_head(file: Any, kind: Any, shape: tuple[int, ...]) -> int:
-    """The head of a `.npy`, where there is none yet; its length."""
-    head = BytesIO()
-    np.lib.format.write_array_header_1_0(head, {"descr": kind.str, "fortran_order": False, "shape": shape})
-    if file.tell() < len(head.getvalue()):
-        file.truncate(0)
-        file.write(head.getvalue())
-    return len(head.getvalue())

@@ -20,16 +20,15 @@ from edgewright.runtimes.litert.writer.check import Check, CheckedFile, Kind, Pr
 from edgewright.runtimes.litert.writer.file import write_file
 from edgewright.runtimes.litert.writer.graph import (
     CHECK,
-    DAMAGE,
     Graph,
     Node,
     OperatorRejected,
     Scales,
     Shape,
-    make_rejection,
 )
 from edgewright.runtimes.litert.writer.metadata import NAME as METADATA
 from edgewright.runtimes.litert.writer.metadata import TaskMetadata, append_labels, check_task, pack_task
+from edgewright.runtimes.litert.writer.nodes import find_unknown, raise_rejections, write_nodes
 from edgewright.runtimes.litert.writer.operators import TABLE
 from edgewright.runtimes.litert.writer.operators.elementwise import copy_tensor
 from edgewright.runtimes.litert.writer.passes.fuse import fuse_operators
@@ -49,12 +48,7 @@ Width = Literal["fp32", "fp16"]
 # Operators that LiteRT has with channels last alone: they decide how images come in.
 SPATIAL = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "Resize",
            "DepthToSpace", "SpaceToDepth", "InstanceNormalization", "LRN"}  # fmt: skip
-# Operators that leave out what holds no elements.
-EMPTY_TAKEN = {"Concat", "Split"}
 QUANTIZING_OPS = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"}
-# Operators that give as many results as the numbers decide, while a file's shapes are fixed.
-UNSIZED = {"NonMaxSuppression", "NonZero", "Unique"}
-CUT_HINT = "cut the model in front of it and do the rest in the application: how much it gives depends on numbers"
 # Operators that the search for those looks through.
 TRANSPARENT = {"Add", "Sub", "Mul", "Div", "Cast", "Pad", "BatchNormalization", "QuantizeLinear", "DequantizeLinear",
                "Relu", "Clip", "Identity", "Unsqueeze", "Squeeze", "Concat", "Split", "Slice"}  # fmt: skip
@@ -158,13 +152,13 @@ def _convert(
 ) -> Converted:
     graph = read_graph(model, shapes, {*TABLE, *FOLDED, *REWRITTEN, *CONTROL})
     unsettled = resolve_shapes(graph)
-    _raise_rejections(graph, unsettled | find_unknown(graph))
+    raise_rejections(graph, unsettled | find_unknown(graph))
     kind = _find_kind(graph, precision)
     reshape_graph(graph)
     integer_io = _make_io_integer(graph, kind) if io == "integer" else IntegerIo()
     builder = Builder(graph)
     inputs = _describe_float_ports(place_inputs(builder, io), integer_io)
-    _raise_rejections(graph, write_nodes(builder))
+    raise_rejections(graph, write_nodes(builder))
     outputs = _describe_float_ports(place_outputs(builder, io), integer_io)
     program = builder.program
     program.drop_unused()
@@ -236,9 +230,6 @@ def _need_litert() -> None:
         )
 
 
-# Nodes
-
-
 def reshape_graph(graph: Graph) -> None:
     """The stations that change the graph as a whole."""
     with documented_errors():
@@ -269,69 +260,6 @@ def documented_errors() -> Iterator[None]:
     except Exception as error:
         why = f"{type(error).__name__}: {str(error)[:300]}"
         raise ModelNotConvertible("the LiteRT writer failed on this model", why, CHECK) from error
-
-
-def find_unknown(graph: Graph) -> dict[str, OperatorRejected]:
-    """The refusals of operators that neither the table has nor an earlier station takes out."""
-    known = {*TABLE, *FOLDED, *REWRITTEN, *CONTROL}
-    return {node.name: _reject_operator(node) for node in graph.nodes if node.domain or node.op not in known}
-
-
-def write_nodes(b: Builder) -> dict[str, OperatorRejected]:
-    """Write all nodes; the refusals by node name."""
-    rejections: dict[str, OperatorRejected] = {}
-    for node in b.graph.nodes:
-        b.node = node
-        missing = [name for name in node.inputs if name and name not in b.placed and name not in b.graph.constants]
-        if missing and not (node.op in EMPTY_TAKEN and all(0 in b.shape(name) for name in missing)):
-            if TABLE.get(node.op) is None or node.domain:
-                rejections[node.name] = _reject_operator(node)
-            continue
-        try:
-            _write_node(b, node)
-        except OperatorRejected as rejection:
-            rejections[node.name] = rejection
-        except DAMAGE as error:
-            rejections[node.name] = make_rejection(error)
-    return rejections
-
-
-def _write_node(b: Builder, node: Node) -> None:
-    write = TABLE.get(node.op) if not node.domain else None
-    if write is None:
-        raise _reject_operator(node)
-    if all(0 in b.shape(name) for name in node.outputs if name):
-        return  # whoever reads it is refused, or can do without
-    for name in (*node.inputs, *node.outputs) if node.op not in EMPTY_TAKEN else ():
-        if name and 0 in b.shape(name) and b.constant(name) is None:
-            raise OperatorRejected(f"'{name}' holds no elements", "LiteRT has no empty tensors")
-    write(b, node)
-
-
-def _reject_operator(node: Node) -> OperatorRejected:
-    where = f" of domain '{node.domain}'" if node.domain else ""
-    reason = f"operator {node.op}{where} is not in the writer's table"
-    return OperatorRejected(
-        reason, CUT_HINT if node.op in UNSIZED and not node.domain else "docs/litert-coverage.md lists what is"
-    )
-
-
-def _raise_rejections(graph: Graph, rejections: Mapping[str, OperatorRejected]) -> None:
-    """Raise one error that names every node that stands in the way."""
-    if not rejections:
-        return
-    by_name = {node.name: node for node in graph.nodes}
-    cause = next((rejection.__cause__ for rejection in rejections.values() if rejection.__cause__), None)
-    lines = []
-    for name, rejection in rejections.items():
-        node = by_name.get(name)
-        place = f" ({node.location})" if node and node.location else ""
-        lines.append(f"{node.op if node else 'node'} '{name}'{place}: {rejection}")
-    helps = dict.fromkeys(rejection.help for rejection in rejections.values() if rejection.help)
-    count = len(rejections)
-    raise ModelNotConvertible(
-        f"{count} operator{'s' if count > 1 else ''} cannot be written for LiteRT", "\n".join(lines), "; ".join(helps)
-    ) from cause
 
 
 # The border
@@ -404,7 +332,7 @@ def place_outputs(b: Builder, io: Io) -> list[ConvertedPort]:
             tensor = b.take(name, layout)
             check_dtype(b.dtype(name))
         except OperatorRejected as rejection:
-            _raise_rejections(b.graph, {name: rejection})
+            raise_rejections(b.graph, {name: rejection})
             raise
         tensor = _make_own_tensor(b, tensor)
         tensor.name = name

@@ -6,7 +6,6 @@ from edgewright.runtimes.litert.writer.build import Builder
 from edgewright.runtimes.litert.writer.graph import Node
 from edgewright.runtimes.litert.writer.operators import activation as act
 from edgewright.runtimes.litert.writer.operators import (
-    bits,
     conv,
     einsum,
     elementwise,
@@ -17,7 +16,6 @@ from edgewright.runtimes.litert.writer.operators import (
     quantization,
     recurrent,
     resize,
-    scatter,
     structure,
 )
 from edgewright.runtimes.litert.writer.operators import reduction as red
@@ -52,12 +50,12 @@ TABLE: dict[str, Write] = {
     "IsInf": elementwise.is_infinite,
     "Identity": elementwise.identity,
     "Dropout": elementwise.dropout,
-    "BitwiseAnd": bits.both,
-    "BitwiseOr": bits.either,
-    "BitwiseXor": bits.exclusive_or,
-    "BitwiseNot": bits.complement,
-    "BitShift": bits.shift,
-    "BitCast": bits.reinterpret,
+    "BitwiseAnd": elementwise.both,
+    "BitwiseOr": elementwise.either,
+    "BitwiseXor": elementwise.exclusive_or,
+    "BitwiseNot": elementwise.complement,
+    "BitShift": elementwise.shift,
+    "BitCast": elementwise.reinterpret,
     # functions of one value
     "Abs": elementwise.unary("ABS"),
     "Neg": elementwise.unary("NEG"),
@@ -162,8 +160,8 @@ TABLE: dict[str, Write] = {
     "Gather": indexing.gather,
     "GatherElements": indexing.gather_elements,
     "GatherND": indexing.gather_nd,
-    "ScatterND": scatter.scatter_nd,
-    "ScatterElements": scatter.scatter_elements,
+    "ScatterND": indexing.scatter_nd,
+    "ScatterElements": indexing.scatter_elements,
     "TopK": indexing.top_k,
     "OneHot": indexing.one_hot,
     "Trilu": indexing.triangle,
