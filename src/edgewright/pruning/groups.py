@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgewright.pruning.coupling import FIXED_LABEL, OUT, Axes, Coupling, Labels
+from edgewright.pruning.operators import RULES
 from edgewright.pruning.propagation import LabelPropagation
 from edgewright.pruning.static_graph import StaticGraph
 
@@ -86,7 +87,7 @@ def find_groups(model: Any, shapes: Mapping[str, Sequence[int]]) -> PruningGroup
     choices: dict[str, int] = {}
     while True:
         propagation = LabelPropagation(static_graph, choices)
-        propagation.run()
+        propagation.run(RULES)
         coupling = propagation.coupling_builder.settle()
         stuck = [
             one

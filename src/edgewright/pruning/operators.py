@@ -3,18 +3,14 @@
 A rule refuses what it cannot follow; the places that the node touches then stay.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from edgewright.pruning import reshape
 from edgewright.pruning.coupling import Axes, Labels
-from edgewright.pruning.propagation import LabelPropagation, NodeRejected, make_fixed_labels
+from edgewright.pruning.propagation import LabelPropagation, NodeRejected, PropagationRule, make_fixed_labels
 from edgewright.quantization.network import get_attributes
-
-PropagationRule = Callable[[LabelPropagation, Any], list[Axes]]
-
 
 # Layers
 

@@ -1,6 +1,6 @@
 """Labels on their way through a graph: what an operator's rule reads and what it leaves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,22 +98,16 @@ class LabelPropagation:
         for one in places:
             self.coupling_builder.fix(one, f"'{node.name}' ({node.op_type}) needs all of them")
 
-    def run(self) -> None:
-        """Every node in order, then the outputs."""
-        from edgewright.pruning.operators import RULES
-
+    def run(self, rules: Mapping[str, "PropagationRule"]) -> None:
+        """Apply the rule of every node in order, then keep the outputs whole."""
         for node in self.static_graph.graph.node:
             if node.op_type == "Constant" and node.domain in OWN_DOMAINS:
                 continue
             try:
                 for name, place in self.static_graph.get_used_sizes(node):
                     self.require_all(node, self.labels_of(name)[place])
-                self.store_outputs(
-                    node,
-                    (RULES.get(node.op_type, _reject_operator) if node.domain in OWN_DOMAINS else _reject_operator)(
-                        self, node
-                    ),
-                )
+                rule = rules.get(node.op_type, _reject_operator) if node.domain in OWN_DOMAINS else _reject_operator
+                self.store_outputs(node, rule(self, node))
             except NodeRejected as rejection:
                 self.reject(node, f"'{node.name}' ({node.op_type}): {rejection}")
         for value in self.static_graph.graph.output:
@@ -163,6 +157,9 @@ class LabelPropagation:
         if all(part.isidentifier() or part.isdecimal() for part in name.split(".")) and "." in name:
             return name.removesuffix(".weight")
         return str(node.name)
+
+
+PropagationRule = Callable[[LabelPropagation, Any], list[Axes]]
 
 
 def _reject_operator(propagation: LabelPropagation, node: Any) -> list[Axes]:

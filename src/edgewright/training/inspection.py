@@ -22,10 +22,11 @@ from edgewright.training.data.samples import TrainingSamples, split_into_chunks
 from edgewright.training.distillation.student import make_student
 from edgewright.training.job import InspectJob, JobMessage
 from edgewright.training.loop.losses import compute_label_loss, map_outputs
+from edgewright.training.modules import evaluation_mode, get_named_tensors
 from edgewright.training.slices import write_slices
 from edgewright.training.slicing.named import export_named
 from edgewright.training.slicing.sliceable import SizeAttribute, find_sliceable_groups
-from edgewright.training.source import evaluation_mode, get_named_tensors, load_module
+from edgewright.training.source import load_module
 
 Array = NDArray[Any]
 SendMessage = Callable[[JobMessage], None]

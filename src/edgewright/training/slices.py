@@ -25,11 +25,11 @@ BUILT = '''"""What is left of {factory}: {stem}{suffix} says which of its weight
 
 from pathlib import Path
 
-from edgewright.training.slices import _build_sliced
+from edgewright.training.slices import build_sliced
 
 
 def build():
-    return _build_sliced(Path(__file__).with_suffix("{suffix}"), "{digest}")
+    return build_sliced(Path(__file__).with_suffix("{suffix}"), "{digest}")
 '''
 
 
@@ -208,7 +208,7 @@ def write_built_module(folder: Path, stem: str, source: ModuleSource) -> Path:
     return file
 
 
-def _build_sliced(path: Path, expected: str = "") -> Any:
+def build_sliced(path: Path, expected: str = "") -> Any:
     """The cut module, with the weights that its factory gives. What a file of `write_built_module` calls.
 
     Args:
@@ -239,8 +239,8 @@ def apply_slices(module: Any, slices: Slices, *, rescale: bool = False) -> None:
     """
     from torch import nn
 
+    from edgewright.training.modules import try_forward
     from edgewright.training.slicing.layers import slice_layer
-    from edgewright.training.source import try_forward
 
     for path in slices.removed:
         set_submodule(module, path, nn.Identity())

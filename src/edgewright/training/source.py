@@ -3,8 +3,7 @@
 Only for use in a worker process: a factory is the user's code.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,8 @@ from edgewright.formats.onnx.prepare import remove_file_exporter_metadata
 from edgewright.formats.torch.program import build_module, describe_program, export_onnx
 from edgewright.formats.torch.weights import load_weights
 from edgewright.training.job import ModuleSource
+from edgewright.training.modules import Shapes, evaluation_mode
 from edgewright.training.slices import apply_slices, read_slices, split_factory
-
-Shapes = Mapping[str, Sequence[int]]
 
 
 def load_module(source: ModuleSource, seed: int) -> Any:
@@ -81,32 +79,6 @@ def _is_loaded(value: Any, reference: Any) -> bool:
     if reference is None or value.shape != reference.shape or value.numel() < 2:
         return False
     return bool((value == reference).all()) and bool((value != value.reshape(-1)[0]).any())
-
-
-@contextmanager
-def evaluation_mode(module: Any) -> Iterator[None]:
-    """The module in evaluation mode; each part of it in its own mode again behind."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
-
-
-def try_forward(module: Any, shapes: Shapes) -> Any:
-    """The module described as a program, having run on zeros. InputError with torch's words where it does not run."""
-    with evaluation_mode(module):
-        return describe_program(module, "module", shapes)
-
-
-def get_named_tensors(module: Any) -> dict[str, Any]:
-    """Parameters and buffers under each of their names."""
-    return {
-        **dict(module.named_parameters(remove_duplicate=False)),
-        **dict(module.named_buffers(remove_duplicate=False)),
-    }
 
 
 def export_module(module: Any, shapes: Shapes, path: Path, outputs: Sequence[str] = ()) -> None:

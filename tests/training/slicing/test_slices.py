@@ -21,6 +21,7 @@ from edgewright.formats.torch.weights import save_weights  # noqa: E402
 from edgewright.training.slices import (  # noqa: E402
     Slices,
     apply_slices,
+    build_sliced,
     make_slices,
     read_slices,
     slice_weights,
@@ -112,6 +113,14 @@ def test_a_written_source_is_an_ordinary_one_and_can_be_cut_again(nets: str, tmp
     torch.testing.assert_close(run(smaller), run(small))
     again = write_built_module(second, "smaller", ModuleSource(factory=f"{nets}:mobile", slices=str(second / "s.json")))
     assert torch.equal(run(build_module(again, "build", weights)), run(smaller))
+
+
+def test_written_sources_import_a_stable_name(nets: str, tmp_path: Path) -> None:
+    """Files of earlier versions import it too, so it keeps its module and its name."""
+    file = write_small(nets, tmp_path)
+    assert "from edgewright.training.slices import build_sliced" in file.read_text()
+    small = build_module(file, "build", None)
+    assert run(build_sliced(file.with_suffix(".slices.json"))).shape == run(small).shape
 
 
 def test_a_factory_that_changed_or_went_is_told(nets: str, tmp_path: Path) -> None:

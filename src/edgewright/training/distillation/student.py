@@ -19,10 +19,10 @@ from edgewright.pruning.graph_pruner import find_kept_indices
 from edgewright.pruning.groups import PruningGroup, PruningGroups, find_groups
 from edgewright.system.temporary import TemporaryFolder
 from edgewright.training.job import ModuleSource
+from edgewright.training.modules import evaluation_mode, try_forward
 from edgewright.training.slices import KeptIndices, Slices, apply_slices, make_slices, set_submodule
 from edgewright.training.slicing.named import export_named
 from edgewright.training.slicing.sliceable import SliceableGroups, compute_size_attributes, find_sliceable_groups
-from edgewright.training.source import evaluation_mode, try_forward
 
 MAX_WIDTH_ONLY_RATIO = 6.0
 BISECTION_STEPS = 24

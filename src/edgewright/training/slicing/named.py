@@ -7,7 +7,7 @@ from typing import Any
 from edgewright.errors import ModelNotConvertible
 from edgewright.formats.onnx.external import needs_data_file
 from edgewright.formats.torch.program import OPSET, name_outputs, silence_exporter
-from edgewright.training.source import evaluation_mode, get_named_tensors, try_forward
+from edgewright.training.modules import evaluation_mode, get_named_tensors, try_forward
 
 
 def export_named(module: Any, shapes: Mapping[str, Sequence[int]], path: Path) -> Any:

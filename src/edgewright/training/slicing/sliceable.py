@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from edgewright.errors import EdgewrightError
 from edgewright.pruning.graph_pruner import find_kept_indices, prune_graph
 from edgewright.pruning.groups import PruningGroup, PruningGroups
+from edgewright.training.modules import evaluation_mode, get_named_tensors, try_forward
 from edgewright.training.slices import Slices, apply_slices
-from edgewright.training.source import evaluation_mode, get_named_tensors, try_forward
 
 Array = NDArray[Any]
 OUTPUT_TOLERANCE = 1e-3  # of the largest output
