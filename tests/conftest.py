@@ -13,6 +13,24 @@ from edgewright.telemetry import SWITCHES
 from tests.paths import ROOT
 
 SOURCE = str(ROOT / "src")
+# Marks by folder or file below tests/. `make test-fast` leaves out all but the pure packages.
+MARKS: dict[str, tuple[str, ...]] = {
+    "process": (
+        "cli", "devices", "flows", "fuzz", "runtimes", "store", "system", "web",
+        "bench/test_measure.py", "formats/onnx/test_typed.py", "formats/test_bounds.py",
+        "test_imports.py", "test_package.py", "test_readme.py", "test_telemetry.py",
+    ),
+    "training": ("flows/distill", "flows/prune", "flows/quantize/test_finetuning.py", "flows/experiment", "training"),
+    "browser": ("web/test_browser.py",),
+}  # fmt: skip
+# What only `make test-slow` runs, and why.
+SLOW = {
+    "flows/distill/test_flow.py": "each test trains two to eight networks in processes of their own",
+    "flows/prune/test_flow.py": "each test trains a pruned network and its control in processes of their own",
+    "flows/quantize/test_finetuning.py": "each test trains a quantized graph, most of them a control too",
+}
+# Files whose tests share a fixture that takes seconds: one process runs them all.
+TOGETHER = ("web/test_browser.py", "runtimes/litert/writer/test_node_tests.py", "runtimes/support/test_tables.py")
 _lacking: list[str] = []
 
 
@@ -49,6 +67,22 @@ def switches_reach_children() -> Iterator[None]:
     _lacking.clear()
     yield
     assert not _lacking, _lacking
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        path = item.path.relative_to(ROOT)
+        if path.parts[0] != "tests":
+            continue
+        name = path.relative_to("tests").as_posix()
+        places = {name, *(parent.as_posix() for parent in path.relative_to("tests").parents)}
+        for mark, where in MARKS.items():
+            if not places.isdisjoint(where):
+                item.add_marker(mark)
+        if name in SLOW:
+            item.add_marker("slow")
+        if name in TOGETHER:
+            item.add_marker(pytest.mark.xdist_group(name))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

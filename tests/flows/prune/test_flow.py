@@ -64,7 +64,7 @@ def left_in(out: Path) -> list[str]:
     return [path.name for path in out.iterdir() if path.name.startswith(".edgewright")]
 
 
-@pytest.mark.parametrize(("target", "alike"), [("1.5x", True), ("4x", False)])
+@pytest.mark.parametrize(("target", "similar_cost"), [("1.5x", True), ("4x", False)])
 def test_a_control_that_costs_much_more_is_trained_by_itself(
     target: str, similar_cost: bool, files: dict[str, str], tmp_path: Path, device: Device, store: Store,
     monkeypatch: pytest.MonkeyPatch,

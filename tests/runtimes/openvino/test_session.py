@@ -185,7 +185,7 @@ def test_damaged_files_are_rejected(how: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("Exception from src/a.cpp:84:\nCheck 'x' failed at b.cpp:1:\nIncorrect weights\n\n", "Incorrect weights"),
         ("Exception from src/a.cpp:84:\n", "Exception from src/a.cpp:84:"),
