@@ -223,14 +223,14 @@ def read_terminal(*words: str, columns: int = 250, **environ: str) -> str:
     return said.decode()
 
 
-def test_a_terminal_gets_a_table_and_no_colour_it_does_not_want(call: Call) -> None:
+def test_a_terminal_gets_a_table_and_no_color_it_does_not_want(call: Call) -> None:
     quick = ("--on", "pretend", "--processes", "1", "--runs", "3", "--no-layers", "--tag", "note=a[b]c")
     assert call("benchmark", "m.pretend", *quick).code == 0
     said = read_terminal("runs", "list", NO_COLOR="1")
     assert "m.pretend" in said
     assert "\t" not in said
-    colours = [f"\x1b[{number}" for number in (*range(30, 38), *range(90, 98))]
-    assert not any(colour in said for colour in colours)
+    colors = [f"\x1b[{number}" for number in (*range(30, 38), *range(90, 98))]
+    assert not any(color in said for color in colors)
     assert "a[b]c" in "".join(said.split())
 
 

@@ -1,11 +1,11 @@
-"""The command line: one file per command."""
+"""Command line interface: one module per command."""
 
 import signal
 import sys
 
 
 def main() -> None:
-    """Run the command line and exit with the documented code; Ctrl-C is told in one line from the first moment on."""
+    """Run the command line and exit with the documented code. Ctrl-C prints one line, even during the imports."""
     try:
         from edgewright.cli.interrupts import watch_interrupts
 
@@ -22,7 +22,7 @@ def main() -> None:
 
 
 def print_early_stop() -> int:
-    """A stop before the command began."""
+    """Report an interrupt that came before the command began, and return its exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from edgewright.cli.interrupts import get_exit_code, get_signal_name
 

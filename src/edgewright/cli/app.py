@@ -1,4 +1,4 @@
-"""The `edgewright` command: finds its commands lazily, reads the config, and turns failures into three lines."""
+"""The `edgewright` command: lazy import of commands, config files, and errors in three lines."""
 
 import os
 import sys
@@ -21,7 +21,7 @@ DEBUG = "EDGEWRIGHT_DEBUG"
 
 
 class LazyGroup(click.Group):
-    """Imports a command's file only when that command is meant; lists them in the order of use."""
+    """Group that imports a command's module only when the command is used, and lists commands in the order of use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -32,7 +32,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """With the command's own name in place of an alias, so that config tables and help speak of one name."""
+        """Replace an alias by the command's own name, which config tables and help texts use."""
         _, command, rest = super().resolve_command(ctx, args)
         return command.name if command else None, command, rest
 
@@ -51,7 +51,7 @@ class LazyGroup(click.Group):
 @click.option("--debug", is_flag=True, envvar=DEBUG, help="Show the traceback of an error.")
 @click.pass_context
 def edgewright(ctx: click.Context, debug: bool) -> None:
-    """Take a trained model to phones and edge devices, and measure what it does there."""
+    """Deploy a trained model to phones and edge devices, and measure it there."""
     from edgewright.cli.config import load_config, make_command_defaults
     from edgewright.cli.project_file import FILE_NAME
 
@@ -63,7 +63,7 @@ def edgewright(ctx: click.Context, debug: bool) -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     debug = "--debug" in arguments or os.environ.get(DEBUG, "0") not in ("", "0", "off", "no", "false")
-    arguments = [argument for argument in arguments if argument != "--debug"]  # it may stand anywhere
+    arguments = [argument for argument in arguments if argument != "--debug"]  # allowed in any position
     with tolerate_closed_streams():
         return _run_command(arguments, debug=debug)
 
@@ -86,16 +86,16 @@ def _run_command(arguments: list[str], *, debug: bool) -> int:
     except (KeyboardInterrupt, click.Abort):
         return _print_stop()
     except Exception as error:
-        if was_interrupted():  # it struck inside a library that made another exception of it
+        if was_interrupted():  # a library turned KeyboardInterrupt into another exception
             return _print_stop()
         return _print_unexpected(error, debug=debug)
     return result if isinstance(result, int) else 0
 
 
 def _check_encoding(arguments: Sequence[str], environ: Mapping[str, str]) -> None:
-    """UsageError for an argument, a variable of ours or a current folder that is not UTF-8."""
+    """Raise UsageError for an argument, an EDGEWRIGHT_ variable or a current folder that is not UTF-8."""
     for number, word in enumerate(arguments, 1):
-        check_utf8(f"the argument {number}", word)
+        check_utf8(f"argument {number}", word)
     for name, value in environ.items():
         if name.startswith("EDGEWRIGHT_"):
             check_utf8(name, value)
@@ -104,7 +104,7 @@ def _check_encoding(arguments: Sequence[str], environ: Mapping[str, str]) -> Non
 
 
 def _find_cause(error: EdgewrightError) -> EdgewrightError:
-    """Return the error of a full disk where that has caused this one. What a gate says was measured."""
+    """Return the full-disk error if a full disk caused this error. A failed gate is a measurement and stays."""
     from edgewright.system.disk import attribute_to_full_disk
 
     return error if isinstance(error, GateFailed) else attribute_to_full_disk(error)
@@ -116,22 +116,22 @@ def _print_stop() -> int:
 
 
 def _translate_click_error(error: click.ClickException) -> UsageError:
-    """Click's complaint about the command line in our three lines."""
+    """Return click's error as a UsageError."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     if context is None:
         return UsageError(error.format_message())
-    why = " ".join(context.get_usage().split()).replace("Usage:", "the usage is", 1)
+    why = " ".join(context.get_usage().split()).replace("Usage:", "usage:", 1)
     if isinstance(context.command, click.Group):
         why = f"known: {', '.join(context.command.list_commands(context))}"
     return UsageError(error.format_message().rstrip("."), why, f"{context.command_path} --help")
 
 
 def _print_error(error: EdgewrightError, *, debug: bool) -> int:
-    """Three lines on stderr: what, why, try this."""
+    """Print an error to stderr in three lines (what, why, try this), and return its exit code."""
     if debug:
         traceback.print_exception(error, file=sys.stderr)
     print_message(f"Error: {error.what}")
-    print_message(f"  Why: {_indent_lines(error.why) or 'no more is known'}")
+    print_message(f"  Why: {_indent_lines(error.why) or 'The cause is unknown.'}")
     print_message(f"  Try: {_indent_lines(error.try_this)}")
     return error.exit_code
 
@@ -141,10 +141,10 @@ def _indent_lines(text: str) -> str:
 
 
 def _print_unexpected(error: Exception, *, debug: bool) -> int:
-    """A failure of our own, in the same three lines."""
-    hint = "report it with the output of the same command and --debug"
+    """Print an unexpected exception as an EdgewrightError, and return its exit code."""
+    hint = "run the command again with --debug, and report the error with that output"
     own = find_full_disk_error(error) or EdgewrightError(
-        "something went wrong inside Edgewright", f"{type(error).__name__}: {error}", hint
+        "Edgewright failed with an internal error", f"{type(error).__name__}: {error}", hint
     )
     if debug:
         traceback.print_exception(error, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Code that a command may run: what the user typed runs, what a file names only with `--allow-code`."""
+"""Permission to run code: code named on the command line runs; code named by a file needs `--allow-code`."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 allow_code = click.option(
     "--allow-code",
     is_flag=True,
-    help="Run the code that the task names (its metric), or ./edgewright.toml (data, torch sources).",
+    help="Allow code that is named by the task file (metric) or by ./edgewright.toml (data, torch sources).",
 )
 
 
 def check_code(given: dict[str, Any]) -> None:
-    """Raise ConfigError for code that the project file names and the user did not allow; none of it is imported.
+    """Check the code and the data that the project file names. No code is imported.
 
-    UsageError for a data set that it names with a link in it that leads out of the current folder.
+    Raises:
+        ConfigError: the project file names code, and the user did not allow it.
+        UsageError: the project file names a dataset with a link to outside of the current folder.
     """
     from pathlib import Path
 
@@ -42,8 +44,9 @@ def check_code(given: dict[str, Any]) -> None:
 def read_task(given: dict[str, Any]) -> tuple[Task, tuple[str, ...]]:
     """Return the task, and the functions that may run: those named as data, and the task's metric.
 
-    ConfigError for a task that cannot be used, or whose metric is code that the user did not allow: a task file is
-    data, whoever named it.
+    Raises:
+        ConfigError: the task is not valid, or its metric is code that the user did not allow. A task file counts as
+            data, even if the user named it.
     """
     from pathlib import Path
 
@@ -60,7 +63,7 @@ def read_task(given: dict[str, Any]) -> tuple[Task, tuple[str, ...]]:
 
 
 def find_task_folder() -> Path | None:
-    """Return the folder that the files of the task must stay in; None for a task that the user named."""
+    """Return the folder that must contain the task's files; None if the user named the task."""
     from pathlib import Path
 
     return Path.cwd() if is_from_project(click.get_current_context(), "task_file") else None

@@ -1,7 +1,7 @@
-"""Ctrl-C, SIGTERM and SIGHUP at any moment: each ends the command as one KeyboardInterrupt.
+"""Handling of Ctrl-C, SIGTERM and SIGHUP: each ends the command by one KeyboardInterrupt.
 
 Python raises KeyboardInterrupt wherever the main thread is, and some libraries swallow it while they are imported.
-What came is therefore remembered, and raised again at the next stage.
+The signal is therefore remembered, and KeyboardInterrupt is raised again at the next progress message.
 """
 
 import os
@@ -14,14 +14,14 @@ _received: list[int] = []
 
 
 def watch_interrupts() -> None:
-    """Remember every stop from now on, beside raising it; one that the caller's shell ignores stays ignored."""
+    """Install handlers that remember each signal and raise KeyboardInterrupt; ignored signals stay ignored."""
     for number in SIGNAL_NAMES:
         if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL):
             signal.signal(number, _remember)
 
 
 def _remember(number: int, frame: FrameType | None) -> None:
-    """The first ends the command; the second must not disturb that end; the third ends the process at once."""
+    """Raise KeyboardInterrupt on the first signal, ignore the second during cleanup, kill the process on the third."""
     _received.append(number)
     if len(_received) == 1:
         raise KeyboardInterrupt
@@ -31,7 +31,7 @@ def _remember(number: int, frame: FrameType | None) -> None:
 
 
 def restore_handlers() -> None:
-    """For the moments in which Python ends: Ctrl-C would only print a traceback, the others end it as ever."""
+    """Restore the handlers for interpreter shutdown, where Ctrl-C would print a traceback and is ignored."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is _remember:
@@ -39,21 +39,21 @@ def restore_handlers() -> None:
 
 
 def was_interrupted() -> bool:
-    """Whether there was a stop, even one that somebody swallowed or turned into another exception."""
+    """Return whether a signal arrived, even if a library swallowed or converted the exception."""
     return bool(_received)
 
 
 def raise_if_interrupted() -> None:
-    """KeyboardInterrupt if one came that somebody swallowed."""
+    """Raise KeyboardInterrupt if a signal arrived and a library swallowed the exception."""
     if was_interrupted():
         raise KeyboardInterrupt
 
 
 def get_signal_name() -> str:
-    """What stopped the command, as people call it."""
+    """Return the display name of the signal that stopped the command."""
     return SIGNAL_NAMES[signal.Signals(_received[0])] if _received else SIGNAL_NAMES[signal.SIGINT]
 
 
 def get_exit_code() -> int:
-    """The exit code of a stopped command, as shells count it: 130, 143 or 129."""
+    """Return the exit code of a stopped command by shell convention: 130, 143 or 129."""
     return 128 + (_received[0] if _received else signal.SIGINT)

@@ -1,4 +1,4 @@
-"""Types of options: words, shapes, processors, tags."""
+"""Parameter types: words, shapes, processors, indices, tags, percentages, paths."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ class Words(click.ParamType[list[str]]):
         if isinstance(value, list):
             return value
         words = [word.strip() for word in str(value).split(",") if word.strip()]
-        return words or self.fail("it is empty", param, ctx)
+        return words or self.fail("the value is empty", param, ctx)
 
 
 class Shape(click.ParamType[tuple[str, tuple[int, ...]]]):
@@ -37,7 +37,7 @@ class Shape(click.ParamType[tuple[str, tuple[int, ...]]]):
         except ValueError:
             shape = (-1,)
         if not equals or not name or any(size < 1 for size in shape):
-            self.fail(f"'{value}' is not NAME=SIZES with sizes from 1, as x=1,3,224,224", param, ctx)
+            self.fail(f"'{value}' is not NAME=SIZES with sizes of at least 1, such as x=1,3,224,224", param, ctx)
         return name, shape
 
 
@@ -52,7 +52,7 @@ class Affinity(click.ParamType[tuple[int, ...]]):
         try:
             return tuple(number for part in str(value).split(",") for number in _parse_range(part))
         except ValueError:
-            self.fail(f"'{value}' is no list of processors, as 0,1 or 0-3", param, ctx)
+            self.fail(f"'{value}' is not a list of processors such as 0,1 or 0-3", param, ctx)
 
 
 class Indices(click.ParamType[tuple[int, ...]]):
@@ -69,7 +69,7 @@ class Indices(click.ParamType[tuple[int, ...]]):
         except ValueError:
             ranges = [range(0)]
         if not all(ranges) or sum(map(len, ranges)) > MAX_INDICES:
-            self.fail(f"'{value}' is no list of samples, as 0-99,200", param, ctx)
+            self.fail(f"'{value}' is not a list of sample numbers such as 0-99,200", param, ctx)
         return tuple(index for numbers in ranges for index in numbers)
 
 
@@ -105,26 +105,26 @@ class Percent(click.ParamType[float]):
             number = float(value)
         except ValueError:
             number = -1.0
-        if not 0 <= number <= 100:  # not a number fails this too
-            self.fail(f"'{value}' is no percentage from 0 to 100", param, ctx)
+        if not 0 <= number <= 100:  # false for NaN too
+            self.fail(f"'{value}' is not a percentage from 0 to 100", param, ctx)
         return number
 
 
 def check_utf8(location: str, text: str) -> None:
-    """UsageError for a word with bytes that are not UTF-8: paths go into plans, reports and the record, which are."""
+    """Raise UsageError for text that is not UTF-8: plans, reports and the store hold paths as UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
         shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        raise UsageError(f"{location} is not UTF-8: {shown}", "paths are written down as UTF-8", "rename it") from None
+        raise UsageError(f"{location} is not UTF-8: {shown}", "paths are stored as UTF-8", "rename it") from None
 
 
 class FilePath(click.Path):
-    """A path. An empty one is no path: it would be taken for none, or for the current folder."""
+    """A path that is not empty. Click accepts an empty path, which would mean the current folder."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not value or "\0" in str(value):
-            self.fail("it is empty" if not value else "it holds a zero byte", param, ctx)
+            self.fail("the path is empty" if not value else "the path contains a zero byte", param, ctx)
         return super().convert(value, param, ctx)
 
 

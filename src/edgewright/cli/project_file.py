@@ -1,8 +1,8 @@
-"""What `./edgewright.toml` may set: a folder that came from elsewhere chooses how things are measured, and no more.
+"""Options that `./edgewright.toml` may set: a downloaded folder may choose how a model is measured, and no more.
 
-It chooses no code, no host, no path outside of the folder, and nothing about the record. The list is one of what is
-allowed, so that a new option stays refused until somebody decides; docs/configuration.md shows it, and a test holds the
-two together. The reasons are in docs/decisions/0017-what-a-project-file-may-set.md.
+It must not choose code, hosts, paths outside of the folder, or the store. The list names what is allowed, so that a
+new option is rejected until somebody adds it. docs/configuration.md shows the list, and a test compares the two.
+ The reasons are in docs/decisions/0017-what-a-project-file-may-set.md.
 """
 
 from pathlib import Path
@@ -13,10 +13,10 @@ import click
 from edgewright.errors import ConfigError
 
 FILE_NAME = "edgewright.toml"
-SEE_DOCS = "docs/configuration.md lists what it may set"
+SEE_DOCS = "docs/configuration.md lists what this file may set"
 
-# value: taken as it is. path: has to stay inside of the folder. data: such a path, or a function. model: such a path,
-# or a torch source. Functions and torch sources are code. options: of runtimes, none of which is a path.
+# value: no restriction. path: must be inside the folder. data: such a path, or a function. model: such a path, or a
+# torch source. Functions and torch sources are code. options: runtime options, none of which is a path.
 SettingKind = Literal["value", "path", "data", "model", "options"]
 
 _VALUES = """
@@ -37,30 +37,34 @@ MAY_SET: dict[str, SettingKind] = {
     **dict.fromkeys(("teacher", "student"), "model"),
     "option": "options",
 }
-# The options that exist and are refused, with the reason.
+# Options that must not be set, with the reason.
 MAY_NOT_SET = {
-    "allow_code": "a file cannot allow its own code to run",
-    "on": "it must not choose the device that models are sent to",
-    "plan": "a plan names files and devices of its own",
-    "host": "it must not choose who can reach the pages",
-    "port": "it must not choose where the pages answer",
-    "open": "it must not start a browser",
-    "new_key": "it must not end the key that others have",
+    "allow_code": "a file must not allow its own code to run",
+    "on": "this file must not choose the device that models are sent to",
+    "plan": "a plan names its own files and devices",
+    "host": "this file must not choose who can reach the pages",
+    "port": "this file must not choose the port of the pages",
+    "open": "this file must not start a browser",
+    "new_key": "this file must not replace the key that other machines use",
 }
-PATH_OPTIONS = ("weights",)  # options of compilers that are paths: there is a key of its own for them
+PATH_OPTIONS = ("weights",)  # compiler options that are paths and have their own key
 
 
 def check_setting(table: str, key: str, value: object) -> None:
-    """Raise ConfigError for what a project file must not set. Code is checked in `check_code`, with the command line.
+    """Raise ConfigError for a setting that a project file must not have. `check_code` checks code.
 
     Args:
-        value: of the type that the option takes; a list where it may be repeated.
+        value: value of the option's type; a list for a repeatable option.
     """
     location = f"{FILE_NAME}: [{table}] {key}"
     kind = MAY_SET.get(key)
     if kind is None:
-        why = MAY_NOT_SET.get(key, "it is not in the list of what a file in the current folder may set")
-        raise ConfigError(f"{location} is not taken from the current folder", why, _suggest_alternative(table, key))
+        why = MAY_NOT_SET.get(
+            key, "this option is not in the list of settings that a file in the current folder may have"
+        )
+        raise ConfigError(
+            f"{location} must not be set by a file in the current folder", why, _suggest_alternative(table, key)
+        )
     for one in value if isinstance(value, list) else [value]:
         if kind == "options":
             _check_option(location, str(one))
@@ -69,35 +73,34 @@ def check_setting(table: str, key: str, value: object) -> None:
 
 
 def _suggest_alternative(table: str, key: str) -> str:
-    """Return how users set themselves what a project file must not."""
+    """Return how a user sets an option that a project file must not set."""
     option = f"--{key.replace('_', '-')}"
-    return f"remove it there, and use {option} on the command line or [{table}] in your own config file; {SEE_DOCS}"
+    return f"remove it from the file, and use {option} or [{table}] in your user config file; {SEE_DOCS}"
 
 
 def _check_option(location: str, text: str) -> None:
     name = text.partition("=")[0].strip().lower().replace("_", "-").rpartition(".")[2]
     if name in PATH_OPTIONS:
-        raise ConfigError(f"{location} = {text!r} is not taken from the current folder", f"{name} is a path", SEE_DOCS)
+        raise ConfigError(f"{location} = {text!r} must not be set here", f"{name} is a path", SEE_DOCS)
 
 
 def _check_inside(location: str, text: str) -> None:
-    """Raise ConfigError for a path that leads out of the current folder, links followed."""
+    """Raise ConfigError for a path that, with links resolved, is outside of the current folder."""
     here = Path.cwd().resolve()
     try:
         found = (here / text).resolve()
     except (OSError, ValueError, RuntimeError) as error:  # a zero byte, a loop of links
-        raise ConfigError(f"{location} = {text!r} is no path", str(error), SEE_DOCS) from None
+        raise ConfigError(f"{location} = {text!r} is not a valid path", str(error), SEE_DOCS) from None
     if not found.is_relative_to(here):
         raise ConfigError(
-            f"{location} = {text!r} leads out of the current folder",
-            f"it is {found}; a folder that came from elsewhere must not reach your other files",
-            f"name a path inside of {here}, or remove it there and use the command line or your own config file; "
-            f"{SEE_DOCS}",
+            f"{location} = {text!r} is outside of the current folder",
+            f"the path is {found}; a downloaded folder must not reach your other files",
+            f"name a path inside of {here}, or use the command line or your user config file; {SEE_DOCS}",
         )
 
 
 def is_code(kind: SettingKind, text: str) -> bool:
-    """Return whether a word of a kind names a function, or a torch source, which runs as code."""
+    """Return whether the value of an option names code: a function or a torch source."""
     if kind == "data":
         from edgewright.tasks.spec.functions import is_function
 
@@ -110,6 +113,6 @@ def is_code(kind: SettingKind, text: str) -> bool:
 
 
 def is_from_project(context: click.Context, name: str) -> bool:
-    """Return whether a parameter of the running command has its value from the project file."""
+    """Return whether a parameter of the running command takes its value from the project file."""
     named = context.meta.get(FILE_NAME, {}).get(context.command.name, frozenset())
     return name in named and context.get_parameter_source(name) is click.core.ParameterSource.DEFAULT_MAP

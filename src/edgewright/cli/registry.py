@@ -1,4 +1,4 @@
-"""Which commands there are, and what their options are called in config files and the environment."""
+"""The commands, and the names of their options in config files and environment variables."""
 
 from importlib import import_module
 
@@ -22,16 +22,16 @@ COMMANDS = {
     "ui": "edgewright.cli.commands.ui",
 }
 ALIASES = {"profile": "benchmark", "bench": "benchmark", "distil": "distill"}
-FORMER_NAMES = {"distill": "distil"}  # their tables of config files and their variables are still read
+FORMER_NAMES = {"distill": "distil"}  # config tables and variables with these names are still read
 
 
 def normalize_word(word: str) -> str:
-    """Options and commands may be written with `-` or `_`."""
+    """Return an option or command name with `-` for `_`."""
     return word.replace("_", "-")
 
 
 def find_command(word: str) -> click.Command | None:
-    """The command that is meant, its file imported now; None where there is none."""
+    """Import and return the command with this name or alias; None if there is none."""
     name = ALIASES.get(normalize_word(word), normalize_word(word))
     if name not in COMMANDS:
         return None
@@ -41,14 +41,14 @@ def find_command(word: str) -> click.Command | None:
 
 
 def list_options(command: click.Command) -> dict[str, click.Option]:
-    """The options of a command by their long names, with `_` for `-`: the keys of a config file."""
+    """Return the options of a command by config key: the long name with `_` for `-`."""
     options = [param for param in command.params if isinstance(param, click.Option)]
     long = [next(name for name in option.opts if name.startswith("--")) for option in options]
     return {name.removeprefix("--").replace("-", "_"): option for name, option in zip(long, options, strict=True)}
 
 
 def _name_variables(command: click.Command, *prefixes: str) -> None:
-    """Name every option's variable: EDGEWRIGHT_BENCHMARK_THREADS, EDGEWRIGHT_RUNS_LIST_LIMIT."""
+    """Set each option's environment variable, such as EDGEWRIGHT_RUNS_LIST_LIMIT."""
     for key, option in list_options(command).items():
         names = [f"{prefix}_{key.upper()}" for prefix in prefixes]
         option.envvar = names if len(names) > 1 else names[0]

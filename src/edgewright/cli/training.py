@@ -1,4 +1,4 @@
-"""Options and output that the commands that train share."""
+"""Options and output shared by the commands that train."""
 
 from __future__ import annotations
 
@@ -43,26 +43,26 @@ DISTILLATION_OPTIONS = ("temperature", "alpha", "views")
 
 
 def add_training_options(command: Command) -> Command:
-    """Put the options of the training on a command."""
+    """Add the training options to a command."""
     options = (
-        click.option("--epochs", type=float, default=None, help="Passes over the training data; default: 10."),
-        click.option("--batch", type=int, default=None, help="Samples of one step; default: 128."),
-        click.option("--lr", type=float, default=None, help="Highest learning rate; default: 0.05 (AdamW: 0.001)."),
+        click.option("--epochs", type=float, default=None, help="Training epochs; default: 10."),
+        click.option("--batch", type=int, default=None, help="Batch size; default: 128."),
+        click.option("--lr", type=float, default=None, help="Maximum learning rate; default: 0.05 (AdamW: 0.001)."),
         click.option("--schedule", type=click.Choice(("cosine", "one-cycle", "constant")), default=None,
-                     help="Of the learning rate; default: cosine."),
-        click.option("--warmup", type=float, default=None, help="Share of the steps in which the rate rises."),
-        click.option("--optimizer", type=click.Choice(("sgd", "adamw")), default=None, help="Default: sgd."),
-        click.option("--momentum", type=float, default=None, help="Of SGD; default: 0.9."),
-        click.option("--weight-decay", type=float, default=None, help="Default: 0.0005."),
-        click.option("--label-smoothing", type=float, default=None, help="Default: 0."),
-        click.option("--clip", type=float, default=None, help="Largest norm of the gradient; 0 does not clip."),
+                     help="Learning rate schedule; default: cosine."),
+        click.option("--warmup", type=float, default=None, help="Fraction of steps for learning rate warm-up."),
+        click.option("--optimizer", type=click.Choice(("sgd", "adamw")), default=None, help="Optimizer; default: sgd."),
+        click.option("--momentum", type=float, default=None, help="Momentum of SGD; default: 0.9."),
+        click.option("--weight-decay", type=float, default=None, help="Weight decay; default: 0.0005."),
+        click.option("--label-smoothing", type=float, default=None, help="Label smoothing; default: 0."),
+        click.option("--clip", type=float, default=None, help="Maximum gradient norm; 0 disables clipping."),
         click.option("--train-precision", type=click.Choice(("auto", "fp32", "bf16")), default=None,
-                     help="What the training computes in; default: auto."),
-        click.option("--patience", type=int, default=None, help="Stop after so many epochs without a gain; 0: never."),
+                     help="Numeric format of the training; default: auto."),
+        click.option("--patience", type=int, default=None, help="Early stopping after epochs without gain; 0: off."),
         click.option("--checkpoint-s", type=float, default=None, help="Seconds between checkpoints; default: 60."),
-        click.option("--train-threads", type=int, default=None, help="Threads of each training; 0 shares them out."),
+        click.option("--train-threads", type=int, default=None, help="Threads per training; 0: all, divided evenly."),
         click.option("--held-out", type=float, default=0.1, show_default=True,
-                     help="Share of --data that steers and is not trained on."),
+                     help="Fraction of --data used for validation during training."),
     )  # fmt: skip
     for option in reversed(options):
         command = option(command)
@@ -70,14 +70,14 @@ def add_training_options(command: Command) -> Command:
 
 
 def add_distillation_options(command: Command) -> Command:
-    """Put the options `TAUGHT` on a command."""
+    """Add the options of knowledge distillation to a command."""
     options = (
         click.option("--temperature", type=float, default=4.0, show_default=True,
-                     help="Both logits are divided by it."),
+                     help="Softmax temperature of teacher and student."),
         click.option("--alpha", type=float, default=0.9, show_default=True,
-                     help="Weight of the teacher's loss; that of the labels is the rest."),
+                     help="Weight of the distillation loss; the label loss has the weight 1 - alpha."),
         click.option("--views", type=int, default=4, show_default=True,
-                     help="Augmentations of each sample that the teacher is asked about."),
+                     help="Augmented views per sample with stored teacher outputs."),
     )  # fmt: skip
     for option in reversed(options):
         command = option(command)
@@ -85,25 +85,27 @@ def add_distillation_options(command: Command) -> Command:
 
 
 def add_seed_options(command: Command) -> Command:
-    command = click.option("--seeds", type=int, default=1, show_default=True, help="How often it is repeated.")(command)
-    return click.option("--seed", type=int, default=0, show_default=True, help="The first seed.")(command)
+    command = click.option(
+        "--seeds", type=int, default=1, show_default=True, help="Number of repetitions with different seeds."
+    )(command)
+    return click.option("--seed", type=int, default=0, show_default=True, help="First random seed.")(command)
 
 
 def add_result_options(schema: str) -> Callable[[Command], Command]:
-    """Put the options of what comes out on a command that prints this schema."""
+    """Return a decorator that adds the output options to a command that prints this schema."""
 
     def put(command: Command) -> Command:
         options = (
             click.option("-o", "--output", type=PATH, default="artifacts", show_default=True,
-                         help="Folder of the result."),
+                         help="Output folder."),
             click.option("--shape", "shapes", type=SHAPE, multiple=True, metavar="NAME=SIZES",
-                         help="Sizes of an input; default: the task's."),
+                         help="Shape of an input; default: from the task."),
             click.option("--timeout", "timeout_s", type=float, default=600.0, show_default=True,
-                         help="Longest silence of a runtime's worker, seconds."),
+                         help="Timeout for a response of the runtime's worker, in seconds."),
             click.option("--html", type=PATH, default=None, metavar="FILE",
-                         help="Write the report as one HTML file."),
+                         help="Path of an HTML report."),
             allow_code,
-            click.option("--dry-run", is_flag=True, help="Print the plan, and train nothing."),
+            click.option("--dry-run", is_flag=True, help="Print the plan without training."),
             click.option("--json", "as_json", is_flag=True, help=f"Print one JSON object ({schema})."),
         )  # fmt: skip
         for option in reversed(options):
@@ -117,7 +119,7 @@ def run_training_command(
     check: Callable[[Any], None], run: Callable[..., Any], plan: Struct, given: dict[str, Any],
     show: Callable[[Any], None],
 ) -> None:  # fmt: skip
-    """Check the plan's words and print it, or run it and show what came of it; raise what kept the result back."""
+    """Check the plan and print it (`--dry-run`), or run it and show the report; raise the error of a failed result."""
     from contextlib import closing
     from pathlib import Path
 
@@ -142,7 +144,7 @@ def run_training_command(
 
 
 def reject_unused_options(words: Sequence[str], why: str, hint: str) -> None:
-    """UsageError where one of these options was named and would do nothing."""
+    """Raise UsageError if one of these options was given but has no effect."""
     from click.core import ParameterSource
 
     from edgewright.errors import UsageError
@@ -150,11 +152,11 @@ def reject_unused_options(words: Sequence[str], why: str, hint: str) -> None:
     context = click.get_current_context()
     for parameter in context.command.params:
         if parameter.name in words and context.get_parameter_source(parameter.name) is not ParameterSource.DEFAULT:
-            raise UsageError(f"{parameter.opts[0]} does nothing here", why, hint)
+            raise UsageError(f"{parameter.opts[0]} has no effect here", why, hint)
 
 
 def read_settings(given: dict[str, Any]) -> dict[str, Any]:
-    """Those that were named; all others keep the defaults of `training.job.Settings`."""
+    """Return the training settings that were given; the others keep the defaults of `training.job.Settings`."""
     names = {"train_precision": "precision", "train_threads": "threads"}
     settings = {names.get(name, name): given[name] for name in TRAINING_SETTINGS if given[name] is not None}
     if settings.get("optimizer") == "adamw":
@@ -186,20 +188,20 @@ def show_networks(sides: Sequence[NetworkReport]) -> None:
 
 
 def show_comparisons(name: str, against: Sequence[MetricDelta], speedup: Speedup | None) -> None:
-    """The comparisons in words."""
+    """Print the metric differences and the speedup."""
     for one in against:
         interval = ""
         if one.low is not None and one.high is not None:
             over = f"{one.n} seeds" if one.over == "seeds" else "the samples of one seed"
-            interval = f" (95 % over {over}: {one.low:+.2f} to {one.high:+.2f})"
-        print_message(f"{name} against {one.against}: {one.value:+.2f} {one.unit}{interval}")
+            interval = f" (95 % CI over {over}: {one.low:+.2f} to {one.high:+.2f})"
+        print_message(f"{name} vs. {one.against}:  {one.value:+.2f} {one.unit}{interval}")
     if speedup is not None:
         interval = f" ({speedup.low:.2f}–{speedup.high:.2f})" if speedup.low and speedup.high else ""
-        print_message(f"Speed-up: {speedup.ratio:.2f} ×{interval}, {speedup.verdict}")
+        print_message(f"Speedup: {speedup.ratio:.2f} ×{interval}, {speedup.verdict}")
 
 
 def check_html_folder(html: str | None) -> None:
-    """OutputError now, not after the work."""
+    """Raise OutputError if the folder of the HTML report does not exist."""
     from pathlib import Path
 
     from edgewright.errors import OutputError

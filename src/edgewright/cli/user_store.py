@@ -1,4 +1,4 @@
-"""Opens the user's store, where environment and config say it is."""
+"""Access to the user's store at the configured location."""
 
 import os
 from pathlib import Path
@@ -14,5 +14,5 @@ def open_user_store() -> Store:
     remove_stale_folders_once()
     settings = load_store_settings(os.environ)
     folder = Path(settings["home"]).expanduser() if "home" in settings else find_home(os.environ)
-    check_utf8("the home of the record", str(folder))
+    check_utf8("the folder of the store", str(folder))
     return open_store(folder, settings.get("database_url"), settings.get("blob_url"))

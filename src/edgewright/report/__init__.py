@@ -1,1 +1,1 @@
-"""What people look at, without a server: charts, numbers."""
+"""Charts and number formats of pages and reports."""

@@ -1,4 +1,4 @@
-"""Numbers, names and moments as the pages show them: short for the eye, exact on hover."""
+"""Formats of numbers, names and times on pages: short, with the exact value in a tooltip."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -47,9 +47,9 @@ UNITS = {
     "W": "W",
     "MACs": "multiply-accumulates",
 }
-# What `evaluate` and the demo call the share of samples that are put into the right class.
+# metric names of `evaluate` and the demo for the share of correctly classified samples
 ACCURACIES = ("accuracy", "top1")
-MORE_IS_BETTER = (*ACCURACIES, "top5", "auc", "map", "map50", "agreement")  # of anything else less is
+MORE_IS_BETTER = (*ACCURACIES, "top5", "auc", "map", "map50", "agreement")  # for other metrics, less is better
 SHARES = (
     *MORE_IS_BETTER,
     "numerics.argmax-agreement",
@@ -60,24 +60,24 @@ SHARES = (
 
 
 def find_accuracy(metrics: Mapping[str, Metric]) -> Metric | None:
-    """By whichever of the two names."""
+    """Return the accuracy under either name."""
     return next((metrics[name] for name in ACCURACIES if name in metrics), None)
 
 
 def get_unit(metric: Metric) -> str:
-    """The metric's unit; a bare number that is a share is shown as one."""
+    """Return the metric's unit; metrics without a unit that are shares get the unit `share`."""
     return "share" if metric.name in SHARES or metric.name.startswith("share.") else metric.unit
 
 
 def format_value(value: float | None, unit: str) -> str:
-    """Three digits or so, in the unit people would say."""
+    """Return a value with about three digits in a readable unit."""
     if value is None or not isfinite(value):
         return UNKNOWN
     return FORMATTERS.get(unit, _format_plain)(value)
 
 
 def format_exact(value: float | None, unit: str) -> str:
-    """All that is known of the value."""
+    """Return a value with all its digits."""
     if value is None or not isfinite(value):
         return "not known"
     word = UNITS.get(unit, "")
@@ -85,15 +85,15 @@ def format_exact(value: float | None, unit: str) -> str:
 
 
 def format_quantity(value: float | None, unit: str) -> Markup:
-    """A number in a page: short, its exact value on hover."""
+    """Return a number as HTML: short, with the exact value in a tooltip."""
     return Markup('<span class="num" title="{}">{}</span>').format(format_exact(value, unit), format_value(value, unit))
 
 
 def format_layer_time(one: Any) -> Markup:
-    """The `median_us` of a layer or of a sum of them, its interval on hover."""
+    """Return the `median_us` of a layer or a sum of layers as HTML, with its interval in a tooltip."""
     low, high = one.low_us, one.high_us
     description = (
-        "no interval on record"
+        "interval not recorded"
         if low is None or high is None
         else f"from {format_exact(low, 'us')} to {format_exact(high, 'us')}"
     )
@@ -102,7 +102,7 @@ def format_layer_time(one: Any) -> Markup:
 
 
 def format_interval(low: float | None, high: float | None, unit: str) -> Markup:
-    """An interval in one unit, or nothing."""
+    """Return an interval as HTML, or an empty text."""
     if low is None or high is None:
         return Markup("")
     shown = show_range(low, high) if unit == "us" else _join_range(format_value(low, unit), format_value(high, unit))
@@ -111,13 +111,13 @@ def format_interval(low: float | None, high: float | None, unit: str) -> Markup:
 
 
 def _join_range(first: str, last: str) -> str:
-    """`3.1–3.5 MB`: the unit once where both have it."""
+    """Return an interval such as `3.1–3.5 MB`, with the unit only once if both ends have it."""
     number, _, word = first.rpartition(" ")
     return f"{number}–{last}" if number and last.endswith(f" {word}") else f"{first}–{last}"
 
 
 def shorten(text: str, most: int = MAX_NAME) -> str:
-    """The begin and the end of a long name."""
+    """Return the start and the end of a long name."""
     text = printable(text[: 4 * most] + text[-most:] if len(text) > 5 * most else text)
     text = text.replace("\t", REPLACEMENT).replace("\n", REPLACEMENT)
     if len(text) <= most:
@@ -127,14 +127,14 @@ def shorten(text: str, most: int = MAX_NAME) -> str:
 
 
 def make_breakable(text: str) -> Markup:
-    """A name that the page may break behind its dots and slashes."""
+    """Return a name with line break opportunities after dots and slashes."""
     return Markup("").join(
         Markup("{}<wbr>").format(piece) if piece in (".", "/") else piece for piece in re.split(r"([./])", text)
     )
 
 
 def format_time(text: str | None) -> Markup:
-    """A moment in UTC, which the page's script puts into the reader's own time."""
+    """Return a UTC time as HTML; the page's script converts it to the user's time zone."""
     if not text:
         return Markup("–")
     try:
@@ -147,7 +147,7 @@ def format_time(text: str | None) -> Markup:
 
 
 def count_seconds(begin: str, end: str | None) -> float | None:
-    """Seconds from one moment to another; None where either is none."""
+    """Return the seconds between two times; None if either is missing."""
     try:
         return (datetime.fromisoformat(end or "") - datetime.fromisoformat(begin)).total_seconds()
     except (ValueError, TypeError):

@@ -1,1 +1,1 @@
-"""The pages: what the record holds, in a browser or as files for a colleague. `app.make_app` is the way in."""
+"""Web pages and reports of the store. The entry point is `server.app.make_app`."""

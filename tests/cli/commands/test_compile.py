@@ -80,7 +80,7 @@ def test_a_plan_is_printed_and_nothing_done(call: Call, model: Path, tmp_path: P
     [
         (("--runtime", "nobody"), "unknown runtime"),
         (("--precision", "w3"), "--precision w3"),
-        (("--runtime", "ort", "-p", "colour=blue"), "no option 'colour'"),
+        (("--runtime", "ort", "-p", "color=blue"), "no option 'color'"),
         (("--runtime", "litert", "-p", "io=sideways"), "cannot take io=sideways"),
         (("--samples", "0"), "--samples 0"),
         (("--inputs", "absent.npz"), "there is no file"),

@@ -16,7 +16,7 @@ BAD_RECIPE = 'precision = "w4"\nrounding = "nearest"\nsearch = false\n'
 
 @pytest.fixture
 def words(call: Call, folder: Path) -> tuple[object, ...]:
-    """A small model with a task, and sixty pictures that it has labelled itself."""
+    """A small model with a task, and sixty pictures that it has labeled itself."""
     model = write_conv_net(folder / "m.onnx")
     assert call("task", "init", "m.onnx", "-o", "t.toml").code == 0
     values = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
@@ -33,7 +33,7 @@ def test_the_table_the_files_and_the_page(call: Call, folder: Path, words: tuple
     header, first = (line.split("\t") for line in result.out.splitlines()[:2])
     row = dict(zip(header, first, strict=True))
     assert (row["runtime"], row["precision"], row["state"]) == ("onnxruntime", "w8a8", "ok")
-    assert row["speed-up"] == "–"
+    assert row["speedup"] == "–"
     assert row["artifact"] == "out/m-onnxruntime-w8a8.onnx"
     assert (folder / row["artifact"]).exists()
     assert "operator\tkind\tprecision\talone" in result.out
@@ -42,7 +42,7 @@ def test_the_table_the_files_and_the_page(call: Call, folder: Path, words: tuple
     assert result.err.count("rounding weights") == 1  # a line for the stage, not for each operator
     page = (folder / "r.html").read_text()
     assert page.startswith("<!doctype html>")
-    assert "What quantising cost" in page
+    assert "What quantizing cost" in page
     runs = call("runs", "list", "--json").json()["runs"]
     assert {run["kind"] for run in runs} == {"quantize", "compile", "evaluate"}
     shown = call("runs", "show", next(run["id"] for run in runs if run["kind"] == "quantize"))
@@ -100,7 +100,7 @@ def test_a_gate_is_exit_3_and_leaves_nothing(call: Call, folder: Path) -> None:
         (("--task", "absent.toml"), 2, "there is no task file"),
         (("--data", "absent"), 2, "there is no data set"),
         (("--precision", "w3"), 2, "--precision w3 is not known here"),
-        (("--precision", "w8a8-dynamic"), 2, "m.onnx is not quantised to w8a8-dynamic"),
+        (("--precision", "w8a8-dynamic"), 2, "m.onnx is not quantized to w8a8-dynamic"),
         (("--runtime", "nobody"), 2, ""),
         (("--recipe", "absent.toml"), 2, "there is no recipe absent.toml"),
         (("--recipe", "m.onnx"), 2, "m.onnx is no recipe"),

@@ -106,7 +106,7 @@ def test_calibration_digits_are_none_of_the_held_out(heldout: tuple[NDArray[np.u
 
 
 @pytest.mark.parametrize("name", ["digits.onnx", "digits_int8.onnx", "digits.tflite", "digits_int8.tflite"])
-def test_model_recognises_heldout_digits(name: str, heldout: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
+def test_model_recognizes_heldout_digits(name: str, heldout: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
     images, labels = heldout
     logits = predict_all(open_model(name), images)
     assert logits.shape == (539, 10)

@@ -163,20 +163,20 @@ GOOD = {
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """What the environment's Python does; it begins as one that succeeds."""
-    behaviour = dict(GOOD)
+    behavior = dict(GOOD)
 
     def make(setup: EnvironmentSetup) -> None:
         python = get_python_path(setup.part)
         python.parent.mkdir(parents=True)
         text = STAND_IN
-        for name, value in behaviour.items():
+        for name, value in behavior.items():
             text = text.replace("{" + name + "}", value)
         python.write_text(text)
         python.chmod(0o755)
         (setup.part / "pyvenv.cfg").write_text(f"home = {setup.part}\n")
 
     monkeypatch.setattr(flow, "make_venv", make)
-    return behaviour
+    return behavior
 
 
 @POSIX
@@ -253,7 +253,7 @@ def test_ctrl_c_ends_pip_and_leaves_nothing(folder: Path, stand_in: dict[str, st
 
 
 @POSIX
-def test_what_a_killed_setup_left_is_cleared_and_the_neighbours_is_not(folder: Path, stand_in: dict[str, str]) -> None:
+def test_what_a_killed_setup_left_is_cleared_and_the_neighbors_is_not(folder: Path, stand_in: dict[str, str]) -> None:
     for name in (".tiny-123.part", ".tiny-0123456789ab.part", ".tiny-torch-123.part"):
         (folder / name).mkdir(parents=True)
     set_up_environment(folder, "tiny", nothing)

@@ -138,7 +138,7 @@ def finish(pages: Pages, fields: list[tuple[str, str]]) -> Any:
     return job
 
 
-def test_quantise_and_evaluate_from_the_form(digits: Pages, tmp_path: Path) -> None:
+def test_quantize_and_evaluate_from_the_form(digits: Pages, tmp_path: Path) -> None:
     known, model = ids(tmp_path / "digits"), bring(digits)
     page = digits.get("/work?kind=quantize").text
     assert f'value="{known["calib.npz"]}"' in page
@@ -151,9 +151,9 @@ def test_quantise_and_evaluate_from_the_form(digits: Pages, tmp_path: Path) -> N
         ],
     )  # fmt: skip
     assert job["shown"].startswith("edgewright quantize digits.onnx -o artifacts --task task.toml --data calib.npz")
-    quantised = next(run for run in map(digits.store.load, job["run_ids"]) if run.kind == "quantize")
-    assert quantised.state == "done"
-    assert digits.get(f"/runs/{quantised.id}").status == 200
+    quantized = next(run for run in map(digits.store.load, job["run_ids"]) if run.kind == "quantize")
+    assert quantized.state == "done"
+    assert digits.get(f"/runs/{quantized.id}").status == 200
     job = finish(
         digits,
         [

@@ -1,4 +1,4 @@
-"""What a quantisation cost, as pictures and as a page; names in it are an attacker's, numbers absurd."""
+"""What a quantization cost, as pictures and as a page; names in it are an attacker's, numbers absurd."""
 
 from html.parser import HTMLParser
 
@@ -158,14 +158,14 @@ def test_the_page_of_a_run_shows_it(pages: Pages) -> None:
     run_id = add_run(pages, msgspec.json.encode(make_report(text=SCRIPT)))
     page = pages.get(f"/runs/{run_id}")
     assert page.status == 200
-    assert "What quantising cost" in page.text
+    assert "What quantizing cost" in page.text
     assert "bar clipped" in page.text
     assert "<script>alert" not in page.text
-    assert "What quantising cost" in pages.get(f"/runs/{run_id}/report.html").text
+    assert "What quantizing cost" in pages.get(f"/runs/{run_id}/report.html").text
 
 
 def test_a_report_that_is_none_costs_nothing_else(pages: Pages) -> None:
     for content in (b"no json", b"{}", b"[" * 100_000):
         page = pages.get(f"/runs/{add_run(pages, content)}")
         assert page.status == 200
-        assert "What quantising cost" not in page.text
+        assert "What quantizing cost" not in page.text

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from edgewright.formats.costs import LayerCost
     from edgewright.schema.model import TensorSpec
 
-UNIT_HEADERS = ("runtime", "unit", "backend", "operators", "partitions", "first reason", "do this")
-FINDING_HEADERS = ("runtime", "unit", "operator", "nodes", "kind", "reason", "do this")
+UNIT_HEADERS = ("runtime", "unit", "backend", "operators", "partitions", "first reason", "fix")
+FINDING_HEADERS = ("runtime", "unit", "operator", "nodes", "kind", "reason", "fix")
 LAYER_HEADERS = ("#", "name", "operator", "output", "MACs", "parameters", "weights", "read", "written", "intensity")
 MAX_NAMES = 3
 MAX_FINDINGS = 30
@@ -33,9 +33,9 @@ EVERYWHERE = "all"
     type=SHAPE,
     multiple=True,
     metavar="NAME=SIZES",
-    help="Sizes of a free input, as x=1,3,224,224.",
+    help="Shape of a dynamic input, such as x=1,3,224,224.",
 )
-@click.option("--layers", is_flag=True, help="Also list every operator with its costs.")
+@click.option("--layers", is_flag=True, help="Also list the costs of every operator.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.analysis/1).")
 def analyze(
     model: str,
@@ -44,10 +44,10 @@ def analyze(
     layers: bool,
     as_json: bool,
 ) -> None:
-    """Say what a model costs and which runtimes and units take it, without running it.
+    """Estimate a model's costs and its support by each runtime and unit, without running it.
 
-    MODEL is an ONNX or a TFLite file. Nothing is compiled, and no runtime needs to be installed. An operator that is
-    not supported is an answer, not a failure: the exit code is 0.
+    MODEL is an ONNX or TFLite file. Nothing is compiled, and no runtime needs to be installed. The exit code is 0
+    even if operators are not supported.
     """
     from pathlib import Path
 
@@ -67,13 +67,13 @@ def _show(analysis: Analysis, *, layers: bool) -> None:
     print_table(("fact", "value"), _describe_model(analysis))
     print_line("")
     rows = [row for report in analysis.runtimes for row in _make_runtime_rows(report)]
-    print_table(UNIT_HEADERS, rows, droppable=("do this", "first reason"))
+    print_table(UNIT_HEADERS, rows, droppable=("fix", "first reason"))
     findings = _group_findings(analysis.runtimes)
     if findings:
         print_line("")
         print_table(FINDING_HEADERS, findings[:MAX_FINDINGS], "Not supported")
         if len(findings) > MAX_FINDINGS:
-            print_message(f"{len(findings) - MAX_FINDINGS} more reasons are in --json.")
+            print_message(f"--json shows {len(findings) - MAX_FINDINGS} more reasons.")
     _show_rewrites(analysis.runtimes)
     if layers:
         print_line("")
@@ -88,7 +88,7 @@ def _describe_model(analysis: Analysis) -> list[tuple[str, str]]:
     others = ", ".join(f"{name} {number}" for name, number in model.domains.items() if name != "ai.onnx")
     unknown = {name: f"{UNKNOWN} ({reason})" for name, reason in costs.unknown.items()}
     arena = show_bytes(costs.arena_bytes) + (f" at '{costs.arena_at}'" if costs.arena_at else "")
-    intensity = UNKNOWN if costs.intensity is None else f"{format_digits(costs.intensity)} operations a byte"
+    intensity = UNKNOWN if costs.intensity is None else f"{format_digits(costs.intensity)} operations per byte"
     folded = f", {model.folded} of them constant" if model.folded else ""
     facts = [
         ("model", f"{model.name} {model.sha256[:12]}"),
@@ -112,7 +112,7 @@ def _format_spec(spec: TensorSpec, taken: Sequence[int | str] | None) -> str:
 
 
 def _make_runtime_rows(report: RuntimeReport) -> list[tuple[str, ...]]:
-    """A row for each unit; one for the runtime where nothing is known."""
+    """Return one row per unit, or a single row for a runtime with unknown support."""
     from edgewright.schema.units import UNKNOWN
 
     if report.state == "unknown":
@@ -132,7 +132,7 @@ def _make_unit_row(report: RuntimeReport, unit: UnitReport) -> tuple[str, ...]:
 
 
 def _group_findings(reports: Sequence[RuntimeReport]) -> list[tuple[str, ...]]:
-    """A row for each reason and remedy of a place, with its operators and the first of its nodes."""
+    """Return one row per backend, reason and remedy, with the operators and the first nodes."""
     locations = [(report.runtime, EVERYWHERE, report.findings) for report in reports]
     locations += [(report.runtime, unit.backend, unit.findings) for report in reports for unit in report.units]
     rows: list[tuple[str, ...]] = []
@@ -148,16 +148,18 @@ def _group_findings(reports: Sequence[RuntimeReport]) -> list[tuple[str, ...]]:
 
 
 def _shorten_names(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
+    """Return the first names and the number of the others as text."""
     shown = ", ".join(names[:MAX_NAMES])
     return f"{shown} and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else shown
 
 
 def _show_rewrites(reports: Sequence[RuntimeReport]) -> None:
-    """What Edgewright will write in another way, on stderr."""
+    """Print to stderr which operators Edgewright rewrites."""
     for report in reports:
         if ops := sorted({rewrite.op for rewrite in report.rewrites}):
-            print_message(f"{report.runtime}: Edgewright rewrites {', '.join(ops)} where it has to; --json says how.")
+            print_message(
+                f"{report.runtime}: Edgewright rewrites {', '.join(ops)} if necessary; --json shows the rewrites."
+            )
 
 
 def _make_layer_row(position: int, layer: LayerCost) -> tuple[str, ...]:

@@ -35,30 +35,41 @@ ALLOWED_WITH_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_jso
 @click.command()
 @click.argument("models", nargs=-1, metavar="MODEL...")
 @click.option(
-    "--runtime", type=WORDS, multiple=True, help="Runtimes, comma-separated; default: the one made for the format."
+    "--runtime",
+    type=WORDS,
+    multiple=True,
+    help="Runtimes, comma-separated; default: the default runtime of the format.",
 )
-@click.option("--threads", type=int, default=1, show_default=True, help="Threads for one inference.")
+@click.option("--threads", type=int, default=1, show_default=True, help="Threads per inference.")
 @click.option(
-    "--affinity", type=AFFINITY, default=None, metavar="CPUS", help="Bind the worker to processors, as 0,1 or 0-3."
+    "--affinity",
+    type=AFFINITY,
+    default=None,
+    metavar="CPUS",
+    help="Processors that the worker is bound to, such as 0,1 or 0-3.",
 )
+@click.option("--runs", type=int, default=None, help="Timed inferences per process; default: enough to fill --seconds.")
 @click.option(
-    "--runs", type=int, default=None, help="Timed inferences per process; default: as many as fill --seconds."
+    "--seconds",
+    type=float,
+    default=0.2,
+    show_default=True,
+    help="Steady-state time per process, if --runs is not given.",
 )
-@click.option("--seconds", type=float, default=0.2, show_default=True, help="Steady time per process without --runs.")
-@click.option("--processes", type=int, default=15, show_default=True, help="Fresh processes per candidate.")
+@click.option("--processes", type=int, default=15, show_default=True, help="Number of fresh processes per candidate.")
 @click.option(
     "--interleave",
     type=click.Choice(["chunks", "processes"]),
     default="chunks",
     show_default=True,
-    help="Take turns between short chunks of samples, or run one process after the other.",
+    help="Order of measurement: alternate short chunks of samples, or whole processes.",
 )
 @click.option(
     "--inputs",
     type=PATH,
     default=None,
     metavar="FILE.npz",
-    help="One array per input; default: made from --seed.",
+    help="Input file with one array per model input; default: random inputs.",
 )
 @click.option(
     "--shape",
@@ -66,47 +77,58 @@ ALLOWED_WITH_PLAN = ("plan_file", "fail_on_fallback", "tags", "dry_run", "as_jso
     type=SHAPE,
     multiple=True,
     metavar="NAME=SIZES",
-    help="Sizes of a free input, as x=1,3,224,224.",
+    help="Shape of a dynamic input, such as x=1,3,224,224.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the made inputs.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random inputs.")
 @click.option(
     "-p",
     "--option",
     "options",
     multiple=True,
     metavar="KEY=VALUE",
-    help="An option of a runtime, as optimization=basic or litert.delegate=none.",
+    help="Runtime option, such as optimization=basic or litert.delegate=none.",
 )
-@click.option("--warmup-seconds", type=float, default=2.0, show_default=True, help="Longest warm-up of a process.")
+@click.option("--warmup-seconds", type=float, default=2.0, show_default=True, help="Maximum warm-up time per process.")
 @click.option(
-    "--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Longest silence of a worker, seconds."
+    "--timeout",
+    "timeout_s",
+    type=float,
+    default=120.0,
+    show_default=True,
+    help="Timeout for a response of a worker, in seconds.",
 )
-@click.option("--layers/--no-layers", default=True, show_default=True, help="Time the layers in a pass of their own.")
-@click.option("--layer-runs", type=int, default=30, show_default=True, help="Profiled inferences.")
+@click.option("--layers/--no-layers", default=True, show_default=True, help="Time the layers in a separate pass.")
+@click.option("--layer-runs", type=int, default=30, show_default=True, help="Number of profiled inferences.")
 @click.option(
-    "--threshold", type=float, default=0.02, show_default=True, help="Smallest relative difference that counts."
+    "--threshold",
+    type=float,
+    default=0.02,
+    show_default=True,
+    help="Smallest relative difference that is reported as one.",
 )
 @click.option(
-    "--power-w", type=float, default=None, help="The device's power in watts, for an energy estimate without a sensor."
+    "--power-w", type=float, default=None, help="Device power in watts, for an energy estimate without a sensor."
 )
 @click.option(
     "--fail-on-fallback",
     type=PERCENT,
     default=None,
     metavar="PCT",
-    help="Exit 3 if over PCT % of the layers' time fell back.",
+    help="Maximum share of layer time in fallbacks, in percent; above it, exit code 3.",
 )
-@click.option("--on", "device", default="local", show_default=True, help="The device; local is this machine.")
-@click.option("--tag", "tags", type=TAG, multiple=True, metavar="NAME=VALUE", help="Put a tag on the runs.")
-@click.option("--plan", "plan_file", type=PATH, default=None, metavar="FILE", help="Take the plan from a file.")
-@click.option("--dry-run", is_flag=True, help="Print the resolved plan, and measure nothing.")
+@click.option("--on", "device", default="local", show_default=True, help="Device; local is this machine.")
+@click.option("--tag", "tags", type=TAG, multiple=True, metavar="NAME=VALUE", help="Tag for the runs; may be repeated.")
+@click.option(
+    "--plan", "plan_file", type=PATH, default=None, metavar="FILE", help="Plan file that replaces the options."
+)
+@click.option("--dry-run", is_flag=True, help="Print the resolved plan without measuring.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.benchmark/1).")
 @click.pass_context
 def benchmark(ctx: click.Context, /, **given: Any) -> None:
     """Measure models, interleaved, each in fresh processes.
 
-    A folder stands for the artifacts in it (see `edgewright compile`). The first row is the reference of the verdicts.
-    Everything is kept: see `edgewright runs`.
+    A folder means all artifacts in it (see `edgewright compile`). The first row is the reference of the verdicts.
+    Every run is stored: see `edgewright runs`.
     """
     from edgewright.flows.benchmark.flow import resolve_plan
 
@@ -125,7 +147,7 @@ def benchmark(ctx: click.Context, /, **given: Any) -> None:
 
 
 def _reject_beside_plan(ctx: click.Context) -> None:
-    """UsageError for an option on the command line that a plan file decides."""
+    """Raise UsageError for an option that a plan file sets."""
     from edgewright.errors import UsageError
 
     typed = [name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
@@ -133,11 +155,13 @@ def _reject_beside_plan(ctx: click.Context) -> None:
         param for param in ctx.command.params if param.name in typed and param.name not in ALLOWED_WITH_PLAN
     ):
         name = option.opts[-1] if isinstance(option, click.Option) else "MODEL"
-        raise UsageError(f"--plan and {name} exclude each other", "the plan decides that", "change it in the plan file")
+        raise UsageError(
+            f"--plan and {name} cannot be combined", f"the plan file sets {name}", "change it in the plan file"
+        )
 
 
 def _make_plan(given: dict[str, Any]) -> BenchmarkPlan:
-    """The plan that the options say, or the plan file with the models given beside it."""
+    """Return the plan of the options, or that of the plan file."""
     from pathlib import Path
 
     from edgewright.errors import UsageError
@@ -147,7 +171,7 @@ def _make_plan(given: dict[str, Any]) -> BenchmarkPlan:
     if given["plan_file"] is not None:
         return read_plan(Path(given["plan_file"]))
     if not given["models"]:
-        raise UsageError("no model is given", "", "edgewright benchmark MODEL")
+        raise UsageError("no model is given", "a benchmark needs at least one model", "edgewright benchmark MODEL")
     runtimes = [word for words in given["runtime"] for word in words]
     paths = expand_folders(given["models"], runtimes)
     models = read_models(paths)
@@ -164,7 +188,7 @@ def _make_plan(given: dict[str, Any]) -> BenchmarkPlan:
 
 
 def measure_plan(plan: BenchmarkPlan, tags: dict[str, str]) -> BenchmarkOutcome:
-    """Run the plan on its device and record it."""
+    """Run the plan on its device and store the runs."""
     from contextlib import closing
 
     from edgewright.cli.user_store import open_user_store
@@ -188,7 +212,7 @@ def _show(outcome: BenchmarkOutcome, *, as_json: bool) -> None:
 
 
 def _check_fallback(outcome: BenchmarkOutcome, percent: float) -> None:
-    """GateFailed where more of the layers' time fell back than allowed, or where that is not known."""
+    """Raise GateFailed if the share of layer time in fallbacks is above the limit or unknown."""
     from edgewright.flows.benchmark.gates import check_fallback_shares
 
     check_fallback_shares(outcome.runs, percent)

@@ -15,21 +15,25 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("items", nargs=-1, required=True, metavar="A B...")
 @click.option(
-    "--threshold", type=float, default=0.02, show_default=True, help="Smallest relative difference that counts."
+    "--threshold",
+    type=float,
+    default=0.02,
+    show_default=True,
+    help="Smallest relative difference that is reported as one.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.compare/1).")
 def compare(items: tuple[str, ...], threshold: float, as_json: bool) -> None:
     """Compare runs, or measure models now and compare them.
 
-    A and B are ids of runs (their first letters suffice) or model files. Each is compared with the first: the time
-    ratio with its interval, and a verdict. Models are measured with the defaults of `edgewright benchmark`. Runs of
-    `edgewright evaluate` are compared sample by sample.
+    A and B are run ids (a unique prefix is enough) or model files. Each is compared with the first: the time ratio
+    with its confidence interval, and a verdict. Models are measured with the defaults of `edgewright benchmark`. Runs
+    of `edgewright evaluate` are compared sample by sample.
     """
     from edgewright.errors import UsageError
     from edgewright.flows.benchmark.comparison import are_evaluations, compare_runs
 
     if len(items) < 2:
-        raise UsageError("compare needs two runs or models", f"given is {len(items)}", "edgewright compare A B")
+        raise UsageError("compare needs two runs or models", f"{len(items)} is given", "edgewright compare A B")
     runs = _measure_models(items, threshold) if _are_files(items) else _load_runs(items)
     if are_evaluations(runs):
         _compare_samples(runs, as_json=as_json)
@@ -68,7 +72,7 @@ def _compare_samples(runs: list[Run], *, as_json: bool) -> None:
 
 
 def _are_files(items: tuple[str, ...]) -> bool:
-    """Whether models are meant: files, or at least not what an id looks like."""
+    """Return whether the items are model files: they exist, or do not look like run ids."""
     from pathlib import Path
 
     return any(Path(item).exists() or "." in item or "/" in item for item in items)
@@ -104,9 +108,11 @@ def _show(runs: list[Run], comparisons: tuple[Comparison, ...]) -> None:
     show_comparisons(comparisons, names)
     for run in runs:
         if run.imported:
-            print_message(f"{run.id} is imported: it was measured elsewhere.")
+            print_message(f"{run.id} is imported: it was measured on another machine.")
     for run in runs[1:]:
         if get_session_id(run) != get_session_id(runs[0]):
-            print_message(f"{run.id} is of another session: a verdict needs an interval wholly beyond 5 %.")
+            print_message(
+                f"{run.id} is from another session: a verdict requires an interval that is completely beyond 5 %."
+            )
         for name, (before, after) in find_differences(runs[0], run).items():
             print_message(f"{run.id} differs in {name}: {before} → {after}")

@@ -15,7 +15,18 @@ if TYPE_CHECKING:
     from edgewright.schema.plan import CompilePlan
 
 MAX_LINES = 6
-HEADERS = ("runtime", "precision", "state", "size", "seconds", "cosine", "SQNR", "max abs", "same arg-max", "artifact")
+HEADERS = (
+    "runtime",
+    "precision",
+    "state",
+    "size",
+    "seconds",
+    "cosine",
+    "SQNR",
+    "max abs",
+    "argmax agreement",
+    "artifact",
+)
 
 
 @click.command("compile")
@@ -26,44 +37,60 @@ HEADERS = ("runtime", "precision", "state", "size", "seconds", "cosine", "SQNR",
 @click.option(
     "--precision", type=WORDS, multiple=True, help="Precisions, comma-separated: fp32, fp16; default: the model's own."
 )
-@click.option("-o", "--output", type=PATH, default="artifacts", show_default=True, help="Folder of the artifacts.")
+@click.option(
+    "-o", "--output", type=PATH, default="artifacts", show_default=True, help="Output folder of the artifacts."
+)
 @click.option(
     "--shape",
     "shapes",
     type=SHAPE,
     multiple=True,
     metavar="NAME=SIZES",
-    help="Sizes of a free input, as x=1,3,224,224.",
+    help="Shape of a dynamic input, such as x=1,3,224,224.",
 )
-@click.option("--weights", type=PATH, default=None, help="Weights of a torch model made by FILE.py:FACTORY.")
+@click.option("--weights", type=PATH, default=None, help="Weights of a torch model from FILE.py:FACTORY.")
 @click.option(
     "-p",
     "--option",
     "options",
     multiple=True,
     metavar="KEY=VALUE",
-    help="An option of a compiler, as litert.io=source.",
+    help="Compiler option, such as litert.io=source.",
 )
 @click.option(
-    "--check/--no-check", default=True, show_default=True, help="Run the artifacts and compare their numbers."
+    "--check/--no-check",
+    default=True,
+    show_default=True,
+    help="Run the artifacts and compare their outputs with those of the source model.",
 )
-@click.option("--samples", type=int, default=8, show_default=True, help="Seeded inputs that they are compared on.")
-@click.option("--inputs", type=PATH, default=None, metavar="FILE.npz", help="One array per input, to compare on.")
+@click.option("--samples", type=int, default=8, show_default=True, help="Number of random inputs for the comparison.")
 @click.option(
-    "--task", "task_file", type=PATH, default=None, metavar="FILE.toml", help="Its labels and scaling go along."
+    "--inputs",
+    type=PATH,
+    default=None,
+    metavar="FILE.npz",
+    help="Inputs for the comparison, one array per model input.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the made inputs.")
-@click.option("--bisect", is_flag=True, help="Name the first layer whose numbers differ, where an artifact fails.")
 @click.option(
-    "--timeout", "timeout_s", type=float, default=600.0, show_default=True, help="Longest time of a step, seconds."
+    "--task",
+    "task_file",
+    type=PATH,
+    default=None,
+    metavar="FILE.toml",
+    help="Task whose labels and scaling are stored in the artifact.",
 )
-@click.option("--dry-run", is_flag=True, help="Print the plan, and compile nothing.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random inputs.")
+@click.option("--bisect", is_flag=True, help="For a failed artifact, find the first layer with different outputs.")
+@click.option(
+    "--timeout", "timeout_s", type=float, default=600.0, show_default=True, help="Timeout of each step, in seconds."
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan without compiling.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.compile/1).")
 def compile(**given: Any) -> None:
-    """Turn one model into artifacts for every runtime, and prove that their numbers are the same.
+    """Convert a model into artifacts for every runtime, and check that their outputs match the source model.
 
-    MODEL is an ONNX or TFLite file, a torch program (.pt2, or TorchScript .pt), or FILE.py:FACTORY. An artifact gets
-    its name only after it was run and compared.
+    MODEL is an ONNX or TFLite file, a torch program (.pt2, or TorchScript .pt), or FILE.py:FACTORY. An artifact is
+    written under its final name only after the check.
     """
     plan = _make_plan(given)
     if given["dry_run"]:
@@ -106,7 +133,7 @@ def _make_plan(given: dict[str, Any]) -> CompilePlan:
 
 
 def _choose_runtimes(words: list[str]) -> list[str]:
-    """The named runtimes; all that have a compiler for `all`; without a name those of them that are installed."""
+    """Return the named runtimes; all with a compiler for `all`; without a name, the installed ones of these."""
     from edgewright.flows.doctor.flow import TEST_RUNTIME, examine_runtime
     from edgewright.runtimes.table import TABLE
 
@@ -143,18 +170,18 @@ def _show(report: CompileReport) -> None:
         if cell.reason:
             print_message(f"{title}: {_shorten_reason(cell.reason)}")
         if cell.try_this:
-            print_message(f"    try: {cell.try_this}")
+            print_message(f"    Try: {cell.try_this}")
         for note in cell.notes:
             print_message(f"{title}: {note}")
         if (found := cell.culprit) is not None:
-            before = "" if found.before_db is None else f", {found.before_db:.1f} dB in front of it"
+            before = "" if found.before_db is None else f", {found.before_db:.1f} dB before it"
             print_message(
-                f"{title}: the numbers part at {found.op} '{found.node}': {found.sqnr_db:.1f} dB behind it{before}"
+                f"{title}: outputs first differ at {found.op} '{found.node}': {found.sqnr_db:.1f} dB after it{before}"
             )
 
 
 def _shorten_reason(reason: str) -> str:
-    """The beginning of a reason with many lines, such as the log of a worker that crashed."""
+    """Return the first lines of a long reason, such as the log of a crashed worker."""
     lines = reason.splitlines()
     return "\n    ".join(lines[:MAX_LINES]) + (
         f"\n    … and {len(lines) - MAX_LINES} more lines, in --json" * (len(lines) > MAX_LINES)

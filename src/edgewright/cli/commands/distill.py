@@ -1,4 +1,4 @@
-"""`edgewright distil`."""
+"""`edgewright distill`."""
 
 from __future__ import annotations
 
@@ -26,46 +26,48 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--teacher", default=None, metavar="MODEL", help="FILE.py:FACTORY, or a model file; needed.")
+@click.option("--teacher", default=None, metavar="MODEL", help="Teacher: FILE.py:FACTORY, or a model file; required.")
 @click.option("--teacher-weights", type=PATH, default=None, help="Weights of a torch teacher.")
-@click.option("--student", default=None, metavar="MODEL", help="FILE.py:FACTORY, or auto:5x; needed.")
-@click.option("--student-weights", type=PATH, default=None, help="Weights that the student starts from.")
 @click.option(
-    "--task", "task_file", type=PATH, default=None, metavar="FILE.toml", help="What the model is for; needed."
+    "--student", default=None, metavar="MODEL", help="Student: FILE.py:FACTORY, or auto:5x (5 times smaller); required."
 )
-@click.option("--data", default=None, metavar="DATA", help="What the student learns from, with or without labels.")
-@click.option("--val", default=None, metavar="DATA", help="What judges the result, and nothing else; needed.")
+@click.option("--student-weights", type=PATH, default=None, help="Initial weights of the student.")
+@click.option("--task", "task_file", type=PATH, default=None, metavar="FILE.toml", help="Task of the model; required.")
+@click.option("--data", default=None, metavar="DATA", help="Training data, with or without labels; required.")
+@click.option(
+    "--val", default=None, metavar="DATA", help="Validation data, used only for the final evaluation; required."
+)
 @add_distillation_options
 @click.option(
     "--transfer",
     type=click.Choice(("none", "features", "attention")),
     default="none",
     show_default=True,
-    help="What of the teacher's inside is taught too.",
+    help="Teacher's intermediate outputs that the student also matches.",
 )
-@click.option("--transfer-weight", type=float, default=1.0, show_default=True, help="Weight of that loss.")
-@click.option("--runtime", default="onnxruntime", show_default=True, help="That all are timed and judged in.")
-@click.option("--threads", type=int, default=1, show_default=True, help="Threads of the timed inferences.")
+@click.option("--transfer-weight", type=float, default=1.0, show_default=True, help="Weight of the loss of --transfer.")
+@click.option("--runtime", default="onnxruntime", show_default=True, help="Runtime of the timing and the evaluation.")
+@click.option("--threads", type=int, default=1, show_default=True, help="Threads per timed inference.")
 @click.option(
     "--control/--no-control",
     default=True,
     show_default=True,
-    help="Train the same student without the teacher, and compare with it.",
+    help="Also train the same student without the teacher, as the control.",
 )
 @click.option(
     "--max-drop",
     type=float,
     default=0.0,
     show_default=True,
-    help="Exit 3 where the student is worse than its control by more.",
+    help="Maximum metric drop against the control; above it, exit code 3.",
 )
 @add_training_options
 @add_seed_options
 @add_result_options("edgewright.distil/1")
 def distill(**given: Any) -> None:
-    """Teach a small network by a big one.
+    """Distill a large network into a small one.
 
-    The result is told against the same small network trained for the same steps without the teacher.
+    The result is compared with the control: the same small network, trained for the same steps without the teacher.
     """
     from edgewright.flows.distill.flow import check_plan
     from edgewright.flows.distill.flow import distill as run
@@ -84,7 +86,7 @@ def _make_plan(given: dict[str, Any]) -> DistillPlan:
     needed = {"teacher": "--teacher", "student": "--student", "task_file": "--task", "data": "--data", "val": "--val"}
     for name, flag in needed.items():
         if not given[name]:
-            raise UsageError(f"{flag} is missing", "a student is not taught without it", "see docs/distill.md")
+            raise UsageError(f"{flag} is missing", "distillation requires it", "see docs/distill.md")
     task, code = read_task(given)
     return DistillPlan(
         teacher=given["teacher"],
@@ -118,4 +120,4 @@ def _show(report: DistillReport) -> None:
     for note in report.notes:
         print_message(note)
     if report.model:
-        print_message(f"The student: {report.model}; as torch: {report.module} with {report.weights}")
+        print_message(f"Student: {report.model}; PyTorch module: {report.module} with {report.weights}")

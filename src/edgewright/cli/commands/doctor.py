@@ -1,4 +1,4 @@
-"""`edgewright doctor`: which runtimes work here, and what will spoil measurements."""
+"""`edgewright doctor`: installed runtimes, and conditions that make measurements less reliable."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import click
 if TYPE_CHECKING:
     from edgewright.flows.doctor.flow import Diagnosis, EnvironmentState, RuntimeState, TelemetryState
 
-HEADERS = ("name", "state", "detail", "do this")
+HEADERS = ("name", "state", "detail", "fix")
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.doctor/1).")
 def doctor(as_json: bool) -> None:
-    """Say which runtimes work here, and what on this machine will spoil measurements.
+    """Check the runtimes, and find what makes measurements on this machine less reliable.
 
-    Nothing is started or changed. Exit code 5 when no runtime works.
+    Nothing is started or changed. The exit code is 5 if no runtime works.
     """
     import os
     from pathlib import Path
@@ -40,30 +40,28 @@ def doctor(as_json: bool) -> None:
         _print_diagnosis(diagnosis)
     if not has_usable_runtime(diagnosis):
         remedy = next((runtime.remedy for runtime in diagnosis.runtimes if runtime.remedy), "")
-        raise RuntimeMissing(
-            "no runtime works here", "none of those that measure anything real is installed whole", remedy
-        )
+        raise RuntimeMissing("no runtime works on this machine", "no runtime has all of its packages installed", remedy)
 
 
 def _print_diagnosis(diagnosis: Diagnosis) -> None:
-    """Print up to four tables with the same columns, so that a pipe can read them as one."""
+    """Print up to four tables with the same columns, so that a script can read them as one."""
     from edgewright.cli.rendering.output import print_message, print_table
 
     only_paths = all(runtime.usable for runtime in diagnosis.runtimes)
-    droppable = ("detail",) if only_paths else ()  # on a narrow terminal; a problem must be seen on any
+    droppable = ("detail",) if only_paths else ()  # problems must be shown on narrow terminals too
     print_table(HEADERS, [make_runtime_row(runtime) for runtime in diagnosis.runtimes], "Runtimes", droppable=droppable)
     if diagnosis.environments:
         print_table(HEADERS, [_make_environment_row(one) for one in diagnosis.environments], "Isolated environments")
     print_table(HEADERS, [_make_telemetry_row(one) for one in diagnosis.telemetry], "Telemetry of dependencies")
     if not diagnosis.findings:
-        print_message("nothing was found here that will spoil measurements")
+        print_message("No problem was found that makes measurements less reliable.")
         return
     rows = [(found.code, found.severity, found.text, found.advice) for found in diagnosis.findings]
-    print_table(HEADERS, rows, f"What will spoil measurements on {name_machine(diagnosis)}")
+    print_table(HEADERS, rows, f"Problems for measurements on {name_machine(diagnosis)}")
 
 
 def make_runtime_row(runtime: RuntimeState) -> tuple[str, str, str, str]:
-    """State is one word and the version; a runtime for tests says so."""
+    """Return a row; the state is one word and the version, with a note for runtimes that are for tests."""
     state = " ".join(word for word in ("works" if runtime.usable else "missing", runtime.version) if word)
     detail = runtime.file if runtime.usable and runtime.file else runtime.problem
     if runtime.environment:
@@ -79,7 +77,7 @@ def _make_environment_row(environment: EnvironmentState) -> tuple[str, str, str,
 
 
 def _make_telemetry_row(switch: TelemetryState) -> tuple[str, str, str, str]:
-    """State is `off` or `on`; the detail says how it is kept off."""
+    """Return a row; the state is `off` or `on`, the detail names the switch."""
     detail = f"{switch.variable}={switch.value}" if switch.variable else switch.barrier
     advice = "" if switch.set else f"import edgewright before {switch.package}"
     return (f"{switch.package} telemetry", "off" if switch.set else "on", detail, advice)

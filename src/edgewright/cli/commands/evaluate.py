@@ -34,31 +34,44 @@ MAX_SHOWN = 5
 
 @click.command()
 @click.argument("models", nargs=-1, metavar="MODEL...")
-@click.option("--task", "task_file", type=PATH, default=None, metavar="FILE.toml", help="What the model is for.")
-@click.option("--data", default=None, metavar="DATA", help="Folder, .zip, .npz, or FILE.py:function.")
+@click.option("--task", "task_file", type=PATH, default=None, metavar="FILE.toml", help="Task of the model; required.")
 @click.option(
-    "--runtime", type=WORDS, multiple=True, help="Runtimes, comma-separated; default: the one made for the format."
+    "--data", default=None, metavar="DATA", help="Labeled dataset: folder, .zip, .npz, or FILE.py:function; required."
 )
-@click.option("--samples", type=int, default=None, help="Evaluate so many samples, chosen by --seed; default: all.")
 @click.option(
-    "--leave-out", type=int, default=None, help="Evaluate all but those that --samples of so many would choose."
+    "--runtime",
+    type=WORDS,
+    multiple=True,
+    help="Runtimes, comma-separated; default: the default runtime of the format.",
 )
-@click.option("--indices", type=INDICES, default=None, metavar="LIST", help="Evaluate these samples, as 0-99,200.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the choice.")
-@click.option("--threads", type=int, default=1, show_default=True, help="Threads for one inference.")
-@click.option("-p", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of a runtime.")
+@click.option("--samples", type=int, default=None, help="Number of samples, chosen by --seed; default: all.")
 @click.option(
-    "--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Longest silence of a worker, seconds."
+    "--leave-out",
+    type=int,
+    default=None,
+    help="Number of samples to exclude: those that --samples with this number chooses.",
 )
-@click.option("--on", "device", default="local", show_default=True, help="The device; local is this machine.")
-@click.option("--tag", "tags", type=TAG, multiple=True, metavar="NAME=VALUE", help="Put a tag on the runs.")
+@click.option("--indices", type=INDICES, default=None, metavar="LIST", help="Sample numbers, such as 0-99,200.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sample choice.")
+@click.option("--threads", type=int, default=1, show_default=True, help="Threads per inference.")
+@click.option("-p", "--option", "options", multiple=True, metavar="KEY=VALUE", help="Runtime option.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=float,
+    default=120.0,
+    show_default=True,
+    help="Timeout for a response of a worker, in seconds.",
+)
+@click.option("--on", "device", default="local", show_default=True, help="Device; local is this machine.")
+@click.option("--tag", "tags", type=TAG, multiple=True, metavar="NAME=VALUE", help="Tag for the runs; may be repeated.")
 @allow_code
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.evaluate/1).")
 def evaluate(**given: Any) -> None:
-    """Score models on labelled data, all on the same samples.
+    """Evaluate models on labeled data, all on the same samples.
 
-    A folder stands for the artifacts in it. The first row is the reference of agreement and difference. Everything is
-    kept: see `edgewright runs`.
+    A folder means all artifacts in it. The first row is the reference of agreement and difference. Every run is
+    stored: see `edgewright runs`.
     """
     from contextlib import closing
 
@@ -87,15 +100,15 @@ def _make_plan(given: dict[str, Any]) -> EvaluatePlan:
 
     example = "edgewright evaluate MODEL --task task.toml --data DATA"
     if not given["models"]:
-        raise UsageError("no model is given", "at least one model or artifact is needed", example)
+        raise UsageError("no model is given", "an evaluation needs at least one model or artifact", example)
     if given["task_file"] is None:
         raise UsageError(
             "no task is given",
-            "it describes the inputs and outputs of the model",
+            "the task describes the model's inputs and outputs",
             "edgewright task init MODEL -o task.toml, then --task task.toml",
         )
     if given["data"] is None:
-        raise UsageError("no data is given", "labelled samples are needed", example)
+        raise UsageError("no data is given", "an evaluation needs labeled samples", example)
     runtimes = [word for words in given["runtime"] for word in words]
     task, code = read_task(given)
     paths = expand_folders(given["models"], runtimes)
@@ -124,13 +137,13 @@ def _show(report: EvaluationReport) -> None:
         headers, [_make_evaluation_row(row) for row in report.results], piped_only=("run",), droppable=DROPPABLE
     )
     for row in report.results:
-        if any(one.n - one.correct > 1 for one in row.worst_classes):  # single misses of single samples tell nothing
+        if any(one.n - one.correct > 1 for one in row.worst_classes):  # one error of one sample means nothing
             print_line("")
-            print_line(f"{row.model} in {row.runtime}: the classes with the most misses")
+            print_line(f"{row.model} in {row.runtime}: classes with the most errors")
             for one in row.worst_classes[:MAX_SHOWN]:
-                right = f"{one.correct} of {one.n} right ({show_share(one.correct / one.n)})"
+                right = f"{one.correct} of {one.n} correct ({show_share(one.correct / one.n)})"
                 other = _format_class(one.taken_for, one.taken_for_name)
-                print_line(f"    {_format_class(one.label, one.name)}: {right}, taken for {other} {one.times}×")
+                print_line(f"    {_format_class(one.label, one.name)}: {right}, predicted as {other} {one.times}×")
     for note in report.notes:
         print_message(f"{report.data}: {note}.")
     for skipped in report.skipped[:MAX_SHOWN]:
@@ -169,7 +182,7 @@ def _make_evaluation_row(row: EvaluationRow) -> tuple[str, ...]:
 
 
 def _format_difference(paired: PairedRow, *, share: bool) -> str:
-    """In points of a percent for shares."""
+    """Return the difference with its interval; for shares in percentage points."""
     value, low, high = paired.difference, paired.low, paired.high
     if share:
         return f"{value * 100:+.2f} pt ({low * 100:+.2f} to {high * 100:+.2f})"

@@ -17,18 +17,28 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("artifact", type=PATH, metavar="ARTIFACT")
-@click.option("--inputs", type=PATH, required=True, metavar="FILE.npz", help="One array per input of the source.")
-@click.option("-o", "--output", type=PATH, required=True, metavar="FILE.npz", help="Where the outputs go.")
-@click.option("--runtime", default="", help="Another runtime that reads the format.")
-@click.option("-p", "--option", "options", multiple=True, metavar="KEY=VALUE", help="An option of the runtime.")
-@click.option("--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Longest silence, seconds.")
+@click.option(
+    "--inputs",
+    type=PATH,
+    required=True,
+    metavar="FILE.npz",
+    help="Input file with one array per input of the source model; required.",
+)
+@click.option("-o", "--output", type=PATH, required=True, metavar="FILE.npz", help="Output file; required.")
+@click.option(
+    "--runtime", default="", help="Runtime that reads the format; default: the default runtime of the format."
+)
+@click.option("-p", "--option", "options", multiple=True, metavar="KEY=VALUE", help="Runtime option.")
+@click.option(
+    "--timeout", "timeout_s", type=float, default=120.0, show_default=True, help="Timeout for a response, in seconds."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.invocation/1).")
 def invoke(
     artifact: str, inputs: str, output: str, runtime: str, options: tuple[str, ...], timeout_s: float, as_json: bool
 ) -> None:
     """Run a model once on your inputs and write its outputs.
 
-    An artifact of `edgewright compile` takes and gives what its source does: the same names, shapes and layouts.
+    An artifact of `edgewright compile` has the same inputs and outputs as its source model: names, shapes and layouts.
     """
     from contextlib import closing
     from pathlib import Path

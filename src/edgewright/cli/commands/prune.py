@@ -35,66 +35,79 @@ TRAINING_OPTIONS = ("control", "teach", *DISTILLATION_OPTIONS, "rounds", "round_
 
 @click.command()
 @click.argument("model", metavar="MODEL")
-@click.option("--weights", type=PATH, default=None, help="Weights of a torch model made by FILE.py:FACTORY.")
+@click.option("--weights", type=PATH, default=None, help="Weights of a torch model from FILE.py:FACTORY.")
+@click.option("--task", "task_file", type=PATH, default=None, metavar="FILE.toml", help="Task of the model; required.")
+@click.option("--data", default="", metavar="DATA", help="Fine-tuning data. If omitted, the model is pruned only.")
 @click.option(
-    "--task", "task_file", type=PATH, default=None, metavar="FILE.toml", help="What the model is for; needed."
+    "--val", default=None, metavar="DATA", help="Validation data, used only for the final evaluation; required."
 )
-@click.option("--data", default="", metavar="DATA", help="What it is trained back on; without it, it is only cut.")
-@click.option("--val", default=None, metavar="DATA", help="What judges the result, and nothing else; needed.")
 @click.option(
     "--method",
     type=click.Choice(("structured", "unstructured")),
     default="structured",
     show_default=True,
-    help="Whole channels, heads and neurons; or single weights.",
+    help="Structured: channels, heads and neurons; unstructured: single weights.",
 )
 @click.option(
     "--importance",
     type=click.Choice(("l1", "l2", "bn-gamma", "taylor", "latency")),
     default=None,
-    help="What tells what matters least; default: taylor where it is trained, else l2.",
+    help="Importance criterion; default: taylor with fine-tuning, else l2.",
 )
-@click.option("--target-speedup", type=float, default=None, metavar="N", help="Be N times as fast in the runtime.")
-@click.option("--target-bytes", default="", metavar="SIZE", help="At most 800kB, or 2x smaller.")
-@click.option("--target-macs", default="", metavar="NUMBER", help="At most 15M multiply-accumulates, or 2x fewer.")
+@click.option("--target-speedup", type=float, default=None, metavar="N", help="Target speedup in the runtime.")
+@click.option("--target-bytes", default="", metavar="SIZE", help="Target size, such as 800kB, or 2x (half the size).")
+@click.option(
+    "--target-macs", default="", metavar="NUMBER", help="Target number of MACs, such as 15M, or 2x (half as many)."
+)
 @click.option(
     "--max-drop",
     type=float,
     default=1.0,
     show_default=True,
-    help="Exit 3 where it is worse by more than source or control; without a target, the budget.",
+    help="Maximum metric drop against source and control; above it, exit code 3. Without a target, the pruning budget.",
 )
-@click.option("--sparsity", type=float, default=0.8, show_default=True, help="Share of zeros (unstructured).")
+@click.option("--sparsity", type=float, default=0.8, show_default=True, help="Fraction of zero weights (unstructured).")
 @click.option(
     "--scope",
     type=click.Choice(("global", "layer")),
     default="global",
     show_default=True,
-    help="Where the smallest weights are looked for (unstructured).",
+    help="Set of weights that are ranked together (unstructured).",
 )
-@click.option("--pattern", default="", metavar="N:M", help="Keep N of each M weights (unstructured).")
-@click.option("--multiple", type=int, default=8, show_default=True, help="Channel counts are multiples of it.")
-@click.option("--rounds", type=int, default=1, show_default=True, help="Steps to the target, trained in between.")
-@click.option("--round-epochs", type=float, default=1.0, show_default=True, help="Epochs between two rounds.")
-@click.option("--runtime", default="onnxruntime", show_default=True, help="That it is timed and judged in.")
-@click.option("--threads", type=int, default=1, show_default=True, help="Threads of the timed inferences.")
+@click.option(
+    "--pattern", default="", metavar="N:M", help="Sparsity pattern: N nonzero weights of each M (unstructured)."
+)
+@click.option(
+    "--multiple", type=int, default=8, show_default=True, help="Number that channel counts are a multiple of."
+)
+@click.option(
+    "--rounds", type=int, default=1, show_default=True, help="Number of pruning steps with fine-tuning in between."
+)
+@click.option(
+    "--round-epochs", type=float, default=1.0, show_default=True, help="Fine-tuning epochs between two rounds."
+)
+@click.option("--runtime", default="onnxruntime", show_default=True, help="Runtime of the timing and the evaluation.")
+@click.option("--threads", type=int, default=1, show_default=True, help="Threads per timed inference.")
 @click.option(
     "--control/--no-control",
     default=True,
     show_default=True,
-    help="Train the unpruned network for the same steps, and compare with it.",
+    help="Also train the unpruned network for the same steps, as the control.",
 )
 @click.option(
-    "--teach/--no-teach", default=True, show_default=True, help="Let the source teach what is trained, the control too."
+    "--teach/--no-teach",
+    default=True,
+    show_default=True,
+    help="Use the source model as the teacher of the pruned network and the control.",
 )
 @add_distillation_options
 @add_training_options
 @add_seed_options
 @add_result_options("edgewright.prune/1")
 def prune(**given: Any) -> None:
-    """Make a network smaller by cutting what matters least, and train back what was lost.
+    """Prune a network and fine-tune it.
 
-    The result is told against the same network trained for the same steps without being cut.
+    The result is compared with the control: the same network, trained for the same steps without pruning.
     """
     from edgewright.flows.prune.flow import check_plan
     from edgewright.flows.prune.flow import prune as run
@@ -105,25 +118,29 @@ def prune(**given: Any) -> None:
 
 
 def _check_options(given: dict[str, Any]) -> None:
-    """UsageError for options that go with another method or source."""
+    """Raise UsageError for options of another method or source."""
     if given["method"] == "structured":
-        why = "it chooses single weights, and whole channels are cut to a budget"
-        reject_unused_options(UNSTRUCTURED_OPTIONS, why, "--method unstructured with it, or --target-speedup 1.5")
+        why = "the option is for --method unstructured"
+        reject_unused_options(UNSTRUCTURED_OPTIONS, why, "add --method unstructured, or use --target-speedup 1.5")
     else:
-        reject_unused_options(STRUCTURED_OPTIONS, "it is for whole channels", "leave it out, or --method structured")
-    if ".py:" not in given["model"]:
-        why = "only a torch source is trained back, FILE.py:FACTORY with its weights"
         reject_unused_options(
-            (*TRAINING_SETTINGS, "data", *TRAINING_OPTIONS), why, "leave it out: the network is cut as it is"
+            STRUCTURED_OPTIONS, "the option is for --method structured", "omit it, or use --method structured"
+        )
+    if ".py:" not in given["model"]:
+        why = "only a torch source (FILE.py:FACTORY with --weights) can be fine-tuned"
+        reject_unused_options(
+            (*TRAINING_SETTINGS, "data", *TRAINING_OPTIONS), why, "omit it to prune without fine-tuning"
         )
         if given["importance"] == "taylor":
-            reject_unused_options(("importance",), "taylor needs gradients", "--importance l2")
+            reject_unused_options(("importance",), "taylor importance requires gradients", "--importance l2")
     elif not given["data"]:
         reject_unused_options(
-            (*TRAINING_SETTINGS, *TRAINING_OPTIONS), "nothing is trained without --data", "--data train.zip"
+            (*TRAINING_SETTINGS, *TRAINING_OPTIONS), "without --data, nothing is trained", "--data train.zip"
         )
     if not given["teach"]:
-        reject_unused_options(DISTILLATION_OPTIONS, "the source does not teach", "leave out --no-teach")
+        reject_unused_options(
+            DISTILLATION_OPTIONS, "--no-teach disables distillation from the source model", "omit --no-teach"
+        )
 
 
 def _make_plan(given: dict[str, Any]) -> PrunePlan:
@@ -135,7 +152,9 @@ def _make_plan(given: dict[str, Any]) -> PrunePlan:
 
     for name, flag in (("task_file", "--task"), ("val", "--val")):
         if not given[name]:
-            raise UsageError(f"{flag} is missing", "the result is judged by it", f"{flag} …, see docs/prune.md")
+            raise UsageError(
+                f"{flag} is missing", "the evaluation of the result requires it", f"{flag} …, see docs/prune.md"
+            )
     task, code = read_task(given)
     return PrunePlan(
         source=given["model"],
@@ -175,13 +194,13 @@ def _show(report: PruneReport) -> None:
     show_networks(report.sides)
     if report.widths:
         rows = [(row.name, row.kind, str(row.before), str(row.after), f"{len(row.layers)}") for row in report.widths]
-        print_table(("group", "kind", "before", "after", "layers"), rows, "What is left of each group")
+        print_table(("group", "kind", "before", "after", "layers"), rows, "Pruned groups")
     show_comparisons("pruned", report.against, report.speedup)
     for name, reason in list(report.fixed.items())[:MAX_FIXED]:
-        print_message(f"Left alone: {name}: {reason}")
+        print_message(f"Not pruned: {name}: {reason}")
     if (more := len(report.fixed) - MAX_FIXED) > 0:
-        print_message(f"… and {more} more, in the JSON")
+        print_message(f"… and {more} more, in --json")
     for note in report.notes:
         print_message(note)
     if report.model:
-        print_message(f"The pruned model: {report.model}" + (f"; as torch: {report.module}" if report.module else ""))
+        print_message(f"Pruned model: {report.model}" + (f"; PyTorch module: {report.module}" if report.module else ""))

@@ -31,37 +31,42 @@ HEADERS = (
     "precision",
     "state",
     "size",
-    "smaller",
+    "compression",
     "metric",
     "interval",
     "float",
     "agreement",
     "SQNR",
-    "speed-up",
-    "on integers",
+    "speedup",
+    "integer share",
     "artifact",
 )
-DROPPABLE = ("interval", "on integers", "size")
+DROPPABLE = ("interval", "integer share", "size")
 MAX_NODES = 10
 
 
 @click.command()
 @click.argument("model", metavar="MODEL")
+@click.option("--task", "task_file", type=PATH, default=None, metavar="FILE.toml", help="Task of the model; required.")
 @click.option(
-    "--task", "task_file", type=PATH, default=None, metavar="FILE.toml", help="What the model is for; needed."
+    "--data", default=None, metavar="DATA", help="Dataset: folder, .zip, .npz, or FILE.py:function; required."
 )
-@click.option("--data", default=None, metavar="DATA", help="Folder, .zip, .npz, or FILE.py:function; needed.")
-@click.option("--eval-data", default=None, metavar="DATA", help="Judge on this data set instead of the rest of --data.")
 @click.option(
-    "--samples", type=int, default=100, show_default=True, help="Calibration samples; their labels are not used."
+    "--eval-data",
+    default=None,
+    metavar="DATA",
+    help="Evaluation dataset; default: the samples of --data that are not used for calibration.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of their choice.")
+@click.option(
+    "--samples", type=int, default=100, show_default=True, help="Number of calibration samples; labels are not used."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sample choice.")
 @click.option(
     "--precision",
     default="w8a8",
     show_default=True,
     metavar="WORD",
-    help=f"{', '.join(QUANTIZED_PRECISIONS)}; int8 means w8a8.",
+    help=f"Precision: {', '.join(QUANTIZED_PRECISIONS)}; int8 means w8a8.",
 )
 @click.option(
     "--runtime", type=WORDS, multiple=True, help="Runtimes, comma-separated; default: onnxruntime and litert."
@@ -71,47 +76,53 @@ MAX_NODES = 10
     type=float,
     default=1.0,
     show_default=True,
-    help="Exit 3 where the metric gets worse by more: in points of a share, else in its own unit.",
+    help="Maximum metric drop, in percentage points or the metric's unit; above it, exit code 3.",
 )
-@click.option("--recipe", type=PATH, default=None, metavar="FILE.toml", help="Do just what this recipe says.")
-@click.option("-o", "--output", type=PATH, default="artifacts", show_default=True, help="Folder of the artifacts.")
+@click.option("--recipe", type=PATH, default=None, metavar="FILE.toml", help="Quantization recipe to follow exactly.")
+@click.option(
+    "-o", "--output", type=PATH, default="artifacts", show_default=True, help="Output folder of the artifacts."
+)
 @click.option(
     "--shape",
     "shapes",
     type=SHAPE,
     multiple=True,
     metavar="NAME=SIZES",
-    help="Sizes of a free input; default: the task's.",
+    help="Shape of a dynamic input; default: from the task.",
 )
-@click.option("--weights", type=PATH, default=None, help="Weights of a torch model made by FILE.py:FACTORY.")
-@click.option("--measure/--no-measure", default=True, show_default=True, help="Time the artifacts against float ones.")
-@click.option("--force", is_flag=True, help="Keep what --precision auto chose though it is slower than float.")
-@click.option("--integer-io", is_flag=True, help="Artifacts take and give the quantised integers, where they can.")
-@click.option("--qat", is_flag=True, help="Train the quantised graph on --data; --eval-data judges it.")
+@click.option("--weights", type=PATH, default=None, help="Weights of a torch model from FILE.py:FACTORY.")
+@click.option(
+    "--measure/--no-measure", default=True, show_default=True, help="Benchmark the artifacts against the float model."
+)
+@click.option("--force", is_flag=True, help="Accept the choice of --precision auto even if it is slower than float.")
+@click.option("--integer-io", is_flag=True, help="Integer model inputs and outputs, where the runtime supports them.")
+@click.option("--qat", is_flag=True, help="Quantization-aware training on --data, evaluated on --eval-data.")
 @click.option(
     "--control/--no-control",
     default=True,
     show_default=True,
-    help="With --qat, train the float model for the same steps, and compare with it.",
+    help="With --qat, also train the float model for the same steps, as the control.",
 )
 @add_training_options
-@click.option("--report", is_flag=True, help="Show what each operator costs, and what was kept and why.")
-@click.option("--html", type=PATH, default=None, metavar="FILE", help="Write that report as one HTML file.")
 @click.option(
-    "--timeout", "timeout_s", type=float, default=600.0, show_default=True, help="Longest time of a step, seconds."
+    "--report", is_flag=True, help="Show the quantization error of each operator, and operators in higher precision."
 )
-@click.option("--dry-run", is_flag=True, help="Print the plan, and quantise nothing.")
+@click.option("--html", type=PATH, default=None, metavar="FILE", help="Path of an HTML report.")
+@click.option(
+    "--timeout", "timeout_s", type=float, default=600.0, show_default=True, help="Timeout of each step, in seconds."
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan without quantizing.")
 @allow_code
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.quantize/1).")
 def quantize(**given: Any) -> None:
-    """Quantise a model once for every runtime, and judge it on data before it gets its name.
+    """Quantize a model once for every runtime, and evaluate it before it is written.
 
-    Calibration takes some samples of the data set, the others judge the result. Everything is kept: the QDQ graph, its
-    recipe and a report lie beside the artifacts.
+    Some samples of the dataset are used for calibration, the others for the evaluation. The QDQ graph, its recipe and
+    a report are written beside the artifacts.
     """
     if not given["qat"]:
         named = [word for word in (*TRAINING_SETTINGS, "held_out", "control") if word != "seed"]
-        reject_unused_options(named, "nothing is trained without --qat", "--qat with it, or leave it out")
+        reject_unused_options(named, "without --qat, nothing is trained", "add --qat, or omit the option")
     check_code(given)
     plan = _make_plan(given)
     if given["dry_run"]:
@@ -134,17 +145,19 @@ def _make_plan(given: dict[str, Any]) -> QuantizePlan:
     for name, flag in (("task_file", "--task"), ("data", "--data")):
         if not given[name]:
             raise UsageError(
-                f"{flag} is missing", "calibration and judging need it", "edgewright task init MODEL -o task.toml"
+                f"{flag} is missing", "calibration and evaluation require it", "edgewright task init MODEL -o task.toml"
             )
     word = normalize_word(given["precision"])
     word = PRECISION_ALIASES.get(word, word)
     if word == "bf16":
-        why = "no runtime has a compiler to bf16 here, and none of their CPU kernels computes a whole network in it"
-        raise UsageError("--precision bf16 cannot be made", why, "--precision fp16, which is as small and more exact")
+        why = "Edgewright has no compiler to bf16, and no supported CPU backend runs a whole network in bf16"
+        raise UsageError(
+            "--precision bf16 is not supported", why, "--precision fp16, which has the same size and is more exact"
+        )
     if word not in QUANTIZED_PRECISIONS:
         raise UsageError(
-            f"--precision {given['precision']} is not known here",
-            f"known are {', '.join(QUANTIZED_PRECISIONS)}",
+            f"unknown precision: {given['precision']}",
+            f"supported precisions: {', '.join(QUANTIZED_PRECISIONS)}",
             "--precision w8a8",
         )
     words = [word for words in given["runtime"] for word in words] or ["onnxruntime", "litert"]
@@ -210,18 +223,18 @@ def _show(report: QuantizeReport, *, sites: bool) -> None:
         for note in row.notes:
             print_message(f"{row.runtime} {row.precision}: {note}")
     if report.graph:
-        print_message(f"The QDQ graph: {report.graph}; its recipe: {report.recipe}")
+        print_message(f"QDQ graph: {report.graph}; recipe: {report.recipe}")
     if (one := report.tuning) is not None:
-        back = f", {one.recovered:.0%} of what was lost" if one.recovered is not None else ""
+        recovered = f", {one.recovered:.0%} of the drop recovered" if one.recovered is not None else ""
         print_message(
-            f"Fine-tuned: {one.before.name} {one.before.value:.4f} → {one.after.value:.4f}{back}; {one.steps} steps"
+            f"Trained: {one.before.name} {one.before.value:.4f} → {one.after.value:.4f}{recovered}; {one.steps} steps"
         )
         if one.control is not None:
-            print_message(f"The float model trained for the same steps: {one.control.value:.4f}")
+            print_message(f"Control (float model trained for the same steps): {one.control.value:.4f}")
             if (before := report.reference) is not None:
                 gained = one.control.value - before.value
                 if (gained if before.better == "higher" else -gained) < 0:
-                    print_message("That is worse than without: a smaller --lr, or more --epochs, may serve both.")
+                    print_message("The training made the float model worse: try a smaller --lr or more --epochs.")
     findings = report.quantization.sites if report.quantization else ()
     kept = [node_report for node_report in findings if node_report.kept]
     if kept and not sites:
@@ -253,7 +266,7 @@ def _make_artifact_row(row: QuantizedRow) -> tuple[str, ...]:
 
 
 def _show_node_reports(sites: Sequence[WeightNodeReport]) -> None:
-    """The operators that cost most by themselves first."""
+    """Print the operators with the largest quantization error first."""
     rows = [
         (
             node_report.node,
@@ -267,10 +280,8 @@ def _show_node_reports(sites: Sequence[WeightNodeReport]) -> None:
         )
         for node_report in sorted(sites, key=lambda one: (not one.kept, one.sqnr_db or 0.0))
     ]
-    headers = ("operator", "kind", "precision", "alone", "its weights", "its input", "agreement", "kept because")
-    print_table(
-        headers, rows, "What each operator costs when it alone is quantised", droppable=("its input", "its weights")
-    )
+    headers = ("operator", "type", "precision", "SQNR alone", "weights SQNR", "input SQNR", "agreement", "reason kept")
+    print_table(headers, rows, "Error when only this operator is quantized", droppable=("input SQNR", "weights SQNR"))
 
 
 def _format_db(value: float | None) -> str:

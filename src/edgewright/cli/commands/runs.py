@@ -1,4 +1,4 @@
-"""`edgewright runs`: what was measured, kept."""
+"""`edgewright runs`: the stored runs."""
 
 from __future__ import annotations
 
@@ -20,21 +20,25 @@ LIST_HEADERS = ("run", "started", "kind", "state", "model", "runtime", "precisio
 
 @click.group()
 def runs() -> None:
-    """The record of runs: list, show, export, import, rerun, tag, delete."""
+    """Manage stored runs: list, show, export, import, rerun, tag, delete."""
 
 
 @runs.command("list")
-@click.option("--model", default=None, help="Name of the model, or the first digits of its hash.")
-@click.option("--runtime", default=None, help="Runtime.")
-@click.option("--device", default=None, help="Device, by name or id.")
-@click.option(
-    "--tag", "tags", type=TAG, multiple=True, metavar="NAME=VALUE", help="Only with this tag; may be repeated."
-)
+@click.option("--model", default=None, help="Model name, or the first digits of its hash.")
+@click.option("--runtime", default=None, help="Runtime of the run.")
+@click.option("--device", default=None, help="Device name or id.")
+@click.option("--tag", "tags", type=TAG, multiple=True, metavar="NAME=VALUE", help="Tag of the run; may be repeated.")
 @click.option("--state", type=click.Choice(get_args(RunState)), default=None, help="State of the run.")
-@click.option("--since", default=None, metavar="DATE", help="Started then or later, as 2026-11-01 (UTC).")
-@click.option("--until", default=None, metavar="DATE", help="Started before then.")
-@click.option("--text", default=None, help="Part of a note, an error, or a name of model, device or runtime.")
-@click.option("--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True, help="The newest so many.")
+@click.option("--since", default=None, metavar="DATE", help="Earliest start date, such as 2026-11-01 (UTC).")
+@click.option("--until", default=None, metavar="DATE", help="Date before which the run started (UTC).")
+@click.option("--text", default=None, help="Text in a note, an error, or a name of a model, device or runtime.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1_000_000),
+    default=50,
+    show_default=True,
+    help="Maximum number of runs, newest first.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.runs/1).")
 def list_command(tags: tuple[tuple[str, str], ...], as_json: bool, **wanted: Any) -> None:
     """List the runs, newest first."""
@@ -53,7 +57,7 @@ def list_command(tags: tuple[tuple[str, str], ...], as_json: bool, **wanted: Any
         droppable=("tags", "device", "kind", "interval", "precision", "started", "state"),
     )
     if not rows:
-        print_message("No runs. edgewright benchmark MODEL makes one, edgewright demo a dozen.")
+        print_message("No runs are stored. `edgewright benchmark MODEL` or `edgewright demo` creates some.")
 
 
 def _make_list_row(row: RunSummary) -> tuple[str, ...]:
@@ -78,7 +82,7 @@ def _make_list_row(row: RunSummary) -> tuple[str, ...]:
 
 @runs.command()
 @click.argument("run_id", metavar="ID")
-@click.option("--json", "as_json", is_flag=True, help="Print the whole record (edgewright.run/1).")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole run (edgewright.run/1).")
 def show(run_id: str, as_json: bool) -> None:
     """Show one run: facts, figures, outputs, lineage, layers, warnings."""
     from edgewright.cli.rendering.tables import show_run
@@ -96,15 +100,21 @@ def show(run_id: str, as_json: bool) -> None:
 
 @runs.command("export")
 @click.argument("items", nargs=-1, metavar="ID... [FOLDER]")
-@click.option("--html", type=PATH, default=None, metavar="FILE", help="A report of one to eight runs.")
-@click.option("--site", type=PATH, default=None, metavar="FOLDER", help="Static pages; without ID of all runs.")
-@click.option("--chrome-trace", type=PATH, default=None, metavar="FILE", help="The layers for Perfetto.")
+@click.option("--html", type=PATH, default=None, metavar="FILE", help="Path of an HTML report of one to eight runs.")
 @click.option(
-    "--model-explorer", type=PATH, default=None, metavar="FILE", help="The layers as node data for its graph."
+    "--site", type=PATH, default=None, metavar="FOLDER", help="Folder for static pages; without ID, of all runs."
 )
-@click.option("--csv", type=PATH, default=None, metavar="FILE", help="The layers as a table.")
+@click.option("--chrome-trace", type=PATH, default=None, metavar="FILE", help="Path of a layer trace for Perfetto.")
+@click.option(
+    "--model-explorer",
+    type=PATH,
+    default=None,
+    metavar="FILE",
+    help="Path of the layer times as Model Explorer node data.",
+)
+@click.option("--csv", type=PATH, default=None, metavar="FILE", help="Path of a CSV table of the layers.")
 def export_command(items: tuple[str, ...], **wanted: str | None) -> None:
-    """Write a run with its model into a folder that another machine can import; or runs as reports."""
+    """Export a run with its model to a folder that another machine can import, or export reports of runs."""
     from edgewright.cli.user_store import open_user_store
 
     chosen = {name: path for name, path in wanted.items() if path is not None}
@@ -122,10 +132,10 @@ def _export_folder(items: tuple[str, ...], store: Store) -> None:
     from edgewright.errors import UsageError
 
     if len(items) != 2:
-        what = "a run and a folder are expected"
-        raise UsageError(what, f"given is {len(items)}", "edgewright runs export ID FOLDER")
+        what = "a run and a folder are required"
+        raise UsageError(what, f"{len(items)} arguments are given", "edgewright runs export ID FOLDER")
     for output in store.export_run(items[0], Path(items[1])):
-        print_message(f"Warning: the bytes of {output.role} are not in the record and were left out.")
+        print_message(f"Warning: {output.role} is not in the store and was not exported.")
     click.echo(items[1])
 
 
@@ -140,8 +150,8 @@ def _write_report(name: str, path: str, items: tuple[str, ...], store: Store) ->
         write_site(Path(path), items, store)
         return
     if not items or (name != "html" and len(items) > 1):
-        what = f"--{name.replace('_', '-')} needs {'one run' if name != 'html' else 'a run'}"
-        raise UsageError(what, f"given is {len(items)}", "name it by its id")
+        what = f"--{name.replace('_', '-')} needs {'exactly one run' if name != 'html' else 'at least one run'}"
+        raise UsageError(what, f"{len(items)} are given", "give the run's id")
     runs = [store.load(item) for item in items]
     if name == "html":
         write_atomically(Path(path), render_one_file(runs, store), follow=True)
@@ -152,7 +162,7 @@ def _write_report(name: str, path: str, items: tuple[str, ...], store: Store) ->
 @runs.command("import")
 @click.argument("folder", type=PATH, metavar="FOLDER")
 def import_command(folder: str) -> None:
-    """Take in a run that was exported elsewhere."""
+    """Import a run that was exported on another machine."""
     from pathlib import Path
 
     from edgewright.cli.user_store import open_user_store
@@ -163,10 +173,10 @@ def import_command(folder: str) -> None:
 
 @runs.command()
 @click.argument("run_id", metavar="ID")
-@click.option("--on", "device", default="", help="Another device than the run's own.")
+@click.option("--on", "device", default="", help="Device; default: the device of the run.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.rerun/1).")
 def rerun(run_id: str, device: str, as_json: bool) -> None:
-    """Repeat a run from its record alone, and compare the two."""
+    """Repeat a stored run with the same model, inputs and plan, and compare the two."""
     from edgewright.cli.rendering.tables import show_benchmark, show_comparisons
     from edgewright.cli.user_store import open_user_store
     from edgewright.flows.benchmark.report import make_report
@@ -192,10 +202,10 @@ def rerun(run_id: str, device: str, as_json: bool) -> None:
 @runs.command()
 @click.argument("run_id", metavar="ID")
 @click.argument("tags", nargs=-1, type=TAG, metavar="[NAME=VALUE]...")
-@click.option("--note", default=None, help="Replace the run's note.")
-@click.option("--remove", multiple=True, metavar="NAME", help="Take a tag off; may be repeated.")
+@click.option("--note", default=None, help="New note of the run.")
+@click.option("--remove", multiple=True, metavar="NAME", help="Tag to remove; may be repeated.")
 def tag(run_id: str, tags: tuple[tuple[str, str], ...], note: str | None, remove: tuple[str, ...]) -> None:
-    """Put tags or a note on a run."""
+    """Set tags or the note of a run, or remove tags."""
     from edgewright.cli.user_store import open_user_store
 
     with closing(open_user_store()) as store:
@@ -209,16 +219,16 @@ def tag(run_id: str, tags: tuple[tuple[str, str], ...], note: str | None, remove
 
 @runs.command()
 @click.argument("run_ids", nargs=-1, required=True, metavar="ID...")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Skip the confirmation.")
 def delete(run_ids: tuple[str, ...], yes: bool) -> None:
-    """Delete runs, and the files that no other run uses."""
+    """Delete runs and the files that no other run uses."""
     import sys
 
     from edgewright.cli.user_store import open_user_store
     from edgewright.errors import UsageError
 
     if not yes and not sys.stdin.isatty():
-        raise UsageError("nothing was deleted", "there is no terminal to ask on", "add --yes")
+        raise UsageError("nothing was deleted", "the confirmation requires a terminal", "add --yes")
     with closing(open_user_store()) as store:
         ids = [store.load(run_id).id for run_id in run_ids]
         if yes or click.confirm(f"Delete {len(ids)} run{'s' if len(ids) > 1 else ''}?", err=True):

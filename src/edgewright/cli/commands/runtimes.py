@@ -1,4 +1,4 @@
-"""`edgewright runtimes`: isolated environments for runtimes and converters that cannot live beside each other."""
+"""`edgewright runtimes`: isolated environments for runtimes and converters with conflicting packages."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from edgewright.cli.rendering.output import print_json, print_message, print_tab
 if TYPE_CHECKING:
     from edgewright.runtimes.environments import EnvironmentStatus
 
-HEADERS = ("name", "for", "state", "size", "brings", "path")
+HEADERS = ("name", "runtime", "state", "size", "purpose", "path")
 
 
 @click.group()
 def runtimes() -> None:
-    """Isolated environments of runtimes and converters: list, setup, remove."""
+    """Manage isolated environments of runtimes and converters: list, setup, remove."""
 
 
 @runtimes.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.environments/1).")
 def list_command(as_json: bool) -> None:
-    """List the environments that can be set up, and how each stands here."""
+    """List the available environments and their state on this machine."""
     from edgewright.runtimes.environments import examine_environments
 
     statuses = examine_environments(_find_environments_folder())
@@ -33,20 +33,20 @@ def list_command(as_json: bool) -> None:
             {"schema": "edgewright.environments/1", "environments": [_describe_environment(one) for one in statuses]}
         )
         return
-    print_table(HEADERS, [_make_environment_row(one) for one in statuses], droppable=("path", "brings"))
+    print_table(HEADERS, [_make_environment_row(one) for one in statuses], droppable=("path", "purpose"))
     print_message(
-        "What is not set up here runs in the Python that Edgewright is installed in, where that has its packages."
+        "Without an environment, a runtime uses the Python that Edgewright is installed in, if its packages are there."
     )
 
 
 @runtimes.command()
 @click.argument("name", metavar="NAME")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Skip the confirmation.")
 @click.option("--json", "as_json", is_flag=True, help="Print the environment's record (edgewright.environment/1).")
 def setup(name: str, yes: bool, as_json: bool) -> None:
-    """Install the environment NAME from its lock, in the folder of your data. Downloads what pip has not kept.
+    """Install the environment NAME from its lock file. Packages that pip has not cached are downloaded.
 
-    The workers of that runtime use it from then on. Nothing of it is left when it fails or is stopped.
+    Workers of the runtime then use the environment. A failed or interrupted setup leaves nothing behind.
     """
     import sys
 
@@ -59,7 +59,7 @@ def setup(name: str, yes: bool, as_json: bool) -> None:
     if examine_environment(folder, plan.environment.name).state != "ready":
         print_message(
             f"{plan.environment.name} ({plan.environment.purpose}): {plan.packages} packages, "
-            f"about {show_bytes(plan.bytes)}, into {plan.path}"
+            f"about {show_bytes(plan.bytes)}, in {plan.path}"
         )
         asks = sys.stdin.isatty() and sys.stderr.isatty()
         if asks and not yes and not click.confirm("Install it?", default=True, err=True):
@@ -79,7 +79,7 @@ def setup(name: str, yes: bool, as_json: bool) -> None:
 @runtimes.command()
 @click.argument("name", metavar="NAME")
 def remove(name: str) -> None:
-    """Remove the environment NAME; it can be set up again from its lock."""
+    """Remove the environment NAME; it can be set up again from its lock file."""
     from edgewright.flows.environments.flow import remove_environment as discard
 
     removed = discard(_find_environments_folder(), name)
@@ -90,7 +90,7 @@ def remove(name: str) -> None:
 
 
 def _find_environments_folder() -> Path:
-    """Under EDGEWRIGHT_HOME, or the platform's folder for a user's data."""
+    """Return the folder of all environments, in EDGEWRIGHT_HOME or the platform's folder for user data."""
     from edgewright.runtimes.environments import FOLDER
     from edgewright.store.location import find_home
 
@@ -107,7 +107,7 @@ def _make_environment_row(status: EnvironmentStatus) -> tuple[str, ...]:
 
 
 def _describe_environment(status: EnvironmentStatus) -> dict[str, Any]:
-    """One environment as JSON has it; `bytes` is None where it is not ready, `expected_bytes` a rough guess."""
+    """Return an environment for --json; `bytes` is None if it is not ready, `expected_bytes` is an estimate."""
     info, record = status.environment, status.record
     return {
         "name": info.name,

@@ -1,4 +1,4 @@
-"""`edgewright task`: propose a task for a model, show what one says."""
+"""`edgewright task`: propose a task for a model, check and show a task."""
 
 import click
 
@@ -8,17 +8,17 @@ from edgewright.cli.rendering.output import print_json, print_line, print_table
 
 @click.group()
 def task() -> None:
-    """The contract of a model: what it eats, what it gives, and how well it does."""
+    """Manage task files, which describe a model's inputs, outputs and metric: init, show."""
 
 
 @task.command("init")
 @click.argument("model", type=PATH, metavar="MODEL")
-@click.option("-o", "--output", type=PATH, default=None, metavar="FILE.toml", help="Where it goes; default: stdout.")
-@click.option("--force", is_flag=True, help="Write over a file that is there.")
+@click.option("-o", "--output", type=PATH, default=None, metavar="FILE.toml", help="Output file; default: stdout.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def init(model: str, output: str | None, force: bool) -> None:
     """Propose a task from a model's signature.
 
-    Sizes, layouts and types are the model's; scaling, resizing and metric are a convention to be checked.
+    Sizes, layouts and types come from the model. Check the scaling, resizing and metric: they are assumed.
     """
     from pathlib import Path
 
@@ -32,15 +32,15 @@ def init(model: str, output: str | None, force: bool) -> None:
         save_task(Path(output), text, force=force)
         print_message(f"Wrote {output}.")
     for doubt in doubts:
-        print_message(f"Check this: {doubt}.")
+        print_message(f"Check: {doubt}.")
 
 
 @task.command("show")
 @click.argument("file", type=PATH, metavar="FILE.toml")
-@click.option("--model", type=PATH, default=None, help="Check it against this model.")
+@click.option("--model", type=PATH, default=None, help="Model to check the task against.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole task as one JSON object (edgewright.task/1).")
 def show(file: str, model: str | None, as_json: bool) -> None:
-    """Check a task file and show all that it says, defaults included."""
+    """Check a task file and show all its settings, including defaults."""
     from pathlib import Path
 
     from edgewright.flows.tasks.flow import list_task_fields, open_task

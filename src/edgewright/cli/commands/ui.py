@@ -14,25 +14,29 @@ if TYPE_CHECKING:
     from edgewright.web.server.access import AccessRules
 
 PORT = 8420
-ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 - to recognise them
+ALL_ADDRESSES = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True, help="0 takes any free one.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address; any but loopback needs the key.")
-@click.option("--open/--no-open", "open_it", default=None, help="Open the browser; default: where there is a terminal.")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), default=PORT, show_default=True, help="Port; 0 chooses a free one."
+)
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; all but loopback require a key."
+)
+@click.option("--open/--no-open", "open_it", default=None, help="Open the browser; default: only in a terminal.")
 @click.option(
     "--work-folder",
     "folders",
     type=FilePath(exists=True, file_okay=False),
     multiple=True,
     metavar="DIR",
-    help="Offer its tasks, data sets and recipes to quantise and evaluate; more than one can be given.",
+    help="Folder with tasks, datasets and recipes for jobs; may be repeated.",
 )
-@click.option("--allow-code", is_flag=True, help="Let jobs run code that the tasks of work folders name.")
-@click.option("--new-key", is_flag=True, help="Make a new key for other machines; the old one ends.")
+@click.option("--allow-code", is_flag=True, help="Allow jobs to run code that is named by tasks in work folders.")
+@click.option("--new-key", is_flag=True, help="Create a new key for other machines; the old key becomes invalid.")
 def ui(port: int, host: str, open_it: bool | None, folders: tuple[str, ...], allow_code: bool, new_key: bool) -> None:
-    """See runs, layers, devices and comparisons in the browser, and start work from there."""
+    """Show runs, layers, devices and comparisons in the browser, and start jobs."""
     import os
     from contextlib import closing
     from pathlib import Path
@@ -40,7 +44,7 @@ def ui(port: int, host: str, open_it: bool | None, folders: tuple[str, ...], all
     from edgewright.cli.user_store import open_user_store
     from edgewright.web.server.serving import bind, serve
 
-    if allow_code:  # jobs are commands of their own, which inherit it
+    if allow_code:  # jobs are child processes that inherit the environment
         os.environ |= {f"EDGEWRIGHT_{name}_ALLOW_CODE": "1" for name in ("EVALUATE", "QUANTIZE")}
     with closing(open_user_store()) as store:
         access_rules = make_access_rules(store, host, renew=new_key)
@@ -49,7 +53,7 @@ def ui(port: int, host: str, open_it: bool | None, folders: tuple[str, ...], all
 
         def ready() -> None:
             click.echo(address)
-            print_message("Ctrl-C ends it.")
+            print_message("Press Ctrl-C to stop.")
             if open_it or (open_it is None and _has_terminal()):
                 _open_browser(address)
 
@@ -63,7 +67,7 @@ def _has_terminal() -> bool:
 
 
 def _open_browser(address: str) -> None:
-    """In the user's browser; from a thread, since some of its kinds wait for it to end."""
+    """Open the user's browser from a thread, because some browsers block until they exit."""
     import threading
     import webbrowser
 
@@ -71,7 +75,7 @@ def _open_browser(address: str) -> None:
 
 
 def make_address(host: str, port: int) -> str:
-    """What to type into a browser; for all addresses at once this machine's name stands."""
+    """Return the URL of the server; with this machine's name if it listens on all addresses."""
     import socket
 
     if host in ALL_ADDRESSES:
@@ -80,7 +84,7 @@ def make_address(host: str, port: int) -> str:
 
 
 def make_access_rules(store: Store, host: str, *, renew: bool) -> AccessRules:
-    """Loopback needs no key; for anything else it is made once, told once, and kept as a hash."""
+    """Return the access rules: no key for loopback, else a key that is shown once and stored as a hash."""
     import socket
 
     from edgewright.web.server.access import AccessRules
@@ -91,7 +95,9 @@ def make_access_rules(store: Store, host: str, *, renew: bool) -> AccessRules:
         return AccessRules()
     digest, key = load_key(store.home, renew=renew)
     print_message(
-        f"Warning: {host} can be reached from other machines, without encryption. Whoever has the key can start work."
+        f"Warning: {host} is reachable from other machines without encryption. Anyone with the key can start jobs."
     )
-    print_message(f"Key (told once): {key}" if key else "The key was told when it was made; --new-key makes another.")
+    print_message(
+        f"Key (shown once): {key}" if key else "The key was shown when it was created; --new-key creates another."
+    )
     return AccessRules(loopback=False, names=(socket.gethostname().lower(),), key_hash=digest)

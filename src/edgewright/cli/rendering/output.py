@@ -1,4 +1,4 @@
-"""stdout is the answer, stderr is everything else."""
+"""Output functions: results go to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 UNLIMITED_COLUMNS = 10_000
-PROGRESS = "EDGEWRIGHT_PROGRESS"  # `all`: every line of the progress, as the pages show it
+PROGRESS = "EDGEWRIGHT_PROGRESS"  # `all`: print every progress line, for the job pages
 
 
 def print_table(
@@ -30,10 +30,10 @@ def print_table(
     piped_only: Sequence[str] = (),
     droppable: Sequence[str] = (),
 ) -> None:
-    """A table on a terminal; tab-separated lines with a header line in a pipe.
+    """Print a table on a terminal, or tab-separated lines with a header line in a pipe.
 
-    Columns named in `piped_only` are too wide for a terminal and are left out there. Those in `droppable` go, the
-    first one first, until the table fits the terminal.
+    A terminal does not show the columns in `piped_only`. Columns in `droppable` are dropped in order until the table
+    fits the terminal.
     """
     if sys.stdout.isatty():
         _print_rich(headers, rows, title, left_out=piped_only, droppable=droppable)
@@ -60,11 +60,11 @@ def _print_rich(
             break
     console.print(table)
     if dropped:
-        print_message(f"No room for: {', '.join(droppable[:dropped])}. A wider terminal or a pipe has all.")
+        print_message(f"Hidden columns: {', '.join(droppable[:dropped])}. A wider terminal or a pipe shows all.")
 
 
 def _make_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: str, *, left_out: Sequence[str]) -> Table:
-    """A table without the columns that are left out; Text, since a name with brackets in it is no markup."""
+    """Return a table without some columns. Cells are Text, so that brackets in names are not parsed as markup."""
     from rich.table import Table
     from rich.text import Text
 
@@ -81,33 +81,33 @@ def _make_table(headers: Sequence[str], rows: Sequence[Sequence[str]], title: st
 
 
 def _is_numeric(rows: Sequence[Sequence[str]], position: int) -> bool:
-    """Whether every cell of the column begins with a digit."""
+    """Return whether every cell of a column starts with a digit."""
     cells = [row[position] for row in rows if row[position]]
     return bool(cells) and all(cell[0].isdigit() for cell in cells)
 
 
 def print_json(value: object) -> None:
-    """One JSON object, on one line."""
+    """Print one JSON object on one line."""
     import msgspec
 
     click.echo(escape_json(msgspec.json.encode(value).decode()))
 
 
 def print_line(text: str) -> None:
-    """A line of the answer, on stdout."""
+    """Print a line of the result to stdout."""
     click.echo(printable(text))
 
 
 def print_message(text: str) -> None:
-    """A line for the person, on stderr."""
+    """Print a message for the user to stderr."""
     click.echo(printable(text), err=True)
 
 
 @contextmanager
 def show_progress() -> Iterator[Callable[[str], None]]:
-    """A function to tell what is being done: one living line on a terminal, else one line per stage.
+    """Yield a progress callback: it rewrites one line on a terminal, else it prints one line per stage.
 
-    The line changes only when told to: a spinner would turn while something is measured.
+    There is no spinner, because its updates would disturb measurements.
     """
     is_terminal = sys.stderr.isatty()
     shows_all = os.environ.get(PROGRESS) == "all"
@@ -125,14 +125,14 @@ def show_progress() -> Iterator[Callable[[str], None]]:
 
 
 def _rewrite_line(text: str) -> None:
-    """Write over the last line of the terminal."""
+    """Overwrite the last line of the terminal."""
     text = printable(text)[: shutil.get_terminal_size().columns - 1]
     sys.stderr.write(f"\r\x1b[2K{text}")
     sys.stderr.flush()
 
 
 def make_stage_printer() -> Callable[[str], None]:
-    """Says each stage once; the stages of one candidate differ in how far it is."""
+    """Return a progress callback that prints each stage once; counters in the text do not make a new stage."""
     seen: set[str] = set()
 
     def progress(text: str) -> None:

@@ -1,4 +1,4 @@
-"""stdout and stderr whose reader may leave, as `head` does or a terminal that is closed."""
+"""Wrappers of stdout and stderr that tolerate a closed pipe or terminal."""
 
 import errno
 import os
@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
-CLOSED_STREAM_ERRORS = (errno.EPIPE, errno.EIO)  # a pipe's reader left; the terminal was closed
+CLOSED_STREAM_ERRORS = (errno.EPIPE, errno.EIO)  # the pipe's reader exited; the terminal was closed
 
 
 class ClosableStream:
-    """A stream to write on: once its reader is gone all goes nowhere, so that the command comes to its own end."""
+    """Output stream that discards everything once its reader is gone, so that the command can finish."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -33,17 +33,17 @@ class ClosableStream:
             self._discard_output(error)
 
     def _discard_output(self, error: OSError) -> None:
-        """Point the file itself to nowhere: what is still buffered goes there too when Python ends."""
+        """Redirect the file descriptor to the null device, also for data that Python flushes at exit."""
         if error.errno not in CLOSED_STREAM_ERRORS:
             raise error
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self._stream.fileno())
-        os.close(nowhere)
+        null_device = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null_device, self._stream.fileno())
+        os.close(null_device)
 
 
 @contextmanager
 def tolerate_closed_streams() -> Iterator[None]:
-    """Within, sys.stdout and sys.stderr outlive their readers."""
+    """Replace sys.stdout and sys.stderr by streams that tolerate a missing reader."""
     originals = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = _wrap_stream(sys.stdout), _wrap_stream(sys.stderr)
     try:
@@ -56,5 +56,5 @@ def tolerate_closed_streams() -> Iterator[None]:
 
 
 def _wrap_stream(stream: TextIO) -> TextIO:
-    """Python has None for a stream that was closed before it began."""
+    """Wrap a stream; Python sets it to None if it was closed at startup."""
     return stream if stream is None else cast("TextIO", ClosableStream(stream))

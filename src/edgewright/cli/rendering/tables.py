@@ -1,4 +1,4 @@
-"""The tables that people read, made from the same report that --json prints."""
+"""Tables for terminals, made from the same reports that --json prints."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -28,7 +28,7 @@ TOP_LAYERS = 10
 
 
 def show_benchmark(report: BenchmarkReport) -> None:
-    """The runs, one row each; with a single run its slowest layers too."""
+    """Print one row per run; for a single run also its slowest layers."""
     verdicts = {comparison.b: format_verdict(comparison) for comparison in report.comparisons}
     rows = [_make_benchmark_row(row, verdicts) for row in report.runs]
     print_table(HEADERS, rows, piped_only=("run",), droppable=("cold start", "peak memory", "p90", "size", "precision"))
@@ -46,7 +46,7 @@ def _make_benchmark_row(row: BenchmarkRow, verdicts: dict[str, str]) -> tuple[st
 
 
 def format_figures(row: BenchmarkRow) -> tuple[str, str, str, str, str, str]:
-    """Size, p50, its interval, p90, peak memory and cold start."""
+    """Return size, p50, its interval, p90, peak memory and cold start as text."""
     timing, cold = row.latency_us, row.cold_start_us
     known = cold.load is not None and cold.first_inference is not None
     return (
@@ -60,7 +60,7 @@ def format_figures(row: BenchmarkRow) -> tuple[str, str, str, str, str, str]:
 
 
 def format_verdict(comparison: Comparison) -> str:
-    """In words that need no thought about which way a ratio goes: `1.69× faster (1.54–1.96)`."""
+    """Return a verdict with its ratio in the direction of the verdict: `1.69× faster (1.54–1.96)`."""
     ratio, low, high = comparison.ratio, comparison.low, comparison.high
     text = f"{comparison.verdict}{show_bounds(low, high)}"
     if comparison.verdict == "faster":
@@ -71,35 +71,35 @@ def format_verdict(comparison: Comparison) -> str:
 
 
 def _format_confidence(comparison: Comparison) -> str:
-    """Said only where too few processes keep the interval from its 99 %."""
+    """Return the confidence if too few processes keep it below 99 %, else an empty text."""
     short = comparison.low is not None and comparison.confidence < CONFIDENCE
     return f" at {comparison.confidence:.0%}" if short else ""
 
 
 def _describe_layers(row: BenchmarkRow) -> str:
-    """The layers against the whole, and where they ran, in one line."""
+    """Return one line with the sum of layer times, the whole inference, units, partitions and fallbacks."""
     totals = row.layer_totals
     if totals is None:
         return f"{row.model} in {row.runtime}: no layer times"
     total = f" of {show_us(totals.whole_us)} ({totals.sum_us / totals.whole_us:.0%})" if totals.whole_us else ""
     shares = ", ".join(f"{unit} {show_share(share)}" for unit, share in row.path.items())
     return (
-        f"{row.model} in {row.runtime}: {len(row.layers)} operators sum up to {show_us(totals.sum_us)}{total}, "
+        f"{row.model} in {row.runtime}: the sum of {len(row.layers)} operators is {show_us(totals.sum_us)}{total}, "
         f"measured by {totals.via}; {shares}; partitions: {totals.partitions}, fallbacks: {totals.fallbacks}"
     )
 
 
 def _show_findings(row: BenchmarkRow) -> None:
-    """Why it is slow, one cause a line, the costliest first."""
+    """Print the slowdown causes, one per line, the largest share first."""
     for finding in row.findings:
         share = "" if finding.share is None else f"{show_share(finding.share)} of the time: "
-        print_line(f"    slow ({finding.code}): {share}{finding.text}.")
+        print_line(f"    slowdown ({finding.code}): {share}{finding.text}.")
 
 
 def _show_layers(layers: Sequence[LayerRow], most: int | None = None) -> None:
-    """The layers in the order they ran, or only the slowest ones."""
+    """Print the layers in execution order, or only the slowest ones."""
     chosen = sorted(layers, key=lambda layer: -layer.median_us)[:most] if most else layers
-    title = f"the {len(chosen)} slowest of {len(layers)} layers" if most and len(chosen) < len(layers) else "layers"
+    title = f"The {len(chosen)} slowest of {len(layers)} layers" if most and len(chosen) < len(layers) else "Layers"
     print_table(
         LAYER_HEADERS, [_make_layer_row(layer) for layer in chosen], title, droppable=("source", "evidence", "unit")
     )
@@ -132,7 +132,7 @@ def _make_comparison_row(comparison: Comparison, names: dict[str, str]) -> tuple
 
 
 def show_run(run: Run, lineage: Lineage) -> None:
-    """Everything about one run that a person reads."""
+    """Print the details of one run."""
     row = make_row(run)
     facts = [
         ("run", run.id),
@@ -173,9 +173,9 @@ def show_run(run: Run, lineage: Lineage) -> None:
 
 
 def _format_origin(imported: bool | None, at: str | None) -> str:
-    """Where a run comes from; empty for one that was made here."""
+    """Return when a run was imported; empty for a run that was recorded on this machine."""
     if imported is None:
-        return "unknown: recorded by an older version"
+        return "unknown (recorded by an older version)"
     return (at or "yes") if imported else ""
 
 
@@ -185,7 +185,7 @@ def _make_output_row(output: RunOutput) -> tuple[str, ...]:
 
 
 def _show_lineage(lineage: Lineage) -> None:
-    """What the model was made from, one step up a line, and what was made from the outputs."""
+    """Print the source models, one conversion step per line, and the models made from the outputs."""
     steps = [("made from", one) for one in lineage.made_from] + [("made into", one) for one in lineage.made_into]
     if not steps:
         return
@@ -198,20 +198,20 @@ def _show_lineage(lineage: Lineage) -> None:
 
 
 def _format_fact(fact: object) -> str:
-    """A value of the environment in one line."""
+    """Return a value of the environment as one line."""
     if isinstance(fact, dict):
         return ", ".join(f"{name} {value}" for name, value in fact.items())
     return ", ".join(map(str, fact)) if isinstance(fact, list | tuple) else str(fact)
 
 
 def _find_runtime_version(run: Run) -> str:
-    """The version of the runtime's own package, as the run's environment has it."""
+    """Return the version of the runtime's package in the run's environment."""
     packages = run.environment.get("packages", {})
     return str(packages.get(TABLE[run.runtime].distribution, "")) if run.runtime in TABLE else ""
 
 
 def format_tags(tags: Mapping[str, str]) -> str:
-    """The user's own tags; what the product notes down for itself has its own place."""
+    """Return the user's tags as text, without the reserved tags."""
     return ", ".join(f"{name}={value}" for name, value in tags.items() if name not in RESERVED_TAGS)
 
 
@@ -241,12 +241,12 @@ FORMATTERS: dict[str, Callable[[float | None], str]] = {
 
 
 def print_warnings(rows: Sequence[BenchmarkRow], *, hidden: Sequence[str] = ()) -> None:
-    """The warnings on stderr, each once, with the runs that it is about."""
+    """Print each warning once to stderr, with the runs that it concerns."""
     about: dict[RunWarning, list[str]] = {}
     for row in rows:
         for warning in row.warnings:
             if warning.code not in hidden:
                 about.setdefault(warning, []).append(f"{row.model} in {row.runtime}")
     for warning, names in about.items():
-        subject = "all" if len(names) == len(rows) > 1 else ", ".join(names)
+        subject = "all runs" if len(names) == len(rows) > 1 else ", ".join(names)
         print_message(f"Warning ({subject}; {warning.code}): {warning.text}.")

@@ -1,1 +1,1 @@
-"""The demo: a digit classifier through every verb."""
+"""Demo: a digit classifier that is compiled, quantized, evaluated and benchmarked."""

@@ -1,4 +1,4 @@
-"""The demo: a digit classifier, compiled, quantised, evaluated and benchmarked in every runtime that is installed."""
+"""Demo: a digit classifier, compiled, quantized, evaluated and benchmarked in every installed runtime."""
 
 from collections.abc import Collection, Sequence
 from importlib.resources import files
@@ -33,7 +33,7 @@ MODEL = "digits.onnx"
 
 
 class DemoReport(Struct, frozen=True, kw_only=True):
-    """What `edgewright demo --json` prints: one accuracy per run of the benchmark, in its order."""
+    """Report of `edgewright demo --json`: one accuracy per run of the benchmark, in its order."""
 
     schema: str = SCHEMA
     accuracies: tuple[Score, ...]
@@ -46,19 +46,19 @@ def get_digits_folder() -> Path:
 
 
 def make_evaluation_plan(candidates: Sequence[Candidate]) -> EvaluatePlan:
-    """All candidates on 539 images that took no part in training or calibration."""
+    """Return the plan that evaluates candidates on 539 images that training and calibration did not use."""
     task = msgspec.to_builtins(read_task(get_digits_folder() / "task.toml"))
     return EvaluatePlan(candidates=tuple(candidates), task=task, data=str(get_digits_folder() / "heldout.npz"))
 
 
 def _read_scores(report: EvaluationReport) -> tuple[Score, ...]:
-    """The accuracy of each candidate, in their order."""
+    """Return the accuracy of each candidate, in order."""
     rows = [row.metric for row in report.results if row.metric is not None]
     return tuple(Score(name="accuracy", value=row.value, low=row.low, high=row.high, n=row.n) for row in rows)
 
 
 def _make_quantize_plan(runtimes: Sequence[str]) -> QuantizePlan:
-    """Calibrated on 100 images of the training set, without labels; judged on the held-out ones."""
+    """Return the plan that calibrates on 100 training images without labels, and evaluates on the held-out ones."""
     plan = make_evaluation_plan(())
     return QuantizePlan(
         source=str(get_digits_folder() / MODEL),
@@ -71,9 +71,9 @@ def _make_quantize_plan(runtimes: Sequence[str]) -> QuantizePlan:
 
 
 def _choose_demo_runtimes(locks: Collection[str]) -> tuple[list[str], list[str], list[str]]:
-    """Runtimes for the float model, those of them that take w8a8, and those left out because they are not installed.
+    """Return the runtimes of the float model, those that support w8a8, and messages on those that are not installed.
 
-    `locks` names the isolated environments that are set up, which bring their runtimes too.
+    `locks` names the isolated environments that are set up; their runtimes count as installed.
     """
     ready, integers, left_out = [], [], []
     for info in TABLE.values():
@@ -81,7 +81,7 @@ def _choose_demo_runtimes(locks: Collection[str]) -> tuple[list[str], list[str],
             continue
         installed = all(find_spec(package) for package in (*info.needs, *info.compile_needs))
         if not installed and info.name not in locks:
-            left_out.append(f"{make_install_command(info)} brings {info.title}")
+            left_out.append(f"{info.title} is not installed: {make_install_command(info)}")
             continue
         ready.append(info.name)
         if "w8a8" in info.precisions:
@@ -90,9 +90,10 @@ def _choose_demo_runtimes(locks: Collection[str]) -> tuple[list[str], list[str],
 
 
 def _compile_demo(folder: Path, device: Device, store: Store, progress: Progress) -> tuple[list[Candidate], list[str]]:
-    """The demo's model in every runtime that is installed, in float and quantised; and what was left out, and why.
+    """Return the demo's artifacts, float and quantized, in every installed runtime; and what was left out, and why.
 
-    Raises RuntimeMissing where no runtime works here.
+    Raises:
+        RuntimeMissing: no runtime works.
     """
     ready, integers, left_out = _choose_demo_runtimes(device.environment().get("locks", {}))
     made: list[CellReport | QuantizedRow] = []
@@ -110,15 +111,19 @@ def _compile_demo(folder: Path, device: Device, store: Store, progress: Progress
             sha256 = read_model(Path(one.path)).sha256
             candidates.append(Candidate(model=one.path, runtime=one.runtime, model_sha256=sha256))
     if not candidates:
-        raise RuntimeMissing("no runtime of the demo works here", "\n".join(left_out))
+        raise RuntimeMissing("no runtime of the demo works on this machine", "\n".join(left_out))
     return candidates, left_out
 
 
 def run_demo(device: Device, store: Store, progress: Progress) -> tuple[DemoReport, EdgewrightError | None]:
-    """Compile the model, quantise it, evaluate each artifact on the held-out digits, then benchmark all, interleaved.
+    """Compile and quantize the model, evaluate each artifact on the held-out digits, then benchmark all, interleaved.
 
-    With the first error where a model failed while all were benchmarked. Raises RuntimeMissing where no runtime
-    works here, and whatever an evaluation raises.
+    Returns:
+        The report, and the first error of the benchmark if a model failed.
+
+    Raises:
+        RuntimeMissing: no runtime works.
+        EdgewrightError: an evaluation failed.
     """
     with TemporaryFolder() as folder:
         candidates, left_out = _compile_demo(folder, device, store, progress)

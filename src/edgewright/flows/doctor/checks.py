@@ -1,4 +1,4 @@
-"""What on a machine will spoil measurements: one check for each, docs/doctor.md explains them."""
+"""Doctor checks: one for each condition that makes measurements less reliable; docs/doctor.md explains them."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ from edgewright.store.location import get_bad_folder, list_bad_files
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 
-# docs/doctor.md explains each of them under its name.
+# docs/doctor.md explains each code under its name.
 Code = Literal[
     "governor",
     "turbo",
@@ -44,13 +44,13 @@ Code = Literal[
 
 MIB, GIB = 1 << 20, 1 << 30
 
-# From here on a machine is called busy; each is low enough that one other program at work is seen.
+# Thresholds of a busy machine, low enough to detect one other busy program.
 BUSY_SHARE_OF_CORES = 0.25
 BUSY_LOAD = 0.5
 PRESSURE_PERCENT = 5.0
 STEAL_SHARE = 0.01
 SWAP_BYTES = 16 * MIB
-# A processor this hot before any work has little room left until it slows itself down (most do at 80 to 100).
+# A processor that is this hot when idle soon throttles; most throttle at 80 to 100 °C.
 HOT_C = 70.0
 DISK_LOW_BYTES, DISK_FULL_BYTES = GIB, 100 * MIB
 
@@ -58,7 +58,7 @@ THREAD_VARIABLES = ("OMP_", "GOMP_", "KMP_", "MKL_NUM_THREADS", "MKL_DYNAMIC", "
 
 
 class DoctorFinding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Something that will spoil a measurement (`warning`), stop it (`error`), or is good to know (`note`)."""
+    """Condition that makes a measurement less reliable (`warning`), prevents it (`error`), or informs (`note`)."""
 
     code: Code
     severity: Severity
@@ -67,7 +67,7 @@ class DoctorFinding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class MachineState(Struct, frozen=True, kw_only=True):
-    """What the checks look at."""
+    """Input of the checks."""
 
     environment: Mapping[str, Any]
     moment: Mapping[str, float]
@@ -93,16 +93,16 @@ def read_machine_state(root: Path, environ: Mapping[str, str], packages: Iterabl
 
 
 def _find_existing_folder(path: Path) -> Path:
-    """The path itself, or the first above it that exists as far as this user may see."""
+    """Return the path itself, or its nearest existing parent that this user can see."""
     return next((folder for folder in (path, *path.parents) if os.path.lexists(folder)), path)
 
 
 def _explain_unwritable(home: Path) -> str:
-    """Why the store cannot be written in this folder; empty where it can."""
+    """Return why the store cannot be written in this folder; empty if it can."""
     folder = _find_existing_folder(home.absolute())
     if not folder.is_dir():
         return f"{folder} is not a folder"
-    return "" if os.access(folder, os.W_OK | os.X_OK) else f"{folder} may not be written"
+    return "" if os.access(folder, os.W_OK | os.X_OK) else f"{folder} is not writable"
 
 
 def _read_free_bytes(home: Path) -> int | None:
@@ -113,13 +113,13 @@ def _read_free_bytes(home: Path) -> int | None:
 
 
 def run_checks(machine: MachineState) -> list[DoctorFinding]:
-    """All findings, the worst first."""
+    """Return all findings, the most severe first."""
     found = [finding for check in CHECKS for finding in check(machine)]
     return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
 def _list_usable_cpus(machine: MachineState) -> list[int]:
-    """The processors that a worker may run on."""
+    """Return the processors that a worker may run on."""
     allowed = machine.environment.get("allowed_cpus")
     return list(allowed or range(machine.environment.get("processor", {}).get("logical_cores", 0)))
 
@@ -130,7 +130,7 @@ def _check_governor(machine: MachineState) -> Iterator[DoctorFinding]:
         yield DoctorFinding(
             code="governor",
             severity="warning",
-            text=f"the frequency governor is {_join(slow)}: processors slow down between inferences",
+            text=f"the frequency governor is {_join(slow)}: processors reduce their frequency between inferences",
             advice="sudo cpupower frequency-set -g performance",
         )
 
@@ -142,7 +142,7 @@ def _check_turbo(machine: MachineState) -> Iterator[DoctorFinding]:
         yield DoctorFinding(
             code="turbo",
             severity="warning",
-            text="turbo is on: speed depends on heat and on what other cores do",
+            text="turbo is on: the frequency depends on temperature and on the load of other cores",
             advice="echo " + switch.format("/sys/devices/system/cpu"),
         )
 
@@ -154,8 +154,8 @@ def _check_load(machine: MachineState) -> Iterator[DoctorFinding]:
         yield DoctorFinding(
             code="load",
             severity="warning",
-            text=f"other programs are at work: load {load:.2f} over the last minute on {cpus} processors",
-            advice="end what is not needed, or wait; uptime shows the load",
+            text=f"other programs are running: load {load:.2f} over the last minute on {cpus} processors",
+            advice="close other programs, or wait; `uptime` shows the load",
         )
 
 
@@ -166,8 +166,8 @@ def _check_pressure(machine: MachineState) -> Iterator[DoctorFinding]:
         yield DoctorFinding(
             code="pressure",
             severity="warning",
-            text=f"programs waited for {', '.join(high)} of the last ten seconds",
-            advice="end what is not needed, or wait; /proc/pressure shows the shares",
+            text=f"programs waited for a resource in the last ten seconds: {', '.join(high)} of the time",
+            advice="close other programs, or wait; /proc/pressure shows the shares",
         )
 
 
@@ -179,8 +179,8 @@ def _check_smt(machine: MachineState) -> Iterator[DoctorFinding]:
         yield DoctorFinding(
             code="smt",
             severity="warning",
-            text="two threads share a core: what runs on the sibling takes part of the core",
-            advice=_bind(one_each) if one_each else "bind the worker to one thread of each core with --affinity",
+            text="two hardware threads share each core: a program on the sibling thread slows the worker down",
+            advice=_bind(one_each) if one_each else "bind the worker to one thread per core with --affinity",
         )
 
 
@@ -193,7 +193,7 @@ def _check_mixed_cores(machine: MachineState) -> Iterator[DoctorFinding]:
         yield DoctorFinding(
             code="mixed-cores",
             severity="warning",
-            text=f"the cores differ ({_join(names)}): the time depends on which of them the system chooses",
+            text=f"the cores differ ({_join(names)}): the latency depends on which core the system chooses",
             advice=_bind([cpu for cpu in reached[0]["cpus"] if cpu in allowed]),
         )
 
@@ -203,8 +203,8 @@ def _check_few_cores(machine: MachineState) -> Iterator[DoctorFinding]:
         yield DoctorFinding(
             code="few-cores",
             severity="warning",
-            text="there is one processor for the worker and for all else that runs",
-            advice="use a machine with two or more, or let this process use more (taskset -p shows which it may)",
+            text="the worker and all other programs share one processor",
+            advice="use a machine with two or more, or allow this process more (`taskset -p` shows the allowed ones)",
         )
 
 
@@ -215,8 +215,8 @@ def _check_memory(machine: MachineState) -> Iterator[DoctorFinding]:
         yield DoctorFinding(
             code="memory-low",
             severity="warning",
-            text=f"only {_size(free)} of memory are free",
-            advice="end what is not needed: a model that does not fit is killed or swapped",
+            text=f"only {_size(free)} of memory is free",
+            advice="close other programs: a worker that does not fit into memory is killed or swapped",
         )
 
 
@@ -226,7 +226,7 @@ def _check_swap(machine: MachineState) -> Iterator[DoctorFinding]:
         yield DoctorFinding(
             code="swap",
             severity="warning",
-            text=f"{_size(used)} of swap are in use: memory that comes back from disk shows as outliers",
+            text=f"{_size(used)} of swap is in use: reading memory back from disk causes outliers",
             advice="free some memory, then: sudo swapoff -a && sudo swapon -a",
         )
 
@@ -238,15 +238,15 @@ def _check_limits(machine: MachineState) -> Iterator[DoctorFinding]:
         yield DoctorFinding(
             code="cpu-limit",
             severity="warning",
-            text=f"a control group allows {cpus:g} processors' time, and stops the worker for the rest of each period",
-            advice="raise the container's or service's CPU limit, or use --threads below it",
+            text=f"a control group limits CPU time to {cpus:g} processors and pauses the worker when it is used up",
+            advice="raise the CPU limit of the container or service, or use fewer --threads",
         )
     if size is not None and size < machine.environment.get("memory_bytes", size + 1):
         yield DoctorFinding(
             code="memory-limit",
             severity="note",
-            text=f"a control group allows {_size(size)} of memory; a worker above it is killed",
-            advice="raise the container's or service's memory limit for large models",
+            text=f"a control group limits memory to {_size(size)}; a worker above the limit is killed",
+            advice="raise the memory limit of the container or service for large models",
         )
 
 
@@ -257,16 +257,16 @@ def _check_virtual(machine: MachineState) -> Iterator[DoctorFinding]:
         yield DoctorFinding(
             code="virtual-machine",
             severity="warning",
-            text=f"this is a virtual machine{f' ({name})' if name else ''}: its host's other work is not seen here",
-            advice="compare only what was measured interleaved; for absolute times use a real machine",
+            text=f"this is a virtual machine{f' ({name})' if name else ''}: other load on its host is not visible",
+            advice="compare only interleaved measurements; for absolute times, use a physical machine",
         )
     share = compute_steal_share({}, machine.moment)
     if share is not None and share > STEAL_SHARE:
         yield DoctorFinding(
             code="steal",
             severity="warning",
-            text=f"the host gave {share:.1%} of this machine's processor time since boot to others",
-            advice="use a machine with processors of its own",
+            text=f"the host gave {share:.1%} of this machine's processor time since boot to other virtual machines",
+            advice="use a machine with dedicated processors",
         )
 
 
@@ -275,8 +275,8 @@ def _check_battery(machine: MachineState) -> Iterator[DoctorFinding]:
         yield DoctorFinding(
             code="battery",
             severity="warning",
-            text="this machine runs on its battery: most slow down to save it",
-            advice="connect it to the mains, unless the energy of the battery is what you measure",
+            text="this machine runs on battery: most machines reduce their frequency to save power",
+            advice="connect the power supply, unless you measure the energy of the battery",
         )
 
 
@@ -286,8 +286,8 @@ def _check_heat(machine: MachineState) -> Iterator[DoctorFinding]:
         yield DoctorFinding(
             code="heat",
             severity="warning",
-            text=f"the processor is at {heat:.0f} °C before any work, and will slow down soon",
-            advice="let it cool, and look for what heats it",
+            text=f"the processor is at {heat:.0f} °C when idle, and will soon throttle",
+            advice="let it cool, and find the cause of the heat",
         )
 
 
@@ -298,8 +298,8 @@ def _check_thread_variables(machine: MachineState) -> Iterator[DoctorFinding]:
         yield DoctorFinding(
             code="thread-variables",
             severity="note",
-            text=f"{', '.join(found)}: runtimes may follow these and not --threads",
-            advice="unset them, or keep them alike for all that is compared; they are recorded with each run",
+            text=f"{', '.join(found)}: runtimes may use these variables instead of --threads",
+            advice="unset them, or use the same values for all compared runs; each run records them",
         )
 
 
@@ -308,15 +308,15 @@ def _check_store(machine: MachineState) -> Iterator[DoctorFinding]:
         yield DoctorFinding(
             code="store-unwritable",
             severity="error",
-            text=f"runs cannot be kept in {machine.home}: {machine.home_error}",
-            advice="point EDGEWRIGHT_HOME at a folder that you may write",
+            text=f"runs cannot be stored in {machine.home}: {machine.home_error}",
+            advice="set EDGEWRIGHT_HOME to a writable folder",
         )
     if machine.free_bytes is not None and machine.free_bytes < DISK_LOW_BYTES:
         yield DoctorFinding(
             code="disk-full",
             severity="error" if machine.free_bytes < DISK_FULL_BYTES else "warning",
-            text=f"only {_size(machine.free_bytes)} are free on the disk of {machine.home}",
-            advice="free some space, or point EDGEWRIGHT_HOME at another disk",
+            text=f"only {_size(machine.free_bytes)} is free on the disk of {machine.home}",
+            advice="free some space, or set EDGEWRIGHT_HOME to a folder on another disk",
         )
 
 
@@ -326,8 +326,8 @@ def _check_unsaved(machine: MachineState) -> Iterator[DoctorFinding]:
         yield DoctorFinding(
             code="unsaved-runs",
             severity="warning",
-            text=f"{what} could not be saved and never can be as written: {get_bad_folder(machine.home)}",
-            advice="read the .why file beside each; mend the file and move it back one folder up, or delete it",
+            text=f"{what} could not be stored, because the file is not valid: {get_bad_folder(machine.home)}",
+            advice="read the .why file beside each; repair the file and move it to the parent folder, or delete it",
         )
 
 
@@ -336,8 +336,8 @@ def _check_energy(machine: MachineState) -> Iterator[DoctorFinding]:
         yield DoctorFinding(
             code="no-energy-sensor",
             severity="note",
-            text=f"energy will be null ({machine.reading.source})",
-            advice="--power-w WATTS gives an estimate, or measure on a device with a sensor",
+            text=f"energy is not measured ({machine.reading.source})",
+            advice="use --power-w WATTS for an estimate, or measure on a device with a sensor",
         )
 
 

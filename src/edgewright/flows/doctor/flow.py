@@ -1,4 +1,4 @@
-"""What works here, and what on this machine will spoil measurements."""
+"""Diagnosis of the installed runtimes and of the machine."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -19,16 +19,16 @@ TEST_RUNTIME = "pretend"
 
 
 class RuntimeState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One runtime as it is installed here; its library is looked for and not imported.
+    """State of one runtime on this machine; its library is located but not imported.
 
     Attributes:
-        for_tests: it measures nothing real.
-        version: of its distribution; None where that is not installed.
-        file: where Python would load it from.
-        missing: packages that were looked for and not found.
-        problem: why it cannot be used, in words; empty where it can.
-        remedy: the command that brings what is missing; empty where nothing is.
-        environment: the isolated one that its workers run in, whose version and folder these are; empty for our own.
+        for_tests: whether the runtime is for tests and measures nothing real.
+        version: version of its distribution; None if it is not installed.
+        file: file that Python would load.
+        missing: required packages that are not installed.
+        problem: why the runtime cannot be used; empty if it can.
+        remedy: command that installs what is missing; empty if nothing is.
+        environment: isolated environment of its workers, to which version and file belong; empty for this Python.
     """
 
     name: str
@@ -44,13 +44,13 @@ class RuntimeState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class EnvironmentState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One isolated environment that lies on this machine.
+    """State of one isolated environment on this machine.
 
     Attributes:
-        state: `ready`; `outdated`, of another lock than this Edgewright's; `broken`, without its record or its Python.
-        lock: sha256 of the lock of this Edgewright.
-        bytes: its size when it was made; None where it is not ready.
-        remedy: the command that mends it; empty where nothing is to be mended.
+        state: `ready`, `outdated` (from another lock file) or `broken` (without its record or its Python).
+        lock: sha256 of the current lock file.
+        bytes: size after the setup; None if it is not ready.
+        remedy: command that repairs it; empty if it is ready.
     """
 
     name: str
@@ -63,14 +63,14 @@ class EnvironmentState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class TelemetryState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How one dependency is kept from sending data in this process.
+    """State of one switch that keeps a dependency from sending data in this process.
 
     Attributes:
-        variable: the environment variable that stops it; empty where a barrier does.
-        value: what the variable must be set to.
+        variable: environment variable that disables sending; empty if a barrier does.
+        value: required value of the variable.
         set: whether the switch is in effect in this process.
-        sends: what the package would send or ask, and when.
-        barrier: how it is stopped without a variable; empty where there is one.
+        sends: what the package would send, and when.
+        barrier: how sending is blocked without a variable; empty if there is a variable.
     """
 
     package: str
@@ -82,16 +82,16 @@ class TelemetryState(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Diagnosis(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that `edgewright doctor` tells.
+    """Report of `edgewright doctor`.
 
     Attributes:
         runtimes: in the table's order, then plug-ins.
-        environments: the isolated ones that lie here, in their table's order.
+        environments: isolated environments on this machine, in their table's order.
         findings: errors first, then warnings, then notes.
-        environment: as it is stored with a run (`devices/environment.py`).
-        moment: load, pressure and memory now (`devices/system_state.py`).
-        energy: the sensor that tells energy or power, or why there is none.
-        telemetry: the switches of dependencies that send data by themselves, whether installed here or not.
+        environment: facts that are stored with each run (`devices/environment.py`).
+        moment: current load, pressure and memory (`devices/system_state.py`).
+        energy: sensor of energy or power, or why there is none.
+        telemetry: switches of dependencies that send data by default, installed or not.
     """
 
     schema: str = "edgewright.doctor/1"
@@ -108,16 +108,16 @@ class Diagnosis(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def diagnose(root: Path, environ: Mapping[str, str], home: Path, environments: Path | None = None) -> Diagnosis:
-    """Look at the runtimes and at the machine; nothing is started, written or changed.
+    """Check the runtimes and the machine without starting, writing or changing anything.
 
     Args:
-        root: where /proc, /sys and /etc are found.
-        environ: the environment variables.
-        home: the folder of the store, which need not exist yet.
-        environments: the folder of the isolated environments; None where there are none.
+        root: folder that contains /proc, /sys and /etc.
+        environ: environment variables.
+        home: folder of the store; it may not exist yet.
+        environments: folder of the isolated environments; None if there are none.
     """
-    standings = [one for one in examine_environments(environments) if one.state != "absent"] if environments else []
-    runtimes = [_apply_environment(runtime, standings) for runtime in examine_runtimes()]
+    statuses = [one for one in examine_environments(environments) if one.state != "absent"] if environments else []
+    runtimes = [_apply_environment(runtime, statuses) for runtime in examine_runtimes()]
     packages = ["numpy", *(info.distribution for info in TABLE.values())]
     machine = read_machine_state(root, environ, packages, home)
     return Diagnosis(
@@ -129,18 +129,18 @@ def diagnose(root: Path, environ: Mapping[str, str], home: Path, environments: P
         moment=dict(machine.moment),
         energy=machine.reading.source,
         temperature_c=machine.reading.temperature_c,
-        environments=tuple(_describe_environment(standing) for standing in standings),
+        environments=tuple(_describe_environment(status) for status in statuses),
         telemetry=tuple(describe_switch(switch) for switch in telemetry.SWITCHES),
     )
 
 
 def has_usable_runtime(diagnosis: Diagnosis) -> bool:
-    """Whether any runtime that measures something real can be used."""
+    """Return whether any runtime other than the one for tests can be used."""
     return any(runtime.usable and not runtime.for_tests for runtime in diagnosis.runtimes)
 
 
 def examine_runtimes() -> list[RuntimeState]:
-    """The runtimes of the table, then those of plug-ins; a plug-in that fails to load is told, not raised."""
+    """Return the runtimes of the table, then those of plug-ins; a plug-in that fails to load is reported."""
     points = metadata.entry_points(group=ENTRY_POINTS)
     return [*(examine_runtime(info) for info in TABLE.values()), *(examine_plugin(point) for point in points)]
 
@@ -148,19 +148,19 @@ def examine_runtimes() -> list[RuntimeState]:
 def examine_plugin(point: metadata.EntryPoint) -> RuntimeState:
     try:
         info = point.load()
-    except Exception as error:  # whatever a stranger's module raises when it is imported
+    except Exception as error:  # a plug-in's module can raise anything
         text = " ".join(str(error).split())
         problem = f"the plug-in {point.value} does not load: {type(error).__name__}: {text}"
         remedy = f"pip install --force-reinstall {point.dist.name}" if point.dist else ""
         return RuntimeState(name=point.name, title=point.name, usable=False, problem=problem, remedy=remedy)
     if isinstance(info, RuntimeInfo):
         return examine_runtime(info)
-    problem = f"the plug-in {point.value} is no RuntimeInfo"
+    problem = f"the plug-in {point.value} is not a RuntimeInfo"
     return RuntimeState(name=point.name, title=point.name, usable=False, problem=problem)
 
 
 def examine_runtime(info: RuntimeInfo) -> RuntimeState:
-    """Whether the packages that a runtime needs are there, without importing them."""
+    """Return whether a runtime's packages are installed, without importing them."""
     files = {name: _find_file(name) for name in info.needs or (info.module,)}
     missing = tuple(name for name, file in files.items() if file is None)
     return RuntimeState(
@@ -176,17 +176,17 @@ def examine_runtime(info: RuntimeInfo) -> RuntimeState:
     )
 
 
-def _apply_environment(runtime: RuntimeState, standings: Sequence[EnvironmentStatus]) -> RuntimeState:
-    """The runtime as its workers will find it: in the environment of its name, where that is ready."""
-    for standing in standings:
-        if standing.environment.name == runtime.name and standing.record is not None:
+def _apply_environment(runtime: RuntimeState, statuses: Sequence[EnvironmentStatus]) -> RuntimeState:
+    """Return the state with the runtime's isolated environment, if that is ready."""
+    for status in statuses:
+        if status.environment.name == runtime.name and status.record is not None:
             distribution = normalize_name(TABLE[runtime.name].distribution)
-            versions = {normalize_name(name): version for name, version in standing.record.packages.items()}
+            versions = {normalize_name(name): version for name, version in status.record.packages.items()}
             return msgspec.structs.replace(
                 runtime,
                 usable=True,
                 version=versions.get(distribution),
-                file=str(standing.path),
+                file=str(status.path),
                 missing=(),
                 problem="",
                 remedy="",
@@ -195,16 +195,16 @@ def _apply_environment(runtime: RuntimeState, standings: Sequence[EnvironmentSta
     return runtime
 
 
-def _describe_environment(standing: EnvironmentStatus) -> EnvironmentState:
-    name = standing.environment.name
+def _describe_environment(status: EnvironmentStatus) -> EnvironmentState:
+    name = status.environment.name
     return EnvironmentState(
         name=name,
-        runtime=standing.environment.runtime,
-        state=standing.state,
-        path=str(standing.path if standing.path.is_dir() else standing.leftovers[0]),
-        lock=standing.lock,
-        bytes=standing.record.bytes if standing.record else None,
-        remedy="" if standing.state == "ready" else f"edgewright runtimes setup {name}",
+        runtime=status.environment.runtime,
+        state=status.state,
+        path=str(status.path if status.path.is_dir() else status.leftovers[0]),
+        lock=status.lock,
+        bytes=status.record.bytes if status.record else None,
+        remedy="" if status.state == "ready" else f"edgewright runtimes setup {name}",
     )
 
 
@@ -220,9 +220,9 @@ def describe_switch(switch: telemetry.Switch) -> TelemetryState:
 
 
 def _find_file(module: str) -> str | None:
-    """The file that Python would load for a module, or the folder of a namespace package; None where it finds none.
+    """Return the file of a module, or the folder of a namespace package; None if there is none.
 
-    A folder without any code, as an uninstalled package may leave behind, is none.
+    A folder without code, which an uninstalled package may leave behind, does not count.
     """
     try:
         spec = find_spec(module)

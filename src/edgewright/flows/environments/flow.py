@@ -1,7 +1,7 @@
-"""Set up and remove isolated environments: on the user's explicit command, and never half.
+"""Setup and removal of isolated environments on the user's explicit command.
 
-An environment is made in a hidden folder beside its place and gets its name when it is whole, so that a setup that is
-stopped, by whatever, leaves nothing that could be taken for one. What it leaves is cleared by the next.
+An environment is created in a hidden folder and renamed when it is complete, so that an interrupted setup never leaves
+a usable but incomplete environment. The next setup removes the leftovers.
 """
 
 import os
@@ -39,12 +39,12 @@ from edgewright.runtimes.environments import (
 from edgewright.system.locks import try_lock
 
 Progress = Callable[[str], None]
-# pip unpacks beside what it keeps, and a file system needs some room of its own.
+# pip unpacks wheels beside its cache, and the file system needs some reserve.
 DISK_SPACE_FACTOR = 1.3
 
 
 class SetupPlan(NamedTuple):
-    """What a setup would do: the environment, how many packages it brings, and about how large it gets."""
+    """Plan of a setup: the environment, its number of packages, and its approximate size."""
 
     environment: Environment
     packages: int
@@ -70,49 +70,50 @@ def _check_python(info: Environment) -> None:
         raise UsageError(
             f"{info.name} cannot be set up with Python {platform.python_version()}",
             f"its packages have no wheels for a Python newer than {newest}",
-            f"install Edgewright under Python {newest}, and run the command there",
+            f"install Edgewright in Python {newest}, and run the command there",
         )
 
 
 def set_up_environment(folder: Path, word: str, progress: Progress) -> EnvironmentStatus:
-    """Make an environment from its lock, and say how it stands then; one that is ready is left alone.
+    """Set up an environment from its lock file and return its state; one that is ready is not changed.
 
     Args:
-        folder: that of all environments; made where it is absent.
-        tell: is told each stage.
+        folder: folder of all environments; created if it does not exist.
+        word: name of the environment.
+        progress: progress callback.
 
     Raises:
-        UsageError: the name is not known, or the Python too new.
-        OutputError: the folder cannot be written to, or the disk is too small.
-        EdgewrightError: another process is at it, or Python, pip or the library itself failed; names the log.
-        Cancelled: after Ctrl-C. Nothing stands under the final name then.
+        UsageError: the name is unknown, or the Python version is too new.
+        OutputError: the folder is not writable, or the disk is too small.
+        EdgewrightError: another process uses the environment, or Python, pip or the library failed; names the log.
+        Cancelled: Ctrl-C; the environment does not exist then.
     """
     info = plan_setup(folder, word).environment
     with hold_lock(folder, info.name) as lock:
         clear_unfinished(folder, info.name)
-        standing = examine_environment(folder, info.name)
-        if standing.state == "ready":
-            return standing
+        status = examine_environment(folder, info.name)
+        if status.state == "ready":
+            return status
         _check_disk_space(folder, info)
         part = folder / f".{info.name}-{os.getpid()}.part"
         setup = EnvironmentSetup(info, part, folder / f"{info.name}.log", lock.fileno(), progress)
         try:
-            _activate_environment(setup, _build_environment(setup, standing.lock), standing)
+            _activate_environment(setup, _build_environment(setup, status.lock), status)
         except KeyboardInterrupt:
             raise Cancelled(
-                f"{info.name} was not set up: stopped by Ctrl-C",
-                "nothing of it is left",
+                f"setup of {info.name} was stopped by Ctrl-C",
+                "its incomplete files were removed",
                 f"edgewright runtimes setup {info.name}",
             ) from None
         except OSError as error:
-            raise OutputError(f"{info.name} cannot be written to {folder}", str(error)) from None
+            raise OutputError(f"{info.name} cannot be written in {folder}", str(error)) from None
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return examine_environment(folder, info.name)
 
 
 def _build_environment(setup: EnvironmentSetup, lock: str) -> EnvironmentRecord:
-    """Install everything and try it; the record of what was installed."""
+    """Install all packages, start a worker, and return the record of the environment."""
     setup.log.write_bytes(b"")
     make_venv(setup)
     install_packages(setup)
@@ -134,31 +135,31 @@ def _build_environment(setup: EnvironmentSetup, lock: str) -> EnvironmentRecord:
 
 
 def _check_versions(setup: EnvironmentSetup, packages: dict[str, str]) -> None:
-    """What is installed must be what the lock says, whatever pip's own configuration made of it."""
+    """Raise EdgewrightError if the installed versions differ from the lock file, for example by pip's configuration."""
     have = {normalize_name(name): version.partition("+")[0] for name, version in packages.items()}
     wrong = [f"{name} {version}" for name, version in read_lock(setup.info.name).items() if have.get(name) != version]
     if wrong:
         raise EdgewrightError(
-            f"{setup.info.name} is not what its lock says",
-            f"pip did not put these into it: {', '.join(wrong[:5])}; see {setup.log}",
-            "look for options in `pip config list` that lead an installation elsewhere",
+            f"{setup.info.name} does not match its lock file",
+            f"pip did not install these packages in it: {', '.join(wrong[:5])}; see {setup.log}",
+            "look for options in `pip config list` that redirect installations",
         )
 
 
-def _activate_environment(setup: EnvironmentSetup, record: EnvironmentRecord, standing: EnvironmentStatus) -> None:
-    """Give the environment its name; what was there before under it, or of older locks, goes."""
+def _activate_environment(setup: EnvironmentSetup, record: EnvironmentRecord, status: EnvironmentStatus) -> None:
+    """Rename the environment to its final name, and remove earlier ones, including those of older lock files."""
     (setup.part / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
-    rewrite_paths(setup.part, standing.path)
-    if standing.path.exists():
-        _remove_folder(standing.path)
-    setup.part.rename(standing.path)
-    for path in standing.leftovers:
-        setup.progress(f"{setup.info.name}: removing that of an older lock")
+    rewrite_paths(setup.part, status.path)
+    if status.path.exists():
+        _remove_folder(status.path)
+    setup.part.rename(status.path)
+    for path in status.leftovers:
+        setup.progress(f"{setup.info.name}: removing the environment of an older lock file")
         _remove_folder(path)
 
 
 def rewrite_paths(part: Path, final: Path) -> None:
-    """Write the final path into the scripts of the environment, which name their interpreter by its path."""
+    """Replace the folder's path in the environment's scripts, which contain the path of their interpreter."""
     scripts = [path for path in (part / "bin").glob("*") if path.is_file() and not path.is_symlink()]
     old, new = os.fsencode(part), os.fsencode(final)
     for path in (part / "pyvenv.cfg", *scripts):
@@ -168,14 +169,14 @@ def rewrite_paths(part: Path, final: Path) -> None:
 
 
 def remove_environment(folder: Path, word: str) -> list[Path]:
-    """Remove an environment of whatever lock, and what a stopped setup left; the folders that are gone now."""
+    """Remove an environment and leftovers of interrupted setups; return the removed folders."""
     name = find_environment(word).name
     if not folder.is_dir():
         return []
     with hold_lock(folder, name):
         clear_unfinished(folder, name)
-        standing = examine_environment(folder, name)
-        paths = [path for path in (standing.path, *standing.leftovers) if path.is_dir()]
+        status = examine_environment(folder, name)
+        paths = [path for path in (status.path, *status.leftovers) if path.is_dir()]
         for path in paths:
             _remove_folder(path)
         (folder / f"{name}.log").unlink(missing_ok=True)
@@ -183,7 +184,7 @@ def remove_environment(folder: Path, word: str) -> list[Path]:
 
 
 def _remove_folder(path: Path) -> None:
-    """Remove a folder; it loses its name first, so that no half of it is ever seen under that."""
+    """Remove a folder; rename it first, so that a partly removed folder is never used."""
     hidden = path.with_name(f".{path.name}.part")
     shutil.rmtree(hidden, ignore_errors=True)
     path.rename(hidden)
@@ -192,7 +193,9 @@ def _remove_folder(path: Path) -> None:
 
 def clear_unfinished(folder: Path, name: str) -> None:
     for path in folder.glob(f".{name}-*.part"):
-        if path.name.removeprefix(f".{name}-").partition(".")[0].isalnum():  # not those of `litert-torch` for `litert`
+        if (
+            path.name.removeprefix(f".{name}-").partition(".")[0].isalnum()
+        ):  # skip `litert-torch` when the name is `litert`
             shutil.rmtree(path, ignore_errors=True)
 
 
@@ -200,32 +203,32 @@ def _check_disk_space(folder: Path, info: Environment) -> None:
     wanted, free = info.megabytes * DISK_SPACE_FACTOR, shutil.disk_usage(folder).free / 1e6
     if free < wanted:
         raise OutputError(
-            f"there is no room for {info.name}",
-            f"it takes about {wanted:.0f} MB while it is made, and {folder} has {free:.0f} MB free",
-            "free some space, or point EDGEWRIGHT_HOME at another disk",
+            f"not enough disk space for {info.name}",
+            f"the setup needs about {wanted:.0f} MB, and {folder} has {free:.0f} MB free",
+            "free some space, or set EDGEWRIGHT_HOME to a folder on another disk",
         )
 
 
 @contextmanager
 def hold_lock(folder: Path, name: str) -> Iterator[IO[bytes]]:
-    """Hold the lock on one environment; EdgewrightError where another process holds it."""
+    """Hold the lock of one environment; raise EdgewrightError if another process holds it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / f".{name}.lock").open("ab")
     except OSError as error:
         raise OutputError(
-            f"{folder} cannot be written to", str(error), "point EDGEWRIGHT_HOME at another folder"
+            f"folder is not writable: {folder}", str(error), "set EDGEWRIGHT_HOME to another folder"
         ) from None
     with file:
         if not try_lock(file):
             raise EdgewrightError(
-                f"{name} is being set up or removed by another process",
-                f"it holds {file.name}",
-                "wait until it has ended, and look at: edgewright runtimes list",
+                f"another process is setting up or removing {name}",
+                f"it holds the lock {file.name}",
+                "wait until it ends, then run: edgewright runtimes list",
             )
         yield file
 
 
 def _measure_bytes(path: Path) -> int:
-    """Bytes of all files below; what links point to is not counted."""
+    """Return the bytes of all files in a folder, without the targets of links."""
     return sum(os.lstat(os.path.join(folder, name)).st_size for folder, _, names in os.walk(path) for name in names)  # noqa: PTH118 - Path.walk is Python 3.12's, and rglob takes thrice as long

@@ -1,4 +1,4 @@
-"""Python and pip as child processes that fill an environment, and what they say when they fail."""
+"""Python and pip as child processes that build an environment, and their error messages."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ from edgewright.runtimes.wire import Greeting, Hello
 POLL_S = 0.2
 TAIL_BYTES = 65536
 WORKER_START_SECONDS = 180
-# These would lead the installation elsewhere than into the environment, or mix packages into it.
+# Variables that redirect the installation, or add other packages to the environment.
 REDIRECTING_VARIABLES = {
     "PYTHONPATH",
     "PYTHONHOME",
@@ -50,13 +50,13 @@ DISK_FULL_ERROR = re.compile(r"No space left on device|Errno 28|Disk quota excee
 
 
 class EnvironmentSetup(NamedTuple):
-    """A setup that is under way.
+    """State of a running setup.
 
     Attributes:
-        part: the folder that it fills.
-        log: where Python and pip write to.
-        lock: descriptor of the held lock; pip inherits it, so that a pip that outlives us keeps others out.
-        tell: is told each stage.
+        part: folder that is being built.
+        log: file with the output of Python and pip.
+        lock: descriptor of the held lock; pip inherits it, so that a pip that outlives this process keeps the lock.
+        progress: progress callback.
     """
 
     info: Environment
@@ -67,8 +67,8 @@ class EnvironmentSetup(NamedTuple):
 
 
 def make_venv(setup: EnvironmentSetup) -> None:
-    """An empty environment with pip in it; EdgewrightError where this Python cannot make one."""
-    setup.progress(f"{setup.info.name}: making the environment")
+    """Create an empty environment with pip; raise EdgewrightError if this Python cannot create one."""
+    setup.progress(f"{setup.info.name}: creating the environment")
     if run_logged([sys.executable, "-I", "-m", "venv", str(setup.part)], setup) == 0:
         (find_site_packages(setup.part) / "sitecustomize.py").write_text(SITE_CODE, encoding="utf-8")
         return
@@ -76,21 +76,21 @@ def make_venv(setup: EnvironmentSetup) -> None:
     _check_disk_full(setup, output)
     lacking = "ensurepip is not" in output or "No module named" in output
     raise EdgewrightError(
-        f"{setup.info.name} was not set up: Python could not make an environment",
+        f"{setup.info.name} was not set up: Python could not create a virtual environment",
         f"{_extract_error_lines(output)}\nsee {setup.log}",
-        "install the package python3-venv of your system"
+        "install your system's package python3-venv"
         if lacking
-        else "python -m venv FOLDER shows the same by hand",
+        else "run `python -m venv FOLDER` to reproduce the error",
     )
 
 
 def find_site_packages(path: Path) -> Path:
-    """Where an environment's packages lie."""
+    """Return an environment's site-packages folder."""
     return next(iter([*path.glob("lib/python3*/site-packages"), path / "Lib" / "site-packages"]))
 
 
 def install_packages(setup: EnvironmentSetup) -> None:
-    """Install the lock, nothing more and nothing resolved. Torch comes first, in its build without CUDA."""
+    """Install the packages of the lock file without dependency resolution; torch first, as the build without CUDA."""
     lock = read_lock(setup.info.name)
     if "torch" in lock:
         _install_torch(setup, select_cpu_build(f"torch=={lock['torch']}"))
@@ -101,15 +101,15 @@ def install_packages(setup: EnvironmentSetup) -> None:
         seen.update(re.findall(r"^(?:Collecting|Processing|Requirement already satisfied:) (\S+)", text, re.MULTILINE))
         share = min(len(seen), count) * 4 // count * 25
         unpacks = "Installing collected packages" in text
-        setup.progress(f"{setup.info.name}: {'unpacking' if unpacks else f'fetching {count} packages, {share} %'}")
+        setup.progress(f"{setup.info.name}: {'installing' if unpacks else f'downloading {count} packages, {share} %'}")
 
     if _run_pip(setup, "packages", ["-r", str(get_lock_path(setup.info.name))], follow):
         raise _make_pip_error(setup)
 
 
 def _install_torch(setup: EnvironmentSetup, build: str) -> None:
-    """From the user's own indexes where they have that build, else from PyTorch's."""
-    setup.progress(f"{setup.info.name}: fetching {build}")
+    """Install torch from the user's indexes if they have the build, else from the PyTorch index."""
+    setup.progress(f"{setup.info.name}: downloading {build}")
     if _run_pip(setup, "torch", [build]) and _run_pip(setup, "torch", ["--extra-index-url", TORCH_INDEX, build]):
         raise _make_pip_error(setup)
 
@@ -117,7 +117,7 @@ def _install_torch(setup: EnvironmentSetup, build: str) -> None:
 def _run_pip(
     setup: EnvironmentSetup, title: str, wants: Sequence[str], follow: Callable[[str], None] | None = None
 ) -> int:
-    """pip's exit code. pip reads the user's own configuration: indexes, proxies, certificates."""
+    """Return pip's exit code. pip uses the user's configuration: indexes, proxies, certificates."""
     options = ["--no-deps", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
     command = [str(get_python_path(setup.part)), "-I", "-m", "pip", "install", *options]
     return run_logged([*command, "--report", str(_get_report_path(setup, title)), *wants], setup, follow)
@@ -128,11 +128,11 @@ def _get_report_path(setup: EnvironmentSetup, title: str) -> Path:
 
 
 def run_logged(command: Sequence[str], setup: EnvironmentSetup, follow: Callable[[str], None] | None = None) -> int:
-    """Run to the end with all output in the log; the exit code. What is raised meanwhile ends the process."""
+    """Run a command with its output in the log, and return its exit code; an exception kills the process."""
     environ = {name: value for name, value in os.environ.items() if name not in REDIRECTING_VARIABLES}
     with setup.log.open("ab") as log:
         begin = setup.log.stat().st_size
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter, and words of our own
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -160,20 +160,20 @@ def _query_pip(setup: EnvironmentSetup, *words: str) -> subprocess.CompletedProc
 
 
 def read_packages(setup: EnvironmentSetup) -> dict[str, str]:
-    """The versions that are installed, by name."""
+    """Return the installed versions by package name."""
     listing = _query_pip(setup, "list", "--format=json").stdout
     return {item["name"]: item["version"] for item in json.loads(listing or "[]")}
 
 
 def find_conflicts(setup: EnvironmentSetup) -> tuple[str, ...]:
-    """What `pip check` finds: a lock is resolved on one system, and another may want more."""
-    setup.progress(f"{setup.info.name}: checking that all fits together")
+    """Return the conflicts of `pip check`: another system may need packages that are not in the lock file."""
+    setup.progress(f"{setup.info.name}: checking for dependency conflicts")
     checked = _query_pip(setup, "check")
     return tuple(checked.stdout.strip().splitlines()) if checked.returncode else ()
 
 
 def read_wheels(setup: EnvironmentSetup) -> dict[str, str]:
-    """sha256 of the files that pip installed, by name (pip's installation report, version 1)."""
+    """Return the sha256 of the installed files by package name, from pip's installation reports (version 1)."""
     items: list[dict[str, Any]] = []
     for path in setup.part.glob("pip-*.json"):
         items += json.loads(path.read_text(encoding="utf-8"))["install"]
@@ -185,10 +185,10 @@ def read_wheels(setup: EnvironmentSetup) -> dict[str, str]:
 
 
 def check_worker(setup: EnvironmentSetup) -> None:
-    """Start the worker that the environment is for: what was installed must also load."""
-    setup.progress(f"{setup.info.name}: starting a worker in it")
+    """Start the environment's worker, to check that the installed library loads."""
+    setup.progress(f"{setup.info.name}: starting a worker")
     command = make_launch_command(setup.part, WORKER, setup.info.runtime)
-    output, greeting = f"it did not greet within {WORKER_START_SECONDS} s", None
+    output, greeting = f"the worker did not start within {WORKER_START_SECONDS} s", None
     try:
         done = subprocess.run(  # noqa: S603 - as above
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=WORKER_START_SECONDS, check=False
@@ -204,24 +204,24 @@ def check_worker(setup: EnvironmentSetup) -> None:
         raise EdgewrightError(
             f"{setup.info.name} was not set up: its worker does not start",
             f"{why}\nsee {setup.log}",
-            "report it with the log",
+            "report the error with the log",
         )
 
 
 def _make_pip_error(setup: EnvironmentSetup) -> EdgewrightError:
-    """What to tell of a pip that failed."""
+    """Return the error for a failed pip command."""
     output = _read_tail(setup.log)
     _check_disk_full(setup, output)
     if NETWORK_ERROR.search(output):
         return EdgewrightError(
             f"{setup.info.name} was not set up: the package index cannot be reached",
             f"{_extract_error_lines(output)}\nsee {setup.log}",
-            "check the connection, or name another index: pip config set global.index-url URL",
+            "check the network connection, or use another index: pip config set global.index-url URL",
         )
     return EdgewrightError(
         f"{setup.info.name} was not set up: pip failed",
         f"{_extract_error_lines(output)}\nsee {setup.log}",
-        "the log tells all; a package may have no wheel for this system and Python",
+        "read the log; a package may have no wheel for this system and Python",
     )
 
 
@@ -230,7 +230,7 @@ def _check_disk_full(setup: EnvironmentSetup, output: str) -> None:
         raise OutputError(
             f"{setup.info.name} was not set up: the disk is full",
             f"see {setup.log}",
-            "free some space, or point EDGEWRIGHT_HOME at another disk (and TMPDIR, where pip unpacks)",
+            "free some space, or set EDGEWRIGHT_HOME (and TMPDIR, where pip unpacks) to a folder on another disk",
         )
 
 
@@ -239,7 +239,7 @@ def _read_tail(log: Path) -> str:
 
 
 def _extract_error_lines(text: str) -> str:
-    """The last three lines that say what went wrong: pip marks them, others put them at the end."""
+    """Return the last three error lines: those marked by pip, else the last lines of the output."""
     lines = [line.strip()[:300] for line in text.splitlines() if line.strip()]
     marked = [line for line in lines if line.startswith("ERROR")]
-    return "\n".join((marked or lines)[-3:]) or "nothing was said"
+    return "\n".join((marked or lines)[-3:]) or "there is no output"

@@ -1,4 +1,4 @@
-"""Task files: proposed from a model, checked against it, shown."""
+"""Proposal, check and display of task files."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,42 +28,47 @@ from edgewright.tasks.spec.task import (
 
 
 def _read_signature(model: Path) -> Signature:
-    """What the source of this model or artifact takes and gives."""
+    """Return the inputs and outputs of the source of this model or artifact."""
     return read_source_signature(read_model(model))
 
 
 def propose_task_text(model: Path) -> tuple[str, list[str]]:
-    """A task for the model as TOML, and what in it its signature could not tell."""
+    """Return a proposed task as TOML, and the assumptions that the user must check."""
     task = propose_task(_read_signature(model), model.stem)
     return write_task(task), list(_list_uncertainties(task))
 
 
 def _list_uncertainties(task: Task) -> Iterator[str]:
-    """What a user must check in a proposal."""
+    """Yield the assumptions of a proposed task."""
     for one in task.inputs:
         if isinstance(one, ImageInput):
-            yield f"mean, std, color and resize of '{one.name}' are a convention, not known of this model"
+            yield f"mean, std, color and resize of '{one.name}' are assumed: the model does not contain them"
         if isinstance(one, TokensInput):
-            yield f"pad of '{one.name}' is the tokenizer's"
+            yield f"pad of '{one.name}' must be the tokenizer's padding id"
     if isinstance(task.output, Classification):
-        yield 'labels = "labels.txt" gives the classes their names'
+        yield 'labels = "labels.txt" adds class names'
     if isinstance(task.output, Boxes):
-        yield "format, normalized and objectness of the boxes are a guess"
+        yield "format, normalized and objectness of the boxes are assumed"
     if isinstance(task.output, NextToken):
-        yield "the output is taken for logits of the next token"
+        yield "the output is assumed to be the logits of the next token"
 
 
 def save_task(path: Path, text: str, *, force: bool) -> None:
-    """Write a new file. UsageError where there is one already, OutputError where it cannot be written."""
+    """Write a task file.
+
+    Raises:
+        UsageError: the file exists, and `force` is not set.
+        OutputError: the file cannot be written.
+    """
     if path.is_dir() or not path.name:
         raise OutputError(f"{path} cannot be written", "it is a folder", "name a file: -o task.toml")
     if path.exists() and not force:
-        raise UsageError(f"{path} is there already", "it may have been edited", "--force writes over it")
+        raise UsageError(f"{path} already exists", "it may contain your edits", "add --force to overwrite it")
     write_atomically(path, text, follow=True)
 
 
 def open_task(file: Path, model: Path | None, within: Path | None = None) -> Task:
-    """The task of a file, checked against a model where one is given."""
+    """Return the task of a file, checked against a model if one is given."""
     task = read_task(file, within)
     if model is not None:
         check_task(task, _read_signature(model))
@@ -71,7 +76,7 @@ def open_task(file: Path, model: Path | None, within: Path | None = None) -> Tas
 
 
 def make_model_metadata(file: Path, source: str, within: Path | None = None) -> ModelMetadata:
-    """Labels and scaling of a task file, checked against the source where its signature is known by now."""
+    """Return labels and scaling of a task file, checked against the source unless it is a torch source."""
     task = read_task(file, within) if is_torch(source) else open_task(file, Path(source), within)
     labels: tuple[str, ...] = ()
     if isinstance(task.output, Classification) and (names := read_label_names(task)):
@@ -81,7 +86,7 @@ def make_model_metadata(file: Path, source: str, within: Path | None = None) -> 
 
 
 def _compute_scaling(one: Input) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std for values from 0 to 255 with the task's scale in them; empty for what is no picture."""
+    """Return mean and std for values from 0 to 255, with the task's scale included; empty for other inputs."""
     if not isinstance(one, ImageInput):
         return (), ()
     scale, mean, std = (
@@ -95,7 +100,7 @@ def _compute_scaling(one: Input) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def list_task_fields(task: Task) -> list[tuple[str, str]]:
-    """Every key with its value, defaults included."""
+    """Return every key with its value, including defaults."""
     return list(_flatten(msgspec.to_builtins(task), ""))
 
 

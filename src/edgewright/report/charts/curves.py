@@ -1,4 +1,4 @@
-"""Curves of trainings: one quantity over the steps, a line for each network."""
+"""Training curves: one quantity over the steps, with a line per network."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,14 +8,14 @@ from edgewright.report.charts.scales import Scale, fit_scale, is_drawable
 from edgewright.report.charts.svg import circle, line, make_drawing, path, text
 from edgewright.report.numbers import format_value
 
-# Small enough that its letters can be read on a phone.
+# small enough for readable text on a phone
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BASELINE = 420.0, 208.0, 52.0, 10.0, 26.0, 168.0
 CONTROL = "control"
-FEW_POINTS = 12  # points: so few are marked, and one alone is no line
+FEW_POINTS = 12  # up to this number, points are marked
 
 
 def draw_curves(name: str, unit: str, lines: Mapping[str, tuple[Sequence[int], Sequence[float]]]) -> Markup:
-    """Steps and values by network; empty where no value is a number.
+    """Draw steps and values by network; empty if no value is finite.
 
     The control is dashed and drawn last, so that it hides nothing where the two are the same.
     """

@@ -1,4 +1,4 @@
-"""Quality over latency, size as the area of a dot; what nothing beats in all three is marked and joined."""
+"""Chart of quality over latency with size as dot area and a marked Pareto front."""
 
 from collections.abc import Sequence
 from math import sqrt
@@ -16,7 +16,7 @@ NAME_LETTERS = 26
 
 
 class Point(Struct, frozen=True, kw_only=True):
-    """One model in one runtime on one device. `quality` is in `quality_unit`, more is better."""
+    """One model in one runtime on one device. `quality` is in `quality_unit`; higher is better."""
 
     name: str
     model_id: str
@@ -36,7 +36,7 @@ class Point(Struct, frozen=True, kw_only=True):
 
 
 def mark_front(points: Sequence[Point]) -> list[Point]:
-    """The points with `best` set where no other is at least as good in quality, latency and size and better in one."""
+    """Return the points with `best` set for those on the Pareto front of quality, latency and size."""
     return [_with_best(point, not any(_dominates(other, point) for other in points)) for point in points]
 
 
@@ -46,14 +46,14 @@ def _with_best(point: Point, best: bool) -> Point:
 
 
 def _dominates(one: Point, other: Point) -> bool:
-    """Whether `one` is nowhere worse than `other`, and somewhere better."""
+    """Return whether `one` is not worse than `other` in any figure, and better in at least one."""
     worse = one.quality < other.quality or one.latency_us > other.latency_us or one.bytes > other.bytes
     better = one.quality > other.quality or one.latency_us < other.latency_us or one.bytes < other.bytes
     return better and not worse
 
 
 def draw_pareto(points: Sequence[Point], quality: str) -> Markup:
-    """The picture; points that are not finite are left out."""
+    """Draw the chart without points that are not finite."""
     known = [
         point
         for point in points
@@ -79,7 +79,7 @@ def draw_pareto(points: Sequence[Point], quality: str) -> Markup:
             text(x_scale(tick), BASELINE + 16, format_value(tick, "us"), "label", "middle"),
         ]
     parts += [
-        text((LEFT + WIDTH) / 2, HEIGHT - 6, "median latency, faster to the left", "label", "middle"),
+        text((LEFT + WIDTH) / 2, HEIGHT - 6, "median latency (left is faster)", "label", "middle"),
         text(LEFT, TOP - 3, quality, "label strong"),
     ]
     front = sorted((one for one in known if one.best), key=lambda one: one.latency_us)
@@ -109,9 +109,9 @@ def draw_pareto(points: Sequence[Point], quality: str) -> Markup:
                     "middle",
                 )
             )
-    description = f"{len(known)} points, {len(front)} of them on the front"
+    description = f"{len(known)} points, {len(front)} of them on the Pareto front"
     return make_drawing(
-        WIDTH, HEIGHT, f"{quality} over latency, size as the area", description, *parts, kind="chart wide"
+        WIDTH, HEIGHT, f"{quality} over latency, with size as dot area", description, *parts, kind="chart wide"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a quantisation costs: a bar for each operator, and what each activation's range clips."""
+"""Charts of quantization error: a bar per operator, and histograms of activations with their range."""
 
 from collections.abc import Sequence
 from math import log1p
@@ -17,7 +17,7 @@ SMALL_WIDTH, SMALL_HEIGHT, EDGE, BASELINE = 400.0, 118.0, 6.0, 96.0
 
 
 class OperatorNoise(NamedTuple):
-    """One operator: SQNR of the network's output when it alone is quantised, in dB; more is better."""
+    """SQNR of the network's output in dB when only this operator is quantized; higher is better."""
 
     name: str
     description: str
@@ -26,7 +26,7 @@ class OperatorNoise(NamedTuple):
 
 
 def draw_operator_bars(rows: Sequence[OperatorNoise]) -> Markup:
-    """A bar each, in the order given; those that are treated better in another colour."""
+    """Draw one bar per operator, in the given order; operators in higher precision have another color."""
     rows = [row for row in rows if is_drawable(row.sqnr_db)]
     if not rows:
         return Markup("")
@@ -45,14 +45,14 @@ def draw_operator_bars(rows: Sequence[OperatorNoise]) -> Markup:
             text(end + 6, y + BAR_HEIGHT - 3, format_value(row.sqnr_db, "dB"), "label strong"),
         ]
     description = ", ".join(f"{shorten(row.name, 40)} {format_value(row.sqnr_db, 'dB')}" for row in rows[:8])
-    title = "Signal to noise when one operator alone is quantised"
+    title = "SQNR when only one operator is quantized"
     return make_drawing(WIDTH, baseline + 20, title, description, *drawn, kind="chart wide")
 
 
 def draw_value_histogram(
     name: str, counts: Sequence[int], seen: tuple[float, float], covered: tuple[float, float]
 ) -> Markup:
-    """Histogram of the values seen, from `seen[0]` to `seen[1]` in even bins; those outside of `covered` are marked.
+    """Draw a histogram with equal bins from `seen[0]` to `seen[1]`; values outside of `covered` are marked.
 
     Heights grow with the logarithm of the count, so that a few clipped values can be seen beside many others.
     """
@@ -99,7 +99,7 @@ def draw_value_histogram(
         ),
     ]
     extent = f"values from {format_value(low, '')} to {format_value(high, '')}"
-    description = f"{extent}, covered from {format_value(covered[0], '')} to {format_value(covered[1], '')}"
+    description = f"{extent}, quantization range from {format_value(covered[0], '')} to {format_value(covered[1], '')}"
     return make_drawing(
         SMALL_WIDTH, SMALL_HEIGHT, f"Values of {shorten(name, 60)}", description, *drawn, kind="chart small"
     )

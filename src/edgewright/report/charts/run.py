@@ -1,4 +1,4 @@
-"""The pictures of one run: distribution, samples over time, shares, phases."""
+"""Charts of one run: distribution, samples over time, shares, phases."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -13,15 +13,15 @@ from edgewright.report.charts.svg import circle, element, line, make_drawing, pa
 from edgewright.report.numbers import format_value, pluralize
 
 WIDTH, LEFT, RIGHT = 720.0, 56.0, 12.0
-WIDE_WIDTH = 1240.0  # of a picture that has the whole page: its letters are as large as those beside it
+WIDE_WIDTH = 1240.0  # of a chart with the width of the page, so that all text has the same size
 BINS = 60
-MAX_SHOWN = 0.99  # of the samples: a few stray ones would press all others into one bar
+MAX_SHOWN = 0.99  # of the samples: outliers would compress all others into one bar
 COLUMNS = 640
 WIDE_RATIO = 8.0
 
 
 class BarSegment(NamedTuple):
-    """One piece of a bar: its CSS class, what it is called, its size, and what the mouse is told."""
+    """Segment of a bar: CSS class, name, size and tooltip."""
 
     css: str
     name: str
@@ -39,7 +39,7 @@ def draw_histogram(
     marks: Sequence[tuple[str, float | None]],
     interval: tuple[float | None, float | None] = (None, None),
 ) -> Markup:
-    """How often which time was met; the long tail is counted at the right edge, not drawn to scale."""
+    """Draw a histogram of times; the count of the long tail is shown at the right edge."""
     known = np.asarray(_keep_drawable(samples), dtype=np.float64)
     if len(known) < 2:
         return Markup("")
@@ -58,7 +58,9 @@ def draw_histogram(
     parts = [line(LEFT, baseline, WIDTH - RIGHT, baseline, "axis")]
     if bounds := make_drawable_interval(*interval):
         begin, end = x_scale(bounds[0]), x_scale(bounds[1])
-        parts.append(rect(begin, top - 8, max(end - begin, 1.5), baseline - top + 8, "band", "interval of the median"))
+        parts.append(
+            rect(begin, top - 8, max(end - begin, 1.5), baseline - top + 8, "band", "confidence interval of the median")
+        )
     for count, (begin, end) in zip(counts, pairwise(edges), strict=True):
         if count:
             x, y = x_scale(float(begin)), y_scale(float(count))
@@ -79,14 +81,14 @@ def draw_histogram(
 
 
 def _needs_log_scale(low: float, high: float) -> bool:
-    """Whether values reach so far that on a linear scale most would lie upon each other."""
+    """Return whether the range is so large that most values would overlap on a linear scale."""
     return low > 0 and high / low > WIDE_RATIO
 
 
 def _draw_marks(
     marks: Sequence[tuple[str, float | None]], x_scale: Scale, top: float, baseline: float, high: float
 ) -> list[Markup]:
-    """Vertical lines with their names; a name that would lie upon the one before it is left out."""
+    """Return vertical lines with their names, without names that would overlap with the previous one."""
     found, last = [], -100.0
     for name, value in marks:
         if value is None or not is_drawable(value) or value > high:
@@ -128,7 +130,7 @@ def draw_over_time(
     name: str = "Samples over time",
     height: float = 190.0,
 ) -> Markup:
-    """Samples in their order: the range of each column as a band, its median as a line; a rule between processes."""
+    """Draw samples in order: the range per column as a band, the median as a line, a rule between processes."""
     values = np.array([value if is_drawable(value) else np.nan for value in samples], dtype=np.float64)
     known = values[np.isfinite(values)]
     if len(known) < 2:
@@ -162,7 +164,7 @@ def draw_over_time(
     span = f"{format_value(float(known.min()), unit)} to {format_value(float(known.max()), unit)}"
     description = f"{len(values)} values from {span}"
     if len(known) < len(values):
-        description += f"; {len(values) - len(known)} are not numbers and are left out"
+        description += f"; {len(values) - len(known)} values that are not finite are omitted"
     return make_drawing(WIDTH, height, name, description, *parts)
 
 
@@ -175,7 +177,7 @@ def _split_columns(
 
 
 def draw_shares(parts: Sequence[BarSegment], name: str, height: float = 26.0) -> Markup:
-    """One bar cut in pieces, each named where its name has room."""
+    """Draw one bar of segments with their names, where the name fits."""
     parts = [part for part in parts if is_drawable(part.size)]
     total = sum(part.size for part in parts)
     if total <= 0:
@@ -193,7 +195,7 @@ def draw_shares(parts: Sequence[BarSegment], name: str, height: float = 26.0) ->
 
 
 def draw_levels(parts: Sequence[BarSegment], unit: str, name: str) -> Markup:
-    """One bar below the other from nought, each with its value."""
+    """Draw horizontal bars from zero, each with its value."""
     known = [part for part in parts if is_drawable(part.size)]
     if not known:
         return Markup("")
@@ -214,7 +216,7 @@ def draw_levels(parts: Sequence[BarSegment], unit: str, name: str) -> Markup:
 def draw_whisker(
     value: float | None, low: float | None, high: float | None, x_scale: Scale, description: str, css: str = "dot"
 ) -> Markup:
-    """A value and its interval in one line of a table, on the scale that the whole table shares."""
+    """Draw a value and its interval for a table row, on the table's common scale."""
     width, height = x_scale.end + 6, 16.0
     if value is None or not is_drawable(value):
         return Markup("")
@@ -229,11 +231,11 @@ def draw_whisker(
 
 
 def draw_mini_bar(share: float, unit: str = "") -> Markup:
-    """A share as a short bar in a table's cell, for the eye alone: the number stands beside it."""
+    """Draw a share as a short bar in a table cell; it is hidden from screen readers, since the number is beside it."""
     return _draw_mini_bar(round(90.0 * min(max(share, 0.0), 1.0), 1), unit.lower() or "plain")
 
 
-@lru_cache(maxsize=4_096)  # tables of layers have thousands of cells, and few lengths
+@lru_cache(maxsize=4_096)  # layer tables have thousands of cells with few distinct lengths
 def _draw_mini_bar(width: float, css: str) -> Markup:
     bar = rect(0, 0, max(width, 1.0), 8, css, "", 2)
     return element("svg", {"class": "mini", "viewBox": "0 0 90 8", "aria-hidden": "true"}, bar)
@@ -243,7 +245,7 @@ StripPlotRow = tuple[str, Sequence[float], float | None, float | None, float | N
 
 
 def draw_strip_plot(rows: Sequence[StripPlotRow], unit: str, *, width: float = WIDE_WIDTH) -> Markup:
-    """Runs below each other on one scale: a dot for each process, the interval of the median, the median itself."""
+    """Draw one row per run on one scale: a dot per process, the interval of the median, and the median."""
     values = [value for _, dots, middle, low, high in rows for value in (*dots, middle, low, high)]
     if not any(value is not None and is_drawable(value) for value in values):
         return Markup("")

@@ -1,4 +1,4 @@
-"""From values to pixels, linear or logarithmic, with ticks that people read."""
+"""Linear and logarithmic scales from values to pixels, with ticks at round values."""
 
 from collections.abc import Iterable
 from math import floor, isfinite, log10
@@ -10,19 +10,19 @@ _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
 def is_drawable(value: float) -> bool:
-    """Whether a value can be drawn: a number, and neither absurdly large nor absurdly small."""
+    """Return whether a value can be drawn: finite, and within a reasonable magnitude."""
     return isfinite(value) and (value == 0 or MIN_DRAWABLE <= abs(value) <= MAX_DRAWABLE)
 
 
 def make_drawable_interval(low: float | None, high: float | None) -> tuple[float, float] | None:
-    """An interval that can be drawn; None where either end is not known."""
+    """Return an interval that can be drawn; None if either end is not known."""
     if low is None or high is None or not (is_drawable(low) and is_drawable(high)):
         return None
     return low, high
 
 
 class Scale(NamedTuple):
-    """Values from `low` to `high` lie from `begin` to `end` pixels; `high` is above `low`."""
+    """Scale that maps `low` to `high` to `begin` to `end` in pixels; `high` is above `low`."""
 
     low: float
     high: float
@@ -31,7 +31,7 @@ class Scale(NamedTuple):
     is_log: bool = False
 
     def __call__(self, value: float) -> float:
-        """The pixel of a value, held within the ends."""
+        """Return the pixel of a value, clamped to the ends."""
         low, high, value = (
             (log10(x) for x in (self.low, self.high, max(value, self.low)))
             if self.is_log
@@ -41,7 +41,7 @@ class Scale(NamedTuple):
         return self.begin + min(max(share, 0.0), 1.0) * (self.end - self.begin)
 
     def ticks(self, most: int = 6) -> list[float]:
-        """Round values within the scale."""
+        """Return round values within the scale."""
         if not self.is_log:
             return _make_linear_ticks(self.low, self.high, most)
         found: list[float] = []
@@ -54,7 +54,7 @@ class Scale(NamedTuple):
 def fit_scale(
     values: Iterable[float | None], begin: float, end: float, *, is_log: bool = False, zero: bool = False
 ) -> Scale:
-    """A scale that holds all finite values, with some room; from nought with `zero`."""
+    """Return a scale that contains all finite values with a margin; from zero with `zero`."""
     known = [value for value in values if value is not None and is_drawable(value) and (value > 0 or not is_log)]
     if not known:
         return Scale(1.0, 10.0, begin, end, is_log) if is_log else Scale(0.0, 1.0, begin, end)

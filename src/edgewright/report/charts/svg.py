@@ -1,4 +1,4 @@
-"""Elements of SVG, escaped, with numbers short enough to keep pages small."""
+"""SVG elements with escaped text and short numbers."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,19 +8,19 @@ Value = str | float
 
 
 def element(name: str, attributes: Mapping[str, Value], *inner: str) -> Markup:
-    """One element. `inner` is escaped unless it is Markup; `name` and the attributes' names are our own words."""
+    """Return an element. `inner` is escaped unless it is Markup; tag and attribute names come from this package."""
     words = "".join(f' {key}="{escape(_format_number(value))}"' for key, value in attributes.items())
     content = "".join(map(escape, inner))
     return Markup(f"<{name}{words}>{content}</{name}>")  # noqa: S704 - escaped in the two lines above
 
 
 def _format_number(value: Value) -> str:
-    """At most two decimals: a hundredth of a pixel."""
+    """Return a number with at most two decimals."""
     return value if isinstance(value, str) else f"{value:.2f}".rstrip("0").rstrip(".")
 
 
 def make_drawing(width: float, height: float, title: str, description: str, *inner: str, kind: str = "chart") -> Markup:
-    """A whole picture that scales with the page, with a name and a description for those who do not see it."""
+    """Return a complete SVG that scales with the page, with title and description for screen readers."""
     box = f"0 0 {_format_number(width)} {_format_number(height)}"
     size: dict[str, Value] = {"width": width, "height": height, "viewBox": box}
     words = element("title", {}, title), element("desc", {}, description)
@@ -30,7 +30,7 @@ def make_drawing(width: float, height: float, title: str, description: str, *inn
 
 
 def rect(x: float, y: float, width: float, height: float, css: str, title: str = "", round_: float = 0) -> Markup:
-    """A rectangle, with what the mouse is told over it."""
+    """Return a rectangle with a tooltip."""
     position: dict[str, Value] = {"x": x, "y": y, "width": max(width, 0), "height": max(height, 0), "class": css}
     if round_:
         position["rx"] = round_
@@ -51,7 +51,7 @@ def text(x: float, y: float, words: str, css: str = "label", anchor: str = "star
 
 
 def path(points: Sequence[tuple[float, float]], css: str, *, closed: bool = False) -> Markup:
-    """A line through the points."""
+    """Return a line through the points."""
     steps = " ".join(
         f"{'L' if position else 'M'}{_format_number(x)} {_format_number(y)}" for position, (x, y) in enumerate(points)
     )

@@ -1,4 +1,4 @@
-"""The layers of one inference on lanes, one for each unit; a page with script shows the same on a canvas."""
+"""Timeline of one inference with a track per unit; a page with scripts shows it on a canvas."""
 
 from collections.abc import Sequence
 from math import isfinite
@@ -16,7 +16,7 @@ UNITS = ("CPU", "GPU", "NPU", "UNKNOWN")
 
 
 class Span(Struct, frozen=True, kw_only=True):
-    """One layer on its lane, microseconds from the inference's begin."""
+    """One layer on a track, in microseconds from the start of the inference."""
 
     lane: str
     name: str
@@ -27,7 +27,7 @@ class Span(Struct, frozen=True, kw_only=True):
 
 
 def make_spans(layers: Sequence[Layer]) -> tuple[list[Span], bool]:
-    """The spans, and whether their starts were measured: a runtime that tells none has its layers end to end."""
+    """Return the spans, and whether their starts were measured; otherwise the layers follow each other."""
     known = [layer for layer in layers if isfinite(layer.median_us)]
     measured = bool(known) and all(layer.start_us is not None and isfinite(layer.start_us) for layer in known)
     spans, clock = [], 0.0
@@ -48,7 +48,7 @@ def make_spans(layers: Sequence[Layer]) -> tuple[list[Span], bool]:
 
 
 def draw_timeline(spans: Sequence[Span]) -> Markup:
-    """Lanes in the order CPU, GPU, NPU, unknown; only those that are used."""
+    """Draw the used tracks in the order CPU, GPU, NPU, unknown."""
     end = max((span.start_us + span.length_us for span in spans), default=0.0)
     if end <= 0:
         return Markup("")
@@ -72,5 +72,5 @@ def draw_timeline(spans: Sequence[Span]) -> Markup:
             line(x_scale(tick), baseline, x_scale(tick), baseline + 4, "axis"),
             text(x_scale(tick), baseline + 16, format_value(tick, "us"), "label", "middle"),
         ]
-    description = f"{len(spans)} layers on {', '.join(tracks)}, {format_value(end, 'us')} in all"
+    description = f"{len(spans)} layers on {', '.join(tracks)}, {format_value(end, 'us')} in total"
     return make_drawing(WIDTH, baseline + 22, "Timeline of the layers", description, *parts, kind="chart wide")

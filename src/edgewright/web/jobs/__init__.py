@@ -1,1 +1,1 @@
-"""Work started from a page: the queue, kinds of jobs, files on offer, deletion with undo."""
+"""Jobs started from a page: the queue, kinds of jobs, and the files that forms offer."""

@@ -1,7 +1,7 @@
-"""What the user's work folders offer to the forms: task files, data sets, recipes.
+"""Files of the work folders that forms offer: task files, datasets, recipes.
 
-A request names one by its id in this table, and never by a path. Nothing outside of the folders is offered, wherever
-a link or a task's labels may lead; nothing hidden is.
+A request names a file by its id, never by a path. Files outside of the folders are not offered, even through a link or
+a task's labels; hidden files are not offered.
 """
 
 import os
@@ -17,14 +17,14 @@ OfferKind = Literal["tasks", "data", "recipes"]
 SCHEMAS: dict[object, OfferKind] = {"edgewright.task/1": "tasks", "edgewright.recipe/1": "recipes"}
 SAMPLES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".wav", ".npy")
 MAX_DEPTH = 3
-MAX_SEEN = 2_000  # entries of a folder and its own, however deep
-MAX_OFFERED = 200  # of a kind
-INSPECTED_ENTRIES = 20  # entries that tell whether a folder holds samples
+MAX_SEEN = 2_000  # entries of a work folder, including nested ones
+MAX_OFFERED = 200  # of one kind
+INSPECTED_ENTRIES = 20  # entries that are checked for samples
 HIDDEN_PREFIXES = (".", "__MACOSX")
 
 
 class FormChoice(NamedTuple):
-    """What a form offers: a request says `id`, a person sees `title`, the command gets `word`."""
+    """Choice in a form: the request contains `id`, the page shows `title`, the command gets `word`."""
 
     id: str
     title: str
@@ -32,7 +32,7 @@ class FormChoice(NamedTuple):
 
 
 def list_offers(folders: Sequence[Path]) -> dict[str, list[FormChoice]]:
-    """What is there now, by its kind; the same file has the same id each time."""
+    """Return the offered files by kind; the id of a file is stable."""
     found: dict[str, list[FormChoice]] = {"tasks": [], "data": [], "recipes": []}
     for index, folder in enumerate(folders):
         root = folder.resolve()
@@ -46,7 +46,7 @@ def list_offers(folders: Sequence[Path]) -> dict[str, list[FormChoice]]:
 
 
 def _walk_entries(root: Path) -> Iterator[Path]:
-    """Files and folders by name, the nearest first. A data set is one entry; a link counts as what it leads to."""
+    """Yield files and folders level by level, sorted by name. A dataset is one entry; a link counts as its target."""
     level, seen = [root], 0
     for _ in range(MAX_DEPTH):
         below: list[Path] = []
@@ -64,7 +64,7 @@ def _walk_entries(root: Path) -> Iterator[Path]:
 
 
 def _list_entries(folder: Path, most: int = MAX_SEEN) -> list[Path]:
-    """The first entries of a folder that can be read."""
+    """Return the first entries of a folder that can be read."""
     try:
         with os.scandir(folder) as found:
             names = [entry.name for _, entry in zip(range(most), found, strict=False)]
@@ -74,17 +74,17 @@ def _list_entries(folder: Path, most: int = MAX_SEEN) -> list[Path]:
 
 
 def _is_file_inside(path: Path, root: Path) -> bool:
-    """Return whether it is a regular file: opening a pipe or a device could wait for ever."""
+    """Return whether a path is a regular file in the folder; opening a pipe or a device could block forever."""
     try:
         return _is_inside(path, root) and path.is_file()
-    except (OSError, ValueError):  # a name that no file can have
+    except (OSError, ValueError):  # not a valid file name
         return False
 
 
 def _is_inside(path: Path, root: Path) -> bool:
     try:
         return path.resolve(strict=True).is_relative_to(root)
-    except (OSError, RuntimeError):  # a link to nothing, or to itself
+    except (OSError, RuntimeError):  # a broken or circular link
         return False
 
 
@@ -99,7 +99,7 @@ def _classify_path(path: Path, root: Path) -> OfferKind | None:
 
 
 def _is_data_folder(path: Path) -> bool:
-    """Whether it has a table of labels, or samples in itself or in the folders of its classes."""
+    """Return whether a folder has a table of labels, or samples in it or in its class folders."""
     inside = _list_entries(path, INSPECTED_ENTRIES)
     return (path / "labels.csv").is_file() or any(
         one.name.lower().endswith(SAMPLES)
@@ -109,7 +109,7 @@ def _is_data_folder(path: Path) -> bool:
 
 
 def _classify_toml(path: Path, root: Path) -> OfferKind | None:
-    """By the schema that the file names; a task whose labels lie elsewhere would let them be read."""
+    """Return the kind of a TOML file by its schema; None for a task with labels outside of the folder."""
     try:
         table, _ = read_toml(path)
     except (OSError, TomlError):
@@ -123,15 +123,15 @@ def _classify_toml(path: Path, root: Path) -> OfferKind | None:
 
 
 def check_links(path: Path, folders: Sequence[Path]) -> None:
-    """Raise UsageError where a data set, or something in it, leads out of the folders by now, or is no file."""
+    """Raise UsageError if a dataset, or something in it, is now outside of the folders, or is a special file."""
     roots = [folder.resolve() for folder in folders]
-    hint = "replace it by a copy of the data, or name the data set with --data on the command line"
+    hint = "replace it with a copy of the data, or give the dataset with --data on the command line"
     inside = (Path(at) / name for at, below, names in os.walk(path) for name in (*below, *names))
     for one in (path, *inside):
         why = ""
         if (one is path or one.is_symlink()) and not any(_is_inside(one, root) for root in roots):
-            why = "it, or a link on its path, leads out of the folder that data may be taken from"
+            why = "it is, by a link, outside of the folder that may contain the data"
         elif not (one.is_file() or one.is_dir()):
-            why = "it is neither a file nor a folder"
+            why = "it is neither a regular file nor a folder"
         if why:
             raise UsageError(f"{one.name[:80]} cannot be used", why, hint)

@@ -1,6 +1,6 @@
-"""The work that can be started from a page: one row per kind, which names the fields of its form.
+"""Kinds of jobs that a page can start: one row per kind, with the fields of its form.
 
-Each is a command of the command line; a page can therefore do nothing that a user could not type.
+Each kind is a command of the command line, so a page can do nothing that a user could not type.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,17 +17,17 @@ from edgewright.web.jobs.choices import FormChoice
 Form = Mapping[str, Sequence[str]]
 OfferedChoices = Mapping[str, Sequence[FormChoice]]
 FILE_CHOICES = ("tasks", "data", "recipes")
-JOB_FOLDER = "{folder}"  # stands for the job's own folder in a row's fixed words
+JOB_FOLDER = "{folder}"  # placeholder for the job's folder in `fixed`
 
 
 class FormField(NamedTuple):
-    """One field: the option it fills, and what it takes.
+    """Field of a form: the option it sets, and the values it accepts.
 
     Attributes:
-        takes: `number`, `whole` (number) between `least` and `most`; `words` of `choices`, any of them; `one` of them;
+        takes: `number` or `whole` (number) between `least` and `most`; `words`: any of `choices`; `one` of `choices`;
             `switch`.
-        off: what a switch that is off adds to the command.
-        needed: whether one of the choices must be chosen.
+        off: argument that a switch adds to the command when it is off.
+        needed: whether a choice is required.
     """
 
     option: str
@@ -47,26 +47,28 @@ class FormField(NamedTuple):
 
 
 class JobKind(NamedTuple):
-    """One kind of work: `edgewright NAME MODEL`, with `fixed` words and what the fields add."""
+    """Kind of job: `edgewright NAME MODEL` with the `fixed` arguments and those of the fields."""
 
     name: str
     title: str
     help: str
     fields: tuple[FormField, ...]
     fixed: tuple[str, ...] = ()
-    several: bool = False  # whether it takes more than one model
+    several: bool = False  # whether it accepts more than one model
 
     @property
     def needs_folder(self) -> bool:
-        """Whether a work folder must offer something."""
+        """Whether the job needs a file of a work folder."""
         return any(field.needed for field in self.fields)
 
 
-DEVICE_FIELD = FormField("--on", "Device", "one", "Where it runs.", "local", choices="devices")
-TASK_FIELD = FormField("--task", "Task", "one", "What the model is for.", choices="tasks", needed=True)
-DATA_FIELD = FormField("--data", "Data set", "one", "Of the work folder.", choices="data", needed=True)
-RUNTIMES_FIELD = FormField("--runtime", "Runtimes", "words", "None: the one made for the format.", choices="runs")
-THREADS_FIELD = FormField("--threads", "Threads", "whole", "For one inference.", "1", 1, 256)
+DEVICE_FIELD = FormField("--on", "Device", "one", "Device that runs the model.", "local", choices="devices")
+TASK_FIELD = FormField("--task", "Task", "one", "Task of the model.", choices="tasks", needed=True)
+DATA_FIELD = FormField("--data", "Dataset", "one", "Dataset in the work folder.", choices="data", needed=True)
+RUNTIMES_FIELD = FormField(
+    "--runtime", "Runtimes", "words", "If none is chosen: the default runtime of the format.", choices="runs"
+)
+THREADS_FIELD = FormField("--threads", "Threads", "whole", "Threads per inference.", "1", 1, 256)
 
 JOB_KINDS: dict[str, JobKind] = {
     "benchmark": JobKind(
@@ -78,61 +80,86 @@ JOB_KINDS: dict[str, JobKind] = {
             RUNTIMES_FIELD,
             DEVICE_FIELD,
             THREADS_FIELD,
-            FormField("--processes", "Processes", "whole", "Fresh ones per candidate.", "15", 1, 1000),
-            FormField("--seconds", "Seconds", "number", "Steady time per process.", "0.2", 0.001, 3600),
-            FormField(
-                "--layers", "Layers", "switch", "Time the layers in a pass of their own.", "on", off="--no-layers"
-            ),
+            FormField("--processes", "Processes", "whole", "Fresh processes per candidate.", "15", 1, 1000),
+            FormField("--seconds", "Seconds", "number", "Steady-state time per process.", "0.2", 0.001, 3600),
+            FormField("--layers", "Layers", "switch", "Time the layers in a separate pass.", "on", off="--no-layers"),
         ),
     ),
     "compile": JobKind(
         name="compile",
         title="Compile",
-        help="Turn a model into artifacts, and prove that their numbers are the same.",
+        help="Convert a model into artifacts, and check that their outputs match the source model.",
         fixed=("-o", JOB_FOLDER),
         fields=(
-            FormField("--runtime", "Runtimes", "words", "None: all that are installed.", choices="compiles"),
-            FormField("--precision", "Precision", "words", "None: the model's own.", choices="precisions"),
-            FormField("--samples", "Samples", "whole", "Seeded inputs to compare on.", "8", 1, 10_000),
+            FormField(
+                "--runtime", "Runtimes", "words", "If none is chosen: all installed runtimes.", choices="compiles"
+            ),
+            FormField(
+                "--precision",
+                "Precision",
+                "words",
+                "If none is chosen: the model's own precision.",
+                choices="precisions",
+            ),
+            FormField("--samples", "Samples", "whole", "Random inputs for the comparison.", "8", 1, 10_000),
         ),
     ),
     "quantize": JobKind(
         name="quantize",
-        title="Quantise",
-        help="Quantise a model once for every runtime, and judge it on data that took no part. On this machine.",
+        title="Quantize",
+        help="Quantize a model once for every runtime, and evaluate it on held-out data. Runs on this machine.",
         fixed=("-o", JOB_FOLDER),
         fields=(
             TASK_FIELD,
             DATA_FIELD,
-            FormField("--eval-data", "Judge on", "one", "None: the rest of the data set.", choices="data"),
-            FormField("--recipe", "Recipe", "one", "None: one is made.", choices="recipes"),
-            FormField("--precision", "Precision", "one", "auto chooses by architecture.", "w8a8", choices="quantized"),
-            FormField("--runtime", "Runtimes", "words", "None: ONNX Runtime and LiteRT.", choices="compiles"),
-            FormField("--samples", "Samples", "whole", "For calibration.", "100", 1, 1_000_000),
-            FormField("--max-drop", "Largest drop", "number", "Of the metric, in points of a share.", "1.0", 0, 100),
-            FormField("--measure", "Time them", "switch", "Against float ones.", "on", off="--no-measure"),
+            FormField(
+                "--eval-data", "Evaluation data", "one", "If none is chosen: the rest of the dataset.", choices="data"
+            ),
+            FormField("--recipe", "Recipe", "one", "If none is chosen: a new recipe.", choices="recipes"),
+            FormField("--precision", "Precision", "one", "auto: chosen by architecture.", "w8a8", choices="quantized"),
+            FormField(
+                "--runtime", "Runtimes", "words", "If none is chosen: ONNX Runtime and LiteRT.", choices="compiles"
+            ),
+            FormField("--samples", "Samples", "whole", "Calibration samples.", "100", 1, 1_000_000),
+            FormField(
+                "--max-drop",
+                "Maximum drop",
+                "number",
+                "Of the metric, in percentage points or its unit.",
+                "1.0",
+                0,
+                100,
+            ),
+            FormField(
+                "--measure",
+                "Benchmark",
+                "switch",
+                "Compare the latency with the float model.",
+                "on",
+                off="--no-measure",
+            ),
         ),
     ),
     "evaluate": JobKind(
         name="evaluate",
         title="Evaluate",
-        help="Score models on labelled data, all on the same samples.",
+        help="Evaluate models on labeled data, all on the same samples.",
         several=True,
         fields=(
             TASK_FIELD,
             DATA_FIELD,
             RUNTIMES_FIELD,
             DEVICE_FIELD,
-            FormField("--samples", "Samples", "whole", "Empty: all.", "", 1, 100_000_000),
+            FormField("--samples", "Samples", "whole", "If empty: all samples.", "", 1, 100_000_000),
             THREADS_FIELD,
         ),
     ),
 }
-RERUN = "rerun"  # has no form of its own: it is the button of a run
+RERUN = "rerun"  # started by the button of a run, without a form
 
 
 def list_field_choices(field: FormField, offered: OfferedChoices) -> list[FormChoice]:
-    """What a field of words can take here; `offered` has what depends on the machine's own files and record."""
+    """Return the choices of a field; `offered` has those that depend on the machine's files and store."""
     if field.choices in offered:
         return list(offered[field.choices])
     if field.choices in ("precisions", "quantized"):
@@ -150,8 +177,8 @@ def list_field_choices(field: FormField, offered: OfferedChoices) -> list[FormCh
 
 
 def parse_form_options(kind: JobKind, form: Form, offered: OfferedChoices) -> list[FormChoice]:
-    """The words that a form adds to the command, each as it is shown and as it is given; UsageError for what a field
-    does not take."""
+    """Return the arguments that a form adds to the command, as shown and as passed; raise UsageError for an invalid
+    value."""
     return [word for field in kind.fields for word in _parse_field(field, form.get(field.name, ()), offered)]
 
 
@@ -166,7 +193,7 @@ def _parse_field(field: FormField, given: Sequence[str], offered: OfferedChoices
     try:
         value = float(int(text)) if field.takes == "whole" else float(text)
     except ValueError:
-        raise _make_field_error(field, text, "it is no number") from None
+        raise _make_field_error(field, text, "it is not a number") from None
     if not field.least <= value <= field.most:
         raise _make_field_error(field, text, f"it must be from {field.least:g} to {field.most:g}")
     return _make_plain_choices(field.option, text)
@@ -175,23 +202,23 @@ def _parse_field(field: FormField, given: Sequence[str], offered: OfferedChoices
 def _parse_choices(field: FormField, ids: Sequence[str], choices: Sequence[FormChoice]) -> list[FormChoice]:
     known = {one.id: one for one in choices}
     if unknown := [word for word in ids if word not in known]:
-        raise _make_field_error(field, unknown[0], f"known are {', '.join(one.title for one in choices)[:500]}")
+        raise _make_field_error(field, unknown[0], f"valid choices: {', '.join(one.title for one in choices)[:500]}")
     if field.needed and not ids:
-        raise UsageError(f"{field.label}: nothing is chosen", "", "choose one in the form")
+        raise UsageError(f"{field.label}: nothing is chosen", "a choice is required", "choose one in the form")
     if field.takes == "one" and len(ids) > 1:
         raise _make_field_error(field, ids[1], "only one can be chosen")
     if not ids or list(ids) == [field.default]:
         return []
     chosen = [known[word] for word in ids]
-    if field.choices in FILE_CHOICES:  # a person sees which; the whole path is the command's affair
+    if field.choices in FILE_CHOICES:  # the page shows the name, the command gets the path
         return [*_make_plain_choices(field.option), chosen[0]]
     return _make_plain_choices(field.option, ",".join(one.word for one in chosen))
 
 
 def _make_plain_choices(*words: str) -> list[FormChoice]:
-    """Words that are shown as they are given."""
+    """Return arguments that are shown as they are passed."""
     return [FormChoice("", word, word) for word in words]
 
 
 def _make_field_error(field: FormField, given: str, why: str) -> UsageError:
-    return UsageError(f"{field.label}: {given[:40]!r} cannot be used", why, "change it in the form")
+    return UsageError(f"{field.label}: {given[:40]!r} is not valid", why, "change it in the form")

@@ -1,9 +1,9 @@
-"""The queue of work: one job at a time, each an `edgewright` of its own in a child process.
+"""Queue of jobs: one at a time, each an `edgewright` command in a child process.
 
-A measurement must not be disturbed by another, so jobs wait for each other. The process belongs to the one thread
-that lives as long as the server: on Linux a child that asks to die with its parent dies with the thread that
-started it. SIGTERM ends a job as Ctrl-C would: what was measured is written down first. When the server itself is
-killed, its job gets SIGTERM from the system, and ends its worker.
+Jobs run one after the other, because they would disturb each other's measurements. One thread that lives as long as
+the server starts all processes: on Linux, a child with a parent-death signal dies with the thread that started it.
+SIGTERM stops a job like Ctrl-C: measurements are stored first. If the server is killed, the system sends SIGTERM to
+the job, which ends its worker.
 """
 
 import os
@@ -28,7 +28,7 @@ from edgewright.system.temporary import TemporaryFolder
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 MAX_LINES = 2_000
-MAX_LETTERS = 2_000  # of one line
+MAX_LETTERS = 2_000  # per line
 MAX_ANSWER_BYTES = 64 << 20
 MAX_JOBS = 100
 STOP_TIMEOUT_S = 20.0
@@ -38,12 +38,12 @@ PrepareCommand = Callable[[Path], Sequence[str]]
 
 @dataclass
 class QueuedJob:
-    """One piece of work. `prepare` puts its files into a folder and gives the words of the command.
+    """One job. `prepare` writes its files into a folder and returns the arguments of the command.
 
     Attributes:
-        shown: the command as a person would type it.
-        numbers: the begin of `lines` in the whole log, so that a watcher knows which it has.
-        exit_code: negative for the signal that ended it; None before its end.
+        shown: the command as a user would type it.
+        written: number of log lines so far, of which `lines` are the last.
+        exit_code: exit code, negative for a signal; None until the job ends.
     """
 
     kind: str
@@ -62,7 +62,7 @@ class QueuedJob:
     run_ids: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
-        """What a page is told, without the log."""
+        """Return the job's state for pages, without the log."""
         names = (
             "id",
             "kind",
@@ -81,7 +81,7 @@ class QueuedJob:
 
 
 class JobQueue:
-    """The queue and its worker. Any thread may call."""
+    """Job queue with its worker thread. Thread-safe."""
 
     def __init__(self, publish: PublishEvent, environ: Mapping[str, str] | None = None) -> None:
         self._publish, self._environ = publish, environ
@@ -95,10 +95,10 @@ class JobQueue:
         self._thread.start()
 
     def add(self, job: QueuedJob) -> QueuedJob:
-        """Put a job at the end of the queue."""
+        """Add a job to the end of the queue."""
         with self._lock:
             if not self._open:
-                raise EdgewrightError("nothing can be started", "the server is ending", "start it again")
+                raise EdgewrightError("no job can be started", "the server is stopping", "restart the server")
             self._jobs[job.id] = job
             ended = [one.id for one in self._jobs.values() if one.state not in ("queued", "running")]
             for old in ended[: max(len(self._jobs) - MAX_JOBS, 0)]:
@@ -108,7 +108,7 @@ class JobQueue:
         return job
 
     def list(self) -> list[QueuedJob]:
-        """The newest first."""
+        """Return the jobs, newest first."""
         with self._lock:
             return sorted(self._jobs.values(), key=lambda job: job.id, reverse=True)
 
@@ -117,7 +117,7 @@ class JobQueue:
             return self._jobs.get(job_id)
 
     def cancel(self, job_id: str) -> None:
-        """Take a waiting job out of the queue, or end a running one as Ctrl-C does; what was measured is kept."""
+        """Cancel a queued job, or stop a running one like Ctrl-C; its measurements are stored."""
         with self._lock:
             job = self._jobs.get(job_id)
             if job is None or job.state not in ("queued", "running"):
@@ -130,7 +130,7 @@ class JobQueue:
         self._publish_job(job)
 
     def close(self) -> None:
-        """Cancel everything and wait for the running job to write down what it has."""
+        """Cancel all jobs, and wait until the running one has stored its measurements."""
         with self._lock:
             self._open = False
         for job in self.list():
@@ -140,7 +140,7 @@ class JobQueue:
 
     def _stop(self, process: subprocess.Popen[bytes]) -> None:
         with suppress(ProcessLookupError):
-            process.terminate()  # as Ctrl-C, which a server that was started in the background hands down as ignored
+            process.terminate()  # SIGINT is ignored in children of a server in the background
         timer = threading.Timer(STOP_TIMEOUT_S, _kill_process, [process])
         timer.daemon = True
         timer.start()
@@ -158,8 +158,8 @@ class JobQueue:
                 self._finish_job(job, "failed", f"{error.what}: {error.why or error.try_this}")
             except OSError as error:
                 self._finish_job(job, "failed", f"the job could not be started: {error.strerror or error}")
-            except Exception as error:  # this thread lives as long as the server: the next job needs it
-                self._finish_job(job, "failed", f"something went wrong inside Edgewright: {type(error).__name__}")
+            except Exception as error:  # the thread must survive for the next job
+                self._finish_job(job, "failed", f"Edgewright failed with an internal error: {type(error).__name__}")
 
     def _run(self, job: QueuedJob) -> None:
         with TemporaryFolder("job") as folder:
@@ -187,7 +187,7 @@ class JobQueue:
         ends_with_us = ["edgewright.system.parent", str(os.getpid())]
         command = [sys.executable, "-P", "-m", *ends_with_us, "edgewright", *words, "--json"]
         with self._lock:
-            self._process = subprocess.Popen(  # noqa: S603 - our own command, its words checked by kinds.py
+            self._process = subprocess.Popen(  # noqa: S603 - our own command; kinds.py checks its arguments
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -212,7 +212,9 @@ class JobQueue:
             self._finish_job(job, "done")
         elif (job.exit_code or 0) < 0:
             name = signal.Signals(-(job.exit_code or 0)).name
-            self._finish_job(job, "failed", f"the process was ended by {name}; what it had not written down is lost")
+            self._finish_job(
+                job, "failed", f"the process was killed by {name}; measurements that were not stored are lost"
+            )
         else:
             errors = [line.removeprefix("Error: ") for line in job.lines if line.startswith("Error: ")]
             self._finish_job(job, "failed", errors[-1] if errors else f"exit code {job.exit_code}")
@@ -228,13 +230,13 @@ class JobQueue:
 
 
 def _kill_process(process: subprocess.Popen[bytes]) -> None:
-    """End one that did not heed SIGTERM."""
+    """Kill a process that did not react to SIGTERM."""
     if process.poll() is None:
         process.kill()
 
 
 def _read_run_ids(answer: Path) -> tuple[str, ...]:
-    """The runs that the command's JSON names, each once."""
+    """Return the unique run ids in the command's JSON output."""
     data = answer.read_bytes() if answer.stat().st_size <= MAX_ANSWER_BYTES else b""
     try:
         found = msgspec.json.decode(data)

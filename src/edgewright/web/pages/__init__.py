@@ -1,1 +1,1 @@
-"""One module per page or part of a page."""
+"""Pages of the server, one module per page or section."""

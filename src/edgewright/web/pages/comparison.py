@@ -1,4 +1,4 @@
-"""Two to eight runs side by side, the first as the reference, everything on one scale."""
+"""Page that compares two to eight runs with the first one as the reference."""
 
 from collections.abc import Sequence
 from math import isfinite
@@ -31,8 +31,8 @@ IGNORED_PLAN_KEYS = ("candidates", "inputs")  # paths and hashes, which always d
 
 
 class FigureCell(Struct, frozen=True, kw_only=True):
-    """One figure of one run; `mark` is `faster`, `slower` (better, worse) where its interval and the reference's are
-    apart, else empty."""
+    """One figure of one run; `mark` is `faster` or `slower` (better or worse) if its interval does not overlap with
+    that of the reference, else empty."""
 
     metric: Metric | None
     mark: str = ""
@@ -48,25 +48,27 @@ class FigureRow(Struct, frozen=True, kw_only=True):
 def compare_page(request: Request) -> Response:
     runs = load_runs(request)
     if request.query_params.get("by") not in (None, "", "time"):
-        raise UsageError("layers are sorted by order or by time", "", "by=time")
+        raise UsageError("unknown sort order of the layers", "only execution order and time are supported", "by=time")
     with translate_display_errors(*(run.id for run in runs)):
         context = make_compare_context(runs, by_time=request.query_params.get("by") == "time")
         return make_page_response(request, "compare.html", "compare", lambda: make_compare_facts(runs), context)
 
 
 def load_runs(request: Request) -> list[Run]:
-    """The runs of the address, in its order. UsageError for too few or too many, RunNotFound for one that is gone."""
+    """Return the runs of the address, in order; raise UsageError for a wrong number, RunNotFound for a deleted run."""
     app_state = get_app_state(request)
     words = list(dict.fromkeys(request.query_params.getlist("run")))
     if not MIN_RUNS <= len(words) <= MAX_RUNS:
         raise UsageError(
             f"{len(words)} runs cannot be compared",
-            f"from {MIN_RUNS} to {MAX_RUNS} can be",
-            "choose them on the list of runs",
+            f"a comparison has {MIN_RUNS} to {MAX_RUNS} runs",
+            "choose runs on the list of runs",
         )
     runs = _load_all(words, app_state.store)
     if gone := set(app_state.deletions.hidden()).intersection(run.id for run in runs):
-        raise RunNotFound(f"run {min(gone)} is deleted", "it can still be brought back", "Undo on the list of runs")
+        raise RunNotFound(
+            f"run {min(gone)} is deleted", "the deletion can still be undone", "use Undo on the list of runs"
+        )
     return runs
 
 
@@ -76,7 +78,7 @@ def _load_all(words: Sequence[str], store: Store) -> list[Run]:
 
 
 def make_compare_facts(runs: Sequence[Run]) -> dict[str, Any]:
-    """The page's JSON."""
+    """Return the page's data for JSON."""
     return {
         "runs": [make_row(run) for run in runs],
         "imported": {run.id: run.imported for run in runs},
@@ -113,7 +115,7 @@ def make_compare_context(runs: Sequence[Run], *, by_time: bool = False) -> dict[
 
 
 def _compare_with_first(runs: Sequence[Run]) -> list[Comparison | None]:
-    """Each against the first; None for the first itself, and where either has no samples."""
+    """Return the comparison of each run with the first; None for the first, and if either has no samples."""
     known = [bool(read_chunk_medians(run)) for run in runs]
     return [
         None,
@@ -125,7 +127,7 @@ def _compare_with_first(runs: Sequence[Run]) -> list[Comparison | None]:
 
 
 def _format_verdict(one: Comparison | None) -> tuple[str, str, str]:
-    """CSS class, words and interval of a verdict, as `edgewright benchmark` says it."""
+    """Return the CSS class, text and interval of a verdict, in the format of `edgewright benchmark`."""
     if one is None:
         return "", "", ""
     css = one.verdict.replace("no difference", "same")
@@ -139,7 +141,7 @@ def _format_verdict(one: Comparison | None) -> tuple[str, str, str]:
 
 
 def make_figure_rows(runs: Sequence[Run]) -> list[FigureRow]:
-    """The headline figures of all, row by row."""
+    """Return one row per main figure, with a cell for each run."""
     metrics = [figures.index_metrics(run) for run in runs]
     rows = []
     for name, title in figures.TITLES.items():
@@ -153,7 +155,7 @@ def make_figure_rows(runs: Sequence[Run]) -> list[FigureRow]:
 
 
 def _choose_mark(metric: Metric | None, reference: Metric | None) -> str:
-    """Whether two intervals lie apart, and which way."""
+    """Return the mark of a figure whose interval does not overlap with that of the reference, else an empty text."""
     if metric is None or reference is None or metric is reference:
         return ""
     if None in (metric.low, metric.high, reference.low, reference.high):
@@ -169,7 +171,7 @@ def _choose_mark(metric: Metric | None, reference: Metric | None) -> str:
 
 
 def _draw_process_medians(runs: Sequence[Run]) -> Markup:
-    """The medians of all processes and the interval of each run, on one scale."""
+    """Draw the process medians and the interval of each run on one scale."""
     rows = []
     for letter, run in zip(LETTERS, runs, strict=False):
         p50 = figures.index_metrics(run).get("latency.p50")
@@ -183,7 +185,7 @@ def _find_max_median(rows: Sequence[AlignedRow]) -> float:
 
 
 def _list_differences(runs: Sequence[Run]) -> list[tuple[str, tuple[str, ...]]]:
-    """What is not the same everywhere in plan, environment and device; one value for each run."""
+    """Return the entries of plan, environment and device that differ, with one value per run."""
     flat = [
         dict(
             flatten(
@@ -210,7 +212,7 @@ def _get_options(run: Run) -> dict[str, Any]:
 
 
 def compare_csv(request: Request) -> Response:
-    """Figures and layers, one row each, a column for each run."""
+    """Return figures and layers as CSV, with a column for each run."""
     runs = load_runs(request)
     rows: list[list[object]] = [
         [row.name, row.unit, *(cell.metric and cell.metric.value for cell in row.cells)]

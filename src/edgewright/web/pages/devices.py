@@ -1,4 +1,4 @@
-"""The devices on record: facts, state, last runs, and the same model across them."""
+"""Page of the devices: facts, state, last runs, and latency of each model on every device."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +14,7 @@ from edgewright.web.server.responses import make_csv_response, make_page_respons
 from edgewright.web.server.state import get_app_state
 
 LAST_RUNS = 6
-MAX_RUNS = 2_000  # the newest that the matrix of models is made from
+MAX_RUNS = 2_000  # newest runs for the matrix of models
 MAX_MODELS = 40
 
 
@@ -28,7 +28,7 @@ def devices_page(request: Request) -> Response:
 
 
 def devices_csv(request: Request) -> Response:
-    """Median latency, microseconds, by model and runtime, a column for each device."""
+    """Return the median latency in microseconds by model and runtime as CSV, with a column for each device."""
     store = get_app_state(request).store
     devices = store.list_devices()
     rows = [
@@ -56,7 +56,7 @@ def make_devices_context(devices: Sequence[DeviceRow], store: Store) -> dict[str
 
 
 def _make_matrix(store: Store, devices: Sequence[DeviceRow]) -> list[dict[str, Any]]:
-    """Median latency by model and runtime, a column for each device: the newest finished run counts."""
+    """Return the newest finished run by model and runtime, with a column for each device."""
     wanted = RunFilter(kind="benchmark", state="done", limit=MAX_RUNS, metrics=("latency.p50",))
     found: dict[tuple[str, str, str], dict[str, RunSummary]] = {}
     for row in store.list_runs(wanted):

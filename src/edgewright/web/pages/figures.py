@@ -1,4 +1,4 @@
-"""The figures of a run in the order and the words in which a page shows them."""
+"""Figures of a run with their titles, in display order."""
 
 from collections.abc import Mapping
 
@@ -22,22 +22,22 @@ TITLES: dict[str, str] = {
     "map50": "Mean average precision at 0.5",
     "mae": "Mean absolute error",
     "perplexity": "Perplexity",
-    "agreement": "Agreement with the first",
-    "sqnr": "SQNR to the first",
+    "agreement": "Agreement with reference",
+    "sqnr": "SQNR to reference",
     "latency.p90": "90th percentile",
     "cold_start": "Cold start",
     "memory.peak": "Peak memory",
     "model.file": "Model on disk",
-    "energy": "Energy an inference",
+    "energy": "Energy per inference",
     "cpu.p50": "CPU time, median",
     "artifact.bytes": "Artifact",
     "compile.seconds": "Compile time",
     "quantize.sqnr": "SQNR to source",
-    "quantize.seconds": "Time to quantise",
+    "quantize.seconds": "Quantization time",
     "numerics.sqnr": "SQNR to source",
     "numerics.cosine": "Cosine to source",
     "numerics.max-abs": "Largest difference",
-    "numerics.argmax-agreement": "Same arg-max",
+    "numerics.argmax-agreement": "Argmax agreement",
 }
 SAMPLE_METRICS = (*MORE_IS_BETTER, "mae", "perplexity", "sqnr")
 COLD_START_PHASES = (("start", "interpreter and imports"), ("load", "load"), ("first_inference", "first inference"))
@@ -47,7 +47,7 @@ UNIT_ORDER = ("CPU", "GPU", "NPU", "UNKNOWN")
 
 
 class Figure(Struct, frozen=True, kw_only=True):
-    """A headline: what it is called, its value, its interval, and where it comes from."""
+    """Main figure: title, value, interval and a note."""
 
     name: str
     title: str
@@ -59,12 +59,12 @@ class Figure(Struct, frozen=True, kw_only=True):
 
 
 def index_metrics(run: Run) -> dict[str, Metric]:
-    """By name; the first of a name counts."""
+    """Return the metrics by name; the first one with a name counts."""
     return {metric.name: metric for metric in reversed(run.metrics)}
 
 
 def list_figures(run: Run) -> list[Figure]:
-    """Those of `TITLES` that the run has."""
+    """Return the figures of `TITLES` that the run has."""
     metrics = index_metrics(run)
     return [_make_figure(metrics[name], title, run, metrics) for name, title in TITLES.items() if name in metrics]
 
@@ -82,7 +82,7 @@ def _make_figure(metric: Metric, title: str, run: Run, metrics: Mapping[str, Met
 
 
 def _make_note(metric: Metric, run: Run, metrics: Mapping[str, Metric]) -> str:
-    """One short line below a headline."""
+    """Return a short note for a main figure."""
     if metric.name == "energy":
         return run.tags.get("energy-evidence", "") if metric.value is not None else "no sensor"
     if metric.name == "latency.p50":
@@ -101,7 +101,7 @@ def find_series(run: Run, name: str) -> tuple[float, ...]:
 
 
 def find_main_samples(run: Run) -> tuple[str, tuple[float, ...]]:
-    """The wall times, or else the longest series; its name and its values."""
+    """Return name and values of the wall times, or of the longest series if there are none."""
     if wall := find_series(run, "wall"):
         return "wall", wall
     timed = [series for series in run.series if series.unit == "us"]
@@ -110,7 +110,7 @@ def find_main_samples(run: Run) -> tuple[str, tuple[float, ...]]:
 
 
 def count_process_samples(run: Run) -> list[int]:
-    """How many wall samples each process took."""
+    """Return the number of wall samples of each process."""
     return parse_counts(find_series(run, "wall.samples"))
 
 
@@ -129,7 +129,7 @@ def draw_samples(run: Run) -> Markup:
 
 
 def draw_sensors(run: Run) -> list[tuple[str, Markup]]:
-    """One small picture for each sensor that was read."""
+    """Draw one small chart for each sensor that was read."""
     known = [(title, series) for name, title in SENSORS for series in run.series if series.name == name]
     drawn = [(title, charts.draw_over_time(series.data, series.unit, (), title, 110.0)) for title, series in known]
     return [(title, picture) for title, picture in drawn if picture]
@@ -150,7 +150,7 @@ def _make_phase_segments(run: Run, names: tuple[tuple[str, str], ...], css: str)
 
 
 def _describe_metric(metric: Metric) -> str:
-    """A metric in one line, for the mouse."""
+    """Return a metric in one line, for a tooltip."""
     unit = get_unit(metric)
     interval = (
         f" ({format_value(metric.low, unit)} to {format_value(metric.high, unit)})" if metric.low is not None else ""
@@ -159,7 +159,7 @@ def _describe_metric(metric: Metric) -> str:
 
 
 def draw_units(run: Run) -> Markup:
-    """The layers' time per unit, cut by how well the place is known."""
+    """Draw the layer time per unit, divided by the evidence for the unit."""
     sizes: dict[tuple[str, str], float] = {}
     for layer in run.layers:
         if layer.median_us == layer.median_us:
@@ -175,16 +175,16 @@ def draw_units(run: Run) -> Markup:
         )
         for unit, evidence in order
     ]
-    return charts.draw_shares(parts, "Time per unit, with the evidence for the place")
+    return charts.draw_shares(parts, "Time per unit, with the evidence for the unit")
 
 
 def compute_process_medians(run: Run) -> list[float]:
-    """The median of each process's chunks."""
+    """Return the median of each process's chunks."""
     return [sorted(chunks)[len(chunks) // 2] for chunks in read_chunk_medians(run) if chunks]
 
 
 def draw_processes(run: Run) -> Markup:
-    """A dot for each process, the interval and the median; nothing for a single process."""
+    """Draw the process medians with the overall median and its interval; nothing for a single process."""
     medians, p50 = compute_process_medians(run), index_metrics(run).get("latency.p50")
     if len(medians) < 2 or p50 is None:
         return Markup("")
@@ -192,7 +192,7 @@ def draw_processes(run: Run) -> Markup:
 
 
 def make_command(run: Run) -> str:
-    """What a person would type to measure the same again without the record; empty where the plan does not say."""
+    """Return the command that repeats the measurement without the store; empty if the plan is not complete."""
     candidates = run.plan.get("candidates")
     if run.kind != "benchmark" or not isinstance(candidates, list) or run.model is None:
         return ""

@@ -1,4 +1,4 @@
-"""The state of the list of runs, which is its address: filter, order, place."""
+"""State of the list of runs, stored in its address: filter, order, page."""
 
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -20,7 +20,7 @@ MAX_PAGE = 1_000_000
 
 
 class ListState(Struct, frozen=True, kw_only=True):
-    """What an address of the list says. Empty words do not restrict."""
+    """State in an address of the list. Empty fields do not restrict."""
 
     words: dict[str, str]
     sort: SortKey = "started"
@@ -28,7 +28,7 @@ class ListState(Struct, frozen=True, kw_only=True):
     page: int = 1
 
     def filter(self, hidden: tuple[str, ...] = (), limit: int | None = PER_PAGE) -> RunFilter:
-        """As the record takes it. Raises UsageError for a date that is none, when it is used."""
+        """Return the filter for the store, which raises UsageError for an invalid date."""
         words = {name: word for name, word in self.words.items() if word}
         name, equals, value = words.pop("tag", "").partition("=")
         asked = words.pop("state", "")
@@ -47,11 +47,11 @@ class ListState(Struct, frozen=True, kw_only=True):
         )
 
     def fields(self) -> list[tuple[str, str]]:
-        """What stands in the address, as names and words."""
+        """Return the names and values in the address."""
         return parse_qsl(self.address("").removeprefix("?"))
 
     def address(self, path: str = "/runs", **other: str) -> str:
-        """The address of this state with some fields changed; what is at its default is left out."""
+        """Return the address of this state with some fields changed, without fields at their default."""
         fields = {
             **self.words,
             "sort": self.sort,
@@ -63,13 +63,13 @@ class ListState(Struct, frozen=True, kw_only=True):
         return add_query(path, [(name, value) for name, value in fields.items() if value != defaults.get(name, "")])
 
     def sorted_by(self, key: str) -> str:
-        """The address for a click on a column's header: again the same one turns the order."""
+        """Return the address of a column's header, which sorts by the column, or reverses the order."""
         ascending = key not in ("started",) if key != self.sort else not self.ascending
         return self.address(sort=key, order="up" if ascending else "", page="1")
 
 
 def parse_list_state(query: Mapping[str, str] | QueryParams) -> ListState:
-    """The state that an address asks for; what is not known asks for nothing."""
+    """Return the state in an address; unknown fields are ignored."""
     words = {name: query.get(name, "").strip()[:MAX_LETTERS] for name in FILTER_FIELDS}
     asked = query.get("sort", "started")
     sort: SortKey = next((key for key in get_args(SortKey) if key == asked), "started")

@@ -1,4 +1,4 @@
-"""Layers as people look at them: filtered, sorted, grouped; and those of several runs side by side."""
+"""Layer tables: filtered, sorted and grouped layers of one run, and aligned layers of several runs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
@@ -26,7 +26,7 @@ GROUPS: dict[str, Callable[[Layer], str]] = {
 
 
 class LayerView(Struct, frozen=True, kw_only=True):
-    """What of the layers is wanted; each word is a key of the tables above, or empty."""
+    """Sort order, grouping and search text of a layer table; sort and group are keys of the tables above."""
 
     sort: str = "position"
     group: str = ""
@@ -34,7 +34,7 @@ class LayerView(Struct, frozen=True, kw_only=True):
 
 
 class LayerGroup(Struct, frozen=True, kw_only=True):
-    """Layers that share a word: their number, their time, and their share of the time of all layers."""
+    """Group of layers: number, time, and share of the time of all layers."""
 
     name: str
     count: int
@@ -44,7 +44,7 @@ class LayerGroup(Struct, frozen=True, kw_only=True):
 
 
 def parse_layer_view(query: Mapping[str, str]) -> LayerView:
-    """The view that an address asks for; unknown words ask for nothing."""
+    """Return the view in an address; unknown values are ignored."""
     sort, group = query.get("sort", ""), query.get("group", "")
     return LayerView(
         sort=sort if sort in SORTS else "position",
@@ -58,7 +58,7 @@ def sum_median_us(layers: Sequence[Layer]) -> float:
 
 
 def filter_layers(layers: Sequence[Layer], view: LayerView) -> list[Layer]:
-    """Those with the text in a name, an operator, a backend or a source node; sorted."""
+    """Return the layers with the text in a name, operator, backend or source node, sorted."""
     text = view.text.lower()
     found = [layer for layer in layers if not text or text in _join_searchable_text(layer)]
     return sorted(found, key=SORTS[view.sort])
@@ -69,7 +69,7 @@ def _join_searchable_text(layer: Layer) -> str:
 
 
 def get_module(layer: Layer) -> str:
-    """Where the layer comes from in the source: its first node's path without the node's own name."""
+    """Return the source module of a layer: the path of its first source node without the node's name."""
     if not layer.source_nodes:
         return NO_SOURCE
     parts = layer.source_nodes[0].strip("/").replace("::", "/").split("/")
@@ -79,7 +79,7 @@ def get_module(layer: Layer) -> str:
 
 
 def group_layers(layers: Sequence[Layer], key: str) -> list[LayerGroup]:
-    """The slowest group first."""
+    """Return the groups of layers, the slowest first."""
     total = sum_median_us(layers)
     found: dict[str, list[Layer]] = {}
     for layer in layers:
@@ -98,9 +98,8 @@ def group_layers(layers: Sequence[Layer], key: str) -> list[LayerGroup]:
 
 
 class LayerCell(Struct, frozen=True, kw_only=True):
-    """What one run spends in a row: the sums of its layers there. `mark` is `slower` or `faster` than the first run
-    where the two intervals are apart by more than 5 %, else empty. `low_us` and `high_us` are None where a layer has no
-    interval on record."""
+    """Sum of one run's layers in a row. `mark` is `slower` or `faster` than the first run if the two intervals are
+    more than 5 % apart, else empty. `low_us` and `high_us` are None if a layer has no interval."""
 
     median_us: float
     low_us: float | None
@@ -111,7 +110,7 @@ class LayerCell(Struct, frozen=True, kw_only=True):
 
 
 class AlignedRow(Struct, frozen=True, kw_only=True):
-    """The same piece of the source in every run; None for a run that has no layer there."""
+    """The same source nodes in every run; the cell of a run without such a layer is None."""
 
     name: str
     nodes: tuple[str, ...]
@@ -119,10 +118,10 @@ class AlignedRow(Struct, frozen=True, kw_only=True):
 
 
 def align_layers(runs: Sequence[Run]) -> list[AlignedRow]:
-    """Rows of layers that stand for the same source nodes, in the order of the first run that has them.
+    """Return rows of layers with the same source nodes, in the order of the first run that has them.
 
-    A runtime fuses what another keeps apart: layers belong into one row when a chain of shared nodes joins them.
-    Layers without a source node (reorders, casts that a runtime put in) are joined by their operator.
+    A runtime may fuse nodes that another runs separately: layers are in one row if a chain of shared nodes connects
+    them. Layers without a source node (reorders and casts added by a runtime) are grouped by operator.
     """
     roots: dict[str, str] = {}
 
@@ -173,12 +172,12 @@ def _mark_cell(cell: LayerCell | None, first: LayerCell | None) -> LayerCell | N
 
 
 def _is_below(one: LayerCell, other: LayerCell) -> bool:
-    """Whether both have an interval, and the second begins beyond the end of the first and `SESSION_DRIFT`: an interval
-    from one process knows nothing of what differs between two."""
+    """Return whether the interval of `other` starts above the end of that of `one` by more than `SESSION_DRIFT`. The
+    interval of one process does not include differences between processes."""
     return None not in (one.high_us, other.low_us) and (one.high_us or 0) * (1 + SESSION_DRIFT) < (other.low_us or 0)
 
 
 def _sum_known(values: Sequence[float | None]) -> float | None:
-    """None where one of them is not known."""
+    """Return the sum, or None if one value is not known."""
     known = [value for value in values if value is not None and isfinite(value)]
     return sum(known) if len(known) == len(values) else None

@@ -1,4 +1,4 @@
-"""Models: which was made from which, and what the speed costs in accuracy and size."""
+"""Pages of the models: lineage, and the trade-off between latency, quality and size."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,9 +28,9 @@ QUALITIES: dict[str, tuple[str, str]] = {
     "auc": ("area under ROC", "share"),
     "map": ("mean average precision", "share"),
     "map50": ("mean average precision at 0.5", "share"),
-    "agreement": ("agreement with the first of its evaluation", "share"),
-    "sqnr": ("SQNR to the first of its evaluation", "dB"),
-    "numerics.argmax-agreement": ("same arg-max as the source", "share"),
+    "agreement": ("agreement with the evaluation's reference", "share"),
+    "sqnr": ("SQNR to the evaluation's reference", "dB"),
+    "numerics.argmax-agreement": ("argmax agreement with the source", "share"),
     "numerics.sqnr": ("SQNR to the source", "dB"),
 }
 MAX_RUNS = 5_000
@@ -39,7 +39,7 @@ MAX_DEPTH = 20
 
 
 class ModelTreeNode(Struct, frozen=True, kw_only=True):
-    """A model in the tree, how it was made, and what was made of it."""
+    """Model in the lineage tree, with the link to its parent and the models made from it."""
 
     model: ModelRow
     by: LineageLink | None
@@ -49,7 +49,7 @@ class ModelTreeNode(Struct, frozen=True, kw_only=True):
 
 
 class ModelIndex(Struct, frozen=True, kw_only=True):
-    """What runs say about models: the newest benchmark by model, runtime and device; the newest metric of quality."""
+    """Newest benchmark by model, runtime and device, and newest quality metrics by model and runtime."""
 
     models: dict[str, ModelRow]
     links: list[LineageLink]
@@ -58,7 +58,7 @@ class ModelIndex(Struct, frozen=True, kw_only=True):
 
 
 def load_model_index(store: Store, device: str = "") -> ModelIndex:
-    """Five queries, however many models."""
+    """Load the index with five queries, independent of the number of models."""
     newest = RunFilter(kind="benchmark", state="done", device=device or None, limit=MAX_RUNS, metrics=("latency.p50",))
     benchmarks: dict[tuple[str, str, str], RunSummary] = {}
     for row in _sort_local_first(store.list_runs(newest)):
@@ -78,12 +78,12 @@ def load_model_index(store: Store, device: str = "") -> ModelIndex:
 
 
 def _sort_local_first(rows: Sequence[RunSummary]) -> list[RunSummary]:
-    """Runs that were made here before those that were not: an imported one stands for a model that has no other."""
+    """Return local runs before imported ones, so that an imported run counts only if there is no other."""
     return sorted(rows, key=lambda row: row.imported is not False)
 
 
 def _list_pareto_points(index: ModelIndex, quality: str, only: set[str] | None = None) -> list[Point]:
-    """What has both a latency and the quality, its front marked."""
+    """Return the models with a latency and the quality, with the Pareto front marked."""
     _, unit = QUALITIES[quality]
     points = []
     for (model_id, runtime, _), row in index.benchmarks.items():
@@ -115,7 +115,7 @@ def _list_pareto_points(index: ModelIndex, quality: str, only: set[str] | None =
 
 
 def _build_model_trees(index: ModelIndex) -> list[ModelTreeNode]:
-    """The trees: models that were made from none on record are the roots."""
+    """Return the lineage trees, whose roots are models without a parent in the store."""
     children: dict[str, list[LineageLink]] = {}
     for link in index.links:
         if link.child in index.models and link.parent in index.models:
@@ -148,7 +148,7 @@ def _get_latency(row: RunSummary | None) -> float:
 
 
 def _find_relatives(tree: Sequence[ModelTreeNode], model_id: str) -> set[str]:
-    """The ids of all models of the trees that hold this one."""
+    """Return the ids of all models in the trees that contain this one."""
 
     def ids(one: ModelTreeNode) -> set[str]:
         return {one.model.id}.union(*(ids(child) for child in one.children))
@@ -157,7 +157,7 @@ def _find_relatives(tree: Sequence[ModelTreeNode], model_id: str) -> set[str]:
 
 
 def _choose_quality(index: ModelIndex, asked: str) -> str:
-    """The one that is asked for, or the first that any model has."""
+    """Return the requested quality, or the first that any model has."""
     have = {name for named in index.qualities.values() for name, metric in named.items() if metric.value is not None}
     if asked in QUALITIES:
         return asked
@@ -183,7 +183,7 @@ def models_page(request: Request) -> Response:
 
 
 def models_csv(request: Request) -> Response:
-    """Every model; what has a latency and a quality with both."""
+    """Return every model as CSV, with latency and quality if they are known."""
     store = get_app_state(request).store
     index = load_model_index(store)
     rows: list[tuple[object, ...]] = []
@@ -214,12 +214,14 @@ def make_models_context(store: Store, query: Mapping[str, str]) -> dict[str, Any
 
 
 def model_page(request: Request) -> Response:
-    """One model: its family, its runs, its numbers against the source."""
+    """Return the page of one model: lineage, runs, output comparison with the source."""
     app_state = get_app_state(request)
     wanted = str(request.path_params["model_id"])
     index = load_model_index(app_state.store)
     if wanted not in index.models:
-        raise RunNotFound("no model has this id", wanted[:64], "see the page of models")
+        raise RunNotFound(
+            "model not found", f"no model has the id {wanted[:64]}", "choose a model on the page of models"
+        )
     rows = app_state.store.list_runs(
         RunFilter(model_id=wanted, limit=MAX_SHOWN, metrics=HEADLINE_METRICS, without=app_state.deletions.hidden())
     )
@@ -253,7 +255,7 @@ MODEL_RUN_COLUMNS = (
 
 
 def _load_conversion_checks(model_id: str, index: ModelIndex, store: Store) -> list[tuple[LineageLink, Any]]:
-    """The records of what this model was made by and of what was made of it, with their numerics and notes."""
+    """Return the artifact records of the conversions to and from this model, with numerics and notes."""
     near = [link for link in index.links if model_id in (link.parent, link.child)]
     found = [(link, load_numerics(store.load(link.run_id), store)) for link in near[:MAX_DEPTH]]
     return [(link, record) for link, record in found if record is not None]

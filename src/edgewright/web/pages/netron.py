@@ -1,7 +1,8 @@
-"""A model's graph in Netron, where that package is installed.
+"""Page of a model's graph in Netron, if that package is installed.
 
-Its own server would let its pages ask other hosts for the reader's country and send usage there. Its files are served
-by us instead, under a policy that lets them reach nothing but us, and under a version that switches the sending off.
+Netron's own server allows its page to request the user's country from other hosts and to send usage data. This module
+serves Netron's files with a policy that allows connections only to this server, and with a version that disables
+sending.
 """
 
 import re
@@ -27,7 +28,7 @@ MEDIA_TYPES = {
     ".ico": "image/x-icon",
     ".json": "application/json",
 }
-# Netron styles its page inline; everything else is as strict as ours.
+# Netron uses inline styles; the rest is as strict as the policy of the other pages.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
     "connect-src 'self'; font-src 'self' data:; worker-src 'self'; form-action 'none'; frame-ancestors 'none'; "
@@ -36,15 +37,13 @@ POLICY = (
 VERSION_TAG = re.compile(r'<meta name="version" content="[^"]*">')
 DATE_TAG = re.compile(
     r'<meta name="date" content="[^"]*">'
-)  # after half a year it would do nothing but ask for an update
-CONSENT_COOKIE = (
-    "consent"  # the cookie by which it knows that it has asked; without it, it asks another host for the country
-)
-DEVELOPMENT_VERSION = "0.0.0"  # which Netron takes for its own workshop: nothing is counted there
+)  # half a year after this date, Netron only asks for an update
+CONSENT_COOKIE = "consent"  # without this cookie, Netron requests the user's country from another host
+DEVELOPMENT_VERSION = "0.0.0"  # Netron sends no usage data in its development version
 
 
 def _find_package_folder() -> Path | None:
-    """Where Netron's files lie; None where it is not installed."""
+    """Return Netron's folder; None if it is not installed."""
     found = find_spec("netron")
     return Path(found.submodule_search_locations[0]) if found and found.submodule_search_locations else None
 
@@ -55,15 +54,15 @@ def is_installed() -> bool:
 
 @cache
 def list_files(folder: Path) -> dict[str, Path]:
-    """Netron's files by name; a name of a request is looked up here and never becomes a path."""
+    """Return Netron's files by name; a requested name is looked up here and never used as a path."""
     return {path.name: path for path in folder.iterdir() if path.suffix in MEDIA_TYPES and path.is_file()}
 
 
 def graph_page(request: Request) -> Response:
-    """Netron's page, told to open this model. RuntimeMissing where the package is absent."""
+    """Return Netron's page for this model; raise RuntimeMissing if the package is not installed."""
     folder = _find_package_folder()
     if folder is None:
-        raise RuntimeMissing("Netron is not installed", "it shows a model's graph", "pip install netron")
+        raise RuntimeMissing("Netron is not installed", "it is required to show a model's graph", "pip install netron")
     run = _find_run(request)
     name = escape(make_file_name(get_stored_model(run)))
     meta_tags = f'<meta name="type" content="Python"><meta name="version" content="{DEVELOPMENT_VERSION}">'
@@ -80,25 +79,25 @@ def _make_policy_headers() -> dict[str, str]:
 
 
 def _find_run(request: Request) -> Run:
-    """A run that kept the bytes of the address's model; UsageError where there is none."""
+    """Return a run that stores the file of the address's model; raise UsageError if there is none."""
     return find_run_with_file(str(request.path_params["model_id"]), get_app_state(request).store)
 
 
 def package_file(request: Request) -> Response:
-    """One of Netron's own files."""
+    """Return one of Netron's files."""
     folder = _find_package_folder()
     path = list_files(folder).get(str(request.path_params["name"])) if folder else None
     if path is None:
-        return PlainTextResponse("There is no such file.", 404)
+        return PlainTextResponse("File not found.", 404)
     return Response(path.read_bytes(), media_type=MEDIA_TYPES[path.suffix], headers=_make_policy_headers())
 
 
 def model_file(request: Request) -> Response:
-    """The model, or one of its weight files, by the name that the run knows it by."""
+    """Return the model or one of its weight files, by its name in the run."""
     run, name = _find_run(request), str(request.path_params["name"])
     output = next((one for one in run.outputs if _choose_output_name(one, run) == name), None)
     if output is None:
-        return PlainTextResponse("There is no such file.", 404)
+        return PlainTextResponse("File not found.", 404)
     file = get_app_state(request).store.open_blob(output.sha256)
 
     def pieces() -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""What a quantisation cost, operator by operator and tensor by tensor: on the run's page, and as one HTML file."""
+"""Quantization error by operator and tensor: section of the run's page, and HTML report."""
 
 from pathlib import PurePath
 from typing import Any
@@ -22,19 +22,22 @@ MAX_BARS, MAX_ROWS, MAX_TENSORS = 40, 500, 48
 
 
 def render_quantization(report: QuantizeReport) -> str:
-    """A page of its own: no script, no address, nothing beside it."""
+    """Return a self-contained HTML report without scripts and links."""
     style = Markup(read_style())  # noqa: S704 - our own file
-    named = msgspec.structs.replace(report, source=PurePath(report.source).name)  # it goes to others
-    context = {"page": "runs", "style": style, "csrf": "", "twin": "", "report": named}
+    named = msgspec.structs.replace(
+        report, source=PurePath(report.source).name
+    )  # without local folders, because reports are shared
+    context = {"page": "runs", "style": style, "csrf": "", "json_address": "", "report": named}
     tuned = report.tuning is not None
     found = make_quantization_context(report.quantization, tuned=tuned) if report.quantization else None
     return render("quantization_report.html", SingleFileLinks(), {**context, "quantization": found})
 
 
 def make_quantization_context(report: QuantizationReport, *, tuned: bool = False) -> dict[str, Any]:
-    """What the template shows: kept operators first, then those that cost most; the tensors that lose most first.
+    """Return the variables of the template: operators in higher precision first, then by error; tensors by clipping.
 
-    `tuned` says that the graph was trained afterwards.
+    Args:
+        tuned: whether the graph was fine-tuned after the report.
     """
     sites = sorted(report.sites, key=lambda one: (not one.kept, one.sqnr_db if one.sqnr_db is not None else 1e9))
     tensors = sorted(report.tensors, key=lambda one: -one.clipped)
@@ -54,11 +57,11 @@ def make_quantization_context(report: QuantizationReport, *, tuned: bool = False
 def _make_operator_noise(node_report: WeightNodeReport) -> OperatorNoise:
     parts = [
         f"{node_report.node} ({node_report.op}, {node_report.precision})",
-        f"alone {format_value(node_report.sqnr_db, 'dB')}",
+        f"SQNR alone {format_value(node_report.sqnr_db, 'dB')}",
     ]
     parts += [
-        f"its weights {format_value(node_report.weights_db, 'dB')}",
-        f"its input {format_value(node_report.input_db, 'dB')}",
+        f"weights {format_value(node_report.weights_db, 'dB')}",
+        f"input {format_value(node_report.input_db, 'dB')}",
     ]
     if node_report.kept:
         parts.append(f"kept: {node_report.kept}")
@@ -70,7 +73,7 @@ def _draw_tensor(one: TensorReport) -> Markup:
 
 
 def load_quantization(run: Run, store: Store) -> dict[str, Any] | None:
-    """The report that a run of `quantize` kept, for its page; None where there is none that can be read."""
+    """Return the template variables for the stored report of a `quantize` run; None if it cannot be read."""
     found = next((one for one in run.outputs if one.role == REPORT_ROLE and one.bytes <= MAX_BYTES), None)
     if found is None:
         return None
@@ -78,5 +81,5 @@ def load_quantization(run: Run, store: Store) -> dict[str, Any] | None:
     try:
         with store.open_blob(found.sha256) as file:
             return make_quantization_context(msgspec.json.decode(file.read(), type=QuantizationReport), tuned=tuned)
-    except Exception:  # bytes that are gone or are no report: the rest of the page stands
+    except Exception:  # a missing or invalid report must not break the page
         return None

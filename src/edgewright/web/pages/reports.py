@@ -1,4 +1,4 @@
-"""Reports that need no server: one HTML file, or a folder of static pages; no script and no address in them."""
+"""Reports without a server: one HTML file or a folder of static pages, without scripts and external links."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,7 +35,7 @@ LOCAL_FOLDERS = list_known_folders(None)
 
 def _render_report(template: str, links: Links, context: dict[str, Any], page: str) -> str:
     style = Markup(read_style())  # noqa: S704 - our own file
-    return render(template, links, {"page": page, "style": style, "csrf": "", "twin": "", **context})
+    return render(template, links, {"page": page, "style": style, "csrf": "", "json_address": "", **context})
 
 
 def render_run(run: Run, store: Store, links: Links | None = None) -> str:
@@ -51,7 +51,7 @@ def render_comparison(runs: Sequence[Run]) -> str:
 
 
 def _render_run_page(run_id: str, store: Store, links: Links) -> str:
-    """The page of a run on a site; of one that cannot be shown a page that says so."""
+    """Return a run's page of a static site, or an error page if the run cannot be shown."""
     try:
         return render_run(store.load(run_id), store, links)
     except StoreError as error:
@@ -60,10 +60,10 @@ def _render_run_page(run_id: str, store: Store, links: Links) -> str:
 
 
 def render_one_file(runs: Sequence[Run], store: Store) -> str:
-    """One run in full, or a comparison of several. UsageError for more than can be compared."""
+    """Return the report of one run, or the comparison of several; raise UsageError for too many runs."""
     if len(runs) > MAX_RUNS:
         raise UsageError(
-            f"{len(runs)} runs do not fit into one report", f"at most {MAX_RUNS} do", "--site FOLDER takes all"
+            f"{len(runs)} runs are too many for one report", f"the maximum is {MAX_RUNS}", "use --site FOLDER"
         )
     return render_run(runs[0], store) if len(runs) == 1 else render_comparison(runs)
 
@@ -82,9 +82,11 @@ def _make_html_response(content: str, name: str) -> Response:
 
 
 def write_site(folder: Path, run_ids: Sequence[str], store: Store) -> int:
-    """A new or empty folder with a page for each run, their list, the models and the devices; how many pages.
+    """Write a page for each run, and pages of all runs, models and devices; return the number of pages.
 
-    Raises UsageError for a folder with something in it, OutputError where it cannot be written.
+    Raises:
+        UsageError: the folder exists and is not empty.
+        OutputError: the folder cannot be written.
     """
     rows = store.list_runs(RunFilter(limit=MAX_PAGES, metrics=HEADLINE_METRICS))
     if run_ids:
@@ -93,7 +95,9 @@ def write_site(folder: Path, run_ids: Sequence[str], store: Store) -> int:
     rows = [replace(row, error=row.error and strip_text(row.error, LOCAL_FOLDERS)) for row in rows]
     try:
         if folder.is_dir() and any(folder.iterdir()):
-            raise UsageError(f"{folder} is not empty", "a site is not mixed with other files", "name a new folder")
+            raise UsageError(
+                f"{folder} is not empty", "existing files would be mixed with the site", "use a new folder"
+            )
         with create_folder_atomically(folder, "index.html") as part:
             _write_pages(part, rows, store)
     except OSError as error:
@@ -121,10 +125,10 @@ def _write_pages(folder: Path, rows: Sequence[RunSummary], store: Store) -> None
 
 
 def write_layers(name: str, path: Path, run: Run) -> None:
-    """One run's layers as a file of `LAYER_FILES`. UsageError for a run without any."""
+    """Write a run's layers in a format of `LAYER_FILES`; raise UsageError if it has no layers."""
     if not run.layers:
-        why = f"it is a {run.kind}, {run.state}"
-        raise UsageError(f"run {run.id} has no layers", why, "choose a benchmark with them")
+        why = f"it is a run of kind {run.kind} in state {run.state}"
+        raise UsageError(f"run {run.id} has no layers", why, "choose a benchmark with layers")
     write_atomically(path, LAYER_FILES[name](run), follow=True)
 
 

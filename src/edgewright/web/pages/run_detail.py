@@ -1,4 +1,4 @@
-"""One run: figures, samples, layers, where they ran, why it is slow, where it comes from, and how to get it again."""
+"""Page of one run: figures, samples, layers, units, slowdown causes, lineage, and how to repeat it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,7 +34,7 @@ from edgewright.web.server.state import get_app_state
 
 MAX_TAGS = 12
 MAX_SIBLINGS = 50
-MAX_SAMPLES = 20_000  # in the long plot; a page of a run with a million would take seconds to draw
+MAX_SAMPLES = 20_000  # in the plot; drawing a million samples would take seconds
 MAX_RECORD_BYTES = 8 << 20
 
 
@@ -50,16 +50,18 @@ def run_page(request: Request) -> Response:
 
 
 def find_run(request: Request) -> Run:
-    """The run of the address. RunNotFound for one that is deleted, or about to be."""
+    """Return the run of the address; raise RunNotFound if it is deleted or its deletion is pending."""
     app_state, word = get_app_state(request), str(request.path_params["run_id"])
     run = app_state.store.load(word)
     if run.id in app_state.deletions.hidden():
-        raise RunNotFound(f"run {run.id} is deleted", "it can still be brought back", "Undo on the list of runs")
+        raise RunNotFound(
+            f"run {run.id} is deleted", "the deletion can still be undone", "use Undo on the list of runs"
+        )
     return run
 
 
 def _make_run_facts(run: Run, store: Store) -> dict[str, Any]:
-    """The page's JSON: what `runs show` tells, and the lineage; samples have an address of their own."""
+    """Return the page's data for JSON; samples have their own address."""
     return {
         "run": make_row(run),
         "kind": run.kind,
@@ -119,7 +121,7 @@ def make_run_context(run: Run, store: Store, view: LayerView) -> dict[str, Any]:
 
 
 def _has_model(run: Run) -> bool:
-    """Whether the record has the run's model, as far as the run itself tells."""
+    """Return whether the run refers to a stored model file."""
     try:
         get_stored_model(run)
     except StoreError:
@@ -128,13 +130,13 @@ def _has_model(run: Run) -> bool:
 
 
 def _make_layer_address(run_id: str, view: LayerView, fields: Mapping[str, str]) -> str:
-    """The page's address with another order, group or filter of the layers."""
+    """Return the page's address with another order, grouping or filter of the layers."""
     now = {"sort": view.sort if view.sort != "position" else "", "group": view.group, "layer": view.text, **fields}
     return add_query(f"/runs/{run_id}", [(name, value) for name, value in now.items() if value]) + "#layers"
 
 
 def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
-    """Nested facts as lines of a dotted name and a value."""
+    """Return nested facts as lines of a dotted name and a value."""
     if isinstance(value, dict):
         return [
             line for key, item in value.items() for line in flatten(item, f"{prefix}.{key}" if prefix else str(key))
@@ -147,7 +149,7 @@ def flatten(value: Any, prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _load_lineage(run: Run, store: Store) -> dict[str, Any]:
-    """What the model was made from, what was made of it, and the other runs of the session and of the model."""
+    """Return the models that this one was made from and into, the other runs of the session, and the repeated run."""
     model_id = run.model.sha256 if run.model else ""
     links = [link for link in store.list_links() if model_id in (link.parent, link.child)]
     names = store.get_model_names([name for link in links for name in (link.parent, link.child)])
@@ -174,7 +176,7 @@ def _load_lineage(run: Run, store: Store) -> dict[str, Any]:
 
 
 def load_numerics(run: Run, store: Store) -> Artifact | None:
-    """The artifact's record that a compile kept, for its numbers against the source; None where there is none."""
+    """Return the stored artifact record of a compile run, with its output comparison; None if there is none."""
     found = next((one for one in run.outputs if one.role == "record" and one.bytes <= MAX_RECORD_BYTES), None)
     if found is None:
         return None
@@ -186,7 +188,7 @@ def load_numerics(run: Run, store: Store) -> Artifact | None:
 
 
 def samples_json(request: Request) -> Response:
-    """The long series for the plot that zooms: at most so many samples, evenly chosen, and how many there are."""
+    """Return at most MAX_SAMPLES evenly chosen samples for the interactive plot, and the total number."""
     run = find_run(request)
     _, samples = figures.find_main_samples(run)
     step = -(-len(samples) // MAX_SAMPLES) or 1
@@ -210,7 +212,7 @@ def samples_json(request: Request) -> Response:
 
 
 def samples_csv(request: Request) -> Response:
-    """Every series, one sample a row."""
+    """Return every series as CSV, one sample per row."""
     run = find_run(request)
     rows = (
         (series.name, series.unit, index, value) for series in run.series for index, value in enumerate(series.data)
@@ -236,7 +238,7 @@ LAYER_HEADER = (
 
 
 def make_layer_cells(run: Run) -> list[tuple[object, ...]]:
-    """The layers as rows under `LAYER_HEADER`."""
+    """Return the layers as rows of `LAYER_HEADER`."""
     plain = LAYER_HEADER[:-1]
     return [(*(getattr(layer, name) for name in plain), " + ".join(layer.source_nodes)) for layer in run.layers]
 
@@ -247,7 +249,7 @@ def layers_csv(request: Request) -> Response:
 
 
 def spans_json(request: Request) -> Response:
-    """What the canvas draws."""
+    """Return the spans of the timeline."""
     spans, measured = make_spans(find_run(request).layers)
     return make_json_response({"schema": "edgewright.page/1", "page": "timeline", "measured": measured, "spans": spans})
 
@@ -268,18 +270,20 @@ def plan_json(request: Request) -> Response:
 
 
 def record_json(request: Request) -> Response:
-    """The whole record, as `runs show --json` prints it, without the lineage."""
+    """Return the whole run, as `runs show --json` prints it, without the lineage."""
     run = find_run(request)
     return make_json_response({"schema": "edgewright.run/1", "run": run}, f"{run.id}.json")
 
 
 def run_file(request: Request) -> Response:
-    """A stored file, only where this run has it; nothing of the address becomes a path."""
+    """Return a stored file of this run; the address is never used as a path."""
     run = find_run(request)
     wanted = str(request.path_params["sha256"])
     output = next((one for one in run.outputs if one.sha256 == wanted), None)
     if output is None:
-        raise RunNotFound(f"run {run.id} has no such file", "", "see the files on the run's page")
+        raise RunNotFound(
+            f"file not found in run {run.id}", "no file of the run has this hash", "choose a file on the run's page"
+        )
     file = get_app_state(request).store.open_blob(output.sha256)
     headers = make_attachment_headers(_choose_file_name(output, run)) | {"content-length": str(output.bytes)}
     return StreamingResponse(_iter_file(file), media_type="application/octet-stream", headers=headers)
@@ -292,7 +296,7 @@ def _iter_file(file: Any) -> Any:
 
 
 def _choose_file_name(output: RunOutput, run: Run) -> str:
-    """What the file is called when it is saved."""
+    """Return the file name for a download."""
     if output.role == "model" and run.model:
         return run.model.name
     plain = {"record": "record.json", "log": "log.txt", "inputs": "inputs.npz"}
@@ -300,7 +304,7 @@ def _choose_file_name(output: RunOutput, run: Run) -> str:
 
 
 def tag_run(request: Request) -> Response:
-    """Put on a tag, take one off, or replace the note; back to the page."""
+    """Add a tag, remove one, or replace the note; redirect to the page."""
     form, store, run = get_form(request), get_app_state(request).store, find_run(request)
     first = {name: values[0] for name, values in form.items() if values}
     if "note" in first:
@@ -310,6 +314,6 @@ def tag_run(request: Request) -> Response:
     else:
         name, equals, value = first.get("new_tag", "").strip().partition("=")
         if not (name and equals):
-            raise UsageError("this is no tag", "it needs a name and a value", "give it as name=value")
+            raise UsageError("the tag is not valid", "a tag needs a name and a value", "use the form name=value")
         store.tag(run.id, name, value)
     return RedirectResponse(f"/runs/{run.id}", 303)

@@ -1,4 +1,4 @@
-"""The list of runs, and what is done to several at once."""
+"""Page with the list of runs, and actions on several runs."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -62,7 +62,7 @@ def runs_page(request: Request) -> Response:
 
 
 def runs_csv(request: Request) -> Response:
-    """All runs that pass the filter."""
+    """Return all runs that match the filter as CSV."""
     app_state = get_app_state(request)
     rows = app_state.store.list_runs(
         parse_list_state(request.query_params).filter(app_state.deletions.hidden(), limit=None)
@@ -120,7 +120,7 @@ def make_csv_row(row: RunSummary) -> Sequence[object]:
 
 
 def make_list_context(rows: Sequence[RunSummary], total: int, state: ListState) -> dict[str, Any]:
-    """What the table needs, in a page as in a report."""
+    """Return the variables of the table, for the page and for a report."""
     first = (state.page - 1) * PER_PAGE
     return {
         **make_table_context(rows),
@@ -137,7 +137,7 @@ def make_list_context(rows: Sequence[RunSummary], total: int, state: ListState) 
 
 
 def make_table_context(rows: Sequence[RunSummary], *, ticks: bool = True) -> dict[str, Any]:
-    """The rows with their pictures; columns that would say the same in every row are left out."""
+    """Return the rows with their charts, and which optional columns are shown."""
     scale = _make_latency_scale(rows)
     return {
         "rows": [(row, _draw_row_whisker(row, scale)) for row in rows],
@@ -148,14 +148,14 @@ def make_table_context(rows: Sequence[RunSummary], *, ticks: bool = True) -> dic
 
 
 def _describe_order(state: ListState, key: str) -> str:
-    """The word that tells a reader of screens how a column is sorted."""
+    """Return the sort order of a column for screen readers."""
     if key != state.sort:
         return "none"
     return "ascending" if state.ascending else "descending"
 
 
 def _make_latency_scale(rows: Sequence[RunSummary]) -> Scale:
-    """One scale for all rows of the table."""
+    """Return one scale for all rows of the table."""
     known = [row.metrics["latency.p50"] for row in rows if "latency.p50" in row.metrics]
     values = [value for metric in known for value in (metric.value, metric.low, metric.high)]
     return fit_scale(values, 4.0, WHISKER_PX, is_log=True)
@@ -172,7 +172,7 @@ def _draw_row_whisker(row: RunSummary, scale: Scale) -> Markup:
 
 
 def _make_choice_menus(choices: FilterChoices, state: ListState) -> list[tuple[str, str, list[tuple[str, int, bool]]]]:
-    """The drop-downs: name, title, and (word, number of runs, chosen) of each choice."""
+    """Return the drop-down menus: name, title, and (value, number of runs, chosen) of each choice."""
     titles = {
         "model": "Model",
         "runtime": "Runtime",
@@ -194,7 +194,7 @@ def _make_choice_menus(choices: FilterChoices, state: ListState) -> list[tuple[s
 
 
 def _make_notice(request: Request, hidden: Sequence[str]) -> dict[str, Any] | None:
-    """What the last action did, from the address that it led to; what can still be undone."""
+    """Return the result of the last action, from the address, and the deletions that can be undone."""
     done = request.query_params.get("done", "")
     restored = RESTORED_PATTERN.fullmatch(request.query_params.get("restored", ""))
     texts = [_describe_restored(*map(int, restored.groups()))] if restored else []
@@ -208,34 +208,34 @@ def _make_notice(request: Request, hidden: Sequence[str]) -> dict[str, Any] | No
 
 
 def _describe_restored(restored: int, asked: int) -> str:
-    """Return what Undo did, in a sentence."""
+    """Return the result of Undo as a sentence."""
     if restored >= asked:
         return f"{pluralize(restored, 'run')} restored."
-    return f"{restored} of {pluralize(asked, 'run')} restored; the others had been deleted already."
+    return f"{restored} of {pluralize(asked, 'run')} restored; the others were already deleted."
 
 
 def _get_chosen_runs(form: Mapping[str, Sequence[str]]) -> list[str]:
     run_ids = list(dict.fromkeys(form.get("run", ())))
     if not run_ids:
-        raise UsageError("no run is chosen", "", "tick the runs first")
+        raise UsageError("no run is chosen", "the action needs at least one run", "select runs first")
     if len(run_ids) > MAX_AT_ONCE:
-        raise UsageError("too many runs at once", f"{len(run_ids)} are chosen", f"at most {MAX_AT_ONCE}")
+        raise UsageError("too many runs", f"{len(run_ids)} are selected", f"select at most {MAX_AT_ONCE}")
     return run_ids
 
 
 def _redirect_to_list(form: Mapping[str, Sequence[str]], **fields: str) -> Response:
-    """The list as it was; only its own state is taken from the form, never an address."""
+    """Redirect to the list in its previous state; the form contains the state, never an address."""
     words = {name: values[0] for name, values in form.items() if name.startswith("at.") and values}
     state = parse_list_state({name.removeprefix("at."): value for name, value in words.items()})
     return RedirectResponse(state.address(**fields), 303)
 
 
 def tag_runs(request: Request) -> Response:
-    """Put one tag on all chosen runs."""
+    """Add a tag to all selected runs."""
     form, store = get_form(request), get_app_state(request).store
     name, equals, value = (form.get("new_tag") or [""])[0].strip().partition("=")
     if not (name and equals):
-        raise UsageError("this is no tag", "it needs a name and a value", "give it as name=value")
+        raise UsageError("the tag is not valid", "a tag needs a name and a value", "use the form name=value")
     run_ids = _get_chosen_runs(form)
     for run_id in run_ids:
         store.tag(run_id, name, value)
@@ -243,7 +243,7 @@ def tag_runs(request: Request) -> Response:
 
 
 def delete_runs(request: Request) -> Response:
-    """Hide the chosen runs now; they are deleted a while later."""
+    """Hide the selected runs, and schedule their deletion."""
     form, app_state = get_form(request), get_app_state(request)
     run_ids = _get_chosen_runs(form)
     _reject_running(app_state.store, run_ids)
@@ -252,16 +252,16 @@ def delete_runs(request: Request) -> Response:
 
 
 def _reject_running(store: Store, run_ids: Sequence[str]) -> None:
-    """UsageError for a run that runs, or that is not here any more."""
+    """Raise UsageError for a run that is running, or no longer exists."""
     running = {run_id for run_id, _ in store.list_running()}
     if busy := running.intersection(run_ids):
         raise UsageError(f"run {min(busy)} cannot be deleted", "it is running", "wait until it ends, or cancel it")
     if gone := set(run_ids) - store.find_existing_ids(run_ids):
-        raise UsageError(f"run {min(gone)[:26]} is not here", "it was deleted meanwhile", "load the page again")
+        raise UsageError(f"run {min(gone)[:26]} does not exist", "it was deleted in the meantime", "reload the page")
 
 
 def undo_delete(request: Request) -> Response:
-    """Restore the runs that are not deleted yet."""
+    """Cancel pending deletions."""
     form, app_state = get_form(request), get_app_state(request)
     run_ids = _get_chosen_runs(form)
     app_state.deletions.restore(run_ids)
@@ -270,6 +270,6 @@ def undo_delete(request: Request) -> Response:
 
 
 def compare_chosen(request: Request) -> Response:
-    """From the form's tick marks to an address that can be kept."""
+    """Redirect to the comparison of the selected runs."""
     run_ids = _get_chosen_runs(get_form(request))
     return RedirectResponse(add_query("/compare", [("run", run_id) for run_id in run_ids]), 303)

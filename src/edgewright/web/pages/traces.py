@@ -1,9 +1,8 @@
-"""A run's layers for other tools: Perfetto and Model Explorer.
+"""Exports of a run's layers for Perfetto and Model Explorer.
 
 Sources: the Trace Event Format that Perfetto reads (complete events, `ph: X`, microseconds); Model Explorer's custom
-node data (0.1.34): `results` at the top is for whichever graph is open, and has a value by the id of a node, or by the
-name of a tensor that it gives. Its TFLite adapter counts operators as ids, its ONNX adapter (0.4.2) takes the nodes'
-names.
+node data (0.1.34): top-level `results` apply to the open graph, with a value by the id of a node or by the name of one
+of its output tensors. The TFLite adapter uses operator numbers as ids, the ONNX adapter (0.4.2) uses node names.
 """
 
 import re
@@ -12,13 +11,13 @@ from typing import Any
 from edgewright.report.charts.timeline import UNITS, make_spans
 from edgewright.schema.run import Run
 
-# From little to much: readable on white and on black.
+# from low to high, readable on white and on black
 GRADIENT = ({"stop": 0, "bgColor": "#fff7e6"}, {"stop": 0.5, "bgColor": "#f5a623"}, {"stop": 1, "bgColor": "#c0392b"})
-NUMBERED_OPERATOR = re.compile(r".*#(\d+)", re.DOTALL)  # an operator of a TFLite file: its kind and its place
+NUMBERED_OPERATOR = re.compile(r".*#(\d+)", re.DOTALL)  # an operator of a TFLite file: type and number
 
 
 def make_chrome_trace(run: Run) -> dict[str, Any]:
-    """One inference, a thread for each unit. `otherData` says whether the starts were measured."""
+    """Return a trace of one inference with a thread per unit. `otherData` says whether start times were measured."""
     spans, measured = make_spans(run.layers)
     layers = {layer.position: layer for layer in run.layers}
     tracks = {unit: position for position, unit in enumerate(UNITS)}
@@ -46,12 +45,12 @@ def make_chrome_trace(run: Run) -> dict[str, Any]:
                 },
             }
         )
-    other = {"run": run.id, "starts": "measured" if measured else "laid end to end: the runtime tells no starts"}
+    other = {"run": run.id, "starts": "measured" if measured else "estimated: the runtime does not report start times"}
     return {"traceEvents": events, "displayTimeUnit": "ns", "otherData": other}
 
 
 def make_node_data(run: Run) -> dict[str, Any]:
-    """Microseconds by node of the source; a layer that stands for several gives each an equal part."""
+    """Return microseconds by source node; the time of a layer is divided equally among its nodes."""
     times: dict[str, float] = {}
     is_tflite = run.model is not None and run.model.format == "tflite"
 

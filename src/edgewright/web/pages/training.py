@@ -1,4 +1,4 @@
-"""What pruning and distilling gave: on the run's page, and as one HTML file."""
+"""Results of pruning and distillation: section of the run's page, and HTML report."""
 
 from pathlib import Path
 from typing import Any
@@ -20,22 +20,28 @@ from edgewright.web.server.responses import render
 TrainingReport = PruneReport | DistillReport
 REPORT_TYPES: dict[str, type[TrainingReport]] = {"prune": PruneReport, "distil": DistillReport}
 METHOD_TITLES = {
-    "structured": "structured: whole channels, neurons and heads are cut",
-    "unstructured": "unstructured: single weights become zero",
+    "structured": "structured: channels, neurons and heads are removed",
+    "unstructured": "unstructured: single weights are set to zero",
 }
 HELD_OUT = "held-out."
 MAX_BYTES, MAX_WIDTHS = 8 << 20, 500
 
 
 def render_training(report: TrainingReport) -> str:
-    """A page of its own: no script, no address, nothing beside it."""
+    """Return a self-contained HTML report without scripts and links."""
     style = Markup(read_style())  # noqa: S704 - our own file
-    context = {"page": "runs", "style": style, "csrf": "", "twin": "", "training": _make_training_context(report)}
+    context = {
+        "page": "runs",
+        "style": style,
+        "csrf": "",
+        "json_address": "",
+        "training": _make_training_context(report),
+    }
     return render("training_report.html", SingleFileLinks(), context)
 
 
 def _make_training_context(report: TrainingReport) -> dict[str, Any]:
-    """What the template shows."""
+    """Return the variables of the template."""
     found = dict.fromkeys(curve.name for own in report.curves.values() for curve in own)
     names = sorted(found, key=lambda name: not name.startswith(HELD_OUT))
     return {
@@ -50,25 +56,25 @@ def _make_training_context(report: TrainingReport) -> dict[str, Any]:
 
 
 def _make_title(report: TrainingReport) -> str:
-    """Without the folders of the machine that made it."""
+    """Return the title, with file names instead of paths."""
     if isinstance(report, PruneReport):
         return f"{Path(report.source).name}, pruned"
-    return f"{Path(report.student).name}, taught by {Path(report.teacher).name}"
+    return f"{Path(report.student).name}, distilled from {Path(report.teacher).name}"
 
 
 def _list_facts(report: TrainingReport) -> list[tuple[str, str]]:
-    """What was done, to what."""
+    """Return the settings of the training."""
     if isinstance(report, PruneReport):
         facts = [("pruned", Path(report.source).name), ("method", METHOD_TITLES.get(report.method, report.method))]
         facts.append(("importance", report.importance))
-        return [*facts, ("to", " · ".join(f"{name} {word}" for name, word in report.targets.items()))]
+        return [*facts, ("target", " · ".join(f"{name} {word}" for name, word in report.targets.items()))]
     softening = f"temperature {report.temperature:g}, alpha {report.alpha:g}"
-    asked = f"{report.views} of each sample, asked about once" if report.views else "asked about each batch"
+    views = f"{report.views} per sample, teacher outputs stored" if report.views else "teacher runs on each batch"
     return [
         ("teacher", Path(report.teacher).name),
         ("student", Path(report.student).name),
-        ("teaching", softening + ("" if report.labelled else "; there are no labels")),
-        ("views", asked),
+        ("distillation", softening + ("" if report.labelled else "; without labels")),
+        ("views", views),
         ("transfer", report.transfer),
     ]
 
@@ -84,7 +90,7 @@ def _get_points(curve: Curve) -> tuple[tuple[int, ...], tuple[float, ...]]:
 
 
 def load_training(run: Run, store: Store) -> dict[str, Any] | None:
-    """The report that a run kept, for its page; None where there is none that can be read."""
+    """Return the template variables for the stored report of a run; None if it cannot be read."""
     kind = REPORT_TYPES.get(run.kind)
     found = next((one for one in run.outputs if one.role == run.kind and one.bytes <= MAX_BYTES), None)
     if kind is None or found is None:
@@ -96,5 +102,5 @@ def load_training(run: Run, store: Store) -> dict[str, Any] | None:
             targets = list_targets(msgspec.convert(run.plan, PrunePlan))
             report = msgspec.structs.replace(report, targets=targets)
         return _make_training_context(report)
-    except Exception:  # bytes that are gone or are no report: the rest of the page stands
+    except Exception:  # a missing or invalid report must not break the page
         return None

@@ -1,4 +1,4 @@
-"""Work from a page: what can be started, the queue, one job with its log, files of the user's own."""
+"""Pages of the jobs: start form, queue, one job with its log, upload of model files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,7 +57,7 @@ def work_page(request: Request) -> Response:
 
 
 def _list_offered(app_state: AppState) -> dict[str, list[FormChoice]]:
-    """What the forms can name: devices (the one for tests where it is on record), and files of the work folders."""
+    """Return the choices of the forms: devices (the test device only if it has runs), and files of work folders."""
     known = {one.kind for one in app_state.store.list_devices()} | {"local"}
     devices = [FormChoice(word, title, word) for word, title in DEVICES.items() if word in known]
     return {"devices": devices, **list_offers(app_state.work_folders)}
@@ -77,31 +77,35 @@ def job_page(request: Request) -> Response:
 def _find_job(request: Request) -> QueuedJob:
     job = get_app_state(request).jobs.find(str(request.path_params["job_id"]))
     if job is None:
-        raise RunNotFound("there is no such job", "jobs are kept while the server runs", "its runs are on record")
+        raise RunNotFound(
+            "job not found", "the server keeps jobs only while it runs", "look for its runs in the list of runs"
+        )
     return job
 
 
 def start(request: Request) -> Response:
-    """Put what a form says into the queue."""
+    """Add the job of a form to the queue."""
     app_state, form = get_app_state(request), get_form(request)
     kind = JOB_KINDS.get((form.get("kind") or [""])[0])
     if kind is None:
-        raise UsageError("there is no such work", "", f"known are {', '.join(JOB_KINDS)}")
+        raise UsageError("unknown kind of job", "the form is not valid", f"use one of {', '.join(JOB_KINDS)}")
     job = app_state.jobs.add(_make_job(kind, form, app_state))
     return RedirectResponse(f"/work/{job.id}", 303)
 
 
 def _make_job(kind: JobKind, form: Form, app_state: AppState) -> QueuedJob:
-    """The job that a form asks for; UsageError for what cannot be."""
+    """Return the job of a form; raise UsageError if the form is not valid."""
     chosen = list(dict.fromkeys(form.get("model", ())))
     if not chosen:
-        raise UsageError("no model is chosen", "", "tick one, or bring a file")
+        raise UsageError("no model is selected", "a job needs a model", "select a model or upload a file")
     most = MAX_MODELS if kind.several else 1
     if len(chosen) > most:
-        raise UsageError("too many models", f"{len(chosen)} are chosen", f"at most {most}")
+        raise UsageError("too many models", f"{len(chosen)} are selected", f"select at most {most}")
     if kind.needs_folder and not app_state.work_folders:
         raise UsageError(
-            f"{kind.name} needs files of a work folder", "none is named", "edgewright ui --work-folder DIR"
+            f"{kind.name} needs files of a work folder",
+            "the server has no work folder",
+            "edgewright ui --work-folder DIR",
         )
     options = parse_form_options(kind, form, _list_offered(app_state))
     sources = [_resolve_source(word, app_state) for word in chosen]
@@ -126,12 +130,12 @@ def _make_job(kind: JobKind, form: Form, app_state: AppState) -> QueuedJob:
 
 
 def _resolve_source(word: str, app_state: AppState) -> tuple[str, Any]:
-    """The name of a model, and what brings its file into a folder: from the record, or from what was uploaded."""
+    """Return the name of a model, and a function that fetches its file: from the store, or an uploaded file."""
     if path := app_state.uploads.get(word):
         return path.name, lambda folder: path
     known: dict[str, ModelRow] = {model.id: model for model in app_state.store.list_models()}
     if word not in known:
-        raise UsageError("this model is not here", "it was deleted meanwhile", "load the page again")
+        raise UsageError("the model does not exist", "it was deleted in the meantime", "reload the page")
     run = find_run_with_file(word, app_state.store)
 
     def fetch(folder: Path) -> Path:
@@ -142,12 +146,14 @@ def _resolve_source(word: str, app_state: AppState) -> tuple[str, Any]:
 
 
 def find_run_with_file(model_id: str, store: Store) -> Run:
-    """The newest run that kept the model's own bytes: one that was made here before one that was imported.
+    """Return the newest run that stores the model's file; local runs before imported ones.
 
-    StoreError where there are only bytes that cannot be used.
+    Raises:
+        UsageError: no run stores the file.
+        StoreError: the stored files are not usable.
     """
     rejection: EdgewrightError = UsageError(
-        "this model's file is not in the record", "it was imported without it", "bring the file"
+        "this model's file is not in the store", "it was imported without its file", "upload the file"
     )
     for run_id in store.list_runs_with_file(model_id, MAX_LISTED):
         run = store.load(run_id)
@@ -161,7 +167,7 @@ def find_run_with_file(model_id: str, store: Store) -> Run:
 
 
 def start_rerun(request: Request) -> Response:
-    """The button of a run: `runs rerun`."""
+    """Start `runs rerun` for a run."""
     app_state = get_app_state(request)
     run = app_state.store.load(str(request.path_params["run_id"]))
     load_recorded_plan(run)
@@ -178,7 +184,7 @@ def cancel(request: Request) -> Response:
 
 
 async def upload(request: Request) -> Response:
-    """Take in a model file: limited in size, known by its bytes, under a name of our own making."""
+    """Save an uploaded model file, with a size limit, a check of its first bytes and a sanitized name."""
     app_state = get_app_state(request)
     folder = Path(mkdtemp(dir=app_state.upload_folder))
     name = sanitize_file_name(request.query_params.get("name", "")) or "model"
@@ -192,7 +198,7 @@ async def upload(request: Request) -> Response:
         fields = {"what": error.what.replace(str(path), name), "why": error.why.replace(str(path), name)}
         return make_json_response({"error": fields | {"try_this": error.try_this}})
     finally:
-        if not is_saved:  # also where the browser went away in the middle
+        if not is_saved:  # also if the browser disconnects during the upload
             rmtree(folder, ignore_errors=True)
     word = f"upload-{new_run_id()}"
     app_state.uploads[word] = path
@@ -200,7 +206,7 @@ async def upload(request: Request) -> Response:
 
 
 async def _save_upload(request: Request, path: Path) -> int:
-    """Write what is sent into the file; its bytes. EdgewrightError for too many, or where the disk is full."""
+    """Write the request's body to a file, and return its size; raise EdgewrightError if it is too large or fails."""
     size = 0
     try:
         with path.open("wb") as file:
@@ -209,18 +215,20 @@ async def _save_upload(request: Request, path: Path) -> int:
                 if size > MAX_UPLOAD_BYTES:
                     raise UsageError(
                         "the file is too large",
-                        f"more than {MAX_UPLOAD_BYTES >> 30} GiB",
-                        "measure it in a terminal: edgewright benchmark FILE",
+                        f"the maximum is {MAX_UPLOAD_BYTES >> 30} GiB",
+                        "use the command line: edgewright benchmark FILE",
                     )
                 await to_thread.run_sync(file.write, piece)
     except OSError as error:
         why = error.strerror or str(error)
-        raise EdgewrightError("the file cannot be kept here", why, "see that the disk is not full") from None
+        raise EdgewrightError("the file cannot be saved", why, "check that the disk is not full") from None
     return size
 
 
 def _check_upload(path: Path) -> None:
-    """ModelUnreadable for a file that is no ONNX and no TFLite, by its first bytes; the job reads it in full."""
+    """Raise ModelUnreadable for a file whose first bytes are neither ONNX nor TFLite; the job reads it in full."""
     kind = sniff(path)
     if kind not in UPLOAD_FORMATS:
-        raise ModelUnreadable(f"{path.name} cannot be used here", f"it is {kind}", "bring an ONNX or TFLite file")
+        raise ModelUnreadable(
+            f"{path.name} is not supported here", f"its format is {kind}", "upload an ONNX or TFLite file"
+        )

@@ -1,10 +1,10 @@
-"""Who may ask, and what a browser may do with the answers.
+"""Access rules of the server, and the security headers of its responses.
 
-- **Host.** A page elsewhere can point a name of its own at 127.0.0.1 (DNS rebinding): only our own names are answered.
-- **Origin and token.** What changes something must come from our own pages: the browser's `Origin` and
-  `Sec-Fetch-Site` say so, and the form carries a secret that only our pages know (CSRF).
-- **Key.** Bound to anything but loopback, every request needs the key, in a cookie that `/login` sets.
-- **Answers** carry a Content-Security-Policy without inline script or style; nothing may frame or embed them.
+- **Host.** Another site can resolve its own name to 127.0.0.1 (DNS rebinding), so the `Host` header must be known.
+- **Origin and token.** A request that changes something must come from the server's own pages: `Origin` and
+  `Sec-Fetch-Site` are checked, and the form contains a CSRF token.
+- **Key.** If the server is bound to anything but loopback, every request needs the key, in a cookie set by `/login`.
+- **Responses** have a Content-Security-Policy without inline scripts and styles, and cannot be framed or embedded.
 """
 
 import ipaddress
@@ -32,19 +32,19 @@ SECURITY_HEADERS = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
-    # `no-referrer` would blank the Origin of our own forms too.
+    # `no-referrer` would also remove the Origin of the server's own forms.
     "referrer-policy": "same-origin",
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), microphone=(), geolocation=(), usb=(), payment=()",
 }
-INCOMPLETE_REQUEST = "The connection was cut before the end of the request: nothing was done."
-UNKNOWN_HOST = "This address is not one of Edgewright's own names; it answers to localhost and to addresses in numbers."
+INCOMPLETE_REQUEST = "The connection closed before the end of the request. Nothing was changed."
+UNKNOWN_HOST = "Unknown host name. Use localhost or an IP address."
 
 
 @dataclass(frozen=True)
 class AccessRules:
-    """What is let in. `key_hash` is the sha256 of the key in hex; empty where none is needed."""
+    """Rules for accepting requests. `key_hash` is the sha256 of the key in hex; empty if no key is needed."""
 
     loopback: bool = True
     names: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ class AccessRules:
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(24))
 
     def is_known_host(self, host: str) -> bool:
-        """Whether a `Host` is ours: localhost, an address in numbers, or a name of this machine that was given."""
+        """Return whether a `Host` is accepted: localhost, an IP address, or a configured name of this machine."""
         name = parse_host_name(host)
         if name == "localhost" or name in self.names:
             return True
@@ -67,7 +67,7 @@ class AccessRules:
 
 
 def parse_host_name(host: str) -> str:
-    """The name in a Host header, without port and brackets."""
+    """Return the host name of a Host header, without port and brackets."""
     try:
         return (urlsplit(f"//{host}").hostname or "").lower()
     except ValueError:
@@ -75,7 +75,7 @@ def parse_host_name(host: str) -> str:
 
 
 class AccessMiddleware:
-    """The outermost layer: refuses, or hands on with the form read and the answer's headers set."""
+    """Outermost layer: rejects a request, or reads its form, forwards it and adds the security headers."""
 
     def __init__(self, app: ASGIApp, access_rules: AccessRules) -> None:
         self._app, self._access_rules = app, access_rules
@@ -104,9 +104,9 @@ class AccessMiddleware:
 
     async def _reject_change(self, scope: Scope, headers: Headers, receive: Receive) -> tuple[Response | None, Receive]:
         if scope["method"] != "POST":
-            return PlainTextResponse("Only GET, HEAD and POST are known.", 405), receive
+            return PlainTextResponse("Only GET, HEAD and POST are supported.", 405), receive
         if not _is_same_origin(headers):
-            return PlainTextResponse("This request comes from a page of another site.", 403), receive
+            return PlainTextResponse("The request comes from another site.", 403), receive
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         token = headers.get("x-csrf-token", "")
         if kind == FORM_TYPE:
@@ -123,25 +123,25 @@ class AccessMiddleware:
             scope.setdefault("state", {})["form"] = form
             token = token or form.get("csrf", [""])[0]
         elif kind != BINARY_TYPE:
-            return PlainTextResponse("A form or a file is expected.", 415), receive
+            return PlainTextResponse("The request must contain a form or a file.", 415), receive
         if not secrets.compare_digest(token.encode(), self._access_rules.csrf.encode()):
-            return PlainTextResponse("The page is older than the server: load it again.", 403), receive
+            return PlainTextResponse("The page was loaded before the server was restarted. Reload it.", 403), receive
         return None, receive
 
 
 def _is_same_origin(headers: Mapping[str, str]) -> bool:
-    """Whether the browser says that our own page asked; a client that is no browser says neither."""
+    """Return whether the request comes from the server's own pages; clients other than browsers send neither header."""
     if headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         return False
     origin = headers.get("origin")
     try:
         return origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
-    except ValueError:  # it is no address
+    except ValueError:  # not a valid URL
         return False
 
 
 async def _read_body(receive: Receive) -> bytes | None:
-    """Return the whole body, or None where it is over the limit. Raises ClientDisconnect where its end never came."""
+    """Return the whole body, or None if it is over the limit; raise ClientDisconnect if it is incomplete."""
     body = b""
     while True:
         message = await receive()
@@ -155,7 +155,7 @@ async def _read_body(receive: Receive) -> bytes | None:
 
 
 def _add_security_headers(send: Send) -> Send:
-    """Set our headers on every answer; what is no static file is not kept by the browser."""
+    """Add the security headers to every response; the browser caches only static files."""
 
     async def send_on(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -169,6 +169,6 @@ def _add_security_headers(send: Send) -> Send:
 
 
 def get_form(request: Request) -> Mapping[str, list[str]]:
-    """The fields of a form that passed the guard."""
+    """Return the fields of a form that the middleware accepted."""
     found: Mapping[str, list[str]] = getattr(request.state, "form", {})
     return found

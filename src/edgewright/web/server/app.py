@@ -1,4 +1,4 @@
-"""All addresses, and what holds for each: the guard in front, errors in three lines, the desk behind."""
+"""Routes, error handlers and the lifespan of the application."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ MAX_STREAMS = 200
 
 
 def _make_page_routes(path: str, handler: Handler) -> list[BaseRoute]:
-    """A page and its twin. The twin stands first: a page's last part may be a name with a dot in it."""
+    """Return the routes of a page and its JSON address; JSON first, because an address may end with a dotted name."""
     return [Route(f"{path}.json", handler), Route(path, handler)]
 
 
@@ -78,35 +78,35 @@ ROUTES: list[BaseRoute] = [
 
 
 async def _stream_events(request: Request) -> Response:
-    """What happens now, as long as the page is open."""
+    """Stream events while the page is open."""
     if get_app_state(request).live.watchers >= MAX_STREAMS:
-        return PlainTextResponse("Too many pages are open.", 503)
+        return PlainTextResponse("Too many pages are open. Close some of them.", 503)
     headers = {"cache-control": "no-store", "x-accel-buffering": "no", "content-encoding": "identity"}
     return StreamingResponse(get_app_state(request).live.stream(), media_type="text/event-stream", headers=headers)
 
 
 def _handle_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, EdgewrightError)  # noqa: S101 - registered for no other
-    if isinstance(error.__cause__, AttributeError | LookupError | TypeError):  # odd values of a run, or a fault of ours
+    if isinstance(error.__cause__, AttributeError | LookupError | TypeError):  # unexpected values in a run, or a bug
         logging.getLogger("uvicorn.error").error("%s", error.what, exc_info=error.__cause__)
     return make_error_response(request, error)
 
 
 def _handle_disconnect(request: Request, error: Exception) -> Response:
-    """Answer a request whose end never came; nobody may be left to read it."""
+    """Respond to an incomplete request; the client may be gone."""
     return PlainTextResponse(INCOMPLETE_REQUEST, 400)
 
 
 def _handle_not_found(request: Request, error: Exception) -> Response:
-    absent = EdgewrightError("there is no such page", str(request.url.path)[:200], "the pages are named at the top")
+    absent = EdgewrightError("page not found", str(request.url.path)[:200], "use the links at the top")
     return make_error_response(request, absent, 404)
 
 
 def _handle_internal_error(request: Request, error: Exception) -> Response:
-    """A failure of our own: its kind, and nothing of its inside."""
-    hint = "report it with what the terminal says"
+    """Return the error page for an unexpected exception, with its type and without internal details."""
+    hint = "report the error with the output in the terminal"
     return make_error_response(
-        request, EdgewrightError("something went wrong inside Edgewright", type(error).__name__, hint), 500
+        request, EdgewrightError("Edgewright failed with an internal error", type(error).__name__, hint), 500
     )
 
 
@@ -118,12 +118,12 @@ def make_app(
     *,
     wait_s: float = UNDO_TIME_S,
 ) -> tuple[AccessMiddleware, AppState]:
-    """The pages of a record. What runs beside them begins and ends with the server.
+    """Return the application of a store, and its state. Background tasks start and stop with the server.
 
     Args:
-        upload_folder: takes the user's files; the caller removes it.
-        work_folders: whose tasks, data sets and recipes the forms offer.
-        wait_s: how long a deletion can be undone.
+        upload_folder: folder for uploaded files; the caller removes it.
+        work_folders: folders with the tasks, datasets and recipes that forms offer.
+        wait_s: time in which a deletion can be undone.
     """
     live = EventBroadcaster()
     app_state = AppState(
@@ -155,11 +155,11 @@ def make_app(
         },
     )
     app.state.app_state = app_state
-    return AccessMiddleware(app, access_rules), app_state  # around all: what goes wrong inside gets its headers too
+    return AccessMiddleware(app, access_rules), app_state  # outermost: error responses get the security headers too
 
 
 async def _delete_due_runs(app_state: AppState) -> None:
-    """Delete what nobody has taken back in time."""
+    """Delete runs whose deletion was not undone in time."""
     while True:
         await asyncio.sleep(DELETION_INTERVAL_S)
         if app_state.deletions.hidden():

@@ -1,4 +1,4 @@
-"""The files that pages need beside their HTML: ours, and a few of others, whose manifest says whose and what."""
+"""Static files of the pages: Edgewright's own, and vendored ones that are listed in a manifest."""
 
 from functools import cache
 from hashlib import sha256
@@ -14,7 +14,7 @@ MANIFEST = "vendored.json"
 
 
 class VendoredFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A file of somebody else's, exactly as its package ships it."""
+    """Unmodified file of another package."""
 
     file: str
     package: str
@@ -27,7 +27,7 @@ class VendoredFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 @cache
 def read_static_files() -> dict[str, bytes]:
-    """Every file that is served, by its name: a name of a request is looked up here and never becomes a path."""
+    """Return every static file by name; a requested name is looked up here and never used as a path."""
     folder = files("edgewright.web") / "static"
     return {item.name: item.read_bytes() for item in folder.iterdir() if item.name.endswith(tuple(MEDIA_TYPES))}
 
@@ -38,7 +38,7 @@ def list_vendored_files() -> list[VendoredFile]:
 
 @cache
 def list_own_addresses() -> dict[str, str]:
-    """Our own files with the begin of their hash, so that a browser keeps each for ever and a new one is another."""
+    """Return the addresses of Edgewright's own files with a hash, so that a browser can cache each version forever."""
     return {name: f"{file}?{sha256(read_static_files()[file]).hexdigest()[:12]}" for name, file in OWN_FILES.items()}
 
 
@@ -50,6 +50,6 @@ def serve_static_file(request: Request) -> Response:
     name = str(request.path_params["name"])
     content = read_static_files().get(name)
     if content is None:
-        return PlainTextResponse("There is no such file.", 404)
+        return PlainTextResponse("File not found.", 404)
     kind = MEDIA_TYPES["." + name.rpartition(".")[2]]
     return Response(content, media_type=kind, headers={"cache-control": "public, max-age=31536000, immutable"})

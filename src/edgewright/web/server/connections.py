@@ -1,7 +1,7 @@
-"""Limit what connections can take from the server: their number, and the time in which a request must arrive.
+"""Limits on the number of connections and on the time in which a request must arrive.
 
-uvicorn limits neither before the first full request head. Here a connection whose request is not whole is closed
-after a while, and earlier where a new one needs its room: the one that has been silent longest goes first.
+uvicorn has no such limits before the first complete request head. This module closes a connection with an incomplete
+request after a timeout, or earlier if a new connection needs its slot; the one idle for the longest time goes first.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_CONNECTIONS = 512
 MIN_CONNECTIONS = 16
-BACKLOG = 64  # accepted in one turn of the event loop, before any of them can be refused
-RESERVED = 128 + BACKLOG  # descriptors for the record, files, jobs, and connections that are about to be closed
+BACKLOG = 64  # accepted in one iteration of the event loop, before any can be rejected
+RESERVED = 128 + BACKLOG  # descriptors for the store, files, jobs, and closing connections
 HEAD_TIMEOUT_S = 10.0  # for a whole request head
 BODY_TIMEOUT_S = 30.0  # between two pieces of a body
 ACCEPT_FAILED = "socket.accept() out of system resource"
-BUSY = b"All connections are in use: try again in a moment.\n"
+BUSY = b"All connections are in use. Try again in a moment.\n"
 BUSY_RESPONSE = (
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 5\r\n"
     b"content-type: text/plain; charset=utf-8\r\ncontent-length: " + str(len(BUSY)).encode() + b"\r\n\r\n" + BUSY
@@ -27,7 +27,7 @@ BUSY_RESPONSE = (
 
 
 class LimitedProtocol(H11Protocol):
-    """A connection whose requests must arrive in time."""
+    """Connection with a time limit for requests."""
 
     _timer: asyncio.TimerHandle | None = None
     _since = 0.0
@@ -52,7 +52,7 @@ class LimitedProtocol(H11Protocol):
         super().on_response_complete()
 
     def drop(self) -> None:
-        """Close the connection, at once."""
+        """Close the connection immediately."""
         self.connections.discard(self)
         if self.transport.get_write_buffer_size():
             self.transport.abort()
@@ -60,7 +60,7 @@ class LimitedProtocol(H11Protocol):
             self.transport.close()
 
     def _set_timer(self) -> None:
-        """Limit the time for the rest of a request: for a head from its first byte on, for a body from its last."""
+        """Start the timer for the rest of a request: a head from its first byte, a body from the last received byte."""
         state = self.conn.their_state
         if state is h11.IDLE:
             self._timer = self._timer or self.loop.call_later(HEAD_TIMEOUT_S, self.drop)
@@ -75,7 +75,7 @@ class LimitedProtocol(H11Protocol):
             self._timer = None
 
     def _drop_idle(self) -> None:
-        if self.flow.read_paused:  # the silence is ours
+        if self.flow.read_paused:  # the server paused reading
             self._timer = self.loop.call_later(BODY_TIMEOUT_S, self._drop_idle)
         else:
             self.drop()
@@ -99,12 +99,12 @@ class LimitedProtocol(H11Protocol):
 
 @cache
 def count_allowed_connections() -> int:
-    """Return how many connections this process can have descriptors for, their limit raised where it may be."""
+    """Return the number of connections for which the process has descriptors, after raising the limit."""
     return max(MIN_CONNECTIONS, min(MAX_CONNECTIONS, _raise_descriptor_limit() - RESERVED))
 
 
 def _raise_descriptor_limit() -> int:
-    """Raise the process's limit of descriptors to what the connections need, as far as the system lets it."""
+    """Raise the process's descriptor limit as far as needed and allowed, and return it."""
     needed = MAX_CONNECTIONS + RESERVED
     try:
         import resource
@@ -122,7 +122,7 @@ def _raise_descriptor_limit() -> int:
 
 
 def report_accept_failure_once(loop: asyncio.AbstractEventLoop) -> None:
-    """Report once, not for every connection, that no more can be accepted; asyncio tries again each second."""
+    """Log only once that no more connections can be accepted; asyncio retries each second."""
     reported = False
 
     def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
-"""Delete runs after a waiting time in which the deletion can be undone.
+"""Deletion of runs after a delay in which it can be undone.
 
-Runs are hidden at once and deleted a while later, in small batches: between two batches a deletion can still be
-undone. When the server ends, the runs that still wait are deleted, as was asked for, within a few seconds; what
-does not fit into that time stays on record. A server that is killed deletes nothing more.
+Runs are hidden immediately and deleted after the delay, in small batches: between two batches a deletion can still be
+undone. When the server stops, it deletes the pending runs for at most a few seconds; the others stay in the store. A
+killed server deletes nothing more.
 """
 
 import threading
@@ -18,7 +18,7 @@ CLOSE_TIMEOUT_S = 3.0
 
 
 class DeletionQueue:
-    """Ids of runs that wait to be deleted. Any thread may call."""
+    """Ids of runs with a pending deletion. Thread-safe."""
 
     def __init__(self, wait_s: float = UNDO_TIME_S, clock: Callable[[], float] = time.monotonic) -> None:
         self._wait_s, self._clock = wait_s, clock
@@ -28,14 +28,14 @@ class DeletionQueue:
         self._closing = False
 
     def put(self, run_ids: Sequence[str]) -> None:
-        """Let runs wait for their deletion."""
+        """Schedule runs for deletion."""
         with self._changed:
             self._due |= dict.fromkeys(run_ids, self._clock() + self._wait_s)
 
     def restore(self, run_ids: Sequence[str]) -> list[str]:
-        """Return those of the ids that are not deleted, and will not be.
+        """Cancel the deletion of runs, and return the ids of those that were not deleted yet.
 
-        Waits for the batch that is being deleted now if it holds one of them.
+        Waits for the current batch if it contains one of them.
         """
         wanted = list(dict.fromkeys(run_ids))
         with self._changed:
@@ -45,17 +45,17 @@ class DeletionQueue:
         return [run_id for run_id in wanted if run_id in back]
 
     def hidden(self) -> tuple[str, ...]:
-        """Return the ids of runs that wait or are being deleted."""
+        """Return the ids of runs that are scheduled for deletion or being deleted."""
         with self._changed:
             return (*self._due, *self._deleting)
 
     def delete_due(self, store: Store) -> int:
-        """Delete the runs whose time has come; return how many. Runs that cannot be deleted (running, gone) are let
-        go; while another process holds the store, they wait on."""
+        """Delete the runs whose delay is over, and return how many. Runs that cannot be deleted (running, gone) are
+        dropped from the queue; while another process locks the store, runs stay in the queue."""
         return self._delete_batches(store, lambda moment: moment <= self._clock() and not self._closing)
 
     def close(self, store: Store, within_s: float = CLOSE_TIMEOUT_S) -> int:
-        """Delete everything that waits, as far as the time allows, and return how many; the rest stays on record."""
+        """Delete all pending runs as far as the time allows, and return how many; the rest stays in the store."""
         self.stop()
         end = time.monotonic() + within_s
         deleted = self._delete_batches(store, lambda moment: time.monotonic() < end)
@@ -64,7 +64,7 @@ class DeletionQueue:
         return deleted
 
     def stop(self) -> None:
-        """End `empty` in another thread after the batch that it is at."""
+        """Stop `delete_due` in another thread after its current batch."""
         self._closing = True
 
     def _delete_batches(self, store: Store, is_due: Callable[[float], bool]) -> int:
@@ -91,9 +91,10 @@ class DeletionQueue:
 
 
 def _delete_possible(store: Store, run_ids: list[str]) -> tuple[int, list[str]]:
-    """Delete runs in one transaction, or in halves where one of them cannot be deleted.
+    """Delete runs in one transaction, or in halves if one of them cannot be deleted.
 
-    Returns how many were deleted, and those that another process kept from being deleted now.
+    Returns:
+        The number of deleted runs, and the runs that could not be deleted because the store is locked.
     """
     try:
         store.delete(run_ids)

@@ -1,4 +1,4 @@
-"""What happens now, told to every open page: one reader of the record for all, and none where nobody watches."""
+"""Server-sent events for open pages: one reader of the store for all pages, and none if no page is open."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -17,12 +17,12 @@ MAX_WAITING = 100
 
 
 class EventBroadcaster:
-    """Watchers and what they are told. Any thread may call `tell` and `close`, the event loop all else."""
+    """Queues of events for open pages. `publish` and `close` are thread-safe; the rest runs in the event loop."""
 
     def __init__(self, every_s: float = POLL_INTERVAL_S) -> None:
         self._every_s = every_s
         self._queues: set[asyncio.Queue[bytes]] = set()
-        self._new: set[asyncio.Queue[bytes]] = set()  # what their page shows may be older than their stream
+        self._new: set[asyncio.Queue[bytes]] = set()  # their page may be older than their stream
         self._loop: asyncio.AbstractEventLoop | None = None
         self._open = True
 
@@ -31,15 +31,15 @@ class EventBroadcaster:
         return len(self._queues)
 
     def publish(self, event: str, data: Any) -> None:
-        """Send an event to all; nothing where the server does not run."""
+        """Send an event to all pages, if the server runs."""
         if self._loop is not None and self._open:
-            with suppress(RuntimeError):  # the loop has just ended
+            with suppress(RuntimeError):  # the loop has stopped
                 self._loop.call_soon_threadsafe(self._put, _encode_event(event, data))
 
     async def follow(self, store: Store) -> None:
-        """Ask the record once a second while somebody watches, until it is cancelled.
+        """Poll the store once a second while a page is open, until the task is cancelled.
 
-        Told is which runs go on, where that changed or to a watcher that is new, and how far they are.
+        Publishes the running runs to all pages when they change and to new pages, and the progress of the runs.
         """
         self._loop = asyncio.get_running_loop()
         before: list[tuple[str, str]] | None = None
@@ -54,11 +54,11 @@ class EventBroadcaster:
                 receivers = self._queues if running != before else self._queues & new
                 self._put(_encode_event("runs", {"running": [run_id for run_id, _ in running]}), receivers)
                 before = running
-                if running:  # again each time: a page may have come to it meanwhile
+                if running:  # every time, since a page may have been opened meanwhile
                     self._put(_encode_event("progress", await to_thread.run_sync(store.list_progress)))
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """The events from now on, with a sign of life in between."""
+        """Yield the events from now on, with heartbeats in between."""
         queue: asyncio.Queue[bytes] = asyncio.Queue(MAX_WAITING)
         self._queues.add(queue)
         self._new.add(queue)
@@ -77,7 +77,7 @@ class EventBroadcaster:
             self._new.discard(queue)
 
     def close(self) -> None:
-        """Let every stream end."""
+        """End every stream."""
         if self._loop is not None:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._close)
@@ -88,11 +88,11 @@ class EventBroadcaster:
 
     def _put(self, message: bytes, to: Iterable[asyncio.Queue[bytes]] | None = None) -> None:
         for queue in self._queues if to is None else to:
-            if queue.full():  # a page that does not read loses the oldest, and nobody waits for it
+            if queue.full():  # a page that does not read loses its oldest event
                 queue.get_nowait()
             queue.put_nowait(message)
 
 
 def _encode_event(event: str, data: Any) -> bytes:
-    """One event of a server-sent stream; JSON has no line breaks."""
+    """Return one server-sent event; JSON has no line breaks."""
     return b"event: " + event.encode() + b"\ndata: " + msgspec.json.encode(data) + b"\n\n"

@@ -1,11 +1,11 @@
-"""Where a name leads: in the running pages, in a folder of static ones, or nowhere in a single file."""
+"""Addresses of links: on the server, in a folder of static pages, or in a single file without links."""
 
 from typing import Protocol
 from urllib.parse import quote, urlencode
 
 
 class Links(Protocol):
-    """Addresses for the templates; an empty one is shown as text alone. `live` tells whether a server is behind."""
+    """Addresses for the templates; text without an address is not a link. `live` is true on a server."""
 
     live: bool
     inline: bool
@@ -16,7 +16,7 @@ class Links(Protocol):
 
 
 class ServerLinks:
-    """The running pages."""
+    """Links of the server's pages."""
 
     live, inline = True, False
 
@@ -31,7 +31,7 @@ class ServerLinks:
 
 
 class StaticSiteLinks:
-    """A folder of static pages: only those that are in it."""
+    """Links within a folder of static pages."""
 
     live, inline = False, False
 
@@ -49,7 +49,7 @@ class StaticSiteLinks:
 
 
 class SingleFileLinks:
-    """One file that stands alone."""
+    """Links of a single file, which has none."""
 
     live, inline = False, True
 

@@ -1,4 +1,4 @@
-"""The key of a server that answers beyond its own machine: shown once, kept as a hash, carried in a cookie."""
+"""Login with the key of a server that other machines can reach: shown once, stored as a hash, sent in a cookie."""
 
 import secrets
 from hashlib import sha256
@@ -17,9 +17,9 @@ COOKIE_AGE_S = 30 * 86_400
 
 
 def load_key(home: Path, *, renew: bool = False) -> tuple[str, str]:
-    """The key's hash, and the key itself where it was made just now, else an empty text. Raises StoreError."""
+    """Return the key's hash, and the key itself if it is new, else an empty text. Raises StoreError."""
     path = home / KEY_FILE
-    with translate_errors("the key cannot be kept", str(path)):
+    with translate_errors("the key cannot be stored", str(path)):
         known = path.read_text(encoding="ascii", errors="replace").strip() if path.is_file() else ""
         if len(known) == 64 and not renew:
             return known, ""
@@ -36,7 +36,7 @@ def login_page(request: Request) -> Response:
 
 
 def log_in(request: Request) -> Response:
-    """Set the cookie where the key is right."""
+    """Set the cookie if the key is correct."""
     key = (get_form(request).get("key") or [""])[0].strip()
     if not get_app_state(request).access_rules.accepts_key(key):
         return RedirectResponse("/login?wrong", 303)

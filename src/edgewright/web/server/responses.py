@@ -1,4 +1,4 @@
-"""From a page's data to what is sent: HTML by a template, or the same as JSON at the address with `.json`."""
+"""Responses: a page as HTML from a template, or its data as JSON at the JSON address."""
 
 import csv
 import io
@@ -27,13 +27,13 @@ from edgewright.web.server.state import get_app_state
 SCHEMA = "edgewright.page/1"
 MAX_FILE_NAME = 120
 ATTACHMENT_HEADER = "attachment; filename*=UTF-8''{}"
-# A spreadsheet would run what begins so as a formula.
+# A spreadsheet evaluates text with these prefixes as a formula.
 FORMULA_PREFIXES = ("=", "+", "-", "@", "\t", "\r")
 
 
 @cache
 def load_templates() -> Environment:
-    """Every variable is escaped; one that is missing is an error."""
+    """Return the template environment. Every variable is escaped; a missing variable is an error."""
     found = Environment(
         loader=PackageLoader("edgewright.web"),
         autoescape=True,
@@ -62,62 +62,62 @@ def load_templates() -> Environment:
 
 
 class Unchanged(str):
-    """Text that comes back from a form, where a character that is replaced would make it another one."""
+    """Text that a form sends back, in which no character may be replaced."""
 
     __slots__ = ()
 
 
 def _as_shown(value: Any) -> Any:
-    """Return what a template shows of a value: names from files may hold characters that do not show as themselves."""
+    """Return a value for a template, with the unprintable characters that names from files may contain replaced."""
     if not isinstance(value, str) or isinstance(value, Unchanged):
         return value
     return Markup(printable(value)) if isinstance(value, Markup) else printable(value)  # noqa: S704 - it was Markup
 
 
 def _list_user_tags(tags: Mapping[str, str]) -> list[tuple[str, str]]:
-    """The user's own tags."""
+    """Return the user's tags, without the reserved ones."""
     return [tag for tag in tags.items() if tag[0] not in RESERVED_TAGS]
 
 
 def render(template: str, links: Links, context: Mapping[str, Any]) -> str:
-    """A template's text for a server's page, or for a report, as `links` says."""
+    """Return the text of a template, for a server's page or a report, depending on `links`."""
     return load_templates().get_template(template).render(link=links, version=__version__, **context)
 
 
 def make_page_response(
     request: Request, template: str, page: str, facts: Callable[[], Mapping[str, Any]], context: Mapping[str, Any]
 ) -> Response:
-    """The page, or its twin. `facts` gives the twin's content and is called only for it."""
+    """Return the page, or its JSON. `facts` returns the JSON content and is called only for JSON."""
     if request.url.path.endswith(".json"):
         return make_json_response({"schema": SCHEMA, "page": page, **facts()})
     app_state = get_app_state(request)
-    shared = {"page": page, "csrf": app_state.access_rules.csrf, "twin": _make_json_address(request)}
+    shared = {"page": page, "csrf": app_state.access_rules.csrf, "json_address": _make_json_address(request)}
     return HTMLResponse(render(template, ServerLinks(), {**shared, **context}))
 
 
 @contextmanager
 def translate_display_errors(*run_ids: str) -> Iterator[None]:
-    """A block that shows runs: what fails for the values that they hold becomes a StoreError that says so."""
+    """Turn an error from displaying the values of runs into a StoreError."""
     try:
         yield
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         name = run_ids[0] if len(run_ids) == 1 else " or ".join(run_ids)
         raise StoreError(
             f"run {name} cannot be shown",
-            f"its record holds values that no page can show ({type(error).__name__})",
-            "edgewright runs show ID --json prints it as it is; delete the run if nobody needs it",
+            f"the run contains values that cannot be displayed ({type(error).__name__})",
+            "print it with `edgewright runs show ID --json`, or delete it",
         ) from error
 
 
 def wants_fragment(request: Request) -> bool:
-    """Whether htmx asks for the part that it will exchange; going back in history it asks for the whole page."""
+    """Return whether htmx requests a fragment; when it restores history, it requests the whole page."""
     headers = request.headers
     asks = "hx-request" in headers and "hx-history-restore-request" not in headers
     return asks and not request.url.path.endswith(".json")
 
 
 def _make_json_address(request: Request) -> str:
-    """The address of the page's JSON, with the same query."""
+    """Return the JSON address of the page, with the same query."""
     path = request.url.path.rstrip("/")
     return f"{path}.json" + (f"?{request.url.query}" if request.url.query else "")
 
@@ -131,7 +131,7 @@ def make_csv_response(header: Sequence[str], rows: Iterable[Sequence[object]], n
 
 
 def make_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Texts that a spreadsheet would take for a formula get a quotation mark in front."""
+    """Return CSV text; text that a spreadsheet would evaluate as a formula gets an apostrophe prefix."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(header)
@@ -146,12 +146,12 @@ def _escape_formula(cell: object) -> object:
 
 
 def make_attachment_headers(name: str) -> dict[str, str]:
-    """Headers for a file that is to be saved under a name; none for an empty name."""
+    """Return the headers of a download with this file name; none for an empty name."""
     return {"content-disposition": ATTACHMENT_HEADER.format(sanitize_file_name(name))} if name else {}
 
 
 def sanitize_file_name(name: str) -> str:
-    """The name with nothing in it but letters, digits, `.`, `-` and `_`."""
+    """Return the name with all characters but ASCII letters, digits, `.`, `-` and `_` replaced by `_`."""
     return "".join(letter if letter.isascii() and (letter.isalnum() or letter in ".-_") else "_" for letter in name)[
         -MAX_FILE_NAME:
     ]
@@ -168,12 +168,12 @@ def _choose_status(error: EdgewrightError) -> int:
 
 
 def make_error_response(request: Request, error: EdgewrightError, status: int = 0) -> Response:
-    """What, why, try this: as a page, or as JSON where JSON was asked for."""
+    """Return an error (what, why, try this) as a page, or as JSON at a JSON address."""
     fields = {"what": error.what, "why": error.why, "try_this": error.try_this}
     code = status or _choose_status(error)
     if request.url.path.endswith(".json"):
         body = msgspec.json.encode({"schema": SCHEMA, "page": "error", "error": fields})
         return Response(body, code, media_type="application/json")
     app_state = get_app_state(request)
-    context = {"page": "error", "csrf": app_state.access_rules.csrf, "twin": "", "status": code, **fields}
+    context = {"page": "error", "csrf": app_state.access_rules.csrf, "json_address": "", "status": code, **fields}
     return HTMLResponse(render("error.html", ServerLinks(), context), code)

@@ -1,4 +1,4 @@
-"""Binds the address and serves until it is told to stop."""
+"""Bind to an address and serve until a signal."""
 
 import asyncio
 import ipaddress
@@ -28,7 +28,7 @@ SHUTDOWN_TIMEOUT_S = 2
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it; a name but `localhost` may lead anywhere."""
+    """Return whether only this machine can reach the host; a name other than `localhost` can resolve to any address."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -36,7 +36,7 @@ def is_loopback(host: str) -> bool:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes any that is free. UsageError where the address is taken, or is none of ours."""
+    """Return a listening socket; port 0 chooses a free port. Raises UsageError if the address is not available."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     server = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -53,29 +53,29 @@ def bind(host: str, port: int) -> socket.socket:
 def _make_bind_error(host: str, port: int, family: socket.AddressFamily, error: OSError) -> UsageError:
     if not _is_taken(family, host, port):
         why = error.strerror or str(error)
-        return UsageError(f"{host} port {port} cannot be served on", why, "--host 127.0.0.1 --port 0")
-    holder = _find_holder(port) or "by another process, whose name this user may not see"
+        return UsageError(f"cannot listen on {host} port {port}", why, "--host 127.0.0.1 --port 0")
+    holder = _find_holder(port) or "another process, whose name is not visible to this user, listens on it"
     free = next(
         (one for one in range(port + 1, min(port + MAX_PORTS_TRIED, 65_536)) if not _is_taken(family, host, one)), 0
     )
-    return UsageError(f"port {port} is taken", holder, f"--port {free}")
+    return UsageError(f"port {port} is in use", holder, f"--port {free}")
 
 
 def _is_taken(family: socket.AddressFamily, host: str, port: int) -> bool:
-    """Whether somebody answers there."""
+    """Return whether a server accepts connections at the address."""
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.settimeout(0.5)
         return probe.connect_ex((host if host not in ("0.0.0.0", "::") else "localhost", port)) == 0  # noqa: S104 - compared with, not bound to
 
 
 def _find_holder(port: int, proc: Path = Path("/proc")) -> str:
-    """`by process 4711: edgewright ui`, as Linux tells it; empty where it does not."""
+    """Return the process that listens on a port, with its command line; empty if it is not known."""
     inodes = {inode for table in ("tcp", "tcp6") for inode in _list_listening_inodes(proc / "net" / table, port)}
     for process in proc.glob("[0-9]*") if inodes else ():
         with suppress(OSError):
             if any(_holds_socket(link, inodes) for link in (process / "fd").iterdir()):
                 words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace").strip()
-                return f"by process {process.name}: {words[:200]}"
+                return f"process {process.name} listens on it: {words[:200]}"
     return ""
 
 
@@ -94,14 +94,14 @@ def _list_listening_inodes(table: Path, port: int) -> list[str]:
 
 
 def make_config(app: ASGIApp) -> uvicorn.Config:
-    """Return how the pages are served."""
-    count_allowed_connections()  # before the first of them
+    """Return the configuration of the server."""
+    count_allowed_connections()  # raises the limit before the first connection
     return uvicorn.Config(
         app,
         http=LimitedProtocol,
         loop="asyncio",
         backlog=BACKLOG,
-        log_level="error",  # a warning for each malformed request would let anyone fill the log
+        log_level="error",  # a warning for each malformed request could flood the log
         access_log=False,
         lifespan="on",
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
@@ -119,7 +119,7 @@ def serve(
     ready: Callable[[], None],
     work_folders: tuple[Path, ...] = (),
 ) -> None:
-    """Serve until SIGINT or SIGTERM; running work is cancelled then, and what was measured is kept."""
+    """Serve until SIGINT or SIGTERM; running jobs are then cancelled, and their measurements are stored."""
     with TemporaryFolder("ui") as folder:
         app, app_state = make_app(store, access_rules, folder, work_folders)
         running = NotifyingServer(make_config(app), ready, app_state.live.close)
@@ -127,7 +127,7 @@ def serve(
 
 
 class NotifyingServer(uvicorn.Server):
-    """Says when it is ready, and when it begins to end; uvicorn has no other place to say it from."""
+    """Server that calls `ready` after startup and `ending` before shutdown."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None], ending: Callable[[], None]) -> None:
         super().__init__(config)
@@ -139,5 +139,5 @@ class NotifyingServer(uvicorn.Server):
         self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._ending()  # it waits for open streams
+        self._ending()  # before shutdown, which waits for open streams
         await super().shutdown(sockets)

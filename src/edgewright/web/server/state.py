@@ -1,4 +1,4 @@
-"""What all pages share while the server runs."""
+"""Application state."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +14,7 @@ from edgewright.web.server.events import EventBroadcaster
 
 @dataclass(frozen=True)
 class AppState:
-    """The record, the jobs, the watchers, what is about to be deleted, the user's files by their word, and the folders
-    whose files may be used."""
+    """Objects that all pages share: store, jobs, events, pending deletions, uploaded files by id, work folders."""
 
     store: Store
     access_rules: AccessRules

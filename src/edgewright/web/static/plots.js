@@ -1,4 +1,4 @@
-// Long series in uPlot, and the timeline of layers on a canvas. Without script the page shows both as drawn by the server.
+// Samples in uPlot, and the timeline of layers on a canvas. Without scripts, the page shows the server's charts.
 (function () {
   "use strict";
   var style = function (name) { return getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim(); };
@@ -10,13 +10,13 @@
   }
 
   function plotSamples(place) {
-    fetch(place.dataset.samples, { credentials: "same-origin" }).then(function (answer) { return answer.json(); }).then(function (told) {
-      if (told.data.length < 2) return;
-      var x = told.data.map(function (_, position) { return position * told.step; });
-      var sorted = told.data.filter(function (value) { return value !== null; }).sort(function (a, b) { return a - b; });
+    fetch(place.dataset.samples, { credentials: "same-origin" }).then(function (response) { return response.json(); }).then(function (answer) {
+      if (answer.data.length < 2) return;
+      var x = answer.data.map(function (_, position) { return position * answer.step; });
+      var sorted = answer.data.filter(function (value) { return value !== null; }).sort(function (a, b) { return a - b; });
       var high = sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * 0.99))], low = sorted[0], wide = low > 0 && high / low > 8;
       var ends = [], sum = 0;
-      told.processes.slice(0, -1).forEach(function (count) { sum += count; ends.push(sum); });
+      answer.processes.slice(0, -1).forEach(function (count) { sum += count; ends.push(sum); });
       var plot;
       function draw() {
         if (plot) plot.destroy();
@@ -32,17 +32,17 @@
             ends.forEach(function (end) { var at = Math.round(u.valToPos(end, "x", true)); if (at > u.bbox.left && at < u.bbox.left + u.bbox.width) { u.ctx.moveTo(at, u.bbox.top); u.ctx.lineTo(at, u.bbox.top + u.bbox.height); } });
             u.ctx.stroke(); u.ctx.restore();
           }] }
-        }, [x, told.data], place);
+        }, [x, answer.data], place);
       }
       draw();
       document.addEventListener("theme", draw);
       window.addEventListener("resize", function () { if (plot) plot.setSize({ width: Math.max(place.clientWidth, 300), height: 200 }); });
-    }).catch(function () { /* the drawing of the server stays */ });
+    }).catch(function () { /* keep the server's chart */ });
   }
 
   function showTimeline(place) {
-    fetch(place.dataset.timeline, { credentials: "same-origin" }).then(function (answer) { return answer.json(); }).then(function (told) {
-      var spans = told.spans, end = 0, lanes = [];
+    fetch(place.dataset.timeline, { credentials: "same-origin" }).then(function (response) { return response.json(); }).then(function (answer) {
+      var spans = answer.spans, end = 0, lanes = [];
       spans.forEach(function (span) { end = Math.max(end, span.start_us + span.length_us); });
       ["CPU", "GPU", "NPU", "UNKNOWN"].forEach(function (unit) { if (spans.some(function (span) { return span.lane === unit; })) lanes.push(unit); });
       if (!end) return;
@@ -87,7 +87,7 @@
           pen.beginPath(); pen.moveTo(x(tick), height - foot); pen.lineTo(x(tick), height - foot + 4); pen.stroke(); pen.fillText(shown(tick), x(tick), height - 9);
         }
         under.textContent = hover ? hover.name.slice(0, 90) + " · " + hover.op.slice(0, 60) + " · " + shown(hover.length_us) + " from " + shown(hover.start_us)
-          : shown(from) + " to " + shown(to) + (told.measured ? "" : " · laid end to end");
+          : shown(from) + " to " + shown(to) + (answer.measured ? "" : " · start times are not known");
       }
       function zoom(factor, around) {
         var span = (to - from) * factor;
@@ -121,7 +121,7 @@
       document.addEventListener("theme", draw);
       window.addEventListener("resize", draw);
       canvas.dataset.ready = "";
-    }).catch(function () { /* the drawing of the server stays */ });
+    }).catch(function () { /* keep the server's chart */ });
   }
   Array.prototype.forEach.call(document.querySelectorAll("[data-samples]"), plotSamples);
   Array.prototype.forEach.call(document.querySelectorAll("[data-timeline]"), showTimeline);

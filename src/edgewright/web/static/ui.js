@@ -1,4 +1,4 @@
-// What pages do beyond links and forms: theme, keys, choosing runs, what happens now. Every page works without it.
+// Theme, keyboard shortcuts, selection of runs, live updates. Every page works without scripts.
 (function () {
   "use strict";
   var find = function (selector, from) { return (from || document).querySelector(selector); };
@@ -11,14 +11,14 @@
   }
   function turnTheme() {
     root.dataset.theme = isDark() ? "light" : "dark";
-    try { localStorage.setItem("edgewright-theme", root.dataset.theme); } catch (error) { /* for this page alone */ }
+    try { localStorage.setItem("edgewright-theme", root.dataset.theme); } catch (error) { /* only for this page */ }
     document.dispatchEvent(new Event("theme"));
   }
   var themeButton = find("[data-theme-button]"), helpButton = find("[data-help-button]"), help = find("#help");
   if (themeButton) { themeButton.hidden = false; themeButton.addEventListener("click", turnTheme); }
   if (helpButton) { helpButton.hidden = false; helpButton.addEventListener("click", function () { help.showModal(); }); }
 
-  // Moments in the reader's own time
+  // Times in the user's time zone
   function localTimes(from) {
     all("time[datetime]", from).forEach(function (element) {
       var moment = new Date(element.getAttribute("datetime"));
@@ -32,7 +32,7 @@
     });
   }
 
-  // Choosing runs: kept over filtering and paging within this page
+  // Selection of runs: kept when the list is filtered or paged
   var chosen = new Set(), bar = find("[data-actions]");
   function showChosen() {
     all("tr[data-run]").forEach(function (row) {
@@ -49,7 +49,7 @@
     bar.hidden = chosen.size === 0;
     find("[data-chosen]", bar).textContent = chosen.size + (chosen.size === 1 ? " run" : " runs");
     all("input[data-kept]", bar).forEach(function (input) { input.remove(); });
-    chosen.forEach(function (id) {  // those that are on another page of the list
+    chosen.forEach(function (id) {  // runs on other pages of the list
       if (find('tr[data-run="' + id + '"]')) return;
       var input = document.createElement("input");
       input.type = "hidden"; input.name = "run"; input.value = id; input.dataset.kept = "";
@@ -72,7 +72,7 @@
     }
   });
 
-  // Keys
+  // Keyboard shortcuts
   var at = -1, waitsForPage = false;
   function rows() { return all("tr[data-run]"); }
   function move(step) {
@@ -101,13 +101,13 @@
       case "?": if (help) help.showModal(); break;
     }
   });
-  document.addEventListener("click", function (event) {  // a click elsewhere closes the menus
+  document.addEventListener("click", function (event) {  // a click outside closes the menus
     all("details.menu[open]").forEach(function (menu) { if (!menu.contains(event.target)) menu.open = false; });
   });
 
-  // After a part of the page was exchanged
+  // After a fragment of the page was replaced
   var wasTyped = false;
-  function keepAddress() {  // the state of a list is its address; typing a word is one step back, not one a letter
+  function keepAddress() {  // the state of a list is its address; typing a word adds one history entry, not one per letter
     var part = find("[data-address]"), address = part && part.dataset.address.replace("#layers", "");
     if (!part || address === location.pathname + location.search) return;
     var types = document.activeElement && document.activeElement.type === "search";
@@ -124,7 +124,7 @@
     arrived();
   });
 
-  // What happens now
+  // Live updates
   function toast(text, href) {
     var box = find("[data-toasts]"), note = document.createElement(href ? "a" : "div");
     if (!box) return;
@@ -153,7 +153,7 @@
     var progress = /process (\d+) of (\d+)/.exec(data.line), meter = find('[data-job="' + data.id + '"] progress');
     if (row) row.textContent = data.line;
     if (meter && progress) { meter.max = +progress[2]; meter.value = +progress[1]; meter.hidden = false; }
-    all("[data-live-title]").forEach(function (run) {  // only of the run that the line is about
+    all("[data-live-title]").forEach(function (run) {  // only for the run that the line names
       if (data.line.indexOf(run.dataset.liveTitle) === 0)
         find("[data-live-line]", run).textContent = data.line.slice(run.dataset.liveTitle.length).trim();
     });
@@ -164,7 +164,7 @@
       if (low) log.scrollTop = log.scrollHeight;
     }
   }
-  function showProgress(one) {  // of a process: the runs that its line names, or all that it has going
+  function showProgress(one) {  // of a process: for the runs that its line names, or all its runs
     var parts = all("[data-live-title]").filter(function (part) {
       return one.runs.indexOf(part.dataset.run || part.dataset.liveRun) >= 0;
     });
@@ -173,7 +173,7 @@
       find("[data-live-line]", part).textContent = one.line.slice(own.length ? part.dataset.liveTitle.length : 0).trim();
     });
   }
-  // A browser keeps six connections to a host: only the tabs that are seen listen.
+  // A browser has six connections per host: only visible tabs subscribe to events.
   var source = null;
   function listen() {
     source = new EventSource("/events");
@@ -185,7 +185,7 @@
     source.addEventListener("job", function (event) { showJob(JSON.parse(event.data)); });
     source.addEventListener("progress", function (event) { JSON.parse(event.data).forEach(showProgress); });
     source.addEventListener("log", function (event) { showLine(JSON.parse(event.data)); });
-    source.addEventListener("closed", function () { hush(); toast("The server has ended."); });
+    source.addEventListener("closed", function () { hush(); toast("The server has stopped."); });
   }
   function hush() { if (source) source.close(); source = null; }
   if (window.EventSource && find("[data-toasts]") && body.dataset.page !== "login" && body.dataset.page !== "error") {
@@ -194,28 +194,28 @@
     document.addEventListener("visibilitychange", function () {
       if (document.hidden) { hush(); return; }
       if (source) return;
-      listen();  // and show what was missed
+      listen();  // and update what was missed
       body.dispatchEvent(new Event("runs-changed"));
       body.dispatchEvent(new Event("jobs-changed"));
       if (find("[data-job][data-state=running], [data-job][data-state=queued], [data-live-run]")) location.reload();
     });
   }
 
-  // A file of the user's, sent as it is
+  // File upload
   var upload = find("[data-upload]");
   if (upload) {
     upload.hidden = false;
     find("input[type=file]", upload).addEventListener("change", function (event) {
-      var file = event.target.files[0], told = find("[data-upload-told]", upload);
+      var file = event.target.files[0], status = find("[data-upload-status]", upload);
       if (!file) return;
-      told.textContent = "Reading " + file.name + " …";
+      status.textContent = "Uploading " + file.name + " …";
       fetch("/models/upload?name=" + encodeURIComponent(file.name), {
         method: "POST", body: file, credentials: "same-origin",
         headers: { "Content-Type": "application/octet-stream", "X-CSRF-Token": find("meta[name=csrf]").content }
       }).then(function (answer) { return answer.json(); }).then(function (answer) {
-        if (answer.error) { told.textContent = answer.error.what + ": " + answer.error.why; return; }
+        if (answer.error) { status.textContent = answer.error.what + ": " + answer.error.why; return; }
         location.href = "/work?model=" + encodeURIComponent(answer.upload) + (location.hash || "");
-      }).catch(function () { told.textContent = "The file could not be sent: it may be too large."; });
+      }).catch(function () { status.textContent = "The upload failed. The file may be too large."; });
     });
   }
   all("[data-confirm]").forEach(function (form) {
