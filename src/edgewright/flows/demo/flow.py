@@ -81,7 +81,7 @@ def _choose_demo_runtimes(locks: Collection[str]) -> tuple[list[str], list[str],
             continue
         installed = all(find_spec(package) for package in (*info.needs, *info.compile_needs))
         if not installed and info.name not in locks:
-            left_out.append(f"{info.title} is not installed: {make_install_command(info)}")
+            left_out.append(f"{info.title} is not installed ({make_install_command(info)})")
             continue
         ready.append(info.name)
         if "w8a8" in info.precisions:
