@@ -18,7 +18,7 @@ HEEDING = (
 )
 
 
-class Told(NamedTuple):
+class CommandResult(NamedTuple):
     """What a command left behind."""
 
     code: int
@@ -46,14 +46,14 @@ class Told(NamedTuple):
         return [dict(zip(header, line.split("\t"), strict=True)) for line in lines[1:]]
 
 
-Call = Callable[..., Told]
+Call = Callable[..., CommandResult]
 
 
 def make_call(capfd: pytest.CaptureFixture[str]) -> Call:
-    def call(*words: object) -> Told:
+    def call(*words: object) -> CommandResult:
         capfd.readouterr()
         code = run([str(word) for word in words])
         out, err = capfd.readouterr()
-        return Told(code, out, err)
+        return CommandResult(code, out, err)
 
     return call

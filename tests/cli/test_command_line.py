@@ -55,7 +55,7 @@ def test_every_error_has_its_code_and_three_lines(
 
 def test_an_error_without_a_cause(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app.edgewright, "main", raiser(UsageError("it broke")))
-    assert call("doctor").err.splitlines()[1] == "  Why: no more is known"
+    assert call("doctor").err.splitlines()[1] == "  Why: The cause is unknown."
 
 
 def test_a_failure_of_our_own(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +63,7 @@ def test_a_failure_of_our_own(call: Call, monkeypatch: pytest.MonkeyPatch) -> No
     result = call("doctor")
     assert result.code == 1
     what, why, try_this = result.error()
-    assert "inside Edgewright" in what
+    assert "internal error" in what
     assert why == "ZeroDivisionError: by zero"
     assert "--debug" in try_this
 
@@ -237,13 +237,13 @@ def test_a_terminal_gets_a_table_and_no_color_it_does_not_want(call: Call) -> No
 def test_a_narrow_terminal_gets_no_paths_it_has_no_room_for(call: Call) -> None:
     rows = {row["name"]: row for row in call("doctor").rows()}
     if any(row["state"].startswith("missing") for row in rows.values()):
-        pytest.skip("a runtime is missing here, and why is told on any terminal")
+        pytest.skip("a runtime is missing here, and the reason is shown on any terminal")
     path = rows["onnxruntime"]["detail"]
-    runtimes = read_terminal("doctor", columns=40).split("What will spoil")[0]
+    runtimes = read_terminal("doctor", columns=40).split("Problems for")[0]
     assert "onnxruntime" in runtimes
-    assert "No room for: detail." in runtimes
+    assert "Hidden columns: detail." in runtimes
     assert "onnxruntime/" not in runtimes
-    assert path in read_terminal("doctor", columns=len(path) + 120).split("What will spoil")[0]
+    assert path in read_terminal("doctor", columns=len(path) + 120).split("Problems for")[0]
 
 
 def test_names_of_a_model_cannot_speak_to_the_terminal(call: Call) -> None:
@@ -277,7 +277,7 @@ def test_a_place_that_is_not_utf_8(call: Call, folder: Path, monkeypatch: pytest
     assert "EDGEWRIGHT_HOME is not UTF-8" in call("runs", "list").error()[0]
     monkeypatch.delenv("EDGEWRIGHT_HOME")
     monkeypatch.setenv("XDG_DATA_HOME", f"{folder}/\udcff")
-    assert "the home of the record is not UTF-8" in call("runs", "list").error()[0]
+    assert "the folder of the store is not UTF-8" in call("runs", "list").error()[0]
     odd = folder / "\udcff"
     odd.mkdir()
     monkeypatch.chdir(odd)
@@ -299,4 +299,4 @@ def test_a_place_that_is_not_utf_8(call: Call, folder: Path, monkeypatch: pytest
 def test_an_empty_path(call: Call, words: tuple[str, ...]) -> None:
     result = call(*words)
     assert result.code == 2
-    assert "it is empty" in result.error()[0]
+    assert "is empty" in result.error()[0]

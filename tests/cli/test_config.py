@@ -117,7 +117,7 @@ def test_the_former_name_of_a_command_is_read(call: Call, monkeypatch: pytest.Mo
         ("[runs]\nlimit = 1\n", "'runs'"),
         ("[benchmark]\nthread = 1\n", "'thread'"),
         ("[benchmark]\ntimeout_s = 1\n", "'timeout_s'"),
-        ("[store]\nurl = 'x'\n", "[store] is not taken"),
+        ("[store]\nurl = 'x'\n", "[store] must not be set"),
         ("[benchmark]\nthreads = true\n", "threads = True"),
         ("[benchmark]\nthreads = 1.5\n", "threads = 1.5"),
         ("[benchmark]\nthreads = '2'\n", "threads = '2'"),
@@ -184,7 +184,7 @@ def test_the_current_folder_does_not_say_where_runs_go(call: Call, folder: Path,
     (folder / "edgewright.toml").write_text(f"[store]\n{line}\n")
     result = call("runs", "list")
     assert result.code == 2
-    assert "[store] is not taken from the current folder" in result.err
+    assert "[store] must not be set by a file in the current folder" in result.err
 
 
 def test_a_home_that_cannot_be_made(call: Call, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

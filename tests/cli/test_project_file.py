@@ -46,7 +46,7 @@ def write(folder: Path, text: str) -> None:
     (folder / "edgewright.toml").write_text(text)
 
 
-def refused(call: Call, folder: Path, *words: object) -> str:
+def rejected(call: Call, folder: Path, *words: object) -> str:
     result = call(*words)
     assert result.code == 2, result.err
     assert not (folder / "it-ran").exists()
@@ -72,7 +72,7 @@ def test_the_documentation_has_the_list() -> None:
     text = DOCUMENTED.read_text(encoding="utf-8").partition("## What a project file may set")[2].partition("\n##")[0]
     rows = dict(re.findall(r"^\| (\w[\w ,`/]*?) +\| (.*?) +\|", text, re.MULTILINE))
     found = {kind: set(re.findall(r"`(\w+)`", keys)) for kind, keys in rows.items() if kind != "kind"}
-    kinds: dict[str, set[str]] = {"refused": set(MAY_NOT_SET)}
+    kinds: dict[str, set[str]] = {"not allowed": set(MAY_NOT_SET)}
     for key, kind in MAY_SET.items():
         kinds.setdefault(kind, set()).add(key)
     assert found == kinds
@@ -110,7 +110,7 @@ def test_what_it_must_not_set(call: Call, cloned: Path, text: str, key: str) -> 
     (cloned / "link").symlink_to(cloned.parent)
     (cloned / "loop").symlink_to("loop")
     write(cloned, text)
-    result = refused(call, cloned, "doctor", "--json")  # by any command: the file is wrong as a whole
+    result = rejected(call, cloned, "doctor", "--json")  # by any command: the file is wrong as a whole
     assert f"edgewright.toml: {key}" in result
     assert "docs/configuration.md" in result
 
@@ -145,7 +145,7 @@ CODE: Mapping[str, tuple[str, tuple[object, ...]]] = {
 def test_code_that_it_names_does_not_run(call: Call, cloned: Path, text: str) -> None:
     key, words = CODE[text]
     write(cloned, text)
-    result = refused(call, cloned, *words)
+    result = rejected(call, cloned, *words)
     assert f"edgewright.toml: {key} names code" in result
     assert "--allow-code" in result
 
@@ -165,7 +165,7 @@ def test_a_metric_of_a_task_does_not_run(call: Call, cloned: Path, command: str,
         write(cloned, f'[{command}]\ntask = "own.toml"\n')
     else:
         words += ["--task", "own.toml"]
-    result = refused(call, cloned, command, *words)
+    result = rejected(call, cloned, command, *words)
     assert "own.toml: metric names code" in result
     assert "evil.py:f" in result
     assert "--allow-code" in result
@@ -217,9 +217,9 @@ def test_links_of_a_data_set_stay_in_the_folder(call: Call, cloned: Path) -> Non
     (cloned / "data" / "3").mkdir(parents=True)
     (cloned / "data" / "3" / "a.png").symlink_to("/etc/hostname")
     write(cloned, '[evaluate]\ndata = "data"\n')
-    result = refused(call, cloned, "evaluate", MODEL, "--task", TASK)
+    result = rejected(call, cloned, "evaluate", MODEL, "--task", TASK)
     assert "a.png cannot be used" in result
-    assert "leads out of the folder" in result
+    assert "outside of the folder that may contain the data" in result
     assert "--data on the command line" in result
 
 
@@ -230,7 +230,7 @@ def test_labels_stay_in_the_folder(call: Call, cloned: Path) -> None:
     task.write_text(TASK.read_text() + f'labels = "{outside}"\n')
     write(cloned, '[compile]\ntask = "own.toml"\n[evaluate]\ntask = "own.toml"\n')
     for words in (("compile", MODEL, "--dry-run"), ("evaluate", MODEL, "--data", "heldout.npz")):
-        assert "labels leads out of" in refused(call, cloned, *words)
+        assert "labels leads out of" in rejected(call, cloned, *words)
     assert call("evaluate", MODEL, "--data", "heldout.npz", "--task", task, "--samples", 4).code == 0
     assert read_task(task)  # who reads a task himself decides himself
     np.testing.assert_array_equal(list((cloned / "artifacts").glob("*")), [])

@@ -26,7 +26,7 @@ from tests.fuzz import checks, forking
 from tests.fuzz.cases import Case
 
 EXIT_CODES = (0, 1, 2, 3, 4, 5, 6, 124)
-INTERNAL = ("something went wrong inside Edgewright", "Traceback (most recent call last)")
+INTERNAL = ("Edgewright failed with an internal error", "Traceback (most recent call last)")
 MAY_CHANGE = ("home", "out", "tmp")
 MOST_SHOWN = 1_500
 

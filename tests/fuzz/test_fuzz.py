@@ -53,7 +53,7 @@ def test_only_modules_of_edgewright_are_forked() -> None:
     ("body", "words"),
     [
         ("raise KeyError('of ours')", "KeyError"),
-        ("print('something went wrong inside Edgewright', file=sys.stderr)", "exit code 0"),
+        ("print('Edgewright failed with an internal error', file=sys.stderr)", "exit code 0"),
         ("Path('../../../victim/keep.bin').write_text('x')", "victim/keep.bin was written"),
         ("Path('../../../out/m.html').write_text('<html>')", "m.html is not whole"),
         ("while True: pass", "more than 0.5 s"),

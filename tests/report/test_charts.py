@@ -58,14 +58,14 @@ def test_histogram_counts_every_sample_or_says_how_many_are_beyond() -> None:
 
 def test_samples_over_time_tells_of_what_is_no_number() -> None:
     root = whole(run.draw_over_time([1.0, math.nan, 3.0, math.inf, 5.0], "us", (2, 3)))
-    assert "2 are not numbers" in (root.findtext("desc") or "")
+    assert "2 values that are not finite are omitted" in (root.findtext("desc") or "")
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(NUMBERS, max_size=40))
 def test_pictures_are_whole_for_any_numbers(values: list[float]) -> None:
     parts = [
-        BarSegment("cpu", f"part {place}", abs(value) if math.isfinite(value) else 1.0, "told")
+        BarSegment("cpu", f"part {place}", abs(value) if math.isfinite(value) else 1.0, "tooltip")
         for place, value in enumerate(values)
     ]
     scale = fit_scale(values, 4, 110, is_log=True)
@@ -75,7 +75,7 @@ def test_pictures_are_whole_for_any_numbers(values: list[float]) -> None:
         run.draw_over_time(values, "us", (3, 4)),
         run.draw_shares(parts, "shares"),
         run.draw_levels(parts, "bytes", "levels"),
-        run.draw_whisker(values[0] if values else None, None, 3.0, scale, "told"),
+        run.draw_whisker(values[0] if values else None, None, 3.0, scale, "tooltip"),
         run.draw_strip_plot(rows, "us"),
     ):
         if picture:

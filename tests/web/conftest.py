@@ -69,7 +69,7 @@ class Pages(Struct, frozen=True, kw_only=True):
         return self.ask("GET", path, None, **headers)
 
     def post(self, path: str, fields: list[tuple[str, str]] | None = None, **headers: str) -> Answer:
-        """A form as our own page sends it."""
+        """Send a form like the server's own page."""
         body = urlencode([("csrf", self.csrf), *(fields or [])]).encode()
         kind = headers.pop("content_type", "application/x-www-form-urlencoded")
         return self.ask("POST", path, body, content_type=kind, **headers)

@@ -73,7 +73,7 @@ def test_samples_that_are_not_numbers(pages: Pages) -> None:
     pages.store.record([run, other])
     text = pages.get(f"/runs/{run.id}").text
     assert "nan" not in text.lower().replace("nanosecond", "")
-    assert "4 are not numbers and are left out" in text
+    assert "4 values that are not finite are omitted" in text
     assert pages.get(f"/runs/{run.id}/samples.json").json()["data"][0] is None
     for path in (
         "/runs",
@@ -189,7 +189,7 @@ def test_store_on_a_read_only_disk(small_disk: Path, tmp_path: Path) -> None:
 def test_two_servers_on_one_port(own_home: Path, pages: Pages) -> None:
     done = run_ui(own_home, "--port", str(pages.port))
     assert done.returncode == 2
-    assert f"port {pages.port} is taken" in done.stderr
+    assert f"port {pages.port} is in use" in done.stderr
     assert f"process {os.getpid()}" in done.stderr or sys.platform != "linux"
     assert "Try: --port " in done.stderr
 
@@ -197,7 +197,7 @@ def test_two_servers_on_one_port(own_home: Path, pages: Pages) -> None:
 def test_address_that_is_not_ours(own_home: Path) -> None:
     done = run_ui(own_home, "--host", "192.0.2.1", "--port", "0")
     assert done.returncode == 2
-    assert "cannot be served on" in done.stderr
+    assert "cannot listen on" in done.stderr
 
 
 def test_server_ends_by_a_signal_and_tells_its_address(own_home: Path) -> None:

@@ -27,7 +27,7 @@ SHOTS = ROOT / "build" / "screenshots"
 AXE = ROOT / "tests" / "fixtures" / "axe-4.14.1.min.js"
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
 
-# A browser that asks nobody for anything but what a test tells it to.
+# A browser without background requests.
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -321,7 +321,7 @@ def test_start_watch_compare_and_export_by_clicking(pages: Pages, tmp_path: Path
     measured(pages.store, tmp_path)
     page = open_page(pages.port, accept_downloads=True)
     page.goto(pages.address)
-    page.click("nav >> text=Work")
+    page.click("nav >> text=Jobs")
     page.check("label:has-text('m.pretend') input")
     page.fill("input[name=processes]", "20")  # enough for another tab to see some of it
     page.fill("input[name=seconds]", "0.05")

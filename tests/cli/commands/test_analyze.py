@@ -57,7 +57,7 @@ def test_what_is_not_supported_is_an_answer(call: Call, tmp_path: Path) -> None:
     result = call("analyze", path, "--runtime", "openvino")
     assert result.code == 0
     rows = [line.split("\t") for line in result.out.split("\n\n")[2].splitlines()]
-    assert rows[0] == ["runtime", "unit", "operator", "nodes", "kind", "reason", "do this"]
+    assert rows[0] == ["runtime", "unit", "operator", "nodes", "kind", "reason", "fix"]
     assert rows[1][:5] == ["openvino", "all", "Det", "det", "operator"]
     assert "onnxruntime" in rows[1][6]
 

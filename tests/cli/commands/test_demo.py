@@ -17,8 +17,8 @@ def test_no_runtime_is_told_as_such(call: Call, monkeypatch: pytest.MonkeyPatch)
     result = call("demo")
     assert result.code == 5
     _, why, _ = result.error()
-    assert "pip install onnxruntime brings ONNX Runtime" in why
-    assert "pip install ai-edge-litert brings LiteRT" in why
+    assert "ONNX Runtime is not installed (pip install onnxruntime)" in why
+    assert "LiteRT is not installed (pip install ai-edge-litert)" in why
     assert call("runs", "list").rows() == []
 
 

@@ -22,7 +22,7 @@ def test_the_table(call: Call) -> None:
     assert (first["model"], first["samples"], first["accuracy"]) == ("digits.onnx", "539", "98.89%")
     assert first["difference"] == "reference"
     assert second["agreement"].endswith("%")
-    assert "the classes with the most misses" in result.out
+    assert "classes with the most errors" in result.out
     assert result.err.count("samples") == 1  # one line for the whole stage
     runs = call("runs", "list", "--json").json()["runs"]
     assert [run["kind"] for run in runs] == ["evaluate", "evaluate"]
@@ -73,7 +73,7 @@ def test_bad_words(call: Call, folder: Path, words: tuple[str, ...], code: int, 
     np.savez(folder / "d.npz", x=np.zeros((4, 8, 8, 3), np.uint8), labels=np.zeros(4, int))
     result = call("evaluate", *words)
     assert result.code == code
-    assert "no more is known" not in result.err
+    assert "The cause is unknown." not in result.err
     assert what in result.error()[0]
     assert call("runs", "list", "--json").json()["runs"] == []
 
@@ -100,7 +100,7 @@ def test_a_task_is_proposed_and_shown(call: Call, folder: Path) -> None:
     write_conv_net(folder / "m.onnx")
     result = call("task", "init", "m.onnx")
     assert result.code == 0
-    assert "Check this: mean, std, color and resize of 'x' are a convention" in result.err
+    assert "Check: mean, std, color and resize of 'x' are assumed" in result.err
     assert call("task", "init", "m.onnx", "-o", "t.toml").code == 0
     assert (folder / "t.toml").read_text() == result.out
     again = call("task", "init", "m.onnx", "-o", "t.toml")

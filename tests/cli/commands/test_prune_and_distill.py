@@ -37,14 +37,14 @@ def test_an_onnx_file_is_cut_without_torch(call: Call, tmp_path: Path) -> None:
     ("words", "what", "hint"),
     [
         ((MODEL, "--task", DIGITS / "task.toml"), "--val is missing", "docs/prune.md"),
-        ((MODEL, *WORDS, "--epochs", "3"), "--epochs does nothing here", "cut as it is"),
-        ((MODEL, *WORDS, "--data", "x.zip"), "--data does nothing here", "cut as it is"),
-        ((MODEL, *WORDS, "--importance", "taylor"), "--importance does nothing here", "--importance l2"),
-        ((MODEL, *WORDS, "--sparsity", "0.5"), "--sparsity does nothing here", "--method unstructured"),
+        ((MODEL, *WORDS, "--epochs", "3"), "--epochs has no effect here", "omit it to prune without fine-tuning"),
+        ((MODEL, *WORDS, "--data", "x.zip"), "--data has no effect here", "omit it to prune without fine-tuning"),
+        ((MODEL, *WORDS, "--importance", "taylor"), "--importance has no effect here", "--importance l2"),
+        ((MODEL, *WORDS, "--sparsity", "0.5"), "--sparsity has no effect here", "--method unstructured"),
         (
             (MODEL, *WORDS, "--method", "unstructured", "--multiple", "4"),
-            "--multiple does nothing here",
-            "leave it out",
+            "--multiple has no effect here",
+            "omit it",
         ),
         ((*TORCH, "--method", "unstructured", "--pattern", "4:2"), "--pattern 4:2 cannot be used", "--pattern 2:4"),
         ((*TORCH, "--seeds", "0"), "--seeds 0 cannot be used", "--seeds 3"),
@@ -55,9 +55,13 @@ def test_an_onnx_file_is_cut_without_torch(call: Call, tmp_path: Path) -> None:
         ((*TORCH, "--target-speedup", "1"), "--target-speedup 1 cannot be used", "--target-speedup 1.5"),
         ((*TORCH, "--rounds", "0"), "--rounds 0 cannot be used", "--rounds 1"),
         ((*TORCH, "--alpha", "1.5"), "the teaching cannot be set so", "--alpha 0.9"),
-        ((*TORCH, "--no-teach", "--alpha", "1"), "--alpha does nothing here", "--no-teach"),
-        ((MODEL, *WORDS, "--temperature", "2"), "--temperature does nothing here", "cut as it is"),
-        (("net.py:build", *WORDS, "--epochs", "3"), "--epochs does nothing here", "--data train.zip"),
+        ((*TORCH, "--no-teach", "--alpha", "1"), "--alpha has no effect here", "--no-teach"),
+        (
+            (MODEL, *WORDS, "--temperature", "2"),
+            "--temperature has no effect here",
+            "omit it to prune without fine-tuning",
+        ),
+        (("net.py:build", *WORDS, "--epochs", "3"), "--epochs has no effect here", "--data train.zip"),
     ],
 )
 def test_what_cannot_be_asked_of_prune_is_told_by_a_dry_run_too(

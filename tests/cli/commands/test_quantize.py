@@ -16,7 +16,7 @@ BAD_RECIPE = 'precision = "w4"\nrounding = "nearest"\nsearch = false\n'
 
 @pytest.fixture
 def words(call: Call, folder: Path) -> tuple[object, ...]:
-    """A small model with a task, and sixty pictures that it has labeled itself."""
+    """Return a small model with a task, and sixty images with its own predictions as labels."""
     model = write_conv_net(folder / "m.onnx")
     assert call("task", "init", "m.onnx", "-o", "t.toml").code == 0
     values = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 3), dtype=np.uint8)
@@ -36,13 +36,13 @@ def test_the_table_the_files_and_the_page(call: Call, folder: Path, words: tuple
     assert row["speedup"] == "–"
     assert row["artifact"] == "out/m-onnxruntime-w8a8.onnx"
     assert (folder / row["artifact"]).exists()
-    assert "operator\tkind\tprecision\talone" in result.out
+    assert "operator\ttype\tprecision\tSQNR alone" in result.out
     assert "\nconv\tConv\t" in result.out
-    assert "its recipe: out/m-w8a8.recipe.toml" in result.err
+    assert "; recipe: out/m-w8a8.recipe.toml" in result.err
     assert result.err.count("rounding weights") == 1  # a line for the stage, not for each operator
     page = (folder / "r.html").read_text()
     assert page.startswith("<!doctype html>")
-    assert "What quantizing cost" in page
+    assert "Quantization error" in page
     runs = call("runs", "list", "--json").json()["runs"]
     assert {run["kind"] for run in runs} == {"quantize", "compile", "evaluate"}
     shown = call("runs", "show", next(run["id"] for run in runs if run["kind"] == "quantize"))
@@ -95,7 +95,7 @@ def test_a_gate_is_exit_3_and_leaves_nothing(call: Call, folder: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "code", "what"),
     [
-        (("--task", ""), 2, "it is empty"),
+        (("--task", ""), 2, "is empty"),
         (("--data", ""), 2, "--data is missing"),
         (("--task", "absent.toml"), 2, "there is no task file"),
         (("--data", "absent"), 2, "there is no data set"),

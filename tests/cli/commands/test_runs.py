@@ -38,7 +38,7 @@ def measure(call: Call) -> Callable[..., str]:
 def test_an_empty_record(call: Call) -> None:
     result = call("runs", "list")
     assert (result.code, result.rows()) == (0, [])
-    assert "No runs." in result.err
+    assert "No runs are stored." in result.err
     assert call("runs", "list", "--json").json() == {"schema": "edgewright.runs/1", "runs": []}
 
 
@@ -155,7 +155,7 @@ def test_export_and_import(
     assert "imported" in call("runs", "show", run).out
     own = measure()
     assert [line for line in call("compare", own, run).err.splitlines() if "is imported" in line] == [
-        f"{run} is imported: it was measured elsewhere."
+        f"{run} is imported: it was measured on another machine."
     ]
 
 

@@ -47,7 +47,7 @@ def test_the_list_tells_what_each_is_for_and_how_it_stands(call: Call, own_home:
     assert rows["mnn"]["state"] == "ready" and rows["mnn"]["path"] == str(standing.path)
     assert rows["mnn"]["size"] == "188 MB"
     assert rows["onnx2tf"]["state"] == "absent" and rows["onnx2tf"]["size"].startswith("about ")
-    assert rows["onnx2tf"]["for"] == "litert"
+    assert rows["onnx2tf"]["runtime"] == "litert"
 
 
 def test_the_list_as_json(call: Call, own_home: Path) -> None:

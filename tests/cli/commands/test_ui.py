@@ -24,16 +24,16 @@ def test_loopback_needs_no_key(own_home: Path, host: str, capfd: pytest.CaptureF
     assert capfd.readouterr().err == ""
 
 
-def test_the_key_is_told_once(own_home: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_key_is_shown_once(own_home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with open_store(own_home) as store:
         access_rules = make_access_rules(store, "0.0.0.0", renew=False)
-        key = capfd.readouterr().err.partition("Key (told once): ")[2].strip()
+        key = capfd.readouterr().err.partition("Key (shown once): ")[2].strip()
         assert access_rules.accepts_key(key)
         assert not access_rules.accepts_key("")
         again = make_access_rules(store, "0.0.0.0", renew=False)
         result = capfd.readouterr().err
         assert key not in result
-        assert "can be reached from other machines" in result
+        assert "is reachable from other machines" in result
         assert again.accepts_key(key)
         assert not make_access_rules(store, "0.0.0.0", renew=True).accepts_key(key)
 

@@ -1,4 +1,4 @@
-"""The doctor: which runtimes work, and which machines will spoil measurements."""
+"""The doctor: installed runtimes, and conditions that make measurements less reliable."""
 
 import json
 import subprocess
@@ -96,7 +96,7 @@ def test_an_empty_folder_of_that_name_is_no_package(tmp_path: Path, monkeypatch:
 def test_libraries_are_not_imported() -> None:
     script = (
         "import sys; from pathlib import Path; from edgewright.flows.doctor.flow import diagnose; "
-        "examine(Path('/'), {}, Path('/tmp')); "
+        "diagnose(Path('/'), {}, Path('/tmp')); "
         "print(sorted({'onnxruntime', 'onnx', 'numpy', 'ai_edge_litert', 'sqlalchemy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -107,7 +107,7 @@ def test_libraries_are_not_imported() -> None:
     ("source", "problem"),
     [
         ("raise RuntimeError('two\\nlines')", "RuntimeError: two lines"),
-        ("INFO = 3", "is no RuntimeInfo"),
+        ("INFO = 3", "is not a RuntimeInfo"),
         ("", "AttributeError"),
     ],
 )
@@ -128,7 +128,7 @@ def test_a_good_plugin_is_examined_like_the_others(monkeypatch: pytest.MonkeyPat
     assert state.usable and state.title == "Strange" and state.version == msgspec.__version__
 
 
-# ---------------------------------------------------------------- spoilers
+# ---------------------------------------------------------------- checks
 
 
 def test_a_laptop_on_battery(root: Path, home: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_laptop_on_battery(root: Path, home: Path) -> None:
     }
     assert "powersave" in found["governor"].text
     assert "no_turbo" in found["turbo"].advice
-    assert found["pressure"].text == "programs waited for cpu 12 % of the last ten seconds"
+    assert found["pressure"].text == "programs waited for a resource in the last ten seconds: cpu 12 % of the time"
     assert found["smt"].advice.endswith("--affinity 0,1")
     assert "586 MiB" in found["memory-low"].text
     assert "OMP_NUM_THREADS=4" in found["thread-variables"].text and "HOME" not in found["thread-variables"].text
@@ -210,7 +210,7 @@ def test_a_store_in_a_place_that_is_no_folder(root: Path, tmp_path: Path) -> Non
 
 def test_a_store_that_may_not_be_written(root: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("edgewright.flows.doctor.checks.os.access", lambda path, mode: False)
-    assert "may not be written" in find_codes(make_quiet(root), home)["store-unwritable"].text
+    assert "is not writable" in find_codes(make_quiet(root), home)["store-unwritable"].text
 
 
 def test_runs_that_can_never_be_saved(root: Path, tmp_path: Path) -> None:
@@ -252,19 +252,19 @@ def test_every_code_is_documented() -> None:
 
 def test_diagnosis_is_one_versioned_object(root: Path, home: Path) -> None:
     diagnosis = diagnose(plant_tree("laptop", root), {}, home)
-    told = json.loads(msgspec.json.encode(diagnosis))
-    assert told["schema"] == "edgewright.doctor/1"
-    assert told["energy"] == "rapl:package-0"
-    assert told["environment"]["processor"]["model"] == "Made-up Laptop i5 CPU @ 1.60GHz"
+    report = json.loads(msgspec.json.encode(diagnosis))
+    assert report["schema"] == "edgewright.doctor/1"
+    assert report["energy"] == "rapl:package-0"
+    assert report["environment"]["processor"]["model"] == "Made-up Laptop i5 CPU @ 1.60GHz"
     assert msgspec.json.decode(msgspec.json.encode(diagnosis), type=Diagnosis) == diagnosis
     assert not home.exists()
     assert name_machine(diagnosis) == "Slimbook 3, Made-up Laptop i5 CPU @ 1.60GHz, Made-up Linux 1"
 
 
 def test_every_documented_key_is_there(root: Path, home: Path) -> None:
-    told = json.loads(msgspec.json.encode(diagnose(root, {}, home)))
+    report = json.loads(msgspec.json.encode(diagnose(root, {}, home)))
     text = DOCS.read_text().partition("## JSON")[2]
-    assert [key for key in told if f"`{key}" not in text] == []
+    assert [key for key in report if f"`{key}" not in text] == []
 
 
 def test_only_a_real_runtime_counts_as_working(root: Path, home: Path) -> None:

@@ -47,7 +47,7 @@ POSIX = pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a sh
 
 
 def nothing(text: str) -> None:
-    """Not told."""
+    """Progress callback that does nothing."""
 
 
 @pytest.fixture
@@ -77,17 +77,17 @@ def reachable(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="module")
 def made(reachable: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[str]]]:
-    """The folder of the environments with one that was really set up, and the stages that were told."""
+    """The folder of the environments with one that was really set up, and its progress messages."""
     place = tmp_path_factory.mktemp("größe and space")
-    told: list[str] = []
+    messages: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         declare_tiny(patch, place / "locks")
-        set_up_environment(place / "environments", "Tiny", told.append)
-        yield place / "environments", told
+        set_up_environment(place / "environments", "Tiny", messages.append)
+        yield place / "environments", messages
 
 
 def test_it_is_ready_and_tells_what_is_in_it(made: tuple[Path, list[str]]) -> None:
-    folder, told = made
+    folder, messages = made
     standing = examine_environment(folder, "tiny")
     record = standing.record
     assert standing.state == "ready" and record is not None
@@ -96,7 +96,7 @@ def test_it_is_ready_and_tells_what_is_in_it(made: tuple[Path, list[str]]) -> No
     assert record.bytes > 10_000_000
     assert all(len(record.wheels[name]) == 64 for name in record.wheels)
     assert visible(folder) == [standing.path.name, "tiny.log"]
-    assert told[0] == "tiny: making the environment" and told[-1] == "tiny: measuring its size"
+    assert messages[0] == "tiny: creating the environment" and messages[-1] == "tiny: measuring its size"
 
 
 def test_its_scripts_name_its_own_python(made: tuple[Path, list[str]]) -> None:
@@ -108,9 +108,9 @@ def test_its_scripts_name_its_own_python(made: tuple[Path, list[str]]) -> None:
 
 def test_setting_it_up_again_changes_nothing(made: tuple[Path, list[str]]) -> None:
     before = examine_environment(made[0], "tiny").record
-    told: list[str] = []
-    assert set_up_environment(made[0], "tiny", told.append).record == before
-    assert told == []
+    messages: list[str] = []
+    assert set_up_environment(made[0], "tiny", messages.append).record == before
+    assert messages == []
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="reads /proc")
@@ -209,7 +209,7 @@ def test_a_pip_that_fails_says_why_and_leaves_nothing(
 @POSIX
 def test_other_versions_than_the_locks_are_refused(folder: Path, stand_in: dict[str, str]) -> None:
     stand_in["listed"] = stand_in["listed"].replace(version("msgspec"), "0.0.1")
-    with pytest.raises(EdgewrightError, match="not what its lock says") as failed:
+    with pytest.raises(EdgewrightError, match="does not match its lock file") as failed:
         set_up_environment(folder, "tiny", nothing)
     assert "msgspec" in failed.value.why and visible(folder) == ["tiny.log"]
 
@@ -246,7 +246,7 @@ def test_ctrl_c_ends_pip_and_leaves_nothing(folder: Path, stand_in: dict[str, st
         if (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().endswith("\n"):
             raise KeyboardInterrupt
 
-    with pytest.raises(Cancelled, match="tiny was not set up"):
+    with pytest.raises(Cancelled, match="setup of tiny was stopped"):
         set_up_environment(folder, "tiny", stop)
     assert ends_soon(int((tmp_path / "pid").read_text()))
     assert visible(folder) == ["tiny.log"] and list(folder.glob(".*.part")) == []
@@ -269,7 +269,7 @@ def test_a_broken_one_and_those_of_older_locks_are_replaced(folder: Path, stand_
 
 
 def test_two_at_once_are_refused(folder: Path) -> None:
-    with hold_lock(folder, "tiny"), pytest.raises(EdgewrightError, match="by another process"):
+    with hold_lock(folder, "tiny"), pytest.raises(EdgewrightError, match="another process is setting up"):
         set_up_environment(folder, "tiny", nothing)
 
 
@@ -281,9 +281,9 @@ def test_a_pip_that_outlives_its_parent_keeps_others_out(folder: Path, tmp_path:
         "from edgewright.flows.environments.pip import run_logged, find_site_packages\n"
         "from edgewright.runtimes.environments import ENVIRONMENTS\n"
         "folder = Path(sys.argv[1])\n"
-        "with held(folder, 'tiny') as lock:\n"
-        "    chore = Chore(ENVIRONMENTS['mnn'], folder / 'part', folder / 'log', lock.fileno(), print)\n"
-        "    run(['sh', '-c', 'echo $$ > ' + sys.argv[2] + '; exec sleep 300'], chore)\n"
+        "with hold_lock(folder, 'tiny') as lock:\n"
+        "    setup = EnvironmentSetup(ENVIRONMENTS['mnn'], folder / 'part', folder / 'log', lock.fileno(), print)\n"
+        "    run_logged(['sh', '-c', 'echo $$ > ' + sys.argv[2] + '; exec sleep 300'], setup)\n"
     )
     pid = tmp_path / "pid"
     parent = subprocess.Popen([sys.executable, "-c", script, str(folder), str(pid)])
@@ -293,7 +293,7 @@ def test_a_pip_that_outlives_its_parent_keeps_others_out(folder: Path, tmp_path:
             sleep(0.02)
         parent.kill()
         parent.wait()
-        with pytest.raises(EdgewrightError, match="by another process"), hold_lock(folder, "tiny"):
+        with pytest.raises(EdgewrightError, match="another process is setting up"), hold_lock(folder, "tiny"):
             pass
     finally:
         os.killpg(int(pid.read_text()), signal.SIGKILL)
@@ -332,7 +332,7 @@ def test_a_python_without_venv_says_what_to_install(
     python.write_text("#!/bin/sh\necho 'because ensurepip is not available'; exit 1\n")
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
-    with pytest.raises(EdgewrightError, match="could not make an environment") as failed:
+    with pytest.raises(EdgewrightError, match="could not create a virtual environment") as failed:
         set_up_environment(folder, "tiny", nothing)
     assert "python3-venv" in failed.value.try_this
 
@@ -342,14 +342,14 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_made(
 ) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1, 0, 50_000_000))
-    with pytest.raises(OutputError, match="no room for tiny") as failed:
+    with pytest.raises(OutputError, match="not enough disk space for tiny") as failed:
         set_up_environment(folder, "tiny", nothing)
     assert "156 MB" in failed.value.why and "50 MB" in failed.value.why
 
 
 def test_a_folder_that_cannot_be_written_to_is_told(folder: Path) -> None:
     folder.write_text("a file")
-    with pytest.raises(OutputError, match="cannot be written to"):
+    with pytest.raises(OutputError, match="folder is not writable"):
         set_up_environment(folder, "tiny", nothing)
 
 

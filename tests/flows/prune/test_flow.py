@@ -114,7 +114,7 @@ def test_a_module_becomes_smaller_beside_its_control(
     made = hash_source(CompilePlan(source=report.module or "", weights=report.weights, cells=()))
     assert made in {one.model_id for one in run.outputs}
     page = render_training(report)
-    assert "Against its control" in page
+    assert "Comparison with the control" in page
     assert "second" in page
 
 

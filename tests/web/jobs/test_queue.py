@@ -1,4 +1,4 @@
-"""Work from a page: the form, the queue, the child processes and what is told of them."""
+"""Jobs from a page: form, queue, child processes and their events."""
 
 import http.client
 import json
@@ -160,7 +160,7 @@ def test_the_queue_survives_a_failure_of_our_own(jobs: JobQueue) -> None:
 
     first, second = jobs.add(make_job([], broken)), jobs.add(make_job(["--version"]))
     wait_for(lambda: first.finished_at and second.finished_at)
-    assert (first.state, first.error) == ("failed", "something went wrong inside Edgewright: KeyError")
+    assert (first.state, first.error) == ("failed", "Edgewright failed with an internal error: KeyError")
 
 
 def test_job_runs_and_names_its_runs(
@@ -236,10 +236,10 @@ def test_process_that_is_killed_is_named(jobs: JobQueue, tmp_path: Path) -> None
 
 
 def test_job_that_cannot_be_prepared_fails_and_the_next_one_runs(jobs: JobQueue, tmp_path: Path) -> None:
-    def refuse(folder: Path) -> list[str]:
+    def reject(folder: Path) -> list[str]:
         raise UsageError("the model is gone", "it was deleted", "bring it again")
 
-    first, second = jobs.add(make_job([], refuse)), jobs.add(make_job(quick(pretend_model(tmp_path))))
+    first, second = jobs.add(make_job([], reject)), jobs.add(make_job(quick(pretend_model(tmp_path))))
     wait_for(lambda: second.finished_at)
     assert first.error == "the model is gone: it was deleted"
     assert second.state == "done"
@@ -341,7 +341,7 @@ def test_events_reach_every_watcher_and_end_with_the_server(pages: Pages, tmp_pa
 
 
 def states_until_done(stream: http.client.HTTPResponse) -> set[str]:
-    """The states of the job that a stream tells, until it is done."""
+    """Return the states of a job in a stream of events, until it is done."""
     seen: set[str] = set()
     while "done" not in seen:
         line = stream.readline().decode()
@@ -368,7 +368,7 @@ def test_a_run_of_a_terminal_tells_how_far_it_is(pages: Pages, tmp_path: Path) -
 
 
 def next_progress(stream: http.client.HTTPResponse) -> dict[str, Any]:
-    """The first that anybody tells."""
+    """Return the first progress event."""
     while line := stream.readline().decode():
         if line.startswith("event: progress") and (found := json.loads(stream.readline()[6:])):
             first: dict[str, Any] = found[0]
@@ -397,7 +397,9 @@ def test_a_job_ends_with_a_server_that_is_killed(own_home: Path, tmp_path: Path)
     )
     job = done.stdout.strip()
     assert job.isdigit()
-    wait_for(lambda: not environ_of(Path("/proc") / job / "environ"))  # that of one that nobody waited for is empty
+    wait_for(
+        lambda: not environ_of(Path("/proc") / job / "environ")
+    )  # it is empty for a process that was not waited for
     wait_for(
         lambda: not any(str(own_home).encode() in environ_of(path) for path in Path("/proc").glob("[0-9]*/environ"))
     )

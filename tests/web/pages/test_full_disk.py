@@ -50,10 +50,10 @@ def test_folders_on_a_full_disk(tiny_disk: Path, store: Store, record: Record, i
     fill_up(tiny_disk)
     before = sorted(path.name for path in tiny_disk.rglob("*"))
     for write in (lambda: write_site(folder, [], store), lambda: store.export_run(record.first.id, folder)):
-        with pytest.raises(EdgewrightError) as told:
+        with pytest.raises(EdgewrightError) as error:
             write()
-        assert told.value.exit_code == 1
-        assert "No space left" in told.value.why
+        assert error.value.exit_code == 1
+        assert "No space left" in error.value.why
         assert sorted(path.name for path in tiny_disk.rglob("*")) == before
 
 

@@ -126,7 +126,7 @@ def test_pages_say_where_a_run_comes_from(store: Store, tmp_path: Path) -> None:
     assert "origin unknown" in render_run(store.load(old.id), store)
     assert "imported" not in render_run(store.load(own.id), store)
     compared = render_comparison([store.load(run.id) for run in (own, imported, old)])
-    assert [word in compared for word in (">origin<", ">made here<", ">imported<", ">origin unknown<")] == [True] * 4
+    assert [word in compared for word in (">origin<", ">this machine<", ">imported<", ">origin unknown<")] == [True] * 4
     assert ">origin<" not in render_comparison([store.load(own.id)] * 2)
     facts = make_compare_facts([store.load(run.id) for run in (own, imported, old)])
     assert facts["imported"] == {own.id: False, imported.id: True, old.id: None}

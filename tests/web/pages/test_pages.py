@@ -1,4 +1,4 @@
-"""Every page and its twin, on ordinary runs."""
+"""Every page and its JSON, on ordinary runs."""
 
 import csv
 import io
@@ -17,12 +17,12 @@ from tests.web.records import MODEL_ID, Record, make_evaluation
 
 @pytest.mark.parametrize("path", ["/runs", "/models", "/devices", "/work"])
 def test_page_and_twin(pages: Pages, record: Record, path: str) -> None:
-    page, twin = pages.get(path), pages.get(f"{path}.json")
-    assert (page.status, twin.status) == (200, 200)
+    page, json_page = pages.get(path), pages.get(f"{path}.json")
+    assert (page.status, json_page.status) == (200, 200)
     assert page.headers["content-type"].startswith("text/html")
     assert f'href="{path}.json"' in page.text
-    assert twin.json()["schema"] == "edgewright.page/1"
-    assert twin.json()["page"] == path.strip("/")
+    assert json_page.json()["schema"] == "edgewright.page/1"
+    assert json_page.json()["page"] == path.strip("/")
 
 
 @pytest.mark.parametrize("path", ["/runs", "/models", "/devices", "/work"])
@@ -83,13 +83,13 @@ def test_run_page(pages: Pages, record: Record) -> None:
         "Temperature",
         "Cold start",
         "Memory",
-        "Where it ran",
+        "Units",
         "Timeline",
         "Layers",
         "Warnings",
         "Lineage",
         "Files",
-        "Get this result again",
+        "Repeat this run",
         f"edgewright runs rerun {record.first.id}",
         "Environment",
     ):
@@ -97,7 +97,7 @@ def test_run_page(pages: Pages, record: Record) -> None:
     assert "unknown" in text  # energy without a sensor
 
 
-def test_run_by_the_begin_of_its_id(pages: Pages, record: Record) -> None:
+def test_run_by_a_prefix_of_its_id(pages: Pages, record: Record) -> None:
     assert pages.get(f"/runs/{record.first.id.lower()}").status == 200
 
 
@@ -113,7 +113,7 @@ def test_layers_are_filtered_grouped_and_sorted(pages: Pages, record: Record) ->
     assert part.startswith('<section id="layers"')
     assert "layer 1<" in part
     assert "layer 4<" not in part
-    assert pages.get(f"/runs/{record.first.id}?layer=nothing-has-this").text.count("No layer has") == 1
+    assert pages.get(f"/runs/{record.first.id}?layer=nothing-has-this").text.count("No layer contains") == 1
 
 
 def test_files_of_a_run_as_data(pages: Pages, record: Record) -> None:
@@ -255,7 +255,7 @@ def test_delete_and_undo(pages: Pages, record: Record) -> None:
     assert f'data-run="{record.first.id}"' not in listed
     assert pages.get(f"/runs/{record.first.id}").status == 404
     answer = pages.post("/runs/undo", [("run", record.first.id), ("run", "01M00000000000000000000000")])
-    assert "1 of 2 runs restored; the others had been deleted" in pages.get(answer.headers["location"]).text
+    assert "1 of 2 runs restored; the others were already deleted" in pages.get(answer.headers["location"]).text
     assert pages.get(f"/runs/{record.first.id}").status == 200
 
 
@@ -315,4 +315,4 @@ def test_graph_without_netron(pages: Pages, record: Record) -> None:
 def test_unknown_page(pages: Pages) -> None:
     answer = pages.get("/nothing/here")
     assert answer.status == 404
-    assert "there is no such page" in answer.text
+    assert "page not found" in answer.text

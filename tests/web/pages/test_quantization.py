@@ -1,4 +1,4 @@
-"""What a quantization cost, as pictures and as a page; names in it are an attacker's, numbers absurd."""
+"""Quantization reports as charts and pages, with hostile names and extreme values."""
 
 from html.parser import HTMLParser
 
@@ -29,13 +29,13 @@ def make_tensor(name: str, clipped: float = 0.1, high: float = 2.0) -> TensorRep
 
 
 def make_report(*, text: str = "") -> QuantizationReport:
-    judged = FidelityReport(sqnr_db=31.5, agreement=0.96, expected_flips=0.03)
+    fidelity = FidelityReport(sqnr_db=31.5, agreement=0.96, expected_flips=0.03)
     return QuantizationReport(
         precision="w8a8",
         fitted_on=75,
         checked_on=25,
-        first=msgspec.structs.replace(judged, sqnr_db=12.25),
-        final=judged,
+        first=msgspec.structs.replace(fidelity, sqnr_db=12.25),
+        final=fidelity,
         sites=(
             make_site(f"quiet{text}", 60.0),
             make_site(f"loud{text}", 15.0),
@@ -98,9 +98,9 @@ def test_a_table_of_the_graph_before_its_fine_tuning_says_so() -> None:
         before=metric, after=metric, control=None, recovered=None, trained_on=90, held_out=10, steps=5, seconds=1.0,
         precision="fp32", curves=(),
     )  # fmt: skip
-    line = "are of the graph before it was fine-tuned"
+    line = "describes the graph before fine-tuning"
     page = render_quantization(msgspec.structs.replace(make_whole(), tuning=tuned))
-    assert page.index("Fine-tuned under") < page.index(line) < page.index(">operator<")
+    assert page.index("Quantization-aware training") < page.index(line) < page.index(">operator<")
     assert line not in render_quantization(make_whole())
 
 
@@ -158,14 +158,14 @@ def test_the_page_of_a_run_shows_it(pages: Pages) -> None:
     run_id = add_run(pages, msgspec.json.encode(make_report(text=SCRIPT)))
     page = pages.get(f"/runs/{run_id}")
     assert page.status == 200
-    assert "What quantizing cost" in page.text
+    assert "Quantization error" in page.text
     assert "bar clipped" in page.text
     assert "<script>alert" not in page.text
-    assert "What quantizing cost" in pages.get(f"/runs/{run_id}/report.html").text
+    assert "Quantization error" in pages.get(f"/runs/{run_id}/report.html").text
 
 
 def test_a_report_that_is_none_costs_nothing_else(pages: Pages) -> None:
     for content in (b"no json", b"{}", b"[" * 100_000):
         page = pages.get(f"/runs/{add_run(pages, content)}")
         assert page.status == 200
-        assert "What quantizing cost" not in page.text
+        assert "Quantization error" not in page.text

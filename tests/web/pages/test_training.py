@@ -72,19 +72,24 @@ def make_distil(*, text: str = "") -> DistillReport:
 
 def test_the_head_says_what_was_pruned_how_and_to_what() -> None:
     page = render_training(msgspec.structs.replace(make_prune(), targets=list_targets(PLAN)))
-    for words in ("net.py:build, pruned", "structured: whole", "importance</dt><dd>taylor", "target-speedup 1.5"):
+    for words in ("net.py:build, pruned", "structured: channels", "importance</dt><dd>taylor", "target-speedup 1.5"):
         assert words in page, words
     assert "target-bytes 2x · max-drop 2" in page
     assert "target-macs" not in page
     assert "secret" not in page
-    assert "<dt>to</dt>" not in render_training(make_prune())  # a report of before, which does not know
+    assert "<dt>target</dt>" not in render_training(make_prune())  # a report of before, which does not know
 
 
 def test_the_head_says_who_taught_whom_and_how() -> None:
     page = render_training(make_distil())
-    for words in ("auto:5x, taught by big.py:build", "temperature 4, alpha 0.9", "asked about each batch", "features"):
+    for words in (
+        "auto:5x, distilled from big.py:build",
+        "temperature 4, alpha 0.9",
+        "teacher runs on each batch",
+        "features",
+    ):
         assert words in page, words
-    assert "4 of each sample" in render_training(msgspec.structs.replace(make_distil(), views=4))
+    assert "4 per sample" in render_training(msgspec.structs.replace(make_distil(), views=4))
 
 
 def test_targets_of_single_weights() -> None:
@@ -99,8 +104,8 @@ def test_figures_read_as_on_the_console() -> None:
         assert words in page, words
     assert "0.7531" not in page  # of one seed there is no mean
     assert "0.7531" in render_training(make_prune(seeds=2))
-    assert "Against its control" in page
-    assert "Against its control" not in render_training(make_prune(control=False))
+    assert "Comparison with the control" in page
+    assert "Comparison with the control" not in render_training(make_prune(control=False))
 
 
 def test_the_held_out_metric_of_one_epoch_is_seen() -> None:

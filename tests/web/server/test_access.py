@@ -210,7 +210,7 @@ def test_login_sets_a_cookie_that_script_cannot_read(locked: Pages) -> None:
     assert answer.headers["location"] == "/runs"
     assert "HttpOnly" in cookie
     assert "samesite=strict" in cookie.lower()
-    assert "not the key" in locked.get("/login?wrong").text
+    assert "The key is not correct" in locked.get("/login?wrong").text
 
 
 def test_hosts_beyond_loopback(locked: Pages) -> None:

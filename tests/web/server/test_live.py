@@ -1,4 +1,4 @@
-"""What watchers are told, and when."""
+"""Events that pages get, and when."""
 
 import asyncio
 import json
@@ -37,11 +37,11 @@ async def watch() -> None:
     live, record = EventBroadcaster(every_s=0.01), Record()
     follower = asyncio.create_task(live.follow(cast(Store, record)))
     one, two = live.stream(), live.stream()
-    # A run that began after the page was made and before the first look is told at that look.
+    # A run that starts after the page was rendered and before the first poll is published at that poll.
     record.ids = ["a"]
     assert await next_event(one, "runs") == {"running": ["a"]}
     assert await next_event(one, "progress") == [{"line": "half", "runs": ["a"]}]
-    # One that comes later is told what goes on, and the others are not told again.
+    # A later page gets the running runs; the other pages do not get them again.
     assert await next_event(two, "runs") == {"running": ["a"]}
     record.ids = ["a", "b"]
     assert await next_event(one, "runs") == {"running": ["a", "b"]}
