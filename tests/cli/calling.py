@@ -1,4 +1,4 @@
-"""Calls the command line in this process."""
+"""Call the command line in this process."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ import pytest
 
 from edgewright.cli.app import run
 
-# Options that make a benchmark of the pretend runtime take no time.
+# Options for a fast benchmark of the pretend runtime.
 QUICK = ("--processes", "1", "--runs", "3", "--warmup-seconds", "0.01", "-p", "latency_us=20", "--no-layers")
 
 # A test run that was started in the background ignores Ctrl-C, one under nohup SIGHUP, and children inherit that.
@@ -19,14 +19,14 @@ HEEDING = (
 
 
 class CommandResult(NamedTuple):
-    """What a command left behind."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
     err: str
 
     def error(self) -> tuple[str, str, str]:
-        """What, why, try this: the last three lines of stderr (`why` may have more)."""
+        """Return what, why and try this: the last three lines of stderr (`why` may have more)."""
         head, _, rest = f"\n{self.err}".rpartition("\nError: ")
         assert "Traceback" not in head
         what, why, try_this = rest.split("\n  ")[0], rest.partition("  Why: ")[2], rest.partition("\n  Try: ")[2]
@@ -40,7 +40,7 @@ class CommandResult(NamedTuple):
         return msgspec.json.decode(self.out)
 
     def rows(self) -> list[dict[str, str]]:
-        """The first table of a pipe's answer."""
+        """Return the first table of piped output."""
         lines = self.out.split("\n\n")[0].splitlines()
         header = lines[0].split("\t")
         return [dict(zip(header, line.split("\t"), strict=True)) for line in lines[1:]]

@@ -1,4 +1,4 @@
-"""An empty folder to work in, with a model that measures in no time."""
+"""Fixtures: an empty working directory, with a model that is measured quickly."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from tests.cli.calling import Call, make_call
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory."""
+    """Return the working directory."""
     place = tmp_path / "work"
     place.mkdir()
     (place / "m.pretend").write_bytes(b"pretend")
@@ -19,5 +19,5 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def call(folder: Path, capfd: pytest.CaptureFixture[str]) -> Call:
-    """Calls `edgewright` with these words in `folder`."""
+    """Return a function that calls `edgewright` in `folder`."""
     return make_call(capfd)

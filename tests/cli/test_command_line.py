@@ -1,4 +1,4 @@
-"""The frame around all commands: exit codes, three lines, help, settings, pipes and terminals."""
+"""Common behavior of all commands: exit codes, errors, help, settings, pipes and terminals."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ def all_commands(command: click.Command = edgewright, path: tuple[str, ...] = ()
             yield from all_commands(found, (*path, name))
 
 
-# Exit codes and the three lines
+# Exit codes and errors
 
 
 def raiser(error: BaseException) -> object:
@@ -58,7 +58,7 @@ def test_an_error_without_a_cause(call: Call, monkeypatch: pytest.MonkeyPatch) -
     assert call("doctor").err.splitlines()[1] == "  Why: The cause is unknown."
 
 
-def test_a_failure_of_our_own(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app.edgewright, "main", raiser(ZeroDivisionError("by zero")))
     result = call("doctor")
     assert result.code == 1
@@ -178,7 +178,7 @@ def test_underscores_do_for_hyphens(call: Call) -> None:
 def test_a_reader_that_has_enough(folder: Path) -> None:
     process = subprocess.Popen([*COMMAND, "runs", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
-    process.stdout.close()  # long before anything is written
+    process.stdout.close()  # before anything is written
     assert process.stderr is not None
     said = process.stderr.read().decode()
     process.stderr.close()
@@ -200,14 +200,14 @@ def test_a_reader_that_has_enough_does_not_open_a_gate(folder: Path) -> None:
 
 
 def read_terminal(*words: str, columns: int = 250, **environ: str) -> str:
-    """What a command writes to a terminal."""
+    """Return the output of a command in a terminal."""
     import fcntl
     import struct
     import termios
 
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    ours_only = {"COLUMNS", "LINES"}  # pytest-xdist sets them, and they go before the size of the terminal
+    ours_only = {"COLUMNS", "LINES"}  # pytest-xdist sets them, and they take precedence over the size of the terminal
     inherited = {name: value for name, value in os.environ.items() if name not in ours_only}
     environment = {**inherited, "TERM": "xterm-256color", **environ}
     process = subprocess.Popen([*COMMAND, *words], stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
@@ -223,7 +223,7 @@ def read_terminal(*words: str, columns: int = 250, **environ: str) -> str:
     return said.decode()
 
 
-def test_a_terminal_gets_a_table_and_no_color_it_does_not_want(call: Call) -> None:
+def test_a_terminal_gets_a_table_without_unwanted_colors(call: Call) -> None:
     quick = ("--on", "pretend", "--processes", "1", "--runs", "3", "--no-layers", "--tag", "note=a[b]c")
     assert call("benchmark", "m.pretend", *quick).code == 0
     said = read_terminal("runs", "list", NO_COLOR="1")
@@ -254,13 +254,13 @@ def test_names_of_a_model_cannot_speak_to_the_terminal(call: Call) -> None:
     assert not {"\x1b", "\x07", "\x9b"} & set(result.err)
 
 
-def test_every_command_is_where_the_table_says() -> None:
+def test_every_command_is_in_its_module() -> None:
     assert run(["--version"]) == 0
     for name, module in COMMANDS.items():
         assert module == f"edgewright.cli.commands.{name}"
 
 
-# Words that are no paths
+# Invalid paths
 
 
 @pytest.mark.parametrize(

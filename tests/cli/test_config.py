@@ -1,4 +1,4 @@
-"""Where a default comes from: flag > variable > ./edgewright.toml > user file > built in."""
+"""Precedence of defaults: option > variable > ./edgewright.toml > user config file > built-in."""
 
 from pathlib import Path
 
@@ -134,7 +134,7 @@ def test_the_former_name_of_a_command_is_read(call: Call, monkeypatch: pytest.Mo
         ("\udcff", "edgewright.toml cannot be read"),
     ],
 )
-def test_what_a_config_file_may_not_say(call: Call, folder: Path, text: str, words: str) -> None:
+def test_invalid_config_files(call: Call, folder: Path, text: str, words: str) -> None:
     (folder / "edgewright.toml").write_bytes(text.encode(errors="surrogateescape"))
     assert words in config_error(call)
 
@@ -151,10 +151,10 @@ def test_known_keys() -> None:
     assert {"threads", "timeout", "shape", "json", "fail_on_fallback"} <= set(known["benchmark"])
 
 
-# The store's places
+# Location of the store
 
 
-def test_the_store_is_where_it_is_told(folder: Path, own_home: Path, user_file: Path) -> None:
+def test_the_store_is_at_the_configured_location(folder: Path, own_home: Path, user_file: Path) -> None:
     assert load_store_settings({"XDG_CONFIG_HOME": str(own_home.with_name("own-config"))}) == {}
     user_file.write_text("[store]\nhome = '/user'\nblob-url = 's3://bucket'\n")
     environ = {"XDG_CONFIG_HOME": str(own_home.with_name("own-config"))}
@@ -180,7 +180,7 @@ def test_the_home_of_a_config_file_is_used(
 
 
 @pytest.mark.parametrize("line", ["home = 'here'", "blob_url = 'file:///elsewhere'", "database_url = 'sqlite:///x'"])
-def test_the_current_folder_does_not_say_where_runs_go(call: Call, folder: Path, line: str) -> None:
+def test_a_project_file_does_not_set_the_store(call: Call, folder: Path, line: str) -> None:
     (folder / "edgewright.toml").write_text(f"[store]\n{line}\n")
     result = call("runs", "list")
     assert result.code == 2

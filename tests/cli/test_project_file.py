@@ -1,4 +1,4 @@
-"""`./edgewright.toml` comes with a folder from elsewhere: it runs no code, leaves no folder, reaches no host."""
+"""`./edgewright.toml` of a downloaded folder: it runs no code, names no path outside, reaches no host."""
 
 import re
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ DOCUMENTED = ROOT / "docs" / "configuration.md"
 
 @pytest.fixture
 def cloned(folder: Path) -> Path:
-    """A folder from elsewhere, with code in it; its files are copies of whole ones."""
+    """Return a downloaded folder that contains code and valid files."""
     (folder / "evil.py").write_text(EVIL)
     for name in ("digits.onnx", "task.toml", "heldout.npz"):
         (folder / name).write_bytes((DIGITS / name).read_bytes())
@@ -110,7 +110,7 @@ def test_what_it_must_not_set(call: Call, cloned: Path, text: str, key: str) -> 
     (cloned / "link").symlink_to(cloned.parent)
     (cloned / "loop").symlink_to("loop")
     write(cloned, text)
-    result = rejected(call, cloned, "doctor", "--json")  # by any command: the file is wrong as a whole
+    result = rejected(call, cloned, "doctor", "--json")  # by any command, because the file is not valid
     assert f"edgewright.toml: {key}" in result
     assert "docs/configuration.md" in result
 
@@ -200,7 +200,7 @@ def test_code_that_the_user_typed(call: Call, cloned: Path, own_home: Path, monk
     file.parent.mkdir(parents=True)
     file.write_text('[evaluate]\ndata = "evil.py:make"\n')
     assert evaluated(call, "--task", TASK)
-    write(cloned, '[evaluate]\ndata = "evil.py:f"\n')  # the same key, now from the folder
+    write(cloned, '[evaluate]\ndata = "evil.py:f"\n')  # the same key from the project file
     assert call("evaluate", MODEL, "--task", TASK).code == 2
 
 
@@ -210,10 +210,10 @@ def test_a_task_that_runs_nothing_is_shown(call: Call, cloned: Path) -> None:
     assert not (cloned / "it-ran").exists()
 
 
-# What a task or a data set of the folder leads to
+# Links in a task or dataset of the folder
 
 
-def test_links_of_a_data_set_stay_in_the_folder(call: Call, cloned: Path) -> None:
+def test_links_of_a_dataset_stay_in_the_folder(call: Call, cloned: Path) -> None:
     (cloned / "data" / "3").mkdir(parents=True)
     (cloned / "data" / "3" / "a.png").symlink_to("/etc/hostname")
     write(cloned, '[evaluate]\ndata = "data"\n')
@@ -232,5 +232,5 @@ def test_labels_stay_in_the_folder(call: Call, cloned: Path) -> None:
     for words in (("compile", MODEL, "--dry-run"), ("evaluate", MODEL, "--data", "heldout.npz")):
         assert "labels leads out of" in rejected(call, cloned, *words)
     assert call("evaluate", MODEL, "--data", "heldout.npz", "--task", task, "--samples", 4).code == 0
-    assert read_task(task)  # who reads a task himself decides himself
+    assert read_task(task)  # Python callers may read any task
     np.testing.assert_array_equal(list((cloned / "artifacts").glob("*")), [])

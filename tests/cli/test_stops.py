@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP while something is measured, and streams whose readers leave."""
+"""Ctrl-C, SIGTERM and SIGHUP during a measurement, and closed output streams."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ LONG = ("benchmark", "m.pretend", "--processes", "1", "--runs", "1000000", "-p",
 
 
 def start_long() -> subprocess.Popen[bytes]:
-    """A benchmark that would run for more than an hour, once it has said that it measures."""
+    """Start a benchmark that would run for more than an hour, and wait for its first progress message."""
     process = subprocess.Popen([*COMMAND, *LONG], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stderr is not None
     assert b"process 1" in process.stderr.readline()
@@ -30,7 +30,7 @@ def start_long() -> subprocess.Popen[bytes]:
 def test_what_was_measured_is_kept(call: Call, number: signal.Signals, name: str) -> None:
     process = start_long()
     process.send_signal(number)
-    process.send_signal(number)  # an impatient one is no reason to lose anything
+    process.send_signal(number)  # a second signal must not lose measurements
     try:
         _, said = process.communicate(timeout=200)
     finally:

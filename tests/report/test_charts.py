@@ -1,4 +1,4 @@
-"""Pictures: right places, and whole for whatever numbers come."""
+"""Charts: correct positions, and valid XML for any numbers."""
 
 import math
 from xml.etree import ElementTree
@@ -19,7 +19,7 @@ NUMBERS = st.floats(allow_nan=True, allow_infinity=True) | st.floats(1e-3, 1e9)
 
 
 def whole(picture: str) -> ElementTree.Element:
-    """The picture as XML, with a name and a description."""
+    """Return the chart as XML, after a check of its title and description."""
     root = ElementTree.fromstring(picture)
     assert root.find("title") is not None
     assert root.find("desc") is not None
@@ -47,7 +47,7 @@ def test_attributes_and_words_are_escaped() -> None:
     assert element("text", {"class": '"><x>'}, "<b>") == '<text class="&#34;&gt;&lt;x&gt;">&lt;b&gt;</text>'
 
 
-def test_histogram_counts_every_sample_or_says_how_many_are_beyond() -> None:
+def test_the_histogram_counts_every_sample() -> None:
     samples = [float(value) for value in range(1000)]
     root = whole(run.draw_histogram(samples, "us", (("p50", 500.0),), (480.0, 520.0)))
     bars = [node for node in root.iter("rect") if node.attrib["class"] == "bar"]
@@ -56,7 +56,7 @@ def test_histogram_counts_every_sample_or_says_how_many_are_beyond() -> None:
     assert "10 samples beyond" in "".join(node.text or "" for node in root.iter("text"))
 
 
-def test_samples_over_time_tells_of_what_is_no_number() -> None:
+def test_samples_over_time_report_values_that_are_not_finite() -> None:
     root = whole(run.draw_over_time([1.0, math.nan, 3.0, math.inf, 5.0], "us", (2, 3)))
     assert "2 values that are not finite are omitted" in (root.findtext("desc") or "")
 
@@ -101,7 +101,7 @@ def point(quality: float, latency: float, size: int) -> Point:
     )
 
 
-def test_front_is_what_nothing_beats_in_all_three() -> None:
+def test_the_pareto_front() -> None:
     points = [point(0.9, 10, 100), point(0.8, 5, 100), point(0.8, 6, 100), point(0.8, 6, 50), point(0.9, 10, 100)]
     assert [one.best for one in mark_front(points)] == [True, True, False, True, True]
 
@@ -114,7 +114,7 @@ def test_pareto_leaves_out_what_is_no_number() -> None:
     assert draw_pareto([], "accuracy") == ""
 
 
-def test_timeline_lays_layers_end_to_end_where_no_starts_are_told() -> None:
+def test_timeline_without_start_times() -> None:
     layers = make_layers(7)
     assert make_spans(layers)[1]
     untold = [

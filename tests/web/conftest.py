@@ -1,4 +1,4 @@
-"""A real server on loopback, with a store of its own, that ends with the test."""
+"""Fixtures: a real server on loopback with its own store, which stops after the test."""
 
 import http.client
 import json
@@ -24,7 +24,7 @@ PATIENCE_S = 60.0
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """What a server said."""
+    """Response of a server."""
 
     status: int
     headers: dict[str, str]
@@ -39,7 +39,7 @@ class Answer(Struct, frozen=True, kw_only=True):
 
 
 class Pages(Struct, frozen=True, kw_only=True):
-    """A running server, and the few things a test asks of it."""
+    """Running server with helper functions for tests."""
 
     port: int
     store: Store
@@ -54,7 +54,7 @@ class Pages(Struct, frozen=True, kw_only=True):
         return self.app_state.access_rules.csrf
 
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
-        """One request; the names of headers have `_` for `-`."""
+        """Send a request; names of headers have `_` for `-`."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
@@ -82,7 +82,7 @@ Serve = Callable[..., Pages]
 def served(
     store: Store, folder: Path, access_rules: AccessRules, wait_s: float = 60.0, work_folders: tuple[Path, ...] = ()
 ) -> Iterator[Pages]:
-    """The pages of a store, served from a thread."""
+    """Serve the pages of a store from a thread."""
     socket = bind("127.0.0.1", 0)
     folder.mkdir(exist_ok=True)
     app, app_state = make_app(store, access_rules, folder, work_folders, wait_s=wait_s)
@@ -121,6 +121,6 @@ def record(store: Store) -> Record:
 
 @pytest.fixture
 def pages(store: Store, tmp_path: Path) -> Iterator[Pages]:
-    """Loopback, no key."""
+    """Return pages on loopback without a key."""
     with served(store, tmp_path / "uploads", AccessRules()) as running:
         yield running

@@ -1,4 +1,4 @@
-"""Runs for the pages' tests: ordinary ones, and ones whose every text is an attack or absurd."""
+"""Runs for the tests of the pages: ordinary ones, and ones with hostile or extreme texts."""
 
 import hashlib
 import math
@@ -73,7 +73,7 @@ def make_run(
     text: str = "",
     seed: int = 0,
 ) -> Run:
-    """A finished benchmark of ten processes. `text` is put into every text that a model or a device can bring."""
+    """Return a finished benchmark of ten processes. `text` is added to every text of a model or device."""
     chance = random.Random(seed)
     wall = tuple(middle_us + chance.gammavariate(2, middle_us / 100) for _ in range(samples))
     model = model or make_model(f"net{text}.onnx")
@@ -131,7 +131,7 @@ def make_evaluation(model: Model, runtime: str, accuracy: float, metric_name: st
 
 @dataclass
 class Record:
-    """What a test finds in its store: two runs of a session, one of another, an evaluation, a compile."""
+    """Runs in the store of a test: two of one session, one of another, an evaluation, a compile."""
 
     first: Run
     second: Run
@@ -162,7 +162,7 @@ def pretend_model(folder: Path, name: str = "m.pretend") -> Path:
 
 
 def not_numbers(run: Run) -> Run:
-    """The run with samples, metrics and layers that are not finite."""
+    """Return the run with samples, metrics and layers that are not finite."""
     odd = (math.nan, math.inf, -math.inf, 5.0, math.nan, 6.0)
     series = (Series(name="wall", unit="us", data=odd), Series(name="wall.samples", unit="1", data=(6.0,)))
     layers = tuple(
@@ -173,7 +173,7 @@ def not_numbers(run: Run) -> Run:
 
 
 def measured(store: Store, tmp_path: Path) -> str:
-    """A real run of the pretend runtime, with its model on record."""
+    """Measure and store a real run of the pretend runtime with its model."""
     plan = BenchmarkPlan(
         candidates=(Candidate(model=str(pretend_model(tmp_path)), runtime="pretend", options={"latency-us": "20"}),),
         processes=1,

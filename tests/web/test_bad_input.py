@@ -1,4 +1,4 @@
-"""What a record, a disk or a user can do to the pages."""
+"""Pages with a damaged store, a full disk or invalid user input."""
 
 import os
 import signal
@@ -51,13 +51,13 @@ def test_run_with_no_layers_and_nothing_else(pages: Pages) -> None:
 
 
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
-def test_run_that_failed_says_why(pages: Pages, state: str) -> None:
+def test_a_failed_run_has_a_reason(pages: Pages, state: str) -> None:
     run = replace(make_run(layers=0), state=state, error="the worker was ended by SIGSEGV", series=(), metrics=())
     pages.store.record([run])
     assert "the worker was ended by SIGSEGV" in pages.get(f"/runs/{run.id}").text
 
 
-def test_run_that_runs_says_so(pages: Pages) -> None:
+def test_a_running_run_is_marked(pages: Pages) -> None:
     begun = replace(make_run(), series=(), metrics=(), layers=(), finished_at=None, state="running")
     pages.store.begin(begun)
     text = pages.get(f"/runs/{begun.id}").text
@@ -100,7 +100,7 @@ def test_names_of_ten_thousand_letters(pages: Pages) -> None:
     ):
         answer = pages.get(path)
         assert answer.status == 200
-        assert len(answer.body) < 300_000  # in words of choices and in notes it stands whole: a form must send it
+        assert len(answer.body) < 300_000  # values of choices and notes are not shortened, because a form sends them
     assert pages.get(f"/runs/{runs[0].id}.json").json()["tags"][f"branch{LONG}"] == f"main{LONG}"
 
 
@@ -158,7 +158,7 @@ def run_ui(home: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Path:
-    """A disk of its own that can be made read-only."""
+    """Mount a separate disk that can be made read-only."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
@@ -200,7 +200,7 @@ def test_address_that_is_not_ours(own_home: Path) -> None:
     assert "cannot listen on" in done.stderr
 
 
-def test_server_ends_by_a_signal_and_tells_its_address(own_home: Path) -> None:
+def test_the_server_prints_its_address_and_stops_by_a_signal(own_home: Path) -> None:
     command = [sys.executable, "-m", "edgewright", "ui", "--no-open", "--port", "0"]
     environ = {**os.environ, "EDGEWRIGHT_HOME": str(own_home)}
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -223,7 +223,7 @@ def test_store_that_breaks_under_the_server(pages: Pages, monkeypatch: pytest.Mo
     assert pages.get("/runs.json").json()["error"]["try_this"] == "bring it back"
 
 
-def test_failure_of_our_own_tells_nothing_of_the_inside(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_page_has_no_internal_details(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(self: Store, wanted: object = None) -> int:
         raise ZeroDivisionError("secret words")
 

@@ -1,4 +1,4 @@
-"""The pages in a real browser: seen, clicked, read by a checker of accessibility, with script and without.
+"""Pages in a real browser: layout, clicks, accessibility check, with and without scripts.
 
 Needs Debian's `chromium` (or TEST_CHROMIUM) and the Python package `playwright`; skips with the reason.
 """
@@ -51,7 +51,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pages, Record]]:
-    """One server for the tests that only look."""
+    """Return one server for all tests that change nothing."""
     folder = tmp_path_factory.mktemp("shared")
     with open_store(folder / "home") as store:
         record = fill(store)
@@ -61,7 +61,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Pages, Re
 
 
 class Watch:
-    """What a page did that it should not: errors on its console, requests to others."""
+    """Console errors and requests to other hosts of a page."""
 
     def __init__(self, page: Any, port: int) -> None:
         self.wrong: list[str] = []
@@ -83,7 +83,7 @@ Open = Callable[..., Any]
 
 @pytest.fixture
 def open_page(browser: Any) -> Iterator[Open]:
-    """Opens a page of its own, and says at the end that nothing went wrong in it."""
+    """Return a function that opens a page; check at the end that the pages had no errors."""
     contexts, watches = [], []
 
     def opened(port: int, **options: Any) -> Any:
@@ -123,13 +123,15 @@ RULES = "{ resultTypes: ['violations'], rules: { 'region': { enabled: true } } }
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_is_free_of_serious_findings(shared: tuple[Pages, Record], open_page: Open, scheme: str) -> None:
     pages, record = shared
-    page = open_page(pages.port, color_scheme=scheme, bypass_csp=True)  # for the checker, which is put into the page
+    page = open_page(
+        pages.port, color_scheme=scheme, bypass_csp=True
+    )  # for the accessibility checker, which is injected into the page
     for name in NAMES:
         page.goto(pages.address + paths(record)[name])
         page.wait_for_load_state("load")
         if name == "run":
             page.wait_for_selector("canvas[data-ready]")
-        page.screenshot(path=SHOTS / f"{name}-{scheme}.png", full_page=True)  # for a person to look at
+        page.screenshot(path=SHOTS / f"{name}-{scheme}.png", full_page=True)  # for visual inspection
         page.evaluate(AXE.read_text(encoding="utf-8"))
         found = page.evaluate(f"async () => (await axe.run(document, {RULES})).violations")
         serious = [
@@ -317,13 +319,13 @@ def test_tag_delete_and_undo_by_clicking(store: Store, record: Record, pages: Pa
 
 
 def test_start_watch_compare_and_export_by_clicking(pages: Pages, tmp_path: Path, open_page: Open) -> None:
-    """The whole way of a new user, with the runtime that costs no time."""
+    """A new user's session with the pretend runtime."""
     measured(pages.store, tmp_path)
     page = open_page(pages.port, accept_downloads=True)
     page.goto(pages.address)
     page.click("nav >> text=Jobs")
     page.check("label:has-text('m.pretend') input")
-    page.fill("input[name=processes]", "20")  # enough for another tab to see some of it
+    page.fill("input[name=processes]", "20")  # enough for another tab to show some of them
     page.fill("input[name=seconds]", "0.05")
     page.uncheck("input[name=layers]")
     page.click("button:text-is('Start')")
@@ -368,7 +370,7 @@ def test_reports_stand_alone(shared: tuple[Pages, Record], open_page: Open, tmp_
         assert page.locator("svg.chart").count() >= 1, name
 
 
-def test_the_list_follows_what_begins_and_ends(pages: Pages, tmp_path: Path, open_page: Open) -> None:
+def test_the_list_follows_starts_and_ends(pages: Pages, tmp_path: Path, open_page: Open) -> None:
     page = open_page(pages.port)
     page.goto(f"{pages.address}/runs")
     page.wait_for_selector("text=No runs yet")

@@ -164,11 +164,11 @@ def read_settings(given: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def show_networks(sides: Sequence[NetworkReport]) -> None:
+def show_networks(networks: Sequence[NetworkReport]) -> None:
     from edgewright.schema.units import show_bytes
 
     rows = []
-    for network in sides:
+    for network in networks:
         metric = network.metric
         rows.append(
             (

@@ -1,4 +1,4 @@
-"""`edgewright analyze` as a user meets it."""
+"""`edgewright analyze`."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""`edgewright benchmark` as a user calls it."""
+"""`edgewright benchmark`."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ NUMBERS = [
 ]
 
 
-# Wrong numbers
+# Invalid numbers
 
 
 def test_there_are_numbers() -> None:
@@ -122,7 +122,7 @@ def test_a_runtime_that_is_not_installed(call: Call, monkeypatch: pytest.MonkeyP
     assert result.error()[2] == "pip install it"
 
 
-# The answer
+# Output
 
 
 def test_json_is_one_object_of_the_documented_kind(call: Call) -> None:
@@ -169,7 +169,7 @@ def test_the_gate(call: Call) -> None:
     assert result.code == 3
     assert "50.0%" in result.error()[0]
     assert len(result.rows()) == 1
-    assert call("benchmark", "m.pretend", *QUICK, "--fail-on-fallback", "40").code == 3  # no layers: not known
+    assert call("benchmark", "m.pretend", *QUICK, "--fail-on-fallback", "40").code == 3  # unknown without layers
     states = {run["state"] for run in call("runs", "list", "--json").json()["runs"]}
     assert states == {"done"}
 
@@ -212,7 +212,7 @@ def test_a_dry_run_is_a_plan(call: Call, folder: Path) -> None:
     assert call("runs", "list").rows() == []
 
 
-def test_a_plan_is_measured_as_it_says(call: Call, folder: Path) -> None:
+def test_a_plan_is_measured(call: Call, folder: Path) -> None:
     (folder / "plan.json").write_text(call("benchmark", "m.pretend", *QUICK, "--dry-run").out)
     result = call("benchmark", "--plan", "plan.json", "--json", "--tag", "from=plan")
     assert result.code == 0
@@ -222,7 +222,7 @@ def test_a_plan_is_measured_as_it_says(call: Call, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [["m.pretend"], ["--threads", "2"], ["--shape", "x=1"], ["--timeout", "3"]])
-def test_what_a_plan_decides_cannot_be_given_beside_it(call: Call, folder: Path, words: list[str]) -> None:
+def test_options_of_a_plan_cannot_be_combined_with_it(call: Call, folder: Path, words: list[str]) -> None:
     (folder / "plan.json").write_text(call("benchmark", "m.pretend", "--dry-run").out)
     result = call("benchmark", "--plan", "plan.json", "--dry-run", *words)
     assert result.code == 2

@@ -1,4 +1,4 @@
-"""`edgewright compile` and what comes after it, as a user meets them."""
+"""`edgewright compile` and commands on its artifacts."""
 
 import io
 import struct
@@ -34,7 +34,7 @@ def test_the_table(call: Call, model: Path, tmp_path: Path) -> None:
     assert call("compile", model, "--runtime", "ort", "-o", tmp_path / "out").rows()[0]["state"] == "cached"
 
 
-def test_a_failing_cell_is_told_and_decides_the_exit_code(call: Call, model: Path, tmp_path: Path) -> None:
+def test_a_failed_artifact_is_reported_and_sets_the_exit_code(call: Call, model: Path, tmp_path: Path) -> None:
     result = call("compile", model, "--runtime", "pretend,ort", "-p", "pretend.fail=refuse", "-o", tmp_path / "out")
     assert result.code == 6
     assert [row["state"] for row in result.rows()] == ["unsupported", "ok"]

@@ -1,4 +1,4 @@
-"""The demo where something fails."""
+"""Failures of the demo."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from edgewright.runtimes.table import TABLE
 from tests.cli.calling import Call
 
 
-def test_no_runtime_is_told_as_such(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_runtime_is_an_error(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flow, "find_spec", lambda name: None)
     result = call("demo")
     assert result.code == 5

@@ -1,4 +1,4 @@
-"""`edgewright evaluate` and `edgewright task` as they are typed."""
+"""`edgewright evaluate` and `edgewright task`."""
 
 from pathlib import Path
 
@@ -78,7 +78,7 @@ def test_bad_words(call: Call, folder: Path, words: tuple[str, ...], code: int, 
     assert call("runs", "list", "--json").json()["runs"] == []
 
 
-def test_a_skipped_sample_is_told(call: Call, folder: Path) -> None:
+def test_a_skipped_sample_is_reported(call: Call, folder: Path) -> None:
     write_conv_net(folder / "m.onnx")
     assert call("task", "init", "m.onnx", "-o", "t.toml").code == 0
     rows = ["file,label"]
@@ -150,7 +150,7 @@ def test_the_examples_are_tasks(path: Path) -> None:
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_the_examples_fit_their_models(call: Call, path: Path) -> None:
     files = [file for file in MODELS.iterdir() if file.stem == path.stem and file.suffix in (".onnx", ".tflite")]
-    if path.stem == "cifar10_teacher":  # a torch program, whose artifact it is for
+    if path.stem == "cifar10_teacher":  # a torch program, not an artifact
         assert not files
         return
     (model,) = files

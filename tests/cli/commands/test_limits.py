@@ -1,4 +1,4 @@
-"""What asks for more than the limits allow ends with exit code 6, and says how to raise them."""
+"""A model above the limits fails with exit code 6 and a message on how to raise them."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`edgewright prune` and `edgewright distil` as they are typed."""
+"""`edgewright prune` and `edgewright distill`."""
 
 import errno
 from pathlib import Path
@@ -64,7 +64,7 @@ def test_an_onnx_file_is_cut_without_torch(call: Call, tmp_path: Path) -> None:
         (("net.py:build", *WORDS, "--epochs", "3"), "--epochs has no effect here", "--data train.zip"),
     ],
 )
-def test_what_cannot_be_asked_of_prune_is_told_by_a_dry_run_too(
+def test_invalid_options_of_prune_fail_in_a_dry_run_too(
     call: Call, tmp_path: Path, words: tuple[object, ...], what: str, hint: str
 ) -> None:
     for dry in ((), ("--dry-run",)):
@@ -84,7 +84,7 @@ def test_what_cannot_be_asked_of_prune_is_told_by_a_dry_run_too(
         (("--student", "auto:5x"), "needs a torch teacher", "FILE.py:FACTORY"),
     ],
 )
-def test_what_cannot_be_asked_of_distil_is_told_by_a_dry_run_too(
+def test_invalid_options_of_distill_fail_in_a_dry_run_too(
     call: Call, tmp_path: Path, words: tuple[object, ...], what: str, hint: str
 ) -> None:
     for dry in ((), ("--dry-run",)):
@@ -110,7 +110,7 @@ def test_a_file_without_its_factory(call: Call, tmp_path: Path) -> None:
     assert result.error()[2].endswith("net.py:build")
 
 
-def test_a_disk_that_fills_up_is_told_as_one(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fills_up_is_reported(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fill(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "choice.part")
 

@@ -1,4 +1,4 @@
-"""`edgewright quantize` as it is typed."""
+"""`edgewright quantize`."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ def test_the_table_the_files_and_the_page(call: Call, folder: Path, words: tuple
     assert "operator\ttype\tprecision\tSQNR alone" in result.out
     assert "\nconv\tConv\t" in result.out
     assert "; recipe: out/m-w8a8.recipe.toml" in result.err
-    assert result.err.count("rounding weights") == 1  # a line for the stage, not for each operator
+    assert result.err.count("rounding weights") == 1  # one line per stage, not per operator
     page = (folder / "r.html").read_text()
     assert page.startswith("<!doctype html>")
     assert "Quantization error" in page

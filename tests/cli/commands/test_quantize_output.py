@@ -1,4 +1,4 @@
-"""`edgewright quantize` as it is typed."""
+"""Output and errors of `edgewright quantize`."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def test_a_plan_that_is_not_carried_out(call: Call, tmp_path: Path) -> None:
         ((*WORDS, "--html", "absent/r.html"), 1, "absent/r.html cannot be written", "check that the folder"),
     ],
 )
-def test_what_is_wrong_is_told_before_the_work(
+def test_errors_are_reported_before_the_work(
     call: Call, tmp_path: Path, words: tuple[object, ...], code: int, what: str, hint: str
 ) -> None:
     result = call("quantize", MODEL, *words, "-o", tmp_path / "out")

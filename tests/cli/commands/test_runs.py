@@ -20,7 +20,7 @@ UNKNOWN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 
 @pytest.fixture
 def measure(call: Call) -> Callable[..., str]:
-    """Measures `m.pretend` and gives the run's id."""
+    """Measure `m.pretend`, and return the run's id."""
 
     def measure_once(*words: str) -> str:
         result = call("benchmark", "m.pretend", *QUICK, *words, "--json")
@@ -73,7 +73,7 @@ def test_show(call: Call, measure: Callable[..., str]) -> None:
         assert words in result.out
 
 
-def test_show_tells_the_outputs_and_the_lineage(call: Call, own_home: Path) -> None:
+def test_show_prints_outputs_and_lineage(call: Call, own_home: Path) -> None:
     source, pruned, small = make_model("net.py", "a"), make_model("net-pruned.onnx", "b"), make_model("q.onnx", "c")
     base = msgspec.structs.replace(make_run(samples=0, layers=0), kind="prune", series=(), metrics=())
     made = RunOutput(role="model", sha256="b" * 64, bytes=757_109, model_id=pruned.sha256)
@@ -160,7 +160,7 @@ def test_export_and_import(
 
 
 def test_import_of_what_is_no_export(call: Call, measure: Callable[..., str], folder: Path) -> None:
-    """Rejected with the reason, and nothing of it is taken in."""
+    """A rejected import has a reason and stores nothing."""
     run = measure()
     assert call("runs", "export", run, folder / "out").code == 0
     call("runs", "delete", run, "--yes")
@@ -191,7 +191,7 @@ def test_rerun_after_the_model_is_gone(call: Call, measure: Callable[..., str], 
     assert call("runs", "rerun", run, "--on", "nowhere").code == 4
 
 
-def test_rerun_of_a_failure_says_so(call: Call, measure: Callable[..., str]) -> None:
+def test_a_rerun_of_a_failure_fails(call: Call, measure: Callable[..., str]) -> None:
     assert call("benchmark", "m.pretend", *QUICK, "-p", "fail=open").code == 6
     run = call("runs", "list").rows()[0]["run"]
     result = call("runs", "rerun", run, "--json")
@@ -214,7 +214,7 @@ def test_compare_runs(call: Call, measure: Callable[..., str]) -> None:
     assert (found["comparisons"][0]["a"], found["comparisons"][0]["b"]) == (first, second)
 
 
-def test_compare_tells_what_differs(call: Call, measure: Callable[..., str]) -> None:
+def test_compare_lists_the_differences(call: Call, measure: Callable[..., str]) -> None:
     first, second = measure(), measure("--threads", "2")
     assert "differs in plan.threads: 1 → 2" in call("compare", first, second).err
 
@@ -242,7 +242,7 @@ def test_compare_models(call: Call, monkeypatch: pytest.MonkeyPatch, folder: Pat
     real = flow.benchmark
 
     def quickly(plan: BenchmarkPlan, *rest: object) -> object:
-        assert plan.processes == 15  # as `edgewright benchmark` has it
+        assert plan.processes == 15  # the default of `edgewright benchmark`
         return real(make_plan("a.onnx", "b.onnx", processes=2, layers=False), *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(flow, "benchmark", quickly)
@@ -255,7 +255,7 @@ def test_compare_models(call: Call, monkeypatch: pytest.MonkeyPatch, folder: Pat
     assert len(found["comparisons"]) == 1
 
 
-# A damaged record
+# A damaged store
 
 
 def test_a_record_that_is_none(call: Call, own_home: Path) -> None:

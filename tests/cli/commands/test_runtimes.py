@@ -1,4 +1,4 @@
-"""`edgewright runtimes`: what it prints, says beforehand, and fails with."""
+"""`edgewright runtimes`: output, messages and errors."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from tests.cli.calling import Call
 
 
 def plant(home: Path, name: str = "mnn", conflicts: tuple[str, ...] = ()) -> EnvironmentStatus:
-    """An environment that looks whole."""
+    """Create a folder that looks like a complete environment."""
     folder = home / "environments"
     path = environment_path(folder, name)
     get_python_path(path).parent.mkdir(parents=True)
@@ -39,7 +39,7 @@ def plant(home: Path, name: str = "mnn", conflicts: tuple[str, ...] = ()) -> Env
     return examine_environment(folder, name)
 
 
-def test_the_list_tells_what_each_is_for_and_how_it_stands(call: Call, own_home: Path) -> None:
+def test_the_list_shows_purpose_and_state(call: Call, own_home: Path) -> None:
     standing = plant(own_home)
     result = call("runtimes", "list")
     rows = {row["name"]: row for row in result.rows()}
@@ -75,7 +75,7 @@ def test_an_unknown_name_lists_the_known_ones(call: Call, own_home: Path, words:
     assert not (own_home / "environments").exists()
 
 
-def test_setup_says_beforehand_what_comes_and_how_big_and_asks_nothing(
+def test_setup_prints_packages_and_size_without_a_question(
     call: Call, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def set_up(folder: Path, name: str, progress: flow.Progress) -> EnvironmentStatus:
@@ -101,7 +101,7 @@ def test_setup_as_json_prints_the_record(call: Call, own_home: Path) -> None:
     assert msgspec.convert(result.json(), EnvironmentRecord) == standing.record
 
 
-def test_a_setup_that_is_stopped_says_so(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_setup_is_reported(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def set_up(folder: Path, name: str, progress: flow.Progress) -> EnvironmentStatus:
         raise Cancelled("mnn was not set up", "stopped by Ctrl-C; nothing of it is left", "again")
 
@@ -131,7 +131,7 @@ def test_the_doctor_shows_it_and_takes_its_runtime_from_it(call: Call, own_home:
     assert (torch["name"], torch["state"]) == ("litert-torch", "outdated")
     assert torch["remedy"] == "edgewright runtimes setup litert-torch"
     litert = next(one for one in result["runtimes"] if one["name"] == "litert")
-    assert litert["environment"] == ""  # an environment of a converter is not the runtime's own
+    assert litert["environment"] == ""  # the environment of a converter does not belong to the runtime
 
 
 def test_the_doctors_rows(call: Call, own_home: Path) -> None:

@@ -1,4 +1,4 @@
-"""`edgewright ui`: its address, its key, its words."""
+"""`edgewright ui`: address, key and messages."""
 
 import os
 import socket
@@ -50,7 +50,7 @@ def test_a_work_folder_that_is_none(call: Call, folder: Path) -> None:
         assert "--work-folder" in result.err
 
 
-def test_progress_tells_every_line_when_asked(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_prints_every_line_on_request(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     words = ("benchmark", "m.pretend", "--processes", "3", "--runs", "3", "--warmup-seconds", "0.01", "--no-layers")
     assert "process 3 of 3" not in call(*words).err
     monkeypatch.setenv("EDGEWRIGHT_PROGRESS", "all")

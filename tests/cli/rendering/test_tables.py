@@ -1,4 +1,4 @@
-"""What people type and what they read: options' types, numbers with units, tables in a pipe."""
+"""Parameter types, numbers with units, tables in a pipe."""
 
 import sys
 from typing import Any
@@ -35,7 +35,7 @@ def convert(kind: click.ParamType[Any], value: object) -> Any:
 )
 def test_what_can_be_typed(kind: click.ParamType[Any], text: object, value: object) -> None:
     assert convert(kind, text) == value
-    assert convert(kind, value) == value  # click converts what it has converted
+    assert convert(kind, value) == value  # click converts values twice
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_columns_are_dropped_until_the_table_fits(
     assert click.unstyle(capsys.readouterr().out).splitlines()[0].split() == shown
 
 
-def test_a_stage_is_told_once(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_stage_is_printed_once(capfd: pytest.CaptureFixture[str]) -> None:
     progress = make_stage_printer()
     for model in ("m1", "m2"):
         for number in (1, 2, 3):

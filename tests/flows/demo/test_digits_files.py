@@ -1,4 +1,4 @@
-"""The demo's model files and held-out digits, as they lie in the package."""
+"""The demo's model files and held-out digits in the package."""
 
 import importlib.util
 from collections.abc import Callable
@@ -56,7 +56,7 @@ def store_as(values: NDArray[np.float32], details: dict[str, Any]) -> NDArray[An
 
 
 def open_tflite(name: str) -> Predict:
-    """Logits come back as stored: int8 for the INT8 file, whose order is that of the real ones."""
+    """Return the stored logits: int8 for the INT8 file, in the same order as the real values."""
     reason = "ai-edge-litert is not installed"
     interpreter = pytest.importorskip("ai_edge_litert.interpreter", reason=reason)
     runner = interpreter.Interpreter(str(FIXTURES / name), num_threads=1).get_signature_runner()

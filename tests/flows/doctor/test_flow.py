@@ -111,7 +111,7 @@ def test_libraries_are_not_imported() -> None:
         ("", "AttributeError"),
     ],
 )
-def test_a_broken_plugin_is_told_and_stops_nothing(
+def test_a_broken_plugin_is_reported_and_stops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, problem: str
 ) -> None:
     (tmp_path / "strange_plugin.py").write_text(source)
@@ -161,7 +161,7 @@ def test_a_virtual_machine(root: Path, home: Path) -> None:
 
 
 def make_quiet(root: Path) -> Path:
-    """The laptop at its best: mains, performance, no turbo, siblings off, idle, cool."""
+    """Return a laptop without findings: power supply, performance governor, no turbo, no SMT, idle, cool."""
     plant_tree("laptop", root)
     for n in range(4):
         write(root, f"{CPUS}/cpu{n}/cpufreq/scaling_governor", "performance")

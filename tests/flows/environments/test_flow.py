@@ -1,4 +1,4 @@
-"""Setting up an isolated environment: a real one, small, and all that can go wrong with a stand-in for its Python."""
+"""Setup of isolated environments: a small real one, and failures with a fake Python."""
 
 import os
 import shutil
@@ -52,7 +52,7 @@ def nothing(text: str) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of the environments; there is one in the table."""
+    """Return the folder of the environments; the table has one environment."""
     declare_tiny(monkeypatch, tmp_path / "locks")
     return tmp_path / "environments"
 
@@ -66,7 +66,7 @@ def visible(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def reachable(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Skips where pip gets no packages."""
+    """Skip if pip cannot download packages."""
     words = [f"{name}=={version(name)}" for name in PACKAGES]
     target = tmp_path_factory.mktemp("wheels")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--retries", "0", "--timeout", "10"]
@@ -77,7 +77,7 @@ def reachable(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="module")
 def made(reachable: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, list[str]]]:
-    """The folder of the environments with one that was really set up, and its progress messages."""
+    """Set up a real environment; return the folder of the environments and the progress messages."""
     place = tmp_path_factory.mktemp("größe and space")
     messages: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -86,16 +86,16 @@ def made(reachable: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield place / "environments", messages
 
 
-def test_it_is_ready_and_tells_what_is_in_it(made: tuple[Path, list[str]]) -> None:
+def test_it_is_ready_and_has_a_record(made: tuple[Path, list[str]]) -> None:
     folder, messages = made
-    standing = examine_environment(folder, "tiny")
-    record = standing.record
-    assert standing.state == "ready" and record is not None
+    status = examine_environment(folder, "tiny")
+    record = status.record
+    assert status.state == "ready" and record is not None
     assert {name: record.packages[name] for name in PACKAGES} == {name: version(name) for name in PACKAGES}
     assert (record.lock, record.python, record.conflicts) == (lock_hash("tiny"), sys.version.split()[0], ())
     assert record.bytes > 10_000_000
     assert all(len(record.wheels[name]) == 64 for name in record.wheels)
-    assert visible(folder) == [standing.path.name, "tiny.log"]
+    assert visible(folder) == [status.path.name, "tiny.log"]
     assert messages[0] == "tiny: creating the environment" and messages[-1] == "tiny: measuring its size"
 
 
@@ -130,7 +130,7 @@ def test_a_worker_runs_in_it_when_it_is_asked_for(
 
 
 @pytest.mark.parametrize("kind", [LocalDevice, PretendDevice])
-def test_one_that_is_not_set_up_is_an_error_and_no_lock_is_told(
+def test_an_environment_that_is_not_set_up_is_an_error(
     folder: Path, tmp_path: Path, kind: type[LocalDevice | PretendDevice]
 ) -> None:
     device = kind(environments=folder)
@@ -140,9 +140,9 @@ def test_one_that_is_not_set_up_is_an_error_and_no_lock_is_told(
     device.close()
 
 
-# ---------------------------------------------------------------- what can go wrong
+# ---------------------------------------------------------------- failures
 
-# What the environment's Python says and does when it is asked to install.
+# Behavior of the fake Python when it installs packages.
 STAND_IN = """#!/bin/sh
 case "$*" in
 *"pip install"*) {install} ;;
@@ -162,7 +162,7 @@ GOOD = {
 
 @pytest.fixture
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What the environment's Python does; it begins as one that succeeds."""
+    """Return the script of the fake Python, which succeeds by default."""
     behavior = dict(GOOD)
 
     def make(setup: EnvironmentSetup) -> None:
@@ -193,7 +193,7 @@ def test_the_stand_in_succeeds(folder: Path, stand_in: dict[str, str]) -> None:
         ("ERROR: [Errno 28] No space left on device", OutputError, "disk is full", "free some space"),
     ],
 )
-def test_a_pip_that_fails_says_why_and_leaves_nothing(
+def test_a_failed_pip_is_explained_and_leaves_nothing(
     folder: Path, stand_in: dict[str, str], text: str, kind: type[EdgewrightError], what: str, hint: str
 ) -> None:
     stand_in["install"] = f"echo '{text}'; exit 1"
@@ -207,7 +207,7 @@ def test_a_pip_that_fails_says_why_and_leaves_nothing(
 
 
 @POSIX
-def test_other_versions_than_the_locks_are_refused(folder: Path, stand_in: dict[str, str]) -> None:
+def test_versions_that_differ_from_the_lock_are_rejected(folder: Path, stand_in: dict[str, str]) -> None:
     stand_in["listed"] = stand_in["listed"].replace(version("msgspec"), "0.0.1")
     with pytest.raises(EdgewrightError, match="does not match its lock file") as failed:
         set_up_environment(folder, "tiny", nothing)
@@ -268,7 +268,7 @@ def test_a_broken_one_and_those_of_older_locks_are_replaced(folder: Path, stand_
     assert visible(folder) == [environment_path(folder, "tiny").name, "tiny.log"]
 
 
-def test_two_at_once_are_refused(folder: Path) -> None:
+def test_two_setups_at_once_are_rejected(folder: Path) -> None:
     with hold_lock(folder, "tiny"), pytest.raises(EdgewrightError, match="another process is setting up"):
         set_up_environment(folder, "tiny", nothing)
 
@@ -325,7 +325,7 @@ def test_the_current_folder_is_not_searched_for_modules(
 
 
 @POSIX
-def test_a_python_without_venv_says_what_to_install(
+def test_a_python_without_venv_names_the_package_to_install(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     python = tmp_path / "python"
@@ -337,9 +337,7 @@ def test_a_python_without_venv_says_what_to_install(
     assert "python3-venv" in failed.value.try_this
 
 
-def test_a_disk_that_is_too_small_is_told_before_anything_is_made(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_small_disk_is_reported_before_the_setup(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(1, 0, 50_000_000))
     with pytest.raises(OutputError, match="not enough disk space for tiny") as failed:
@@ -347,22 +345,20 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_made(
     assert "156 MB" in failed.value.why and "50 MB" in failed.value.why
 
 
-def test_a_folder_that_cannot_be_written_to_is_told(folder: Path) -> None:
+def test_a_folder_that_is_not_writable_is_reported(folder: Path) -> None:
     folder.write_text("a file")
     with pytest.raises(OutputError, match="folder is not writable"):
         set_up_environment(folder, "tiny", nothing)
 
 
-def test_a_python_too_new_for_the_packages_is_told_before_anything_is_made(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_python_that_is_too_new_is_reported_before_the_setup(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENVIRONMENTS, "tiny", ENVIRONMENTS["tiny"]._replace(newest_python=(3, 10)))
     with pytest.raises(UsageError, match="cannot be set up with Python"):
         plan_setup(folder, "tiny")
     assert not folder.exists()
 
 
-# ---------------------------------------------------------------- pip's own surroundings
+# ---------------------------------------------------------------- environment of pip
 
 
 @POSIX

@@ -1,4 +1,4 @@
-"""An environment for tests: the pretend runtime with msgspec and numpy, of the versions that are installed here."""
+"""Environment for tests: the pretend runtime with the installed versions of msgspec and numpy."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +12,7 @@ PACKAGES = ("msgspec", "numpy")
 
 
 def declare_tiny(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    """Put `tiny` into the table, with its lock in `folder`."""
+    """Add `tiny` to the table, with its lock file in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tiny.txt").write_text("".join(f"{name}=={version(name)}\n" for name in PACKAGES))
     tiny = Environment(name="tiny", runtime="pretend", purpose="tests", requirements=(), megabytes=120)

@@ -1,4 +1,4 @@
-"""What of a work folder can be named from a page, and that nothing else can."""
+"""Files of a work folder that a page offers, and rejection of all others."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ TASK = 'schema = "edgewright.task/1"\n'
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Of each kind one, and what is none."""
+    """Return a folder with one file of each kind, and other files."""
     root = tmp_path / "work"
     (root / "deep" / "classes" / "cat").mkdir(parents=True)
     (root / "deep" / "classes" / "cat" / "1.PNG").write_bytes(b"")
@@ -62,7 +62,7 @@ def test_what_is_offered(folder: Path) -> None:
         "data": ["d.npz", "deep/classes", "set.zip", "table"],
         "recipes": ["recipe.toml"],
     }
-    assert list_offers([folder]) == list_offers([folder])  # an id outlives a page
+    assert list_offers([folder]) == list_offers([folder])  # ids are stable between pages
 
 
 def test_nothing_outside_is_offered(folder: Path, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_large_folder_is_looked_at_in_part(folder: Path, monkeypatch: pytest.M
     assert len(list_offers([folder])["data"]) < 10
 
 
-def test_a_data_set_that_leads_out_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_a_dataset_outside_of_the_folder_is_rejected(folder: Path, tmp_path: Path) -> None:
     check_links(folder / "deep" / "classes", [folder])
     (folder / "deep" / "classes" / "cat" / "2.png").symlink_to(tmp_path / "work" / "notes.txt")
     check_links(folder / "deep" / "classes", [folder])
@@ -108,7 +108,7 @@ def test_a_data_set_that_leads_out_is_refused(folder: Path, tmp_path: Path) -> N
 
 @pytest.fixture
 def digits(store: Store, tmp_path: Path) -> Iterator[Pages]:
-    """The demo's model on record, and its task and data in a work folder."""
+    """Store the demo's model, and put its task and data into a work folder."""
     root = tmp_path / "digits"
     root.mkdir()
     for name in ("task.toml", "calib.npz", "heldout.npz"):
@@ -184,7 +184,7 @@ def test_without_a_work_folder_the_page_says_what_to_run(pages: Pages, store: St
     assert "--work-folder" not in pages.get("/work").text
 
 
-def test_an_empty_work_folder_says_what_it_needs(store: Store, tmp_path: Path) -> None:
+def test_an_empty_work_folder_shows_what_is_missing(store: Store, tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     with served(store, tmp_path / "uploads", AccessRules(), work_folders=(tmp_path / "nothing",)) as running:
         page = running.get("/work?kind=quantize").text

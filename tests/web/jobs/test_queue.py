@@ -149,12 +149,12 @@ def test_a_form_names_files_by_their_ids_alone(fields: dict[str, list[str]]) -> 
         {"on": ["local", "pretend"]},
     ],
 )
-def test_a_form_that_says_what_cannot_be(fields: dict[str, list[str]]) -> None:
+def test_an_invalid_form(fields: dict[str, list[str]]) -> None:
     with pytest.raises(UsageError):
         parse_form_options(JOB_KINDS["benchmark"], {"layers": ["on"], **fields}, OFFERED)
 
 
-def test_the_queue_survives_a_failure_of_our_own(jobs: JobQueue) -> None:
+def test_the_queue_survives_an_internal_error(jobs: JobQueue) -> None:
     def broken(folder: Path) -> list[str]:
         raise KeyError("model")
 
@@ -206,7 +206,7 @@ def test_cancelled_job_keeps_what_was_measured(jobs: JobQueue, store: Store, tmp
     assert [row.state for row in store.list_runs()] == ["cancelled"]
 
 
-def test_failing_job_says_why(jobs: JobQueue, tmp_path: Path) -> None:
+def test_a_failed_job_has_a_reason(jobs: JobQueue, tmp_path: Path) -> None:
     job = jobs.add(make_job(["benchmark", str(tmp_path / "absent.onnx")]))
     wait_for(lambda: job.finished_at)
     assert (job.state, job.exit_code) == ("failed", 2)
@@ -351,7 +351,7 @@ def states_until_done(stream: http.client.HTTPResponse) -> set[str]:
     return seen
 
 
-def test_a_run_of_a_terminal_tells_how_far_it_is(pages: Pages, tmp_path: Path) -> None:
+def test_a_run_in_a_terminal_reports_its_progress(pages: Pages, tmp_path: Path) -> None:
     words = ["benchmark", str(pretend_model(tmp_path)), "--processes", "500", "--runs", "20", "--no-layers"]
     command = [sys.executable, "-m", "edgewright", *words, "-p", "latency_us=2000"]
     with ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Deleting with a way back."""
+"""Deletion with undo."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ def test_one_that_is_gone_or_runs_does_not_stop_the_others(store: Store, record:
 
 @dataclass(frozen=True)
 class SlowStore(Store):
-    """The record, which calls `before` in front of each deletion."""
+    """Store that calls `before` before each deletion."""
 
     before: Callable[[Sequence[str]], None]
 

@@ -1,4 +1,4 @@
-"""Reports, sites, tasks and exports on a full disk: what was there stays, and nothing half-written does."""
+"""Reports, sites, tasks and exports on a full disk: existing files stay, and no partial files are left."""
 
 from collections.abc import Callable
 from pathlib import Path

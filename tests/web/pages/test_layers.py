@@ -1,4 +1,4 @@
-"""Layers chosen, grouped, and put side by side."""
+"""Filtered, grouped and aligned layers."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Runs with values that no measurement gives, as older versions took them in: the other runs are shown all the same."""
+"""Runs with invalid values, which older versions imported, do not affect other runs."""
 
 import math
 from pathlib import Path
@@ -59,7 +59,7 @@ def odd_runs() -> dict[str, Run]:
 
 
 @pytest.mark.parametrize("kind", list(odd_runs()))
-def test_a_page_shows_it_or_says_so(store: Store, kind: str) -> None:
+def test_a_page_shows_it_or_an_error(store: Store, kind: str) -> None:
     odd, good = odd_runs()[kind], make_run(seed=1, samples=40, layers=3)
     for runs in ([odd], [good, odd], [odd, good]):
         try:
@@ -105,7 +105,7 @@ def test_a_site_goes_on_with_the_other_runs(store: Store, tmp_path: Path, monkey
 def test_a_fault_behind_a_page_is_logged(
     store: Store, pages: Pages, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A run with odd values and a mistake of ours look alike to the page, so that the server names the place."""
+    """Invalid values and bugs cause the same exception, so the server logs the traceback."""
     run = make_run(samples=40, layers=0)
     store.record([run])
 
@@ -146,7 +146,7 @@ def test_no_folder_and_no_script_in_reports(store: Store, tmp_path: Path) -> Non
     assert not any("<script>" in page or "<img src=x" in page for page in pages)
 
 
-def test_an_imported_run_of_the_future_stands_for_nothing_of_ours(store: Store) -> None:
+def test_an_imported_run_of_the_future_replaces_no_local_run(store: Store) -> None:
     own = make_run(samples=40, layers=0, middle_us=1_000.0)
     assert own.device is not None
     theirs = replace(

@@ -16,7 +16,7 @@ from tests.web.records import MODEL_ID, Record, make_evaluation
 
 
 @pytest.mark.parametrize("path", ["/runs", "/models", "/devices", "/work"])
-def test_page_and_twin(pages: Pages, record: Record, path: str) -> None:
+def test_page_and_json(pages: Pages, record: Record, path: str) -> None:
     page, json_page = pages.get(path), pages.get(f"{path}.json")
     assert (page.status, json_page.status) == (200, 200)
     assert page.headers["content-type"].startswith("text/html")
@@ -31,7 +31,7 @@ def test_empty_page_says_what_to_run(pages: Pages, path: str) -> None:
     assert pages.get(f"{path}.json").status == 200
 
 
-def test_root_leads_to_the_runs(pages: Pages) -> None:
+def test_the_root_redirects_to_the_runs(pages: Pages) -> None:
     answer = pages.get("/")
     assert (answer.status, answer.headers["location"]) == (303, "/runs")
 
@@ -101,7 +101,7 @@ def test_run_by_a_prefix_of_its_id(pages: Pages, record: Record) -> None:
     assert pages.get(f"/runs/{record.first.id.lower()}").status == 200
 
 
-def test_run_twin(pages: Pages, record: Record) -> None:
+def test_run_json(pages: Pages, record: Record) -> None:
     result = pages.get(f"/runs/{record.second.id}.json").json()
     assert result["run"]["latency_us"]["p50"] == 500.0
     assert [row["id"] for row in result["lineage"]["session"]] == [record.first.id]
@@ -189,7 +189,7 @@ def test_tables_as_csv(pages: Pages, record: Record) -> None:
 
 
 def test_the_metric_of_a_task_is_shown_as_quality(pages: Pages, store: Store, record: Record) -> None:
-    """`top1` is what a task has where nothing is said; less of it is worse."""
+    """`top1` is the default metric of a task; higher is better."""
     source, made = record.first.model, record.second.model
     assert source is not None
     assert made is not None
@@ -276,7 +276,7 @@ def test_stored_file_of_a_run_and_of_no_other(pages: Pages, record: Record) -> N
 
 @pytest.fixture
 def netron(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A package of that name."""
+    """Create a fake package."""
     folder = tmp_path / "packages" / "netron"
     folder.mkdir(parents=True)
     (folder / "__init__.py").write_text("")

@@ -92,7 +92,7 @@ def test_the_file_needs_nothing_else() -> None:
         assert words in page, words
 
 
-def test_a_table_of_the_graph_before_its_fine_tuning_says_so() -> None:
+def test_a_table_of_the_graph_before_fine_tuning_is_marked() -> None:
     metric = MetricRow(name="top1", value=0.9, low=0.8, high=0.95, n=100, better="higher")
     tuned = FinetuneReport(
         before=metric, after=metric, control=None, recovered=None, trained_on=90, held_out=10, steps=5, seconds=1.0,

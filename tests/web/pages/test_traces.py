@@ -1,4 +1,4 @@
-"""What other tools read: Model Explorer's node data, as that tool's own code (0.1.34) has it."""
+"""Exports for other tools: node data checked with Model Explorer's code (0.1.34)."""
 
 import math
 import re
@@ -47,7 +47,7 @@ def test_node_data_has_the_form_that_the_tool_reads() -> None:
     assert result.name == "µs in litert"
     assert all(math.isfinite(one.value) and one.value >= 0 for one in result.results.values())
     stops = [one.stop for one in result.gradient]
-    assert (stops[0], stops[-1], stops) == (0, 1, sorted(stops))  # both ends are needed
+    assert (stops[0], stops[-1], stops) == (0, 1, sorted(stops))  # both ends are required
     assert all(one.bgColor and re.fullmatch("#[0-9a-f]{6}", one.bgColor) for one in result.gradient)
 
 

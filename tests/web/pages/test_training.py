@@ -1,4 +1,4 @@
-"""What pruning and distilling gave, as a page; names in it are an attacker's."""
+"""Pages with results of pruning and distillation, with hostile names."""
 
 from xml.etree import ElementTree
 
@@ -70,17 +70,17 @@ def make_distil(*, text: str = "") -> DistillReport:
     )  # fmt: skip
 
 
-def test_the_head_says_what_was_pruned_how_and_to_what() -> None:
+def test_the_report_of_prune_shows_source_method_and_target() -> None:
     page = render_training(msgspec.structs.replace(make_prune(), targets=list_targets(PLAN)))
     for words in ("net.py:build, pruned", "structured: channels", "importance</dt><dd>taylor", "target-speedup 1.5"):
         assert words in page, words
     assert "target-bytes 2x · max-drop 2" in page
     assert "target-macs" not in page
     assert "secret" not in page
-    assert "<dt>target</dt>" not in render_training(make_prune())  # a report of before, which does not know
+    assert "<dt>target</dt>" not in render_training(make_prune())  # a report of an earlier version without targets
 
 
-def test_the_head_says_who_taught_whom_and_how() -> None:
+def test_the_report_of_distill_shows_teacher_student_and_settings() -> None:
     page = render_training(make_distil())
     for words in (
         "auto:5x, distilled from big.py:build",
@@ -102,7 +102,7 @@ def test_figures_read_as_on_the_console() -> None:
     page = render_training(make_prune())
     for words in (">59.65 M<", ">391,834<", ">50.0%<", "<wbr>conv1"):
         assert words in page, words
-    assert "0.7531" not in page  # of one seed there is no mean
+    assert "0.7531" not in page  # no mean for one seed
     assert "0.7531" in render_training(make_prune(seeds=2))
     assert "Comparison with the control" in page
     assert "Comparison with the control" not in render_training(make_prune(control=False))

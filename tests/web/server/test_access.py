@@ -1,4 +1,4 @@
-"""Who is let in, and that nothing stored ever runs in a page."""
+"""Access rules, and escaping of stored text."""
 
 import re
 import socket
@@ -25,7 +25,7 @@ GETS = sorted({route.path for route in ROUTES if isinstance(route, Route) and "G
 
 @pytest.fixture
 def locked(store: Store, tmp_path: Path) -> Iterator[Pages]:
-    """Bound as for other machines: the key is needed."""
+    """Return pages that are bound to other addresses and require the key."""
     access_rules = AccessRules(loopback=False, names=("desk",), key_hash=sha256(KEY.encode()).hexdigest())
     with served(store, tmp_path / "uploads", access_rules) as running:
         yield running
@@ -34,8 +34,8 @@ def locked(store: Store, tmp_path: Path) -> Iterator[Pages]:
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:8420", "127.0.0.1.evil.example", "", "192.168.1.5", "[::2]"]
 )
-def test_foreign_host_is_refused(pages: Pages, host: str) -> None:
-    """DNS rebinding: the name of another site that leads here."""
+def test_an_unknown_host_is_rejected(pages: Pages, host: str) -> None:
+    """DNS rebinding: the name of another site that resolves to this server."""
     answer = pages.get("/runs", host=host)
     assert answer.status in (400, 421)
     assert "Runs" not in answer.text
@@ -66,7 +66,7 @@ def test_odd_hosts_have_no_name() -> None:
         {"sec_fetch_site": "same-site"},
     ],
 )
-def test_another_sites_form_is_refused(pages: Pages, record: Record, headers: dict[str, str]) -> None:
+def test_a_form_of_another_site_is_rejected(pages: Pages, record: Record, headers: dict[str, str]) -> None:
     answer = pages.post("/runs/delete", [("run", record.first.id)], **headers)
     assert answer.status == 403
     assert pages.app_state.deletions.hidden() == ()
@@ -218,7 +218,7 @@ def test_hosts_beyond_loopback(locked: Pages) -> None:
         assert locked.get("/runs.json", host=host).status == status
 
 
-def test_key_is_told_once_and_kept_as_a_hash(tmp_path: Path) -> None:
+def test_the_key_is_shown_once_and_stored_as_a_hash(tmp_path: Path) -> None:
     digest, key = load_key(tmp_path)
     assert sha256(key.encode()).hexdigest() == digest
     kept = (tmp_path / "ui-key.sha256").read_text()
@@ -247,7 +247,7 @@ def test_a_form_that_is_cut_off_is_not_carried_out(pages: Pages, record: Record,
     with socket.create_connection(("127.0.0.1", pages.port), timeout=30) as cut:
         cut.sendall(head + length + b"\r\n\r\n" + (b"%x\r\n%s\r\n" % (len(body), body) if coded else body))
         cut.shutdown(socket.SHUT_WR)
-        while cut.recv(1000):  # until the server has done with it
+        while cut.recv(1000):  # until the server closes the connection
             pass
     assert pages.get("/runs").status == 200
     assert pages.store.load(record.first.id).tags == record.first.tags

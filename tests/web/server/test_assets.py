@@ -1,4 +1,4 @@
-"""The files of others are exactly what their packages ship, and all script together is small."""
+"""Vendored files are unmodified, and the total size of scripts is small."""
 
 from hashlib import sha256
 from importlib.resources import files

@@ -1,4 +1,4 @@
-"""Connections that say nothing must not keep others from being answered."""
+"""Silent connections must not block other requests."""
 
 import os
 import resource

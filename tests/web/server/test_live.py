@@ -14,7 +14,7 @@ PATIENCE_S = 60.0
 
 
 class Record:
-    """As much of a store as is asked."""
+    """Stub of a store."""
 
     def __init__(self) -> None:
         self.ids: list[str] = []
@@ -53,5 +53,5 @@ async def watch() -> None:
         await follower
 
 
-def test_what_is_told_and_to_whom() -> None:
+def test_events_and_their_receivers() -> None:
     asyncio.run(watch())

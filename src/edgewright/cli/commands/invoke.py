@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     type=PATH,
     required=True,
     metavar="FILE.npz",
-    help="Input file with one array per input of the source model; required.",
+    help="Input file with one array per input of the source model.",
 )
-@click.option("-o", "--output", type=PATH, required=True, metavar="FILE.npz", help="Output file; required.")
+@click.option("-o", "--output", type=PATH, required=True, metavar="FILE.npz", help="Output file.")
 @click.option(
     "--runtime", default="", help="Runtime that reads the format; default: the default runtime of the format."
 )

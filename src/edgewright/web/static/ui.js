@@ -113,8 +113,8 @@
     var types = document.activeElement && document.activeElement.type === "search";
     history[types && wasTyped ? "replaceState" : "pushState"](null, "", address);
     wasTyped = types;
-    var twin = find(".tools a");
-    if (twin) twin.href = address.replace(/(\?|$)/, ".json$1");
+    var jsonLink = find(".tools a");
+    if (jsonLink) jsonLink.href = address.replace(/(\?|$)/, ".json$1");
   }
   window.addEventListener("popstate", function () { location.reload(); });
   function arrived() { localTimes(); at = -1; showChosen(); }
