@@ -44,33 +44,33 @@ def live(runtime: str, scene: Scene) -> list[Watched]:
     source = f"{write_network(scene.work)}:build" if runtime == "torch" else MODEL
     watched, artifact = [], "-"
     if runtime not in (*ONLY_COMPILES, "pretend"):
-        watched.append(scene.run([*EDGEWRIGHT, "compile", MODEL, "--precision bf16 cannot be madeprecision (w[23]) is not known hereruntime", runtime, "-o", "out"]))
+        watched.append(scene.run([*EDGEWRIGHT, "compile", MODEL, "--runtime", runtime, "-o", "out"]))
         artifact = f"out/digits-{runtime}-fp32.edgewright.json"
     return [*watched, scene.run([sys.executable, "-P", LIVE, runtime, source, artifact, str(SECONDS)])]
 
 
 def benchmark(scene: Scene) -> list[Watched]:
     """Two runtimes with layers, then what is made of the runs."""
-    compile_one = ["compile", MODEL, "--precision bf16 cannot be madeprecision (w[23]) is not known hereruntime", "litert", "-o", "out"]
-    measure = ["benchmark", MODEL, "out", "--precision bf16 cannot be madeprecision (w[23]) is not known hereprocesses", "6", "--precision bf16 cannot be madeprecision (w[23]) is not known hereseconds", "0.5"]
-    orders = (compile_one, measure, ["runs", "list"], ["doctor", "--precision bf16 cannot be madeprecision (w[23]) is not known herejson"])
+    compile_one = ["compile", MODEL, "--runtime", "litert", "-o", "out"]
+    measure = ["benchmark", MODEL, "out", "--processes", "6", "--seconds", "0.5"]
+    orders = (compile_one, measure, ["runs", "list"], ["doctor", "--json"])
     return [scene.run([*EDGEWRIGHT, *words]) for words in orders]
 
 
 def quantize(scene: Scene, *more: str) -> list[Watched]:
     held = str(DIGITS / "heldout.npz")
-    data = ["--precision bf16 cannot be madeprecision (w[23]) is not known heretask", str(DIGITS / "task.toml"), "--precision bf16 cannot be madeprecision (w[23]) is not known heredata", held, "--precision bf16 cannot be madeprecision (w[23]) is not known hereeval-data", held, "--precision bf16 cannot be madeprecision (w[23]) is not known heresamples", "20"]
-    return [scene.run([*EDGEWRIGHT, "quantize", MODEL, *data, "--precision bf16 cannot be madeprecision (w[23]) is not known heremax-drop", "100", "-o", "out", *more])]
+    data = ["--task", str(DIGITS / "task.toml"), "--data", held, "--eval-data", held, "--samples", "20"]
+    return [scene.run([*EDGEWRIGHT, "quantize", MODEL, *data, "--max-drop", "100", "-o", "out", *more])]
 
 
 def train(scene: Scene) -> list[Watched]:
-    return quantize(scene, "--precision bf16 cannot be madeprecision (w[23]) is not known hereqat", "--precision bf16 cannot be madeprecision (w[23]) is not known hereepochs", "1", "--precision bf16 cannot be madeprecision (w[23]) is not known hereno-control", "--precision bf16 cannot be madeprecision (w[23]) is not known hereno-measure")
+    return quantize(scene, "--qat", "--epochs", "1", "--no-control", "--no-measure")
 
 
 def pages(scene: Scene) -> list[Watched]:
     """The pages for `SECONDS`, read a few times."""
     shutil.copy(MODEL, scene.work)
-    serve = [*EDGEWRIGHT, "ui", "--precision bf16 cannot be madeprecision (w[23]) is not known hereport", "0", "--precision bf16 cannot be madeprecision (w[23]) is not known hereno-open", "--precision bf16 cannot be madeprecision (w[23]) is not known herework-folder", str(scene.work)]
+    serve = [*EDGEWRIGHT, "ui", "--port", "0", "--no-open", "--work-folder", str(scene.work)]
     served = scene.run(serve, until=read_pages)
     assert served.code in (0, 143, -15), served.out
     return [served._replace(code=0)]
@@ -144,7 +144,7 @@ def test_nothing_is_sent(name: str, played: dict[str, Future[tuple[Scene, list[W
         assert told.get("inferences") or told.get("compiled")
 
 
-# --precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here--precision bf16 cannot be madeprecision (w[23]) is not known here the watch itself can fail
+# ---------------------------------------------------------------- the watch itself can fail
 
 SEND = """
 import contextlib, pathlib, socket, subprocess

@@ -105,7 +105,7 @@ def test_a_task_is_proposed_and_shown(call: Call, folder: Path) -> None:
     assert (folder / "t.toml").read_text() == result.out
     again = call("task", "init", "m.onnx", "-o", "t.toml")
     assert again.code == 2
-    assert again.error()[0] == "t.toml is there already"
+    assert again.error()[0] == "t.toml already exists"
     assert call("task", "init", "m.onnx", "-o", "t.toml", "--force").code == 0
     shown = call("task", "show", "t.toml", "--model", "m.onnx")
     assert shown.code == 0

@@ -244,7 +244,7 @@ def test_what_can_be_known_beforehand_starts_nothing(
         ({"data": str(beyond)}, DataError, "the label 5 is out of range"),
         ({"data": str(tmp_path / "absent")}, DataError, "there is no data set"),
         ({"samples": 41}, DataError, "41 samples are wanted"),
-        ({"samples": 4, "leave_out": 3}, UsageError, "cannot be combined"),
+        ({"samples": 4, "leave_out": 3}, UsageError, "exclude each other"),
         ({"indices": (40,)}, DataError, "no sample 40"),
         ({"samples": 0}, UsageError, "--samples leaves no sample"),
         ({"leave_out": COUNT}, UsageError, "--leave-out leaves no sample"),
