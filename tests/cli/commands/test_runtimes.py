@@ -79,7 +79,7 @@ def test_setup_prints_packages_and_size_without_a_question(
     call: Call, own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def set_up(folder: Path, name: str, progress: flow.Progress) -> EnvironmentStatus:
-        progress(f"{name}: making the environment")
+        progress(f"{name}: creating the environment")
         return plant(own_home, name, conflicts=("a 1 requires b",))
 
     monkeypatch.setattr(flow, "set_up_environment", set_up)
@@ -88,7 +88,7 @@ def test_setup_prints_packages_and_size_without_a_question(
     assert result.code == 0
     assert first.startswith("mnn (MNN and its converter): ") and "about 250 MB" in first
     assert str(environment_path(own_home / "environments", "mnn")) in first
-    assert second == "mnn: making the environment"
+    assert second == "mnn: creating the environment"
     assert rest == ["Warning: pip check: a 1 requires b", "Ready: mnn, 188 MB."]
     assert result.out == f"{environment_path(own_home / 'environments', 'mnn')}\n"
 
