@@ -2,14 +2,14 @@
 
 python scripts/shape.py            a table
 python scripts/shape.py --json     the same as JSON
-python scripts/shape.py --list     also every name that is repeated or used in no other module
+python scripts/shape.py --list     also every name that is repeated or used in no other module, and import cycles
 """
 
 import argparse
 import ast
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import ceil
 from pathlib import Path
 from statistics import median
@@ -17,6 +17,9 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "edgewright"
+USERS = [ROOT / name for name in ("tests", "tests_slow", "benchmarks", "scripts")]
+CONTRACT = "edgewright.runtimes.contract"
+MIGRATIONS = "edgewright.store.migrations.versions."
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -41,31 +44,36 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="also print each repeated or unused name")
     options = parser.parse_args()
     modules = [read_module(path) for path in sorted(SOURCE.rglob("*.py"))]
-    repeated, unused = find_repeated_classes(modules), find_unused(modules)
-    facts = measure(modules) | {"repeated_class_names": len(repeated), "unused_public": len(unused)}
+    users = [read_module(path) for folder in USERS for path in sorted(folder.rglob("*.py"))]
+    repeated, unused, cycles = find_repeated_classes(modules), find_unused(modules, users), find_cycles(modules)
+    facts = measure(modules)
+    facts |= {"repeated_class_names": len(repeated), "unused_public": len(unused), "import_cycles": len(cycles)}
     if options.list:
         facts |= {"repeated_class_name_list": repeated, "unused_public_list": unused}
+        facts |= {"import_cycle_list": [", ".join(cycle) for cycle in cycles]}
     print(json.dumps(facts, indent=1) if options.json else as_table(facts))
 
 
 def read_module(path: Path) -> Module:
     text = path.read_text(encoding="utf-8")
     tree = ast.parse(text)
-    name = ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__")
+    root = SOURCE.parent if path.is_relative_to(SOURCE) else ROOT
+    name = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
     return Module(path, name, text.count("\n"), tree, frozenset(imports(tree)))
 
 
 def imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
     """Pairs of a module and a name that the tree imports, also through an attribute of an imported module."""
     aliases: dict[str, str] = {}
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(tree))
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 yield node.module, alias.name
                 aliases[alias.asname or alias.name] = f"{node.module}.{alias.name}"
         elif isinstance(node, ast.Import):
             aliases.update({alias.asname or alias.name: alias.name for alias in node.names})
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in aliases:
             yield aliases[node.value.id], node.attr
 
@@ -103,17 +111,81 @@ def find_repeated_classes(modules: list[Module]) -> dict[str, list[str]]:
     return {name: homes for name, homes in sorted(found.items()) if len(homes) > 1}
 
 
-def find_unused(modules: list[Module]) -> list[str]:
-    """Functions of modules without an underscore that no other module imports; commands and handlers with a
-    decorator are called by what decorates them."""
-    used = {pair for module in modules for pair in module.imported}
+def find_unused(modules: list[Module], users: Sequence[Module] = ()) -> list[str]:
+    """Return the functions without an underscore that no other module uses.
+
+    A function is used if another module of the source or of `users` imports it or reads it as an attribute of its
+    module, if it is the `main` of a module that is started with `-m`, if it belongs to the interface of a runtime's
+    package, or if it has a decorator, which registers commands and handlers, or is what Alembic calls.
+    """
+    used = {pair for module in (*modules, *users) for pair in module.imported}
+    interface = _list_runtime_interface(modules)
     return [
         f"{module.name}.{node.name}"
         for module in modules
         for node in module.tree.body
         if isinstance(node, Function) and not node.name.startswith("_") and not node.decorator_list
         if (module.name, node.name) not in used
+        if not (node.name == "main" and _is_started(module))
+        if not (node.name in interface and module.path.name == "__init__.py" and module.name.count(".") == 2)
+        if not module.name.startswith(MIGRATIONS)
     ]
+
+
+def _list_runtime_interface(modules: list[Module]) -> set[str]:
+    """Names of the functions that the package of a runtime has: the methods of the contract's `Runtime`."""
+    return {
+        function.name
+        for module in modules
+        if module.name == CONTRACT
+        for node in module.tree.body
+        if isinstance(node, ast.ClassDef) and node.name == "Runtime"
+        for function in node.body
+        if isinstance(function, Function)
+    }
+
+
+def _is_started(module: Module) -> bool:
+    """Return whether the module ends with `if __name__ == "__main__"`."""
+    return any(isinstance(node, ast.If) and "'__main__'" in ast.unparse(node.test) for node in module.tree.body)
+
+
+def find_cycles(modules: list[Module]) -> list[tuple[str, ...]]:
+    """Return the groups of modules that import each other, at the top or late; imports for type checks don't count."""
+    names = {module.name for module in modules}
+    graph = {module.name: set(_list_imported_modules(module.tree, names)) - {module.name} for module in modules}
+    while leaves := {name for name, imported in graph.items() if not imported & graph.keys()}:
+        graph = {name: imported for name, imported in graph.items() if name not in leaves}
+    reached = {name: _reach(name, graph) for name in graph}
+    return sorted(
+        {tuple(sorted(other for other in graph if other in reached[name] and name in reached[other])) for name in graph}
+        - {()}
+    )
+
+
+def _reach(name: str, graph: dict[str, set[str]]) -> set[str]:
+    seen: set[str] = set()
+    waiting = [name]
+    while waiting:
+        fresh = (graph.get(waiting.pop(), set()) & graph.keys()) - seen
+        seen |= fresh
+        waiting += fresh
+    return seen
+
+
+def _list_imported_modules(node: ast.AST, names: set[str]) -> Iterator[str]:
+    if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+        for other in node.orelse:
+            yield from _list_imported_modules(other, names)
+        return
+    if isinstance(node, ast.ImportFrom) and node.module:
+        full = [f"{node.module}.{alias.name}" for alias in node.names]
+        yield from (name if name in names else node.module for name in full)
+    elif isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    for part in ast.iter_child_nodes(node):
+        if isinstance(part, ast.stmt | ast.excepthandler | ast.match_case):
+            yield from _list_imported_modules(part, names)
 
 
 def as_table(facts: dict[str, Any]) -> str:

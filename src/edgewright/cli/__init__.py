@@ -14,14 +14,14 @@ def main() -> None:
 
         code = run(sys.argv[1:])
     except KeyboardInterrupt:
-        code = print_early_stop()
+        code = _print_early_stop()
     from edgewright.cli.interrupts import restore_handlers
 
     restore_handlers()
     sys.exit(code)
 
 
-def print_early_stop() -> int:
+def _print_early_stop() -> int:
     """Report an interrupt that came before the command began, and return its exit code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from edgewright.cli.interrupts import get_exit_code, get_signal_name

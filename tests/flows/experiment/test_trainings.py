@@ -172,7 +172,7 @@ def test_room_is_for_one_more_of_the_largest(tmp_path: Path, monkeypatch: pytest
         return 151.0
 
     monkeypatch.setattr(trainings, "count_processors", lambda: 3)
-    monkeypatch.setattr(trainings, "read_peak_bytes", lambda process: 100)
+    monkeypatch.setattr(trainings, "_read_peak_bytes", lambda process: 100)
     monkeypatch.setattr(trainings, "compute_free_bytes", measure)
     train_all(make_jobs(tmp_path, "gathers 1", "gathers 2", "gathers 3"), lambda _: None)
     assert set(used) == {100, 200}

@@ -319,13 +319,13 @@ def test_what_was_trained_is_kept_whatever_comes_after(
         raise ModelNotConvertible("the runtime takes it not", "so")
 
     with monkeypatch.context() as patch:
-        patch.setattr(flow, "evaluate_and_time", refuse)
+        patch.setattr(flow, "_evaluate_and_time", refuse)
         with pytest.raises(ModelNotConvertible, match="takes it not"):
             prune(plan, tmp_path / "out", device, store, ignore)
     (kept,) = (tmp_path / "out").iterdir()
     assert [path.parent.name for path in kept.rglob("report.json")] == ["pruned-0"]
     with monkeypatch.context() as patch:
-        patch.setattr(flow, "evaluate_and_time", stopped)
+        patch.setattr(flow, "_evaluate_and_time", stopped)
         with pytest.raises(Cancelled, match="Ctrl-C") as caught:
             prune(plan, tmp_path / "out", device, store, ignore)
     assert kept.name in caught.value.why
@@ -354,7 +354,7 @@ def test_the_same_command_twice_at_once(
     def again(*_: Any) -> Any:
         return prune(plan, tmp_path / "out", device, store, ignore)
 
-    monkeypatch.setattr(flow, "make_networks", again)
+    monkeypatch.setattr(flow, "_make_networks", again)
     with pytest.raises(UsageError, match="running already"):
         prune(plan, tmp_path / "out", device, store, ignore)
 

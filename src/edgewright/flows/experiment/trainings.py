@@ -201,7 +201,7 @@ class ParallelTrainings:
     def _has_memory(self, running: dict[int, "Future[TrainedNetwork]"]) -> bool:
         if not all(index in self._last_messages for index in running):
             return False
-        peaks = [read_peak_bytes(self._processes[index]) for index in running if index in self._processes]
+        peaks = [_read_peak_bytes(self._processes[index]) for index in running if index in self._processes]
         return not peaks or compute_free_bytes(sum(peaks)) > MARGIN * max(peaks)
 
     def _end(self) -> None:
@@ -211,7 +211,7 @@ class ParallelTrainings:
                 process.kill()
 
 
-def read_peak_bytes(process: "subprocess.Popen[bytes]") -> int:
+def _read_peak_bytes(process: "subprocess.Popen[bytes]") -> int:
     """Resident bytes at the peak; 0 of one that has ended."""
     try:
         return parse_status(Path(f"/proc/{process.pid}/status").read_text(errors="replace")).peak or 0

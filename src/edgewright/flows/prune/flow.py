@@ -106,8 +106,8 @@ def prune(
         check_float_onnx(prepared, "pruned")
         check_validation_data(experiment, prepared.model.signature)
         with open_experiment_folder(experiment, plan) if trains else nullcontext(experiment) as ready:
-            pruned = make_networks(plan, prepared, ready, work)
-            rows, speed_comparison = evaluate_and_time(plan, pruned, Path(prepared.files["onnx"]), ready, work)
+            pruned = _make_networks(plan, prepared, ready, work)
+            rows, speed_comparison = _evaluate_and_time(plan, pruned, Path(prepared.files["onnx"]), ready, work)
             report = _make_report(plan, prepared, pruned, ready, rows, speed_comparison)
             report, gate_error = _apply_gate(msgspec.structs.replace(report, seconds=monotonic() - began), plan)
             error: EdgewrightError | None = gate_error
@@ -165,7 +165,7 @@ def check_plan(plan: PrunePlan) -> None:
         raise UsageError(what, "N:M keeps N of each M weights, and fewer than all", "--pattern 2:4")
 
 
-def make_networks(plan: PrunePlan, prepared: PreparedSource, experiment: Experiment, work: Path) -> PrunedNetworks:
+def _make_networks(plan: PrunePlan, prepared: PreparedSource, experiment: Experiment, work: Path) -> PrunedNetworks:
     """Every network of the comparison, trained where that can be."""
     onnx = Path(prepared.files["onnx"])
     if experiment.dataset is None:
@@ -238,7 +238,7 @@ def _make_train_job(
     )
 
 
-def evaluate_and_time(
+def _evaluate_and_time(
     plan: PrunePlan, pruned: PrunedNetworks, source: Path, experiment: Experiment, work: Path
 ) -> tuple[dict[str, EvaluationRow], Any]:
     """Rows by `side/place`, the control (else the source) first, since the others are paired with it; and the race."""

@@ -36,9 +36,9 @@ def compile_model(request: CompileRequest) -> Compiled:
     """See `contract.Runtime.compile`. Weights and compute are float16 with fp16; inputs and outputs are float32."""
     library = load_library()
     with silence_library():
-        loaded = load(request)
+        loaded = _load_program(request)
         inputs, outputs = _map_ports(loaded.inputs), _map_ports(loaded.outputs, _port_names(loaded.inputs))
-        model = convert(library, loaded, inputs, outputs, request)
+        model = _convert(library, loaded, inputs, outputs, request)
         main = f"{request.stem}.mlpackage"
         path = Path(request.folder) / main
         shutil.rmtree(path, ignore_errors=True)
@@ -48,7 +48,7 @@ def compile_model(request: CompileRequest) -> Compiled:
     return Compiled(main=main, io_map=io_map, tools=tools)
 
 
-def load(request: CompileRequest) -> LoadedProgram:
+def _load_program(request: CompileRequest) -> LoadedProgram:
     try:
         return load_source(request.source, request.format, request.shapes, weights=request.options.get("weights"))
     except EdgewrightError as error:
@@ -95,14 +95,14 @@ def _as_port(one: TorchPort, name: str) -> Port:
     )
 
 
-def convert(
+def _convert(
     library: Any, loaded: LoadedProgram, inputs: Sequence[Port], outputs: Sequence[Port], request: CompileRequest
 ) -> Any:
     """By coremltools, from a TorchScript trace: its road from torch.export drops the names of inputs and outputs."""
     import numpy as np
 
     precision = library.precision.FLOAT16 if request.precision == "fp16" else library.precision.FLOAT32
-    traced = trace(loaded)
+    traced = _trace_program(loaded)
     try:
         return library.convert(
             traced,
@@ -119,7 +119,7 @@ def convert(
         raise NotConvertible(f"coremltools cannot convert it: {lines[-1][:400]}") from error
 
 
-def trace(loaded: LoadedProgram) -> Any:
+def _trace_program(loaded: LoadedProgram) -> Any:
     """A TorchScript trace that takes and gives types which Core ML's arrays have."""
     import torch
 

@@ -32,8 +32,8 @@ class CoremlSession:
     def __init__(self, request: SessionRequest, system: str = sys.platform) -> None:
         if system != "darwin":
             raise Rejected(NOT_MACOS_REASON.format(system=system))
-        self._model: Any = load_model(request)
-        self.signature = read_signature(Path(request.model))
+        self._model: Any = _load_model(request)
+        self.signature = _read_signature(Path(request.model))
         self.notes = (THREADS,)
         self._feeds: dict[str, NDArray[Any]] = {}
         self._outputs: dict[str, Any] = {}
@@ -56,7 +56,7 @@ class CoremlSession:
         self._model = None
 
 
-def load_model(request: SessionRequest) -> Any:
+def _load_model(request: SessionRequest) -> Any:
     library = load_library()
     units = library.ComputeUnit[UNITS[request.options.get("units", "all")]]
     try:
@@ -66,7 +66,7 @@ def load_model(request: SessionRequest) -> Any:
         raise Rejected(str(error).strip() or type(error).__name__) from error
 
 
-def read_signature(package: Path) -> Signature:
+def _read_signature(package: Path) -> Signature:
     description = read_spec(package / "Data" / "com.apple.CoreML" / "model.mlmodel").description
     return Signature(inputs=_read_specs(description.input), outputs=_read_specs(description.output))
 

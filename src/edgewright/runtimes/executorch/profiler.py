@@ -20,7 +20,7 @@ def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs:
     """Leave `trace.json` in `folder`."""
     set_threads(request.threads)
     method = load_method(Path(request.model), events=True)
-    times = time_runs(method, feeds, WARMUP_RUNS + runs)
+    times = _time_runs(method, feeds, WARMUP_RUNS + runs)
     dump = folder / "events.etdump"
     method.program.write_etdump_result_to_file(str(dump))
     blocks = [events for block in _read_dump(dump) if (events := _read_events(block))]
@@ -33,7 +33,7 @@ def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs:
     )
 
 
-def time_runs(method: LoadedMethod, feeds: Mapping[str, Array], count: int) -> list[float]:
+def _time_runs(method: LoadedMethod, feeds: Mapping[str, Array], count: int) -> list[float]:
     import numpy as np
     import torch
 

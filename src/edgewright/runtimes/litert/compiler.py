@@ -32,10 +32,10 @@ def compile_model(request: CompileRequest) -> Compiled:
             from edgewright.runtimes.litert.converters.isolated import compile_litert_torch
 
             return compile_litert_torch(request)
-    return write_model(request)
+    return _write_model(request)
 
 
-def write_model(request: CompileRequest) -> Compiled:
+def _write_model(request: CompileRequest) -> Compiled:
     """By our own writer. The caller proves the numbers, so the writer's own check is left out."""
     try:
         converted = convert_onnx(

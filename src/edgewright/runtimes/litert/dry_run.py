@@ -103,7 +103,7 @@ def main() -> None:
     path, budget = Path(sys.argv[1]), read_budget()
     limit_this_process(SPARE_BYTES + budget.memory_bytes + CONVERTER_COPIES * path.stat().st_size)
     try:
-        answer = plan_operators(path, shapes)
+        answer = _plan_operators(path, shapes)
     except MemoryError:
         sys.exit("MemoryError")  # a word that `fence.is_exhausted` knows
     except EdgewrightError as error:
@@ -112,7 +112,7 @@ def main() -> None:
         out.write(msgspec.json.encode(answer))
 
 
-def plan_operators(path: Path, shapes: Mapping[str, Sequence[int]]) -> DryRun:
+def _plan_operators(path: Path, shapes: Mapping[str, Sequence[int]]) -> DryRun:
     """The writer's stations in the order of `writer.convert.convert_onnx`, without its last one.
 
     Where an early station refuses something, the later ones go on with the rest, so that as much as can be is told.
@@ -120,10 +120,10 @@ def plan_operators(path: Path, shapes: Mapping[str, Sequence[int]]) -> DryRun:
     from edgewright.runtimes.litert.writer import convert
 
     with convert.documented_errors():
-        return _plan_operators(path, shapes)
+        return _plan_nodes(path, shapes)
 
 
-def _plan_operators(path: Path, shapes: Mapping[str, Sequence[int]]) -> DryRun:
+def _plan_nodes(path: Path, shapes: Mapping[str, Sequence[int]]) -> DryRun:
     from edgewright.runtimes.litert.writer import convert, nodes
     from edgewright.runtimes.litert.writer.build import Builder
     from edgewright.runtimes.litert.writer.graph import DAMAGE

@@ -61,8 +61,8 @@ def compile_model(request: CompileRequest) -> Compiled:
         if request.precision == "w8a8":
             notes = _convert_quantized(model, folder, main)
         else:
-            source = save(normalize_model(model, request.precision), folder)
-            output = convert(source, folder / main, PRECISION_FLAGS.get(request.precision, ()))
+            source = _save_onnx(normalize_model(model, request.precision), folder)
+            output = _convert(source, folder / main, PRECISION_FLAGS.get(request.precision, ()))
             _check_converted(output, folder / main, model)
         (folder / main).write_bytes(set_stable_uuid((folder / main).read_bytes()))
         signature = _try_out(folder / main, folder)
@@ -93,8 +93,8 @@ def _convert_quantized(model: Any, folder: Path, main: str) -> tuple[str, ...]:
         if not layers:
             raise NotConvertible("\n".join(f"'{name}': {why}" for name, why in left.items()) or NO_LAYER)
         write_parameters(layers, parameters)
-        source = save(normalize_model(infer_shapes(prepare_int8_graph(extracted, layers)), "w8a8"), folder)
-        output = convert(source, folder / main, ("--compressionParamsFile", str(parameters)))
+        source = _save_onnx(normalize_model(infer_shapes(prepare_int8_graph(extracted, layers)), "w8a8"), folder)
+        output = _convert(source, folder / main, ("--compressionParamsFile", str(parameters)))
         _check_converted(output, folder / main, model)
         done = find_quantized_layers(folder / main, layers)
         if len(done) == len(layers):
@@ -134,7 +134,7 @@ def _describe(value: Any) -> OnnxPort:
     return OnnxPort(value.name, tensor_dtype_to_np_dtype(kind.elem_type).name, sizes)
 
 
-def save(model: Any, folder: Path) -> Path:
+def _save_onnx(model: Any, folder: Path) -> Path:
     import onnx
 
     path = folder / "source.onnx"
@@ -143,12 +143,12 @@ def save(model: Any, folder: Path) -> Path:
     return path
 
 
-def convert(source: Path, target: Path, flags: Sequence[str]) -> ProcessOutput:
+def _convert(source: Path, target: Path, flags: Sequence[str]) -> ProcessOutput:
     """Run the converter in the folder of its files, so that whatever it leaves goes with that folder."""
-    return run_module("convert", [str(source), str(target), *FLAGS, *flags], target.parent)
+    return _run_module("convert", [str(source), str(target), *FLAGS, *flags], target.parent)
 
 
-def run_module(name: str, arguments: Sequence[str], folder: Path) -> ProcessOutput:
+def _run_module(name: str, arguments: Sequence[str], folder: Path) -> ProcessOutput:
     """Run one of our modules in a process of its own; what it says also goes to the worker's log."""
     command = [sys.executable, "-P", "-m", f"edgewright.runtimes.mnn.conversion.{name}", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=folder, check=False)  # noqa: S603 - our own module
@@ -197,7 +197,7 @@ def _move_files(folder: Path, main: str, to: Path) -> None:
 def _try_out(path: Path, folder: Path) -> Signature:
     """Load and run the file once: operators that cannot be laid out or crash show here, not at the user."""
     answer = folder / "verdict.json"
-    output = run_module("trial", [str(path), str(answer)], folder)
+    output = _run_module("trial", [str(path), str(answer)], folder)
     if output.code < 0:
         raise NotConvertible(f"MNN converts the model and then crashes on it with signal {-output.code}")
     if output.code or not answer.is_file():

@@ -82,7 +82,7 @@ class MnnSession:
         return {spec.name: self._fetch(self._outputs[spec.name]) for spec in self.signature.outputs}
 
     def close(self) -> None:
-        self._call = closed
+        self._call = _call_closed
         self._inputs, self._outputs, self._copies = {}, {}, []
         self._session = self._interpreter = None
 
@@ -188,5 +188,5 @@ def _dtype_of(library: Any, tensor: Any) -> str:
     return next((dtype for name, dtype in DTYPES.items() if kind is getattr(library, name)), "")
 
 
-def closed(session: Any) -> int:
+def _call_closed(session: Any) -> int:
     raise RuntimeError(CLOSED)

@@ -78,10 +78,10 @@ def compile_model(request: CompileRequest) -> Compiled:
         raise NotConvertible("the model is over 2 GB, more than one ONNX file can hold")
     values = run_all_tensors(source.model)
     try:
-        return convert(request, source, values, unbind=False)
+        return _convert(request, source, values, unbind=False)
     except NotConvertible as first:
         try:
-            return convert(request, source, values, unbind=True)
+            return _convert(request, source, values, unbind=True)
         except NotConvertible:
             raise first from None
 
@@ -97,7 +97,7 @@ def _read_source(request: CompileRequest) -> ConversionSource:
     return ConversionSource(extracted.model, read_nodes(model), extracted)
 
 
-def convert(request: CompileRequest, given: ConversionSource, values: Mapping[str, Array], unbind: bool) -> Compiled:
+def _convert(request: CompileRequest, given: ConversionSource, values: Mapping[str, Array], unbind: bool) -> Compiled:
     plain = normalize_model(copy.deepcopy(given.model), values, unbind)  # it rewrites what it is given
     with TemporaryFolder() as folder:
         source = folder / "model.onnx"

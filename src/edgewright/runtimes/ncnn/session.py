@@ -158,7 +158,7 @@ class NcnnSession:
         makers = {top: row for row in rows for top in row.tops}
         shapes = [read_hinted_shape(makers[name], name) for name in self._outputs]
         if None in shapes or any(read_input_shape(makers[spec.name]) != spec.shape for spec in inputs):
-            self._bound = [(spec.name, to_mat(np.zeros(fixed(spec.shape), spec.dtype))) for spec in inputs]
+            self._bound = [(spec.name, to_mat(np.zeros(_fix_shape(spec.shape), spec.dtype))) for spec in inputs]
             self.run()
             shapes = [array.shape for array in self._read_results()]
             self._bound, self._results = [], []
@@ -183,7 +183,7 @@ class NcnnSession:
     def fetch(self) -> dict[str, Array]:
         arrays = [array.copy() for array in self._read_results()]
         return {
-            spec.name: array.reshape(fixed(spec.shape))
+            spec.name: array.reshape(_fix_shape(spec.shape))
             for spec, array in zip(self.signature.outputs, arrays, strict=True)
         }
 
@@ -214,7 +214,7 @@ def make_input_specs(rows: Sequence[ParamRow], shapes: Mapping[str, Sequence[int
     return tuple(specs)
 
 
-def fixed(shape: Sequence[int | str]) -> tuple[int, ...]:
+def _fix_shape(shape: Sequence[int | str]) -> tuple[int, ...]:
     return tuple(size for size in shape if isinstance(size, int))
 
 

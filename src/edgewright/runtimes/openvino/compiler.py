@@ -36,10 +36,10 @@ def compile_model(request: CompileRequest) -> Compiled:
         library.save_model(model, str(path), compress_to_fp16=request.precision == "fp16")
         io_map = _check_loads(core, path, OnnxFile(Path(request.source)).signature())
     except NotConvertible:
-        remove(path)
+        _remove_model(path)
         raise
     except Exception as error:
-        remove(path)
+        _remove_model(path)
         raise NotConvertible(f"OpenVINO cannot write the model: {get_error_text(error)}") from error
     return Compiled(
         main=path.name,
@@ -59,7 +59,7 @@ def _check_precision(request: CompileRequest) -> None:
         raise NotConvertible(why, f"give a model that is {request.precision} itself, as QDQ")
 
 
-def remove(path: Path) -> None:
+def _remove_model(path: Path) -> None:
     for suffix in (".xml", ".bin"):
         path.with_suffix(suffix).unlink(missing_ok=True)
 
@@ -69,14 +69,14 @@ def _read_source(core: Any, request: CompileRequest) -> Any:
     try:
         return core.read_model(request.source)
     except Exception as error:
-        unknown = find_unknown(str(error))
+        unknown = _find_unknown(str(error))
         if not unknown:
             raise NotConvertible(f"OpenVINO cannot read the model: {get_error_text(error)}") from error
         why = "\n".join(_explain(op, request.source) for op in unknown)
         raise NotConvertible(why, "write it with operators that OpenVINO knows, or leave it out") from error
 
 
-def find_unknown(text: str) -> list[str]:
+def _find_unknown(text: str) -> list[str]:
     """The operators in OpenVINO's report, which calls them `domain.Op-18`."""
     line = next((line for line in text.splitlines() if UNKNOWN in line), "")
     names = line.partition(UNKNOWN)[2].split(",")

@@ -153,7 +153,7 @@ def _read_executed(compiled: Any) -> list[ExecutedOperator]:
     for op in compiled.get_runtime_model().get_ordered_ops():
         facts = {key: str(getattr(value, "value", value)) for key, value in op.get_rt_info().items()}
         kind = facts.setdefault("layerType", op.get_type_name())
-        if is_constant(op, kind, constant):
+        if _is_constant(op, kind, constant):
             constant.add(op.get_name())
         elif kind not in NO_WORK:
             found.append((int(facts.get("execOrder", "0")), op, facts))
@@ -171,7 +171,7 @@ def _read_executed(compiled: Any) -> list[ExecutedOperator]:
     ]
 
 
-def is_constant(op: Any, kind: str, constant: Collection[str]) -> bool:
+def _is_constant(op: Any, kind: str, constant: Collection[str]) -> bool:
     """Whether it is computed once, when the model is loaded: from constants alone."""
     inputs = [op.input_value(i).get_node().get_name() for i in range(op.get_input_size())]
     return kind == "Const" or (bool(inputs) and all(name in constant for name in inputs))

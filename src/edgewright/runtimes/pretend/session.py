@@ -47,7 +47,7 @@ class PretendSession:
         self._feeds = dict(feeds)
 
     def run(self) -> None:
-        fail(self._fail, "run")
+        _fail(self._fail, "run")
         _wait_us(self.next_us())
 
     def next_us(self) -> float:
@@ -78,7 +78,7 @@ def _read_number(options: Mapping[str, str], name: str, default: float) -> float
 
 
 def open_session(request: SessionRequest) -> PretendSession:
-    fail(request.options.get("fail", "never"), "open")
+    _fail(request.options.get("fail", "never"), "open")
     return PretendSession(request)
 
 
@@ -88,7 +88,7 @@ def _wait_us(duration_us: float) -> None:
         pass
 
 
-def fail(how: str, moment: str) -> None:
+def _fail(how: str, moment: str) -> None:
     """Fail as the option `fail` says: `open` when the model is opened, all others in the first inference."""
     if how != "never" and (how == "open") == (moment == "open"):
         FAILURES[how]()
