@@ -28,7 +28,6 @@ def test_readme_shows_the_demo_as_it_is() -> None:
 
 def test_readme_commands_work_in_their_order(tmp_path: Path) -> None:
     pytest.importorskip("ai_edge_litert", reason="the README's examples use LiteRT")
-    (tmp_path / "src").symlink_to(ROOT / "src")
     environ = {**os.environ, "EDGEWRIGHT_HOME": str(tmp_path / "home"), "EDGEWRIGHT_BENCHMARK_PROCESSES": "1"}
     assert len(COMMANDS) >= 6
     for command in COMMANDS:

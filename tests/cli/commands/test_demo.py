@@ -1,5 +1,6 @@
-"""Failures of the demo."""
+"""Failures of the demo, and the copy of its files."""
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -41,3 +42,32 @@ def test_a_failure_does_not_cost_the_table(call: Call, monkeypatch: pytest.Monke
         assert len(result.json()["benchmark"]["runs"]) == 2
     else:
         assert [row["verdict"] for row in result.rows()] == ["reference", "failed"]
+
+
+def test_its_files_are_copied_and_never_overwritten(call: Call, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "digits"
+    rows = call("demo", "--copy", folder).rows()
+    assert [Path(row["file"]).name for row in rows] == list(flow.DEMO_FILES)
+    assert (folder / "digits.onnx").read_bytes() == (flow.get_digits_folder() / "digits.onnx").read_bytes()
+    assert call("analyze", folder / "digits.onnx").code == 0
+    (folder / "heldout.npz").unlink()
+    again = call("demo", "--copy", folder, "--json")
+    assert again.json() == {
+        "schema": "edgewright.demo-files/1",
+        "files": [str(folder / name) for name in flow.DEMO_FILES],
+    }
+    (folder / "task.toml").write_text("mine")
+    (folder / "heldout.npz").unlink()
+    refused = call("demo", "--copy", folder)
+    assert refused.code == 2
+    assert f"{folder / 'task.toml'} already exists" in refused.error()[0]
+    assert (folder / "task.toml").read_text() == "mine"
+    assert not (folder / "heldout.npz").exists()
+    assert call("runs", "list").rows() == []
+
+
+def test_a_folder_that_cannot_be_written_is_an_output_error(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = call("demo", "--copy", tmp_path / "file" / "digits")
+    assert result.code == 1
+    assert str(tmp_path / "file" / "digits") in result.error()[0]

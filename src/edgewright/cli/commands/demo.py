@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from edgewright.cli.parse import PATH
 from edgewright.cli.rendering.output import print_json, print_message, print_table, show_progress
 
 if TYPE_CHECKING:
@@ -33,12 +35,20 @@ LAYER_WARNINGS = ("layer-sum", "profiling-cost")  # the demo's table shows no la
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.demo/1).")
-def demo(as_json: bool) -> None:
+@click.option(
+    "--copy", type=PATH, metavar="DIR", help="Folder for a copy of the demo's files. With it, nothing is run."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object (edgewright.demo/1, edgewright.demo-files/1)."
+)
+def demo(copy: str | None, as_json: bool) -> None:
     """Compile, evaluate and benchmark a digit classifier in every runtime that is installed.
 
     The model, made for 8 × 8 images of handwritten digits, comes with Edgewright; nothing is downloaded.
     """
+    if copy is not None:
+        _copy(Path(copy), as_json=as_json)
+        return
     from contextlib import closing
 
     from edgewright.cli.user_store import open_user_store
@@ -53,6 +63,17 @@ def demo(as_json: bool) -> None:
         _show(result)
     if error is not None:
         raise error
+
+
+def _copy(folder: Path, *, as_json: bool) -> None:
+    from edgewright.flows.demo.flow import copy_demo_files
+    from edgewright.schema.units import show_bytes
+
+    paths = copy_demo_files(folder)
+    if as_json:
+        print_json({"schema": "edgewright.demo-files/1", "files": [str(path) for path in paths]})
+    else:
+        print_table(("file", "size"), [(str(path), show_bytes(path.stat().st_size)) for path in paths])
 
 
 def _show(demo: DemoReport) -> None:

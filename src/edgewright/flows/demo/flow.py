@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from edgewright.bench.session import Progress
 from edgewright.devices.protocol import Device
-from edgewright.errors import EdgewrightError, RuntimeMissing
+from edgewright.errors import EdgewrightError, RuntimeMissing, UsageError
 from edgewright.flows.benchmark.flow import benchmark
 from edgewright.flows.benchmark.report import BenchmarkReport, make_report
 from edgewright.flows.candidates import can_run
@@ -24,12 +24,14 @@ from edgewright.formats.files import read_model
 from edgewright.runtimes.table import TABLE, make_install_command
 from edgewright.schema.plan import BenchmarkPlan, Candidate, CompileCell, CompilePlan, EvaluatePlan, QuantizePlan
 from edgewright.store.store import Store
+from edgewright.system.files import make_output_error, write_atomically
 from edgewright.system.temporary import TemporaryFolder
 from edgewright.tasks.metrics.metrics import Score
 from edgewright.tasks.spec.file import read_task
 
 SCHEMA = "edgewright.demo/1"
 MODEL = "digits.onnx"
+DEMO_FILES = (MODEL, "task.toml", "calib.npz", "heldout.npz", "README.md")
 
 
 class DemoReport(Struct, frozen=True, kw_only=True):
@@ -135,3 +137,32 @@ def run_demo(device: Device, store: Store, progress: Progress) -> tuple[DemoRepo
     return DemoReport(
         accuracies=_read_scores(evaluated.report), benchmark=report, left_out=tuple(left_out)
     ), outcome.error
+
+
+def copy_demo_files(folder: Path) -> tuple[Path, ...]:
+    """Copy the demo's files into a folder and return their paths there. Files that are the same already stay.
+
+    Raises:
+        UsageError: the folder has another file of one of these names; then nothing is copied.
+        OutputError: the folder cannot be written.
+    """
+    contents = {folder / name: (get_digits_folder() / name).read_bytes() for name in DEMO_FILES}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        missing = [path for path, content in contents.items() if not _has_content(path, content)]
+    except OSError as error:
+        raise make_output_error(folder, error) from None
+    for path in missing:
+        write_atomically(path, contents[path])
+    return tuple(contents)
+
+
+def _has_content(path: Path, content: bytes) -> bool:
+    """Return whether a file has this content, False where there is no file. UsageError for another content."""
+    if not path.exists():
+        return False
+    if path.is_file() and path.read_bytes() == content:
+        return True
+    raise UsageError(
+        f"{path} already exists", "Its content differs from the demo's file", "choose another folder, or delete it"
+    )

@@ -9,7 +9,7 @@ from tests.paths import ROOT
 
 
 def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "src").symlink_to(ROOT / "src")
+    (tmp_path / "digits").symlink_to(ROOT / "src/edgewright/flows/digits")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/litert-writer.md").read_text(), re.DOTALL)
