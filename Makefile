@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: demo all-runtimes test test-fast test-slow fuzz lint format benchmarks benchmarks-long clean help
+.PHONY: demo all-runtimes test coverage test-fast test-slow fuzz lint format benchmarks benchmarks-long clean help
 
 help:
 	@echo "make demo        install Edgewright into .venv and run the demo"
@@ -12,6 +12,7 @@ help:
 	@echo "make test        install the development tools into .venv, check the code, run the tests"
 	@echo "make test-fast   the tests that start no process, train nothing and need no browser (under a minute)"
 	@echo "make test-slow   tests that watch whole processes for minutes; needs strace, and every runtime (make all-runtimes)"
+	@echo "make coverage    the tests of make test with a coverage report in build/coverage.xml; no threshold"
 	@echo "make fuzz        run mutated models, exports and settings through it (16,000 cases, about an hour); FUZZ_CASES=200 runs 200"
 	@echo "make lint        only the checks: ruff, mypy, import-linter"
 	@echo "make format      format the code"
@@ -74,6 +75,9 @@ test-fast: $(VENV)/.ready-dev
 
 test-slow: $(VENV)/.ready-dev
 	@$(PYTEST) -m slow tests tests_slow $(PYTEST_OPTIONS)
+
+coverage: $(VENV)/.ready-dev
+	@$(PYTEST) -m "not slow" --cov=edgewright --cov-report=xml:build/coverage.xml --cov-report=term:skip-covered $(PYTEST_OPTIONS)
 
 fuzz: $(VENV)/.ready-dev
 	@echo "==> Fuzzing"
