@@ -1,4 +1,4 @@
-"""Small QDQ graphs whose borders differ: what is quantised at the edge, and what is not."""
+"""Small QDQ graphs whose borders differ: what is quantized at the edge, and what is not."""
 
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ KEPT: list[tuple[str, list[Any], tuple[str, ...], str]] = [
         "two scales",
         [*ENDED, requantize("x", "other", "o_q"), dequantize("o_q", "other", "o"), node("Tanh", ["o"], ["z"], "tanh")],
         ("y", "z"),
-        "input 'x' stays float32: it is not quantised by one scale",
+        "input 'x' stays float32: it is not quantized by one scale",
     ),
     (
         "a float at the end",

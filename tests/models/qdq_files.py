@@ -1,4 +1,4 @@
-"""QDQ graphs as ONNX Runtime's quantiser makes them, of small networks with the parts of mobile ones."""
+"""QDQ graphs as ONNX Runtime's quantizer makes them, of small networks with the parts of mobile ones."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -76,7 +76,7 @@ def quantize_network(
 
 
 def write_mobile_qdq(folder: Path, *, kind: str = "QUInt8", **options: Any) -> Path:
-    """The network above, quantised, with a name on every node; the quantiser leaves out its ReLUs."""
+    """The network above, quantized, with a name on every node; the quantizer leaves out its ReLUs."""
     source = write_mobile_net(folder / "float.onnx")
     path = quantize_network(source, folder / "q.onnx", images(8), kind=kind, **options)
     model = onnx.load(str(path))

@@ -47,7 +47,7 @@ def read_record(path: Path) -> Artifact:
         data = read_regular(path)
     except OSError as error:
         raise ModelUnreadable(
-            f"{path} is not the record of an artifact", str(error), "compile the model again"
+            f"{path} is not an artifact record", str(error), "compile the model again"
         ) from None
     return parse_record(data, str(path))
 
@@ -58,17 +58,17 @@ def parse_record(data: bytes, path: str) -> Artifact:
         record = msgspec.json.decode(data, type=Artifact)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ModelUnreadable(
-            f"{path} is not the record of an artifact", str(error), "compile the model again"
+            f"{path} is not an artifact record", str(error), "compile the model again"
         ) from None
     if record.schema != RECORD_SCHEMA:
         raise ModelUnreadable(
-            f"{path} has schema {record.schema}", f"this Edgewright knows {RECORD_SCHEMA}", "compile the model again"
+            f"{path} has schema {record.schema}", f"this version of Edgewright reads {RECORD_SCHEMA}", "compile the model again"
         )
     if problem := _find_problem(record):
-        raise ModelUnreadable(f"{path} contradicts itself", problem, "compile the model again")
+        raise ModelUnreadable(f"{path} is inconsistent", problem, "compile the model again")
     if (outside := find_name_outside(record)) is not None:
         raise ModelUnreadable(
-            f"{path} names a file outside of its folder", repr(outside[:200]), "compile the model again"
+            f"{path} refers to a file outside its folder", repr(outside[:200]), "compile the model again"
         )
     return record
 
@@ -83,25 +83,27 @@ def find_name_outside(record: Artifact) -> str | None:
 def _find_problem(record: Artifact) -> str:
     """What in a record cannot be; empty where nothing is found."""
     if not any(name == record.main or name.startswith(f"{record.main}/") for name in record.files):
-        return f"its main file {record.main[:200]} is not among its files"
+        return f"its main file {record.main[:200]} is not in its list of files"
     inputs = {port.source for port in record.io_map.inputs}
     if strangers := inputs - {spec.name for spec in record.source.signature.inputs}:
-        return f"it maps '{min(strangers)[:200]}', which is no input of the source"
+        return f"it maps '{min(strangers)[:200]}', which is not an input of the source"
     return next(filter(None, map(_find_port_problem, (*record.io_map.inputs, *record.io_map.outputs))), "")
 
 
 def _find_port_problem(port: Port) -> str:
     """What in a port cannot be; sizes of -1 are known to a run alone."""
     if sorted(port.axes) != list(range(len(port.source_shape))):
-        return f"the axes {list(port.axes)} of '{port.source}' are no order of {len(port.source_shape)} axes"
+        return (f"the axes {list(port.axes)} of '{port.source}' are not a permutation of "
+        f"{len(port.source_shape)} axes")
     if any(size < -1 for size in (*port.shape, *port.source_shape)):
         return f"'{port.source}' has a negative size"
     if -1 not in (*port.shape, *port.source_shape) and prod(port.shape) != prod(port.source_shape):
-        return f"'{port.source}' has {prod(port.source_shape)} elements, and {prod(port.shape)} in the artifact"
+        return (f"'{port.source}' has {prod(port.source_shape)} elements in the source and "
+        f"{prod(port.shape)} in the artifact")
     if port.quantization is not None and not (0 < port.quantization.scale < inf):
-        return f"'{port.source}' has the scale {port.quantization.scale}"
+        return f"'{port.source}' has an invalid scale: {port.quantization.scale}"
     strangers = {port.dtype, port.source_dtype} - DTYPES
-    return f"'{port.source}' is of an unknown type {min(strangers)[:40]}" if strangers else ""
+    return f"'{port.source}' has an unknown type: {min(strangers)[:40]}" if strangers else ""
 
 
 def is_inside(name: str) -> bool:

@@ -1,7 +1,7 @@
 """What a model costs before it runs: parameters, multiply-accumulates, bytes, arithmetic intensity, activation memory.
 
 A multiply-accumulate (MAC) is one multiplication and one addition. Counted are the operators that are made of them;
-elementwise operators, pools and normalisations count 0, as in the literature: MobileNetV2 at 224² has 300 million
+elementwise operators, pools and normalizations count 0, as in the literature: MobileNetV2 at 224² has 300 million
 (Sandler et al. 2018, https://arxiv.org/abs/1801.04381, table 4). Arithmetic intensity is operations (two for each MAC)
 over bytes read and written once each (Williams et al. 2009, https://doi.org/10.1145/1498765.1498785).
 """
@@ -14,7 +14,7 @@ from edgewright.formats.arena import find_peak_memory
 from edgewright.formats.macs import count_macs
 from edgewright.formats.typed_graph import TensorType, TypedGraph, TypedNode, limit_count
 
-TOO_LARGE = "it is more than 64 bits can count: the model's sizes are impossible"
+TOO_LARGE = "the count exceeds 64 bits: the model's sizes are impossible"
 
 
 class LayerCost(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -94,7 +94,8 @@ def _add_macs(graph: TypedGraph, layers: Sequence[LayerCost], unknown: dict[str,
         return total
     names = ", ".join(f"{layer.op} '{layer.name}'" for layer in hidden[:3])
     more = f" and {len(hidden) - 3} more" if len(hidden) > 3 else ""
-    unknown["macs"] = f"not known for {names}{more}: sizes are free or impossible, or the operator is none of ONNX's"
+    unknown["macs"] = (f"not known for {names}{more}: sizes are free or impossible, or the operator is not a "
+    "standard ONNX operator")
     return None
 
 
@@ -134,7 +135,7 @@ def _plain_shape(kind: TensorType) -> tuple[int, ...] | None:
 # Parameters
 
 FLOATS = ("float16", "bfloat16", "float32", "float64", "complex64", "complex128")
-# Inputs that are scales or zero points of a quantisation, and those that are quantised weights, by operator.
+# Inputs that are scales or zero points of a quantization, and those that are quantized weights, by operator.
 SCALES: dict[str, tuple[int, ...]] = {
     "QuantizeLinear": (1, 2),
     "DequantizeLinear": (1, 2),
@@ -168,7 +169,7 @@ STORED: dict[str, tuple[int, ...]] = {
 def _count_parameters(graph: TypedGraph) -> dict[str, int]:
     """Elements by name of every stored constant that is a parameter.
 
-    Those are all floats but the scales of a quantisation, and of the integers the quantised weights and biases.
+    Those are all floats but the scales of a quantization, and of the integers the quantized weights and biases.
     """
     scales, quantized = _roles(graph, SCALES), _roles(graph, STORED)
     return {

@@ -29,10 +29,10 @@ FORMATS = (
     FormatInfo("zip", "PyTorch archive or another zip", ((0, b"PK\x03\x04"),), (".pt", ".pt2", ".pth")),
     FormatInfo("hdf5", "Keras or HDF5", ((0, b"\x89HDF\r\n\x1a\n"),), (".h5", ".keras")),
     FormatInfo("ncnn", "ncnn parameters", ((0, b"7767517"),), (".param",)),
-    FormatInfo("openvino", "OpenVINO's intermediate representation", ((0, b"<?xml"),), (".xml",)),
+    FormatInfo("openvino", "OpenVINO IR", ((0, b"<?xml"),), (".xml",)),
     FormatInfo("mnn", "MNN", (), (".mnn",)),
     FormatInfo("coreml", "Core ML", (), (".mlpackage",)),
-    FormatInfo("pretend", "a made-up model for tests", ((0, b"pretend"),), (".pretend",)),
+    FormatInfo("pretend", "a placeholder model for tests", ((0, b"pretend"),), (".pretend",)),
     # Protobuf has no magic number: a model begins with its first field, the version of the format.
     FormatInfo("onnx", "ONNX", ((0, b"\x08"),), (".onnx",)),
 )
@@ -53,9 +53,9 @@ def sniff(path: Path) -> str:
     if path.suffix.lower() in (".onnx", ".mnn"):  # neither has a magic number
         return path.suffix.lower().removeprefix(".")
     raise ModelUnreadable(
-        f"{path} is not a model that Edgewright knows",
-        f"it begins with {head[:8].hex(' ')}",
-        f"known are {', '.join(READABLE[:2])} files",
+        f"{path} is not in a model format that Edgewright supports",
+        f"it begins with the bytes {head[:8].hex(' ')}",
+        f"give {' or '.join(READABLE[:2])}",
     )
 
 
@@ -70,9 +70,9 @@ def detect_format(head: bytes) -> str:
 def read_head(path: Path) -> bytes:
     try:
         if path.is_dir():
-            raise ModelNotFound(f"{path} is a folder", "a model is one file", "name the model file in it")
+            raise ModelNotFound(f"{path} is a folder", "a model is one file", "give the path of the model file in it")
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-            raise ModelNotFound(f"{path} is not a file", "it is a pipe, a socket or a device", "name a file on disk")
+            raise ModelNotFound(f"{path} is not a file", "it is a pipe, a socket or a device", "give the path of a regular file")
         with path.open("rb") as file:
             return file.read(HEAD_BYTES)
     except FileNotFoundError:
@@ -118,29 +118,30 @@ def check_files(path: Path, record: Artifact) -> None:
     for name, expected in record.files.items():
         file = path.parent / name
         if not file.is_file():
-            raise ModelUnreadable(f"{path} is not whole", f"the file {name} is missing", "compile the model again")
+            raise ModelUnreadable(f"{path} is incomplete", f"the file {name} is missing", "compile the model again")
         if hash_file(file) != expected:
             raise ModelUnreadable(
-                f"{path} is not what was compiled", f"{name} was changed afterwards", "compile the model again"
+                f"{path} has changed since it was compiled", f"{name} does not match the record", "compile the model again"
             )
     size = sum((path.parent / name).stat().st_size for name in record.files)
     if size != record.bytes:  # limits of memory and time go by it
-        why = f"its files have {size} bytes, and its record says {record.bytes}"
-        raise ModelUnreadable(f"{path} is not what was compiled", why, "compile the model again")
+        why = f"its files have {size} bytes, but its record says {record.bytes}"
+        raise ModelUnreadable(f"{path} has changed since it was compiled", why, "compile the model again")
 
 
 def _read_recorded(path: Path, record: Artifact | None, kind: str) -> Model:
     """A model in a format that tells too little of itself, by the record beside it."""
     if record is None:
         raise ModelUnreadable(
-            f"{path} has no record beside it",
-            f"it is {get_format_title(kind)}, and {artifacts.record_path(path).name} would tell its inputs and outputs",
+            f"{path} has no artifact record",
+            f"it is {get_format_title(kind)}; {artifacts.record_path(path).name}, which "
+            "describes its inputs and outputs, is missing",
             f"edgewright compile SOURCE --runtime {kind} writes both",
         )
     if record.format != kind:
         raise ModelUnreadable(
-            f"{path} is not what its record says",
-            f"it is {get_format_title(kind)}, and the record's format is '{record.format[:60]}'",
+            f"{path} does not match its record",
+            f"it is {get_format_title(kind)}, but the record's format is '{record.format[:60]}'",
             "compile the model again",
         )
     files = sorted(record.files, key=lambda name: name != record.main)

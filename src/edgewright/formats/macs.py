@@ -132,7 +132,7 @@ def _cell(axes: int) -> Rule:
         weights = [_fixed(graph, name) for name in node.inputs[1:] if name and graph.tensors[name].stored]
         matrices = [shape for shape in weights if len(shape) == 2]
         if not matrices:
-            raise UnknownSize("its weights are computed")
+            raise UnknownSize("its weights are computed at run time")
         return runs * sum(map(prod, matrices))
 
     return rule

@@ -47,8 +47,9 @@ def find_expansion_problem(packed: int, unpacked: int) -> str:
     if unpacked <= SMALL_BYTES + MOST_RATIO * packed:
         return ""
     return (
-        f"{packed:,} bytes would become {unpacked:,}, as in a zip bomb: over {MOST_RATIO} times as many. "
-        "Pack it without compression (zip -0, numpy.savez), which has no such limit"
+        f"{packed:,} bytes would expand to {unpacked:,}, as in a zip bomb: the ratio is over "
+        f"{MOST_RATIO}. Save it without compression (zip -0, numpy.savez), which has no such "
+        "limit"
     )
 
 
@@ -117,7 +118,7 @@ def _members(archive: ZipFile, size: int) -> dict[str, ZipInfo]:
     if len(named) < len(infos):
         raise NpzError("two of its arrays have the same name")
     if strange := next((info.filename for info in infos if not info.filename.endswith(".npy")), None):
-        raise NpzError(f"'{strange[:200]}' in it is no array (.npy)")
+        raise NpzError(f"'{strange[:200]}' in it is not an array (.npy)")
     for info in infos:
         if problem := find_expansion_problem(info.compress_size, info.file_size):
             raise NpzError(f"{info.filename[:200]}: {problem}")
@@ -135,11 +136,12 @@ def _member_start(file: IO[bytes], info: ZipInfo) -> int:
     file.seek(info.header_offset)
     head = file.read(LOCAL_HEADER)
     if len(head) < LOCAL_HEADER or not head.startswith(LOCAL_MAGIC):
-        raise NpzError(f"{info.filename[:200]} does not begin where the archive says")
+        raise NpzError(f"{info.filename[:200]} does not begin at the offset that the archive gives")
     start = file.tell() + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
     stored = info.compress_type == ZIP_STORED
     if (stored and info.compress_size != info.file_size) or start + info.compress_size > _size(file):
-        raise NpzError(f"{info.filename[:200]} is not whole: its lengths contradict each other, or the file ends early")
+        raise NpzError(f"{info.filename[:200]} is incomplete: its lengths contradict each other, or the "
+        "file ends early")
     return start
 
 
@@ -155,8 +157,9 @@ def _map(file: IO[bytes], archive: ZipFile, info: ZipInfo) -> Array:
         file.seek(start)
         return _map_array(file, info.file_size, info.filename)
     if info.file_size > (free := shutil.disk_usage(gettempdir()).free):
-        why = f"{info.filename} has {info.file_size:,} bytes unpacked, and {gettempdir()} has {free:,} left"
-        raise OutputError("the disk is full", why, "free some space, or name another temporary folder with TMPDIR")
+        why = (f"{info.filename} has {info.file_size:,} bytes unpacked, but {gettempdir()} has only "
+        f"{free:,} free")
+        raise OutputError("the disk is full", why, "free some space, or set TMPDIR to another temporary folder")
     with TemporaryFile(prefix="edgewright-", suffix=".npy") as unpacked, archive.open(info) as member:
         shutil.copyfileobj(member, unpacked, CHUNK)
         unpacked.flush()
@@ -175,7 +178,7 @@ def _check_sum(file: IO[bytes], start: int, info: ZipInfo) -> None:
     while left and (chunk := file.read(min(CHUNK, left))):
         found, left = zlib.crc32(chunk, found), left - len(chunk)
     if left or found != info.CRC:
-        raise NpzError(f"{info.filename} is damaged: its bytes do not have the checksum that was written with them")
+        raise NpzError(f"{info.filename} is damaged: its checksum does not match")
     _intact.add(known)
 
 
@@ -196,20 +199,21 @@ def _read_header(file: IO[bytes], size: int, title: str) -> tuple[tuple[int, ...
     """Read the header of a .npy of `size` bytes at the file's position. NpzError where the data does not fit it."""
     began = file.tell()
     if file.read(6) != b"\x93NUMPY":
-        raise NpzError(f"{title} is no array (.npy)")
+        raise NpzError(f"{title} is not an array (.npy)")
     file.seek(began)
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0), (3, 0)):
-        raise NpzError(f"{title} has version {version[0]}.{version[1]} of the .npy format, which is not supported")
+        raise NpzError(f"{title} has .npy format version {version[0]}.{version[1]}, which is not supported")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read(file)
     if dtype.hasobject:
         raise NpzError(f"{title} holds Python objects, which are never loaded")
     if any(isinstance(one, bool) or one < 0 for one in shape) or not dtype.itemsize:
-        raise NpzError(f"{title} has the shape {list(shape)} of {dtype}, which no array has")
+        raise NpzError(f"{title} has the shape {list(shape)} of {dtype}, which is impossible")
     expected = dtype.itemsize
     for one in shape:
         expected *= one
     if expected != size - (file.tell() - began):
-        raise NpzError(f"{title} has {size - (file.tell() - began):,} bytes after its header, which says {expected:,}")
+        raise NpzError(f"{title} has {size - (file.tell() - began):,} bytes after its header, which "
+        f"requires {expected:,}")
     return shape, fortran, dtype

@@ -101,7 +101,8 @@ def check_feeds(signature: Signature, feeds: Mapping[str, Array]) -> None:
     """Raise Mismatch unless `feeds` has just the signature's inputs, in their dtypes and fixed sizes."""
     wanted = {spec.name: spec for spec in signature.inputs}
     if wanted.keys() != feeds.keys():
-        raise Mismatch(f"the model's inputs are {sorted(wanted)}, given are {sorted(feeds)}")
+        raise Mismatch(f"the model's inputs are {sorted(wanted)}, but the values given are for "
+        f"{sorted(feeds)}")
     for name, array in feeds.items():
         _check_array(wanted[name], array)
 
@@ -109,9 +110,10 @@ def check_feeds(signature: Signature, feeds: Mapping[str, Array]) -> None:
 def _check_array(spec: TensorSpec, array: Array) -> None:
     given = "str" if array.dtype.kind in "UO" else array.dtype.name
     if given != spec.dtype:
-        raise Mismatch(f"input '{spec.name}' is {spec.dtype}, given is {given}")
+        raise Mismatch(f"input '{spec.name}' is {spec.dtype}, but the value given is {given}")
     fits = len(spec.shape) == array.ndim and all(
         isinstance(size, str) or size == length for size, length in zip(spec.shape, array.shape, strict=True)
     )
     if not fits:
-        raise Mismatch(f"input '{spec.name}' has shape {list(spec.shape)}, given is {list(array.shape)}")
+        raise Mismatch(f"input '{spec.name}' has shape {list(spec.shape)}, but the value given has shape "
+        f"{list(array.shape)}")

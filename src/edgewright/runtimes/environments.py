@@ -92,7 +92,7 @@ ENVIRONMENTS: dict[str, Environment] = {
     "litert": Environment(
         name="litert",
         runtime="litert",
-        purpose="LiteRT and our own writer of its files",
+        purpose="LiteRT and Edgewright's LiteRT writer",
         requirements=("ai-edge-litert==2.3.0", "flatbuffers==25.12.19", *BASE),
         megabytes=260,
     ),
@@ -141,7 +141,7 @@ ENVIRONMENTS: dict[str, Environment] = {
     "onnx2tf": Environment(
         name="onnx2tf",
         runtime="litert",
-        purpose="ONNX to LiteRT by TensorFlow, for what our own writer refuses",
+        purpose="ONNX to LiteRT through TensorFlow, for models that Edgewright's writer rejects",
         requirements=("onnx2tf==1.29.24", "msgspec==0.22.0"),
         megabytes=2560,
         newest_python=(3, 11),
@@ -172,9 +172,9 @@ def find_environment(word: str) -> Environment:
     if name in ENVIRONMENTS:
         return ENVIRONMENTS[name]
     raise UsageError(
-        f"there is no environment '{word}'",
+        f"unknown environment '{word}'",
         f"known: {', '.join(ENVIRONMENTS)}",
-        "edgewright runtimes list tells what each is for",
+        "edgewright runtimes list shows what each is for",
     )
 
 
@@ -188,7 +188,7 @@ def lock_hash(name: str) -> str:
 
 
 def read_lock(name: str) -> dict[str, str]:
-    """Versions by the names of the packages, normalised as pip does."""
+    """Versions by the names of the packages, normalized as pip does."""
     lines = [line.partition("#")[0].strip() for line in get_lock_path(name).read_text(encoding="utf-8").splitlines()]
     pairs = [line.split("==") for line in lines if line]
     return {normalize_name(package): version for package, version in pairs}
@@ -267,7 +267,8 @@ def choose_environment(locks: Mapping[str, str], runtime: str, wanted: str) -> s
     if name not in locks:
         raise RuntimeMissing(
             f"the environment {name} is not set up",
-            f"{ENVIRONMENTS[name].purpose} needs packages that cannot live beside the others",
+            f"{ENVIRONMENTS[name].purpose} needs packages that conflict with those of other "
+            "runtimes",
             f"edgewright runtimes setup {name} (about {ENVIRONMENTS[name].megabytes} MB)",
         )
     return name

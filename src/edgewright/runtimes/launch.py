@@ -29,7 +29,7 @@ def _import_package_from(folder: Path) -> None:
     """Make `folder` importable under its name, whatever lies beside it; its modules are then found inside it."""
     spec = spec_from_file_location(folder.name, folder / "__init__.py", submodule_search_locations=[str(folder)])
     if spec is None or spec.loader is None:
-        raise ImportError(f"{folder} is no package")
+        raise ImportError(f"{folder} is not a package")
     module = module_from_spec(spec)
     sys.modules[folder.name] = module
     spec.loader.exec_module(module)

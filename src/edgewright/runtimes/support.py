@@ -61,7 +61,7 @@ class UnitTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         rules: by operator, for what it takes with conditions.
         refused: by operator, why it is not taken.
         dtypes: of the main input, for all operators.
-        quantised: whether it takes operators between quantised values alone.
+        quantized: whether it takes operators between quantized values alone.
         static: whether every size must be fixed.
         most_axes: the highest rank of any value.
         source: a page, a file or "measured with VERSION".
@@ -121,7 +121,7 @@ class CheckedOperator(Struct, frozen=True, kw_only=True):
     Attributes:
         dtypes, shapes: of each input and, behind them, of the first output; None for a rank that is not known.
         constant: by input, whether it depends on no input of the model.
-        quantised: whether it computes between quantised values.
+        quantized: whether it computes between quantized values.
         problem: why its result's shape is not known; empty where it is.
     """
 
@@ -180,9 +180,9 @@ def adapt_to_quantized(table: SupportTable) -> SupportTable:
 def check_compile(table: SupportTable, operator: CheckedOperator) -> UnsupportedReason | None:
     """Why the runtime's compiler refuses an operator; None where nothing is known against it."""
     if operator.domain not in OWN_DOMAINS and f"{operator.domain}::{operator.op}" not in table.operators:
-        what = f"operator {operator.op} of domain '{operator.domain}' is not in its table"
+        what = (f"operator {operator.op} of domain '{operator.domain}' is not in the runtime's table")
         return UnsupportedReason(
-            kind="operator", reason=what, remedy="write it out in ONNX's own operators", source=table.source
+            kind="operator", reason=what, remedy="replace it with standard ONNX operators", source=table.source
         )
     name = operator.op if operator.domain in OWN_DOMAINS else f"{operator.domain}::{operator.op}"
     if name in table.refused:
@@ -191,7 +191,7 @@ def check_compile(table: SupportTable, operator: CheckedOperator) -> Unsupported
     if rule is None:
         return UnsupportedReason(
             kind="operator",
-            reason=f"operator {operator.op} is not in its table: it was not tried",
+            reason=f"operator {operator.op} is not in the runtime's table: it was not tested",
             remedy="",
             source=table.source,
         )
@@ -205,7 +205,7 @@ def check_unit(unit: UnitTable, operator: CheckedOperator) -> UnsupportedReason 
             kind="operator", reason=unit.refused[operator.op], remedy=unit.remedy, source=unit.source
         )
     if unit.operators is not None and operator.op not in unit.operators and operator.op not in unit.rules:
-        reason = f"operator {operator.op} is not among those that it takes"
+        reason = f"operator {operator.op} is not in the list of supported operators"
         return UnsupportedReason(kind="operator", reason=reason, remedy=unit.remedy, source=unit.source)
     found = (
         _check_static(unit, operator)
@@ -223,7 +223,7 @@ def check_unit(unit: UnitTable, operator: CheckedOperator) -> UnsupportedReason 
 def _check_static(unit: UnitTable, operator: CheckedOperator) -> UnsupportedReason | None:
     if not unit.static or all(_is_fixed(shape) for shape in operator.shapes):
         return None
-    reason = "it takes fixed sizes alone, and here one is free"
+    reason = "it requires fixed sizes, but a size is dynamic"
     remedy = "" if operator.problem else "fix the inputs' sizes with --shape"
     return UnsupportedReason(
         kind="dynamic shape",
@@ -243,8 +243,9 @@ def _check_quantized(unit: UnitTable, operator: CheckedOperator) -> UnsupportedR
     dtype = operator.dtypes[operator.main(None)] if operator.dtypes else ""
     return UnsupportedReason(
         kind="dtype",
-        reason=f"it computes in integers alone, and this is {dtype or 'of an unknown type'} that is not quantised",
-        remedy="quantise the model to w8a8 (QDQ), this operator included",
+        reason=f"it requires integers, but this is {dtype or 'of an unknown type'} that is not "
+        "quantized",
+        remedy="quantize the model to w8a8 (QDQ), including this operator",
         source=unit.source,
     )
 
@@ -255,7 +256,7 @@ def _check_rank(most: int | None, operator: CheckedOperator, source: str) -> Uns
         return None
     return UnsupportedReason(
         kind="rank",
-        reason=f"it has up to {most} axes, and here a value has {highest}",
+        reason=f"it supports up to {most} axes, but a value has {highest}",
         remedy=f"reshape to {most} axes around the operator",
         source=source,
     )
@@ -278,14 +279,15 @@ def _check_count(rule: SupportRule, operator: CheckedOperator, source: str) -> U
     count = len(operator.constant)
     if rule.most_inputs is None or count <= rule.most_inputs:
         return None
-    reason = f"it takes up to {rule.most_inputs} inputs, and here are {count}"
-    return UnsupportedReason(kind="attribute", reason=reason, remedy="join them in two steps", source=source)
+    reason = f"it supports up to {rule.most_inputs} inputs, but has {count}"
+    return UnsupportedReason(kind="attribute", reason=reason, remedy="split it into two operators", source=source)
 
 
 def _check_constants(rule: SupportRule, operator: CheckedOperator, source: str) -> UnsupportedReason | None:
     for position in rule.constants:
         if position < len(operator.constant) and not operator.constant[position]:
-            remedy = "make it a constant of the model: fold constants, or export with fixed parameters"
+            remedy = ("make it a constant of the model: fold constants, or export with fixed "
+            "parameters")
             return UnsupportedReason(
                 kind="constant", reason=f"its input {position} is computed", remedy=remedy, source=source
             )
@@ -306,7 +308,7 @@ def _check_dtype(
         return None
     remedy = f"cast it to {allowed[0]} around the operator" if allowed else ""
     return UnsupportedReason(
-        kind="dtype", reason=f"type {dtype} is not among {', '.join(allowed)}", remedy=remedy, source=source
+        kind="dtype", reason=f"type {dtype} is not supported; supported: {', '.join(allowed)}", remedy=remedy, source=source
     )
 
 
@@ -319,7 +321,7 @@ def _check_ranks(rule: SupportRule, operator: CheckedOperator, source: str) -> U
     nearest = min(rule.ranks, key=lambda rank: abs(rank - len(shape)), default=len(shape))
     remedy = f"reshape to {nearest} axes around the operator"
     return UnsupportedReason(
-        kind="rank", reason=f"{len(shape)} axes are not among {shown}", remedy=remedy, source=source
+        kind="rank", reason=f"{len(shape)} axes are not supported; supported: {shown}", remedy=remedy, source=source
     )
 
 
@@ -338,7 +340,7 @@ def _check_required_attributes(rule: SupportRule, operator: CheckedOperator, sou
         return None
     shown = " or ".join(", ".join(f"{name}={_show(wanted)}" for name, wanted in one.items()) for one in rule.need)
     return UnsupportedReason(
-        kind="attribute", reason=f"it works with {shown} alone", remedy=f"export it with {shown}", source=source
+        kind="attribute", reason=f"it supports only {shown}", remedy=f"export it with {shown}", source=source
     )
 
 

@@ -87,12 +87,12 @@ TABLE: dict[str, RuntimeInfo] = {
         extra="",
         reads=("onnx",),
         options=(
-            Option("optimization", ("all", "extended", "basic", "disable"), "all", "graph optimisation level"),
-            Option("provider", (), "CPU", "execution provider, as CPU or XNNPACK"),
+            Option("optimization", ("all", "extended", "basic", "disable"), "all", "graph optimization level"),
+            Option("provider", (), "CPU", "execution provider, for example CPU or XNNPACK"),
             Option("execution", ("sequential", "parallel"), "sequential", "order of independent operators"),
-            Option("inter-op-threads", (), "1", "threads across operators when execution is parallel"),
+            Option("inter-op-threads", (), "1", "threads across operators if execution is parallel"),
             Option("spinning", SWITCH, "on", "whether idle threads of the pool spin"),
-            Option("arena", SWITCH, "on", "whether activations come from ONNX Runtime's memory arena"),
+            Option("arena", SWITCH, "on", "whether activations use ONNX Runtime's memory arena"),
         ),
         compiles=("onnx",),
         writes="onnx",
@@ -100,7 +100,7 @@ TABLE: dict[str, RuntimeInfo] = {
         suffix=".onnx",
         compile_tools=("onnx", "onnxruntime"),
         compile_options=(
-            Option("io", ("source", "integer"), "source", "floats as the source has them, or the quantised integers"),
+            Option("io", ("source", "integer"), "source", "float inputs and outputs as in the source, or quantized integers"),
         ),
     ),
     "litert": RuntimeInfo(
@@ -122,9 +122,9 @@ TABLE: dict[str, RuntimeInfo] = {
                 "io",
                 ("channels-last", "source", "integer"),
                 "channels-last",
-                "order of the axes of images; integer: channels last, and the quantised integers",
+                "order of image axes; integer: channels last, quantized integers",
             ),
-            Option("converter", ("writer", "onnx2tf", "litert-torch"), "writer", "what writes the file"),
+            Option("converter", ("writer", "onnx2tf", "litert-torch"), "writer", "converter that writes the file"),
         ),
         converters=(
             Converter("writer", ("onnx", "tflite")),
@@ -141,9 +141,9 @@ TABLE: dict[str, RuntimeInfo] = {
         extra="ncnn",
         reads=("ncnn",),
         options=(
-            Option("vulkan", ("off", "on"), "off", "Vulkan where a device has it"),
-            Option("storage", ("auto", "fp32", "fp16", "bf16"), "auto", "activations; auto: as the weights"),
-            Option("winograd", SWITCH, "on", "whether convolutions may take Winograd's algorithm"),
+            Option("vulkan", ("off", "on"), "off", "device; Vulkan if available"),
+            Option("storage", ("auto", "fp32", "fp16", "bf16"), "auto", "type of activations; auto: that of the weights"),
+            Option("winograd", SWITCH, "on", "whether convolutions may use Winograd's algorithm"),
         ),
         compiles=("onnx",),
         writes="ncnn",
@@ -152,7 +152,7 @@ TABLE: dict[str, RuntimeInfo] = {
         compile_needs=("pnnx",),
         compile_tools=("onnx", "pnnx", "ncnn"),
         compile_options=(
-            Option("depthwise", ("int8", "fp32"), "int8", "how depthwise convolutions of a w8a8 model compute"),
+            Option("depthwise", ("int8", "fp32"), "int8", "precision of depthwise convolutions in a w8a8 model"),
         ),
         install="pip install ncnn pnnx",
     ),
@@ -165,10 +165,10 @@ TABLE: dict[str, RuntimeInfo] = {
         extra="mnn",
         reads=("mnn",),
         options=(
-            Option("backend", ("CPU", "OpenCL", "Vulkan"), "CPU", "where it runs, as far as the build of MNN has it"),
-            Option("precision", ("high", "normal", "low"), "high", "low lets it compute in half precision"),
-            Option("memory", ("normal", "low", "high"), "normal", "low keeps quantised weights packed"),
-            Option("power", ("normal", "high", "low"), "normal", "which cores of a phone are preferred"),
+            Option("backend", ("CPU", "OpenCL", "Vulkan"), "CPU", "backend, if the build of MNN includes it"),
+            Option("precision", ("high", "normal", "low"), "high", "low allows half precision"),
+            Option("memory", ("normal", "low", "high"), "normal", "low keeps quantized weights packed"),
+            Option("power", ("normal", "high", "low"), "normal", "preferred CPU cores of a phone"),
         ),
         compiles=("onnx",),
         writes="mnn",
@@ -185,10 +185,10 @@ TABLE: dict[str, RuntimeInfo] = {
         extra="openvino",
         reads=("openvino",),
         options=(
-            Option("device", ("CPU", "GPU", "NPU", "AUTO"), "CPU", "where OpenVINO runs the model"),
-            Option("performance-hint", ("latency", "throughput"), "latency", "what OpenVINO tunes for"),
-            Option("inference-precision", ("f32", "f16", "bf16"), "f32", "what floats are computed in"),
-            Option("streams", (), "1", "inferences that may run side by side, or auto"),
+            Option("device", ("CPU", "GPU", "NPU", "AUTO"), "CPU", "device that runs the model"),
+            Option("performance-hint", ("latency", "throughput"), "latency", "optimization target of OpenVINO"),
+            Option("inference-precision", ("f32", "f16", "bf16"), "f32", "precision of float operations"),
+            Option("streams", (), "1", "number of inferences that run concurrently, or auto"),
         ),
         compiles=("onnx",),
         writes="openvino",
@@ -229,7 +229,7 @@ TABLE: dict[str, RuntimeInfo] = {
         compile_tools=("onnx", "coremltools", "torch"),
         compile_options=(
             Option("weights", (), "", "state_dict of a torch source FILE.py:FACTORY"),
-            Option("target", ("iOS16", "iOS15", "iOS17", "iOS18"), "iOS16", "oldest system that shall run the package"),
+            Option("target", ("iOS16", "iOS15", "iOS17", "iOS18"), "iOS16", "oldest system that can run the package"),
         ),
         install="pip install torch==2.13.0 onnxscript && pip install coremltools",
         systems=("Darwin",),
@@ -262,15 +262,15 @@ TABLE: dict[str, RuntimeInfo] = {
         options=(
             Option("latency-us", (), "200", "median time of one inference"),
             Option("noise", (), "0.02", "relative spread of the times"),
-            Option("seed", (), "0", "seed of the spread"),
-            Option("warmup", (), "0", "relative extra time of the first inference, halved with each further one"),
+            Option("seed", (), "0", "random seed of the spread"),
+            Option("warmup", (), "0", "relative extra time of the first inference, halved with each following one"),
             Option("throttle", (), "0", "relative slowdown reached after 200 inferences"),
             Option("fallback", (), "0", "share of the time spent on a fallback backend"),
             Option(
                 "fail",
                 ("never", "open", "run", "segfault", "exit", "hang", "oom", "chatter"),
                 "never",
-                "how it fails",
+                "kind of failure",
             ),
         ),
         compiles=("onnx",),
@@ -283,7 +283,7 @@ TABLE: dict[str, RuntimeInfo] = {
                 "fail",
                 ("never", "refuse", "nothing", "run", "segfault", "exit", "hang", "oom", "chatter"),
                 "never",
-                "how compiling fails",
+                "kind of compilation failure",
             ),
         ),
     ),
@@ -301,7 +301,7 @@ def find_runtime(word: str) -> RuntimeInfo:
     raise UsageError(
         f"unknown runtime '{word}'",
         f"known: {', '.join(known_runtimes())}",
-        "edgewright doctor shows which of them work here",
+        "edgewright doctor shows which runtimes work here",
     )
 
 
@@ -352,7 +352,7 @@ def _check_among(owner: str, declared: Sequence[Option], options: dict[str, str]
         values = known[name].values
         if values and value not in values:
             raise UsageError(
-                f"{owner} cannot take {name}={value}",
+                f"{owner} does not support {name}={value}",
                 f"known values: {', '.join(values)}",
                 f"-p {name}={values[0]}",
             )

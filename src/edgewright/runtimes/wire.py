@@ -105,7 +105,7 @@ class CompileRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         source: path of the source model on the machine of the worker. An ONNX source has fixed shapes and a unique
             name on every node (`formats/onnx/prepare.py`).
         format: the source's format, one of `RuntimeInfo.compiles`.
-        precision: fp32 leaves the source's types as they are, those of a quantised one too.
+        precision: fp32 leaves the source's types as they are, those of a quantized one too.
         shapes: sizes of every input.
         folder: an empty folder to write into.
         stem: what the names of all written files and folders begin with.

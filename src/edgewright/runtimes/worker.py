@@ -88,7 +88,7 @@ def _serve(channel: FileIO, module: ModuleType) -> None:
         try:
             request = decode(line)
         except msgspec.MsgspecError as error:
-            sys.exit(f"the worker leaves: a request cannot be read: {error}")
+            sys.exit(f"the worker exits: a request cannot be read: {error}")
         _send(channel, wire.Answer(id=request.id, result=handler.answer(request.command)))
         if isinstance(request.command, wire.Close):
             return
@@ -210,7 +210,7 @@ def _hint_of(error: Exception) -> str:
 
 def _last_line(error: Exception) -> str:
     """The end of the error's text: converters put the cause last."""
-    return (str(error).strip().splitlines() or ["it gave no reason"])[-1][:500]
+    return (str(error).strip().splitlines() or ["no reason was reported"])[-1][:500]
 
 
 def _report_failure(kind: wire.FailureKind, error: Exception, hint: str = "") -> wire.CommandFailed:

@@ -140,7 +140,7 @@ def test_a_file_changed_in_the_folder_is_put_back(
     [
         ("refuse", "unsupported", 6, "operator Pretend 'node' cannot be expressed"),
         ("nothing", "unsupported", 6, "absent.pretend is missing"),
-        ("run", "unsupported", 6, "RuntimeError: the pretend runtime was asked to raise"),
+        ("run", "unsupported", 6, "RuntimeError: the pretend runtime raises, as requested by fail=run"),
         ("segfault", "failed", 1, "died by SIGSEGV while compiling"),
         ("oom", "failed", 1, "died by SIGKILL while compiling"),
         ("exit", "failed", 1, "left with exit code 3 while compiling"),

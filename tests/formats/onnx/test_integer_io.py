@@ -81,7 +81,7 @@ def test_whole_numbers_and_what_a_branch_reads_stay(tmp_path: Path) -> None:
     nodes = [*ENDED, node("Cast", ["ids"], ["z"], "cast", to=1)]
     _, edges, notes = take(write_integer_io_model(tmp_path / "m.onnx", nodes, ("y", "z"), inputs))
     assert sorted(edges) == ["x", "y"]
-    assert "input 'ids' stays int64: it is no float32 that could be quantised" in notes
+    assert "input 'ids' stays int64: it is no float32 that could be quantized" in notes
     assert "input 'unread' stays float32: nothing reads it" in notes
     inner = onnx.helper.make_graph([node("Neg", ["x"], ["n"])], "then", [], [value("n", [1, 4])])
     branch = node("If", ["on"], ["z"], "if", then_branch=inner, else_branch=inner)
@@ -102,5 +102,5 @@ def test_scales_along_an_axis_stay(tmp_path: Path) -> None:
             one.CopyFrom(onnx.numpy_helper.from_array(array, one.name))
     edges, notes = make_io_integer(model)
     assert sorted(edges) == ["y"]
-    assert notes == ("input 'x' stays float32: it is not quantised by one scale",)
+    assert notes == ("input 'x' stays float32: it is not quantized by one scale",)
     assert [one.op_type for one in model.graph.node[:2]] == [one.op_type for one in quantize("x")]

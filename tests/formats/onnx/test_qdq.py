@@ -60,7 +60,7 @@ def test_the_float_graph_computes_what_the_rounded_one_does(kind: str, tmp_path:
         assert sqnr_db(run(onnx.load(str(path)), feeds), run(extracted.model, feeds)) > 30
 
 
-def test_a_bound_that_the_quantiser_left_out_is_put_back(tmp_path: Path) -> None:
+def test_a_bound_that_the_quantizer_left_out_is_put_back(tmp_path: Path) -> None:
     """Without it the sum would be of negative numbers too."""
     path = write_mobile_qdq(tmp_path)
     source = onnx.load(str(path))

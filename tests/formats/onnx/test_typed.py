@@ -76,7 +76,7 @@ def test_sizes_that_are_computed_are_folded(tmp_path: Path) -> None:
 
 
 def test_rows_of_large_weights_by_computed_numbers_have_a_shape(tmp_path: Path) -> None:
-    """Places of words as torch writes them before it optimises: Range, Gather from a matrix that is not computed."""
+    """Places of words as torch writes them before it optimizes: Range, Gather from a matrix that is not computed."""
     nodes = [
         node("Range", ["nought", "eight", "one"], ["places"], "range"),
         node("Gather", ["table", "places"], ["rows"], "gather"),
@@ -90,7 +90,7 @@ def test_rows_of_large_weights_by_computed_numbers_have_a_shape(tmp_path: Path) 
     assert graph.tensors["rows"].constant
 
 
-def test_group_normalisation_has_a_shape(tmp_path: Path) -> None:
+def test_group_normalization_has_a_shape(tmp_path: Path) -> None:
     """onnx's own inference says nothing of it."""
     nodes = [
         node("GroupNormalization", ["x", "s", "s"], ["h"], "norm", num_groups=2),
@@ -101,7 +101,7 @@ def test_group_normalisation_has_a_shape(tmp_path: Path) -> None:
     assert read_onnx_graph(path).tensors["y"].shape == (1, 4, 8, 8)
 
 
-def test_dequantised_weights_are_constant(tmp_path: Path) -> None:
+def test_dequantized_weights_are_constant(tmp_path: Path) -> None:
     graph = read_onnx_graph(write_qdq_net(tmp_path / "m.onnx"))
     assert graph.tensors["w1_dq"].constant
     assert not graph.tensors["x_dq"].constant

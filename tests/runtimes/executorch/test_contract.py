@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # torch warns of its own insi
 
 
 def write_mixed_net(path: Path) -> Path:
-    """ids int64[2,3] and x float32[2,3,4] → an embedding and a normalisation outside of XNNPACK, a product inside."""
+    """ids int64[2,3] and x float32[2,3,4] → an embedding and a normalization outside of XNNPACK, a product inside."""
     nodes = [
         node("Gather", ["table", "ids"], ["e"], "words"),
         node("Add", ["e", "x"], ["s"], "sum"),

@@ -301,7 +301,7 @@ def test_an_onnx2tf_that_ends_the_process_is_a_refusal(tmp_path: Path, onnx2tf: 
         compile_onnx2tf(request(write_conv_net(tmp_path / "m.onnx"), tmp_path))
 
 
-def test_onnx2tf_quantises_nothing_here(tmp_path: Path, onnx2tf: dict[str, Any]) -> None:
+def test_onnx2tf_quantizes_nothing_here(tmp_path: Path, onnx2tf: dict[str, Any]) -> None:
     with pytest.raises(NotConvertible, match="fp32 and fp16 here, not w8a8"):
         compile_onnx2tf(request(write_conv_net(tmp_path / "m.onnx"), tmp_path, precision="w8a8"))
 

@@ -56,7 +56,7 @@ def name_all(path: Path) -> Path:
 def test_every_layer_is_int8_with_the_sources_numbers(kind: str, tmp_path: Path) -> None:
     source = write_mobile_qdq(tmp_path, kind=kind)
     compiled = compile_file(source, tmp_path / "out", "w8a8")
-    assert compiled.notes == ("7 of 7 quantised layers with weights are INT8",)
+    assert compiled.notes == ("7 of 7 quantized layers with weights are INT8",)
     layers, left = find_layers(extract_float_model(onnx.load(str(source))))
     assert not left
     assert {layer.node for layer in layers} == LAYERS == find_quantized_layers(tmp_path / "out" / "m.mnn", layers)
@@ -124,7 +124,7 @@ def test_products_of_many_rows_are_convolutions(tmp_path: Path) -> None:
     feeds = [{"x": random.uniform(-1, 1, (2, 3, 6)).astype(np.float32)} for _ in range(4)]
     source = name_all(quantize_network(tmp_path / "f.onnx", tmp_path / "q.onnx", iter(feeds)))
     compiled = compile_file(source, tmp_path / "out", "w8a8")
-    assert compiled.notes == ("2 of 2 quantised layers with weights are INT8",)
+    assert compiled.notes == ("2 of 2 quantized layers with weights are INT8",)
     assert sqnr_db(run_onnx(source, feeds[0]), run(tmp_path / "out", compiled, feeds[0])) > 35
 
 
@@ -144,7 +144,7 @@ def test_what_stays_in_float_is_named_and_bounded(tmp_path: Path) -> None:
     )
     compiled = compile_file(source, tmp_path / "out", "w8a8")
     assert compiled.notes == (
-        "1 of 2 quantised layers with weights are INT8",
+        "1 of 2 quantized layers with weights are INT8",
         "'odd' stays in float32: its weights are no int8 without zero points",
     )
     x = {"x": np.random.default_rng(2).standard_normal((1, 8, 8, 8)).astype(np.float32)}

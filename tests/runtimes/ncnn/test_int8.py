@@ -66,7 +66,7 @@ def test_layers_are_int8_and_hand_integers_on(tmp_path: Path) -> None:
     assert terms["stem_conv"] == "2"  # a sum reads it too
     assert (terms["wide_conv"], terms["deep_conv"], terms["narrow_conv"]) == ("102", "101", "2")
     assert (terms["left_conv"], terms["right_conv"], terms["gemm"]) == ("2", "2", "2")
-    assert compiled.notes[0].startswith("7 of 7 quantised layers with weights are INT8")
+    assert compiled.notes[0].startswith("7 of 7 quantized layers with weights are INT8")
     assert "no zero points" in compiled.notes[1]
 
 

@@ -107,7 +107,7 @@ def test_a_change_of_layout_computes_nothing_of_the_source() -> None:
         assert {layer.op for layer in stored(name).layers if not layer.source_nodes} == ops
 
 
-def test_a_quantised_operator_carries_its_quantisation_and_not_its_neighbours() -> None:
+def test_a_quantized_operator_carries_its_quantization_and_not_its_neighbors() -> None:
     found = rows(stored("qdq"))
     conv2 = {"r_dequantize", "w2_dequantize", "conv2", "same", "c2_quantize"}
     assert set(found["conv2_token_1"].source_nodes) == conv2
@@ -228,7 +228,7 @@ def test_every_source_node_is_claimed_here_too(
     assert set(claimed.values()) == {1}
 
 
-def test_without_optimisation_every_node_runs(tmp_path: Path) -> None:
+def test_without_optimization_every_node_runs(tmp_path: Path) -> None:
     model, feeds = write_residual_net(tmp_path / "m.onnx"), {"x": normal_feed(1, 16, 8, 8)}
     plain = profiled(model, feeds, tmp_path / "disable", optimization="disable")
     assert len(plain.layers) == len(OnnxFile(model).nodes())

@@ -232,7 +232,7 @@ def ran(name: str, originals: str = "", kind: str = "Work", readers: tuple[int, 
     )
 
 
-def test_rows_summarise_their_samples(tmp_path: Path) -> None:
+def test_rows_summarize_their_samples(tmp_path: Path) -> None:
     one = msgspec.structs.replace(ran("a"), samples_us=tuple(float(i) for i in range(1, 12)))
     write_ran(tmp_path, executed=(one,), wholes_us=(10.0, 30.0, 20.0), device="GPU.1", asked="GPU")
     report = report_layers(tmp_path, ())

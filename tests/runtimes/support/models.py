@@ -46,7 +46,7 @@ def build(probe: Probe) -> Any:
         constants = [*constants, numpy_helper.from_array(kernel, "kernel")]
         nodes = [helper.make_node("Conv", ["x0", "kernel"], ["before"], name="conv"), node]
         node.input[0] = "before"
-    if probe.change[:1] == ("quantised",):
+    if probe.change[:1] == ("quantized",):
         nodes, outputs, constants = quantize(node, reported, constants)
     graph = helper.make_graph(
         nodes, "probe", inputs, [helper.make_empty_tensor_value_info(name) for name in outputs], constants

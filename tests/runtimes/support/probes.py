@@ -94,7 +94,7 @@ BEHIND_CONV = {
     "PRelu", "Resize", "Pad", "ReduceMean", "Softmax", "MaxPool", "AveragePool", "Slice", "Split", "LeakyRelu",
     "HardSwish",
 }  # fmt: skip
-# Operators that stand between quantised values in a QDQ model.
+# Operators that stand between quantized values in a QDQ model.
 QUANTIZABLE = {
     "Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "AveragePool", "GlobalAveragePool", "MaxPool",
     "Relu", "Sigmoid", "Tanh", "Softmax", "Concat", "Reshape", "Transpose", "Pad", "Resize", "LeakyRelu", "HardSwish",
@@ -138,10 +138,10 @@ def vary(probe: Probe) -> Iterator[Probe]:
     if probe.op in BEHIND_CONV:
         yield probe._replace(change=("after", "Conv"))
     if probe.op in QUANTIZABLE:
-        yield probe._replace(change=("quantised", "int8"))
+        yield probe._replace(change=("quantized", "int8"))
     if probe.op == "Conv":
         depthwise = shape_for(probe._replace(attributes={**probe.attributes, "group": 8}))
-        yield depthwise._replace(change=("quantised", "int8,group=8"))
+        yield depthwise._replace(change=("quantized", "int8,group=8"))
     if probe.op not in AS_THEY_ARE:
         yield from vary_dtype(probe)
         yield from vary_constants(probe)

@@ -55,7 +55,7 @@ def as_subject(probe: Probe) -> CheckedOperator:
 
 
 def comparable(runtime: str) -> list[Probe]:
-    """Probes that a table speaks of: quantised ones are several operators, and opsets are the model's."""
+    """Probes that a table speaks of: quantized ones are several operators, and opsets are the model's."""
     chosen = probes() if runtime in ("onnxruntime", "openvino") else fewer_probes()
     return [probe for probe in chosen if probe.change[:1] not in (("quantized",), ("opset",), ("after",))]
 
@@ -128,7 +128,7 @@ def test_xnnpack_takes_what_its_table_says() -> None:
     pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
     unit = next(unit for unit in table_of("litert").units if unit.backend == "XNNPACK")
     bare = [probe.name for probe in probes() if not probe.change][::9]
-    names = [*bare, "Conv quantised int8", "Add quantised int8"]
+    names = [*bare, "Conv quantized int8", "Add quantized int8"]
     tried = try_probes("litert", names, 90)
     checked = 0
     for outcome in tried.values():

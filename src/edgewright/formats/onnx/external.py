@@ -56,7 +56,7 @@ def check_external(path: Path, model: Any) -> tuple[str, ...]:
             sizes[place.name] = find_data_file(path, place.name).stat().st_size
         check_range(path, tensor, place, sizes[place.name])
         total += _count_bytes(tensor)
-    what = f"the weights of {path.name[:200]}, which lie in its files at the same places"
+    what = f"the weights of {path.name[:200]}, which share ranges of its files"
     read_budget().check_bytes(total - sum(sizes.values()), what)
     return tuple(sizes)
 
@@ -127,7 +127,7 @@ def read_range(tensor: Any) -> DataRange:
     entries: dict[str, str] = {}
     for entry in tensor.external_data:
         if entry.key in entries:
-            raise _unreadable(tensor, f"it names its {entry.key[:40]} twice")
+            raise _unreadable(tensor, f"it has the key {entry.key[:40]} twice")
         entries[entry.key] = entry.value
     length = entries.get("length")
     return DataRange(
@@ -139,22 +139,22 @@ def read_range(tensor: Any) -> DataRange:
 
 def _read_count(tensor: Any, key: str, text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,19}", text):
-        raise _unreadable(tensor, f"its {key} is '{text[:40]}', which is no number of bytes")
+        raise _unreadable(tensor, f"its {key} is '{text[:40]}', which is not a number of bytes")
     return int(text)
 
 
 def check_range(path: Path, tensor: Any, place: DataRange, size: int) -> None:
     """Raise ModelUnreadable where the tensor's numbers do not lie within its file of `size` bytes."""
     if tensor.data_type not in BITS:
-        raise _unreadable(tensor, "it is of a type that cannot lie in a file")
+        raise _unreadable(tensor, "its type cannot be stored in a file")
     needed = _count_bytes(tensor)
     if place.length not in (None, needed):
-        raise _unreadable(tensor, f"its sizes need {_show_count(needed)} bytes, and its length is {place.length}")
+        raise _unreadable(tensor, f"its sizes need {_show_count(needed)} bytes, but its length is {place.length}")
     end = place.offset + needed
     if end > size:
         raise ModelUnreadable(
             f"the weight file '{place.name[:200]}' of {path} is too short",
-            f"it has {size} bytes, and '{tensor.name[:200]}' runs past the end, to byte {_show_count(end)}",
+            f"it has {size} bytes, but '{tensor.name[:200]}' extends to byte {_show_count(end)}",
             EXPORT_AGAIN,
         )
 
@@ -178,9 +178,9 @@ def find_data_file(model: Path, name: str) -> Path:
     parts = PurePosixPath(name)
     if not name or parts.is_absolute() or ".." in parts.parts or MEMORY_ADDRESS_MARK in name:
         raise ExternalDataMissing(
-            f"{model} keeps weights outside of its folder",
+            f"{model} stores weights outside its folder",
             f"location '{name[:200]}'",
-            "export it with a plain file name",
+            "export it with a plain file name for its weights",
         )
     path = model.parent / name
     if not _is_file_inside(path):
@@ -189,9 +189,9 @@ def find_data_file(model: Path, name: str) -> Path:
     folders = (model.parent.resolve(), model.resolve().parent)
     if not any(path.resolve().is_relative_to(folder) for folder in folders):
         raise ExternalDataMissing(
-            f"{model} keeps weights outside of its folder",
+            f"{model} stores weights outside its folder",
             f"'{name[:200]}' is a link to {path.resolve()}",
-            "copy the file itself beside the model",
+            "copy the file itself into the model's folder",
         )
     return path
 

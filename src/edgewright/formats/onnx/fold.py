@@ -244,8 +244,9 @@ def _find_problem(model: Any, node: Any, opset: dict[str, int], known: list[Tens
         where = f" of domain '{node.domain}'" if node.domain not in OWN_DOMAINS else ""
         return f"operator {node.op_type}{where} is not known in opset {version}"
     if any(kind is None or kind.shape is None for kind in known):
-        return "onnx finds no shape for what it makes: its attributes or inputs do not fit, or its sizes are computed"
-    return "the size of what it makes depends on its input's numbers"
+        return ("onnx infers no shape for its output: its attributes or inputs do not fit, or its "
+        "sizes are computed")
+    return "its output's size depends on its input's values"
 
 
 def infer(model: Any, values: dict[str, Any]) -> Any:

@@ -38,9 +38,9 @@ def inline_functions(model: Any, budget: ResourceBudget | None = None) -> Any:
 def _check_operators(model: Any, budget: ResourceBudget) -> None:
     """Raise LimitReached where the operators, and the constants that calls copy, take more memory than the budget."""
     count = count_operators(model)
-    written_out = " (its functions written out)" if model.functions else ""
+    written_out = " (with its functions inlined)" if model.functions else ""
     needed = count * OPERATOR_BYTES + (_count_copies(model) if model.functions else 0)
-    budget.check_bytes(needed, f"a graph of {count} operators{written_out}", "export it in parts")
+    budget.check_bytes(needed, f"a graph of {count} operators{written_out}", "export it in several models")
 
 
 def count_operators(model: Any) -> int:
@@ -86,7 +86,7 @@ def _count_calls(start: Key, bodies: dict[Key, Any], counts: dict[Key, int], wei
         if not waiting:
             counts[key] = min(sum(counts[call] if call in counts else weigh(node) for call, node in calls), MOST)
         elif key in begun:
-            raise ModelUnreadable(f"the model's function {key[1][:200]} calls itself", "ONNX has no recursion")
+            raise ModelUnreadable(f"the model's function {key[1][:200]} calls itself", "ONNX does not allow recursion")
         else:
             begun.add(key)
             open_calls += dict.fromkeys(waiting)

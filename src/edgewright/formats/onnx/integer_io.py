@@ -61,20 +61,20 @@ class IntegerIoRewriter:
         readers = [node for node in self.graph.node if name in node.input]
         prefix = f"input '{name}' stays {_type_of(value)}: "
         if _type_of(value) != "float32":
-            return prefix + "it is no float32 that could be quantised"
+            return prefix + "it is not a float32 tensor that could be quantized"
         if name in self.inner or name in self.given:
-            return prefix + "it is an output too, or a graph inside of an operator reads it"
+            return prefix + "it is also an output, or a subgraph of an operator reads it"
         if not readers:
-            return prefix + "nothing reads it"
+            return prefix + "no operator reads it"
         if (raw := next((node for node in readers if not _is_standard_op(node, QUANTIZE)), None)) is not None:
-            return prefix + f"{raw.op_type} '{raw.name}' reads it as it is"
+            return prefix + f"{raw.op_type} '{raw.name}' reads its floats"
         integer_ports = {self.read_port(node) for node in readers}
         integer_port = integer_ports.pop()
         if integer_ports or integer_port is None:
-            return prefix + "it is not quantised by one scale"
+            return prefix + "it is not quantized per-tensor with one scale"
         made = {node.output[0] for node in readers}
         if made & (self.given | self.inner):
-            return prefix + "its integers are an output already"
+            return prefix + "its integers are already an output"
         for node in readers:
             self.graph.node.remove(node)
         self.rename(made, name)
@@ -86,18 +86,18 @@ class IntegerIoRewriter:
         name = value.name
         prefix = f"output '{name}' stays {_type_of(value)}: "
         if _type_of(value) != "float32":
-            return prefix + "it is no float32 that was quantised"
+            return prefix + "it is not a quantized float32 tensor"
         makers = self.makers()
         maker = makers.get(name)
         if maker is None or not _is_standard_op(maker, DEQUANTIZE):
-            return prefix + (f"{maker.op_type} '{maker.name}' makes it" if maker else "no operator makes it")
+            return prefix + (f"it is the output of {maker.op_type} '{maker.name}'" if maker else ("no operator produces it"))
         integer_port, stored = self.read_port(maker), maker.input[0]
         if integer_port is None:
-            return prefix + "it is not quantised by one scale"
+            return prefix + "it is not quantized per-tensor with one scale"
         if stored not in makers or stored in self.given | self.inner:
             return prefix + f"its integers are '{stored}', which is an input, a constant or another output"
         if name in self.inner or any(name in node.input for node in self.graph.node):
-            return prefix + "operators of the graph read it too"
+            return prefix + "operators of the graph read its floats too"
         self.graph.node.remove(maker)
         producer = makers[stored]
         producer.output[list(producer.output).index(stored)] = name

@@ -1,6 +1,6 @@
 """A QDQ graph taken apart: the float graph it was made from, and the grids of integers that its values lie on.
 
-For runtimes whose files carry scales beside a float graph instead of QuantizeLinear and DequantizeLinear. A quantiser
+For runtimes whose files carry scales beside a float graph instead of QuantizeLinear and DequantizeLinear. A quantizer
 may leave out a Relu or Clip whose work the rounding does: it saturates. Where a tensor's grid begins at zero and the
 tensor itself may not, the float graph bounds it again.
 """
@@ -25,7 +25,7 @@ VALUE_PRESERVING_OPS = (  # give values that they are given, or means of them
     *("Tile", "DepthToSpace", "SpaceToDepth"),
 )
 EIGHT_BIT_LEVELS = 256
-QDQ_HINT = "quantise it in QDQ form: a DequantizeLinear in front of each operator, a QuantizeLinear behind it"
+QDQ_HINT = ("quantize it in QDQ form: a DequantizeLinear before each operator, a QuantizeLinear after it")
 
 
 class ActivationQuantParams(NamedTuple):
@@ -96,8 +96,9 @@ def extract_float_model(model: Any) -> ExtractedFloatModel:
     """
     opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
     if opset < OLDEST_OPSET:
-        why = f"opset {opset} is older than {OLDEST_OPSET}, from which on Clip has its ends as inputs"
-        raise ModelNotConvertible("the QDQ graph cannot be taken apart", why, "write it in opset 13 or newer")
+        why = (f"opset {opset} is older than {OLDEST_OPSET}, in which Clip first takes its limits "
+        "as inputs")
+        raise ModelNotConvertible("the float model cannot be extracted from the QDQ graph", why, "export it with opset 13 or newer")
     parts = FloatModelExtractor(model)
     for node in model.graph.node:
         parts.take(node)
@@ -159,10 +160,10 @@ class FloatModelExtractor:
         elif source in self.quantized:
             tensor, quant_params, quantizer = self.quantized[source]
             if (quant_params.scale, quant_params.zero) != (float(scales[0]), int(zeros[0])):
-                raise _make_rejection(node, "its scale or zero point is not that of its QuantizeLinear")
+                raise _make_rejection(node, "its scale or zero point differs from that of its QuantizeLinear")
             self.dequantized[result] = (tensor, quant_params, quantizer)
         else:
-            raise _make_rejection(node, f"it reads '{source}', which no QuantizeLinear makes")
+            raise _make_rejection(node, f"its input '{source}' is not the output of a QuantizeLinear")
 
     def keep(self, node: Any) -> None:
         from onnx import NodeProto
@@ -171,7 +172,7 @@ class FloatModelExtractor:
         kept.CopyFrom(node)
         for position, name in enumerate(node.input):
             if name in self.quantized:
-                raise _make_rejection(node, f"it reads the integers '{name}' themselves")
+                raise _make_rejection(node, f"it reads the integers '{name}' directly")
             if name in self.dequantized:
                 tensor, quant_params, quantizer = self.dequantized[name]
                 kept.input[position] = self.bound(tensor, quant_params, quantizer)
@@ -244,7 +245,7 @@ class FloatModelExtractor:
         zeros = self.constants[node.input[2]] if has_zero else np.zeros(scales.shape, np.uint8)
         axis = next((int(one.i) for one in node.attribute if one.name == "axis"), 1)
         if any(one.name == "block_size" and one.i for one in node.attribute):
-            raise _make_rejection(node, "it has scales for blocks")
+            raise _make_rejection(node, "it has blockwise scales")
         return scales, np.broadcast_to(np.atleast_1d(zeros), scales.shape), axis
 
     def read_quant_params(self, node: Any, scales: Array, zeros: Array) -> ActivationQuantParams:
@@ -263,7 +264,7 @@ class FloatModelExtractor:
                 self.name_output(value.name)
             elif value.name in self.quantized:
                 raise ModelNotConvertible(
-                    "the model gives integers", f"its output '{value.name}' is quantised", QDQ_HINT
+                    "the model has an integer output", f"its output '{value.name}' is quantized", QDQ_HINT
                 )
         read = {name for node in self.nodes for name in node.input} | {one.name for one in self.model.graph.output}
         nodes = [node for node in self.nodes if node.op_type != "Constant" or node.output[0] in read]
@@ -334,7 +335,7 @@ def _quantize_constant(array: Array, scales: Array, zeros: Array, axis: int) -> 
 
 def _make_rejection(node: Any, why: str) -> ModelNotConvertible:
     return ModelNotConvertible(
-        "the QDQ graph cannot be taken apart", f"{node.op_type} ('{node.name}'): {why}", QDQ_HINT
+        "the float model cannot be extracted from the QDQ graph", f"{node.op_type} ('{node.name}'): {why}", QDQ_HINT
     )
 
 

@@ -31,7 +31,7 @@ class OnnxFile:
         self.model = parse_model(path)
         self.graph = self.model.graph
         if not self.graph.node and not self.graph.output:
-            raise ModelUnreadable(f"{path} holds no graph", "it has no operators and no outputs")
+            raise ModelUnreadable(f"{path} has no graph", "it has no operators and no outputs")
         self.constants = {tensor.name for tensor in self.graph.initializer} | {
             sparse.values.name for sparse in self.graph.sparse_initializer
         }

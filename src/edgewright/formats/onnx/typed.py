@@ -62,7 +62,7 @@ def read_onnx_graph(
             command, input=request, capture_output=True, timeout=timeout, env=environment, check=False
         )
     except subprocess.TimeoutExpired:
-        raise budget.time_error(f"finding out the shapes of {path.name}") from None
+        raise budget.time_error(f"inferring the shapes of {path.name}") from None
     return _decode_answer(path, done, budget)
 
 
@@ -83,7 +83,7 @@ def _decode_answer(path: Path, done: "subprocess.CompletedProcess[bytes]", budge
         if supports_limit() and is_allocation_failure("\n".join(lines)):
             raise budget.memory_error(f"reading {path.name}") from None
         why = f"the process that reads it ended with {how}" + (f": {lines[-1][:300]}" if lines else "")
-        raise ModelUnreadable(f"{path} cannot be analysed", why, "check it with onnx.checker") from None
+        raise ModelUnreadable(f"{path} cannot be analyzed", why, "check it with onnx.checker") from None
     if isinstance(answer, GraphReadError):
         raise _as_error(answer)
     return answer.graph

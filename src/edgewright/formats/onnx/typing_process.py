@@ -110,7 +110,7 @@ def _write_out_functions(model: Any, budget: ResourceBudget) -> list[str]:
         return []
     model.CopyFrom(inlined)
     return [
-        f"{count} function{'s' * (count > 1)} of the model's own {'are' if count > 1 else 'is'} written out in place"
+        f"{count} function{'s' * (count > 1)} of the model {'are' if count > 1 else 'is'} inlined"
     ]
 
 
@@ -120,7 +120,8 @@ def _note_skipped(skipped: Mapping[str, str]) -> list[str]:
         return []
     name, why = next(iter(skipped.items()))
     others = f" and {len(skipped) - 1} others" if len(skipped) > 1 else ""
-    return [f"the constant that '{name[:80]}'{others} makes was not computed: {why}; what depends on it is not known"]
+    return [(f"the constant at '{name[:80]}'{others} was not computed: {why}; what depends on it is "
+    "unknown")]
 
 
 def _order_nodes(path: Path, graph: Any) -> list[str]:
@@ -129,21 +130,22 @@ def _order_nodes(path: Path, graph: Any) -> list[str]:
     given |= {sparse.values.name for sparse in graph.sparse_initializer}
     made = [name for node in graph.node for name in node.output if name]
     if len(set(made)) != len(made) or not given.isdisjoint(made):
-        raise ModelUnreadable(f"{path} makes one value twice", "each value of an ONNX graph has one producer")
+        raise ModelUnreadable(f"{path} has a value with two producers", "each value of an ONNX graph has one producer")
     order = _sort_nodes(graph.node, given)
     if len(order) < len(graph.node):
         stuck = next(node.name for i, node in enumerate(graph.node) if i not in set(order))
-        why = "they lie on a cycle, or read a value that nothing makes"
+        why = "they are on a cycle, or read a value that no operator produces"
         raise ModelUnreadable(f"{len(graph.node) - len(order)} operators can never run, first '{stuck[:200]}'", why)
     lost = [value.name for value in graph.output if value.name not in given and value.name not in set(made)]
     if lost:
-        raise ModelUnreadable(f"nothing makes the output '{lost[0][:200]}'")
+        raise ModelUnreadable(f"no operator produces the output '{lost[0][:200]}'")
     if order == list(range(len(order))):
         return []
     nodes = [type(node).FromString(node.SerializeToString()) for node in graph.node]
     del graph.node[:]
     graph.node.extend(nodes[i] for i in order)
-    return ["its operators are not in an order in which they can run: runtimes other than LiteRT refuse such a file"]
+    return [("its operators are not in topological order: runtimes other than LiteRT reject such a "
+    "file")]
 
 
 def _sort_nodes(nodes: Sequence[Any], given: set[str]) -> list[int]:
@@ -216,7 +218,7 @@ def _check_fit(value: Any, wanted: Sequence[int]) -> None:
         raise InputError(
             f"--shape {value.name}={given} does not fit",
             f"the model's shape is [{sizes}]",
-            "give the fixed sizes as they are",
+            "give the fixed sizes unchanged",
         )
 
 

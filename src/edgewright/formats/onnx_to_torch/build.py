@@ -36,7 +36,7 @@ def load_network(
 
     With `half` its weights and activations are float16, its inputs and outputs as in the source. With `unroll` LSTM,
     GRU and RNN are written step by step. With `integers` what a QDQ graph rounds is rounded by torch's operators of
-    quantised programs; without, a QDQ graph is computed in floats.
+    quantized programs; without, a QDQ graph is computed in floats.
 
     Raises ModelUnreadable, and ModelNotConvertible that names the operator and the node that stand in the way.
     """
@@ -94,7 +94,7 @@ class NetworkBuilder:
     def arguments_of(self, call: Call, operator: TorchOperator, node: SourceNode, given: Sequence[Tensor]) -> list[Any]:
         """All inputs of a node that is folded."""
         if operator.arrange and node.op in ("LSTM", "GRU", "RNN"):
-            raise call.reject("it depends on no input of the model")
+            raise call.reject("it does not depend on any input of the model")
         return [
             tensor.numpy() if position in operator.static and tensor is not None else tensor
             for position, tensor in enumerate(given)
@@ -120,7 +120,7 @@ class NetworkBuilder:
         for position in operator.static:
             name = node.inputs[position] if position < len(node.inputs) else ""
             if name and name not in self.known:
-                raise call.reject(f"its input {position} ('{name}') is known only when the model runs")
+                raise call.reject(f"its input {position} ('{name}') is known only at run time")
 
     def convert(self, tensor: Tensor) -> Tensor:
         """A constant as the network holds it."""
@@ -141,7 +141,7 @@ class NetworkBuilder:
         elif name in self.values:
             return
         else:
-            raise ModelNotConvertible("the model cannot be said in torch", f"no node makes its output '{name}'")
+            raise ModelNotConvertible("the model cannot be converted to torch", f"no node produces its output '{name}'")
         self.network.steps.append(step)
 
 
@@ -157,7 +157,7 @@ def _to_tensor(array: Array) -> Tensor:
     try:
         return torch.from_numpy(np.array(array))
     except TypeError as error:
-        raise ModelNotConvertible("the model cannot be said in torch", f"a constant: {error}") from None
+        raise ModelNotConvertible("the model cannot be converted to torch", f"a constant: {error}") from None
 
 
 def _make_example(spec: TensorSpec, shapes: Mapping[str, Sequence[int]]) -> Tensor:
@@ -165,11 +165,11 @@ def _make_example(spec: TensorSpec, shapes: Mapping[str, Sequence[int]]) -> Tens
     given = shapes.get(spec.name, spec.shape)
     shape = [size for size in given if isinstance(size, int)]
     if len(shape) != len(given):
-        raise ModelNotConvertible("the model cannot be said in torch", f"input '{spec.name}' has free sizes")
+        raise ModelNotConvertible("the model cannot be converted to torch", f"input '{spec.name}' has free sizes")
     try:
         return torch.from_numpy(np.zeros(tuple(shape), spec.dtype))
     except TypeError as error:
-        raise ModelNotConvertible("the model cannot be said in torch", f"input '{spec.name}': {error}") from None
+        raise ModelNotConvertible("the model cannot be converted to torch", f"input '{spec.name}': {error}") from None
 
 
 def _live_nodes(graph: SourceGraph) -> list[SourceNode]:
@@ -210,5 +210,5 @@ def _compute(call: Call, function: Any, arguments: Sequence[Any]) -> tuple[Tenso
         made = function(call, *arguments)
     except (RuntimeError, IndexError, ValueError, TypeError, KeyError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise call.reject(f"torch refuses it: {lines[0][:300]}") from error
+        raise call.reject(f"torch rejects it: {lines[0][:300]}") from error
     return tuple(made) if isinstance(made, tuple | list) else (made,)

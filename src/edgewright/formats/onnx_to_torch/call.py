@@ -61,11 +61,11 @@ class Call(NamedTuple):
         """The torch type of a TensorProto's; what is float32 in the source is this network's float."""
         kind = TYPES.get(number)
         if kind is None:
-            raise self.reject(f"torch has no type for number {number} of TensorProto")
+            raise self.reject(f"torch has no type for TensorProto type {number}")
         return self.float_type if kind == torch.float32 else kind
 
     def reject(self, why: str) -> ModelNotConvertible:
-        return ModelNotConvertible("the model cannot be said in torch", f"{self.op} ('{self.name}'): {why}")
+        return ModelNotConvertible("the model cannot be converted to torch", f"{self.op} ('{self.name}'): {why}")
 
 
 Function = Callable[..., Any]

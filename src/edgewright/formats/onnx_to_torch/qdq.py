@@ -1,4 +1,4 @@
-"""QuantizeLinear and DequantizeLinear as torch's own operators of quantised programs, which compilers know.
+"""QuantizeLinear and DequantizeLinear as torch's own operators of quantized programs, which compilers know.
 
 A pair around a tensor becomes `quantize_per_tensor` and `dequantize_per_tensor` on int8, one of the latter for each
 reader, since partitioners take a reader with its own. Weights stay integers behind `dequantize_per_channel`. A tensor
@@ -35,7 +35,7 @@ CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 
 def mark_quantized_nodes(graph: SourceGraph) -> SourceGraph:
-    """The graph with the nodes that torch has quantised operators for written as such."""
+    """The graph with the nodes that torch has quantized operators for written as such."""
     return QuantizedNodeMarker(graph).mark()
 
 

@@ -49,9 +49,9 @@ def read_graph(path: Path, known: Mapping[str, object]) -> SourceGraph:
     model = _inline_bodies(inline_functions(model), known)
     opset = _read_opset(model)
     if missing := _unknown_operators(model.graph, known):
-        raise ModelNotConvertible("the model cannot be said in torch", "\n".join(missing))
+        raise ModelNotConvertible("the model cannot be converted to torch", "\n".join(missing))
     if model.graph.sparse_initializer:
-        raise ModelNotConvertible("the model cannot be said in torch", "it holds sparse weights")
+        raise ModelNotConvertible("the model cannot be converted to torch", "it has sparse weights")
     constants = {tensor.name: _read_tensor(tensor) for tensor in model.graph.initializer}
     nodes = [_read_node(node, position) for position, node in enumerate(model.graph.node)]
     return SourceGraph(opset, nodes, constants, signature)
@@ -61,7 +61,7 @@ def _read_opset(model: Any) -> int:
     opset = max((entry.version for entry in model.opset_import if entry.domain in OWN_DOMAINS), default=0)
     if opset < OLDEST_OPSET:
         raise ModelNotConvertible(
-            f"the model is written in opset {opset}", f"opsets from {OLDEST_OPSET} on are read", "export it anew"
+            f"the model uses opset {opset}", f"opsets {OLDEST_OPSET} and newer are supported", "export it with a newer opset"
         )
     return int(opset)
 
@@ -132,7 +132,7 @@ def _read_attribute(attribute: Any, node: str) -> Any:
     if isinstance(value, onnx.TensorProto):
         return _read_tensor(value)
     if isinstance(value, onnx.GraphProto | onnx.SparseTensorProto):
-        raise ModelNotConvertible("the model cannot be said in torch", f"'{node}' holds a graph of its own")
+        raise ModelNotConvertible("the model cannot be converted to torch", f"'{node}' has a subgraph")
     return value
 
 

@@ -91,9 +91,9 @@ def _check_shapes(shapes: Mapping[str, Sequence[int]], taken: Mapping[str, tuple
         if tuple(sizes) != taken[name]:
             own = ",".join(map(str, taken[name]))
             raise InputError(
-                f"--shape {name}={','.join(map(str, sizes))} cannot be followed through a TFLite file",
-                f"the file is laid out for {own}",
-                "analyse the ONNX model that it was made from, or leave --shape out",
+                f"--shape {name}={','.join(map(str, sizes))} cannot be applied to a TFLite file",
+                f"the file's tensors are planned for {own}",
+                "analyze the ONNX source model, or omit --shape",
             )
 
 

@@ -67,7 +67,7 @@ class LoadedProgram(NamedTuple):
             return self.program
         if self.kind == "script":
             raise ModelNotConvertible(
-                "a TorchScript file cannot be exported", "torch.export does not take it", "hand over FILE.py:FACTORY"
+                "a TorchScript file cannot be exported", "torch.export does not accept it", "give FILE.py:FACTORY"
             )
         with torch.no_grad():
             return torch.export.export(self.program, self.examples)
@@ -130,7 +130,7 @@ def describe_program(
     names, examples = _make_examples(program, kind, shapes)
     if half:
         if kind == "exported":
-            raise ModelNotConvertible("a .pt2 cannot be made fp16", "its types are fixed", "hand over FILE.py:FACTORY")
+            raise ModelNotConvertible("a .pt2 file cannot be converted to fp16", "its types are fixed", "give FILE.py:FACTORY")
         program = _halve(program)
     examples, made = _try_types(program.module() if kind == "exported" else program, kind, examples)
     results = flatten_tensors(made)
@@ -149,7 +149,7 @@ def _load_program(source: str, weights: str | None) -> tuple[Any, Literal["modul
         return build_module(Path(file), factory, weights), "module"
     path = Path(source)
     if not path.is_file():
-        raise ModelNotFound(f"{source} is not there")
+        raise ModelNotFound(f"file not found: {source}")
     try:
         if path.suffix == ".pt2":
             return torch.export.load(str(path)), "exported"
@@ -163,7 +163,7 @@ def build_module(path: Path, factory: str, weights: str | None) -> Any:
     import torch
 
     if not path.is_file():
-        raise ModelNotFound(f"{path} is not there")
+        raise ModelNotFound(f"file not found: {path}")
     spec = spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise ModelUnreadable(f"{path} is not a Python file")
@@ -176,11 +176,11 @@ def build_module(path: Path, factory: str, weights: str | None) -> Any:
     except EdgewrightError:  # of a source that Edgewright wrote
         raise
     except (Exception, SystemExit) as error:  # it is the user's code
-        why, hint = f"{type(error).__name__}: {error}", f"mend {path.name}, until {factory}() gives the module"
+        why, hint = f"{type(error).__name__}: {error}", (f"correct {path.name} so that {factory}() returns the module")
         raise ModelUnreadable(f"{path}:{factory} cannot be built", why, hint) from error
     if not isinstance(built, torch.nn.Module):
-        why, hint = f"it gives {type(built).__name__}", f"let {factory}() give a torch.nn.Module"
-        raise ModelUnreadable(f"{path}:{factory} gives no torch module", why, hint)
+        why, hint = f"it returns {type(built).__name__}", (f"return a torch.nn.Module from {factory}()")
+        raise ModelUnreadable(f"{path}:{factory} does not return a torch module", why, hint)
     if weights:
         load_weights(built, Path(weights))
     return built.eval()
@@ -190,8 +190,8 @@ def _find_factory(module: Any, factory: str, path: Path) -> Any:
     if not callable(getattr(module, factory, None)):
         have = ", ".join(name for name, one in vars(module).items() if isfunction(one) or isclass(one)) or "none"
         why, hint = (
-            f"no function '{factory}', but {have}",
-            f"{path.name}:NAME, with the function that builds the module",
+            f"the file has no function '{factory}', but has: {have}",
+            f"give {path.name}:NAME with the name of the function that builds the module",
         )
         raise ModelUnreadable(f"{path} has no factory '{factory}'", why, hint)
     return getattr(module, factory)
@@ -207,17 +207,18 @@ def _make_examples(program: Any, kind: str, shapes: Shapes) -> tuple[tuple[str, 
         tensors = tuple(torch.zeros_like(tensor) for tensor in flatten_tensors(args))
         given = {name: tuple(tensor.shape) for name, tensor in zip(names, tensors, strict=True)}
         if wrong := [name for name, shape in shapes.items() if given.get(name) != tuple(shape)]:
-            raise InputError(f"shape of '{wrong[0]}' is not the program's", f"its inputs are {given}")
+            raise InputError(f"the shape of '{wrong[0]}' differs from the program's", f"its inputs are {given}")
         return tuple(names), tensors
     names = _name_inputs(program, kind)
     wanted = [name for name in names if name in shapes]
     if strangers := sorted(set(shapes) - set(names)):
-        why = f"its forward takes {', '.join(names) or 'nothing'}"
-        hint = f"call it {(names or ['x'])[0]} in the task or in --shape, or {strangers[0]} in forward"
+        why = f"forward takes {', '.join(names) or 'no inputs'}"
+        hint = (f"name the input {(names or ['x'])[0]} in the task or in --shape, or name the "
+        f"parameter of forward {strangers[0]}")
         raise InputError(f"the module has no input '{strangers[0]}'", why, hint)
     if not wanted:
         raise InputError(
-            "the inputs' shapes are not known", f"forward takes {', '.join(names)}", "--shape NAME=1,3,32,32"
+            "the shapes of the inputs are not known", f"forward takes {', '.join(names)}", "give them with --shape NAME=1,3,32,32"
         )
     return tuple(wanted), tuple(torch.zeros(tuple(shapes[name])) for name in wanted)
 
@@ -241,7 +242,7 @@ def _try_types(run: Any, kind: str, examples: tuple[Any, ...]) -> tuple[tuple[An
         except Exception as error:  # it is the user's code
             first = first or error
     lines = str(first).strip().splitlines() or [type(first).__name__]
-    raise InputError("the model does not run on these shapes", lines[0][:300], "--shape NAME=1,3,32,32") from first
+    raise InputError("the model does not run with these shapes", lines[0][:300], "give other shapes with --shape NAME=1,3,32,32") from first
 
 
 def _name_inputs(program: Any, kind: str) -> list[str]:

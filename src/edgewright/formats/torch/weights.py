@@ -8,7 +8,7 @@ from edgewright.errors import ModelNotFound, ModelUnreadable, RuntimeMissing
 
 INSIDE = ("state_dict", "model_state_dict", "model")  # where checkpoints keep the weights among other things
 WRAPPERS = ("_orig_mod.", "module.")  # torch.compile's, DataParallel's
-COUNTER = "num_batches_tracked"  # of batch normalisation, which nothing computes with once trained
+COUNTER = "num_batches_tracked"  # of batch normalization, which nothing computes with once trained
 MAX_LISTED_NAMES = 10
 
 
@@ -20,7 +20,7 @@ class KeyMismatch(NamedTuple):
     shapes: list[str]
 
     def __str__(self) -> str:
-        lists = {"missing": self.missing, "unexpected": self.unexpected, "of other shapes": self.shapes}
+        lists = {"missing": self.missing, "unexpected": self.unexpected, "with other shapes": self.shapes}
         return "\n".join(_format_names(title, names) for title, names in lists.items() if names)
 
 
@@ -35,7 +35,7 @@ def load_weights(module: Any, path: Path) -> None:
     misfit = _compare(state, own)
     if any(misfit):
         raise ModelUnreadable(
-            f"the weights {path} do not fit the module", str(misfit), "hand over those of this module"
+            f"the weights {path} do not fit the module", str(misfit), "give the weights of this module"
         )
     try:
         module.load_state_dict(state, strict=False)
@@ -46,7 +46,7 @@ def load_weights(module: Any, path: Path) -> None:
 def _read_weights(path: Path) -> dict[str, Any]:
     """Tensors by name. ModelNotFound, ModelUnreadable, RuntimeMissing."""
     if not path.is_file():
-        raise ModelNotFound(f"the weights {path} are not there")
+        raise ModelNotFound(f"weights not found: {path}")
     state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_saved(path)
     for key in INSIDE:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
@@ -54,7 +54,7 @@ def _read_weights(path: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or not any(hasattr(value, "shape") for value in state.values()):
         kind = f"its keys are {', '.join(map(str, list(state)[:MAX_LISTED_NAMES]))}" if isinstance(state, dict) else ""
         raise ModelUnreadable(
-            f"{path} holds no weights by name", kind or f"it holds a {type(state).__name__}", "save model.state_dict()"
+            f"{path} has no named weights", kind or f"it holds a {type(state).__name__}", "save model.state_dict()"
         )
     return {str(name): value for name, value in state.items()}
 
@@ -64,7 +64,7 @@ def _read_safetensors(path: Path) -> Any:
         from safetensors.torch import load_file
     except ImportError:
         raise RuntimeMissing(
-            "safetensors is not installed", f"{path} is written by it", "pip install 'edgewright[train]'"
+            "safetensors is not installed", f"it is required to read {path}", "pip install 'edgewright[train]'"
         ) from None
     try:
         return load_file(path)
@@ -83,8 +83,8 @@ def _read_saved(path: Path) -> Any:
         why = "it holds pickled code, or objects other than tensors, which are not loaded"
         if "weights_only" not in str(error).lower() and "weights only" not in str(error).lower():
             why = _first_line(error)
-        hint = "save model.state_dict() alone, best as .safetensors"
-        raise ModelUnreadable(f"the weights {path} are refused", why, hint) from error
+        hint = "save model.state_dict() alone, preferably as .safetensors"
+        raise ModelUnreadable(f"the weights {path} are not loaded", why, hint) from error
     except Exception as error:  # torch raises what it pleases on a bad file
         raise ModelUnreadable(f"the weights {path} cannot be read", _first_line(error)) from error
 

@@ -15,7 +15,7 @@ from edgewright.schema.model import GraphNode
 from edgewright.schema.run import LayerReport
 
 DISTRIBUTION = "coremltools"
-NO_TIMES = "Core ML tells no times of single operators through coremltools"
+NO_TIMES = "Core ML does not report times of single operators through coremltools"
 
 
 def version() -> str:

@@ -61,10 +61,11 @@ def _map_ports(tensors: Sequence[TorchPort], taken: Iterable[str] = ()) -> tuple
     ports = []
     for one in tensors:
         if one.dtype not in CONVERTED_DTYPES:
-            raise NotConvertible(f"Core ML has no arrays of {one.dtype}: '{one.name}'")
+            raise NotConvertible(f"Core ML does not support arrays of {one.dtype}: '{one.name}'")
         if not 1 <= len(one.shape) <= MOST_DIMENSIONS:
             raise NotConvertible(
-                f"Core ML's arrays have 1 to {MOST_DIMENSIONS} axes: '{one.name}' has {len(one.shape)}"
+                f"Core ML supports arrays with 1 to {MOST_DIMENSIONS} axes: '{one.name}' has "
+                f"{len(one.shape)}"
             )
         name = valid_name(one.name, names)
         names.add(name)
@@ -150,5 +151,5 @@ def _check_written(io_map: IoMap, program: MlProgram) -> IoMap:
     wanted = [port.name for port in (*io_map.inputs, *io_map.outputs)]
     written = [*program.inputs, *program.outputs]
     if wanted != written:
-        raise NotConvertible(f"coremltools wrote other inputs and outputs than asked for: {written}, not {wanted}")
+        raise NotConvertible(f"coremltools wrote other inputs and outputs than requested: {written}, not {wanted}")
     return io_map

@@ -65,7 +65,7 @@ def read_spec(path: Path) -> Any:
     except (OSError, DecodeError) as error:
         raise Rejected(f"the package cannot be read: {error}") from error
     if not spec.mlProgram.functions:
-        raise Rejected("the package holds no ML program")
+        raise Rejected("the package has no ML program")
     return spec
 
 

@@ -17,9 +17,9 @@ from edgewright.schema.model import Signature, TensorSpec
 UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "cpu-gpu": "CPU_AND_GPU", "cpu-npu": "CPU_AND_NE"}
 # FeatureTypes.proto ArrayFeatureType.ArrayDataType
 TYPES = {65552: "float16", 65568: "float32", 65600: "float64", 131104: "int32"}
-THREADS = "Core ML chooses its threads itself: the number asked for has no effect"
+THREADS = "Core ML chooses its number of threads itself: --threads has no effect"
 NOT_MACOS_REASON = (
-    "Core ML runs on macOS alone; this system is {system}. The package itself can be compiled and shipped from here"
+    "Core ML runs only on macOS; this system is {system}. The package can be compiled here"
 )
 
 

@@ -102,4 +102,4 @@ def check_loads(path: Path) -> None:
     try:
         load_method(path)
     except Rejected as error:
-        raise NotConvertible(f"ExecuTorch wrote a program that it refuses itself: {error}") from error
+        raise NotConvertible(f"ExecuTorch rejects the program that it wrote: {error}") from error

@@ -66,7 +66,7 @@ def _find_owners(nodes: list[Any], handles: set[int]) -> dict[Any, int]:
 
 
 def _read_kinds(processed: bytes) -> Iterator[tuple[str, int]]:
-    """Type and debug handle of each node of XNNPACK's serialised graph."""
+    """Type and debug handle of each node of XNNPACK's serialized graph."""
     _, _, _, offset, size, _, _ = struct.unpack_from(HEADER, processed)
     schema = find_package_folder() / "backends" / "xnnpack" / "serialization" / "schema.fbs"
     for node in decode_flatbuffer(processed[offset : offset + size], schema.read_text())["xnodes"]:

@@ -26,7 +26,7 @@ def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs:
     blocks = [events for block in _read_dump(dump) if (events := _read_events(block))]
     dump.unlink()
     if len(blocks) < runs:
-        raise Rejected(f"ExecuTorch's tracer told {len(blocks)} inferences of {WARMUP_RUNS + runs}")
+        raise Rejected(f"ExecuTorch's tracer reported {len(blocks)} inferences of {WARMUP_RUNS + runs}")
     write_trace(
         ExecutorchTrace(runs_us=tuple(times[-runs:]), runs=tuple(blocks[-runs:]), description=method.description),
         folder,

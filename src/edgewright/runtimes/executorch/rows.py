@@ -14,7 +14,7 @@ from edgewright.schema.ranks import compute_median_bounds
 from edgewright.schema.run import Layer, LayerReport
 
 XNNPACK, PORTABLE = "XNNPACK", "portable"
-OPAQUE_DELEGATE_REASON = "a delegate told nothing of its inside: its time is one row"
+OPAQUE_DELEGATE_REASON = "a delegate reported no operators: its time is one row"
 
 
 def report_layers(trace: ExecutorchTrace, graph: Sequence[GraphNode]) -> LayerReport:

@@ -113,7 +113,7 @@ def load_method(path: Path, *, events: bool = False) -> LoadedMethod:
     library = native()
     try:
         if not path.is_file():
-            raise Rejected(f"{path} is not there")
+            raise Rejected(f"file not found: {path}")
         program = library._load_program(str(path), enable_etdump=events)
         names = [program.get_method_name(i) for i in range(program.num_methods())]
         if "forward" not in names:
@@ -154,7 +154,7 @@ def _check_shapes(signature: Signature, shapes: Mapping[str, tuple[int, ...]]) -
     fixed = {spec.name: spec.shape for spec in signature.inputs}
     for name, shape in shapes.items():
         if fixed.get(name) != tuple(shape):
-            raise Mismatch(f"input '{name}' of shape {list(shape)} is not the program's; its inputs are {fixed}")
+            raise Mismatch(f"input '{name}' has shape {list(shape)}, but the program's inputs are {fixed}")
 
 
 def _closed() -> None:

@@ -22,7 +22,7 @@ def compile_model(request: CompileRequest) -> Compiled:
         return _copy_tflite(request)
     converter = request.options.get("converter", "writer")
     if converter != "writer" and _read_io(request) == "integer":
-        raise NotConvertible(f"{converter} does not write integer inputs and outputs", "leave converter= or io= out")
+        raise NotConvertible(f"{converter} does not write integer inputs and outputs", "omit converter= or io=")
     match converter:
         case "onnx2tf":
             from edgewright.runtimes.litert.converters.isolated import compile_onnx2tf
@@ -107,7 +107,7 @@ def _trace_origins(converted: Converted, path: Path) -> dict[str, tuple[str, ...
 def _copy_tflite(request: CompileRequest) -> Compiled:
     """A TFLite file is LiteRT's own already: its bytes are taken as they are."""
     if request.precision == "fp16":
-        raise NotConvertible(f"a TFLite file is taken as it is, and cannot be made {request.precision}", "leave it out")
+        raise NotConvertible(f"a TFLite file is used unchanged, and cannot be converted to {request.precision}", "omit the precision")
     main = f"{request.stem}.tflite"
     path = Path(request.folder) / main
     shutil.copyfile(request.source, path)
@@ -127,4 +127,4 @@ def _find_float_ports(signature: Signature) -> Iterator[str]:
     for kind, specs in (("input", signature.inputs), ("output", signature.outputs)):
         for spec in specs:
             if spec.dtype.startswith("float"):
-                yield f"{kind} '{spec.name}' stays {spec.dtype}: a TFLite file is taken as it is"
+                yield f"{kind} '{spec.name}' stays {spec.dtype}: a TFLite file is used unchanged"

@@ -31,8 +31,9 @@ PRECISION_FLAGS = {"fp16": ("--fp16",)}
 UNKNOWN = re.compile(r"These Op Not Support: (.*)")
 DONE = "Converted Success!"
 ENGINE_ERROR_WORDS = ("Error", "error", "don't support")
-NO_NODE = "the model has no node"
-NO_LAYER = "no convolution or product of the model has both rounded inputs and rounded weights"
+NO_NODE = "the model has no nodes"
+NO_LAYER = ("no convolution or matrix product of the model has both quantized inputs and quantized "
+"weights")
 MOST_ATTEMPTS = 3
 
 
@@ -99,9 +100,9 @@ def _convert_quantized(model: Any, folder: Path, main: str) -> tuple[str, ...]:
         done = find_quantized_layers(folder / main, layers)
         if len(done) == len(layers):
             return describe_layers(done, left)
-        left.update({layer.node: "MNN's converter left it so" for layer in layers if layer.node not in done})
+        left.update({layer.node: "MNN's converter did not convert it" for layer in layers if layer.node not in done})
         layers = [layer for layer in layers if layer.node in done]
-    raise NotConvertible("MNN's converter makes other layers INT8 each time")
+    raise NotConvertible("MNN's converter selects different layers for INT8 on each run")
 
 
 def _with_shapes(extracted: ExtractedFloatModel) -> ExtractedFloatModel:
@@ -128,7 +129,7 @@ def _describe(value: Any) -> OnnxPort:
     from onnx.helper import tensor_dtype_to_np_dtype
 
     if not value.type.HasField("tensor_type") or not value.type.tensor_type.elem_type:
-        raise NotConvertible(f"'{value.name}' is no tensor")
+        raise NotConvertible(f"'{value.name}' is not a tensor")
     kind = value.type.tensor_type
     sizes = tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in kind.shape.dim)
     return OnnxPort(value.name, tensor_dtype_to_np_dtype(kind.elem_type).name, sizes)
@@ -171,14 +172,14 @@ def _unknown_operators(listed: str, model: Any) -> NotConvertible:
     """Name each operator that the converter does not know with the first of its nodes."""
     ops = [part.strip().removeprefix("ONNX::") for part in listed.split("|")]
     first = {node.op_type: node.name for node in reversed(model.graph.node)}
-    lines = [f"MNN does not know the operator {op} (node {first.get(op, NO_NODE)})" for op in ops if op]
-    return NotConvertible("\n".join(lines), "rewrite these operators, or compile for another runtime")
+    lines = [f"MNN does not support the operator {op} (node {first.get(op, NO_NODE)})" for op in ops if op]
+    return NotConvertible("\n".join(lines), "replace these operators, or compile for another runtime")
 
 
 def _get_last_words(text: str) -> str:
     """The end of what the converter said: the cause comes last."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and DONE not in line]
-    return " / ".join(lines[-3:])[:500] or "it gave no reason"
+    return " / ".join(lines[-3:])[:500] or "no reason was reported"
 
 
 def _find_engine_errors(text: str) -> str:
@@ -199,13 +200,14 @@ def _try_out(path: Path, folder: Path) -> Signature:
     answer = folder / "verdict.json"
     output = _run_module("trial", [str(path), str(answer)], folder)
     if output.code < 0:
-        raise NotConvertible(f"MNN converts the model and then crashes on it with signal {-output.code}")
+        raise NotConvertible(f"MNN converts the model but crashes when running it, with signal {-output.code}")
     if output.code or not answer.is_file():
-        raise NotConvertible(f"MNN converts the model and then cannot run it: {_get_last_words(output.text)}")
+        raise NotConvertible(f"MNN converts the model but cannot run it: {_get_last_words(output.text)}")
     verdict = msgspec.json.decode(answer.read_bytes(), type=TrialResult)
     if verdict.signature is None:
         raise NotConvertible(
-            f"MNN converts the model and then cannot run it: {verdict.why} {_find_engine_errors(output.text)}"
+            f"MNN converts the model but cannot run it: {verdict.why} "
+            f"{_find_engine_errors(output.text)}"
         )
     return verdict.signature
 
@@ -222,7 +224,7 @@ def _as_port(value: OnnxPort, spec: TensorSpec) -> Port:
     sizes = tuple(size if isinstance(size, int) else -1 for size in spec.shape)
     known = value.shape if -1 not in value.shape else sizes
     if math.prod(known) != math.prod(sizes):
-        raise NotConvertible(f"MNN gives '{value.name}' the shape {list(sizes)}, where the model has {list(known)}")
+        raise NotConvertible(f"MNN reports shape {list(sizes)} for '{value.name}', but the model has {list(known)}")
     return Port(
         source=value.name,
         name=spec.name,

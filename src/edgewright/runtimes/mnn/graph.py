@@ -119,7 +119,7 @@ def read_mnn_model(path: Path) -> MnnModel:
     try:
         return _describe_net(FlatbufferTable.root(data))
     except (struct.error, IndexError, MemoryError) as error:
-        raise MnnFileUnreadable(f"{path.name} is no MNN model") from error
+        raise MnnFileUnreadable(f"{path.name} is not an MNN model") from error
 
 
 def set_stable_uuid(data: bytes) -> bytes:

@@ -62,20 +62,20 @@ class MnnSession:
         hosts = {name: self._host(tensor, np.ascontiguousarray(feeds[name])) for name, tensor in self._inputs.items()}
         self._copies = [(tensor.copyFrom, hosts[name]) for name, tensor in self._inputs.items()]
         if not all(copy(host) for copy, host in self._copies):
-            raise Rejected("MNN does not take the inputs")
+            raise Rejected("MNN does not accept the inputs")
 
     def run(self) -> None:
         for copy, host in self._copies:
             copy(host)
         if code := self._call(self._session):
-            raise Rejected(f"MNN's runSession ends with error {code}")
+            raise Rejected(f"MNN's runSession fails with error {code}")
 
     def run_with(self, begin: Callable[..., bool], end: Callable[..., bool]) -> None:
         """One inference that calls `begin` and `end` around each operator; needs the DEBUG mode."""
         for copy, host in self._copies:
             copy(host)
         if code := self._interpreter.runSessionWithCallBackInfo(self._session, begin, end):
-            raise Rejected(f"MNN's runSessionWithCallBackInfo ends with error {code}")
+            raise Rejected(f"MNN's runSessionWithCallBackInfo fails with error {code}")
 
     def fetch(self) -> dict[str, Array]:
         """The outputs of the last run, as copies in the order of axes that the signature tells."""
@@ -89,7 +89,7 @@ class MnnSession:
     def _fetch(self, tensor: Any) -> Array:
         host = self._host(tensor, np.zeros(tensor.getShape(), _dtype_of(self._library, tensor)))
         if not tensor.copyToHostTensor(host):
-            raise Rejected("MNN does not give the output")
+            raise Rejected("MNN does not return the output")
         return np.array(host.getNumpyData())
 
     def _host(self, tensor: Any, array: Array) -> Any:
@@ -120,7 +120,7 @@ class MnnSession:
         tensor = tensors[name]
         dtype = _dtype_of(self._library, tensor)
         if not dtype:
-            raise Rejected(f"'{name}' has a type that MNN's Python package can neither feed nor fetch")
+            raise Rejected(f"'{name}' has a type that MNN's Python package does not support")
         return TensorSpec(name=name, dtype=dtype, shape=tuple(size if size >= 0 else "" for size in tensor.getShape()))
 
 
@@ -133,7 +133,7 @@ def _read_file(path: Path) -> MnnModel:
     if net.subgraphs:
         raise Rejected("the model has branches or loops, which MNN's interpreter does not run")
     if custom := [one.name for one in net.operators if one.kind in CUSTOM]:
-        raise Rejected(f"the model needs code from elsewhere for its operators {', '.join(custom[:5])}")
+        raise Rejected(f"the model needs additional code for its custom operators {', '.join(custom[:5])}")
     return net
 
 
@@ -141,7 +141,7 @@ def _open_interpreter(library: Any, path: str, mode: int) -> Any:
     try:
         interpreter = library.Interpreter(path)
     except Exception as error:  # the library raises the bare class
-        raise Rejected("MNN cannot read the file; the log holds its own words") from error
+        raise Rejected("MNN cannot read the file; the log has its message") from error
     interpreter.setSessionMode(mode)
     return interpreter
 
@@ -150,13 +150,14 @@ def _create_session(interpreter: Any, request: SessionRequest) -> Any:
     try:
         return interpreter.createSession(_session_config(request))
     except Exception as error:  # the library raises the bare class
-        raise Rejected("MNN cannot lay the model out, as where sizes follow from values; the log says more") from error
+        raise Rejected("MNN cannot plan the model's memory, for example because sizes depend on values; "
+        "the log has its message") from error
 
 
 def _check_sizes(interpreter: Any, session: Any) -> None:
     """MNN makes a session of a model whose sizes it cannot work out, and then neither feeds nor runs it."""
     if interpreter.getSessionInfo(session, INFO_RESIZED):
-        raise Rejected("MNN cannot work out the sizes of the model's tensors; the log names the first of them")
+        raise Rejected("MNN cannot infer the sizes of the model's tensors; the log names the first of them")
 
 
 def _session_config(request: SessionRequest) -> dict[str, Any]:
@@ -179,7 +180,8 @@ def backend_notes(asked: str, given: str) -> tuple[str, ...]:
     """MNN falls back to the CPU without a word; what a session says of itself shows it."""
     if asked == given:
         return ()
-    return (f"the backend {asked} was asked for and is not in this build of MNN, or finds no device; {given} ran it",)
+    return ((f"backend {asked} was requested, but it is not in this build of MNN or finds no device; "
+    f"{given} ran the model"),)
 
 
 def _dtype_of(library: Any, tensor: Any) -> str:

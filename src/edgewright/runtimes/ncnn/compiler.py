@@ -63,7 +63,7 @@ class ConversionSource(NamedTuple):
     Attributes:
         model: in floats.
         nodes: of the source as it was given.
-        apart: the parts of a quantised source; None for one in floats.
+        apart: the parts of a quantized source; None for one in floats.
     """
 
     model: Any
@@ -124,7 +124,7 @@ def _try_out(files: PnnxFiles, plain: Any, values: Mapping[str, Array]) -> Conve
     except Rejected as error:
         unusual = describe_nodes(find_uncommon(plain.graph.node))
         raise NotConvertible(
-            f"ncnn refuses what pnnx wrote ({error}); operators to look at: {unusual}", HINT
+            f"ncnn rejects what pnnx wrote ({error}); the likely operators are: {unusual}", HINT
         ) from error
     return Conversion(fix_reshapes(rows, blobs), inputs, outputs, values, feeds, blobs)
 
@@ -133,11 +133,12 @@ def _as_feed(name: str, value: Array, batch: int | None, dtype: Any) -> Array:
     """An input as ncnn takes it: without its batch axis where pnnx found one, and with one axis at the least."""
     if batch is not None:
         if value.shape[batch] != 1:
-            reason = f"input '{name}' has a batch of {value.shape[batch]}, and an ncnn file here holds a single sample"
+            reason = (f"input '{name}' has a batch of {value.shape[batch]}, but an ncnn artifact "
+            "supports a single sample")
             raise NotConvertible(reason, f"give a shape whose axis {batch} is 1")
         value = np.squeeze(value, batch)
     if value.ndim > LARGEST_RANK:
-        raise NotConvertible(f"input '{name}' has {value.ndim} axes; ncnn has {LARGEST_RANK} at the most")
+        raise NotConvertible(f"input '{name}' has {value.ndim} axes, but ncnn supports at most {LARGEST_RANK}")
     return np.atleast_1d(value).astype(dtype)
 
 

@@ -34,20 +34,21 @@ def read_param(path: Path) -> list[ParamRow]:
     try:
         lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         if not lines or lines[0] != [MAGIC]:
-            raise Rejected(f"{path.name} does not begin with ncnn's magic number {MAGIC}; binary .param is not read")
+            raise Rejected(f"{path.name} does not begin with ncnn's magic number {MAGIC}; binary .param "
+            "files are not supported")
         rows = [read_row(words) for words in lines[2:]]
         count = int(lines[1][0])
     except (OSError, ValueError, IndexError) as error:
-        raise Rejected(f"{path.name} is no ncnn .param file: {error}") from error
+        raise Rejected(f"{path.name} is not an ncnn .param file: {error}") from error
     if len(rows) != count:
-        raise Rejected(f"{path.name} names {count} layers and holds {len(rows)}")
+        raise Rejected(f"{path.name} declares {count} layers but has {len(rows)}")
     return rows
 
 
 def read_row(words: Sequence[str]) -> ParamRow:
     first, last = HEAD + int(words[2]), HEAD + int(words[2]) + int(words[3])
     if len(words) < last:
-        raise ValueError(f"the line of layer '{words[1]}' ends too early")
+        raise ValueError(f"the line of layer '{words[1]}' is incomplete")
     params = dict(word.split("=", 1) for word in words[last:])
     return ParamRow(words[0], words[1], tuple(words[HEAD:first]), tuple(words[first:last]), params)
 

@@ -63,7 +63,7 @@ def _make_feeds(model: Any) -> dict[str, Array]:
             rows = _count_rows(model, value.name, constants)
             feeds[value.name] = np.asarray(generator.integers(0, rows, shape)).astype(dtype)
         else:
-            raise NotConvertible(f"input '{value.name}' is {dtype.name}, which ncnn does not have")
+            raise NotConvertible(f"input '{value.name}' is {dtype.name}, which ncnn does not support")
     return feeds
 
 

@@ -94,7 +94,7 @@ def _run_layers(net: Any, rows: Sequence[ParamRow], bound: Sequence[tuple[str, A
     sizes = [mat.total() * mat.elemsize for _, mat in results]
     del results, extractor  # what lies in the pool must go before it, also where this raises
     if failed:
-        raise Rejected(f"ncnn fails at the layer that makes '{failed[0]}'")
+        raise Rejected(f"ncnn fails at the layer that computes '{failed[0]}'")
     return ProfiledPass(ends, sizes)
 
 

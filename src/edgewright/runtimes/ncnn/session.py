@@ -64,7 +64,7 @@ def load_net(param: Path, weights: Path, lightmode: bool, request: SessionReques
     ncnn = import_ncnn()
     _reject_unknown_layers(ncnn, read_param(param))
     if not weights.is_file():
-        raise Rejected(f"the weights {weights.name} do not lie beside {param.name}")
+        raise Rejected(f"the weights {weights.name} are not in the folder of {param.name}")
     net = ncnn.Net()
     _set_options(ncnn, net.opt, request or SessionRequest(model=str(param), options={"storage": "fp32"}), weights)
     net.opt.lightmode = lightmode
@@ -116,7 +116,7 @@ def _find_notes(net: Any, request: SessionRequest) -> tuple[str, ...]:
     """ncnn leaves aside without a word what it cannot do."""
     notes = []
     if request.options.get("vulkan", "off") == "on" and not net.opt.use_vulkan_compute:
-        notes.append("Vulkan was asked for and no Vulkan device was found; the CPU ran everything")
+        notes.append("Vulkan was requested, but no Vulkan device was found; the CPU ran everything")
     if not net.opt.use_vulkan_compute:
         notes += [note_of_half(net, half) for half in ("fp16", "bf16") if getattr(net.opt, f"use_{half}_storage")]
     return tuple(note for note in notes if note)
@@ -130,7 +130,8 @@ def note_of_half(net: Any, half: str) -> str:
         return f"ncnn has no {half} activations on this CPU: it computes this model in float32"
     if able == len(computing):
         return ""
-    return f"{half} activations: {able} of {len(computing)} computing layers have them, the others are in float32"
+    return (f"{half} activations: {able} of {len(computing)} computing layers support them, the "
+    "others compute in float32")
 
 
 class NcnnSession:
@@ -178,7 +179,7 @@ class NcnnSession:
             extractor.input(name, mat)
         self._results = [extractor.extract(name) for name in self._outputs]
         if any(code for code, _ in self._results):
-            raise Rejected("ncnn fails in the middle of the model, which is often a lack of memory")
+            raise Rejected("ncnn fails while running the model, often because of a lack of memory")
 
     def fetch(self) -> dict[str, Array]:
         arrays = [array.copy() for array in self._read_results()]
@@ -205,7 +206,7 @@ def make_input_specs(rows: Sequence[ParamRow], shapes: Mapping[str, Sequence[int
             name = row.tops[0]
             shape = tuple(shapes.get(name, ())) or read_input_shape(row)
             if shape is None:
-                raise Rejected(f"the file does not tell the shape of input '{name}'; give it with --shape")
+                raise Rejected(f"the file does not contain the shape of input '{name}'; give it with --shape")
             dtype = "int32" if name in indices else "float32"
             specs.append(TensorSpec(name=name, dtype=dtype, shape=shape))
     unknown = shapes.keys() - {spec.name for spec in specs}

@@ -27,7 +27,7 @@ def compile_model(request: CompileRequest) -> Compiled:
     notes: tuple[str, ...] = ()
     if request.options.get("io") == "integer":
         if request.precision in ("fp32", "fp16"):
-            raise NotConvertible("io=integer: the model is not quantised", "edgewright quantize MODEL")
+            raise NotConvertible("io=integer: the model is not quantized", "edgewright quantize MODEL")
         integer_ports, notes = make_io_integer(model)
     main = f"{request.stem}.onnx"
     remove_exporter_metadata(model)
@@ -59,7 +59,7 @@ def _to_half(model: Any) -> Any:
     try:
         return convert_float_to_float16(model, keep_io_types=True)
     except Exception as error:
-        raise NotConvertible(f"ONNX Runtime's converter to float16 fails: {str(error).strip()[:300]}") from error
+        raise NotConvertible(f"ONNX Runtime's float16 converter fails: {str(error).strip()[:300]}") from error
 
 
 def _map_io(session: SessionRequest, request: CompileRequest, integer_ports: Mapping[str, IntegerPort]) -> IoMap:
@@ -67,7 +67,7 @@ def _map_io(session: SessionRequest, request: CompileRequest, integer_ports: Map
     try:
         loaded = load_session(session, make_session_options(session))
     except Rejected as error:
-        raise NotConvertible(f"ONNX Runtime refuses the model: {error}") from error
+        raise NotConvertible(f"ONNX Runtime rejects the model: {error}") from error
     signature = read_signature(loaded, request.shapes)
     return IoMap(
         inputs=tuple(_as_port(spec, integer_ports.get(spec.name)) for spec in signature.inputs),

@@ -10,7 +10,7 @@ from edgewright.schema.model import GraphNode
 ADDEND = 3  # position of the tensor that a fused convolution adds to its result
 NCHWC = re.compile(r"_nchwc(_token_\d+|_\d+)?$")
 TOKEN = re.compile(r"_token_\d+$")  # ONNX Runtime makes names unique by it
-# What ONNX Runtime drops between a quantised operator and the QuantizeLinear behind it.
+# What ONNX Runtime drops between a quantized operator and the QuantizeLinear behind it.
 ABSORBED = ("Relu", "Clip", "Identity")
 
 
@@ -63,7 +63,7 @@ def _is_layout_change(node: ExecutedNode, source: SourceIndex) -> bool:
 
 
 def _find_ends_by_name(node: ExecutedNode, source: SourceIndex) -> list[str]:
-    """The outputs of the source node whose name this one bears; of a quantised one, what its quantisation makes."""
+    """The outputs of the source node whose name this one bears; of a quantized one, what its quantization makes."""
     named = source.named.get(TOKEN.sub("", node.name))
     if named is None:
         return []

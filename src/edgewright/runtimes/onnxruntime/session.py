@@ -57,7 +57,7 @@ def _read_count(options: Mapping[str, str], name: str) -> int:
     """An option that counts something, 1 where it is not given; Rejected for what is not such a number."""
     text = options.get(name, "1")
     if not (text.isdecimal() and len(text) <= MOST_DIGITS and int(text) >= 1):
-        raise Rejected(f"{name}={text}: a whole number from 1 on is needed")
+        raise Rejected(f"{name}={text} must be an integer of at least 1")
     return int(text)
 
 
@@ -167,7 +167,7 @@ def read_signature(session: Any, shapes: Mapping[str, Sequence[int]]) -> Signatu
 
 def _describe(arg: Any, shape: Sequence[int] | None) -> TensorSpec:
     if not arg.type.startswith("tensor("):
-        raise Rejected(f"'{arg.name}' is a {arg.type}; only tensors can be fed and measured")
+        raise Rejected(f"'{arg.name}' is a {arg.type}; only tensors are supported")
     dtype = DTYPES.get(arg.type, arg.type.removeprefix("tensor(").removesuffix(")"))
     sizes: Sequence[int | str] = shape or [size if isinstance(size, int) else size or "" for size in arg.shape]
     return TensorSpec(name=arg.name, dtype=dtype, shape=tuple(sizes))
@@ -179,4 +179,5 @@ def _provider_notes(session: Any, options: Mapping[str, str]) -> tuple[str, ...]
     given = session.get_providers()
     if wanted in given:
         return ()
-    return (f"{wanted} was asked for and is not in this build of ONNX Runtime; {given[0]} ran everything",)
+    return ((f"{wanted} was requested, but it is not in this build of ONNX Runtime; {given[0]} ran "
+    "everything"),)

@@ -18,13 +18,14 @@ from edgewright.runtimes.wire import Compiled, CompileRequest, SessionRequest
 from edgewright.schema.artifact import IoMap
 from edgewright.schema.model import Signature
 
-HALF_NOTE = "weights are stored in half precision; the CPU computes in the precision of inference-precision (f32)"
+HALF_NOTE = ("weights are stored in half precision; the CPU computes in the precision of "
+"inference-precision (f32)")
 FLOATS = ("fp32", "fp16")
 UNKNOWN = "No conversion rule found for operations: "
 
 
 def compile_model(request: CompileRequest) -> Compiled:
-    """See `contract.Runtime.compile`. A QDQ model stays quantised and runs in INT8; no other becomes so."""
+    """See `contract.Runtime.compile`. A QDQ model stays quantized and runs in INT8; no other becomes so."""
     _check_precision(request)
     library = import_library()
     core = library.Core()
@@ -55,8 +56,8 @@ def _check_precision(request: CompileRequest) -> None:
         return
     own = OnnxFile(Path(request.source)).precision()
     if own != request.precision:
-        why = f"the model is {own}, and compiling for OpenVINO quantises nothing"
-        raise NotConvertible(why, f"give a model that is {request.precision} itself, as QDQ")
+        why = f"the model is {own}, and compiling for OpenVINO does not quantize"
+        raise NotConvertible(why, f"give a QDQ model that is {request.precision}")
 
 
 def _remove_model(path: Path) -> None:
@@ -73,7 +74,7 @@ def _read_source(core: Any, request: CompileRequest) -> Any:
         if not unknown:
             raise NotConvertible(f"OpenVINO cannot read the model: {get_error_text(error)}") from error
         why = "\n".join(_explain(op, request.source) for op in unknown)
-        raise NotConvertible(why, "write it with operators that OpenVINO knows, or leave it out") from error
+        raise NotConvertible(why, "replace it with operators that OpenVINO supports, or remove it") from error
 
 
 def _find_unknown(text: str) -> list[str]:
@@ -86,7 +87,7 @@ def _find_unknown(text: str) -> list[str]:
 def _explain(op: str, source: str) -> str:
     nodes = [node.name for node in _read_nodes(source) if node.op_type == op.rpartition(".")[2]]
     shown = ", ".join(f"'{name}'" for name in nodes[:3]) + (f" and {len(nodes) - 3} more" if len(nodes) > 3 else "")
-    return f"{op}: OpenVINO has no rule for it" + (f" (node {shown})" if nodes else "")
+    return f"{op}: OpenVINO has no conversion rule for it" + (f" (node {shown})" if nodes else "")
 
 
 def _read_nodes(source: str) -> Any:
@@ -132,7 +133,7 @@ def _check_loads(core: Any, path: Path, source: Signature) -> IoMap:
         signature = read_signature(session.compiled)
         session.close()
     except Rejected as error:
-        raise NotConvertible(f"OpenVINO refuses what it wrote itself: {error}") from error
+        raise NotConvertible(f"OpenVINO rejects the file that it wrote: {error}") from error
     # By their order: a tensor that a removed no-op stood before bears the names of both.
     return IoMap(
         inputs=tuple(map(make_same_port, signature.inputs, (spec.name for spec in source.inputs))),

@@ -18,7 +18,7 @@ def find_source_nodes(
     """For each operator that ran, the names of the source nodes that it computes, in the source's order.
 
     OpenVINO tells the file's operators that each one stands for; these lead to the source by the tensors' names, which
-    the file keeps. An operator of OpenVINO's own making is a part of the next ones downstream: so a normalisation has
+    the file keeps. An operator of OpenVINO's own making is a part of the next ones downstream: so a normalization has
     several rows. Source nodes that no operator stands for were folded into those that read their outputs, or dropped
     because they compute nothing.
     """

@@ -101,7 +101,7 @@ def choose_device(core: Any, options: Mapping[str, str]) -> tuple[str, tuple[str
     present = list(core.available_devices)
     if any(name.split(".")[0] == wanted for name in present):
         return wanted, ()
-    return "CPU", (f"{wanted} was asked for and OpenVINO finds none here; the CPU ran everything",)
+    return "CPU", ((f"{wanted} was requested, but OpenVINO finds no such device; the CPU ran everything"),)
 
 
 def configure(request: SessionRequest, device: str, *, count: bool) -> dict[str, object]:
@@ -129,7 +129,7 @@ def read_streams(options: Mapping[str, str]) -> int | None:
     if text == "auto":
         return None
     if not (text.isdecimal() and len(text) <= MOST_DIGITS and int(text) >= 1):
-        raise Rejected(f"streams={text}: a whole number from 1 on is needed, or auto")
+        raise Rejected(f"streams={text} must be an integer of at least 1, or auto")
     return int(text)
 
 
@@ -139,10 +139,10 @@ def compare_settings(compiled: Any, request: SessionRequest) -> tuple[str, ...]:
     wanted = request.options.get("inference-precision", "f32")
     given = _setting(compiled, "INFERENCE_PRECISION_HINT")
     if given is not None and (name := given.get_type_name()) not in (wanted, "dynamic"):
-        notes.append(f"{wanted} was asked for and the device computes in {name}")
+        notes.append(f"{wanted} was requested, but the device computes in {name}")
     threads = _setting(compiled, "INFERENCE_NUM_THREADS")
     if threads is not None and threads < request.threads:
-        notes.append(f"{request.threads} threads were asked for and OpenVINO takes {threads}")
+        notes.append(f"{request.threads} threads were requested, but OpenVINO uses {threads}")
     if request.options.get("device") == "AUTO":
         notes.append(f"AUTO chose {', '.join(list_execution_devices(compiled))}")
     return tuple(notes)
@@ -174,6 +174,7 @@ def _port_name(port: Any) -> str:
 def _describe(port: Any, name: str) -> TensorSpec:
     kind = port.element_type.get_type_name()
     if kind == "string":
-        raise Rejected(f"'{name}' is text, which OpenVINO takes only through tokenizer extensions")
+        raise Rejected(f"'{name}' is a string tensor, which OpenVINO supports only through tokenizer "
+        "extensions")
     sizes = tuple(size.get_length() if size.is_static else "" for size in port.partial_shape)
     return TensorSpec(name=name, dtype=DTYPES.get(kind, kind), shape=sizes)

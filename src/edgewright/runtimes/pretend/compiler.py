@@ -15,7 +15,7 @@ def compile_model(request: CompileRequest) -> Compiled:
     (Path(request.folder) / main).write_bytes(b"pretend")
     match request.options.get("fail", "never"):
         case "refuse":
-            raise NotConvertible("operator Pretend 'node' cannot be expressed", "leave it out")
+            raise NotConvertible("operator Pretend 'node' is not supported", "remove it")
         case "nothing":
             main = "absent.pretend"
         case "never":

@@ -73,7 +73,7 @@ def _read_number(options: Mapping[str, str], name: str, default: float) -> float
     except ValueError:
         number = nan
     if not 0 <= number < inf:
-        raise Rejected(f"{name}={text}: a number from 0 on is needed")
+        raise Rejected(f"{name}={text} must be a number of at least 0")
     return number
 
 
@@ -95,11 +95,11 @@ def _fail(how: str, moment: str) -> None:
 
 
 def _reject() -> None:
-    raise Rejected("the pretend runtime was asked to refuse")
+    raise Rejected("the pretend runtime rejects the model, as requested by fail=open")
 
 
 def _raise() -> None:
-    raise RuntimeError("the pretend runtime was asked to raise")
+    raise RuntimeError("the pretend runtime raises, as requested by fail=run")
 
 
 def _segfault() -> None:

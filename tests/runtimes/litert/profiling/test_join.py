@@ -74,7 +74,7 @@ def test_long_partitions_are_joined_to_the_end() -> None:
     assert owners_of(heads, ["CONV_2D", "ADD"] * 300) == [i // 3 * 2 + min(i % 3, 1) for i in range(900)]
 
 
-def test_folded_padding_and_activation_go_to_their_neighbours() -> None:
+def test_folded_padding_and_activation_go_to_their_neighbors() -> None:
     graph = [node("PAD#0", "x", "p"), node("CONV_2D#1", "p", "c"), node("RELU#2", "c", "r"), node("ADD#3", "r", "y")]
     sources = {1: [1], 3: [3]}
     assign_skipped_operators(graph, (0, 1, 2, 3), {0, 2}, sources)

@@ -78,7 +78,7 @@ def run_case(case: Case) -> Outcome:
 
 
 def freeze(model: Any, constants: Mapping[str, Array]) -> Any:
-    """The model with some inputs as initialisers."""
+    """The model with some inputs as initializers."""
     from onnx import numpy_helper
 
     frozen = type(model)()

@@ -42,7 +42,7 @@ def test_slice_backwards_along_axes_apart(tmp_path: Path) -> None:
     assert compare(model).sqnr_db == 300
 
 
-def test_quantised_value_that_is_also_an_output(tmp_path: Path) -> None:
+def test_quantized_value_that_is_also_an_output(tmp_path: Path) -> None:
     scale, zero = np.float32(0.01), np.uint8(0)
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),

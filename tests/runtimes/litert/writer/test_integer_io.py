@@ -72,7 +72,7 @@ def test_a_float_at_the_end_is_told(tmp_path: Path) -> None:
 
 
 def test_a_model_of_floats_has_no_integers(tmp_path: Path) -> None:
-    with pytest.raises(ModelNotConvertible, match="the model is not quantised"):
+    with pytest.raises(ModelNotConvertible, match="the model is not quantized"):
         convert_onnx(write_conv_net(tmp_path / "m.onnx"), io="integer")
 
 

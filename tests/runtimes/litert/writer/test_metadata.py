@@ -1,4 +1,4 @@
-"""Labels and normalisation in the file."""
+"""Labels and normalization in the file."""
 
 import struct
 import zipfile
@@ -56,7 +56,7 @@ class Table:
         return self.data[at + 4 : at + 4 + struct.unpack_from("<I", self.data, at)[0]].decode()
 
 
-def test_normalisation_and_labels_are_found_where_the_schema_says(tmp_path: Path) -> None:
+def test_normalization_and_labels_are_found_where_the_schema_says(tmp_path: Path) -> None:
     converted = convert_onnx(write_conv_net(tmp_path / "m.onnx"), task=TASK)
     packed = read_metadata(converted.data)
     assert packed[4:8] == b"M001"

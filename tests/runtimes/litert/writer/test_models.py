@@ -32,7 +32,7 @@ def test_the_digits_network() -> None:
     check_float_convnet(compare(DIGITS))
 
 
-def test_the_quantised_digits_network_runs_in_int8() -> None:
+def test_the_quantized_digits_network_runs_in_int8() -> None:
     compared = compare(DIGITS_INT8)
     assert compared.sqnr_db >= 25
     assert compared.codes["QUANTIZE"] == compared.codes["DEQUANTIZE"] == 1
@@ -71,7 +71,7 @@ def test_mobilenet_v2_with_the_sources_order_has_one_transpose() -> None:
 
 
 @pytest.mark.shared_data
-def test_mobilenet_v2_quantised_by_onnxruntime(tmp_path: Path) -> None:
+def test_mobilenet_v2_quantized_by_onnxruntime(tmp_path: Path) -> None:
     path = quantize(need(MODELS / "mobilenet_v2.onnx"), tmp_path / "q.onnx")
     compared = compare(path)
     assert compared.sqnr_db >= 25

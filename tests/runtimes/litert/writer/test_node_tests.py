@@ -8,7 +8,7 @@ from tests.runtimes.litert.writer.node_tests import Case, Outcome, is_outside, l
 # The share that issue 4 asks for, of cases that LiteRT can express.
 WANTED = 0.90
 # The writer's own operator, and such as only cases in old opsets or in float64 are made for: see test_families.
-WITHOUT_CASES = {"Requantise", "ReduceLogSumExp", "Shrink", "Xor", "Einsum"}
+WITHOUT_CASES = {"Requantize", "ReduceLogSumExp", "Shrink", "Xor", "Einsum"}
 
 Results = list[tuple[Case, Outcome]]
 

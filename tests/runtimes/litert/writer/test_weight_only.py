@@ -1,4 +1,4 @@
-"""Quantised weights beside float activations, as a DequantizeLinear on a constant says it."""
+"""Quantized weights beside float activations, as a DequantizeLinear on a constant says it."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Normalisations and softmax."""
+"""Normalizations and softmax."""
 
 import torch
 from torch.nn import functional as F
@@ -20,7 +20,7 @@ def _instance_norm(call: Call, tensor: Tensor, scale: Tensor, bias: Tensor) -> T
 
 def _layer_norm(call: Call, tensor: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
     if call.outputs > 1:
-        raise call.reject("its outputs of mean and deviation are not written")
+        raise call.reject("its outputs of mean and deviation are not supported")
     shape = list(get_shape(tensor)[normalize_axis(call.integer("axis", -1), tensor.dim()) :])
     epsilon = call.number("epsilon", 1e-5)
     if get_shape(scale) == shape and (bias is None or get_shape(bias) == shape):
@@ -47,7 +47,7 @@ def _group_norm(call: Call, tensor: Tensor, scale: Tensor, bias: Tensor) -> Tens
 def _local_response_norm(call: Call, tensor: Tensor) -> Tensor:
     size, alpha = call.integer("size", 1), call.number("alpha", 1e-4)
     if size % 2 == 0:
-        raise call.reject("its size is even, which torch and ONNX understand differently")
+        raise call.reject("its size is even, which torch and ONNX interpret differently")
     return F.local_response_norm(tensor, size, alpha, call.number("beta", 0.75), call.number("bias", 1.0))
 
 

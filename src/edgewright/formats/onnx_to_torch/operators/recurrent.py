@@ -42,13 +42,13 @@ def _check(call: Call, constants: Constants) -> None:
     usual = USUAL[call.op]
     given = [value.decode() if isinstance(value, bytes) else value for value in call.attributes.get("activations", ())]
     faults = {
-        "its weights are made while the model runs": any(position not in constants for position in (W, R)),
-        "peepholes are not written": PEEPHOLES in constants,
-        "a clip of its cells is not written": "clip" in call.attributes,
-        f"activations other than {', '.join(usual)} are not written": bool(given)
+        "its weights are computed at run time": any(position not in constants for position in (W, R)),
+        "peepholes are not supported": PEEPHOLES in constants,
+        "clipping the cell is not supported": "clip" in call.attributes,
+        f"activations other than {', '.join(usual)} are not supported": bool(given)
         and [name.lower() for name in given] != [name.lower() for name in usual] * (len(given) // len(usual)),
-        "the coupled gates of input_forget are not written": bool(call.integer("input_forget", 0)),
-        "linear_before_reset of 0, which torch does not have, is not written": call.op == "GRU"
+        "the coupled gates of input_forget are not supported": bool(call.integer("input_forget", 0)),
+        "linear_before_reset=0 is not supported, since torch does not have it": call.op == "GRU"
         and not (call.integer("linear_before_reset", 0) or call.unroll),
     }
     for why, is_so in faults.items():
@@ -67,7 +67,7 @@ def _runner(call: Call, biased: bool, both: bool) -> Function:
         cell = rest[CELL - 1] if is_lstm else None
         weights = [weight for weight in rest[7 if is_lstm else 5 :] if weight is not None]
         if lengths is not None:
-            raise call.reject("sequence_lens is not written")
+            raise call.reject("sequence_lens is not supported")
         batch_first = bool(call.integer("layout", 0))
         tensor = tensor.transpose(0, 1) if batch_first else tensor
         tensor = tensor.flip(0) if backwards else tensor
@@ -178,7 +178,7 @@ def _join(parts: list[Tensor]) -> Tensor:
 
 
 def _unarranged(call: Call, *tensors: Tensor) -> Tensor:
-    raise call.reject("its weights are made while the model runs")
+    raise call.reject("its weights are computed at run time")
 
 
 TABLE: dict[str, TorchOperator] = {name: TorchOperator(_unarranged, arrange=_arrange) for name in ORDER}

@@ -73,7 +73,7 @@ def _find_smallest(call: Call, tensor: Tensor) -> Tensor:
 
 def _find(call: Call, tensor: Tensor, function: Function) -> Tensor:
     if call.integer("select_last_index", 0):
-        raise call.reject("select_last_index is not written")
+        raise call.reject("select_last_index is not supported")
     return function(tensor, call.integer("axis", 0), keepdim=bool(call.integer("keepdims", 1)))
 
 

@@ -29,9 +29,9 @@ def _resize(
     call: Call, tensor: Tensor, roi: Array | None = None, scales: Array | None = None, sizes: Array | None = None
 ) -> Tensor:
     if call.text("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
-        raise call.reject("tf_crop_and_resize is not written")
+        raise call.reject("tf_crop_and_resize is not supported")
     if call.text("keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise call.reject("keep_aspect_ratio_policy is not written")
+        raise call.reject("keep_aspect_ratio_policy is not supported")
     rank = tensor.dim()
     axes = [normalize_axis(axis, rank) for axis in call.integers("axes")] or list(range(rank))
     targets, factors = get_shape(tensor), [1.0] * rank
@@ -114,7 +114,7 @@ def _coordinates(call: Call, size: int, target: int, factor: float) -> Array:
         case "half_pixel":
             return (place + 0.5) / factor - 0.5
         case other:
-            raise call.reject(f"coordinates by {other} are not written")
+            raise call.reject(f"coordinate transformation mode {other} is not supported")
 
 
 def _nearest(call: Call, size: int, target: int, factor: float) -> Array:

@@ -154,7 +154,7 @@ def _gather_elements(call: Call, tensor: Tensor, index: Tensor) -> Tensor:
 
 def _gather_nd(call: Call, tensor: Tensor, index: Tensor) -> Tensor:
     if call.integer("batch_dims", 0):
-        raise call.reject("batch_dims is not written")
+        raise call.reject("batch_dims is not supported")
     return tensor[tuple(index.unbind(-1))]
 
 
@@ -163,14 +163,14 @@ def _scatter_elements(call: Call, tensor: Tensor, index: Tensor, updates: Tensor
     if call.text("reduction", "none") == "add":
         return tensor.scatter_add(axis, index, updates)
     if call.text("reduction", "none") != "none":
-        raise call.reject("this reduction is not written")
+        raise call.reject("this reduction is not supported")
     return tensor.scatter(axis, torch.where(index < 0, index + get_shape(tensor)[axis], index), updates)
 
 
 def _scatter_nd(call: Call, tensor: Tensor, index: Tensor, updates: Tensor) -> Tensor:
     reduction = call.text("reduction", "none")
     if reduction not in ("none", "add"):
-        raise call.reject("this reduction is not written")
+        raise call.reject("this reduction is not supported")
     return tensor.index_put(tuple(index.unbind(-1)), updates, accumulate=reduction == "add")
 
 
@@ -279,7 +279,7 @@ def _constant(call: Call) -> Tensor:
         kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
         if name in kinds:
             return torch.from_numpy(np.array(value, kinds[name]))
-    raise call.reject("a constant of text is not written")
+    raise call.reject("a string constant is not supported")
 
 
 TABLE: dict[str, TorchOperator] = {

@@ -85,7 +85,7 @@ def _pad(tensor: Tensor, begins: Sequence[int], ends: Sequence[int], value: floa
 
 def _pool_max(call: Call, tensor: Tensor) -> Tensor:
     if call.outputs > 1:
-        raise call.reject("its second output, the places of the maxima, is not written")
+        raise call.reject("its second output, the indices of the maxima, is not supported")
     kernel = call.integers("kernel_shape")
     strides, dilations = call.integers("strides") or [1] * len(kernel), call.integers("dilations") or [1] * len(kernel)
     begins, ends = _pads_of(call, tensor, kernel, strides, dilations)
@@ -103,7 +103,7 @@ def _pool_average(call: Call, tensor: Tensor) -> Tensor:
     kernel = call.integers("kernel_shape")
     strides, dilations = call.integers("strides") or [1] * len(kernel), call.integers("dilations") or [1] * len(kernel)
     if any(dilation != 1 for dilation in dilations):
-        raise call.reject("an average pool with dilations is not written")
+        raise call.reject("average pooling with dilations is not supported")
     begins, ends = _pads_of(call, tensor, kernel, strides, dilations)
     include, ceil = bool(call.integer("count_include_pad", 0)), bool(call.integer("ceil_mode", 0))
     function = AVERAGE_POOL[len(kernel)]
@@ -111,7 +111,7 @@ def _pool_average(call: Call, tensor: Tensor) -> Tensor:
     if begins == ends and fits:
         return function(tensor, kernel, strides, begins, ceil, include)
     if ceil:
-        raise call.reject("an average pool with ceil_mode and uneven padding is not written")
+        raise call.reject("average pooling with ceil_mode and uneven padding is not supported")
     padded = _pad(tensor, begins, ends, 0.0)
     pooled = function(padded, kernel, strides)
     return (

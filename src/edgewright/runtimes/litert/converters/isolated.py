@@ -42,7 +42,7 @@ def compile_litert_torch(request: CompileRequest) -> Compiled:
 
     if request.precision != "fp32":
         raise NotConvertible(
-            f"litert-torch gives fp32, not {request.precision}", "compile from ONNX with our own writer"
+            f"litert-torch writes fp32, not {request.precision}", "compile from ONNX with Edgewright's writer"
         )
     with enter_sandbox() as folder:
         made, reference = convert_torch_program(request, folder)
@@ -57,7 +57,7 @@ def _finish_conversion(request: CompileRequest, made: Path, reference: Reference
     shutil.copyfile(made, Path(request.folder) / main)
     io_map, notes = match_ports(Path(request.folder) / main, reference)
     if len(operators) > MANY_OPERATORS:
-        notes = (*notes, f"the file has {len(operators)} operators: loops were unrolled, which makes it slow to load")
+        notes = (*notes, (f"the file has {len(operators)} operators: unrolled loops make it slow to load"))
     return Compiled(main=main, io_map=io_map, tools={name: installed_version(name) for name in tools}, notes=notes)
 
 

@@ -89,8 +89,8 @@ def _load_program(request: CompileRequest) -> TorchProgram:
     if Path(request.source).suffix == ".pt2":
         return _read_exported(Path(request.source), request.shapes)
     raise NotConvertible(
-        f"litert-torch does not take {Path(request.source).name}",
-        "hand it an exported program (torch.export.save, .pt2), or FILE.py:FACTORY",
+        f"litert-torch does not accept {Path(request.source).name}",
+        "give an exported program (torch.export.save, .pt2), or FILE.py:FACTORY",
     )
 
 
@@ -105,7 +105,7 @@ def _build_module(path: Path, factory: str, weights: str, shapes: Mapping[str, S
     known = list(inspect.signature(module.forward).parameters)
     if strangers := shapes.keys() - set(known):
         raise NotConvertible(
-            f"forward has no input '{min(strangers)}', only {', '.join(known)}", "name those in --shape"
+            f"forward has no input '{min(strangers)}', only {', '.join(known)}", "use these names in --shape"
         )
     names = [name for name in known if name in shapes]
     feeds = {name: make_feed(shapes[name], "float32", position) for position, name in enumerate(names)}
@@ -116,7 +116,7 @@ def _call_factory(path: Path, factory: str) -> Any:
     """What the function `factory` of a file returns; files beside it can be imported by it."""
     spec = spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise NotConvertible(f"{path} is no Python file")
+        raise NotConvertible(f"{path} is not a Python file")
     sys.path.insert(0, str(path.parent))
     try:
         file = module_from_spec(spec)

@@ -60,4 +60,4 @@ def no_network() -> Iterator[None]:
 
 
 def _reject_connection(*arguments: Any, **options: Any) -> NoReturn:
-    raise OSError("a converter wanted the network, which it does not get")
+    raise OSError("a converter tried to use the network, which is blocked")

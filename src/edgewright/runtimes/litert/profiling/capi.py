@@ -113,7 +113,7 @@ class LiteRtLibrary:
             raise CApiUnavailable(str(error)) from error
         missing = [name for name in _SIGNATURES if not hasattr(self._library, name)]
         if missing:
-            raise CApiUnavailable(f"{path.name} lacks {', '.join(missing)}")
+            raise CApiUnavailable(f"{path.name} has no {', '.join(missing)}")
         for name, arguments in _SIGNATURES.items():
             function = getattr(self._library, name)
             function.argtypes, function.restype = arguments, c_int
@@ -121,7 +121,7 @@ class LiteRtLibrary:
 
     def call(self, name: str, *arguments: Any) -> None:
         if status := getattr(self._library, name)(*arguments):
-            raise CApiUnavailable(f"{name} gave status {status}")
+            raise CApiUnavailable(f"{name} returned status {status}")
 
     def get(self, name: str, *arguments: Any) -> c_void_p:
         """Call with one more argument at the end: where the handle goes that is returned."""
@@ -147,7 +147,7 @@ def _find_library() -> Path:
     suffix = {"darwin": "dylib", "win32": "dll"}.get(sys.platform, "so")
     path = Path(spec.origin or "").parent / f"libLiteRt.{suffix}" if spec else Path("libLiteRt")
     if not path.is_file():
-        raise CApiUnavailable("the installed ai-edge-litert brings no libLiteRt")
+        raise CApiUnavailable("the installed ai-edge-litert has no libLiteRt")
     return path
 
 
@@ -163,7 +163,7 @@ class CompiledModel:
         self._compiled = library.get("LiteRtCreateCompiledModel", self._environment, self._model, options)
         self._profiler = library.get("LiteRtCompiledModelGetProfiler", self._compiled)
         if not self._profiler:
-            raise CApiUnavailable("the library gives no profiler")
+            raise CApiUnavailable("the library returns no profiler")
         self._at, self._signature = self._find_signature()
         inputs, outputs = self._list_tensors("Input"), self._list_tensors("Output")
         self._resize(inputs, shapes)
@@ -244,7 +244,8 @@ class CompiledModel:
         for index, buffer in self._inputs:
             data = np.ascontiguousarray(arrays[index])
             if self._size(buffer) != data.nbytes:
-                raise CApiUnavailable(f"the library wants {self._size(buffer)} bytes for an input of {data.nbytes}")
+                raise CApiUnavailable(f"the library requires {self._size(buffer)} bytes for an input of "
+                f"{data.nbytes}")
             ctypes.memmove(self._library.get_locked(buffer, LOCK_WRITE), data.ctypes.data, data.nbytes)
             self._library.call("LiteRtUnlockTensorBuffer", buffer)
 
@@ -262,7 +263,7 @@ class CompiledModel:
     def run(self) -> None:
         """One inference; Unavailable if the library refuses."""
         if status := self._library.run(*self._arguments):
-            raise CApiUnavailable(f"LiteRtRunCompiledModel gave status {status}")
+            raise CApiUnavailable(f"LiteRtRunCompiledModel returned status {status}")
 
     def start_profiler(self) -> None:
         self._library.call("LiteRtResetProfiler", self._profiler)

@@ -1,6 +1,6 @@
 """Each operator of a model run alone, cut out as a model of one operator.
 
-The times are those of an operator with warm caches and without its neighbours: they tell which operators are
+The times are those of an operator with warm caches and without its neighbors: they tell which operators are
 heavy, not what each costs in place.
 """
 

@@ -184,7 +184,7 @@ def assign_skipped_operators(
 ) -> None:
     """Give a skipped padding to the operator that reads it, and a skipped activation to the one that it follows.
 
-    XNNPACK folds just these into their neighbours (`src/subgraph.c`, `xnn_subgraph_fusion`). `sources` maps an
+    XNNPACK folds just these into their neighbors (`src/subgraph.c`, `xnn_subgraph_fusion`). `sources` maps an
     operator's place in the partition to the positions that its row stands for, and is added to.
     """
     for j in sorted(skipped):

@@ -74,7 +74,7 @@ MAIN: dict[str, tuple[str, ...]] = {
 # One event for each input or output.
 REPEATED = frozenset(("CONCATENATION", "PACK", "SPLIT", "SPLIT_V"))
 
-# Put before an operator: flattening, quantisation of its input, a transposed operand.
+# Put before an operator: flattening, quantization of its input, a transposed operand.
 HELPERS_BEFORE: dict[str, tuple[str, ...]] = {
     "FULLY_CONNECTED": ("Static Reshape", "Convert", "Transpose"),
     "BATCH_MATMUL": ("Static Reshape", "Convert", "Transpose"),
@@ -95,5 +95,5 @@ CLAMPED = frozenset(
 PADS = frozenset(("PAD", "PADV2"))
 ACTIVATIONS = frozenset(("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1"))
 
-# May have no event: folded into a neighbour, done once at load, or done by naming the same memory twice.
+# May have no event: folded into a neighbor, done once at load, or done by naming the same memory twice.
 VANISHING = PADS | ACTIVATIONS | {"DEQUANTIZE", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE"}

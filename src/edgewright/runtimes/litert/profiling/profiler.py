@@ -56,7 +56,7 @@ def _capture_in_child(request: SessionRequest, feeds: Mapping[str, NDArray[Any]]
     reason = run_child([sys.executable, "-P", "-m", CAPTURE_MODULE, str(folder)], folder)
     (folder / FEEDS_FILE).unlink()
     if not reason and not (folder / TRACE_FILE).is_file():
-        reason = "the C API's process left no trace"
+        reason = "the C API's process wrote no trace"
     return reason
 
 
@@ -73,7 +73,7 @@ def run_child(command: list[str], folder: Path) -> str:
             command, timeout=CHILD_LIMIT_SECONDS, env=environment, stdout=2, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired:
-        return f"the C API gave no answer within {CHILD_LIMIT_SECONDS:.0f} s"
+        return f"the C API did not answer within {CHILD_LIMIT_SECONDS:.0f} s"
     return _describe_failure(done.returncode, folder) if done.returncode else ""
 
 
@@ -82,5 +82,5 @@ def _describe_failure(status: int, folder: Path) -> str:
     if error_file.is_file():
         return error_file.read_text(encoding="utf-8")
     if status < 0:
-        return f"the C API's process died of {signal.Signals(-status).name}"
+        return f"the C API's process was ended by {signal.Signals(-status).name}"
     return f"the C API's process ended with status {status}"

@@ -4,12 +4,12 @@
     shapes    static shapes, constants folded, decided branches and counted loops spelled out (`unroll`)
     rewrite   operators that are others in disguise
     fuse      pieces become one operator: BatchNorm into Conv, activations, HardSwish, GELU, LayerNorm
-    quantise  QuantizeLinear/DequantizeLinear pairs become parameters of tensors, weights stay quantised (`lighten`)
+    quantize  QuantizeLinear/DequantizeLinear pairs become parameters of tensors, weights stay quantized (`lighten`)
     border    integers at the border, where they are asked for
     build     each operator is written by its function in `operators`, in the layout that `layout` finds
     half      weights of 16 bits, where they are asked for
     file      the flatbuffer
-    metadata  labels and normalisation, where they are given
+    metadata  labels and normalization, where they are given
     check     the file tried in a process of its own (`trial`)
 
 Importing this module loads neither onnx nor LiteRT.

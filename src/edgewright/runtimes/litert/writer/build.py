@@ -100,7 +100,7 @@ class Builder:
             return tensor
         if not self.placed[name]:
             if 0 in self.shape(name):
-                raise OperatorRejected(f"'{name}' is a tensor without elements", "LiteRT has none such")
+                raise OperatorRejected(f"'{name}' is a tensor without elements", "LiteRT does not support empty tensors")
             raise OperatorRejected(f"its input '{name}' could not be written")
         have, tensor = next(iter(self.placed[name].items()))
         for other, candidate in self.placed[name].items():
@@ -116,10 +116,11 @@ class Builder:
         layout = make_plain(self.rank(name)) if layout is None else layout
         if tensor.shape != permute_shape(self.shape(name), layout):
             raise OperatorRejected(
-                f"the writer made {tensor.shape} where {permute_shape(self.shape(name), layout)} was due"
+                f"the writer produced shape {tensor.shape} instead of "
+                f"{permute_shape(self.shape(name), layout)}"
             )
         if tensor.dtype != self.dtype(name):
-            raise OperatorRejected(f"the writer made {tensor.dtype} where {self.dtype(name)} was due")
+            raise OperatorRejected(f"the writer produced type {tensor.dtype} instead of {self.dtype(name)}")
         self.placed.setdefault(name, {})[layout] = tensor
 
     # Writing
@@ -209,7 +210,7 @@ class Builder:
 def check_dtype(dtype: np.dtype[Any]) -> None:
     if dtype.name not in DTYPES:
         raise OperatorRejected(
-            f"LiteRT's kernels do not compute with {dtype.name}", "convert the model to float32 or int32"
+            f"LiteRT's kernels do not support {dtype.name}", "convert the model to float32 or int32"
         )
 
 

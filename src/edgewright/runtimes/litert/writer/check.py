@@ -39,7 +39,7 @@ TRIAL_MODULE = "edgewright.runtimes.litert.writer.trial"
 class CheckedFile:
     """What is checked.
 
-    `steps` are the scales of quantised outputs by name; `sources[i]` the ONNX nodes of the file's operator `i`.
+    `steps` are the scales of quantized outputs by name; `sources[i]` the ONNX nodes of the file's operator `i`.
     """
 
     data: bytes
@@ -71,7 +71,7 @@ def check_file(checked: CheckedFile, how: Check, seconds: float = SECONDS) -> Pr
         why = _explain(report.refused, checked.sources)
         raise ModelRejected("LiteRT does not run the file that was written", why)
     if mismatches := _find_mismatches(report, checked):
-        raise ModelRejected("the file that was written computes other numbers than its source", "; ".join(mismatches))
+        raise ModelRejected("the file that was written computes other values than its source", "; ".join(mismatches))
     floats = [one.sqnr_db for one in report.differences[0]] if report.differences else []
     return Proof(min(floats, default=None), report.unknown)
 
@@ -134,7 +134,7 @@ def _describe_exit(code: int | None, seconds: float) -> str:
     if code is None:
         return f"did not end within {seconds:.0f} s"
     if code >= 0:
-        return f"left with code {code}"
+        return f"exited with code {code}"
     try:
         return f"was ended by {signal.Signals(-code).name}"
     except ValueError:
@@ -142,7 +142,7 @@ def _describe_exit(code: int | None, seconds: float) -> str:
 
 
 def _get_last_words(errors: str) -> str:
-    return " ".join(errors.split())[-300:] or "it said nothing"
+    return " ".join(errors.split())[-300:] or "it printed nothing"
 
 
 def _explain(text: str, sources: Sequence[tuple[str, ...]]) -> str:
@@ -183,4 +183,4 @@ def _describe_mismatch(one: OutputDifference, least: float, name: str) -> str:
         return f"output '{name}': {one.not_finite} values are NaN or infinite in one of the two"
     if one.is_float:
         return f"output '{name}': SQNR {one.sqnr_db:.1f} dB is below {least:g} dB"
-    return f"output '{name}': {one.differing:.0%} of its entries differ"
+    return f"output '{name}': {one.differing:.0%} of its elements differ"

@@ -33,7 +33,7 @@ def make_rejection(error: Exception) -> OperatorRejected:
 
 @dataclass(frozen=True, slots=True)
 class Scales:
-    """Affine quantisation of a tensor: real = scale × (stored − zero_point), per tensor or along `axis`.
+    """Affine quantization of a tensor: real = scale × (stored − zero_point), per tensor or along `axis`.
 
     With `block` the scales of a matrix have its shape, but one for `block` numbers along `axis`.
     """

@@ -1,4 +1,4 @@
-"""Station 7: what an app must know besides the model, as TFLite metadata: labels and the input's normalisation.
+"""Station 7: what an app must know besides the model, as TFLite metadata: labels and the input's normalization.
 
 The buffer's layout is the schema `metadata_schema.fbs` of tflite-support (identifier M001); files that go with the
 model are a zip archive behind the flatbuffer, which readers of either format find.
@@ -41,9 +41,9 @@ def check_task(task: TaskMetadata, inputs: Sequence[tuple[int, ...]], outputs: S
     if task.labels and (not outputs or not outputs[0] or outputs[0][-1] != len(task.labels)):
         raise InputError(f"{len(task.labels)} labels do not fit the first output", f"its shape is {outputs[:1]}")
     if any("\n" in label for label in task.labels):
-        raise InputError("a label holds a line break", "labels are stored one on a line")
+        raise InputError("a label contains a line break", "labels are stored one per line")
     if len(task.mean) != len(task.std) or any(value == 0 for value in task.std):
-        raise InputError("mean and std do not go together", "there are as many of one as of the other, and no std is 0")
+        raise InputError("mean and std do not match", "give as many values of std as of mean, none of them 0")
     if task.mean and len(task.mean) != 1 and (not inputs or not inputs[0] or inputs[0][-1] != len(task.mean)):
         raise InputError(f"{len(task.mean)} means do not fit the first input", f"its shape is {inputs[:1]}")
 

@@ -208,7 +208,8 @@ class FileRunner:
             index = self.places["outputs"][entry.name]
             array = self.interpreter.get_tensor(index)
             if array.shape != self.shapes[index]:
-                raise ValueError(f"output '{entry.name}' of {self.shapes[index]} became {array.shape}")
+                raise ValueError(f"output '{entry.name}' has shape {array.shape} instead of "
+                f"{self.shapes[index]}")
             made[entry.name] = np.transpose(_real(array, entry), np.argsort(entry.axes))
         return made
 
@@ -228,7 +229,7 @@ def _real(array: Array, entry: TrialPort) -> Array:
 
 def _compare(name: str, expected: Array, made: Array) -> OutputDifference:
     if expected.shape != made.shape:
-        raise ValueError(f"output '{name}' has shape {made.shape}, the source's is {expected.shape}")
+        raise ValueError(f"output '{name}' has shape {made.shape}, but the source's is {expected.shape}")
     a, b = np.asarray(expected, np.float64), np.asarray(made, np.float64)
     sound = np.isfinite(a) & np.isfinite(b)
     same = (a == b) | (np.isnan(a) & np.isnan(b))

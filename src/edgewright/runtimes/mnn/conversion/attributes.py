@@ -20,7 +20,7 @@ def write_attribute(node: Any, name: str, value: Any) -> None:
 
 
 def read_constants(graph: Any) -> dict[str, Any]:
-    """The tensors that are known before any input is, as ONNX holds them: initialisers, and those of Constant nodes."""
+    """The tensors that are known before any input is, as ONNX holds them: initializers, and those of Constant nodes."""
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant" and (value := read_attribute(node, "value", None)) is not None:

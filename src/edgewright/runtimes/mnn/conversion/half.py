@@ -1,7 +1,7 @@
 """Weights in half precision, rounded to the nearest.
 
 MNN's converter cuts float32 weights off to half precision instead of rounding them, which costs about 10 dB. Weights
-that already are halves pass through it unharmed. So they are rounded before; and as batch normalisations are folded
+that already are halves pass through it unharmed. So they are rounded before; and as batch normalizations are folded
 into convolutions by the converter, which makes new weights, that is done before, too.
 """
 
@@ -76,7 +76,7 @@ def _add_constant(graph: Any, name: str, array: Array, constants: dict[str, Any]
 
 
 def round_weights(graph: Any) -> None:
-    """Round what MNN stores in half precision: all float32 constants but biases and the numbers of normalisations."""
+    """Round what MNN stores in half precision: all float32 constants but biases and the numbers of normalizations."""
     from onnx import TensorProto, numpy_helper
 
     kept = {name for node in graph.node for name in _find_unrounded_inputs(node)}

@@ -57,7 +57,7 @@ class MnnInt8Layer(NamedTuple):
 
 
 def find_layers(extracted: ExtractedFloatModel) -> tuple[list[MnnInt8Layer], dict[str, str]]:
-    """The layers that MNN can hold in INT8, and by the names of the other quantised ones why it cannot."""
+    """The layers that MNN can hold in INT8, and by the names of the other quantized ones why it cannot."""
     layers, left = [], {}
     readers = _find_readers(extracted.model.graph)
     constants = {tensor.name: tuple(tensor.dims) for tensor in extracted.model.graph.initializer}
@@ -81,12 +81,12 @@ def _find_reason(
     node: Any, given: QdqWeights, scales: Array | None, output_params: ActivationQuantParams | None
 ) -> str:
     if node.op_type == "ConvTranspose":
-        return "MNN's converter takes scales for convolutions alone"
+        return "MNN's converter supports scales only for Conv"
     if given.values.dtype != np.int8 or bool(given.zeros.any()):
-        return "its weights are no int8 without zero points"
+        return "its weights are not int8 with zero point 0"
     if scales is None:
-        return "its scales do not lie along its outputs"
-    return "nothing rounds what it makes, and MNN's INT8 layers make integers" if output_params is None else ""
+        return "its scales are not per output channel"
+    return "its output is not quantized, but MNN's INT8 layers write integers" if output_params is None else ""
 
 
 def _find_odd_product(
@@ -95,15 +95,15 @@ def _find_odd_product(
     """Why a product is no convolution of one place; empty where it is one, and for what is no product."""
     if node.op_type == "MatMul":
         known = given.values.ndim == 2 and node.output[0] in ranks
-        return "" if known else "it is no product with a matrix, or its sizes are not known"
+        return "" if known else "it is not a product with a matrix, or its sizes are not known"
     if node.op_type != "Gemm":
         return ""
     numbers = {one.name: one.f if one.name in ("alpha", "beta") else one.i for one in node.attribute}
     if numbers.get("transA") or numbers.get("alpha", 1.0) != 1 or numbers.get("beta", 1.0) != 1:
-        return "MNN's convolutions neither turn nor scale what they are given"
+        return "MNN's convolutions support neither a transposed nor a scaled input"
     outputs = given.values.shape[0 if numbers.get("transB") else 1]
     if len(node.input) > 2 and constants.get(node.input[2]) != (outputs,):
-        return "its bias is no row of constants"
+        return "its bias is not a constant vector"
     return ""
 
 
@@ -193,6 +193,6 @@ def describe_layers(done: Collection[str], left: Mapping[str, str]) -> tuple[str
     """What the user should know of the layers."""
     total = len(done) + len(left)
     return (
-        f"{len(done)} of {total} quantised layers with weights are INT8",
+        f"{len(done)} of {total} quantized layers with weights are INT8",
         *(f"'{name}' stays in float32: {why}" for name, why in left.items()),
     )

@@ -81,7 +81,7 @@ def _at_least(graph: Any, source: str, result: str, least: float) -> Any:
 
 
 def _convert_products(graph: Any, quantized: Iterable[str]) -> None:
-    """Write each quantised product with a matrix as a convolution of one place, which is what MNN makes of it too."""
+    """Write each quantized product with a matrix as a convolution of one place, which is what MNN makes of it too."""
     names = set(quantized)
     sizes = {value.name: _read_sizes(value) for value in (*graph.value_info, *graph.output)}
     nodes = []

@@ -24,7 +24,7 @@ def reject_nodes(graph: Any) -> None:
     found = [(node, reason) for node in graph.node if (reason := _find_reason(node))]
     if found:
         lines = [f"{node.op_type} (node {node.name}): MNN {reason}" for node, reason in found[:10]]
-        raise NotConvertible("\n".join(lines), "export the model without these, or compile for another runtime")
+        raise NotConvertible("\n".join(lines), "export the model without these operators, or compile for another runtime")
 
 
 def _find_reason(node: Any) -> str:
@@ -33,29 +33,29 @@ def _find_reason(node: Any) -> str:
 
 
 def _reject_control_flow(node: Any) -> str:
-    return "runs no branches or loops in its interpreter"
+    return "does not run branches or loops in its interpreter"
 
 
 def _reject_last_index(node: Any) -> str:
-    return "gives the first of equal values" if read_attribute(node, "select_last_index", 0) else ""
+    return "returns the first of equal values" if read_attribute(node, "select_last_index", 0) else ""
 
 
 def _reject_grid_sample(node: Any) -> str:
     reflects = read_attribute(node, "padding_mode", b"zeros") == b"reflection"
     cubic = b"cubic" in read_attribute(node, "mode", b"linear")
-    return "has no cubic interpolation and no reflection there" if reflects or cubic else ""
+    return "supports neither cubic interpolation nor reflection here" if reflects or cubic else ""
 
 
 def _reject_pool(node: Any) -> str:
     if node.op_type == "MaxPool" and len(node.output) > 1 and node.output[1]:
-        return "gives no indices"
-    return "leaves no gaps (dilations)" if max(read_attribute(node, "dilations", None) or [1]) > 1 else ""
+        return "returns no indices"
+    return "does not support dilations here" if max(read_attribute(node, "dilations", None) or [1]) > 1 else ""
 
 
 def _reject_recurrent(node: Any) -> str:
     if len(node.input) > LENGTHS and node.input[LENGTHS]:
-        return "takes no lengths of sequences"
-    return "wants the time on the first axis" if read_attribute(node, "layout", 0) else ""
+        return "does not support sequence lengths"
+    return "requires time as the first axis" if read_attribute(node, "layout", 0) else ""
 
 
 def _reject_resize(node: Any) -> str:
@@ -63,14 +63,14 @@ def _reject_resize(node: Any) -> str:
     if mode == b"cubic" or read_attribute(node, "antialias", 0):
         return "has other cubic weights, and no antialiasing"
     if read_attribute(node, "coordinate_transformation_mode", b"") in SAMPLED_OTHERWISE:
-        return "does not sample at these coordinates"
+        return "does not support this coordinate transformation"
     return (
-        "rounds down" if mode == b"nearest" and read_attribute(node, "nearest_mode", b"") in ROUNDED_OTHERWISE else ""
+        "rounds down here" if mode == b"nearest" and read_attribute(node, "nearest_mode", b"") in ROUNDED_OTHERWISE else ""
     )
 
 
 def _reject_scatter_reduction(node: Any) -> str:
-    return "replaces values and does not combine them" if read_attribute(node, "reduction", b"none") != b"none" else ""
+    return "replaces values instead of combining them" if read_attribute(node, "reduction", b"none") != b"none" else ""
 
 
 def _reject_max_roi_align(node: Any) -> str:

@@ -99,7 +99,7 @@ def _expand_gelu(node: Any, known: ModelFacts) -> ReplacementNodes | None:
 
 
 def _expand_erf(node: Any, known: ModelFacts) -> ReplacementNodes:
-    """Erf by parts that MNN has vectorised; its own took 31 ns for each number, 25 ms of 37 ms of a ConvNeXt.
+    """Erf by parts that MNN has vectorized; its own took 31 ns for each number, 25 ms of 37 ms of a ConvNeXt.
 
     Abramowitz and Stegun, Handbook of Mathematical Functions, formula 7.1.26: for x ≥ 0 and t = 1 / (1 + p · x),
     erf(x) = 1 − (a1 · t + … + a5 · t⁵) · exp(−x²), with an error of 1.5e-7 at the most, about one step of float32.

@@ -29,7 +29,8 @@ def check_layers(ncnn: Any, rows: Sequence[ParamRow], plain: Any) -> None:
     if not unknown:
         return
     lines = [
-        f"ncnn has no layer '{op}', which pnnx makes of {describe_nodes(_suspects(op, plain.graph.node))}"
+        (f"ncnn has no layer '{op}', which pnnx writes for "
+        f"{describe_nodes(_suspects(op, plain.graph.node))}")
         for op in unknown
     ]
     raise NotConvertible("\n".join(lines), HINT)
@@ -49,7 +50,7 @@ def find_uncommon(nodes: Sequence[Any]) -> list[Any]:
 
 def describe_nodes(nodes: Sequence[Any]) -> str:
     if not nodes:
-        return "a group of operators that it joins"
+        return "a group of operators that it fuses"
     named = [f"{node.op_type} '{node.name}'" for node in nodes[:MOST_NAMED]]
     return ", ".join(named) + (f" and {len(nodes) - MOST_NAMED} more" if len(nodes) > MOST_NAMED else "")
 
@@ -71,14 +72,16 @@ def check_outputs(
                 (row for row in rows if any(top not in blobs for top in row.tops) and row.op != "Input"), None
             )
             where = f"at its layer {stopped.op} '{stopped.name}'" if stopped else "before its end"
-            raise NotConvertible(f"ncnn fails on pnnx's result {where}, so output '{name}' is never made", HINT)
+            raise NotConvertible(f"ncnn fails on pnnx's result {where}, so output '{name}' is never computed", HINT)
         wanted, given = values[name], blobs[blob]
         if wanted.size != given.size:
-            reason = f"pnnx made output '{name}' {list(given.shape)} instead of {list(wanted.shape)}"
+            reason = (f"pnnx wrote output '{name}' with shape {list(given.shape)} instead of "
+            f"{list(wanted.shape)}")
             raise NotConvertible(f"{reason}: it lost an operator's attribute", HINT)
         off = _difference(wanted.reshape(-1), given.reshape(-1))
         if off > MAX_RELATIVE_DIFFERENCE:
-            reason = f"pnnx's result computes something else: output '{name}' differs by {off:.0%} of its size"
+            reason = (f"pnnx's result computes other values: output '{name}' differs by {off:.0%} of "
+            "its norm")
             raise NotConvertible(f"{reason} in {precision}", HINT)
 
 

@@ -32,7 +32,7 @@ def _slice_by_reshape(node: Node, graph: EditableGraph, opset: int) -> list[Node
     for start, axis, step in zip(parts[0].tolist(), axes, steps.tolist(), strict=True):
         left -= 1
         if step < 1:
-            raise NotConvertible(f"Slice '{node.name}': ncnn reads no axis backwards")
+            raise NotConvertible(f"Slice '{node.name}': ncnn does not support negative steps")
         start = min(start % sizes[axis] if start < 0 else start, sizes[axis])
         output = graph.fresh(node.output[0]) if left else node.output[0]
         made += _step_along(graph, source, sizes, axis, start, step, result[axis], output)

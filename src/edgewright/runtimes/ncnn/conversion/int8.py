@@ -21,7 +21,7 @@ FLOAT_TAG, INT8_TAG = 0, 0x000D4B38
 LARGEST = 127.0
 TERM = "8"
 PER_OUTPUT, PER_GROUP, PASSES_INTEGERS = 2, 1, 100
-REQUESTED_REASON = "it was asked for"
+REQUESTED_REASON = "as requested"
 UINT8_OFFSET = 128  # the zero point of weights in uint8 that are symmetric
 
 
@@ -105,7 +105,7 @@ def quantize_layers(
         if row.op in kept:
             made = REQUESTED_REASON
         elif len(found) > 1:
-            made = "pnnx made one layer of several"
+            made = "pnnx fused several layers into one"
         else:
             made = _find_layer(position, row, wanted[found[0]], weights, place)
         if isinstance(made, NcnnInt8Layer):
@@ -115,7 +115,7 @@ def quantize_layers(
         else:
             left.update(dict.fromkeys(found, made))
     computed_names = {name for names in nodes for name in names}
-    left.update({name: "no layer of ncnn's bears it" for name in wanted if name not in computed_names})
+    left.update({name: "no ncnn layer has its name" for name in wanted if name not in computed_names})
     tops = _find_tops(rows, layers)
     changed = [_mark_int8(row, layers[i], tops.get(i)) if i in layers else row for i, row in enumerate(rows)]
     return QuantizedFiles(changed, _rewrite(weights, layers, tops), steps, left)
@@ -136,7 +136,7 @@ def _find_layer(
     factors = int(row.params.get(numbers.group, "1")) if numbers.group else outputs
     scales = broadcast_scales(given.scales, outputs, factors)
     if scales is None:
-        return "its weights have more scales than ncnn has groups"
+        return "it has more weight scales than ncnn has groups"
     if not quant_params.max_abs or not bool((scales > 0).all()):
         return "it has a scale of zero"
     for stored, floats in _orders(values, given):
@@ -258,12 +258,13 @@ def describe_quantized(made: QuantizedFiles, extracted: ExtractedFloatModel) -> 
     """What the user should know: which layers are INT8, and what ncnn's format could not carry."""
     total = sum(1 for _ in iterate_quantized_layers(extracted))
     notes = [
-        f"{len(made.steps)} of {total} quantised layers with weights are INT8; ncnn has no other INT8 operators here"
+        f"{len(made.steps)} of {total} quantized layers with weights are INT8; ncnn has no other INT8 operators here"
     ]
     all_quant_params = [quant_params for _, _, quant_params in iterate_quantized_layers(extracted)]
     if any(quant_params.signed().zero != 0 for quant_params in all_quant_params):
-        notes.append("ncnn has no zero points: inputs of layers are rounded to 127 steps on either side of zero")
+        notes.append("ncnn has no zero points: layer inputs are quantized to 127 steps on either side of "
+        "zero")
     asked = sum(1 for why in made.left.values() if why == REQUESTED_REASON)
-    notes += [f"{asked} depthwise convolutions stay in float32, as asked for"] if asked else []
+    notes += [f"{asked} depthwise convolutions stay in float32, as requested"] if asked else []
     notes += [f"'{name}' stays in float32: {why}" for name, why in made.left.items() if why != REQUESTED_REASON]
     return tuple(notes)

@@ -35,7 +35,8 @@ def read_model(path: str) -> Any:
     except LimitReached:
         raise
     except Exception as error:  # protobuf's and onnx's own classes, and missing weights
-        reason = f"the model cannot be read, or brought to opset {OLDEST}: {str(error).strip()[:300]}"
+        reason = (f"the model cannot be read, or converted to opset {OLDEST}: "
+        f"{str(error).strip()[:300]}")
         raise NotConvertible(reason, "export it again with opset 17 or 18") from error
     return model
 
@@ -91,7 +92,7 @@ def _fold(graph: EditableGraph) -> None:
     graph.drop_unused()
     for name in graph.outputs:
         if name in graph.constants:
-            raise NotConvertible(f"output '{name}' does not depend on any input", "leave it out of the model")
+            raise NotConvertible(f"output '{name}' does not depend on any input", "remove it from the model")
 
 
 def _reject_subgraphs(graph: EditableGraph) -> None:
@@ -101,7 +102,7 @@ def _reject_subgraphs(graph: EditableGraph) -> None:
         if node.op_type in INNER_GRAPHS
     ]
     if found:
-        raise NotConvertible("\n".join(found), "export the model with its branches and loops resolved")
+        raise NotConvertible("\n".join(found), "export the model without branches and loops")
 
 
 def _skip_copies(graph: EditableGraph) -> None:
@@ -112,8 +113,9 @@ def _skip_copies(graph: EditableGraph) -> None:
         if result not in graph.outputs:
             graph.rename(result, source)
         elif source in graph.inputs or source in graph.outputs:
-            reason = f"output '{result}' is nothing but '{source}', and ncnn has no layer that only copies"
-            raise NotConvertible(reason, "leave the output out of the model")
+            reason = (f"output '{result}' is a copy of '{source}', and ncnn has no layer that only "
+            "copies")
+            raise NotConvertible(reason, "remove the output from the model")
         else:
             graph.rename(source, result)
 
@@ -204,8 +206,9 @@ def _find_indices(graph: EditableGraph) -> set[str]:
         looks_up = [_reads_index(node, tensor, graph) for node, tensor in uses]
         if any(looks_up) and not all(looks_up):
             other = next(node for (node, _), index in zip(uses, looks_up, strict=True) if not index)
-            reason = f"input '{name}' is used as an index, and as a number by {other.op_type} '{other.name}'"
-            raise NotConvertible(f"{reason}; ncnn reads an input in one type", "give the model an input for each")
+            reason = (f"input '{name}' is used both as an index and as a number by {other.op_type} "
+            f"'{other.name}'")
+            raise NotConvertible(f"{reason}; ncnn reads an input as one type", "give the model a separate input for each")
         if any(looks_up):
             indices.update(carried)
     return indices

@@ -44,7 +44,7 @@ def run_pnnx(source: Path, half: bool) -> PnnxFiles:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise NotConvertible(f"pnnx did not end within {LIMIT_S} s") from error
+        raise NotConvertible(f"pnnx did not finish within {LIMIT_S} s") from error
     log = done.stdout.decode(errors="replace")
     stem = source.with_suffix("")
     param, weights, script = Path(f"{stem}.ncnn.param"), Path(f"{stem}.ncnn.bin"), Path(f"{stem}_ncnn.py")
@@ -68,8 +68,8 @@ def _find_binary() -> Path:
 
 def complaint(log: str, code: int) -> str:
     lines = [line.strip() for line in log.splitlines() if COMPLAINTS.search(line) and NOISE not in line]
-    complaints = "; ".join(dict.fromkeys(line[:300] for line in lines)) or "its log gives no reason"
-    ended = f" and ended by signal {-code}" if code < 0 else ""
+    complaints = "; ".join(dict.fromkeys(line[:300] for line in lines)) or ("its log has no error message")
+    ended = f" and was ended by signal {-code}" if code < 0 else ""
     return f"pnnx wrote no ncnn files{ended}: {complaints[:800]}"
 
 

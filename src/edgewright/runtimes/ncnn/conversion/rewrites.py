@@ -61,7 +61,7 @@ def _gemm_as_linear(node: Node, graph: EditableGraph, opset: int) -> list[Node] 
 
 
 def _power_as_product(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """ncnn's vectorised pow is wrong for a negative base."""
+    """ncnn's vectorized pow is wrong for a negative base."""
     exponent = graph.constant(node, 1)
     if exponent is None or exponent.size != 1:
         return None
@@ -168,9 +168,9 @@ def _rewrite_gather(node: Node, graph: EditableGraph, opset: int) -> list[Node] 
     if index is not None:
         return _pick(node, graph, index, axis % len(graph.shape(node.input[0])))
     if node.input[0] not in graph.constants:
-        raise NotConvertible(f"Gather '{node.name}': ncnn looks rows up in a constant table only")
+        raise NotConvertible(f"Gather '{node.name}': ncnn looks up rows only in a constant table")
     if axis != 0 or len(graph.shape(node.input[0])) != 2:
-        raise NotConvertible(f"Gather '{node.name}': ncnn looks up rows of a table only, along axis 0 of two")
+        raise NotConvertible(f"Gather '{node.name}': ncnn looks up rows only along axis 0 of a table with two axes")
     del node.attribute[:]
     return None
 
@@ -192,7 +192,8 @@ def _pick(node: Node, graph: EditableGraph, index: Any, axis: int) -> list[Node]
 def _join_runs(node: Node, graph: EditableGraph, runs: Sequence[tuple[int, int]], axis: int, output: str) -> list[Node]:
     """Slices of the node's first input along the axis, one behind the other."""
     if len(runs) > MOST_SLICES:
-        raise NotConvertible(f"Gather '{node.name}': {len(runs)} stretches of indices; ncnn can only cut and join")
+        raise NotConvertible(f"Gather '{node.name}': its indices have {len(runs)} contiguous ranges; ncnn can "
+        "only slice and concatenate them")
     places = graph.integers([axis])
     pieces = [output] if len(runs) == 1 else [graph.fresh(output) for _ in runs]
     made = [

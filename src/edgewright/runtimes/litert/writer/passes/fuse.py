@@ -109,7 +109,7 @@ def _add_matmul_biases(graph: Graph) -> None:
 
 
 def _is_layer(graph: Graph, node: Node, producers: dict[str, Node]) -> bool:
-    """Whether a MatMul is a layer with a constant matrix, maybe a quantised one."""
+    """Whether a MatMul is a layer with a constant matrix, maybe a quantized one."""
     ranks = [len(graph.shapes[name]) for name in node.inputs[:2]] if node.op == "MatMul" else []
     if node.op != "MatMul" or node.domain or ranks[0] < 2 or ranks[1] != 2:
         return False

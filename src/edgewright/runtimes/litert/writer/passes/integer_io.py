@@ -1,6 +1,6 @@
 """Integers at the border: the outermost QUANTIZE and DEQUANTIZE left out, where that changes no number inside.
 
-Comes after `quantise`, so that what reads an input or makes an output is an int8 kernel already.
+Comes after `quantize`, so that what reads an input or makes an output is an int8 kernel already.
 """
 
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ def make_io_integer(graph: Graph) -> IntegerIo:
     ):
         for name in names:
             dtype = graph.dtypes[name].name
-            why = take(graph, name) if dtype == "float32" else f"it is no float32 that {HAPPENS[verb]} quantised"
+            why = take(graph, name) if dtype == "float32" else (f"it is not a float32 tensor that {HAPPENS[verb]} quantized")
             if why:
                 integer_io.notes.append(f"{verb} '{name}' stays {dtype}: {why}")
             else:
@@ -43,16 +43,16 @@ def _make_input_integer(graph: Graph, name: str) -> str:
     """Let an input be what its QuantizeLinear made; else the reason why it stays."""
     readers = graph.consumers().get(name, [])
     if name in graph.outputs:
-        return "it is an output too"
+        return "it is also an output"
     if not readers:
-        return "nothing reads it"
+        return "no operator reads it"
     if (raw := next((node for node in readers if not _is(node, "QuantizeLinear")), None)) is not None:
-        return f"{raw.op} '{raw.name}' reads it as it is"
+        return f"{raw.op} '{raw.name}' reads its floats"
     made = [node.outputs[0] for node in readers]
     if why := next(filter(None, (_find_mismatch(graph, made[0], other) for other in made)), ""):
         return why
     if any(other in graph.outputs for other in made):
-        return "its integers are an output already"
+        return "its integers are already an output"
     graph.nodes = [node for node in graph.nodes if not any(node is reader for reader in readers)]
     _become(graph, name, made[0])
     for node in graph.nodes:
@@ -65,14 +65,14 @@ def _make_output_integer(graph: Graph, name: str) -> str:
     producers, readers = graph.producers(), graph.consumers()
     producer = producers.get(name)
     if producer is None or not _is(producer, "DequantizeLinear"):
-        return f"{producer.op} '{producer.name}' makes it" if producer else "no operator makes it"
+        return f"it is the output of {producer.op} '{producer.name}'" if producer else ("no operator produces it")
     stored = producer.inputs[0]
     if why := _find_mismatch(graph, stored, stored):
         return why
     if stored not in producers or stored in graph.outputs:
         return f"its integers are '{stored}', which is an input, a constant or another output"
     if readers.get(name):
-        return "operators of the graph read it too"
+        return "operators of the graph read its floats too"
     graph.nodes = [node for node in graph.nodes if node is not producer]
     _become(graph, name, stored)
     for node in graph.nodes:
@@ -89,10 +89,10 @@ def _find_mismatch(graph: Graph, one: str, other: str) -> str:
     """Why the two are not the same integers, of one scale, as LiteRT's tensors carry it; empty where they are."""
     mine, its, dtype = graph.scales.get(one), graph.scales.get(other), graph.dtypes[one]
     if mine is None or its is None or dtype != graph.dtypes[other] or not mine.is_same(its):
-        return "it is not quantised by one scale"
+        return "it is not quantized per-tensor with one scale"
     if dtype.name not in STORED:
-        return f"LiteRT does not quantise to {dtype.name}"
-    return "in 16 bits LiteRT has no zero point" if dtype == np.int16 and np.any(mine.zero_point) else ""
+        return f"LiteRT does not quantize to {dtype.name}"
+    return "LiteRT's 16-bit quantization has no zero point" if dtype == np.int16 and np.any(mine.zero_point) else ""
 
 
 def _become(graph: Graph, name: str, stored: str) -> None:

@@ -36,7 +36,7 @@ WIDE = {"Relu", "Add", "Sub", "Mul", "GlobalAveragePool", "ReduceMean", "MaxPool
 # Positions of inputs that are numbers to compute with; the others are parameters.
 ALL = None
 DATA: dict[str, int | None] = {"Add": 2, "Sub": 2, "Mul": 2, "Concat": ALL}
-REQUANTIZE = "Requantise"
+REQUANTIZE = "Requantize"
 
 
 def quantize_graph(graph: Graph) -> None:
@@ -56,14 +56,14 @@ def quantize_graph(graph: Graph) -> None:
 
 
 class _QuantizationPairs:
-    """The graph's quantised values, by name; made once, used while the nodes are walked in order."""
+    """The graph's quantized values, by name; made once, used while the nodes are walked in order."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.readers = graph.consumers()
-        # Stored values whose numbers some operator reads as they are: no kernel may take them as quantised.
+        # Stored values whose numbers some operator reads as they are: no kernel may take them as quantized.
         self.raw = {name for name, nodes in self.readers.items() if any(n.op != "DequantizeLinear" for n in nodes)}
-        # The quantised value behind each dequantised one; and where an equal QuantizeLinear was dropped, its heir.
+        # The quantized value behind each dequantized one; and where an equal QuantizeLinear was dropped, its heir.
         self.source: dict[str, str] = {}
         self.alias: dict[str, str] = {}
         for node in graph.nodes:
@@ -71,7 +71,7 @@ class _QuantizationPairs:
                 self._read(node)
 
     def _read(self, node: Node) -> None:
-        """Note the scales of the quantised side; a pair that is not known stays an operator of its own."""
+        """Note the scales of the quantized side; a pair that is not known stays an operator of its own."""
         graph = self.graph
         stored = node.inputs[0] if node.op == "DequantizeLinear" else node.outputs[0]
         scales = _read_scales(graph, node, stored)
@@ -85,7 +85,7 @@ class _QuantizationPairs:
             self.source[node.outputs[0]] = stored
 
     def convert_node(self, node: Node) -> list[Node]:
-        """What stands for the node in the quantised graph."""
+        """What stands for the node in the quantized graph."""
         if node.domain or node.op in {"QuantizeLinear", "DequantizeLinear"}:
             return [node]
         if node.op in WEIGHTED:
@@ -97,7 +97,7 @@ class _QuantizationPairs:
     # What comes in and goes out
 
     def _find_stored(self, name: str) -> str | None:
-        """The int8 value, per tensor, behind a dequantised one."""
+        """The int8 value, per tensor, behind a dequantized one."""
         stored = self.source.get(name)
         if stored is None:
             return None
@@ -232,7 +232,7 @@ class _QuantizationPairs:
         return widths == {1} or (widths == {2} and node.op in WIDE)
 
     def _match_scales(self, node: Node, inputs: list[str], outputs: list[str]) -> tuple[list[Node], list[Node]]:
-        """Requantise around a kernel that asks for certain scales; replaces names in both lists."""
+        """Requantize around a kernel that asks for certain scales; replaces names in both lists."""
         before: list[Node] = []
         after: list[Node] = []
         if node.op in FREE:

@@ -1,4 +1,4 @@
-"""Station 4, its second half: weights that are quantised where activations are not.
+"""Station 4, its second half: weights that are quantized where activations are not.
 
 A matrix of int8 or int4, along its output channels or in blocks, is read by FULLY_CONNECTED as it is: LiteRT rounds
 each row of the activations to int8 while it runs (dynamic range). Weights of a convolution stay int8 in the file
@@ -147,7 +147,7 @@ def dequantize(data: Array, scales: Scales, dtype: type[np.floating]) -> Array:
 
 
 def _fold_weights(graph: Graph) -> None:
-    """DequantizeLinear of a constant that no kernel takes quantised: its real numbers; what a Slice leaves of them."""
+    """DequantizeLinear of a constant that no kernel takes quantized: its real numbers; what a Slice leaves of them."""
     kept = []
     folded: set[str] = set()
     for node in graph.nodes:

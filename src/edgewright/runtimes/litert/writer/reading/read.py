@@ -38,7 +38,7 @@ def _read_model(model: Path | bytes) -> tuple[Any, StrippedModel]:
         name = "the given bytes" if isinstance(model, bytes) else str(model)
         raise ModelUnreadable(f"{name} cannot be read as ONNX", str(error).strip() or type(error).__name__) from None
     if not proto.graph.node and not proto.graph.output:
-        raise ModelUnreadable("the model holds no graph", "it has no operators and no outputs")
+        raise ModelUnreadable("the model has no graph", "it has no operators and no outputs")
     return proto, stripped
 
 
@@ -48,7 +48,7 @@ def _check_names(graph: Any) -> None:
     names += [attribute.name for node in graph.node for attribute in node.attribute]
     names += [value.name for value in (*graph.input, *graph.output, *graph.initializer)]
     if any(not isinstance(name, str) for name in names):
-        raise ValueError("a name in it is no UTF-8 text")
+        raise ValueError("a name in it is not valid UTF-8")
 
 
 def read_graph(model: Path | bytes, shapes: Mapping[str, Sequence[int]], known: Collection[str]) -> Graph:
@@ -77,8 +77,8 @@ def read_graph(model: Path | bytes, shapes: Mapping[str, Sequence[int]], known: 
     for tensor in proto.graph.initializer:
         graph.set_constant(tensor.name, read_tensor(tensor, folder, stripped))
     if proto.graph.sparse_initializer:
-        why = "LiteRT's sparse format is not written"
-        raise ModelNotConvertible("the model holds sparse weights", why, "store the weights densely")
+        why = "LiteRT's sparse format is not supported"
+        raise ModelNotConvertible("the model has sparse weights", why, "store the weights as dense tensors")
     _add_inputs(graph, proto.graph, shapes)
     nodes = [read_node(node, position, folder) for position, node in enumerate(proto.graph.node)]
     _set_order(graph, nodes)
@@ -90,12 +90,12 @@ def _read_opset(proto: Any) -> int:
     opset = max((version for domain, version in versions.items() if domain in DOMAINS), default=0)
     if opset < OLDEST_OPSET:
         raise ModelNotConvertible(
-            f"the model is written in opset {opset}",
-            f"opsets {OLDEST_OPSET} and newer are converted",
+            f"the model uses opset {opset}",
+            f"opsets {OLDEST_OPSET} and newer are supported",
             "export it with a newer opset, or run onnx.version_converter on it",
         )
     if opset > NEWEST_OPSET:
-        raise ModelUnreadable(f"the model is written in opset {opset}", "there is no such opset")
+        raise ModelUnreadable(f"the model uses opset {opset}", "this opset does not exist")
     return int(opset)
 
 
@@ -149,8 +149,8 @@ def _inline_bodies(proto: Any, bodies: list[tuple[str, str]], shapes: Mapping[st
 
 def _check_size(graph: Any) -> None:
     if len(graph.node) > MOST_NODES:
-        why = f"up to {MOST_NODES} are converted"
-        raise ModelNotConvertible(f"the graph has {len(graph.node)} nodes", why, "export the model in parts")
+        why = f"up to {MOST_NODES} nodes are supported"
+        raise ModelNotConvertible(f"the graph has {len(graph.node)} nodes", why, "export it in several models")
 
 
 def read_tensor(tensor: Any, model: Path | None, stripped: StrippedModel | None = None) -> Array:
@@ -188,7 +188,7 @@ def _read_external(tensor: Any, model: Path | None) -> Array:
 
     if model is None:
         raise ExternalDataMissing(
-            "the model keeps weights in a file of their own", "it was given as bytes", "give the path of the model"
+            "the model stores its weights in a separate file", "it was given as bytes", "give the path of the model"
         )
     place = read_range(tensor)
     path = find_data_file(model, place.name)
@@ -196,7 +196,7 @@ def _read_external(tensor: Any, model: Path | None) -> Array:
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
     count = int(np.prod(tensor.dims, dtype=np.int64))
     if place.offset + count * dtype.itemsize > path.stat().st_size:  # types that numpy holds in more bytes
-        raise ModelUnreadable(f"the weights '{tensor.name[:200]}' run past the end of '{place.name[:200]}'")
+        raise ModelUnreadable(f"the weights '{tensor.name[:200]}' extend past the end of '{place.name[:200]}'")
     if count == 0 or dtype.itemsize == 0:
         return np.zeros(tuple(tensor.dims), dtype)
     return np.memmap(path, dtype, "r", place.offset, tuple(tensor.dims))
@@ -217,8 +217,8 @@ def _add_inputs(graph: Graph, proto: Any, shapes: Mapping[str, Sequence[int]]) -
         raise InputError(f"the model has no input '{sorted(unknown)[0]}'", f"its inputs are {names}")
     for value in inputs:
         if value.type.WhichOneof("value") != "tensor_type":
-            why = "LiteRT takes tensors"
-            raise ModelNotConvertible(f"input '{value.name}' is no tensor", why, "give each tensor an input of its own")
+            why = "LiteRT supports only tensors"
+            raise ModelNotConvertible(f"input '{value.name}' is not a tensor", why, "make each tensor a separate input")
         _add_input(graph, value, shapes.get(value.name))
 
 
@@ -234,24 +234,24 @@ def _add_input(graph: Graph, value: Any, wanted: Sequence[int] | None) -> None:
     try:
         graph.dtypes[value.name] = np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type))
     except (KeyError, ValueError):
-        raise ModelUnreadable(f"input '{value.name}' has an unknown type", f"number {kind.elem_type}") from None
+        raise ModelUnreadable(f"input '{value.name}' has an unknown type", f"its type number is {kind.elem_type}") from None
     graph.shapes[value.name] = shape
     graph.inputs.append(value.name)
 
 
 def _check_fit(name: str, has_shape: bool, own: Sequence[int | None], shape: Shape) -> None:
     if any(size == 0 for size in own):
-        why = "LiteRT has none such"
-        raise ModelNotConvertible(f"input '{name}' is a tensor without elements", why, "give it sizes of 1 and more")
+        why = "LiteRT does not support empty tensors"
+        raise ModelNotConvertible(f"input '{name}' is a tensor without elements", why, "give it sizes of at least 1")
     if has_shape and len(own) != len(shape):
-        raise InputError(f"the shape given for '{name}' has {len(shape)} sizes", f"the model has {len(own)}")
+        raise InputError(f"the shape given for '{name}' has {len(shape)} axes", f"the model has {len(own)} axes there")
     if any(has and has != size for has, size in zip(own, shape, strict=False)):
-        raise InputError(f"the shape given for '{name}' is {list(shape)}", f"the model fixes {list(own)}")
+        raise InputError(f"the shape given for '{name}' is {list(shape)}", f"the model's shape is {list(own)}")
     if any(size <= 0 for size in shape) or (not has_shape and not shape):
         raise InputError(
             f"input '{name}' has no fixed shape",
-            "a LiteRT file is written for fixed shapes" if min(shape, default=0) >= 0 else f"{list(shape)}",
-            f"give it, as shapes={{'{name}': (1, …)}}",
+            "a LiteRT file requires fixed shapes" if min(shape, default=0) >= 0 else f"{list(shape)}",
+            f"give its shape, as shapes={{'{name}': (1, …)}}",
         )
 
 
@@ -288,12 +288,12 @@ def _set_order(graph: Graph, nodes: list[Node]) -> None:
     made = [name for node in nodes for name in node.outputs if name]
     given = {*graph.constants, *graph.inputs}
     if len(set(made)) != len(made) or given.intersection(made):
-        raise ModelUnreadable("the graph makes one value twice", "each value of an ONNX graph has one producer")
+        raise ModelUnreadable("a value has two producers", "each value of an ONNX graph has one producer")
     graph.nodes, left = sort_nodes(nodes, given)
     if left:
         raise ModelUnreadable(
             f"{len(left)} nodes can never run, first '{left[0].name[:200]}'",
-            "they lie on a cycle, or read a value that nothing makes",
+            "they are on a cycle, or read a value that no operator produces",
         )
     if lost := [name for name in graph.outputs if name not in given and name not in set(made)]:
-        raise ModelUnreadable(f"nothing makes the output '{lost[0][:200]}'")
+        raise ModelUnreadable(f"no operator produces the output '{lost[0][:200]}'")

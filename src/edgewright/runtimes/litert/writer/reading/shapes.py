@@ -96,7 +96,7 @@ def _read_constant(node: Node) -> Array:
             return np.asarray(node.attributes[name], np.int64)
     value = node.attributes.get("value")
     if not isinstance(value, np.ndarray):
-        raise OperatorRejected("a constant of text or of sparse numbers")
+        raise OperatorRejected("a constant of strings or of sparse values")
     return value
 
 
@@ -151,7 +151,7 @@ def _infer(graph: Graph, node: Node) -> None:
             opset_imports=[onnx.helper.make_opsetid(node.domain, graph.opset)],
         )
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, *DAMAGE) as error:
-        raise OperatorRejected(f"its sizes cannot be: {str(error).strip()[:200]}") from None
+        raise OperatorRejected(f"its sizes are impossible: {str(error).strip()[:200]}") from None
     for name in node.outputs:
         if name:
             _set_type(graph, node, name, types.get(name))
@@ -163,12 +163,12 @@ def _set_type(graph: Graph, node: Node, name: str, kind: Any) -> None:
     tensor = kind.tensor_type if kind is not None and kind.WhichOneof("value") == "tensor_type" else None
     if tensor is None or not tensor.HasField("shape"):
         raise OperatorRejected(
-            "the shape of what it makes is not known before it runs", "make its parameters constants"
+            "the shape of its output is not known before run time", "make its parameters constants"
         )
     shape = tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim)
     if -1 in shape:
         raise OperatorRejected(
-            "the shape of what it makes depends on its input's numbers", "make its parameters constants"
+            "the shape of its output depends on its input's values", "make its parameters constants"
         )
     _check_shape(name, shape)
     graph.shapes[name] = shape
@@ -182,7 +182,7 @@ def _check_shape(name: str, shape: Shape) -> None:
         if size < 0 or total > MOST_TENSOR_BYTES:
             raise ModelUnreadable(f"'{name[:200]}' would have impossible sizes", f"{shape}")
     if len(shape) > MOST_DIMENSIONS:
-        raise OperatorRejected(f"a value has {len(shape)} axes", f"LiteRT has up to {MOST_DIMENSIONS}")
+        raise OperatorRejected(f"a value has {len(shape)} axes", f"LiteRT supports up to {MOST_DIMENSIONS} axes")
 
 
 def _make_proto(node: Node) -> Any:

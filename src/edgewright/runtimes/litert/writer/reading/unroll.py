@@ -24,7 +24,7 @@ def unroll_node(graph: Graph, node: Node) -> list[Node]:
 def _choose(graph: Graph, node: Node) -> list[Node]:
     chosen = graph.number(node.inputs[0])
     if chosen is None:
-        raise OperatorRejected("its condition is computed", "export the model with one of its branches")
+        raise OperatorRejected("its condition is computed at run time", "export the model with one of its branches")
     body = node.attributes["then_branch" if chosen else "else_branch"]
     nodes, names = _copy(graph, node, body, {})
     ends = zip(body.output, node.outputs, strict=True)
@@ -35,7 +35,7 @@ def _pick(graph: Graph, node: Node) -> list[Node]:
     """Compress by a constant condition, as the Gather that it is."""
     chosen = graph.constants.get(node.inputs[1])
     if chosen is None:
-        raise OperatorRejected("what it picks is computed", "make its condition constant")
+        raise OperatorRejected("its selection is computed at run time", "make its condition constant")
     places = graph.add_constant(f"{node.name}/places", np.flatnonzero(chosen).astype(np.int64))
     if "axis" in node.attributes:
         axis = {"axis": node.attributes["axis"]}
@@ -50,7 +50,7 @@ def _loop(graph: Graph, node: Node) -> list[Node]:
     count, body = graph.number(node.inputs[0]) if node.has(0) else None, node.attributes["body"]
     first = graph.number(node.inputs[1]) if node.has(1) else 1.0
     if count is None or not 0 < count <= MAX_ITERATIONS or not first or not _goes_on(body):
-        raise OperatorRejected("its course depends on numbers", "export the model with a constant count")
+        raise OperatorRejected("its number of iterations depends on computed values", "export the model with a constant count")
     states, nodes = list(node.inputs[2:]), []
     rows: list[list[str]] = [[] for _ in body.output[1 + len(states) :]]
     for iteration in range(int(count)):
@@ -86,7 +86,7 @@ def _scan(graph: Graph, node: Node) -> list[Node]:
     places = [axis % len(graph.shapes[name]) for axis, name in zip(axes, sequences, strict=True)]
     length = graph.shapes[sequences[0]][places[0]]
     if length > MAX_ITERATIONS:
-        raise OperatorRejected(f"more than {MAX_ITERATIONS} turns", "cut the sequences")
+        raise OperatorRejected(f"more than {MAX_ITERATIONS} iterations", "shorten the sequences")
     nodes: list[Node] = []
     rows: list[list[str]] = [[] for _ in range(ends)]
     for iteration in range(length):

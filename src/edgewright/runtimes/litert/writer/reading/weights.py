@@ -32,7 +32,7 @@ class StrippedModel:
         begin, end = self.places[name]
         count = int(np.prod(shape, dtype=np.int64))
         if count * dtype.itemsize != end - begin:
-            raise ValueError(f"{end - begin} bytes for {count} numbers of {dtype}")
+            raise ValueError(f"{end - begin} bytes for {count} values of {dtype}")
         return np.frombuffer(self.data, dtype, count, begin).reshape(shape)
 
     def read(self, name: str) -> bytes | None:
