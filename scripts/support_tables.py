@@ -36,16 +36,16 @@ PAIRS = {
         "a pair becomes the scales of the INT8 layers that read it; ncnn has no zero points, so the "
         "layer rounds to 127 steps on either side of zero"
     ),
-    "mnn": ("a pair becomes the scale and zero point of its tensor, of which MNN's INT8 layers are made"),
+    "mnn": ("a pair becomes the scale and zero point of its tensor, from which MNN builds its INT8 layers"),
     "executorch": (
         "a pair becomes torch's quantize_per_tensor and dequantize_per_tensor on int8, which XNNPACK "
         "takes together with what lies between"
     ),
 }
 NOTES = {
-    "ncnn": "an artifact holds one sample: the batch of every input must be 1",
-    "executorch": "ONNX comes in by way of torch",
-    "coreml": "ONNX comes in by way of torch; what is written can be run on macOS alone",
+    "ncnn": "an artifact supports a single sample: the batch of every input must be 1",
+    "executorch": "ONNX is converted through torch",
+    "coreml": "ONNX is converted through torch; artifacts run only on macOS",
 }
 MOST_AXES = {"coreml": 5}
 MOST_REASON = 140
@@ -240,7 +240,7 @@ def rewrites(runtime: str) -> dict[str, str]:
         return {}
     from importlib import import_module
 
-    table = import_module(f"edgewright.runtimes.{runtime}.rewrites").REWRITES
+    table = import_module(f"edgewright.runtimes.{runtime}.conversion.rewrites").REWRITES
     return {op: " ".join((function.__doc__ or "").split("\n\n")[0].split()) for op, function in table.items()}
 
 
@@ -250,7 +250,7 @@ def shorten(op: str, reason: str) -> str:
     text = " ".join(
         text.replace(" 'node'", "")
         .replace(" ('node')", "")
-        .replace("the model cannot be said in torch: ", "")
+        .replace("the model cannot be converted to torch: ", "")
         .replace(" (node node)", "")
         .replace(" (node 'node')", "")
         .split()

@@ -31,7 +31,7 @@ LOGISTIC LSTM UNIDIRECTIONAL_SEQUENCE_LSTM MAXIMUM MAX_POOL_2D MEAN MINIMUM MUL 
 REDUCE_MIN RELU RELU6 RELU_N1_TO_1 RESHAPE RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR RSQRT SLICE SOFTMAX SPACE_TO_DEPTH
 SPLIT SQUEEZE STRIDED_SLICE SUB SUM SQUARED_DIFFERENCE TANH TRANSPOSE TRANSPOSE_CONV""".split()  # noqa: SIM905 - a list of a hundred names is read as words
 
-NCNN_FOLDER = "the files of src/layer/vulkan of Tencent/ncnn, and the layers that pnnx makes of each operator"
+NCNN_FOLDER = "the files of src/layer/vulkan of Tencent/ncnn, and the layers that pnnx writes for each operator"
 # Layers that have a Vulkan implementation there.
 NCNN_VULKAN = """AbsVal BatchNorm BinaryOp Cast CELU Clip Concat Convolution1D Convolution3D Convolution
 ConvolutionDepthWise1D ConvolutionDepthWise Crop CumulativeSum Deconvolution1D Deconvolution DeconvolutionDepthWise
@@ -54,12 +54,12 @@ OPENVINO_OPERATIONS = (
 )
 NPU_PAGE = "https://docs.openvino.ai/2023.3/openvino_docs_OV_UG_supported_plugins_NPU.html and " + OPENVINO_PAGE
 ANE_PAGE = "https://developer.apple.com/forums/thread/724930; Apple publishes no list of operators"
-NO_LIST = "no list of operators is published: only what the other rules forbid is told"
+NO_LIST = "no list of operators is published: only violations of the other rules are reported"
 
 FLOATS = ["float32", "float16"]
 UNITS: dict[str, list[dict[str, Any]]] = {
     "onnxruntime": [
-        {"unit": "CPU", "backend": "MLAS", "source": "the runtime's own CPU provider takes whatever it loads"},
+        {"unit": "CPU", "backend": "MLAS", "source": "the CPU provider runs every model that the runtime loads"},
         {
             "unit": "NPU",
             "backend": "QNN HTP",
@@ -67,8 +67,8 @@ UNITS: dict[str, list[dict[str, Any]]] = {
             "operators": QNN,
             "static": True,
             "rules": {"LpNormalization": {"refuse": [{"p": 1}]}},
-            "note": "float operators run in half precision on chips that have it; QDQ models run in integers",
-            "remedy": "rewrite the operator by those of the list, or leave it on the CPU",
+            "note": "float operators run in half precision on chips that support it; QDQ models run in integers",
+            "remedy": "replace it with supported operators, or leave it on the CPU",
         },
     ],
     "litert": [
@@ -78,16 +78,20 @@ UNITS: dict[str, list[dict[str, Any]]] = {
             "source": "",
             # One of five inputs is taken, one of six is left; a bias that is computed is not taken.
             "rules": {"CONCATENATION": {"most_inputs": 5}, "FULLY_CONNECTED": {"constants": [2]}},
-            "remedy": "it runs on the built-in kernels: a partition more",
+            "remedy": "it runs on the built-in kernels, which adds a partition",
         },
-        {"unit": "CPU", "backend": "built-in", "source": "LiteRT's own kernels take whatever the writer writes"},
+        {
+            "unit": "CPU",
+            "backend": "built-in",
+            "source": "LiteRT's built-in kernels run everything that the writer writes",
+        },
         {
             "unit": "GPU",
             "backend": "GPU delegate",
             "source": GPU_FILE,
             "operators": LITERT_GPU,
             "dtypes": [*FLOATS, "int8", "uint8"],
-            "remedy": "it runs on the CPU, and the tensors are copied there and back",
+            "remedy": "it runs on the CPU, with a copy of its tensors in both directions",
         },
         {
             "unit": "NPU",
@@ -96,7 +100,7 @@ UNITS: dict[str, list[dict[str, Any]]] = {
             "operators": EDGE_TPU,
             "quantised": True,
             "static": True,
-            "note": "the compiler maps one partition: all behind the first refused operator runs on the CPU",
+            "note": "the compiler maps one partition: everything after the first rejected operator runs on the CPU",
             "remedy": "move the operator to the end of the model, or leave it on the CPU",
         },
     ],
@@ -112,22 +116,22 @@ UNITS: dict[str, list[dict[str, Any]]] = {
         },
     ],
     "ncnn": [
-        {"unit": "CPU", "backend": "CPU", "source": "ncnn's CPU layers take whatever compiles"},
+        {"unit": "CPU", "backend": "CPU", "source": "ncnn's CPU layers run every artifact"},
         {
             "unit": "GPU",
             "backend": "Vulkan",
             "source": NCNN_FOLDER,
-            "remedy": "it runs on the CPU, and the blobs are copied there and back",
+            "remedy": "it runs on the CPU, with a copy of its blobs in both directions",
         },
     ],
     "mnn": [
-        {"unit": "CPU", "backend": "CPU", "source": "MNN's CPU backend takes whatever compiles"},
+        {"unit": "CPU", "backend": "CPU", "source": "MNN's CPU backend runs every artifact"},
         {
             "unit": "GPU",
             "backend": "OpenCL",
             "source": MNN_FOLDER,
-            "refused": dict.fromkeys(MNN_NOT_OPENCL, "the OpenCL backend has no execution for it"),
-            "remedy": "it runs on the CPU, and the tensors are copied there and back",
+            "refused": dict.fromkeys(MNN_NOT_OPENCL, "the OpenCL backend does not support it"),
+            "remedy": "it runs on the CPU, with a copy of its tensors in both directions",
         },
     ],
     "executorch": [
@@ -137,7 +141,7 @@ UNITS: dict[str, list[dict[str, Any]]] = {
             "source": "",
             "remedy": "it runs on the portable kernels, which are slow",
         },
-        {"unit": "CPU", "backend": "portable", "source": "ExecuTorch's portable kernels take whatever compiles"},
+        {"unit": "CPU", "backend": "portable", "source": "ExecuTorch's portable kernels run every artifact"},
     ],
     "coreml": [
         {"unit": "CPU", "backend": "CPU", "source": ANE_PAGE, "note": NO_LIST},

@@ -239,7 +239,7 @@ def test_layers_that_fail_are_told_and_not_raised(tmp_path: Path) -> None:
     broken = make_lane(tmp_path, fail="open")
     profile_layers(QuickDevice(tmp_path), broken, make_plan(), tmp_path / "layers-0")
     assert broken.report is None
-    assert "asked to refuse" in broken.layer_failure
+    assert "as requested by fail=open" in broken.layer_failure
 
 
 def test_a_damaged_trace_is_told_and_not_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -132,7 +132,7 @@ def test_loading_and_the_first_inference_share_one_time_limit(tmp_path: Path) ->
 def test_an_exception_of_the_library_leaves_the_worker_alive(tmp_path: Path) -> None:
     with start("pretend", tmp_path) as worker:
         open_pretend(worker, tmp_path, fail="run")
-        with pytest.raises(ModelRejected, match="asked to raise"):
+        with pytest.raises(ModelRejected, match="as requested by fail=run"):
             worker.ask(TimeRuns(runs=5, seconds=9), Times)
         assert worker.ask(ReadMemory(), CommandDone).memory.peak != 0
     assert "Traceback" in (tmp_path / "log").read_text()

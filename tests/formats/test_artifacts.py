@@ -34,7 +34,7 @@ def test_the_hash_is_that_of_all_files(tmp_path: Path) -> None:
 def test_a_changed_file_is_refused(tmp_path: Path) -> None:
     main = put_artifact(tmp_path)
     main.with_suffix(".bin").write_bytes(b"other")
-    with pytest.raises(ModelUnreadable, match="changed afterwards"):
+    with pytest.raises(ModelUnreadable, match="does not match the record"):
         read_model(main)
 
 
@@ -49,7 +49,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 def test_a_record_that_is_none(tmp_path: Path, text: bytes) -> None:
     main = put_artifact(tmp_path)
     record_path(main).write_bytes(text)
-    with pytest.raises(ModelUnreadable, match="is not the record"):
+    with pytest.raises(ModelUnreadable, match="is not an artifact record"):
         read_model(main)
 
 
@@ -64,7 +64,7 @@ def test_a_record_of_a_later_schema(tmp_path: Path) -> None:
 def test_a_record_cannot_name_files_elsewhere(tmp_path: Path, name: str) -> None:
     main = put_artifact(tmp_path)
     change(main, files={main.name: "0" * 64, name: "0" * 64})
-    with pytest.raises(ModelUnreadable, match="outside of its folder"):
+    with pytest.raises(ModelUnreadable, match="outside its folder"):
         find_record(main)
 
 
@@ -102,7 +102,7 @@ def test_a_record_that_contradicts_itself(tmp_path: Path, fields: dict[str, obje
     assert record is not None
     port = msgspec.structs.replace(record.io_map.inputs[0], **fields)
     change(main, io_map=msgspec.structs.replace(record.io_map, inputs=(port,)))
-    with pytest.raises(ModelUnreadable, match="contradicts itself"):
+    with pytest.raises(ModelUnreadable, match="is inconsistent"):
         find_record(main)
 
 
@@ -118,5 +118,5 @@ def test_a_record_of_another_size_than_its_files(tmp_path: Path, size: int) -> N
 def test_a_record_without_its_main_file_in_the_list(tmp_path: Path) -> None:
     main = put_artifact(tmp_path)
     change(main, files={})
-    with pytest.raises(ModelUnreadable, match="contradicts itself"):
+    with pytest.raises(ModelUnreadable, match="is inconsistent"):
         find_record(main)

@@ -73,7 +73,7 @@ def test_known_and_not_usable(tmp_path: Path, head: bytes) -> None:
 @pytest.mark.parametrize("head", [b"7767517\n", b"xxxxET12", b"<?xml version"])
 def test_an_artifact_without_its_record(tmp_path: Path, head: bytes) -> None:
     error = read_error(put(tmp_path / "model.bin", head))
-    assert "has no record beside it" in error.what
+    assert "has no artifact record" in error.what
     assert "model.edgewright.json" in error.why
 
 

@@ -113,7 +113,7 @@ def test_rubbish_ends_it_with_one_line_that_says_why(line: bytes) -> None:
     assert len(done.stdout.splitlines()) == 1
     assert done.returncode == 1
     (why,) = done.stderr.decode().splitlines()
-    assert why.startswith("the worker leaves: a request cannot be read: ")
+    assert why.startswith("the worker exits: a request cannot be read: ")
 
 
 def test_native_code_that_prints_does_not_corrupt_the_channel(tmp_path: Path) -> None:

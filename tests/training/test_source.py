@@ -73,7 +73,7 @@ def test_keys_that_do_not_fit_are_listed(nets: str, tmp_path: Path) -> None:
     assert missing == "1 missing: head.bias"
     assert unexpected.startswith("12 unexpected: extra.0, ")
     assert unexpected.endswith("extra.9 and 2 more")
-    assert shapes == "1 of other shapes: head.weight ([5, 16] in the module, [7, 16] in the file)"
+    assert shapes == "1 with other shapes: head.weight ([5, 16] in the module, [7, 16] in the file)"
 
 
 def test_pickled_code_is_refused_in_words(nets: str, tmp_path: Path) -> None:

@@ -46,9 +46,7 @@ def read_record(path: Path) -> Artifact:
     try:
         data = read_regular(path)
     except OSError as error:
-        raise ModelUnreadable(
-            f"{path} is not an artifact record", str(error), "compile the model again"
-        ) from None
+        raise ModelUnreadable(f"{path} is not an artifact record", str(error), "compile the model again") from None
     return parse_record(data, str(path))
 
 
@@ -57,12 +55,12 @@ def parse_record(data: bytes, path: str) -> Artifact:
     try:
         record = msgspec.json.decode(data, type=Artifact)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ModelUnreadable(
-            f"{path} is not an artifact record", str(error), "compile the model again"
-        ) from None
+        raise ModelUnreadable(f"{path} is not an artifact record", str(error), "compile the model again") from None
     if record.schema != RECORD_SCHEMA:
         raise ModelUnreadable(
-            f"{path} has schema {record.schema}", f"this version of Edgewright reads {RECORD_SCHEMA}", "compile the model again"
+            f"{path} has schema {record.schema}",
+            f"this version of Edgewright reads {RECORD_SCHEMA}",
+            "compile the model again",
         )
     if problem := _find_problem(record):
         raise ModelUnreadable(f"{path} is inconsistent", problem, "compile the model again")
@@ -93,13 +91,14 @@ def _find_problem(record: Artifact) -> str:
 def _find_port_problem(port: Port) -> str:
     """What in a port cannot be; sizes of -1 are known to a run alone."""
     if sorted(port.axes) != list(range(len(port.source_shape))):
-        return (f"the axes {list(port.axes)} of '{port.source}' are not a permutation of "
-        f"{len(port.source_shape)} axes")
+        return f"the axes {list(port.axes)} of '{port.source}' are not a permutation of {len(port.source_shape)} axes"
     if any(size < -1 for size in (*port.shape, *port.source_shape)):
         return f"'{port.source}' has a negative size"
     if -1 not in (*port.shape, *port.source_shape) and prod(port.shape) != prod(port.source_shape):
-        return (f"'{port.source}' has {prod(port.source_shape)} elements in the source and "
-        f"{prod(port.shape)} in the artifact")
+        return (
+            f"'{port.source}' has {prod(port.source_shape)} elements in the source and "
+            f"{prod(port.shape)} in the artifact"
+        )
     if port.quantization is not None and not (0 < port.quantization.scale < inf):
         return f"'{port.source}' has an invalid scale: {port.quantization.scale}"
     strangers = {port.dtype, port.source_dtype} - DTYPES

@@ -94,8 +94,9 @@ def _add_macs(graph: TypedGraph, layers: Sequence[LayerCost], unknown: dict[str,
         return total
     names = ", ".join(f"{layer.op} '{layer.name}'" for layer in hidden[:3])
     more = f" and {len(hidden) - 3} more" if len(hidden) > 3 else ""
-    unknown["macs"] = (f"not known for {names}{more}: sizes are free or impossible, or the operator is not a "
-    "standard ONNX operator")
+    unknown["macs"] = (
+        f"not known for {names}{more}: sizes are free or impossible, or the operator is not a standard ONNX operator"
+    )
     return None
 
 

@@ -72,7 +72,9 @@ def read_head(path: Path) -> bytes:
         if path.is_dir():
             raise ModelNotFound(f"{path} is a folder", "a model is one file", "give the path of the model file in it")
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-            raise ModelNotFound(f"{path} is not a file", "it is a pipe, a socket or a device", "give the path of a regular file")
+            raise ModelNotFound(
+                f"{path} is not a file", "it is a pipe, a socket or a device", "give the path of a regular file"
+            )
         with path.open("rb") as file:
             return file.read(HEAD_BYTES)
     except FileNotFoundError:
@@ -121,7 +123,9 @@ def check_files(path: Path, record: Artifact) -> None:
             raise ModelUnreadable(f"{path} is incomplete", f"the file {name} is missing", "compile the model again")
         if hash_file(file) != expected:
             raise ModelUnreadable(
-                f"{path} has changed since it was compiled", f"{name} does not match the record", "compile the model again"
+                f"{path} has changed since it was compiled",
+                f"{name} does not match the record",
+                "compile the model again",
             )
     size = sum((path.parent / name).stat().st_size for name in record.files)
     if size != record.bytes:  # limits of memory and time go by it

@@ -140,8 +140,9 @@ def _member_start(file: IO[bytes], info: ZipInfo) -> int:
     start = file.tell() + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
     stored = info.compress_type == ZIP_STORED
     if (stored and info.compress_size != info.file_size) or start + info.compress_size > _size(file):
-        raise NpzError(f"{info.filename[:200]} is incomplete: its lengths contradict each other, or the "
-        "file ends early")
+        raise NpzError(
+            f"{info.filename[:200]} is incomplete: its lengths contradict each other, or the file ends early"
+        )
     return start
 
 
@@ -157,8 +158,7 @@ def _map(file: IO[bytes], archive: ZipFile, info: ZipInfo) -> Array:
         file.seek(start)
         return _map_array(file, info.file_size, info.filename)
     if info.file_size > (free := shutil.disk_usage(gettempdir()).free):
-        why = (f"{info.filename} has {info.file_size:,} bytes unpacked, but {gettempdir()} has only "
-        f"{free:,} free")
+        why = f"{info.filename} has {info.file_size:,} bytes unpacked, but {gettempdir()} has only {free:,} free"
         raise OutputError("the disk is full", why, "free some space, or set TMPDIR to another temporary folder")
     with TemporaryFile(prefix="edgewright-", suffix=".npy") as unpacked, archive.open(info) as member:
         shutil.copyfileobj(member, unpacked, CHUNK)
@@ -214,6 +214,7 @@ def _read_header(file: IO[bytes], size: int, title: str) -> tuple[tuple[int, ...
     for one in shape:
         expected *= one
     if expected != size - (file.tell() - began):
-        raise NpzError(f"{title} has {size - (file.tell() - began):,} bytes after its header, which "
-        f"requires {expected:,}")
+        raise NpzError(
+            f"{title} has {size - (file.tell() - began):,} bytes after its header, which requires {expected:,}"
+        )
     return shape, fortran, dtype

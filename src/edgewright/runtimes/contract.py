@@ -101,8 +101,7 @@ def check_feeds(signature: Signature, feeds: Mapping[str, Array]) -> None:
     """Raise Mismatch unless `feeds` has just the signature's inputs, in their dtypes and fixed sizes."""
     wanted = {spec.name: spec for spec in signature.inputs}
     if wanted.keys() != feeds.keys():
-        raise Mismatch(f"the model's inputs are {sorted(wanted)}, but the values given are for "
-        f"{sorted(feeds)}")
+        raise Mismatch(f"the model's inputs are {sorted(wanted)}, but the values given are for {sorted(feeds)}")
     for name, array in feeds.items():
         _check_array(wanted[name], array)
 
@@ -115,5 +114,6 @@ def _check_array(spec: TensorSpec, array: Array) -> None:
         isinstance(size, str) or size == length for size, length in zip(spec.shape, array.shape, strict=True)
     )
     if not fits:
-        raise Mismatch(f"input '{spec.name}' has shape {list(spec.shape)}, but the value given has shape "
-        f"{list(array.shape)}")
+        raise Mismatch(
+            f"input '{spec.name}' has shape {list(spec.shape)}, but the value given has shape {list(array.shape)}"
+        )

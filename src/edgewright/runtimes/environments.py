@@ -267,8 +267,7 @@ def choose_environment(locks: Mapping[str, str], runtime: str, wanted: str) -> s
     if name not in locks:
         raise RuntimeMissing(
             f"the environment {name} is not set up",
-            f"{ENVIRONMENTS[name].purpose} needs packages that conflict with those of other "
-            "runtimes",
+            f"{ENVIRONMENTS[name].purpose} needs packages that conflict with those of other runtimes",
             f"edgewright runtimes setup {name} (about {ENVIRONMENTS[name].megabytes} MB)",
         )
     return name

@@ -180,7 +180,7 @@ def adapt_to_quantized(table: SupportTable) -> SupportTable:
 def check_compile(table: SupportTable, operator: CheckedOperator) -> UnsupportedReason | None:
     """Why the runtime's compiler refuses an operator; None where nothing is known against it."""
     if operator.domain not in OWN_DOMAINS and f"{operator.domain}::{operator.op}" not in table.operators:
-        what = (f"operator {operator.op} of domain '{operator.domain}' is not in the runtime's table")
+        what = f"operator {operator.op} of domain '{operator.domain}' is not in the runtime's table"
         return UnsupportedReason(
             kind="operator", reason=what, remedy="replace it with standard ONNX operators", source=table.source
         )
@@ -243,8 +243,7 @@ def _check_quantized(unit: UnitTable, operator: CheckedOperator) -> UnsupportedR
     dtype = operator.dtypes[operator.main(None)] if operator.dtypes else ""
     return UnsupportedReason(
         kind="dtype",
-        reason=f"it requires integers, but this is {dtype or 'of an unknown type'} that is not "
-        "quantized",
+        reason=f"it requires integers, but this is {dtype or 'of an unknown type'} that is not quantized",
         remedy="quantize the model to w8a8 (QDQ), including this operator",
         source=unit.source,
     )
@@ -286,8 +285,7 @@ def _check_count(rule: SupportRule, operator: CheckedOperator, source: str) -> U
 def _check_constants(rule: SupportRule, operator: CheckedOperator, source: str) -> UnsupportedReason | None:
     for position in rule.constants:
         if position < len(operator.constant) and not operator.constant[position]:
-            remedy = ("make it a constant of the model: fold constants, or export with fixed "
-            "parameters")
+            remedy = "make it a constant of the model: fold constants, or export with fixed parameters"
             return UnsupportedReason(
                 kind="constant", reason=f"its input {position} is computed", remedy=remedy, source=source
             )
@@ -308,7 +306,10 @@ def _check_dtype(
         return None
     remedy = f"cast it to {allowed[0]} around the operator" if allowed else ""
     return UnsupportedReason(
-        kind="dtype", reason=f"type {dtype} is not supported; supported: {', '.join(allowed)}", remedy=remedy, source=source
+        kind="dtype",
+        reason=f"type {dtype} is not supported; supported: {', '.join(allowed)}",
+        remedy=remedy,
+        source=source,
     )
 
 

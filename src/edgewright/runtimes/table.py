@@ -100,7 +100,12 @@ TABLE: dict[str, RuntimeInfo] = {
         suffix=".onnx",
         compile_tools=("onnx", "onnxruntime"),
         compile_options=(
-            Option("io", ("source", "integer"), "source", "float inputs and outputs as in the source, or quantized integers"),
+            Option(
+                "io",
+                ("source", "integer"),
+                "source",
+                "float inputs and outputs as in the source, or quantized integers",
+            ),
         ),
     ),
     "litert": RuntimeInfo(
@@ -142,7 +147,9 @@ TABLE: dict[str, RuntimeInfo] = {
         reads=("ncnn",),
         options=(
             Option("vulkan", ("off", "on"), "off", "device; Vulkan if available"),
-            Option("storage", ("auto", "fp32", "fp16", "bf16"), "auto", "type of activations; auto: that of the weights"),
+            Option(
+                "storage", ("auto", "fp32", "fp16", "bf16"), "auto", "type of activations; auto: that of the weights"
+            ),
             Option("winograd", SWITCH, "on", "whether convolutions may use Winograd's algorithm"),
         ),
         compiles=("onnx",),

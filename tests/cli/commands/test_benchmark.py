@@ -93,7 +93,12 @@ def test_exit_codes(call: Call, folder: Path, words: list[str], code: int, said:
 
 @pytest.mark.parametrize(
     ("how", "code", "said"),
-    [("open", 6, "refuses"), ("run", 6, "asked to raise"), ("segfault", 1, "SIGSEGV"), ("exit", 1, "exit code 3")],
+    [
+        ("open", 6, "refuses"),
+        ("run", 6, "as requested by fail=run"),
+        ("segfault", 1, "SIGSEGV"),
+        ("exit", 1, "exit code 3"),
+    ],
 )
 def test_a_worker_that_fails(call: Call, how: str, code: int, said: str) -> None:
     result = call("benchmark", "m.pretend", *QUICK, "-p", f"fail={how}")

@@ -38,7 +38,7 @@ def test_a_failed_artifact_is_reported_and_sets_the_exit_code(call: Call, model:
     result = call("compile", model, "--runtime", "pretend,ort", "-p", "pretend.fail=refuse", "-o", tmp_path / "out")
     assert result.code == 6
     assert [row["state"] for row in result.rows()] == ["unsupported", "ok"]
-    assert "operator Pretend 'node' cannot be expressed" in result.error()[1]
+    assert "operator Pretend 'node' is not supported" in result.error()[1]
 
 
 def test_a_folder_is_benchmarked_whole(call: Call, model: Path, tmp_path: Path) -> None:

@@ -54,8 +54,13 @@ def test_a_plain_network_is_taken_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sizes", "dtype", "reason", "remedy"),
     [
-        ([1, 4], "DOUBLE", "input 'x' is of float64: LiteRT's kernels do not compute with it", "float32"),
-        ([0, 4], "FLOAT", "input 'x' is a tensor without elements: LiteRT has none such", "1 and more"),
+        ([1, 4], "DOUBLE", "input 'x' is of float64: LiteRT's kernels do not support it", "float32"),
+        (
+            [0, 4],
+            "FLOAT",
+            "input 'x' is a tensor without elements: LiteRT does not support empty tensors",
+            "sizes of at least 1",
+        ),
     ],
 )
 def test_what_litert_cannot_take_is_told_whole(
@@ -78,7 +83,7 @@ def test_litert_is_asked_itself(tmp_path: Path) -> None:
     assert unit(report, "XNNPACK").partitions == 1
     npu = unit(report, "INT8 (Edge TPU)")
     assert npu.supported == 0
-    assert {(one.kind, one.remedy[:8]) for one in npu.findings} == {("dtype", "quantise")}
+    assert {(one.kind, one.remedy[:8]) for one in npu.findings} == {("dtype", "quantize")}
 
 
 def test_an_int8_model_suits_an_int8_unit(tmp_path: Path) -> None:
@@ -159,7 +164,7 @@ def test_sizes_that_only_a_run_tells(tmp_path: Path) -> None:
     analysis = run(path, "onnxruntime")
     qnn = unit(runtime(analysis, "onnxruntime"), "QNN HTP")
     assert [one.node for one in qnn.findings] == ["find", "cast"]
-    assert "numbers" in qnn.findings[0].reason
+    assert "values" in qnn.findings[0].reason
     assert analysis.costs.arena_bytes is None
 
 

@@ -172,7 +172,7 @@ def test_a_failing_candidate_is_kept_with_its_log(store: Store, model: str, devi
     assert [as_json(run) for run in all_runs(store)] == [as_json(run) for run in outcome.runs]
     failed = outcome.runs[1]
     assert failed.error is not None
-    assert "asked to refuse" in failed.error
+    assert "as requested by fail=open" in failed.error
     log = next(output for output in failed.outputs if output.role == "log")
     with store.open_blob(log.sha256) as file:
         said = file.read().decode()

@@ -138,7 +138,7 @@ def test_a_file_changed_in_the_folder_is_put_back(
 @pytest.mark.parametrize(
     ("how", "state", "code", "words"),
     [
-        ("refuse", "unsupported", 6, "operator Pretend 'node' cannot be expressed"),
+        ("refuse", "unsupported", 6, "operator Pretend 'node' is not supported"),
         ("nothing", "unsupported", 6, "absent.pretend is missing"),
         ("run", "unsupported", 6, "RuntimeError: the pretend runtime raises, as requested by fail=run"),
         ("segfault", "failed", 1, "died by SIGSEGV while compiling"),

@@ -100,7 +100,7 @@ def test_the_metric_is_the_same(call: Call, runtime: str, tmp_path: Path) -> Non
 
 def test_an_output_that_stays_is_noted(call: Call, runtime: str, tmp_path: Path) -> None:
     cell = compile_integer(call, write_qdq_net(tmp_path / "m.onnx"), runtime, tmp_path / "out")
-    assert cell["notes"] == ["output 'y' stays float32: Softmax 'softmax' makes it"]
+    assert cell["notes"] == ["output 'y' stays float32: it is the output of Softmax 'softmax'"]
     assert [port["dtype"] for port in cell["io_map"]["outputs"]] == ["float32"]
     assert [port["dtype"] for port in cell["io_map"]["inputs"]] == [DTYPES[runtime]]
 
@@ -109,7 +109,7 @@ def test_a_model_of_floats_is_refused(call: Call, runtime: str, tmp_path: Path) 
     model = write_conv_net(tmp_path / "m.onnx")
     told = call("compile", model, "--runtime", runtime, "-p", "io=integer", "-o", tmp_path / "out")
     assert told.code == 6
-    assert "the model is not quantised" in told.err
+    assert "the model is not quantized" in told.err
     assert not list((tmp_path / "out").glob("m*"))
 
 
@@ -132,7 +132,7 @@ def test_a_tflite_file_says_what_stays(tmp_path: Path) -> None:
     source = tmp_path / "s.tflite"
     source.write_bytes(onnx_to_litert(write_qdq_net(tmp_path / "m.onnx"), io="integer", check="none"))
     compiled = compile_model(request_of(source, tmp_path, "tflite", io="integer"))
-    assert compiled.notes == ("output 'y' stays float32: a TFLite file is taken as it is",)
+    assert compiled.notes == ("output 'y' stays float32: a TFLite file is used unchanged",)
     assert compiled.io_map.inputs[0].quantization == Quantization(scale=float(np.float32(0.02)), zero_point=0)
 
 

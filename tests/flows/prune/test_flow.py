@@ -272,7 +272,7 @@ def test_what_cannot_be_asked_for_is_told_at_once(
     [
         ("net.py:absent", ModelNotConvertible, "absent"),
         ("net.py:broken", ModelNotConvertible, "no weights at home"),
-        ("net.py:number", ModelNotConvertible, "gives no torch module"),
+        ("net.py:number", ModelNotConvertible, "does not return a torch module"),
         ("nowhere.py:build", ModelNotFound, "nowhere.py"),
     ],
 )

@@ -24,7 +24,7 @@ def test_the_count_is_that_of_the_inlined_graph() -> None:
 def test_counting_ends_and_is_told() -> None:
     with pytest.raises(LimitReached) as caught:
         inline_functions(nested_functions(400), ResourceBudget(memory_bytes=1e9))
-    assert "operators (its functions written out)" in caught.value.what
+    assert "operators (with its functions inlined)" in caught.value.what
     assert "EDGEWRIGHT_MEMORY_LIMIT" in caught.value.try_this
 
 
@@ -44,7 +44,7 @@ def test_constants_that_calls_copy_count_too() -> None:
     held = helper.make_tensor("c", onnx.TensorProto.INT8, [1 << 20], bytes(1 << 20), raw=True)
     for function in model.functions:
         function.node.append(helper.make_node("Constant", [], ["c"], value=held))
-    with pytest.raises(LimitReached, match="functions written out"):
+    with pytest.raises(LimitReached, match="functions inlined"):
         inline_functions(model, ResourceBudget(memory_bytes=64_000_000))
     del model.functions[:]
     model.graph.node.append(helper.make_node("Constant", [], ["c"], value=held))

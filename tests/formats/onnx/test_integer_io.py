@@ -72,7 +72,7 @@ def test_two_readers_of_one_scale_are_one(tmp_path: Path) -> None:
     more = [requantize("x", "x", "again_q"), dequantize("again_q", "x", "again"), node("Tanh", ["again"], ["z"], "t")]
     model, edges, notes = take(write_integer_io_model(tmp_path / "m.onnx", [*ENDED, *more], ("y", "z")))
     assert sorted(edges) == ["x", "y"]
-    assert notes == ("output 'z' stays float32: Tanh 't' makes it",)
+    assert notes == ("output 'z' stays float32: it is the output of Tanh 't'",)
     assert [one.op_type for one in model.graph.node].count("QuantizeLinear") == 1
 
 
@@ -81,8 +81,8 @@ def test_whole_numbers_and_what_a_branch_reads_stay(tmp_path: Path) -> None:
     nodes = [*ENDED, node("Cast", ["ids"], ["z"], "cast", to=1)]
     _, edges, notes = take(write_integer_io_model(tmp_path / "m.onnx", nodes, ("y", "z"), inputs))
     assert sorted(edges) == ["x", "y"]
-    assert "input 'ids' stays int64: it is no float32 that could be quantized" in notes
-    assert "input 'unread' stays float32: nothing reads it" in notes
+    assert "input 'ids' stays int64: it is not a float32 tensor that could be quantized" in notes
+    assert "input 'unread' stays float32: no operator reads it" in notes
     inner = onnx.helper.make_graph([node("Neg", ["x"], ["n"])], "then", [], [value("n", [1, 4])])
     branch = node("If", ["on"], ["z"], "if", then_branch=inner, else_branch=inner)
     path = write_integer_io_model(
@@ -90,7 +90,7 @@ def test_whole_numbers_and_what_a_branch_reads_stay(tmp_path: Path) -> None:
     )
     _, edges, notes = take(path)
     assert sorted(edges) == ["y"]
-    assert "input 'x' stays float32: it is an output too, or a graph inside of an operator reads it" in notes
+    assert "input 'x' stays float32: it is also an output, or a subgraph of an operator reads it" in notes
 
 
 def test_scales_along_an_axis_stay(tmp_path: Path) -> None:
@@ -102,5 +102,5 @@ def test_scales_along_an_axis_stay(tmp_path: Path) -> None:
             one.CopyFrom(onnx.numpy_helper.from_array(array, one.name))
     edges, notes = make_io_integer(model)
     assert sorted(edges) == ["y"]
-    assert notes == ("input 'x' stays float32: it is not quantized by one scale",)
+    assert notes == ("input 'x' stays float32: it is not quantized per-tensor with one scale",)
     assert [one.op_type for one in model.graph.node[:2]] == [one.op_type for one in quantize("x")]

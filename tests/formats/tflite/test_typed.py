@@ -41,7 +41,7 @@ def test_shapes(path: Path) -> None:
     assert read_tflite_graph(path, {name: [int(size) for size in own]}).shapes[name] == own
     with pytest.raises(InputError, match="no such input"):
         read_tflite_graph(path, {"absent": [1]})
-    with pytest.raises(InputError, match="cannot be followed"):
+    with pytest.raises(InputError, match="cannot be applied"):
         read_tflite_graph(path, {name: [7] * len(own)})
 
 

@@ -123,7 +123,7 @@ def test_compiling_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS runs it")
 def test_elsewhere_than_on_macos_a_session_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Rejected, match="macOS alone"):
+    with pytest.raises(Rejected, match="only on macOS"):
         coreml.open_session(SessionRequest(model=str(tmp_path)))
 
 
@@ -133,7 +133,7 @@ def test_layers_are_refused(tmp_path: Path) -> None:
 
 
 class FakeModel:
-    """Stands in for coremltools.models.MLModel, which works on macOS alone."""
+    """Stands in for coremltools.models.MLModel, which works on only on macOS."""
 
     def __init__(self, path: str, compute_units: Any) -> None:
         self.path, self.units = path, compute_units.name

@@ -190,10 +190,10 @@ def write_bytes(path: Path) -> Path:
     ("write", "word"),
     [
         (write_control_flow, r"If \(node if\): MNN runs no branches.*\nLoop \(node loop\)"),
-        (write_sequence, "'y' is no tensor"),
+        (write_sequence, "'y' is not a tensor"),
         (write_last_index, r"ArgMax \(node last\): MNN gives the first"),
         (write_bytes, "type that MNN"),
-        (write_many_outputs, "sizes follow from values"),
+        (write_many_outputs, "sizes depend on values"),
     ],
 )
 def test_refusals_say_why(write: Writer, word: str, tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_crash_of_the_engine_is_told_and_not_shared(tmp_path: Path) -> None:
     try:
         got, wanted = run_both(source, {"a": ones, "b": ones}, tmp_path / "out")
     except NotConvertible as rejected:
-        assert "crashes on it with signal" in str(rejected)
+        assert "crashes when running it, with signal" in str(rejected)
     else:
         np.testing.assert_array_equal(got["y"], wanted["y"])
 

@@ -145,7 +145,7 @@ def test_what_stays_in_float_is_named_and_bounded(tmp_path: Path) -> None:
     compiled = compile_file(source, tmp_path / "out", "w8a8")
     assert compiled.notes == (
         "1 of 2 quantized layers with weights are INT8",
-        "'odd' stays in float32: its weights are no int8 without zero points",
+        "'odd' stays in float32: its weights are not int8 with zero point 0",
     )
     x = {"x": np.random.default_rng(2).standard_normal((1, 8, 8, 8)).astype(np.float32)}
     assert sqnr_db(run_onnx(source, x), run(tmp_path / "out", compiled, x)) > 30

@@ -112,7 +112,7 @@ def test_depthwise_convolutions_stay_in_float_where_it_is_asked_for(tmp_path: Pa
     rows = rows_of(tmp_path / "out")
     assert "8" not in rows["deep_conv"].params
     assert rows["wide_conv"].params["8"] == "2"
-    assert "1 depthwise convolutions stay in float32, as asked for" in compiled.notes
+    assert "1 depthwise convolutions stay in float32, as requested" in compiled.notes
     feeds = next(images(1, seed=6))
     assert sqnr_db(run_onnx(source, feeds), run(tmp_path / "out", compiled, feeds)) > 25
 

@@ -234,7 +234,7 @@ def list_rejected_cases() -> Sequence[Any]:
     return [
         pytest.param([*condition, branch], ROWS, [constant("f", 0.0)], "If 'choose': .* control flow", id="branch"),
         pytest.param([backwards], ROWS, ends, "Slice 'turn': .* backwards", id="backwards"),
-        pytest.param([node("Identity", ["x"], ["y"])], ROWS, [], "'y' is nothing but 'x'", id="copy"),
+        pytest.param([node("Identity", ["x"], ["y"])], ROWS, [], "'y' is a copy of 'x'", id="copy"),
         pytest.param(
             [node("Shape", ["x"], ["s"]), node("Cast", ["s"], ["y"], to=1)],
             ROWS,

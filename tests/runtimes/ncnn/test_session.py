@@ -72,7 +72,7 @@ def test_a_layer_left_out_of_the_build_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("", "magic"), ("7767517\n", "list index"), ("7767517\n9 9\nInput x 0 1 x\n", "names 9 layers and holds 1")],
+    [("", "magic"), ("7767517\n", "list index"), ("7767517\n9 9\nInput x 0 1 x\n", "declares 9 layers but has 1")],
 )
 def test_what_is_no_param_file_is_rejected(tmp_path: Path, text: str, reason: str) -> None:
     model = write_convnet(tmp_path / "m.param")

@@ -60,10 +60,10 @@ def test_a_size_that_only_a_run_tells_is_taken_as_it_comes() -> None:
 )
 def test_a_record_that_says_something_else_than_its_artifact(port: Port) -> None:
     for feeds in ({"x": np.ones((1, 3, 4, 5), np.float32)}, {}):
-        with pytest.raises(ModelUnreadable, match="not what its record says"):
+        with pytest.raises(ModelUnreadable, match="does not match its record"):
             feed_artifact(feeds, both(port))
     for taken in ({"in0": np.ones((1, 4, 5, 2), np.float32)}, {"in0": np.full((1, 4, 5, 3), "a")}, {}):
-        with pytest.raises(ModelUnreadable, match="not what its record says"):
+        with pytest.raises(ModelUnreadable, match="does not match its record"):
             read_artifact_outputs(taken, both(port))
 
 

@@ -286,12 +286,12 @@ def _list_rejected(run: DryRun, table: SupportTable) -> list[SupportFinding]:
     ]
 
 
-# The writer says why in words; these are the ones that tell a kind.
+# Phrases of the writer's reasons, and the kind of each.
 REASON_KINDS: dict[str, Kind] = {
     "not in the writer's table": "operator",
     "not known in opset": "operator",
-    "shape of what it makes": "dynamic shape",
-    "kernels do not compute": "dtype",
+    "shape of its output": "dynamic shape",
+    "kernels do not support": "dtype",
     "not constant": "constant",
     "is computed": "constant",
     "axes": "rank",

@@ -244,8 +244,7 @@ def _find_problem(model: Any, node: Any, opset: dict[str, int], known: list[Tens
         where = f" of domain '{node.domain}'" if node.domain not in OWN_DOMAINS else ""
         return f"operator {node.op_type}{where} is not known in opset {version}"
     if any(kind is None or kind.shape is None for kind in known):
-        return ("onnx infers no shape for its output: its attributes or inputs do not fit, or its "
-        "sizes are computed")
+        return "onnx infers no shape for its output: its attributes or inputs do not fit, or its sizes are computed"
     return "its output's size depends on its input's values"
 
 

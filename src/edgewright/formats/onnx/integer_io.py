@@ -90,7 +90,9 @@ class IntegerIoRewriter:
         makers = self.makers()
         maker = makers.get(name)
         if maker is None or not _is_standard_op(maker, DEQUANTIZE):
-            return prefix + (f"it is the output of {maker.op_type} '{maker.name}'" if maker else ("no operator produces it"))
+            return prefix + (
+                f"it is the output of {maker.op_type} '{maker.name}'" if maker else ("no operator produces it")
+            )
         integer_port, stored = self.read_port(maker), maker.input[0]
         if integer_port is None:
             return prefix + "it is not quantized per-tensor with one scale"

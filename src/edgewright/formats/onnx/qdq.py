@@ -25,7 +25,7 @@ VALUE_PRESERVING_OPS = (  # give values that they are given, or means of them
     *("Tile", "DepthToSpace", "SpaceToDepth"),
 )
 EIGHT_BIT_LEVELS = 256
-QDQ_HINT = ("quantize it in QDQ form: a DequantizeLinear before each operator, a QuantizeLinear after it")
+QDQ_HINT = "quantize it in QDQ form: a DequantizeLinear before each operator, a QuantizeLinear after it"
 
 
 class ActivationQuantParams(NamedTuple):
@@ -96,9 +96,10 @@ def extract_float_model(model: Any) -> ExtractedFloatModel:
     """
     opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
     if opset < OLDEST_OPSET:
-        why = (f"opset {opset} is older than {OLDEST_OPSET}, in which Clip first takes its limits "
-        "as inputs")
-        raise ModelNotConvertible("the float model cannot be extracted from the QDQ graph", why, "export it with opset 13 or newer")
+        why = f"opset {opset} is older than {OLDEST_OPSET}, in which Clip first takes its limits as inputs"
+        raise ModelNotConvertible(
+            "the float model cannot be extracted from the QDQ graph", why, "export it with opset 13 or newer"
+        )
     parts = FloatModelExtractor(model)
     for node in model.graph.node:
         parts.take(node)

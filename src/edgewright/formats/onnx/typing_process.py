@@ -109,9 +109,7 @@ def _write_out_functions(model: Any, budget: ResourceBudget) -> list[str]:
     if not count:
         return []
     model.CopyFrom(inlined)
-    return [
-        f"{count} function{'s' * (count > 1)} of the model {'are' if count > 1 else 'is'} inlined"
-    ]
+    return [f"{count} function{'s' * (count > 1)} of the model {'are' if count > 1 else 'is'} inlined"]
 
 
 def _note_skipped(skipped: Mapping[str, str]) -> list[str]:
@@ -120,8 +118,7 @@ def _note_skipped(skipped: Mapping[str, str]) -> list[str]:
         return []
     name, why = next(iter(skipped.items()))
     others = f" and {len(skipped) - 1} others" if len(skipped) > 1 else ""
-    return [(f"the constant at '{name[:80]}'{others} was not computed: {why}; what depends on it is "
-    "unknown")]
+    return [(f"the constant at '{name[:80]}'{others} was not computed: {why}; what depends on it is unknown")]
 
 
 def _order_nodes(path: Path, graph: Any) -> list[str]:
@@ -144,8 +141,7 @@ def _order_nodes(path: Path, graph: Any) -> list[str]:
     nodes = [type(node).FromString(node.SerializeToString()) for node in graph.node]
     del graph.node[:]
     graph.node.extend(nodes[i] for i in order)
-    return [("its operators are not in topological order: runtimes other than LiteRT reject such a "
-    "file")]
+    return [("its operators are not in topological order: runtimes other than LiteRT reject such a file")]
 
 
 def _sort_nodes(nodes: Sequence[Any], given: set[str]) -> list[int]:

@@ -61,7 +61,9 @@ def _read_opset(model: Any) -> int:
     opset = max((entry.version for entry in model.opset_import if entry.domain in OWN_DOMAINS), default=0)
     if opset < OLDEST_OPSET:
         raise ModelNotConvertible(
-            f"the model uses opset {opset}", f"opsets {OLDEST_OPSET} and newer are supported", "export it with a newer opset"
+            f"the model uses opset {opset}",
+            f"opsets {OLDEST_OPSET} and newer are supported",
+            "export it with a newer opset",
         )
     return int(opset)
 

@@ -34,7 +34,7 @@ class FlatbufferReader:
     def spend(self, size_bytes: int) -> None:
         self.left -= size_bytes
         if self.left < 0:
-            raise MalformedFlatbuffer("its tables overlap or are too long, as no writer makes them")
+            raise MalformedFlatbuffer("its tables overlap or are too long for a valid file")
 
     def number(self, at: int, code: str) -> int:
         value: int = self._unpack(_FORMATS[code], at)
@@ -50,7 +50,7 @@ class FlatbufferReader:
         """The position that the offset at `at` names."""
         offset = self.number(at, "I")
         if offset == 0 or at + offset > self.size - 4:
-            raise MalformedFlatbuffer(f"the offset at byte {at} leads out of it: it is truncated or damaged")
+            raise MalformedFlatbuffer(f"the offset at byte {at} points outside it: it is truncated or damaged")
         return at + offset
 
     def field(self, table: int, slot: int) -> int:

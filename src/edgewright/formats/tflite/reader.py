@@ -215,11 +215,11 @@ def read_tflite(path: Path) -> TfliteGraph:
 @contextmanager
 def _mapped(path: Path) -> Iterator[mmap.mmap]:
     if not path.is_file():
-        raise ModelNotFound(f"no model at {path}", "there is no such file, or it is not a file")
+        raise ModelNotFound(f"model not found: {path}", "there is no such file, or it is not a regular file")
     try:
         with path.open("rb") as file:
             if (size := path.stat().st_size) < SMALLEST_BYTES:
-                _reject(path, "it is empty" if size == 0 else f"it holds {size} bytes, fewer than any model")
+                _reject(path, "it is empty" if size == 0 else (f"it has {size} bytes, fewer than any model"))
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 yield data
     except OSError as error:
@@ -228,7 +228,7 @@ def _mapped(path: Path) -> Iterator[mmap.mmap]:
 
 def _reject(path: Path, why: str) -> NoReturn:
     raise ModelUnreadable(
-        f"{path.name} is not a whole TFLite model",
+        f"{path.name} is not a complete TFLite model",
         why,
         "copy the file again, or export it again with the tool that wrote it",
     )
@@ -236,15 +236,15 @@ def _reject(path: Path, why: str) -> NoReturn:
 
 def _read_model(flat: FlatbufferReader) -> TfliteGraph:
     if bytes(flat.data[4:8]) != IDENTIFIER:
-        raise MalformedFlatbuffer("it does not carry the mark TFL3 of a TFLite model")
+        raise MalformedFlatbuffer("it does not have the TFLite file identifier TFL3")
     model = flat.follow(0)
     if (version := flat.value(model, Slot.MODEL_VERSION, "I")) != 3:
-        raise MalformedFlatbuffer(f"its schema version is {version}, and only version 3 is known")
+        raise MalformedFlatbuffer(f"its schema version is {version}, but only version 3 is supported")
     filled = [_is_filled(flat, buffer) for buffer in flat.tables(model, Slot.MODEL_BUFFERS)]
     codes = [_read_code(flat, code) for code in flat.tables(model, Slot.MODEL_CODES)]
     subgraph = next(flat.tables(model, Slot.MODEL_SUBGRAPHS), None)
     if subgraph is None:
-        raise MalformedFlatbuffer("it holds no subgraph")
+        raise MalformedFlatbuffer("it has no subgraph")
     return _read_subgraph(flat, model, subgraph, codes, filled)
 
 
@@ -256,7 +256,7 @@ def _is_filled(flat: FlatbufferReader, buffer: int) -> bool:
     # Offsets 0 and 1 are placeholders of the schema for "no data behind the flatbuffer".
     if offset > 1 and offset + size > flat.size:
         raise MalformedFlatbuffer(
-            f"weights are said to lie at bytes {offset} to {offset + size} of {flat.size}: it is truncated"
+            f"its weights are at bytes {offset} to {offset + size} of {flat.size}: it is truncated"
         )
     return count > 0 or (offset > 1 and size > 0)
 
@@ -267,7 +267,7 @@ def _read_code(flat: FlatbufferReader, code: int) -> str:
     if number == CUSTOM:
         return flat.text(code, Slot.CODE_CUSTOM) or "CUSTOM"
     if number < 0 or number == PLACEHOLDER:
-        raise MalformedFlatbuffer(f"operator code {number} is none")
+        raise MalformedFlatbuffer(f"operator code {number} is unknown")
     return OPERATORS[number] if number < len(OPERATORS) else f"BUILTIN_{number}"
 
 
@@ -288,13 +288,13 @@ def _read_subgraph(
 def _check_indices(indices: Sequence[int], count: int, *, least: int) -> None:
     for index in indices:
         if not least <= index < count:
-            raise MalformedFlatbuffer(f"tensor {index} is used, and there are {count} tensors")
+            raise MalformedFlatbuffer(f"it refers to tensor {index}, but has {count} tensors")
 
 
 def _read_operator(flat: FlatbufferReader, operator: int, codes: Sequence[str]) -> TfliteOperator:
     index = flat.value(operator, Slot.OPERATOR_CODE, "I")
     if index >= len(codes):
-        raise MalformedFlatbuffer(f"operator code {index} is used, and there are {len(codes)} codes")
+        raise MalformedFlatbuffer(f"it refers to operator code {index}, but has {len(codes)} codes")
     inputs = flat.numbers(operator, Slot.OPERATOR_INPUTS, "i")
     return TfliteOperator(codes[index], inputs, flat.numbers(operator, Slot.OPERATOR_OUTPUTS, "i"))
 
@@ -302,10 +302,10 @@ def _read_operator(flat: FlatbufferReader, operator: int, codes: Sequence[str]) 
 def _read_tensor(flat: FlatbufferReader, tensor: int, filled: Sequence[bool]) -> TfliteTensor:
     kind = flat.value(tensor, Slot.TENSOR_TYPE, "b")
     if not 0 <= kind < len(TENSOR_TYPES):
-        raise MalformedFlatbuffer(f"tensor type {kind} is not known")
+        raise MalformedFlatbuffer(f"tensor type {kind} is unknown")
     buffer = flat.value(tensor, Slot.TENSOR_BUFFER, "I")
     if buffer >= max(len(filled), 1):
-        raise MalformedFlatbuffer(f"buffer {buffer} is used, and there are {len(filled)} buffers")
+        raise MalformedFlatbuffer(f"it refers to buffer {buffer}, but has {len(filled)} buffers")
     variable = bool(flat.value(tensor, Slot.TENSOR_VARIABLE, "B"))
     stored = bool(filled and filled[buffer]) or flat.value(tensor, Slot.TENSOR_EXTERNAL, "I") > 0
     return TfliteTensor(
@@ -323,7 +323,7 @@ def _read_shape(flat: FlatbufferReader, tensor: int) -> tuple[int, ...]:
     free = flat.numbers(tensor, Slot.TENSOR_SHAPE_SIGNATURE, "i")
     shape = free if len(free) == len(shape) else shape
     if len(shape) > DIMENSIONS_LIMIT or any(size < -1 for size in shape):
-        raise MalformedFlatbuffer("a tensor's shape is impossible")
+        raise MalformedFlatbuffer("the shape of a tensor is impossible")
     return shape
 
 

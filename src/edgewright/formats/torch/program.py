@@ -130,7 +130,9 @@ def describe_program(
     names, examples = _make_examples(program, kind, shapes)
     if half:
         if kind == "exported":
-            raise ModelNotConvertible("a .pt2 file cannot be converted to fp16", "its types are fixed", "give FILE.py:FACTORY")
+            raise ModelNotConvertible(
+                "a .pt2 file cannot be converted to fp16", "its types are fixed", "give FILE.py:FACTORY"
+            )
         program = _halve(program)
     examples, made = _try_types(program.module() if kind == "exported" else program, kind, examples)
     results = flatten_tensors(made)
@@ -213,12 +215,16 @@ def _make_examples(program: Any, kind: str, shapes: Shapes) -> tuple[tuple[str, 
     wanted = [name for name in names if name in shapes]
     if strangers := sorted(set(shapes) - set(names)):
         why = f"forward takes {', '.join(names) or 'no inputs'}"
-        hint = (f"name the input {(names or ['x'])[0]} in the task or in --shape, or name the "
-        f"parameter of forward {strangers[0]}")
+        hint = (
+            f"name the input {(names or ['x'])[0]} in the task or in --shape, or name the "
+            f"parameter of forward {strangers[0]}"
+        )
         raise InputError(f"the module has no input '{strangers[0]}'", why, hint)
     if not wanted:
         raise InputError(
-            "the shapes of the inputs are not known", f"forward takes {', '.join(names)}", "give them with --shape NAME=1,3,32,32"
+            "the shapes of the inputs are not known",
+            f"forward takes {', '.join(names)}",
+            "give them with --shape NAME=1,3,32,32",
         )
     return tuple(wanted), tuple(torch.zeros(tuple(shapes[name])) for name in wanted)
 
@@ -242,7 +248,9 @@ def _try_types(run: Any, kind: str, examples: tuple[Any, ...]) -> tuple[tuple[An
         except Exception as error:  # it is the user's code
             first = first or error
     lines = str(first).strip().splitlines() or [type(first).__name__]
-    raise InputError("the model does not run with these shapes", lines[0][:300], "give other shapes with --shape NAME=1,3,32,32") from first
+    raise InputError(
+        "the model does not run with these shapes", lines[0][:300], "give other shapes with --shape NAME=1,3,32,32"
+    ) from first
 
 
 def _name_inputs(program: Any, kind: str) -> list[str]:

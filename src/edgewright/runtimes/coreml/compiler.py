@@ -64,8 +64,7 @@ def _map_ports(tensors: Sequence[TorchPort], taken: Iterable[str] = ()) -> tuple
             raise NotConvertible(f"Core ML does not support arrays of {one.dtype}: '{one.name}'")
         if not 1 <= len(one.shape) <= MOST_DIMENSIONS:
             raise NotConvertible(
-                f"Core ML supports arrays with 1 to {MOST_DIMENSIONS} axes: '{one.name}' has "
-                f"{len(one.shape)}"
+                f"Core ML supports arrays with 1 to {MOST_DIMENSIONS} axes: '{one.name}' has {len(one.shape)}"
             )
         name = valid_name(one.name, names)
         names.add(name)

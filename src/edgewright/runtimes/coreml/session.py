@@ -18,9 +18,7 @@ UNITS = {"all": "ALL", "cpu": "CPU_ONLY", "cpu-gpu": "CPU_AND_GPU", "cpu-npu": "
 # FeatureTypes.proto ArrayFeatureType.ArrayDataType
 TYPES = {65552: "float16", 65568: "float32", 65600: "float64", 131104: "int32"}
 THREADS = "Core ML chooses its number of threads itself: --threads has no effect"
-NOT_MACOS_REASON = (
-    "Core ML runs only on macOS; this system is {system}. The package can be compiled here"
-)
+NOT_MACOS_REASON = "Core ML runs only on macOS; this system is {system}. The package can be compiled here"
 
 
 class CoremlSession:

@@ -61,5 +61,4 @@ def describe_undelegated(description: ProgramDescription | None) -> tuple[str, .
         return ()
     counted = ", ".join(f"{name} x{count}" for name, count in sorted(counts.items()))
     delegates = sum(1 for call in description.calls if call.delegate)
-    return ((f"run by ExecuTorch's own kernels instead of XNNPACK: {counted} ({delegates} XNNPACK "
-    "partitions)"),)
+    return ((f"run by ExecuTorch's own kernels instead of XNNPACK: {counted} ({delegates} XNNPACK partitions)"),)

@@ -107,7 +107,9 @@ def _trace_origins(converted: Converted, path: Path) -> dict[str, tuple[str, ...
 def _copy_tflite(request: CompileRequest) -> Compiled:
     """A TFLite file is LiteRT's own already: its bytes are taken as they are."""
     if request.precision == "fp16":
-        raise NotConvertible(f"a TFLite file is used unchanged, and cannot be converted to {request.precision}", "omit the precision")
+        raise NotConvertible(
+            f"a TFLite file is used unchanged, and cannot be converted to {request.precision}", "omit the precision"
+        )
     main = f"{request.stem}.tflite"
     path = Path(request.folder) / main
     shutil.copyfile(request.source, path)

@@ -12,8 +12,7 @@ from edgewright.runtimes.wire import SessionRequest
 from edgewright.schema.model import Quantization, Signature, TensorSpec
 
 NOTHING_DELEGATED_NOTE = (
-    "XNNPACK was requested but took none of the model's operators: the built-in kernels run "
-    "them all"
+    "XNNPACK was requested but took none of the model's operators: the built-in kernels run them all"
 )
 DELEGATE_NODE = "DELEGATE"
 

@@ -32,8 +32,7 @@ UNKNOWN = re.compile(r"These Op Not Support: (.*)")
 DONE = "Converted Success!"
 ENGINE_ERROR_WORDS = ("Error", "error", "don't support")
 NO_NODE = "the model has no nodes"
-NO_LAYER = ("no convolution or matrix product of the model has both quantized inputs and quantized "
-"weights")
+NO_LAYER = "no convolution or matrix product of the model has both quantized inputs and quantized weights"
 MOST_ATTEMPTS = 3
 
 
@@ -206,8 +205,7 @@ def _try_out(path: Path, folder: Path) -> Signature:
     verdict = msgspec.json.decode(answer.read_bytes(), type=TrialResult)
     if verdict.signature is None:
         raise NotConvertible(
-            f"MNN converts the model but cannot run it: {verdict.why} "
-            f"{_find_engine_errors(output.text)}"
+            f"MNN converts the model but cannot run it: {verdict.why} {_find_engine_errors(output.text)}"
         )
     return verdict.signature
 

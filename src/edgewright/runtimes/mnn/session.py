@@ -150,8 +150,9 @@ def _create_session(interpreter: Any, request: SessionRequest) -> Any:
     try:
         return interpreter.createSession(_session_config(request))
     except Exception as error:  # the library raises the bare class
-        raise Rejected("MNN cannot plan the model's memory, for example because sizes depend on values; "
-        "the log has its message") from error
+        raise Rejected(
+            "MNN cannot plan the model's memory, for example because sizes depend on values; the log has its message"
+        ) from error
 
 
 def _check_sizes(interpreter: Any, session: Any) -> None:
@@ -180,8 +181,12 @@ def backend_notes(asked: str, given: str) -> tuple[str, ...]:
     """MNN falls back to the CPU without a word; what a session says of itself shows it."""
     if asked == given:
         return ()
-    return ((f"backend {asked} was requested, but it is not in this build of MNN or finds no device; "
-    f"{given} ran the model"),)
+    return (
+        (
+            f"backend {asked} was requested, but it is not in this build of MNN or finds no device; "
+            f"{given} ran the model"
+        ),
+    )
 
 
 def _dtype_of(library: Any, tensor: Any) -> str:

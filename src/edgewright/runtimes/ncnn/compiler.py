@@ -133,8 +133,9 @@ def _as_feed(name: str, value: Array, batch: int | None, dtype: Any) -> Array:
     """An input as ncnn takes it: without its batch axis where pnnx found one, and with one axis at the least."""
     if batch is not None:
         if value.shape[batch] != 1:
-            reason = (f"input '{name}' has a batch of {value.shape[batch]}, but an ncnn artifact "
-            "supports a single sample")
+            reason = (
+                f"input '{name}' has a batch of {value.shape[batch]}, but an ncnn artifact supports a single sample"
+            )
             raise NotConvertible(reason, f"give a shape whose axis {batch} is 1")
         value = np.squeeze(value, batch)
     if value.ndim > LARGEST_RANK:

@@ -34,8 +34,9 @@ def read_param(path: Path) -> list[ParamRow]:
     try:
         lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         if not lines or lines[0] != [MAGIC]:
-            raise Rejected(f"{path.name} does not begin with ncnn's magic number {MAGIC}; binary .param "
-            "files are not supported")
+            raise Rejected(
+                f"{path.name} does not begin with ncnn's magic number {MAGIC}; binary .param files are not supported"
+            )
         rows = [read_row(words) for words in lines[2:]]
         count = int(lines[1][0])
     except (OSError, ValueError, IndexError) as error:

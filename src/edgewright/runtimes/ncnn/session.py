@@ -130,8 +130,9 @@ def note_of_half(net: Any, half: str) -> str:
         return f"ncnn has no {half} activations on this CPU: it computes this model in float32"
     if able == len(computing):
         return ""
-    return (f"{half} activations: {able} of {len(computing)} computing layers support them, the "
-    "others compute in float32")
+    return (
+        f"{half} activations: {able} of {len(computing)} computing layers support them, the others compute in float32"
+    )
 
 
 class NcnnSession:

@@ -179,5 +179,4 @@ def _provider_notes(session: Any, options: Mapping[str, str]) -> tuple[str, ...]
     given = session.get_providers()
     if wanted in given:
         return ()
-    return ((f"{wanted} was requested, but it is not in this build of ONNX Runtime; {given[0]} ran "
-    "everything"),)
+    return ((f"{wanted} was requested, but it is not in this build of ONNX Runtime; {given[0]} ran everything"),)

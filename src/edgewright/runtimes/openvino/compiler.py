@@ -18,8 +18,7 @@ from edgewright.runtimes.wire import Compiled, CompileRequest, SessionRequest
 from edgewright.schema.artifact import IoMap
 from edgewright.schema.model import Signature
 
-HALF_NOTE = ("weights are stored in half precision; the CPU computes in the precision of "
-"inference-precision (f32)")
+HALF_NOTE = "weights are stored in half precision; the CPU computes in the precision of inference-precision (f32)"
 FLOATS = ("fp32", "fp16")
 UNKNOWN = "No conversion rule found for operations: "
 

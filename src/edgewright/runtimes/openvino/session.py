@@ -174,7 +174,6 @@ def _port_name(port: Any) -> str:
 def _describe(port: Any, name: str) -> TensorSpec:
     kind = port.element_type.get_type_name()
     if kind == "string":
-        raise Rejected(f"'{name}' is a string tensor, which OpenVINO supports only through tokenizer "
-        "extensions")
+        raise Rejected(f"'{name}' is a string tensor, which OpenVINO supports only through tokenizer extensions")
     sizes = tuple(size.get_length() if size.is_static else "" for size in port.partial_shape)
     return TensorSpec(name=name, dtype=DTYPES.get(kind, kind), shape=sizes)

@@ -47,7 +47,7 @@ def by_record(port: Port) -> Iterator[None]:
         yield
     except (LookupError, TypeError, ValueError, OverflowError) as error:
         why = f"{port.source[:80]!r} does not fit: {type(error).__name__}: {str(error)[:200]}"
-        raise ModelUnreadable("the artifact is not what its record says", why, "compile the model again") from error
+        raise ModelUnreadable("the artifact does not match its record", why, "compile the model again") from error
 
 
 def to_artifact(array: Array, port: Port, *, lead: int = 0) -> Array:

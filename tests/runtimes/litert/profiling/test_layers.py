@@ -159,7 +159,7 @@ def test_partitions_that_stand_side_by_side_are_told_apart() -> None:
 def test_cut_outs_are_marked_as_such() -> None:
     trace = LiteRtTrace(
         via="cut-out",
-        reason="the C API's process died of SIGSEGV",
+        reason="the C API's process was ended by SIGSEGV",
         version="0",
         delegate="xnnpack",
         threads=1,

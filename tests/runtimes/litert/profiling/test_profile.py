@@ -145,8 +145,8 @@ def check_outputs(request: SessionRequest) -> None:
         ("import os; os.abort()", "SIGABRT"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "SIGSEGV"),
         ("raise SystemExit(3)", "status 3"),
-        ("import time; time.sleep(60)", "no answer"),
-        ("pass", "left no trace"),
+        ("import time; time.sleep(60)", "did not answer"),
+        ("pass", "wrote no trace"),
     ],
     ids=["abort", "segfault", "exit", "hang", "nothing"],
 )
@@ -175,12 +175,12 @@ def test_a_library_without_the_symbols_is_refused_by_name(tmp_path: Path) -> Non
 
 
 def test_the_childs_own_refusal_is_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / ERROR_FILE).write_text("the library gives no profiler")
+    (tmp_path / ERROR_FILE).write_text("the library returns no profiler")
     real = profiler.run_child
     child = [sys.executable, "-c", "raise SystemExit(1)"]
     monkeypatch.setattr(profiler, "run_child", lambda _, folder: real(child, folder))
     profile(SessionRequest(model=str(write_convnet(tmp_path / "m.tflite"))), tmp_path)
-    assert read_trace(tmp_path).reason == "the library gives no profiler"
+    assert read_trace(tmp_path).reason == "the library returns no profiler"
 
 
 def test_a_broken_model_is_rejected_and_wrong_feeds_are_a_mismatch(tmp_path: Path) -> None:

@@ -141,11 +141,11 @@ def run_litert(data: bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
 # What says that LiteRT, or the road by design, has no word for the case: an element type without kernels, an opset
 # that is too old, tensors without elements, training.
 OUTSIDE = (
-    "do not compute with",
+    "do not support",
     "opsets 11 and newer",
     "without elements",
     "in training mode",
-    "is no tensor",
+    "is not a tensor",
     "is not known in opset",
 )
 # Operators that are not in the writer's table since LiteRT has none for them. Any other that is missing there counts

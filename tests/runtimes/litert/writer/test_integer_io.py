@@ -52,8 +52,8 @@ def test_sixteen_bits_without_a_zero_point(tmp_path: Path) -> None:
 def test_sixteen_bits_with_a_zero_point_stay(tmp_path: Path) -> None:
     converted = convert_onnx(write_mobile_qdq(tmp_path, kind="QInt16"), io="integer")
     assert converted.notes == (
-        "input 'x' stays float32: in 16 bits LiteRT has no zero point",
-        "output 'y' stays float32: in 16 bits LiteRT has no zero point",
+        "input 'x' stays float32: LiteRT's 16-bit quantization has no zero point",
+        "output 'y' stays float32: LiteRT's 16-bit quantization has no zero point",
     )
 
 
@@ -66,7 +66,7 @@ def test_an_edge_that_stays(what: str, nodes: list[Any], outputs: tuple[str, ...
 
 def test_a_float_at_the_end_is_told(tmp_path: Path) -> None:
     converted = convert_onnx(write_qdq_net(tmp_path / "m.onnx"), io="integer")
-    assert converted.notes == ("output 'y' stays float32: Softmax 'softmax' makes it",)
+    assert converted.notes == ("output 'y' stays float32: it is the output of Softmax 'softmax'",)
     assert converted.inputs[0].scales is not None
     assert converted.outputs[0].scales is None
 
@@ -86,7 +86,7 @@ def test_a_wrong_scale_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         return entry if one.name == "y" else TrialPort(entry.name, entry.axes, entry.scale * 4, entry.zero)
 
     monkeypatch.setattr(convert, "_as_entry", spoil)
-    with pytest.raises(ModelRejected, match="other numbers than its source"):
+    with pytest.raises(ModelRejected, match="other values than its source"):
         convert_onnx(path, io="integer")
 
 

@@ -33,9 +33,7 @@ COLOR_CODE = re.compile(r"\x1b\[[0-9;]*m")
 def convert_onnx_file(request: CompileRequest, folder: Path) -> Path:
     """The TFLite file that onnx2tf makes in `folder`, which is the current one; NotConvertible with its reason."""
     if request.precision not in KINDS:
-        raise NotConvertible(
-            f"onnx2tf writes {' and '.join(KINDS)} here, not {request.precision}", "omit converter"
-        )
+        raise NotConvertible(f"onnx2tf writes {' and '.join(KINDS)} here, not {request.precision}", "omit converter")
     model = prepare(Path(request.source))
     np.save(folder / CALIBRATION_IMAGES_FILE, _make_calibration_images())
     log = io.StringIO()

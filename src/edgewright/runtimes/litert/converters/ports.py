@@ -71,8 +71,7 @@ def match_ports(path: Path, reference: ReferenceIo) -> tuple[IoMap, tuple[str, .
     if best is None:
         raise NotConvertible(f"the inputs of {path.name} do not fit those of the source")
     far = best.distance >= NEAR
-    note = (f"on generated inputs the file's outputs differ from the source's by {best.distance:.2g} "
-    "(relative, 2-norm)")
+    note = f"on generated inputs the file's outputs differ from the source's by {best.distance:.2g} (relative, 2-norm)"
     return IoMap(inputs=best.inputs, outputs=best.outputs), ((note,) if far else ())
 
 
@@ -82,8 +81,7 @@ def _check_names(
     for what, wanted, found in (("input", reference.inputs, specs_in), ("output", reference.outputs, specs_out)):
         if lacking := [name for name in wanted if reference.names[name] not in found]:
             raise NotConvertible(
-                f"the converter's file has no {what} '{lacking[0]}'; it has "
-                f"{', '.join(found) or 'none'}",
+                f"the converter's file has no {what} '{lacking[0]}'; it has {', '.join(found) or 'none'}",
                 f"it may be constant, or a copy of another {what}",
             )
 
@@ -105,8 +103,7 @@ def _output_port(name: str, wanted: Array, spec: TensorSpec, given: Array) -> tu
     ports = [_make_port(name, wanted, axes, spec) for axes in orders if _fits(wanted.shape, axes, spec)]
     if not ports:
         raise NotConvertible(
-            f"output '{name}' has shape {list(wanted.shape)} in the source and "
-            f"{list(given.shape)} in the file"
+            f"output '{name}' has shape {list(wanted.shape)} in the source and {list(given.shape)} in the file"
         )
     found = [(port, distance(to_source(given, port), wanted)) for port in ports]
     return min(found, key=lambda pair: pair[1])

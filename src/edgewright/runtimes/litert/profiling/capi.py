@@ -244,8 +244,7 @@ class CompiledModel:
         for index, buffer in self._inputs:
             data = np.ascontiguousarray(arrays[index])
             if self._size(buffer) != data.nbytes:
-                raise CApiUnavailable(f"the library requires {self._size(buffer)} bytes for an input of "
-                f"{data.nbytes}")
+                raise CApiUnavailable(f"the library requires {self._size(buffer)} bytes for an input of {data.nbytes}")
             ctypes.memmove(self._library.get_locked(buffer, LOCK_WRITE), data.ctypes.data, data.nbytes)
             self._library.call("LiteRtUnlockTensorBuffer", buffer)
 

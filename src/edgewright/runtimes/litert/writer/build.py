@@ -100,7 +100,9 @@ class Builder:
             return tensor
         if not self.placed[name]:
             if 0 in self.shape(name):
-                raise OperatorRejected(f"'{name}' is a tensor without elements", "LiteRT does not support empty tensors")
+                raise OperatorRejected(
+                    f"'{name}' is a tensor without elements", "LiteRT does not support empty tensors"
+                )
             raise OperatorRejected(f"its input '{name}' could not be written")
         have, tensor = next(iter(self.placed[name].items()))
         for other, candidate in self.placed[name].items():
@@ -116,8 +118,7 @@ class Builder:
         layout = make_plain(self.rank(name)) if layout is None else layout
         if tensor.shape != permute_shape(self.shape(name), layout):
             raise OperatorRejected(
-                f"the writer produced shape {tensor.shape} instead of "
-                f"{permute_shape(self.shape(name), layout)}"
+                f"the writer produced shape {tensor.shape} instead of {permute_shape(self.shape(name), layout)}"
             )
         if tensor.dtype != self.dtype(name):
             raise OperatorRejected(f"the writer produced type {tensor.dtype} instead of {self.dtype(name)}")
@@ -209,9 +210,7 @@ class Builder:
 
 def check_dtype(dtype: np.dtype[Any]) -> None:
     if dtype.name not in DTYPES:
-        raise OperatorRejected(
-            f"LiteRT's kernels do not support {dtype.name}", "convert the model to float32 or int32"
-        )
+        raise OperatorRejected(f"LiteRT's kernels do not support {dtype.name}", "convert the model to float32 or int32")
 
 
 def _move_axis(scales: Scales | None, layout: Layout) -> Scales | None:

@@ -116,15 +116,15 @@ def convert_onnx(
         shapes: sizes of the inputs that the model leaves open, as ONNX has them (NCHW).
         io: `_channels_last` stores images with their channels last, as LiteRT's kernels want them, wherever a
             convolution or a pool reads them; `source` keeps ONNX's order by a TRANSPOSE at the border; `integer`
-            is `_channels_last`, and takes and gives the integers of a quantised model where its border is quantised.
+            is `_channels_last`, and takes and gives the integers of a quantized model where its border is quantized.
         precision: `fp16` stores large float weights as float16; computation stays in float32.
         check: before the file is given, in a process of its own: `numbers` holds it against ONNX Runtime on seeded
             inputs, `load` only runs it once, `none` leaves it unproven. True is `numbers`, False is `none`.
-        task: labels and normalisation, which are stored as TFLite metadata.
+        task: labels and normalization, which are stored as TFLite metadata.
 
     Raises:
         ModelNotConvertible: it holds operators, attributes or types that the writer cannot express; all are named.
-            With `io="integer"` also a model that is not quantised.
+            With `io="integer"` also a model that is not quantized.
         ModelUnreadable: it is no ONNX model, or a damaged one.
         ExternalDataMissing: weights lie in a file that is absent.
         InputError: `shapes` or `task` does not fit the model.
@@ -196,7 +196,7 @@ def _find_kind(graph: Graph, precision: Width) -> Kind:
 
 
 def _find_steps(b: Builder) -> dict[str, float]:
-    """The scale of each output that is quantised, or that comes straight from a quantised value."""
+    """The scale of each output that is quantized, or that comes straight from a quantized value."""
     producers, steps = b.graph.producers(), {}
     for name in b.graph.outputs:
         producer = producers.get(name)
@@ -267,8 +267,8 @@ def documented_errors() -> Iterator[None]:
 
 def _make_io_integer(graph: Graph, kind: Kind) -> IntegerIo:
     if kind != "quantized":
-        why = "it has no QuantizeLinear and DequantizeLinear, whose integers could be taken and given"
-        raise ModelNotConvertible("io=integer: the model is not quantised", why, "edgewright quantize MODEL")
+        why = "it has no QuantizeLinear and DequantizeLinear at its inputs and outputs"
+        raise ModelNotConvertible("io=integer: the model is not quantized", why, "edgewright quantize MODEL")
     return make_io_integer(graph)
 
 
@@ -286,7 +286,7 @@ def place_inputs(b: Builder, io: Io) -> list[ConvertedPort]:
     for name in b.graph.inputs:
         shape, dtype = b.shape(name), b.dtype(name)
         if dtype.name not in DTYPES:
-            why = "LiteRT's kernels do not compute with it"
+            why = "LiteRT's kernels do not support it"
             raise ModelNotConvertible(f"input '{name}' is of {dtype}", why, "export the model in float32")
         layout = make_channels_last(len(shape)) if name in spatial else make_plain(len(shape))
         tensor = Tensor(name, permute_shape(shape, layout), dtype, None, b.scales(name))

@@ -14,7 +14,7 @@ from edgewright.runtimes.litert.writer.reading.unroll import CONTROL
 _EMPTY_TAKEN = {"Concat", "Split"}
 # Operators whose number of results depends on the data, while a file's shapes are fixed.
 _UNSIZED = {"NonMaxSuppression", "NonZero", "Unique"}
-_CUT_HINT = "cut the model in front of it and do the rest in the application: how much it gives depends on numbers"
+_CUT_HINT = "cut the model before it and compute the rest in the application: its output's size depends on values"
 
 
 def find_unknown(graph: Graph) -> dict[str, OperatorRejected]:
@@ -50,7 +50,7 @@ def _write_node(b: Builder, node: Node) -> None:
         return  # whoever reads it is refused, or can do without
     for name in (*node.inputs, *node.outputs) if node.op not in _EMPTY_TAKEN else ():
         if name and 0 in b.shape(name) and b.constant(name) is None:
-            raise OperatorRejected(f"'{name}' holds no elements", "LiteRT has no empty tensors")
+            raise OperatorRejected(f"'{name}' has no elements", "LiteRT does not support empty tensors")
     write(b, node)
 
 
@@ -58,7 +58,10 @@ def _reject_operator(node: Node) -> OperatorRejected:
     where = f" of domain '{node.domain}'" if node.domain else ""
     reason = f"operator {node.op}{where} is not in the writer's table"
     return OperatorRejected(
-        reason, _CUT_HINT if node.op in _UNSIZED and not node.domain else "docs/litert-coverage.md lists what is"
+        reason,
+        _CUT_HINT
+        if node.op in _UNSIZED and not node.domain
+        else ("docs/litert-coverage.md lists the supported operators"),
     )
 
 

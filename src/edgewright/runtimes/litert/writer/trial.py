@@ -208,8 +208,7 @@ class FileRunner:
             index = self.places["outputs"][entry.name]
             array = self.interpreter.get_tensor(index)
             if array.shape != self.shapes[index]:
-                raise ValueError(f"output '{entry.name}' has shape {array.shape} instead of "
-                f"{self.shapes[index]}")
+                raise ValueError(f"output '{entry.name}' has shape {array.shape} instead of {self.shapes[index]}")
             made[entry.name] = np.transpose(_real(array, entry), np.argsort(entry.axes))
         return made
 

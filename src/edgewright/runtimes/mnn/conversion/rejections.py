@@ -24,7 +24,9 @@ def reject_nodes(graph: Any) -> None:
     found = [(node, reason) for node in graph.node if (reason := _find_reason(node))]
     if found:
         lines = [f"{node.op_type} (node {node.name}): MNN {reason}" for node, reason in found[:10]]
-        raise NotConvertible("\n".join(lines), "export the model without these operators, or compile for another runtime")
+        raise NotConvertible(
+            "\n".join(lines), "export the model without these operators, or compile for another runtime"
+        )
 
 
 def _find_reason(node: Any) -> str:
@@ -65,7 +67,9 @@ def _reject_resize(node: Any) -> str:
     if read_attribute(node, "coordinate_transformation_mode", b"") in SAMPLED_OTHERWISE:
         return "does not support this coordinate transformation"
     return (
-        "rounds down here" if mode == b"nearest" and read_attribute(node, "nearest_mode", b"") in ROUNDED_OTHERWISE else ""
+        "rounds down here"
+        if mode == b"nearest" and read_attribute(node, "nearest_mode", b"") in ROUNDED_OTHERWISE
+        else ""
     )
 
 

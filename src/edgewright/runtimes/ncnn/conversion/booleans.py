@@ -135,8 +135,10 @@ def _convert_input(graph: EditableGraph, node: Node, position: int) -> None:
     if array is None or array.dtype == np.float32 or array.dtype.kind not in "fiub":
         return
     if array.dtype.kind in "iu" and array.size and int(np.abs(array).max()) > LARGEST_EXACT:
-        raise NotConvertible(f"{node.op_type} '{node.name}': an integer over 2^24 cannot be stored exactly in "
-        "float32, ncnn's only type here")
+        raise NotConvertible(
+            f"{node.op_type} '{node.name}': an integer over 2^24 cannot be stored exactly in "
+            "float32, ncnn's only type here"
+        )
     node.input[position] = graph.add(array, np.float32)
 
 

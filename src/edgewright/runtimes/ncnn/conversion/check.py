@@ -29,8 +29,7 @@ def check_layers(ncnn: Any, rows: Sequence[ParamRow], plain: Any) -> None:
     if not unknown:
         return
     lines = [
-        (f"ncnn has no layer '{op}', which pnnx writes for "
-        f"{describe_nodes(_suspects(op, plain.graph.node))}")
+        (f"ncnn has no layer '{op}', which pnnx writes for {describe_nodes(_suspects(op, plain.graph.node))}")
         for op in unknown
     ]
     raise NotConvertible("\n".join(lines), HINT)
@@ -75,13 +74,11 @@ def check_outputs(
             raise NotConvertible(f"ncnn fails on pnnx's result {where}, so output '{name}' is never computed", HINT)
         wanted, given = values[name], blobs[blob]
         if wanted.size != given.size:
-            reason = (f"pnnx wrote output '{name}' with shape {list(given.shape)} instead of "
-            f"{list(wanted.shape)}")
+            reason = f"pnnx wrote output '{name}' with shape {list(given.shape)} instead of {list(wanted.shape)}"
             raise NotConvertible(f"{reason}: it lost an operator's attribute", HINT)
         off = _difference(wanted.reshape(-1), given.reshape(-1))
         if off > MAX_RELATIVE_DIFFERENCE:
-            reason = (f"pnnx's result computes other values: output '{name}' differs by {off:.0%} of "
-            "its norm")
+            reason = f"pnnx's result computes other values: output '{name}' differs by {off:.0%} of its norm"
             raise NotConvertible(f"{reason} in {precision}", HINT)
 
 

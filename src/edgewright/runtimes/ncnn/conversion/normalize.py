@@ -35,8 +35,7 @@ def read_model(path: str) -> Any:
     except LimitReached:
         raise
     except Exception as error:  # protobuf's and onnx's own classes, and missing weights
-        reason = (f"the model cannot be read, or converted to opset {OLDEST}: "
-        f"{str(error).strip()[:300]}")
+        reason = f"the model cannot be read, or converted to opset {OLDEST}: {str(error).strip()[:300]}"
         raise NotConvertible(reason, "export it again with opset 17 or 18") from error
     return model
 
@@ -113,8 +112,7 @@ def _skip_copies(graph: EditableGraph) -> None:
         if result not in graph.outputs:
             graph.rename(result, source)
         elif source in graph.inputs or source in graph.outputs:
-            reason = (f"output '{result}' is a copy of '{source}', and ncnn has no layer that only "
-            "copies")
+            reason = f"output '{result}' is a copy of '{source}', and ncnn has no layer that only copies"
             raise NotConvertible(reason, "remove the output from the model")
         else:
             graph.rename(source, result)
@@ -206,9 +204,10 @@ def _find_indices(graph: EditableGraph) -> set[str]:
         looks_up = [_reads_index(node, tensor, graph) for node, tensor in uses]
         if any(looks_up) and not all(looks_up):
             other = next(node for (node, _), index in zip(uses, looks_up, strict=True) if not index)
-            reason = (f"input '{name}' is used both as an index and as a number by {other.op_type} "
-            f"'{other.name}'")
-            raise NotConvertible(f"{reason}; ncnn reads an input as one type", "give the model a separate input for each")
+            reason = f"input '{name}' is used both as an index and as a number by {other.op_type} '{other.name}'"
+            raise NotConvertible(
+                f"{reason}; ncnn reads an input as one type", "give the model a separate input for each"
+            )
         if any(looks_up):
             indices.update(carried)
     return indices

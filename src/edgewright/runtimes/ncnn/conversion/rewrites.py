@@ -192,8 +192,10 @@ def _pick(node: Node, graph: EditableGraph, index: Any, axis: int) -> list[Node]
 def _join_runs(node: Node, graph: EditableGraph, runs: Sequence[tuple[int, int]], axis: int, output: str) -> list[Node]:
     """Slices of the node's first input along the axis, one behind the other."""
     if len(runs) > MOST_SLICES:
-        raise NotConvertible(f"Gather '{node.name}': its indices have {len(runs)} contiguous ranges; ncnn can "
-        "only slice and concatenate them")
+        raise NotConvertible(
+            f"Gather '{node.name}': its indices have {len(runs)} contiguous ranges; ncnn can "
+            "only slice and concatenate them"
+        )
     places = graph.integers([axis])
     pieces = [output] if len(runs) == 1 else [graph.fresh(output) for _ in runs]
     made = [

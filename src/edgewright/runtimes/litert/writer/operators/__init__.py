@@ -115,17 +115,17 @@ TABLE: dict[str, Write] = {
     "LSTM": recurrent.recurrent(recurrent.step_lstm),
     "GRU": recurrent.recurrent(recurrent.step_gru),
     "RNN": recurrent.recurrent(recurrent.step_rnn),
-    # normalisation
+    # normalization
     "BatchNormalization": normalization.batch_normalization,
     "InstanceNormalization": normalization.instance_normalization,
     "LayerNormalization": normalization.layer_normalization,
     "RMSNormalization": normalization.rms_normalization,
     "LpNormalization": normalization.lp_normalization,
     "LRN": normalization.local_response,
-    # quantisation; Requantise is the writer's own
+    # quantization; Requantize is the writer's own
     "QuantizeLinear": quantization.quantize,
     "DequantizeLinear": quantization.dequantize,
-    "Requantise": quantization.quantize,
+    "Requantize": quantization.quantize,
     # reduction
     "ReduceMean": red.reduction("MEAN"),
     "ReduceSum": red.reduction("SUM"),

@@ -45,7 +45,7 @@ def formula(write_terms: Formula) -> Callable[[Builder, Node], None]:
     def write(b: Builder, node: Node) -> None:
         tensors, layout = align_inputs(b, node.inputs[:1], node.outputs[0])
         if tensors[0].dtype != np.float32:
-            raise OperatorRejected(f"it computes with {tensors[0].dtype}", "cast to float32 before")
+            raise OperatorRejected(f"it computes with {tensors[0].dtype}", "cast to float32 first")
         b.place(node.outputs[0], write_terms(FormulaWriter(b, node), tensors[0]), layout)
 
     return write

@@ -19,7 +19,7 @@ def conv(b: Builder, node: Node) -> None:
     rank = b.rank(node.inputs[0])
     weights = b.shape(node.inputs[1])
     if rank not in (4, 5) or len(weights) != rank:
-        raise OperatorRejected(f"a convolution over {rank - 2} axes", "LiteRT has one to three")
+        raise OperatorRejected(f"a convolution over {rank - 2} axes", "LiteRT supports one to three")
     windows = read_windows(b, node, weights[2:])
     x = b.take(node.inputs[0], make_channels_last(rank))
     padding = windows.padding
@@ -124,7 +124,7 @@ def _take_bias(b: Builder, node: Node, x: Tensor, outputs: int) -> Tensor:
     if node.has(2):
         return b.take(node.inputs[2])
     if x.scales is not None:
-        raise OperatorRejected("a quantised convolution without a bias should have got one")
+        raise OperatorRejected("a quantized convolution has no bias")
     return b.add_constant(np.zeros(outputs, np.float32))
 
 
@@ -138,7 +138,7 @@ def conv_transpose(b: Builder, node: Node) -> None:
         return
     if b.rank(node.inputs[0]) != 4:
         raise OperatorRejected(
-            f"a transposed convolution over {b.rank(node.inputs[0]) - 2} axes", "LiteRT has one to three"
+            f"a transposed convolution over {b.rank(node.inputs[0]) - 2} axes", "LiteRT supports one to three"
         )
     x, sizes = b.take(node.inputs[0], make_channels_last(4)), b.shape(node.outputs[0])[2:]
     weights, group = _take_transposed_weights(b, node, x), int(node.attributes.get("group", 1))
@@ -204,7 +204,7 @@ def _write_transposed(
 
 def _write_transposed_groups(b: Builder, node: Node, x: Tensor, weights: Tensor, group: int) -> Tensor:
     if weights.data is None or weights.shape[3] % group:
-        raise OperatorRejected("a transposed convolution in groups with computed weights")
+        raise OperatorRejected("a grouped transposed convolution with computed weights")
     width = weights.shape[3] // group
     shape = (*x.shape[:3], width)
     strides = node.attributes.get("strides") or [1, 1]
@@ -237,7 +237,9 @@ def _find_begin(b: Builder, node: Node, full: tuple[int, ...]) -> tuple[int, ...
     mode = node.attributes.get("auto_pad", "NOTSET") or "NOTSET"
     extra = node.attributes.get("output_padding") or [0] * len(full)
     if mode != "NOTSET" and any(extra):
-        raise OperatorRejected("auto_pad together with output_padding, where readers of ONNX disagree")
+        raise OperatorRejected(
+            "auto_pad together with output_padding, which ONNX implementations interpret differently"
+        )
     if mode == "VALID":
         return (0,) * len(full)
     if mode == "NOTSET" and "output_shape" not in node.attributes:

@@ -15,7 +15,7 @@ SPARE = "αβγδεζηθ"
 def einsum(b: Builder, node: Node) -> None:
     """Up to two operands, none with one letter twice."""
     if b.dtype(node.outputs[0]) != np.float32:
-        raise OperatorRejected(f"sums of products of {b.dtype(node.outputs[0])}", "cast to float32 before")
+        raise OperatorRejected(f"sums of products of {b.dtype(node.outputs[0])}", "cast to float32 first")
     terms, result = _read(b, node)
     if len(terms) > 2 or any(len(set(term)) != len(term) for term in (*terms, result)):
         raise OperatorRejected("more than two operands, or a diagonal")
@@ -59,7 +59,7 @@ def _multiply(b: Builder, node: Node, terms: list[str], result: str) -> tuple[Te
     left, right = terms
     shared = [letter for letter in left if letter in right]
     if any(_size(b, node, 0, left, a) != _size(b, node, 1, right, a) for a in shared):
-        raise OperatorRejected("an axis of size 1 is stretched")
+        raise OperatorRejected("an axis of size 1 is broadcast")
     batch = "".join(letter for letter in result if letter in shared)
     inner = "".join(letter for letter in shared if letter not in result)
     sides, own = [], []

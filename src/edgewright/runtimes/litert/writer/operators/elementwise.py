@@ -10,7 +10,7 @@ from edgewright.runtimes.litert.writer.graph import Node, OperatorRejected, Shap
 from edgewright.runtimes.litert.writer.operators.align import align_inputs
 from edgewright.runtimes.litert.writer.program import Tensor
 
-# Integers that LiteRT's arithmetic takes only as quantised numbers: they are computed as int32.
+# Integers that LiteRT's arithmetic takes only as quantized numbers: they are computed as int32.
 NARROW_DTYPES = {"int8", "uint8", "int16"}
 # The types that BITWISE_XOR and RIGHT_SHIFT take.
 _BITWISE_DTYPES = {"int8", "uint8", "int16", "int32"}
@@ -25,7 +25,7 @@ def emit_widened(
     result: Any = None,
     options: dict[str, Any] | None = None,
 ) -> Tensor:
-    """An operator on tensors that are not quantised; narrow integers are widened and wrap around as ONNX has it."""
+    """An operator on tensors that are not quantized; narrow integers are widened and wrap around as ONNX has it."""
     first = inputs[0].dtype
     if first.name not in NARROW_DTYPES:
         return b.run(code, inputs, shape, dtype=result, options=options)
@@ -62,7 +62,7 @@ def divide(b: Builder, node: Node) -> None:
     if b.dtype(node.outputs[0]).kind in "iu" and b.dtype(node.outputs[0]) != np.int32:
         tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
         if b.dtype(node.outputs[0]).itemsize > 4:
-            raise OperatorRejected("LiteRT divides no 64-bit integers", "cast them to int32 or float32 before")
+            raise OperatorRejected("LiteRT does not divide 64-bit integers", "cast them to int32 or float32 first")
         b.place(node.outputs[0], emit_widened(b, "DIV", tensors, broadcast_shapes(*tensors)), layout)
         return
     arithmetic("DIV")(b, node)
@@ -97,7 +97,7 @@ def comparison(*codes: str) -> Callable[[Builder, Node], None]:
     def write(b: Builder, node: Node) -> None:
         tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
         if tensors[0].dtype == np.bool_ and codes[0] not in {"EQUAL", "NOT_EQUAL"}:
-            raise OperatorRejected("it compares truth values")
+            raise OperatorRejected("it compares booleans")
         made = emit_widened(b, codes[0], tensors, broadcast_shapes(*tensors), result=np.bool_)
         b.place(node.outputs[0], made, layout)
 
@@ -157,7 +157,7 @@ def power(b: Builder, node: Node) -> None:
         b.place(node.outputs[0], _multiply(b, base, int(exponent or 0)), layout)
         return
     if base.dtype.kind != "f":
-        raise OperatorRejected("powers of whole numbers", "cast them to float32 before")
+        raise OperatorRejected("powers of integers", "cast them to float32 first")
     if exponent in ROOTS and base.shape == shape:
         b.place(node.outputs[0], b.run(ROOTS[exponent], [base], shape), layout)
         return
@@ -182,7 +182,7 @@ def remainder(b: Builder, node: Node) -> None:
         b.place(node.outputs[0], emit_widened(b, "FLOOR_MOD", tensors, shape), layout)
         return
     if dtype != np.float32:
-        raise OperatorRejected("fmod of whole numbers")
+        raise OperatorRejected("fmod of integers")
     left = b.run("ABS", [tensors[0]], tensors[0].shape)
     right = b.run("ABS", [tensors[1]], tensors[1].shape)
     rest = b.run("FLOOR_MOD", [left, right], shape)
@@ -202,7 +202,7 @@ def cast(b: Builder, node: Node) -> None:
     tensors, layout = align_inputs(b, node.inputs[:1], node.outputs[0])
     wanted = b.dtype(node.outputs[0])
     if tensors[0].scales is not None:
-        raise OperatorRejected("a cast of quantised numbers")
+        raise OperatorRejected("a cast of quantized values")
     if wanted.name == "float64":
         raise OperatorRejected(f"a cast from {tensors[0].dtype} to {wanted}")
     if tensors[0].dtype.kind == "f" and wanted.kind in "iu" and wanted.itemsize < 4:
@@ -234,7 +234,7 @@ def is_infinite(b: Builder, node: Node) -> None:
         if node.attributes.get(name, 1)
     ]
     if not signs:
-        raise OperatorRejected("it detects nothing")
+        raise OperatorRejected("detect_positive and detect_negative are both 0")
     found = [b.run("EQUAL", [x, b.number(value, x)], x.shape, dtype=np.bool_) for value in signs]
     made = found[0] if len(found) == 1 else b.run("LOGICAL_OR", found, x.shape)
     b.place(node.outputs[0], made, layout)
@@ -254,7 +254,7 @@ def dropout(b: Builder, node: Node) -> None:
     if training != 0.0:
         raise OperatorRejected("it is in training mode", "export the model for inference")
     if len(node.outputs) > 1 and node.outputs[1]:
-        raise OperatorRejected("its mask is asked for", "export the model for inference")
+        raise OperatorRejected("its mask output is used", "export the model for inference")
     identity(b, node)
 
 
@@ -286,7 +286,7 @@ def either(b: Builder, node: Node) -> None:
 
 def _and(b: Builder, x: Tensor, y: Tensor) -> Tensor:
     if x.dtype.itemsize > 2:
-        raise OperatorRejected("AND and OR of 32-bit integers", "LiteRT has XOR alone")
+        raise OperatorRejected("AND and OR of 32-bit integers", "LiteRT supports only XOR")
     shape = broadcast_shapes(x, y)
     exclusive = b.cast(b.run("BITWISE_XOR", [x, y], shape), np.int32)
     total = b.run("ADD", [b.cast(x, np.int32), b.cast(y, np.int32)], shape)
@@ -299,7 +299,9 @@ def shift(b: Builder, node: Node) -> None:
     tensors, layout = _take_bit_inputs(b, node)
     shape, by = broadcast_shapes(*tensors), b.need_constant(1, "amounts")
     if np.any(by < 0) or np.any(by >= 8 * by.dtype.itemsize):
-        raise OperatorRejected("a shift by less than nothing or by all bits, where readers of ONNX disagree")
+        raise OperatorRejected(
+            "a shift by a negative number or by all bits, which ONNX implementations interpret differently"
+        )
     if node.attributes.get("direction") == "RIGHT":
         b.place(node.outputs[0], b.run("RIGHT_SHIFT", tensors, shape), layout)
         return
@@ -315,14 +317,14 @@ def reinterpret(b: Builder, node: Node) -> None:
     (x,), layout = align_inputs(b, node.inputs[:1], node.outputs[0])
     wanted = b.dtype(node.outputs[0])
     if x.dtype.itemsize != wanted.itemsize or np.bool_ in (x.dtype, wanted):
-        raise OperatorRejected(f"the bits of {x.dtype} taken for {wanted}")
+        raise OperatorRejected(f"a bit cast from {x.dtype} to {wanted}")
     b.place(node.outputs[0], b.run("BITCAST", [x], x.shape, dtype=wanted), layout)
 
 
 def _take_bit_inputs(b: Builder, node: Node) -> tuple[list[Tensor], tuple[int, ...]]:
     tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
     if tensors[0].dtype.name not in _BITWISE_DTYPES:
-        raise OperatorRejected(f"bits of {tensors[0].dtype}", "cast to int32 before")
+        raise OperatorRejected(f"bits of {tensors[0].dtype}", "cast to int32 first")
     if any(tensor.dtype != tensors[0].dtype for tensor in tensors):
-        raise OperatorRejected("bits of two types")
+        raise OperatorRejected("bits of two different types")
     return tensors, layout

@@ -18,7 +18,7 @@ def _take_indices(b: Builder, name: str, size: int) -> Tensor:
     data = b.constant(name)
     if data is not None:
         if data.size and (data.min() < -size or data.max() >= size):
-            raise OperatorRejected("an index lies outside of its axis")
+            raise OperatorRejected("an index is outside its axis")
         return b.add_constant((data % size).astype(np.int32), name)
     indices = b.cast(b.take(name), np.int32)
     return b.run("FLOOR_MOD", [indices, b.number(size, indices)], indices.shape)
@@ -99,7 +99,7 @@ def top_k(b: Builder, node: Node) -> None:
     count = int(b.need_constant(1, "count").reshape(-1)[0])
     smallest = not node.attributes.get("largest", 1)
     if smallest and b.dtype(source) != np.float32:
-        raise OperatorRejected("the smallest of whole numbers are asked for", "cast to float32 before")
+        raise OperatorRejected("the smallest integers are requested", "cast to float32 first")
     layout = move_axis_last(b.layout(source), axis)
     values = b.take(source, layout)
     values = b.run("NEG", [values], values.shape) if smallest else values
@@ -172,11 +172,11 @@ def _scatter(b: Builder, node: Node, places: Array, updates: Tensor) -> None:
     x, shape = b.take(node.inputs[0]), b.shape(node.inputs[0])
     reduction = str(node.attributes.get("reduction", "none"))
     if x.dtype != np.float32 or reduction not in {"none", *_REDUCTION_KERNELS}:
-        raise OperatorRejected(f"it scatters {x.dtype}, or by '{reduction}'")
+        raise OperatorRejected(f"it scatters {x.dtype}, or with reduction '{reduction}'")
     flat = places.reshape(-1, places.shape[-1])
     rounds = _find_rounds(flat)
     if len(rounds) > (1 if reduction == "none" else _MOST_ROUNDS) and reduction != "add":
-        raise OperatorRejected("it writes one place more than once")
+        raise OperatorRejected("it writes one element more than once")
     if reduction == "add":
         operands = [b.add_constant(places), updates, b.ints(shape)]
         spread = b.run("SCATTER_ND", operands, shape, dtype=x.dtype)

@@ -14,7 +14,7 @@ from edgewright.runtimes.litert.writer.program import Tensor
 def gemm(b: Builder, node: Node) -> None:
     """FULLY_CONNECTED: alpha A B + beta C, A [M, K] and B [K, N], either transposed."""
     if b.dtype(node.outputs[0]) != np.float32 and b.scales(node.outputs[0]) is None:
-        raise OperatorRejected(f"products of {b.dtype(node.outputs[0])}", "cast to float32 before")
+        raise OperatorRejected(f"products of {b.dtype(node.outputs[0])}", "cast to float32 first")
     alpha, beta = float(node.attributes.get("alpha", 1.0)), float(node.attributes.get("beta", 1.0))
     x = b.take(node.inputs[0], (1, 0) if node.attributes.get("transA", 0) else None)
     weights = b.take(node.inputs[1], None if node.attributes.get("transB", 0) else (1, 0))
@@ -69,13 +69,13 @@ def matmul(b: Builder, node: Node) -> None:
     left, right = node.inputs[:2]
     output = node.outputs[0]
     if b.dtype(output) != np.float32 and b.scales(output) is None:
-        raise OperatorRejected(f"products of {b.dtype(output)}", "cast to float32 before")
+        raise OperatorRejected(f"products of {b.dtype(output)}", "cast to float32 first")
     if b.rank(left) >= 2 and b.rank(right) == 2 and b.constant(right) is not None:
         bias = b.take(node.inputs[2]) if node.has(2) else None
         _connect(b, node, b.take(left), b.take(right, (1, 0)), bias, b.make(output))
         return
     if node.has(2):
-        raise OperatorRejected("a bias for a product of computed matrices")
+        raise OperatorRejected("a bias for a product of two computed matrices")
     x, adjoint_x = _take_factor(b, left, 0)
     y, adjoint_y = _take_factor(b, right, 1)
     if x is y:  # XNNPACK, taking a TRANSPOSE before into the product, takes it into one side alone

@@ -1,4 +1,4 @@
-"""Normalisations."""
+"""Normalizations."""
 
 from collections.abc import Sequence
 
@@ -26,14 +26,14 @@ def batch_normalization(b: Builder, node: Node) -> None:
 
 
 def _normalize(b: Builder, x: Tensor, places: Sequence[int], epsilon: float, *, centered: bool = True) -> Tensor:
-    """(x − mean) / √(variance + epsilon) along stored axes; without the mean where not `centred`."""
+    """(x − mean) / √(variance + epsilon) along stored axes; without the mean where not `centered`."""
     return _measure_and_normalize(b, x, places, epsilon, centered=centered)[0]
 
 
 def _measure_and_normalize(
     b: Builder, x: Tensor, places: Sequence[int], epsilon: float, *, centered: bool = True
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """What `normalise` gives, with the mean and the inverse deviation."""
+    """What `normalize` gives, with the mean and the inverse deviation."""
     axes = b.ints(sorted(places))
     small = tuple(1 if at in places else size for at, size in enumerate(x.shape))
     mean = None
@@ -105,7 +105,7 @@ def local_response(b: Builder, node: Node) -> None:
     """LOCAL_RESPONSE_NORMALIZATION, whose window is the same on both sides."""
     size = int(node.attributes["size"])
     if size % 2 == 0 or b.rank(node.inputs[0]) != 4:
-        raise OperatorRejected("its window is not the same on both sides")
+        raise OperatorRejected("its window is not symmetric")
     options = {
         "radius": size // 2,
         "bias": float(node.attributes.get("bias", 1.0)),

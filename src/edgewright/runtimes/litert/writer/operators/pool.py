@@ -22,7 +22,7 @@ def max_pool(b: Builder, node: Node) -> None:
         _pool_in_passes(b, node, float(np.finfo(np.float32).min))
         return
     if len(node.outputs) > 1 and node.outputs[1]:
-        raise OperatorRejected("the places of the largest are asked for", "use only the values that it gives")
+        raise OperatorRejected("the indices of the maxima are used", "use only its values")
     windows = _read_2d(b, node)
     x = b.take(node.inputs[0], make_channels_last(4))
     padding = windows.padding
@@ -64,7 +64,7 @@ def average_pool(b: Builder, node: Node) -> None:
         b.emit("AVERAGE_POOL_2D", [x], [result], _options(windows, windows.padding or "VALID"))
         return
     if x.scales is not None:
-        raise OperatorRejected("a quantised pool whose padding is not SAME")
+        raise OperatorRejected("a quantized pool whose padding is not SAME")
     b.place(node.outputs[0], _correct_averages(b, pad_windows(b, x, windows), windows, counts), make_channels_last(4))
 
 
@@ -72,7 +72,7 @@ def _pool_in_passes(b: Builder, node: Node, least: float | None) -> None:
     """A pool over three axes: over the last two, then over the first. Averages are shared out by all three counts."""
     layout = make_channels_last(5)
     if b.dtype(node.inputs[0]) != np.float32:
-        raise OperatorRejected(f"a pool of {b.dtype(node.inputs[0])} over three axes", "cast to float32 before")
+        raise OperatorRejected(f"a pool of {b.dtype(node.inputs[0])} over three axes", "cast to float32 first")
     whole = read_windows(b, node, node.attributes["kernel_shape"])
     x = b.take(node.inputs[0], layout)
     counts = None if least is not None else _count(node, whole)
@@ -99,7 +99,7 @@ def _pool_by_positions(b: Builder, node: Node, least: float | None) -> None:
     layout = make_channels_last(b.rank(node.inputs[0]))
     windows = read_windows(b, node, node.attributes["kernel_shape"])
     if b.dtype(node.inputs[0]) != np.float32:
-        raise OperatorRejected(f"a dilated pool of {b.dtype(node.inputs[0])}", "cast to float32 before")
+        raise OperatorRejected(f"a dilated pool of {b.dtype(node.inputs[0])}", "cast to float32 first")
     x = b.take(node.inputs[0], layout)
     padded = pad_windows(b, x, windows, least) if any((*windows.begin, *windows.end)) else x
     total = _combine(b, padded, windows, "ADD" if least is None else "MAXIMUM")
@@ -168,22 +168,22 @@ def _count_until(windows: Windows, low: list[int], high: list[int]) -> Array:
         per_axis.append(np.sum((places >= low[axis]) & (places < high[axis]), axis=1))
     counts: Array = functools.reduce(np.multiply.outer, per_axis)
     if np.any(counts == 0):
-        raise OperatorRejected("some of its windows lie in the padding alone")
+        raise OperatorRejected("some of its windows are entirely in the padding")
     return counts
 
 
 def _read_2d(b: Builder, node: Node) -> Windows:
     if b.rank(node.inputs[0]) != 4:
-        raise OperatorRejected(
-            f"a pool over {b.rank(node.inputs[0]) - 2} axes", "LiteRT has pools over one and two axes"
-        )
+        raise OperatorRejected(f"a pool over {b.rank(node.inputs[0]) - 2} axes", "LiteRT supports one and two axes")
     if b.dtype(node.inputs[0]) != np.float32 and b.scales(node.inputs[0]) is None:
-        raise OperatorRejected(f"a pool of {b.dtype(node.inputs[0])}", "cast to float32 before")
+        raise OperatorRejected(f"a pool of {b.dtype(node.inputs[0])}", "cast to float32 first")
     windows = read_windows(b, node, node.attributes["kernel_shape"])
     same = str(node.attributes.get("auto_pad", "NOTSET")).startswith("SAME")
     sides = zip(windows.kernel, windows.strides, windows.sizes, strict=True)
     if node.op != "MaxPool" and same and any((size - 1) % stride >= k for k, stride, size in sides):
-        raise OperatorRejected("auto_pad with windows that leave elements out, where readers of ONNX disagree")
+        raise OperatorRejected(
+            "auto_pad with windows that skip elements, which ONNX implementations interpret differently"
+        )
     return windows
 
 
@@ -204,7 +204,7 @@ def lp_pool(b: Builder, node: Node) -> None:
     windows = _read_2d(b, node) if in_2d else read_windows(b, node, node.attributes["kernel_shape"])
     layout, p = make_channels_last(b.rank(node.inputs[0])), float(node.attributes.get("p", 2))
     if b.dtype(node.inputs[0]) != np.float32:
-        raise OperatorRejected(f"a pool of {b.dtype(node.inputs[0])}", "cast to float32 before")
+        raise OperatorRejected(f"a pool of {b.dtype(node.inputs[0])}", "cast to float32 first")
     x = b.take(node.inputs[0], layout)
     x = b.run("ABS", [x], x.shape)
     powers = x if p == 1 else b.run("POW", [x, b.number(p, x)], x.shape)

@@ -15,7 +15,7 @@ def quantize(b: Builder, node: Node) -> None:
     """QuantizeLinear, and the change from one scale to another that the writer itself puts in."""
     source, target = node.inputs[0], node.outputs[0]
     if b.dtype(target).name not in STORED:
-        raise OperatorRejected(f"LiteRT does not quantise to {b.dtype(target)}")
+        raise OperatorRejected(f"LiteRT does not quantize to {b.dtype(target)}")
     if not _is_plain(b.scales(target), b.dtype(target)):
         _quantize_in_steps(b, node)
         return
@@ -26,7 +26,7 @@ def quantize(b: Builder, node: Node) -> None:
 def dequantize(b: Builder, node: Node) -> None:
     source, target = node.inputs[0], node.outputs[0]
     if b.dtype(target) != np.float32:
-        raise OperatorRejected(f"it gives {b.dtype(target)}")
+        raise OperatorRejected(f"its output type is {b.dtype(target)}")
     if b.dtype(source).name not in STORED or not _is_plain(b.scales(source), b.dtype(source)):
         _dequantize_in_steps(b, node)
         return
@@ -45,7 +45,7 @@ def _quantize_in_steps(b: Builder, node: Node) -> None:
     layout = _find_layout(b, node)
     x, scale = b.take(node.inputs[0], layout), _broadcast_parameter(b, node, 1)
     if x.dtype != np.float32:
-        raise OperatorRejected(f"it quantises {x.dtype}")
+        raise OperatorRejected(f"it quantizes {x.dtype}")
     shape, limits = broadcast_shapes(x, scale), np.iinfo(dtype)
     made = b.run("ROUND", [b.run("DIV", [x, scale], shape)], shape)
     if node.has(2):
@@ -78,7 +78,7 @@ def _broadcast_parameter(b: Builder, node: Node, position: int) -> Tensor:
         return b.reshape(b.cast(b.take(name), np.float32), ())
     axis, block = int(node.attributes.get("axis", 1)) % len(shape), int(node.attributes.get("block_size", 0))
     if block:
-        data = np.repeat(b.need_constant(position, "scales of blocks"), block, axis)
+        data = np.repeat(b.need_constant(position, "blockwise scales"), block, axis)
         return b.add_constant(np.take(data, np.arange(shape[axis]), axis).astype(np.float32))
     along = tuple(size if at == axis else 1 for at, size in enumerate(shape))
     return b.reshape(b.cast(b.take(name), np.float32), along)

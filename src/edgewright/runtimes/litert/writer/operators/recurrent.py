@@ -108,14 +108,14 @@ def _check(b: Builder, node: Node) -> Sequence[bool]:
     directions = DIRECTIONS.get(node.attributes.get("direction", "forward"), ())
     usual = DEFAULTS[node.op] * len(directions)
     if not directions or (node.attributes.get("activations") or usual) not in (usual, [a.encode() for a in usual]):
-        raise OperatorRejected("activations other than the usual ones")
+        raise OperatorRejected("activations other than the default ones")
     if "clip" in node.attributes or node.attributes.get("input_forget", 0):
         raise OperatorRejected("a clip or coupled gates")
     steps = b.shape(node.inputs[0])[1 if _is_batch_first(node) else 0]
     if node.has(7) or (node.has(4) and np.any(b.need_constant(4, "lengths") != steps)):
         raise OperatorRejected("peepholes, or sequences of several lengths")
     if steps > MOST_STEPS:
-        raise OperatorRejected(f"more than {MOST_STEPS} steps", "cut the sequences")
+        raise OperatorRejected(f"more than {MOST_STEPS} steps", "shorten the sequences")
     return directions
 
 

@@ -122,7 +122,7 @@ def hard_max(b: Builder, node: Node) -> None:
     rank = b.rank(source)
     axis = int(node.attributes.get("axis", -1 if b.graph.opset >= 13 else 1)) % rank
     if b.dtype(source) != np.float32 or (b.graph.opset < 13 and axis != rank - 1):
-        raise OperatorRejected("it works on several axes at once, or not on float32")
+        raise OperatorRejected("it has several axes, or a type other than float32")
     layout = move_axis_last(b.layout(source), axis)
     x = b.take(source, layout)
     options = {"outputType": np.dtype(np.int32)}

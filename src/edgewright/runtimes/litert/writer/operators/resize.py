@@ -19,7 +19,7 @@ def resize(b: Builder, node: Node) -> None:
     source, target = node.inputs[0], node.outputs[0]
     attributes = node.attributes
     if attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise OperatorRejected("it keeps the aspect ratio by itself")
+        raise OperatorRejected("keep_aspect_ratio_policy other than stretch")
     if (b.dtype(source) != np.float32 and b.scales(source) is None) or b.rank(source) not in (3, 4):
         raise OperatorRejected("only float images of three or four axes are resized")
     rank = b.rank(source)
@@ -61,7 +61,7 @@ def _multiply(b: Builder, node: Node, x: Tensor, old: tuple[int, ...], scales: l
         new = b.shape(node.outputs[0])[axis]
         matrix = _find_matrix(b, node, old[axis], new, scales[axis])
         if len(matrix) != new:
-            raise OperatorRejected("scales that give no whole size")
+            raise OperatorRejected("scales that give a fractional size")
         if not np.array_equal(matrix, np.eye(old[axis])):
             at = axis - 1
             before, behind = int(np.prod(x.shape[:at])), int(np.prod(x.shape[at + 1 :]))
@@ -80,7 +80,7 @@ def _find_matrix(b: Builder, node: Node, old: int, new: int, scale: float) -> Ar
     """What each element of the result takes of each of the source's, [new, old]: onnx's own definition of the unit
     vectors."""
     if node.attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize" or old * old * scale > MOST_MATRIX:
-        raise OperatorRejected("a part of the image in smooth steps, or an image too large for a product of matrices")
+        raise OperatorRejected("an interpolated crop of the image, or an image too large for a matrix product")
     graph = Graph(b.graph.opset, [], [], [])
     graph.set_constant("units", np.eye(old, dtype=np.float32)[:, None])
     sized = abs(scale - new / old) < SAME_POSITION_TOLERANCE / old
@@ -113,7 +113,10 @@ def _find_positions(node: Node, old: int, new: int, scale: float, kind: type[np.
     scale = kind(scale)  # type: ignore[assignment]  # keeps numpy at this precision
     if mode == "align_corners":
         if abs(scale * old - new) > SAME_POSITION_TOLERANCE:
-            raise OperatorRejected("align_corners with scales that give no whole size, where readers of ONNX disagree")
+            raise OperatorRejected(
+                "align_corners with scales that give a fractional size, which ONNX "
+                "implementations interpret differently"
+            )
         return at * (old - 1) / (new - 1) if new > 1 else np.zeros(1)
     if mode == "asymmetric":
         return at / scale

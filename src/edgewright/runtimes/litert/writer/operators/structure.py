@@ -76,7 +76,7 @@ def split(b: Builder, node: Node) -> None:
     layout = b.layout(source)
     x = b.take(source, layout)
     if not all(node.outputs):
-        raise OperatorRejected("one of its parts has no name")
+        raise OperatorRejected("one of its outputs has no name")
     names = [name for name in node.outputs if 0 not in b.shape(name)]
     sizes = [b.shape(name)[axis] for name in names]
     if len(sizes) == 1:
@@ -122,7 +122,7 @@ def slice_tensor(b: Builder, x: Tensor, begin: Sequence[int], stop: Sequence[int
     """Part of a tensor by start, stop and step of each axis, as `range` has them."""
     backwards = [axis for axis, stride in enumerate(step) if stride < 0]
     if backwards:
-        for axis in backwards:  # the kernel reverses neighbouring axes alone
+        for axis in backwards:  # the kernel reverses neighboring axes alone
             x = b.run("REVERSE_V2", [x, b.ints([axis])], x.shape, scales=x.scales)
         begin = [x.shape[a] - 1 - v if a in backwards else v for a, v in enumerate(begin)]
         stop = [x.shape[a] - 1 - v if a in backwards else v for a, v in enumerate(stop)]
@@ -171,7 +171,7 @@ def pad_axes(b: Builder, node: Node) -> None:
     x = b.take(source, layout)
     if min((*low, *high), default=0) < 0:
         if mode != "constant":
-            raise OperatorRejected("a padding that cuts and mirrors")
+            raise OperatorRejected("a padding that both crops and mirrors")
         begin = [max(-v, 0) for v in low]
         stop = [size - max(-v, 0) for size, v in zip(b.shape(source), high, strict=True)]
         x = slice_tensor(b, x, permute_shape(begin, layout), permute_shape(stop, layout), [1] * rank)
@@ -206,7 +206,7 @@ def _pad_constant(b: Builder, node: Node, x: Tensor, amounts: Tensor, shape: tup
     if value == 0.0:
         return b.run("PAD", [x, amounts], shape, scales=x.scales)
     if x.scales is not None:
-        raise OperatorRejected("a quantised padding by another number than zero")
+        raise OperatorRejected("a quantized padding with a value other than zero")
     return b.run("PADV2", [x, amounts, b.number(value, x)], shape)
 
 
@@ -247,6 +247,6 @@ def depth_to_space(b: Builder, node: Node) -> None:
 def space_to_depth(b: Builder, node: Node) -> None:
     size = int(node.attributes["blocksize"])
     if node.attributes.get("mode", "DCR") != "DCR":
-        raise OperatorRejected("it keeps the depth together")
+        raise OperatorRejected("mode other than DCR")
     x = b.take(node.inputs[0], (0, 2, 3, 1))
     b.emit("SPACE_TO_DEPTH", [x], [b.make(node.outputs[0], (0, 2, 3, 1))], {"blockSize": size})

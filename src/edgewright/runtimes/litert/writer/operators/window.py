@@ -57,9 +57,11 @@ def read_windows(b: Builder, node: Node, kernel: Sequence[int]) -> Windows:
     end = tuple(max(n - size - p, 0) for n, size, p in zip(needed, sizes, begin, strict=True))
     for size, low, high, stride, need in zip(sizes, begin, end, strides, needed, strict=True):
         if size + low + high - need >= stride:
-            raise OperatorRejected("its last windows are left out")
+            raise OperatorRejected("its last windows are skipped")
     if any((o - 1) * s >= size + low for o, s, size, low in zip(outputs, strides, sizes, begin, strict=True)):
-        raise OperatorRejected("its last window begins behind the input, where readers of ONNX disagree")
+        raise OperatorRejected(
+            "its last window begins after the input, which ONNX implementations interpret differently"
+        )
     rounds_up = node.op != "Conv" and node.attributes.get("ceil_mode", 0)
     if not rounds_up and any(e > g for e, g in zip(end, given, strict=True)):
         raise OperatorRejected("its padding does not fit its shapes")

@@ -28,7 +28,11 @@ def make_io_integer(graph: Graph) -> IntegerIo:
     ):
         for name in names:
             dtype = graph.dtypes[name].name
-            why = take(graph, name) if dtype == "float32" else (f"it is not a float32 tensor that {HAPPENS[verb]} quantized")
+            why = (
+                take(graph, name)
+                if dtype == "float32"
+                else (f"it is not a float32 tensor that {HAPPENS[verb]} quantized")
+            )
             if why:
                 integer_io.notes.append(f"{verb} '{name}' stays {dtype}: {why}")
             else:

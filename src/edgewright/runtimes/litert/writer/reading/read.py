@@ -234,7 +234,9 @@ def _add_input(graph: Graph, value: Any, wanted: Sequence[int] | None) -> None:
     try:
         graph.dtypes[value.name] = np.dtype(helper.tensor_dtype_to_np_dtype(kind.elem_type))
     except (KeyError, ValueError):
-        raise ModelUnreadable(f"input '{value.name}' has an unknown type", f"its type number is {kind.elem_type}") from None
+        raise ModelUnreadable(
+            f"input '{value.name}' has an unknown type", f"its type number is {kind.elem_type}"
+        ) from None
     graph.shapes[value.name] = shape
     graph.inputs.append(value.name)
 

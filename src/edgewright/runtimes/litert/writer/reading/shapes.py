@@ -162,14 +162,10 @@ def _set_type(graph: Graph, node: Node, name: str, kind: Any) -> None:
 
     tensor = kind.tensor_type if kind is not None and kind.WhichOneof("value") == "tensor_type" else None
     if tensor is None or not tensor.HasField("shape"):
-        raise OperatorRejected(
-            "the shape of its output is not known before run time", "make its parameters constants"
-        )
+        raise OperatorRejected("the shape of its output is not known before run time", "make its parameters constants")
     shape = tuple(dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim)
     if -1 in shape:
-        raise OperatorRejected(
-            "the shape of its output depends on its input's values", "make its parameters constants"
-        )
+        raise OperatorRejected("the shape of its output depends on its input's values", "make its parameters constants")
     _check_shape(name, shape)
     graph.shapes[name] = shape
     graph.dtypes[name] = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.elem_type))

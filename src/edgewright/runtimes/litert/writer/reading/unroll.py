@@ -50,7 +50,9 @@ def _loop(graph: Graph, node: Node) -> list[Node]:
     count, body = graph.number(node.inputs[0]) if node.has(0) else None, node.attributes["body"]
     first = graph.number(node.inputs[1]) if node.has(1) else 1.0
     if count is None or not 0 < count <= MAX_ITERATIONS or not first or not _goes_on(body):
-        raise OperatorRejected("its number of iterations depends on computed values", "export the model with a constant count")
+        raise OperatorRejected(
+            "its number of iterations depends on computed values", "export the model with a constant count"
+        )
     states, nodes = list(node.inputs[2:]), []
     rows: list[list[str]] = [[] for _ in body.output[1 + len(states) :]]
     for iteration in range(int(count)):
