@@ -1,1 +1,1 @@
-"""What is this file? Formats are told by their bytes; signature and graph are read without any runtime."""
+"""What is this file? Formats are reported by their bytes; signature and graph are read without any runtime."""

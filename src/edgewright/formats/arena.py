@@ -15,7 +15,7 @@ IN_PLACE_OPS = {
 
 
 def find_peak_memory(graph: TypedGraph, unknown: dict[str, str]) -> tuple[int | None, str]:
-    """The peak of live activations and the node at which it is.
+    """Return the peak of live activations and the node at which it is.
 
     A value lives from the node that makes it to the last one that reads it, inputs from the start and outputs to the
     end. Views take nothing; elementwise operators write over an input of the same size that dies with them.
@@ -49,7 +49,7 @@ def _fresh_buffers(node: TypedNode, buffers: Mapping[str, str], born: set[str]) 
 
 
 def _assign_buffers(graph: TypedGraph) -> dict[str, str]:
-    """By activation, the value whose memory it lies in: its own, or that of what it is a view of or written over."""
+    """By activation, the value whose memory it is in: its own, or that of what it is a view of or written over."""
     home = {name: name for name in graph.inputs if name in graph.tensors and not graph.tensors[name].constant}
     shown = _find_views(graph)
     readers = _last_readers(graph, shown)
@@ -64,7 +64,7 @@ def _assign_buffers(graph: TypedGraph) -> dict[str, str]:
 def _find_reused_input(
     graph: TypedGraph, node: TypedNode, home: Mapping[str, str], shown: Mapping[str, str], readers: Mapping[str, str]
 ) -> str:
-    """The input whose memory the node's output lies in; empty where there is none."""
+    """Return the input whose memory the node's output is in; empty where there is none."""
     activations = [name for name in node.inputs if name in home]
     if _is_view(node):
         return activations[0] if activations else ""
@@ -103,7 +103,7 @@ def _last_readers(graph: TypedGraph, shown: Mapping[str, str]) -> dict[str, str]
 
 
 def _last_reads(graph: TypedGraph, buffers: Mapping[str, str]) -> dict[int, list[str]]:
-    """By step, the buffers that die behind it; those of the model's outputs never do."""
+    """By step, the buffers that are freed after it; those of the model's outputs never do."""
     kept = {buffers[name] for name in graph.outputs if name in buffers}
     ends: dict[str, int] = {}
     for step, node in enumerate(graph.computing()):

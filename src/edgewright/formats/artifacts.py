@@ -1,4 +1,4 @@
-"""Read and write the record that lies beside an artifact's files."""
+"""Read and write the record that is next to an artifact's files."""
 
 import re
 from contextlib import suppress
@@ -22,12 +22,12 @@ FORMATS = ("ncnn", "mnn", "openvino", "executorch", "coreml")  # files that tell
 
 
 def record_path(main: Path) -> Path:
-    """Where the record of an artifact with this main file lies."""
+    """Return where the record of an artifact with this main file lies."""
     return main.with_name(main.stem + RECORD_SUFFIX)
 
 
 def find_record(main: Path) -> Artifact | None:
-    """The record of an artifact; None where no record lies beside the file, or it is of another file.
+    """Return the record of an artifact; None where no record is next to the file, or it is of another file.
 
     ModelUnreadable where there is one that cannot be read.
     """
@@ -42,7 +42,7 @@ def find_record(main: Path) -> Artifact | None:
 
 
 def read_record(path: Path) -> Artifact:
-    """The record in a file; ModelUnreadable says what is wrong with it."""
+    """Return the record in a file; ModelUnreadable says what is wrong with it."""
     try:
         data = read_regular(path)
     except OSError as error:
@@ -51,7 +51,7 @@ def read_record(path: Path) -> Artifact:
 
 
 def parse_record(data: bytes, path: str) -> Artifact:
-    """The record in these bytes; ModelUnreadable, which names `path`, says what is wrong with them."""
+    """Return the record in these bytes; ModelUnreadable, which names `path`, says what is wrong with them."""
     try:
         record = msgspec.json.decode(data, type=Artifact)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -72,7 +72,7 @@ def parse_record(data: bytes, path: str) -> Artifact:
 
 
 def find_name_outside(record: Artifact) -> str | None:
-    """The first name in a record that does not stay in its folder; None where all do."""
+    """Return the first name in a record that does not stay in its folder; None where all do."""
     if not is_file_name(record.main):
         return record.main
     return next((name for name in record.files if not is_inside(name)), None)
@@ -106,16 +106,16 @@ def _find_port_problem(port: Port) -> str:
 
 
 def is_inside(name: str) -> bool:
-    """Whether a relative name, with `/` between its parts, stays in its folder on every system.
+    """Return whether a relative name, with `/` between its parts, stays in its folder on every system.
 
-    A name in a record may come from a stranger: whoever makes a path from one asks here first.
+    A name in a record may be untrusted: the caller that makes a path from one asks here first.
     """
     parts = name.split("/")
     return len(name.encode("utf-8", "replace")) <= MOST_PATH_BYTES and all(map(is_file_name, parts))
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a name is that of a file or folder on every system: no path and no device."""
+    """Return whether a name is that of a file or folder on every system: no path and no device."""
     return (
         name not in ("", ".", "..")
         and not any(letter < " " or letter in "/\\\x7f" for letter in name)
@@ -140,7 +140,9 @@ def write_record(record: Artifact, folder: Path) -> Path:
 
 
 def list_records(folder: Path) -> list[tuple[Path, Artifact]]:
-    """All artifacts of a folder with the paths of their main files, by name; a record that is none is left out."""
+    """Return all artifacts of a folder with the paths of their main files, by name; a record that is none is left
+    out.
+    """
     found = []
     for path in sorted(folder.glob(f"*{RECORD_SUFFIX}")):
         with suppress(ModelUnreadable):
@@ -149,7 +151,7 @@ def list_records(folder: Path) -> list[tuple[Path, Artifact]]:
 
 
 def make_same_port(spec: TensorSpec, source: str = "") -> Port:
-    """An input or output that lies in the artifact as in the source, where it may have the other name `source`.
+    """Return an input or output that is in the artifact as in the source, where it may have the other name `source`.
 
     A size that only a run would tell (that of NonZero, for one) is written as -1.
     """
@@ -167,7 +169,9 @@ def make_same_port(spec: TensorSpec, source: str = "") -> Port:
 
 
 def read_artifact(path: Path, record: Artifact, sha256: str) -> Model:
-    """The artifact as a model, with the signature that its runtime sees; `sha256` is the hash of its files now."""
+    """Return the artifact as a model, with the signature that its runtime sees; `sha256` is the hash of its files
+    now.
+    """
     return Model(
         path=str(path),
         name=path.name,

@@ -24,7 +24,7 @@ class LayerCost(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         output_shape: of its first output; -1 for a free size, None without a known rank.
         macs: multiply-accumulates; 0 for an operator that is not made of them.
         parameters: elements of the weights it reads; shared ones count for each of their readers.
-        weight_bytes: bytes of all constants it reads, as they lie in the file.
+        weight_bytes: bytes of all constants it reads, as they are in the file.
         read_bytes, written_bytes: activations in and out, without weights.
         intensity: operations (two for each MAC) over all bytes; None where no byte is moved.
     """
@@ -62,7 +62,7 @@ class ModelCosts(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def measure_costs(graph: TypedGraph) -> ModelCosts:
-    """All figures of a model."""
+    """Return all figures of a model."""
     weights, counted = _trace_weights(graph), _count_parameters(graph)
     layers = tuple(_cost_layer(graph, node, weights, counted) for node in graph.computing())
     unknown: dict[str, str] = {}

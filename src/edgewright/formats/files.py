@@ -40,7 +40,7 @@ READABLE = ("onnx", "tflite", "pretend")
 
 
 def sniff(path: Path) -> str:
-    """The format's name. ModelNotFound, or ModelUnreadable for a file that is no model."""
+    """Return the format's name. ModelNotFound, or ModelUnreadable for a file that is no model."""
     if path.suffix == ".mlpackage" and (path / "Manifest.json").is_file():
         return "coreml"
     head = read_head(path)
@@ -60,7 +60,7 @@ def sniff(path: Path) -> str:
 
 
 def detect_format(head: bytes) -> str:
-    """The format of a file that begins so; empty where the bytes do not tell."""
+    """Return the format of a file that begins so; empty where the bytes do not tell."""
     for info in FORMATS:
         if any(head[offset : offset + len(magic)] == magic for offset, magic in info.magic):
             return info.name
@@ -86,12 +86,12 @@ def read_head(path: Path) -> bytes:
 
 
 def read_model(path: Path) -> Model:
-    """Everything about a model file that is known without running it.
+    """Return everything about a model file that is known without running it.
 
     Raises:
         ModelNotFound: no such file.
         ModelUnreadable: empty, broken, or of a format that cannot be read.
-        ExternalDataMissing: weights that lie beside the model are not there.
+        ExternalDataMissing: weights that is next to the model are not there.
     """
     kind = sniff(path)
     record = artifacts.find_record(path)
@@ -134,7 +134,7 @@ def check_files(path: Path, record: Artifact) -> None:
 
 
 def _read_recorded(path: Path, record: Artifact | None, kind: str) -> Model:
-    """A model in a format that tells too little of itself, by the record beside it."""
+    """Return a model in a format that reports too little of itself, by the record beside it."""
     if record is None:
         raise ModelUnreadable(
             f"{path} has no artifact record",
@@ -198,7 +198,9 @@ def _read_pretend(path: Path) -> Model:
 
 
 def read_graph(path: Path, kind: str) -> Sequence[GraphNode]:
-    """The operators of a model of this format, in file order; those of its source where the format does not tell."""
+    """Return the operators of a model of this format, in file order; those of its source where the format does not
+    say.
+    """
     if kind == "onnx":
         from edgewright.formats.onnx.reader import OnnxFile
 
@@ -212,12 +214,12 @@ def read_graph(path: Path, kind: str) -> Sequence[GraphNode]:
 
 
 def hash_files(paths: Sequence[Path]) -> str:
-    """The main file's hash; with weight files the hash of all their hex digests in order."""
+    """Return the main file's hash; with weight files the hash of all their hex digests in order."""
     return join_hashes([hash_file(path) for path in paths])
 
 
 def join_hashes(digests: Sequence[str]) -> str:
-    """The hash of a model from those of its files, the main one first."""
+    """Return the hash of a model from those of its files, the main one first."""
     return digests[0] if len(digests) == 1 else sha256("".join(digests).encode()).hexdigest()
 
 

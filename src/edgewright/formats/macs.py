@@ -34,7 +34,7 @@ def count_macs(graph: TypedGraph, node: TypedNode) -> int | None:
 
 
 def _sizes(graph: TypedGraph, node: TypedNode, position: int) -> Sizes:
-    """The shape of an input; Unknown where a size is free."""
+    """Return the shape of an input; Unknown where a size is free."""
     return _fixed(graph, node.inputs[position])
 
 

@@ -36,7 +36,7 @@ class NpzError(ValueError):
 
 
 class Npz(NamedTuple):
-    """The arrays of a file, by name, and what tells its content apart from another's (sizes and checksums)."""
+    """The arrays of a file, by name, and what distinguishes its content from another's (sizes and checksums)."""
 
     arrays: dict[str, Array]
     content: str

@@ -1,4 +1,4 @@
-"""The one reader of TOML: configuration, tasks and recipes come from folders of strangers too."""
+"""The one reader of TOML: configuration, tasks and recipes come from folders of unknown origin too."""
 
 import re
 import tomllib

@@ -34,7 +34,7 @@ class TensorType(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         dtype: numpy's name; empty where it is not known.
         shape: an int is a fixed size, a str names a free one (`""` without a name); None where the rank is not known.
         constant: it depends on no input: a weight, or computed from weights and shapes alone.
-        stored: it lies in the file.
+        stored: it is in the file.
     """
 
     dtype: str
@@ -43,13 +43,13 @@ class TensorType(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     stored: bool = False
 
     def elements(self) -> int | None:
-        """Number of elements; None where a size is free or negative."""
+        """Return number of elements; None where a size is free or negative."""
         if self.shape is None or any(isinstance(size, str) or size < 0 for size in self.shape):
             return None
         return prod(size for size in self.shape if isinstance(size, int))
 
     def bytes(self) -> int | None:
-        """Bytes, packed; None as for `elements`, where the type has no fixed width or 64 bits do not hold it."""
+        """Return bytes, packed; None as for `elements`, where the type has no fixed width or 64 bits do not hold it."""
         count, bits = self.elements(), BITS.get(self.dtype)
         return None if count is None or bits is None else limit_count(-(-count * bits // 8))
 
@@ -116,5 +116,5 @@ class TypedGraph(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return readers
 
     def computing(self) -> tuple[TypedNode, ...]:
-        """The nodes that run in an inference."""
+        """Return the nodes that run in an inference."""
         return tuple(node for node in self.nodes if not node.folded)

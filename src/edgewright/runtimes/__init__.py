@@ -1,1 +1,1 @@
-"""How a model becomes runnable: one folder per runtime, strangers to each other."""
+"""How a model becomes runnable: one folder per runtime, independent of each other."""

@@ -21,7 +21,7 @@ Array = NDArray[Any]
 
 
 class Rejected(Exception):
-    """The runtime's library refuses the model or the options; the text is the library's own."""
+    """The runtime's library rejects the model or the options; the text is the library's own."""
 
 
 class Mismatch(Exception):
@@ -32,7 +32,7 @@ class NotConvertible(Exception):
     """A compiler cannot express the model.
 
     Args:
-        why: names the operators that stand in the way and the reason of each, one a line.
+        why: names the unsupported operators and the reason of each, one a line.
         hint: what would help.
     """
 
@@ -61,7 +61,7 @@ class Session(Protocol):
     def run(self) -> None:
         """One inference on the bound inputs. This call is what is timed, so it does nothing else.
 
-        What the library raises passes through: the worker tells it as a failure of the model.
+        What the library raises passes through: the worker reports it as a failure of the model.
         """
 
     def fetch(self) -> dict[str, Array]:
@@ -75,16 +75,16 @@ class Runtime(Protocol):
     """The module of one runtime."""
 
     def version(self) -> str:
-        """The version of the installed library; ImportError where it is absent. Runs in the worker."""
+        """Return the version of the installed library; ImportError where it is absent. Runs in the worker."""
 
     def compile(self, request: CompileRequest) -> Compiled:
         """Write the source as this runtime's own files; only where `RuntimeInfo.writes` is not empty.
 
-        NotConvertible where it cannot be expressed. What the library raises otherwise is told as the same.
+        NotConvertible where it cannot be expressed. What the library raises otherwise is reported as the same.
         """
 
     def open_session(self, request: SessionRequest) -> Session:
-        """Load the model, in the worker; its time is the load time. Rejected where the library refuses."""
+        """Load the model, in the worker; its time is the load time. Rejected where the library rejects."""
 
     def profile(self, request: SessionRequest, feeds: Mapping[str, Array], runs: int, folder: Path) -> None:
         """Run the model `runs` times with per-operator timing and leave the trace as files in `folder`.

@@ -1,6 +1,6 @@
 """Isolated environments: folders with a Python and the packages of one lock, for what cannot live beside all else.
 
-They lie in `environments` under the folder of the user's data, are made by `edgewright runtimes setup NAME` and by
+They are in `environments` under the folder of the user's data, are made by `edgewright runtimes setup NAME` and by
 nothing else (`flows/environments/flow.py`), and lend their interpreter to workers.
 
 A lock is the file `locks/NAME.txt`: every package of the closure as `name==version`, written by
@@ -58,8 +58,8 @@ class EnvironmentRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields
         python: version of its interpreter.
         made_at: UTC, ISO 8601.
         bytes: size of all its files when it was made.
-        packages: versions by name, as pip told them.
-        wheels: sha256 of the file that each package came from, as far as pip told it.
+        packages: versions by name, as pip reported them.
+        wheels: sha256 of the file that each package came from, as far as pip reported it.
         conflicts: what `pip check` had to say; empty where nothing.
     """
 
@@ -167,7 +167,7 @@ class EnvironmentStatus(NamedTuple):
 
 
 def find_environment(word: str) -> Environment:
-    """The environment that `word` names; UsageError lists the known ones."""
+    """Return the environment that `word` names; UsageError lists the known ones."""
     name = word.strip().lower().replace("_", "-")
     if name in ENVIRONMENTS:
         return ENVIRONMENTS[name]
@@ -188,14 +188,16 @@ def lock_hash(name: str) -> str:
 
 
 def read_lock(name: str) -> dict[str, str]:
-    """Versions by the names of the packages, normalized as pip does."""
+    """Return versions by the names of the packages, normalized as pip does."""
     lines = [line.partition("#")[0].strip() for line in get_lock_path(name).read_text(encoding="utf-8").splitlines()]
     pairs = [line.split("==") for line in lines if line]
     return {normalize_name(package): version for package, version in pairs}
 
 
 def select_cpu_build(requirement: str) -> str:
-    """On Linux torch is wanted in its build without CUDA, which is a version of its own; elsewhere it has no other."""
+    """On Linux torch is requested in its build without CUDA, which is a version of its own; elsewhere it has no
+    other.
+    """
     return f"{requirement}+cpu" if requirement.startswith("torch==") and sys.platform == "linux" else requirement
 
 
@@ -205,12 +207,12 @@ def normalize_name(package: str) -> str:
 
 
 def environment_path(folder: Path, name: str) -> Path:
-    """Where the environment of this lock lies; `folder` is that of all environments."""
+    """Return where the environment of this lock lies; `folder` is that of all environments."""
     return folder / f"{name}-{lock_hash(name)[:HASH_DIGITS]}"
 
 
 def get_python_path(path: Path) -> Path:
-    """The interpreter of an environment."""
+    """Return the interpreter of an environment."""
     return path / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 
@@ -232,7 +234,7 @@ def _siblings(folder: Path, name: str) -> list[Path]:
 
 
 def read_record(path: Path) -> EnvironmentRecord | None:
-    """The record in an environment; None where there is none that can be read."""
+    """Return the record in an environment; None where there is none that can be read."""
     try:
         return msgspec.json.decode((path / RECORD).read_bytes(), type=EnvironmentRecord)
     except (OSError, msgspec.MsgspecError):
@@ -240,12 +242,12 @@ def read_record(path: Path) -> EnvironmentRecord | None:
 
 
 def examine_environments(folder: Path) -> list[EnvironmentStatus]:
-    """All of the table, in its order."""
+    """Return all of the table, in its order."""
     return [examine_environment(folder, name) for name in ENVIRONMENTS]
 
 
 def find_ready_locks(folder: Path | None) -> dict[str, str]:
-    """The locks' hashes by name, of the environments that workers would use; empty without a folder."""
+    """Return the locks' hashes by name, of the environments that workers would use; empty without a folder."""
     if folder is None or not folder.is_dir():
         return {}
     standings = examine_environments(folder)
@@ -253,13 +255,13 @@ def find_ready_locks(folder: Path | None) -> dict[str, str]:
 
 
 def choose_environment(locks: Mapping[str, str], runtime: str, wanted: str) -> str:
-    """The environment that a worker of this runtime runs in; empty for our own interpreter.
+    """Return the environment that a worker of this runtime runs in; empty for our own interpreter.
 
     Args:
-        locks: what `find_ready_locks` told.
+        locks: what `find_ready_locks` reported.
         wanted: one by name, or empty for the runtime's own where it is ready.
 
-    RuntimeMissing where the one that is wanted is not ready.
+    RuntimeMissing where the one that is requested is not ready.
     """
     if not wanted:
         return runtime if runtime in locks else ""

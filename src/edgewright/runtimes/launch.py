@@ -1,8 +1,8 @@
 """Run a module of Edgewright in an environment that it is not installed in: `python -I launch.py MODULE ARGUMENT…`.
 
-Only the package `edgewright`, the one that this file lies in, is lent to that interpreter. The packages beside it are
-not: two versions of one package would mix. The interpreter's own children (`python -m edgewright…`) are lent it
-by the environment's `sitecustomize`, which follows the variable `EDGEWRIGHT_PACKAGE`.
+Only the package `edgewright`, the one that this file is in, is lent to that interpreter. The packages beside it are
+not: two versions of one package would mix. The interpreter's own children (`python -m edgewright…`) are lent it by the
+environment's `sitecustomize`, which follows the variable `EDGEWRIGHT_PACKAGE`.
 """
 
 import os
@@ -26,7 +26,7 @@ if os.path.isfile(launch := os.path.join(os.environ.get("{VARIABLE}", ""), "runt
 
 
 def _import_package_from(folder: Path) -> None:
-    """Make `folder` importable under its name, whatever lies beside it; its modules are then found inside it."""
+    """Make `folder` importable under its name, whatever is next to it; its modules are then found inside it."""
     spec = spec_from_file_location(folder.name, folder / "__init__.py", submodule_search_locations=[str(folder)])
     if spec is None or spec.loader is None:
         raise ImportError(f"{folder} is not a package")

@@ -13,10 +13,10 @@ PEAK = re.compile(r"^VmHWM:\s*(\d+)", re.MULTILINE)
 
 
 def read_resident_memory() -> ResidentMemory:
-    """Bytes resident now and at the peak since this program was started.
+    """Return bytes resident now and at the peak since this program was started.
 
-    On Linux the peak is VmHWM and not `ru_maxrss`, which a process inherits from the one that started it
-    (getrusage(2), proc_pid_status(5)).
+    On Linux the peak is VmHWM and not `ru_maxrss`, which a process inherits from the one that started it (getrusage(2),
+    proc_pid_status(5)).
     """
     if sys.platform == "linux":
         return parse_status(_read_status())
@@ -24,7 +24,7 @@ def read_resident_memory() -> ResidentMemory:
 
 
 def _read_status() -> str:
-    """The kernel's text; read without Python's file objects, which cost more than the text."""
+    """Return the kernel's text; read without Python's file objects, which cost more than the text."""
     descriptor = os.open(STATUS, os.O_RDONLY)
     try:
         return os.read(descriptor, STATUS_BYTES).decode(errors="replace")

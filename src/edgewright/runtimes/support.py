@@ -30,9 +30,9 @@ class SupportRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         ranks: of the main input.
         constants: positions of inputs that must be constants of the model.
         computed: positions of inputs that must not be.
-        refuse: attributes that are refused together: a value, or `{"above": n}` for a list with a larger number in it,
+        refuse: attributes that are rejected together: a value, or `{"above": n}` for a list with a larger number in it,
             `{"not": n}` for any other value, `{"asymmetric": true}` for pads that differ at both ends.
-        need: attributes without which it is refused; any one of the entries suffices.
+        need: attributes without which it is rejected; any one of the entries suffices.
         most_inputs: the highest number of inputs.
         main: position of the main input.
         rewrite: what Edgewright writes in the operator's place, where it does.
@@ -88,7 +88,7 @@ class SupportTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     Attributes:
         versions: of the packages that it was measured with.
-        reads: formats that the compiler part speaks of.
+        reads: formats that the compiler part covers.
         units_in: `source` where the units' operators are those of the source's format, `own` where they are those of
             the runtime's own, which a dry run of its compiler gives.
         opsets: the oldest and the newest opset that compiles; None where the runtime does not say.
@@ -136,7 +136,7 @@ class CheckedOperator(Struct, frozen=True, kw_only=True):
     problem: str = ""
 
     def main(self, position: int | None) -> int:
-        """The input that a rule speaks of: the one it names, else the first computed one."""
+        """Return the input that a rule covers: the one it names, else the first computed one."""
         if position is not None and position < len(self.constant):
             return position
         return next((i for i, constant in enumerate(self.constant) if not constant), 0)
@@ -153,7 +153,7 @@ class UnsupportedReason(Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 @cache
 def read_table(runtime: str) -> SupportTable | None:
-    """The table of a runtime; None where it has none."""
+    """Return the table of a runtime; None where it has none."""
     place = files("edgewright.runtimes").joinpath(runtime, "support.json")
     if not place.is_file():
         return None
@@ -161,7 +161,7 @@ def read_table(runtime: str) -> SupportTable | None:
 
 
 def adapt_to_quantized(table: SupportTable) -> SupportTable:
-    """The table as it speaks of a w8a8 model."""
+    """Return the table as it covers a w8a8 model."""
     if not table.pairs:
         return table
     rules = dict.fromkeys(PAIR, SupportRule(rewrite=table.pairs))
@@ -178,7 +178,7 @@ def adapt_to_quantized(table: SupportTable) -> SupportTable:
 
 
 def check_compile(table: SupportTable, operator: CheckedOperator) -> UnsupportedReason | None:
-    """Why the runtime's compiler refuses an operator; None where nothing is known against it."""
+    """Return why the runtime's compiler rejects an operator; None where nothing is known against it."""
     if operator.domain not in OWN_DOMAINS and f"{operator.domain}::{operator.op}" not in table.operators:
         what = f"operator {operator.op} of domain '{operator.domain}' is not in the runtime's table"
         return UnsupportedReason(
@@ -199,7 +199,7 @@ def check_compile(table: SupportTable, operator: CheckedOperator) -> Unsupported
 
 
 def check_unit(unit: UnitTable, operator: CheckedOperator) -> UnsupportedReason | None:
-    """Why a unit does not take an operator; None where it does."""
+    """Return why a unit does not take an operator; None where it does."""
     if operator.op in unit.refused:
         return UnsupportedReason(
             kind="operator", reason=unit.refused[operator.op], remedy=unit.remedy, source=unit.source
@@ -262,7 +262,7 @@ def _check_rank(most: int | None, operator: CheckedOperator, source: str) -> Uns
 
 
 def _check_rule(rule: SupportRule, operator: CheckedOperator, source: str) -> UnsupportedReason | None:
-    """The first thing that the rule forbids."""
+    """Return the first thing that the rule forbids."""
     source = rule.source or source
     found = _check_count(rule, operator, source) or _check_constants(rule, operator, source)
     if found is None and rule.dtypes is not None:
@@ -346,7 +346,7 @@ def _check_required_attributes(rule: SupportRule, operator: CheckedOperator, sou
 
 
 def matches(value: Any, wanted: Any) -> bool:
-    """Whether an attribute is what a condition forbids; one that is absent never is."""
+    """Return whether an attribute is what a condition forbids; one that is absent never is."""
     if value is None:
         return False
     if not isinstance(wanted, Mapping):

@@ -298,7 +298,7 @@ TABLE: dict[str, RuntimeInfo] = {
 
 
 def find_runtime(word: str) -> RuntimeInfo:
-    """The runtime that `word` names, from the table or from a plug-in; UsageError lists the known ones."""
+    """Return the runtime that `word` names, from the table or from a plug-in; UsageError lists the known ones."""
     name = normalize_runtime_name(word)
     if name in TABLE:
         return TABLE[name]
@@ -313,7 +313,7 @@ def find_runtime(word: str) -> RuntimeInfo:
 
 
 def _plugin_runtimes() -> list[RuntimeInfo]:
-    """The runtimes that other packages bring through the entry points `edgewright.runtimes`."""
+    """Return the runtimes that other packages bring through the entry points `edgewright.runtimes`."""
     from importlib import metadata  # costs more than the rest of this module together
 
     found = []
@@ -333,7 +333,7 @@ def known_runtimes() -> list[str]:
 
 
 def import_runtime(info: RuntimeInfo) -> ModuleType:
-    """The runtime's module; its library is not imported by this."""
+    """Return the runtime's module; its library is not imported by this."""
     return import_module(info.module)
 
 

@@ -1,7 +1,7 @@
 """Arrays by name in one file, for what passes between two processes again and again.
 
 The file is a row of `.npy`s, first the names, then one array for each. Unlike an `.npz` it has no checksums, and it is
-written over itself, so that its pages stay; that makes the way of a chunk of pictures three times as cheap.
+written over itself, so that its pages stay; that makes the way of a chunk of images three times as cheap.
 """
 
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ def write_tensor_file(path: Path, arrays: "Mapping[str, NDArray[Any]]") -> None:
 
 
 def read_tensor_file(path: Path) -> "dict[str, NDArray[Any]]":
-    """The arrays in the order they were written. Raises ValueError for a file that is none."""
+    """Return the arrays in the order they were written. Raises ValueError for a file that is none."""
     import numpy as np
 
     with path.open("rb") as file:

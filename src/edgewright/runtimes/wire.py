@@ -18,7 +18,7 @@ PROTOCOL = 2
 
 
 class ResidentMemory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Resident memory of the worker in bytes, now and at its peak; None where the system does not tell."""
+    """Resident memory of the worker in bytes, now and at its peak; None where the system does not say."""
 
     rss: int | None
     peak: int | None
@@ -55,7 +55,7 @@ class SessionRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Open(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="open"):
-    """Load a model and bind its inputs, which lie in the file `feeds`."""
+    """Load a model and bind its inputs, which are in the file `feeds`."""
 
     session: SessionRequest
     feeds: str
@@ -203,10 +203,10 @@ FailureKind = Literal["model", "input", "conversion", "missing", "memory", "limi
 class CommandFailed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="refused"):
     """The command failed and the worker lives on.
 
-    `kind` is `model` (the runtime's library refused), `input` (the feeds do not fit), `conversion` (a compiler cannot
+    `kind` is `model` (the runtime's library rejected), `input` (the feeds do not fit), `conversion` (a compiler cannot
     express the model), `missing` (a package is not installed), `memory` (an allocation failed), `limit` (the memory or
     time for one model does not suffice), `room` (the disk is full) or `internal`; `trace` is the traceback for the log,
-    `hint` the next step where the refusal knows one.
+    `hint` the next step where the rejection knows one.
     """
 
     kind: FailureKind

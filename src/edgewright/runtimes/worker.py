@@ -52,7 +52,7 @@ def main() -> None:
 
 
 def _take_stdout() -> FileIO:
-    """A private duplicate of stdout; descriptor 1 becomes stderr."""
+    """Return a private duplicate of stdout; descriptor 1 becomes stderr."""
     channel = os.dup(1)
     os.dup2(2, 1)
     return FileIO(channel, "w")
@@ -102,7 +102,7 @@ class RequestHandler:
         self.session: Session | None = None
 
     def answer(self, command: wire.Command) -> wire.Result:
-        """The command's result; what it raises becomes a `Refused`."""
+        """Return the command's result; what it raises becomes a `Refused`."""
         try:
             return self.act(command)
         except Exception as error:
@@ -195,7 +195,7 @@ def reject_model_errors() -> Iterator[None]:
 
 
 def _kind_of(error: Exception) -> wire.FailureKind:
-    """Return the kind of refusal for what a command raised; a full disk counts before all that was made of it."""
+    """Return the kind of rejection for what a command raised; a full disk counts before all that was made of it."""
     if find_full_disk_error(error):
         return "room"
     if is_allocation_failure(str(error)):
@@ -204,12 +204,12 @@ def _kind_of(error: Exception) -> wire.FailureKind:
 
 
 def _hint_of(error: Exception) -> str:
-    """The next step, where an error knows one."""
+    """Return the next step, where an error knows one."""
     return error.try_this if isinstance(error, LimitReached) else getattr(error, "hint", "")
 
 
 def _last_line(error: Exception) -> str:
-    """The end of the error's text: converters put the cause last."""
+    """Return the end of the error's text: converters put the cause last."""
     return (str(error).strip().splitlines() or ["no reason was reported"])[-1][:500]
 
 
@@ -219,7 +219,7 @@ def _report_failure(kind: wire.FailureKind, error: Exception, hint: str = "") ->
 
 
 def _trace_of_this() -> str:
-    """The traceback of the exception being handled."""
+    """Return the traceback of the exception being handled."""
     import traceback  # only a failure needs it, and it brings the tokenizer with it
 
     return traceback.format_exc()
@@ -260,7 +260,7 @@ def calibrate(runs: int) -> wire.ClockCalibration:
 
 
 def _clock_step_ns() -> int:
-    """The smallest step that the clock was seen to make."""
+    """Return the smallest step that the clock was seen to make."""
     seen = [perf_counter_ns() for _ in range(200)]
     return min(after - before for before, after in itertools.pairwise(seen) if after > before)
 
@@ -278,14 +278,14 @@ def _arithmetic() -> int:
 
 
 def compute_median(values: list[int]) -> float:
-    """The median, without importing the statistics module."""
+    """Return the median, without importing the statistics module."""
     ordered = sorted(values)
     half = len(ordered) // 2
     return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
 def read_arrays(path: str) -> dict[str, Array]:
-    """The arrays of a file in this machine's byte order, which is the only one that runtimes know."""
+    """Return the arrays of a file in this machine's byte order, which is the only one that runtimes know."""
     import numpy as np
 
     if path.endswith(SUFFIX):

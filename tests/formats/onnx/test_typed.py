@@ -198,7 +198,8 @@ def write_lost(path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("write", "what"), [(write_cycle, "never run"), (write_twice, "two producers"), (write_lost, "no operator produces")]
+    ("write", "what"),
+    [(write_cycle, "never run"), (write_twice, "two producers"), (write_lost, "no operator produces")],
 )
 def test_graphs_that_cannot_run(tmp_path: Path, write: object, what: str) -> None:
     assert callable(write)

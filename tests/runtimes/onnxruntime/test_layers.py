@@ -200,7 +200,9 @@ def test_an_empty_trace_has_no_layers(tmp_path: Path) -> None:
 
 
 def test_nodes_that_cannot_be_told_apart_claim_nothing() -> None:
-    duplicates = [ExecutedNode(name="", op="Fused", domain="", inputs=("x",), outputs=(out,)) for out in ("made1", "made2")]
+    duplicates = [
+        ExecutedNode(name="", op="Fused", domain="", inputs=("x",), outputs=(out,)) for out in ("made1", "made2")
+    ]
     graph = [GraphNode(name="n", op="Exp", inputs=("x",), outputs=("y",))]
     assert find_source_nodes(duplicates, graph) == [(), ()]
 

@@ -1,9 +1,9 @@
 """Weights that an ONNX model keeps in files of their own: which they are, and whether they may and can be read.
 
-Every reader of a model calls `check_external` before anything loads it. A model may come from a stranger: its weights
-lie in its own folder, no link leads out of that, and each range lies within its file. A runtime that maps a file which
-is shorter than the model says would be killed by a signal. A few bytes can name the range of a large file again and
-again, so that what the ranges have together is compared with the memory limit too.
+Every reader of a model calls `check_external` before anything loads it. A model may be untrusted: its weights are in
+its own folder, no link leads out of that, and each range is within its file. A runtime that maps a file which is
+shorter than the model says would be killed by a signal. A few bytes can name the range of a large file again and again,
+so that what the ranges have together is compared with the memory limit too.
 """
 
 import re
@@ -19,7 +19,7 @@ EXTERNAL = 1  # TensorProto.DataLocation
 PROTOBUF_LIMIT = 2**31 - 1
 # ONNX Runtime takes such a location for a place in its own memory.
 MEMORY_ADDRESS_MARK = "_ORT_MEM_ADDR_"
-# Bits of one element, by TensorProto.DataType; texts cannot lie in a file.
+# Bits of one element, by TensorProto.DataType; texts cannot be in a file.
 BITS = {
     **dict.fromkeys((21, 22, 23), 4),
     **dict.fromkeys((25, 26), 2),
@@ -45,7 +45,7 @@ def check_external(path: Path, model: Any) -> tuple[str, ...]:
 
     Raises:
         ExternalDataMissing: a file is absent, is not a regular file, or lies outside of the model's folder.
-        ModelUnreadable: a range is not in whole numbers, ends after the end of its file, or does not fit its tensor.
+        ModelUnreadable: a range is not in integers, ends after the end of its file, or does not fit its tensor.
         LimitReached: the tensors have more bytes together than their files, by more than the memory limit.
     """
     sizes: dict[str, int] = {}
@@ -74,7 +74,7 @@ def load_external(path: Path, model: Any) -> None:
 
 
 def needs_data_file(model: Any) -> bool:
-    """Whether a message is too large for one file, so that weights must lie beside it."""
+    """Return whether a message is too large for one file, so that weights must be next to it."""
     from google.protobuf.message import EncodeError  # type: ignore[import-untyped]  # ships no types
 
     try:
@@ -123,7 +123,7 @@ def _tensors_of_attributes(attributes: Iterable[Any]) -> Iterator[Any]:
 
 
 def read_range(tensor: Any) -> DataRange:
-    """Return where a tensor's numbers lie; ModelUnreadable where that is said twice, or not in whole numbers."""
+    """Return where a tensor's numbers lie; ModelUnreadable where that is said twice, or not in integers."""
     entries: dict[str, str] = {}
     for entry in tensor.external_data:
         if entry.key in entries:
@@ -144,7 +144,7 @@ def _read_count(tensor: Any, key: str, text: str) -> int:
 
 
 def check_range(path: Path, tensor: Any, place: DataRange, size: int) -> None:
-    """Raise ModelUnreadable where the tensor's numbers do not lie within its file of `size` bytes."""
+    """Raise ModelUnreadable where the tensor's numbers do not are within its file of `size` bytes."""
     if tensor.data_type not in BITS:
         raise _unreadable(tensor, "its type cannot be stored in a file")
     needed = _count_bytes(tensor)
@@ -160,7 +160,7 @@ def check_range(path: Path, tensor: Any, place: DataRange, size: int) -> None:
 
 
 def _count_bytes(tensor: Any) -> int:
-    """How many bytes a tensor of these sizes and this type has in a file."""
+    """Return how many bytes a tensor of these sizes and this type has in a file."""
     count: int = prod(max(0, size) for size in tensor.dims)
     return -(-count * BITS[tensor.data_type] // 8)
 
@@ -174,7 +174,7 @@ def _unreadable(tensor: Any, why: str) -> ModelUnreadable:
 
 
 def find_data_file(model: Path, name: str) -> Path:
-    """Return the path of a weight file, which lies in the model's folder or below it, links followed."""
+    """Return the path of a weight file, which is in the model's folder or below it, links followed."""
     parts = PurePosixPath(name)
     if not name or parts.is_absolute() or ".." in parts.parts or MEMORY_ADDRESS_MARK in name:
         raise ExternalDataMissing(

@@ -21,7 +21,7 @@ CONTROL = {"If", "Loop", "Scan"}
 
 
 def load_small(graph: Any, folder: Path) -> None:
-    """Take small weights that lie beside the model into the message: sizes and axes are among them."""
+    """Take small weights that is next to the model into the message: sizes and axes are among them."""
     from onnx import helper
 
     for tensor in iterate_graph_tensors(graph):
@@ -63,7 +63,7 @@ class ConstantFolder:
         self.types: dict[str, TensorType] = {}
 
     def resolve(self) -> dict[str, TensorType]:
-        """Every value by name."""
+        """Return every value by name."""
         graph = self.model.graph
         stored = self.read_stored()
         for _ in range(MOST_ROUNDS):
@@ -185,7 +185,9 @@ class ConstantFolder:
         return [next(made) if name else None for name in node.output]
 
     def predict_bytes(self, node: Any) -> list[int | None]:
-        """How many elements each output will have, given the values of the inputs; None where that is not known."""
+        """Return how many elements each output will have, given the values of the inputs; None where that is not
+        known.
+        """
         import onnx
         from onnx import helper, numpy_helper, shape_inference
 
@@ -204,7 +206,7 @@ class ConstantFolder:
         return [*known, *(self.types[name].elements() for name in node.output if name in self.types)]
 
     def make_evaluator(self, node: Any) -> tuple[Any, list[str]]:
-        """The node as a model of its own, and the names of its inputs."""
+        """Return the node as a model of its own, and the names of its inputs."""
         from onnx import helper
         from onnx.reference import ReferenceEvaluator
 
@@ -249,7 +251,7 @@ def _find_problem(model: Any, node: Any, opset: dict[str, int], known: list[Tens
 
 
 def infer(model: Any, values: dict[str, Any]) -> Any:
-    """The graph with the shapes that onnx infers, given the values that are known."""
+    """Return the graph with the shapes that onnx infers, given the values that are known."""
     from onnx import ModelProto, helper, numpy_helper
 
     shown = ModelProto()
@@ -269,12 +271,12 @@ def infer(model: Any, values: dict[str, Any]) -> Any:
         graph.initializer.extend(numpy_helper.from_array(values[name], name) for name in folded if name not in still)
     try:
         return infer_shapes(shown).graph
-    except Exception:  # a model that it refuses as a whole is told node by node
+    except Exception:  # a model that it rejects as a whole is reported node by node
         return graph
 
 
 def infer_shapes(model: Any) -> Any:
-    """The model with the shapes that onnx infers, following the numbers in small values where rows are short.
+    """Return the model with the shapes that onnx infers, following the numbers in small values where rows are short.
 
     Following numbers, onnx notes each entry of a one-dimensional value by itself, also where it knows none: 40 bytes
     for each entry of a row that an operator such as Cast reads.

@@ -14,7 +14,7 @@ Key = tuple[str, str, str]  # domain, name and overload of a function
 Weigh = Callable[[Any], int]
 
 MOST = 10**15  # counting ends here
-OPERATOR_BYTES = 7_500  # what one operator takes while a model is read and judged, as measured
+OPERATOR_BYTES = 7_500  # what one operator takes while a model is read and checked, as measured
 
 
 def inline_functions(model: Any, budget: ResourceBudget | None = None) -> Any:

@@ -1,7 +1,7 @@
 """A QDQ graph that takes and gives the integers themselves: its outermost QuantizeLinear and DequantizeLinear gone.
 
-What they did is then done outside, with the scales that are told here. Where that would change what the graph computes,
-an input or output stays as it is, and the reason is told.
+What they did is then done outside, with the scales that are reported here. Where that would change what the graph
+computes, an input or output stays as it is, and the reason is reported.
 """
 
 from collections.abc import Iterator
@@ -111,7 +111,7 @@ class IntegerIoRewriter:
         return {name: node for node in self.graph.node for name in node.output if name}
 
     def read_port(self, node: Any) -> IntegerPort | None:
-        """The scale of a pair's half; None where it is not one constant scale and zero point."""
+        """Return the scale of a pair's half; None where it is not one constant scale and zero point."""
         scale = self.constants.get(node.input[1])
         has_zero = len(node.input) > 2 and bool(node.input[2])
         zero = self.constants.get(node.input[2]) if has_zero else np.zeros((), np.uint8)

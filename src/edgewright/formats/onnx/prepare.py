@@ -1,7 +1,7 @@
 """An ONNX model as converters like it: fixed input shapes, and a unique name on every node.
 
-What it computes is not changed, and operators are left as they are: what one converter wants rewritten, another
-does not.
+What it computes is not changed, and operators are left as they are: what one converter requires rewritten, another does
+not.
 """
 
 from collections.abc import Mapping, Sequence

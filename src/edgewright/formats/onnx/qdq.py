@@ -1,8 +1,8 @@
-"""A QDQ graph taken apart: the float graph it was made from, and the grids of integers that its values lie on.
+"""A QDQ graph decomposed: the float graph it was made from, and the quantization parameters of its tensors.
 
 For runtimes whose files carry scales beside a float graph instead of QuantizeLinear and DequantizeLinear. A quantizer
-may leave out a Relu or Clip whose work the rounding does: it saturates. Where a tensor's grid begins at zero and the
-tensor itself may not, the float graph bounds it again.
+may leave out a Relu or Clip whose work the rounding does: it saturates. Where a tensor's quantization range begins at
+zero and the tensor itself may not, the float graph bounds it again.
 """
 
 from collections.abc import Iterator, Mapping
@@ -55,7 +55,7 @@ class ActivationQuantParams(NamedTuple):
         return self.high - self.low < EIGHT_BIT_LEVELS
 
     def signed(self) -> "ActivationQuantParams":
-        """The same values on signed integers."""
+        """Return the same values on signed integers."""
         shift = 0 if self.low < 0 else (self.high + 1) // 2
         return ActivationQuantParams(self.scale, self.zero - shift, self.low - shift, self.high - shift)
 
@@ -70,13 +70,13 @@ class QdqWeights(NamedTuple):
 
 
 class ExtractedFloatModel(NamedTuple):
-    """A QDQ graph taken apart.
+    """A QDQ graph decomposed.
 
     Attributes:
         model: the float graph; nodes keep their names, and what bounds a tensor has that of its QuantizeLinear.
         weights: by name of the constant in the float graph.
-        reads: the grid of what a node reads, by its name and the position of the input.
-        makes: the grid of a tensor of the float graph where all or some read it rounded.
+        reads: the quantization range of what a node reads, by its name and the position of the input.
+        makes: the quantization range of a tensor of the float graph where all or some read it rounded.
     """
 
     model: Any
@@ -86,9 +86,10 @@ class ExtractedFloatModel(NamedTuple):
 
 
 def extract_float_model(model: Any) -> ExtractedFloatModel:
-    """Take apart a model whose nodes have unique names; `model` is not changed.
+    """Decompose a model whose nodes have unique names; `model` is not changed.
 
-    What a layer with weights makes is bounded at both ends of its grid, since runtimes do so within the layer.
+    What a layer with weights makes is bounded at both ends of its quantization range, since runtimes do so within the
+    layer.
 
     Raises ModelNotConvertible for integers that are read otherwise than by a DequantizeLinear, for activations with
     more than one scale or in other types than integers of eight and sixteen bits, and for scales that are computed or
@@ -118,7 +119,7 @@ class FloatModelExtractor:
         self.weights: dict[str, QdqWeights] = {}
         self.quantized: dict[
             str, tuple[str, ActivationQuantParams, str]
-        ] = {}  # integers: what they round, their grid, who rounds
+        ] = {}  # integers: what they round, their quantization range, who rounds
         self.dequantized: dict[
             str, tuple[str, ActivationQuantParams, str]
         ] = {}  # the same by what DequantizeLinear gives
@@ -183,7 +184,7 @@ class FloatModelExtractor:
         self.producer.update(dict.fromkeys(kept.output, kept))
 
     def bound(self, tensor: str, quant_params: ActivationQuantParams, quantizer: str) -> str:
-        """The tensor within its grid's ends, where nothing else sees to that."""
+        """Return the tensor within its range's ends, where nothing else sees to that."""
         if (tensor, quant_params) in self.bounded:
             return self.bounded[tensor, quant_params]
         if quant_params.is_eight_bit:
@@ -221,7 +222,7 @@ class FloatModelExtractor:
             self.output_params[result] = quant_params
 
     def is_not_negative(self, tensor: str) -> bool:
-        """Whether the float graph never gives a negative number here, as far as its operators tell."""
+        """Return whether the float graph never gives a negative number here, as far as its operators tell."""
         node = self.producer.get(tensor)
         if node is None:
             return tensor in self.constants and bool((self.constants[tensor] >= 0).all())

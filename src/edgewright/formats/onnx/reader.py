@@ -23,7 +23,7 @@ class OnnxFile:
 
     Raises:
         ModelUnreadable: the bytes are no ONNX model, or the graph in it is not one.
-        ExternalDataMissing: weights lie in a file that is absent, or outside of the model's folder.
+        ExternalDataMissing: weights are in a file that is absent, or outside of the model's folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -37,7 +37,7 @@ class OnnxFile:
         }
 
     def data_files(self) -> tuple[str, ...]:
-        """Names of the weight files, relative to the model, in the order of first use: see `check_external`."""
+        """Return names of the weight files, relative to the model, in the order of first use: see `check_external`."""
         return check_external(self.path, self.model)
 
     def signature(self) -> Signature:
@@ -91,7 +91,7 @@ class OnnxFile:
         return "w4a8" if attributes.get("accuracy_level", 0) == 4 else "w4"
 
     def _has_most_in_four_bits(self) -> bool:
-        """Whether most integer weights are of 4 bits."""
+        """Return whether most integer weights are of 4 bits."""
         sizes = {4: 0, 8: 0}
         for tensor in self.graph.initializer:
             bits = {21: 4, 22: 4, 2: 8, 3: 8}.get(tensor.data_type)  # TensorProto.UINT4, INT4, UINT8, INT8
@@ -109,7 +109,7 @@ class OnnxFile:
 
 
 def parse_model(path: Path) -> Any:
-    """The protobuf message; ModelUnreadable where the bytes are none."""
+    """Return the protobuf message; ModelUnreadable where the bytes are none."""
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no types
     from onnx import ModelProto
 

@@ -31,7 +31,7 @@ class SubmodelExtractor:
         self._makers = {name: node for node in model.graph.node for name in node.output if name}
 
     def cut_points(self) -> list[CutPoint]:
-        """Every float tensor that depends on an input, in the order in which they are computed."""
+        """Return every float tensor that depends on an input, in the order in which they are computed."""
         alive = {value.name for value in self._model.graph.input} - {one.name for one in self._model.graph.initializer}
         found: list[CutPoint] = []
         for node in self._model.graph.node:
@@ -70,7 +70,7 @@ class SubmodelExtractor:
 
 
 def list_inputs(node: Any) -> list[str]:
-    """All tensors that a node reads, also from within its inner graphs."""
+    """Return all tensors that a node reads, also from within its inner graphs."""
     inner = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
     return [*node.input, *(name for graph in inner for one in graph.node for name in list_inputs(one))]
 

@@ -38,7 +38,7 @@ class GraphRead(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
 def read_onnx_graph(
     path: Path, shapes: Mapping[str, Sequence[int]] | None = None, budget: ResourceBudget | None = None
 ) -> TypedGraph:
-    """The operators of an ONNX file with the shape and type of every value.
+    """Return the operators of an ONNX file with the shape and type of every value.
 
     Args:
         path: the model. Weights of over 4 kB are not read, wherever they lie.
@@ -48,7 +48,7 @@ def read_onnx_graph(
 
     Raises:
         ModelUnreadable: it is damaged, cyclic, or crashes onnx's shape inference.
-        ExternalDataMissing: weights lie in a file that is absent, or outside of the model's folder.
+        ExternalDataMissing: weights are in a file that is absent, or outside of the model's folder.
         InputError: `shapes` names no input, or does not fit one.
         LimitReached: the budget does not suffice.
     """
@@ -67,7 +67,7 @@ def read_onnx_graph(
 
 
 def measure_file(path: Path) -> int:
-    """Bytes of a file; 0 where it cannot be looked at."""
+    """Return bytes of a file; 0 where it cannot be looked at."""
     try:
         return path.stat().st_size
     except OSError:

@@ -90,7 +90,7 @@ def read_typed(path: Path, shapes: Mapping[str, Sequence[int]], budget: Resource
 
 
 def _read_message(path: Path) -> tuple[Any, OnnxFile]:
-    """The message without its large weights, and the reader of signature and precision on the same."""
+    """Return the message without its large weights, and the reader of signature and precision on the same."""
     with TemporaryFolder() as folder:
         short = folder / "model.onnx"
         try:
@@ -145,7 +145,9 @@ def _order_nodes(path: Path, graph: Any) -> list[str]:
 
 
 def _sort_nodes(nodes: Sequence[Any], given: set[str]) -> list[int]:
-    """Positions in an order that can run, as near to the file's own as can be; those that never can are left out."""
+    """Return positions in an order that can run, as near to the file's own as can be; those that never can are left
+    out.
+    """
     import heapq
 
     waiting: dict[str, list[int]] = {}

@@ -33,7 +33,8 @@ class MalformedMessage(Exception):
 
 
 def load_without_weights(path: Path) -> bytes:
-    """The message of a file with every tensor of over 4 kB emptied of its numbers; all bytes where they are no fields.
+    """Return the message of a file with every tensor of over 4 kB emptied of its numbers; all bytes where they are no
+    fields.
 
     Raises OSError for a file that cannot be read, and ValueError for an empty one.
     """

@@ -32,13 +32,13 @@ def load_network(
     unroll: bool = False,
     integers: bool = False,
 ) -> OnnxNetwork:
-    """The network of an ONNX file, in evaluation mode, for these shapes of its inputs.
+    """Return the network of an ONNX file, in evaluation mode, for these shapes of its inputs.
 
     With `half` its weights and activations are float16, its inputs and outputs as in the source. With `unroll` LSTM,
     GRU and RNN are written step by step. With `integers` what a QDQ graph rounds is rounded by torch's operators of
     quantized programs; without, a QDQ graph is computed in floats.
 
-    Raises ModelUnreadable, and ModelNotConvertible that names the operator and the node that stand in the way.
+    Raises ModelUnreadable, and ModelNotConvertible that names the unsupported operator and the node.
     """
     graph = fuse_gelus(read_graph(path, OPERATORS))
     graph = mark_quantized_nodes(graph) if integers else graph
@@ -92,7 +92,7 @@ class NetworkBuilder:
         return node.op in SHAPE_ALONE or all(not name or name in self.known for name in node.inputs)
 
     def arguments_of(self, call: Call, operator: TorchOperator, node: SourceNode, given: Sequence[Tensor]) -> list[Any]:
-        """All inputs of a node that is folded."""
+        """Return all inputs of a node that is folded."""
         if operator.arrange and node.op in ("LSTM", "GRU", "RNN"):
             raise call.reject("it does not depend on any input of the model")
         return [
@@ -103,7 +103,7 @@ class NetworkBuilder:
     def plan(
         self, call: Call, operator: TorchOperator, node: SourceNode, given: Sequence[Tensor]
     ) -> tuple[Any, list[Argument], dict[str, Tensor]]:
-        """The function to call, its arguments, and the constants that the step holds."""
+        """Return the function to call, its arguments, and the constants that the step holds."""
         constants = {i: self.known[name] for i, name in enumerate(node.inputs) if name in self.known}
         arranged = operator.arrange(call, constants) if operator.arrange else None
         if arranged is None:
@@ -123,7 +123,7 @@ class NetworkBuilder:
                 raise call.reject(f"its input {position} ('{name}') is known only at run time")
 
     def convert(self, tensor: Tensor) -> Tensor:
-        """A constant as the network holds it."""
+        """Return a constant as the network holds it."""
         if not tensor.is_floating_point():
             return tensor
         if tensor.dtype == torch.float32 and self.float_type == torch.float16:
@@ -173,7 +173,7 @@ def _make_example(spec: TensorSpec, shapes: Mapping[str, Sequence[int]]) -> Tens
 
 
 def _live_nodes(graph: SourceGraph) -> list[SourceNode]:
-    """The nodes that an output depends on."""
+    """Return the nodes that an output depends on."""
     wanted = {spec.name for spec in graph.signature.outputs}
     live = []
     for node in reversed(graph.nodes):
@@ -186,7 +186,7 @@ def _live_nodes(graph: SourceGraph) -> list[SourceNode]:
 def _place_arguments(
     node: SourceNode, values: Mapping[str, Tensor], held: Mapping[int, Tensor], static: Mapping[int, Array]
 ) -> list[Argument]:
-    """The arguments by position, as far as any is given."""
+    """Return the arguments by position, as far as any is given."""
     found: dict[int, Argument] = {i: Value(name) for i, name in enumerate(node.inputs) if name in values}
     found.update({i: Constant(f"c{i}") for i in held})
     found.update(static)

@@ -58,7 +58,7 @@ class Call(NamedTuple):
         return value.decode() if isinstance(value, bytes) else str(value)
 
     def type(self, number: int) -> Any:
-        """The torch type of a TensorProto's; what is float32 in the source is this network's float."""
+        """Return the torch type of a TensorProto's; what is float32 in the source is this network's float."""
         kind = TYPES.get(number)
         if kind is None:
             raise self.reject(f"torch has no type for TensorProto type {number}")
@@ -74,7 +74,7 @@ Arrange = Callable[[Call, Constants], "Arranged | None"]
 
 
 class Arranged(NamedTuple):
-    """Another function for a node whose constants are known, with the constants in the order that it wants."""
+    """Another function for a node whose constants are known, with the constants in the order that it requires."""
 
     function: Function
     constants: Constants
@@ -96,7 +96,7 @@ class TorchOperator(NamedTuple):
 
 
 def make_operator(function: Function) -> TorchOperator:
-    """An operator that is a function of torch on its tensors alone."""
+    """Return an operator that is a function of torch on its tensors alone."""
     return TorchOperator(lambda call, *tensors: function(*tensors))
 
 
@@ -113,7 +113,7 @@ def normalize_axis(axis: int, rank: int) -> int:
 
 
 def get_shape(tensor: Tensor) -> list[int]:
-    """Plain numbers, which they are not by themselves while torch traces."""
+    """Return plain numbers, which they are not by themselves while torch traces."""
     return [int(size) for size in tensor.shape]
 
 

@@ -2,8 +2,8 @@
 
 A pair around a tensor becomes `quantize_per_tensor` and `dequantize_per_tensor` on int8, one of the latter for each
 reader, since partitioners take a reader with its own. Weights stay integers behind `dequantize_per_channel`. A tensor
-rounded to sixteen bits stays float within its grid's bounds. What does not fit (weights with zero points, integers that
-something else reads) is computed in floats as it stands.
+rounded to sixteen bits stays float within its range's bounds. What does not fit (weights with zero points, integers
+that something else reads) is computed in floats as it stands.
 """
 
 from collections.abc import Iterator, Mapping
@@ -35,7 +35,7 @@ CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 
 def mark_quantized_nodes(graph: SourceGraph) -> SourceGraph:
-    """The graph with the nodes that torch has quantized operators for written as such."""
+    """Return the graph with the nodes that torch has quantized operators for written as such."""
     return QuantizedNodeMarker(graph).mark()
 
 
@@ -69,7 +69,9 @@ class QuantizedNodeMarker:
             yield from self.read_weights(node)
 
     def is_paired(self, node: SourceNode) -> bool:
-        """Whether it rounds to eight bits with one scale, and only DequantizeLinear of the same scale read it."""
+        """Return whether it rounds to eight bits with one scale, and only DequantizeLinear of the same scale read
+        it.
+        """
         name = node.outputs[0]
         readers = self.readers.get(name, [])
         alike = all(one.op == DEQUANTIZE and self.has_same_quant_params(node, one) for one in readers)
@@ -83,7 +85,7 @@ class QuantizedNodeMarker:
         return self.read_quant_params(one) == self.read_quant_params(other)
 
     def read_quant_params(self, node: SourceNode) -> Mapping[str, Any]:
-        """Scale and zero point on int8, or the two ends of a grid of sixteen bits; empty where these are not known."""
+        """Scale and zero point on int8, or the two ends of a 16-bit range; empty where these are not known."""
         scale, zero = self.read_scales(node)
         if scale is None or scale.size != 1 or zero is None or zero.size != 1:
             return {}
@@ -144,7 +146,8 @@ class QuantizedNodeMarker:
         yield node._replace(inputs=tuple(inputs))
 
     def find_required_params(self, node: SourceNode) -> Mapping[str, Any]:
-        """The grid that a node which only moves values has to be given them on: XNNPACK moves integers as they are.
+        """Return the quantization range that a node which only moves values has to be given them on: XNNPACK moves
+        integers as they are.
 
         Rounding before it is moved gives what rounding behind would.
         """
@@ -154,7 +157,7 @@ class QuantizedNodeMarker:
         return quant_params if "scale" in quant_params else {}
 
     def read_integer_weights(self, node: SourceNode, qdq_node: SourceNode) -> tuple[Array, Array, int] | None:
-        """The weights as int8 in the order of torch's layers, their scales and the axis of these."""
+        """Return the weights as int8 in the order of torch's layers, their scales and the axis of these."""
         stored = self.constants.get(qdq_node.inputs[0])
         scale, zero = self.read_scales(qdq_node)
         if not self.has_quantized_output(node) or not self.has_quantized_input(node):
@@ -181,7 +184,7 @@ class QuantizedNodeMarker:
         return qdq_node is not None and qdq_node.op == DEQUANTIZE and self.is_dequantized_pair(qdq_node)
 
     def has_quantized_output(self, node: SourceNode) -> bool:
-        """Whether what it makes is rounded to eight bits, at once or behind one activation that XNNPACK fuses.
+        """Return whether what it makes is rounded to eight bits, at once or behind one activation that XNNPACK fuses.
 
         XNNPACK takes no integer layer that gives floats, and nothing else could compute its weights.
         """
@@ -194,7 +197,9 @@ class QuantizedNodeMarker:
         return behind.op == QUANTIZE and self.is_paired(behind) and "scale" in self.read_quant_params(behind)
 
     def is_linear(self, node: SourceNode, stored: Array) -> bool:
-        """Whether it is a product with a matrix and the sum with one bias for each column, as a linear layer is."""
+        """Return whether it is a product with a matrix and the sum with one bias for each column, as a linear layer
+        is.
+        """
         if node.op == "MatMul":
             return stored.ndim == 2
         plain = {"alpha": 1.0, "beta": 1.0, "transA": 0}

@@ -39,7 +39,8 @@ class SourceGraph(NamedTuple):
 
 
 def read_graph(path: Path, known: Mapping[str, object]) -> SourceGraph:
-    """The main graph; operators that are not `known` are replaced by the body that ONNX defines for them, if any.
+    """Return the main graph; operators that are not `known` are replaced by the body that ONNX defines for them, if
+    any.
 
     Raises ModelUnreadable or ModelNotConvertible.
     """
@@ -69,7 +70,7 @@ def _read_opset(model: Any) -> int:
 
 
 def _unknown_operators(graph: Any, known: Mapping[str, object]) -> list[str]:
-    """Each operator that is not in the table, with its first node."""
+    """Return each operator that is not in the table, with its first node."""
     found: dict[str, str] = {}
     for node in graph.node:
         if node.domain not in OWN_DOMAINS or node.op_type not in known:
@@ -92,7 +93,7 @@ def _inline_bodies(model: Any, known: Mapping[str, object]) -> Any:
         _add_defaults(model, bodies)
         try:
             model = onnx.inliner.inline_selected_functions(model, bodies, inline_schema_functions=True)
-        except Exception:  # the operators are then refused by their names
+        except Exception:  # the operators are then rejected by name
             return model
     return model
 

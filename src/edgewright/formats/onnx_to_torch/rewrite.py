@@ -1,4 +1,4 @@
-"""Operators in the place of what exporters spell out, where runtimes have a kernel for the whole."""
+"""Operators in the place of what exporters expand, where runtimes have a kernel for the whole."""
 
 from collections.abc import Mapping
 from math import sqrt
@@ -18,7 +18,7 @@ class GraphIndex(NamedTuple):
 
 
 def fuse_gelus(graph: SourceGraph) -> SourceGraph:
-    """The graph with exact GELU as one node."""
+    """Return the graph with exact GELU as one node."""
     index = _index_graph(graph)
     gone: set[str] = set()
     made: dict[str, SourceNode] = {}
@@ -60,7 +60,7 @@ def _find_gelu(node: SourceNode, index: GraphIndex) -> SourceNode | None:
 
 
 def _flatten_product(node: SourceNode, index: GraphIndex) -> tuple[list[str], list[SourceNode]] | None:
-    """The three factors of two multiplications, and both nodes."""
+    """Return the three factors of two multiplications, and both nodes."""
     for i, name in enumerate(node.inputs):
         inner = index.producer.get(name)
         if inner and inner.op == "Mul" and _once(name, index):

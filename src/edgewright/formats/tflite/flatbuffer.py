@@ -47,14 +47,14 @@ class FlatbufferReader:
         return value
 
     def follow(self, at: int) -> int:
-        """The position that the offset at `at` names."""
+        """Return the position that the offset at `at` names."""
         offset = self.number(at, "I")
         if offset == 0 or at + offset > self.size - 4:
             raise MalformedFlatbuffer(f"the offset at byte {at} points outside it: it is truncated or damaged")
         return at + offset
 
     def field(self, table: int, slot: int) -> int:
-        """The position of a table's field; 0 where the table leaves it out."""
+        """Return the position of a table's field; 0 where the table leaves it out."""
         vtable = table - self.number(table, "i")
         length = self._unpack(_TWO_BYTES, vtable)
         place = 4 + 2 * slot
@@ -68,7 +68,7 @@ class FlatbufferReader:
         return self.number(at, code) if at else default
 
     def vector(self, table: int, slot: int, item_bytes: int) -> tuple[int, int]:
-        """Where a vector's first element lies, and how many there are; (0, 0) without the field."""
+        """Return where a vector's first element lies, and how many there are; (0, 0) without the field."""
         at = self.field(table, slot)
         if not at:
             return 0, 0

@@ -51,10 +51,10 @@ class TfliteGraph(NamedTuple):
 
 
 def read_signature(path: Path) -> Signature:
-    """The inputs and outputs of the main subgraph, in the file's order.
+    """Return the inputs and outputs of the main subgraph, in the file's order.
 
-    Names are those of the signature def where the file has exactly one and it names them all, else the
-    tensors' own, made unique.
+    Names are those of the signature def where the file has exactly one and it names them all, else the tensors' own,
+    made unique.
 
     Raises:
         ModelNotFound: there is no such file.
@@ -72,10 +72,10 @@ def make_signature(graph: TfliteGraph) -> Signature:
 
 
 def read_graph(path: Path) -> tuple[GraphNode, ...]:
-    """The operators of the main subgraph in the file's order, which is an order of execution.
+    """Return the operators of the main subgraph in the file's order, which is an order of execution.
 
-    A node is named `OP#position`; tensor names are unique, and those of inputs and outputs are the signature's.
-    Raises as `read_signature`.
+    A node is named `OP#position`; tensor names are unique, and those of inputs and outputs are the signature's. Raises
+    as `read_signature`.
     """
     graph = read_tflite(path)
     labels = _label_tensors(graph)
@@ -99,7 +99,7 @@ def read_precision(path: Path) -> Precision:
 
 
 def name_tensors(indices: Sequence[int], own: Mapping[int, str], signature: Mapping[int, str]) -> tuple[str, ...]:
-    """Unique names for the tensors at `indices`: the signature's if it names them all, else their own."""
+    """Return unique names for the tensors at `indices`: the signature's if it names them all, else their own."""
     known = signature if all(i in signature for i in indices) else own
     names: dict[str, None] = {}
     for i in indices:
@@ -108,7 +108,7 @@ def name_tensors(indices: Sequence[int], own: Mapping[int, str], signature: Mapp
 
 
 def name_ports(graph: TfliteGraph) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The names of the inputs and of the outputs."""
+    """Return the names of the inputs and of the outputs."""
     own = {i: graph.tensors[i].name for i in (*graph.inputs, *graph.outputs)}
     return (
         name_tensors(graph.inputs, own, graph.input_names),
@@ -159,7 +159,7 @@ def find_precision(graph: TfliteGraph) -> Precision:
 def _operator_precision(
     graph: TfliteGraph, operator: TfliteOperator, dequantized: Mapping[int, TfliteOperator]
 ) -> Precision | None:
-    """The precision of one compute operator; None where it has no weights."""
+    """Return the precision of one compute operator; None where it has no weights."""
     activation, weights, stored_smaller = "", "", False
     for i in operator.inputs:
         if i < 0 or graph.tensors[i].dtype in ("int32", "int64", "bool"):
@@ -173,7 +173,7 @@ def _operator_precision(
 
 
 def _stored_type(graph: TfliteGraph, index: int, dequantized: Mapping[int, TfliteOperator]) -> str | None:
-    """The type in which a constant lies in the file; None for what is computed."""
+    """Return the type in which a constant is in the file; None for what is computed."""
     if graph.tensors[index].constant:
         return graph.tensors[index].dtype
     source = dequantized.get(index)
@@ -204,7 +204,7 @@ def _activation_precision(graph: TfliteGraph) -> Precision:
 
 
 def read_tflite(path: Path) -> TfliteGraph:
-    """The main subgraph of the file. Raises as `read_signature`."""
+    """Return the main subgraph of the file. Raises as `read_signature`."""
     with _mapped(path) as data:
         try:
             return _read_model(FlatbufferReader(data))
@@ -249,7 +249,7 @@ def _read_model(flat: FlatbufferReader) -> TfliteGraph:
 
 
 def _is_filled(flat: FlatbufferReader, buffer: int) -> bool:
-    """Whether a buffer holds data; its whole length must lie within the file."""
+    """Return whether a buffer holds data; its whole length must be within the file."""
     _, count = flat.vector(buffer, Slot.BUFFER_DATA, 1)
     offset = flat.value(buffer, Slot.BUFFER_OFFSET, "Q")
     size = flat.value(buffer, Slot.BUFFER_SIZE, "Q")
@@ -340,7 +340,7 @@ def _read_quantization(flat: FlatbufferReader, tensor: int) -> Quantization | No
 
 
 def _read_names(flat: FlatbufferReader, model: int) -> tuple[dict[int, str], dict[int, str]]:
-    """Names by tensor index, from the signature def where there is exactly one and it is the main subgraph's."""
+    """Return names by tensor index, from the signature def where there is exactly one and it is the main subgraph's."""
     signatures = list(flat.tables(model, Slot.MODEL_SIGNATURES))
     if len(signatures) != 1 or flat.value(signatures[0], Slot.SIGNATURE_SUBGRAPH, "I") != 0:
         return {}, {}

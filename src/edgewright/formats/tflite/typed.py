@@ -11,10 +11,10 @@ from edgewright.formats.typed_graph import Size, TensorType, TypedGraph, TypedNo
 
 
 def read_tflite_graph(path: Path, shapes: Mapping[str, Sequence[int]] | None = None) -> TypedGraph:
-    """The operators of the main subgraph with the shape and type of every tensor.
+    """Return the operators of the main subgraph with the shape and type of every tensor.
 
     Sizes are those that the file itself runs with; where it leaves some free, a shape that differs from them cannot be
-    followed through the graph without LiteRT, and is refused.
+    followed through the graph without LiteRT, and is rejected.
 
     Raises ModelUnreadable as `tflite.read_signature`, and InputError.
     """
@@ -68,7 +68,7 @@ def _signature_names(graph: TfliteGraph) -> dict[int, str]:
 
 
 def _label_tensors(graph: TfliteGraph, known: Mapping[int, str]) -> list[str]:
-    """A unique name for each tensor: the signature's, else its own, with its number where that is taken."""
+    """Return a unique name for each tensor: the signature's, else its own, with its number where that is taken."""
     taken = set(known.values())
     names = []
     for i, tensor in enumerate(graph.tensors):

@@ -1,6 +1,6 @@
 """Torch programs: what a user hands over, as one thing that can be exported. Only for use in a worker process.
 
-A source is `FILE.py:FACTORY` (a function that builds the module, whose weights may lie in a file of their own), a
+A source is `FILE.py:FACTORY` (a function that builds the module, whose weights may be in a file of their own), a
 `.pt2` of torch.export, a TorchScript file (`.pt`), or an ONNX file. The first of them is the user's code and runs as
 such; the third may hold code too, which TorchScript's own interpreter runs.
 """
@@ -92,7 +92,7 @@ def load_source(
     `half` gives weights and activations of float16 with inputs and outputs left as they are; `unroll` writes recurrent
     layers of an ONNX file step by step; `integers` keeps what a QDQ graph rounds.
 
-    Raises EdgewrightErrors that name what stands in the way.
+    Raises EdgewrightErrors that name what is not supported.
     """
     if format == "onnx":
         return _load_onnx(Path(source), shapes, half=half, unroll=unroll, integers=integers)
@@ -119,7 +119,9 @@ def _load_onnx(path: Path, shapes: Shapes, *, half: bool, unroll: bool, integers
 
 
 def load_torch(source: str, shapes: Shapes, *, half: bool = False, weights: str | None = None) -> LoadedProgram:
-    """A torch source: inputs are named as the parameters of `forward`, outputs `output`, or `output0` and so on."""
+    """Return a torch source: inputs are named as the parameters of `forward`, outputs `output`, or `output0` and so
+    on.
+    """
     program, kind = _load_program(source, weights)
     return describe_program(program, kind, shapes, half=half)
 
@@ -200,7 +202,9 @@ def _find_factory(module: Any, factory: str, path: Path) -> Any:
 
 
 def _make_examples(program: Any, kind: str, shapes: Shapes) -> tuple[tuple[str, ...], tuple[Any, ...]]:
-    """Names and examples of the inputs: a .pt2 tells them, a module's `forward` names them and `shapes` gives sizes."""
+    """Return names and examples of the inputs: a .pt2 reports them, a module's `forward` names them and `shapes` gives
+    sizes.
+    """
     import torch
 
     if kind == "exported":
@@ -230,9 +234,9 @@ def _make_examples(program: Any, kind: str, shapes: Shapes) -> tuple[tuple[str, 
 
 
 def _try_types(run: Any, kind: str, examples: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
-    """The examples with which the program runs, and what it gives: of float32, or with some of them int64.
+    """Return the examples with which the program runs, and what it gives: of float32, or with some of them int64.
 
-    Only a .pt2 tells the types of its inputs. Where there are many inputs, all of them take the same type.
+    Only a .pt2 reports the types of its inputs. Where there are many inputs, all of them take the same type.
     """
     import torch
 
@@ -265,7 +269,7 @@ def name_outputs(count: int) -> list[str]:
 
 
 def flatten_tensors(made: Any) -> list[Any]:
-    """The tensors of what a program gives or takes, in order."""
+    """Return the tensors of what a program gives or takes, in order."""
     import torch
     from torch.utils._pytree import tree_leaves
 
@@ -273,7 +277,7 @@ def flatten_tensors(made: Any) -> list[Any]:
 
 
 def _halve(module: Any) -> Any:
-    """The module in float16, with float32 cast on the way in and out."""
+    """Return the module in float16, with float32 cast on the way in and out."""
     import torch
 
     class Halved(torch.nn.Module):  # type: ignore[misc]  # torch's types are not read by mypy

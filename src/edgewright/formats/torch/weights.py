@@ -1,4 +1,4 @@
-"""Weights of a torch module: read from a file that holds no code, and told apart from what the module wants."""
+"""Weights of a torch module: read from a file that holds no code, and distinguished from what the module requires."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -90,7 +90,7 @@ def _read_saved(path: Path) -> Any:
 
 
 def _fit_names(state: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """The tensors without a wrapper's prefix, unless the module has it itself."""
+    """Return the tensors without a wrapper's prefix, unless the module has it itself."""
     for prefix in WRAPPERS:
         if all(name.startswith(prefix) for name in state) and not any(name.startswith(prefix) for name in own):
             state = {name.removeprefix(prefix): value for name, value in state.items()}

@@ -19,7 +19,9 @@ NO_TIMES = "Core ML does not report times of single operators through coremltool
 
 
 def version() -> str:
-    """The version of the installed coremltools, whose protobuf classes this imports; ImportError where it is absent."""
+    """Return the version of the installed coremltools, whose protobuf classes this imports; ImportError where it is
+    absent.
+    """
     from edgewright.runtimes.coreml.library import load_library
 
     return str(load_library().__version__)
@@ -33,14 +35,14 @@ def compile(request: CompileRequest) -> Compiled:
 
 
 def open_session(request: SessionRequest) -> Session:
-    """Load the package, on macOS; raises Rejected elsewhere, and where Core ML refuses it."""
+    """Load the package, on macOS; raises Rejected elsewhere, and where Core ML rejects it."""
     from edgewright.runtimes.coreml.session import CoremlSession
 
     return CoremlSession(request)
 
 
 def profile(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, folder: Path) -> None:
-    """Raises Rejected: there are no times to be had."""
+    """Raises Rejected: there are no times available."""
     raise Rejected(NO_TIMES)
 
 

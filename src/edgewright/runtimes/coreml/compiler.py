@@ -120,7 +120,7 @@ def _convert(
 
 
 def _trace_program(loaded: LoadedProgram) -> Any:
-    """A TorchScript trace that takes and gives types which Core ML's arrays have."""
+    """Return a TorchScript trace that takes and gives types which Core ML's arrays have."""
     import torch
 
     kinds = [example.dtype for example in loaded.examples]

@@ -1,4 +1,4 @@
-"""What lies in an .mlpackage: operators, names, and weights, read from its protobuf and its weight file.
+"""What is in an .mlpackage: operators, names, and weights, read from its protobuf and its weight file.
 
 Formats of record: coremltools `mlmodel/format/MIL.proto` and `mlmodel/src/MILBlob/Blob/StorageFormat.hpp`.
 """
@@ -29,7 +29,7 @@ class CoremlOperator(NamedTuple):
 
 
 class MlProgram(NamedTuple):
-    """`weights` are the constants that lie in the weight file, by the names of their values."""
+    """`weights` are the constants that are in the weight file, by the names of their values."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -38,7 +38,7 @@ class MlProgram(NamedTuple):
 
 
 def read_program(package: Path) -> MlProgram:
-    """The ML program of a package; Rejected where it holds none."""
+    """Return the ML program of a package; Rejected where it holds none."""
     data = package / "Data" / "com.apple.CoreML"
     spec = read_spec(data / MODEL)
     function = spec.mlProgram.functions["main"]

@@ -18,7 +18,7 @@ DISTRIBUTION = "executorch"
 
 
 def version() -> str:
-    """The version of the installed executorch, whose native part this imports; ImportError where it is absent.
+    """Return the version of the installed executorch, whose native part this imports; ImportError where it is absent.
 
     The native part alone is imported, not the wheel's Python modules: they take seconds and nothing here needs them.
     """
@@ -38,7 +38,7 @@ def compile(request: CompileRequest) -> Compiled:
 
 
 def open_session(request: SessionRequest) -> Session:
-    """Load the program's method `forward`; raises Rejected where ExecuTorch refuses it."""
+    """Load the program's method `forward`; raises Rejected where ExecuTorch rejects it."""
     from edgewright.runtimes.executorch.session import ExecutorchSession
 
     return ExecutorchSession(request)
@@ -52,7 +52,7 @@ def profile(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: in
 
 
 def layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
-    """The rows that `trace.json` in `folder` tells, joined to the source's nodes."""
+    """Return the rows that `trace.json` in `folder` reports, joined to the source's nodes."""
     from edgewright.runtimes.executorch.rows import report_layers
     from edgewright.runtimes.executorch.trace import read_trace
 

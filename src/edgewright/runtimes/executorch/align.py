@@ -1,6 +1,6 @@
 """Which operators of XNNPACK's graph each operator that XNNPACK ran stands for.
 
-XNNPACK tells what it ran by name and in order, but without its graph's node: it fuses activations into the operators
+XNNPACK reports what it ran by name and in order, but without its graph's node: it fuses activations into the operators
 before them, and turns a 1x1 convolution into a fully connected layer. So both lists are laid side by side as the
 longest common subsequence of kinds that agree (Needleman & Wunsch, 1970), and what did not run by itself belongs to
 what ran before.
@@ -45,7 +45,7 @@ def kind_of(name: str) -> str:
 
 @cache
 def agrees(ran: str, made: str) -> bool:
-    """Both as `kind_of` gives them and as the schema writes them."""
+    """Return both as `kind_of` gives them and as the schema writes them."""
     kind, wanted = ran, made.lower()
     known = KINDS.get(kind)
     if known:
@@ -54,7 +54,7 @@ def agrees(ran: str, made: str) -> bool:
 
 
 def align_operators(ran: Sequence[str], made: Sequence[ExecutorchOperator]) -> list[tuple[str, ...]]:
-    """The source nodes of each operator that ran."""
+    """Return the source nodes of each operator that ran."""
     pairs = find_common_pairs([kind_of(name) for name in ran], [one.kind for one in made], agrees)
     found: list[dict[str, None]] = [{} for _ in ran]
     last = pairs[0][0] if pairs else 0

@@ -64,7 +64,7 @@ def silenced() -> Iterator[None]:
 
 
 def write_program(loaded: LoadedProgram) -> tuple[bytes, ProgramDescription]:
-    """Lower, and emit twice: only the first result tells the order of the calls that the description names.
+    """Lower, and emit twice: only the first result reports the order of the calls that the description names.
 
     Inputs get no place in the planned memory: what is bound there would be overwritten by the first inference.
     """
@@ -95,7 +95,7 @@ def write_program(loaded: LoadedProgram) -> tuple[bytes, ProgramDescription]:
 
 
 def check_loads(path: Path) -> None:
-    """NotConvertible where this machine's ExecuTorch refuses what was written."""
+    """NotConvertible where this machine's ExecuTorch rejects what was written."""
     from edgewright.runtimes.contract import Rejected
     from edgewright.runtimes.executorch.session import load_method
 

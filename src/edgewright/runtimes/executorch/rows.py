@@ -18,7 +18,7 @@ OPAQUE_DELEGATE_REASON = "a delegate reported no operators: its time is one row"
 
 
 def report_layers(trace: ExecutorchTrace, graph: Sequence[GraphNode]) -> LayerReport:
-    """One row for each operator; those of XNNPACK's partitions by themselves where its profiler told them."""
+    """One row for each operator; those of XNNPACK's partitions by themselves where its profiler reported them."""
     first = trace.runs[0]
     alike = [run for run in trace.runs if [event.name for event in run] == [event.name for event in first]]
     known = {node.name for node in graph}
@@ -60,7 +60,7 @@ def _count_pieces(events: Iterable[ExecutorchEvent]) -> int:
 
 
 def _find_sources(events: Sequence[ExecutorchEvent], description: ProgramDescription | None) -> list[tuple[str, ...]]:
-    """The source nodes of each event; none where the program tells nothing of it.
+    """Return the source nodes of each event; none where the program has no information on it.
 
     Instructions and the description's calls are matched in order, since views of memory may run as instructions too.
     """
@@ -77,7 +77,7 @@ def _find_sources(events: Sequence[ExecutorchEvent], description: ProgramDescrip
 
 
 def _sources_of_call(names: Sequence[str], call: Instruction) -> list[tuple[str, ...]]:
-    """The source nodes of the operators that one instruction ran."""
+    """Return the source nodes of the operators that one instruction ran."""
     if call.delegate and list(names) != ["partition"]:
         return align_operators(names, call.operators)
     return [tuple(dict.fromkeys(name for one in call.operators for name in one.sources))] * len(names)

@@ -43,7 +43,7 @@ class LoadedMethod(NamedTuple):
 class ExecutorchSession:
     """A loaded program; see `contract.Session`. `run` is the method's own `execute`, with nothing around it.
 
-    A program whose inputs lie in its planned memory (no program of ours does) has them set before each run: the
+    A program whose inputs are in its planned memory (no program of ours does) has them set before each run: the
     inference before has written over them.
     """
 
@@ -94,7 +94,7 @@ class ExecutorchSession:
 
 
 def native() -> Any:
-    """The wheel's native module, without the Python modules around it."""
+    """Return the wheel's native module, without the Python modules around it."""
     import torch  # noqa: F401  # the native part is linked against its libraries
     from executorch.extension.pybindings import _C
 
@@ -131,7 +131,7 @@ def _describe(program: Any) -> ProgramDescription | None:
 
 
 def read_signature(method: LoadedMethod) -> Signature:
-    """Names come from the description; a program of someone else's has input0, output0 and so on."""
+    """Return names come from the description; a program of someone else's has input0, output0 and so on."""
     meta, description = method.meta, method.description
     inputs = [meta.input_tensor_meta(i) for i in range(meta.num_inputs())]
     outputs = [meta.output_tensor_meta(i) for i in range(meta.num_outputs())]

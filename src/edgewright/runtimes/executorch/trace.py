@@ -1,4 +1,4 @@
-"""What a profiling pass leaves: the events of each inference, and what the program tells of itself."""
+"""What a profiling pass leaves: the events of each inference, and what the program says about itself."""
 
 from pathlib import Path
 

@@ -18,7 +18,9 @@ DISTRIBUTION = "ai-edge-litert"
 
 
 def version() -> str:
-    """The version of the installed ai-edge-litert, whose interpreter this imports; ImportError where it is absent."""
+    """Return the version of the installed ai-edge-litert, whose interpreter this imports; ImportError where it is
+    absent.
+    """
     from importlib import import_module
     from importlib.metadata import version as installed_version
 
@@ -34,7 +36,7 @@ def compile(request: CompileRequest) -> Compiled:
 
 
 def open_session(request: SessionRequest) -> Session:
-    """Load the model in LiteRT's interpreter; raises Rejected where it refuses."""
+    """Load the model in LiteRT's interpreter; raises Rejected where it rejects."""
     from edgewright.runtimes.litert.session import LiteRtSession
 
     return LiteRtSession(request)
@@ -48,7 +50,9 @@ def profile(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: in
 
 
 def layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
-    """The rows that `trace.json` in `folder` tells, joined to `graph`: the file's own (`formats.tflite.read_graph`)."""
+    """Return the rows that `trace.json` in `folder` reports, joined to `graph`: the file's own
+    (`formats.tflite.read_graph`).
+    """
     from edgewright.runtimes.litert.profiling.rows import report_layers
     from edgewright.runtimes.litert.profiling.trace import read_trace
 

@@ -1,6 +1,6 @@
 """What the writer would make of a model, without the file: `python -m edgewright.runtimes.litert.dry_run MODEL`.
 
-It walks the writer's own road up to the point where bytes are laid out, and tells every refusal by its node, so that
+It walks the writer's own road up to the point where bytes are written, and reports every rejection by its node, so that
 what `edgewright analyze` promises is what `edgewright compile` does. A process of its own, since shapes are inferred by
 onnx's C++ and constants are computed. Shapes come as JSON on stdin.
 """
@@ -113,9 +113,9 @@ def main() -> None:
 
 
 def _plan_operators(path: Path, shapes: Mapping[str, Sequence[int]]) -> DryRun:
-    """The writer's stations in the order of `writer.convert.convert_onnx`, without its last one.
+    """Return the writer's stages in the order of `writer.convert.convert_onnx`, without its last one.
 
-    Where an early station refuses something, the later ones go on with the rest, so that as much as can be is told.
+    Where an early stage rejects something, the later ones go on with the rest, so that as much as can be is reported.
     """
     from edgewright.runtimes.litert.writer import convert
 

@@ -51,7 +51,7 @@ class LiteRtSession:
 
 
 def open_interpreter(request: SessionRequest) -> Any:
-    """An interpreter with its tensors allocated; Rejected with LiteRT's own reason."""
+    """Return an interpreter with its tensors allocated; Rejected with LiteRT's own reason."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     plain = request.options.get("delegate", "xnnpack") == "none"
@@ -68,7 +68,7 @@ def open_interpreter(request: SessionRequest) -> Any:
 
 
 def map_tensor_details(interpreter: Any) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """The details of inputs and outputs by the names that `formats.tflite.read_signature` gives them."""
+    """Return the details of inputs and outputs by the names that `formats.tflite.read_signature` gives them."""
     names_in, names_out = _signature_names(interpreter)
     return (
         _by_name(interpreter.get_input_details(), names_in),
@@ -138,7 +138,7 @@ def _notes(interpreter: Any, request: SessionRequest) -> tuple[str, ...]:
 
 
 def is_delegated(interpreter: Any) -> bool:
-    """Whether a delegate runs any operator; its nodes stand behind the file's own."""
+    """Return whether a delegate runs any operator; its nodes stand behind the file's own."""
     nodes = interpreter._interpreter
     return any(nodes.NodeName(i) == DELEGATE_NODE for i in range(nodes.NumNodes() - 1, -1, -1))
 

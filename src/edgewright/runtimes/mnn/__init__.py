@@ -26,7 +26,7 @@ def compile(request: CompileRequest) -> Compiled:
 
 
 def open_session(request: SessionRequest) -> Session:
-    """Load the model in MNN's interpreter; Rejected where it refuses."""
+    """Load the model in MNN's interpreter; Rejected where it rejects."""
     from edgewright.runtimes.mnn.session import MnnSession
 
     return MnnSession(request)
@@ -40,7 +40,7 @@ def profile(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: in
 
 
 def layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
-    """The rows that `trace.json` in `folder` tells, joined to the source graph's nodes."""
+    """Return the rows that `trace.json` in `folder` reports, joined to the source graph's nodes."""
     from edgewright.runtimes.mnn.rows import report_layers
 
     return report_layers(folder, graph)

@@ -1,4 +1,4 @@
-"""MNN files from ONNX by MNN's converter, judged by what came of it."""
+"""MNN files from ONNX by MNN's converter, checked by its result."""
 
 import math
 import re
@@ -37,7 +37,7 @@ MOST_ATTEMPTS = 3
 
 
 class OnnxPort(NamedTuple):
-    """An input or output of the ONNX model; -1 for a size that its file does not tell."""
+    """An input or output of the ONNX model; -1 for a size that its file does not say."""
 
     name: str
     dtype: str
@@ -118,7 +118,7 @@ def _read_source(path: Path) -> Any:
 
 
 def _read_values(model: Any) -> tuple[list[OnnxPort], list[OnnxPort]]:
-    """The inputs that are fed and the outputs."""
+    """Return the inputs that are fed and the outputs."""
     constants = {tensor.name for tensor in model.graph.initializer}
     fed = [value for value in model.graph.input if value.name not in constants]
     return [_describe(value) for value in fed], [_describe(value) for value in model.graph.output]
@@ -176,26 +176,26 @@ def _unknown_operators(listed: str, model: Any) -> NotConvertible:
 
 
 def _get_last_words(text: str) -> str:
-    """The end of what the converter said: the cause comes last."""
+    """Return the end of what the converter said: the cause comes last."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and DONE not in line]
     return " / ".join(lines[-3:])[:500] or "no reason was reported"
 
 
 def _find_engine_errors(text: str) -> str:
-    """The lines in which MNN's engine names what stands in its way."""
+    """Return the lines in which MNN's engine names what stands in its way."""
     found = [line.strip() for line in text.splitlines() if any(word in line for word in ENGINE_ERROR_WORDS)]
     return f"({' / '.join(found[:2])[:300]})" if found else ""
 
 
 def _move_files(folder: Path, main: str, to: Path) -> None:
-    """The artifact's own files: the model, and its weights where they lie beside it."""
+    """The artifact's own files: the model, and its weights where they are next to it."""
     for name in (main, f"{main}.weight"):
         if (folder / name).is_file():
             (to / name).write_bytes((folder / name).read_bytes())
 
 
 def _try_out(path: Path, folder: Path) -> Signature:
-    """Load and run the file once: operators that cannot be laid out or crash show here, not at the user."""
+    """Load and run the file once: operators that cannot be written or crash show here, not at the user."""
     answer = folder / "verdict.json"
     output = _run_module("trial", [str(path), str(answer)], folder)
     if output.code < 0:

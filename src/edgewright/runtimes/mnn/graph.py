@@ -48,7 +48,7 @@ class MnnInput(NamedTuple):
 
 
 class MnnModel(NamedTuple):
-    """What a file tells of itself; `subgraphs` counts the bodies of its branches and loops."""
+    """What a file says about itself; `subgraphs` counts the bodies of its branches and loops."""
 
     operators: tuple[MnnOperator, ...]
     inputs: tuple[MnnInput, ...]
@@ -67,7 +67,7 @@ class FlatbufferTable(NamedTuple):
         return cls(data, _read_uint(data, 0))
 
     def find(self, slot: int) -> int:
-        """Where the field lies; 0 where it has its default."""
+        """Return where the field lies; 0 where it has its default."""
         offsets = self.at - struct.unpack_from("<i", self.data, self.at)[0]
         size = struct.unpack_from("<H", self.data, offsets)[0]
         place = 4 + 2 * slot
@@ -87,7 +87,7 @@ class FlatbufferTable(NamedTuple):
         return FlatbufferTable(self.data, place + _read_uint(self.data, place)) if place else None
 
     def places(self, slot: int) -> list[int]:
-        """Where the entries of a vector of four-byte values or references lie."""
+        """Return where the entries of a vector of four-byte values or references lie."""
         place = self.find(slot)
         if not place:
             return []
@@ -114,7 +114,7 @@ def _read_text(data: bytes, place: int) -> str:
 
 
 def read_mnn_model(path: Path) -> MnnModel:
-    """The model in a file; Unreadable where it is not MNN's, OSError where there is none."""
+    """Return the model in a file; Unreadable where it is not MNN's, OSError where there is none."""
     data = path.read_bytes()
     try:
         return _describe_net(FlatbufferTable.root(data))
@@ -123,7 +123,7 @@ def read_mnn_model(path: Path) -> MnnModel:
 
 
 def set_stable_uuid(data: bytes) -> bytes:
-    """The file with an identity that follows from its content: the converter draws a new one each time."""
+    """Return the file with an identity that follows from its content: the converter draws a new one each time."""
     net = FlatbufferTable.root(data)
     place = net.find(NET_UUID)
     length = len(net.text(NET_UUID).encode())

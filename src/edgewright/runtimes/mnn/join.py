@@ -61,7 +61,9 @@ class SourceFinder:
                 self.readers.setdefault(tensor, []).append(operator)
 
     def find(self, name: str) -> tuple[str, ...]:
-        """The source's tensors that the operator makes; of one that the converter put in, those of what reads it."""
+        """Return the source's tensors that the operator makes; of one that the converter put in, those of what reads
+        it.
+        """
         left, seen = [name], {name}
         while left:
             current = left.pop(0)
@@ -80,7 +82,9 @@ class SourceFinder:
 
 
 def _find_upstream_nodes(ends: Sequence[str], stops: set[str], producer: Mapping[str, GraphNode]) -> list[GraphNode]:
-    """The source nodes from `ends` upstream to the next stops, the most upstream first; constants are left out."""
+    """Return the source nodes from `ends` upstream to the next stops, the most upstream first; constants are left
+    out.
+    """
     found: dict[str, GraphNode] = {}
     left = list(ends)
     while left:

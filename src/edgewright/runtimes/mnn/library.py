@@ -14,12 +14,12 @@ WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 
 
 def load_library() -> Any:
-    """The module `MNN`; ImportError where it is absent."""
+    """Return the module `MNN`; ImportError where it is absent."""
     for name, value in WAITING.items():
         os.environ.setdefault(name, value)
     return import_module("MNN")
 
 
 def version() -> str:
-    """The version of the installed library, which this imports; ImportError where there is none."""
+    """Return the version of the installed library, which this imports; ImportError where there is none."""
     return str(load_library().version())

@@ -81,7 +81,7 @@ def _watch_run(session: MnnSession) -> tuple[int, int, OperatorCallbacks]:
 
 
 def _gather_times(watched: list[tuple[int, OperatorCallbacks]]) -> tuple[MnnOperatorTimes, ...]:
-    """The operators of all inferences: MNN runs the same ones in the same order each time."""
+    """Return the operators of all inferences: MNN runs the same ones in the same order each time."""
     if not watched:
         return ()
     return tuple(

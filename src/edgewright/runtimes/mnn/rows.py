@@ -20,7 +20,7 @@ def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
     """Read `trace.json` of the profiling pass.
 
     A session on the CPU has no other place to run, so the unit was measured. One on a GPU may give an operator back to
-    the CPU and does not tell: there the unit is only what was assigned.
+    the CPU and does not say: there the unit is only what was assigned.
     """
     trace = msgspec.json.decode((folder / TRACE).read_bytes(), type=MnnTrace)
     sources = find_source_nodes([MnnKernel(ran.name, _kind_of(ran.op)) for ran in trace.ran], trace.operators, graph)
@@ -35,7 +35,7 @@ def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
 
 
 def _kind_of(op: str) -> str:
-    """The operator of `Convolution [ DT_INT8 ] `, as MNN calls one that computes with integers."""
+    """Return the operator of `Convolution [ DT_INT8 ] `, as MNN calls one that computes with integers."""
     return op.partition(" [")[0]
 
 

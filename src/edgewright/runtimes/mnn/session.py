@@ -13,7 +13,7 @@ from edgewright.runtimes.wire import SessionRequest
 from edgewright.schema.model import Signature, TensorSpec
 
 BACKENDS = {"CPU": "CPU", "OpenCL": "OPENCL", "Vulkan": "VULKAN"}
-# MNNForwardType, which the session tells of itself; 13 is the CPU with AVX2, AVX-512 or ARMv8.2.
+# MNNForwardType, which the session says about itself; 13 is the CPU with AVX2, AVX-512 or ARMv8.2.
 FORWARD_TYPES = {0: "CPU", 3: "OpenCL", 7: "Vulkan", 13: "CPU"}
 INFO_BACKENDS, INFO_RESIZED = 2, 3
 DEBUG, RELEASE = 0, 1
@@ -78,7 +78,7 @@ class MnnSession:
             raise Rejected(f"MNN's runSessionWithCallBackInfo fails with error {code}")
 
     def fetch(self) -> dict[str, Array]:
-        """The outputs of the last run, as copies in the order of axes that the signature tells."""
+        """The outputs of the last run, as copies in the order of axes that the signature reports."""
         return {spec.name: self._fetch(self._outputs[spec.name]) for spec in self.signature.outputs}
 
     def close(self) -> None:
@@ -93,7 +93,9 @@ class MnnSession:
         return np.array(host.getNumpyData())
 
     def _host(self, tensor: Any, array: Array) -> Any:
-        """The array as a tensor outside of the session; channels packed by four (NC4HW4) are unpacked to NCHW."""
+        """Return the array as a tensor outside of the session; channels packed by four (NC4HW4) are unpacked to
+        NCHW.
+        """
         kind = tensor.getDimensionType()
         layout = NCHW if kind == NC4HW4 else kind
         return self._library.Tensor(tuple(array.shape), tensor.getDataType(), array, layout)
@@ -106,7 +108,7 @@ class MnnSession:
         self._interpreter.resizeSession(self._session)
 
     def _read_signature(self) -> Signature:
-        """The file's inputs and outputs in its order; types and sizes are those that the session gave them."""
+        """Return the file's inputs and outputs in its order; types and sizes are those that the session gave them."""
         declared = [self._declare(name, shape, dtype) for name, shape, dtype in self.net.inputs]
         names = [name for name in self.net.outputs if name in self._outputs] or list(self._outputs)
         return Signature(inputs=tuple(declared), outputs=tuple(self._describe(name, self._outputs) for name in names))
@@ -125,7 +127,7 @@ class MnnSession:
 
 
 def _read_file(path: Path) -> MnnModel:
-    """The file's own account of itself; Rejected for what MNN's interpreter cannot run or would crash on."""
+    """Return the file's own account of itself; Rejected for what MNN's interpreter cannot run or would crash on."""
     try:
         net = read_mnn_model(path)
     except (MnnFileUnreadable, OSError) as error:
@@ -156,7 +158,7 @@ def _create_session(interpreter: Any, request: SessionRequest) -> Any:
 
 
 def _check_sizes(interpreter: Any, session: Any) -> None:
-    """MNN makes a session of a model whose sizes it cannot work out, and then neither feeds nor runs it."""
+    """MNN makes a session of a model whose sizes it cannot infers, and then neither feeds nor runs it."""
     if interpreter.getSessionInfo(session, INFO_RESIZED):
         raise Rejected("MNN cannot infer the sizes of the model's tensors; the log names the first of them")
 
@@ -178,7 +180,7 @@ def find_asked_backend(options: Mapping[str, str]) -> str:
 
 
 def backend_notes(asked: str, given: str) -> tuple[str, ...]:
-    """MNN falls back to the CPU without a word; what a session says of itself shows it."""
+    """MNN falls back to the CPU silently; what a session says of itself shows it."""
     if asked == given:
         return ()
     return (

@@ -16,21 +16,21 @@ from edgewright.schema.run import LayerReport
 
 
 def version() -> str:
-    """The version of the installed library; ImportError where it is absent."""
+    """Return the version of the installed library; ImportError where it is absent."""
     from edgewright.runtimes.ncnn.session import import_ncnn
 
     return str(import_ncnn().__version__)
 
 
 def compile(request: CompileRequest) -> Compiled:
-    """Write `.param` and `.bin` from ONNX through pnnx; NotConvertible names what stands in the way."""
+    """Write `.param` and `.bin` from ONNX through pnnx; NotConvertible names what is not supported."""
     from edgewright.runtimes.ncnn.compiler import compile_model
 
     return compile_model(request)
 
 
 def open_session(request: SessionRequest) -> Session:
-    """Load the `.param` file and the `.bin` beside it; Rejected where ncnn refuses them."""
+    """Load the `.param` file and the `.bin` beside it; Rejected where ncnn rejects them."""
     from edgewright.runtimes.ncnn.session import NcnnSession
 
     return NcnnSession(request)
@@ -44,7 +44,7 @@ def profile(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: in
 
 
 def layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
-    """The rows that `trace.json` in `folder` tells, joined to the source graph's nodes."""
+    """Return the rows that `trace.json` in `folder` reports, joined to the source graph's nodes."""
     from edgewright.runtimes.ncnn.rows import report_layers
 
     return report_layers(folder, graph)

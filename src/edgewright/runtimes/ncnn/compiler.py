@@ -130,7 +130,7 @@ def _try_out(files: PnnxFiles, plain: Any, values: Mapping[str, Array]) -> Conve
 
 
 def _as_feed(name: str, value: Array, batch: int | None, dtype: Any) -> Array:
-    """An input as ncnn takes it: without its batch axis where pnnx found one, and with one axis at the least."""
+    """Return an input as ncnn takes it: without its batch axis where pnnx found one, and with one axis at the least."""
     if batch is not None:
         if value.shape[batch] != 1:
             reason = (
@@ -179,7 +179,7 @@ def _write_artifact(
 
 
 def _match_tensors(conversion: Conversion, given: ConversionSource, half: bool) -> dict[str, str]:
-    """The source's tensor by blob; inputs and outputs are known, the others are found by their values."""
+    """Return the source's tensor by blob; inputs and outputs are known, the others are found by their values."""
     known = {blob: name for name, blob in (*conversion.inputs.items(), *conversion.outputs.items())}
     own = {name for node in given.nodes for name in node.outputs} - set(known.values())
     others = {name: array for name, array in conversion.values.items() if name in own}
@@ -191,13 +191,15 @@ def _renamed(row: ParamRow, names: Mapping[str, str]) -> ParamRow:
 
 
 def _unread_input(name: str, conversion: Conversion) -> ParamRow:
-    """pnnx leaves out an input that nothing reads; whoever feeds the model still gives it."""
+    """pnnx leaves out an input that nothing reads; the caller that feeds the model still gives it."""
     shape = np.atleast_1d(np.squeeze(conversion.values[name])).shape
     return ParamRow("Input", make_plain_name(name), (), (make_plain_name(name),), make_input_params(shape))
 
 
 def _with_shapes(row: ParamRow, old: ParamRow, conversion: Conversion) -> ParamRow:
-    """The shapes of inputs, and as hints those of outputs, so that the file alone tells the model's signature."""
+    """Return the shapes of inputs, and as hints those of outputs, so that the file alone reports the model's
+    signature.
+    """
     if row.op == "Input":
         return row._replace(params=make_input_params(conversion.feeds[old.tops[0]].shape))
     if not set(conversion.outputs.values()).intersection(old.tops):

@@ -19,7 +19,7 @@ NUMBERS = "fiub"
 def match_blobs(
     rows: Sequence[ParamRow], blobs: Mapping[str, Array], values: Mapping[str, Array], half: bool, known: set[str]
 ) -> dict[str, str]:
-    """The source's tensor by blob, each tensor once, in the order of the layers.
+    """Return the source's tensor by blob, each tensor once, in the order of the layers.
 
     Args:
         rows: ncnn's layers.
@@ -43,7 +43,7 @@ def match_blobs(
 
 
 def _find_equal(blob: Array, names: Iterable[str], values: Mapping[str, Array], tolerance: float) -> str | None:
-    """The first tensor of nearly the same values; zeros equal nothing, since they tell nothing."""
+    """Return the first tensor of nearly the same values; zeros equal nothing, since they tell nothing."""
     size = float(np.linalg.norm(blob))
     if not size or not np.isfinite(size):
         return None

@@ -24,12 +24,12 @@ HEAVY = (
 
 
 def make_plain_name(name: str) -> str:
-    """A name as it can stand in a .param file, where spaces separate."""
+    """Return a name as it can stand in a .param file, where spaces separate."""
     return ("_".join(name.split()) or "_")[-LONGEST:]
 
 
 def name_blobs(rows: Sequence[ParamRow], tensors: Mapping[str, str]) -> dict[str, str]:
-    """A new name for each blob: its tensor's where it has one, else one that no tensor has."""
+    """Return a new name for each blob: its tensor's where it has one, else one that no tensor has."""
     names: dict[str, str] = {}
     taken: set[str] = set()
     for blob, tensor in tensors.items():
@@ -43,7 +43,7 @@ def name_blobs(rows: Sequence[ParamRow], tensors: Mapping[str, str]) -> dict[str
 
 
 def name_layers(rows: Sequence[ParamRow], graph: Sequence[GraphNode]) -> list[ParamRow]:
-    """The rows, called after the nodes that they compute; pnnx's name stays where there are none."""
+    """Return the rows, called after the nodes that they compute; pnnx's name stays where there are none."""
     ops = {node.name: node.op for node in graph}
     taken: set[str] = set()
     named = []
@@ -64,7 +64,7 @@ def _unique(stem: str, taken: set[str]) -> str:
 
 
 def read_nodes(model: Any) -> list[GraphNode]:
-    """The nodes of an ONNX model, as `formats.onnx` tells them of the source."""
+    """Return the nodes of an ONNX model, as `formats.onnx` reports them of the source."""
     constants = {tensor.name for tensor in model.graph.initializer}
     return [
         GraphNode(
@@ -97,7 +97,7 @@ def join_rows(rows: Sequence[ParamRow], graph: Sequence[GraphNode]) -> list[tupl
 
 
 def _find_upstream_nodes(ends: Sequence[str], stops: set[str], producer: Mapping[str, GraphNode]) -> tuple[str, ...]:
-    """Names of the source nodes from `ends` upstream to the next stops, the most upstream first.
+    """Return names of the source nodes from `ends` upstream to the next stops, the most upstream first.
 
     What only reads a shape computes nothing from the tensor, so the walk ends there.
     """

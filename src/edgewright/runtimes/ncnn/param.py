@@ -30,7 +30,7 @@ class ParamRow(NamedTuple):
 
 
 def read_param(path: Path) -> list[ParamRow]:
-    """The layers of a file; Rejected where it is none."""
+    """Return the layers of a file; Rejected where it is none."""
     try:
         lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         if not lines or lines[0] != [MAGIC]:
@@ -66,7 +66,7 @@ def _write_row(row: ParamRow) -> str:
 
 
 def make_input_params(shape: Sequence[int]) -> dict[str, str]:
-    """The parameters of an Input of this shape, outermost axis first; at most four axes."""
+    """Return the parameters of an Input of this shape, outermost axis first; at most four axes."""
     sizes = list(reversed(shape))
     named = dict(zip(SIZES, [*sizes[:2], *sizes[-1:]] if len(sizes) > HINT_RANK else sizes, strict=False))
     if len(sizes) > HINT_RANK:
@@ -75,7 +75,7 @@ def make_input_params(shape: Sequence[int]) -> dict[str, str]:
 
 
 def read_input_shape(row: ParamRow) -> tuple[int, ...] | None:
-    """The shape that an Input tells, outermost axis first; None where it tells none."""
+    """Return the shape that an Input reports, outermost axis first; None where it reports none."""
     w, h, c = (int(row.params.get(key, "0")) for key in SIZES)
     d = int(row.params.get(DEPTH, "0"))
     sizes = tuple(size for size in (c, d, h, w) if size)
@@ -83,7 +83,7 @@ def read_input_shape(row: ParamRow) -> tuple[int, ...] | None:
 
 
 def make_shape_hint(shapes: Sequence[Sequence[int]]) -> dict[str, str]:
-    """The hint of a layer's output shapes; none where a shape has more axes than ncnn's hints."""
+    """Return the hint of a layer's output shapes; none where a shape has more axes than ncnn's hints."""
     if any(len(shape) > HINT_RANK for shape in shapes):
         return {}
     numbers = [number for shape in shapes for number in (len(shape), *reversed(shape), *[1] * (HINT_RANK - len(shape)))]
@@ -91,7 +91,7 @@ def make_shape_hint(shapes: Sequence[Sequence[int]]) -> dict[str, str]:
 
 
 def read_hinted_shape(row: ParamRow, blob: str) -> tuple[int, ...] | None:
-    """The shape of one of the row's outputs, outermost axis first, where there is a hint."""
+    """Return the shape of one of the row's outputs, outermost axis first, where there is a hint."""
     if SHAPE_HINT not in row.params:
         return None
     numbers = [int(word) for word in row.params[SHAPE_HINT].split(",")][1:]
@@ -101,7 +101,7 @@ def read_hinted_shape(row: ParamRow, blob: str) -> tuple[int, ...] | None:
 
 
 def find_index_inputs(rows: Sequence[ParamRow]) -> set[str]:
-    """The inputs that hold row numbers for an Embed, which reads int32; all others are float32."""
+    """Return the inputs that hold row numbers for an Embed, which reads int32; all others are float32."""
     indices = {row.bottoms[0] for row in rows if row.op == "Embed"}
     for row in reversed(rows):
         if row.op in ("Split", "Reshape", "Squeeze", "ExpandDims", "Permute", "Flatten", "Noop"):

@@ -1,7 +1,7 @@
 """Every tensor of an ONNX model in one run of ONNX Runtime, and every blob of an ncnn model in one of ncnn.
 
-It tells the shapes and types of all tensors, the constants that can be folded, and, next to the same run in ncnn, which
-tensor each of ncnn's blobs is.
+It reports the shapes and types of all tensors, the constants that can be folded, and, next to the same run in ncnn,
+which tensor each of ncnn's blobs is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ SEED = 0
 
 
 def run_all_tensors(model: Any) -> dict[str, Array]:
-    """Every tensor by name, inputs and outputs included; NotConvertible where ONNX Runtime refuses the model.
+    """Return every tensor by name, inputs and outputs included; NotConvertible where ONNX Runtime rejects the model.
 
     Tensors inside the graphs of If and Loop are left out, and so is what is no tensor.
     """
@@ -78,7 +78,9 @@ def _count_rows(model: Any, tensor: str, constants: dict[str, tuple[int, ...]]) 
 
 
 def run_all_blobs(param: Path, weights: Path, rows: Sequence[ParamRow], feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """Every blob that ncnn computes in float32, by name; those from the first layer on that fails are missing."""
+    """Return every blob that ncnn computes in float32, by name; those from the first layer on that fails are
+    missing.
+    """
     net = load_net(param, weights, lightmode=False)
     extractor = net.create_extractor()
     for name, array in feeds.items():

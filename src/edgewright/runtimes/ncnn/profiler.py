@@ -92,7 +92,7 @@ def _run_layers(net: Any, rows: Sequence[ParamRow], bound: Sequence[tuple[str, A
         ends.append(perf_counter_ns() - begin)
     failed = [top for top, (code, _) in zip(firsts, results, strict=True) if code]
     sizes = [mat.total() * mat.elemsize for _, mat in results]
-    del results, extractor  # what lies in the pool must go before it, also where this raises
+    del results, extractor  # what is in the pool must go before it, also where this raises
     if failed:
         raise Rejected(f"ncnn fails at the layer that computes '{failed[0]}'")
     return ProfiledPass(ends, sizes)

@@ -39,7 +39,7 @@ SWITCHES = (
 
 
 def import_ncnn() -> Any:
-    """The library; ImportError where it is absent. What the user set for OpenMP stays."""
+    """Return the library; ImportError where it is absent. What the user set for OpenMP stays."""
     with environment(QUIET):
         return import_module("ncnn")
 
@@ -57,7 +57,8 @@ def environment(wanted: Mapping[str, str]) -> Iterator[None]:
 
 
 def load_net(param: Path, weights: Path, lightmode: bool, request: SessionRequest | None = None) -> Any:
-    """A net with the request's options, or plain in float32 on one thread; Rejected where ncnn refuses the files.
+    """Return a net with the request's options, or plain in float32 on one thread; Rejected where ncnn rejects the
+    files.
 
     Without `lightmode` ncnn keeps every blob until the extractor goes.
     """
@@ -100,7 +101,8 @@ def find_unknown_layers(ncnn: Any, rows: Sequence[ParamRow]) -> list[str]:
 
 
 def has_half_weights(weights: Path) -> bool:
-    """Whether the tag of half precision stands near the file's begin; as a float32 it is 3e-38, which no weight is.
+    """Return whether the tag of half precision stands near the file's begin; as a float32 it is 3e-38, which no weight
+    is.
 
     The file is read and not mapped, so that it does not count as memory of the model.
     """
@@ -113,7 +115,7 @@ def has_half_weights(weights: Path) -> bool:
 
 
 def _find_notes(net: Any, request: SessionRequest) -> tuple[str, ...]:
-    """ncnn leaves aside without a word what it cannot do."""
+    """ncnn leaves aside silently what it cannot do."""
     notes = []
     if request.options.get("vulkan", "off") == "on" and not net.opt.use_vulkan_compute:
         notes.append("Vulkan was requested, but no Vulkan device was found; the CPU ran everything")
@@ -199,7 +201,7 @@ class NcnnSession:
 
 
 def make_input_specs(rows: Sequence[ParamRow], shapes: Mapping[str, Sequence[int]]) -> tuple[TensorSpec, ...]:
-    """The inputs with the shapes of the request or of the file; Rejected where neither tells one."""
+    """Return the inputs with the shapes of the request or of the file; Rejected where neither reports one."""
     indices = find_index_inputs(rows)
     specs = []
     for row in rows:

@@ -32,7 +32,7 @@ def profile(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: in
 
 
 def layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
-    """The rows that the trace in `folder` tells, joined to the source graph's nodes."""
+    """Return the rows that the trace in `folder` reports, joined to the source graph's nodes."""
     from edgewright.runtimes.onnxruntime.rows import report_layers
 
     return report_layers(folder, graph)

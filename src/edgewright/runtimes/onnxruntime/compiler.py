@@ -17,7 +17,7 @@ from edgewright.schema.model import TensorSpec
 
 
 def compile_model(request: CompileRequest) -> Compiled:
-    """See `contract.Runtime.compile`; NotConvertible with ONNX Runtime's own reason where it refuses the model."""
+    """See `contract.Runtime.compile`; NotConvertible with ONNX Runtime's own reason where it rejects the model."""
     import onnx
 
     model = _read_source(request)

@@ -45,7 +45,7 @@ def find_source_nodes(ran: Sequence[ExecutedNode], graph: Sequence[GraphNode]) -
 
 
 def _find_end_tensors(node: ExecutedNode, source: SourceIndex) -> list[str]:
-    """The source tensors that the node ends in, and those that an addition fused into it passes on the way."""
+    """Return the source tensors that the node ends in, and those that an addition fused into it passes on the way."""
     if _is_layout_change(node, source):
         return []
     ends = [tensor for tensor in (*node.outputs, NCHWC.sub("", node.name)) if tensor in source.producer]
@@ -55,7 +55,7 @@ def _find_end_tensors(node: ExecutedNode, source: SourceIndex) -> list[str]:
 
 
 def _is_layout_change(node: ExecutedNode, source: SourceIndex) -> bool:
-    """Whether ONNX Runtime put the node in to change the layout; a Transpose may be the source's own, too."""
+    """Return whether ONNX Runtime put the node in to change the layout; a Transpose may be the source's own, too."""
     if node.op.startswith("Reorder"):
         return True
     producers = [source.producer[tensor].op for tensor in node.outputs if tensor in source.producer]
@@ -63,7 +63,9 @@ def _is_layout_change(node: ExecutedNode, source: SourceIndex) -> bool:
 
 
 def _find_ends_by_name(node: ExecutedNode, source: SourceIndex) -> list[str]:
-    """The outputs of the source node whose name this one bears; of a quantized one, what its quantization makes."""
+    """Return the outputs of the source node whose name this one bears; of a quantized one, what its quantization
+    makes.
+    """
     named = source.named.get(TOKEN.sub("", node.name))
     if named is None:
         return []
@@ -72,13 +74,13 @@ def _find_ends_by_name(node: ExecutedNode, source: SourceIndex) -> list[str]:
 
 
 def _follow(tensor: str, op: str, source: SourceIndex) -> str:
-    """The output of the only `op` that reads the tensor, or the tensor itself."""
+    """Return the output of the only `op` that reads the tensor, or the tensor itself."""
     found = [node for node in source.readers.get(tensor, ()) if node.op == op]
     return found[0].outputs[0] if len(found) == 1 else tensor
 
 
 def _follow_to_quantize(tensor: str, source: SourceIndex) -> str:
-    """The output of the QuantizeLinear at the end of the tensor's only way, or the tensor itself."""
+    """Return the output of the QuantizeLinear at the end of the tensor's only way, or the tensor itself."""
     end = tensor
     for _ in range(len(ABSORBED) + 1):
         readers = source.readers.get(end, ())
@@ -91,7 +93,7 @@ def _follow_to_quantize(tensor: str, source: SourceIndex) -> str:
 
 
 def _find_upstream_nodes(ends: Sequence[str], stops: set[str], producer: Mapping[str, GraphNode]) -> tuple[str, ...]:
-    """Names of the source nodes from `ends` upstream to the next stops, the most upstream first."""
+    """Return names of the source nodes from `ends` upstream to the next stops, the most upstream first."""
     found: dict[str, None] = {}
     left = list(ends)
     while left:
@@ -106,7 +108,7 @@ def _find_upstream_nodes(ends: Sequence[str], stops: set[str], producer: Mapping
 def index_by_name(
     ran: Sequence[ExecutedNode], sources: Iterable[tuple[str, ...]]
 ) -> dict[tuple[str, str], tuple[str, ...]]:
-    """The sources by name and operator, as the trace tells them; those that two nodes share are left out.
+    """Return the sources by name and operator, as the trace reports them; those that two nodes share are left out.
 
     A node without a name, made by a fusion, stands under the empty name.
     """

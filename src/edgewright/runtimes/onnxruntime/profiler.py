@@ -33,7 +33,7 @@ class ExecutedNode(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class OnnxruntimeProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the trace alone does not tell.
+    """What the trace does not contain.
 
     `runs_us` are the wall times of the profiled inferences, after `warmup` unprofiled-for-statistics ones.
     """
@@ -64,7 +64,8 @@ def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs:
 
 
 def _name_nodes(path: Path, options: Any) -> bytes | None:
-    """The model with `OP#position` as the name of each nameless node, as `formats.onnx` tells the source graph.
+    """Return the model with `OP#position` as the name of each nameless node, as `formats.onnx` reports the source
+    graph.
 
     None where every node has a name, or where only ONNX Runtime itself can say what is wrong with the file.
     """
@@ -87,7 +88,7 @@ def _name_nodes(path: Path, options: Any) -> bytes | None:
 
 
 def _time_profiled(session: OnnxSession, feeds: Mapping[str, Array], runs: int) -> tuple[int, tuple[float, ...]]:
-    """The number of inferences that came first to warm up, and the microseconds of those after them."""
+    """Return the number of inferences that came first to warm up, and the microseconds of those after them."""
     session.bind(feeds)
     warmup, deadline = 0, perf_counter_ns() + WARMUP_NS
     while warmup < min(WARMUP_RUNS, runs) and perf_counter_ns() < deadline:

@@ -42,7 +42,7 @@ def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
 def _group_executions(inferences: Sequence[Sequence[Execution]]) -> list[tuple[list[Execution], list[float]]]:
     """Per node its executions and their starts within the inference, in the order of its median start.
 
-    Nodes are told apart by ONNX Runtime's number and not by their place in the order, which changes where operators
+    Nodes are distinguished by ONNX Runtime's number and not by their place in the order, which changes where operators
     run in parallel. A node that not every inference ran is left out.
     """
     found: dict[tuple[str, str], tuple[list[Execution], list[float]]] = {}

@@ -27,7 +27,7 @@ MOST_DIGITS = 4  # of a number of threads: more is a slip, or would fill the mac
 
 
 def version() -> str:
-    """The installed version; ImportError where there is none."""
+    """Return the installed version; ImportError where there is none."""
     import onnxruntime
 
     return str(onnxruntime.__version__)
@@ -54,7 +54,7 @@ def make_session_options(request: SessionRequest) -> Any:
 
 
 def _read_count(options: Mapping[str, str], name: str) -> int:
-    """An option that counts something, 1 where it is not given; Rejected for what is not such a number."""
+    """Return an option that counts something, 1 where it is not given; Rejected for what is not such a number."""
     text = options.get(name, "1")
     if not (text.isdecimal() and len(text) <= MOST_DIGITS and int(text) >= 1):
         raise Rejected(f"{name}={text} must be an integer of at least 1")
@@ -62,10 +62,12 @@ def _read_count(options: Mapping[str, str], name: str) -> int:
 
 
 def load_session(request: SessionRequest, options: Any, content: bytes | None = None) -> Any:
-    """An `InferenceSession` of the file, or of its `content`; Rejected with ONNX Runtime's words where it refuses."""
+    """Return an `InferenceSession` of the file, or of its `content`; Rejected with ONNX Runtime's terms where it
+    rejects.
+    """
     import onnxruntime
 
-    # An absent provider is left out here and told in the session's notes: ONNX Runtime would drop it anyway.
+    # An absent provider is left out here and reported in the session's notes: ONNX Runtime would drop it anyway.
     wanted = dict.fromkeys((choose_provider(request.options), "CPUExecutionProvider"))
     providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
     try:
@@ -75,7 +77,7 @@ def load_session(request: SessionRequest, options: Any, content: bytes | None = 
 
 
 def choose_provider(options: Mapping[str, str]) -> str:
-    """The execution provider that is asked for, by ONNX Runtime's name."""
+    """Return the execution provider that is asked for, by ONNX Runtime's name."""
     wish = options.get("provider", "CPU")
     names = {
         "cpu": "CPU",
@@ -122,7 +124,7 @@ class OnnxSession:
             self._binding.bind_output(spec.name, "cpu")
 
     def _run_bound(self) -> Callable[[], None]:
-        """The library's own call with nothing around it, since this is what is timed."""
+        """Return the library's own call with nothing around it, since this is what is timed."""
         return partial(self._session.run_with_iobinding, self._binding)
 
     def _run_fed(self) -> None:
@@ -138,7 +140,7 @@ class OnnxSession:
 
 
 def _as_ort_value(name: str, array: Array) -> Any:
-    """The array as ONNX Runtime takes it, in row order; a scalar stays one."""
+    """Return the array as ONNX Runtime takes it, in row order; a scalar stays one."""
     import numpy as np
     import onnxruntime
 
@@ -174,7 +176,7 @@ def _describe(arg: Any, shape: Sequence[int] | None) -> TensorSpec:
 
 
 def _provider_notes(session: Any, options: Mapping[str, str]) -> tuple[str, ...]:
-    """ONNX Runtime falls back without a word: an absent provider only misses from the list it gives back."""
+    """ONNX Runtime falls back silently: an absent provider only misses from the list it returns."""
     wanted = choose_provider(options)
     given = session.get_providers()
     if wanted in given:

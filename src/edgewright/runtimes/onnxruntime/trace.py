@@ -24,7 +24,7 @@ class Execution(NamedTuple):
 
 
 def split_inferences(events: Iterable[Mapping[str, Any]]) -> list[list[Execution]]:
-    """The kernels of each inference in the order they began; an inference ends with its `model_run` event."""
+    """Return the kernels of each inference in the order they began; an inference ends with its `model_run` event."""
     done: list[list[Execution]] = []
     current: list[Execution] = []
     for event in events:
@@ -54,8 +54,8 @@ def _read_execution(event: Mapping[str, Any]) -> Execution:
 def _remove_subgraph_kernels(executions: Sequence[Execution]) -> list[Execution]:
     """Without the kernels of the graphs inside If, Loop and Scan: their time is in that of their container.
 
-    A kernel is told when it ends. So what was told before its container and began within it, on the same thread,
-    was a part of it.
+    A kernel is reported when it ends. So what was reported before its container and began within it, on the same
+    thread, was a part of it.
     """
     kept: list[Execution] = []
     for execution in executions:

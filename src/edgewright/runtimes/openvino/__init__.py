@@ -33,7 +33,7 @@ def profile(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: in
 
 
 def layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
-    """The rows that the file in `folder` tells, joined to the source graph's nodes."""
+    """Return the rows that the file in `folder` reports, joined to the source graph's nodes."""
     from edgewright.runtimes.openvino.rows import report_layers
 
     return report_layers(folder, graph)

@@ -77,7 +77,7 @@ def _read_source(core: Any, request: CompileRequest) -> Any:
 
 
 def _find_unknown(text: str) -> list[str]:
-    """The operators in OpenVINO's report, which calls them `domain.Op-18`."""
+    """Return the operators in OpenVINO's report, which calls them `domain.Op-18`."""
     line = next((line for line in text.splitlines() if UNKNOWN in line), "")
     names = line.partition(UNKNOWN)[2].split(",")
     return [name.strip().rpartition("-")[0] or name.strip() for name in names if name.strip()]
@@ -96,7 +96,7 @@ def _read_nodes(source: str) -> Any:
 
 
 def _name_decomposed_nodes(model: Any) -> None:
-    """Call the parts that a node was taken apart into `NODE/Multiply`, after the next operator that bears a name.
+    """Call the parts that a node was decomposed into `NODE/Multiply`, after the next operator that bears a name.
 
     OpenVINO numbers them (`Multiply_41`), and numbers in the same way what it makes later, when it loads the file: two
     operators could then have one name.
@@ -113,18 +113,18 @@ def _name_decomposed_nodes(model: Any) -> None:
 
 
 def _find_owner(op: Any, owners: Mapping[str, str]) -> str:
-    """The first by alphabet: OpenVINO tells the readers in no order."""
+    """Return the first by alphabet: OpenVINO reports the readers in no order."""
     readers = {to.get_node().get_name() for port in op.outputs() for to in port.get_target_inputs()}
     return min((owners[reader] for reader in readers), default="")
 
 
 def _free_name(name: str, taken: Container[str]) -> str:
-    """The name, or the first that is free of it with a number behind."""
+    """Return the name, or the first that is free of it with a number behind."""
     return next(one for one in chain([name], (f"{name}#{i}" for i in count(2))) if one not in taken)
 
 
 def _check_loads(core: Any, path: Path, source: Signature) -> IoMap:
-    """Load what was written, once, as a session will; NotConvertible where OpenVINO's own CPU refuses it."""
+    """Load what was written, once, as a session will; NotConvertible where OpenVINO's own CPU rejects it."""
     request = SessionRequest(model=str(path))
     try:
         model = read_model(core, request)

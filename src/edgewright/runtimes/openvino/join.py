@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from edgewright.runtimes.openvino.profiler import ExecutedOperator, OpenvinoOperator
 from edgewright.schema.model import GraphNode
 
-# What OpenVINO puts between operators that want different layouts or types. It computes nothing of the source.
+# What OpenVINO puts between operators that require different layouts or types. It computes nothing of the source.
 BETWEEN = ("Reorder", "Convert")
 PORT = re.compile(r"\.\d+$")  # stands behind the name of an operator with several outputs
 
@@ -17,10 +17,10 @@ def find_source_nodes(
 ) -> list[tuple[str, ...]]:
     """For each operator that ran, the names of the source nodes that it computes, in the source's order.
 
-    OpenVINO tells the file's operators that each one stands for; these lead to the source by the tensors' names, which
-    the file keeps. An operator of OpenVINO's own making is a part of the next ones downstream: so a normalization has
-    several rows. Source nodes that no operator stands for were folded into those that read their outputs, or dropped
-    because they compute nothing.
+    OpenVINO reports the file's operators that each one stands for; these lead to the source by the tensors' names,
+    which the file keeps. An operator of OpenVINO's own making is a part of the next ones downstream: so a normalization
+    has several rows. Source nodes that no operator stands for were folded into those that read their outputs, or
+    dropped because they compute nothing.
     """
     named = _name_sources(operators, graph)
     direct = [_find_named(one.originals, named) for one in executed]
@@ -42,7 +42,7 @@ def _find_named(originals: str, named: Mapping[str, set[str]]) -> set[str]:
 
 
 def _next_downstream(place: int, executed: Sequence[ExecutedOperator], direct: Sequence[set[str]]) -> set[str]:
-    """The source nodes of the nearest operators downstream that have some."""
+    """Return the source nodes of the nearest operators downstream that have some."""
     seen, left, found = {place}, deque([place]), set[str]()
     while left:
         for reader in executed[left.popleft()].readers:
@@ -54,7 +54,7 @@ def _next_downstream(place: int, executed: Sequence[ExecutedOperator], direct: S
 
 
 def _name_sources(operators: Sequence[OpenvinoOperator], graph: Sequence[GraphNode]) -> dict[str, set[str]]:
-    """The source nodes by the names of the file's operators."""
+    """Return the source nodes by the names of the file's operators."""
     producers = {tensor: node.name for node in graph for tensor in node.outputs if tensor}
     found: dict[str, set[str]] = {}
     for place, operator in enumerate(operators):
@@ -63,7 +63,9 @@ def _name_sources(operators: Sequence[OpenvinoOperator], graph: Sequence[GraphNo
 
 
 def _find_sources(place: int, operators: Sequence[OpenvinoOperator], producers: Mapping[str, str]) -> set[str]:
-    """The nodes that make the operator's tensors; where it makes none, it is a part of the next ones downstream."""
+    """Return the nodes that make the operator's tensors; where it makes none, it is a part of the next ones
+    downstream.
+    """
     seen, left, found = {place}, deque([place]), set[str]()
     while left:
         operator = operators[left.popleft()]
@@ -77,7 +79,7 @@ def _find_sources(place: int, operators: Sequence[OpenvinoOperator], producers: 
 
 
 def split_names(text: str, known: Iterable[str]) -> list[str]:
-    """The names in a list joined by commas, where names may hold commas: the longest known one at each place."""
+    """Return the names in a list joined by commas, where names may hold commas: the longest known one at each place."""
     known = set(known)
     parts = text.split(",")
     names, place = [], 0
@@ -90,7 +92,7 @@ def split_names(text: str, known: Iterable[str]) -> list[str]:
 
 
 def _folded_into(nodes: set[str], claimed: set[str], graph: Sequence[GraphNode]) -> set[str]:
-    """The unclaimed source nodes upstream of `nodes`, up to the next claimed ones."""
+    """Return the unclaimed source nodes upstream of `nodes`, up to the next claimed ones."""
     producers = {tensor: node for node in graph for tensor in node.outputs if tensor}
     by_name = {node.name: node for node in graph}
     found: set[str] = set()

@@ -36,7 +36,7 @@ def _rebuild_max(op: Any, facts: dict[str, Any]) -> Any:
 
 
 def _rebuild_average(op: Any, facts: dict[str, Any]) -> Any:
-    """Divide a last window that reaches over the padding by what lies within: OpenVINO divides by the whole window.
+    """Divide a last window that reaches over the padding by what is within: OpenVINO divides by the whole window.
 
     The padding becomes a part of the input, so that only what lies behind it is left out; a last window that begins in
     it is cut off.

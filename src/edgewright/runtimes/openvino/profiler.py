@@ -1,7 +1,7 @@
 """Per-operator times from OpenVINO's own counters; runs in the worker.
 
 The CPU plug-in adds up the time of every operator since the model was compiled, each execution cut to whole
-microseconds, and tells the sum divided by the number of inferences, cut again. So a single inference cannot be seen.
+microseconds, and reports the sum divided by the number of inferences, cut again. So a single inference cannot be seen.
 The runs are split into blocks, each on a freshly compiled model: the short history keeps the second cut small, and the
 spread between the blocks is real. Other devices tell the times of the last inference.
 """
@@ -130,7 +130,7 @@ def _time_run(session: OpenvinoSession) -> float:
 
 
 def restore_sums(means: Sequence[float], count: int) -> list[float]:
-    """The sums behind means that were cut to whole microseconds: the middle of what they can have been."""
+    """Return the sums behind means that were cut to whole microseconds: the middle of what they can have been."""
     return [mean * count + (count - 1) / 2 if mean else 0.0 for mean in means]
 
 
@@ -147,7 +147,7 @@ def _read_counters(session: OpenvinoSession, names: Sequence[str]) -> list[float
 
 
 def _read_executed(compiled: Any) -> list[ExecutedOperator]:
-    """The operators of the executed graph that do work, in the order of execution."""
+    """Return the operators of the executed graph that do work, in the order of execution."""
     found: list[tuple[int, Any, dict[str, str]]] = []
     constant: set[str] = set()
     for op in compiled.get_runtime_model().get_ordered_ops():
@@ -172,7 +172,7 @@ def _read_executed(compiled: Any) -> list[ExecutedOperator]:
 
 
 def _is_constant(op: Any, kind: str, constant: Collection[str]) -> bool:
-    """Whether it is computed once, when the model is loaded: from constants alone."""
+    """Return whether it is computed once, when the model is loaded: from constants alone."""
     inputs = [op.input_value(i).get_node().get_name() for i in range(op.get_input_size())]
     return kind == "Const" or (bool(inputs) and all(name in constant for name in inputs))
 

@@ -73,7 +73,7 @@ class OpenvinoSession:
 
 
 def read_model(core: Any, request: SessionRequest) -> Any:
-    """OpenVINO's graph with the free sizes of the inputs fixed; Rejected with OpenVINO's words."""
+    """OpenVINO's graph with the free sizes of the inputs fixed; Rejected with OpenVINO's terms."""
     try:
         model = core.read_model(request.model)
         shapes = {_port_name(port): port for port in model.inputs if port.partial_shape.is_dynamic}
@@ -86,7 +86,7 @@ def read_model(core: Any, request: SessionRequest) -> Any:
 
 
 def _compile_for(core: Any, model: Any, device: str, config: Mapping[str, object]) -> Any:
-    """OpenVINO's `CompiledModel`; Rejected with OpenVINO's words."""
+    """OpenVINO's `CompiledModel`; Rejected with OpenVINO's terms."""
     try:
         return core.compile_model(model, device, dict(config))
     except Exception as error:
@@ -94,7 +94,7 @@ def _compile_for(core: Any, model: Any, device: str, config: Mapping[str, object
 
 
 def choose_device(core: Any, options: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
-    """The device to compile for, and what is to be said where it is not the one asked for."""
+    """Return the device to compile for, and what is to be said where it is not the one asked for."""
     wanted = options.get("device", "CPU")
     if wanted in ON_CPU:  # to list the devices, OpenVINO loads the plug-ins of all of them
         return wanted, ()
@@ -124,7 +124,7 @@ def configure(request: SessionRequest, device: str, *, count: bool) -> dict[str,
 
 
 def read_streams(options: Mapping[str, str]) -> int | None:
-    """Number of streams, 1 where it is not given; None leaves it to the performance hint."""
+    """Return number of streams, 1 where it is not given; None leaves it to the performance hint."""
     text = options.get("streams", "1")
     if text == "auto":
         return None
@@ -134,7 +134,7 @@ def read_streams(options: Mapping[str, str]) -> int | None:
 
 
 def compare_settings(compiled: Any, request: SessionRequest) -> tuple[str, ...]:
-    """What OpenVINO made of the request without a word: other precision, fewer threads; what AUTO chose."""
+    """What OpenVINO made of the request silently: other precision, fewer threads; what AUTO chose."""
     notes = []
     wanted = request.options.get("inference-precision", "f32")
     given = _setting(compiled, "INFERENCE_PRECISION_HINT")
@@ -149,12 +149,12 @@ def compare_settings(compiled: Any, request: SessionRequest) -> tuple[str, ...]:
 
 
 def _setting(compiled: Any, name: str) -> Any:
-    """A property of the compiled model; None where its device does not have it."""
+    """Return a property of the compiled model; None where its device does not have it."""
     return compiled.get_property(name) if name in compiled.get_property("SUPPORTED_PROPERTIES") else None
 
 
 def list_execution_devices(compiled: Any) -> list[str]:
-    """The devices that run the model, as `CPU` or `GPU.0`; AUTO puts the one it will leave in brackets."""
+    """Return the devices that run the model, as `CPU` or `GPU.0`; AUTO puts the one it will leave in brackets."""
     return [str(name).strip("()") for name in compiled.get_property("EXECUTION_DEVICES")]
 
 
@@ -166,7 +166,7 @@ def read_signature(model: Any) -> Signature:
 
 
 def _port_name(port: Any) -> str:
-    """The tensor's name; of several (a removed no-op leaves both its ends'), the first by alphabet."""
+    """Return the tensor's name; of several (a removed no-op leaves both its ends'), the first by alphabet."""
     names = sorted(port.get_names())
     return str(names[0]) if names else str(port.node.get_friendly_name())
 

@@ -10,7 +10,7 @@ from edgewright.schema.artifact import IoMap
 
 
 def compile_model(request: CompileRequest) -> Compiled:
-    """An artifact without inputs and outputs; or the failure that the option `fail` names."""
+    """Return an artifact without inputs and outputs; or the failure that the option `fail` names."""
     main = f"{request.stem}.pretend"
     (Path(request.folder) / main).write_bytes(b"pretend")
     match request.options.get("fail", "never"):

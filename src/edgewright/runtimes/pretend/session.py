@@ -66,7 +66,7 @@ class PretendSession:
 
 
 def _read_number(options: Mapping[str, str], name: str, default: float) -> float:
-    """An option that is a finite number and not negative; Rejected for anything else."""
+    """Return an option that is a finite number and not negative; Rejected for anything else."""
     text = options.get(name, str(default))
     try:
         number = float(text)
@@ -149,7 +149,7 @@ def profile(request: SessionRequest, feeds: Mapping[str, Array], runs: int, fold
 
 
 def layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
-    """Three made-up layers and, where a fallback was asked for, a fourth on another backend."""
+    """Three generated layers and, where a fallback was asked for, a fourth on another backend."""
     trace = msgspec.json.decode((folder / "trace.json").read_bytes())
     times = np.array(trace["runs_us"])
     fallback = trace["fallback"]

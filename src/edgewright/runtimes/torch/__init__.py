@@ -9,7 +9,7 @@ DISTRIBUTION = "torch"
 
 
 def version() -> str:
-    """The version of the installed torch; ImportError where it is absent."""
+    """Return the version of the installed torch; ImportError where it is absent."""
     from importlib import import_module
 
     return str(import_module("torch").__version__)

@@ -83,7 +83,7 @@ def _cast(call: Call, tensor: Tensor) -> Tensor:
 
 
 def _hard_sigmoid(call: Call, tensor: Tensor) -> Tensor:
-    """Spelled out: torch's own is taken apart with casts that XNNPACK does not take."""
+    """Spelled out: torch's own is decomposed with casts that XNNPACK does not take."""
     return F.hardtanh(tensor * call.number("alpha", 0.2) + call.number("beta", 0.5), 0.0, 1.0)
 
 
@@ -132,7 +132,7 @@ def _prelu(call: Call, tensor: Tensor, slope: Tensor) -> Tensor:
 
 
 def _prelu_by_channel(call: Call, constants: Constants) -> Arranged | None:
-    """A known slope that has one number, or one for each channel, the axes behind it being 1."""
+    """Return a known slope that has one number, or one for each channel, the axes behind it being 1."""
     slope = constants.get(1)
     if slope is None or 0 in constants or (slope.numel() > 1 and (slope.dim() < 2 or get_shape(slope)[-1] != 1)):
         return None
@@ -179,7 +179,7 @@ def _dequantize(call: Call, tensor: Tensor, scale: Tensor, zero: Tensor | None =
 
 
 def _along(call: Call, tensor: Tensor, like: Tensor) -> Tensor:
-    """A scale of one axis, laid along it."""
+    """Return a scale of one axis, laid along it."""
     if tensor.dim() != 1 or tensor.numel() == 1:
         return tensor.reshape(()) if tensor.numel() == 1 else tensor
     shape = [1] * like.dim()

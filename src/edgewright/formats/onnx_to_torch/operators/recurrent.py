@@ -57,7 +57,7 @@ def _check(call: Call, constants: Constants) -> None:
 
 
 def _runner(call: Call, biased: bool, both: bool) -> Function:
-    """The function that takes the node's inputs (weights left out) and torch's weights behind them."""
+    """Return the function that takes the node's inputs (weights left out) and torch's weights behind them."""
     functions = {"LSTM": torch.lstm, "GRU": torch.gru, "RNN": torch.rnn_tanh}
     function, is_lstm = functions[call.op], call.op == "LSTM"
     backwards = call.text("direction", "forward") == "reverse"

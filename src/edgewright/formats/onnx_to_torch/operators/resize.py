@@ -1,4 +1,4 @@
-"""Resize and Upsample: torch's own interpolation where it means the same, and ONNX's definition spelled out elsewhere.
+"""Resize and Upsample: torch's own interpolation where it means the same, and ONNX's definition expanded elsewhere.
 
 Resizing is separable, so each axis has its own places (nearest) or its own matrix of weights (linear, cubic).
 Definition: ONNX operator Resize, versions 10 to 19, and its reference implementation.
@@ -93,13 +93,13 @@ def _interpolate(call: Call, tensor: Tensor, targets: list[int], factors: list[f
 
 
 def _torch_nearest(size: int, target: int) -> Array:
-    """The places that torch's nearest reads, which it computes in float32."""
+    """Return the places that torch's nearest reads, which it computes in float32."""
     place: Array = np.floor(np.arange(target, dtype=np.float32) * np.float32(size / target))
     return np.minimum(place, size - 1).astype(np.int64)
 
 
 def _coordinates(call: Call, size: int, target: int, factor: float) -> Array:
-    """Where each result lies on the source's axis."""
+    """Return where each result lies on the source's axis."""
     place = np.arange(target, dtype=np.float64)
     match call.text("coordinate_transformation_mode", "half_pixel"):
         case "align_corners":

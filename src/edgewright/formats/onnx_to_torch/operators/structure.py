@@ -210,7 +210,7 @@ def _pad_constant(tensor: Tensor, pairs: dict[int, tuple[int, int]], fill: float
 
 
 def _mirror(size: int, before: int, behind: int, mode: str) -> list[int]:
-    """The places that reflected, repeated or wrapped padding reads."""
+    """Return the places that reflected, repeated or wrapped padding reads."""
     name = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}[mode]
     places = np.pad(np.arange(size), (before, behind), mode=name)  # type: ignore[call-overload] # name is a str to mypy
     return [int(place) for place in places]
@@ -272,7 +272,7 @@ def _eye_like(call: Call, tensor: Tensor) -> Tensor:
 
 
 def _constant(call: Call) -> Tensor:
-    """The one attribute that holds it."""
+    """Return the one attribute that holds it."""
     for name, value in call.attributes.items():
         if name == "value":
             return torch.from_numpy(np.array(value))

@@ -34,7 +34,7 @@ def compile_onnx2tf(request: CompileRequest) -> Compiled:
 
 
 def compile_litert_torch(request: CompileRequest) -> Compiled:
-    """A torch program to TFLite by litert-torch; NotConvertible with its own reason.
+    """Return a torch program to TFLite by litert-torch; NotConvertible with its own reason.
 
     `request.source` is an exported program (`.pt2`), or `FILE.py:FACTORY` with the option `weights`.
     """
@@ -50,7 +50,7 @@ def compile_litert_torch(request: CompileRequest) -> Compiled:
 
 
 def _finish_conversion(request: CompileRequest, made: Path, reference: ReferenceIo, tools: Sequence[str]) -> Compiled:
-    """The file under its name, checked for operators that LiteRT lacks, with its inputs and outputs matched."""
+    """Return the file under its name, checked for operators that LiteRT lacks, with its inputs and outputs matched."""
     operators = [node.op for node in read_graph(made)]
     reject_foreign_ops(operators)
     main = f"{request.stem}.tflite"

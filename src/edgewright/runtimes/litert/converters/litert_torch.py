@@ -1,6 +1,6 @@
 """A torch program to TFLite by litert-torch.
 
-Its traps are told by the numbers alone: a MaxPool2d padded on one axis becomes another pool without a word, recurrent
+Its traps are reported by the numbers alone: a MaxPool2d padded on one axis becomes another pool silently, recurrent
 networks are unrolled. Whoever keeps the file has to compare it with its source.
 """
 
@@ -20,14 +20,16 @@ from edgewright.runtimes.wire import CompileRequest
 
 
 class TorchProgram(NamedTuple):
-    """A torch module in evaluation mode, and made-up inputs for it by the names of forward's parameters, in order."""
+    """A torch module in evaluation mode, and generated inputs for it by the names of forward's parameters, in order."""
 
     module: Any
     feeds: dict[str, Array]
 
 
 def convert_torch_program(request: CompileRequest, folder: Path) -> tuple[Path, ReferenceIo]:
-    """The TFLite file that litert-torch makes in `folder`, and the source's outputs; NotConvertible with its reason."""
+    """Return the TFLite file that litert-torch makes in `folder`, and the source's outputs; NotConvertible with its
+    reason.
+    """
     import torch
 
     program = _load_program(request)
@@ -62,7 +64,9 @@ def _call_litert_torch(
 
 
 def _explain(error: Exception) -> str:
-    """The compiler's own error without the place in torch's sources and the operator's text, or the last line."""
+    """Return the compiler's own error without the place in torch's sources and the operator's text, or the last
+    line.
+    """
     text = str(error).strip()
     if marked := re.findall(r"error: (.+?)(?:: %|$)", text, re.MULTILINE):
         return "\n".join(dict.fromkeys(line[:300] for line in marked[:3]))
@@ -70,19 +74,19 @@ def _explain(error: Exception) -> str:
 
 
 def _output_names(count: int) -> list[str]:
-    """A torch program gives its outputs no names."""
+    """Return a torch program gives its outputs no names."""
     return ["output"] if count == 1 else [f"output_{position}" for position in range(count)]
 
 
 def _flatten(value: Any) -> list[Any]:
-    """The tensors of whatever `forward` returns, in torch's own order."""
+    """Return the tensors of whatever `forward` returns, in torch's own order."""
     from torch.utils._pytree import tree_leaves
 
     return [leaf.detach() for leaf in tree_leaves(value) if hasattr(leaf, "detach")]
 
 
 def _load_program(request: CompileRequest) -> TorchProgram:
-    """The module that a request names; NotConvertible for what is no program."""
+    """Return the module that a request names; NotConvertible for what is no program."""
     source, colon, factory = request.source.rpartition(":")
     if colon and source.endswith(".py"):
         return _build_module(Path(source), factory, request.options.get("weights", ""), request.shapes)
@@ -127,7 +131,7 @@ def _call_factory(path: Path, factory: str) -> Any:
 
 
 def _read_exported(path: Path, shapes: Mapping[str, Sequence[int]]) -> TorchProgram:
-    """A program that torch.export.save wrote; its own example inputs tell the types."""
+    """Return a program that torch.export.save wrote; its own example inputs tell the types."""
     import torch
 
     exported = torch.export.load(path)

@@ -1,10 +1,10 @@
 """ONNX to TFLite by onnx2tf 1.29, around its traps.
 
 - It simplifies the file in place: it gets a copy.
-- It downloads an array of pictures whenever all inputs look like pictures, unless a file of that name lies in the
-  current folder: made-up numbers lie there, which it uses for nothing but its own comparisons.
+- It downloads an array of images whenever all inputs look like images, unless a file of that name is in the
+  current folder: generated numbers lie there, which it uses for nothing but its own comparisons.
 - It takes every input of three axes and more for an image: those that no spatial operator reads are kept as they are.
-- Erf becomes TensorFlow's own operator, unless replaced; HardSigmoid becomes one that XNNPACK refuses, unless it is
+- Erf becomes TensorFlow's own operator, unless replaced; HardSigmoid becomes one that XNNPACK rejects, unless it is
   written with ReLU6.
 - It ends the process where it fails, and says why on stdout.
 """
@@ -31,7 +31,9 @@ COLOR_CODE = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def convert_onnx_file(request: CompileRequest, folder: Path) -> Path:
-    """The TFLite file that onnx2tf makes in `folder`, which is the current one; NotConvertible with its reason."""
+    """Return the TFLite file that onnx2tf makes in `folder`, which is the current one; NotConvertible with its
+    reason.
+    """
     if request.precision not in KINDS:
         raise NotConvertible(f"onnx2tf writes {' and '.join(KINDS)} here, not {request.precision}", "omit converter")
     model = prepare(Path(request.source))
@@ -65,12 +67,12 @@ def _call_onnx2tf(model: Any, folder: Path, kept: Mapping[str, list[str]]) -> No
 
 
 def _make_calibration_images() -> Array:
-    """What onnx2tf's pictures look like to it: float32 [20, 128, 128, 3] from 0 to 1."""
+    """What onnx2tf's images look like to it: float32 [20, 128, 128, 3] from 0 to 1."""
     return np.random.default_rng(0).random((20, 128, 128, 3), dtype=np.float32)
 
 
 def prepare(source: Path) -> Any:
-    """The model with its weights inside, plain names at its ends, and HardSigmoid written with ReLU6."""
+    """Return the model with its weights inside, plain names at its ends, and HardSigmoid written with ReLU6."""
     import onnx
 
     model = onnx.load(str(source))
@@ -80,13 +82,13 @@ def prepare(source: Path) -> Any:
 
 
 def _list_ports(graph: Any) -> tuple[list[Any], list[Any]]:
-    """The inputs without those that are weights, and the outputs."""
+    """Return the inputs without those that are weights, and the outputs."""
     constants = {tensor.name for tensor in graph.initializer}
     return [value for value in graph.input if value.name not in constants], list(graph.output)
 
 
 def file_names(graph: Any) -> dict[str, str]:
-    """Names that TensorFlow leaves alone: the source's own where they are plain words, else `in_0`, `out_0`."""
+    """Return names that TensorFlow leaves alone: the source's own where they are plain words, else `in_0`, `out_0`."""
     inputs, outputs = _list_ports(graph)
     names = {value.name: f"in_{position}" for position, value in enumerate(inputs)}
     names |= {value.name: f"out_{position}" for position, value in enumerate(outputs)}
@@ -146,7 +148,9 @@ def make_input_options(model: Any, *, in_order: bool) -> dict[str, list[str]]:
 
 
 def is_image(graph: Any, name: str) -> bool:
-    """Whether a spatial operator reads this value, maybe through operators that do not care for the order of axes."""
+    """Return whether a spatial operator reads this value, maybe through operators that do not care for the order of
+    axes.
+    """
     seen, waiting = {name}, [name]
     while waiting:
         value = waiting.pop()
@@ -163,7 +167,7 @@ def is_image(graph: Any, name: str) -> bool:
 
 
 def run_reference(source: Path, shapes: Mapping[str, Sequence[int]]) -> ReferenceIo:
-    """The source's outputs on made-up inputs, by ONNX Runtime."""
+    """Return the source's outputs on generated inputs, by ONNX Runtime."""
     import onnx
     import onnxruntime
 

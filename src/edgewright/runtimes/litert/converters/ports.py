@@ -1,7 +1,7 @@
-"""How a source's inputs and outputs lie in a file whose converter does not say: by running the file.
+"""How a source's inputs and outputs are in a file whose converter does not say: by running the file.
 
-A converter may transpose any of them. Names and shapes leave the order of axes open where sizes are equal, so
-that the file is run on the source's own inputs, and the order is taken whose numbers come closest.
+A converter may transpose any of them. Names and shapes leave the order of axes open where sizes are equal, so that the
+file is run on the source's own inputs, and the order is taken whose numbers come closest.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -48,7 +48,7 @@ class PortMatch(NamedTuple):
 
 
 def match_ports(path: Path, reference: ReferenceIo) -> tuple[IoMap, tuple[str, ...]]:
-    """The map of a file's inputs and outputs, and what is to be noted of it.
+    """Return the map of a file's inputs and outputs, and what is to be noted of it.
 
     NotConvertible where the file has other inputs or outputs than the source.
     """
@@ -96,7 +96,7 @@ def _input_ports(name: str, array: Array, spec: TensorSpec) -> Iterator[Port]:
 
 
 def _output_port(name: str, wanted: Array, spec: TensorSpec, given: Array) -> tuple[Port, float]:
-    """The order of axes in which an output comes closest to the source's, and how close."""
+    """Return the order of axes in which an output comes closest to the source's, and how close."""
     rank = wanted.ndim
     spec = replace(spec, shape=given.shape)  # what the file says of it may be wrong
     orders = dict.fromkeys([_channels_last(rank), tuple(range(rank)), *(permutations(range(rank)) if rank < 6 else ())])
@@ -128,7 +128,9 @@ def _channels_last(rank: int) -> Axes:
 
 
 def _fits(shape: Sequence[int], axes: Axes, spec: TensorSpec) -> bool:
-    """Whether the axes in this order have the file's sizes; of another rank, whether they hold as many values."""
+    """Return whether the axes in this order have the file's sizes; of another rank, whether they hold as many
+    values.
+    """
     moved = tuple(shape[axis] for axis in axes)
     if len(moved) == len(spec.shape):
         return moved == spec.shape

@@ -130,7 +130,7 @@ class LiteRtLibrary:
         return handle
 
     def get_locked(self, buffer: c_void_p, mode: int) -> c_void_p:
-        """The address of a tensor buffer's bytes, valid until it is unlocked."""
+        """Return the address of a tensor buffer's bytes, valid until it is unlocked."""
         address = c_void_p()
         self.call("LiteRtLockTensorBuffer", buffer, byref(address), mode)
         return address
@@ -142,7 +142,7 @@ class LiteRtLibrary:
 
 
 def _find_library() -> Path:
-    """The library of the installed wheel; Unavailable where there is none."""
+    """Return the library of the installed wheel; Unavailable where there is none."""
     spec = find_spec("ai_edge_litert")
     suffix = {"darwin": "dylib", "win32": "dll"}.get(sys.platform, "so")
     path = Path(spec.origin or "").parent / f"libLiteRt.{suffix}" if spec else Path("libLiteRt")
@@ -152,7 +152,7 @@ def _find_library() -> Path:
 
 
 class CompiledModel:
-    """A model with profiling on. Nothing is freed: the process that made it ends when it has told its events."""
+    """A model with profiling on. Nothing is freed: the process that made it ends when it has reported its events."""
 
     def __init__(self, model: Path, *, threads: int, delegate: str, shapes: Mapping[int, tuple[int, ...]]) -> None:
         """`shapes` gives sizes by tensor index of the file. Raises Unavailable where any call fails."""
@@ -182,7 +182,7 @@ class CompiledModel:
         return options
 
     def _find_signature(self) -> tuple[int, c_void_p]:
-        """The signature of the main subgraph; LiteRT makes one where the file has none."""
+        """Return the signature of the main subgraph; LiteRT makes one where the file has none."""
         library = self._library
         main = library.get("LiteRtGetModelSubgraph", self._model, 0)
         for at in range(library.count("LiteRtGetNumModelSignatures", self._model)):
@@ -223,7 +223,7 @@ class CompiledModel:
         return buffers
 
     def _layouts(self, side: str, count: int) -> Any:
-        """The layouts as they are after resizing."""
+        """Return the layouts as they are after resizing."""
         layouts = (Layout * count)()
         if side == "Output":
             call = "LiteRtGetCompiledModelOutputTensorLayouts"
@@ -249,7 +249,7 @@ class CompiledModel:
             self._library.call("LiteRtUnlockTensorBuffer", buffer)
 
     def fetch(self) -> dict[int, bytes]:
-        """The outputs as raw bytes, by tensor index of the file."""
+        """Return the outputs as raw bytes, by tensor index of the file."""
         outputs = {}
         for index, buffer in self._outputs:
             outputs[index] = ctypes.string_at(self._library.get_locked(buffer, LOCK_READ), self._size(buffer))
@@ -260,7 +260,7 @@ class CompiledModel:
         return self._library.count("LiteRtGetTensorBufferPackedSize", buffer)
 
     def run(self) -> None:
-        """One inference; Unavailable if the library refuses."""
+        """One inference; Unavailable if the library rejects."""
         if status := self._library.run(*self._arguments):
             raise CApiUnavailable(f"LiteRtRunCompiledModel returned status {status}")
 
@@ -269,7 +269,7 @@ class CompiledModel:
         self._library.call("LiteRtStartProfiler", self._profiler)
 
     def stop_profiler(self) -> Any:
-        """The events since `start_profiler`, as an array of ProfiledEvent; tags live until the next start."""
+        """Return the events since `start_profiler`, as an array of ProfiledEvent; tags live until the next start."""
         self._library.call("LiteRtStopProfiler", self._profiler)
         number = c_int()
         self._library.call("LiteRtGetNumProfilerEvents", self._profiler, byref(number))
@@ -279,7 +279,7 @@ class CompiledModel:
 
 
 def _owned_text(text: str) -> tuple[c_void_p, c_void_p]:
-    """A copy of the text that the library frees, and the function to free it with."""
+    """Return a copy of the text that the library frees, and the function to free it with."""
     c = ctypes.CDLL(ctypes.util.find_library("c") if sys.platform == "win32" else None)
     c.strdup.argtypes, c.strdup.restype = (c_char_p,), c_void_p
     return c_void_p(c.strdup(text.encode())), ctypes.cast(c.free, c_void_p)

@@ -2,8 +2,8 @@
 
 It is started as `python -m edgewright.runtimes.litert.profiling.capture FOLDER`.
 
-It is a process of its own because a C API that changed its structures may crash: then the caller falls back.
-FOLDER holds the order (`order.json`, `order.npz`); this leaves `trace.json`, or `refusal.txt` and status 1.
+It is a process of its own because a C API that changed its structures may crash: then the caller falls back. FOLDER
+holds the order (`order.json`, `order.npz`); this leaves `trace.json`, or `rejection.txt` and status 1.
 """
 
 import sys
@@ -85,7 +85,7 @@ def open_compiled(session: SessionRequest, graph: TfliteGraph) -> CompiledModel:
 
 
 def by_index(graph: TfliteGraph, values: Mapping[str, Value]) -> dict[int, Value]:
-    """What is told by an input's name, by the input's tensor index."""
+    """What is reported by an input's name, by the input's tensor index."""
     names, _ = name_ports(graph)
     return {index: values[name] for index, name in zip(graph.inputs, names, strict=True) if name in values}
 

@@ -33,7 +33,7 @@ def write_cut_outs(
 ) -> None:
     """Leave a trace of cut-outs in `folder`. An operator that cannot stand alone is left out of it.
 
-    `reason` says why this way was taken; the whole takes about `seconds` at the most, by making fewer runs.
+    `reason` says why this way was taken; the whole takes about `seconds` at most, by making fewer runs.
     """
     graph = read_tflite(Path(request.model))
     whole = _time_whole_model(request, feeds, runs, seconds / 4)
@@ -83,7 +83,7 @@ def _time_cut_outs(
         try:
             yield _time_cut_out(request, content, values, position, runs, share_s)
         except (ValueError, RuntimeError, TypeError):
-            continue  # LiteRT refuses the operator alone, as those that need a state do
+            continue  # LiteRT rejects the operator alone, as those that need a state do
 
 
 def _time_cut_out(
@@ -102,7 +102,9 @@ def _time_cut_out(
 
 
 def _open_content(model: bytes | Path, request: SessionRequest, *, keep: bool) -> Any:
-    """An interpreter of a file or of bytes; with `keep` it holds all intermediate tensors and uses no delegate."""
+    """Return an interpreter of a file or of bytes; with `keep` it holds all intermediate tensors and uses no
+    delegate.
+    """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     plain = keep or request.options.get("delegate", "xnnpack") == "none"
@@ -118,7 +120,7 @@ def _open_content(model: bytes | Path, request: SessionRequest, *, keep: bool) -
 
 
 def _open_whole_model(request: SessionRequest, feeds: Mapping[str, NDArray[Any]]) -> Any:
-    """The whole model after one inference, with every tensor kept: the cut-outs' inputs come from it."""
+    """Return the whole model after one inference, with every tensor kept: the cut-outs' inputs come from it."""
     interpreter = _open_content(Path(request.model), request, keep=True)
     inputs, _ = map_tensor_details(interpreter)
     for name, shape in request.shapes.items():
@@ -144,7 +146,7 @@ def _iterate_cut_out_models(request: SessionRequest, values: Any) -> Iterator[by
 
 
 def _cut_out_operator(schema: Any, model: Any, operator: Any, values: Any) -> bytes | None:
-    """The bytes of a model with this operator alone; None for one that calls subgraphs or holds a state."""
+    """Return the bytes of a model with this operator alone; None for one that calls subgraphs or holds a state."""
     graph = model.subgraphs[0]
     used = sorted({int(i) for i in (*operator.inputs, *operator.outputs) if i >= 0})
     if _calls_subgraph(operator) or any(graph.tensors[i].isVariable for i in used):
@@ -161,13 +163,13 @@ def _cut_out_operator(schema: Any, model: Any, operator: Any, values: Any) -> by
 
 
 def _calls_subgraph(operator: Any) -> bool:
-    """Whether the operator's options name a subgraph, as those of IF, WHILE and CALL_ONCE do."""
+    """Return whether the operator's options name a subgraph, as those of IF, WHILE and CALL_ONCE do."""
     options = (operator.builtinOptions, operator.builtinOptions2)
     return any("subgraphindex" in name.lower() for option in options if option is not None for name in vars(option))
 
 
 def _copy_tensor(model: Any, tensor: Any, index: int, buffers: list[Any], values: Any) -> Any:
-    """The tensor with its weights, named by its index, at the size it has in this inference."""
+    """Return the tensor with its weights, named by its index, at the size it has in this inference."""
     copied = copy(tensor)
     copied.name = str(index).encode()
     copied.shape = [int(size) for size in values._get_tensor_details(index, 0)["shape"]]

@@ -1,6 +1,6 @@
 """Which operators of the file stand behind the operators that XNNPACK ran.
 
-The delegate takes whole partitions of the file's operators and tells its own operators in the order in which it
+The delegate takes whole partitions of the file's operators and reports its own operators in the order in which it
 runs them, with no reference to the file. Two things give the file's operators back:
 
 - the built-in kernels do tell their place in the file, so that all others were delegated; LiteRT forms
@@ -55,7 +55,7 @@ class AlignmentStep(NamedTuple):
 
 
 def partition_graph(graph: Sequence[GraphNode], builtin: set[int]) -> list[ExecutionSubset]:
-    """The subsets in order of execution, where the operators at `builtin` were not delegated."""
+    """Return the subsets in order of execution, where the operators at `builtin` were not delegated."""
     produced = {tensor for node in graph for tensor in node.outputs}
     waiting = list(range(len(graph)))
     subsets = []
@@ -70,7 +70,7 @@ def partition_graph(graph: Sequence[GraphNode], builtin: set[int]) -> list[Execu
 def _take_subset(
     graph: Sequence[GraphNode], builtin: set[int], missing: set[str], waiting: list[int]
 ) -> tuple[ExecutionSubset, list[int]]:
-    """All operators of one kind that can run now, and the rest; what they produce is taken out of `missing`."""
+    """Return all operators of one kind that can run now, and the rest; what they produce is taken out of `missing`."""
     taken: list[int] = []
     delegated: bool | None = None
     grew = True
@@ -136,7 +136,7 @@ def _certain_skips(best: Sequence[AlignmentStep]) -> set[int]:
 
 
 def _costs(edges: Sequence[AlignmentStep], start: tuple[int, int]) -> dict[tuple[int, int], int]:
-    """The smallest cost from `start`; edges come in an order in which each one's begin is settled before it."""
+    """Return the smallest cost from `start`; edges come in an order in which each one's begin is settled before it."""
     costs = {start: 0}
     for edge in edges:
         if (known := costs.get(edge.begin)) is not None:

@@ -1,7 +1,7 @@
 """Times of the single operators: in place through the C API, or else of each operator run alone.
 
-The C API is asked in a child process (`capture.py`). If that child refuses, crashes or hangs, this process
-goes on with cut-outs (`cutout.py`), and the trace tells the reason.
+The C API is asked in a child process (`capture.py`). If that child rejects, crashes or hangs, this process goes on with
+cut-outs (`cutout.py`), and the trace reports the reason.
 """
 
 import os
@@ -30,7 +30,7 @@ CAPTURE_MODULE = "edgewright.runtimes.litert.profiling.capture"
 def profile_operators(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, folder: Path) -> None:
     """Leave a trace of `runs` inferences in `folder`; fewer where they take longer than 20 s.
 
-    Raises Rejected where LiteRT refuses the model, Mismatch where the feeds do not fit it.
+    Raises Rejected where LiteRT rejects the model, Mismatch where the feeds do not fit it.
     """
     _open_checked(request, feeds)
     if reason := _capture_in_child(request, feeds, runs, folder):
@@ -40,7 +40,7 @@ def profile_operators(request: SessionRequest, feeds: Mapping[str, NDArray[Any]]
 
 
 def _open_checked(request: SessionRequest, feeds: Mapping[str, NDArray[Any]]) -> None:
-    """Let the interpreter judge model and feeds first, so that refusals are told as in `open_session`."""
+    """Let the interpreter check model and feeds first, so that rejections are reported as in `open_session`."""
     from edgewright.runtimes.litert.session import LiteRtSession
 
     session = LiteRtSession(request)
@@ -63,7 +63,7 @@ def _capture_in_child(request: SessionRequest, feeds: Mapping[str, NDArray[Any]]
 def run_child(command: list[str], folder: Path) -> str:
     """Run the capture; the reason of its failure, or nothing.
 
-    It imports from where this process does, but never from the current folder: what lies beside a model is not code.
+    It imports from where this process does, but never from the current folder: what is next to a model is not code.
     """
     places = [path for path in sys.path if path and Path(path).is_absolute()]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}

@@ -46,21 +46,21 @@ class RowSource(NamedTuple):
 
 
 def report_layers(trace: LiteRtTrace, graph: Sequence[GraphNode]) -> LayerReport:
-    """The rows of a trace, one for each executed operator, in order of execution.
+    """Return the rows of a trace, one for each executed operator, in order of execution.
 
-    Through the C API (`via` `c-api`) the times are those of the operators in place, and each event tells who ran
-    it (evidence `measured`). XNNPACK tells how long its operators took and not when: within a partition they are
+    Through the C API (`via` `c-api`) the times are those of the operators in place, and each event reports who ran
+    it (evidence `measured`). XNNPACK reports how long its operators took and not when: within a partition they are
     laid one behind the other. The profiler counts whole microseconds, cut off, so that a time of 3 stands for 3
     to 4: medians and quantiles are those of grouped data, linear within the class, as those of Python's
     `statistics.median_grouped`. Where the inference has no room for half a microsecond more for each operator,
     the classes are narrowed until it has. `whole_us` is the interpreter's own `Invoke` where
     the trace has it: what lies outside of it is the C API's handling of buffers, which `run` does not have.
 
-    As cut-outs (`via` `cut-out`) they are those of each operator alone, and who runs it in the whole model is
-    assumed to be who runs it alone (evidence `assigned`); starts are not known.
+    As cut-outs (`via` `cut-out`) they are those of each operator alone, and who runs it in the whole model is assumed
+    to be who runs it alone (evidence `assigned`); starts are not known.
 
-    `partitions` counts the pieces that one backend ran in one go: each delegated partition is one, and each
-    longest row of built-in kernels between them is one.
+    `partitions` counts the pieces that one backend ran in one go: each delegated partition is one, and each longest row
+    of built-in kernels between them is one.
 
     Args:
         trace: what `profile` left.
@@ -121,7 +121,7 @@ def _alike(trace: LiteRtTrace) -> list[ProfiledRun]:
 
 
 def _operator_events(trace: LiteRtTrace, run: ProfiledRun) -> list[LiteRtEvent]:
-    """The events of single operators, without a delegate's own event around its operators.
+    """Return the events of single operators, without a delegate's own event around its operators.
 
     What other subgraphs run is part of the operator that calls them, as IF or WHILE.
     """
@@ -132,7 +132,7 @@ def _operator_events(trace: LiteRtTrace, run: ProfiledRun) -> list[LiteRtEvent]:
 
 
 def _is_umbrella(trace: LiteRtTrace, event: LiteRtEvent, after: LiteRtEvent | None) -> bool:
-    """A delegate's node stands behind the file's operators; its event begins before those of what it runs."""
+    """Return a delegate's node stands behind the file's operators; its event begins before those of what it runs."""
     beyond = event.kind == OPERATOR and event.metadata1 >= len(trace.operators)
     return beyond and after is not None and after.kind in DELEGATE_KINDS
 
@@ -167,7 +167,7 @@ def _count_pieces(blocks: Iterable[int | None]) -> int:
 
 
 def _invokes(trace: LiteRtTrace, run: ProfiledRun) -> LiteRtEvent | None:
-    """The event around the whole inference; other subgraphs have one of the same name."""
+    """Return the event around the whole inference; other subgraphs have one of the same name."""
     mine = (e for e in run.events if e.kind == DEFAULT_KIND and e.metadata2 == MAIN_SUBGRAPH)
     return next((e for e in mine if trace.tags[e.tag] == INVOKE), None)
 
@@ -190,7 +190,7 @@ def _measure_whole_us(trace: LiteRtTrace, runs: Sequence[ProfiledRun]) -> float:
 
 
 def _class_width_us(trace: LiteRtTrace, runs: Sequence[ProfiledRun]) -> float:
-    """The width of the classes that times fall into: 1 µs, or what the inferences have room for."""
+    """Return the width of the classes that times fall into: 1 µs, or what the inferences have room for."""
     rooms = []
     for run in runs:
         times = [event.elapsed_us for event in _operator_events(trace, run)]
@@ -201,7 +201,7 @@ def _class_width_us(trace: LiteRtTrace, runs: Sequence[ProfiledRun]) -> float:
 
 
 def _place_starts(steps: Sequence[OperatorTimes], zeros: Sequence[int], width: float) -> list[float]:
-    """Starts in microseconds: as told for built-in kernels, one behind the other within a partition."""
+    """Starts in microseconds: as reported for built-in kernels, one behind the other within a partition."""
     starts: list[float] = []
     end = 0.0
     for step in steps:
@@ -213,7 +213,7 @@ def _place_starts(steps: Sequence[OperatorTimes], zeros: Sequence[int], width: f
 
 
 def grouped_quantile(values: Sequence[int], share: float, width: float = 1.0) -> float:
-    """The quantile of times that were cut off to whole units: a value v stands for all of v to v + width."""
+    """Return the quantile of times that were cut off to whole units: a value v stands for all of v to v + width."""
     counts = Counter(values)
     wanted, below = share * len(values), 0
     for value in sorted(counts):
@@ -244,7 +244,7 @@ def _unjoined(step: OperatorTimes) -> RowSource:
 
 
 def _head_of(tag: str) -> str:
-    """The kind of an XNNPACK operator: `Convolution` of `Convolution (NHWC, F32) IGEMM`."""
+    """Return the kind of an XNNPACK operator: `Convolution` of `Convolution (NHWC, F32) IGEMM`."""
     return tag.split(" (")[0]
 
 
@@ -333,6 +333,6 @@ def _report_cut_outs(trace: LiteRtTrace, graph: Sequence[GraphNode]) -> LayerRep
 
 
 def nearest_quantile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least `share` of the values do not exceed."""
+    """Return the smallest value that at least `share` of the values do not exceed."""
     ordered = sorted(values)
     return ordered[max(0, -(-int(share * 1000) * len(ordered) // 1000) - 1)]

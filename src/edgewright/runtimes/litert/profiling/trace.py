@@ -1,4 +1,4 @@
-"""What a profiling pass leaves: one JSON file that holds the events as the library told them."""
+"""What a profiling pass leaves: one JSON file that holds the events as the library reported them."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ class LiteRtEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
 
 class ProfiledRun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One profiled inference: its whole time by our own clock, and its events in the order they were told."""
+    """One profiled inference: its whole time by our own clock, and its events in the order they were reported."""
 
     whole_ns: int
     events: tuple[LiteRtEvent, ...]

@@ -1,7 +1,7 @@
-"""ONNX to LiteRT without TensorFlow: the stations of the road, in order.
+"""ONNX to LiteRT without TensorFlow: the stages of the road, in order.
 
     read      the ONNX file becomes a small graph, checked and bounded
-    shapes    static shapes, constants folded, decided branches and counted loops spelled out (`unroll`)
+    shapes    static shapes, constants folded, decided branches and counted loops expanded (`unroll`)
     rewrite   operators that are others in disguise
     fuse      pieces become one operator: BatchNorm into Conv, activations, HardSwish, GELU, LayerNorm
     quantize  QuantizeLinear/DequantizeLinear pairs become parameters of tensors, weights stay quantized (`lighten`)

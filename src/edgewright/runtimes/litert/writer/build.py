@@ -1,7 +1,7 @@
-"""Station 5: walk the graph and let each operator's function write what LiteRT runs in its place.
+"""Stage 5: walk the graph and let each operator's function write what LiteRT runs in its place.
 
-The builder knows in which layouts each value is stored so far, and brings it into another one when an operator
-asks for that (see `layout`).
+The builder knows in which layouts each value is stored so far, and brings it into another one when an operator asks for
+that (see `layout`).
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from edgewright.runtimes.litert.writer.passes.layout import (
 )
 from edgewright.runtimes.litert.writer.program import Operator, Program, Tensor
 
-# The element types that LiteRT's kernels compute with; others are refused where they would be stored.
+# The element types that LiteRT's kernels compute with; others are rejected where they would be stored.
 DTYPES = {"float32", "int32", "int64", "int8", "uint8", "int16", "bool", "float16", "int4"}
 
 
@@ -58,14 +58,14 @@ class Builder:
         return self.graph.scales.get(name)
 
     def need_constant(self, position: int, what: str) -> Array:
-        """The constant at an input of this node; Refusal where it is computed."""
+        """Return the constant at an input of this node; Refusal where it is computed."""
         data = self.constant(self.node.inputs[position])
         if data is None:
             raise OperatorRejected(f"its {what} are not constant", f"export the model with constant {what}")
         return data
 
     def read_ints(self, attribute: str, position: int | None = None) -> list[int] | None:
-        """Whole numbers that stand in an attribute, or since a later opset in a constant input."""
+        """Integers that stand in an attribute, or since a later opset in a constant input."""
         if attribute in self.node.attributes:
             value = self.node.attributes[attribute]
             return [int(v) for v in value] if isinstance(value, list) else [int(value)]
@@ -76,7 +76,7 @@ class Builder:
     # Where values are stored
 
     def layout(self, name: str) -> Layout:
-        """A layout in which the value is stored; the plain one for constants."""
+        """Return a layout in which the value is stored; the plain one for constants."""
         places = self.placed.get(name)
         return next(iter(places)) if places else make_plain(self.rank(name))
 
@@ -84,7 +84,7 @@ class Builder:
         return tuple(self.placed.get(name, ()))
 
     def take(self, name: str, layout: Layout | None = None) -> Tensor:
-        """The value stored in `layout` (plain where none is given), moved there if it has to be."""
+        """Return the value stored in `layout` (plain where none is given), moved there if it has to be."""
         layout = make_plain(self.rank(name)) if layout is None else layout
         places = self.placed.setdefault(name, {})
         if layout not in places:
@@ -127,7 +127,7 @@ class Builder:
     # Writing
 
     def add_constant(self, data: Array, stem: str = "constant", *, share: bool = True) -> Tensor:
-        """A constant tensor; small equal ones are stored once."""
+        """Return a constant tensor; small equal ones are stored once."""
         if data.dtype == np.float64:
             data = data.astype(np.float32)
         check_dtype(data.dtype)
@@ -143,11 +143,11 @@ class Builder:
         return self.add_constant(np.asarray(values, np.int32))
 
     def number(self, value: float, like: Tensor | np.dtype[Any]) -> Tensor:
-        """A scalar of a tensor's type."""
+        """Return a scalar of a tensor's type."""
         return self.add_constant(np.asarray(value, like.dtype if isinstance(like, Tensor) else like))
 
     def make(self, name: str, layout: Layout | None = None) -> Tensor:
-        """A new tensor for a value of the graph."""
+        """Return a new tensor for a value of the graph."""
         layout = make_plain(self.rank(name)) if layout is None else layout
         check_dtype(self.dtype(name))
         tensor = Tensor(name, permute_shape(self.shape(name), layout), self.dtype(name), None, self.scales(name))
@@ -189,7 +189,7 @@ class Builder:
         return self.run("TRANSPOSE", [tensor, self.ints(permutation)], shape, scales=tensor.scales)
 
     def reshape(self, tensor: Tensor, shape: Sequence[int]) -> Tensor:
-        """The same bytes under another shape; the tensor itself where it has that shape."""
+        """Return the same bytes under another shape; the tensor itself where it has that shape."""
         shape = tuple(int(size) for size in shape)
         if tensor.shape == shape:
             return tensor

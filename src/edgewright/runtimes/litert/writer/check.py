@@ -146,7 +146,7 @@ def _get_last_words(errors: str) -> str:
 
 
 def _explain(text: str, sources: Sequence[tuple[str, ...]]) -> str:
-    """LiteRT's own words, with the source of the operator that they number."""
+    """LiteRT's message, with the source of the operator that they number."""
     match = re.search(r"[Nn]ode number (\d+)", text)
     if match and int(match[1]) < len(sources):
         return f"{text} (from {', '.join(sources[int(match[1])][:3])})"

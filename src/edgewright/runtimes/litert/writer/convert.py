@@ -56,7 +56,7 @@ TRANSPARENT = {"Add", "Sub", "Mul", "Div", "Cast", "Pad", "BatchNormalization", 
 
 @dataclass(frozen=True)
 class ConvertedPort:
-    """How one input or output of the source lies in the file.
+    """How one input or output of the source is in the file.
 
     `axes` maps the file's axes to the source's: `(0, 2, 3, 1)` says that the file holds NHWC of a source's NCHW.
     `dtype` is the source's: where the file has integers instead, `scales` says what they stand for.
@@ -114,7 +114,7 @@ def convert_onnx(
     Args:
         model: the path of an ONNX file, or its bytes where it keeps no weights beside it.
         shapes: sizes of the inputs that the model leaves open, as ONNX has them (NCHW).
-        io: `_channels_last` stores images with their channels last, as LiteRT's kernels want them, wherever a
+        io: `_channels_last` stores images with their channels last, as LiteRT's kernels require them, wherever a
             convolution or a pool reads them; `source` keeps ONNX's order by a TRANSPOSE at the border; `integer`
             is `_channels_last`, and takes and gives the integers of a quantized model where its border is quantized.
         precision: `fp16` stores large float weights as float16; computation stays in float32.
@@ -126,7 +126,7 @@ def convert_onnx(
         ModelNotConvertible: it holds operators, attributes or types that the writer cannot express; all are named.
             With `io="integer"` also a model that is not quantized.
         ModelUnreadable: it is no ONNX model, or a damaged one.
-        ExternalDataMissing: weights lie in a file that is absent.
+        ExternalDataMissing: weights are in a file that is absent.
         InputError: `shapes` or `task` does not fit the model.
         ModelRejected: LiteRT does not load or run what was written, or its numbers are not the source's.
         LimitReached: it needs more memory or time than is allowed.
@@ -196,7 +196,7 @@ def _find_kind(graph: Graph, precision: Width) -> Kind:
 
 
 def _find_steps(b: Builder) -> dict[str, float]:
-    """The scale of each output that is quantized, or that comes straight from a quantized value."""
+    """Return the scale of each output that is quantized, or that comes straight from a quantized value."""
     producers, steps = b.graph.producers(), {}
     for name in b.graph.outputs:
         producer = producers.get(name)
@@ -231,7 +231,7 @@ def _need_litert() -> None:
 
 
 def reshape_graph(graph: Graph) -> None:
-    """The stations that change the graph as a whole."""
+    """The stages that change the graph as a whole."""
     with documented_errors():
         rewrite_nodes(graph)
         fuse_operators(graph)
@@ -244,8 +244,8 @@ def reshape_graph(graph: Graph) -> None:
 def documented_errors() -> Iterator[None]:
     """Let nothing but EdgewrightError and MemoryError out; what was raised instead stays the cause.
 
-    Every operator that is known to stand in the way was refused by its name before. What is left is a damaged model,
-    or a fault of the writer, which the error admits.
+    Every operator that is known to be unsupported was rejected before. What is left is a damaged model, or a fault of
+    the writer, which the error admits.
     """
     try:
         yield
@@ -273,7 +273,7 @@ def _make_io_integer(graph: Graph, kind: Kind) -> IntegerIo:
 
 
 def _describe_float_ports(ends: Sequence[ConvertedPort], integer_io: IntegerIo) -> list[ConvertedPort]:
-    """The ends of a file whose integers stand for the source's floats, as such."""
+    """Return the ends of a file whose integers stand for the source's floats, as such."""
     return [
         replace(one, dtype="float32", scales=integer_io.scales[one.name]) if one.name in integer_io.scales else one
         for one in ends
@@ -297,7 +297,7 @@ def place_inputs(b: Builder, io: Io) -> list[ConvertedPort]:
 
 
 def _find_spatial(graph: Graph) -> set[str]:
-    """The inputs of three axes and more that a spatial operator reads, maybe through some that do not care."""
+    """Return the inputs of three axes and more that a spatial operator reads, maybe through some that do not care."""
     readers = graph.consumers()
     found = set()
     for name in graph.inputs:
@@ -342,6 +342,6 @@ def place_outputs(b: Builder, io: Io) -> list[ConvertedPort]:
 
 
 def _make_own_tensor(b: Builder, tensor: Tensor) -> Tensor:
-    """A tensor that no input, constant or other output is."""
+    """Return a tensor that no input, constant or other output is."""
     taken = [*b.program.inputs.values(), *b.program.outputs.values()]
     return copy_tensor(b, tensor) if tensor.data is not None or any(tensor is other for other in taken) else tensor

@@ -1,7 +1,7 @@
-"""Station 6: the program becomes a TFLite flatbuffer.
+"""Stage 6: the program becomes a TFLite flatbuffer.
 
-The schema's generated classes are `ai_edge_litert.schema_py_generated`; the file carries one signature, whose
-names are the source's. Data of tensors is aligned to 16 bytes, as the schema asks.
+The schema's generated classes are `ai_edge_litert.schema_py_generated`; the file carries one signature, whose names are
+the source's. Data of tensors is aligned to 16 bytes, as the schema asks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -82,10 +82,11 @@ ACTIVATIONS = ("NONE", "RELU", "RELU_N1_TO_1", "RELU6", "TANH", "SIGN_BIT")
 
 
 def write_file(program: Program, metadata: Mapping[str, bytes] | None = None) -> bytes:
-    """The bytes of the file: the same program gives the same bytes. ModelNotConvertible where it grows too large.
+    """Return the bytes of the file: the same program gives the same bytes. ModelNotConvertible where it grows too
+    large.
 
-    The tables come first, the tensors' data behind them one after another, so that weights are copied once: from
-    where they lie, a mapped file mostly, into the result.
+    The tables come first, the tensors' data behind them one after another, so that weights are copied once: from where
+    they lie, a mapped file mostly, into the result.
     """
     import ai_edge_litert.schema_py_generated as schema
     import flatbuffers  # type: ignore[import-untyped]  # ships no types
@@ -104,7 +105,7 @@ def write_file(program: Program, metadata: Mapping[str, bytes] | None = None) ->
 
 
 def _append(head: bytes, buffers: "Sequence[AlignedBuffer]") -> bytes:
-    """The tables with the data behind them, and each buffer's offset set to where its data lies."""
+    """Return the tables with the data behind them, and each buffer's offset set to where its data lies."""
     tables, ends = bytearray(head), len(head)
     for buffer in buffers:
         if buffer.bytes:
@@ -127,7 +128,7 @@ def _append(head: bytes, buffers: "Sequence[AlignedBuffer]") -> bytes:
 
 
 def _index_tensors(program: Program) -> list[Tensor]:
-    """The tensors in the file's order: inputs first, then as operators use them."""
+    """Return the tensors in the file's order: inputs first, then as operators use them."""
     order: dict[int, Tensor] = {id(tensor): tensor for tensor in program.inputs.values()}
     for operator in program.operators:
         for tensor in (*operator.inputs, *operator.outputs):
@@ -159,7 +160,7 @@ def _count_bytes(data: Array) -> int:
 
 
 def _raw(data: Array) -> Array:
-    """The bytes in storage order; two numbers of four bits in one, the first in the low half."""
+    """Return the bytes in storage order; two numbers of four bits in one, the first in the low half."""
     if data.dtype.name != "int4":
         return np.ascontiguousarray(data).reshape(-1).view(np.uint8)
     flat = np.ascontiguousarray(data).reshape(-1).astype(np.int8).view(np.uint8) & 15
@@ -288,7 +289,7 @@ class _Tables:
 
 
 def _find_version(operator: Operator) -> int:
-    """The version of the operator's kernel that the file asks for."""
+    """Return the version of the operator's kernel that the file asks for."""
     first = next((tensor for tensor in operator.inputs if tensor is not None), None)
     if first is not None and first.dtype == np.float16:
         return HALF_VERSIONS.get(operator.code, 1)

@@ -1,4 +1,4 @@
-"""The graph while it is converted: ONNX's words, static shapes, free to be changed."""
+"""The graph while it is converted: ONNX's terms, static shapes, free to be changed."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ class OperatorRejected(Exception):
 
 
 def make_rejection(error: Exception) -> OperatorRejected:
-    """Return the refusal of a node whose attributes or inputs led to one of `DAMAGE`; `error` stays its cause."""
+    """Return the rejection of a node whose attributes or inputs led to one of `DAMAGE`; `error` stays its cause."""
     rejection = OperatorRejected(
         f"its attributes or inputs do not fit: {type(error).__name__} {str(error)[:200]}", CHECK
     )
@@ -44,7 +44,7 @@ class Scales:
     block: int = 0
 
     def is_same(self, other: "Scales") -> bool:
-        """Whether both are per tensor and mean the same numbers."""
+        """Return whether both are per tensor and mean the same numbers."""
         return (
             self.scale.size == other.scale.size == 1
             and bool(np.float32(self.scale.item()) == np.float32(other.scale.item()))
@@ -90,7 +90,7 @@ class Graph:
     fresh: int = 0
 
     def name_new(self, stem: str) -> str:
-        """A value name that no other value has."""
+        """Return a value name that no other value has."""
         self.fresh += 1
         name = f"{stem}/{self.fresh}"
         return name if name not in self.shapes and name not in self.constants else self.name_new(stem)
@@ -113,7 +113,7 @@ class Graph:
         return {output: node for node in self.nodes for output in node.outputs if output}
 
     def consumers(self) -> dict[str, list[Node]]:
-        """Who reads each value; a graph output has one reader more, told by `outputs`."""
+        """Who reads each value; a graph output has one reader more, reported by `outputs`."""
         readers: dict[str, list[Node]] = {}
         for node in self.nodes:
             for name in node.inputs:
@@ -121,7 +121,7 @@ class Graph:
         return readers
 
     def number(self, name: str) -> float | None:
-        """The value of a constant with one element."""
+        """Return the value of a constant with one element."""
         data = self.constants.get(name)
         return float(data.reshape(-1)[0]) if data is not None and data.size == 1 else None
 
@@ -137,7 +137,7 @@ class Graph:
 
 
 def sort_nodes(nodes: Sequence[Node], known: set[str]) -> tuple[list[Node], list[Node]]:
-    """The nodes in an order in which they can run, and those that never can (a cycle, an input nobody makes)."""
+    """Return the nodes in an order in which they can run, and those that never can (a cycle, an input nobody makes)."""
     waiting: dict[str, list[int]] = {}
     missing = [0] * len(nodes)
     ready = []

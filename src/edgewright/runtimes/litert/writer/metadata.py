@@ -1,4 +1,4 @@
-"""Station 7: what an app must know besides the model, as TFLite metadata: labels and the input's normalization.
+"""Stage 7: what an app must know besides the model, as TFLite metadata: labels and the input's normalization.
 
 The buffer's layout is the schema `metadata_schema.fbs` of tflite-support (identifier M001); files that go with the
 model are a zip archive behind the flatbuffer, which readers of either format find.
@@ -49,7 +49,7 @@ def check_task(task: TaskMetadata, inputs: Sequence[tuple[int, ...]], outputs: S
 
 
 def pack_task(task: TaskMetadata, inputs: Sequence[tuple[str, tuple[int, ...]]], outputs: Sequence[str]) -> bytes:
-    """The metadata's flatbuffer; inputs are given with their stored shapes."""
+    """Return the metadata's flatbuffer; inputs are given with their stored shapes."""
     import flatbuffers  # type: ignore[import-untyped]  # ships no types
 
     b = flatbuffers.Builder(1024)
@@ -63,7 +63,7 @@ def pack_task(task: TaskMetadata, inputs: Sequence[tuple[str, tuple[int, ...]]],
 
 
 def append_labels(data: bytes, labels: Sequence[str]) -> bytes:
-    """The file with the labels in a zip archive behind it."""
+    """Return the file with the labels in a zip archive behind it."""
     file = io.BytesIO(data)
     with zipfile.ZipFile(file, "a", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo(LABELS_FILE, STAMP), "\n".join(labels) + "\n")
@@ -91,13 +91,13 @@ def _pack_output(b: Any, name: str, labels: Sequence[str]) -> int:
 
 
 def _pack_content(b: Any, channels: int) -> int:
-    """An image of so many channels, or plain features."""
+    """Return an image of so many channels, or plain features."""
     colors = {0: _byte(b, RGB if channels == 3 else GRAY)} if channels else {}
     properties = _table(b, 2 if channels else 0, colors)
     return _table(b, 3, {0: _byte(b, IMAGE if channels else FEATURE), 1: _refer(b, properties)})
 
 
-# Flatbuffers by hand: the schema has no generated classes among what is installed.
+# Flatbuffers manually: the schema has no generated classes among what is installed.
 
 
 def _table(b: Any, count: int, fields: dict[int, Callable[[int], None]]) -> int:

@@ -18,13 +18,13 @@ _CUT_HINT = "cut the model before it and compute the rest in the application: it
 
 
 def find_unknown(graph: Graph) -> dict[str, OperatorRejected]:
-    """The refusals of operators that neither the table has nor an earlier station takes out."""
+    """Return the rejections of operators that neither the table has nor an earlier stage takes out."""
     known = {*TABLE, *FOLDED, *REWRITTEN, *CONTROL}
     return {node.name: _reject_operator(node) for node in graph.nodes if node.domain or node.op not in known}
 
 
 def write_nodes(b: Builder) -> dict[str, OperatorRejected]:
-    """Write all nodes; the refusals by node name."""
+    """Write all nodes; the rejections by node name."""
     rejections: dict[str, OperatorRejected] = {}
     for node in b.graph.nodes:
         b.node = node
@@ -47,7 +47,7 @@ def _write_node(b: Builder, node: Node) -> None:
     if write is None:
         raise _reject_operator(node)
     if all(0 in b.shape(name) for name in node.outputs if name):
-        return  # whoever reads it is refused, or can do without
+        return  # the caller that reads it is rejected, or can do without
     for name in (*node.inputs, *node.outputs) if node.op not in _EMPTY_TAKEN else ():
         if name and 0 in b.shape(name) and b.constant(name) is None:
             raise OperatorRejected(f"'{name}' has no elements", "LiteRT does not support empty tensors")
@@ -66,7 +66,7 @@ def _reject_operator(node: Node) -> OperatorRejected:
 
 
 def raise_rejections(graph: Graph, rejections: Mapping[str, OperatorRejected]) -> None:
-    """Raise one error that names every node that stands in the way."""
+    """Raise one error that names unsupported every node."""
     if not rejections:
         return
     by_name = {node.name: node for node in graph.nodes}

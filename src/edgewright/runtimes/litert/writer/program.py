@@ -1,4 +1,4 @@
-"""What is written: tensors and operators in LiteRT's words, in the order in which they run."""
+"""What is written: tensors and operators in LiteRT's terms, in the order in which they run."""
 
 from dataclasses import dataclass, field
 from typing import Any

@@ -92,7 +92,7 @@ Run = tuple[Mapping[str, Array], Mapping[str, Array]]
 
 
 def _run_source(request: TrialRequest) -> tuple[list[Run], str]:
-    """Inputs and outputs of the source for each seed; or why ONNX Runtime does not run it."""
+    """Return inputs and outputs of the source for each seed; or why ONNX Runtime does not run it."""
     if not request.source:
         return [], ""
     try:
@@ -153,7 +153,7 @@ def _draw(random: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, .
 
 
 def _read_shapes(request: TrialRequest) -> dict[str, tuple[int, ...]]:
-    """The source's shapes, from the file's."""
+    """Return the source's shapes, from the file's."""
     from edgewright.formats.tflite.reader import read_signature
 
     stored = {spec.name: spec.shape for spec in read_signature(Path(request.file)).inputs}
@@ -195,7 +195,9 @@ class FileRunner:
         (self.places,) = self.interpreter._get_full_signature_list().values()
 
     def run(self, feeds: Mapping[str, Array] | None) -> dict[str, Array]:
-        """Outputs by name; on ones where no inputs are given. ValueError where a shape is not what the file says."""
+        """Return outputs by name; on ones where no inputs are given. ValueError where a shape is not what the file
+        says.
+        """
         details = {one["index"]: one for one in self.interpreter.get_input_details()}
         for entry in self.request.inputs:
             detail = details[self.places["inputs"][entry.name]]

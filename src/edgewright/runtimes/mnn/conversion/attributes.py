@@ -20,7 +20,9 @@ def write_attribute(node: Any, name: str, value: Any) -> None:
 
 
 def read_constants(graph: Any) -> dict[str, Any]:
-    """The tensors that are known before any input is, as ONNX holds them: initializers, and those of Constant nodes."""
+    """Return the tensors that are known before any input is, as ONNX holds them: initializers, and those of Constant
+    nodes.
+    """
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant" and (value := read_attribute(node, "value", None)) is not None:
@@ -29,7 +31,7 @@ def read_constants(graph: Any) -> dict[str, Any]:
 
 
 def read_shapes(graph: Any) -> Mapping[str, tuple[int, ...]]:
-    """The sizes of all tensors whose sizes are known whole."""
+    """Return the sizes of all tensors whose sizes are known whole."""
     found = {}
     for value in (*graph.input, *graph.value_info, *graph.output):
         dims = value.type.tensor_type.shape.dim

@@ -10,7 +10,7 @@ COPIES = 20  # of the model's bytes, as measured
 
 
 def confine_process(model_bytes: int) -> None:
-    """End with the process that started this one, and allocate no more than a model of this size can want.
+    """End with the process that started this one, and allocate no more than a model of this size can require.
 
     A graph that MNN misreads can ask for all there is. Both are Linux's own; elsewhere nothing is done.
     """

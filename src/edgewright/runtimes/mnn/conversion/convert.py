@@ -3,8 +3,8 @@
 It is started as `python -m edgewright.runtimes.mnn.conversion.convert SOURCE TARGET [FLAG…]`.
 
 The extension module `_tools` is called itself and not `MNN.tools.mnnconvert`, which installs a package and sends
-records of use. It tells of success where it failed and ends its process on some models: the caller judges by the
-file and by what was printed.
+records of use. It reports of success where it failed and ends its process on some models: the caller checks the file
+and by what was printed.
 """
 
 import sys

@@ -64,7 +64,7 @@ def _fold(graph: Any, conv: Any, norm: Any, constants: dict[str, Any]) -> None:
 
 
 def _add_constant(graph: Any, name: str, array: Array, constants: dict[str, Any]) -> str:
-    """The name under which it was added: one that is free."""
+    """Return the name under which it was added: one that is free."""
     from onnx import numpy_helper
 
     while name in constants:

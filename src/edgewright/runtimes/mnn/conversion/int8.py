@@ -1,9 +1,9 @@
 """INT8 layers in MNN's files, with the scales and zero points of a QDQ graph.
 
-MNN's converter reads them from a file of compression parameters, one entry for each layer by the name of what it
-makes. That file is a protobuf message `MNN.Compression.Pipeline`
-(tools/converter/source/compression/MNN_compression.proto of alibaba/MNN); the few fields that are needed are written
-here. Tensors get their grid by it, and MNN runs whatever stands between such tensors in INT8 by itself.
+MNN's converter reads them from a file of compression parameters, one entry for each layer by the name of what it makes.
+That file is a protobuf message `MNN.Compression.Pipeline` (tools/converter/source/compression/MNN_compression.proto of
+alibaba/MNN); the few fields that are needed are written here. Tensors get their quantization range by it, and MNN runs
+whatever stands between such tensors in INT8 by itself.
 """
 
 import struct
@@ -57,7 +57,7 @@ class MnnInt8Layer(NamedTuple):
 
 
 def find_layers(extracted: ExtractedFloatModel) -> tuple[list[MnnInt8Layer], dict[str, str]]:
-    """The layers that MNN can hold in INT8, and by the names of the other quantized ones why it cannot."""
+    """Return the layers that MNN can hold in INT8, and by the names of the other quantized ones why it cannot."""
     layers, left = [], {}
     readers = _find_readers(extracted.model.graph)
     constants = {tensor.name: tuple(tensor.dims) for tensor in extracted.model.graph.initializer}
@@ -92,7 +92,7 @@ def _find_reason(
 def _find_odd_product(
     node: Any, given: QdqWeights, constants: Mapping[str, tuple[int, ...]], ranks: Mapping[str, int]
 ) -> str:
-    """Why a product is no convolution of one place; empty where it is one, and for what is no product."""
+    """Return why a product is no convolution of one place; empty where it is one, and for what is no product."""
     if node.op_type == "MatMul":
         known = given.values.ndim == 2 and node.output[0] in ranks
         return "" if known else "it is not a product with a matrix, or its sizes are not known"
@@ -108,7 +108,7 @@ def _find_odd_product(
 
 
 def _find_ranks(graph: Any) -> dict[str, int]:
-    """The number of axes of tensors whose sizes are all known."""
+    """Return the number of axes of tensors whose sizes are all known."""
     values = ((value.name, value.type.tensor_type.shape.dim) for value in (*graph.value_info, *graph.output))
     return {name: len(dims) for name, dims in values if all(dim.dim_value > 0 for dim in dims)}
 
@@ -122,7 +122,7 @@ def _find_readers(graph: Any) -> Mapping[str, Sequence[Any]]:
 
 
 def _follow_bounds(tensor: str, readers: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
-    """The tensor, and those behind it up to the end of a chain of Relu and Clip."""
+    """Return the tensor, and those behind it up to the end of a chain of Relu and Clip."""
     found = [tensor]
     while (after := readers.get(found[-1], ())) and len(after) == 1 and after[0].op_type in BOUNDS:
         found.append(after[0].output[0])
@@ -176,7 +176,7 @@ def _real(number: int, value: float) -> bytes:
 
 
 def find_quantized_layers(path: Path, layers: Sequence[MnnInt8Layer]) -> set[str]:
-    """The nodes of the layers that the converter did make INT8, as its file tells."""
+    """Return the nodes of the layers that the converter did make INT8, as its file reports."""
     net = FlatbufferTable.root(path.read_bytes())
     tensors = net.texts(NET_TENSORS)
     made = {tensors[i] for table in net.tables(NET_OPS) if _is_quantized(table) for i in table.numbers(OP_OUTPUTS)}

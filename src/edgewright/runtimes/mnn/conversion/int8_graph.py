@@ -17,7 +17,7 @@ PRODUCTS = ("Gemm", "MatMul")
 
 
 def prepare_int8_graph(extracted: ExtractedFloatModel, layers: Sequence[MnnInt8Layer]) -> Any:
-    """The float graph as an ONNX model; `apart` is not changed."""
+    """Return the float graph as an ONNX model; `apart` is not changed."""
     from onnx import ModelProto
 
     model = ModelProto()
@@ -40,7 +40,7 @@ def _remove_redundant_bounds(graph: Any, layers: Iterable[MnnInt8Layer]) -> None
 
 
 def _is_own_bound(node: Any, quant_params: ActivationQuantParams, graph: Any) -> bool:
-    """Whether a Clip ends where the grid does."""
+    """Return whether a Clip ends where the quantization range does."""
     from onnx import numpy_helper
 
     if node.op_type != "Clip" or len(node.input) < 3:
@@ -51,10 +51,11 @@ def _is_own_bound(node: Any, quant_params: ActivationQuantParams, graph: Any) ->
 
 
 def _keep_pools_in_float(graph: Any, output_params: Mapping[str, ActivationQuantParams]) -> None:
-    """Take the maximum with the grid's own end in front of each pool of a rounded tensor, and behind it.
+    """Take the maximum with the range's own end before each pool of a rounded tensor, and behind it.
 
-    That changes no value. But MNN hands grids on through pools, and also through a Clip, from either side; through a
-    maximum it does not, so that the pool lies between tensors without a grid and runs in float.
+    That changes no value. But MNN hands quantization parameters on through pools, and also through a Clip, from either
+    side; through a maximum it does not, so that the pool lies between tensors without a quantization range and runs in
+    float.
     """
     nodes = []
     for node in graph.node:
@@ -115,7 +116,7 @@ def _as_convolution(graph: Any, node: Any, sizes: Sequence[int]) -> list[Any]:
 
 
 def _read_sizes(value: Any) -> tuple[int, ...]:
-    """The sizes of a tensor; empty where one is not known."""
+    """Return the sizes of a tensor; empty where one is not known."""
     dims = value.type.tensor_type.shape.dim
     return tuple(dim.dim_value for dim in dims) if all(dim.dim_value > 0 for dim in dims) else ()
 

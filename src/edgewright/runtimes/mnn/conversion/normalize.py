@@ -1,4 +1,4 @@
-"""ONNX graphs made ready for MNN's converter: refused, spelled out or rewritten where it gets them wrong."""
+"""ONNX graphs made ready for MNN's converter: rejected, expanded or rewritten where it gets them wrong."""
 
 from contextlib import suppress
 from typing import Any
@@ -12,7 +12,9 @@ EXPANDED_OPS = ("Attention", "GroupNormalization", "Mish", "RMSNormalization", "
 
 
 def normalize_model(model: Any, precision: Precision) -> Any:
-    """The model as the converter shall have it, with its shapes inferred. NotConvertible names what MNN gets wrong."""
+    """Return the model as the converter shall have it, with its shapes inferred. NotConvertible names what MNN gets
+    wrong.
+    """
     reject_nodes(model.graph)
     model = infer_shapes(_expand_functions(model))
     rewrite_nodes(model)
@@ -25,13 +27,15 @@ def normalize_model(model: Any, precision: Precision) -> Any:
 
 
 def _expand_functions(model: Any) -> Any:
-    """The model with ONNX's own definition in the place of each operator that MNN does not know and that has one."""
+    """Return the model with ONNX's own definition in the place of each operator that MNN does not know and that has
+    one.
+    """
     from onnx import inliner
     from onnx.helper import make_tensor_value_info
 
     if not any(node.op_type in EXPANDED_OPS and not node.domain for node in model.graph.node):
         return model
-    for tensor in model.graph.initializer:  # the inliner wants to read all types from here
+    for tensor in model.graph.initializer:  # the inliner requires to read all types from here
         model.graph.value_info.append(make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     with suppress(RuntimeError):  # it stumbles over optional inputs; the converter then names the operator
         return inliner.inline_selected_functions(model, [("", op) for op in EXPANDED_OPS], inline_schema_functions=True)

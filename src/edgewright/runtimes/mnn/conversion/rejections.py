@@ -1,4 +1,4 @@
-"""Nodes of ONNX that MNN's converter takes and then computes otherwise, refused by name.
+"""Nodes of ONNX that MNN's converter takes and then computes otherwise, rejected by name.
 
 Each was seen in ONNX's own node tests on MNN 3.6.1.
 """

@@ -82,7 +82,7 @@ def _pad_same(sizes: Sizes, kernel: Sizes, strides: Sizes, dilations: Sizes) -> 
 
 
 def _expand_gelu(node: Any, known: ModelFacts) -> ReplacementNodes | None:
-    """`x / 2 · (1 + erf(x / √2))` by its parts: MNN's own Gelu is wrong from the fourth digit on."""
+    """`x / 2 · (1 + erf(x / √2))` decomposed: MNN's Gelu is wrong from the fourth digit on."""
     if read_attribute(node, "approximate", b"none") != b"none":
         return None
     source, result = node.input[0], node.output[0]
@@ -99,10 +99,11 @@ def _expand_gelu(node: Any, known: ModelFacts) -> ReplacementNodes | None:
 
 
 def _expand_erf(node: Any, known: ModelFacts) -> ReplacementNodes:
-    """Erf by parts that MNN has vectorized; its own took 31 ns for each number, 25 ms of 37 ms of a ConvNeXt.
+    """Erf is decomposed to operators that MNN has vectorized; its own takes 31 ns per element, 25 ms of 37 ms of a
+    ConvNeXt.
 
-    Abramowitz and Stegun, Handbook of Mathematical Functions, formula 7.1.26: for x ≥ 0 and t = 1 / (1 + p · x),
-    erf(x) = 1 − (a1 · t + … + a5 · t⁵) · exp(−x²), with an error of 1.5e-7 at the most, about one step of float32.
+    Abramowitz and Stegun, Handbook of Mathematical Functions, formula 7.1.26: for x ≥ 0 and t = 1 / (1 + p · x), erf(x)
+    = 1 − (a1 · t + … + a5 · t⁵) · exp(−x²), with an error of 1.5e-7 at most, about one step of float32.
     """
     source, result = node.input[0], node.output[0]
     constants = {"p": ERF_P, "one": 1.0} | {f"a{i}": a for i, a in enumerate(ERF_A, 1)}
@@ -124,7 +125,7 @@ def _expand_erf(node: Any, known: ModelFacts) -> ReplacementNodes:
 
 
 def _transpose_first_input(node: Any, known: ModelFacts) -> ReplacementNodes | None:
-    """A Gemm of a transpose as a Transpose and a Gemm: MNN reads the first input as it lies."""
+    """A Gemm with transA becomes a Transpose and a Gemm: MNN ignores transA."""
     if not read_attribute(node, "transA", 0):
         return None
     transposed = f"{node.output[0]}/turned"
@@ -136,7 +137,7 @@ def _transpose_first_input(node: Any, known: ModelFacts) -> ReplacementNodes | N
 
 
 def _count_from_begin(node: Any, known: ModelFacts) -> ReplacementNodes | None:
-    """Constant indices of elements counted from the axis's begin: MNN reads negative ones as they are."""
+    """Negative constant indices are made positive: MNN does not count them from the end."""
     tensor, shape = known.constants.get(node.input[1]), known.shapes.get(node.input[0])
     if tensor is None or shape is None:
         return None
@@ -150,7 +151,9 @@ def _count_from_begin(node: Any, known: ModelFacts) -> ReplacementNodes | None:
 
 
 def _make_depth_integer(node: Any, known: ModelFacts) -> ReplacementNodes | None:
-    """A constant depth of OneHot as a whole number: MNN takes the bits of a float for one, and all memory with it."""
+    """A constant depth of OneHot becomes an integer: MNN reads the bits of a float as an integer, and allocates all
+    memory.
+    """
     tensor = known.constants.get(node.input[1])
     if tensor is None or _to_array(tensor).dtype.kind != "f":
         return None
@@ -160,7 +163,7 @@ def _make_depth_integer(node: Any, known: ModelFacts) -> ReplacementNodes | None
 
 
 def _expand_reduction(node: Any, known: ModelFacts) -> ReplacementNodes | None:
-    """Norms and logarithms of sums by their parts: MNN reduces all axes where they come as an input."""
+    """Norms and logarithms of sums are decomposed: MNN reduces all axes if the axes are an input."""
     if len(node.input) < 2 or not node.input[1]:
         return None
     source, result = node.input[0], node.output[0]
@@ -176,21 +179,23 @@ def _expand_reduction(node: Any, known: ModelFacts) -> ReplacementNodes | None:
 
 
 def _write_axis(node: Any, known: ModelFacts) -> ReplacementNodes | None:
-    """The axis that a softmax has by default: without it the converter reads one from memory that nobody wrote."""
+    """The default axis of a softmax is made explicit: the converter would otherwise read it from uninitialized
+    memory.
+    """
     if read_attribute(node, "axis", None) is None:
         write_attribute(node, "axis", -1 if known.opset >= SOFTMAX_ON_LAST else 1)
     return None
 
 
 def _write_value(node: Any, known: ModelFacts) -> ReplacementNodes | None:
-    """The zero that ConstantOfShape is of by default: the converter would read a value that nobody wrote."""
+    """Return the zero that ConstantOfShape is of by default: the converter would read a value that nobody wrote."""
     if read_attribute(node, "value", None) is None:
         write_attribute(node, "value", _as_tensor("", np.zeros(1, np.float32)))
     return None
 
 
 def _raise_to_float(node: Any, known: ModelFacts) -> ReplacementNodes | None:
-    """A constant whole exponent as a float: MNN's Pow wants both of one type."""
+    """A constant integer exponent becomes a float: MNN's Pow requires operands of one type."""
     tensor = known.constants.get(node.input[1])
     if tensor is None or _to_array(tensor).dtype.kind != "i":
         return None
@@ -200,7 +205,7 @@ def _raise_to_float(node: Any, known: ModelFacts) -> ReplacementNodes | None:
 
 
 def _pad_all_axes(node: Any, known: ModelFacts) -> ReplacementNodes | None:
-    """Constant pads of some axes as pads of all: MNN does not read which axes are meant."""
+    """Constant pads of some axes are extended to all axes: MNN ignores the `axes` input."""
     if len(node.input) <= PAD_AXES or not node.input[PAD_AXES]:
         return None
     shape = known.shapes.get(node.input[0])
@@ -218,7 +223,7 @@ def _pad_all_axes(node: Any, known: ModelFacts) -> ReplacementNodes | None:
 
 
 def _run_forward(node: Any, known: ModelFacts) -> ReplacementNodes | None:
-    """A recurrent node as MNN's are: with a name for its first output, which it would take for one left out."""
+    """A name is added for a recurrent node's first output, which MNN would otherwise treat as absent."""
     if node.output and not node.output[0]:
         node.output[0] = f"{node.name}/Y"
     shape = known.shapes.get(node.input[0])
@@ -244,7 +249,7 @@ def _reverse_twice(node: Any, steps: int) -> ReplacementNodes:
 
 
 def _gather_last(node: Any, steps: int) -> ReplacementNodes:
-    """The last states of a bidirectional GRU out of all of its states: MNN gives others."""
+    """Return the last states of a bidirectional GRU out of all of its states: MNN gives others."""
     every, last = node.output[0], node.output[1]
     numbers = {"ends": [steps - 1, 0], "stops": [steps, 1], "begins": [0, 1], "to": [1, 2], "axes": [0, 1], "axis": [0]}
     constants = [_as_tensor(f"{last}/{name}", np.asarray(value, np.int64)) for name, value in numbers.items()]

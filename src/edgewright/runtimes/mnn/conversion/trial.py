@@ -3,7 +3,7 @@
 It is started as `python -m edgewright.runtimes.mnn.conversion.trial MODEL ANSWER`.
 
 The converter lets pass what the engine then crashes on, and a crash must not take the compiling worker with it. The
-file ANSWER gets the signature, or the reason of a refusal.
+file ANSWER gets the signature, or the reason of a rejection.
 """
 
 import sys

@@ -8,7 +8,7 @@ from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node, read_attributes
 
 FAR = 1e30  # stands for infinity, whose product with 0 is no number
-LARGEST_EXACT = 2**24  # whole numbers up to here are float32
+LARGEST_EXACT = 2**24  # integers up to here are float32
 INDEX_INPUTS = {"Gather": 0, "Reshape": 0, "Squeeze": 0, "Unsqueeze": 0, "Slice": 0, "Split": 0, "Expand": 0, "Pad": 0}
 COUNTS = ("Resize", "TopK", "OneHot", "Tile", "CumSum", "Trilu")  # their integers are no values
 
@@ -67,7 +67,7 @@ def _disjunction(node: Node, graph: EditableGraph, opset: int) -> list[Node] | N
 
 
 def _choice(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """a·c + b·(1−c), which is exact for c of 0 and 1 and finite a and b."""
+    """a·c + b·(1−c), which is exact if c is 0 or 1 and a and b are finite."""
     condition, *sides = node.input
     finite = [_finite_constant(graph, side) for side in sides]
     kept, other, taken = (graph.fresh(node.output[0]) for _ in range(3))
@@ -87,7 +87,7 @@ def _finite_constant(graph: EditableGraph, tensor: str) -> str:
 
 
 def _conversion(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """All numbers are floats already: only what rounds or becomes a bool is computed."""
+    """All values are already floats: only casts that round or make booleans are computed."""
     from onnx import TensorProto
 
     to = read_attributes(node)["to"]
@@ -107,7 +107,7 @@ def _conversion(node: Node, graph: EditableGraph, opset: int) -> list[Node] | No
 
 
 def _integer_division(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """Of whole numbers, toward zero for those that are not negative."""
+    """For integers, rounded toward zero; operands must not be negative."""
     if graph.is_float(node.output[0]):
         return None
     quotient = graph.fresh(node.output[0])

@@ -13,7 +13,7 @@ from edgewright.schema.vocabulary import Precision
 MAX_RELATIVE_DIFFERENCE = 0.1  # relative size of the difference from which an output is another one
 MOST_NAMED = 5
 HINT = "choose another runtime for this model, or replace the operators"
-# What was seen to convert; of an operator that is not among these it is told that it stands in the way.
+# What was seen to convert; of an operator that is not among these it is reported that it is probably the cause.
 COMMON = (
     "Conv ConvTranspose Gemm MatMul Add Sub Mul Div Neg Abs Sqrt Exp Log Erf Floor Ceil Round Sin Cos Tanh "
     "Sigmoid Sign Relu LeakyRelu PRelu Elu Selu Celu HardSigmoid HardSwish Softplus Softmax LogSoftmax Clip Max "
@@ -36,7 +36,7 @@ def check_layers(ncnn: Any, rows: Sequence[ParamRow], plain: Any) -> None:
 
 
 def _suspects(op: str, nodes: Sequence[Any]) -> list[Any]:
-    """The nodes that bear the layer's name in ONNX's words, else those that are not common."""
+    """Return the nodes that bear the layer's name in ONNX's terms, else those that are not common."""
     word = op.rsplit(".", 1)[-1].lower().replace("_", "")
     same = [node for node in nodes if node.op_type.lower() == word]
     return same or find_uncommon(nodes)
@@ -63,7 +63,7 @@ def check_outputs(
 ) -> None:
     """NotConvertible where an output has another size or quite other values than the source's.
 
-    How good they are is the caller's to judge; this finds what was converted into another model.
+    How good they are is for the caller to decide; this finds what was converted into another model.
     """
     for name, blob in outputs.items():
         if blob not in blobs:
@@ -83,7 +83,7 @@ def check_outputs(
 
 
 def _difference(wanted: Array, given: Array) -> float:
-    """Size of the difference over that of the wanted; values that are not finite in both are left out."""
+    """Size of the difference over that of the requested; values that are not finite in both are left out."""
     a, b = wanted.astype(np.float64), given.astype(np.float64)
     both = np.isfinite(a)
     if not np.isfinite(b[both]).all():

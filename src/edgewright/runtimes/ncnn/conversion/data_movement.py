@@ -20,7 +20,7 @@ INNER_AXES = 2  # ncnn pads the last two axes only
 
 
 def _slice_by_reshape(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """ncnn's Crop has no steps: every step-th entry is the first of `step` in a row."""
+    """ncnn's Crop has no steps: a reshape to rows of `step` selects every step-th element."""
     parts = [graph.constant(node, position) for position in (1, 2, 3, 4)]
     steps = parts[3]
     if steps is None or parts[0] is None or bool((steps == 1).all()):
@@ -71,7 +71,7 @@ def _step_along(
 
 
 def _split_sizes(shape: list[int], axis: int) -> tuple[list[int], int, int]:
-    """The batch of one if there is one, and how many entries lie before and behind the axis."""
+    """Return the batch of one if there is one, and how many entries lie before and behind the axis."""
     batch = shape[:1] if axis > 0 and shape[0] == 1 else []
     return batch, int(np.prod(shape[len(batch) : axis])), int(np.prod(shape[axis + 1 :]))
 
@@ -93,7 +93,7 @@ def _pad_axis(
 
 
 def _pad_in_full(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """`axes` is of opset 18, and ncnn pads no channels: those are set beside it."""
+    """`axes` requires opset 18, and ncnn does not pad channels: those are concatenated."""
     pads, axes, fill = (graph.constant(node, position) for position in (1, 3, 2))
     if pads is None:
         return None
@@ -125,7 +125,7 @@ def _pads_of_all_axes(pads: Array, axes: Array | None, rank: int) -> list[tuple[
 
 
 def _tile_by_concat(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """ncnn's loader does not know pnnx's torch.tile."""
+    """ncnn's loader does not support pnnx's torch.tile."""
     repeats = graph.constant(node, 1)
     if repeats is None:
         return None
@@ -139,7 +139,7 @@ def _tile_by_concat(node: Node, graph: EditableGraph, opset: int) -> list[Node] 
 
 
 def _depth_to_space_by_channel(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """pnnx knows the order of torch's pixel shuffle only: a 1×1 convolution brings the channels into it."""
+    """pnnx supports only the channel order of torch's pixel shuffle: a 1×1 convolution reorders the channels."""
     attributes = read_attributes(node)
     if attributes.get("mode", b"DCR") != b"DCR":
         return None
@@ -154,7 +154,7 @@ def _depth_to_space_by_channel(node: Node, graph: EditableGraph, opset: int) -> 
 
 
 def _space_to_depth_by_conv(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """pnnx gives the channels in another order than ONNX, silently; a convolution of ones takes each place."""
+    """pnnx silently writes another channel order than ONNX; a convolution of ones extracts each position."""
     block, channels = int(read_attributes(node)["blocksize"]), graph.shape(node.input[0])[1]
     weight = np.zeros((block, block, channels, channels, block, block))
     for y, x, channel in np.ndindex(block, block, channels):
@@ -165,7 +165,7 @@ def _space_to_depth_by_conv(node: Node, graph: EditableGraph, opset: int) -> lis
 
 
 def _resize_in_full(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """`axes`, `antialias` and `keep_aspect_ratio_policy` are of opset 18; sizes follow from the output's shape."""
+    """`axes`, `antialias` and `keep_aspect_ratio_policy` require opset 18; sizes are taken from the output's shape."""
     attributes = read_attributes(node)
     if attributes.get("antialias") or node.output[0] not in graph.values:
         return None

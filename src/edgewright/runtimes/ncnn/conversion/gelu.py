@@ -10,7 +10,7 @@ ROOT, HALF, TOLERANCE = float(np.sqrt(2.0)), 0.5, 1e-4
 
 
 def expand_gelu(graph: EditableGraph, x: str, output: str) -> list[Node]:
-    """The nodes of Gelu from `x` to `output`."""
+    """Return the nodes of Gelu from `x` to `output`."""
     scaled, erf, one, product = (graph.fresh(output) for _ in range(4))
     return [
         make_node("Div", [x, graph.add(ROOT, np.float32)], scaled),
@@ -47,7 +47,7 @@ def _scaled_by(graph: EditableGraph, node: Node | None, divisor: float) -> str |
 
 
 def _find_end(graph: EditableGraph, erf: Node, x: str, readers: Mapping[str, Sequence[Node]]) -> Node | None:
-    """The node in which x · (1 + erf) · ½ ends, in whatever order; None where it is something else."""
+    """Return the node in which x · (1 + erf) · ½ ends, in whatever order; None where it is something else."""
     one = _only_reader(erf, readers)
     if one is None or one.op_type != "Add" or not any(_is_one(graph, name) for name in one.input):
         return None

@@ -1,4 +1,4 @@
-"""An ONNX graph that is being rewritten: its nodes, its constants, and what a run told of every tensor."""
+"""An ONNX graph that is being rewritten: its nodes, its constants, and what a run reported of every tensor."""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,13 +35,13 @@ class EditableGraph:
         self._numbers = itertools.count()
 
     def fresh(self, stem: str) -> str:
-        """A tensor name that is not taken."""
+        """Return a tensor name that is not taken."""
         name = next(n for n in (f"{stem}__{i}" for i in self._numbers) if n not in self._taken)
         self._taken.add(name)
         return name
 
     def add(self, array: Any, dtype: Any = None) -> str:
-        """The name of a new constant."""
+        """Return the name of a new constant."""
         name = self.fresh("constant")
         self.constants[name] = np.asarray(array, dtype)
         return name
@@ -59,7 +59,7 @@ class EditableGraph:
         return (self.values[tensor] if array is None else array).dtype.kind == "f"
 
     def constant(self, node: Node, position: int) -> Array | None:
-        """The constant at an input of the node; None where there is none or it is computed."""
+        """Return the constant at an input of the node; None where there is none or it is computed."""
         if position >= len(node.input) or not node.input[position]:
             return None
         return self.constants.get(node.input[position])
@@ -91,7 +91,7 @@ class EditableGraph:
 
 
 def make_node(op: str, inputs: Sequence[str], output: str, **attributes: Any) -> Node:
-    """A node with one output; named by the tensor, which is unique."""
+    """Return a node with one output; named by the tensor, which is unique."""
     from onnx import helper
 
     return helper.make_node(op, list(inputs), [output], name=f"{op}_{output}", **attributes)
@@ -104,7 +104,7 @@ def read_attributes(node: Node) -> dict[str, Any]:
 
 
 def write_graph(graph: EditableGraph, opset: int) -> Any:
-    """The model, with just the constants and inputs that are read."""
+    """Return the model, with just the constants and inputs that are read."""
     from onnx import TensorProto, helper, numpy_helper
 
     read = {name for node in graph.nodes for name in node.input}

@@ -1,7 +1,7 @@
 """INT8 layers in ncnn's files, with the scales of a QDQ graph.
 
-ncnn rounds activations to integers of -127 to 127 without a zero point, so a grid is carried by its reach: it
-multiplies by `127 / reach`. Weights keep their integers. Their float numbers are looked for in the `.bin` byte by byte
+ncnn quantizes activations to integers of -127 to 127 without a zero point, so that the largest absolute value sets the
+scale, `127 / reach`. Weights keep their integers. Their float values are searched for in the `.bin` byte by byte
 and integers put in their place, so no layer but those is touched or has to be understood. The layout is that of
 `load_model` in ncnn's `convolution.cpp`, `convolutiondepthwise.cpp`, `innerproduct.cpp` and `modelbin.cpp`; that one
 layer hands integers to the next follows ncnn's own `ncnn2int8.cpp`.
@@ -42,7 +42,7 @@ CONVOLUTIONS = ("Convolution", "ConvolutionDepthWise")
 
 
 class NcnnInt8Layer(NamedTuple):
-    """A layer that becomes INT8, and where its numbers lie in the `.bin`.
+    """A layer that becomes INT8, and where its numbers are in the `.bin`.
 
     Attributes:
         scales: of the weights as ncnn multiplies by them, one for each output or group.
@@ -87,7 +87,7 @@ def quantize_layers(
         rows: pnnx's layers of the float graph.
         weights: pnnx's `.bin`, in float32.
         nodes: for each row the nodes of the float graph that it computes.
-        apart: the QDQ graph, taken apart.
+        apart: the QDQ graph, decomposed.
         kept: types of layers that shall stay in float.
     """
     wanted = {
@@ -124,7 +124,7 @@ def quantize_layers(
 def _find_layer(
     position: int, row: ParamRow, wanted: tuple[object, QdqWeights, ActivationQuantParams], weights: bytes, place: int
 ) -> NcnnInt8Layer | str:
-    """The layer as it becomes, or why it stays in float."""
+    """Return the layer as it becomes, or why it stays in float."""
     _, given, quant_params = wanted
     numbers = KINDS.get(row.op)
     if numbers is None:
@@ -150,7 +150,7 @@ def _find_layer(
 
 
 def as_signed(given: QdqWeights) -> Array | None:
-    """The weights as int8 without zero points; None where they have any."""
+    """Return the weights as int8 without zero points; None where they have any."""
     middle = UINT8_OFFSET if given.values.dtype == np.uint8 else 0
     if given.values.dtype not in (np.int8, np.uint8) or not bool((given.zeros == middle).all()):
         return None
@@ -167,7 +167,9 @@ def broadcast_scales(scales: Array, outputs: int, factors: int) -> Array | None:
 
 
 def _orders(values: Array, given: QdqWeights) -> list[tuple[Array, Array]]:
-    """The integers and the float numbers in the orders that ncnn may hold them in: as they are, or transposed."""
+    """Return the integers and the float numbers in the orders that ncnn may hold them in: as they are, or
+    transposed.
+    """
     from edgewright.formats.onnx.qdq import dequantize_weights
 
     floats = dequantize_weights(given)
@@ -176,7 +178,9 @@ def _orders(values: Array, given: QdqWeights) -> list[tuple[Array, Array]]:
 
 
 def _find_tops(rows: Sequence[ParamRow], layers: Mapping[int, NcnnInt8Layer]) -> dict[int, float]:
-    """The scale at which a convolution may hand integers on: that of all who read it, which are INT8 convolutions."""
+    """Return the scale at which a convolution may hand integers on: that of all who read it, which are INT8
+    convolutions.
+    """
     readers: dict[str, list[int]] = {}
     for position, row in enumerate(rows):
         for bottom in row.bottoms:
@@ -208,7 +212,7 @@ def _mark_int8(row: ParamRow, layer: NcnnInt8Layer, top: float | None) -> ParamR
 
 
 def _rewrite(weights: bytes, layers: Mapping[int, NcnnInt8Layer], tops: Mapping[int, float]) -> bytes:
-    """The `.bin` with integers in the place of the layers' floats, and their scales behind the bias."""
+    """Return the `.bin` with integers in the place of the layers' floats, and their scales behind the bias."""
     parts, place = [], 0
     for layer in layers.values():
         behind = layer.end + 4 * layer.biases
@@ -226,7 +230,7 @@ def pack_integers(values: Array) -> bytes:
 
 
 def make_reference_model(extracted: ExtractedFloatModel, steps: Mapping[str, float]) -> Any:
-    """The float graph in ONNX, with the inputs of INT8 layers rounded as ncnn rounds them."""
+    """Return the float graph in ONNX, with the inputs of INT8 layers rounded as ncnn rounds them."""
     from onnx import ModelProto, helper, numpy_helper
 
     reference = ModelProto()

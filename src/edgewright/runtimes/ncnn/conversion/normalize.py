@@ -1,7 +1,7 @@
-"""ONNX as pnnx takes it without loss: constants folded, few and plain operators, opset 17 at the most.
+"""ONNX as pnnx takes it without loss: constants folded, few and plain operators, opset 17 at most.
 
-pnnx tells no failure by its exit code, and reads some forms of an operator silently wrong. What is rewritten here is
-written so that the forms it reads right are left; each rewrite says which fault it goes round.
+pnnx reports no failure by its exit code, and reads some forms of an operator incorrectly without an error. What is
+rewritten here is written so that the forms it reads right are left; each rewrite says which fault it works around.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ INNER_GRAPHS = ("If", "Loop", "Scan")
 
 
 def read_model(path: str) -> Any:
-    """The source as it is rewritten: function bodies put in place of their calls, opset 13 or newer."""
+    """Return the source as it is rewritten: function bodies put in place of their calls, opset 13 or newer."""
     import onnx
     from onnx import version_converter
 
@@ -45,7 +45,7 @@ def _opset_of(model: Any) -> int:
 
 
 def normalize_model(model: Any, values: Mapping[str, Array], unbind: bool) -> Any:
-    """The model rewritten; NotConvertible names what stands in the way.
+    """Return the model rewritten; NotConvertible names what is not supported.
 
     Integer and bool tensors become float32, but for indices of tables.
 
@@ -191,7 +191,7 @@ def _join_units(graph: EditableGraph, tensor: str, axis: int, nodes: Mapping[int
 
 
 def _find_indices(graph: EditableGraph) -> set[str]:
-    """The integer tensors that look rows up, from an input on; they stay integers.
+    """Return the integer tensors that look rows up, from an input on; they stay integers.
 
     NotConvertible for an input that is both an index and a number: ncnn reads the two in different types.
     """
@@ -214,7 +214,7 @@ def _find_indices(graph: EditableGraph) -> set[str]:
 
 
 def _follow(tensor: str, readers: Mapping[str, list[Node]]) -> tuple[set[str], list[tuple[Node, str]]]:
-    """The tensors with the same values, and who uses them."""
+    """Return the tensors with the same values, and who uses them."""
     carried, uses, left = {tensor}, [], [tensor]
     while left:
         name = left.pop()

@@ -1,6 +1,6 @@
 """pnnx, ncnn's converter, as a process of its own in a temporary folder.
 
-It returns 0 whatever happens and writes eight files beside its source: what it did is told by these and its log.
+It returns 0 whatever happens and writes eight files beside its source: what it did is reported by these and its log.
 """
 
 import os
@@ -29,7 +29,7 @@ class PnnxFiles(NamedTuple):
 
 
 def run_pnnx(source: Path, half: bool) -> PnnxFiles:
-    """Convert an ONNX file that lies in a folder of its own; NotConvertible with pnnx's complaints where it gave up."""
+    """Convert an ONNX file that is in a folder of its own; NotConvertible with pnnx's complaints where it gave up."""
     command = [str(_find_binary()), source.name, f"fp16={int(half)}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
     try:
@@ -54,7 +54,7 @@ def run_pnnx(source: Path, half: bool) -> PnnxFiles:
 
 
 def _find_binary() -> Path:
-    """The program inside the package; ImportError where that is not installed.
+    """Return the program inside the package; ImportError where that is not installed.
 
     The package's own launcher may not be on the path of a worker.
     """
@@ -74,7 +74,7 @@ def complaint(log: str, code: int) -> str:
 
 
 def read_batches(script: str) -> dict[str, int]:
-    """The batch axis that pnnx found for each input, from the script that it writes to try its result."""
+    """Return the batch axis that pnnx found for each input, from the script that it writes to try its result."""
     found = {name: BATCH.search(call) for name, call in INPUT.findall(script)}
     axes = {name: int(axis.group(1)) for name, axis in found.items() if axis}
     return {name: axis for name, axis in axes.items() if axis != NO_BATCH}

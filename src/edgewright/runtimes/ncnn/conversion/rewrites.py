@@ -23,7 +23,7 @@ GEMM_INPUTS = 3
 
 
 def _reduce_by_attribute(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """pnnx loses an input that holds one axis only, and reduces nothing without a word."""
+    """pnnx loses an input with one axis, and then silently reduces nothing."""
     attributes = read_attributes(node)
     axes = graph.constant(node, 1)
     if axes is None and opset >= AXES_BY_ATTRIBUTE and attributes.get("noop_with_empty_axes"):
@@ -43,7 +43,7 @@ def _reduce_by_attribute(node: Node, graph: EditableGraph, opset: int) -> list[N
 
 
 def _gemm_as_linear(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """pnnx makes a product of matrices of a Gemm without a bias, and takes the batch from one side of it only.
+    """pnnx writes a matrix product for a Gemm without a bias, and reads the batch from only one operand.
 
     Written as torch's linear layer, with a bias and the weights by outputs, it becomes an InnerProduct.
     """
@@ -76,7 +76,7 @@ def _power_as_product(node: Node, graph: EditableGraph, opset: int) -> list[Node
 
 
 def _gelu_as_erf(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """Gelu is of opset 20; pnnx joins what stands here for it again."""
+    """Gelu requires opset 20; pnnx fuses its replacement again."""
     if read_attributes(node).get("approximate", b"none") == b"tanh":
         return _gelu_as_tanh(node, graph)
     return expand_gelu(graph, node.input[0], node.output[0])
@@ -99,7 +99,7 @@ def _gelu_as_tanh(node: Node, graph: EditableGraph) -> list[Node]:
 
 
 def _mish_as_softplus(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """Mish is of opset 18."""
+    """Mish requires opset 18."""
     soft, tanh = graph.fresh(node.output[0]), graph.fresh(node.output[0])
     x = node.input[0]
     return [
@@ -110,7 +110,7 @@ def _mish_as_softplus(node: Node, graph: EditableGraph, opset: int) -> list[Node
 
 
 def _softsign_as_product(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """ncnn has no Softsign, and pnnx makes one of x / (1 + |x|)."""
+    """ncnn has no Softsign, and pnnx would fuse x / (1 + |x|) to one."""
     size, one, inverse = (graph.fresh(node.output[0]) for _ in range(3))
     return [
         make_node("Abs", node.input[:1], size),
@@ -121,7 +121,7 @@ def _softsign_as_product(node: Node, graph: EditableGraph, opset: int) -> list[N
 
 
 def _group_norm_as_instance_norm(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """GroupNormalization is of opset 18, and its weights became those of channels in 21; pnnx joins these nodes."""
+    """GroupNormalization requires opset 18, and has weights per channel since 21; pnnx fuses these nodes."""
     attributes = read_attributes(node)
     groups, shape = int(attributes["num_groups"]), graph.shape(node.input[0])
     weights = [graph.constant(node, position) for position in (1, 2)]
@@ -142,7 +142,7 @@ def _group_norm_as_instance_norm(node: Node, graph: EditableGraph, opset: int) -
 
 
 def _split_by_sizes(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """`num_outputs` is of opset 18."""
+    """`num_outputs` requires opset 18."""
     from onnx import helper
 
     if graph.constant(node, 1) is not None:
@@ -153,7 +153,7 @@ def _split_by_sizes(node: Node, graph: EditableGraph, opset: int) -> list[Node] 
 
 
 def _clip_once(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """Bounds must be scalars; pnnx reads those of one entry and rank 1 as lists."""
+    """Bounds must be scalars; pnnx reads a bound with one element and rank 1 as a list."""
     for position in (1, 2):
         bound = graph.constant(node, position)
         if bound is not None:
@@ -162,7 +162,7 @@ def _clip_once(node: Node, graph: EditableGraph, opset: int) -> list[Node] | Non
 
 
 def _rewrite_gather(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """pnnx makes an Embed only of a Gather that does not say `axis=0`; constant indices are cut out instead."""
+    """pnnx writes an Embed only for a Gather without an explicit `axis=0`; constant indices become slices."""
     index = graph.constant(node, 1)
     axis = read_attributes(node).get("axis", 0)
     if index is not None:

@@ -1,4 +1,4 @@
-"""Station 5, its table: which function writes each ONNX operator."""
+"""Stage 5, its table: which function writes each ONNX operator."""
 
 from collections.abc import Callable
 

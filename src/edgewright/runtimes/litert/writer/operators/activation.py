@@ -40,7 +40,7 @@ class FormulaWriter:
 
 
 def formula(write_terms: Formula) -> Callable[[Builder, Node], None]:
-    """An operator that is a formula of its first input, in float32."""
+    """Return an operator that is a formula of its first input, in float32."""
 
     def write(b: Builder, node: Node) -> None:
         tensors, layout = align_inputs(b, node.inputs[:1], node.outputs[0])
@@ -237,7 +237,7 @@ def error_function(t: FormulaWriter, x: Tensor) -> Tensor:
 
 
 def _evaluate(t: FormulaWriter, x: Tensor, series: tuple[float, ...]) -> Tensor:
-    """A polynomial by Horner's rule, the highest power first."""
+    """Return a polynomial by Horner's rule, the highest power first."""
     total: Tensor | float = series[0]
     for number in series[1:]:
         total = t.do("ADD", t.do("MUL", x, total), number)

@@ -10,7 +10,9 @@ from edgewright.runtimes.litert.writer.program import Tensor
 
 
 def choose_layout(b: Builder, names: Sequence[str], rank: int) -> Layout:
-    """The layout of the largest computed value that has all axes and is not stored plainly, else the plain one."""
+    """Return the layout of the largest computed value that has all axes and is not stored plainly, else the plain
+    one.
+    """
     best, most = make_plain(rank), 0
     for name in names:
         if name and b.rank(name) == rank and b.constant(name) is None and b.layout(name) != make_plain(rank):
@@ -21,14 +23,14 @@ def choose_layout(b: Builder, names: Sequence[str], rank: int) -> Layout:
 
 
 def align_inputs(b: Builder, names: Sequence[str], output: str) -> tuple[list[Tensor], Layout]:
-    """The inputs of an element-wise operator, and the layout that its output has."""
+    """Return the inputs of an element-wise operator, and the layout that its output has."""
     rank = b.rank(output)
     layout = choose_layout(b, names, rank)
     return [_fit(b, name, layout) for name in names], layout
 
 
 def _fit(b: Builder, name: str, layout: Layout) -> Tensor:
-    """The value in `layout`, with axes of size 1 put before its own where it has fewer."""
+    """Return the value in `layout`, with axes of size 1 put before its own where it has fewer."""
     rank, shape = b.rank(name), b.shape(name)
     if rank == len(layout):
         return b.take(name, layout)

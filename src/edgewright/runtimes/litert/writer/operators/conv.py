@@ -94,7 +94,7 @@ def _write_bands(b: Builder, node: Node, x: Tensor, windows: Windows, options: d
 
 
 def _split_evenly(size: int, count: int) -> list[int]:
-    """The bounds of `count` parts, as equal as they can be."""
+    """Return the bounds of `count` parts, as equal as they can be."""
     return [size * part // count for part in range(count + 1)]
 
 
@@ -112,7 +112,9 @@ def _write_3d(b: Builder, node: Node, x: Tensor, windows: Windows, padding: str)
 
 
 def _take_weights(b: Builder, node: Node, layout: Layout, x: Tensor) -> Tensor:
-    """The weights in the kernel's order; real numbers beside real activations, by a DEQUANTIZE that runs once."""
+    """Return the weights in the kernel's order; real numbers beside real activations, by a DEQUANTIZE that runs
+    once.
+    """
     weights = b.take(node.inputs[1], layout)
     if weights.scales is None or x.scales is not None:
         return weights
@@ -120,7 +122,7 @@ def _take_weights(b: Builder, node: Node, layout: Layout, x: Tensor) -> Tensor:
 
 
 def _take_bias(b: Builder, node: Node, x: Tensor, outputs: int) -> Tensor:
-    """The bias [O], zeros where there is none."""
+    """Return the bias [O], zeros where there is none."""
     if node.has(2):
         return b.take(node.inputs[2])
     if x.scales is not None:
@@ -129,7 +131,7 @@ def _take_bias(b: Builder, node: Node, x: Tensor, outputs: int) -> Tensor:
 
 
 def conv_transpose(b: Builder, node: Node) -> None:
-    """TRANSPOSE_CONV, SAME where LiteRT's rule gives just the wanted part, else over the whole reach and cut.
+    """TRANSPOSE_CONV, SAME where LiteRT's rule gives just the requested part, else over the whole reach and cut.
 
     Input [N, C, H, W], weights [C, O/group, kH, kW], as ONNX's ConvTranspose; groups are computed one by one.
     """
@@ -184,7 +186,9 @@ def _write_transposed_3d(b: Builder, node: Node) -> None:
 
 
 def is_single_kernel_transpose(graph: Graph, node: Node) -> bool:
-    """Whether a transposed convolution is one kernel, its bias included: no groups, nothing added behind its reach."""
+    """Return whether a transposed convolution is one kernel, its bias included: no groups, nothing added behind its
+    reach.
+    """
     plain = all(d == 1 for d in node.attributes.get("dilations") or [1]) and node.attributes.get("group", 1) == 1
     return plain and not any(node.attributes.get("output_padding") or [0]) and len(graph.shapes[node.inputs[0]]) == 4
 

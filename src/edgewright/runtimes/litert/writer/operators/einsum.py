@@ -28,7 +28,7 @@ def einsum(b: Builder, node: Node) -> None:
 
 
 def _read(b: Builder, node: Node) -> tuple[list[str], str]:
-    """The letters of each operand and of the result, an ellipsis spelled out."""
+    """Return the letters of each operand and of the result, an ellipsis expanded."""
     equation = str(node.attributes["equation"]).replace(" ", "")
     left, arrow, result = equation.partition("->")
     terms, widest = [], 0
@@ -44,7 +44,7 @@ def _read(b: Builder, node: Node) -> tuple[list[str], str]:
 
 
 def _sum_out(b: Builder, name: str, term: str, kept: str) -> tuple[Tensor, str]:
-    """An operand without the letters that are wanted nowhere else, as it is stored."""
+    """Return an operand without the letters that are requested nowhere else, as it is stored."""
     layout = b.layout(name)
     x, letters = b.take(name, layout), "".join(term[axis] for axis in layout)
     places = [at for at, letter in enumerate(letters) if letter not in kept]
@@ -55,7 +55,7 @@ def _sum_out(b: Builder, name: str, term: str, kept: str) -> tuple[Tensor, str]:
 
 
 def _multiply(b: Builder, node: Node, terms: list[str], result: str) -> tuple[Tensor, str]:
-    """The product, and its letters in the order in which it is stored."""
+    """Return the product, and its letters in the order in which it is stored."""
     left, right = terms
     shared = [letter for letter in left if letter in right]
     if any(_size(b, node, 0, left, a) != _size(b, node, 1, right, a) for a in shared):
@@ -80,7 +80,7 @@ def _multiply(b: Builder, node: Node, terms: list[str], result: str) -> tuple[Te
 
 
 def _span(at: int, own: list[str], inner: str) -> range:
-    """Where an operand's own axes lie behind the batch."""
+    """Return where an operand's own axes lie behind the batch."""
     return range(len(own[0])) if at == 0 else range(len(inner), len(inner) + len(own[1]))
 
 

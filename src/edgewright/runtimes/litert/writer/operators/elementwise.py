@@ -25,7 +25,9 @@ def emit_widened(
     result: Any = None,
     options: dict[str, Any] | None = None,
 ) -> Tensor:
-    """An operator on tensors that are not quantized; narrow integers are widened and wrap around as ONNX has it."""
+    """Return an operator on tensors that are not quantized; narrow integers are widened and wrap around as ONNX has
+    it.
+    """
     first = inputs[0].dtype
     if first.name not in NARROW_DTYPES:
         return b.run(code, inputs, shape, dtype=result, options=options)
@@ -58,7 +60,7 @@ def arithmetic(code: str) -> Callable[[Builder, Node], None]:
 
 
 def divide(b: Builder, node: Node) -> None:
-    """DIV; of whole numbers only as int32, rounded towards zero."""
+    """DIV; of integers only as int32, rounded towards zero."""
     if b.dtype(node.outputs[0]).kind in "iu" and b.dtype(node.outputs[0]) != np.int32:
         tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
         if b.dtype(node.outputs[0]).itemsize > 4:
@@ -69,7 +71,7 @@ def divide(b: Builder, node: Node) -> None:
 
 
 def unary(code: str) -> Callable[[Builder, Node], None]:
-    """An operator on one input."""
+    """Return an operator on one input."""
 
     def write(b: Builder, node: Node) -> None:
         tensors, layout = align_inputs(b, node.inputs[:1], node.outputs[0])
@@ -82,7 +84,7 @@ def unary(code: str) -> Callable[[Builder, Node], None]:
 
 
 def _binary(code: str) -> Callable[[Builder, Node], None]:
-    """An operator on two inputs, without a fused activation."""
+    """Return an operator on two inputs, without a fused activation."""
 
     def write(b: Builder, node: Node) -> None:
         tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
@@ -92,7 +94,7 @@ def _binary(code: str) -> Callable[[Builder, Node], None]:
 
 
 def comparison(*codes: str) -> Callable[[Builder, Node], None]:
-    """A comparison, whose result is of bool."""
+    """Return a comparison, whose result is of bool."""
 
     def write(b: Builder, node: Node) -> None:
         tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
@@ -114,7 +116,7 @@ def logic(code: str) -> Callable[[Builder, Node], None]:
 
 
 def variadic(code: str) -> Callable[[Builder, Node], None]:
-    """An operator on any number of inputs, as a chain of pairs."""
+    """Return an operator on any number of inputs, as a chain of pairs."""
 
     def write(b: Builder, node: Node) -> None:
         tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
@@ -127,7 +129,7 @@ def variadic(code: str) -> Callable[[Builder, Node], None]:
 
 
 def copy_if_unchanged(b: Builder, tensor: Tensor, node: Node) -> Tensor:
-    """A tensor of the node's own: a copy where nothing was computed."""
+    """Return a tensor of the node's own: a copy where nothing was computed."""
     if any(tensor in places.values() for places in (b.placed.get(name, {}) for name in node.inputs)):
         return copy_tensor(b, tensor)
     return tensor

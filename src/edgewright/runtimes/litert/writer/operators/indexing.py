@@ -189,7 +189,7 @@ def _scatter(b: Builder, node: Node, places: Array, updates: Tensor) -> None:
 
 
 def _find_rounds(flat: Array) -> list[list[int]]:
-    """The rows in groups that hold no place twice, each place's first row in the first."""
+    """Return the rows in groups that hold no place twice, each place's first row in the first."""
     seen: dict[tuple[int, ...], int] = {}
     rounds: list[list[int]] = []
     for at, row in enumerate(map(tuple, flat.tolist())):

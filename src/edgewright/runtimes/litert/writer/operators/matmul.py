@@ -44,7 +44,7 @@ def _options(activation: str) -> dict[str, Any]:
 
 
 def _is_row(b: Builder, node: Node) -> bool:
-    """Whether C is one number per column."""
+    """Return whether C is one number per column."""
     shape, columns = b.shape(node.inputs[2]), b.shape(node.outputs[0])[-1]
     return bool(shape) and shape[-1] == columns and int(np.prod(shape)) == columns
 
@@ -92,7 +92,7 @@ def matmul(b: Builder, node: Node) -> None:
 
 
 def _take_factor(b: Builder, name: str, side: int) -> tuple[Tensor, bool]:
-    """A factor, and whether it is stored with its last two axes exchanged, which the kernel takes as it is."""
+    """Return a factor, and whether it is stored with its last two axes exchanged, which the kernel takes as it is."""
     rank = b.rank(name)
     if rank == 1:
         size = b.shape(name)[0]

@@ -70,7 +70,7 @@ def _normalize_last_axes(b: Builder, node: Node, *, centered: bool) -> None:
 
 
 def _scale(b: Builder, node: Node, x: Tensor) -> Tensor:
-    """Times the scale and plus the bias, which lie along the last axes."""
+    """Return times the scale and plus the bias, which lie along the last axes."""
     for position, code in ((1, "MUL"), (2, "ADD")):
         if node.has(position):
             x = b.run(code, [x, b.take(node.inputs[position])], x.shape)

@@ -126,7 +126,7 @@ def _combine(b: Builder, x: Tensor, windows: Windows, code: str) -> Tensor:
 
 
 def _make_pass_options(whole: Windows, first: int) -> dict[str, object]:
-    """The options of one turn: over the first axis alone, or over the two behind it."""
+    """Return the options of one turn: over the first axis alone, or over the two behind it."""
     kernel, strides = ((*part[first : first + 2],) if first else (part[0], 1) for part in (whole.kernel, whole.strides))
     names = ("filterHeight", "filterWidth", "strideH", "strideW")
     return dict(zip(names, (*kernel, *strides), strict=True)) | {"padding": "VALID", "fusedActivationFunction": "NONE"}
@@ -144,7 +144,7 @@ def _correct_averages(b: Builder, x: Tensor, windows: Windows, counts: Array) ->
 
 
 def _count(node: Node, windows: Windows) -> Array:
-    """How many elements of each window count; one number for each place of the output."""
+    """Return how many elements of each window count; one number for each place of the output."""
     if not node.attributes.get("count_include_pad", 0):
         return _count_inside(windows)
     pads = node.attributes.get("pads") or [0] * (2 * len(windows.sizes))

@@ -71,7 +71,7 @@ def _find_layout(b: Builder, node: Node) -> Layout:
 
 
 def _broadcast_parameter(b: Builder, node: Node, position: int) -> Tensor:
-    """A scale or zero point as float32, in a shape that broadcasts to the value's."""
+    """Return a scale or zero point as float32, in a shape that broadcasts to the value's."""
     name, shape = node.inputs[position], b.shape(node.inputs[0])
     own = b.shape(name)
     if int(np.prod(own)) == 1:

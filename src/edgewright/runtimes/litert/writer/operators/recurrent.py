@@ -52,11 +52,11 @@ class RecurrentCell:
         return self.b.run(code, tensors, tuple(np.broadcast_shapes(*(t.shape for t in tensors))))
 
     def project(self, state: Tensor, first: int, last: int, *, biased: bool = False) -> Tensor:
-        """The state times the weights of some gates, [batch, gates × hidden]."""
+        """Return the state times the weights of some gates, [batch, gates × hidden]."""
         return self._multiply(state, *self._write(first, last, biased=biased))
 
     def project_onto(self, x: Tensor, state: Tensor, first: int, last: int) -> Tensor:
-        """The same, and the projected input of the step added."""
+        """Return the same, and the projected input of the step added."""
         if not self.in_place:
             return self.do("ADD", x, self.project(state, first, last))
         return self._multiply(state, self._write(first, last, biased=False)[0], x)
@@ -75,7 +75,7 @@ class RecurrentCell:
         return self.b.run("FULLY_CONNECTED", [state, weights, bias], shape, options=options)
 
     def split(self, x: Tensor, count: int) -> list[Tensor]:
-        """The columns of each gate."""
+        """Return the columns of each gate."""
         shape = (self.batch, self.hidden)
         gates = [Tensor(f"{x.name}/gate{at}", shape, x.dtype) for at in range(count)]
         self.b.emit("SPLIT", [self.b.add_constant(np.asarray(1, np.int32)), x], gates, {"numSplits": count})
@@ -129,7 +129,7 @@ def _take_sequence(b: Builder, node: Node) -> Tensor:
 
 
 def _prepare(b: Builder, node: Node, at: int, batch: int, hidden: int) -> tuple[RecurrentCell, list[list[Tensor]]]:
-    """The cell of one direction, and the input of each step times its weights, [batch, gates × hidden]."""
+    """Return the cell of one direction, and the input of each step times its weights, [batch, gates × hidden]."""
     gates = GATES[node.op]
     weights, state_weights = (b.need_constant(i, "weights")[at].astype(np.float32) for i in (1, 2))
     both = b.need_constant(3, "bias")[at] if node.has(3) else np.zeros(2 * gates * hidden, np.float32)
@@ -153,7 +153,7 @@ def _prepare(b: Builder, node: Node, at: int, batch: int, hidden: int) -> tuple[
 
 
 def _project(b: Builder, x: Tensor, weights: Array, bias: Array) -> list[Tensor]:
-    """The product for all steps at once, [batch, columns] of each."""
+    """Return the product for all steps at once, [batch, columns] of each."""
     steps, batch, columns = *x.shape[:2], len(bias)
     options = {"fusedActivationFunction": "NONE", "keepNumDims": True}
     operands = [x, b.add_constant(weights), b.add_constant(bias)]

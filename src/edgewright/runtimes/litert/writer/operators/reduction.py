@@ -19,7 +19,7 @@ def reduction(code: str) -> Callable[[Builder, Node], None]:
 
 
 def composed(write_terms: Callable[[Builder, Tensor, Reduce], Tensor]) -> Callable[[Builder, Node], None]:
-    """A reduction that is a formula around kernels; `reduce` runs one along the node's axes."""
+    """Return a reduction that is a formula around kernels; `reduce` runs one along the node's axes."""
 
     def write(b: Builder, node: Node) -> None:
         source, target = node.inputs[0], node.outputs[0]
@@ -45,7 +45,7 @@ def _make_axes_constant(b: Builder, layout: Layout, axes: Sequence[int]) -> Tens
 
 
 def _read_axes(b: Builder, node: Node) -> list[int]:
-    """All axes where none are given, or none where the node says that this means nothing is reduced."""
+    """Return all axes where none are given, or none where the node says that this means nothing is reduced."""
     rank = b.rank(node.inputs[0])
     axes = b.read_ints("axes", 1)
     if not axes:

@@ -43,7 +43,7 @@ def resize(b: Builder, node: Node) -> None:
 
 
 def has_kernel(graph: Graph, node: Node) -> bool:
-    """Whether RESIZE_BILINEAR or RESIZE_NEAREST_NEIGHBOR does it, which int8 needs."""
+    """Return whether RESIZE_BILINEAR or RESIZE_NEAREST_NEIGHBOR does it, which int8 needs."""
     trial = Builder(graph, node=node)
     shape, stored = graph.shapes[node.inputs[0]], Tensor("", (), np.dtype(np.float32))
     stored.shape = (shape[0], *shape[2:], shape[1])
@@ -56,7 +56,7 @@ def has_kernel(graph: Graph, node: Node) -> bool:
 
 
 def _multiply(b: Builder, node: Node, x: Tensor, old: tuple[int, ...], scales: list[float]) -> Tensor:
-    """A product with a constant matrix along each axis that changes."""
+    """Return a product with a constant matrix along each axis that changes."""
     for axis in range(2, len(old)):
         new = b.shape(node.outputs[0])[axis]
         matrix = _find_matrix(b, node, old[axis], new, scales[axis])
@@ -107,7 +107,7 @@ def _read_scales(b: Builder, node: Node, old: tuple[int, ...], new: tuple[int, .
 
 
 def _find_positions(node: Node, old: int, new: int, scale: float, kind: type[np.floating] = np.float64) -> Array:
-    """The place in the source of each element of the result, as the node's coordinate mode has it."""
+    """Return the place in the source of each element of the result, as the node's coordinate mode has it."""
     mode = node.attributes.get("coordinate_transformation_mode", "half_pixel")
     at = np.arange(new, dtype=kind)
     scale = kind(scale)  # type: ignore[assignment]  # keeps numpy at this precision
@@ -177,7 +177,7 @@ def _find_kernel_positions(old: int, new: int, offset: float) -> Array:
 
 
 def _find_linear_positions(node: Node, old: int, new: int, scale: float) -> Array:
-    """The places to interpolate at, held within the image."""
+    """Return the places to interpolate at, held within the image."""
     return np.clip(_find_positions(node, old, new, scale), 0, old - 1)
 
 

@@ -36,7 +36,7 @@ def reshape(b: Builder, node: Node) -> None:
 
 
 def _choose(old: Shape, new: Shape, have: Layout) -> tuple[Layout, Layout]:
-    """Where the bytes must move: an image stays with its channels last, anything else becomes plain."""
+    """Return where the bytes must move: an image stays with its channels last, anything else becomes plain."""
     near = gather_groups(old, new, have)
     layout = carry_reshape(old, new, near)
     if layout is not None and len(new) >= 4 and layout == make_channels_last(len(new)):
@@ -45,7 +45,7 @@ def _choose(old: Shape, new: Shape, have: Layout) -> tuple[Layout, Layout]:
 
 
 def transpose(b: Builder, node: Node) -> None:
-    """No data moves: every place in which the value lies is told under the new axes."""
+    """No data moves: every place in which the value lies is reported under the new axes."""
     source, target = node.inputs[0], node.outputs[0]
     permutation = node.attributes.get("perm") or list(make_plain(b.rank(source)))[::-1]
     if not b.layouts(source):
@@ -140,7 +140,9 @@ def slice_tensor(b: Builder, x: Tensor, begin: Sequence[int], stop: Sequence[int
 
 
 def _leap(b: Builder, x: Tensor, begin: Sequence[int], shape: Shape, step: Sequence[int]) -> Tensor | None:
-    """Every so many rows as RESHAPE and SLICE, axis by axis, which XNNPACK has; None where an axis does not divide."""
+    """Return every so many rows as RESHAPE and SLICE, axis by axis, which XNNPACK has; None where an axis does not
+    divide.
+    """
     starts = [min(at, size - count * s) for at, size, count, s in zip(begin, x.shape, shape, step, strict=True)]
     if any(low < 0 or at - low >= s for low, at, s in zip(starts, begin, step, strict=True)) or len(x.shape) > 5:
         return None

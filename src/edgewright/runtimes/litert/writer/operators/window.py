@@ -40,7 +40,7 @@ class Windows:
 
 
 def read_windows(b: Builder, node: Node, kernel: Sequence[int]) -> Windows:
-    """The windows of a Conv or a pool, from its attributes and the shapes around it.
+    """Return the windows of a Conv or a pool, from its attributes and the shapes around it.
 
     `end` is what the last window needs: it grows for `ceil_mode` and never leaves a window out.
     """

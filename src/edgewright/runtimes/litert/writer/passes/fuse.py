@@ -1,4 +1,4 @@
-"""Station 3: pieces that one operator of LiteRT stands for."""
+"""Stage 3: pieces that one operator of LiteRT stands for."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def fuse_operators(graph: Graph) -> None:
 
 
 def _follow_once(graph: Graph, node: Node, readers: dict[str, list[Node]]) -> Node | None:
-    """The one node that reads this node's only output."""
+    """Return the one node that reads this node's only output."""
     output = node.outputs[0]
     found = readers.get(output, [])
     return found[0] if len(found) == 1 and output not in graph.outputs and not any(node.outputs[1:]) else None
@@ -109,7 +109,7 @@ def _add_matmul_biases(graph: Graph) -> None:
 
 
 def _is_layer(graph: Graph, node: Node, producers: dict[str, Node]) -> bool:
-    """Whether a MatMul is a layer with a constant matrix, maybe a quantized one."""
+    """Return whether a MatMul is a layer with a constant matrix, maybe a quantized one."""
     ranks = [len(graph.shapes[name]) for name in node.inputs[:2]] if node.op == "MatMul" else []
     if node.op != "MatMul" or node.domain or ranks[0] < 2 or ranks[1] != 2:
         return False
@@ -145,7 +145,7 @@ def _fuse_activations(graph: Graph) -> None:
 
 
 def _find_clamp(graph: Graph, node: Node) -> str | None:
-    """The activation of LiteRT's kernels that a node is."""
+    """Return the activation of LiteRT's kernels that a node is."""
     if node.domain or node.op not in {"Relu", "Clip"}:
         return None
     if node.op == "Relu":

@@ -1,4 +1,4 @@
-"""Station 6: weights of 16 bits, as LiteRT has them: float16 constants, each behind a DEQUANTIZE that XNNPACK takes in.
+"""Stage 6: weights of 16 bits, as LiteRT has them: float16 constants, each behind a DEQUANTIZE that XNNPACK takes in.
 
 Computation stays in float32.
 """

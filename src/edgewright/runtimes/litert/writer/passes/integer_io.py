@@ -90,7 +90,9 @@ def _is(node: Node, op: str) -> bool:
 
 
 def _find_mismatch(graph: Graph, one: str, other: str) -> str:
-    """Why the two are not the same integers, of one scale, as LiteRT's tensors carry it; empty where they are."""
+    """Return why the two are not the same integers, of one scale, as LiteRT's tensors carry it; empty where they
+    are.
+    """
     mine, its, dtype = graph.scales.get(one), graph.scales.get(other), graph.dtypes[one]
     if mine is None or its is None or dtype != graph.dtypes[other] or not mine.is_same(its):
         return "it is not quantized per-tensor with one scale"

@@ -1,9 +1,9 @@
-"""Station 4, its algebra: in which order a value's axes lie in memory.
+"""Stage 4, its algebra: in which order a value's axes are in memory.
 
-A *layout* is a permutation: the stored axis `s` is the value's axis `layout[s]`, so that NHWC storage of a value
-that ONNX calls NCHW has the layout (0, 2, 3, 1). Operators that do not care take their input's layout over; those
-that do ask for one. An ONNX Transpose only renames axes, and moves data when somebody asks for an order that the
-value is not stored in; so transposes cancel, move and vanish by themselves.
+A *layout* is a permutation: the stored axis `s` is the value's axis `layout[s]`, so that NHWC storage of a value that
+ONNX calls NCHW has the layout (0, 2, 3, 1). Operators that do not care take their input's layout over; those that do
+ask for one. An ONNX Transpose only renames axes, and moves data when somebody asks for an order that the value is not
+stored in; so transposes cancel, move and vanish by themselves.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ def make_channels_last(rank: int) -> Layout:
 
 
 def permute_shape(shape: Sequence[int], layout: Layout) -> Shape:
-    """The stored shape of a value."""
+    """Return the stored shape of a value."""
     return tuple(shape[axis] for axis in layout)
 
 
@@ -33,38 +33,38 @@ def invert_layout(layout: Layout) -> Layout:
 
 
 def find_permutation(have: Layout, want: Layout) -> Layout:
-    """The permutation that TRANSPOSE needs to bring storage from one layout to another."""
+    """Return the permutation that TRANSPOSE needs to bring storage from one layout to another."""
     return tuple(have.index(axis) for axis in want)
 
 
 def permute_layout(layout: Layout, permutation: Sequence[int]) -> Layout:
-    """The layout after an ONNX Transpose that moves no data."""
+    """Return the layout after an ONNX Transpose that moves no data."""
     new = invert_layout(tuple(permutation))
     return tuple(new[axis] for axis in layout)
 
 
 def has_same_bytes(shape: Sequence[int], have: Layout, want: Layout) -> bool:
-    """Whether both layouts hold the same bytes: only axes of size 1 change places."""
+    """Return whether both layouts hold the same bytes: only axes of size 1 change places."""
     return [a for a in have if shape[a] != 1] == [a for a in want if shape[a] != 1]
 
 
 def drop_axes(layout: Layout, axes: set[int]) -> Layout:
-    """The layout without some axes, the others renumbered."""
+    """Return the layout without some axes, the others renumbered."""
     kept = [axis for axis in layout if axis not in axes]
     order = sorted(kept)
     return tuple(order.index(axis) for axis in kept)
 
 
 def move_axis_last(layout: Layout, axis: int) -> Layout:
-    """The layout with one axis moved behind the others."""
+    """Return the layout with one axis moved behind the others."""
     return (*(other for other in layout if other != axis), axis)
 
 
 def carry_reshape(old: Shape, new: Shape, layout: Layout) -> Layout | None:
-    """The layout after a reshape done on the stored bytes; None where the bytes would have to move.
+    """Return the layout after a reshape done on the stored bytes; None where the bytes would have to move.
 
-    Axes fall into the smallest groups with equal products on both sides. The bytes can stay when each group's
-    old axes lie side by side and in order; axes of size 1 lie anywhere.
+    Axes fall into the smallest groups with equal products on both sides. The bytes can stay when each group's old axes
+    lie side by side and in order; axes of size 1 lie anywhere.
     """
     groups = _group(old, new)
     owner = {axis: at for at, (left, _) in enumerate(groups) for axis in left}
@@ -81,7 +81,9 @@ def carry_reshape(old: Shape, new: Shape, layout: Layout) -> Layout | None:
 
 
 def gather_groups(old: Shape, new: Shape, layout: Layout) -> Layout:
-    """The nearest layout in which the bytes can stay: each group's axes brought together, groups as they come."""
+    """Return the nearest layout in which the bytes can stay: each group's axes brought together, groups as they
+    come.
+    """
     order: list[int] = []
     groups = _group(old, new)
     for axis in layout:

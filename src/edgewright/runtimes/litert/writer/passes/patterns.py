@@ -1,4 +1,4 @@
-"""Station 3: activations that exporters write in pieces: GELU, HardSwish."""
+"""Stage 3: activations that exporters write in pieces: GELU, HardSwish."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ CLOSE = 1e-4
 
 
 def fuse_patterns(graph: Graph) -> None:
-    """Replace each product of the wanted pieces by one node at the place of its last multiplication."""
+    """Replace each product of the requested pieces by one node at the place of its last multiplication."""
     producers, readers = graph.producers(), graph.consumers()
     for node in graph.nodes:
         if node.op not in {"Mul", "Div"} or node.domain:
@@ -31,7 +31,9 @@ def fuse_patterns(graph: Graph) -> None:
 
 
 def _unfold(graph: Graph, node: Node, producers: dict[str, Node], readers: dict[str, list[Node]]) -> Product:
-    """A tree of products with constants as computed factors, one constant factor, and its nodes, the root first."""
+    """Return a tree of products with constants as computed factors, one constant factor, and its nodes, the root
+    first.
+    """
     names: list[str] = []
     factor, pieces = 1.0, [node]
     for piece in pieces:
@@ -98,7 +100,7 @@ def _match_tanh_gelu(
 def _read_power(
     graph: Graph, name: str, source: str, producers: dict[str, Node], depth: int = 0
 ) -> tuple[float, float, list[Node]]:
-    """The value as weight × source^power with the nodes of which it is made; power NaN where it is no such."""
+    """Return the value as weight × source^power with the nodes of which it is made; power NaN where it is no such."""
     if name == source:
         return 1.0, 1.0, []
     number, producer = graph.number(name), producers.get(name)
@@ -143,7 +145,7 @@ def _read_bounds(graph: Graph, clip: Node) -> tuple[float | None, float | None]:
 
 
 def _other_input(graph: Graph, node: Node | None, op: str, number: float) -> str | None:
-    """The computed input of an operator whose other input is this number."""
+    """Return the computed input of an operator whose other input is this number."""
     if node is None or node.op != op or node.domain or len(node.inputs) != 2:
         return None
     for at in (0, 1):
@@ -154,7 +156,7 @@ def _other_input(graph: Graph, node: Node | None, op: str, number: float) -> str
 
 
 def _is_scaled(graph: Graph, node: Node, source: str, factor: float) -> bool:
-    """Whether a Mul or Div makes source × factor."""
+    """Return whether a Mul or Div makes source × factor."""
     if node.op == "Div" and node.inputs[0] == source:
         number = graph.number(node.inputs[1])
         return number is not None and number != 0 and abs(1 / number - factor) < CLOSE

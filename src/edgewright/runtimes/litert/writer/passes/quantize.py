@@ -1,7 +1,7 @@
-"""Station 4: QuantizeLinear and DequantizeLinear become parameters of tensors.
+"""Stage 4: QuantizeLinear and DequantizeLinear become parameters of tensors.
 
-An operator runs in int8 (or between int16 values with int8 weights) where LiteRT has such a kernel, all its inputs
-come from DequantizeLinear and its output goes only to QuantizeLinear. What is left of the pairs becomes QUANTIZE and
+An operator runs in int8 (or between int16 values with int8 weights) where LiteRT has such a kernel, all its inputs come
+from DequantizeLinear and its output goes only to QuantizeLinear. What is left of the pairs becomes QUANTIZE and
 DEQUANTIZE at real boundaries, and the operators between stay in float. uint8 becomes int8: stored numbers and zero
 points move by 128.
 
@@ -97,7 +97,7 @@ class _QuantizationPairs:
     # What comes in and goes out
 
     def _find_stored(self, name: str) -> str | None:
-        """The int8 value, per tensor, behind a dequantized one."""
+        """Return the int8 value, per tensor, behind a dequantized one."""
         stored = self.source.get(name)
         if stored is None:
             return None
@@ -110,7 +110,7 @@ class _QuantizationPairs:
         return stored if is_taken and scales.scale.size == 1 and stored not in self.raw else None
 
     def _find_quantized_output(self, name: str) -> str | None:
-        """The int8 value that all readers of a float make of it."""
+        """Return the int8 value that all readers of a float make of it."""
         readers = self.readers.get(name, [])
         if not readers or name in self.graph.outputs or any(r.op != "QuantizeLinear" for r in readers):
             return None
@@ -202,7 +202,7 @@ class _QuantizationPairs:
         return name
 
     def _read_bias(self, name: str) -> Array | None:
-        """The bias as real numbers, in float64."""
+        """Return the bias as real numbers, in float64."""
         if name in self.graph.constants:
             return self.graph.constants[name].astype(np.float64)
         stored = self.source.get(name)
@@ -227,7 +227,7 @@ class _QuantizationPairs:
         return [*before, made, *after]
 
     def _is_one_width(self, node: Node, names: list[str | None]) -> bool:
-        """Whether all are of 8 bits, or all of 16 where the kernel has those."""
+        """Return whether all are of 8 bits, or all of 16 where the kernel has those."""
         widths = {self.graph.dtypes[name].itemsize for name in names if name}
         return widths == {1} or (widths == {2} and node.op in WIDE)
 
@@ -274,7 +274,7 @@ class _QuantizationPairs:
 
 
 def _is_taken(scales: Scales, dtype: np.dtype[np.generic]) -> bool:
-    """Whether int8 or int16 kernels take a value: those of 16 bits have no zero point."""
+    """Return whether int8 or int16 kernels take a value: those of 16 bits have no zero point."""
     return dtype in (np.int8, np.uint8) or (dtype == np.int16 and not np.any(scales.zero_point))
 
 
@@ -329,7 +329,7 @@ def _are_equal(one: Scales, other: Scales) -> bool:
 
 
 def _shift(scales: Scales, dtype: np.dtype[np.generic]) -> Scales:
-    """The scales as they are for int8 storage."""
+    """Return the scales as they are for int8 storage."""
     if dtype != np.uint8:
         return scales
     return Scales(scales.scale, scales.zero_point - 128, scales.axis)

@@ -1,10 +1,10 @@
-"""Station 3: operators that are others in disguise."""
+"""Stage 3: operators that are others in disguise."""
 
 import numpy as np
 
 from edgewright.runtimes.litert.writer.graph import Graph, Node
 
-# Operators of this station alone.
+# Operators of this stage alone.
 REWRITTEN = {"QLinearConv", "QLinearMatMul"}
 FLAT_SPATIAL = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"}
 PER_AXIS = {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 0, "output_shape": 1}
@@ -47,7 +47,7 @@ def _expand_qlinear(graph: Graph, node: Node) -> list[Node]:
 
 
 def _expand_bias(graph: Graph, node: Node) -> str | None:
-    """The int32 bias as real numbers, in the scales of input × weights; None where any of it is computed."""
+    """Return the int32 bias as real numbers, in the scales of input × weights; None where any of it is computed."""
     parts = [graph.constants.get(name) for name in (node.inputs[8], node.inputs[1], node.inputs[4])]
     if any(part is None for part in parts):
         return None
@@ -64,7 +64,7 @@ def _widen_floats(graph: Graph) -> None:
 
 
 def _is_global_pool(graph: Graph, node: Node) -> bool:
-    """Whether a pool's one window is the whole image: XNNPACK has that in int8, and no other average."""
+    """Return whether a pool's one window is the whole image: XNNPACK has that in int8, and no other average."""
     sizes = list(graph.shapes[node.inputs[0]][2:])
     is_padded = any(node.attributes.get("pads") or [0]) or node.attributes.get("auto_pad", "NOTSET") not in (
         "NOTSET",
@@ -104,7 +104,7 @@ def _lift(graph: Graph, node: Node) -> list[Node]:
 
 
 def _insert_axis(graph: Graph, node: Node, name: str) -> tuple[str, list[Node]]:
-    """A value [a, b, c] as [a, b, 1, c]."""
+    """Return a value [a, b, c] as [a, b, 1, c]."""
     shape = graph.shapes[name]
     wide = (*shape[:2], 1, shape[2])
     if name in graph.constants:
@@ -150,7 +150,7 @@ def _is_image_flattened(graph: Graph, node: Node, producers: dict[str, Node]) ->
 
 
 def _reorder_weights(graph: Graph, flat: Node, readers: dict[str, list[Node]]) -> bool:
-    """Whether all that read the flat value are matrix products with constant weights, now reordered."""
+    """Return whether all that read the flat value are matrix products with constant weights, now reordered."""
     products = readers.get(flat.outputs[0], [])
     if not products or flat.outputs[0] in graph.outputs or not all(_is_product(graph, p, flat) for p in products):
         return False

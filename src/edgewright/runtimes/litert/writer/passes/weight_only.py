@@ -1,8 +1,8 @@
-"""Station 4, its second half: weights that are quantized where activations are not.
+"""Stage 4, its second half: weights that are quantized where activations are not.
 
 A matrix of int8 or int4, along its output channels or in blocks, is read by FULLY_CONNECTED as it is: LiteRT rounds
-each row of the activations to int8 while it runs (dynamic range). Weights of a convolution stay int8 in the file
-behind a DEQUANTIZE that runs once. What neither fits becomes float32 again.
+each row of the activations to int8 while it runs (dynamic range). Weights of a convolution stay int8 in the file behind
+a DEQUANTIZE that runs once. What neither fits becomes float32 again.
 """
 
 import numpy as np
@@ -138,7 +138,7 @@ def _find_blocks(graph: Graph, producer: Node, depth: int) -> str | None:
 
 
 def dequantize(data: Array, scales: Scales, dtype: type[np.floating]) -> Array:
-    """The real numbers, in float64 before they are rounded to `dtype`."""
+    """Return the real numbers, in float64 before they are rounded to `dtype`."""
     shape = [1] * data.ndim
     if scales.scale.size > 1:
         shape[scales.axis] = scales.scale.size

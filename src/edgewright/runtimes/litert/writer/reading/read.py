@@ -1,4 +1,4 @@
-"""Station 1: an ONNX file becomes a graph, checked and bounded."""
+"""Stage 1: an ONNX file becomes a graph, checked and bounded."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +25,9 @@ TENSORS, GRAPHS = 9, 10  # AttributeProto.TENSORS, GRAPHS
 
 
 def _read_model(model: Path | bytes) -> tuple[Any, StrippedModel]:
-    """The protobuf message of a path or of bytes, its large weights left in place; ModelUnreadable where it is none."""
+    """Return the protobuf message of a path or of bytes, its large weights left in place; ModelUnreadable where it is
+    none.
+    """
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no types
     from onnx import ModelProto
 
@@ -52,7 +54,7 @@ def _check_names(graph: Any) -> None:
 
 
 def read_graph(model: Path | bytes, shapes: Mapping[str, Sequence[int]], known: Collection[str]) -> Graph:
-    """The main graph with the inputs' sizes set; other values' shapes are still unknown.
+    """Return the main graph with the inputs' sizes set; other values' shapes are still unknown.
 
     Operators that are not `known` and that ONNX defines by a body of others are replaced by that body.
 
@@ -60,7 +62,7 @@ def read_graph(model: Path | bytes, shapes: Mapping[str, Sequence[int]], known: 
         ModelUnreadable: damaged, cyclic, or with sizes that cannot be.
         ModelNotConvertible: an opset too old, or functions and domains that are not known.
         InputError: `shapes` names no input, or leaves a size open.
-        ExternalDataMissing: weights lie in a file that is absent.
+        ExternalDataMissing: weights are in a file that is absent.
     """
     proto, stripped = _read_model(model)
     opset = _read_opset(proto)
@@ -100,7 +102,7 @@ def _read_opset(proto: Any) -> int:
 
 
 def _find_bodies(graph: Any, opset: int, known: Collection[str]) -> list[tuple[str, str]]:
-    """The operators that ONNX's own definition spells out."""
+    """Return the operators that ONNX's own definition expands."""
     import onnx
 
     found = []
@@ -128,7 +130,7 @@ def _add_defaults(graph: Any, bodies: list[tuple[str, str]], opset: int) -> None
 
 
 def _inline_bodies(proto: Any, bodies: list[tuple[str, str]], shapes: Mapping[str, Sequence[int]]) -> Any:
-    """The model with the bodies in place of the operators; as it was where onnx cannot say them."""
+    """Return the model with the bodies in place of the operators; as it was where onnx cannot say them."""
     import onnx.inliner
 
     for value in proto.graph.input:
@@ -143,7 +145,7 @@ def _inline_bodies(proto: Any, bodies: list[tuple[str, str]], shapes: Mapping[st
     proto.graph.value_info.append(onnx.helper.make_tensor_value_info("", onnx.TensorProto.FLOAT, []))
     try:
         return onnx.inliner.inline_selected_functions(proto, bodies, inline_schema_functions=True)
-    except Exception:  # the operators are then refused by their names
+    except Exception:  # the operators are then rejected by name
         return proto
 
 
@@ -154,7 +156,7 @@ def _check_size(graph: Any) -> None:
 
 
 def read_tensor(tensor: Any, model: Path | None, stripped: StrippedModel | None = None) -> Array:
-    """The data of a tensor; ModelUnreadable where its bytes do not fit its sizes."""
+    """Return the data of a tensor; ModelUnreadable where its bytes do not fit its sizes."""
     from onnx import numpy_helper
 
     _check_dimensions(tensor.name, tuple(tensor.dims))

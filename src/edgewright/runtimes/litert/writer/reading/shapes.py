@@ -1,4 +1,4 @@
-"""Station 2: the shape and type of every value, and the value itself where it is constant."""
+"""Stage 2: the shape and type of every value, and the value itself where it is constant."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ SMALL = 4096
 # A folded value may be as large as this, or as twice what it is made from.
 MOST_FOLDED_BYTES = 64 * 2**20
 FOLDING_SHARE = 0.1  # of the budget's seconds: computing one value
-# What comes out differs from run to run, or the constant is wanted as it is.
+# What comes out differs from run to run, or the constant is requested as it is.
 NEVER_FOLDED = {
     "DequantizeLinear",
     "RandomNormal",
@@ -37,7 +37,7 @@ def resolve_shapes(graph: Graph) -> dict[str, OperatorRejected]:
     """Give every value its static shape, and replace what is constant by its value.
 
     Returns:
-        The refusals by node name, for nodes whose outputs have no static shape; nodes behind them are not listed.
+        The rejections by node name, for nodes whose outputs have no static shape; nodes behind them are not listed.
     """
     rejections: dict[str, OperatorRejected] = {}
     kept = []
@@ -65,7 +65,7 @@ def resolve_shapes(graph: Graph) -> dict[str, OperatorRejected]:
 
 
 def _resolve_node(graph: Graph, node: Node) -> bool:
-    """Whether the node was folded away."""
+    """Return whether the node was folded away."""
     if node.op == "Constant" and not node.domain:
         graph.set_constant(node.outputs[0], _read_constant(node))
         return True
@@ -191,7 +191,7 @@ def _make_proto(node: Node) -> Any:
     lists = {key: value for key, value in attributes.items() if value == []}
     proto = helper.make_node(node.op, node.inputs, node.outputs, domain=node.domain)
     for key, value in attributes.items():
-        kind = 7 if key in lists else None  # AttributeProto.INTS: an empty list does not tell its type
+        kind = 7 if key in lists else None  # AttributeProto.INTS: an empty list does not say its type
         proto.attribute.append(helper.make_attribute(key, value, attr_type=kind))
     return proto
 

@@ -1,4 +1,4 @@
-"""Station 1, its weights: large tensors stay in the ONNX file, which is mapped; the message is read without them."""
+"""Stage 1, its weights: large tensors stay in the ONNX file, which is mapped; the message is read without them."""
 
 import mmap
 import sys
@@ -19,14 +19,14 @@ LARGE = 4096
 
 @dataclass(frozen=True)
 class StrippedModel:
-    """A model's bytes without its large initializers, and by name where those lie in `whole`."""
+    """A model's bytes without its large initializers, and by name where those are in `whole`."""
 
     message: bytes
     data: memoryview
     places: dict[str, tuple[int, int]]
 
     def view(self, name: str, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Array | None:
-        """The numbers of an initializer that was left in place; ValueError where they do not fit its shape."""
+        """Return the numbers of an initializer that was left in place; ValueError where they do not fit its shape."""
         if name not in self.places:
             return None
         begin, end = self.places[name]
@@ -36,13 +36,13 @@ class StrippedModel:
         return np.frombuffer(self.data, dtype, count, begin).reshape(shape)
 
     def read(self, name: str) -> bytes | None:
-        """A copy of the bytes of an initializer that was left in place."""
+        """Return a copy of the bytes of an initializer that was left in place."""
         begin, end = self.places.get(name, (0, 0))
         return bytes(self.data[begin:end]) if name in self.places else None
 
 
 def map_file(model: Path | bytes) -> memoryview:
-    """The file's bytes, mapped; OSError or ValueError where there are none."""
+    """Return the file's bytes, mapped; OSError or ValueError where there are none."""
     if isinstance(model, bytes):
         return memoryview(model)
     with model.open("rb") as file:
@@ -62,7 +62,7 @@ def strip_weights(data: memoryview) -> StrippedModel:
 
 
 def release_pages(array: Array) -> None:
-    """Give the pages of a mapped file back, where the array lies in one; they are read again when touched."""
+    """Give the pages of a mapped file back, where the array is in one; they are read again when touched."""
     base: object = array
     while not isinstance(base, mmap.mmap):
         following = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
