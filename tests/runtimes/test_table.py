@@ -74,7 +74,7 @@ def test_every_row_is_whole(info: RuntimeInfo) -> None:
 
 
 def test_reading_the_table_imports_no_runtime() -> None:
-    script = "import sys; from edgewright.runtimes import table; table.runtime_info('ort'); print(*sys.modules)"
+    script = "import sys; from edgewright.runtimes import table; table.find_runtime('ort'); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
     assert not {"onnxruntime", "onnx", "numpy", "ai_edge_litert"} & set(loaded)
     assert not [name for name in loaded if name.startswith("edgewright.runtimes.") and name.count(".") > 2]

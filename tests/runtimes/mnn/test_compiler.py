@@ -189,9 +189,9 @@ def write_bytes(path: Path) -> Path:
 @pytest.mark.parametrize(
     ("write", "word"),
     [
-        (write_control_flow, r"If \(node if\): MNN runs no branches.*\nLoop \(node loop\)"),
+        (write_control_flow, r"If \(node if\): MNN does not run branches.*\nLoop \(node loop\)"),
         (write_sequence, "'y' is not a tensor"),
-        (write_last_index, r"ArgMax \(node last\): MNN gives the first"),
+        (write_last_index, r"ArgMax \(node last\): MNN returns the first"),
         (write_bytes, "type that MNN"),
         (write_many_outputs, "sizes depend on values"),
     ],

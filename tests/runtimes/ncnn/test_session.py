@@ -88,7 +88,7 @@ def test_absent_and_short_weights_are_rejected(tmp_path: Path) -> None:
     with pytest.raises(Rejected, match="cannot read the weights"):
         ncnn.open_session(request_of(model))
     weights.unlink()
-    with pytest.raises(Rejected, match=r"m\.bin do not lie beside"):
+    with pytest.raises(Rejected, match=r"m\.bin are not in the folder"):
         ncnn.open_session(request_of(model))
 
 

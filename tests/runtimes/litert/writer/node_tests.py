@@ -138,10 +138,10 @@ def run_litert(data: bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
     return {name: interpreter.get_tensor(definition["outputs"][name]) for name in names["outputs"]}
 
 
-# What says that LiteRT, or the road by design, has no word for the case: an element type without kernels, an opset
+# Reasons that say that LiteRT, or the writer by design, does not support the case: an element type without kernels, an opset
 # that is too old, tensors without elements, training.
 OUTSIDE = (
-    "do not support",
+    "kernels do not support",
     "opsets 11 and newer",
     "without elements",
     "in training mode",
@@ -149,7 +149,7 @@ OUTSIDE = (
     "is not known in opset",
 )
 # Operators that are not in the writer's table since LiteRT has none for them. Any other that is missing there counts
-# as refused, even where LiteRT has a near relative alone (RFFT2D for DFT, NON_MAX_SUPPRESSION_V4 with its padding).
+# as refused, even where LiteRT has a similar operator (RFFT2D for DFT, NON_MAX_SUPPRESSION_V4 with its padding).
 ABSENT = {
     "Col2Im", "CumProd", "DeformConv", "Det", "GridSample", "ImageDecoder", "MaxUnpool", "MelWeightMatrix",
     "RegexFullMatch", "RoiAlign", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer",
