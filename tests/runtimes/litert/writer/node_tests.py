@@ -138,7 +138,7 @@ def run_litert(data: bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
     return {name: interpreter.get_tensor(definition["outputs"][name]) for name in names["outputs"]}
 
 
-# Reasons that say that LiteRT, or the writer by design, does not support the case: an element type without kernels, an opset
+# Reasons of cases that LiteRT does not support, or the writer by design: an element type without kernels, an opset
 # that is too old, tensors without elements, training.
 OUTSIDE = (
     "kernels do not support",

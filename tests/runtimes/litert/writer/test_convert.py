@@ -60,7 +60,7 @@ def test_all_unknown_operators_are_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(ModelNotConvertible) as caught:
         convert_onnx(path)
     assert all(name in caught.value.why for name in ("'first'", "'second'", "'third'"))
-    assert "cut the model in front of it" in caught.value.try_this
+    assert "cut the model before it" in caught.value.try_this
     assert "docs/litert-coverage.md" in caught.value.try_this
 
 
