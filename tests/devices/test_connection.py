@@ -29,6 +29,9 @@ from edgewright.runtimes.wire import (
     Calibrate,
     ClockCalibration,
     CommandDone,
+    Compile,
+    Compiled,
+    CompileRequest,
     Invoke,
     ReadMemory,
     TimeRuns,
@@ -111,6 +114,18 @@ def test_an_inference_ends_at_the_models_time_limit_beyond_what_was_expected(
         assert failure.value.what == "the pretend worker gave no answer in 0.8 s while timing inferences"
         assert failure.value.exit_code == 124
         assert "--timeout" in failure.value.try_this
+
+
+def test_a_converter_ends_at_the_models_time_limit_beyond_what_was_expected(tmp_path: Path) -> None:
+    worker = start("pretend", tmp_path)
+    worker._budget = ResourceBudget(seconds=0.2)
+    request = CompileRequest(
+        source=str(tmp_path / "m.onnx"), format="onnx", precision="fp32", shapes={}, folder=str(tmp_path), stem="m",
+        options={"fail": "hang"},
+    )  # fmt: skip
+    with failing(worker, LimitReached) as failure:
+        worker.ask(Compile(request=request), Compiled, expected_s=0.3)
+    assert failure.value.what.endswith("m.onnx in pretend, while compiling")
 
 
 def test_the_time_limit_comes_on_top_of_what_is_asked_for(tmp_path: Path) -> None:

@@ -148,6 +148,7 @@ class Connection:
                 self._model = Path(opened.model), opened.shapes
             case wire.Compile(request=request):
                 allowed = CONVERTER_SPARE_BYTES + CONVERTER_COPIES * request.model_bytes
+                self._inference = self._budget.for_files(request.model_bytes)
                 self._model = Path(request.source), request.shapes
             case _:
                 return

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from importlib import metadata
 from importlib.util import find_spec
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from edgewright.runtimes.wire import Compile, Compiled, CompileRequest
 from edgewright.schema.artifact import Artifact, SourceModel
 from edgewright.schema.plan import CompileCell, CompilePlan, encode_plan
 from edgewright.store.store import Store
+
+# What a converter may take beyond the time limit of one model: about half a second for each node.
+SECONDS_PER_BYTE = 2.5e-3
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,9 @@ def _run_converter(
     )
     log = job.work / f"{folder.name}.log"
     with job.device.start_worker(info.name, (), job.plan.timeout_s, log, converter.environment) as worker:
-        compiled = worker.ask(Compile(request=request), Compiled)
+        # What torch programs cost is the user's own code, which only --timeout ends.
+        expected_s = inf if kind == "torch" else SECONDS_PER_BYTE * job.prepared.model.bytes
+        compiled = worker.ask(Compile(request=request), Compiled, expected_s)
         worker.leave()
     if not (folder / compiled.main).exists():
         raise ModelNotConvertible(f"{info.title} wrote no artifact", f"{compiled.main} is missing")
