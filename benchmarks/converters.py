@@ -41,7 +41,7 @@ HEADS = (
 
 
 @dataclass(kw_only=True)
-class Road:
+class Conversion:
     """One converter on one model: the reports of its rounds, its file if there is one, and what is known of that."""
 
     converter: str
@@ -62,11 +62,11 @@ def main() -> None:
     for name in arguments.models:
         with TemporaryDirectory() as folder:
             out = (arguments.out or Path(folder)).absolute()
-            roads = try_converters(name, pythons, arguments, out / name)
-        for road in roads:
-            print(f"| {' | '.join(make_row(name, road, reasons))} |", flush=True)
-            if road.reason:
-                print(f"{name}, {road.converter}: {road.reason}", file=sys.stderr)
+            conversions = try_converters(name, pythons, arguments, out / name)
+        for conversion in conversions:
+            print(f"| {' | '.join(make_row(name, conversion, reasons))} |", flush=True)
+            if conversion.reason:
+                print(f"{name}, {conversion.converter}: {conversion.reason}", file=sys.stderr)
     for number, reason in enumerate(reasons, 1):
         print(f"{'' if number > 1 else chr(10)}{number}. {reason}")
 
@@ -100,20 +100,22 @@ def find_pythons(arguments: argparse.Namespace) -> dict[str, Path]:
     return own | {name: folders[name].absolute() / "bin" / "python" for name in CONVERTERS if name in folders}
 
 
-def try_converters(name: str, pythons: Mapping[str, Path], arguments: argparse.Namespace, folder: Path) -> list[Road]:
+def try_converters(
+    name: str, pythons: Mapping[str, Path], arguments: argparse.Namespace, folder: Path
+) -> list[Conversion]:
     folder.mkdir(parents=True, exist_ok=True)
     subject = find_subject(name, arguments.suite or folder / "suite")
-    roads = [Road(converter=converter) for converter in pythons]
+    conversions = [Conversion(converter=converter) for converter in pythons]
     for turn in range(arguments.rounds):
-        for road in roads:
-            place = folder / f"{road.converter}-{turn}"
-            if not road.reason and not find_kept(road, subject, place):
-                convert(road, pythons[road.converter], subject, place, arguments.limit)
-    for road in roads:
-        examine_road(road, subject)
+        for conversion in conversions:
+            place = folder / f"{conversion.converter}-{turn}"
+            if not conversion.reason and not find_kept(conversion, subject, place):
+                convert(conversion, pythons[conversion.converter], subject, place, arguments.limit)
+    for conversion in conversions:
+        examine_conversion(conversion, subject)
     if arguments.speed:
-        measure(roads, folder / "home", arguments)
-    return roads
+        measure(conversions, folder / "home", arguments)
+    return conversions
 
 
 def find_subject(name: str, suite: Path) -> Subject:
@@ -124,33 +126,33 @@ def find_subject(name: str, suite: Path) -> Subject:
     raise SystemExit(f"{name} is not here")
 
 
-def find_kept(road: Road, subject: Subject, folder: Path) -> bool:
+def find_kept(conversion: Conversion, subject: Subject, folder: Path) -> bool:
     """Take what an earlier start converted here, or why it could not; what was interrupted is cleared away."""
-    report, target, reason = folder / "report.json", folder / name_file(subject, road), folder / "reason.txt"
+    report, target, reason = folder / "report.json", folder / name_file(subject, conversion), folder / "reason.txt"
     if reason.is_file():
-        road.reason = reason.read_text()
+        conversion.reason = reason.read_text()
     elif report.is_file() and target.is_file():
-        road.reports.append(json.loads(report.read_text()))
-        road.file = target
+        conversion.reports.append(json.loads(report.read_text()))
+        conversion.file = target
     else:
         rmtree(folder, ignore_errors=True)
         return False
     return True
 
 
-def name_file(subject: Subject, road: Road) -> str:
-    return f"{subject.name}-{road.converter}.tflite"
+def name_file(subject: Subject, conversion: Conversion) -> str:
+    return f"{subject.name}-{conversion.converter}.tflite"
 
 
-def convert(road: Road, python: Path, subject: Subject, folder: Path, limit: float) -> None:
+def convert(conversion: Conversion, python: Path, subject: Subject, folder: Path, limit: float) -> None:
     """One conversion in a folder of its own; its report, or the reason why there is none.
 
     It gets a copy of the source: onnx2tf writes what onnxsim made of it over the file that it was given.
     """
     folder.mkdir()
     copyfile(subject.path, folder / subject.path.name)
-    target, report = folder / name_file(subject, road), folder / "report.json"
-    task = make_task(road.converter, subject, folder, target, report)
+    target, report = folder / name_file(subject, conversion), folder / "report.json"
+    task = make_task(conversion.converter, subject, folder, target, report)
     (folder / "task.json").write_text(json.dumps(task))
     environ = {**os.environ, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     command = [str(python), "-m", "benchmarks.convert_once", "task.json"]
@@ -159,15 +161,15 @@ def convert(road: Road, python: Path, subject: Subject, folder: Path, limit: flo
             command, cwd=folder, env=environ, capture_output=True, text=True, timeout=limit, check=False
         )
     except subprocess.TimeoutExpired:
-        road.reason = f"not done within {limit:.0f} s"
+        conversion.reason = f"not done within {limit:.0f} s"
     else:
         if not report.is_file() or not target.is_file():
-            road.reason = last_words(done.stderr or done.stdout) or f"exit code {done.returncode}"
-    if road.reason:
-        (folder / "reason.txt").write_text(road.reason)
+            conversion.reason = last_words(done.stderr or done.stdout) or f"exit code {done.returncode}"
+    if conversion.reason:
+        (folder / "reason.txt").write_text(conversion.reason)
         return
-    road.reports.append(json.loads(report.read_text()))
-    road.file = target
+    conversion.reports.append(json.loads(report.read_text()))
+    conversion.file = target
 
 
 def make_task(converter: str, subject: Subject, folder: Path, target: Path, report: Path) -> dict[str, Any]:
@@ -194,34 +196,38 @@ def last_words(text: str) -> str:
     return lines[-1] if lines else ""
 
 
-def examine_road(road: Road, subject: Subject) -> None:
+def examine_conversion(conversion: Conversion, subject: Subject) -> None:
     """In a process of its own: a file that LiteRT dies of must not end the benchmark."""
-    if road.file is None:
+    if conversion.file is None:
         return
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         try:
-            road.facts = pool.submit(examine, road.file, subject.path, subject.shapes).result()
+            conversion.facts = pool.submit(examine, conversion.file, subject.path, subject.shapes).result()
         except Exception as error:
-            road.reason = f"{type(error).__name__}: {last_words(str(error))}"
+            conversion.reason = f"{type(error).__name__}: {last_words(str(error))}"
 
 
-def measure(roads: Sequence[Road], home: Path, arguments: argparse.Namespace) -> None:
+def measure(conversions: Sequence[Conversion], home: Path, arguments: argparse.Namespace) -> None:
     """All files that run, in turn; the first of them is the reference, which is the writer's where it made one.
 
     The check changes nothing of the file, so the unchecked one is not run again.
     """
-    measured = [road for road in roads if road.file and road.facts and road.converter != "writer-unchecked"]
-    files = [road.file for road in measured if road.file]
+    measured = [
+        conversion
+        for conversion in conversions
+        if conversion.file and conversion.facts and conversion.converter != "writer-unchecked"
+    ]
+    files = [conversion.file for conversion in measured if conversion.file]
     if len(files) < 2:
         return
     try:
         shares = (time_turns if arguments.cpu else time_sessions)(files, home, arguments)
     except (NoAnswerError, BrokenProcessPool) as error:
-        for road in measured:
-            road.reason = str(error)
+        for conversion in measured:
+            conversion.reason = str(error)
         return
-    for road, share in zip(measured, shares, strict=True):
-        road.speed = share
+    for conversion, share in zip(measured, shares, strict=True):
+        conversion.speed = share
 
 
 def time_turns(files: Sequence[Path], home: Path, arguments: argparse.Namespace) -> list[Share]:
@@ -239,40 +245,40 @@ def make_share(row: Mapping[str, Any]) -> Share:
     return Share(row["latency_us"]["p50"] / 1e3, found["ratio"], found["low"], found["high"])
 
 
-def make_row(model: str, road: Road, reasons: list[str]) -> list[str]:
-    if road.reason and (reason := shorten(road.reason)) not in reasons:
+def make_row(model: str, conversion: Conversion, reasons: list[str]) -> list[str]:
+    if conversion.reason and (reason := shorten(conversion.reason)) not in reasons:
         reasons.append(reason)
-    mark = f" [{reasons.index(shorten(road.reason)) + 1}]" if road.reason else ""
-    if road.file is None:
-        return [model, road.converter, f"no{mark}", *["–"] * (len(HEADS) - 3)]
-    costs = [tell_median(road, name) for name in ("seconds", "cpu_seconds")]
-    memory = [tell_megabytes(road, name) for name in ("grown_bytes", "peak_bytes")]
-    return [model, road.converter, *costs, *memory, *tell_file(road, mark)]
+    mark = f" [{reasons.index(shorten(conversion.reason)) + 1}]" if conversion.reason else ""
+    if conversion.file is None:
+        return [model, conversion.converter, f"no{mark}", *["–"] * (len(HEADS) - 3)]
+    costs = [format_median(conversion, name) for name in ("seconds", "cpu_seconds")]
+    memory = [format_megabytes(conversion, name) for name in ("grown_bytes", "peak_bytes")]
+    return [model, conversion.converter, *costs, *memory, *format_file(conversion, mark)]
 
 
-def tell_median(road: Road, name: str) -> str:
-    found = median_interval([report[name] for report in road.reports])
+def format_median(conversion: Conversion, name: str) -> str:
+    found = median_interval([report[name] for report in conversion.reports])
     interval = f" ({found.low:.3g}–{found.high:.3g})" if found.low is not None and found.high is not None else ""
     return f"{found.value:.3g}{interval}"
 
 
-def tell_megabytes(road: Road, name: str) -> str:
-    known = [report[name] for report in road.reports if report[name] is not None]
+def format_megabytes(conversion: Conversion, name: str) -> str:
+    known = [report[name] for report in conversion.reports if report[name] is not None]
     return f"{median_interval(known).value / 1e6:.0f}" if known else "–"
 
 
-def tell_file(road: Road, mark: str) -> list[str]:
-    if road.facts is None:
+def format_file(conversion: Conversion, mark: str) -> list[str]:
+    if conversion.facts is None:
         return ["–"] * 4 + [f"no{mark}", "–"]
-    facts = road.facts
+    facts = conversion.facts
     counts = [str(count) for count in (facts.operators, facts.transposes, facts.partitions)]
-    return [f"{facts.bytes / 1e6:.2f}", *counts, f"{facts.sqnr_db:.0f}", tell_ratio(road) + mark]
+    return [f"{facts.bytes / 1e6:.2f}", *counts, f"{facts.sqnr_db:.0f}", format_ratio(conversion) + mark]
 
 
-def tell_ratio(road: Road) -> str:
-    if road.speed is None:
+def format_ratio(conversion: Conversion) -> str:
+    if conversion.speed is None:
         return "–"
-    time_ms, ratio, low, high = road.speed
+    time_ms, ratio, low, high = conversion.speed
     interval = "" if low is None or low == high else f" ({low:.2f}–{high:.2f})"
     return f"{ratio:.2f}{interval}, {time_ms:.3g} ms"
 

@@ -76,7 +76,7 @@ class Bench:
             path.write_bytes(msgspec.json.encode(report))
         return msgspec.json.decode(path.read_bytes(), type=kind)
 
-    def tell(self, text: str) -> None:
+    def progress(self, text: str) -> None:
         print(f"{monotonic() - self._began:8.1f} s  {text}", file=sys.stderr)
 
     def prune(self) -> PruneReport:
@@ -85,7 +85,7 @@ class Bench:
             settings=PRUNE, seeds=self._seeds, views=VIEWS,
         )  # fmt: skip
         found: PruneReport = self.kept(
-            "prune", PruneReport, lambda: prune(plan, self._out / "prune", self._device, self._store, self.tell)
+            "prune", PruneReport, lambda: prune(plan, self._out / "prune", self._device, self._store, self.progress)
         )
         return found
 
@@ -94,7 +94,7 @@ class Bench:
             source=FACTORY, weights=WEIGHTS, task=WORDS, data=TRAIN, val=VAL, method="unstructured", settings=ZEROS
         )
         found: PruneReport = self.kept(
-            "zeros", PruneReport, lambda: prune(plan, self._out / "zeros", self._device, self._store, self.tell)
+            "zeros", PruneReport, lambda: prune(plan, self._out / "zeros", self._device, self._store, self.progress)
         )
         return found
 
@@ -103,7 +103,7 @@ class Bench:
         out = self._out / "peer"
         out.mkdir(exist_ok=True)
         dataset = cache_dataset(
-            partial(open_dataset, TRAIN, TASK), out / "data", held_out=0.1, seed=0, progress=self.tell
+            partial(open_dataset, TRAIN, TASK), out / "data", held_out=0.1, seed=0, progress=self.progress
         )
         job = PeerJob(
             factory=FACTORY, weights=WEIGHTS, task=str(ROOT / "docs/examples/cifar10_teacher.toml"), dataset=dataset,
@@ -114,7 +114,7 @@ class Bench:
             command = [sys.executable, "-m", "benchmarks.torch_pruning_once", str(out / "job.json")]
             subprocess.run(command, cwd=ROOT, check=True)
         told = msgspec.json.decode((out / "told.json").read_bytes(), type=Told)
-        context = EvaluationContext(WORDS, VAL, "onnxruntime", 1, 600.0, self._device, self._store, self.tell)
+        context = EvaluationContext(WORDS, VAL, "onnxruntime", 1, 600.0, self._device, self._store, self.progress)
         remove_file_exporter_metadata(out / "model.onnx")  # as ours are
         rows = evaluate_networks({"peer": out / "model.onnx"}, context)
         metric = rows["peer"].metric
@@ -140,7 +140,9 @@ class Bench:
             settings=DISTIL, seeds=3,
         )  # fmt: skip
         found: DistillReport = self.kept(
-            "distil", DistillReport, lambda: distill(plan, self._out / "distil", self._device, self._store, self.tell)
+            "distil",
+            DistillReport,
+            lambda: distill(plan, self._out / "distil", self._device, self._store, self.progress),
         )
         return found
 
@@ -150,7 +152,7 @@ class Bench:
             max_drop=100.0, measure=False, qat={"epochs": 2.0},
         )  # fmt: skip
         found: QuantizeReport = self.kept(
-            "qat", QuantizeReport, lambda: quantize(plan, self._out / "qat", self._device, self._store, self.tell)
+            "qat", QuantizeReport, lambda: quantize(plan, self._out / "qat", self._device, self._store, self.progress)
         )
         return found
 
@@ -161,7 +163,9 @@ class Bench:
             settings={**CHAIN, "epochs": 2.0}, control=False, max_drop=100.0,
         )  # fmt: skip
         pruned: PruneReport = self.kept(
-            "chain-prune", PruneReport, lambda: prune(cut, self._out / "chain", self._device, self._store, self.tell)
+            "chain-prune",
+            PruneReport,
+            lambda: prune(cut, self._out / "chain", self._device, self._store, self.progress),
         )
         plan = DistillPlan(
             teacher=FACTORY, teacher_weights=WEIGHTS, student=pruned.module or "", student_weights=pruned.weights,
@@ -170,18 +174,18 @@ class Bench:
         taught: DistillReport = self.kept(
             "chain-distil",
             DistillReport,
-            lambda: distill(plan, self._out / "chain", self._device, self._store, self.tell),
+            lambda: distill(plan, self._out / "chain", self._device, self._store, self.progress),
         )
         small = QuantizePlan(
             source=taught.model or "", runtimes=("onnxruntime",), task=WORDS, data=TRAIN, eval_data=VAL, max_drop=100.0
         )
         done: QuantizeReport = self.kept(
             "chain-quantize", QuantizeReport,
-            lambda: quantize(small, self._out / "chain", self._device, self._store, self.tell),
+            lambda: quantize(small, self._out / "chain", self._device, self._store, self.progress),
         )  # fmt: skip
         whole = self.source()
         made = Path(done.artifacts[0].path or "")
-        context = EvaluationContext(WORDS, VAL, "onnxruntime", 1, 600.0, self._device, self._store, self.tell)
+        context = EvaluationContext(WORDS, VAL, "onnxruntime", 1, 600.0, self._device, self._store, self.progress)
         speed_comparison = compare_speed(whole, made, context, {})
         return taught, done, speed_comparison.speedup, whole.stat().st_size
 

@@ -58,7 +58,7 @@ def main() -> None:
         return
     print(describe_machine())
     for name, rows in results.items():
-        tell(name, rows)
+        report(name, rows)
 
 
 def compare_often(plan: BenchmarkPlan, device: LocalDevice, times: int) -> list[dict[str, object]]:
@@ -95,7 +95,7 @@ def compare_samples(a: list[float], b: list[float]) -> str:
     )
 
 
-def tell(name: str, rows: Sequence[dict[str, object]]) -> None:
+def report(name: str, rows: Sequence[dict[str, object]]) -> None:
     counts = Counter(str(row["verdict"]) for row in rows)
     peers = Counter(str(row["peer"]) for row in rows)
     ratios = sorted(float(str(row["ratio"])) for row in rows)

@@ -125,7 +125,7 @@ def ask(address: str, path: str) -> bytes:
     return body
 
 
-def tell(text: str) -> None:
+def print_progress(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
@@ -253,7 +253,7 @@ def measure(count: int, rounds: int) -> dict[str, Any]:
             "devices": "/devices",
         }
         with server(home) as (address, pid):
-            tell(f"{count} runs written")
+            print_progress(f"{count} runs written")
             began_mb = resident_mb(pid)
             times: dict[str, list[float]] = {name: [] for name in paths}
             spent: dict[str, list[float]] = {name: [] for name in paths}
@@ -263,10 +263,10 @@ def measure(count: int, rounds: int) -> dict[str, Any]:
                     times[name].append(time_of(lambda: ask(address, path)))  # noqa: B023 - called at once
                     spent[name].append(cpu_s(pid) - before)
             sizes = {name: len(ask(address, path)) for name, path in paths.items()}
-            tell("pages measured")
+            print_progress("pages measured")
             paints = first_paints(address, {name: paths[name] for name in ("list", "run", "compare")})
             memory = resident_mb(pid)
-            tell("paints measured")
+            print_progress("paints measured")
             verdict = judge_watchers(address, home, rounds) if rounds else None
         seconds = {name: statistics.median(found[1:]) for name, found in times.items()}
         cpu = {name: statistics.median(found[1:]) for name, found in spent.items()}
