@@ -38,14 +38,14 @@ SOURCE = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "
 
 
 def missing(wanted: Iterable[str]) -> list[str]:
-    """What of this is nowhere in the documentation as a word of its own."""
+    """Return the words that the documentation does not contain."""
     return [word for word in sorted(set(wanted)) if not re.search(rf"(?<![\w-]){re.escape(word)}(?![\w-])", TEXT)]
 
 
 def demand(what: str, lacking: Iterable[str]) -> None:
     """Fail with all that is lacking, one a line."""
     lines = [f"  {word}" for word in lacking]
-    assert not lines, "\n".join([f"docs/*.md does not tell of {len(lines)} {what}:", *lines])
+    assert not lines, "\n".join([f"docs/*.md does not describe {len(lines)} {what}:", *lines])
 
 
 def commands(command: click.Command = edgewright, path: str = "edgewright") -> dict[str, click.Command]:
@@ -88,10 +88,10 @@ def test_config_tables_and_keys() -> None:
 
 
 def test_errors_with_their_exit_codes() -> None:
-    def is_told(name: str, code: int) -> bool:
+    def is_documented(name: str, code: int) -> bool:
         return bool(re.search(rf"^.*\b{name}\b.*(?<!\d){code}(?!\d)", TEXT, re.MULTILINE))
 
-    lacking = [kind for kind in OURS if not is_told(kind.__name__, kind.exit_code)]
+    lacking = [kind for kind in OURS if not is_documented(kind.__name__, kind.exit_code)]
     demand("errors with their exit code on one line", [f"{kind.__name__} {kind.exit_code}" for kind in lacking])
 
 
@@ -138,7 +138,7 @@ def test_keys_of_a_recipe_and_of_a_quantisation() -> None:
         FidelityReport,
     )
     keys = {key for kind in (*kinds, WeightNodeReport, TensorReport) for key in kind.__struct_fields__}
-    demand("keys of a recipe or of a quantisation", [key for key in sorted(keys) if f"`{key}`" not in page])
+    demand("keys of a recipe or of a quantization", [key for key in sorted(keys) if f"`{key}`" not in page])
     choices = {str(word) for kind in (NodePrecision, Method, Rounding) for word in get_args(kind)}
     demand("values of recipe.toml", [word for word in sorted(choices) if f"`{word}`" not in page])
 

@@ -57,7 +57,7 @@ def test_every_class_has_a_documented_code_and_a_hint(kind: type[EdgewrightError
     assert str(kind("the thing broke", "it was old", "buy another")) == "the thing broke: it was old"
 
 
-def test_the_exit_codes_are_told_by_the_command() -> None:
+def test_the_help_lists_the_exit_codes() -> None:
     from edgewright.cli.app import edgewright
 
     told = {int(code) for code in re.findall(r"\d+", edgewright.epilog or "")}

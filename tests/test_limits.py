@@ -65,8 +65,8 @@ def test_what_is_suggested_suffices() -> None:
     assert suggest_bytes(inf) == "none"
 
 
-def test_sizes_that_no_float_holds_are_told() -> None:
-    with pytest.raises(LimitReached, match="the memory limit is reached: the input"):
+def test_sizes_beyond_float_are_reported() -> None:
+    with pytest.raises(LimitReached, match="memory limit reached: the input"):
         ResourceBudget(memory_bytes=1e9).check_bytes(10**400, "the input")
 
 

@@ -1,36 +1,36 @@
-"""Every failure a user can meet.
+"""Every error that a user can meet, with its exit code.
 
     EdgewrightError                    exit
     ├── UsageError                        2   the command line, a plan or a config file is wrong
     │   ├── InputError                    2   --inputs or --shape do not fit the model
     │   ├── ConfigError                   2   edgewright.toml, a plan or a task file cannot be used
-    │   └── DataError                     2   a data set cannot be used
+    │   └── DataError                     2   a dataset cannot be used
     ├── ModelError                        6   the model cannot be read or is not supported
     │   ├── ModelNotFound                 2   no such file, or not a file
     │   ├── ModelUnreadable               6   empty, truncated, or not a model at all
-    │   ├── ExternalDataMissing           6   weights that live beside the model are not there
+    │   ├── ExternalDataMissing           6   weights in a separate file are missing
     │   ├── ModelNotConvertible           6   a converter cannot express the model
-    │   ├── ModelRejected                 6   the runtime refuses the model
-    │   └── LimitReached                  6   the model needs more memory or time than is allowed
+    │   ├── ModelRejected                 6   the runtime failed to load or run the model
+    │   └── LimitReached                  6   the model needs more memory or time than allowed
     ├── RuntimeMissing                    5   the runtime is not installed
-    ├── OutputError                       1   what was made cannot be written where it shall go
+    ├── OutputError                       1   the results cannot be written to their destination
     ├── DeviceUnreachable                 4   the device cannot be reached
     ├── WorkerError                       1   the process that runs the model failed
-    │   ├── WorkerCrashed                 1   it died by a signal or left early
+    │   ├── WorkerCrashed                 1   it died by a signal or exited early
     │   └── WorkerTimeout               124   it gave no answer within the time limit
-    ├── TrainingDiverged                  1   the loss of a training is no finite number any more
+    ├── TrainingDiverged                  1   the loss of a training is not finite
     ├── GateFailed                        3   a gate (fallback, accuracy, budget) was not met
-    ├── StoreError                        1   the record of runs cannot be read or written
+    ├── StoreError                        1   the store cannot be read or written
     │   ├── StoreLocked                   1   another process holds it
     │   ├── StoreCorrupt                  1   it is damaged
     │   ├── StoreNewer                    1   a newer Edgewright wrote it
     │   ├── StoreFull                     1   no space is left
-    │   ├── ImportRejected                2   an exported run is not what it claims to be
+    │   ├── ImportRejected                2   an exported run is damaged or inconsistent
     │   └── RunNotFound                   2   no run has this id
     └── Cancelled                       130   the user stopped it
 
-An error is three lines: `what` happened, `why`, and what to `try_this`. Code that raises one fills in
-all three; nothing below the command line prints.
+An error has three lines: `what` failed, `why`, and what to do (`try_this`). Code that raises an error sets all
+three; no code below the command line prints.
 """
 
 import errno
@@ -38,10 +38,10 @@ import re
 
 
 class EdgewrightError(Exception):
-    """A failure told to the user in three lines.
+    """A failure that is reported to the user in three lines.
 
     Args:
-        what: one line that says what failed, naming the thing.
+        what: one line that says what failed, with the object's name.
         why: the cause as far as it is known, one or more lines.
         try_this: the next step that is likely to help.
     """
@@ -63,7 +63,7 @@ class UsageError(EdgewrightError):
     """The command line, a plan or a config file is wrong."""
 
     exit_code = 2
-    default_hint = "edgewright COMMAND --help lists what a command takes"
+    default_hint = "edgewright COMMAND --help lists a command's options"
 
 
 class InputError(UsageError):
@@ -75,9 +75,9 @@ class ConfigError(UsageError):
 
 
 class DataError(UsageError):
-    """A data set cannot be used: its files, its labels, or too many samples that cannot be read."""
+    """A dataset cannot be used: its files, its labels, or too many unreadable samples."""
 
-    default_hint = "docs/evaluate.md tells how a data set is laid out"
+    default_hint = "docs/evaluate.md describes the layout of a dataset"
 
 
 class ModelError(EdgewrightError):
@@ -99,40 +99,40 @@ class ModelUnreadable(ModelError):
 
 
 class ExternalDataMissing(ModelError):
-    """The model keeps weights in a file of their own, and that file is not there."""
+    """The model stores weights in a separate file, and that file is missing."""
 
-    default_hint = "put the data file beside the model, under the name that the model gives"
+    default_hint = "put the data file next to the model, under the name that the model refers to"
 
 
 class ModelNotConvertible(ModelError):
-    """A converter cannot express the model; `why` names every operator that stands in the way."""
+    """A converter cannot express the model; `why` lists every unsupported operator."""
 
     default_hint = "export the model without the operators named above"
 
 
 class ModelRejected(ModelError):
-    """The runtime refused to load or to run the model."""
+    """The runtime failed to load or to run the model."""
 
-    default_hint = "edgewright analyze MODEL names the operators that a runtime does not take"
+    default_hint = "edgewright analyze MODEL lists the operators that a runtime does not support"
 
 
 class LimitReached(ModelError):
-    """The model needs more memory or time than the limits allow; `limits.Budget` makes it."""
+    """The model needs more memory or time than the limits allow; `limits.ResourceBudget` creates it."""
 
     default_hint = "raise the limits with EDGEWRIGHT_MEMORY_LIMIT=8GB and EDGEWRIGHT_TIME_LIMIT=600"
 
 
 class RuntimeMissing(EdgewrightError):
-    """The runtime, or a package it needs, is not installed."""
+    """The runtime, or a package it requires, is not installed."""
 
     exit_code = 5
-    default_hint = "edgewright doctor lists the runtimes and the command that brings each"
+    default_hint = "edgewright doctor lists the runtimes and the command that installs each"
 
 
 class OutputError(EdgewrightError):
-    """Files that were made cannot be written where they shall go; nothing half-written is left there."""
+    """The results cannot be written to their destination; no partial file is left there."""
 
-    default_hint = "check that the folder can be written to and that the disk is not full"
+    default_hint = "check that the folder is writable and that the disk is not full"
 
 
 FULL_DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -143,10 +143,10 @@ FULL_DISK_PATTERN = re.compile(
 
 
 def find_full_disk_error(error: BaseException) -> OutputError | None:
-    """Return the error that reports a full disk, if that has caused the given one; None otherwise.
+    """Return the error for a full disk if that caused the given error, otherwise None.
 
-    What it was raised from counts too, and the words of libraries that raise classes of their own: numpy's for an
-    array that was written in part, Rust's and C's for the system's errors.
+    Causes are followed, and messages of libraries with error classes of their own are recognized: numpy's for an array
+    that was written in part, Rust's and C's for system errors.
     """
     seen: list[BaseException] = []
     one: BaseException | None = error
@@ -155,7 +155,7 @@ def find_full_disk_error(error: BaseException) -> OutputError | None:
         if _is_full_disk(one):
             where = f" for {one.filename}" if isinstance(one, OSError) and one.filename else ""
             return OutputError(
-                "the disk is full", f"there is no room{where}", "free some space, and run the same again"
+                "the disk is full", f"there is no space left{where}", "free some space, and run the command again"
             )
         one = one.__cause__ or one.__context__
     return None
@@ -164,12 +164,12 @@ def find_full_disk_error(error: BaseException) -> OutputError | None:
 def _is_full_disk(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in FULL_DISK_ERRNOS
-    text = error.why if isinstance(error, EdgewrightError) else str(error)  # what failed may name a user's file
+    text = error.why if isinstance(error, EdgewrightError) else str(error)  # `what` may contain a user's file name
     return isinstance(error, Exception) and FULL_DISK_PATTERN.search(text[:10_000]) is not None
 
 
 class DeviceUnreachable(EdgewrightError):
-    """The device cannot be reached, or cannot do what was asked."""
+    """The device cannot be reached, or does not support the request."""
 
     exit_code = 4
     default_hint = "check that the device is on and connected"
@@ -180,66 +180,66 @@ class WorkerError(EdgewrightError):
 
 
 class WorkerCrashed(WorkerError):
-    """The worker died by a signal or left before it answered."""
+    """The worker died by a signal or exited before it answered."""
 
-    default_hint = "the last lines of its own output are above; try another runtime, or fewer threads"
+    default_hint = "read the last lines of the worker's output above; try another runtime, or fewer threads"
 
 
 class WorkerTimeout(WorkerError):
     """The worker gave no answer within the time limit and was ended."""
 
     exit_code = 124
-    default_hint = "give it more time with --timeout SECONDS"
+    default_hint = "raise the limit with --timeout SECONDS"
 
 
 class TrainingDiverged(EdgewrightError):
-    """The loss of a training, or its gradient, is no finite number any more; `why` names the samples of the step."""
+    """The loss or gradient of a training is not finite; `why` lists the samples of the step."""
 
     default_hint = "lower the learning rate"
 
 
 class GateFailed(EdgewrightError):
-    """A gate that the user set was not met; the result itself is kept."""
+    """A gate that the user set was not met; the result itself is stored."""
 
     exit_code = 3
-    default_hint = "the run is kept: edgewright runs show ID"
+    default_hint = "the run is stored: edgewright runs show ID prints it"
 
 
 class StoreError(EdgewrightError):
-    """The record of runs cannot be read or written."""
+    """The store cannot be read or written."""
 
     default_hint = "check EDGEWRIGHT_HOME and the database address"
 
 
 class StoreLocked(StoreError):
-    """Another process holds the database longer than the waiting time."""
+    """Another process holds the database for longer than the waiting time."""
 
-    default_hint = "end the other edgewright process, or wait for it"
+    default_hint = "end the other edgewright process, or wait until it ends"
 
 
 class StoreCorrupt(StoreError):
     """The database is damaged or is not a database."""
 
-    default_hint = "move the file aside and import the runs again from their exports"
+    default_hint = "move the file away, and import the runs again from their exports"
 
 
 class StoreNewer(StoreError):
     """A newer Edgewright wrote the database."""
 
-    default_hint = "install the newer Edgewright, or point EDGEWRIGHT_HOME elsewhere"
+    default_hint = "install the newer Edgewright, or set EDGEWRIGHT_HOME to another folder"
 
 
 class StoreFull(StoreError):
-    """No space is left for the record."""
+    """No space is left for the store."""
 
-    default_hint = "free some space, or point EDGEWRIGHT_HOME at another disk"
+    default_hint = "free some space, or set EDGEWRIGHT_HOME to a folder on another disk"
 
 
 class ImportRejected(StoreError):
-    """An exported run is damaged, or is not what it claims to be; nothing of it was taken in."""
+    """An exported run is damaged or inconsistent; nothing of it was imported."""
 
     exit_code = 2
-    default_hint = "export the run again where it was made"
+    default_hint = "export the run again on the machine that recorded it"
 
 
 class RunNotFound(StoreError):
@@ -250,7 +250,7 @@ class RunNotFound(StoreError):
 
 
 class Cancelled(EdgewrightError):
-    """The user stopped it (Ctrl-C); what was measured until then is kept."""
+    """The user stopped the command (Ctrl-C); measurements so far are stored."""
 
     exit_code = 130
-    default_hint = "what was measured until then is kept: edgewright runs list --state cancelled"
+    default_hint = "the measurements so far are stored: edgewright runs list --state cancelled lists them"

@@ -1,7 +1,7 @@
-"""The memory and the time that one model may take, and the error that says how to raise them.
+"""Limits on the memory and time of one model, and the error that says how to raise them.
 
-A small file can describe values of any size. What is needed for a model is therefore compared with one budget before
-it is allocated, and processes that load models run under a limit of the system that is derived from it.
+A small file can describe values of any size. The needs of a model are therefore compared with a budget before
+allocation, and processes that load models run under a system limit that is derived from it.
 """
 
 import os
@@ -24,21 +24,21 @@ TIME_VARIABLE = "EDGEWRIGHT_TIME_LIMIT"
 DEFAULT_BYTES = 1_500_000_000
 MIN_BYTES = 16_000_000  # below this no interpreter starts
 DEFAULT_SECONDS = 45.0
-MAX_SHOWN_BYTES = 10.0**24  # sizes in a file may be integers that no float holds
-BYTES_PER_SECOND = 20_000_000  # of the model's files: large weights may take longer to read
+MAX_SHOWN_BYTES = 10.0**24  # sizes in a file may be integers beyond the range of a float
+BYTES_PER_SECOND = 20_000_000  # of the model's files: large weights take longer to read
 UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 UNLIMITED = "none"
 
 
 @dataclass(frozen=True)
 class ResourceBudget:
-    """What one model may take in each process that handles it.
+    """What one model may use in each process that handles it.
 
     Attributes:
-        memory_bytes: inputs, activations and constants that are computed; the bytes of the model's own files and what a
-            runtime needs to start come on top.
-        seconds: reading a model and inferring its shapes; running it for reference outputs.
-        spent_seconds: how many of them have passed.
+        memory_bytes: for inputs, activations and computed constants, in addition to the bytes of the model's own files
+            and what a runtime needs to start.
+        seconds: for reading a model and inferring its shapes, and for running it for reference outputs.
+        spent_seconds: seconds that have passed.
     """
 
     memory_bytes: float = inf
@@ -47,32 +47,32 @@ class ResourceBudget:
 
     @property
     def left_seconds(self) -> float:
-        """Return the seconds that are left."""
+        """Return the remaining seconds."""
         return max(self.seconds - self.spent_seconds, 0.0)
 
     def check_bytes(self, needed: float, what: str, hint: str = "") -> None:
-        """Raise LimitReached where `what` needs more memory than there is; `hint` is another way out."""
+        """Raise LimitReached if `what` needs more memory than the budget; `hint` is an alternative remedy."""
         if needed > self.memory_bytes:
             raise self.memory_error(what, needed, hint)
 
     def memory_error(self, what: str, needed: float | None = None, hint: str = "") -> LimitReached:
-        """Return the error for a memory limit that was reached."""
+        """Return the error for an exceeded memory limit."""
         limit = show_bytes(self.memory_bytes)
         needed = min(needed, MAX_SHOWN_BYTES) if needed is not None else None
-        need = f"{show_bytes(needed)} are needed" if needed is not None else "more memory is needed"
+        need = f"{show_bytes(needed)} is needed" if needed is not None else "more memory is needed"
         raised = f"{MEMORY_VARIABLE}={suggest_bytes(needed or 2 * self.memory_bytes)}"
-        advice = f"set the environment variable {raised} to allow more"
+        advice = f"raise it with the environment variable {raised}"
         return LimitReached(
-            f"the memory limit is reached: {what}", f"{need}, and the memory limit is {limit} ({MEMORY_VARIABLE})",
+            f"memory limit reached: {what}", f"{need}, and the memory limit is {limit} ({MEMORY_VARIABLE})",
             f"{hint}, or {advice}" if hint else advice,
         )  # fmt: skip
 
     def time_error(self, what: str) -> LimitReached:
-        """Return the error for a time limit that was reached."""
+        """Return the error for an exceeded time limit."""
         raised = f"{TIME_VARIABLE}={max(2 * self.seconds, 1):.0f}"
         return LimitReached(
-            f"the time limit is reached: {what}", f"the time limit is {self.seconds:.3g} s ({TIME_VARIABLE})",
-            f"set the environment variable {raised} to allow more",
+            f"time limit reached: {what}", f"the time limit is {self.seconds:.3g} s ({TIME_VARIABLE})",
+            f"raise it with the environment variable {raised}",
         )  # fmt: skip
 
     def for_files(self, size: int) -> "ResourceBudget":
@@ -80,18 +80,18 @@ class ResourceBudget:
         return replace(self, seconds=self.seconds + size / BYTES_PER_SECOND)
 
     def environment(self) -> dict[str, str]:
-        """Return the variables by which a child process reads the same budget."""
+        """Return the variables from which a child process reads the same budget."""
         memory = str(int(max(self.memory_bytes, MIN_BYTES))) if isfinite(self.memory_bytes) else UNLIMITED
         seconds = f"{max(self.left_seconds, 1):.3f}" if isfinite(self.seconds) else UNLIMITED
         return {MEMORY_VARIABLE: memory, TIME_VARIABLE: seconds}
 
     def after(self, seconds: float) -> "ResourceBudget":
-        """Return the budget when `seconds` more have passed."""
+        """Return the budget after `seconds` more."""
         return replace(self, spent_seconds=self.spent_seconds + seconds)
 
 
 def read_budget(environ: Mapping[str, str] = os.environ) -> ResourceBudget:
-    """Return the budget that the environment sets; ConfigError for a value that is none."""
+    """Return the budget that the environment sets; ConfigError for an invalid value."""
     memory, seconds = environ.get(MEMORY_VARIABLE, ""), environ.get(TIME_VARIABLE, "")
     return ResourceBudget(
         memory_bytes=_parse_bytes(memory) if memory else min(DEFAULT_BYTES, get_half_of_memory()),
@@ -101,10 +101,10 @@ def read_budget(environ: Mapping[str, str] = os.environ) -> ResourceBudget:
 
 @contextmanager
 def interrupt_after(seconds: float) -> Iterator[None]:
-    """Raise OverTime in the block once `seconds` have passed, as far as what runs there can be interrupted.
+    """Raise TimeLimitExceeded in the block after `seconds`, if it can be interrupted.
 
-    Python code can, regular expressions included; a call of native code cannot. It is done by a timer of the system,
-    which is there for the main thread alone and not on Windows; elsewhere nothing happens.
+    Python code can be interrupted, including regular expressions; native code cannot. It uses a system timer, which
+    works only in the main thread and not on Windows; elsewhere nothing happens.
     """
     if not hasattr(signal, "setitimer") or current_thread() is not main_thread() or not isfinite(seconds):
         yield
@@ -117,7 +117,7 @@ def interrupt_after(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-        if left:  # a timer of the program that called us
+        if left:  # a timer of the calling program
             signal.setitimer(signal.ITIMER_REAL, max(left - (monotonic() - began), 1e-3), interval)
 
 
@@ -126,11 +126,11 @@ def _raise_time_limit_exceeded(number: int, frame: object) -> NoReturn:
 
 
 class TimeLimitExceeded(BaseException):
-    """What runs in `interrupt_after` took too long; a library's `except Exception` does not keep it."""
+    """The time limit of `interrupt_after` was exceeded; not an Exception, so that libraries do not catch it."""
 
 
 def get_half_of_memory() -> float:
-    """Return half of the machine's memory in bytes; infinity where the system does not say."""
+    """Return half of the machine's memory in bytes; infinity if the system does not report it."""
     if sys.platform == "win32":
         return inf
     try:
@@ -140,13 +140,13 @@ def get_half_of_memory() -> float:
 
 
 def _parse_bytes(text: str) -> float:
-    """Return the bytes that `8GB`, `512MiB`, a plain number or `none` stand for."""
+    """Return the bytes for `8GB`, `512MiB`, a plain number or `none`."""
     if text.strip().lower() == UNLIMITED:
         return inf
     match = fullmatch(r"([0-9]{1,18}(?:\.[0-9]{0,6})?) ?([kmgt]?i?)b?", text.strip().lower())
     size = float(match[1]) * UNITS[match[2]] if match is not None and match[2] in UNITS else 0.0
     if size < MIN_BYTES:
-        why = f"a memory limit is a size of at least {show_bytes(MIN_BYTES)}, or {UNLIMITED}"
+        why = f"the memory limit must be a size of at least {show_bytes(MIN_BYTES)}, or {UNLIMITED}"
         raise ConfigError(f"{MEMORY_VARIABLE}={text[:60]} cannot be used", why, f"{MEMORY_VARIABLE}=8GB")
     return size
 
@@ -160,13 +160,13 @@ def _parse_seconds(text: str) -> float:
     except ValueError:
         seconds = 0.0
     if not isfinite(seconds) or seconds < 1:
-        why = f"a time limit is a number of seconds of at least 1, or {UNLIMITED}"
+        why = f"the time limit must be a number of seconds of at least 1, or {UNLIMITED}"
         raise ConfigError(f"{TIME_VARIABLE}={text[:60]} cannot be used", why, f"{TIME_VARIABLE}=600")
     return seconds
 
 
 def suggest_bytes(needed: float) -> str:
-    """Return a limit in whole gigabytes that allows what is needed and a third more; below 1 GB in megabytes."""
+    """Return a limit a third above the needed bytes, in whole gigabytes, or megabytes below 1 GB."""
     if not isfinite(needed):
         return UNLIMITED
     whole = 1.33 * needed / 1e9

@@ -72,14 +72,14 @@ def test_those_without_a_source_node_are_called_inserted() -> None:
     assert text.startswith("2 transposes, 1 of them without a node in the source")
 
 
-def test_what_takes_hardly_any_time_is_not_told() -> None:
+def test_small_shares_are_not_reported() -> None:
     assert find(layer("Conv", 99), layer("Transpose", 1)) == {}
 
 
 @pytest.mark.parametrize(
     "op", ["Conv", "FusedConv", "Convolution (NHWC, F32) IGEMM", "FusedGemm", "MatMul", "Gemm f32"]
 )
-def test_floats_in_a_quantised_model(op: str) -> None:
+def test_floats_in_a_quantized_model(op: str) -> None:
     features = ("avx512_vnni",)
     found = find(layer("QLinearConv", 30), layer(op, 10), precision="w8a8", features=features)
     assert set(found) == {"float-fallbacks"}
@@ -98,7 +98,7 @@ def test_partitions_name_the_operators_in_between() -> None:
     found = find(layer("Conv", 90), layer("AVERAGE_POOL_2D", 10, backend="builtin"), partitions=3)
     assert found["partitions"].share == pytest.approx(0.1)
     assert "AVERAGE_POOL_2D" in found["partitions"].text
-    assert "XNNPACK does not take" in found["partitions"].text
+    assert "XNNPACK does not support" in found["partitions"].text
 
 
 def test_missing_features_have_no_share_and_come_last() -> None:

@@ -142,7 +142,7 @@ def test_the_harness_is_subtracted_and_no_time_is_nothing(tmp_path: Path, monkey
     assert set(candidate.processes[0].cpu_us) == {0.0}
 
 
-def test_a_failing_lane_does_not_stop_the_others(tmp_path: Path) -> None:
+def test_a_failing_candidate_does_not_stop_the_others(tmp_path: Path) -> None:
     candidates = [make_lane(tmp_path, "a"), make_lane(tmp_path, "b", fail="open"), make_lane(tmp_path, "c")]
     device = QuickDevice(tmp_path)
     measure(device, candidates, make_plan(processes=3), tmp_path, ignore)
@@ -235,14 +235,14 @@ def test_layers(tmp_path: Path) -> None:
     assert [layer.backend for layer in candidate.report.fallbacks()] == ["pretend-cpu"]
 
 
-def test_layers_that_fail_are_told_and_not_raised(tmp_path: Path) -> None:
+def test_a_failed_layer_pass_is_reported_and_not_raised(tmp_path: Path) -> None:
     broken = make_lane(tmp_path, fail="open")
     profile_layers(QuickDevice(tmp_path), broken, make_plan(), tmp_path / "layers-0")
     assert broken.report is None
     assert "as requested by fail=open" in broken.layer_failure
 
 
-def test_a_damaged_trace_is_told_and_not_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_trace_is_reported_and_not_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def pull(remote: str, path: Path) -> None:
         path.mkdir()
         (path / "trace.json").write_bytes(b'{"runs_us": [')

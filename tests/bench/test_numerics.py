@@ -68,8 +68,8 @@ def test_what_has_no_classes_has_no_agreement() -> None:
     assert compare([[1.0], [2.0]], [[1.0], [2.0]]).argmax_agreement is None
 
 
-def test_another_shape_or_a_missing_output_is_told() -> None:
-    with pytest.raises(ValueError, match=r"has shape \[2\], the source's is \[3\]"):
+def test_another_shape_or_a_missing_output_is_reported() -> None:
+    with pytest.raises(ValueError, match=r"has shape \[2\], but \[3\] in the source"):
         compare(np.ones((1, 3)), np.ones((1, 2)))
     with pytest.raises(ValueError, match="'y' is missing"):
         compare_outputs({"y": np.ones((1, 3))}, {}, seed=0)
@@ -87,7 +87,7 @@ def test_squares_do_not_overflow() -> None:
     assert compare([[1e300, 1.0]], [[1e300, 1.0]]).sqnr_db == EQUAL_DB
 
 
-def test_large_integers_are_told_apart() -> None:
+def test_large_integers_are_distinguished() -> None:
     assert compare([[2**60]], [[2**60 + 1]]).sqnr_db < EQUAL_DB
     assert compare([[2**60]], [[2**60]]).sqnr_db == EQUAL_DB
 
@@ -102,7 +102,7 @@ def test_no_values_break_it(left: list[float], right: list[float]) -> None:
     assert numerics.sqnr_db <= EQUAL_DB
 
 
-def test_a_format_without_zero_points_is_judged_by_six_decibels_less() -> None:
+def test_a_format_without_zero_points_has_a_threshold_of_six_decibels_less() -> None:
     assert not find_faults(noisy(15.0), "w8a8", SYMMETRIC_THRESHOLD)
     assert find_faults(noisy(15.0), "w8a8")
     assert "below 14 dB" in find_faults(noisy(13.0), "w8a8", SYMMETRIC_THRESHOLD)[-1]

@@ -47,7 +47,7 @@ def test_rank_sum_distribution(m: int, n: int) -> None:
 @pytest.mark.parametrize("confidence", CONFIDENCES)
 @pytest.mark.parametrize("n", range(2, 10))
 def test_paired_interval_covers_exactly_as_said(n: int, confidence: float) -> None:
-    """Under symmetry every pattern of signs is equally likely: count those whose interval holds the centre."""
+    """Under symmetry every pattern of signs is equally likely: count those whose interval holds the center."""
     found = [
         paired_interval([sign * size for sign, size in zip(signs, GENERIC, strict=False)], confidence)
         for signs in product((-1, 1), repeat=n)

@@ -20,7 +20,7 @@ def test_windows_have_bounds(inference_us: float) -> None:
     assert WINDOW_RUNS <= count_window_runs(inference_us) <= MAX_WINDOW_RUNS
 
 
-def test_one_window_does_not_tell() -> None:
+def test_one_window_is_not_enough() -> None:
     assert not is_steady([], 5)
     assert not is_steady([100.0] * 9, 5)
     assert is_steady([100.0] * 10, 5)

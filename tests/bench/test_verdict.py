@@ -32,7 +32,7 @@ PROCESSES = 10
         (float("nan"), None, None, "inconclusive"),
     ],
 )
-def test_judge(ratio: float, low: float | None, high: float | None, verdict: Verdict) -> None:
+def test_decide_verdict(ratio: float, low: float | None, high: float | None, verdict: Verdict) -> None:
     assert decide_verdict(ratio, low, high, 0.02) == verdict
 
 

@@ -83,7 +83,7 @@ CASES: dict[str, tuple[Callable[[], WarningContext], str, Callable[[], WarningCo
     ),
     "too-few-samples": (
         lambda: case_of([make_tape(WALL[:9]) for _ in range(10)]),
-        "90 samples do not tell p99: try --runs 10 or more",
+        "90 samples are too few for p99: try --runs 10 or more",
         lambda: case_of([make_tape(WALL[:10]) for _ in range(10)]),
     ),
     "too-few-processes": (
@@ -103,12 +103,12 @@ CASES: dict[str, tuple[Callable[[], WarningContext], str, Callable[[], WarningCo
     ),
     "swap": (
         lambda: case_of(before={"swap_used_bytes": 1e6}, after={"swap_used_bytes": 31e6}),
-        "30 MB went to swap",
+        "30 MB were swapped out",
         lambda: case_of(before={"swap_used_bytes": 31e6}, after={"swap_used_bytes": 31e6}),
     ),
     "layer-sum": (
         lambda: case_of(report=report_of(layer(0, "npu", 60.0))),
-        "60% of a profiled inference (profiler)",
+        "60% of an inference (profiler)",
         lambda: case_of(report=report_of(layer(0, "npu", 90.0))),
     ),
     "profiling-cost": (
@@ -118,7 +118,7 @@ CASES: dict[str, tuple[Callable[[], WarningContext], str, Callable[[], WarningCo
     ),
     "layers-cut-out": (
         lambda: case_of(report=msgspec.structs.replace(report_of(layer(0, "npu", 100.0)), reason="it crashed")),
-        "since it crashed",
+        "(profiler): it crashed",
         lambda: case_of(report=report_of(layer(0, "npu", 100.0))),
     ),
     "layers-missing": (lambda: case_of(failure="the trace is empty"), "no layer times: the trace is empty", case_of),
@@ -134,7 +134,7 @@ def test_every_rule_has_its_case() -> None:
 
 
 @pytest.mark.parametrize("code", CASES)
-def test_a_case_that_brings_it(code: str) -> None:
+def test_a_case_that_raises_it(code: str) -> None:
     make, words, _ = CASES[code]
     assert words in texts(make())[code]
 
@@ -179,7 +179,7 @@ def test_the_temperature_is_named_where_it_rose() -> None:
 
 def test_the_harness_may_be_the_coarse_part() -> None:
     context = case_of([make_tape([1.0] * 30, calibration=clock(wall_ns=90.0, resolution_ns=1.0))])
-    assert "the harness costs 90 ns a sample" in texts(context)["timer-resolution"]
+    assert "the harness costs 90 ns per sample" in texts(context)["timer-resolution"]
 
 
 def test_pressure_and_stolen_time_are_load_too() -> None:

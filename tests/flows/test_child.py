@@ -37,7 +37,7 @@ def workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
 
 
-def test_a_job_that_tells_how_far_it_is_outlives_the_limit_of_silence(tmp_path: Path) -> None:
+def test_a_job_that_reports_progress_outlives_the_idle_timeout(tmp_path: Path) -> None:
     told: list[str] = []
     run_job("stranger_works", Nothing(), tmp_path, told.append, title="the job", idle_timeout_s=60)
     assert [line.partition(",")[0] for line in told] == ["walk: 1 of 3", "walk: 2 of 3", "walk: 3 of 3"]
@@ -49,13 +49,13 @@ def test_its_own_error_is_raised(tmp_path: Path) -> None:
     assert caught.value.try_this == "else"
 
 
-def test_a_death_is_told(tmp_path: Path) -> None:
+def test_a_crash_is_reported(tmp_path: Path) -> None:
     with pytest.raises(WorkerCrashed, match=r"the job left with exit code 7"):
         run_job("stranger_dies", Nothing(), tmp_path, lambda _: None, title="the job")
 
 
 def test_silence_ends_it(tmp_path: Path) -> None:
-    with pytest.raises(WorkerTimeout, match=r"the job gave no sign for 0\.5 s"):
+    with pytest.raises(WorkerTimeout, match=r"the job sent no progress for 0\.5 s"):
         run_job("stranger_waits", Nothing(), tmp_path, lambda _: None, title="the job", idle_timeout_s=0.5)
 
 

@@ -16,7 +16,7 @@ def made(parent: str, child: str, kind: str, **changes: str) -> Run:
     return msgspec.structs.replace(run, model=make_model(f"{parent}.onnx", parent), outputs=(output,))
 
 
-def test_the_newest_way_is_told(store: Store) -> None:
+def test_the_newest_source_is_shown(store: Store) -> None:
     old = made("a", "c", "compile", started_at="2026-11-19T10:00:00.000000+00:00")
     new = made("b", "c", "quantize")
     last = made("c", "d", "prune")

@@ -70,5 +70,5 @@ def test_needs_of_a_file_are_compared_with_the_budget(tmp_path: Path) -> None:
     large = write_range(tmp_path / "m.onnx", 6_000_000)
     with pytest.raises(LimitReached, match="the constant that 'Cast#1' computes") as caught:
         check_file_memory(large, {}, SMALL)
-    assert "72.0 MB are needed" in caught.value.why
+    assert "72.0 MB is needed" in caught.value.why
     check_file_memory(write_conv_net(tmp_path / "n.onnx"), {}, SMALL)

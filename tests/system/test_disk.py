@@ -35,7 +35,7 @@ def test_what_a_full_disk_was_made_into_says_so() -> None:
     error.__cause__ = OSError(28, "No space left on device", "x.npy")
     outcome = attribute_to_full_disk(error)
     assert isinstance(outcome, OutputError)
-    assert outcome.why == "there is no room for x.npy: the samples cannot be kept"
+    assert outcome.why == "there is no space left for x.npy: the samples cannot be kept"
     error.__cause__.__cause__ = error  # a circle ends
     assert find_full_disk_error(error) is not None
 

@@ -1,1 +1,1 @@
-"""Measure honestly: sessions, steady state, statistics, verdicts, warnings, energy."""
+"""Measurement: sessions, steady state, statistics, verdicts, warnings, energy."""

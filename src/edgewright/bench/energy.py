@@ -1,4 +1,4 @@
-"""Energy per inference: measured where a sensor is, estimated only from power that the user states."""
+"""Energy per inference, measured by a sensor or estimated from power that the user states."""
 
 from collections.abc import Sequence
 from statistics import mean
@@ -11,7 +11,7 @@ from edgewright.devices.protocol import Reading
 
 
 class Energy(Struct, frozen=True, kw_only=True):
-    """Microjoules of one inference, or None; `source` names the sensor, or says why there is no figure."""
+    """Microjoules of one inference, or None; `source` is the sensor, or why there is no value."""
 
     uj_per_inference: float | None
     evidence: Literal["measured", "estimated", "none"]
@@ -20,10 +20,10 @@ class Energy(Struct, frozen=True, kw_only=True):
 
 
 def compute_energy(processes: Sequence[ProcessSamples], power_w: float | None) -> Energy:
-    """Energy of the steady part of all processes over the inferences in it.
+    """Return the energy of the steady part of all processes per inference.
 
-    A counter (RAPL, hwmon) gives the energy between two readings; a power sensor gives the mean of the two
-    readings times the time between them. Either counts the whole package or device, idle share included.
+    A counter (RAPL, hwmon) gives the energy between two readings; a power sensor gives the mean of the two readings
+    times the time between them. Both include the whole package or device and its idle power.
     """
     readings = [reading for process in processes for reading in process.readings]
     inferences = sum(count for _, _, count, _ in readings)
@@ -48,7 +48,7 @@ def compute_energy(processes: Sequence[ProcessSamples], power_w: float | None) -
 
 
 def _sum_counter_uj(pairs: Sequence[tuple[Reading, Reading]]) -> float | None:
-    """Microjoules counted between the readings; None without a counter."""
+    """Return the microjoules counted between the readings; None without a counter."""
     total = 0
     for before, after in pairs:
         if before.energy_uj is None or after.energy_uj is None:
@@ -60,7 +60,7 @@ def _sum_counter_uj(pairs: Sequence[tuple[Reading, Reading]]) -> float | None:
 def _compute_from_power(
     processes: Sequence[ProcessSamples], power_uw: float, evidence: Literal["measured", "estimated"], source: str
 ) -> Energy:
-    """Power times the mean wall time of an inference."""
+    """Return power times the mean wall time of an inference."""
     wall = [sample for process in processes for sample in process.wall_us]
     if not wall:
         return Energy(uj_per_inference=None, evidence="none", source="nothing was run")

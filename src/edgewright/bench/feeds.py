@@ -1,4 +1,4 @@
-"""The arrays that a model is fed with: made from a seed, or the user's own, checked before anything is started."""
+"""Model inputs: generated from a seed or given by the user, checked before any process starts."""
 
 from collections.abc import Mapping, Sequence
 from math import prod
@@ -14,8 +14,8 @@ from edgewright.formats.npz import NpzError, read_npz
 from edgewright.limits import MEMORY_VARIABLE, read_budget
 from edgewright.schema.model import Signature, TensorSpec
 
-BLOCK = 1 << 20  # elements that are drawn at a time: numpy draws in double precision
-MAX_NPZ_BYTES = 2**60  # stands for no limit
+BLOCK = 1 << 20  # elements drawn at once, since numpy draws in double precision
+MAX_NPZ_BYTES = 2**60  # represents no limit
 MAX_AXES = 64  # numpy's own limit
 FLOATS = ("float16", "float32", "float64")
 SMALL_INTS = ("int8", "uint8", "int16", "uint16")
@@ -25,7 +25,10 @@ Array = NDArray[Any]
 
 
 def resolve_shapes(signature: Signature, shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]]:
-    """The full shape of every input; InputError for a free size that `shapes` does not give, or a contradiction."""
+    """Return the full shape of every input.
+
+    Raises InputError for a dynamic dimension without a size in `shapes`, or a size that contradicts the model.
+    """
     return {spec.name: _resolve_shape(spec, shapes.get(spec.name)) for spec in signature.inputs}
 
 
@@ -38,17 +41,17 @@ def _resolve_shape(spec: TensorSpec, given: Sequence[int] | None) -> tuple[int, 
     if given is None:
         free = ", ".join(size or "?" for size in spec.shape if isinstance(size, str))
         raise InputError(
-            f"input '{spec.name}' has free sizes ({free})",
+            f"input '{spec.name}' has dynamic dimensions ({free})",
             f"its shape is {_show_shape(spec.shape)}",
-            f"--shape {spec.name}={','.join(_guess_sizes(spec.shape))}",
+            f"set them with --shape {spec.name}={','.join(_guess_sizes(spec.shape))}",
         )
     if len(given) != len(spec.shape) or any(
         isinstance(w, int) and w != g for w, g in zip(spec.shape, given, strict=True)
     ):
         raise InputError(
-            f"--shape {spec.name}={','.join(map(str, given))} does not fit",
+            f"--shape {spec.name}={','.join(map(str, given))} does not fit the model",
             f"the model's shape is {_show_shape(spec.shape)}",
-            "give the fixed sizes as they are",
+            "keep the fixed sizes",
         )
     return tuple(given)
 
@@ -58,17 +61,17 @@ def _show_shape(shape: Sequence[int | str]) -> str:
 
 
 def _guess_sizes(shape: Sequence[int | str]) -> list[str]:
-    """An example for the hint: 1 for a leading free size, which is nearly always the batch, 224 for others."""
+    """Return example sizes for the hint: 1 for a dynamic first dimension, usually the batch, 224 for others."""
     return [str(size) if isinstance(size, int) else "1" if i == 0 else "224" for i, size in enumerate(shape)]
 
 
 def make_feeds(signature: Signature, shapes: Mapping[str, Sequence[int]], seed: int) -> dict[str, Array]:
-    """Seeded arrays for all inputs (numpy's PCG64).
+    """Return seeded arrays for all inputs (numpy's PCG64).
 
-    Floats are standard normal. 8- and 16-bit integers cover their whole range, as quantised inputs do; wider ones are
-    0 or 1, which is a valid index or mask for any model; booleans are even.
+    Floats are standard normal. 8- and 16-bit integers cover their whole range, like quantized inputs; wider ones are 0
+    or 1, which is a valid index or mask for any model; booleans are uniform.
 
-    Raises InputError for what no array can be, and LimitReached where the arrays take more memory than the budget has.
+    Raises InputError for types that cannot be generated, and LimitReached if the arrays exceed the memory budget.
     """
     check_size(signature, shapes)
     random = np.random.default_rng(seed)
@@ -86,30 +89,36 @@ def _make_array(spec: TensorSpec, shape: tuple[int, ...], random: np.random.Gene
     if spec.dtype in INTS:
         return random.integers(0, 2, shape).astype(spec.dtype)
     raise InputError(
-        f"input '{spec.name}' is {spec.dtype}", "such arrays cannot be made up", "give them with --inputs FILE.npz"
+        f"input '{spec.name}' has type {spec.dtype}",
+        "arrays of this type cannot be generated",
+        "provide them with --inputs FILE.npz",
     )
 
 
 def check_size(signature: Signature, shapes: Mapping[str, Sequence[int]], samples: int = 1) -> None:
-    """Raise LimitReached where so many samples of the inputs take more memory than the budget has."""
+    """Raise LimitReached if `samples` of the inputs exceed the memory budget."""
     for spec in signature.inputs:
         if len(shapes[spec.name]) > MAX_AXES:
             what = f"input '{spec.name}' has {len(shapes[spec.name])} axes"
-            raise InputError(what, f"arrays have up to {MAX_AXES}", "give fewer sizes")
+            raise InputError(what, f"arrays have at most {MAX_AXES}", "give fewer sizes with --shape")
     size = sum(_count_bytes(spec, shapes[spec.name]) for spec in signature.inputs)
     what = "the model's input" if len(signature.inputs) == 1 else "the model's inputs"
-    hint = "give smaller sizes with --shape" if samples == 1 or 2 * size > read_budget().memory_bytes else "--samples 1"
+    hint = (
+        "give smaller sizes with --shape"
+        if samples == 1 or 2 * size > read_budget().memory_bytes
+        else "use --samples 1"
+    )
     read_budget().check_bytes(samples * size, f"{samples} samples of {what}" if samples > 1 else what, hint)
 
 
 def _count_bytes(spec: TensorSpec, shape: Sequence[int]) -> int:
-    """Bytes of an array; of integers, which are drawn with 64 bits first, both."""
+    """Return the bytes of an array, with the 64-bit intermediate of integers."""
     width = np.dtype(spec.dtype).itemsize if spec.dtype in FLOATS else 16
     return prod(max(1, size) for size in shape) * width
 
 
 def _draw_normal(shape: tuple[int, ...], dtype: "np.dtype[Any]", random: np.random.Generator) -> Array:
-    """Standard normal numbers, drawn in blocks: the same numbers as in one go, without all of them in double."""
+    """Return standard normal numbers, drawn in blocks to bound the memory; the values do not depend on the block."""
     array = np.empty(prod(shape), dtype)
     for start in range(0, array.size, BLOCK):
         block = array[start : start + BLOCK]
@@ -118,23 +127,23 @@ def _draw_normal(shape: tuple[int, ...], dtype: "np.dtype[Any]", random: np.rand
 
 
 def read_feeds(path: Path, signature: Signature) -> dict[str, Array]:
-    """The arrays of an .npz file, checked against the signature; InputError says what does not fit."""
+    """Return the arrays of an .npz file, checked against the signature; InputError if they do not fit."""
     feeds = _load_npz(path)
-    wanted = {spec.name: spec for spec in signature.inputs}
-    if missing := wanted.keys() - feeds.keys():
+    expected = {spec.name: spec for spec in signature.inputs}
+    if missing := expected.keys() - feeds.keys():
         raise InputError(
-            f"{path} lacks the input '{min(missing)}'",
-            f"it has {sorted(feeds) or 'no arrays'}; the model takes {sorted(wanted)}",
-            "name the arrays as the model names its inputs: numpy.savez(FILE, name=array)",
+            f"{path} has no array for input '{min(missing)}'",
+            f"it has {sorted(feeds) or 'no arrays'}; the model's inputs are {sorted(expected)}",
+            "name the arrays like the model's inputs: numpy.savez(FILE, name=array)",
         )
-    if unexpected := feeds.keys() - wanted.keys():
+    if unexpected := feeds.keys() - expected.keys():
         raise InputError(
-            f"{path} has an array '{min(unexpected)}' that is no input",
-            f"the model takes {sorted(wanted)}",
-            "leave it out",
+            f"{path} has an array '{min(unexpected)}' that is not an input",
+            f"the model's inputs are {sorted(expected)}",
+            "remove it",
         )
     for name, array in feeds.items():
-        _check_array(path, wanted[name], array)
+        _check_array(path, expected[name], array)
     return feeds
 
 
@@ -143,34 +152,34 @@ def _load_npz(path: Path) -> dict[str, Array]:
         return read_npz(path, int(min(read_budget().memory_bytes, MAX_NPZ_BYTES))).arrays
     except FileNotFoundError:
         raise InputError(
-            f"there is no file {path}",
-            "a relative path starts in the current folder",
+            f"file not found: {path}",
+            "a relative path is resolved from the current folder",
             "check the path given to --inputs",
         ) from None
     except NpzError as error:
-        hint = f"numpy.savez(FILE, name=array); {MEMORY_VARIABLE} says how large its arrays may be"
-        raise InputError(f"{path} cannot be read as .npz", str(error), hint) from None
+        hint = f"write it with numpy.savez(FILE, name=array); {MEMORY_VARIABLE} limits the size of its arrays"
+        raise InputError(f"{path} is not a readable .npz file", str(error), hint) from None
 
 
 def _check_array(path: Path, spec: TensorSpec, array: Array) -> None:
     if array.dtype.name != spec.dtype and not (spec.dtype == "str" and array.dtype.kind == "U"):
         raise InputError(
             f"{path}: '{spec.name}' is {array.dtype.name}",
-            f"the model takes {spec.dtype}",
-            f"array.astype('{spec.dtype}')",
+            f"the model's input is {spec.dtype}",
+            f"convert it with array.astype('{spec.dtype}')",
         )
     if len(array.shape) != len(spec.shape) or any(
         isinstance(size, int) and size != given for size, given in zip(spec.shape, array.shape, strict=True)
     ):
         raise InputError(
             f"{path}: '{spec.name}' has shape {list(array.shape)}",
-            f"the model takes {_show_shape(spec.shape)}",
+            f"the model's input has shape {_show_shape(spec.shape)}",
             "reshape the array",
         )
 
 
 def write_feeds(path: Path, feeds: Mapping[str, Array]) -> None:
-    """Write an .npz; the same arrays give the same bytes. (numpy.savez cannot take an array called `file`.)"""
+    """Write an .npz; equal arrays give equal bytes. (numpy.savez cannot write an array called `file`.)"""
     with ZipFile(path, "w") as archive:
         for name, array in feeds.items():
             with archive.open(ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:

@@ -1,4 +1,4 @@
-"""Whether two models compute the same: their outputs on the same inputs, figure by figure."""
+"""Numerical comparison of the outputs of two models on the same inputs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,20 +12,20 @@ from edgewright.schema.vocabulary import Precision
 
 Array = NDArray[Any]
 
-NEARLY_EQUAL_DB = 190.0  # differs, by less than float64 tells of the largest value
-EQUAL_DB = 200.0  # stands for equal bit for bit, and bounds what float64 could tell apart
+NEARLY_EQUAL_DB = 190.0  # differs by less than float64's resolution of the largest value
+EQUAL_DB = 200.0  # represents bitwise equality, and is the upper limit
 
 
 class Threshold(Struct, frozen=True, kw_only=True):
-    """What a precision must reach at least."""
+    """Minimum figures of a precision."""
 
     cosine: float
     sqnr_db: float
 
 
 # fp32: rounding in another order of summation costs a few bits of 24. fp16 keeps 11 bits a value: about 66 dB for one
-# rounding, less the growth through some hundred layers. A quantised model is compared with its own QDQ graph: an
-# activation that rounds to the other neighbour moves what follows by a step. Its accuracy is judged on data, not here.
+# rounding, minus the growth over some hundred layers. A quantized model is compared with its own QDQ graph, where an
+# activation may round to the other neighbor, one step away. Its accuracy is evaluated on data, not here.
 THRESHOLDS: dict[Precision, Threshold] = {
     "fp32": Threshold(cosine=0.9999, sqnr_db=60.0),
     "fp16": Threshold(cosine=0.999, sqnr_db=30.0),
@@ -41,9 +41,9 @@ def _get_threshold(precision: Precision) -> Threshold:
 
 
 def compare_outputs(reference: Mapping[str, Array], given: Mapping[str, Array], seed: int | None) -> Numerics:
-    """Stacked outputs [samples, …] by the source's names against each other; the worst output stands for all.
+    """Compare stacked outputs [samples, …], by the source's names; the worst output determines the figures.
 
-    Raises ValueError where an output is missing or has another shape.
+    Raises ValueError if an output is missing or has another shape.
     """
     outputs = [_compare_output(name, reference[name], given.get(name)) for name in reference]
     worst = min(outputs, key=lambda one: one.sqnr_db)
@@ -66,18 +66,18 @@ def _compare_output(name: str, reference: Array, given: Array | None) -> OutputN
         raise ValueError(f"output '{name}' is missing")
     if given.shape != reference.shape:
         raise ValueError(
-            f"output '{name}' has shape {list(given.shape[1:])}, the source's is {list(reference.shape[1:])}"
+            f"output '{name}' has shape {list(given.shape[1:])}, but {list(reference.shape[1:])} in the source model"
         )
     if reference.dtype.kind in "US":
         reference, given = np.zeros(reference.shape), (reference != given).astype(np.float64)
-    same = reference == given  # in their own types: float64 does not tell large integers apart
+    same = reference == given  # in their own types: float64 does not distinguish large integers
     a, b = reference.astype(np.float64), given.astype(np.float64)
     sound = np.isfinite(a) & np.isfinite(b)
     same |= np.isnan(a) & np.isnan(b)
     not_finite = int(np.count_nonzero(~sound & ~same))
     a, b = np.where(sound, a, 0.0), np.where(sound, b, 0.0)
     largest = max(float(np.max(np.abs(a), initial=0.0)), float(np.max(np.abs(b), initial=0.0))) or 1.0
-    x, y = a / largest, b / largest  # so that no square overflows
+    x, y = a / largest, b / largest  # avoids overflow of squares
     return OutputNumerics(
         name=name,
         cosine=_compute_cosine(x, y),
@@ -89,7 +89,7 @@ def _compare_output(name: str, reference: Array, given: Array | None) -> OutputN
 
 
 def _compute_cosine(a: Array, b: Array) -> float:
-    """Of the flattened arrays; 1 where both are all zeros, 0 where one is."""
+    """Return the cosine of the flattened arrays; 1 if both are all zeros, 0 if one is."""
     norms = float(np.linalg.norm(a) * np.linalg.norm(b))
     if norms == 0.0:
         return 1.0 if not np.any(a) and not np.any(b) else 0.0
@@ -97,7 +97,7 @@ def _compute_cosine(a: Array, b: Array) -> float:
 
 
 def compute_sqnr_db(signal: Array, other: Array) -> float:
-    """10 log10 of the signal's power over that of the difference, at most `EQUAL_DB`."""
+    """Return 10 log10 of the signal's power over that of the difference, at most `EQUAL_DB`."""
     noise = float(np.sum(np.square(signal - other)))
     if noise == 0.0:
         return EQUAL_DB
@@ -106,19 +106,19 @@ def compute_sqnr_db(signal: Array, other: Array) -> float:
 
 
 def _compute_argmax_agreement(reference: Array, a: Array, b: Array) -> float | None:
-    """Share of the vectors along the last axis whose largest entry is the same one; None for what has no classes."""
+    """Return the share of vectors along the last axis with the same largest entry; None without classes."""
     if reference.dtype.kind != "f" or a.ndim < 2 or a.shape[-1] < 2:
         return None
     return float(np.mean(np.argmax(a, -1) == np.argmax(b, -1)))
 
 
 def find_faults(numerics: Numerics, precision: Precision, threshold: Threshold | None = None) -> Sequence[str]:
-    """What keeps an artifact from passing its precision's threshold, or another; empty where it computes the same."""
+    """Return why an artifact fails its precision's threshold, or the given one; empty if it passes."""
     threshold = threshold or _get_threshold(precision)
     faults = []
     if numerics.not_finite:
-        faults.append(f"{numerics.not_finite} values are NaN or infinite that are not so in the source")
-    if not numerics.cosine >= threshold.cosine:  # not a number fails too
+        faults.append(f"{numerics.not_finite} values are NaN or infinite but finite in the source model")
+    if not numerics.cosine >= threshold.cosine:  # NaN fails too
         faults.append(f"cosine {numerics.cosine:.6f} is below {threshold.cosine}")
     if not numerics.sqnr_db >= threshold.sqnr_db:
         faults.append(

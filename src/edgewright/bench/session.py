@@ -1,4 +1,4 @@
-"""The measurement: fresh processes of all candidates, interleaved, each warmed up until it is steady."""
+"""Measurement session: fresh processes of all candidates, interleaved, each warmed up until it is steady."""
 
 from __future__ import annotations  # array takes a type argument at run time only from Python 3.12 on
 
@@ -36,24 +36,23 @@ from edgewright.schema.plan import BenchmarkPlan
 from edgewright.schema.run import LayerReport
 
 CALIBRATION_RUNS = 2000
-CHUNKS = 8  # of one process; short, so that the candidates of a round meet the same moments
+CHUNKS = 8  # of one process; short, so that the candidates of a round run under the same conditions
 CHUNK_SECONDS = 1.0
 SETTLING_RUNS = 2
 MIN_RUNS, MAX_RUNS = 10, 1000
 SETTLED_BELOW_US = 50_000.0
 LIMIT_SHARE = 1 / 3  # of the model's time limit: its fewest samples in one process; its layer pass
-MOST_EXECUTIONS = 200_000  # of nodes in one layer pass: profilers keep each in memory, and so does who reads the trace
-PROFILED_TWICE = 2  # warming up and what profiling costs take about as long as the profiled inferences
-MIN_NS = 1.0  # no clock sees less, and a ratio of times needs more than nothing
+MOST_EXECUTIONS = 200_000  # of nodes in one layer pass: profilers and the trace reader keep all of them in memory
+PROFILED_TWICE = 2  # warm-up and profiling overhead take about as long as the profiled inferences
+MIN_NS = 1.0  # the clock's resolution; ratios need times above zero
 
 Progress = Callable[[str], None]
 
 
 class PreparedCandidate(Struct, frozen=True, kw_only=True):
-    """A candidate made ready: its model and inputs lie on the device, at these paths.
+    """A candidate whose model and inputs are on the device at these paths.
 
-    `graph` is what the layers are joined to; `origins` names the source's nodes by that graph's, where it is not the
-    source's own.
+    The layers are mapped to `graph`; `origins` maps that graph's nodes to the source's, if they differ.
     """
 
     title: str
@@ -66,10 +65,10 @@ class PreparedCandidate(Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class ProcessSamples:
-    """All that one process told, filled while it runs, so that an interrupted one keeps what it had.
+    """Everything that one process measured, filled while it runs, so that an interruption keeps the partial data.
 
-    Times are microseconds; the harness's own cost is already subtracted from `wall_us` and `cpu_us`. `chunks` holds
-    the number of samples in each chunk, in order.
+    Times are microseconds; the harness's own cost is already subtracted from `wall_us` and `cpu_us`. `chunks` holds the
+    number of samples in each chunk, in order.
     """
 
     log: Path
@@ -93,7 +92,7 @@ class ProcessSamples:
 
 @dataclass(slots=True)
 class CandidateProcesses:
-    """One candidate on its way through the session, with all that came of it."""
+    """The processes of one candidate in the session, and their results."""
 
     entry: PreparedCandidate
     processes: list[ProcessSamples] = field(default_factory=list)
@@ -105,12 +104,12 @@ class CandidateProcesses:
 def measure(
     device: Device, candidates: Sequence[CandidateProcesses], plan: BenchmarkPlan, logs: Path, progress: Progress
 ) -> None:
-    """Fill each lane with one tape per process, round by round: A B C, C B A, A B C, …
+    """Measure one process per candidate and round, in the order A B C, C B A, A B C, …
 
-    Every other round is mirrored, so that a machine that drifts evenly favours nobody.
+    Every second round is mirrored, so that a steady drift of the machine does not favor a candidate.
 
-    A lane that fails keeps its error and what it had, and is left out of the rounds that follow. Ctrl-C passes
-    through and leaves in the lanes what was measured until then.
+    A candidate that fails keeps its error and its data, and is not measured in the following rounds. After Ctrl-C the
+    data measured so far is kept.
     """
     for number in range(plan.processes):
         order = mirror_order(range(len(candidates)), number)
@@ -127,7 +126,7 @@ def _measure_round(
     logs: Path,
     progress: Progress,
 ) -> None:
-    """One fresh process of each lane: all are started and warmed up one after the other, then sampled in turn."""
+    """Measure one fresh process of each candidate: all are started and warmed up in turn, then sampled alternately."""
     with ExitStack() as stack:
         at_work: dict[int, Connection] = {}
         for position, candidate in candidates.items():
@@ -146,7 +145,7 @@ def _measure_round(
 
 @contextmanager
 def capture_failure(candidate: CandidateProcesses) -> Iterator[None]:
-    """A failure is the lane's own: it is kept there, and the others go on."""
+    """Store an exception as the candidate's failure, so that the others continue."""
     try:
         yield
     except EdgewrightError as error:
@@ -155,7 +154,7 @@ def capture_failure(candidate: CandidateProcesses) -> Iterator[None]:
 
 @contextmanager
 def end_on_failure(worker: Connection) -> Iterator[None]:
-    """A worker that failed is ended at once: one that hangs would disturb the others of its round."""
+    """End a failed worker at once, since one that hangs would disturb the others of its round."""
     try:
         yield
     except EdgewrightError:
@@ -164,15 +163,15 @@ def end_on_failure(worker: Connection) -> Iterator[None]:
 
 
 def mirror_order(order: Iterable[int], number: int) -> list[int]:
-    """The order itself in even turns, turned round in odd ones."""
+    """Return the order in even rounds, and its reverse in odd ones."""
     return list(order) if number % 2 == 0 else list(order)[::-1]
 
 
 def profile_layers(device: Device, candidate: CandidateProcesses, plan: BenchmarkPlan, folder: Path) -> None:
-    """Profile the layers in a fresh worker, apart from the measurement, since profiling disturbs.
+    """Profile the layers in a fresh worker, separately from the measurement, which profiling would disturb.
 
-    The trace is brought to `folder`. Without layers the run is still a run: a failure is told, not raised. Slow
-    inferences, and those of very many nodes, are profiled fewer times than the plan says.
+    The trace is written to `folder`. A failure is returned, not raised, since a run without layers is valid. Slow
+    inferences, and those of very many nodes, are profiled fewer times than planned.
     """
     entry = candidate.entry
     remote = f"{device.workspace()}/{folder.name}"
@@ -188,12 +187,12 @@ def profile_layers(device: Device, candidate: CandidateProcesses, plan: Benchmar
         candidate.report = _map_to_source_nodes(report, entry.origins)
     except EdgewrightError as error:
         candidate.layer_failure = str(error)
-    except Exception as error:  # whatever a trace that is not as expected makes its reader raise
+    except Exception as error:  # an unexpected trace may raise any error in its reader
         candidate.layer_failure = f"{type(error).__name__}: {error}"
 
 
 def _affordable_runs(entry: PreparedCandidate, inference_s: float) -> float:
-    """How many inferences can be profiled in their share of the time limit, and in memory; LimitReached for no time."""
+    """Return how many inferences can be profiled within the time limit and the memory; LimitReached if none."""
     budget = _limit_of(entry)
     affordable = LIMIT_SHARE * budget.seconds / (PROFILED_TWICE * inference_s)
     if affordable < 1:
@@ -206,7 +205,7 @@ def _limit_of(entry: PreparedCandidate) -> ResourceBudget:
 
 
 def _map_to_source_nodes(report: LayerReport, origins: Mapping[str, tuple[str, ...]]) -> LayerReport:
-    """The report with the source's nodes for those of the artifact, each once; a node without an origin stays."""
+    """Return the report with source nodes instead of the artifact's; a node without an origin stays."""
     if not origins:
         return report
     layers = tuple(
@@ -245,7 +244,7 @@ def _finish_worker(worker: Connection, candidate: CandidateProcesses) -> None:
 def _time_inferences(
     worker: Connection, process: ProcessSamples, runs: int, seconds: float, settle: int = 0
 ) -> tuple[list[float], list[float]]:
-    """Time up to `runs` inferences begun within `seconds`: wall and CPU microseconds without the harness's cost."""
+    """Time up to `runs` inferences within `seconds`: wall and CPU microseconds without the harness's cost."""
     times = worker.ask(TimeRuns(runs=runs, seconds=seconds, settle=settle), Times, expected_s=seconds)
     own_wall, own_cpu = (process.calibration.wall_ns, process.calibration.cpu_ns) if process.calibration else (0.0, 0.0)
     wall = [max(MIN_NS, ns - own_wall) / 1e3 for ns in times.wall_ns]
@@ -253,7 +252,7 @@ def _time_inferences(
 
 
 def _warm_up(worker: Connection, process: ProcessSamples, max_seconds: float) -> None:
-    """Run windows of inferences until they are steady or the time is over."""
+    """Run windows of inferences until they are steady or the time limit is reached."""
     window = count_window_runs(process.first_us or 0.0)
     deadline = monotonic() + max_seconds
     while monotonic() < deadline:
@@ -262,13 +261,13 @@ def _warm_up(worker: Connection, process: ProcessSamples, max_seconds: float) ->
         process.steady = is_steady(process.warmup_us, window)
         if process.steady and window >= count_window_runs(median(wall)):
             return
-        window = max(window, count_window_runs(median(wall)))  # the first inference is slower than those that follow
+        window = max(window, count_window_runs(median(wall)))  # the first inference is slower than the following ones
 
 
 def _take_samples(
     workers: Mapping[int, Connection], candidates: Mapping[int, CandidateProcesses], plan: BenchmarkPlan, device: Device
 ) -> None:
-    """Take the steady samples chunk by chunk in turn, mirrored every other time, until each lane has its own."""
+    """Sample the candidates chunk by chunk alternately, mirrored every second time, until each has enough samples."""
     unfinished = [position for position in workers if candidates[position].failure is None]
     iteration = 0
     while unfinished:
@@ -282,7 +281,7 @@ def _take_samples(
 
 
 def _take_chunk(worker: Connection, candidate: CandidateProcesses, plan: BenchmarkPlan, device: Device) -> None:
-    """One chunk of samples, with the sensors read before and after."""
+    """Take one chunk of samples, with sensor readings before and after."""
     process = candidate.processes[-1]
     settle = SETTLING_RUNS if (process.first_us or 0.0) < SETTLED_BELOW_US else 0
     runs = min(count_runs_left(candidate, plan), -(-(plan.runs or MAX_RUNS) // CHUNKS))
@@ -297,9 +296,9 @@ def _take_chunk(worker: Connection, candidate: CandidateProcesses, plan: Benchma
 
 
 def count_runs_left(candidate: CandidateProcesses, plan: BenchmarkPlan) -> int:
-    """How many inferences are still wanted of the newest process; 0 ends it.
+    """Return how many inferences the newest process still needs; 0 ends it.
 
-    Slow inferences are fewer than `FEWEST_RUNS` where these would take more than their share of the time limit.
+    Slow inferences are fewer than `FEWEST_RUNS` if these would exceed their share of the time limit.
     """
     taken_us = candidate.processes[-1].wall_us
     if plan.runs is not None:

@@ -1,6 +1,6 @@
-"""Why is it slow? What the layers of a run tell, each cause with its measured share of the time and a suggestion.
+"""Causes of slow layers, each with its measured share of the time and a suggestion.
 
-Every cause is one function from the profile to a finding, or None; `CAUSES` is the whole set.
+Every cause is one function that maps the profile to a finding or None; `CAUSES` is the complete set.
 """
 
 import re
@@ -11,11 +11,11 @@ from msgspec import Struct
 from edgewright.schema.run import Layer
 from edgewright.schema.vocabulary import Precision
 
-MIN_SHARE = 0.02  # of the layers' time: less is not worth a change
+MIN_SHARE = 0.02  # of the layers' time: smaller shares are not reported
 INTEGER_PRECISIONS = ("w8a8", "w8a16", "w8a8-dynamic", "mixed")
 
-# The operators by the names that the runtimes' traces give them: ONNX's own, LiteRT's and XNNPACK's, OpenVINO's,
-# MNN's and ncnn's.
+# Operator names in the traces of the runtimes: ONNX, LiteRT and XNNPACK, OpenVINO,
+# MNN and ncnn.
 TRANSPOSE = re.compile(r"^(transpose|permute)\b", re.I)
 REFORMAT = re.compile(r"^(reorderinput|reorderoutput|reorder|packing|converttensor|subgraph-reformat)\b", re.I)
 CAST = re.compile(r"^(cast|(inserted)?precisionfreecast|convert\b(?! ?\(NC, ?(F32|Q))|floattofp16)", re.I)
@@ -35,10 +35,10 @@ class SlowdownCause(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """One cause.
 
     Attributes:
-        code: one word that the documentation explains.
-        text: what was seen, and what would help.
-        share: of the layers' time that it takes; None where that was not measured.
-        layers: names of those that it is about.
+        code: one of the documented words.
+        text: the observation and a suggestion.
+        share: of the layers' time; None if it was not measured.
+        layers: names of the layers concerned.
     """
 
     code: str
@@ -48,11 +48,11 @@ class SlowdownCause(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class LayerProfile(Struct, frozen=True, kw_only=True):
-    """All that the causes look at.
+    """Everything that the causes depend on.
 
     Attributes:
-        partitions: connected pieces that one backend ran in one go.
-        features: the processor's instruction sets, as the kernel names them; None where they are not known.
+        partitions: connected subgraphs that one backend ran without interruption.
+        features: the processor's instruction sets, by the kernel's names; None if unknown.
     """
 
     layers: Sequence[Layer]
@@ -70,7 +70,7 @@ class LayerProfile(Struct, frozen=True, kw_only=True):
 
 
 def explain_slowdown(profile: LayerProfile) -> tuple[SlowdownCause, ...]:
-    """The causes that hold, the costliest first; those whose share is not known come last."""
+    """Return the causes that apply, by decreasing share; those with an unknown share come last."""
     found = [finding for cause in CAUSES.values() if (finding := cause(profile)) is not None]
     worth = [one for one in found if one.share is None or one.share >= MIN_SHARE]
     return tuple(sorted(worth, key=lambda one: -(one.share or 0.0)))
@@ -84,7 +84,7 @@ def _make_cause(code: str, layers: Sequence[Layer], profile: LayerProfile, text:
 
 
 def _describe_count(layers: Sequence[Layer], word: str) -> str:
-    """`3 transposes, 2 of them without a node in the source`."""
+    """Return a text like `3 transposes, 2 of them without a node in the source`."""
     own = sum(not layer.source_nodes for layer in layers)
     plural = word if len(layers) == 1 else f"{word}s"
     inserted = f", {own} of them without a node in the source" if own else ""
@@ -94,8 +94,8 @@ def _describe_count(layers: Sequence[Layer], word: str) -> str:
 def _find_transposes(profile: LayerProfile) -> SlowdownCause | None:
     layers = profile.find_layers(TRANSPOSE)
     text = (
-        f"{_describe_count(layers, 'transpose')}: data is moved and nothing computed; compile with the layout that the "
-        "runtime works in (LiteRT: -p io=channels-last), or move the model's own Transpose nodes out of its loop"
+        f"{_describe_count(layers, 'transpose')}: they move data without computing; compile with the layout that the "
+        "runtime uses (LiteRT: -p io=channels-last), or move the model's own Transpose nodes out of its main path"
     )
     return _make_cause("transposes", layers, profile, text)
 
@@ -103,8 +103,8 @@ def _find_transposes(profile: LayerProfile) -> SlowdownCause | None:
 def _find_reformats(profile: LayerProfile) -> SlowdownCause | None:
     layers = profile.find_layers(REFORMAT)
     text = (
-        f"{_describe_count(layers, 'reformat')} between the runtime's memory layouts: operators that it has only in a "
-        "plain layout stand between those that it has in a fast one; replace or fuse them, or try another runtime"
+        f"{_describe_count(layers, 'reformat')} between the runtime's memory layouts: operators available only in a "
+        "plain layout alternate with operators in a fast one; replace or fuse them, or try another runtime"
     )
     return _make_cause("reformats", layers, profile, text)
 
@@ -121,14 +121,14 @@ def _find_casts(profile: LayerProfile) -> SlowdownCause | None:
 def _find_quantize_islands(profile: LayerProfile) -> SlowdownCause | None:
     layers = profile.find_layers(QUANTIZE)
     text = (
-        f"{_describe_count(layers, 'step')} between integers and floats: operators without an integer kernel lie "
-        "between quantized ones; leave whole blocks in float, or quantize what lies between"
+        f"{_describe_count(layers, 'step')} between integers and floats: operators without an integer kernel are "
+        "between quantized ones; keep whole blocks in float, or quantize these operators too"
     )
     return _make_cause("quantize-islands", layers, profile, text)
 
 
 def _find_float_fallbacks(profile: LayerProfile) -> SlowdownCause | None:
-    """Convolutions and matrix products that ran in float though the model is quantised."""
+    """Find convolutions and matrix products of a quantized model that ran in float."""
     if profile.precision not in INTEGER_PRECISIONS:
         return None
     layers = [
@@ -138,14 +138,14 @@ def _find_float_fallbacks(profile: LayerProfile) -> SlowdownCause | None:
     ]
     text = (
         f"{len(layers)} convolutions or matrix products of a {profile.precision} model ran in float: their inputs "
-        "have no quantisation parameters, or the runtime has no integer kernel for them; quantise them per channel "
+        "have no quantization parameters, or the runtime has no integer kernel for them; quantize them per channel "
         "with 8-bit activations"
     )
     return _make_cause("float-fallbacks", layers, profile, text)
 
 
 def _find_partitions(profile: LayerProfile) -> SlowdownCause | None:
-    """Many pieces, each with a border to cross; the share is that of the backend with less of the time."""
+    """Find multiple partitions; the share is that of the backend with less of the time."""
     backends = {layer.backend for layer in profile.layers}
     if profile.partitions < 2 or len(backends) < 2:
         return None
@@ -153,28 +153,28 @@ def _find_partitions(profile: LayerProfile) -> SlowdownCause | None:
     layers = [layer for layer in profile.layers if layer.backend != main]
     operators = ", ".join(dict.fromkeys(layer.op for layer in layers))
     text = (
-        f"{profile.partitions} partitions: {main} does not take {operators}; each border costs a copy and a wait; "
-        "edgewright analyze says why, operator by operator"
+        f"{profile.partitions} partitions: {main} does not support {operators}; each boundary costs a copy and a wait; "
+        "edgewright analyze reports the reason for each operator"
     )
     return _make_cause("partitions", layers, profile, text)
 
 
 def _find_missing_features(profile: LayerProfile) -> SlowdownCause | None:
-    """Instruction sets without which a precision is not faster; their cost is not known from this run alone."""
+    """Find missing instruction sets that the precision needs to be fast; one run does not show their cost."""
     if profile.features is None:
         return None
-    wanted = _list_useful_features(profile.precision, profile.machine)
-    if not wanted or wanted & set(profile.features):
+    useful = _list_useful_features(profile.precision, profile.machine)
+    if not useful or useful & set(profile.features):
         return None
     text = (
-        f"the processor has none of {', '.join(sorted(wanted))}: {profile.precision} gains little speed without "
+        f"the processor has none of {', '.join(sorted(useful))}: {profile.precision} gains little speed without "
         "them; compare with fp32 on this device"
     )
     return SlowdownCause(code="missing-features", text=text, share=None)
 
 
 def _list_useful_features(precision: Precision, machine: str) -> set[str]:
-    """Any of these makes the precision fast on this machine, by the kernel's names; empty where none is known."""
+    """Return instruction sets of which any makes the precision fast on this machine; empty if none is known."""
     arm = machine.lower() in ("aarch64", "arm64")
     if precision in ("w8a8", "w8a8-dynamic"):
         return {"asimddp", "i8mm"} if arm else {"avx512_vnni", "avx_vnni", "avxvnni", "amx_int8"}
@@ -195,9 +195,9 @@ CAUSES: dict[str, Callable[[LayerProfile], SlowdownCause | None]] = {
 
 
 def compute_integer_share(layers: Sequence[Layer]) -> float | None:
-    """Share of the convolutions and matrix products that ran on integers; None where the trace does not tell.
+    """Return the share of the convolutions and matrix products that ran on integers, by the kernels' names.
 
-    By the kernel's name where that says it.
+    Returns None if the trace does not show it.
     """
     computing = [layer for layer in layers if COMPUTE.search(layer.op)]
     classified = [layer for layer in computing if QUANTIZED_KERNEL.search(layer.op) or FLOAT_KERNEL.search(layer.op)]

@@ -1,10 +1,10 @@
-"""Summaries and intervals that respect the variation from process to process.
+"""Summaries and intervals that account for the variation between processes.
 
-Samples of one process share its memory layout and its moment, so they are not independent: an interval made
-from them alone is far too narrow (Kalibera and Jones, "Rigorous Benchmarking in Reasonable Time", ISMM 2013;
-Georges, Buytaert and Eeckhout, "Statistically Rigorous Java Performance Evaluation", OOPSLA 2007). Every
-interval here is therefore made from one number per process, by rank methods that assume no distribution, since
-a busy machine's times are skewed and have outliers.
+Samples of one process share its memory layout and its time, so they are not independent: an interval made only from
+them is far too narrow (Kalibera and Jones, "Rigorous Benchmarking in Reasonable Time", ISMM 2013; Georges, Buytaert and
+Eeckhout, "Statistically Rigorous Java Performance Evaluation", OOPSLA 2007). Every interval here therefore uses one
+number per process, with rank methods that assume no distribution, since the times of a busy machine are skewed and have
+outliers.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 class Interval(Struct, frozen=True, kw_only=True):
     """An estimate between `low` and `high`, which cover the true value with probability `confidence`.
 
-    `low` and `high` are None where the samples allow no interval at all.
+    `low` and `high` are None if there are too few samples for an interval.
     """
 
     value: float
@@ -32,10 +32,10 @@ class Interval(Struct, frozen=True, kw_only=True):
 
 
 def median_interval(values: Sequence[float], confidence: float = 0.95) -> Interval:
-    """The median with the interval between two of the sorted values.
+    """Return the median with an interval between two of the sorted values.
 
-    The narrowest pair with at least the wanted confidence is taken (`schema/ranks.py`); with too few values the whole
-    range, with the confidence that it has.
+    This is the narrowest pair with the requested confidence (`schema/ranks.py`); with too few values the whole range,
+    with its own confidence.
     """
     if not values:
         raise ValueError("no values")
@@ -50,10 +50,10 @@ def median_interval(values: Sequence[float], confidence: float = 0.95) -> Interv
 
 
 def paired_interval(differences: Sequence[float], confidence: float = 0.99) -> Interval:
-    """The shift of paired values: Hodges–Lehmann estimate with the exact interval of Wilcoxon's signed ranks.
+    """Return the shift of paired values: Hodges–Lehmann estimate with the exact interval of Wilcoxon's signed ranks.
 
-    Hollander and Wolfe, Nonparametric Statistical Methods, sections 3.2 and 3.3: the estimate is the median of
-    the Walsh averages (d_i + d_j) / 2 with i ≤ j, and the interval lies between two of them.
+    Hollander and Wolfe, Nonparametric Statistical Methods, sections 3.2 and 3.3: the estimate is the median of the
+    Walsh averages (d_i + d_j) / 2 with i ≤ j, and the interval lies between two of them.
     """
     d = np.asarray(differences, dtype=np.float64)
     n = len(d)
@@ -64,7 +64,8 @@ def paired_interval(differences: Sequence[float], confidence: float = 0.99) -> I
 
 
 def shift_interval(a: Sequence[float], b: Sequence[float], confidence: float = 0.99) -> Interval:
-    """The shift from unpaired `a` to `b`: Hodges–Lehmann estimate with the exact interval of Wilcoxon's rank sum.
+    """Return the shift from unpaired `a` to `b`: Hodges–Lehmann estimate with the exact interval of Wilcoxon's rank
+    sum.
 
     Hollander and Wolfe, sections 4.2 and 4.3: the estimate is the median of all differences b_j − a_i.
     """
@@ -75,7 +76,7 @@ def shift_interval(a: Sequence[float], b: Sequence[float], confidence: float = 0
 
 
 def _rank_interval(ordered: Floats, counts: tuple[int, ...], confidence: float) -> Interval:
-    """The interval between two of the ordered averages or differences.
+    """Return the interval between two of the ordered averages or differences.
 
     `counts[k]` is the number of equally likely arrangements in which the test's statistic is k.
     """
@@ -94,7 +95,7 @@ def _rank_interval(ordered: Floats, counts: tuple[int, ...], confidence: float) 
 
 @lru_cache(maxsize=64)
 def _signed_rank_counts(n: int) -> tuple[int, ...]:
-    """Ways to choose ranks from 1..n with each sum: the null distribution of the signed-rank statistic."""
+    """Return the ways to choose ranks from 1..n with each sum: the null distribution of the signed-rank statistic."""
     ways = [1] + [0] * (n * (n + 1) // 2)
     for rank in range(1, n + 1):
         for total in range(len(ways) - 1, rank - 1, -1):
@@ -104,7 +105,7 @@ def _signed_rank_counts(n: int) -> tuple[int, ...]:
 
 @lru_cache(maxsize=64)
 def _rank_sum_counts(m: int, n: int) -> tuple[int, ...]:
-    """Coefficients of the Gaussian binomial (m + n over m): the null distribution of Mann and Whitney's U."""
+    """Return the coefficients of the Gaussian binomial (m + n over m): the null distribution of the Mann–Whitney U."""
     ways = [1] + [0] * (m * n)
     for i in range(1, m + 1):
         for total in range(m * n, n + i - 1, -1):

@@ -1,4 +1,4 @@
-"""From tapes to series and metrics, and back from stored series to what a verdict needs."""
+"""Conversion of process samples to series and metrics, and of stored series to the input of verdicts."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
@@ -31,9 +31,10 @@ PER_PROCESS: dict[str, tuple[str, Callable[[ProcessSamples], float | None]]] = {
 
 
 def make_series(processes: Sequence[ProcessSamples]) -> tuple[Series, ...]:
-    """Everything raw.
+    """Return all raw samples as series.
 
-    Samples of all processes follow each other; `wall.samples` tells where each one ends, `chunk.samples` each chunk.
+    Samples of all processes are concatenated; `wall.samples` has the count of each process, `chunk.samples` of each
+    chunk.
     """
     long = {
         "wall": [x for process in processes for x in process.wall_us],
@@ -52,7 +53,7 @@ def make_series(processes: Sequence[ProcessSamples]) -> tuple[Series, ...]:
 
 
 def _make_sensor_series(processes: Sequence[ProcessSamples]) -> list[Series]:
-    """Temperature and frequency at the end of each chunk of samples, where there are sensors."""
+    """Return temperature and frequency at the end of each chunk, if there are sensors."""
     ends = [after for process in processes for _, after, _, _ in process.readings]
     found = {
         "temperature": ("degC", [end.temperature_c for end in ends]),
@@ -66,17 +67,17 @@ def _make_sensor_series(processes: Sequence[ProcessSamples]) -> list[Series]:
 
 
 def compute_process_medians(processes: Sequence[ProcessSamples]) -> list[float]:
-    """Median wall time of each process that took samples, microseconds."""
+    """Return the median wall time of each process with samples, in microseconds."""
     return [median(process.wall_us) for process in processes if process.wall_us]
 
 
 def compute_chunk_medians(processes: Sequence[ProcessSamples]) -> list[list[float]]:
-    """Median wall time of each chunk, microseconds: one list per process that took samples."""
+    """Return the median wall time of each chunk in microseconds, one list per process with samples."""
     return [_compute_medians(process.wall_us, process.chunks) for process in processes if process.wall_us]
 
 
 def read_chunk_medians(run: Run) -> list[list[float]]:
-    """`compute_chunk_medians` from a run's series; what is no time (an imported run may hold anything) is left out."""
+    """Return `compute_chunk_medians` of a run's stored series, without invalid values of imported runs."""
     series = {row.name: row.data for row in run.series}
     chunks = parse_counts(series.get("chunk.samples", ()))
     found = []
@@ -89,12 +90,12 @@ def read_chunk_medians(run: Run) -> list[list[float]]:
 
 
 def parse_counts(values: Sequence[float]) -> list[int]:
-    """Counts that were stored as samples; what is none counts nothing."""
+    """Return counts that were stored as samples; an invalid value counts as 0."""
     return [int(value) if 0 <= value < inf else 0 for value in values]
 
 
 def _take_chunk_sizes(samples: int, chunks: list[int]) -> list[int]:
-    """Take the sizes of one process's chunks off the front of the list; what they leave over is one chunk more."""
+    """Take the sizes of one process's chunks off the list's front; a remainder becomes one more chunk."""
     taken: list[int] = []
     while sum(taken) < samples and chunks:
         taken.append(chunks.pop(0))
@@ -102,7 +103,7 @@ def _take_chunk_sizes(samples: int, chunks: list[int]) -> list[int]:
 
 
 def _split_samples(samples: Sequence[float], counts: Sequence[int]) -> list[Sequence[float]]:
-    """The samples in pieces of these lengths."""
+    """Split the samples into parts of these lengths."""
     ends = list(accumulate(counts))
     return [samples[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
@@ -114,7 +115,7 @@ def _compute_medians(samples: Sequence[float], counts: Sequence[int]) -> list[fl
 def make_metrics(
     processes: Sequence[ProcessSamples], file_bytes: int, energy: Energy, report: LayerReport | None
 ) -> tuple[Metric, ...]:
-    """The summaries of a run, in the order in which they are shown."""
+    """Return the metrics of a run in display order."""
     return (
         *_summarize_times("latency", [list(process.wall_us) for process in processes]),
         *_summarize_times("cpu", [list(process.cpu_us) for process in processes]),
@@ -127,7 +128,7 @@ def make_metrics(
 
 
 def _summarize_times(name: str, processes: Sequence[Sequence[float]]) -> list[Metric]:
-    """p50 is the median of the processes' medians, with its interval; everything else is of all samples together."""
+    """Return p50 as the median of the process medians with its interval, and other metrics over all samples."""
     middles = [median(samples) for samples in processes if samples]
     if not middles:
         return []
@@ -150,12 +151,12 @@ def _summarize_times(name: str, processes: Sequence[Sequence[float]]) -> list[Me
 
 
 def _summarize_process_values(name: str, processes: Sequence[ProcessSamples]) -> list[Metric]:
-    """Median over the processes; the peak of memory is the highest of all."""
+    """Return medians over the processes; for the peak memory the maximum."""
     unit, read = PER_PROCESS[name]
     values = [float(value) for process in processes if (value := read(process)) is not None]
     if not values:
         return []
-    if name == "memory.peak":  # the interval of a median does not bound it
+    if name == "memory.peak":  # a maximum has no median interval
         return [Metric(name=name, unit=unit, value=max(values), n=len(values))]
     return [_make_interval_metric(name, unit, values)]
 
@@ -166,13 +167,13 @@ def _make_interval_metric(name: str, unit: str, values: Sequence[float]) -> Metr
 
 
 def _summarize_cold_start(processes: Sequence[ProcessSamples]) -> list[Metric]:
-    """Load and first inference in a fresh process, summed process by process."""
+    """Return the sum of load and first inference, per fresh process."""
     values = [process.load_us + process.first_us for process in processes if process.load_us and process.first_us]
     return [_make_interval_metric("cold_start", "us", values)] if values else []
 
 
 def _make_layer_metrics(report: LayerReport) -> list[Metric]:
-    """The layers against the whole, and the share of time per unit and backend."""
+    """Return the layers' sum against the whole inference, and the share of time per unit and backend."""
     total = sum(layer.median_us for layer in report.layers)
     fallback = sum(layer.median_us for layer in report.fallbacks())
     shares: dict[str, float] = {}
@@ -190,7 +191,7 @@ def _make_layer_metrics(report: LayerReport) -> list[Metric]:
 
 
 def make_moment_metrics(when: str, moment: Mapping[str, float]) -> list[Metric]:
-    """Load, pressure, free memory and swap as the device told them before or after the session."""
+    """Return load, pressure, free memory and swap of the device before or after the session."""
     return [
         Metric(name=f"{when}.{name}", unit="bytes" if name.endswith("_bytes") else "1", value=value)
         for name, value in moment.items()

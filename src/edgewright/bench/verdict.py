@@ -1,16 +1,16 @@
-"""What may be concluded from two runs.
+"""Comparison of two runs and its verdict.
 
-The ratio is time of b over time of a, made from one median per process, on a logarithmic scale:
+The ratio is time of b over time of a, computed from one median per process, on a logarithmic scale:
 
-- runs of one session were interleaved: in round k the chunks of b's process lie between those of a's, so the
-  difference of the round is the median of the differences of its chunks, and the rounds are the pairs
-  (`paired_interval`). That cancels whatever drift both met;
-- runs of different sessions are not paired, and a machine drifts from session to session in ways that no
-  interval made within them can see, so the whole interval must lie beyond `SESSION_DRIFT` there.
+- runs of one session were interleaved: in round k the chunks of b's process alternate with those of a's, so the
+    difference of the round is the median of the differences of its chunks, and the rounds are the pairs
+    (`paired_interval`). This cancels drift that both share;
+- runs of different sessions are not paired, and the drift between sessions is not visible within them, so the whole
+    interval must lie beyond `SESSION_DRIFT`.
 
-A verdict needs two things: the interval excludes 1 (or that drift), and the ratio differs from 1 by more than the
-threshold.
-`no difference` is said only where the whole interval lies within the threshold. All else is `inconclusive`.
+A verdict requires that the interval excludes 1 (or that drift), and that the ratio differs from 1 by more than the
+threshold. The verdict is `no difference` only if the whole interval lies within the threshold, otherwise
+`inconclusive`.
 """
 
 from collections.abc import Sequence
@@ -30,8 +30,8 @@ Processes = Sequence[Sequence[float]]
 
 
 def compare_paired(a: str, b: str, a_us: Processes, b_us: Processes, threshold: float) -> Comparison:
-    """Compare run b with run a of the same session; medians of the chunks per process, in the order of the rounds."""
-    pairs = list(zip(a_us, b_us, strict=False))  # a session that was cut short leaves the last round uneven
+    """Compare run b with run a of the same session, from chunk medians per process in round order."""
+    pairs = list(zip(a_us, b_us, strict=False))  # the last round of an interrupted session may be incomplete
     if not pairs:
         return _make_inconclusive(a, b)
     interval = paired_interval([_compute_round_difference(before, after) for before, after in pairs], CONFIDENCE)
@@ -39,12 +39,12 @@ def compare_paired(a: str, b: str, a_us: Processes, b_us: Processes, threshold: 
 
 
 def _compute_round_difference(a_us: Sequence[float], b_us: Sequence[float]) -> float:
-    """Logarithm of b over a in one round; chunk i of one lies beside chunk i of the other."""
+    """Return the logarithm of b over a in one round, whose chunks are paired by index."""
     return median(log(after / before) for before, after in zip(a_us, b_us, strict=False))
 
 
 def compare_sessions(a: str, b: str, a_us: Processes, b_us: Processes, threshold: float) -> Comparison:
-    """Compare run b with run a of another session; medians of the chunks per process."""
+    """Compare run b with run a of another session, from chunk medians per process."""
     if not a_us or not b_us:
         return _make_inconclusive(a, b)
     interval = shift_interval([log(median(x)) for x in a_us], [log(median(x)) for x in b_us], CONFIDENCE)
@@ -65,14 +65,14 @@ def _make_comparison(a: str, b: str, interval: Interval, threshold: float, drift
 
 
 def _compute_ratio(logarithm: float) -> float:
-    """The ratio of a logarithm, kept where a float and its reciprocal can hold it."""
+    """Return the ratio of a logarithm, clamped so that a float holds it and its reciprocal."""
     return exp(min(max(logarithm, -MAX_LOGARITHM), MAX_LOGARITHM))
 
 
 def decide_verdict(
     ratio: float, low: float | None, high: float | None, threshold: float, drift: float = 0.0
 ) -> Verdict:
-    """The verdict for a ratio with its interval; `drift` is how far from 1 the whole interval must lie."""
+    """Return the verdict for a ratio with its interval; `drift` is the minimum distance of the interval from 1."""
     if low is None or high is None:
         return "inconclusive"
     if low > 1 + drift and ratio > 1 + threshold:

@@ -1,6 +1,6 @@
-"""What makes a result less certain: a closed set, each with advice that fits what the user did.
+"""Warnings about the certainty of a result, each with advice that fits the user's options.
 
-Every rule is one function from the case to a text, or None; `RULES` is the whole set.
+Every rule is one function that maps the context to a text or None; `RULES` is the complete set.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,14 +20,17 @@ MIN_SAMPLES_FOR_P99 = 100
 MIN_PROCESSES = 6  # below it no rank interval reaches 95 %
 COARSE_CLOCK = 0.01
 COSTLY_HARNESS = 0.05
-BUSY_LOAD = 0.5  # runnable processes per core besides our own
-BUSY_PRESSURE = 10.0  # percent of the last 10 s in which something waited for a processor
+BUSY_LOAD = 0.5  # other runnable processes per core
+BUSY_PRESSURE = 10.0  # percent of the last 10 s in which a task waited for a processor
 BUSY_STEAL = 0.02
 LAYER_GAP = 0.15
 
 
 class WarningContext(Struct, frozen=True, kw_only=True):
-    """All that the rules look at. `before` and `after` are moments of the device; `failure` is a lost layer pass."""
+    """The input of the rules.
+
+    `before` and `after` are system states of the device; `failure` is the error of the layer pass.
+    """
 
     plan: BenchmarkPlan
     processes: Sequence[ProcessSamples]
@@ -44,7 +47,7 @@ class WarningContext(Struct, frozen=True, kw_only=True):
 
 
 def find_warnings(context: WarningContext) -> tuple[RunWarning, ...]:
-    """The warnings that hold for this case, in the order of `RULES`."""
+    """Return the warnings that apply, in the order of `RULES`."""
     found = ((code, rule(context)) for code, rule in RULES.items())
     return tuple(RunWarning(code=code, text=text) for code, text in found if text)
 
@@ -72,18 +75,18 @@ def _check_noisy_machine(context: WarningContext) -> str | None:
     if half <= MAX_NOISE:
         return None
     advice = _suggest_noise_remedy(context.plan)
-    return f"p50 is known to ±{half:.0%} only: processes differ from each other; {advice}"
+    return f"p50 is known only to ±{half:.0%} because the processes differ; {advice}"
 
 
 def _suggest_noise_remedy(plan: BenchmarkPlan) -> str:
-    """What else the user can do against noise."""
+    """Return further advice against noise."""
     if plan.processes < 20:
         return f"try --processes {2 * plan.processes}, or a quieter machine"
     return "close other programs, or bind the worker with --affinity" if not plan.affinity else "use a quieter machine"
 
 
 def _check_drift(context: WarningContext) -> str | None:
-    """The first third of the processes against the last third."""
+    """Compare the first third of the processes with the last third."""
     medians = compute_process_medians(context.processes)
     third = len(medians) // 3
     if third < 2:
@@ -94,11 +97,11 @@ def _check_drift(context: WarningContext) -> str | None:
     if abs(change) <= MAX_DRIFT or not apart:
         return None
     word = "slower" if change > 0 else "faster"
-    return f"the last processes were {abs(change):.0%} {word} than the first: let the machine come to rest, and repeat"
+    return f"the last processes were {abs(change):.0%} {word} than the first: let the machine cool down, and repeat"
 
 
 def _check_throttling(context: WarningContext) -> str | None:
-    """Within the processes: the last third of the samples against the first third, and what the sensors say."""
+    """Compare the last third of each process's samples with its first third, and read the sensors."""
     changes = [_compute_change_within(process.wall_us) for process in context.processes if len(process.wall_us) >= 9]
     if not changes or median(changes) <= MAX_DRIFT:
         return None
@@ -107,7 +110,7 @@ def _check_throttling(context: WarningContext) -> str | None:
     evidence = f" while the temperature rose to {max(hot):.0f} °C" if hot and max(hot) > hot[0] + 1 else ""
     return (
         f"within a process the last inferences took {median(changes):.0%} longer than the first{evidence}: "
-        "the device slows down under load; let it cool, or measure longer for the sustained speed"
+        "the device slows down under load; let it cool, or measure longer to get the sustained speed"
     )
 
 
@@ -131,8 +134,8 @@ def _check_too_few_samples(context: WarningContext) -> str | None:
     p50 = context.metrics.get("latency.p50")
     if p50 is None or p50.n >= MIN_SAMPLES_FOR_P99:
         return None
-    wanted = -(-MIN_SAMPLES_FOR_P99 // max(1, len(context.processes)))
-    return f"{p50.n} samples do not tell p99: try --runs {wanted} or more"
+    needed = -(-MIN_SAMPLES_FOR_P99 // max(1, len(context.processes)))
+    return f"{p50.n} samples are too few for p99: try --runs {needed} or more"
 
 
 def _check_too_few_processes(context: WarningContext) -> str | None:
@@ -140,7 +143,7 @@ def _check_too_few_processes(context: WarningContext) -> str | None:
         return None
     return (
         f"an interval from fewer than {MIN_PROCESSES} processes (here {len(context.processes)}) does not reach 95 %, "
-        "so there is no verdict: try --processes 15"
+        "so no verdict is given: try --processes 15"
     )
 
 
@@ -151,9 +154,7 @@ def _check_timer_resolution(context: WarningContext) -> str | None:
     if step / 1e3 > COARSE_CLOCK * p50:
         return f"the clock moves in steps of {step:.0f} ns, over 1 % of one inference: measure a larger batch"
     if own / 1e3 > COSTLY_HARNESS * p50:
-        return (
-            f"the harness costs {own:.0f} ns a sample, over 5 % of an inference (it is subtracted): use a larger batch"
-        )
+        return f"the harness costs {own:.0f} ns per sample, over 5 % of an inference: use a larger batch"
     return None
 
 
@@ -161,7 +162,7 @@ def _check_background_load(context: WarningContext) -> str | None:
     load, pressure = context.before.get("load1", 0.0), context.before.get("psi_cpu_some_avg10", 0.0)
     steal = compute_steal_share(context.before, context.after) or 0.0
     if steal > BUSY_STEAL:
-        return f"the hypervisor took {steal:.0%} of the processor time away: compare within one session only"
+        return f"the hypervisor took {steal:.0%} of the processor time: compare only within one session"
     if load > BUSY_LOAD * context.cores or pressure > BUSY_PRESSURE:
         return (
             f"the machine was busy before the first sample (load {load:.1f} on {context.cores} processors, "
@@ -174,7 +175,7 @@ def _check_swap(context: WarningContext) -> str | None:
     grown = context.after.get("swap_used_bytes", 0.0) - context.before.get("swap_used_bytes", 0.0)
     if grown <= 0:
         return None
-    return f"{grown / 1e6:.0f} MB went to swap during the measurement: free memory, or use a smaller model"
+    return f"{grown / 1e6:.0f} MB were swapped out during the measurement: free memory, or use a smaller model"
 
 
 def _check_layer_sum(context: WarningContext) -> str | None:
@@ -182,25 +183,23 @@ def _check_layer_sum(context: WarningContext) -> str | None:
     if not whole or total is None or abs(total / whole - 1) <= LAYER_GAP:
         return None
     via = context.report.via if context.report else ""
-    return (
-        f"the layers sum up to {total / whole:.0%} of a profiled inference ({via}): read their shares, not their times"
-    )
+    return f"the layer times add up to {total / whole:.0%} of an inference ({via}): use their shares, not their times"
 
 
 def _check_profiling_cost(context: WarningContext) -> str | None:
-    """A profiled inference against an unprofiled one."""
+    """Compare a profiled inference with an unprofiled one."""
     whole, p50 = context.value("layers.whole"), context.value("latency.p50")
     if not whole or not p50 or whole <= 1.25 * p50:
         return None
-    return f"profiling made an inference {whole / p50:.2f} × as long: read the layers' shares, not their times"
+    return f"an inference took {whole / p50:.2f} × as long with profiling: use the layers' shares, not their times"
 
 
 def _check_layers_cut_out(context: WarningContext) -> str | None:
     if context.report is None or not context.report.reason:
         return None
     return (
-        f"the layers were timed another way ({context.report.via}), since {context.report.reason}: they tell which "
-        "operators are heavy, not what each costs in place"
+        f"the layers were timed with a fallback method ({context.report.via}): {context.report.reason}; the times "
+        "show which operators are expensive, not what each costs within the model"
     )
 
 

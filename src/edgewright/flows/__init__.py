@@ -1,1 +1,1 @@
-"""The verbs: each joins rooms, records its run, and reports progress."""
+"""Use cases: each one combines lower layers, records its run, and reports progress."""

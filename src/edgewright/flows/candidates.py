@@ -1,4 +1,4 @@
-"""From what the user typed to a plan that says everything: candidates, hashes, checked options and inputs."""
+"""Complete plans from user input: candidates, hashes, checked options and inputs."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from edgewright.schema.model import Model, Signature
 from edgewright.schema.plan import BenchmarkPlan, Candidate
 from edgewright.tasks.data.ports import feed_artifact
 
-# What lies outside is a slip of the finger; some of it would break a clock, or never end.
+# Values outside are typing errors; some would overflow a timer or never end.
 BOUNDS: dict[str, tuple[float, float]] = {
     "threads": (1, 1024),
     "runs": (1, 1_000_000),
@@ -33,11 +33,11 @@ MAX_PLAN_BYTES = 16 << 20
 
 
 def pair_candidates(models: Sequence[Model], runtimes: Sequence[str], options: Sequence[str]) -> tuple[Candidate, ...]:
-    """Every model in every named runtime that reads its format; without names, in the runtime made for the format.
+    """Pair every model with every named runtime that reads its format, or with the format's default runtime.
 
-    UsageError where a runtime reads none of the models, or a model is read by none of the runtimes.
+    Raises UsageError if a runtime reads none of the models, or no runtime reads a model.
     """
-    infos = list(dict.fromkeys(map(find_runtime, runtimes)))  # `ort` and `onnxruntime` are one
+    infos = list(dict.fromkeys(map(find_runtime, runtimes)))  # aliases name the same runtime
     found = [
         (model, info)
         for model in models
@@ -53,20 +53,20 @@ def pair_candidates(models: Sequence[Model], runtimes: Sequence[str], options: S
 
 
 def find_native_runtime(model: Model) -> RuntimeInfo:
-    """The runtime that was made for the model's format: the first of the table that reads it."""
+    """Return the default runtime of the model's format: the first of the table that reads it."""
     found = next((info for info in TABLE.values() if model.format in info.reads), None)
     if found is None:
         known = ", ".join(sorted({name for info in TABLE.values() if info.name != "pretend" for name in info.reads}))
         raise ModelUnreadable(
-            f"{model.name} cannot run in any runtime",
-            f"its format is '{model.format[:60]}', and runtimes read {known}",
+            f"{model.name} is not supported by any runtime",
+            f"its format is '{model.format[:60]}'; the runtimes read {known}",
             "compile the model again",
         )
     return found
 
 
 def choose_runtime(path: Path, word: str) -> RuntimeInfo:
-    """The runtime that a model shall run in: the one named, the artifact's own, or the one made for its format."""
+    """Return the runtime for a model: the named one, the artifact's own, or the default of its format."""
     if word:
         return find_runtime(word)
     record = find_record(path)
@@ -74,18 +74,18 @@ def choose_runtime(path: Path, word: str) -> RuntimeInfo:
 
 
 def check_reads(info: RuntimeInfo, model: Model) -> None:
-    """UsageError for a runtime that does not read the model's format, as a plan or a record may name one."""
+    """Raise UsageError if the runtime does not read the model's format."""
     _check_all_used([model], [info], [(model, info)] if model.format in info.reads else [])
 
 
 def check_runs_here(info: RuntimeInfo) -> None:
-    """DeviceUnreachable for a runtime that this system does not have."""
+    """Raise DeviceUnreachable if the runtime does not exist on this system."""
     if info.systems and system() not in info.systems:
         where = " or ".join("macOS" if name == "Darwin" else name for name in info.systems)
         raise DeviceUnreachable(
             f"{info.title} cannot run on this machine",
-            f"it is part of {where}, and this is {system()}",
-            f"compile it here, and run it on a machine with {where}",
+            f"it is part of {where}; this machine runs {system()}",
+            f"compile the model here, and run it on a machine with {where}",
         )
 
 
@@ -96,21 +96,24 @@ def _check_all_used(
         if not any(other is model for other, _ in found):
             readers = [info.name for info in TABLE.values() if model.format in info.reads and info.name != "pretend"]
             raise UsageError(
-                f"{model.name} cannot run in {', '.join(info.name for info in infos)}",
-                f"it is {model.format}, which {', '.join(readers) or 'no runtime'} reads",
-                f"--runtime {readers[0]}" if readers else "convert it first",
+                f"{model.name} is not supported by {', '.join(info.name for info in infos)}",
+                f"its format is {model.format}, which {', '.join(readers) or 'no runtime'} reads",
+                f"choose --runtime {readers[0]}" if readers else "convert the model first",
             )
     for info in infos:
         if not any(other is info for _, other in found):
             raise UsageError(
-                f"nothing to run in {info.name}",
-                f"it reads {' and '.join(info.reads)} files, and none of the models is one",
-                "leave it out, or add a model in that format",
+                f"no model can run in {info.name}",
+                f"it reads {' and '.join(info.reads)} files, and no model has this format",
+                "remove the runtime, or add a model in that format",
             )
 
 
 def split_options(options: Sequence[str], infos: Sequence[RuntimeInfo]) -> dict[str, dict[str, str]]:
-    """`key=value` goes to each chosen runtime that knows the key, `runtime.key=value` to that one alone."""
+    """Return the options by runtime.
+
+    `key=value` applies to each runtime that has the key, `runtime.key=value` to that one.
+    """
     result = _distribute_options(options, {info.name: info.options for info in infos})
     for info in infos:
         check_options(info, result[info.name])
@@ -118,7 +121,7 @@ def split_options(options: Sequence[str], infos: Sequence[RuntimeInfo]) -> dict[
 
 
 def split_compile_options(options: Sequence[str], runtimes: Sequence[str]) -> dict[str, dict[str, str]]:
-    """The same for the options of compilers."""
+    """Return the compile options by runtime, as `split_options` does."""
     infos = list(dict.fromkeys(map(find_runtime, runtimes)))
     result = _distribute_options(options, {info.name: info.compile_options for info in infos})
     for info in infos:
@@ -127,12 +130,12 @@ def split_compile_options(options: Sequence[str], runtimes: Sequence[str]) -> di
 
 
 def _distribute_options(options: Sequence[str], declared: Mapping[str, Sequence[Option]]) -> dict[str, dict[str, str]]:
-    """What was given, by runtime; `declared` are the options of the chosen ones."""
+    """Return the given options by runtime; `declared` are the options of the chosen runtimes."""
     result: dict[str, dict[str, str]] = {name: {} for name in declared}
     for option in options:
         key, equals, value = option.partition("=")
         if not equals or not key:
-            raise UsageError(f"-p {option} is not key=value", "", "-p optimization=basic")
+            raise UsageError(f"-p {option} is not of the form KEY=VALUE", "", "write it like -p optimization=basic")
         _assign_option(key.strip().lower().replace("_", "-"), value.strip(), declared, result)
     return result
 
@@ -144,32 +147,34 @@ def _assign_option(
     if dot:
         owner = find_runtime(name).name
         if owner not in result:
-            raise UsageError(f"-p {key}: {owner} is not among the chosen runtimes", f"chosen: {', '.join(result)}")
+            raise UsageError(
+                f"-p {key}: runtime {owner} was not chosen", f"the chosen runtimes are {', '.join(result)}"
+            )
         result[owner][rest] = value
         return
     knowing = [runtime for runtime, options in declared.items() if any(option.name == key for option in options)]
-    for runtime in knowing or declared:  # where nobody knows it, the check names what is known
+    for runtime in knowing or declared:  # an unknown key is reported later, with the known ones
         result[runtime][key] = value
 
 
 def read_plan(path: Path) -> BenchmarkPlan:
-    """A plan file, as --dry-run prints it; ConfigError says what is wrong with it."""
+    """Read a plan file as printed by --dry-run; ConfigError if it is not valid."""
     try:
-        with path.open("rb") as file:  # a pipe will do
+        with path.open("rb") as file:  # a pipe is allowed
             plan = msgspec.json.decode(file.read(MAX_PLAN_BYTES), type=BenchmarkPlan)
     except FileNotFoundError:
         raise ConfigError(
-            f"there is no plan file {path}", "", "edgewright benchmark MODEL --dry-run > FILE writes one"
+            f"plan file not found: {path}", "", "write one with edgewright benchmark MODEL --dry-run > FILE"
         ) from None
     except (OSError, msgspec.MsgspecError) as error:
         raise ConfigError(
-            f"{path} is not a plan", str(error), "edgewright benchmark MODEL --dry-run shows one"
+            f"{path} is not a plan", str(error), "print a valid one with edgewright benchmark MODEL --dry-run"
         ) from None
     return check_plan(plan)
 
 
 def check_number(name: str, value: float | None) -> None:
-    """UsageError for a number of a plan that lies outside of `BOUNDS`, or is not a number; None passes."""
+    """Raise UsageError if a number of a plan is outside of `BOUNDS` or NaN; None passes."""
     low, high = BOUNDS[name]
     flag = f"--{FLAGS.get(name, name).replace('_', '-')}"
     if value is not None and not low <= value <= high:
@@ -178,21 +183,21 @@ def check_number(name: str, value: float | None) -> None:
 
 
 def check_plan(plan: BenchmarkPlan) -> BenchmarkPlan:
-    """The plan itself; UsageError for a value that no benchmark can have."""
+    """Return the plan after checking it; UsageError for a value that no benchmark can have."""
     for name in BOUNDS:
         check_number(name, getattr(plan, name))
     for name, sizes in plan.shapes.items():
         if any(size < 1 for size in sizes):
-            raise InputError(f"--shape {name}={','.join(map(str, sizes))} cannot be used", "sizes begin at 1")
+            raise InputError(f"--shape {name}={','.join(map(str, sizes))} cannot be used", "sizes must be at least 1")
     if any(number < 0 for number in plan.affinity):
-        raise UsageError(f"--affinity {min(plan.affinity)} cannot be used", "processors are counted from 0")
+        raise UsageError(f"--affinity {min(plan.affinity)} cannot be used", "processor numbers start at 0")
     if not plan.candidates:
         raise UsageError("the plan has no candidates", "", "edgewright benchmark MODEL")
     if plan.schema != BenchmarkPlan.__struct_defaults__[0]:
         raise ConfigError(
             f"the plan has schema {plan.schema}",
-            "this Edgewright knows edgewright.plan/1",
-            "install the version that wrote it",
+            "this version of Edgewright reads edgewright.plan/1",
+            "install the Edgewright version that wrote it",
         )
     for candidate in plan.candidates:
         check_options(find_runtime(candidate.runtime), candidate.options)
@@ -200,22 +205,22 @@ def check_plan(plan: BenchmarkPlan) -> BenchmarkPlan:
 
 
 def fill_hashes(plan: BenchmarkPlan, models: Mapping[str, Model]) -> BenchmarkPlan:
-    """The plan with the content hashes of its models and inputs; ConfigError where a recorded hash differs."""
+    """Return the plan with the content hashes of its models and inputs; ConfigError if a recorded hash differs."""
     candidates = []
     for candidate in plan.candidates:
         actual = models[candidate.model].sha256
         if candidate.model_sha256 not in ("", actual):
             raise ConfigError(
-                f"{candidate.model} is not the model of the plan",
-                f"its hash is {actual[:12]}…, the plan says {candidate.model_sha256[:12]}…",
+                f"{candidate.model} is not the model in the plan",
+                f"its hash is {actual[:12]}…, but the plan has {candidate.model_sha256[:12]}…",
                 "use the model that the plan was made with, or remove model_sha256 from the plan",
             )
         candidates.append(msgspec.structs.replace(candidate, model_sha256=actual))
     inputs = _hash_inputs(plan)
     if plan.inputs_sha256 not in ("", inputs):
         raise ConfigError(
-            f"{plan.inputs or 'no --inputs file'} is not the inputs of the plan",
-            f"its hash is {inputs[:12] or 'none'}…, the plan says {plan.inputs_sha256[:12]}…",
+            f"{plan.inputs or 'no --inputs file'} differs from the inputs in the plan",
+            f"its hash is {inputs[:12] or 'none'}…, but the plan has {plan.inputs_sha256[:12]}…",
             "use the inputs that the plan was made with, or remove inputs_sha256 from the plan",
         )
     return msgspec.structs.replace(plan, candidates=tuple(candidates), inputs_sha256=inputs)
@@ -226,14 +231,14 @@ def _hash_inputs(plan: BenchmarkPlan) -> str:
 
 
 def hash_npz(inputs: str | None) -> str:
-    """The hash of the user's inputs; empty where there are none."""
+    """Return the hash of the user's inputs; empty without inputs."""
     if inputs is None:
         return ""
     path = Path(inputs)
     if not path.is_file():
         raise InputError(
-            f"there is no file {path}",
-            "a relative path starts in the current folder",
+            f"file not found: {path}",
+            "a relative path is resolved from the current folder",
             "check the path given to --inputs",
         )
     try:
@@ -243,7 +248,7 @@ def hash_npz(inputs: str | None) -> str:
 
 
 def read_models(paths: Sequence[str]) -> dict[str, Model]:
-    """Each model once, by the path it was named with."""
+    """Read each model once, by the given path."""
     return {path: read_model(Path(path)) for path in dict.fromkeys(paths)}
 
 
@@ -251,20 +256,20 @@ def check_shape_names(plan: BenchmarkPlan, models: Mapping[str, Model]) -> None:
     names = {spec.name for model in models.values() for spec in read_source_signature(model).inputs}
     if unexpected := plan.shapes.keys() - names:
         raise InputError(
-            f"--shape {min(unexpected)}: no model has such an input",
-            f"inputs are {', '.join(sorted(names))}",
+            f"--shape {min(unexpected)}: no model has this input",
+            f"the inputs are {', '.join(sorted(names))}",
             "use one of these names",
         )
 
 
 def read_source_signature(model: Model) -> Signature:
-    """The signature that the user knows: an artifact is fed by the names and layouts of its source."""
+    """Return the signature of the source, since an artifact's inputs go by its source's names and layouts."""
     record = find_record(Path(model.path))
     return record.source.signature if record else model.signature
 
 
 def make_model_feeds(model: Model, plan: BenchmarkPlan) -> dict[str, Array]:
-    """What this model is fed with under this plan; all artifacts of one source with the same values."""
+    """Return the inputs of a model under this plan; all artifacts of one source get the same values."""
     record = find_record(Path(model.path))
     feeds = _make_source_feeds(record.source.signature if record else model.signature, plan)
     return feed_artifact(feeds, record.io_map) if record else feeds
@@ -279,33 +284,33 @@ def _make_source_feeds(signature: Signature, plan: BenchmarkPlan) -> dict[str, A
 
 
 def expand_folders(paths: Sequence[str], runtimes: Sequence[str]) -> list[str]:
-    """Every folder replaced by the artifacts in it that can run here and, where runtimes are named, in those."""
-    wanted = {find_runtime(word).name for word in runtimes}
+    """Replace every folder by the artifacts in it that can run here in the named runtimes, or in any."""
+    requested = {find_runtime(word).name for word in runtimes}
     found: list[str] = []
     for path in paths:
         if not Path(path).is_dir() or Path(path).suffix == ".mlpackage":
             found.append(path)
             continue
         records = [(main, record) for main, record in list_records(Path(path)) if main.exists()]
-        fitting = [str(main) for main, record in records if can_run(record.runtime, wanted)]
+        fitting = [str(main) for main, record in records if can_run(record.runtime, requested)]
         if not fitting:
             held = ", ".join(main.name for main, _ in records)
             raise ModelNotFound(
-                f"{path} holds no artifact that can be run",
-                f"it holds {held}" if held else "no record of an artifact lies in it",
-                f"edgewright compile MODEL -o {path}",
+                f"{path} contains no artifact that can run",
+                f"it contains {held}" if held else "it contains no artifact record",
+                f"create one with edgewright compile MODEL -o {path}",
             )
         found += fitting
     return found
 
 
-def can_run(runtime: str, wanted: Collection[str]) -> bool:
+def can_run(runtime: str, requested: Collection[str]) -> bool:
     systems = find_runtime(runtime).systems
-    return (not wanted or runtime in wanted) and (not systems or system() in systems)
+    return (not requested or runtime in requested) and (not systems or system() in systems)
 
 
 def get_free_shapes(model: Model, feeds: Mapping[str, Array]) -> dict[str, tuple[int, ...]]:
-    """Sizes for the inputs that the file leaves free."""
+    """Return the given sizes for the dynamic dimensions of the file's inputs."""
     return {
         spec.name: feeds[spec.name].shape
         for spec in model.signature.inputs

@@ -1,4 +1,4 @@
-"""A job in a process of its own: started, listened to, and ended whatever happens."""
+"""Job in a process of its own: started, monitored, and ended in any case."""
 
 import os
 import subprocess
@@ -26,7 +26,7 @@ TUNABLES, HUGE_PAGES = "GLIBC_TUNABLES", "glibc.malloc.hugetlb=1"
 
 
 class Watchdog:
-    """Calls `end` once nothing was heard for `seconds`."""
+    """Timer that calls `end` after `seconds` without activity."""
 
     def __init__(self, seconds: float, end: Callable[[], None]) -> None:
         self._seconds, self._end = seconds, end
@@ -67,8 +67,9 @@ def run_job(
 ) -> None:
     """Run `python -m MODULE JOB.json` to its end, with job and log in `folder`.
 
-    Raises the error that it tells, WorkerCrashed where it dies without one, and WorkerTimeout where it says nothing for
-    `silence_s`. Ctrl-C ends it; another thread can end it by the process that `started` is given.
+    Raises the error that the job reports, WorkerCrashed if it exits without one, and WorkerTimeout after
+    `idle_timeout_s` without a message. Ctrl-C ends the process; another thread can end it through the process passed to
+    `started`.
     """
     path, log = folder / "job.json", folder / "job.log"
     path.write_bytes(msgspec.json.encode(job))
@@ -84,25 +85,25 @@ def run_job(
                 last = _relay_progress(process, progress, watch.report_activity)
         finally:
             process.kill()
-    if watch.expired and last is None:  # else its last word came just then
+    if watch.expired and last is None:  # otherwise the final message arrived at the same moment
         raise WorkerTimeout(
-            f"{title} gave no sign for {idle_timeout_s:g} s", "code of the model waits for something, or computes long",
-            "mend it, or allow more with --timeout",
+            f"{title} sent no progress for {idle_timeout_s:g} s", "the model's code may be waiting or slow",
+            "fix the code, or raise the limit with --timeout",
         )  # fmt: skip
     if isinstance(last, JobError):
         raise attribute_to_full_disk(_to_error(last), [folder])
     if last is None:
         tail = log.read_bytes()[-TAIL_BYTES:].decode(errors="replace").strip()
         what, why = f"{title} {describe_exit(process.returncode)}", tail or make_exit_hint(process.returncode)
-        crash = WorkerCrashed(what, why, "run the same command again: it goes on where it was")
+        crash = WorkerCrashed(what, why, "run the same command again to resume")
         raise attribute_to_full_disk(crash, [folder])
 
 
 def _enable_huge_pages(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a process whose large arrays lie in huge pages, where glibc 2.35 and the kernel give them.
+    """Return an environment in which large arrays use huge pages, if glibc 2.35 and the kernel support them.
 
-    A training takes and returns megabytes in every layer, and each time their pages are faulted in anew. What the user
-    has set stays.
+    Training allocates and frees megabytes in every layer, and page faults cost time each time. Tunables that the user
+    set are kept.
     """
     tunables = environment.get(TUNABLES, "")
     if "glibc.malloc.hugetlb" in tunables:
@@ -113,7 +114,7 @@ def _enable_huge_pages(environment: Mapping[str, str]) -> dict[str, str]:
 def _relay_progress(
     process: "subprocess.Popen[bytes]", progress: Progress, on_activity: Callable[[], None]
 ) -> JobError | JobFinished | None:
-    """Tell how far it is until its last word; None where it left without one. Every word is `heard`."""
+    """Report progress until the final message, and return that; None if the process ended without one."""
     decode = msgspec.json.Decoder(JobMessage).decode
     stage, began, first = "", monotonic(), 0
     for line in process.stdout or ():
@@ -128,7 +129,7 @@ def _relay_progress(
 
 
 def _describe_step(step: StageProgress, seconds: float, first: int) -> str:
-    """How far it is, and the time left at the pace since `first`: a job that goes on does not begin at nothing."""
+    """Return the progress text with the remaining time, estimated from the pace since `first`."""
     if not step.of:
         return f"{step.stage}: trial {step.done}"
     left = step.left_s if step.left_s is not None else seconds * (step.of - step.done) / max(step.done - first, 1)

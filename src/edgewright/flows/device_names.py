@@ -7,12 +7,12 @@ from edgewright.errors import DeviceUnreachable
 from edgewright.runtimes.environments import FOLDER
 from edgewright.store.location import find_home
 
-# The words of `--on`, as people know them.
+# Titles of the values of `--on`.
 DEVICES = {"local": "this machine", "pretend": "pretend, for tests"}
 
 
 def open_device(word: str) -> Device:
-    """The device that is meant; DeviceUnreachable where there is none of that name."""
+    """Open the device of a name; DeviceUnreachable for an unknown name."""
     name = word.strip().lower()
     if name in ("local", "host", "localhost"):
         from edgewright.devices.local import LocalDevice
@@ -22,4 +22,6 @@ def open_device(word: str) -> Device:
         from edgewright.devices.pretend import PretendDevice
 
         return PretendDevice(environments=find_home(os.environ) / FOLDER)
-    raise DeviceUnreachable(f"there is no device '{word}'", "known: local, and pretend for tests", "--on local")
+    raise DeviceUnreachable(
+        f"unknown device '{word}'", "the devices are local and, for tests, pretend", "use --on local"
+    )

@@ -1,4 +1,4 @@
-"""A session that is broken off: what was measured is written down first."""
+"""Saving the measurements of an interrupted session."""
 
 import signal
 from collections.abc import Iterator
@@ -13,22 +13,21 @@ STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP"
 
 
 class SessionResult(Protocol):
-    """What became of a session."""
+    """The end state of a session."""
 
     @property
     def error(self) -> EdgewrightError | None: ...
 
 
 class FinishSession(Protocol):
-    """Writes every run of a session, in the state that it is in then."""
+    """Function that writes every run of a session in its current state."""
 
     def __call__(self, state: RunState, error: str = "") -> SessionResult: ...
 
 
 @contextmanager
 def finish_on_interrupt(finish: FinishSession) -> Iterator[None]:
-    """Whatever breaks the session off, `finish` is called first. Raises Cancelled after Ctrl-C, or the StoreError of
-    runs that could not be written."""
+    """Call `finish` however the session ends. Raises Cancelled after Ctrl-C, or the StoreError of the runs."""
     try:
         yield
     except KeyboardInterrupt:
@@ -43,8 +42,8 @@ def finish_on_interrupt(finish: FinishSession) -> Iterator[None]:
 
 @contextmanager
 def defer_interrupts() -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and SIGHUP wait until what was measured is written down."""
-    if current_thread() is not main_thread():  # only the main thread is told of signals
+    """Delay Ctrl-C, SIGTERM and SIGHUP until the measurements are written."""
+    if current_thread() is not main_thread():  # only the main thread receives signals
         yield
         return
     came: list[int] = []

@@ -1,4 +1,4 @@
-"""Where the model of a run comes from, and what was made from what the run put out."""
+"""Lineage of a run's model: what it was made from, and what was made from the run's outputs."""
 
 from msgspec import Struct
 
@@ -10,13 +10,12 @@ MAX_STEPS = 20
 
 
 class LineageStep(Struct, frozen=True, kw_only=True):
-    """A model that another one was made from or into, and the run that did it.
+    """A model in the lineage, and the run that made it.
 
     Attributes:
-        name: of the model, as the run that made something from it calls it; else as the record does; else the first
-            digits of its hash.
+        name: of the model in the run that used it; otherwise in the store; otherwise the first digits of its hash.
         kind, runtime: of the run `run_id`.
-        output: the role that what was made has among the outputs of that run.
+        output: the role of the resulting model among the outputs of that run.
     """
 
     model_id: str
@@ -28,12 +27,11 @@ class LineageStep(Struct, frozen=True, kw_only=True):
 
 
 class Lineage(Struct, frozen=True, kw_only=True):
-    """What a record tells of a run's model.
+    """The lineage of a run's model.
 
     Attributes:
-        made_from: what the run's model was made from, what that was made from, and so on; one way where there are
-            several, the newest.
-        made_into: what was made from the run's outputs.
+        made_from: the model's source, that one's source, and so on; the newest if there are several.
+        made_into: the models made from the run's outputs.
     """
 
     made_from: tuple[LineageStep, ...]
@@ -41,8 +39,8 @@ class Lineage(Struct, frozen=True, kw_only=True):
 
 
 def trace_lineage(run: Run, store: Store) -> Lineage:
-    """Two queries, however long the way is."""
-    links = store.list_links()  # the newest first
+    """Return the lineage with two queries, whatever its length."""
+    links = store.list_links()
     makers: dict[str, LineageLink] = {}
     for link in links:
         makers.setdefault(link.child, link)

@@ -1,4 +1,4 @@
-"""Write a run's model from the record to a file: verified, and under a name that Edgewright chooses."""
+"""Restoring of a run's model from the store to a file: verified, with a name chosen by Edgewright."""
 
 import re
 from pathlib import Path, PurePosixPath
@@ -18,12 +18,12 @@ MAX_STEM_CHARS = 60  # letters
 
 
 def fetch_model(run: Run, store: Store, folder: Path) -> Path:
-    """Write the model of a run with its weight files into `folder`, and return its path.
+    """Restore a run's model with its weight files into `folder`, and return its path.
 
-    It is ONNX or TFLite, or, of a run that was made here, an artifact of another runtime; never a torch program or
-    Python. Its name is made from letters and digits of the run's and the suffix of its format.
+    Supported are ONNX, TFLite and, for a run of this store, artifacts of other runtimes; never a torch program or
+    Python. The file name is made from letters and digits of the run's and the suffix of its format.
 
-    Raises StoreError where the record lacks it, or where its files are not the model that the run names.
+    Raises StoreError if bytes are missing, or if the files are not the run's model.
     """
     model = get_stored_model(run)
     hashes = {output.role: output.sha256 for output in run.outputs}
@@ -34,9 +34,9 @@ def fetch_model(run: Run, store: Store, folder: Path) -> Path:
         names[artifacts.record_path(path).name] = f"data:{record}"
     for name, role in names.items():
         if role not in hashes:
-            raise StoreError(f"the model of run {run.id} is not in the record", "it was imported without its files")
+            raise StoreError(f"the model of run {run.id} is not in the store", "the run was imported without its files")
         if not is_inside(name):
-            raise _make_untrusted_error(run, f"its record has a file with the name {name[:200]!r}")
+            raise _make_untrusted_error(run, f"its record contains a file named {name[:200]!r}")
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         store.get_file(hashes[role], folder / name)
     _check_fetched(path, model, run)
@@ -44,27 +44,27 @@ def fetch_model(run: Run, store: Store, folder: Path) -> Path:
 
 
 def get_stored_model(run: Run) -> Model:
-    """Return the model of a run. StoreError where there is none, or its format is not fetched from the record."""
+    """Return the model of a run. StoreError if there is none, or its format cannot be restored."""
     if run.model is None:
-        raise StoreError(f"run {run.id} has no model on record", "it failed before the model was stored")
+        raise StoreError(f"run {run.id} has no stored model", "it failed before the model was stored")
     known = (*READABLE, *artifacts.FORMATS) if run.imported is False else IMPORTED_FORMATS
     if run.model.format not in known:
         raise _make_untrusted_error(
-            run, f"its model is {run.model.format[:40]}; only {', '.join(known)} can be fetched from the record"
+            run, f"its model is {run.model.format[:40]}; only {', '.join(known)} can be restored from the store"
         )
     if not is_file_name(run.model.name):
-        raise _make_untrusted_error(run, f"its record has a file with the name {run.model.name[:200]!r}")
+        raise _make_untrusted_error(run, f"its record contains a file named {run.model.name[:200]!r}")
     saved = next((output for output in run.outputs if output.role == "model"), None)
     if saved is None or get_claimed_hash(run, saved) != run.model.sha256:
-        raise StoreError(f"the model of run {run.id} is not in the record", "it was imported without its files")
+        raise StoreError(f"the model of run {run.id} is not in the store", "the run was imported without its files")
     if not is_claim_true(run, saved):
-        raise _make_untrusted_error(run, "the bytes on record are those of another model")
+        raise _make_untrusted_error(run, "the stored bytes belong to another model")
     return run.model
 
 
 def make_file_name(model: Model) -> str:
-    """Return the file name for a model from the record, made from the name it had."""
-    if model.format in artifacts.FORMATS:  # made here, and its record names its files
+    """Return a safe file name for a stored model, derived from its recorded name."""
+    if model.format in artifacts.FORMATS:  # made in this store, and its record names its files
         return model.name
     suffix = next(info.suffixes[0] for info in FORMATS if info.name == model.format)
     stem = re.sub(r"[^\w.-]", "_", model.name.removesuffix(suffix)).lstrip(".-")[:MAX_STEM_CHARS]
@@ -72,17 +72,17 @@ def make_file_name(model: Model) -> str:
 
 
 def _check_fetched(path: Path, model: Model, run: Run) -> None:
-    """Read the file as it lies there: the same format, weight files and hash as the run's model, or StoreError."""
+    """Check that the restored file has the run's format, weight files and hash. StoreError if not."""
     try:
         found = read_model(path)
     except ModelError as error:
         raise _make_untrusted_error(run, f"its model cannot be read: {error}") from None
     if (found.format, found.sha256, set(found.data_files)) != (model.format, model.sha256, set(model.data_files)):
-        raise _make_untrusted_error(run, "the bytes on record are those of another model")
+        raise _make_untrusted_error(run, "the stored bytes belong to another model")
 
 
 def _make_untrusted_error(run: Run, why: str) -> StoreError:
     """Return the error for a run whose files cannot be used."""
     return StoreError(
-        f"the model of run {run.id} cannot be used", why, "delete the run, and bring the model's own file"
+        f"the model of run {run.id} cannot be used", why, "delete the run, and use the original model file"
     )

@@ -1,1 +1,1 @@
-"""The project's words as frozen records. No input or output happens here."""
+"""The project's vocabulary as frozen records, without input or output."""

@@ -1,4 +1,4 @@
-"""What an artifact is: a model in one runtime's own format, and how it belongs to its source."""
+"""Records of an artifact: a model in a runtime's own format, and its relation to the source."""
 
 from msgspec import Struct
 
@@ -10,19 +10,19 @@ RECORD_SUFFIX = ".edgewright.json"
 
 
 class Port(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How one input or output of the source lies in an artifact.
+    """Mapping of one input or output of the source to the artifact.
 
-    From the source's array: transpose so that axis `i` of the result is the source's axis `axes[i]`, reshape to
-    `shape` (a runtime may drop the batch), and store in `dtype`, by `quantization` where there is one.
+    From the source's array: transpose so that axis `i` of the result is the source's axis `axes[i]`, reshape to `shape`
+    (a runtime may drop the batch), and store in `dtype`, with `quantization` if there is one.
 
     Attributes:
         source: its name in the source model.
         name: its name in the artifact.
-        source_shape: sizes of the source; -1 for a size of an output that only a run tells.
+        source_shape: sizes in the source; -1 for an output size that is known only after a run.
         source_dtype: numpy's name.
         axes: a permutation of the source's axes.
         shape: sizes in the artifact.
-        dtype: numpy's name of the type that the artifact takes or gives.
+        dtype: numpy's name of the artifact's type.
     """
 
     source: str
@@ -43,17 +43,17 @@ class IoMap(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Numerics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An artifact's outputs against the source's in ONNX Runtime fp32, on the same inputs; the worst output counts.
+    """Comparison of an artifact's outputs with the source's in ONNX Runtime fp32; the worst output counts.
 
     Attributes:
-        cosine: of the flattened outputs; 1 where both are all zeros.
-        sqnr_db: signal power over the power of the difference; 200 where they are equal bit for bit.
+        cosine: of the flattened outputs; 1 if both are all zeros.
+        sqnr_db: signal power over the power of the difference; 200 if they are equal bit for bit.
         max_abs: largest absolute difference.
-        argmax_agreement: share of the vectors along the last axis whose largest entry is the same one; None where no
-            output is a float of two or more entries on its last axis.
-        not_finite: number of NaN and infinite values that the source does not have in the same place.
-        samples: number of inputs that were run.
-        seed: of the inputs; None where the user gave them.
+        argmax_agreement: share of the vectors along the last axis with the same largest entry; None if no output is a
+            float with two or more entries on its last axis.
+        not_finite: number of NaN and infinite values that are finite in the source.
+        samples: number of inputs.
+        seed: of the inputs; None if the user gave them.
         worst_output: name of the source's output with the lowest SQNR.
         outputs: the same figures for each output.
     """
@@ -81,7 +81,7 @@ class OutputNumerics(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class SourceModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The model that an artifact was compiled from, with all its shapes fixed, and its operators."""
+    """The source of an artifact with fixed shapes, and its operators."""
 
     name: str
     sha256: str
@@ -91,17 +91,18 @@ class SourceModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Artifact(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The record that lies beside an artifact's main file, as `STEM.edgewright.json`.
+    """The record next to an artifact's main file, `STEM.edgewright.json`.
 
     Attributes:
-        main: name of the file or folder that the runtime is given, relative to the record.
+        main: name of the file or folder that the runtime loads, relative to the record.
         files: hash of every file by its name relative to the record, the main one first.
-        key: hash of all that decides the artifact: source, runtime, precision, shapes, options, tool versions.
-        options: what was asked of the compiler.
-        tools: versions of what compiled it.
-        environment: hash of the lock of the isolated environment it was compiled in; empty for our own.
-        origins: source nodes by the name of the artifact's operator, where the two differ and the compiler knows.
-        numerics: None where the artifact cannot run here, or the check was switched off; `unchecked` says which.
+        key: hash of everything that determines the artifact: source, runtime, precision, shapes, options, tool
+            versions.
+        options: of the converter.
+        tools: versions of the tools that compiled it.
+        environment: hash of the lock of the isolated environment that compiled it; empty for Edgewright's own.
+        origins: source nodes by the name of the artifact's operator, if they differ and the converter knows them.
+        numerics: None if the artifact cannot run here or the check was disabled; `unchecked` is the reason.
     """
 
     schema: str = RECORD_SCHEMA

@@ -1,4 +1,4 @@
-"""What a model is: a file with a content hash, a format and a signature."""
+"""Model record: a file with a content hash, a format and a signature."""
 
 from msgspec import Struct
 
@@ -6,7 +6,7 @@ from edgewright.schema.vocabulary import Precision
 
 
 class Quantization(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Affine quantisation of one tensor: real = scale × (stored − zero_point)."""
+    """Affine quantization of one tensor: real = scale × (stored − zero_point)."""
 
     scale: float
     zero_point: int
@@ -15,9 +15,9 @@ class Quantization(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class TensorSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One input or output of a model.
 
-    `dtype` is numpy's name (`float32`, `int8`, `bool`, `str` for text). In `shape` an int is a fixed size
-    and a str names a size that is free (`""` where the file gives it no name). `default_shape` is what the file
-    itself runs with where sizes are free and it says so, as TFLite does.
+    `dtype` is numpy's name (`float32`, `int8`, `bool`, `str` for text). In `shape` an int is a fixed size and a str
+    names a dynamic dimension (`""` without a name). `default_shape` is the file's own default for dynamic dimensions,
+    as in TFLite.
     """
 
     name: str
@@ -28,16 +28,16 @@ class TensorSpec(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Signature(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The inputs that must be fed and the outputs that come back, in the file's order."""
+    """The inputs and outputs of a model, in the file's order."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
 
 class GraphNode(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One operator of a graph. `inputs` and `outputs` are tensor names; constants are left out of `inputs`.
+    """One operator of a graph. `inputs` and `outputs` are tensor names; `inputs` does not include constants.
 
-    A node without a name of its own is named `OP#position`.
+    A node without a name is called `OP#position`.
     """
 
     name: str
@@ -47,11 +47,10 @@ class GraphNode(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A model file as it lies on disk.
+    """A model file on disk.
 
-    `sha256` is the hash of the main file, or, where weights lie in files of their own (`data_files`, names
-    relative to the main file), of the concatenated hex digests of all its files, main file first. `bytes`
-    counts all of them.
+    `sha256` is the hash of the main file, or, if weights are in separate files (`data_files`, names relative to the
+    main file), of the concatenated hex digests of all files, main file first. `bytes` counts all of them.
     """
 
     path: str

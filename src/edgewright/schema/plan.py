@@ -1,4 +1,4 @@
-"""A plan is everything that decides a result: stored with the run, printed by --dry-run, read by --plan."""
+"""Plans: everything that determines a result. Stored with the run, printed by --dry-run, read by --plan."""
 
 from hashlib import sha256
 from typing import Any, Literal
@@ -8,11 +8,11 @@ from msgspec import Struct
 
 from edgewright.schema.vocabulary import Precision
 
-TIMEOUT_S = 120.0  # the longest silence of a worker
+TIMEOUT_S = 120.0  # longest time without a message from a worker
 
 
 class Candidate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One thing to be measured: a model file in a runtime with that runtime's own options."""
+    """One model file in a runtime with its options."""
 
     model: str
     runtime: str
@@ -21,25 +21,25 @@ class Candidate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class BenchmarkPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that decides a benchmark.
+    """Everything that determines a benchmark.
 
     Attributes:
-        candidates: measured in turn; the first is the reference of the verdicts.
+        candidates: measured alternately; the first is the reference of the verdicts.
         threads: threads that each runtime may use for one inference.
         affinity: processors that the worker is bound to; empty leaves the choice to the system.
-        runs: timed inferences per process; None measures `seconds` long (between 10 and 1,000).
-        seconds: time of the steady part of one process where `runs` is None.
+        runs: timed inferences per process; None measures for `seconds` (between 10 and 1,000).
+        seconds: duration of the steady part of one process if `runs` is None.
         processes: fresh processes per candidate.
-        interleave: `chunks` lets the candidates of one round live side by side and takes turns between short chunks
-            of their samples; `processes` runs one process after the other, for devices where two do not fit.
-        shapes: sizes for inputs whose shape is free.
-        inputs: path of an .npz with one array per input; None makes seeded inputs.
-        seed: of the made inputs.
-        warmup_seconds: the warm-up of one process ends here even if it is not steady.
-        timeout_s: the longest silence of a worker.
+        interleave: `chunks` keeps the candidates of one round loaded and alternates between short chunks of samples;
+            `processes` runs one process after the other, for devices without memory for two.
+        shapes: sizes for dynamic dimensions.
+        inputs: path of an .npz with one array per input; None generates seeded inputs.
+        seed: of the generated inputs.
+        warmup_seconds: maximum duration of a process's warm-up.
+        timeout_s: longest time without a message from a worker.
         layers: whether a separate pass profiles the layers.
         layer_runs: profiled inferences.
-        threshold: the smallest relative difference that counts as one.
+        threshold: the smallest relative difference that is significant.
         power_w: power that the user states for this device, for an energy estimate.
     """
 
@@ -65,19 +65,19 @@ class BenchmarkPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 def encode_plan(plan: Struct) -> bytes:
-    """The plan as canonical JSON: the same plan gives the same bytes."""
+    """Return the plan as canonical JSON: equal plans give equal bytes."""
     return msgspec.json.encode(plan, order="sorted")
 
 
 def hash_plan(plan: BenchmarkPlan) -> str:
-    """Hash of what is measured: paths do not count, content hashes do."""
+    """Return the hash of what is measured, with content hashes instead of paths."""
     candidates = tuple(msgspec.structs.replace(c, model=c.model_sha256) for c in plan.candidates)
     bare = msgspec.structs.replace(plan, candidates=candidates, inputs=None)
     return sha256(encode_plan(bare)).hexdigest()
 
 
 class CompileCell(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One artifact that is wanted."""
+    """One requested artifact."""
 
     runtime: str
     precision: Precision
@@ -85,11 +85,11 @@ class CompileCell(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class ModelMetadata(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What an app must know besides the model, for formats that can carry it.
+    """Metadata for apps, for formats that can store it.
 
     Attributes:
         labels: names of the classes along the last axis of the first output.
-        mean: per channel of the first input, or one for all: the model takes (v − mean) / std.
+        mean: per channel of the first input, or one for all: the model's input is (v − mean) / std.
         std: as many as `mean`.
     """
 
@@ -99,19 +99,19 @@ class ModelMetadata(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class CompilePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that decides what a compile gives.
+    """Everything that determines a compile.
 
     Attributes:
         source: path of the model; `FILE.py:FACTORY` for a torch model.
-        weights: path of the weights of a torch model made by a factory.
-        cells: in the order in which they are compiled.
-        shapes: sizes for inputs whose shape is free.
+        weights: path of the weights of a torch factory's model.
+        cells: in compile order.
+        shapes: sizes for dynamic dimensions.
         check: whether the artifacts are run and compared with the source.
-        samples: number of seeded inputs they are compared on.
+        samples: number of seeded inputs for the comparison.
         inputs: path of an .npz with one array per input, instead of seeded inputs.
-        seed: of the made inputs.
-        timeout_s: the longest silence of a worker.
-        metadata: what the artifact shall say of itself where its format can.
+        seed: of the generated inputs.
+        timeout_s: longest time without a message from a worker.
+        metadata: stored in the artifact if its format supports it.
     """
 
     schema: str = "edgewright.compile-plan/1"
@@ -130,20 +130,20 @@ class CompilePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class EvaluatePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that decides an evaluation.
+    """Everything that determines an evaluation.
 
     Attributes:
         candidates: the first is the reference of agreement and of the paired differences.
         task: `edgewright.task/1` as plain values.
-        code: functions that `data` and the task's metric may name: the user allowed them to run.
+        code: functions that `data` and the task's metric may use: the user allowed them to run.
         data: as the user named it.
-        data_fingerprint: of its content, as far as it has one.
-        samples: evaluate the samples that `tasks.data.split` chooses; None evaluates all.
-        leave_out: evaluate all but those that it chooses, as after a calibration on them.
+        data_fingerprint: of its content, if it has one.
+        samples: evaluate the samples that `tasks.data.split` selects; None evaluates all.
+        leave_out: evaluate all samples except those, for example after a calibration on them.
         indices: evaluate these, in this order.
-        seed: of the choice.
+        seed: of the selection.
         threads: threads that each runtime may use for one inference.
-        timeout_s: the longest silence of a worker.
+        timeout_s: longest time without a message from a worker.
     """
 
     schema: str = "edgewright.evaluation/1"
@@ -162,29 +162,29 @@ class EvaluatePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class QuantizePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that decides what a quantisation gives.
+    """Everything that determines a quantization.
 
     Attributes:
         source: path of the model; `FILE.py:FACTORY` for a torch model.
-        weights: path of the weights of a torch model made by a factory.
-        runtimes: that the quantised graph is compiled for, evaluated and timed in.
+        weights: path of the weights of a torch factory's model.
+        runtimes: for which the quantized graph is compiled, evaluated and timed.
         precision: of the result; `auto` chooses by architecture.
         task: `edgewright.task/1` as plain values.
-        code: functions that `data` and the task's metric may name: the user allowed them to run.
-        data: as the user named it: calibration takes `samples` of it, the rest judges the result.
-        eval_data: another data set that judges instead.
-        samples: calibration samples, without their labels.
-        seed: of their choice.
-        shapes: sizes for inputs whose shape is free; those that the task gives by default.
-        recipe: as TOML; empty where one is to be made.
-        max_drop: of the metric: in points of a share, else in its own unit.
+        code: functions that `data` and the task's metric may use: the user allowed them to run.
+        data: as the user named it: `samples` of it are calibration data, the rest is the test set.
+        eval_data: a separate test set.
+        samples: number of calibration samples, used without their labels.
+        seed: of their selection.
+        shapes: sizes for dynamic dimensions; by default those of the task.
+        recipe: as TOML; empty to create one.
+        max_drop: allowed drop of the metric, in points of a share, else in its own unit.
         measure: whether the artifacts are timed against float ones.
         force: keep a result that is slower than float.
-        integer_io: whether artifacts take and give integers, in the runtimes whose compilers know how.
-        qat: settings of a fine-tuning under the graph's own rounding, by the words of `training.job.Settings`; None
-            leaves the weights as they were rounded. Then all of `data` is trained on, but the share `held_out`.
-        control: whether the float model is trained for the same steps, to be compared with.
-        timeout_s: the longest silence of a worker.
+        integer_io: whether artifacts have integer inputs and outputs, if the converter supports it.
+        qat: settings of quantization-aware training, with the names of `training.job.Settings`; None keeps the rounded
+            weights. It uses all of `data` except the share `held_out`.
+        control: whether the float model is trained for the same steps, as a baseline.
+        timeout_s: longest time without a message from a worker.
     """
 
     schema: str = "edgewright.quantize-plan/1"
@@ -213,34 +213,35 @@ class QuantizePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class PrunePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that decides what pruning gives.
+    """Everything that determines a pruning.
 
     Attributes:
         source: path of the model; `FILE.py:FACTORY` for a torch model.
-        weights: path of the weights of a torch model made by a factory.
-        runtime: that it is timed and judged in.
+        weights: path of the weights of a torch factory's model.
+        runtime: in which it is timed and evaluated.
         task: `edgewright.task/1` as plain values.
-        code: functions that `data` and the task's metric may name: the user allowed them to run.
-        data: what it is trained on again, as the user named it; empty where it is not trained.
-        val: what judges the result, and nothing else.
-        method: whole channels, heads and neurons; or single weights.
-        importance: what tells which of them matter least.
+        code: functions that `data` and the task's metric may use: the user allowed them to run.
+        data: fine-tuning data, as the user named it; empty without fine-tuning.
+        val: the test set.
+        method: `structured` (channels, heads, neurons) or `unstructured` (single weights).
+        importance: criterion for the units to remove.
         target_speedup: time in the runtime before over after.
         target_bytes, target_macs: as the user wrote it: an amount (`800kB`, `15M`), or a factor (`2x` less).
-        max_drop: of the metric: in points of a share, else in its own unit. Without a target it is the budget.
+        max_drop: allowed drop of the metric, in points of a share, else in its own unit. Without a target it is the
+            budget.
         sparsity, scope, pattern: of single weights: the share that is zero, over all layers or in each, and `N:M`.
-        multiple: channel counts are multiples of it where they can be.
-        rounds: steps on the way to the target, each trained for `round_epochs`.
-        settings: of the training, by the words of `training.job.Settings`; those missing have their defaults.
-        held_out: share of `data` that steers search and early stopping instead of being trained on.
-        seeds: how often the last training is repeated.
-        teach: whether the source teaches what is trained, pruned network and control alike.
-        views: augmentations of each sample that it is asked about.
-        temperature, alpha: of that teaching, see `training.job.Teaching`. Without labels alpha is 1.
+        multiple: channel counts are multiples of it if possible.
+        rounds: steps to the target, each trained for `round_epochs`.
+        settings: of the training, with the names of `training.job.Settings`; missing ones have their defaults.
+        held_out: share of `data` that is the validation set for search and early stopping.
+        seeds: repetitions of the last training.
+        teach: whether pruned network and control are distilled from the source.
+        views: augmentations of each sample for which the source's outputs are computed.
+        temperature, alpha: see `training.job.DistillationSettings`. Without labels alpha is 1.
         control: whether the unpruned network is trained for the same steps.
         threads: of the timed inferences.
-        shapes: of a torch model's inputs; those that the task gives by default.
-        timeout_s: the longest silence of a worker.
+        shapes: of a torch model's inputs; by default those of the task.
+        timeout_s: longest time without a message from a worker.
     """
 
     schema: str = "edgewright.prune-plan/1"
@@ -280,19 +281,20 @@ class PrunePlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class DistillPlan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that decides what a student learns.
+    """Everything that determines a distillation.
 
     Attributes:
         teacher: `FILE.py:FACTORY`, or a model file or artifact that one of the runtimes runs.
         teacher_weights: path of the weights of a torch teacher.
         student: `FILE.py:FACTORY`; or `auto:Nx`, a network of the teacher's family with N times fewer parameters.
-        student_weights: path of the weights it starts from; None starts at nothing.
-        runtime: that teacher (if it is a file), student and control are judged and timed in.
+        student_weights: path of the initial weights; None trains from scratch.
+        runtime: in which teacher (if it is a file), student and control are evaluated and timed.
         task, code, data, val, settings, held_out, seeds, threads, shapes, timeout_s: as in `PrunePlan`.
-        temperature, alpha, transfer, transfer_weight: see `training.job.Teaching`. Without labels alpha is 1.
-        views: augmentations of each sample that the teacher is asked about, once for all epochs and seeds.
+        temperature, alpha, transfer, transfer_weight: see `training.job.DistillationSettings`. Without labels alpha is
+            1.
+        views: augmentations of each sample for which the teacher's outputs are computed, once for all epochs and seeds.
         control: whether the same student is trained without the teacher for the same steps.
-        max_drop: of the metric against the control's; exit 3 where it is worse by more.
+        max_drop: allowed drop of the metric against the control; exit 3 if it is exceeded.
     """
 
     schema: str = "edgewright.distil-plan/1"

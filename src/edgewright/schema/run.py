@@ -1,4 +1,4 @@
-"""A run is one execution of a plan: what was measured, where, and what came out."""
+"""Run records: one execution of a plan with its measurements, device and results."""
 
 from typing import Any
 
@@ -7,12 +7,12 @@ from msgspec import Struct
 from edgewright.schema.model import Model
 from edgewright.schema.vocabulary import Evidence, RunState, Unit, Verdict
 
-# Tags that the product puts on a run for itself; all others are the user's.
+# Tags that Edgewright sets; all others are the user's.
 RESERVED_TAGS = ("energy-source", "energy-evidence", "layers-via")
 
 
 class Series(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Raw samples of one quantity in one run, in the order they were taken."""
+    """Raw samples of one quantity in one run, in order."""
 
     name: str
     unit: str
@@ -20,9 +20,9 @@ class Series(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Metric(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A summary derived from `n` samples; `low` and `high` bound it where a method for that exists.
+    """A summary of `n` samples; `low` and `high` are its confidence interval, if a method for that exists.
 
-    `value` is None for a quantity that is not known; a warning of the run says why.
+    `value` is None for an unknown quantity; a warning of the run has the reason.
     """
 
     name: str
@@ -34,10 +34,10 @@ class Metric(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Layer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One operator as the runtime ran it, with the source graph's nodes that it stands for.
+    """One operator as the runtime ran it, with the source graph's nodes that it implements.
 
-    Times are microseconds of one inference; `start_us` counts from the inference's begin. `low_us` and `high_us` bound
-    the median over the profiled inferences of one process (`facts.ranks`, 95 %); None where they are too few.
+    Times are microseconds of one inference; `start_us` counts from the start of the inference. `low_us` and `high_us`
+    bound the median over the profiled inferences of one process (`schema.ranks`, 95 %); None if there are too few.
     """
 
     position: int
@@ -56,15 +56,14 @@ class Layer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class LayerReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a profiling pass tells.
+    """The result of a profiling pass.
 
     Attributes:
-        via: how the times were taken, in one word that the documentation explains
-            (`profiler`, `c-api`, `cut-out`).
+        via: profiling method, one of the documented words (`profiler`, `c-api`, `cut-out`).
         whole_us: median time of a whole inference of the profiled passes.
-        partitions: number of connected pieces that one backend ran in one go.
-        asked: the backend that was asked for; a layer on any other one is a fallback.
-        reason: why a lesser way was taken than the runtime's best one; empty where it was not.
+        partitions: number of connected subgraphs that one backend ran without interruption.
+        asked: the requested backend; a layer on any other one is a fallback.
+        reason: why the runtime's best profiling method was not used; empty if it was.
     """
 
     layers: tuple[Layer, ...]
@@ -75,19 +74,19 @@ class LayerReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     reason: str = ""
 
     def fallbacks(self) -> tuple[Layer, ...]:
-        """The layers that ran on a backend other than the one asked for."""
+        """Return the layers that ran on a backend other than the requested one."""
         return tuple(layer for layer in self.layers if layer.backend != self.asked)
 
 
 class RunWarning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Something that makes a result less certain, with advice that fits what the user did."""
+    """A cause of uncertainty in a result, with advice that fits the user's options."""
 
     code: str
     text: str
 
 
 class RunOutput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A blob that belongs to a run: `role` says what it is (`model`, `data:NAME`, `inputs`, `log`)."""
+    """A blob of a run; `role` is its kind (`model`, `data:NAME`, `inputs`, `log`)."""
 
     role: str
     sha256: str
@@ -96,7 +95,7 @@ class RunOutput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class DeviceRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A place where a runtime can be started. `id` is stable for the same device."""
+    """A machine or device that can run a runtime. `id` is stable for the same device."""
 
     id: str
     name: str
@@ -106,10 +105,10 @@ class DeviceRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Comparison(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Run `b` against run `a`: `ratio` is time of b over time of a.
+    """Comparison of run `b` with run `a`: `ratio` is the time of b over the time of a.
 
-    `low` and `high` cover the true ratio with `confidence`: 0.99 or a little more from eight processes on, and less
-    with fewer; None where there is no interval at all.
+    `low` and `high` cover the true ratio with `confidence`: at least 0.99 from eight processes on, less with fewer;
+    None if there is no interval.
     """
 
     a: str
@@ -122,11 +121,11 @@ class Comparison(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One run, whole. Times are ISO 8601 in UTC; `plan` and `environment` are plain JSON values.
+    """One complete run. Times are ISO 8601 in UTC; `plan` and `environment` are plain JSON values.
 
-    The runs of one session share a `parent_id`: the id of the session's first run (which has None itself).
-    `imported` is whether the run was made elsewhere and came in by `runs import`, at `imported_at`; None where it was
-    recorded before that was written down.
+    The runs of one session share a `parent_id`: the id of the session's first run (which has None itself). `imported`
+    is whether the run came from another store by `runs import`, at `imported_at`; None for runs recorded before this
+    was stored.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Text from strangers, made safe to show.
+"""Sanitizing of text from untrusted files for display.
 
 Names of models, nodes and tensors come from files. A control character in one could move the cursor of a terminal. A
 bidirectional override, a zero-width character or a line separator could make a name look like another one.
@@ -13,12 +13,12 @@ _UNUSUAL = re.compile(r"[^\t\n -~]+")
 
 
 def printable(text: str) -> str:
-    """Return the text with U+FFFD for every character that does not show as itself; tab and newline stay."""
+    """Return the text with U+FFFD for every invisible character except tab and newline."""
     return _UNUSUAL.sub(lambda found: "".join(REPLACEMENT if _is_unseen(one) else one for one in found[0]), text)
 
 
 def escape_json(text: str) -> str:
-    """Return JSON in which such characters are escaped, so that it means the same and is safe to show."""
+    """Return equivalent JSON in which invisible characters are escaped."""
     return _UNUSUAL.sub(lambda found: "".join(_escape(one) if _is_unseen(one) else one for one in found[0]), text)
 
 

@@ -1,4 +1,4 @@
-"""Numbers as people read them. Any int or float can be shown: none is too large, NaN, infinite or negative."""
+"""Formatting of numbers for people, for any int or float including NaN, infinity and negative values."""
 
 UNKNOWN = "–"
 
@@ -12,7 +12,7 @@ def _to_float(value: float) -> float:
 
 
 def show_us(microseconds: float | None) -> str:
-    """Three significant digits in µs, ms or s."""
+    """Return a time with three significant digits in µs, ms or s."""
     if microseconds is None:
         return UNKNOWN
     microseconds = _to_float(microseconds)
@@ -23,7 +23,7 @@ def show_us(microseconds: float | None) -> str:
 
 
 def format_digits(value: float) -> str:
-    """Three significant digits, and no exponent."""
+    """Return three significant digits without an exponent."""
     value = _to_float(value)
     if abs(value) >= 100:
         return f"{value:.0f}"
@@ -31,7 +31,7 @@ def format_digits(value: float) -> str:
 
 
 def show_bytes(count: float | None) -> str:
-    """Decimal units: 1 MB is 1,000,000 bytes."""
+    """Return a size in decimal units: 1 MB is 1,000,000 bytes."""
     if count is None:
         return UNKNOWN
     count = _to_float(count)
@@ -42,7 +42,7 @@ def show_bytes(count: float | None) -> str:
 
 
 def show_count(count: int | None) -> str:
-    """Thousands, millions and billions with three digits, and the number itself."""
+    """Return a count in thousands, millions or billions with three digits, and the exact number."""
     if count is None:
         return UNKNOWN
     value = _to_float(count)
@@ -55,7 +55,7 @@ def show_count(count: int | None) -> str:
 
 
 def show_range(low_us: float | None, high_us: float | None) -> str:
-    """Two times in one unit: `3.51–3.70 ms`."""
+    """Return two times in one unit: `3.51–3.70 ms`."""
     if low_us is None or high_us is None:
         return UNKNOWN
     unit, size = ("s", 1e6) if high_us >= 1e6 else ("ms", 1e3) if high_us >= 1e3 else ("µs", 1.0)

@@ -65,7 +65,7 @@ def test_layers_of_an_artifact_name_the_source_s_nodes(call: Call, model: Path, 
 def test_a_folder_without_artifacts(call: Call, tmp_path: Path) -> None:
     result = call("benchmark", tmp_path)
     assert result.code == 2
-    assert "holds no artifact" in result.error()[0]
+    assert "contains no artifact" in result.error()[0]
 
 
 def test_a_plan_is_printed_and_nothing_done(call: Call, model: Path, tmp_path: Path) -> None:
@@ -83,8 +83,8 @@ def test_a_plan_is_printed_and_nothing_done(call: Call, model: Path, tmp_path: P
         (("--runtime", "ort", "-p", "color=blue"), "no option 'color'"),
         (("--runtime", "litert", "-p", "io=sideways"), "cannot take io=sideways"),
         (("--samples", "0"), "--samples 0"),
-        (("--inputs", "absent.npz"), "there is no file"),
-        (("--shape", "z=1"), "no such input"),
+        (("--inputs", "absent.npz"), "file not found"),
+        (("--shape", "z=1"), "no input of this name"),
         (("--shape", "x=1,3,9,9"), "does not fit"),
     ],
 )

@@ -48,13 +48,13 @@ def test_an_onnx_file_is_cut_without_torch(call: Call, tmp_path: Path) -> None:
         ),
         ((*TORCH, "--method", "unstructured", "--pattern", "4:2"), "--pattern 4:2 cannot be used", "--pattern 2:4"),
         ((*TORCH, "--seeds", "0"), "--seeds 0 cannot be used", "--seeds 3"),
-        ((*TORCH, "--epochs", "0"), "the training cannot be set so", "docs/training.md"),
-        ((*TORCH, "--lr", "nan"), "the training cannot be set so", "default"),
+        ((*TORCH, "--epochs", "0"), "the training settings are not valid", "docs/training.md"),
+        ((*TORCH, "--lr", "nan"), "the training settings are not valid", "default"),
         ((*TORCH, "--held-out", "1"), "--held-out 1 cannot be used", "--held-out 0.1"),
-        ((*TORCH, "--target-bytes", "0"), "is no amount", "--target-bytes 2x"),
+        ((*TORCH, "--target-bytes", "0"), "is not valid", "--target-bytes 2x"),
         ((*TORCH, "--target-speedup", "1"), "--target-speedup 1 cannot be used", "--target-speedup 1.5"),
         ((*TORCH, "--rounds", "0"), "--rounds 0 cannot be used", "--rounds 1"),
-        ((*TORCH, "--alpha", "1.5"), "the teaching cannot be set so", "--alpha 0.9"),
+        ((*TORCH, "--alpha", "1.5"), "the distillation settings are not valid", "--alpha 0.9"),
         ((*TORCH, "--no-teach", "--alpha", "1"), "--alpha has no effect here", "--no-teach"),
         (
             (MODEL, *WORDS, "--temperature", "2"),
@@ -80,8 +80,8 @@ def test_invalid_options_of_prune_fail_in_a_dry_run_too(
     [
         (("--alpha", "2"), "alpha 2", "--alpha"),
         (("--seeds", "99"), "--seeds 99 cannot be used", "--seeds 3"),
-        (("--batch", "1"), "the training cannot be set so", "docs/training.md"),
-        (("--student", "auto:5x"), "needs a torch teacher", "FILE.py:FACTORY"),
+        (("--batch", "1"), "the training settings are not valid", "docs/training.md"),
+        (("--student", "auto:5x"), "requires a torch teacher", "FILE.py:FACTORY"),
     ],
 )
 def test_invalid_options_of_distill_fail_in_a_dry_run_too(
@@ -117,5 +117,5 @@ def test_a_disk_that_fills_up_is_reported(call: Call, tmp_path: Path, monkeypatc
     monkeypatch.setattr("edgewright.flows.prune.flow.prune_file", fill)
     result = call("prune", MODEL, *WORDS, "--target-macs", "2x", "-o", tmp_path / "out")
     assert result.code == 1
-    assert result.error()[:2] == ("the disk is full", "there is no room for choice.part")
+    assert result.error()[:2] == ("the disk is full", "there is no space left for choice.part")
     assert not list((tmp_path / "out").iterdir())

@@ -84,9 +84,9 @@ def test_a_gate_is_exit_3_and_leaves_nothing(call: Call, folder: Path) -> None:
     )  # fmt: skip
     assert result.code == 3
     what, why, hint = result.error()
-    assert what == "onnxruntime w4 is kept back"
+    assert what == "onnxruntime w4 was rejected"
     assert "more than --max-drop 0" in why
-    assert "operators that cost most: " in hint
+    assert "keep the operators with the largest error in float" in hint
     assert result.rows()[0]["state"] == "refused"
     assert result.rows()[0]["artifact"] == "–"
     assert list((folder / "out").iterdir()) == []
@@ -105,9 +105,9 @@ def test_a_gate_is_exit_3_and_leaves_nothing(call: Call, folder: Path) -> None:
         (("--recipe", "absent.toml"), 2, "there is no recipe absent.toml"),
         (("--recipe", "m.onnx"), 2, "m.onnx is no recipe"),
         (("--samples", 3), 2, "3 samples are too few"),
-        (("--samples", 60), 2, "d.npz has 60 samples, 60 are wanted for calibration"),
+        (("--samples", 60), 2, "d.npz has 60 samples, but calibration was set to use 60"),
         (("--max-drop", "nan"), 2, "--max-drop nan cannot be used"),
-        (("-o", "m.onnx"), 1, "m.onnx cannot be written"),
+        (("-o", "m.onnx"), 1, "cannot write to m.onnx"),
     ],
 )
 def test_bad_words(

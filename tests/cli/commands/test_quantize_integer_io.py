@@ -28,7 +28,7 @@ def test_artifacts_of_integers_and_one_that_stays_float(call: Call, tmp_path: Pa
     rows = {row["runtime"]: row for row in result.json()["artifacts"]}
     assert {row["state"] for row in rows.values()} == {"ok"}
     assert rows["onnxruntime"]["notes"] == rows["litert"]["notes"] == []
-    assert "its inputs and outputs stay float32" in rows["openvino"]["notes"][-1]
+    assert "inputs and outputs stay float32" in rows["openvino"]["notes"][-1]
     from edgewright.formats.artifacts import find_record
 
     dtypes = {}

@@ -63,7 +63,7 @@ def test_a_plain_network_is_taken_whole(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_litert_cannot_take_is_told_whole(
+def test_everything_unsupported_by_litert_is_listed(
     tmp_path: Path, sizes: list[int], dtype: str, reason: str, remedy: str
 ) -> None:
     """What it is and why, with a remedy that speaks of it; not the why alone."""
@@ -158,7 +158,7 @@ def test_free_sizes_want_a_shape(tmp_path: Path) -> None:
     assert fixed.notes == ()
 
 
-def test_sizes_that_only_a_run_tells(tmp_path: Path) -> None:
+def test_sizes_known_only_after_a_run(tmp_path: Path) -> None:
     nodes = [node("NonZero", ["x"], ["i"], "find"), node("Cast", ["i"], ["y"], "cast", to=1)]
     path = write_onnx(tmp_path / "m.onnx", nodes, [value("x", [4, 4])], [value("y", None)])
     analysis = run(path, "onnxruntime")
@@ -175,7 +175,7 @@ def test_control_flow_and_doubles(tmp_path: Path) -> None:
     assert any("float64" in note for note in run(path, "onnxruntime").notes)
 
 
-def test_rewrites_are_told(tmp_path: Path) -> None:
+def test_rewrites_are_reported(tmp_path: Path) -> None:
     nodes = [node("Pow", ["x", "two"], ["y"], "square")]
     path = write_onnx(tmp_path / "m.onnx", nodes, [value("x", [1, 4])], [value("y", [1, 4])], [constant("two", 2.0)])
     report = runtime(run(path, "ncnn"), "ncnn")
@@ -204,7 +204,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFound):
         run(tmp_path / "absent.onnx")
     (tmp_path / "m.pretend").write_bytes(b"pretend")
-    with pytest.raises(ModelUnreadable, match="cannot be analysed"):
+    with pytest.raises(ModelUnreadable, match="cannot be analyzed"):
         run(tmp_path / "m.pretend")
 
 

@@ -134,7 +134,7 @@ def test_pretended_trouble_brings_its_warnings(store: Store, model: str, device:
     assert share == pytest.approx(0.3)
 
 
-def test_load_is_judged_by_the_devices_own_processors(
+def test_load_is_compared_with_the_devices_own_processors(
     store: Store, model: str, device: QuickDevice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     codes = []

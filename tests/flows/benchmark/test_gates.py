@@ -30,7 +30,7 @@ def test_a_gate_that_is_not(share: float | None, percent: float) -> None:
     assert "litert" in caught.value.what
 
 
-def test_every_run_that_fails_is_told() -> None:
+def test_every_failed_run_is_listed() -> None:
     runs = [msgspec.structs.replace(run_with(share), id=f"r{i}") for i, share in enumerate((0.5, 0.0, None, 0.25))]
     with pytest.raises(GateFailed) as caught:
         check_fallback_shares(runs, 10.0)
@@ -56,4 +56,4 @@ def test_no_such_device(word: str) -> None:
     with pytest.raises(DeviceUnreachable) as caught:
         open_device(word)
     assert caught.value.exit_code == 4
-    assert "--on local" in caught.value.try_this
+    assert "use --on local" in caught.value.try_this

@@ -116,7 +116,7 @@ def test_a_record_without_its_files(store: Store, tmp_path: Path, device: QuickD
 
 
 @pytest.mark.parametrize("name", ["../escaped", "{}/escaped", "a/../../escaped", "..", "", "..\\escaped"])
-def test_no_file_of_a_stranger_leaves_its_folder(
+def test_no_imported_file_leaves_its_folder(
     store: Store, tmp_path: Path, device: QuickDevice, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     place = tmp_path / "temporary"
@@ -130,9 +130,9 @@ def test_no_file_of_a_stranger_leaves_its_folder(
     joined = join_hashes([model.sha256, model.sha256])
     heavy = msgspec.structs.replace(original.model, data_files=(name,), sha256=joined)
     changes = {"outputs": (msgspec.structs.replace(model, model_id=joined), data), "model": heavy}
-    with pytest.raises(StoreError, match="a file with the name"):
+    with pytest.raises(StoreError, match="contains a file named"):
         rerun(stranger(original, store, **changes), device, store, ignore)
     renamed = msgspec.structs.replace(original.model, name=name)
-    with pytest.raises(StoreError, match="a file with the name"):
+    with pytest.raises(StoreError, match="contains a file named"):
         rerun(stranger(original, store, model=renamed), device, store, ignore)
     assert list(place.iterdir()) == []

@@ -74,7 +74,7 @@ BAD: dict[str, tuple[Write, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_refused(call: Call, tmp_path: Path, name: str) -> None:
+def test_unsupported(call: Call, tmp_path: Path, name: str) -> None:
     write, word = BAD[name]
     path = write(tmp_path / "m.onnx")
     told = call("compile", path, "--runtime", "onnxruntime", "-o", tmp_path / "out", "--timeout", "60")
@@ -113,7 +113,7 @@ def branch() -> onnx.NodeProto:
 
 
 @pytest.mark.parametrize("name", GOOD_FOR_SOME)
-def test_right_or_refused_by_name(call: Call, tmp_path: Path, name: str) -> None:
+def test_right_or_rejected_with_its_node(call: Call, tmp_path: Path, name: str) -> None:
     """Each runtime either computes the same or says what stands in the way; never something else, never a crash."""
     path = GOOD_FOR_SOME[name](tmp_path / "m.onnx")
     told = call("compile", path, "-o", tmp_path / "out", "--timeout", "100", "--json", *every_shape(name))

@@ -105,7 +105,7 @@ def test_an_output_that_stays_is_noted(call: Call, runtime: str, tmp_path: Path)
     assert [port["dtype"] for port in cell["io_map"]["inputs"]] == [DTYPES[runtime]]
 
 
-def test_a_model_of_floats_is_refused(call: Call, runtime: str, tmp_path: Path) -> None:
+def test_a_float_model_is_rejected(call: Call, runtime: str, tmp_path: Path) -> None:
     model = write_conv_net(tmp_path / "m.onnx")
     told = call("compile", model, "--runtime", runtime, "-p", "io=integer", "-o", tmp_path / "out")
     assert told.code == 6

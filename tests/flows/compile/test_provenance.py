@@ -104,7 +104,7 @@ def forged(kit: Path, tmp_path: Path) -> Callable[[str], Path]:
 def forge_artifact(folder: Path, change: Callable[[Artifact], Artifact], files: dict[str, bytes]) -> None:
     """Change the record of an exported artifact, and everything that depends on it."""
     content = msgspec.json.decode((folder / "run.json").read_bytes())
-    file = next(one["file"] for one in content["artefacts"] if one["role"] == "record")
+    file = next(one["file"] for one in content["artifacts"] if one["role"] == "record")
     record = change(msgspec.json.decode((folder / file).read_bytes(), type=Artifact))
     hashes = [record.files[name] for name in sorted(record.files, key=lambda name: (name != record.main, name))]
     model_id = join_hashes(hashes)
@@ -300,9 +300,7 @@ def own(model: Path, tmp_path: Path, store: Store) -> Run:
 
 
 @pytest.mark.parametrize("imported", [True, None])
-def test_a_record_that_holds_a_stranger_s_bytes_already(
-    own: Run, tmp_path: Path, store: Store, imported: bool | None
-) -> None:
+def test_a_store_that_already_has_imported_bytes(own: Run, tmp_path: Path, store: Store, imported: bool | None) -> None:
     """As runs that were imported by older versions may: the newest run of the model lies about its bytes."""
     assert own.model is not None
     lie = replace(own, id=new_run_id(), outputs=(), imported=imported, started_at="2099-01-01T00:00:00+00:00")
@@ -311,10 +309,10 @@ def test_a_record_that_holds_a_stranger_s_bytes_already(
     output = store.put_bytes(lie.id, torch_archive(), role="model", model_id=own.model.sha256)
     store.finish(replace(lie, state="done", outputs=(output,)))
     assert find_run_with_file(own.model.sha256, store).id == own.id
-    with pytest.raises(StoreError, match="those of another model"):
+    with pytest.raises(StoreError, match="belong to another model"):
         fetch_model(replace(lie, outputs=(output,)), store, tmp_path / "work")
     store.delete([own.id])
-    with pytest.raises(StoreError, match="those of another model"):
+    with pytest.raises(StoreError, match="belong to another model"):
         find_run_with_file(own.model.sha256, store)
 
 
@@ -323,7 +321,7 @@ def test_an_artifact_that_is_not_of_this_machine_is_not_fetched(own: Run, import
     assert own.model is not None
     artifact = replace(own, model=replace(own.model, format="ncnn"))
     assert get_stored_model(artifact).format == "ncnn"
-    with pytest.raises(StoreError, match="only onnx, tflite can be fetched"):
+    with pytest.raises(StoreError, match="only onnx, tflite can be restored"):
         get_stored_model(replace(artifact, imported=imported))
 
 
@@ -338,7 +336,7 @@ def test_weights_that_changed_places(tmp_path: Path, store: Store, own: Run) -> 
     lie = replace(
         lie, model=replace(heavy, sha256=sha256), outputs=(replace(own.outputs[0], model_id=sha256), *outputs)
     )
-    with pytest.raises(StoreError, match="those of another model"):
+    with pytest.raises(StoreError, match="belong to another model"):
         fetch_model(lie, store, tmp_path)
     store.finish(replace(lie, state="failed"))
 

@@ -54,7 +54,7 @@ def test_a_student_of_ones_own(files: dict[str, str], tmp_path: Path, device: De
     assert "Curves of the first seed" in render_training(report)
 
 
-def test_what_was_pruned_and_then_taught_keeps_its_lineage(
+def test_a_pruned_and_distilled_network_keeps_its_lineage(
     files: dict[str, str], tmp_path: Path, device: Device, store: Store
 ) -> None:
     weights = str(write_weights(tmp_path, files["source"]))
@@ -133,7 +133,7 @@ def test_a_teacher_in_a_file_and_data_without_labels(
     assert any("no labels" in note for note in report.notes)
 
 
-def test_a_student_that_its_teacher_harms_is_kept_back(
+def test_a_student_that_is_worse_than_its_control_is_rejected(
     files: dict[str, str], tmp_path: Path, device: Device, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harm = MetricDelta(against="control", value=-3.0, low=-4.0, high=-2.0, over="samples", n=1, unit="points")
@@ -141,7 +141,7 @@ def test_a_student_that_its_teacher_harms_is_kept_back(
     monkeypatch.setattr(flow, "compare_networks", lambda *_: harm)
     report, error = distill(distil_plan(files, max_drop=1.0), tmp_path / "out", device, store, ignore)
     assert isinstance(error, GateFailed)
-    assert "learnt from the labels alone" in error.why
+    assert "learned from the labels alone" in error.why
     assert report.state == "refused"
     kept = [path.name for path in (tmp_path / "out").iterdir()]
     assert [name.startswith(".edgewright-distil-") for name in kept] == [True]  # nothing but what was trained
@@ -159,15 +159,15 @@ def test_a_student_that_its_teacher_harms_is_kept_back(
     [
         ({"teacher": "absent.onnx"}, ModelNotFound, "no teacher"),
         ({"student": "some.onnx"}, UsageError, "no torch source"),
-        ({"student": "auto:1x"}, UsageError, "is no student"),
-        ({"student": "auto:tiny"}, UsageError, "is no student"),
+        ({"student": "auto:1x"}, UsageError, "is not valid"),
+        ({"student": "auto:tiny"}, UsageError, "is not valid"),
         ({"student": "auto:900x"}, GateFailed, "no student is 900"),
         ({"temperature": 0.0}, UsageError, "temperature 0"),
         ({"alpha": 1.5}, UsageError, "alpha 1.5"),
         ({"views": 0}, UsageError, "views 0"),
     ],
 )
-def test_what_cannot_be_taught(
+def test_invalid_distillations(
     changes: dict[str, Any], kind: type[EdgewrightError], words: str, files: dict[str, str], tmp_path: Path,
     device: Device, store: Store,
 ) -> None:  # fmt: skip
@@ -180,5 +180,5 @@ def test_teacher_and_student_of_other_classes(
     files: dict[str, str], tmp_path: Path, device: Device, store: Store
 ) -> None:
     student = files["small"].replace(":small", ":three_classes")
-    with pytest.raises(UsageError, match="the teacher gives 4 numbers for a sample, the student 3"):
+    with pytest.raises(UsageError, match="the teacher's output size is 4, the student's is 3"):
         distill(distil_plan(files, student=student, alpha=1.0), tmp_path / "out", device, store, ignore)

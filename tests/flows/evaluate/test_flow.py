@@ -46,7 +46,7 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def plan(tmp_path: Path) -> EvaluatePlan:
-    """Two conv nets of different seeds, over random pictures that the first one itself has labelled."""
+    """Two conv nets of different seeds, over random pictures that the first one itself has labeled."""
     first, second = write_conv_net(tmp_path / "a.onnx", batch="n"), write_conv_net(tmp_path / "b.onnx")
     values = np.random.default_rng(0).integers(0, 256, (COUNT, 8, 8, 3), dtype=np.uint8)
     labels = outputs_of(first, values).argmax(axis=1)
@@ -119,7 +119,7 @@ def test_the_record_has_every_sample(plan: EvaluatePlan, device: Device, store: 
     assert {one.name for one in runs[1].metrics} >= {"agreement", "difference", "difference.p", "sqnr"}
 
 
-def test_another_model_is_told_apart(plan: EvaluatePlan, device: Device, store: Store, tmp_path: Path) -> None:
+def test_another_model_is_distinguished(plan: EvaluatePlan, device: Device, store: Store, tmp_path: Path) -> None:
     other = tmp_path / "other.onnx"
     write_conv_net(other)
     import onnx
@@ -233,21 +233,21 @@ def test_what_can_be_known_beforehand_starts_nothing(
     plan: EvaluatePlan, device: Device, store: Store, tmp_path: Path
 ) -> None:
     wrong = Task(inputs=(ImageInput(name="x", size=(8, 8), layout="NHWC"),), output=Classification())
-    unlabelled = tmp_path / "u.npz"
-    np.savez(unlabelled, x=np.zeros((3, 8, 8, 3), np.uint8))
+    unlabeled = tmp_path / "u.npz"
+    np.savez(unlabeled, x=np.zeros((3, 8, 8, 3), np.uint8))
     beyond = tmp_path / "l.npz"
     np.savez(beyond, x=np.zeros((3, 8, 8, 3), np.uint8), labels=np.array([0, 1, 5]))
     cases: list[tuple[dict[str, Any], type[Exception], str]] = [
         ({"task": msgspec.to_builtins(wrong)}, ConfigError, "the input 'x'"),
         ({"task": {"inputs": []}}, ConfigError, "the plan's task"),
-        ({"data": str(unlabelled)}, DataError, "has no labels"),
+        ({"data": str(unlabeled)}, DataError, "has no labels"),
         ({"data": str(beyond)}, DataError, "the label 5 is out of range"),
-        ({"data": str(tmp_path / "absent")}, DataError, "there is no data set"),
+        ({"data": str(tmp_path / "absent")}, DataError, "absent"),
         ({"samples": 41}, DataError, "41 samples are wanted"),
         ({"samples": 4, "leave_out": 3}, UsageError, "exclude each other"),
         ({"indices": (40,)}, DataError, "no sample 40"),
-        ({"samples": 0}, UsageError, "--samples leaves no sample"),
-        ({"leave_out": COUNT}, UsageError, "--leave-out leaves no sample"),
+        ({"samples": 0}, UsageError, "--samples selects no sample"),
+        ({"leave_out": COUNT}, UsageError, "--leave-out selects no sample"),
         ({"threads": 0}, UsageError, "--threads 0"),
         ({"candidates": ()}, UsageError, "no model"),
     ]
@@ -257,7 +257,7 @@ def test_what_can_be_known_beforehand_starts_nothing(
     assert loaded(store) == []
 
 
-def test_a_runtime_that_is_absent_is_told_for_its_candidate(
+def test_a_missing_runtime_is_reported_for_its_candidate(
     plan: EvaluatePlan, device: Device, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def absent(*_: Any, **__: Any) -> Any:

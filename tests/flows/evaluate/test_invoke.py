@@ -57,7 +57,7 @@ def test_a_plain_model_with_a_free_batch(call: Call, tmp_path: Path, inputs: Pat
         (("m.onnx", "--inputs", "x.npz", "-o", "absent/y.npz"), 1),
         (("m.onnx", "--inputs", "x.npz", "-o", "y.npz", "--runtime", "nobody"), 2),
         (("m.onnx", "--inputs", "x.npz", "-o", "y.npz", "--runtime", "torch"), 2),
-        (("m.onnx", "--inputs", "x.npz", "-o", "y.npz", "-p", "colour=blue"), 2),
+        (("m.onnx", "--inputs", "x.npz", "-o", "y.npz", "-p", "color=blue"), 2),
     ],
 )
 def test_bad_words(

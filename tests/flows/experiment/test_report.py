@@ -80,7 +80,7 @@ def test_curves_are_series_with_their_steps() -> None:
     ]
 
 
-def test_packages_that_train_are_told_with_how_to_install_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_training_packages_are_reported_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(setup, "TRAINING_PACKAGES", ("no_such_package",))
     with pytest.raises(RuntimeMissing, match="training needs no_such_package") as caught:
         setup.check_training_packages()

@@ -128,7 +128,7 @@ def test_two_at_a_time_in_the_order_of_their_jobs(tmp_path: Path) -> None:
 
 
 @linux
-def test_of_many_two_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_of_many_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainings, "count_processors", lambda: 3)
     told: list[str] = []
     train_all(make_jobs(tmp_path, "gathers 1", "gathers 2", "gathers 3"), told.append)
@@ -202,7 +202,7 @@ def test_the_first_error_ends_the_others(tmp_path: Path) -> None:
 
 
 @linux
-def test_a_stop_while_it_tells_ends_all(tmp_path: Path) -> None:
+def test_a_stop_during_progress_ends_all(tmp_path: Path) -> None:
     def progress(text: str) -> None:
         if "; " in text:
             raise KeyboardInterrupt

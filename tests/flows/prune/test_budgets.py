@@ -25,8 +25,8 @@ def test_amounts(text: str, amount: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "-3", "0x", "3 apples", "nan?"])
-def test_what_is_no_amount_is_told(text: str) -> None:
-    with pytest.raises(UsageError, match="is no amount"):
+def test_an_invalid_amount_is_reported(text: str) -> None:
+    with pytest.raises(UsageError, match="is not valid"):
         parse_amount(text, 1000.0, "--target-bytes")
 
 

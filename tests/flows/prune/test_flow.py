@@ -216,7 +216,7 @@ def test_what_was_trained_is_not_trained_again(
     assert left_in(tmp_path / "elsewhere") == []
 
 
-def test_a_folder_with_unfinished_work_of_somebody_else_has_another_name(files: dict[str, str]) -> None:
+def test_a_folder_with_unfinished_work_of_another_user_has_another_name(files: dict[str, str]) -> None:
     plan = prune_plan(files)
     names = {compute_key(plan, "content", "data", read_settings(plan), secret) for secret in ("mine", "mine", "theirs")}
     assert len(names) == 2
@@ -225,30 +225,30 @@ def test_a_folder_with_unfinished_work_of_somebody_else_has_another_name(files: 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"method": "unstructured", "target_macs": "", "sparsity": 0.0}, "0 removes nothing"),
-        ({"method": "unstructured", "target_macs": "", "sparsity": 1.0}, "1 leaves nothing"),
-        ({"method": "unstructured", "target_macs": "", "sparsity": 1.5}, "share of the weights"),
-        ({"method": "unstructured"}, "no such budget"),
-        ({"target_speedup": 1.0}, "as fast as it is"),
-        ({"target_macs": "many"}, "is no amount"),
-        ({"target_macs": "1x"}, "no less than it has"),
-        ({"target_bytes": "0.5x"}, "no less than it has"),
-        ({"target_macs": "0.7"}, "less than one"),
-        ({"target_speedup": float("inf")}, "a factor above 1"),
+        ({"method": "unstructured", "target_macs": "", "sparsity": 0.0}, "between 0 and 1"),
+        ({"method": "unstructured", "target_macs": "", "sparsity": 1.0}, "between 0 and 1"),
+        ({"method": "unstructured", "target_macs": "", "sparsity": 1.5}, "between 0 and 1"),
+        ({"method": "unstructured"}, "does not support a target"),
+        ({"target_speedup": 1.0}, "must be above 1"),
+        ({"target_macs": "many"}, "is not valid"),
+        ({"target_macs": "1x"}, "not below the current amount"),
+        ({"target_bytes": "0.5x"}, "not below the current amount"),
+        ({"target_macs": "0.7"}, "at least 1"),
+        ({"target_speedup": float("inf")}, "must be above 1"),
         ({"pattern": "4"}, "N of each M"),
-        ({"round_epochs": 0.0}, "nothing would be trained"),
+        ({"round_epochs": 0.0}, "must be above 0"),
         ({"threads": 0}, "threads"),
-        ({"max_drop": -1.0}, "how much worse"),
+        ({"max_drop": -1.0}, "must be 0 or more"),
         ({"seeds": 0}, "from 1 to"),
-        ({"held_out": 1.0}, "share of the data"),
-        ({"multiple": 0}, "counts from 1"),
+        ({"held_out": 1.0}, "between 0 and 1"),
+        ({"multiple": 0}, "at least 1"),
         ({"views": 0}, "views 0"),
         ({"temperature": float("inf")}, "temperature inf"),
         ({"alpha": 0.0}, "alpha 0"),
         ({"settings": {"epochs": 0.0}}, "epochs: Expected `float` > 0"),
         ({"settings": {"batch": 1}}, "batch: Expected `int` >= 2"),
         ({"settings": {"lr": float("inf")}}, "lr: Expected `float` <= "),
-        ({"settings": {"lr": float("nan")}}, "lr: nan is no number"),
+        ({"settings": {"lr": float("nan")}}, "lr: NaN is not allowed"),
         ({"settings": {"momentum": 1.0}}, "momentum: Expected `float` < 1"),
         ({"settings": {"warmup": 1.5}}, "warmup: Expected `float` <= 1"),
         ({"settings": {"weight_decay": -1e-4}}, "weight_decay: Expected `float` >= 0"),
@@ -258,7 +258,7 @@ def test_a_folder_with_unfinished_work_of_somebody_else_has_another_name(files: 
         ({"settings": {"speed": 3}}, "unknown field"),
     ],
 )
-def test_what_cannot_be_asked_for_is_told_at_once(
+def test_invalid_options_are_reported_at_once(
     changes: dict[str, Any], words: str, files: dict[str, str], tmp_path: Path, device: Device, store: Store
 ) -> None:
     with pytest.raises(UsageError) as caught:
@@ -343,7 +343,7 @@ def test_a_network_without_weights_says_so(files: dict[str, str], tmp_path: Path
     bare = prune_plan(files, weights=None, control=False, max_drop=100.0)
     report, error = prune(bare, tmp_path / "out", device, store, ignore)
     assert error is None
-    assert any("no --weights were named" in note for note in report.notes)
+    assert any("no --weights were given" in note for note in report.notes)
 
 
 def test_the_same_command_twice_at_once(
@@ -355,19 +355,19 @@ def test_the_same_command_twice_at_once(
         return prune(plan, tmp_path / "out", device, store, ignore)
 
     monkeypatch.setattr(flow, "_make_networks", again)
-    with pytest.raises(UsageError, match="running already"):
+    with pytest.raises(UsageError, match="already running"):
         prune(plan, tmp_path / "out", device, store, ignore)
 
 
 def test_other_models_and_the_same_data_twice(
     files: dict[str, str], digits: PrunePlan, tmp_path: Path, device: Device, store: Store
 ) -> None:
-    with pytest.raises(ModelNotConvertible, match="quantised already"):
+    with pytest.raises(ModelNotConvertible, match="already quantized"):
         prune(
             msgspec.structs.replace(digits, source=str(DIGITS / "digits_int8.onnx")), tmp_path / "out", device, store,
             ignore,
         )  # fmt: skip
-    with pytest.raises(UsageError, match="the same data set"):
+    with pytest.raises(UsageError, match="the same dataset"):
         prune(prune_plan(files, data=files["val"]), tmp_path / "out", device, store, ignore)
 
 

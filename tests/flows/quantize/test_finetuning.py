@@ -116,13 +116,13 @@ def test_other_threads_go_on_in_the_same_folder(
 @pytest.mark.parametrize(
     ("changes", "kind", "words"),
     [
-        ({"eval_data": None}, UsageError, "--qat needs --eval-data"),
-        ({"precision": "w8a8-dynamic"}, UsageError, "static ranges"),
-        ({"precision": "fp16"}, UsageError, "static ranges"),
-        ({"qat": {"epochs": "long"}}, UsageError, "cannot be set so"),
+        ({"eval_data": None}, UsageError, "--qat requires --eval-data"),
+        ({"precision": "w8a8-dynamic"}, UsageError, "static quantization parameters"),
+        ({"precision": "fp16"}, UsageError, "static quantization parameters"),
+        ({"qat": {"epochs": "long"}}, UsageError, "not valid"),
     ],
 )
-def test_what_cannot_be_trained_is_told_at_once(
+def test_invalid_training_options_are_reported_at_once(
     changes: dict[str, Any], kind: type[EdgewrightError], words: str, plan: QuantizePlan, tmp_path: Path,
     device: Device, store: Store,
 ) -> None:  # fmt: skip

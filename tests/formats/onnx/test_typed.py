@@ -239,7 +239,7 @@ def test_weights_beside_the_model(tmp_path: Path) -> None:
 
 
 def test_a_time_limit(tmp_path: Path) -> None:
-    with pytest.raises(LimitReached, match="the time limit is reached"):
+    with pytest.raises(LimitReached, match="time limit reached"):
         read_onnx_graph(write_conv_net(tmp_path / "m.onnx"), budget=ResourceBudget(seconds=0.001))
 
 

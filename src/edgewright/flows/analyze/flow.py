@@ -1,4 +1,4 @@
-"""What a model is, what it costs, and which runtimes and units take it: before any compile, and without running it."""
+"""Analysis of a model without running it: its operators, its costs, and the runtimes and units that support it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -46,7 +46,7 @@ from edgewright.runtimes.support import (
 from edgewright.runtimes.table import TABLE, find_runtime
 
 Progress = Callable[[str], None]
-DRY_RUN_SHARE = 0.4  # of the time that is left, what is kept for the runtimes behind
+DRY_RUN_SHARE = 0.4  # share of the remaining time that is reserved for the runtimes that follow
 
 
 def analyze(
@@ -56,13 +56,16 @@ def analyze(
     progress: Progress,
     budget: ResourceBudget | None = None,
 ) -> Analysis:
-    """Analyse an ONNX or a TFLite file; the names of no runtime stand for all.
+    """Analyze an ONNX or a TFLite file for the named runtimes, or for all of them.
 
-    Where the budget's time ends, the runtimes that are left are reported as unknown. Without a budget it is what the
-    environment sets, with more time for larger files.
+    Runtimes that the time budget does not reach are reported as unknown. The default budget is read from the
+    environment and grows with the file's size.
 
-    Raises ModelNotFound, ModelUnreadable, ExternalDataMissing, InputError, LimitReached where reading takes more than
-    the budget has, and UsageError for an unknown runtime.
+    Raises:
+        ModelNotFound, ModelUnreadable, ExternalDataMissing: the file cannot be read.
+        InputError: `shapes` do not fit.
+        LimitReached: reading takes more than the budget allows.
+        UsageError: a runtime is unknown.
     """
     chosen, began = _choose_runtimes(runtimes), monotonic()
     budget = budget or read_budget().for_files(measure_file(path))
@@ -91,8 +94,8 @@ def _choose_runtimes(words: Sequence[str]) -> list[str]:
         if read_table(name) is None:
             raise UsageError(
                 f"{name} has no support table",
-                "it is a runtime for tests, or comes from another package",
-                "leave it out",
+                "it is a runtime for tests, or another package provides it",
+                "remove it",
             )
     return names
 
@@ -104,9 +107,9 @@ def read_graph(path: Path, shapes: Mapping[str, Sequence[int]], budget: Resource
         case "tflite":
             return read_tflite_graph(path, shapes)
     raise ModelUnreadable(
-        f"{path} cannot be analysed",
+        f"{path} cannot be analyzed",
         f"it is {get_format_title(kind)}",
-        "analyse the ONNX or TFLite file that it was made from",
+        "analyze the ONNX or TFLite file that it was converted from",
     )
 
 
@@ -130,26 +133,26 @@ def _describe_model(path: Path, graph: TypedGraph) -> AnalyzedModel:
 
 
 def _list_reading_notes(graph: TypedGraph) -> tuple[str, ...]:
-    """What the figures rest on."""
+    """Return the assumptions behind the figures."""
     notes = list(graph.notes)
     if graph.assumed:
         names = ", ".join(f"'{name}'" for name in graph.assumed)
-        notes.append(f"the leading size of {names} is free and taken as 1: --shape says otherwise")
+        notes.append(f"the first dimension of {names} is dynamic and assumed to be 1; set another with --shape")
     for name in _list_free_inputs(graph):
         shown = ",".join(str(size) if isinstance(size, int) else size or "?" for size in graph.shapes[name])
-        notes.append(f"input '{name}' has free sizes ({shown}): give them with --shape for all figures")
+        notes.append(f"input '{name}' has dynamic dimensions ({shown}): set them with --shape to get all figures")
     doubles = [name for name, kind in graph.tensors.items() if kind.stored and kind.dtype == "float64"]
     if doubles:
-        notes.append(f"{len(doubles)} constants are float64, first '{doubles[0][:80]}': few units compute in it")
+        notes.append(f"{len(doubles)} constants are float64, first '{doubles[0][:80]}': few compute units support it")
     return tuple(notes)
 
 
 def _list_memory_notes(graph: TypedGraph, budget: ResourceBudget) -> list[str]:
-    """What speaks against running the model within the memory limit."""
+    """Return a note if the model does not run within the memory limit."""
     try:
         check_memory(graph, budget, "the model")
     except LimitReached as error:
-        return [f"to run it, {error}; {error.try_this}"]
+        return [f"to run the model, {error}; {error.try_this}"]
     return []
 
 
@@ -189,7 +192,7 @@ def _make_unknown_report(name: str, reason: str, table: SupportTable | None = No
 
 
 def _report_by_table(table: SupportTable, graph: TypedGraph, source: LinkedOperators) -> RuntimeReport:
-    """By the table alone."""
+    """Return the report from the support table alone."""
     table = adapt_to_quantized(table) if graph.precision == "w8a8" else table
     items = source.items
     refused = {item.subject.name: verdict for item in items if (verdict := check_compile(table, item.subject))}
@@ -224,7 +227,7 @@ def _decide_state(findings: Sequence[SupportFinding]) -> SupportState:
 
 
 def _check_model(table: SupportTable, graph: TypedGraph) -> list[SupportFinding]:
-    """What stands in the way of the model as a whole: its opset, and sizes that are free."""
+    """Return findings about the model as a whole: its opset and its dynamic dimensions."""
     found = []
     if table.opsets and graph.opset is not None and not table.opsets[0] <= graph.opset <= table.opsets[1]:
         low, high = table.opsets
@@ -233,14 +236,14 @@ def _check_model(table: SupportTable, graph: TypedGraph) -> list[SupportFinding]
                 node="",
                 op="",
                 kind="opset",
-                reason=f"opset {graph.opset} is outside of {low} to {high}",
+                reason=f"opset {graph.opset} is outside the supported range {low} to {high}",
                 remedy=f"export the model with opset {min(max(graph.opset, low), high)}",
                 source=table.source,
             )
         )
     for name in _list_free_inputs(graph):
         sizes = ",".join(str(size) if isinstance(size, int) else "…" for size in graph.shapes[name])
-        reason = f"input '{name}' has free sizes, and artifacts have fixed ones"
+        reason = f"input '{name}' has dynamic dimensions, but artifacts have fixed ones"
         found.append(
             SupportFinding(
                 node="",
@@ -255,7 +258,7 @@ def _check_model(table: SupportTable, graph: TypedGraph) -> list[SupportFinding]
 
 
 def _report_dry_run(table: SupportTable, path: Path, graph: TypedGraph, left: ResourceBudget) -> RuntimeReport:
-    """LiteRT's writer is asked itself; the units are judged by the operators that it would write."""
+    """Return LiteRT's report from a dry run of its writer; units are checked against the operators it would write."""
     if blocking := _check_model(table, graph):
         units = tuple(_make_unknown_unit(unit) for unit in table.units)
         return _make_own_report(table, _decide_state(blocking), tuple(blocking), units)
@@ -336,10 +339,10 @@ def _make_finding(subject: CheckedOperator, verdict: UnsupportedReason | None) -
 
 
 def _suggest(op: str, besides: str = "") -> str:
-    """Which other runtimes compile the operator."""
+    """Return a remedy that lists other runtimes which support the operator."""
     tables = [table for name in TABLE if name != besides and (table := read_table(name)) is not None]
     others = [table.runtime for table in tables if op in table.operators]
-    return f"rewrite it, or compile for {', '.join(others[:3])}" if others else "rewrite it by other operators"
+    return f"replace it, or compile for {', '.join(others[:3])}" if others else "replace it with other operators"
 
 
 # Units
@@ -388,5 +391,5 @@ def _make_unknown_unit(unit: UnitTable) -> UnitReport:
 
 
 def encode_analysis(analysis: Analysis) -> bytes:
-    """The answer of --json."""
+    """Return the JSON of `edgewright analyze --json`."""
     return msgspec.json.encode(analysis)

@@ -1,4 +1,4 @@
-"""Operators as support tables judge them, and the pieces that a unit would run in one go."""
+"""Operators as support tables classify them, and the partitions that a unit would run."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,7 +11,7 @@ INTEGERS = ("int8", "uint8", "int16")
 
 
 class OperatorItem(NamedTuple):
-    """An operator to be judged, with what it reads and makes."""
+    """An operator to check, with the tensors that it reads and writes."""
 
     subject: CheckedOperator
     reads: tuple[str, ...]
@@ -19,7 +19,7 @@ class OperatorItem(NamedTuple):
 
 
 def make_item(graph: TypedGraph, node: TypedNode) -> OperatorItem:
-    """A node of the source, or of a TFLite file."""
+    """Return the item for a node of the source or of a TFLite file."""
     names = [*node.inputs, *node.outputs[:1]]
     kinds = [graph.tensors.get(name) for name in names]
     subject = CheckedOperator(
@@ -52,7 +52,7 @@ def make_planned_item(position: int, one: PlannedOperator) -> OperatorItem:
 
 
 class LinkedOperators(NamedTuple):
-    """Items with what hangs together: by position how many others an item waits for, and which wait for it."""
+    """Items with their dependencies: for each position the number of items it waits for, and its consumers."""
 
     items: tuple[OperatorItem, ...]
     waits: tuple[int, ...]
@@ -70,8 +70,9 @@ def link_operators(items: Sequence[OperatorItem]) -> LinkedOperators:
 
 
 def count_partitions(linked: LinkedOperators, taken: Sequence[bool]) -> int:
-    """Pieces that the unit runs in one go, as TFLite cuts a graph: take in turn all that can run here, then elsewhere.
+    """Return the number of partitions that the unit runs, by TFLite's algorithm.
 
+    The algorithm alternates: it takes all operators that can run on the unit now, then all that can run elsewhere.
     Source: `PartitionGraphIntoIndependentNodeSubsets`, tflite/graph_info.cc of google-ai-edge/LiteRT.
     """
     missing = list(linked.waits)

@@ -1,4 +1,4 @@
-"""The answer of `edgewright analyze`: schema edgewright.analysis/1."""
+"""Report of `edgewright analyze`: schema edgewright.analysis/1."""
 
 from typing import Literal
 
@@ -14,9 +14,9 @@ SupportState = Literal["compiles", "refused", "needs shapes", "unknown"]
 
 
 class SupportFinding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One operator that is not taken; `node` is empty where it is the model as a whole.
+    """One unsupported operator; `node` is empty if the finding is about the model as a whole.
 
-    `source` is the page, the file or the measurement that says so.
+    `source` is the page, file or measurement that the finding is based on.
     """
 
     node: str
@@ -28,7 +28,7 @@ class SupportFinding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Rewrite(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An operator that the runtime does not take as it is, and what Edgewright writes in its place."""
+    """An operator that the runtime does not support directly, and its replacement."""
 
     node: str
     op: str
@@ -36,13 +36,13 @@ class Rewrite(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class UnitReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one unit takes of the model; the counts are None where the runtime's file cannot be made.
+    """Support of the model by one unit; the counts are None if the runtime's file cannot be created.
 
     Attributes:
-        operators: of the model, or of the runtime's own file where `counted` is `own`.
-        supported: those that the unit takes.
-        partitions: connected pieces that it would run in one go.
-        listed: whether the unit's source lists operators; without a list only what its rules forbid is known.
+        operators: of the model, or of the runtime's own file if `counted` is `own`.
+        supported: operators that the unit supports.
+        partitions: connected subgraphs that it would run without interruption.
+        listed: whether the unit's source lists operators; without a list only what its rules exclude is known.
     """
 
     unit: Unit
@@ -58,9 +58,9 @@ class UnitReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class RuntimeReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One runtime: what stands in the way of `edgewright compile`, and its units.
+    """One runtime: what `edgewright compile` does not support, and its units.
 
-    `versions` are those that the table was measured with; `reason` says why the state is `unknown`.
+    `versions` are those that the table was measured with; `reason` explains the state `unknown`.
     """
 
     runtime: str
@@ -75,7 +75,9 @@ class RuntimeReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class AnalyzedModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The file. `shapes` are the sizes that figures are for; `assumed` names inputs whose leading size is a guess."""
+    """The analyzed file. `shapes` are the sizes that the figures hold for; `assumed` lists inputs with an assumed first
+    dimension.
+    """
 
     path: str
     name: str
@@ -93,7 +95,7 @@ class AnalyzedModel(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Analysis(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that is known of a model without running it."""
+    """The result of an analysis."""
 
     schema: str = "edgewright.analysis/1"
     model: AnalyzedModel

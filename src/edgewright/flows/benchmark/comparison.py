@@ -1,4 +1,4 @@
-"""Compare runs that are in the store: benchmarks by their times, evaluations sample by sample."""
+"""Comparison of stored runs: benchmarks by their times, evaluations sample by sample."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,12 @@ from edgewright.tasks.metrics.intervals import compare_paired_means, mcnemar
 
 
 def compare_runs(runs: list[Run], threshold: float) -> tuple[Comparison, ...]:
-    """Every run against the first.
+    """Compare every run with the first.
 
-    Runs of one session are paired process by process; others are not, and need a larger difference for a verdict.
-    UsageError for a run without samples, or a threshold out of bounds.
+    Runs of one session are paired process by process. Other runs are not paired and need a larger difference for a
+    verdict.
+
+    Raises UsageError for a run without samples, or a threshold out of bounds.
     """
     check_number("threshold", threshold)
     for run in runs:
@@ -29,17 +31,17 @@ def compare_runs(runs: list[Run], threshold: float) -> tuple[Comparison, ...]:
 
 
 def compare_pair(a: Run, b: Run, threshold: float) -> Comparison:
-    judge = compare_paired if get_session_id(a) == get_session_id(b) and a.id != b.id else compare_sessions
-    return judge(a.id, b.id, read_chunk_medians(a), read_chunk_medians(b), threshold)
+    compare = compare_paired if get_session_id(a) == get_session_id(b) and a.id != b.id else compare_sessions
+    return compare(a.id, b.id, read_chunk_medians(a), read_chunk_medians(b), threshold)
 
 
 def get_session_id(run: Run) -> str:
-    """The id of the session's first run."""
+    """Return the id of the session's first run."""
     return run.parent_id or run.id
 
 
 def find_differences(a: Run, b: Run) -> dict[str, tuple[object, object]]:
-    """What differs between two runs in plan and environment, so that a difference in time can be explained."""
+    """Return the differences between the plans and environments of two runs, which may explain a difference in time."""
     found: dict[str, tuple[object, object]] = {}
     if get_options(a) != get_options(b):
         found["plan.options"] = (get_options(a), get_options(b))
@@ -51,7 +53,7 @@ def find_differences(a: Run, b: Run) -> dict[str, tuple[object, object]]:
 
 
 def get_options(run: Run) -> dict[str, str]:
-    """The runtime's own options that the run was made with."""
+    """Return the runtime options that the run used."""
     candidates = run.plan.get("candidates")
     first = candidates[0] if isinstance(candidates, list | tuple) and candidates else {}
     options = first.get("options", {}) if isinstance(first, dict) else {}
@@ -59,7 +61,7 @@ def get_options(run: Run) -> dict[str, str]:
 
 
 class EvaluationComparison(Struct, frozen=True, kw_only=True):
-    """Metric of run `b` less that of run `a` on the `n` samples that both evaluated; 95 %."""
+    """Metric of run `b` minus that of run `a` on the `n` samples that both evaluated, with a 95 % interval."""
 
     a: str
     b: str
@@ -72,7 +74,7 @@ class EvaluationComparison(Struct, frozen=True, kw_only=True):
     test: str
 
 
-METRICS_WITHOUT_MEAN = ("auc", "map", "map50", "perplexity")  # their figure is no mean of what each sample counts
+METRICS_WITHOUT_MEAN = ("auc", "map", "map50", "perplexity")  # metrics that are not a mean over samples
 
 
 def are_evaluations(runs: Sequence[Run]) -> bool:
@@ -80,9 +82,9 @@ def are_evaluations(runs: Sequence[Run]) -> bool:
 
 
 def compare_evaluations(runs: Sequence[Run]) -> tuple[EvaluationComparison, ...]:
-    """Every evaluation against the first, sample by sample; they may be of different sessions.
+    """Compare every evaluation with the first, sample by sample; they may belong to different sessions.
 
-    UsageError where they are of different metrics or data, share no sample, or their metric is no mean over samples.
+    Raises UsageError if metrics or data differ, if no sample is shared, or if the metric is not a mean over samples.
     """
     return tuple(_pair_runs(runs[0], run) for run in runs[1:])
 
@@ -91,7 +93,9 @@ def _pair_runs(a: Run, b: Run) -> EvaluationComparison:
     metric = _get_metric(a)
     if metric in METRICS_WITHOUT_MEAN:
         raise UsageError(
-            f"{metric} of two runs cannot be paired", "it is no mean over samples", "evaluate both at once"
+            f"{metric} of two runs cannot be compared sample by sample",
+            "this metric is not a mean over samples",
+            "evaluate both models in one command",
         )
     for what, one, other in (
         ("metric", metric, _get_metric(b)),
@@ -99,14 +103,14 @@ def _pair_runs(a: Run, b: Run) -> EvaluationComparison:
     ):
         if not one or one != other:
             raise UsageError(
-                f"{a.id} and {b.id} cannot be paired",
+                f"runs {a.id} and {b.id} cannot be compared sample by sample",
                 f"{what}: {one or 'unknown'} and {other or 'unknown'}",
-                "evaluate again",
+                "evaluate both again with the same metric and data",
             )
     first, second = _map_values_by_index(a), _map_values_by_index(b)
     common = sorted(first.keys() & second.keys())
     if not common:
-        raise UsageError(f"{a.id} and {b.id} share no sample", "", "evaluate both on the same samples")
+        raise UsageError(f"runs {a.id} and {b.id} share no sample", "", "evaluate both on the same samples")
     x, y = (np.array([values[index] for index in common]) for values in (first, second))
     share = bool(np.isin(np.concatenate([x, y]), (0.0, 1.0)).all())
     found = mcnemar(x > 0.5, y > 0.5) if share else compare_paired_means(x, y)
@@ -129,6 +133,6 @@ def _get_metric(run: Run) -> str:
 
 
 def _map_values_by_index(run: Run) -> dict[int, float]:
-    """What each sample counts, by its place in the data set; the same sample may have been asked for twice."""
+    """Return the value of each sample by its index in the dataset; an index may have been requested twice."""
     series = {one.name: one.data for one in run.series}
     return dict(zip(parse_counts(series.get("sample.index", ())), series.get("sample.value", ()), strict=False))

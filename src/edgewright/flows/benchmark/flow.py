@@ -1,4 +1,4 @@
-"""Measure the candidates of a plan, and keep what came of it."""
+"""Benchmark: measure the candidates of a plan and record one run for each."""
 
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,10 +46,10 @@ LOG_BYTES = 64 * 1024
 
 
 class BenchmarkOutcome(Struct, frozen=True, kw_only=True):
-    """The runs of one session, the verdicts against the first, and what went wrong.
+    """The runs of one session, the verdicts against the first, and the first error.
 
-    `error` is the first one of a candidate, or the record's where a run could not be written: what was measured is
-    in `runs` all the same.
+    `error` comes from a candidate, or from the store if a run could not be written; `runs` has all measurements in both
+    cases.
     """
 
     runs: tuple[Run, ...]
@@ -58,9 +58,9 @@ class BenchmarkOutcome(Struct, frozen=True, kw_only=True):
 
 
 def resolve_plan(plan: BenchmarkPlan) -> tuple[BenchmarkPlan, dict[str, Model]]:
-    """The plan with everything filled in and checked, and its models. Starts and writes nothing.
+    """Return the complete, checked plan and its models, without starting or writing anything.
 
-    Raises what can be known beforehand: UsageError, InputError, ConfigError, ModelError.
+    Raises UsageError, InputError, ConfigError or ModelError.
     """
     check_plan(plan)
     models = read_models([candidate.model for candidate in plan.candidates])
@@ -80,12 +80,12 @@ def benchmark(
 
     Args:
         plan: may be incomplete; see `resolve_plan`.
-        tell: is told what is being done, one line at a time.
+        progress: is called with one line of text per step.
         tags: put on every run.
 
     Raises:
-        Cancelled: after Ctrl-C; the partial runs are kept as `cancelled`.
-        EdgewrightError: before anything was measured. An error of one candidate is in the outcome.
+        Cancelled: after Ctrl-C; the partial runs are stored as `cancelled`.
+        EdgewrightError: before any measurement. An error of one candidate is in the outcome.
     """
     plan, models = resolve_plan(plan)
     if plan.device == "local":
@@ -106,8 +106,10 @@ def benchmark(
 
 
 def check_host(plan: BenchmarkPlan, device: Device) -> None:
-    """What this machine lacks, found before a run is begun: RuntimeMissing, DeviceUnreachable for a runtime of
-    another system, or UsageError for a processor."""
+    """Check that this machine can run the candidates, before any run starts.
+
+    Raises RuntimeMissing, DeviceUnreachable for a runtime of another system, or UsageError for a missing processor.
+    """
     check_affinity(plan.affinity)
     for candidate in plan.candidates:
         info = find_runtime(candidate.runtime)
@@ -120,14 +122,14 @@ def check_host(plan: BenchmarkPlan, device: Device) -> None:
 def _check_unchanged(
     all_measured: Sequence[CandidateProcesses], plan: BenchmarkPlan, models: Mapping[str, Model]
 ) -> None:
-    """Fail the lanes whose model file is not what it was at the beginning: nobody knows what was measured there."""
+    """Fail the candidates whose model file changed during the session, since it is unknown what was measured."""
     for candidate, measured in zip(plan.candidates, all_measured, strict=True):
         model = models[candidate.model]
         if measured.failure is None and _hash_current_files(model) != model.sha256:
             measured.failure = ModelUnreadable(
                 f"{model.name} changed while it was measured",
-                "its content is not what it was at the beginning",
-                "measure it again, and leave the file alone meanwhile",
+                "its hash differs from the one at the start",
+                "run the benchmark again, and do not change the file meanwhile",
             )
 
 
@@ -142,7 +144,7 @@ def _hash_current_files(model: Model) -> str:
 def _prepare_candidates(
     plan: BenchmarkPlan, models: Mapping[str, Model], device: Device, folder: Path
 ) -> list[CandidateProcesses]:
-    """Bring models and inputs to the device."""
+    """Put models and inputs onto the device."""
     return [_prepare_candidate(plan, position, models, device, folder) for position in range(len(plan.candidates))]
 
 
@@ -154,9 +156,9 @@ def _prepare_candidate(
     feeds = make_model_feeds(model, plan)
     file = folder / f"feeds-{position}.npz"
     write_feeds(file, feeds)
-    beside = {name: Path(model.path).parent / name for name in model.data_files}
+    data_files = {name: Path(model.path).parent / name for name in model.data_files}
     request = SessionRequest(
-        model=device.push(Path(model.path), model.sha256, beside),
+        model=device.push(Path(model.path), model.sha256, data_files),
         threads=plan.threads,
         options=candidate.options,
         shapes=get_free_shapes(model, feeds),
@@ -183,7 +185,7 @@ def _profile_all(
 
 
 class BenchmarkSession:
-    """The runs of one benchmark in the store: begun together, ended once, in whatever state they are then."""
+    """The stored runs of one benchmark: created together and finished once, whatever their state."""
 
     def __init__(
         self,
@@ -198,7 +200,7 @@ class BenchmarkSession:
         self._runs: list[Run] = []
 
     def begin(self, models: Mapping[str, Model], tags: Mapping[str, str]) -> None:
-        """Record one run per candidate with its model and inputs: a full disk shows before anything is measured."""
+        """Record one run per candidate with its model and inputs, so that a full disk fails before any measurement."""
         facts, environment = self._device.facts(), self._device.environment()
         for candidate in self._plan.candidates:
             own = msgspec.structs.replace(self._plan, candidates=(candidate,))
@@ -222,7 +224,7 @@ class BenchmarkSession:
             self._runs[-1] = msgspec.structs.replace(run, outputs=outputs)
 
     def finish(self, state: RunState, error: str = "") -> BenchmarkOutcome:
-        """Write every run with all that was measured, and tell the verdicts against the first."""
+        """Write every run with its measurements, and return the verdicts against the first."""
         with defer_interrupts():
             system_state = self._last_moment()
             ended = tuple(
@@ -234,7 +236,7 @@ class BenchmarkSession:
         return BenchmarkOutcome(runs=ended, comparisons=self._compare(), error=failures[0] if failures else None)
 
     def _save(self, ended: Sequence[Run]) -> list[StoreError]:
-        """Every run is tried, so that one that cannot be written does not cost the others."""
+        """Write every run; an error with one run does not stop the others."""
         failures = []
         for run in ended:
             try:
@@ -244,7 +246,7 @@ class BenchmarkSession:
         return failures
 
     def _last_moment(self) -> Mapping[str, float]:
-        """A device that is gone does not keep what it gave from being written down."""
+        """Return the final system state; a lost device does not prevent saving the measurements."""
         try:
             return self._device.system_state()
         except EdgewrightError:
@@ -290,7 +292,7 @@ class BenchmarkSession:
         )
 
     def _save_log(self, run: Run, measured: CandidateProcesses) -> list[RunOutput]:
-        """What the failed worker said, and our own traceback; a log that cannot be kept costs no run."""
+        """Store the failed worker's output and the traceback; if the log cannot be stored, the run still is."""
         if measured.failure is None:
             return []
         log = measured.processes[-1].log if measured.processes else None
@@ -302,7 +304,7 @@ class BenchmarkSession:
             return []
 
     def _compare(self) -> tuple[Comparison, ...]:
-        """Every candidate against the first; those that failed are left out."""
+        """Compare every candidate with the first, without those that failed."""
         medians = [
             compute_chunk_medians(measured.processes) if measured.failure is None else []
             for measured in self._all_measured
@@ -315,7 +317,7 @@ class BenchmarkSession:
 
 
 def _save_files(store: Store, run: Run, plan: BenchmarkPlan) -> Iterator[RunOutput]:
-    """Put the model, its weight files and the user's inputs into the store, so that the run can be repeated."""
+    """Store the model, its weight files and the user's inputs, so that the run can be repeated."""
     if run.model is None:
         return
     path = Path(run.model.path)

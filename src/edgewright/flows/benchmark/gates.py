@@ -1,4 +1,4 @@
-"""Gates: conditions that the user sets, and whose failure is exit code 3."""
+"""Gates: conditions that the user sets, and whose failure leads to exit code 3."""
 
 from collections.abc import Sequence
 
@@ -9,10 +9,10 @@ FALLBACK_SHARE = "layers.fallback_share"
 
 
 def check_fallback_shares(runs: Sequence[Run], percent: float) -> None:
-    """GateFailed if in any run over `percent` of the layers' time was spent on a backend that was not asked for.
+    """Raise GateFailed if a run spent more than `percent` of its layer time on a backend other than the requested one.
 
-    It fails as well where the layers are not known: a gate that cannot be checked is not passed. The error tells every
-    run that fails, so that one does not hide the others.
+    It also fails if the layers are unknown: a gate that cannot be checked does not pass. The error lists every failed
+    run.
     """
     failures = [failure for run in runs if (failure := _find_failure(run, percent))]
     if not failures:
@@ -26,11 +26,13 @@ def _find_failure(run: Run, percent: float) -> GateFailed | None:
     share = next((metric.value for metric in run.metrics if metric.name == FALLBACK_SHARE), None)
     name = f"{run.model.name if run.model else run.id} in {run.runtime}"
     if share is None:
-        return GateFailed(f"{name}: the fallback is not known", "there are no layer times", "see the run's warnings")
+        return GateFailed(
+            f"{name}: the fallback share is unknown", "there are no layer times", "read the run's warnings"
+        )
     if share * 100 <= percent:
         return None
     return GateFailed(
-        f"{name}: {share:.1%} of the layers' time fell back",
+        f"{name}: the fallback share is {share:.1%} of the layers' time",
         f"--fail-on-fallback allows {percent:g} %",
-        f"edgewright runs show {run.id} names the layers",
+        f"edgewright runs show {run.id} lists the layers",
     )

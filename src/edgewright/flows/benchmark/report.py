@@ -1,4 +1,4 @@
-"""A benchmark as its documented JSON object, made from runs as the store keeps them."""
+"""The documented JSON object of a benchmark, created from stored runs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -13,7 +13,9 @@ Number = float | None
 
 
 class Timing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Microseconds. `p50` is the median of the processes' medians, its interval covers with `p50_confidence`."""
+    """Times in microseconds. `p50` is the median of the process medians; its interval has the confidence
+    `p50_confidence`.
+    """
 
     n: int
     p50: Number
@@ -29,7 +31,7 @@ class Timing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ColdStart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Microseconds: `import` is interpreter and import, the cold start proper is `load` and `first_inference`."""
+    """Times in microseconds: `import` is interpreter and import, the cold start is `load` plus `first_inference`."""
 
     import_: Number = field(name="import")
     load: Number
@@ -46,7 +48,7 @@ class MemoryBytes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class LayerRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`facts.run.Layer` with its share of the layers' sum."""
+    """`schema.run.Layer` with its share of the layers' sum."""
 
     position: int
     name: str
@@ -65,7 +67,7 @@ class LayerRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class LayerTotals(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The layers together, beside the whole profiled inference."""
+    """Sums over the layers, and the time of the whole profiled inference."""
 
     via: str
     sum_us: float
@@ -75,7 +77,7 @@ class LayerTotals(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class EnergyRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Microjoules of one inference."""
+    """Energy of one inference in microjoules."""
 
     uj_per_inference: float
     evidence: str
@@ -83,7 +85,7 @@ class EnergyRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class BenchmarkRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One run. `path` is the share of layer time per unit, `backends` per backend; `findings` tell why it is slow."""
+    """One run. `path` is the share of layer time per unit, `backends` per backend; `findings` explain slow layers."""
 
     run_id: str
     state: str
@@ -110,7 +112,7 @@ class BenchmarkRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class BenchmarkReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `edgewright benchmark --json` prints."""
+    """The JSON of `edgewright benchmark --json`."""
 
     schema: str = SCHEMA
     runs: tuple[BenchmarkRow, ...]
@@ -122,7 +124,7 @@ def make_report(runs: Iterable[Run], comparisons: Iterable[Comparison]) -> Bench
 
 
 def make_row(run: Run) -> BenchmarkRow:
-    """One run's row of the report."""
+    """Return the report's row for one run."""
     metrics = {metric.name: metric for metric in run.metrics}
     return BenchmarkRow(
         run_id=run.id,
@@ -160,7 +162,7 @@ def make_row(run: Run) -> BenchmarkRow:
 
 
 def _to_integer(value: object, unknown: int = 0) -> int:
-    """A whole number of a record that may hold anything."""
+    """Return a whole number from a record whose values are not trusted."""
     return int(value) if isinstance(value, int | float) and abs(value) < MAX_INTEGER else unknown
 
 

@@ -1,4 +1,4 @@
-"""Repeat a run from its record alone."""
+"""Repetition of a run from its stored record."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +20,7 @@ from edgewright.system.temporary import TemporaryFolder
 
 
 class RerunResult(Struct, frozen=True, kw_only=True):
-    """The run that was repeated, what came of it, and the new run against the old; None where either has no
-    samples."""
+    """The repeated run, the new outcome, and the comparison of both; None if either has no samples."""
 
     original: Run
     outcome: BenchmarkOutcome
@@ -29,14 +28,16 @@ class RerunResult(Struct, frozen=True, kw_only=True):
 
 
 def load_recorded_plan(run: Run) -> BenchmarkPlan:
-    """The plan that a run was made with; UsageError for a run that is no benchmark."""
+    """Return the plan of a recorded run; UsageError for a run that is not a benchmark."""
     if run.kind != "benchmark" or not run.plan:
-        raise UsageError(f"run {run.id} cannot be repeated", f"it is a {run.kind}", "only benchmarks can")
+        raise UsageError(f"run {run.id} cannot be repeated", f"it is a {run.kind}", "only benchmarks can be repeated")
     try:
         plan = msgspec.convert(run.plan, BenchmarkPlan)
     except msgspec.ValidationError as error:
         raise StoreError(
-            f"run {run.id} cannot be repeated", f"its plan cannot be read: {error}", "use the version that made it"
+            f"run {run.id} cannot be repeated",
+            f"its plan cannot be read: {error}",
+            "use the Edgewright version that recorded it",
         ) from None
     if len(plan.candidates) != 1:
         raise StoreError(f"run {run.id} cannot be repeated", "its plan does not name one candidate")
@@ -44,11 +45,11 @@ def load_recorded_plan(run: Run) -> BenchmarkPlan:
 
 
 def rerun(run_id: str, device: Device, store: Store, progress: Progress, *, moved_to: str = "") -> RerunResult:
-    """Take model, inputs and plan from the record, measure again, and compare the two.
+    """Restore model, inputs and plan from the store, measure again, and compare both runs.
 
-    `moved_to` names `device` where it is another than the run's own.
+    `moved_to` names `device` if it differs from the run's own.
 
-    Raises RunNotFound, UsageError (no benchmark), StoreError (the record lacks the model's bytes).
+    Raises RunNotFound, UsageError (not a benchmark), StoreError (the model's bytes are missing).
     """
     original = store.load(run_id)
     plan = load_recorded_plan(original)
@@ -63,13 +64,13 @@ def rerun(run_id: str, device: Device, store: Store, progress: Progress, *, move
 
 
 def _make_tags(original: Run) -> dict[str, str]:
-    """The user's own tags, and where the run comes from."""
+    """Return the user's tags and the id of the repeated run."""
     own = {name: value for name, value in original.tags.items() if name not in RESERVED_TAGS}
     return {**own, "rerun-of": original.id}
 
 
 def _fetch_files(run: Run, store: Store, folder: Path) -> dict[str, Path]:
-    """The run's model and its inputs, where it had some, from the store."""
+    """Restore the run's model and its inputs, if it had any, from the store."""
     files = {"model": fetch_model(run, store, folder)}
     for output in run.outputs:
         if output.role == "inputs":
@@ -81,9 +82,9 @@ def _fetch_files(run: Run, store: Store, folder: Path) -> dict[str, Path]:
 
 
 def _relocate_plan(plan: BenchmarkPlan, files: Mapping[str, Path]) -> BenchmarkPlan:
-    """The same plan with its files where they are now; StoreError where the inputs are not on record."""
+    """Return the plan with the restored paths; StoreError if the inputs are not stored."""
     if plan.inputs is not None and "inputs" not in files:
-        raise StoreError("the run's own inputs are not in the record", "it was imported without its files")
+        raise StoreError("the run's inputs are not in the store", "the run was imported without its files")
     candidate = msgspec.structs.replace(plan.candidates[0], model=str(files["model"]))
     inputs = str(files["inputs"]) if "inputs" in files else None
     return msgspec.structs.replace(plan, candidates=(candidate,), inputs=inputs)

@@ -1,4 +1,4 @@
-"""From a source to one artifact's files: which converter, in which place, and what its record says."""
+"""Conversion of a source to the files of one artifact: choice of converter, environment, and record."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ SECONDS_PER_BYTE = 2.5e-3
 
 @dataclass(frozen=True)
 class CompileJob:
-    """What all cells of one compile share. `locks` has the locks of the isolated environments that are set up."""
+    """The data that all cells of one compile share. `locks` maps the isolated environments that are set up."""
 
     plan: CompilePlan
     prepared: PreparedSource
@@ -48,11 +48,11 @@ class CompileJob:
 
 
 def _choose_converters(cell: CompileCell, info: RuntimeInfo, locks: Mapping[str, str]) -> tuple[Converter, ...]:
-    """The one that the options name, or the runtime's default and behind it those whose environment is set up."""
+    """Return the converter that the options name, or the default one followed by those whose environment is set up."""
     if not info.converters:
         return (Converter(info.name, info.compiles),)
-    if wanted := cell.options.get("converter", ""):
-        return tuple(one for one in info.converters if one.name == wanted)
+    if requested := cell.options.get("converter", ""):
+        return tuple(one for one in info.converters if one.name == requested)
     default, *others = info.converters
     return (default, *(one for one in others if one.environment in locks))
 
@@ -60,9 +60,9 @@ def _choose_converters(cell: CompileCell, info: RuntimeInfo, locks: Mapping[str,
 def run_compiler(
     cell: CompileCell, info: RuntimeInfo, job: CompileJob, folder: Path, stem: str
 ) -> tuple[Compiled, str]:
-    """Compile with the first converter that can, and the lock of the environment it ran in.
+    """Compile with the first converter that succeeds, and return the result and the lock of its environment.
 
-    Raises the error of the first one where none can.
+    Raises the first converter's error if none succeeds.
     """
     first: ModelNotConvertible | None = None
     for converter in _choose_converters(cell, info, job.locks):
@@ -73,33 +73,35 @@ def run_compiler(
             clear_folder(folder)
             continue
         if first is not None:
-            note = f"{converter.name} wrote it, since the default converter cannot: {first.why.splitlines()[0]}"
+            note = f"converted with {converter.name}, because the default converter failed: {first.why.splitlines()[0]}"
             compiled = msgspec.structs.replace(compiled, notes=(*compiled.notes, note))
         return compiled, job.locks.get(converter.environment or info.name, "")
     if first is None:
-        raise UsageError(f"{info.name} has no such converter", "", "edgewright compile --help")
+        raise UsageError(
+            f"{info.name} has no converter of this name", "", "edgewright compile --help lists the converters"
+        )
     first.try_this = "; ".join((first.try_this, *_suggest_converters(cell, info, job)))
     raise first
 
 
 def _suggest_converters(cell: CompileCell, info: RuntimeInfo, job: CompileJob) -> list[str]:
-    """The command that sets up a converter which takes this source and is not there yet."""
+    """Return commands that set up further converters for this source."""
     others = [one for one in info.converters if one.environment and one.environment not in job.locks]
     fitting = [
         one for one in others if set(one.compiles) & job.prepared.files.keys() and not cell.options.get("converter")
     ]
-    return [f"edgewright runtimes setup {one.environment} lets {one.name} try" for one in fitting]
+    return [f"edgewright runtimes setup {one.environment} installs the converter {one.name}" for one in fitting]
 
 
 def _run_converter(
     converter: Converter, cell: CompileCell, info: RuntimeInfo, job: CompileJob, folder: Path, stem: str
 ) -> Compiled:
-    """Compile in a worker; whatever it does, it costs this cell alone."""
+    """Compile in a worker, so that a crash affects this cell only."""
     kind = next((kind for kind in converter.compiles if kind in job.prepared.files), None)
     if kind is None:
         raise ModelNotConvertible(
-            f"{converter.name} does not take {job.prepared.format} models",
-            f"it takes {' and '.join(converter.compiles)}",
+            f"converter {converter.name} does not support {job.prepared.format} models",
+            f"it reads {' and '.join(converter.compiles)}",
             "compile from one of these, or choose another runtime",
         )
     if not converter.environment and info.name not in job.locks:
@@ -122,21 +124,21 @@ def _run_converter(
         compiled = worker.ask(Compile(request=request), Compiled, expected_s)
         worker.leave()
     if not (folder / compiled.main).exists():
-        raise ModelNotConvertible(f"{info.title} wrote no artifact", f"{compiled.main} is missing")
+        raise ModelNotConvertible(f"{info.title} did not write an artifact", f"{compiled.main} is missing")
     return compiled
 
 
 def _make_converter_options(converter: Converter, cell: CompileCell, kind: str, job: CompileJob) -> dict[str, str]:
-    """The user's options, the converter that was chosen, and where a torch program finds its weights."""
+    """Return the user's options, the chosen converter, and the weights' path of a torch source."""
     weights = {"weights": str(Path(job.plan.weights).absolute())} if job.plan.weights and kind == "torch" else {}
     chosen = {"converter": converter.name} if converter.name != cell.runtime else {}
     return {**cell.options, **chosen, **weights}
 
 
 def check_installed(info: RuntimeInfo) -> None:
-    """RuntimeMissing for a package that compiling needs and that no environment of the runtime's own brings."""
+    """Raise RuntimeMissing for a package that compiling requires and no environment provides."""
     if absent := [name for name in (*info.needs, *info.compile_needs) if find_spec(name) is None]:
-        raise make_missing_error(info, f"{absent[0]} is not installed, which compiling needs")
+        raise make_missing_error(info, f"{absent[0]} is required for compiling but is not installed")
 
 
 def make_artifact_record(
@@ -158,13 +160,13 @@ def make_artifact_record(
         environment=lock,
         origins=compiled.origins,
         notes=(*job.prepared.notes, *compiled.notes),
-        unchecked="" if job.plan.check else "its numbers were not checked: --no-check",
+        unchecked="" if job.plan.check else "its outputs were not checked: --no-check was set",
     )
 
 
 def hash_cell(cell: CompileCell, info: RuntimeInfo, job: CompileJob) -> str:
-    """Hash of all that decides the artifact and what its record says: source, plan, and versions of the tools."""
-    # The name is part of the artifact's own; what a torch source gives is known by its export alone.
+    """Return a hash of everything that determines the artifact and its record: source, plan and tool versions."""
+    # The artifact's name contains the source's; a torch source is identified by its export.
     given = [job.prepared.name, job.prepared.model.sha256]
     bare = msgspec.structs.replace(job.plan, source="", weights=None, inputs=None, cells=(cell,), timeout_s=0.0)
     tools = {name: _find_version(name) for name in info.compile_tools}

@@ -1,4 +1,4 @@
-"""Where the numbers of an artifact part from its source's: the graph is cut in halves until one layer is left."""
+"""Search for the first layer whose outputs diverge from the source, by bisecting the graph."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,11 +20,11 @@ from edgewright.schema.plan import CompileCell
 
 
 class DivergingNode(Struct, frozen=True, kw_only=True):
-    """The first source node behind which an artifact differs by more than its precision allows.
+    """The first source node after which an artifact differs by more than its precision allows.
 
     Attributes:
-        sqnr_db: behind it.
-        before_db: behind the last node in front of it that was measured; None where it is the first one.
+        sqnr_db: at its output.
+        before_db: at the last measured node before it; None if it is the first one.
     """
 
     node: str
@@ -35,12 +35,12 @@ class DivergingNode(Struct, frozen=True, kw_only=True):
 
 
 def find_diverging_node(cell: CompileCell, job: CompileJob) -> DivergingNode | None:
-    """Bisect over the graph's tensors in their order of execution.
+    """Bisect over the graph's tensors in execution order.
 
-    Each step compiles the part of the graph in front of one tensor, runs it, and compares it with ONNX Runtime's run
-    of the same part. Errors are taken to stay once they are there: where they vanish again further on, the layer that
-    is named is one of those that differ, and not surely the first. None where the source is no ONNX, where a part
-    cannot be compiled alone, or where every part alone is right (converters may treat a part otherwise than a whole).
+    Each step compiles the subgraph up to one tensor, runs it, and compares it with ONNX Runtime's run of the same
+    subgraph. The search assumes that errors persist; if they vanish again later, the result is one of the diverging
+    layers but maybe not the first. Returns None if the source is not ONNX, if a subgraph cannot be compiled, or if
+    every subgraph alone is correct (converters may treat a subgraph differently).
     """
     if "onnx" not in job.prepared.files:
         return None
@@ -71,7 +71,7 @@ def find_diverging_node(cell: CompileCell, job: CompileJob) -> DivergingNode | N
 
 
 def _find_first_true(positions: Sequence[int], test: Callable[[int], bool]) -> int | None:
-    """The first position that passes the test, taking it that all behind it do; None where the last does not."""
+    """Return the first position that passes the test, assuming that all later ones do; None if the last does not."""
     if not positions or not test(positions[-1]):
         return None
     low, high = 0, len(positions) - 1
@@ -87,7 +87,7 @@ def _find_first_true(positions: Sequence[int], test: Callable[[int], bool]) -> i
 def _measure_subgraph(
     extractor: SubmodelExtractor, place: CutPoint, position: int, cell: CompileCell, job: CompileJob
 ) -> Numerics:
-    """The artifact of the graph's part in front of a tensor, against the source's, or its twin's."""
+    """Compare the artifact of the subgraph up to a tensor with the source or the rounding reference."""
     folder = job.work / f"part-{cell.runtime}-{cell.precision}-{position}"
     folder.mkdir()
     path = extractor.extract(place.tensor, job.work / f"{folder.name}.onnx")

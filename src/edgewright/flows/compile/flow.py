@@ -1,4 +1,6 @@
-"""One model into every runtime: each cell in its own worker, and its numbers proven before it gets its name."""
+"""Compile: convert one model for every runtime, each in its own worker, and publish artifacts that pass the numerical
+check.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -51,23 +53,23 @@ from edgewright.store.store import Store, utc_now
 from edgewright.system.disk import MIN_FREE_BYTES, attribute_to_full_disk
 
 SCHEMA = "edgewright.compile/1"
-MAX_STEM_CHARS = 60  # characters of the source's name: with what is added it stays a name that every file system takes
+MAX_STEM_CHARS = 60  # characters of the source's name, so that file names stay within file system limits
 CompileState = Literal["ok", "failed", "unsupported"]
 
 
 class CellReport(Struct, frozen=True, kw_only=True):
-    """One artifact that was wanted.
+    """The result of one cell.
 
     Attributes:
-        path: of the artifact's main file; None where there is none.
+        path: of the artifact's main file; None without an artifact.
         bytes: of all its files.
-        seconds: from the start of the compiling worker to the end of the check.
-        state: `ok`; `unsupported` where the runtime cannot express the model; `failed` for everything else.
-        reason: why it is not `ok`, or why its numbers were not checked; empty else.
-        try_this: the next step; empty where it is `ok`.
-        numerics: against the source in ONNX Runtime fp32; also of an artifact that failed for its numbers.
-        cached: whether it had been made before from the same source, plan and tools.
-        culprit: the first source node behind which the numbers part; None where it was not looked for or found.
+        seconds: from the start of the worker to the end of the check.
+        state: `ok`; `unsupported` if the runtime cannot express the model; otherwise `failed`.
+        reason: why it is not `ok`, or why its outputs were not checked; otherwise empty.
+        try_this: the next step; empty if it is `ok`.
+        numerics: against the source in ONNX Runtime fp32; also of an artifact that failed the check.
+        cached: whether it existed already for the same source, plan and tools.
+        culprit: the first diverging source node; None if not searched for or not found.
     """
 
     runtime: str
@@ -87,7 +89,7 @@ class CellReport(Struct, frozen=True, kw_only=True):
 
 
 class CompileReport(Struct, frozen=True, kw_only=True):
-    """What `edgewright compile --json` prints."""
+    """The JSON of `edgewright compile --json`."""
 
     schema: str = SCHEMA
     source: str
@@ -96,7 +98,7 @@ class CompileReport(Struct, frozen=True, kw_only=True):
 
 
 class CompileFailure(Exception):
-    """A cell that did not come to be: the error, and the numbers that speak against it."""
+    """The error of a cell, with the numerical comparison if there is one."""
 
     def __init__(self, error: EdgewrightError, numerics: Numerics | None = None) -> None:
         super().__init__(str(error))
@@ -106,11 +108,13 @@ class CompileFailure(Exception):
 def compile_all(
     plan: CompilePlan, out: Path, device: Device, store: Store, progress: Progress, *, bisect: bool = False
 ) -> tuple[CompileReport, EdgewrightError | None]:
-    """Compile every cell of the plan into the folder `out`; one that fails does not stop the others.
+    """Compile every cell of the plan into the folder `out`; a failed cell does not stop the others.
 
-    With the error of the first cell whose numbers are wrong, else that of the first that failed for another reason.
-    With `bisect` the first layer that differs is looked for where numbers are wrong. Raises what stands in the way of
-    all: the source, its shapes or inputs, the folder, and LimitReached where the source needs too much memory to run.
+    Returns the report, and the error of the first cell that failed the numerical check, else of the first that failed
+    for another reason. With `bisect` the first diverging layer of failed cells is searched.
+
+    Raises errors that affect all cells: source, shapes, inputs, folder, and LimitReached if the source needs too much
+    memory.
     """
     plan = complete_plan(plan)
     with open_work_folder(out) as work:
@@ -118,7 +122,7 @@ def compile_all(
         reports, errors = [], []
         for cell in plan.cells:
             one, error = _compile_cell(cell, job)
-            if isinstance(error, LimitReached):  # of the model itself, or of this converter alone
+            if isinstance(error, LimitReached):  # by the model, or only by this converter
                 check_file_memory(Path(job.prepared.model.path), job.prepared.shapes, read_budget())
             if bisect and isinstance(error, GateFailed):
                 one = msgspec.structs.replace(one, culprit=find_diverging_node(cell, job))
@@ -130,15 +134,21 @@ def compile_all(
 
 
 def complete_plan(plan: CompilePlan) -> CompilePlan:
-    """The plan with the source's hash; UsageError for numbers that cannot be."""
+    """Return the plan with the source's hash; UsageError for numbers out of range."""
     if not plan.cells:
-        raise UsageError("nothing to compile", "no runtime and precision is named", "--runtime litert --precision fp32")
+        raise UsageError(
+            "nothing to compile", "neither a runtime nor a precision was given", "--runtime litert --precision fp32"
+        )
     if not 1 <= plan.samples <= 10_000:
         raise UsageError(f"--samples {plan.samples} cannot be used", "it must be from 1 to 10000", "--samples 8")
     check_number("seed", plan.seed)
     check_number("timeout_s", plan.timeout_s)
     if plan.weights and ".py:" not in plan.source:
-        raise UsageError("--weights has nothing to fill", "only FILE.py:FACTORY leaves them open", "leave it out")
+        raise UsageError(
+            "--weights cannot be used with this model",
+            "weights are loaded only into a module built by FILE.py:FACTORY",
+            "remove it",
+        )
     return msgspec.structs.replace(plan, source_sha256=hash_source(plan))
 
 
@@ -159,18 +169,18 @@ def _make_job(plan: CompilePlan, out: Path, work: Path, device: Device, store: S
 
 
 def _check_reference(reference: Mapping[str, NDArray[Any]]) -> None:
-    """InputError where an output of the source holds nothing that could be compared."""
+    """Raise InputError if an output of the source has no finite value to compare."""
     for name, array in reference.items():
         if array.size and array.dtype.kind == "f" and not np.isfinite(array).any():
             raise InputError(
-                f"the source gives nothing but NaN and infinities in output '{name}'",
-                "on the inputs that were made there is nothing to compare",
-                "give real ones: --inputs FILE.npz",
+                f"output '{name}' of the source model contains only NaN and infinite values",
+                "the generated inputs give no finite value to compare",
+                "provide real inputs with --inputs FILE.npz",
             )
 
 
 def _compile_cell(cell: CompileCell, job: CompileJob) -> tuple[CellReport, EdgewrightError | None]:
-    """Compile, prove and publish one artifact, and record the run, whatever comes of it."""
+    """Compile, check and publish one artifact, and record the run in any case."""
     began, started = monotonic(), utc_now()
     numerics: Numerics | None = None
     try:
@@ -182,7 +192,7 @@ def _compile_cell(cell: CompileCell, job: CompileJob) -> tuple[CellReport, Edgew
     except EdgewrightError as error:
         return _report_failure(cell, error, numerics, monotonic() - began, started, job)
     except OSError as error:
-        full = OutputError(f"{job.out} cannot be written", error.strerror or str(error))
+        full = OutputError(f"cannot write to {job.out}", error.strerror or str(error))
         return _report_failure(cell, full, numerics, monotonic() - began, started, job)
     report = CellReport(
         runtime=cell.runtime,
@@ -205,7 +215,7 @@ def _compile_cell(cell: CompileCell, job: CompileJob) -> tuple[CellReport, Edgew
 def _save_run(
     report: CellReport, record: Artifact | None, started: str, job: CompileJob
 ) -> tuple[CellReport, EdgewrightError | None]:
-    """Record the run; a record of runs that cannot be written costs neither this artifact nor those that follow."""
+    """Record the run; an error of the store does not affect this artifact or the following ones."""
     try:
         return _record_run(report, record, started, job), None
     except StoreError as error:
@@ -214,7 +224,7 @@ def _save_run(
 
 
 def _make_artifact(cell: CompileCell, job: CompileJob) -> tuple[Artifact, Path, bool]:
-    """The artifact's record, the folder its files lie in, and whether it had been made before."""
+    """Return the artifact's record, the folder of its files, and whether it existed already."""
     info = find_runtime(cell.runtime)
     check_cell(cell, info)
     key = hash_cell(cell, info, job)
@@ -235,26 +245,26 @@ def _make_artifact(cell: CompileCell, job: CompileJob) -> tuple[Artifact, Path, 
 def _check_numerics(
     record: Artifact, folder: Path, rounding_reference: Path | None, info: RuntimeInfo, job: CompileJob
 ) -> Artifact:
-    """The record with its figures against the source; Failed where they are too far apart."""
+    """Return the record with its comparison against the source; CompileFailure if they differ too much."""
     if info.systems and system() not in info.systems:
         where = " and ".join("macOS" if name == "Darwin" else name for name in info.systems)
-        reason = f"its numbers were not checked: {info.title} runs on {where} alone"
+        reason = f"its outputs were not checked: {info.title} runs only on {where}"
         return msgspec.structs.replace(record, unchecked=reason)
-    job.progress(f"{info.title} {record.precision}: comparing numbers")
+    job.progress(f"{info.title} {record.precision}: comparing outputs")
     model = read_artifact(folder / record.main, record, record.key)
     try:
         outputs, notes = infer(model, record, record.runtime, job.stack, job.device, timeout_s=job.plan.timeout_s)
         numerics = compare_outputs(job.reference, outputs, None if job.plan.inputs else job.plan.seed)
     except (ValueError, KeyError) as error:
-        what = f"{info.title} {record.precision} gives other outputs than the source"
-        raise CompileFailure(GateFailed(what, str(error), "leave the runtime out, or report it")) from None
+        what = f"{info.title} {record.precision} has different outputs than the source model"
+        raise CompileFailure(GateFailed(what, str(error), "remove the runtime, or report the problem")) from None
     faults, reference_notes = find_numeric_faults(numerics, outputs, rounding_reference, record.precision, job)
     if faults:
         raise CompileFailure(
             GateFailed(
-                f"{info.title} {record.precision} does not compute what the source computes",
+                f"{info.title} {record.precision} outputs differ from the source model",
                 "; ".join(faults),
-                "--bisect names the first layer that differs; --no-check keeps the artifact as it is",
+                "--bisect finds the first layer that differs; --no-check keeps the artifact unchecked",
             ),
             numerics,
         )
@@ -286,7 +296,7 @@ def _report_failure(
 
 
 def _record_run(report: CellReport, record: Artifact | None, started: str, job: CompileJob) -> CellReport:
-    """Keep what was made and what came of it; the report with the run's id."""
+    """Store the artifact and its result, and return the report with the run's id."""
     info = find_runtime(report.runtime)
     cell = next(c for c in job.plan.cells if (c.runtime, c.precision) == (report.runtime, report.precision))
     own = msgspec.structs.replace(job.plan, cells=(cell,))
@@ -320,7 +330,7 @@ def _record_run(report: CellReport, record: Artifact | None, started: str, job: 
 
 
 def _make_metrics(report: CellReport) -> Sequence[Metric]:
-    """What is known of an artifact in numbers."""
+    """Return the metrics of an artifact."""
     values = {"compile.seconds": ("s", report.seconds), "artifact.bytes": ("B", report.bytes)}
     if report.numerics is not None:
         values |= {

@@ -1,4 +1,4 @@
-"""Put an artifact where the user wants it: whole, or not at all; and find one that was made before."""
+"""Publication of artifacts, atomically, and lookup of artifacts that were compiled before."""
 
 import re
 import shutil
@@ -26,43 +26,45 @@ WORK_FOLDER = re.compile(re.escape(PREFIX) + "[a-z0-9_]{8}")
 
 @contextmanager
 def raise_output_errors(folder: Path) -> Iterator[None]:
-    """What the file system raises becomes OutputError."""
+    """Convert file system errors to OutputError."""
     try:
         yield
     except (FileExistsError, NotADirectoryError):
-        why, hint = "it, or a folder on its path, is a file", "choose another folder with --output"
-        raise OutputError(f"{folder} cannot be written", why, hint) from None
+        why, hint = "the path, or one of its parent folders, is a file", "choose another folder with --output"
+        raise OutputError(f"cannot write to {folder}", why, hint) from None
     except OSError as error:
-        raise OutputError(f"{folder} cannot be written", error.strerror or str(error)) from None
+        raise OutputError(f"cannot write to {folder}", error.strerror or str(error)) from None
 
 
 def _list_files(folder: Path) -> list[Path]:
-    """All files in a folder, by name."""
+    """Return all files in a folder by name."""
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def hash_artifact(folder: Path, main: str) -> tuple[dict[str, str], int]:
-    """Hashes of an artifact's files by their names in its folder, the main one first, and their bytes in all."""
+    """Return the hashes of an artifact's files by name, the main one first, and their total bytes."""
     files = sorted(_list_files(folder), key=lambda path: (path != folder / main, path))
     names = {path.relative_to(folder).as_posix(): hash_file(path) for path in files}
     return names, sum(path.stat().st_size for path in files)
 
 
 def publish_artifact(record: Artifact, made: Path, out: Path) -> Path:
-    """Move an artifact's files from `made` into `out`, its record last; its main path there.
+    """Move an artifact's files from `made` into `out`, its record last, and return the main path.
 
-    An older artifact of the same name loses its record first, so that at no moment a record stands beside files that
-    are not its own. Raises OutputError for a record whose names lead out of `out`; nothing is touched then.
+    An older artifact of the same name loses its record first, so that a record never describes files of another
+    artifact. Raises OutputError, before any change, if the record names a file outside of `out`.
     """
     if (unsafe_name := find_name_outside(record)) is not None:
-        why = f"the artifact names a file {unsafe_name[:80]!r}, which leads out of it or is not a valid file name"
-        raise OutputError(f"{record.main[:80]!r} cannot be written", why, "compile the model again")
+        why = f"the artifact names a file {unsafe_name[:80]!r}, which is outside the artifact or not a valid file name"
+        raise OutputError(f"cannot write {record.main[:80]!r}", why, "compile the model again")
     if made == out:
         with raise_output_errors(out):
             write_record(record, out)
         return out / record.main
     with raise_output_errors(out):
-        write_record(record, made)  # first: nothing after it needs room, so a full disk leaves what was there
+        write_record(
+            record, made
+        )  # first, since later steps need no disk space: a full disk leaves the old files intact
         record_path(out / record.main).unlink(missing_ok=True)
         tops = sorted({name.split("/")[0] for name in record.files}, key=lambda name: name == record.main)
         for name in tops:
@@ -88,14 +90,13 @@ def _hash_artifact_files(record: Artifact, folder: Path) -> str:
 
 
 def find_cached_artifact(key: str, main: Path, store: Store, work: Path) -> tuple[Artifact, Path] | None:
-    """An artifact that was made here under this key, and the folder that its files lie in.
+    """Return an artifact that was compiled here under this key, and the folder of its files.
 
-    That is the folder of `main` where they lie there unchanged, or `work`. The record beside an artifact is not asked:
-    anyone may have changed it. Runs that were imported, or may have been, are not asked either: nobody here has seen
-    their compiler.
+    The folder is that of `main` if the files there are unchanged, otherwise `work`. The record file next to an artifact
+    is not trusted, since anyone may have changed it, nor are imported runs, whose compiler is unknown.
     """
-    wanted = RunFilter(kind="compile", state="done", plan_hash=key, imported=False, limit=1, metrics=())
-    rows = store.list_runs(wanted)
+    query = RunFilter(kind="compile", state="done", plan_hash=key, imported=False, limit=1, metrics=())
+    rows = store.list_runs(query)
     if not rows:
         return None
     outputs = store.load(rows[0].id).outputs
@@ -106,14 +107,14 @@ def find_cached_artifact(key: str, main: Path, store: Store, work: Path) -> tupl
         if all(_is_unchanged(main.parent / name, sha256) for name, sha256 in record.files.items()):
             return record, main.parent
         _fetch_files(record, store, work)
-    except (StoreError, ModelUnreadable, StopIteration, OSError):  # its bytes are gone: it is made again
+    except (StoreError, ModelUnreadable, StopIteration, OSError):  # its bytes are missing, so it is compiled again
         clear_folder(work)
         return None
     return record, work
 
 
 def clear_folder(folder: Path) -> None:
-    """Remove what was left half done."""
+    """Remove incomplete files."""
     for path in folder.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -128,24 +129,24 @@ def _fetch_record(outputs: Sequence[RunOutput], store: Store) -> Artifact:
 
 
 def _fetch_files(record: Artifact, store: Store, work: Path) -> None:
-    """Write an artifact's files into `work`: the bytes whose hashes its record, which was parsed, has."""
+    """Restore an artifact's files into `work` by the hashes in its parsed record."""
     for name, sha256 in record.files.items():
         (work / name).parent.mkdir(parents=True, exist_ok=True)
         store.get_file(sha256, work / name)
 
 
 def copy_atomically(path: Path, to: Path) -> None:
-    """A copy under its name, whole or not at all."""
+    """Copy a file under its final name, completely or not at all."""
     with replace_atomically(to) as part:
         shutil.copyfile(path, part)
 
 
 @contextmanager
 def open_work_folder(out: Path) -> Iterator[Path]:
-    """A folder in `out` to make artifacts in, so that they can be renamed into their place; removed at the end.
+    """Create a temporary folder in `out`, so that artifacts can be renamed into place; remove it at the end.
 
-    What a compile that was killed left there is removed first: folders of just this kind of name, with our mark in
-    them, that no living process holds a lock on.
+    Folders that a killed compile left are removed first: those with this name pattern and our marker, without a lock of
+    a living process.
     """
     with raise_output_errors(out):
         out.mkdir(parents=True, exist_ok=True)
@@ -165,6 +166,6 @@ def open_work_folder(out: Path) -> Iterator[Path]:
 
 
 def _is_locked(lock_file: Path) -> bool:
-    """Whether a living process has the lock on a workshop's mark."""
+    """Return whether a living process holds the lock on a work folder's marker."""
     with lock_file.open("ab") as file:
         return not try_lock(file)

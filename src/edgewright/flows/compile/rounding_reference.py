@@ -1,8 +1,9 @@
-"""What an artifact is judged against: its source, or a twin of it where the runtime's format rounds otherwise.
+"""Rounding reference of an artifact whose format rounds differently from its source.
 
-A format without zero points cannot carry the grids of a QDQ graph. Its compiler then leaves a twin beside the artifact:
-the source's graph in ONNX with the grids that the artifact has. Whether the compiler did its work is judged against the
-twin, at the same threshold as ever; how far the twin's grids may lead from the source has a threshold of its own.
+A format without zero points cannot represent all quantization parameters of a QDQ graph. Its converter then writes a
+rounding reference next to the artifact: the source graph in ONNX with the artifact's quantization parameters. The
+artifact is checked against this reference with the usual threshold; the reference's distance from the source has its
+own threshold.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,14 +24,14 @@ Outputs = Mapping[str, NDArray[Any]]
 
 
 def take_rounding_reference(compiled: Compiled, folder: Path, job: CompileJob) -> Path | None:
-    """The twin, moved out of the artifact's folder; None where the compiler left none."""
+    """Move the rounding reference out of the artifact's folder; None if the converter wrote none."""
     if not compiled.twin:
         return None
     return (folder / compiled.twin).replace(job.work / f"{folder.name}-twin.onnx")
 
 
 def run_rounding_reference(rounding_reference: Path, job: CompileJob) -> Outputs:
-    """The twin's outputs in ONNX Runtime, as it stands, on the inputs that artifacts are compared on."""
+    """Return the reference's outputs in ONNX Runtime, without optimizations, on the check's inputs."""
     model = prepare_file(rounding_reference, {}, job.work).model
     outputs, _ = infer(
         model, None, "onnxruntime", job.stack, job.device, options=WITHOUT_OPTIMIZATION, timeout_s=job.plan.timeout_s
@@ -41,7 +42,7 @@ def run_rounding_reference(rounding_reference: Path, job: CompileJob) -> Outputs
 def find_numeric_faults(
     numerics: Numerics, outputs: Outputs, rounding_reference: Path | None, precision: Precision, job: CompileJob
 ) -> tuple[Sequence[str], tuple[str, ...]]:
-    """What keeps an artifact from passing, and what is to be said of how it was judged.
+    """Return the faults that reject an artifact, and notes about the check.
 
     Args:
         numerics: of the outputs against the source.
@@ -49,8 +50,6 @@ def find_numeric_faults(
     if rounding_reference is None:
         return find_faults(numerics, precision), ()
     comparison = compare_outputs(run_rounding_reference(rounding_reference, job), outputs, None)
-    description = f"against the source's graph rounded as this runtime rounds: SQNR {comparison.sqnr_db:.1f} dB"
+    description = f"SQNR {comparison.sqnr_db:.1f} dB against the source graph rounded as this runtime rounds"
     faults = [f"{fault}, {description}" for fault in find_faults(comparison, precision)]
-    return [*faults, *find_faults(numerics, precision, SYMMETRIC_THRESHOLD)], (
-        f"its numbers were judged {description}",
-    )
+    return [*faults, *find_faults(numerics, precision, SYMMETRIC_THRESHOLD)], (f"numerical check: {description}",)

@@ -1,4 +1,4 @@
-"""What a model is compiled from: the file as it was given, and what converters are handed."""
+"""Source models: the file as given, and the files that converters read."""
 
 from collections.abc import Mapping
 from hashlib import sha256
@@ -27,23 +27,23 @@ from edgewright.system.memory_limit import supports_limit
 Array = NDArray[Any]
 TORCH_SUFFIXES = (".pt2", ".pt", ".pth")
 REFERENCE_RUNTIMES = {"onnx": "onnxruntime", "tflite": "litert"}
-QDQ_PRECISIONS = ("w8a8", "w8a16", "w4a8")  # precisions of QDQ graphs
-# Optimising, ONNX Runtime 1.31 rounds the float weights of a layer between rounded activations by itself, with one
-# scale for all of them (its WeightBiasQuantization), and calls it the same graph.
+QDQ_PRECISIONS = ("w8a8", "w8a16", "w4a8")
+# With optimizations, ONNX Runtime 1.31 also rounds float weights between rounded activations, with one
+# scale per tensor (WeightBiasQuantization).
 WITHOUT_OPTIMIZATION = {"optimization": "disable"}
 
 
 class PreparedSource(NamedTuple):
-    """A source made ready.
+    """A source ready for conversion.
 
     Attributes:
-        model: as converters get it, all shapes fixed.
+        model: for the converters, with all shapes fixed.
         shapes: of every input.
-        files: path by format: `onnx` and, where the user gave one, `torch`; or `tflite`.
+        files: path by format: `onnx` and, if the user gave one, `torch`; or `tflite`.
         sha256: of the file that the user gave.
         name: of that file.
         format: of that file.
-        notes: what happened on the way.
+        notes: about the preparation.
     """
 
     model: Model
@@ -56,14 +56,14 @@ class PreparedSource(NamedTuple):
 
 
 def is_torch(source: str) -> bool:
-    """Whether a source is a torch program: an archive, or `FILE.py:FACTORY`."""
+    """Return whether a source is a torch program: an archive, or `FILE.py:FACTORY`."""
     return ".py:" in source or Path(source).suffix in TORCH_SUFFIXES
 
 
 def hash_source(plan: CompilePlan) -> str:
-    """Hash of what the user gave; of a torch model made by a factory its file, the factory's name and its weights."""
+    """Return the hash of the source; of a torch factory its file, the factory's name and the weights."""
     if plan.source.endswith(".py"):
-        why = "a torch source is a file and the function in it that builds the module"
+        why = "a torch source consists of a file and the function in it that builds the module"
         raise UsageError(f"{plan.source} names no factory", why, f"{plan.source}:build")
     if not is_torch(plan.source):
         return read_model(Path(plan.source)).sha256
@@ -72,7 +72,7 @@ def hash_source(plan: CompilePlan) -> str:
     paths = [path, *([Path(plan.weights)] if plan.weights else [])]
     if missing := next((one for one in paths if not one.is_file()), None):
         raise ModelNotFound(
-            f"there is no file {missing}", "a relative path starts in the current folder", "check the path"
+            f"file not found: {missing}", "a relative path is resolved from the current folder", "check the path"
         )
     return sha256(" ".join([*map(hash_file, paths), factory]).encode()).hexdigest()
 
@@ -80,10 +80,9 @@ def hash_source(plan: CompilePlan) -> str:
 def prepare_source(plan: CompilePlan, folder: Path, device: Device, *, bare: bool = False) -> PreparedSource:
     """Read the source, export a torch program, and fix the shapes; files go into `folder`.
 
-    `bare` leaves out what torch's exporter notes of each node: lines of code, of use to a compiler's errors, and bytes
-    where sizes are compared.
+    `bare` leaves out the exporter's notes on each node (lines of code), which help in compiler errors but add bytes.
 
-    Raises what `read_model` raises, InputError for shapes that do not fit, LimitReached where running it takes too much
+    Raises the errors of `read_model`, InputError for shapes that do not fit, LimitReached if running it needs too much
     memory, and the errors of the torch worker.
     """
     if is_torch(plan.source):
@@ -96,7 +95,7 @@ def prepare_source(plan: CompilePlan, folder: Path, device: Device, *, bare: boo
         prepared = prepared._replace(files=files, sha256=hash_source(plan), name=name, format="torch", notes=notes)
     else:
         prepared = prepare_file(Path(plan.source), plan.shapes, folder)
-    if prepared.model.format == "tflite" or not supports_limit():  # else the system's limit finds it out, at no cost
+    if prepared.model.format == "tflite" or not supports_limit():  # otherwise the system's limit applies
         check_file_memory(Path(prepared.model.path), prepared.shapes, read_budget().for_files(prepared.model.bytes))
     return prepared
 
@@ -120,19 +119,19 @@ def _check_names(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> None:
     names = {spec.name for spec in model.signature.inputs}
     if unexpected := shapes.keys() - names:
         raise InputError(
-            f"--shape {min(unexpected)}: the model has no such input",
-            f"inputs are {', '.join(sorted(names)) or 'none'}",
+            f"--shape {min(unexpected)}: the model has no input of this name",
+            f"the inputs are {', '.join(sorted(names)) or 'none'}",
             "use one of these names",
         )
 
 
 def _export_torch(plan: CompilePlan, folder: Path, device: Device) -> tuple[Path, tuple[str, ...]]:
-    """Export a torch program to ONNX, in a worker: the user's code runs there and nowhere else."""
+    """Export a torch program to ONNX in a worker, the only process that runs the user's code."""
     if not plan.shapes:
         raise InputError(
-            f"{plan.source} does not tell the shapes of its inputs",
-            "a torch program takes any",
-            "--shape x=1,3,224,224, by the names of forward's parameters",
+            f"{plan.source} does not define the shapes of its inputs",
+            "a torch module accepts any shape",
+            "set them by the names of forward's parameters, like --shape x=1,3,224,224",
         )
     target = folder / "exported"
     target.mkdir()
@@ -150,40 +149,43 @@ def _export_torch(plan: CompilePlan, folder: Path, device: Device) -> tuple[Path
         try:
             compiled = worker.ask(Compile(request=request), Compiled)
         except ModelNotConvertible as error:
-            what = f"{Path(plan.source).name} cannot be brought to ONNX"
+            what = f"{Path(plan.source).name} cannot be exported to ONNX"
             raise ModelNotConvertible(what, error.why, error.try_this) from error
         worker.leave()
     return target / compiled.main, compiled.notes
 
 
 def get_stem(source: str) -> str:
-    """The stem of a file, or of that of a factory: what is made from it is named after it."""
+    """Return the stem of a file, or of a factory's file, for the names of results."""
     return Path(source.partition(":")[0]).stem
 
 
 def make_absolute(source: str) -> str:
-    """The path of a source made absolute, the name of a factory kept."""
+    """Return the source with an absolute path, and the factory's name unchanged."""
     file, colon, factory = source.rpartition(":") if ".py:" in source else (source, "", "")
     return f"{Path(file).absolute()}{colon}{factory}"
 
 
 def check_float_onnx(prepared: PreparedSource, done: str) -> None:
-    """ModelNotConvertible for what is no float ONNX graph, which alone can be `done` (`quantised`, `pruned`)."""
+    """Raise ModelNotConvertible for a model that is not a float ONNX graph.
+
+    `done` is the participle for the error's text (`quantized`, `pruned`).
+    """
     if "onnx" not in prepared.files:
-        why = f"it is {prepared.format}, and only ONNX and torch are read here"
-        raise ModelNotConvertible(f"{prepared.name} cannot be {done}", why, "take the model that it was made from")
+        why = f"its format is {prepared.format}; only ONNX and torch models are supported"
+        raise ModelNotConvertible(f"{prepared.name} cannot be {done}", why, "use the model that it was converted from")
     if prepared.model.precision != "fp32":
         raise ModelNotConvertible(
-            f"{prepared.name} is quantised already"
+            f"{prepared.name} is already quantized"
             if prepared.model.precision != "fp16"
             else f"{prepared.name} is fp16",
             f"its precision is {prepared.model.precision}",
-            f"take the fp32 model that it was made from: it can be {done}",
+            "use the fp32 model that it was converted from",
         )
 
 
 def make_stack(prepared: PreparedSource, plan: CompilePlan) -> dict[str, Array]:
-    """The inputs that artifacts are compared on: the user's own, or seeded ones; one more leading axis."""
+    """Return the inputs for the numerical check, the user's or seeded ones, with one more leading axis."""
     if plan.inputs is not None:
         feeds = read_feeds(Path(plan.inputs), prepared.model.signature)
         return {name: array[np.newaxis] for name, array in feeds.items()}
@@ -199,9 +201,9 @@ def make_stack(prepared: PreparedSource, plan: CompilePlan) -> dict[str, Array]:
 def run_reference(
     prepared: PreparedSource, stack: Mapping[str, Array], device: Device, timeout_s: float
 ) -> dict[str, Array]:
-    """Return the source's outputs: of ONNX in ONNX Runtime, of TFLite in LiteRT; a QDQ graph as it stands.
+    """Return the source's outputs: of ONNX in ONNX Runtime, of TFLite in LiteRT; a QDQ graph without optimizations.
 
-    Raises LimitReached where they take longer than the time limit of the model, which may be less than `timeout_s`.
+    Raises LimitReached after the model's time limit, which may be less than `timeout_s`.
     """
     model = prepared.model
     options = WITHOUT_OPTIMIZATION if model.format == "onnx" and model.precision in QDQ_PRECISIONS else {}
@@ -214,15 +216,15 @@ def run_reference(
     except WorkerTimeout:
         if least == timeout_s:
             raise
-        raise budget.time_error(f"running {prepared.name} for the reference outputs") from None
+        raise budget.time_error(f"computing the reference outputs of {prepared.name}") from None
     except LimitReached as error:
-        error.what = error.what.replace(Path(model.path).name, prepared.name)  # the file is a copy of the user's
+        error.what = error.what.replace(Path(model.path).name, prepared.name)
         raise
     return outputs
 
 
 def describe_source(prepared: PreparedSource, reference: Mapping[str, Array]) -> SourceModel:
-    """The source as an artifact's record names it; the shapes of its outputs are those that came."""
+    """Return the source for an artifact's record; output shapes are those observed."""
     signature = prepared.model.signature
     inputs = tuple(msgspec.structs.replace(spec, shape=prepared.shapes[spec.name]) for spec in signature.inputs)
     outputs = tuple(

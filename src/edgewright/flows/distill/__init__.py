@@ -1,1 +1,1 @@
-"""Train a student network with a teacher, beside a control."""
+"""Train a student network with a teacher and compare it with a control."""

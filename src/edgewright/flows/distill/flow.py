@@ -1,4 +1,4 @@
-"""Teach a small network by a big one, beside the same network that learns from the labels alone."""
+"""Distillation: train a student with a teacher, and a control with the labels only."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,7 +63,7 @@ from edgewright.training.job import DistillationSettings, TrainJob
 
 
 class DistilledNetworks(NamedTuple):
-    """The networks of the comparison, by side, with their trainings."""
+    """The compared networks by name, with their trainings."""
 
     teacher: Path
     student: PreparedStudent
@@ -74,9 +74,9 @@ class DistilledNetworks(NamedTuple):
 def distill(
     plan: DistillPlan, out: Path, device: Device, store: Store, progress: Progress
 ) -> tuple[DistillReport, EdgewrightError | None]:
-    """Train the student into the folder `out` and record the run; with the gate that kept it back.
+    """Train the student into the folder `out`, record the run, and return the report and the failed gate.
 
-    Raises what stands in the way.
+    Raises any error that prevents the training.
     """
     started, began = utc_now(), monotonic()
     check_plan(plan)
@@ -104,13 +104,13 @@ def distill(
                 report = record_training("distil", report, plan, model, networks.trained, started, device, store)
             except StoreError as unsaved:
                 error = error or unsaved
-        if report.model is not None:  # what a gate keeps back is not trained again when the gate is moved
+        if report.model is not None:  # a rejected result is kept, so that a changed gate does not require new training
             remove_folder(experiment.memory)
     return report, error
 
 
 def _describe_initial_model(plan: DistillPlan, networks: DistilledNetworks, teacher: str) -> Model:
-    """What the student was made from: its own weights where it was given some, else its teacher, of that hash."""
+    """Return the model that the student started from: its own weights, else its teacher, of that hash."""
     if plan.student_weights:
         file, source, digest = networks.trained["student"][0].onnx, plan.student, _hash_student(plan)
     else:
@@ -119,24 +119,24 @@ def _describe_initial_model(plan: DistillPlan, networks: DistilledNetworks, teac
 
 
 def check_plan(plan: DistillPlan) -> None:
-    """UsageError for what cannot be asked for, whatever the models."""
+    """Raise UsageError for plan values that are not valid for any model."""
     read_settings(plan)
     if not is_torch(plan.teacher) and not Path(plan.teacher).exists():
-        raise ModelNotFound(f"there is no teacher {plan.teacher}", "", "FILE.py:FACTORY, or a model file")
+        raise ModelNotFound(f"teacher not found: {plan.teacher}", "", "give FILE.py:FACTORY or a model file")
     if not plan.max_drop >= 0:
         what = f"--max-drop {plan.max_drop:g} cannot be used"
-        raise UsageError(what, "it is how much worse than its control it may be", "--max-drop 0")
+        raise UsageError(what, "the allowed drop against the control must be 0 or more", "use --max-drop 0")
     check_distillation(plan)
     if plan.transfer != "none" and ".py:" not in plan.teacher:
-        why = "what happens inside of it is seen only in a torch module"
-        raise UsageError(f"--transfer {plan.transfer} needs a torch teacher", why, "--transfer none")
+        why = "inner activations are available only from a torch module"
+        raise UsageError(f"--transfer {plan.transfer} requires a torch teacher", why, "use --transfer none")
     if plan.student.startswith("auto:") and ".py:" not in plan.teacher:
-        why = "a student of the same family is cut from its module"
-        raise UsageError(f"--student {plan.student} needs a torch teacher", why, "--student FILE.py:FACTORY")
+        why = "an auto student is cut from the teacher's module"
+        raise UsageError(f"--student {plan.student} requires a torch teacher", why, "--student FILE.py:FACTORY")
     parse_reduction(plan.student)
     if not plan.student.startswith("auto:") and ".py:" not in plan.student:
         raise UsageError(
-            f"--student {plan.student} cannot be trained", "it is no torch source", "FILE.py:FACTORY, or auto:5x"
+            f"--student {plan.student} cannot be trained", "it is not a torch source", "give FILE.py:FACTORY or auto:5x"
         )
 
 
@@ -147,7 +147,7 @@ def _hash_student(plan: DistillPlan) -> str:
 
 
 def _open_teacher(plan: DistillPlan, experiment: Experiment, work: Path) -> tuple[Path, Signature]:
-    """Its file, exported where it is a torch source, once it is known to fit the task."""
+    """Return the teacher's file, exported from a torch source, after checking it against the task."""
     prepared = prepare_source(
         CompilePlan(
             source=plan.teacher, weights=plan.teacher_weights, cells=(),
@@ -166,10 +166,10 @@ def _open_teacher(plan: DistillPlan, experiment: Experiment, work: Path) -> tupl
 def _train_student_and_control(
     plan: DistillPlan, teacher: Path, signature: Signature, experiment: Experiment, work: Path
 ) -> DistilledNetworks:
-    """Ask the teacher, and train student and control."""
+    """Compute the teacher's outputs, and train student and control."""
     dataset, context = experiment.dataset, experiment.context
     if dataset is None:
-        raise UsageError("there is nothing to train on", "", "--data")
+        raise UsageError("no training data was given", "", "--data")
     module = make_torch_source(plan.teacher, plan.teacher_weights) if ".py:" in plan.teacher else None
     student = make_student(plan, module, signature, experiment)
     logits, views = "", 0
@@ -194,7 +194,7 @@ def _train_student_and_control(
         transfer_weight=plan.transfer_weight,
     )
     seeds = range(experiment.settings.seed, experiment.settings.seed + plan.seeds)
-    # The student first: what teacher and student have against each other is told before anything else begins.
+    # The student comes first, so that a mismatch with the teacher is reported before other work.
     sides: dict[str, DistillationSettings | None] = {"student": teaching}
     if plan.control and dataset.labels:
         sides["control"] = None
@@ -202,7 +202,7 @@ def _train_student_and_control(
         network: [_make_train_job(network, student, how, seed, plan, experiment) for seed in seeds]
         for network, how in sides.items()
     }
-    # A teacher that is asked in the loop makes a step of the student much longer than one of the control.
+    # A teacher that runs inside the training loop makes a student's step much longer than the control's.
     trained = train_networks(jobs, context.progress, similar_cost=teaching.teacher is None)
     return DistilledNetworks(teacher, student, dict(sorted(trained.items())), alpha)
 
@@ -216,9 +216,9 @@ def _make_train_job(
     experiment: Experiment,
 ) -> TrainJob:
     if experiment.dataset is None:
-        raise UsageError("there is nothing to train on", "", "--data")
+        raise UsageError("no training data was given", "", "--data")
     index = seed - experiment.settings.seed + 1
-    name = "student" if teaching else "control (the student without its teacher)"
+    name = "student" if teaching else "control (student without teacher)"
     return TrainJob(
         title=name + (f", seed {index} of {plan.seeds}" if plan.seeds > 1 else ""),
         module=student.source,
@@ -237,7 +237,7 @@ def _make_train_job(
 def _evaluate_and_time(
     networks: DistilledNetworks, stem: str, experiment: Experiment, work: Path
 ) -> tuple[dict[str, EvaluationRow], Any]:
-    """Rows by `side/place`, the control (else the teacher) first, since the others are paired with it; and the race."""
+    """Return rows by `network/index`, the control (else the teacher) first as the paired reference, and the timing."""
     models = {
         f"{network}/{index}": one.onnx
         for network, trained in networks.trained.items()
@@ -249,7 +249,7 @@ def _evaluate_and_time(
         else {"teacher/0": networks.teacher, **models}
     )
     context = experiment.context
-    named = name_network_files(models, stem, work / "judged")
+    named = name_network_files(models, stem, work / "evaluated")
     ready = convert_all_for_runtime(
         named, context.runtime, work / "runnable", context.device, context.store, context.progress, context.timeout_s
     )
@@ -287,9 +287,11 @@ def _make_report(
     ]
     notes = [*networks.student.notes, *collect_training_notes(one.report for one in networks.trained["student"])]
     if dataset is not None and not dataset.labels:
-        notes.append("the training data has no labels: the student learns from the teacher alone, and has no control")
+        notes.append(
+            "the training data has no labels: the student is trained on the teacher's outputs only, without a control"
+        )
     if plan.seeds > 1:
-        notes.append(f"the model put out is that of seed {seed}, which was not chosen by its result")
+        notes.append(f"the exported model is that of seed {seed}; it was not selected by its result")
     return DistillReport(
         teacher=plan.teacher,
         teacher_sha256=plan.teacher_sha256,
@@ -319,8 +321,7 @@ def _make_report(
 
 
 def _apply_gate(report: DistillReport, plan: DistillPlan) -> tuple[DistillReport, GateFailed | None]:
-    """The report, and the error where the teacher did harm: the student is worse than its control by more than is
-    allowed."""
+    """Return the report, and the error if the student is worse than its control by more than allowed."""
     sides = {network.name: network for network in report.sides}
     if "control" not in sides:
         return report, None
@@ -331,20 +332,20 @@ def _apply_gate(report: DistillReport, plan: DistillPlan) -> tuple[DistillReport
     delta = next(one for one in report.against if one.against == "control")
     reach = min((abs(one) for one in (delta.low, delta.high) if one is not None), default=drop)
     if delta.low is not None and delta.high is not None and delta.low <= 0 <= delta.high:
-        reach = 0.0  # of the drop, the least that the interval leaves
+        reach = 0.0  # smallest drop within the interval
     if reach <= plan.max_drop:
-        note = f"it is {drop:.2f} {unit} below its control, which may be chance: the interval reaches to {reach:.2f}"
+        note = f"it is {drop:.2f} {unit} below its control, which may be chance: the interval reaches {reach:.2f}"
         return msgspec.structs.replace(report, notes=(*report.notes, note)), None
     error = GateFailed(
-        "the student is kept back",
-        f"it is {drop:.2f} {unit} below the same network that learnt from the labels alone",
-        "more --epochs, a smaller --alpha, another --temperature; or a greater --max-drop",
+        "the student was rejected",
+        f"it is {drop:.2f} {unit} below the control, the same network trained on the labels only",
+        "raise --epochs, lower --alpha, change --temperature, or raise --max-drop",
     )
     return msgspec.structs.replace(report, state="refused", reason=error.why), error
 
 
 def _publish_student(report: DistillReport, plan: DistillPlan, networks: DistilledNetworks, out: Path) -> DistillReport:
-    """The first seed's student under its names: ONNX, and its factory with its weights."""
+    """Publish the first seed's student: ONNX, and its factory with weights."""
     stem = name_student(plan)
     first = networks.trained["student"][0]
     with raise_output_errors(out):

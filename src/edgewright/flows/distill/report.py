@@ -1,4 +1,4 @@
-"""What distillation gives, as `edgewright distil --json` prints it."""
+"""Report of distillation, as `edgewright distill --json` prints it."""
 
 from msgspec import Struct
 
@@ -11,18 +11,18 @@ SCHEMA = "edgewright.distil/1"
 
 
 class DistillReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `edgewright distil --json` prints.
+    """The JSON of `edgewright distill --json`.
 
     Attributes:
-        model: path of the student as ONNX; None where a gate kept it back.
+        model: path of the student as ONNX; None if a gate rejected it.
         module, weights: of the student, `FILE.py:FACTORY` and its weights.
         trained_on, held_out, evaluated_on: numbers of samples.
         labelled: whether the labels were used.
-        sides: teacher, control (the same student without a teacher, where there is one) and student.
-        against: the student's metric less that of the control, and of the teacher.
-        speedup: time of the teacher over that of the student, measured in turns.
+        sides: teacher, control (the same student without a teacher, if trained) and student.
+        against: the student's metric minus that of the control, and of the teacher.
+        speedup: time of the teacher over that of the student, measured interleaved.
         widths: of a student made by `auto:Nx`.
-        curves: of the first seed, by side.
+        curves: of the first seed, by network.
         state: `ok`, or `refused` with the `reason`.
     """
 

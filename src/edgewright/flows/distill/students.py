@@ -1,4 +1,4 @@
-"""Which network is taught: the user's own, or one of the teacher's family, narrower and shallower."""
+"""Students: the user's own network, or a narrower and shallower one of the teacher's family."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,15 +23,15 @@ from edgewright.training.inspection import InspectionReport
 from edgewright.training.job import InspectJob, ModuleSource
 from edgewright.training.slices import find_factory, read_slices, write_built_module
 
-OUTPUT_NAMES = ("name", "boxes", "scores", "classes_out")  # fields of a task's output that name one of the model
+OUTPUT_NAMES = ("name", "boxes", "scores", "classes_out")  # fields of a task's output that name a model output
 
 
 class PreparedStudent(NamedTuple):
-    """What is trained.
+    """The network to train.
 
     Attributes:
-        factory: as the user names it; empty for one that was made.
-        task: as it is trained, where torch names the outputs.
+        factory: as the user named it; empty for a generated student.
+        task: for the training, with torch's output names.
         outputs: their names in the teacher, which the trained student gets.
     """
 
@@ -43,7 +43,7 @@ class PreparedStudent(NamedTuple):
     notes: tuple[str, ...] = ()
 
     def publish(self, out: Path, stem: str) -> str:
-        """`FILE.py:FACTORY` that builds it."""
+        """Write the factory and return its `FILE.py:FACTORY`."""
         if self.factory:
             return self.factory
         return f"{write_built_module(out, make_module_name(stem), self.source)}:build"
@@ -52,10 +52,10 @@ class PreparedStudent(NamedTuple):
 def make_student(
     plan: DistillPlan, teacher: ModuleSource | None, teacher_signature: Signature, experiment: Experiment
 ) -> PreparedStudent:
-    """The student of a teacher with the signature `taught`.
+    """Return the student of a teacher with the given signature.
 
-    UsageError for a size that is none, or outputs that are not the teacher's; GateFailed where the smallest student is
-    larger.
+    Raises UsageError for a size that is not valid or outputs that differ from the teacher's, GateFailed if the smallest
+    student is still larger.
     """
     if plan.student.startswith("auto:"):
         return _make_smaller_student(plan, teacher, teacher_signature, experiment)
@@ -71,7 +71,7 @@ def _list_output_names(signature: Signature) -> tuple[str, ...]:
 
 
 def _rename_task_outputs(task: Task, teacher_signature: Signature) -> Task:
-    """The task of a torch student, whose outputs have the names that torch gives them."""
+    """Return the task with the output names that torch gives the student."""
     names = _list_output_names(teacher_signature)
     own = dict(zip(names, name_outputs(len(names)), strict=True))
     fields = msgspec.structs.asdict(task.output)
@@ -80,7 +80,7 @@ def _rename_task_outputs(task: Task, teacher_signature: Signature) -> Task:
 
 
 def _inspect_student(source: ModuleSource, task: Task, teacher_signature: Signature, experiment: Experiment) -> None:
-    """Build the student and run it once, before the teacher says a word. Raises what stands in the way of that."""
+    """Build the student and run it once, before the teacher runs. Raises the errors of its module or task."""
     job = InspectJob(
         module=source, shapes=experiment.shapes, task=msgspec.json.encode(task).decode(), settings=experiment.settings,
         out=str(experiment.memory / "student"),
@@ -92,21 +92,21 @@ def _inspect_student(source: ModuleSource, task: Task, teacher_signature: Signat
 
 
 def _check_output_sizes(teacher_signature: Signature, own: Signature) -> None:
-    """UsageError where as many outputs are not of the same sizes; the training looks at what is not known here."""
+    """Raise UsageError if the outputs have different known sizes; unknown sizes are checked during training."""
     teacher, student = ([one.shape[1:] for one in signature.outputs] for signature in (teacher_signature, own))
     known = all(isinstance(size, int) for shape in (*teacher, *student) for size in shape)
     if known and len(teacher) == len(student) and teacher != student:
         sizes = (" and ".join(" × ".join(map(str, shape)) for shape in shapes) for shapes in (teacher, student))
         raise UsageError(
-            "the teacher gives {} numbers for a sample, the student {}".format(*sizes),
-            "their outputs are compared one by one",
-            "give the student as many classes as the teacher has",
+            "the teacher's output size is {}, the student's is {}".format(*sizes),
+            "both outputs must have the same size",
+            "give the student the same number of classes as the teacher",
         )
 
 
 @contextmanager
 def prefix_errors(network: str) -> Iterator[None]:
-    """What does not fit the task, with the side that it is about."""
+    """Prefix errors about the task with the network's name."""
     try:
         yield
     except (ConfigError, DataError) as error:
@@ -117,7 +117,7 @@ def _make_smaller_student(
     plan: DistillPlan, teacher: ModuleSource | None, teacher_signature: Signature, experiment: Experiment
 ) -> PreparedStudent:
     if teacher is None:
-        raise UsageError(f"--student {plan.student} needs a torch teacher", "", "--student FILE.py:FACTORY")
+        raise UsageError(f"--student {plan.student} requires a torch teacher", "", "--student FILE.py:FACTORY")
     times = parse_reduction(plan.student)
     job = InspectJob(
         module=teacher, shapes=experiment.shapes, task=experiment.task_json,
@@ -133,9 +133,9 @@ def _make_smaller_student(
         WidthRow(name=group, kind="channels", before=before, after=after, layers=())
         for group, (after, before) in inspection.widths.items()
     )
-    notes = [f"the student has {inspection.student:,} of {inspection.parameters:,} parameters"]
+    notes = [f"the student has {inspection.student:,} of the teacher's {inspection.parameters:,} parameters"]
     if slices.removed:
-        notes.append(f"blocks that were left out: {', '.join(slices.removed)}")
+        notes.append(f"removed blocks: {', '.join(slices.removed)}")
     source = ModuleSource(factory=f"{file.absolute()}:{name}", slices=str(path), fresh=True)
     return PreparedStudent(
         source,
@@ -148,7 +148,7 @@ def _make_smaller_student(
 
 
 def parse_reduction(student: str) -> float:
-    """N of `auto:Nx`; 1 for a student of the user's own. UsageError for no number above 1."""
+    """Return N of `auto:Nx`, or 1 for the user's own student. UsageError for a number that is not above 1."""
     if not student.startswith("auto:"):
         return 1.0
     try:
@@ -156,15 +156,19 @@ def parse_reduction(student: str) -> float:
     except ValueError:
         times = 0.0
     if not 1 < times < float("inf"):
-        raise UsageError(f"--student {student} is no student", "how many times smaller is it to be?", "auto:5x")
+        raise UsageError(
+            f"--student {student} is not valid",
+            "the reduction factor must be a number above 1",
+            "use --student auto:5x",
+        )
     return times
 
 
 def get_family_stem(plan: DistillPlan) -> str:
-    """The stem of the names of all networks of a distillation."""
+    """Return the stem of all file names of a distillation."""
     return get_stem(plan.teacher if plan.student.startswith("auto:") else plan.student)
 
 
 def name_student(plan: DistillPlan) -> str:
-    """The stem of the files that come out."""
+    """Return the stem of the exported files."""
     return f"{get_family_stem(plan)}-{'student' if plan.student.startswith('auto:') else 'distilled'}"

@@ -1,4 +1,4 @@
-"""Samples in chunks, decoded by a thread while the last ones are computed."""
+"""Chunks of samples, decoded by a thread while the previous chunk runs."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -16,18 +16,18 @@ from edgewright.tasks.data.labels import Label
 
 Array = NDArray[Any]
 
-CHUNK_BYTES = 8 << 20  # of all inputs of a chunk: memory stays flat, and the wire's cost is shared by some samples
+CHUNK_BYTES = 8 << 20  # of all inputs of a chunk: bounds the memory, and shares the transport's cost among samples
 MAX_SAMPLES = 64
 PUT_TIMEOUT_S = 0.2
 
 
 class Chunk(Struct, frozen=True, kw_only=True):
-    """Some samples.
+    """Consecutive samples.
 
     Attributes:
-        indices: their places in the data set.
+        indices: of the samples in the dataset.
         stack: one array for each input by the source's names, [samples, 1, …].
-        labels: one for each.
+        labels: one for each sample.
     """
 
     indices: tuple[int, ...]
@@ -36,15 +36,15 @@ class Chunk(Struct, frozen=True, kw_only=True):
 
 
 class EndOfChunks(Struct, frozen=True):
-    """The last word of the thread: what it failed of, if it did."""
+    """The thread's final message, with its error if it failed."""
 
     error: BaseException | None
 
 
 class ChunkPrefetcher:
-    """The chunks of a data set, one of them always being decoded. Use it in a `with`, which ends the thread.
+    """Iterator over a dataset's chunks that decodes one ahead. A `with` block ends its thread.
 
-    An error of the data set is raised where its chunk would have come.
+    An error of the dataset is raised in place of its chunk.
     """
 
     def __init__(self, data: Dataset, indices: Sequence[int]) -> None:
@@ -77,12 +77,12 @@ class ChunkPrefetcher:
             for chunk in _split_into_chunks(self._data, self._indices):
                 if not self._put(chunk):
                     return
-        except BaseException as caught:  # it is raised again by the one who waits
+        except BaseException as caught:  # raised again by the consumer
             error = caught
         self._put(EndOfChunks(error))
 
     def _put(self, given: Chunk | EndOfChunks) -> bool:
-        """Whether somebody still wants it."""
+        """Put an item into the queue; False if the consumer has stopped."""
         while not self._ended.is_set():
             with suppress(Full):
                 self._queue.put(given, timeout=PUT_TIMEOUT_S)
@@ -91,7 +91,7 @@ class ChunkPrefetcher:
 
 
 def _split_into_chunks(data: Dataset, indices: Sequence[int]) -> Iterator[Chunk]:
-    """As many samples together as fit into `CHUNK_BYTES`, and whose inputs have the same shapes."""
+    """Group samples that fit into `CHUNK_BYTES` and whose inputs have the same shapes."""
     held: list[Sample] = []
     for sample in data.read(indices):
         if held and (len(held) == _count_max_samples(held[0]) or _get_shapes(held[0]) != _get_shapes(sample)):

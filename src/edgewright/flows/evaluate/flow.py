@@ -1,4 +1,4 @@
-"""How well models do on data, in the runtimes that will run them: each in one worker, all on the same samples."""
+"""Evaluation of models on data in their runtimes: each in one worker, all on the same samples."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -55,7 +55,7 @@ Array = NDArray[Any]
 
 
 class EvaluationResult(Struct, frozen=True, kw_only=True):
-    """The report, and what went wrong first, of a candidate or of the record; the others are evaluated all the same."""
+    """The report, and the first error of a candidate or the store; other candidates are evaluated in any case."""
 
     report: EvaluationReport
     error: EdgewrightError | None = None
@@ -63,7 +63,7 @@ class EvaluationResult(Struct, frozen=True, kw_only=True):
 
 @dataclass
 class CandidateEvaluation:
-    """One candidate on its way through the data."""
+    """The state of one candidate during the evaluation."""
 
     runner: Runner
     run: Run
@@ -80,12 +80,12 @@ def evaluate(
     """Evaluate all candidates of a plan, chunk by chunk on the same samples, and record one run for each.
 
     Args:
-        tell: is told how far it is, one line at a time.
+        progress: is called with one line of text per step.
         tags: put on every run.
 
     Raises:
-        Cancelled: after Ctrl-C; what was evaluated is kept as `cancelled`.
-        EdgewrightError: before anything ran, or where the data set fails. An error of one candidate is in the result.
+        Cancelled: after Ctrl-C; partial results are stored as `cancelled`.
+        EdgewrightError: before anything ran, or if the dataset fails. An error of one candidate is in the result.
     """
     task, models = _resolve_evaluation(plan)
     with open_dataset(plan.data, task, plan.code) as data:
@@ -103,15 +103,15 @@ def evaluate(
 
 
 def _resolve_evaluation(plan: EvaluatePlan) -> tuple[Task, dict[str, Model]]:
-    """The task and the models, checked against each other. Starts and writes nothing."""
+    """Return the task and the models, checked against each other, without starting or writing anything."""
     try:
         task = msgspec.convert(plan.task, Task)
     except msgspec.ValidationError as error:
-        raise ConfigError("the plan's task cannot be used", str(error), "docs/task.md has every key") from None
+        raise ConfigError("the plan's task cannot be used", str(error), "docs/task.md describes every key") from None
     for name in ("threads", "seed", "timeout_s"):
         check_number(name, getattr(plan, name))
     if not plan.candidates:
-        raise UsageError("no model is given", "", "edgewright evaluate MODEL --task task.toml --data DATA")
+        raise UsageError("no model was given", "", "run edgewright evaluate MODEL --task task.toml --data DATA")
     models = read_models([candidate.model for candidate in plan.candidates])
     for candidate in plan.candidates:
         info = find_runtime(candidate.runtime)
@@ -122,9 +122,9 @@ def _resolve_evaluation(plan: EvaluatePlan) -> tuple[Task, dict[str, Model]]:
 
 
 def choose_samples(plan: EvaluatePlan, data: Dataset) -> Sequence[int]:
-    """The samples that the plan wants, in its order.
+    """Return the indices of the plan's samples, in its order.
 
-    UsageError where two words of it exclude each other, or where none is left.
+    Raises UsageError if options exclude each other, or no sample is left.
     """
     given = [
         name
@@ -132,19 +132,21 @@ def choose_samples(plan: EvaluatePlan, data: Dataset) -> Sequence[int]:
         if value is not None
     ]
     if len(given) > 1:
-        raise UsageError(f"--{given[0]} and --{given[1]} exclude each other", "each chooses the samples", "give one")
+        raise UsageError(
+            f"--{given[0]} and --{given[1]} exclude each other", "each of them selects the samples", "use one of them"
+        )
     chosen: Sequence[int] = range(len(data)) if plan.indices is None else plan.indices
     if plan.samples is not None:
         chosen = split(len(data), plan.samples, plan.seed)[0]
     if plan.leave_out is not None:
         chosen = split(len(data), plan.leave_out, plan.seed)[1]
     if not chosen:
-        raise UsageError(f"--{given[0]} leaves no sample", f"{data.title} has {len(data)}", f"leave --{given[0]} out")
+        raise UsageError(f"--{given[0]} selects no sample", f"{data.title} has {len(data)}", f"remove --{given[0]}")
     return chosen
 
 
 class EvaluationSession:
-    """The runs of one evaluation: begun together, ended once, in whatever state they are then."""
+    """The stored runs of one evaluation: created together and finished once, whatever their state."""
 
     def __init__(
         self, *, plan: EvaluatePlan, task: Task, data: Dataset, device: Device, store: Store, asked: int
@@ -155,7 +157,7 @@ class EvaluationSession:
         self._began = monotonic()
 
     def begin(self, models: Mapping[str, Model], workers: ExitStack, tags: Mapping[str, str]) -> None:
-        """Record one run for each candidate, and make ready for its worker."""
+        """Record one run for each candidate, and prepare its worker."""
         facts, environment = self._device.facts(), self._device.environment()
         for candidate in self._plan.candidates:
             model = models[candidate.model]
@@ -189,11 +191,11 @@ class EvaluationSession:
             )
 
     def _get_class_output(self, signature: Signature) -> str | None:
-        """The output whose largest entry is a class."""
+        """Return the output whose largest entry is the class."""
         return get_output_name(self._task, signature) if isinstance(self._task.output, Classification) else None
 
     def run(self, chunks: ChunkPrefetcher, progress: Progress) -> None:
-        """Every chunk through every candidate that has not failed."""
+        """Run every chunk through every candidate that has not failed."""
         title = f"evaluate {len(self._evaluations)} candidate{'s' if len(self._evaluations) > 1 else ''}"
         progress(f"{title}: 0 of {self._asked} samples")
         done, began = 0, monotonic()
@@ -211,7 +213,7 @@ class EvaluationSession:
     def _run_chunk(
         self, evaluation: CandidateEvaluation, chunk: Chunk, reference: dict[str, Array] | None
     ) -> dict[str, Array] | None:
-        """The outputs; None where the candidate failed, which is written down."""
+        """Return the outputs; None if the candidate failed, which is recorded."""
         if evaluation.failure is not None:
             return None
         began = monotonic()
@@ -223,7 +225,7 @@ class EvaluationSession:
         seconds = monotonic() - began
         scores = evaluate_samples(
             self._task, outputs, chunk.labels, self._plan.code
-        )  # a label that does not fit fails for all
+        )  # an invalid label fails all candidates
         if reference is not None:
             evaluation.likeness.add(reference, outputs)
         evaluation.seconds += seconds
@@ -232,7 +234,7 @@ class EvaluationSession:
         return outputs
 
     def finish(self, state: RunState, error: str = "") -> EvaluationResult:
-        """Sum up and write every run. A metric that cannot be summed up fails its run alone."""
+        """Compute the metrics and write every run. A metric that cannot be computed fails only its run."""
         with defer_interrupts():
             self._align()
             whole = [self._summarize_scores(evaluation) for evaluation in self._evaluations]
@@ -246,7 +248,7 @@ class EvaluationSession:
         return EvaluationResult(report=self._report(rows), error=failures[0] if failures else None)
 
     def _align(self) -> None:
-        """Drop the chunk that an interruption left to some of the candidates alone, so that they can be compared."""
+        """Drop the chunk that an interruption left incomplete, so that the candidates can be compared."""
         sound = [evaluation for evaluation in self._evaluations if evaluation.failure is None]
         common = min((len(evaluation.scores) for evaluation in sound), default=0)
         for evaluation in sound:
@@ -255,7 +257,7 @@ class EvaluationSession:
             evaluation.indices = evaluation.indices[: len(evaluation.indices) - dropped]
 
     def _summarize_scores(self, evaluation: CandidateEvaluation) -> SampleResults | None:
-        """All that was judged; None where nothing was."""
+        """Return the metric over all evaluated samples; None without samples."""
         if not evaluation.scores:
             return None
         try:
@@ -300,7 +302,7 @@ class EvaluationSession:
     def _save(
         self, evaluation: CandidateEvaluation, own: SampleResults | None, row: EvaluationRow
     ) -> list[EdgewrightError]:
-        """Every run is tried, so that one that cannot be written does not cost the others."""
+        """Write every run; an error with one run does not stop the others."""
         run = msgspec.structs.replace(
             evaluation.run,
             state=row.state,

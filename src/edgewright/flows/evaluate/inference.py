@@ -1,4 +1,4 @@
-"""Run a model over stacks of inputs, in a worker of its own."""
+"""Inference over stacks of inputs in a worker."""
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
@@ -25,7 +25,7 @@ from edgewright.tasks.data.ports import feed_artifact, read_artifact_outputs
 
 Array = NDArray[Any]
 
-SLOWER = 10  # inferences of one model differ with their inputs, but not by more than this
+SLOWER = 10  # largest ratio of inference times between inputs of one model
 
 
 def infer(
@@ -38,14 +38,14 @@ def infer(
     options: Mapping[str, str] = {},
     timeout_s: float = TIMEOUT_S,
 ) -> tuple[dict[str, Array], tuple[str, ...]]:
-    """The outputs for every entry of the stacked inputs, and what the session noted.
+    """Return the outputs for every entry of the stacked inputs, and the session's notes.
 
     Args:
-        record: that of an artifact, whose inputs and outputs then go by the source's names and layouts.
-        stack: one array per input with one more leading axis, whose entries are run one after the other. A model
-            without inputs runs once.
+        record: of an artifact, whose inputs and outputs then go by the source's names and layouts.
+        stack: one array per input with one more leading axis, whose entries are run one by one. A model without inputs
+            runs once.
 
-    Raises whatever the worker raises.
+    Raises any error of the worker.
     """
     with Runner(model, record, runtime, device, options=options, timeout_s=timeout_s) as runner:
         outputs = runner.run(stack)
@@ -54,27 +54,29 @@ def infer(
 
 
 def _split_first(own: Mapping[str, Array]) -> list[dict[str, Array]]:
-    """The first entry of a stack, which shows whether the model ends within its time limit, and the rest."""
+    """Return the first entry of a stack, which tests the time limit, and the rest."""
     parts = [{name: array[part] for name, array in own.items()} for part in (slice(0, 1), slice(1, None))]
     return parts if all(len(array) for array in parts[1].values()) else parts[:1]
 
 
 def _join(parts: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
-    """The outputs of the parts of a stack, one after the other."""
+    """Concatenate the outputs of the parts of a stack."""
     if len(parts) == 1:
         return dict(parts[0])
     for name, array in parts[0].items():
         if other := next((part[name].shape[1:] for part in parts if part[name].shape[1:] != array.shape[1:]), None):
             shapes = f"{list(array.shape[1:])} and {list(other)}"
-            raise WorkerError("the model's outputs have no common shape", f"'{name}' of two inputs is {shapes}")
+            raise WorkerError(
+                "the shape of the model's output varies", f"'{name}' has the shapes {shapes} for two inputs"
+            )
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 class Runner:
-    """A model that stays open in its worker, from the first stack on until the `with` block ends.
+    """A model that stays loaded in its worker, from the first stack until the `with` block ends.
 
     Attributes:
-        notes: what the session noted.
+        notes: of the session.
     """
 
     def __init__(
@@ -106,11 +108,11 @@ class Runner:
 
     @property
     def log(self) -> Path:
-        """What the worker wrote to stderr."""
+        """Return the worker's stderr."""
         return self._folder.path / "worker.log"
 
     def run(self, stack: Mapping[str, Array]) -> dict[str, Array]:
-        """The outputs for every entry of the stacked inputs. Raises whatever the worker raises."""
+        """Return the outputs for every entry of the stacked inputs. Raises any error of the worker."""
         own = feed_artifact(stack, self._record.io_map, stacked=True) if self._record else dict(stack)
         parts = [own]
         if self._worker is None:
@@ -120,7 +122,7 @@ class Runner:
         return read_artifact_outputs(given, self._record.io_map, stacked=True) if self._record else given
 
     def _run_part(self, worker: Connection, own: Mapping[str, Array]) -> dict[str, Array]:
-        """The outputs for some entries; the time of the first ones says what to expect of those that follow."""
+        """Return the outputs for some entries; the time of the first ones sets the limit of those that follow."""
         count = len(next(iter(own.values()))) if own else 1
         command = Invoke(feeds=self._send(f"all{SUFFIX}", own), outputs=self._outputs, stacked=bool(own))
         began = monotonic()
@@ -133,9 +135,9 @@ class Runner:
 
     def _open(self, own: Mapping[str, Array]) -> Connection:
         first = {name: array[0] for name, array in own.items()}
-        beside = {name: Path(self._model.path).parent / name for name in self._model.data_files}
+        data_files = {name: Path(self._model.path).parent / name for name in self._model.data_files}
         request = SessionRequest(
-            model=self._device.push(Path(self._model.path), self._model.sha256, beside),
+            model=self._device.push(Path(self._model.path), self._model.sha256, data_files),
             threads=self._threads,
             options=self._options,
             shapes=get_free_shapes(self._model, first),
@@ -151,18 +153,18 @@ class Runner:
         return worker
 
     def _send(self, name: str, arrays: Mapping[str, Array]) -> str:
-        """The arrays on the device. Their key is new each time: hashing chunks would cost 5 % of a picture."""
+        """Put the arrays onto the device. Their key is new each time, since hashing chunks costs 5 % of an image."""
         path = self._folder.path / name
         write_tensor_file(path, arrays)
         return self._device.push(path, sha256(new_run_id().encode()).hexdigest())
 
     def leave(self) -> None:
-        """Ask the worker to leave."""
+        """Ask the worker to exit."""
         if self._worker is not None:
             self._worker.leave()
 
     def end(self) -> None:
-        """End the worker, and remove what was made for it."""
+        """End the worker, and remove its files."""
         if self._worker is not None:
             self._worker.end()
         self._folder.close()

@@ -1,4 +1,4 @@
-"""Run a model once on the user's inputs, by the names and layouts of its source."""
+"""Single inference on the user's inputs, by the names and layouts of the source."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,12 +23,12 @@ Array = NDArray[Any]
 def invoke(
     path: Path, inputs: Path, device: Device, *, runtime: str = "", options: Mapping[str, str] = {}, timeout_s: float
 ) -> tuple[dict[str, Array], tuple[str, ...]]:
-    """The outputs for one set of inputs, and what the session noted.
+    """Return the outputs for one set of inputs, and the session's notes.
 
     Args:
-        path: a model, or an artifact with its record: that one takes and gives what its source does.
+        path: a model, or an artifact with its record, which has the inputs and outputs of its source.
         inputs: an .npz with one array per input of the source.
-        runtime: where several read the format; the artifact's own, or the one made for the format, by default.
+        runtime: if several read the format; by default the artifact's own, or the format's default.
 
     Raises ModelError, InputError, DeviceUnreachable for a runtime of another system, and the worker's errors.
     """
@@ -44,15 +44,15 @@ def invoke(
 
 
 def save_outputs(path: Path, outputs: Mapping[str, Array]) -> None:
-    """Write an .npz under its name only when it is whole; OutputError where it cannot be written."""
+    """Write an .npz atomically; OutputError if it cannot be written."""
     check_output_path(path)
     with replace_atomically(path, follow=True) as part:
         write_feeds(part, outputs)
 
 
 def check_output_path(path: Path) -> None:
-    """OutputError for a path at which no file can be made."""
+    """Raise OutputError for a path at which no file can be created."""
     if path.is_dir() or not path.name:
-        raise OutputError(f"{path} cannot be written", "it is a folder", "name a file: -o y.npz")
+        raise OutputError(f"cannot write {path}", "the path is a folder", "give a file name, like -o y.npz")
     if not path.parent.is_dir():
-        raise OutputError(f"{path} cannot be written", f"there is no folder {path.parent}", "make it first")
+        raise OutputError(f"cannot write {path}", f"folder {path.parent} does not exist", "create the folder first")

@@ -1,4 +1,4 @@
-"""What came of an evaluation: as the documented JSON, and as what the record keeps."""
+"""Results of an evaluation, as the documented JSON and as stored metrics."""
 
 from collections.abc import Sequence
 from math import isfinite
@@ -14,7 +14,7 @@ SCHEMA = "edgewright.evaluate/1"
 
 
 class MetricRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The task's metric; `low` and `high` are 95 %."""
+    """The task's metric with its 95 % interval."""
 
     name: str
     value: float
@@ -31,7 +31,7 @@ class ShareRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class PairedRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The metric less that of the reference, on the same samples; `p` is the chance of it if there were none."""
+    """The metric minus that of the reference, on the same samples; `p` is the p-value of no difference."""
 
     difference: float
     low: float
@@ -57,9 +57,9 @@ class SkippedRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class EvaluationRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One candidate. Agreement, SQNR and the paired difference are against the first one, which has none.
+    """One candidate. Agreement, SQNR and the paired difference are against the first candidate, which has none.
 
-    `samples_per_second` counts the time of its worker with the transport of the tensors; it is no benchmark.
+    `samples_per_second` includes the transport of tensors to the worker; it is not a benchmark.
     """
 
     run_id: str
@@ -81,9 +81,9 @@ class EvaluationRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class EvaluationReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `edgewright evaluate --json` prints.
+    """The JSON of `edgewright evaluate --json`.
 
-    `samples` were asked for; `skipped` are those of them that could not be read. `seconds` is the whole evaluation.
+    `samples` is the number requested; `skipped` of them could not be read. `seconds` is the duration of the evaluation.
     """
 
     schema: str = SCHEMA
@@ -143,7 +143,7 @@ def name_classes(rows: Sequence[ClassErrors], names: Sequence[str]) -> tuple[Cla
 
 
 def to_metrics(row: EvaluationRow, skipped: int) -> tuple[Metric, ...]:
-    """What the record keeps as figures."""
+    """Return the metrics for the store."""
     found: list[Metric] = []
     if (metric := row.metric) is not None and isfinite(metric.value):
         found.append(
@@ -171,7 +171,7 @@ def to_metrics(row: EvaluationRow, skipped: int) -> tuple[Metric, ...]:
 
 
 def to_series(indices: Sequence[int], whole: SampleResults) -> tuple[Series, ...]:
-    """Sample by sample, so that a later run can be paired with this one."""
+    """Return the values per sample, so that a later run can be paired with this one."""
     found = [
         Series(name="sample.index", unit="1", data=tuple(map(float, indices))),
         Series(name="sample.value", unit="1", data=tuple(map(float, whole.values))),

@@ -1,4 +1,4 @@
-"""A technique against its control: judged on the same data, and timed."""
+"""Evaluation and timing of a technique's result against its control."""
 
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,18 +28,20 @@ from edgewright.training.job import InspectJob
 
 
 def inspect_module(job: InspectJob, context: "EvaluationContext") -> Path:
-    """The folder with what the worker found, which may be there from an earlier try. It is the first to run the user's
-    code in the training's process, so that the court's limit of silence holds."""
+    """Return the folder with the inspection worker's results, which an earlier attempt may have left.
+
+    It is the first step that runs the user's code in a training process, so the idle timeout of the context applies.
+    """
     out = Path(job.out)
     if not (out / "inspected.json").is_file():
         run_training_worker(
-            job, context.progress, title="reading the module", out=out, idle_timeout_s=context.timeout_s
+            job, context.progress, title="inspecting the module", out=out, idle_timeout_s=context.timeout_s
         )
     return out
 
 
 def measure_file_costs(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> ModelCosts | None:
-    """Of an ONNX or TFLite file; None of another one, whose operators are not counted."""
+    """Return the cost of an ONNX or TFLite file; None for other formats, whose operators are not counted."""
     model = read_model(path)
     if model.format == "tflite":
         return measure_costs(read_tflite_graph(path))
@@ -49,7 +51,7 @@ def measure_file_costs(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Mod
 
 
 def choose_network_runtime(path: Path, wanted: str) -> str:
-    """The wanted runtime where it reads the file, else the one the file was made for."""
+    """Return the requested runtime if it reads the file, otherwise the file's default runtime."""
     record = find_record(path)
     if record is not None:
         return record.runtime
@@ -60,7 +62,7 @@ def choose_network_runtime(path: Path, wanted: str) -> str:
 def convert_for_runtime(
     path: Path, runtime: str, work: Path, device: Device, store: Store, progress: Progress, timeout_s: float
 ) -> tuple[Path, EdgewrightError | None]:
-    """The model in a form that the runtime takes: itself, or ONNX compiled into `work`."""
+    """Return the model in a format that the runtime reads: itself, or an artifact compiled into `work`."""
     model = read_model(path)
     if model.format != "onnx" or find_native_runtime(model).name == runtime:
         return path, None
@@ -74,9 +76,9 @@ def convert_for_runtime(
 
 
 def name_network_files(models: Mapping[str, Path], stem: str, folder: Path) -> dict[str, Path]:
-    """The files by `side/place`, under names that tell them apart in the record: `net-control`, `net-pruned-1`.
+    """Return the files by `network/index`, under unique names for the store: `net-control`, `net-pruned-1`.
 
-    Those that belong with other files beside them stay where they are.
+    Files that depend on other files next to them stay where they are.
     """
     folder.mkdir(parents=True, exist_ok=True)
     named = {}
@@ -98,7 +100,7 @@ def convert_all_for_runtime(
     progress: Progress,
     timeout_s: float,
 ) -> dict[str, Path]:
-    """All of them, or the first error."""
+    """Convert all networks, and return the files or the first error."""
     found = {}
     for name, path in models.items():
         found[name], error = convert_for_runtime(path, runtime, work / name, device, store, progress, timeout_s)
@@ -108,8 +110,10 @@ def convert_all_for_runtime(
 
 
 class EvaluationContext(NamedTuple):
-    """Where and on what networks are judged; `indices` are those of `val`, None takes all; `code` as in
-    the plan."""
+    """Data, runtime and device for evaluating networks.
+
+    `indices` are those of `val`, None selects all; `code` is that of the plan.
+    """
 
     task: dict[str, object]
     val: str
@@ -128,7 +132,7 @@ def _make_candidates(models: Iterable[Path], context: EvaluationContext) -> tupl
 
 
 def evaluate_networks(models: Mapping[str, Path], context: EvaluationContext) -> dict[str, EvaluationRow]:
-    """Rows by name; differences are paired with the first one."""
+    """Evaluate the networks and return rows by name; differences are paired with the first one."""
     result = evaluate(
         EvaluatePlan(
             candidates=_make_candidates(models.values(), context),
@@ -148,7 +152,7 @@ def evaluate_networks(models: Mapping[str, Path], context: EvaluationContext) ->
 
 
 class SpeedComparison(NamedTuple):
-    """Two networks against each other on the clock."""
+    """Times of two networks, measured against each other."""
 
     before_us: float
     after_us: float
@@ -156,7 +160,7 @@ class SpeedComparison(NamedTuple):
 
 
 def compare_speed(before: Path, after: Path, context: EvaluationContext, tags: Mapping[str, str]) -> SpeedComparison:
-    """How much faster the second is, interleaved; recorded as a benchmark."""
+    """Measure the speed-up of the second network over the first, interleaved; recorded as a benchmark."""
     outcome = benchmark_models((before, after), context, tags, processes=PROCESSES, seconds=SECONDS)
     if outcome.error is not None:
         raise outcome.error
@@ -194,5 +198,5 @@ def benchmark_models(
 
 
 def _get_median_us(outcome: BenchmarkOutcome, index: int) -> float:
-    """Of the wall time of one inference."""
+    """Return the median wall time of one inference."""
     return next(float(one.value or 0.0) for one in outcome.runs[index].metrics if one.name == "latency.p50")

@@ -1,4 +1,4 @@
-"""Samples that a network is trained on: decoded once, and laid into files that every training maps into memory."""
+"""Cache of decoded training samples in files that every training maps into memory."""
 
 import shutil
 from collections.abc import Callable
@@ -21,19 +21,19 @@ from edgewright.training.job import CachedDataset
 Array = NDArray[Any]
 MIN_SAMPLES = 16
 PROGRESS_EVERY = 500
-SPARE_BYTES = 64 << 20  # for checkpoints
+SPARE_BYTES = 64 << 20  # reserved for checkpoints
 INDEX_FILE = "laid.json"
 
 
 def cache_dataset(
     opener: Callable[[], Dataset], folder: Path, *, held_out: float, seed: int, progress: Progress
 ) -> CachedDataset:
-    """The samples of the data set that `opener` opens in `folder`, which may hold them from an earlier try.
+    """Decode the samples of the dataset that `opener` opens into `folder`, or reuse an earlier attempt's.
 
-    `held_out` of them are chosen as `tasks.data.split` does, and are not to be trained on.
+    `held_out` of them are selected by `tasks.data.split` and are excluded from training.
 
-    Raises DataError for too few samples, samples of different shapes, or labels that cannot be trained on; OutputError
-    where the disk has not the room.
+    Raises DataError for too few samples, samples of different shapes, or labels that cannot be used for training;
+    OutputError if the disk is too small.
     """
     names = folder / INDEX_FILE
     if names.is_file():
@@ -41,7 +41,7 @@ def cache_dataset(
     folder.mkdir(parents=True, exist_ok=True)
     with opener() as data:
         if len(data) < MIN_SAMPLES:
-            raise DataError(f"{data.title} has {len(data)} samples", f"training needs {MIN_SAMPLES} at least", "")
+            raise DataError(f"{data.title} has {len(data)} samples", f"training requires at least {MIN_SAMPLES}", "")
         inputs, labels, indices = _write_stacks(data, folder, progress)
     count = len(next(iter(inputs.values())))
     held, fit = split(count, round(held_out * count), seed)
@@ -61,7 +61,7 @@ def cache_dataset(
 
 
 def _resolve_paths(dataset: CachedDataset, folder: Path) -> CachedDataset:
-    """With paths instead of names, so that the folder can be moved."""
+    """Return the record with paths instead of names, so that the folder can be moved."""
     return msgspec.structs.replace(
         dataset,
         inputs={name: str((folder / file).absolute()) for name, file in dataset.inputs.items()},
@@ -72,7 +72,7 @@ def _resolve_paths(dataset: CachedDataset, folder: Path) -> CachedDataset:
 def _write_stacks(
     data: Dataset, folder: Path, progress: Progress
 ) -> tuple[dict[str, Array], Array | None, tuple[int, ...]]:
-    """Every readable sample, in order, with its labels (None where one of them has none) and its index."""
+    """Write every readable sample in order, with its index and labels (None if a sample has none)."""
     stacks: dict[str, Array] = {}
     labels: list[Any] = []
     indices: list[int] = []
@@ -83,9 +83,9 @@ def _write_stacks(
         for name, array in sample.feeds.items():
             if array.shape[1:] != stacks[name].shape[1:]:
                 raise DataError(
-                    f"sample '{sample.name}' gives input '{name}' the shape {list(array.shape[1:])}",
-                    f"the first one gave {list(stacks[name].shape[1:])}; a batch has one shape",
-                    "make the task resize or pad to one size",
+                    f"sample '{sample.name}' has shape {list(array.shape[1:])} for input '{name}'",
+                    f"the first sample has shape {list(stacks[name].shape[1:])}; all samples must have the same shape",
+                    "let the task resize or pad the inputs to one size",
                 )
             stacks[name][done] = array[0]
         labels.append(sample.label)
@@ -95,24 +95,24 @@ def _write_stacks(
             progress(f"{data.title}: {done} of {len(data)} samples decoded")
     for index, (name, stack) in enumerate(stacks.items()):
         stack.flush()  # type: ignore[attr-defined] # a memmap
-        if done < len(stack):  # some could not be read
+        if done < len(stack):  # some samples were unreadable
             np.save(folder / f"input-{index}.npy", stack[:done].copy())
             stacks[name] = np.load(folder / f"input-{index}.npy", mmap_mode="r")
     return stacks, _stack_labels(labels, data.title), tuple(indices)
 
 
 def _open_stacks(first: Sample, count: int, folder: Path) -> dict[str, Array]:
-    """Empty stacks for so many samples like the first one, and no folder where there is no room for them."""
+    """Create empty stacks for `count` samples; OutputError and no folder if the disk is too small."""
     needed = count * sum(array.nbytes for array in first.feeds.values())
     free = shutil.disk_usage(folder).free
     if needed + SPARE_BYTES > free:
-        with suppress(OSError):  # it holds what an earlier try left
+        with suppress(OSError):  # it is not empty after an earlier attempt
             folder.rmdir()
         raise OutputError(
-            f"{folder} has not the room for the training data",
-            f"decoded it takes {show_bytes(needed)}, and {show_bytes(SPARE_BYTES)} are kept for checkpoints; "
+            f"not enough disk space in {folder} for the training data",
+            f"the decoded data needs {show_bytes(needed)}, and checkpoints need {show_bytes(SPARE_BYTES)}; "
             f"{show_bytes(free)} are free",
-            "name an --output folder on another disk",
+            "choose an --output folder on another disk",
         )
     stacks: dict[str, Array] = {}
     for index, (name, array) in enumerate(first.feeds.items()):
@@ -127,6 +127,8 @@ def _stack_labels(labels: list[Any], title: str) -> Array | None:
         return None
     first = np.asarray(labels[0])
     if any(np.asarray(label).shape != first.shape for label in labels):
-        raise DataError(f"the labels of {title} have different shapes", "they cannot be stacked into a batch", "")
+        raise DataError(
+            f"the labels of {title} have different shapes", "all labels of a batch must have the same shape", ""
+        )
     stacked = np.stack([np.asarray(label) for label in labels])
     return stacked.astype(np.int64 if stacked.dtype.kind in "iub" else np.float32)

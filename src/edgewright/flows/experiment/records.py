@@ -1,4 +1,4 @@
-"""The record of a pruning or a distillation: its report, its model and weights with their lineage, figures, curves."""
+"""Stored run of a pruning or a distillation: report, model and weights with lineage, metrics, curves."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,12 +28,12 @@ def record_training(
     trained: Mapping[str, Sequence[TrainedNetwork]],
     started: str, device: Device, store: Store,
 ) -> Report:  # fmt: skip
-    """Keep the run, and give the report its id, also that beside the model.
+    """Store the run, and set the id in the returned report and in the report file.
 
     Args:
-        kind: of the run; also the role of its report and the first word of its figures.
-        model: that it began with, as the user named it.
-        trained: by side, one for each seed.
+        kind: of the run; also the role of its report and the prefix of its metrics.
+        model: that training started from, as the user named it.
+        trained: by network, one for each seed.
     """
     run = Run(
         id=new_run_id(),
@@ -76,11 +76,11 @@ def record_training(
     )
     report_with_id = msgspec.structs.replace(report, run_id=run.id)
     if report_with_id.model is not None:
-        beside = Path(report_with_id.model).with_suffix(f".{kind}.json")
-        write_atomically(beside, lambda file: file.write(msgspec.json.encode(report_with_id)))
+        report_file = Path(report_with_id.model).with_suffix(f".{kind}.json")
+        write_atomically(report_file, lambda file: file.write(msgspec.json.encode(report_with_id)))
     return report_with_id
 
 
 def rename_model(model: Model, name: str, sha256: str, path: str) -> Model:
-    """The model that was read, as the user gave it."""
+    """Return the model with the name and hash of the source that the user gave."""
     return msgspec.structs.replace(model, name=name, sha256=sha256, path=path, data_files=())

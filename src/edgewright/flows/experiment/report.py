@@ -1,4 +1,4 @@
-"""What trainings give, for one technique and for its control: the parts that the reports of prune and distil share."""
+"""Parts that the reports of prune and distill share: networks, seeds and differences."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from math import sqrt
@@ -16,7 +16,7 @@ from edgewright.pruning.magnitude import measure_packed_bytes
 from edgewright.schema.run import Metric, Series
 from edgewright.training.job import Curve, TrainReport
 
-# Two-sided 95 % quantiles of Student's t (Student 1908), by degrees of freedom; beyond them the next smaller one.
+# Two-sided 95 % quantiles of Student's t (Student 1908), by degrees of freedom; others use the next smaller entry.
 T95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 
 
@@ -24,10 +24,10 @@ class SeedRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One training.
 
     Attributes:
-        metric: on the data that judges; `held_out`: on the part of the training data that was not trained on.
-        steps: that were taken; fewer than planned where it stopped early.
-        threads: that it computed with, on processors; None in reports of before they were told.
-        resumed: how often it went on from a checkpoint.
+        metric: on the test data; `held_out`: on the validation part of the training data.
+        steps: that were taken; fewer than planned after early stopping.
+        threads: of the training; None in older reports.
+        resumed: number of resumptions from a checkpoint.
     """
 
     seed: int
@@ -46,9 +46,9 @@ class NetworkReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     Attributes:
         name: `source`, `pruned`, `control`, `teacher` or `student`.
         packed_bytes: of the file after deflate, as app packages and zips store it.
-        parameters, macs: None of a file whose operators are not counted.
-        zeros: how many of the parameters are zero.
-        latency_us: median time of an inference; None where it was not timed.
+        parameters, macs: None for a file whose operators are not counted.
+        zeros: number of parameters that are zero.
+        latency_us: median time of an inference; None if it was not timed.
         metric: of the first seed, with the 95 % interval over samples.
         mean: over the seeds.
     """
@@ -66,13 +66,12 @@ class NetworkReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class MetricDelta(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The metric of a network less that of another, positive where it is greater.
+    """The metric of a network minus that of another; positive if it is greater.
 
     Attributes:
-        over: `seeds`: mean of the differences seed by seed, with Student's 95 % interval; `samples`: of one seed, with
-            the paired 95 % interval over the samples where it was judged, which does not tell how another seed would
-            end.
-        n: of seeds.
+        over: `seeds`: mean of the differences per seed, with Student's 95 % interval; `samples`: of one seed, with the
+            paired 95 % interval over the evaluated samples, which does not cover the variation between seeds.
+        n: number of seeds.
         unit: `points` of a share, or the metric's own.
     """
 
@@ -93,7 +92,7 @@ def make_network_report(
     reports: Sequence[TrainReport],
     first_seed: int,
 ) -> NetworkReport:
-    """A network, by its ONNX file, its evaluations (one for each seed) and its trainings."""
+    """Return the report of a network from its ONNX file, its evaluations and trainings, one for each seed."""
     values = [row.metric.value if row.metric else None for row in rows]
     known = [one for one in values if one is not None]
     return NetworkReport(
@@ -123,7 +122,7 @@ def make_network_report(
 
 
 def compare_networks(one: NetworkReport, other: NetworkReport, paired: PairedRow | None) -> MetricDelta | None:
-    """`one` less `other`: over seeds where there are several of both, else over samples, from `paired`."""
+    """Return `one` minus `other`: over seeds if both have several, otherwise over samples, from `paired`."""
     if one.metric is None or other.metric is None:
         return None
     factor, unit = get_metric_scale(one.metric.name)
@@ -150,12 +149,12 @@ def get_metric_scale(metric: str) -> tuple[float, str]:
 
 
 def compute_t_half_width(values: Sequence[float]) -> float:
-    """Half of Student's 95 % interval of the mean of two or more values."""
+    """Return half of Student's 95 % interval of the mean of two or more values."""
     return T95[min(len(values) - 1, len(T95)) - 1] * stdev(values) / sqrt(len(values))
 
 
 def compute_mean_drop(network: NetworkReport, other: NetworkReport) -> float:
-    """How much worse the mean of `side` is, in points of a share or in the metric's unit; 0 where nothing is known."""
+    """Return the drop of the mean metric, in points of a share or in the metric's unit; 0 if unknown."""
     if network.metric is None or network.mean is None or other.mean is None:
         return 0.0
     worse = other.mean - network.mean if network.metric.better == "higher" else network.mean - other.mean
@@ -163,20 +162,20 @@ def compute_mean_drop(network: NetworkReport, other: NetworkReport) -> float:
 
 
 def make_curve_series(name: str, reports: Sequence[TrainReport], first_seed: int) -> Iterator[Series]:
-    """Every curve as a series of the run, as `pruned.seed0.loss`, each with its steps."""
+    """Return every curve as a series of the run, as `pruned.seed0.loss`, each with its steps."""
     for index, report in enumerate(reports):
         for curve in report.curves:
             yield from make_curve_pair(f"{name}.seed{first_seed + index}.{curve.name}", curve)
 
 
 def make_curve_pair(title: str, curve: Curve) -> tuple[Series, Series]:
-    """Its values, and the steps that they are of."""
+    """Return a curve's values and their steps."""
     steps = Series(name=f"{title}.steps", unit="1", data=tuple(map(float, curve.steps)))
     return Series(name=title, unit=curve.unit, data=curve.values), steps
 
 
 def make_network_metrics(network: NetworkReport) -> Iterator[Metric]:
-    """What the record keeps of a network."""
+    """Return the stored metrics of a network."""
     yield Metric(name=f"{network.name}.bytes", unit="bytes", value=float(network.bytes))
     if network.parameters is not None:
         yield Metric(name=f"{network.name}.parameters", unit="1", value=float(network.parameters))
@@ -188,7 +187,7 @@ def make_network_metrics(network: NetworkReport) -> Iterator[Metric]:
 
 
 def collect_training_notes(reports: Iterable[TrainReport]) -> tuple[str, ...]:
-    """What the trainings noted, each once."""
+    """Return the distinct notes of the trainings."""
     return tuple(dict.fromkeys(note for report in reports for note in report.notes))
 
 

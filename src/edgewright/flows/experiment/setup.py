@@ -1,4 +1,4 @@
-"""What prune and distil begin with: task, data and settings read and checked, and the training data laid out."""
+"""Setup of prune and distill: checked task, data and settings, and the cached training data."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -46,7 +46,7 @@ TrainingPlan = PrunePlan | DistillPlan
 MAX_SEEDS = 20
 LOCK_FILE = "held"
 TRAINING_PACKAGES = ("torch", "onnxscript", "lightning_fabric", "safetensors")
-# What a plan says beside what is trained: paths, whose content counts, and how it is judged.
+# Fields that do not affect the training: paths, whose content is hashed instead, and evaluation settings.
 UNHASHED_FIELDS = (
     "source", "weights", "teacher", "teacher_weights", "student_weights", "data", "val", "val_fingerprint", "timeout_s",
     "threads", "control", "settings", "code",
@@ -54,13 +54,13 @@ UNHASHED_FIELDS = (
 
 
 class Experiment(NamedTuple):
-    """All that is known before anything is trained.
+    """Everything that is known before training.
 
     Attributes:
-        shapes: of the inputs, with the batch of 1.
-        memory: folder of what is trained, kept until all is done.
-        laid: the training data; None where nothing is trained, and before it is laid out.
-        fingerprints: of the training data, and of what judges.
+        shapes: of the inputs, with a batch of 1.
+        memory: folder of trained networks, kept until all is done.
+        dataset: the cached training data; None without training, and before it is cached.
+        fingerprints: of the training data and of the test data.
     """
 
     task: Task
@@ -87,12 +87,12 @@ def prepare_experiment(
     *,
     trains: bool,
 ) -> Experiment:
-    """Read and check everything.
+    """Read and check everything that does not need training data.
 
     Args:
         content: hash of the model or models.
         verb: `prune` or `distil`.
-        trains: whether the training data is wanted.
+        trains: whether training data is required.
 
     Raises UsageError, ConfigError, DataError, and RuntimeMissing.
     """
@@ -104,7 +104,7 @@ def prepare_experiment(
     with open_dataset(plan.val, task, plan.code) as val:
         if not val.labeled:
             raise ConfigError(
-                f"{plan.val} has no labels", "the result is judged by the task's metric", "bring labelled data as --val"
+                f"{plan.val} has no labels", "the task's metric requires labels", "provide labeled data with --val"
             )
         shapes = dict(plan.shapes) or _read_input_shapes(val)
         val_fingerprint = _compute_fingerprint(plan.val, val)
@@ -114,8 +114,8 @@ def prepare_experiment(
             trained = _compute_fingerprint(plan.data, data)
             check_classes(data)
         if trained == val_fingerprint:
-            why = "what was trained on does not judge"
-            raise UsageError("--data and --val are the same data set", why, "split it in two")
+            why = "training data cannot serve as the test set"
+            raise UsageError("--data and --val are the same dataset", why, "split the dataset into two")
     key = compute_key(plan, content, trained, settings, load_folder_key(store.home))
     context = EvaluationContext(
         plan.task, plan.val, plan.runtime, plan.threads, plan.timeout_s, device, store, progress, code=plan.code
@@ -126,7 +126,7 @@ def prepare_experiment(
 
 
 def check_validation_data(experiment: Experiment, signature: Signature) -> None:
-    """ConfigError, DataError where the task or the labels that judge do not fit the model."""
+    """Raise ConfigError or DataError if the task or the test labels do not fit the model."""
     check_task(experiment.task, signature)
     with open_dataset(experiment.context.val, experiment.task, experiment.context.code) as val:
         check_labels(val, experiment.task, signature, range(len(val)))
@@ -134,17 +134,17 @@ def check_validation_data(experiment: Experiment, signature: Signature) -> None:
 
 @contextmanager
 def open_experiment_folder(experiment: Experiment, plan: TrainingPlan) -> Iterator[Experiment]:
-    """The course with its training data, laid out in the folder that keeps what is trained; nobody else works there.
+    """Yield the experiment with its cached training data, in a folder that is locked for other processes.
 
-    What breaks off leaves it for the next try once something was trained, and always where the cause lies outside.
-    UsageError where the same command is running, Cancelled for Ctrl-C.
+    After an interruption or an external failure the folder is kept for the next attempt; after other errors only if
+    something was trained. Raises UsageError if the same command is running, Cancelled after Ctrl-C.
     """
     with raise_output_errors(experiment.memory):
         experiment.memory.mkdir(parents=True, exist_ok=True)
     with (experiment.memory / LOCK_FILE).open("ab") as lock_file:
         if not try_lock(lock_file):
-            what, why = "the same command is running already", f"it holds {lock_file.name}"
-            raise UsageError(what, why, "wait until it has ended, or name another --output")
+            what, why = "the same command is already running", f"it holds the lock {lock_file.name}"
+            raise UsageError(what, why, "wait until it ends, or choose another --output")
         try:
             dataset = cache_dataset(
                 partial(open_dataset, plan.data, experiment.task, plan.code), experiment.memory / "data",
@@ -153,9 +153,9 @@ def open_experiment_folder(experiment: Experiment, plan: TrainingPlan) -> Iterat
             yield experiment._replace(dataset=dataset)
         except (KeyboardInterrupt, Cancelled) as error:
             what = error.what if isinstance(error, Cancelled) else "stopped by Ctrl-C"
-            done = "trained" if _has_trained(experiment.memory) else "prepared (no training had come to a checkpoint)"
+            done = "trained" if _has_trained(experiment.memory) else "prepared (no training had reached a checkpoint)"
             why = f"what was {done} is kept in {experiment.memory}"
-            raise Cancelled(what, why, "the same command goes on where it was") from None
+            raise Cancelled(what, why, "run the same command again to resume") from None
         except (WorkerError, StoreError, DeviceUnreachable):
             raise
         except EdgewrightError:
@@ -165,7 +165,7 @@ def open_experiment_folder(experiment: Experiment, plan: TrainingPlan) -> Iterat
 
 
 def _compute_fingerprint(spec: str, data: Dataset) -> str:
-    """Of the data set; of a function's, which has none, its name and its file."""
+    """Return the fingerprint of the dataset; of a function, which has none, its name and file."""
     if data.fingerprint:
         return data.fingerprint
     file = Path(spec.rpartition(":")[0])
@@ -176,24 +176,30 @@ def _compute_fingerprint(spec: str, data: Dataset) -> str:
 
 def read_settings(plan: TrainingPlan) -> Settings:
     if not 1 <= plan.seeds <= MAX_SEEDS:
-        raise UsageError(f"--seeds {plan.seeds} cannot be used", f"from 1 to {MAX_SEEDS}", "--seeds 3")
+        raise UsageError(
+            f"--seeds {plan.seeds} cannot be used", f"the number must be from 1 to {MAX_SEEDS}", "use --seeds 3"
+        )
     if not 0 < plan.held_out < 1:
-        raise UsageError(f"--held-out {plan.held_out:g} cannot be used", "it is a share of the data", "--held-out 0.1")
+        raise UsageError(
+            f"--held-out {plan.held_out:g} cannot be used", "the share must be between 0 and 1", "use --held-out 0.1"
+        )
     check_number("timeout_s", plan.timeout_s)
     check_number("threads", plan.threads)
     return parse_settings(plan.settings)
 
 
 def parse_settings(given: Mapping[str, Any]) -> Settings:
-    """UsageError for what no training can have."""
+    """Return the training settings; UsageError if they are not valid."""
     if unknown := [word for word, value in given.items() if isinstance(value, float) and value != value]:
-        raise UsageError("the training cannot be set so", f"{unknown[0]}: nan is no number", "leave it at its default")
+        raise UsageError("the training settings are not valid", f"{unknown[0]}: NaN is not allowed", "use the default")
     try:
         return msgspec.convert(given, Settings)
     except msgspec.ValidationError as error:
         what, _, word = str(error).partition(" - at `$.")
         why = f"{word.rstrip('`')}: {what}" if word else what
-        raise UsageError("the training cannot be set so", why, "docs/training.md has every word") from None
+        raise UsageError(
+            "the training settings are not valid", why, "docs/training.md describes every setting"
+        ) from None
 
 
 def _check_host(runtime: str, device: Device) -> None:
@@ -204,25 +210,25 @@ def _check_host(runtime: str, device: Device) -> None:
 
 
 def check_training_packages() -> None:
-    """RuntimeMissing where a package that trains is not installed."""
+    """Raise RuntimeMissing if a package for training is not installed."""
     if missing := [name for name in TRAINING_PACKAGES if find_spec(name) is None]:
         raise RuntimeMissing(
             f"training needs {missing[0]}, which is not installed",
-            "torch is installed first, alone and exactly, or it brings gigabytes of CUDA packages",
-            "pip install torch==2.13.0, then pip install 'edgewright[train]'",
+            "torch must be installed first, on its own and in this version, or pip installs gigabytes of CUDA packages",
+            "run pip install torch==2.13.0, then pip install 'edgewright[train]'",
         )
 
 
 def check_classes(data: Dataset) -> None:
-    """ConfigError where there is nothing to tell apart: one class only."""
+    """Raise ConfigError if all labels are the same class."""
     if not data.labeled or data.labels_are_slow:
         return
     first = data.label(0)
     if isinstance(first, int) and all(data.label(index) == first for index in range(1, len(data))):
         raise ConfigError(
-            f"all samples of {data.title} are of one class, {first}",
-            "there is nothing to learn to tell apart",
-            "bring samples of the other classes",
+            f"all samples of {data.title} belong to one class, {first}",
+            "training a classifier requires at least two classes",
+            "add samples of the other classes",
         )
 
 
@@ -232,9 +238,9 @@ def _read_input_shapes(data: Dataset) -> dict[str, tuple[int, ...]]:
 
 
 def compute_key(plan: TrainingPlan, content: str, fingerprint: str, settings: Settings, secret: str) -> str:
-    """Return a hash of all that decides what is trained, without any path, so that a folder may be moved.
+    """Return a hash of everything that determines the training, without paths, so that a folder may be moved.
 
-    The secret of the user's record is in it: a folder that came with somebody else's files is never gone on from.
+    It includes a secret of the user's store, so that a folder from another user is never resumed.
     """
     bare = msgspec.to_builtins(plan)
     for name in UNHASHED_FIELDS:
@@ -255,7 +261,7 @@ def compute_key(plan: TrainingPlan, content: str, fingerprint: str, settings: Se
 
 
 def _has_trained(memory: Path) -> bool:
-    """Whether there is a checkpoint, or what a whole training left."""
+    """Return whether the folder has a checkpoint or the result of a finished training."""
     return any(path.name in (CHECKPOINT, "report.json") for path in memory.rglob("*"))
 
 

@@ -1,4 +1,4 @@
-"""What a teacher says of every view of every sample that is learnt from, kept on disk for all epochs and seeds."""
+"""Teacher outputs for every view of every training sample, stored for all epochs and seeds."""
 
 from math import inf
 from pathlib import Path
@@ -27,22 +27,22 @@ BATCH_SIZE = 64
 
 
 def check_distillation(plan: PrunePlan | DistillPlan) -> None:
-    """UsageError for what no teaching can be set to."""
+    """Raise UsageError if the distillation settings are not valid."""
     if not 0 < plan.temperature < inf or not 0 < plan.alpha <= 1 or plan.views < 1:
         raise UsageError(
-            "the teaching cannot be set so",
+            "the distillation settings are not valid",
             f"temperature {plan.temperature:g}, alpha {plan.alpha:g}, views {plan.views}",
-            "--temperature 4 --alpha 0.9 --views 4",
+            "use --temperature 4 --alpha 0.9 --views 4",
         )
 
 
 def count_views(views: int, experiment: Experiment) -> int:
-    """Without augmentation all views of a sample are the same."""
+    """Return the number of views; without augmentation all views of a sample are the same."""
     return views if experiment.task.augment else 1
 
 
 def compute_module_outputs(views: int, teacher: ModuleSource, experiment: Experiment, dataset: CachedDataset) -> Path:
-    """A torch teacher answers in the training's own worker."""
+    """Compute the outputs of a torch teacher in a training worker."""
     outputs_path = experiment.memory / "answers.npy"
     if not outputs_path.is_file():
         run_training_worker(
@@ -52,7 +52,7 @@ def compute_module_outputs(views: int, teacher: ModuleSource, experiment: Experi
                 views=count_views(views, experiment), out=str(outputs_path),
             ),
             experiment.context.progress,
-            title="asking the teacher",
+            title="computing the teacher's outputs",
             out=experiment.memory / "asking",
         )  # fmt: skip
     return outputs_path
@@ -61,9 +61,9 @@ def compute_module_outputs(views: int, teacher: ModuleSource, experiment: Experi
 def compute_file_outputs(
     plan: DistillPlan, teacher: Path, work: Path, experiment: Experiment, dataset: CachedDataset, store: Store
 ) -> Path:
-    """A teacher in a file answers in its runtime, whatever that is.
+    """Compute the outputs of a teacher in a file in its runtime.
 
-    What an interrupted asking has written goes on from the last whole view.
+    After an interruption it resumes after the last complete view.
     """
     outputs_path = experiment.memory / "answers.npy"
     if outputs_path.is_file():
@@ -77,7 +77,7 @@ def compute_file_outputs(
     model, record = read_model(path), find_record(path)
     signature = read_source_signature(model)
     check_task(experiment.task, signature)
-    wanted = get_output_name(experiment.task, signature)
+    output_name = get_output_name(experiment.task, signature)
     inputs = {name: np.load(file, mmap_mode="r") for name, file in dataset.inputs.items()}
     fit = np.asarray(dataset.fit, np.int64)
     parts = []
@@ -92,7 +92,7 @@ def compute_file_outputs(
         for view in range(count_views(plan.views, experiment)):
             part = experiment.memory / f"answers-{view}.npy"
             if not part.is_file():
-                _save_array(part, _compute_view_outputs(runner, wanted, inputs, fit, view, plan, experiment))
+                _save_array(part, _compute_view_outputs(runner, output_name, inputs, fit, view, plan, experiment))
             parts.append(part)
         runner.leave()
     _save_array(outputs_path, np.stack([np.load(part, mmap_mode="r") for part in parts]))
@@ -103,14 +103,14 @@ def compute_file_outputs(
 
 def _compute_view_outputs(
     runner: Runner,
-    wanted: str,
+    output_name: str,
     inputs: dict[str, Array],
     fit: Array,
     view: int,
     plan: DistillPlan,
     experiment: Experiment,
 ) -> Array:
-    """The teacher's output for one view of every sample of `fit`, [fit, …]."""
+    """Return the teacher's output for one view of every training sample, [fit, …]."""
     found: list[Array] = []
     views = count_views(plan.views, experiment)
     for start in range(0, len(fit), BATCH_SIZE):
@@ -118,14 +118,14 @@ def _compute_view_outputs(
         batch = {name: np.ascontiguousarray(stack[indices]) for name, stack in inputs.items()}
         seen = augment(experiment.task, batch, np.full(len(indices), view, np.uint64), indices)
         outputs = runner.run({name: array[:, np.newaxis] for name, array in seen.items()})
-        chosen = outputs[wanted]
+        chosen = outputs[output_name]
         found.append(chosen.reshape(len(indices), *chosen.shape[2:]))
         done = start + len(indices)
-        experiment.context.progress(f"asking the teacher: view {view + 1} of {views}, {done} of {len(fit)} samples")
+        experiment.context.progress(f"teacher outputs: view {view + 1} of {views}, {done} of {len(fit)} samples")
     return np.concatenate(found).astype(np.float32)
 
 
 def _save_array(path: Path, array: Array) -> None:
-    """Under its name only once it is whole."""
+    """Write an array atomically."""
     with replace_atomically(path) as part:
         np.save(part, array)

@@ -1,7 +1,7 @@
-"""Trainings in processes of their own: one, or several side by side.
+"""Trainings in processes of their own, one or several in parallel.
 
-A training uses many processors worse than two trainings use half of them each, so that networks that do not wait for
-each other are trained at the same time where processors compute.
+One training uses many processors less efficiently than two trainings with half of them each. Independent networks are
+therefore trained at the same time if processors compute them.
 """
 
 import os
@@ -32,14 +32,14 @@ from edgewright.training.job import ModuleSource, TrainJob, TrainReport, WorkerJ
 WORKER = "edgewright.training.worker"
 WAIT_S = 0.5
 MAX_SHOWN = 2  # in one line
-# Where one of these is, Fabric may compute on it, and trainings would share it: NVIDIA, Jetson, under WSL, AMD, TPU.
+# Accelerators that Fabric may use and trainings would share: NVIDIA, Jetson, under WSL, AMD, TPU.
 ACCELERATORS = ("dev/nvidiactl", "dev/nvmap", "dev/dxg", "dev/kfd", "dev/accel0")
-THREAD_LIMIT_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # of the processors that torch may use
-MARGIN = 1.5  # a training goes on to take more than in its first step: checkpoints, the best weights, the export
+THREAD_LIMIT_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+MARGIN = 1.5  # memory grows after the first step: checkpoints, the best weights, the export
 
 
 class TrainedNetwork(NamedTuple):
-    """What one training left: `model.onnx`, and of a module `weights.safetensors`."""
+    """Result of one training: `model.onnx`, and for a module `weights.safetensors`."""
 
     folder: Path
     report: TrainReport
@@ -54,7 +54,7 @@ class TrainedNetwork(NamedTuple):
 
 
 def make_torch_source(factory: str, weights: str | None) -> ModuleSource:
-    """As the user named it, with paths that hold in a worker."""
+    """Return the torch source with absolute paths, which are valid in a worker."""
     return ModuleSource(factory=make_absolute(factory), weights=str(Path(weights).absolute()) if weights else None)
 
 
@@ -67,13 +67,13 @@ def run_training_worker(
     idle_timeout_s: float = inf,
     started: OnStarted = lambda process: None,
 ) -> None:
-    """A job of the worker, whose folder may be there."""
+    """Run a job of the training worker; its folder may exist."""
     out.mkdir(parents=True, exist_ok=True)
     run_job(WORKER, job, out, progress, title=title, idle_timeout_s=idle_timeout_s, started=started)
 
 
 def train(job: TrainJob, progress: Progress, started: OnStarted = lambda process: None) -> TrainedNetwork:
-    """Run a training, or find what it left before. The folder of its checkpoints is kept until all is done."""
+    """Run a training, or return the result of an earlier attempt. The checkpoint folder is kept until all is done."""
     out = Path(job.out)
     done = out / "report.json"
     if not done.is_file():
@@ -82,11 +82,11 @@ def train(job: TrainJob, progress: Progress, started: OnStarted = lambda process
 
 
 def train_all(jobs: Sequence[TrainJob], progress: Progress) -> list[TrainedNetwork]:
-    """Run trainings that do not wait for each other, in whatever order, side by side where that is quicker.
+    """Run independent trainings, in parallel if that is faster.
 
     The first error ends them all, as Ctrl-C does.
     """
-    # Jobs that are done already count too: what is left trains with as many threads as before, and so to the same bits.
+    # Finished jobs count too, so that the others keep their number of threads and reproduce the same bits.
     at_once, threads = allocate_threads(
         len(jobs), max((job.settings.threads for job in jobs), default=0), count_processors()
     )
@@ -101,11 +101,11 @@ def train_all(jobs: Sequence[TrainJob], progress: Progress) -> list[TrainedNetwo
 def train_networks(
     jobs: Mapping[str, Sequence[TrainJob]], progress: Progress, *, similar_cost: bool = True
 ) -> dict[str, list[TrainedNetwork]]:
-    """`train_all` of all sides together, by side.
+    """Train the networks of all names together with `train_all`.
 
     Args:
-        alike: whether a step of one side takes about as long as one of another. Else each side is trained by itself:
-            what ends last would be left with its part of the processors for most of its time.
+        similar_cost: whether steps of all networks take about the same time. Otherwise each network is trained by
+            itself, since the last one would keep its share of the processors for most of its time.
     """
     if not similar_cost:
         return {network: train_all(own, progress) for network, own in jobs.items()}
@@ -114,9 +114,9 @@ def train_networks(
 
 
 def allocate_threads(trainings: int, threads: int, processors: int) -> tuple[int, int]:
-    """How many trainings at once, and with how many threads each; `threads` are those that are wanted, or 0.
+    """Return the number of parallel trainings and of threads for each; `threads` is the requested number, or 0.
 
-    All of them where there are processors enough, else in as few turns of the same number as there can be.
+    All trainings run at once if there are enough processors, otherwise in as few equal batches as possible.
     """
     most = processors // threads if threads else processors
     rounds = -(-trainings // max(1, most))
@@ -125,7 +125,7 @@ def allocate_threads(trainings: int, threads: int, processors: int) -> tuple[int
 
 
 def count_processors(root: Path = Path("/"), environment: Mapping[str, str] = os.environ) -> int:
-    """Cores that trainings can be shared out to: 1 where an accelerator may compute, and where it is not known."""
+    """Return the cores available to trainings; 1 if an accelerator may compute, or if the number is unknown."""
     if sys.platform != "linux" or any((root / name).exists() for name in ACCELERATORS):
         return 1
     allowed = os.sched_getaffinity(0)
@@ -135,15 +135,15 @@ def count_processors(root: Path = Path("/"), environment: Mapping[str, str] = os
 
 
 class ParallelTrainings:
-    """Each training is followed by a thread; what is told is told by the caller's own.
+    """Trainings that are each followed by a thread; progress is reported in the caller's thread.
 
-    The next one begins once those before have taken a step and there is memory for one more of the largest.
+    The next one starts once the running ones have taken a step and memory is free for one more of the largest.
     """
 
     def __init__(self, jobs: Sequence[TrainJob], at_once: int, progress: Progress) -> None:
         self._jobs, self._at_once, self._progress = jobs, at_once, progress
         self._messages: SimpleQueue[tuple[int, str]] = SimpleQueue()
-        self._last_messages: dict[int, str] = {}  # the last of each that runs
+        self._last_messages: dict[int, str] = {}  # last progress message of each running training
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._lock, self._over = Lock(), False
 
@@ -162,10 +162,10 @@ class ParallelTrainings:
                     for index in [index for index, one in running.items() if one.done()]:
                         made[index] = running.pop(index).result()
             except WorkerCrashed as error:
-                hint = f"where memory is short, --train-threads {count_processors()} trains one after the other"
+                hint = f"if memory is short, train one network at a time with --train-threads {count_processors()}"
                 raise WorkerCrashed(error.what, error.why, f"{error.try_this}; {hint}") from None
             finally:
-                self._end()  # before the pool waits for its threads
+                self._end()
         return [made[index] for index in range(len(self._jobs))]
 
     def _follow(self, index: int) -> TrainedNetwork:
@@ -185,7 +185,7 @@ class ParallelTrainings:
                 process.kill()
 
     def _relay_next_message(self) -> None:
-        """Tell what is said next, beside the last of the others; the last word of each is empty."""
+        """Report the next message together with the last of the others; a training's final message is empty."""
         try:
             index, text = self._messages.get(timeout=WAIT_S)
         except Empty:
@@ -212,7 +212,7 @@ class ParallelTrainings:
 
 
 def _read_peak_bytes(process: "subprocess.Popen[bytes]") -> int:
-    """Resident bytes at the peak; 0 of one that has ended."""
+    """Return the peak resident bytes of a process; 0 if it has ended."""
     try:
         return parse_status(Path(f"/proc/{process.pid}/status").read_text(errors="replace")).peak or 0
     except OSError:
@@ -220,7 +220,9 @@ def _read_peak_bytes(process: "subprocess.Popen[bytes]") -> int:
 
 
 def compute_free_bytes(used: int, root: Path = Path("/")) -> float:
-    """Memory that one more process could take, where trainings have taken `used` of a control group's limit already,
-    and this process its own part."""
+    """Return the memory that one more process can use.
+
+    Trainings have already taken `used` of a control group's limit, and this process its own part.
+    """
     limit = read_cgroup_limits(root).get("memory_bytes", inf)
     return min(read_memory(root).get("memory_available_bytes", inf), limit - used - (read_resident_memory().rss or 0))

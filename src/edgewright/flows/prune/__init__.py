@@ -1,1 +1,1 @@
-"""Prune a model within budgets, beside a control."""
+"""Prune a model within budgets and compare it with a control."""

@@ -1,5 +1,6 @@
-"""The budgets of pruning: bytes and multiply-accumulates, which are counted, and time, which is measured in the chosen
-runtime: what each width of each group saves alone, and then each network as a whole.
+"""Budgets of pruning: counted (bytes, multiply-accumulates), or measured (time in the chosen runtime).
+
+The time saved by each width of each group is measured first, then the time of whole networks.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,13 +18,13 @@ from edgewright.pruning.importance import UnitScores
 from edgewright.pruning.widths import list_widths, select_units
 
 UNITS = {"": 1.0, "b": 1.0, "kb": 1e3, "k": 1e3, "mb": 1e6, "m": 1e6, "gb": 1e9, "g": 1e9}
-MAX_TIMED = 40  # networks that are timed one group at a time
+MAX_TIMED = 40  # networks timed for single groups
 BATCH_SIZE = 5
-PROCESSES, SECONDS = 3, 0.05  # with two processes, two searches of three ended in another network
+PROCESSES, SECONDS = 3, 0.05  # with two processes, two of three searches gave different networks
 
 
 def parse_amount(text: str, whole: float, flag: str) -> float:
-    """`800kB` or `15M` as a number; `2x` as the whole over two. UsageError."""
+    """Return the number for `800kB` or `15M`, or `whole` over two for `2x`. UsageError if it is neither."""
     word = text.strip().lower().replace(" ", "")
     number = word.rstrip("abcdefghijklmnopqrstuvwxyz×")
     unit = word[len(number) :]
@@ -33,7 +34,9 @@ def parse_amount(text: str, whole: float, flag: str) -> float:
         value = 0.0
     if value <= 0 or (unit not in UNITS and unit not in ("x", "×")):
         raise UsageError(
-            f"{flag} {text} is no amount", "a number with k, M or kB, MB, or how many times less", f"{flag} 2x"
+            f"{flag} {text} is not valid",
+            "it must be a number with k, M, kB or MB, or a factor like 2x",
+            f"use {flag} 2x",
         )
     return whole / value if unit in ("x", "×") else value * UNITS[unit]
 
@@ -47,8 +50,10 @@ def tabulate_times(
     timer: "NetworkTimer",
     now: float = 1.0,
 ) -> dict[str, dict[int, float]]:
-    """Share of the network's time that each width of each group saves alone; measured at some widths where there are
-    many, straight lines between them. `now` is the share that `model` takes as it is."""
+    """Return the share of the network's time that each width of each group saves by itself.
+
+    If there are many widths, some are measured and the others interpolated. `now` is the share that `model` takes.
+    """
     asked = [(group, width) for group in free for width in choose_timed_widths(group, multiple, len(free))]
     cuts = [select_units(groups, scores, {group.name: width}) for group, width in asked]
     shares = timer.shares([prune_graph(model, groups, keep) for keep in cuts])
@@ -65,7 +70,7 @@ def tabulate_times(
 
 
 def choose_timed_widths(group: PruningGroup, multiple: int, groups: int) -> Sequence[int]:
-    """As many as there is time for, the narrowest and a middle one first."""
+    """Return the widths to measure within the time, the narrowest and a middle one first."""
     widths = list_widths(group, multiple)
     most = max(1, MAX_TIMED // max(groups, 1))
     if len(widths) <= most:
@@ -75,10 +80,10 @@ def choose_timed_widths(group: PruningGroup, multiple: int, groups: int) -> Sequ
 
 
 class NetworkTimer:
-    """Times cut networks against the whole one, in the runtime, without a trace in the user's record.
+    """Timer of pruned networks against the whole one in the runtime; its runs are not stored.
 
     Args:
-        ready: brings an ONNX file into the form that the runtime takes.
+        ready: converts an ONNX file for the runtime.
     """
 
     def __init__(self, whole: Path, context: EvaluationContext, folder: Path, ready: Callable[[Path], Path]) -> None:
@@ -88,7 +93,7 @@ class NetworkTimer:
         self._written = 0
 
     def shares(self, models: Sequence[Any], *, processes: int = PROCESSES) -> list[float]:
-        """Time of each over that of the whole network."""
+        """Return the time of each network over that of the whole one."""
         found: list[float] = []
         for start in range(0, len(models), BATCH_SIZE):
             batch = [self._ready(self._write(model)) for model in models[start : start + BATCH_SIZE]]
@@ -96,11 +101,11 @@ class NetworkTimer:
             if outcome.error is not None:
                 raise outcome.error
             found += [self._share(outcome, index) for index in range(1, len(outcome.runs))]
-            self._context.progress(f"timing what each width saves: {len(found)} of {len(models)}")
+            self._context.progress(f"timing the effect of each width: {len(found)} of {len(models)}")
         return found
 
     def _share(self, outcome: BenchmarkOutcome, index: int) -> float:
-        """By processor time where one thread computes: a machine with other work to do hardly changes it."""
+        """Return the share, by processor time for one thread, which other load on the machine hardly changes."""
         if self._context.threads == 1:
             cpu = [
                 next((one.value for one in outcome.runs[at].metrics if one.name == "cpu.p50"), None)

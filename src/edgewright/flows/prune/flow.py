@@ -1,7 +1,7 @@
-"""Prune a model: find what hangs together, cut what matters least until the budget is met, train back what was lost.
+"""Pruning: find coupled channels, remove the least important until the budget is met, and fine-tune.
 
-Everything that is trained lies in a folder of the output that is kept until all is done: the same command goes on
-where it was broken off, on this machine or another one.
+Trained networks are kept in a folder of the output until the command succeeds, so that the same command resumes after
+an interruption, on this machine or another one.
 """
 
 import re
@@ -63,13 +63,17 @@ from edgewright.system.files import write_atomically
 from edgewright.training.job import CachedDataset, DistillationSettings, ModuleSource, SparsitySettings, TrainJob
 from edgewright.training.slices import write_built_module
 
-SIMILAR_COST_SHARE = 0.5  # of the MACs: on two processors a shorter training saves nothing beside the whole network's
+SIMILAR_COST_SHARE = (
+    0.5  # of the MACs: with two processors a shorter training saves no time next to the whole network's
+)
 PATTERN = re.compile(r"[1-9]\d*:[1-9]\d*")
-UNTRAINED_NOTE = "it is not trained again: that needs a torch source, FILE.py:FACTORY with its weights, and --data"
+UNTRAINED_NOTE = (
+    "the pruned model was not fine-tuned: this requires a torch source, FILE.py:FACTORY with its weights, and --data"
+)
 
 
 class PrunedNetworks(NamedTuple):
-    """The networks of the comparison, by side: one ONNX file for each seed, and how it was trained."""
+    """The compared networks by name: one ONNX file for each seed, and its training."""
 
     files: dict[str, list[Path]]
     trained: dict[str, list[TrainedNetwork]]
@@ -80,15 +84,15 @@ class PrunedNetworks(NamedTuple):
 def prune(
     plan: PrunePlan, out: Path, device: Device, store: Store, progress: Progress
 ) -> tuple[PruneReport, EdgewrightError | None]:
-    """Prune a model into the folder `out` and record the run; with the gate that kept the result back.
+    """Prune a model into the folder `out`, record the run, and return the report and the failed gate.
 
-    Raises what stands in the way, GateFailed for a budget that cannot be met.
+    Raises any error that prevents pruning, and GateFailed for a budget that cannot be met.
     """
     started, began = utc_now(), monotonic()
     check_plan(plan)
     content = hash_source(CompilePlan(source=plan.source, weights=plan.weights, cells=()))
     trains = ".py:" in plan.source and bool(plan.data)
-    if not trains and plan.importance == "taylor":  # which needs gradients
+    if not trains and plan.importance == "taylor":
         plan = msgspec.structs.replace(plan, importance="l2")
     experiment = prepare_experiment(plan, content, "prune", out, device, store, progress, trains=trains)
     plan = msgspec.structs.replace(
@@ -118,55 +122,59 @@ def prune(
                 report = record_training("prune", report, plan, model, pruned.trained, started, device, store)
             except StoreError as unsaved:
                 error = error or unsaved
-        if report.model is not None:  # what a gate keeps back is not trained again when the gate is moved
+        if report.model is not None:  # a rejected result is kept, so that a changed gate does not require new training
             remove_folder(experiment.memory)
     return report, error
 
 
 def check_plan(plan: PrunePlan) -> None:
-    """UsageError for what cannot be asked for, whatever the model."""
+    """Raise UsageError for plan values that are not valid for any model."""
     read_settings(plan)
     if plan.method == "unstructured" and not 0 < plan.sparsity < 1:
         raise UsageError(
             f"--sparsity {plan.sparsity:g} cannot be used",
-            "0 removes nothing, and 1 leaves nothing" if plan.sparsity in (0, 1) else "it is a share of the weights",
-            "--sparsity 0.8",
+            "the share of weights to remove must be between 0 and 1",
+            "use --sparsity 0.8",
         )
     if plan.target_speedup is not None and not 1 < plan.target_speedup < inf:
         what = f"--target-speedup {plan.target_speedup:g} cannot be used"
-        raise UsageError(what, "it is a factor above 1, which is as fast as it is", "--target-speedup 1.5")
+        raise UsageError(what, "the speed-up factor must be above 1", "use --target-speedup 1.5")
     budgets = [one for one in (plan.target_speedup, plan.target_bytes, plan.target_macs) if one]
     if plan.method == "unstructured" and budgets:
-        why = "single weights that are zero make no network faster or smaller before it is packed"
-        raise UsageError("--method unstructured has no such budget", why, "--sparsity 0.8")
+        why = "zeroed single weights do not make a model faster, nor smaller until it is compressed"
+        raise UsageError("--method unstructured does not support a target", why, "use --sparsity 0.8")
     if not plan.max_drop >= 0:
         what = f"--max-drop {plan.max_drop:g} cannot be used"
-        raise UsageError(what, "it is how much worse the metric may get", "--max-drop 1")
+        raise UsageError(what, "the allowed drop must be 0 or more", "use --max-drop 1")
     for count, flag, usual in (
         (plan.multiple, "--multiple", 8),
         (plan.rounds, "--rounds", 1),
     ):
         if count < 1:
-            raise UsageError(f"{flag} {count} cannot be used", "it counts from 1", f"{flag} {usual}")
+            raise UsageError(f"{flag} {count} cannot be used", "it must be at least 1", f"use {flag} {usual}")
     check_distillation(plan)
     if not 0 < plan.round_epochs < inf:
         what = f"--round-epochs {plan.round_epochs:g} cannot be used"
-        raise UsageError(what, "nothing would be trained", "--round-epochs 1")
+        raise UsageError(what, "it must be above 0", "use --round-epochs 1")
     for text, flag in ((plan.target_bytes, "--target-bytes"), (plan.target_macs, "--target-macs")):
         if text and (amount := parse_amount(text, inf, flag)) < 1:
-            why = "an amount is a count, and this is less than one"
-            raise UsageError(f"{flag} {text} cannot be used", why, f"{flag} {1 / amount:.3g}x for this share of it")
+            why = "an absolute target must be at least 1"
+            raise UsageError(
+                f"{flag} {text} cannot be used", why, f"use {flag} {1 / amount:.3g}x to divide by a factor"
+            )
         if text and parse_amount(text, inf, flag) == inf and parse_amount(text, 1.0, flag) >= 1:
-            raise UsageError(f"{flag} {text} is no less than it has", "1x leaves it as it is", f"{flag} 2x")
+            raise UsageError(
+                f"{flag} {text} is not below the current amount", "a factor must be above 1", f"use {flag} 2x"
+            )
     if plan.pattern and (
         not PATTERN.fullmatch(plan.pattern) or int(plan.pattern.split(":")[0]) >= int(plan.pattern.split(":")[1])
     ):
         what = f"--pattern {plan.pattern} cannot be used"
-        raise UsageError(what, "N:M keeps N of each M weights, and fewer than all", "--pattern 2:4")
+        raise UsageError(what, "N:M keeps N of each M weights, and N must be smaller than M", "use --pattern 2:4")
 
 
 def _make_networks(plan: PrunePlan, prepared: PreparedSource, experiment: Experiment, work: Path) -> PrunedNetworks:
-    """Every network of the comparison, trained where that can be."""
+    """Return every network of the comparison, trained if possible."""
     onnx = Path(prepared.files["onnx"])
     if experiment.dataset is None:
         make = prune_file if plan.method == "structured" else sparsify_file
@@ -199,7 +207,7 @@ def _make_networks(plan: PrunePlan, prepared: PreparedSource, experiment: Experi
 def _prepare_teacher(
     whole: ModuleSource, plan: PrunePlan, experiment: Experiment, dataset: CachedDataset
 ) -> DistillationSettings:
-    """The source as the teacher, of the pruned network and of the control alike."""
+    """Return the source as the teacher of the pruned network and of the control."""
     outputs_path = compute_module_outputs(plan.views, whole, experiment, dataset)
     alpha = plan.alpha if dataset.labels else 1.0
     return DistillationSettings(
@@ -217,9 +225,9 @@ def _make_train_job(
     experiment: Experiment,
     more: float,
 ) -> TrainJob:
-    """One training; `more` epochs than the settings say, for the control of one that was trained on the way too."""
+    """Return one training job; `more` epochs are added for the control of a network trained in rounds."""
     if experiment.dataset is None:
-        raise UsageError("there is nothing to train on", "", "--data")
+        raise UsageError("no training data was given", "", "--data")
     index = seed - experiment.settings.seed + 1
     title = f"{network} network" + (f", seed {index} of {plan.seeds}" if plan.seeds > 1 else "")
     settings = msgspec.structs.replace(experiment.settings, seed=seed, epochs=experiment.settings.epochs + more)
@@ -241,7 +249,7 @@ def _make_train_job(
 def _evaluate_and_time(
     plan: PrunePlan, pruned: PrunedNetworks, source: Path, experiment: Experiment, work: Path
 ) -> tuple[dict[str, EvaluationRow], Any]:
-    """Rows by `side/place`, the control (else the source) first, since the others are paired with it; and the race."""
+    """Return rows by `network/index`, the control (else the source) first as the paired reference, and the timing."""
     files = {
         f"{network}/{index}": path
         for network in ("control", "pruned")
@@ -254,7 +262,7 @@ def _evaluate_and_time(
         else {"source/0": source, **files}
     )
     context = experiment.context
-    named = name_network_files(models, get_stem(plan.source), work / "judged")
+    named = name_network_files(models, get_stem(plan.source), work / "evaluated")
     ready = convert_all_for_runtime(
         named, context.runtime, work / "runnable", context.device, context.store, context.progress, context.timeout_s
     )
@@ -332,28 +340,27 @@ def _list_notes(plan: PrunePlan, experiment: Experiment, pruned: PrunedNetworks)
     elif plan.teach:
         views = count_views(plan.views, experiment)
         notes.append(
-            f"the source taught the pruned network{' and the control alike' if plan.control else ''}: "
+            f"the pruned network{' and the control were' if plan.control else ' was'} distilled from the source: "
             f"temperature {plan.temperature:g}, alpha {plan.alpha if experiment.dataset.labels else 1:g}, "
             f"{views} view{'s'[: views > 1]} of each sample"
         )
     if ".py:" in plan.source and not plan.weights:
-        notes.append("no --weights were named: it began with what its factory gives, random unless that loads some")
-    if experiment.dataset is not None and not experiment.dataset.labels:
-        notes.append("the training data has no labels: the networks learn from the source alone")
-    if plan.method == "unstructured":
         notes.append(
-            f"it is smaller only once it is packed, and not faster: {plan.runtime} multiplies by zeros as by any number"
+            "no --weights were given: training started from the weights that the factory returns, which may be random"
         )
+    if experiment.dataset is not None and not experiment.dataset.labels:
+        notes.append("the training data has no labels: the networks are trained on the source's outputs only")
+    if plan.method == "unstructured":
+        notes.append(f"the model is smaller only when compressed, and not faster: {plan.runtime} does not skip zeros")
     if plan.seeds > 1 and experiment.dataset is not None:
         notes.append(
-            f"the model put out is that of seed {experiment.settings.seed}, which was not chosen by its result"
+            f"the exported model is that of seed {experiment.settings.seed}; it was not selected by its result"
         )
     return tuple(notes)
 
 
 def _apply_gate(report: PruneReport, plan: PrunePlan) -> tuple[PruneReport, GateFailed | None]:
-    """The report, and the error where the metric is worse than the source's, or than the control's, by more than is
-    allowed."""
+    """Return the report, and the error if the metric is below the source's or the control's by more than allowed."""
     sides = {network.name: network for network in report.sides}
     pruned = sides.pop("pruned")
     drops = {name: compute_mean_drop(pruned, other) for name, other in sides.items()}
@@ -361,9 +368,11 @@ def _apply_gate(report: PruneReport, plan: PrunePlan) -> tuple[PruneReport, Gate
     faults, speed = [], report.speedup
     if drops[worst] > plan.max_drop + 1e-9:
         unit = get_metric_scale(pruned.metric.name)[1] if pruned.metric else ""
-        faults.append(f"it is {drops[worst]:.2f} {unit} below the {worst}, more than --max-drop {plan.max_drop:g}")
+        faults.append(
+            f"the metric is {drops[worst]:.2f} {unit} below the {worst}, more than --max-drop {plan.max_drop:g}"
+        )
     if plan.target_speedup and speed is not None and (speed.high or speed.ratio) < plan.target_speedup:
-        faults.append(f"it is {speed.ratio:.2f} × as fast, less than --target-speedup {plan.target_speedup:g}")
+        faults.append(f"the speed-up is {speed.ratio:.2f} ×, less than --target-speedup {plan.target_speedup:g}")
     source = next(network for network in report.sides if network.name == "source")
     for text, own, whole, flag in (
         (plan.target_bytes, pruned.bytes, source.bytes, "--target-bytes"),
@@ -373,21 +382,21 @@ def _apply_gate(report: PruneReport, plan: PrunePlan) -> tuple[PruneReport, Gate
             faults.append(f"it has {own:,}, more than {flag} {text}")
     if not faults:
         if plan.target_speedup and speed is not None and speed.ratio < plan.target_speedup:
-            note = f"timed again it is {speed.ratio:.2f} × as fast: within the noise of --target-speedup"
+            note = f"the final measurement gives a speed-up of {speed.ratio:.2f} ×, within the noise of the target"
             report = msgspec.structs.replace(report, notes=(*report.notes, note))
         return report, None
     error = GateFailed(
-        f"{Path(plan.source).name} pruned is kept back",
+        f"the pruned {Path(plan.source).name} was rejected",
         "; ".join(faults),
-        "a smaller target, more --epochs, more data; or a greater --max-drop"
+        "lower the target, raise --epochs, add data, or raise --max-drop"
         if report.trained_on
-        else "a smaller target, a torch source with --data, which is trained again; or a greater --max-drop",
+        else "lower the target, use a torch source with --data for fine-tuning, or raise --max-drop",
     )
     return msgspec.structs.replace(report, state="refused", reason=error.why), error
 
 
 def _publish_pruned(report: PruneReport, plan: PrunePlan, pruned: PrunedNetworks, out: Path) -> PruneReport:
-    """The first seed's network under its names: ONNX, and for a torch source a factory with its weights."""
+    """Publish the first seed's network: ONNX, and for a torch source a factory with weights."""
     word = "pruned" if plan.method == "structured" else "thinned"
     stem = f"{get_stem(plan.source)}-{word}"
     model = out / f"{stem}.onnx"

@@ -1,4 +1,4 @@
-"""What pruning gives, as `edgewright prune --json` prints it."""
+"""Report of pruning, as `edgewright prune --json` prints it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,11 +14,11 @@ SCHEMA = "edgewright.prune/1"
 
 
 class WidthRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Channels, heads or neurons that hang together.
+    """Coupled channels, heads or neurons.
 
     Attributes:
-        name: of the first layer that makes them; `layers` are all whose weights shrink with them.
-        before, after: how many there are.
+        name: of the first layer that produces them; `layers` are all whose weights shrink with them.
+        before, after: their number.
     """
 
     name: str
@@ -29,21 +29,21 @@ class WidthRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class PruneReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `edgewright prune --json` prints.
+    """The JSON of `edgewright prune --json`.
 
     Attributes:
-        importance: by which units or weights were chosen.
-        targets: what it was to reach, by the option that says so; empty in reports of before.
-        model: path of the pruned ONNX model; None where a gate kept it back.
-        module, weights: of a torch source, `FILE.py:build` and its weights, which can be trained, pruned, distilled
-            and quantised further.
+        importance: criterion by which units or weights were selected.
+        targets: budgets by option; empty in older reports.
+        model: path of the pruned ONNX model; None if a gate rejected it.
+        module, weights: of a torch source, `FILE.py:build` and its weights, which can be trained, pruned, distilled and
+            quantized further.
         trained_on, held_out, evaluated_on: numbers of samples.
-        sides: source, control (where there is one) and pruned.
-        against: the pruned network's metric less that of the control, and of the source.
-        speedup: time of the source over that of the pruned network, measured in turns.
+        sides: source, control (if trained) and pruned.
+        against: the pruned network's metric minus that of the control, and of the source.
+        speedup: time of the source over that of the pruned network, measured interleaved.
         widths: of structured pruning.
-        fixed: layers that were left alone, with the reason.
-        curves: of the first seed, by side.
+        fixed: layers that were not pruned, with the reason.
+        curves: of the first seed, by network.
         state: `ok`, or `refused` with the `reason`.
     """
 
@@ -74,7 +74,7 @@ class PruneReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 def list_targets(plan: PrunePlan) -> dict[str, str]:
-    """What pruning is to reach, by option, as the user would write it; without a target the gate is the budget."""
+    """Return the budgets by option, as the user would write them; without a target the gate is the budget."""
     if plan.method == "unstructured":
         share = {"pattern": plan.pattern} if plan.pattern else {"sparsity": f"{plan.sparsity:g}", "scope": plan.scope}
         return {**share, "max-drop": f"{plan.max_drop:g}"}
@@ -90,7 +90,7 @@ def list_targets(plan: PrunePlan) -> dict[str, str]:
 def make_width_rows(
     groups: PruningGroups, widths: Mapping[str, int], before: Sequence[WidthRow] = ()
 ) -> tuple[WidthRow, ...]:
-    """Every group with its width now; what it had at first is taken from the rows of the round before."""
+    """Return every group with its current width; original widths come from the rows of the previous round."""
     first = {row.name: row.before for row in before}
     return tuple(
         WidthRow(
@@ -105,5 +105,5 @@ def make_width_rows(
 
 
 def make_module_name(stem: str) -> str:
-    """A file that Python can import."""
+    """Return a file name that Python can import."""
     return "".join(one if one.isalnum() else "_" for one in stem)

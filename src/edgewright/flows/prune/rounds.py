@@ -1,4 +1,4 @@
-"""From a model and a budget to what is cut: round by round where it is trained on the way."""
+"""Selection of channels and weights within a budget, in rounds with training in between."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -42,20 +42,20 @@ from edgewright.training.slices import make_slices, resolve_built_source, slice_
 from edgewright.training.slicing.sliceable import SliceableGroups, compute_size_attributes
 
 Array = NDArray[Any]
-INEXACT_REASON = "a layer normalisation takes its statistics over it, which only training would mend"
-DECISIVE_PROCESSES = 6  # processes of a time that decides
-MARGIN = 1.02  # the search aims a little beyond the target, which is measured again in the end
-SPEEDUP_STEPS = (1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)  # speed-ups that are tried where a drop is the budget
+INEXACT_REASON = "a layer normalization computes statistics over it, so pruning it requires training"
+DECISIVE_PROCESSES = 6  # processes of a decisive timing
+MARGIN = 1.02  # safety margin of the search, since the target is measured again at the end
+SPEEDUP_STEPS = (1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)  # tried in turn if a drop is the budget
 
 
 class PruneResult(NamedTuple):
-    """What is cut.
+    """What was removed.
 
     Attributes:
-        onnx: of a file the cut graph, which is not trained.
+        onnx: the pruned graph of a file, which is not trained.
         zeros: of unstructured pruning.
-        epochs: that were trained on the way.
-        macs: multiply-accumulates that are left, as a share of the source's.
+        epochs: trained between the rounds.
+        macs: remaining multiply-accumulates, as a share of the source's.
     """
 
     onnx: Path
@@ -67,13 +67,13 @@ class PruneResult(NamedTuple):
 
 
 class RoundChoice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What was chosen in one round, kept so that another try of the same goes on with it."""
+    """The selection of one round, stored so that a repeated command resumes with it."""
 
     keep: dict[str, tuple[int, ...]]
 
 
 def sparsify_file(plan: PrunePlan, onnx: Path, _: Experiment, folder: Path) -> PruneResult:
-    """Unstructured, of an ONNX model."""
+    """Prune an ONNX model without structure."""
     import onnx as onnx_library
 
     folder.mkdir(parents=True)
@@ -84,13 +84,13 @@ def sparsify_file(plan: PrunePlan, onnx: Path, _: Experiment, folder: Path) -> P
 
 
 def prune_file(plan: PrunePlan, onnx: Path, experiment: Experiment, folder: Path) -> PruneResult:
-    """Structured, of an ONNX model: the graph itself, its weights as they are."""
+    """Prune an ONNX model with structure: the graph itself, without training."""
     search = WidthSearch(plan, experiment, onnx, onnx, folder)
     groups = _find_prunable_groups(search.model, experiment)
     if not _list_budget_kinds(plan):
         raise UsageError(
-            f"{onnx.name} needs a target", "how much it may lose cannot be tried out without training it",
-            "--target-speedup 1.5",
+            f"{onnx.name} requires a target", "--max-drop as the only budget requires training",
+            "use --target-speedup 1.5",
         )  # fmt: skip
     left = {group.name: INEXACT_REASON for group in groups.groups if not group.exact}
     keep = search.run(groups, search.scores(groups, {}), left)
@@ -110,13 +110,13 @@ def prune_module(
     work: Path,
     teaching: DistillationSettings | None,
 ) -> tuple[PruneResult, ModuleSource]:
-    """Structured, of a torch module; and the module that is still to be trained."""
+    """Prune a torch module with structure; the result is a module to be trained."""
     rounds = PruningRounds(plan, experiment, onnx, work, teaching)
     return rounds.run_to_budget(whole) if _list_budget_kinds(plan) else rounds.run_to_max_drop(whole)
 
 
 def _list_budget_kinds(plan: PrunePlan) -> tuple[str, ...]:
-    """What is not to be exceeded; none where the drop alone is the budget. Counts come first: they cost no time."""
+    """Return the budgets, counted ones first since they cost no time; none if the drop is the budget."""
     given = {"macs": plan.target_macs, "bytes": plan.target_bytes, "time": plan.target_speedup}
     return tuple(name for name, value in given.items() if value)
 
@@ -128,26 +128,26 @@ def _save_onnx(model: Any, path: Path) -> None:
 
 
 def _find_prunable_groups(model: Any, experiment: Experiment, left: Mapping[str, str] = {}) -> PruningGroups:
-    """The groups. ModelNotConvertible where there is none but those in `left`."""
+    """Return the groups. ModelNotConvertible if there is none except those in `left`."""
     groups = find_groups(model, experiment.shapes)
     if all(group.name in left or group.size < 2 for group in groups.groups):
         why = "; ".join(f"{name}: {reason}" for name, reason in list({**groups.fixed, **left}.items())[:5])
         raise ModelNotConvertible(
-            "nothing of the model can be pruned by channels", why, "--method unstructured takes any weights"
+            "the model has no channels that can be pruned", why, "--method unstructured works on all weights"
         )
     return groups
 
 
 def _interpolate_budget(now: float, most: float, step: float) -> float:
-    """What one round may have, where all rounds save the same ratio and the last may have `most`."""
+    """Return the budget of one round, if all rounds save the same ratio and the last may have `most`."""
     return now * (most / now) ** step if 0 < most < now else most
 
 
 class WidthSearch:
-    """The search for what one model keeps, in the plan's budget."""
+    """Search for the units that a model keeps within the plan's budget."""
 
     def __init__(self, plan: PrunePlan, experiment: Experiment, onnx: Path, path: Path, folder: Path) -> None:
-        """`onnx` is the whole network, `path` the one that is cut: the same, or one that was cut before."""
+        """Set up the search; `onnx` is the whole network, `path` the one to prune, which may be pruned already."""
         import onnx as onnx_library
 
         self._plan, self._experiment, self._onnx, self._path, self._folder = plan, experiment, onnx, path, folder
@@ -173,11 +173,11 @@ class WidthSearch:
         step: float = 1.0,
         speedup: float = 0.0,
     ) -> KeptUnits:
-        """What is kept to meet the budgets, or the part of the way to each that `step` says (1 is all).
+        """Return the kept units that meet the budgets, or the share `step` of the reduction to each (1 is all).
 
         Args:
-            left: groups that stay whole.
-            speedup: instead of the plan's budgets.
+            left: groups that are not pruned.
+            speedup: replaces the plan's budgets.
         """
         plan, progress = self._plan, self._experiment.context.progress
         free = [group for group in groups.groups if group.name not in left]
@@ -193,34 +193,34 @@ class WidthSearch:
                 self._folder / "timed",
                 self._make_converter(store),
             )
-            wanted = speedup or plan.target_speedup or 1.0
+            requested = speedup or plan.target_speedup or 1.0
             now = timer.shares([self.model], processes=DECISIVE_PROCESSES)[0]
             timed = PruningBudget(
                 now=now,
-                most=_interpolate_budget(now, 1 / wanted, step),
-                target=_interpolate_budget(now, 1 / (wanted * MARGIN), step),
+                most=_interpolate_budget(now, 1 / requested, step),
+                target=_interpolate_budget(now, 1 / (requested * MARGIN), step),
                 saved=tabulate_times(self.model, groups, free, scores, plan.multiple, timer, now),
                 measure=lambda keep: timer.shares(
                     [prune_graph(self.model, groups, keep)], processes=DECISIVE_PROCESSES
                 )[0],
-                words=lambda share: f"{1 / share:.2f} × as fast",
+                words=lambda share: f"a speed-up of {1 / share:.2f} ×",
             )
             return search_widths(groups, scores, losses, (*counted, timed), progress)
 
     def _make_counted_budget(self, kind: str, groups: PruningGroups, losses: WidthTable, step: float) -> PruningBudget:
-        """Bytes or multiply-accumulates. UsageError for a target that is none."""
+        """Return the budget in bytes or multiply-accumulates. UsageError for a target that is not valid."""
         plan = self._plan
         total, text = (sum_constant_bytes, plan.target_bytes) if kind == "bytes" else (sum_macs, plan.target_macs)
         graph = read_onnx_graph(self._path, self._experiment.shapes)
         of_cut = (
             sum_folded_bytes if kind == "bytes" and self._path != self._onnx else total
-        )  # a module's is yet to be exported
+        )  # a module is exported later
         whole = total(read_onnx_graph(self._onnx, self._experiment.shapes))
-        beside = self._onnx.stat().st_size - whole if kind == "bytes" else 0.0  # names and operators of the file
-        most = parse_amount(text, whole + beside, f"--target-{kind}") - beside
+        overhead = self._onnx.stat().st_size - whole if kind == "bytes" else 0.0
+        most = parse_amount(text, whole + overhead, f"--target-{kind}") - overhead
         if most >= whole:
-            what = f"--target-{kind} {text} is no less than it has"
-            raise UsageError(what, f"it has {whole + beside:,.0f}", f"--target-{kind} 2x")
+            what = f"--target-{kind} {text} is not below the current amount"
+            raise UsageError(what, f"the model has {whole + overhead:,.0f}", f"use --target-{kind} 2x")
         now = of_cut(graph)
         allowed = _interpolate_budget(now, most, step)
         sizes = {group.name: group.size for group in groups.groups}
@@ -232,7 +232,7 @@ class WidthSearch:
             target=allowed,
             saved={name: {width: gains[name] * (sizes[name] - width) for width in own} for name, own in losses.items()},
             measure=lambda keep: of_cut(shrink_graph(graph, groups, keep)),
-            words=lambda amount: f"{amount + beside:,.0f} {unit}",
+            words=lambda amount: f"{amount + overhead:,.0f} {unit}",
         )
 
     def _make_converter(self, store: Store) -> Callable[[Path], Path]:
@@ -251,7 +251,7 @@ class WidthSearch:
 
 
 class PruningRounds:
-    """A torch module cut in one or more rounds, each trained before the next."""
+    """Pruning of a torch module in one or more rounds, each trained before the next."""
 
     def __init__(
         self, plan: PrunePlan, experiment: Experiment, onnx: Path, work: Path, teaching: DistillationSettings | None
@@ -259,7 +259,7 @@ class PruningRounds:
         self._plan, self._experiment, self._onnx, self._work, self._teaching = plan, experiment, onnx, work, teaching
 
     def run_to_budget(self, whole: ModuleSource) -> tuple[PruneResult, ModuleSource]:
-        """To the plan's budget."""
+        """Prune in rounds to the plan's budget."""
         rounds, current, result = self._plan.rounds, whole, None
         for number in range(rounds):
             step = 1 / (rounds - number)
@@ -267,13 +267,15 @@ class PruningRounds:
             if number < rounds - 1:
                 current = self._train(number, module)[0]
         if result is None:
-            raise UsageError("--rounds counts from 1", "", "--rounds 1")
+            raise UsageError("--rounds must be at least 1", "", "use --rounds 1")
         return result._replace(epochs=(rounds - 1) * self._plan.round_epochs), module
 
     def run_to_max_drop(self, whole: ModuleSource) -> tuple[PruneResult, ModuleSource]:
-        """Faster and faster, until more than the plan's drop is lost on the samples held out."""
+        """Increase the speed-up until the drop on the validation samples exceeds the plan's."""
         if self._experiment.dataset is None or not self._experiment.dataset.labels:
-            raise UsageError("--max-drop as the budget needs labels", "--data has none", "--target-speedup 1.5")
+            raise UsageError(
+                "--max-drop as the only budget requires labels", "--data has none", "use --target-speedup 1.5"
+            )
         held = self._held_out_metric()
         current, good, best = whole, None, None
         result: PruneResult | None = None
@@ -282,20 +284,22 @@ class PruningRounds:
                 result, module = self._prune(number, current, result, speedup=speedup)
             except GateFailed as error:
                 if number == 0:
-                    what = f"--max-drop {self._plan.max_drop:g} leads nowhere: {error.what}"
-                    raise GateFailed(what, error.why, "a --target of your own, or a smaller --multiple") from error
+                    what = f"--max-drop {self._plan.max_drop:g} cannot be met: {error.what}"
+                    raise GateFailed(what, error.why, "set a --target option, or lower --multiple") from error
                 break
             current, trained = self._train(number, module)
             lost = self._measure_drop(held, trained)
-            self._experiment.context.progress(f"{speedup:g} × as fast: {lost:.2f} lost on the samples held out")
+            self._experiment.context.progress(
+                f"speed-up {speedup:g} ×: the metric drops by {lost:.2f} on the validation samples"
+            )
             if lost > self._plan.max_drop:
                 break
             good, best = (result._replace(epochs=(number + 1) * self._plan.round_epochs), current), speedup
         if good is None or best is None:
             raise GateFailed(
                 f"--max-drop {self._plan.max_drop:g} cannot be met",
-                f"a network {SPEEDUP_STEPS[0]:g} × as fast loses more after {self._plan.round_epochs:g} epochs",
-                "more --round-epochs, more data, or a greater --max-drop",
+                f"a speed-up of {SPEEDUP_STEPS[0]:g} × already loses more after {self._plan.round_epochs:g} epochs",
+                "raise --round-epochs, add data, or raise --max-drop",
             )
         return good
 
@@ -347,10 +351,10 @@ class PruningRounds:
         return result, source
 
     def _train(self, number: int, module: ModuleSource) -> tuple[ModuleSource, TrainedNetwork]:
-        """The module after a round's training, as a source that can be cut further."""
+        """Return the module after a round's training, as a source that can be pruned further."""
         experiment, folder = self._experiment, self._experiment.memory / f"round{number}"
         if experiment.dataset is None:
-            raise UsageError("there is nothing to train on", "", "--data")
+            raise UsageError("no training data was given", "", "--data")
         trained = train(
             TrainJob(
                 title=f"network of round {number + 1}",
@@ -369,7 +373,7 @@ class PruningRounds:
         return msgspec.structs.replace(module, weights=str(trained.weights)), trained
 
     def _held_out_metric(self) -> float:
-        """Of the source, on the samples that steer."""
+        """Return the source's metric on the validation samples."""
         experiment = self._experiment
         with open_store(self._work / "held-out") as store:
             held = (
@@ -382,9 +386,11 @@ class PruningRounds:
         return row.metric.value if row.metric else 0.0
 
     def _measure_drop(self, before: float, trained: TrainedNetwork) -> float:
-        """In points of a share, or the metric's unit."""
+        """Return the drop in points of a share, or in the metric's unit."""
         if trained.report.metric is None:
-            raise UsageError("--max-drop needs labels", "the samples held out have none", "--target-speedup 1.5")
+            raise UsageError(
+                "--max-drop requires labels", "the validation samples have none", "use --target-speedup 1.5"
+            )
         worse = (
             before - trained.report.metric if self._experiment.task.higher_is_better else trained.report.metric - before
         )

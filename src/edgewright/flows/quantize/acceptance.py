@@ -1,4 +1,4 @@
-"""A quantised graph in every runtime of a plan: compiled, judged on data that took no part, timed, let pass or not."""
+"""Acceptance of a quantized graph in every runtime of a plan: compiled, evaluated on held-out data, timed, gated."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,17 +33,17 @@ from edgewright.store.store import Store
 from edgewright.tasks.spec.task import Task
 
 MIN_AGREEMENT = 0.9
-# Enough to tell a factor of two, and whether a result is slower than float: not the benchmark's own precision.
+# Enough to detect a factor of two or a slowdown against float; less precise than the benchmark's default.
 PROCESSES, SECONDS = 8, 0.1
 SHARE_METRICS = ("top1", "top5", "accuracy", "auc", "map", "map50")
 
 
 class QuantizeSetup(NamedTuple):
-    """All that is known before the quantiser starts.
+    """Everything that is known before the quantizer starts.
 
     Attributes:
-        precision: that is carried out, with `why`.
-        form: see `compress.job.Job`; `float` where there is nothing to quantise, only to compile.
+        precision: of the result, with `why`.
+        form: see `quantization.job.QuantizationJob`; `float` if the model is only compiled.
     """
 
     plan: QuantizePlan
@@ -64,7 +64,7 @@ def compile_graphs(
     store: Store,
     progress: Progress,
 ) -> tuple[list[CellReport], EdgewrightError | None]:
-    """A cell for each runtime, in the plan's order, from its own variant of the graph where there is one."""
+    """Compile one cell for each runtime, in the plan's order, from its own variant of the graph if there is one."""
     found: dict[str, CellReport] = {}
     first: EdgewrightError | None = None
     by_graph: dict[Path, list[str]] = {}
@@ -92,7 +92,7 @@ def evaluate_accuracy(
     store: Store,
     progress: Progress,
 ) -> dict[str, EvaluationRow]:
-    """Rows by runtime, under "" that of the source in ONNX Runtime, and those of other graphs there by their names."""
+    """Return rows by runtime; "" is the source in ONNX Runtime, other graphs have their own names."""
     plan = setup.plan
     source = Candidate(model=setup.prepared.files["onnx"], runtime="onnxruntime")
     result = evaluate(
@@ -120,7 +120,7 @@ def evaluate_accuracy(
 
 
 class ArtifactSpeed(NamedTuple):
-    """Of an artifact against the float one of the same runtime."""
+    """Speed of an artifact against the float one of the same runtime."""
 
     speedup: Speedup
     int8_share: float | None
@@ -129,7 +129,7 @@ class ArtifactSpeed(NamedTuple):
 def measure_speed(
     setup: QuantizeSetup, made: Mapping[str, Path], work: Path, device: Device, store: Store, progress: Progress
 ) -> dict[str, ArtifactSpeed]:
-    """By runtime; one whose float artifact cannot be made or timed is left out."""
+    """Return the speed by runtime, without runtimes whose float artifact cannot be compiled or timed."""
     cells = tuple(CompileCell(runtime=name, precision="fp32") for name in made)
     if not cells:
         return {}
@@ -177,21 +177,21 @@ def add_measurements(
 def apply_gate(
     row: QuantizedRow, reference: MetricRow | None, setup: QuantizeSetup, report: QuantizationReport | None
 ) -> tuple[QuantizedRow, GateFailed | None]:
-    """The row, and the error where a gate keeps its artifact back."""
+    """Return the row, and the error if a gate rejects its artifact."""
     plan = setup.plan
     faults: list[str] = []
     if reference is not None:
         share = setup.task.metric in SHARE_METRICS
-        least = MIN_AGREEMENT if plan.qat is None else 0.0  # a trained network need not say what it said before
+        least = MIN_AGREEMENT if plan.qat is None else 0.0  # fine-tuning may change the classes
         faults += find_gate_faults(row, reference, plan.max_drop, least, share=share)
-    hint = "more calibration samples, another --precision, or leave this runtime out"
+    hint = "add calibration samples, choose another --precision, or remove this runtime"
     if report is not None and (costly := describe_costly_operators(report)):
-        hint = f"operators that cost most: {costly}; keep them in float by a rule of the recipe"
+        hint = f"keep the operators with the largest error in float by a rule of the recipe: {costly}"
     if plan.precision == "auto" and not plan.force and row.speedup is not None and row.speedup.verdict == "slower":
-        faults.append(f"it is {1 / row.speedup.ratio:.2f} × as slow as float")
-        hint = "--force keeps it; or leave this runtime out"
+        faults.append(f"it takes {1 / row.speedup.ratio:.2f} × the time of float")
+        hint = "keep it with --force, or remove this runtime"
     if not faults:
         return row, None
-    tried = "; tried: better treatment of " + ", ".join(one.node for one in row.kept) if row.kept else ""
-    error = GateFailed(f"{row.runtime} {row.precision} is kept back", "; ".join(faults) + tried, hint)
+    tried = "; already tried: more precision for " + ", ".join(one.node for one in row.kept) if row.kept else ""
+    error = GateFailed(f"{row.runtime} {row.precision} was rejected", "; ".join(faults) + tried, hint)
     return msgspec.structs.replace(row, state="refused", reason=error.why), error

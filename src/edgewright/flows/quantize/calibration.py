@@ -1,4 +1,4 @@
-"""Calibration samples for a quantiser: read from a data set, checked, and laid into files."""
+"""Calibration samples for the quantizer: read from a dataset, checked, and written to files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from edgewright.tasks.data.dataset import Dataset, split
 Array = NDArray[Any]
 
 MIN_SAMPLES = 8
-CHECK_EVERY = 4  # one in four judges what the others were used for
+CHECK_EVERY = 4  # one of four samples validates the quantization parameters fitted on the others
 
 
 class CalibrationData(NamedTuple):
@@ -33,28 +33,33 @@ class CalibrationData(NamedTuple):
 
 
 def choose_calibration_samples(data: Dataset, samples: int, seed: int, *, separate_evaluation: bool) -> list[int]:
-    """Indices of the calibration samples; `apart` where another data set judges the result.
+    """Return the indices of the calibration samples.
 
-    DataError for too few samples, or where none would be left to judge.
+    `separate_evaluation` is whether another dataset is used for the evaluation. Raises DataError for too few samples,
+    or if none would be left for the evaluation.
     """
     if samples < MIN_SAMPLES:
         raise DataError(
-            f"{samples} samples are too few", f"ranges and rounding need {MIN_SAMPLES} at least", "--samples 100"
+            f"{samples} samples are too few", f"calibration requires at least {MIN_SAMPLES}", "use --samples 100"
         )
     if len(data) < MIN_SAMPLES:
         what = f"{data.title} has {len(data)} samples"
-        raise DataError(what, f"calibration alone needs {MIN_SAMPLES}", "bring more of what the model will see")
+        raise DataError(
+            what,
+            f"calibration requires at least {MIN_SAMPLES}",
+            "add samples like those that the model will see in use",
+        )
     if samples > len(data) or (samples == len(data) and not separate_evaluation):
         raise DataError(
-            f"{data.title} has {len(data)} samples, {samples} are wanted for calibration",
-            "none would be left to judge the result on" if samples == len(data) else "there are not enough",
-            f"--samples {max(MIN_SAMPLES, len(data) // 5)}, or --eval-data for a data set of its own",
+            f"{data.title} has {len(data)} samples, but calibration was set to use {samples}",
+            "no sample would be left for the evaluation" if samples == len(data) else "there are not enough samples",
+            f"use --samples {max(MIN_SAMPLES, len(data) // 5)}, or provide a separate dataset with --eval-data",
         )
     return split(len(data), samples, seed)[0]
 
 
 def cache_calibration_data(data: Dataset, indices: Sequence[int], folder: Path) -> CalibrationData:
-    """Read the samples and write them into `folder`, one file for each input and part. DataError where they differ."""
+    """Write the samples into `folder`, one file for each input and part. DataError if their shapes differ."""
     parts: dict[str, dict[str, Array]] = {}
     counts = {"fit": 0, "check": 0}
     used: list[int] = []
@@ -65,9 +70,9 @@ def cache_calibration_data(data: Dataset, indices: Sequence[int], folder: Path) 
         for name, array in sample.feeds.items():
             if array.shape != shapes[name]:
                 raise DataError(
-                    f"sample '{sample.name}' gives input '{name}' the shape {list(array.shape)}",
-                    f"the first one gave {list(shapes[name])}; one graph has one shape",
-                    "make the task resize or pad to one size",
+                    f"sample '{sample.name}' has shape {list(array.shape)} for input '{name}'",
+                    f"the first sample has shape {list(shapes[name])}; all samples must have the same shape",
+                    "let the task resize or pad the inputs to one size",
                 )
             stacks = parts.setdefault(part, {})
             if name not in stacks:
@@ -89,7 +94,7 @@ def _count_max_rows(part: str, samples: int) -> int:
 
 
 def _trim_stacks(stacks: dict[str, Array], count: int, folder: Path, part: str) -> dict[str, Path]:
-    """The rows that were filled, in files of their own; the longer ones go."""
+    """Copy the filled rows into files of their own, and remove the longer ones."""
     files = {}
     for position, (name, stack) in enumerate(stacks.items()):
         files[name] = folder / f"{part}-{position}.npy"

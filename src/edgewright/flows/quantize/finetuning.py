@@ -1,4 +1,4 @@
-"""Quantisation-aware fine-tuning: a quantised graph is trained under its own rounding, and stays the graph it was."""
+"""Quantization-aware training: fine-tune a quantized graph under its own rounding, without changing its structure."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -22,13 +22,13 @@ from edgewright.tasks.data.dataset import open_dataset
 from edgewright.tasks.spec.task import Task
 from edgewright.training.job import CachedDataset, Settings, TrainJob
 
-# A network that is nearly right needs few and small steps.
+# A quantized network needs few and small steps.
 DEFAULTS = {"epochs": 3.0, "optimizer": "adamw", "lr": 1e-4, "weight_decay": 0.0}
 PRECISIONS_WITHOUT_RANGES = ("fp16", "w8a8-dynamic")
 
 
 class Finetuning(NamedTuple):
-    """The graph before and after."""
+    """The graph before and after fine-tuning."""
 
     before: QuantizerOutput
     after: QuantizerOutput
@@ -38,55 +38,59 @@ class Finetuning(NamedTuple):
 
     @property
     def graphs(self) -> dict[str, Path]:
-        """As ONNX Runtime takes them, to be judged."""
+        """Return the graphs for ONNX Runtime, to be evaluated."""
         pair = {"before": self.before, "after": self.after}
         graphs = {name: one.variants.get("onnxruntime", one.model) for name, one in pair.items()}
         return {**graphs, "control": self.control.onnx} if self.control else graphs
 
 
 def check_finetuning(plan: QuantizePlan) -> Settings:
-    """The settings of the training. UsageError, DataError for what it cannot be done with."""
+    """Return the training settings. UsageError or DataError if fine-tuning is not possible."""
     check_training_packages()
     if plan.eval_data is None:
         raise UsageError(
-            "--qat needs --eval-data", "all of --data is trained on, and what was trained on does not judge",
-            "--data train.zip --eval-data val.zip",
+            "--qat requires --eval-data", "all of --data is used for training, so it cannot serve as the test set",
+            "use --data train.zip --eval-data val.zip",
         )  # fmt: skip
     if plan.precision in PRECISIONS_WITHOUT_RANGES:
         raise _make_no_ranges_error(f"--precision {plan.precision}")
     if not 0 < plan.held_out < 1:
-        raise UsageError(f"--held-out {plan.held_out:g} cannot be used", "it is a share of the data", "--held-out 0.1")
+        raise UsageError(
+            f"--held-out {plan.held_out:g} cannot be used", "the share must be between 0 and 1", "use --held-out 0.1"
+        )
     settings = parse_settings({**DEFAULTS, **(plan.qat or {})})
     with open_dataset(plan.data, msgspec.convert(plan.task, Task), plan.code) as data:
         if not data.labeled:
-            why = "the training learns from them"
-            raise DataError(f"{plan.data} has no labels", why, "bring labelled data, or leave --qat out")
+            why = "quantization-aware training requires labels"
+            raise DataError(f"{plan.data} has no labels", why, "provide labeled data, or remove --qat")
         check_classes(data)
     return settings
 
 
 def check_form(form: str) -> None:
-    """UsageError for a road that gives no graph of static ranges, known once the model and the recipe are."""
+    """Raise UsageError if the form has no static quantization parameters; known only with model and recipe."""
     if form != "static":
         raise _make_no_ranges_error("this model in this precision")
 
 
 def _make_no_ranges_error(what: str) -> UsageError:
     return UsageError(
-        f"--qat does not go with {what}", "it trains a graph of static ranges", "--precision w4a8, w8a8 or w8a16"
+        f"--qat does not support {what}",
+        "it requires static quantization parameters",
+        "use --precision w4a8, w8a8 or w8a16",
     )
 
 
 def finetune(
     setup: QuantizeSetup, settings: Settings, quantized: QuantizerOutput, memory: Path, work: Path, progress: Progress
 ) -> Finetuning:
-    """Train the graph on all of the data set but the samples held out, which steer."""
+    """Fine-tune the graph on the dataset, with the held-out samples for validation."""
     dataset = cache_dataset(
         partial(open_dataset, setup.plan.data, setup.task, setup.plan.code), memory / "data",
         held_out=setup.plan.held_out, seed=settings.seed, progress=progress,
     )  # fmt: skip
     job = TrainJob(
-        title="quantised network",
+        title="quantized network",
         graph=str(quantized.model),
         float_graph=setup.prepared.files["onnx"],
         shapes=setup.prepared.shapes,
@@ -103,7 +107,7 @@ def finetune(
 
 
 def _make_control_job(job: TrainJob, plan: QuantizePlan, memory: Path) -> TrainJob:
-    """The same training without the rounding: of the torch module, else of the float graph."""
+    """Return the same training without rounding, of the torch module, else of the float graph."""
     module = make_torch_source(plan.source, plan.weights) if ".py:" in plan.source else None
     return msgspec.structs.replace(
         job,
@@ -117,7 +121,7 @@ def _make_control_job(job: TrainJob, plan: QuantizePlan, memory: Path) -> TrainJ
 
 
 def _write_finetuned(quantized: QuantizerOutput, model: Path, work: Path) -> QuantizerOutput:
-    """The trained graph under the names of the one before, and the variant that ONNX Runtime leaves alone."""
+    """Write the fine-tuned graph under the previous names, and the variant that ONNX Runtime does not optimize."""
     import onnx
 
     folder = work / "tuned"
@@ -137,7 +141,7 @@ def _write_finetuned(quantized: QuantizerOutput, model: Path, work: Path) -> Qua
 def make_finetune_report(
     tuning: Finetuning, rows: Mapping[str, EvaluationRow], reference: MetricRow
 ) -> FinetuneReport | None:
-    """None where one of them could not be judged."""
+    """Return the report; None if one of the graphs could not be evaluated."""
     before, after, report = rows["before"].metric, rows["after"].metric, tuning.trained.report
     control = rows["control"].metric if "control" in rows else None
     if before is None or after is None:

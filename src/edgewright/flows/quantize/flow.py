@@ -1,4 +1,4 @@
-"""Quantise once for every runtime: calibrate, round, compile, judge on data that took no part, then publish."""
+"""Quantization for all runtimes: calibrate, round, compile, evaluate on held-out data, publish."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -61,8 +61,8 @@ from edgewright.tasks.spec.check import check_labels, check_task
 from edgewright.tasks.spec.task import Classification, Task
 
 CACHE_PREFIX = ".edgewright-quantize"
-# Good enough on calibration samples that took no part in the fitting: below either, operators are treated better.
-# Expected flips of half of what the guard lets pass; 4-bit weights may come nearer to it.
+# Thresholds on calibration samples not used for fitting; below either, operators get more precision.
+# Half of the class changes that the gate allows; 4-bit weights may come closer to the limit.
 TARGET_SQNR_DB: dict[str, float] = {
     "w8a8": 17.0,
     "w8a8-dynamic": 0.0,
@@ -84,10 +84,10 @@ TARGET_FLIPS: dict[str, float] = {
 def quantize(
     plan: QuantizePlan, out: Path, device: Device, store: Store, progress: Progress
 ) -> tuple[QuantizeReport, EdgewrightError | None]:
-    """Quantise a model into the folder `out`, for all runtimes of the plan, and record the run.
+    """Quantize a model into the folder `out`, for all runtimes of the plan, and record the run.
 
-    With the first gate that kept an artifact back, else the first other error of one artifact. Nothing that failed
-    gets its final name. Raises what stands in the way of all, before calibration wherever it can be known.
+    Returns the report, and the first gate that rejected an artifact, else the first other error of an artifact. A
+    failed artifact is not published. Raises errors that affect all artifacts, if possible before calibration.
     """
     started, began = utc_now(), monotonic()
     with open_work_folder(out) as work:
@@ -108,14 +108,14 @@ def quantize(
         report = msgspec.structs.replace(report, seconds=monotonic() - began)
         try:
             report = _record_run(report, setup, quantized, started, device, store)
-        except StoreError as unsaved:  # the artifacts lie in their place: they are not lost with the record
+        except StoreError as unsaved:  # the artifacts are published: a store error does not lose them
             error = error or unsaved
         _remove_folder(memory)
     return report, error
 
 
 def _prepare_quantization(plan: QuantizePlan, work: Path, device: Device, progress: Progress) -> QuantizeSetup:
-    """Read and check everything, and lay the calibration samples out."""
+    """Read and check everything, and cache the calibration samples."""
     _check_plan(plan)
     locks = device.environment().get("locks", {})
     for info in map(find_runtime, plan.runtimes):
@@ -134,7 +134,7 @@ def _prepare_quantization(plan: QuantizePlan, work: Path, device: Device, progre
             source=plan.source, weights=plan.weights, cells=(), shapes=shapes, timeout_s=plan.timeout_s
         )
         prepared = prepare_source(source, work, device)
-        check_float_onnx(prepared, "quantised")
+        check_float_onnx(prepared, "quantized")
         check_task(task, prepared.model.signature)
         check_file_memory(Path(prepared.files["onnx"]), prepared.shapes, read_budget().for_files(prepared.model.bytes))
         progress(f"{prepared.name}: {len(indices)} calibration samples")
@@ -149,10 +149,10 @@ def _prepare_quantization(plan: QuantizePlan, work: Path, device: Device, progre
 
 def _check_plan(plan: QuantizePlan) -> None:
     if not plan.runtimes:
-        raise UsageError("no runtime is named", "artifacts are made for one at least", "--runtime onnxruntime,litert")
+        raise UsageError("no runtime was given", "at least one runtime is required", "--runtime onnxruntime,litert")
     if not plan.max_drop >= 0:
         raise UsageError(
-            f"--max-drop {plan.max_drop:g} cannot be used", "it is how much worse the metric may get", "--max-drop 0.5"
+            f"--max-drop {plan.max_drop:g} cannot be used", "the allowed drop must be 0 or more", "use --max-drop 0.5"
         )
     check_number("seed", plan.seed)
     check_number("timeout_s", plan.timeout_s)
@@ -161,7 +161,7 @@ def _check_plan(plan: QuantizePlan) -> None:
 
 
 def _check_task_and_labels(plan: QuantizePlan, task: Task, data: Dataset) -> None:
-    """Task and labels against the model before the first sample is decoded, where its signature is known by then."""
+    """Check task and labels against the model's signature, if known, before decoding samples."""
     if is_torch(plan.source):
         return
     signature = read_model(Path(plan.source)).signature
@@ -179,37 +179,39 @@ def _read_input_shapes(data: Any, index: int) -> dict[str, tuple[int, ...]]:
 
 
 def _choose_precision(
-    wanted: str, prepared: PreparedSource
+    requested: str, prepared: PreparedSource
 ) -> tuple[NodePrecision | Literal["fp16"], QuantizationForm | Literal["float"], str]:
-    """The precision that is carried out, by which road, and why. UsageError for one that the model's kind has not."""
-    if wanted == "fp16":
-        return "fp16", "float", "asked for"
+    """Return the precision, the quantization form and the reason. UsageError if the model does not support it."""
+    if requested == "fp16":
+        return "fp16", "float", "set by the user"
     share = _compute_convolution_share(prepared)
     form: QuantizationForm = "static" if share >= 0.5 else "products"
     work = f"{share:.0%} of its multiplications are convolutions"
-    if wanted == "auto":
+    if requested == "auto":
         if form == "static":
-            return "w8a8", "static", f"{work}: static INT8 suits those, dynamic INT8 slows them down"
+            return "w8a8", "static", f"{work}: static INT8 suits convolutions, dynamic INT8 slows them down"
         return "w8a8-dynamic", "products", f"{work}: dynamic INT8 suits matrix products"
-    if wanted in ("w8a8", "w8a16"):
-        return wanted, "static", "asked for"  # type: ignore[return-value] # mypy does not narrow str by `in`
-    if wanted in ("w8", "w4", "w4a8"):
-        return wanted, form, "asked for"  # type: ignore[return-value] # as above
-    if wanted == "w8a8-dynamic" and form == "products":
-        return "w8a8-dynamic", "products", "asked for"
-    if wanted == "w8a8-dynamic":
+    if requested in ("w8a8", "w8a16"):
+        return requested, "static", "set by the user"  # type: ignore[return-value] # mypy does not narrow str by `in`
+    if requested in ("w8", "w4", "w4a8"):
+        return requested, form, "set by the user"  # type: ignore[return-value] # as above
+    if requested == "w8a8-dynamic" and form == "products":
+        return "w8a8-dynamic", "products", "set by the user"
+    if requested == "w8a8-dynamic":
         raise UsageError(
-            f"{prepared.name} is not quantised to w8a8-dynamic",
-            f"{work}, and those run several times slower with ranges found while they run",
-            "--precision w8a8",
+            f"{prepared.name} cannot be quantized to w8a8-dynamic",
+            f"{work}, which run several times slower with dynamic quantization",
+            "use --precision w8a8",
         )
     raise UsageError(
-        f"--precision {wanted} is not known here", f"known are {', '.join(QUANTIZED_PRECISIONS)}", "--precision w8a8"
+        f"--precision {requested} is not supported",
+        f"valid precisions are {', '.join(QUANTIZED_PRECISIONS)}",
+        "use --precision w8a8",
     )
 
 
 def _compute_convolution_share(prepared: PreparedSource) -> float:
-    """Of the multiply-accumulates; by the number of operators where those are not known."""
+    """Return the convolutions' share of the multiply-accumulates, or of the operators if those are unknown."""
     costs = measure_costs(read_onnx_graph(Path(prepared.files["onnx"]), prepared.shapes))
     work = [(layer.op, layer.macs or 0) for layer in costs.layers]
     total = sum(macs for _, macs in work)
@@ -217,7 +219,7 @@ def _compute_convolution_share(prepared: PreparedSource) -> float:
 
 
 def _compute_key(setup: QuantizeSetup, secret: str) -> str:
-    """Return a hash of all that decides what the quantizer finds, and of the secret of the user's record."""
+    """Return a hash of everything that determines the quantizer's result, and of a secret of the user's store."""
     hashed = [
         __version__,
         secret,
@@ -251,7 +253,7 @@ def _make_quantizer_job(setup: QuantizeSetup, form: QuantizationForm, work: Path
 
 
 def _rename_graphs(quantized: QuantizerOutput, stem: str, work: Path) -> QuantizerOutput:
-    """The graphs under the source's name, which artifacts take theirs from."""
+    """Return the graphs under the source's name, from which artifacts get their names."""
     moved = {}
     for runtime, path in {"": quantized.model, **quantized.variants}.items():
         folder = work / f"graph{runtime}"
@@ -268,14 +270,14 @@ def _remove_folder(memory: Path) -> None:
 def _publish_file(main: Path, out: Path) -> Path:
     record = find_record(main)
     if record is None:
-        raise UsageError(f"{main.name} has lost its record", "", "quantise again")
+        raise UsageError(f"the artifact record of {main.name} is missing", "", "quantize the model again")
     return publish_artifact(record, main.parent, out)
 
 
 def _publish_graph(setup: QuantizeSetup, quantized: QuantizerOutput, out: Path) -> tuple[Path, Path]:
-    """Put graph, recipe and report into `out`.
+    """Publish graph, recipe and report into `out`.
 
-    Of a static graph the one that ONNX Runtime leaves alone: it computes the same everywhere, and people open it there.
+    Of a static graph the variant that ONNX Runtime does not optimize is published: it computes the same everywhere.
     """
     stem = f"{Path(setup.prepared.name).stem}-{setup.precision}"
     graph, recipe = out / f"{stem}.onnx", out / f"{stem}.recipe.toml"
@@ -298,7 +300,7 @@ def _evaluate_artifacts(
     store: Store,
     progress: Progress,
 ) -> tuple[QuantizeReport, EdgewrightError | None]:
-    """Compile for every runtime, evaluate on samples that took no part, time, and publish what passes."""
+    """Compile for every runtime, evaluate on held-out samples, time, and publish what passes."""
     plan = setup.plan
     cells, error = compile_graphs(setup, quantized, work, device, store, progress)
     made = {cell.runtime: Path(cell.path) for cell in cells if cell.path is not None}
@@ -317,9 +319,9 @@ def _evaluate_artifacts(
         )  # fmt: skip
         if cell.runtime in made and evaluated[cell.runtime].state != "done":
             row = msgspec.structs.replace(
-                row, state="failed", reason=evaluated[cell.runtime].error or "it was not judged"
+                row, state="failed", reason=evaluated[cell.runtime].error or "it was not evaluated"
             )
-            error = error or WorkerError(f"{cell.runtime} {setup.precision} cannot be judged", row.reason)
+            error = error or WorkerError(f"{cell.runtime} {setup.precision} cannot be evaluated", row.reason)
         elif cell.runtime in made:
             row = add_measurements(row, evaluated[cell.runtime], reference, speeds.get(cell.runtime), setup)
             row, gate_error = apply_gate(row, reference, setup, findings)
@@ -358,7 +360,7 @@ def _record_run(
     device: Device,
     store: Store,
 ) -> QuantizeReport:
-    """Keep the run: the source as its model, graph, recipe and report as its outputs."""
+    """Record the run: the source as its model; graph, recipe and report as its outputs."""
     run = Run(
         id=new_run_id(),
         kind="quantize",
@@ -397,7 +399,9 @@ def _record_run(
             run,
             state="done" if passed else "failed",
             finished_at=utc_now(),
-            error=None if passed else next((row.reason for row in report.artifacts if row.reason), "nothing was made"),
+            error=None
+            if passed
+            else next((row.reason for row in report.artifacts if row.reason), "no artifact was created"),
             outputs=tuple(outputs),
             metrics=tuple(metrics),
             series=tuple(series),

@@ -1,4 +1,4 @@
-"""The quantiser in a process of its own, and what it leaves."""
+"""The quantizer's process and its outputs."""
 
 import os
 import subprocess
@@ -26,14 +26,14 @@ from edgewright.system.memory_limit import (
 
 WORKER = "edgewright.quantization.worker"
 VARIANTS = ("onnxruntime",)
-SAMPLE_COPIES = 128  # the activations of all samples at one layer, in float and quantized, are this much of the inputs
+SAMPLE_COPIES = 128  # ratio of the activations of all samples at one layer, float and quantized, to the inputs
 
 
 class QuantizerOutput(NamedTuple):
-    """What it left: the graph, the recipe with every decision, and the report.
+    """Files of the quantizer: the graph, the recipe with every decision, and the report.
 
     Attributes:
-        variants: by runtime, a graph with the same stored numbers in the operators that it is quick at.
+        variants: by runtime, a graph with the same stored integers in operators that it runs fast.
     """
 
     model: Path
@@ -43,16 +43,16 @@ class QuantizerOutput(NamedTuple):
 
 
 def run_quantizer(job: QuantizationJob, work: Path, progress: Progress) -> QuantizerOutput:
-    """Run a job to its end. Raises the errors that it tells, and WorkerCrashed where it dies.
+    """Run a job to its end. Raises the errors that it reports, and WorkerCrashed if it crashes.
 
-    Ctrl-C ends it; what it found until then lies in `job.memory`, and the next try goes on from there.
+    After Ctrl-C the next attempt resumes from the results in `job.memory`.
     """
     try:
         _run_within_limits(job, work, progress)
     except (WorkerCrashed, OutputError):
         raise
     except EdgewrightError:
-        rmtree(job.memory, ignore_errors=True)  # another try of the same would end the same
+        rmtree(job.memory, ignore_errors=True)  # a repeated attempt would fail in the same way
         raise
     out = Path(job.out)
     report = msgspec.json.decode((out / "report.json").read_bytes(), type=QuantizationReport)
@@ -88,12 +88,12 @@ def _run_within_limits(job: QuantizationJob, work: Path, progress: Progress) -> 
         progress(text)
 
     try:
-        run_job(WORKER, job, work, heard, title="the quantiser", started=started)
+        run_job(WORKER, job, work, heard, title="the quantizer", started=started)
     except WorkerCrashed as error:
         if late:
             raise budget.time_error("running the model on the first calibration samples") from None
         if supports_limit() and isfinite(budget.memory_bytes) and is_allocation_failure(error.why):
-            raise budget.memory_error("quantizing with these samples", hint="fewer --samples") from error
+            raise budget.memory_error("quantizing with these samples", hint="use fewer --samples") from error
         raise
     finally:
         for timer in timers:

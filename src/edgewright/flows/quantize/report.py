@@ -1,4 +1,4 @@
-"""What a quantisation gives, as `edgewright quantize --json` prints it."""
+"""Report of quantization, as `edgewright quantize --json` prints it."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -18,7 +18,7 @@ QuantizeState = Literal["ok", "failed", "unsupported", "refused"]
 
 
 class Speedup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Time of the same runtime's float artifact over that of the quantised one; `low` and `high` are 99 %."""
+    """Time of the runtime's float artifact over that of the quantized one; `low` and `high` are a 99 % interval."""
 
     ratio: float
     low: float | None
@@ -27,7 +27,7 @@ class Speedup(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class MetricWithReference(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The task's metric with its 95 % interval, beside that of the source in float on the same samples."""
+    """The task's metric with its 95 % interval, and that of the float source on the same samples."""
 
     name: str
     value: float
@@ -37,7 +37,7 @@ class MetricWithReference(Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class ProtectedOperator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An operator that was treated better than the rest, and why."""
+    """An operator with more precision than the rest, and the reason."""
 
     node: str
     op: str
@@ -49,15 +49,14 @@ class QuantizedRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """One artifact.
 
     Attributes:
-        path: None where there is none: it failed, or a gate kept it back.
-        bytes_ratio: of the source file over it.
-        agreement: share of the samples whose class is the source's; None where there are no classes.
+        path: None if it failed or a gate rejected it.
+        bytes_ratio: bytes of the source file over those of the artifact.
+        agreement: share of the samples with the source's class; None without classes.
         sqnr_db: of its outputs against the source's, on the same samples.
-        speedup: None where it was not measured.
-        int8_share: share of the computing operators that ran on integers, as the runtime's profiler tells; None where
-            it does not tell.
-        state: `refused` where a gate kept it back.
-        notes: what its compiler tells, and why it takes and gives floats where integers were asked for.
+        speedup: None if it was not measured.
+        int8_share: share of the compute operators that ran on integers, from the runtime's profiler; None if unknown.
+        state: `refused` if a gate rejected it.
+        notes: of its converter, and why it has float inputs and outputs if integers were requested.
     """
 
     runtime: str
@@ -78,12 +77,12 @@ class QuantizedRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class FinetuneReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What fine-tuning a quantised graph gave, in ONNX Runtime on the samples that judge.
+    """Result of fine-tuning a quantized graph, in ONNX Runtime on the test samples.
 
     Attributes:
         before, after: the metric of the graph without it and with it.
         control: that of the float model trained for the same steps; None with `--no-control`.
-        recovered: share of what quantising had lost that came back; None where it had lost nothing.
+        recovered: share of the quantization's accuracy drop that was recovered; None without a drop.
         trained_on, held_out: numbers of samples.
         steps, seconds, precision: of the training.
     """
@@ -101,15 +100,14 @@ class FinetuneReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class QuantizeReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `edgewright quantize --json` prints.
+    """The JSON of `edgewright quantize --json`.
 
     Attributes:
-        precision: that was carried out; of `auto` the one that was chosen, with `why`.
-        graph, recipe: paths of the QDQ graph and of its recipe; None where a gate kept them back.
+        precision: of the result; for `auto` the chosen one, with `why`.
+        graph, recipe: paths of the QDQ graph and of its recipe; None if a gate rejected them.
         calibrated_on, evaluated_on: numbers of samples.
-        quantization: what was done to each operator and tensor, and what each costs, before any fine-tuning; None of
-            fp16.
-        tuning: what `--qat` gave.
+        quantization: treatment and cost of each operator and tensor, before fine-tuning; None for fp16.
+        tuning: result of `--qat`.
     """
 
     schema: str = SCHEMA
@@ -140,14 +138,17 @@ def list_protected(report: QuantizationReport | None) -> tuple[ProtectedOperator
 
 
 def list_notes(cell: CellReport, *, integer_io: bool) -> tuple[str, ...]:
-    """What is to be told of an artifact."""
+    """Return the notes on an artifact."""
     if not integer_io or supports_integer_io(cell.runtime):
         return cell.notes
-    return (*cell.notes, f"its inputs and outputs stay float32: the compiler for {cell.runtime} has no io=integer")
+    return (
+        *cell.notes,
+        f"inputs and outputs stay float32: the converter for {cell.runtime} does not support io=integer",
+    )
 
 
 def describe_costly_operators(report: QuantizationReport) -> str:
-    """The operators that cost most, in words: by themselves where that was measured, else those that come out worst."""
+    """Return the operators with the lowest SQNR as text, measured alone if possible, else at their outputs."""
     alone = sorted((site.sqnr_db, site.node, site.op) for site in report.sites if site.sqnr_db is not None)
     own = sorted((site.output_db, site.node, site.op) for site in report.sites if site.output_db is not None)
     words = "alone" if alone else "at its output"
@@ -162,7 +163,7 @@ def compare_metric(row: EvaluationRow, reference: MetricRow | None) -> MetricWit
 
 
 def compute_drop(metric: MetricWithReference, reference: MetricRow, *, share: bool) -> float:
-    """How much worse it is, in points of a share or in the metric's unit."""
+    """Return the drop in points of a share, or in the metric's unit."""
     worse = metric.reference - metric.value if reference.better == "higher" else metric.value - metric.reference
     return worse * 100 if share else worse
 
@@ -170,13 +171,15 @@ def compute_drop(metric: MetricWithReference, reference: MetricRow, *, share: bo
 def find_gate_faults(
     row: QuantizedRow, reference: MetricRow, max_drop: float, least_agreement: float, *, share: bool
 ) -> Sequence[str]:
-    """Why a gate keeps an artifact back; empty where it passes."""
+    """Return why a gate rejects an artifact; empty if it passes."""
     faults = []
     if row.agreement is not None and row.agreement < least_agreement:
-        faults.append(f"only {row.agreement:.1%} of its classes are the source's, less than {least_agreement:.0%}")
+        faults.append(
+            f"its class agreement with the source model is only {row.agreement:.1%}, less than {least_agreement:.0%}"
+        )
     if row.metric is not None:
         drop = compute_drop(row.metric, reference, share=share)
-        if not drop <= max_drop + 1e-9:  # a share of n samples is not exact in binary
+        if not drop <= max_drop + 1e-9:  # rounding error of a share
             unit = " points" if share else ""
             faults.append(f"{row.metric.name} drops by {drop:.2f}{unit}, more than --max-drop {max_drop:g}")
     return faults
