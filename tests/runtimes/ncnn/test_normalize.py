@@ -233,7 +233,7 @@ def list_rejected_cases() -> Sequence[Any]:
     ends = [whole("s", -1), whole("e", -(2**62)), whole("a", 2), whole("t", -1)]
     return [
         pytest.param([*condition, branch], ROWS, [constant("f", 0.0)], "If 'choose': .* control flow", id="branch"),
-        pytest.param([backwards], ROWS, ends, "Slice 'turn': .* backwards", id="backwards"),
+        pytest.param([backwards], ROWS, ends, "Slice 'turn': .* negative steps", id="backwards"),
         pytest.param([node("Identity", ["x"], ["y"])], ROWS, [], "'y' is a copy of 'x'", id="copy"),
         pytest.param(
             [node("Shape", ["x"], ["s"]), node("Cast", ["s"], ["y"], to=1)],
@@ -243,7 +243,7 @@ def list_rejected_cases() -> Sequence[Any]:
             id="constant",
         ),
         pytest.param(
-            [*both, node("Add", ["g", "s"], ["y"])], [ids], [TABLE], "an index, and as a number by Cast", id="both"
+            [*both, node("Add", ["g", "s"], ["y"])], [ids], [TABLE], "as an index and as a number by Cast", id="both"
         ),
         pytest.param(
             [node("Gather", ["x", "i"], ["y"], "look", axis=1)],

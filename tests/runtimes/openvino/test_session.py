@@ -110,13 +110,13 @@ def test_a_device_that_is_absent_is_told() -> None:
     assert choose_device(core, {"device": "GPU"}) == ("GPU", ())
     device, (note,) = choose_device(core, {"device": "NPU"})
     assert device == "CPU"
-    assert "NPU was asked for" in note
+    assert "NPU was requested" in note
 
 
 def test_an_absent_device_leaves_a_running_session(tmp_path: Path) -> None:
     model = write_openvino(write_conv_net(tmp_path / "m.onnx"))
     session = open_model(model, device="NPU")
-    assert session.device == "NPU" or "NPU was asked for" in session.notes[0]
+    assert session.device == "NPU" or "NPU was requested" in session.notes[0]
 
 
 def test_auto_tells_what_it_chose(tmp_path: Path) -> None:
