@@ -109,14 +109,14 @@ def test_text_goes_through(tmp_path: Path) -> None:
 
 
 def test_numbers_are_no_text(tmp_path: Path) -> None:
-    with pytest.raises(Mismatch, match="is str, given is float32"):
+    with pytest.raises(Mismatch, match="is str, but the value given is float32"):
         infer(write_identity(tmp_path / "m.onnx", "STRING"), {"x": np.ones(2, np.float32)})
 
 
 @pytest.mark.parametrize(("kind", "name"), [("BFLOAT16", "bfloat16"), ("FLOAT8E4M3FN", "float8e4m3fn")])
 def test_a_type_that_numpy_lacks_is_a_mismatch(kind: str, name: str, tmp_path: Path) -> None:
     """Such an array is raw bytes once it has been in an .npz."""
-    with pytest.raises(Mismatch, match=f"is {name}, given is void"):
+    with pytest.raises(Mismatch, match=f"is {name}, but the value given is void"):
         infer(write_identity(tmp_path / "m.onnx", kind), {"x": np.zeros(2, "V2")})
 
 

@@ -144,7 +144,7 @@ def test_the_rows_of_one_node_taken_apart_all_name_it(tmp_path: Path) -> None:
 def test_a_fallback_from_an_absent_device_is_seen(tmp_path: Path) -> None:
     source = write_identity(tmp_path / "m.onnx", "FLOAT")
     model = write_openvino(source)
-    if "NPU was asked for" not in "".join(openvino.open_session(asking(model)).notes):
+    if "NPU was requested" not in "".join(openvino.open_session(asking(model)).notes):
         pytest.skip("there is an NPU here")
     report = profiled(source, {"x": np.ones(2, np.float32)}, model, device="NPU")
     assert report.asked == "OpenVINO NPU"
