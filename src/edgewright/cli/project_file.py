@@ -39,6 +39,7 @@ MAY_SET: dict[str, SettingKind] = {
 }
 # Options that must not be set, with the reason.
 MAY_NOT_SET = {
+    "copy": "this file must not turn the demo into a copy of its files",
     "allow_code": "a file must not allow its own code to run",
     "on": "this file must not choose the device that models are sent to",
     "plan": "a plan names its own files and devices",

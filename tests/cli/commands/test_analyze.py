@@ -40,7 +40,7 @@ def test_the_tables(call: Call, model: Path) -> None:
         ["ncnn", "CPU", "CPU", "5 of 5", "1"],
         ["ncnn", "GPU", "Vulkan", "5 of 5", "1"],
     ]
-    assert "taken as 1" in result.err
+    assert "assumed to be 1" in result.err
 
 
 def test_layers(call: Call, model: Path) -> None:
@@ -49,7 +49,7 @@ def test_layers(call: Call, model: Path) -> None:
     assert lines[0].split("\t")[1:5] == ["name", "operator", "output", "MACs"]
     assert lines[1].split("\t")[1:5] == ["conv", "Conv", "2×4×8×8 float32", str(2 * 4 * 64 * 27)]
     assert len(lines) == 6
-    assert "taken as 1" not in result.err
+    assert "assumed to be 1" not in result.err
 
 
 def test_what_is_not_supported_is_an_answer(call: Call, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_a_plan_is_printed_and_nothing_done(call: Call, model: Path, tmp_path: P
         (("--runtime", "nobody"), "unknown runtime"),
         (("--precision", "w3"), "--precision w3"),
         (("--runtime", "ort", "-p", "color=blue"), "no option 'color'"),
-        (("--runtime", "litert", "-p", "io=sideways"), "cannot take io=sideways"),
+        (("--runtime", "litert", "-p", "io=sideways"), "does not support io=sideways"),
         (("--samples", "0"), "--samples 0"),
         (("--inputs", "absent.npz"), "file not found"),
         (("--shape", "z=1"), "no input of this name"),

@@ -151,7 +151,7 @@ def test_free_sizes_want_a_shape(tmp_path: Path) -> None:
     assert qnn.supported == 0
     assert qnn.findings[0].kind == "dynamic shape"
     assert analysis.model.assumed == ("x",)
-    assert any("taken as 1" in note for note in analysis.notes)
+    assert any("assumed to be 1" in note for note in analysis.notes)
     assert any("--shape" in note for note in analysis.notes)
     fixed = run(path, "onnxruntime", "litert", x=(1, 3, 4, 5))
     assert {report.state for report in fixed.runtimes} == {"compiles"}
