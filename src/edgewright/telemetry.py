@@ -49,31 +49,31 @@ SWITCHES: tuple[Switch, ...] = (
     Switch(
         "onnxruntime",
         "since 1.32, from every process that loads it: its version, models, sessions, the machine and a persistent"
-        " identifier, by a thread of its own; the identifier and a queue are kept in the user's cache folder",
+        " identifier, from a separate thread; the identifier and a queue are stored in the user's cache folder",
         loads="onnxruntime",
         variable="ORT_DISABLE_TELEMETRY=1",
     ),
     Switch(
         "huggingface-hub",
-        "which library uses it, when one asks it to; comes with ExecuTorch and litert-torch",
+        "which library uses it, on that library's request; installed with ExecuTorch and litert-torch",
         loads="huggingface_hub",
         variable="HF_HUB_DISABLE_TELEMETRY=1",
     ),
     Switch(
         "hf-xet",
-        "figures of each transfer; comes with huggingface-hub",
+        "statistics of each transfer; installed with huggingface-hub",
         loads="hf_xet",
         variable="HF_HUB_DISABLE_TELEMETRY=1",
     ),
     Switch(
         "pip",
-        "asks its index for a newer pip; runs only in `edgewright runtimes setup`",
+        "a request for a newer pip to its index; runs only in `edgewright runtimes setup`",
         loads="pip",
         variable="PIP_DISABLE_PIP_VERSION_CHECK=1",
     ),
     Switch(
         "openvino",
-        "an event to Google Analytics whenever it is imported or converts, from a forked process; keeps an identifier"
+        "an event to Google Analytics at each import and conversion, from a forked process; stores an identifier"
         " in the home folder",
         loads="openvino_telemetry",
         bars=("openvino_telemetry",),
@@ -81,7 +81,7 @@ SWITCHES: tuple[Switch, ...] = (
     ),
     Switch(
         "MNN",
-        "its Python tools install a package when they are imported, and send records of use with the machine's"
+        "its Python tools install a package when they are imported, and send usage records with the machine's"
         " identifier",
         loads="MNN.tools",
         bars=("MNN.tools",),
@@ -89,13 +89,13 @@ SWITCHES: tuple[Switch, ...] = (
     ),
     Switch(
         "onnx2tf",
-        "fetches an array of pictures for its own comparisons",
+        "a request for an array of images for its own comparisons",
         loads="onnx2tf",
         barrier="loaded only in its converter's process, which finds the array on disk and has no network",
     ),
     Switch(
         "others",
-        "whatever follows the convention DO_NOT_TRACK",
+        "depends on the package; covers all that follow the convention DO_NOT_TRACK",
         loads="",
         variable="DO_NOT_TRACK=1",
     ),

@@ -54,8 +54,8 @@ COMMAND_DESCRIPTIONS: dict[type[wire.Command], str] = {
     wire.Invoke: "running the model",
     wire.ProfileRuns: "profiling",
     wire.Compile: "compiling",
-    wire.ReadMemory: "telling its memory",
-    wire.Close: "leaving",
+    wire.ReadMemory: "reading its memory",
+    wire.Close: "shutting down",
 }
 
 ResultT = TypeVar("ResultT", wire.Opened, wire.Times, wire.ClockCalibration, wire.Compiled, wire.CommandDone)
@@ -110,9 +110,9 @@ class Connection:
             raise make_missing_error(find_runtime(self._runtime), greeting.why)
         if greeting.protocol != wire.PROTOCOL:
             raise WorkerError(
-                f"the worker speaks protocol {greeting.protocol}, this Edgewright {wire.PROTOCOL}",
-                "another Edgewright is installed where the worker runs",
-                "install the same version in both places",
+                f"the worker uses protocol {greeting.protocol}, this Edgewright uses {wire.PROTOCOL}",
+                "the worker's environment has another version of Edgewright",
+                "install the same version in both environments",
             )
         self.hello = greeting
 
@@ -135,7 +135,7 @@ class Connection:
             raise self._make_rejection_error(answer.result)
         if answer.id != number or not isinstance(answer.result, kind):
             raise WorkerError(
-                f"the {self._runtime} worker answered with something else while {activity}", repr(answer)[:200]
+                f"the {self._runtime} worker sent an unexpected answer while {activity}", repr(answer)[:200]
             )
         return answer.result
 
@@ -199,7 +199,7 @@ class Connection:
             self._stdin.write(line)
             self._stdin.flush()
         except BrokenPipeError:
-            raise self._make_crash_error("before the next question") from None
+            raise self._make_crash_error("before the next command") from None
 
     def _read_line(self, activity: str, allowed_s: float = inf) -> bytes:
         deadline = time.monotonic() + min(allowed_s, self._timeout_s)
@@ -218,7 +218,7 @@ class Connection:
             return self._inference.time_error(f"{self._model[0].name} in {self._runtime}, while {activity}")
         return WorkerTimeout(
             f"the {self._runtime} worker gave no answer in {self._timeout_s:g} s while {activity}",
-            self._tail() or "it said nothing on stderr either",
+            self._tail() or "it wrote nothing to stderr",
         )
 
     def _read_more(self, activity: str) -> None:
@@ -254,17 +254,17 @@ class Connection:
             log.write(rejection.trace)
         match rejection.kind:
             case "model":
-                rejected = ModelRejected(f"{self._runtime} refuses the model", rejection.why)
+                rejected = ModelRejected(f"{self._runtime} rejects the model", rejection.why)
                 return self._find_limit_error(rejection.why) or rejected
             case "input":
                 return InputError(
                     "the inputs do not fit the model",
                     rejection.why,
-                    "numpy.savez(FILE, name=array), one array for each input, in its dtype and shape",
+                    "write them with numpy.savez(FILE, name=array): one array for each input, in its dtype and shape",
                 )
             case "conversion":
                 title = find_runtime(self._runtime).title
-                return ModelNotConvertible(f"{title} cannot express the model", rejection.why, rejection.hint)
+                return ModelNotConvertible(f"{title} does not support the model", rejection.why, rejection.hint)
             case "missing":
                 return make_missing_error(find_runtime(self._runtime), rejection.why)
             case "memory":
@@ -272,7 +272,9 @@ class Connection:
             case "limit":
                 return LimitReached(f"the model is too large for {self._runtime}", rejection.why, rejection.hint)
             case "room":
-                return OutputError("the disk is full", rejection.why, "free some space, and run the same again")
+                return OutputError(
+                    "the disk is full", rejection.why, "free some space, then run the same command again"
+                )
         return WorkerError(f"{self._runtime} failed", rejection.why)
 
     def _tail(self) -> str:
@@ -289,17 +291,17 @@ class Connection:
 
 def describe_exit(code: int) -> str:
     if code >= 0:
-        return f"left with exit code {code}"
+        return f"exited with code {code}"
     try:
         name = signal.Signals(-code).name
     except ValueError:
         name = f"signal {-code}"
-    return f"died by {name}"
+    return f"was ended by {name}"
 
 
 def make_exit_hint(code: int) -> str:
     if code == -signal.SIGKILL:
-        return "the system kills a process when memory runs out: free some, or use a smaller model or batch"
+        return "the system kills a process when memory runs out: free memory, or use a smaller model or batch"
     return ""
 
 

@@ -95,15 +95,15 @@ def check_affinity(affinity: Sequence[int]) -> set[int]:
         return set()
     if not hasattr(os, "sched_getaffinity"):
         raise UsageError(
-            "--affinity is not known on this system",
-            f"{platform.system()} has no call for it",
-            "leave it out",
+            "--affinity is not supported on this system",
+            f"{platform.system()} cannot bind a process to processors",
+            "omit --affinity",
         )
     allowed = os.sched_getaffinity(0)
     if forbidden := set(affinity) - allowed:
         raise UsageError(
             f"--affinity: processor {min(forbidden)} cannot be used",
             f"this process may use {sorted(allowed)}",
-            "choose among those",
+            "choose processors from this list",
         )
     return set(affinity)

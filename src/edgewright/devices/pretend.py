@@ -75,7 +75,7 @@ class PretendDevice:
         self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path, environment: str = ""
     ) -> Connection:
         if self._left == 0:
-            raise _make_unreachable_error("the connection broke")
+            raise _make_unreachable_error("the connection was lost")
         if self._left is not None:
             self._left -= 1
         isolated = make_environment_command(self._environments, runtime, environment)
@@ -96,4 +96,4 @@ class PretendDevice:
 
 
 def _make_unreachable_error(why: str) -> DeviceUnreachable:
-    return DeviceUnreachable("the device pretend cannot be reached", why, "plug the cable in again")
+    return DeviceUnreachable("the device 'pretend' is not reachable", why, "reconnect the cable")

@@ -134,7 +134,7 @@ class Sensors:
         if power_uw is not None:
             return power_uw, self._source
         if self._source:
-            return None, f"{self._source} was readable at first and is not any more, or was reset"
+            return None, f"{self._source} became unreadable or was reset during the measurement"
         return self._read_batteries()
 
     def _read_batteries(self) -> tuple[int | None, str]:
@@ -312,7 +312,7 @@ def _list_chip_temperatures(root: Path) -> list[Path]:
 def _explain_absence(root: Path, batteries: Sequence[Battery]) -> str:
     """Why there is neither energy nor power, and how to get it where that is possible."""
     if _list_packages(root):
-        return f"RAPL is there but this user may not read it; to allow it: {ALLOW_RAPL}"
+        return f"RAPL exists, but this user has no permission to read it; to allow it: {ALLOW_RAPL}"
     if batteries:
-        return "the battery tells power only while it discharges; there is neither RAPL nor a hwmon sensor"
-    return "no energy sensor: neither RAPL, nor a hwmon energy or power sensor, nor a battery"
+        return "the battery reports power only while it discharges; there is neither RAPL nor a hwmon sensor"
+    return "no energy sensor: no RAPL, no hwmon energy or power sensor, no battery"

@@ -46,9 +46,15 @@ def _check(groups: PruningGroups, keep: KeptUnits) -> None:
         if name not in sizes:
             raise UsageError(f"the model has no group '{name}'", f"its groups are {', '.join(sizes) or 'none'}")
         if not units.size:
-            raise UsageError(f"nothing would be left of '{name}'", "each group keeps one unit at least", "prune less")
+            raise UsageError(
+                f"all units of '{name}' would be removed",
+                "each group keeps at least one unit",
+                "keep at least one unit",
+            )
         if (np.diff(units) <= 0).any() or units[0] < 0 or units[-1] >= sizes[name]:
-            raise UsageError(f"'{name}' has the units 0 to {sizes[name] - 1}", "each is named once, in order")
+            raise UsageError(
+                f"'{name}' has the units 0 to {sizes[name] - 1}", "list each unit once, in ascending order"
+            )
 
 
 def prune_graph(model: Any, groups: PruningGroups, keep: KeptUnits) -> Any:

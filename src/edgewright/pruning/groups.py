@@ -198,6 +198,6 @@ def _explain(propagation: LabelPropagation, coupling: Coupling, unit: Labels) ->
             continue
         reasons = coupling.reason[roots]
         reasons = reasons[reasons >= 0]
-        why = "it makes one unit only" if layer.makes.size == 1 else "no two of its units lie in the same values"
+        why = "it has only one unit" if layer.makes.size == 1 else "none of its units can be removed alone"
         fixed[layer.title] = propagation.coupling_builder.reasons[int(reasons.min())] if reasons.size else why
     return {**fixed, **propagation.left}

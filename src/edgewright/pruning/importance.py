@@ -30,8 +30,10 @@ def score_units(groups: PruningGroups, arrays: Mapping[str, Array], method: Meth
         UsageError: a group has no numbers, or no group has a gain.
     """
     if method == "bn-gamma" and not any(member.role == "scale" for group in groups.groups for member in group.members):
-        why = "its batch normalisations are folded into the weights, or it has none"
-        raise UsageError("bn-gamma: the model has no normalisation's gain", why, "use --importance l2")
+        why = "its batch normalizations are folded into the weights, or it has none"
+        raise UsageError(
+            "--importance bn-gamma: the model has no batch normalization scales", why, "use --importance l2"
+        )
     return {group.name: _score_group(group, arrays, method) for group in groups.groups}
 
 
@@ -41,7 +43,7 @@ def _score_group(group: PruningGroup, arrays: Mapping[str, Array], method: Metho
     weights = [member for member in members if member.role or method == "taylor"]
     chosen = gains if method == "bn-gamma" and gains else weights
     if not chosen:
-        raise UsageError(f"'{group.name}' cannot be scored", f"no numbers are given for its weights ({method})")
+        raise UsageError(f"'{group.name}' cannot be scored", f"the importance '{method}' has no values for its weights")
     total: NDArray[np.float64] = np.sum(
         [_normalize_scores(_measure(one, arrays[one.tensor], method)) for one in chosen], 0
     )

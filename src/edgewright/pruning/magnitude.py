@@ -59,7 +59,7 @@ def sparsify_graph(
 
     axes = _find_layer_weights(model)
     if not axes:
-        raise UsageError("the model has no weights to thin out", "it has no constant weights of a Conv, Gemm or MatMul")
+        raise UsageError("the model has no weights to prune", "no Conv, Gemm or MatMul has constant weights")
     arrays = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer if one.name in axes}
     masks = _mask_pattern(arrays, axes, pattern) if pattern else _mask_smallest(arrays, sparsity, scope)
     made = onnx.ModelProto()
@@ -76,8 +76,10 @@ def sparsify_graph(
 def _mask_smallest(arrays: Mapping[str, Array], sparsity: float, scope: str) -> dict[str, NDArray[np.bool_]]:
     """What stays, by name."""
     if not 0 < sparsity < 1:
-        why = "with all weights at zero nothing is left" if sparsity >= 1 else "no weight would become zero"
-        raise UsageError(f"--sparsity {sparsity:g}", why, "give a share between 0 and 1, as 0.8")
+        why = "all weights would become zero" if sparsity >= 1 else "no weight would become zero"
+        raise UsageError(
+            f"--sparsity {sparsity:g} is out of range", why, "give a share between 0 and 1, for example 0.8"
+        )
     if scope == "layer":
         return {name: _mask_largest(np.abs(array), sparsity) for name, array in arrays.items()}
     flat = _mask_largest(
@@ -97,7 +99,11 @@ def _mask_largest(sizes: Array, sparsity: float) -> NDArray[np.bool_]:
 def _mask_pattern(arrays: Mapping[str, Array], axes: Mapping[str, int], pattern: str) -> dict[str, NDArray[np.bool_]]:
     kept, _, block = pattern.partition(":")
     if not (kept.isdecimal() and block.isdecimal() and 0 < int(kept) < int(block)):
-        raise UsageError(f"--pattern {pattern}", "N:M keeps N of each M weights", "give a smaller N than M, as 2:4")
+        raise UsageError(
+            f"--pattern {pattern} is not valid",
+            "N:M keeps N of each M weights",
+            "give an N smaller than M, for example 2:4",
+        )
     n, m = int(kept), int(block)
     masks = {}
     for name, array in arrays.items():

@@ -161,7 +161,7 @@ def search_widths(
             raise GateFailed(
                 f"{state.budget.words(state.budget.most)} cannot be met",
                 f"the best found is {state.budget.words(state.best)}",
-                "ask for less, for a smaller --multiple, or start from a smaller model",
+                "relax the limit, give a smaller --multiple, or start from a smaller model",
             )
     return select_units(groups, scores, _undo_unneeded_steps(groups, scores, widths, losses, budgets))
 

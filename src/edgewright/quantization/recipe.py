@@ -13,7 +13,7 @@ from edgewright.formats.toml import TomlError, parse_toml, read_toml
 from edgewright.quantization.network import WeightNode
 
 SCHEMA = "edgewright.recipe/1"
-DOCS_HINT = "docs/quantize.md has every key"
+DOCS_HINT = "docs/quantize.md lists all keys"
 
 NodePrecision = Literal["fp32", "w8a8", "w8a8-dynamic", "w8a16", "w4a8", "w8", "w4"]
 # What a rule may ask for beside the precision of the rest: other weights, or floats; activations are of one kind.
@@ -124,11 +124,11 @@ def read_recipe(path: Path) -> Recipe:
     try:
         table, _ = read_toml(path)
     except FileNotFoundError:
-        raise ConfigError(f"there is no recipe {path}", "", "leave --recipe out: a recipe is then made") from None
+        raise ConfigError(f"recipe file does not exist: {path}", "", "omit --recipe to create a recipe") from None
     except TomlError as error:
-        raise ConfigError(f"{path} is no recipe", str(error), DOCS_HINT) from None
+        raise ConfigError(f"{path} is not a valid recipe", str(error), DOCS_HINT) from None
     if not table:
-        raise ConfigError(f"{path} is no recipe", "it is empty", "leave --recipe out: a recipe is then made")
+        raise ConfigError(f"{path} is not a valid recipe", "it is empty", "omit --recipe to create a recipe")
     return _convert_recipe(table, str(path))
 
 
@@ -137,7 +137,7 @@ def parse_recipe(text: str, title: str) -> Recipe:
     try:
         table = parse_toml(text)
     except TomlError as error:
-        raise ConfigError(f"{title} is no recipe", str(error), DOCS_HINT) from None
+        raise ConfigError(f"{title} is not a valid recipe", str(error), DOCS_HINT) from None
     return _convert_recipe(table, title)
 
 
@@ -146,15 +146,15 @@ def _convert_recipe(table: Mapping[str, Any], title: str) -> Recipe:
     try:
         recipe = msgspec.convert(table, Recipe)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{title} is no recipe", str(error), DOCS_HINT) from None
+        raise ConfigError(f"{title} is not a valid recipe", str(error), DOCS_HINT) from None
     if recipe.schema != SCHEMA:
-        raise ConfigError(f"{title} has schema {recipe.schema}", f"this Edgewright knows {SCHEMA}", DOCS_HINT)
+        raise ConfigError(f"{title} has schema {recipe.schema}", f"this Edgewright supports {SCHEMA}", DOCS_HINT)
     beside = (recipe.precision, *ALLOWED_RULE_PRECISIONS.get(recipe.precision, ()))
     for rule in recipe.rules:
         if rule.precision is not None and rule.precision not in beside:
             known = ", ".join(beside)
-            why = f"beside {recipe.precision} a rule may ask for {known}: activations have one kind of integer"
-            raise ConfigError(f"{title} asks for {rule.precision} in a rule", why, DOCS_HINT)
+            why = f"with {recipe.precision} a rule may set {known}, because all activations have the same integer type"
+            raise ConfigError(f"{title} sets {rule.precision} in a rule", why, DOCS_HINT)
     return recipe
 
 

@@ -57,9 +57,7 @@ def main(path: str) -> None:
         what = f"the model computes NaN or infinities in '{error.tensor}'"
         send(
             _make_job_error(
-                InputError(
-                    what, f"on calibration sample {error.sample}", "look at the data and at the task's mean and std"
-                )
+                InputError(what, f"on calibration sample {error.sample}", "check the data and the task's mean and std")
             )
         )
     except Exception as error:
@@ -86,15 +84,15 @@ def run(job: QuantizationJob, send: Any) -> None:
     network = FloatNetwork(model)
     if inner := [node.name for node in network.nodes if any(one.type in GRAPHS for one in node.attribute)]:
         raise ModelNotConvertible(
-            f"'{inner[0]}' runs a graph of its own",
-            "branches and loops are not quantised",
+            f"'{inner[0]}' contains a subgraph",
+            "branches and loops cannot be quantized",
             "export the model without them",
         )
     if not network.weight_nodes:
         raise ModelNotConvertible(
-            "there is nothing to quantise",
+            "there is nothing to quantize",
             "no Conv, Gemm or MatMul has constant float32 weights",
-            "quantise another model",
+            "use another model",
         )
     fit, check = _load(job.fit), _load(job.check)
     if recipe.equalize and job.form == "static":
@@ -137,7 +135,9 @@ def ensure_opset(model: Any, opset: int) -> Any:
         return onnx.version_converter.convert_version(model, opset)
     except RuntimeError as error:  # what the converter throws, whatever it is
         raise ModelNotConvertible(
-            f"the model's opset {have} cannot be raised to {opset}", str(error)[:300], "export it anew, at opset 17"
+            f"the model's opset {have} cannot be converted to {opset}",
+            str(error)[:300],
+            "export the model again with opset 17",
         ) from None
 
 
@@ -179,7 +179,7 @@ def _describe_weight_node(
         node=name,
         op=weight_node.op,
         precision=precision,
-        kept="" if precision == asked.precision else why or "the recipe says so",
+        kept="" if precision == asked.precision else why or "set by the recipe",
         sqnr_db=seen.both.sqnr_db if seen else None,
         weights_db=seen.weights.sqnr_db if seen else None,
         input_db=seen.inputs.sqnr_db if seen else None,

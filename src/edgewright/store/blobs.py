@@ -82,9 +82,9 @@ class Blobs:
             raise StoreCorrupt(
                 "a stored file is damaged",
                 f"{self.where}: the bytes of {sha256} have the hash {digest.hexdigest()}",
-                "store the file again, or bring it back from a copy"
+                "store the file again, or restore it from a backup"
                 if self._folder is not None
-                else "remove it there and store the file again, or bring it back from a copy",
+                else "remove it there and store the file again, or restore it from a backup",
             )
 
     def remove(self, sha256: str) -> None:
@@ -132,7 +132,7 @@ def is_sha256(text: str) -> bool:
 def check_sha256(text: str) -> str:
     """The text again, if it is a SHA-256 in lower case; anything else could be a path. Raises StoreError."""
     if not is_sha256(text):
-        raise StoreError("this is not a hash", f"{text[:80]!r} is not 64 digits of 0–9 and a–f")
+        raise StoreError("the hash is not valid", f"{text[:80]!r} is not 64 digits of 0–9 and a–f")
     return text
 
 
@@ -142,7 +142,7 @@ def _verify_chunks(source: BinaryIO, sha256: str) -> Iterator[bytes]:
         digest.update(piece)
         yield piece
     if digest.hexdigest() != sha256:  # raised inside the upload, which then never becomes visible
-        raise StoreError("a file changed while it was being stored", f"it had the hash {sha256} at first")
+        raise StoreError("a file changed while it was being stored", f"its hash was {sha256} before")
 
 
 def _make_key(sha256: str) -> str:
@@ -171,7 +171,7 @@ def _open(folder: Path | None, url: str | None) -> "ObjectStore":
         raise ConfigError(
             "EDGEWRIGHT_BLOB_URL cannot be used",
             str(error).splitlines()[0],
-            "give s3://bucket/prefix or file:///path, or leave it out for the default",
+            "set it to s3://bucket/prefix or file:///path, or unset it to use the default",
         ) from error
 
 

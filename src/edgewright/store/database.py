@@ -128,20 +128,20 @@ def _parse_address(home: Path, url: str | None) -> URL:
     try:
         address = make_url(url)
     except (ArgumentError, ValueError) as error:
-        raise _make_address_error("it is not an address") from error
+        raise _make_address_error("it is not a database URL") from error
     if address.drivername in ("postgresql", "postgres"):
         address = address.set(drivername="postgresql+psycopg")
     if address.drivername == "postgresql+psycopg":
         return address
     if address.drivername in ("sqlite", "sqlite+pysqlite") and address.database not in (None, "", ":memory:"):
         return address
-    raise _make_address_error(f"{address.drivername} is neither SQLite (in a file) nor PostgreSQL")
+    raise _make_address_error(f"{address.drivername} is neither an SQLite file nor PostgreSQL")
 
 
 def _make_address_error(why: str) -> ConfigError:
     examples = "postgresql://user@host/edgewright or sqlite:////path/to/edgewright.db"
     return ConfigError(
-        "EDGEWRIGHT_DATABASE_URL cannot be used", why, f"give {examples}, or leave it out for the default"
+        "EDGEWRIGHT_DATABASE_URL cannot be used", why, f"set it to {examples}, or unset it to use the default"
     )
 
 
@@ -165,7 +165,7 @@ def _make_engine(address: URL, busy_timeout_s: float, *, exclusive: bool = False
         )
     except ImportError as error:
         raise StoreError(
-            "PostgreSQL cannot be used", str(error), "pip install 'edgewright[postgres]' brings its driver"
+            "PostgreSQL cannot be used", str(error), "install its driver: pip install 'edgewright[postgres]'"
         ) from error
     event.listen(engine, "connect", _make_postgres_setup(busy_timeout_s, address.database or ""))
     return engine
@@ -205,9 +205,9 @@ def _make_postgres_setup(busy_timeout_s: float, name: str) -> Any:
     def apply(connection: Any, _record: object) -> None:
         if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
             raise StoreError(
-                f"the database {name} cannot hold the record of runs",
-                "its encoding is SQL_ASCII, which keeps bytes and no text; the encoding must be UTF8",
-                f"createdb --encoding UTF8 --template template0 {name}",
+                f"the database {name} cannot store the record of runs",
+                "its encoding is SQL_ASCII, which stores bytes, not text; the encoding must be UTF8",
+                f"create the database with: createdb --encoding UTF8 --template template0 {name}",
             )
         connection.autocommit = True
         connection.execute(f"SET lock_timeout = {round(busy_timeout_s * 1000)}")
@@ -229,7 +229,7 @@ def _upgrade(database: Database, address: URL) -> None:
     with hold_lock(Path(f"{address.database}.lock"), _MIGRATION_WAIT_S):
         with database.engine.connect() as connection:
             _get_raw_connection(connection).execute("PRAGMA journal_mode = WAL")
-        with database.writing("the record of runs cannot be brought up to date") as connection:
+        with database.writing("the record of runs cannot be migrated") as connection:
             _migrate(connection, database.where)
 
 
@@ -271,12 +271,12 @@ def _reject_foreign_tables(connection: Connection, found: str | None, where: str
     if found is not None and found not in REVISIONS:
         raise StoreNewer(
             "the record of runs is from a newer Edgewright",
-            f"{where} has revision {found}; this Edgewright knows up to {REVISION}",
+            f"{where} has revision {found}; this Edgewright supports revisions up to {REVISION}",
         )
     existing = set(metadata.tables) & set(inspect(connection).get_table_names())
     if found is None and existing:
         raise StoreCorrupt(
             "this is not a record of runs",
-            f"{where} has tables of these names, but no revision: {', '.join(sorted(existing))}",
-            "point EDGEWRIGHT_HOME or EDGEWRIGHT_DATABASE_URL at a place of its own",
+            f"{where} has tables of the same names but no revision: {', '.join(sorted(existing))}",
+            "set EDGEWRIGHT_HOME to another folder, or EDGEWRIGHT_DATABASE_URL to another database",
         )

@@ -46,7 +46,7 @@ _POSTGRES_ERRORS: dict[str, type[StoreError]] = {
 _FULL_TEXTS = tuple(f"(os error {code})" for code in sorted(FULL_DISK_ERRNOS))
 _AMBIGUOUS_CODES = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 _NO_SPACE_BYTES = 1 << 20
-_WRITABLE_HINT = "point EDGEWRIGHT_HOME at a folder that can be written"
+_WRITABLE_HINT = "set EDGEWRIGHT_HOME to a writable folder"
 _SCHEMA_MESSAGES = ("no such table", "no such column", "has no column named")
 
 
@@ -127,7 +127,7 @@ def _make_disk_error(what: str, where: str, reason: str) -> StoreError:
     if _is_read_only(folder):
         return StoreError(what, f"{where}: read-only file system ({reason})", _WRITABLE_HINT)
     if not os.access(folder, os.W_OK):
-        return StoreError(what, f"{where}: no permission to write there ({reason})", _WRITABLE_HINT)
+        return StoreError(what, f"{where}: no permission to write ({reason})", _WRITABLE_HINT)
     return StoreError(what, f"{where}: {reason}")
 
 

@@ -17,7 +17,7 @@ def load_folder_key(home: Path) -> str:
     Raises StoreError where the home cannot be written.
     """
     path = home / KEY_FILE
-    with translate_errors("the key of unfinished work cannot be kept", str(path)):
+    with translate_errors("the key of unfinished work cannot be stored", str(path)):
         if len(known := _read(path)) == LENGTH:
             return known
         home.mkdir(parents=True, exist_ok=True)

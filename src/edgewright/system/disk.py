@@ -47,7 +47,7 @@ def attribute_to_full_disk(
         free = count_free_bytes(folder)
         if free is not None and free < needed_bytes:
             why = f"{folder} has {show_bytes(free)} free, and this failed: {error.what}"
-            full = OutputError("the disk is full", why, "free some space, and run the same again")
+            full = OutputError("the disk is full", why, "free some space, then run the same command again")
             full.__cause__ = error
             return full
     return error

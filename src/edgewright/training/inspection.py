@@ -114,7 +114,7 @@ def _compute_taylor_scores(module: Any, job: InspectJob, send: SendMessage) -> d
 
     if job.data is None or not job.data.fit or not job.data.labels:
         raise UsageError(
-            "Taylor's scores need samples with labels", "the job has none", "--data, or another importance"
+            "Taylor importance requires labeled samples", "there are none", "give --data, or choose another importance"
         )
     task = msgspec.json.decode(job.task, type=Task)
     samples = TrainingSamples(job.data, task, job.settings)

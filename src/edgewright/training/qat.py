@@ -31,7 +31,7 @@ Tensor = Any
 MAX_OFFSET = 0.45  # of a step: how far a weight starts from its integer, at most
 MIN_SCALE = 1e-12
 INT4 = 22  # TensorProto.INT4
-QUANTIZE_HINT = "quantise it with edgewright quantize --precision w8a8, w8a16 or w4a8"
+QUANTIZE_HINT = "quantize it with edgewright quantize --precision w8a8, w8a16 or w4a8"
 
 
 class QuantizedInitializer(NamedTuple):
@@ -81,7 +81,7 @@ def build_qat_module(graph: Path, float_graph: Path | None, shapes: Mapping[str,
     qat_graph = QatGraph(onnx.load(str(graph)))
     if not qat_graph.rounds and not any(one.stored for one in qat_graph.trained.values()):
         raise ModelNotConvertible(
-            "the graph rounds nothing", "it has no QuantizeLinear and no integer weights", QUANTIZE_HINT
+            "the graph is not quantized", "it has no QuantizeLinear and no integer weights", QUANTIZE_HINT
         )
     offsets = _compute_offsets(qat_graph, float_graph) if float_graph else {}
     return QatModule(qat_graph, offsets, shapes)
@@ -138,14 +138,14 @@ class QatGraph:
     def collect_activation(self, node: Any) -> None:
         scale, zero = (self.constants.get(name) for name in node.input[1:3])
         if len(node.input) < 3 or scale is None or zero is None or scale.size != 1 or zero.dtype.itemsize > 2:
-            why = f"QuantizeLinear ('{node.name}'): not one constant scale and zero point of 8 or 16 bits"
+            why = f"QuantizeLinear ('{node.name}') has no single constant scale with a zero point of 8 or 16 bits"
             raise ModelNotConvertible("the graph cannot be trained", why, QUANTIZE_HINT)
         self.rounds[node.name] = (node.input[1], node.input[2])
 
     def read_stored(self, node: Any) -> QuantizedInitializer:
         attributes = {one.name: one.i for one in node.attribute}
         if attributes.get("block_size") or node.input[1] not in self.constants:
-            why = f"DequantizeLinear ('{node.name}') has scales for blocks, or computes them"
+            why = f"DequantizeLinear ('{node.name}') has block-wise or computed scales"
             raise ModelNotConvertible("the graph cannot be trained", why, QUANTIZE_HINT)
         values = self.constants[node.input[0]].astype(np.int64)
         if self.types[node.input[0]] == INT4:
@@ -313,7 +313,7 @@ class QatModule(nn.Module):  # type: ignore[misc]  # torch's types are not read 
             if tensor.shape != wanted.shape or not torch.allclose(
                 tensor, wanted, atol=1e-3 * float(wanted.abs().max())
             ):
-                why = f"two samples together give another '{name}' than each alone"
+                why = f"the output '{name}' of a batch of two differs from that of each sample alone"
                 raise ModelNotConvertible("the graph cannot be trained in batches", why, QUANTIZE_HINT)
 
     def write(self, path: Path) -> None:

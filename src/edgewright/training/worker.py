@@ -34,7 +34,7 @@ def main(path: str) -> None:
         send(
             _make_job_error(
                 RuntimeMissing(
-                    f"training needs the package {error.name}", str(error), 'pip install "edgewright[train]"'
+                    f"training requires the package {error.name}", str(error), 'run pip install "edgewright[train]"'
                 )
             )
         )

@@ -135,9 +135,9 @@ class PairedExecutor:
             for place, (exact, quant) in enumerate(zip(self._exact.live, self._quant.live, strict=True)):
                 columns = [_to_float64_columns(live) for live in (exact[weight_node.input], quant[name])]
                 if not all(np.isfinite(part).all() for part in columns):
-                    raise InputError(f"sample {place}: what {weight_node.node} reads is not finite",
-                                     f"{weight_node.input} has NaN or infinity, in the float or the quantized model",
-                                     "check the samples, or keep the nodes before it float")  # fmt: skip
+                    raise InputError(f"sample {place}: the input of {weight_node.node} is not finite",
+                                     f"{weight_node.input} has NaN or infinity in the float or the quantized model",
+                                     "check the samples, or keep the nodes before it in float")  # fmt: skip
                 for half, part in self._split(place, columns, halves):
                     half.add(*part)
             self._half_moments[weight_node.input] = halves

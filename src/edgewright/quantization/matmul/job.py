@@ -81,7 +81,7 @@ def _describe(
     sites = []
     for name, weight_node in network.weight_nodes.items():
         one = found.get(name)
-        why = "the recipe says so" if name in kept else "it is no product of matrices"
+        why = "set by the recipe" if name in kept else "it is not a matrix product"
         sites.append(
             WeightNodeReport(
                 node=name,

@@ -121,12 +121,12 @@ def quantize_matmuls(
     network = FloatNetwork(model)
     weight_nodes = _find_matmuls(network, keep)
     if rounding == "adaptive" and not samples:
-        raise InputError("no samples", "adaptive rounding learns from what the products read",
-                         "give samples, or rounding=nearest")  # fmt: skip
+        raise InputError("there are no samples", "adaptive rounding is fitted to the inputs of the matrix products",
+                         "give samples, or set rounding=nearest")  # fmt: skip
     picked = {table.node: table for table in _find_embedding_tables(network, keep)} if tables else {}
     high_precision, rounded = list[str](), set[str]()
     if precision == "w8a8-dynamic":
-        progress("looking for activations that 8 bits are too few for")
+        progress("searching for activations that need more than 8 bits")
         high_precision = find_high_precision_inputs(network, weight_nodes, samples[:PROBES]) if samples else []
         rounded = {weight_node.input for weight_node in weight_nodes} - set(high_precision)
     executor = PairedExecutor(network, weight_nodes, picked.values(), samples, rounded=rounded)
@@ -158,12 +158,18 @@ def quantize_matmuls(
 
 def _check_settings(precision: str, block: int, rounding: str) -> None:
     if precision not in BITS:
-        raise UsageError(f"precision {precision}", "not one for matrix products", f"one of {', '.join(BITS)}")
+        raise UsageError(
+            f"precision {precision} is not supported for matrix products",
+            "matrix products have precisions of their own",
+            f"choose one of {', '.join(BITS)}",
+        )
     if block not in BLOCKS:
         known = ", ".join(str(size) for size in BLOCKS)
-        raise UsageError(f"block {block}", "no runtime reads blocks of that size", f"one of {known}")
+        raise UsageError(
+            f"block size {block} is not supported", "no runtime reads blocks of this size", f"choose one of {known}"
+        )
     if rounding not in ("adaptive", "nearest"):
-        raise UsageError(f"rounding {rounding}", "not known", "adaptive or nearest")
+        raise UsageError(f"rounding '{rounding}' is not known", "not known", "choose adaptive or nearest")
 
 
 def _prepare(model: Any, opset: int) -> Any:
@@ -173,7 +179,7 @@ def _prepare(model: Any, opset: int) -> Any:
 
     taken = sorted({node.op_type for node in model.graph.node} & QUANTIZED_OPS)
     if taken:
-        raise ModelNotConvertible("the model is quantised already", f"it has {', '.join(taken)}",
+        raise ModelNotConvertible("the model is already quantized", f"it has {', '.join(taken)}",
                                   "start from the float model")  # fmt: skip
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -188,28 +194,32 @@ def _prepare(model: Any, opset: int) -> Any:
     try:
         return version_converter.convert_version(copy, opset)
     except Exception as error:
-        raise ModelNotConvertible(f"the model has opset {version}", f"opset {opset} is needed: {error}",
-                                  f"export it with opset {opset}") from None  # fmt: skip
+        raise ModelNotConvertible(f"the model has opset {version}", f"opset {opset} is required: {error}",
+                                  f"export the model with opset {opset}") from None  # fmt: skip
 
 
 def _find_matmuls(network: FloatNetwork, keep: Collection[str]) -> list[WeightNode]:
     """The products that are to be quantised, in the order of execution."""
     unknown = sorted(set(keep) - {node.name for node in network.nodes})
     if unknown:
-        raise UsageError(f"keep: {', '.join(unknown)}", "no node has this name", "edgewright analyze lists the nodes")
+        raise UsageError(
+            f"unknown nodes to keep: {', '.join(unknown)}",
+            "the model has no node with this name",
+            "edgewright analyze lists the nodes",
+        )
     weight_nodes = [
         weight_node
         for weight_node in network.weight_nodes.values()
         if weight_node.op in ("MatMul", "Gemm") and weight_node.node not in keep
     ]
     if not weight_nodes:
-        raise ModelNotConvertible("nothing to quantise", "no MatMul or Gemm with constant weights, or all are kept",
-                                  "quantise a convolutional network statically: w8a8")  # fmt: skip
+        raise ModelNotConvertible("there is nothing to quantize", "no MatMul or Gemm to quantize has constant weights",
+                                  "use static quantization for a convolutional network: w8a8")  # fmt: skip
     for weight_node in weight_nodes:
         if not np.isfinite(network.constants[weight_node.weight]).all():
             raise ModelNotConvertible(f"{weight_node.node}: weights {weight_node.weight} are not finite",
-                                      "they have NaN or infinity",
-                                      "train the model anew, or keep this node float")  # fmt: skip
+                                      "they have NaN or infinite values",
+                                      "retrain the model, or keep this node in float")  # fmt: skip
     return weight_nodes
 
 

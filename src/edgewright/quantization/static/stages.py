@@ -309,7 +309,10 @@ def _compute_operand_params(array: Array, dtype: np.dtype[Any]) -> TensorQuantPa
 
 
 def _add_rules(recipe: Recipe, names: Sequence[str], precision: NodePrecision) -> Recipe:
-    rules = tuple(RecipeRule(nodes=name, precision=precision, why="found by search: it harmed most") for name in names)
+    rules = tuple(
+        RecipeRule(nodes=name, precision=precision, why="found by search: it caused the largest error")
+        for name in names
+    )
     return msgspec.structs.replace(recipe, rules=(*recipe.rules, *rules))
 
 

@@ -80,7 +80,7 @@ def _plan_faults(run: Run) -> Iterator[str]:
     if len(plan.candidates) != 1:
         yield f"the plan of run {run.id} has {len(plan.candidates)} candidates; a run has one"
     elif run.model is not None and plan.candidates[0].model_sha256 not in ("", run.model.sha256):
-        yield "its plan is that of another model"
+        yield "its plan belongs to another model"
 
 
 def _conversion_fault(value: object, kind: Any) -> str:
@@ -99,7 +99,7 @@ def _number_faults(run: Run) -> Iterator[str]:
             yield f"its {name} cannot be kept: {why}"
     for text in (run.kind, run.runtime, run.plan_hash, run.error or "", run.note, *run.tags, *run.tags.values()):
         if len(text) > MAX_LETTERS:
-            yield f"a text of it has more than {MAX_LETTERS:,} letters"
+            yield f"one of its texts has more than {MAX_LETTERS:,} characters"
     for one in run.series:
         if one.name.endswith(COUNT_SUFFIXES) and not all(map(_is_count, one.data)):
             yield f"series {one.name[:80]} holds values that are not whole numbers"
@@ -118,13 +118,13 @@ def _is_count(value: float) -> bool:
 def _json_fault(value: object, depth: int = 0) -> str:
     """Return why a plain JSON value cannot be stored; empty where it can."""
     if depth > MAX_DEPTH:
-        return f"it is nested more than {MAX_DEPTH} deep"
+        return f"it is nested more than {MAX_DEPTH} levels deep"
     if isinstance(value, dict):
         return next((why for pair in value.items() for one in pair if (why := _json_fault(one, depth + 1))), "")
     if isinstance(value, list | tuple):
         return next((why for one in value if (why := _json_fault(one, depth + 1))), "")
     if isinstance(value, str) and len(value) > MAX_LETTERS:
-        return f"a text has more than {MAX_LETTERS:,} letters"
+        return f"a text has more than {MAX_LETTERS:,} characters"
     if isinstance(value, int) and abs(value) > MAX_INT64:
         return "a number is too large"
     if isinstance(value, float) and not math.isfinite(value):
@@ -144,7 +144,7 @@ def _name_faults(run: Run) -> Iterator[str]:
             yield f"its model is named {run.model.name[:80]!r}, which is not a valid file name"
     for name in names:
         if not is_inside(name):
-            yield f"its file {name[:80]!r} has a name that leads out of its folder or is not valid"
+            yield f"the name of its file {name[:80]!r} is not valid or is outside its folder"
 
 
 def _model_faults(run: Run) -> Iterator[str]:
@@ -152,7 +152,7 @@ def _model_faults(run: Run) -> Iterator[str]:
     known = {output.role: output for output in run.outputs}
     for role in ("model", "model:plain"):
         if role in known and not is_claim_true(run, known[role]):
-            yield f"its output {role} is not the model that it claims to be: the hash differs"
+            yield f"its output {role} differs from the recorded model: the hash does not match"
     data = [role.removeprefix("data:") for role in known if role.startswith("data:")]
     own = {*run.model.data_files, PurePosixPath(run.model.name).stem + RECORD_SUFFIX} if run.model else set()
     if unknown := [name for name in data if name not in own]:
@@ -198,14 +198,14 @@ def _format_faults(run: Run, output: RunOutput, path: Path) -> Iterator[str]:
     claimed = run.model.format if run.model is not None and is_own else known or "onnx"
     allowed = MODEL_FORMATS if is_own else OUTPUT_FORMATS
     if claimed not in allowed:
-        yield f"its model is {claimed[:40]}; known are {', '.join(allowed)}"
+        yield f"its model has the format {claimed[:40]}; supported formats are {', '.join(allowed)}"
     elif known != claimed and (known or claimed not in UNMARKED_FORMATS):
-        yield f"its model claims to be {claimed} and is {known or 'something else'} by its bytes"
+        yield f"its model is recorded as {claimed}, but its content is {known or 'another format'}"
 
 
 def _record_faults(run: Run, record_output: RunOutput, made: Mapping[str, RunOutput], path: Path) -> Iterator[str]:
     if record_output.bytes > MAX_RECORD_BYTES:
-        yield f"the record of its artifact has more than {MAX_RECORD_BYTES >> 20} MiB"
+        yield f"the record of its artifact is larger than {MAX_RECORD_BYTES >> 20} MiB"
         return
     try:
         record = parse_record(path.read_bytes(), "the record of its artifact")
@@ -213,11 +213,11 @@ def _record_faults(run: Run, record_output: RunOutput, made: Mapping[str, RunOut
         yield str(error)
         return
     if {name: output.sha256 for name, output in made.items()} != record.files:
-        yield "the files of its artifact are not those that the artifact's record names"
+        yield "the files of its artifact differ from those in the artifact's record"
     elif run.model is None or record.source.sha256 != run.model.sha256:
         yield "its artifact was made from another model"
     elif {output.model_id for output in made.values()} != {_compute_artifact_hash(record)}:
-        yield "its artifact is not the model that it claims to be: the hash differs"
+        yield "its artifact differs from the recorded model: the hash does not match"
 
 
 def _compute_artifact_hash(record: Artifact) -> str:

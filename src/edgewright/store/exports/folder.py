@@ -102,7 +102,7 @@ def read_folder(folder: Path) -> tuple[Run, dict[str, Path]]:
     _check_plan_schema(run, folder)
     stated = [(output.role, output.sha256, output.bytes) for output in run.outputs]
     if stated != [(exported.role, exported.sha256, exported.bytes) for exported in content.artefacts]:
-        _reject(folder, "its artefacts are not the outputs of its run", None)
+        _reject(folder, "its artifacts are not the outputs of its run", None)
     present = [exported for exported in content.artefacts if exported.file is not None]
     hash_once = cache(_hash_file)  # any number of outputs may name the same file
     files = {exported.sha256: _check_file(folder, exported, hash_once) for exported in present}
@@ -114,7 +114,7 @@ def read_folder(folder: Path) -> tuple[Run, dict[str, Path]]:
 @contextmanager
 def _create_folder(folder: Path) -> Iterator[Path]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StoreError("the run cannot be exported", f"{folder} is there and is not empty", "give a new folder")
+        raise StoreError("the run cannot be exported", f"{folder} exists and is not empty", "choose a new folder")
     with create_folder_atomically(folder, "run.json") as part:
         (part / "artefacts").mkdir()
         yield part
@@ -165,14 +165,16 @@ def _hash_file(path: Path) -> tuple[str, int]:
 def _read_json(folder: Path) -> bytes:
     path = folder / "run.json"
     if not folder.is_dir():
-        why = "it is not a folder" if folder.exists() else "there is no such folder"
-        raise ImportRejected(f"{folder} cannot be imported", why, "name a folder that edgewright runs export wrote")
+        why = "it is not a folder" if folder.exists() else "the folder does not exist"
+        raise ImportRejected(
+            f"{folder} cannot be imported", why, "give a folder that edgewright runs export has written"
+        )
     if not path.is_file() or path.is_symlink():
         _reject(folder, "it has no run.json", None)
     budget, what = read_budget(), f"run.json of {os.fspath(folder)}"
     budget.check_bytes(path.stat().st_size, what)
     if _read_stated_checksum(folder) != _hash_file(path)[0]:
-        _reject(folder, "run.json is not the file that SHA256SUMS states", None)
+        _reject(folder, "run.json does not match SHA256SUMS", None)
     data = path.read_bytes()
     budget.check_bytes(_estimate_memory_bytes(data), what)
     return data
@@ -202,8 +204,8 @@ def _check_schema(schema: str, folder: Path, known: str) -> None:
     if given != schema and given.isdecimal() and int(given[:9]) > int(version):
         raise StoreNewer(
             "the run is from a newer Edgewright",
-            f"{folder} has schema {schema[:40]}; this one reads {known}",
-            "install the newer Edgewright",
+            f"{folder} has schema {schema[:40]}; this Edgewright reads {known}",
+            "update Edgewright",
         )
     _reject(folder, f"its schema is {schema[:40]!r}, not {known}", None)
 
@@ -217,15 +219,15 @@ def _check_plan_schema(run: Run, folder: Path) -> None:
 
 def _check_file(folder: Path, exported: ExportedFile, hash_file: Callable[[Path], tuple[str, int]]) -> Path:
     if not is_sha256(exported.sha256):
-        _reject(folder, f"{exported.sha256[:80]!r} is no hash", None)
+        _reject(folder, f"{exported.sha256[:80]!r} is not a valid hash", None)
     file = exported.file or ""
     if _FILE_PATTERN.fullmatch(file) is None or PurePosixPath(file).name in ("..", "."):
-        _reject(folder, f"{file[:80]!r} is no place in its artefacts", None)
+        _reject(folder, f"{file[:80]!r} is not a path in its artefacts folder", None)
     path = folder / file
     if (folder / "artefacts").is_symlink() or path.is_symlink() or not path.is_file():
-        _reject(folder, f"{file[:80]} is missing, or is not a file", None)
+        _reject(folder, f"{file[:80]} is missing or is not a file", None)
     if hash_file(path) != (exported.sha256, exported.bytes):
-        _reject(folder, f"{file[:80]} is not the file that was exported: its hash or size differs", None)
+        _reject(folder, f"{file[:80]} differs from the exported file: its hash or size does not match", None)
     return path
 
 

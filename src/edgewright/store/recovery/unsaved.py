@@ -59,12 +59,12 @@ def save_to_file(home: Path, finished: Run) -> Path | None:
 def explain_saved_file(failure: StoreError, home: Path, saved: Path | None) -> None:
     """Let the error say where `save_to_file` kept the run, and how it comes back."""
     if saved is None:
-        failure.why += "; the run was not kept: no folder could take its file"
+        failure.why += "; the run is lost: its file could not be written to any folder"
     elif saved.parent == get_unsaved_folder(home):
-        failure.try_this += f"; the run is kept in {saved} and is saved when Edgewright next starts"
+        failure.try_this += f"; the run is kept in {saved} and is saved at the next start of Edgewright"
     else:
-        failure.try_this += f"; the run is kept in {saved}: move it into {get_unsaved_folder(home)}, then it is saved"
-        failure.try_this += " when Edgewright next starts"
+        failure.try_this += f"; the run is kept in {saved}: move it into {get_unsaved_folder(home)} to save it"
+        failure.try_this += " at the next start of Edgewright"
 
 
 def import_unsaved(home: Path, save: Callable[[Run], object]) -> None:
@@ -95,7 +95,7 @@ def _save_file(path: Path, save: Callable[[Run], object]) -> str | None:
     except StoreError as error:
         return str(error) if isinstance(error.__cause__, _PERMANENT_ERRORS) else ""
     except (ValueError, RecursionError) as error:
-        return f"it holds no finished run: {error}"
+        return f"it does not contain a finished run: {error}"
     return None
 
 

@@ -148,7 +148,7 @@ def find_run(connection: Connection, run_id: str) -> str:
     """The id that an id, or the unique beginning of one, stands for. Raises RunNotFound."""
     wanted = run_id.strip().upper()
     if not wanted:
-        raise RunNotFound("no run has an empty id")
+        raise RunNotFound("the id of the run is empty")
     starts = func.substr(run.c.id, 1, len(wanted)) == wanted
     condition = run.c.id == wanted if len(wanted) >= LENGTH else starts
     query = select(run.c.id).where(condition).order_by(run.c.id.desc()).limit(_MAX_MATCHES + 1)
@@ -157,14 +157,16 @@ def find_run(connection: Connection, run_id: str) -> str:
         return str(found[0])
     if found:
         shown = ", ".join(found[:_MAX_MATCHES]) + (" …" if len(found) > _MAX_MATCHES else "")
-        raise RunNotFound(f"{run_id[:LENGTH]} is not one run", f"these begin so: {shown}", "give more of the id")
+        raise RunNotFound(
+            f"the id {run_id[:LENGTH]} is ambiguous", f"these ids begin with it: {shown}", "give more digits of the id"
+        )
     raise _make_not_found_error(connection, run_id)
 
 
 def _make_not_found_error(connection: Connection, run_id: str) -> RunNotFound:
     ids = list(connection.scalars(select(run.c.id)))
     close = get_close_matches(run_id.upper()[:LENGTH], ids, n=_MAX_MATCHES, cutoff=0.8)
-    why = f"close to it: {', '.join(close)}" if close else f"none of the {len(ids)} runs begins so"
+    why = f"similar ids: {', '.join(close)}" if close else f"none of the {len(ids)} ids begins with it"
     return RunNotFound(f"no run has the id {run_id[: 2 * LENGTH]}", why)
 
 
@@ -255,7 +257,9 @@ def _parse_time(text: str) -> int:
     try:
         return parse_microseconds(text)
     except (ValueError, OverflowError) as error:
-        raise UsageError(f"{text} is not a date", str(error), "give 2026-11-20, or 2026-11-20T14:30 in UTC") from error
+        raise UsageError(
+            f"{text} is not a valid date", str(error), "give a date as 2026-11-20, or a time in UTC as 2026-11-20T14:30"
+        ) from error
 
 
 def _has_tag(name: str, value: str) -> ColumnElement[bool]:

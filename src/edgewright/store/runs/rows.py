@@ -114,7 +114,9 @@ def _make_metric(row: Row[Any]) -> Metric:
 def make_series(row: Row[Any]) -> Series:
     """A row of `schema.series` as the fact. Raises StoreCorrupt where samples are missing."""
     if len(row.data) != row.n * SAMPLE_BYTES:
-        raise StoreCorrupt("samples are missing", f"series {row.name[:80]} of run {row.run_id} is shorter than it says")
+        raise StoreCorrupt(
+            "samples are missing", f"series {row.name[:80]} of run {row.run_id} is shorter than its recorded length"
+        )
     return Series(name=row.name, unit=row.unit, data=unpack(row.data))
 
 

@@ -24,7 +24,7 @@ def open_npz(path: Path, task: Task) -> RawSamples:
     try:
         arrays, content = map_npz(path)
     except (NpzError, OSError) as error:
-        hint = "make it again: numpy.savez(FILE, NAME=array, labels=labels)"
+        hint = "write it again with numpy.savez(FILE, NAME=array, labels=labels)"
         raise DataError(f"{path} cannot be read as .npz", str(error), hint) from None
     labels = next((arrays.pop(word) for word in LABEL_ARRAY_NAMES if word in arrays), None)
     chosen = _choose_arrays(arrays, path, task)
@@ -47,9 +47,9 @@ def _choose_arrays(arrays: Mapping[str, Array], path: Path, task: Task) -> dict[
         return {names[0]: next(iter(arrays.values()))}
     if missing := [name for name in names if name not in arrays]:
         raise DataError(
-            f"{path} lacks the input '{missing[0]}'",
-            f"it has {', '.join(arrays) or 'no arrays'} beside the labels",
-            "name the arrays as the task names its inputs",
+            f"{path} has no array for the input '{missing[0]}'",
+            f"its arrays other than the labels are: {', '.join(arrays) or 'none'}",
+            "give the arrays the names of the task's inputs",
         )
     return {name: arrays[name] for name in (*names, *derived) if name in arrays}
 
@@ -59,7 +59,9 @@ def _count_entries(arrays: Mapping[str, Array], labels: Array | None, path: Path
     counts = {name: len(array) if array.ndim else 0 for name, array in every.items()}
     if len(set(counts.values())) != 1:
         raise DataError(
-            f"{path}: the arrays differ in length", ", ".join(f"{n} has {c}" for n, c in counts.items()), "align them"
+            f"{path}: the arrays have different lengths",
+            ", ".join(f"{n} has {c}" for n, c in counts.items()),
+            "give every array one entry for each sample",
         )
     return next(iter(counts.values()))
 
@@ -75,10 +77,18 @@ def _convert_labels(labels: Array, path: Path, task: Task) -> list[Label]:
         return []
     flat = labels.reshape(len(labels), -1)
     if flat.shape[1:] != (1,):
-        raise DataError(f"{path}: labels has shape {list(labels.shape)}", "a class number is one number", "argmax")
+        raise DataError(
+            f"{path}: the labels have shape {list(labels.shape)}",
+            "each label must be one class number",
+            "convert one-hot labels with argmax",
+        )
     values = flat[:, 0]
     if values.dtype.kind not in "iub" and not (values.dtype.kind == "f" and np.all(values == np.rint(values))):
-        raise DataError(f"{path}: labels are {labels.dtype}", "class numbers are integers from 0", "astype(int64)")
+        raise DataError(
+            f"{path}: the labels have dtype {labels.dtype}",
+            "class numbers are integers from 0",
+            "convert them with astype('int64')",
+        )
     class_count = count_classes(task)
     numbers = [int(value) for value in values]
     for index, number in enumerate(numbers):

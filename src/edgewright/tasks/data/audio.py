@@ -18,14 +18,14 @@ def read_audio(file: IO[bytes], sample_rate: int) -> NDArray[Any]:
             channels, width, rate, frames = audio.getparams()[:4]
             data = audio.readframes(frames)
     except (wave.Error, EOFError, OSError, ValueError, RuntimeError) as error:
-        raise UnreadableSample(str(error) or "it is no whole WAV file") from None
+        raise UnreadableSample(str(error) or "it is not a complete WAV file") from None
     if rate != sample_rate:
-        raise UnreadableSample(f"it has {rate} samples a second, the task says {sample_rate}")
+        raise UnreadableSample(f"its sample rate is {rate} Hz, the task requires {sample_rate} Hz")
     if width not in (1, 2, 3, 4):
-        raise UnreadableSample(f"it has {8 * width} bits a sample")
+        raise UnreadableSample(f"it has {8 * width} bits per sample")
     stated = frames * width * channels
     if len(data) < stated < STREAMED_BYTES:
-        raise UnreadableSample(f"it is cut short: it has {len(data):,} of {stated:,} bytes")
+        raise UnreadableSample(f"it is truncated: it has {len(data):,} of {stated:,} bytes")
     if len(data) < width * channels:
         raise UnreadableSample("it has no samples")
     whole = len(data) // (width * channels) * width * channels

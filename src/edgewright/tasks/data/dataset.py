@@ -95,14 +95,18 @@ class Dataset:
         try:
             return self._entries.label(index)
         except UnreadableSample as error:
-            raise DataError(f"{self.title} gives no label for {self.name(index)}", str(error), "mend it") from error
+            raise DataError(
+                f"{self.title} returns no label for {self.name(index)}", str(error), "fix the function"
+            ) from error
 
     def check(self, indices: Iterable[int]) -> None:
         """DataError for an index that is none."""
         for index in indices:
             if not 0 <= index < len(self):
                 raise DataError(
-                    f"{self.title} has no sample {index}", f"it has {len(self)}, counted from 0", "choose others"
+                    f"{self.title} has no sample {index}",
+                    f"it has {len(self)} samples, counted from 0",
+                    "choose other samples",
                 )
 
     def read(self, indices: Sequence[int] | None = None) -> Iterator[Sample]:
@@ -131,7 +135,9 @@ class Dataset:
         except USER_CODE_ERRORS as error:
             if not self.labels_are_slow:  # it is not the user's own code that gave it
                 raise
-            raise UnreadableSample(f"it is no sample: {type(error).__name__}: {error}"[:MAX_MESSAGE_LENGTH]) from error
+            raise UnreadableSample(
+                f"it is not a valid sample: {type(error).__name__}: {error}"[:MAX_MESSAGE_LENGTH]
+            ) from error
 
     def _make_one(self, index: int) -> Sample:
         feeds, placement = make_feeds(self._entries.fetch(index), self._task)
@@ -146,7 +152,7 @@ def _make_skip_error(title: str, failed: Iterable[Skipped], asked: int) -> DataE
     return DataError(
         f"{title}: {len(shown)} of {asked} samples cannot be read, more than 1 %",
         "\n".join(lines),
-        "mend or remove them; if all fail alike, look at the task's inputs (edgewright task show)",
+        "fix or remove them; if all have the same error, check the task's inputs (edgewright task show)",
     )
 
 
@@ -166,14 +172,16 @@ def open_dataset(spec: str, task: Task, code: Collection[str] = ()) -> Dataset:
     if path.is_dir():
         return Dataset(spec, task, _require_samples(spec, open_folder(path, task)))
     if not path.is_file():
-        raise DataError(f"there is no data set {spec}", "no such file or folder", LAYOUT)
+        raise DataError(f"data set does not exist: {spec}", "there is no such file or folder", LAYOUT)
     if path.suffix.lower() == ".npz":
         from edgewright.tasks.data.arrays import open_npz
 
         return Dataset(spec, task, _require_samples(spec, open_npz(path, task)))
     if path.suffix.lower() == ".zip":
         return Dataset(spec, task, _require_samples(spec, open_zip(path, task)))
-    raise DataError(f"{spec} is no data set", f"it ends with '{path.suffix}'", f"{LAYOUT}, or an .npz")
+    raise DataError(
+        f"{spec} is not a data set", f"files with the suffix '{path.suffix}' are not supported", f"{LAYOUT}, or an .npz"
+    )
 
 
 def _require_samples(title: str, entries: RawSamples) -> RawSamples:
@@ -215,7 +223,7 @@ def _open_function(spec: str, code: Collection[str]) -> RawSamples:
         raise
     except USER_CODE_ERRORS as error:
         why = f"{type(error).__name__}: {error}"[:MAX_MESSAGE_LENGTH]
-        raise DataError(f"{spec} gives no data set", why, "return a list of (input, label)") from error
+        raise DataError(f"{spec} returns no data set", why, "return a list of (input, label)") from error
     return RawSamples([f"#{i}" for i in range(count)], label, labeled, fetch, "", labels_are_slow=True)
 
 
@@ -234,6 +242,6 @@ def split(n: int, samples: int, seed: int) -> tuple[list[int], list[int]]:
     fewer than `samples`.
     """
     if not 0 <= samples <= n:
-        raise DataError(f"{samples} samples are wanted", f"there are {n}", f"--samples {n}")
+        raise DataError(f"{samples} samples are requested", f"the data set has {n}", f"give --samples {n}")
     chosen = set(nsmallest(samples, range(n), key=lambda index: sha256(f"{seed}:{index}".encode()).digest()))
     return sorted(chosen), [index for index in range(n) if index not in chosen]

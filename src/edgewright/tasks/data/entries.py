@@ -20,7 +20,7 @@ from edgewright.tasks.spec.task import AudioInput, ImageInput, Task, count_class
 Array = NDArray[Any]
 
 MAX_FILE_BYTES = 1 << 28
-LAYOUT = "a folder or zip with labels.csv (file,label), or one folder for each class"
+LAYOUT = "give a folder or zip with labels.csv (file,label), or with one folder for each class"
 
 
 def _close_nothing() -> None:
@@ -74,7 +74,7 @@ def _check_names(path: Path, names: Iterable[str]) -> None:
     except UnicodeEncodeError:
         strange = next(name for name in names if not name.isascii() and "\ufffd" in _to_printable(name))
         raise DataError(
-            f"{path} holds a file whose name is not UTF-8", _to_printable(strange)[:200], "give it another name"
+            f"{path} has a file whose name is not UTF-8", _to_printable(strange)[:200], "rename the file"
         ) from None
 
 
@@ -107,7 +107,7 @@ def open_zip(path: Path, task: Task) -> RawSamples:
         archive = ZipFile(path)
     except Exception as error:  # zipfile raises nearly anything where lengths and places contradict each other
         why = str(error) or type(error).__name__
-        raise DataError(f"{path} is no whole zip file", why, "copy or pack it again") from None
+        raise DataError(f"{path} is not a complete zip file", why, "copy it or create it again") from None
     infos = {info.filename: info for info in archive.infolist() if not info.filename.endswith("/")}
     for name, info in infos.items():
         _check_member(path, name, info)
@@ -137,15 +137,17 @@ def _has_labels(labels: Sequence[Label]) -> bool:
 def _check_member(path: Path, name: str, info: ZipInfo) -> None:
     """DataError for a name that leads out of the archive, or a member that needs a password."""
     if name.startswith("/") or ".." in name.replace("\\", "/").split("/") or ":" in name.partition("/")[0]:
-        raise DataError(f"{path} holds a name that leads out of it", name[:200], "pack it again with plain names")
+        raise DataError(
+            f"{path} has an entry whose path is outside the archive", name[:200], "create it again with relative paths"
+        )
     if info.flag_bits & 1:
-        raise DataError(f"{path} is encrypted", f"{name[:200]} needs a password", "pack it again without one")
+        raise DataError(f"{path} is encrypted", f"{name[:200]} needs a password", "create it again without a password")
 
 
 def _read_member(archive: ZipFile, info: ZipInfo, most: int) -> bytes:
     """The bytes of a member, never more than `most`. Raises Unreadable."""
     if info.file_size > most:
-        raise UnreadableSample(f"it would have {info.file_size:,} bytes unpacked, over {most:,}")
+        raise UnreadableSample(f"it has {info.file_size:,} bytes when unpacked; the limit is {most:,}")
     if problem := find_expansion_problem(info.compress_size, info.file_size):
         raise UnreadableSample(problem)
     try:
@@ -159,7 +161,7 @@ def _read_table(archive: ZipFile, table: ZipInfo, path: Path) -> bytes:
     try:
         return _read_member(archive, table, MAX_TABLE_BYTES)
     except UnreadableSample as error:
-        raise DataError(f"{path}/{LABELS_FILE} cannot be read", str(error), "pack it again") from None
+        raise DataError(f"{path}/{LABELS_FILE} cannot be read", str(error), "create the archive again") from None
 
 
 def _find_common_root(names: Collection[str], suffixes: tuple[str, ...]) -> str:
@@ -190,20 +192,20 @@ def _label_files(
         names, labels = read_labels(table, f"{title}/{LABELS_FILE}", known, task)
         if not any(name in known for name in names):
             raise DataError(
-                f"{title}/{LABELS_FILE} names no file of the data set",
-                f"the first is {names[0][:100]}; there are {', '.join(files[:3]) or 'no files'}",
-                "name files relative to labels.csv",
+                f"{title}/{LABELS_FILE} lists no file of the data set",
+                f"its first file is {names[0][:100]}; the data set has {', '.join(files[:3]) or 'no files'}",
+                "write paths relative to labels.csv",
             )
         left_out = len(set(files) - set(names))
-        return names, labels, (f"{left_out} files have no row in labels.csv and are left out",) if left_out else ()
+        return names, labels, (f"{left_out} files have no row in labels.csv and are ignored",) if left_out else ()
     if not files:
-        raise DataError(f"{title} holds no samples", f"no file in it ends with {', '.join(suffixes[:6])}", LAYOUT)
+        raise DataError(f"{title} has no samples", f"no file in it ends with {', '.join(suffixes[:6])}", LAYOUT)
     classes = sorted({name.partition("/")[0] for name in files if "/" in name})
     if not classes:
         return files, [None] * len(files), ("there are no labels",)
     inside = [name for name in files if "/" in name]
     numbers = _number_folders(classes, title, task)
-    notes = (f"{len(files) - len(inside)} files lie in no class folder and are left out",)
+    notes = (f"{len(files) - len(inside)} files are outside the class folders and are ignored",)
     return inside, [numbers[name.partition("/")[0]] for name in inside], notes if len(inside) < len(files) else ()
 
 
@@ -222,26 +224,28 @@ def _number_folders(folders: Sequence[str], title: str, task: Task) -> dict[str,
     if all(is_integer_text(folder) for folder in folders):
         numbers = {folder: int(folder) for folder in folders}
         if min(numbers.values()) < 0 or (class_count and max(numbers.values()) >= class_count):
-            raise DataError(f"{title}: a folder is no class", f"there are {class_count} classes, from 0", LAYOUT)
+            raise DataError(
+                f"{title}: a folder is not a class", f"the task has {class_count} classes, numbered from 0", LAYOUT
+            )
         return numbers
     if class_count > 1 and len(folders) == 1:
         raise DataError(
             f"{title} has no labels",
-            f"there is no {LABELS_FILE} in it, and the one folder '{folders[0]}' cannot be {class_count} classes",
+            f"it has no {LABELS_FILE}, and its only folder '{folders[0]}' is one class, the task has {class_count}",
             f"add {LABELS_FILE}, or a folder for each class",
         )
     if names:
         unknown = next(folder for folder in folders if folder not in names)
         raise DataError(
-            f"{title}: the folder '{unknown}' is no class",
-            f"the labels file has {', '.join(list(names)[:5])} …",
-            "name the folders as the labels file does",
+            f"{title}: the folder '{unknown}' is not a class",
+            f"the labels file lists {', '.join(list(names)[:5])} …",
+            "give the folders the names in the labels file",
         )
     if class_count and len(folders) != class_count:
         raise DataError(
             f"{title} has {len(folders)} class folders",
-            f"there are {class_count} classes, and it cannot be told which are missing",
-            "give the task a labels file with the folders' names in order",
+            f"the task has {class_count} classes, and the missing ones are unknown",
+            "add a labels file to the task that lists the folders' names in order",
         )
     return {folder: number for number, folder in enumerate(folders)}
 

@@ -35,7 +35,7 @@ def make_feeds(item: Any, task: Task) -> tuple[dict[str, Array], Placement | Non
     placement = None
     for one in task.inputs:
         if one.name not in given:
-            raise UnreadableSample(f"the input '{one.name}' is missing; there are {', '.join(given)}")
+            raise UnreadableSample(f"the input '{one.name}' is missing; the sample has {', '.join(given)}")
         value = given[one.name]
         match one:
             case ImageInput():
@@ -70,16 +70,16 @@ def _feed_image(value: Any, spec: ImageInput) -> tuple[Array, Placement | None]:
 def _convert_array(value: Array, shape: tuple[int, ...], dtype: str) -> Array:
     """An array as it is, with a batch of 1 in front where that is missing. Raises Unreadable."""
     if shape and value.shape not in (shape, shape[1:]):
-        raise UnreadableSample(f"its shape is {list(value.shape)}, the task says {list(shape)}")
+        raise UnreadableSample(f"its shape is {list(value.shape)}, the task requires {list(shape)}")
     if not np.can_cast(value.dtype, dtype, "same_kind") and not (
         value.dtype.kind in "iu" and np.dtype(dtype).kind in "iu"
     ):
-        raise UnreadableSample(f"it is {value.dtype}, the task says {dtype}")
+        raise UnreadableSample(f"its dtype is {value.dtype}, the task requires {dtype}")
     stored = value.astype(dtype)
     if stored.dtype.kind in "iu" and not np.array_equal(stored, value):
-        raise UnreadableSample(f"its numbers do not fit into {dtype}")
+        raise UnreadableSample(f"its values do not fit into {dtype}")
     if stored.dtype.kind == "f" and not np.isfinite(stored).all():
-        raise UnreadableSample("it has NaN or infinite numbers")
+        raise UnreadableSample("it has NaN or infinite values")
     return np.ascontiguousarray(stored.reshape(shape) if shape else stored[np.newaxis])
 
 
@@ -96,7 +96,7 @@ def _feed_audio(value: Any, spec: AudioInput) -> Array:
         audio = audio / 32768.0 if audio.dtype == np.int16 else audio
     audio = np.atleast_1d(np.squeeze(audio)).astype(np.float64)
     if audio.ndim != 1 or not len(audio) or not np.isfinite(audio).all():
-        raise UnreadableSample(f"a sound is one row of finite numbers; its shape is {list(audio.shape)}")
+        raise UnreadableSample(f"audio must be one row of finite numbers; its shape is {list(audio.shape)}")
     window = _cut_or_fill(audio, spec.window, align=spec.align)
     values = store_values((window * spec.scale - spec.mean) / spec.std, spec.dtype)
     return values.reshape(spec.shape or (1, spec.window))
@@ -114,7 +114,7 @@ def _feed_tokens(ids: Array, given: dict[str, Any], spec: TokensInput) -> dict[s
     """Ids cut or filled up to `length`, with mask and segments made where they are not given."""
     ids = np.atleast_1d(np.squeeze(ids))
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
-        raise UnreadableSample(f"token ids are one row of integers; it is {ids.dtype} {list(ids.shape)}")
+        raise UnreadableSample(f"token ids must be one row of integers; the sample is {ids.dtype} {list(ids.shape)}")
     ids = ids[: spec.length]
     feeds = {spec.name: _fill(ids, spec.pad, spec)}
     if spec.mask:

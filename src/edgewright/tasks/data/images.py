@@ -54,9 +54,9 @@ def decode(data: bytes, spec: ImageInput) -> Image.Image:
         image.load()
         return to_mode(apply_exif_orientation(image), spec)
     except UnidentifiedImageError:
-        raise UnreadableSample("it is no picture of a known format") from None
+        raise UnreadableSample("its image format is not supported") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise UnreadableSample(f"it has over {MAX_PIXELS:,} pixels") from None
+        raise UnreadableSample(f"it has more than {MAX_PIXELS:,} pixels") from None
     except UnreadableSample:
         raise
     except (
@@ -87,7 +87,7 @@ def known_formats() -> tuple[str, ...]:
 
 def _check_pixels(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise UnreadableSample(f"{width} × {height} pixels are over {MAX_PIXELS:,}")
+        raise UnreadableSample(f"it has {width} × {height} pixels, the limit is {MAX_PIXELS:,}")
 
 
 def apply_exif_orientation(image: Image.Image) -> Image.Image:
@@ -120,7 +120,7 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     """16-bit grey as v × 255 / 65535, rounded; Pillow's own convert would clip at 255."""
     values = np.asarray(image)
     if image.mode == "F" or values.min(initial=0) < 0 or values.max(initial=0) > 0xFFFF:
-        raise UnreadableSample(f"its values (mode {image.mode}) have no known range")
+        raise UnreadableSample(f"the range of its values (mode {image.mode}) is unknown")
     return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
 
 
@@ -130,7 +130,7 @@ def to_image(values: Array) -> Image.Image:
         values = values[:, :, 0]
     if values.dtype != np.uint8 or not (values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (3, 4))):
         raise UnreadableSample(
-            f"an array of {values.dtype} {list(values.shape)} is no picture of uint8 [h, w] or [h, w, 3]"
+            f"an image must be uint8 [h, w] or [h, w, 3]; the array is {values.dtype} {list(values.shape)}"
         )
     if 0 in values.shape:
         raise UnreadableSample("it has no pixels")

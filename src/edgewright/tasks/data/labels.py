@@ -39,7 +39,7 @@ def read_labels(data: bytes, title: str, files: Collection[str], task: Task) -> 
     """
     header, rows = _split_rows(_decode_text(data, title), title, files)
     if not rows:
-        raise DataError(f"{title} has no rows", "", "write file,label on each line")
+        raise DataError(f"{title} has no rows", "", "write file,label in each line")
     grouped: dict[str, list[LabelRow]] = {}
     for row in rows:
         grouped.setdefault(row.file, []).append(row)
@@ -47,7 +47,7 @@ def read_labels(data: bytes, title: str, files: Collection[str], task: Task) -> 
         return list(grouped), _read_boxes(list(grouped.values()), header, title, task)
     for same in grouped.values():
         if len({row.cells for row in same}) > 1:
-            raise DataError(f"{title}, line {same[1].line}: {same[1].file} has two labels", "", "keep one")
+            raise DataError(f"{title}, line {same[1].line}: {same[1].file} has two labels", "", "keep one of them")
     firsts = [same[0] for same in grouped.values()]
     if isinstance(task.output, Regression):
         return list(grouped), [_read_numbers(row, title) for row in firsts]
@@ -60,7 +60,7 @@ def _decode_text(data: bytes, title: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{title} is not UTF-8", str(error), "save it again as UTF-8") from None
+        raise DataError(f"{title} is not UTF-8", str(error), "save the file as UTF-8") from None
 
 
 def _split_rows(text: str, title: str, files: Collection[str]) -> tuple[list[str], list[LabelRow]]:
@@ -71,7 +71,7 @@ def _split_rows(text: str, title: str, files: Collection[str]) -> tuple[list[str
         reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
         lines = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
     except csv.Error as error:
-        raise DataError(f"{title} cannot be read", str(error), "write file,label on each line") from None
+        raise DataError(f"{title} cannot be read", str(error), "write file,label in each line") from None
     lines = [(number, cells) for number, cells in lines if any(cells)]
     header: list[str] = []
     position = 0
@@ -92,11 +92,13 @@ def _is_header(cells: Sequence[str], files: Collection[str]) -> bool:
 
 def _make_row(line: int, cells: Sequence[str], position: int, title: str) -> LabelRow:
     if position >= len(cells) or not cells[position]:
-        raise DataError(f"{title}, line {line} names no file", f"it is {','.join(cells)[:100]}", "file,label")
+        raise DataError(f"{title}, line {line} has no file name", f"the line is {','.join(cells)[:100]}", "file,label")
     name = _clean_name(cells[position])
     if name.startswith("/") or ".." in name.split("/") or ":" in name.split("/")[0] or "\0" in name:
         raise DataError(
-            f"{title}, line {line} leads out of the data set", f"the file is {name[:100]}", "name files in the data set"
+            f"{title}, line {line}: the path is outside the data set",
+            f"the file is {name[:100]}",
+            "use paths inside the data set",
         )
     return LabelRow(line, name, (*cells[:position], *cells[position + 1 :]))
 
@@ -115,7 +117,7 @@ def _map_classes(words: Sequence[tuple[LabelRow, str]], title: str, task: Task) 
     for row, word in words:
         if not word:
             raise DataError(
-                f"{title}, line {row.line}: {row.file} has no label", "", "write its class behind the file's name"
+                f"{title}, line {row.line}: {row.file} has no label", "", "write the class after the file name"
             )
     names = {name: number for number, name in enumerate(read_label_names(task))}
     if not names and not all(is_integer_text(word) for _, word in words):
@@ -128,9 +130,9 @@ def _parse_class_number(row: LabelRow, word: str, names: Mapping[str, int], titl
         return names[word]
     if not is_integer_text(word):
         raise DataError(
-            f"{title}, line {row.line}: there is no class '{word[:60]}'",
-            f"the labels file has {', '.join(list(names)[:5])} …",
-            "write the class as the labels file does, or as a number from 0",
+            f"{title}, line {row.line}: the class '{word[:60]}' does not exist",
+            f"the labels file lists {', '.join(list(names)[:5])} …",
+            "write the class as in the labels file, or as a number from 0",
         )
     number = int(word)
     class_count = 0
@@ -144,8 +146,10 @@ def _parse_class_number(row: LabelRow, word: str, names: Mapping[str, int], titl
 def make_range_error(where: str, number: int, class_count: int) -> DataError:
     return DataError(
         f"{where}: the label {number} is out of range",
-        f"there are {class_count} classes, from 0 to {class_count - 1}" if class_count else "classes begin at 0",
-        "count classes from 0; a background class in front of the model's scores is first_class = 1 in the task",
+        f"the {class_count} classes are numbered from 0 to {class_count - 1}"
+        if class_count
+        else "classes are numbered from 0",
+        "number classes from 0; if the model's first score is a background class, set first_class = 1 in the task",
     )
 
 
@@ -159,7 +163,7 @@ def _read_numbers(row: LabelRow, title: str) -> NDArray[Any]:
     try:
         values = np.array([float(cell) for cell in row.cells], np.float64)
     except ValueError as error:
-        raise DataError(f"{title}, line {row.line}: the label is no number", str(error), "file,value") from None
+        raise DataError(f"{title}, line {row.line}: the label is not a number", str(error), "file,value") from None
     if not len(values) or not np.isfinite(values).all():
         raise DataError(f"{title}, line {row.line}: {row.file} has no finite label", "", "file,value")
     return values
@@ -184,7 +188,9 @@ def _read_box(row: LabelRow, places: Sequence[int], title: str) -> list[float]:
         left, top, right, bottom = (float(row.cells[place]) for place in places)
     except (ValueError, IndexError):
         raise DataError(
-            f"{title}, line {row.line} has no box", f"it is {','.join(row.cells)}", "file,label,left,top,right,bottom"
+            f"{title}, line {row.line} has no box",
+            f"the line is {','.join(row.cells)}",
+            "file,label,left,top,right,bottom",
         ) from None
     if not (left < right and top < bottom):
         raise DataError(

@@ -43,7 +43,7 @@ def evaluate_detections(
     named = output.boxes or next(iter(outputs))
     for index, label in enumerate(labels):
         if not isinstance(label, np.ndarray) or label.ndim != 2 or label.shape[1] != 5:
-            raise DataError("a label is no list of boxes", repr(label)[:100], "file,label,left,top,right,bottom")
+            raise DataError("a label is not a list of boxes", repr(label)[:100], "file,label,left,top,right,bottom")
         single = {name: array[index] for name, array in outputs.items()}
         corners, scores, classes = _decode_boxes(output, single, named, size)
         kept = apply_nms(corners, scores, classes, output)
@@ -59,7 +59,9 @@ def _decode_boxes(
     rows = _as_rows(single[named], columns=output.columns)
     if rows.shape[1] < 4:
         raise ConfigError(
-            f"the output '{named}' holds no boxes", f"its shape is {list(single[named].shape)}", "boxes ="
+            f"the output '{named}' has no boxes",
+            f"its shape is {list(single[named].shape)}",
+            "set boxes = OUTPUT in the task",
         )
     table = rows[:, 4:]
     if output.scores:
@@ -68,7 +70,11 @@ def _decode_boxes(
     if output.objectness and not output.scores:
         table = table[:, 1:] * table[:, :1]
     if not table.shape[1] or len(table) != len(rows):
-        raise ConfigError(f"there are no scores for the boxes of '{named}'", f"{list(table.shape)}", "scores = OUTPUT")
+        raise ConfigError(
+            f"the boxes of '{named}' have no scores",
+            f"the shape is {list(table.shape)}",
+            "set scores = OUTPUT in the task",
+        )
     if output.classes_out:
         classes = np.rint(single[output.classes_out].reshape(-1)).astype(np.int64)
         scores = table[:, 0]

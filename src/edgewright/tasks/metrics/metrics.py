@@ -118,13 +118,13 @@ def _get_image_size(task: Task) -> tuple[int, int]:
     """Height and width of the first picture of the task."""
     size = next((one.size for one in task.inputs if hasattr(one, "size")), None)
     if size is None:
-        raise ConfigError("boxes need a picture", "the task has no image input", 'kind = "image"')
+        raise ConfigError("boxes require an image input", "the task has none", 'add an input with kind = "image"')
     return size
 
 
 def _to_class_numbers(labels: Sequence[Label]) -> list[int]:
     if unknown := [label for label in labels if not isinstance(label, int)]:
-        raise DataError("a label is no class", f"it is {unknown[0]!r}"[:200], "write class numbers from 0")
+        raise DataError("a label is not a class number", f"it is {unknown[0]!r}"[:200], "number classes from 0")
     return [label for label in labels if isinstance(label, int)]
 
 
@@ -139,7 +139,7 @@ def _evaluate_classes(metric: str, output: Classification, array: Array, labels:
         raise DataError(
             f"the label {int(classes.max())} is out of range",
             f"the model has {scores.shape[1]} scores",
-            "count classes from 0; first_class = 1 in the task skips a background class",
+            "number classes from 0; if the model's first score is a background class, set first_class = 1 in the task",
         )
     if single:
         predicted = (scores[:, 0] > (0 if output.softmax else 0.5)).astype(np.int64)
@@ -175,7 +175,9 @@ def _compute_absolute_errors(array: Array, labels: Sequence[Label]) -> Array:
     wanted = [np.asarray(label, np.float64).reshape(-1) for label in labels]
     if any(len(one) != values.shape[1] for one in wanted):
         raise DataError(
-            f"a label has {len(wanted[0])} numbers, the model gives {values.shape[1]}", "", "give one for each output"
+            f"a label has {len(wanted[0])} numbers, the model gives {values.shape[1]}",
+            "",
+            "give one number for each output",
         )
     errors: Array = np.abs(values - np.stack(wanted)).mean(axis=1)
     return np.where(np.isfinite(errors), errors, np.inf)
@@ -188,10 +190,16 @@ def _evaluate_tokens(output: NextToken, array: Array, labels: Sequence[Label]) -
         table = logits.reshape(-1, logits.shape[-1]).astype(np.float64)
         wanted = np.asarray(label).reshape(-1)
         if len(wanted) != len(table):
-            raise DataError(f"{len(wanted)} labels for {len(table)} positions", "", "give one next token for each")
+            raise DataError(
+                f"{len(wanted)} labels for {len(table)} positions", "", "give one next token for each position"
+            )
         counted = (wanted != output.ignore).nonzero()[0]
         if len(counted) and not 0 <= wanted[counted].min() <= wanted[counted].max() < table.shape[1]:
-            raise DataError("a next token is out of range", f"the model knows {table.shape[1]}", "check the tokenizer")
+            raise DataError(
+                "a next token is out of range",
+                f"the model's vocabulary has {table.shape[1]} tokens",
+                "check the tokenizer",
+            )
         rows = table[counted]
         top = rows.max(axis=1, keepdims=True) if len(rows) else rows
         logs = np.log(np.exp(rows - top).sum(axis=1)) + (top[:, 0] if len(rows) else 0)
@@ -208,11 +216,13 @@ def _evaluate_with_function(
     try:
         given = np.asarray(function(dict(outputs), list(labels)), np.float64)
     except USER_CODE_ERRORS as error:
-        raise ConfigError(f"the metric {task.metric} failed", f"{type(error).__name__}: {error}", "mend it") from error
+        raise ConfigError(
+            f"the metric {task.metric} failed", f"{type(error).__name__}: {error}", "fix the function"
+        ) from error
     if given.shape != (len(labels),):
         raise ConfigError(
-            f"the metric {task.metric} gave {list(given.shape)}",
-            f"it was asked about {len(labels)} samples",
+            f"the metric {task.metric} returned an array of shape {list(given.shape)}",
+            f"it was called with {len(labels)} samples",
             "return one number for each sample; their mean is the metric",
         )
     return _make_results(given)
@@ -249,7 +259,9 @@ def finalize_results(task: Task, results: SampleResults) -> SampleResults:
 def _find_nearest_neighbors(vectors: Array) -> Array:
     """Of each vector the other one with the largest cosine, [n]. DataError for fewer than two."""
     if len(vectors) < 2:
-        raise DataError("one sample has no neighbours", "an embedding is scored by its nearest other", "give more")
+        raise DataError(
+            "one sample has no neighbors", "an embedding is scored by its nearest neighbor", "give more samples"
+        )
     units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     chosen = []
     for start in range(0, len(units), 256):
@@ -263,7 +275,7 @@ def summarize_results(task: Task, results: SampleResults) -> Score:
     """The metric of all that was judged and settled. Shares have Wilson's interval, all else a bootstrap's."""
     n = len(results.values)
     if not n:
-        raise DataError("nothing was evaluated", "there are no samples", "give more")
+        raise DataError("nothing was evaluated", "there are no samples", "give at least one sample")
     value, bounds = _compute_metric(task, results)
     return Score(name=task.metric, value=value, low=bounds.low, high=bounds.high, n=n)
 

@@ -28,17 +28,18 @@ def check_task(task: Task, signature: Signature) -> None:
     wanted = dict(_list_task_inputs(task))
     for name, (one, shape) in wanted.items():
         if name not in specs:
+            likely = next((free for free in specs if free not in wanted), next(iter(specs), name))
             raise ConfigError(
                 f"the model has no input '{name}'",
                 f"its inputs are {', '.join(specs) or 'none'}",
-                f'name = "{next((free for free in specs if free not in wanted), next(iter(specs), name))}" in the task',
+                f'set name = "{likely}" in the task',
             )
         _check_input(one, shape, specs[name])
     if missing := [name for name in specs if name not in wanted]:
         raise ConfigError(
-            f"the task says nothing of the model's input '{missing[0]}'",
-            f"it has {', '.join(wanted)}",
-            "give it an [[inputs]] table (mask or segments where it is made from token ids)",
+            f"the task does not describe the model's input '{missing[0]}'",
+            f"it describes {', '.join(wanted)}",
+            "add an [[inputs]] table (or mask or segments of the token input that it is computed from)",
         )
     _check_output(task, signature)
 
@@ -68,13 +69,13 @@ def _check_input(one: Input, shape: Shape, spec: TensorSpec) -> None:
         raise ConfigError(
             f"the input '{spec.name}' is {spec.dtype} in the model, {one.dtype} in the task",
             "",
-            f'dtype = "{spec.dtype}" in the task' + _suggest_integer_scaling(one, spec),
+            f'set dtype = "{spec.dtype}" in the task' + _suggest_integer_scaling(one, spec),
         )
     if spec.shape and isinstance(spec.shape[0], int) and spec.shape[0] > 1 and shape[:1] == (1,):
         raise ConfigError(
             f"the input '{spec.name}' has a fixed batch of {spec.shape[0]}",
-            "samples are run one after the other",
-            "export the model with a batch of 1, or with a free one",
+            "samples are run one at a time",
+            "export the model with a batch of 1 or a dynamic batch",
         )
     if shape and not _fits(shape, spec.shape):
         raise ConfigError(
@@ -88,7 +89,7 @@ def _suggest_integer_scaling(one: Input, spec: TensorSpec) -> str:
     if not isinstance(one, ImageInput) or spec.dtype not in ("int8", "uint8"):
         return ""
     mean = 128 if spec.dtype == "int8" else 0
-    return f", with mean = {mean} and std = 1 where its values are pixels" + (" − 128" if mean else "")
+    return f", with mean = {mean} and std = 1 if its values are pixels" + (" − 128" if mean else "")
 
 
 def _fits(shape: Sequence[int], known: Sequence[int | str]) -> bool:
@@ -106,12 +107,12 @@ def _suggest_fix(one: Input, spec: TensorSpec) -> str:
     if isinstance(one, ImageInput) and len(spec.shape) == 4:
         return _suggest_image_fix(one, spec)
     if isinstance(one, TokensInput) and len(spec.shape) == 2:
-        return f"length = {spec.shape[1]} in the task"
+        return f"set length = {spec.shape[1]} in the task"
     if isinstance(one, AudioInput):
         sizes = [size for size in spec.shape if isinstance(size, int) and size > 1]
         if len(sizes) == 1:
-            return f"window = {sizes[0]} and shape = {_show([1, *spec.shape[1:]])} in the task"
-    return f"shape = {_show([size if isinstance(size, int) else 1 for size in spec.shape])} in the task"
+            return f"set window = {sizes[0]} and shape = {_show([1, *spec.shape[1:]])} in the task"
+    return f"set shape = {_show([size if isinstance(size, int) else 1 for size in spec.shape])} in the task"
 
 
 def _suggest_image_fix(one: ImageInput, spec: TensorSpec) -> str:
@@ -123,11 +124,11 @@ def _suggest_image_fix(one: ImageInput, spec: TensorSpec) -> str:
             if _fits(shape, spec.shape):
                 changes = [f'layout = "{layout}"'] if layout != one.layout else []
                 changes += [f'color = "{color}"'] if color != one.color else []
-                return " and ".join(changes) + " in the task"
+                return f"set {' and '.join(changes)} in the task"
     first = spec.shape[1] in (1, 3)
     sizes = spec.shape[2:] if first else spec.shape[1:3]
     changed = "" if first == (one.layout == "NCHW") else f'layout = "{other}" and '
-    return f"{changed}size = {_show(sizes)} in the task"
+    return f"set {changed}size = {_show(sizes)} in the task"
 
 
 def get_output_name(task: Task, signature: Signature) -> str:
@@ -145,7 +146,7 @@ def _check_output(task: Task, signature: Signature) -> None:
     )
     if unknown := [name for name in named if name and name not in names]:
         raise ConfigError(
-            f"the model has no output '{unknown[0]}'", f"its outputs are {', '.join(names)}", "name one of these"
+            f"the model has no output '{unknown[0]}'", f"its outputs are {', '.join(names)}", "choose one of these"
         )
     class_count = count_model_classes(task, signature)
     if not isinstance(task.output, Classification) or not class_count:
@@ -155,17 +156,17 @@ def _check_output(task: Task, signature: Signature) -> None:
         raise ConfigError(
             f"the labels file has {len(class_names)} classes, the model {class_count}",
             f"the output '{get_output_name(task, signature)}' has {class_count + task.output.first_class} scores",
-            "first_class = 1 in the task"
+            "set first_class = 1 in the task"
             if len(class_names) == class_count - 1
-            else "give the labels file that the model came with",
+            else "use the labels file that belongs to the model",
         )
     if task.output.classes and task.output.classes != class_count:
         raise ConfigError(
             f"the task has {task.output.classes} classes, the model {class_count}",
             f"the output '{get_output_name(task, signature)}' has {class_count + task.output.first_class} scores",
-            "first_class = 1 in the task"
+            "set first_class = 1 in the task"
             if task.output.classes == class_count - 1
-            else f"classes = {class_count} in the task",
+            else f"set classes = {class_count} in the task",
         )
 
 
@@ -185,7 +186,7 @@ def check_labels(data: Dataset, task: Task, signature: Signature, indices: Seque
         raise DataError(
             f"{data.title} has no labels",
             "; ".join(data.notes),
-            "put a labels.csv (file,label) beside the files, or one folder for each class",
+            "add labels.csv (file,label), or sort the files into one folder for each class",
         )
     class_count = count_model_classes(task, signature)
     if data.labels_are_slow:  # they are checked as they come
@@ -193,6 +194,6 @@ def check_labels(data: Dataset, task: Task, signature: Signature, indices: Seque
     for index in indices:
         label = data.label(index)
         if label is None and not isinstance(task.output, NextToken):
-            raise DataError(f"{data.title}: {data.name(index)} has no label", "", "give it one, or leave it out")
+            raise DataError(f"{data.title}: {data.name(index)} has no label", "", "label the sample, or remove it")
         if isinstance(label, int) and (label < 0 or (class_count and label >= class_count)):
             raise make_range_error(f"{data.title}: {data.name(index)}", label, class_count)

@@ -35,35 +35,35 @@ TABLE_KINDS: dict[str, tuple[type[Struct], ...]] = {
     "inputs": (ImageInput, TensorInput, AudioInput, TokensInput),
     "output": (Classification, Regression, Embedding, Boxes, NextToken),
 }
-DOCS_HINT = "docs/task.md has every key"
+DOCS_HINT = "docs/task.md lists all keys"
 
 # What stands behind a key in a written file; docs/task.md says more.
 KEY_COMMENTS = {
     "metric": "top1 top5 accuracy auc mae map map50 perplexity, or FILE.py:function",
-    "better": "higher or lower, for a metric of your own",
+    "better": "higher or lower, for a custom metric",
     "size": "height, width",
     "resize": "shorter exact pad none",
-    "resize_to": "pixels of the shorter side, or [height, width] with exact",
+    "resize_to": "pixels of the shorter side; [height, width] for exact",
     "crop": "center none",
     "interpolation": "nearest bilinear bicubic lanczos box hamming",
     "antialias": "true: Pillow, torchvision; false: OpenCV, TensorFlow",
     "pad_align": "center corner",
     "alpha": "drop white black",
     "color": "RGB BGR gray",
-    "scale": "the model sees (v * scale - mean) / std, of v from 0 to 255",
+    "scale": "the model's input is (v * scale - mean) / std, with v from 0 to 255",
     "mean": "one number, or one for each channel in the order of color",
     "layout": "NCHW NHWC",
     "sample_rate": "hertz",
     "window": "samples",
     "softmax": "the outputs are logits",
-    "labels": "a file with one class on each line",
-    "flip": "half of the pictures, left to right",
-    "shift": "pixels, or samples of a sound, at the most; 0 comes in",
-    "erase": "share of the sides of a square that is set to 0",
-    "brightness": "pixels times 1 ± this at the most",
-    "contrast": "distance from the picture's mean times 1 ± this at the most",
-    "noise": "standard deviation at the most, of a sound from -1 to 1",
-    "first_class": "1 where the model has a background class in front",
+    "labels": "a file with one class name per line",
+    "flip": "mirror half of the images left to right",
+    "shift": "maximum shift in pixels or audio samples; filled with 0",
+    "erase": "side of a square that is set to 0, as a share of the image's sides",
+    "brightness": "maximum change: pixels times 1 ± this",
+    "contrast": "maximum change: distance from the image's mean times 1 ± this",
+    "noise": "maximum standard deviation, for audio from -1 to 1",
+    "first_class": "1 if the model's first score is a background class",
     "format": "xyxy yxyx xywh cxcywh",
 }
 
@@ -78,19 +78,21 @@ def read_task(path: Path, within: Path | None = None) -> Task:
         table, text = read_toml(path)
     except FileNotFoundError:
         raise ConfigError(
-            f"there is no task file {path}",
-            "a relative path starts in the current folder",
+            f"task file does not exist: {path}",
+            "a relative path is resolved in the current folder",
             "check the path; edgewright task init MODEL -o task.toml writes a task file",
         ) from None
     except TomlError as error:
-        raise ConfigError(f"{path} is no task file", str(error), DOCS_HINT) from None
+        raise ConfigError(f"{path} is not a task file", str(error), DOCS_HINT) from None
     task = _convert_task(table, text, str(path))
     labels = getattr(task.output, "labels", "")
     if labels:
         file = path.absolute().parent / labels
         if within is not None and not file.resolve().is_relative_to(within.resolve()):
-            why = "a folder that came from elsewhere must not reach your other files"
-            raise ConfigError(f"{path}: labels leads out of {within}", why, f"name the task yourself: --task {path}")
+            why = "a downloaded folder must not read files outside it"
+            raise ConfigError(
+                f"{path}: the labels file is outside {within}", why, f"give the task file explicitly: --task {path}"
+            )
         output = msgspec.structs.replace(task.output, labels=str(file))
         task = msgspec.structs.replace(task, output=output)
         read_label_names(task)
@@ -109,7 +111,7 @@ def parse_task(text: str, title: str = "the task") -> Task:
 def _convert_task(table: Mapping[str, Any], text: str, title: str) -> Task:
     """The task in the tables of this text."""
     if (schema := table.get("schema")) is not None and schema != SCHEMA:
-        raise ConfigError(f"{title} has schema {schema}", f"this Edgewright knows {SCHEMA}", DOCS_HINT)
+        raise ConfigError(f"{title} has schema {schema}", f"this Edgewright supports {SCHEMA}", DOCS_HINT)
     try:
         task = msgspec.convert(table, Task)
     except msgspec.ValidationError as error:
@@ -126,9 +128,11 @@ def _explain(error: msgspec.ValidationError, text: str, title: str, table: Mappi
     missing = re.search(r"missing required field `(.*)`", why)
     key = f"{path}.{unknown[1]}".removeprefix(".") if unknown else path
     line = _find_line(text, key)
-    what = f"{title}{f', line {line}' if line else ''}: {key or 'it'} cannot be used"
+    what = f"{title}{f', line {line}' if line else ''}: {key or 'the file'} is not valid"
     if unknown:
-        return ConfigError(what, f"there is no such key; known: {', '.join(_list_known_keys(path, table))}", DOCS_HINT)
+        return ConfigError(
+            what, f"the key does not exist; the keys are {', '.join(_list_known_keys(path, table))}", DOCS_HINT
+        )
     if missing:
         return ConfigError(f"{what.rpartition(': ')[0]}: {key or 'the file'} has no {missing[1]}", why, DOCS_HINT)
     return ConfigError(what, why, DOCS_HINT)
@@ -172,29 +176,33 @@ def _check_values(task: Task, text: str, title: str) -> None:
     """ConfigError for what the types alone do not forbid."""
     for key, why, hint in _find_faults(task):
         line = _find_line(text, key)
-        raise ConfigError(f"{title}{f', line {line}' if line else ''}: {key} cannot be used", why, hint or DOCS_HINT)
+        raise ConfigError(f"{title}{f', line {line}' if line else ''}: {key} is not valid", why, hint or DOCS_HINT)
 
 
 def _find_faults(task: Task) -> Iterator[tuple[str, str, str]]:
     """Key, reason and hint of each contradiction."""
     if not task.inputs:
-        yield "inputs", "a task has one input at least", ""
+        yield "inputs", "a task requires at least one input", ""
     names = [one.name for one in task.inputs]
     if len(set(names)) < len(names):
-        yield "inputs", f"two inputs have one name: {', '.join(names)}", ""
+        yield "inputs", f"two inputs have the same name: {', '.join(names)}", ""
     for position, one in enumerate(task.inputs):
         yield from _find_input_faults(f"inputs[{position}]", one)
     yield from _find_augment_faults(task)
     if ":" in task.metric:
         return
     if task.metric not in BUILTIN_METRICS:
-        yield "metric", f"'{task.metric}' is not known; known: {', '.join(BUILTIN_METRICS)}", "or FILE.py:function"
+        yield (
+            "metric",
+            f"there is no metric '{task.metric}'",
+            f"choose {', '.join([*BUILTIN_METRICS, 'or FILE.py:function'])}",
+        )
     elif not isinstance(task.output, BUILTIN_METRICS[task.metric]):
         fitting = [name for name, kinds in BUILTIN_METRICS.items() if isinstance(task.output, kinds)]
         yield (
             "metric",
-            f"'{task.metric}' does not fit the output",
-            f"fitting: {', '.join(fitting)}, or FILE.py:function",
+            f"'{task.metric}' does not apply to this kind of output",
+            f"choose {', '.join([*fitting, 'or FILE.py:function'])}",
         )
 
 
@@ -205,26 +213,26 @@ def _find_augment_faults(task: Task) -> Iterator[tuple[str, str, str]]:
     images = [one for one in task.inputs if isinstance(one, ImageInput)]
     audio_inputs = [one for one in task.inputs if isinstance(one, AudioInput)]
     if not images and not audio_inputs:
-        yield "augment", "no input of the task is a picture or a sound", "leave the table out"
+        yield "augment", "no input of the task is an image or audio", "remove the table"
     for name in () if images else ("flip", "erase", "brightness", "contrast"):
         if getattr(wanted, name):
-            yield f"augment.{name}", "no input of the task is a picture", "leave it out"
+            yield f"augment.{name}", "no input of the task is an image", "remove the key"
     if wanted.noise and not audio_inputs:
-        yield "augment.noise", "no input of the task is a sound", "leave it out"
+        yield "augment.noise", "no input of the task is audio", "remove the key"
     smallest = min([*(min(one.size) for one in images), *(one.window for one in audio_inputs)], default=0)
     if smallest and wanted.shift >= smallest:
-        yield "augment.shift", f"it moves all of an input of {smallest} out", "a smaller one"
+        yield "augment.shift", f"it is not smaller than an input of size {smallest}", "set a smaller shift"
     varied: list[ImageInput | AudioInput] = [*images, *audio_inputs]
     for one in varied:
         if not one.dtype.startswith("float"):
-            yield "augment", f"the input '{one.name}' is {one.dtype}", "only floats are varied"
+            yield "augment", f"the input '{one.name}' is {one.dtype}", "only float inputs can be augmented"
 
 
 def _find_input_faults(key: str, one: Struct) -> Iterator[tuple[str, str, str]]:
     for name in ("scale", "mean", "std"):
         given = getattr(one, name, ())
         if not all(isfinite(value) for value in (given if isinstance(given, tuple) else (given,))):
-            yield f"{key}.{name}", "it is no finite number", ""
+            yield f"{key}.{name}", "it is not finite", ""
     if isinstance(one, AudioInput) and one.std == 0:
         yield f"{key}.std", "it is 0", ""
     if not isinstance(one, ImageInput):
@@ -234,15 +242,15 @@ def _find_input_faults(key: str, one: Struct) -> Iterator[tuple[str, str, str]]:
         if isinstance(given, tuple) and len(given) != one.channels:
             yield f"{key}.{name}", f"it has {len(given)} numbers; {one.color} has {one.channels}", ""
     if 0 in (one.std if isinstance(one.std, tuple) else (one.std,)):
-        yield f"{key}.std", "a value is divided by it, and it is 0", ""
+        yield f"{key}.std", "values are divided by it, so it must not be 0", ""
     if one.resize in ("pad", "none") and one.resize_to is not None:
-        yield f"{key}.resize_to", f'resize = "{one.resize}" does not use it', "leave it out"
+        yield f"{key}.resize_to", f'resize = "{one.resize}" does not use it', "remove the key"
     if (small := _find_too_small_side(one)) is not None:
-        yield f"{key}.resize_to", f"{small} is smaller than size, so that the crop would leave the picture", ""
+        yield f"{key}.resize_to", f"{small} is smaller than size, so that the crop does not fit into the image", ""
     if one.resize == "shorter" and isinstance(one.resize_to, tuple):
-        yield f"{key}.resize_to", 'resize = "shorter" takes one number', 'resize = "exact" takes two'
+        yield f"{key}.resize_to", 'resize = "shorter" takes one number', 'give one number, or set resize = "exact"'
     if not one.antialias and one.interpolation not in ("nearest", "bilinear", "bicubic"):
-        yield f"{key}.antialias", f"{one.interpolation} is always antialiased", "antialias = true"
+        yield f"{key}.antialias", f"{one.interpolation} is always antialiased", "set antialias = true"
 
 
 def _find_too_small_side(one: ImageInput) -> int | None:
@@ -257,7 +265,7 @@ def _find_too_small_side(one: ImageInput) -> int | None:
 def write_task(task: Task) -> str:
     """The task as TOML with what the keys mean; `parse_task` gives it back."""
     lines = [
-        "# What the model eats and gives. Every key: docs/task.md",
+        "# The model's inputs, outputs and metric. All keys: docs/task.md",
         *_write_table(task, ("inputs", "output", "augment")),
     ]
     for one in task.inputs:

@@ -38,7 +38,7 @@ def make_code_rejection(spec: str, named_by: str) -> ConfigError:
     """The error for code that a file names and the user did not allow."""
     return ConfigError(
         f"{named_by or 'a file'} names code that is not allowed to run: {spec!r}",
-        "project and task files may come from elsewhere, so the code that they name runs only if you allow it",
+        "a project or task file may be downloaded, so the code that it names runs only if you allow it",
         "read the code, then add --allow-code, or set allow_code = true for the command in your own config file",
     )
 
@@ -51,22 +51,22 @@ def _load(spec: str) -> Callable[..., Any]:
     except EdgewrightError:
         raise
     except USER_CODE_ERRORS as error:
-        hint = "name a file of your own as FILE.py:function" if isinstance(error, ImportError) else "mend it"
+        hint = "name a Python file as FILE.py:function" if isinstance(error, ImportError) else "fix the code"
         raise ConfigError(f"{spec} cannot be loaded", f"{type(error).__name__}: {error}", hint) from error
     function = getattr(module, name, None)
     if not callable(function):
-        raise ConfigError(f"{spec} is no function", f"{head} has no function '{name}'", "FILE.py:function")
+        raise ConfigError(f"{spec} is not a function", f"{head} has no function '{name}'", "give FILE.py:function")
     called: Callable[..., Any] = function
     return called
 
 
 def _load_file(path: Path) -> Any:
     if not path.is_file():
-        raise ConfigError(f"there is no file {path}", "", "check the path")
+        raise ConfigError(f"file does not exist: {path}", "", "check the path")
     name = f"{path.stem}_{sha256(str(path.absolute()).encode()).hexdigest()[:12]}"  # two files may have one name
     spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ConfigError(f"{path} cannot be loaded", "it is no Python file", "FILE.py:function")
+        raise ConfigError(f"{path} cannot be loaded", "it is not a Python file", "give FILE.py:function")
     module = module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up there
     spec.loader.exec_module(module)

@@ -299,12 +299,14 @@ def read_label_names(task: Task) -> tuple[str, ...]:
         lines = read_regular(Path(file)).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or str(error)
-        raise ConfigError(f"the labels file {file} cannot be read", why, "one class on each line, in UTF-8") from None
+        raise ConfigError(
+            f"the labels file {file} cannot be read", why, "write one class name per line, in UTF-8"
+        ) from None
     names = tuple(line.strip() for line in lines)
     while names and not names[-1]:
         names = names[:-1]
     if not names:
-        raise ConfigError(f"the labels file {file} is empty", "", "write one class on each line")
+        raise ConfigError(f"the labels file {file} is empty", "", "write one class name per line")
     return names
 
 

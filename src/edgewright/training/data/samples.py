@@ -47,7 +47,7 @@ class TrainingSamples:
         self.fit, self.held_out = np.array(data.fit, np.int64), np.array(data.held_out, np.int64)
         self.size = min(settings.batch, len(self.fit))
         if not self.size:
-            raise DataError("there is nothing to train on", "no sample is left for it", "bring more data")
+            raise DataError("there is nothing to train on", "the data has no samples for training", "add samples")
         self.steps_per_epoch = len(self.fit) // self.size
         self.labeled = bool(data.labels)
         self.part, self.parts = 0, 1
@@ -57,9 +57,9 @@ class TrainingSamples:
         self._logits = open_array(logits) if logits else None
         if self._logits is not None and self._logits.shape[:2] != (views, len(self.fit)):
             raise DataError(
-                f"the teacher's answers are {' views of '.join(map(str, self._logits.shape[:2]))} samples",
-                f"{views} views of {len(self.fit)} are wanted",
-                "ask the teacher again",
+                f"the teacher's outputs cover {' views of '.join(map(str, self._logits.shape[:2]))} samples",
+                f"{views} views of {len(self.fit)} samples are required",
+                "compute the teacher's outputs again",
             )
         self._answer_rows = np.full(self.count, -1, np.int64)  # the row of a place in an answer
         self._answer_rows[self.fit] = np.arange(len(self.fit))

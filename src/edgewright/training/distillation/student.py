@@ -58,7 +58,11 @@ def make_student(
         GateFailed: the smallest student is larger.
     """
     if not times > 1:
-        raise UsageError(f"a student of {times:g}× fewer parameters is no student", "it has to be above 1", "auto:5x")
+        raise UsageError(
+            f"a student with {times:g}× fewer parameters is not smaller",
+            "the factor must be above 1",
+            "give for example auto:5x",
+        )
     whole = sum(one.numel() for one in module.parameters())
     removed = _find_removable_blocks(module, shapes) if times > MAX_WIDTH_ONLY_RATIO else []
     apply_slices(module, Slices(factory="", removed=tuple(removed)))
@@ -70,9 +74,9 @@ def make_student(
     if parameters > budget:
         kept_whole = "".join(f"\n'{name}': {why}" for name, why in list(sliceable.refused.items())[:3])
         raise GateFailed(
-            f"no student is {times:g}× smaller",
-            f"the smallest has {parameters:,} of {whole:,} parameters, {whole / parameters:.1f}× fewer{kept_whole}",
-            f"auto:{whole / parameters * 0.99:.1f}x, or a student of your own",
+            f"no student can be {times:g}× smaller",
+            f"the smallest one has {parameters:,} of {whole:,} parameters, {whole / parameters:.1f}× fewer{kept_whole}",
+            f"use auto:{whole / parameters * 0.99:.1f}x or your own student module",
         )
     numbers = compute_size_attributes(sliceable, keep)
     slices = make_slices(source, folder, places, removed=removed, numbers=numbers, shapes=shapes)

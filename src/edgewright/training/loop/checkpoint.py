@@ -29,7 +29,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
         raise OutputError(
             f"{path.name} cannot be written",
             error.strerror or str(error),
-            "free some space and run the same again: it goes on from the last checkpoint",
+            "free some space, then run the same command again: training resumes from the last checkpoint",
         ) from None
 
 
@@ -72,16 +72,16 @@ def load_state(folder: Path, job: str) -> tuple[dict[str, Any] | None, str]:
     except FileNotFoundError:
         return None, ""
     except OSError as error:
-        return None, f"the checkpoint could not be read ({error.strerror}): begun anew"
+        return None, f"the checkpoint could not be read ({error.strerror}): training restarted"
     body = memoryview(data)[DIGEST:]
     if sha256(body).digest() != data[:DIGEST]:
-        return None, "the checkpoint was damaged: begun anew"
+        return None, "the checkpoint was damaged: training restarted"
     try:
         state = torch.load(BytesIO(body), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises what it pleases on a bad file
-        return None, f"the checkpoint could not be read ({type(error).__name__}): begun anew"
+        return None, f"the checkpoint could not be read ({type(error).__name__}): training restarted"
     if not isinstance(state, dict) or state.get("job") != job:
-        return None, "the checkpoint was of another training: begun anew"
+        return None, "the checkpoint belongs to another training: training restarted"
     return state, ""
 
 

@@ -172,12 +172,16 @@ class TrainingLoop:
         shown = ", ".join(map(str, batch.places[:MAX_SHOWN_SAMPLES])) + (
             " …" if len(batch.places) > MAX_SHOWN_SAMPLES else ""
         )
-        what = f"the loss is {value:g}" if not isfinite(value) else f"the loss is {value:g}, its gradient not finite"
+        what = (
+            f"the loss is {value:g}"
+            if not isfinite(value)
+            else f"the loss is {value:g}, but its gradient is not finite"
+        )
         half = " or fp32 instead of bf16," if self._plan.precision == "bf16" else ""
         return TrainingDiverged(
             f"{what} at step {self._step + 1} of {self._plan.planned}",
             f"{self._plan.title}: learning rate {rate:.3g}, {self._plan.precision}, samples {shown}",
-            f"a lower learning rate ({self._plan.settings.lr / 4:.3g}),{half} or look at these samples",
+            f"use a lower learning rate ({self._plan.settings.lr / 4:.3g}),{half} or check these samples",
         )
 
     def _end_epoch(self) -> bool:

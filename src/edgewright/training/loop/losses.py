@@ -22,7 +22,9 @@ def select_output(task: Task, outputs: Mapping[str, Any]) -> Any:
     """The output that the task is about: the one that it names, else the first."""
     name = task.output.boxes if isinstance(task.output, Boxes) else task.output.name
     if name and name not in outputs:
-        raise UsageError(f"the module has no output '{name}'", f"it has {', '.join(outputs)}", "mend the task's output")
+        raise UsageError(
+            f"the module has no output '{name}'", f"it has {', '.join(outputs)}", "correct the task's output"
+        )
     return outputs[name] if name else next(iter(outputs.values()))
 
 
@@ -46,8 +48,8 @@ def check_labels_have_loss(task: Task) -> None:
         kind = task.output.__struct_config__.tag
         raise UsageError(
             f"labels cannot train an output of kind '{kind}'",
-            "classification, regression and next-token have a loss",
-            "learn from a teacher alone: alpha 1 takes any output",
+            "only classification, regression and next-token have a loss",
+            "distill from a teacher without labels: alpha 1 supports every kind of output",
         )
 
 
@@ -62,7 +64,9 @@ def check_labels_fit(task: Task, labels: Any, tensor: Any) -> None:
         width = tensor[0].numel()
         if labels.reshape(len(labels), -1).shape[1] != width:
             raise DataError(
-                f"labels of shape {list(labels.shape[1:])} for {width} outputs", "", "give one number for each output"
+                f"the labels have shape {list(labels.shape[1:])}, the module has {width} outputs",
+                "",
+                "give one number for each output",
             )
         return
     _check_scores(task, tensor)
@@ -73,8 +77,8 @@ def check_labels_fit(task: Task, labels: Any, tensor: Any) -> None:
     if labels.dtype.kind not in "iu" or (known.size and (known.min() < 0 or known.max() >= class_count)):
         raise DataError(
             f"labels from {known.min()} to {known.max()} do not fit the module",
-            f"it tells {class_count} classes apart, from 0 on",
-            "count classes from 0; first_class = 1 in the task skips a background class",
+            f"it has {class_count} classes, numbered from 0",
+            "number classes from 0; if the model's first score is a background class, set first_class = 1 in the task",
         )
 
 
@@ -84,9 +88,9 @@ def _check_scores(task: Task, tensor: Any) -> None:
     low, high = float(tensor.min()), float(tensor.max())
     if linear and (low < -TINY or high > 1 + 1e-3):
         raise UsageError(
-            "the outputs are no probabilities, as the task says",
-            f"softmax = false, but they go from {low:.3g} to {high:.3g}",
-            "softmax = true in the task's output",
+            "the outputs are not probabilities",
+            f"the task has softmax = false, but they range from {low:.3g} to {high:.3g}",
+            "set softmax = true in the task's output",
         )
 
 

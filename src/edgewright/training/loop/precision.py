@@ -21,7 +21,7 @@ def choose_precision(
         return wanted, ""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if torch.backends.mps.is_available() or not supports_bf16(device):
-        return "fp32", "bf16 is not native here"
+        return "fp32", "this machine has no native bf16"
     losses = []
     for half in (False, True):
         probe = deepcopy(module).to(device).train()  # normalisation takes notice of what it sees
@@ -29,7 +29,7 @@ def choose_precision(
             losses.append(float(loss(probe)))
     if abs(losses[1] - losses[0]) <= LOSS_TOLERANCE * abs(losses[0]) + 1e-3:
         return "bf16", ""
-    return "fp32", f"in bf16 the first loss is {losses[1]:.4g} instead of {losses[0]:.4g}"
+    return "fp32", f"the first loss is {losses[1]:.4g} in bf16, {losses[0]:.4g} in fp32"
 
 
 def supports_bf16(device: str) -> bool:

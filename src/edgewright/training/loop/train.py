@@ -76,7 +76,9 @@ def run_training(job: TrainJob, send: SendMessage) -> None:
     distillation_loss.detach()
     if fabric.is_global_zero:
         used = sorted(training.threads)
-        mixed = f"its parts were trained with {' and '.join(map(str, used))} threads" if len(used) > 1 else ""
+        mixed = (
+            f"the number of threads changed during training: {' and '.join(map(str, used))}" if len(used) > 1 else ""
+        )
         _write_results(
             job, trainable, plan, ending, tuple(filter(None, (note, mixed, *(masks.notes if masks else ()))))
         )
@@ -98,7 +100,7 @@ def _open_trainable(job: TrainJob) -> Trainable:
             graph = build_float_module(Path(job.float_graph), job.shapes)
         return Trainable(graph, lambda folder: graph.write(folder / "model.onnx"))
     if job.module is None:
-        raise UsageError("there is nothing to train", "the job names no module", "name one")
+        raise UsageError("there is nothing to train", "the job has no module", "give a module")
     from edgewright.training.source import export_module, load_module
 
     module = load_module(job.module, job.settings.seed).train()

@@ -18,7 +18,7 @@ def slice_layer(layer: Any, path: str, cuts: SlicedTensors, *, rescale: bool) ->
     own = {name: cuts[id(tensor)] for name, tensor in held.items() if id(tensor) in cuts}
     fixed = _find_unsliceable(layer)
     if fixed is not None and any(id(tensor) in cuts for tensor in (*layer.parameters(), *layer.buffers())):
-        raise _make_rejection(path, f"{fixed} computes with sizes that cannot be cut")
+        raise _make_rejection(path, f"{fixed} uses fixed sizes")
     for name, (_, left, _) in own.items():
         (layer._parameters if name in layer._parameters else layer._buffers)[name] = left
     for kind, rule in _get_size_rules().items():
@@ -78,7 +78,9 @@ def _count_kept_groups(path: str, size: int, groups: int, kept: Sequence[int] | 
         return groups
     _, counts = np.unique(np.asarray(kept) // (size // groups), return_counts=True)
     if len(set(counts.tolist())) > 1:
-        raise _make_rejection(path, f"of its groups {min(counts)} to {max(counts)} channels are left, not equally many")
+        raise _make_rejection(
+            path, f"its groups would keep {min(counts)} to {max(counts)} channels, and must keep equally many"
+        )
     return len(counts)
 
 
@@ -105,4 +107,4 @@ def _size_slopes(layer: Any, path: str, axes: Mapping[str, Axes], whole: Mapping
 
 
 def _make_rejection(path: str, why: str) -> ModelNotConvertible:
-    return ModelNotConvertible(f"'{path}' cannot be cut", why, "leave its groups whole")
+    return ModelNotConvertible(f"'{path}' cannot be sliced", why, "keep all units of its groups")

@@ -123,8 +123,8 @@ class SliceTrials:
 
         keep = {name: np.delete(np.arange(size), size // 2) for name in names for size in [self.by_name[name].size]}
         places = find_kept_indices(self.groups, keep)
-        if strangers := [name for name in places if name not in self.own]:
-            return f"it lies on '{strangers[0]}' too, which is no parameter of the module"
+        if unknown := [name for name in places if name not in self.own]:
+            return f"it also includes '{unknown[0]}', which is not a parameter of the module"
         numbers = compute_size_attributes(SliceableGroups((), {}, self.numbers), keep)
         parameters = {
             name: {axis: tuple(kept.tolist()) for axis, kept in axes.items()} for name, axes in places.items()
@@ -147,7 +147,7 @@ class SliceTrials:
             and np.abs(one - other).max(initial=0) <= OUTPUT_TOLERANCE * max(1e-6, np.abs(other).max(initial=0))
             for one, other in zip(made, wanted, strict=True)
         )
-        return "" if alike else "forward takes the numbers that are left for others"
+        return "" if alike else "its forward computes other outputs after slicing"
 
 
 def _flatten_outputs(made: Any) -> list[Any]:

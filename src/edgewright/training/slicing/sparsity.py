@@ -29,11 +29,13 @@ class SparsityMasks:
             fitting = {name: one for name, one in self._weights.items() if one[0].shape[one[1]] % self._pattern[1] == 0}
             if left := [name for name in self._weights if name not in fitting]:
                 self.notes = (
-                    f"{thinning.pattern} does not divide the input channels of {', '.join(left)}: left alone",
+                    f"{thinning.pattern} does not divide the input channels of {', '.join(left)}: they are not pruned",
                 )
             self._weights = fitting
         if not self._weights:
-            raise UsageError("there is nothing to thin", "no convolution or linear layer takes it", "leave it out")
+            raise UsageError(
+                "there is nothing to prune", "no convolution or linear layer has prunable weights", "omit the sparsity"
+            )
         self._zeros: dict[str, Any] = {}
         self._share = 0.0
 
@@ -115,10 +117,18 @@ def _read_pattern(thinning: SparsitySettings) -> tuple[int, int] | None:
     """N and M of `N:M`; None without a pattern. UsageError."""
     if not thinning.pattern:
         if not 0 < thinning.sparsity < 1:
-            why = "0 leaves all as it is" if thinning.sparsity <= 0 else "1 leaves no weight"
-            raise UsageError(f"a sparsity of {thinning.sparsity:g} cannot be had", why, "a share between, as 0.8")
+            why = "no weight would become zero" if thinning.sparsity <= 0 else "all weights would become zero"
+            raise UsageError(
+                f"a sparsity of {thinning.sparsity:g} is out of range",
+                why,
+                "give a share between 0 and 1, for example 0.8",
+            )
         return None
     found = re.fullmatch(r"(\d+):(\d+)", thinning.pattern)
     if not found or not 0 < int(found[1]) < int(found[2]):
-        raise UsageError(f"'{thinning.pattern}' is no pattern", "N:M keeps N of each M, fewer than all", "2:4")
+        raise UsageError(
+            f"'{thinning.pattern}' is not a sparsity pattern",
+            "N:M keeps N of each M weights, and N is smaller than M",
+            "give for example 2:4",
+        )
     return int(found[1]), int(found[2])
