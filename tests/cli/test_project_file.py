@@ -230,7 +230,7 @@ def test_labels_stay_in_the_folder(call: Call, cloned: Path) -> None:
     task.write_text(TASK.read_text() + f'labels = "{outside}"\n')
     write(cloned, '[compile]\ntask = "own.toml"\n[evaluate]\ntask = "own.toml"\n')
     for words in (("compile", MODEL, "--dry-run"), ("evaluate", MODEL, "--data", "heldout.npz")):
-        assert "labels leads out of" in rejected(call, cloned, *words)
+        assert "the labels file is outside" in rejected(call, cloned, *words)
     assert call("evaluate", MODEL, "--data", "heldout.npz", "--task", task, "--samples", 4).code == 0
     assert read_task(task)  # Python callers may read any task
     np.testing.assert_array_equal(list((cloned / "artifacts").glob("*")), [])

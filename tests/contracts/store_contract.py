@@ -162,7 +162,7 @@ class StoreContract:
 
     def test_unknown_id_names_close_ones(self, store: Store) -> None:
         store.record([finished_run(begun_run(run_id="01ARZ3NDEKTSV4RRFFQ69G5FAV"))])
-        with pytest.raises(RunNotFound, match="close to it: 01ARZ3NDEKTSV4RRFFQ69G5FAV"):
+        with pytest.raises(RunNotFound, match="similar ids: 01ARZ3NDEKTSV4RRFFQ69G5FAV"):
             store.load("01ARZ3NDEKTSV4RRFFQ69G5FXV")
 
     # Lists
@@ -223,7 +223,7 @@ class StoreContract:
         assert [row.id for row in store.list_runs(RunFilter(until="2026-11-20T12:30"))] == [first.id]
 
     def test_no_date(self, store: Store) -> None:
-        with pytest.raises(UsageError, match="yesterday is not a date"):
+        with pytest.raises(UsageError, match="yesterday is not a valid date"):
             store.list_runs(RunFilter(since="yesterday"))
 
     # Tags and notes

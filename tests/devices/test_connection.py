@@ -83,7 +83,7 @@ def test_leaving_early_is_named_with_the_exit_code(tmp_path: Path) -> None:
     open_pretend(worker, tmp_path, fail="exit")
     with failing(worker, WorkerCrashed) as failure:
         worker.ask(TimeRuns(runs=5, seconds=9), Times)
-    assert "left with exit code 3" in failure.value.what
+    assert "exited with code 3" in failure.value.what
 
 
 def test_a_kill_hints_at_memory(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_a_worker_that_never_greets_is_ended(tmp_path: Path) -> None:
 
 def test_a_worker_that_dies_at_once_is_told_with_its_last_lines(tmp_path: Path) -> None:
     script = "import sys; [print('line', i, file=sys.stderr) for i in range(100)]; sys.exit('no library found')"
-    with pytest.raises(WorkerCrashed, match="left with exit code 1 while starting") as failure:
+    with pytest.raises(WorkerCrashed, match="exited with code 1 while starting") as failure:
         start_script(script, tmp_path)
     lines = failure.value.why.splitlines()
     assert lines[-2:] == ["line 99", "no library found"]
@@ -268,7 +268,7 @@ def test_a_missing_library_tells_the_command_that_brings_it(name: str) -> None:
 
 
 def test_ends_are_told_in_words() -> None:
-    assert describe_exit(3) == "left with exit code 3"
+    assert describe_exit(3) == "exited with code 3"
     assert describe_exit(-signal.SIGSEGV) == "died by SIGSEGV"
     assert describe_exit(-250) == "died by signal 250"
     assert make_exit_hint(-signal.SIGSEGV) == ""

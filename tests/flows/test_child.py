@@ -50,7 +50,7 @@ def test_its_own_error_is_raised(tmp_path: Path) -> None:
 
 
 def test_a_crash_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(WorkerCrashed, match=r"the job left with exit code 7"):
+    with pytest.raises(WorkerCrashed, match=r"the job exited with code 7"):
         run_job("stranger_dies", Nothing(), tmp_path, lambda _: None, title="the job")
 
 

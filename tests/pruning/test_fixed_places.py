@@ -33,14 +33,14 @@ def test_the_last_layer_stays() -> None:
 def test_what_is_added_to_an_input_stays() -> None:
     net = Net()
     assert why(net, net.op("Add", net.conv("x", "a", 3, 3), "x", name="sum")) == (
-        "'sum' (Add) joins them with places that stay"
+        "'sum' (Add) combines them with units that must be kept"
     )
 
 
 def test_an_operator_that_is_not_followed() -> None:
     net = Net()
     x = net.op("LRN", net.conv("x", "a", 3, 8), size=3, name="lrn")
-    assert why(net, net.conv(x, "head", 8, 2)) == "'lrn' (LRN): pruning does not follow LRN"
+    assert why(net, net.conv(x, "head", 8, 2)) == "'lrn' (LRN): pruning does not support LRN"
 
 
 def test_an_operator_of_another_domain() -> None:
@@ -50,7 +50,7 @@ def test_an_operator_of_another_domain() -> None:
     model = net.model(IMAGE, "own/y0")
     model.graph.node[1].domain = "com.example"
     model.opset_import.append(helper.make_opsetid("com.example", 1))
-    assert find_groups(model, {}).fixed == {"a": "'own' (Abs): pruning does not follow Abs"}
+    assert find_groups(model, {}).fixed == {"a": "'own' (Abs): pruning does not support Abs"}
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_an_axis_that_is_needed_whole(kind: str, attributes: dict[str, Any]) -> 
     net = Net()
     inputs = [net.put("one", [1])] if kind == "ReduceMax" else []
     x = net.op("Cast", net.op(kind, net.conv("x", "a", 3, 8), *inputs, name="all", **attributes), to=1)
-    assert why(net, x) == f"'all' ({kind}) needs all of them"
+    assert why(net, x) == f"'all' ({kind}) requires all of them"
 
 
 def test_slices_with_steps_and_single_places() -> None:
@@ -69,7 +69,7 @@ def test_slices_with_steps_and_single_places() -> None:
     x = net.conv("x", "a", 3, 8)
     numbers = [net.put(name, [value]) for name, value in (("s", 0), ("e", 8), ("axis", 1), ("step", 2))]
     assert why(net, net.conv(net.op("Slice", x, *numbers, name="even"), "head", 4, 2)) == (
-        "'even' (Slice) needs all of them"
+        "'even' (Slice) requires all of them"
     )
 
 
@@ -78,7 +78,7 @@ def test_a_size_that_is_calculated_with() -> None:
     x = net.conv("x", "a", 3, 8)
     channels = net.op("Gather", net.op("Shape", x), net.put("at", 1), axis=0)
     scaled = net.op("Div", x, net.op("Cast", channels, to=1), name="by_width")
-    assert why(net, net.conv(scaled, "head", 8, 2)) == "'by_width' (Div) needs all of them"
+    assert why(net, net.conv(scaled, "head", 8, 2)) == "'by_width' (Div) requires all of them"
 
 
 def test_values_that_an_inner_graph_reads() -> None:
@@ -87,7 +87,7 @@ def test_values_that_an_inner_graph_reads() -> None:
     made = helper.make_tensor_value_info("inner", 1, [1, 8, 8, 8])
     inner = helper.make_graph([helper.make_node("Identity", ["n_a/y0"], ["inner"])], "inner", [], [made])
     x = net.op("If", net.put("yes", np.array(True)), name="if", then_branch=inner, else_branch=inner)
-    assert why(net, x) == "'if' (If): pruning does not follow If"
+    assert why(net, x) == "'if' (If): pruning does not support If"
 
 
 def test_units_that_all_differ() -> None:
@@ -97,8 +97,8 @@ def test_units_that_all_differ() -> None:
     model = net.model(IMAGE, net.conv(left, "b", 1, 1), net.conv(right, "c", 1, 2))
     groups = find_groups(model, {})
     assert not groups.groups
-    assert groups.fixed["b"] == "it makes one unit only"
-    assert "an axis of one place" in groups.fixed["a"]
+    assert groups.fixed["b"] == "it has only one unit"
+    assert "an axis to one element" in groups.fixed["a"]
 
 
 def test_an_unknown_shape_is_told() -> None:
@@ -106,8 +106,8 @@ def test_an_unknown_shape_is_told() -> None:
     rows = net.op("NonZero", net.conv("x", "a", 3, 8), name="where")
     picked = net.op("Cast", net.op("Transpose", rows), to=1)
     fixed = find_groups(net.model(IMAGE, net.linear(picked, "b", 4, 3)), {}).fixed
-    assert fixed["a"] == "'where' (NonZero): pruning does not follow NonZero"
-    assert fixed["b"] == "'n_b' (MatMul): the shape of 'cast3/y0' is not known"
+    assert fixed["a"] == "'where' (NonZero): pruning does not support NonZero"
+    assert fixed["b"] == "'n_b' (MatMul): the shape of 'cast3/y0' is unknown"
 
 
 def test_layer_normalisation_is_told_to_be_inexact() -> None:
@@ -154,7 +154,7 @@ def test_sparse_constants_stay() -> None:
     values = helper.make_tensor("s", onnx.TensorProto.FLOAT, [8], np.arange(8.0))
     model.graph.initializer.remove(dense)
     model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, [8, 1, 1]))
-    assert find_groups(model, {}).fixed["a"] == "'mul1' (Mul) joins them with places that stay"
+    assert find_groups(model, {}).fixed["a"] == "'mul1' (Mul) combines them with units that must be kept"
 
 
 def test_shapes_that_do_not_fit() -> None:
@@ -173,7 +173,7 @@ def test_places_for_the_modules_own_parameters() -> None:
 
 @pytest.mark.parametrize(
     ("keep", "what"),
-    [({"q": [0]}, "no group 'q'"), ({"a": []}, "nothing would be left of 'a'"), ({"a": [3, 3]}, "units 0 to 11"),
+    [({"q": [0]}, "no group 'q'"), ({"a": []}, "all units of 'a' would be removed"), ({"a": [3, 3]}, "units 0 to 11"),
      ({"a": [0, 12]}, "units 0 to 11")],
 )  # fmt: skip
 def test_a_choice_that_does_not_fit(keep: dict[str, list[int]], what: str) -> None:

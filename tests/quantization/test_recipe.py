@@ -37,7 +37,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         ('[[rules]]\nranges = "max"', "Invalid enum value 'max'"),
         ("[[rules]]\ndepth = [1]", "length 2"),
         ("[[rules]]\nnodes = 3", "Expected `str`"),
-        ('schema = "edgewright.recipe/9"', "this Edgewright knows edgewright.recipe/1"),
+        ('schema = "edgewright.recipe/9"', "this Edgewright supports edgewright.recipe/1"),
     ],
 )
 def test_what_is_no_recipe(tmp_path: Path, text: str, why: str) -> None:

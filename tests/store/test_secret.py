@@ -28,5 +28,5 @@ def test_a_damaged_one_is_made_again(tmp_path: Path) -> None:
 
 def test_a_home_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file")
-    with pytest.raises(StoreError, match="the key of unfinished work cannot be kept"):
+    with pytest.raises(StoreError, match="the key of unfinished work cannot be stored"):
         load_folder_key(tmp_path / "home")

@@ -141,7 +141,7 @@ def test_a_student_is_as_small_as_was_asked(
 
 def test_no_student_is_smaller_than_can_be(nets: str, tmp_path: Path) -> None:
     module = load_module(ModuleSource(factory=f"{nets}:stubborn"), 0)
-    with pytest.raises(GateFailed, match="no student is 4× smaller") as told:
+    with pytest.raises(GateFailed, match="no student can be 4× smaller") as told:
         make_student(module, ModuleSource(factory=f"{nets}:stubborn"), IMAGE, 4.0, tmp_path)
     assert "'two'" in told.value.why
     with pytest.raises(UsageError):

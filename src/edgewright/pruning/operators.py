@@ -106,7 +106,7 @@ def _propagate_matmul(propagation: LabelPropagation, node: Any) -> list[Axes]:
 def _propagate_einsum(propagation: LabelPropagation, node: Any) -> list[Axes]:
     equation = get_attributes(node)["equation"].decode().replace(" ", "")
     if "." in equation or "->" not in equation:
-        raise NodeRejected("its equation is not spelt out")
+        raise NodeRejected("its equation is not explicit")
     sides, result = equation.split("->")
     found: dict[str, Labels] = {}
     for place, letters in enumerate(sides.split(",")):
@@ -144,7 +144,7 @@ def _propagate_gather(propagation: LabelPropagation, node: Any) -> list[Axes]:
 def _propagate_gather_nd(propagation: LabelPropagation, node: Any) -> list[Axes]:
     data, numbers = propagation.input_labels(node, 0), propagation.static_graph.shapes.get(node.input[1])
     if numbers is None or get_attributes(node).get("batch_dims", 0):
-        raise NodeRejected("which axes it reads is not known")
+        raise NodeRejected("its axes are unknown")
     propagation.require_all(node, *data[: numbers[-1]])
     return [(*map(make_fixed_labels, numbers[:-1]), *data[numbers[-1] :])]
 
@@ -153,7 +153,7 @@ def _propagate_recurrent(propagation: LabelPropagation, node: Any) -> list[Axes]
     """LSTM, GRU and RNN: a hidden number lies in every gate, and at the same place of both directions."""
     attributes = get_attributes(node)
     if attributes.get("layout", 0) or "activations" in attributes or propagation.has_input(node, 7):
-        raise NodeRejected("pruning follows it with its usual activations and layout only")
+        raise NodeRejected("pruning supports it only with its default activations and layout")
     x, w, r = (propagation.input_labels(node, place) for place in range(3))
     hidden = r[2]
     propagation.couple(node, x[2], w[2])
@@ -274,7 +274,7 @@ def _propagate_slice(propagation: LabelPropagation, node: Any) -> list[Axes]:
     x = list(propagation.input_labels(node, 0))
     starts, ends = propagation.read_ints(node, 1, "starts"), propagation.read_ints(node, 2, "ends")
     if starts is None or ends is None:
-        raise NodeRejected("where it begins and ends is not known")
+        raise NodeRejected("its starts and ends are unknown")
     axes = propagation.read_ints(node, 3, "axes") or range(len(starts))
     steps = propagation.read_ints(node, 4, "steps") or [1] * len(starts)
     for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
@@ -288,7 +288,7 @@ def _propagate_pad(propagation: LabelPropagation, node: Any) -> list[Axes]:
     x = list(propagation.input_labels(node, 0))
     pads = propagation.read_ints(node, 1, "pads")
     if pads is None:
-        raise NodeRejected("how much is padded is not known")
+        raise NodeRejected("its pads are unknown")
     axes = propagation.read_ints(node, 3, "axes") or list(range(len(x)))
     constant = get_attributes(node).get("mode", b"constant") == b"constant"
     for place, axis in enumerate(axes):

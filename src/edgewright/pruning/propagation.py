@@ -57,7 +57,7 @@ class LabelPropagation:
         if name not in self.labels:
             shape = self.static_graph.shapes.get(name)
             if shape is None:
-                raise NodeRejected(f"the shape of '{name}' is not known")
+                raise NodeRejected(f"the shape of '{name}' is unknown")
             stored = name in self.static_graph.stored
             self.labels[name] = tuple(map(self.coupling_builder.make if stored else make_fixed_labels, shape))
         return self.labels[name]
@@ -75,7 +75,7 @@ class LabelPropagation:
         """The shape of an output."""
         shape = self.static_graph.shapes.get(node.output[place])
         if shape is None:
-            raise NodeRejected(f"the shape of '{node.output[place]}' is not known")
+            raise NodeRejected(f"the shape of '{node.output[place]}' is unknown")
         return shape
 
     def read_ints(self, node: Any, place: int, name: str) -> list[int] | None:
@@ -91,12 +91,14 @@ class LabelPropagation:
 
     def couple(self, node: Any, left: Labels, right: Labels) -> None:
         if left.shape != right.shape and 1 not in (left.size, right.size):
-            raise NodeRejected("its sizes do not fit")
-        self.coupling_builder.couple(left, right, f"'{node.name}' ({node.op_type}) joins them with places that stay")
+            raise NodeRejected("its sizes do not match")
+        self.coupling_builder.couple(
+            left, right, f"'{node.name}' ({node.op_type}) combines them with units that must be kept"
+        )
 
     def require_all(self, node: Any, *places: Labels) -> None:
         for one in places:
-            self.coupling_builder.fix(one, f"'{node.name}' ({node.op_type}) needs all of them")
+            self.coupling_builder.fix(one, f"'{node.name}' ({node.op_type}) requires all of them")
 
     def run(self, rules: Mapping[str, "PropagationRule"]) -> None:
         """Apply the rule of every node in order, then keep the outputs whole."""
@@ -121,10 +123,10 @@ class LabelPropagation:
             if not name:
                 continue
             if tuple(axis.size for axis in axes) != self.made(node, place):
-                raise NodeRejected("its output has another shape than expected")
+                raise NodeRejected("its output has an unexpected shape")
             for axis in axes:
                 if axis.size == 1:
-                    self.coupling_builder.fix(axis, f"'{node.name}' ({node.op_type}) makes an axis of one place")
+                    self.coupling_builder.fix(axis, f"'{node.name}' ({node.op_type}) reduces an axis to one element")
             self.labels[name] = axes
 
     def reject(self, node: Any, why: str) -> None:
@@ -163,7 +165,7 @@ PropagationRule = Callable[[LabelPropagation, Any], list[Axes]]
 
 
 def _reject_operator(propagation: LabelPropagation, node: Any) -> list[Axes]:
-    raise NodeRejected(f"pruning does not follow {node.op_type}")
+    raise NodeRejected(f"pruning does not support {node.op_type}")
 
 
 def make_fixed_labels(count: int) -> Labels:

@@ -1,4 +1,4 @@
-"""What is left of a pruned module: which indices of which parameters and buffers, and the source that says so."""
+"""The slices of a pruned module (kept indices of parameters and buffers), and the source that applies them."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -20,8 +20,8 @@ KeptIndices = Mapping[str, Mapping[int, Sequence[int] | NDArray[Any]]]
 SUFFIX = ".slices.json"
 MOST_BYTES = 1 << 28
 MARK = f'.with_suffix("{SUFFIX}")'  # of a file that `write_built_module` wrote
-RESTORE_HINT = "prune it again, or bring back the file it was"
-BUILT = '''"""What is left of {factory}: {stem}{suffix} says which of its weights."""
+RESTORE_HINT = "prune the model again, or restore the original file"
+BUILT = '''"""The pruned module of {factory}: {stem}{suffix} lists the weights that are kept."""
 
 from pathlib import Path
 
@@ -34,15 +34,15 @@ def build():
 
 
 class Slices(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is kept of a module.
+    """The kept indices of a module's parameters.
 
     Attributes:
-        factory: `FILE.py:FACTORY` that builds it whole; the file as seen from the folder of `slices.json`.
-        factory_sha256: of that file; empty is not looked at.
-        parameters: by name of a parameter or buffer, the kept places of each axis that is cut.
-        removed: paths of modules that give what they are given.
-        numbers: by path of a module, attributes of its own that count what was cut, such as `num_heads`.
-        shapes: of inputs on which the cut module has to run; empty is not tried.
+        factory: `FILE.py:FACTORY` that builds the original module; the file is relative to the folder of `slices.json`.
+        factory_sha256: hash of that file; empty is not checked.
+        parameters: by name of a parameter or buffer, the kept indices of each sliced axis.
+        removed: paths of modules that are replaced by the identity.
+        numbers: by path of a module, its size attributes that change, such as `num_heads`.
+        shapes: of inputs for which the sliced module must run; empty is not tested.
     """
 
     schema: Literal["edgewright.slices/1"] = "edgewright.slices/1"
@@ -55,11 +55,13 @@ class Slices(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def read_slices(path: Path) -> Slices:
-    """ModelNotFound, ModelUnreadable."""
+    """Read a slices file. Raises ModelNotFound and ModelUnreadable."""
     try:
         return msgspec.json.decode(read_regular(path, MOST_BYTES), type=Slices)
     except FileNotFoundError:
-        raise ModelNotFound(f"{path} is not there", "it says what was cut from the model", RESTORE_HINT) from None
+        raise ModelNotFound(
+            f"file does not exist: {path}", "it lists the kept weights of the model", RESTORE_HINT
+        ) from None
     except (OSError, msgspec.MsgspecError) as error:
         raise ModelUnreadable(f"{path} cannot be read", str(error), RESTORE_HINT) from None
 
@@ -69,16 +71,16 @@ def write_slices(slices: Slices, path: Path) -> None:
 
 
 def resolve_built_source(source: ModuleSource) -> ModuleSource:
-    """A source that `write_built_module` wrote as the whole module's, with the slices beside it; any other as it is.
+    """Return the original module's source with its slices if `write_built_module` wrote the source, else the source.
 
-    Raises ModelNotFound, ModelUnreadable where the whole module's file went, or changed.
+    Raises ModelNotFound or ModelUnreadable if the original module's file is missing or has changed.
     """
     file, _ = split_factory(source.factory)
-    beside = file.with_suffix(SUFFIX)
-    if source.slices or not beside.is_file() or MARK not in file.read_text(encoding="utf-8"):
+    slices_file = file.with_suffix(SUFFIX)
+    if source.slices or not slices_file.is_file() or MARK not in file.read_text(encoding="utf-8"):
         return source
-    whole, name = find_factory(read_slices(beside), beside)
-    return msgspec.structs.replace(source, factory=f"{whole}:{name}", slices=str(beside), whole_weights=False)
+    original, name = find_factory(read_slices(slices_file), slices_file)
+    return msgspec.structs.replace(source, factory=f"{original}:{name}", slices=str(slices_file), whole_weights=False)
 
 
 def make_slices(
@@ -90,11 +92,10 @@ def make_slices(
     numbers: Mapping[str, Mapping[str, int]] | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Slices:
-    """Slices to be written to `folder`, put together with those that the source has already: they are of the whole
-    module, that of `unfold`.
+    """Return slices of the original module to write to `folder`, combined with those that the source already has.
 
     Args:
-        places: kept places by name and axis, as the source's module counts them.
+        places: kept indices by name and axis, of the source's module.
     """
     source = resolve_built_source(source)
     now = _set_factory(
@@ -115,7 +116,7 @@ def make_slices(
 
 
 def _set_factory(factory: str, folder: Path, slices: Slices) -> Slices:
-    """The slices with the factory as seen from the folder."""
+    """Return the slices with the factory's path relative to the folder."""
     file, name = split_factory(factory)
     return msgspec.structs.replace(
         slices, factory=f"{_make_relative(file, folder)}:{name}", factory_sha256=_digest(file)
@@ -123,7 +124,7 @@ def _set_factory(factory: str, folder: Path, slices: Slices) -> Slices:
 
 
 def slice_weights(weights: Path, places: KeptIndices, to: Path, *, removed: Sequence[str] = ()) -> None:
-    """Write the kept places of a module's `.safetensors`, without those of removed modules."""
+    """Write the kept indices of a module's `.safetensors`, without the weights of removed modules."""
     from safetensors.numpy import load_file, save_file
 
     kept = {}
@@ -137,15 +138,17 @@ def slice_weights(weights: Path, places: KeptIndices, to: Path, *, removed: Sequ
 
 
 def split_factory(text: str) -> tuple[Path, str]:
-    """`FILE.py:FACTORY`; ModelNotFound for anything else."""
+    """Split `FILE.py:FACTORY`. Raises ModelNotFound for any other text."""
     file, _, factory = text.rpartition(":")
     if not file.endswith(".py"):
-        raise ModelNotFound(f"{text} is no torch source", "it has to name a function that builds it", "FILE.py:FACTORY")
+        raise ModelNotFound(
+            f"{text} is not a torch source", "it names no function that builds the module", "give FILE.py:FACTORY"
+        )
     return Path(file), factory
 
 
 def _compose(first: Slices, then: Slices) -> Slices:
-    """What `then` keeps of what `first` kept, as the whole module counts; the factory is that of `then`."""
+    """Return the slices of applying `first`, then `then`, with the original module's indices and `then`'s factory."""
     parameters: dict[str, dict[int, tuple[int, ...]]] = {name: dict(axes) for name, axes in first.parameters.items()}
     for name, axes in then.parameters.items():
         own = parameters.setdefault(name, {})
@@ -164,7 +167,7 @@ def _compose(first: Slices, then: Slices) -> Slices:
 
 
 def _make_relative(path: Path, folder: Path) -> str:
-    """As seen from the folder; absolute where there is no way, as between two drives."""
+    """Return the path relative to the folder, or the absolute path if there is none, as between two drives."""
     try:
         return Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()
     except ValueError:
@@ -175,27 +178,26 @@ def _digest(path: Path) -> str:
     try:
         return sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise ModelNotFound(f"{path} is not there", str(error)) from None
+        raise ModelNotFound(f"file does not exist: {path}", str(error)) from None
 
 
 def find_factory(slices: Slices, path: Path) -> tuple[Path, str]:
-    """The whole module's file, as it was when it was cut. ModelNotFound, ModelUnreadable."""
+    """Return the original module's file and factory. Raises ModelNotFound, or ModelUnreadable if it has changed."""
     file, _, name = slices.factory.rpartition(":")
     found = path.parent / file
     if not found.is_file():
         raise ModelNotFound(
-            f"{found} is not there", f"{path.name} says what was cut from the module it builds", RESTORE_HINT
+            f"file does not exist: {found}", f"it builds the module that {path.name} slices", RESTORE_HINT
         )
     if slices.factory_sha256 and _digest(found) != slices.factory_sha256:
-        raise ModelUnreadable(
-            f"{found} has changed", f"{path.name} says what was cut from what it built before", RESTORE_HINT
-        )
+        raise ModelUnreadable(f"{found} has changed", f"{path.name} was made for its earlier content", RESTORE_HINT)
     return found, name
 
 
 def write_built_module(folder: Path, stem: str, source: ModuleSource) -> Path:
-    """Write `STEM.py`, whose `build` gives the source's cut module, and `STEM.slices.json`; the weights, in
-    `STEM.safetensors`, are the caller's.
+    """Write `STEM.py`, whose `build` returns the source's sliced module, and `STEM.slices.json`.
+
+    The caller writes the weights to `STEM.safetensors`.
     """
     source = resolve_built_source(source)
     own = read_slices(Path(source.slices)) if source.slices else Slices(factory="")
@@ -209,17 +211,19 @@ def write_built_module(folder: Path, stem: str, source: ModuleSource) -> Path:
 
 
 def build_sliced(path: Path, expected: str = "") -> Any:
-    """The cut module, with the weights that its factory gives. What a file of `write_built_module` calls.
+    """Build the sliced module with its factory's weights. Files of `write_built_module` call this.
 
     Args:
         path: of `slices.json`.
-        expected: sha256 of it.
+        path: of `slices.json`.
     """
     from edgewright.formats.torch.program import build_module
 
     slices = read_slices(path)
     if expected and _digest(path) != expected:
-        raise ModelUnreadable(f"{path} has changed", "the model beside it was made with another one", RESTORE_HINT)
+        raise ModelUnreadable(
+            f"{path} has changed", "the model in the same folder was made for its earlier content", RESTORE_HINT
+        )
     file, name = find_factory(slices, path)
     module = build_module(file, name, None)
     apply_slices(module, slices)
@@ -227,15 +231,15 @@ def build_sliced(path: Path, expected: str = "") -> Any:
 
 
 def apply_slices(module: Any, slices: Slices, *, rescale: bool = False) -> None:
-    """Cut parameters and buffers in place, and the numbers of the layers that hold them.
+    """Slice parameters and buffers in place, and update the size attributes of their layers.
 
     Args:
-        rescale: weights of layers whose inputs were cut grow by the square root of what their number shrank by, so
-            that sums of weights drawn for the whole module keep their variance.
+        rescale: multiply the weights of layers with fewer inputs by the square root of the ratio, so that sums of
+            randomly initialized weights keep their variance.
 
     Raises:
-        ModelUnreadable: the slices are those of another module.
-        ModelNotConvertible: a layer computes with sizes that cannot be cut, or the module does not run any more.
+        ModelUnreadable: the slices belong to another module.
+        ModelNotConvertible: a layer uses fixed sizes, or the sliced module does not run.
     """
     from torch import nn
 
@@ -247,7 +251,7 @@ def apply_slices(module: Any, slices: Slices, *, rescale: bool = False) -> None:
     cuts: dict[int, Any] = {}
     for name, axes in slices.parameters.items():
         tensor = _find_tensor(module, name)
-        if id(tensor) not in cuts:  # tied weights are cut once
+        if id(tensor) not in cuts:  # tied weights are sliced once
             cuts[id(tensor)] = (tensor, _slice_tensor(tensor, axes, name), axes)
     for path, layer in module.named_modules():
         slice_layer(layer, path, cuts, rescale=rescale)
@@ -260,16 +264,16 @@ def apply_slices(module: Any, slices: Slices, *, rescale: bool = False) -> None:
         try_forward(module, slices.shapes)
     except EdgewrightError as error:
         raise ModelNotConvertible(
-            "the module does not run with what was cut from it",
+            "the pruned module does not run",
             f"{error.why} ({_locate_failure(module, error)})",
-            "leave the groups of that layer whole, or let forward take its sizes from its tensors",
+            "keep all units of that layer's groups, or make forward read its sizes from tensors",
         ) from error
 
 
 def _locate_failure(module: Any, error: BaseException) -> str:
-    """The innermost module of the user's own, and its line, in which it failed, as far as the traceback tells."""
+    """Return the user's innermost module and line in the traceback."""
     paths = {id(part): path or "the module itself" for path, part in module.named_modules()}
-    location = "no place is known"
+    location = "location unknown"
     cause = error.__cause__ or error
     for frame, line in walk_tb(cause.__traceback__):
         own = frame.f_locals.get("self")
@@ -283,7 +287,7 @@ def _find_submodule(module: Any, path: str) -> Any:
     try:
         return module.get_submodule(path)
     except AttributeError as error:
-        raise ModelUnreadable("the slices are not this module's", str(error), RESTORE_HINT) from None
+        raise ModelUnreadable("the slices belong to another module", str(error), RESTORE_HINT) from None
 
 
 def set_submodule(module: Any, path: str, part: Any) -> None:
@@ -296,7 +300,7 @@ def _find_tensor(module: Any, name: str) -> Any:
     path, _, own = name.rpartition(".")
     found = getattr(_find_submodule(module, path), own, None)
     if not hasattr(found, "data_ptr"):
-        raise ModelUnreadable("the slices are not this module's", f"it has no tensor '{name}'", RESTORE_HINT)
+        raise ModelUnreadable("the slices belong to another module", f"it has no tensor '{name}'", RESTORE_HINT)
     return found
 
 
@@ -307,8 +311,10 @@ def _slice_tensor(tensor: Any, axes: Mapping[int, Sequence[int]], name: str) -> 
     for axis, kept in axes.items():
         places = np.asarray(kept, np.int64)
         if axis >= made.ndim or not places.size or places.min() < 0 or places.max() >= made.shape[axis]:
-            why = f"'{name}' is {list(tensor.shape)}, and axis {axis} is to keep up to place {max(kept, default=-1)}"
-            raise ModelUnreadable("the slices are not this module's", why, RESTORE_HINT)
+            why = (
+                f"'{name}' has shape {list(tensor.shape)}, but axis {axis} keeps indices up to {max(kept, default=-1)}"
+            )
+            raise ModelUnreadable("the slices belong to another module", why, RESTORE_HINT)
         made = made.index_select(axis, torch.from_numpy(places).to(made.device))
     if isinstance(tensor, torch.nn.Parameter):
         return torch.nn.Parameter(made.contiguous(), requires_grad=tensor.requires_grad)

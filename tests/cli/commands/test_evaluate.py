@@ -53,11 +53,11 @@ def test_the_object(call: Call) -> None:
         ((), 2, "no model is given"),
         (("m.onnx", "--data", "d.npz"), 2, "no task is given"),
         (("m.onnx", "--task", "t.toml"), 2, "no data is given"),
-        (("m.onnx", "--task", "absent.toml", "--data", "d.npz"), 2, "there is no task file"),
-        (("m.onnx", "--task", "t.toml", "--data", "absent"), 2, "there is no data set"),
+        (("m.onnx", "--task", "absent.toml", "--data", "d.npz"), 2, "task file does not exist"),
+        (("m.onnx", "--task", "t.toml", "--data", "absent"), 2, "data set does not exist"),
         (("m.onnx", "--task", "t.toml", "--data", "d.npz", "--indices", "9-3"), 2, "Invalid value for '--indices'"),
         (("m.onnx", "--task", "t.toml", "--data", "d.npz", "--indices", "7"), 2, "d.npz has no sample 7"),
-        (("m.onnx", "--task", "t.toml", "--data", "d.npz", "--samples", "9"), 2, "9 samples are wanted"),
+        (("m.onnx", "--task", "t.toml", "--data", "d.npz", "--samples", "9"), 2, "9 samples are requested"),
         (("m.onnx", "--task", "t.toml", "--data", "d.npz", "--runtime", "nobody"), 2, ""),
         (("absent.onnx", "--task", "t.toml", "--data", "d.npz"), 2, "there is no file absent.onnx"),
         (("n.onnx", "--task", "t.toml", "--data", "d.npz"), 2, "the input 'x' is [1, 3, 8, 8] in the model"),
@@ -93,7 +93,7 @@ def test_a_skipped_sample_is_reported(call: Call, folder: Path) -> None:
     result = call("evaluate", "m.onnx", "--task", "t.toml", "--data", "d")
     assert result.code == 0
     assert result.rows()[0]["samples"] == "119"
-    assert "Skipped 7.png: it is no picture of a known format." in result.err
+    assert "Skipped 7.png: its image format is not supported." in result.err
 
 
 def test_a_task_is_proposed_and_shown(call: Call, folder: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_plan_that_is_not_carried_out(call: Call, tmp_path: Path) -> None:
         ((*WORDS, "--precision", "w2"), 2, "unknown precision: w2", "--precision w8a8"),
         ((*WORDS, "--precision", "bf16"), 2, "--precision bf16 is not supported", "--precision fp16"),
         ((*WORDS, "--runtime", "nobody"), 2, "unknown runtime 'nobody'", "edgewright doctor"),
-        ((*WORDS, "--recipe", "absent.toml"), 2, "there is no recipe absent.toml", "leave --recipe out"),
+        ((*WORDS, "--recipe", "absent.toml"), 2, "recipe file does not exist: absent.toml", "omit --recipe"),
         ((*WORDS, "--timeout", "0"), 2, "--timeout 0.0 cannot be used", "--timeout 0.001"),
         ((*WORDS, "--html", "absent/r.html"), 1, "absent/r.html cannot be written", "check that the folder"),
     ],

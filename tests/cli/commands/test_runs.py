@@ -167,11 +167,11 @@ def test_import_of_what_is_no_export(call: Call, measure: Callable[..., str], fo
     rewrite(folder / "out", lambda content: content["run"]["model"].update(sha256="a" * 64))
     result = call("runs", "import", folder / "out")
     assert result.code == 2
-    assert "that of another model" in result.err
+    assert "belongs to another model" in result.err
     assert call("runs", "list", "--json").json()["runs"] == []
     absent = call("runs", "import", folder / "absent")
     assert absent.code == 2
-    assert "there is no such folder" in absent.err
+    assert "the folder does not exist" in absent.err
     (folder / "file").write_text("hello")
     assert "it is not a folder" in call("runs", "import", folder / "file").err
 

@@ -143,7 +143,7 @@ def test_a_file_changed_in_the_folder_is_put_back(
         ("run", "unsupported", 6, "RuntimeError: the pretend runtime raises, as requested by fail=run"),
         ("segfault", "failed", 1, "died by SIGSEGV while compiling"),
         ("oom", "failed", 1, "died by SIGKILL while compiling"),
-        ("exit", "failed", 1, "left with exit code 3 while compiling"),
+        ("exit", "failed", 1, "exited with code 3 while compiling"),
         ("hang", "failed", 124, "no answer in 15 s while compiling"),
     ],
 )

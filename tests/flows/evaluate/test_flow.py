@@ -243,7 +243,7 @@ def test_what_can_be_known_beforehand_starts_nothing(
         ({"data": str(unlabeled)}, DataError, "has no labels"),
         ({"data": str(beyond)}, DataError, "the label 5 is out of range"),
         ({"data": str(tmp_path / "absent")}, DataError, "absent"),
-        ({"samples": 41}, DataError, "41 samples are wanted"),
+        ({"samples": 41}, DataError, "41 samples are requested"),
         ({"samples": 4, "leave_out": 3}, UsageError, "exclude each other"),
         ({"indices": (40,)}, DataError, "no sample 40"),
         ({"samples": 0}, UsageError, "--samples selects no sample"),

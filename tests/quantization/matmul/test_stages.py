@@ -185,7 +185,7 @@ def test_settings_that_are_not_known_are_refused() -> None:
         quantize("w4", block=48)
     with pytest.raises(UsageError, match="rounding odd"):
         quantize("w4", rounding="odd")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="keep: nowhere: no node has this name"):
+    with pytest.raises(UsageError, match="unknown nodes to keep: nowhere: the model has no node"):
         quantize("w4", keep=("nowhere",))
 
 
@@ -195,7 +195,7 @@ def test_adaptive_rounding_wants_samples() -> None:
 
 
 def test_nothing_to_quantise_is_refused() -> None:
-    with pytest.raises(ModelNotConvertible, match="nothing to quantise"):
+    with pytest.raises(ModelNotConvertible, match="nothing to quantize"):
         quantize("w4", keep=tuple(SITES))
 
 

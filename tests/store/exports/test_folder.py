@@ -365,5 +365,5 @@ def test_numbers_too_large_for_the_tables(folder: Path, store: Store) -> None:
 
 
 def test_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"no such folder"):
+    with pytest.raises(StoreError, match="folder does not exist"):
         read_folder(tmp_path / "absent")

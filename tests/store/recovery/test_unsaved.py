@@ -114,4 +114,4 @@ def _refuse_to_open(*_: object) -> int:
 def test_run_that_could_not_be_kept_is_said_to_be_lost(tmp_path: Path) -> None:
     failure = StoreFull("the run cannot be saved", "disk full")
     explain_saved_file(failure, tmp_path, None)
-    assert failure.why == "disk full; the run was not kept: no folder could take its file"
+    assert failure.why == "disk full; the run is lost: its file could not be written to any folder"

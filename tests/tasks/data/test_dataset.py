@@ -74,7 +74,7 @@ def test_files_with_a_table(tmp_path: Path, packed: bool) -> None:
         ]
         expected = np.asarray(noise(6, 4, 1)).transpose(2, 0, 1)[None].astype(np.float32)
         assert np.array_equal(samples[1].feeds["x"], expected)
-        assert data.notes == ("1 files have no row in labels.csv and are left out",)
+        assert data.notes == ("1 files have no row in labels.csv and are ignored",)
         assert data.labeled
         assert [s.index for s in data.read([2, 0, 2])] == [2, 0, 2]
         assert data.fingerprint
@@ -106,13 +106,13 @@ def test_every_way_of_writing_a_table(tmp_path: Path, table: str) -> None:
         ("file,label\nimages/0.png,0\nimages/1.png,\n", "line 3: images/1.png has no label"),
         ("file,label\nimages/0.png\n", "line 2: images/0.png has no label"),
         ("file,label\nimages/0.png,0\nimages/0.png,1\n", "line 3: images/0.png has two labels"),
-        ("file,label\n,0\n", "line 2 names no file"),
-        ("file,label\n../0.png,0\n", "line 2 leads out of the data set"),
-        ("file,label\n/etc/passwd,0\n", "line 2 leads out of the data set"),
-        ("file,label\nC:\\x.png,0\n", "line 2 leads out of the data set"),
+        ("file,label\n,0\n", "line 2 has no file name"),
+        ("file,label\n../0.png,0\n", "line 2: the path is outside the data set"),
+        ("file,label\n/etc/passwd,0\n", "line 2: the path is outside the data set"),
+        ("file,label\nC:\\x.png,0\n", "line 2: the path is outside the data set"),
         ("file,label\n", "has no rows"),
         ("", "has no rows"),
-        ("file,label\nother.png,0\n", "names no file of the data set"),
+        ("file,label\nother.png,0\n", "lists no file of the data set"),
         ('file,label\n"images/0.png,0\n', "cannot be read"),
         (b"file,label\n\xff.png,0\n", "is not UTF-8"),
     ],
@@ -137,7 +137,7 @@ def test_labels_by_name(tmp_path: Path) -> None:
     path = str(write_zip(tmp_path / "d.zip", files))
     with open_dataset(path, named(tmp_path, "owl", "cat", "dog")) as data:
         assert labels_of(data) == [2, 1, 1]
-    with pytest.raises(DataError, match="there is no class 'dog'"):
+    with pytest.raises(DataError, match="the class 'dog' does not exist"):
         open_dataset(path, named(tmp_path, "owl", "cat"))
     files["labels.csv"] = "file,label\nimages/0.png,dog\nimages/1.png,cat\nimages/2.png,dog\n"
     with open_dataset(str(write_zip(tmp_path / "d.zip", files)), PICTURES) as data:
@@ -155,7 +155,7 @@ def test_one_folder_for_each_class(tmp_path: Path, packed: bool) -> None:
         assert labels_of(data) == [2, 1, 1]
     with pytest.raises(DataError, match="2 class folders"):
         open_dataset(str(path), THREE)
-    with pytest.raises(DataError, match="'cat' is no class"):
+    with pytest.raises(DataError, match="'cat' is not a class"):
         open_dataset(str(path), named(tmp_path, "owl", "dog"))
 
 
@@ -164,14 +164,14 @@ def test_one_folder_is_no_class_but_labels_that_are_missing(tmp_path: Path) -> N
     for task in (THREE, named(tmp_path, "owl", "dog")):
         with pytest.raises(DataError, match="has no labels") as told:
             open_dataset(str(path), task)
-        assert "there is no labels.csv in it, and the one folder 'images'" in told.value.why
+        assert "it has no labels.csv, and its only folder 'images'" in told.value.why
 
 
 def test_folders_with_numbers(tmp_path: Path) -> None:
     path = write_folder(tmp_path / "d", {"10/a.png": picture(0), "2/b.png": picture(1)})
     with open_dataset(str(path), PICTURES) as data:
         assert labels_of(data) == [10, 2]
-    with pytest.raises(DataError, match="is no class"):
+    with pytest.raises(DataError, match="is not a class"):
         open_dataset(str(path), THREE)
 
 
@@ -187,18 +187,18 @@ def test_data_sets_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_text("x")
     (tmp_path / "short.zip").write_bytes(write_zip(tmp_path / "d.zip", FILES).read_bytes()[:-30])
     for name, words in (
-        ("empty", "holds no samples"),
-        ("file.txt", "is no data set"),
+        ("empty", "has no samples"),
+        ("file.txt", "is not a data set"),
         ("short.zip", "no whole zip"),
-        ("absent", "there is no data set"),
-        ("absent.py:load", "there is no file"),
+        ("absent", "data set does not exist"),
+        ("absent.py:load", "file does not exist"),
         ("no.such.module:load", "cannot be loaded"),
     ):
         spec = name if ":" in name and not name.startswith("absent") else str(tmp_path / name)
         with pytest.raises((DataError, ConfigError), match=words) as caught:
             open_dataset(spec, PICTURES, (spec,))
         assert caught.value.exit_code == 2
-    with pytest.raises(DataError, match="holds no samples"):
+    with pytest.raises(DataError, match="has no samples"):
         open_dataset(str(write_zip(tmp_path / "e.zip", {})), PICTURES)
 
 
@@ -243,7 +243,7 @@ def test_more_than_one_in_a_hundred_is_an_error(tmp_path: Path) -> None:
     with open_dataset(str(many(tmp_path, 3)), PICTURES) as data:
         with pytest.raises(DataError, match="3 of 200 samples cannot be read") as caught:
             list(data.read())
-        assert "0.png: it is no picture" in caught.value.why
+        assert "0.png: its image format is not supported" in caught.value.why
 
 
 def test_a_missing_file_is_skipped(tmp_path: Path) -> None:
@@ -293,10 +293,10 @@ def test_arrays_that_are_ready(tmp_path: Path) -> None:
     [
         ({"x": np.zeros((2, 4, 6), np.uint8), "labels": np.array([0, 3])}, "label 1: the label 3 is out of range"),
         ({"x": np.zeros((2, 4, 6), np.uint8), "labels": np.array([0, -1])}, "the label -1"),
-        ({"x": np.zeros((2, 4, 6), np.uint8), "labels": np.array([0.5, 1])}, "labels are float64"),
-        ({"x": np.zeros((2, 4, 6), np.uint8), "labels": np.eye(2)}, "labels has shape"),
+        ({"x": np.zeros((2, 4, 6), np.uint8), "labels": np.array([0.5, 1])}, "the labels have dtype float64"),
+        ({"x": np.zeros((2, 4, 6), np.uint8), "labels": np.eye(2)}, "the labels have shape"),
         ({"x": np.zeros((2, 4, 6), np.uint8), "labels": np.zeros(3, int)}, "differ in length"),
-        ({"a": np.zeros(2), "b": np.zeros(2), "labels": np.zeros(2, int)}, "lacks the input 'x'"),
+        ({"a": np.zeros(2), "b": np.zeros(2), "labels": np.zeros(2, int)}, "has no array for the input 'x'"),
         ({"x": np.zeros((0, 4, 6), np.uint8), "labels": np.zeros(0, int)}, "is empty"),
         ({"x": np.array([{}, {}], object), "labels": np.zeros(2, int)}, "cannot be read as .npz"),
     ],
@@ -312,7 +312,7 @@ def test_arrays_of_the_wrong_shape_or_with_nan(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", x=ready, labels=np.zeros(2, int))
     with open_dataset(str(tmp_path / "d.npz"), THREE) as data, pytest.raises(DataError) as caught:
         list(data.read())
-    assert "the task says [1, 3, 4, 6]" in caught.value.why
+    assert "the task requires [1, 3, 4, 6]" in caught.value.why
     np.savez(tmp_path / "d.npz", x=np.full((2, 3, 4, 6), np.nan, np.float32), labels=np.zeros(2, int))
     with open_dataset(str(tmp_path / "d.npz"), THREE) as data, pytest.raises(DataError) as caught:
         list(data.read())
@@ -375,9 +375,9 @@ def test_functions(tmp_path: Path) -> None:
     with open_own(f"{file}:bare") as data:
         assert not data.labeled
     for name in ("endless", "broken", "late"):
-        with pytest.raises(DataError, match="gives no data set"):
+        with pytest.raises(DataError, match="returns no data set"):
             open_own(f"{file}:{name}")
-    with pytest.raises(ConfigError, match="is no function"):
+    with pytest.raises(ConfigError, match="is not a function"):
         open_own(f"{file}:nobody")
 
 
@@ -555,14 +555,14 @@ def test_functions_that_misbehave(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(MISBEHAVING)
     for name in ("recursion", "leaves", "raises"):
-        with pytest.raises(DataError, match="gives no data set") as caught:
+        with pytest.raises(DataError, match="returns no data set") as caught:
             open_own(f"{file}:{name}")
         assert len(caught.value.why) <= 500
     for name in ("one_odd", "one_label"):
         with open_own(f"{file}:{name}", TENSORS) as data:
             assert len(list(data.read())) == 298
             assert list(data.skipped) == [7, 9]
-            with pytest.raises(DataError, match="gives no label for #7"):
+            with pytest.raises(DataError, match="returns no label for #7"):
                 data.label(7)
     (tmp_path / "leaves.py").write_text("raise SystemExit(0)\n")
     with pytest.raises(ConfigError, match="cannot be loaded"):

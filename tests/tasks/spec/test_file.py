@@ -98,8 +98,8 @@ def test_the_line_of_what_is_wrong(change: tuple[str, str], line: int, words: tu
     [
         ("a = ", "is not TOML"),
         ('schema = "edgewright.task/2"', "schema edgewright.task/2"),
-        ("inputs = 3", "inputs cannot be used"),
-        ('inputs = []\n[output]\nkind = "regression"', "inputs cannot be used"),
+        ("inputs = 3", "inputs is not valid"),
+        ('inputs = []\n[output]\nkind = "regression"', "inputs is not valid"),
         ('[output]\nkind = "regression"', "has no inputs"),
     ],
 )
@@ -122,15 +122,15 @@ def test_a_file_with_a_byte_order_mark_and_labels_beside_it(tmp_path: Path) -> N
 
 
 def test_paths_that_hold_no_task(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="there is no task file"):
+    with pytest.raises(ConfigError, match="task file does not exist"):
         read_task(tmp_path / "absent.toml")
     with pytest.raises(ConfigError):
         read_task(tmp_path)
     (tmp_path / "big.toml").write_bytes(b"#" * 1_100_000)
-    with pytest.raises(ConfigError, match="no task file"):
+    with pytest.raises(ConfigError, match="not a task file"):
         read_task(tmp_path / "big.toml")
     (tmp_path / "latin.toml").write_bytes(b'name = "\xe4"')
-    with pytest.raises(ConfigError, match="is no task file: it is not UTF-8"):
+    with pytest.raises(ConfigError, match="is not a task file: it is not UTF-8"):
         read_task(tmp_path / "latin.toml")
 
 
@@ -192,10 +192,10 @@ def test_proposals_for_the_rest() -> None:
 @pytest.mark.parametrize(
     ("one", "augment", "key", "why"),
     [
-        (PICTURE, "noise = 0.1", "augment.noise", "no input of the task is a sound"),
-        (TASKS[2].inputs[0], "flip = true", "augment.flip", "no input of the task is a picture"),
-        (TASKS[3].inputs[0], "shift = 1", "augment", "no input of the task is a picture or a sound"),
-        (PICTURE, "shift = 224", "augment.shift", "it moves all of an input of 224 out"),
+        (PICTURE, "noise = 0.1", "augment.noise", "no input of the task is audio"),
+        (TASKS[2].inputs[0], "flip = true", "augment.flip", "no input of the task is an image"),
+        (TASKS[3].inputs[0], "shift = 1", "augment", "no input of the task is an image or audio"),
+        (PICTURE, "shift = 224", "augment.shift", "it is not smaller than an input of size 224"),
         (ImageInput(name="x", size=(8, 8), dtype="uint8"), "flip = true", "augment", "the input 'x' is uint8"),
         (PICTURE, "erase = 2", "augment.erase", "Expected `float` <= 1"),
         (PICTURE, "mirror = true", "augment.mirror", "known: flip, shift, erase, brightness, contrast, noise"),

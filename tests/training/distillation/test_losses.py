@@ -248,14 +248,14 @@ def test_what_a_teacher_cannot_teach_is_refused(tmp_path: Path, teacher_weights:
     classes = refuse(
         make_job(tmp_path, SETTINGS, module=source(tmp_path, "five"), teaching=DistillationSettings(teacher=teacher))
     )
-    assert "the teacher tells 4 classes apart, the student 5" in classes.what
+    assert "the teacher has 4 classes, the student 5" in classes.what
     ask(tmp_path, teacher, views=1, augment=None)
     cached = DistillationSettings(logits=str(tmp_path / "logits.npy"), views=1)
     assert "student 5" in refuse(make_job(tmp_path, module=source(tmp_path, "five"), teaching=cached)).what
     flat = DistillationSettings(teacher=teacher, transfer="attention")
     assert "no stage" in refuse(make_job(tmp_path, module=source(tmp_path, "flat"), teaching=flat)).what
     looks = msgspec.structs.replace(cached, transfer="features")
-    assert "no teacher" in refuse(make_job(tmp_path, teaching=looks)).what
+    assert "teacher module is missing" in refuse(make_job(tmp_path, teaching=looks)).what
     assert "alpha of 2" in refuse(make_job(tmp_path, teaching=msgspec.structs.replace(cached, alpha=2.0))).what
     cold = msgspec.structs.replace(cached, temperature=0.0)
     assert "temperature of 0" in refuse(make_job(tmp_path, teaching=cold)).what

@@ -158,7 +158,7 @@ def test_a_finished_training_is_not_done_again_whatever_its_threads(tmp_path: Pa
     run_worker(tmp_path, other)
     report = read_report(job)
     assert (report.resumed, report.threads) == (1, 2)
-    assert "its parts were trained with 1 and 2 threads" in report.notes
+    assert "the number of threads changed during training: 1 and 2" in report.notes
     assert weights(job) == first
 
 

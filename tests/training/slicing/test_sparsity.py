@@ -137,9 +137,9 @@ def test_transposed_and_recurrent_weights_are_found_and_tables_are_not() -> None
 @pytest.mark.parametrize(
     ("thinning", "words"),
     [
-        (SparsitySettings(sparsity=0.0), "0 leaves all as it is"),
-        (SparsitySettings(sparsity=1.0), "1 leaves no weight"),
-        (SparsitySettings(sparsity=-0.1), "0 leaves all"),
+        (SparsitySettings(sparsity=0.0), "no weight would become zero"),
+        (SparsitySettings(sparsity=1.0), "all weights would become zero"),
+        (SparsitySettings(sparsity=-0.1), "no weight would become zero"),
         (SparsitySettings(pattern="4:2"), "N:M keeps N of each M"),
         (SparsitySettings(pattern="0:4"), "N:M keeps N"),
         (SparsitySettings(pattern="half"), "N:M keeps N"),

@@ -62,7 +62,7 @@ def test_list_offers_what_there_is(pages: Pages, record: Record) -> None:
 def test_a_date_that_is_none(pages: Pages, record: Record) -> None:
     answer = pages.get("/runs?since=tomorrow")
     assert answer.status == 400
-    assert "is not a date" in answer.text
+    assert "is not a valid date" in answer.text
 
 
 def test_part_for_htmx_is_the_list_alone(pages: Pages, record: Record) -> None:

@@ -24,7 +24,7 @@ from edgewright.training.loop.losses import (
 
 
 class Stage(NamedTuple):
-    """An output of a module within, [n, channels, height, width]."""
+    """A submodule whose output is a feature map, [n, channels, height, width]."""
 
     module: str
     channels: int
@@ -33,14 +33,14 @@ class Stage(NamedTuple):
 class DistillationLoss:
     """The loss of a batch: (1 − alpha) × labels + alpha × teacher + transfer_weight × transfer.
 
-    Without teaching it is the labels' alone.
+    Without distillation it is the label loss.
 
     Args:
-        teacher: a torch module, or None where the batches hold what it answered.
-        few: some samples, to find the stages with.
+        teacher: a torch module, or None if the batches contain its outputs.
+        sample_batch: some samples, to find the stages with.
 
     Attributes:
-        learned: the projections of `features`, trained along.
+        auxiliary: the projections of `features`, which are trained with the student.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class DistillationLoss:
         self._half = False
 
     def attach(self, module: Any, device: Any, precision: str) -> None:
-        """Bring the teacher to the device and watch the stages of both. UsageError where none belong together."""
+        """Move the teacher to the device and hook the stages of both. Raises UsageError if no stages match."""
         self._half = precision == "bf16"
         if self._teacher is None or self._teaching is None:
             return
@@ -73,9 +73,9 @@ class DistillationLoss:
         both = [size for size in targets if size in own]
         if not both:
             raise UsageError(
-                "no stage of the student belongs to one of the teacher",
-                f"heights and widths within are {list(own) or 'none'} and {list(targets) or 'none'}",
-                "--transfer none",
+                "no stage of the student matches a stage of the teacher",
+                f"the stages' heights and widths are {list(own) or 'none'} and {list(targets) or 'none'}",
+                "use --transfer none",
             )
         for size in both:
             self._pairs.append((own[size].module, targets[size].module))
@@ -92,11 +92,11 @@ class DistillationLoss:
             hook.remove()
 
     def fingerprint(self) -> str:
-        """Of the teacher that is asked meanwhile."""
+        """Return the digest of the teacher that runs during training; empty if there is none."""
         return "" if self._teacher is None else digest_module(self._teacher)
 
     def first_loss(self, outputs: Mapping[str, Any], batch: Batch) -> Any:
-        """That of outputs alone, without stages."""
+        """Return the loss of the outputs, without the transfer loss."""
         return self._sum(self._parts(outputs, batch))
 
     def __call__(self, outputs: Mapping[str, Any], batch: Batch) -> tuple[Any, dict[str, Any]]:
@@ -161,9 +161,9 @@ def _make_output_hook(place: dict[str, Any], name: str) -> Any:
 def compute_teacher_loss(
     task: Task, mine: Sequence[Any], wanted: Sequence[Any], labels: Any, temperature: float
 ) -> Any:
-    """KL divergence of the softened outputs × T² (Hinton et al. 2015); mean squared error where they are no scores.
+    """Return the KL divergence of the softened outputs × T² (Hinton et al. 2015), or the MSE if they are no scores.
 
-    Of next tokens, those whose label does not count do not count here either.
+    Next tokens whose label is ignored are ignored here too.
     """
     from torch.nn import functional
 
@@ -177,12 +177,12 @@ def compute_teacher_loss(
 
 
 def compute_feature_loss(mine: Any, wanted: Any) -> Any:
-    """Squared distance of a projected stage to the teacher's, in parts of the teacher's own mean square."""
+    """Return the squared distance of a projected stage to the teacher's, relative to the teacher's mean square."""
     return (mine - wanted).pow(2).mean() / wanted.pow(2).mean().clamp(min=1e-12)
 
 
 def compute_attention_loss(mine: Any, wanted: Any) -> Any:
-    """Squared distance of the maps of mean squared channels, each of length 1; mean over the batch, at most 4."""
+    """Return the squared distance of the normalized maps of mean squared channels: the batch mean, at most 4."""
     from torch.nn import functional
 
     maps = [functional.normalize(one.pow(2).mean(dim=1).flatten(1), dim=1) for one in (mine, wanted)]
@@ -190,9 +190,9 @@ def compute_attention_loss(mine: Any, wanted: Any) -> Any:
 
 
 def find_stages(module: Any, inputs: Mapping[str, Any]) -> dict[tuple[int, int], Stage]:
-    """For each height and width within a module, the last part that gives an output of it, and its channels.
+    """Return, for each height and width, the last submodule with an output of that size, and its channels.
 
-    Parts that are called twice are left out, since it is not told which call is meant.
+    Submodules that are called twice are ignored, because the call is ambiguous.
     """
     import torch
 
@@ -219,7 +219,7 @@ def find_stages(module: Any, inputs: Mapping[str, Any]) -> dict[tuple[int, int],
 
 
 def build_distillation_loss(job: TrainJob, task: Task, module: Any, samples: TrainingSamples) -> DistillationLoss:
-    """The loss of a job, its teacher loaded. UsageError and DataError where labels, teacher and module do not fit."""
+    """Return the loss of a job. Raises UsageError and DataError if labels, teacher and module do not match."""
     import torch
 
     teaching = job.teaching
@@ -232,7 +232,7 @@ def build_distillation_loss(job: TrainJob, task: Task, module: Any, samples: Tra
         raise InputError(
             "the module does not run on the samples",
             f"{type(error).__name__}: {words[0][:300]}",
-            "the task's inputs have to be those of its forward",
+            "the task's inputs must be those of its forward",
         ) from error
     module.train()
     tensor = select_output(task, outputs)
@@ -240,7 +240,9 @@ def build_distillation_loss(job: TrainJob, task: Task, module: Any, samples: Tra
         check_labels_have_loss(task)
         labels = samples.labels_of(samples.fit)
         if labels is None:
-            raise UsageError("there are no labels to learn from", "the data set has none", "alpha 1, with a teacher")
+            raise UsageError(
+                "the data set has no labels", "the label loss requires labels", "use a teacher with alpha 1"
+            )
         check_labels_fit(task, labels, tensor)
     teacher = None
     if teaching is not None:
@@ -260,29 +262,35 @@ def build_distillation_loss(job: TrainJob, task: Task, module: Any, samples: Tra
 
 def _check_distillation_settings(teaching: DistillationSettings) -> None:
     if not 0 <= teaching.alpha <= 1:
-        raise UsageError(f"an alpha of {teaching.alpha:g} cannot be had", "it is a share", "from 0 to 1")
+        raise UsageError(f"an alpha of {teaching.alpha:g} is out of range", "it is a share", "give a value from 0 to 1")
     if not teaching.temperature > 0:
-        raise UsageError(f"a temperature of {teaching.temperature:g} cannot be had", "", "above 0, as 4")
+        raise UsageError(
+            f"a temperature of {teaching.temperature:g} is out of range", "it must be above 0", "give for example 4"
+        )
 
 
 def _open_teacher(teaching: DistillationSettings, seed: int) -> Any:
-    """The teacher that is asked meanwhile; None where its answers lie in a file and its stages are not wanted."""
+    """Return the teacher module; None if its outputs are in a file and there is no transfer loss."""
     if teaching.logits and teaching.transfer == "none":
         return None
     if teaching.teacher is None:
-        why = "its answers lie in no file, or transfer looks into it"
-        raise UsageError("there is no teacher to ask", why, "name a torch module, or transfer none")
+        why = "its outputs are in no file, or the transfer loss requires its features"
+        raise UsageError("the teacher module is missing", why, "give a torch module, or set transfer to none")
     return load_teacher(teaching.teacher, seed)
 
 
 def _check_output_shapes(task: Task, mine: Sequence[tuple[int, ...]], targets: Sequence[tuple[int, ...]]) -> None:
-    """UsageError where teacher and student do not give the same shapes."""
+    """Raise UsageError if the outputs of teacher and student have different shapes."""
     if list(mine) == list(targets):
         return
     if isinstance(task.output, Classification | NextToken):
         raise UsageError(
-            f"the teacher tells {targets[0][-1]} classes apart, the student {mine[0][-1]}",
-            "their outputs are compared one by one",
-            "give the student the teacher's classes",
+            f"the teacher has {targets[0][-1]} classes, the student {mine[0][-1]}",
+            "distillation compares the outputs class by class",
+            "use a student with the teacher's classes",
         )
-    raise UsageError(f"the teacher gives {list(targets)}, the student {list(mine)}", "", "give both the same outputs")
+    raise UsageError(
+        f"the teacher's outputs have shapes {list(targets)}, the student's {list(mine)}",
+        "",
+        "use a student with the teacher's outputs",
+    )

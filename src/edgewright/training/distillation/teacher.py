@@ -1,4 +1,4 @@
-"""A teacher's outputs: which ones a student learns from, and a file of them for every sample."""
+"""A teacher's outputs: the distilled ones, and a file of them for all samples."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -31,7 +31,7 @@ _PROGRESS_INTERVAL_S = 0.5
 
 
 def select_distilled_outputs(task: Task, outputs: Mapping[str, Any]) -> list[Any]:
-    """The outputs that a teacher teaches: the task's, all of them for boxes."""
+    """Return the outputs that are distilled: the task's, or all of them for boxes."""
     return list(outputs.values()) if isinstance(task.output, Boxes) else [select_output(task, outputs)]
 
 
@@ -43,12 +43,11 @@ def load_teacher(source: ModuleSource, seed: int) -> Any:
     return teacher
 
 
-def fold_normalization(teacher: Any, ask: Callable[[Any], Any]) -> Any:
-    """A copy whose normalisations are part of its convolutions, which answers the same in less time; the teacher itself
-    where there is no such.
+def fold_normalization(teacher: Any, run: Callable[[Any], Any]) -> Any:
+    """Return a faster copy whose batch normalizations are folded into its convolutions, or the teacher itself.
 
     Args:
-        ask: the answers of a module to some samples, in float32.
+        run: computes a module's outputs for some samples, in float32.
     """
     import torch
     from torch.fx.experimental.optimization import fuse
@@ -57,16 +56,16 @@ def fold_normalization(teacher: Any, ask: Callable[[Any], Any]) -> Any:
         with torch.no_grad():
             folded = fuse(teacher)
             set_channels_last(folded)
-            same = torch.allclose(ask(folded), ask(teacher), rtol=1e-3, atol=1e-3)
-    except Exception:  # the user's code may do what cannot be traced, and raise whatever it likes then
+            same = torch.allclose(run(folded), run(teacher), rtol=1e-3, atol=1e-3)
+    except Exception:  # the user's code may not be traceable and may raise any error
         return teacher
-    return folded if same else teacher  # it is not where a convolution has several normalisations in turn
+    return folded if same else teacher  # they differ if a convolution has several normalizations
 
 
 def run_teacher_job(job: TeacherJob, send: Callable[[JobMessage], None]) -> None:
-    """Write what the teacher answers for each view of each sample of `fit`; an interrupted file goes on where it was.
+    """Write the teacher's outputs for each view of each sample of `fit`; an interrupted file is resumed.
 
-    UsageError, OutputError, and those of loading a module.
+    Raises UsageError, OutputError and the errors of loading a module.
     """
     import torch
 
@@ -74,32 +73,32 @@ def run_teacher_job(job: TeacherJob, send: Callable[[JobMessage], None]) -> None
         torch.set_num_threads(job.settings.threads)
     task = msgspec.json.decode(job.task, type=Task)
     if job.views > 1 and task.augment is None:
-        raise UsageError(f"{job.views} views are all the same", "the task has no [augment] table", "ask for 1 view")
+        raise UsageError(f"all {job.views} views would be the same", "the task has no [augment] table", "use 1 view")
     samples = TrainingSamples(job.data, task, job.settings)
     teacher = load_teacher(job.teacher, job.settings.seed)
     teacher.to("cuda" if torch.cuda.is_available() else "cpu")
     sample_batch = samples.read(np.arange(min(job.settings.batch, samples.count)))
 
-    def answer(module: Any, batch: Batch) -> Any:
+    def compute(module: Any, batch: Batch) -> Any:
         device = next(module.parameters()).device
         made = select_distilled_outputs(
             task, map_outputs(module(**{name: one.to(device) for name, one in batch.inputs.items()}))
         )
         if len(made) > 1:
-            raise UsageError(f"the teacher has {len(made)} outputs", "one can be kept", "ask it in the loop")
+            raise UsageError(f"the teacher has {len(made)} outputs", "only one can be stored", "run it during training")
         return made[0].float()
 
     precision, _ = choose_precision(
-        job.settings.precision, teacher, lambda module: answer(module, sample_batch).abs().mean()
+        job.settings.precision, teacher, lambda module: compute(module, sample_batch).abs().mean()
     )
-    quick = fold_normalization(teacher, lambda module: answer(module, sample_batch))
+    folded = fold_normalization(teacher, lambda module: compute(module, sample_batch))
 
-    def ask(batch: Batch) -> Any:
-        device = next(quick.parameters()).device.type
+    def run(batch: Batch) -> Any:
+        device = next(folded.parameters()).device.type
         with torch.no_grad(), torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
-            return answer(quick, batch).cpu().numpy()
+            return compute(folded, batch).cpu().numpy()
 
-    one = ask(sample_batch)[0]
+    one = run(sample_batch)[0]
     kind = np.dtype(np.float32 if one.size <= MAX_FLOAT32_OUTPUTS else np.float16)
     key = sha256(f"{job.views} {precision} {task.augment} {samples.fingerprint()} {digest_module(teacher)}".encode())
     part = Path(f"{job.out}.{key.hexdigest()[:16]}.part")
@@ -112,24 +111,24 @@ def run_teacher_job(job: TeacherJob, send: Callable[[JobMessage], None]) -> None
             file.truncate(head + done * kind.itemsize * one.size)
             began, last_report, start = monotonic(), 0.0, done
             for batch in prefetch_batches(samples.read_rows, split_into_chunks(np.arange(done, rows), size)):
-                file.write(ask(batch).astype(kind).tobytes())
+                file.write(run(batch).astype(kind).tobytes())
                 done += len(batch.places)
                 if (now := monotonic()) - last_report > _PROGRESS_INTERVAL_S or done == rows:
                     file.flush()
                     last_report = now
                     left = (now - began) / (done - start) * (rows - done)
-                    send(StageProgress(stage="asking the teacher", done=done, of=rows, left_s=round(left, 1)))
+                    send(StageProgress(stage="running the teacher", done=done, of=rows, left_s=round(left, 1)))
             file.flush()
             os.fsync(file.fileno())
         part.replace(job.out)
         sync_folder(part.parent)
     except OSError as error:
-        name, hint = Path(job.out).name, "free some space and run the same again: it goes on from there"
+        name, hint = Path(job.out).name, "free some space, then run the same command again: the file is resumed"
         raise OutputError(f"{name} cannot be written", error.strerror or str(error), hint) from None
 
 
 def _write_head(file: Any, kind: Any, shape: tuple[int, ...]) -> int:
-    """The head of a `.npy`, where there is none yet; its length."""
+    """Write the header of a `.npy` if it is missing. Return its length."""
     head = BytesIO()
     np.lib.format.write_array_header_1_0(head, {"descr": kind.str, "fortran_order": False, "shape": shape})
     if file.tell() < len(head.getvalue()):
