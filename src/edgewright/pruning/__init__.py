@@ -1,1 +1,1 @@
-"""Which channels, heads and neurons hang together, and a graph without some of them. Needs no torch."""
+"""Structured and unstructured pruning of ONNX graphs, without torch."""

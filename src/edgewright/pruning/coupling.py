@@ -1,4 +1,4 @@
-"""What hangs together: one label for each place of each axis, and which labels can only go together."""
+"""Coupled indices: one label for each index of each axis, and the labels that must be removed together."""
 
 from typing import NamedTuple
 
@@ -8,18 +8,18 @@ from numpy.typing import NDArray
 Labels = NDArray[np.int64]
 Axes = tuple[Labels, ...]  # of one value
 
-FIXED_LABEL = 0  # the label of a place that is never taken away: a pixel, a word's position, a sample
-OUT, IN, SCALE = "out", "in", "scale"  # what the places of a constant are to a layer
+FIXED_LABEL = 0  # the label of an index that is never removed: a pixel, a token position, a sample
+OUT, IN, SCALE = "out", "in", "scale"  # roles of a constant's indices in a layer
 
 
 class Coupling(NamedTuple):
-    """Labels by what hangs together.
+    """Labels by connected component.
 
     Attributes:
-        root: by label, the smallest label of its part.
-        reason: by root, the number of the first reason for which it stays; −1 where there is none.
-        inexact: by root, whether a normalisation takes its statistics over these places.
-        role: by label, 1 + the position in (OUT, IN, SCALE); 0 has none.
+        root: by label, the smallest label of its component.
+        reason: by root, the index of the first reason that fixes it; −1 if there is none.
+        inexact: by root, whether a normalization computes its statistics over these indices.
+        role: by label, 1 + the position in (OUT, IN, SCALE); 0 without a role.
     """
 
     root: Labels
@@ -29,10 +29,10 @@ class Coupling(NamedTuple):
 
 
 class CouplingBuilder:
-    """Labels that are made, tied and fixed; `settle` tells what has become of them.
+    """Collects labels, their couplings and fixed labels; `settle` returns the components.
 
     Attributes:
-        reasons: words, in the order in which they were given.
+        reasons: texts, in the order in which they were added.
     """
 
     def __init__(self) -> None:
@@ -44,14 +44,14 @@ class CouplingBuilder:
         self.reasons: list[str] = []
 
     def make(self, count: int) -> Labels:
-        """New labels; a single place has no choice and stays."""
+        """Return new labels; a single index is fixed."""
         if count < 2:
             return np.zeros(count, np.int64)
         self._count += count
         return np.arange(self._count - count, self._count)
 
     def couple(self, left: Labels, right: Labels, why: str) -> None:
-        """Let labels of equal (or broadcast) shape go together only; `why` is told where one of them stays."""
+        """Couple labels of equal (or broadcast) shape; `why` is the reason if one of them is fixed."""
         left, right = (one.ravel() for one in np.broadcast_arrays(left, right))
         stays = (left == FIXED_LABEL) != (right == FIXED_LABEL)
         self.fix(left[stays] + right[stays], why)
@@ -66,7 +66,7 @@ class CouplingBuilder:
             self.reasons.append(why)
 
     def mark_inexact(self, places: Labels) -> None:
-        """Note that what is computed changes a little where these go."""
+        """Note that removing these labels changes the result slightly."""
         self._inexact.append(places.ravel())
 
     def assign(self, places: Labels, role: str) -> None:
@@ -87,7 +87,7 @@ class CouplingBuilder:
 
 
 def _find_connected_components(count: int, ties: list[tuple[Labels, Labels]]) -> Labels:
-    """The smallest label of each one's connected part: roots are hooked onto smaller ones until no tie joins two."""
+    """Return the smallest label of each label's component: roots are linked to smaller ones until nothing changes."""
     root = np.arange(count)
     if not ties:
         return root

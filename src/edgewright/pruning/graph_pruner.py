@@ -1,4 +1,4 @@
-"""A graph without some of its units."""
+"""Removal of units from a graph."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,14 +15,14 @@ from edgewright.pruning.groups import PruningGroups
 from edgewright.pruning.static_graph import StaticGraph, normalize_nodes
 from edgewright.quantization.network import get_attributes
 
-KeptUnits = Mapping[str, NDArray[np.int64]]  # by group the numbers of the units that stay, sorted, at least one
+KeptUnits = Mapping[str, NDArray[np.int64]]  # by group the sorted indices of the kept units, at least one
 
 
 def find_kept_indices(groups: PruningGroups, keep: KeptUnits) -> dict[str, dict[int, Labels]]:
-    """By initializer and axis the places that stay, where some go.
+    """Return the kept indices by initializer and axis, for axes that lose some.
 
     Raises:
-        UsageError: `keep` names no group, or none of its units, or units that it does not have.
+        UsageError: `keep` has an unknown group, no unit of a group, or unknown units.
     """
     kept_mask = mark_kept_units(groups, keep)
     found: dict[str, dict[int, Labels]] = {}
@@ -34,7 +34,7 @@ def find_kept_indices(groups: PruningGroups, keep: KeptUnits) -> dict[str, dict[
 
 
 def mark_kept_units(groups: PruningGroups, keep: KeptUnits) -> NDArray[np.bool_]:
-    """By unit, counted through, whether it stays; the last, for places that are in none, always does."""
+    """Return a flag for each unit, numbered over all groups; the last one, for indices in no unit, is True."""
     _check(groups, keep)
     parts = [np.isin(np.arange(one.size), keep.get(one.name, np.arange(one.size))) for one in groups.groups]
     return np.concatenate([*parts, [True]])
@@ -58,13 +58,14 @@ def _check(groups: PruningGroups, keep: KeptUnits) -> None:
 
 
 def prune_graph(model: Any, groups: PruningGroups, keep: KeptUnits) -> Any:
-    """The model (`onnx.ModelProto`) with only the units in `keep`; groups that are not named stay whole.
+    """Return the model (`onnx.ModelProto`) with only the units in `keep`; other groups keep all units.
 
-    It computes what the original does when the weights of the other units are zero (`Group.exact`). `groups` are those
-    that `find_groups` found in `model`, which stays as it is. Sizes that a graph computes from shapes are written out.
+    It computes the same as the original with zero weights of the other units (`PruningGroup.exact`). `groups` is the
+    result of `find_groups` for `model`, which is not changed. Sizes that the graph computes from shapes become
+    constants.
 
     Raises:
-        UsageError: `keep` does not fit.
+        UsageError: `keep` is not valid for the groups.
     """
     import onnx
 
@@ -81,7 +82,7 @@ def prune_graph(model: Any, groups: PruningGroups, keep: KeptUnits) -> Any:
 
 
 class GraphPruner:
-    """Which places stay, and how what an operator says of them is put right."""
+    """Updates each operator's parameters for the kept indices."""
 
     def __init__(self, static_graph: StaticGraph, groups: PruningGroups, kept_mask: NDArray[np.bool_]) -> None:
         self._outline, self._groups, self._stays = static_graph, groups, kept_mask
@@ -100,7 +101,7 @@ class GraphPruner:
                         self.prune_tensor(attribute.t, node.output[0])
             elif (mend := NODE_UPDATERS.get(node.op_type)) is not None:
                 mend(self, node)
-        for value in graph.input:  # of old files, which list initializers as inputs too
+        for value in graph.input:  # old files list initializers as inputs too
             if value.name in self._groups.units:
                 for dim, size in zip(value.type.tensor_type.shape.dim, self.kept(value.name), strict=True):
                     dim.dim_value = size
@@ -119,7 +120,7 @@ class GraphPruner:
         tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(array), tensor.name))
 
     def kept_flags(self, name: str) -> list[NDArray[np.bool_]]:
-        """By axis, which places stay."""
+        """Return the kept indices as flags, by axis."""
         if name in self._groups.units:
             return [self._stays[axis] for axis in self._groups.units[name]]
         return [np.ones(size, bool) for size in self._outline.shapes[name]]
@@ -135,7 +136,7 @@ class GraphPruner:
         return self._outline.values[node.input[place]].ravel().tolist() if given else []
 
     def write(self, node: Any, place: int, name: str, values: Sequence[int]) -> None:
-        """A parameter anew: as the attribute that it is, or as a constant of this node alone."""
+        """Write a parameter: as an attribute, or as a constant that only this node reads."""
         from onnx import helper
 
         attributes = [one for one in node.attribute if one.name == name]
@@ -153,12 +154,12 @@ class GraphPruner:
         self._graph.initializer.append(numpy_helper.from_array(array, node.input[place]))
 
     def is_computed(self, node: Any, place: int) -> bool:
-        """Whether a parameter comes from another tensor's shape, which may be another one now."""
+        """Return whether a parameter is computed from another tensor's shape, which may have changed."""
         return len(node.input) > place and bool(node.input[place]) and node.input[place] not in self._outline.stored
 
 
 def _update_conv(pruner: GraphPruner, node: Any) -> None:
-    """Whole groups went, or the same places of each: the weights' second axis tells which."""
+    """Update a convolution: if the weights' second axis is complete, whole groups are removed."""
     from onnx import helper
 
     groups = get_attributes(node).get("group", 1)
@@ -176,7 +177,7 @@ def _update_group_norm(pruner: GraphPruner, node: Any) -> None:
 
 
 def _update_target_shape(pruner: GraphPruner, node: Any) -> None:
-    """Reshape and Expand: sizes that are named; a 1, a −1 and Reshape's 0 stay right."""
+    """Update explicit sizes of Reshape and Expand; 1, −1 and Reshape's 0 remain valid."""
     before, after = pruner.read_ints(node, 1, "shape"), pruner.kept(node.output[0])
     wanted = before
     if node.op_type == "Reshape" and len(before) == len(after):
@@ -210,7 +211,7 @@ def _update_split(pruner: GraphPruner, node: Any) -> None:
 
 
 def _update_slice(pruner: GraphPruner, node: Any) -> None:
-    """Begin and end counted among the places that stay."""
+    """Convert starts and ends to positions among the kept indices."""
     kept_flags = pruner.kept_flags(node.input[0])
     starts, ends = pruner.read_ints(node, 1, "starts"), pruner.read_ints(node, 2, "ends")
     axes = [axis % len(kept_flags) for axis in pruner.read_ints(node, 3, "axes") or range(len(starts))]
@@ -234,7 +235,7 @@ def _update_resize(pruner: GraphPruner, node: Any) -> None:
 
 
 def _update_gather(pruner: GraphPruner, node: Any) -> None:
-    """Numbers of places that stay, counted among them; where the axis lost none, they are left."""
+    """Convert indices to positions among the kept ones; an axis without removals does not change."""
     kept_flags = pruner.kept_flags(node.input[0])
     axis = int(get_attributes(node).get("axis", 0)) % len(kept_flags)
     numbers = pruner._outline.values.get(node.input[1])
@@ -252,7 +253,7 @@ def _update_recurrent(pruner: GraphPruner, node: Any) -> None:
 
 
 def _remove_unused(graph: Any) -> None:
-    """Take out what nothing reads any more, as sizes that were replaced."""
+    """Remove nodes and constants that nothing reads, such as replaced sizes."""
     needed = {value.name for value in (*graph.output, *graph.input)}
     nodes = []
     for node in reversed(graph.node):

@@ -1,10 +1,10 @@
-"""Which channels, neurons and heads of a graph can be taken out, and what goes with each of them.
+"""Groups of a graph's channels, neurons and heads that can be removed, with everything that is coupled to them.
 
-Every axis of every tensor is a vector of labels, one per place. Operators tie labels together: an addition those of
-its operands, a convolution its input's channels with its weights' second axis. A connected part of labels, none of
-which has to stay, is a unit; units that lie on the same axes of the same values are a group. This is the dependency
-graph of Fang et al. 2023 (https://arxiv.org/abs/2301.12900), place by place instead of layer by layer, so that
-concatenations, splits and flattened pixels need no rule of their own.
+Every axis of every tensor is a vector of labels, one per index. Operators couple labels: an addition those of its
+operands, a convolution its input's channels with its weights' second axis. A connected component without fixed labels
+is a unit; units on the same axes of the same values are a group. This is the dependency graph of Fang et al. 2023
+(https://arxiv.org/abs/2301.12900), index by index instead of layer by layer, so that concatenations, splits and
+flattened pixels need no special rules.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,13 +23,13 @@ MATRICES = ("Gemm", "MatMul", "Gather")
 
 
 class GroupMember(NamedTuple):
-    """Places of one axis of one constant.
+    """Indices of one axis of one constant.
 
     Attributes:
         tensor: the initializer's (or Constant's) name.
-        axis: of it.
-        indices: [size, k], the k places along the axis that belong to each unit.
-        role: `out` of a layer that makes the units, `in` of one that reads them, `scale` of a normalisation's gain; or
+        axis: its axis.
+        indices: [size, k], the k indices along the axis that belong to each unit.
+        role: `out` of a layer that produces the units, `in` of one that reads them, `scale` of a normalization; or
             empty, as for biases.
     """
 
@@ -40,14 +40,14 @@ class GroupMember(NamedTuple):
 
 
 class PruningGroup(NamedTuple):
-    """Units that can go one by one, from the same weights and values: with one of them left, nothing is left empty.
+    """Units of the same weights and values that can be removed one by one, except the last one.
 
     Attributes:
-        name: of the first layer that makes them.
+        name: of the first layer that produces them.
         size: number of units.
-        layers: names of the nodes with weights that shrink.
-        exact: whether the graph without a unit computes what the whole one does when that unit is zero; not so
-            where a layer normalisation takes its statistics over the units.
+        layers: names of the nodes whose weights shrink.
+        exact: whether removing a unit is the same as setting it to zero; false if a layer normalization computes its
+            statistics over the units.
     """
 
     name: str
@@ -62,10 +62,9 @@ class PruningGroups(NamedTuple):
     """All groups of a graph, in its order.
 
     Attributes:
-        fixed: by name of a layer (or node) that cannot be pruned, why.
-        units: by value and axis the unit of each place, counted through over all groups; −1 stays. Only of values
-            that have any.
-        shapes: of the inputs for which this holds.
+        fixed: the reason by name of a layer (or node) that cannot be pruned.
+        units: by value and axis the unit of each index, numbered over all groups; −1 is fixed. Only values with units.
+        shapes: input shapes for which this is valid.
     """
 
     groups: tuple[PruningGroup, ...]
@@ -75,13 +74,13 @@ class PruningGroups(NamedTuple):
 
 
 def find_groups(model: Any, shapes: Mapping[str, Sequence[int]]) -> PruningGroups:
-    """The groups of an ONNX model (`onnx.ModelProto`, weights included), which stays as it is.
+    """Return the groups of an ONNX model (`onnx.ModelProto` with weights), which is not changed.
 
     Args:
-        shapes: sizes of inputs. Of one that is not named a leading free size is taken as 1.
+        shapes: sizes of inputs. For others a leading dynamic size is set to 1.
 
     Raises:
-        InputError: `shapes` names no input, or does not fit one.
+        InputError: `shapes` has an unknown input or a wrong shape.
     """
     static_graph = StaticGraph(model, shapes)
     choices: dict[str, int] = {}
@@ -101,7 +100,7 @@ def find_groups(model: Any, shapes: Mapping[str, Sequence[int]]) -> PruningGroup
 
 
 def _has_free_labels(coupling: Coupling, labels: Labels) -> bool:
-    """Whether some of these labels do not have to stay."""
+    """Return whether some of these labels are not fixed."""
     return bool(((labels != FIXED_LABEL) & (coupling.reason[coupling.root[labels]] < 0)).any())
 
 
@@ -145,7 +144,7 @@ def _gather_groups(
 
 
 def _sort_units(axes: Sequence[Labels], free: NDArray[np.bool_]) -> list[tuple[Labels, Labels, Labels]]:
-    """Roots, axes and places of units that lie on the same axes: [size], [k], [size, k], in the order of the roots."""
+    """Return roots, axes and indices of units on the same axes: [size], [k], [size, k], sorted by root."""
     roots = np.concatenate(axes) if axes else np.zeros(0, np.int64)
     which = np.repeat(np.arange(len(axes)), [axis.size for axis in axes])
     places = np.concatenate([np.arange(axis.size) for axis in axes]) if axes else roots
@@ -190,7 +189,7 @@ def _describe(
 
 
 def _explain(propagation: LabelPropagation, coupling: Coupling, unit: Labels) -> dict[str, str]:
-    """By layer of which nothing can be taken, why."""
+    """Return the reason by layer that cannot be pruned."""
     fixed = {}
     for layer in propagation.layers:
         roots = coupling.root[layer.makes]

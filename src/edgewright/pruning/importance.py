@@ -1,4 +1,4 @@
-"""What is lost with each unit, from the weights alone or from gradients."""
+"""Importance of units, from weights or gradients."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -11,23 +11,23 @@ from edgewright.pruning.groups import GroupMember, PruningGroup, PruningGroups
 
 Array = NDArray[Any]
 Method = Literal["l1", "l2", "bn-gamma", "taylor"]
-UnitScores = dict[str, NDArray[np.float64]]  # by group [size], never below zero
+UnitScores = dict[str, NDArray[np.float64]]  # by group [size], not negative
 
 
 def score_units(groups: PruningGroups, arrays: Mapping[str, Array], method: Method) -> UnitScores:
-    """How much each unit matters, by group.
+    """Return the importance of each unit, by group.
 
     Args:
-        arrays: by name of an initializer (or of the parameter it comes from): its numbers for `l1` (mean of absolute
-            values), `l2` (root of the mean square) and `bn-gamma` (gain of batch normalisation, Liu et al. 2017,
+        arrays: by name of an initializer (or of its parameter): its values for `l1` (mean of absolute values), `l2`
+            (root of the mean square) and `bn-gamma` (scale of batch normalization, Liu et al. 2017,
             https://arxiv.org/abs/1708.06519); for `taylor` the square of weight × gradient (Molchanov et al. 2019,
-            https://arxiv.org/abs/1906.10771). Members without numbers are left out.
-        method: each gives the unit's share of a tensor, summed over the weights that make and read the units and the
-            gains between (`taylor`: all parameters): a layer's whole width is worth 1, so that a group of many layers
-            costs more. For `bn-gamma` a group without gains is scored by `l2`.
+            https://arxiv.org/abs/1906.10771). Members without values are ignored.
+        method: each computes the unit's share of a tensor, summed over the weights that produce and read the units and
+            the scales between (`taylor`: all parameters). A layer's whole width has the sum 1, so that a group of many
+            layers is more important. `bn-gamma` uses `l2` for groups without scales.
 
     Raises:
-        UsageError: a group has no numbers, or no group has a gain.
+        UsageError: a group has no values, or no group has a scale.
     """
     if method == "bn-gamma" and not any(member.role == "scale" for group in groups.groups for member in group.members):
         why = "its batch normalizations are folded into the weights, or it has none"
@@ -52,13 +52,13 @@ def _score_group(group: PruningGroup, arrays: Mapping[str, Array], method: Metho
 
 def _measure(member: GroupMember, array: Array, method: Method) -> NDArray[np.float64]:
     table = _collect_unit_values(member, array)
-    plain = method in ("l1", "taylor")  # what is given for taylor is squared already
+    plain = method in ("l1", "taylor")  # taylor values are already squared
     result: NDArray[np.float64] = np.abs(table).mean(-1) if plain else np.sqrt(np.square(table).mean(-1))
     return result
 
 
 def _collect_unit_values(member: GroupMember, array: Array) -> NDArray[np.float64]:
-    """All numbers of each unit, [size, n]."""
+    """Return all values of each unit, [size, n]."""
     moved = np.moveaxis(np.asarray(array, np.float64), member.axis, 0)[member.indices]
     return moved.reshape(len(member.indices), -1)
 

@@ -1,4 +1,4 @@
-"""Single weights that are set to zero by their size, in an ONNX graph and without training."""
+"""Unstructured magnitude pruning of an ONNX graph without training."""
 
 import zlib
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ FLOATS = (1, 10, 11)  # TensorProto.FLOAT, FLOAT16, DOUBLE
 
 
 class SparseModel(NamedTuple):
-    """A model, and how many of its layers' weights are zero by name of the initializer: zeros, all."""
+    """A model with the number of zeros and of all weights by initializer."""
 
     model: Any
     zeros: dict[str, tuple[int, int]]
 
 
 def _find_layer_weights(model: Any) -> dict[str, int]:
-    """By initializer that a layer multiplies with, the axis of its input channels."""
+    """Return the axis of input channels by weight initializer."""
     held = {one.name: one for one in model.graph.initializer if one.data_type in FLOATS and len(one.dims) > 1}
     found = {}
     for node in model.graph.node:
@@ -43,16 +43,16 @@ def _find_layer_weights(model: Any) -> dict[str, int]:
 def sparsify_graph(
     model: Any, sparsity: float, *, scope: Literal["global", "layer"] = "global", pattern: str = ""
 ) -> SparseModel:
-    """The model (`onnx.ModelProto`) with its smallest weights at zero; the one that is given stays as it is.
+    """Return a copy of the model (`onnx.ModelProto`) whose smallest weights are zero.
 
     Args:
         sparsity: share of the weights of convolutions and matrix products that become zero.
-        scope: whether the smallest are chosen over all layers, or in each.
-        pattern: `N:M` keeps the N largest of each M along the input channels, whatever `sparsity` says; layers with
-            less than M input channels, as depthwise ones, are left alone.
+        scope: whether the smallest weights are chosen over all layers or per layer.
+        pattern: `N:M` keeps the N largest of each M along the input channels and overrides `sparsity`; layers with less
+            than M input channels, such as depthwise ones, do not change.
 
     Raises:
-        UsageError: a sparsity that is not between 0 and 1, a pattern that is none, or a model without such weights.
+        UsageError: a sparsity that is not between 0 and 1, an invalid pattern, or a model without such weights.
     """
     import onnx
     from onnx import numpy_helper
@@ -74,7 +74,7 @@ def sparsify_graph(
 
 
 def _mask_smallest(arrays: Mapping[str, Array], sparsity: float, scope: str) -> dict[str, NDArray[np.bool_]]:
-    """What stays, by name."""
+    """Return the masks of kept weights by name."""
     if not 0 < sparsity < 1:
         why = "all weights would become zero" if sparsity >= 1 else "no weight would become zero"
         raise UsageError(
@@ -110,7 +110,7 @@ def _mask_pattern(arrays: Mapping[str, Array], axes: Mapping[str, int], pattern:
         if array.shape[axes[name]] < m:
             continue
         moved = np.abs(np.moveaxis(array, axes[name], -1))
-        whole = moved.shape[-1] // m * m  # a rest of less than M stays as it is
+        whole = moved.shape[-1] // m * m  # a remainder of less than M does not change
         ranks = moved[..., :whole].reshape(-1, m).argsort(-1, kind="stable").argsort(-1, kind="stable")
         mask = np.ones(moved.shape, bool)
         mask[..., :whole] = (ranks >= m - n).reshape(*moved.shape[:-1], whole)
@@ -119,7 +119,7 @@ def _mask_pattern(arrays: Mapping[str, Array], axes: Mapping[str, int], pattern:
 
 
 def measure_packed_bytes(path: Path) -> int:
-    """Bytes of a file as a zip or an Android package stores it (deflate, level 9)."""
+    """Return the size of a file in a zip or an Android package (deflate, level 9)."""
     packer, count = zlib.compressobj(9, wbits=-15), 0
     with path.open("rb") as file:
         while part := file.read(2**20):

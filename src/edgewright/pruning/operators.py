@@ -1,6 +1,6 @@
-"""What each operator ties together: a rule takes the labels of its inputs and gives those of its outputs.
+"""Rules of operators: each couples the labels of an operator's inputs and returns those of its outputs.
 
-A rule refuses what it cannot follow; the places that the node touches then stay.
+A rule rejects nodes that it does not support; the labels of such a node are fixed.
 """
 
 from typing import Any
@@ -16,14 +16,14 @@ from edgewright.quantization.network import get_attributes
 
 
 def _removes_whole_groups(inputs: int, outputs: int, groups: int) -> bool:
-    """Whether whole groups of a convolution give way, or the same place of every group: what leaves more units."""
+    """Return whether to remove whole groups of a convolution rather than the same index of every group."""
     return groups >= max(inputs // groups, outputs // groups)
 
 
 def _couple_groups(
     propagation: LabelPropagation, node: Any, wide: Labels, narrow: Labels, groups: int, *, whole: bool
 ) -> Labels:
-    """Tie the channels of all groups, `wide`, to the places of one group's weights; the labels by group or by place."""
+    """Couple the channels of all groups, `wide`, to one group's weights. Return the labels by group or by index."""
     table = wide.reshape(groups, -1)
     if not whole:
         table = table.T
@@ -121,7 +121,7 @@ def _propagate_einsum(propagation: LabelPropagation, node: Any) -> list[Axes]:
 
 
 def _propagate_gather(propagation: LabelPropagation, node: Any) -> list[Axes]:
-    """Rows by number: numbers that are known are put right when places go; others need every row."""
+    """Propagate Gather: known indices are updated on removal; computed ones require every row."""
     data, rows = (
         propagation.input_labels(node, 0),
         propagation.labels_of(node.input[1]) if not propagation.is_constant(node, 1) else None,
@@ -150,7 +150,7 @@ def _propagate_gather_nd(propagation: LabelPropagation, node: Any) -> list[Axes]
 
 
 def _propagate_recurrent(propagation: LabelPropagation, node: Any) -> list[Axes]:
-    """LSTM, GRU and RNN: a hidden number lies in every gate, and at the same place of both directions."""
+    """Propagate LSTM, GRU and RNN: a hidden unit is in every gate and at the same index of both directions."""
     attributes = get_attributes(node)
     if attributes.get("layout", 0) or "activations" in attributes or propagation.has_input(node, 7):
         raise NodeRejected("pruning supports it only with its default activations and layout")
@@ -188,7 +188,7 @@ def _propagate_instance_norm(propagation: LabelPropagation, node: Any) -> list[A
 
 
 def _propagate_group_norm(propagation: LabelPropagation, node: Any) -> list[Axes]:
-    """Whole groups, each with its own statistics; scale and shift are by channel or, in opset 18, by group."""
+    """Propagate whole groups with their statistics; scale and shift are per channel or, in opset 18, per group."""
     x, groups = propagation.input_labels(node, 0), int(get_attributes(node)["num_groups"])
     propagation.require_all(node, *x[2:])
     first = _couple_groups(propagation, node, x[1], make_fixed_labels(0), groups, whole=True)
@@ -199,7 +199,7 @@ def _propagate_group_norm(propagation: LabelPropagation, node: Any) -> list[Axes
 
 
 def _propagate_layer_norm(propagation: LabelPropagation, node: Any) -> list[Axes]:
-    """Places of the normalised axes may go, but the statistics of the others then change."""
+    """Propagate the normalized axes; removal changes the statistics of the other indices."""
     x = propagation.input_labels(node, 0)
     start = int(get_attributes(node).get("axis", -1)) % len(x)
     for place in (1, 2):
@@ -214,7 +214,7 @@ def _propagate_layer_norm(propagation: LabelPropagation, node: Any) -> list[Axes
 
 
 def _propagate_along_axis(propagation: LabelPropagation, node: Any) -> list[Axes]:
-    """An operator that needs all places of its axis."""
+    """Fix the axis of an operator that requires all its indices."""
     x, axis = (
         propagation.input_labels(node, 0),
         int(get_attributes(node).get("axis", -1 if propagation.static_graph.opset >= 13 else 1)),
@@ -240,7 +240,7 @@ def _propagate_broadcast(propagation: LabelPropagation, node: Any) -> list[Axes]
 
 
 def _broadcast_labels(propagation: LabelPropagation, node: Any, values: list[Axes]) -> Axes:
-    """The labels of values that are brought to one shape from the right."""
+    """Return the labels of values that are broadcast to one shape."""
     rank = max(map(len, values), default=0)
     result = []
     for place in range(-rank, 0):
@@ -305,7 +305,7 @@ def _propagate_pool(propagation: LabelPropagation, node: Any) -> list[Axes]:
     x = propagation.input_labels(node, 0)
     propagation.require_all(node, *x[2:])
     if len(node.output) > 1 and node.output[1]:
-        propagation.require_all(node, x[1])  # numbers of places count the channels too
+        propagation.require_all(node, x[1])  # indices count the channels too
     return [(*x[:2], *map(make_fixed_labels, propagation.made(node)[2:])) for _ in node.output]
 
 
@@ -316,7 +316,7 @@ def _propagate_resize(propagation: LabelPropagation, node: Any) -> list[Axes]:
 
 
 def _propagate_reduce(propagation: LabelPropagation, node: Any) -> list[Axes]:
-    """Zeros add nothing to a sum; a mean or a maximum needs all places that it is taken over."""
+    """Propagate reductions: a sum ignores removed units; a mean or a maximum requires all indices."""
     x, attributes = propagation.input_labels(node, 0), get_attributes(node)
     chosen = propagation.read_ints(node, 1, "axes")
     if not chosen and attributes.get("noop_with_empty_axes", 0):
@@ -333,7 +333,7 @@ def _propagate_reduce(propagation: LabelPropagation, node: Any) -> list[Axes]:
 
 
 def _propagate_selection(propagation: LabelPropagation, node: Any) -> list[Axes]:
-    """ArgMax, ArgMin and TopK need all places of their axis, and give others there."""
+    """Propagate ArgMax, ArgMin and TopK, which require all indices of their axis."""
     x, attributes = list(propagation.input_labels(node, 0)), get_attributes(node)
     axis = int(attributes.get("axis", -1 if node.op_type == "TopK" else 0)) % len(x)
     propagation.require_all(node, x[axis])
@@ -345,7 +345,7 @@ def _propagate_selection(propagation: LabelPropagation, node: Any) -> list[Axes]
 
 
 def _propagate_shape(propagation: LabelPropagation, node: Any) -> list[Axes]:
-    return [tuple(map(make_fixed_labels, propagation.made(node)))]  # a tensor's shape: see `Outline.uses`
+    return [tuple(map(make_fixed_labels, propagation.made(node)))]  # a tensor's shape: see `StaticGraph.get_used_sizes`
 
 
 UNARY = ("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "BitwiseNot", "Cast", "CastLike", "Ceil",

@@ -1,4 +1,4 @@
-"""Labels on their way through a graph: what an operator's rule reads and what it leaves."""
+"""Propagation of labels through a graph by the rules of its operators."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,11 +12,11 @@ from edgewright.quantization.network import get_attributes
 
 
 class NodeRejected(Exception):
-    """A rule does not take this node; the text says why."""
+    """The error that a rule does not support a node, with the reason."""
 
 
 class LayerLabels(NamedTuple):
-    """A node with constant weights: its outputs' labels, and by which name it is told."""
+    """A node with constant weights: its title and the labels of its outputs."""
 
     node: str
     op: str
@@ -26,7 +26,7 @@ class LayerLabels(NamedTuple):
 
 
 class ReshapeSplit(NamedTuple):
-    """A Reshape that splits an axis: which of its parts carries the labels, of how many that could."""
+    """A Reshape that splits an axis: the factor with the labels, and the number of possible factors."""
 
     node: str
     carried: Labels
@@ -34,13 +34,13 @@ class ReshapeSplit(NamedTuple):
 
 
 class LabelPropagation:
-    """Labels of every value, and what the rules found on the way.
+    """Labels of every value, and the findings of the rules.
 
     Attributes:
         layers: nodes with constant weights, in order.
-        left: by name of a layer that no rule takes, why.
-        splits: every Reshape that had a choice.
-        heads: labels over which a product of two computed tensors repeats.
+        left: the reason by name of a layer that no rule supports.
+        splits: every Reshape with several possible factors.
+        heads: batch labels of products of two computed tensors.
     """
 
     def __init__(self, static_graph: StaticGraph, choices: Mapping[str, int]) -> None:
@@ -53,7 +53,7 @@ class LabelPropagation:
         self.heads: list[Labels] = []
 
     def labels_of(self, name: str) -> Axes:
-        """The labels of a value; Refused where its shape is not known."""
+        """Return the labels of a value. Raises NodeRejected if its shape is unknown."""
         if name not in self.labels:
             shape = self.static_graph.shapes.get(name)
             if shape is None:
@@ -72,14 +72,14 @@ class LabelPropagation:
         return node.input[place] in self.static_graph.constant
 
     def made(self, node: Any, place: int = 0) -> tuple[int, ...]:
-        """The shape of an output."""
+        """Return the shape of an output."""
         shape = self.static_graph.shapes.get(node.output[place])
         if shape is None:
             raise NodeRejected(f"the shape of '{node.output[place]}' is unknown")
         return shape
 
     def read_ints(self, node: Any, place: int, name: str) -> list[int] | None:
-        """A parameter that is an attribute in old operator sets and an input in new ones; None where it is left out."""
+        """Read a parameter that is an attribute in old opsets and an input in new ones; None if it is absent."""
         attributes = get_attributes(node)
         if name in attributes:
             return [int(one) for one in np.atleast_1d(attributes[name])]
@@ -118,7 +118,7 @@ class LabelPropagation:
                     self.coupling_builder.fix(axis, f"'{value.name}' is an output of the model")
 
     def store_outputs(self, node: Any, outputs: Sequence[Axes]) -> None:
-        """Take what a rule says of the outputs, each with the size that is known."""
+        """Store a rule's outputs after a check of their sizes."""
         for place, (name, axes) in enumerate(zip(node.output, outputs, strict=False)):
             if not name:
                 continue
@@ -141,14 +141,14 @@ class LabelPropagation:
             self.labels.pop(name, None)
 
     def note_layer(self, node: Any, place: int, makes: Labels, reads: Labels) -> None:
-        """Where the input at `place` is constant: what this layer makes and reads."""
+        """Note a layer with the labels that it produces and reads, if the input at `place` is constant."""
         if self.is_constant(node, place):
             self.coupling_builder.assign(makes, "out")
             self.coupling_builder.assign(reads, "in")
             self.layers.append(LayerLabels(node.name, node.op_type, self.title(node, place), makes, reads))
 
     def title(self, node: Any, place: int) -> str:
-        """The name of the module whose weights these are, where they are named after it; else the node's."""
+        """Return the name of the module that owns the weights, if they are named after it, else the node's name."""
         name: str = node.input[place]
         while (
             name not in self.static_graph.stored

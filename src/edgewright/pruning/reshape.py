@@ -1,4 +1,4 @@
-"""Labels through a Reshape: axes that are split and axes that are merged."""
+"""Propagation of labels through Reshape: split and merged axes."""
 
 from itertools import accumulate, pairwise
 from math import prod
@@ -13,12 +13,13 @@ from edgewright.quantization.network import get_attributes
 
 
 def propagate_reshape(propagation: LabelPropagation, node: Any) -> list[Axes]:
-    """Both shapes are cut at every boundary of either, so that each axis is a product of pieces.
+    """Propagate labels through factors: both shapes are factored so that each axis is a product of factors.
 
-    Of an axis that is split one piece carries its labels: E into heads × d the heads, so that only whole heads go.
-    Pieces are tried from the outside; where the labels of one have to stay, the next one is tried (`find_groups`).
-    Two channels between which a Transpose shuffles them carry the inner piece. Of pieces that are merged one may
-    carry labels, as channels do where they are flattened together with pixels.
+    One factor of a split axis carries its labels: of heads × d it is heads, so that only whole heads are removed.
+        Factors
+    are tried from the outermost; if the labels of one are fixed, the next one is tried (`find_groups`). In a channel
+    shuffle the inner factor carries them. One of several merged factors may carry labels, for example channels that are
+    flattened together with pixels.
     """
     axes, after = propagation.input_labels(node, 0), propagation.made(node)
     before = tuple(axis.size for axis in axes)
@@ -40,13 +41,13 @@ def propagate_reshape(propagation: LabelPropagation, node: Any) -> list[Axes]:
 
 
 def _find_piece_spans(ends: list[int], bounds: list[int]) -> list[slice]:
-    """Which pieces each axis is made of."""
+    """Return the factors of each axis."""
     places = [bounds.index(end) for end in ends]
     return [slice(start, end) for start, end in zip([0, *places], places, strict=False)]
 
 
 def _split_axis(propagation: LabelPropagation, node: Any, axis: Labels, sizes: list[int]) -> tuple[int, Labels]:
-    """The piece that carries the labels, and its labels."""
+    """Return the factor that carries the labels, and its labels."""
     if len(sizes) == 1:
         return 0, axis
     order = list(range(len(sizes)))
@@ -60,7 +61,7 @@ def _split_axis(propagation: LabelPropagation, node: Any, axis: Labels, sizes: l
 
 
 def _is_channel_shuffle(propagation: LabelPropagation, node: Any) -> bool:
-    """Whether Reshape, Transpose, Reshape end in the shape that they began with."""
+    """Return whether Reshape, Transpose, Reshape end with the initial shape."""
     name, waited = node.output[0], ["Transpose", "Reshape"]
     while waited:
         consumers = propagation.static_graph.consumers.get(name, [])
@@ -108,7 +109,7 @@ def propagate_unsqueeze(propagation: LabelPropagation, node: Any) -> list[Axes]:
 
 
 def propagate_expand(propagation: LabelPropagation, node: Any) -> list[Axes]:
-    """Where one number becomes many alike, any of them can go."""
+    """Propagate Expand: copies of one element can be removed independently."""
     after = propagation.made(node)
     axes = [make_fixed_labels(1)] * (len(after) - len(propagation.input_labels(node, 0))) + list(
         propagation.input_labels(node, 0)
@@ -131,7 +132,7 @@ def propagate_tile(propagation: LabelPropagation, node: Any) -> list[Axes]:
 
 
 def propagate_depth_to_space(propagation: LabelPropagation, node: Any) -> list[Axes]:
-    """One channel gives way with the whole of the block that it fills."""
+    """Propagate DepthToSpace: a channel is removed with all channels of its block."""
     attributes, axes, after = get_attributes(node), propagation.input_labels(node, 0), propagation.made(node)
     block = int(attributes["blocksize"]) ** 2
     inner = attributes.get("mode", b"DCR") == b"CRD"

@@ -1,4 +1,4 @@
-"""A graph as pruning looks at it: shapes and small values, and the sizes that were computed from shapes."""
+"""A graph with static shapes and small values, and the sizes that are computed from shapes."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from edgewright.formats.onnx.typing_process import OWN_DOMAINS, find_outer_names
 from edgewright.quantization.network import get_attributes
 
 SizeSource = tuple[str, int]  # a value and one of its axes
-# Inputs that are sizes, and are written anew by `prune_graph`.
+# Inputs that are sizes, which `prune_graph` rewrites.
 SIZE_INPUTS = {
     "Reshape": (1,),
     "Expand": (1,),
@@ -29,10 +29,10 @@ class StaticGraph:
 
     Attributes:
         graph: its nodes have names.
-        stored: sizes of every dense constant that lies in the file.
-        values: small constants, also such as are computed from shapes.
+        stored: sizes of every dense constant in the file.
+        values: small constants, including those that are computed from shapes.
         constant: names of values that depend on no input.
-        sources: by value that is computed from shapes, for each element the sizes that it comes from.
+        sources: the sizes behind each element of a value that is computed from shapes.
     """
 
     def __init__(self, model: Any, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -62,7 +62,7 @@ class StaticGraph:
                 self.trace_sizes(node)
 
     def trace_sizes(self, node: Any) -> None:
-        """Note which sizes the elements of a small constant come from."""
+        """Trace the elements of a small constant to sizes."""
         read = [
             name for place, name in enumerate(node.input) if name and place not in SIZE_INPUTS.get(node.op_type, ())
         ]
@@ -88,7 +88,7 @@ class StaticGraph:
                 self.sources[name] = made
 
     def get_used_sizes(self, node: Any) -> frozenset[SizeSource]:
-        """Sizes that a node calculates with, so that they may not change."""
+        """Return the sizes that a node computes with, which must not change."""
         if node.op_type in ("Shape", "Size") or all(name in self.values for name in node.output if name):
             return frozenset()
         places = SIZE_INPUTS.get(node.op_type, ())
@@ -97,7 +97,7 @@ class StaticGraph:
 
 
 def _strip(model: Any) -> Any:
-    """A copy in which large initializers have no numbers."""
+    """Return a copy whose large initializers have no data."""
     import onnx
 
     stripped = onnx.ModelProto(ir_version=model.ir_version)
@@ -117,7 +117,7 @@ def _strip(model: Any) -> Any:
 
 
 def normalize_nodes(graph: Any) -> None:
-    """Name every node, and write the parts of a SplitToSequence as slices of what it splits."""
+    """Name every node, and replace SplitToSequence by slices."""
     from onnx import helper, numpy_helper
 
     name_nodes(graph)

@@ -1,10 +1,10 @@
-"""How many units each group keeps, so that every budget is met at the least loss.
+"""Search for the number of units that each group keeps to meet every budget at the least loss.
 
-The next step taken is always the one that loses least for what it saves of the budgets that are still exceeded. What a
-group saves alone is known; savings do not add up (a convolution between two groups is cut from both sides), so the
-network as a whole is measured again, and steps go on until every budget is really met. Where what was saved alone adds
-up to much less than the whole network saves (what is timed has the same error in every group), it is scaled to it, and
-the steps are taken anew. Steps that no budget needs are undone in the end.
+The next step is the one with the least loss per saving of the budgets that are still exceeded. Savings of single groups
+are known, but do not add up (two groups share a convolution between them). So the whole network is measured again, and
+steps continue until it meets every budget. If the sum of single savings is much less than that of the whole network
+(timings have the same error in every group), it is scaled and the search restarts. Finally, steps that no budget
+requires are undone.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,25 +24,25 @@ from edgewright.pruning.importance import UnitScores
 
 KeptUnits = dict[str, NDArray[np.int64]]
 WidthTable = Mapping[str, Mapping[int, float]]  # by group and width
-MIN_KEPT_SHARE = 0.125  # of a group's units stay whatever the budget
+MIN_KEPT_SHARE = 0.125  # minimum share of a group's units
 MAX_CORRECTIONS = 30
-MAX_UNDO_ATTEMPTS = 24  # steps that are tried to be undone
+MAX_UNDO_ATTEMPTS = 24  # number of steps that are tried to undo
 UNDERESTIMATE_RATIO, MAX_RESCALES = (
     1.15,
     3,
-)  # times as much was saved as was estimated; how often the estimates are scaled to it
+)  # measured / estimated saving that causes a rescale; maximum number of rescales
 
 
 class PruningBudget(NamedTuple):
-    """What is not to be exceeded.
+    """A limit of the pruned network.
 
     Attributes:
-        now: what the network has of it as it is.
-        most: what it may have.
-        aim: what the search aims at: `most`, or a little less where a measure is noisy.
-        saved: what each width of each group saves alone.
-        measure: of the network with these units alone.
-        words: tells an amount.
+        now: amount of the original network.
+        most: maximum amount.
+        target: target of the search: `most`, or slightly less for a noisy measure.
+        saved: saving of each width of each group alone.
+        measure: returns the amount of the network with only these units.
+        words: formats an amount.
     """
 
     now: float
@@ -54,8 +54,8 @@ class PruningBudget(NamedTuple):
 
 
 def list_widths(group: PruningGroup, multiple: int) -> tuple[int, ...]:
-    """The widths below its own that a group may take, widest first: `multiple` channels of its layer (whole heads are
-    counted by their channels), fewer where the group is narrow."""
+    """Return the smaller widths of a group, widest first, in multiples of `multiple` channels (heads count by their
+    channels), or less for narrow groups."""
     channels = next((member.indices.shape[1] for member in group.members if member.role == "out"), 1)
     step = multiple // gcd(multiple, channels)
     while step > 1 and group.size < 2 * step:
@@ -65,7 +65,7 @@ def list_widths(group: PruningGroup, multiple: int) -> tuple[int, ...]:
 
 
 def select_units(groups: PruningGroups, scores: UnitScores, widths: Mapping[str, int]) -> KeptUnits:
-    """The units with the highest scores, for the groups that lose some."""
+    """Return the units with the highest scores, for groups that lose some."""
     return {
         group.name: np.sort(np.argsort(scores[group.name], kind="stable")[group.size - widths[group.name] :])
         for group in groups.groups
@@ -74,7 +74,7 @@ def select_units(groups: PruningGroups, scores: UnitScores, widths: Mapping[str,
 
 
 def tabulate_losses(free: Sequence[PruningGroup], scores: UnitScores, multiple: int) -> dict[str, dict[int, float]]:
-    """The scores of what goes, times the whole group's over those of what stays: the emptier, the dearer."""
+    """Return the loss by width: the removed scores times the whole group's scores over the kept ones."""
     table = {}
     for group in free:
         sums = np.cumsum(np.sort(scores[group.name]))
@@ -87,7 +87,7 @@ def tabulate_losses(free: Sequence[PruningGroup], scores: UnitScores, multiple: 
 
 
 class BudgetState:
-    """The way to one budget: what is estimated, and what was measured last."""
+    """State of one budget: estimated and last measured amount."""
 
     def __init__(self, budget: PruningBudget) -> None:
         self.budget = budget
@@ -97,22 +97,22 @@ class BudgetState:
         self.restart()
 
     def restart(self) -> None:
-        """From the whole network."""
+        """Restart from the original network."""
         self.reached = self.estimated = self.budget.now
         self.goal = self.budget.target
 
     def saved(self, name: str, width: int) -> float:
-        """By that width of the group alone, as far as is known by now."""
+        """Return the current estimate of the saving by that width of the group alone."""
         return self._scale * self.budget.saved[name].get(width, 0.0)
 
     def measure(self, keep: KeptUnits) -> None:
-        """What was estimated too low by so much is to be estimated lower by so much."""
+        """Measure the network and correct the estimate by its error."""
         self.reached = self.budget.measure(keep)
         self.best = min(self.best, self.reached)
         self.goal = self.estimated - (self.reached - self.budget.target)
 
     def rescale(self) -> bool:
-        """Whether what is saved was estimated much too low; it is no more, then."""
+        """Scale the estimates if they are much too low. Return whether they were scaled."""
         reckoned = self.budget.now - self.estimated
         times = (self.budget.now - self.reached) / reckoned if reckoned > 0 else 1.0
         if times > UNDERESTIMATE_RATIO:
@@ -127,13 +127,13 @@ def search_widths(
     budgets: Sequence[PruningBudget],
     progress: Callable[[str], Any],
 ) -> KeptUnits:
-    """The units that stay, by group; groups that stay whole are left out.
+    """Return the kept units by group; groups that lose none are absent.
 
     Args:
-        losses: of the groups that may be cut, as `tabulate_losses` gives them.
-        budgets: those that are quick to measure first.
+        losses: of the groups that may be pruned, from `tabulate_losses`.
+        budgets: sorted by cost of measuring, cheapest first.
 
-    GateFailed, with the best that was found, where the narrowest network exceeds a budget.
+    Raises GateFailed, with the best result, if the narrowest network exceeds a budget.
     """
     widths = {group.name: group.size for group in groups.groups}
     states = [BudgetState(budget) for budget in budgets if budget.now > budget.target]
@@ -167,7 +167,7 @@ def search_widths(
 
 
 def _reduce_widths(widths: dict[str, int], losses: WidthTable, states: Sequence[BudgetState]) -> bool:
-    """Narrow `widths` until every way is estimated to be at its goal; whether there was a step to take."""
+    """Reduce `widths` until all estimates meet their targets. Return whether there was a step."""
     over = [state for state in states if state.estimated > state.goal]
     steps = {name: find_best_step(name, widths, losses, over) for name in losses}
     moved = False
@@ -185,8 +185,7 @@ def _reduce_widths(widths: dict[str, int], losses: WidthTable, states: Sequence[
 def find_best_step(
     name: str, widths: Mapping[str, int], losses: WidthTable, over: Sequence[BudgetState]
 ) -> tuple[float, int]:
-    """Price and width of the step of a group that loses least for its share of the ways; an infinite one and 0 where
-    there is none that saves anything."""
+    """Return loss per saving and width of a group's best step; infinity and 0 if no step saves anything."""
     now, own = widths[name], losses[name]
     best = float("inf"), 0
     for width, loss in own.items():
@@ -205,7 +204,7 @@ def _undo_unneeded_steps(
     losses: WidthTable,
     budgets: Sequence[PruningBudget],
 ) -> dict[str, int]:
-    """The widths, with every step undone that no budget needs: those that lost most are tried first."""
+    """Return the widths without steps that no budget requires; steps with the largest loss are tried first."""
     found = dict(widths)
     sizes = {group.name: group.size for group in groups.groups}
     needed: set[str] = set()
@@ -227,11 +226,11 @@ def _undo_unneeded_steps(
     return found
 
 
-# What a choice costs, counted exactly and without cutting
+# Exact cost of a choice without pruning the graph
 
 
 def shrink_graph(graph: TypedGraph, groups: PruningGroups, keep: Mapping[str, NDArray[np.int64]]) -> TypedGraph:
-    """The typed graph of the model as `prune_graph` would leave it; for `formats.costs.measure_costs`."""
+    """Return the typed graph of the pruned model, for `formats.costs.measure_costs`."""
     kept_mask = mark_kept_units(groups, keep)
     tensors = dict(graph.tensors)
     for name, axes in groups.units.items():
@@ -242,18 +241,18 @@ def shrink_graph(graph: TypedGraph, groups: PruningGroups, keep: Mapping[str, ND
 
 
 def sum_macs(graph: TypedGraph) -> float:
-    """Multiply-accumulates; nodes whose sizes are not known count none."""
+    """Return the multiply-accumulates; nodes with unknown sizes count 0."""
     return float(sum(count_macs(graph, node) or 0 for node in graph.computing()))
 
 
 def sum_constant_bytes(graph: TypedGraph) -> float:
-    """Bytes of all stored constants."""
+    """Return the bytes of all stored constants."""
     return float(sum(kind.bytes() or 0 for kind in graph.tensors.values() if kind.stored))
 
 
 def sum_folded_bytes(graph: TypedGraph) -> float:
     """Return `sum_constant_bytes` after batch normalizations are folded into the convolutions before them, as torch's
-    exporter does: of each a bias is left."""
+    exporter does: only a bias of each remains."""
     producers = {name: node for node in graph.nodes for name in node.outputs}
     gone: set[str] = set()
     for node in graph.nodes:
@@ -268,7 +267,7 @@ def sum_folded_bytes(graph: TypedGraph) -> float:
 def measure_gain_per_unit(
     graph: TypedGraph, groups: PruningGroups, total: Callable[[TypedGraph], float]
 ) -> dict[str, float]:
-    """By group, what the total falls by with one of its units, on average over the half of them."""
+    """Return the average saving per unit by group, for removing half of its units."""
     whole = total(graph)
     gains = {}
     for group in groups.groups:

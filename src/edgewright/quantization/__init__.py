@@ -1,1 +1,1 @@
-"""What to change in a model so that it becomes smaller and faster: quantisation."""
+"""Post-training quantization of ONNX models, in a worker process."""

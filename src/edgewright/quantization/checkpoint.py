@@ -1,4 +1,4 @@
-"""What a quantisation has found so far, in files, so that an interrupted one goes on where it was."""
+"""Intermediate results of a quantization in files, so that an interrupted one can be resumed."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -16,14 +16,14 @@ DAMAGE_ERRORS = (OSError, ValueError, KeyError, EOFError, BadZipFile, msgspec.De
 
 
 class Checkpoint:
-    """Values by name in a folder, each written whole or not at all; a damaged file counts as absent."""
+    """Values by name in a folder, each written atomically; a damaged file counts as absent."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, name: str) -> Any:
-        """A `Stored`, or plain JSON values; None where there is none."""
+        """Return a `QuantizedWeights` or plain JSON values; None if there are none."""
         try:
             if (found := self.get_arrays(name)) is not None:
                 return QuantizedWeights(
@@ -38,7 +38,7 @@ class Checkpoint:
             return None
 
     def get_arrays(self, name: str) -> dict[str, Any] | None:
-        """Arrays by name, as they were put."""
+        """Return the stored arrays by name; None if there are none."""
         try:
             with (self._folder / f"{name}.npz").open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 return {key: file[key] for key in file.files}

@@ -1,4 +1,4 @@
-"""Walk through a network with samples, site by site, holding only the tensors that are still to be read."""
+"""Incremental execution of a graph with samples; only tensors that are still read stay in memory."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -10,14 +10,14 @@ IR_VERSION = 10
 
 
 class IncrementalExecutor:
-    """Samples on their way through a graph's nodes; the constants may be changed before they are used.
+    """Samples that are run through a graph's nodes step by step; constants may change before they are read.
 
     Args:
-        nodes: in an order of execution.
-        constants: by name, read when a node that uses them is run.
+        nodes: in execution order.
+        constants: by name, read when a node that uses them runs.
         samples: the feeds of each sample, by input name.
-        types: the ONNX element type of every tensor that may cross a cut.
-        wanted: tensors that are read after the end.
+        types: the ONNX element type of every tensor between two steps.
+        wanted: tensors that are read after the last step.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class IncrementalExecutor:
         self.live: list[dict[str, Array]] = [dict(sample) for sample in samples]
 
     def reach(self, *targets: str) -> None:
-        """Run what is needed for these tensors, on every sample, and forget what nobody will read any more."""
+        """Compute these tensors for every sample, and release tensors that are no longer read."""
         missing = [name for name in targets if name not in self.live[0]]
         if not missing:
             return
@@ -57,7 +57,7 @@ class IncrementalExecutor:
                 del live[name]
 
     def make_remaining(self, output: str) -> Callable[[Mapping[str, Array]], Array]:
-        """What is still to be run up to `output`, as a function of the live tensors of one sample."""
+        """Return a function that computes `output` from the live tensors of one sample."""
         if output in self.live[0]:
             return lambda live: live[output]
         needed = self._ancestors([output])
@@ -106,7 +106,7 @@ def open_graph(
     *,
     optimize: bool = False,
 ) -> Any:
-    """A session over some nodes; `type_of` gives the ONNX element type of inputs and outputs."""
+    """Open a session for some nodes; `type_of` returns the ONNX element type of inputs and outputs."""
     from onnx import helper, numpy_helper
 
     read = {name for node in nodes for name in node.input}
@@ -122,7 +122,7 @@ def open_graph(
 
 
 def open_session(model: bytes | str, *, optimize: bool = False, threads: int = 0) -> Any:
-    """ONNX Runtime on the CPU; without its optimisations a pair stays the rounding of floats that it means."""
+    """Open ONNX Runtime on the CPU; without `optimize` a Q/DQ pair rounds floats and is not fused."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -134,6 +134,6 @@ def open_session(model: bytes | str, *, optimize: bool = False, threads: int = 0
 
 
 def run_model(model: Any, output: str, samples: Iterable[Mapping[str, Array]]) -> list[Array]:
-    """The output of each sample, in ONNX Runtime as users run it."""
+    """Return the output of each sample in ONNX Runtime with its default optimizations."""
     session = open_session(model.SerializeToString(), optimize=True)
     return [session.run([output], dict(feeds))[0] for feeds in samples]

@@ -1,4 +1,4 @@
-"""What a site's weights are multiplied with: activations as columns, and their second moments."""
+"""Inputs of a weight node: activations as columns, and their second moments."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ Array = NDArray[Any]
 
 
 def to_matrices(weight_node: WeightNode, weights: Array) -> Array:
-    """Weights as [groups, outputs of a group, K]: one row for each output channel."""
+    """Return weights as [groups, outputs of a group, K]: one row for each output channel."""
     if weight_node.op in ("Conv",):
         return weights.reshape(weight_node.groups, weights.shape[0] // weight_node.groups, -1)
     if weight_node.op == "ConvTranspose":
@@ -21,7 +21,7 @@ def to_matrices(weight_node: WeightNode, weights: Array) -> Array:
 
 
 def from_matrices(weight_node: WeightNode, rows: Array, shape: tuple[int, ...]) -> Array:
-    """The inverse of `to_matrices`; `shape` is that of the weights."""
+    """Invert `to_matrices`; `shape` is that of the weights."""
     if weight_node.op == "Conv":
         return rows.reshape(shape)
     if weight_node.op == "ConvTranspose":
@@ -33,9 +33,9 @@ def from_matrices(weight_node: WeightNode, rows: Array, shape: tuple[int, ...]) 
 def to_columns(
     weight_node: WeightNode, attributes: dict[str, Any], x: Array, kernel: tuple[int, ...], places: int, seed: int
 ) -> Array:
-    """Activations as [groups, K, P] so that `to_matrices(w) @ columns` is the site's output before the bias.
+    """Return activations as [groups, K, P] so that `to_matrices(w) @ columns` is the node's output before the bias.
 
-    At most `places` positions of the output are taken, chosen by `seed`.
+    At most `places` output positions are used, chosen by `seed`.
     """
     if weight_node.op != "Conv":
         vectors = x.reshape(-1, x.shape[-1])
@@ -67,7 +67,7 @@ def _find_pads(
     strides: list[int],
     dilations: list[int],
 ) -> list[int]:
-    """Begins, then ends, as the Conv operator's `pads` and `auto_pad` have them."""
+    """Return the pads in the order of Conv's `pads`: all begins, then all ends."""
     auto = attributes.get("auto_pad", b"NOTSET")
     auto = auto.decode() if isinstance(auto, bytes) else auto
     if auto in ("NOTSET", ""):
@@ -93,14 +93,14 @@ def _pick(rows: Array, places: int, seed: int) -> Array:
 
 
 class Moments(NamedTuple):
-    """Of a site's columns: second moments about the mean [G, K, K], and the mean [G, K]."""
+    """Central second moments [G, K, K] and mean [G, K] of a weight node's columns."""
 
     square: Array
     mean: Array
 
 
 def find_moments(samples: Sequence[Array]) -> Moments:
-    """From columns [G, K, P] of each sample."""
+    """Compute the moments from columns [G, K, P] of each sample."""
     columns = np.concatenate(samples, axis=2)
     mean = columns.mean(axis=2, dtype=np.float64)
     columns = columns - mean[:, :, None].astype(np.float32)

@@ -1,4 +1,4 @@
-"""One quantisation as a process of its own is handed it, and what it tells: the two ends of `worker.py`."""
+"""The job of a quantization process and its messages: the interface of `worker.py`."""
 
 from typing import Literal
 
@@ -11,18 +11,18 @@ QuantizationForm = Literal["static", "products"]
 
 
 class QuantizationJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is to be done.
+    """The input of a quantization process.
 
     Attributes:
         model: path of an ONNX model with fixed shapes and named nodes.
-        fit, check: paths of .npy files with the calibration samples by input name, [samples, …]: those that everything
-            is fitted to, and those that judge it.
+        fit, check: paths of .npy files with calibration samples by input name, [samples, …]: those for fitting, and
+            those that measure the fidelity.
         recipe: as TOML.
-        aim_db, aim_flips: what is good enough.
+        aim_db, aim_flips: the fidelity target.
         out: folder for `model.onnx`, `recipe.toml` and `report.json`.
-        memory: folder of what an earlier try has left.
-        form: `static`, or `products` for matrix products alone, by `precision`: then `model-onnxruntime.onnx` is
-            written too, with the same stored numbers in the operators that ONNX Runtime is quick at.
+        memory: folder with the results of an interrupted attempt.
+        form: `static`, or `products` for matrix products only, with `precision`; `model-onnxruntime.onnx` then has the
+            same weights in the operators that are fastest in ONNX Runtime.
     """
 
     model: str
@@ -38,7 +38,7 @@ class QuantizationJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class StageProgress(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="step"):
-    """How far a stage is; `of` is 0 where that is not known, `left_s` None where it is reckoned from both."""
+    """Progress of a stage; `of` is 0 if it is unknown, `left_s` None if it is estimated from `done` and `of`."""
 
     stage: str
     done: int
@@ -47,7 +47,7 @@ class StageProgress(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class JobError(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="trouble"):
-    """An error, by the name of its class in `edgewright.errors`."""
+    """An error with the name of its class in `edgewright.errors`."""
 
     kind: str
     what: str
@@ -56,19 +56,19 @@ class JobError(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
 
 class JobFinished(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="finished"):
-    """The files are written."""
+    """The message that all files are written."""
 
 
 JobMessage = StageProgress | JobError | JobFinished
 
 
 class FidelityReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A quantised graph against its source, on calibration samples that it was not fitted to.
+    """Fidelity of a quantized graph to its source, on calibration samples that were not used for fitting.
 
     Attributes:
         sqnr_db: of the first output.
-        agreement: share of the samples whose class stays.
-        expected_flips: share of inputs whose class is expected to change; None where there are no classes.
+        agreement: share of the samples whose class does not change.
+        expected_flips: expected share of inputs whose class changes; None if there are no classes.
     """
 
     sqnr_db: float
@@ -77,17 +77,17 @@ class FidelityReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class WeightNodeReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An operator with weights.
+    """A weight node.
 
     Attributes:
-        precision: what it got.
-        kept: why it was treated better than the rest; empty where it was not.
-        sqnr_db: of the network's output when this operator alone is quantised, weights and input; None where it is not.
-        weights_db, input_db: the same for each of the two alone.
-        agreement: share of samples whose class stays then.
-        output_db: SQNR of its own output with everything in front of it quantised, on the samples it was fitted to;
-            None where that was not looked at.
-        weight_bytes: of what is stored.
+        precision: its precision.
+        kept: why its precision is higher than that of the others; empty if it is not.
+        sqnr_db: of the network's output if only this operator is quantized, weights and input; None if it is not.
+        weights_db, input_db: the same for only its weights and only its input.
+        agreement: share of samples whose class does not change then.
+        output_db: SQNR of its output if all nodes before it are quantized too, on the fitting samples; None if not
+            measured.
+        weight_bytes: size of the stored weights.
     """
 
     node: str
@@ -103,12 +103,12 @@ class WeightNodeReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class TensorReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A tensor with a pair behind it.
+    """A tensor with a Q/DQ pair.
 
     Attributes:
-        low, high: what its integers cover; `seen_low`, `seen_high`: what calibration saw.
-        clipped: share of the values seen that lie outside.
-        histogram: of the values seen, in even bins from `seen_low` to `seen_high`.
+        low, high: the quantized range; `seen_low`, `seen_high`: the range in calibration.
+        clipped: share of calibration values outside the range.
+        histogram: of calibration values, in equal bins from `seen_low` to `seen_high`.
     """
 
     name: str
@@ -125,7 +125,7 @@ class TensorReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class QuantizationReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What was done to a network and what each part of it costs."""
+    """The result of a quantization, with the loss of each weight node and tensor."""
 
     schema: str = "edgewright.quantization/1"
     precision: str

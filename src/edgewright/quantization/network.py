@@ -1,4 +1,4 @@
-"""A float ONNX model as quantisation sees it: constants as arrays, who makes and reads what, and where weights are."""
+"""A float ONNX model for quantization: constants as arrays, producers and readers of tensors, weight nodes."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ class WeightNode(NamedTuple):
 
     Attributes:
         node: its name.
-        input: the tensor that is multiplied with the weights.
+        input: the tensor that the weights multiply.
         weight: name of the constant weights.
-        bias: name of the constant bias, empty where there is none.
-        output: what it makes.
-        axis: of the weights that counts the output channels.
+        bias: name of the constant bias; empty if there is none.
+        output: the output tensor.
+        axis: axis of the weights for the output channels.
         groups: of a convolution; 1 for a matrix product.
     """
 
@@ -37,9 +37,9 @@ class WeightNode(NamedTuple):
 
 
 class FloatNetwork:
-    """A model with fixed shapes and a name on every node.
+    """A model with fixed shapes and names for all nodes.
 
-    The graph is shared, not copied: who changes a node changes it for all.
+    The graph is shared, not copied: a changed node changes for all users.
     """
 
     def __init__(self, model: Any) -> None:
@@ -96,7 +96,7 @@ class FloatNetwork:
 
 
 def _flatten_biases(model: Any) -> None:
-    """Give each Gemm whose constant bias is a number or a matrix of one row that bias as [outputs]."""
+    """Reshape the constant bias of each Gemm to [outputs] if it is a scalar or a one-row matrix."""
     from onnx import numpy_helper
 
     shapes = {one.name: tuple(one.dims) for one in model.graph.initializer}
@@ -120,7 +120,7 @@ def get_attributes(node: Any) -> dict[str, Any]:
 
 
 def get_clip_bounds(node: Any, constants: Mapping[str, Array]) -> tuple[float, float] | None:
-    """Lower and upper bound of a Clip or Relu; None for any other operator, or bounds that are computed."""
+    """Return the bounds of a Clip or Relu; None for other operators and for computed bounds."""
     if node.op_type == "Relu":
         return 0.0, float("inf")
     if node.op_type != "Clip":

@@ -1,4 +1,4 @@
-"""What values the tensors of a float network take on calibration samples."""
+"""Values of a float network's tensors on calibration samples."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -11,16 +11,16 @@ from edgewright.quantization.network import FloatNetwork
 
 Array = NDArray[Any]
 
-MAX_VALUES = 16 << 20  # kept of all tensors and samples together: 64 MB
+MAX_VALUES = 16 << 20  # total for all tensors and samples: 64 MB
 MAX_VALUES_PER_SAMPLE = 8192
 
 
 class NotFinite(Exception):
-    """A tensor holds NaN or infinities.
+    """The error that a tensor has NaN or infinite values.
 
     Args:
         tensor: its name.
-        sample: place of the sample.
+        sample: index of the sample.
     """
 
     def __init__(self, tensor: str, sample: int) -> None:
@@ -29,7 +29,7 @@ class NotFinite(Exception):
 
 
 class TensorValues(NamedTuple):
-    """Lowest and highest value of a tensor over all samples, and some of its values, drawn evenly from each sample."""
+    """Minimum and maximum of a tensor over all samples, and some of its values, drawn evenly from each sample."""
 
     low: float
     high: float
@@ -39,7 +39,7 @@ class TensorValues(NamedTuple):
 def observe(
     network: FloatNetwork, tensors: Sequence[str], samples: Sequence[Any], progress: Callable[[int, int], None]
 ) -> dict[str, TensorValues]:
-    """Values of each tensor; `tell` gets the number of samples done and of all. Raises NotFinite."""
+    """Return the values of each tensor; `progress` gets the number of samples done and in total. Raises NotFinite."""
     session = open_session(_with_outputs(network, tensors))
     each = max(64, min(MAX_VALUES_PER_SAMPLE, MAX_VALUES // max(1, len(tensors) * len(samples))))
     low, high = dict.fromkeys(tensors, np.inf), dict.fromkeys(tensors, -np.inf)
@@ -60,7 +60,7 @@ def observe(
 
 
 def _with_outputs(network: FloatNetwork, tensors: Sequence[str]) -> bytes:
-    """The model's bytes with these tensors as outputs too."""
+    """Return the serialized model with these tensors as additional outputs."""
     import onnx
 
     model = onnx.ModelProto()

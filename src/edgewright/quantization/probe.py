@@ -1,4 +1,4 @@
-"""What a change at one place of a network costs at its end: the rest of the network runs on the changed tensor."""
+"""Loss at the network's output that a change of one tensor causes."""
 
 from collections.abc import Sequence
 from math import isfinite
@@ -14,11 +14,11 @@ EXACT_DB = 200.0
 
 
 class OutputLoss(NamedTuple):
-    """Of the outputs against the float network's, over all samples.
+    """The difference of the outputs from the float network's, over all samples.
 
     Attributes:
-        noise: mean power of the difference over mean power of the output.
-        flips: share of the samples whose largest entry of the first output is another one.
+        noise: mean power of the difference, relative to the mean power of the output.
+        flips: share of the samples whose argmax of the first output changes.
     """
 
     noise: float
@@ -32,7 +32,7 @@ class OutputLoss(NamedTuple):
 
 
 def compare(exact: Sequence[Array], given: Sequence[Array]) -> OutputLoss:
-    """Outputs [samples][…] side by side."""
+    """Compare outputs [samples][…]."""
     a = np.stack([np.asarray(one, np.float64).reshape(-1) for one in exact])
     b = np.stack([np.asarray(one, np.float64).reshape(-1) for one in given])
     power = float(np.mean(a**2))
@@ -41,18 +41,18 @@ def compare(exact: Sequence[Array], given: Sequence[Array]) -> OutputLoss:
 
 
 class Probe:
-    """Walks a float network and tries changes of single tensors on the way.
+    """Runs a float network incrementally and tries changes of single tensors.
 
     Args:
-        walk: on the samples that the changes are judged by; the network's output is among what it shall keep.
-        output: the tensor to judge by.
+        executor: with the evaluation samples; the network's output must be among its wanted tensors.
+        output: the tensor to compare.
     """
 
     def __init__(self, executor: IncrementalExecutor, output: str, exact: Sequence[Array]) -> None:
         self.executor, self._output, self._exact = executor, output, exact
 
     def try_changes(self, tensor: str, changes: Sequence[Sequence[Array]]) -> list[OutputLoss]:
-        """What the outputs lose when `tensor` is each of the given ones [samples] instead; it must be reached."""
+        """Return the loss of the output for each replacement [samples] of `tensor`, which must be computed already."""
         run = self.executor.make_remaining(self._output)
         losses = []
         for change in changes:

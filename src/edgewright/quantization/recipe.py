@@ -1,4 +1,4 @@
-"""What is done with each operator and tensor, as ordered rules in a plain file: the later one wins."""
+"""Recipes: ordered rules for operators and tensors in a TOML file; the last matching rule wins."""
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -16,7 +16,7 @@ SCHEMA = "edgewright.recipe/1"
 DOCS_HINT = "docs/quantize.md lists all keys"
 
 NodePrecision = Literal["fp32", "w8a8", "w8a8-dynamic", "w8a16", "w4a8", "w8", "w4"]
-# What a rule may ask for beside the precision of the rest: other weights, or floats; activations are of one kind.
+# Precisions that rules may set: other weights or float; all activations have the same integer type.
 ALLOWED_RULE_PRECISIONS: dict[NodePrecision, tuple[NodePrecision, ...]] = {
     "w8a8": ("fp32", "w4a8"),
     "w4a8": ("fp32", "w8a8"),
@@ -30,17 +30,17 @@ Rounding = Literal["adaptive", "nearest"]
 
 
 class RecipeRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One rule; what it leaves open stays as it was.
+    """One rule; keys that it does not set do not change.
 
     Attributes:
         nodes: pattern of node names, with `*` and `?`.
-        ops: operators; empty takes all.
-        depth: first and last place among the operators with weights, counted from 0; negative from the end.
-        tensors: pattern of tensor names, for `ranges`; a rule with it speaks of tensors alone.
+        ops: operators; empty matches all.
+        depth: first and last index among the weight nodes, from 0; negative from the end.
+        tensors: pattern of tensor names, for `ranges`; such a rule applies only to tensors.
         precision: of the operators' weights and activations.
         rounding: of their weights.
-        ranges: how the ranges of tensors are found.
-        why: for people.
+        ranges: method for the ranges of tensors.
+        why: reason to show.
     """
 
     nodes: str = "*"
@@ -54,16 +54,16 @@ class RecipeRule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All decisions of a quantisation.
+    """All settings of a quantization.
 
     Attributes:
-        precision: of all operators that no rule speaks of.
+        precision: of all operators without a matching rule.
         rounding: of weights.
         ranges: of tensors.
-        equalize: whether channels are scaled to alike ranges first, where that changes nothing else.
-        search: whether operators that cost too much are looked for and treated better. A recipe that Edgewright wrote
-            has what was found in its rules, and does not search again.
-        rules: in order; the later wins.
+        equalize: whether channels are first scaled to similar ranges, where the network's output does not change.
+        search: whether operators with a large loss are searched for and get a higher precision. A recipe from
+            Edgewright has the result in its rules and does not search again.
+        rules: in order; the last matching rule wins.
     """
 
     schema: str = SCHEMA
@@ -97,12 +97,12 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def _matches_name(pattern: str, name: str) -> bool:
-    """Whether a pattern is about a name; one with brackets or stars in it means itself too."""
+    """Return whether a pattern matches a name; a pattern with brackets or stars also matches itself."""
     return pattern == name or fnmatchcase(name, pattern)
 
 
 def applies_to_node(rule: RecipeRule, node: str, op: str, depth: int, count: int) -> bool:
-    """Whether a rule is about an operator; `depth` is -1 for one without weights."""
+    """Return whether a rule applies to an operator; `depth` is -1 for one without weights."""
     if rule.tensors or (rule.ops and op not in rule.ops) or not _matches_name(rule.nodes, node):
         return False
     if rule.depth is None:
@@ -112,7 +112,7 @@ def applies_to_node(rule: RecipeRule, node: str, op: str, depth: int, count: int
 
 
 def assign_precisions(weight_nodes: Mapping[str, WeightNode], recipe: Recipe) -> dict[str, NodePrecision]:
-    """The precision of each site of a network."""
+    """Return the precision of each weight node of a network."""
     return {
         name: recipe.get_precision(name, weight_node.op, depth, len(weight_nodes))
         for depth, (name, weight_node) in enumerate(weight_nodes.items())
@@ -120,7 +120,7 @@ def assign_precisions(weight_nodes: Mapping[str, WeightNode], recipe: Recipe) ->
 
 
 def read_recipe(path: Path) -> Recipe:
-    """ConfigError for a file that is no recipe."""
+    """Read a recipe file. Raises ConfigError if it is not valid."""
     try:
         table, _ = read_toml(path)
     except FileNotFoundError:
@@ -133,7 +133,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def parse_recipe(text: str, title: str) -> Recipe:
-    """ConfigError, naming the recipe by `title`."""
+    """Parse a recipe. Raises ConfigError with `title` as the recipe's name."""
     try:
         table = parse_toml(text)
     except TomlError as error:
@@ -142,7 +142,7 @@ def parse_recipe(text: str, title: str) -> Recipe:
 
 
 def _convert_recipe(table: Mapping[str, Any], title: str) -> Recipe:
-    """The recipe in these tables. ConfigError names it by `title`."""
+    """Convert TOML tables to a recipe. Raises ConfigError with `title` as the recipe's name."""
     try:
         recipe = msgspec.convert(table, Recipe)
     except msgspec.ValidationError as error:
@@ -159,7 +159,7 @@ def _convert_recipe(table: Mapping[str, Any], title: str) -> Recipe:
 
 
 def write_recipe(recipe: Recipe) -> str:
-    """As TOML; `read_recipe` gives the same again."""
+    """Return the recipe as TOML; `read_recipe` returns the same recipe."""
     plain = msgspec.to_builtins(recipe)
     lines = [f"{key} = {_format_toml_value(value)}" for key, value in plain.items() if key != "rules"]
     for rule in plain["rules"]:
@@ -173,5 +173,5 @@ def write_recipe(recipe: Recipe) -> str:
 
 
 def _format_toml_value(value: Any) -> str:
-    """A value as TOML writes it; JSON's strings, numbers, lists and booleans are TOML's too."""
+    """Format a TOML value; JSON strings, numbers, lists and booleans are valid TOML."""
     return msgspec.json.encode(value).decode()

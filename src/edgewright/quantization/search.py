@@ -1,4 +1,4 @@
-"""Which sites deserve better than the rest: the fewest whose better treatment makes the network good enough."""
+"""Search for the fewest weight nodes whose higher precision meets the fidelity target."""
 
 from collections.abc import Callable, Mapping, Sequence
 from math import erf, sqrt
@@ -13,19 +13,19 @@ Array = NDArray[Any]
 
 
 class FidelityTarget(NamedTuple):
-    """What is good enough on samples that took no part in the fitting."""
+    """Required fidelity on samples that were not used for fitting."""
 
     sqnr_db: float
     flips: float
 
 
 class Fidelity(NamedTuple):
-    """A quantised network against its source on those samples.
+    """Fidelity of a quantized network to its source on those samples.
 
     Attributes:
         loss: as measured.
-        flips: the share of inputs whose class is expected to change, from the margins between the two best classes and
-            the noise on their difference; None where the output is no list of classes.
+        flips: expected share of inputs whose class changes, from the margins between the two best classes and the noise
+            of their difference; None if the output is not a list of classes.
     """
 
     loss: OutputLoss
@@ -36,9 +36,9 @@ class Fidelity(NamedTuple):
 
 
 def estimate_flips(exact: Sequence[Array], given: Sequence[Array]) -> float | None:
-    """Mean over samples of the chance that noise on the two best classes turns their order.
+    """Return the mean probability that noise swaps the two best classes of a sample.
 
-    The noise is taken for normal, with the power seen on all samples: smoother than counting, on few samples.
+    The noise is modeled as normal with its power over all samples. On few samples this is smoother than counting.
     """
     a = np.stack([np.asarray(one, np.float64) for one in exact])
     if a.shape[-1] < 2 or a.size != len(a) * a.shape[-1]:
@@ -61,15 +61,15 @@ def search_upgrades(
     target: FidelityTarget,
     most_share: float,
 ) -> tuple[list[str], Fidelity]:
-    """The shortest front of the sites, ordered by harm for price, whose better treatment meets the aim.
+    """Return the shortest prefix of nodes, sorted by noise per cost, whose upgrade meets the target, and its fidelity.
 
     Args:
-        harms: noise that each site puts on the output.
-        prices: what treating it better costs, in time or bytes.
-        judge: what the network is worth when these sites are treated better.
-        most_share: of the sites; a network that needs more is not helped by this.
+        noise_by_node: noise that each node causes in the output.
+        cost_by_node: cost of its upgrade, in time or bytes.
+        evaluate: returns the fidelity of the network with these nodes upgraded.
+        most_share: maximum share of the nodes to upgrade.
 
-    With the judgement of it. Where not even the longest front meets the aim, the best one found.
+    If no prefix meets the target, the best one is returned.
     """
     order = sorted(noise_by_node, key=lambda name: noise_by_node[name] / max(cost_by_node[name], 1e-9), reverse=True)
     most = max(1, int(len(order) * most_share))

@@ -1,1 +1,1 @@
-"""What changes a model's weights by gradient: one loop for prune, distil and quantise, in a worker of its own."""
+"""Training with torch for prune, distill and quantize, in a worker process."""

@@ -1,6 +1,6 @@
-"""Look into a module: its graph under the names of its own parameters, its weights, and what they matter for the loss.
+"""Inspection of a module: its graph with the names of its parameters, its weights, and their importance.
 
-Leaves `named.onnx`, `weights.safetensors`, `inspected.json`, and `importance.npz` where that was asked for.
+Writes `named.onnx`, `weights.safetensors`, `inspected.json`, and `importance.npz` on request.
 """
 
 from collections.abc import Callable
@@ -33,18 +33,18 @@ SendMessage = Callable[[JobMessage], None]
 
 
 class InspectionReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A module in figures.
+    """Properties of a module.
 
     Attributes:
-        parameters: elements of all parameters, tied ones counted once.
-        macs: multiply-accumulates of one sample; None where a part of the graph does not tell.
+        parameters: number of parameter elements, tied ones counted once.
+        macs: multiply-accumulates of one sample; None if a part of the graph is unknown.
         shapes: of parameters and buffers, by name.
         inputs, outputs: names and shapes.
-        modules: class of each part, by its path.
-        sliceable: names of the groups of `named.onnx` that the module can do without some of, where that was asked.
-        refused: why not, by name of the others.
-        numbers: by group, attributes of modules that have to be set with it.
-        student: parameters of the student; `widths` by group what is left of how many. 0 where none was asked for.
+        modules: class of each submodule, by its path.
+        sliceable: names of the groups of `named.onnx` that can be sliced in the module, on request.
+        refused: the reason by name of the other groups.
+        numbers: by group, module attributes that change with it.
+        student: parameters of the student, or 0; `widths` by group the number of kept and of all units.
     """
 
     parameters: int
@@ -61,8 +61,8 @@ class InspectionReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def run_inspect(job: InspectJob, send: SendMessage) -> None:
-    """Raises what `load_module` and `export_named` raise, UsageError where Taylor's scores have no
-    data, GateFailed where no student is small enough."""
+    """Inspect a module. Raises the errors of `load_module` and `export_named`, UsageError if Taylor scores have no
+    data, GateFailed if no student is small enough."""
     import onnx
     import torch
 
@@ -107,8 +107,8 @@ def _count(path: Path) -> int | None:
 
 
 def _compute_taylor_scores(module: Any, job: InspectJob, send: SendMessage) -> dict[str, Array]:
-    """By name of a parameter the squared product of weight and gradient, each of a batch's mean loss, summed over the
-    batches (Molchanov et al. 2019, https://arxiv.org/abs/1906.10771), in evaluation mode.
+    """Return, by parameter name, the squared product of weight and gradient of a batch's mean loss, summed over batches
+    (Molchanov et al. 2019, https://arxiv.org/abs/1906.10771), in evaluation mode.
     """
     import torch
 

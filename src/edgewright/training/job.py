@@ -1,4 +1,4 @@
-"""One training as a process of its own: what it is handed, what it tells, and what it leaves."""
+"""The jobs of a training process, its messages and its results."""
 
 from typing import Annotated, Literal
 
@@ -12,12 +12,11 @@ class ModuleSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     Attributes:
         factory: `FILE.py:FACTORY`.
-        weights: path of its weights (`.safetensors`, or a `.pt` that holds no code); None leaves those of the factory.
-        slices: path of `slices.json` (see `slices.py`), which says which indices of which weights are kept: applied to
-            the module that `factory` builds and, where `whole_weights`, to its weights too.
-        whole_weights: whether `weights` are those of the whole module, from which the kept ones are still to be cut;
-            else they fit the sliced one.
-        fresh: draw the weights anew from the seed (a student that begins at nothing).
+        weights: path of its weights (`.safetensors`, or a `.pt` without code); None keeps those of the factory.
+        slices: path of `slices.json` (see `slices.py`) with the kept indices of weights: applied to the module that
+            `factory` builds and, with `whole_weights`, to its weights too.
+        whole_weights: whether `weights` are those of the original module, not of the sliced one.
+        fresh: whether to initialize the weights from the seed (a student that starts untrained).
     """
 
     factory: str
@@ -32,9 +31,9 @@ class CachedDataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     Attributes:
         inputs: by name of the model's input, a `.npy` of [samples, …] without the batch of 1.
-        labels: a `.npy` of [samples] (int64 classes) or [samples, k] (numbers); empty where there are none.
-        fit, held_out: places of the samples that are trained on, and of those that steer (early stopping, search).
-        indices: of the samples in their data set, by place; samples that could not be read are missing.
+        labels: a `.npy` of [samples] (int64 classes) or [samples, k] (numbers); empty without labels.
+        fit, held_out: indices of the training samples and of the validation samples (early stopping, search).
+        indices: of the samples in their dataset, by index here; unreadable samples are missing.
     """
 
     inputs: dict[str, str]
@@ -45,27 +44,27 @@ class CachedDataset(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How it is trained.
+    """Training settings.
 
     Attributes:
-        epochs: passes over `fit`; a part of one is allowed.
-        batch: samples of one step.
+        epochs: passes over `fit`; may be fractional.
+        batch: samples per step.
         lr: highest learning rate.
-        schedule: `cosine` and `one-cycle` end at nearly nothing.
-        warmup: share of the steps in which the rate rises (cosine, constant).
+        schedule: `cosine` and `one-cycle` end near 0.
+        warmup: share of the steps with a rising rate (cosine, constant).
         optimizer: SGD with Nesterov momentum, or AdamW.
-        momentum, weight_decay: weight decay leaves out biases and normalisation.
+        momentum, weight_decay: weight decay excludes biases and normalization.
         label_smoothing: of cross entropy with labels.
-        clip: largest norm of the gradient; 0 does not clip.
-        precision: `auto` takes bf16 where the processor (or GPU) computes it natively and the loss agrees.
-        patience: epochs without a better held-out metric until it stops; 0 never stops early.
+        clip: maximum norm of the gradient; 0 disables clipping.
+        precision: `auto` uses bf16 if the processor (or GPU) supports it natively and the loss agrees.
+        patience: epochs without a better validation metric until training stops; 0 disables early stopping.
         checkpoint_s: seconds between checkpoints.
-        threads: that torch computes with; 0 leaves it to torch, or to the share of what is trained side by side.
-        seed: of order, augmentation and fresh weights.
+        threads: torch's threads; 0 uses torch's default, or an equal share for parallel trainings.
+        seed: of order, augmentation and initial weights.
     """
 
     epochs: Annotated[float, Meta(gt=0, le=1e6)] = 10.0
-    batch: Annotated[int, Meta(ge=2, le=1 << 20)] = 128  # normalisation over one sample has no variance
+    batch: Annotated[int, Meta(ge=2, le=1 << 20)] = 128  # normalization over one sample has no variance
     lr: Annotated[float, Meta(gt=0, le=1e6)] = 0.05
     schedule: Literal["cosine", "one-cycle", "constant"] = "cosine"
     warmup: Annotated[float, Meta(ge=0, le=1)] = 0.05
@@ -82,19 +81,18 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class DistillationSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a student is taught by, besides the labels.
+    """Distillation settings.
 
     Attributes:
         logits: a `.npy` of [views, fit, …], the teacher's outputs for each view of each sample of `fit` (see
-            `augment.py`: a view is an augmentation that its number and the sample decide); empty where `teacher` is
-            asked meanwhile.
-        views: how many there are.
-        teacher: a torch module that is asked in the loop; needed for features and attention.
-        temperature: both logits are divided by it (Hinton et al. 2015).
-        alpha: weight of the teacher's loss; 1 − alpha is that of the labels. 1 needs no labels.
-        transfer: `features` brings outputs of the stages together by a learned 1 × 1 projection (Romero et al. 2015),
-            `attention` their normalised maps of squared channels (Zagoruyko and Komodakis 2017).
-        transfer_weight: of that loss.
+            `augment.py`); empty if `teacher` runs during training.
+        views: number of views.
+        teacher: a torch module that runs during training; required for features and attention.
+        temperature: divisor of both logits (Hinton et al. 2015).
+        alpha: weight of the teacher loss; 1 − alpha is that of the label loss. 1 requires no labels.
+        transfer: `features` compares outputs of the stages after a learned 1 × 1 projection (Romero et al. 2015),
+            `attention` their normalized maps of squared channels (Zagoruyko and Komodakis 2017).
+        transfer_weight: weight of the transfer loss.
     """
 
     logits: str = ""
@@ -107,13 +105,13 @@ class DistillationSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class SparsitySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Weights that are set to zero one by one, while it trains.
+    """Settings of unstructured pruning during training.
 
     Attributes:
-        sparsity: share of the weights of convolutions and matrix products that is zero in the end.
-        scope: whether the smallest are chosen over all layers or in each.
-        pattern: `N:M` keeps the N largest of each M along the input channels; empty is free.
-        until: share of the steps after which the masks stay (cubic rise until then, Zhu and Gupta 2017).
+        sparsity: final share of zeros in the weights of convolutions and matrix products.
+        scope: whether the smallest weights are chosen over all layers or per layer.
+        pattern: `N:M` keeps the N largest of each M along the input channels; empty for no pattern.
+        until: share of the steps after which the masks are fixed (cubic rise before, Zhu and Gupta 2017).
     """
 
     sparsity: float = 0.8
@@ -123,22 +121,22 @@ class SparsitySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class TrainJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="train"):
-    """Train a module, and leave it.
+    """A training.
 
     Attributes:
-        title: what progress is told under, as `pruned, seed 1 of 3`.
-        module: a torch module; None where a graph is trained.
-        graph: path of a QDQ ONNX graph whose weights are trained under its own rounding (quantisation-aware).
-        float_graph: path of the float ONNX graph it was made from, whose weights are started from; without `graph` it
-            is trained itself, with its batch normalisations folded, as those of `graph` are.
+        title: title of its progress lines, for example `pruned, seed 1 of 3`.
+        module: a torch module; None if a graph is trained.
+        graph: path of a QDQ ONNX graph for quantization-aware training.
+        float_graph: path of its float ONNX graph, whose weights are the initial ones; without `graph` it is trained
+            itself, with folded batch normalizations as in `graph`.
         shapes: of the inputs, with the batch of 1.
         task: `edgewright.task/1` as JSON.
-        code: functions that its metric may name: the user allowed them to run.
-        data, settings: what with and how.
-        teaching, thinning: None where there is none.
-        outputs: names that `model.onnx` gives a module's outputs, in their order; empty leaves torch's.
+        code: functions that the metric may name because the user allowed them.
+        data, settings: training data and settings.
+        teaching, thinning: settings of distillation and unstructured pruning, or None.
+        outputs: names of a module's outputs in `model.onnx`, in order; empty keeps torch's names.
         out: folder for `weights.safetensors` (module) or nothing (graph), `model.onnx` and `report.json`.
-        memory: folder of checkpoints; the same job goes on from the last one.
+        memory: folder of checkpoints; the same job resumes from the last one.
     """
 
     title: str
@@ -158,18 +156,17 @@ class TrainJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
 
 class InspectJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="inspect"):
-    """Load a module, and leave what a search needs.
+    """An inspection of a module for a search.
 
     Attributes:
         module, shapes, task, data, settings: as in `TrainJob`; `settings` for batch, precision and seed.
-        taylor: whether gradients on `taylor_samples` of `data.fit` are to be left too: `importance.npz`, by name of a
-            parameter the squared product of weight and gradient, summed over batches, of the parameter's shape
-            (Molchanov et al. 2019).
-        groups: whether to try which groups of channels, neurons and heads the module can do without some of.
-        student: a student of this many times fewer parameters is made too, as `student.slices.json`; 0 makes none.
-        out: folder for `named.onnx` (the module's graph before any optimisation: parameters and buffers are
-            initializers under their names in the module, normalisation stays apart), `weights.safetensors` (its state),
-            and `inspected.json`.
+        taylor: whether to write `importance.npz` from `taylor_samples` of `data.fit`: by parameter name the squared
+            product of weight and gradient, summed over batches, with the parameter's shape (Molchanov et al. 2019).
+        groups: whether to find out which groups of channels, neurons and heads can be sliced.
+        student: factor of fewer parameters of a student, written as `student.slices.json`; 0 for none.
+        out: folder for `named.onnx` (the module's graph before any optimization: parameters and buffers are
+            initializers with their names in the module, normalization is not folded), `weights.safetensors` (its
+            state), and `inspected.json`.
     """
 
     module: ModuleSource
@@ -185,12 +182,12 @@ class InspectJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
 
 class TeacherJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="ask"):
-    """Let a teacher answer for every view of every sample that is learnt from.
+    """A run of a teacher for every view of every training sample.
 
     Attributes:
         teacher: as a torch module.
-        out: path of the `.npy` of [views, fit, …] (float16 or float32), written under another name until whole;
-            an unfinished one goes on where it was.
+        out: path of the `.npy` of [views, fit, …] (float16 or float32), written under another name until it is
+            complete; an incomplete file is resumed.
     """
 
     teacher: ModuleSource
@@ -215,18 +212,18 @@ class Curve(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class TrainReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a training went.
+    """The result of a training.
 
     Attributes:
-        steps: taken; `planned` were to be.
-        precision: that it computed in.
-        threads: that its last part computed with, on processors; a note tells of others.
-        metric: of the held-out samples in the end; None where they have no labels.
-        best_step: whose weights were left: the last one's, or with `patience` those of the best held-out metric.
-        seconds: of the loop; resumed parts are added.
-        resumed: how often it went on from a checkpoint.
+        steps: number of steps; `planned` is the planned number.
+        precision: compute precision.
+        threads: number of threads at the end; a note lists others.
+        metric: of the validation samples at the end; None without labels.
+        best_step: step of the written weights: the last one, or with `patience` that of the best validation metric.
+        seconds: duration of the loop, including earlier attempts.
+        resumed: number of resumes from a checkpoint.
         parameters: of the module; `zeros` of them are zero.
-        notes: what should be known: a checkpoint that could not be used, layers that were left alone.
+        notes: notes for the user, such as an unusable checkpoint or layers that were not pruned.
     """
 
     schema: str = "edgewright.training/1"

@@ -11,7 +11,7 @@ Shapes = Mapping[str, Sequence[int]]
 
 @contextmanager
 def evaluation_mode(module: Any) -> Iterator[None]:
-    """The module in evaluation mode; each part of it in its own mode again behind."""
+    """Set a module to evaluation mode for the block, then restore the mode of each submodule."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -22,13 +22,13 @@ def evaluation_mode(module: Any) -> Iterator[None]:
 
 
 def try_forward(module: Any, shapes: Shapes) -> Any:
-    """The module described as a program, having run on zeros. InputError with torch's words where it does not run."""
+    """Run a module on zeros and describe it as a program. Raises InputError with torch's message if it fails."""
     with evaluation_mode(module):
         return describe_program(module, "module", shapes)
 
 
 def get_named_tensors(module: Any) -> dict[str, Any]:
-    """Parameters and buffers under each of their names."""
+    """Return parameters and buffers under all their names."""
     return {
         **dict(module.named_parameters(remove_duplicate=False)),
         **dict(module.named_buffers(remove_duplicate=False)),

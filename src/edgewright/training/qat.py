@@ -1,10 +1,9 @@
-"""Quantisation-aware training: the weights of a QDQ graph are trained under the graph's own rounding.
+"""Quantization-aware training of a QDQ graph's weights.
 
-What the graph rounds is rounded in the forward pass, and the backward pass takes rounding for the identity within the
-range (straight-through, Bengio et al. 2013, https://arxiv.org/abs/1308.3432). Scales of weights are learned with them
-(LSQ, Esser et al. 2020, https://arxiv.org/abs/1902.08153); ranges of activations stay those of the recipe. Everything
-begins where the quantiser ended: a weight starts at its integer, and leans to its neighbour by what rounding took from
-it. What comes out is the same graph with other integers.
+The forward pass rounds what the graph rounds, and the backward pass treats rounding as the identity within the range
+(straight-through, Bengio et al. 2013, https://arxiv.org/abs/1308.3432). Weight scales are trained too (LSQ, Esser et
+al. 2020, https://arxiv.org/abs/1902.08153); activation ranges do not change. Training starts with the quantizer's
+result: each weight at its integer, plus its rounding error. The output is the same graph with other integers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,19 +27,19 @@ from edgewright.training.loop.checkpoint import write_atomically
 
 Array = NDArray[Any]
 Tensor = Any
-MAX_OFFSET = 0.45  # of a step: how far a weight starts from its integer, at most
+MAX_OFFSET = 0.45  # of a step: maximum initial distance of a weight from its integer
 MIN_SCALE = 1e-12
 INT4 = 22  # TensorProto.INT4
 QUANTIZE_HINT = "quantize it with edgewright quantize --precision w8a8, w8a16 or w4a8"
 
 
 class QuantizedInitializer(NamedTuple):
-    """Integers behind a DequantizeLinear.
+    """The integer input of a DequantizeLinear.
 
     Attributes:
         values, scales, zeros: names of its inputs; `zeros` may be empty.
-        axis: of the scales, where there are several.
-        low, high: ends of the integers.
+        axis: of the scales, if there are several.
+        low, high: range of the integers.
     """
 
     values: str
@@ -52,11 +51,11 @@ class QuantizedInitializer(NamedTuple):
 
 
 class TrainedTensor(NamedTuple):
-    """A tensor that is trained, under the name by which its layer reads it.
+    """A trained tensor, with the name by which its layer reads it.
 
     Attributes:
         start: real numbers, in the layout of the graph.
-        stored: how it is written; None where it is written as it is.
+        stored: its quantized form; None if it is stored in float.
         site: name of the layer; `position` is that of the input.
     """
 
@@ -67,14 +66,14 @@ class TrainedTensor(NamedTuple):
 
 
 def build_qat_module(graph: Path, float_graph: Path | None, shapes: Mapping[str, Sequence[int]]) -> "QatModule":
-    """The graph as a torch module that takes its inputs, and gives its outputs, by name, and that can write it.
+    """Return the graph as a torch module with inputs and outputs by name, which can write the trained graph.
 
     Args:
         graph: with QuantizeLinear and DequantizeLinear, a batch of 1.
-        float_graph: what it was made from; None starts every weight at its integer.
+        float_graph: its float graph; None starts every weight at its integer.
 
     Raises:
-        ModelNotConvertible: it holds none, or what cannot be trained: scales for blocks, sizes that count the batch.
+        ModelNotConvertible: it is not quantized or not trainable: block-wise scales, sizes that include the batch.
     """
     import onnx
 
@@ -88,8 +87,8 @@ def build_qat_module(graph: Path, float_graph: Path | None, shapes: Mapping[str,
 
 
 def build_float_module(graph: Path, shapes: Mapping[str, Sequence[int]]) -> "QatModule":
-    """A float graph as it is before it is quantised, its batch normalisations folded: what trains the same weights
-    without the rounding. ModelNotConvertible where it holds none, or counts the batch."""
+    """Return a float graph with folded batch normalizations as a torch module: the same weights without quantization.
+    Raises ModelNotConvertible if it has no weights, or sizes that include the batch."""
     qat_graph = QatGraph(_load_folded_graph(graph))
     if not qat_graph.trained:
         raise ModelNotConvertible("the graph cannot be trained", "it has no weights of layers", "")
@@ -97,7 +96,7 @@ def build_float_module(graph: Path, shapes: Mapping[str, Sequence[int]]) -> "Qat
 
 
 def _load_folded_graph(graph: Path) -> Any:
-    """The float graph under the names that the quantiser gives its nodes."""
+    """Load the float graph with the quantizer's node names."""
     import onnx
 
     model = onnx.load(str(graph))
@@ -107,7 +106,7 @@ def _load_folded_graph(graph: Path) -> Any:
 
 
 class QatGraph:
-    """A graph: what of it is trained, and which tensors are rounded how."""
+    """A graph with its trained tensors and its activation quantizers."""
 
     def __init__(self, model: Any) -> None:
         from onnx import numpy_helper
@@ -154,7 +153,7 @@ class QatGraph:
             dtype = self.constants[node.input[0]].dtype
             limits = (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
         zeros = node.input[2] if len(node.input) > 2 else ""
-        # What a quantiser leaves out, as kernels of some processors want it, stays out.
+        # Values that the quantizer excludes for some processors' kernels remain excluded.
         low = limits[0] + 1 if limits[0] < 0 and values.min(initial=0) > limits[0] else limits[0]
         return QuantizedInitializer(node.input[0], node.input[1], zeros, attributes.get("axis", 1), low, limits[1])
 
@@ -171,7 +170,7 @@ class QatGraph:
         return np.asarray(np.atleast_1d(found), np.float32)
 
     def open_graph(self) -> Any:
-        """The graph with the trained tensors as inputs, and each rounding as an Identity under its name."""
+        """Return the graph with trained tensors as inputs and each quantizer as an Identity with its name."""
         import onnx
         from onnx import helper
 
@@ -199,8 +198,8 @@ class QatGraph:
 
 
 def _compute_offsets(qat_graph: QatGraph, float_graph: Path) -> dict[str, Array]:
-    """By name of rounded weights, how far the float ones are from their integers, in steps; 0 where it is more than
-    one, since those were scaled before they were rounded.
+    """Return, by name of quantized weights, the distance of the float weights from their integers, in steps; 0 if it is
+    more than one, because those weights were rescaled before rounding.
     """
     network = FloatNetwork(_load_folded_graph(float_graph))
     found = {}
@@ -218,7 +217,7 @@ def _compute_offsets(qat_graph: QatGraph, float_graph: Path) -> dict[str, Array]
 
 
 class WeightQuantizer(nn.Module):  # type: ignore[misc]  # torch's types are not read by mypy
-    """Weights on the integers of a channel's scale, of which the logarithm of its change is learned too."""
+    """Fake quantization of weights per channel, with the logarithm of the scale's change as a parameter."""
 
     def __init__(self, stored: QuantizedInitializer, scales: Array, zeros: Array, shape: Sequence[int]) -> None:
         super().__init__()
@@ -249,7 +248,7 @@ class WeightQuantizer(nn.Module):  # type: ignore[misc]  # torch's types are not
 
 
 class QatModule(nn.Module):  # type: ignore[misc]  # torch's types are not read by mypy
-    """An ONNX graph whose weights are trained."""
+    """An ONNX graph with trainable weights."""
 
     def __init__(self, qat_graph: QatGraph, offsets: Mapping[str, Array], shapes: Mapping[str, Sequence[int]]) -> None:
         super().__init__()
@@ -266,7 +265,7 @@ class QatModule(nn.Module):  # type: ignore[misc]  # torch's types are not read 
                 start = start + offsets.get(name, np.float32(0)) * steps
             self.weights.append(nn.Parameter(torch.from_numpy(np.array(start, np.float32))))
         self.network = self.build(shapes)
-        self.check_batch(shapes)  # before activations are rounded, where a hair's breadth may become a step
+        self.check_batch(shapes)  # before activations are rounded, where a tiny difference may become a whole step
         self.round_activations()
 
     def build(self, shapes: Mapping[str, Sequence[int]]) -> Any:
@@ -296,7 +295,7 @@ class QatModule(nn.Module):  # type: ignore[misc]  # torch's types are not read 
         return dict(zip(self.network.outputs, made, strict=True))
 
     def check_batch(self, shapes: Mapping[str, Sequence[int]]) -> None:
-        """Two samples together have to give what each gives alone."""
+        """Check that a batch of two gives the same outputs as each sample alone."""
         torch_type = {name: one.dtype for name, one in zip(self.network.inputs, self.network.examples, strict=True)}
         made = torch.Generator().manual_seed(0)
         pair = {name: torch.rand(2, *sizes[1:], generator=made).to(torch_type[name]) for name, sizes in shapes.items()}
@@ -317,7 +316,7 @@ class QatModule(nn.Module):  # type: ignore[misc]  # torch's types are not read 
                 raise ModelNotConvertible("the graph cannot be trained in batches", why, QUANTIZE_HINT)
 
     def write(self, path: Path) -> None:
-        """The graph with what was learned."""
+        """Write the graph with the trained values."""
         import onnx
 
         trained_arrays = self.trained_arrays()
@@ -332,7 +331,7 @@ class QatModule(nn.Module):  # type: ignore[misc]  # torch's types are not read 
         write_atomically(path, lambda file: file.write(model.SerializeToString()))
 
     def trained_arrays(self) -> dict[str, Array]:
-        """Initializers of the graph by name."""
+        """Return the trained initializers of the graph by name."""
         found: dict[str, Array] = {}
         scales: dict[str, Array] = {}  # of the weights, by layer
         for place, (name, one) in enumerate(self.qat_graph.trained.items()):
@@ -355,7 +354,7 @@ class QatModule(nn.Module):  # type: ignore[misc]  # torch's types are not read 
     def write_bias(
         self, one: TrainedTensor, stored: QuantizedInitializer, bias: Array, scales: Mapping[str, Array]
     ) -> dict[str, Array]:
-        """Integers of a bias, whose scale is that of input × weights where it was so."""
+        """Return the integers of a bias; its scale remains input × weights if it was so."""
         own = self.qat_graph.constants[stored.scales]
         layer = next(node for node in self.qat_graph.model.graph.node if node.name == one.layer)
         source = self.qat_graph.producers.get(layer.input[0])
@@ -374,7 +373,7 @@ class QatModule(nn.Module):  # type: ignore[misc]  # torch's types are not read 
 
 
 def _make_fake_quantize(scale: float, zero: int, dtype: np.dtype[Any]) -> Callable[..., Tensor]:
-    """A step that rounds an activation; its range stays."""
+    """Return a fake quantizer of an activation with a fixed range."""
     limits = np.iinfo(dtype)
     low, high = int(limits.min), int(limits.max)
 
@@ -385,7 +384,7 @@ def _make_fake_quantize(scale: float, zero: int, dtype: np.dtype[Any]) -> Callab
 
 
 def _make_batch_dynamic(network: Any) -> None:
-    """Let constants of shapes that begin with the batch of 1 take any."""
+    """Make the batch of constant shapes dynamic."""
     sizes: dict[str, Sequence[int]] = {}
 
     def note(step: Any, given: Any, made: Any) -> None:

@@ -215,7 +215,7 @@ def build_sliced(path: Path, expected: str = "") -> Any:
 
     Args:
         path: of `slices.json`.
-        path: of `slices.json`.
+        expected: its expected SHA-256; empty is not checked.
     """
     from edgewright.formats.torch.program import build_module
 

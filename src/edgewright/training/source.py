@@ -1,6 +1,6 @@
-"""A torch module as training takes it: built by the user's factory, cut, and given its weights; and out again as ONNX.
+"""Torch modules for training: built by the user's factory, sliced and loaded; and their export as ONNX.
 
-Only for use in a worker process: a factory is the user's code.
+Only for worker processes, because a factory is user code.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,13 @@ from edgewright.training.slices import apply_slices, read_slices, split_factory
 
 
 def load_module(source: ModuleSource, seed: int) -> Any:
-    """The module on the CPU, ready to be trained. The factory runs under the seed, so that what it draws can be drawn
-    again.
+    """Return the module on the CPU. The factory runs with the seed, so that random weights are reproducible.
 
-    With `fresh` the weights are those that the factory draws, even where it loads some: see `reinitialize_weights`.
+    With `fresh` the weights are random even if the factory loads some: see `reinitialize_weights`.
 
     Raises:
         ModelNotFound: no such file.
-        ModelUnreadable: the factory is missing, raises, or gives no module; weights or slices do not fit it.
+        ModelUnreadable: the factory is missing, raises, or returns no module; weights or slices do not match.
     """
     file, factory = split_factory(source.factory)
     module = _build_with_seed(file, factory, seed)
@@ -39,7 +38,7 @@ def load_module(source: ModuleSource, seed: int) -> Any:
 
 
 def _build_with_seed(file: Path, factory: str, seed: int) -> Any:
-    """The module without weights of its own; torch's generator is left as it was found."""
+    """Build the module with the seed, and restore torch's generator."""
     import torch
 
     with torch.random.fork_rng(devices=[]):
@@ -48,14 +47,13 @@ def _build_with_seed(file: Path, factory: str, seed: int) -> Any:
 
 
 def reinitialize_weights(module: Any, other: Any, seed: int) -> list[str]:
-    """Draw what the factory does not draw by itself; `other` is what it builds under another seed.
+    """Initialize weights that the factory loads; `other` is the module that it builds with another seed.
 
-    A parameter that is the same under both seeds, and more than one number repeated, was loaded by the factory, or
-    drawn under a seed of its own: its layer is asked to draw again by its own `reset_parameters`. Running means and
-    variances begin anew.
+    A parameter that is equal for both seeds and not constant was loaded or drawn with another seed: its layer's
+    `reset_parameters` is called. Running means and variances are reset.
 
     Returns:
-        Names of those whose layer has no such method (a table of sines, for one): they stay.
+        Names of parameters whose layer has no such method, such as a table of sines; they do not change.
     """
     import torch
 
@@ -82,10 +80,10 @@ def _is_loaded(value: Any, reference: Any) -> bool:
 
 
 def export_module(module: Any, shapes: Shapes, path: Path, outputs: Sequence[str] = ()) -> None:
-    """Write the module as ONNX of opset 18, in evaluation mode, with inputs named as the parameters of `forward`.
+    """Write the module as ONNX with opset 18, in evaluation mode, with inputs named as the parameters of `forward`.
 
-    Its outputs get the names `outputs` where there are as many. Raises InputError for shapes it does not run on,
-    ModelNotConvertible for what torch cannot export.
+    Its outputs get the names `outputs` if the number matches. Raises InputError for invalid shapes,
+    and ModelNotConvertible for modules that torch cannot export.
     """
     with evaluation_mode(module):
         loaded = describe_program(module, "module", shapes)

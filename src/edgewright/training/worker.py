@@ -1,6 +1,6 @@
-"""`python -m edgewright.training.worker JOB.json`: train, inspect or ask, telling how far it is, a JSON line each.
+"""`python -m edgewright.training.worker JOB.json`: train, inspect or run a teacher; progress as JSON lines.
 
-A process of its own, as `quantization/worker.py` is: torch is loaded here alone, and stdout carries the messages of
+A separate process, as `quantization/worker.py`: only this process loads torch, and stdout carries the messages of
 `job.py`.
 """
 
@@ -20,7 +20,7 @@ from edgewright.training.job import InspectJob, JobMessage, TeacherJob, TrainJob
 def main(path: str) -> None:
     die_with_parent()
     channel = os.dup(1)
-    os.dup2(2, 1)  # what libraries print must not stand between the words
+    os.dup2(2, 1)  # libraries' output must not mix with the messages
 
     def send(word: JobMessage) -> None:
         os.write(channel, msgspec.json.encode(word) + b"\n")

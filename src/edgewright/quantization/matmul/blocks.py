@@ -1,10 +1,10 @@
-"""Round the rows of a matrix to integers whose scale holds for a block of columns, so that the product changes least.
+"""Block-wise rounding of matrix rows to integers with the least error of the product.
 
-The error of a row w that is stored as q is (w − q)ᵀ H (w − q), with H the second moments of what it is multiplied with.
-Scales are chosen first, by the error that plain rounding leaves under H's own block. Then columns are rounded one after
-the other and what one broke is mended in those that follow (GPTQ: Frantar et al., arXiv 2210.17323), single entries
-move while that helps (coordinate descent, as in QuantEase: Behdin et al., arXiv 2309.01885), and between two such
-rounds the scales of a row are fitted anew, by least squares under H. One block as wide as the row is a scale per row.
+The error of a row w that is stored as q is (w − q)ᵀ H (w − q), with H the second moments of its inputs.
+Scales are chosen first, by the error of nearest rounding under H's own block. Then columns are rounded one after
+the other, and later columns compensate its error (GPTQ: Frantar et al., arXiv 2210.17323), single entries
+change while the error decreases (coordinate descent, as in QuantEase: Behdin et al., arXiv 2309.01885), and between two
+such rounds the scales of a row are refitted by least squares under H. One block as wide as the row is a scale per row.
 """
 
 from typing import Any, NamedTuple
@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-DAMPING = 0.01  # of the mean of H's diagonal: GPTQ's own
-UPDATE_COLUMNS = 128  # columns between two updates of all that follow
+DAMPING = 0.01  # of the mean of H's diagonal, as in GPTQ
+UPDATE_COLUMNS = 128  # columns between two updates of all later ones
 PASSES = 4
-SCALE_FIT_ROUNDS = {4: 2, 8: 0}  # of 8 bits the scales are good as they are
+SCALE_FIT_ROUNDS = {4: 2, 8: 0}  # scales of 8 bits need no search
 SCALE_FRACTIONS = {4: np.linspace(1.0, 0.55, 19), 8: np.linspace(1.0, 0.8, 9)}
-# XNNPACK stores the scales of blocks as float16: those that it can hold are chosen among its numbers.
+# XNNPACK stores block scales as float16, so scales within its range are chosen as float16 values.
 MIN_FLOAT16, MAX_FLOAT16 = 2.0**-14, 65504.0
 
 
 class BlockQuantParams(NamedTuple):
-    """Numbers that can be stored: scale [outputs, blocks] × integers from `low` to `high`.
+    """Quantization parameters of blocks: scale [outputs, blocks] × integers from `low` to `high`.
 
     Attributes:
         size: columns of a block; the last block may have fewer.
@@ -36,7 +36,7 @@ class BlockQuantParams(NamedTuple):
     high: int
 
     def entry_scales(self, columns: int) -> Array:
-        """The scale of every entry, [outputs, columns]."""
+        """Return the scale of every entry, [outputs, columns]."""
         return np.repeat(self.scale, self.size, axis=1)[:, :columns]
 
     def real(self, stored: Array) -> Array:
@@ -44,12 +44,12 @@ class BlockQuantParams(NamedTuple):
 
 
 def get_integer_limits(bits: int) -> tuple[int, int]:
-    """All of the integers of 4 bits; of 8 bits without −128, which LiteRT's weights have not."""
+    """Return all integers of 4 bits, or those of 8 bits without −128, which LiteRT's weights do not support."""
     return (-8, 7) if bits == 4 else (-(2 ** (bits - 1)) + 1, 2 ** (bits - 1) - 1)
 
 
 def compute_block_params(rows: Array, bits: int, size: int) -> BlockQuantParams:
-    """The least scale of each block with which none of its values is clipped."""
+    """Return the smallest scale of each block that clips none of its values."""
     low, high = get_integer_limits(bits)
     starts = np.arange(0, rows.shape[1], size)
     most = np.maximum.reduceat(rows, starts, axis=1) / high
@@ -59,7 +59,7 @@ def compute_block_params(rows: Array, bits: int, size: int) -> BlockQuantParams:
 
 
 def _to_storable_scales(scale: Array, *, blocks: int) -> Array:
-    """The scales as the file will hold them: float32, of several blocks to a row float16 where its range allows."""
+    """Return the scales as stored: float32, or for several blocks per row float16 values if they are in range."""
     single = scale.astype(np.float32)
     if blocks > 1:
         half = np.clip(scale, MIN_FLOAT16, MAX_FLOAT16).astype(np.float16).astype(np.float32)
@@ -68,7 +68,7 @@ def _to_storable_scales(scale: Array, *, blocks: int) -> Array:
 
 
 def search_block_params(rows: Array, h: Array, bits: int, size: int) -> BlockQuantParams:
-    """The scale of each block with the least error of plain rounding, among fractions of the full one."""
+    """Return the scale of each block with the least error of nearest rounding, among fractions of the full scale."""
     whole = compute_block_params(rows, bits, size)
     best = whole.scale.copy()
     for number, start in enumerate(range(0, rows.shape[1], size)):
@@ -88,7 +88,7 @@ def round_nearest(rows: Array, blocks: BlockQuantParams) -> Array:
 
 
 def round_blocks(rows: Array, h: Array, blocks: BlockQuantParams) -> tuple[Array, BlockQuantParams]:
-    """Integers [outputs, K] for real rows, and the scales as fitted to them; no row is worse than plainly rounded.
+    """Return integers [outputs, K] for real rows and refitted scales; no row is worse than nearest rounding.
 
     `h` is [K, K], symmetric, and is damped here.
     """
@@ -110,7 +110,7 @@ def round_blocks(rows: Array, h: Array, blocks: BlockQuantParams) -> tuple[Array
 
 
 def damp(h: Array) -> Array:
-    """H with a little of its mean diagonal added to it, so that it can be inverted."""
+    """Return H plus a fraction of its mean diagonal, so that it is invertible."""
     return h + np.eye(len(h)) * (DAMPING * max(float(np.diag(h).mean()), 1e-12))
 
 
@@ -121,14 +121,14 @@ def compute_cost(rows: Array, stored: Array, h: Array, blocks: BlockQuantParams)
 
 
 def apply_gptq(rows: Array, h: Array, blocks: BlockQuantParams) -> Array:
-    """GPTQ, the columns of the largest moments first: spread each one's error over those to come."""
+    """Apply GPTQ, columns with the largest moments first: later columns compensate each column's error."""
     order = np.argsort(-np.diag(h), kind="stable")
     left, entry_scales = rows[:, order], blocks.entry_scales(rows.shape[1])[:, order]
     factor = np.linalg.cholesky(np.linalg.inv(h[np.ix_(order, order)]), upper=True)
     stored = np.empty_like(left)
     for start in range(0, rows.shape[1], UPDATE_COLUMNS):
         stop = min(start + UPDATE_COLUMNS, rows.shape[1])
-        strip = np.ascontiguousarray(left[:, start:stop].T)  # a column is read and written as a whole
+        strip = np.ascontiguousarray(left[:, start:stop].T)  # columns are read and written contiguously
         errors = np.empty_like(strip)
         for place in range(stop - start):
             column, step = start + place, entry_scales[:, start + place]
@@ -142,7 +142,7 @@ def apply_gptq(rows: Array, h: Array, blocks: BlockQuantParams) -> Array:
 
 
 def descend_coordinates(rows: Array, h: Array, blocks: BlockQuantParams, stored: Array) -> Array:
-    """Move single entries to their best place while all others stay; the cost never grows."""
+    """Change single entries to their best value with all others fixed; the error never increases."""
     stored, entry_scales = stored.copy(), blocks.entry_scales(rows.shape[1])
     pull = (rows - stored * entry_scales) @ h
     for _ in range(PASSES):
@@ -161,7 +161,7 @@ def descend_coordinates(rows: Array, h: Array, blocks: BlockQuantParams, stored:
 
 
 def fit_scales(rows: Array, stored: Array, h: Array, blocks: BlockQuantParams) -> BlockQuantParams:
-    """The scales that bring the stored integers closest to the rows under H; where that fails, those that were."""
+    """Return the scales with the least error of the stored integers under H, or the old scales if the fit fails."""
     count, starts = blocks.scale.shape[1], np.arange(0, rows.shape[1], blocks.size)
     normal, right = np.empty((len(rows), count, count)), np.empty((len(rows), count))
     for number, start in enumerate(starts):
@@ -169,7 +169,7 @@ def fit_scales(rows: Array, stored: Array, h: Array, blocks: BlockQuantParams) -
         pushed = stored[:, columns] @ h[columns]
         normal[:, number] = np.add.reduceat(pushed * stored, starts, axis=1)
         right[:, number] = (pushed * rows).sum(axis=1)
-    empty = np.einsum("rbb->rb", normal) <= 0  # a block of zeros has no say
+    empty = np.einsum("rbb->rb", normal) <= 0  # a block of zeros determines no scale
     normal += np.eye(count) * np.where(empty, 1.0, 0.0)[:, :, None]
     try:
         fitted = np.linalg.solve(normal, right[:, :, None])[:, :, 0]

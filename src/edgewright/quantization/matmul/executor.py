@@ -1,4 +1,4 @@
-"""Samples on their way through a float transformer and, beside it, through what is quantised of it so far."""
+"""Parallel incremental execution of a float transformer and of its partially quantized copy."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -17,19 +17,19 @@ from edgewright.quantization.network import FloatNetwork, WeightNode
 
 Array = NDArray[Any]
 
-# How far weights may leave their own values to mend earlier errors, as fractions of the mean moment: far … not at all.
+# Ridge strengths of the compensation of earlier errors, as fractions of the mean moment: weak … infinite.
 RIDGE_FRACTIONS = (0.03, 0.3, float("inf"))
-SHRINKAGE = 0.3  # the share of the off-diagonal moments that is given up with no columns at all
-# An input that brings this share of all the noise is rounded more finely; of few inputs one always would.
+SHRINKAGE = 0.3  # shrinkage of the off-diagonal moments if there are no columns
+# An input with this share of the noise gets more bits; among few inputs one always has such a share.
 LARGE_SHARE, MIN_INPUTS = 0.15, 8
 
 
 class PairedExecutor:
-    """Two walks with the same samples; the quantised one reads what was rounded, as soon as it is rounded.
+    """Two incremental executors with the same samples; the quantized one reads weights as soon as they are rounded.
 
     Args:
-        samples: none leave the road empty: then weights are rounded without knowing what they are multiplied with.
-        rounded: tensors that are rounded to 8 bits where sites read them, as DynamicQuantizeLinear does it.
+        samples: if there are none, weights are rounded without moments of their inputs.
+        rounded: tensors that weight nodes read in 8 bits, as DynamicQuantizeLinear rounds them.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class PairedExecutor:
             self._quant = IncrementalExecutor(nodes, self._constants, samples, network.types, opset=opset)
 
     def _replace(self, weight_nodes: Sequence[WeightNode], tables: Iterable[EmbeddingTable]) -> list[Any]:
-        """The nodes as they compute when quantised, with the real values of what is stored as constants."""
+        """Return the nodes of the quantized network, with dequantized weights as constants."""
         import onnx
 
         chosen = {weight_node.node: weight_node for weight_node in weight_nodes}
@@ -90,7 +90,7 @@ class PairedExecutor:
         return f"{weight_node.input}/rounded" if weight_node.input in self._rounded else weight_node.input
 
     def round_node(self, weight_node: WeightNode, bits: int, block: int, *, adaptive: bool) -> QuantizedMatmul:
-        """The site's weights as integers; raises InputError where what it reads is not finite."""
+        """Return the node's weights as integers. Raises InputError if its input is not finite."""
         rows = to_matrices(weight_node, self._network.constants[weight_node.weight])[0].astype(np.float64)
         size = block if bits == 4 else rows.shape[1]
         found = self._bias_reads[weight_node.node]
@@ -102,7 +102,7 @@ class PairedExecutor:
             )
         first, second = self._collect_moments(weight_node)
         whole = first.join(second)
-        free = bias is not None  # to take up what the mean moves by
+        free = bias is not None  # compensates the shift of the mean
         goal = _compensate_weights(rows, first, second, free=free)
         square = _shrink_moments(whole.moments(centered=free)[0], whole.n)
         numbers, blocks = round_blocks(goal, square, search_block_params(goal, square, bits, size))
@@ -115,7 +115,7 @@ class PairedExecutor:
     def restore_node(
         self, weight_node: WeightNode, bits: int, block: int, known: Mapping[str, Array]
     ) -> QuantizedMatmul:
-        """A site that an earlier try has rounded, by `matmuls.arrays_of`."""
+        """Restore a weight node that an interrupted attempt has rounded."""
         self._remaining_reads[weight_node.input] -= 1
         found, bias = self._bias_reads[weight_node.node], known["bias"] if known["bias"].size else None
         size = block if bits == 4 else known["numbers"].shape[1]
@@ -124,7 +124,7 @@ class PairedExecutor:
         )
 
     def _collect_moments(self, weight_node: WeightNode) -> tuple[CrossMoments, CrossMoments]:
-        """Of what the site reads, of every other sample and of the rest; shared by all that read the same."""
+        """Return the moments of the node's input for even and for odd samples; nodes with the same input share them."""
         self._remaining_reads[weight_node.input] -= 1
         if weight_node.input not in self._half_moments and self._exact is not None and self._quant is not None:
             name = self._input_name(weight_node)
@@ -149,13 +149,13 @@ class PairedExecutor:
     def _split(
         self, place: int, columns: list[Array], halves: tuple[CrossMoments, CrossMoments]
     ) -> list[tuple[CrossMoments, list[Array]]]:
-        """Samples by turns; the columns of a single one by turns."""
+        """Assign samples to the halves alternately, or the columns of a single sample."""
         if self._count > 1:
             return [(halves[place % 2], columns)]
         return [(half, [part[:, start::2] for part in columns]) for start, half in enumerate(halves)]
 
     def update_weights(self, stored: QuantizedMatmul) -> float | None:
-        """Give the rounded weights to the quantised walk; the SQNR of the site's output in dB, its bias included."""
+        """Use the rounded weights in the quantized network. Return the SQNR of the node's output with bias, in dB."""
         weight_node, shape = stored.weight_node, self._network.constants[stored.weight_node.weight].shape
         self._constants[f"{weight_node.node}/real"] = from_matrices(weight_node, stored.real()[np.newaxis], shape)
         output = weight_node.output
@@ -171,7 +171,7 @@ class PairedExecutor:
 
 
 def _find_bias(network: FloatNetwork, weight_node: WeightNode) -> tuple[tuple[str, int], Array] | None:
-    """Where the site's bias is read, node and position, and the bias: its own or that of the Add behind it."""
+    """Return the node and position that read the bias, and the bias: the node's own or that of the following Add."""
     node, position = network.producer[weight_node.output], 2
     if not weight_node.bias:
         consumers = network.consumers[weight_node.output]
@@ -194,7 +194,7 @@ def _find_bias(network: FloatNetwork, weight_node: WeightNode) -> tuple[tuple[st
 def find_high_precision_inputs(
     network: FloatNetwork, weight_nodes: Sequence[WeightNode], samples: Sequence[Mapping[str, Array]]
 ) -> list[str]:
-    """The inputs of sites that alone bring a large share of all the noise when activations are rounded to 8 bits."""
+    """Return the inputs that cause a large share of the noise if activations are rounded to 8 bits."""
     exact = _run_network(network, samples, "")
     noise = {}
     for name in dict.fromkeys(weight_node.input for weight_node in weight_nodes):
@@ -210,7 +210,7 @@ def find_high_precision_inputs(
 def _run_network(
     network: FloatNetwork, samples: Sequence[Mapping[str, Array]], rounded: str, reads: Collection[str] = ()
 ) -> list[list[Array]]:
-    """By output, what the float network gives for each sample; with `rounded` in 8 bits where `reads` read it."""
+    """Run the float network; nodes in `reads` read `rounded` in 8 bits. Return each sample's values by output."""
     import onnx
 
     nodes: list[Any] = []
@@ -256,17 +256,17 @@ def _to_float64_columns(x: Array) -> Array:
 
 
 def _shrink_moments(square: Array, count: int) -> Array:
-    """Moments of few columns hang together more than what will come: their off-diagonal part is made smaller."""
+    """Shrink the off-diagonal moments of few columns, which overestimate correlations."""
     share = SHRINKAGE * len(square) / (len(square) + count)
     shrunk: Array = (1 - share) * square + share * np.diag(np.diag(square))
     return shrunk
 
 
 def _compensate_weights(rows: Array, first: CrossMoments, second: CrossMoments, *, free: bool) -> Array:
-    """Real weights that come closest to the float output from what arrives in the quantised network.
+    """Return real weights that reproduce the float output from the quantized network's inputs.
 
-    They are found by ridge regression towards the weights as they are; how strong the ridge must be is seen on the
-    half of the samples that the other half's weights do not know.
+    Ridge regression towards the original weights; its strength is chosen by cross-validation between two halves of the
+    samples.
     """
     if not first.n or not second.n:
         return rows
@@ -289,7 +289,7 @@ def _solve_ridge(rows: Array, square: Array, cross: Array, ridge: float) -> Arra
 
 
 def compute_sqnr_db(pairs: Sequence[tuple[Array, Array]]) -> float:
-    """Signal to noise in dB; infinity where there is no noise."""
+    """Return the signal-to-noise ratio in dB; infinity without noise."""
     signal = sum(float((exact.astype(np.float64) ** 2).sum()) for exact, _ in pairs)
     noise = sum(float(((exact.astype(np.float64) - quant) ** 2).sum()) for exact, quant in pairs)
     if noise == 0:

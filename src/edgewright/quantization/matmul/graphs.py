@@ -1,4 +1,4 @@
-"""The graphs in which a transformer's stored weights are written down: for every reader, and for ONNX Runtime alone."""
+"""Graphs with a transformer's quantized weights: in standard ONNX, and for ONNX Runtime."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 from edgewright.quantization.network import WeightNode
 
 Array = NDArray[Any]
-LARGEST_BLOCK = 256  # of MatMulNBits; a scale per output channel is repeated for each
-VENDOR = "com.microsoft"  # the domain of ONNX Runtime's own operators
+LARGEST_BLOCK = 256  # block size of MatMulNBits; a scale per output channel is repeated for each block
+VENDOR = "com.microsoft"  # the domain of ONNX Runtime's operators
 
 
 class QuantizedMatmul(NamedTuple):
-    """A site's weights as integers.
+    """A weight node's weights as integers.
 
     Attributes:
-        numbers: [outputs, K], int8 that fit into `bits`.
+        numbers: [outputs, K], int8 in the range of `bits`.
         scale: [outputs, blocks], float32; one block is a scale per output channel.
         size: columns of a block; the last may have fewer.
-        bias: the bias [outputs] that belongs to them, None where it stays or there is none.
-        adds: the node and the position among its inputs where the bias is read; None where there is none.
+        bias: the new bias [outputs]; None if it does not change or does not exist.
+        adds: the node and input position that read the bias; None without a bias.
     """
 
     weight_node: WeightNode
@@ -33,14 +33,14 @@ class QuantizedMatmul(NamedTuple):
     bias_read: tuple[str, int] | None
 
     def real(self) -> Array:
-        """The weights as they compute, [outputs, K], float32."""
+        """Return the dequantized weights, [outputs, K], float32."""
         columns = self.numbers.shape[1]
         real: Array = self.numbers.astype(np.float32) * np.repeat(self.scale, self.size, axis=1)[:, :columns]
         return real
 
 
 class EmbeddingTable(NamedTuple):
-    """Rows to pick as int8, each with a scale: numbers [rows, width], scale [rows, 1]."""
+    """An int8 embedding table with a scale per row: numbers [rows, width], scale [rows, 1]."""
 
     node: str
     numbers: Array
@@ -48,7 +48,7 @@ class EmbeddingTable(NamedTuple):
 
 
 class NodeReplacement(NamedTuple):
-    """What stands for one node: nodes, and the constants that they bring along."""
+    """The nodes and constants that replace one node."""
 
     nodes: list[Any]
     constants: dict[str, Array]
@@ -60,7 +60,7 @@ NodeWriter = Callable[[Any, QuantizedMatmul], NodeReplacement]
 def write_graph(
     model: Any, stored: Mapping[str, QuantizedMatmul], tables: Mapping[str, EmbeddingTable], write: NodeWriter
 ) -> Any:
-    """A copy of the model in which `write` has written every site, and int8 tables stand for the float ones."""
+    """Return a copy of the model with the weight nodes that `write` returns and with int8 tables."""
     import onnx
     from onnx import numpy_helper
 
@@ -94,7 +94,7 @@ def name_bias(stored: QuantizedMatmul) -> str:
 
 
 def _copy_message(message: Any) -> Any:
-    """A message that outlives the graph it stood in."""
+    """Return a copy that does not depend on its graph."""
     copy = type(message)()
     copy.CopyFrom(message)
     return copy
@@ -104,9 +104,9 @@ def _copy_message(message: Any) -> Any:
 
 
 def write_dequantize(node: Any, stored: QuantizedMatmul) -> NodeReplacement:
-    """The standard form: DequantizeLinear on the integers, and the operator as it was.
+    """Write the standard form: DequantizeLinear of the integers, and the original operator.
 
-    Where the last block has fewer entries it is stored whole and cut after: OpenVINO reads no other.
+    A shorter last block is stored in full and sliced after: OpenVINO requires equal blocks.
     """
     from onnx import helper
 
@@ -131,18 +131,18 @@ def write_dequantize(node: Any, stored: QuantizedMatmul) -> NodeReplacement:
 
 
 def _cast_to_bits(numbers: Array, bits: int) -> Array:
-    """int4 where 4 bits do; onnx packs two of them into a byte, the first in the low half."""
+    """Return int4 values for 4 bits; onnx packs two of them into a byte, the first in the low half."""
     import ml_dtypes
 
     return numbers.astype(ml_dtypes.int4 if bits == 4 else np.int8)
 
 
 def make_dynamic_writer(high_precision: Collection[str]) -> NodeWriter:
-    """ONNX Runtime's dynamic INT8: an input is rounded once for all that read it, then integers are multiplied.
+    """Return a writer for ONNX Runtime's dynamic INT8: an input is rounded once for all its readers.
 
-    ONNX Runtime fuses the pieces into DynamicQuantizeMatMul, or MatMulIntegerToFloat where several share an input.
-    What is in `fine` is rounded twice, itself and what the first rounding left: a sum of two INT8 products that is as
-    exact as 16 bits, and still quicker than a float one.
+    ONNX Runtime fuses the nodes into DynamicQuantizeMatMul, or MatMulIntegerToFloat if several share an input.
+    Inputs in `fine` are rounded twice, the value and its error: the sum of two INT8 products has the precision
+    of 16 bits and is still faster than a float product.
     """
     from onnx import helper
 
@@ -169,7 +169,7 @@ def make_dynamic_writer(high_precision: Collection[str]) -> NodeWriter:
 
 
 def _make_input_quantization(x: str, terms: Sequence[str]) -> list[Any]:
-    """`x/stored`, `x/scale` and `x/zero`; of a second term those of what the first leaves."""
+    """Return `x/stored`, `x/scale` and `x/zero`; for a second term those of the first one's error."""
     from onnx import helper
 
     first, *more = ([f"{term}/stored", f"{term}/scale", f"{term}/zero"] for term in terms)
@@ -184,7 +184,7 @@ def _make_input_quantization(x: str, terms: Sequence[str]) -> list[Any]:
 
 
 def _make_integer_matmul(name: str, weights: str, x: str, output: str) -> list[Any]:
-    """A product of integers and its way back to float, in the pieces that ONNX Runtime knows to fuse."""
+    """Return an integer product and its conversion to float, in nodes that ONNX Runtime fuses."""
     from onnx import helper
 
     factors = [f"{x}/stored", f"{weights}/stored", f"{x}/zero"]
@@ -197,7 +197,7 @@ def _make_integer_matmul(name: str, weights: str, x: str, output: str) -> list[A
 
 
 def make_nbits_writer(accuracy: int) -> NodeWriter:
-    """ONNX Runtime's MatMulNBits: `accuracy` 1 computes in float32, 4 rounds activations to int8 by blocks."""
+    """Return a writer for ONNX Runtime's MatMulNBits: `accuracy` 1 computes in float32, 4 in block-wise int8."""
     from onnx import helper
 
     def write(node: Any, stored: QuantizedMatmul) -> NodeReplacement:
@@ -218,7 +218,7 @@ def make_nbits_writer(accuracy: int) -> NodeWriter:
 
 
 def _pack(numbers: Array, blocks: int, size: int, bits: int) -> Array:
-    """[outputs, blocks, bytes]: half the range added to each integer; of 4 bits two to a byte, the first lower."""
+    """Pack unsigned integers to [outputs, blocks, bytes]; 4-bit values two per byte, the first in the low half."""
     whole = np.zeros((len(numbers), blocks * size), np.int16)
     whole[:, : numbers.shape[1]] = numbers
     shifted = (whole + 2 ** (bits - 1)).astype(np.uint8).reshape(len(numbers), blocks, size)
@@ -227,7 +227,7 @@ def _pack(numbers: Array, blocks: int, size: int, bits: int) -> Array:
 
 
 def _write_embedding_table(node: Any, table: EmbeddingTable) -> NodeReplacement:
-    """Rows are picked as int8, and their scales with them; only what was picked becomes real."""
+    """Gather int8 rows and their scales, and dequantize only the gathered rows."""
     from onnx import helper
 
     name, indices = node.name, node.input[1]
@@ -241,9 +241,9 @@ def _write_embedding_table(node: Any, table: EmbeddingTable) -> NodeReplacement:
 
 
 def prevent_skip_norm_fusion(model: Any) -> None:
-    """Write the Add before a LayerNormalization as Sum, in place.
+    """Replace the Add before a LayerNormalization by Sum, in place.
 
-    ONNX Runtime fuses the two into SkipLayerNormalization, whose kernel for the CPU takes several times what they do.
+    ONNX Runtime fuses the two into SkipLayerNormalization, whose CPU kernel is several times slower.
     """
     normed = {node.input[0] for node in model.graph.node if node.op_type == "LayerNormalization" and not node.domain}
     for node in model.graph.node:
@@ -261,7 +261,7 @@ def set_opset(model: Any, domain: str, version: int) -> None:
 
 
 def count_bytes(model: Any, names: Iterable[str]) -> int:
-    """Bytes of these initializers, as the file holds them."""
+    """Return the stored size of these initializers in bytes."""
     wanted = set(names)
     return sum(len(tensor.raw_data) for tensor in model.graph.initializer if tensor.name in wanted)
 

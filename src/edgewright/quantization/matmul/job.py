@@ -1,4 +1,4 @@
-"""Matrix products quantised as a job asks: both graphs written, and judged on samples that took no part."""
+"""The quantization job of matrix products: writes both graphs and measures their fidelity."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -60,7 +60,7 @@ def run_matmul_job(
 def _measure_fidelity(
     model: Any, quantized: QuantizedTransformer, output: str, check: Sequence[Feeds]
 ) -> FidelityReport:
-    """The graph for ONNX Runtime against the source."""
+    """Compare the graph for ONNX Runtime with the source."""
     exact = run_model(model, output, check)
     given = run_model(quantized.graphs["onnxruntime"], output, check)
     loss = compare(exact, given)

@@ -1,4 +1,4 @@
-"""Second moments of what a product reads, in the float network and in the quantised one, kept sample by sample."""
+"""Second moments of a product's input in the float and in the quantized network, sample by sample."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ Array = NDArray[Any]
 
 
 class CrossMoments:
-    """Sums over columns [K, P] of both networks at the same places; what they are of a `join` is that of all columns.
+    """Sums over columns [K, P] of both networks at the same positions; `join` adds up several.
 
     Attributes:
-        n: columns seen.
+        n: number of columns.
     """
 
     def __init__(self, depth: int) -> None:
@@ -36,11 +36,11 @@ class CrossMoments:
 
     @property
     def means(self) -> tuple[Array, Array]:
-        """Of the float network's columns and of the quantised one's, [K] each."""
+        """Return the means of the float and of the quantized network's columns, [K] each."""
         return self._exact / self.n, self._quant / self.n
 
     def moments(self, *, centered: bool) -> tuple[Array, Array]:
-        """Mean of q qᵀ and of f qᵀ, [K, K] each, f float and q quantised; about the means where `centred`."""
+        """Return the means of q qᵀ and f qᵀ, [K, K] each, f float and q quantized; central moments if `centered`."""
         square, cross = self._square / self.n, self._cross / self.n
         if centered:
             exact, quant = self.means

@@ -1,8 +1,8 @@
-"""Quantise the products of a transformer: weights alone, or weights stored and activations rounded while it runs.
+"""Quantization of a transformer's matrix products: weight-only, or with dynamic activations.
 
-Sites are taken in the order of execution. Each one's weights are aimed at the float network's output given what really
-arrives there in the quantised network, so that errors of earlier sites are mended as far as they can be foreseen; then
-they are rounded under the second moments of what arrives (`blocks`), and the bias takes up the shift of the mean.
+Weight nodes are processed in execution order. Each node's weights are fitted to the float network's output, given its
+inputs in the quantized network, so that they compensate errors of earlier nodes. Then they are rounded under the second
+moments of these inputs (`blocks`), and the bias compensates the shift of the mean.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -35,15 +35,15 @@ Precision = Literal["w8a8-dynamic", "w8", "w4", "w4a8"]
 Rounding = Literal["adaptive", "nearest"]
 
 BITS: dict[str, int] = {"w8a8-dynamic": 8, "w8": 8, "w4": 4, "w4a8": 4}
-BLOCKS = (16, 32, 64, 128, 256)  # of MatMulNBits
-OPSETS = {8: 13, 4: 21}  # that have scales per channel; int4 and blocks
-MIN_TABLE_SIZE = 4096  # entries from which a table of embeddings is worth two more operators
-PROBES = 4  # samples on which the noise of single activations is looked at
+BLOCKS = (16, 32, 64, 128, 256)  # block sizes of MatMulNBits
+OPSETS = {8: 13, 4: 21}  # per-channel scales; int4 and blocks
+MIN_TABLE_SIZE = 4096  # minimum size of an embedding table to quantize, since it adds two operators
+PROBES = 4  # samples to measure the noise of single activations
 QUANTIZED_OPS = {"QuantizeLinear", "DequantizeLinear", "MatMulInteger", "MatMulNBits", "DynamicQuantizeMatMul"}
 
 
 class ArrayStore(Protocol):
-    """What an interrupted try has left; see `checkpoint.py`."""
+    """Results of an interrupted attempt; see `checkpoint.py`."""
 
     def get_arrays(self, name: str) -> dict[str, Array] | None: ...
 
@@ -51,11 +51,11 @@ class ArrayStore(Protocol):
 
 
 class MatmulReport(NamedTuple):
-    """What became of one site.
+    """The result of one weight node.
 
     Attributes:
-        block: columns that share a scale, 0 where an output channel has one.
-        sqnr_db: of the site's output on the calibration samples, all earlier errors included; None without samples.
+        block: number of columns that share a scale; 0 for a scale per output channel.
+        sqnr_db: of the node's output on calibration samples, with all earlier errors; None without samples.
         bytes: of the stored weights and their scales.
     """
 
@@ -67,15 +67,15 @@ class MatmulReport(NamedTuple):
 
 
 class QuantizedTransformer(NamedTuple):
-    """A quantised transformer.
+    """A quantized transformer.
 
     Attributes:
-        graphs: by form. `qdq` is the truth, in ONNX's own operators, for every reader; `onnxruntime` computes with the
-            same stored numbers in the operators that ONNX Runtime is quick at.
+        graphs: by form. `qdq` uses standard ONNX operators; `onnxruntime` has the same weights in the operators
+            that are fastest in ONNX Runtime.
         fine: activations that the graph for ONNX Runtime rounds to 16 bits, as two terms of 8.
-        sites: in the order of execution.
-        tables: the Gather nodes whose rows are stored as int8.
-        float_bytes, bytes: of the constants that were replaced, before and after.
+        sites: in execution order.
+        tables: Gather nodes with int8 tables.
+        float_bytes, bytes: size of the replaced constants, before and after.
     """
 
     graphs: dict[str, Any]
@@ -98,22 +98,22 @@ def quantize_matmuls(
     store: ArrayStore | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> QuantizedTransformer:
-    """Quantise every MatMul and Gemm with constant weights, and the tables of embeddings.
+    """Quantize every MatMul and Gemm with constant weights, and embedding tables.
 
     Args:
         model: an onnx.ModelProto with fixed shapes and a unique name on every node; it is not changed.
-        samples: the feeds of single inferences, by input name; not needed to round to the nearest.
-        precision: `w8a8-dynamic` and `w8` store int8 per output channel, `w4` and `w4a8` int4 in blocks. They differ
-            from each other in what ONNX Runtime computes with: integers in those with a8, float32 in the others.
-        block: entries along the axis that is summed over that share a scale, for int4.
-        keep: nodes that stay float.
-        tables: whether the rows of embeddings become int8 too.
-        memory: keeps each site as soon as it is rounded; what an interrupted try of the same left in it is taken.
+        samples: the feeds of single inferences, by input name; not required for nearest rounding.
+        precision: `w8a8-dynamic` and `w8` store int8 per output channel, `w4` and `w4a8` int4 in blocks. With a8, ONNX
+            Runtime computes with integers, otherwise with float32.
+        block: number of entries along the contracted axis that share a scale, for int4.
+        keep: nodes that stay in float.
+        tables: whether embedding tables become int8 too.
+        memory: stores each weight node as soon as it is rounded, and has the results of an interrupted attempt.
 
     Raises:
-        UsageError: a setting that is not known, or a name in `keep` that no node has.
-        InputError: adaptive rounding without samples, or a sample that is not finite where a product reads it.
-        ModelNotConvertible: the model is quantised already, or nothing in it can be.
+        UsageError: an unknown setting, or a name in `keep` that no node has.
+        InputError: adaptive rounding without samples, or an input of a product that is not finite.
+        ModelNotConvertible: the model is already quantized, or has nothing to quantize.
     """
     _check_settings(precision, block, rounding)
     bits = BITS[precision]
@@ -173,7 +173,7 @@ def _check_settings(precision: str, block: int, rounding: str) -> None:
 
 
 def _prepare(model: Any, opset: int) -> Any:
-    """A copy of the model at this opset or a newer one."""
+    """Return a copy of the model at this opset or a newer one."""
     import onnx
     from onnx import version_converter
 
@@ -187,7 +187,7 @@ def _prepare(model: Any, opset: int) -> Any:
     if version >= opset:
         return copy
     changed = {"GridSample", "GroupNormalization"} & {node.op_type for node in model.graph.node}
-    if version >= 18 and not changed:  # nothing else means anything else from 18 to 21
+    if version >= 18 and not changed:  # all other operators are the same in opsets 18 to 21
         set_opset(copy, "", opset)
         copy.ir_version = max(copy.ir_version, 10)
         return copy
@@ -199,7 +199,7 @@ def _prepare(model: Any, opset: int) -> Any:
 
 
 def _find_matmuls(network: FloatNetwork, keep: Collection[str]) -> list[WeightNode]:
-    """The products that are to be quantised, in the order of execution."""
+    """Return the products to quantize, in execution order."""
     unknown = sorted(set(keep) - {node.name for node in network.nodes})
     if unknown:
         raise UsageError(
@@ -224,7 +224,7 @@ def _find_matmuls(network: FloatNetwork, keep: Collection[str]) -> list[WeightNo
 
 
 def _find_embedding_tables(network: FloatNetwork, keep: Collection[str]) -> list[EmbeddingTable]:
-    """Embeddings that are picked by computed indices, each row int8 with a scale of its own."""
+    """Return the embedding tables with computed indices as int8 with a scale per row."""
     found = []
     for node in network.nodes:
         table = network.constants.get(node.input[0]) if node.op_type == "Gather" and not node.domain else None
@@ -256,7 +256,7 @@ def _write_graphs(
 
 
 def _to_arrays(stored: QuantizedMatmul) -> dict[str, Array]:
-    """What is not known of a site beforehand; an empty bias stands for none."""
+    """Return the computed arrays of a weight node; an empty bias stands for none."""
     bias = np.zeros(0, np.float32) if stored.bias is None else stored.bias
     return {"numbers": stored.numbers, "scale": stored.scale, "bias": bias}
 

@@ -1,7 +1,7 @@
-"""Views of samples: augmentations that the view's number and the sample's place decide, and nothing else.
+"""Views of samples: augmentations that depend only on the view's number and the sample's index.
 
-What a teacher answered for a view of a sample therefore fits any epoch and any seed. Every choice is a hash of both
-numbers (SplitMix64, Steele et al. 2014), so that no generator has a state to be kept.
+A teacher's outputs for a view of a sample are therefore valid for any epoch and any seed. Every choice is a hash of
+both numbers (SplitMix64, Steele et al. 2014), so that there is no generator state.
 """
 
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ from edgewright.tasks.spec.task import AudioInput, Augment, ImageInput, Task
 Array = NDArray[Any]
 Numbers = NDArray[np.uint64]
 
-NOISE = 1 << 16  # places where a sample's noise may begin in the one table of it
+NOISE = 1 << 16  # number of start positions in the noise table
 FLIP, ROWS, COLUMNS, TOP, LEFT, BRIGHTNESS, CONTRAST, TIME, LEVEL, START = range(10)
 
 
 def hash_integers(*parts: Any) -> Numbers:
-    """A hash of whole numbers, elementwise, of the shape that they have together."""
+    """Return elementwise hashes of integers, with the broadcast shape."""
     state: Any = np.zeros((1,), np.uint64)
     for part in parts:
         state = state ^ np.asarray(part).astype(np.uint64)
@@ -33,18 +33,18 @@ def hash_integers(*parts: Any) -> Numbers:
 
 
 def choose_views(seed: int, epoch: int, places: Array, views: int) -> Numbers:
-    """The view of each sample in an epoch: of `views` numbered ones, none again before all were seen; or with 0 the
-    epoch's own."""
+    """Return the view of each sample in an epoch: one of `views`, each once before any repeats; with 0 views a new one
+    for every epoch."""
     if not views:
         return np.broadcast_to(hash_integers(seed, epoch), places.shape)
     return (hash_integers(seed, places) % np.uint64(views) + np.uint64(epoch)) % np.uint64(views)
 
 
 def augment(task: Task, inputs: Mapping[str, Array], views: Numbers, places: Array) -> dict[str, Array]:
-    """The views of a batch.
+    """Return the views of a batch.
 
     Args:
-        inputs: [n, …] by name, as the model takes them; they are not written to.
+        inputs: [n, …] by name of the model input; they are not changed.
         views, places: [n].
     """
     if task.augment is None:
@@ -58,11 +58,11 @@ def _augment_input(wanted: Augment, kind: Any, array: Array, views: Numbers, pla
         return array
 
     def draw(what: int) -> NDArray[np.float64]:
-        """Evenly from 0 to 1 for each sample."""
+        """Draw a uniform number from 0 to 1 for each sample."""
         return (hash_integers(views, places, what) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
     def whole(what: int, most: int) -> NDArray[np.int64]:
-        """Evenly of −most … most."""
+        """Draw a uniform integer from −most to most for each sample."""
         return np.floor(draw(what) * (2 * most + 1)).astype(np.int64) - most
 
     if isinstance(kind, AudioInput):
@@ -81,7 +81,7 @@ def _augment_input(wanted: Augment, kind: Any, array: Array, views: Numbers, pla
 
 
 def _move(array: Array, axis: int, by: NDArray[np.int64]) -> Array:
-    """Each sample moved along the axis by its own number of places; what comes in is 0."""
+    """Shift each sample along the axis by its own number of positions, and fill with 0."""
     moved = np.zeros_like(array)
     size = array.shape[axis]
     for step in np.unique(by):
@@ -93,7 +93,7 @@ def _move(array: Array, axis: int, by: NDArray[np.int64]) -> Array:
 
 
 def _jitter_brightness(wanted: Augment, kind: ImageInput, array: Array, draw: Any) -> Array:
-    """Pixels times 1 ± brightness, and their distance from the picture's mean times 1 ± contrast; not clipped."""
+    """Scale pixels by 1 ± brightness and their distance from the image's mean by 1 ± contrast, without clipping."""
     channel = 1 if kind.layout == "NCHW" else 3
     wide = [1, 1, 1, 1]
     wide[channel] = -1
@@ -107,7 +107,7 @@ def _jitter_brightness(wanted: Augment, kind: ImageInput, array: Array, draw: An
 
 
 def _erase(array: Array, share: float, rows: int, top: Array, left: Array) -> Array:
-    """A square of this share of the sides, anywhere within, set to 0 (cutout, DeVries and Taylor 2017)."""
+    """Set a random square with this share of the sides to 0 (cutout, DeVries and Taylor 2017)."""
     height, width = array.shape[rows : rows + 2]
     inside = [
         _mark_interval(size, max(1, round(share * size)), at) for size, at in ((height, top), (width, left))
@@ -124,7 +124,7 @@ def _mark_interval(size: int, length: int, at: Array) -> NDArray[np.bool_]:
 
 
 def _augment_audio(wanted: Augment, kind: AudioInput, array: Array, draw: Any, whole: Any) -> Array:
-    """Moved in time, and with white noise of up to the wanted level."""
+    """Shift audio in time, and add white noise up to the given level."""
     flat = array.reshape(len(array), -1)
     if wanted.shift:
         flat = _move(flat, 1, whole(TIME, wanted.shift))

@@ -1,4 +1,4 @@
-"""Batches straight from memory maps, each prepared by a thread of its own while torch computes with the one before."""
+"""Batches from memory maps, prepared by a thread while torch computes with the previous one."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -21,10 +21,10 @@ class Batch(NamedTuple):
     """Samples as torch tensors.
 
     Attributes:
-        places: of the samples, [n].
-        inputs: [n, …] by name of the model's input.
-        labels: [n] or [n, k]; None where there are none.
-        taught: the teacher's outputs for these views of these samples, [n, …]; None where they are not cached.
+        places: indices of the samples, [n].
+        inputs: [n, …] by name of the model input.
+        labels: [n] or [n, k]; None without labels.
+        targets: the teacher's outputs for these views of these samples, [n, …]; None if they are not cached.
     """
 
     places: Array
@@ -37,10 +37,10 @@ class TrainingSamples:
     """The samples of a job, in the order of its seed.
 
     Args:
-        logits, views: a `.npy` of the teacher's outputs, [views, fit, …]; empty where there is none.
+        logits, views: a `.npy` of the teacher's outputs, [views, fit, …]; empty if there is none.
 
     Attributes:
-        part, parts: which of the equal parts of each batch is given: that of one process of several.
+        part, parts: this process's part of each batch, and the number of equal parts.
     """
 
     def __init__(self, data: CachedDataset, task: Task, settings: Settings, logits: str = "", views: int = 0) -> None:
@@ -61,7 +61,7 @@ class TrainingSamples:
                 f"{views} views of {len(self.fit)} samples are required",
                 "compute the teacher's outputs again",
             )
-        self._answer_rows = np.full(self.count, -1, np.int64)  # the row of a place in an answer
+        self._answer_rows = np.full(self.count, -1, np.int64)  # by sample index, the row in the teacher's outputs
         self._answer_rows[self.fit] = np.arange(len(self.fit))
         self._order = lru_cache(maxsize=2)(self._shuffle)
         self._outer = {one.name for one in task.inputs if isinstance(one, ImageInput) and one.layout == "NHWC"}
@@ -70,7 +70,7 @@ class TrainingSamples:
         return np.random.default_rng([self._seed, epoch]).permutation(self.fit)
 
     def read_step(self, step: int) -> Batch:
-        """The batch of a step, counted from 0; a last one that is not full is left out of its epoch."""
+        """Return the batch of a step, counted from 0; an incomplete last batch of an epoch is dropped."""
         epoch, number = divmod(step, self.steps_per_epoch)
         places = self._order(epoch)[number * self.size : (number + 1) * self.size][self.part :: self.parts]
         return self.read(places, choose_views(self._seed, epoch, places, self._views))
@@ -80,12 +80,12 @@ class TrainingSamples:
         return len(next(iter(self._inputs.values())))
 
     def read_rows(self, rows: Array) -> Batch:
-        """View by view every sample that is learnt from: row = view × len(fit) + number within fit."""
+        """Return views of training samples by row: row = view × len(fit) + index in fit."""
         views, numbers = np.divmod(rows, len(self.fit))
         return self.read(self.fit[numbers], views.astype(np.uint64))
 
     def read(self, places: Array, views: Any = None) -> Batch:
-        """These samples; as they are where no views are given."""
+        """Return these samples, without augmentation if no views are given."""
         import torch
 
         arrays = {name: _to_float32(array[places]) for name, array in self._inputs.items()}
@@ -99,7 +99,7 @@ class TrainingSamples:
         return Batch(places, inputs, labels, targets)
 
     def _tensor(self, name: str, array: Array) -> Any:
-        """Pictures with their channels last in memory, where convolutions are quicker."""
+        """Return a tensor; images have channels last in memory, where convolutions are faster."""
         import torch
 
         if array.ndim != 4 or name in self._outer:
@@ -110,7 +110,7 @@ class TrainingSamples:
         return None if self._labels is None else self._labels[places]
 
     def fingerprint(self) -> str:
-        """Of what is trained on, as far as it is quick to tell: labels, shapes and some samples."""
+        """Return a fast fingerprint of the training data: labels, shapes and some samples."""
         some = self.fit[:: max(1, len(self.fit) // 16)]
         seen = [self.labels_of(self.fit), *(array[some] for array in self._inputs.values())]
         seen += [] if self._logits is None else [self._logits[:, self._answer_rows[some]]]
@@ -124,7 +124,7 @@ def _digest(array: Array) -> str:
 
 
 def set_channels_last(module: Any) -> None:
-    """The weights of convolutions in the order of memory that `Samples` gives pictures in."""
+    """Set the weights of convolutions to the memory format of `TrainingSamples`' images."""
     import torch
 
     for one in module.parameters():
@@ -137,12 +137,12 @@ def open_array(path: str) -> Array:
 
 
 def _to_float32(array: Array) -> Array:
-    """float32 for all kinds of floats; whole numbers as they are."""
+    """Convert floats to float32; integers do not change."""
     return array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array
 
 
 def prefetch_batches(make: Callable[[Any], Batch], wanted: Iterable[Any]) -> Iterator[Batch]:
-    """What `make` gives for each, in order; while one is used the next is made."""
+    """Yield `make` of each item in order; the next one is computed while one is used."""
     coming: deque[Future[Batch]] = deque()
     with ThreadPoolExecutor(1, "batches") as pool:
         for one in wanted:

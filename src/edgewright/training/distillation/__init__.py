@@ -1,1 +1,1 @@
-"""Losses of distillation, and students of a teacher's family."""
+"""Distillation losses, and students derived from a teacher."""

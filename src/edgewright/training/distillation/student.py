@@ -1,9 +1,8 @@
-"""`auto:Nx`: a student of a teacher's own family, with a wanted part of its parameters.
+"""`auto:Nx`: a student derived from a teacher, with a given share of its parameters.
 
-The rule: up to six times smaller all of it is width; beyond that half of the blocks that repeat go first, and width
-does the rest. Width takes the same share of every group of channels, neurons and heads that the module can do without
-some of, rounded to multiples of 8, and of 4 in groups below 32; a layer's own shape stays, and the parameters are
-counted, not estimated.
+Up to six times smaller, only widths are reduced. Beyond that, half of the repeated blocks are removed first. Widths
+shrink by the same share in every group of channels, neurons and heads that can be sliced, rounded to multiples of 8, or
+of 4 in groups below 32. Parameters are counted, not estimated.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,12 +29,12 @@ KeptUnits = dict[str, NDArray[np.int64]]
 
 
 class StudentDesign(NamedTuple):
-    """A student, whose weights are still to be drawn.
+    """A student without initialized weights.
 
     Attributes:
         slices: of the teacher's module.
         parameters: of the student; `whole` are the teacher's.
-        widths: by group, the units that are left of how many.
+        widths: by group, the number of kept and of all units.
     """
 
     slices: Slices
@@ -47,11 +46,11 @@ class StudentDesign(NamedTuple):
 def make_student(
     module: Any, source: ModuleSource, shapes: Mapping[str, Sequence[int]], times: float, folder: Path
 ) -> StudentDesign:
-    """A student with at most 1 / `times` of the module's parameters, as near to that as rounding lets it come.
+    """Return the largest student with at most 1 / `times` of the module's parameters.
 
     Args:
         module: of `source`, which is changed.
-        folder: where the slices will lie.
+        folder: future folder of the slices.
 
     Raises:
         UsageError: `times` is not above 1.
@@ -98,8 +97,8 @@ def _find_widths(module: Any, shapes: Mapping[str, Sequence[int]]) -> tuple[Prun
 
 
 def _fit(module: Any, groups: PruningGroups, sliceable: SliceableGroups, budget: int) -> KeptUnits:
-    """The widest units that fit, by bisection over the share that is kept; what rounding leaves of the budget goes to
-    the groups that lost most."""
+    """Return the units of the widest student within the budget, by bisection over the kept share; the remaining budget
+    goes to the groups that lost most."""
     own = {one.name: one for one in groups.groups if one.name in sliceable.groups}
 
     def fits(keep: KeptUnits) -> bool:
@@ -122,21 +121,21 @@ def _scale(groups: Mapping[str, PruningGroup], share: float) -> KeptUnits:
 
 
 def _get_width_step(group: PruningGroup) -> int:
-    """What units are kept in multiples of: 8, 4 below 32, 1 for heads and below 8."""
+    """Return the width step: 8, 4 below 32, 1 for heads and below 8."""
     return 1 if group.kind == "heads" or group.size < 8 else 4 if group.size < 32 else 8
 
 
 def _round_units(group: PruningGroup, share: float) -> int:
-    """One multiple at least."""
+    """Round to a multiple, at least one."""
     step = _get_width_step(group)
     return min(group.size, max(step, round(group.size * share / step) * step))
 
 
 def _count(module: Any, places: KeptIndices) -> int:
-    """Parameters of the module when only these places are kept."""
+    """Return the number of parameters with only these indices."""
     total = 0
     counted: set[int] = set()
-    # Of tied weights the name that is cut counts.
+    # Of tied weights, the sliced name counts.
     every = sorted(module.named_parameters(remove_duplicate=False), key=lambda pair: pair[0] not in places)
     for name, one in every:
         if id(one) not in counted:
@@ -147,8 +146,8 @@ def _count(module: Any, places: KeptIndices) -> int:
 
 
 def _find_removable_blocks(module: Any, shapes: Mapping[str, Sequence[int]]) -> list[str]:
-    """Paths of every second block that gives a shape as it takes it, and stands beside others of its class in a
-    Sequential or ModuleList; those that the module does not run without stay.
+    """Return the paths of every second block that preserves its input's shape, has siblings of its class in a
+    Sequential or ModuleList, and is not required to run the module.
     """
     from torch import nn
 

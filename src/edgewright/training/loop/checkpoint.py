@@ -1,4 +1,4 @@
-"""What a training has reached, in one file that is whole or not there, so that it goes on after any end."""
+"""Checkpoints of a training: one file that is written atomically."""
 
 import os
 from collections.abc import Callable
@@ -14,10 +14,10 @@ DIGEST = 32
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
-    """The file under its name only when all of it is on the disk. OutputError leaves the one before as it was."""
+    """Write a file atomically. If OutputError is raised, the previous file does not change."""
     part = path.with_name(path.name + ".part")
     try:
-        part.unlink(missing_ok=True)  # a link of this name, in a folder from elsewhere, is not written through
+        part.unlink(missing_ok=True)  # a link of this name in a downloaded folder is not followed
         with part.open("xb") as file:
             write(file)
             file.flush()
@@ -34,7 +34,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], Any]) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """A new name lasts when its folder is on the disk; not every system lets a folder be opened."""
+    """Flush a folder to disk, so that new names persist; some systems cannot open folders."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -44,7 +44,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def save_state(folder: Path, state: dict[str, Any]) -> None:
-    """Tensors and plain values; no path of this machine is among them."""
+    """Save tensors and plain values; they must contain no path of this machine."""
     import torch
 
     memory = BytesIO()
@@ -59,10 +59,10 @@ def save_state(folder: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(folder: Path, job: str) -> tuple[dict[str, Any] | None, str]:
-    """What was saved for this job, and why there is nothing where something else lies there.
+    """Return the saved state of this job, or None with the reason if an existing file cannot be used.
 
     Args:
-        job: fingerprint, kept in the state as `job`.
+        job: fingerprint, stored in the state as `job`.
     """
     import torch
 
@@ -78,7 +78,7 @@ def load_state(folder: Path, job: str) -> tuple[dict[str, Any] | None, str]:
         return None, "the checkpoint was damaged: training restarted"
     try:
         state = torch.load(BytesIO(body), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises what it pleases on a bad file
+    except Exception as error:  # torch raises various errors for a damaged file
         return None, f"the checkpoint could not be read ({type(error).__name__}): training restarted"
     if not isinstance(state, dict) or state.get("job") != job:
         return None, "the checkpoint belongs to another training: training restarted"
@@ -86,7 +86,7 @@ def load_state(folder: Path, job: str) -> tuple[dict[str, Any] | None, str]:
 
 
 def digest_module(module: Any) -> str:
-    """Of all that a module holds."""
+    """Return the digest of a module's state."""
     import torch
 
     whole = sha256()

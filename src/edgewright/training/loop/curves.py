@@ -1,4 +1,4 @@
-"""Quantities over the steps, averaged to some hundred points."""
+"""Training curves, averaged to some hundred points."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ POINTS = 100
 
 
 class Curves:
-    """Adds up what each step gives; `held-out.…` and others that come seldom are kept as they are."""
+    """Collects values of steps; rare ones such as `held-out.…` are not averaged."""
 
     def __init__(self, planned: int) -> None:
         self._each = max(1, planned // POINTS)
@@ -17,7 +17,7 @@ class Curves:
         self._found: dict[str, tuple[list[int], list[float]]] = {}
 
     def add(self, step: int, values: dict[str, float]) -> None:
-        """The values of a step, the same names each time; `step` is counted from 1."""
+        """Add the values of a step, with the same names each time; `step` is counted from 1."""
         for name, value in values.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._count += 1
@@ -25,7 +25,7 @@ class Curves:
             self.close(step)
 
     def close(self, step: int) -> None:
-        """Make a point of what has been added since the last one."""
+        """Close the current point with the values since the previous one."""
         for name, total in self._sums.items():
             self.put(name, step, total / self._count)
         self._sums, self._count = {}, 0

@@ -22,14 +22,14 @@ from edgewright.training.loop.losses import map_outputs
 from edgewright.training.loop.optimizer import compute_learning_rate, make_optimizer
 
 PROGRESS_INTERVAL_S = 0.5
-MAX_SHOWN_SAMPLES = 16  # places of samples in an error
-MAX_EVALUATED_SAMPLES = 1000  # held-out samples between epochs, where no choice depends on them
+MAX_SHOWN_SAMPLES = 16  # number of sample indices in an error
+MAX_EVALUATED_SAMPLES = 1000  # validation samples between epochs if no decision depends on them
 
 
 class Objective(Protocol):
-    """What is made small: the whole loss of a batch, and its parts by name.
+    """The loss to minimize: the total of a batch, and its terms by name.
 
-    `learned` holds what is trained besides the module, as a torch module.
+    `auxiliary` is a torch module that is trained with the module.
     """
 
     auxiliary: Any
@@ -38,7 +38,7 @@ class Objective(Protocol):
 
 
 class WeightMasks(Protocol):
-    """Masks over weights; see `thin.py`."""
+    """Masks over weights; see `sparsity.py`."""
 
     def apply(self, step: int) -> None: ...
     def sparsity(self) -> float: ...
@@ -48,11 +48,11 @@ class WeightMasks(Protocol):
 
 
 class TrainingPlan(NamedTuple):
-    """How long, how, and where it is kept.
+    """Duration, settings and checkpoint folder of a training.
 
     Attributes:
-        job: fingerprint of the job that the checkpoints are for.
-        planned: steps.
+        job: fingerprint of the job in its checkpoints.
+        planned: number of steps.
         memory: folder of the checkpoints.
         code: functions that the task's metric may name.
     """
@@ -77,12 +77,12 @@ class TrainingResult(NamedTuple):
 
 
 class TrainingLoop:
-    """A module on its way through the steps.
+    """The training loop of a module.
 
     Args:
         fabric: Lightning's, launched.
         module: a torch module whose `forward` takes the batch's inputs by name; it is trained in place.
-        say: takes a `Step` now and then.
+        send: receives messages with the progress.
     """
 
     def __init__(
@@ -107,15 +107,15 @@ class TrainingLoop:
         self._curves = Curves(plan.planned)
         self._step, self._seconds, self._resumed = 0, 0.0, 0
         self._best: dict[str, Any] = {}
-        self.threads = {torch.get_num_threads()}  # of all its parts
+        self.threads = {torch.get_num_threads()}  # of all attempts
         self._began = self._saved = self._last_report = monotonic()
 
     def run(self) -> TrainingResult:
-        """Train to the end, from where it is. TrainingDiverged, OutputError."""
+        """Train from the current step to the end. Raises TrainingDiverged and OutputError."""
         self._began = self._saved = monotonic()
         self._start = self._step
         settings = self._plan.settings
-        stopped = self._is_out_of_patience()  # before it was interrupted
+        stopped = self._is_out_of_patience()  # before the interruption
         self._wrapped.train()
         for batch in prefetch_batches(self._samples.read_step, range(self._step, 0 if stopped else self._plan.planned)):
             self._run_step(batch)
@@ -165,7 +165,7 @@ class TrainingLoop:
         self._curves.add(self._step, values)
 
     def _mean(self, tensor: Any) -> Any:
-        """Over all processes."""
+        """Return the mean over all processes."""
         return tensor if self._fabric.world_size == 1 else self._fabric.all_reduce(tensor, reduce_op="mean")
 
     def _diverged(self, batch: Batch, rate: float, value: float) -> TrainingDiverged:
@@ -185,10 +185,10 @@ class TrainingLoop:
         )
 
     def _end_epoch(self) -> bool:
-        """Judge the held-out samples; whether to stop early."""
+        """Evaluate the validation samples. Return whether to stop early."""
         patience, held_out = self._plan.settings.patience, self._samples.held_out
         some = held_out if patience else held_out[:: -(-len(held_out) // MAX_EVALUATED_SAMPLES) or 1]
-        metric = self._fabric.broadcast(self.evaluate(some))  # all stop together
+        metric = self._fabric.broadcast(self.evaluate(some))  # all processes stop together
         if metric is None:
             return False
         self._curves.put(f"held-out.{self._plan.task.metric}", self._step, metric)

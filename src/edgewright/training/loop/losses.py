@@ -19,7 +19,7 @@ def map_outputs(made: Any) -> dict[str, Any]:
 
 
 def select_output(task: Task, outputs: Mapping[str, Any]) -> Any:
-    """The output that the task is about: the one that it names, else the first."""
+    """Return the task's output: the one that it names, else the first."""
     name = task.output.boxes if isinstance(task.output, Boxes) else task.output.name
     if name and name not in outputs:
         raise UsageError(
@@ -29,7 +29,7 @@ def select_output(task: Task, outputs: Mapping[str, Any]) -> Any:
 
 
 def compute_logits(task: Task, tensor: Any) -> Any:
-    """Scores whose softmax are the probabilities, [n, classes] or [positions, vocabulary]; two of a single score."""
+    """Return logits, [n, classes] or [positions, vocabulary]; a single score becomes two logits."""
     import torch
 
     if isinstance(task.output, NextToken):
@@ -43,7 +43,7 @@ def compute_logits(task: Task, tensor: Any) -> Any:
 
 
 def check_labels_have_loss(task: Task) -> None:
-    """UsageError where labels of this kind of output give no loss."""
+    """Raise UsageError if this kind of output has no label loss."""
     if not isinstance(task.output, Classification | Regression | NextToken):
         kind = task.output.__struct_config__.tag
         raise UsageError(
@@ -54,10 +54,10 @@ def check_labels_have_loss(task: Task) -> None:
 
 
 def check_labels_fit(task: Task, labels: Any, tensor: Any) -> None:
-    """DataError where a label is none of the output's, UsageError where the outputs are not what the task says.
+    """Raise DataError for labels out of range, and UsageError for outputs that do not match the task.
 
     Args:
-        labels: all that are trained on, as an array.
+        labels: all training labels, as an array.
         tensor: the output for one sample or more.
     """
     if isinstance(task.output, Regression):
@@ -83,7 +83,7 @@ def check_labels_fit(task: Task, labels: Any, tensor: Any) -> None:
 
 
 def _check_scores(task: Task, tensor: Any) -> None:
-    """UsageError for logits that the task takes for probabilities: their logarithm would teach nothing."""
+    """Raise UsageError for logits that the task declares as probabilities, whose logarithm is undefined."""
     linear = isinstance(task.output, Classification) and not task.output.softmax
     low, high = float(tensor.min()), float(tensor.max())
     if linear and (low < -TINY or high > 1 + 1e-3):
@@ -95,7 +95,7 @@ def _check_scores(task: Task, tensor: Any) -> None:
 
 
 def compute_label_loss(task: Task, outputs: Mapping[str, Any], labels: Any, smoothing: float = 0.0) -> Any:
-    """Mean loss of a batch: cross entropy of classes and next tokens, smooth L1 of numbers (Girshick 2015).
+    """Return the mean loss of a batch: cross entropy of classes and next tokens, smooth L1 of numbers (Girshick 2015).
 
     Args:
         outputs: tensors by the names of the module's outputs, [n, …].

@@ -1,18 +1,18 @@
-"""What moves the weights: the optimiser, and its rate at each step."""
+"""The optimizer and its learning rate at each step."""
 
 from math import cos, pi
 from typing import Any
 
 from edgewright.training.job import Settings
 
-RISE = 0.3  # of one-cycle's steps, as torch's OneCycleLR has it
+RISE = 0.3  # of one-cycle's steps, as in torch's OneCycleLR
 START, END = 1 / 25, 1e-4 / 25
 
 
 def compute_learning_rate(step: int, planned: int, settings: Settings) -> float:
-    """Learning rate of a step, counted from 0.
+    """Return the learning rate of a step, counted from 0.
 
-    `one-cycle` (Smith and Topin 2019) with torch's shares, its momentum left as it is; `cosine` after Loshchilov and
+    `one-cycle` (Smith and Topin 2019) with torch's shares and constant momentum; `cosine` after Loshchilov and
     Hutter 2017, without restarts.
     """
     if settings.schedule == "one-cycle":
@@ -29,12 +29,12 @@ def compute_learning_rate(step: int, planned: int, settings: Settings) -> float:
 
 
 def _interpolate_cosine(first: float, last: float, share: float) -> float:
-    """Half a cosine from one to the other."""
+    """Interpolate along half a cosine."""
     return last + (first - last) * (1 + cos(pi * min(share, 1.0))) / 2
 
 
 def make_optimizer(modules: list[Any], settings: Settings) -> Any:
-    """Of all parameters; those with one axis (biases, normalisation) do not decay."""
+    """Return the optimizer of all parameters; those with one axis (biases, normalization) have no weight decay."""
     import torch
 
     every = [one for module in modules for one in module.parameters() if one.requires_grad]

@@ -1,4 +1,4 @@
-"""Whether a training gains by bfloat16, and loses nothing."""
+"""Choice of float32 or bfloat16 for a training."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -10,10 +10,10 @@ LOSS_TOLERANCE = 0.03  # of the loss
 def choose_precision(
     wanted: Literal["auto", "fp32", "bf16"], module: Any, loss: Callable[[Any], Any]
 ) -> tuple[Literal["fp32", "bf16"], str]:
-    """What to compute in, and why it is not bf16 where `auto` could not take it.
+    """Return the compute precision, and the reason if `auto` cannot use bf16.
 
     Args:
-        loss: that of the first batch by a module on the processor or GPU.
+        loss: returns the loss of the first batch for a module on the processor or GPU.
     """
     import torch
 
@@ -24,7 +24,7 @@ def choose_precision(
         return "fp32", "this machine has no native bf16"
     losses = []
     for half in (False, True):
-        probe = deepcopy(module).to(device).train()  # normalisation takes notice of what it sees
+        probe = deepcopy(module).to(device).train()  # normalization updates its statistics
         with torch.no_grad(), torch.random.fork_rng(), torch.autocast(device, torch.bfloat16, enabled=half):
             losses.append(float(loss(probe)))
     if abs(losses[1] - losses[0]) <= LOSS_TOLERANCE * abs(losses[0]) + 1e-3:

@@ -1,4 +1,4 @@
-"""A training from its job to its files: open what is trained, go on from a checkpoint, write what comes out."""
+"""A training from its job to its files, with resume from a checkpoint."""
 
 from collections.abc import Callable
 from hashlib import sha256
@@ -23,11 +23,11 @@ SendMessage = Callable[[JobMessage], None]
 
 
 class Trainable(NamedTuple):
-    """What a loop trains.
+    """A module to train.
 
     Attributes:
         module: a torch module whose `forward` takes the inputs by name.
-        write: leaves the trained one in a folder.
+        write: writes the trained module to a folder.
     """
 
     module: Any
@@ -35,8 +35,8 @@ class Trainable(NamedTuple):
 
 
 def run_training(job: TrainJob, send: SendMessage) -> None:
-    """Train, and leave `report.json` and the files of what was trained in `job.out`. UsageError, DataError,
-    TrainingDiverged, OutputError, and those of loading a module."""
+    """Train, and write `report.json` and the trained files to `job.out`. Raises UsageError, DataError,
+    TrainingDiverged, OutputError, and the errors of loading a module."""
     import torch
 
     settings = job.settings
@@ -58,7 +58,7 @@ def run_training(job: TrainJob, send: SendMessage) -> None:
     torch.manual_seed(settings.seed)
     if state is None:
         first = samples.read_step(0)
-        # The rounding of a graph is finer than that of bf16, and its control trains as it does.
+        # A graph's quantization steps are finer than those of bf16, and its control uses the same precision.
         graph = job.graph or job.float_graph
         wanted = "fp32" if graph and settings.precision == "auto" else settings.precision
         precision, _ = choose_precision(wanted, trainable.module, _make_first_loss(distillation_loss, first))
@@ -89,7 +89,7 @@ def _plan_steps(job: TrainJob, samples: TrainingSamples) -> int:
 
 
 def _open_trainable(job: TrainJob) -> Trainable:
-    """What the job names, on the processor, ready to be trained."""
+    """Open the job's module on the CPU for training."""
     if job.graph or job.float_graph:
         from edgewright.training.qat import build_float_module, build_qat_module
 
@@ -113,7 +113,7 @@ def _open_trainable(job: TrainJob) -> Trainable:
 
 
 def _pack_weights(module: Any) -> bytes:
-    """The module's state as safetensors, each tensor by itself: tied ones twice."""
+    """Return the module's state as safetensors; tied tensors are stored twice."""
     from safetensors.torch import save
 
     packed: bytes = save({name: one.detach().contiguous().clone() for name, one in module.state_dict().items()})
@@ -123,7 +123,7 @@ def _pack_weights(module: Any) -> bytes:
 def _compute_fingerprint(
     job: TrainJob, task: Task, module: Any, samples: TrainingSamples, distillation_loss: DistillationLoss
 ) -> str:
-    """What decides the course of a training, by content: another machine may keep it under other paths."""
+    """Return a fingerprint of everything that determines a training, by content and without paths."""
     plain = msgspec.structs.replace(task, metric=Path(task.metric).name)
     if getattr(task.output, "labels", ""):
         plain = msgspec.structs.replace(plain, output=msgspec.structs.replace(task.output, labels=""))
@@ -138,7 +138,7 @@ def _compute_fingerprint(
 
 
 def _make_first_loss(distillation_loss: DistillationLoss, batch: Batch) -> Callable[[Any], Any]:
-    """The first loss as a function of the module."""
+    """Return the first loss as a function of the module."""
 
     def loss(module: Any) -> Any:
         device = next(module.parameters()).device
@@ -149,7 +149,7 @@ def _make_first_loss(distillation_loss: DistillationLoss, batch: Batch) -> Calla
 
 
 def open_fabric(precision: str) -> Any:
-    """Lightning's Fabric on what the machine has; it keeps quiet."""
+    """Open Lightning's Fabric on the machine's devices, without its messages."""
     with silence_exporter():
         from lightning_fabric import Fabric
 

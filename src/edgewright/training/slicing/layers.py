@@ -1,4 +1,4 @@
-"""Layers of torch take their cut weights, and the numbers that their `forward` reads."""
+"""Slicing of torch layers: their weights, and the size attributes that their `forward` reads."""
 
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
@@ -9,11 +9,11 @@ import numpy as np
 from edgewright.errors import ModelNotConvertible
 
 Axes = Mapping[int, Sequence[int]]
-SlicedTensors = Mapping[int, tuple[Any, Any, Axes]]  # by id: a tensor, what is left of it, and the places that are
+SlicedTensors = Mapping[int, tuple[Any, Any, Axes]]  # by id: a tensor, its sliced copy, and the kept indices
 
 
 def slice_layer(layer: Any, path: str, cuts: SlicedTensors, *, rescale: bool) -> None:
-    """Put what is left in the place of what was cut; ModelNotConvertible names a layer that cannot take it."""
+    """Replace a layer's tensors by the sliced ones. Raises ModelNotConvertible if the layer does not support it."""
     held = {**layer._parameters, **layer._buffers}
     own = {name: cuts[id(tensor)] for name, tensor in held.items() if id(tensor) in cuts}
     fixed = _find_unsliceable(layer)
@@ -32,7 +32,7 @@ def slice_layer(layer: Any, path: str, cuts: SlicedTensors, *, rescale: bool) ->
 
 
 def _count_fan_in(layer: Any, weight: Any) -> int:
-    """Numbers that one output sums up, but for a factor that cutting leaves."""
+    """Return the number of inputs of one output, up to a factor that slicing does not change."""
     return int(weight.shape[0]) if getattr(layer, "transposed", False) else prod(weight.shape[1:])
 
 
@@ -65,7 +65,7 @@ def _size_linear(layer: Any, path: str, axes: Mapping[str, Axes], whole: Mapping
 
 
 def _size_convolution(layer: Any, path: str, axes: Mapping[str, Axes], whole: Mapping[str, Any]) -> None:
-    """Weights are [out, in / groups, …], transposed ones [in, out / groups, …]: groups lie along the first axis."""
+    """Set a convolution's sizes; weights are [out, in / groups, …], transposed [in, out / groups, …]."""
     if "weight" in whole:
         layer.groups = _count_kept_groups(path, whole["weight"].shape[0], layer.groups, axes["weight"].get(0))
     first, second = layer.weight.shape[0], layer.weight.shape[1] * layer.groups
@@ -73,7 +73,7 @@ def _size_convolution(layer: Any, path: str, axes: Mapping[str, Axes], whole: Ma
 
 
 def _count_kept_groups(path: str, size: int, groups: int, kept: Sequence[int] | None) -> int:
-    """How many groups are left; of each the same number of channels has to be."""
+    """Return the number of kept groups, which must keep equally many channels."""
     if kept is None or groups == 1:
         return groups
     _, counts = np.unique(np.asarray(kept) // (size // groups), return_counts=True)

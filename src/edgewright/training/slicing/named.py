@@ -1,4 +1,4 @@
-"""A module's graph under the names of its own parameters: what groups are found in."""
+"""A module's ONNX graph with the names of its parameters, for finding groups."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,8 +11,8 @@ from edgewright.training.modules import evaluation_mode, get_named_tensors, try_
 
 
 def export_named(module: Any, shapes: Mapping[str, Sequence[int]], path: Path) -> Any:
-    """Write the graph before any optimisation: initializers under the names of parameters and buffers, normalisation
-    apart. Sizes are folded, and biases of zeros left out, which torch's exporter adds.
+    """Write the graph before any optimization: initializers with the names of parameters and buffers, normalization not
+    folded. Sizes are folded, and zero biases that torch's exporter adds are removed.
 
     Returns the module described as a program. Raises InputError, ModelNotConvertible.
     """
@@ -21,7 +21,7 @@ def export_named(module: Any, shapes: Mapping[str, Sequence[int]], path: Path) -
 
     loaded = try_forward(module, shapes)
     fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # an operator for a whole encoder layer says nothing of its weights
+    torch.backends.mha.set_fastpath_enabled(False)  # a single operator for an encoder layer hides its weights
     try:
         with silence_exporter(), torch.no_grad(), evaluation_mode(module):
             program = torch.onnx.export(
@@ -35,7 +35,7 @@ def export_named(module: Any, shapes: Mapping[str, Sequence[int]], path: Path) -
                 output_names=name_outputs(len(loaded.outputs)),
             )
             _fold_sizes(program.model)
-    except Exception as error:  # the exporter raises what it pleases
+    except Exception as error:  # the exporter raises various errors
         lines = str(error).strip().splitlines() or [""]
         raise ModelNotConvertible(
             "torch cannot export the model to ONNX", f"{type(error).__name__}: {lines[0][:400]}"
@@ -51,7 +51,7 @@ def export_named(module: Any, shapes: Mapping[str, Sequence[int]], path: Path) -
 
 
 def _fold_sizes(model: Any) -> None:
-    """Compute, in place, what depends on no input and on no number of a parameter."""
+    """Fold, in place, everything that depends on no input and on no parameter value."""
     from onnx_ir.passes.common import InlinePass, RemoveUnusedNodesPass
     from onnxscript.optimizer import fold_constants
 
@@ -82,7 +82,7 @@ def _drop_zero_biases(graph: Any, own: Mapping[str, Any]) -> None:
 
 
 def _name_nodes_by_layer(graph: Any, own: Mapping[str, Any]) -> None:
-    """A node that reads a parameter, turned or not, is named as the layer that holds it; the first of a layer is."""
+    """Name the first node that reads a layer's parameter, transposed or not, after the layer."""
     turned = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Transpose"}
     used = {node.name for node in graph.node}
     for node in graph.node:

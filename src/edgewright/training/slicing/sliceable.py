@@ -1,7 +1,7 @@
-"""Which groups of a module's graph the module itself can do without, found by trying.
+"""Groups of a module's graph that can be sliced in the module, found by testing.
 
-Its `forward` is the user's: it may count channels by heart, or keep the number of heads beside the weights. A group is
-tried with one unit less, and what the cut module computes is held against the cut graph.
+Its `forward` is user code: it may contain constant sizes, or store the number of heads in an attribute. A group is
+tested with one unit less: the outputs of the sliced module must match those of the pruned graph.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ OUTPUT_TOLERANCE = 1e-3  # of the largest output
 
 
 class SizeAttribute(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An attribute of a module that counts what is cut: `each` for every unit of the group."""
+    """A size attribute of a module: `each` for every unit of the group."""
 
     module: str
     name: str
@@ -31,12 +31,12 @@ class SizeAttribute(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class SliceableGroups(NamedTuple):
-    """What can be cut.
+    """The groups that can be sliced.
 
     Attributes:
-        groups: names of those that the module can do without some of.
-        refused: why not, by name of each of the others.
-        numbers: by group, what has to be set with it.
+        groups: names of the groups that can be sliced.
+        refused: the reason by name of the other groups.
+        numbers: by group, the attributes that change with it.
     """
 
     groups: tuple[str, ...]
@@ -47,14 +47,14 @@ class SliceableGroups(NamedTuple):
 def find_sliceable_groups(
     module: Any, model: Any, shapes: Mapping[str, Sequence[int]], groups: PruningGroups
 ) -> SliceableGroups:
-    """Try the groups of `model` (`onnx.ModelProto`, as `export_named` writes it) on the module, which stays whole."""
+    """Test the groups of `model` (`onnx.ModelProto` from `export_named`) on the module, which is not changed."""
     return SliceTrials(module, model, shapes, groups).find()
 
 
 def compute_size_attributes(
     sliceable: SliceableGroups, keep: Mapping[str, NDArray[np.int64]]
 ) -> dict[str, dict[str, int]]:
-    """By module the attributes to be set where these units are kept."""
+    """Return the attributes by module for these kept units."""
     found: dict[str, dict[str, int]] = {}
     for group, units in keep.items():
         for one in sliceable.numbers.get(group, ()):
@@ -74,7 +74,7 @@ class SliceTrials:
     def find(self) -> SliceableGroups:
         good: list[str] = []
         found = self.bisect(list(self.by_name))
-        if self.find_failure(found):  # each half was tried by itself
+        if self.find_failure(found):  # each half was tested alone
             for name in found:
                 why = self.find_failure([*good, name])
                 if why:
@@ -99,7 +99,7 @@ class SliceTrials:
         return []
 
     def try_size_attributes(self, name: str) -> bool:
-        """Whether the module takes it once numbers that it keeps are set along."""
+        """Return whether the group can be sliced if size attributes change with it."""
         for numbers in _propose_size_attributes(self.module, self.by_name[name], self.own):
             self.numbers[name] = numbers
             if not self.find_failure([name]):
@@ -109,7 +109,7 @@ class SliceTrials:
         return not self.find_failure([name])
 
     def suggest_attributes(self, name: str) -> None:
-        """Groups that look alike will want the same: a network of many layers is then tried as one."""
+        """Propose the same attributes for similar groups, so that networks of many layers are tested at once."""
         wanted = {one.name for one in self.numbers[name]}
         for other, group in self.by_name.items():
             if other not in self.numbers and other not in self.refused and group.kind == self.by_name[name].kind:
@@ -118,7 +118,7 @@ class SliceTrials:
                 self.numbers |= {other: alike} if alike else {}
 
     def find_failure(self, names: Sequence[str]) -> str:
-        """Why the module cannot do with one unit less of each; empty where it can."""
+        """Return why the module does not run with one unit less of each group; empty if it does."""
         import torch
 
         keep = {name: np.delete(np.arange(size), size // 2) for name in names for size in [self.by_name[name].size]}
@@ -157,7 +157,7 @@ def _flatten_outputs(made: Any) -> list[Any]:
 
 
 def _make_feeds(module: Any, shapes: Mapping[str, Sequence[int]]) -> dict[str, Array]:
-    """Seeded noise; zeros and ones for whole numbers."""
+    """Return seeded noise; zeros and ones for integers."""
     made = np.random.default_rng(0)
     feeds = {}
     for one in try_forward(module, shapes).inputs:
@@ -179,8 +179,8 @@ def run_graph(model: Any, feeds: Mapping[str, Array]) -> list[Array]:
 def _propose_size_attributes(
     module: Any, group: PruningGroup, own: Mapping[str, Any]
 ) -> Iterator[tuple[SizeAttribute, ...]]:
-    """Sets of attributes, in modules of the user's own around the group's weights, that are as many as its units, or
-    as the places of an axis that it takes whole.
+    """Return sets of attributes, in user modules around the group's weights, whose values are the number of its units
+    or the size of an axis that it covers.
     """
     sizes = {group.size: 1}
     for one in group.members:

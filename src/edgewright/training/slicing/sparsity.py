@@ -1,4 +1,4 @@
-"""Weights set to zero by their size while a network trains, until the wanted share of them is zero for good."""
+"""Unstructured magnitude pruning during training."""
 
 import re
 from typing import Any
@@ -6,16 +6,16 @@ from typing import Any
 from edgewright.errors import UsageError
 from edgewright.training.job import SparsitySettings
 
-MASK_UPDATES = 100  # that the masks are chosen anew
+MASK_UPDATES = 100  # number of mask updates
 
 
 class SparsityMasks:
     """Masks over the weights of a module's convolutions and matrix products.
 
-    The share of zeros rises as Zhu and Gupta (2017) let it: sparsity × (1 − (1 − t)³). A weight once masked stays so,
-    since it is 0 and with that the smallest; its layer may lose all others, but never the masks their count.
+    The share of zeros follows Zhu and Gupta (2017): sparsity × (1 − (1 − t)³). A masked weight remains masked because
+    it is 0 and therefore among the smallest.
 
-    Raises UsageError for a share that is not between 0 and 1, an unknown pattern, or nothing to thin.
+    Raises UsageError for a share that is not between 0 and 1, an unknown pattern, or no weights to prune.
     """
 
     def __init__(self, module: Any, thinning: SparsitySettings, planned: int) -> None:
@@ -40,7 +40,7 @@ class SparsityMasks:
         self._share = 0.0
 
     def apply(self, step: int) -> None:
-        """Set to zero what is masked, after `step` steps."""
+        """Set masked weights to zero after `step` steps."""
         import torch
 
         with torch.no_grad():
@@ -50,7 +50,7 @@ class SparsityMasks:
                 self._weights[name][0].masked_fill_(zeros, 0.0)
 
     def sparsity(self) -> float:
-        """Share of the weights that is masked."""
+        """Return the share of masked weights."""
         return self._share
 
     def is_final(self, step: int) -> bool:
@@ -83,13 +83,13 @@ class SparsityMasks:
 
 
 def _find_threshold(sizes: Any, share: float) -> Any:
-    """The largest of the smallest `share` of these; below all where that is none."""
+    """Return the largest of the smallest `share` of these values, or a value below all if the share is empty."""
     count = round(share * sizes.numel())
     return sizes.kthvalue(count).values if count else sizes.new_tensor(-1.0)
 
 
 def _mask_smallest(weights: Any, axis: int, count: int, group: int) -> Any:
-    """Where the `count` smallest of each `group` neighbours along the axis are."""
+    """Return the mask of the `count` smallest of each `group` neighbors along the axis."""
     import torch
 
     moved = weights.abs().movedim(axis, -1)
@@ -100,7 +100,7 @@ def _mask_smallest(weights: Any, axis: int, count: int, group: int) -> Any:
 
 
 def find_prunable_weights(module: Any) -> dict[str, tuple[Any, int]]:
-    """Parameters of convolutions and matrix products by name, each with its axis of input channels."""
+    """Return the parameters of convolutions and matrix products by name, with their axis of input channels."""
     from torch import nn
 
     found: dict[str, tuple[Any, int]] = {}
@@ -114,7 +114,7 @@ def find_prunable_weights(module: Any) -> dict[str, tuple[Any, int]]:
 
 
 def _read_pattern(thinning: SparsitySettings) -> tuple[int, int] | None:
-    """N and M of `N:M`; None without a pattern. UsageError."""
+    """Return N and M of `N:M`; None without a pattern. Raises UsageError."""
     if not thinning.pattern:
         if not 0 < thinning.sparsity < 1:
             why = "no weight would become zero" if thinning.sparsity <= 0 else "all weights would become zero"
