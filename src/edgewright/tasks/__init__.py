@@ -1,1 +1,1 @@
-"""What a model is for: how inputs become tensors, and how outputs are scored."""
+"""Tasks: preprocessing of inputs, datasets, and evaluation of outputs."""

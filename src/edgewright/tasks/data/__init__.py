@@ -1,1 +1,1 @@
-"""Data sets and preprocessing: from files to the arrays that a model's inputs take."""
+"""Datasets and preprocessing: from files to the arrays of a model's inputs."""

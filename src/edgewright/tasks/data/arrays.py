@@ -1,4 +1,4 @@
-"""The arrays of an .npz as samples: mapped from the disk, never all in memory."""
+"""Samples from the arrays of an .npz, which are memory-mapped."""
 
 from collections.abc import Mapping
 from hashlib import sha256
@@ -20,7 +20,7 @@ LABEL_ARRAY_NAMES = ("labels", "label", "y", "targets")
 
 
 def open_npz(path: Path, task: Task) -> RawSamples:
-    """One sample for each entry of the arrays' first axis."""
+    """Open an .npz with one sample for each entry of the arrays' first axis."""
     try:
         arrays, content = map_npz(path)
     except (NpzError, OSError) as error:
@@ -40,7 +40,7 @@ def open_npz(path: Path, task: Task) -> RawSamples:
 
 
 def _choose_arrays(arrays: Mapping[str, Array], path: Path, task: Task) -> dict[str, Array]:
-    """One array for each input by its name; with a single input the only array there is."""
+    """Return the array of each input by name; a single input may use the only array."""
     names = [one.name for one in task.inputs]
     derived = [name for one in task.inputs for name in (getattr(one, "mask", ""), getattr(one, "segments", "")) if name]
     if len(names) == 1 and names[0] not in arrays and len(arrays) == 1:
@@ -67,7 +67,7 @@ def _count_entries(arrays: Mapping[str, Array], labels: Array | None, path: Path
 
 
 def _convert_labels(labels: Array, path: Path, task: Task) -> list[Label]:
-    """Class numbers, numbers, token ids, or boxes [n, most, 5] filled up with a class of −1. DataError otherwise."""
+    """Convert class numbers, numbers, token ids, or boxes [n, most, 5] padded with class −1. Raises DataError."""
     if isinstance(task.output, Regression | NextToken | Boxes):
         kept = labels if isinstance(task.output, NextToken) else labels.astype(np.float64)
         if isinstance(task.output, Boxes):

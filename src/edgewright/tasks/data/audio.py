@@ -1,4 +1,4 @@
-"""Sound files: WAV with PCM of 8 to 32 bits."""
+"""Audio files: WAV with PCM of 8 to 32 bits."""
 
 import wave
 from typing import IO, Any
@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from edgewright.tasks.data.images import UnreadableSample
 
-STREAMED_BYTES = (1 << 31) - (1 << 16)  # a program that writes to a pipe states such a size, since it knows none
+STREAMED_BYTES = (1 << 31) - (1 << 16)  # programs that write to a pipe state such a size
 
 
 def read_audio(file: IO[bytes], sample_rate: int) -> NDArray[Any]:
-    """The first channel, from −1 to 1, [samples]. Raises Unreadable, for another sample rate too."""
+    """Read the first channel, from −1 to 1, [samples]. Raises UnreadableSample, also for another sample rate."""
     try:
         with wave.open(file) as audio:
             channels, width, rate, frames = audio.getparams()[:4]

@@ -1,6 +1,6 @@
-"""Data sets: opened by one word, read one sample after the other, never all in memory.
+"""Datasets: opened by a path or a function, and read sample by sample.
 
-A sample that cannot be read is skipped and counted; more than one in a hundred end the reading with a DataError.
+Unreadable samples are skipped and counted; more than 1 % of them raise DataError.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -23,20 +23,20 @@ from edgewright.tasks.data.labels import Label
 from edgewright.tasks.spec.functions import USER_CODE_ERRORS, is_function, load_function
 from edgewright.tasks.spec.task import NextToken, Task
 
-MAX_SKIPPED_SHARE = 0.01  # of the samples asked for
+MAX_SKIPPED_SHARE = 0.01  # of the requested samples
 MAX_SHOWN_SAMPLES = 3
-MAX_MESSAGE_LENGTH = 500  # of what the user's code says
+MAX_MESSAGE_LENGTH = 500  # of messages of user code
 
 
 class Sample(Struct, frozen=True, kw_only=True):
-    """One sample as the model takes it.
+    """One sample as model inputs.
 
     Attributes:
-        index: its place in the data set.
-        name: of its file, or `#` and its place.
+        index: its index in the dataset.
+        name: of its file, or `#` and its index.
         feeds: one array for each input, by the source model's names, with a batch of 1, in the task's layout and dtype.
         label: a class number; numbers [k]; token ids; boxes [k, 5] (class, left, top, right, bottom, in pixels of the
-            model's input); None where the data set has no labels.
+            model's input); None if the dataset has no labels.
     """
 
     index: int
@@ -53,15 +53,15 @@ class Skipped(NamedTuple):
 
 
 class Dataset:
-    """A data set that is open; close it, or use it in a `with`.
+    """An open dataset; close it, or use it in a `with`.
 
     Attributes:
-        title: what it was opened by.
-        labelled: whether samples have labels; next tokens are made from the ids.
-        labels_cost: whether `label` makes the whole sample, as a function's does.
-        fingerprint: hash of names, sizes and, in archives, checksums; empty for a function's.
-        notes: what the user should know.
-        skipped: samples that could not be read until now, by index.
+        title: the path or function that it was opened by.
+        labeled: whether samples have labels; next tokens are computed from the ids.
+        labels_are_slow: whether `label` computes the whole sample, as for functions.
+        fingerprint: hash of names, sizes and, in archives, checksums; empty for a function.
+        notes: notes for the user.
+        skipped: unreadable samples so far, by index.
     """
 
     def __init__(self, title: str, task: Task, entries: RawSamples) -> None:
@@ -91,7 +91,7 @@ class Dataset:
         return self._entries.names[index]
 
     def label(self, index: int) -> Label:
-        """As the data set has it: boxes in pixels of the picture itself. DataError where a function gives none."""
+        """Return the label as in the dataset: boxes in pixels of the original image. Raises DataError."""
         try:
             return self._entries.label(index)
         except UnreadableSample as error:
@@ -100,7 +100,7 @@ class Dataset:
             ) from error
 
     def check(self, indices: Iterable[int]) -> None:
-        """DataError for an index that is none."""
+        """Raise DataError for an index out of range."""
         for index in indices:
             if not 0 <= index < len(self):
                 raise DataError(
@@ -110,10 +110,10 @@ class Dataset:
                 )
 
     def read(self, indices: Sequence[int] | None = None) -> Iterator[Sample]:
-        """The samples in the order asked for; all where nothing is said.
+        """Yield the samples at these indices in order; by default all.
 
         Raises:
-            DataError: an index that is none, or more than one in a hundred that cannot be read.
+            DataError: an index out of range, or more than 1 % unreadable samples.
         """
         wanted = range(len(self)) if indices is None else indices
         self.check(wanted)
@@ -133,7 +133,7 @@ class Dataset:
         except (EdgewrightError, UnreadableSample):
             raise
         except USER_CODE_ERRORS as error:
-            if not self.labels_are_slow:  # it is not the user's own code that gave it
+            if not self.labels_are_slow:  # not from user code
                 raise
             raise UnreadableSample(
                 f"it is not a valid sample: {type(error).__name__}: {error}"[:MAX_MESSAGE_LENGTH]
@@ -157,11 +157,11 @@ def _make_skip_error(title: str, failed: Iterable[Skipped], asked: int) -> DataE
 
 
 def open_dataset(spec: str, task: Task, code: Collection[str] = ()) -> Dataset:
-    """A data set by a path or by a function.
+    """Open a dataset by a path or a function.
 
     Args:
         spec: a folder or zip with labels.csv or with one folder for each class, an .npz, or `FILE.py:function` (or
-            `module:function`) that gives a sequence of (input, label).
+            `module:function`) that returns a sequence of (input, label).
         code: functions that the user allowed to run.
 
     Raises DataError, and ConfigError for a function that cannot be loaded or is not allowed.
@@ -192,12 +192,12 @@ def _require_samples(title: str, entries: RawSamples) -> RawSamples:
 
 
 def _open_function(spec: str, code: Collection[str]) -> RawSamples:
-    """What the user's function gives: a sequence (`len` and `[i]`) of (input, label).
+    """Open the result of the user's function: a sequence (`len` and `[i]`) of (input, label).
 
-    An input is an array or a dict of arrays by input name, a path, bytes of a file, or a Pillow picture.
+    An input is an array or a dict of arrays by input name, a path, bytes of a file, or a Pillow image.
     """
 
-    @lru_cache(maxsize=1)  # a sample is asked for its input and then for its label
+    @lru_cache(maxsize=1)  # a sample's input is read before its label
     def pair(index: int) -> tuple[Any, Any]:
         item = given[index]
         return item if isinstance(item, tuple) and len(item) == 2 else (item, None)
@@ -235,11 +235,10 @@ def _as_label(label: Any) -> Label:
 
 
 def split(n: int, samples: int, seed: int) -> tuple[list[int], list[int]]:
-    """Indices for calibration, and the rest, both ascending.
+    """Return the indices for calibration and the other indices, both ascending.
 
-    Calibration takes the `samples` indices whose SHA-256 of "SEED:INDEX" is smallest: the same everywhere and always,
-    whatever a library's random numbers do, and growing `samples` only adds to the choice. DataError where there are
-    fewer than `samples`.
+    Calibration uses the `samples` indices with the smallest SHA-256 of "SEED:INDEX": the choice does not depend on a
+    library's random numbers, and a larger `samples` only adds indices. Raises DataError for fewer samples.
     """
     if not 0 <= samples <= n:
         raise DataError(f"{samples} samples are requested", f"the data set has {n}", f"give --samples {n}")

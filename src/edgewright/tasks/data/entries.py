@@ -1,4 +1,4 @@
-"""Where samples come from: files in a folder or a zip, arrays of an .npz, or a function. One after the other."""
+"""Raw samples of a dataset: files of a folder or zip, arrays of an .npz, or a function's items."""
 
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -24,21 +24,21 @@ LAYOUT = "give a folder or zip with labels.csv (file,label), or with one folder 
 
 
 def _close_nothing() -> None:
-    """What there is to close where nothing is open."""
+    """Do nothing: the `close` of datasets without open files."""
 
 
 class RawSamples(NamedTuple):
-    """A data set before it is decoded.
+    """A dataset before decoding.
 
     Attributes:
-        names: of the samples, for people.
-        label: of sample number i; None where there is none.
-        labelled: whether there are labels.
-        fetch: what sample number i is made of: bytes of a file, an array, or arrays by input. Raises Unreadable.
-        fingerprint: hash of what is known of the content without reading all of it; empty where nothing is.
-        notes: what the user should know.
-        close: gives back files that are open.
-        labels_cost: whether asking for a label makes the whole sample.
+        names: of the samples, to show.
+        label: returns the label of sample i, or None.
+        labeled: whether there are labels.
+        fetch: returns sample i: bytes of a file, an array, or arrays by input. Raises UnreadableSample.
+        fingerprint: hash of the content as far as it is known without reading all of it; empty if unknown.
+        notes: notes for the user.
+        close: closes open files.
+        labels_are_slow: whether reading a label computes the whole sample.
     """
 
     names: Sequence[str]
@@ -52,7 +52,7 @@ class RawSamples(NamedTuple):
 
 
 def open_folder(path: Path, task: Task) -> RawSamples:
-    """Files by class, by labels.csv, or without labels."""
+    """Open a folder with class folders, with labels.csv, or without labels."""
     found = [Path(folder) / name for folder, _, names in os.walk(path) for name in names]
     sizes = {file.relative_to(path).as_posix(): file.stat().st_size for file in found if file.is_file()}
     _check_names(path, sizes)
@@ -68,7 +68,7 @@ def open_folder(path: Path, task: Task) -> RawSamples:
 
 
 def _check_names(path: Path, names: Iterable[str]) -> None:
-    """DataError for a name that cannot be written down: it goes on record and into reports."""
+    """Raise DataError for a name that is not UTF-8, because names are stored and shown in reports."""
     try:
         "\n".join(names).encode()
     except UnicodeEncodeError:
@@ -79,12 +79,12 @@ def _check_names(path: Path, names: Iterable[str]) -> None:
 
 
 def _to_printable(name: str) -> str:
-    """The name with a replacement character for each byte that is not UTF-8."""
+    """Return the name with a replacement character for each byte that is not UTF-8."""
     return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _read_labels_file(table: Path) -> bytes | None:
-    """The bytes of a labels.csv; None where there is none."""
+    """Return the bytes of a labels.csv; None if there is none."""
     try:
         return read_regular(table, MAX_TABLE_BYTES)
     except FileNotFoundError:
@@ -94,7 +94,7 @@ def _read_labels_file(table: Path) -> bytes | None:
 
 
 def read_sample(file: Path) -> bytes:
-    """The bytes of one sample's file. Raises Unreadable."""
+    """Return the bytes of one sample's file. Raises UnreadableSample."""
     try:
         return read_regular(file, MAX_FILE_BYTES)
     except OSError as error:
@@ -102,10 +102,10 @@ def read_sample(file: Path) -> bytes:
 
 
 def open_zip(path: Path, task: Task) -> RawSamples:
-    """The same in an archive, which is never unpacked onto the disk."""
+    """Open an archive like a folder, without unpacking it to disk."""
     try:
         archive = ZipFile(path)
-    except Exception as error:  # zipfile raises nearly anything where lengths and places contradict each other
+    except Exception as error:  # zipfile raises various errors for contradictory lengths and offsets
         why = str(error) or type(error).__name__
         raise DataError(f"{path} is not a complete zip file", why, "copy it or create it again") from None
     infos = {info.filename: info for info in archive.infolist() if not info.filename.endswith("/")}
@@ -135,7 +135,7 @@ def _has_labels(labels: Sequence[Label]) -> bool:
 
 
 def _check_member(path: Path, name: str, info: ZipInfo) -> None:
-    """DataError for a name that leads out of the archive, or a member that needs a password."""
+    """Raise DataError for a path outside the archive, or a member with a password."""
     if name.startswith("/") or ".." in name.replace("\\", "/").split("/") or ":" in name.partition("/")[0]:
         raise DataError(
             f"{path} has an entry whose path is outside the archive", name[:200], "create it again with relative paths"
@@ -145,7 +145,7 @@ def _check_member(path: Path, name: str, info: ZipInfo) -> None:
 
 
 def _read_member(archive: ZipFile, info: ZipInfo, most: int) -> bytes:
-    """The bytes of a member, never more than `most`. Raises Unreadable."""
+    """Return the bytes of a member, at most `most`. Raises UnreadableSample."""
     if info.file_size > most:
         raise UnreadableSample(f"it has {info.file_size:,} bytes when unpacked; the limit is {most:,}")
     if problem := find_expansion_problem(info.compress_size, info.file_size):
@@ -153,7 +153,7 @@ def _read_member(archive: ZipFile, info: ZipInfo, most: int) -> bytes:
     try:
         with archive.open(info) as member:
             return member.read(info.file_size + 1)
-    except Exception as error:  # what zipfile, zlib, bz2 and lzma raise have no common class
+    except Exception as error:  # errors of zipfile, zlib, bz2 and lzma have no common class
         raise UnreadableSample(str(error) or type(error).__name__) from None
 
 
@@ -165,7 +165,7 @@ def _read_table(archive: ZipFile, table: ZipInfo, path: Path) -> bytes:
 
 
 def _find_common_root(names: Collection[str], suffixes: tuple[str, ...]) -> str:
-    """The one folder that holds everything, with its `/`; archives are often packed so."""
+    """Return the common root folder of an archive with `/`; empty if there is none."""
     real = [name for name in names if _is_wanted(name)]
     if LABELS_FILE in real or not real:
         return ""
@@ -177,14 +177,14 @@ def _find_common_root(names: Collection[str], suffixes: tuple[str, ...]) -> str:
 
 
 def _is_wanted(name: str) -> bool:
-    """No hidden file, and none that macOS adds to archives."""
+    """Return whether a file is neither hidden nor added by macOS."""
     return not any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
 
 
 def _label_files(
     sizes: Collection[str], table: bytes | None, title: str, task: Task
 ) -> tuple[list[str], list[Label], tuple[str, ...]]:
-    """The samples of a folder or archive, their labels, and notes."""
+    """Return the samples of a folder or archive, their labels, and notes."""
     suffixes = _get_suffixes(task)
     files = sorted(name for name in sizes if _is_wanted(name) and name.lower().endswith(suffixes))
     if table is not None:
@@ -216,7 +216,7 @@ def _get_suffixes(task: Task) -> tuple[str, ...]:
 
 
 def _number_folders(folders: Sequence[str], title: str, task: Task) -> dict[str, int]:
-    """The class of each folder: its name in the labels file, its number, or its place in the sorted names."""
+    """Return each folder's class: its index in the labels file, its number, or its index in the sorted names."""
     names = {name: number for number, name in enumerate(read_label_names(task))}
     if names and all(folder in names for folder in folders):
         return {folder: names[folder] for folder in folders}
@@ -251,7 +251,7 @@ def _number_folders(folders: Sequence[str], title: str, task: Task) -> dict[str,
 
 
 def parse_array(data: bytes) -> Array:
-    """An array from a .npy file's bytes. Raises Unreadable."""
+    """Parse an array from a .npy file's bytes. Raises UnreadableSample."""
     try:
         return parse_npy(data)
     except NpzError as error:

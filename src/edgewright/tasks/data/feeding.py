@@ -1,4 +1,4 @@
-"""From what a data set holds to what the model's inputs take."""
+"""Conversion of raw samples to model inputs."""
 
 from io import BytesIO
 from pathlib import Path
@@ -27,7 +27,7 @@ Array = NDArray[Any]
 
 
 def make_feeds(item: Any, task: Task) -> tuple[dict[str, Array], Placement | None]:
-    """One array for each input with its batch of 1, and where a picture lies in it. Raises Unreadable."""
+    """Return an array for each input with a batch of 1, and the placement of an image. Raises UnreadableSample."""
     if isinstance(item, Path | str):
         item = read_sample(Path(item))
     given = item if isinstance(item, dict) else {task.inputs[0].name: item}
@@ -54,7 +54,7 @@ def _as_array(value: Any) -> Array:
 
 
 def _feed_image(value: Any, spec: ImageInput) -> tuple[Array, Placement | None]:
-    """A picture by all of its rules; an array of floats in the model's own shape is taken as ready."""
+    """Preprocess an image; a float array of the model's shape is used unchanged."""
     if isinstance(value, bytes):
         image = decode(value, spec)
     elif isinstance(value, np.ndarray):
@@ -68,7 +68,7 @@ def _feed_image(value: Any, spec: ImageInput) -> tuple[Array, Placement | None]:
 
 
 def _convert_array(value: Array, shape: tuple[int, ...], dtype: str) -> Array:
-    """An array as it is, with a batch of 1 in front where that is missing. Raises Unreadable."""
+    """Return an array with a batch of 1. Raises UnreadableSample."""
     if shape and value.shape not in (shape, shape[1:]):
         raise UnreadableSample(f"its shape is {list(value.shape)}, the task requires {list(shape)}")
     if not np.can_cast(value.dtype, dtype, "same_kind") and not (
@@ -88,7 +88,7 @@ def _feed_tensor(value: Array, spec: TensorInput) -> Array:
 
 
 def _feed_audio(value: Any, spec: AudioInput) -> Array:
-    """A window of the sound. Arrays are [samples]: int16, or floats from −1 to 1."""
+    """Return a window of audio. Arrays are [samples]: int16, or floats from −1 to 1."""
     if isinstance(value, bytes) and value[:4] == b"RIFF":
         audio = read_audio(BytesIO(value), spec.sample_rate)
     else:
@@ -111,7 +111,7 @@ def _cut_or_fill(audio: Array, window: int, *, align: str) -> Array:
 
 
 def _feed_tokens(ids: Array, given: dict[str, Any], spec: TokensInput) -> dict[str, Array]:
-    """Ids cut or filled up to `length`, with mask and segments made where they are not given."""
+    """Truncate or pad ids to `length`, and compute missing masks and segments."""
     ids = np.atleast_1d(np.squeeze(ids))
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise UnreadableSample(f"token ids must be one row of integers; the sample is {ids.dtype} {list(ids.shape)}")
@@ -133,7 +133,7 @@ def _fill(row: Array, value: int, spec: TokensInput) -> Array:
 
 
 def move_label(label: Label, placement: Placement | None, task: Task) -> Label:
-    """Boxes in pixels of the model's input, cut at its edges; what lies wholly outside is no object any more."""
+    """Convert boxes to pixels of the model's input, clipped to it; boxes outside are removed."""
     if not isinstance(task.output, Boxes) or placement is None or not isinstance(label, np.ndarray):
         return label
     spec = next(one for one in task.inputs if isinstance(one, ImageInput))
@@ -146,9 +146,9 @@ def move_label(label: Label, placement: Placement | None, task: Task) -> Label:
 
 
 def make_next_token_labels(feeds: dict[str, Array], task: Task) -> Label:
-    """For models of the next token, without labels of their own: the ids one place on; None for all other tasks.
+    """Return the ids shifted by one as labels of next-token models; None for other tasks.
 
-    The last place and filled ones do not count.
+    The last position and padding are ignored.
     """
     spec = next((one for one in task.inputs if isinstance(one, TokensInput)), None)
     if not isinstance(task.output, NextToken) or spec is None:

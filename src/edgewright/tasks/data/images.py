@@ -1,4 +1,4 @@
-"""From the bytes of a picture to what a model takes. Every rule is held to golden vectors in tests/tasks."""
+"""Decoding and preprocessing of images. Golden vectors in tests/tasks check every rule."""
 
 from functools import cache, lru_cache
 from io import BytesIO
@@ -13,8 +13,8 @@ from edgewright.tasks.spec.task import ImageInput
 
 Array = NDArray[Any]
 
-MAX_PIXELS = 89_478_485  # Pillow's own limit before it warns of a decompression bomb
-# What the readers of the formats raise for damaged files, and their warnings where those are errors.
+MAX_PIXELS = 89_478_485  # Pillow's limit before it warns of a decompression bomb
+# Errors of Pillow's readers for damaged files, and their warnings if warnings are errors.
 DECODE_ERRORS = (
     OSError,
     ValueError,
@@ -36,17 +36,17 @@ FILTERS = {
     "hamming": Image.Resampling.HAMMING,
 }
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2", ".avif")
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")  # Pillow's names of the same
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")  # Pillow's names
 
 
 class UnreadableSample(ValueError):
-    """One sample cannot be used; it is skipped and counted."""
+    """The error that a sample cannot be used; it is skipped and counted."""
 
 
 def decode(data: bytes, spec: ImageInput) -> Image.Image:
-    """The picture upright, in mode RGB or L (for `gray`). Raises Unreadable.
+    """Decode an image, rotated by its EXIF data, in mode RGB or L (for `gray`). Raises UnreadableSample.
 
-    The first frame of an animation; colour profiles are not applied, as no training loader does.
+    Of an animation the first frame is used. Color profiles are not applied, as in training loaders.
     """
     try:
         image = Image.open(BytesIO(data), formats=known_formats())
@@ -72,14 +72,14 @@ def decode(data: bytes, spec: ImageInput) -> Image.Image:
     ) as error:
         raise UnreadableSample(
             str(error).partition("\n")[0] or type(error).__name__
-        ) from None  # each format has its own
+        ) from None  # each format has its own errors
 
 
 @cache
 def known_formats() -> tuple[str, ...]:
-    """The formats that are decoded, as far as this Pillow has them.
+    """Return the supported formats that this Pillow decodes.
 
-    Pillow tells them by their bytes, whatever a file is named, and hands some that are programs (EPS) to others to run.
+    Pillow detects formats by content, whatever the file name, and would run an interpreter for some (EPS).
     """
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
@@ -91,7 +91,7 @@ def _check_pixels(width: int, height: int) -> None:
 
 
 def apply_exif_orientation(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF says; a broken EXIF block turns nothing."""
+    """Rotate an image by its EXIF data; a damaged EXIF block is ignored."""
     if not image.info.get("exif") and image.format in ("JPEG", "PNG", "WEBP"):
         return image
     try:
@@ -101,14 +101,14 @@ def apply_exif_orientation(image: Image.Image) -> Image.Image:
 
 
 def to_mode(image: Image.Image, spec: ImageInput) -> Image.Image:
-    """8 bits a channel: 16-bit grey is scaled, palettes are looked up, transparency goes as `alpha` says."""
+    """Convert to 8 bits per channel: scale 16-bit gray, look up palettes, apply `alpha` to transparency."""
     wanted = "L" if spec.color == "gray" else "RGB"
     if image.mode == wanted and "transparency" not in image.info:
         return image
     if image.mode.startswith("I") or image.mode == "F":
         image = _to_8_bits(image)
     if image.has_transparency_data:
-        image = image.convert("RGBA")  # a palette's transparent colour included
+        image = image.convert("RGBA")  # including a palette's transparent color
         if spec.alpha != "drop":
             ground = Image.new("RGBA", image.size, FILLS[spec.alpha])
             image = Image.alpha_composite(ground, image)
@@ -117,7 +117,7 @@ def to_mode(image: Image.Image, spec: ImageInput) -> Image.Image:
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey as v × 255 / 65535, rounded; Pillow's own convert would clip at 255."""
+    """Convert 16-bit gray as v × 255 / 65535, rounded; Pillow's convert would clip at 255."""
     values = np.asarray(image)
     if image.mode == "F" or values.min(initial=0) < 0 or values.max(initial=0) > 0xFFFF:
         raise UnreadableSample(f"the range of its values (mode {image.mode}) is unknown")
@@ -125,7 +125,7 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
 
 
 def to_image(values: Array) -> Image.Image:
-    """A picture from uint8 [height, width] or [height, width, 1 or 3 or 4]. Raises Unreadable."""
+    """Return an image from uint8 [height, width] or [height, width, 1 or 3 or 4]. Raises UnreadableSample."""
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[:, :, 0]
     if values.dtype != np.uint8 or not (values.ndim == 2 or (values.ndim == 3 and values.shape[2] in (3, 4))):
@@ -138,9 +138,9 @@ def to_image(values: Array) -> Image.Image:
 
 
 def resize_and_crop(image: Image.Image, spec: ImageInput) -> tuple[Array, Placement]:
-    """Resized, cropped and filled up: uint8 [height, width, channels] in the order of `color`, and where it lies.
+    """Return uint8 [height, width, channels], resized, cropped and padded, in the order of `color`, and its placement.
 
-    Raises Unreadable where the picture does not fit and nothing may make it fit.
+    Raises UnreadableSample if the image has another size and must not be resized.
     """
     placement = compute_placement(image.width, image.height, spec)
     if placement is None:
@@ -167,28 +167,28 @@ def resize_and_crop(image: Image.Image, spec: ImageInput) -> tuple[Array, Placem
 
 
 def _resize(image: Image.Image, size: tuple[int, int], spec: ImageInput) -> Image.Image:
-    """To `size` (width, height)."""
+    """Resize to `size` (width, height)."""
     if spec.antialias or spec.interpolation == "nearest":
         return image.resize(size, FILTERS[spec.interpolation])
     return Image.fromarray(sample_neighbors(np.asarray(image), size[1], size[0], cubic=spec.interpolation == "bicubic"))
 
 
 def to_tensor(values: Array, spec: ImageInput) -> Array:
-    """uint8 [height, width, channels] as the model takes it: normalised, with a batch of 1, in its layout and dtype."""
+    """Convert uint8 [height, width, channels] to the normalized model input: a batch of 1, its layout and dtype."""
     table = make_value_table(spec)
     out: Array = np.empty(spec.shape, spec.dtype)
     planes = out[0] if spec.layout == "NCHW" else out[0].transpose(2, 0, 1)
     if (table == table[0]).all():
         np.take(table[0], values.transpose(2, 0, 1) if spec.layout == "NCHW" else values, out=out[0], mode="clip")
         return out
-    for channel in range(spec.channels):  # mode="clip" writes straight into `out`, where "raise" would buffer
+    for channel in range(spec.channels):  # mode="clip" writes directly to `out`, "raise" would buffer
         np.take(table[channel], values[:, :, channel], out=planes[channel], mode="clip")
     return out
 
 
 @lru_cache(maxsize=16)
 def make_value_table(spec: ImageInput) -> Array:
-    """[channels, 256]: what each value becomes, computed in float64 and rounded once."""
+    """Return the table of scaled values [channels, 256], computed in float64 and rounded once."""
     v = np.arange(256, dtype=np.float64)
     scale, mean, std = (
         np.broadcast_to(np.asarray(one, np.float64), spec.channels)[:, None]
@@ -198,7 +198,7 @@ def make_value_table(spec: ImageInput) -> Array:
 
 
 def store_values(values: Array, dtype: str) -> Array:
-    """Real values in a type: integers are rounded half to even and clipped."""
+    """Convert real values to a dtype: integers are rounded half to even and clipped."""
     if np.dtype(dtype).kind in "iu":
         limits = np.iinfo(dtype)
         values = np.clip(np.rint(values), limits.min, limits.max)

@@ -1,4 +1,4 @@
-"""`labels.csv`: which file has which label, however it was written."""
+"""Reading of `labels.csv` in its common variants."""
 
 import csv
 from collections.abc import Collection, Mapping, Sequence
@@ -31,11 +31,11 @@ class LabelRow(NamedTuple):
 
 
 def read_labels(data: bytes, title: str, files: Collection[str], task: Task) -> tuple[list[str], list[Label]]:
-    """Files in the order of the table, each once, and their labels. DataError names the line of what is wrong.
+    """Return the files in the order of the table, each once, and their labels. DataError names the wrong line.
 
     Args:
-        title: of the table, in errors.
-        files: names that exist, with `/`; they decide whether the first line is a header.
+        title: name of the table in errors.
+        files: existing files, with `/`; they determine whether the first line is a header.
     """
     header, rows = _split_rows(_decode_text(data, title), title, files)
     if not rows:
@@ -64,7 +64,7 @@ def _decode_text(data: bytes, title: str) -> str:
 
 
 def _split_rows(text: str, title: str, files: Collection[str]) -> tuple[list[str], list[LabelRow]]:
-    """The header's words but for that of the file (empty without one), and the rows with the file's cell apart."""
+    """Return the header's cells except the file's (empty without a header), and the rows."""
     first_line = text.partition("\n")[0]
     delimiter = max((",", ";", "\t"), key=first_line.count)
     try:
@@ -104,7 +104,7 @@ def _make_row(line: int, cells: Sequence[str], position: int, title: str) -> Lab
 
 
 def _clean_name(name: str) -> str:
-    """With `/` between folders and nothing in front."""
+    """Return a relative path with `/`."""
     return name.replace("\\", "/").removeprefix("./")
 
 
@@ -113,7 +113,7 @@ def _find_label_column(header: Sequence[str]) -> int:
 
 
 def _map_classes(words: Sequence[tuple[LabelRow, str]], title: str, task: Task) -> list[int]:
-    """Class numbers: of a name in the task's labels file, of a number itself, or else of the sorted names."""
+    """Return class numbers: the index in the task's labels file, the number itself, or the index in sorted names."""
     for row, word in words:
         if not word:
             raise DataError(
@@ -159,7 +159,7 @@ def is_integer_text(word: str) -> bool:
 
 
 def _read_numbers(row: LabelRow, title: str) -> NDArray[Any]:
-    """All cells behind the file's name, as float64 [k]."""
+    """Return all cells after the file name, as float64 [k]."""
     try:
         values = np.array([float(cell) for cell in row.cells], np.float64)
     except ValueError as error:
@@ -170,7 +170,7 @@ def _read_numbers(row: LabelRow, title: str) -> NDArray[Any]:
 
 
 def _read_boxes(groups: Sequence[Sequence[LabelRow]], header: Sequence[str], title: str, task: Task) -> list[Label]:
-    """For each file [k, 5]: class, left, top, right, bottom, in pixels of the picture. A row without box has none."""
+    """Return [k, 5] for each file: class, left, top, right, bottom, in pixels. A row without a box has k = 0."""
     column = _find_label_column(header)
     words = next((words for words in BOX_COLUMNS if set(words) <= set(header)), None)
     places = [header.index(word) for word in words] if words else [1, 2, 3, 4]

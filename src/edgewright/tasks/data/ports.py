@@ -1,4 +1,4 @@
-"""Between a source's arrays and those that an artifact takes and gives."""
+"""Mapping between a source model's arrays and an artifact's inputs and outputs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,10 +16,10 @@ Array = NDArray[Any]
 
 
 def feed_artifact(feeds: Mapping[str, Array], io_map: IoMap, *, stacked: bool = False) -> dict[str, Array]:
-    """The source's inputs, by its names, as the artifact takes them.
+    """Convert the source's inputs by name to the artifact's inputs.
 
-    With `stacked` each array has one more leading axis, which stays. Raises ModelUnreadable for a record that does not
-    fit.
+    With `stacked` each array has one more leading axis, which is preserved. Raises ModelUnreadable for a record that
+    does not match.
     """
     found = {}
     for port in io_map.inputs:
@@ -29,9 +29,9 @@ def feed_artifact(feeds: Mapping[str, Array], io_map: IoMap, *, stacked: bool = 
 
 
 def read_artifact_outputs(outputs: Mapping[str, Array], io_map: IoMap, *, stacked: bool = False) -> dict[str, Array]:
-    """The artifact's outputs as the source would have given them: its names, order of axes, shapes and dtypes.
+    """Convert the artifact's outputs to the source's names, order of axes, shapes and dtypes.
 
-    Raises ModelUnreadable for a record that does not fit.
+    Raises ModelUnreadable for a record that does not match.
     """
     found = {}
     for port in io_map.outputs:
@@ -42,7 +42,7 @@ def read_artifact_outputs(outputs: Mapping[str, Array], io_map: IoMap, *, stacke
 
 @contextmanager
 def by_record(port: Port) -> Iterator[None]:
-    """What fails in the block fails for what the record says of this port, and becomes a ModelUnreadable."""
+    """Raise ModelUnreadable for any failure in the block, because the record of the port is wrong."""
     try:
         yield
     except (LookupError, TypeError, ValueError, OverflowError) as error:
@@ -77,5 +77,5 @@ def _dequantize_values(array: Array, port: Port) -> Array:
 
 
 def _shift_axes(axes: Sequence[int], lead: int) -> tuple[int, ...]:
-    """The permutation behind `lead` axes that stay where they are."""
+    """Return the permutation after `lead` unchanged axes."""
     return (*range(lead), *(axis + lead for axis in axes))

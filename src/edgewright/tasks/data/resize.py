@@ -1,9 +1,9 @@
-"""Where a picture lies in what a model takes: the published rules of resizing and cropping.
+"""Placement of an image in a model input: the published rules of resizing and cropping.
 
 - `shorter`: torchvision.transforms.functional.resize with one number: the longer side is int(size × long / short).
-- `center`: torchvision.transforms.functional.center_crop: int(round((h − size) / 2)), zeros around a smaller picture.
-- `pad`: the picture times min(H / h, W / w), each side rounded, as the letterbox of the YOLO family.
-- neighbours: half-pixel centres and edges repeated, as torch.nn.functional.interpolate(align_corners=False), OpenCV's
+- `center`: torchvision.transforms.functional.center_crop: int(round((h − size) / 2)), zero padding of a smaller image.
+- `pad`: the image times min(H / h, W / w), each side rounded, as the letterbox of the YOLO family.
+- neighbors: half-pixel centers and repeated edges, as torch.nn.functional.interpolate(align_corners=False), OpenCV's
   INTER_LINEAR and INTER_CUBIC (a = −0.75), and TensorFlow 2's bilinear.
 """
 
@@ -19,10 +19,9 @@ CUBIC_A = -0.75
 
 
 class Placement(NamedTuple):
-    """The picture is resized to `resized` (width, height); the model's left upper corner lies at (left, top) of that.
+    """An image resized to `resized` (width, height); (left, top) of it is the upper left corner of the model input.
 
-    Negative ones mean that it is filled up there, with `fill`. `scale_x` and `scale_y` bring the picture's own
-    coordinates to the resized ones.
+    Negative values are padding with `fill`. `scale_x` and `scale_y` convert original to resized coordinates.
     """
 
     resized: tuple[int, int]
@@ -34,7 +33,7 @@ class Placement(NamedTuple):
 
 
 def compute_placement(width: int, height: int, spec: ImageInput) -> Placement | None:
-    """Where a picture of this size lies; None where it does not fit and must not be made to."""
+    """Return the placement of an image of this size; None if the size is wrong and must not be changed."""
     resized = _compute_resized_size(width, height, spec)
     high, wide = spec.size
     if spec.resize == "pad":
@@ -49,7 +48,7 @@ def compute_placement(width: int, height: int, spec: ImageInput) -> Placement | 
 
 
 def _compute_resized_size(width: int, height: int, spec: ImageInput) -> tuple[int, int]:
-    """Width and height after resizing, before cropping or filling up."""
+    """Return width and height after resizing, before cropping or padding."""
     high, wide = spec.size
     to = spec.resize_to
     match spec.resize:
@@ -70,7 +69,7 @@ def _compute_resized_size(width: int, height: int, spec: ImageInput) -> tuple[in
 
 
 def _compute_crop_start(have: int, want: int) -> int:
-    """Where a crop begins; negative where it is filled up around."""
+    """Return the start of a crop; negative for padding."""
     return round((have - want) / 2.0) if have >= want else -((want - have) // 2)
 
 
@@ -81,7 +80,7 @@ def _compute_pad_corner(resized: tuple[int, int], spec: ImageInput) -> tuple[int
 
 
 def sample_neighbors(values: Array, height: int, width: int, *, cubic: bool) -> Array:
-    """uint8 [h, w] or [h, w, c] at another size by 2 (or 4) neighbours along each axis, rounded to uint8."""
+    """Resize uint8 [h, w] or [h, w, c] by 2 (or 4) neighbors along each axis, rounded to uint8."""
     down = _sample_axis(values.astype(np.float32), height, 0, cubic=cubic)
     both = _sample_axis(down, width, 1, cubic=cubic)
     return np.clip(np.rint(both), 0, 255).astype(np.uint8)
@@ -104,7 +103,7 @@ def _sample_axis(values: Array, size: int, axis: int, *, cubic: bool) -> Array:
 
 
 def _compute_cubic_weights(t: Array) -> tuple[tuple[int, ...], list[Array]]:
-    """Keys' convolution (IEEE Trans. ASSP 29, 1981) at the four neighbours of a place between the second and third."""
+    """Return the weights of Keys' cubic convolution (IEEE Trans. ASSP 29, 1981) for four neighbors."""
     a = CUBIC_A
 
     def near(x: Array) -> Array:

@@ -1,4 +1,4 @@
-"""From real values to what a model's input stores."""
+"""Conversion of real values to a model input's dtype."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from edgewright.schema.model import TensorSpec
 
 
 def store_as(values: NDArray[np.floating], spec: TensorSpec) -> NDArray[Any]:
-    """Real values in the input's type: quantised inputs by their scale and zero point, rounded half to even."""
+    """Convert real values to the input's dtype; quantized inputs by scale and zero point, rounded half to even."""
     if spec.quantization is None:
         return values.astype(spec.dtype)
     limits = np.iinfo(spec.dtype)

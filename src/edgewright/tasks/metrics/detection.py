@@ -1,4 +1,4 @@
-"""Objects in pictures: boxes from outputs, non-maximum suppression, and mean average precision as COCO counts it."""
+"""Object detection: box decoding, non-maximum suppression and mean average precision as in COCO."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,12 +17,12 @@ RECALL_LEVELS = np.linspace(0.0, 1.0, 101)
 
 
 class ImageDetections(NamedTuple):
-    """What was found in one picture, and what is there.
+    """Detections and ground truth of one image.
 
     Attributes:
-        scores: [d], of the boxes found, the highest first.
+        scores: [d], of the detected boxes, highest first.
         classes: [d].
-        matched: [overlaps, d]: whether the box is a true one at each of `OVERLAPS`.
+        matched: [overlaps, d]: whether the box matches a true box at each of `OVERLAPS`.
         wanted: [g], classes of the true boxes.
     """
 
@@ -32,14 +32,14 @@ class ImageDetections(NamedTuple):
     wanted: Array
 
     def hits(self, overlap: int) -> float:
-        """Share of the true boxes that were found; 1 where there are none."""
+        """Return the share of detected true boxes; 1 if there are none."""
         return float(self.matched[overlap].sum() / len(self.wanted)) if len(self.wanted) else 1.0
 
 
 def evaluate_detections(
     output: Boxes, outputs: Mapping[str, Array], labels: Sequence[Label], size: tuple[int, int]
 ) -> Iterator[ImageDetections]:
-    """One for each sample; labels are [k, 5]: class, left, top, right, bottom in pixels of the model's input."""
+    """Evaluate each sample; labels are [k, 5]: class, left, top, right, bottom in pixels of the model's input."""
     named = output.boxes or next(iter(outputs))
     for index, label in enumerate(labels):
         if not isinstance(label, np.ndarray) or label.ndim != 2 or label.shape[1] != 5:
@@ -55,7 +55,7 @@ def evaluate_detections(
 def _decode_boxes(
     output: Boxes, single: Mapping[str, Array], named: str, size: tuple[int, int]
 ) -> tuple[Array, Array, Array]:
-    """Corners [d, 4] in pixels, scores [d] and classes [d] of one picture, of those above the threshold."""
+    """Return corners [d, 4] in pixels, scores [d] and classes [d] of one image above the score threshold."""
     rows = _as_rows(single[named], columns=output.columns)
     if rows.shape[1] < 4:
         raise ConfigError(
@@ -90,7 +90,7 @@ def _as_rows(array: Array, *, columns: bool) -> Array:
 
 
 def _to_corners(boxes: Array, output: Boxes, size: tuple[int, int]) -> Array:
-    """Left, top, right, bottom in pixels of the model's input."""
+    """Convert boxes to left, top, right, bottom in pixels of the model's input."""
     a, b, c, d = boxes.T
     match output.format:
         case "xyxy":
@@ -107,7 +107,7 @@ def _to_corners(boxes: Array, output: Boxes, size: tuple[int, int]) -> Array:
 
 
 def compute_iou(a: Array, b: Array) -> Array:
-    """Intersection over union, [a, b]."""
+    """Compute the intersection over union, [a, b]."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
     shared = np.prod(np.clip(high - low, 0, None), axis=2)
@@ -118,7 +118,7 @@ def compute_iou(a: Array, b: Array) -> Array:
 
 
 def apply_nms(corners: Array, scores: Array, classes: Array, output: Boxes) -> Array:
-    """Positions of the boxes that stay, the highest score first: greedy, within each class."""
+    """Return the indices of the boxes that non-maximum suppression keeps, highest score first, per class."""
     order = np.argsort(-scores, kind="stable")
     if output.nms_iou >= 1:
         return order[: output.most]
@@ -137,7 +137,7 @@ def apply_nms(corners: Array, scores: Array, classes: Array, output: Boxes) -> A
 
 
 def _match(corners: Array, classes: Array, true: Array, wanted: Array) -> Array:
-    """[overlaps, d]: each box in turn takes the true box of its class, not taken yet, that it overlaps most."""
+    """Match each box in order to the unmatched true box of its class with the largest overlap, [overlaps, d]."""
     ratios = compute_iou(corners, true) if len(true) and len(corners) else np.zeros((len(corners), len(true)))
     matched = np.zeros((len(IOU_THRESHOLDS), len(corners)), bool)
     for number, least in enumerate(IOU_THRESHOLDS):
@@ -151,9 +151,9 @@ def _match(corners: Array, classes: Array, true: Array, wanted: Array) -> Array:
 
 
 def compute_mean_average_precision(found: Sequence[ImageDetections], *, first_only: bool = False) -> float:
-    """Mean over classes that occur, and over `OVERLAPS` (or the first, 0.5), of average precision at 101 recalls.
+    """Return average precision at 101 recalls, averaged over classes that occur and over `OVERLAPS` (or only 0.5).
 
-    Lin et al., "Microsoft COCO", ECCV 2014, and its evaluation code. NaN where no object is there.
+    Lin et al., "Microsoft COCO", ECCV 2014, and its evaluation code. NaN without objects.
     """
     classes = np.unique(np.concatenate([one.wanted for one in found])) if found else np.zeros(0)
     if not len(classes):

@@ -1,4 +1,4 @@
-"""Intervals and tests for what is counted or averaged over samples, with their sources."""
+"""Confidence intervals and tests of proportions and means, with their sources."""
 
 from collections.abc import Callable
 from math import comb, sqrt
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
+Z_95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 RESAMPLES = 2000
 SEED = 20_261
 
@@ -20,7 +20,7 @@ class ConfidenceInterval(NamedTuple):
 
 
 class PairedDifference(NamedTuple):
-    """Second minus first on the same samples, between `low` and `high` (95 %); `p` of no difference at all, by `test`:
+    """Second minus first on the same samples, between `low` and `high` (95 %); `p` of no difference by `test`:
     `mcnemar`, `random signs` or `bootstrap`."""
 
     value: float
@@ -32,7 +32,7 @@ class PairedDifference(NamedTuple):
 
 
 def wilson(hits: int, n: int) -> ConfidenceInterval:
-    """Wilson's score interval of a share (JASA 22, 1927), which holds near 0 and 1 too."""
+    """Compute Wilson's score interval of a proportion (JASA 22, 1927), which is also valid near 0 and 1."""
     share, z2 = hits / n, Z_95**2
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z_95 / (1 + z2 / n) * sqrt(share * (1 - share) / n + z2 / (4 * n * n))
@@ -40,10 +40,10 @@ def wilson(hits: int, n: int) -> ConfidenceInterval:
 
 
 def mcnemar(correct_a: Array, correct_b: Array) -> PairedDifference:
-    """McNemar's test in its exact form (binomial, two-sided), and the difference of the shares, b − a.
+    """Apply McNemar's exact test (binomial, two-sided) to the difference of the proportions, b − a.
 
     The interval is method 10 of Newcombe (Statistics in Medicine 17, 1998, 2635): Wilson's intervals of both shares,
-    joined by their correlation.
+    combined by their correlation.
 
     Args:
         correct_a, correct_b: booleans [n], of the same samples.
@@ -58,13 +58,13 @@ def mcnemar(correct_a: Array, correct_b: Array) -> PairedDifference:
 
 
 def sign_test(less: int, more: int) -> float:
-    """Two-sided probability of a split at least as uneven, if both were equally likely."""
+    """Return the two-sided probability of a split at least as uneven, if both sides are equally likely."""
     n, k = less + more, min(less, more)
     return min(1.0, 2 * sum(comb(n, i) for i in range(k + 1)) / (1 << n))
 
 
 def newcombe(both: int, first: int, second: int, neither: int) -> ConfidenceInterval:
-    """Of share(first or both) − share(second or both)."""
+    """Compute the interval of share(first or both) − share(second or both)."""
     n = both + first + second + neither
     p1, p2 = (both + first) / n, (both + second) / n
     (l1, u1), (l2, u2) = wilson(both + first, n), wilson(both + second, n)
@@ -79,16 +79,16 @@ def newcombe(both: int, first: int, second: int, neither: int) -> ConfidenceInte
 
 
 def bootstrap(n: int, statistic: Callable[[Array], float], resamples: int = RESAMPLES) -> ConfidenceInterval:
-    """Percentile interval (Efron, Ann. Statist. 7, 1979) of a statistic of sample numbers, drawn with a fixed seed.
+    """Compute the bootstrap percentile interval (Efron, Ann. Statist. 7, 1979) of a statistic, with a fixed seed.
 
     Args:
-        statistic: of indices [n] into the samples, some of them twice. NaN (a draw that has no value) is left out.
+        statistic: of sample indices [n], with repetitions. NaN (an undefined resample) is ignored.
     """
     return _compute_percentile_interval(_draw_resamples(n, statistic, resamples))
 
 
 def _draw_resamples(n: int, statistic: Callable[[Array], float], resamples: int) -> Array:
-    """The finite values of a statistic over seeded draws of n samples out of n."""
+    """Return the finite values of a statistic over seeded resamples."""
     random = np.random.default_rng(SEED)
     values = np.array([statistic(random.integers(0, n, n)) for _ in range(resamples)])
     finite: Array = values[np.isfinite(values)]
@@ -96,7 +96,7 @@ def _draw_resamples(n: int, statistic: Callable[[Array], float], resamples: int)
 
 
 def _compute_percentile_interval(values: Array) -> ConfidenceInterval:
-    """What 95 % of the values lie between."""
+    """Return the bounds of the central 95 % of the values."""
     if not len(values):
         return ConfidenceInterval(float("nan"), float("nan"))
     low, high = np.percentile(values, (2.5, 97.5))
@@ -106,9 +106,9 @@ def _compute_percentile_interval(values: Array) -> ConfidenceInterval:
 def bootstrap_difference(
     n: int, a: Callable[[Array], float], b: Callable[[Array], float], resamples: int
 ) -> PairedDifference:
-    """b − a of two statistics of the same samples; p is twice the smaller share of draws on one side of no difference.
+    """Return b − a of two statistics of the same samples; p is twice the smaller share of resamples on one side of 0.
 
-    Efron and Tibshirani, An Introduction to the Bootstrap, chapter 15: the interval's level at which it touches 0.
+    Efron and Tibshirani, An Introduction to the Bootstrap, chapter 15: the level at which the interval reaches 0.
     """
     values = _draw_resamples(n, lambda chosen: b(chosen) - a(chosen), resamples)
     bounds = _compute_percentile_interval(values)
@@ -119,7 +119,8 @@ def bootstrap_difference(
 
 
 def compare_paired_means(a: Array, b: Array, weights: Array | None = None) -> PairedDifference:
-    """Mean of b − a on the same samples: bootstrap interval, and p by random signs (Fisher's randomisation test).
+    """Return the mean of b − a on the same samples: bootstrap interval, p by random signs (Fisher's randomization
+    test).
 
     With p + 1 draws the smallest p is 1 / (RESAMPLES + 1).
     """

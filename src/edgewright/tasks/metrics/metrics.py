@@ -1,4 +1,4 @@
-"""How well a model does: judged chunk by chunk, so that no output has to be kept, and summed up with an interval."""
+"""Evaluation metrics: computed chunk by chunk, so that outputs are not stored, and summarized with an interval."""
 
 from collections.abc import Collection, Mapping, Sequence
 from math import exp
@@ -26,7 +26,7 @@ from edgewright.tasks.spec.task import Boxes, Classification, Embedding, NextTok
 
 Array = NDArray[Any]
 
-FEWER_RESAMPLES = 300  # where one draw costs more than a mean
+FEWER_RESAMPLES = 300  # for metrics that are slower than a mean
 
 
 class Score(Struct, frozen=True, kw_only=True):
@@ -40,15 +40,15 @@ class Score(Struct, frozen=True, kw_only=True):
 
 
 class SampleResults(Struct, frozen=True, kw_only=True):
-    """What is kept of some samples.
+    """Results of some samples.
 
     Attributes:
-        values: the figure of each sample, [n]: 1 or 0 for hit or miss, an error, a mean negative log likelihood.
-        weights: what each counts, [n]: tokens for perplexity, else 1.
-        labels: class of each sample, [n]; empty where samples have none.
-        predicted: the class with the highest score, [n]; empty where there is none.
-        scores: [n, classes] for AUC, [n, d] of embeddings; empty elsewhere.
-        objects: one for each sample, of boxes.
+        values: value of each sample, [n]: 1 or 0 for hit or miss, an error, a mean negative log likelihood.
+        weights: weight of each sample, [n]: tokens for perplexity, else 1.
+        labels: class of each sample, [n]; empty without classes.
+        predicted: the class with the highest score, [n]; empty without classes.
+        scores: [n, classes] for AUC, [n, d] of embeddings; otherwise empty.
+        objects: detections of each sample, for boxes.
     """
 
     values: Array
@@ -65,14 +65,14 @@ EMPTY = np.zeros(0)
 def evaluate_samples(
     task: Task, outputs: Mapping[str, Array], labels: Sequence[Label], code: Collection[str] = ()
 ) -> SampleResults:
-    """Judge some samples.
+    """Evaluate some samples.
 
     Args:
-        outputs: by the source's names, stacked: [n, …], the model's own batch of 1 included.
+        outputs: by the source's names, stacked: [n, …], including the model's batch of 1.
         labels: one for each sample.
         code: functions that the user allowed to run.
 
-    Raises DataError where labels and outputs do not belong together, ConfigError for a metric of the user's own.
+    Raises DataError if labels and outputs do not match, ConfigError for a failing custom metric.
     """
     output = task.output
     if ":" in task.metric:
@@ -110,12 +110,12 @@ def _make_results(
 
 
 def _select_output(name: str, outputs: Mapping[str, Array]) -> Array:
-    """The one that is named, else the first."""
+    """Return the named output, else the first."""
     return outputs[name] if name else next(iter(outputs.values()))
 
 
 def _get_image_size(task: Task) -> tuple[int, int]:
-    """Height and width of the first picture of the task."""
+    """Return height and width of the task's first image input."""
     size = next((one.size for one in task.inputs if hasattr(one, "size")), None)
     if size is None:
         raise ConfigError("boxes require an image input", "the task has none", 'add an input with kind = "image"')
@@ -129,12 +129,12 @@ def _to_class_numbers(labels: Sequence[Label]) -> list[int]:
 
 
 def _evaluate_classes(metric: str, output: Classification, array: Array, labels: Sequence[Label]) -> SampleResults:
-    """A hit is a label whose score is the highest (or among the five highest); of equal scores the first counts."""
+    """Count hits: labels with the highest score (or among the five highest); of equal scores the first one wins."""
     scores = array.reshape(len(array), -1)[:, output.first_class :]
     classes = np.array(_to_class_numbers(labels))
     if scores.dtype.kind == "f":
         scores = np.where(np.isnan(scores), -np.inf, scores)
-    single = scores.shape[1] == 1  # one score of the second of two classes
+    single = scores.shape[1] == 1  # a single score is that of the second of two classes
     if len(classes) and (classes.min() < 0 or classes.max() >= (2 if single else scores.shape[1])):
         raise DataError(
             f"the label {int(classes.max())} is out of range",
@@ -152,7 +152,7 @@ def _evaluate_classes(metric: str, output: Classification, array: Array, labels:
 
 
 def _compute_ranks(scores: Array, classes: Array) -> Array:
-    """How many scores come before that of the class, [n]."""
+    """Return the number of scores before that of the class, [n]."""
     own = scores[np.arange(len(scores)), classes][:, None]
     earlier = np.arange(scores.shape[1]) < classes[:, None]
     ranks: Array = ((scores > own) | ((scores == own) & earlier)).sum(axis=1)
@@ -160,7 +160,7 @@ def _compute_ranks(scores: Array, classes: Array) -> Array:
 
 
 def _to_probabilities(scores: Array, output: Classification) -> Array:
-    """Scores that can be compared between samples, float64."""
+    """Return scores that are comparable between samples, float64."""
     values = scores.astype(np.float64)
     if not output.softmax or values.shape[1] < 2:
         return values
@@ -170,7 +170,7 @@ def _to_probabilities(scores: Array, output: Classification) -> Array:
 
 
 def _compute_absolute_errors(array: Array, labels: Sequence[Label]) -> Array:
-    """Mean absolute error of each sample, [n]."""
+    """Compute the mean absolute error of each sample, [n]."""
     values = array.reshape(len(array), -1).astype(np.float64)
     wanted = [np.asarray(label, np.float64).reshape(-1) for label in labels]
     if any(len(one) != values.shape[1] for one in wanted):
@@ -184,7 +184,7 @@ def _compute_absolute_errors(array: Array, labels: Sequence[Label]) -> Array:
 
 
 def _evaluate_tokens(output: NextToken, array: Array, labels: Sequence[Label]) -> SampleResults:
-    """Mean negative log likelihood of each sample's next tokens, weighted by how many count."""
+    """Compute the mean negative log likelihood of each sample's next tokens, weighted by their number."""
     values, weights = [], []
     for logits, label in zip(array, labels, strict=True):
         table = logits.reshape(-1, logits.shape[-1]).astype(np.float64)
@@ -229,7 +229,7 @@ def _evaluate_with_function(
 
 
 def join(parts: Sequence[SampleResults]) -> SampleResults:
-    """The parts one after the other."""
+    """Concatenate results."""
     first = parts[0]
     if len(parts) == 1:
         return first
@@ -248,7 +248,7 @@ def join(parts: Sequence[SampleResults]) -> SampleResults:
 
 
 def finalize_results(task: Task, results: SampleResults) -> SampleResults:
-    """With what can only be told of all samples: the nearest neighbour of an embedding."""
+    """Add values that depend on all samples: the nearest neighbor of an embedding."""
     if not isinstance(task.output, Embedding) or ":" in task.metric:
         return results
     predicted = results.labels[_find_nearest_neighbors(results.scores)]
@@ -257,7 +257,7 @@ def finalize_results(task: Task, results: SampleResults) -> SampleResults:
 
 
 def _find_nearest_neighbors(vectors: Array) -> Array:
-    """Of each vector the other one with the largest cosine, [n]. DataError for fewer than two."""
+    """Return the index of the other vector with the largest cosine, [n]. Raises DataError for fewer than two."""
     if len(vectors) < 2:
         raise DataError(
             "one sample has no neighbors", "an embedding is scored by its nearest neighbor", "give more samples"
@@ -272,7 +272,7 @@ def _find_nearest_neighbors(vectors: Array) -> Array:
 
 
 def summarize_results(task: Task, results: SampleResults) -> Score:
-    """The metric of all that was judged and settled. Shares have Wilson's interval, all else a bootstrap's."""
+    """Return the metric of finalized results. Proportions have Wilson's interval, others a bootstrap interval."""
     n = len(results.values)
     if not n:
         raise DataError("nothing was evaluated", "there are no samples", "give at least one sample")
@@ -293,13 +293,13 @@ def _compute_metric(task: Task, results: SampleResults) -> tuple[float, Confiden
 
 
 def _is_proportion(task: Task, results: SampleResults) -> bool:
-    """Whether the metric is the share of samples that are right."""
+    """Return whether the metric is a proportion of correct samples."""
     own = ":" in task.metric and bool(np.isin(results.values, (0.0, 1.0)).all())
     return own or task.metric in ("top1", "top5", "accuracy")
 
 
 def make_metric(task: Task, results: SampleResults) -> Any:
-    """The metric as a function of sample numbers."""
+    """Return the metric as a function of sample indices."""
     match task.metric:
         case "auc":
             return lambda chosen: auc(results.scores[chosen], results.labels[chosen])
@@ -313,8 +313,8 @@ def make_metric(task: Task, results: SampleResults) -> Any:
 
 
 def auc(scores: Array, labels: Array) -> float:
-    """Area under the ROC curve, ties counted half (Mann and Whitney's U); of more than two classes the mean of each
-    against the rest, over those that occur. NaN where a class is missing."""
+    """Compute the area under the ROC curve, ties counted half (Mann and Whitney's U); for more than two classes the
+    mean of one-vs-rest over classes that occur. NaN if a class is missing."""
     if scores.shape[1] == 1:
         return _compute_binary_auc(scores[:, 0], labels == 1)
     if scores.shape[1] == 2:
@@ -333,12 +333,12 @@ def _compute_binary_auc(scores: Array, positive: Array) -> float:
 
 
 def score(task: Task, outputs: Mapping[str, Array], labels: Sequence[Label], code: Collection[str] = ()) -> Score:
-    """The metric of stacked outputs [n, …] by the source's names, in one go."""
+    """Compute the metric of stacked outputs [n, …] by the source's names."""
     return summarize_results(task, finalize_results(task, evaluate_samples(task, outputs, labels, code)))
 
 
 def compare_paired(task: Task, a: SampleResults, b: SampleResults) -> PairedDifference:
-    """b − a on the same samples: McNemar for shares, random signs for means, else a bootstrap."""
+    """Compare b − a on the same samples: McNemar for proportions, random signs for means, else a bootstrap."""
     if _is_proportion(task, a) and _is_proportion(task, b):
         return mcnemar(a.values > 0.5, b.values > 0.5)
     if task.metric in ("auc", "map", "map50", "perplexity"):
@@ -347,18 +347,18 @@ def compare_paired(task: Task, a: SampleResults, b: SampleResults) -> PairedDiff
 
 
 def is_same_class(reference: Array, other: Array) -> Array:
-    """Whether the largest entry along the last axis is the same one, for each vector."""
+    """Return whether the argmax along the last axis is the same, for each vector."""
     a, b = (array.reshape(-1, array.shape[-1]) for array in (reference, other))
     same: Array = a.argmax(axis=1) == b.argmax(axis=1)
     return same
 
 
 def compute_agreement(reference: Mapping[str, Array], other: Mapping[str, Array], name: str = "") -> Score:
-    """Share of the samples that both models put into the same class, with Wilson's interval.
+    """Compute the share of samples with the same class in both models, with Wilson's interval.
 
     Args:
         reference, other: outputs by the source's names, stacked [n, …, classes].
-        name: of the output that counts; empty stands for the first.
+        name: of the output to compare; empty for the first.
     """
     chosen = name or next(iter(reference))
     same = is_same_class(reference[chosen], other[chosen])
@@ -371,7 +371,7 @@ def make_agreement_score(hits: int, n: int) -> Score:
 
 
 class ClassErrors(Struct, frozen=True, kw_only=True):
-    """One class: how many samples, how many right, and what the others were most often taken for."""
+    """One class: number of samples, number of correct ones, and the most frequent wrong class."""
 
     label: int
     n: int
@@ -381,7 +381,7 @@ class ClassErrors(Struct, frozen=True, kw_only=True):
 
 
 def find_worst_classes(results: SampleResults, most: int = 10) -> tuple[ClassErrors, ...]:
-    """Those with the most misses, the lowest share first among equals."""
+    """Return the classes with the most misses; among equals the lowest share first."""
     if not len(results.predicted):
         return ()
     rows = []

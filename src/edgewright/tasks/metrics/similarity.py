@@ -1,4 +1,4 @@
-"""How much two models' outputs are alike, over samples that come chunk by chunk."""
+"""Similarity of two models' outputs, computed chunk by chunk."""
 
 from collections.abc import Mapping
 from math import log10
@@ -11,21 +11,21 @@ from edgewright.tasks.metrics.metrics import Score, is_same_class, make_agreemen
 
 Array = NDArray[Any]
 
-EQUAL_DB = 200.0  # as bench/numerics.py: stands for equal bit for bit
+EQUAL_DB = 200.0  # as in bench/numerics.py: bitwise equal
 
 
 class OutputAgreement:
     """Sums over chunks of two models' outputs."""
 
     def __init__(self, classes: str | None) -> None:
-        """`classes` is the output whose largest entry is a class; None where none is."""
+        """Create empty sums; `classes` is the output with class scores, or None."""
         self._classes = classes
         self._hits = self._vectors = 0
         self._signal: dict[str, float] = {}
         self._noise: dict[str, float] = {}
 
     def add(self, reference: Mapping[str, Array], other: Mapping[str, Array]) -> None:
-        """Count in some samples, [n, …] each."""
+        """Add some samples, [n, …] each."""
         for name, array in reference.items():
             if array.dtype.kind not in "fiub" or name not in other or other[name].shape != array.shape:
                 continue
@@ -42,7 +42,7 @@ class OutputAgreement:
         return make_agreement_score(self._hits, self._vectors) if self._vectors else None
 
     def sqnr_db(self) -> float | None:
-        """Of the worst output: power of the reference over the power of the difference, all samples together."""
+        """Return the SQNR of the worst output: power of the reference over that of the difference, over all samples."""
         figures = [_compute_sqnr_db(self._signal[name], self._noise[name]) for name in self._signal]
         return min(figures, default=None)
 

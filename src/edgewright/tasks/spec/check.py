@@ -1,4 +1,4 @@
-"""Whether a task, a model and a data set belong together, told before anything runs."""
+"""Checks that a task, a model and a dataset match, before anything runs."""
 
 from collections.abc import Iterator, Sequence
 
@@ -23,7 +23,7 @@ Shape = tuple[int, ...]
 
 
 def check_task(task: Task, signature: Signature) -> None:
-    """ConfigError where the task does not fit the source's signature, with the likely fix."""
+    """Raise ConfigError if the task does not match the source's signature, with the likely fix."""
     specs = {spec.name: spec for spec in signature.inputs}
     wanted = dict(_list_task_inputs(task))
     for name, (one, shape) in wanted.items():
@@ -45,7 +45,7 @@ def check_task(task: Task, signature: Signature) -> None:
 
 
 def _list_task_inputs(task: Task) -> Iterator[tuple[str, tuple[Input, Shape]]]:
-    """Every input that the task feeds, with its shape; () takes any."""
+    """Yield every input of the task with its shape; () matches any shape."""
     for one in task.inputs:
         shape = _get_input_shape(one)
         yield one.name, (one, shape)
@@ -103,7 +103,7 @@ def _show(shape: Sequence[int | str]) -> str:
 
 
 def _suggest_fix(one: Input, spec: TensorSpec) -> str:
-    """The key that most likely is wrong."""
+    """Return the fix of the most likely wrong key."""
     if isinstance(one, ImageInput) and len(spec.shape) == 4:
         return _suggest_image_fix(one, spec)
     if isinstance(one, TokensInput) and len(spec.shape) == 2:
@@ -132,7 +132,7 @@ def _suggest_image_fix(one: ImageInput, spec: TensorSpec) -> str:
 
 
 def get_output_name(task: Task, signature: Signature) -> str:
-    """The output that the task scores: the one named, else the model's first."""
+    """Return the task's output: the named one, else the model's first."""
     named = task.output.boxes if isinstance(task.output, Boxes) else task.output.name
     return named or signature.outputs[0].name
 
@@ -171,7 +171,7 @@ def _check_output(task: Task, signature: Signature) -> None:
 
 
 def count_model_classes(task: Task, signature: Signature) -> int:
-    """Number of classes that the model tells apart; 0 where its signature does not tell."""
+    """Return the model's number of classes; 0 if its signature does not show it."""
     if not isinstance(task.output, Classification):
         return 0
     name = get_output_name(task, signature)
@@ -181,7 +181,7 @@ def count_model_classes(task: Task, signature: Signature) -> int:
 
 
 def check_labels(data: Dataset, task: Task, signature: Signature, indices: Sequence[int]) -> None:
-    """DataError for labels that are missing, or no classes of the model."""
+    """Raise DataError for missing labels and for labels that are not classes of the model."""
     if not data.labeled:
         raise DataError(
             f"{data.title} has no labels",
@@ -189,7 +189,7 @@ def check_labels(data: Dataset, task: Task, signature: Signature, indices: Seque
             "add labels.csv (file,label), or sort the files into one folder for each class",
         )
     class_count = count_model_classes(task, signature)
-    if data.labels_are_slow:  # they are checked as they come
+    if data.labels_are_slow:  # they are checked when they are read
         return
     for index in indices:
         label = data.label(index)

@@ -1,4 +1,4 @@
-"""A task as TOML: read with the place of what is wrong, written with what each key means."""
+"""Task files in TOML: read with the line of errors, written with comments."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -37,7 +37,7 @@ TABLE_KINDS: dict[str, tuple[type[Struct], ...]] = {
 }
 DOCS_HINT = "docs/task.md lists all keys"
 
-# What stands behind a key in a written file; docs/task.md says more.
+# Comments of keys in a written file; see docs/task.md.
 KEY_COMMENTS = {
     "metric": "top1 top5 accuracy auc mae map map50 perplexity, or FILE.py:function",
     "better": "higher or lower, for a custom metric",
@@ -69,10 +69,10 @@ KEY_COMMENTS = {
 
 
 def read_task(path: Path, within: Path | None = None) -> Task:
-    """Return the task in a file; its labels file by its whole path. ConfigError names the line of what is wrong.
+    """Return the task of a file, with the absolute path of its labels file. ConfigError names the wrong line.
 
     Args:
-        within: a folder that the labels file must lie in, links followed.
+        within: folder that must contain the labels file, after following links.
     """
     try:
         table, text = read_toml(path)
@@ -100,7 +100,7 @@ def read_task(path: Path, within: Path | None = None) -> Task:
 
 
 def parse_task(text: str, title: str = "the task") -> Task:
-    """The task in this text; `title` names it in errors."""
+    """Parse a task; `title` names it in errors."""
     try:
         table = parse_toml(text)
     except TomlError as error:
@@ -109,7 +109,7 @@ def parse_task(text: str, title: str = "the task") -> Task:
 
 
 def _convert_task(table: Mapping[str, Any], text: str, title: str) -> Task:
-    """The task in the tables of this text."""
+    """Convert the text's tables to a task."""
     if (schema := table.get("schema")) is not None and schema != SCHEMA:
         raise ConfigError(f"{title} has schema {schema}", f"this Edgewright supports {SCHEMA}", DOCS_HINT)
     try:
@@ -121,7 +121,7 @@ def _convert_task(table: Mapping[str, Any], text: str, title: str) -> Task:
 
 
 def _explain(error: msgspec.ValidationError, text: str, title: str, table: Mapping[str, Any]) -> ConfigError:
-    """The library's complaint with the line that it is about, and the keys that are known there."""
+    """Return the library's error with its line and the known keys."""
     why, _, where = str(error).partition(" - at `$")
     path = where.rstrip("`").removeprefix(".")
     unknown = re.search(r"unknown field `(.*)`", why)
@@ -139,7 +139,7 @@ def _explain(error: msgspec.ValidationError, text: str, title: str, table: Mappi
 
 
 def _list_known_keys(path: str, table: Mapping[str, Any]) -> tuple[str, ...]:
-    """The keys that a table of this path may have."""
+    """Return the known keys of the table at this path."""
     head = path.partition("[")[0]
     if head == "augment":
         return Augment.__struct_fields__
@@ -153,7 +153,7 @@ def _list_known_keys(path: str, table: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _find_line(text: str, key: str) -> int:
-    """The line where a key such as `inputs[1].size[0]` stands; 0 where it is not found."""
+    """Return the line of a key such as `inputs[1].size[0]`; 0 if it is not found."""
     names = [part for part in re.split(r"\.|\[(?:\d+|\.\.\.)\]", key) if part]
     wanted = re.match(r"\w+\[(\d+)\]", key)
     position, table, nearest = -1, "", 0
@@ -173,14 +173,14 @@ def _find_line(text: str, key: str) -> int:
 
 
 def _check_values(task: Task, text: str, title: str) -> None:
-    """ConfigError for what the types alone do not forbid."""
+    """Raise ConfigError for faults that the types do not exclude."""
     for key, why, hint in _find_faults(task):
         line = _find_line(text, key)
         raise ConfigError(f"{title}{f', line {line}' if line else ''}: {key} is not valid", why, hint or DOCS_HINT)
 
 
 def _find_faults(task: Task) -> Iterator[tuple[str, str, str]]:
-    """Key, reason and hint of each contradiction."""
+    """Yield key, reason and hint of each contradiction."""
     if not task.inputs:
         yield "inputs", "a task requires at least one input", ""
     names = [one.name for one in task.inputs]
@@ -207,7 +207,7 @@ def _find_faults(task: Task) -> Iterator[tuple[str, str, str]]:
 
 
 def _find_augment_faults(task: Task) -> Iterator[tuple[str, str, str]]:
-    """Keys that no input of the task can be varied by, and shifts that leave nothing of one."""
+    """Yield augmentation keys that apply to no input, and shifts that are too large."""
     if (wanted := task.augment) is None:
         return
     images = [one for one in task.inputs if isinstance(one, ImageInput)]
@@ -254,7 +254,7 @@ def _find_input_faults(key: str, one: Struct) -> Iterator[tuple[str, str, str]]:
 
 
 def _find_too_small_side(one: ImageInput) -> int | None:
-    """A side after resizing that is shorter than what is cut out of it."""
+    """Return a side after resizing that is shorter than the crop; None if there is none."""
     if one.resize_to is None or one.resize not in ("shorter", "exact"):
         return None
     sides = one.resize_to if isinstance(one.resize_to, tuple) else (one.resize_to, one.resize_to)
@@ -263,7 +263,7 @@ def _find_too_small_side(one: ImageInput) -> int | None:
 
 
 def write_task(task: Task) -> str:
-    """The task as TOML with what the keys mean; `parse_task` gives it back."""
+    """Return the task as TOML with comments; `parse_task` returns the same task."""
     lines = [
         "# The model's inputs, outputs and metric. All keys: docs/task.md",
         *_write_table(task, ("inputs", "output", "augment")),
@@ -277,7 +277,7 @@ def write_task(task: Task) -> str:
 
 
 def _write_table(record: Struct, apart: tuple[str, ...] = ()) -> list[str]:
-    """The keys of one table; empty ones are left out where that is their default."""
+    """Return the lines of one table, without empty default values."""
     kind = record.__struct_config__.tag
     lines = [f'kind = "{kind}"'] if kind else []
     defaults = {field.name: field.default for field in msgspec.structs.fields(record)}
@@ -297,11 +297,11 @@ def _write_value(value: Any) -> str:
         return _write_text(value)
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_write_value, value)) + "]"
-    return repr(value)  # of float the shortest that gives it back; TOML knows inf and nan too
+    return repr(value)  # the shortest exact text of a float; TOML supports inf and nan
 
 
 def _write_text(value: str) -> str:
-    """A basic string: quotes, backslashes and control characters escaped."""
+    """Return a TOML basic string with escaped quotes, backslashes and control characters."""
     escaped = "".join(
         f"\\{char}" if char in '"\\' else char if ord(char) >= 0x20 and ord(char) != 0x7F else f"\\u{ord(char):04X}"
         for char in value

@@ -1,7 +1,7 @@
-"""Code of the user's own, named on the command line or in a task: `FILE.py:function`, or `module:function`.
+"""User code that the command line or a task names: `FILE.py:function` or `module:function`.
 
-It runs where the user allowed it: every function that is loaded is among those handed to `load_function`, and a plan
-names them (`code`). Whoever makes the plan decides; see docs/decisions/0017-what-a-project-file-may-set.md.
+It runs only if the user allowed it: `load_function` gets the allowed functions, and a plan
+lists them (`code`); see docs/decisions/0017-what-a-project-file-may-set.md.
 """
 
 import sys
@@ -15,19 +15,19 @@ from typing import Any
 
 from edgewright.errors import ConfigError, EdgewrightError
 
-USER_CODE_ERRORS = (Exception, SystemExit)  # the user's code may raise anything
+USER_CODE_ERRORS = (Exception, SystemExit)  # user code may raise any error
 
 
 def is_function(spec: str) -> bool:
-    """Whether this names a function rather than a path."""
+    """Return whether the text names a function, not a path."""
     head, colon, name = spec.rpartition(":")
     return bool(colon) and name.isidentifier() and (head.endswith(".py") or head.replace(".", "").isidentifier())
 
 
 def load_function(spec: str, code: Collection[str]) -> Callable[..., Any]:
-    """Return the function; its file runs. ConfigError where there is none, or it is not among the allowed `code`.
+    """Run the file and return the function. Raises ConfigError if it does not exist or is not in the allowed `code`.
 
-    A module must be installed: the current folder is not searched, since it may have come from a stranger.
+    A module must be installed: the current folder is not searched, because it may be downloaded.
     """
     if spec not in code:
         raise make_code_rejection(spec, "")
@@ -35,7 +35,7 @@ def load_function(spec: str, code: Collection[str]) -> Callable[..., Any]:
 
 
 def make_code_rejection(spec: str, named_by: str) -> ConfigError:
-    """The error for code that a file names and the user did not allow."""
+    """Return the error for code that a file names and the user did not allow."""
     return ConfigError(
         f"{named_by or 'a file'} names code that is not allowed to run: {spec!r}",
         "a project or task file may be downloaded, so the code that it names runs only if you allow it",
@@ -63,11 +63,11 @@ def _load(spec: str) -> Callable[..., Any]:
 def _load_file(path: Path) -> Any:
     if not path.is_file():
         raise ConfigError(f"file does not exist: {path}", "", "check the path")
-    name = f"{path.stem}_{sha256(str(path.absolute()).encode()).hexdigest()[:12]}"  # two files may have one name
+    name = f"{path.stem}_{sha256(str(path.absolute()).encode()).hexdigest()[:12]}"  # two files may have the same name
     spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path} cannot be loaded", "it is not a Python file", "give FILE.py:function")
     module = module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up there
+    sys.modules[name] = module  # dataclasses look up their module there
     spec.loader.exec_module(module)
     return module

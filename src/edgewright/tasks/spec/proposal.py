@@ -1,5 +1,5 @@
-"""A first task for a model, from its signature alone. What a signature cannot tell, as the scaling, is a convention to
-be checked by its user; an evaluation shows at once where it is wrong."""
+"""Proposal of a task from a model's signature. Values that a signature does not contain, such as the scaling, follow
+conventions that the user must check."""
 
 from collections.abc import Iterable, Sequence
 
@@ -20,18 +20,18 @@ from edgewright.tasks.spec.task import (
 )
 
 DEFAULT_SIDE, DEFAULT_LENGTH = 224, 128
-SMALL_SIDE = 64  # such pictures come in the model's own size
-CROP_RATIO = 256 / 224  # of the shorter side to the crop, as ImageNet's models are evaluated
+SMALL_SIDE = 64  # such images have the model's size
+CROP_RATIO = 256 / 224  # ratio of the shorter side to the crop in ImageNet evaluation
 MIN_AUDIO_LENGTH = 4000  # samples
 AUDIO_WORDS = ("audio", "wave", "pcm", "sound", "speech")
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # torchvision's 0.485, 0.456, 0.406 of 255
 IMAGENET_STD = (58.395, 57.12, 57.375)
 MIN_BOXES = 100
-WITH_BACKGROUND = 1001  # ImageNet's classes behind a background class, as in TensorFlow's models
+WITH_BACKGROUND = 1001  # ImageNet's classes after a background class, as in TensorFlow's models
 
 
 def propose_task(signature: Signature, name: str = "") -> Task:
-    """What `edgewright task init` writes. Inputs that nothing is known of are tensors."""
+    """Return the task that `edgewright task init` writes. Inputs of unknown kind are tensors."""
     inputs = tuple(_propose_inputs(signature.inputs))
     output = _propose_output(signature.outputs, inputs)
     return Task(name=name, inputs=inputs, output=output, metric=_get_default_metric(output))
@@ -61,7 +61,7 @@ def _split_words(name: str) -> set[str]:
 
 
 def _get_size(spec: TensorSpec, axis: int) -> int:
-    """A size of the input; that of the file's own run where it is free; 0 where nothing tells."""
+    """Return a size of the input; the recorded one if it is dynamic; 0 if it is unknown."""
     size = spec.shape[axis]
     if isinstance(size, int):
         return size
@@ -69,7 +69,7 @@ def _get_size(spec: TensorSpec, axis: int) -> int:
 
 
 def _propose_image(spec: TensorSpec) -> ImageInput | None:
-    """For four axes of which one is 1 or 3 and can be the channels."""
+    """Propose an image for four axes with 1 or 3 channels."""
     if len(spec.shape) != 4 or spec.dtype not in ("float32", "float16", "uint8", "int8"):
         return None
     first = spec.shape[1] in (1, 3) and spec.shape[3] not in (1, 3)
@@ -79,7 +79,7 @@ def _propose_image(spec: TensorSpec) -> ImageInput | None:
     axes = (2, 3) if first else (1, 2)
     height, width = (_get_size(spec, axis) or DEFAULT_SIDE for axis in axes)
     gray = spec.shape[1 if first else 3] == 1
-    if gray and height != width:  # rather a spectrogram
+    if gray and height != width:  # more likely a spectrogram
         return None
     small = max(height, width) <= SMALL_SIDE
     mean, std = _guess_scaling(spec, first=first, gray=gray)
@@ -99,7 +99,7 @@ def _propose_image(spec: TensorSpec) -> ImageInput | None:
 def _guess_scaling(
     spec: TensorSpec, *, first: bool, gray: bool
 ) -> tuple[float | tuple[float, ...], float | tuple[float, ...]]:
-    """Mean and std: stored integers as they are; torchvision's for channels first; −1 to 1 for channels last."""
+    """Return mean and std: unscaled for integers, torchvision's for channels first, −1 to 1 for channels last."""
     if spec.dtype == "uint8":
         return 0.0, 1.0
     if spec.dtype == "int8":
@@ -128,7 +128,7 @@ def _propose_tensor(spec: TensorSpec) -> TensorInput:
 
 
 def _propose_output(specs: Sequence[TensorSpec], inputs: Sequence[Input]) -> Output:
-    """What the outputs most likely mean; regression where nothing speaks for anything else."""
+    """Return the most likely kind of output; regression by default."""
     images = any(isinstance(one, ImageInput) for one in inputs)
     boxes = next((spec for spec in specs if len(spec.shape) == 3 and spec.shape[2] == 4), None)
     scores = next((spec for spec in specs if len(spec.shape) == 3 and spec is not boxes), None)

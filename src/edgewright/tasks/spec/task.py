@@ -1,7 +1,7 @@
-"""What a model is for, as data: what it eats, what it gives, and how well it does. A `task.toml` holds one.
+"""Tasks as data: a model's inputs, outputs and evaluation metric. A `task.toml` contains one.
 
-The same contract feeds calibration, evaluation and generated app code, so nothing in it is code but a metric or a data
-set of the user's own, which are named as `module:function`.
+Calibration, evaluation and training use the same task. It contains no code; a custom metric is a reference to
+`module:function`.
 """
 
 from pathlib import Path
@@ -24,27 +24,26 @@ Name = Annotated[str, Meta(min_length=1)]
 
 
 class ImageInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="image"):
-    """A picture: decoded to 8 bits, turned upright, resized, cropped, and stored as (v × scale − mean) / std.
+    """An image: decoded to 8 bits, rotated by EXIF, resized, cropped, and scaled as (v × scale − mean) / std.
 
     Attributes:
         name: the model's input.
-        size: height and width that the model takes.
-        resize: `shorter` brings the shorter side to `resize_to` and keeps the ratio, as torchvision's Resize(int);
-            `exact` brings both sides to `resize_to` and loses it; `pad` fits the whole picture into `size` and fills
-            the rest (letterbox); `none` leaves it as it is.
+        size: height and width of the model input.
+        resize: `shorter` resizes the shorter side to `resize_to` with the same aspect ratio, as torchvision's
+            Resize(int); `exact` resizes both sides to `resize_to`; `pad` fits the image into `size` and fills the rest
+            (letterbox); `none` does not resize.
         resize_to: pixels of the shorter side, or height and width for `exact`; by default those of `size`.
-        crop: `center` cuts `size` out of the middle, as torchvision's CenterCrop; `none` demands that it fits.
+        crop: `center` crops `size` from the center, as torchvision's CenterCrop; with `none` the image must have it.
         interpolation: Pillow's names.
-        antialias: Pillow's filters, which widen when they shrink; false samples 2 or 4 neighbours, as OpenCV, and torch
+        antialias: Pillow's filters, which widen for smaller sizes; false samples 2 or 4 neighbors, as OpenCV, and torch
             and TensorFlow by default.
-        pad_value: what `pad` fills with, before scaling.
-        pad_align: where `pad` puts the picture.
-        alpha: `drop` keeps the colours under a transparent place, as Pillow's convert("RGB"); the others lay the
-            picture on white or black.
+        pad_value: fill value of `pad`, before scaling.
+        pad_align: position of the image with `pad`.
+        alpha: `drop` ignores transparency, as Pillow's convert("RGB"); the others set a white or black background.
         color: order of the channels.
         scale, mean, std: one number, or one for each channel in the order of `color`.
         layout: order of the axes; N is the batch, always 1 here.
-        dtype: numpy's name; for integers the values are rounded half to even and clipped.
+        dtype: NumPy's name; integer values are rounded half to even and clipped.
     """
 
     name: Name
@@ -70,18 +69,18 @@ class ImageInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """With the batch of 1."""
+        """The shape with a batch of 1."""
         height, width = self.size
         return (1, self.channels, height, width) if self.layout == "NCHW" else (1, height, width, self.channels)
 
 
 class TensorInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="tensor"):
-    """An array that is ready as it is.
+    """An array that needs no preprocessing.
 
     Attributes:
         name: the model's input.
-        shape: with the batch of 1; empty takes any.
-        dtype: numpy's name.
+        shape: with the batch of 1; empty for any shape.
+        dtype: NumPy's name.
     """
 
     name: Name
@@ -90,16 +89,16 @@ class TensorInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
 
 class AudioInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="audio"):
-    """A window of sound, one channel: (v × scale − mean) / std, where v is from −1 to 1.
+    """A window of audio with one channel: (v × scale − mean) / std, where v is from −1 to 1.
 
     Attributes:
         name: the model's input.
-        sample_rate: in hertz; a file with another one is refused, since resampling changes what is measured.
-        window: number of samples. Longer sounds are cut, shorter ones are filled with zeros.
-        align: where a longer sound is cut from, and a shorter one put.
+        sample_rate: in hertz; files with another rate are rejected, because resampling changes the result.
+        window: number of samples. Longer audio is cropped, shorter audio padded with zeros.
+        align: position of the crop or of the audio.
         shape: with the batch of 1, as [1, 16000] or [1, 16000, 1]; by default [1, window].
         scale, mean, std: numbers.
-        dtype: numpy's name.
+        dtype: NumPy's name.
     """
 
     name: Name
@@ -114,16 +113,16 @@ class AudioInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
 
 class TokensInput(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="tokens"):
-    """Token ids, already made by a tokenizer, cut or filled up to one length.
+    """Token ids from a tokenizer, truncated or padded to one length.
 
     Attributes:
         name: the model's input for the ids.
-        length: how many ids the model takes.
-        pad: the id that fills up.
-        pad_side: where it is put.
-        mask: the model's input that is 1 for real ids and 0 for filling; empty where there is none.
-        segments: the model's input that is 0 for all (token types); empty where there is none.
-        dtype: of all of them.
+        length: number of ids of the model input.
+        pad: the padding id.
+        pad_side: side of the padding.
+        mask: name of the attention mask input: 1 for ids, 0 for padding; empty without one.
+        segments: name of the token type input, 0 for all ids; empty without one.
+        dtype: of all these inputs.
     """
 
     name: Name
@@ -141,12 +140,12 @@ class Classification(
     """One score for each class along the last axis.
 
     Attributes:
-        name: the model's output; empty stands for its first one.
-        softmax: whether the scores are logits, which an app shows after a softmax. The order is the same.
-        top_k: how many classes an app shows.
-        labels: a file with the name of one class on each line, in the order of the classes; relative to the task's.
-        classes: how many there are; 0 takes those of the model.
-        first_class: the score that belongs to label 0; 1 for models that have a background class in front.
+        name: the model's output; empty for the first one.
+        softmax: whether the scores are logits, which an app shows after a softmax. The order does not change.
+        top_k: number of classes that an app shows.
+        labels: a file with one class name per line, in the order of the classes; relative to the task file.
+        classes: number of classes; 0 for the model's number.
+        first_class: index of label 0's score; 1 if the model's first score is a background class.
     """
 
     name: str = ""
@@ -158,11 +157,11 @@ class Classification(
 
 
 class Regression(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="regression"):
-    """Numbers as they are.
+    """Numbers.
 
     Attributes:
-        name: the model's output; empty stands for its first one.
-        unit: what they are counted in, for people.
+        name: the model's output; empty for the first one.
+        unit: unit of the numbers, to show.
     """
 
     name: str = ""
@@ -170,11 +169,11 @@ class Regression(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
 
 class Embedding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="embedding"):
-    """A vector whose direction tells what is alike; scored as a classifier by its nearest neighbour.
+    """A vector whose direction shows similarity; evaluated as a nearest-neighbor classifier.
 
     Attributes:
-        name: the model's output; empty stands for its first one.
-        normalize: whether an app brings it to length 1.
+        name: the model's output; empty for the first one.
+        normalize: whether an app scales it to length 1.
     """
 
     name: str = ""
@@ -182,21 +181,21 @@ class Embedding(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
 
 
 class Boxes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="boxes"):
-    """Objects in a picture.
+    """Objects in an image.
 
     Attributes:
-        boxes: the output with one box a row.
-        scores: the output with one score for each class a row; empty where they follow the box in the same row.
-        classes_out: the output with the class of each row, for models whose `scores` has one score a row.
-        format: corners, or centre and size: `xyxy`, `yxyx`, `xywh` (corner and size), `cxcywh`.
-        normalized: whether 1 is the picture's width or height; else pixels of the model's input.
-        columns: whether boxes are columns rather than rows, as in YOLOv8's [1, 84, 8400].
-        objectness: whether a row of one output has the chance of any object before those of the classes.
-        score_threshold: boxes below are dropped.
-        nms_iou: of two boxes of one class that overlap by more, the lesser is dropped; 1 switches it off.
-        most: boxes kept for one picture.
-        labels: a file with the name of one class on each line.
-        classes: how many there are; 0 takes those of the model.
+        boxes: the output with one box per row.
+        scores: the output with a row of class scores per box; empty if they follow the box in the same row.
+        classes_out: the output with the class of each row, for models whose `scores` has one score per row.
+        format: corners, or center and size: `xyxy`, `yxyx`, `xywh` (corner and size), `cxcywh`.
+        normalized: whether 1 is the image's width or height; otherwise pixels of the model's input.
+        columns: whether boxes are columns, not rows, as in YOLOv8's [1, 84, 8400].
+        objectness: whether an objectness score precedes the class scores and multiplies them.
+        score_threshold: boxes with a lower score are removed.
+        nms_iou: IoU above which the lower-scored box of a class is removed; 1 disables it.
+        most: maximum number of boxes per image.
+        labels: a file with one class name per line.
+        classes: number of classes; 0 for the model's number.
     """
 
     boxes: str = ""
@@ -217,8 +216,8 @@ class NextToken(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     """Logits of the token that follows each position: [1, length, vocabulary].
 
     Attributes:
-        name: the model's output; empty stands for its first one.
-        ignore: a label that does not count.
+        name: the model's output; empty for the first one.
+        ignore: label that is ignored.
     """
 
     name: str = ""
@@ -241,15 +240,15 @@ LOWER_IS_BETTER = ("mae", "perplexity")
 
 
 class Augment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How samples are varied while a model is trained: after scaling, so that 0 is the task's mean.
+    """Augmentation of training samples, after scaling, so that 0 is the task's mean.
 
     Attributes:
-        flip: pictures are mirrored left to right, half of them.
-        shift: pixels that a picture is moved by at the most, up or down and sideways; samples of a sound. 0 comes in.
-        erase: side of a square that is set to 0, as a share of the picture's sides (cutout).
-        brightness: pixels are multiplied by 1 ± this at the most.
-        contrast: a pixel's distance from its picture's mean is multiplied by 1 ± this at the most.
-        noise: standard deviation of the noise in a sound from −1 to 1, at the most.
+        flip: whether half of the images are mirrored left to right.
+        shift: maximum shift in pixels, vertically and horizontally, or in audio samples; filled with 0.
+        erase: side of a square that is set to 0, as a share of the image's sides (cutout).
+        brightness: maximum change; pixels are multiplied by 1 ± this.
+        contrast: maximum change; distances from the image's mean are multiplied by 1 ± this.
+        noise: maximum standard deviation of noise, for audio from −1 to 1.
     """
 
     flip: bool = False
@@ -261,17 +260,17 @@ class Augment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Task(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The whole contract.
+    """The task of a model.
 
     Attributes:
         schema: `edgewright.task/1`.
-        name: for people.
-        inputs: one for each input of the model that is not made from another one (as a mask is).
-        output: what the outputs mean.
-        metric: one of `OWN_METRICS`, or `module:function` / `FILE.py:function`, called with the outputs by name and the
-            labels of some samples, stacked; it gives one number a sample, and their mean is the metric.
-        better: whether a higher or a lower value is better; only asked for a metric of one's own.
-        augment: how samples are varied in training; None where they are not.
+        name: name to show.
+        inputs: one for each model input that is not computed from another one (as a mask is).
+        output: meaning of the outputs.
+        metric: one of `BUILTIN_METRICS`, or `module:function` / `FILE.py:function`, called with the stacked outputs by
+            name and the labels of some samples; it returns one number per sample, and their mean is the metric.
+        better: whether a higher or a lower value is better; only used for a custom metric.
+        augment: augmentation in training; None without.
     """
 
     schema: str = SCHEMA
@@ -288,7 +287,7 @@ class Task(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def read_label_names(task: Task) -> tuple[str, ...]:
-    """Names of the classes, from the labels file; empty where the task names none. ConfigError where it is no list."""
+    """Read class names from the labels file; empty if the task has none. Raises ConfigError if it is not valid."""
     file = getattr(task.output, "labels", "")
     if not file:
         return ()
@@ -311,7 +310,7 @@ def read_label_names(task: Task) -> tuple[str, ...]:
 
 
 def count_classes(task: Task) -> int:
-    """As far as the task itself tells; 0 where it does not."""
+    """Return the task's number of classes; 0 if it is unknown."""
     if not isinstance(task.output, Classification | Boxes):
         return 0
     return task.output.classes or len(read_label_names(task))
