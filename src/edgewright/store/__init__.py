@@ -1,1 +1,1 @@
-"""The record of runs: the only room that knows SQL and blobs. `open_store` in `store.py` is the way in."""
+"""The store of runs: the only package with SQL and blobs. Open it with `open_store` in `store.py`."""

@@ -1,7 +1,7 @@
-"""Blobs by content: the SHA-256 of the bytes is the name, `ab/cdef…`, so the same bytes lie here once.
+"""Content-addressed blobs: the SHA-256 is the name, `ab/cdef…`, so the same content is stored once.
 
-A blob appears under its name whole or not at all: local files are written beside it and renamed, and object
-stores show an upload only when it is complete. Every reading is hashed again. All threads and processes may call.
+A blob appears under its name completely or not at all: local files are renamed into place, and object
+stores show only complete uploads. Every read verifies the hash. Safe for all threads and processes.
 """
 
 import hashlib
@@ -26,9 +26,9 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Blobs:
-    """A folder, or any store that obstore knows by URL (`s3://`, `gs://`, `az://`, `memory://`, `file://`).
+    """A folder, or any store that obstore supports by URL (`s3://`, `gs://`, `az://`, `memory://`, `file://`).
 
-    Credentials come from the environment as obstore reads them, never from this class.
+    obstore reads credentials from the environment.
     """
 
     def __init__(self, folder: Path, url: str | None) -> None:
@@ -38,7 +38,7 @@ class Blobs:
         self.where = str(self._folder) if self._folder else _remove_secrets(url or "")
 
     def size_bytes(self, sha256: str) -> int | None:
-        """Size of the blob; None where there is none."""
+        """Return the size of the blob; None if it does not exist."""
         import obstore
 
         try:
@@ -47,9 +47,9 @@ class Blobs:
             return None
 
     def put(self, source: BinaryIO, sha256: str, size_bytes: int) -> None:
-        """Store the rest of `source`, which must have this hash and size, unless it is here already.
+        """Store the rest of `source`, which must have this hash and size, unless it is already stored.
 
-        Raises StoreError where the bytes turn out to be others: the file was changed meanwhile.
+        Raises StoreError if the content has another hash because the file has changed.
         """
         import obstore
 
@@ -63,9 +63,9 @@ class Blobs:
             obstore.put(self._store, _make_key(sha256), content, use_multipart=True, chunk_size=_PART_BYTES)
 
     def read(self, sha256: str) -> Iterator[bytes]:
-        """The bytes in pieces. They may be used only once the iterator has ended: it ends by comparing the hash.
+        """Yield the content in chunks. Use it only after the iterator has ended, because the hash is compared last.
 
-        Raises StoreError where there is no such blob, StoreCorrupt where its bytes are not its name's.
+        Raises StoreError if the blob does not exist, StoreCorrupt if its hash does not match.
         """
         import obstore
 
@@ -88,7 +88,7 @@ class Blobs:
             )
 
     def remove(self, sha256: str) -> None:
-        """Remove the blob, and what killed writers left of it. No error where there is none."""
+        """Remove the blob and incomplete uploads of it, if they exist."""
         import obstore
 
         with suppress(FileNotFoundError):
@@ -98,7 +98,7 @@ class Blobs:
                 rest.unlink(missing_ok=True)
 
     def _is_sound(self, sha256: str) -> bool:
-        """Whether the bytes of a local blob are right; one far away is believed, since reading it is a download."""
+        """Return whether a local blob is valid; remote ones are not read, because that is a download."""
         if self._folder is None:
             return True
         with suppress(StoreError):
@@ -116,7 +116,7 @@ class Blobs:
 
 
 def hash_stream(source: BinaryIO) -> tuple[str, int]:
-    """SHA-256 and size of the rest of a file."""
+    """Return SHA-256 and size of the rest of a file."""
     digest, size = hashlib.sha256(), 0
     while piece := source.read(_CHUNK_BYTES):
         digest.update(piece)
@@ -125,12 +125,12 @@ def hash_stream(source: BinaryIO) -> tuple[str, int]:
 
 
 def is_sha256(text: str) -> bool:
-    """Whether the text is a SHA-256 in lower case."""
+    """Return whether the text is a SHA-256 in lower case."""
     return _SHA256.fullmatch(text) is not None
 
 
 def check_sha256(text: str) -> str:
-    """The text again, if it is a SHA-256 in lower case; anything else could be a path. Raises StoreError."""
+    """Return the text if it is a SHA-256 in lower case; other texts could be paths. Raises StoreError."""
     if not is_sha256(text):
         raise StoreError("the hash is not valid", f"{text[:80]!r} is not 64 digits of 0–9 and a–f")
     return text
@@ -141,7 +141,7 @@ def _verify_chunks(source: BinaryIO, sha256: str) -> Iterator[bytes]:
     while piece := source.read(_CHUNK_BYTES):
         digest.update(piece)
         yield piece
-    if digest.hexdigest() != sha256:  # raised inside the upload, which then never becomes visible
+    if digest.hexdigest() != sha256:  # raised inside the upload, which then remains invisible
         raise StoreError("a file changed while it was being stored", f"its hash was {sha256} before")
 
 

@@ -1,4 +1,4 @@
-"""The connection to SQLite or PostgreSQL: address, settings, transactions, and the way to the newest tables."""
+"""The connection to SQLite or PostgreSQL: URL, settings, transactions and migrations."""
 
 import os
 import sqlite3
@@ -29,11 +29,11 @@ _BLOB_KEY = 0x_ED6E_0002
 
 @dataclass(frozen=True)
 class Database:
-    """An open database with today's tables.
+    """An open database with the newest tables.
 
     Attributes:
-        where: names it to people, without its password.
-        reserve: room that is given up on a full disk; None for PostgreSQL and a disk that nobody can write to.
+        where: name to show, without a password.
+        reserve: disk space that is released on a full disk; None for PostgreSQL and read-only disks.
     """
 
     engine: Engine
@@ -42,7 +42,7 @@ class Database:
 
     @contextmanager
     def reading(self, what: str) -> Iterator[Connection]:
-        """A transaction that sees one state of the database throughout and writes nothing."""
+        """Open a read-only transaction with a consistent snapshot."""
         with translate_errors(what, self.where), self.engine.connect() as connection:
             if self.is_postgres:
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
@@ -51,9 +51,9 @@ class Database:
 
     @contextmanager
     def writing(self, what: str, *, exclusive: bool = False) -> Iterator[Connection]:
-        """A transaction that is kept as a whole at the end of the block, or not at all.
+        """Open a transaction that is committed at the end of the block.
 
-        SQLite lets one writer in at a time. PostgreSQL lets many in, except while one is `alone`.
+        SQLite allows one writer at a time. PostgreSQL allows many, except while one is `exclusive`.
         """
         with translate_errors(what, self.where), self.engine.connect() as connection:
             connection = connection.execution_options(writing=True)
@@ -65,16 +65,16 @@ class Database:
 
     @property
     def is_postgres(self) -> bool:
-        """Whether this is PostgreSQL rather than SQLite."""
+        """Return whether this is PostgreSQL, not SQLite."""
         return self.engine.dialect.name == "postgresql"
 
     @property
     def is_read_only(self) -> bool:
-        """Whether the database lies on a disk that is mounted read-only."""
+        """Return whether the database is on a read-only disk."""
         return self.engine.url.query.get("immutable") == "1"
 
     def shrink_log(self) -> None:
-        """Give back the room of SQLite's log on a full disk, and take the reserve again."""
+        """Truncate SQLite's log after a full disk, and acquire the reserve again."""
         if self.reserve is None or not self.reserve.is_released:
             return
         with suppress(SQLAlchemyError), self.engine.connect() as connection:
@@ -89,7 +89,7 @@ class Database:
 
 
 def open_database(home: Path, url: str | None, busy_timeout_s: float) -> Database:
-    """Connect, and bring the tables up to date. Raises StoreError and its children."""
+    """Connect and migrate the tables. Raises StoreError and its subclasses."""
     address = _parse_address(home, url)
     where = address.database or "" if _is_sqlite(address) else address.render_as_string(hide_password=True)
     with translate_errors("the record of runs cannot be opened", where):
@@ -99,7 +99,7 @@ def open_database(home: Path, url: str | None, busy_timeout_s: float) -> Databas
         except StoreFull:
             if reserve is None:
                 raise
-            # Reading needs little room: that of the reserve, or none where this process has the database alone.
+            # Reading requires the space of the reserve, or none if this process locks the database.
             engine = _make_engine(address, busy_timeout_s, exclusive=not reserve.release())
             return _prepare_database(address, where, engine, reserve)
 
@@ -150,9 +150,9 @@ def _is_sqlite(address: URL) -> bool:
 
 
 def _make_engine(address: URL, busy_timeout_s: float, *, exclusive: bool = False) -> Engine:
-    """Connect. `alone`, a SQLite database is locked for this process, which then needs no file for what they share."""
+    """Connect. With `exclusive`, SQLite is locked for this process and needs no shared-memory file."""
     if _is_sqlite(address):
-        assert address.database is not None  # noqa: S101 - `_address` saw to it
+        assert address.database is not None  # noqa: S101 - `_parse_address` checks it
         Path(address.database).parent.mkdir(parents=True, exist_ok=True)
         one: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 0} if exclusive else {}
         engine = create_engine(_make_immutable(address) if _is_on_read_only_disk(address.database) else address, **one)
@@ -172,7 +172,7 @@ def _make_engine(address: URL, busy_timeout_s: float, *, exclusive: bool = False
 
 
 def _is_on_read_only_disk(path: str) -> bool:
-    """Whether nobody can write there; then SQLite must be told, or it fails for want of its lock files."""
+    """Return whether the disk is read-only; SQLite then needs `immutable`, because it cannot create lock files."""
     return hasattr(os, "statvfs") and Path(path).is_file() and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
@@ -182,21 +182,21 @@ def _make_immutable(address: URL) -> URL:
 
 def _make_sqlite_setup(busy_timeout_s: float, *, exclusive: bool) -> Any:
     def apply(connection: sqlite3.Connection, _record: object) -> None:
-        # Transactions are begun by `_begin_sqlite`; Python's own habit would begin them too late and too weak.
+        # `_begin_sqlite` begins transactions; Python's default begins them later and without a write lock.
         connection.isolation_level = None
         connection.execute(f"PRAGMA busy_timeout = {round(busy_timeout_s * 1000)}")
         connection.execute("PRAGMA foreign_keys = ON")
         if exclusive:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        # In WAL this is what makes a run that was reported as saved outlive a power cut.
+        # In WAL mode, this lets a saved run survive a power failure.
         connection.execute("PRAGMA synchronous = FULL")
 
     return apply
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that will write says so first: one that turns from reading to writing midway can fail at once,
-    # without waiting, when another has written since.
+    # A writing transaction locks at its start: one that changes from reading to writing can fail at once,
+    # without waiting, if another has written since.
     writing = connection.get_execution_options().get("writing", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
 
@@ -225,7 +225,7 @@ def _upgrade(database: Database, address: URL) -> None:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_KEY})
             _migrate(connection, database.where)
         return
-    # SQLite's own locks do not cover the switch to WAL.
+    # SQLite's locks do not cover the switch to WAL.
     with hold_lock(Path(f"{address.database}.lock"), _MIGRATION_WAIT_S):
         with database.engine.connect() as connection:
             _get_raw_connection(connection).execute("PRAGMA journal_mode = WAL")
@@ -252,12 +252,12 @@ def _read_revision(connection: Connection) -> str | None:
 
 
 def _migrate(connection: Connection, where: str) -> None:
-    """Run what is missing, inside the given transaction. Another process may just have done it."""
+    """Run missing migrations in the given transaction, unless another process has just run them."""
     found = _read_revision(connection)
     if found == REVISION:
         return
     _reject_foreign_tables(connection, found, where)
-    # Alembic costs a quarter of a second, so only those pay who need it.
+    # Importing Alembic takes a quarter of a second, so it is imported only for migrations.
     from alembic import command
     from alembic.config import Config
 

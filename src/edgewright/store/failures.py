@@ -1,4 +1,4 @@
-"""The one place where failures of lower libraries become errors of the store.
+"""Conversion of library failures to store errors.
 
 SQLite result code                       PostgreSQL SQLSTATE                 system, blobs
 5 BUSY, 6 LOCKED, 15 PROTOCOL            55P03, 40001, 40P01, 57014          —                    StoreLocked
@@ -6,8 +6,8 @@ SQLite result code                       PostgreSQL SQLSTATE                 sys
 13 FULL                                  53100                               ENOSPC, EDQUOT       StoreFull
 anything else                            anything else                       anything else        StoreError
 
-For 8 READONLY, 10 IOERR and 14 CANTOPEN SQLite does not tell the cause, so `told` looks at the disk itself: one with
-less than 1 MB left makes it StoreFull; a read-only one, or a folder that may not be written, is named.
+For 8 READONLY, 10 IOERR and 14 CANTOPEN SQLite does not report the cause, so the disk is checked: one with
+less than 1 MB free is StoreFull; a read-only disk or folder is named.
 """
 
 import errno
@@ -42,7 +42,7 @@ _POSTGRES_ERRORS: dict[str, type[StoreError]] = {
     "42703": StoreCorrupt,
     "53100": StoreFull,
 }
-# Rust's words for the same, inside obstore's texts.
+# The same messages in Rust, inside obstore's texts.
 _FULL_TEXTS = tuple(f"(os error {code})" for code in sorted(FULL_DISK_ERRNOS))
 _AMBIGUOUS_CODES = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 _NO_SPACE_BYTES = 1 << 20
@@ -52,11 +52,11 @@ _SCHEMA_MESSAGES = ("no such table", "no such column", "has no column named")
 
 @contextmanager
 def translate_errors(what: str, where: str) -> Iterator[None]:
-    """Let nothing out of the block but EdgewrightErrors, and what is no failure of the store (Ctrl-C, a bug).
+    """Convert failures of the store in the block to EdgewrightErrors; others (Ctrl-C, bugs) are not changed.
 
     Args:
-        what: what the block does, as the first line of the error ("the run cannot be saved").
-        where: the database, file or blob store it does it to, without any password.
+        what: first line of the error ("the run cannot be saved").
+        where: the database, file or blob store, without a password.
     """
     try:
         yield
@@ -72,7 +72,7 @@ def translate_errors(what: str, where: str) -> Iterator[None]:
 
 
 def classify_failure(failure: BaseException) -> type[StoreError] | None:
-    """The error that stands for a failure; None for what no store can cause."""
+    """Return the store error of a failure; None for other failures."""
     if isinstance(failure, SQLAlchemyError):
         inner = getattr(failure, "orig", None)
         return StoreError if inner is None else _classify_driver_error(inner)
@@ -80,7 +80,7 @@ def classify_failure(failure: BaseException) -> type[StoreError] | None:
         return _classify_driver_error(failure)
     if isinstance(failure, OSError) and not isinstance(failure, InterruptedError):
         return StoreFull if failure.errno in FULL_DISK_ERRNOS else StoreError
-    # A row or file that holds something else than was written.
+    # A row or file with invalid content.
     if isinstance(failure, msgspec.DecodeError | UnicodeDecodeError):
         return StoreCorrupt
     if _is_from_obstore(failure):
@@ -90,7 +90,7 @@ def classify_failure(failure: BaseException) -> type[StoreError] | None:
 
 
 def _describe_failure(failure: BaseException) -> str:
-    """The lower library's own words, one line of them."""
+    """Return the first line of the library's message."""
     inner = getattr(failure, "orig", None) or failure
     text = str(inner).strip() or type(inner).__name__
     return text.splitlines()[0]
@@ -109,7 +109,7 @@ def _classify_driver_error(failure: BaseException) -> type[StoreError]:
 
 
 def _is_from_obstore(failure: BaseException) -> bool:
-    """By name, since importing obstore only to ask would cost every command its time."""
+    """Check the module name, because importing obstore is slow."""
     return any(kind.__module__.startswith("obstore") for kind in type(failure).__mro__)
 
 
@@ -119,7 +119,7 @@ def _is_ambiguous(failure: BaseException) -> bool:
 
 
 def _make_disk_error(what: str, where: str, reason: str) -> StoreError:
-    """The error for a failure whose cause only the disk beneath `where` shows."""
+    """Return the error of a failure whose cause is the state of the disk."""
     folder = _nearest_folder(Path(where))
     with suppress(OSError):
         if shutil.disk_usage(folder).free < _NO_SPACE_BYTES:
@@ -144,5 +144,5 @@ def _is_read_only(folder: Path) -> bool:
 
 
 def _make_hint(failure: BaseException) -> str:
-    """A hint better than the class's own, where there is one."""
+    """Return a specific hint, or an empty text for the class's default."""
     return _WRITABLE_HINT if getattr(failure, "errno", None) == errno.EROFS else ""

@@ -1,4 +1,4 @@
-"""Where the record of runs lies on this machine."""
+"""Location of the store on this machine."""
 
 import sys
 from collections.abc import Mapping
@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 def find_home(environ: Mapping[str, str], platform: str = sys.platform, user_home: Path | None = None) -> Path:
-    """`EDGEWRIGHT_HOME`, or else `edgewright` in the platform's folder for a user's data.
+    """Return `EDGEWRIGHT_HOME`, or `edgewright` in the platform's user data folder.
 
-    The folder need not exist. Sources: XDG Base Directory Specification 0.8 (a relative `XDG_DATA_HOME` is to
+    The folder need not exist. Sources: XDG Base Directory Specification 0.8 (a relative `XDG_DATA_HOME` must
     be ignored), Apple's File System Programming Guide, Microsoft's known folder FOLDERID_LocalAppData.
     """
     chosen = environ.get("EDGEWRIGHT_HOME", "").strip()
@@ -18,17 +18,17 @@ def find_home(environ: Mapping[str, str], platform: str = sys.platform, user_hom
 
 
 def get_unsaved_folder(home: Path) -> Path:
-    """Where finished runs are kept that the database could not take (`unsaved.py`)."""
+    """Return the folder of finished runs that could not be saved (`unsaved.py`)."""
     return home / "unsaved"
 
 
 def get_bad_folder(home: Path) -> Path:
-    """Where those of them lie that hold no run that can ever be saved."""
+    """Return the folder of unsaved files that can never be saved."""
     return get_unsaved_folder(home) / "bad"
 
 
 def list_bad_files(home: Path) -> list[Path]:
-    """The files of `get_bad_folder`, each of which has its `.why` beside it."""
+    """Return the files of `get_bad_folder`, each with a `.why` file."""
     return sorted(get_bad_folder(home).glob("*.json"))
 
 

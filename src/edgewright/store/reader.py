@@ -1,4 +1,4 @@
-"""The part of the record of runs that reads: runs, models, devices and progress."""
+"""Reading from the store: runs, models, devices and progress."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,13 +37,13 @@ class RunReader:
     presence: Presence
 
     def load(self, run_id: str) -> Run:
-        """The whole run of an id or a unique beginning of one. Raises RunNotFound, which names close ones."""
+        """Return the complete run of an id or a unique prefix. Raises RunNotFound with similar ids."""
         with self.database.reading("the run cannot be read") as connection:
             found = find_run(connection, run_id)
             return read_run(connection, connection.execute(select(run).where(run.c.id == found)).one())
 
     def load_series(self, run_id: str, name: str) -> Series:
-        """One series of a run, without the rest. Raises RunNotFound, StoreError where it has no such series."""
+        """Return one series of a run. Raises RunNotFound, or StoreError if there is no such series."""
         with self.database.reading("the samples cannot be read") as connection:
             found = find_run(connection, run_id)
             wanted = (series.c.run_id == found, series.c.name == name)
@@ -55,52 +55,52 @@ class RunReader:
             return make_series(row)
 
     def list_runs(self, wanted: RunFilter | None = None) -> list[RunSummary]:
-        """The runs that pass the filter, newest first, without samples, layers and plans."""
+        """Return the runs that match the filter, newest first, without samples, layers and plans."""
         with self.database.reading("the runs cannot be listed") as connection:
             return list_rows(connection, wanted or RunFilter())
 
     def count_runs(self, wanted: RunFilter | None = None) -> int:
-        """How many runs pass the filter, whatever its limit."""
+        """Return the number of runs that match the filter, without its limit."""
         with self.database.reading("the runs cannot be counted") as connection:
             return count_rows(connection, wanted or RunFilter())
 
     def find_existing_ids(self, run_ids: Sequence[str]) -> set[str]:
-        """Those of the whole ids that are here."""
+        """Return those of the complete ids that exist."""
         with self.database.reading("the runs cannot be read") as connection:
             return find_existing_ids(connection, run_ids)
 
     def list_choices(self) -> FilterChoices:
-        """What the filters of a list can be set to, with the number of runs of each."""
+        """Return the filter values with the number of runs of each."""
         with self.database.reading("the runs cannot be counted") as connection:
             return list_choices(connection)
 
     def list_models(self) -> list[ModelRow]:
-        """Every model that a run knows, the one with the newest run first."""
+        """Return all models of runs, the one with the newest run first."""
         with self.database.reading("the models cannot be listed") as connection:
             return list_models(connection)
 
     def get_model_names(self, model_ids: Sequence[str]) -> dict[str, str]:
-        """Names by id, of those that are here."""
+        """Return the names of existing models by id."""
         with self.database.reading("the models cannot be listed") as connection:
             return get_model_names(connection, model_ids)
 
     def list_runs_with_file(self, model_id: str, most: int) -> list[str]:
-        """Ids of the runs of a model that kept its own bytes: first those made here, then the newest."""
+        """Return the ids of a model's runs that store its file: local ones first, then the newest."""
         with self.database.reading("the runs cannot be listed") as connection:
             return list_runs_with_file(connection, model_id, most)
 
     def list_links(self) -> list[LineageLink]:
-        """Which model was made from which, and by which run."""
+        """Return which model was made from which, and by which run."""
         with self.database.reading("the models cannot be listed") as connection:
             return list_links(connection)
 
     def list_devices(self) -> list[DeviceRow]:
-        """Every device that a run knows, the one seen last first."""
+        """Return all devices of runs, the last seen first."""
         with self.database.reading("the devices cannot be listed") as connection:
             return list_devices(connection)
 
     def list_running(self) -> list[tuple[str, str]]:
-        """Id and state of the runs that have not ended, cheap enough to be asked every second."""
+        """Return id and state of runs that have not ended; fast enough for every second."""
         with self.database.reading("the runs cannot be listed") as connection:
             return list_running(connection)
 
@@ -114,7 +114,7 @@ class RunReader:
         return publish
 
     def list_progress(self) -> list[ProgressLine]:
-        """What the processes of this home that have runs going said last."""
+        """Return the last progress line of each process of this home with running runs."""
         with self.database.reading("the runs cannot be listed") as connection:
             owned = select(run.c.id, run.c.process).where(run.c.state == "running", run.c.process.is_not(None))
             runs: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""The tables, as the newest migration leaves them. `docs/store.md` says what each column means.
+"""The tables of the newest revision. `docs/store.md` describes each column.
 
 A change here needs a new file under `migrations/versions` and its revision at the end of `REVISIONS`; a test
 compares the two.
@@ -31,7 +31,7 @@ metadata = MetaData(
 
 
 def _make_run_columns() -> tuple["Column[str]", "Column[int]"]:
-    """Rows of a run have a place in it and no other key: names may be as long as they like, and may repeat."""
+    """Return the key columns of a run's rows: the position, because names may be long and may repeat."""
     run_id = Column("run_id", Text, ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
     return run_id, Column("position", Integer, primary_key=True, autoincrement=False)
 
@@ -42,7 +42,7 @@ environment = Table(
     Column("id", Text, primary_key=True),
     Column("facts", Text, nullable=False),
 )
-# A model or a device exactly as one run saw it: `model` and `device` know each only once, as it was first or last.
+# A model or a device as one run saw it: `model` and `device` have each only once, as first or last seen.
 snapshot = Table(
     "snapshot",
     metadata,
@@ -152,7 +152,7 @@ output = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("model_id", Text),
 )
-# No key over the name: PostgreSQL refuses index entries over 2,700 bytes. `Store.tag` keeps names unique.
+# No key on the name: PostgreSQL rejects index entries over 2,700 bytes. `Store.tag` keeps names unique.
 tag = Table(
     "tag",
     metadata,
@@ -160,14 +160,14 @@ tag = Table(
     Column("name", Text, nullable=False),
     Column("value", Text, nullable=False),
 )
-# Every blob that may lie in the blob store, written down before its first byte is.
+# Every blob that may be in the blob store, inserted before its first byte is written.
 blob = Table(
     "blob",
     metadata,
     Column("sha256", Text, primary_key=True),
     Column("bytes", BigInteger, nullable=False),
 )
-# Blobs that a living process has stored for a run that is not finished yet: `delete` leaves them alone.
+# Blobs that a running process has stored for a run that is not finished yet: `delete` keeps them.
 claim = Table(
     "claim",
     metadata,

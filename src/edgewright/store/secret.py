@@ -1,4 +1,4 @@
-"""A secret of this user's record, so that nobody else can make a folder that a command would resume from."""
+"""The secret of this user's store, so that other users cannot create a folder that a command resumes from."""
 
 import os
 import secrets
@@ -12,9 +12,9 @@ LENGTH = 64
 
 
 def load_folder_key(home: Path) -> str:
-    """Return the secret that is part of the names of folders with unfinished work; it is made at the first call.
+    """Return the secret for the names of folders with unfinished work; it is created at the first call.
 
-    Raises StoreError where the home cannot be written.
+    Raises StoreError if the home is not writable.
     """
     path = home / KEY_FILE
     with translate_errors("the key of unfinished work cannot be stored", str(path)):

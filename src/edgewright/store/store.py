@@ -1,28 +1,28 @@
-"""The record of runs.
+"""The store of runs.
 
     with open_store(home(os.environ)) as store:
         store.begin(run)
         output = store.put_file(run.id, path, role="model")
         store.finish(replace(run, state="done", outputs=(output,)))
 
-What is promised:
+Guarantees:
 
 - **Threads.** One `Store` may be used by any number of threads at once. It may not be used after `fork`.
-- **Processes.** Any number may have the same record open. SQLite lets one write at a time; the others wait up to
-  `busy_timeout_s` and then get StoreLocked. Readers never wait and never make anyone wait.
-- **Ownership.** Between `begin` and `finish` a run belongs to the store that began it; nobody else finishes or
-  deletes it. A finished run never changes, but for its tags and its note, which anyone may change at any time.
-- **Whole or not at all.** Every call that writes is one transaction; when it returns, the change outlives a power
-  cut. A killed process leaves a run either as `running` or finished with all its rows.
-- **Killed runs.** A store that is opened marks as failed, with "the process was killed", the runs whose store is
-  gone without finishing them: killed, or closed too early. Stores on another home cannot be judged and are left.
-- **Finished runs are not lost.** When `finish` cannot write (locked, full, Ctrl-C), it leaves the run as a file in
-  `<home>/unsaved`, and the next store that is opened on this home takes it in. Where that folder cannot be written
-  either, the file goes to the temporary or the current folder, and the error names it (`unsaved.py`).
-- **Blobs.** A file that was put for a run stays at least until that run is finished and deleted, or until its
-  process is gone. `delete` removes blobs that no run uses, safely against others that store the same bytes now.
-- **Errors** are StoreError and its children (`failures.py`), UsageError for what the user typed, ConfigError for
-  the addresses. ValueError means that the caller broke this contract.
+- **Processes.** Any number may open the same store. SQLite allows one writer at a time; the others wait up to
+  `busy_timeout_s` and then raise StoreLocked. Readers never wait and never block.
+- **Ownership.** Between `begin` and `finish` a run belongs to the store that began it; no other store finishes or
+  deletes it. A finished run never changes, except for its tags and its note.
+- **Atomicity.** Every call that writes is one transaction; when it returns, the change survives a power failure. A
+  killed process leaves a run either `running` or finished with all its rows.
+- **Killed runs.** Opening a store marks as failed, with "the process was killed", the runs whose store was killed or
+  closed before it finished them. Stores of another home are not checked.
+- **Finished runs are not lost.** If `finish` cannot write (locked, full, Ctrl-C), it writes the run to a file in
+  `<home>/unsaved`, and the next store that is opened with this home saves it. If that folder is not writable, the file
+  is in the temporary or the current folder, and the error names it (`unsaved.py`).
+- **Blobs.** A file of a run is kept at least until that run is finished and deleted, or until its process is gone.
+  `delete` removes blobs that no run uses, also while others store the same content.
+- **Errors** are StoreError and its subclasses (`failures.py`), UsageError for user input, ConfigError for URLs.
+  ValueError means that the caller violated this contract.
 """
 
 import io
@@ -66,7 +66,7 @@ _IN_MEMORY_BYTES = 8 << 20
 
 
 def utc_now() -> str:
-    """This moment as the record writes it."""
+    """Return the current time in the store's format."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
@@ -78,13 +78,13 @@ def open_store(
     busy_timeout_s: float = BUSY_TIMEOUT_S,
     now: Callable[[], str] = utc_now,
 ) -> "Store":
-    """Open the record of runs, making it or bringing it up to date where needed. Several may do so at once.
+    """Open the store, and create or migrate it if necessary. Safe for several processes at once.
 
     Args:
-        home: the folder of `place.home`; the database and the blobs lie there unless an address says otherwise.
+        home: folder of `find_home`; it contains the database and the blobs by default.
         database_url: `postgresql://…` or `sqlite:////…`.
-        blob_url: what obstore knows, such as `s3://bucket/prefix`.
-        busy_timeout_s: how long a call waits for another process before StoreLocked.
+        blob_url: a URL that obstore supports, such as `s3://bucket/prefix`.
+        busy_timeout_s: maximum wait for another process before StoreLocked.
         now: ISO 8601 in UTC, for the end of killed runs.
     """
     with translate_errors("the record of runs cannot be opened", str(home)):
@@ -94,7 +94,7 @@ def open_store(
     store = Store(home=home, database=database, blobs=blobs, presence=Presence(home))
     try:
         if not database.is_read_only:
-            with suppress(StoreFull):  # a full disk is looked at all the same
+            with suppress(StoreFull):  # reading works on a full disk
                 import_unsaved(home, store._save)
                 store._mark_killed_runs(now())
     except BaseException:
@@ -105,7 +105,7 @@ def open_store(
 
 @dataclass(frozen=True)
 class Store(RunReader):
-    """The open record; made by `open_store`. See the top of this file for what it promises."""
+    """An open store, from `open_store`. The module's docstring states its guarantees."""
 
     home: Path
     blobs: Blobs
@@ -113,9 +113,9 @@ class Store(RunReader):
     # Writing runs
 
     def begin(self, begun: Run) -> None:
-        """Record that a run has started: its state is `running` from now on, and it belongs to this store.
+        """Record the start of a run: its state is `running`, and it belongs to this store.
 
-        Its id comes from `new_run_id`. Raises StoreError where the id is taken.
+        Its id comes from `new_run_id`. Raises StoreError if the id exists.
         """
         check_begun(begun)
         begun = replace(make_storable(begun), state="running")
@@ -123,7 +123,7 @@ class Store(RunReader):
             write_run(connection, begun, self._name(), known=False)
 
     def finish(self, finished: Run) -> None:
-        """Write the whole run, `done`, `failed` or `cancelled`, over what `begin` wrote.
+        """Write the complete run, `done`, `failed` or `cancelled`, and replace what `begin` wrote.
 
         Tags and a note that others gave meanwhile stay, unless the run brings its own. A run that was never begun
         is written all the same. Raises ValueError where it is finished already.

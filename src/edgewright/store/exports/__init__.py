@@ -1,1 +1,1 @@
-"""Exported runs: written, read, verified."""
+"""Exported runs: writing, reading and verification."""

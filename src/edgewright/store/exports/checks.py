@@ -1,8 +1,7 @@
-"""Check an exported run before it is imported: it may come from a stranger, and its bytes are data.
+"""Checks of an exported run before its import, because it is not trusted.
 
-Everything that is relied on later is checked here once: that figures can be shown, that names stay in their folders,
-that files have the hashes of the model that the run names. `find_fault` returns the first fault; content that cannot be
-verified is a fault too.
+All later assumptions are checked here: values can be shown, names are inside their folders, files have the hashes of
+the run's model. `find_fault` returns the first fault; content that cannot be verified is a fault too.
 """
 
 import math
@@ -25,22 +24,22 @@ from edgewright.store.runs.ids import is_run_id
 from edgewright.store.runs.rows import parse_microseconds
 
 MODEL_FORMATS = (*READABLE, *artifacts.FORMATS)
-OUTPUT_FORMATS = ("onnx", "tflite")  # of a model that a run made
-UNMARKED_FORMATS = ("onnx", "mnn")  # a file of these may begin with any bytes
+OUTPUT_FORMATS = ("onnx", "tflite")  # role of a model that a run made
+UNMARKED_FORMATS = ("onnx", "mnn")  # files of these formats have no signature
 MAX_RECORD_BYTES = 64 << 20
 MAX_DEPTH = 32
 MAX_LETTERS = 1_000_000
 MAX_INT32, MAX_INT64, MAX_COUNT = 2**31 - 1, 2**63 - 1, 2**53
-COUNT_SUFFIXES = (".samples", ".index")  # ends of the names of series that hold whole numbers
+COUNT_SUFFIXES = (".samples", ".index")  # suffixes of the names of integer series
 
 Files = Mapping[str, Path]
 
 
 def find_fault(run: Run, files: Files) -> str:
-    """Return why a run cannot be imported; empty where no fault was found.
+    """Return why a run cannot be imported; empty if there is no fault.
 
     Args:
-        files: the run's files by their SHA-256, which was checked; one that was not exported is absent.
+        files: the run's files by their verified SHA-256; files that were not exported are absent.
     """
     faults = chain(
         _run_faults(run), _number_faults(run), _name_faults(run), _model_faults(run), _file_faults(run, files)
@@ -92,7 +91,7 @@ def _conversion_fault(value: object, kind: Any) -> str:
 
 
 def _number_faults(run: Run) -> Iterator[str]:
-    """Find figures that no table or page can hold."""
+    """Find values that tables or pages cannot store or show."""
     facts = {"plan": run.plan, "environment": run.environment, "device": run.device and run.device.facts}
     for name, value in facts.items():
         if why := _json_fault(value):
@@ -116,7 +115,7 @@ def _is_count(value: float) -> bool:
 
 
 def _json_fault(value: object, depth: int = 0) -> str:
-    """Return why a plain JSON value cannot be stored; empty where it can."""
+    """Return why a plain JSON value cannot be stored; empty if it can."""
     if depth > MAX_DEPTH:
         return f"it is nested more than {MAX_DEPTH} levels deep"
     if isinstance(value, dict):
@@ -133,7 +132,7 @@ def _json_fault(value: object, depth: int = 0) -> str:
 
 
 def _name_faults(run: Run) -> Iterator[str]:
-    """Find names that lead out of their folder, or that no file can have."""
+    """Find names outside their folder and invalid file names."""
     roles = Counter(output.role for output in run.outputs)
     if repeated := next((role for role, number in roles.items() if number > 1), None):
         yield f"it has several outputs {repeated[:80]!r}"
@@ -148,7 +147,7 @@ def _name_faults(run: Run) -> Iterator[str]:
 
 
 def _model_faults(run: Run) -> Iterator[str]:
-    """Find outputs with the role of a model whose hashes are not those of the model."""
+    """Find outputs with the role of a model whose hashes do not match."""
     known = {output.role: output for output in run.outputs}
     for role in ("model", "model:plain"):
         if role in known and not is_claim_true(run, known[role]):
@@ -160,7 +159,7 @@ def _model_faults(run: Run) -> Iterator[str]:
 
 
 def is_claim_true(run: Run, output: RunOutput) -> bool:
-    """Return whether the bytes of an output `model` are those of the model that it names, by their hashes."""
+    """Return whether the hashes of an output `model` match its recorded model."""
     claimed = get_claimed_hash(run, output)
     if output.sha256 == claimed:
         return True
@@ -175,12 +174,12 @@ def is_claim_true(run: Run, output: RunOutput) -> bool:
 
 
 def get_claimed_hash(run: Run, output: RunOutput) -> str:
-    """Return the hash of the model that an output claims to be."""
+    """Return the recorded model hash of an output."""
     return output.model_id or (run.model.sha256 if run.model else "")
 
 
 def _file_faults(run: Run, files: Files) -> Iterator[str]:
-    """Find faults that only the bytes show: the format of a model, and the record of an artifact."""
+    """Find faults in the content: the format of a model, and the record of an artifact."""
     for output in run.outputs:
         if output.role in ("model", "model:plain") and output.sha256 in files:
             yield from _format_faults(run, output, files[output.sha256])
@@ -221,6 +220,6 @@ def _record_faults(run: Run, record_output: RunOutput, made: Mapping[str, RunOut
 
 
 def _compute_artifact_hash(record: Artifact) -> str:
-    """Return the hash of an artifact as a model, from those that its record names."""
+    """Return the hash of an artifact as a model, from the hashes in its record."""
     names = sorted(record.files, key=lambda name: (name != record.main, name))
     return join_hashes([record.files[name] for name in names])

@@ -1,10 +1,10 @@
-"""An exported run: a plain folder that another machine, or a person, can read.
+"""Exported runs: folders that other machines can read.
 
     run.json      {"schema": "edgewright.run/1", "run": {…}, "artefacts": [{"role", "sha256", "bytes", "file"}]}
     artefacts/    the files of the run under readable names
     SHA256SUMS    of all of the above, as `sha256sum -c` reads it
 
-What is read here may come from a stranger: no path leaves the folder, no link is followed, no hash is believed.
+The content is not trusted: paths stay inside the folder, links are not followed, hashes are verified.
 """
 
 import os
@@ -31,12 +31,12 @@ SCHEMA = "edgewright.run/1"
 PLAN_SCHEMA = "edgewright.plan/1"
 _MAX_SUMS_BYTES = 16 << 20
 _BYTES_PER_BYTE, _BYTES_PER_VALUE = 6, 100  # upper bounds: nine million samples took half of what they give
-NOT_EXPORTED = ("imported", "imported_at")  # who takes the run in knows by himself
+NOT_EXPORTED = ("imported", "imported_at")  # the importing store sets it
 _FILE_PATTERN = re.compile(r"artefacts/[^/\\\0]+")
 
 
 class ExportedFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One file of the run; `file` is its path in the folder, or None where the store no longer had it."""
+    """One file of the run; `file` is its path in the folder, or None if the store no longer had it."""
 
     role: str
     sha256: str
@@ -45,7 +45,7 @@ class ExportedFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class ExportedRun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The content of run.json; `run` has the fields of `facts.run.Run`."""
+    """The content of run.json; `run` has the fields of `schema.run.Run`."""
 
     schema: str
     run: dict[str, Any]
@@ -57,15 +57,15 @@ class _SchemaHead(Struct):
 
 
 def write_folder(run: Run, folder: Path, fetch: Callable[[RunOutput, Path], bool]) -> list[RunOutput]:
-    """Write a run to a folder that is absent or empty, without the folders of this machine (see `folders.py`).
+    """Write a run to a folder that is absent or empty, without paths of this machine (see `paths.py`).
 
-    It appears whole or not at all.
+    The folder is written completely or not at all.
 
     Args:
-        fetch: writes the bytes of an output to a path; False where the store does not have them.
+        fetch: writes the content of an output to a path; False if the store does not have it.
 
     Returns:
-        The outputs whose bytes are not in the store.
+        The outputs whose content is not in the store.
     """
     with _create_folder(folder) as part:
         artefacts = _write_artefacts(part, run, fetch)
@@ -84,11 +84,11 @@ def write_folder(run: Run, folder: Path, fetch: Callable[[RunOutput, Path], bool
 
 
 def read_folder(folder: Path) -> tuple[Run, dict[str, Path]]:
-    """The run of a folder and its files by SHA-256, every one of them verified, see `checks.py`.
+    """Read the run of a folder and its verified files by SHA-256; see `checks.py`.
 
-    Raises StoreNewer for a later schema, ImportRejected for anything that is not as it was exported.
+    Raises StoreNewer for a later schema, ImportRejected for a fault.
     """
-    from edgewright.store.exports.checks import find_fault  # only an import needs it, and it takes time to load
+    from edgewright.store.exports.checks import find_fault  # only an import needs it, and it is slow to load
 
     data = _read_json(folder)
     try:
@@ -121,7 +121,7 @@ def _create_folder(folder: Path) -> Iterator[Path]:
 
 
 def _write_artefacts(part: Path, run: Run, fetch: Callable[[RunOutput, Path], bool]) -> list[ExportedFile]:
-    """Write each file once: a small run.json may name the same large one any number of times."""
+    """Write each file once, because a small run.json may refer to a large file many times."""
     written: dict[str, ExportedFile] = {}
     artefacts = []
     for index, output in enumerate(run.outputs):
@@ -181,7 +181,7 @@ def _read_json(folder: Path) -> bytes:
 
 
 def _estimate_memory_bytes(data: bytes) -> int:
-    """The memory that reading this JSON may take: every value is behind a comma, a colon or a bracket."""
+    """Estimate the memory to read this JSON: every value follows a comma, a colon or a bracket."""
     return _BYTES_PER_BYTE * len(data) + _BYTES_PER_VALUE * sum(map(data.count, (b",", b":", b"[", b"{")))
 
 
@@ -196,7 +196,7 @@ def _read_stated_checksum(folder: Path) -> str | None:
 
 
 def _check_schema(schema: str, folder: Path, known: str) -> None:
-    """Refuse what is not of the `known` schema ("family/version"), a later version by name."""
+    """Reject schemas other than `known` ("family/version"), with another error for later versions."""
     if schema == known:
         return
     family, _, version = known.rpartition("/")
@@ -211,7 +211,7 @@ def _check_schema(schema: str, folder: Path, known: str) -> None:
 
 
 def _check_plan_schema(run: Run, folder: Path) -> None:
-    """A plan of a later version is refused by name."""
+    """Reject a plan of a later version."""
     if run.kind == "benchmark":
         schema = run.plan.get("schema", PLAN_SCHEMA)
         _check_schema(schema if isinstance(schema, str) else "", folder, PLAN_SCHEMA)

@@ -1,6 +1,6 @@
-"""Remove the folders of the machine from a run: exports and reports go to others.
+"""Removal of the machine's folders from a run, for exports and reports.
 
-File names stay. Folders show who the user is and how the disk is organized, and say nothing about a result.
+File names are kept. Folders reveal the user's name and files and do not affect results.
 """
 
 import os
@@ -16,16 +16,16 @@ from msgspec.structs import replace
 
 from edgewright.schema.run import Run
 
-# Keys of plans and reports whose values are files or folders; those of a torch source name a function too.
+# Keys of plans and reports whose values are files or folders, for torch sources with a function.
 FILE_KEYS = frozenset(
     (
         *("model", "source", "weights", "module", "student", "teacher", "teacher_weights", "student_weights"),
         *("data", "eval_data", "val", "inputs", "labels", "code", "metric"),
     )
 )
-# Outputs that are text of ours; the bytes of all others are kept as they are.
+# Outputs that are our text; all others are not changed.
 TEXT_ROLES = ("log", "record", "recipe", "quantization", "prune", "distil")
-TRAINING_ROLES = ("prune", "distil")  # whose reports have keys as plans do; in the others they are names of tensors
+TRAINING_ROLES = ("prune", "distil")  # reports with the keys of plans; in others these keys are names of tensors
 ROOT_FOLDERS = frozenset(
     (
         *("home", "Users", "root", "tmp", "var", "private", "mnt", "media", "Volumes", "usr", "opt", "srv", "nix"),

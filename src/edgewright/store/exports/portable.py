@@ -1,6 +1,6 @@
-"""A whole run as JSON that any tool can read, and back without loss.
+"""Lossless conversion of a run to and from JSON.
 
-JSON has no word for NaN and the infinities; samples and metrics that are not finite stand as the texts `"nan"`,
+JSON has no NaN and infinities; samples and metrics that are not finite are the texts `"nan"`,
 `"inf"` and `"-inf"`. Inside `plan`, `environment` and a device's facts, which are plain JSON, they become null.
 """
 
@@ -20,33 +20,33 @@ _NUMBER_FIELDS = {
 
 
 def to_plain(run: Run) -> dict[str, Any]:
-    """The run as dicts, lists, texts and finite numbers."""
+    """Convert a run to dicts, lists, texts and finite numbers."""
     plain: dict[str, Any] = msgspec.to_builtins(run)
     _replace_numbers(plain, _to_text)
     return plain
 
 
 def from_plain(plain: dict[str, Any]) -> Run:
-    """The run again. Raises msgspec.ValidationError where `plain` is no run."""
+    """Convert plain values to a run. Raises msgspec.ValidationError if they are not a run."""
     _replace_numbers(plain, _to_number)
     return msgspec.convert(plain, Run)
 
 
 def to_json(run: Run) -> bytes:
-    """The same run gives the same bytes."""
+    """Return the run as canonical JSON: equal runs give equal bytes."""
     return msgspec.json.encode(to_plain(run), order="sorted")
 
 
 def from_json(data: bytes) -> Run:
-    """Raises msgspec.DecodeError where `data` is no run."""
+    """Parse a run. Raises msgspec.DecodeError if `data` is not a run."""
     return from_plain(msgspec.json.decode(data, type=dict[str, Any]))
 
 
 def make_storable(run: Run) -> Run:
-    """The run with texts that every database and file can hold.
+    """Return the run with texts that every database and file can store.
 
-    NUL characters and halves of surrogate pairs, which the output of a crashed worker or an odd file name can
-    bring along, become `␀` and `?`: a finished run is not lost for a character.
+    NUL characters and invalid surrogates, for example from a crashed worker's output or a file name, become `␀` and
+    `?`.
     """
     probe = (msgspec.structs.replace(run, series=()), [(series.name, series.unit) for series in run.series])
     try:
@@ -78,7 +78,7 @@ def _replace_numbers(plain: dict[str, Any], change: Callable[[Any], Any]) -> Non
 
 
 def _iterate_rows(plain: dict[str, Any], part: str) -> Iterator[dict[str, Any]]:
-    """The dicts under a key, whatever else a hostile file may have put there."""
+    """Yield the dicts under a key of an untrusted file."""
     rows = plain.get(part)
     if isinstance(rows, list | tuple):
         yield from (row for row in rows if isinstance(row, dict))

@@ -1,1 +1,1 @@
-"""Alembic's scripts. Make one with `alembic.command.revision`, see `docs/store.md`."""
+"""Alembic's scripts. Create one with `alembic.command.revision`, see `docs/store.md`."""

@@ -1,1 +1,1 @@
-"""What survives a killed process and a full disk."""
+"""Recovery after killed processes and full disks."""

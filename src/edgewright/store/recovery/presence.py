@@ -1,9 +1,9 @@
-"""How a killed process is found: each store that writes holds a lock on a file of its own while it is open.
+"""Detection of killed processes: each open store that writes locks a file.
 
-The name of that file stands in the rows the store is responsible for. The system lets go of the lock when the
-process ends, even by SIGKILL or a power cut, so a name whose lock can be had belongs to nobody who lives. Unlike
-a process number this holds across reboots and containers. Names carry the id of the home they were made in:
-only stores on the same home may judge them, since on PostgreSQL others may write from elsewhere.
+Rows that the store writes contain the name of that file. The system releases the lock when the process ends, even by
+SIGKILL or a power failure, so a file without a lock belongs to no running process. Unlike process ids this is valid
+across reboots and containers. Names contain the id of their home: only stores with the same home check them, because on
+PostgreSQL others may write from other machines.
 """
 
 import sys
@@ -24,7 +24,7 @@ _MAX_PROGRESS_LENGTH = 500
 
 
 class Presence:
-    """The lock of one open store. Any thread may call; a forked child may not."""
+    """The lock of one open store. Safe for all threads, not for forked children."""
 
     def __init__(self, home: Path) -> None:
         self._home = home
@@ -35,7 +35,7 @@ class Presence:
         self._progress_written_at = float("-inf")
 
     def name(self) -> str:
-        """This store's name, its lock held; made at the first call, so that a reader leaves no trace."""
+        """Return this store's locked name; created at the first call, so that readers create no file."""
         with self._lock:
             if self._file is None:
                 name = new_run_id()
@@ -46,7 +46,7 @@ class Presence:
 
     def _create_file(self, name: str) -> IO[bytes]:
         """The file of that name with its lock, which it has before its name: `sweep` meets no living one without."""
-        if sys.platform == "win32":  # an open file is neither renamed nor removed there
+        if sys.platform == "win32":  # open files can be neither renamed nor removed there
             file = (self._folder / name).open("ab")
             try_lock(file)
             return file
@@ -57,7 +57,7 @@ class Presence:
         return file
 
     def sweep(self) -> None:
-        """Remove the files that killed stores left. The name of a store without a file counts as gone, too."""
+        """Remove the files of killed stores. A name without a file also counts as gone."""
         with suppress(OSError):
             for path in list(self._folder.iterdir()):
                 name = path.name.removeprefix(_NEW_PREFIX).removesuffix(_PROGRESS_SUFFIX)
@@ -78,7 +78,7 @@ class Presence:
                     path.unlink()
 
     def is_gone(self, name: str) -> bool:
-        """Whether the store of that name was made in this home and no longer lives."""
+        """Return whether the store of that name belongs to this home and no longer runs."""
         where, _, token = name.partition("/")
         if name == self._name or where != self._known_home_id():
             return False
@@ -99,7 +99,7 @@ class Presence:
                 )
 
     def read_progress(self, name: str) -> str:
-        """What the store of that name said last; empty where it said nothing, or was made in another home."""
+        """Return the last progress line of a store; empty if there is none or it belongs to another home."""
         where, _, token = name.partition("/")
         with suppress(OSError):
             if where == self._known_home_id() and is_run_id(token):
@@ -110,12 +110,12 @@ class Presence:
         return self._folder / f"{name.rpartition('/')[2]}{_PROGRESS_SUFFIX}"
 
     def forget(self, name: str) -> None:
-        """Remove the files of a store that is gone and stands in no row any more."""
+        """Remove the files of a store that is gone and in no row."""
         (self._folder / name.rpartition("/")[2]).unlink(missing_ok=True)
         self._progress_path(name).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let go: rows that still carry the name are then those of a store that is gone."""
+        """Release the lock; rows with the name then belong to a store that is gone."""
         with self._lock:
             if self._file is not None:
                 self._file.close()

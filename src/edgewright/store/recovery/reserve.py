@@ -1,7 +1,7 @@
-"""Disk space beside the database that is released when the disk is full.
+"""Reserved disk space that is released when the disk is full.
 
-SQLite needs some space even to read (the index of its log) and more to delete. Without it, runs on a full disk could
-neither be listed nor be deleted.
+SQLite requires space to read (the index of its log) and more to delete. Without it, runs on a full disk could
+be neither listed nor deleted.
 """
 
 import os
@@ -11,18 +11,18 @@ from pathlib import Path
 
 SUFFIX = ".reserve"
 MAX_BYTES, MIN_BYTES = 1 << 20, 128 << 10
-SHARE = 8  # of the free space, one part is taken at most
+SHARE = 8  # at most one part of the free space is reserved
 
 
 class Reserve:
-    """The file that reserves the space. Any process may call, at any time; no method raises OSError."""
+    """The file that reserves the space. Safe for all processes; no method raises OSError."""
 
     def __init__(self, database: Path) -> None:
         self._path = database.with_name(database.name + SUFFIX)
         self._released_bytes = 0
 
     def acquire(self) -> None:
-        """Reserve the space, if it is not reserved: a share of what is free, at least what was released before."""
+        """Reserve a share of the free space, at least the released size, unless it is reserved."""
         with suppress(OSError):
             free = shutil.disk_usage(self._path.parent).free
             size = max(min(MAX_BYTES, free // SHARE), min(self._released_bytes, free))
@@ -30,12 +30,12 @@ class Reserve:
                 return
             try:
                 with self._path.open("xb") as file:
-                    file.write(os.urandom(size))  # zeros would take no room on a disk that compresses
+                    file.write(os.urandom(size))  # zeros would take no space on a compressing file system
             except OSError:
                 self.release()
 
     def release(self) -> bool:
-        """Release the space; return whether there was any."""
+        """Release the space. Return whether there was any."""
         try:
             size = self._path.stat().st_size
             self._path.unlink()
@@ -49,7 +49,7 @@ class Reserve:
         return not self._path.exists()
 
     def release_if_full(self) -> None:
-        """Release the space where hardly any other is left."""
+        """Release the space if the disk is almost full."""
         with suppress(OSError):
             if shutil.disk_usage(self._path.parent).free < MAX_BYTES:
                 self.release()

@@ -1,4 +1,4 @@
-"""Finished runs that the database could not take: kept as files, and taken in when a store is opened next.
+"""Finished runs that could not be saved: kept as files, and saved at the next opening of a store.
 
 <home>/unsaved/ID.json        waits for the next store on this home
 <home>/unsaved/bad/ID.json    is no run that can be saved; bad/ID.why says why
@@ -21,28 +21,28 @@ from edgewright.store.location import get_bad_folder, get_unsaved_folder
 from edgewright.store.runs.ids import is_run_id, new_run_id
 from edgewright.store.runs.rows import parse_microseconds
 
-# Causes for which a run cannot be read or saved the next time either.
+# Causes that also prevent reading or saving the run next time.
 _PERMANENT_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, DataError, OverflowError)
 
 
 def check_finished(given: Run) -> None:
-    """Raises ValueError for a run that no store may write as finished."""
+    """Raise ValueError for a run that is not finished."""
     check_begun(given)
     if given.state in ("queued", "running"):
         raise ValueError(f"run {given.id} is {given.state}, not finished")
 
 
 def check_begun(given: Run) -> None:
-    """Raises ValueError where the id or the time is none."""
+    """Raise ValueError for an invalid id or time."""
     if not is_run_id(given.id):
         raise ValueError(f"{given.id!r} is not an id of new_run_id")
     parse_microseconds(given.started_at)
 
 
 def save_to_file(home: Path, finished: Run) -> Path | None:
-    """Write the run to a file in the home, or else in the system's temporary folder or the current one.
+    """Write the run to a file in the home, or in the system's temporary folder or the current folder.
 
-    Returns the file; None where nothing could be written anywhere.
+    Returns the file; None if no folder is writable.
     """
     data, elsewhere = to_json(finished), f"edgewright-unsaved-{finished.id}.json"
     locations: tuple[Callable[[], Path], ...] = (
@@ -57,7 +57,7 @@ def save_to_file(home: Path, finished: Run) -> Path | None:
 
 
 def explain_saved_file(failure: StoreError, home: Path, saved: Path | None) -> None:
-    """Let the error say where `save_to_file` kept the run, and how it comes back."""
+    """Add to the error where `save_to_file` kept the run and how to save it."""
     if saved is None:
         failure.why += "; the run is lost: its file could not be written to any folder"
     elif saved.parent == get_unsaved_folder(home):
@@ -68,10 +68,10 @@ def explain_saved_file(failure: StoreError, home: Path, saved: Path | None) -> N
 
 
 def import_unsaved(home: Path, save: Callable[[Run], object]) -> None:
-    """Save the runs that were kept in the home.
+    """Save the unsaved runs of the home.
 
-    One that cannot be saved now (locked, full) stays; what is no run, or none that the tables can hold, goes to
-    `bad`, so that it neither stands in anyone's way nor is lost.
+    Runs that cannot be saved now (locked, full) are kept. Files that are not runs, or that the tables cannot store, are
+    moved to `bad`.
     """
     for path in sorted(get_unsaved_folder(home).glob("*.json")):
         with suppress(OSError):
@@ -83,7 +83,7 @@ def import_unsaved(home: Path, save: Callable[[Run], object]) -> None:
 
 
 def _save_file(path: Path, save: Callable[[Run], object]) -> str | None:
-    """None where it is saved, why it never can be, or "" where it may be later. Raises OSError."""
+    """Save a file. Return None on success, "" to retry later, or why it can never be saved. Raises OSError."""
     if not path.is_file():
         return "it is not a file"
     data = path.read_bytes()
@@ -113,7 +113,7 @@ def _make_folder(folder: Path) -> Path:
 
 
 def _write(data: bytes, path: Path) -> Path:
-    """The file, whole or not at all, and readable by its owner only: the temporary folder is everyone's."""
+    """Write a file atomically, readable only by its owner because the temporary folder is shared."""
     part = path.with_name(f".{new_run_id()}.part")
     try:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

@@ -1,4 +1,4 @@
-"""What the pages ask beyond lists of runs: choices, models with their lineage, devices, what is running."""
+"""Queries of the pages: filter values, models with lineage, devices, running runs."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _IDS_PER_QUERY = 500
 
 
 class FilterChoices(Struct, frozen=True, kw_only=True):
-    """Words that runs have, and how many runs have each; the most frequent first."""
+    """Filter values with their number of runs; the most frequent first."""
 
     model: tuple[tuple[str, int], ...]
     runtime: tuple[tuple[str, int], ...]
@@ -28,14 +28,14 @@ class FilterChoices(Struct, frozen=True, kw_only=True):
 
 
 class ProgressLine(Struct, frozen=True, kw_only=True):
-    """The last line of a process, and the runs that it has going."""
+    """The last progress line of a process and its running runs."""
 
     line: str
     runs: tuple[str, ...]
 
 
 class ModelRow(Struct, frozen=True, kw_only=True):
-    """A model as the record knows it. `bytes` counts all its files; `precision` is that of its newest run."""
+    """A model in the store. `bytes` counts all its files; `precision` is that of its newest run."""
 
     id: str
     name: str
@@ -49,7 +49,7 @@ class ModelRow(Struct, frozen=True, kw_only=True):
 
 
 class LineageLink(Struct, frozen=True, kw_only=True):
-    """`child` was made from `parent`, which that run calls `parent_name`, by a run, as the output of a role."""
+    """A run made `child` from `parent`, which it calls `parent_name`, as the output of a role."""
 
     parent: str
     parent_name: str
@@ -61,7 +61,7 @@ class LineageLink(Struct, frozen=True, kw_only=True):
 
 
 class DeviceRow(Struct, frozen=True, kw_only=True):
-    """A device as it was seen last."""
+    """A device as last seen."""
 
     id: str
     name: str
@@ -74,7 +74,7 @@ class DeviceRow(Struct, frozen=True, kw_only=True):
 
 
 def list_choices(connection: Connection) -> FilterChoices:
-    """One pass over the runs, one over the tags."""
+    """Return filter values with one pass over the runs and one over the tags."""
     columns = [run.c[name] for name in _CHOICES]
     rows = connection.execute(select(*columns, func.count()).group_by(*columns)).all()
     counts: list[Counter[str]] = [Counter() for _ in _CHOICES]
@@ -99,7 +99,7 @@ def _list_tags(connection: Connection) -> tuple[tuple[str, int], ...]:
 
 
 def list_models(connection: Connection) -> list[ModelRow]:
-    """Three queries, however many models."""
+    """Return all models with three queries."""
     counted = select(run.c.model_id, func.count().label("number"), func.max(run.c.started_us).label("last"))
     last = counted.where(run.c.model_id.is_not(None)).group_by(run.c.model_id).subquery()
     newest = and_(run.c.model_id == last.c.model_id, run.c.started_us == last.c.last)
@@ -127,7 +127,7 @@ def list_models(connection: Connection) -> list[ModelRow]:
 
 
 def list_runs_with_file(connection: Connection, model_id: str, most: int) -> list[str]:
-    """Runs of a model whose output `model` is that model, not what they made of it."""
+    """Return runs of a model whose output `model` is that model, not a model made from it."""
     query = select(run.c.id).join(output, output.c.run_id == run.c.id)
     own = query.where(run.c.model_id == model_id, output.c.role == "model", output.c.model_id == model_id)
     order = (_order_local_first(), run.c.started_us.desc(), run.c.id.desc())
@@ -135,26 +135,26 @@ def list_runs_with_file(connection: Connection, model_id: str, most: int) -> lis
 
 
 def _order_local_first() -> ColumnElement[int]:
-    """Whoever made up a run also chose its time: the newest is asked for among one's own first."""
+    """Order local runs first, because the time of an imported run is not trusted."""
     return case((run.c.imported.is_(False), 0), else_=1)
 
 
 def list_links(connection: Connection) -> list[LineageLink]:
-    """Lineage costs nothing: model → run.model_id → output.model_id."""
+    """Return the lineage: model → run.model_id → output.model_id."""
     columns = (run.c.model_id, run.c.model_name, output.c.model_id, run.c.id, run.c.kind, run.c.runtime, output.c.role)
     query = select(*columns).join(output, output.c.run_id == run.c.id)
     made = query.where(output.c.model_id.is_not(None), output.c.model_id != run.c.model_id)
     order = (_order_local_first(), run.c.started_us.desc(), run.c.id, output.c.position)
     rows = connection.execute(made.order_by(*order)).all()
     found: dict[tuple[str, str], LineageLink] = {}
-    for row in rows:  # the newest run that made it stands for all, an imported one only where there is no other
+    for row in rows:  # the newest run that made it is used, an imported one only if there is no other
         link = LineageLink(**dict(zip(LineageLink.__struct_fields__, row, strict=True)))
         found.setdefault((link.parent, link.child), link)
     return list(found.values())
 
 
 def list_devices(connection: Connection) -> list[DeviceRow]:
-    """Two queries, however many devices."""
+    """Return all devices with two queries."""
     counted = select(run.c.device_id, run.c.state, func.count()).group_by(run.c.device_id, run.c.state)
     numbers: dict[str, Counter[str]] = {}
     for device_id, state, number in connection.execute(counted):
@@ -175,18 +175,18 @@ def list_devices(connection: Connection) -> list[DeviceRow]:
 
 
 def list_running(connection: Connection) -> list[tuple[str, str]]:
-    """Id and state of the runs that have not ended."""
+    """Return id and state of runs that have not ended."""
     query = select(run.c.id, run.c.state).where(run.c.state.in_(("queued", "running"))).order_by(run.c.id)
     return [(run_id, state) for run_id, state in connection.execute(query)]
 
 
 def find_existing_ids(connection: Connection, run_ids: Sequence[str]) -> set[str]:
-    """Those of the whole ids that are here."""
+    """Return those of the complete ids that exist."""
     pieces = [run_ids[begin : begin + _IDS_PER_QUERY] for begin in range(0, len(run_ids), _IDS_PER_QUERY)]
     return {found for ids in pieces for found in connection.scalars(select(run.c.id).where(run.c.id.in_(ids)))}
 
 
 def get_model_names(connection: Connection, model_ids: Sequence[str]) -> dict[str, str]:
-    """Names by id, of those that are here."""
+    """Return the names of existing models by id."""
     query = select(model.c.id, model.c.name).where(model.c.id.in_(model_ids))
     return {row.id: row.name for row in connection.execute(query)}

@@ -1,4 +1,4 @@
-"""Ids of runs: ULIDs (github.com/ulid/spec), 48 bits of time and 80 of chance, so that ids sort by age."""
+"""Run ids: ULIDs (github.com/ulid/spec), 48 bits of time and 80 random bits, so that ids sort by age."""
 
 import os
 import re
@@ -14,11 +14,11 @@ _SHAPE = re.compile(f"[0-7][{ALPHABET}]{{{LENGTH - 1}}}")
 
 
 class IdGenerator:
-    """Makes ids that rise strictly within one process, from any thread, even when the clock goes back.
+    """Generator of ids that increase strictly in one process, for all threads, even if the clock goes back.
 
     Args:
         now_ms: milliseconds since 1970.
-        random_bits: an integer of so many random bits.
+        random_bits: returns an integer with this number of random bits.
     """
 
     def __init__(self, now_ms: Callable[[], int], random_bits: Callable[[int], int]) -> None:
@@ -30,22 +30,22 @@ class IdGenerator:
 
     def __call__(self) -> str:
         with self._lock:
-            if self._process != os.getpid():  # a forked child must not count on from its parent's last id
+            if self._process != os.getpid():  # a forked child must not continue from its parent's last id
                 self._process, self._last = os.getpid(), 0
             fresh = self._now_ms() << _RANDOM_BITS | self._random_bits(_RANDOM_BITS)
-            # The next integer, where this millisecond (or a later one) has already given an id.
+            # The next integer if this millisecond (or a later one) already has an id.
             newer = fresh >> _RANDOM_BITS > self._last >> _RANDOM_BITS
             self._last = fresh if newer else self._last + 1
             return _encode_base32(self._last)
 
 
 def _encode_base32(number: int) -> str:
-    """Crockford's base 32, most significant digit first."""
+    """Encode in Crockford's base 32, most significant digit first."""
     return "".join(ALPHABET[number >> 5 * index & 31] for index in reversed(range(LENGTH)))
 
 
 def is_run_id(text: str) -> bool:
-    """Whether the text has the form of a run's id."""
+    """Return whether the text has the form of a run id."""
     return _SHAPE.fullmatch(text) is not None
 
 

@@ -12,12 +12,12 @@ SAMPLE_BYTES = 8
 
 
 def pack(samples: Iterable[float]) -> bytes:
-    """Shape (n,) to 8·n bytes; NaN, infinities and the sign of zero are kept."""
+    """Pack shape (n,) to 8·n bytes; NaN, infinities and the sign of zero are preserved."""
     return _convert_byte_order(array("d", samples)).tobytes()
 
 
 def unpack(data: bytes) -> tuple[float, ...]:
-    """8·n bytes to n samples. Raises ValueError where the length is not a multiple of 8."""
+    """Unpack 8·n bytes to n samples. Raises ValueError if the length is not a multiple of 8."""
     samples = array("d")
     samples.frombytes(data)
     return tuple(_convert_byte_order(samples))

@@ -1,4 +1,4 @@
-"""Finding runs: the filter and the order of a list, and the id that a user means."""
+"""Queries of runs: filters, order, and resolution of id prefixes."""
 
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -21,7 +21,7 @@ SortKey = Literal["started", "model", "runtime", "precision", "device", "kind", 
 
 
 class RunFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which runs to list; what is left out does not restrict. Newest first, unless `sort` says otherwise.
+    """Filter and order of a list of runs; unset attributes do not restrict it. Newest first by default.
 
     Attributes:
         model: the model's name, with or without its suffix, in any case; or the first 6 or more digits of its sha256.
@@ -32,16 +32,16 @@ class RunFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         since: ISO 8601, a day or a moment, UTC unless it says otherwise: runs started then or later.
         until: the same: runs started before then.
         text: part of the note, error, a tag, model's name, device's name or runtime, in any case; or the id's begin.
-        limit: at most so many runs; None gives all.
-        offset: so many are passed over first.
-        sort: what they are ordered by; `p50` is the median latency. Runs without a value come last.
-        rising: the smallest first.
-        without: ids that are left out.
+        limit: maximum number of runs; None for all.
+        offset: number of runs to skip.
+        sort: sort key; `p50` is the median latency. Runs without a value come last.
+        rising: smallest first.
+        without: ids to exclude.
         ids: only these.
         plan_hash: the hash of the run's plan.
-        model_id: the model's whole sha256.
-        imported: whether it was imported. Runs of unknown origin pass neither True nor False.
-        metrics: the metrics a row carries; None gives all of them, which is slow for thousands of runs.
+        model_id: the model's complete sha256.
+        imported: whether it was imported. Runs of unknown origin match neither True nor False.
+        metrics: metrics of a row; None for all, which is slow for thousands of runs.
     """
 
     model: str | None = None
@@ -70,7 +70,7 @@ class RunFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class RunSummary(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One line of a list: a run without its samples, layers and plan.
 
-    `metrics` holds by name those that the filter asked for and the run has.
+    `metrics` has the filter's metrics of the run, by name.
     """
 
     id: str
@@ -99,9 +99,9 @@ _COLUMNS = tuple(run.c[name] for name in _NAMES)
 
 
 def list_rows(connection: Connection, wanted: RunFilter) -> list[RunSummary]:
-    """Three queries, however many runs: the runs, their metrics, their tags."""
+    """Return the rows with three queries: runs, metrics and tags."""
     found = connection.execute(_apply_filter(select(*_COLUMNS), wanted)).all()
-    if len(found) <= _MAX_IDS_IN_QUERY:  # the order is not worked out again
+    if len(found) <= _MAX_IDS_IN_QUERY:  # the order is not computed again
         picked = select(run.c.id).where(run.c.id.in_([row.id for row in found])).subquery()
     else:
         picked = _apply_filter(select(run.c.id), wanted).subquery()
@@ -111,7 +111,7 @@ def list_rows(connection: Connection, wanted: RunFilter) -> list[RunSummary]:
 
 
 def count_rows(connection: Connection, wanted: RunFilter) -> int:
-    """How many runs pass the filter, whatever its limit."""
+    """Return the number of runs that match the filter, without its limit."""
     return connection.scalar(select(func.count()).select_from(run).where(*_make_conditions(wanted))) or 0
 
 
@@ -145,7 +145,7 @@ def _select_first_value(name: str) -> ColumnElement[Any]:
 
 
 def find_run(connection: Connection, run_id: str) -> str:
-    """The id that an id, or the unique beginning of one, stands for. Raises RunNotFound."""
+    """Return the complete id of an id or a unique prefix. Raises RunNotFound."""
     wanted = run_id.strip().upper()
     if not wanted:
         raise RunNotFound("the id of the run is empty")
@@ -182,7 +182,7 @@ def _load_metrics(
     if names is not None:
         query = query.where(c.name.in_(names))
     found: dict[str, dict[str, Metric]] = {}
-    # Whole and unpacked: row by row and by attribute this loop takes twice the time.
+    # Tuples are unpacked at once: access by attribute takes twice the time.
     for run_id, name, unit, value, low, high, n in connection.execute(query).all():
         known = found.setdefault(run_id, {})
         if name not in known:

@@ -1,4 +1,4 @@
-"""A run as rows of the tables, and back."""
+"""Conversion of runs to and from rows of the tables."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ _PART_TABLES = (schema.metric, schema.series, schema.layer, schema.warning, sche
 
 
 def parse_microseconds(moment: str) -> int:
-    """Microseconds since 1970 of an ISO 8601 time; one without a zone is UTC. Raises ValueError."""
+    """Return the microseconds since 1970 of an ISO 8601 time; without a zone it is UTC. Raises ValueError."""
     parsed = datetime.fromisoformat(moment)
     parsed = parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
     since = parsed - datetime(1970, 1, 1, tzinfo=UTC)
@@ -30,7 +30,7 @@ def parse_microseconds(moment: str) -> int:
 
 
 def write_run(connection: Connection, run: Run, process: str | None, *, known: bool) -> None:
-    """Write all rows of a run, over those of the same id if it is `known`. Tags of others are kept."""
+    """Write all rows of a run, and replace those of the same id if it is `known`. Tags of others are kept."""
     _write_shared(connection, run)
     values = _make_run_values(run, process)
     if known:
@@ -50,7 +50,7 @@ def write_run(connection: Connection, run: Run, process: str | None, *, known: b
 
 
 def normalize_run(run: Run) -> Run:
-    """The run as it comes back from the tables: what is not a number is not known, but for samples."""
+    """Return the run as the tables store it: NaN becomes unknown, except in samples."""
     metrics = tuple(
         replace(
             one, value=_normalize_number(one.value), low=_normalize_number(one.low), high=_normalize_number(one.high)
@@ -72,12 +72,12 @@ def normalize_run(run: Run) -> Run:
 
 
 def insert_missing(connection: Connection, table: Table, values: Values) -> None:
-    """Insert the row unless its key is there."""
+    """Insert the row unless its key exists."""
     connection.execute(_make_insert(connection, table).values(values).on_conflict_do_nothing())
 
 
 def read_run(connection: Connection, row: Row[Any]) -> Run:
-    """The whole run that belongs to a row of `schema.run`."""
+    """Return the complete run of a row of `schema.run`."""
     parts = {table.name: _load_rows(connection, table, row.id) for table in (*_PART_TABLES, schema.tag)}
     bodies = _load_snapshots(connection, (row.model_facts, row.device_facts))
     facts = connection.scalar(select(schema.environment.c.facts).where(schema.environment.c.id == row.environment_id))
@@ -112,7 +112,7 @@ def _make_metric(row: Row[Any]) -> Metric:
 
 
 def make_series(row: Row[Any]) -> Series:
-    """A row of `schema.series` as the fact. Raises StoreCorrupt where samples are missing."""
+    """Convert a row of `schema.series`. Raises StoreCorrupt if samples are missing."""
     if len(row.data) != row.n * SAMPLE_BYTES:
         raise StoreCorrupt(
             "samples are missing", f"series {row.name[:80]} of run {row.run_id} is shorter than its recorded length"
@@ -134,7 +134,7 @@ def _load_snapshots(connection: Connection, keys: Iterable[str | None]) -> Mappi
 
 
 def _decode_snapshot(bodies: Mapping[str, str], key: str | None, kind: type[_Fact]) -> _Fact | None:
-    """None where the run has no such fact; a DecodeError where its body is missing."""
+    """Decode a snapshot; None if the run has none. Raises DecodeError if its body is missing."""
     return None if key is None else msgspec.json.decode(bodies.get(key, ""), type=kind)
 
 
@@ -161,7 +161,7 @@ def _make_output(row: Row[Any]) -> RunOutput:
 
 
 def _write_shared(connection: Connection, run: Run) -> None:
-    """Rows that runs share. Always in this order, so that two writers never wait for each other in a ring."""
+    """Write rows that runs share, always in the same order to avoid deadlocks."""
     environment = _encode_json(run.environment)
     insert_missing(connection, schema.environment, {"id": _hash_body(environment), "facts": environment})
     for body in sorted(_encode_json(fact) for fact in (run.model, run.device) if fact is not None):
@@ -170,13 +170,13 @@ def _write_shared(connection: Connection, run: Run) -> None:
         insert_missing(connection, schema.model, _make_model_values(run.model, run.started_at))
     if run.device is not None:
         seen_at = run.finished_at or run.started_at
-        if run.imported and run.imported_at is not None:  # which may say that it is of the future
+        if run.imported and run.imported_at is not None:  # whose time may be in the future
             seen_at = min(seen_at, run.imported_at)
         _write_device(connection, run.device, seen_at, trusted=not run.imported)
 
 
 def _write_device(connection: Connection, device: DeviceRecord, seen_at: str, *, trusted: bool) -> None:
-    """Write down a new device, or what a `trusted` run saw of a known one later than others did."""
+    """Write a new device, or update a known one from a newer `trusted` run."""
     values = {
         "id": device.id,
         "name": device.name,
@@ -268,7 +268,7 @@ def _make_layer_values(layer: Layer) -> Values:
 
 
 def _normalize_number(value: Any) -> Any:
-    """Return the value as SQLite keeps it: it has no NaN, which is then not known, and no sign of zero."""
+    """Return the value as SQLite stores it: without NaN, which is unknown, and without a sign of zero."""
     if not isinstance(value, float):
         return value
     return None if math.isnan(value) else value + 0.0
@@ -283,7 +283,7 @@ def _hash_body(body: str) -> str:
 
 
 def _make_insert(connection: Connection, table: Table) -> Any:
-    """The dialect's own INSERT, the only one with ON CONFLICT; both have the same words for it."""
+    """Return the dialect's INSERT, which supports ON CONFLICT."""
     if connection.dialect.name == "postgresql":
         from sqlalchemy.dialects.postgresql import insert as insert_postgres
 
