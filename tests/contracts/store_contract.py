@@ -278,7 +278,7 @@ class StoreContract:
     def test_absent_blob(self, store: Store, tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="missing"):
             store.get_file("0" * 64, tmp_path / "x")
-        with pytest.raises(StoreError, match="not a hash"):
+        with pytest.raises(StoreError, match="hash is not valid"):
             store.open_blob("../" * 20 + "etc/passwd")
         with pytest.raises(StoreError, match="absent"):
             store.put_file(new_run_id(), tmp_path / "absent", role="model")

@@ -73,7 +73,7 @@ def test_a_segmentation_fault_is_named_with_the_last_words(tmp_path: Path) -> No
     open_pretend(worker, tmp_path, fail="segfault")
     with failing(worker, WorkerCrashed) as failure:
         worker.ask(TimeRuns(runs=5, seconds=9), Times)
-    assert failure.value.what == "the pretend worker died by SIGSEGV while timing inferences"
+    assert failure.value.what == "the pretend worker was ended by SIGSEGV while timing inferences"
     assert failure.value.why.endswith("pretend: about to read address zero")
     assert failure.value.exit_code == 1
 
@@ -91,7 +91,7 @@ def test_a_kill_hints_at_memory(tmp_path: Path) -> None:
     open_pretend(worker, tmp_path, fail="oom")
     with failing(worker, WorkerCrashed) as failure:
         worker.ask(TimeRuns(runs=5, seconds=9), Times)
-    assert "died by SIGKILL" in failure.value.what
+    assert "was ended by SIGKILL" in failure.value.what
     assert "memory runs out" in failure.value.try_this
 
 
@@ -159,7 +159,7 @@ def test_a_worker_that_died_between_two_commands_is_told_at_the_next(tmp_path: P
     assert ends_soon(worker.hello.pid)
     with failing(worker, WorkerCrashed) as failure:
         worker.ask(ReadMemory(), CommandDone)
-    assert "died by SIGTERM" in failure.value.what
+    assert "was ended by SIGTERM" in failure.value.what
 
 
 def test_leaving_ends_the_process_and_can_be_followed_by_end(tmp_path: Path) -> None:
@@ -192,10 +192,10 @@ def test_what_the_worker_started_ends_with_it(tmp_path: Path) -> None:
         ("print('hello?')", "cannot be read"),
         ("print('{}')", "cannot be read"),
         ("print()", "cannot be read"),
-        (GREET + "greet(protocol=99)", "speaks protocol 99"),
+        (GREET + "greet(protocol=99)", "uses protocol 99"),
         (GREET + "greet(stranger=1)", "cannot be read"),
-        (GREET + f'greet(); sys.stdin.readline(); print(\'{{"id": 7, "result": {DONE}}}\')', "something else"),
-        (GREET + f'greet(); sys.stdin.readline(); print(\'{{"id": 1, "result": {DONE}}}\')', "something else"),
+        (GREET + f'greet(); sys.stdin.readline(); print(\'{{"id": 7, "result": {DONE}}}\')', "unexpected answer"),
+        (GREET + f'greet(); sys.stdin.readline(); print(\'{{"id": 1, "result": {DONE}}}\')', "unexpected answer"),
         (GREET + "greet(); sys.stdin.readline(); print('what?')", "cannot be read"),
         (GREET + "greet(); sys.stdin.readline(); sys.stdout.buffer.write(b'\\xff\\n')", "cannot be read"),
     ],
@@ -269,8 +269,8 @@ def test_a_missing_library_tells_the_command_that_brings_it(name: str) -> None:
 
 def test_ends_are_told_in_words() -> None:
     assert describe_exit(3) == "exited with code 3"
-    assert describe_exit(-signal.SIGSEGV) == "died by SIGSEGV"
-    assert describe_exit(-250) == "died by signal 250"
+    assert describe_exit(-signal.SIGSEGV) == "was ended by SIGSEGV"
+    assert describe_exit(-250) == "was ended by signal 250"
     assert make_exit_hint(-signal.SIGSEGV) == ""
 
 
@@ -285,7 +285,7 @@ def test_an_answer_too_late_is_not_taken_for_the_next_one(tmp_path: Path) -> Non
             worker.ask(ReadMemory(), CommandDone)
         late.touch()
         worker._timeout_s = TIMEOUT_S
-        with pytest.raises(WorkerError, match="something else"):
+        with pytest.raises(WorkerError, match="unexpected answer"):
             worker.ask(ReadMemory(), CommandDone)
 
 

@@ -50,7 +50,7 @@ def test_a_processor_that_is_not_there_is_an_error_that_lists_those_that_are(aff
 def test_a_system_without_affinity_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert check_affinity([]) == set()
-    with pytest.raises(UsageError, match="not known on this system"):
+    with pytest.raises(UsageError, match="not supported on this system"):
         check_affinity([0])
 
 

@@ -84,7 +84,7 @@ def test_gains_alone() -> None:
     gains = np.abs(arrays["bn_a.weight"])
     np.testing.assert_allclose(scores["a"], gains / gains.sum(), rtol=1e-6)
     np.testing.assert_allclose(scores["c"], score_units(groups, arrays, "l2")["c"])  # has no normalisation
-    with pytest.raises(UsageError, match="no normalisation's gain"):
+    with pytest.raises(UsageError, match="no batch normalization scales"):
         score_units(find_groups(mobile(), {}), arrays_of(mobile()), "bn-gamma")
 
 

@@ -96,7 +96,7 @@ def test_a_rule_may_not_ask_for_other_activations() -> None:
     text = 'precision = "w8a8"\n\n[[rules]]\nnodes = "a"\nprecision = "w8a16"\n'
     with pytest.raises(ConfigError) as caught:
         parse_recipe(text, "r.toml")
-    assert "asks for w8a16" in caught.value.what
+    assert "sets w8a16" in caught.value.what
     assert parse_recipe(text.replace("w8a16", "w4a8"), "r.toml").rules[0].precision == "w4a8"
 
 

@@ -141,14 +141,14 @@ def test_disk_that_turns_read_only(small_disk: Path) -> None:
         assert store.load(before.id) == before
         with pytest.raises(StoreError, match=r"(?i)read-only file system") as raised:
             store.begin(begun_run())
-    assert "point EDGEWRIGHT_HOME at" in raised.value.try_this
+    assert "set EDGEWRIGHT_HOME to" in raised.value.try_this
 
 
 def test_new_home_on_a_read_only_disk(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(StoreError, match="Read-only file system") as raised:
         open_store(small_disk / "home")
-    assert "point EDGEWRIGHT_HOME at" in raised.value.try_this
+    assert "set EDGEWRIGHT_HOME to" in raised.value.try_this
 
 
 @pytest.mark.parametrize(

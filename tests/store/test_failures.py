@@ -97,7 +97,7 @@ def test_disk_with_space_is_not_called_full(monkeypatch: pytest.MonkeyPatch, tmp
 def test_folder_that_may_not_be_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "access", lambda *_: False)
     with (
-        pytest.raises(StoreError, match="no permission to write there") as raised,
+        pytest.raises(StoreError, match="no permission to write") as raised,
         translate_errors("it failed", str(tmp_path)),
     ):
         raise _sqlite(sqlite3.SQLITE_CANTOPEN)

@@ -180,5 +180,5 @@ def test_gradients_tell_what_a_weight_matters(nets: str, tmp_path: Path) -> None
         torch.nn.functional.cross_entropy(module(image), label).backward()
         wanted += (module.head.weight * module.head.weight.grad).square().detach().numpy()
     np.testing.assert_allclose(scores["head.weight"], wanted, rtol=1e-3, atol=1e-12)
-    with pytest.raises(UsageError, match="samples with labels"):
+    with pytest.raises(UsageError, match="labeled samples"):
         run_inspect(msgspec.structs.replace(job, data=None), lambda word: None)

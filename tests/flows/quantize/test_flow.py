@@ -261,7 +261,7 @@ CASES: list[tuple[dict[str, Any], type[EdgewrightError], str]] = [
     ({"runtimes": ()}, UsageError, "no runtime"),
     ({"timeout_s": 0.0}, UsageError, "--timeout 0.0"),
     ({"seed": -1}, UsageError, "--seed -1"),
-    ({"recipe": 'precision = "w3"'}, ConfigError, "no recipe"),
+    ({"recipe": 'precision = "w3"'}, ConfigError, "not a valid recipe"),
 ]  # fmt: skip
 
 

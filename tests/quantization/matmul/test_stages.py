@@ -181,7 +181,7 @@ def test_older_opsets_are_raised_where_int4_needs_it() -> None:
 def test_settings_that_are_not_known_are_refused() -> None:
     with pytest.raises(UsageError, match="precision w2"):
         quantize("w2")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="block 48"):
+    with pytest.raises(UsageError, match="block size 48"):
         quantize("w4", block=48)
     with pytest.raises(UsageError, match="rounding odd"):
         quantize("w4", rounding="odd")  # type: ignore[arg-type]
@@ -201,7 +201,7 @@ def test_nothing_to_quantise_is_refused() -> None:
 
 def test_a_quantised_model_is_refused() -> None:
     done = quantize("w8", "nearest").graphs["qdq"]
-    with pytest.raises(ModelNotConvertible, match="quantised already: it has DequantizeLinear"):
+    with pytest.raises(ModelNotConvertible, match="already quantized: it has DequantizeLinear"):
         quantize_matmuls(done, SAMPLES, precision="w8")
 
 
@@ -209,7 +209,7 @@ def test_weights_and_activations_that_are_not_finite_are_named() -> None:
     model = make_transformer()
     for name, error, words in (
         ("right", ModelNotConvertible, "right: weights right"),
-        ("gain", InputError, "left reads"),
+        ("gain", InputError, "input of left"),
     ):
         broken = onnx.ModelProto()
         broken.CopyFrom(model)

@@ -71,7 +71,7 @@ def test_a_run_without_a_fault(run: Run) -> None:
         (lambda run: with_model(run, name="../x"), "which is not a valid file name"),
         (lambda run: with_model(run, data_files=("../x",)), "the name of its file '../x' is not valid or is outside"),
         (lambda run: with_files(run, data_w=b"1")[0], "its model has no file 'w'"),
-        (lambda run: with_files(run, model=b"other bytes")[0], "its output model is not the model"),
+        (lambda run: with_files(run, model=b"other bytes")[0], "its output model differs from the recorded model"),
         (lambda run: replace(run, outputs=(RunOutput(role="log", sha256="c" * 64, bytes=3),) * 2), "several outputs"),
     ],
 )  # fmt: skip
@@ -88,9 +88,9 @@ def test_what_is_just_allowed(run: Run) -> None:
 @pytest.mark.parametrize(
     ("data", "kind", "why"),
     [
-        (b"PK\x03\x04 an archive of torch", "onnx", "claims to be onnx and is"),
+        (b"PK\x03\x04 an archive of torch", "onnx", "recorded as onnx, but its content is"),
         (b"\x08\x08\x12\x00", "torch", "its model has the format torch; supported formats are"),
-        (b"\x08\x08\x12\x00", "tflite", "claims to be tflite and is"),
+        (b"\x08\x08\x12\x00", "tflite", "recorded as tflite, but its content is"),
         (b"\x08\x08\x12\x00", "onnx", ""),
     ],
 )

@@ -189,7 +189,7 @@ def test_data_sets_that_are_none(tmp_path: Path) -> None:
     for name, words in (
         ("empty", "has no samples"),
         ("file.txt", "is not a data set"),
-        ("short.zip", "no whole zip"),
+        ("short.zip", "not a complete zip"),
         ("absent", "data set does not exist"),
         ("absent.py:load", "file does not exist"),
         ("no.such.module:load", "cannot be loaded"),
@@ -204,7 +204,7 @@ def test_data_sets_that_are_none(tmp_path: Path) -> None:
 
 def test_archives_that_lead_out_or_are_bombs(tmp_path: Path) -> None:
     for bad in ("../../evil.png", "/evil.png"):
-        with pytest.raises(DataError, match="leads out"):
+        with pytest.raises(DataError, match="outside"):
             open_dataset(str(write_zip(tmp_path / "d.zip", {**FILES, bad: b"x"})), PICTURES)
     bomb = write_zip(tmp_path / "b.zip", {**FILES, "images/1.png": b"\0" * 50_000_000, "labels.csv": TABLE})
     with open_dataset(str(bomb), PICTURES) as data, pytest.raises(DataError, match="1 of 3 samples") as caught:
@@ -235,7 +235,7 @@ def test_one_in_a_hundred_is_skipped_and_counted(tmp_path: Path) -> None:
     with open_dataset(str(many(tmp_path, 2)), PICTURES) as data:
         assert len(list(data.read())) == 198
         assert {index: one.name for index, one in data.skipped.items()} == {0: "0.png", 1: "1.png"}
-        assert "known format" in data.skipped[0].why
+        assert "format is not supported" in data.skipped[0].why
         assert len(list(data.read(range(50, 60)))) == 10
 
 
@@ -295,7 +295,7 @@ def test_arrays_that_are_ready(tmp_path: Path) -> None:
         ({"x": np.zeros((2, 4, 6), np.uint8), "labels": np.array([0, -1])}, "the label -1"),
         ({"x": np.zeros((2, 4, 6), np.uint8), "labels": np.array([0.5, 1])}, "the labels have dtype float64"),
         ({"x": np.zeros((2, 4, 6), np.uint8), "labels": np.eye(2)}, "the labels have shape"),
-        ({"x": np.zeros((2, 4, 6), np.uint8), "labels": np.zeros(3, int)}, "differ in length"),
+        ({"x": np.zeros((2, 4, 6), np.uint8), "labels": np.zeros(3, int)}, "different lengths"),
         ({"a": np.zeros(2), "b": np.zeros(2), "labels": np.zeros(2, int)}, "has no array for the input 'x'"),
         ({"x": np.zeros((0, 4, 6), np.uint8), "labels": np.zeros(0, int)}, "is empty"),
         ({"x": np.array([{}, {}], object), "labels": np.zeros(2, int)}, "cannot be read as .npz"),
@@ -419,9 +419,9 @@ def test_sounds(tmp_path: Path) -> None:
     streamed = wav(low).replace((8).to_bytes(4, "little") + low.tobytes(), b"\xff" * 4 + low.tobytes())
     with open_dataset(str(write_folder(tmp_path / "s", {"a/1.wav": streamed})), task) as data:
         assert next(iter(data.read())).feeds["s"].ravel().tolist()[:4] == [1.0, -2.0, 0.0, 0.5]
-    short, empty = (wav(low)[:-3], "cut short"), (wav(low[:0]), "no samples")
+    short, empty = (wav(low)[:-3], "truncated"), (wav(low[:0]), "no samples")
     for bad, words in (
-        (wav(low, rate=16000), "16000 samples a second"),
+        (wav(low, rate=16000), "sample rate is 16000"),
         short,
         empty,
         (b"RIFF....", ""),

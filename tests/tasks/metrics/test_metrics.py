@@ -110,7 +110,7 @@ def test_embeddings_by_their_nearest_other() -> None:
     vectors = np.array([[1, 0], [10, 0.1], [0, 1], [0.1, 5], [1, 0.9]], np.float32)
     found = score(task, {"e": vectors}, [0, 0, 1, 1, 1])
     assert found.value == pytest.approx(4 / 5)
-    with pytest.raises(DataError, match="no neighbours"):
+    with pytest.raises(DataError, match="no neighbors"):
         score(task, {"e": vectors[:1]}, [0])
 
 
@@ -131,7 +131,7 @@ def test_a_metric_of_ones_own(tmp_path: Path) -> None:
     own = f"{tmp_path}/own.py"
     found = score(classes(f"{own}:good"), outputs, labels, (f"{own}:good",))
     assert (found.value, found.low) == (2 / 3, wilson(2, 3).low)
-    for name, words in (("whole", "return one number"), ("broken", "mend it"), ("nobody", "FILE.py:function")):
+    for name, words in (("whole", "return one number"), ("broken", "fix the function"), ("nobody", "FILE.py:function")):
         with pytest.raises(ConfigError) as caught:
             score(classes(f"{own}:{name}"), outputs, labels, (f"{own}:{name}",))
         assert words in caught.value.try_this

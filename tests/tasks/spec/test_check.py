@@ -102,14 +102,14 @@ def test_inputs_that_one_side_does_not_know() -> None:
     )
     tokens = TokensInput(name="x", length=8)
     task = Task(inputs=(tokens,), output=NextToken(), metric="perplexity")
-    assert "nothing of the model's input 'mask'" in said(task, two)
+    assert "does not describe the model's input 'mask'" in said(task, two)
     masked = Task(inputs=(TokensInput(name="x", length=8, mask="mask"),), output=NextToken(), metric="perplexity")
     check_task(masked, two)
 
 
 def test_a_labels_file_of_another_model(tmp_path: Path) -> None:
     file = tmp_path / "names.txt"
-    for count, words in ((12, "labels file that the model came with"), (9, "first_class = 1")):
+    for count, words in ((12, "labels file that belongs to the model"), (9, "first_class = 1")):
         file.write_text("\n".join(f"class {i}" for i in range(count)))
         assert words in said(pictures(Classification(labels=str(file))), model((1, 3, 32, 32)))
 

@@ -63,7 +63,7 @@ def test_any_text_and_number_is_read_again(name: str, mean: float, std: float, p
 @pytest.mark.parametrize(
     ("change", "line", "words"),
     [
-        (("crop =", "corp ="), 13, ("inputs[0].corp", "known: kind, name, size", "crop")),
+        (("crop =", "corp ="), 13, ("inputs[0].corp", "the keys are kind, name, size", "crop")),
         (('crop = "center"', 'crop = "centre"'), 13, ("inputs[0].crop", "centre")),
         (("[224, 224]", "[224]"), 10, ("inputs[0].size",)),
         (("[224, 224]", "[0, 224]"), 10, ("inputs[0].size[0]", ">= 1")),
@@ -198,7 +198,7 @@ def test_proposals_for_the_rest() -> None:
         (PICTURE, "shift = 224", "augment.shift", "it is not smaller than an input of size 224"),
         (ImageInput(name="x", size=(8, 8), dtype="uint8"), "flip = true", "augment", "the input 'x' is uint8"),
         (PICTURE, "erase = 2", "augment.erase", "Expected `float` <= 1"),
-        (PICTURE, "mirror = true", "augment.mirror", "known: flip, shift, erase, brightness, contrast, noise"),
+        (PICTURE, "mirror = true", "augment.mirror", "the keys are flip, shift, erase, brightness, contrast, noise"),
     ],
 )
 def test_an_augmentation_that_does_not_fit_is_refused(one: Any, augment: str, key: str, why: str) -> None:

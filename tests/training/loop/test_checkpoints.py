@@ -177,7 +177,7 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_stays(tmp_path: Path, monke
     with pytest.raises(OutputError) as caught:
         train(job)
     assert "No space left" in caught.value.why
-    assert "goes on" in caught.value.try_this
+    assert "resumes" in caught.value.try_this
     monkeypatch.undo()
     assert [one.name for one in (tmp_path / "memory").iterdir()] == ["checkpoint"]
     train(job)

@@ -152,7 +152,7 @@ def test_slices_that_changed_or_went_are_told(nets: str, tmp_path: Path) -> None
     [
         ({"blocks.1.body.9.weight": {0: (1,)}}, "9"),
         ({"blocks.1.body.0.gamma": {0: (1,)}}, "no tensor 'blocks.1.body.0.gamma'"),
-        ({"head.weight": {0: (5,)}}, "keep up to place 5"),
+        ({"head.weight": {0: (5,)}}, "keeps indices up to 5"),
         ({"head.weight": {2: (0,)}}, "axis 2"),
         ({"head.weight": {0: ()}}, "axis 0"),
     ],
@@ -220,7 +220,7 @@ def test_groups_of_different_sizes_are_refused() -> None:
     layer = torch.nn.Sequential(torch.nn.Conv2d(8, 12, 3, groups=4))
     with pytest.raises(ModelNotConvertible, match="'0' cannot be sliced") as told:
         apply_slices(layer, Slices(factory="x.py:x", parameters={"0.weight": {0: (0, 1, 3)}}))
-    assert "not equally many" in told.value.why
+    assert "must keep equally many" in told.value.why
 
 
 def test_attention_of_torch_is_refused(nets: str) -> None:
