@@ -183,7 +183,7 @@ def test_settings_that_are_not_known_are_refused() -> None:
         quantize("w2")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="block size 48"):
         quantize("w4", block=48)
-    with pytest.raises(UsageError, match="rounding odd"):
+    with pytest.raises(UsageError, match="rounding 'odd'"):
         quantize("w4", rounding="odd")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="unknown nodes to keep: nowhere: the model has no node"):
         quantize("w4", keep=("nowhere",))
