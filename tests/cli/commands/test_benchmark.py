@@ -94,10 +94,10 @@ def test_exit_codes(call: Call, folder: Path, words: list[str], code: int, said:
 @pytest.mark.parametrize(
     ("how", "code", "said"),
     [
-        ("open", 6, "refuses"),
+        ("open", 6, "rejects"),
         ("run", 6, "as requested by fail=run"),
         ("segfault", 1, "SIGSEGV"),
-        ("exit", 1, "exit code 3"),
+        ("exit", 1, "exited with code 3"),
     ],
 )
 def test_a_worker_that_fails(call: Call, how: str, code: int, said: str) -> None:
