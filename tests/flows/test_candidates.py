@@ -277,7 +277,7 @@ def test_an_artifact_of_a_format_that_nothing_reads(tmp_path: Path) -> None:
     main = put_artifact(tmp_path)
     record = record_path(main)
     record.write_text(record.read_text().replace('"format": "ncnn"', '"format": "nobody"'))
-    with pytest.raises(ModelUnreadable, match=r"is not what its record says: .* format is 'nobody'"):
+    with pytest.raises(ModelUnreadable, match=r"does not match its record: .* format is 'nobody'"):
         read_model(main)
     with pytest.raises(ModelUnreadable, match="is not supported by any runtime: its format is 'nobody'"):
         find_native_runtime(model_of("m", "nobody"))

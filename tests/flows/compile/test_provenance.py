@@ -104,7 +104,7 @@ def forged(kit: Path, tmp_path: Path) -> Callable[[str], Path]:
 def forge_artifact(folder: Path, change: Callable[[Artifact], Artifact], files: dict[str, bytes]) -> None:
     """Change the record of an exported artifact, and everything that depends on it."""
     content = msgspec.json.decode((folder / "run.json").read_bytes())
-    file = next(one["file"] for one in content["artifacts"] if one["role"] == "record")
+    file = next(one["file"] for one in content["artefacts"] if one["role"] == "record")
     record = change(msgspec.json.decode((folder / file).read_bytes(), type=Artifact))
     hashes = [record.files[name] for name in sorted(record.files, key=lambda name: (name != record.main, name))]
     model_id = join_hashes(hashes)
@@ -232,7 +232,7 @@ def test_nothing_is_published_outside_of_the_folder(kit: Path, tmp_path: Path, n
     (tmp_path / "deep/x").write_text("mine")
     (out / record.main).write_text("mine")
     for one in (replace(record, files={**record.files, name: "a" * 64}), replace(record, main=name)):
-        with pytest.raises(OutputError, match="leads out of it"):
+        with pytest.raises(OutputError, match="outside the artifact"):
             publish_artifact(one, made, out)
     assert (tmp_path / "deep/x").read_text() == (out / record.main).read_text() == "mine"
 
