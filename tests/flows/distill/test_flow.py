@@ -158,7 +158,7 @@ def test_a_student_that_is_worse_than_its_control_is_rejected(
     ("changes", "kind", "words"),
     [
         ({"teacher": "absent.onnx"}, ModelNotFound, "no teacher"),
-        ({"student": "some.onnx"}, UsageError, "no torch source"),
+        ({"student": "some.onnx"}, UsageError, "torch source"),
         ({"student": "auto:1x"}, UsageError, "is not valid"),
         ({"student": "auto:tiny"}, UsageError, "is not valid"),
         ({"student": "auto:900x"}, GateFailed, "no student can be 900"),
