@@ -26,7 +26,7 @@ def test_the_source_keeps_its_shape(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     assert facts["import_cycle_list"] == []
     assert facts["median_function"] <= 7
     assert facts["p90_function"] <= 20
-    assert facts["largest_file"] <= 420, facts["largest_file_path"]
+    assert facts["largest_file"] <= 400, facts["largest_file_path"]
     assert facts["largest_folder"] <= 15, facts["largest_folder_path"]
 
 

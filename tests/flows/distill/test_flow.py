@@ -157,7 +157,7 @@ def test_a_student_that_is_worse_than_its_control_is_rejected(
 @pytest.mark.parametrize(
     ("changes", "kind", "words"),
     [
-        ({"teacher": "absent.onnx"}, ModelNotFound, "no teacher"),
+        ({"teacher": "absent.onnx"}, ModelNotFound, "teacher not found"),
         ({"student": "some.onnx"}, UsageError, "torch source"),
         ({"student": "auto:1x"}, UsageError, "is not valid"),
         ({"student": "auto:tiny"}, UsageError, "is not valid"),

@@ -109,7 +109,7 @@ def prune(**given: Any) -> None:
 
     The result is compared with the control: the same network, trained for the same steps without pruning.
     """
-    from edgewright.flows.prune.flow import check_plan
+    from edgewright.flows.prune.check import check_plan
     from edgewright.flows.prune.flow import prune as run
 
     _check_options(given)

@@ -4,10 +4,8 @@ Trained networks are kept in a folder of the output until the command succeeds, 
 an interruption, on this machine or another one.
 """
 
-import re
 from collections.abc import Mapping
 from contextlib import nullcontext
-from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
@@ -49,14 +47,15 @@ from edgewright.flows.experiment.setup import (
     check_validation_data,
     open_experiment_folder,
     prepare_experiment,
-    read_settings,
     remove_folder,
 )
-from edgewright.flows.experiment.teacher_outputs import check_distillation, compute_module_outputs, count_views
+from edgewright.flows.experiment.teacher_outputs import compute_module_outputs, count_views
 from edgewright.flows.experiment.trainings import TrainedNetwork, make_torch_source, train_networks
 from edgewright.flows.prune.budgets import parse_amount
+from edgewright.flows.prune.check import check_plan
 from edgewright.flows.prune.report import PruneReport, list_targets, make_module_name
-from edgewright.flows.prune.rounds import PruneResult, prune_file, prune_module, sparsify_file
+from edgewright.flows.prune.rounds import PruneResult, prune_file, prune_module, save_onnx
+from edgewright.pruning.magnitude import sparsify_graph
 from edgewright.schema.plan import CompilePlan, PrunePlan
 from edgewright.store.store import Store, utc_now
 from edgewright.system.files import write_atomically
@@ -66,7 +65,6 @@ from edgewright.training.slices import write_built_module
 SIMILAR_COST_SHARE = (
     0.5  # of the MACs: with two processors a shorter training saves no time next to the whole network's
 )
-PATTERN = re.compile(r"[1-9]\d*:[1-9]\d*")
 UNTRAINED_NOTE = (
     "the pruned model was not fine-tuned: this requires a torch source, FILE.py:FACTORY with its weights, and --data"
 )
@@ -127,57 +125,11 @@ def prune(
     return report, error
 
 
-def check_plan(plan: PrunePlan) -> None:
-    """Raise UsageError for plan values that are not valid for any model."""
-    read_settings(plan)
-    if plan.method == "unstructured" and not 0 < plan.sparsity < 1:
-        raise UsageError(
-            f"--sparsity {plan.sparsity:g} cannot be used",
-            "the share of weights to remove must be between 0 and 1",
-            "use --sparsity 0.8",
-        )
-    if plan.target_speedup is not None and not 1 < plan.target_speedup < inf:
-        what = f"--target-speedup {plan.target_speedup:g} cannot be used"
-        raise UsageError(what, "the speed-up factor must be above 1", "use --target-speedup 1.5")
-    budgets = [one for one in (plan.target_speedup, plan.target_bytes, plan.target_macs) if one]
-    if plan.method == "unstructured" and budgets:
-        why = "zeroed single weights do not make a model faster, nor smaller until it is compressed"
-        raise UsageError("--method unstructured does not support a target", why, "use --sparsity 0.8")
-    if not plan.max_drop >= 0:
-        what = f"--max-drop {plan.max_drop:g} cannot be used"
-        raise UsageError(what, "the allowed drop must be 0 or more", "use --max-drop 1")
-    for count, flag, usual in (
-        (plan.multiple, "--multiple", 8),
-        (plan.rounds, "--rounds", 1),
-    ):
-        if count < 1:
-            raise UsageError(f"{flag} {count} cannot be used", "it must be at least 1", f"use {flag} {usual}")
-    check_distillation(plan)
-    if not 0 < plan.round_epochs < inf:
-        what = f"--round-epochs {plan.round_epochs:g} cannot be used"
-        raise UsageError(what, "it must be above 0", "use --round-epochs 1")
-    for text, flag in ((plan.target_bytes, "--target-bytes"), (plan.target_macs, "--target-macs")):
-        if text and (amount := parse_amount(text, inf, flag)) < 1:
-            why = "an absolute target must be at least 1"
-            raise UsageError(
-                f"{flag} {text} cannot be used", why, f"use {flag} {1 / amount:.3g}x to divide by a factor"
-            )
-        if text and parse_amount(text, inf, flag) == inf and parse_amount(text, 1.0, flag) >= 1:
-            raise UsageError(
-                f"{flag} {text} is not below the current amount", "a factor must be above 1", f"use {flag} 2x"
-            )
-    if plan.pattern and (
-        not PATTERN.fullmatch(plan.pattern) or int(plan.pattern.split(":")[0]) >= int(plan.pattern.split(":")[1])
-    ):
-        what = f"--pattern {plan.pattern} cannot be used"
-        raise UsageError(what, "N:M keeps N of each M weights, and N must be smaller than M", "use --pattern 2:4")
-
-
 def _make_networks(plan: PrunePlan, prepared: PreparedSource, experiment: Experiment, work: Path) -> PrunedNetworks:
     """Return every network of the comparison, trained if possible."""
     onnx = Path(prepared.files["onnx"])
     if experiment.dataset is None:
-        make = prune_file if plan.method == "structured" else sparsify_file
+        make = prune_file if plan.method == "structured" else _sparsify_file
         result = make(plan, onnx, experiment, work / "cut")
         return PrunedNetworks({"pruned": [result.onnx]}, {}, result)
     whole = make_torch_source(plan.source, plan.weights)
@@ -202,6 +154,17 @@ def _make_networks(plan: PrunePlan, prepared: PreparedSource, experiment: Experi
     trained = train_networks(jobs, experiment.context.progress, similar_cost=result.macs >= SIMILAR_COST_SHARE)
     files = {name: [one.onnx for one in all_seeds] for name, all_seeds in trained.items()}
     return PrunedNetworks(files, trained, result, module)
+
+
+def _sparsify_file(plan: PrunePlan, onnx: Path, _: Experiment, folder: Path) -> PruneResult:
+    """Prune an ONNX model without structure."""
+    import onnx as onnx_library
+
+    folder.mkdir(parents=True)
+    thinned = sparsify_graph(onnx_library.load(str(onnx)), plan.sparsity, scope=plan.scope, pattern=plan.pattern)
+    path = folder / onnx.name
+    save_onnx(thinned.model, path)
+    return PruneResult(path, (), {}, zeros=sum(zeros for zeros, _ in thinned.zeros.values()))
 
 
 def _prepare_teacher(

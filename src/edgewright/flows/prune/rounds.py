@@ -20,7 +20,6 @@ from edgewright.formats.onnx.typed import read_onnx_graph
 from edgewright.pruning.graph_pruner import find_kept_indices, prune_graph
 from edgewright.pruning.groups import PruningGroups, find_groups
 from edgewright.pruning.importance import UnitScores, score_units
-from edgewright.pruning.magnitude import sparsify_graph
 from edgewright.pruning.widths import (
     KeptUnits,
     PruningBudget,
@@ -72,17 +71,6 @@ class RoundChoice(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     keep: dict[str, tuple[int, ...]]
 
 
-def sparsify_file(plan: PrunePlan, onnx: Path, _: Experiment, folder: Path) -> PruneResult:
-    """Prune an ONNX model without structure."""
-    import onnx as onnx_library
-
-    folder.mkdir(parents=True)
-    thinned = sparsify_graph(onnx_library.load(str(onnx)), plan.sparsity, scope=plan.scope, pattern=plan.pattern)
-    path = folder / onnx.name
-    _save_onnx(thinned.model, path)
-    return PruneResult(path, (), {}, zeros=sum(zeros for zeros, _ in thinned.zeros.values()))
-
-
 def prune_file(plan: PrunePlan, onnx: Path, experiment: Experiment, folder: Path) -> PruneResult:
     """Prune an ONNX model with structure: the graph itself, without training."""
     search = WidthSearch(plan, experiment, onnx, onnx, folder)
@@ -96,7 +84,7 @@ def prune_file(plan: PrunePlan, onnx: Path, experiment: Experiment, folder: Path
     keep = search.run(groups, search.scores(groups, {}), left)
     path = folder / "cut" / onnx.name
     path.parent.mkdir()
-    _save_onnx(prune_graph(search.model, groups, keep), path)
+    save_onnx(prune_graph(search.model, groups, keep), path)
     return PruneResult(
         path, make_width_rows(groups, {name: len(kept) for name, kept in keep.items()}), {**groups.fixed, **left}
     )
@@ -121,7 +109,7 @@ def _list_budget_kinds(plan: PrunePlan) -> tuple[str, ...]:
     return tuple(name for name, value in given.items() if value)
 
 
-def _save_onnx(model: Any, path: Path) -> None:
+def save_onnx(model: Any, path: Path) -> None:
     import onnx
 
     onnx.save(model, str(path))

@@ -4,7 +4,7 @@ from hashlib import sha256
 from pathlib import Path
 from shutil import rmtree
 from time import monotonic
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -20,7 +20,7 @@ from edgewright.flows.compile.publication import (
     publish_artifact,
     raise_output_errors,
 )
-from edgewright.flows.compile.sources import PreparedSource, check_float_onnx, hash_source, is_torch, prepare_source
+from edgewright.flows.compile.sources import check_float_onnx, hash_source, is_torch, prepare_source
 from edgewright.flows.experiment.report import make_curve_pair
 from edgewright.flows.quantize.acceptance import (
     QuantizeSetup,
@@ -39,19 +39,17 @@ from edgewright.flows.quantize.finetuning import (
     make_finetune_report,
 )
 from edgewright.flows.quantize.job import QuantizerOutput, run_quantizer
+from edgewright.flows.quantize.precision import choose_precision
 from edgewright.flows.quantize.report import QuantizedRow, QuantizeReport, list_notes, list_protected
 from edgewright.formats.artifacts import find_record
-from edgewright.formats.costs import measure_costs
 from edgewright.formats.files import read_model
 from edgewright.formats.memory_estimate import check_file_memory
-from edgewright.formats.onnx.typed import read_onnx_graph
 from edgewright.limits import read_budget
 from edgewright.quantization.job import QuantizationForm, QuantizationJob
-from edgewright.quantization.recipe import NodePrecision, Recipe, parse_recipe, write_recipe
+from edgewright.quantization.recipe import Recipe, parse_recipe, write_recipe
 from edgewright.runtimes.table import find_runtime
 from edgewright.schema.plan import CompilePlan, QuantizePlan
 from edgewright.schema.run import Metric, Run
-from edgewright.schema.vocabulary import QUANTIZED_PRECISIONS
 from edgewright.store.runs.ids import new_run_id
 from edgewright.store.secret import load_folder_key
 from edgewright.store.store import Store, utc_now
@@ -141,7 +139,7 @@ def _prepare_quantization(plan: QuantizePlan, work: Path, device: Device, progre
         calibration = cache_calibration_data(data, indices, work)
         plan = msgspec.structs.replace(plan, source_sha256=prepared.sha256, data_fingerprint=data.fingerprint)
     recipe = parse_recipe(plan.recipe, "the recipe") if plan.recipe else Recipe()
-    precision, form, why = _choose_precision(recipe.precision if plan.recipe else plan.precision, prepared)
+    precision, form, why = choose_precision(recipe.precision if plan.recipe else plan.precision, prepared)
     if precision != "fp16":
         recipe = msgspec.structs.replace(recipe, precision=precision)
     return QuantizeSetup(plan, task, prepared, calibration, recipe, precision, form, why)
@@ -176,46 +174,6 @@ def _check_task_and_labels(plan: QuantizePlan, task: Task, data: Dataset) -> Non
 def _read_input_shapes(data: Any, index: int) -> dict[str, tuple[int, ...]]:
     sample = next(iter(data.read([index])))
     return {name: array.shape for name, array in sample.feeds.items()}
-
-
-def _choose_precision(
-    requested: str, prepared: PreparedSource
-) -> tuple[NodePrecision | Literal["fp16"], QuantizationForm | Literal["float"], str]:
-    """Return the precision, the quantization form and the reason. UsageError if the model does not support it."""
-    if requested == "fp16":
-        return "fp16", "float", "set by the user"
-    share = _compute_convolution_share(prepared)
-    form: QuantizationForm = "static" if share >= 0.5 else "products"
-    work = f"{share:.0%} of its multiplications are convolutions"
-    if requested == "auto":
-        if form == "static":
-            return "w8a8", "static", f"{work}: static INT8 suits convolutions, dynamic INT8 slows them down"
-        return "w8a8-dynamic", "products", f"{work}: dynamic INT8 suits matrix products"
-    if requested in ("w8a8", "w8a16"):
-        return requested, "static", "set by the user"  # type: ignore[return-value] # mypy does not narrow str by `in`
-    if requested in ("w8", "w4", "w4a8"):
-        return requested, form, "set by the user"  # type: ignore[return-value] # as above
-    if requested == "w8a8-dynamic" and form == "products":
-        return "w8a8-dynamic", "products", "set by the user"
-    if requested == "w8a8-dynamic":
-        raise UsageError(
-            f"{prepared.name} cannot be quantized to w8a8-dynamic",
-            f"{work}, which run several times slower with dynamic quantization",
-            "use --precision w8a8",
-        )
-    raise UsageError(
-        f"--precision {requested} is not supported",
-        f"valid precisions are {', '.join(QUANTIZED_PRECISIONS)}",
-        "use --precision w8a8",
-    )
-
-
-def _compute_convolution_share(prepared: PreparedSource) -> float:
-    """Return the convolutions' share of the multiply-accumulates, or of the operators if those are unknown."""
-    costs = measure_costs(read_onnx_graph(Path(prepared.files["onnx"]), prepared.shapes))
-    work = [(layer.op, layer.macs or 0) for layer in costs.layers]
-    total = sum(macs for _, macs in work)
-    return sum(macs for op, macs in work if op.startswith("Conv")) / total if total else 1.0
 
 
 def _compute_key(setup: QuantizeSetup, secret: str) -> str:

@@ -20,7 +20,6 @@ from edgewright.tasks.metrics.intervals import (
     weighted_mean,
     wilson,
 )
-from edgewright.tasks.metrics.intervals import mcnemar as mcnemar  # part of this file's words too
 from edgewright.tasks.spec.functions import USER_CODE_ERRORS, load_function
 from edgewright.tasks.spec.task import Boxes, Classification, Embedding, NextToken, Regression, Task
 
@@ -392,12 +391,7 @@ def find_worst_classes(results: SampleResults, most: int = 10) -> tuple[ClassErr
             continue
         others, counts = np.unique(wrong, return_counts=True)
         top = int(counts.argmax())
-        row = ClassErrors(
-            label=int(label),
-            n=len(own),
-            correct=len(own) - len(wrong),
-            taken_for=int(others[top]),
-            times=int(counts[top]),
-        )
+        correct, taken_for, times = len(own) - len(wrong), int(others[top]), int(counts[top])
+        row = ClassErrors(label=int(label), n=len(own), correct=correct, taken_for=taken_for, times=times)
         rows.append(row)
     return tuple(sorted(rows, key=lambda row: (row.correct - row.n, row.correct / row.n, row.label))[:most])
