@@ -17,6 +17,7 @@ from edgewright.tasks.metrics.intervals import (
     bootstrap,
     bootstrap_difference,
     compare_paired_means,
+    mcnemar,
     weighted_mean,
     wilson,
 )
