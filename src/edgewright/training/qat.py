@@ -1,9 +1,8 @@
 """Quantization-aware training of a QDQ graph's weights.
 
-The forward pass rounds what the graph rounds, and the backward pass treats rounding as the identity within the range
-(straight-through, Bengio et al. 2013, https://arxiv.org/abs/1308.3432). Weight scales are trained too (LSQ, Esser et
-al. 2020, https://arxiv.org/abs/1902.08153); activation ranges do not change. Training starts with the quantizer's
-result: each weight at its integer, plus its rounding error. The output is the same graph with other integers.
+The forward pass rounds, the backward pass is straight-through (Bengio et al. 2013, https://arxiv.org/abs/1308.3432).
+Weight scales are trained too (LSQ, Esser et al. 2020, https://arxiv.org/abs/1902.08153), activation ranges are not.
+Training starts at the quantizer's result and writes the same graph with other integers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -56,7 +55,7 @@ class TrainedTensor(NamedTuple):
     Attributes:
         start: real numbers, in the layout of the graph.
         stored: its quantized form; None if it is stored in float.
-        site: name of the layer; `position` is that of the input.
+        layer, position: name of the layer, and index of its input.
     """
 
     start: Array
