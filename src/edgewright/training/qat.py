@@ -37,8 +37,7 @@ class QuantizedInitializer(NamedTuple):
 
     Attributes:
         values, scales, zeros: names of its inputs; `zeros` may be empty.
-        axis: of the scales, if there are several.
-        low, high: range of the integers.
+        axis: of the scales, if there are several. `low` and `high`: range of the integers.
     """
 
     values: str

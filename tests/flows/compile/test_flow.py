@@ -214,7 +214,7 @@ def test_users_inputs_are_what_is_compared_on(model: Path, tmp_path: Path, devic
 def test_free_shapes_are_asked_for(model: Path, tmp_path: Path, device: LocalDevice, store: Store) -> None:
     with pytest.raises(InputError, match="dynamic dimensions") as told:
         compile_here(model, tmp_path / "out", device, store, shapes={})
-    assert told.value.try_this == "--shape x=1,3,8,8"
+    assert told.value.try_this.endswith("--shape x=1,3,8,8")
     with pytest.raises(InputError, match="no such input"):
         compile_here(model, tmp_path / "out", device, store, shapes={"stranger": (1,)})
     assert names_in(tmp_path / "out") == []
