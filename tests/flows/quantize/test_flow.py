@@ -351,7 +351,7 @@ def test_a_killed_worker_is_reported_and_can_resume(
         patch.setattr(subprocess, "Popen", Watched)
         with pytest.raises(WorkerCrashed) as caught:
             quantize(plan, tmp_path / "out", device, store, kill)
-    assert "died" in caught.value.what
+    assert "ended by SIGKILL" in caught.value.what
     assert "same command again" in caught.value.try_this
     assert started[-1].returncode == -signal.SIGKILL
     assert list((tmp_path / "out").glob(".edgewright-quantize-*/ranges-*"))
