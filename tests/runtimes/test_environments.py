@@ -32,7 +32,7 @@ from edgewright.runtimes.environments import (
     read_record,
     select_cpu_build,
 )
-from edgewright.runtimes.launch import SITE_CODE, VARIABLE
+from edgewright.runtimes.launch import SITE_CODE, VARIABLE, lend_package
 from edgewright.runtimes.table import TABLE
 
 LINE = re.compile(r"[A-Za-z0-9][\w.-]*==[0-9][\w.]*")
@@ -200,6 +200,10 @@ def test_only_our_package_is_lent(bare: Path) -> None:
     assert run_bare(bare, "-I", launcher, "edgewright.schema.vocabulary").returncode == 0
     worker = run_bare(bare, "-I", launcher, "edgewright.runtimes.worker", "pretend")
     assert "No module named 'msgspec'" in worker.stderr  # it lies beside our package, and is not lent
+
+
+def test_environments_that_are_set_up_call_the_function_by_its_name() -> None:
+    assert f'["{lend_package.__name__}"]' in SITE_CODE
 
 
 def test_children_are_lent_it_too(bare: Path) -> None:

@@ -25,8 +25,11 @@ if os.path.isfile(launch := os.path.join(os.environ.get("{VARIABLE}", ""), "runt
 """
 
 
-def _import_package_from(folder: Path) -> None:
-    """Make `folder` importable under its name, whatever is next to it; its modules are then found inside it."""
+def lend_package(folder: Path) -> None:
+    """Make `folder` importable under its name, whatever is next to it; its modules are then found inside it.
+
+    The name is part of the file `sitecustomize.py` of every environment that was set up, so it must not change.
+    """
     spec = spec_from_file_location(folder.name, folder / "__init__.py", submodule_search_locations=[str(folder)])
     if spec is None or spec.loader is None:
         raise ImportError(f"{folder} is not a package")
@@ -37,7 +40,7 @@ def _import_package_from(folder: Path) -> None:
 
 def main() -> None:
     os.environ[VARIABLE] = str(PACKAGE)
-    _import_package_from(PACKAGE)
+    lend_package(PACKAGE)
     sys.argv = sys.argv[1:]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
