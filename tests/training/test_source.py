@@ -88,7 +88,7 @@ def test_pickled_code_is_refused_in_words(nets: str, tmp_path: Path) -> None:
     [
         ("absent", ModelUnreadable, "no function 'absent', but"),
         ("raises", ModelUnreadable, "ValueError: no such width"),
-        ("nothing", ModelUnreadable, "it gives int"),
+        ("nothing", ModelUnreadable, "it returns int"),
     ],
 )
 def test_a_factory_that_builds_no_module_is_told(
