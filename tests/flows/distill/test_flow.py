@@ -141,7 +141,7 @@ def test_a_student_that_is_worse_than_its_control_is_rejected(
     monkeypatch.setattr(flow, "compare_networks", lambda *_: harm)
     report, error = distill(distil_plan(files, max_drop=1.0), tmp_path / "out", device, store, ignore)
     assert isinstance(error, GateFailed)
-    assert "learned from the labels alone" in error.why
+    assert "trained on the labels only" in error.why
     assert report.state == "refused"
     kept = [path.name for path in (tmp_path / "out").iterdir()]
     assert [name.startswith(".edgewright-distil-") for name in kept] == [True]  # nothing but what was trained

@@ -162,7 +162,7 @@ def test_an_onnx_file_is_cut_without_torch_and_not_trained(
     assert list(sides) == ["source", "pruned"]
     assert sides["pruned"].bytes <= sides["source"].bytes / 1.5
     assert report.module is None
-    assert any("not trained" in note for note in report.notes)
+    assert any("not fine-tuned" in note for note in report.notes)
     assert Path(report.model or "").is_file()
 
 
@@ -375,5 +375,5 @@ def test_one_class_only(files: dict[str, str], tmp_path: Path, device: Device, s
     path = write_data(tmp_path / "one.npz", 40, 3)
     with np.load(path) as stored:
         np.savez(path, images=stored["images"], labels=np.full(40, 2))
-    with pytest.raises(ConfigError, match="of one class, 2"):
+    with pytest.raises(ConfigError, match="belong to one class, 2"):
         prune(prune_plan(files, data=str(path)), tmp_path / "out", device, store, ignore)
