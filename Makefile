@@ -63,8 +63,8 @@ lint: $(VENV)/.ready-dev
 	@$(BIN)/lint-imports
 
 # Tests run in as many processes as there are processors; PYTEST_WORKERS=0 runs them in one.
-PYTEST := $(BIN)/python -m pytest --numprocesses $(PYTEST_WORKERS) --dist loadgroup
 PYTEST_WORKERS ?= logical
+PYTEST := $(BIN)/python -m pytest --numprocesses $(PYTEST_WORKERS) --dist loadgroup
 
 test: lint
 	@echo "==> pytest"
