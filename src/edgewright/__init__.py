@@ -27,14 +27,14 @@ def onnx_to_litert(
         model: the path of an ONNX file, or its bytes where it keeps no weights beside it.
         shapes: sizes of the inputs that the model leaves open, as ONNX has them (NCHW).
         io: whether images come in and go out with their channels last, or in the source's order; `integer` is the
-            first, and the integers of a quantised model are taken and given as they are.
+            first, and the integers of a quantized model are taken and given as they are.
         precision: fp16 stores large weights in half precision.
         check: what is done with the file, in a child process, before it is given: run and compared with the source in
             ONNX Runtime, run once, or nothing.
 
     Raises:
         ModelError: it cannot be read, or holds what LiteRT cannot express; every such operator is named. With
-            `io="integer"`, also a model that is not quantised.
+            `io="integer"`, also a model that is not quantized.
         InputError: `shapes` does not fit the model.
         RuntimeMissing: the `litert` extra is not installed.
         OutputError: the disk is full.

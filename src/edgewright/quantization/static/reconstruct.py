@@ -1,4 +1,4 @@
-"""Round a network's weights site by site, each one for the inputs that the quantised network in front of it gives."""
+"""Round a network's weights site by site, each one for the inputs that the quantized network in front of it gives."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -69,8 +69,8 @@ def reconstruct(
     """Stored weights of every site in `treatments`, by node.
 
     Args:
-        steps: of the activations that are quantised.
-        samples: feeds, run through the network as it is quantised so far.
+        steps: of the activations that are quantized.
+        samples: feeds, run through the network as it is quantized so far.
         known: what an earlier try has found for a site; None where it is to be found now.
         done: called after each site.
     """

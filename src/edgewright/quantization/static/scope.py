@@ -18,7 +18,7 @@ FUSED_OPS = {"Relu", "Clip"}
 
 
 class QuantizationScope(NamedTuple):
-    """What is quantised.
+    """What is quantized.
 
     Attributes:
         operators: names of the nodes that run on integers.

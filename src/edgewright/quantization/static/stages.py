@@ -52,7 +52,7 @@ class ValueStore(Protocol):
 
 
 class QuantizedNetwork(NamedTuple):
-    """A quantised network.
+    """A quantized network.
 
     Attributes:
         model: the QDQ graph.
@@ -92,7 +92,7 @@ class FittedNetwork(NamedTuple):
 
 
 class StaticQuantizer:
-    """A network that is being quantised.
+    """A network that is being quantized.
 
     Args:
         fit: feeds that everything is fitted to.

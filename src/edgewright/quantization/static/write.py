@@ -1,4 +1,4 @@
-"""The quantised graph: pairs at activations, integer weights and biases behind DequantizeLinear."""
+"""The quantized graph: pairs at activations, integer weights and biases behind DequantizeLinear."""
 
 from collections.abc import Mapping
 from typing import Any

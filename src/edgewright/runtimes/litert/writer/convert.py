@@ -114,9 +114,9 @@ def convert_onnx(
     Args:
         model: the path of an ONNX file, or its bytes where it keeps no weights beside it.
         shapes: sizes of the inputs that the model leaves open, as ONNX has them (NCHW).
-        io: `_channels_last` stores images with their channels last, as LiteRT's kernels require them, wherever a
+        io: `channels_last` stores images with their channels last, as LiteRT's kernels require them, wherever a
             convolution or a pool reads them; `source` keeps ONNX's order by a TRANSPOSE at the border; `integer`
-            is `_channels_last`, and takes and gives the integers of a quantized model where its border is quantized.
+            is `channels_last`, and takes and gives the integers of a quantized model where its border is quantized.
         precision: `fp16` stores large float weights as float16; computation stays in float32.
         check: before the file is given, in a process of its own: `numbers` holds it against ONNX Runtime on seeded
             inputs, `load` only runs it once, `none` leaves it unproven. True is `numbers`, False is `none`.
