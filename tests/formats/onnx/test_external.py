@@ -18,9 +18,16 @@ from edgewright.formats.onnx.external import BITS, check_external, external_tens
 from edgewright.formats.onnx.prepare import prepare_onnx
 from edgewright.formats.onnx.submodel import SubmodelExtractor
 from edgewright.formats.onnx.typing_process import read_typed
-from edgewright.formats.onnx_to_torch.read import read_graph as read_for_torch
 from edgewright.formats.typed_graph import BITS as BITS_BY_NAME
 from tests.models.onnx_files import node, value, write_onnx
+
+
+def read_for_torch(path: Path) -> Any:
+    pytest.importorskip("torch", reason="torch is not installed")
+    from edgewright.formats.onnx_to_torch.read import read_graph
+
+    return read_graph(path, {"Add": None})
+
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "read_model": read_model,
@@ -28,7 +35,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     "prepare": lambda path: prepare_onnx(path, {"x": (1, 2)}, path.with_name("prepared.onnx")),
     "onnx_to_litert": lambda path: edgewright.onnx_to_litert(path, shapes={"x": (1, 2)}, check="none"),
     "cut": SubmodelExtractor,
-    "torch": lambda path: read_for_torch(path, {"Add": None}),
+    "torch": read_for_torch,
 }
 every_reader = pytest.mark.parametrize("read", READERS.values(), ids=READERS)
 

@@ -19,9 +19,17 @@ from edgewright.schema.run import LayerReport
 from tests.models.mnn_files import compile_file, write_forms, write_perceptron, write_recurrent, write_words
 from tests.models.onnx_files import normal_feed, write_residual_net
 from tests.paths import ROOT
-from tests.runtimes.mnn.test_compiler import WORDS, Arrays, Writer, run_both, sqnr_db
 
 pytest.importorskip("MNN", reason="MNN is not installed")
+
+from tests.runtimes.mnn.test_compiler import (
+    WORDS,
+    Arrays,
+    Writer,
+    run_both,
+    sqnr_db,
+)
+
 MODELS = ROOT.parent / "shared/data/models"
 
 
