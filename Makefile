@@ -64,7 +64,7 @@ lint: $(VENV)/.ready-dev
 
 # Tests run in as many processes as there are processors; PYTEST_WORKERS=0 runs them in one.
 PYTEST_WORKERS ?= logical
-PYTEST := $(BIN)/python -m pytest --numprocesses $(PYTEST_WORKERS) --dist loadgroup
+PYTEST := $(BIN)/python -m pytest --numprocesses $(PYTEST_WORKERS) --dist worksteal
 
 test: lint
 	@echo "==> pytest"
@@ -74,7 +74,7 @@ test-fast: $(VENV)/.ready-dev
 	@$(PYTEST) -m "not slow and not process and not training and not browser" $(PYTEST_OPTIONS)
 
 test-slow: $(VENV)/.ready-dev
-	@$(PYTEST) -m slow tests tests_slow $(PYTEST_OPTIONS)
+	@$(PYTEST) --dist loadgroup -m slow tests tests_slow $(PYTEST_OPTIONS)
 
 coverage: $(VENV)/.ready-dev
 	@$(PYTEST) -m "not slow" --cov=edgewright --cov-report=xml:build/coverage.xml --cov-report=term:skip-covered $(PYTEST_OPTIONS)

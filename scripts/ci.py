@@ -1,13 +1,17 @@
 """Run the test targets of the Makefile as continuous integration does, and sum up their results.
 
 `make test` always runs. A target of SLOW runs if the files it depends on differ from those of its last pass on this
-machine, and only in the first 40 minutes. The last line is `N passed, N failed, N skipped` over all of them.
+machine, and only in the first 40 minutes. A target that takes longer than its limit is ended and counts as a failure.
+The last line is `N passed, N failed, N skipped` over all of them.
 """
 
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "build" / "ci"
 PASSED = Path.home() / ".cache" / "edgewright-tests" / "passed"
 LAST_START_S = 40 * 60
+LIMIT_S = 30 * 60
+SUMMARY_S = 60  # how long pytest may take for its summary after it was interrupted
 # The files that each slow target depends on; a folder stands for all that is in it.
 SLOW: dict[str, tuple[str, ...]] = {
     "test-slow": ("src", "tests", "tests_slow", "pyproject.toml", "Makefile"),
@@ -55,13 +61,30 @@ def main() -> int:
 
 
 def run_target(target: str) -> Counts:
-    """Run one target; a target that fails without a failed test (lint, set-up) counts as one failure."""
+    """Run one target; a target that fails without a failed test (lint, set-up, limit) counts as one failure."""
     report = RESULTS / f"{target}.xml"
     report.unlink(missing_ok=True)
     print(f"==> make {target}", flush=True)
-    done = subprocess.run(["make", target, f"PYTEST_OPTIONS=--junitxml={report}"], cwd=ROOT, check=False)
+    command = ["make", target, f"PYTEST_OPTIONS=--junitxml={report}"]
+    with subprocess.Popen(command, cwd=ROOT, start_new_session=True) as process:
+        try:
+            code = process.wait(LIMIT_S)
+        except subprocess.TimeoutExpired:
+            print(f"==> make {target} did not end within {LIMIT_S // 60} minutes", flush=True)
+            os.killpg(process.pid, signal.SIGINT)
+            code = 1
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(SUMMARY_S)
+        finally:
+            kill_group(process.pid)
     counts = read_counts(report) if report.is_file() else Counts()
-    return counts._replace(failed=max(counts.failed, 1)) if done.returncode else counts
+    return counts._replace(failed=max(counts.failed, 1)) if code else counts
+
+
+def kill_group(group: int) -> None:
+    """End what is left of a target's processes."""
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
 
 
 def read_counts(report: Path) -> Counts:
@@ -83,4 +106,5 @@ def hash_sources(sources: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the target's processes on the way
     sys.exit(main())

@@ -29,8 +29,6 @@ SLOW = {
     "flows/prune/test_flow.py": "each test trains a pruned network and its control in processes of their own",
     "flows/quantize/test_finetuning.py": "each test trains a quantized graph, most of them a control too",
 }
-# Files whose tests share a fixture that takes seconds: one process runs them all.
-TOGETHER = ("web/test_browser.py", "runtimes/litert/writer/test_node_tests.py", "runtimes/support/test_tables.py")
 _lacking: list[str] = []
 
 
@@ -81,8 +79,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(mark)
         if name in SLOW:
             item.add_marker("slow")
-        if name in TOGETHER:
-            item.add_marker(pytest.mark.xdist_group(name))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Print each failure when it happens: a run that is ended from outside has no summary."""
+    if hasattr(config, "workerinput"):
+        return
+    config.pluginmanager.register(PrintFailures(config), "print-failures")
+
+
+class PrintFailures:
+    """Prints the name and the error of a failed test, or of one whose process died, at once."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if not report.failed:
+            return
+        terminal = self.config.pluginmanager.get_plugin("terminalreporter")
+        if terminal is not None:
+            error = report.longreprtext.strip().splitlines()[-8:]
+            terminal.ensure_newline()
+            terminal.write_line(
+                "\n".join([f"FAILED {report.nodeid} ({report.when})", *(f"    {line}" for line in error)])
+            )
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
