@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from edgewright.schema.metrics import ACCURACIES, is_share
 from edgewright.schema.run import Metric
 from edgewright.schema.text import REPLACEMENT, printable
 from edgewright.schema.units import UNKNOWN, format_digits, show_bytes, show_range, show_share, show_us
@@ -47,16 +48,6 @@ UNITS = {
     "W": "W",
     "MACs": "multiply-accumulates",
 }
-# metric names of `evaluate` and the demo for the share of correctly classified samples
-ACCURACIES = ("accuracy", "top1")
-MORE_IS_BETTER = (*ACCURACIES, "top5", "auc", "map", "map50", "agreement")  # for other metrics, less is better
-SHARES = (
-    *MORE_IS_BETTER,
-    "numerics.argmax-agreement",
-    "layers.fallback_share",
-    "latency.p50_confidence",
-    "cpu.p50_confidence",
-)
 
 
 def find_accuracy(metrics: Mapping[str, Metric]) -> Metric | None:
@@ -66,7 +57,7 @@ def find_accuracy(metrics: Mapping[str, Metric]) -> Metric | None:
 
 def get_unit(metric: Metric) -> str:
     """Return the metric's unit; metrics without a unit that are shares get the unit `share`."""
-    return "share" if metric.name in SHARES or metric.name.startswith("share.") else metric.unit
+    return "share" if is_share(metric.name) else metric.unit
 
 
 def format_value(value: float | None, unit: str) -> str:

@@ -9,6 +9,7 @@ from edgewright.bench.summary import parse_counts, read_chunk_medians
 from edgewright.bench.verdict import compare_paired, compare_sessions
 from edgewright.errors import UsageError
 from edgewright.flows.candidates import check_number
+from edgewright.schema.metrics import METRICS
 from edgewright.schema.run import Comparison, Run
 from edgewright.tasks.metrics.intervals import compare_paired_means, mcnemar
 
@@ -74,9 +75,6 @@ class EvaluationComparison(Struct, frozen=True, kw_only=True):
     test: str
 
 
-METRICS_WITHOUT_MEAN = ("auc", "map", "map50", "perplexity")  # metrics that are not a mean over samples
-
-
 def are_evaluations(runs: Sequence[Run]) -> bool:
     return all(run.kind == "evaluate" for run in runs)
 
@@ -91,7 +89,7 @@ def compare_evaluations(runs: Sequence[Run]) -> tuple[EvaluationComparison, ...]
 
 def _pair_runs(a: Run, b: Run) -> EvaluationComparison:
     metric = _get_metric(a)
-    if metric in METRICS_WITHOUT_MEAN:
+    if (info := METRICS.get(metric)) and not info.is_mean:
         raise UsageError(
             f"{metric} of two runs cannot be compared sample by sample",
             "this metric is not a mean over samples",

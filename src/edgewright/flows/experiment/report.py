@@ -9,10 +9,10 @@ from typing import Literal
 from msgspec import Struct
 
 from edgewright.flows.evaluate.report import EvaluationRow, MetricRow, PairedRow
-from edgewright.flows.quantize.acceptance import SHARE_METRICS
 from edgewright.formats.costs import ModelCosts
 from edgewright.formats.files import read_model
 from edgewright.pruning.magnitude import measure_packed_bytes
+from edgewright.schema.metrics import is_share
 from edgewright.schema.run import Metric, Series
 from edgewright.training.job import Curve, TrainReport
 
@@ -145,7 +145,7 @@ def compare_networks(one: NetworkReport, other: NetworkReport, paired: PairedRow
 
 
 def get_metric_scale(metric: str) -> tuple[float, str]:
-    return (100.0, "points") if metric in SHARE_METRICS else (1.0, metric)
+    return (100.0, "points") if is_share(metric) else (1.0, metric)
 
 
 def compute_t_half_width(values: Sequence[float]) -> float:

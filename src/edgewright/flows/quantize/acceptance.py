@@ -28,6 +28,7 @@ from edgewright.flows.quantize.report import (
 from edgewright.formats.files import read_model
 from edgewright.quantization.job import QuantizationForm, QuantizationReport
 from edgewright.quantization.recipe import NodePrecision, Recipe
+from edgewright.schema.metrics import is_share
 from edgewright.schema.plan import BenchmarkPlan, Candidate, CompileCell, CompilePlan, EvaluatePlan, QuantizePlan
 from edgewright.store.store import Store
 from edgewright.tasks.spec.task import Task
@@ -35,7 +36,6 @@ from edgewright.tasks.spec.task import Task
 MIN_AGREEMENT = 0.9
 # Enough to detect a factor of two or a slowdown against float; less precise than the benchmark's default.
 PROCESSES, SECONDS = 8, 0.1
-SHARE_METRICS = ("top1", "top5", "accuracy", "auc", "map", "map50")
 
 
 class QuantizeSetup(NamedTuple):
@@ -181,7 +181,7 @@ def apply_gate(
     plan = setup.plan
     faults: list[str] = []
     if reference is not None:
-        share = setup.task.metric in SHARE_METRICS
+        share = is_share(setup.task.metric)
         least = MIN_AGREEMENT if plan.qat is None else 0.0  # fine-tuning may change the classes
         faults += find_gate_faults(row, reference, plan.max_drop, least, share=share)
     hint = "add calibration samples, choose another --precision, or remove this runtime"

@@ -9,6 +9,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from edgewright.errors import ConfigError, DataError
+from edgewright.schema.metrics import METRICS
 from edgewright.tasks.data.labels import Label
 from edgewright.tasks.metrics.detection import ImageDetections, compute_mean_average_precision, evaluate_detections
 from edgewright.tasks.metrics.intervals import (
@@ -341,7 +342,7 @@ def compare_paired(task: Task, a: SampleResults, b: SampleResults) -> PairedDiff
     """Compare b − a on the same samples: McNemar for proportions, random signs for means, else a bootstrap."""
     if _is_proportion(task, a) and _is_proportion(task, b):
         return mcnemar(a.values > 0.5, b.values > 0.5)
-    if task.metric in ("auc", "map", "map50", "perplexity"):
+    if (info := METRICS.get(task.metric)) and not info.is_mean:
         return bootstrap_difference(len(a.values), make_metric(task, a), make_metric(task, b), FEWER_RESAMPLES)
     return compare_paired_means(a.values, b.values, a.weights)
 

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from edgewright.schema.metrics import get_metric_info
+
 SCHEMA = "edgewright.task/1"
 DTYPES = ("float32", "float16", "float64", "uint8", "int8", "int16", "int32", "int64", "bool")
 
@@ -236,7 +238,6 @@ BUILTIN_METRICS: dict[str, tuple[type, ...]] = {
     "map50": (Boxes,),
     "perplexity": (NextToken,),
 }
-LOWER_IS_BETTER = ("mae", "perplexity")
 
 
 class Augment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -283,7 +284,7 @@ class Task(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     @property
     def higher_is_better(self) -> bool:
-        return self.better == "higher" if ":" in self.metric else self.metric not in LOWER_IS_BETTER
+        return self.better == "higher" if ":" in self.metric else get_metric_info(self.metric).better != "lower"
 
 
 def read_label_names(task: Task) -> tuple[str, ...]:

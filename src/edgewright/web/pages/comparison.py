@@ -14,7 +14,8 @@ from edgewright.errors import RunNotFound, UsageError
 from edgewright.flows.benchmark.comparison import compare_pair, get_session_id
 from edgewright.flows.benchmark.report import make_row
 from edgewright.report.charts.run import draw_strip_plot
-from edgewright.report.numbers import MORE_IS_BETTER, get_unit
+from edgewright.report.numbers import get_unit
+from edgewright.schema.metrics import METRICS, get_metric_info
 from edgewright.schema.run import Comparison, Metric, Run
 from edgewright.schema.units import show_ratio
 from edgewright.store.store import Store
@@ -144,13 +145,13 @@ def make_figure_rows(runs: Sequence[Run]) -> list[FigureRow]:
     """Return one row per main figure, with a cell for each run."""
     metrics = [figures.index_metrics(run) for run in runs]
     rows = []
-    for name, title in figures.TITLES.items():
+    for name, info in METRICS.items():
         found = [known.get(name) for known in metrics]
         first = next((metric for metric in found if metric is not None and metric.value is not None), None)
-        if first is None:
+        if first is None or not info.title:
             continue
         cells = tuple(FigureCell(metric=metric, mark=_choose_mark(metric, found[0])) for metric in found)
-        rows.append(FigureRow(name=name, title=title, unit=get_unit(first), cells=cells))
+        rows.append(FigureRow(name=name, title=info.title, unit=get_unit(first), cells=cells))
     return rows
 
 
@@ -162,12 +163,10 @@ def _choose_mark(metric: Metric | None, reference: Metric | None) -> str:
         return ""
     below = (metric.high or 0) < (reference.low or 0)
     above = (metric.low or 0) > (reference.high or 0)
-    more_is_better = metric.name in MORE_IS_BETTER
-    if below:
-        return "slower" if more_is_better else "faster"
-    if above:
-        return "faster" if more_is_better else "slower"
-    return ""
+    better = get_metric_info(metric.name).better
+    if not better or not (below or above):
+        return ""
+    return "faster" if below == (better == "lower") else "slower"
 
 
 def _draw_process_medians(runs: Sequence[Run]) -> Markup:

@@ -9,37 +9,10 @@ from edgewright.bench.summary import parse_counts, read_chunk_medians
 from edgewright.flows.benchmark.comparison import get_options
 from edgewright.report.charts import run as charts
 from edgewright.report.charts.run import BarSegment
-from edgewright.report.numbers import MORE_IS_BETTER, format_exact, format_value, get_unit
+from edgewright.report.numbers import format_exact, format_value, get_unit
+from edgewright.schema.metrics import METRICS, get_metric_info
 from edgewright.schema.run import Metric, Run
 
-TITLES: dict[str, str] = {
-    "latency.p50": "Median latency",
-    "accuracy": "Accuracy",
-    "top1": "Top-1 accuracy",
-    "top5": "Top-5 accuracy",
-    "auc": "Area under ROC",
-    "map": "Mean average precision",
-    "map50": "Mean average precision at 0.5",
-    "mae": "Mean absolute error",
-    "perplexity": "Perplexity",
-    "agreement": "Agreement with reference",
-    "sqnr": "SQNR to reference",
-    "latency.p90": "90th percentile",
-    "cold_start": "Cold start",
-    "memory.peak": "Peak memory",
-    "model.file": "Model on disk",
-    "energy": "Energy per inference",
-    "cpu.p50": "CPU time, median",
-    "artifact.bytes": "Artifact",
-    "compile.seconds": "Compile time",
-    "quantize.sqnr": "SQNR to source",
-    "quantize.seconds": "Quantization time",
-    "numerics.sqnr": "SQNR to source",
-    "numerics.cosine": "Cosine to source",
-    "numerics.max-abs": "Largest difference",
-    "numerics.argmax-agreement": "Argmax agreement",
-}
-SAMPLE_METRICS = (*MORE_IS_BETTER, "mae", "perplexity", "sqnr")
 COLD_START_PHASES = (("start", "interpreter and imports"), ("load", "load"), ("first_inference", "first inference"))
 MEMORY_PHASES = (("memory.before_load", "before load"), ("memory.after_load", "model loaded"), ("memory.peak", "peak"))
 SENSORS = (("temperature", "Temperature"), ("frequency", "Frequency"), ("power", "Power"))
@@ -64,9 +37,10 @@ def index_metrics(run: Run) -> dict[str, Metric]:
 
 
 def list_figures(run: Run) -> list[Figure]:
-    """Return the figures of `TITLES` that the run has."""
+    """Return the metrics of the run that have a title, in the order of `METRICS`."""
     metrics = index_metrics(run)
-    return [_make_figure(metrics[name], title, run, metrics) for name, title in TITLES.items() if name in metrics]
+    titles = [(name, info.title) for name, info in METRICS.items() if info.title and name in metrics]
+    return [_make_figure(metrics[name], title, run, metrics) for name, title in titles]
 
 
 def _make_figure(metric: Metric, title: str, run: Run, metrics: Mapping[str, Metric]) -> Figure:
@@ -89,7 +63,7 @@ def _make_note(metric: Metric, run: Run, metrics: Mapping[str, Metric]) -> str:
         confidence = metrics.get("latency.p50_confidence")
         share = f"{confidence.value:.0%} interval, " if confidence and confidence.value and metric.low else ""
         return f"{share}{metric.n:,} samples"
-    if metric.name in SAMPLE_METRICS:
+    if get_metric_info(metric.name).judges:
         return f"{metric.n:,} samples" if metric.low is None else f"95 % interval, {metric.n:,} samples"
     if metric.low is None:
         return ""

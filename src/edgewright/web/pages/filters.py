@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 from msgspec import Struct
 from starlette.datastructures import QueryParams
 
-from edgewright.report.numbers import ACCURACIES
+from edgewright.schema.metrics import ACCURACIES
 from edgewright.schema.vocabulary import RunState
 from edgewright.store.runs.queries import RunFilter, SortKey
 from edgewright.web.server.links import add_query

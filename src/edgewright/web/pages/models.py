@@ -10,6 +10,7 @@ from starlette.responses import Response
 from edgewright.errors import RunNotFound
 from edgewright.report.charts.pareto import Point, draw_pareto, mark_front
 from edgewright.report.numbers import find_accuracy
+from edgewright.schema.metrics import METRICS
 from edgewright.schema.run import Metric
 from edgewright.store.runs.browse import LineageLink, ModelRow
 from edgewright.store.runs.queries import RunFilter, RunSummary
@@ -21,18 +22,11 @@ from edgewright.web.pages.run_list import make_table_context
 from edgewright.web.server.responses import make_csv_response, make_page_response
 from edgewright.web.server.state import get_app_state
 
-QUALITIES: dict[str, tuple[str, str]] = {
-    "accuracy": ("accuracy", "share"),
-    "top1": ("top-1 accuracy", "share"),
-    "top5": ("top-5 accuracy", "share"),
-    "auc": ("area under ROC", "share"),
-    "map": ("mean average precision", "share"),
-    "map50": ("mean average precision at 0.5", "share"),
-    "agreement": ("agreement with the evaluation's reference", "share"),
-    "sqnr": ("SQNR to the evaluation's reference", "dB"),
-    "numerics.argmax-agreement": ("argmax agreement with the source", "share"),
-    "numerics.sqnr": ("SQNR to the source", "dB"),
-}
+# Metrics that the Pareto chart can show beside the latency.
+QUALITIES = (
+    *("accuracy", "top1", "top5", "auc", "map", "map50", "agreement", "sqnr"),
+    *("numerics.argmax-agreement", "numerics.sqnr"),
+)
 MAX_RUNS = 5_000
 MAX_SHOWN = 50
 MAX_DEPTH = 20
@@ -67,7 +61,7 @@ def load_model_index(store: Store, device: str = "") -> ModelIndex:
     made_by = {link.run_id: link for link in links}
     qualities: dict[tuple[str, str], dict[str, Metric]] = {}
     for kind in ("evaluate", "quantize", "compile"):
-        wanted = RunFilter(kind=kind, state="done", limit=MAX_RUNS, metrics=tuple(QUALITIES))
+        wanted = RunFilter(kind=kind, state="done", limit=MAX_RUNS, metrics=QUALITIES)
         for row in _sort_local_first(store.list_runs(wanted)):
             link = made_by.get(row.id)
             key = (link.child if link and kind != "evaluate" else row.model_id or "", row.runtime)
@@ -84,7 +78,7 @@ def _sort_local_first(rows: Sequence[RunSummary]) -> list[RunSummary]:
 
 def _list_pareto_points(index: ModelIndex, quality: str, only: set[str] | None = None) -> list[Point]:
     """Return the models with a latency and the quality, with the Pareto front marked."""
-    _, unit = QUALITIES[quality]
+    unit = METRICS[quality].unit
     points = []
     for (model_id, runtime, _), row in index.benchmarks.items():
         p50, metric = row.metrics.get("latency.p50"), index.qualities.get((model_id, runtime), {}).get(quality)
@@ -169,9 +163,9 @@ def _make_pareto_context(index: ModelIndex, query: Mapping[str, str], only: set[
     points = _list_pareto_points(index, quality, only)
     return {
         "points": points,
-        "picture": draw_pareto(points, QUALITIES[quality][0]),
+        "picture": draw_pareto(points, METRICS[quality].title),
         "quality": quality,
-        "qualities": [(name, title) for name, (title, _) in QUALITIES.items()],
+        "qualities": [(name, METRICS[name].title) for name in QUALITIES],
     }
 
 

@@ -1,0 +1,68 @@
+"""What is known about each metric by its name: one table for the commands, the pages and the reports."""
+
+from typing import Literal, NamedTuple
+
+
+class MetricInfo(NamedTuple):
+    """One row of the table.
+
+    Attributes:
+        title: what a page or a report calls it; "" for one that is not listed there.
+        unit: its unit; `share` for a value from 0 to 1, "" where the recorded metric names its own.
+        better: whether a higher or a lower value is better; "" if neither is.
+        judges: what the metric is computed on: `task` for samples of a task, `outputs` for outputs compared with those
+            of a reference, "" for what is measured once or per process.
+        is_mean: whether it is a mean over samples, so that two runs can be compared sample by sample.
+    """
+
+    title: str
+    unit: str = ""
+    better: Literal["higher", "lower", ""] = ""
+    judges: Literal["task", "outputs", ""] = ""
+    is_mean: bool = False
+
+
+UNKNOWN_METRIC = MetricInfo("")
+# In the order in which pages show them.
+METRICS: dict[str, MetricInfo] = {
+    "latency.p50": MetricInfo("Median latency", "us", "lower"),
+    "accuracy": MetricInfo("Accuracy", "share", "higher", "task", is_mean=True),
+    "top1": MetricInfo("Top-1 accuracy", "share", "higher", "task", is_mean=True),
+    "top5": MetricInfo("Top-5 accuracy", "share", "higher", "task", is_mean=True),
+    "auc": MetricInfo("Area under ROC", "share", "higher", "task"),
+    "map": MetricInfo("Mean average precision", "share", "higher", "task"),
+    "map50": MetricInfo("Mean average precision at 0.5", "share", "higher", "task"),
+    "mae": MetricInfo("Mean absolute error", "", "lower", "task", is_mean=True),
+    "perplexity": MetricInfo("Perplexity", "", "lower", "task"),
+    "agreement": MetricInfo("Agreement with reference", "share", "higher", "outputs", is_mean=True),
+    "sqnr": MetricInfo("SQNR to reference", "dB", "higher", "outputs"),
+    "latency.p90": MetricInfo("90th percentile", "us", "lower"),
+    "cold_start": MetricInfo("Cold start", "us", "lower"),
+    "memory.peak": MetricInfo("Peak memory", "bytes", "lower"),
+    "model.file": MetricInfo("Model on disk", "bytes", "lower"),
+    "energy": MetricInfo("Energy per inference", "uJ", "lower"),
+    "cpu.p50": MetricInfo("CPU time, median", "us", "lower"),
+    "artifact.bytes": MetricInfo("Artifact", "bytes", "lower"),
+    "compile.seconds": MetricInfo("Compile time", "s", "lower"),
+    "quantize.sqnr": MetricInfo("SQNR to source", "dB", "higher"),
+    "quantize.seconds": MetricInfo("Quantization time", "s", "lower"),
+    "numerics.sqnr": MetricInfo("SQNR to source", "dB", "higher"),
+    "numerics.cosine": MetricInfo("Cosine to source", "1", "higher"),
+    "numerics.max-abs": MetricInfo("Largest difference", "1", "lower"),
+    "numerics.argmax-agreement": MetricInfo("Argmax agreement", "share", "higher"),
+    "layers.fallback_share": MetricInfo("", "share", "lower"),
+    "latency.p50_confidence": MetricInfo("", "share"),
+    "cpu.p50_confidence": MetricInfo("", "share"),
+}
+# Names of `evaluate` and of the demo for the share of correctly classified samples.
+ACCURACIES = ("accuracy", "top1")
+
+
+def get_metric_info(name: str) -> MetricInfo:
+    """Return the row of a metric; a row without title, unit and direction for a metric that is not in the table."""
+    return METRICS.get(name, UNKNOWN_METRIC)
+
+
+def is_share(name: str) -> bool:
+    """Return whether the metric is a share, whose differences are given in points."""
+    return get_metric_info(name).unit == "share" or name.startswith("share.")
