@@ -69,11 +69,17 @@ def encode_plan(plan: Struct) -> bytes:
     return msgspec.json.encode(plan, order="sorted")
 
 
-def hash_plan(plan: BenchmarkPlan) -> str:
-    """Return the hash of what is measured, with content hashes instead of paths."""
-    candidates = tuple(msgspec.structs.replace(c, model=c.model_sha256) for c in plan.candidates)
-    bare = msgspec.structs.replace(plan, candidates=candidates, inputs=None)
-    return sha256(encode_plan(bare)).hexdigest()
+def hash_plan(plan: Struct) -> str:
+    """Return the hash of a plan of any kind, with content hashes instead of the paths that they belong to."""
+    bare = msgspec.to_builtins(plan)
+    for candidate in bare.get("candidates", ()):
+        candidate["model"] = candidate["model_sha256"]
+    for name in bare:
+        if f"{name}_sha256" in bare or bare.get(f"{name}_fingerprint"):
+            bare[name] = None
+    if "source_sha256" in bare:
+        bare["weights"] = None  # part of the source's hash
+    return sha256(msgspec.json.encode(bare, order="sorted")).hexdigest()
 
 
 class CompileCell(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -29,12 +29,12 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from types import TracebackType
-from typing import BinaryIO, Self, cast
+from typing import BinaryIO, Self, Unpack, cast
 
+from msgspec import Struct
 from msgspec.structs import replace
 from sqlalchemy import Connection, delete, insert, select, union, update
 
@@ -47,6 +47,7 @@ from edgewright.store.exports.paths import TEXT_ROLES, strip_folders
 from edgewright.store.exports.portable import make_storable, to_json
 from edgewright.store.failures import translate_errors
 from edgewright.store.reader import RunReader
+from edgewright.store.recording import Recording, RunStart, utc_now
 from edgewright.store.recovery.presence import Presence
 from edgewright.store.recovery.unsaved import (
     check_begun,
@@ -63,11 +64,6 @@ from edgewright.store.schema import blob, claim, environment, output, run, snaps
 KILLED = "the process was killed"
 _BLOBS_PER_SWEEP = 100
 _IN_MEMORY_BYTES = 8 << 20
-
-
-def utc_now() -> str:
-    """Return the current time in the store's format."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def open_store(
@@ -111,6 +107,10 @@ class Store(RunReader):
     blobs: Blobs
 
     # Writing runs
+
+    def recording(self, kind: str, plan: Struct, **start: Unpack[RunStart]) -> Recording:
+        """Begin a run of this kind. StoreError if it cannot be recorded."""
+        return Recording(self, kind, plan, start)
 
     def begin(self, begun: Run) -> None:
         """Record the start of a run: its state is `running`, and it belongs to this store.

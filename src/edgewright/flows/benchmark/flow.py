@@ -1,7 +1,8 @@
 """Benchmark: measure the candidates of a plan and record one run for each."""
 
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from os import cpu_count
 from pathlib import Path
@@ -35,11 +36,11 @@ from edgewright.formats.files import hash_file, hash_files, read_graph
 from edgewright.runtimes.table import find_runtime
 from edgewright.runtimes.wire import SessionRequest
 from edgewright.schema.model import Model
-from edgewright.schema.plan import BenchmarkPlan, hash_plan
-from edgewright.schema.run import Comparison, Metric, Run, RunOutput
+from edgewright.schema.plan import BenchmarkPlan
+from edgewright.schema.run import Comparison, Metric, Run
 from edgewright.schema.vocabulary import RunState
-from edgewright.store.runs.ids import new_run_id
-from edgewright.store.store import Store, utc_now
+from edgewright.store.recording import Recording
+from edgewright.store.store import Store
 from edgewright.system.temporary import TemporaryFolder
 
 LOG_BYTES = 64 * 1024
@@ -197,53 +198,39 @@ class BenchmarkSession:
     ) -> None:
         self._plan, self._device, self._store = plan, device, store
         self._all_measured, self._before = all_measured, before
-        self._runs: list[Run] = []
+        self._runs: list[Recording] = []
 
     def begin(self, models: Mapping[str, Model], tags: Mapping[str, str]) -> None:
         """Record one run per candidate with its model and inputs, so that a full disk fails before any measurement."""
         facts, environment = self._device.facts(), self._device.environment()
         for candidate in self._plan.candidates:
             own = msgspec.structs.replace(self._plan, candidates=(candidate,))
-            run = Run(
-                id=new_run_id(),
-                kind="benchmark",
-                state="running",
-                started_at=utc_now(),
+            run = self._store.recording(
+                "benchmark",
+                own,
                 parent_id=self._runs[0].id if self._runs else None,
                 model=models[candidate.model],
                 device=facts,
                 runtime=candidate.runtime,
-                plan=msgspec.to_builtins(own),
-                plan_hash=hash_plan(own),
                 environment=environment,
                 tags=dict(tags),
             )
-            self._store.begin(run)
             self._runs.append(run)
-            outputs = tuple(_save_files(self._store, run, self._plan))
-            self._runs[-1] = msgspec.structs.replace(run, outputs=outputs)
+            _save_files(run, self._plan)
 
     def finish(self, state: RunState, error: str = "") -> BenchmarkOutcome:
         """Write every run with its measurements, and return the verdicts against the first."""
         with defer_interrupts():
             system_state = self._last_moment()
-            ended = tuple(
-                self._end(run, measured, state, error, system_state)
-                for run, measured in zip(self._runs, self._all_measured, strict=False)
-            )
-            failures: list[EdgewrightError] = [*self._save(ended)]
+            failures: list[EdgewrightError] = []
+            for run, measured in zip(self._runs, self._all_measured, strict=False):
+                try:
+                    self._end(run, measured, state, error, system_state)
+                except StoreError as failure:  # the other runs are written all the same
+                    failures.append(failure)
         failures += [measured.failure for measured in self._all_measured if measured.failure is not None]
+        ended = tuple(run.run for run in self._runs)
         return BenchmarkOutcome(runs=ended, comparisons=self._compare(), error=failures[0] if failures else None)
-
-    def _save(self, ended: Sequence[Run]) -> list[StoreError]:
-        """Write every run; an error with one run does not stop the others."""
-        failures = []
-        for run in ended:
-            try:
-                self._store.finish(run)
-            except StoreError as failure:
-                failures.append(failure)
-        return failures
 
     def _last_moment(self) -> Mapping[str, float]:
         """Return the final system state; a lost device does not prevent saving the measurements."""
@@ -253,29 +240,32 @@ class BenchmarkSession:
             return self._before
 
     def _end(
-        self, run: Run, measured: CandidateProcesses, state: RunState, error: str, system_state: Mapping[str, float]
-    ) -> Run:
+        self,
+        run: Recording,
+        measured: CandidateProcesses,
+        state: RunState,
+        error: str,
+        system_state: Mapping[str, float],
+    ) -> None:
         energy = compute_energy(measured.processes, self._plan.power_w)
         metrics = (
-            *make_metrics(measured.processes, run.model.bytes if run.model else 0, energy, measured.report),
+            *make_metrics(measured.processes, run.run.model.bytes if run.run.model else 0, energy, measured.report),
             *make_moment_metrics("before", self._before),
             *make_moment_metrics("after", system_state),
         )
         via = {"layers-via": measured.report.via} if measured.report else {}
-        return msgspec.structs.replace(
-            run,
-            state="failed" if measured.failure is not None else state,
-            finished_at=utc_now(),
-            error=str(measured.failure or error) or None,
+        run.add(
             metrics=metrics,
             series=make_series(measured.processes),
             layers=measured.report.layers if measured.report else (),
-            warnings=find_warnings(self._make_warning_context(run, measured, metrics, system_state))
+            warnings=find_warnings(self._make_warning_context(run.run, measured, metrics, system_state))
             if measured.failure is None
             else (),
-            outputs=(*run.outputs, *self._save_log(run, measured)),
-            tags={**run.tags, "energy-source": energy.source, "energy-evidence": energy.evidence, **via},
+            tags={"energy-source": energy.source, "energy-evidence": energy.evidence, **via},
         )
+        if measured.failure is not None:
+            _save_log(run, measured)
+        run.finish("failed" if measured.failure is not None else state, str(measured.failure or error))
 
     def _make_warning_context(
         self, run: Run, measured: CandidateProcesses, metrics: Sequence[Metric], system_state: Mapping[str, float]
@@ -291,18 +281,6 @@ class BenchmarkSession:
             failure=measured.layer_failure,
         )
 
-    def _save_log(self, run: Run, measured: CandidateProcesses) -> list[RunOutput]:
-        """Store the failed worker's output and the traceback; if the log cannot be stored, the run still is."""
-        if measured.failure is None:
-            return []
-        log = measured.processes[-1].log if measured.processes else None
-        worker_output = log.read_bytes()[-LOG_BYTES:] if log and log.is_file() else b""
-        trace = "".join(traceback.format_exception(measured.failure)).encode()
-        try:
-            return [self._store.put_bytes(run.id, worker_output + b"\n" + trace, role="log")]
-        except StoreError:
-            return []
-
     def _compare(self) -> tuple[Comparison, ...]:
         """Compare every candidate with the first, without those that failed."""
         medians = [
@@ -316,15 +294,25 @@ class BenchmarkSession:
         )
 
 
-def _save_files(store: Store, run: Run, plan: BenchmarkPlan) -> Iterator[RunOutput]:
+def _save_files(run: Recording, plan: BenchmarkPlan) -> None:
     """Store the model, its weight files and the user's inputs, so that the run can be repeated."""
-    if run.model is None:
+    model = run.run.model
+    if model is None:
         return
-    path = Path(run.model.path)
-    yield store.put_file(run.id, path, role="model", model_id=run.model.sha256)
-    for name in run.model.data_files:
-        yield store.put_file(run.id, path.parent / name, role=f"data:{name}")
+    path = Path(model.path)
+    run.put_file(path, role="model", model_id=model.sha256)
+    for name in model.data_files:
+        run.put_file(path.parent / name, role=f"data:{name}")
     if find_record(path) is not None:
-        yield store.put_file(run.id, record_path(path), role=f"data:{record_path(path).name}")
+        run.put_file(record_path(path), role=f"data:{record_path(path).name}")
     if plan.inputs is not None:
-        yield store.put_file(run.id, Path(plan.inputs), role="inputs")
+        run.put_file(Path(plan.inputs), role="inputs")
+
+
+def _save_log(run: Recording, measured: CandidateProcesses) -> None:
+    """Store the failed worker's output and the traceback; if the log cannot be stored, the run still is."""
+    log = measured.processes[-1].log if measured.processes else None
+    worker_output = log.read_bytes()[-LOG_BYTES:] if log and log.is_file() else b""
+    trace = "".join(traceback.format_exception(measured.failure)).encode()
+    with suppress(StoreError):
+        run.put_bytes(worker_output + b"\n" + trace, role="log")

@@ -46,10 +46,10 @@ from edgewright.limits import read_budget
 from edgewright.runtimes.table import RuntimeInfo, find_runtime
 from edgewright.schema.artifact import Artifact, IoMap, Numerics
 from edgewright.schema.plan import CompileCell, CompilePlan
-from edgewright.schema.run import Metric, Run
+from edgewright.schema.run import Metric
 from edgewright.schema.vocabulary import Precision
-from edgewright.store.runs.ids import new_run_id
-from edgewright.store.store import Store, utc_now
+from edgewright.store.recording import utc_now
+from edgewright.store.store import Store
 from edgewright.system.disk import MIN_FREE_BYTES, attribute_to_full_disk
 
 SCHEMA = "edgewright.compile/1"
@@ -300,32 +300,15 @@ def _record_run(report: CellReport, record: Artifact | None, started: str, job: 
     info = find_runtime(report.runtime)
     cell = next(c for c in job.plan.cells if (c.runtime, c.precision) == (report.runtime, report.precision))
     own = msgspec.structs.replace(job.plan, cells=(cell,))
-    run = Run(
-        id=new_run_id(),
-        kind="compile",
-        state="running",
-        started_at=started,
-        model=msgspec.structs.replace(
-            job.prepared.model, name=job.prepared.name, sha256=job.prepared.sha256, path=job.plan.source, data_files=()
-        ),
-        device=job.device.facts(),
-        runtime=report.runtime,
-        plan=msgspec.to_builtins(own),
-        plan_hash=hash_cell(cell, info, job),
-        environment=job.device.environment(),
-    )
-    job.store.begin(run)
-    outputs = store_artifact(job.store, run.id, record, job.out) if record else ()
-    job.store.finish(
-        msgspec.structs.replace(
-            run,
-            state="done" if record else "failed",
-            finished_at=utc_now(),
-            error=report.reason if record is None else None,
-            outputs=outputs,
-            metrics=tuple(_make_metrics(report)),
-        )
-    )
+    with job.store.recording(
+        "compile", own, started_at=started, model=job.prepared.as_given(job.plan.source), runtime=report.runtime,
+        device=job.device.facts(), environment=job.device.environment(), plan_hash=hash_cell(cell, info, job),
+    ) as run:  # fmt: skip
+        if record is not None:
+            store_artifact(run, record, job.out)
+        else:
+            run.fail(report.reason)
+        run.add(metrics=tuple(_make_metrics(report)))
     return msgspec.structs.replace(report, run_id=run.id)
 
 

@@ -14,6 +14,7 @@ from edgewright.formats.artifacts import find_name_outside, parse_record, read_a
 from edgewright.formats.files import hash_file, hash_files
 from edgewright.schema.artifact import Artifact
 from edgewright.schema.run import RunOutput
+from edgewright.store.recording import Recording
 from edgewright.store.runs.queries import RunFilter
 from edgewright.store.store import Store
 from edgewright.system.files import replace_atomically
@@ -75,13 +76,12 @@ def publish_artifact(record: Artifact, made: Path, out: Path) -> Path:
     return out / record.main
 
 
-def store_artifact(store: Store, run_id: str, record: Artifact, made: Path) -> tuple[RunOutput, ...]:
-    """Put the artifact's files and its record into the store."""
+def store_artifact(run: Recording, record: Artifact, made: Path) -> None:
+    """Store the artifact's files and its record as outputs of the run."""
     model_id = read_artifact(made / record.main, record, _hash_artifact_files(record, made)).sha256
-    files = tuple(
-        store.put_file(run_id, made / name, role=f"artifact:{name}", model_id=model_id) for name in record.files
-    )
-    return (*files, store.put_bytes(run_id, msgspec.json.encode(record), role=RECORD_ROLE))
+    for name in record.files:
+        run.put_file(made / name, role=f"artifact:{name}", model_id=model_id)
+    run.put_bytes(msgspec.json.encode(record), role=RECORD_ROLE)
 
 
 def _hash_artifact_files(record: Artifact, folder: Path) -> str:

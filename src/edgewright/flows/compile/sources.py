@@ -54,6 +54,15 @@ class PreparedSource(NamedTuple):
     format: str
     notes: tuple[str, ...] = ()
 
+    def as_given(self, path: str) -> Model:
+        """Return the model with the name and hash of the source that the user gave, and this path."""
+        return rename_model(self.model, self.name, self.sha256, path)
+
+
+def rename_model(model: Model, name: str, sha256: str, path: str) -> Model:
+    """Return the model with the name and hash of the source that the user gave."""
+    return msgspec.structs.replace(model, name=name, sha256=sha256, path=path, data_files=())
+
 
 def is_torch(source: str) -> bool:
     """Return whether a source is a torch program: an archive, or `FILE.py:FACTORY`."""
@@ -119,7 +128,7 @@ def _check_names(model: Model, shapes: Mapping[str, tuple[int, ...]]) -> None:
     names = {spec.name for spec in model.signature.inputs}
     if unexpected := shapes.keys() - names:
         raise InputError(
-            f"--shape {min(unexpected)}: the model has no input of this name",
+            f"--shape {min(unexpected)}: the model has no such input",
             f"the inputs are {', '.join(sorted(names)) or 'none'}",
             "use one of these names",
         )

@@ -12,7 +12,7 @@ from edgewright.devices.protocol import Device
 from edgewright.errors import EdgewrightError, GateFailed, ModelNotFound, StoreError, UsageError
 from edgewright.flows.candidates import read_source_signature
 from edgewright.flows.compile.publication import copy_atomically, open_work_folder, raise_output_errors
-from edgewright.flows.compile.sources import hash_source, is_torch, prepare_source
+from edgewright.flows.compile.sources import hash_source, is_torch, prepare_source, rename_model
 from edgewright.flows.distill.report import DistillReport
 from edgewright.flows.distill.students import (
     PreparedStudent,
@@ -30,7 +30,7 @@ from edgewright.flows.experiment.control import (
     measure_file_costs,
     name_network_files,
 )
-from edgewright.flows.experiment.records import record_training, rename_model
+from edgewright.flows.experiment.records import record_training
 from edgewright.flows.experiment.report import (
     collect_training_notes,
     compare_networks,
@@ -57,7 +57,8 @@ from edgewright.flows.experiment.trainings import TrainedNetwork, make_torch_sou
 from edgewright.formats.files import read_model
 from edgewright.schema.model import Model, Signature
 from edgewright.schema.plan import CompilePlan, DistillPlan
-from edgewright.store.store import Store, utc_now
+from edgewright.store.recording import utc_now
+from edgewright.store.store import Store
 from edgewright.system.files import write_atomically
 from edgewright.training.job import DistillationSettings, TrainJob
 

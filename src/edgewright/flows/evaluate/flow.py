@@ -33,10 +33,9 @@ from edgewright.formats.artifacts import find_record
 from edgewright.runtimes.table import check_options, find_runtime
 from edgewright.schema.model import Model, Signature
 from edgewright.schema.plan import EvaluatePlan
-from edgewright.schema.run import Run
 from edgewright.schema.vocabulary import RunState
-from edgewright.store.runs.ids import new_run_id
-from edgewright.store.store import Store, utc_now
+from edgewright.store.recording import Recording
+from edgewright.store.store import Store
 from edgewright.tasks.data.dataset import Dataset, open_dataset, split
 from edgewright.tasks.metrics.metrics import (
     SampleResults,
@@ -66,7 +65,7 @@ class CandidateEvaluation:
     """The state of one candidate during the evaluation."""
 
     runner: Runner
-    run: Run
+    run: Recording
     likeness: OutputAgreement
     scores: list[SampleResults] = field(default_factory=list)
     indices: list[int] = field(default_factory=list)
@@ -162,20 +161,16 @@ class EvaluationSession:
         for candidate in self._plan.candidates:
             model = models[candidate.model]
             own = msgspec.structs.replace(self._plan, candidates=(candidate,))
-            run = Run(
-                id=new_run_id(),
-                kind="evaluate",
-                state="running",
-                started_at=utc_now(),
+            run = self._store.recording(
+                "evaluate",
+                own,
                 parent_id=self._evaluations[0].run.id if self._evaluations else None,
                 model=model,
                 device=facts,
                 runtime=candidate.runtime,
-                plan=msgspec.to_builtins(own),
                 environment=environment,
                 tags=dict(tags),
             )
-            self._store.begin(run)
             runner = Runner(
                 model,
                 find_record(Path(model.path)),
@@ -274,7 +269,7 @@ class EvaluationSession:
         state: RunState,
         error: str,
     ) -> EvaluationRow:
-        model, reference = evaluation.run.model, evaluation is self._evaluations[0]
+        model, reference = evaluation.run.run.model, evaluation is self._evaluations[0]
         paired = None
         if not reference and own is not None and first is not None and len(own.values) == len(first.values):
             paired = make_paired_row(compare_paired(self._task, first, own))
@@ -284,7 +279,7 @@ class EvaluationSession:
             error=str(evaluation.failure or error) or None,
             model=model.name if model else "",
             model_sha256=model.sha256 if model else "",
-            runtime=evaluation.run.runtime,
+            runtime=evaluation.run.run.runtime,
             precision=model.precision if model else "",
             reference=reference,
             evaluated=len(evaluation.indices),
@@ -303,16 +298,12 @@ class EvaluationSession:
         self, evaluation: CandidateEvaluation, own: SampleResults | None, row: EvaluationRow
     ) -> list[EdgewrightError]:
         """Write every run; an error with one run does not stop the others."""
-        run = msgspec.structs.replace(
-            evaluation.run,
-            state=row.state,
-            finished_at=utc_now(),
-            error=row.error,
+        evaluation.run.add(
             metrics=to_metrics(row, len(self._data.skipped)),
             series=to_series(evaluation.indices, own) if own is not None else (),
         )
         try:
-            self._store.finish(run)
+            evaluation.run.finish(row.state, row.error or "")
         except StoreError as failure:
             return [failure]
         return []

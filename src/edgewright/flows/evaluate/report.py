@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from edgewright.schema.run import Metric, Series
+from edgewright.schema.vocabulary import RunState
 from edgewright.tasks.metrics.intervals import PairedDifference
 from edgewright.tasks.metrics.metrics import ClassErrors, SampleResults, Score
 
@@ -63,7 +64,7 @@ class EvaluationRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """
 
     run_id: str
-    state: str
+    state: RunState
     error: str | None
     model: str
     model_sha256: str

@@ -15,9 +15,8 @@ from edgewright.flows.prune.report import PruneReport
 from edgewright.formats.files import read_model
 from edgewright.schema.model import Model
 from edgewright.schema.plan import CompilePlan, DistillPlan, PrunePlan
-from edgewright.schema.run import Metric, Run
-from edgewright.store.runs.ids import new_run_id
-from edgewright.store.store import Store, utc_now
+from edgewright.schema.run import Metric
+from edgewright.store.store import Store
 from edgewright.training.loop.checkpoint import write_atomically
 
 Report = TypeVar("Report", PruneReport, DistillReport)
@@ -35,52 +34,32 @@ def record_training(
         model: that training started from, as the user named it.
         trained: by network, one for each seed.
     """
-    run = Run(
-        id=new_run_id(),
-        kind=kind,
-        state="running",
-        started_at=started,
-        model=model,
-        device=device.facts(),
-        runtime=plan.runtime,
-        plan=msgspec.to_builtins(plan),
-        environment=device.environment(),
-    )
-    store.begin(run)
-    outputs = []
-    if report.model is not None:
-        path = Path(report.model)
-        outputs.append(store.put_file(run.id, path, role="model", model_id=read_model(path).sha256))
-    if report.module is not None and report.weights is not None:
-        made = hash_source(CompilePlan(source=report.module, weights=report.weights, cells=()))
-        outputs.append(store.put_file(run.id, Path(report.weights), role="weights", model_id=made))
-    outputs.append(store.put_bytes(run.id, msgspec.json.encode(report), role=kind))
-    metrics: list[Metric] = [metric for network in report.sides for metric in make_network_metrics(network)]
-    if (one := report.speedup) is not None:
-        metrics.append(Metric(name=f"{kind}.speedup", unit="1", value=one.ratio, low=one.low, high=one.high))
-    seed = plan.settings.get("seed", 0)
-    store.finish(
-        msgspec.structs.replace(
-            run,
-            state="done" if report.state == "ok" else "failed",
-            finished_at=utc_now(),
-            error=report.reason or None,
-            outputs=tuple(outputs),
-            metrics=(*metrics, Metric(name=f"{kind}.seconds", unit="s", value=report.seconds)),
-            series=tuple(
-                series
-                for network, own in trained.items()
-                for series in make_curve_series(network, [every.report for every in own], seed)
-            ),
+    with store.recording(
+        kind, plan, started_at=started, model=model, runtime=plan.runtime,
+        device=device.facts(), environment=device.environment(),
+    ) as run:  # fmt: skip
+        if report.model is not None:
+            path = Path(report.model)
+            run.put_file(path, role="model", model_id=read_model(path).sha256)
+        if report.module is not None and report.weights is not None:
+            made = hash_source(CompilePlan(source=report.module, weights=report.weights, cells=()))
+            run.put_file(Path(report.weights), role="weights", model_id=made)
+        run.put_bytes(msgspec.json.encode(report), role=kind)
+        metrics = [metric for network in report.sides for metric in make_network_metrics(network)]
+        if (one := report.speedup) is not None:
+            metrics.append(Metric(name=f"{kind}.speedup", unit="1", value=one.ratio, low=one.low, high=one.high))
+        metrics.append(Metric(name=f"{kind}.seconds", unit="s", value=report.seconds))
+        seed = plan.settings.get("seed", 0)
+        series = (
+            series
+            for network, own in trained.items()
+            for series in make_curve_series(network, [every.report for every in own], seed)
         )
-    )
+        run.add(metrics=tuple(metrics), series=tuple(series))
+        if report.state != "ok":
+            run.fail(report.reason)
     report_with_id = msgspec.structs.replace(report, run_id=run.id)
     if report_with_id.model is not None:
         report_file = Path(report_with_id.model).with_suffix(f".{kind}.json")
         write_atomically(report_file, lambda file: file.write(msgspec.json.encode(report_with_id)))
     return report_with_id
-
-
-def rename_model(model: Model, name: str, sha256: str, path: str) -> Model:
-    """Return the model with the name and hash of the source that the user gave."""
-    return msgspec.structs.replace(model, name=name, sha256=sha256, path=path, data_files=())

@@ -32,7 +32,7 @@ from edgewright.flows.experiment.control import (
     measure_file_costs,
     name_network_files,
 )
-from edgewright.flows.experiment.records import record_training, rename_model
+from edgewright.flows.experiment.records import record_training
 from edgewright.flows.experiment.report import (
     NetworkReport,
     collect_training_notes,
@@ -57,7 +57,8 @@ from edgewright.flows.prune.report import PruneReport, list_targets, make_module
 from edgewright.flows.prune.rounds import PruneResult, prune_file, prune_module, save_onnx
 from edgewright.pruning.magnitude import sparsify_graph
 from edgewright.schema.plan import CompilePlan, PrunePlan
-from edgewright.store.store import Store, utc_now
+from edgewright.store.recording import utc_now
+from edgewright.store.store import Store
 from edgewright.system.files import write_atomically
 from edgewright.training.job import CachedDataset, DistillationSettings, ModuleSource, SparsitySettings, TrainJob
 from edgewright.training.slices import write_built_module
@@ -116,7 +117,7 @@ def prune(
             if error is None:
                 report = _publish_pruned(report, plan, pruned, out)
             try:
-                model = rename_model(prepared.model, prepared.name, prepared.sha256, plan.source)
+                model = prepared.as_given(plan.source)
                 report = record_training("prune", report, plan, model, pruned.trained, started, device, store)
             except StoreError as unsaved:
                 error = error or unsaved

@@ -49,10 +49,10 @@ from edgewright.quantization.job import QuantizationForm, QuantizationJob
 from edgewright.quantization.recipe import Recipe, parse_recipe, write_recipe
 from edgewright.runtimes.table import find_runtime
 from edgewright.schema.plan import CompilePlan, QuantizePlan
-from edgewright.schema.run import Metric, Run
-from edgewright.store.runs.ids import new_run_id
+from edgewright.schema.run import Metric
+from edgewright.store.recording import utc_now
 from edgewright.store.secret import load_folder_key
-from edgewright.store.store import Store, utc_now
+from edgewright.store.store import Store
 from edgewright.system.files import write_atomically
 from edgewright.tasks.data.dataset import Dataset, open_dataset, split
 from edgewright.tasks.spec.check import check_labels, check_task
@@ -319,50 +319,27 @@ def _record_run(
     store: Store,
 ) -> QuantizeReport:
     """Record the run: the source as its model; graph, recipe and report as its outputs."""
-    run = Run(
-        id=new_run_id(),
-        kind="quantize",
-        state="running",
-        started_at=started,
-        model=msgspec.structs.replace(
-            setup.prepared.model, name=setup.prepared.name, sha256=setup.prepared.sha256, path=setup.plan.source,
-            data_files=(),
-        ),
-        device=device.facts(),
-        plan=msgspec.to_builtins(setup.plan),
-        environment=device.environment(),
-    )  # fmt: skip
-    store.begin(run)
-    passed = any(row.path for row in report.artifacts)
-    outputs, metrics = [], [Metric(name="quantize.seconds", unit="s", value=report.seconds)]
-    if quantized is not None and report.graph is not None:
-        path = Path(report.graph)
-        outputs.append(store.put_file(run.id, path, role="model", model_id=read_model(path).sha256))
-        if (plain := read_model(quantized.model).sha256) != outputs[0].model_id:
-            outputs.append(store.put_file(run.id, quantized.model, role="model:plain", model_id=plain))
-        outputs.append(store.put_bytes(run.id, quantized.recipe.encode(), role="recipe"))
-    if report.quantization is not None:
-        outputs.append(store.put_bytes(run.id, msgspec.json.encode(report.quantization), role="quantization"))
-        final, n = report.quantization.final, report.quantization.checked_on
-        metrics.append(Metric(name="quantize.sqnr", unit="dB", value=final.sqnr_db, n=n))
-    series = []
-    if (tuned := report.tuning) is not None:
-        for name, one in (("before", tuned.before), ("after", tuned.after)):
-            metrics.append(
-                Metric(name=f"tuning.{name}.{one.name}", unit="1", value=one.value, low=one.low, high=one.high, n=one.n)
-            )
-        series = [one for curve in tuned.curves for one in make_curve_pair(f"tuning.{curve.name}", curve)]
-    store.finish(
-        msgspec.structs.replace(
-            run,
-            state="done" if passed else "failed",
-            finished_at=utc_now(),
-            error=None
-            if passed
-            else next((row.reason for row in report.artifacts if row.reason), "no artifact was created"),
-            outputs=tuple(outputs),
-            metrics=tuple(metrics),
-            series=tuple(series),
-        )
-    )
+    metrics, series = [Metric(name="quantize.seconds", unit="s", value=report.seconds)], []
+    with store.recording(
+        "quantize", setup.plan, started_at=started, model=setup.prepared.as_given(setup.plan.source),
+        device=device.facts(), environment=device.environment(),
+    ) as run:  # fmt: skip
+        if quantized is not None and report.graph is not None:
+            path = Path(report.graph)
+            graph = run.put_file(path, role="model", model_id=read_model(path).sha256)
+            if (plain := read_model(quantized.model).sha256) != graph.model_id:
+                run.put_file(quantized.model, role="model:plain", model_id=plain)
+            run.put_bytes(quantized.recipe.encode(), role="recipe")
+        if report.quantization is not None:
+            run.put_bytes(msgspec.json.encode(report.quantization), role="quantization")
+            final, n = report.quantization.final, report.quantization.checked_on
+            metrics.append(Metric(name="quantize.sqnr", unit="dB", value=final.sqnr_db, n=n))
+        if (tuned := report.tuning) is not None:
+            for name, one in (("before", tuned.before), ("after", tuned.after)):
+                title = f"tuning.{name}.{one.name}"
+                metrics.append(Metric(name=title, unit="1", value=one.value, low=one.low, high=one.high, n=one.n))
+            series = [one for curve in tuned.curves for one in make_curve_pair(f"tuning.{curve.name}", curve)]
+        run.add(metrics=tuple(metrics), series=tuple(series))
+        if not any(row.path for row in report.artifacts):
+            run.fail(next((row.reason for row in report.artifacts if row.reason), "no artifact was created"))
     return msgspec.structs.replace(report, run_id=run.id)

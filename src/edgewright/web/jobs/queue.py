@@ -22,8 +22,8 @@ from typing import Any, Literal
 import msgspec
 
 from edgewright.errors import EdgewrightError
+from edgewright.store.recording import utc_now
 from edgewright.store.runs.ids import new_run_id
-from edgewright.store.store import utc_now
 from edgewright.system.temporary import TemporaryFolder
 
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
