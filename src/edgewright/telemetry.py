@@ -1,11 +1,11 @@
-"""Switch off what dependencies send, in every process, before any of them is imported.
+"""Switches for the telemetry of dependencies, set in every process before any of them is imported.
 
-`edgewright/__init__` calls `switch_off`, so that it happens before anything else of ours runs: in the command, in a
+`edgewright/__init__` calls `switch_off` before any other code of ours runs: in the command, in a
 program that imports `edgewright`, in workers, and in isolated environments (`runtimes/launch.py` executes the package
-too). Environment variables also reach every child process, whatever program it runs; the modules that are barred stay
+too). Child processes of any program inherit the environment variables; barred modules stay
 barred in each process that imports `edgewright`.
 
-Whoever adds a dependency adds its row here: docs/decisions/0011-what-dependencies-send.md.
+A new dependency needs a row here: docs/decisions/0011-what-dependencies-send.md.
 """
 
 import os
@@ -13,16 +13,16 @@ import sys
 
 
 class Switch:
-    """How one package is kept from sending.
+    """The switch of one package's telemetry.
 
     Attributes:
         package: its distribution's name.
-        sends: what it sends or asks by itself, and when.
-        variable: the environment variable that stops it; empty where there is none.
-        value: what the variable is set to.
-        bars: modules that cannot be imported from now on: the package works without them.
-        loads: the module whose import comes too late for `variable`, or must not happen in this process.
-        barrier: how it is stopped without a variable, in words.
+        sends: data that it sends or requests on its own, and when.
+        variable: the environment variable that stops it; empty if there is none.
+        value: value of the variable.
+        bars: modules whose import is prevented; the package works without them.
+        loads: the module that must not be imported before `variable` is set, or at all in this process.
+        barrier: text that says how it is stopped without a variable.
     """
 
     __slots__ = ("barrier", "bars", "loads", "package", "sends", "value", "variable")
@@ -107,8 +107,8 @@ _too_late: set[str] = set()
 def switch_off() -> None:
     """Set every variable and bar every module of the table, for this process and its children.
 
-    A value that the user has set is replaced: nothing turns the sending on. What is loaded already may have read its
-    variable, and `is_off` then says so.
+    A value that the user has set is replaced, so nothing enables the telemetry. A loaded module may have read its
+    variable already; `is_off` then returns False.
     """
     for switch in SWITCHES:
         if switch.variable and os.environ.get(switch.variable) != switch.value:

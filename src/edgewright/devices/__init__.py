@@ -1,1 +1,1 @@
-"""Where a model runs: this machine, and later boards, phones and browsers."""
+"""Devices that run models: this machine, and later boards, phones and browsers."""

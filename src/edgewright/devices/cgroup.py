@@ -16,7 +16,7 @@ NO_LIMIT_BYTES = 1 << 60
 
 
 class Mount(NamedTuple):
-    """One line of /proc/self/mountinfo: what part of which file system is seen where."""
+    """A line of /proc/self/mountinfo: a part of a file system and its mount point."""
 
     root: str
     point: str
@@ -25,10 +25,10 @@ class Mount(NamedTuple):
 
 
 def read_cgroup_limits(root: Path) -> dict[str, float]:
-    """The tightest limits on the way from this process's group to the mount point.
+    """Return the tightest limits on the way from this process's group to the mount point.
 
-    `cpus` is the processor time per time (1.5 is one and a half processors), `memory_bytes` the memory.
-    What is not limited is left out.
+    `cpus` is processor time per time (1.5 is one and a half processors), `memory_bytes` the memory.
+    Unlimited resources are left out.
     """
     mounts = _list_mounts(root)
     groups = _list_groups(root)
@@ -45,7 +45,7 @@ def read_cgroup_limits(root: Path) -> dict[str, float]:
 
 
 def _list_mounts(root: Path) -> list[Mount]:
-    """The mounted control group file systems."""
+    """Return the mounted control group file systems."""
     mounts = []
     for line in (read_text(root / "proc/self/mountinfo") or "").splitlines():
         before, found, after = line.partition(" - ")
@@ -56,12 +56,12 @@ def _list_mounts(root: Path) -> list[Mount]:
 
 
 def _unescape(path: str) -> str:
-    # mountinfo writes a blank in a path as \040 (proc(5)).
+    # mountinfo writes a space in a path as \040 (proc(5)).
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)
 
 
 def _list_groups(root: Path) -> dict[str, str]:
-    """Path of this process's group per controller; version 2 stands under `""`."""
+    """Return the path of this process's group per controller; the key of version 2 is `""`."""
     groups = {}
     for line in (read_text(root / "proc/self/cgroup") or "").splitlines():
         fields = line.split(":", 2)
@@ -79,9 +79,10 @@ def _list_folders(root: Path, mounts: list[Mount], groups: dict[str, str], contr
 
 
 def _list_ancestors(root: Path, mount: Mount, group: str) -> Iterator[Path]:
-    """The group's folder and all above it up to the mount point.
+    """Yield the group's folder and all folders above it, up to the mount point.
 
-    A container sees its own part of the tree as the whole: the mount's root is then cut off the group's path.
+    In a container the mount's root is removed from the group's path, since the container sees only its part of the
+    tree.
     """
     point = root / mount.point.lstrip("/")
     inside = group.removeprefix("/" if mount.root == "/" else mount.root).strip("/")
@@ -95,7 +96,7 @@ def _is_under(group: str, top: str) -> bool:
 
 
 def _read_quota(folder: Path) -> float | None:
-    """Processors that one group may use; None where it is not limited."""
+    """Return the processors that one group may use; None without a limit."""
     words = (read_text(folder / "cpu.max") or "").split()
     if len(words) == 2:
         quota, period = parse_int(words[0]), parse_int(words[1])
@@ -105,7 +106,7 @@ def _read_quota(folder: Path) -> float | None:
 
 
 def _read_memory_limits(folder: Path) -> list[int]:
-    """The hard limit and, in version 2, the one above which the group is slowed down."""
+    """Return the hard limit and, in version 2, the one above which the group is slowed down."""
     names = ("memory.max", "memory.high", "memory.limit_in_bytes")
     sizes = [read_int(folder / name) for name in names]
     return [size for size in sizes if size is not None and 0 < size < NO_LIMIT_BYTES]

@@ -1,4 +1,4 @@
-"""The parent's end of a worker: ask, wait, and survive whatever happens to the worker."""
+"""The parent's connection to a worker: commands, answers, and the worker's failures."""
 
 import contextlib
 import os
@@ -64,13 +64,13 @@ ResultT = TypeVar("ResultT", wire.Opened, wire.Times, wire.ClockCalibration, wir
 class Connection:
     """A started worker.
 
-    `ask` sends one command and waits for its answer; nothing else speaks on the channel. Whatever ends the
-    worker before its time is raised as an error with the last lines of its stderr. Leaving the `with` block
-    ends the worker, and so does any exception, Ctrl-C among them.
+    `ask` sends one command and waits for its answer; nothing else writes to the channel. If the worker ends
+    early, an error with the last lines of its stderr is raised. The end of the `with` block
+    ends the worker, as does any exception, including Ctrl-C.
 
     Attributes:
         hello: the worker's greeting.
-        start_us: from the start of the process to its greeting: interpreter and import.
+        start_us: time from the start of the process to its greeting, for interpreter and import.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], runtime: str, log: Path, timeout_s: float) -> None:
@@ -79,7 +79,7 @@ class Connection:
         self._log = log
         self._timeout_s = timeout_s
         self._budget = read_budget()
-        self._inference = self._budget  # for loading the model together with the first inference, or for one after it
+        self._inference = self._budget  # for loading plus the first inference, then for each following one
         self._model: tuple[Path, Mapping[str, Sequence[int]]] = (Path(), {})
         self._buffer = bytearray()
         self._next_id = 1
@@ -117,11 +117,11 @@ class Connection:
         self.hello = greeting
 
     def ask(self, command: wire.Command, kind: type[ResultT], expected_s: float = inf) -> ResultT:
-        """Send a command and wait for its answer, which is a `kind`; a refusal is raised as its error.
+        """Send a command and wait for its answer, which is a `kind`; a rejection is raised as its error.
 
         Args:
-            expected_s: how long it should take. The time limit of one inference comes on top of it; where both have
-                passed, LimitReached is raised. Loading a model and its first inference share one such limit.
+            expected_s: expected duration. The time limit of one inference is added to it; if both have
+                passed, LimitReached is raised. Loading a model and its first inference share one limit.
         """
         number, self._next_id = self._next_id, self._next_id + 1
         self._limit_model(command)
@@ -140,7 +140,8 @@ class Connection:
         return answer.result
 
     def _limit_model(self, command: wire.Command) -> None:
-        """Before a model is loaded: set its time limit, and let the worker allocate what its budget and size allow."""
+        """Set a model's time limit before it is loaded, and the worker's memory limit from the budget and the model's
+        size."""
         match command:
             case wire.Open(session=opened) | wire.ProfileRuns(session=opened):
                 allowed = SPARE_BYTES + MODEL_COPIES * opened.model_bytes
@@ -156,7 +157,8 @@ class Connection:
         limit_process(self._process.pid, allowed + self._budget.memory_bytes)
 
     def _memory_error(self, why: str) -> EdgewrightError:
-        """An allocation failed: by our own limit where this system has one, and then with what the model needs."""
+        """Return the error of a failed allocation, with the need of the model where our own limit caused it.
+        needs."""
         if not supports_limit() or not isfinite(self._budget.memory_bytes):
             return WorkerError(f"the {self._runtime} worker ran out of memory", why, "use a smaller model or batch")
         error = self._budget.memory_error(f"{self._model[0].name} in {self._runtime}")
@@ -164,9 +166,9 @@ class Connection:
         return self._find_limit_error(why) or error
 
     def _find_limit_error(self, why: str) -> LimitReached | None:
-        """The error of a model that failed and that is known to need more than it may allocate.
+        """Return the error of a failed model that is known to need more memory than its limit; else None.
 
-        Not every library says that an allocation failed.
+        Not every library reports a failed allocation.
         """
         if not supports_limit():
             return None
@@ -178,11 +180,11 @@ class Connection:
         return None
 
     def end(self) -> None:
-        """End the worker and whatever it started."""
-        if self._process.poll() is None:  # the number of one that was waited for may be another process's by now
+        """End the worker and its child processes."""
+        if self._process.poll() is None:  # the id of a process that was waited for may belong to another by now
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-        with contextlib.suppress(BrokenPipeError):  # what was left to say is not wanted any more
+        with contextlib.suppress(BrokenPipeError):  # unsent data is not needed any more
             self._stdin.close()
         self._process.wait()
         self._selector.close()
@@ -228,7 +230,7 @@ class Connection:
         self._buffer += chunk
 
     def _parse(self, line: bytes, kind: Any) -> Any:
-        """The line as a message of this kind; what cannot be read as one is the worker's failure."""
+        """Return the line as a message of this kind; an unreadable line is the worker's failure."""
         try:
             return msgspec.json.decode(line, type=kind)
         except msgspec.MsgspecError as error:
@@ -250,7 +252,7 @@ class Connection:
         return (self._find_limit_error(tail) if code < 0 else None) or crashed
 
     def _make_rejection_error(self, rejection: wire.CommandFailed) -> EdgewrightError:
-        with contextlib.suppress(OSError), self._log.open("a") as log:  # a full disk must not hide the refusal
+        with contextlib.suppress(OSError), self._log.open("a") as log:  # a full disk must not hide the rejection
             log.write(rejection.trace)
         match rejection.kind:
             case "model":
@@ -278,7 +280,7 @@ class Connection:
         return WorkerError(f"{self._runtime} failed", rejection.why)
 
     def _tail(self) -> str:
-        """The last lines that the worker wrote to stderr."""
+        """Return the last lines that the worker wrote to stderr."""
         try:
             with self._log.open("rb") as log:
                 log.seek(0, os.SEEK_END)
@@ -314,7 +316,7 @@ def start_worker(
 ) -> Connection:
     """Start `command` as a worker in a session of its own and wait for its greeting.
 
-    The own session keeps the terminal's Ctrl-C away from the worker: the parent decides what happens to it. On Linux
+    Because of the session, the terminal's Ctrl-C does not reach the worker: the parent ends it. On Linux
     a worker ends with the thread that started it (prctl(2), PR_SET_PDEATHSIG), which must therefore outlive it.
     """
     began_ns = time.perf_counter_ns()
@@ -324,7 +326,7 @@ def start_worker(
         )
     connection = Connection(process, runtime, log, timeout_s)
     try:
-        if affinity:  # the process has not begun to import anything yet, and its threads will inherit it
+        if affinity:  # before the process imports anything, so that its threads inherit it
             os.sched_setaffinity(process.pid, affinity)
         connection.read_greeting(began_ns)
     except BaseException:

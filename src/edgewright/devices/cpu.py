@@ -87,7 +87,7 @@ ARM_PARTS = {
     0xD82: "Cortex-X4",
 }
 
-# What machine descriptions (DMI, device tree) say when a hypervisor wrote them.
+# Text in machine descriptions (DMI, device tree) that a hypervisor wrote.
 HYPERVISORS = {
     "qemu": "QEMU",
     "kvm": "KVM",
@@ -107,11 +107,11 @@ Blocks = Sequence[Mapping[str, str]]
 
 
 def read_cpu_facts(root: Path = Path("/")) -> dict[str, Any]:
-    """Stable facts of the processor, read from `root`/proc and `root`/sys. What is unknown is left out.
+    """Return the stable facts of the processor, read from `root`/proc and `root`/sys, without unknown ones.
 
     Keys: `model`, `vendor`, `architecture`, `board`, `physical_cores`, `logical_cores`, `threads_per_core`,
     `one_per_core` (one processor number of each core), `base_khz`, `max_khz`, `features` (the kernel's names
-    of instruction sets, those that all processors have), `caches` (level, type, bytes, count),
+    of instruction sets that all processors have), `caches` (level, type, bytes, count),
     `clusters` (where cores differ: cpus, model, max_khz), `virtual` (True under a hypervisor) and
     `hypervisor` (its name).
     """
@@ -134,14 +134,14 @@ def read_cpu_facts(root: Path = Path("/")) -> dict[str, Any]:
 
 
 def _read_cpuinfo(root: Path) -> list[dict[str, str]]:
-    """/proc/cpuinfo as one table per processor; both the x86 and the ARM format."""
+    """Return /proc/cpuinfo as one dict per processor, from the x86 or the ARM format."""
     text = read_text(root / "proc/cpuinfo") or ""
     blocks = [dict(parse_pairs(block, ":")) for block in re.split(r"\n\s*\n", text)]
     return [block for block in blocks if "processor" in block]
 
 
 def find_model(blocks: Blocks) -> str | None:
-    """The processor's name; on ARM the names of its kinds of core, as `Cortex-A76 + Cortex-A55`."""
+    """Return the processor's name; on ARM the names of its kinds of core, as `Cortex-A76 + Cortex-A55`."""
     kinds = dict.fromkeys(name for block in blocks if (name := _name_core(block)))
     known = [kind for kind in kinds if not kind.startswith("part ")]
     if kinds and (known or not any("model name" in block for block in blocks)):
@@ -150,12 +150,12 @@ def find_model(blocks: Blocks) -> str | None:
 
 
 def _find_largest_part(kind: str, blocks: Blocks) -> int:
-    # Arm numbers larger cores of a generation higher, and big.LITTLE lists are read large first.
+    # Arm gives larger cores of a generation higher numbers, and big.LITTLE lists start with the large cores.
     return max(_parse_hex(block.get("CPU part")) or 0 for block in blocks if _name_core(block) == kind)
 
 
 def _name_core(block: Mapping[str, str]) -> str | None:
-    """The core's name from an ARM block's implementer and part; `part 0x…` where it is not known here."""
+    """Return the core's name from an ARM block's implementer and part; `part 0x…` if it is unknown."""
     part = _parse_hex(block.get("CPU part"))
     if part is None:
         return None
@@ -182,7 +182,7 @@ def _find_vendor(blocks: Blocks) -> str | None:
 
 
 def _find_architecture(root: Path, blocks: Blocks) -> str | None:
-    """The kernel's word (`x86_64`, `aarch64`); from the flags where the kernel is older than 6.1."""
+    """Return the kernel's name (`x86_64`, `aarch64`); from the flags where the kernel is older than 6.1."""
     reported = read_text(root / "proc/sys/kernel/arch")
     if reported:
         return reported
@@ -195,7 +195,7 @@ def _find_architecture(root: Path, blocks: Blocks) -> str | None:
 
 
 def _find_board(root: Path) -> str | None:
-    """The board's or machine's name from the device tree or DMI."""
+    """Return the board's or machine's name from the device tree or DMI."""
     for name in ("proc/device-tree/model", "sys/class/dmi/id/product_name"):
         text = read_text(root / name)
         if text:
@@ -208,14 +208,14 @@ def _list_flags(block: Mapping[str, str]) -> set[str]:
 
 
 def _list_features(blocks: Blocks) -> list[str]:
-    """The instruction sets among FEATURES that every processor has, sorted."""
+    """Return the instruction sets among FEATURES that every processor has, sorted."""
     if not blocks:
         return []
     return sorted(FEATURES.intersection(*(_list_flags(block) for block in blocks)))
 
 
 def _count_cores(root: Path, blocks: Blocks) -> dict[str, Any]:
-    """Counts of online processors; sysfs tells the siblings, or cpuinfo's core ids where that is silent."""
+    """Count the online processors. Siblings are read from sysfs, else from cpuinfo's core ids."""
     groups = list_core_groups(root) or _group_by_core_id(blocks)
     logical = sum(len(group) for group in groups) or len(blocks)
     if not groups:
@@ -229,7 +229,7 @@ def _count_cores(root: Path, blocks: Blocks) -> dict[str, Any]:
 
 
 def list_core_groups(root: Path) -> list[tuple[int, ...]]:
-    """The processors of each physical core, from sysfs."""
+    """Return the processors of each physical core, from sysfs."""
     groups = set()
     for cpu in list_numbered(root / CPU_FOLDER, "cpu"):
         text = read_text(cpu / "topology/core_cpus_list") or read_text(cpu / "topology/thread_siblings_list")
@@ -248,7 +248,7 @@ def _group_by_core_id(blocks: Blocks) -> list[tuple[int, ...]]:
 
 
 def _read_max_khz(root: Path) -> dict[int, int]:
-    """The highest frequency of each processor that cpufreq manages."""
+    """Return the highest frequency of each processor that cpufreq manages."""
     found = {}
     for cpu in list_numbered(root / CPU_FOLDER, "cpu"):
         khz = read_int(cpu / "cpufreq/cpuinfo_max_freq")
@@ -258,7 +258,7 @@ def _read_max_khz(root: Path) -> dict[int, int]:
 
 
 def _find_base_khz(root: Path, blocks: Blocks) -> int | None:
-    """The frequency without boost: of the driver, of ACPI's CPPC table, or of the name (`@ 2.60GHz`)."""
+    """Return the frequency without boost: of the driver, of ACPI's CPPC table, or of the name (`@ 2.60GHz`)."""
     first = root / CPU_FOLDER / "cpu0"
     reported = read_int(first / "cpufreq/base_frequency")
     if reported:
@@ -271,7 +271,7 @@ def _find_base_khz(root: Path, blocks: Blocks) -> int | None:
 
 
 def _list_caches(root: Path) -> list[dict[str, Any]]:
-    """The caches by level and type; `count` is how many of that size the machine has."""
+    """Return the caches by level and type; `count` is the number of caches of that size."""
     seen: set[tuple[int, str, int, str]] = set()
     for cpu in list_numbered(root / CPU_FOLDER, "cpu"):
         for index in list_numbered(cpu / "cache", "index"):
@@ -287,14 +287,14 @@ def _list_caches(root: Path) -> list[dict[str, Any]]:
 
 
 def parse_size(text: str | None) -> int | None:
-    """Bytes of `32K` or `8M`."""
+    """Return the bytes of a size such as `32K` or `8M`."""
     number = parse_int((text or "").rstrip("KMG"))
     scale = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}.get((text or " ")[-1], 1)
     return None if number is None else number * scale
 
 
 def _list_clusters(root: Path, blocks: Blocks) -> list[dict[str, Any]]:
-    """Groups of like cores, fastest first, where the machine has more than one kind (big.LITTLE, hybrid)."""
+    """Return the groups of equal cores, fastest first, if the machine has several kinds (big.LITTLE, hybrid)."""
     khz = _read_max_khz(root)
     groups: dict[tuple[str, int], list[int]] = {}
     for block in blocks:
@@ -316,7 +316,7 @@ def _make_cluster(name: str, khz: int, cpus: list[int]) -> dict[str, Any]:
 
 
 def find_virtual(root: Path, blocks: Blocks) -> bool | None:
-    """True under a hypervisor; False only where x86 says so; None where nothing tells."""
+    """Return True under a hypervisor, False if an x86 processor reports none, None if it is unknown."""
     if _find_hypervisor(root):
         return True
     flags = _list_flags(blocks[0]) if blocks else set()
@@ -324,7 +324,7 @@ def find_virtual(root: Path, blocks: Blocks) -> bool | None:
 
 
 def _find_hypervisor(root: Path) -> str | None:
-    """The hypervisor's name, from Xen's own file, the device tree or DMI."""
+    """Return the hypervisor's name, from Xen's own file, the device tree or DMI."""
     reported = read_text(root / "sys/hypervisor/type")
     if reported and reported != "none":
         return {"xen": "Xen"}.get(reported, reported)

@@ -1,4 +1,4 @@
-"""All that can change a result and is not the plan, as stable facts: two calls in a row give the same."""
+"""Stable facts outside the plan that can change a result: two calls in a row return the same."""
 
 import platform
 import re
@@ -16,7 +16,7 @@ from edgewright.devices.sysfs import list_numbered, parse_cpu_list, parse_pairs,
 # Variables that thread pools, runtimes and allocators read.
 VARIABLE_PREFIXES = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "ORT_", "TFLITE_", "XNNPACK_", "MALLOC_", "TF_")
 VARIABLE_NAMES = frozenset(("LD_PRELOAD", "PYTHONMALLOC"))
-# TF_VAR_ and TF_TOKEN_ are Terraform's and often hold credentials; so may whatever is named like one.
+# TF_VAR_ and TF_TOKEN_ are Terraform's and often hold credentials; so may variables with names like these.
 SECRET = re.compile(r"^TF_(VAR|TOKEN|CLI|CLOUD)_|TOKEN|SECRET|PASS|KEY|CREDENTIAL|AUTH")
 SECRET_VALUE = re.compile(r"://[^/\s]*@")
 
@@ -27,12 +27,12 @@ def read_environment_facts(
     environ: Mapping[str, str],
     locks: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Plain JSON values that are hashed and stored with a run. What is unknown is left out.
+    """Return plain JSON values that are hashed and stored with a run, without unknown ones.
 
     Args:
-        root: where /proc, /sys and /etc are found.
-        packages: distributions whose versions matter; those not installed are left out.
-        environ: the variables of the process; only those that matter to a measurement are kept.
+        root: folder of /proc, /sys and /etc.
+        packages: distributions whose versions are included, if they are installed.
+        environ: the variables of the process; only those that affect a measurement are included.
         locks: sha256 of the locks of the isolated environments that workers may run in, by name.
 
     Keys: `processor` (see `read_cpu_facts`), `memory_bytes`, `kernel`, `kernel_build`, `system`, `governors`,
@@ -73,14 +73,14 @@ def _find_system(root: Path) -> str | None:
 
 
 def _list_governors(root: Path) -> list[str]:
-    """The frequency governors in use, each once, sorted."""
+    """Return the frequency governors in use, each once, sorted."""
     cpus = list_numbered(root / CPU_FOLDER, "cpu")
     found = {read_text(cpu / "cpufreq/scaling_governor") for cpu in cpus}
     return sorted(governor for governor in found if governor)
 
 
 def find_turbo(root: Path) -> bool | None:
-    """Whether processors may go above their base frequency; None where no driver tells."""
+    """Return whether processors may go above their base frequency; None where no driver reports it."""
     no_turbo = read_int(root / CPU_FOLDER / "intel_pstate/no_turbo")
     if no_turbo is not None:
         return no_turbo == 0
@@ -89,19 +89,19 @@ def find_turbo(root: Path) -> bool | None:
 
 
 def _find_smt(root: Path) -> bool | None:
-    """Whether two threads share a core now."""
+    """Return whether two threads share a core now."""
     active = read_int(root / CPU_FOLDER / "smt/active")
     return None if active is None else active != 0
 
 
 def _list_allowed_cpus(root: Path) -> list[int]:
-    """The processors that this process may run on."""
+    """Return the processors that this process may run on."""
     pairs = dict(parse_pairs(read_text(root / "proc/self/status") or "", ":"))
     return list(parse_cpu_list(pairs.get("Cpus_allowed_list", "")))
 
 
 def _find_huge_pages(root: Path) -> str | None:
-    """The choice in brackets of `always [madvise] never`."""
+    """Return the choice in brackets, as in `always [madvise] never`."""
     text = read_text(root / "sys/kernel/mm/transparent_hugepage/enabled") or ""
     chosen = re.search(r"\[(\w+)\]", text)
     return chosen[1] if chosen else None
@@ -118,7 +118,7 @@ def _list_versions(packages: Iterable[str]) -> dict[str, str]:
 
 
 def list_variables(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables that matter to a measurement, never one that may hold a secret."""
+    """Return the variables that affect a measurement, without any that may hold a secret."""
     return {
         name: value for name, value in sorted(environ.items()) if _is_relevant(name) and not _is_secret(name, value)
     }

@@ -26,13 +26,13 @@ WORKER = ("-P", "-m", "edgewright.runtimes.worker")
 
 
 class LocalDevice:
-    """This machine; see `contract.Device`.
+    """This machine; see `protocol.Device`.
 
     Args:
-        root: where `/proc` and `/sys` are read, so that a test can stand in for them.
+        root: folder of `/proc` and `/sys`, so that a test can replace them.
         environ: the environment variables.
-        worker: arguments of our own interpreter that start a worker; the runtime's name follows them.
-        environments: the folder of the isolated environments; None where none is to be used.
+        worker: arguments of our own interpreter that start a worker, without the runtime's name at the end.
+        environments: the folder of the isolated environments; None to use none.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class LocalDevice:
         self._folder = TemporaryFolder()
 
     def facts(self) -> DeviceFacts:
-        """The host's name goes into the id, hashed, and nowhere else: runs are exported to other people."""
+        """Return the stable facts. The host's name is only in the id, as a hash: exports of runs contain them."""
         facts = {**read_cpu_facts(self._root), "system": platform.system(), "machine": platform.machine()}
         identity = sha256(f"{platform.node()} {facts.get('model')} {facts['machine']}".encode()).hexdigest()
         return DeviceFacts(id=identity[:16], name="local", kind="local", address="localhost", facts=facts)
@@ -63,7 +63,7 @@ class LocalDevice:
         return read_system_state(self._root)
 
     def push(self, path: Path, sha256: str, beside: Mapping[str, Path] = MappingProxyType({})) -> str:
-        """The file is here already, and so is what lies beside it."""
+        """Return the path itself: the files are here already."""
         return str(path.absolute())
 
     def pull(self, remote: str, path: Path) -> None:
@@ -90,7 +90,8 @@ class LocalDevice:
 
 
 def check_affinity(affinity: Sequence[int]) -> set[int]:
-    """The processors as a set; UsageError for one that this process may not use, or a system without affinity."""
+    """Return the processors as a set; UsageError for one that this process may not use, or a system without
+    affinity."""
     if not affinity:
         return set()
     if not hasattr(os, "sched_getaffinity"):

@@ -1,6 +1,6 @@
-"""A device that only pretends: a phone whose battery drains, whose temperature rises, and whose cable is loose.
+"""A simulated phone: its battery drains, its temperature rises, and its connection can fail.
 
-It starts real workers on this machine, and says otherwise about everything else, so that what is built on devices
+It starts real workers on this machine and simulates everything else, so that code for devices
 is tested without one.
 """
 
@@ -25,12 +25,12 @@ WORKER = ("-P", "-m", "edgewright.runtimes.worker")
 
 
 class PretendDevice:
-    """A made-up phone; see `contract.Device`.
+    """A simulated phone; see `protocol.Device`.
 
     Args:
-        reachable: False refuses everything from the start.
-        workers: the cable falls out when one more than so many workers are started; None never.
-        environments: the folder of this machine's isolated environments, which its workers may run in.
+        reachable: if False, construction fails.
+        workers: number of workers after which the connection fails; None for no limit.
+        environments: the folder of this machine's isolated environments for its workers.
     """
 
     def __init__(self, *, reachable: bool = True, workers: int | None = None, environments: Path | None = None) -> None:
@@ -53,7 +53,7 @@ class PretendDevice:
         return {"load1": 0.0, "memory_available_bytes": 4e9}
 
     def push(self, path: Path, sha256: str, beside: Mapping[str, Path] = MappingProxyType({})) -> str:
-        """Copies under the files' own names, as onto another disk; skipped where they already lie there."""
+        """Copy the files under their own names, as onto another disk, unless they are there already."""
         folder = self._folder.path / sha256[:12]
         for name, source in {**beside, path.name: path}.items():
             target = folder / name
@@ -82,7 +82,7 @@ class PretendDevice:
         return start_worker(isolated or [sys.executable, *WORKER, runtime], runtime, timeout_s, log)
 
     def sensors(self) -> Reading:
-        """Drains and heats evenly with every reading."""
+        """Return a reading with less charge and a higher temperature than the one before."""
         self._readings += 1
         return Reading(
             energy_uj=ENERGY_PER_READING_UJ * self._readings,

@@ -1,4 +1,4 @@
-"""What a device is: a place where a worker can be started."""
+"""The interface of a device, on which workers are started."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,14 +12,14 @@ from edgewright.schema.run import DeviceRecord as DeviceFacts
 
 
 class Reading(Struct, frozen=True, kw_only=True):
-    """What the sensors tell at one moment; a quantity without a sensor is None.
+    """Readings of all sensors at one moment; a quantity without a sensor is None.
 
     Attributes:
-        energy_uj: a running count of microjoules, so that two readings give the energy between them.
+        energy_uj: a running count of microjoules; the difference of two readings is the energy between them.
         power_uw: power at this moment, microwatts.
         temperature_c: the hottest thermal zone.
         frequency_khz: mean current frequency of the processors.
-        source: which sensor gave energy or power, as `rapl:package-0`; or, without one, why there is none.
+        source: the sensor of energy or power, such as `rapl:package-0`; without one, the reason.
     """
 
     energy_uj: int | None = None
@@ -33,39 +33,39 @@ class Device(Protocol):
     """A connection to one device. Paths given to a worker are paths on the device."""
 
     def facts(self) -> DeviceFacts:
-        """Who the device is: stable facts only (processor, memory, system)."""
+        """Return the stable facts of the device (processor, memory, system)."""
 
     def environment(self) -> dict[str, Any]:
-        """All that can change a result and is not the plan: stable facts, governor, kernel, package versions,
+        """Return everything beside the plan that can change a result: stable facts, governor, kernel, package versions,
         Edgewright's version, and the environment variables that matter. Plain JSON values.
 
         Where isolated environments are set up, `locks` has the sha256 of each one's lock by its name.
         """
 
     def system_state(self) -> dict[str, float]:
-        """What changes from minute to minute: load averages, pressure (PSI), free memory and swap in use.
+        """Return the changing state: load averages, pressure (PSI), free memory and swap in use.
 
-        Keys are those of `devices/system_state.py`; what the system does not tell is left out.
+        Keys are those of `devices/system_state.py` that the system reports.
         """
 
     def push(self, path: Path, sha256: str, beside: Mapping[str, Path] = MappingProxyType({})) -> str:
-        """Make the file available on the device and return its path there; skipped where it already is.
+        """Make the file available on the device, unless it already is, and return its path there.
 
-        `sha256` stands for the file and all that lies `beside` it: files by their names relative to its folder.
+        `sha256` identifies the file and those `beside` it, which are keyed by their names relative to its folder.
         """
 
     def pull(self, remote: str, path: Path) -> None:
-        """Bring a file or folder of the device here."""
+        """Copy a file or folder from the device."""
 
     def workspace(self) -> str:
-        """A folder on the device for traces and tensors, empty at first, removed by `close`."""
+        """Return a folder on the device for traces and tensors, empty at first, removed by `close`."""
 
     def start_worker(
         self, runtime: str, affinity: Sequence[int], timeout_s: float, log: Path, environment: str = ""
     ) -> Connection:
         """Start a fresh worker; its stderr goes to `log`. Raises RuntimeMissing, WorkerError.
 
-        It runs in the isolated `environment` of that name; without one in the runtime's own, where the user has set it
+        It runs in the isolated `environment` of that name; without one in the runtime's own, if the user has set it
         up, else in our own interpreter (`runtimes/environments.py`).
         """
 

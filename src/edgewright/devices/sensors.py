@@ -15,7 +15,7 @@ from edgewright.devices.protocol import Reading
 from edgewright.devices.sysfs import list_folder, list_numbered, read_int, read_text
 
 # Chips whose power is not that of the processor or the board: graphics cards, disks, chargers and batteries
-# (a battery is read as one, so that its charging is not taken for use).
+# (batteries are read separately, so that charging does not count as use).
 EXCLUDED_CHIPS = re.compile(
     r"amdgpu|nouveau|radeon|i915|^xe$|nvidia|nvme|drivetemp|ucsi|^ACAD|^AC\d*$|^ADP|BAT|charger",
     re.IGNORECASE,
@@ -27,16 +27,16 @@ PROCESSOR_CHANNEL = re.compile(r"cpu|core|soc|package", re.IGNORECASE)
 CPU_ZONE = re.compile(r"x86_pkg_temp|cpu|soc|\bbig\b|\bmid\b|\blittle\b|cluster", re.IGNORECASE)
 OTHER_ZONE = re.compile(r"batt|iwlwifi|wifi|nvme|skin|charg|usb|gpu|pmic|modem|dram|ddr|quiet|lcd", re.IGNORECASE)
 CPU_CHIP = re.compile(r"coretemp|k10temp|zenpower|cpu_thermal|soc_thermal|scpi_sensors", re.IGNORECASE)
-# Zones that are switched off say 0 or less; broken ones say 127 or more.
+# Zones that are switched off report 0 or less; broken ones report 127 or more.
 PLAUSIBLE_MILLIDEGREES = range(1, 125_000)
 
 ALLOW_RAPL = "sudo chmod -R a+r /sys/class/powercap/intel-rapl*/"
 
 
 class EnergyCounter:
-    """A counter of microjoules that wraps around at its range; `read` gives it without the jumps.
+    """A counter of microjoules that wraps around at its range; `read` removes the jumps.
 
-    One wrap-around between two reads can be told, two cannot: read more often than the counter wraps (at 50 W
+    Only one wrap-around between two reads can be detected: read more often than the counter wraps (at 50 W
     and RAPL's usual range of 262 kJ, every 87 minutes). A counter that falls and has no range was reset; its
     energy is unknown from then on.
     """
@@ -49,7 +49,7 @@ class EnergyCounter:
         self._was_reset = False
 
     def read(self) -> int | None:
-        """Microjoules since the counter's own beginning; None where it cannot be read or was reset."""
+        """Return the microjoules since the counter's start; None if it cannot be read or was reset."""
         now_uj = read_int(self._path)
         if now_uj is None or self._was_reset:
             return None
@@ -57,7 +57,7 @@ class EnergyCounter:
         if step_uj < 0 and self._range_uj is None:
             self._was_reset = True
             return None
-        # The counter takes the values 0 to its range, so it has one value more than the range's number.
+        # The counter takes the values 0 to its range, which is one value more than its range.
         self._total_uj += step_uj if step_uj >= 0 else step_uj + (self._range_uj or 0) + 1
         self._last_uj = now_uj
         return self._total_uj
@@ -73,7 +73,7 @@ class PowerProbe(NamedTuple):
     scale: float = 1.0
 
     def read(self) -> int | None:
-        """Microwatts; the sign is dropped, since drivers do not agree on that of a discharge."""
+        """Return microwatts without the sign, since drivers disagree on that of a discharge."""
         if self.power is not None:
             power_uw = read_int(self.power)
             return None if power_uw is None else abs(power_uw)
@@ -84,7 +84,7 @@ class PowerProbe(NamedTuple):
 
 
 class Battery(NamedTuple):
-    """A battery of the machine itself; its probe tells the machine's use only while it discharges."""
+    """A battery of the machine itself; its probe measures the machine only while it discharges."""
 
     folder: Path
     probe: PowerProbe
@@ -94,7 +94,7 @@ class Battery(NamedTuple):
 
 
 class Sensors:
-    """The sensors of one machine. Keep one for all readings that are compared: it tells wrap-arounds."""
+    """The sensors of one machine. Use one object for all readings that are compared, since it detects wrap-arounds."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ class Sensors:
         self._reason = reason
 
     def read(self) -> Reading:
-        """All sensors once; what cannot be read now is None."""
+        """Read all sensors once; a value that cannot be read now is None."""
         energy_uj = _sum([counter.read() for counter in self._counters])
         power_uw, source = self._read_power(energy_uj)
         return Reading(
@@ -155,13 +155,13 @@ class Sensors:
 
 
 def _sum(values: Sequence[int | None]) -> int | None:
-    """The sum; None if any part is unknown or there is none, since part of a sum is not the sum."""
+    """Return the sum; None if any part is unknown or there is none, since part of a sum is not the sum."""
     known = [value for value in values if value is not None]
     return sum(known) if known and len(known) == len(values) else None
 
 
 def find_sensors(root: Path = Path("/")) -> Sensors:
-    """Look for the machine's sensors under `root`/sys; never raises, a machine without any has a reason."""
+    """Find the machine's sensors under `root`/sys. Never raises; a machine without sensors has a reason instead."""
     counters, source = _find_rapl(root)
     probes: list[PowerProbe] = []
     if not counters:
@@ -181,7 +181,7 @@ def find_sensors(root: Path = Path("/")) -> Sensors:
 
 
 def _find_rapl(root: Path) -> tuple[list[EnergyCounter], str]:
-    """One counter per processor package; none at all unless every package can be read."""
+    """Return one counter per processor package; none at all unless every package can be read."""
     packages = _list_packages(root)
     if not packages or any(read_int(folder / "energy_uj") is None for folder in packages.values()):
         return [], ""
@@ -192,7 +192,7 @@ def _find_rapl(root: Path) -> tuple[list[EnergyCounter], str]:
 
 
 def _list_packages(root: Path) -> dict[str, Path]:
-    """RAPL's package domains by name. `psys` overlaps them; the mmio interface tells them again."""
+    """Return RAPL's package domains by name, without `psys`, which overlaps them, and the mmio duplicates."""
     packages: dict[str, Path] = {}
     for prefix in ("intel-rapl:", "intel-rapl-mmio:"):
         for folder in list_numbered(root / "sys/class/powercap", prefix):
@@ -203,7 +203,7 @@ def _list_packages(root: Path) -> dict[str, Path]:
 
 
 def _list_chips(root: Path) -> dict[str, Path]:
-    """hwmon chips by name that may measure the processor or the board."""
+    """Return the hwmon chips by name that may measure the processor or the board."""
     chips: dict[str, Path] = {}
     for folder in list_numbered(root / "sys/class/hwmon", "hwmon"):
         name = read_text(folder / "name") or ""
@@ -213,7 +213,7 @@ def _list_chips(root: Path) -> dict[str, Path]:
 
 
 def _find_hwmon_energy(root: Path) -> tuple[list[EnergyCounter], str]:
-    """The energy counters of sockets, or else the one channel that covers most."""
+    """Return the energy counters of sockets, or else the one channel that covers most."""
     for name, folder in _list_chips(root).items():
         channels = {_read_label(folder, path): path for path in _list_channels(folder, r"energy\d+_input")}
         if channels:
@@ -224,7 +224,7 @@ def _find_hwmon_energy(root: Path) -> tuple[list[EnergyCounter], str]:
 
 
 def _find_hwmon_power(root: Path) -> tuple[list[PowerProbe], str]:
-    """The one power channel that covers most: channels often contain each other, so they are not summed."""
+    """Return the one power channel that covers most: channels often contain each other, so they are not summed."""
     for name, folder in _list_chips(root).items():
         probes = {
             _read_label(folder, path): PowerProbe(power=path)
@@ -247,7 +247,7 @@ def _read_label(folder: Path, channel: Path) -> str:
 
 
 def _make_product_probes(folder: Path) -> dict[str, PowerProbe]:
-    """Power from voltage and current, as the ina3221 of many boards tells it (mV and mA)."""
+    """Return probes that multiply voltage and current, which the ina3221 of many boards reports in mV and mA."""
     probes = {}
     for current in _list_channels(folder, r"curr\d+_input"):
         voltage = folder / current.name.replace("curr", "in", 1)
@@ -257,7 +257,7 @@ def _make_product_probes(folder: Path) -> dict[str, PowerProbe]:
 
 
 def choose_channel(labels: Sequence[str]) -> str:
-    """The label that names the whole board, else the processor, else the first."""
+    """Return the label that names the whole board, else the processor, else the first."""
     for pattern in (BOARD_CHANNEL, PROCESSOR_CHANNEL):
         for label in labels:
             if pattern.search(label):
@@ -266,7 +266,7 @@ def choose_channel(labels: Sequence[str]) -> str:
 
 
 def _find_batteries(root: Path) -> list[Battery]:
-    """The machine's own batteries; one of a mouse or a keyboard says `Device` in its scope."""
+    """Return the machine's own batteries; the scope of those of a mouse or a keyboard is `Device`."""
     supplies = list_folder(root / "sys/class/power_supply")
     own = [folder for folder in supplies if _is_own(folder, "Battery")]
     return [Battery(folder, _make_battery_probe(folder)) for folder in own]
@@ -283,7 +283,7 @@ def _make_battery_probe(folder: Path) -> PowerProbe:
 
 
 def is_on_battery(root: Path) -> bool | None:
-    """Whether the machine runs on its battery; None on a machine that has none."""
+    """Return whether the machine runs on its battery; None on a machine that has none."""
     batteries = _find_batteries(root)
     if not batteries:
         return None
@@ -294,7 +294,7 @@ def is_on_battery(root: Path) -> bool | None:
 
 
 def _find_temperatures(root: Path) -> list[Path]:
-    """The processor's thermal zones; without any its hwmon chip, then zones not known to be others'."""
+    """Return the processor's thermal zones, else those of its hwmon chip, else zones of unknown devices."""
     zones = {
         zone / "temp": read_text(zone / "type") or ""
         for zone in list_numbered(root / "sys/class/thermal", "thermal_zone")
@@ -310,7 +310,7 @@ def _list_chip_temperatures(root: Path) -> list[Path]:
 
 
 def _explain_absence(root: Path, batteries: Sequence[Battery]) -> str:
-    """Why there is neither energy nor power, and how to get it where that is possible."""
+    """Return why there is neither energy nor power, and a remedy if one exists."""
     if _list_packages(root):
         return f"RAPL exists, but this user has no permission to read it; to allow it: {ALLOW_RAPL}"
     if batteries:

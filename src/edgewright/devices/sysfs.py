@@ -1,4 +1,4 @@
-"""Reading the small files of /proc and /sys, where any of them may be absent or refuse to be read."""
+"""Reading of the small files of /proc and /sys, any of which may be absent or unreadable."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ MAX_CPUS = 1 << 16
 
 
 def read_text(path: Path) -> str | None:
-    """The file's text without the blanks and NULs around it; None where it cannot be read."""
+    """Return the file's text without surrounding whitespace and NULs; None where it cannot be read."""
     try:
         return path.read_text(errors="replace").strip("\0 \t\r\n")
     except OSError:
@@ -16,7 +16,7 @@ def read_text(path: Path) -> str | None:
 
 
 def read_int(path: Path) -> int | None:
-    """The file's whole text as a decimal number; None where it is not one."""
+    """Return the file's whole text as a decimal number; None where it is not one."""
     return parse_int(read_text(path))
 
 
@@ -35,7 +35,7 @@ def parse_float(text: str | None) -> float | None:
 
 
 def list_folder(folder: Path) -> list[Path]:
-    """The folder's entries by name; empty where it cannot be read."""
+    """Return the folder's entries by name; empty where it cannot be read."""
     try:
         return sorted(folder.iterdir())
     except OSError:
@@ -43,7 +43,7 @@ def list_folder(folder: Path) -> list[Path]:
 
 
 def list_numbered(folder: Path, prefix: str) -> list[Path]:
-    """The entries named `prefix` and a number, in the order of the numbers (cpu2 before cpu10)."""
+    """Return the entries named `prefix` and a number, in the order of the numbers (cpu2 before cpu10)."""
     found = [entry for entry in list_folder(folder) if _parse_number(entry.name, prefix) is not None]
     return sorted(found, key=lambda entry: _parse_number(entry.name, prefix) or 0)
 
@@ -54,7 +54,7 @@ def _parse_number(name: str, prefix: str) -> int | None:
 
 
 def parse_cpu_list(text: str) -> tuple[int, ...]:
-    """Processors of a kernel list: `0-2,8` is 0, 1, 2, 8; parts that are not numbers are skipped."""
+    """Return the processors of a kernel list: `0-2,8` is 0, 1, 2, 8. Parts that are not numbers are skipped."""
     return tuple(sorted({cpu for part in text.split(",") for cpu in _parse_span(part)}))
 
 
@@ -67,7 +67,7 @@ def _parse_span(part: str) -> range:
 
 
 def parse_pairs(text: str, separator: str) -> Iterator[tuple[str, str]]:
-    """Key and value of each line that has the separator."""
+    """Yield key and value of each line that has the separator."""
     for line in text.splitlines():
         key, found, value = line.partition(separator)
         if found:
@@ -75,7 +75,7 @@ def parse_pairs(text: str, separator: str) -> Iterator[tuple[str, str]]:
 
 
 def read_meminfo(root: Path) -> dict[str, int]:
-    """/proc/meminfo with its sizes in bytes."""
+    """Return /proc/meminfo with its sizes in bytes."""
     sizes: dict[str, int] = {}
     for name, value in parse_pairs(read_text(root / "proc/meminfo") or "", ":"):
         size = parse_int(value.removesuffix("kB").strip())

@@ -1,4 +1,4 @@
-"""What changes from minute to minute: load, pressure, free memory, swap, time stolen by a hypervisor."""
+"""Changing state of the machine: load, pressure, free memory, swap, time stolen by a hypervisor."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ TICK_COLUMNS = 8
 
 
 def read_system_state(root: Path = Path("/")) -> dict[str, float]:
-    """The machine's state now. What the system does not tell is left out.
+    """Return the machine's state now, without the keys that the system does not report.
 
     Keys: `load1` and `running_processes` (counts); `psi_cpu_some_avg10`, `psi_memory_some_avg10`,
     `psi_io_some_avg10` (percent of the last ten seconds in which some task waited for it; the kernel's
@@ -21,9 +21,9 @@ def read_system_state(root: Path = Path("/")) -> dict[str, float]:
 
 
 def compute_steal_share(before: Mapping[str, float], after: Mapping[str, float]) -> float | None:
-    """Share (0 to 1) of processor time that the hypervisor gave to others between two moments.
+    """Return the share (0 to 1) of processor time that the hypervisor gave to others between two moments.
 
-    None where the system does not count it or no time passed. An empty `before` means since boot.
+    None if the system does not count it or no time passed. An empty `before` means since boot.
     """
     if "cpu_steal_ticks" not in after or "cpu_total_ticks" not in after:
         return None

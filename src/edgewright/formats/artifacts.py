@@ -79,7 +79,7 @@ def find_name_outside(record: Artifact) -> str | None:
 
 
 def _find_problem(record: Artifact) -> str:
-    """What in a record cannot be; empty where nothing is found."""
+    """Return the first error of a record; empty without one."""
     if not any(name == record.main or name.startswith(f"{record.main}/") for name in record.files):
         return f"its main file {record.main[:200]} is not in its list of files"
     inputs = {port.source for port in record.io_map.inputs}
@@ -89,7 +89,7 @@ def _find_problem(record: Artifact) -> str:
 
 
 def _find_port_problem(port: Port) -> str:
-    """What in a port cannot be; sizes of -1 are known to a run alone."""
+    """Return the first error of a port. Only a run shows sizes of -1."""
     if sorted(port.axes) != list(range(len(port.source_shape))):
         return f"the axes {list(port.axes)} of '{port.source}' are not a permutation of {len(port.source_shape)} axes"
     if any(size < -1 for size in (*port.shape, *port.source_shape)):

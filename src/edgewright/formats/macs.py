@@ -70,7 +70,7 @@ def _gemm(graph: TypedGraph, node: TypedNode) -> int:
 
 
 def _einsum(graph: TypedGraph, node: TypedNode) -> int:
-    """One for each combination of all labels, times the factors but one."""
+    """Return one MAC for each combination of all labels, times the number of factors minus one."""
     equation = str(node.attributes.get("equation", "")).replace(" ", "")
     labels: dict[str, int] = {}
     for i, term in enumerate(equation.split("->")[0].split(",")):

@@ -114,7 +114,7 @@ def run(job: QuantizationJob, send: Any) -> None:
 
 
 def _equalize_network(model: Any, network: FloatNetwork, samples: list[dict[str, Any]]) -> FloatNetwork:
-    """The network with its channels scaled, which computes the same."""
+    """Return the network with its channels scaled, which computes the same."""
     from onnx import numpy_helper
 
     changed = equalize(network, samples)
@@ -125,7 +125,7 @@ def _equalize_network(model: Any, network: FloatNetwork, samples: list[dict[str,
 
 
 def ensure_opset(model: Any, opset: int) -> Any:
-    """The model in that opset or a newer one. ModelNotConvertible."""
+    """Return the model in that opset or a newer one. Raises ModelNotConvertible."""
     import onnx
 
     have = next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))

@@ -65,7 +65,7 @@ class Session(Protocol):
         """
 
     def fetch(self) -> dict[str, Array]:
-        """The outputs of the last `run`, by name, as copies."""
+        """Return the outputs of the last `run`, by name, as copies."""
 
     def close(self) -> None:
         """Free what the session holds."""

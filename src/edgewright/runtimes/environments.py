@@ -32,13 +32,13 @@ State = Literal["ready", "outdated", "broken", "absent"]
 
 
 class Environment(NamedTuple):
-    """What is known of an environment before it is made.
+    """An isolated environment, as known before its setup.
 
     Attributes:
         runtime: the runtime whose worker it is for.
-        purpose: what it brings, in a few words.
-        wants: what its lock is resolved from.
-        megabytes: its size as seen on Linux x86-64, Python 3.11.
+        purpose: its converter or runtime, in a few words.
+        requirements: packages that its lock is resolved from.
+        megabytes: its size on Linux x86-64, Python 3.11.
         newest_python: the newest Python that its packages have wheels for.
     """
 
@@ -217,7 +217,7 @@ def get_python_path(path: Path) -> Path:
 
 
 def examine_environment(folder: Path, name: str) -> EnvironmentStatus:
-    """How an environment stands, without starting anything."""
+    """Return the state of an environment without starting any process."""
     info, path, lock = ENVIRONMENTS[name], environment_path(folder, name), lock_hash(name)
     leftovers = tuple(other for other in _siblings(folder, name) if other != path)
     if not path.is_dir():
@@ -276,7 +276,7 @@ def choose_environment(locks: Mapping[str, str], runtime: str, wanted: str) -> s
 
 
 def make_environment_command(folder: Path | None, runtime: str, wanted: str) -> list[str]:
-    """What starts a worker in its environment, the runtime's name last; empty where our own interpreter is to.
+    """Return the command that starts a worker in its environment; empty for our own interpreter.
 
     Raises as `choose_environment`.
     """

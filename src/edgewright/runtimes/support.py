@@ -97,7 +97,6 @@ class SupportTable(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         pairs: what becomes of QuantizeLinear and DequantizeLinear in a w8a8 model, where the compiler reads one
             in a way of its own; empty where the operators' own entries hold.
         most_axes: the highest rank of any value.
-        batch_of_one: whether the first axis of every input must be 1.
     """
 
     schema: str

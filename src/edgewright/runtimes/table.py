@@ -324,7 +324,8 @@ def _plugin_runtimes() -> list[RuntimeInfo]:
 
 
 def make_install_command(info: RuntimeInfo) -> str:
-    """What brings a runtime: its own packages, since an extra of ours installs only where Edgewright comes from."""
+    """Return the command that installs a runtime's own packages, since an extra works only if Edgewright comes
+    from."""
     return info.install or f"pip install {info.distribution}"
 
 

@@ -25,7 +25,7 @@ class ResidentMemory(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Hello(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="hello"):
-    """The worker's first line, once the runtime's library is imported (`Refused` where it cannot be)."""
+    """The worker's first line, once the runtime's library is imported (`CommandFailed` if that fails)."""
 
     protocol: int
     runtime: str

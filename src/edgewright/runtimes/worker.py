@@ -102,7 +102,7 @@ class RequestHandler:
         self.session: Session | None = None
 
     def answer(self, command: wire.Command) -> wire.Result:
-        """Return the command's result; what it raises becomes a `Refused`."""
+        """Return the command's result; an exception becomes a `CommandFailed`."""
         try:
             return self.act(command)
         except Exception as error:

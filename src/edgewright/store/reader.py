@@ -105,7 +105,8 @@ class RunReader:
             return list_running(connection)
 
     def publish_progress(self, progress: Callable[[str], None]) -> Callable[[str], None]:
-        """`tell`, and the same line for whoever looks at this home while the runs that were begun here go on."""
+        """Return a progress callback that also publishes its line to other processes with this home while runs of this
+        store run."""
 
         def publish(text: str) -> None:
             self.presence.write_progress(text)

@@ -125,8 +125,8 @@ class Store(RunReader):
     def finish(self, finished: Run) -> None:
         """Write the complete run, `done`, `failed` or `cancelled`, and replace what `begin` wrote.
 
-        Tags and a note that others gave meanwhile stay, unless the run brings its own. A run that was never begun
-        is written all the same. Raises ValueError where it is finished already.
+        Tags and a note that others added meanwhile stay, unless the run has its own. A run that was never begun
+        is written too. Raises ValueError if it is already finished.
         """
         check_finished(finished)
         finished = make_storable(finished)
@@ -142,7 +142,7 @@ class Store(RunReader):
             raise ValueError(f"run {finished.id} is finished already")
 
     def record(self, finished: Iterable[Run]) -> None:
-        """Write many runs that are finished and new, in one transaction: all or none."""
+        """Write new finished runs in one transaction: all or none."""
         with self.database.writing("the runs cannot be saved", exclusive=True) as connection:
             for one in finished:
                 check_finished(one)
@@ -150,10 +150,10 @@ class Store(RunReader):
                 connection.execute(delete(claim).where(claim.c.run_id == one.id))
 
     def delete(self, run_ids: Sequence[str], *, even_running: bool = False) -> None:
-        """Remove runs and every blob that no run uses any more.
+        """Remove runs and every blob that no other run uses.
 
-        Takes ids or unique beginnings. Raises RunNotFound, or StoreError for a run that is still running (unless
-        `even_running`, for one whose process is known to be gone on another machine); then nothing is removed.
+        Accepts ids or unique prefixes. Raises RunNotFound, or StoreError for a run that is still running (unless
+        `even_running`, for a run whose process on another machine is known to have ended); then nothing is removed.
         """
         if self.database.reserve is not None:
             self.database.reserve.release_if_full()
@@ -169,7 +169,7 @@ class Store(RunReader):
         self.database.shrink_log()
 
     def tag(self, run_id: str, name: str, value: str) -> None:
-        """Give a run a tag, or another value for one it has."""
+        """Add a tag to a run, or change its value."""
         if not name.strip():
             raise UsageError("a tag needs a name", "it is empty", "give name=value")
         with self.database.writing("the tag cannot be saved") as connection:
@@ -178,7 +178,7 @@ class Store(RunReader):
             connection.execute(insert(tag), {"run_id": found, "name": name, "value": value})
 
     def untag(self, run_id: str, name: str) -> None:
-        """Take a tag away; no error where the run does not have it."""
+        """Remove a tag; no error if the run does not have it."""
         with self.database.writing("the tag cannot be removed") as connection:
             found = _find_to_change(connection, run_id)
             connection.execute(delete(tag).where(tag.c.run_id == found, tag.c.name == name))
@@ -192,10 +192,10 @@ class Store(RunReader):
     # Blobs
 
     def put_file(self, run_id: str, path: Path, *, role: str, model_id: str | None = None) -> RunOutput:
-        """Store a file for a run; the Output that comes back belongs into the run's `outputs`.
+        """Store a file for a run, and return its Output for the run's `outputs`.
 
-        The file is read once to know its hash, and once more only if its bytes are new. Raises StoreError where it
-        cannot be read, or changes meanwhile.
+        The file is read once for its hash, and again only if its content is new. Raises StoreError if it
+        cannot be read or changes meanwhile.
         """
         with translate_errors("a file cannot be stored", str(path)), path.open("rb") as file:
             return self._put(run_id, file, RunOutput(role=role, sha256="", bytes=0, model_id=model_id))
@@ -205,9 +205,9 @@ class Store(RunReader):
         return self._put(run_id, io.BytesIO(data), RunOutput(role=role, sha256="", bytes=0, model_id=model_id))
 
     def get_file(self, sha256: str, to: Path) -> None:
-        """Write a blob to a path, replacing what is there only when the bytes are verified.
+        """Write a blob to a path, whose file is replaced only after the bytes are verified.
 
-        Raises StoreError where there is no such blob, StoreCorrupt where its bytes are not its name's.
+        Raises StoreError if there is no such blob, StoreCorrupt if its hash does not match.
         """
         part = to.with_name(f".{new_run_id()}.part")
         with translate_errors("a stored file cannot be written", str(to)):
@@ -220,9 +220,9 @@ class Store(RunReader):
                 part.unlink(missing_ok=True)
 
     def open_blob(self, sha256: str) -> BinaryIO:
-        """A blob, verified, as an open file at its start, which the caller closes. Small ones stay in memory.
+        """Return a verified blob as an open file at its start, which the caller closes. Small blobs stay in memory.
 
-        Raises StoreError where there is no such blob, StoreCorrupt where its bytes are not its name's.
+        Raises StoreError if there is no such blob, StoreCorrupt if its hash does not match.
         """
         with translate_errors("a stored file cannot be read", self.blobs.where):
             file = SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115 - the caller closes it
@@ -248,12 +248,12 @@ class Store(RunReader):
             return write_folder(found, folder, self._fetch)
 
     def import_run(self, folder: Path) -> str:
-        """Take in an exported run and return its id. One that is here already, the same, is no error.
+        """Import an exported run and return its id. An equal run that exists already is no error.
 
-        The run is marked as imported, whatever it says of itself. Several may import the same one at once.
+        The run is always marked as imported. Several processes may import the same run at once.
 
-        Raises StoreNewer for a later schema, ImportRejected for a folder that is not as it was exported, and where
-        another run has the id. Tags and note of a run that is here already stay as they are.
+        Raises StoreNewer for a later schema, ImportRejected for a folder that differs from its export, and if
+        another run has the id. Tags and note of an existing run do not change.
         """
         with translate_errors("the run cannot be imported", str(folder)):
             given, files = read_folder(folder)
@@ -272,7 +272,7 @@ class Store(RunReader):
         return given.id
 
     def close(self) -> None:
-        """Close the connections. Runs that were begun here and not finished count as killed from now on."""
+        """Close the connections. Unfinished runs of this store count as killed from now on."""
         self.presence.close()
         self.database.close()
 
@@ -291,7 +291,7 @@ class Store(RunReader):
             return self.presence.name()
 
     def _save(self, finished: Run) -> bool:
-        """Write a finished run in one transaction; False where it is finished already."""
+        """Write a finished run in one transaction; return False if it is already finished."""
         with self.database.writing("the run cannot be saved") as connection:
             row = connection.execute(select(run.c.process).where(run.c.id == finished.id)).first()
             if row is not None and row.process is None:
@@ -308,7 +308,7 @@ class Store(RunReader):
         self.presence.sweep()
         if not gone:
             return
-        # Where another process is writing, the next start does it: nobody waits for it before a list.
+        # If another process is writing, the next start does it, so that a list never waits.
         with suppress(StoreLocked), self.database.writing("killed runs cannot be marked") as connection:
             ended = {"state": "failed", "error": KILLED, "finished_at": now}
             is_killed = (run.c.state == "running", run.c.process.in_(gone))
@@ -324,7 +324,7 @@ class Store(RunReader):
                 raise StoreError(f"run {row.id} cannot be deleted", "it is running", "wait until it ends")
 
     def _sweep_blobs(self) -> int:
-        """Remove some blobs that nothing uses, alone: nobody can claim one while its bytes go."""
+        """Remove some unused blobs, exclusively, so that no process can claim one while it is removed."""
         with self.database.writing("unused files cannot be removed", exclusive=True) as connection:
             used = select(output.c.sha256).where(output.c.sha256 == blob.c.sha256).exists()
             claimed = select(claim.c.sha256).where(claim.c.sha256 == blob.c.sha256).exists()
@@ -355,7 +355,7 @@ class Store(RunReader):
 
 
 def _has_same(connection: Connection, given: Run) -> bool:
-    """Whether the run is here already. Raises ImportRejected where another run has its id."""
+    """Return whether the run exists already. Raises ImportRejected if another run has its id."""
     row = connection.execute(select(run).where(run.c.id == given.id)).first()
     if row is None:
         return False
@@ -369,13 +369,14 @@ def _has_same(connection: Connection, given: Run) -> bool:
 
 
 def _encode_content(given: Run) -> bytes:
-    """What of a run never changes, and is the same wherever it is kept: an export has no folders, also in its logs."""
+    """Return the part of a run that never changes and is equal in every store: an export has no folders, also in its
+    logs."""
     outputs = tuple(replace(one, sha256="", bytes=0) if one.role in TEXT_ROLES else one for one in given.outputs)
     return to_json(replace(strip_folders(given), note="", tags={}, imported=False, imported_at=None, outputs=outputs))
 
 
 def _find_to_change(connection: Connection, run_id: str) -> str:
-    """The id, its row locked, so that two who change the same tag do it one after the other."""
+    """Return the id with its row locked, so that concurrent changes of one tag are serialized."""
     found = find_run(connection, run_id)
     connection.execute(select(run.c.id).where(run.c.id == found).with_for_update())
     return found

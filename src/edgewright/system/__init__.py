@@ -1,1 +1,1 @@
-"""Services of the operating system: files written whole, temporary folders, locks, limits, the end of a parent."""
+"""Services of the operating system: atomic files, temporary folders, locks, limits, the end of a parent."""

@@ -1,4 +1,4 @@
-"""Tell a disk that is full from the failures that it causes."""
+"""Attribution of failures to a full disk."""
 
 import errno
 import os
@@ -31,12 +31,12 @@ def attribute_to_full_disk(
 ) -> EdgewrightError:
     """Return OutputError in place of an error that a full disk has caused, or else the error itself.
 
-    Native libraries write incomplete files, or fail without a message. So where a model cannot be converted,
-    read or run, or a worker dies, and less than `needed_bytes` are free in one of the folders or in the temporary
-    one, the disk is named as the cause.
+    Native libraries write incomplete files, or fail without a message. If a model cannot be converted,
+    read or run, or a worker crashes, and less than `needed_bytes` are free in one of the folders or in the temporary
+    folder, the disk is named as the cause.
     """
     if full := find_full_disk_error(error):
-        if isinstance(error, OutputError | StoreError):  # it says so itself
+        if isinstance(error, OutputError | StoreError):  # already names the disk
             return error
         full.why += f": {error.what}"
         full.__cause__ = error
@@ -54,9 +54,9 @@ def attribute_to_full_disk(
 
 
 def preallocate(path: Path) -> None:
-    """Give every byte of a file its place on the disk. Raises OSError where it has no room.
+    """Allocate the disk space of a file. Raises OSError if it does not fit.
 
-    A process that writes into a mapped file with holes, on a disk that is full, is ended by a signal.
+    A process that writes into a mapped sparse file on a full disk is killed by a signal.
     """
     size = path.stat().st_size
     if not hasattr(os, "posix_fallocate"):
@@ -72,14 +72,14 @@ def preallocate(path: Path) -> None:
 
 
 def _may_be_disk_failure(error: EdgewrightError) -> bool:
-    """Return whether a file that was cut short, or could not be written, could have led to this error."""
+    """Return whether an incomplete or unwritable file could have caused this error."""
     if isinstance(error, ModelNotFound | LimitReached | WorkerTimeout):
         return False
     return isinstance(error, ModelError | WorkerError | GateFailed) or type(error) is EdgewrightError
 
 
 def count_free_bytes(folder: Path) -> int | None:
-    """Return what is free for this user where the folder is, or will be made; None where that is not known."""
+    """Return the bytes that this user can write in the folder, which need not exist; None if unknown."""
     nearest = next((one for one in (folder, *folder.absolute().parents) if one.is_dir()), None)
     with suppress(OSError):
         return shutil.disk_usage(nearest).free if nearest is not None else None

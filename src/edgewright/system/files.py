@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and files that are read without waiting, and to a limit."""
+"""Atomic writing of files, and reading of files without blocking and up to a limit."""
 
 import errno
 import os
@@ -11,20 +11,20 @@ from typing import IO
 from edgewright.errors import OutputError, find_full_disk_error
 from edgewright.system.temporary import create_sibling
 
-MAX_TEXT_BYTES = 16 << 20  # of a list, table or record that is read as a whole
+MAX_TEXT_BYTES = 16 << 20  # limit of a text file that is read whole
 
 
 @contextmanager
 def replace_atomically(path: Path, *, follow: bool = False) -> Iterator[Path]:
-    """Give a path to write to, whose file takes the name `path` at the end of the block.
+    """Yield a path to write to, whose file is renamed to `path` at the end of the block.
 
-    When the block fails, what stood at `path` is still there, and nothing else. Raises OutputError for what the file
-    system refuses.
+    If the block fails, `path` is unchanged, and nothing else remains. Raises OutputError for errors of the file
+    system.
 
     Args:
-        follow: for a file that the user named himself. A link is followed, and a pipe or a device, such as
-            `/dev/stdout`, is written to directly. Files in a folder that the user named are written without: the folder
-            may come from elsewhere, and a link in it would lead out of it. The new file replaces it.
+        follow: for a file that the user named. A link is followed, and a pipe or a device, such as
+            `/dev/stdout`, is written to directly. Not for files in a folder that the user named: the folder
+            may come from elsewhere, and a link in it may point outside. The new file replaces such a link.
     """
     try:
         if follow and _is_special(path):
@@ -45,9 +45,9 @@ def replace_atomically(path: Path, *, follow: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def create_folder_atomically(folder: Path, last: str) -> Iterator[Path]:
-    """Give a new folder, whose files stand in `folder` at the end of the block, the one named `last` as the last.
+    """Yield a new folder, whose files are moved to `folder` at the end of the block, the one named `last` last.
 
-    `folder` is absent or empty; it stays so when the block fails. Raises OSError for what the file system refuses.
+    `folder` is absent or empty, and stays so if the block fails. Raises OSError for errors of the file system.
     """
     is_there = folder.is_dir()
     if not is_there:
@@ -63,7 +63,7 @@ def create_folder_atomically(folder: Path, last: str) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: str | bytes, *, follow: bool = False) -> None:
-    """Write a file under its name only when it is whole; `follow` as in `replace_atomically`. Raises OutputError."""
+    """Write a file completely or not at all; `follow` as in `replace_atomically`. Raises OutputError."""
     data = content.encode() if isinstance(content, str) else content
     with replace_atomically(path, follow=follow) as part:
         part.write_bytes(data)
@@ -77,7 +77,7 @@ def make_output_error(path: Path, error: OSError) -> OutputError:
 
 
 def _is_special(path: Path) -> bool:
-    """Return whether something stands there that is neither a file nor a folder: a pipe, a device, a socket."""
+    """Return whether the path is neither a file nor a folder, but for example a pipe, a device or a socket."""
     try:
         mode = path.stat().st_mode
     except OSError:
@@ -86,12 +86,12 @@ def _is_special(path: Path) -> bool:
 
 
 def open_regular(path: Path) -> IO[bytes]:
-    """Open a file for reading. OSError, with the reason as its `strerror`, where it is a device, a FIFO or a folder."""
+    """Open a file for reading. Raises OSError, with the reason as its `strerror`, for a device, a FIFO or a folder."""
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
     try:
-        _check_regular(path.stat(), path)  # some devices do something as soon as they are opened
+        _check_regular(path.stat(), path)  # before opening, which has effects on some devices
         descriptor = os.open(path, flags)  # without waiting for the other end of a FIFO
-    except ValueError as error:  # a zero byte in the name
+    except ValueError as error:  # a NUL in the name
         raise OSError(errno.EINVAL, str(error), str(path)) from None
     try:
         _check_regular(os.fstat(descriptor), path)
@@ -107,12 +107,12 @@ def _check_regular(status: os.stat_result, path: Path) -> None:
 
 
 def read_regular(path: Path, most: int = MAX_TEXT_BYTES) -> bytes:
-    """Return the bytes of a regular file. OSError, with the reason as its `strerror`, also where it has over `most`
+    """Return the bytes of a regular file. Raises OSError, with the reason as its `strerror`, also if it has over `most`
     bytes."""
     with open_regular(path) as file:
         data = file.read(most + 1)
     if len(data) > most:
         raise OSError(
             errno.EINVAL, f"it has over {most:,} bytes", str(path)
-        )  # EFBIG would be a full disk: `find_full_disk_error`
+        )  # not EFBIG, which `find_full_disk_error` reads as a full disk
     return data

@@ -1,4 +1,4 @@
-"""Locks on files: one open file holds one at a time, and the system lets go when its process ends, however it ends."""
+"""Locks on files: one open file holds one at a time, and the system releases it when the process ends in any way."""
 
 import sys
 import time
@@ -36,7 +36,7 @@ else:
 
 @contextmanager
 def hold_lock(path: Path, wait_s: float) -> Iterator[None]:
-    """Hold the lock on `path`, made if absent, for the length of the block. Raises StoreLocked after `wait_s`."""
+    """Hold the lock on `path`, created if absent, during the block. Raises StoreLocked after `wait_s`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + wait_s
     with path.open("ab") as file:

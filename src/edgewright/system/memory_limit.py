@@ -1,9 +1,9 @@
-"""The system's limit on what a process may allocate: the second line behind `limits`.
+"""The system's limit on the memory of a process, in addition to `limits`.
 
-What a library allocates for a model cannot be foreseen in every case. A process that handles models is therefore
-allowed a certain amount beyond what it has taken when the limit is set. An allocation beyond it fails at once and does
-not take the memory of other processes. The kernel compares the limit in each allocation in any case, so that nothing is
-added to what is timed. Only Linux has such a limit (RLIMIT_DATA, setrlimit(2)).
+A library's allocations for a model cannot always be predicted. A process that handles models may therefore
+allocate a certain amount beyond what it has when the limit is set. An allocation beyond it fails at once and does
+not take memory of other processes. The kernel checks the limit in each allocation anyway, so the limit costs no
+time. Only Linux has such a limit (RLIMIT_DATA, setrlimit(2)).
 """
 
 import os
@@ -14,10 +14,10 @@ from pathlib import Path
 
 MODEL_COPIES = 4  # a runtime parses, keeps and repacks the weights
 CONVERTER_COPIES = 8  # a converter also changes and writes them
-SPARE_BYTES = 250_000_000  # what a runtime imports and sets up with its first model
-CONVERTER_SPARE_BYTES = 400_000_000  # the same of converters; torch takes 270 MB of it
+SPARE_BYTES = 250_000_000  # imports and setup of a runtime with its first model
+CONVERTER_SPARE_BYTES = 400_000_000  # the same for converters; torch takes 270 MB of it
 THREAD_BYTES = 32_000_000  # stack and buffers of one thread of a pool
-# What libraries say where an allocation fails.
+# Messages of libraries about failed allocations.
 ALLOCATION_MESSAGES = (
     "bad_alloc", "bad allocation", "Failed to allocate memory", "MemoryError", "Cannot allocate memory",
     "Unable to allocate", "can't allocate memory", "out of memory", "Out of memory", "not enough memory",
@@ -43,7 +43,7 @@ def limit_process(process: int, allowed: float) -> None:
             most = _read_data_bytes(process) + int(allowed)
             most = most if soft == resource.RLIM_INFINITY else min(most, soft)
         resource.prlimit(process, resource.RLIMIT_DATA, (most, hard))
-    except OSError:  # it has ended, or may not be looked at
+    except OSError:  # it has ended, or may not be inspected
         return
 
 

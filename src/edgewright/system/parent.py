@@ -1,4 +1,4 @@
-"""Let a process end with the one that started it: `python -m edgewright.system.parent PID MODULE WORDS…`."""
+"""A process that ends with the one that started it: `python -m edgewright.system.parent PID MODULE WORDS…`."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ CHECK_S, GRACE_S = 1.0, 15.0
 def die_with_parent(death: int = 9) -> None:
     """Ask Linux to send a signal, SIGKILL by default, when the thread that started this process ends.
 
-    Other systems know nothing of the kind: there the end of stdin, or `_watch_parent`, ends a process.
+    On other systems the end of stdin, or `_watch_parent`, ends a process.
     """
     if sys.platform == "linux":
         from ctypes import CDLL
@@ -20,9 +20,9 @@ def die_with_parent(death: int = 9) -> None:
 
 
 def _watch_parent(parent: int) -> None:
-    """End this process as SIGTERM does when `parent` is gone, and some seconds later in any case."""
+    """End this process like SIGTERM when `parent` is gone, and forcibly some seconds later."""
     die_with_parent(signal.SIGTERM)
-    if sys.platform != "win32":  # a process keeps the number of a parent that is gone there
+    if sys.platform != "win32":  # getppid does not change on Windows
         import threading
 
         threading.Thread(target=_watch, args=[parent], name="edgewright-parent", daemon=True).start()

@@ -1,8 +1,8 @@
-"""Temporary folders and files that do not stay behind when their process is killed.
+"""Temporary folders and files that are removed even if their process is killed.
 
-Beside each folder lies a mark with a lock, which the system takes away when the process ends, however it ends. The
-first folder that a later process makes, and every command that opens the record, removes the folders of this user
-whose mark nobody holds. What must lie elsewhere, beside the file that it will replace, is named beside such a mark.
+Beside each folder is a lock file. The system releases its lock when the process ends in any way. The
+first folder that a later process makes, and every command that opens the store, remove the folders of this user
+whose lock is free. Files that must be elsewhere, beside the file that they will replace, are listed in such a folder.
 """
 
 import os
@@ -27,13 +27,13 @@ PREFIX, NEW = "edgewright-", "edgewright-new-"
 LOCK_FILE, SIBLING_FILE, FILES = "in-use", "elsewhere", "files"
 FOLDER_NAME = re.compile(r"edgewright-(?:[a-z]+-)?[a-z0-9_]{8}")
 SIBLING_NAME = re.compile(r"\.edgewright-[a-z0-9_]{8}(?:\..*)?", re.DOTALL)
-# A folder gets its name when its mark is locked. Windows renames no folder with an open file in it, so there a
-# folder without a lock may be one that is just being made.
+# A folder gets its name after its lock. Windows renames no folder with an open file in it, so there a
+# folder without a lock may be one that is being created.
 MIN_AGE_S = 3600.0
 
 
 class TemporaryFolder:
-    """A folder that is removed at `close`, at the end of the `with` block or of the process, or by a later process."""
+    """A folder that is removed by `close`, at the end of the `with` block or of the process, or by a later process."""
 
     def __init__(self, kind: str = "") -> None:
         remove_stale_folders_once()
@@ -43,7 +43,7 @@ class TemporaryFolder:
         self.path.mkdir()
 
     def close(self) -> None:
-        """Remove the folder; a second time does nothing."""
+        """Remove the folder; a second call does nothing."""
         self._remove()
 
     def __enter__(self) -> Path:
@@ -57,14 +57,14 @@ class TemporaryFolder:
 
 @contextmanager
 def create_sibling(target: Path) -> Iterator[Path]:
-    """Give the path of nothing yet, in the same folder as `target`; what stands there after the block is removed.
+    """Yield an unused path in the same folder as `target`; a file or folder there is removed after the block.
 
-    It is a file or a folder that is to be renamed to `target` once it is whole.
+    The block writes a file or folder there and renames it to `target` when it is complete.
     """
     token = secrets.token_hex(4)
     part = target.absolute().with_name(f".edgewright-{token}{target.suffix[:20]}")
     with ExitStack() as stack:
-        with suppress(OSError):  # where the temporary folder is full, it goes without
+        with suppress(OSError):  # a full temporary folder is no error here
             ticket = stack.enter_context(TemporaryFolder())
             (ticket.parent / SIBLING_FILE).write_bytes(os.fsencode(part))
         try:
@@ -75,12 +75,12 @@ def create_sibling(target: Path) -> Iterator[Path]:
 
 @cache
 def remove_stale_folders_once() -> None:
-    """Remove what killed processes left, the first time that this process asks for it."""
+    """Remove the folders of killed processes, at the first call in this process only."""
     remove_stale_folders()
 
 
 def remove_stale_folders(folder: Path | None = None, now: float | None = None) -> None:
-    """Remove what killed processes of this user left, as far as it is known to be theirs."""
+    """Remove the folders and files of killed processes of this user."""
     root = folder or Path(tempfile.gettempdir())
     moment = time.time() if now is None else now
     with suppress(OSError):
@@ -97,7 +97,7 @@ def _remove_if_stale(path: Path, now: float) -> None:
         return
     if (path.name.startswith(NEW) or sys.platform == "win32") and now - status.st_mtime < MIN_AGE_S:
         return
-    if path.name.startswith(NEW) and not any(path.iterdir()):  # its process was killed before it made the mark
+    if path.name.startswith(NEW) and not any(path.iterdir()):  # its process was killed before it made the lock file
         path.rmdir()
         return
     with (path / LOCK_FILE).open("rb+") as mark:
@@ -111,11 +111,11 @@ def _remove_if_stale(path: Path, now: float) -> None:
 
 
 def _make_folder(prefix: str) -> tuple[Path, IO[bytes]]:
-    """Return a new folder, and its mark with the lock."""
+    """Return a new folder and its open lock file."""
     new = Path(tempfile.mkdtemp(prefix=NEW))
     try:
         mark = (new / LOCK_FILE).open("wb")
-        with suppress(OSError):  # a file system without locks: then nobody else gets one either, and it stays
+        with suppress(OSError):  # without file system locks no process gets one, so the folder stays
             try_lock(mark)
         if sys.platform == "win32":
             return new, mark

@@ -52,7 +52,7 @@ class IntegerIoRewriter:
         self.integer_ports: dict[str, IntegerPort] = {}
 
     def inputs(self) -> list[Any]:
-        """Those that no initializer gives a value to."""
+        """Return the inputs without an initializer."""
         return [value for value in self.graph.input if value.name not in self.constants]
 
     def make_input_integer(self, value: Any) -> str:
@@ -153,7 +153,7 @@ def _type_of(value: Any) -> str:
 
 
 def _inner_names(graph: Any) -> Iterator[str]:
-    """What graphs inside of operators read, their own values included."""
+    """Yield the names that subgraphs of operators read, those of their own values included."""
     for attribute in (attribute for node in graph.node for attribute in node.attribute):
         for inner in (*attribute.graphs, *((attribute.g,) if attribute.HasField("g") else ())):
             yield from (name for node in inner.node for name in node.input)

@@ -73,10 +73,10 @@ class ExtractedFloatModel(NamedTuple):
     """A QDQ graph decomposed.
 
     Attributes:
-        model: the float graph; nodes keep their names, and what bounds a tensor has that of its QuantizeLinear.
+        model: the float graph. Nodes keep their names; a node that bounds a tensor has the name of the QuantizeLinear.
         weights: by name of the constant in the float graph.
-        reads: the quantization range of what a node reads, by its name and the position of the input.
-        makes: the quantization range of a tensor of the float graph where all or some read it rounded.
+        input_params: quantization parameters of node inputs, by node name and input position.
+        output_params: quantization parameters of the tensors of the float graph that some nodes read quantized.
     """
 
     model: Any
@@ -312,7 +312,7 @@ def read_constant(node: Any) -> Array | None:
 
 
 def reshape_along_axis(array: Array, axis: int, rank: int) -> Array:
-    """One value, or one for each entry of an axis, in a shape that spreads over the whole."""
+    """Return one value, or one for each entry of an axis, in a shape that spreads over the whole."""
     if array.size == 1:
         return array.reshape(())
     shape = [1] * rank
@@ -342,7 +342,7 @@ def _make_rejection(node: Any, why: str) -> ModelNotConvertible:
 
 
 def iterate_quantized_layers(extracted: ExtractedFloatModel) -> Iterator[tuple[Any, QdqWeights, ActivationQuantParams]]:
-    """The nodes that read both a rounded activation and rounded weights, with the two."""
+    """Yield the nodes that read both a rounded activation and rounded weights, with the two."""
     for node in extracted.model.graph.node:
         quant_params = extracted.input_params.get((node.name, 0))
         if node.op_type in WEIGHTED and quant_params is not None and node.input[1] in extracted.weights:

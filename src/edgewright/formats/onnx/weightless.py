@@ -46,7 +46,7 @@ def load_without_weights(path: Path) -> bytes:
 
 
 def _iterate_fields_without_weights(data: Bytes, low: int, high: int, kind_of_message: int) -> Iterator[bytes]:
-    """The fields between two positions, the large numbers of tensors left out."""
+    """Yield the fields between two positions, the large numbers of tensors left out."""
     for number, kind, start, begin, end in iterate_fields(data, low, high):
         is_large = kind == LENGTH and end - begin > LARGE
         if is_large and kind_of_message == IN_TENSOR and number in NUMBERS:

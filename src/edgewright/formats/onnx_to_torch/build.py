@@ -205,7 +205,7 @@ def _fill(arguments: Sequence[Argument], values: Mapping[str, Tensor], constants
 
 
 def _compute(call: Call, function: Any, arguments: Sequence[Any]) -> tuple[Tensor, ...]:
-    """What the node gives, as a tuple; torch's own errors name the node."""
+    """Return the node's outputs as a tuple; torch's errors name the node."""
     try:
         made = function(call, *arguments)
     except (RuntimeError, IndexError, ValueError, TypeError, KeyError) as error:

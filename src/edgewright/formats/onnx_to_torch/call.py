@@ -118,7 +118,8 @@ def get_shape(tensor: Tensor) -> list[int]:
 
 
 def as_tensor(array: Any, like: Tensor) -> Tensor:
-    """A constant made while the network runs, which an export keeps as it is; float arrays take the type of `like`."""
+    """Return a constant made while the network runs, which an export keeps; float arrays take the type of
+    `like`."""
     values = np.ascontiguousarray(array)
     made = torch.from_numpy(values)
     return cast(Tensor, made.to(like.dtype) if made.is_floating_point() else made)

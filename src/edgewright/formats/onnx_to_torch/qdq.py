@@ -119,7 +119,8 @@ class QuantizedNodeMarker:
         return made
 
     def read_weights(self, node: SourceNode) -> Iterator[SourceNode]:
-        """The node with a DequantizeLinear of its own for each rounded input, and with its weights as integers."""
+        """Yield the node with a DequantizeLinear of its own for each rounded input, and with its weights as
+        integers."""
         inputs = list(node.inputs)
         wanted = self.find_required_params(node)
         for position, name in enumerate(node.inputs):

@@ -83,7 +83,7 @@ def _match_one_plus_erf(add: SourceNode, source: str, index: GraphIndex) -> list
 
 
 def _other_maker(node: SourceNode, number: float, index: GraphIndex) -> SourceNode | None:
-    """Who makes the input beside the one that is this number."""
+    """Return the producer of the input beside the one that is this number."""
     others = [name for name in node.inputs if not _close(index.numbers.get(name), number)]
     return index.producer.get(others[0]) if len(others) == 1 else None
 

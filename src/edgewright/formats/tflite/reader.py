@@ -91,7 +91,8 @@ def read_graph(path: Path) -> tuple[GraphNode, ...]:
 
 
 def read_precision(path: Path) -> Precision:
-    """What the model is called by the types of its compute operators (convolutions, matrix products, recurrent cells).
+    """Return what the model is called by the types of its compute operators (convolutions, matrix products, recurrent
+    cells).
 
     `mixed` when two kinds each hold more than a tenth of these operators. Raises as `read_signature`.
     """

@@ -50,7 +50,7 @@ def read_tflite_graph(path: Path, shapes: Mapping[str, Sequence[int]] | None = N
 
 
 def _mark_folded_nodes(nodes: Sequence[TypedNode], tensors: dict[str, TensorType]) -> tuple[TypedNode, ...]:
-    """What depends on constants alone is constant, too: the DEQUANTIZE of half-precision weights."""
+    """Mark nodes that depend on constants only, such as the DEQUANTIZE of half-precision weights."""
     marked = []
     for node in nodes:
         folded = bool(node.inputs) and all(not name or tensors[name].constant for name in node.inputs)

@@ -44,7 +44,7 @@ def load_weights(module: Any, path: Path) -> None:
 
 
 def _read_weights(path: Path) -> dict[str, Any]:
-    """Tensors by name. ModelNotFound, ModelUnreadable, RuntimeMissing."""
+    """Return the tensors by name. Raises ModelNotFound, ModelUnreadable, RuntimeMissing."""
     if not path.is_file():
         raise ModelNotFound(f"weights not found: {path}")
     state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_saved(path)
@@ -115,7 +115,7 @@ def _compare(state: Mapping[str, Any], own: Mapping[str, Any]) -> KeyMismatch:
 
 
 def _get_storage(tensor: Any) -> Any:
-    """What two tied weights share."""
+    """Return an identity that two tied weights share."""
     return (tensor.data_ptr(), tuple(tensor.shape)) if tensor.numel() else object()
 
 

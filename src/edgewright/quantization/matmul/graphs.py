@@ -21,7 +21,7 @@ class QuantizedMatmul(NamedTuple):
         scale: [outputs, blocks], float32; one block is a scale per output channel.
         size: columns of a block; the last may have fewer.
         bias: the new bias [outputs]; None if it does not change or does not exist.
-        adds: the node and input position that read the bias; None without a bias.
+        bias_read: the node and input position that read the bias; None without a bias.
     """
 
     weight_node: WeightNode

@@ -72,8 +72,8 @@ class QuantizedTransformer(NamedTuple):
     Attributes:
         graphs: by form. `qdq` uses standard ONNX operators; `onnxruntime` has the same weights in the operators
             that are fastest in ONNX Runtime.
-        fine: activations that the graph for ONNX Runtime rounds to 16 bits, as two terms of 8.
-        sites: in execution order.
+        high_precision: activations that the graph for ONNX Runtime rounds to 16 bits, as two terms of 8.
+        weight_nodes: in execution order.
         tables: Gather nodes with int8 tables.
         float_bytes, bytes: size of the replaced constants, before and after.
     """
@@ -108,7 +108,7 @@ def quantize_matmuls(
         block: number of entries along the contracted axis that share a scale, for int4.
         keep: nodes that stay in float.
         tables: whether embedding tables become int8 too.
-        memory: stores each weight node as soon as it is rounded, and has the results of an interrupted attempt.
+        store: stores each weight node as soon as it is rounded, and has the results of an interrupted attempt.
 
     Raises:
         UsageError: an unknown setting, or a name in `keep` that no node has.

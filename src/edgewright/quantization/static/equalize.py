@@ -1,10 +1,10 @@
-"""Scale channels to alike ranges where that changes nothing else, so that one scale of a tensor fits all of them.
+"""Scale channels to similar ranges without changing the outputs, so that one scale of a tensor fits all of them.
 
-Where a site's output goes, straight or through a Relu, only to other sites, its channel c can be divided by s and
+If only other sites read a site's output, directly or through a Relu, its channel c can be divided by s and
 their weights for that channel multiplied by it (Nagel et al., arXiv 1906.04721). Weights have a scale for each output
-channel here, so what is balanced is the reach of a channel's activations against that of the weights that read it, as
-SmoothQuant does (Xiao et al., arXiv 2211.10438). A Clip (ReLU6) bounds all channels alike: nothing is scaled through
-it.
+channel, so the range of a channel's activations is balanced against that of the weights that read it, as
+SmoothQuant does (Xiao et al., arXiv 2211.10438). A Clip (ReLU6) bounds all channels alike, so no channel is scaled
+through it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,11 @@ from edgewright.quantization.executor import IncrementalExecutor
 from edgewright.quantization.network import FloatNetwork, WeightNode
 
 Array = NDArray[Any]
-MAX_FACTOR = 16.0  # a channel is scaled by no more, either way: a dead one would go to infinity
+MAX_FACTOR = 16.0  # bounds the factor of a channel and its inverse: that of a dead channel is infinite
 
 
 class EqualizationGroup(NamedTuple):
-    """A site, the tensor in which its output reaches others, and those: nothing else reads it on the way."""
+    """A site, the tensor with its output, and the sites that read it; nothing else reads the output."""
 
     weight_node: WeightNode
     tensor: str
@@ -29,7 +29,7 @@ class EqualizationGroup(NamedTuple):
 
 
 def equalize(network: FloatNetwork, samples: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
-    """The constants that change, by name; the network with them computes the same but for rounding."""
+    """Return the constants that change, by name; the network with them computes the same but for rounding."""
     links = _find_equalization_groups(network)
     reach = _observe_channels(network, [link.tensor for link in links], samples)
     constants = dict(network.constants)
@@ -50,7 +50,7 @@ def equalize(network: FloatNetwork, samples: Sequence[Mapping[str, Array]]) -> d
 
 
 def _find_equalization_groups(network: FloatNetwork) -> list[EqualizationGroup]:
-    """Links whose weights belong to one site each."""
+    """Return groups whose weights belong to one site each."""
     owners: dict[str, int] = {}
     for weight_node in network.weight_nodes.values():
         for name in (weight_node.weight, weight_node.bias):
@@ -81,7 +81,8 @@ def _find_equalization_groups(network: FloatNetwork) -> list[EqualizationGroup]:
 
 
 def _can_scale_inputs(network: FloatNetwork, weight_node: WeightNode) -> bool:
-    """A product or convolution whose inputs' channels are counted by one axis of its weights, or by its groups."""
+    """Return whether one axis of the weights of a product or convolution counts the input channels, or its
+    groups."""
     if weight_node.op == "ConvTranspose":
         return False
     return weight_node.groups == 1 or weight_node.groups == network.constants[weight_node.weight].shape[0]
@@ -90,7 +91,7 @@ def _can_scale_inputs(network: FloatNetwork, weight_node: WeightNode) -> bool:
 def _observe_channels(
     network: FloatNetwork, tensors: Sequence[str], samples: Sequence[Mapping[str, Array]]
 ) -> dict[str, Array]:
-    """Largest magnitude of each channel over all samples."""
+    """Return the largest magnitude of each channel over all samples."""
     if not tensors:
         return {}
     reach: dict[str, Array] = {}
@@ -106,7 +107,7 @@ def _observe_channels(
 
 
 def _compute_weight_maxima(weight_node: WeightNode, weights: Array) -> Array:
-    """Largest magnitude of the weights that read each input channel."""
+    """Return the largest magnitude of the weights that read each input channel."""
     axis = _get_input_axis(weight_node, weights)
     return np.asarray(np.abs(weights).max(axis=tuple(place for place in range(weights.ndim) if place != axis)))
 
@@ -128,7 +129,8 @@ def _scale_axis(weights: Array, axis: int, scale: Array) -> Array:
 
 
 def _compute_factors(active: Array, wide: Array) -> Array:
-    """Factors with a geometric mean of one that bring each channel's activations and weights to the same reach."""
+    """Return factors with a geometric mean of one that bring each channel's activations and weights to the same
+    range."""
     valid = (active > 0) & (wide > 0)
     if not valid.any():
         return np.ones(len(active))

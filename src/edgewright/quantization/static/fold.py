@@ -1,4 +1,4 @@
-"""Normalisation with constant statistics folded into the weights in front of it (Jacob et al., arXiv 1712.05877)."""
+"""Normalization with constant statistics, folded into the weights before it (Jacob et al., arXiv 1712.05877)."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ Array = NDArray[Any]
 
 
 def fold_batch_norms(model: Any) -> int:
-    """Fold every BatchNormalization that alone reads a Conv, ConvTranspose or Gemm; the number of those that went.
+    """Fold every BatchNormalization that alone reads a Conv, ConvTranspose or Gemm; return their number.
 
-    The model is changed in place: new weights and biases are added under the layer's name, the node goes, and what
+    The model is changed in place: new weights and biases are added under the layer's name, and the node is removed. Its
     read it reads the layer.
     """
     from onnx import numpy_helper
@@ -49,7 +49,7 @@ def _can_fold(network: FloatNetwork, node: Any, weight_node: WeightNode) -> bool
 
 
 def _fold(network: FloatNetwork, node: Any, weight_node: WeightNode) -> tuple[Array, Array]:
-    """Weights and bias of the layer that computes both."""
+    """Return weights and bias of the layer that computes both."""
     scale, shift, mean, variance = (network.constants[name].astype(np.float64) for name in node.input[1:5])
     factor = scale / np.sqrt(variance + get_attributes(node).get("epsilon", 1e-5))
     weights = network.constants[weight_node.weight].astype(np.float64)

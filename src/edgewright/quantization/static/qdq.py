@@ -1,4 +1,4 @@
-"""Write quantisation into an ONNX graph: pairs of QuantizeLinear and DequantizeLinear at activations and weights."""
+"""Q/DQ pairs at the activations of an ONNX graph."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ Array = NDArray[Any]
 
 
 class TensorQuantParams(NamedTuple):
-    """How a tensor's values are stored: value = (stored − zero) × scale."""
+    """Quantization parameters of a tensor: value = (stored − zero) × scale."""
 
     scale: Array
     zero: Array
@@ -20,7 +20,7 @@ class TensorQuantParams(NamedTuple):
 def compute_quant_params(
     low: float, high: float, dtype: np.dtype[Any], *, symmetric: bool = False
 ) -> TensorQuantParams:
-    """Steps per tensor that cover [low, high] and hold zero exactly."""
+    """Return per-tensor parameters that cover [low, high] and represent zero exactly."""
     limits = np.iinfo(dtype)
     low, high = min(low, 0.0), max(high, 0.0)
     if symmetric:
@@ -34,9 +34,9 @@ def compute_quant_params(
 def insert_qdq_pairs(
     nodes: Iterable[Any], inputs: Iterable[str], tensor_params: Mapping[str, TensorQuantParams], outputs: Iterable[str]
 ) -> tuple[list[Any], dict[str, Array]]:
-    """The nodes with a pair behind each tensor of `steps`, and the constants of the pairs.
+    """Return the nodes with a Q/DQ pair after each tensor of `tensor_params`, and the constants of the pairs.
 
-    All that reads such a tensor then reads `NAME/dq`. A graph output keeps its name behind the pair: what makes it
+    All readers of such a tensor then read `NAME/dq`. A graph output keeps its name after the pair: its producer
     then writes `NAME/raw`.
     """
     import onnx
@@ -76,5 +76,5 @@ def insert_qdq_pairs(
 
 
 def get_dequantized_name(name: str, tensor_params: Mapping[str, TensorQuantParams], outputs: Iterable[str]) -> str:
-    """Under what name the readers of a tensor find it behind its pair."""
+    """Return the name under which a tensor's readers read it after its Q/DQ pair."""
     return f"{name}/dq" if name in tensor_params and name not in set(outputs) else name

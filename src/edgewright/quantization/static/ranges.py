@@ -1,4 +1,4 @@
-"""From the values a tensor takes to the range that its integers cover."""
+"""Ranges that a tensor's integers cover, chosen from its observed values."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ BINS, LEVELS = 2048, 128
 
 
 class ValueRange(NamedTuple):
-    """Lowest and highest value that is covered, and how it was found."""
+    """Lowest and highest value that is covered, and the method that found them."""
 
     low: float
     high: float
@@ -29,7 +29,7 @@ def compute_minmax_range(values: TensorValues) -> ValueRange:
 
 
 def compute_percentile_range(values: TensorValues, share: float = PERCENTILE) -> ValueRange:
-    """Cut the same share off both ends; an end at zero stays."""
+    """Return the range without the same share at both ends; an end at zero stays."""
     low, high = np.percentile(values.some, [100 - share, share]) if values.some.size else (0.0, 0.0)
     return ValueRange(
         low=0.0 if values.low >= 0 else float(low),
@@ -39,7 +39,7 @@ def compute_percentile_range(values: TensorValues, share: float = PERCENTILE) ->
 
 
 def compute_mse_range(values: TensorValues, dtype: np.dtype[Any]) -> ValueRange:
-    """The share of the whole range that gives the least mean squared error."""
+    """Return the share of the whole range that gives the least mean squared error."""
     costs = [
         compute_mean_squared_error(values.some, compute_quant_params(values.low * k, values.high * k, dtype))
         for k in RANGE_FRACTIONS
@@ -49,9 +49,9 @@ def compute_mse_range(values: TensorValues, dtype: np.dtype[Any]) -> ValueRange:
 
 
 def compute_entropy_range(values: TensorValues) -> ValueRange:
-    """The range whose 128 levels lose least information, as Kullback and Leibler measure it.
+    """Return the range whose 128 levels have the smallest Kullback-Leibler divergence.
 
-    Migacz, 8-bit inference with TensorRT, GTC 2017; over the magnitudes, on a histogram of the values seen.
+    Migacz, 8-bit inference with TensorRT, GTC 2017; on a histogram of the observed magnitudes.
     """
     reach = max(abs(values.low), abs(values.high))
     if not reach or not values.some.size:
@@ -67,7 +67,7 @@ def compute_entropy_range(values: TensorValues) -> ValueRange:
 
 
 def compute_divergence(counts: Array, cut: int) -> float:
-    """Of the histogram cut at `cut` bins from itself told in LEVELS levels."""
+    """Return the divergence of the histogram, cut at `cut` bins, from its version in LEVELS levels."""
     kept = counts[:cut].astype(np.float64)
     true = kept.copy()
     true[-1] += counts[cut:].sum()
@@ -86,7 +86,7 @@ def compute_mean_squared_error(some: Array, tensor_params: TensorQuantParams) ->
 
 
 def fake_quantize(values: Array, tensor_params: TensorQuantParams) -> Array:
-    """What a pair makes of values."""
+    """Return the values after a Q/DQ pair."""
     limits = np.iinfo(tensor_params.zero.dtype)
     zero = float(tensor_params.zero)
     stored = np.clip(np.rint(values / tensor_params.scale) + zero, limits.min, limits.max)
@@ -94,7 +94,7 @@ def fake_quantize(values: Array, tensor_params: TensorQuantParams) -> Array:
 
 
 def list_candidates(values: TensorValues, dtype: np.dtype[Any]) -> list[ValueRange]:
-    """The ranges worth trying, the least-squares one first."""
+    """Return the candidate ranges, the least-squares one first."""
     return [
         compute_mse_range(values, dtype),
         compute_minmax_range(values),

@@ -1,4 +1,4 @@
-"""Round a network's weights site by site, each one for the inputs that the quantized network in front of it gives."""
+"""Round a network's weights site by site, each for the inputs that it gets in the network quantized so far."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -23,9 +23,9 @@ from edgewright.quantization.static.rounding import (
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 
-COLUMNS_PER_WEIGHT = 8  # columns seen for each weight of a row, so that H is well known
+COLUMNS_PER_WEIGHT = 8  # observed columns per weight of a row, for a good estimate of H
 MIN_COLUMNS = 8_192
-MAX_BIAS = 2**28  # of an int32: what the kernels add to it must fit too
+MAX_BIAS = 2**28  # of an int32 with room for the sums that kernels add to it
 
 
 class QuantizedWeights(NamedTuple):
@@ -36,7 +36,7 @@ class QuantizedWeights(NamedTuple):
         scale: [outputs].
         axis: of the weights that counts the outputs.
         bits: of each weight.
-        bias: [outputs] real, with what rounding the weights shifts on average taken back.
+        bias: [outputs] real, with the mean shift caused by rounding the weights subtracted.
     """
 
     values: Array
@@ -52,7 +52,7 @@ class QuantizedWeights(NamedTuple):
 
 
 class RoundingSettings(NamedTuple):
-    """What is done with a site's weights."""
+    """Settings by which a site's weights are rounded."""
 
     bits: int
     adaptive: bool
@@ -66,12 +66,12 @@ def reconstruct(
     known: Callable[[WeightNode], QuantizedWeights | None],
     done: Callable[[WeightNode, QuantizedWeights], None],
 ) -> dict[str, QuantizedWeights]:
-    """Stored weights of every site in `treatments`, by node.
+    """Return the quantized weights of every site in `treatments`, by node.
 
     Args:
-        steps: of the activations that are quantized.
-        samples: feeds, run through the network as it is quantized so far.
-        known: what an earlier try has found for a site; None where it is to be found now.
+        tensor_params: parameters of the quantized activations.
+        samples: feeds, run through the network quantized so far.
+        known: returns the result of an earlier attempt for a site, or None.
         done: called after each site.
     """
     nodes, pairs = insert_qdq_pairs(network.nodes, network.inputs, tensor_params, network.outputs)
@@ -100,7 +100,7 @@ def reconstruct(
 
 
 def _gather(network: FloatNetwork, weight_node: WeightNode, inputs: Sequence[Array]) -> Moments:
-    """Moments of a site's inputs, at some places of each sample."""
+    """Return the moments of a site's inputs, at some positions of each sample."""
     weights = network.constants[weight_node.weight]
     size = to_matrices(weight_node, weights).shape[2]
     attributes = get_attributes(network.node(weight_node.node))
@@ -113,10 +113,10 @@ def _gather(network: FloatNetwork, weight_node: WeightNode, inputs: Sequence[Arr
 def _round_adaptively(
     network: FloatNetwork, weight_node: WeightNode, moments: Moments, bits: int, source: TensorQuantParams | None
 ) -> QuantizedWeights:
-    """Round one site's weights, and correct its bias for what that shifts on average.
+    """Round one site's weights, and correct its bias for the mean shift.
 
-    Not for what rounding in front of the site shifts: that costs about half a decibel on samples not seen, since the
-    means of few samples are noise themselves.
+    The shift caused by rounding before the site is not corrected: that costs about half a decibel on unseen samples,
+    since the means of few samples are noise themselves.
     """
     rows = to_matrices(weight_node, network.constants[weight_node.weight]).astype(np.float64)
     h = damp(moments.square)
@@ -130,7 +130,7 @@ def _round_adaptively(
 def _round_weights_to_nearest(
     network: FloatNetwork, weight_node: WeightNode, bits: int, source: TensorQuantParams | None
 ) -> QuantizedWeights:
-    """Round one site's weights to the nearest integers, on scales that hold the largest."""
+    """Round one site's weights to the nearest integers, with scales that represent the largest."""
     rows = to_matrices(weight_node, network.constants[weight_node.weight]).astype(np.float64)
     row_params = _raise_scale_for_bias(network, weight_node, compute_row_params(rows, bits), source)
     return _make_quantized_weights(
@@ -154,9 +154,9 @@ def _make_quantized_weights(
 def _raise_scale_for_bias(
     network: FloatNetwork, weight_node: WeightNode, row_params: RowQuantParams, source: TensorQuantParams | None
 ) -> RowQuantParams:
-    """Scales no finer than the bias allows: it is an int32 with the scale of input × weights.
+    """Return scales no finer than the bias allows: it is an int32 with the scale of input × weights.
 
-    A channel of weights next to zero would otherwise lose its bias.
+    A channel of weights near zero would otherwise lose its bias.
     """
     if not weight_node.bias or source is None:
         return row_params

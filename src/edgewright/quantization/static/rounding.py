@@ -1,8 +1,8 @@
-"""Round weights so that the output changes least, not the weights.
+"""Round weights so that the output changes least.
 
 The error of a row w that is stored as q is (w − q)ᵀ H (w − q), with H the second moments of what it is multiplied
-with. Columns are rounded one after the other, and what one broke is mended in those that follow (GPTQ: Frantar et al.,
-arXiv 2210.17323); then single entries move while that helps (coordinate descent, as in QuantEase: Behdin et al.,
+with. Columns are rounded one by one, and the following columns compensate the error of each (GPTQ: Frantar et al.,
+arXiv 2210.17323); then single entries change while the error falls (coordinate descent, as in QuantEase: Behdin et al.,
 arXiv 2309.01885).
 
 All arrays are stacked by group: rows [G, outputs, K], H [G, K, K]. A depthwise convolution is many small groups.
@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-# Of the mean of H's diagonal. GPTQ's own 0.01 fits H's noise where a row has more weights than it has samples: on late
-# layers it left more error on samples not seen than plain rounding did.
+# Share of the mean of H's diagonal. GPTQ's own 0.01 fits H's noise if a row has more weights than samples: on late
+# layers it left more error on unseen samples than plain rounding.
 DAMPING = 0.1
 UPDATE_COLUMNS = 128
 PASSES = 4
@@ -24,7 +24,7 @@ SCALE_FRACTIONS = np.linspace(1.0, 0.6, 17)
 
 
 class RowQuantParams(NamedTuple):
-    """Numbers that can be stored: scale [G, outputs] × integers from `low` to `high`."""
+    """Representable numbers: scale [G, outputs] × integers from `low` to `high`."""
 
     scale: Array
     low: int
@@ -35,20 +35,20 @@ class RowQuantParams(NamedTuple):
 
 
 def get_integer_limits(bits: int) -> tuple[int, int]:
-    """Symmetric signed integers; the lowest is left out, so that −w can be stored whenever w can."""
+    """Return the limits of symmetric signed integers, without the lowest: if w can be stored, so can −w."""
     return -(2 ** (bits - 1)) + 1, 2 ** (bits - 1) - 1
 
 
 def compute_row_params(rows: Array, bits: int) -> RowQuantParams:
-    """The scale of each row that holds its largest value."""
+    """Return the scale of each row that represents its largest value."""
     low, high = get_integer_limits(bits)
     return RowQuantParams(np.maximum(np.abs(rows).max(axis=-1), 1e-12) / high, low, high)
 
 
 def search_row_params(rows: Array, h: Array, bits: int) -> RowQuantParams:
-    """The scale of each row with the least error of plain rounding, among fractions of the full one.
+    """Return the scale of each row with the least error of plain rounding, among fractions of the full one.
 
-    Each entry's error counts by the power of what it is multiplied with.
+    Each entry's error is weighted by the power of the values that it is multiplied with.
     """
     whole = compute_row_params(rows, bits)
     power = np.diagonal(h, axis1=1, axis2=2)[:, None, :]
@@ -66,7 +66,8 @@ def round_nearest(rows: Array, row_params: RowQuantParams) -> Array:
 
 
 def round_rows(rows: Array, h: Array, row_params: RowQuantParams) -> Array:
-    """Integers for real rows, by GPTQ and coordinate descent under a damped H; never worse than plain rounding."""
+    """Return integers for real rows, by GPTQ and coordinate descent under a damped H; never worse than plain
+    rounding."""
     order = np.argsort(-np.diagonal(h, axis1=1, axis2=2), axis=1, kind="stable")
     turned = np.take_along_axis(rows, order[:, None, :], axis=2)
     inner = np.take_along_axis(np.take_along_axis(h, order[:, :, None], axis=1), order[:, None, :], axis=2)
@@ -80,7 +81,7 @@ def round_rows(rows: Array, h: Array, row_params: RowQuantParams) -> Array:
 
 
 def refit_scales(rows: Array, stored: Array, h: Array, row_params: RowQuantParams) -> RowQuantParams:
-    """The scales with the least error under H for integers that are rounded already."""
+    """Return the scales with the least error under H for integers that are rounded already."""
     moved = stored @ h
     power = (moved * stored).sum(axis=-1)
     best = np.divide((moved * rows).sum(axis=-1), power, out=row_params.scale.copy(), where=power > 0)
@@ -88,7 +89,7 @@ def refit_scales(rows: Array, stored: Array, h: Array, row_params: RowQuantParam
 
 
 def damp(h: Array) -> Array:
-    """H with a little of its mean diagonal added to it, so that it can be inverted."""
+    """Return H with a share of its mean diagonal added to the diagonal, so that it can be inverted."""
     mean = np.diagonal(h, axis1=1, axis2=2).mean(axis=1)
     damped: Array = h + np.eye(h.shape[-1]) * (DAMPING * np.maximum(mean, 1e-12))[:, None, None]
     return damped
@@ -101,7 +102,7 @@ def compute_cost(rows: Array, stored: Array, h: Array, row_params: RowQuantParam
 
 
 def _apply_gptq(rows: Array, h: Array, row_params: RowQuantParams) -> Array:
-    """GPTQ: round column by column, and spread each one's error over those to come."""
+    """Round column by column, and distribute the error of each over the following ones (GPTQ)."""
     factor = np.linalg.cholesky(np.linalg.inv(h), upper=True)
     left, stored = rows.copy(), np.empty_like(rows)
     for start in range(0, rows.shape[2], UPDATE_COLUMNS):
@@ -118,7 +119,7 @@ def _apply_gptq(rows: Array, h: Array, row_params: RowQuantParams) -> Array:
 
 
 def _descend_coordinates(rows: Array, h: Array, row_params: RowQuantParams, stored: Array) -> Array:
-    """Move single entries to their best place while all others stay; the cost never grows."""
+    """Set single entries to their best value while all others stay; the cost never grows."""
     stored = stored.copy()
     pull = (rows - row_params.real(stored)) @ h
     for _ in range(PASSES):

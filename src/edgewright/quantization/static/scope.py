@@ -1,15 +1,15 @@
-"""Which operators run on integers, and behind which tensors a pair stands."""
+"""Operators that run on integers, and tensors with a Q/DQ pair."""
 
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from edgewright.quantization.network import FloatNetwork, get_clip_bounds
 
-# Operators with an integer kernel in most runtimes; the others compute real numbers between two pairs.
+# Operators with an integer kernel in most runtimes; the others compute floats between two pairs.
 COMPUTE_OPS = {"Add", "Sub", "Mul", "GlobalAveragePool", "AveragePool", "ReduceMean", "Concat", "Resize", "Relu",
                "Clip",
              "LeakyRelu", "HardSwish", "HardSigmoid", "Sigmoid"}  # fmt: skip
-# Operators that only move numbers: what they give has the steps of what they take.
+# Data movement operators: their outputs have the quantization parameters of their inputs.
 DATA_MOVEMENT_OPS = {"MaxPool", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split",
                      "Pad", "Identity",
           "DepthToSpace", "SpaceToDepth"}  # fmt: skip
@@ -22,10 +22,10 @@ class QuantizationScope(NamedTuple):
 
     Attributes:
         operators: names of the nodes that run on integers.
-        tensors: behind each of them stands a pair, in the order in which they are made.
-        same: tensor by tensor, the one whose steps it shares because an operator only moved its numbers.
-        constants: tensors of constant operands, such as a number that is added.
-        fused: an activation's output by the site's output that it stands behind, without a pair between.
+        tensors: tensors with a Q/DQ pair, in the order in which they are computed.
+        shared_params: for each output of a data movement operator, the tensor whose parameters it has.
+        constants: constant operands, such as a number that is added.
+        fused: an activation's output by the site's output that it reads, without a pair between.
     """
 
     operators: frozenset[str]
@@ -36,9 +36,9 @@ class QuantizationScope(NamedTuple):
 
 
 def find_quantization_scope(network: FloatNetwork, kept: Collection[str]) -> QuantizationScope:
-    """Regions of a network in which the nodes `kept` compute real numbers."""
+    """Return the scope of a network in which the nodes `kept` compute floats."""
     operators: set[str] = set()
-    integer_tensors: set[str] = set()  # tensors made by operators on integers
+    integer_tensors: set[str] = set()  # outputs of operators that run on integers
     for node in network.nodes:
         if node.name in kept or not _runs_on_integers(network, node, integer_tensors):
             continue
@@ -93,7 +93,7 @@ def _runs_on_integers(network: FloatNetwork, node: Any, integer_tensors: Collect
 
 
 def _get_data_inputs(node: Any) -> list[str]:
-    """The inputs that are numbers to compute with; the others are parameters."""
+    """Return the data inputs of a node, without its parameters."""
     if node.op_type in FIRST_INPUT_OPS or node.op_type in ("Conv", "ConvTranspose", "Gemm"):
         return list(node.input[:1])
     return [name for name in node.input if name]
@@ -104,7 +104,7 @@ def _is_data_input(network: FloatNetwork, node: Any, name: str, operators: Colle
 
 
 def _find_fused_activations(network: FloatNetwork, operators: Collection[str]) -> dict[str, str]:
-    """Outputs of sites that only an activation reads, which runtimes compute in one go with the site."""
+    """Return the outputs of sites that only an activation reads, which runtimes fuse with the site."""
     found = {}
     for weight_node in network.weight_nodes.values():
         consumers = network.consumers.get(weight_node.output, [])

@@ -1,4 +1,4 @@
-"""What each tensor's range and each site's integers cost by themselves, everything else left in float."""
+"""Output error that each tensor's range and each site's integers cause alone, with everything else in float."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,12 +15,12 @@ from edgewright.quantization.static.ranges import ValueRange, fake_quantize, lis
 from edgewright.quantization.static.reconstruct import QuantizedWeights
 
 Array = NDArray[Any]
-SAME_RANGE_TOLERANCE = 0.02  # ranges nearer to each other than this share are not tried apart
-MAX_NOISE_RATIO = 0.9  # a range must leave less noise than this share of the first one's
+SAME_RANGE_TOLERANCE = 0.02  # ranges that differ by less than this share are not both tried
+MAX_NOISE_RATIO = 0.9  # a range must leave less noise than this share of the first range's
 
 
 class Sensitivity(NamedTuple):
-    """Of the network's output when this site alone runs on integers: weights and input together, and each alone."""
+    """SQNR of the network's output if only this site runs on integers: weights and input together, and each alone."""
 
     both: OutputLoss
     weights: OutputLoss
@@ -34,7 +34,7 @@ def choose_ranges(
     samples: Sequence[Mapping[str, Array]],
     progress: Callable[[int, int], None],
 ) -> dict[str, ValueRange]:
-    """For each tensor the range that costs the output least on the samples, all other tensors in float."""
+    """Return for each tensor the range with the least output error on the samples, with all other tensors in float."""
     probe = _make_probe(network, samples)
     chosen = {}
     for position, (name, seen) in enumerate(values.items()):
@@ -54,7 +54,7 @@ def choose_ranges(
 
 
 def _make_probe(network: FloatNetwork, samples: Sequence[Mapping[str, Array]]) -> Probe:
-    """At the beginning of the float network, to be judged by its first output."""
+    """Return a probe at the start of the float network, evaluated by its first output."""
     output = network.outputs[0]
     whole = IncrementalExecutor(network.nodes, network.constants, samples, network.types, [output], opset=network.opset)
     whole.reach(output)
@@ -66,7 +66,7 @@ def _make_probe(network: FloatNetwork, samples: Sequence[Mapping[str, Array]]) -
 
 
 def _remove_similar_ranges(ranges: Sequence[ValueRange]) -> list[ValueRange]:
-    """Without those that are nearly the same as one before."""
+    """Return the ranges without those that are nearly the same as an earlier one."""
     found: list[ValueRange] = []
     for one in ranges:
         width = max(one.high - one.low, 1e-12)
@@ -82,7 +82,7 @@ def measure_sensitivity(
     samples: Sequence[Mapping[str, Array]],
     progress: Callable[[int, int], None],
 ) -> dict[str, Sensitivity]:
-    """Sensitivity of each stored site, by node."""
+    """Return the sensitivity of each quantized site, by node."""
     probe = _make_probe(network, samples)
     found = {}
     for position, (name, one) in enumerate(stored.items()):
@@ -108,7 +108,7 @@ def measure_sensitivity(
 def _make_node_runner(
     network: FloatNetwork, weight_node: WeightNode, stored: QuantizedWeights | None, dtype: Any
 ) -> Callable[[Array], Array]:
-    """The site alone, with its own weights or the stored ones."""
+    """Return a function that runs the site alone, with its own weights or the quantized ones."""
     constants = dict(network.constants)
     if stored is not None:
         constants[weight_node.weight] = stored.real()

@@ -1,4 +1,4 @@
-"""Static quantisation, station by station: observe → ranges → reconstruct → judge → better treatment → write."""
+"""Stages of static quantization: observe → ranges → reconstruct → evaluate → better precision → write."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -25,8 +25,8 @@ Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 ProgressCallback = Callable[[str, int, int], None]
 
-RANGE_SAMPLES = 4  # samples that decide between ranges
-SENSITIVITY_SAMPLES = 8  # samples that sensitivity is measured on, and the reach of channels
+RANGE_SAMPLES = 4  # samples that ranges are compared on
+SENSITIVITY_SAMPLES = 8  # samples for sensitivity and for the ranges of channels
 WEIGHT_BITS: dict[NodePrecision, int] = {"w8a8": 8, "w8a16": 8, "w8": 8, "w4a8": 4, "w4": 4}
 ACTIVATION_DTYPES: dict[NodePrecision, np.dtype[Any]] = {
     "w8a8": np.dtype(np.uint8),
@@ -44,7 +44,7 @@ UPGRADED_PRECISION: dict[NodePrecision, NodePrecision] = {
 
 
 class ValueStore(Protocol):
-    """What an interrupted try has left; see `checkpoint.py`."""
+    """Results of an interrupted attempt; see `checkpoint.py`."""
 
     def get(self, name: str) -> Any: ...
 
@@ -56,14 +56,14 @@ class QuantizedNetwork(NamedTuple):
 
     Attributes:
         model: the QDQ graph.
-        recipe: what was asked, with a rule for each decision that was taken.
-        judgement: of the graph in ONNX Runtime, on samples that took no part in the fitting.
-        first: the same before any site was treated better; equal to `judgement` where none was.
+        recipe: the requested recipe, with a rule for each decision.
+        fidelity: figures of the graph in ONNX Runtime, on samples that were not used for fitting.
+        first: the same before any site got a higher precision; equal to `fidelity` if none did.
         ranges, values: of each tensor with a pair.
         sensitivity: of each site that runs on integers.
         stored: its weights.
-        treated: precision of each site.
-        steps: of each tensor with a pair.
+        precisions: of each site.
+        tensor_params: of each tensor with a pair.
         operators: names of the nodes that run on integers.
     """
 
@@ -81,7 +81,7 @@ class QuantizedNetwork(NamedTuple):
 
 
 class FittedNetwork(NamedTuple):
-    """One treatment of all sites, carried through."""
+    """The result of one choice of precisions for all sites."""
 
     scope: QuantizationScope
     ranges: dict[str, ValueRange]
@@ -95,8 +95,8 @@ class StaticQuantizer:
     """A network that is being quantized.
 
     Args:
-        fit: feeds that everything is fitted to.
-        check: feeds that decide whether it is good enough.
+        fit: feeds for fitting.
+        check: feeds for evaluation.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class StaticQuantizer:
         self._seen: dict[str, TensorValues] = {}
 
     def quantize(self, recipe: Recipe, target: FidelityTarget) -> QuantizedNetwork:
-        """Carry the recipe out; where it allows a search, treat sites better until the aim is met."""
+        """Apply the recipe; if it allows a search, raise the precision of sites until the goal is met."""
         fitted = self._fit_network(recipe)
         first = fidelity = self._measure_fidelity(_write(self._network, fitted))
         sensitivity = self._measure(fitted)
@@ -137,7 +137,7 @@ class StaticQuantizer:
             operators=fitted.scope.operators,
         )
 
-    # Stations
+    # Stages
 
     def _fit_network(self, recipe: Recipe) -> FittedNetwork:
         network = self._network
@@ -228,7 +228,7 @@ class StaticQuantizer:
     def _search(
         self, recipe: Recipe, fitted: FittedNetwork, sensitivity: Mapping[str, Sensitivity], target: FidelityTarget
     ) -> tuple[list[str], Fidelity]:
-        """Sites to be treated better, by their harm for what better treatment costs."""
+        """Return the sites whose precision to raise, ordered by their error per cost of a higher precision."""
         better = UPGRADED_PRECISION[recipe.precision]
         upgraded = fitted.stored
         if better == "fp32":
@@ -260,7 +260,7 @@ class StaticQuantizer:
         names: Sequence[str],
         better: NodePrecision,
     ) -> FittedNetwork:
-        """The fitted network with these sites treated better, all others as they were rounded."""
+        """Return the fitted network with these sites at higher precision and all others as rounded."""
         if better != "fp32":
             return fitted._replace(stored={**fitted.stored, **{name: upgraded[name] for name in names}})
         scope = find_quantization_scope(
@@ -289,7 +289,7 @@ def _write(network: FloatNetwork, fitted: FittedNetwork) -> Any:
 
 
 def _list_float_nodes(network: FloatNetwork, recipe: Recipe) -> set[str]:
-    """All nodes that the recipe leaves in float, those without weights too."""
+    """Return all nodes that the recipe leaves in float, including those without weights."""
     depths = {name: depth for depth, name in enumerate(network.weight_nodes)}
     return {
         node.name
@@ -299,7 +299,7 @@ def _list_float_nodes(network: FloatNetwork, recipe: Recipe) -> set[str]:
 
 
 def _compute_range_params(one: ValueRange, dtype: np.dtype[Any]) -> TensorQuantParams:
-    """16-bit steps have no zero point, as LiteRT's kernels want them."""
+    """Return the parameters of a range; in 16 bits without a zero point, as LiteRT's kernels require."""
     return compute_quant_params(one.low, one.high, dtype, symmetric=dtype.itemsize > 1)
 
 
@@ -317,7 +317,7 @@ def _add_rules(recipe: Recipe, names: Sequence[str], precision: NodePrecision) -
 
 
 def _add_range_rules(recipe: Recipe, ranges: Mapping[str, ValueRange]) -> Recipe:
-    """The recipe with the method of each tensor as a rule, where it was left to be chosen."""
+    """Return the recipe with a rule for each tensor whose method was chosen automatically."""
     rules = tuple(
         RecipeRule(tensors=name, ranges=one.method, why="chosen on calibration data")  # type: ignore[arg-type] # a word of METHODS
         for name, one in ranges.items()

@@ -1,4 +1,4 @@
-"""What a site costs in time, in float and on integers, each run by itself in ONNX Runtime on one thread."""
+"""Time of each site in float and on integers, each run alone in ONNX Runtime on one thread."""
 
 from collections.abc import Mapping
 from time import perf_counter
@@ -24,10 +24,11 @@ def measure_time_gains(
     stored: Mapping[str, QuantizedWeights],
     inputs: Mapping[str, Array],
 ) -> dict[str, float]:
-    """Microseconds that each site takes longer in float than on integers; at least a hundredth of its float time.
+    """Return how many microseconds longer each site takes in float than on integers; at least a hundredth of its float
+    time.
 
     Args:
-        inputs: what each site reads, by node, for one sample.
+        inputs: the input of each site, by node, for one sample.
     """
     gains = {}
     for name, x in inputs.items():
@@ -47,7 +48,7 @@ def measure_time_gains(
 
 
 def _extract_node(network: FloatNetwork, weight_node: WeightNode, x: Array) -> tuple[FloatNetwork, Array]:
-    """The site as a network of its own, and what it makes of `x`."""
+    """Return the site as a network of its own, and its outputs for `x`."""
     from onnx import helper, numpy_helper
 
     node = network.node(weight_node.node)

@@ -1,4 +1,4 @@
-"""The quantized graph: pairs at activations, integer weights and biases behind DequantizeLinear."""
+"""The quantized graph: Q/DQ pairs at activations, integer weights and biases with DequantizeLinear."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,13 +22,14 @@ def write_qdq(
     stored: Mapping[str, QuantizedWeights],
     operands: Mapping[str, TensorQuantParams],
 ) -> Any:
-    """The model with integer weights for each site of `stored`, and a pair behind each tensor of `steps`.
+    """Return the model with integer weights for each site of `stored`, and a Q/DQ pair after each tensor of
+    `tensor_params`.
 
-    A site whose input has steps gets its bias as int32 with the scale of input × weights, as integer kernels have it;
-    any other keeps its bias real.
+    A site with a quantized input gets its bias as int32 with the scale of input × weights, as integer kernels require;
+    any other keeps a float bias.
 
     Args:
-        operands: steps of constant operands, which are stored as integers too.
+        operands: parameters of constant operands, which are stored as integers too.
     """
     import onnx
 
@@ -87,8 +88,8 @@ def _store_weights(
     constants: dict[str, Array],
     packed: dict[str, Any],
 ) -> list[Any]:
-    """The DequantizeLinear of a site's weights and bias; `node` then reads those."""
-    own = f"{weight_node.node}/weights"  # named by the site: two sites may share one tensor
+    """Return the DequantizeLinear nodes of a site's weights and bias, which `node` then reads."""
+    own = f"{weight_node.node}/weights"  # named after the site: two sites may share one tensor
     front = [_make_dequantize_node(own, stored.scale, stored.axis, constants)]
     if stored.bits == 4:
         packed[f"{own}/q"] = pack_four_bits(f"{own}/q", stored.values)
@@ -130,7 +131,7 @@ def _set_bias(node: Any, name: str) -> None:
 
 
 def pack_four_bits(name: str, values: Array) -> Any:
-    """An INT4 tensor: two numbers a byte, the first in the low half."""
+    """Return an INT4 tensor: two numbers a byte, the first in the low half."""
     from onnx import TensorProto
 
     flat = values.reshape(-1).astype(np.int8)
@@ -141,7 +142,7 @@ def pack_four_bits(name: str, values: Array) -> Any:
 
 
 def _drop_stale_inputs(graph: Any) -> None:
-    """Constants that are graph inputs too, as files of old exporters have them, are so no more."""
+    """Remove the constants from the graph inputs, where old exporters list them."""
     kept = [value for value in graph.input if value.name not in {one.name for one in graph.initializer}]
     used = {name for node in graph.node for name in node.input}
     kept = [value for value in kept if value.name in used or value.type.tensor_type.shape.dim]
@@ -157,17 +158,18 @@ def _find_needed_opset(tensor_params: Mapping[str, TensorQuantParams], stored: M
 
 
 def _raise_opset(model: Any, opset: int) -> Any:
-    """The same model in a newer opset. Pairs keep their text: only the other operators are converted."""
+    """Return the same model in a newer opset. Pairs keep their text: only the other operators are converted."""
     import onnx
 
     return onnx.version_converter.convert_version(model, opset)
 
 
 def protect_float_layers(model: Any) -> Any | None:
-    """A copy for ONNX Runtime, in which layers with float weights between two pairs stay as they are; None without any.
+    """Return a copy for ONNX Runtime, in which layers with float weights between two pairs stay as they are; None
+    if there are none.
 
     ONNX Runtime (1.31, WeightBiasQuantization) rounds such weights itself, with one scale for all of them. A Max with
-    the lowest number in front of the QuantizeLinear changes nothing and keeps it from that.
+    the lowest number before the QuantizeLinear changes no value and prevents that.
     """
     import onnx
     from onnx import helper, numpy_helper

@@ -70,7 +70,7 @@ def read_spec(path: Path) -> Any:
 
 
 def _read_operators(block: Any) -> Iterator[CoremlOperator]:
-    """All but constants, those of inner blocks included."""
+    """Yield all but constants, those of inner blocks included."""
     for operation in block.operations:
         for inner in operation.blocks:
             yield from _read_operators(inner)

@@ -44,7 +44,7 @@ class CoremlSession:
         self._outputs = self._model.predict(self._feeds)
 
     def fetch(self) -> dict[str, NDArray[Any]]:
-        """The outputs of the last run, as copies."""
+        """Return the outputs of the last run, as copies."""
         return {
             spec.name: np.array(self._outputs[spec.name]).astype(spec.dtype, copy=False)
             for spec in self.signature.outputs

@@ -18,7 +18,8 @@ OPAQUE_DELEGATE_REASON = "a delegate reported no operators: its time is one row"
 
 
 def report_layers(trace: ExecutorchTrace, graph: Sequence[GraphNode]) -> LayerReport:
-    """One row for each operator; those of XNNPACK's partitions by themselves where its profiler reported them."""
+    """Return one row for each operator; those of XNNPACK's partitions by themselves where its profiler reported
+    them."""
     first = trace.runs[0]
     alike = [run for run in trace.runs if [event.name for event in run] == [event.name for event in first]]
     known = {node.name for node in graph}

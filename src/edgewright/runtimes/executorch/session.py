@@ -72,7 +72,7 @@ class ExecutorchSession:
         self._open().forward.set_inputs(self._bound)
 
     def fetch(self) -> dict[str, NDArray[Any]]:
-        """The outputs of the last run, as copies."""
+        """Return the outputs of the last run, as copies."""
         outputs = self._open().forward.get_outputs(True)
         return {spec.name: np.array(tensor) for spec, tensor in zip(self.signature.outputs, outputs, strict=True)}
 

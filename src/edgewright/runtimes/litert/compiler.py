@@ -75,7 +75,7 @@ def _to_task_metadata(metadata: ModelMetadata | None) -> TaskMetadata | None:
 
 
 def _map_io(converted: Converted, signature: Signature) -> IoMap:
-    """The file's tensors keep the source's names; images may have their channels last."""
+    """Return the map of the file's tensors, which keep the source's names; images may have their channels last."""
     specs = {spec.name: spec for spec in (*signature.inputs, *signature.outputs)}
     return IoMap(
         inputs=tuple(_as_port(one, specs[one.name]) for one in converted.inputs),
@@ -105,7 +105,7 @@ def _trace_origins(converted: Converted, path: Path) -> dict[str, tuple[str, ...
 
 
 def _copy_tflite(request: CompileRequest) -> Compiled:
-    """A TFLite file is LiteRT's own already: its bytes are taken as they are."""
+    """Copy a TFLite file, which is in LiteRT's own format already."""
     if request.precision == "fp16":
         raise NotConvertible(
             f"a TFLite file is used unchanged, and cannot be converted to {request.precision}", "omit the precision"

@@ -69,7 +69,7 @@ class DryRun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def plan_file(path: Path, shapes: Mapping[str, Sequence[int]], budget: ResourceBudget | None = None) -> DryRun:
-    """The dry run in a process of its own; `failure` says where that crashed.
+    """Return the dry run's result from a process of its own; `failure` says where the process crashed.
 
     Raises LimitReached where it takes more time or memory than the budget has.
     """
@@ -105,7 +105,7 @@ def main() -> None:
     try:
         answer = _plan_operators(path, shapes)
     except MemoryError:
-        sys.exit("MemoryError")  # a word that `fence.is_exhausted` knows
+        sys.exit("MemoryError")  # is_allocation_failure knows this text
     except EdgewrightError as error:
         answer = DryRun(failure=": ".join(filter(None, (error.what, error.why))), remedy=error.try_this)
     with os.fdopen(channel, "wb") as out:

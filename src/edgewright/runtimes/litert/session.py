@@ -41,7 +41,7 @@ class LiteRtSession:
             self._interpreter.set_tensor(detail["index"], _plain(feeds[name]))
 
     def fetch(self) -> dict[str, NDArray[Any]]:
-        """The outputs of the last run, as copies."""
+        """Return the outputs of the last run, as copies."""
         return {name: _decoded(self._interpreter.get_tensor(d["index"])) for name, d in self._outputs.items()}
 
     def close(self) -> None:
@@ -86,7 +86,7 @@ def _plain(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _decoded(array: NDArray[Any]) -> NDArray[Any]:
-    """Text as numpy's own text; LiteRT gives objects that hold bytes."""
+    """Return text as NumPy strings; LiteRT returns objects that hold bytes."""
     return np.char.decode(array.astype(np.bytes_), "utf-8", "replace") if array.dtype.kind == "O" else array
 
 

@@ -55,7 +55,7 @@ class OperatorCallbacks:
 
 
 def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs: int, folder: Path) -> None:
-    """Leave `trace.json` (`Trace`) in `folder`."""
+    """Write `trace.json` to `folder`."""
     session = MnnSession(request, DEBUG)
     session.bind(feeds)
     for _ in range(WARMUP_RUNS):

@@ -78,7 +78,7 @@ class MnnSession:
             raise Rejected(f"MNN's runSessionWithCallBackInfo fails with error {code}")
 
     def fetch(self) -> dict[str, Array]:
-        """The outputs of the last run, as copies in the order of axes that the signature reports."""
+        """Return the outputs of the last run, as copies in the order of axes that the signature reports."""
         return {spec.name: self._fetch(self._outputs[spec.name]) for spec in self.signature.outputs}
 
     def close(self) -> None:

@@ -58,12 +58,12 @@ class Conversion(NamedTuple):
 
 
 class ConversionSource(NamedTuple):
-    """A model to be converted: what converts, and whose nodes the layers are called after.
+    """A model to be converted, and the nodes that its layers are named after.
 
     Attributes:
-        model: in floats.
-        nodes: of the source as it was given.
-        apart: the parts of a quantized source; None for one in floats.
+        model: the float model.
+        nodes: of the given source.
+        extracted: the parts of a quantized source; None for a float source.
     """
 
     model: Any
@@ -221,7 +221,7 @@ def _map_io(sources: Sequence[str], conversion: Conversion, names: Mapping[str, 
 
 
 def _as_port(source: str, name: str, value: Array, blob: Array) -> Port:
-    """The axes keep their order; the batch of one is left out."""
+    """Return a port whose axes keep their order, without the batch of one."""
     return Port(
         source=source,
         name=name,

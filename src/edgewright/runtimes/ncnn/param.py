@@ -110,6 +110,6 @@ def find_index_inputs(rows: Sequence[ParamRow]) -> set[str]:
 
 
 def find_output_blobs(rows: Sequence[ParamRow]) -> list[str]:
-    """What no layer reads, in the order of the layers; an unused input is no output."""
+    """Return the blobs that no layer reads, in the order of the layers, without unused inputs."""
     read = {blob for row in rows for blob in row.bottoms}
     return [top for row in rows if row.op != "Input" for top in row.tops if top not in read]

@@ -68,7 +68,7 @@ def _make_feeds(model: Any) -> dict[str, Array]:
 
 
 def _count_rows(model: Any, tensor: str, constants: dict[str, tuple[int, ...]]) -> int:
-    """Rows of the smallest constant table that the tensor looks up; 2 where it is no index."""
+    """Return the rows of the smallest constant table that the tensor indexes; 2 where it is no index."""
     tables = [
         constants[node.input[0]]
         for node in model.graph.node

@@ -52,7 +52,7 @@ class ProfiledPass(NamedTuple):
 
 
 def profile_layers(request: SessionRequest, feeds: Mapping[str, Array], runs: int, folder: Path) -> None:
-    """Leave `trace.json` (`Trace`) in `folder`."""
+    """Write `trace.json` to `folder`."""
     param = Path(request.model)
     rows = read_param(param)
     check_feeds(Signature(inputs=make_input_specs(rows, request.shapes), outputs=()), feeds)

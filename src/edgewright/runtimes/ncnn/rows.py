@@ -33,7 +33,7 @@ def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
 
 
 def _as_layer(place: int, ran: ProfiledLayer, sources: tuple[str, ...]) -> Layer:
-    """The CPU's own layers are seen to run; of Vulkan only ncnn's plan is known."""
+    """Return a report row. Layers on the CPU are observed; of Vulkan only ncnn's plan is known."""
     low, high = compute_median_bounds(ran.times_us)
     return Layer(
         position=place,

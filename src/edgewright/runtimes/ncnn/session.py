@@ -125,7 +125,7 @@ def _find_notes(net: Any, request: SessionRequest) -> tuple[str, ...]:
 
 
 def note_of_half(net: Any, half: str) -> str:
-    """Which layers take part; layers that only move values say that they could, whatever the CPU has."""
+    """Return a note on the layers that support this type, without data movement layers, which always report support."""
     computing = [layer for layer in net.layers() if layer.type not in MOVERS.split()]
     able = sum(bool(getattr(layer, f"support_{half}_storage")) for layer in computing)
     if not able:

@@ -76,7 +76,7 @@ def _map_io(session: SessionRequest, request: CompileRequest, integer_ports: Map
 
 
 def _as_port(spec: TensorSpec, integer_port: IntegerPort | None) -> Port:
-    """One that lies as in the source; the integers of an `edge` stand for the source's floats."""
+    """Return a port with the source's layout; integers of integer I/O represent the source's floats."""
     port = make_same_port(spec)
     if integer_port is None:
         return port

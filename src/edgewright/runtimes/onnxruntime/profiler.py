@@ -45,7 +45,7 @@ class OnnxruntimeProfile(Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs: int, folder: Path) -> None:
-    """Leave `trace.json`, the profiler's own file, and `ran.json` (`Ran`) in `folder`.
+    """Write `trace.json`, the profiler's own file, and `ran.json` to `folder`.
 
     The optimized graph is written out as well, since its node names alone do not lead back to the source. Nodes
     without a name are given one before, since the trace would number them as no other file does.

@@ -77,7 +77,7 @@ def _layer_row(position: int, executions: Sequence[Execution], starts: Sequence[
 
 
 def _find_sources(execution: Execution, sources: Sources) -> tuple[str, ...]:
-    """Those of the node's name; the trace calls a nameless node by its operator and number."""
+    """Return the rows with the node's name; the trace names a nameless node by its operator and number."""
     if execution.node == f"{execution.op}_{execution.number}" and (execution.node, execution.op) not in sources:
         return sources.get(("", execution.op), ())
     return sources.get((execution.node, execution.op), ())

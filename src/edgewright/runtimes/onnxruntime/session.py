@@ -151,7 +151,7 @@ def _as_ort_value(name: str, array: Array) -> Any:
 
 
 def _as_plain(array: Array) -> Array:
-    """Text comes as Python objects, which no file can take."""
+    """Return an array that can be stored: text comes as Python objects."""
     return array.astype(str) if array.dtype.kind == "O" else array
 
 

@@ -38,7 +38,7 @@ def version() -> str:
 
 
 def get_error_text(error: Exception) -> str:
-    """What OpenVINO says, without the places in its C++ files that it begins with."""
+    """Return OpenVINO's message without the C++ file positions at its start."""
     lines = [line.strip() for line in str(error).splitlines()]
     kept = [line for line in lines if line and not line.startswith(("Exception from ", "Check '"))]
     return " ".join(kept or [line for line in lines if line] or [type(error).__name__])[:500]

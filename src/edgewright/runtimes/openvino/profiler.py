@@ -72,7 +72,7 @@ class InferenceSample(NamedTuple):
 
 
 def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs: int, folder: Path) -> None:
-    """Leave `ran.json` (`Ran`) in `folder`."""
+    """Write `ran.json` to `folder`."""
     core = import_library().Core()
     model = read_model(core, request)
     operators = _read_operators(model)
@@ -97,13 +97,14 @@ def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs:
 def _with_samples(
     executed: Sequence[ExecutedOperator], samples: Sequence[InferenceSample]
 ) -> Iterator[ExecutedOperator]:
-    """Every block compiles to the same operators in the same order, though some of their names are numbered anew."""
+    """Yield the operators with the samples of all blocks, which compile to the same operators in the same order, with
+    names numbered anew."""
     for one, times in zip(executed, zip(*(sample.operators for sample in samples), strict=True), strict=True):
         yield msgspec.structs.replace(one, samples_us=times)
 
 
 def split_runs(runs: int) -> list[int]:
-    """Sizes of the blocks, as even as can be."""
+    """Return block sizes that differ by one at most."""
     count = min(max(runs // BLOCK_RUNS, 1), MOST_BLOCKS)
     return [runs // count + (1 if i < runs % count else 0) for i in range(count)]
 

@@ -62,7 +62,7 @@ class OpenvinoSession:
             self.request.set_tensor(port, bound)
 
     def fetch(self) -> dict[str, Array]:
-        """The outputs of the last run, as copies."""
+        """Return the outputs of the last run, as copies."""
         ports = zip(self.signature.outputs, self.compiled.outputs, strict=True)
         return {spec.name: self.request.get_tensor(port).data.copy() for spec, port in ports}
 
@@ -134,7 +134,7 @@ def read_streams(options: Mapping[str, str]) -> int | None:
 
 
 def compare_settings(compiled: Any, request: SessionRequest) -> tuple[str, ...]:
-    """What OpenVINO made of the request silently: other precision, fewer threads; what AUTO chose."""
+    """Return the silent changes of the request: other precision, fewer threads, AUTO's choice of device."""
     notes = []
     wanted = request.options.get("inference-precision", "f32")
     given = _setting(compiled, "INFERENCE_PRECISION_HINT")

@@ -45,7 +45,8 @@ class Presence:
             return self._name
 
     def _create_file(self, name: str) -> IO[bytes]:
-        """The file of that name with its lock, which it has before its name: `sweep` meets no living one without."""
+        """Return the locked file of that name. It is locked before it gets its name, so that `sweep` finds no live one
+        without."""
         if sys.platform == "win32":  # open files can be neither renamed nor removed there
             file = (self._folder / name).open("ab")
             try_lock(file)

@@ -35,7 +35,7 @@ class RunFilter(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         limit: maximum number of runs; None for all.
         offset: number of runs to skip.
         sort: sort key; `p50` is the median latency. Runs without a value come last.
-        rising: smallest first.
+        ascending: smallest first.
         without: ids to exclude.
         ids: only these.
         plan_hash: the hash of the run's plan.

@@ -22,7 +22,7 @@ class ImageDetections(NamedTuple):
     Attributes:
         scores: [d], of the detected boxes, highest first.
         classes: [d].
-        matched: [overlaps, d]: whether the box matches a true box at each of `OVERLAPS`.
+        matched: [overlaps, d]: whether the box matches a true box at each of `IOU_THRESHOLDS`.
         wanted: [g], classes of the true boxes.
     """
 
@@ -151,7 +151,8 @@ def _match(corners: Array, classes: Array, true: Array, wanted: Array) -> Array:
 
 
 def compute_mean_average_precision(found: Sequence[ImageDetections], *, first_only: bool = False) -> float:
-    """Return average precision at 101 recalls, averaged over classes that occur and over `OVERLAPS` (or only 0.5).
+    """Return average precision at 101 recalls, averaged over classes that occur and over `IOU_THRESHOLDS` (or only
+    0.5).
 
     Lin et al., "Microsoft COCO", ECCV 2014, and its evaluation code. NaN without objects.
     """

@@ -53,7 +53,7 @@ class TrainingPlan(NamedTuple):
     Attributes:
         job: fingerprint of the job in its checkpoints.
         planned: number of steps.
-        memory: folder of the checkpoints.
+        checkpoint_folder: folder of the checkpoints.
         code: functions that the task's metric may name.
     """
 
@@ -211,8 +211,8 @@ class TrainingLoop:
         return bool(patience and self._best and self._best["waited"] >= patience)
 
     def evaluate(self, places: Array, *, exact: bool = False) -> float | None:
-        """The task's metric of these samples, computed as the training computes, or `exact`: in float32. None where
-        there are none with labels."""
+        """Return the task's metric of these samples, computed as the training computes, or `exact`: in float32. None
+        where there are none with labels."""
         samples, task = self._samples, self._plan.task
         if not samples.labeled or not len(places):
             return None

@@ -11,7 +11,7 @@ TINY = 1e-7  # probabilities are kept this far from 0 and 1 before their logarit
 
 
 def map_outputs(made: Any) -> dict[str, Any]:
-    """The tensors that a module gave, by the names of its outputs."""
+    """Return a module's output tensors by name."""
     if isinstance(made, Mapping):
         return dict(made)
     tensors = flatten_tensors(made)

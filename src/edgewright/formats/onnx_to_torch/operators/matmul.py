@@ -16,7 +16,7 @@ def _multiply(call: Call, left: Tensor, right: Tensor) -> Tensor:
 
 
 def _by_linear(call: Call, constants: Constants) -> Arranged | None:
-    """A product with a known matrix is a linear layer, which runtimes know better."""
+    """Return a linear layer for a product with a constant matrix, which runtimes support better."""
     weight = constants.get(1)
     if weight is None or weight.dim() != 2 or 0 in constants:
         return None

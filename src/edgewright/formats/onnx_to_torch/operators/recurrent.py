@@ -101,7 +101,7 @@ def _shape_results(
 
 
 def _unroll(call: Call, tensor: Tensor, states: Any, weights: list[Tensor], both: bool) -> tuple[Tensor, ...]:
-    """What torch's layer gives, by operators on one step after the other, all of a kind that XNNPACK has."""
+    """Return the outputs of torch's layer, computed step by step with operators that XNNPACK has."""
     hidden, cell = states if call.op == "LSTM" else (states, None)
     each = len(weights) // (1 + both)
     outputs, last_hidden, last_cell = [], [], []
@@ -119,7 +119,7 @@ def _unroll(call: Call, tensor: Tensor, states: Any, weights: list[Tensor], both
 def _run_direction(
     call: Call, tensor: Tensor, carried: tuple[Tensor, Tensor], weights: list[Tensor], is_reversed: bool
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """One direction: the outputs [steps, batch, hidden] in the order of the input, and the last state."""
+    """Return one direction: the outputs [steps, batch, hidden] in the order of the input, and the last state."""
     w, r, *biases = weights
     steps, batch, _ = get_shape(tensor)
     entering = F.linear(tensor, w, biases[0] if biases else None)

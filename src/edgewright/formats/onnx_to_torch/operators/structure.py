@@ -22,7 +22,7 @@ from edgewright.formats.onnx_to_torch.call import (
 
 
 def _reshape(call: Call, tensor: Tensor, shape: Array) -> Tensor:
-    """A zero keeps the size of the same place."""
+    """Reshape; a zero keeps the size at the same position."""
     sizes = to_integers(shape)
     if not call.integer("allowzero", 0):
         sizes = [get_shape(tensor)[i] if size == 0 else size for i, size in enumerate(sizes)]

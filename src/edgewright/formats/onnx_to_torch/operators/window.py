@@ -65,7 +65,7 @@ def _transposed_pads(
 def _pads_of(
     call: Call, tensor: Tensor, kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int]
 ) -> tuple[list[int], list[int]]:
-    """What is added before and behind each axis."""
+    """Return the padding before and after each axis."""
     rank, auto = len(kernel), call.text("auto_pad", "NOTSET")
     if auto not in ("SAME_UPPER", "SAME_LOWER"):
         pads = (call.integers("pads") if auto == "NOTSET" else []) or [0] * 2 * rank

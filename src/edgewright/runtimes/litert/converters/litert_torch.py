@@ -117,7 +117,7 @@ def _build_module(path: Path, factory: str, weights: str, shapes: Mapping[str, S
 
 
 def _call_factory(path: Path, factory: str) -> Any:
-    """What the function `factory` of a file returns; files beside it can be imported by it."""
+    """Return the result of the function `factory` of a file, which can import files beside it."""
     spec = spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise NotConvertible(f"{path} is not a Python file")

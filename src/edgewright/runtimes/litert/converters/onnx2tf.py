@@ -67,7 +67,7 @@ def _call_onnx2tf(model: Any, folder: Path, kept: Mapping[str, list[str]]) -> No
 
 
 def _make_calibration_images() -> Array:
-    """What onnx2tf's images look like to it: float32 [20, 128, 128, 3] from 0 to 1."""
+    """Return the array that onnx2tf expects for its images: float32 [20, 128, 128, 3] from 0 to 1."""
     return np.random.default_rng(0).random((20, 128, 128, 3), dtype=np.float32)
 
 
@@ -182,7 +182,7 @@ def run_reference(source: Path, shapes: Mapping[str, Sequence[int]]) -> Referenc
 
 
 def explain(log: str, error: BaseException) -> str:
-    """What onnx2tf marks as an error, else the exception's own last line."""
+    """Return the lines that onnx2tf marks as errors, else the last line of the exception."""
     lines = [COLOR_CODE.sub("", line).strip() for line in log.splitlines()]
     marked = [line.removeprefix("ERROR:").strip()[:300] for line in lines if line.startswith("ERROR")]
     own = (str(error).strip().splitlines() or [""])[-1][:300]

@@ -87,7 +87,7 @@ def _check_names(
 
 
 def _input_ports(name: str, array: Array, spec: TensorSpec) -> Iterator[Port]:
-    """The ways in which an input may lie, the likely ones first: in the source's order, or with channels last."""
+    """Yield the possible layouts of an input, the likely ones first: the source's, or with channels last."""
     rank = array.ndim
     orders = dict.fromkeys([_channels_last(rank), tuple(range(rank))])
     for axes in orders:

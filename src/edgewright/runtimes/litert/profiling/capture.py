@@ -85,7 +85,7 @@ def open_compiled(session: SessionRequest, graph: TfliteGraph) -> CompiledModel:
 
 
 def by_index(graph: TfliteGraph, values: Mapping[str, Value]) -> dict[int, Value]:
-    """What is reported by an input's name, by the input's tensor index."""
+    """Return values keyed by an input's tensor index instead of its name."""
     names, _ = name_ports(graph)
     return {index: values[name] for index, name in zip(graph.inputs, names, strict=True) if name in values}
 

@@ -75,7 +75,7 @@ def _time_runs(run: Any, runs: int, seconds: float) -> tuple[int, ...]:
 def _time_cut_outs(
     request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, share_s: float
 ) -> Iterator[CutOut]:
-    """The operators that can stand alone, each with up to `share_s` seconds of runs."""
+    """Yield the operators that can stand alone, each with up to `share_s` seconds of runs."""
     values = _open_whole_model(request, feeds)
     for position, content in enumerate(_iterate_cut_out_models(request, values)):
         if content is None:

@@ -147,7 +147,7 @@ def _costs(edges: Sequence[AlignmentStep], start: tuple[int, int]) -> dict[tuple
 
 
 def _edges(heads: Sequence[str], operators: Sequence[str], band: int) -> Iterator[AlignmentStep]:
-    """All steps near the diagonal, in order of operators and then events."""
+    """Yield all steps near the diagonal, in order of operators and then events."""
     slope = len(heads) / max(len(operators), 1)
     for j in range(len(operators) + 1):
         middle = int(j * slope)
@@ -160,7 +160,7 @@ def _edges(heads: Sequence[str], operators: Sequence[str], band: int) -> Iterato
 
 
 def _iterate_owner_steps(heads: Sequence[str], operator: str, j: int, i: int) -> Iterator[AlignmentStep]:
-    """The ways in which operator `j` owns events from `i` on: helpers, the operator itself, helpers."""
+    """Yield the ways in which operator `j` owns events from `i` on: helpers, the operator itself, helpers."""
     kinds = MAIN.get(operator, ())
     for before in range(HELPERS_LIMIT + 1):
         at = i + before

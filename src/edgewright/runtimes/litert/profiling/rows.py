@@ -114,7 +114,7 @@ def _row(position: int, step: OperatorTimes, source: RowSource, start_us: float,
 
 
 def _alike(trace: LiteRtTrace) -> list[ProfiledRun]:
-    """The runs that executed the same operators as most did: where a model branches, runs can differ."""
+    """Return the runs that executed the same operators as most did: where a model branches, runs can differ."""
     shapes = [tuple((e.tag, e.kind, e.metadata1) for e in _operator_events(trace, run)) for run in trace.runs]
     ((usual, _),) = Counter(shapes).most_common(1)
     return [run for run, shape in zip(trace.runs, shapes, strict=True) if shape == usual]
@@ -173,7 +173,7 @@ def _invokes(trace: LiteRtTrace, run: ProfiledRun) -> LiteRtEvent | None:
 
 
 def _zeros(trace: LiteRtTrace, runs: Sequence[ProfiledRun]) -> list[int]:
-    """The begin of each run on the profiler's clock: that of the inference, or else of its first event."""
+    """Return the begin of each run on the profiler's clock: that of the inference, or else of its first event."""
     zeros = []
     for run in runs:
         invoke = _invokes(trace, run)
@@ -227,7 +227,7 @@ def grouped_quantile(values: Sequence[int], share: float, width: float = 1.0) ->
 
 
 def _name_sources(steps: Sequence[OperatorTimes], graph: Sequence[GraphNode]) -> list[RowSource]:
-    """What each step stands for; steps that cannot be joined get a name of their own and no nodes."""
+    """Return the sources of each step; steps that cannot be joined get a name of their own and no nodes."""
     sources = [_unjoined(step) for step in steps]
     builtin = {i: step.position for i, step in enumerate(steps) if step.block is None}
     if not graph or any(position >= len(graph) for position in builtin.values()):

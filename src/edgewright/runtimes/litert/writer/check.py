@@ -96,7 +96,7 @@ def _prepare(checked: CheckedFile, how: Check, folder: Path) -> TrialRequest:
 
 
 def _try_out(request: TrialRequest, folder: Path, seconds: float) -> TrialReport:
-    """What the child says; where the source itself ends it, the file is tried alone."""
+    """Return the child's result; if the source itself crashes the child, try the file alone."""
     code, lines, errors = _run_child(request, folder, seconds)
     if code == 0 and len(lines) == 3:
         return msgspec.json.decode(lines[2], type=TrialReport)
@@ -157,7 +157,7 @@ def _explain(text: str, sources: Sequence[tuple[str, ...]]) -> str:
 
 
 def _find_mismatches(report: TrialReport, checked: CheckedFile) -> list[str]:
-    """What keeps the outputs from being the source's. Of integers, the best seed counts: near ties may fall
+    """Return what keeps the outputs from being the source's. Of integers, the best seed counts: near ties may fall
     differently."""
     mismatches = []
     for at, entry in enumerate(checked.outputs if report.differences else ()):

@@ -242,7 +242,7 @@ class _Tables:
         return made
 
     def _make_blocks(self, scales: Scales, place: int) -> Any:
-        """The scales of blocks are a tensor of their own."""
+        """Return block-wise parameters, whose scales are a tensor of their own."""
         made, details = self.schema.QuantizationParametersT(), self.schema.BlockwiseQuantizationT()
         details.scales, details.zeroPoints, details.blockSize = place, -1, scales.block
         made.detailsType, made.details = self.schema.QuantizationDetails.BlockwiseQuantization, details
@@ -308,7 +308,7 @@ def _find_version(operator: Operator) -> int:
 
 
 def _name_uniquely(tensors: Sequence[Tensor]) -> list[tuple[Tensor, str]]:
-    """Tensors with their names, a number behind a name that was given before."""
+    """Return tensors with unique names: a repeated name gets a number appended."""
     seen: dict[str, int] = {}
     named = []
     for tensor in tensors:

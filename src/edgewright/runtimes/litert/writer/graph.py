@@ -113,7 +113,7 @@ class Graph:
         return {output: node for node in self.nodes for output in node.outputs if output}
 
     def consumers(self) -> dict[str, list[Node]]:
-        """Who reads each value; a graph output has one reader more, reported by `outputs`."""
+        """Return the readers of each value; a graph output has one more, in `outputs`."""
         readers: dict[str, list[Node]] = {}
         for node in self.nodes:
             for name in node.inputs:

@@ -130,7 +130,7 @@ def _follow_bounds(tensor: str, readers: Mapping[str, Sequence[Any]]) -> tuple[s
 
 
 def _broadcast_scales(node: Any, given: QdqWeights) -> Array | None:
-    """One scale for each output."""
+    """Return the scale of each output."""
     transposed = node.op_type == "MatMul" or not any(one.name == "transB" and one.i for one in node.attribute)
     axis = 0 if node.op_type == "Conv" or not transposed else given.values.ndim - 1
     count = given.values.shape[axis]
@@ -190,7 +190,7 @@ def _is_quantized(table: FlatbufferTable) -> bool:
 
 
 def describe_layers(done: Collection[str], left: Mapping[str, str]) -> tuple[str, ...]:
-    """What the user should know of the layers."""
+    """Return warnings about the layers."""
     total = len(done) + len(left)
     return (
         f"{len(done)} of {total} quantized layers with weights are INT8",

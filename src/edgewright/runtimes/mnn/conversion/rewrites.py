@@ -125,7 +125,7 @@ def _expand_erf(node: Any, known: ModelFacts) -> ReplacementNodes:
 
 
 def _transpose_first_input(node: Any, known: ModelFacts) -> ReplacementNodes | None:
-    """A Gemm with transA becomes a Transpose and a Gemm: MNN ignores transA."""
+    """Replace a Gemm with transA by a Transpose and a Gemm: MNN ignores transA."""
     if not read_attribute(node, "transA", 0):
         return None
     transposed = f"{node.output[0]}/turned"
@@ -151,8 +151,8 @@ def _count_from_begin(node: Any, known: ModelFacts) -> ReplacementNodes | None:
 
 
 def _make_depth_integer(node: Any, known: ModelFacts) -> ReplacementNodes | None:
-    """A constant depth of OneHot becomes an integer: MNN reads the bits of a float as an integer, and allocates all
-    memory.
+    """Make a constant depth of OneHot an integer: MNN reads the bits of a float as an integer, and allocates
+    all memory.
     """
     tensor = known.constants.get(node.input[1])
     if tensor is None or _to_array(tensor).dtype.kind != "f":
@@ -179,7 +179,7 @@ def _expand_reduction(node: Any, known: ModelFacts) -> ReplacementNodes | None:
 
 
 def _write_axis(node: Any, known: ModelFacts) -> ReplacementNodes | None:
-    """The default axis of a softmax is made explicit: the converter would otherwise read it from uninitialized
+    """Write the default axis of a softmax: the converter would otherwise read it from uninitialized
     memory.
     """
     if read_attribute(node, "axis", None) is None:
@@ -195,7 +195,7 @@ def _write_value(node: Any, known: ModelFacts) -> ReplacementNodes | None:
 
 
 def _raise_to_float(node: Any, known: ModelFacts) -> ReplacementNodes | None:
-    """A constant integer exponent becomes a float: MNN's Pow requires operands of one type."""
+    """Make a constant integer exponent a float: MNN's Pow requires operands of one type."""
     tensor = known.constants.get(node.input[1])
     if tensor is None or _to_array(tensor).dtype.kind != "i":
         return None
@@ -223,7 +223,7 @@ def _pad_all_axes(node: Any, known: ModelFacts) -> ReplacementNodes | None:
 
 
 def _run_forward(node: Any, known: ModelFacts) -> ReplacementNodes | None:
-    """A name is added for a recurrent node's first output, which MNN would otherwise treat as absent."""
+    """Name a recurrent node's first output, which MNN would otherwise treat as absent."""
     if node.output and not node.output[0]:
         node.output[0] = f"{node.name}/Y"
     shape = known.shapes.get(node.input[0])

@@ -87,7 +87,7 @@ def _finite_constant(graph: EditableGraph, tensor: str) -> str:
 
 
 def _conversion(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """All values are already floats: only casts that round or make booleans are computed."""
+    """Replace a cast that rounds or makes booleans; all other casts are dropped, since all values are floats."""
     from onnx import TensorProto
 
     to = read_attributes(node)["to"]

@@ -35,7 +35,7 @@ def normalize_gelus(graph: EditableGraph) -> None:
 
 
 def _scaled_by(graph: EditableGraph, node: Node | None, divisor: float) -> str | None:
-    """What the node divides by the number, or multiplies by its inverse; None where it does neither."""
+    """Return the value that the node divides by the number or multiplies by its inverse; else None."""
     if node is None or node.op_type not in ("Div", "Mul"):
         return None
     wanted = divisor if node.op_type == "Div" else 1 / divisor

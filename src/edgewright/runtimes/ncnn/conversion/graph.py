@@ -50,7 +50,7 @@ class EditableGraph:
         return self.add(list(values), np.int64)
 
     def shape(self, tensor: str) -> tuple[int, ...]:
-        """Sizes of a tensor of the source; KeyError for one that a rewrite made."""
+        """Return the sizes of a tensor of the source; KeyError for one that a rewrite made."""
         array = self.constants.get(tensor)
         return tuple(self.values[tensor].shape if array is None else array.shape)
 

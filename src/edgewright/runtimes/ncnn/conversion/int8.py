@@ -87,8 +87,8 @@ def quantize_layers(
         rows: pnnx's layers of the float graph.
         weights: pnnx's `.bin`, in float32.
         nodes: for each row the nodes of the float graph that it computes.
-        apart: the QDQ graph, decomposed.
-        kept: types of layers that shall stay in float.
+        extracted: the QDQ graph, decomposed.
+        kept: types of layers that stay in float.
     """
     wanted = {
         node.name: (node, given, quant_params) for node, given, quant_params in iterate_quantized_layers(extracted)
@@ -158,7 +158,7 @@ def as_signed(given: QdqWeights) -> Array | None:
 
 
 def broadcast_scales(scales: Array, outputs: int, factors: int) -> Array | None:
-    """One scale for each output or group; None where the outputs of a group differ."""
+    """Return the scale of each output or group; None where the outputs of a group differ."""
     every = np.broadcast_to(scales.reshape(-1), outputs) if scales.size in (1, outputs) else None
     if every is None:
         return None
@@ -196,7 +196,7 @@ def _find_tops(rows: Sequence[ParamRow], layers: Mapping[int, NcnnInt8Layer]) ->
 
 
 def _find_readers(rows: Sequence[ParamRow], blob: str, readers: Mapping[str, Sequence[int]]) -> list[int]:
-    """Who reads a blob, also its copies; -1 for an output of the model."""
+    """Return the readers of a blob and its copies; -1 is an output of the model."""
     found = []
     for position in readers.get(blob, ()):
         if rows[position].op == "Split":
@@ -259,7 +259,7 @@ def make_reference_model(extracted: ExtractedFloatModel, steps: Mapping[str, flo
 
 
 def describe_quantized(made: QuantizedFiles, extracted: ExtractedFloatModel) -> tuple[str, ...]:
-    """What the user should know: which layers are INT8, and what ncnn's format could not carry."""
+    """Return notes: which layers are INT8, and what ncnn's format cannot store."""
     total = sum(1 for _ in iterate_quantized_layers(extracted))
     notes = [
         f"{len(made.steps)} of {total} quantized layers with weights are INT8; ncnn has no other INT8 operators here"

@@ -28,7 +28,7 @@ def _with_sizes(row: ParamRow, blobs: Mapping[str, Array]) -> ParamRow:
 
 
 def _without_idle_splits(rows: Sequence[ParamRow], read: set[str]) -> list[ParamRow]:
-    """What a Split gives to nobody would count as an output, and a Split with one reader is none."""
+    """Drop unread outputs of Split, which would count as model outputs; a Split with one reader is dropped whole."""
     names: dict[str, str] = {}
     kept = []
     for row in rows:

@@ -206,7 +206,7 @@ def _join_runs(node: Node, graph: EditableGraph, runs: Sequence[tuple[int, int]]
 
 
 def _before_reshape(tensor: str, graph: EditableGraph) -> str:
-    """What a Reshape made the tensor of, if one did: two of them in a row are one."""
+    """Return the input of the Reshape that made the tensor, since two Reshapes in a row are one; else the tensor."""
     return next((one.input[0] for one in graph.nodes if one.op_type == "Reshape" and one.output[0] == tensor), tensor)
 
 

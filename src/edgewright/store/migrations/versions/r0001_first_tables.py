@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make all tables of the first record of runs."""
+    """Create all tables of the first store."""
     _create_shared()
     _create_run()
     _create_parts_of_run()

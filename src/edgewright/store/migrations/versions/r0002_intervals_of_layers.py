@@ -1,4 +1,4 @@
-"""Intervals of layers: unknown for those that were measured before."""
+"""Intervals of layers; unknown for older runs."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,6 +10,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Two columns, empty."""
+    """Add two empty columns."""
     for name in ("low_us", "high_us"):
         op.add_column("layer", sa.Column(name, sa.Double(), nullable=True))

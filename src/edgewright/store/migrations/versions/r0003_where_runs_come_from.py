@@ -1,4 +1,4 @@
-"""Whether a run was imported: unknown for those that were recorded before."""
+"""Whether a run was imported; unknown for older runs."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,6 +10,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Two columns, empty."""
+    """Add two empty columns."""
     op.add_column("run", sa.Column("imported", sa.Boolean(), nullable=True))
     op.add_column("run", sa.Column("imported_at", sa.Text(), nullable=True))

@@ -236,7 +236,7 @@ def _take_transposed_weights(b: Builder, node: Node, x: Tensor) -> Tensor:
 
 
 def _find_begin(b: Builder, node: Node, full: tuple[int, ...]) -> tuple[int, ...]:
-    """How much is taken off before; with `output_shape` or auto_pad, ONNX shares the padding out."""
+    """Return the padding that is cut off at the start; with `output_shape` or auto_pad, ONNX distributes it."""
     outputs = b.shape(node.outputs[0])[2:]
     mode = node.attributes.get("auto_pad", "NOTSET") or "NOTSET"
     extra = node.attributes.get("output_padding") or [0] * len(full)
@@ -255,7 +255,7 @@ def _find_begin(b: Builder, node: Node, full: tuple[int, ...]) -> tuple[int, ...
 
 
 def _slice_output(b: Builder, whole: Tensor, begin: tuple[int, ...], sizes: tuple[int, ...]) -> Tensor:
-    """What lies from `begin` on along the axes between; zeros behind the end where the output reaches beyond."""
+    """Return the slice from `begin` on along the inner axes, padded with zeros where the output is longer."""
     missing = [max(low + size - full, 0) for low, size, full in zip(begin, sizes, whole.shape[1:-1], strict=True)]
     if any(missing):
         shape = (whole.shape[0], *(f + m for f, m in zip(whole.shape[1:-1], missing, strict=True)), whole.shape[-1])

@@ -33,7 +33,7 @@ def _normalize(b: Builder, x: Tensor, places: Sequence[int], epsilon: float, *, 
 def _measure_and_normalize(
     b: Builder, x: Tensor, places: Sequence[int], epsilon: float, *, centered: bool = True
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """What `normalize` gives, with the mean and the inverse deviation."""
+    """Return the output of `normalize`, with the mean and the inverse deviation."""
     axes = b.ints(sorted(places))
     small = tuple(1 if at in places else size for at, size in enumerate(x.shape))
     mean = None

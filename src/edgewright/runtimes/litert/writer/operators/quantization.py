@@ -35,7 +35,7 @@ def dequantize(b: Builder, node: Node) -> None:
 
 
 def _is_plain(scales: Scales | None, dtype: np.dtype[np.generic]) -> bool:
-    """One scale for all, and in 16 bits no zero point: what LiteRT's tensors carry."""
+    """Return one scale for the tensor and, in 16 bits, no zero point, as LiteRT requires."""
     return scales is not None and scales.scale.size == 1 and not (dtype == np.int16 and np.any(scales.zero_point))
 
 

@@ -14,7 +14,7 @@ Reduce = Callable[..., Tensor]
 
 
 def reduction(code: str) -> Callable[[Builder, Node], None]:
-    """One kernel: SUM, MEAN, REDUCE_MAX, REDUCE_MIN, REDUCE_PROD."""
+    """Return a reduction by one kernel: SUM, MEAN, REDUCE_MAX, REDUCE_MIN or REDUCE_PROD."""
     return composed(lambda b, x, reduce: reduce(code, x))
 
 
@@ -83,7 +83,7 @@ def reduce_log_sum(b: Builder, x: Tensor, reduce: Reduce) -> Tensor:
 
 
 def reduce_log_sum_exp(b: Builder, x: Tensor, reduce: Reduce) -> Tensor:
-    """The largest number is taken out of the exponent, so that it does not overflow."""
+    """Write log(sum(exp(x))), with the largest number subtracted from the exponents so that none overflows."""
     largest = reduce("REDUCE_MAX", x, keep=True)
     total = reduce("SUM", b.run("EXP", [b.run("SUB", [x, largest], x.shape)], x.shape))
     log = b.run("LOG", [total], total.shape)

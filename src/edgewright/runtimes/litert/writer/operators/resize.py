@@ -77,8 +77,8 @@ MOST_MATRIX = 2**22
 
 
 def _find_matrix(b: Builder, node: Node, old: int, new: int, scale: float) -> Array:
-    """What each element of the result takes of each of the source's, [new, old]: onnx's own definition of the unit
-    vectors."""
+    """Return the weight of each source element in each result element, [new, old], by onnx's own definition on
+    unit vectors."""
     if node.attributes.get("coordinate_transformation_mode") == "tf_crop_and_resize" or old * old * scale > MOST_MATRIX:
         raise OperatorRejected("an interpolated crop of the image, or an image too large for a matrix product")
     graph = Graph(b.graph.opset, [], [], [])
@@ -170,7 +170,7 @@ def _pick(b: Builder, x: Tensor, places: list[Array]) -> Tensor:
 
 
 def _find_kernel_positions(old: int, new: int, offset: float) -> Array:
-    """What RESIZE_NEAREST_NEIGHBOR picks, in float32 as it computes."""
+    """Return the indices that RESIZE_NEAREST_NEIGHBOR picks, computed in float32 like the kernel."""
     ratio = np.float32(old) / np.float32(new)
     at = np.floor((np.arange(new, dtype=np.float32) + np.float32(offset)) * ratio)
     return np.asarray(np.minimum(at, old - 1), np.int64)

@@ -85,7 +85,7 @@ class _QuantizationPairs:
             self.source[node.outputs[0]] = stored
 
     def convert_node(self, node: Node) -> list[Node]:
-        """What stands for the node in the quantized graph."""
+        """Return the node's replacement in the quantized graph."""
         if node.domain or node.op in {"QuantizeLinear", "DequantizeLinear"}:
             return [node]
         if node.op in WEIGHTED:

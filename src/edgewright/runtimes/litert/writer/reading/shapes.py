@@ -225,7 +225,7 @@ def _bytes(graph: Graph, name: str) -> int:
 
 
 def evaluate_node(graph: Graph, node: Node) -> list[Array]:
-    """What onnx's reference implementation makes of the constants."""
+    """Return the node's values from onnx's reference implementation."""
     from onnx import helper
     from onnx.reference import ReferenceEvaluator
 

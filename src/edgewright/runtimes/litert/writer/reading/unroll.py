@@ -112,7 +112,7 @@ def _row(graph: Graph, node: Node, name: str, axis: int, iteration: int) -> Node
 
 
 def _copy_iteration(graph: Graph, node: Node, body: Any, given: list[str], made: list[str]) -> list[Node]:
-    """One run of the body on the given values; `made` takes the names of what it gives."""
+    """Return the nodes of one run of the body on the given values; `made` receives the names of its outputs."""
     known = {value.name: name for value, name in zip(body.input, given, strict=True)}
     nodes, names = _copy(graph, node, body, known)
     made.extend(names.get(end.name, end.name) for end in body.output)
@@ -146,7 +146,7 @@ def _rename(node: Node, name: str, output: str) -> Node:
 def _stack(
     graph: Graph, node: Node, rows: list[list[str]], outputs: list[str], axes: list[int], ways: list[int]
 ) -> list[Node]:
-    """What each turn gave, along a new axis."""
+    """Return the outputs of all iterations, stacked along a new axis."""
     nodes = []
     for row, output, axis, way in zip(rows, outputs, axes, ways, strict=False):
         if not output:
