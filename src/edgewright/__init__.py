@@ -24,8 +24,8 @@ def onnx_to_litert(
     """Convert an ONNX model (opset 11 or newer) to the bytes of a LiteRT (TFLite) file; see docs/litert-writer.md.
 
     Args:
-        model: the path of an ONNX file, or its bytes where it keeps no weights beside it.
-        shapes: sizes of the inputs that the model leaves open, as ONNX has them (NCHW).
+        model: the path of an ONNX file, or its bytes if it has no external weights.
+        shapes: sizes of dynamic inputs, in ONNX's layout (NCHW).
         io: whether images come in and go out with their channels last, or in the source's order; `integer` is the
             first, and the integers of a quantized model are taken and given as they are.
         precision: fp16 stores large weights in half precision.

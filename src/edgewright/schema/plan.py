@@ -96,7 +96,7 @@ class ModelMetadata(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     Attributes:
         labels: names of the classes along the last axis of the first output.
         mean: per channel of the first input, or one for all: the model's input is (v − mean) / std.
-        std: as many as `mean`.
+        std: of the same length as `mean`.
     """
 
     labels: tuple[str, ...] = ()

@@ -56,7 +56,7 @@ class IntegerIoRewriter:
         return [value for value in self.graph.input if value.name not in self.constants]
 
     def make_input_integer(self, value: Any) -> str:
-        """Let an input be what its QuantizeLinear made; else the reason why it stays."""
+        """Let an input hold the output of its QuantizeLinear; else return the reason why it stays."""
         name = value.name
         readers = [node for node in self.graph.node if name in node.input]
         prefix = f"input '{name}' stays {_type_of(value)}: "
@@ -82,7 +82,7 @@ class IntegerIoRewriter:
         return ""
 
     def make_output_integer(self, value: Any) -> str:
-        """Let an output be what its DequantizeLinear reads; else the reason why it stays."""
+        """Let an output hold the input of its DequantizeLinear; else return the reason why it stays."""
         name = value.name
         prefix = f"output '{name}' stays {_type_of(value)}: "
         if _type_of(value) != "float32":

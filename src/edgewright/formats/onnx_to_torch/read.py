@@ -17,7 +17,7 @@ from edgewright.schema.model import Signature
 
 OLDEST_OPSET = 9
 OWN_DOMAINS = ("", "ai.onnx")
-MOST_BODIES = 3  # a body may hold operators that have bodies themselves
+MOST_BODIES = 3  # definitions may have operators with definitions
 
 
 class SourceNode(NamedTuple):
@@ -115,7 +115,7 @@ def _find_schema(op: str, opset: int) -> Any:
 
 
 def _add_defaults(model: Any, bodies: list[tuple[str, str]]) -> None:
-    """Write out attributes that are left to their defaults: onnx's inliner forgets those within a body."""
+    """Write default attributes explicitly, since onnx's inliner drops those within a definition."""
     for node in model.graph.node:
         if ("", node.op_type) in bodies:
             given = {attribute.name for attribute in node.attribute}

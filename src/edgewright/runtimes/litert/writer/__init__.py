@@ -1,16 +1,16 @@
-"""ONNX to LiteRT without TensorFlow: the stages of the road, in order.
+"""ONNX to LiteRT without TensorFlow, in these stages.
 
-    read      the ONNX file becomes a small graph, checked and bounded
-    shapes    static shapes, constants folded, decided branches and counted loops expanded (`unroll`)
-    rewrite   operators that are others in disguise
-    fuse      pieces become one operator: BatchNorm into Conv, activations, HardSwish, GELU, LayerNorm
-    quantize  QuantizeLinear/DequantizeLinear pairs become parameters of tensors, weights stay quantized (`lighten`)
-    border    integers at the border, where they are asked for
-    build     each operator is written by its function in `operators`, in the layout that `layout` finds
-    half      weights of 16 bits, where they are asked for
-    file      the flatbuffer
-    metadata  labels and normalization, where they are given
-    check     the file tried in a process of its own (`trial`)
+    read      read the ONNX file into a small graph, with checks and limits
+    shapes    infer static shapes, fold constants, expand constant branches and counted loops (`unroll`)
+    rewrite   replace operators by equivalent supported ones
+    fuse      fuse several operators into one: BatchNorm into Conv, activations, HardSwish, GELU, LayerNorm
+    quantize  turn Q/DQ pairs into quantization parameters, keep quantized weights (`weight_only`)
+    integer_io  integer I/O, if requested
+    build     write each operator by its function in `operators`, in the layout that `layout` finds
+    half      store weights as float16, if requested
+    file      write the flatbuffer
+    metadata  add labels and normalization, if given
+    check     run the file in a separate process (`trial`)
 
 Importing this module loads neither onnx nor LiteRT.
 """

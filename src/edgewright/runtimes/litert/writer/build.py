@@ -1,7 +1,7 @@
-"""Stage 5: walk the graph and let each operator's function write what LiteRT runs in its place.
+"""Stage 5: each operator's function writes the LiteRT operators that replace it.
 
-The builder knows in which layouts each value is stored so far, and brings it into another one when an operator asks for
-that (see `layout`).
+The builder knows in which layouts each value is stored, and converts it when an operator requires another layout
+(see `layout`).
 """
 
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ from edgewright.runtimes.litert.writer.passes.layout import (
 )
 from edgewright.runtimes.litert.writer.program import Operator, Program, Tensor
 
-# The element types that LiteRT's kernels compute with; others are rejected where they would be stored.
+# The element types that LiteRT's kernels compute with; tensors of others are rejected.
 DTYPES = {"float32", "int32", "int64", "int8", "uint8", "int16", "bool", "float16", "int4"}
 
 
 @dataclass
 class Builder:
-    """The program so far, and where each value of the graph is stored in it."""
+    """The program so far, and the tensors that store each value of the graph."""
 
     graph: Graph
     program: Program = field(default_factory=Program)
@@ -36,11 +36,11 @@ class Builder:
     shared: dict[tuple[Any, ...], Tensor] = field(default_factory=dict)
 
     def forget(self) -> None:
-        """Let go of all weights but those of the program."""
+        """Release all weights except those of the program."""
         self.placed, self.shared = {}, {}
         self.graph.constants = {}
 
-    # What is known of a value
+    # Properties of a value
 
     def shape(self, name: str) -> Shape:
         return self.graph.shapes[name]
@@ -58,14 +58,14 @@ class Builder:
         return self.graph.scales.get(name)
 
     def need_constant(self, position: int, what: str) -> Array:
-        """Return the constant at an input of this node; Refusal where it is computed."""
+        """Return the constant at an input of this node. Raises OperatorRejected if it is computed."""
         data = self.constant(self.node.inputs[position])
         if data is None:
             raise OperatorRejected(f"its {what} are not constant", f"export the model with constant {what}")
         return data
 
     def read_ints(self, attribute: str, position: int | None = None) -> list[int] | None:
-        """Integers that stand in an attribute, or since a later opset in a constant input."""
+        """Return the integers of an attribute or, in later opsets, of a constant input."""
         if attribute in self.node.attributes:
             value = self.node.attributes[attribute]
             return [int(v) for v in value] if isinstance(value, list) else [int(value)]
@@ -84,7 +84,7 @@ class Builder:
         return tuple(self.placed.get(name, ()))
 
     def take(self, name: str, layout: Layout | None = None) -> Tensor:
-        """Return the value stored in `layout` (plain where none is given), moved there if it has to be."""
+        """Return the value stored in `layout` (plain by default), transposed if necessary."""
         layout = make_plain(self.rank(name)) if layout is None else layout
         places = self.placed.setdefault(name, {})
         if layout not in places:
@@ -114,7 +114,7 @@ class Builder:
         return self.transpose(tensor, find_permutation(have, layout))
 
     def place(self, name: str, tensor: Tensor, layout: Layout | None = None) -> None:
-        """Say that a value is stored in `tensor`; the tensor takes its name."""
+        """Record that a value is stored in `tensor`, which gets its name."""
         layout = make_plain(self.rank(name)) if layout is None else layout
         if tensor.shape != permute_shape(self.shape(name), layout):
             raise OperatorRejected(
@@ -175,7 +175,7 @@ class Builder:
         scales: Scales | None = None,
         options: dict[str, Any] | None = None,
     ) -> Tensor:
-        """Write an operator with one result of a given shape, of the first input's type where none is given."""
+        """Write an operator with one result of the given shape; the default type is that of the first input."""
         first = next(tensor for tensor in inputs if tensor is not None)
         kind = np.dtype(dtype) if dtype is not None else first.dtype
         check_dtype(kind)
@@ -189,7 +189,7 @@ class Builder:
         return self.run("TRANSPOSE", [tensor, self.ints(permutation)], shape, scales=tensor.scales)
 
     def reshape(self, tensor: Tensor, shape: Sequence[int]) -> Tensor:
-        """Return the same bytes under another shape; the tensor itself where it has that shape."""
+        """Return the same bytes with another shape; the tensor itself if it has that shape."""
         shape = tuple(int(size) for size in shape)
         if tensor.shape == shape:
             return tensor

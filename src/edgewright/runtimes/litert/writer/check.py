@@ -1,4 +1,4 @@
-"""Whether a new file runs in LiteRT and computes what its source does, found out in a process of its own."""
+"""Check in a separate process that a new file runs in LiteRT and computes the same as its source."""
 
 import os
 import re
@@ -26,18 +26,18 @@ from edgewright.system.temporary import TemporaryFolder
 
 Check = Literal["numbers", "load", "none"]
 Kind = Literal["float", "half", "quantized"]
-# Rounding in another order of summation costs a few bits of 24; a weight of 16 bits keeps 11. In int8, kernels round
-# differently by one step each: what is asked there is that the conversion did not break the model.
+# Another order of summation costs a few bits of 24; a weight of 16 bits has 11. In int8, kernels round
+# differently by one step each: the threshold there only detects a broken conversion.
 LEAST_DB: Mapping[Kind, float] = {"float": 60.0, "half": 30.0, "quantized": 15.0}
 MOST_STEPS = 2.0
 SECONDS = 300.0
-MOST_BYTES = 2**60  # stands for no limit
+MOST_BYTES = 2**60  # represents no limit
 TRIAL_MODULE = "edgewright.runtimes.litert.writer.trial"
 
 
 @dataclass(frozen=True)
 class CheckedFile:
-    """What is checked.
+    """A file to be checked.
 
     `steps` are the scales of quantized outputs by name; `sources[i]` the ONNX nodes of the file's operator `i`.
     """
@@ -53,9 +53,9 @@ class CheckedFile:
 
 @dataclass(frozen=True)
 class Proof:
-    """What the check found: the worst output's ratio of signal to noise, None where there was nothing to compare.
+    """Result of the check: the SQNR of the worst output; None without a comparison.
 
-    `note` says why the numbers could not be compared.
+    `note` says why the outputs could not be compared.
     """
 
     sqnr_db: float | None
@@ -63,7 +63,7 @@ class Proof:
 
 
 def check_file(checked: CheckedFile, how: Check, seconds: float = SECONDS) -> Proof:
-    """Run the file in a child process; ModelRejected where LiteRT does not run it or its numbers are others."""
+    """Run the file in a child process. Raises ModelRejected if LiteRT fails or the outputs differ."""
     with TemporaryFolder() as folder:
         request = _prepare(checked, how, folder)
         report = _try_out(request, folder, seconds)
@@ -90,7 +90,7 @@ def _prepare(checked: CheckedFile, how: Check, folder: Path) -> TrialRequest:
         source=str(source.absolute()) if how == "numbers" else "",
         inputs=checked.inputs,
         outputs=checked.outputs,
-        optimized=checked.kind != "quantized",  # ONNX Runtime's own int8 kernels would add their rounding
+        optimized=checked.kind != "quantized",  # ONNX Runtime's own int8 kernels would add rounding errors
         most_bytes=int(min(read_budget().memory_bytes + SPARE_BYTES + CONVERTER_COPIES * size, MOST_BYTES)),
     )
 
@@ -108,9 +108,9 @@ def _try_out(request: TrialRequest, folder: Path, seconds: float) -> TrialReport
 
 
 def _run_child(request: TrialRequest, folder: Path, seconds: float) -> tuple[int | None, list[str], str]:
-    """Exit code (None: out of time), the lines of its answer, and what it said besides.
+    """Return exit code (None: out of time), answer lines and stderr of the child.
 
-    It imports from where this process does, but never from the current folder.
+    The child has this process's import path without the current folder.
     """
     path = folder / "request.json"
     path.write_bytes(msgspec.json.encode(request))
@@ -146,7 +146,7 @@ def _get_last_words(errors: str) -> str:
 
 
 def _explain(text: str, sources: Sequence[tuple[str, ...]]) -> str:
-    """LiteRT's message, with the source of the operator that they number."""
+    """Return LiteRT's message, with the source of the operator whose number it contains."""
     match = re.search(r"[Nn]ode number (\d+)", text)
     if match and int(match[1]) < len(sources):
         return f"{text} (from {', '.join(sources[int(match[1])][:3])})"
@@ -157,7 +157,7 @@ def _explain(text: str, sources: Sequence[tuple[str, ...]]) -> str:
 
 
 def _find_mismatches(report: TrialReport, checked: CheckedFile) -> list[str]:
-    """Return what keeps the outputs from being the source's. Of integers, the best seed counts: near ties may fall
+    """Return the outputs that differ from the source's. For integers the best seed counts: near ties may be decided
     differently."""
     mismatches = []
     for at, entry in enumerate(checked.outputs if report.differences else ()):

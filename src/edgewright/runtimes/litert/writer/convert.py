@@ -1,4 +1,4 @@
-"""The whole road, and what it gives."""
+"""Conversion of an ONNX model by all stages."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -45,21 +45,21 @@ from edgewright.runtimes.litert.writer.trial import TrialPort
 
 Io = Literal["channels_last", "source", "integer"]
 Width = Literal["fp32", "fp16"]
-# Operators that LiteRT has with channels last alone: they decide how images come in.
+# Operators that LiteRT supports only with channels last: they determine the layout of image inputs.
 SPATIAL = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "Resize",
            "DepthToSpace", "SpaceToDepth", "InstanceNormalization", "LRN"}  # fmt: skip
 QUANTIZING_OPS = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul"}
-# Operators that the search for those looks through.
+# Operators through which the search for these continues.
 TRANSPARENT = {"Add", "Sub", "Mul", "Div", "Cast", "Pad", "BatchNormalization", "QuantizeLinear", "DequantizeLinear",
                "Relu", "Clip", "Identity", "Unsqueeze", "Squeeze", "Concat", "Split", "Slice"}  # fmt: skip
 
 
 @dataclass(frozen=True)
 class ConvertedPort:
-    """How one input or output of the source is in the file.
+    """An input or output of the file, with its place in the source.
 
-    `axes` maps the file's axes to the source's: `(0, 2, 3, 1)` says that the file holds NHWC of a source's NCHW.
-    `dtype` is the source's: where the file has integers instead, `scales` says what they stand for.
+    `axes` maps the file's axes to the source's: with `(0, 2, 3, 1)` the file has NHWC for a source's NCHW.
+    `dtype` is the source's; if the file has integers instead, `scales` has their quantization parameters.
     """
 
     name: str
@@ -71,11 +71,11 @@ class ConvertedPort:
 
 @dataclass(frozen=True)
 class Converted:
-    """A LiteRT file and how it belongs to its source.
+    """A LiteRT file and its mapping to the source.
 
-    `sources[i]` names the ONNX nodes that the file's operator `i` stands for, the main one first. `proof` is what
-    the check found, None where there was none. `notes` say which inputs and outputs are no integers where integers
-    were asked for, and why.
+    `sources[i]` has the names of the ONNX nodes that the file's operator `i` computes, the main one first. `proof` is
+    the result of the check, None without one. `notes` says which inputs and outputs are not integers although integers
+    were requested, and why.
     """
 
     data: bytes
@@ -109,27 +109,27 @@ def convert_onnx(
     check: Check | bool = "numbers",
     task: TaskMetadata | None = None,
 ) -> Converted:
-    """Convert an ONNX model (opset 11 or newer) to a LiteRT file, with the record of how the two belong together.
+    """Convert an ONNX model (opset 11 or newer) to a LiteRT file with its mapping to the source.
 
     Args:
-        model: the path of an ONNX file, or its bytes where it keeps no weights beside it.
-        shapes: sizes of the inputs that the model leaves open, as ONNX has them (NCHW).
-        io: `channels_last` stores images with their channels last, as LiteRT's kernels require them, wherever a
-            convolution or a pool reads them; `source` keeps ONNX's order by a TRANSPOSE at the border; `integer`
-            is `channels_last`, and takes and gives the integers of a quantized model where its border is quantized.
+        model: the path of an ONNX file, or its bytes if it has no external weights.
+        shapes: sizes of dynamic inputs, in ONNX's layout (NCHW).
+        io: `channels_last` stores images with their channels last, as LiteRT's kernels require, if a
+            convolution or a pool reads them; `source` keeps ONNX's order with a TRANSPOSE; `integer`
+            is `channels_last` with integer I/O, if the model's inputs and outputs are quantized.
         precision: `fp16` stores large float weights as float16; computation stays in float32.
-        check: before the file is given, in a process of its own: `numbers` holds it against ONNX Runtime on seeded
-            inputs, `load` only runs it once, `none` leaves it unproven. True is `numbers`, False is `none`.
+        check: check of the file in a separate process: `numbers` compares it with ONNX Runtime on seeded
+            inputs, `load` only runs it once, `none` skips it. True is `numbers`, False is `none`.
         task: labels and normalization, which are stored as TFLite metadata.
 
     Raises:
-        ModelNotConvertible: it holds operators, attributes or types that the writer cannot express; all are named.
-            With `io="integer"` also a model that is not quantized.
-        ModelUnreadable: it is no ONNX model, or a damaged one.
+        ModelNotConvertible: it has operators, attributes or types that the writer cannot express; all are named.
+            Also a model that is not quantized, with `io="integer"`.
+        ModelUnreadable: it is not an ONNX model, or damaged.
         ExternalDataMissing: weights are in a file that is absent.
         InputError: `shapes` or `task` does not fit the model.
-        ModelRejected: LiteRT does not load or run what was written, or its numbers are not the source's.
-        LimitReached: it needs more memory or time than is allowed.
+        ModelRejected: LiteRT does not load or run the file, or its outputs differ from the source's.
+        LimitReached: it needs more memory or time than allowed.
         OutputError: the disk is full.
         MemoryError: it does not fit into memory.
     """
@@ -141,7 +141,7 @@ def convert_onnx(
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """What is done with a program that is written: how it is checked, and the task that goes along."""
+    """Options for writing a program: its check, and the task that is stored with it."""
 
     check: Check | bool
     task: TaskMetadata
@@ -196,7 +196,7 @@ def _find_kind(graph: Graph, precision: Width) -> Kind:
 
 
 def _find_steps(b: Builder) -> dict[str, float]:
-    """Return the scale of each output that is quantized, or that comes straight from a quantized value."""
+    """Return the scale of each output that is quantized or directly computed from a quantized value."""
     producers, steps = b.graph.producers(), {}
     for name in b.graph.outputs:
         producer = producers.get(name)
@@ -221,7 +221,7 @@ def _as_entry(one: ConvertedPort) -> TrialPort:
 
 
 def _need_litert() -> None:
-    """RuntimeMissing where the package is not installed whose schema the file is written with."""
+    """Raise RuntimeMissing if the package with the file's schema is not installed."""
     from importlib.util import find_spec
 
     if missing := [name for name in ("ai_edge_litert", "flatbuffers") if find_spec(name) is None]:
@@ -231,7 +231,7 @@ def _need_litert() -> None:
 
 
 def reshape_graph(graph: Graph) -> None:
-    """The stages that change the graph as a whole."""
+    """Run the stages that change the whole graph."""
     with documented_errors():
         rewrite_nodes(graph)
         fuse_operators(graph)
@@ -242,10 +242,10 @@ def reshape_graph(graph: Graph) -> None:
 
 @contextmanager
 def documented_errors() -> Iterator[None]:
-    """Let nothing but EdgewrightError and MemoryError out; what was raised instead stays the cause.
+    """Convert all exceptions except EdgewrightError and MemoryError; the original one is the cause.
 
-    Every operator that is known to be unsupported was rejected before. What is left is a damaged model, or a fault of
-    the writer, which the error admits.
+    Operators that are known to be unsupported were rejected before, so the cause is a damaged model or a bug of
+    the writer, as the error says.
     """
     try:
         yield
@@ -262,7 +262,7 @@ def documented_errors() -> Iterator[None]:
         raise ModelNotConvertible("the LiteRT writer failed on this model", why, CHECK) from error
 
 
-# The border
+# Inputs and outputs
 
 
 def _make_io_integer(graph: Graph, kind: Kind) -> IntegerIo:
@@ -273,7 +273,7 @@ def _make_io_integer(graph: Graph, kind: Kind) -> IntegerIo:
 
 
 def _describe_float_ports(ends: Sequence[ConvertedPort], integer_io: IntegerIo) -> list[ConvertedPort]:
-    """Return the ends of a file whose integers stand for the source's floats, as such."""
+    """Return the inputs or outputs of a file whose integers represent the source's floats."""
     return [
         replace(one, dtype="float32", scales=integer_io.scales[one.name]) if one.name in integer_io.scales else one
         for one in ends
@@ -297,7 +297,8 @@ def place_inputs(b: Builder, io: Io) -> list[ConvertedPort]:
 
 
 def _find_spatial(graph: Graph) -> set[str]:
-    """Return the inputs of three axes and more that a spatial operator reads, maybe through some that do not care."""
+    """Return the inputs of three or more axes that a spatial operator reads, directly or through layout-independent
+    operators."""
     readers = graph.consumers()
     found = set()
     for name in graph.inputs:
@@ -342,6 +343,6 @@ def place_outputs(b: Builder, io: Io) -> list[ConvertedPort]:
 
 
 def _make_own_tensor(b: Builder, tensor: Tensor) -> Tensor:
-    """Return a tensor that no input, constant or other output is."""
+    """Return a tensor that is no input, constant or other output."""
     taken = [*b.program.inputs.values(), *b.program.outputs.values()]
     return copy_tensor(b, tensor) if tensor.data is not None or any(tensor is other for other in taken) else tensor

@@ -1,7 +1,7 @@
-"""Stage 6: the program becomes a TFLite flatbuffer.
+"""Stage 6: write the program as a TFLite flatbuffer.
 
 The schema's generated classes are `ai_edge_litert.schema_py_generated`; the file carries one signature, whose names are
-the source's. Data of tensors is aligned to 16 bytes, as the schema asks.
+the source's. Data of tensors is aligned to 16 bytes, as the schema requires.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,11 +25,11 @@ LENGTH_BYTES = 4
 OFFSET = Struct("<I")
 PLACEHOLDER = 2**31 - 1
 BUFFER_FIELDS = 3
-# Pages of the source are given back after each so many bytes that were written.
+# Pages of the source are released after this number of written bytes.
 RELEASED_BYTES = 2**22
 DESCRIPTION = "Written by Edgewright from ONNX"
 
-# The table of options that an operator takes, where it is not the operator's own name.
+# Names of options tables that differ from the operator's name.
 OPTIONS = {
     "CONV_2D": "Conv2DOptions",
     "DEPTHWISE_CONV_2D": "DepthwiseConv2DOptions",
@@ -54,7 +54,7 @@ OPTIONS = {
     "SELECT_V2": "SelectV2Options",
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "UnidirectionalSequenceLSTMOptions",
 }
-# Operators that have no table of options, or whose table is empty and may be left out.
+# Operators without an options table, or whose table is empty and optional.
 _PLAIN = """
     RELU RELU6 RELU_N1_TO_1 RELU_0_TO_1 LOGISTIC TANH ABS EXP LOG SQRT RSQRT SIN COS FLOOR CEIL ROUND NEG SIGN ELU
     HARD_SWISH PRELU QUANTIZE DEQUANTIZE PAD PADV2 LOGICAL_OR LOGICAL_AND LOGICAL_NOT EQUAL NOT_EQUAL LESS
@@ -63,7 +63,7 @@ _PLAIN = """
     LOG_SOFTMAX BITWISE_XOR BITCAST TOPK_V2 ZEROS_LIKE
 """
 PLAIN = frozenset(_PLAIN.split())
-# Versions that kernels had when they learned a thing; older runtimes then say so instead of failing later.
+# Kernel versions that introduced a feature; older runtimes then reject the file instead of failing later.
 INT8_VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 4, "ADD": 2, "MUL": 2, "SUB": 2, "MEAN": 2,
                  "AVERAGE_POOL_2D": 2, "MAX_POOL_2D": 2, "CONCATENATION": 2, "PAD": 2, "PADV2": 2, "TRANSPOSE": 2,
                  "SOFTMAX": 2, "LOGISTIC": 2, "TANH": 2, "RELU": 2, "RELU6": 2, "QUANTIZE": 1, "DEQUANTIZE": 2,
@@ -75,18 +75,18 @@ CHANNELS_VERSION = 5  # of DEQUANTIZE with scales along an axis
 INT16_VERSIONS = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 5, "FULLY_CONNECTED": 7, "ADD": 3, "SUB": 5, "MUL": 4, "MEAN": 3,
                   "AVERAGE_POOL_2D": 3, "MAX_POOL_2D": 3, "CONCATENATION": 3, "DEQUANTIZE": 3}  # fmt: skip
 HALF_VERSIONS = {"DEQUANTIZE": 3}
-# Kernels that have no first version.
+# Kernels without a version 1.
 LEAST_VERSIONS = {"BROADCAST_TO": 2}
 PADDINGS = ("SAME", "VALID")
 ACTIVATIONS = ("NONE", "RELU", "RELU_N1_TO_1", "RELU6", "TANH", "SIGN_BIT")
 
 
 def write_file(program: Program, metadata: Mapping[str, bytes] | None = None) -> bytes:
-    """Return the bytes of the file: the same program gives the same bytes. ModelNotConvertible where it grows too
+    """Return the bytes of the file; equal programs give equal bytes. Raises ModelNotConvertible if it is too
     large.
 
-    The tables come first, the tensors' data behind them one after another, so that weights are copied once: from where
-    they lie, a mapped file mostly, into the result.
+    The tables come first, then the tensors' data, so that weights are copied only once: from their source,
+    usually a mapped file, into the result.
     """
     import ai_edge_litert.schema_py_generated as schema
     import flatbuffers  # type: ignore[import-untyped]  # ships no types
@@ -105,7 +105,7 @@ def write_file(program: Program, metadata: Mapping[str, bytes] | None = None) ->
 
 
 def _append(head: bytes, buffers: "Sequence[AlignedBuffer]") -> bytes:
-    """Return the tables with the data behind them, and each buffer's offset set to where its data lies."""
+    """Return the tables followed by the data, with each buffer's offset set."""
     tables, ends = bytearray(head), len(head)
     for buffer in buffers:
         if buffer.bytes:
@@ -140,14 +140,14 @@ def _index_tensors(program: Program) -> list[Tensor]:
 
 
 class AlignedBuffer:
-    """The data of one tensor, which lies behind the tables; `field` is where its offset is, from the tables' end."""
+    """The data of one tensor, stored after the tables; `field` is the position of its offset from the tables' end."""
 
     def __init__(self, data: Array | None) -> None:
         self.data = data
         self.field = 0
         self.bytes = 0 if data is None else _count_bytes(data)
 
-    def Pack(self, builder: Any) -> Any:  # the name that the generated classes call
+    def Pack(self, builder: Any) -> Any:  # the method name that the generated classes call
         builder.StartObject(BUFFER_FIELDS)
         if self.bytes:
             builder.PrependUint32Slot(0, PLACEHOLDER, 0)
@@ -160,7 +160,7 @@ def _count_bytes(data: Array) -> int:
 
 
 def _raw(data: Array) -> Array:
-    """Return the bytes in storage order; two numbers of four bits in one, the first in the low half."""
+    """Return the bytes in storage order; a byte has two 4-bit numbers, the first in the low half."""
     if data.dtype.name != "int4":
         return np.ascontiguousarray(data).reshape(-1).view(np.uint8)
     flat = np.ascontiguousarray(data).reshape(-1).astype(np.int8).view(np.uint8) & 15
@@ -169,7 +169,7 @@ def _raw(data: Array) -> Array:
 
 
 class _Tables:
-    """Makes the schema's objects of one file."""
+    """Creates the schema's objects of one file."""
 
     def __init__(self, schema: Any) -> None:
         self.schema = schema
@@ -229,7 +229,7 @@ class _Tables:
         if tensor.data is not None:
             made.buffer = len(buffers)
             buffers.append(AlignedBuffer(tensor.data))
-            tensor.data = None  # so that each can go when it is written
+            tensor.data = None  # so that each can be freed when it is written
         if tensor.scales is not None and not tensor.scales.block:
             made.quantization = self._make_scales(tensor.scales)
         return made
@@ -267,7 +267,7 @@ class _Tables:
         return table
 
     def _number(self, value: Any) -> Any:
-        """Words of the schema's enumerations as its numbers."""
+        """Return names of the schema's enumerations as its numbers."""
         if isinstance(value, np.dtype):
             return self.kinds[value.name]
         if isinstance(value, str):
@@ -289,7 +289,7 @@ class _Tables:
 
 
 def _find_version(operator: Operator) -> int:
-    """Return the version of the operator's kernel that the file asks for."""
+    """Return the kernel version that the operator requires."""
     first = next((tensor for tensor in operator.inputs if tensor is not None), None)
     if first is not None and first.dtype == np.float16:
         return HALF_VERSIONS.get(operator.code, 1)

@@ -1,4 +1,4 @@
-"""The graph while it is converted: ONNX's terms, static shapes, free to be changed."""
+"""The graph during conversion: ONNX operators with static shapes, mutable."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 CHECK = "check the model with onnx.checker; if it is valid, report this with the output of --debug"
-# What a node with missing or misfit attributes and inputs leads to.
+# Exceptions caused by missing or invalid attributes and inputs of a node.
 DAMAGE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError)
 
 
 class OperatorRejected(Exception):
-    """An operator cannot be expressed; the text says why, `help` what would help."""
+    """Raised for an operator that cannot be expressed; the text has the reason, `help` a remedy."""
 
     def __init__(self, why: str, help: str = "") -> None:
         super().__init__(why)
@@ -23,7 +23,7 @@ class OperatorRejected(Exception):
 
 
 def make_rejection(error: Exception) -> OperatorRejected:
-    """Return the rejection of a node whose attributes or inputs led to one of `DAMAGE`; `error` stays its cause."""
+    """Return the rejection of a node whose attributes or inputs caused one of `DAMAGE`; `error` is the cause."""
     rejection = OperatorRejected(
         f"its attributes or inputs do not fit: {type(error).__name__} {str(error)[:200]}", CHECK
     )
@@ -35,7 +35,7 @@ def make_rejection(error: Exception) -> OperatorRejected:
 class Scales:
     """Affine quantization of a tensor: real = scale × (stored − zero_point), per tensor or along `axis`.
 
-    With `block` the scales of a matrix have its shape, but one for `block` numbers along `axis`.
+    With `block` the scales of a matrix have its shape, with one scale for `block` numbers along `axis`.
     """
 
     scale: Array
@@ -44,7 +44,7 @@ class Scales:
     block: int = 0
 
     def is_same(self, other: "Scales") -> bool:
-        """Return whether both are per tensor and mean the same numbers."""
+        """Return whether both are per tensor and equal."""
         return (
             self.scale.size == other.scale.size == 1
             and bool(np.float32(self.scale.item()) == np.float32(other.scale.item()))
@@ -56,7 +56,7 @@ class Scales:
 class Node:
     """One operator. An absent optional input or output is `""`.
 
-    `sources` names the nodes of the ONNX file that it stands for, its own first.
+    `sources` has the names of the ONNX file's nodes that it computes, its own first.
     """
 
     op: str
@@ -77,7 +77,7 @@ class Node:
 
 @dataclass(slots=True)
 class Graph:
-    """Nodes in an order in which they can run, and what is known of each value by its name."""
+    """Nodes in execution order, and the properties of each value by name."""
 
     opset: int
     nodes: list[Node]
@@ -90,7 +90,7 @@ class Graph:
     fresh: int = 0
 
     def name_new(self, stem: str) -> str:
-        """Return a value name that no other value has."""
+        """Return an unused value name."""
         self.fresh += 1
         name = f"{stem}/{self.fresh}"
         return name if name not in self.shapes and name not in self.constants else self.name_new(stem)
@@ -126,7 +126,7 @@ class Graph:
         return float(data.reshape(-1)[0]) if data is not None and data.size == 1 else None
 
     def drop_unused(self) -> None:
-        """Take out nodes whose outputs nobody reads."""
+        """Remove nodes whose outputs are not read."""
         needed = set(self.outputs)
         kept = []
         for node in reversed(self.nodes):
@@ -137,7 +137,7 @@ class Graph:
 
 
 def sort_nodes(nodes: Sequence[Node], known: set[str]) -> tuple[list[Node], list[Node]]:
-    """Return the nodes in an order in which they can run, and those that never can (a cycle, an input nobody makes)."""
+    """Return the nodes in execution order, and those that cannot run (a cycle, an input without a producer)."""
     waiting: dict[str, list[int]] = {}
     missing = [0] * len(nodes)
     ready = []

@@ -1,7 +1,7 @@
-"""Stage 7: what an app must know besides the model, as TFLite metadata: labels and the input's normalization.
+"""Stage 7: TFLite metadata for apps: labels and the input's normalization.
 
-The buffer's layout is the schema `metadata_schema.fbs` of tflite-support (identifier M001); files that go with the
-model are a zip archive behind the flatbuffer, which readers of either format find.
+The buffer follows the schema `metadata_schema.fbs` of tflite-support (identifier M001). Associated files of the
+model are a zip archive after the flatbuffer, where readers of either format find them.
 """
 
 import io
@@ -16,19 +16,19 @@ NAME = "TFLITE_METADATA"
 IDENTIFIER = b"M001"
 LEAST_PARSER = "1.0.0"
 LABELS_FILE = "labels.txt"
-# Numbers of the schema.
+# Enumeration values of the schema.
 FEATURE, IMAGE, NORMALIZATION, RGB, GRAY, AXIS_LABELS = 1, 2, 1, 1, 2, 2
 STAMP = (1980, 1, 1, 0, 0, 0)  # the same labels give the same bytes
 
 
 @dataclass(frozen=True)
 class TaskMetadata:
-    """What the model is for.
+    """Labels and normalization of a model.
 
     Attributes:
         labels: names of the classes along the last axis of the first output.
         mean: per channel of the first input, or one for all: it expects (x − mean) / std.
-        std: as many as `mean`.
+        std: of the same length as `mean`.
     """
 
     labels: Sequence[str] = ()
@@ -37,7 +37,8 @@ class TaskMetadata:
 
 
 def check_task(task: TaskMetadata, inputs: Sequence[tuple[int, ...]], outputs: Sequence[tuple[int, ...]]) -> None:
-    """InputError where labels or numbers do not fit the first output and input, whose stored shapes are given."""
+    """Raise InputError if the labels do not fit the first output, or the numbers the first input, of these stored
+    shapes."""
     if task.labels and (not outputs or not outputs[0] or outputs[0][-1] != len(task.labels)):
         raise InputError(f"{len(task.labels)} labels do not fit the first output", f"its shape is {outputs[:1]}")
     if any("\n" in label for label in task.labels):
@@ -49,7 +50,7 @@ def check_task(task: TaskMetadata, inputs: Sequence[tuple[int, ...]], outputs: S
 
 
 def pack_task(task: TaskMetadata, inputs: Sequence[tuple[str, tuple[int, ...]]], outputs: Sequence[str]) -> bytes:
-    """Return the metadata's flatbuffer; inputs are given with their stored shapes."""
+    """Return the metadata's flatbuffer; inputs have their stored shapes."""
     import flatbuffers  # type: ignore[import-untyped]  # ships no types
 
     b = flatbuffers.Builder(1024)
@@ -63,7 +64,7 @@ def pack_task(task: TaskMetadata, inputs: Sequence[tuple[str, tuple[int, ...]]],
 
 
 def append_labels(data: bytes, labels: Sequence[str]) -> bytes:
-    """Return the file with the labels in a zip archive behind it."""
+    """Return the file followed by a zip archive with the labels."""
     file = io.BytesIO(data)
     with zipfile.ZipFile(file, "a", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo(LABELS_FILE, STAMP), "\n".join(labels) + "\n")
@@ -91,13 +92,13 @@ def _pack_output(b: Any, name: str, labels: Sequence[str]) -> int:
 
 
 def _pack_content(b: Any, channels: int) -> int:
-    """Return an image of so many channels, or plain features."""
+    """Return the content type: an image with this number of channels, or plain features."""
     colors = {0: _byte(b, RGB if channels == 3 else GRAY)} if channels else {}
     properties = _table(b, 2 if channels else 0, colors)
     return _table(b, 3, {0: _byte(b, IMAGE if channels else FEATURE), 1: _refer(b, properties)})
 
 
-# Flatbuffers manually: the schema has no generated classes among what is installed.
+# Flatbuffers are written manually: no installed package has generated classes of the schema.
 
 
 def _table(b: Any, count: int, fields: dict[int, Callable[[int], None]]) -> int:

@@ -1,4 +1,4 @@
-"""The nodes of a graph, written operator by operator, and the error that names those that cannot be."""
+"""Writing of a graph's nodes, and the error that names the unsupported ones."""
 
 from collections.abc import Mapping
 
@@ -10,21 +10,21 @@ from edgewright.runtimes.litert.writer.passes.rewrite import REWRITTEN
 from edgewright.runtimes.litert.writer.reading.shapes import FOLDED
 from edgewright.runtimes.litert.writer.reading.unroll import CONTROL
 
-# Operators that leave out inputs without elements.
+# Operators that skip inputs without elements.
 _EMPTY_TAKEN = {"Concat", "Split"}
-# Operators whose number of results depends on the data, while a file's shapes are fixed.
+# Operators whose output shape depends on the data, while a file's shapes are fixed.
 _UNSIZED = {"NonMaxSuppression", "NonZero", "Unique"}
 _CUT_HINT = "cut the model before it and compute the rest in the application: its output's size depends on values"
 
 
 def find_unknown(graph: Graph) -> dict[str, OperatorRejected]:
-    """Return the rejections of operators that neither the table has nor an earlier stage takes out."""
+    """Return the rejections of operators that are neither in the table nor replaced by an earlier stage."""
     known = {*TABLE, *FOLDED, *REWRITTEN, *CONTROL}
     return {node.name: _reject_operator(node) for node in graph.nodes if node.domain or node.op not in known}
 
 
 def write_nodes(b: Builder) -> dict[str, OperatorRejected]:
-    """Write all nodes; the rejections by node name."""
+    """Write all nodes; return the rejections by node name."""
     rejections: dict[str, OperatorRejected] = {}
     for node in b.graph.nodes:
         b.node = node
@@ -47,7 +47,7 @@ def _write_node(b: Builder, node: Node) -> None:
     if write is None:
         raise _reject_operator(node)
     if all(0 in b.shape(name) for name in node.outputs if name):
-        return  # the caller that reads it is rejected, or can do without
+        return  # a node that reads it is rejected or does not need it
     for name in (*node.inputs, *node.outputs) if node.op not in _EMPTY_TAKEN else ():
         if name and 0 in b.shape(name) and b.constant(name) is None:
             raise OperatorRejected(f"'{name}' has no elements", "LiteRT does not support empty tensors")
@@ -66,7 +66,7 @@ def _reject_operator(node: Node) -> OperatorRejected:
 
 
 def raise_rejections(graph: Graph, rejections: Mapping[str, OperatorRejected]) -> None:
-    """Raise one error that names unsupported every node."""
+    """Raise one error that names every unsupported node."""
     if not rejections:
         return
     by_name = {node.name: node for node in graph.nodes}

@@ -1,4 +1,4 @@
-"""What is written: tensors and operators in LiteRT's terms, in the order in which they run."""
+"""The program to be written: LiteRT tensors and operators in execution order."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +10,7 @@ from edgewright.runtimes.litert.writer.graph import Array, Scales, Shape
 
 @dataclass(slots=True, eq=False)
 class Tensor:
-    """A tensor as it is stored; two are the same only when they are one object."""
+    """A stored tensor; equal only to itself."""
 
     name: str
     shape: Shape
@@ -21,7 +21,7 @@ class Tensor:
 
 @dataclass(slots=True)
 class Operator:
-    """One operator: LiteRT's name, its tensors (None where an optional one is absent), its option fields by name."""
+    """One operator: LiteRT's name, its tensors (None for an absent optional one), its option fields by name."""
 
     code: str
     inputs: list[Tensor | None]
@@ -32,14 +32,14 @@ class Operator:
 
 @dataclass(slots=True)
 class Program:
-    """A whole file's content. `inputs` and `outputs` are named by the source's names."""
+    """The content of a file. `inputs` and `outputs` have the source's names."""
 
     operators: list[Operator] = field(default_factory=list)
     inputs: dict[str, Tensor] = field(default_factory=dict)
     outputs: dict[str, Tensor] = field(default_factory=dict)
 
     def drop_unused(self) -> None:
-        """Take out operators whose results nobody reads."""
+        """Remove operators whose results are not read."""
         needed = {id(tensor) for tensor in self.outputs.values()}
         kept = []
         for operator in reversed(self.operators):

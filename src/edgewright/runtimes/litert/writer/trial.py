@@ -1,7 +1,7 @@
-"""The process in which a new file is tried: `python -P -m edgewright.runtimes.litert.writer.trial REQUEST`.
+"""The process that tries a new file: `python -P -m edgewright.runtimes.litert.writer.trial REQUEST`.
 
 A kernel that aborts ends this process, not the caller's. The source runs in ONNX Runtime on seeded inputs, then the
-file in LiteRT on the same ones; what is printed says how far it came, and at last how the outputs differ.
+file in LiteRT on the same ones. The printed lines show the progress, the last one how the outputs differ.
 """
 
 import os
@@ -18,16 +18,16 @@ from edgewright.system.memory_limit import limit_this_process
 from edgewright.system.parent import die_with_parent
 
 SEEDS = (0, 1, 2)
-EQUAL_DB = 200.0  # stands for equal bit for bit
-# Of the entries of an integer output, the share that may differ: places of the largest, where two are nearly equal.
+EQUAL_DB = 200.0  # represents bitwise equality
+# Share of an integer output's entries that may differ: indices of the largest, if two are nearly equal.
 MAX_DIFFERING_SHARE = 0.1
-LARGEST_INTEGERS = (10, 2, 1)  # indices and masks: the first range that the source takes
+LARGEST_INTEGERS = (10, 2, 1)  # indices and masks: the first range that the source accepts
 
 
 class TrialPort(msgspec.Struct, frozen=True):
-    """An input or output: its name, and which axis of the source each of the file's axes is.
+    """An input or output: its name, and the source's axis of each of the file's axes.
 
-    With a `scale` above zero the file has integers there that stand for the source's floats.
+    With a `scale` above zero the file has integers that represent the source's floats.
     """
 
     name: str
@@ -37,7 +37,7 @@ class TrialPort(msgspec.Struct, frozen=True):
 
 
 class TrialRequest(msgspec.Struct, frozen=True):
-    """What is tried. `source` is empty where only loading and one run are asked for."""
+    """A file to be tried. `source` is empty for loading and one run only."""
 
     file: str
     source: str
@@ -48,7 +48,7 @@ class TrialRequest(msgspec.Struct, frozen=True):
 
 
 class OutputDifference(msgspec.Struct, frozen=True):
-    """One output of the file against the source's on one seed."""
+    """Comparison of one output with the source's on one seed."""
 
     name: str
     is_float: bool
@@ -59,7 +59,7 @@ class OutputDifference(msgspec.Struct, frozen=True):
 
 
 class TrialReport(msgspec.Struct, frozen=True):
-    """`refused` is LiteRT's reason; `unknown` says why there is nothing to compare with."""
+    """`refused` is LiteRT's reason; `unknown` says why the source cannot be compared."""
 
     refused: str = ""
     unknown: str = ""
@@ -68,7 +68,7 @@ class TrialReport(msgspec.Struct, frozen=True):
 
 def main() -> None:
     channel = os.dup(1)
-    os.dup2(2, 1)  # what native code prints does not reach the answer
+    os.dup2(2, 1)  # output of native code must not reach the answer
     die_with_parent()
     request = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=TrialRequest)
     _limit_memory(request.most_bytes)
@@ -76,7 +76,7 @@ def main() -> None:
     expected, unknown = _run_source(request)
     os.write(channel, b"file\n")
     os.write(channel, msgspec.json.encode(_try_file(request, expected, unknown)) + b"\n")
-    os._exit(0)  # libraries that stumble while they are unloaded do not matter here
+    os._exit(0)  # skips the unloading of libraries, which may crash
 
 
 def _limit_memory(most: int) -> None:
@@ -92,7 +92,7 @@ Run = tuple[Mapping[str, Array], Mapping[str, Array]]
 
 
 def _run_source(request: TrialRequest) -> tuple[list[Run], str]:
-    """Return inputs and outputs of the source for each seed; or why ONNX Runtime does not run it."""
+    """Return inputs and outputs of the source for each seed, or why ONNX Runtime fails."""
     if not request.source:
         return [], ""
     try:
@@ -104,7 +104,7 @@ def _run_source(request: TrialRequest) -> tuple[list[Run], str]:
         level = levels.ORT_ENABLE_BASIC if request.optimized else levels.ORT_DISABLE_ALL
         options.graph_optimization_level = level
         session = onnxruntime.InferenceSession(request.source, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # it has no class of errors of its own
+    except Exception as error:  # it has no exception class of its own
         return [], _shorten_text(str(error))
     return _run_seeds(session, request)
 
@@ -132,7 +132,7 @@ KINDS = {"float": "float32", "double": "float64"}
 
 
 def _make_feeds(session: Any, request: TrialRequest, seed: int, largest: int) -> dict[str, Array]:
-    """Seeded inputs of the source: floats of −1 to 1, bytes over their whole range, other integers from 0 on."""
+    """Return seeded inputs of the source: floats of −1 to 1, bytes over their whole range, other integers from 0 on."""
     random = np.random.default_rng(seed)
     kinds = {value.name: value.type[len("tensor(") : -1] for value in session.get_inputs()}
     feeds: dict[str, Array] = {}
@@ -183,7 +183,7 @@ def _try_file(request: TrialRequest, expected: list[Run], unknown: str) -> Trial
 
 
 class FileRunner:
-    """The file in LiteRT's interpreter, fed and read in the source's layout."""
+    """The file in LiteRT's interpreter, with inputs and outputs in the source's layout."""
 
     def __init__(self, request: TrialRequest) -> None:
         from ai_edge_litert.interpreter import Interpreter
@@ -195,7 +195,7 @@ class FileRunner:
         (self.places,) = self.interpreter._get_full_signature_list().values()
 
     def run(self, feeds: Mapping[str, Array] | None) -> dict[str, Array]:
-        """Return outputs by name; on ones where no inputs are given. ValueError where a shape is not what the file
+        """Return outputs by name; without inputs, on ones. Raises ValueError if a shape differs from what the file
         says.
         """
         details = {one["index"]: one for one in self.interpreter.get_input_details()}
@@ -216,7 +216,7 @@ class FileRunner:
 
 
 def _store(array: Array, entry: TrialPort, dtype: Any) -> Array:
-    """Floats as the integers that the file takes; others as they are."""
+    """Return floats as the file's integers; other types unchanged."""
     if not entry.scale:
         return array
     limits = np.iinfo(dtype)

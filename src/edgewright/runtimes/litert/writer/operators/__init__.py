@@ -1,4 +1,4 @@
-"""Stage 5, its table: which function writes each ONNX operator."""
+"""Stage 5, the table of the functions that write each ONNX operator."""
 
 from collections.abc import Callable
 

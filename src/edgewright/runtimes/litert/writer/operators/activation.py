@@ -1,4 +1,4 @@
-"""Activations, and the functions that LiteRT has no kernel for but can compose exactly."""
+"""Activations, and functions without a LiteRT kernel that can be composed exactly."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from edgewright.runtimes.litert.writer.operators.align import align_inputs
 from edgewright.runtimes.litert.writer.operators.elementwise import copy_if_unchanged, emit_widened
 from edgewright.runtimes.litert.writer.program import Tensor
 
-# Clamps that are one kernel; XNNPACK takes RELU_0_TO_1 apart from its partitions, so that is not used.
+# Clamps with one kernel; not RELU_0_TO_1, which XNNPACK does not support.
 CLAMPS = {(0.0, float("inf")): "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1"}
 Formula = Callable[["FormulaWriter", Tensor], Tensor]
 
@@ -40,7 +40,7 @@ class FormulaWriter:
 
 
 def formula(write_terms: Formula) -> Callable[[Builder, Node], None]:
-    """Return an operator that is a formula of its first input, in float32."""
+    """Return a writer that computes a formula of the first input, in float32."""
 
     def write(b: Builder, node: Node) -> None:
         tensors, layout = align_inputs(b, node.inputs[:1], node.outputs[0])
@@ -52,7 +52,7 @@ def formula(write_terms: Formula) -> Callable[[Builder, Node], None]:
 
 
 def clip(b: Builder, node: Node) -> None:
-    """RELU, RELU6 or RELU_N1_TO_1 where the bounds are theirs, else MAXIMUM and MINIMUM."""
+    """Write RELU, RELU6 or RELU_N1_TO_1 for their bounds, else MAXIMUM and MINIMUM."""
     tensors, layout = align_inputs(b, node.inputs[:1], node.outputs[0])
     x = tensors[0]
     if x.dtype.kind == "f" and (code := _find_clamp(b, node)):
@@ -90,7 +90,7 @@ def gelu(b: Builder, node: Node) -> None:
 
 
 def prelu(b: Builder, node: Node) -> None:
-    """max(x, 0) + slope × min(x, 0): PRELU where the slope goes along the stored channels."""
+    """Write max(x, 0) + slope × min(x, 0); as PRELU if the slope is along the stored channels."""
     if b.rank(node.inputs[1]) > b.rank(node.inputs[0]):
         raise OperatorRejected("its slope has more axes than its input")
     tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
@@ -132,7 +132,7 @@ def selu(t: FormulaWriter, x: Tensor) -> Tensor:
 
 
 def hard_sigmoid(t: FormulaWriter, x: Tensor) -> Tensor:
-    """relu6(x + 3) / 6 where it is that, else a clamp of the line."""
+    """Write relu6(x + 3) / 6 for these attributes, else a clamp of the line."""
     alpha, beta = t.attribute("alpha", 0.2), t.attribute("beta", 0.5)
     if np.isclose(alpha, 1 / 6, rtol=1e-6) and beta == 0.5:
         return t.do("MUL", t.do("RELU6", t.do("ADD", x, 3.0)), 1 / 6)
@@ -221,7 +221,7 @@ def inverse_hyperbolic_tangent(t: FormulaWriter, x: Tensor) -> Tensor:
     return t.do("MUL", t.do("LOG", quotient), 0.5)
 
 
-# A quotient of polynomials in x², right to 4e-7 of the value; the one that Eigen's `erf` for float32 uses.
+# A quotient of polynomials in x² with a relative error of 4e-7, as in Eigen's `erf` for float32.
 ERF_ABOVE = (-2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05,
              -7.34990630326855e-04, -2.95459980854025e-03, -1.60960333262415e-02)  # fmt: skip
 ERF_BELOW = (-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03,
@@ -229,7 +229,7 @@ ERF_BELOW = (-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03
 
 
 def error_function(t: FormulaWriter, x: Tensor) -> Tensor:
-    """Erf, for which LiteRT has no kernel."""
+    """Write Erf, which has no LiteRT kernel."""
     x = t.do("MINIMUM", t.do("MAXIMUM", x, -4.0), 4.0)
     square = t.do("MUL", x, x)
     above, below = (_evaluate(t, square, series) for series in (ERF_ABOVE, ERF_BELOW))
@@ -237,7 +237,7 @@ def error_function(t: FormulaWriter, x: Tensor) -> Tensor:
 
 
 def _evaluate(t: FormulaWriter, x: Tensor, series: tuple[float, ...]) -> Tensor:
-    """Return a polynomial by Horner's rule, the highest power first."""
+    """Write a polynomial by Horner's rule, the highest power first."""
     total: Tensor | float = series[0]
     for number in series[1:]:
         total = t.do("ADD", t.do("MUL", x, total), number)

@@ -1,4 +1,4 @@
-"""Bring the inputs of one operator into one layout, broadcasting as numpy does."""
+"""Conversion of an operator's inputs to one layout, with NumPy broadcasting."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from edgewright.runtimes.litert.writer.program import Tensor
 
 
 def choose_layout(b: Builder, names: Sequence[str], rank: int) -> Layout:
-    """Return the layout of the largest computed value that has all axes and is not stored plainly, else the plain
+    """Return the layout of the largest computed value that has all axes and a layout that is not plain; else the plain
     one.
     """
     best, most = make_plain(rank), 0
@@ -23,14 +23,14 @@ def choose_layout(b: Builder, names: Sequence[str], rank: int) -> Layout:
 
 
 def align_inputs(b: Builder, names: Sequence[str], output: str) -> tuple[list[Tensor], Layout]:
-    """Return the inputs of an element-wise operator, and the layout that its output has."""
+    """Return the inputs of an element-wise operator and the layout of its output."""
     rank = b.rank(output)
     layout = choose_layout(b, names, rank)
     return [_fit(b, name, layout) for name in names], layout
 
 
 def _fit(b: Builder, name: str, layout: Layout) -> Tensor:
-    """Return the value in `layout`, with axes of size 1 put before its own where it has fewer."""
+    """Return the value in `layout`, with leading axes of size 1 if it has fewer axes."""
     rank, shape = b.rank(name), b.shape(name)
     if rank == len(layout):
         return b.take(name, layout)

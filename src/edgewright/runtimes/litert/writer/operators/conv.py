@@ -1,4 +1,4 @@
-"""Convolution: plain, grouped, depthwise, transposed, in two and three dimensions."""
+"""Convolution: plain, grouped, depthwise and transposed, in two and three dimensions."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from edgewright.runtimes.litert.writer.program import Tensor
 
 
 def conv(b: Builder, node: Node) -> None:
-    """CONV_2D, DEPTHWISE_CONV_2D or CONV_3D; padding becomes SAME, VALID or a PAD before.
+    """Write CONV_2D, DEPTHWISE_CONV_2D or CONV_3D with SAME or VALID padding, or with a PAD before it.
 
     Input [N, C, …], weights [O, C/group, …], as ONNX's Conv.
     """
@@ -56,7 +56,8 @@ def _write_2d(b: Builder, node: Node, x: Tensor, windows: Windows, padding: str)
     b.emit("CONV_2D", operands, [b.make(node.outputs[0], make_channels_last(4))], options)
 
 
-# XNNPACK has depthwise kernels of up to so many weights a channel; larger ones it runs several times slower, as a
+# XNNPACK has depthwise kernels of up to this number of weights per channel; it runs larger ones several times slower,
+# as a
 # general convolution with a group for each channel.
 MOST_TAPS = 25
 
@@ -68,9 +69,9 @@ def _is_wide(b: Builder, node: Node, windows: Windows, x: Tensor) -> bool:
 
 
 def _write_bands(b: Builder, node: Node, x: Tensor, windows: Windows, options: dict[str, Any]) -> None:
-    """A depthwise convolution as the sum of several over a few rows of the kernel each.
+    """Write a depthwise convolution as the sum of convolutions over a few rows of the kernel each.
 
-    `x` is padded where its padding is no kernel's own.
+    `x` is padded if no kernel supports its padding.
     """
     if options["padding"] == "SAME":
         x = pad_windows(b, x, windows)
@@ -94,7 +95,7 @@ def _write_bands(b: Builder, node: Node, x: Tensor, windows: Windows, options: d
 
 
 def _split_evenly(size: int, count: int) -> list[int]:
-    """Return the bounds of `count` parts, as equal as they can be."""
+    """Return the bounds of `count` parts whose sizes differ by one at most."""
     return [size * part // count for part in range(count + 1)]
 
 
@@ -112,7 +113,7 @@ def _write_3d(b: Builder, node: Node, x: Tensor, windows: Windows, padding: str)
 
 
 def _take_weights(b: Builder, node: Node, layout: Layout, x: Tensor) -> Tensor:
-    """Return the weights in the kernel's order; real numbers beside real activations, by a DEQUANTIZE that runs
+    """Return the weights in the kernel's order; floats for float activations, by a DEQUANTIZE that runs
     once.
     """
     weights = b.take(node.inputs[1], layout)
@@ -122,7 +123,7 @@ def _take_weights(b: Builder, node: Node, layout: Layout, x: Tensor) -> Tensor:
 
 
 def _take_bias(b: Builder, node: Node, x: Tensor, outputs: int) -> Tensor:
-    """Return the bias [O], zeros where there is none."""
+    """Return the bias [O], zeros if there is none."""
     if node.has(2):
         return b.take(node.inputs[2])
     if x.scales is not None:
@@ -131,7 +132,7 @@ def _take_bias(b: Builder, node: Node, x: Tensor, outputs: int) -> Tensor:
 
 
 def conv_transpose(b: Builder, node: Node) -> None:
-    """TRANSPOSE_CONV, SAME where LiteRT's rule gives just the requested part, else over the whole reach and cut.
+    """Write TRANSPOSE_CONV with SAME padding if LiteRT's rule matches, else over the full output, which is then cut.
 
     Input [N, C, H, W], weights [C, O/group, kH, kW], as ONNX's ConvTranspose; groups are computed one by one.
     """
@@ -167,7 +168,7 @@ def conv_transpose(b: Builder, node: Node) -> None:
 
 
 def _write_transposed_3d(b: Builder, node: Node) -> None:
-    """CONV_3D_TRANSPOSE over the whole reach, and cut; LiteRT's kernel has neither groups nor dilations."""
+    """Write CONV_3D_TRANSPOSE over the full output, which is then cut; the kernel has neither groups nor dilations."""
     if node.attributes.get("group", 1) != 1 or any(d != 1 for d in node.attributes.get("dilations") or [1]):
         raise OperatorRejected("a transposed convolution over three axes with groups or dilations")
     x, sizes = b.take(node.inputs[0], make_channels_last(5)), b.shape(node.outputs[0])[2:]
@@ -186,7 +187,7 @@ def _write_transposed_3d(b: Builder, node: Node) -> None:
 
 
 def is_single_kernel_transpose(graph: Graph, node: Node) -> bool:
-    """Return whether a transposed convolution is one kernel, its bias included: no groups, nothing added behind its
+    """Return whether a transposed convolution is one kernel including its bias: no groups, no output beyond its full
     reach.
     """
     plain = all(d == 1 for d in node.attributes.get("dilations") or [1]) and node.attributes.get("group", 1) == 1
@@ -196,7 +197,7 @@ def is_single_kernel_transpose(graph: Graph, node: Node) -> bool:
 def _write_transposed(
     b: Builder, node: Node, x: Tensor, weights: Tensor, bias: Tensor | None, sizes: tuple[int, ...]
 ) -> Tensor:
-    """[N, H, W, C] by weights [O, kH, kW, C]; all of its reach, or the part that SAME gives."""
+    """Write the convolution of [N, H, W, C] by weights [O, kH, kW, C]: the full output, or its SAME part."""
     strides = tuple(node.attributes.get("strides") or [1, 1])
     full = tuple((size - 1) * s + k for size, s, k in zip(x.shape[1:3], strides, weights.shape[1:3], strict=True))
     shape = (x.shape[0], *sizes, weights.shape[0])
@@ -224,7 +225,7 @@ def _write_transposed_groups(b: Builder, node: Node, x: Tensor, weights: Tensor,
 
 
 def _take_transposed_weights(b: Builder, node: Node, x: Tensor) -> Tensor:
-    """Weights [O, kH, kW, C], with zeros between them for dilations."""
+    """Return the weights [O, kH, kW, C], with zeros between them for dilations."""
     dilations = node.attributes.get("dilations") or [1, 1]
     if all(d == 1 for d in dilations):
         return _take_weights(b, node, (1, 2, 3, 0), x)

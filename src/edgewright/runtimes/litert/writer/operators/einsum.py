@@ -1,4 +1,4 @@
-"""Einsum: one BATCH_MATMUL or FULLY_CONNECTED, or a sum, between axes that are named in the right order."""
+"""Einsum as one BATCH_MATMUL, FULLY_CONNECTED or sum, with transposes."""
 
 import numpy as np
 
@@ -8,12 +8,12 @@ from edgewright.runtimes.litert.writer.operators.elementwise import copy_tensor
 from edgewright.runtimes.litert.writer.passes.layout import Layout
 from edgewright.runtimes.litert.writer.program import Tensor
 
-# Names for the axes behind an ellipsis.
+# Letters for the axes of an ellipsis.
 SPARE = "αβγδεζηθ"
 
 
 def einsum(b: Builder, node: Node) -> None:
-    """Up to two operands, none with one letter twice."""
+    """Write an Einsum of up to two operands without repeated letters."""
     if b.dtype(node.outputs[0]) != np.float32:
         raise OperatorRejected(f"sums of products of {b.dtype(node.outputs[0])}", "cast to float32 first")
     terms, result = _read(b, node)
@@ -44,7 +44,7 @@ def _read(b: Builder, node: Node) -> tuple[list[str], str]:
 
 
 def _sum_out(b: Builder, name: str, term: str, kept: str) -> tuple[Tensor, str]:
-    """Return an operand without the letters that are requested nowhere else, as it is stored."""
+    """Return an operand summed over the letters that occur nowhere else."""
     layout = b.layout(name)
     x, letters = b.take(name, layout), "".join(term[axis] for axis in layout)
     places = [at for at, letter in enumerate(letters) if letter not in kept]
@@ -55,7 +55,7 @@ def _sum_out(b: Builder, name: str, term: str, kept: str) -> tuple[Tensor, str]:
 
 
 def _multiply(b: Builder, node: Node, terms: list[str], result: str) -> tuple[Tensor, str]:
-    """Return the product, and its letters in the order in which it is stored."""
+    """Return the product and its letters in storage order."""
     left, right = terms
     shared = [letter for letter in left if letter in right]
     if any(_size(b, node, 0, left, a) != _size(b, node, 1, right, a) for a in shared):
@@ -80,7 +80,7 @@ def _multiply(b: Builder, node: Node, terms: list[str], result: str) -> tuple[Te
 
 
 def _span(at: int, own: list[str], inner: str) -> range:
-    """Return where an operand's own axes lie behind the batch."""
+    """Return the positions of an operand's own axes after the batch."""
     return range(len(own[0])) if at == 0 else range(len(inner), len(inner) + len(own[1]))
 
 

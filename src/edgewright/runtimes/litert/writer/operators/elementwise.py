@@ -1,4 +1,4 @@
-"""Operators that work on each element: arithmetic, comparison, logic, and the bits of integers."""
+"""Element-wise operators: arithmetic, comparison, logic, and bit operations."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,9 +10,9 @@ from edgewright.runtimes.litert.writer.graph import Node, OperatorRejected, Shap
 from edgewright.runtimes.litert.writer.operators.align import align_inputs
 from edgewright.runtimes.litert.writer.program import Tensor
 
-# Integers that LiteRT's arithmetic takes only as quantized numbers: they are computed as int32.
+# Integers that LiteRT's arithmetic supports only as quantized values: they are computed as int32.
 NARROW_DTYPES = {"int8", "uint8", "int16"}
-# The types that BITWISE_XOR and RIGHT_SHIFT take.
+# Types of BITWISE_XOR and RIGHT_SHIFT.
 _BITWISE_DTYPES = {"int8", "uint8", "int16", "int32"}
 
 
@@ -25,9 +25,7 @@ def emit_widened(
     result: Any = None,
     options: dict[str, Any] | None = None,
 ) -> Tensor:
-    """Return an operator on tensors that are not quantized; narrow integers are widened and wrap around as ONNX has
-    it.
-    """
+    """Write an operator on tensors that are not quantized; narrow integers are widened and wrap around as in ONNX."""
     first = inputs[0].dtype
     if first.name not in NARROW_DTYPES:
         return b.run(code, inputs, shape, dtype=result, options=options)
@@ -41,7 +39,7 @@ def broadcast_shapes(*tensors: Tensor) -> Shape:
 
 
 def arithmetic(code: str) -> Callable[[Builder, Node], None]:
-    """ADD, SUB, MUL, DIV: the kernels that take a fused activation."""
+    """Return a writer of ADD, SUB, MUL or DIV, whose kernels have a fused activation."""
 
     def write(b: Builder, node: Node) -> None:
         tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
@@ -60,7 +58,7 @@ def arithmetic(code: str) -> Callable[[Builder, Node], None]:
 
 
 def divide(b: Builder, node: Node) -> None:
-    """DIV; of integers only as int32, rounded towards zero."""
+    """Write DIV; for integers only as int32, rounded towards zero."""
     if b.dtype(node.outputs[0]).kind in "iu" and b.dtype(node.outputs[0]) != np.int32:
         tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
         if b.dtype(node.outputs[0]).itemsize > 4:
@@ -71,7 +69,7 @@ def divide(b: Builder, node: Node) -> None:
 
 
 def unary(code: str) -> Callable[[Builder, Node], None]:
-    """Return an operator on one input."""
+    """Return a writer of an operator with one input."""
 
     def write(b: Builder, node: Node) -> None:
         tensors, layout = align_inputs(b, node.inputs[:1], node.outputs[0])
@@ -84,7 +82,7 @@ def unary(code: str) -> Callable[[Builder, Node], None]:
 
 
 def _binary(code: str) -> Callable[[Builder, Node], None]:
-    """Return an operator on two inputs, without a fused activation."""
+    """Return a writer of an operator with two inputs, without a fused activation."""
 
     def write(b: Builder, node: Node) -> None:
         tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
@@ -94,7 +92,7 @@ def _binary(code: str) -> Callable[[Builder, Node], None]:
 
 
 def comparison(*codes: str) -> Callable[[Builder, Node], None]:
-    """Return a comparison, whose result is of bool."""
+    """Return a writer of a comparison, whose result is bool."""
 
     def write(b: Builder, node: Node) -> None:
         tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
@@ -116,7 +114,7 @@ def logic(code: str) -> Callable[[Builder, Node], None]:
 
 
 def variadic(code: str) -> Callable[[Builder, Node], None]:
-    """Return an operator on any number of inputs, as a chain of pairs."""
+    """Return a writer of an operator with any number of inputs, as a chain of pairs."""
 
     def write(b: Builder, node: Node) -> None:
         tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
@@ -129,7 +127,7 @@ def variadic(code: str) -> Callable[[Builder, Node], None]:
 
 
 def copy_if_unchanged(b: Builder, tensor: Tensor, node: Node) -> Tensor:
-    """Return a tensor of the node's own: a copy where nothing was computed."""
+    """Return a tensor of the node's own; a copy if nothing was computed."""
     if any(tensor in places.values() for places in (b.placed.get(name, {}) for name in node.inputs)):
         return copy_tensor(b, tensor)
     return tensor
@@ -141,7 +139,7 @@ def copy_tensor(b: Builder, tensor: Tensor) -> Tensor:
 
 
 def mean(b: Builder, node: Node) -> None:
-    """The mean of the inputs, element by element."""
+    """Write the element-wise mean of the inputs."""
     tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
     total = tensors[0]
     for tensor in tensors[1:]:
@@ -150,7 +148,7 @@ def mean(b: Builder, node: Node) -> None:
 
 
 def power(b: Builder, node: Node) -> None:
-    """POW, or what is quicker for a constant exponent: products, SQRT, RSQRT."""
+    """Write POW, or faster operators for a constant exponent: products, SQRT, RSQRT."""
     exponent = b.graph.number(node.inputs[1])
     tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
     base = tensors[0]
@@ -177,7 +175,7 @@ def _multiply(b: Builder, base: Tensor, times: int) -> Tensor:
 
 
 def remainder(b: Builder, node: Node) -> None:
-    """FLOOR_MOD: the sign of the divisor; with `fmod` the sign of the dividend, by ABS and SIGN."""
+    """Write FLOOR_MOD, with the sign of the divisor; with `fmod` the sign of the dividend, by ABS and SIGN."""
     tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
     shape, dtype = broadcast_shapes(*tensors), tensors[0].dtype
     if not node.attributes.get("fmod", 0):
@@ -193,14 +191,14 @@ def remainder(b: Builder, node: Node) -> None:
 
 
 def select(b: Builder, node: Node) -> None:
-    """Where."""
+    """Write Where."""
     tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
     shape = broadcast_shapes(*tensors)
     b.place(node.outputs[0], b.run("SELECT_V2", tensors, shape, dtype=tensors[1].dtype), layout)
 
 
 def cast(b: Builder, node: Node) -> None:
-    """Cast and CastLike."""
+    """Write Cast and CastLike."""
     tensors, layout = align_inputs(b, node.inputs[:1], node.outputs[0])
     wanted = b.dtype(node.outputs[0])
     if tensors[0].scales is not None:
@@ -220,14 +218,14 @@ def _to_bool(b: Builder, tensor: Tensor) -> Tensor:
 
 
 def is_nan(b: Builder, node: Node) -> None:
-    """Only what is no number differs from itself."""
+    """Write x ≠ x, which is true only for NaN."""
     tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
     made = b.run("NOT_EQUAL", [tensors[0], tensors[0]], tensors[0].shape, dtype=np.bool_)
     b.place(node.outputs[0], made, layout)
 
 
 def is_infinite(b: Builder, node: Node) -> None:
-    """Compared with the infinities that the attributes let count."""
+    """Write comparisons with the infinities that the attributes select."""
     tensors, layout = align_inputs(b, node.inputs, node.outputs[0])
     x = tensors[0]
     signs = [
@@ -243,7 +241,7 @@ def is_infinite(b: Builder, node: Node) -> None:
 
 
 def identity(b: Builder, node: Node) -> None:
-    """The value under another name: Identity, and Dropout as it is when a model is used."""
+    """Give the value a second name, for Identity and for Dropout at inference."""
     if b.constant(node.inputs[0]) is not None:
         layout = b.layout(node.inputs[0])
         b.place(node.outputs[0], copy_tensor(b, b.take(node.inputs[0], layout)), layout)
@@ -266,20 +264,20 @@ def exclusive_or(b: Builder, node: Node) -> None:
 
 
 def complement(b: Builder, node: Node) -> None:
-    """The bits that are not set: x XOR all ones."""
+    """Write the complement: x XOR all ones."""
     (x,), layout = _take_bit_inputs(b, node)
     ones = b.add_constant(np.asarray(-1).astype(x.dtype))
     b.place(node.outputs[0], b.run("BITWISE_XOR", [x, ones], x.shape), layout)
 
 
 def both(b: Builder, node: Node) -> None:
-    """x AND y = (x + y − (x XOR y)) / 2, in a wider type."""
+    """Write x AND y = (x + y − (x XOR y)) / 2, in a wider type."""
     tensors, layout = _take_bit_inputs(b, node)
     b.place(node.outputs[0], _and(b, *tensors), layout)
 
 
 def either(b: Builder, node: Node) -> None:
-    """x OR y = (x XOR y) XOR (x AND y)."""
+    """Write x OR y = (x XOR y) XOR (x AND y)."""
     tensors, layout = _take_bit_inputs(b, node)
     shape = broadcast_shapes(*tensors)
     exclusive = b.run("BITWISE_XOR", tensors, shape)
@@ -297,7 +295,7 @@ def _and(b: Builder, x: Tensor, y: Tensor) -> Tensor:
 
 
 def shift(b: Builder, node: Node) -> None:
-    """RIGHT_SHIFT, or to the left the product with a power of two."""
+    """Write RIGHT_SHIFT, or for a left shift the product with a power of two."""
     tensors, layout = _take_bit_inputs(b, node)
     shape, by = broadcast_shapes(*tensors), b.need_constant(1, "amounts")
     if np.any(by < 0) or np.any(by >= 8 * by.dtype.itemsize):
@@ -315,7 +313,7 @@ def shift(b: Builder, node: Node) -> None:
 
 
 def reinterpret(b: Builder, node: Node) -> None:
-    """BITCAST between types of one width."""
+    """Write a BITCAST between types of equal width."""
     (x,), layout = align_inputs(b, node.inputs[:1], node.outputs[0])
     wanted = b.dtype(node.outputs[0])
     if x.dtype.itemsize != wanted.itemsize or np.bool_ in (x.dtype, wanted):

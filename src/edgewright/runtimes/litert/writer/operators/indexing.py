@@ -8,13 +8,13 @@ from edgewright.runtimes.litert.writer.operators.elementwise import copy_if_unch
 from edgewright.runtimes.litert.writer.passes.layout import drop_axes, make_plain, move_axis_last, permute_shape
 from edgewright.runtimes.litert.writer.program import Tensor
 
-# How what is written meets what was there; SCATTER_ND itself adds up what falls on one place.
+# Operators that combine updates with existing values; SCATTER_ND itself sums updates of one index.
 _REDUCTION_KERNELS = {"add": "ADD", "mul": "MUL", "max": "MAXIMUM", "min": "MINIMUM"}
 _MOST_ROUNDS = 16
 
 
 def _take_indices(b: Builder, name: str, size: int) -> Tensor:
-    """Indices without negative ones: those count from the end."""
+    """Return the indices with negative ones, which count from the end, replaced."""
     data = b.constant(name)
     if data is not None:
         if data.size and (data.min() < -size or data.max() >= size):
@@ -25,7 +25,7 @@ def _take_indices(b: Builder, name: str, size: int) -> Tensor:
 
 
 def gather(b: Builder, node: Node) -> None:
-    """GATHER along one axis."""
+    """Write GATHER along one axis."""
     source, places, target = node.inputs[0], node.inputs[1], node.outputs[0]
     axis = int(node.attributes.get("axis", 0)) % b.rank(source)
     if _gather_slice(b, source, places, axis, target):
@@ -36,7 +36,7 @@ def gather(b: Builder, node: Node) -> None:
 
 
 def _gather_slice(b: Builder, source: str, places: str, axis: int, target: str) -> bool:
-    """SLICE in the stored layout where the indices are constant and follow one another."""
+    """Write SLICE in the stored layout for constant consecutive indices."""
     data, size = b.constant(places), b.shape(source)[axis]
     if data is None or not data.size or data.min() < -size or data.max() >= size:
         return False
@@ -56,7 +56,7 @@ def _gather_slice(b: Builder, source: str, places: str, axis: int, target: str) 
 
 
 def gather_elements(b: Builder, node: Node) -> None:
-    """GATHER_ND with the whole place of each element, where the indices are constant."""
+    """Write GATHER_ND with the full index of each element, for constant indices."""
     source, target = node.inputs[0], node.outputs[0]
     shape = b.shape(source)
     axis = int(node.attributes.get("axis", 0)) % len(shape)
@@ -66,7 +66,7 @@ def gather_elements(b: Builder, node: Node) -> None:
 
 
 def gather_nd(b: Builder, node: Node) -> None:
-    """GATHER_ND; negative indices count from the end."""
+    """Write GATHER_ND; negative indices count from the end."""
     source, target = node.inputs[0], node.outputs[0]
     if node.attributes.get("batch_dims", 0):
         _gather_in_batches(b, node)
@@ -83,7 +83,7 @@ def gather_nd(b: Builder, node: Node) -> None:
 
 
 def _gather_in_batches(b: Builder, node: Node) -> None:
-    """Constant indices with the batch's own written before them."""
+    """Return constant indices with the batch's own before them."""
     at, batch = b.need_constant(1, "indices"), int(node.attributes["batch_dims"])
     shape = b.shape(node.inputs[0])
     places = at % np.asarray(shape[batch : batch + at.shape[-1]])
@@ -93,7 +93,8 @@ def _gather_in_batches(b: Builder, node: Node) -> None:
 
 
 def top_k(b: Builder, node: Node) -> None:
-    """TOPK_V2 along the axis stored last, the largest first; the smallest are the largest of the negated."""
+    """Write TOPK_V2 along the axis stored last, the largest first; the smallest are the largest of the negated
+    values."""
     source = node.inputs[0]
     axis = int(node.attributes.get("axis", -1)) % b.rank(source)
     count = int(b.need_constant(1, "count").reshape(-1)[0])
@@ -114,12 +115,12 @@ def top_k(b: Builder, node: Node) -> None:
 
 
 def one_hot(b: Builder, node: Node) -> None:
-    """ONE_HOT; negative indices count from the end."""
+    """Write ONE_HOT; negative indices count from the end."""
     depth = int(b.need_constant(1, "depth").reshape(-1)[0])
     values = b.need_constant(2, "values")
     target = node.outputs[0]
     raw = b.cast(b.take(node.inputs[0]), np.int32)
-    # Indices outside of −depth … depth − 1 stay outside, and give a row of the off value.
+    # Indices outside of −depth … depth − 1 stay outside, and result in a row of the off value.
     below = b.run("LESS", [raw, b.number(0, raw)], raw.shape, dtype=np.bool_)
     from_end = b.run("ADD", [raw, b.number(depth, raw)], raw.shape)
     indices = b.run("SELECT_V2", [below, from_end, raw], raw.shape, dtype=np.int32)
@@ -131,7 +132,7 @@ def one_hot(b: Builder, node: Node) -> None:
 
 
 def triangle(b: Builder, node: Node) -> None:
-    """Trilu: a product with a constant mask for floats, a choice for others."""
+    """Write Trilu: a product with a constant mask for floats, a SELECT for other types."""
     source = node.inputs[0]
     shape = b.shape(source)
     offset = int(b.need_constant(1, "diagonal").reshape(-1)[0]) if node.has(1) else 0
@@ -152,14 +153,14 @@ def reverse_sequence(b: Builder, node: Node) -> None:
 
 
 def scatter_nd(b: Builder, node: Node) -> None:
-    """ScatterND: each index is the beginning of a place."""
+    """Write ScatterND, whose indices are prefixes of full indices."""
     data = b.need_constant(1, "indices")
     depth = data.shape[-1]
     _scatter(b, node, (data % np.asarray(b.shape(node.inputs[0])[:depth])).astype(np.int32), b.take(node.inputs[2]))
 
 
 def scatter_elements(b: Builder, node: Node) -> None:
-    """ScatterElements: each index is a place along one axis, the others are the element's own."""
+    """Write ScatterElements, whose indices are along one axis; the other axes have the element's own."""
     shape, at = b.shape(node.inputs[0]), b.need_constant(1, "indices")
     axis = int(node.attributes.get("axis", 0)) % len(shape)
     grids = np.indices(at.shape)
@@ -168,7 +169,7 @@ def scatter_elements(b: Builder, node: Node) -> None:
 
 
 def _scatter(b: Builder, node: Node, places: Array, updates: Tensor) -> None:
-    """SCATTER_ND of the updates, and a choice by a mask or a meeting with what was there."""
+    """Write SCATTER_ND of the updates, and combine them with the existing values by a mask or the reduction."""
     x, shape = b.take(node.inputs[0]), b.shape(node.inputs[0])
     reduction = str(node.attributes.get("reduction", "none"))
     if x.dtype != np.float32 or reduction not in {"none", *_REDUCTION_KERNELS}:
@@ -189,7 +190,7 @@ def _scatter(b: Builder, node: Node, places: Array, updates: Tensor) -> None:
 
 
 def _find_rounds(flat: Array) -> list[list[int]]:
-    """Return the rows in groups that hold no place twice, each place's first row in the first."""
+    """Return the rows in groups without repeated indices, the first row of each index in the first group."""
     seen: dict[tuple[int, ...], int] = {}
     rounds: list[list[int]] = []
     for at, row in enumerate(map(tuple, flat.tolist())):

@@ -12,7 +12,7 @@ from edgewright.runtimes.litert.writer.program import Tensor
 
 
 def gemm(b: Builder, node: Node) -> None:
-    """FULLY_CONNECTED: alpha A B + beta C, A [M, K] and B [K, N], either transposed."""
+    """Write FULLY_CONNECTED: alpha A B + beta C, A [M, K] and B [K, N], either transposed."""
     if b.dtype(node.outputs[0]) != np.float32 and b.scales(node.outputs[0]) is None:
         raise OperatorRejected(f"products of {b.dtype(node.outputs[0])}", "cast to float32 first")
     alpha, beta = float(node.attributes.get("alpha", 1.0)), float(node.attributes.get("beta", 1.0))
@@ -44,7 +44,7 @@ def _options(activation: str) -> dict[str, Any]:
 
 
 def _is_row(b: Builder, node: Node) -> bool:
-    """Return whether C is one number per column."""
+    """Return whether C has one number per column."""
     shape, columns = b.shape(node.inputs[2]), b.shape(node.outputs[0])[-1]
     return bool(shape) and shape[-1] == columns and int(np.prod(shape)) == columns
 
@@ -54,7 +54,7 @@ def _take_bias_row(b: Builder, node: Node) -> Tensor:
 
 
 def _connect(b: Builder, node: Node, x: Tensor, weights: Tensor, bias: Tensor | None, result: Tensor) -> None:
-    """FULLY_CONNECTED over the last axis: x […, K], weights [N, K], bias [N]."""
+    """Write FULLY_CONNECTED over the last axis: x […, K], weights [N, K], bias [N]."""
     options = _options(node.attributes.get("activation", "NONE"))
     options["keepNumDims"] = len(result.shape) > 2
     options["asymmetricQuantizeInputs"] = x.scales is None and weights.scales is not None
@@ -62,9 +62,9 @@ def _connect(b: Builder, node: Node, x: Tensor, weights: Tensor, bias: Tensor | 
 
 
 def matmul(b: Builder, node: Node) -> None:
-    """FULLY_CONNECTED where the right side is one constant matrix, else BATCH_MATMUL.
+    """Write FULLY_CONNECTED if the right operand is one constant matrix, else BATCH_MATMUL.
 
-    A vector on either side is a matrix with one row or column, as numpy's matmul has it.
+    A vector is a matrix with one row or column, as in numpy.matmul.
     """
     left, right = node.inputs[:2]
     output = node.outputs[0]
@@ -78,7 +78,7 @@ def matmul(b: Builder, node: Node) -> None:
         raise OperatorRejected("a bias for a product of two computed matrices")
     x, adjoint_x = _take_factor(b, left, 0)
     y, adjoint_y = _take_factor(b, right, 1)
-    if x is y:  # XNNPACK, taking a TRANSPOSE before into the product, takes it into one side alone
+    if x is y:  # XNNPACK fuses a preceding TRANSPOSE into only one operand of the product
         y = copy_tensor(b, y)
     options = {"adjX": adjoint_x, "adjY": adjoint_y}
     if b.rank(left) >= 2 and b.rank(right) >= 2:
@@ -92,7 +92,7 @@ def matmul(b: Builder, node: Node) -> None:
 
 
 def _take_factor(b: Builder, name: str, side: int) -> tuple[Tensor, bool]:
-    """Return a factor, and whether it is stored with its last two axes exchanged, which the kernel takes as it is."""
+    """Return a factor, and whether it is stored with its last two axes exchanged, which the kernel supports."""
     rank = b.rank(name)
     if rank == 1:
         size = b.shape(name)[0]

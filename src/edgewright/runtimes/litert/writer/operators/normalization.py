@@ -11,7 +11,7 @@ from edgewright.runtimes.litert.writer.program import Tensor
 
 
 def batch_normalization(b: Builder, node: Node) -> None:
-    """x × factor + shift, both along the channels and computed here; inference only."""
+    """Write x × factor + shift, both along the channels and computed here; inference only."""
     if node.attributes.get("training_mode", 0) or len([name for name in node.outputs if name]) > 1:
         raise OperatorRejected("it is in training mode", "export the model for inference")
     scale, bias, mean, variance = (b.need_constant(at, "statistics").astype(np.float64) for at in range(1, 5))
@@ -26,7 +26,7 @@ def batch_normalization(b: Builder, node: Node) -> None:
 
 
 def _normalize(b: Builder, x: Tensor, places: Sequence[int], epsilon: float, *, centered: bool = True) -> Tensor:
-    """(x − mean) / √(variance + epsilon) along stored axes; without the mean where not `centered`."""
+    """Write (x − mean) / √(variance + epsilon) along stored axes; without the mean if not `centered`."""
     return _measure_and_normalize(b, x, places, epsilon, centered=centered)[0]
 
 
@@ -47,7 +47,7 @@ def _measure_and_normalize(
 
 
 def layer_normalization(b: Builder, node: Node) -> None:
-    """Over all axes from one on; scale and bias as the last axes have them."""
+    """Write a normalization over all axes from `axis` on; scale and bias have the shape of the last axes."""
     _normalize_last_axes(b, node, centered=True)
 
 
@@ -70,7 +70,7 @@ def _normalize_last_axes(b: Builder, node: Node, *, centered: bool) -> None:
 
 
 def _scale(b: Builder, node: Node, x: Tensor) -> Tensor:
-    """Return times the scale and plus the bias, which lie along the last axes."""
+    """Write the product with the scale plus the bias, which are along the last axes."""
     for position, code in ((1, "MUL"), (2, "ADD")):
         if node.has(position):
             x = b.run(code, [x, b.take(node.inputs[position])], x.shape)
@@ -78,7 +78,7 @@ def _scale(b: Builder, node: Node, x: Tensor) -> Tensor:
 
 
 def instance_normalization(b: Builder, node: Node) -> None:
-    """Over the spatial axes of each channel; scale and bias along the channels."""
+    """Write a normalization over the spatial axes of each channel; scale and bias are along the channels."""
     source, target = node.inputs[0], node.outputs[0]
     layout = make_channels_last(b.rank(source))
     x = b.take(source, layout)
@@ -87,7 +87,7 @@ def instance_normalization(b: Builder, node: Node) -> None:
 
 
 def lp_normalization(b: Builder, node: Node) -> None:
-    """x / (Σ |x|^p)^(1/p); zero stays zero."""
+    """Write x / (Σ |x|^p)^(1/p); zero stays zero."""
     source = node.inputs[0]
     axis, p = int(node.attributes.get("axis", -1)) % b.rank(source), int(node.attributes.get("p", 2))
     layout = b.layout(source)
@@ -102,7 +102,7 @@ def lp_normalization(b: Builder, node: Node) -> None:
 
 
 def local_response(b: Builder, node: Node) -> None:
-    """LOCAL_RESPONSE_NORMALIZATION, whose window is the same on both sides."""
+    """Write LOCAL_RESPONSE_NORMALIZATION, whose window is symmetric."""
     size = int(node.attributes["size"])
     if size % 2 == 0 or b.rank(node.inputs[0]) != 4:
         raise OperatorRejected("its window is not symmetric")

@@ -1,4 +1,4 @@
-"""Pooling over windows and over everything."""
+"""Pooling over windows and over all spatial axes."""
 
 import functools
 
@@ -14,7 +14,7 @@ from edgewright.runtimes.litert.writer.program import Tensor
 
 
 def max_pool(b: Builder, node: Node) -> None:
-    """MAX_POOL_2D; padding that is not SAME becomes the least number before it."""
+    """Write MAX_POOL_2D; padding other than SAME becomes a PADV2 with the lowest number."""
     if not any(node.outputs[1:]) and _is_dilated(node):
         _pool_by_positions(b, node, float(np.finfo(np.float32).min))
         return
@@ -28,7 +28,7 @@ def max_pool(b: Builder, node: Node) -> None:
     padding = windows.padding
     if padding is None:
         least = float(np.iinfo(x.dtype).min) if x.scales is not None else float(np.finfo(np.float32).min)
-        # Where nothing is below zero, zeros do as well, and XNNPACK has that padding.
+        # For non-negative values zeros are equivalent, and XNNPACK supports that padding.
         least_of_all = None if x.scales is None and _is_positive(b, x) else least
         x, padding = pad_windows(b, x, windows, least_of_all), "VALID"
     result = b.make(node.outputs[0], make_channels_last(4))
@@ -47,7 +47,7 @@ def _is_positive(b: Builder, x: Tensor) -> bool:
 
 
 def average_pool(b: Builder, node: Node) -> None:
-    """AVERAGE_POOL_2D, which leaves SAME padding out of the count; else the sum is shared out by a mask."""
+    """Write AVERAGE_POOL_2D, which does not count SAME padding; else the averages are corrected by a constant."""
     if _is_dilated(node):
         _pool_by_positions(b, node, None)
         return
@@ -69,7 +69,8 @@ def average_pool(b: Builder, node: Node) -> None:
 
 
 def _pool_in_passes(b: Builder, node: Node, least: float | None) -> None:
-    """A pool over three axes: over the last two, then over the first. Averages are shared out by all three counts."""
+    """Write a pool over three axes: over the last two, then over the first. Averages are divided by all three
+    counts."""
     layout = make_channels_last(5)
     if b.dtype(node.inputs[0]) != np.float32:
         raise OperatorRejected(f"a pool of {b.dtype(node.inputs[0])} over three axes", "cast to float32 first")
@@ -95,7 +96,7 @@ def _is_dilated(node: Node) -> bool:
 
 
 def _pool_by_positions(b: Builder, node: Node, least: float | None) -> None:
-    """A pool over windows with gaps: the largest, or the sum over its count, of what lies at each of their places."""
+    """Write a pool over dilated windows: the maximum, or the sum divided by the count, over the window's positions."""
     layout = make_channels_last(b.rank(node.inputs[0]))
     windows = read_windows(b, node, node.attributes["kernel_shape"])
     if b.dtype(node.inputs[0]) != np.float32:
@@ -110,7 +111,7 @@ def _pool_by_positions(b: Builder, node: Node, least: float | None) -> None:
 
 
 def _combine(b: Builder, x: Tensor, windows: Windows, code: str) -> Tensor:
-    """Sums or maxima over windows, one axis after another."""
+    """Write sums or maxima over windows, axis by axis."""
     for axis, count in enumerate(windows.kernel):
         reach = (windows.outputs[axis] - 1) * windows.strides[axis] + 1
         step = [windows.strides[axis] if at == axis + 1 else 1 for at in range(len(x.shape))]
@@ -126,14 +127,14 @@ def _combine(b: Builder, x: Tensor, windows: Windows, code: str) -> Tensor:
 
 
 def _make_pass_options(whole: Windows, first: int) -> dict[str, object]:
-    """Return the options of one turn: over the first axis alone, or over the two behind it."""
+    """Return the options of one pass: over the first axis, or over the two after it."""
     kernel, strides = ((*part[first : first + 2],) if first else (part[0], 1) for part in (whole.kernel, whole.strides))
     names = ("filterHeight", "filterWidth", "strideH", "strideW")
     return dict(zip(names, (*kernel, *strides), strict=True)) | {"padding": "VALID", "fusedActivationFunction": "NONE"}
 
 
 def _correct_averages(b: Builder, x: Tensor, windows: Windows, counts: Array) -> Tensor:
-    """Averages over whole windows, corrected by how many of their elements count."""
+    """Write averages over whole windows, corrected by the number of counted elements."""
     area = int(np.prod(windows.kernel))
     shape = (x.shape[0], *windows.outputs, x.shape[3])
     averages = b.run("AVERAGE_POOL_2D", [x], shape, options=_options(windows, "VALID"))
@@ -144,7 +145,7 @@ def _correct_averages(b: Builder, x: Tensor, windows: Windows, counts: Array) ->
 
 
 def _count(node: Node, windows: Windows) -> Array:
-    """Return how many elements of each window count; one number for each place of the output."""
+    """Return the number of counted elements of each window, one per output position."""
     if not node.attributes.get("count_include_pad", 0):
         return _count_inside(windows)
     pads = node.attributes.get("pads") or [0] * (2 * len(windows.sizes))
@@ -199,7 +200,7 @@ def _options(windows: Windows, padding: str) -> dict[str, object]:
 
 
 def lp_pool(b: Builder, node: Node) -> None:
-    """(Σ |x|^p)^(1/p), the sum by AVERAGE_POOL_2D times the window's size, or place by place."""
+    """Write (Σ |x|^p)^(1/p), with the sum as AVERAGE_POOL_2D times the window's size, or position by position."""
     in_2d = b.rank(node.inputs[0]) == 4 and not _is_dilated(node)
     windows = _read_2d(b, node) if in_2d else read_windows(b, node, node.attributes["kernel_shape"])
     layout, p = make_channels_last(b.rank(node.inputs[0])), float(node.attributes.get("p", 2))
@@ -220,7 +221,7 @@ def _sum_windows(b: Builder, x: Tensor, windows: Windows) -> Tensor:
 
 
 def global_pool(b: Builder, node: Node) -> None:
-    """MEAN or REDUCE_MAX over all spatial axes, which are kept as 1."""
+    """Write MEAN or REDUCE_MAX over all spatial axes, which are kept with size 1."""
     code = {"GlobalAveragePool": "MEAN", "GlobalMaxPool": "REDUCE_MAX"}[node.op]
     rank = b.rank(node.inputs[0])
     if rank < 3:

@@ -1,4 +1,4 @@
-"""QUANTIZE and DEQUANTIZE where numbers really change their kind; by arithmetic where LiteRT has no such tensors."""
+"""QUANTIZE and DEQUANTIZE, or arithmetic if LiteRT has no tensors with such parameters."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ STORED = {"int8", "uint8", "int16"}
 
 
 def quantize(b: Builder, node: Node) -> None:
-    """QuantizeLinear, and the change from one scale to another that the writer itself puts in."""
+    """Write QuantizeLinear, or a requantization that the writer inserted."""
     source, target = node.inputs[0], node.outputs[0]
     if b.dtype(target).name not in STORED:
         raise OperatorRejected(f"LiteRT does not quantize to {b.dtype(target)}")
@@ -40,7 +40,7 @@ def _is_plain(scales: Scales | None, dtype: np.dtype[np.generic]) -> bool:
 
 
 def _quantize_in_steps(b: Builder, node: Node) -> None:
-    """clamp(round(x / scale) + zero point)."""
+    """Write clamp(round(x / scale) + zero point)."""
     dtype = b.dtype(node.outputs[0])
     layout = _find_layout(b, node)
     x, scale = b.take(node.inputs[0], layout), _broadcast_parameter(b, node, 1)
@@ -56,7 +56,7 @@ def _quantize_in_steps(b: Builder, node: Node) -> None:
 
 
 def _dequantize_in_steps(b: Builder, node: Node) -> None:
-    """(x − zero point) × scale."""
+    """Write (x − zero point) × scale."""
     layout = _find_layout(b, node)
     x = b.cast(b.take(node.inputs[0], layout), np.float32)
     if node.has(2):
@@ -65,7 +65,7 @@ def _dequantize_in_steps(b: Builder, node: Node) -> None:
 
 
 def _find_layout(b: Builder, node: Node) -> Layout:
-    """Any where one scale is for all, else the plain one, which the scales are brought to."""
+    """Return any layout for one scale, else the plain one, to which the scales are broadcast."""
     single = all(int(np.prod(b.shape(name))) == 1 for name in node.inputs[1:] if name)
     return b.layout(node.inputs[0]) if single else make_plain(b.rank(node.inputs[0]))
 

@@ -1,12 +1,12 @@
 """Recurrent networks, unrolled over time.
 
-LiteRT's own sequence kernels keep their state from one run to the next, which ONNX's do not; so each step is
-written out. The products with the input run for all steps at once.
+LiteRT's own sequence kernels keep their state between runs, unlike ONNX's operators, so each step is
+unrolled. The products with the input run for all steps at once.
 
-All steps read the same weights of the state. XNNPACK packs them for each operator anew, so that many steps of large
-weights find none of them in the cache: a GRU of 256 states and 64 steps streams 50 MB. Such products are given their
-step's input as the bias. A bias that is computed XNNPACK does not take, and LiteRT's built-in kernel reads the weights
-where they lie.
+All steps read the same weights of the state. XNNPACK packs them again for each operator, so that many steps of large
+weights exceed the cache: a GRU of 256 states and 64 steps streams 50 MB. Such products get their
+step's input as the bias. XNNPACK does not support a computed bias, and LiteRT's built-in kernel reads the weights
+in place.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,13 +20,13 @@ from edgewright.runtimes.litert.writer.operators.elementwise import copy_tensor
 from edgewright.runtimes.litert.writer.program import Tensor
 
 MOST_STEPS = 512
-PACKED_BYTES = 4 << 20  # of all steps' packed weights: what is left to XNNPACK
+PACKED_BYTES = 4 << 20  # of all steps' packed weights, up to which XNNPACK runs the products
 DEFAULTS = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"], "RNN": ["Tanh"]}
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
-# How many gates' inputs are computed together: those that meet the state's product of as many gates.
+# Number of gates whose input products are computed together, like those of the state.
 TOGETHER = {"LSTM": (4,), "GRU": (2, 1), "RNN": (1,)}
-# From the state and the projected inputs of one step to the next state.
+# Function from the state and the projected inputs of a step to the next state.
 Step = Callable[["RecurrentCell", list[Tensor], list[Tensor]], list[Tensor]]
 
 
@@ -34,7 +34,7 @@ Step = Callable[["RecurrentCell", list[Tensor], list[Tensor]], list[Tensor]]
 class RecurrentCell:
     """One direction: the builder, sizes, and the constant weights of the state [gates × hidden, hidden].
 
-    `in_place` is whether they are to be read where they lie.
+    `in_place` says whether the weights are read in place.
     """
 
     b: Builder
@@ -52,17 +52,17 @@ class RecurrentCell:
         return self.b.run(code, tensors, tuple(np.broadcast_shapes(*(t.shape for t in tensors))))
 
     def project(self, state: Tensor, first: int, last: int, *, biased: bool = False) -> Tensor:
-        """Return the state times the weights of some gates, [batch, gates × hidden]."""
+        """Write the state times the weights of some gates, [batch, gates × hidden]."""
         return self._multiply(state, *self._write(first, last, biased=biased))
 
     def project_onto(self, x: Tensor, state: Tensor, first: int, last: int) -> Tensor:
-        """Return the same, and the projected input of the step added."""
+        """Write the same plus the projected input of the step."""
         if not self.in_place:
             return self.do("ADD", x, self.project(state, first, last))
         return self._multiply(state, self._write(first, last, biased=False)[0], x)
 
     def _write(self, first: int, last: int, *, biased: bool) -> tuple[Tensor, Tensor | None]:
-        """Weights and bias of some gates, which all steps share."""
+        """Write weights and bias of some gates, which all steps share."""
         rows = slice(first * self.hidden, last * self.hidden)
         if (first, last, biased) not in self.written:
             bias = self.b.add_constant(self.bias[rows]) if biased else None
@@ -83,7 +83,8 @@ class RecurrentCell:
 
 
 def recurrent(step: Step) -> Callable[[Builder, Node], None]:
-    """LSTM, GRU or RNN with its usual activations; X [steps, batch, inputs], or with `layout` the batch first."""
+    """Write LSTM, GRU or RNN with the default activations; X [steps, batch, inputs], or with `layout` the batch
+    first."""
 
     def write(b: Builder, node: Node) -> None:
         directions = _check(b, node)
@@ -124,7 +125,7 @@ def _is_batch_first(node: Node) -> bool:
 
 
 def _take_sequence(b: Builder, node: Node) -> Tensor:
-    """X as [steps, batch, inputs]."""
+    """Return X as [steps, batch, inputs]."""
     return b.take(node.inputs[0], (1, 0, 2) if _is_batch_first(node) else None)
 
 
@@ -135,7 +136,7 @@ def _prepare(b: Builder, node: Node, at: int, batch: int, hidden: int) -> tuple[
     both = b.need_constant(3, "bias")[at] if node.has(3) else np.zeros(2 * gates * hidden, np.float32)
     bias, state_bias = both[: gates * hidden].copy(), both[gates * hidden :].copy()
     before_reset = bool(node.attributes.get("linear_before_reset", 0))
-    # The bias of the state belongs inside of the reset gate's product there, and to the input's elsewhere.
+    # The state's bias is inside of the reset gate's product in this case, else it is added to the input's bias.
     outside = 2 * hidden if node.op == "GRU" and before_reset else len(bias)
     bias[:outside] += state_bias[:outside]
     x, inputs, first = _take_sequence(b, node), [], 0
@@ -143,7 +144,7 @@ def _prepare(b: Builder, node: Node, at: int, batch: int, hidden: int) -> tuple[
     for count in TOGETHER[node.op]:
         rows = slice(first * hidden, (first + count) * hidden)
         columns, added = weights[rows], bias[rows]
-        if in_place and rows.stop == outside < len(bias):  # the state's own bias beside them: see `step_gru`
+        if in_place and rows.stop == outside < len(bias):  # with the state's own bias: see `step_gru`
             columns = np.concatenate([columns, np.zeros((hidden, columns.shape[1]), np.float32)])
             added = np.concatenate([added, state_bias[outside:]])
         inputs.append(_project(b, x, columns, added.astype(np.float32)))
@@ -174,7 +175,7 @@ def _start(b: Builder, node: Node, position: int, at: int, shape: tuple[int, int
 
 
 def step_lstm(cell: RecurrentCell, states: list[Tensor], x: list[Tensor]) -> list[Tensor]:
-    """Gates in ONNX's order: input, output, forget, cell."""
+    """Write a step of an LSTM; gates in ONNX's order: input, output, forget, cell."""
     hidden, memory = states
     gates = cell.split(cell.project_onto(x[0], hidden, 0, 4), 4)
     take, give, keep = (cell.do("LOGISTIC", gate) for gate in gates[:3])
@@ -184,9 +185,9 @@ def step_lstm(cell: RecurrentCell, states: list[Tensor], x: list[Tensor]) -> lis
 
 
 def step_gru(cell: RecurrentCell, states: list[Tensor], x: list[Tensor]) -> list[Tensor]:
-    """Gates in ONNX's order: update, reset, hidden."""
+    """Write a step of a GRU; gates in ONNX's order: update, reset, hidden."""
     (hidden,) = states
-    if cell.before_reset and cell.in_place:  # the third gate's bias, which reset scales too, stands behind x[0]
+    if cell.before_reset and cell.in_place:  # the third gate's bias, which reset scales too, is after x[0]
         update, reset, inner = cell.split(cell.project_onto(x[0], hidden, 0, 3), 3)
         update, reset = cell.do("LOGISTIC", update), cell.do("LOGISTIC", reset)
         fresh = cell.do("ADD", x[1], cell.do("MUL", reset, inner))
@@ -207,7 +208,7 @@ def step_rnn(cell: RecurrentCell, states: list[Tensor], x: list[Tensor]) -> list
 def _place_outputs(
     b: Builder, node: Node, sequences: list[list[Tensor]], finals: list[list[Tensor]], sizes: tuple[int, int, int]
 ) -> None:
-    """Y [steps, directions, batch, hidden], and the last states [directions, batch, hidden]."""
+    """Write Y [steps, directions, batch, hidden] and the last states [directions, batch, hidden]."""
     steps, batch, hidden = sizes
     if node.outputs[0]:
         rows = [rows[time] for time in range(steps) for rows in sequences]
@@ -221,7 +222,7 @@ def _place_outputs(
 
 
 def _stack(b: Builder, rows: list[Tensor]) -> Tensor:
-    """[batch, hidden] each, one below another."""
+    """Write the concatenation of [batch, hidden] tensors along the first axis."""
     if len(rows) == 1:
         return copy_tensor(b, rows[0])
     shape = (sum(row.shape[0] for row in rows), rows[0].shape[1])

@@ -14,12 +14,12 @@ Reduce = Callable[..., Tensor]
 
 
 def reduction(code: str) -> Callable[[Builder, Node], None]:
-    """Return a reduction by one kernel: SUM, MEAN, REDUCE_MAX, REDUCE_MIN or REDUCE_PROD."""
+    """Return a writer of a reduction by one kernel: SUM, MEAN, REDUCE_MAX, REDUCE_MIN or REDUCE_PROD."""
     return composed(lambda b, x, reduce: reduce(code, x))
 
 
 def composed(write_terms: Callable[[Builder, Tensor, Reduce], Tensor]) -> Callable[[Builder, Node], None]:
-    """Return a reduction that is a formula around kernels; `reduce` runs one along the node's axes."""
+    """Return a writer of a reduction composed of kernels; `reduce` writes one along the node's axes."""
 
     def write(b: Builder, node: Node) -> None:
         source, target = node.inputs[0], node.outputs[0]
@@ -45,7 +45,7 @@ def _make_axes_constant(b: Builder, layout: Layout, axes: Sequence[int]) -> Tens
 
 
 def _read_axes(b: Builder, node: Node) -> list[int]:
-    """Return all axes where none are given, or none where the node says that this means nothing is reduced."""
+    """Return the reduced axes; without axes all, or none with `noop_with_empty_axes`."""
     rank = b.rank(node.inputs[0])
     axes = b.read_ints("axes", 1)
     if not axes:
@@ -91,7 +91,7 @@ def reduce_log_sum_exp(b: Builder, x: Tensor, reduce: Reduce) -> Tensor:
 
 
 def arg_extreme(code: str) -> Callable[[Builder, Node], None]:
-    """ARG_MAX or ARG_MIN; of equal numbers the first, or from a reversed axis the last."""
+    """Return a writer of ARG_MAX or ARG_MIN; of equal numbers the first, or with a reversed axis the last."""
 
     def write(b: Builder, node: Node) -> None:
         source, target = node.inputs[0], node.outputs[0]
@@ -117,7 +117,7 @@ def arg_extreme(code: str) -> Callable[[Builder, Node], None]:
 
 
 def hard_max(b: Builder, node: Node) -> None:
-    """ONE_HOT of ARG_MAX along the axis stored last."""
+    """Write ONE_HOT of ARG_MAX along the axis stored last."""
     source, target = node.inputs[0], node.outputs[0]
     rank = b.rank(source)
     axis = int(node.attributes.get("axis", -1 if b.graph.opset >= 13 else 1)) % rank
@@ -133,7 +133,8 @@ def hard_max(b: Builder, node: Node) -> None:
 
 
 def softmax(code: str) -> Callable[[Builder, Node], None]:
-    """SOFTMAX or LOG_SOFTMAX over the axis stored last; before opset 13 over all axes from one on."""
+    """Return a writer of SOFTMAX or LOG_SOFTMAX over the axis stored last; before opset 13 over all axes from `axis`
+    on."""
 
     def write(b: Builder, node: Node) -> None:
         source, target = node.inputs[0], node.outputs[0]

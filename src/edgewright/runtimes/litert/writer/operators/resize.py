@@ -1,4 +1,4 @@
-"""Resize: LiteRT's kernels where they read the same places as ONNX asks for, else the places themselves."""
+"""Resize by LiteRT's kernels if they read the positions that ONNX defines, else by gathers and products."""
 
 from collections.abc import Callable
 
@@ -10,12 +10,13 @@ from edgewright.runtimes.litert.writer.passes.layout import make_channels_last
 from edgewright.runtimes.litert.writer.program import Tensor
 from edgewright.runtimes.litert.writer.reading.shapes import evaluate_node
 
-# Kernels interpolate at float32 places, so that two rules are the same where they differ by less than this.
+# Kernels interpolate at float32 positions, so that rules are equal if they differ by less than this.
 SAME_POSITION_TOLERANCE = 1e-5
 
 
 def resize(b: Builder, node: Node) -> None:
-    """RESIZE_BILINEAR, RESIZE_NEAREST_NEIGHBOR, or GATHER and a product with a constant matrix along each axis."""
+    """Write RESIZE_BILINEAR, RESIZE_NEAREST_NEIGHBOR, or GATHER and a product with a constant matrix along each
+    axis."""
     source, target = node.inputs[0], node.outputs[0]
     attributes = node.attributes
     if attributes.get("keep_aspect_ratio_policy", "stretch") != "stretch":
@@ -43,7 +44,7 @@ def resize(b: Builder, node: Node) -> None:
 
 
 def has_kernel(graph: Graph, node: Node) -> bool:
-    """Return whether RESIZE_BILINEAR or RESIZE_NEAREST_NEIGHBOR does it, which int8 needs."""
+    """Return whether RESIZE_BILINEAR or RESIZE_NEAREST_NEIGHBOR computes it, which int8 requires."""
     trial = Builder(graph, node=node)
     shape, stored = graph.shapes[node.inputs[0]], Tensor("", (), np.dtype(np.float32))
     stored.shape = (shape[0], *shape[2:], shape[1])
@@ -56,7 +57,7 @@ def has_kernel(graph: Graph, node: Node) -> bool:
 
 
 def _multiply(b: Builder, node: Node, x: Tensor, old: tuple[int, ...], scales: list[float]) -> Tensor:
-    """Return a product with a constant matrix along each axis that changes."""
+    """Write a product with a constant matrix along each axis that changes."""
     for axis in range(2, len(old)):
         new = b.shape(node.outputs[0])[axis]
         matrix = _find_matrix(b, node, old[axis], new, scales[axis])
@@ -94,7 +95,7 @@ def _find_matrix(b: Builder, node: Node, old: int, new: int, scale: float) -> Ar
 
 
 def _read_scales(b: Builder, node: Node, old: tuple[int, ...], new: tuple[int, ...]) -> list[float]:
-    """By axis; where sizes are given, their ratio."""
+    """Return the scale of each axis; the ratio of sizes if these are given."""
     position = 2
     ratios = [n / o for o, n in zip(old, new, strict=True)]
     if not node.has(position) or (node.has(3) and b.shape(node.inputs[3])[0]):
@@ -107,7 +108,7 @@ def _read_scales(b: Builder, node: Node, old: tuple[int, ...], new: tuple[int, .
 
 
 def _find_positions(node: Node, old: int, new: int, scale: float, kind: type[np.floating] = np.float64) -> Array:
-    """Return the place in the source of each element of the result, as the node's coordinate mode has it."""
+    """Return the source position of each result element, by the node's coordinate mode."""
     mode = node.attributes.get("coordinate_transformation_mode", "half_pixel")
     at = np.arange(new, dtype=kind)
     scale = kind(scale)  # type: ignore[assignment]  # keeps numpy at this precision
@@ -144,7 +145,7 @@ def _find_nearest_positions(node: Node, old: int, new: int, scale: float) -> Arr
         raise OperatorRejected(f"nearest mode '{rule}'")
     chosen = np.asarray(np.clip(rules[rule](places), 0, old - 1), np.int64)
     symmetric = node.attributes.get("coordinate_transformation_mode") == "half_pixel_symmetric"
-    slack = SAME_POSITION_TOLERANCE if symmetric else 0.0  # readers order its sums differently
+    slack = SAME_POSITION_TOLERANCE if symmetric else 0.0  # implementations sum in different orders
     if any(not np.array_equal(chosen, np.clip(rules[rule](places + s), 0, old - 1)) for s in (slack, -slack)):
         raise OperatorRejected("rounding errors decide which element is the nearest")
     coarse = np.clip(rules[rule](_find_positions(node, old, new, scale, np.float32)), 0, old - 1)
@@ -154,7 +155,7 @@ def _find_nearest_positions(node: Node, old: int, new: int, scale: float) -> Arr
 
 
 def _pick(b: Builder, x: Tensor, places: list[Array]) -> Tensor:
-    """RESIZE_NEAREST_NEIGHBOR where it picks just these, else a GATHER along each axis that changes."""
+    """Write RESIZE_NEAREST_NEIGHBOR if it picks these indices, else a GATHER along each axis that changes."""
     sizes = x.shape[1:-1]
     if len(sizes) == 2:
         for centered in (False, True):
@@ -177,12 +178,12 @@ def _find_kernel_positions(old: int, new: int, offset: float) -> Array:
 
 
 def _find_linear_positions(node: Node, old: int, new: int, scale: float) -> Array:
-    """Return the places to interpolate at, held within the image."""
+    """Return the positions to interpolate at, clamped to the image."""
     return np.clip(_find_positions(node, old, new, scale), 0, old - 1)
 
 
 def _interpolate(b: Builder, x: Tensor, lines: list[Array]) -> Tensor:
-    """RESIZE_BILINEAR where it reads at just these places, else a product with a matrix along each axis."""
+    """Write RESIZE_BILINEAR if it reads at these positions, else a product with a matrix along each axis."""
     sizes = x.shape[1:-1]
     if len(sizes) == 2:
         for centered, aligned in ((True, False), (False, True), (False, False)):
@@ -211,7 +212,7 @@ def _find_bilinear_positions(old: int, new: int, *, centered: bool, aligned: boo
 
 
 def _mix(b: Builder, x: Tensor, axis: int, line: Array) -> Tensor:
-    """[…, size, …] to […, len(line), …] by two GATHERs and their weighted sum."""
+    """Interpolate […, size, …] to […, len(line), …] by two GATHERs and their weighted sum."""
     low = np.floor(line).astype(np.int64)
     high = np.minimum(low + 1, x.shape[axis] - 1)
     shape = (*x.shape[:axis], len(line), *x.shape[axis + 1 :])

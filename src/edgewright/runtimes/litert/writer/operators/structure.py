@@ -1,4 +1,4 @@
-"""Operators that change a value's shape or take parts of it."""
+"""Operators that change a value's shape or select parts of it."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,8 @@ from edgewright.runtimes.litert.writer.program import Tensor
 
 
 def reshape(b: Builder, node: Node) -> None:
-    """Reshape, Flatten, Squeeze, Unsqueeze: on the stored bytes where the layout allows, else plainly."""
+    """Write Reshape, Flatten, Squeeze or Unsqueeze on the stored bytes if the layout allows, else on the plain
+    layout."""
     source, target = node.inputs[0], node.outputs[0]
     old, new = b.shape(source), b.shape(target)
     for have in b.layouts(source) or (make_plain(len(old)),):
@@ -36,7 +37,7 @@ def reshape(b: Builder, node: Node) -> None:
 
 
 def _choose(old: Shape, new: Shape, have: Layout) -> tuple[Layout, Layout]:
-    """Return where the bytes must move: an image stays with its channels last, anything else becomes plain."""
+    """Return the layouts before and after a reshape that must move bytes: channels last for an image, else plain."""
     near = gather_groups(old, new, have)
     layout = carry_reshape(old, new, near)
     if layout is not None and len(new) >= 4 and layout == make_channels_last(len(new)):
@@ -45,7 +46,7 @@ def _choose(old: Shape, new: Shape, have: Layout) -> tuple[Layout, Layout]:
 
 
 def transpose(b: Builder, node: Node) -> None:
-    """No data moves: every place in which the value lies is reported under the new axes."""
+    """Write no operator: every stored tensor of the value is recorded with permuted axes."""
     source, target = node.inputs[0], node.outputs[0]
     permutation = node.attributes.get("perm") or list(make_plain(b.rank(source)))[::-1]
     if not b.layouts(source):
@@ -55,7 +56,7 @@ def transpose(b: Builder, node: Node) -> None:
 
 
 def concat(b: Builder, node: Node) -> None:
-    """CONCATENATION along the stored axis."""
+    """Write CONCATENATION along the stored axis."""
     target = node.outputs[0]
     rank = b.rank(target)
     axis = int(node.attributes["axis"]) % rank
@@ -70,7 +71,7 @@ def concat(b: Builder, node: Node) -> None:
 
 
 def split(b: Builder, node: Node) -> None:
-    """SPLIT, or a SLICE for each part where they differ in size: XNNPACK has no SPLIT_V."""
+    """Write SPLIT, or a SLICE for each part if they differ in size: XNNPACK has no SPLIT_V."""
     source = node.inputs[0]
     axis = int(node.attributes.get("axis", 0)) % b.rank(source)
     layout = b.layout(source)
@@ -101,7 +102,7 @@ MOST_SLICED = 5  # axes of LiteRT's SLICE
 
 
 def slice_axes(b: Builder, node: Node) -> None:
-    """SLICE where all steps are 1, else STRIDED_SLICE; axes that run backwards are reversed first."""
+    """Write SLICE if all steps are 1, else STRIDED_SLICE; axes with negative steps are reversed first."""
     source, target = node.inputs[0], node.outputs[0]
     shape, rank = b.shape(source), b.rank(source)
     starts, ends = b.read_ints("starts", 1) or [], b.read_ints("ends", 2) or []
@@ -119,10 +120,10 @@ def slice_axes(b: Builder, node: Node) -> None:
 
 
 def slice_tensor(b: Builder, x: Tensor, begin: Sequence[int], stop: Sequence[int], step: Sequence[int]) -> Tensor:
-    """Part of a tensor by start, stop and step of each axis, as `range` has them."""
+    """Write a slice of a tensor by start, stop and step of each axis, as in `range`."""
     backwards = [axis for axis, stride in enumerate(step) if stride < 0]
     if backwards:
-        for axis in backwards:  # the kernel reverses neighboring axes alone
+        for axis in backwards:  # the kernel reverses only neighboring axes
             x = b.run("REVERSE_V2", [x, b.ints([axis])], x.shape, scales=x.scales)
         begin = [x.shape[a] - 1 - v if a in backwards else v for a, v in enumerate(begin)]
         stop = [x.shape[a] - 1 - v if a in backwards else v for a, v in enumerate(stop)]
@@ -140,7 +141,7 @@ def slice_tensor(b: Builder, x: Tensor, begin: Sequence[int], stop: Sequence[int
 
 
 def _leap(b: Builder, x: Tensor, begin: Sequence[int], shape: Shape, step: Sequence[int]) -> Tensor | None:
-    """Return every so many rows as RESHAPE and SLICE, axis by axis, which XNNPACK has; None where an axis does not
+    """Write a strided slice as RESHAPE and SLICE, axis by axis, which XNNPACK supports; return None if an axis does not
     divide.
     """
     starts = [min(at, size - count * s) for at, size, count, s in zip(begin, x.shape, shape, step, strict=True)]
@@ -161,7 +162,7 @@ def _leap(b: Builder, x: Tensor, begin: Sequence[int], shape: Shape, step: Seque
 
 
 def pad_axes(b: Builder, node: Node) -> None:
-    """PAD, PADV2 with a constant, or MIRROR_PAD; negative amounts cut."""
+    """Write PAD, PADV2 with a constant, or MIRROR_PAD; negative amounts cut."""
     source, target = node.inputs[0], node.outputs[0]
     rank, mode = b.rank(source), node.attributes.get("mode", "constant")
     given = b.read_ints("pads", 1) or []
@@ -213,7 +214,7 @@ def _pad_constant(b: Builder, node: Node, x: Tensor, amounts: Tensor, shape: tup
 
 
 def expand(b: Builder, node: Node) -> None:
-    """BROADCAST_TO."""
+    """Write BROADCAST_TO."""
     source, target = node.inputs[0], node.outputs[0]
     shape = b.shape(target)
     x = b.take(source)
@@ -232,7 +233,7 @@ def tile(b: Builder, node: Node) -> None:
 
 
 def depth_to_space(b: Builder, node: Node) -> None:
-    """DEPTH_TO_SPACE in the DCR order; the CRD order is a reshape, a transpose and a reshape."""
+    """Write DEPTH_TO_SPACE for the DCR order; for the CRD order reshape, transpose and reshape."""
     size = int(node.attributes["blocksize"])
     batch, channels, height, width = b.shape(node.inputs[0])
     depth = channels // (size * size)

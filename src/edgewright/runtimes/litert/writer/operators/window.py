@@ -1,4 +1,4 @@
-"""What convolution and pooling share: where the windows lie."""
+"""Windows of convolution and pooling."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ MOST_SIZE = 2**16
 
 @dataclass(frozen=True)
 class Windows:
-    """Per spatial axis: size of the input and output, the window, its steps, and the padding on both sides."""
+    """Input size, output size, window, strides, and padding on both sides, per spatial axis."""
 
     sizes: tuple[int, ...]
     outputs: tuple[int, ...]
@@ -26,7 +26,7 @@ class Windows:
 
     @property
     def padding(self) -> str | None:
-        """SAME or VALID where LiteRT's rule gives just this padding, else None."""
+        """SAME or VALID if LiteRT's rule gives this padding, else None."""
         if not any(self.begin) and not any(self.end):
             return "VALID"
         total = [
@@ -42,7 +42,7 @@ class Windows:
 def read_windows(b: Builder, node: Node, kernel: Sequence[int]) -> Windows:
     """Return the windows of a Conv or a pool, from its attributes and the shapes around it.
 
-    `end` is what the last window needs: it grows for `ceil_mode` and never leaves a window out.
+    `end` is the padding that the last window needs, which `ceil_mode` increases.
     """
     sizes, outputs = b.shape(node.inputs[0])[2:], b.shape(node.outputs[0])[2:]
     count = len(sizes)
@@ -92,7 +92,7 @@ def _read_pads(
 
 
 def pad_windows(b: Builder, x: Tensor, windows: Windows, value: float | None = None) -> Tensor:
-    """Padding around the spatial axes of a tensor stored with channels last; zeros where no value is given."""
+    """Pad the spatial axes of a tensor stored with channels last, with zeros by default."""
     pairs = [(0, 0), *zip(windows.begin, windows.end, strict=True), (0, 0)]
     shape = tuple(size + low + high for size, (low, high) in zip(x.shape, pairs, strict=True))
     amounts = b.add_constant(np.asarray(pairs, np.int32))

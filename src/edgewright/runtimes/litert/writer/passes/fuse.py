@@ -1,17 +1,17 @@
-"""Stage 3: pieces that one operator of LiteRT stands for."""
+"""Stage 3: fusion of operators that LiteRT computes by one."""
 
 import numpy as np
 
 from edgewright.runtimes.litert.writer.graph import Graph, Node
 from edgewright.runtimes.litert.writer.passes.patterns import fuse_patterns
 
-# Operators whose kernels end with a clamp of their own.
+# Operators whose kernels have a fused activation.
 ACTIVATED = {"Conv", "Gemm", "Add", "Sub", "Mul", "Div"}
 BOUNDS = {(0.0, float("inf")): "RELU", (0.0, 6.0): "RELU6", (-1.0, 1.0): "RELU_N1_TO_1"}
 
 
 def fuse_operators(graph: Graph) -> None:
-    """Fuse what can be fused; each step leaves a graph that means the same."""
+    """Fuse operators; each step keeps the graph's results."""
     fuse_patterns(graph)
     graph.drop_unused()
     _fold_batch_norms(graph)
@@ -22,14 +22,14 @@ def fuse_operators(graph: Graph) -> None:
 
 
 def _follow_once(graph: Graph, node: Node, readers: dict[str, list[Node]]) -> Node | None:
-    """Return the one node that reads this node's only output."""
+    """Return the single reader of this node's only output."""
     output = node.outputs[0]
     found = readers.get(output, [])
     return found[0] if len(found) == 1 and output not in graph.outputs and not any(node.outputs[1:]) else None
 
 
 def _absorb_follower(node: Node, follower: Node) -> None:
-    """Let `node` make what its follower made; the follower makes nothing any more, and is dropped."""
+    """Let `node` produce its follower's output, and drop the follower."""
     node.outputs[0] = follower.outputs[0]
     node.sources = (*node.sources, *follower.sources)
     follower.outputs = []
@@ -64,11 +64,12 @@ def _fold(graph: Graph, conv: Node, norm: Node) -> bool:
     return True
 
 
-# A pixel shuffle behind a convolution
+# A pixel shuffle after a convolution
 
 
 def _reorder_shuffles(graph: Graph) -> None:
-    """DepthToSpace in the order of torch's PixelShuffle (CRD) into LiteRT's (DCR), by reordering what a Conv makes."""
+    """Change DepthToSpace from the order of torch's PixelShuffle (CRD) to LiteRT's (DCR) by reordering a Conv's
+    outputs."""
     producers, readers = graph.producers(), graph.consumers()
     for node in graph.nodes:
         if node.op == "DepthToSpace" and not node.domain and node.attributes.get("mode") == "CRD":
@@ -109,7 +110,7 @@ def _add_matmul_biases(graph: Graph) -> None:
 
 
 def _is_layer(graph: Graph, node: Node, producers: dict[str, Node]) -> bool:
-    """Return whether a MatMul is a layer with a constant matrix, maybe a quantized one."""
+    """Return whether a MatMul has a constant matrix, which may be quantized."""
     ranks = [len(graph.shapes[name]) for name in node.inputs[:2]] if node.op == "MatMul" else []
     if node.op != "MatMul" or node.domain or ranks[0] < 2 or ranks[1] != 2:
         return False
@@ -145,7 +146,7 @@ def _fuse_activations(graph: Graph) -> None:
 
 
 def _find_clamp(graph: Graph, node: Node) -> str | None:
-    """Return the activation of LiteRT's kernels that a node is."""
+    """Return the fused activation that a node corresponds to."""
     if node.domain or node.op not in {"Relu", "Clip"}:
         return None
     if node.op == "Relu":

@@ -1,4 +1,4 @@
-"""Stage 6: weights of 16 bits, as LiteRT has them: float16 constants, each behind a DEQUANTIZE that XNNPACK takes in.
+"""Stage 6: float16 weights, as LiteRT stores them: constants with a DEQUANTIZE that XNNPACK fuses.
 
 Computation stays in float32.
 """
@@ -12,7 +12,7 @@ LARGE = 512  # elements: below that a DEQUANTIZE costs more than it saves
 
 
 def halve_weights(program: Program, *, exactly: bool) -> None:
-    """Store large float32 constants as float16; with `exactly` only those that lose nothing by it.
+    """Store large float32 constants as float16; with `exactly` only those without rounding errors.
 
     A constant with a number beyond float16's range stays as it is.
     """

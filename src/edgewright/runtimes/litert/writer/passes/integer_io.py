@@ -1,6 +1,6 @@
-"""Integers at the border: the outermost QUANTIZE and DEQUANTIZE left out, where that changes no number inside.
+"""Integer I/O: the outermost QUANTIZE and DEQUANTIZE are removed if that changes no value inside.
 
-Comes after `quantize`, so that what reads an input or makes an output is an int8 kernel already.
+Runs after `quantize`, when the readers of inputs and producers of outputs are int8 kernels already.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ STORED = ("int8", "uint8", "int16")
 
 @dataclass
 class IntegerIo:
-    """The inputs and outputs that are integers now, with their scales, and why others are not."""
+    """The integer inputs and outputs with their scales, and why others are not integers."""
 
     scales: dict[str, Scales] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -44,7 +44,7 @@ HAPPENS = {"input": "could be", "output": "was"}
 
 
 def _make_input_integer(graph: Graph, name: str) -> str:
-    """Let an input be what its QuantizeLinear made; else the reason why it stays."""
+    """Let an input hold the output of its QuantizeLinear; else return the reason why it stays."""
     readers = graph.consumers().get(name, [])
     if name in graph.outputs:
         return "it is also an output"
@@ -65,7 +65,7 @@ def _make_input_integer(graph: Graph, name: str) -> str:
 
 
 def _make_output_integer(graph: Graph, name: str) -> str:
-    """Let an output be what its DequantizeLinear reads; else the reason why it stays."""
+    """Let an output hold the input of its DequantizeLinear; else return the reason why it stays."""
     producers, readers = graph.producers(), graph.consumers()
     producer = producers.get(name)
     if producer is None or not _is(producer, "DequantizeLinear"):
@@ -90,7 +90,7 @@ def _is(node: Node, op: str) -> bool:
 
 
 def _find_mismatch(graph: Graph, one: str, other: str) -> str:
-    """Return why the two are not the same integers, of one scale, as LiteRT's tensors carry it; empty where they
+    """Return why the two are not equal integers with one scale, as LiteRT's tensors require; empty if they
     are.
     """
     mine, its, dtype = graph.scales.get(one), graph.scales.get(other), graph.dtypes[one]

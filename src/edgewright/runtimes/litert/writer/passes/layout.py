@@ -1,9 +1,9 @@
-"""Stage 4, its algebra: in which order a value's axes are in memory.
+"""Stage 4: algebra of layouts, the order of a value's axes in memory.
 
 A *layout* is a permutation: the stored axis `s` is the value's axis `layout[s]`, so that NHWC storage of a value that
-ONNX calls NCHW has the layout (0, 2, 3, 1). Operators that do not care take their input's layout over; those that do
-ask for one. An ONNX Transpose only renames axes, and moves data when somebody asks for an order that the value is not
-stored in; so transposes cancel, move and vanish by themselves.
+ONNX calls NCHW has the layout (0, 2, 3, 1). Layout-independent operators keep their input's layout; others
+require one. An ONNX Transpose only renames axes; data moves if an operator requires a layout in which the value is not
+stored. So transposes cancel, move and vanish by themselves.
 """
 
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ Layout = tuple[int, ...]
 
 
 def make_plain(rank: int) -> Layout:
-    """Stored as ONNX says it."""
+    """Return the layout of ONNX."""
     return tuple(range(rank))
 
 
 def make_channels_last(rank: int) -> Layout:
-    """Axis 1 behind all others: NWC, NHWC, NDHWC."""
+    """Return the layout with axis 1 last: NWC, NHWC, NDHWC."""
     return (0, *range(2, rank), 1)
 
 
@@ -33,7 +33,7 @@ def invert_layout(layout: Layout) -> Layout:
 
 
 def find_permutation(have: Layout, want: Layout) -> Layout:
-    """Return the permutation that TRANSPOSE needs to bring storage from one layout to another."""
+    """Return the permutation of a TRANSPOSE from one layout to another."""
     return tuple(have.index(axis) for axis in want)
 
 
@@ -44,7 +44,7 @@ def permute_layout(layout: Layout, permutation: Sequence[int]) -> Layout:
 
 
 def has_same_bytes(shape: Sequence[int], have: Layout, want: Layout) -> bool:
-    """Return whether both layouts hold the same bytes: only axes of size 1 change places."""
+    """Return whether both layouts have the same bytes: they differ only in axes of size 1."""
     return [a for a in have if shape[a] != 1] == [a for a in want if shape[a] != 1]
 
 
@@ -56,15 +56,15 @@ def drop_axes(layout: Layout, axes: set[int]) -> Layout:
 
 
 def move_axis_last(layout: Layout, axis: int) -> Layout:
-    """Return the layout with one axis moved behind the others."""
+    """Return the layout with one axis moved to the end."""
     return (*(other for other in layout if other != axis), axis)
 
 
 def carry_reshape(old: Shape, new: Shape, layout: Layout) -> Layout | None:
-    """Return the layout after a reshape done on the stored bytes; None where the bytes would have to move.
+    """Return the layout after a reshape of the stored bytes; None if the bytes would have to move.
 
-    Axes fall into the smallest groups with equal products on both sides. The bytes can stay when each group's old axes
-    lie side by side and in order; axes of size 1 lie anywhere.
+    Axes form the smallest groups with equal products on both sides. The bytes can stay if each group's old axes
+    are adjacent and in order; axes of size 1 can be anywhere.
     """
     groups = _group(old, new)
     owner = {axis: at for at, (left, _) in enumerate(groups) for axis in left}
@@ -81,8 +81,8 @@ def carry_reshape(old: Shape, new: Shape, layout: Layout) -> Layout | None:
 
 
 def gather_groups(old: Shape, new: Shape, layout: Layout) -> Layout:
-    """Return the nearest layout in which the bytes can stay: each group's axes brought together, groups as they
-    come.
+    """Return the nearest layout in which the bytes can stay: each group's axes are made adjacent, and groups keep their
+    order.
     """
     order: list[int] = []
     groups = _group(old, new)
@@ -111,7 +111,7 @@ def _group(old: Shape, new: Shape) -> list[tuple[list[int], list[int]]]:
 
 
 def _insert_ones(order: list[int], shape: Shape) -> Layout:
-    """Put the axes of size 1 where they belong: all in order if the others are, else channels last if that fits."""
+    """Insert the axes of size 1: all in order if the others are, else channels last if possible."""
     if order == sorted(order):
         return make_plain(len(shape))
     last = make_channels_last(len(shape))

@@ -1,4 +1,4 @@
-"""Stage 3: activations that exporters write in pieces: GELU, HardSwish."""
+"""Stage 3: fusion of activations that exporters decompose: GELU, HardSwish."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ CLOSE = 1e-4
 
 
 def fuse_patterns(graph: Graph) -> None:
-    """Replace each product of the requested pieces by one node at the place of its last multiplication."""
+    """Replace each matching product by one node at the position of its last multiplication."""
     producers, readers = graph.producers(), graph.consumers()
     for node in graph.nodes:
         if node.op not in {"Mul", "Div"} or node.domain:
@@ -22,7 +22,7 @@ def fuse_patterns(graph: Graph) -> None:
             if len(names) == 2 and (found := match(graph, names, factor, producers)):
                 op, source, others = found
                 if graph.shapes[source] != graph.shapes[node.outputs[0]]:
-                    continue  # a constant of its pieces adds axes
+                    continue  # one of its constants adds axes
                 parts = [*pieces[1:], *others]
                 node.sources = (*node.sources, *(s for part in parts for s in part.sources))
                 node.op, node.inputs = op, [source]
@@ -62,7 +62,7 @@ def _orders(names: list[str]) -> Iterator[tuple[str, str]]:
 def _match_gelu(
     graph: Graph, names: list[str], factor: float, producers: dict[str, Node]
 ) -> tuple[str, str, list[Node]] | None:
-    """0.5 x (1 + erf(x / √2))."""
+    """Match 0.5 x (1 + erf(x / √2))."""
     for source, other in _orders(names):
         add = producers.get(other)
         inner = _other_input(graph, add, "Add", 1.0)
@@ -78,7 +78,7 @@ def _match_gelu(
 def _match_tanh_gelu(
     graph: Graph, names: list[str], factor: float, producers: dict[str, Node]
 ) -> tuple[str, str, list[Node]] | None:
-    """0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))), the cube as a power or as products."""
+    """Match 0.5 x (1 + tanh(√(2/π) (x + 0.044715 x³))), with the cube as a power or as products."""
     for source, other in _orders(names):
         add = producers.get(other)
         inner = _other_input(graph, add, "Add", 1.0)
@@ -100,7 +100,7 @@ def _match_tanh_gelu(
 def _read_power(
     graph: Graph, name: str, source: str, producers: dict[str, Node], depth: int = 0
 ) -> tuple[float, float, list[Node]]:
-    """Return the value as weight × source^power with the nodes of which it is made; power NaN where it is no such."""
+    """Return the value as weight × source^power with its nodes; power NaN if it has no such form."""
     if name == source:
         return 1.0, 1.0, []
     number, producer = graph.number(name), producers.get(name)
@@ -123,7 +123,7 @@ def _read_power(
 def _match_hard_swish(
     graph: Graph, names: list[str], factor: float, producers: dict[str, Node]
 ) -> tuple[str, str, list[Node]] | None:
-    """x relu6(x + 3) / 6, or x times the HardSigmoid that is that."""
+    """Match x relu6(x + 3) / 6, or x times an equal HardSigmoid."""
     for source, other in _orders(names):
         producer = producers.get(other)
         if producer is None or producer.domain:
@@ -156,7 +156,7 @@ def _other_input(graph: Graph, node: Node | None, op: str, number: float) -> str
 
 
 def _is_scaled(graph: Graph, node: Node, source: str, factor: float) -> bool:
-    """Return whether a Mul or Div makes source × factor."""
+    """Return whether a Mul or Div computes source × factor."""
     if node.op == "Div" and node.inputs[0] == source:
         number = graph.number(node.inputs[1])
         return number is not None and number != 0 and abs(1 / number - factor) < CLOSE

@@ -1,9 +1,9 @@
-"""Stage 4: QuantizeLinear and DequantizeLinear become parameters of tensors.
+"""Stage 4: turn QuantizeLinear and DequantizeLinear into quantization parameters of tensors.
 
-An operator runs in int8 (or between int16 values with int8 weights) where LiteRT has such a kernel, all its inputs come
-from DequantizeLinear and its output goes only to QuantizeLinear. What is left of the pairs becomes QUANTIZE and
-DEQUANTIZE at real boundaries, and the operators between stay in float. uint8 becomes int8: stored numbers and zero
-points move by 128.
+An operator runs in int8 (or on int16 values with int8 weights) if LiteRT has such a kernel, all its inputs come
+from DequantizeLinear and its output goes only to QuantizeLinear. The remaining pairs become QUANTIZE and
+DEQUANTIZE, and the operators between stay in float. uint8 becomes int8: stored numbers and zero
+points are shifted by 128.
 
 Source of the rules (scales that must be equal, scales that are fixed, symmetric weights):
 https://ai.google.dev/edge/litert/models/quantization_spec
@@ -22,25 +22,25 @@ from edgewright.runtimes.litert.writer.passes.weight_only import (
 
 # Weighted: inputs 0 (activation) and 1 (weights), int32 bias at 2.
 WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-# Kernels that take and give any scales.
+# Kernels that support any scales.
 FREE = {"Add", "Sub", "Mul", "GlobalAveragePool", "ReduceMean", "LeakyRelu", "HardSwish", "Relu"}
-# Kernels that only move numbers or choose among them: scales stay as they are.
+# Kernels that only move or select values: input and output have equal scales.
 DATA_MOVEMENT_OPS = {"MaxPool", "AveragePool", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice",
                      "Split",
           "Concat", "Pad", "Identity", "DepthToSpace", "SpaceToDepth", "Resize"}  # fmt: skip
-# Kernels whose result has fixed scales.
+# Kernels whose output has a fixed scale.
 FIXED = {"Softmax": (1 / 256, -128), "Sigmoid": (1 / 256, -128), "Tanh": (1 / 128, 0)}
-# Those that have a kernel of 16 bits besides the weighted ones.
+# Operators with a 16-bit kernel, besides the weighted ones.
 WIDE = {"Relu", "Add", "Sub", "Mul", "GlobalAveragePool", "ReduceMean", "MaxPool", "AveragePool", "Reshape", "Flatten",
         "Squeeze", "Unsqueeze", "Transpose", "Concat", "Identity"}  # fmt: skip
-# Positions of inputs that are numbers to compute with; the others are parameters.
+# Positions of data inputs; the others are parameters.
 ALL = None
 DATA: dict[str, int | None] = {"Add": 2, "Sub": 2, "Mul": 2, "Concat": ALL}
 REQUANTIZE = "Requantize"
 
 
 def quantize_graph(graph: Graph) -> None:
-    """Turn pairs into parameters, then fold what is left on weights back to floats."""
+    """Turn Q/DQ pairs into parameters, then fold the remaining ones on weights back to floats."""
     if not any(node.op in {"QuantizeLinear", "DequantizeLinear"} for node in graph.nodes):
         return
     transpose_stored_weights(graph)
@@ -56,14 +56,14 @@ def quantize_graph(graph: Graph) -> None:
 
 
 class _QuantizationPairs:
-    """The graph's quantized values, by name; made once, used while the nodes are walked in order."""
+    """The graph's quantized values by name; made once, and used while the nodes are visited in order."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.readers = graph.consumers()
-        # Stored values whose numbers some operator reads as they are: no kernel may take them as quantized.
+        # Stored values that some operator reads as plain integers: no kernel may use them as quantized.
         self.raw = {name for name, nodes in self.readers.items() if any(n.op != "DequantizeLinear" for n in nodes)}
-        # The quantized value behind each dequantized one; and where an equal QuantizeLinear was dropped, its heir.
+        # The quantized value of each dequantized one; and the replacement of each dropped equal QuantizeLinear.
         self.source: dict[str, str] = {}
         self.alias: dict[str, str] = {}
         for node in graph.nodes:
@@ -71,7 +71,7 @@ class _QuantizationPairs:
                 self._read(node)
 
     def _read(self, node: Node) -> None:
-        """Note the scales of the quantized side; a pair that is not known stays an operator of its own."""
+        """Record the scales of the quantized value; an unsupported pair stays an operator."""
         graph = self.graph
         stored = node.inputs[0] if node.op == "DequantizeLinear" else node.outputs[0]
         scales = _read_scales(graph, node, stored)
@@ -94,23 +94,23 @@ class _QuantizationPairs:
             return self._take_plain(node) or [node]
         return [node]
 
-    # What comes in and goes out
+    # Inputs and outputs
 
     def _find_stored(self, name: str) -> str | None:
-        """Return the int8 value, per tensor, behind a dequantized one."""
+        """Return the int8 value, per tensor, of a dequantized one."""
         stored = self.source.get(name)
         if stored is None:
             return None
         stored = self.alias.get(stored, stored)
         scales = self.graph.scales[stored]
-        # uint8 at the border stays uint8, which the int8 kernels do not take.
+        # uint8 inputs and outputs stay uint8, which the int8 kernels do not support.
         is_taken = _is_taken(scales, self.graph.dtypes[stored]) and stored not in self.graph.inputs
         if stored in self.graph.outputs:
             return None
         return stored if is_taken and scales.scale.size == 1 and stored not in self.raw else None
 
     def _find_quantized_output(self, name: str) -> str | None:
-        """Return the int8 value that all readers of a float make of it."""
+        """Return the int8 value to which all readers of a float quantize it."""
         readers = self.readers.get(name, [])
         if not readers or name in self.graph.outputs or any(r.op != "QuantizeLinear" for r in readers):
             return None
@@ -158,7 +158,7 @@ class _QuantizationPairs:
         )
 
     def _find_weights(self, node: Node) -> str | None:
-        """Symmetric int8 weights, per tensor or along their output channels; or a computed int8 value."""
+        """Return symmetric int8 weights, per tensor or along their output channels; or a computed int8 value."""
         name = node.inputs[1]
         stored = self.source.get(name)
         if stored is None:
@@ -167,7 +167,7 @@ class _QuantizationPairs:
             return self._find_stored(name)
         scales, data = self.graph.scales[stored], self.graph.constants[stored]
         if data.dtype.name == "int4":
-            data = data.astype(np.int8)  # beside integer activations LiteRT has kernels for int8 weights alone
+            data = data.astype(np.int8)  # for integer activations LiteRT has only kernels with int8 weights
         if data.dtype not in (np.int8, np.uint8) or np.any(_shift(scales, data.dtype).zero_point != 0):
             return None
         axis = 0 if node.op == "Conv" or (node.op == "Gemm" and node.attributes.get("transB", 0)) else 1
@@ -184,7 +184,8 @@ class _QuantizationPairs:
         return name
 
     def _make_bias(self, node: Node, stored: str, weights: str) -> str | None:
-        """int32 with the scale of input × weights, as the kernels have it; from an int32 or a float bias."""
+        """Return an int32 bias with the scale of input × weights, as the kernels require, from an int32 or a float
+        bias."""
         scales = self.graph.scales[weights]
         wanted = self.graph.scales[stored].scale.reshape(-1).astype(np.float64) * scales.scale.astype(np.float64)
         count = scales.scale.size
@@ -202,7 +203,7 @@ class _QuantizationPairs:
         return name
 
     def _read_bias(self, name: str) -> Array | None:
-        """Return the bias as real numbers, in float64."""
+        """Return the bias in float64."""
         if name in self.graph.constants:
             return self.graph.constants[name].astype(np.float64)
         stored = self.source.get(name)
@@ -227,12 +228,12 @@ class _QuantizationPairs:
         return [*before, made, *after]
 
     def _is_one_width(self, node: Node, names: list[str | None]) -> bool:
-        """Return whether all are of 8 bits, or all of 16 where the kernel has those."""
+        """Return whether all have 8 bits, or all 16 if the kernel supports that."""
         widths = {self.graph.dtypes[name].itemsize for name in names if name}
         return widths == {1} or (widths == {2} and node.op in WIDE)
 
     def _match_scales(self, node: Node, inputs: list[str], outputs: list[str]) -> tuple[list[Node], list[Node]]:
-        """Requantize around a kernel that asks for certain scales; replaces names in both lists."""
+        """Requantize around a kernel that requires certain scales; replaces names in both lists."""
         before: list[Node] = []
         after: list[Node] = []
         if node.op in FREE:
@@ -274,12 +275,12 @@ class _QuantizationPairs:
 
 
 def _is_taken(scales: Scales, dtype: np.dtype[np.generic]) -> bool:
-    """Return whether int8 or int16 kernels take a value: those of 16 bits have no zero point."""
+    """Return whether int8 or int16 kernels support a value: those of 16 bits have no zero point."""
     return dtype in (np.int8, np.uint8) or (dtype == np.int16 and not np.any(scales.zero_point))
 
 
 def _is_supported(graph: Graph, node: Node) -> bool:
-    """Cases in which the int8 kernel is not the operator that ONNX means."""
+    """Return whether the int8 kernel computes the same as the ONNX operator."""
     if node.op == "AveragePool":
         return not any(node.attributes.get("pads") or [0]) and not node.attributes.get("ceil_mode", 0)
     if node.op == "Pad":
@@ -299,7 +300,7 @@ def _is_supported(graph: Graph, node: Node) -> bool:
 
 
 def _read_scales(graph: Graph, node: Node, stored: str) -> Scales | None:
-    """Constant scales of a pair per tensor or along one axis; None for blocks and computed scales."""
+    """Return the constant scales of a pair per tensor or along one axis; None for blocks and computed scales."""
     if node.attributes.get("block_size", 0) or any(n and n not in graph.constants for n in node.inputs[1:3]):
         return None
     scale = graph.constants[node.inputs[1]].astype(np.float32)
@@ -329,7 +330,7 @@ def _are_equal(one: Scales, other: Scales) -> bool:
 
 
 def _shift(scales: Scales, dtype: np.dtype[np.generic]) -> Scales:
-    """Return the scales as they are for int8 storage."""
+    """Return the scales for int8 storage."""
     if dtype != np.uint8:
         return scales
     return Scales(scales.scale, scales.zero_point - 128, scales.axis)
@@ -344,7 +345,7 @@ def _alias(graph: Graph, alias: dict[str, str]) -> None:
 
 
 def _mark_widths(graph: Graph) -> None:
-    """Store uint8 as int8, but at the graph's own border and where an operator reads the numbers as they are."""
+    """Store uint8 as int8, except inputs, outputs and values that an operator reads as plain integers."""
     readers = graph.consumers()
     for name in list(graph.scales):
         raw = [r for r in readers.get(name, []) if r.op not in _UNDERSTANDING]

@@ -1,17 +1,17 @@
-"""Stage 3: operators that are others in disguise."""
+"""Stage 3: replacement of operators by equivalent supported ones."""
 
 import numpy as np
 
 from edgewright.runtimes.litert.writer.graph import Graph, Node
 
-# Operators of this stage alone.
+# Operators that only this stage handles.
 REWRITTEN = {"QLinearConv", "QLinearMatMul"}
 FLAT_SPATIAL = {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"}
 PER_AXIS = {"kernel_shape": 1, "strides": 1, "dilations": 1, "output_padding": 0, "output_shape": 1}
 
 
 def rewrite_nodes(graph: Graph) -> None:
-    """One-dimensional windows become two-dimensional ones of height 1; half floats are computed as floats."""
+    """Replace one-dimensional windows by two-dimensional ones of height 1, and float16 by float32."""
     _widen_floats(graph)
     graph.nodes = [
         new for node in graph.nodes for new in (_expand_qlinear(graph, node) if _is_linear(node) else [node])
@@ -27,7 +27,7 @@ def _is_linear(node: Node) -> bool:
 
 
 def _expand_qlinear(graph: Graph, node: Node) -> list[Node]:
-    """QLinearConv and QLinearMatMul as DequantizeLinear, the operator, QuantizeLinear."""
+    """Expand QLinearConv and QLinearMatMul to DequantizeLinear, the operator, QuantizeLinear."""
     nodes = []
     axes = (1, 0) if node.op == "QLinearConv" else (-1, -1)
     real = []
@@ -47,7 +47,7 @@ def _expand_qlinear(graph: Graph, node: Node) -> list[Node]:
 
 
 def _expand_bias(graph: Graph, node: Node) -> str | None:
-    """Return the int32 bias as real numbers, in the scales of input × weights; None where any of it is computed."""
+    """Return the int32 bias as floats, with the scales of input × weights; None if any of these is computed."""
     parts = [graph.constants.get(name) for name in (node.inputs[8], node.inputs[1], node.inputs[4])]
     if any(part is None for part in parts):
         return None
@@ -64,7 +64,7 @@ def _widen_floats(graph: Graph) -> None:
 
 
 def _is_global_pool(graph: Graph, node: Node) -> bool:
-    """Return whether a pool's one window is the whole image: XNNPACK has that in int8, and no other average."""
+    """Return whether a pool's only window is the whole image: XNNPACK supports no other average in int8."""
     sizes = list(graph.shapes[node.inputs[0]][2:])
     is_padded = any(node.attributes.get("pads") or [0]) or node.attributes.get("auto_pad", "NOTSET") not in (
         "NOTSET",
@@ -83,7 +83,7 @@ def _is_flat(graph: Graph, node: Node) -> bool:
 
 
 def _lift(graph: Graph, node: Node) -> list[Node]:
-    """Unsqueeze, the operator over two axes, Squeeze."""
+    """Return Unsqueeze, the operator over two axes, and Squeeze."""
     before = []
     inputs = list(node.inputs)
     for at in range(2 if "Conv" in node.op else 1):
@@ -114,10 +114,10 @@ def _insert_axis(graph: Graph, node: Node, name: str) -> tuple[str, list[Node]]:
 
 
 def reorder_flattened_weights(graph: Graph) -> None:
-    """Let a fully connected layer behind a flattened image read it with channels last, by reordering its weights.
+    """Let a fully connected layer after a flattened image read it with channels last, by reordering its weights.
 
-    ONNX flattens [N, C, H, W] in that order. A Transpose to [N, H, W, C] before costs nothing where a convolution
-    or a pool made the value, since that is how it is stored.
+    ONNX flattens [N, C, H, W] in that order. A Transpose to [N, H, W, C] before it is free if a convolution
+    or a pool made the value, since it is stored in this order.
     """
     producers, readers = graph.producers(), graph.consumers()
     nodes: list[Node] = []
@@ -150,7 +150,8 @@ def _is_image_flattened(graph: Graph, node: Node, producers: dict[str, Node]) ->
 
 
 def _reorder_weights(graph: Graph, flat: Node, readers: dict[str, list[Node]]) -> bool:
-    """Return whether all that read the flat value are matrix products with constant weights, now reordered."""
+    """Reorder the weights if all readers of the flat value are products with constant matrices; return whether they
+    are."""
     products = readers.get(flat.outputs[0], [])
     if not products or flat.outputs[0] in graph.outputs or not all(_is_product(graph, p, flat) for p in products):
         return False

@@ -1,8 +1,8 @@
-"""Stage 4, its second half: weights that are quantized where activations are not.
+"""Stage 4, second half: weight-only quantization.
 
-A matrix of int8 or int4, along its output channels or in blocks, is read by FULLY_CONNECTED as it is: LiteRT rounds
-each row of the activations to int8 while it runs (dynamic range). Weights of a convolution stay int8 in the file behind
-a DEQUANTIZE that runs once. What neither fits becomes float32 again.
+FULLY_CONNECTED reads a matrix of int8 or int4, per output channel or in blocks, as stored: LiteRT rounds
+each row of the activations to int8 at run time (dynamic range). Weights of a convolution stay int8 in the file with
+a DEQUANTIZE that runs once. All other weights become float32 again.
 """
 
 import numpy as np
@@ -11,14 +11,14 @@ from edgewright.runtimes.litert.writer.graph import Array, Graph, Node, Scales
 from edgewright.runtimes.litert.writer.reading.shapes import evaluate_node
 
 MATRIX = {"Gemm", "MatMul"}
-# XNNPACK's sizes of blocks, all multiples of this.
+# XNNPACK's block sizes are multiples of this.
 BLOCK = 32
 LEAST_SCALE, MOST_SCALE = 2.0**-14, 65504.0  # of float16, in which the scales of blocks are stored
 FOUR_BITS = {"int4"}
 
 
 def quantize_weights_only(graph: Graph) -> None:
-    """Let operators read constant weights as they are stored; fold what is left of DequantizeLinear on constants."""
+    """Let operators read constant weights as stored; fold the remaining DequantizeLinear nodes on constants."""
     producers = graph.producers()
     for node in graph.nodes:
         if node.op in {*MATRIX, "Conv", "ConvTranspose"} and not node.domain and node.has(1):
@@ -39,7 +39,7 @@ def quantize_weights_only(graph: Graph) -> None:
 
 
 def _gather_integers(graph: Graph, producers: dict[str, Node]) -> None:
-    """Rows of a table with one scale are picked as int8, and only they become real numbers."""
+    """Gather rows of a table with one scale as int8, and dequantize only these."""
     nodes: list[Node] = []
     for node in graph.nodes:
         nodes.append(node)
@@ -57,7 +57,7 @@ def _gather_integers(graph: Graph, producers: dict[str, Node]) -> None:
 
 
 def transpose_stored_weights(graph: Graph) -> None:
-    """Transpose behind the DequantizeLinear of a constant: the constant is stored transposed."""
+    """Replace a Transpose after the DequantizeLinear of a constant by a transposed constant."""
     producers = graph.producers()
     for node in graph.nodes:
         producer = producers.get(node.inputs[0]) if node.op == "Transpose" and not node.domain else None
@@ -81,7 +81,7 @@ def transpose_stored_weights(graph: Graph) -> None:
 
 
 def _find_matrix(graph: Graph, node: Node, producer: Node) -> str | None:
-    """Symmetric weights that FULLY_CONNECTED takes beside float activations."""
+    """Return symmetric weights that FULLY_CONNECTED supports with float activations."""
     shape = graph.shapes[node.inputs[1]]
     transposed = node.op == "Gemm" and bool(node.attributes.get("transB", 0))
     if len(shape) != 2 or len(graph.shapes[node.inputs[0]]) < 2 or node.attributes.get("alpha", 1.0) != 1.0:
@@ -101,7 +101,7 @@ def _find_kernel(graph: Graph, node: Node, producer: Node) -> str | None:
     return _find_symmetric(graph, producer, 0 if node.op == "Conv" else 1)
 
 
-# A depthwise kernel larger than this is written in bands, from its numbers.
+# A depthwise kernel larger than this is written in bands, from floats.
 MOST_TAPS = 25
 
 
@@ -113,7 +113,7 @@ def _find_symmetric(graph: Graph, producer: Node, axis: int) -> str | None:
     if scales.scale.size > 1 and scales.axis != axis:
         return None
     if data.dtype.name == "int4" and len(data.shape) != 2:
-        data = data.astype(np.int8)  # kernels of convolutions take no int4
+        data = data.astype(np.int8)  # kernels of convolutions do not support int4
     name = graph.add_constant(stored, data)
     count = data.shape[axis]
     graph.scales[name] = Scales(np.broadcast_to(scales.scale, (count,)), np.zeros(count, np.int64), axis)
@@ -121,7 +121,8 @@ def _find_symmetric(graph: Graph, producer: Node, axis: int) -> str | None:
 
 
 def _find_blocks(graph: Graph, producer: Node, depth: int) -> str | None:
-    """int4 in blocks of 32, 64, … along the axis that is summed over; scales of float16 range, no zero points."""
+    """Return int4 weights in blocks of 32, 64, … along the contracted axis, with scales of float16 range and no zero
+    points."""
     parts = [graph.constants.get(name) for name in producer.inputs]
     size, axis = int(producer.attributes["block_size"]), int(producer.attributes.get("axis", 1)) % 2
     if any(part is None for part in parts) or axis != depth or size % BLOCK:
@@ -138,7 +139,7 @@ def _find_blocks(graph: Graph, producer: Node, depth: int) -> str | None:
 
 
 def dequantize(data: Array, scales: Scales, dtype: type[np.floating]) -> Array:
-    """Return the real numbers, in float64 before they are rounded to `dtype`."""
+    """Return the dequantized values, computed in float64 and rounded to `dtype`."""
     shape = [1] * data.ndim
     if scales.scale.size > 1:
         shape[scales.axis] = scales.scale.size
@@ -147,7 +148,7 @@ def dequantize(data: Array, scales: Scales, dtype: type[np.floating]) -> Array:
 
 
 def _fold_weights(graph: Graph) -> None:
-    """DequantizeLinear of a constant that no kernel takes quantized: its real numbers; what a Slice leaves of them."""
+    """Fold the DequantizeLinear of a constant that no kernel reads quantized, and a Slice of it."""
     kept = []
     folded: set[str] = set()
     for node in graph.nodes:

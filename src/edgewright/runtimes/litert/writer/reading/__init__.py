@@ -1,1 +1,1 @@
-"""Read an ONNX model into the writer's graph, with static shapes."""
+"""Reading of an ONNX model into the writer's graph, with static shapes."""

@@ -1,4 +1,4 @@
-"""Stage 1: an ONNX file becomes a graph, checked and bounded."""
+"""Stage 1: read an ONNX file into a graph, with checks and limits."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from edgewright.runtimes.litert.writer.graph import Array, Graph, Node, Shape, s
 from edgewright.runtimes.litert.writer.reading.weights import StrippedModel, map_file, strip_weights
 
 OLDEST_OPSET = 11
-NEWEST_OPSET = 10_000  # far beyond any that onnx will define; larger ones are no numbers for its C++
+NEWEST_OPSET = 10_000  # far beyond any that onnx will define; its C++ fails on larger ones
 MOST_NODES = 200_000
 # A TFLite flatbuffer is addressed by signed 32-bit offsets.
 MOST_TENSOR_BYTES = 2**31 - 1
@@ -25,7 +25,7 @@ TENSORS, GRAPHS = 9, 10  # AttributeProto.TENSORS, GRAPHS
 
 
 def _read_model(model: Path | bytes) -> tuple[Any, StrippedModel]:
-    """Return the protobuf message of a path or of bytes, its large weights left in place; ModelUnreadable where it is
+    """Return the protobuf message of a path or of bytes, without its large weights. Raises ModelUnreadable if it is
     none.
     """
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no types
@@ -45,7 +45,7 @@ def _read_model(model: Path | bytes) -> tuple[Any, StrippedModel]:
 
 
 def _check_names(graph: Any) -> None:
-    """Raise ValueError where a name is no text: protobuf gives bytes for what is not UTF-8."""
+    """Raise ValueError for a name that is not UTF-8, for which protobuf returns bytes."""
     names = [name for node in graph.node for name in (node.name, node.op_type, node.domain, *node.input, *node.output)]
     names += [attribute.name for node in graph.node for attribute in node.attribute]
     names += [value.name for value in (*graph.input, *graph.output, *graph.initializer)]
@@ -56,21 +56,21 @@ def _check_names(graph: Any) -> None:
 def read_graph(model: Path | bytes, shapes: Mapping[str, Sequence[int]], known: Collection[str]) -> Graph:
     """Return the main graph with the inputs' sizes set; other values' shapes are still unknown.
 
-    Operators that are not `known` and that ONNX defines by a body of others are replaced by that body.
+    Operators that are not `known` are replaced by ONNX's definition in other operators, if there is one.
 
     Raises:
-        ModelUnreadable: damaged, cyclic, or with sizes that cannot be.
-        ModelNotConvertible: an opset too old, or functions and domains that are not known.
-        InputError: `shapes` names no input, or leaves a size open.
+        ModelUnreadable: damaged, cyclic, or with impossible sizes.
+        ModelNotConvertible: the opset is too old, or it has unknown functions or domains.
+        InputError: `shapes` has a name that is no input, or omits a dynamic size.
         ExternalDataMissing: weights are in a file that is absent.
     """
     proto, stripped = _read_model(model)
     opset = _read_opset(proto)
     if isinstance(model, Path):
-        check_external(model, proto)  # of all weights: ONNX Runtime loads the source too
+        check_external(model, proto)  # for all weights: ONNX Runtime loads the source too
     _check_size(proto.graph)
     proto = inline_functions(proto)
-    for _ in range(MOST_BODIES):  # a body may hold operators that have bodies themselves
+    for _ in range(MOST_BODIES):  # definitions may have operators with definitions
         if bodies := _find_bodies(proto.graph, opset, known):
             proto = _inline_bodies(proto, bodies, shapes)
     _check_size(proto.graph)
@@ -102,7 +102,7 @@ def _read_opset(proto: Any) -> int:
 
 
 def _find_bodies(graph: Any, opset: int, known: Collection[str]) -> list[tuple[str, str]]:
-    """Return the operators that ONNX's own definition expands."""
+    """Return the operators that are expanded by ONNX's definition."""
     import onnx
 
     found = []
@@ -117,7 +117,7 @@ def _find_bodies(graph: Any, opset: int, known: Collection[str]) -> list[tuple[s
 
 
 def _add_defaults(graph: Any, bodies: list[tuple[str, str]], opset: int) -> None:
-    """Write out attributes that are left to their defaults: onnx's inliner forgets those within a body."""
+    """Write default attributes explicitly, since onnx's inliner drops those within a definition."""
     import onnx
 
     for node in graph.node:
@@ -130,7 +130,7 @@ def _add_defaults(graph: Any, bodies: list[tuple[str, str]], opset: int) -> None
 
 
 def _inline_bodies(proto: Any, bodies: list[tuple[str, str]], shapes: Mapping[str, Sequence[int]]) -> Any:
-    """Return the model with the bodies in place of the operators; as it was where onnx cannot say them."""
+    """Return the model with operators replaced by their definitions; unchanged if onnx fails."""
     import onnx.inliner
 
     for value in proto.graph.input:
@@ -138,10 +138,10 @@ def _inline_bodies(proto: Any, bodies: list[tuple[str, str]], shapes: Mapping[st
             if not dim.HasField("dim_value") and 0 < size < MOST_TENSOR_BYTES:
                 dim.dim_value = size
     _add_defaults(proto.graph, bodies, _read_opset(proto))
-    # Bodies depend on the types of what they are given, weights included.
+    # Definitions depend on the types of their inputs, including weights.
     for tensor in proto.graph.initializer:
         proto.graph.value_info.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-    # The inliner asks for the type of inputs that are left out, too.
+    # The inliner also requires the type of absent inputs.
     proto.graph.value_info.append(onnx.helper.make_tensor_value_info("", onnx.TensorProto.FLOAT, []))
     try:
         return onnx.inliner.inline_selected_functions(proto, bodies, inline_schema_functions=True)
@@ -156,7 +156,7 @@ def _check_size(graph: Any) -> None:
 
 
 def read_tensor(tensor: Any, model: Path | None, stripped: StrippedModel | None = None) -> Array:
-    """Return the data of a tensor; ModelUnreadable where its bytes do not fit its sizes."""
+    """Return the data of a tensor. Raises ModelUnreadable if its bytes do not fit its sizes."""
     from onnx import numpy_helper
 
     _check_dimensions(tensor.name, tuple(tensor.dims))
@@ -170,7 +170,7 @@ def read_tensor(tensor: Any, model: Path | None, stripped: StrippedModel | None 
         raise ModelUnreadable(f"the weights '{tensor.name[:200]}' cannot be read", str(error)[:300]) from None
 
 
-# Types that numpy has itself, by TensorProto's numbers; others are unpacked by onnx.
+# Types of NumPy, by TensorProto's numbers; others are unpacked by onnx.
 PLAIN = {1: "<f4", 2: "u1", 3: "i1", 4: "<u2", 5: "<i2", 6: "<i4", 7: "<i8", 9: "?", 10: "<f2", 11: "<f8"}
 
 
@@ -197,7 +197,7 @@ def _read_external(tensor: Any, model: Path | None) -> Array:
     check_range(model, tensor, place, path.stat().st_size)
     dtype = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type))
     count = int(np.prod(tensor.dims, dtype=np.int64))
-    if place.offset + count * dtype.itemsize > path.stat().st_size:  # types that numpy holds in more bytes
+    if place.offset + count * dtype.itemsize > path.stat().st_size:  # types that NumPy stores in more bytes
         raise ModelUnreadable(f"the weights '{tensor.name[:200]}' extend past the end of '{place.name[:200]}'")
     if count == 0 or dtype.itemsize == 0:
         return np.zeros(tuple(tensor.dims), dtype)

@@ -1,4 +1,4 @@
-"""Stage 2: the shape and type of every value, and the value itself where it is constant."""
+"""Stage 2: the shape and type of every value, and the values of constants."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from edgewright.runtimes.litert.writer.reading.unroll import CONTROL, unroll_nod
 
 # Shape inference looks into constants up to this size (axes, sizes, pads), never into weights.
 SMALL = 4096
-# A folded value may be as large as this, or as twice what it is made from.
+# Largest folded value, unless its inputs are at least half as large.
 MOST_FOLDED_BYTES = 64 * 2**20
 FOLDING_SHARE = 0.1  # of the budget's seconds: computing one value
-# What comes out differs from run to run, or the constant is requested as it is.
+# The result differs between runs, or the constant must stay as it is.
 NEVER_FOLDED = {
     "DequantizeLinear",
     "RandomNormal",
@@ -29,15 +29,15 @@ NEVER_FOLDED = {
     "If",
 }
 
-# Operators that are never written, since they are constants once the shapes are known.
+# Operators that are never written, since known shapes make them constants.
 FOLDED = {"Constant", "Shape", "Size", "ConstantOfShape", "Range", "EyeLike"}
 
 
 def resolve_shapes(graph: Graph) -> dict[str, OperatorRejected]:
-    """Give every value its static shape, and replace what is constant by its value.
+    """Set the static shape of every value, and replace constant values.
 
     Returns:
-        The rejections by node name, for nodes whose outputs have no static shape; nodes behind them are not listed.
+        The rejections by node name, of nodes whose outputs have no static shape, without the nodes after them.
     """
     rejections: dict[str, OperatorRejected] = {}
     kept = []
@@ -191,7 +191,7 @@ def _make_proto(node: Node) -> Any:
     lists = {key: value for key, value in attributes.items() if value == []}
     proto = helper.make_node(node.op, node.inputs, node.outputs, domain=node.domain)
     for key, value in attributes.items():
-        kind = 7 if key in lists else None  # AttributeProto.INTS: an empty list does not say its type
+        kind = 7 if key in lists else None  # AttributeProto.INTS: an empty list has no type
         proto.attribute.append(helper.make_attribute(key, value, attr_type=kind))
     return proto
 

@@ -1,4 +1,4 @@
-"""Stage 2, control flow: branches that are decided and loops that are counted while converting are expanded."""
+"""Stage 2, control flow: branches with constant conditions and loops with constant counts are expanded."""
 
 from typing import Any
 
@@ -13,7 +13,8 @@ OUTER = "names of the body around it"
 
 
 def unroll_node(graph: Graph, node: Node) -> list[Node]:
-    """Return the nodes that stand for an If, Loop or Scan whose course is known; Refusal where it is not."""
+    """Return the nodes that replace an If, Loop or Scan with a constant condition or count. Raises OperatorRejected for
+    others."""
     if node.op == "If":
         return _choose(graph, node)
     if node.op == "Compress":
@@ -32,7 +33,7 @@ def _choose(graph: Graph, node: Node) -> list[Node]:
 
 
 def _pick(graph: Graph, node: Node) -> list[Node]:
-    """Compress by a constant condition, as the Gather that it is."""
+    """Return a Gather for a Compress with a constant condition."""
     chosen = graph.constants.get(node.inputs[1])
     if chosen is None:
         raise OperatorRejected("its selection is computed at run time", "make its condition constant")
@@ -46,7 +47,7 @@ def _pick(graph: Graph, node: Node) -> list[Node]:
 
 
 def _loop(graph: Graph, node: Node) -> list[Node]:
-    """Return a Loop with a constant count whose condition stays true."""
+    """Return the nodes of a Loop with a constant count whose condition stays true."""
     count, body = graph.number(node.inputs[0]) if node.has(0) else None, node.attributes["body"]
     first = graph.number(node.inputs[1]) if node.has(1) else 1.0
     if count is None or not 0 < count <= MAX_ITERATIONS or not first or not _goes_on(body):
@@ -68,7 +69,7 @@ def _loop(graph: Graph, node: Node) -> list[Node]:
 
 
 def _goes_on(body: Any) -> bool:
-    """Return whether the condition that a turn gives is the one that it was given, or true."""
+    """Return whether the output condition of an iteration is its input condition, or true."""
     end, given = body.output[0].name, body.input[1].name
     producer = next((node for node in body.node if end in node.output), None)
     while producer is not None and producer.op_type == "Identity":
@@ -80,7 +81,7 @@ def _goes_on(body: Any) -> bool:
 
 
 def _scan(graph: Graph, node: Node) -> list[Node]:
-    """Return a Scan over a length that the shapes tell (opset 9 and newer)."""
+    """Return the nodes of a Scan over a static length (opset 9 and newer)."""
     body, count = node.attributes["body"], int(node.attributes["num_scan_inputs"])
     states, sequences = list(node.inputs[:-count]), node.inputs[-count:]
     ends = len(body.output) - len(states)
@@ -120,7 +121,7 @@ def _copy_iteration(graph: Graph, node: Node, body: Any, given: list[str], made:
 
 
 def _copy(graph: Graph, node: Node, body: Any, names: dict[str, str]) -> tuple[list[Node], dict[str, str]]:
-    """Return the body's nodes under new names; names of the graph around it stay."""
+    """Return the body's nodes with new names; names of the outer graph stay."""
     names = {**node.attributes.get(OUTER, {}), **names}
     for tensor in body.initializer:
         names[tensor.name] = graph.add_constant(tensor.name, read_tensor(tensor, None))

@@ -1,4 +1,4 @@
-"""Stage 1, its weights: large tensors stay in the ONNX file, which is mapped; the message is read without them."""
+"""Stage 1, weights: large tensors stay in the ONNX file, which is mapped; the message is read without them."""
 
 import mmap
 import sys
@@ -19,14 +19,14 @@ LARGE = 4096
 
 @dataclass(frozen=True)
 class StrippedModel:
-    """A model's bytes without its large initializers, and by name where those are in `whole`."""
+    """A model's bytes without its large initializers, and their positions in `whole` by name."""
 
     message: bytes
     data: memoryview
     places: dict[str, tuple[int, int]]
 
     def view(self, name: str, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Array | None:
-        """Return the numbers of an initializer that was left in place; ValueError where they do not fit its shape."""
+        """Return the data of an initializer that was left in place. Raises ValueError if it does not fit its shape."""
         if name not in self.places:
             return None
         begin, end = self.places[name]
@@ -42,7 +42,7 @@ class StrippedModel:
 
 
 def map_file(model: Path | bytes) -> memoryview:
-    """Return the file's bytes, mapped; OSError or ValueError where there are none."""
+    """Return the mapped bytes of the file. Raises OSError or ValueError if there are none."""
     if isinstance(model, bytes):
         return memoryview(model)
     with model.open("rb") as file:
@@ -50,7 +50,7 @@ def map_file(model: Path | bytes) -> memoryview:
 
 
 def strip_weights(data: memoryview) -> StrippedModel:
-    """Leave large initializers where they lie; all of the message where it is not plainly built."""
+    """Leave large initializers in the file; return the whole message if its structure is unusual."""
     places: dict[str, tuple[int, int]] = {}
     if sys.byteorder != "little":
         return StrippedModel(bytes(data), data, {})
@@ -62,7 +62,7 @@ def strip_weights(data: memoryview) -> StrippedModel:
 
 
 def release_pages(array: Array) -> None:
-    """Give the pages of a mapped file back, where the array is in one; they are read again when touched."""
+    """Release the pages of an array in a mapped file; they are read again on access."""
     base: object = array
     while not isinstance(base, mmap.mmap):
         following = base.obj if isinstance(base, memoryview) else getattr(base, "base", None)
