@@ -45,7 +45,7 @@ def open_session(request: SessionRequest) -> Session:
 
 
 def profile(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, folder: Path) -> None:
-    """Time each operator of `runs` inferences and leave `trace.json` in `folder`; raises Rejected as `open_session`."""
+    """Time each operator of `runs` inferences and write `trace.json` to `folder`. Raises Rejected."""
     from edgewright.runtimes.executorch.profiler import profile_operators
 
     profile_operators(request, feeds, runs, folder)

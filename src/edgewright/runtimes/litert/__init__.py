@@ -18,7 +18,7 @@ DISTRIBUTION = "ai-edge-litert"
 
 
 def version() -> str:
-    """Return the version of the installed ai-edge-litert, whose interpreter this imports; ImportError where it is
+    """Return the version of ai-edge-litert, whose interpreter this imports. Raises ImportError if it is
     absent.
     """
     from importlib import import_module
@@ -29,28 +29,28 @@ def version() -> str:
 
 
 def compile(request: CompileRequest) -> Compiled:
-    """Write a TFLite file, by the converter that `request.options` names; NotConvertible where it cannot."""
+    """Write a TFLite file with the converter in `request.options`. Raises NotConvertible."""
     from edgewright.runtimes.litert.compiler import compile_model
 
     return compile_model(request)
 
 
 def open_session(request: SessionRequest) -> Session:
-    """Load the model in LiteRT's interpreter; raises Rejected where it rejects."""
+    """Load the model in LiteRT's interpreter. Raises Rejected."""
     from edgewright.runtimes.litert.session import LiteRtSession
 
     return LiteRtSession(request)
 
 
 def profile(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, folder: Path) -> None:
-    """Time each operator of `runs` inferences and leave `trace.json` in `folder`; raises Rejected as `open_session`."""
+    """Time each operator of `runs` inferences and write `trace.json` to `folder`. Raises Rejected."""
     from edgewright.runtimes.litert.profiling.profiler import profile_operators
 
     profile_operators(request, feeds, runs, folder)
 
 
 def layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
-    """Return the rows that `trace.json` in `folder` reports, joined to `graph`: the file's own
+    """Return the rows of `trace.json` in `folder`, joined to `graph`, the file's own
     (`formats.tflite.read_graph`).
     """
     from edgewright.runtimes.litert.profiling.rows import report_layers

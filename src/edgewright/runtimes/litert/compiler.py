@@ -1,4 +1,4 @@
-"""TFLite files from ONNX by Edgewright's writer, or by the converters that live in environments of their own."""
+"""TFLite files from ONNX by Edgewright's writer, or by converters in isolated environments."""
 
 import shutil
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def compile_model(request: CompileRequest) -> Compiled:
 
 
 def _write_model(request: CompileRequest) -> Compiled:
-    """By Edgewright's writer. The caller proves the numbers, so the writer's own check is left out."""
+    """Convert with Edgewright's writer. The caller compares the outputs, so the writer's own check is skipped."""
     try:
         converted = convert_onnx(
             Path(request.source),
@@ -70,7 +70,7 @@ def _read_io(request: CompileRequest) -> Io:
 
 
 def _to_task_metadata(metadata: ModelMetadata | None) -> TaskMetadata | None:
-    """Return the metadata as the writer takes it."""
+    """Return the metadata in the writer's form."""
     return TaskMetadata(labels=metadata.labels, mean=metadata.mean, std=metadata.std) if metadata else None
 
 
@@ -100,7 +100,7 @@ def _as_port(one: ConvertedPort, spec: TensorSpec) -> Port:
 
 
 def _trace_origins(converted: Converted, path: Path) -> dict[str, tuple[str, ...]]:
-    """Return the ONNX nodes of every operator, by the name that `formats.tflite` gives it."""
+    """Return the ONNX nodes of every operator, by its name in `formats.tflite`."""
     return {node.name: nodes for node, nodes in zip(read_graph(path), converted.sources, strict=True) if nodes}
 
 

@@ -1,7 +1,7 @@
-"""What the writer would make of a model, without the file: `python -m edgewright.runtimes.litert.dry_run MODEL`.
+"""Dry run of the writer without a file: `python -m edgewright.runtimes.litert.dry_run MODEL`.
 
-It walks the writer's own road up to the point where bytes are written, and reports every rejection by its node, so that
-what `edgewright analyze` promises is what `edgewright compile` does. A process of its own, since shapes are inferred by
+It runs the writer's stages up to the one that writes bytes, and reports every rejection by its node, so that
+`edgewright analyze` predicts what `edgewright compile` does. It is a separate process, since shapes are inferred by
 onnx's C++ and constants are computed. Shapes come as JSON on stdin.
 """
 
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
 
 class PlannedOperator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One operator of the file that would be written, as the tables of LiteRT's units look at it.
+    """One operator of the file that would be written, with what the support tables of LiteRT's units require.
 
     Attributes:
         op: LiteRT's name.
-        sources: ONNX nodes that it stands for, the main one first.
-        dtypes, shapes, constant: of each input and, behind them, of the first output.
-        reads, makes: numbers of the tensors, which say what hangs together with what.
+        sources: ONNX nodes that it computes, the main one first.
+        dtypes, shapes, constant: of each input and, at the end, of the first output.
+        reads, makes: numbers of the input and output tensors.
     """
 
     op: str
@@ -60,7 +60,7 @@ class RejectedNode(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class DryRun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Either the operators of the file, or what stands in its way; `failure` where the model cannot be read at all."""
+    """Either the operators of the file, or the rejections; `failure` if the model cannot be read at all."""
 
     operators: tuple[PlannedOperator, ...] = ()
     refused: tuple[RejectedNode, ...] = ()
@@ -71,7 +71,7 @@ class DryRun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def plan_file(path: Path, shapes: Mapping[str, Sequence[int]], budget: ResourceBudget | None = None) -> DryRun:
     """Return the dry run's result from a process of its own; `failure` says where the process crashed.
 
-    Raises LimitReached where it takes more time or memory than the budget has.
+    Raises LimitReached if it exceeds the budget of time or memory.
     """
     budget = budget or read_budget()
     command = [sys.executable, "-P", "-m", "edgewright.runtimes.litert.dry_run", str(path.absolute())]
@@ -93,7 +93,7 @@ def plan_file(path: Path, shapes: Mapping[str, Sequence[int]], budget: ResourceB
         return DryRun(failure=f"the writer's dry run ended with {done.returncode}: {lines[-1][:300] if lines else ''}")
 
 
-# In the process
+# In the child process
 
 
 def main() -> None:
@@ -113,9 +113,9 @@ def main() -> None:
 
 
 def _plan_operators(path: Path, shapes: Mapping[str, Sequence[int]]) -> DryRun:
-    """Return the writer's stages in the order of `writer.convert.convert_onnx`, without its last one.
+    """Run the writer's stages in the order of `writer.convert.convert_onnx`, without the last one.
 
-    Where an early stage rejects something, the later ones go on with the rest, so that as much as can be is reported.
+    If an early stage rejects a node, the later ones continue with the rest, so that as much as possible is reported.
     """
     from edgewright.runtimes.litert.writer import convert
 

@@ -18,7 +18,7 @@ DELEGATE_NODE = "DELEGATE"
 
 
 class LiteRtSession:
-    """A loaded model; see `contract.Session`. `run` is the interpreter's own `invoke`, with nothing around it."""
+    """A loaded model; see `contract.Session`. `run` is the interpreter's own `invoke`."""
 
     signature: Signature
     notes: Sequence[str]
@@ -35,7 +35,7 @@ class LiteRtSession:
         self.run = self._interpreter.invoke
 
     def bind(self, feeds: Mapping[str, NDArray[Any]]) -> None:
-        """Copy the inputs into the interpreter; Mismatch where they do not fit."""
+        """Copy the inputs into the interpreter. Raises Mismatch if they do not fit."""
         check_feeds(self.signature, feeds)
         for name, detail in self._inputs.items():
             self._interpreter.set_tensor(detail["index"], _plain(feeds[name]))
@@ -45,13 +45,13 @@ class LiteRtSession:
         return {name: _decoded(self._interpreter.get_tensor(d["index"])) for name, d in self._outputs.items()}
 
     def close(self) -> None:
-        """Free the interpreter; the session cannot be used any more."""
+        """Free the interpreter; the session cannot be used afterwards."""
         self.run = _closed
         self._interpreter = None
 
 
 def open_interpreter(request: SessionRequest) -> Any:
-    """Return an interpreter with its tensors allocated; Rejected with LiteRT's own reason."""
+    """Return an interpreter with its tensors allocated. Raises Rejected with LiteRT's reason."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     plain = request.options.get("delegate", "xnnpack") == "none"
@@ -68,7 +68,7 @@ def open_interpreter(request: SessionRequest) -> Any:
 
 
 def map_tensor_details(interpreter: Any) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
-    """Return the details of inputs and outputs by the names that `formats.tflite.read_signature` gives them."""
+    """Return the details of inputs and outputs by their names in `formats.tflite.read_signature`."""
     names_in, names_out = _signature_names(interpreter)
     return (
         _by_name(interpreter.get_input_details(), names_in),
@@ -77,7 +77,7 @@ def map_tensor_details(interpreter: Any) -> tuple[dict[str, dict[str, Any]], dic
 
 
 def _plain(array: NDArray[Any]) -> NDArray[Any]:
-    """As LiteRT takes it: in row order, text as bytes."""
+    """Return the array in LiteRT's form: in row order, text as bytes."""
     return (
         np.char.encode(array.astype(str), "utf-8")
         if array.dtype.kind in "UO"
@@ -138,7 +138,7 @@ def _notes(interpreter: Any, request: SessionRequest) -> tuple[str, ...]:
 
 
 def is_delegated(interpreter: Any) -> bool:
-    """Return whether a delegate runs any operator; its nodes stand behind the file's own."""
+    """Return whether a delegate runs any operator; its nodes are after the file's own."""
     nodes = interpreter._interpreter
     return any(nodes.NodeName(i) == DELEGATE_NODE for i in range(nodes.NumNodes() - 1, -1, -1))
 

@@ -1,4 +1,4 @@
-"""MNN: compiles ONNX to MNN's own format and runs it on the CPU, or on a GPU where the build has that backend.
+"""MNN: compiles ONNX to MNN's own format and runs it on the CPU, or on a GPU if the build has that backend.
 
 Importing this module loads nothing of MNN: each function imports what it needs.
 """
@@ -19,28 +19,28 @@ __all__ = ["compile", "layers", "open_session", "profile", "version"]
 
 
 def compile(request: CompileRequest) -> Compiled:
-    """Write an MNN file by MNN's converter; NotConvertible names the operators that it does not know."""
+    """Write an MNN file with MNN's converter. Raises NotConvertible with the names of unsupported operators."""
     from edgewright.runtimes.mnn.compiler import compile_model
 
     return compile_model(request)
 
 
 def open_session(request: SessionRequest) -> Session:
-    """Load the model in MNN's interpreter; Rejected where it rejects."""
+    """Load the model in MNN's interpreter. Raises Rejected."""
     from edgewright.runtimes.mnn.session import MnnSession
 
     return MnnSession(request)
 
 
 def profile(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, folder: Path) -> None:
-    """Time each operator of `runs` inferences and leave `trace.json` in `folder`; Rejected as `open_session`."""
+    """Time each operator of `runs` inferences and write `trace.json` to `folder`. Raises Rejected."""
     from edgewright.runtimes.mnn.profiler import profile_operators
 
     profile_operators(request, feeds, runs, folder)
 
 
 def layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
-    """Return the rows that `trace.json` in `folder` reports, joined to the source graph's nodes."""
+    """Return the rows of `trace.json` in `folder`, joined to the source graph's nodes."""
     from edgewright.runtimes.mnn.rows import report_layers
 
     return report_layers(folder, graph)

@@ -1,4 +1,4 @@
-"""MNN files from ONNX by MNN's converter, checked by its result."""
+"""MNN files from ONNX by MNN's converter, whose result is checked."""
 
 import math
 import re
@@ -25,7 +25,7 @@ from edgewright.schema.artifact import IoMap, Port
 from edgewright.schema.model import Signature, TensorSpec
 from edgewright.system.temporary import TemporaryFolder
 
-# LSTM and GRU stay one operator: as loops MNN's interpreter would not run them, and the converter crashed on one.
+# LSTM and GRU stay one operator: MNN's interpreter does not run them as loops, and the converter crashed on one.
 FLAGS = ("--useOriginRNNImpl",)
 PRECISION_FLAGS = {"fp16": ("--fp16",)}
 UNKNOWN = re.compile(r"These Op Not Support: (.*)")
@@ -37,7 +37,7 @@ MOST_ATTEMPTS = 3
 
 
 class OnnxPort(NamedTuple):
-    """An input or output of the ONNX model; -1 for a size that its file does not say."""
+    """An input or output of the ONNX model; -1 for a dynamic size."""
 
     name: str
     dtype: str
@@ -45,14 +45,14 @@ class OnnxPort(NamedTuple):
 
 
 class ProcessOutput(NamedTuple):
-    """How the converter's process ended, and what it printed."""
+    """Exit status and output of the converter's process."""
 
     code: int
     text: str
 
 
 def compile_model(request: CompileRequest) -> Compiled:
-    """See `contract.Runtime.compile`. A QDQ model becomes one with INT8 layers; no other does."""
+    """See `contract.Runtime.compile`. Only a QDQ model becomes one with INT8 layers."""
     model = _read_source(Path(request.source))
     inputs, outputs = _read_values(model)
     main = f"{request.stem}.mnn"
@@ -79,9 +79,9 @@ def compile_model(request: CompileRequest) -> Compiled:
 
 
 def _convert_quantized(model: Any, folder: Path, main: str) -> tuple[str, ...]:
-    """Convert the float graph of a QDQ model with its scales beside it; what the user should know of it.
+    """Convert the float graph of a QDQ model together with its scales; return notes.
 
-    A layer that the converter leaves in float needs its bounds back: then it is done again without the others.
+    If the converter leaves layers in float, which then require their bounds, it runs again with the others as INT8.
     """
     try:
         extracted = _with_shapes(extract_float_model(model))
@@ -113,12 +113,12 @@ def _read_source(path: Path) -> Any:
 
     try:
         return infer_shapes(onnx.load(str(path)))
-    except Exception as error:  # protobuf's and onnx's own classes, and missing weights
+    except Exception as error:  # classes of protobuf and onnx, and missing weights
         raise NotConvertible(f"the model cannot be read: {str(error).strip()[:300]}") from error
 
 
 def _read_values(model: Any) -> tuple[list[OnnxPort], list[OnnxPort]]:
-    """Return the inputs that are fed and the outputs."""
+    """Return the inputs without weights, and the outputs."""
     constants = {tensor.name for tensor in model.graph.initializer}
     fed = [value for value in model.graph.input if value.name not in constants]
     return [_describe(value) for value in fed], [_describe(value) for value in model.graph.output]
@@ -144,12 +144,12 @@ def _save_onnx(model: Any, folder: Path) -> Path:
 
 
 def _convert(source: Path, target: Path, flags: Sequence[str]) -> ProcessOutput:
-    """Run the converter in the folder of its files, so that whatever it leaves goes with that folder."""
+    """Run the converter in the folder of its files, so that other files that it writes are removed with the folder."""
     return _run_module("convert", [str(source), str(target), *FLAGS, *flags], target.parent)
 
 
 def _run_module(name: str, arguments: Sequence[str], folder: Path) -> ProcessOutput:
-    """Run one of our modules in a process of its own; what it says also goes to the worker's log."""
+    """Run one of our modules in a separate process, whose output also goes to the worker's log."""
     command = [sys.executable, "-P", "-m", f"edgewright.runtimes.mnn.conversion.{name}", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=folder, check=False)  # noqa: S603 - our own module
     text = done.stdout + done.stderr
@@ -158,7 +158,7 @@ def _run_module(name: str, arguments: Sequence[str], folder: Path) -> ProcessOut
 
 
 def _check_converted(output: ProcessOutput, target: Path, model: Any) -> None:
-    """NotConvertible where the converter failed, whatever it says itself."""
+    """Raise NotConvertible if the converter failed, whatever it reports."""
     if unknown := UNKNOWN.search(output.text):
         raise _unknown_operators(unknown.group(1), model)
     if output.code < 0:
@@ -168,7 +168,7 @@ def _check_converted(output: ProcessOutput, target: Path, model: Any) -> None:
 
 
 def _unknown_operators(listed: str, model: Any) -> NotConvertible:
-    """Name each operator that the converter does not know with the first of its nodes."""
+    """Return each unsupported operator with the first of its nodes."""
     ops = [part.strip().removeprefix("ONNX::") for part in listed.split("|")]
     first = {node.op_type: node.name for node in reversed(model.graph.node)}
     lines = [f"MNN does not support the operator {op} (node {first.get(op, NO_NODE)})" for op in ops if op]
@@ -176,26 +176,26 @@ def _unknown_operators(listed: str, model: Any) -> NotConvertible:
 
 
 def _get_last_words(text: str) -> str:
-    """Return the end of what the converter said: the cause comes last."""
+    """Return the end of the converter's output, which has the cause."""
     lines = [line.strip() for line in text.splitlines() if line.strip() and DONE not in line]
     return " / ".join(lines[-3:])[:500] or "no reason was reported"
 
 
 def _find_engine_errors(text: str) -> str:
-    """Return the lines in which MNN's engine names what stands in its way."""
+    """Return the lines in which MNN's engine reports errors."""
     found = [line.strip() for line in text.splitlines() if any(word in line for word in ENGINE_ERROR_WORDS)]
     return f"({' / '.join(found[:2])[:300]})" if found else ""
 
 
 def _move_files(folder: Path, main: str, to: Path) -> None:
-    """The artifact's own files: the model, and its weights where they are next to it."""
+    """Move the artifact's files: the model, and its weights if they are separate."""
     for name in (main, f"{main}.weight"):
         if (folder / name).is_file():
             (to / name).write_bytes((folder / name).read_bytes())
 
 
 def _try_out(path: Path, folder: Path) -> Signature:
-    """Load and run the file once: operators that cannot be written or crash show here, not at the user."""
+    """Load and run the file once, to detect unsupported and crashing operators."""
     answer = folder / "verdict.json"
     output = _run_module("trial", [str(path), str(answer)], folder)
     if output.code < 0:
@@ -211,7 +211,8 @@ def _try_out(path: Path, folder: Path) -> Signature:
 
 
 def _match_ports(values: Sequence[OnnxPort], specs: Sequence[TensorSpec]) -> tuple[Port, ...]:
-    """MNN keeps names; NotConvertible where one is lost, or holds another number of values."""
+    """Return the ports, whose names MNN keeps. Raises NotConvertible if one is missing or has another number of
+    values."""
     found = {spec.name: spec for spec in specs}
     if lost := [value.name for value in values if value.name not in found]:
         raise NotConvertible(f"MNN's converter loses {', '.join(lost)}")

@@ -1,6 +1,6 @@
 """The operators of an MNN file, read from its FlatBuffer without MNN.
 
-Slots and numbers are those of `schema/default/MNN.fbs` and `Type.fbs` of alibaba/MNN, which only ever grow at their
+Slots and numbers are those of `schema/default/MNN.fbs` and `Type.fbs` of alibaba/MNN, which only grow at their
 ends. Weights are not touched.
 """
 
@@ -17,7 +17,7 @@ NET_OPS, NET_OUTPUTS, NET_TENSORS, NET_SUBGRAPHS, NET_UUID = 3, 4, 7, 10, 11
 OP_INPUTS, OP_MAIN, OP_NAME, OP_OUTPUTS, OP_TYPE = 0, 2, 3, 4, 5
 DIMS, DTYPE = 0, 1
 FLOAT = 1
-# Members of DataType by what a session makes of them: MNN has neither 64-bit numbers nor booleans of its own.
+# Members of DataType by their type in a session: MNN has neither 64-bit numbers nor booleans.
 DTYPES = {
     **dict.fromkeys((1, 2, 19), "float32"),
     **dict.fromkeys((3, 5, 9, 10), "int32"),
@@ -27,7 +27,7 @@ DTYPES = {
 
 
 class MnnFileUnreadable(Exception):
-    """The bytes are no MNN model."""
+    """Raised for bytes that are not an MNN model."""
 
 
 class MnnOperator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,7 +40,7 @@ class MnnOperator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class MnnInput(NamedTuple):
-    """An input as the file declares it: a size of -1 is free, `dtype` is what a session takes."""
+    """An input as the file declares it: a size of -1 is dynamic, `dtype` is the type in a session."""
 
     name: str
     shape: tuple[int, ...]
@@ -48,7 +48,7 @@ class MnnInput(NamedTuple):
 
 
 class MnnModel(NamedTuple):
-    """What a file says about itself; `subgraphs` counts the bodies of its branches and loops."""
+    """The content of a file; `subgraphs` counts the bodies of its branches and loops."""
 
     operators: tuple[MnnOperator, ...]
     inputs: tuple[MnnInput, ...]
@@ -57,7 +57,7 @@ class MnnModel(NamedTuple):
 
 
 class FlatbufferTable(NamedTuple):
-    """A FlatBuffer table: its fields are found through the offsets that stand before it."""
+    """A FlatBuffer table, whose fields are found through the offsets before it."""
 
     data: bytes
     at: int
@@ -67,7 +67,7 @@ class FlatbufferTable(NamedTuple):
         return cls(data, _read_uint(data, 0))
 
     def find(self, slot: int) -> int:
-        """Return where the field lies; 0 where it has its default."""
+        """Return the position of the field; 0 if it has its default."""
         offsets = self.at - struct.unpack_from("<i", self.data, self.at)[0]
         size = struct.unpack_from("<H", self.data, offsets)[0]
         place = 4 + 2 * slot
@@ -87,7 +87,7 @@ class FlatbufferTable(NamedTuple):
         return FlatbufferTable(self.data, place + _read_uint(self.data, place)) if place else None
 
     def places(self, slot: int) -> list[int]:
-        """Return where the entries of a vector of four-byte values or references lie."""
+        """Return the positions of the entries of a vector of four-byte values or references."""
         place = self.find(slot)
         if not place:
             return []
@@ -114,7 +114,7 @@ def _read_text(data: bytes, place: int) -> str:
 
 
 def read_mnn_model(path: Path) -> MnnModel:
-    """Return the model in a file; Unreadable where it is not MNN's, OSError where there is none."""
+    """Return the model in a file. Raises MnnFileUnreadable or OSError."""
     data = path.read_bytes()
     try:
         return _describe_net(FlatbufferTable.root(data))
@@ -123,7 +123,7 @@ def read_mnn_model(path: Path) -> MnnModel:
 
 
 def set_stable_uuid(data: bytes) -> bytes:
-    """Return the file with an identity that follows from its content: the converter draws a new one each time."""
+    """Return the file with a uuid computed from its content: the converter generates a new one each time."""
     net = FlatbufferTable.root(data)
     place = net.find(NET_UUID)
     length = len(net.text(NET_UUID).encode())

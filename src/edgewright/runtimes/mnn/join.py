@@ -1,8 +1,8 @@
-"""Which nodes of the source graph each operator that MNN ran computes.
+"""Mapping of MNN's executed operators to nodes of the source graph.
 
-MNN's converter names an operator after the tensor that it makes, and its engine splits operators into kernels and
-moves of data (`Raster`), which it names after the operator whose inputs they prepare: `add_raster_0` moves data for
-`add`. So a name leads back to the tensor of the source that the work ends in.
+MNN's converter names an operator after its output tensor, and its engine splits operators into kernels and
+data movements (`Raster`), which it names after the operator whose inputs they prepare: `add_raster_0` moves data for
+`add`. So a name identifies the source tensor that the kernels compute.
 """
 
 import re
@@ -15,7 +15,7 @@ from edgewright.schema.model import GraphNode
 RASTER_SUFFIX = re.compile(r"_raster_\d+$")
 CONVERTED = "__matmul_converted"
 MOVE_KERNELS = ("Raster", "ConvertTensor", "FloatToInt8", "Int8ToFloat")
-# Operators of ONNX that only move or choose values: where MNN moves data for another operator, it is these.
+# ONNX operators that only move or select values; MNN's data movements for another operator compute these.
 DATA_MOVEMENT_OPS = (
     *("Cast", "Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "Identity", "Pad"),
     *("Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
@@ -23,7 +23,7 @@ DATA_MOVEMENT_OPS = (
 
 
 class MnnKernel(NamedTuple):
-    """What ran: its name, and the type of operator that MNN says it is."""
+    """An executed kernel: its name, and MNN's operator type."""
 
     name: str
     op: str
@@ -32,11 +32,11 @@ class MnnKernel(NamedTuple):
 def find_source_nodes(
     ran: Sequence[MnnKernel], operators: Sequence[MnnOperator], graph: Sequence[GraphNode]
 ) -> list[tuple[str, ...]]:
-    """For each kernel that ran, the names of the source nodes that it computes, the most upstream first.
+    """Return for each executed kernel the names of the source nodes that it computes, the most upstream first.
 
-    All kernels that end in one tensor of the source share the nodes between it and the next such tensors upstream:
-    the moves of data take the nodes that only move data, the others take the rest. A move where the source has none
-    is a change of layout and computes nothing of the source.
+    All kernels that compute one source tensor share the nodes between it and the next such tensors upstream:
+    data movements get the nodes that only move data, the others get the rest. A movement without such a node in the
+    source is a change of layout and computes no source node.
     """
     producer = {tensor: node for node in graph for tensor in node.outputs if tensor}
     finder = SourceFinder(operators, producer)
@@ -50,7 +50,7 @@ def find_source_nodes(
 
 
 class SourceFinder:
-    """From the name of an operator of the file to the tensors of the source that its work ends in."""
+    """Finds the source tensors that an operator of the file computes, by its name."""
 
     def __init__(self, operators: Sequence[MnnOperator], producer: Mapping[str, GraphNode]) -> None:
         self.producer = producer
@@ -61,9 +61,8 @@ class SourceFinder:
                 self.readers.setdefault(tensor, []).append(operator)
 
     def find(self, name: str) -> tuple[str, ...]:
-        """Return the source's tensors that the operator makes; of one that the converter put in, those of what reads
-        it.
-        """
+        """Return the source tensors that the operator computes; for one that the converter inserted, those of its
+        readers."""
         left, seen = [name], {name}
         while left:
             current = left.pop(0)
@@ -82,9 +81,7 @@ class SourceFinder:
 
 
 def _find_upstream_nodes(ends: Sequence[str], stops: set[str], producer: Mapping[str, GraphNode]) -> list[GraphNode]:
-    """Return the source nodes from `ends` upstream to the next stops, the most upstream first; constants are left
-    out.
-    """
+    """Return the source nodes from `ends` upstream to the next stops, the most upstream first, without constants."""
     found: dict[str, GraphNode] = {}
     left = list(ends)
     while left:
@@ -97,7 +94,7 @@ def _find_upstream_nodes(ends: Sequence[str], stops: set[str], producer: Mapping
 
 
 def _choose(nodes: Sequence[GraphNode], moves: bool, computed: bool) -> tuple[str, ...]:
-    """Of the nodes that kernels share, those of a kernel that `moves` data, or of one that computes."""
+    """Return, of the nodes that kernels share, those of a kernel that `moves` data, or of one that computes."""
     if not computed:
         return tuple(node.name for node in nodes)
     return tuple(node.name for node in nodes if (node.op in DATA_MOVEMENT_OPS) == moves) or (

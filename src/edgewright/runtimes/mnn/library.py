@@ -8,18 +8,18 @@ import os
 from importlib import import_module
 from typing import Any
 
-# Idle OpenMP threads spin by default, which on a machine that does something else too costs more than waking them.
-# What the user has set stays.
+# Idle OpenMP threads spin by default, which costs more than waking them on a machine with other work.
+# Values set by the user are kept.
 WAITING = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
 
 
 def load_library() -> Any:
-    """Return the module `MNN`; ImportError where it is absent."""
+    """Return the module `MNN`. Raises ImportError if it is absent."""
     for name, value in WAITING.items():
         os.environ.setdefault(name, value)
     return import_module("MNN")
 
 
 def version() -> str:
-    """Return the version of the installed library, which this imports; ImportError where there is none."""
+    """Return the version of the installed library, which this imports. Raises ImportError if there is none."""
     return str(load_library().version())

@@ -18,7 +18,7 @@ TRACE = "trace.json"
 
 
 class MnnOperatorTimes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One operator as MNN ran it; times in microseconds, one for each profiled inference."""
+    """One executed operator; times in microseconds, one for each profiled inference."""
 
     name: str
     op: str
@@ -27,7 +27,7 @@ class MnnOperatorTimes(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class MnnTrace(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a profiling pass leaves: what ran in its order, and the operators of the file."""
+    """The result of a profiling pass: the executed operators in order, and those of the file."""
 
     asked: str
     backend: str
@@ -37,7 +37,7 @@ class MnnTrace(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class OperatorCallbacks:
-    """The callbacks of one inference after the other. They read the clock first and last, so as to count little."""
+    """The callbacks of consecutive inferences. They read the clock first or last, to include little overhead."""
 
     def __init__(self) -> None:
         self.names: list[tuple[str, str]] = []
@@ -73,7 +73,7 @@ def profile_operators(request: SessionRequest, feeds: Mapping[str, Array], runs:
 
 
 def _watch_run(session: MnnSession) -> tuple[int, int, OperatorCallbacks]:
-    """Begin and end of one inference in nanoseconds, and what was seen in it."""
+    """Return start and end of one inference in nanoseconds, and its callbacks."""
     watch = OperatorCallbacks()
     begin = perf_counter_ns()
     session.run_with(watch.begin, watch.end)

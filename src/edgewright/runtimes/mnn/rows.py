@@ -1,4 +1,4 @@
-"""From MNN's trace to layer rows joined to the source graph; runs in the parent."""
+"""Conversion of MNN's trace to layer rows joined to the source graph; runs in the parent."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,8 +19,8 @@ UNITS: dict[str, Unit] = {"CPU": "CPU", "OpenCL": "GPU", "Vulkan": "GPU"}
 def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
     """Read `trace.json` of the profiling pass.
 
-    A session on the CPU has no other place to run, so the unit was measured. One on a GPU may give an operator back to
-    the CPU and does not say: there the unit is only what was assigned.
+    A session on the CPU runs nowhere else, so its unit counts as measured. One on a GPU may silently run an operator on
+    the CPU, so its unit counts as assigned.
     """
     trace = msgspec.json.decode((folder / TRACE).read_bytes(), type=MnnTrace)
     sources = find_source_nodes([MnnKernel(ran.name, _kind_of(ran.op)) for ran in trace.ran], trace.operators, graph)
@@ -35,7 +35,7 @@ def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
 
 
 def _kind_of(op: str) -> str:
-    """Return the operator of `Convolution [ DT_INT8 ] `, as MNN calls one that computes with integers."""
+    """Return the operator in `Convolution [ DT_INT8 ] `, MNN's name of an integer operator."""
     return op.partition(" [")[0]
 
 

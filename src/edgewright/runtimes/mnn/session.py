@@ -13,7 +13,7 @@ from edgewright.runtimes.wire import SessionRequest
 from edgewright.schema.model import Signature, TensorSpec
 
 BACKENDS = {"CPU": "CPU", "OpenCL": "OPENCL", "Vulkan": "VULKAN"}
-# MNNForwardType, which the session says about itself; 13 is the CPU with AVX2, AVX-512 or ARMv8.2.
+# MNNForwardType, which the session reports; 13 is the CPU with AVX2, AVX-512 or ARMv8.2.
 FORWARD_TYPES = {0: "CPU", 3: "OpenCL", 7: "Vulkan", 13: "CPU"}
 INFO_BACKENDS, INFO_RESIZED = 2, 3
 DEBUG, RELEASE = 0, 1
@@ -31,10 +31,10 @@ CLOSED = "the session is closed"
 class MnnSession:
     """A loaded model; see `contract.Session`.
 
-    MNN lays activations over its inputs, so that a second `runSession` would read garbage. Each `run` therefore hands
-    the inputs over anew, as MNN's module interface does too, before it calls `runSession` and looks at its answer.
+    MNN overwrites its inputs with activations, so that a second `runSession` would read garbage. Each `run` therefore
+    sets the inputs again, as MNN's module interface does too, before it calls `runSession` and checks its result.
 
-    `mode` DEBUG lets `run_with` call back at each operator; RELEASE is what is measured.
+    `mode` DEBUG lets `run_with` call back at each operator; RELEASE is for measurements.
     """
 
     signature: Signature
@@ -57,7 +57,7 @@ class MnnSession:
         self._copies: list[tuple[Callable[[Any], bool], Any]] = []
 
     def bind(self, feeds: Mapping[str, Array]) -> None:
-        """Copy the inputs into tensors of MNN's; Mismatch where they do not fit. One that nothing reads is let go."""
+        """Copy the inputs into tensors of MNN. Raises Mismatch if they do not fit. Unread inputs are ignored."""
         check_feeds(self.signature, feeds)
         hosts = {name: self._host(tensor, np.ascontiguousarray(feeds[name])) for name, tensor in self._inputs.items()}
         self._copies = [(tensor.copyFrom, hosts[name]) for name, tensor in self._inputs.items()]
@@ -71,7 +71,7 @@ class MnnSession:
             raise Rejected(f"MNN's runSession fails with error {code}")
 
     def run_with(self, begin: Callable[..., bool], end: Callable[..., bool]) -> None:
-        """One inference that calls `begin` and `end` around each operator; needs the DEBUG mode."""
+        """Run one inference that calls `begin` and `end` around each operator; requires the DEBUG mode."""
         for copy, host in self._copies:
             copy(host)
         if code := self._interpreter.runSessionWithCallBackInfo(self._session, begin, end):
@@ -93,7 +93,7 @@ class MnnSession:
         return np.array(host.getNumpyData())
 
     def _host(self, tensor: Any, array: Array) -> Any:
-        """Return the array as a tensor outside of the session; channels packed by four (NC4HW4) are unpacked to
+        """Return a tensor outside of the session; channels packed by four (NC4HW4) are unpacked to
         NCHW.
         """
         kind = tensor.getDimensionType()
@@ -108,7 +108,7 @@ class MnnSession:
         self._interpreter.resizeSession(self._session)
 
     def _read_signature(self) -> Signature:
-        """Return the file's inputs and outputs in its order; types and sizes are those that the session gave them."""
+        """Return the file's inputs and outputs in its order, with the session's types and sizes."""
         declared = [self._declare(name, shape, dtype) for name, shape, dtype in self.net.inputs]
         names = [name for name in self.net.outputs if name in self._outputs] or list(self._outputs)
         return Signature(inputs=tuple(declared), outputs=tuple(self._describe(name, self._outputs) for name in names))
@@ -127,7 +127,7 @@ class MnnSession:
 
 
 def _read_file(path: Path) -> MnnModel:
-    """Return the file's own account of itself; Rejected for what MNN's interpreter cannot run or would crash on."""
+    """Return the file's content. Raises Rejected for operators that MNN's interpreter cannot run or would crash on."""
     try:
         net = read_mnn_model(path)
     except (MnnFileUnreadable, OSError) as error:
@@ -158,13 +158,13 @@ def _create_session(interpreter: Any, request: SessionRequest) -> Any:
 
 
 def _check_sizes(interpreter: Any, session: Any) -> None:
-    """MNN makes a session of a model whose sizes it cannot infers, and then neither feeds nor runs it."""
+    """Raise Rejected for unknown sizes: MNN creates a session of such a model, but can neither feed nor run it."""
     if interpreter.getSessionInfo(session, INFO_RESIZED):
         raise Rejected("MNN cannot infer the sizes of the model's tensors; the log names the first of them")
 
 
 def _session_config(request: SessionRequest) -> dict[str, Any]:
-    """MNN's `ScheduleConfig`. On a GPU its number of threads means how to tune, and is left as it is."""
+    """Return MNN's `ScheduleConfig`. On a GPU its number of threads selects the tuning mode, and is not set."""
     backend = find_asked_backend(request.options)
     config: dict[str, Any] = {
         "backend": BACKENDS[backend],
@@ -180,7 +180,7 @@ def find_asked_backend(options: Mapping[str, str]) -> str:
 
 
 def backend_notes(asked: str, given: str) -> tuple[str, ...]:
-    """MNN falls back to the CPU silently; what a session says of itself shows it."""
+    """Return a note if the session's report shows that MNN silently fell back to the CPU."""
     if asked == given:
         return ()
     return (
@@ -192,7 +192,7 @@ def backend_notes(asked: str, given: str) -> tuple[str, ...]:
 
 
 def _dtype_of(library: Any, tensor: Any) -> str:
-    """Numpy's name of the tensor's type; empty where MNN's Python package has no word for it."""
+    """Return NumPy's name of the tensor's type; empty if MNN's Python package has no name for it."""
     kind = tensor.getDataType()
     return next((dtype for name, dtype in DTYPES.items() if kind is getattr(library, name)), "")
 

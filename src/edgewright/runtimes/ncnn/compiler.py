@@ -1,4 +1,4 @@
-"""ncnn's files from ONNX: the graph made plain, pnnx, and a check of what it wrote."""
+"""ncnn's files from ONNX: rewrites, pnnx, and a check of its result."""
 
 import copy
 import shutil
@@ -41,12 +41,12 @@ LARGEST_RANK = 4  # of an ncnn blob
 
 
 class Conversion(NamedTuple):
-    """What pnnx made of a source.
+    """The result of pnnx for a source.
 
     Attributes:
-        inputs, outputs: pnnx's blob by the source's name; an input that nothing reads has none.
+        inputs, outputs: pnnx's blob by the source's name; an unread input has none.
         values: every tensor of the source in one run.
-        feeds, blobs: the inputs of the same run as ncnn takes them, and all that it computed from them, by blob.
+        feeds, blobs: the inputs of the same run in ncnn's form, and all results, by blob.
     """
 
     rows: Sequence[ParamRow]
@@ -72,7 +72,7 @@ class ConversionSource(NamedTuple):
 
 
 def compile_model(request: CompileRequest) -> Compiled:
-    """See `contract.Runtime.compile`. A QDQ model becomes one with INT8 layers; no other does."""
+    """See `contract.Runtime.compile`. Only a QDQ model becomes one with INT8 layers."""
     source = _read_source(request)
     if source.model.ByteSize() > LARGEST_MODEL:
         raise NotConvertible("the model is over 2 GB, more than one ONNX file can hold")
@@ -98,7 +98,7 @@ def _read_source(request: CompileRequest) -> ConversionSource:
 
 
 def _convert(request: CompileRequest, given: ConversionSource, values: Mapping[str, Array], unbind: bool) -> Compiled:
-    plain = normalize_model(copy.deepcopy(given.model), values, unbind)  # it rewrites what it is given
+    plain = normalize_model(copy.deepcopy(given.model), values, unbind)  # it modifies its input
     with TemporaryFolder() as folder:
         source = folder / "model.onnx"
         source.write_bytes(plain.SerializeToString())
@@ -109,7 +109,8 @@ def _convert(request: CompileRequest, given: ConversionSource, values: Mapping[s
 
 
 def _try_out(files: PnnxFiles, plain: Any, values: Mapping[str, Array]) -> Conversion:
-    """Run pnnx's result on the inputs of `values`; NotConvertible where this build of ncnn does not know a layer."""
+    """Run pnnx's result on the inputs of `values`. Raises NotConvertible if this build of ncnn does not support a
+    layer."""
     rows = read_param(files.param)
     check_layers(import_ncnn(), rows, plain)
     inputs = {value.name: f"in{place}" for place, value in enumerate(plain.graph.input)}
@@ -130,7 +131,7 @@ def _try_out(files: PnnxFiles, plain: Any, values: Mapping[str, Array]) -> Conve
 
 
 def _as_feed(name: str, value: Array, batch: int | None, dtype: Any) -> Array:
-    """Return an input as ncnn takes it: without its batch axis where pnnx found one, and with one axis at the least."""
+    """Return an input in ncnn's form: without the batch axis that pnnx found, and with at least one axis."""
     if batch is not None:
         if value.shape[batch] != 1:
             reason = (
@@ -146,7 +147,7 @@ def _as_feed(name: str, value: Array, batch: int | None, dtype: Any) -> Array:
 def _write_artifact(
     request: CompileRequest, given: ConversionSource, conversion: Conversion, files: PnnxFiles
 ) -> Compiled:
-    """Name what pnnx wrote after the source's tensors and nodes, and put it where it belongs."""
+    """Name pnnx's blobs and layers after the source's tensors and nodes, and write the artifact."""
     sources = [value.name for value in given.model.graph.input if value.name in conversion.values]
     blob_names = name_blobs(conversion.rows, _match_tensors(conversion, given, half=request.precision == "fp16"))
     rows = name_layers([_renamed(row, blob_names) for row in conversion.rows], given.nodes)
@@ -179,7 +180,7 @@ def _write_artifact(
 
 
 def _match_tensors(conversion: Conversion, given: ConversionSource, half: bool) -> dict[str, str]:
-    """Return the source's tensor by blob; inputs and outputs are known, the others are found by their values."""
+    """Return the source's tensor by blob; inputs and outputs are known, others are found by their values."""
     known = {blob: name for name, blob in (*conversion.inputs.items(), *conversion.outputs.items())}
     own = {name for node in given.nodes for name in node.outputs} - set(known.values())
     others = {name: array for name, array in conversion.values.items() if name in own}
@@ -191,13 +192,13 @@ def _renamed(row: ParamRow, names: Mapping[str, str]) -> ParamRow:
 
 
 def _unread_input(name: str, conversion: Conversion) -> ParamRow:
-    """pnnx leaves out an input that nothing reads; the caller that feeds the model still gives it."""
+    """Return the port of an unread input, which pnnx removes but callers still feed."""
     shape = np.atleast_1d(np.squeeze(conversion.values[name])).shape
     return ParamRow("Input", make_plain_name(name), (), (make_plain_name(name),), make_input_params(shape))
 
 
 def _with_shapes(row: ParamRow, old: ParamRow, conversion: Conversion) -> ParamRow:
-    """Return the shapes of inputs, and as hints those of outputs, so that the file alone reports the model's
+    """Return the rows with shapes of inputs and shape hints of outputs, so that the file alone has the model's
     signature.
     """
     if row.op == "Input":

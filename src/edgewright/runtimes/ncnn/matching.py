@@ -1,7 +1,7 @@
-"""Which tensor of the source each of ncnn's blobs is: the one with the same values in the same run.
+"""Mapping of ncnn's blobs to the source's tensors with the same values in the same run.
 
-pnnx keeps no names. Both models are run on the same seeded inputs; a blob that equals no tensor is inside of what pnnx
-put in the place of several operators.
+pnnx keeps no names. Both models are run on the same seeded inputs; a blob that equals no tensor is inside of pnnx's
+replacement of several operators.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from edgewright.runtimes.contract import Array
 from edgewright.runtimes.ncnn.param import COPIES, ParamRow
 
-CLOSE = 1e-3  # relative size of the difference up to which two tensors are the same one, in float32
+CLOSE = 1e-3  # relative difference up to which two tensors are equal, in float32
 CLOSE_HALF = 3e-2
 NUMBERS = "fiub"
 
@@ -24,9 +24,9 @@ def match_blobs(
     Args:
         rows: ncnn's layers.
         blobs: their outputs in one run.
-        values: the source's tensors in the same run, in the order in which it makes them.
+        values: the source's tensors in the same run, in execution order.
         half: whether ncnn's weights are in half precision.
-        known: blobs that are not looked for.
+        known: blobs that are not searched.
     """
     flat = {name: array.reshape(-1) for name, array in values.items() if array.dtype.kind in NUMBERS and array.size}
     by_size: dict[int, list[str]] = {}
@@ -43,7 +43,7 @@ def match_blobs(
 
 
 def _find_equal(blob: Array, names: Iterable[str], values: Mapping[str, Array], tolerance: float) -> str | None:
-    """Return the first tensor of nearly the same values; zeros equal nothing, since they tell nothing."""
+    """Return the first tensor with nearly the same values; zeros match nothing, since they identify nothing."""
     size = float(np.linalg.norm(blob))
     if not size or not np.isfinite(size):
         return None

@@ -1,6 +1,6 @@
-"""Names of the source in ncnn's files, and back: a blob is called as the source's tensor, a layer as a source's node.
+"""Source names in ncnn's files: a blob has the name of a source tensor, a layer that of a source node.
 
-So the .param file alone leads from a layer to the nodes that it computes.
+So the .param file alone identifies the nodes that a layer computes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,16 +20,16 @@ HEAVY = (
     "GRU",
     "RNN",
     "Gather",
-)  # what a fused layer is called after
+)  # operators after which a fused layer is named
 
 
 def make_plain_name(name: str) -> str:
-    """Return a name as it can stand in a .param file, where spaces separate."""
+    """Return a name without spaces, which are separators in a .param file."""
     return ("_".join(name.split()) or "_")[-LONGEST:]
 
 
 def name_blobs(rows: Sequence[ParamRow], tensors: Mapping[str, str]) -> dict[str, str]:
-    """Return a new name for each blob: its tensor's where it has one, else one that no tensor has."""
+    """Return a new name for each blob: that of its tensor, else one that no tensor has."""
     names: dict[str, str] = {}
     taken: set[str] = set()
     for blob, tensor in tensors.items():
@@ -43,7 +43,7 @@ def name_blobs(rows: Sequence[ParamRow], tensors: Mapping[str, str]) -> dict[str
 
 
 def name_layers(rows: Sequence[ParamRow], graph: Sequence[GraphNode]) -> list[ParamRow]:
-    """Return the rows, called after the nodes that they compute; pnnx's name stays where there are none."""
+    """Return the rows, named after the nodes that they compute; without such nodes pnnx's name stays."""
     ops = {node.name: node.op for node in graph}
     taken: set[str] = set()
     named = []
@@ -64,7 +64,7 @@ def _unique(stem: str, taken: set[str]) -> str:
 
 
 def read_nodes(model: Any) -> list[GraphNode]:
-    """Return the nodes of an ONNX model, as `formats.onnx` reports them of the source."""
+    """Return the nodes of an ONNX model in the form of `formats.onnx`."""
     constants = {tensor.name for tensor in model.graph.initializer}
     return [
         GraphNode(
@@ -78,10 +78,10 @@ def read_nodes(model: Any) -> list[GraphNode]:
 
 
 def join_rows(rows: Sequence[ParamRow], graph: Sequence[GraphNode]) -> list[tuple[str, ...]]:
-    """For each layer the source nodes that it computes, the most upstream first, by the names of its blobs.
+    """Return for each layer the source nodes that it computes, the most upstream first, by the names of its blobs.
 
-    A layer whose blobs bear no tensor's name stands inside of what a later one computes, and has none. So has a Split,
-    which copies nothing and computes nothing.
+    A layer whose blobs have no tensor's name is a part of what a later one computes, and has none. Nor has a Split,
+    which computes nothing.
     """
     tensors = {make_plain_name(tensor): tensor for node in graph for tensor in node.outputs if tensor}
     producer = {tensor: node for node in graph for tensor in node.outputs if tensor}
@@ -99,7 +99,7 @@ def join_rows(rows: Sequence[ParamRow], graph: Sequence[GraphNode]) -> list[tupl
 def _find_upstream_nodes(ends: Sequence[str], stops: set[str], producer: Mapping[str, GraphNode]) -> tuple[str, ...]:
     """Return names of the source nodes from `ends` upstream to the next stops, the most upstream first.
 
-    What only reads a shape computes nothing from the tensor, so the walk ends there.
+    A node that only reads a shape computes nothing from the tensor, so the search ends there.
     """
     found: dict[str, None] = {}
     left = list(ends)

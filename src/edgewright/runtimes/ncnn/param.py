@@ -1,4 +1,4 @@
-"""ncnn's text files of layers, `.param`: read, written, and the shapes in them.
+"""Reading and writing of `.param`, ncnn's text files of layers, and the shapes in them.
 
 The format is https://github.com/Tencent/ncnn/wiki/param-and-model-file-structure: a magic number, the counts of
 layers and blobs, and a line for each layer: type, name, counts of inputs and outputs, their blobs, and parameters.
@@ -30,7 +30,7 @@ class ParamRow(NamedTuple):
 
 
 def read_param(path: Path) -> list[ParamRow]:
-    """Return the layers of a file; Rejected where it is none."""
+    """Return the layers of a file. Raises Rejected if it is not a .param file."""
     try:
         lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         if not lines or lines[0] != [MAGIC]:
@@ -75,7 +75,7 @@ def make_input_params(shape: Sequence[int]) -> dict[str, str]:
 
 
 def read_input_shape(row: ParamRow) -> tuple[int, ...] | None:
-    """Return the shape that an Input reports, outermost axis first; None where it reports none."""
+    """Return the shape of an Input, outermost axis first; None if it has none."""
     w, h, c = (int(row.params.get(key, "0")) for key in SIZES)
     d = int(row.params.get(DEPTH, "0"))
     sizes = tuple(size for size in (c, d, h, w) if size)
@@ -83,7 +83,7 @@ def read_input_shape(row: ParamRow) -> tuple[int, ...] | None:
 
 
 def make_shape_hint(shapes: Sequence[Sequence[int]]) -> dict[str, str]:
-    """Return the hint of a layer's output shapes; none where a shape has more axes than ncnn's hints."""
+    """Return the hint of a layer's output shapes; none if a shape has more axes than ncnn's hints."""
     if any(len(shape) > HINT_RANK for shape in shapes):
         return {}
     numbers = [number for shape in shapes for number in (len(shape), *reversed(shape), *[1] * (HINT_RANK - len(shape)))]
@@ -91,7 +91,7 @@ def make_shape_hint(shapes: Sequence[Sequence[int]]) -> dict[str, str]:
 
 
 def read_hinted_shape(row: ParamRow, blob: str) -> tuple[int, ...] | None:
-    """Return the shape of one of the row's outputs, outermost axis first, where there is a hint."""
+    """Return the hinted shape of one of the row's outputs, outermost axis first; else None."""
     if SHAPE_HINT not in row.params:
         return None
     numbers = [int(word) for word in row.params[SHAPE_HINT].split(",")][1:]
@@ -101,7 +101,7 @@ def read_hinted_shape(row: ParamRow, blob: str) -> tuple[int, ...] | None:
 
 
 def find_index_inputs(rows: Sequence[ParamRow]) -> set[str]:
-    """Return the inputs that hold row numbers for an Embed, which reads int32; all others are float32."""
+    """Return the inputs with row numbers for an Embed, which reads int32; all others are float32."""
     indices = {row.bottoms[0] for row in rows if row.op == "Embed"}
     for row in reversed(rows):
         if row.op in ("Split", "Reshape", "Squeeze", "ExpandDims", "Permute", "Flatten", "Noop"):

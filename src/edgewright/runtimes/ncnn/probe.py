@@ -1,7 +1,7 @@
-"""Every tensor of an ONNX model in one run of ONNX Runtime, and every blob of an ncnn model in one of ncnn.
+"""All tensors of an ONNX model in one run of ONNX Runtime, and all blobs of an ncnn model in one run of ncnn.
 
-It reports the shapes and types of all tensors, the constants that can be folded, and, next to the same run in ncnn,
-which tensor each of ncnn's blobs is.
+They show the shapes and types of all tensors, the constants that can be folded, and
+the tensor of each of ncnn's blobs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,9 +18,10 @@ SEED = 0
 
 
 def run_all_tensors(model: Any) -> dict[str, Array]:
-    """Return every tensor by name, inputs and outputs included; NotConvertible where ONNX Runtime rejects the model.
+    """Return every tensor by name, including inputs and outputs. Raises NotConvertible if ONNX Runtime rejects the
+    model.
 
-    Tensors inside the graphs of If and Loop are left out, and so is what is no tensor.
+    Values inside the graphs of If and Loop, and values that are no tensors, are omitted.
     """
     import onnxruntime
     from onnx import ModelProto, ValueInfoProto
@@ -45,7 +46,7 @@ def run_all_tensors(model: Any) -> dict[str, Array]:
 
 
 def _make_feeds(model: Any) -> dict[str, Array]:
-    """Seeded inputs: normal floats, integers that are rows of the tables they look up, else 0 and 1."""
+    """Return seeded inputs: normal floats, integers that are valid rows of the tables that they index, else 0 and 1."""
     from onnx import helper
 
     generator = np.random.default_rng(SEED)
@@ -78,7 +79,7 @@ def _count_rows(model: Any, tensor: str, constants: dict[str, tuple[int, ...]]) 
 
 
 def run_all_blobs(param: Path, weights: Path, rows: Sequence[ParamRow], feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """Return every blob that ncnn computes in float32, by name; those from the first layer on that fails are
+    """Return every blob that ncnn computes in float32, by name; those from the first failing layer on are
     missing.
     """
     net = load_net(param, weights, lightmode=False)

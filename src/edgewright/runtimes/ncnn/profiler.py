@@ -1,7 +1,7 @@
 """Times of ncnn's layers; runs in the worker.
 
-An extractor computes what a blob needs and has not been computed yet. So the outputs of the layers, asked for one
-after the other, take the time of one layer each.
+An extractor computes what a blob needs and has not been computed yet. So requesting the outputs of the layers one
+after the other takes the time of one layer each.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ class ProfiledLayer(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class NcnnTrace(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `rows` reads; `runs_us` are the times of whole inferences of the same passes."""
+    """The result of a profiling pass; `runs_us` has the times of whole inferences of the same passes."""
 
     asked: str
     runs_us: tuple[float, ...]
@@ -45,7 +45,7 @@ class NcnnTrace(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ProfiledPass(NamedTuple):
-    """One inference: when each layer ended, nanoseconds from its begin on, and how many bytes it wrote."""
+    """One inference: the end of each layer in nanoseconds from the start, and the number of bytes it wrote."""
 
     ends: list[int]
     sizes: list[int]
@@ -70,8 +70,8 @@ def profile_layers(request: SessionRequest, feeds: Mapping[str, Array], runs: in
 
 
 def _make_pool() -> Any:
-    """Memory for the blobs that is used again in each pass, as a plain run does: with all blobs kept, ncnn's own pool
-    gives them back to the system, and large layers then took twice as long.
+    """Return memory for the blobs that each pass uses again, as a plain run does: with all blobs kept, ncnn's own pool
+    returns them to the system, and large layers then took twice as long.
     """
     pool = import_ncnn().PoolAllocator()
     pool.set_size_compare_ratio(0.0)
@@ -92,7 +92,7 @@ def _run_layers(net: Any, rows: Sequence[ParamRow], bound: Sequence[tuple[str, A
         ends.append(perf_counter_ns() - begin)
     failed = [top for top, (code, _) in zip(firsts, results, strict=True) if code]
     sizes = [mat.total() * mat.elemsize for _, mat in results]
-    del results, extractor  # what is in the pool must go before it, also where this raises
+    del results, extractor  # blobs in the pool must be freed before it, also if this raises
     if failed:
         raise Rejected(f"ncnn fails at the layer that computes '{failed[0]}'")
     return ProfiledPass(ends, sizes)

@@ -1,4 +1,4 @@
-"""From the times of ncnn's layers to layer rows joined to the source graph; runs in the parent."""
+"""Conversion of ncnn's layer times to layer rows joined to the source graph; runs in the parent."""
 
 import itertools
 from collections.abc import Sequence

@@ -21,9 +21,9 @@ from edgewright.runtimes.ncnn.param import (
 from edgewright.runtimes.wire import SessionRequest
 from edgewright.schema.model import Signature, TensorSpec
 
-# libgomp reads these once, when it is loaded: its threads shall sleep and not spin while they wait.
+# libgomp reads these once, when it is loaded: waiting threads sleep instead of spinning.
 QUIET = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
-HALF_TAG = 0x01306B47  # stands before weights in half precision in a .bin
+HALF_TAG = 0x01306B47  # precedes weights in half precision in a .bin
 MOVERS = (
     "Input Split Reshape Permute Slice Crop Concat Flatten Padding PixelShuffle ShuffleChannel Reorg "
     "Squeeze ExpandDims MemoryData Noop"
@@ -39,14 +39,14 @@ SWITCHES = (
 
 
 def import_ncnn() -> Any:
-    """Return the library; ImportError where it is absent. What the user set for OpenMP stays."""
+    """Return the library. Raises ImportError if it is absent. OpenMP settings of the user are kept."""
     with environment(QUIET):
         return import_module("ncnn")
 
 
 @contextmanager
 def environment(wanted: Mapping[str, str]) -> Iterator[None]:
-    """Set what is not set, for the time being: processes started later shall not inherit it."""
+    """Set unset environment variables during the block, so that processes started later do not inherit them."""
     added = [name for name in wanted if name not in os.environ]
     os.environ.update({name: wanted[name] for name in added})
     try:
@@ -57,10 +57,10 @@ def environment(wanted: Mapping[str, str]) -> Iterator[None]:
 
 
 def load_net(param: Path, weights: Path, lightmode: bool, request: SessionRequest | None = None) -> Any:
-    """Return a net with the request's options, or plain in float32 on one thread; Rejected where ncnn rejects the
+    """Return a net with the request's options, or plain in float32 on one thread. Raises Rejected if ncnn rejects the
     files.
 
-    Without `lightmode` ncnn keeps every blob until the extractor goes.
+    Without `lightmode` ncnn keeps every blob until the extractor is freed.
     """
     ncnn = import_ncnn()
     _reject_unknown_layers(ncnn, read_param(param))
@@ -77,7 +77,7 @@ def load_net(param: Path, weights: Path, lightmode: bool, request: SessionReques
 
 
 def _set_options(ncnn: Any, options: Any, request: SessionRequest, weights: Path) -> None:
-    """ncnn's half precision is on by default, even for weights in float32."""
+    """Set the options. ncnn's half precision is on by default, even for weights in float32."""
     wish = request.options
     storage = wish.get("storage", "auto")
     if storage == "auto":
@@ -96,15 +96,15 @@ def _reject_unknown_layers(ncnn: Any, rows: Sequence[ParamRow]) -> None:
 
 
 def find_unknown_layers(ncnn: Any, rows: Sequence[ParamRow]) -> list[str]:
-    """Types that ncnn cannot make; some that it has a number for are left out of its builds."""
+    """Return the layer types that this build of ncnn does not support; builds omit some types that have a number."""
     return [op for op in dict.fromkeys(row.op for row in rows) if ncnn.create_layer(op) is None]
 
 
 def has_half_weights(weights: Path) -> bool:
-    """Return whether the tag of half precision stands near the file's begin; as a float32 it is 3e-38, which no weight
+    """Return whether the tag of half precision is near the file's start; as a float32 it is 3e-38, which no weight
     is.
 
-    The file is read and not mapped, so that it does not count as memory of the model.
+    The file is read, not mapped, so that it does not count as memory of the model.
     """
     with weights.open("rb") as file:
         for _ in range(SEARCHED_CHUNKS):
@@ -115,7 +115,7 @@ def has_half_weights(weights: Path) -> bool:
 
 
 def _find_notes(net: Any, request: SessionRequest) -> tuple[str, ...]:
-    """ncnn leaves aside silently what it cannot do."""
+    """Return notes about options that ncnn silently ignores."""
     notes = []
     if request.options.get("vulkan", "off") == "on" and not net.opt.use_vulkan_compute:
         notes.append("Vulkan was requested, but no Vulkan device was found; the CPU ran everything")
@@ -140,7 +140,7 @@ def note_of_half(net: Any, half: str) -> str:
 class NcnnSession:
     """A loaded model with its inputs bound; see `contract.Session`.
 
-    ncnn keeps the results of a run in its extractor, so a run makes a new one; that is the library's own way.
+    ncnn keeps the results of a run in its extractor, so each run creates a new one, as usual with ncnn.
     """
 
     signature: Signature
@@ -158,7 +158,7 @@ class NcnnSession:
         self.signature = Signature(inputs=inputs, outputs=self._output_specs(inputs, rows))
 
     def _output_specs(self, inputs: Sequence[TensorSpec], rows: Sequence[ParamRow]) -> tuple[TensorSpec, ...]:
-        """By the file's shape hints; where it has none, or other shapes were asked for, by a run on zeros."""
+        """Return the outputs from the file's shape hints; without hints, or for other shapes, from a run on zeros."""
         makers = {top: row for row in rows for top in row.tops}
         shapes = [read_hinted_shape(makers[name], name) for name in self._outputs]
         if None in shapes or any(read_input_shape(makers[spec.name]) != spec.shape for spec in inputs):
@@ -195,13 +195,13 @@ class NcnnSession:
         return [mat.numpy() for _, mat in self._results]
 
     def close(self) -> None:
-        """The results go first: their memory belongs to the net's allocator."""
+        """Free the results before the net, whose allocator has their memory."""
         self._results, self._bound = [], []
         self._net = None
 
 
 def make_input_specs(rows: Sequence[ParamRow], shapes: Mapping[str, Sequence[int]]) -> tuple[TensorSpec, ...]:
-    """Return the inputs with the shapes of the request or of the file; Rejected where neither reports one."""
+    """Return the inputs with the shapes of the request or of the file. Raises Rejected if neither has one."""
     indices = find_index_inputs(rows)
     specs = []
     for row in rows:
@@ -223,6 +223,6 @@ def _fix_shape(shape: Sequence[int | str]) -> tuple[int, ...]:
 
 
 def to_mat(array: Array) -> Any:
-    """ncnn's own copy of an array of one to four axes."""
-    rows = np.ascontiguousarray(array)  # a Mat does not hold what it looks at: this must live until it is copied
+    """Return ncnn's own copy of an array of one to four axes."""
+    rows = np.ascontiguousarray(array)  # a Mat does not own its data, which must live until it is copied
     return import_ncnn().Mat(rows).clone()

@@ -45,7 +45,7 @@ def _read_source(request: CompileRequest) -> Any:
 
     try:
         return onnx.load(request.source)
-    except Exception as error:  # protobuf's and onnx's own classes, and missing weights
+    except Exception as error:  # classes of protobuf and onnx, and missing weights
         raise NotConvertible(f"the model cannot be read: {str(error).strip()[:300]}") from error
 
 

@@ -26,14 +26,14 @@ def compile(request: CompileRequest) -> Compiled:
 
 
 def profile(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, folder: Path) -> None:
-    """Time each operator with OpenVINO's own counters and leave what they tell in `folder`."""
+    """Time each operator with OpenVINO's own counters and write the result to `folder`."""
     from edgewright.runtimes.openvino.profiler import profile_operators
 
     profile_operators(request, feeds, runs, folder)
 
 
 def layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
-    """Return the rows that the file in `folder` reports, joined to the source graph's nodes."""
+    """Return the rows of the file in `folder`, joined to the source graph's nodes."""
     from edgewright.runtimes.openvino.rows import report_layers
 
     return report_layers(folder, graph)

@@ -24,7 +24,7 @@ UNKNOWN = "No conversion rule found for operations: "
 
 
 def compile_model(request: CompileRequest) -> Compiled:
-    """See `contract.Runtime.compile`. A QDQ model stays quantized and runs in INT8; no other becomes so."""
+    """See `contract.Runtime.compile`. Only a QDQ model is quantized, and runs in INT8."""
     _check_precision(request)
     library = import_library()
     core = library.Core()
@@ -50,7 +50,7 @@ def compile_model(request: CompileRequest) -> Compiled:
 
 
 def _check_precision(request: CompileRequest) -> None:
-    """NotConvertible for a precision that only the source could bring and does not."""
+    """Raise NotConvertible for a precision that requires a quantized source."""
     if request.precision in FLOATS:
         return
     own = OnnxFile(Path(request.source)).precision()
@@ -65,7 +65,7 @@ def _remove_model(path: Path) -> None:
 
 
 def _read_source(core: Any, request: CompileRequest) -> Any:
-    """OpenVINO's graph of the source; NotConvertible names the operators that it does not know, and their nodes."""
+    """Return OpenVINO's graph of the source. Raises NotConvertible with the unsupported operators and their nodes."""
     try:
         return core.read_model(request.source)
     except Exception as error:
@@ -77,7 +77,7 @@ def _read_source(core: Any, request: CompileRequest) -> Any:
 
 
 def _find_unknown(text: str) -> list[str]:
-    """Return the operators in OpenVINO's report, which calls them `domain.Op-18`."""
+    """Return the unsupported operators in OpenVINO's report, where their form is `domain.Op-18`."""
     line = next((line for line in text.splitlines() if UNKNOWN in line), "")
     names = line.partition(UNKNOWN)[2].split(",")
     return [name.strip().rpartition("-")[0] or name.strip() for name in names if name.strip()]
@@ -96,15 +96,15 @@ def _read_nodes(source: str) -> Any:
 
 
 def _name_decomposed_nodes(model: Any) -> None:
-    """Call the parts that a node was decomposed into `NODE/Multiply`, after the next operator that bears a name.
+    """Name the parts of a decomposed node like `NODE/Multiply`, after the next named operator.
 
-    OpenVINO numbers them (`Multiply_41`), and numbers in the same way what it makes later, when it loads the file: two
+    OpenVINO numbers them (`Multiply_41`), and also those that it creates when it loads the file: two
     operators could then have one name.
     """
     ops = model.get_ordered_ops()
     taken = {op.get_friendly_name() for op in ops}
     owners: dict[str, str] = {}
-    for op in reversed(ops):  # what reads an operator comes before it
+    for op in reversed(ops):  # readers of an operator come before it
         own, name = op.get_name(), op.get_friendly_name()
         owners[own] = name if name != own else _find_owner(op, owners)
         if name == own and op.get_type_name() != "Constant":
@@ -113,18 +113,18 @@ def _name_decomposed_nodes(model: Any) -> None:
 
 
 def _find_owner(op: Any, owners: Mapping[str, str]) -> str:
-    """Return the first by alphabet: OpenVINO reports the readers in no order."""
+    """Return the alphabetically first one, since OpenVINO reports the readers in no order."""
     readers = {to.get_node().get_name() for port in op.outputs() for to in port.get_target_inputs()}
     return min((owners[reader] for reader in readers), default="")
 
 
 def _free_name(name: str, taken: Container[str]) -> str:
-    """Return the name, or the first that is free of it with a number behind."""
+    """Return the name, with the first unused number appended if the name is used."""
     return next(one for one in chain([name], (f"{name}#{i}" for i in count(2))) if one not in taken)
 
 
 def _check_loads(core: Any, path: Path, source: Signature) -> IoMap:
-    """Load what was written, once, as a session will; NotConvertible where OpenVINO's own CPU rejects it."""
+    """Load the file once, like a session. Raises NotConvertible if OpenVINO's CPU plug-in rejects it."""
     request = SessionRequest(model=str(path))
     try:
         model = read_model(core, request)
@@ -133,7 +133,7 @@ def _check_loads(core: Any, path: Path, source: Signature) -> IoMap:
         session.close()
     except Rejected as error:
         raise NotConvertible(f"OpenVINO rejects the file that it wrote: {error}") from error
-    # By their order: a tensor that a removed no-op stood before bears the names of both.
+    # By their order: a tensor before a removed no-op has the names of both.
     return IoMap(
         inputs=tuple(map(make_same_port, signature.inputs, (spec.name for spec in source.inputs))),
         outputs=tuple(map(make_same_port, signature.outputs, (spec.name for spec in source.outputs))),

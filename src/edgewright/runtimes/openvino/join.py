@@ -1,4 +1,4 @@
-"""Which nodes of the source graph each operator that OpenVINO ran computes."""
+"""Mapping of OpenVINO's executed operators to nodes of the source graph."""
 
 import re
 from collections import deque
@@ -7,19 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from edgewright.runtimes.openvino.profiler import ExecutedOperator, OpenvinoOperator
 from edgewright.schema.model import GraphNode
 
-# What OpenVINO puts between operators that require different layouts or types. It computes nothing of the source.
+# Operators that OpenVINO inserts between different layouts or types. They compute no source node.
 BETWEEN = ("Reorder", "Convert")
-PORT = re.compile(r"\.\d+$")  # stands behind the name of an operator with several outputs
+PORT = re.compile(r"\.\d+$")  # suffix of the name of an operator with several outputs
 
 
 def find_source_nodes(
     executed: Sequence[ExecutedOperator], operators: Sequence[OpenvinoOperator], graph: Sequence[GraphNode]
 ) -> list[tuple[str, ...]]:
-    """For each operator that ran, the names of the source nodes that it computes, in the source's order.
+    """Return for each executed operator the names of the source nodes that it computes, in the source's order.
 
-    OpenVINO reports the file's operators that each one stands for; these lead to the source by the tensors' names,
-    which the file keeps. An operator of OpenVINO's own making is a part of the next ones downstream: so a normalization
-    has several rows. Source nodes that no operator stands for were folded into those that read their outputs, or
+    OpenVINO reports the file's operators that each one computes; these are mapped to the source by the tensors' names,
+    which the file keeps. An operator that OpenVINO created is a part of the next ones downstream, so a normalization
+    has several rows. Source nodes without an operator were folded into the readers of their outputs, or
     dropped because they compute nothing.
     """
     named = _name_sources(operators, graph)
@@ -42,7 +42,7 @@ def _find_named(originals: str, named: Mapping[str, set[str]]) -> set[str]:
 
 
 def _next_downstream(place: int, executed: Sequence[ExecutedOperator], direct: Sequence[set[str]]) -> set[str]:
-    """Return the source nodes of the nearest operators downstream that have some."""
+    """Return the source nodes of the nearest downstream operators that have any."""
     seen, left, found = {place}, deque([place]), set[str]()
     while left:
         for reader in executed[left.popleft()].readers:
@@ -63,7 +63,7 @@ def _name_sources(operators: Sequence[OpenvinoOperator], graph: Sequence[GraphNo
 
 
 def _find_sources(place: int, operators: Sequence[OpenvinoOperator], producers: Mapping[str, str]) -> set[str]:
-    """Return the nodes that make the operator's tensors; where it makes none, it is a part of the next ones
+    """Return the nodes that compute the operator's tensors; without such tensors, it is a part of the next ones
     downstream.
     """
     seen, left, found = {place}, deque([place]), set[str]()
@@ -71,7 +71,7 @@ def _find_sources(place: int, operators: Sequence[OpenvinoOperator], producers: 
         operator = operators[left.popleft()]
         own = {producers[tensor] for tensor in operator.tensors if tensor in producers}
         found |= own
-        if own or operator.tensors:  # tensors without a maker are inputs and weights
+        if own or operator.tensors:  # tensors without a producer are inputs and weights
             continue
         left.extend(reader for reader in operator.readers if reader not in seen)
         seen.update(operator.readers)
@@ -79,7 +79,8 @@ def _find_sources(place: int, operators: Sequence[OpenvinoOperator], producers: 
 
 
 def split_names(text: str, known: Iterable[str]) -> list[str]:
-    """Return the names in a list joined by commas, where names may hold commas: the longest known one at each place."""
+    """Return the names in a comma-separated list of names that may contain commas: the longest known one at each
+    position."""
     known = set(known)
     parts = text.split(",")
     names, place = [], 0

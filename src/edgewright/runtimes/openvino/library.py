@@ -2,7 +2,7 @@
 
 `import openvino` alone imports `openvino.tools.ovc`, which sends an "import" event through the package
 `openvino_telemetry`. That package is barred in every process of ours (`edgewright/telemetry.py`): OpenVINO then uses a
-stub. The converter is left out too, because it is most of OpenVINO's import time; OpenVINO works without it.
+stub. The converter is not imported either, since it is most of OpenVINO's import time; OpenVINO works without it.
 """
 
 import sys
@@ -15,14 +15,14 @@ CONVERTER = "openvino.tools.ovc"
 
 
 def import_library() -> Any:
-    """Import the package `openvino` and return it; ImportError where it is absent."""
+    """Import the package `openvino` and return it. Raises ImportError if it is absent."""
     with hide_module(CONVERTER):
         return import_module("openvino")
 
 
 @contextmanager
 def hide_module(module: str) -> Iterator[None]:
-    """The module cannot be imported for this while. The converter costs three quarters of OpenVINO's import time."""
+    """Prevent the import of a module during the block. The converter is three quarters of OpenVINO's import time."""
     known = module in sys.modules
     sys.modules.setdefault(module, None)  # type: ignore[arg-type]  # None is how Python marks a barred module
     try:

@@ -1,6 +1,6 @@
-"""What OpenVINO's ONNX reader makes of an operator, put right where it is not what ONNX says.
+"""Corrections of operators that OpenVINO's ONNX reader converts incorrectly.
 
-Seen with OpenVINO 2026.4 on pools whose `ceil_mode` is set, against ONNX Runtime and PyTorch.
+Observed with OpenVINO 2026.4 on pools with `ceil_mode`, compared with ONNX Runtime and PyTorch.
 """
 
 from importlib import import_module
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def fix_pools(model: Any) -> None:
-    """Rebuild the pools that round their size up and would not compute what ONNX says."""
+    """Rebuild the pools that round their size up and would not compute the same as ONNX."""
     for op in model.get_ordered_ops():
         facts = op.get_attributes()
         kind = (op.get_type_name(), facts.get("rounding_type"))
@@ -20,7 +20,7 @@ def fix_pools(model: Any) -> None:
 
 
 def _rebuild_max(op: Any, facts: dict[str, Any]) -> Any:
-    """Leave out a last window that begins behind the input: OpenVINO fills it with the lowest float."""
+    """Remove a last window that begins after the input: OpenVINO fills it with the lowest float."""
     return _operators().max_pool(
         op.input_value(0),
         facts["strides"],
@@ -36,10 +36,11 @@ def _rebuild_max(op: Any, facts: dict[str, Any]) -> Any:
 
 
 def _rebuild_average(op: Any, facts: dict[str, Any]) -> Any:
-    """Divide a last window that reaches over the padding by what is within: OpenVINO divides by the whole window.
+    """Divide a last window beyond the padding by the number of its elements inside: OpenVINO divides by the whole
+    window.
 
-    The padding becomes a part of the input, so that only what lies behind it is left out; a last window that begins in
-    it is cut off.
+    The padding becomes a part of the input, so that only elements after it are not counted; a last window that begins
+    in the padding is cut off.
     """
     source, none = op.input_value(0), [0] * len(facts["kernel"])
     if any((*facts["pads_begin"], *facts["pads_end"])):
@@ -59,7 +60,7 @@ def _operators() -> Any:
 
 
 def _replace(old: Any, new: Any) -> None:
-    """Put `new` in the place of `old`, under its name and with its tensors' names."""
+    """Replace `old` by `new`, which gets its name and its tensors' names."""
     new.set_friendly_name(old.get_friendly_name())
     tensors = [port.get_names() for port in old.outputs()]
     import_module("openvino.utils").replace_node(old, new)

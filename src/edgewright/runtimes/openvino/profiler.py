@@ -1,9 +1,9 @@
 """Per-operator times from OpenVINO's own counters; runs in the worker.
 
-The CPU plug-in adds up the time of every operator since the model was compiled, each execution cut to whole
-microseconds, and reports the sum divided by the number of inferences, cut again. So a single inference cannot be seen.
-The runs are split into blocks, each on a freshly compiled model: the short history keeps the second cut small, and the
-spread between the blocks is real. Other devices tell the times of the last inference.
+The CPU plug-in sums the time of every operator since the model was compiled, each execution truncated to whole
+microseconds, and reports the sum divided by the number of inferences, truncated again. So a single inference is not
+visible. The runs are split into blocks, each on a freshly compiled model: the short history keeps the second truncation
+small, and the spread between the blocks is real. Other devices report the times of the last inference.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -21,9 +21,9 @@ from edgewright.runtimes.wire import SessionRequest
 
 RAN = "ran.json"
 WARMUP_RUNS = 2
-BLOCK_RUNS = 3  # fewer would leave more of the cut in a sample, more would let one disturbance spoil more
+BLOCK_RUNS = 3  # fewer increase the truncation error of a sample, more increase the effect of one disturbance
 MOST_BLOCKS = 10
-# Inputs and outputs are no work; what was fused into another operator is not in the executed graph at all.
+# Inputs and outputs are no work; fused operators are not in the executed graph.
 NO_WORK = ("Input", "Output", "Parameter", "Result")
 
 
@@ -31,10 +31,10 @@ class ExecutedOperator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """An operator of the graph that the device runs.
 
     Attributes:
-        kind: the device's word for the operator.
-        primitive: the kernel with its precision, as `brgconv_avx512_f32`.
-        originals: names of the file's operators that it computes, joined by commas; a name may hold commas itself.
-        readers: positions of the executed operators that take its outputs.
+        kind: the device's name of the operator type.
+        primitive: the kernel with its precision, such as `brgconv_avx512_f32`.
+        originals: comma-separated names of the file's operators that it computes; names may contain commas.
+        readers: positions of the executed operators that read its outputs.
         samples_us: mean time of one inference in each block, or the time in each inference.
     """
 
@@ -47,7 +47,7 @@ class ExecutedOperator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class OpenvinoOperator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An operator of the file; `readers` are positions of the operators that take its outputs."""
+    """An operator of the file; `readers` has the positions of the operators that read its outputs."""
 
     name: str
     tensors: tuple[str, ...]
@@ -55,7 +55,8 @@ class OpenvinoOperator(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class OpenvinoProfile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All that `layers` needs. `wholes_us` are wall times of whole inferences, sampled as the operators' times are."""
+    """The result of a profiling pass. `wholes_us` has wall times of whole inferences, sampled like the operators'
+    times."""
 
     asked: str
     device: str
@@ -110,7 +111,7 @@ def split_runs(runs: int) -> list[int]:
 
 
 def run_block(session: OpenvinoSession, device: str, names: Sequence[str], size: int) -> Iterator[InferenceSample]:
-    """Run `size` inferences after the warm-up: one sample of them all on a CPU, one of each elsewhere."""
+    """Run `size` inferences after the warm-up: one sample of all on a CPU, one of each on other devices."""
     for _ in range(WARMUP_RUNS):
         session.run()
     if not device.startswith("CPU"):
@@ -131,12 +132,12 @@ def _time_run(session: OpenvinoSession) -> float:
 
 
 def restore_sums(means: Sequence[float], count: int) -> list[float]:
-    """Return the sums behind means that were cut to whole microseconds: the middle of what they can have been."""
+    """Return the sums of means that were truncated to whole microseconds: the middle of the possible values."""
     return [mean * count + (count - 1) / 2 if mean else 0.0 for mean in means]
 
 
 def _read_counters(session: OpenvinoSession, names: Sequence[str]) -> list[float]:
-    """OpenVINO's time of each operator in microseconds, 0 for one under a microsecond.
+    """Return OpenVINO's time of each operator in microseconds, 0 for one below a microsecond.
 
     Of operators with the same name, the first in the counters is the first in the graph.
     """
@@ -148,7 +149,7 @@ def _read_counters(session: OpenvinoSession, names: Sequence[str]) -> list[float
 
 
 def _read_executed(compiled: Any) -> list[ExecutedOperator]:
-    """Return the operators of the executed graph that do work, in the order of execution."""
+    """Return the operators of the executed graph that do work, in execution order."""
     found: list[tuple[int, Any, dict[str, str]]] = []
     constant: set[str] = set()
     for op in compiled.get_runtime_model().get_ordered_ops():
@@ -173,7 +174,7 @@ def _read_executed(compiled: Any) -> list[ExecutedOperator]:
 
 
 def _is_constant(op: Any, kind: str, constant: Collection[str]) -> bool:
-    """Return whether it is computed once, when the model is loaded: from constants alone."""
+    """Return whether it is computed once, when the model is loaded, from constants only."""
     inputs = [op.input_value(i).get_node().get_name() for i in range(op.get_input_size())]
     return kind == "Const" or (bool(inputs) and all(name in constant for name in inputs))
 

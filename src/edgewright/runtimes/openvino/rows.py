@@ -1,4 +1,4 @@
-"""From what OpenVINO's counters reported to layer rows joined to the source graph; runs in the parent."""
+"""Conversion of OpenVINO's counters to layer rows joined to the source graph; runs in the parent."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ UNITS: dict[str, Unit] = {"CPU": "CPU", "GPU": "GPU", "NPU": "NPU"}
 
 
 def report_layers(folder: Path, graph: Sequence[GraphNode]) -> LayerReport:
-    """Read `ran.json` of the profiling pass. When an operator began is not reported, so `start_us` is None."""
+    """Read `ran.json` of the profiling pass. Start times are not reported, so `start_us` is None."""
     ran = msgspec.json.decode((folder / RAN).read_bytes(), type=OpenvinoProfile)
     sources = find_source_nodes(ran.executed, ran.operators, graph)
     rows = [
@@ -53,7 +53,7 @@ def _layer_row(position: int, one: ExecutedOperator, nodes: tuple[str, ...], dev
 
 
 def _name_operator(one: ExecutedOperator) -> str:
-    """Return the operator with its kernel and precision, where OpenVINO reports one: `Convolution
+    """Return the operator with its kernel and precision, if OpenVINO reports one: `Convolution
     (brgconv_avx512_f32)`.
     """
     untold = not one.primitive or one.primitive.startswith(("unknown", "undef"))

@@ -9,7 +9,7 @@ from edgewright.runtimes.openvino.library import get_error_text, import_library
 from edgewright.runtimes.wire import SessionRequest
 from edgewright.schema.model import Signature, TensorSpec
 
-# OpenVINO's type names by numpy's. Types that numpy lacks keep OpenVINO's own name, and no array fits them.
+# OpenVINO's type names by NumPy's. Types that NumPy lacks keep OpenVINO's name, and no array fits them.
 DTYPES = {
     "f16": "float16",
     "f32": "float32",
@@ -26,7 +26,7 @@ DTYPES = {
     "bf16": "bfloat16",
 }
 ON_CPU = ("CPU", "AUTO")
-MOST_DIGITS = 4  # of a number of streams: more is a slip, or would fill the machine
+MOST_DIGITS = 4  # of a number of streams: more is a mistake
 
 
 def open_session(request: SessionRequest) -> "OpenvinoSession":
@@ -39,24 +39,24 @@ class OpenvinoSession:
     """A loaded model with its inputs bound; see `contract.Session`."""
 
     def __init__(self, core: Any, model: Any, request: SessionRequest, *, count: bool = False) -> None:
-        """Compile the model for its device; with `count` OpenVINO counts the time of each operator."""
+        """Compile the model for its device; with `count` OpenVINO measures the time of each operator."""
         self.device, notes = choose_device(core, request.options)
         self.compiled = _compile_for(core, model, self.device, configure(request, self.device, count=count))
         self.request = self.compiled.create_infer_request()
         self.signature = read_signature(self.compiled)
         self.notes: Sequence[str] = (*notes, *compare_settings(self.compiled, request))
         self._bound: list[Any] = []
-        # With shared outputs nothing is copied out of the request: what is timed is the inference.
+        # Shared outputs avoid copies, so that only the inference is timed.
         self.run: Callable[[], object] = partial(self.request.infer, share_outputs=True)
 
     def bind(self, feeds: Mapping[str, Array]) -> None:
-        """Copy the inputs into tensors of the request; Mismatch where they do not fit."""
+        """Copy the inputs into tensors of the request. Raises Mismatch if they do not fit."""
         import numpy as np
 
         check_feeds(self.signature, feeds)
         tensor = import_library().Tensor
         arrays = [np.array(feeds[spec.name], order="C") for spec in self.signature.inputs]
-        # The request reads the tensors where they lie, and they do not own their memory.
+        # The request reads the tensors in place, and they do not own their memory.
         self._bound = [(array, tensor(array, shared_memory=True)) for array in arrays]
         for port, (_, bound) in zip(self.compiled.inputs, self._bound, strict=True):
             self.request.set_tensor(port, bound)
@@ -67,26 +67,26 @@ class OpenvinoSession:
         return {spec.name: self.request.get_tensor(port).data.copy() for spec, port in ports}
 
     def close(self) -> None:
-        """Free the model; the session cannot be used any more."""
+        """Free the model; the session cannot be used afterwards."""
         del self.run, self.request, self.compiled
         self._bound = []
 
 
 def read_model(core: Any, request: SessionRequest) -> Any:
-    """OpenVINO's graph with the free sizes of the inputs fixed; Rejected with OpenVINO's terms."""
+    """Return OpenVINO's graph with the dynamic sizes of the inputs set. Raises Rejected with OpenVINO's message."""
     try:
         model = core.read_model(request.model)
         shapes = {_port_name(port): port for port in model.inputs if port.partial_shape.is_dynamic}
         fixed = {name: list(request.shapes[name]) for name in shapes if name in request.shapes}
         if fixed:
             model.reshape(fixed)
-    except Exception as error:  # the library raises plain RuntimeError, pybind its own
+    except Exception as error:  # the library raises RuntimeError, pybind its own classes
         raise Rejected(get_error_text(error)) from error
     return model
 
 
 def _compile_for(core: Any, model: Any, device: str, config: Mapping[str, object]) -> Any:
-    """OpenVINO's `CompiledModel`; Rejected with OpenVINO's terms."""
+    """Return OpenVINO's `CompiledModel`. Raises Rejected with OpenVINO's message."""
     try:
         return core.compile_model(model, device, dict(config))
     except Exception as error:
@@ -94,7 +94,7 @@ def _compile_for(core: Any, model: Any, device: str, config: Mapping[str, object
 
 
 def choose_device(core: Any, options: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
-    """Return the device to compile for, and what is to be said where it is not the one asked for."""
+    """Return the device to compile for, and a note if it is not the requested one."""
     wanted = options.get("device", "CPU")
     if wanted in ON_CPU:  # to list the devices, OpenVINO loads the plug-ins of all of them
         return wanted, ()
@@ -105,9 +105,9 @@ def choose_device(core: Any, options: Mapping[str, str]) -> tuple[str, tuple[str
 
 
 def configure(request: SessionRequest, device: str, *, count: bool) -> dict[str, object]:
-    """OpenVINO's properties for the request.
+    """Return OpenVINO's properties for the request.
 
-    Left to itself the CPU plug-in computes in bfloat16 wherever the processor can: the precision is always said.
+    By default the CPU plug-in computes in bfloat16 if the processor can, so the precision is always set.
     """
     wish = request.options
     config: dict[str, object] = {
@@ -124,7 +124,7 @@ def configure(request: SessionRequest, device: str, *, count: bool) -> dict[str,
 
 
 def read_streams(options: Mapping[str, str]) -> int | None:
-    """Return number of streams, 1 where it is not given; None leaves it to the performance hint."""
+    """Return the number of streams, 1 by default; None leaves it to the performance hint."""
     text = options.get("streams", "1")
     if text == "auto":
         return None
@@ -149,12 +149,13 @@ def compare_settings(compiled: Any, request: SessionRequest) -> tuple[str, ...]:
 
 
 def _setting(compiled: Any, name: str) -> Any:
-    """Return a property of the compiled model; None where its device does not have it."""
+    """Return a property of the compiled model; None if its device does not have it."""
     return compiled.get_property(name) if name in compiled.get_property("SUPPORTED_PROPERTIES") else None
 
 
 def list_execution_devices(compiled: Any) -> list[str]:
-    """Return the devices that run the model, as `CPU` or `GPU.0`; AUTO puts the one it will leave in brackets."""
+    """Return the devices that run the model, such as `CPU` or `GPU.0`; AUTO puts the one that it will leave in
+    brackets."""
     return [str(name).strip("()") for name in compiled.get_property("EXECUTION_DEVICES")]
 
 
@@ -166,7 +167,7 @@ def read_signature(model: Any) -> Signature:
 
 
 def _port_name(port: Any) -> str:
-    """Return the tensor's name; of several (a removed no-op leaves both its ends'), the first by alphabet."""
+    """Return the tensor's name; of several (a removed no-op leaves both), the alphabetically first."""
     names = sorted(port.get_names())
     return str(names[0]) if names else str(port.node.get_friendly_name())
 

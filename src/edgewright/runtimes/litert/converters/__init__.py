@@ -1,1 +1,1 @@
-"""Converters to LiteRT that live in isolated environments."""
+"""Converters to LiteRT that run in isolated environments."""

@@ -1,7 +1,7 @@
-"""Two further roads into LiteRT, each with packages that cannot live beside all else: onnx2tf and litert-torch.
+"""Two converters to LiteRT whose packages conflict with others: onnx2tf and litert-torch.
 
-Their functions run in a worker of the isolated environment of the same name (`runtimes/environments.py`). Neither says
-well how the file's inputs and outputs lie; `roads_ports` finds out by running both.
+Their functions run in a worker of the isolated environment of the same name (`runtimes/environments.py`). Neither
+reports the layouts of the file's inputs and outputs; `ports` determines them by running both models.
 """
 
 import shutil
@@ -15,15 +15,15 @@ from edgewright.runtimes.litert.converters.ports import ReferenceIo, match_ports
 from edgewright.runtimes.litert.converters.sandbox import enter_sandbox
 from edgewright.runtimes.wire import Compiled, CompileRequest
 
-# TensorFlow's own kernels and such of somebody else: LiteRT has neither.
+# TensorFlow's kernels and custom ones, which LiteRT does not have.
 FOREIGN_OPS = ("Flex", "CUSTOM")
 MANY_OPERATORS = 1000
 
 
 def compile_onnx2tf(request: CompileRequest) -> Compiled:
-    """ONNX to TFLite by onnx2tf and TensorFlow; NotConvertible with onnx2tf's own reason.
+    """Convert ONNX to TFLite with onnx2tf and TensorFlow. Raises NotConvertible with onnx2tf's reason.
 
-    Images have their channels last, or, with the option `io=source`, lie as in the source.
+    Images have their channels last, or, with the option `io=source`, the source's layout.
     """
     from edgewright.runtimes.litert.converters.onnx2tf import convert_onnx_file, run_reference
 
@@ -34,7 +34,7 @@ def compile_onnx2tf(request: CompileRequest) -> Compiled:
 
 
 def compile_litert_torch(request: CompileRequest) -> Compiled:
-    """Return a torch program to TFLite by litert-torch; NotConvertible with its own reason.
+    """Convert a torch program to TFLite with litert-torch. Raises NotConvertible with its reason.
 
     `request.source` is an exported program (`.pt2`), or `FILE.py:FACTORY` with the option `weights`.
     """
@@ -50,7 +50,8 @@ def compile_litert_torch(request: CompileRequest) -> Compiled:
 
 
 def _finish_conversion(request: CompileRequest, made: Path, reference: ReferenceIo, tools: Sequence[str]) -> Compiled:
-    """Return the file under its name, checked for operators that LiteRT lacks, with its inputs and outputs matched."""
+    """Return the renamed file with its inputs and outputs matched. Raises NotConvertible for operators that LiteRT
+    lacks."""
     operators = [node.op for node in read_graph(made)]
     reject_foreign_ops(operators)
     main = f"{request.stem}.tflite"

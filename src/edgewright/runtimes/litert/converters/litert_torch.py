@@ -1,7 +1,7 @@
-"""A torch program to TFLite by litert-torch.
+"""Conversion of a torch program to TFLite by litert-torch.
 
-Its traps are reported by the numbers alone: a MaxPool2d padded on one axis becomes another pool silently, recurrent
-networks are unrolled. Whoever keeps the file has to compare it with its source.
+It has faults that only a comparison with the source shows: a MaxPool2d padded on one axis silently becomes another
+pool, and recurrent networks are unrolled. So callers must compare the file with its source.
 """
 
 import inspect
@@ -27,8 +27,8 @@ class TorchProgram(NamedTuple):
 
 
 def convert_torch_program(request: CompileRequest, folder: Path) -> tuple[Path, ReferenceIo]:
-    """Return the TFLite file that litert-torch makes in `folder`, and the source's outputs; NotConvertible with its
-    reason.
+    """Return the TFLite file that litert-torch makes in `folder`, and the source's outputs. Raises NotConvertible with
+    its reason.
     """
     import torch
 
@@ -39,7 +39,7 @@ def convert_torch_program(request: CompileRequest, folder: Path) -> tuple[Path, 
     made = folder / "model.tflite"
     try:
         _call_litert_torch(program, tensors, outputs, made, in_order=request.options.get("io") == "source")
-    except Exception as error:  # torch, jax, MLIR: each has classes of its own
+    except Exception as error:  # torch, jax and MLIR have exception classes of their own
         raise NotConvertible(_explain(error), "compile the model from its ONNX export") from error
     names = {name: f"args_{position}" for position, name in enumerate(program.feeds)}
     given = dict(zip(_output_names(len(outputs)), outputs, strict=True))
@@ -50,7 +50,7 @@ def convert_torch_program(request: CompileRequest, folder: Path) -> tuple[Path, 
 def _call_litert_torch(
     program: TorchProgram, tensors: Sequence[Any], outputs: Sequence[Any], made: Path, *, in_order: bool
 ) -> None:
-    """Images, which here are all tensors of four axes, get their channels last unless `in_order`."""
+    """Convert. Images, which here are all tensors of four axes, get their channels last unless `in_order`."""
     import litert_torch
 
     module, samples = program.module, list(tensors)
@@ -64,7 +64,7 @@ def _call_litert_torch(
 
 
 def _explain(error: Exception) -> str:
-    """Return the compiler's own error without the place in torch's sources and the operator's text, or the last
+    """Return the compiler's error without the position in torch's sources and the operator's text, or the last
     line.
     """
     text = str(error).strip()
@@ -74,19 +74,19 @@ def _explain(error: Exception) -> str:
 
 
 def _output_names(count: int) -> list[str]:
-    """Return a torch program gives its outputs no names."""
+    """Return generated names, since a torch program does not name its outputs."""
     return ["output"] if count == 1 else [f"output_{position}" for position in range(count)]
 
 
 def _flatten(value: Any) -> list[Any]:
-    """Return the tensors of whatever `forward` returns, in torch's own order."""
+    """Return the tensors in the result of `forward`, in torch's order."""
     from torch.utils._pytree import tree_leaves
 
     return [leaf.detach() for leaf in tree_leaves(value) if hasattr(leaf, "detach")]
 
 
 def _load_program(request: CompileRequest) -> TorchProgram:
-    """Return the module that a request names; NotConvertible for what is no program."""
+    """Return the module of a request. Raises NotConvertible if it is not a program."""
     source, colon, factory = request.source.rpartition(":")
     if colon and source.endswith(".py"):
         return _build_module(Path(source), factory, request.options.get("weights", ""), request.shapes)
@@ -99,7 +99,7 @@ def _load_program(request: CompileRequest) -> TorchProgram:
 
 
 def _build_module(path: Path, factory: str, weights: str, shapes: Mapping[str, Sequence[int]]) -> TorchProgram:
-    """Run the user's own function, and load the weights it is given. Inputs are float32."""
+    """Call the user's function, and load the given weights. Inputs are float32."""
     module = _call_factory(path, factory)
     if weights:
         try:
@@ -131,7 +131,7 @@ def _call_factory(path: Path, factory: str) -> Any:
 
 
 def _read_exported(path: Path, shapes: Mapping[str, Sequence[int]]) -> TorchProgram:
-    """Return a program that torch.export.save wrote; its own example inputs tell the types."""
+    """Return a program that torch.export.save wrote; the types are those of its example inputs."""
     import torch
 
     exported = torch.export.load(path)

@@ -1,12 +1,12 @@
-"""ONNX to TFLite by onnx2tf 1.29, around its traps.
+"""Conversion of ONNX to TFLite by onnx2tf 1.29, with workarounds.
 
-- It simplifies the file in place: it gets a copy.
+- It modifies the file in place, so it gets a copy.
 - It downloads an array of images whenever all inputs look like images, unless a file of that name is in the
-  current folder: generated numbers lie there, which it uses for nothing but its own comparisons.
-- It takes every input of three axes and more for an image: those that no spatial operator reads are kept as they are.
+  current folder: a generated file is there, which it uses only for its own comparisons.
+- It treats every input of three or more axes as an image: options keep those that no spatial operator reads.
 - Erf becomes TensorFlow's own operator, unless replaced; HardSigmoid becomes one that XNNPACK rejects, unless it is
   written with ReLU6.
-- It ends the process where it fails, and says why on stdout.
+- On failure it ends the process, and prints the reason to stdout.
 """
 
 import io
@@ -31,7 +31,7 @@ COLOR_CODE = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def convert_onnx_file(request: CompileRequest, folder: Path) -> Path:
-    """Return the TFLite file that onnx2tf makes in `folder`, which is the current one; NotConvertible with its
+    """Return the TFLite file that onnx2tf makes in `folder`, which is the current one. Raises NotConvertible with its
     reason.
     """
     if request.precision not in KINDS:
@@ -42,7 +42,7 @@ def convert_onnx_file(request: CompileRequest, folder: Path) -> Path:
     try:
         with redirect_stdout(log):
             _call_onnx2tf(model, folder, make_input_options(model, in_order=request.options.get("io") == "source"))
-    except (SystemExit, Exception) as error:  # it has no class of its own
+    except (SystemExit, Exception) as error:  # it has no exception class of its own
         raise NotConvertible(explain(log.getvalue(), error), "try the default converter, or another runtime") from error
     made = folder / "made" / f"model_{KINDS[request.precision]}.tflite"
     if not made.is_file():
@@ -59,7 +59,7 @@ def _call_onnx2tf(model: Any, folder: Path, kept: Mapping[str, list[str]]) -> No
     onnx2tf.convert(
         input_onnx_file_path=str(path),
         output_folder_path=str(folder / "made"),
-        output_signaturedefs=True,  # the only way in which names survive
+        output_signaturedefs=True,  # keeps the names
         replace_to_pseudo_operators=["erf"],
         non_verbose=True,
         **kept,
@@ -72,7 +72,8 @@ def _make_calibration_images() -> Array:
 
 
 def prepare(source: Path) -> Any:
-    """Return the model with its weights inside, plain names at its ends, and HardSigmoid written with ReLU6."""
+    """Return the model with embedded weights, plain names of inputs and outputs, and HardSigmoid expressed with
+    ReLU6."""
     import onnx
 
     model = onnx.load(str(source))
@@ -82,13 +83,13 @@ def prepare(source: Path) -> Any:
 
 
 def _list_ports(graph: Any) -> tuple[list[Any], list[Any]]:
-    """Return the inputs without those that are weights, and the outputs."""
+    """Return the inputs without weights, and the outputs."""
     constants = {tensor.name for tensor in graph.initializer}
     return [value for value in graph.input if value.name not in constants], list(graph.output)
 
 
 def file_names(graph: Any) -> dict[str, str]:
-    """Return names that TensorFlow leaves alone: the source's own where they are plain words, else `in_0`, `out_0`."""
+    """Return names that TensorFlow does not change: the source's own if they are identifiers, else `in_0`, `out_0`."""
     inputs, outputs = _list_ports(graph)
     names = {value.name: f"in_{position}" for position, value in enumerate(inputs)}
     names |= {value.name: f"out_{position}" for position, value in enumerate(outputs)}
@@ -98,7 +99,7 @@ def file_names(graph: Any) -> dict[str, str]:
 
 
 def _rename(graph: Any, names: Mapping[str, str]) -> None:
-    """Rename values everywhere, in inner graphs too."""
+    """Rename values everywhere, including subgraphs."""
     for node in graph.node:
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
@@ -110,7 +111,7 @@ def _rename(graph: Any, names: Mapping[str, str]) -> None:
 
 
 def _write_hard_sigmoids(graph: Any) -> None:
-    """HardSigmoid(x) = ReLU6(6αx + 6β) / 6 (ONNX operator specification, HardSigmoid-6)."""
+    """Replace HardSigmoid(x) by ReLU6(6αx + 6β) / 6 (ONNX operator specification, HardSigmoid-6)."""
     from onnx import helper, numpy_helper
 
     nodes = []
@@ -137,7 +138,7 @@ def _write_hard_sigmoids(graph: Any) -> None:
 
 
 def make_input_options(model: Any, *, in_order: bool) -> dict[str, list[str]]:
-    """onnx2tf's options for the inputs that are to stay in the source's order."""
+    """Return onnx2tf's options for the inputs that keep the source's layout."""
     inputs = [value for value in _list_ports(model.graph)[0] if len(value.type.tensor_type.shape.dim) > 2]
     images = [value.name for value in inputs if is_image(model.graph, value.name)]
     others = [value.name for value in inputs if value.name not in images]
@@ -148,8 +149,8 @@ def make_input_options(model: Any, *, in_order: bool) -> dict[str, list[str]]:
 
 
 def is_image(graph: Any, name: str) -> bool:
-    """Return whether a spatial operator reads this value, maybe through operators that do not care for the order of
-    axes.
+    """Return whether a spatial operator reads this value, directly or through operators that do not depend on the order
+    of axes.
     """
     seen, waiting = {name}, [name]
     while waiting:
@@ -167,7 +168,7 @@ def is_image(graph: Any, name: str) -> bool:
 
 
 def run_reference(source: Path, shapes: Mapping[str, Sequence[int]]) -> ReferenceIo:
-    """Return the source's outputs on generated inputs, by ONNX Runtime."""
+    """Return the source's outputs on generated inputs, from ONNX Runtime."""
     import onnx
     import onnxruntime
 

@@ -1,7 +1,7 @@
-"""How a source's inputs and outputs are in a file whose converter does not say: by running the file.
+"""Mapping of a file's inputs and outputs to the source's, if the converter does not report it, by running the file.
 
-A converter may transpose any of them. Names and shapes leave the order of axes open where sizes are equal, so that the
-file is run on the source's own inputs, and the order is taken whose numbers come closest.
+A converter may transpose any of them. If sizes are equal, names and shapes do not determine the order of axes. So the
+file is run on the source's inputs, and the order with the smallest difference of outputs is used.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,16 +22,16 @@ from edgewright.schema.model import TensorSpec
 from edgewright.tasks.data.ports import to_artifact, to_source
 
 Axes = tuple[int, ...]
-# Rounding of other kernels stays far below, another order of axes far above.
+# Far above the rounding errors of other kernels, far below the difference of another order of axes.
 NEAR = 1e-2
 MOST_RUNS = 64
 
 
 class ReferenceIo(NamedTuple):
-    """The source's inputs and the outputs it gives on them, by its names, in its order.
+    """The source's inputs and the outputs on them, by name in the source's order.
 
     Attributes:
-        names: of inputs and outputs in the file, by those in the source.
+        names: names of inputs and outputs in the file, by those in the source.
     """
 
     inputs: Mapping[str, Array]
@@ -40,7 +40,7 @@ class ReferenceIo(NamedTuple):
 
 
 class PortMatch(NamedTuple):
-    """One way to read a file, and how far its worst output is from the source's (relative, in the 2-norm)."""
+    """A candidate mapping of a file, and the relative 2-norm difference of its worst output from the source's."""
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
@@ -48,9 +48,9 @@ class PortMatch(NamedTuple):
 
 
 def match_ports(path: Path, reference: ReferenceIo) -> tuple[IoMap, tuple[str, ...]]:
-    """Return the map of a file's inputs and outputs, and what is to be noted of it.
+    """Return the map of a file's inputs and outputs, and notes about it.
 
-    NotConvertible where the file has other inputs or outputs than the source.
+    Raises NotConvertible if the file has other inputs or outputs than the source.
     """
     signature = read_signature(path)
     specs_in = {spec.name: spec for spec in signature.inputs}
@@ -96,9 +96,9 @@ def _input_ports(name: str, array: Array, spec: TensorSpec) -> Iterator[Port]:
 
 
 def _output_port(name: str, wanted: Array, spec: TensorSpec, given: Array) -> tuple[Port, float]:
-    """Return the order of axes in which an output comes closest to the source's, and how close."""
+    """Return the order of axes with the smallest difference from the source's output, and that difference."""
     rank = wanted.ndim
-    spec = replace(spec, shape=given.shape)  # what the file says of it may be wrong
+    spec = replace(spec, shape=given.shape)  # the shape in the file may be wrong
     orders = dict.fromkeys([_channels_last(rank), tuple(range(rank)), *(permutations(range(rank)) if rank < 6 else ())])
     ports = [_make_port(name, wanted, axes, spec) for axes in orders if _fits(wanted.shape, axes, spec)]
     if not ports:
@@ -123,12 +123,12 @@ def _try_ports(
 
 
 def _channels_last(rank: int) -> Axes:
-    """(0, 2, …, 1): what the channels-last order of a source's axes is called."""
+    """Return the channels-last order of a source's axes: (0, 2, …, 1)."""
     return (0, *range(2, rank), 1) if rank > 2 else tuple(range(rank))
 
 
 def _fits(shape: Sequence[int], axes: Axes, spec: TensorSpec) -> bool:
-    """Return whether the axes in this order have the file's sizes; of another rank, whether they hold as many
+    """Return whether the axes in this order have the file's sizes; for another rank, whether they have as many
     values.
     """
     moved = tuple(shape[axis] for axis in axes)
@@ -151,14 +151,14 @@ def _make_port(name: str, array: Array, axes: Axes, spec: TensorSpec) -> Port:
 
 
 def distance(given: Array, wanted: Array) -> float:
-    """‖given − wanted‖ / ‖wanted‖; infinite where it is no number."""
+    """Return ‖given − wanted‖ / ‖wanted‖; infinite instead of NaN."""
     a, b = given.astype(np.float64), wanted.astype(np.float64)
     far = float(np.linalg.norm(a - b) / max(float(np.linalg.norm(b)), 1e-12))
     return far if np.isfinite(far) else float("inf")
 
 
 def make_feed(shape: Sequence[int], dtype: str, seed: int) -> Array:
-    """Seeded values that any model takes: normal for floats, 0 and 1 for all else."""
+    """Return seeded values that are valid for any model: normal for floats, 0 and 1 for other types."""
     random = np.random.default_rng(seed)
     if np.dtype(dtype).kind == "f":
         return random.standard_normal(tuple(shape)).astype(dtype)

@@ -1,4 +1,4 @@
-"""A place for converters that write where they stand and fetch what they like."""
+"""Isolation of converters that write to the current folder and download files."""
 
 import os
 import socket
@@ -13,10 +13,10 @@ from edgewright.system.temporary import TemporaryFolder
 
 @contextmanager
 def enter_sandbox() -> Iterator[Path]:
-    """A temporary folder that is the current one and the home, without network; the environment's programs are found.
+    """Use a temporary folder as current folder and home, without network and with the environment's programs in PATH.
 
-    Keras and others write into the home when they are merely imported. All is as before when the block ends, and the
-    folder is gone.
+    Keras and others write into the home at import. At the end of the block everything is restored, and the
+    folder is removed.
     """
     before = Path.cwd()
     with TemporaryFolder() as folder, no_network():
@@ -32,7 +32,7 @@ def enter_sandbox() -> Iterator[Path]:
 
 @contextmanager
 def changed_environment(**variables: str) -> Iterator[None]:
-    """Set these variables for the block, and put back what was there."""
+    """Set these environment variables during the block."""
     kept = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:
@@ -47,7 +47,8 @@ def changed_environment(**variables: str) -> Iterator[None]:
 
 @contextmanager
 def no_network() -> Iterator[None]:
-    """Python code of this process finds no network within: each try is an OSError, as on a machine without one."""
+    """Block network access of Python code in this process: each attempt raises OSError, as on a machine without
+    network."""
     names = {"connect": socket.socket, "connect_ex": socket.socket, "getaddrinfo": socket, "create_connection": socket}
     kept = {name: getattr(owner, name) for name, owner in names.items()}
     for name, owner in names.items():

@@ -1,9 +1,9 @@
-"""LiteRT's C API through ctypes: the one road to the times of operators inside the XNNPACK delegate.
+"""LiteRT's C API through ctypes, the only source of the times of operators inside the XNNPACK delegate.
 
-Headers of record: google-ai-edge/LiteRT, `litert/c/litert_compiled_model.h`, `litert_model.h`, `litert_options.h`,
+Headers: google-ai-edge/LiteRT, `litert/c/litert_compiled_model.h`, `litert_model.h`, `litert_options.h`,
 `litert_opaque_options.h`, `litert_tensor_buffer.h`, `litert_profiler.h` and `litert_profiler_event.h`, as of
 ai-edge-litert 2.3. They change between versions, so every symbol is looked up before anything is called, and
-this module is used only in a process whose crash does no harm (`capture.py`).
+this module is used only in a process that may crash (`capture.py`).
 """
 
 import ctypes
@@ -34,7 +34,7 @@ class CApiUnavailable(Exception):
 
 
 class Layout(ctypes.Structure):
-    """LiteRtLayout: `bits` holds the rank in its low seven bits and whether there are strides above them."""
+    """LiteRtLayout: `bits` has the rank in its low seven bits, and above them whether there are strides."""
 
     _fields_ = (("bits", c_uint32), ("dimensions", c_int32 * 8), ("strides", c_uint32 * 8))
 
@@ -46,9 +46,9 @@ class RankedTensorType(ctypes.Structure):
 
 
 class ProfiledEvent(ctypes.Structure):
-    """ProfiledEventData, with the three memory figures that the wheel's build has.
+    """ProfiledEventData, with the three memory fields of the wheel's build.
 
-    `kind` is 1 for a stretch of the runtime's own, 2 for an operator, 4 and 8 for an operator inside a delegate,
+    `kind` is 1 for a section of the runtime itself, 2 for an operator, 4 and 8 for an operator inside a delegate,
     more for telemetry. `metadata1` is the operator's index (in the subgraph, or in the delegate's partition),
     `metadata2` the subgraph's.
     """
@@ -104,7 +104,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
 
 
 class LiteRtLibrary:
-    """libLiteRt with the symbols that are needed, each a call that raises Unavailable on a bad status."""
+    """libLiteRt with the required symbols, as functions that raise CApiUnavailable on an error status."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -124,7 +124,7 @@ class LiteRtLibrary:
             raise CApiUnavailable(f"{name} returned status {status}")
 
     def get(self, name: str, *arguments: Any) -> c_void_p:
-        """Call with one more argument at the end: where the handle goes that is returned."""
+        """Call with an additional last argument for the returned handle."""
         handle = c_void_p()
         self.call(name, *arguments, byref(handle))
         return handle
@@ -142,7 +142,7 @@ class LiteRtLibrary:
 
 
 def _find_library() -> Path:
-    """Return the library of the installed wheel; Unavailable where there is none."""
+    """Return the library of the installed wheel. Raises CApiUnavailable if there is none."""
     spec = find_spec("ai_edge_litert")
     suffix = {"darwin": "dylib", "win32": "dll"}.get(sys.platform, "so")
     path = Path(spec.origin or "").parent / f"libLiteRt.{suffix}" if spec else Path("libLiteRt")
@@ -152,10 +152,10 @@ def _find_library() -> Path:
 
 
 class CompiledModel:
-    """A model with profiling on. Nothing is freed: the process that made it ends when it has reported its events."""
+    """A model with profiling enabled. Nothing is freed, since its process ends after it has reported its events."""
 
     def __init__(self, model: Path, *, threads: int, delegate: str, shapes: Mapping[int, tuple[int, ...]]) -> None:
-        """`shapes` gives sizes by tensor index of the file. Raises Unavailable where any call fails."""
+        """Load the model with `shapes` by tensor index of the file. Raises CApiUnavailable if any call fails."""
         self._library = library = LiteRtLibrary(_find_library())
         self._environment = library.get("LiteRtCreateEnvironment", 0, None)
         self._model = library.get("LiteRtCreateModelFromFile", self._environment, str(model).encode())
@@ -182,7 +182,7 @@ class CompiledModel:
         return options
 
     def _find_signature(self) -> tuple[int, c_void_p]:
-        """Return the signature of the main subgraph; LiteRT makes one where the file has none."""
+        """Return the signature of the main subgraph; LiteRT creates one if the file has none."""
         library = self._library
         main = library.get("LiteRtGetModelSubgraph", self._model, 0)
         for at in range(library.count("LiteRtGetNumModelSignatures", self._model)):
@@ -192,7 +192,7 @@ class CompiledModel:
         raise CApiUnavailable("no signature belongs to the main subgraph")
 
     def _list_tensors(self, side: str) -> list[tuple[int, RankedTensorType]]:
-        """Index in the file and type of each tensor on one side."""
+        """Return index in the file and type of each input or output tensor."""
         tensors = []
         for position in range(self._library.count(f"LiteRtGetNumSignature{side}s", self._signature)):
             tensor = self._library.get(f"LiteRtGetSignature{side}TensorByIndex", self._signature, position)
@@ -223,7 +223,7 @@ class CompiledModel:
         return buffers
 
     def _layouts(self, side: str, count: int) -> Any:
-        """Return the layouts as they are after resizing."""
+        """Return the layouts after resizing."""
         layouts = (Layout * count)()
         if side == "Output":
             call = "LiteRtGetCompiledModelOutputTensorLayouts"
@@ -240,7 +240,7 @@ class CompiledModel:
         return self._compiled, self._at, len(inputs), inputs, len(outputs), outputs
 
     def bind(self, arrays: Mapping[int, NDArray[Any]]) -> None:
-        """Write the inputs, given by tensor index of the file."""
+        """Write the inputs by tensor index of the file."""
         for index, buffer in self._inputs:
             data = np.ascontiguousarray(arrays[index])
             if self._size(buffer) != data.nbytes:
@@ -260,7 +260,7 @@ class CompiledModel:
         return self._library.count("LiteRtGetTensorBufferPackedSize", buffer)
 
     def run(self) -> None:
-        """One inference; Unavailable if the library rejects."""
+        """Run one inference. Raises CApiUnavailable if it fails."""
         if status := self._library.run(*self._arguments):
             raise CApiUnavailable(f"LiteRtRunCompiledModel returned status {status}")
 

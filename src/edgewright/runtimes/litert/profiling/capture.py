@@ -2,8 +2,8 @@
 
 It is started as `python -m edgewright.runtimes.litert.profiling.capture FOLDER`.
 
-It is a process of its own because a C API that changed its structures may crash: then the caller falls back. FOLDER
-holds the order (`order.json`, `order.npz`); this leaves `trace.json`, or `rejection.txt` and status 1.
+It is a separate process because a C API with changed structures may crash; the caller then falls back. FOLDER
+has the request (`order.json`, `order.npz`); this writes `trace.json`, or `refusal.txt` with exit code 1.
 """
 
 import sys
@@ -31,7 +31,7 @@ Value = TypeVar("Value")
 
 
 class CaptureRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is to be profiled. No run begins later than `seconds` after the first; one is always made."""
+    """A request for a profile. No run begins later than `seconds` after the first, which is always made."""
 
     session: SessionRequest
     runs: int
@@ -39,7 +39,7 @@ class CaptureRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def main(folder: Path) -> int:
-    """Do the order in `folder`; 0 when the trace is there."""
+    """Execute the request in `folder`; return 0 if the trace is complete."""
     die_with_parent()
     request = msgspec.json.decode((folder / ORDER_FILE).read_bytes(), type=CaptureRequest)
     with np.load(folder / FEEDS_FILE, allow_pickle=False) as file:
@@ -53,7 +53,7 @@ def main(folder: Path) -> int:
 
 
 def _capture(request: CaptureRequest, feeds: Mapping[str, NDArray[Any]]) -> LiteRtTrace:
-    """Profile the runs of the order. Raises Unavailable where the C API cannot do it."""
+    """Profile the runs of the request. Raises CApiUnavailable."""
     session = request.session
     graph = read_tflite(Path(session.model))
     model = open_compiled(session, graph)

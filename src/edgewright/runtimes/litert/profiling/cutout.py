@@ -1,7 +1,7 @@
-"""Each operator of a model run alone, cut out as a model of one operator.
+"""Profiling of each operator alone, cut out as a model of one operator.
 
-The times are those of an operator with warm caches and without its neighbors: they tell which operators are
-heavy, not what each costs in place.
+The times are those of an operator with warm caches and without its neighbors: they show which operators are
+slow, not the exact time of each in the model.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,9 +31,9 @@ def write_cut_outs(
     reason: str,
     seconds: float,
 ) -> None:
-    """Leave a trace of cut-outs in `folder`. An operator that cannot stand alone is left out of it.
+    """Write a trace of cut-outs to `folder`, without operators that cannot run alone.
 
-    `reason` says why this way was taken; the whole takes about `seconds` at most, by making fewer runs.
+    `reason` says why the C API was not used; fewer runs are made if all would take longer than about `seconds`.
     """
     graph = read_tflite(Path(request.model))
     whole = _time_whole_model(request, feeds, runs, seconds / 4)
@@ -60,7 +60,7 @@ def _time_whole_model(
 
 
 def _time_runs(run: Any, runs: int, seconds: float) -> tuple[int, ...]:
-    """Times of up to `runs` calls in ns, begun within `seconds`; at least one."""
+    """Return the times of up to `runs` calls in ns, begun within `seconds`; at least one."""
     for _ in range(WARMUP_RUNS):
         run()
     times: list[int] = []
@@ -75,7 +75,7 @@ def _time_runs(run: Any, runs: int, seconds: float) -> tuple[int, ...]:
 def _time_cut_outs(
     request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, share_s: float
 ) -> Iterator[CutOut]:
-    """Yield the operators that can stand alone, each with up to `share_s` seconds of runs."""
+    """Yield the operators that can run alone, each with up to `share_s` seconds of runs."""
     values = _open_whole_model(request, feeds)
     for position, content in enumerate(_iterate_cut_out_models(request, values)):
         if content is None:
@@ -83,7 +83,7 @@ def _time_cut_outs(
         try:
             yield _time_cut_out(request, content, values, position, runs, share_s)
         except (ValueError, RuntimeError, TypeError):
-            continue  # LiteRT rejects the operator alone, as those that need a state do
+            continue  # LiteRT rejects the operator alone, for example one with a state
 
 
 def _time_cut_out(
@@ -92,7 +92,7 @@ def _time_cut_out(
     interpreter = _open_content(content, request, keep=False)
     interpreter.allocate_tensors()
     for detail in interpreter.get_input_details():
-        # The cut-out names each tensor by its index in the whole model.
+        # Tensor names in the cut-out are indices in the whole model.
         interpreter.set_tensor(detail["index"], values.get_tensor(int(detail["name"])))
     return CutOut(
         position=position,
@@ -102,7 +102,7 @@ def _time_cut_out(
 
 
 def _open_content(model: bytes | Path, request: SessionRequest, *, keep: bool) -> Any:
-    """Return an interpreter of a file or of bytes; with `keep` it holds all intermediate tensors and uses no
+    """Return an interpreter of a file or of bytes; with `keep` it keeps all intermediate tensors and uses no
     delegate.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
@@ -120,7 +120,7 @@ def _open_content(model: bytes | Path, request: SessionRequest, *, keep: bool) -
 
 
 def _open_whole_model(request: SessionRequest, feeds: Mapping[str, NDArray[Any]]) -> Any:
-    """Return the whole model after one inference, with every tensor kept: the cut-outs' inputs come from it."""
+    """Return the whole model after one inference with all tensors kept, which are the cut-outs' inputs."""
     interpreter = _open_content(Path(request.model), request, keep=True)
     inputs, _ = map_tensor_details(interpreter)
     for name, shape in request.shapes.items():
@@ -136,7 +136,7 @@ def _open_whole_model(request: SessionRequest, feeds: Mapping[str, NDArray[Any]]
 
 
 def _iterate_cut_out_models(request: SessionRequest, values: Any) -> Iterator[bytes | None]:
-    """For each operator of the main subgraph a model that holds it alone; None where that cannot be."""
+    """Yield for each operator of the main subgraph a model with this operator alone, or None if that is impossible."""
     from ai_edge_litert import schema_py_generated as schema
 
     content = bytearray(Path(request.model).read_bytes())
@@ -146,7 +146,7 @@ def _iterate_cut_out_models(request: SessionRequest, values: Any) -> Iterator[by
 
 
 def _cut_out_operator(schema: Any, model: Any, operator: Any, values: Any) -> bytes | None:
-    """Return the bytes of a model with this operator alone; None for one that calls subgraphs or holds a state."""
+    """Return the bytes of a model with this operator alone; None if it calls subgraphs or has a state."""
     graph = model.subgraphs[0]
     used = sorted({int(i) for i in (*operator.inputs, *operator.outputs) if i >= 0})
     if _calls_subgraph(operator) or any(graph.tensors[i].isVariable for i in used):
@@ -163,13 +163,13 @@ def _cut_out_operator(schema: Any, model: Any, operator: Any, values: Any) -> by
 
 
 def _calls_subgraph(operator: Any) -> bool:
-    """Return whether the operator's options name a subgraph, as those of IF, WHILE and CALL_ONCE do."""
+    """Return whether the operator's options refer to a subgraph, like those of IF, WHILE and CALL_ONCE."""
     options = (operator.builtinOptions, operator.builtinOptions2)
     return any("subgraphindex" in name.lower() for option in options if option is not None for name in vars(option))
 
 
 def _copy_tensor(model: Any, tensor: Any, index: int, buffers: list[Any], values: Any) -> Any:
-    """Return the tensor with its weights, named by its index, at the size it has in this inference."""
+    """Return the tensor with its weights, its index as name, and its size in this inference."""
     copied = copy(tensor)
     copied.name = str(index).encode()
     copied.shape = [int(size) for size in values._get_tensor_details(index, 0)["shape"]]

@@ -1,13 +1,13 @@
-"""Which operators of the file stand behind the operators that XNNPACK ran.
+"""Mapping of XNNPACK's operators to the operators of the file.
 
-The delegate takes whole partitions of the file's operators and reports its own operators in the order in which it
-runs them, with no reference to the file. Two things give the file's operators back:
+The delegate runs whole partitions of the file's operators and reports its own operators in the order in which it
+runs them, without a reference to the file. Two facts allow a mapping:
 
-- the built-in kernels do tell their place in the file, so that all others were delegated; LiteRT forms
+- the built-in kernels report their position in the file, so all other operators were delegated; LiteRT forms
   partitions by a fixed rule (`PartitionGraphIntoIndependentNodeSubsets` in `tflite/graph_info.cc`), repeated here
-  and held against the order of the events;
-- within a partition both sides have the same order, so the cheapest alignment by kind of operator joins them.
-  An event that two equally cheap alignments give to different operators is given to none.
+  and compared with the order of the events;
+- within a partition both have the same order, so the cheapest alignment by kind of operator maps them.
+  An event that two equally cheap alignments map to different operators is not mapped.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,28 +25,28 @@ from edgewright.runtimes.litert.profiling.kinds import (
 )
 from edgewright.schema.model import GraphNode
 
-# How far an alignment may leave the diagonal: nearly all stay close to it, and the rest get a second try.
+# Largest distance of an alignment from the diagonal: nearly all stay close to it, and the rest get a second try.
 BANDS = (8, 48)
 HELPERS_LIMIT = 4
 VANISHED, ORPHAN, LOST_COST = 1, 5, 12
 
 
 class ExecutionSubset(NamedTuple):
-    """Operators that one backend runs in one go, by their positions in the file."""
+    """Operators that one backend runs at once, by their positions in the file."""
 
     delegated: bool
     positions: tuple[int, ...]
 
 
 class EventOwner(NamedTuple):
-    """The operator behind an event; `main` is false for what XNNPACK put around the operator proper."""
+    """The operator of an event; `main` is false for an event that XNNPACK added around the operator itself."""
 
     operator: int
     main: bool
 
 
 class AlignmentStep(NamedTuple):
-    """A step of an alignment: from `begin` to `end` (operators, events), and who gets which event."""
+    """A step of an alignment: from `begin` to `end` (operators, events), and the owners of its events."""
 
     begin: tuple[int, int]
     end: tuple[int, int]
@@ -55,14 +55,14 @@ class AlignmentStep(NamedTuple):
 
 
 def partition_graph(graph: Sequence[GraphNode], builtin: set[int]) -> list[ExecutionSubset]:
-    """Return the subsets in order of execution, where the operators at `builtin` were not delegated."""
+    """Return the subsets in execution order; the operators at `builtin` were not delegated."""
     produced = {tensor for node in graph for tensor in node.outputs}
     waiting = list(range(len(graph)))
     subsets = []
     while waiting:
         subset, waiting = _take_subset(graph, builtin, produced, waiting)
         if not subset.positions:
-            break  # a cycle: no such file runs, and what was found so far stands
+            break  # a cycle, with which no file runs
         subsets.append(subset)
     return subsets
 
@@ -70,7 +70,7 @@ def partition_graph(graph: Sequence[GraphNode], builtin: set[int]) -> list[Execu
 def _take_subset(
     graph: Sequence[GraphNode], builtin: set[int], missing: set[str], waiting: list[int]
 ) -> tuple[ExecutionSubset, list[int]]:
-    """Return all operators of one kind that can run now, and the rest; what they produce is taken out of `missing`."""
+    """Return all operators of one kind that can run now, and the rest; remove their outputs from `missing`."""
     taken: list[int] = []
     delegated: bool | None = None
     grew = True
@@ -90,14 +90,14 @@ def _take_subset(
 
 
 def align_events(heads: Sequence[str], operators: Sequence[str]) -> tuple[dict[int, EventOwner], set[int]]:
-    """Join events to operators of one partition, both in order of execution.
+    """Map events to operators of one partition, both in execution order.
 
     Args:
-        heads: the events' kinds, as `Convolution`.
-        operators: the operators' names, as `CONV_2D`.
+        heads: the events' kinds, such as `Convolution`.
+        operators: the operators' names, such as `CONV_2D`.
 
     Returns:
-        The owner by event, for those that have a certain one; and the operators that surely have no event.
+        The owners of events with a certain owner, and the operators that certainly have no event.
     """
     for band in BANDS:
         owners, skipped = _align_within(heads, operators, band)
@@ -136,7 +136,7 @@ def _certain_skips(best: Sequence[AlignmentStep]) -> set[int]:
 
 
 def _costs(edges: Sequence[AlignmentStep], start: tuple[int, int]) -> dict[tuple[int, int], int]:
-    """Return the smallest cost from `start`; edges come in an order in which each one's begin is settled before it."""
+    """Return the smallest costs from `start`; the cost of each edge's begin must be known before the edge."""
     costs = {start: 0}
     for edge in edges:
         if (known := costs.get(edge.begin)) is not None:
@@ -160,7 +160,7 @@ def _edges(heads: Sequence[str], operators: Sequence[str], band: int) -> Iterato
 
 
 def _iterate_owner_steps(heads: Sequence[str], operator: str, j: int, i: int) -> Iterator[AlignmentStep]:
-    """Yield the ways in which operator `j` owns events from `i` on: helpers, the operator itself, helpers."""
+    """Yield the possible steps of operator `j` with events from `i` on: helpers, the operator itself, helpers."""
     kinds = MAIN.get(operator, ())
     for before in range(HELPERS_LIMIT + 1):
         at = i + before
@@ -182,10 +182,10 @@ def _make_owner_step(j: int, begin: int, main: int, main_end: int, end: int) -> 
 def assign_skipped_operators(
     graph: Sequence[GraphNode], positions: Sequence[int], skipped: set[int], sources: Mapping[int, list[int]]
 ) -> None:
-    """Give a skipped padding to the operator that reads it, and a skipped activation to the one that it follows.
+    """Map a skipped padding to the operator that reads it, and a skipped activation to the one before it.
 
-    XNNPACK folds just these into their neighbors (`src/subgraph.c`, `xnn_subgraph_fusion`). `sources` maps an
-    operator's place in the partition to the positions that its row stands for, and is added to.
+    XNNPACK fuses only these into their neighbors (`src/subgraph.c`, `xnn_subgraph_fusion`). `sources` maps an
+    operator's position in the partition to the positions in its row, and is extended.
     """
     for j in sorted(skipped):
         node = graph[positions[j]]

@@ -1,6 +1,6 @@
-"""Which XNNPACK operators a TFLite operator becomes, as data.
+"""Table of the XNNPACK operators that compute a TFLite operator.
 
-The words are those of XNNPACK's operator names (`src/operator-utils.c`, seen in the events' tags) before their
+The kinds are XNNPACK's operator names (`src/operator-utils.c`, as in the events' tags) before the
 parenthesis. Source of the mapping: the delegate's node visitors in `tflite/delegates/xnnpack/xnnpack_delegate.cc`.
 """
 
@@ -74,7 +74,7 @@ MAIN: dict[str, tuple[str, ...]] = {
 # One event for each input or output.
 REPEATED = frozenset(("CONCATENATION", "PACK", "SPLIT", "SPLIT_V"))
 
-# Put before an operator: flattening, quantization of its input, a transposed operand.
+# Inserted before an operator: flattening, quantization of its input, a transposed operand.
 HELPERS_BEFORE: dict[str, tuple[str, ...]] = {
     "FULLY_CONNECTED": ("Static Reshape", "Convert", "Transpose"),
     "BATCH_MATMUL": ("Static Reshape", "Convert", "Transpose"),
@@ -83,7 +83,7 @@ HELPERS_BEFORE: dict[str, tuple[str, ...]] = {
     "TRANSPOSE_CONV": ("Convert",),
 }
 
-# Put behind it: the activation that the file fuses into these and XNNPACK does not.
+# Inserted after it: the activation that the file fuses into these and XNNPACK does not.
 CLAMP = "Clamp"
 CLAMPED = frozenset(
     (
@@ -95,5 +95,5 @@ CLAMPED = frozenset(
 PADS = frozenset(("PAD", "PADV2"))
 ACTIVATIONS = frozenset(("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1"))
 
-# May have no event: folded into a neighbor, done once at load, or done by naming the same memory twice.
+# May have no event: fused into a neighbor, done once at load, or without effect on memory.
 VANISHING = PADS | ACTIVATIONS | {"DEQUANTIZE", "RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE"}

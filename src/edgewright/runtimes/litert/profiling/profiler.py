@@ -1,6 +1,6 @@
-"""Times of the single operators: in place through the C API, or else of each operator run alone.
+"""Times of the operators: in the model through the C API, or else of each operator alone.
 
-The C API is asked in a child process (`capture.py`). If that child rejects, crashes or hangs, this process goes on with
+The C API is used in a child process (`capture.py`). If that child fails, crashes or hangs, this process continues with
 cut-outs (`cutout.py`), and the trace reports the reason.
 """
 
@@ -20,7 +20,7 @@ from edgewright.runtimes.litert.profiling.capture import ERROR_FILE, FEEDS_FILE,
 from edgewright.runtimes.litert.profiling.trace import TRACE_FILE
 from edgewright.runtimes.wire import SessionRequest
 
-# Both roads together stay well under the usual limit of 120 s for a silent worker.
+# Both together stay well below the default limit of 120 s without an answer of a worker.
 CAPTURE_SECONDS = 20.0
 CHILD_LIMIT_SECONDS = 45.0
 CUT_OUT_SECONDS = 30.0
@@ -28,9 +28,9 @@ CAPTURE_MODULE = "edgewright.runtimes.litert.profiling.capture"
 
 
 def profile_operators(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, folder: Path) -> None:
-    """Leave a trace of `runs` inferences in `folder`; fewer where they take longer than 20 s.
+    """Write a trace of `runs` inferences to `folder`; of fewer if they take longer than 20 s.
 
-    Raises Rejected where LiteRT rejects the model, Mismatch where the feeds do not fit it.
+    Raises Rejected if LiteRT rejects the model, Mismatch if the feeds do not fit it.
     """
     _open_checked(request, feeds)
     if reason := _capture_in_child(request, feeds, runs, folder):
@@ -40,7 +40,7 @@ def profile_operators(request: SessionRequest, feeds: Mapping[str, NDArray[Any]]
 
 
 def _open_checked(request: SessionRequest, feeds: Mapping[str, NDArray[Any]]) -> None:
-    """Let the interpreter check model and feeds first, so that rejections are reported as in `open_session`."""
+    """Check model and feeds with the interpreter, so that rejections are reported as in `open_session`."""
     from edgewright.runtimes.litert.session import LiteRtSession
 
     session = LiteRtSession(request)
@@ -49,7 +49,7 @@ def _open_checked(request: SessionRequest, feeds: Mapping[str, NDArray[Any]]) ->
 
 
 def _capture_in_child(request: SessionRequest, feeds: Mapping[str, NDArray[Any]], runs: int, folder: Path) -> str:
-    """Try the C API; empty when the trace is there, else the reason why not."""
+    """Try the C API; return the reason of its failure, or an empty text."""
     capture_request = CaptureRequest(session=request, runs=runs, seconds=CAPTURE_SECONDS)
     (folder / ORDER_FILE).write_bytes(msgspec.json.encode(capture_request))
     np.savez(folder / FEEDS_FILE, allow_pickle=False, **feeds)
@@ -61,14 +61,14 @@ def _capture_in_child(request: SessionRequest, feeds: Mapping[str, NDArray[Any]]
 
 
 def run_child(command: list[str], folder: Path) -> str:
-    """Run the capture; the reason of its failure, or nothing.
+    """Run the capture; return the reason of its failure, or an empty text.
 
-    It imports from where this process does, but never from the current folder: what is next to a model is not code.
+    The child has this process's import path without the current folder, since files beside a model are not code.
     """
     places = [path for path in sys.path if path and Path(path).is_absolute()]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(places)}
     try:
-        # What it prints goes to the worker's stderr.
+        # Its output goes to the worker's stderr.
         done = subprocess.run(  # noqa: S603 - our own interpreter and module
             command, timeout=CHILD_LIMIT_SECONDS, env=environment, stdout=2, stdin=subprocess.DEVNULL
         )

@@ -1,4 +1,4 @@
-"""From a trace to layer rows."""
+"""Conversion of a trace to layer rows."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ from edgewright.schema.model import GraphNode
 from edgewright.schema.ranks import compute_median_bounds
 from edgewright.schema.run import Layer, LayerReport
 
-# Kinds of events, and the subgraph that `metadata2` names: see `capi.py`.
+# Kinds of events, and the subgraph in `metadata2`: see `capi.py`.
 DEFAULT_KIND, OPERATOR, DELEGATE_KINDS = 1, 2, (4, 8)
 MAIN_SUBGRAPH = 0
 INVOKE = "Invoke"
@@ -27,7 +27,7 @@ XNNPACK, BUILTIN = "XNNPACK", "builtin"
 class OperatorTimes(NamedTuple):
     """One executed operator over all runs.
 
-    `place` is its position in the file, or, for a delegated one, in its partition; `block` counts delegated
+    `position` is that in the file or, for a delegated operator, in its partition; `block` counts delegated
     partitions from 0 and is None for a built-in kernel.
     """
 
@@ -39,7 +39,7 @@ class OperatorTimes(NamedTuple):
 
 
 class RowSource(NamedTuple):
-    """What a row stands for: a name of its own, and the file's operators."""
+    """The source of a row: its name, and the file's operators."""
 
     name: str
     nodes: tuple[str, ...]
@@ -48,24 +48,23 @@ class RowSource(NamedTuple):
 def report_layers(trace: LiteRtTrace, graph: Sequence[GraphNode]) -> LayerReport:
     """Return the rows of a trace, one for each executed operator, in order of execution.
 
-    Through the C API (`via` `c-api`) the times are those of the operators in place, and each event reports who ran
-    it (evidence `measured`). XNNPACK reports how long its operators took and not when: within a partition they are
-    laid one behind the other. The profiler counts whole microseconds, cut off, so that a time of 3 stands for 3
-    to 4: medians and quantiles are those of grouped data, linear within the class, as those of Python's
-    `statistics.median_grouped`. Where the inference has no room for half a microsecond more for each operator,
-    the classes are narrowed until it has. `whole_us` is the interpreter's own `Invoke` where
-    the trace has it: what lies outside of it is the C API's handling of buffers, which `run` does not have.
+    Through the C API (`via` `c-api`) the times are those of the operators in the model, and each event reports the
+    backend (evidence `measured`). XNNPACK reports durations without start times: within a partition, operators are
+    placed one after the other. The profiler truncates to whole microseconds, so a time of 3 means 3 to 4: medians and
+    quantiles are those of grouped data, linear within the class, as in Python's `statistics.median_grouped`. If the
+    inference is too short for half a microsecond more for each operator, the classes are narrower. `whole_us` is the
+    interpreter's own `Invoke` if the trace has it, without the C API's handling of buffers, which `run` does not have.
 
-    As cut-outs (`via` `cut-out`) they are those of each operator alone, and who runs it in the whole model is assumed
-    to be who runs it alone (evidence `assigned`); starts are not known.
+    For cut-outs (`via` `cut-out`) the times are those of each operator alone, and its backend in the whole model is
+    assumed to be the same (evidence `assigned`); starts are unknown.
 
-    `partitions` counts the pieces that one backend ran in one go: each delegated partition is one, and each longest row
-    of built-in kernels between them is one.
+    `partitions` counts the parts that one backend ran at once: delegated partitions, and longest sequences
+    of built-in kernels between them.
 
     Args:
-        trace: what `profile` left.
-        graph: the nodes of the same file (`formats.tflite.read_graph`); `source_nodes` are their names, and stay
-            empty where the join is not certain, or where `graph` is not the file's.
+        trace: the file that `profile` wrote.
+        graph: the nodes of the same file (`formats.tflite.read_graph`); `source_nodes` are their names, and are
+            empty if the mapping is not certain, or if `graph` is not the file's.
     """
     ours = graph if tuple(node.op for node in graph) == trace.operators else ()
     return _report_events(trace, ours) if trace.via == C_API else _report_cut_outs(trace, ours)
@@ -114,7 +113,7 @@ def _row(position: int, step: OperatorTimes, source: RowSource, start_us: float,
 
 
 def _alike(trace: LiteRtTrace) -> list[ProfiledRun]:
-    """Return the runs that executed the same operators as most did: where a model branches, runs can differ."""
+    """Return the runs that executed the most frequent sequence of operators: with branches, runs can differ."""
     shapes = [tuple((e.tag, e.kind, e.metadata1) for e in _operator_events(trace, run)) for run in trace.runs]
     ((usual, _),) = Counter(shapes).most_common(1)
     return [run for run, shape in zip(trace.runs, shapes, strict=True) if shape == usual]
@@ -123,7 +122,7 @@ def _alike(trace: LiteRtTrace) -> list[ProfiledRun]:
 def _operator_events(trace: LiteRtTrace, run: ProfiledRun) -> list[LiteRtEvent]:
     """Return the events of single operators, without a delegate's own event around its operators.
 
-    What other subgraphs run is part of the operator that calls them, as IF or WHILE.
+    Operators of other subgraphs are part of the operator that calls them, such as IF or WHILE.
     """
     kinds = (OPERATOR, *DELEGATE_KINDS)
     events = [e for e in run.events if e.kind in kinds and e.metadata2 == MAIN_SUBGRAPH]
@@ -132,7 +131,8 @@ def _operator_events(trace: LiteRtTrace, run: ProfiledRun) -> list[LiteRtEvent]:
 
 
 def _is_umbrella(trace: LiteRtTrace, event: LiteRtEvent, after: LiteRtEvent | None) -> bool:
-    """Return a delegate's node stands behind the file's operators; its event begins before those of what it runs."""
+    """Return whether the event is a delegate's node, which is after the file's operators and begins before its
+    operators."""
     beyond = event.kind == OPERATOR and event.metadata1 >= len(trace.operators)
     return beyond and after is not None and after.kind in DELEGATE_KINDS
 
@@ -158,7 +158,7 @@ def _read_steps(trace: LiteRtTrace, runs: Sequence[ProfiledRun]) -> list[Operato
 
 
 def _opens_block(event: LiteRtEvent, before: Sequence[OperatorTimes]) -> bool:
-    """XNNPACK counts its operators anew in each partition."""
+    """Return whether a partition begins, in which XNNPACK counts its operators from 0."""
     return not before or before[-1].block is None or event.metadata1 <= before[-1].position
 
 
@@ -173,7 +173,7 @@ def _invokes(trace: LiteRtTrace, run: ProfiledRun) -> LiteRtEvent | None:
 
 
 def _zeros(trace: LiteRtTrace, runs: Sequence[ProfiledRun]) -> list[int]:
-    """Return the begin of each run on the profiler's clock: that of the inference, or else of its first event."""
+    """Return the start of each run on the profiler's clock: that of the inference, or else of its first event."""
     zeros = []
     for run in runs:
         invoke = _invokes(trace, run)
@@ -190,7 +190,7 @@ def _measure_whole_us(trace: LiteRtTrace, runs: Sequence[ProfiledRun]) -> float:
 
 
 def _class_width_us(trace: LiteRtTrace, runs: Sequence[ProfiledRun]) -> float:
-    """Return the width of the classes that times fall into: 1 µs, or what the inferences have room for."""
+    """Return the width of the classes of times: 1 µs, or less if the inferences are shorter."""
     rooms = []
     for run in runs:
         times = [event.elapsed_us for event in _operator_events(trace, run)]
@@ -201,7 +201,7 @@ def _class_width_us(trace: LiteRtTrace, runs: Sequence[ProfiledRun]) -> float:
 
 
 def _place_starts(steps: Sequence[OperatorTimes], zeros: Sequence[int], width: float) -> list[float]:
-    """Starts in microseconds: as reported for built-in kernels, one behind the other within a partition."""
+    """Return starts in microseconds: as reported for built-in kernels, one after the other within a partition."""
     starts: list[float] = []
     end = 0.0
     for step in steps:
@@ -213,7 +213,7 @@ def _place_starts(steps: Sequence[OperatorTimes], zeros: Sequence[int], width: f
 
 
 def grouped_quantile(values: Sequence[int], share: float, width: float = 1.0) -> float:
-    """Return the quantile of times that were cut off to whole units: a value v stands for all of v to v + width."""
+    """Return the quantile of times that were truncated to units: a value v means v to v + width."""
     counts = Counter(values)
     wanted, below = share * len(values), 0
     for value in sorted(counts):
@@ -223,7 +223,7 @@ def grouped_quantile(values: Sequence[int], share: float, width: float = 1.0) ->
     return max(counts) + width
 
 
-# The join
+# Mapping to the file
 
 
 def _name_sources(steps: Sequence[OperatorTimes], graph: Sequence[GraphNode]) -> list[RowSource]:
@@ -244,14 +244,14 @@ def _unjoined(step: OperatorTimes) -> RowSource:
 
 
 def _head_of(tag: str) -> str:
-    """Return the kind of an XNNPACK operator: `Convolution` of `Convolution (NHWC, F32) IGEMM`."""
+    """Return the kind of an XNNPACK operator: `Convolution` for `Convolution (NHWC, F32) IGEMM`."""
     return tag.split(" (")[0]
 
 
 def _match_partitions(
     steps: Sequence[OperatorTimes], graph: Sequence[GraphNode], builtin: set[int]
 ) -> list[tuple[list[int], tuple[int, ...]]]:
-    """Steps and file positions of each delegated partition; none unless the whole order of execution agrees."""
+    """Yield steps and file positions of each delegated partition; none unless the whole execution order agrees."""
     blocks: dict[int, list[int]] = {}
     seen: list[int | str] = []
     for i, step in enumerate(steps):
@@ -275,7 +275,7 @@ def _join_partition(
     positions: Sequence[int],
     sources: list[RowSource],
 ) -> None:
-    """Write into `sources` what the steps `members` of one partition stand for."""
+    """Write the sources of the steps `members` of one partition to `sources`."""
     heads = [_head_of(steps[i].tag) for i in members]
     owners, skipped = align_events(heads, [graph[p].op for p in positions])
     stands_for = {owner.operator: [positions[owner.operator]] for owner in owners.values() if owner.main}

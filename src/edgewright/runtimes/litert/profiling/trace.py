@@ -1,4 +1,4 @@
-"""What a profiling pass leaves: one JSON file that holds the events as the library reported them."""
+"""The result of a profiling pass: one JSON file with the events as the library reported them."""
 
 from pathlib import Path
 
@@ -26,14 +26,14 @@ class LiteRtEvent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
 
 class ProfiledRun(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One profiled inference: its whole time by our own clock, and its events in the order they were reported."""
+    """One profiled inference: its time by our own clock, and its events in the order of their report."""
 
     whole_ns: int
     events: tuple[LiteRtEvent, ...]
 
 
 class CutOut(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One operator run alone: its position in the file, who ran it, and its times."""
+    """One operator run alone: its position in the file, its backend, and its times."""
 
     position: int
     delegated: bool
@@ -44,12 +44,12 @@ class LiteRtTrace(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """A profiling pass.
 
     Attributes:
-        via: `c-api` (operators timed where they stand) or `cut-out` (each operator run alone).
-        reason: why the C API was not used; empty where it was.
+        via: `c-api` (operators timed in the model) or `cut-out` (each operator run alone).
+        reason: why the C API was not used; empty if it was.
         version: of ai-edge-litert.
-        delegate: the delegate that was asked for, `xnnpack` or `none`.
+        delegate: the requested delegate, `xnnpack` or `none`.
         operators: the operators of the file by position.
-        tags: the words of the events.
+        tags: the texts of the events.
         runs: profiled inferences; for cut-outs those of the whole model, without events.
         cut_outs: for `cut-out`, the operators that could be run alone.
     """

@@ -1,4 +1,4 @@
-"""What ONNX nodes and tensors say: attributes, constants, sizes."""
+"""Attributes, constants and sizes of ONNX nodes and tensors."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ def read_attribute(node: Any, name: str, default: Any) -> Any:
 
 
 def write_attribute(node: Any, name: str, value: Any) -> None:
-    """Set the attribute, in the place of one that is there."""
+    """Set the attribute, or replace it."""
     from onnx.helper import make_attribute
 
     kept = [one for one in node.attribute if one.name != name]
@@ -20,7 +20,7 @@ def write_attribute(node: Any, name: str, value: Any) -> None:
 
 
 def read_constants(graph: Any) -> dict[str, Any]:
-    """Return the tensors that are known before any input is, as ONNX holds them: initializers, and those of Constant
+    """Return the constant tensors in ONNX's form: initializers, and those of Constant
     nodes.
     """
     tensors = {tensor.name: tensor for tensor in graph.initializer}
@@ -31,7 +31,7 @@ def read_constants(graph: Any) -> dict[str, Any]:
 
 
 def read_shapes(graph: Any) -> Mapping[str, tuple[int, ...]]:
-    """Return the sizes of all tensors whose sizes are known whole."""
+    """Return the sizes of all tensors with static shapes."""
     found = {}
     for value in (*graph.input, *graph.value_info, *graph.output):
         dims = value.type.tensor_type.shape.dim

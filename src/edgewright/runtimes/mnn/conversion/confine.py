@@ -1,4 +1,4 @@
-"""Keeps a child process from outliving its parent and from taking the machine's memory."""
+"""Limits on the life and the memory of a child process."""
 
 import sys
 
@@ -10,9 +10,9 @@ COPIES = 20  # of the model's bytes, as measured
 
 
 def confine_process(model_bytes: int) -> None:
-    """End with the process that started this one, and allocate no more than a model of this size can require.
+    """Let this process end with its parent, and limit its memory to what a model of this size can require.
 
-    A graph that MNN misreads can ask for all there is. Both are Linux's own; elsewhere nothing is done.
+    A graph that MNN misreads can request all memory. Only Linux supports both; other systems are unchanged.
     """
     if sys.platform != "linux":
         return

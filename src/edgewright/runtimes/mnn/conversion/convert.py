@@ -1,10 +1,10 @@
-"""MNN's converter in a process of its own.
+"""MNN's converter in a separate process.
 
 It is started as `python -m edgewright.runtimes.mnn.conversion.convert SOURCE TARGET [FLAG…]`.
 
 The extension module `_tools` is called itself and not `MNN.tools.mnnconvert`, which installs a package and sends
-records of use. It reports of success where it failed and ends its process on some models: the caller checks the file
-and by what was printed.
+records of use. It reports success after failures and ends its process on some models, so the caller checks the file
+and the output.
 """
 
 import sys

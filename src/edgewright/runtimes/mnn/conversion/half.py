@@ -1,8 +1,8 @@
 """Weights in half precision, rounded to the nearest.
 
-MNN's converter cuts float32 weights off to half precision instead of rounding them, which costs about 10 dB. Weights
-that already are halves pass through it unharmed. So they are rounded before; and as batch normalizations are folded
-into convolutions by the converter, which makes new weights, that is done before, too.
+MNN's converter truncates float32 weights to half precision instead of rounding them, which costs about 10 dB. Weights
+that already are halves are unchanged. So they are rounded before it. Because the converter folds batch normalizations
+into convolutions, which makes new weights, that is done before, too.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ BIAS = 2  # position of the bias in Conv, ConvTranspose and Gemm, which MNN keep
 
 
 def fold_batch_norms(graph: Any) -> None:
-    """Make each BatchNormalization with constants behind a convolution a part of that convolution's weights."""
+    """Fold each BatchNormalization with constants after a convolution into that convolution's weights."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     uses = Counter(name for node in graph.node for name in node.input)
     uses.update(value.name for value in graph.output)
@@ -43,7 +43,7 @@ def _can_fold(conv: Any, norm: Any, uses: Counter[str], constants: dict[str, Any
 
 
 def _fold(graph: Any, conv: Any, norm: Any, constants: dict[str, Any]) -> None:
-    """`scale × (conv − mean) / √(variance + ε) + shift` as new weights and a new bias."""
+    """Return `scale × (conv − mean) / √(variance + ε) + shift` as new weights and a new bias."""
     from onnx import numpy_helper
 
     scale, shift, mean, variance = (
@@ -64,7 +64,7 @@ def _fold(graph: Any, conv: Any, norm: Any, constants: dict[str, Any]) -> None:
 
 
 def _add_constant(graph: Any, name: str, array: Array, constants: dict[str, Any]) -> str:
-    """Return the name under which it was added: one that is free."""
+    """Add a constant under an unused name, and return the name."""
     from onnx import numpy_helper
 
     while name in constants:
@@ -76,7 +76,8 @@ def _add_constant(graph: Any, name: str, array: Array, constants: dict[str, Any]
 
 
 def round_weights(graph: Any) -> None:
-    """Round what MNN stores in half precision: all float32 constants but biases and the numbers of normalizations."""
+    """Round the constants that MNN stores in half precision: all of float32 except biases and those of
+    normalizations."""
     from onnx import TensorProto, numpy_helper
 
     kept = {name for node in graph.node for name in _find_unrounded_inputs(node)}

@@ -1,9 +1,9 @@
 """INT8 layers in MNN's files, with the scales and zero points of a QDQ graph.
 
-MNN's converter reads them from a file of compression parameters, one entry for each layer by the name of what it makes.
+MNN's converter reads them from a file of compression parameters, with one entry for each layer by its output's name.
 That file is a protobuf message `MNN.Compression.Pipeline` (tools/converter/source/compression/MNN_compression.proto of
-alibaba/MNN); the few fields that are needed are written here. Tensors get their quantization range by it, and MNN runs
-whatever stands between such tensors in INT8 by itself.
+alibaba/MNN); the few required fields are written here. The file sets the quantization parameters of tensors, and MNN
+runs all operators between such tensors in INT8.
 """
 
 import struct
@@ -18,7 +18,7 @@ from edgewright.formats.onnx.weightless import FIXED32, LENGTH, VARINT, encode_v
 from edgewright.runtimes.contract import Array
 from edgewright.runtimes.mnn.graph import NET_OPS, NET_TENSORS, OP_MAIN, OP_OUTPUTS, OP_TYPE, FlatbufferTable
 
-# Numbers of the fields.
+# Field numbers.
 VERSION, ALGORITHMS = 1, 2
 QUANTIZED_FIELD = 2
 LAYERS = 4
@@ -28,10 +28,10 @@ WEIGHTS_LOW, WEIGHTS_HIGH = 4, 5
 
 OWN_VERSION = "0.0.0"
 CONVOLUTIONS = (12, 13)  # members of OpType: Convolution, ConvolutionDepthwise
-SYMMETRIC = 4  # slot of Convolution2D's symmetricQuan, which INT8 convolutions alone have
-BOUNDS = ("Relu", "Clip", "Identity")  # what MNN joins to a layer, which then bears their tensor's name
+SYMMETRIC = 4  # slot of Convolution2D's symmetricQuan, which only INT8 convolutions have
+BOUNDS = ("Relu", "Clip", "Identity")  # fused by MNN into a layer, which then has their tensor's name
 NEGATIVE = 2**64
-# What the converter adds to names: of products that it makes convolutions, and of outputs in its own layout.
+# Suffixes by the converter: of products that become convolutions, and of outputs in its own layout.
 CONVERTED, BEFORE_LAYOUT = "__matmul_converted", "__before_tr"
 SUFFIXES = ("", CONVERTED, BEFORE_LAYOUT)
 
@@ -41,7 +41,7 @@ class MnnInt8Layer(NamedTuple):
 
     Attributes:
         node: its name in the source.
-        tensors: what it may be called after: its output, and that of activations which MNN joins to it.
+        tensors: its possible names: its output, and those of activations that MNN fuses into it.
         scales: of the weights, one for each output.
         least: the smallest integer of the weights.
     """
@@ -57,7 +57,7 @@ class MnnInt8Layer(NamedTuple):
 
 
 def find_layers(extracted: ExtractedFloatModel) -> tuple[list[MnnInt8Layer], dict[str, str]]:
-    """Return the layers that MNN can hold in INT8, and by the names of the other quantized ones why it cannot."""
+    """Return the layers that MNN can store in INT8, and the reasons against the other quantized ones by name."""
     layers, left = [], {}
     readers = _find_readers(extracted.model.graph)
     constants = {tensor.name: tuple(tensor.dims) for tensor in extracted.model.graph.initializer}
@@ -92,7 +92,7 @@ def _find_reason(
 def _find_odd_product(
     node: Any, given: QdqWeights, constants: Mapping[str, tuple[int, ...]], ranks: Mapping[str, int]
 ) -> str:
-    """Return why a product is no convolution of one place; empty where it is one, and for what is no product."""
+    """Return why a product is not a 1×1 convolution; empty if it is one, or if the node is not a product."""
     if node.op_type == "MatMul":
         known = given.values.ndim == 2 and node.output[0] in ranks
         return "" if known else "it is not a product with a matrix, or its sizes are not known"
@@ -108,7 +108,7 @@ def _find_odd_product(
 
 
 def _find_ranks(graph: Any) -> dict[str, int]:
-    """Return the number of axes of tensors whose sizes are all known."""
+    """Return the number of axes of tensors with static shapes."""
     values = ((value.name, value.type.tensor_type.shape.dim) for value in (*graph.value_info, *graph.output))
     return {name: len(dims) for name, dims in values if all(dim.dim_value > 0 for dim in dims)}
 
@@ -122,7 +122,7 @@ def _find_readers(graph: Any) -> Mapping[str, Sequence[Any]]:
 
 
 def _follow_bounds(tensor: str, readers: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
-    """Return the tensor, and those behind it up to the end of a chain of Relu and Clip."""
+    """Return the tensor, and those after it up to the end of a chain of Relu and Clip."""
     found = [tensor]
     while (after := readers.get(found[-1], ())) and len(after) == 1 and after[0].op_type in BOUNDS:
         found.append(after[0].output[0])
@@ -140,7 +140,7 @@ def _broadcast_scales(node: Any, given: QdqWeights) -> Array | None:
 
 
 def write_parameters(layers: Iterable[MnnInt8Layer], path: Path) -> None:
-    """The file of compression parameters."""
+    """Write the file of compression parameters."""
     named = [(layer, name + suffix) for layer in layers for name in layer.tensors for suffix in SUFFIXES]
     entries = b"".join(_block(LAYERS, _write_layer(layer, name)) for layer, name in named)
     path.write_bytes(_block(VERSION, OWN_VERSION.encode()) + _block(ALGORITHMS, _block(QUANTIZED_FIELD, entries)))
@@ -176,7 +176,7 @@ def _real(number: int, value: float) -> bytes:
 
 
 def find_quantized_layers(path: Path, layers: Sequence[MnnInt8Layer]) -> set[str]:
-    """Return the nodes of the layers that the converter did make INT8, as its file reports."""
+    """Return the nodes of the layers that are INT8 in the converter's file."""
     net = FlatbufferTable.root(path.read_bytes())
     tensors = net.texts(NET_TENSORS)
     made = {tensors[i] for table in net.tables(NET_OPS) if _is_quantized(table) for i in table.numbers(OP_OUTPUTS)}

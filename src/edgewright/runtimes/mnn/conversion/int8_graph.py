@@ -1,7 +1,7 @@
-"""The float graph of a QDQ model as MNN's converter makes the right INT8 file of it.
+"""The float graph of a QDQ model in a form that MNN's converter handles correctly.
 
-What is gone round here was seen with MNN 3.6.1 on x86-64: products lose their weights on the way to INT8, the INT8
-kernel of MaxPool takes negative numbers for large ones, and that of AveragePool cuts off where it should round.
+These faults were observed with MNN 3.6.1 on x86-64: products lose their weights in the conversion to INT8, the INT8
+kernel of MaxPool reads negative numbers as large ones, and that of AveragePool truncates instead of rounding.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ PRODUCTS = ("Gemm", "MatMul")
 
 
 def prepare_int8_graph(extracted: ExtractedFloatModel, layers: Sequence[MnnInt8Layer]) -> Any:
-    """Return the float graph as an ONNX model; `apart` is not changed."""
+    """Return the float graph as an ONNX model; `extracted` is not changed."""
     from onnx import ModelProto
 
     model = ModelProto()
@@ -29,7 +29,7 @@ def prepare_int8_graph(extracted: ExtractedFloatModel, layers: Sequence[MnnInt8L
 
 
 def _remove_redundant_bounds(graph: Any, layers: Iterable[MnnInt8Layer]) -> None:
-    """Leave out the bounds that INT8 layers keep by themselves, since their integers end there."""
+    """Remove the bounds that are also the limits of INT8 layers' integers."""
     producers = {name: node for node in graph.node for name in node.output}
     graph_outputs = {value.name for value in graph.output}
     for layer in layers:
@@ -40,21 +40,21 @@ def _remove_redundant_bounds(graph: Any, layers: Iterable[MnnInt8Layer]) -> None
 
 
 def _is_own_bound(node: Any, quant_params: ActivationQuantParams, graph: Any) -> bool:
-    """Return whether a Clip ends where the quantization range does."""
+    """Return whether a Clip has the bounds of the quantization range."""
     from onnx import numpy_helper
 
     if node.op_type != "Clip" or len(node.input) < 3:
         return False
     ends = [one for name in node.input[1:3] for one in graph.initializer if one.name == name]
-    given = [numpy_helper.to_array(one).item() for one in ends]  # some exporters give them an axis
+    given = [numpy_helper.to_array(one).item() for one in ends]  # some exporters add an axis
     return len(given) == 2 and bool(np.allclose(given, (quant_params.floor, quant_params.ceiling)))
 
 
 def _keep_pools_in_float(graph: Any, output_params: Mapping[str, ActivationQuantParams]) -> None:
-    """Take the maximum with the range's own end before each pool of a rounded tensor, and behind it.
+    """Insert a maximum with the range's lower end before and after each pool of a quantized tensor.
 
-    That changes no value. But MNN hands quantization parameters on through pools, and also through a Clip, from either
-    side; through a maximum it does not, so that the pool lies between tensors without a quantization range and runs in
+    That changes no value. MNN propagates quantization parameters through pools, and also through a Clip, from either
+    side, but not through a maximum. So the pool's tensors have no quantization parameters, and it runs in
     float.
     """
     nodes = []
@@ -82,7 +82,7 @@ def _at_least(graph: Any, source: str, result: str, least: float) -> Any:
 
 
 def _convert_products(graph: Any, quantized: Iterable[str]) -> None:
-    """Write each quantized product with a matrix as a convolution of one place, which is what MNN makes of it too."""
+    """Replace each quantized product with a matrix by a 1×1 convolution, as MNN does too."""
     names = set(quantized)
     sizes = {value.name: _read_sizes(value) for value in (*graph.value_info, *graph.output)}
     nodes = []
@@ -116,7 +116,7 @@ def _as_convolution(graph: Any, node: Any, sizes: Sequence[int]) -> list[Any]:
 
 
 def _read_sizes(value: Any) -> tuple[int, ...]:
-    """Return the sizes of a tensor; empty where one is not known."""
+    """Return the sizes of a tensor; empty if one is unknown."""
     dims = value.type.tensor_type.shape.dim
     return tuple(dim.dim_value for dim in dims) if all(dim.dim_value > 0 for dim in dims) else ()
 

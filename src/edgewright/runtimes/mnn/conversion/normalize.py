@@ -1,4 +1,5 @@
-"""ONNX graphs made ready for MNN's converter: rejected, expanded or rewritten where it gets them wrong."""
+"""Preparation of ONNX graphs for MNN's converter: nodes that it converts incorrectly are rejected, expanded or
+rewritten."""
 
 from contextlib import suppress
 from typing import Any
@@ -7,13 +8,13 @@ from edgewright.runtimes.mnn.conversion.rejections import reject_nodes
 from edgewright.runtimes.mnn.conversion.rewrites import rewrite_nodes
 from edgewright.schema.vocabulary import Precision
 
-# Operators that MNN does not know and that ONNX defines by others.
+# Operators that MNN does not support and that ONNX defines by others.
 EXPANDED_OPS = ("Attention", "GroupNormalization", "Mish", "RMSNormalization", "Swish")
 
 
 def normalize_model(model: Any, precision: Precision) -> Any:
-    """Return the model as the converter shall have it, with its shapes inferred. NotConvertible names what MNN gets
-    wrong.
+    """Return the model for the converter, with inferred shapes. Raises NotConvertible with the nodes that MNN converts
+    incorrectly.
     """
     reject_nodes(model.graph)
     model = infer_shapes(_expand_functions(model))
@@ -27,7 +28,7 @@ def normalize_model(model: Any, precision: Precision) -> Any:
 
 
 def _expand_functions(model: Any) -> Any:
-    """Return the model with ONNX's own definition in the place of each operator that MNN does not know and that has
+    """Return the model with each operator that MNN does not support replaced by ONNX's own definition, if there is
     one.
     """
     from onnx import inliner
@@ -35,9 +36,9 @@ def _expand_functions(model: Any) -> Any:
 
     if not any(node.op_type in EXPANDED_OPS and not node.domain for node in model.graph.node):
         return model
-    for tensor in model.graph.initializer:  # the inliner requires to read all types from here
+    for tensor in model.graph.initializer:  # the inliner reads all types from here
         model.graph.value_info.append(make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-    with suppress(RuntimeError):  # it stumbles over optional inputs; the converter then names the operator
+    with suppress(RuntimeError):  # it fails on optional inputs; the converter then names the operator
         return inliner.inline_selected_functions(model, [("", op) for op in EXPANDED_OPS], inline_schema_functions=True)
     return model
 

@@ -1,6 +1,6 @@
-"""Nodes of ONNX that MNN's converter takes and then computes otherwise, rejected by name.
+"""Rejection of ONNX nodes that MNN's converter accepts and computes differently.
 
-Each was seen in ONNX's own node tests on MNN 3.6.1.
+Each was observed in ONNX's own node tests with MNN 3.6.1.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ RejectionRule = Callable[[Any], str]
 
 
 def reject_nodes(graph: Any) -> None:
-    """NotConvertible with a line for each node that MNN would compute otherwise than ONNX means it."""
+    """Raise NotConvertible with a line for each node that MNN would compute differently than ONNX."""
     found = [(node, reason) for node in graph.node if (reason := _find_reason(node))]
     if found:
         lines = [f"{node.op_type} (node {node.name}): MNN {reason}" for node, reason in found[:10]]

@@ -1,6 +1,6 @@
-"""Nodes of ONNX rewritten into such as MNN's converter gets right. What they compute stays the same.
+"""Rewrites of ONNX nodes into equivalent ones that MNN's converter handles correctly.
 
-A node that is replaced leaves its output's name to the last of those that take its place, by which layers find it.
+The last replacement of a node gets its output's name, by which layers find it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ Sizes = Sequence[int]
 
 
 class ModelFacts(NamedTuple):
-    """What is known of a model: its constant tensors, the sizes of all tensors, and the version of its operators."""
+    """Properties of a model: its constant tensors, the sizes of all tensors, and its opset."""
 
     constants: Mapping[str, Any]
     shapes: Mapping[str, tuple[int, ...]]
@@ -29,7 +29,7 @@ class ModelFacts(NamedTuple):
 
 
 class ReplacementNodes(NamedTuple):
-    """What takes the place of a node: other nodes, and the new constants that they read."""
+    """The replacement of a node: other nodes and their new constants."""
 
     nodes: Sequence[Any]
     constants: Sequence[Any] = ()
@@ -39,7 +39,7 @@ Rewrite = Callable[[Any, ModelFacts], ReplacementNodes | None]
 
 
 def rewrite_nodes(model: Any) -> None:
-    """Apply every rewrite where it fits; the model's shapes must have been inferred."""
+    """Apply every matching rewrite; the model's shapes must have been inferred."""
     graph = model.graph
     opset = max((one.version for one in model.opset_import if not one.domain), default=SOFTMAX_ON_LAST)
     known = ModelFacts(read_constants(graph), read_shapes(graph), opset)
@@ -57,7 +57,8 @@ def _find_change(node: Any, known: ModelFacts) -> ReplacementNodes | None:
 
 
 def _complete_window(node: Any, known: ModelFacts) -> None:
-    """Write out strides and padding. MNN takes no strides of a pool for 0, and mistakes some automatic padding."""
+    """Write strides and padding explicitly. MNN reads absent strides of a pool as 0, and misreads some automatic
+    padding."""
     kernel = read_attribute(node, "kernel_shape", None)
     if node.op_type not in WINDOWED or not kernel:
         return
@@ -73,7 +74,7 @@ def _complete_window(node: Any, known: ModelFacts) -> None:
 
 
 def _pad_same(sizes: Sizes, kernel: Sizes, strides: Sizes, dilations: Sizes) -> tuple[list[int], list[int]]:
-    """Padding of each axis for an output of ⌈size / stride⌉: of the side that gets less, and of the other one."""
+    """Return the padding of each axis for an output of ⌈size / stride⌉: the smaller one, and that of the other side."""
     totals = [
         max((ceil(size / stride) - 1) * stride + (extent - 1) * dilation + 1 - size, 0)
         for size, extent, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True)
@@ -82,7 +83,7 @@ def _pad_same(sizes: Sizes, kernel: Sizes, strides: Sizes, dilations: Sizes) -> 
 
 
 def _expand_gelu(node: Any, known: ModelFacts) -> ReplacementNodes | None:
-    """`x / 2 · (1 + erf(x / √2))` decomposed: MNN's Gelu is wrong from the fourth digit on."""
+    """Expand to `x / 2 · (1 + erf(x / √2))`: MNN's Gelu is wrong from the fourth digit on."""
     if read_attribute(node, "approximate", b"none") != b"none":
         return None
     source, result = node.input[0], node.output[0]
@@ -99,7 +100,7 @@ def _expand_gelu(node: Any, known: ModelFacts) -> ReplacementNodes | None:
 
 
 def _expand_erf(node: Any, known: ModelFacts) -> ReplacementNodes:
-    """Erf is decomposed to operators that MNN has vectorized; its own takes 31 ns per element, 25 ms of 37 ms of a
+    """Expand Erf to operators that MNN has vectorized; its own takes 31 ns per element, 25 ms of 37 ms of a
     ConvNeXt.
 
     Abramowitz and Stegun, Handbook of Mathematical Functions, formula 7.1.26: for x ≥ 0 and t = 1 / (1 + p · x), erf(x)
@@ -137,7 +138,7 @@ def _transpose_first_input(node: Any, known: ModelFacts) -> ReplacementNodes | N
 
 
 def _count_from_begin(node: Any, known: ModelFacts) -> ReplacementNodes | None:
-    """Negative constant indices are made positive: MNN does not count them from the end."""
+    """Make negative constant indices positive: MNN does not count them from the end."""
     tensor, shape = known.constants.get(node.input[1]), known.shapes.get(node.input[0])
     if tensor is None or shape is None:
         return None
@@ -163,7 +164,7 @@ def _make_depth_integer(node: Any, known: ModelFacts) -> ReplacementNodes | None
 
 
 def _expand_reduction(node: Any, known: ModelFacts) -> ReplacementNodes | None:
-    """Norms and logarithms of sums are decomposed: MNN reduces all axes if the axes are an input."""
+    """Expand norms and logarithms of sums: MNN reduces all axes if the axes are an input."""
     if len(node.input) < 2 or not node.input[1]:
         return None
     source, result = node.input[0], node.output[0]
@@ -188,7 +189,7 @@ def _write_axis(node: Any, known: ModelFacts) -> ReplacementNodes | None:
 
 
 def _write_value(node: Any, known: ModelFacts) -> ReplacementNodes | None:
-    """Return the zero that ConstantOfShape is of by default: the converter would read a value that nobody wrote."""
+    """Write the default zero of ConstantOfShape: the converter would read uninitialized memory."""
     if read_attribute(node, "value", None) is None:
         write_attribute(node, "value", _as_tensor("", np.zeros(1, np.float32)))
     return None
@@ -205,7 +206,7 @@ def _raise_to_float(node: Any, known: ModelFacts) -> ReplacementNodes | None:
 
 
 def _pad_all_axes(node: Any, known: ModelFacts) -> ReplacementNodes | None:
-    """Constant pads of some axes are extended to all axes: MNN ignores the `axes` input."""
+    """Extend constant pads of some axes to all axes: MNN ignores the `axes` input."""
     if len(node.input) <= PAD_AXES or not node.input[PAD_AXES]:
         return None
     shape = known.shapes.get(node.input[0])
@@ -238,7 +239,7 @@ def _run_forward(node: Any, known: ModelFacts) -> ReplacementNodes | None:
 
 
 def _reverse_twice(node: Any, steps: int) -> ReplacementNodes:
-    """From the begin of the reversed sequence: MNN does not run from the end."""
+    """Reverse the sequence and the output of a backward network: MNN only runs forward."""
     source, result = node.input[0], node.output[0]
     order = _as_tensor(f"{result}/order", np.arange(steps - 1, -1, -1, dtype=np.int64))
     write_attribute(node, "direction", "forward")
@@ -249,7 +250,7 @@ def _reverse_twice(node: Any, steps: int) -> ReplacementNodes:
 
 
 def _gather_last(node: Any, steps: int) -> ReplacementNodes:
-    """Return the last states of a bidirectional GRU out of all of its states: MNN gives others."""
+    """Select the last states of a bidirectional GRU from all of its states: MNN returns others."""
     every, last = node.output[0], node.output[1]
     numbers = {"ends": [steps - 1, 0], "stops": [steps, 1], "begins": [0, 1], "to": [1, 2], "axes": [0, 1], "axis": [0]}
     constants = [_as_tensor(f"{last}/{name}", np.asarray(value, np.int64)) for name, value in numbers.items()]
@@ -285,7 +286,7 @@ def _to_array(tensor: Any) -> Array:
     return numpy_helper.to_array(tensor)
 
 
-# What is done before the sum and behind it.
+# Operators before and after the sum.
 REDUCTIONS = {
     "ReduceL1": ("Abs", ""),
     "ReduceL2": ("Mul", "Sqrt"),

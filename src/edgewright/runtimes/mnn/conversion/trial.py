@@ -1,8 +1,8 @@
-"""One inference of an MNN file in a process of its own.
+"""One inference of an MNN file in a separate process.
 
 It is started as `python -m edgewright.runtimes.mnn.conversion.trial MODEL ANSWER`.
 
-The converter lets pass what the engine then crashes on, and a crash must not take the compiling worker with it. The
+The engine crashes on some files of the converter, and a crash must not end the compiling worker. The
 file ANSWER gets the signature, or the reason of a rejection.
 """
 
@@ -21,7 +21,7 @@ from edgewright.schema.model import Signature
 
 
 class TrialResult(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What came of the inference: the signature, or why there is none."""
+    """Result of the inference: the signature, or why there is none."""
 
     signature: Signature | None = None
     why: str = ""

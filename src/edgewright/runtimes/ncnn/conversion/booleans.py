@@ -1,4 +1,4 @@
-"""Comparisons, logic and Where in arithmetic of 0 and 1, since ncnn computes with floats only."""
+"""Comparisons, logic and Where as arithmetic on 0 and 1, since ncnn computes only with floats."""
 
 from collections.abc import Callable
 
@@ -7,10 +7,10 @@ import numpy as np
 from edgewright.runtimes.contract import NotConvertible
 from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node, read_attributes
 
-FAR = 1e30  # stands for infinity, whose product with 0 is no number
-LARGEST_EXACT = 2**24  # integers up to here are float32
+FAR = 1e30  # represents infinity, whose product with 0 is NaN
+LARGEST_EXACT = 2**24  # float32 represents integers up to here exactly
 INDEX_INPUTS = {"Gather": 0, "Reshape": 0, "Squeeze": 0, "Unsqueeze": 0, "Slice": 0, "Split": 0, "Expand": 0, "Pad": 0}
-COUNTS = ("Resize", "TopK", "OneHot", "Tile", "CumSum", "Trilu")  # their integers are no values
+COUNTS = ("Resize", "TopK", "OneHot", "Tile", "CumSum", "Trilu")  # their integers are indices or sizes
 
 
 def _greater(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
@@ -22,7 +22,7 @@ def _less(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
 
 
 def _sign_of(graph: EditableGraph, left: str, right: str, node: Node) -> list[Node]:
-    """-1, 0 or 1, in the tensor `OUTPUT_sign`."""
+    """Return nodes that compute -1, 0 or 1 in the tensor `OUTPUT_sign`."""
     difference = graph.fresh(node.output[0])
     return [make_node("Sub", [left, right], difference), make_node("Sign", [difference], f"{node.output[0]}_sign")]
 
@@ -67,7 +67,7 @@ def _disjunction(node: Node, graph: EditableGraph, opset: int) -> list[Node] | N
 
 
 def _choice(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """a·c + b·(1−c), which is exact if c is 0 or 1 and a and b are finite."""
+    """Return nodes for a·c + b·(1−c), which is exact if c is 0 or 1 and a and b are finite."""
     condition, *sides = node.input
     finite = [_finite_constant(graph, side) for side in sides]
     kept, other, taken = (graph.fresh(node.output[0]) for _ in range(3))
@@ -107,7 +107,7 @@ def _conversion(node: Node, graph: EditableGraph, opset: int) -> list[Node] | No
 
 
 def _integer_division(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """For integers, rounded toward zero; operands must not be negative."""
+    """Return a division that rounds integers toward zero; operands must not be negative."""
     if graph.is_float(node.output[0]):
         return None
     quotient = graph.fresh(node.output[0])
@@ -115,7 +115,7 @@ def _integer_division(node: Node, graph: EditableGraph, opset: int) -> list[Node
 
 
 def convert_to_floats(graph: EditableGraph, indices: set[str]) -> None:
-    """Give inputs and the constants in arithmetic the type float32, but for the `indices` of tables."""
+    """Convert inputs and the constants in arithmetic to float32, except the `indices` of tables."""
     for name in graph.inputs:
         if name not in indices:
             graph.values = {**graph.values, name: graph.values[name].astype(np.float32)}

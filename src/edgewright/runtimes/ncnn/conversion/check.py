@@ -1,4 +1,4 @@
-"""Whether what pnnx wrote is a model that ncnn knows, and the one that it was given."""
+"""Checks that ncnn supports pnnx's result, and that it computes the same as the source."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,10 +10,10 @@ from edgewright.runtimes.ncnn.param import ParamRow
 from edgewright.runtimes.ncnn.session import find_unknown_layers
 from edgewright.schema.vocabulary import Precision
 
-MAX_RELATIVE_DIFFERENCE = 0.1  # relative size of the difference from which an output is another one
+MAX_RELATIVE_DIFFERENCE = 0.1  # relative difference from which an output counts as different
 MOST_NAMED = 5
 HINT = "choose another runtime for this model, or replace the operators"
-# What was seen to convert; of an operator that is not among these it is reported that it is probably the cause.
+# Operators that were observed to convert; others are reported as the probable cause.
 COMMON = (
     "Conv ConvTranspose Gemm MatMul Add Sub Mul Div Neg Abs Sqrt Exp Log Erf Floor Ceil Round Sin Cos Tanh "
     "Sigmoid Sign Relu LeakyRelu PRelu Elu Selu Celu HardSigmoid HardSwish Softplus Softmax LogSoftmax Clip Max "
@@ -24,7 +24,7 @@ COMMON = (
 
 
 def check_layers(ncnn: Any, rows: Sequence[ParamRow], plain: Any) -> None:
-    """NotConvertible where pnnx left a layer that this build of ncnn does not know, with the source's likely nodes."""
+    """Raise NotConvertible for a layer that this build of ncnn does not support, with the source's likely nodes."""
     unknown = find_unknown_layers(ncnn, rows)
     if not unknown:
         return
@@ -36,7 +36,7 @@ def check_layers(ncnn: Any, rows: Sequence[ParamRow], plain: Any) -> None:
 
 
 def _suspects(op: str, nodes: Sequence[Any]) -> list[Any]:
-    """Return the nodes that bear the layer's name in ONNX's terms, else those that are not common."""
+    """Return the nodes with the layer's name in ONNX, else those with uncommon operators."""
     word = op.rsplit(".", 1)[-1].lower().replace("_", "")
     same = [node for node in nodes if node.op_type.lower() == word]
     return same or find_uncommon(nodes)
@@ -61,9 +61,9 @@ def check_outputs(
     rows: Sequence[ParamRow],
     precision: Precision,
 ) -> None:
-    """NotConvertible where an output has another size or quite other values than the source's.
+    """Raise NotConvertible if an output has another size or very different values than the source's.
 
-    How good they are is for the caller to decide; this finds what was converted into another model.
+    The caller evaluates the accuracy; this detects a conversion into another model.
     """
     for name, blob in outputs.items():
         if blob not in blobs:
@@ -83,7 +83,7 @@ def check_outputs(
 
 
 def _difference(wanted: Array, given: Array) -> float:
-    """Size of the difference over that of the requested; values that are not finite in both are left out."""
+    """Return the norm of the difference relative to the expected values, without values that are not finite in both."""
     a, b = wanted.astype(np.float64), given.astype(np.float64)
     both = np.isfinite(a)
     if not np.isfinite(b[both]).all():

@@ -1,4 +1,4 @@
-"""Rewrites of operators that move values without computing: Slice, Pad, Tile, DepthToSpace and their kin."""
+"""Rewrites of data movement operators: Slice, Pad, Tile, DepthToSpace and similar ones."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ import numpy as np
 from edgewright.runtimes.contract import Array, NotConvertible
 from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node, read_attributes
 
-SCALES = 2  # the input of Resize that holds them
+SCALES = 2  # the input of Resize with the scales
 RESIZE_ATTRIBUTES = (
     "coordinate_transformation_mode",
     "cubic_coeff_a",
@@ -20,7 +20,7 @@ INNER_AXES = 2  # ncnn pads the last two axes only
 
 
 def _slice_by_reshape(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """ncnn's Crop has no steps: a reshape to rows of `step` selects every step-th element."""
+    """Select every step-th element by a reshape to rows of `step`: ncnn's Crop has no steps."""
     parts = [graph.constant(node, position) for position in (1, 2, 3, 4)]
     steps = parts[3]
     if steps is None or parts[0] is None or bool((steps == 1).all()):
@@ -43,7 +43,7 @@ def _slice_by_reshape(node: Node, graph: EditableGraph, opset: int) -> list[Node
 def _step_along(
     graph: EditableGraph, source: str, sizes: list[int], axis: int, start: int, step: int, count: int, output: str
 ) -> list[Node]:
-    """`count` entries of one axis from `start` on, each `step`-th."""
+    """Return `count` entries of one axis from `start` on, every `step`-th."""
     end = start + count * step
     made, shape = [], list(sizes)
     if end > sizes[axis]:
@@ -71,7 +71,7 @@ def _step_along(
 
 
 def _split_sizes(shape: list[int], axis: int) -> tuple[list[int], int, int]:
-    """Return the batch of one if there is one, and how many entries lie before and behind the axis."""
+    """Return the batch of one if there is one, and the number of entries before and after the axis."""
     batch = shape[:1] if axis > 0 and shape[0] == 1 else []
     return batch, int(np.prod(shape[len(batch) : axis])), int(np.prod(shape[axis + 1 :]))
 
@@ -84,7 +84,7 @@ def _slice_axis(graph: EditableGraph, source: str, axis: int, start: int, end: i
 def _pad_axis(
     graph: EditableGraph, source: str, shape: list[int], axis: int, before: int, behind: int, fill: float, output: str
 ) -> list[Node]:
-    """Constants set before and behind along an axis."""
+    """Concatenate constants before and after along an axis."""
     sides = [
         graph.add(np.full([*shape[:axis], size, *shape[axis + 1 :]], fill), np.float32) if size else ""
         for size in (before, behind)
@@ -93,7 +93,7 @@ def _pad_axis(
 
 
 def _pad_in_full(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """`axes` requires opset 18, and ncnn does not pad channels: those are concatenated."""
+    """Pad all axes, since `axes` requires opset 18; channels, which ncnn does not pad, are concatenated."""
     pads, axes, fill = (graph.constant(node, position) for position in (1, 3, 2))
     if pads is None:
         return None
@@ -125,7 +125,7 @@ def _pads_of_all_axes(pads: Array, axes: Array | None, rank: int) -> list[tuple[
 
 
 def _tile_by_concat(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """ncnn's loader does not support pnnx's torch.tile."""
+    """Replace Tile by Concat: ncnn's loader does not support pnnx's torch.tile."""
     repeats = graph.constant(node, 1)
     if repeats is None:
         return None
@@ -139,7 +139,7 @@ def _tile_by_concat(node: Node, graph: EditableGraph, opset: int) -> list[Node] 
 
 
 def _depth_to_space_by_channel(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """pnnx supports only the channel order of torch's pixel shuffle: a 1×1 convolution reorders the channels."""
+    """Reorder the channels by a 1×1 convolution: pnnx supports only the channel order of torch's pixel shuffle."""
     attributes = read_attributes(node)
     if attributes.get("mode", b"DCR") != b"DCR":
         return None
@@ -154,7 +154,7 @@ def _depth_to_space_by_channel(node: Node, graph: EditableGraph, opset: int) -> 
 
 
 def _space_to_depth_by_conv(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """pnnx silently writes another channel order than ONNX; a convolution of ones extracts each position."""
+    """Extract each position by a convolution of ones: pnnx silently writes another channel order than ONNX."""
     block, channels = int(read_attributes(node)["blocksize"]), graph.shape(node.input[0])[1]
     weight = np.zeros((block, block, channels, channels, block, block))
     for y, x, channel in np.ndindex(block, block, channels):
@@ -165,7 +165,7 @@ def _space_to_depth_by_conv(node: Node, graph: EditableGraph, opset: int) -> lis
 
 
 def _resize_in_full(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """`axes`, `antialias` and `keep_aspect_ratio_policy` require opset 18; sizes are taken from the output's shape."""
+    """Write all sizes, from the output's shape: `axes`, `antialias` and `keep_aspect_ratio_policy` require opset 18."""
     attributes = read_attributes(node)
     if attributes.get("antialias") or node.output[0] not in graph.values:
         return None

@@ -1,4 +1,4 @@
-"""Gelu in the one order of operators that pnnx joins into a single layer: x · (1 + erf(x / √2)) · ½."""
+"""Gelu in the only order of operators that pnnx fuses into one layer: x · (1 + erf(x / √2)) · ½."""
 
 from collections.abc import Mapping, Sequence
 
@@ -22,7 +22,7 @@ def expand_gelu(graph: EditableGraph, x: str, output: str) -> list[Node]:
 
 
 def normalize_gelus(graph: EditableGraph) -> None:
-    """Write every Gelu in that order; dynamo's exporter halves 1 + erf first, and gets six layers for one."""
+    """Write every Gelu in that order; dynamo's exporter halves 1 + erf first, which results in six layers."""
     producers = {name: node for node in graph.nodes for name in node.output}
     readers = graph.readers()
     for erf in [node for node in graph.nodes if node.op_type == "Erf"]:
@@ -47,7 +47,7 @@ def _scaled_by(graph: EditableGraph, node: Node | None, divisor: float) -> str |
 
 
 def _find_end(graph: EditableGraph, erf: Node, x: str, readers: Mapping[str, Sequence[Node]]) -> Node | None:
-    """Return the node in which x · (1 + erf) · ½ ends, in whatever order; None where it is something else."""
+    """Return the last node of x · (1 + erf) · ½ in any order; None for other formulas."""
     one = _only_reader(erf, readers)
     if one is None or one.op_type != "Add" or not any(_is_one(graph, name) for name in one.input):
         return None

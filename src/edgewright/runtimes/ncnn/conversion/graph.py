@@ -1,4 +1,4 @@
-"""An ONNX graph that is being rewritten: its nodes, its constants, and what a run reported of every tensor."""
+"""A mutable ONNX graph: its nodes, its constants, and the values of every tensor in one run."""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,12 +12,12 @@ Node = Any  # onnx.NodeProto: onnx is imported by functions only
 
 
 class EditableGraph:
-    """Nodes in order of execution; constants are arrays and no nodes.
+    """Nodes in execution order; constants are arrays, not nodes.
 
     Attributes:
-        nodes: what depends on the inputs.
+        nodes: those that depend on the inputs.
         constants: arrays by tensor name.
-        values: an array of one run by tensor name, for shapes and types; not for tensors that a rewrite made.
+        values: an array of one run by tensor name, for shapes and types; without tensors that a rewrite made.
         inputs, outputs: names of the tensors.
     """
 
@@ -35,13 +35,13 @@ class EditableGraph:
         self._numbers = itertools.count()
 
     def fresh(self, stem: str) -> str:
-        """Return a tensor name that is not taken."""
+        """Return an unused tensor name."""
         name = next(n for n in (f"{stem}__{i}" for i in self._numbers) if n not in self._taken)
         self._taken.add(name)
         return name
 
     def add(self, array: Any, dtype: Any = None) -> str:
-        """Return the name of a new constant."""
+        """Add a constant and return its name."""
         name = self.fresh("constant")
         self.constants[name] = np.asarray(array, dtype)
         return name
@@ -59,7 +59,7 @@ class EditableGraph:
         return (self.values[tensor] if array is None else array).dtype.kind == "f"
 
     def constant(self, node: Node, position: int) -> Array | None:
-        """Return the constant at an input of the node; None where there is none or it is computed."""
+        """Return the constant at an input of the node; None if it is absent or computed."""
         if position >= len(node.input) or not node.input[position]:
             return None
         return self.constants.get(node.input[position])
@@ -72,7 +72,7 @@ class EditableGraph:
         return found
 
     def rename(self, old: str, new: str) -> None:
-        """Let every node read and make `new` where it did `old`."""
+        """Rename `old` to `new` in all nodes."""
         for node in self.nodes:
             for names in (node.input, node.output):
                 for position, name in enumerate(names):
@@ -80,7 +80,7 @@ class EditableGraph:
                         names[position] = new
 
     def drop_unused(self) -> None:
-        """Leave out nodes that no output needs."""
+        """Remove nodes that no output needs."""
         needed = set(self.outputs)
         kept = []
         for node in reversed(self.nodes):
@@ -91,7 +91,7 @@ class EditableGraph:
 
 
 def make_node(op: str, inputs: Sequence[str], output: str, **attributes: Any) -> Node:
-    """Return a node with one output; named by the tensor, which is unique."""
+    """Return a node with one output, whose unique name it gets."""
     from onnx import helper
 
     return helper.make_node(op, list(inputs), [output], name=f"{op}_{output}", **attributes)
@@ -104,7 +104,7 @@ def read_attributes(node: Node) -> dict[str, Any]:
 
 
 def write_graph(graph: EditableGraph, opset: int) -> Any:
-    """Return the model, with just the constants and inputs that are read."""
+    """Return the model with only the constants and inputs that are read."""
     from onnx import TensorProto, helper, numpy_helper
 
     read = {name for node in graph.nodes for name in node.input}

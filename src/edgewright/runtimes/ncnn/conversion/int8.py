@@ -1,10 +1,10 @@
 """INT8 layers in ncnn's files, with the scales of a QDQ graph.
 
 ncnn quantizes activations to integers of -127 to 127 without a zero point, so that the largest absolute value sets the
-scale, `127 / reach`. Weights keep their integers. Their float values are searched for in the `.bin` byte by byte
-and integers put in their place, so no layer but those is touched or has to be understood. The layout is that of
-`load_model` in ncnn's `convolution.cpp`, `convolutiondepthwise.cpp`, `innerproduct.cpp` and `modelbin.cpp`; that one
-layer hands integers to the next follows ncnn's own `ncnn2int8.cpp`.
+scale, `127 / reach`. Weights keep their integers. Their float values are searched in the `.bin` byte by byte
+and replaced by integers, so that other layers need not be parsed. The layout is that of
+`load_model` in ncnn's `convolution.cpp`, `convolutiondepthwise.cpp`, `innerproduct.cpp` and `modelbin.cpp`. Passing
+integers from one layer to the next follows ncnn's own `ncnn2int8.cpp`.
 """
 
 import struct
@@ -22,11 +22,11 @@ LARGEST = 127.0
 TERM = "8"
 PER_OUTPUT, PER_GROUP, PASSES_INTEGERS = 2, 1, 100
 REQUESTED_REASON = "as requested"
-UINT8_OFFSET = 128  # the zero point of weights in uint8 that are symmetric
+UINT8_OFFSET = 128  # the zero point of symmetric weights in uint8
 
 
 class ParameterNumbers(NamedTuple):
-    """Which parameter of a layer type holds what."""
+    """Parameter numbers of a layer type."""
 
     outputs: str
     bias: str
@@ -42,13 +42,13 @@ CONVOLUTIONS = ("Convolution", "ConvolutionDepthWise")
 
 
 class NcnnInt8Layer(NamedTuple):
-    """A layer that becomes INT8, and where its numbers are in the `.bin`.
+    """A layer that becomes INT8, and the position of its weights in the `.bin`.
 
     Attributes:
-        scales: of the weights as ncnn multiplies by them, one for each output or group.
-        bottom: the scale of the input, as ncnn multiplies by it.
+        scales: ncnn's multipliers of the weights, one for each output or group.
+        bottom: ncnn's multiplier of the input.
         begin, end: of the float weights with their tag.
-        biases: how many floats of bias follow.
+        biases: number of floats of bias that follow.
     """
 
     position: int
@@ -61,11 +61,11 @@ class NcnnInt8Layer(NamedTuple):
 
 
 class QuantizedFiles(NamedTuple):
-    """The files with their INT8 layers.
+    """The files with INT8 layers.
 
     Attributes:
         steps: of the inputs of the INT8 layers, by source node.
-        left: the source nodes that had to stay in float, and why.
+        left: the source nodes that stay in float, and the reasons.
     """
 
     rows: list[ParamRow]
@@ -81,12 +81,12 @@ def quantize_layers(
     extracted: ExtractedFloatModel,
     kept: Collection[str] = (),
 ) -> QuantizedFiles:
-    """Turn the layers whose input and weights are rounded in the QDQ graph into INT8 ones.
+    """Convert the layers whose input and weights are quantized in the QDQ graph to INT8.
 
     Args:
         rows: pnnx's layers of the float graph.
         weights: pnnx's `.bin`, in float32.
-        nodes: for each row the nodes of the float graph that it computes.
+        nodes: the nodes of the float graph that each row computes.
         extracted: the QDQ graph, decomposed.
         kept: types of layers that stay in float.
     """
@@ -124,7 +124,7 @@ def quantize_layers(
 def _find_layer(
     position: int, row: ParamRow, wanted: tuple[object, QdqWeights, ActivationQuantParams], weights: bytes, place: int
 ) -> NcnnInt8Layer | str:
-    """Return the layer as it becomes, or why it stays in float."""
+    """Return the INT8 layer, or why it stays in float."""
     _, given, quant_params = wanted
     numbers = KINDS.get(row.op)
     if numbers is None:
@@ -150,7 +150,7 @@ def _find_layer(
 
 
 def as_signed(given: QdqWeights) -> Array | None:
-    """Return the weights as int8 without zero points; None where they have any."""
+    """Return the weights as int8 without zero points; None if they have any."""
     middle = UINT8_OFFSET if given.values.dtype == np.uint8 else 0
     if given.values.dtype not in (np.int8, np.uint8) or not bool((given.zeros == middle).all()):
         return None
@@ -167,7 +167,7 @@ def broadcast_scales(scales: Array, outputs: int, factors: int) -> Array | None:
 
 
 def _orders(values: Array, given: QdqWeights) -> list[tuple[Array, Array]]:
-    """Return the integers and the float numbers in the orders that ncnn may hold them in: as they are, or
+    """Return the integers and the floats in the possible orders of ncnn: unchanged, or
     transposed.
     """
     from edgewright.formats.onnx.qdq import dequantize_weights
@@ -178,7 +178,7 @@ def _orders(values: Array, given: QdqWeights) -> list[tuple[Array, Array]]:
 
 
 def _find_tops(rows: Sequence[ParamRow], layers: Mapping[int, NcnnInt8Layer]) -> dict[int, float]:
-    """Return the scale at which a convolution may hand integers on: that of all who read it, which are INT8
+    """Return the scale at which a convolution may output integers: that of all its readers, which are INT8
     convolutions.
     """
     readers: dict[str, list[int]] = {}
@@ -212,7 +212,7 @@ def _mark_int8(row: ParamRow, layer: NcnnInt8Layer, top: float | None) -> ParamR
 
 
 def _rewrite(weights: bytes, layers: Mapping[int, NcnnInt8Layer], tops: Mapping[int, float]) -> bytes:
-    """Return the `.bin` with integers in the place of the layers' floats, and their scales behind the bias."""
+    """Return the `.bin` with integers instead of the layers' floats, and their scales after the bias."""
     parts, place = [], 0
     for layer in layers.values():
         behind = layer.end + 4 * layer.biases
@@ -224,13 +224,13 @@ def _rewrite(weights: bytes, layers: Mapping[int, NcnnInt8Layer], tops: Mapping[
 
 
 def pack_integers(values: Array) -> bytes:
-    """With their tag, filled up to four bytes."""
+    """Return the integers with their tag, padded to four bytes."""
     data = values.tobytes()
     return struct.pack("<I", INT8_TAG) + data + bytes(-len(data) % 4)
 
 
 def make_reference_model(extracted: ExtractedFloatModel, steps: Mapping[str, float]) -> Any:
-    """Return the float graph in ONNX, with the inputs of INT8 layers rounded as ncnn rounds them."""
+    """Return the float graph in ONNX, with the inputs of INT8 layers rounded like in ncnn."""
     from onnx import ModelProto, helper, numpy_helper
 
     reference = ModelProto()

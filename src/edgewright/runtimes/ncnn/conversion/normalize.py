@@ -1,7 +1,7 @@
-"""ONNX as pnnx takes it without loss: constants folded, few and plain operators, opset 17 at most.
+"""ONNX in a form that pnnx converts correctly: constants folded, few and simple operators, opset 17 at most.
 
-pnnx reports no failure by its exit code, and reads some forms of an operator incorrectly without an error. What is
-rewritten here is written so that the forms it reads right are left; each rewrite says which fault it works around.
+pnnx reports no failure by its exit code, and reads some forms of an operator incorrectly without an error. The
+rewrites leave only forms that it reads correctly; the docstring of each names the fault.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from edgewright.runtimes.ncnn.conversion.gelu import normalize_gelus
 from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_node, read_attributes, write_graph
 from edgewright.runtimes.ncnn.conversion.rewrites import REWRITES
 
-OLDEST, NEWEST = 13, 17  # the newest opset in which ReduceMean has its axes as an attribute
+OLDEST, NEWEST = 13, 17  # the last opset in which ReduceMean has its axes as an attribute
 SHAPE_OPS = ("Shape", "Size")
 SAME = ("Identity", "Dropout")
 INDEX_PRESERVING_OPS = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Transpose", "Identity", "Expand")
@@ -23,7 +23,7 @@ INNER_GRAPHS = ("If", "Loop", "Scan")
 
 
 def read_model(path: str) -> Any:
-    """Return the source as it is rewritten: function bodies put in place of their calls, opset 13 or newer."""
+    """Return the source with function calls replaced by their bodies, in opset 13 or newer."""
     import onnx
     from onnx import version_converter
 
@@ -34,7 +34,7 @@ def read_model(path: str) -> Any:
             model = version_converter.convert_version(model, OLDEST)
     except LimitReached:
         raise
-    except Exception as error:  # protobuf's and onnx's own classes, and missing weights
+    except Exception as error:  # classes of protobuf and onnx, and missing weights
         reason = f"the model cannot be read, or converted to opset {OLDEST}: {str(error).strip()[:300]}"
         raise NotConvertible(reason, "export it again with opset 17 or 18") from error
     return model
@@ -45,14 +45,14 @@ def _opset_of(model: Any) -> int:
 
 
 def normalize_model(model: Any, values: Mapping[str, Array], unbind: bool) -> Any:
-    """Return the model rewritten; NotConvertible names what is not supported.
+    """Return the rewritten model. Raises NotConvertible with the unsupported nodes.
 
-    Integer and bool tensors become float32, but for indices of tables.
+    Integer and bool tensors become float32, except indices of tables.
 
     Args:
-        model: as `read_model` gives it.
-        values: those of `probe.run_all_tensors`.
-        unbind: whether slices that take an axis apart become a Split; pnnx knows attention in some models with them
+        model: from `read_model`.
+        values: from `probe.run_all_tensors`.
+        unbind: whether slices that split an axis become a Split; pnnx recognizes attention in some models with them
             and in others without.
     """
     opset = _opset_of(model)
@@ -78,7 +78,7 @@ def _rewrite(node: Node, graph: EditableGraph, opset: int) -> list[Node]:
 
 
 def _fold(graph: EditableGraph) -> None:
-    """Take what does not depend on the inputs' values for constants; shapes are fixed, so Shape does not."""
+    """Fold values that do not depend on the inputs' values; shapes are static, so Shape does not."""
     depends = set(graph.inputs)
     kept = []
     for node in graph.nodes:
@@ -105,7 +105,7 @@ def _reject_subgraphs(graph: EditableGraph) -> None:
 
 
 def _skip_copies(graph: EditableGraph) -> None:
-    """Leave out nodes that only pass a tensor on: Identity, Dropout, a Slice of all, an Expand to the same shape."""
+    """Remove nodes that only copy a tensor: Identity, Dropout, a Slice of everything, an Expand to the same shape."""
     for node in [node for node in graph.nodes if _is_copy(node, graph)]:
         source, result = node.input[0], node.output[0]
         graph.nodes.remove(node)
@@ -134,9 +134,10 @@ def _same_shape(node: Node, graph: EditableGraph) -> bool:
 
 
 def _split_unit_slices(graph: EditableGraph) -> None:
-    """Write slices of one entry each, that together take a whole axis, as Split.
+    """Replace slices of one entry each that together cover an axis by a Split.
 
-    Dynamo's exporter unbinds q, k and v so; pnnx makes a torch.unbind of it, which ncnn does not have.
+    Dynamo's exporter unbinds q, k and v with such slices; pnnx makes a torch.unbind of them, which ncnn does not
+    support.
     """
     for tensor, nodes in graph.readers().items():
         units = [_unit_slice(node, graph) if node.input[0] == tensor else None for node in nodes]
@@ -151,7 +152,7 @@ def _split_unit_slices(graph: EditableGraph) -> None:
 
 
 def _unit_slice(node: Node, graph: EditableGraph) -> tuple[int, int] | None:
-    """Axis and position of a Slice or Gather that takes one entry of its first input."""
+    """Return axis and position of a Slice or Gather of one entry of its first input; else None."""
     rank = len(graph.shape(node.input[0])) if node.input[0] in graph.values else 0
     if node.op_type == "Gather":
         index = graph.constant(node, 1)
@@ -191,9 +192,9 @@ def _join_units(graph: EditableGraph, tensor: str, axis: int, nodes: Mapping[int
 
 
 def _find_indices(graph: EditableGraph) -> set[str]:
-    """Return the integer tensors that look rows up, from an input on; they stay integers.
+    """Return the integer tensors from an input to a table lookup; they stay integers.
 
-    NotConvertible for an input that is both an index and a number: ncnn reads the two in different types.
+    Raises NotConvertible for an input that is both an index and a number: ncnn reads these in different types.
     """
     readers = graph.readers()
     indices: set[str] = set()
@@ -214,7 +215,7 @@ def _find_indices(graph: EditableGraph) -> set[str]:
 
 
 def _follow(tensor: str, readers: Mapping[str, list[Node]]) -> tuple[set[str], list[tuple[Node, str]]]:
-    """Return the tensors with the same values, and who uses them."""
+    """Return the tensors with the same values, and their readers."""
     carried, uses, left = {tensor}, [], [tensor]
     while left:
         name = left.pop()

@@ -1,6 +1,6 @@
-"""pnnx, ncnn's converter, as a process of its own in a temporary folder.
+"""pnnx, ncnn's converter, as a separate process in a temporary folder.
 
-It returns 0 whatever happens and writes eight files beside its source: what it did is reported by these and its log.
+It always returns 0 and writes eight files beside its source: only these and its log show its result.
 """
 
 import os
@@ -21,7 +21,7 @@ NOISE = "Unknown CPU vendor"
 
 
 class PnnxFiles(NamedTuple):
-    """What pnnx wrote; `batches` has the axis of the batch by ncnn's blob, for inputs that have one."""
+    """The files of pnnx; `batches` has the axis of the batch by ncnn's blob, for inputs that have one."""
 
     param: Path
     weights: Path
@@ -29,7 +29,7 @@ class PnnxFiles(NamedTuple):
 
 
 def run_pnnx(source: Path, half: bool) -> PnnxFiles:
-    """Convert an ONNX file that is in a folder of its own; NotConvertible with pnnx's complaints where it gave up."""
+    """Convert an ONNX file in a folder of its own. Raises NotConvertible with pnnx's messages."""
     command = [str(_find_binary()), source.name, f"fp16={int(half)}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
     try:
@@ -54,9 +54,9 @@ def run_pnnx(source: Path, half: bool) -> PnnxFiles:
 
 
 def _find_binary() -> Path:
-    """Return the program inside the package; ImportError where that is not installed.
+    """Return the program inside the package. Raises ImportError if it is not installed.
 
-    The package's own launcher may not be on the path of a worker.
+    The package's own launcher may not be in the PATH of a worker.
     """
     from importlib.util import find_spec
 
@@ -74,7 +74,7 @@ def complaint(log: str, code: int) -> str:
 
 
 def read_batches(script: str) -> dict[str, int]:
-    """Return the batch axis that pnnx found for each input, from the script that it writes to try its result."""
+    """Return the batch axis that pnnx found for each input, from its test script."""
     found = {name: BATCH.search(call) for name, call in INPUT.findall(script)}
     axes = {name: int(axis.group(1)) for name, axis in found.items() if axis}
     return {name: axis for name, axis in axes.items() if axis != NO_BATCH}

@@ -1,17 +1,17 @@
-"""Reshapes that pnnx writes with sizes to be computed from another blob, written with the sizes themselves."""
+"""Replacement of sizes that pnnx computes from another blob in Reshapes by constant sizes."""
 
 from collections.abc import Mapping, Sequence
 
 from edgewright.runtimes.contract import Array
 from edgewright.runtimes.ncnn.param import ParamRow, make_input_params
 
-EXPRESSION = "6"  # the parameter of Reshape that holds sizes as a text such as "0w,1h,1c"
+EXPRESSION = "6"  # the parameter of Reshape with sizes as a text such as "0w,1h,1c"
 
 
 def fix_reshapes(rows: Sequence[ParamRow], blobs: Mapping[str, Array]) -> list[ParamRow]:
-    """Return the rows with no Reshape that looks at another blob for its sizes; those of an artifact are fixed.
+    """Return the rows without Reshapes that read sizes from another blob, since the sizes of an artifact are static.
 
-    ncnn's Reshape of two blobs took 27 ms where the one with sizes took 0.13 ms (192 × 1600 floats into 192 × 40 × 40).
+    ncnn's Reshape of two blobs took 27 ms, the one with sizes 0.13 ms (192 × 1600 floats into 192 × 40 × 40).
     """
     fixed = [_with_sizes(row, blobs) if _is_computed(row) else row for row in rows]
     read = {blob for row in fixed for blob in row.bottoms}

@@ -1,6 +1,6 @@
-"""One function for each ONNX operator that pnnx or ncnn reads wrong or not at all.
+"""One function for each ONNX operator that pnnx or ncnn reads incorrectly or not at all.
 
-Each takes the node, the graph and the source's opset and gives the nodes to put in its place, or None to leave it.
+Each receives the node, the graph and the source's opset and returns the replacements, or None for no change.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,14 +16,14 @@ from edgewright.runtimes.ncnn.conversion.graph import EditableGraph, Node, make_
 
 Rewrite = Callable[[Node, EditableGraph, int], list[Node] | None]
 
-AXES_BY_ATTRIBUTE = 18  # from this opset on ReduceMean and its kin have their axes as an input
+AXES_BY_ATTRIBUTE = 18  # from this opset on ReduceMean and similar operators have their axes as an input
 LARGEST_POWER = 4
 MOST_SLICES = 64
 GEMM_INPUTS = 3
 
 
 def _reduce_by_attribute(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """pnnx loses an input with one axis, and then silently reduces nothing."""
+    """Write the axes as an attribute: pnnx loses an input with one axis, and then silently reduces nothing."""
     attributes = read_attributes(node)
     axes = graph.constant(node, 1)
     if axes is None and opset >= AXES_BY_ATTRIBUTE and attributes.get("noop_with_empty_axes"):
@@ -43,9 +43,10 @@ def _reduce_by_attribute(node: Node, graph: EditableGraph, opset: int) -> list[N
 
 
 def _gemm_as_linear(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """pnnx writes a matrix product for a Gemm without a bias, and reads the batch from only one operand.
+    """Write a Gemm as torch's linear layer: without a bias, pnnx writes a matrix product, and reads the batch from only
+    one operand.
 
-    Written as torch's linear layer, with a bias and the weights by outputs, it becomes an InnerProduct.
+    With a bias and the weights by outputs, it becomes an InnerProduct.
     """
     attributes, weight, bias = read_attributes(node), graph.constant(node, 1), graph.constant(node, 2)
     absent = len(node.input) < GEMM_INPUTS or not node.input[2]
@@ -54,14 +55,14 @@ def _gemm_as_linear(node: Node, graph: EditableGraph, opset: int) -> list[Node] 
     rows = weight if attributes.get("transB", 0) else weight.T
     added = np.zeros(len(rows)) if bias is None else bias * attributes.get("beta", 1.0)
     if added.size not in (1, len(rows)):
-        return None  # a bias of its own for each row
+        return None  # a separate bias for each row
     added = np.broadcast_to(added.reshape(-1), (len(rows),))
     inputs = [node.input[0], graph.add(rows * attributes.get("alpha", 1.0), np.float32), graph.add(added, np.float32)]
     return [make_node("Gemm", inputs, node.output[0], transB=1)]
 
 
 def _power_as_product(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """ncnn's vectorized pow is wrong for a negative base."""
+    """Write a constant power as a product: ncnn's vectorized pow is wrong for a negative base."""
     exponent = graph.constant(node, 1)
     if exponent is None or exponent.size != 1:
         return None
@@ -76,7 +77,7 @@ def _power_as_product(node: Node, graph: EditableGraph, opset: int) -> list[Node
 
 
 def _gelu_as_erf(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """Gelu requires opset 20; pnnx fuses its replacement again."""
+    """Expand Gelu, which requires opset 20; pnnx fuses the replacement again."""
     if read_attributes(node).get("approximate", b"none") == b"tanh":
         return _gelu_as_tanh(node, graph)
     return expand_gelu(graph, node.input[0], node.output[0])
@@ -99,7 +100,7 @@ def _gelu_as_tanh(node: Node, graph: EditableGraph) -> list[Node]:
 
 
 def _mish_as_softplus(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """Mish requires opset 18."""
+    """Expand Mish, which requires opset 18."""
     soft, tanh = graph.fresh(node.output[0]), graph.fresh(node.output[0])
     x = node.input[0]
     return [
@@ -110,7 +111,7 @@ def _mish_as_softplus(node: Node, graph: EditableGraph, opset: int) -> list[Node
 
 
 def _softsign_as_product(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """ncnn has no Softsign, and pnnx would fuse x / (1 + |x|) to one."""
+    """Expand Softsign, which ncnn does not have; pnnx would fuse x / (1 + |x|) to one."""
     size, one, inverse = (graph.fresh(node.output[0]) for _ in range(3))
     return [
         make_node("Abs", node.input[:1], size),
@@ -121,7 +122,7 @@ def _softsign_as_product(node: Node, graph: EditableGraph, opset: int) -> list[N
 
 
 def _group_norm_as_instance_norm(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """GroupNormalization requires opset 18, and has weights per channel since 21; pnnx fuses these nodes."""
+    """Expand GroupNormalization, which requires opset 18 and has weights per channel since 21; pnnx fuses the nodes."""
     attributes = read_attributes(node)
     groups, shape = int(attributes["num_groups"]), graph.shape(node.input[0])
     weights = [graph.constant(node, position) for position in (1, 2)]
@@ -142,7 +143,7 @@ def _group_norm_as_instance_norm(node: Node, graph: EditableGraph, opset: int) -
 
 
 def _split_by_sizes(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """`num_outputs` requires opset 18."""
+    """Write the sizes of a Split, since `num_outputs` requires opset 18."""
     from onnx import helper
 
     if graph.constant(node, 1) is not None:
@@ -153,7 +154,7 @@ def _split_by_sizes(node: Node, graph: EditableGraph, opset: int) -> list[Node] 
 
 
 def _clip_once(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """Bounds must be scalars; pnnx reads a bound with one element and rank 1 as a list."""
+    """Make bounds scalars: pnnx reads a bound with one element and rank 1 as a list."""
     for position in (1, 2):
         bound = graph.constant(node, position)
         if bound is not None:
@@ -162,7 +163,7 @@ def _clip_once(node: Node, graph: EditableGraph, opset: int) -> list[Node] | Non
 
 
 def _rewrite_gather(node: Node, graph: EditableGraph, opset: int) -> list[Node] | None:
-    """pnnx writes an Embed only for a Gather without an explicit `axis=0`; constant indices become slices."""
+    """Remove an explicit `axis=0`, without which pnnx writes an Embed; constant indices become slices."""
     index = graph.constant(node, 1)
     axis = read_attributes(node).get("axis", 0)
     if index is not None:
@@ -176,7 +177,7 @@ def _rewrite_gather(node: Node, graph: EditableGraph, opset: int) -> list[Node] 
 
 
 def _pick(node: Node, graph: EditableGraph, index: Any, axis: int) -> list[Node] | None:
-    """Slices for constant indices, joined; pnnx gives the first one only of several."""
+    """Return concatenated slices for constant indices; of several indices pnnx selects only the first."""
     if index.ndim == 0:
         return None
     size, output = graph.shape(node.input[0])[axis], node.output[0]
@@ -190,7 +191,7 @@ def _pick(node: Node, graph: EditableGraph, index: Any, axis: int) -> list[Node]
 
 
 def _join_runs(node: Node, graph: EditableGraph, runs: Sequence[tuple[int, int]], axis: int, output: str) -> list[Node]:
-    """Slices of the node's first input along the axis, one behind the other."""
+    """Return concatenated slices of the node's first input along the axis."""
     if len(runs) > MOST_SLICES:
         raise NotConvertible(
             f"Gather '{node.name}': its indices have {len(runs)} contiguous ranges; ncnn can "
@@ -211,7 +212,7 @@ def _before_reshape(tensor: str, graph: EditableGraph) -> str:
 
 
 def _find_runs(indices: Sequence[int]) -> list[tuple[int, int]]:
-    """First and last of each stretch of indices that grow by one."""
+    """Return the first and last of each run of consecutive indices."""
     runs: list[tuple[int, int]] = []
     for i in indices:
         if runs and runs[-1][1] + 1 == i:
